@@ -1,0 +1,206 @@
+package usher
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+)
+
+// An Authenticator judges one kind of credential.
+//
+// Authenticate returns the principal of a good credential; an error that
+// matches [ErrNoCredential] if r carries none of its kind; an [*Error] for a
+// credential that is refused (401); and any other error if it could not judge,
+// which is answered with 503, never with 401. It must be safe for concurrent
+// use and must not keep or change r.
+//
+// Authenticators that also implement [Detector] or [UseRecorder] get more out
+// of [Authenticate].
+type Authenticator interface {
+	Authenticate(r *http.Request) (*Principal, error)
+}
+
+// ErrNoCredential is what an [Authenticator] answers to a request without a
+// credential of its kind.
+var ErrNoCredential = errors.New("usher: no credential")
+
+// A Detector is an [Authenticator] that can tell where a request carries a
+// credential for it without judging it, which lets several authenticators share
+// a route without verifying anything twice.
+type Detector interface {
+	Authenticator
+	// Detect returns the carrier of the credential, the canonical name of a
+	// header field as a rule, or "" if there is none. It reports certain if the
+	// credential has the shape that only this authenticator issues; a carrier
+	// that several share, such as Authorization, goes to the one that is certain.
+	Detect(r *http.Request) (carrier string, certain bool)
+	// Challenge is the value for WWW-Authenticate that asks for a credential of
+	// this kind (RFC 9110, section 11.6.1), or "".
+	Challenge() string
+}
+
+// A UseRecorder is an [Authenticator] that wants to know which calls went
+// through. RecordUse is called after the handler has returned, unless the
+// request was refused on its way by [Fail] with 401, 403 or 429.
+type UseRecorder interface {
+	Authenticator
+	RecordUse(r *http.Request, p *Principal)
+}
+
+// Optional returns an authenticator that lets a request without a credential
+// pass as anonymous. A credential that is present must still be good.
+func Optional(a Authenticator) Authenticator {
+	return optional{newSelection(false, a)}
+}
+
+// Precedence returns an authenticator for requests that may carry several
+// credentials: the first of list for which the request carries one decides,
+// alone and finally. If it refuses, the request is refused, whatever else it
+// carries. Where several of list share that carrier, one that is certain of the
+// credential goes before one that is not.
+//
+// Without Precedence, two credentials in one request are refused. An
+// authenticator that is no [Detector] is asked twice.
+func Precedence(list ...Authenticator) Authenticator {
+	return newSelection(true, list...)
+}
+
+var (
+	// errAnonymous is what Optional answers instead of ErrNoCredential. An
+	// authenticator that answers nothing at all is never taken for it.
+	errAnonymous = errors.New("usher: anonymous")
+	// errAmbiguous is what a selection answers to two credentials in one request.
+	errAmbiguous = errors.New("usher: more than one credential")
+)
+
+type optional struct{ selection }
+
+func (o optional) Authenticate(r *http.Request) (*Principal, error) {
+	p, err := o.selection.Authenticate(r)
+	if errors.Is(err, ErrNoCredential) {
+		return nil, errAnonymous
+	}
+	return p, err
+}
+
+// A selection is several authenticators of which one judges each request.
+type selection struct {
+	list []Detector
+	// ranked: the first that finds a credential decides. Otherwise a second
+	// carrier with a credential makes the request ambiguous.
+	ranked bool
+}
+
+func newSelection(ranked bool, list ...Authenticator) selection {
+	s := selection{ranked: ranked}
+	for _, a := range list {
+		switch a := a.(type) {
+		case nil:
+			panic("usher: nil Authenticator")
+		case Detector:
+			s.list = append(s.list, a)
+		default:
+			s.list = append(s.list, prober{a, fmt.Sprintf("authenticator %d", len(s.list))})
+		}
+	}
+	return s
+}
+
+func (s selection) Authenticate(r *http.Request) (*Principal, error) {
+	d, _, _, err := s.choose(r)
+	if err != nil {
+		return nil, err
+	}
+	return d.Authenticate(r)
+}
+
+// choose returns the detector that shall judge r, and what it detected.
+func (s selection) choose(r *http.Request) (chosen Detector, carrier string, certain bool, err error) {
+	if len(s.list) == 1 {
+		return s.list[0], "", false, nil
+	}
+	for _, d := range s.list {
+		c, sure := d.Detect(r)
+		switch {
+		case c == "":
+		case chosen == nil, c == carrier && sure && !certain:
+			chosen, carrier, certain = d, c, sure
+		case c != carrier && !s.ranked:
+			return nil, carrier, false, errAmbiguous
+		}
+	}
+	if chosen == nil {
+		return nil, "", false, ErrNoCredential
+	}
+	return chosen, carrier, certain, nil
+}
+
+func (s selection) Detect(r *http.Request) (carrier string, certain bool) {
+	if len(s.list) == 1 {
+		return s.list[0].Detect(r)
+	}
+	_, carrier, certain, _ = s.choose(r)
+	return carrier, certain
+}
+
+func (s selection) RecordUse(r *http.Request, p *Principal) {
+	d, _, _, err := s.choose(r)
+	if err != nil {
+		return
+	}
+	if u, ok := d.(UseRecorder); ok {
+		u.RecordUse(r, p)
+	}
+}
+
+// Challenge returns the challenges of all, as one list.
+func (s selection) Challenge() string { return strings.Join(s.challenges(), ", ") }
+
+// challenges returns each different challenge once. One field line for each is
+// easier on clients than a list in one line.
+func (s selection) challenges() []string {
+	var all []string
+	add := func(c string) {
+		if c != "" && !slices.Contains(all, c) {
+			all = append(all, c)
+		}
+	}
+	for _, d := range s.list {
+		switch d := d.(type) {
+		case selection:
+			for _, c := range d.challenges() {
+				add(c)
+			}
+		case optional:
+			for _, c := range d.challenges() {
+				add(c)
+			}
+		default:
+			add(d.Challenge())
+		}
+	}
+	return all
+}
+
+// A prober detects by judging, for authenticators that cannot detect.
+type prober struct {
+	Authenticator
+	carrier string
+}
+
+func (p prober) Detect(r *http.Request) (carrier string, certain bool) {
+	if _, err := p.Authenticate(r); errors.Is(err, ErrNoCredential) {
+		return "", false
+	}
+	return p.carrier, false
+}
+
+func (prober) Challenge() string { return "" }
+
+func (p prober) RecordUse(r *http.Request, principal *Principal) {
+	if u, ok := p.Authenticator.(UseRecorder); ok {
+		u.RecordUse(r, principal)
+	}
+}

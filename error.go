@@ -1,0 +1,100 @@
+package usher
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+)
+
+// An Error is the one neutral form of failure: what a client may be told, and
+// privately why. [Fail] writes it in the shape that the service answers in.
+//
+// An Error may be shared between requests, so nothing may change it once it has
+// been passed to Fail.
+type Error struct {
+	// Status is the HTTP status; zero means 500.
+	Status int
+	// Code is stable and for programs. An envelope's catalogue may map it to the
+	// service's own status, code and text.
+	Code string
+	// Message is for people and is sent to the client; empty means the text of
+	// the status.
+	Message string
+	// Param names the parameter or header at fault, if one is.
+	Param string
+	// Fields lists what is wrong with the fields of a request, for validation.
+	Fields []Field
+	// Details is further public matter, encoded by encoding/json. A
+	// map[string]any becomes members of its own where the shape has room for them.
+	Details any
+	// RetryAfter is how long a client should wait; it is rounded up to whole
+	// seconds. Zero sends no Retry-After.
+	RetryAfter time.Duration
+	// Challenges are the values of WWW-Authenticate. [Fail] adds one to a 401 that
+	// has none, as RFC 9110, section 15.5.2 requires one.
+	Challenges []string
+	// Cause is private: it is for logs and errors.Is, and never sent.
+	Cause error
+}
+
+// A Field is a fault in one field of a request.
+type Field struct {
+	Name    string `json:"field"`
+	Message string `json:"message"`
+}
+
+// The codes of the failures that this package reports; other packages document
+// theirs.
+const (
+	CodeMissingCredential         = "missing_credential"         // 401: no credential was presented
+	CodeAmbiguousCredentials      = "ambiguous_credentials"      // 401: more than one was presented
+	CodeWrongCredentialKind       = "wrong_credential_kind"      // 403: not a kind that the route accepts
+	CodeInsufficientScope         = "insufficient_scope"         // 403: a scope is not granted
+	CodeInsufficientPermission    = "insufficient_permission"    // 403: the permission level is too low
+	CodeAuthenticationUnavailable = "authentication_unavailable" // 503: the credential could not be judged
+	CodePayloadTooLarge           = "payload_too_large"          // 413: the body is over its limit
+	CodeInternal                  = "internal"                   // 500: anything that is nobody else's business
+)
+
+// Error describes the failure to operators. It never holds key material, but it
+// holds the cause and so is not for clients.
+func (e *Error) Error() string {
+	text := fmt.Sprintf("%d %s", e.status(), e.Code)
+	if e.Message != "" {
+		text += ": " + e.Message
+	}
+	if e.Cause != nil {
+		text += ": " + e.Cause.Error()
+	}
+	return text
+}
+
+// Unwrap returns the private cause.
+func (e *Error) Unwrap() error { return e.Cause }
+
+func (e *Error) status() int {
+	if e.Status < 400 || e.Status > 999 {
+		return http.StatusInternalServerError
+	}
+	return e.Status
+}
+
+// asError returns err as an *Error: itself, or the one it wraps, or a neutral
+// one that hides it.
+func asError(err error) *Error {
+	var e *Error
+	if errors.As(err, &e) && e != nil {
+		return e
+	}
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		return &Error{
+			Status:  http.StatusRequestEntityTooLarge,
+			Code:    CodePayloadTooLarge,
+			Message: "The request body is too large.",
+			Cause:   err,
+		}
+	}
+	return &Error{Status: http.StatusInternalServerError, Code: CodeInternal, Cause: err}
+}

@@ -1,0 +1,173 @@
+package usher
+
+import (
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/usher-go/usher/internal/exchange"
+	"github.com/usher-go/usher/internal/jsontext"
+)
+
+// A Responder writes answers in the shape of a service. The envelope is one.
+type Responder interface {
+	// RespondError writes e, which it must not change. The header fields that do
+	// not depend on the shape are already set.
+	RespondError(w http.ResponseWriter, r *http.Request, e *Error)
+	// RespondReply writes a success.
+	RespondReply(w http.ResponseWriter, r *http.Request, reply Reply)
+}
+
+// A Reply is the one neutral form of success, for handlers that do not know the
+// shape which the service answers in; [Respond] writes it.
+type Reply struct {
+	// Status is the HTTP status; zero means 200.
+	Status int
+	// Code is stable; an envelope's catalogue may map it to a text.
+	Code string
+	// Message is for people, in shapes that have room for one.
+	Message string
+	// Data is encoded by encoding/json. Nil means that there is nothing to tell.
+	Data any
+	// Page is set for a list of which Data is one page.
+	Page *Page
+}
+
+// A Page says which part of a list an answer holds.
+type Page struct {
+	Number int // counted from 1
+	Limit  int // most items on a page
+	Total  int // items on all pages
+}
+
+// Pages returns how many pages there are.
+func (p Page) Pages() int {
+	if p.Limit <= 0 || p.Total <= 0 {
+		return 0
+	}
+	return (p.Total-1)/p.Limit + 1
+}
+
+// WithResponder returns a request for which [Fail] and [Respond] write through
+// p. If one of this module's middlewares has already seen r, p is noted in it
+// and r is returned, else a copy.
+func WithResponder(r *http.Request, p Responder) *http.Request {
+	x, r := exchange.Enter(r)
+	x.Store(exchange.Responder, p)
+	return r
+}
+
+// Fail answers r with err, in the shape of the service: through the [Responder]
+// of the request if it has one, else as problem details (RFC 9457).
+//
+// An [*Error] in err's chain says what the client is told; any other error is
+// answered with 500 and not shown, except that an [*http.MaxBytesError] is a
+// 413. Fail sets Retry-After and WWW-Authenticate and removes the header fields
+// that described a success. The caller should return after Fail.
+func Fail(w http.ResponseWriter, r *http.Request, err error) {
+	e := asError(err)
+	x := exchange.From(r.Context())
+	if x != nil {
+		x.Failed(e.status())
+	}
+	setErrorHeader(w.Header(), e)
+	if x != nil {
+		if p, ok := x.Load(exchange.Responder).(Responder); ok {
+			p.RespondError(w, r, e)
+			return
+		}
+	}
+	writeProblem(w, e)
+}
+
+// Respond answers r with reply, in the shape of the service: through the
+// [Responder] of the request if it has one, else as plain JSON. Without data
+// the status is sent alone, as 204 if it was 200.
+func Respond(w http.ResponseWriter, r *http.Request, reply Reply) {
+	if reply.Status == 0 {
+		reply.Status = http.StatusOK
+	}
+	if x := exchange.From(r.Context()); x != nil {
+		if p, ok := x.Load(exchange.Responder).(Responder); ok {
+			p.RespondReply(w, r, reply)
+			return
+		}
+	}
+	if reply.Data == nil {
+		if reply.Status == http.StatusOK {
+			reply.Status = http.StatusNoContent
+		}
+		w.WriteHeader(reply.Status)
+		return
+	}
+	body, err := json.Marshal(reply.Data)
+	if err != nil {
+		Fail(w, r, err)
+		return
+	}
+	write(w, reply.Status, "application/json", body)
+}
+
+// setErrorHeader sets the fields of an error answer that no shape decides.
+func setErrorHeader(h http.Header, e *Error) {
+	delete(h, "Content-Length")
+	delete(h, "Etag")
+	delete(h, "Last-Modified")
+	if e.RetryAfter > 0 {
+		h["Retry-After"] = []string{strconv.FormatInt(seconds(e.RetryAfter), 10)}
+	}
+	if len(e.Challenges) > 0 {
+		h["Www-Authenticate"] = append([]string(nil), e.Challenges...)
+	} else if e.status() == http.StatusUnauthorized {
+		h["Www-Authenticate"] = []string{"Bearer"}
+	}
+}
+
+// seconds rounds up, so that a client which waits that long never comes early.
+func seconds(d time.Duration) int64 {
+	s := int64(d / time.Second)
+	if d%time.Second > 0 {
+		s++
+	}
+	return s
+}
+
+// writeProblem writes e as problem details without a type of its own.
+func writeProblem(w http.ResponseWriter, e *Error) {
+	status := e.status()
+	b := make([]byte, 0, 256)
+	b = append(b, `{"type":"about:blank","title":`...)
+	b = jsontext.AppendString(b, http.StatusText(status))
+	b = append(b, `,"status":`...)
+	b = strconv.AppendInt(b, int64(status), 10)
+	if e.Message != "" {
+		b = append(b, `,"detail":`...)
+		b = jsontext.AppendString(b, e.Message)
+	}
+	if e.Code != "" {
+		b = append(b, `,"code":`...)
+		b = jsontext.AppendString(b, e.Code)
+	}
+	if e.Param != "" {
+		b = append(b, `,"param":`...)
+		b = jsontext.AppendString(b, e.Param)
+	}
+	if len(e.Fields) > 0 {
+		if fields, err := json.Marshal(e.Fields); err == nil {
+			b = append(b, `,"errors":`...)
+			b = append(b, fields...)
+		}
+	}
+	write(w, status, "application/problem+json", append(b, '}'))
+}
+
+func write(w http.ResponseWriter, status int, contentType string, body []byte) {
+	h := w.Header()
+	h["Content-Type"] = []string{contentType}
+	h["X-Content-Type-Options"] = []string{"nosniff"}
+	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	w.WriteHeader(status)
+	// The client may have gone; there is nobody left to tell.
+	_, _ = w.Write(body)
+}

@@ -1,0 +1,80 @@
+// Package bearer takes credentials out of header fields, once and strictly, for
+// every authenticator of this module.
+package bearer
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+)
+
+// ErrMalformed says that a field holds something, but not one credential.
+var ErrMalformed = errors.New("malformed credential")
+
+// maxLength is far above every credential in use and bounds the work that a
+// hostile field costs.
+const maxLength = 64 << 10
+
+// Header returns the value of the field with this canonical name, or "" if the
+// request has none or only blanks. Two lines are malformed even if they are
+// equal: proxies differ in which one they look at.
+func Header(h http.Header, name string) (string, error) {
+	values := h[name]
+	switch len(values) {
+	case 0:
+		return "", nil
+	case 1:
+		if len(values[0]) <= maxLength {
+			return strings.Trim(values[0], " \t"), nil
+		}
+	}
+	return "", ErrMalformed
+}
+
+// Token returns the token of "Authorization: Bearer <token>" (RFC 6750, section
+// 2.1), or "" if the request has no such field or its scheme is another.
+//
+// The scheme is compared without regard to case (RFC 9110, section 11.1) unless
+// exact is set. Two lines, one of which is Bearer, a list, a tab or a second
+// word are malformed.
+func Token(h http.Header, exact bool) (string, error) {
+	values := h["Authorization"]
+	if len(values) == 0 {
+		return "", nil
+	}
+	if len(values) > 1 {
+		for _, v := range values {
+			if isBearer(v, exact) {
+				return "", ErrMalformed
+			}
+		}
+		return "", nil
+	}
+	v := values[0]
+	if !isBearer(v, exact) {
+		return "", nil
+	}
+	if len(v) == len("Bearer") || v[len("Bearer")] != ' ' || len(v) > maxLength {
+		return "", ErrMalformed
+	}
+	token := strings.Trim(v[len("Bearer "):], " ")
+	if token == "" || strings.ContainsAny(token, " \t,") {
+		return "", ErrMalformed
+	}
+	return token, nil
+}
+
+// isBearer reports whether the scheme of v is Bearer, whatever follows it.
+func isBearer(v string, exact bool) bool {
+	const scheme = "Bearer"
+	if len(v) < len(scheme) {
+		return false
+	}
+	if exact {
+		return strings.HasPrefix(v, "Bearer ")
+	}
+	if !strings.EqualFold(v[:len(scheme)], scheme) {
+		return false
+	}
+	return len(v) == len(scheme) || v[len(scheme)] == ' ' || v[len(scheme)] == '\t' || v[len(scheme)] == ','
+}

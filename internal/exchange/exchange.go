@@ -1,0 +1,106 @@
+// Package exchange holds what the middlewares of this module know about one
+// request. The first of them attaches an [Exchange] to the request, at the cost
+// of the one copy that a context value needs; the others find it and fill it in.
+package exchange
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"sync/atomic"
+)
+
+// A Slot names a value of an [Exchange].
+type Slot uint8
+
+// The slots, each written by one package.
+const (
+	Principal   Slot = iota // *usher.Principal, by whoever authenticates
+	Responder               // usher.Responder, by the envelope
+	Challenges              // []string, what a caller who came without a credential may present
+	RateLimit               // by ratelimit
+	Idempotency             // by idempotency
+	Envelope                // by envelope
+	slots
+)
+
+// Exchange is a request context that carries the state of one request. Its zero
+// value is ready for Attach and may be embedded in a larger struct, so that both
+// cost one allocation.
+//
+// Loads and stores are safe for concurrent use: behind http.TimeoutHandler an
+// abandoned handler may still be writing while an outer middleware reads.
+type Exchange struct {
+	context.Context
+
+	failed atomic.Int32
+	mu     sync.Mutex
+	values [slots]any
+}
+
+type key struct{}
+
+// From returns the exchange of ctx, or nil.
+func From(ctx context.Context) *Exchange {
+	if x, ok := ctx.(*Exchange); ok {
+		return x
+	}
+	x, _ := ctx.Value(key{}).(*Exchange)
+	return x
+}
+
+// Enter returns the exchange of r and the request that carries it: r itself if
+// r has one, else a copy of r.
+func Enter(r *http.Request) (*Exchange, *http.Request) {
+	if x := From(r.Context()); x != nil {
+		return x, r
+	}
+	x := new(Exchange)
+	return x, x.Attach(r)
+}
+
+// Attach returns a copy of r that carries x. It must be called once.
+func (x *Exchange) Attach(r *http.Request) *http.Request {
+	x.Context = r.Context()
+	return r.WithContext(x)
+}
+
+// Leave tells r what next learned from its copy of it. The server removes the
+// temporary files of a multipart form only from the request that it made
+// (golang/go#58809), and an outer access log wants the pattern that matched.
+func Leave(r, inner *http.Request) {
+	if r == inner {
+		return
+	}
+	r.MultipartForm = inner.MultipartForm
+	r.Pattern = inner.Pattern
+}
+
+// Value returns x itself for this package's key, else the parent's value.
+func (x *Exchange) Value(k any) any {
+	if k == (any)(key{}) {
+		return x
+	}
+	return x.Context.Value(k)
+}
+
+// Load returns the value of a slot, or nil.
+func (x *Exchange) Load(s Slot) any {
+	x.mu.Lock()
+	v := x.values[s]
+	x.mu.Unlock()
+	return v
+}
+
+// Store sets the value of a slot.
+func (x *Exchange) Store(s Slot, v any) {
+	x.mu.Lock()
+	x.values[s] = v
+	x.mu.Unlock()
+}
+
+// Failed notes that the request was answered with an error of this status.
+func (x *Exchange) Failed(status int) { x.failed.Store(int32(status)) }
+
+// Failure returns the status that was last passed to Failed, or 0.
+func (x *Exchange) Failure() int { return int(x.failed.Load()) }

@@ -1,0 +1,184 @@
+// Package httpwriter is the one response writer of this module: it stands
+// between a handler and the server's writer, sees what passes, and keeps every
+// ability of the writer below it.
+package httpwriter
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+)
+
+// A Hook sees, and may change, what a handler writes.
+type Hook interface {
+	// Head is called once, before the final status is sent (an informational one
+	// is not final, 101 is), and may still change the header.
+	Head(status int)
+	// Body forwards p to the inner writer in whatever form it likes and returns
+	// how many bytes of p it took.
+	Body(inner http.ResponseWriter, p []byte) (int, error)
+	// Release is called before the handler flushes or hijacks: from here on the
+	// answer is no longer one piece. Hijacked tells which it is.
+	Release(hijacked bool)
+}
+
+// Writer is a http.ResponseWriter that tells a [Hook] what happens and keeps
+// count. It has http.Flusher, http.Hijacker, io.ReaderFrom, io.StringWriter,
+// http.Pusher and, for http.ResponseController, FlushError and Unwrap; what the
+// inner writer cannot do is reported as http.ErrNotSupported.
+//
+// The zero value needs Init. Like any http.ResponseWriter it serves one request.
+type Writer struct {
+	inner  http.ResponseWriter
+	hook   Hook
+	status int
+	bytes  int64
+	gone   bool // hijacked
+}
+
+// Init prepares w. The hook may be nil.
+func (w *Writer) Init(inner http.ResponseWriter, hook Hook) {
+	*w = Writer{inner: inner, hook: hook}
+}
+
+// Status returns the final status that was sent, or 0 if none was.
+func (w *Writer) Status() int { return w.status }
+
+// Bytes returns how many bytes of body the handler has written.
+func (w *Writer) Bytes() int64 { return w.bytes }
+
+// Hijacked reports whether the handler has taken the connection.
+func (w *Writer) Hijacked() bool { return w.gone }
+
+// Unwrap is for http.ResponseController.
+func (w *Writer) Unwrap() http.ResponseWriter { return w.inner }
+
+// Header returns the header of the inner writer.
+func (w *Writer) Header() http.Header { return w.inner.Header() }
+
+// WriteHeader sends the status. Informational ones go straight through.
+func (w *Writer) WriteHeader(status int) {
+	if status >= 100 && status < 200 && status != http.StatusSwitchingProtocols {
+		w.inner.WriteHeader(status)
+		return
+	}
+	if w.status == 0 {
+		w.status = status
+		if w.hook != nil {
+			w.hook.Head(status)
+		}
+	}
+	// A second call goes on to the server, which logs it and who made it.
+	w.inner.WriteHeader(status)
+}
+
+// commit sends the status 200 if none was sent, as the server would.
+func (w *Writer) commit() {
+	if w.status == 0 && !w.gone {
+		w.WriteHeader(http.StatusOK)
+	}
+}
+
+// Write writes a piece of the body.
+func (w *Writer) Write(p []byte) (int, error) {
+	w.commit()
+	var n int
+	var err error
+	if w.hook != nil {
+		n, err = w.hook.Body(w.inner, p)
+	} else {
+		n, err = w.inner.Write(p)
+	}
+	w.bytes += int64(n)
+	return n, err
+}
+
+// buffers are for copies between writers that have no better way.
+var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+
+// WriteString writes a piece of the body without making a copy of all of it.
+func (w *Writer) WriteString(s string) (int, error) {
+	if w.hook == nil {
+		if inner, ok := w.inner.(io.StringWriter); ok {
+			w.commit()
+			n, err := inner.WriteString(s)
+			w.bytes += int64(n)
+			return n, err
+		}
+	}
+	w.commit()
+	buf := buffers.Get().(*[32 << 10]byte)
+	defer buffers.Put(buf)
+	written := 0
+	for written < len(s) {
+		n, err := w.Write(buf[:copy(buf[:], s[written:])])
+		written += n
+		if err != nil {
+			return written, err
+		}
+	}
+	return written, nil
+}
+
+// ReadFrom copies src into the body; without a hook it lets the server use
+// sendfile.
+func (w *Writer) ReadFrom(src io.Reader) (int64, error) {
+	if w.hook == nil {
+		if inner, ok := w.inner.(io.ReaderFrom); ok {
+			// What the server does on an empty source is its own: it sends no status.
+			n, err := inner.ReadFrom(src)
+			if n > 0 && w.status == 0 {
+				w.status = http.StatusOK
+			}
+			w.bytes += n
+			return n, err
+		}
+	}
+	buf := buffers.Get().(*[32 << 10]byte)
+	defer buffers.Put(buf)
+	return io.CopyBuffer(onlyWriter{w}, src, buf[:])
+}
+
+// onlyWriter hides ReadFrom from io.CopyBuffer.
+type onlyWriter struct{ io.Writer }
+
+// Flush flushes, as far as the inner writer can.
+func (w *Writer) Flush() { _ = w.FlushError() }
+
+// FlushError flushes and says whether that worked.
+func (w *Writer) FlushError() error {
+	w.commit()
+	if w.hook != nil {
+		w.hook.Release(false)
+	}
+	return http.NewResponseController(w.inner).Flush()
+}
+
+// Hijack takes the connection over from the server.
+func (w *Writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	if w.hook != nil {
+		w.hook.Release(true)
+	}
+	conn, rw, err := http.NewResponseController(w.inner).Hijack()
+	if err == nil {
+		w.gone = true
+	}
+	return conn, rw, err
+}
+
+// Push starts an HTTP/2 server push where the inner writer can.
+func (w *Writer) Push(target string, opts *http.PushOptions) error {
+	for inner := w.inner; ; {
+		if p, ok := inner.(http.Pusher); ok {
+			return p.Push(target, opts)
+		}
+		u, ok := inner.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return errors.ErrUnsupported
+		}
+		inner = u.Unwrap()
+	}
+}

@@ -1,0 +1,79 @@
+// Package telemetry counts decisions and notes them on the current span, with
+// everything that can be built beforehand built beforehand: recording a decision
+// allocates nothing, and costs a few nanoseconds where telemetry is off.
+package telemetry
+
+import (
+	"context"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// Version is the version of every instrumentation scope of this module.
+const Version = "0.1.0"
+
+// Config describes one counter of decisions.
+type Config struct {
+	// MeterProvider makes the counter; nil means the global one.
+	MeterProvider metric.MeterProvider
+	// Scope is the import path of the package that decides.
+	Scope string
+	// Counter and Description are the counter's; its unit is {request}.
+	Counter, Description string
+	// Attribute is the name under which the outcome stands on the counter and on
+	// the span.
+	Attribute string
+	// Outcomes are all values that Attribute may have. They come from the
+	// program, never from a request.
+	Outcomes []string
+	// Fixed stands on the counter beside the outcome. It comes from the program.
+	Fixed []attribute.KeyValue
+}
+
+// Decisions counts the outcomes of one kind of decision. It is safe for
+// concurrent use.
+type Decisions struct {
+	counter metric.Int64Counter
+	counts  [][]metric.AddOption
+	notes   [][]attribute.KeyValue
+}
+
+// NewDecisions makes the counter of c and all that recording needs.
+func NewDecisions(c Config) *Decisions {
+	if c.MeterProvider == nil {
+		c.MeterProvider = otel.GetMeterProvider()
+	}
+	d := new(Decisions)
+	meter := c.MeterProvider.Meter(c.Scope, metric.WithInstrumentationVersion(Version))
+	// An instrument that comes with an error works, or does nothing.
+	d.counter, _ = meter.Int64Counter(c.Counter,
+		metric.WithDescription(c.Description), metric.WithUnit("{request}"))
+	for _, outcome := range c.Outcomes {
+		note := attribute.String(c.Attribute, outcome)
+		set := attribute.NewSet(append([]attribute.KeyValue{note}, c.Fixed...)...)
+		d.counts = append(d.counts, []metric.AddOption{metric.WithAttributeSet(set)})
+		d.notes = append(d.notes, []attribute.KeyValue{note})
+	}
+	return d
+}
+
+// Count counts the outcome with this index in Config.Outcomes.
+func (d *Decisions) Count(ctx context.Context, outcome int) {
+	d.counter.Add(ctx, 1, d.counts[outcome]...)
+}
+
+// Note notes the outcome on the current span if that is being recorded.
+func (d *Decisions) Note(ctx context.Context, outcome int) {
+	if span := trace.SpanFromContext(ctx); span.IsRecording() {
+		span.SetAttributes(d.notes[outcome]...)
+	}
+}
+
+// Record does both.
+func (d *Decisions) Record(ctx context.Context, outcome int) {
+	d.Count(ctx, outcome)
+	d.Note(ctx, outcome)
+}

@@ -1,0 +1,143 @@
+package usher
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+
+	"github.com/usher-go/usher/internal/exchange"
+)
+
+// A Principal says who calls. An [Authenticator] makes it; every later step of
+// the request reads it with [PrincipalFrom].
+//
+// A Principal is shared by all requests that present the same credential. Treat
+// it, its Scopes and its Details as read-only.
+type Principal struct {
+	// ID is the stable identity of the credential's subject: the ID of an API
+	// key, the subject of a token. It is unique within Kind, never a secret, and
+	// the default scope of idempotency keys and of limits per caller.
+	ID string
+	// Kind is the kind of credential that was presented.
+	Kind Kind
+	// Owner is the account that the credential belongs to. Several principals
+	// may share one; empty means that the credential stands for itself.
+	Owner string
+	// Name is what a person calls the credential, for logs and consoles.
+	Name string
+	// Scopes are the granted scopes. None means nothing is granted.
+	Scopes []string
+	// Level is the granted permission level. The zero value grants nothing.
+	Level Level
+	// Plan is what the owner has subscribed to; limits may depend on it.
+	Plan string
+	// Environment is where the credential is valid, for instance "live".
+	Environment string
+	// Details is what the authenticator wants handlers to see, such as an
+	// *apikey.Key or the claims of a token. It never holds key material.
+	Details any
+}
+
+// HasScopes reports whether every one of scopes was granted. It is true for no
+// scopes at all.
+func (p Principal) HasScopes(scopes ...string) bool {
+	for _, s := range scopes {
+		if !slices.Contains(p.Scopes, s) {
+			return false
+		}
+	}
+	return true
+}
+
+// A Kind names a kind of credential. Authenticators outside this module may use
+// names of their own.
+type Kind string
+
+// The kinds of credential that this module verifies.
+const (
+	KindAPIKey  Kind = "api_key"
+	KindJWT     Kind = "jwt"
+	KindOAuth   Kind = "oauth"
+	KindWebhook Kind = "webhook"
+)
+
+// A Level is a permission level: an ordered alternative to scopes, in which
+// each level grants what the ones below it grant. The zero value grants nothing.
+type Level uint8
+
+// The permission levels in rising order.
+const (
+	LevelNone      Level = iota
+	LevelReadOnly        // views and reads
+	LevelReadWrite       // also creates and updates
+	LevelFull            // also deletes and administers
+)
+
+var levelNames = [...]string{"none", "read_only", "read_write", "full"}
+
+// String returns the name of the level: none, read_only, read_write or full.
+func (l Level) String() string {
+	if int(l) < len(levelNames) {
+		return levelNames[l]
+	}
+	return fmt.Sprintf("Level(%d)", uint8(l))
+}
+
+// MarshalText writes the name of the level. A level that has none is an error.
+func (l Level) MarshalText() ([]byte, error) {
+	if int(l) < len(levelNames) {
+		return []byte(levelNames[l]), nil
+	}
+	return nil, fmt.Errorf("usher: no such permission level: %d", uint8(l))
+}
+
+// UnmarshalText reads the name of a level; empty text is [LevelNone].
+func (l *Level) UnmarshalText(text []byte) error {
+	if len(text) == 0 {
+		*l = LevelNone
+		return nil
+	}
+	i := slices.Index(levelNames[:], string(text))
+	if i < 0 {
+		return fmt.Errorf("usher: no such permission level: %q", text)
+	}
+	*l = Level(i)
+	return nil
+}
+
+// PrincipalFrom returns the principal that [Authenticate] put into the request,
+// and whether there is one.
+//
+// It also answers on the context of a request that [Track] prepared further
+// out, once the request has passed Authenticate.
+func PrincipalFrom(ctx context.Context) (Principal, bool) {
+	if x := exchange.From(ctx); x != nil {
+		if p := principalOf(x); p != nil {
+			return *p, true
+		}
+	}
+	return Principal{}, false
+}
+
+func principalOf(x *exchange.Exchange) *Principal {
+	p, _ := x.Load(exchange.Principal).(*Principal)
+	return p
+}
+
+// WithPrincipal returns a request that carries p, for tests and for
+// authentication that is done elsewhere. If one of this module's middlewares
+// has already seen r, p is noted in it and r is returned, else a copy.
+func WithPrincipal(r *http.Request, p *Principal) *http.Request {
+	x, r := exchange.Enter(r)
+	x.Store(exchange.Principal, p)
+	return r
+}
+
+// Track returns a request in which later middlewares note who calls, so that an
+// outer handler, an access log for instance, can read it with [PrincipalFrom]
+// once the inner ones have returned. It copies r unless that was done before.
+func Track(r *http.Request) *http.Request {
+	_, r = exchange.Enter(r)
+	return r
+}
