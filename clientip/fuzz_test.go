@@ -1,0 +1,205 @@
+package clientip_test
+
+import (
+	"net/netip"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/usher-go/usher/clientip"
+)
+
+// The slow oracle: the grammars as regular expressions, and the walk over a list
+// of all elements.
+
+const token = "[0-9A-Za-z!#$%&'*+.^_`|~-]+"
+
+var (
+	port     = `(?::(?:[0-9]{1,5}|_` + token + `))?`
+	nodeForm = regexp.MustCompile(`^(?s:` +
+		`([0-9.]+)` + port + `|` +
+		`\[([0-9A-Fa-f:.]+)(?:%[^\]]+)?\]` + port + `|` +
+		`([0-9A-Fa-f:.]+)(?:%.+)?` +
+		`)$`)
+
+	quoted      = `"(?:[^"\\\x00-\x08\x0a-\x1f\x7f]|\\[^\x00-\x08\x0a-\x1f\x7f])*"`
+	pair        = `(` + token + `)=(` + quoted + `|[^\x00-\x20",;\\\x7f-\x{10ffff}]+)`
+	pairForm    = regexp.MustCompile(pair)
+	elementForm = regexp.MustCompile(`^[ \t;]*(?:` + pair + `[ \t]*(?:;[ \t;]*|$))*$`)
+	pairEscape  = regexp.MustCompile(`(?s)\\(.)`)
+)
+
+func slowNode(s string) netip.Addr {
+	m := nodeForm.FindStringSubmatch(s)
+	if m == nil {
+		return netip.Addr{}
+	}
+	addr, err := netip.ParseAddr(m[1] + m[2] + m[3])
+	bare6 := m[3] != ""
+	if err != nil || m[2] != "" && !addr.Is6() || bare6 && strings.Contains(s, "%") && !addr.Is6() {
+		return netip.Addr{}
+	}
+	return addr.Unmap()
+}
+
+func slowXForwardedFor(lines []string) (all []netip.Addr) {
+	for element := range strings.SplitSeq(strings.Join(lines, ","), ",") {
+		all = append(all, slowNode(strings.Trim(element, " \t")))
+	}
+	return all
+}
+
+// slowForwarded takes the shortest well-formed end of each line as its last
+// element, as often as there is one. What is left is one bad element.
+func slowForwarded(lines []string) (all []netip.Addr) {
+	for _, line := range lines {
+		var elements []netip.Addr
+		for more := true; more; {
+			end, found := len(line), false
+			for !found && end >= 0 {
+				end = strings.LastIndexByte(line[:end], ',')
+				found = elementForm.MatchString(line[end+1:])
+			}
+			if !found {
+				elements = append(elements, netip.Addr{})
+				break
+			}
+			elements = append(elements, slowElement(line[end+1:]))
+			if more = end >= 0; more {
+				line = line[:end]
+			}
+		}
+		for i := len(elements) - 1; i >= 0; i-- {
+			all = append(all, elements[i])
+		}
+	}
+	return all
+}
+
+func slowElement(element string) netip.Addr {
+	var nodes []string
+	for _, m := range pairForm.FindAllStringSubmatch(element, -1) {
+		if strings.ToLower(m[1]) != "for" {
+			continue
+		}
+		value := m[2]
+		if strings.HasPrefix(value, `"`) {
+			value = pairEscape.ReplaceAllString(value[1:len(value)-1], "$1")
+		}
+		nodes = append(nodes, value)
+	}
+	if len(nodes) != 1 {
+		return netip.Addr{}
+	}
+	return slowNode(nodes[0])
+}
+
+var slowTrusted = []netip.Prefix{
+	netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8:aaaa::/48"), netip.MustParsePrefix("192.0.2.10/32"),
+}
+
+func slowTrusts(addr netip.Addr) bool {
+	for _, p := range slowTrusted {
+		if p.Contains(addr) {
+			return true
+		}
+	}
+	return false
+}
+
+// check compares a Resolver with the walk over all, and demands what the package
+// promises whatever the walk says.
+func check(t *testing.T, got netip.Addr, all []netip.Addr) {
+	t.Helper()
+	want := netip.MustParseAddr(fallback)
+	for i := len(all) - 1; i >= 0 && len(all)-i <= 32 && slowTrusts(want); i-- {
+		if !all[i].IsValid() {
+			break
+		}
+		want = all[i]
+	}
+	if got != want {
+		t.Errorf("got %v, want %v of %v", got, want, all)
+	}
+	if got.Zone() != "" || got.Is4In6() {
+		t.Errorf("%v is not the one form of its address", got)
+	}
+	if got == netip.MustParseAddr(fallback) {
+		return
+	}
+	for i := len(all) - 1; i >= 0; i-- {
+		if all[i] == got {
+			return
+		}
+		if !slowTrusts(all[i]) {
+			t.Fatalf("%v stands left of %v, which is not trusted, in %v", got, all[i], all)
+		}
+	}
+	t.Errorf("%v is neither the peer nor in %v", got, all)
+}
+
+// short reports whether no line can hold an element that is too long to be read.
+func short(lines []string) bool {
+	for _, line := range lines {
+		if len(line) > 512 {
+			return false
+		}
+	}
+	return true
+}
+
+func FuzzXForwardedFor(f *testing.F) {
+	for _, seed := range []string{
+		"", "198.51.100.7", "203.0.113.66, 198.51.100.7, 10.0.0.2", "198.51.100.7\n10.0.0.2", "10.0.0.3,10.0.0.2",
+		"[2001:db8::7]:80, 2001:db8:aaaa::1", "::ffff:10.0.0.2,::ffff:a00:2", "fe80::1%eth0", "[fe80::1%a]b]:1",
+		"198.51.100.7,,10.0.0.2", "198.51.100.7:_x", "unknown", "\n\n", strings.Repeat("10.0.0.2,", 40) + "10.0.0.3", "1.2.3.4%a", "%", "[", ":", "[]:",
+	} {
+		f.Add(seed)
+	}
+	res := newResolver(f, clientip.Config{TrustedProxies: proxies})
+	f.Fuzz(func(t *testing.T, header string) {
+		lines := strings.Split(header, "\n")
+		if !short(lines) {
+			t.Skip("longer than the oracle reads")
+		}
+		check(t, res.Addr(request(proxy, "X-Forwarded-For", lines...)), slowXForwardedFor(lines))
+	})
+}
+
+func FuzzForwarded(f *testing.F) {
+	for _, seed := range []string{
+		"", "for=198.51.100.7", `for=203.0.113.66, for="[2001:db8::7]:80";proto=https, for=10.0.0.2`,
+		"for=198.51.100.7\nfor=10.0.0.2", `for="\, for="10.0.0.2"`, `for=1.2.3.4;x="a\", for=10.0.0.2"`, `x=",\\";for=10.0.0.2`,
+		`for="1.2.3.4, for=5.6.7.8`, `;;for=1.2.3.4 ; by=x`, "for=_x", "for=unknown", `for="1\.2.3.4"`, "for=1.2.3.4;for=1.2.3.4", "=", `"`, `\"`, `for="\`,
+		`x="a, b=";for=10.0.0.2;c=""`,
+	} {
+		f.Add(seed)
+	}
+	res := newResolver(f, clientip.Config{TrustedProxies: proxies, Header: "Forwarded"})
+	f.Fuzz(func(t *testing.T, header string) {
+		lines := strings.Split(header, "\n")
+		if !short(lines) {
+			t.Skip("longer than the oracle reads")
+		}
+		check(t, res.Addr(request(proxy, "Forwarded", lines...)), slowForwarded(lines))
+	})
+}
+
+// FuzzForwardedPrefix shows that nothing a client sends changes how the element
+// is read that a proxy appends.
+func FuzzForwardedPrefix(f *testing.F) {
+	for _, seed := range []string{"", `for="`, `\`, `for="\`, `x="a",`, `"`, `for=203.0.113.66`} {
+		f.Add(seed)
+	}
+	res := newResolver(f, clientip.Config{TrustedProxies: proxies, Header: "Forwarded"})
+	f.Fuzz(func(t *testing.T, prefix string) {
+		for _, appended := range []string{
+			`for=198.51.100.7`, `for="198.51.100.7:80"`, `by=10.0.0.1;for="198.51.100.7";host="a,\"b"`,
+		} {
+			got := res.Addr(request(proxy, "Forwarded", prefix+", "+appended+", for=10.0.0.2"))
+			if got != netip.MustParseAddr(client) {
+				t.Errorf("%q turned %s into %v", prefix, appended, got)
+			}
+		}
+	})
+}

@@ -1,0 +1,202 @@
+package clientip
+
+import (
+	"net/netip"
+	"strings"
+)
+
+// A format is the grammar of a header.
+type format uint8
+
+const (
+	xForwardedFor format = iota
+	forwarded            // RFC 7239
+	single               // one address
+)
+
+// last reads the last element of line. It returns the address in it, which is
+// invalid if there is none; what stands to the left of the element; and whether
+// that holds more elements.
+func (f format) last(line string) (addr netip.Addr, rest string, more bool) {
+	start := max(0, len(line)-maxElement)
+	window := line[start:]
+	comma, ok := strings.LastIndexByte(window, ','), true
+	if f == forwarded {
+		comma, ok = lastComma(window)
+	}
+	if !ok || comma < 0 && start > 0 {
+		return netip.Addr{}, "", false
+	}
+	element := window[comma+1:]
+	if f == forwarded {
+		addr = parseForwarded(element)
+	} else {
+		addr = parseNode(trim(element))
+	}
+	if comma < 0 {
+		return addr, "", false
+	}
+	return addr, line[:start+comma], true
+}
+
+// lastComma returns the index of the last comma outside of quoted strings, or -1,
+// and whether the quoted strings to the right of it are complete.
+//
+// It goes from right to left, so that what a client wrote cannot change how the
+// elements are read that proxies appended. There a quoted string begins with the
+// first quote that has an even number of backslashes before it: every quote
+// inside has an odd one, and before the opening quote stands an equals sign.
+func lastComma(s string) (index int, ok bool) {
+	quoted := false
+	for i := len(s) - 1; i >= 0; i-- {
+		switch {
+		case s[i] == ',' && !quoted:
+			return i, true
+		case s[i] == '"' && !(quoted && escaped(s, i)):
+			quoted = !quoted
+		}
+	}
+	return -1, !quoted
+}
+
+// escaped reports whether an odd number of backslashes stands before s[i].
+func escaped(s string, i int) bool {
+	n := len(s[:i]) - len(strings.TrimRight(s[:i], `\`))
+	return n%2 == 1
+}
+
+// parseForwarded returns the address of the one for parameter in an element of
+// Forwarded (RFC 7239, section 4), or an invalid one if the element is malformed
+// anywhere or has no address. Two things are common although the RFC forbids
+// them, and accepted: blanks around semicolons, and values with colons or
+// brackets that are not quoted.
+func parseForwarded(element string) netip.Addr {
+	var node string
+	seen := false
+	for element = trim(element); element != ""; element = trim(element) {
+		if element[0] == ';' {
+			element = element[1:]
+			continue
+		}
+		name, rest, ok := strings.Cut(element, "=")
+		if !ok || !isToken(name) {
+			return netip.Addr{}
+		}
+		value, rest, ok := cutValue(rest)
+		if rest = trim(rest); !ok || rest != "" && rest[0] != ';' {
+			return netip.Addr{}
+		}
+		element = rest
+		if strings.EqualFold(name, "for") {
+			if seen {
+				return netip.Addr{}
+			}
+			node, seen = value, true
+		}
+	}
+	return parseNode(node)
+}
+
+// cutValue cuts the value of a parameter off the front of s.
+func cutValue(s string) (value, rest string, ok bool) {
+	if strings.HasPrefix(s, `"`) {
+		return cutQuoted(s[1:])
+	}
+	end := 0
+	for end < len(s) && s[end] > ' ' && s[end] < 0x7f && strings.IndexByte(`",;\`, s[end]) < 0 {
+		end++
+	}
+	return s[:end], s[end:], end > 0
+}
+
+// cutQuoted cuts the rest of a quoted string (RFC 9110, section 5.6.4) off the
+// front of s, which begins after the opening quote.
+func cutQuoted(s string) (value, rest string, ok bool) {
+	pairs := false
+	for i := 0; i < len(s); i++ {
+		if s[i] == '"' {
+			if value = s[:i]; pairs {
+				value = unescape(value)
+			}
+			return value, s[i+1:], true
+		}
+		if s[i] == '\\' && i+1 < len(s) {
+			pairs = true
+			i++
+		}
+		if s[i] < ' ' && s[i] != '\t' || s[i] == 0x7f {
+			break
+		}
+	}
+	return "", "", false
+}
+
+// unescape replaces each quoted pair by what it stands for.
+func unescape(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' {
+			i++
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+// parseNode reads an address, with or without brackets and a port. It returns an
+// invalid one for anything else.
+func parseNode(s string) netip.Addr {
+	host, port, bracketed := s, "", strings.HasPrefix(s, "[")
+	if bracketed {
+		end := strings.IndexByte(s, ']')
+		if end < 0 {
+			return netip.Addr{}
+		}
+		host, port = s[1:end], s[end+1:]
+	} else if colon := strings.IndexByte(s, ':'); colon >= 0 && colon == strings.LastIndexByte(s, ':') {
+		host, port = s[:colon], s[colon:]
+	}
+	if port != "" && !isPort(port) {
+		return netip.Addr{}
+	}
+	// netip would accept a newline in a zone.
+	host, zone, zoned := strings.Cut(host, "%")
+	addr, err := netip.ParseAddr(host)
+	if err != nil || (bracketed || zoned) && !addr.Is6() || zoned && zone == "" {
+		return netip.Addr{}
+	}
+	return addr.Unmap()
+}
+
+// isPort reports whether s is a colon with a port or an obfuscated one (RFC 7239,
+// section 6).
+func isPort(s string) bool {
+	s, ok := strings.CutPrefix(s, ":")
+	if !ok {
+		return false
+	}
+	if strings.HasPrefix(s, "_") {
+		return len(s) > 1 && isToken(s)
+	}
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return false
+		}
+	}
+	return len(s) >= 1 && len(s) <= 5
+}
+
+// isToken reports whether s is a token (RFC 9110, section 5.6.2).
+func isToken(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		alphanumeric := c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'z'
+		if !alphanumeric && strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// trim removes the blanks that may surround an element.
+func trim(s string) string { return strings.Trim(s, " \t") }
