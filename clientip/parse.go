@@ -20,18 +20,18 @@ const (
 func (f format) last(line string) (addr netip.Addr, rest string, more bool) {
 	start := max(0, len(line)-maxElement)
 	window := line[start:]
-	comma, ok := strings.LastIndexByte(window, ','), true
+	comma := strings.LastIndexByte(window, ',')
 	if f == forwarded {
-		comma, ok = lastComma(window)
+		comma = lastComma(window)
 	}
-	if !ok || comma < 0 && start > 0 {
+	if comma < 0 && start > 0 {
 		return netip.Addr{}, "", false
 	}
-	element := window[comma+1:]
+	element := trim(window[comma+1:])
 	if f == forwarded {
 		addr = parseForwarded(element)
 	} else {
-		addr = parseNode(trim(element))
+		addr = parseNode(element)
 	}
 	if comma < 0 {
 		return addr, "", false
@@ -39,30 +39,27 @@ func (f format) last(line string) (addr netip.Addr, rest string, more bool) {
 	return addr, line[:start+comma], true
 }
 
-// lastComma returns the index of the last comma outside of quoted strings, or -1,
-// and whether the quoted strings to the right of it are complete.
+// lastComma returns the index of the last comma outside of quoted strings, or -1.
 //
 // It goes from right to left, so that what a client wrote cannot change how the
-// elements are read that proxies appended. There a quoted string begins with the
-// first quote that has an even number of backslashes before it: every quote
-// inside has an odd one, and before the opening quote stands an equals sign.
-func lastComma(s string) (index int, ok bool) {
+// elements are read that proxies appended. In that direction a quoted string
+// begins with the first quote that has no backslash before it: each one inside
+// has, and before the first stands an equals sign. In an element that is
+// malformed the comma may be a wrong one, but what is right of it is then
+// malformed, too.
+func lastComma(s string) int {
 	quoted := false
 	for i := len(s) - 1; i >= 0; i-- {
 		switch {
 		case s[i] == ',' && !quoted:
-			return i, true
-		case s[i] == '"' && !(quoted && escaped(s, i)):
-			quoted = !quoted
+			return i
+		case s[i] == '"' && quoted:
+			quoted = i > 0 && s[i-1] == '\\'
+		case s[i] == '"':
+			quoted = true
 		}
 	}
-	return -1, !quoted
-}
-
-// escaped reports whether an odd number of backslashes stands before s[i].
-func escaped(s string, i int) bool {
-	n := len(s[:i]) - len(strings.TrimRight(s[:i], `\`))
-	return n%2 == 1
+	return -1
 }
 
 // parseForwarded returns the address of the one for parameter in an element of
@@ -73,7 +70,7 @@ func escaped(s string, i int) bool {
 func parseForwarded(element string) netip.Addr {
 	var node string
 	seen := false
-	for element = trim(element); element != ""; element = trim(element) {
+	for ; element != ""; element = trim(element) {
 		if element[0] == ';' {
 			element = element[1:]
 			continue
