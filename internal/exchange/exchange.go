@@ -33,9 +33,10 @@ const (
 type Exchange struct {
 	context.Context
 
-	failed atomic.Int32
-	mu     sync.Mutex
-	values [slots]any
+	failed   atomic.Int32
+	rendered atomic.Int32
+	mu       sync.Mutex
+	values   [slots]any
 }
 
 type key struct{}
@@ -104,3 +105,13 @@ func (x *Exchange) Failed(status int) { x.failed.Store(int32(status)) }
 
 // Failure returns the status that was last passed to Failed, or 0.
 func (x *Exchange) Failure() int { return int(x.failed.Load()) }
+
+// Render notes that the answer of this status has the shape of the service
+// already, so that no envelope further out gives it one again. Whoever keeps an
+// answer to send it once more keeps this with it and notes it again.
+func (x *Exchange) Render(status int) { x.rendered.Store(int32(status)) }
+
+// Rendered returns the status that was last passed to Render, or 0. It tells
+// about an answer only if that has the same status: an answer of another one,
+// of http.TimeoutHandler for instance, came from elsewhere.
+func (x *Exchange) Rendered() int { return int(x.rendered.Load()) }

@@ -5,11 +5,11 @@ package httpwriter
 
 import (
 	"bufio"
-	"errors"
 	"io"
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 )
 
 // A Hook sees, and may change, what a handler writes.
@@ -26,17 +26,23 @@ type Hook interface {
 }
 
 // Writer is a http.ResponseWriter that tells a [Hook] what happens and keeps
-// count. It has http.Flusher, http.Hijacker, io.ReaderFrom, io.StringWriter,
-// http.Pusher and, for http.ResponseController, FlushError and Unwrap; what the
-// inner writer cannot do is reported as http.ErrNotSupported.
+// count. It has http.Flusher, http.Hijacker, http.CloseNotifier, io.ReaderFrom,
+// io.StringWriter, http.Pusher and, for http.ResponseController, FlushError and
+// Unwrap; what the inner writer cannot do is reported as http.ErrNotSupported.
 //
-// The zero value needs Init. Like any http.ResponseWriter it serves one request.
+// One ability cannot be kept: http.MaxBytesReader asks the server's own writer,
+// by a method that no other package can have, to close the connection of a body
+// that is too large (golang/go#73754). Behind a Writer the connection is closed
+// only if the answer has Connection: close.
+//
+// The zero value needs Init. Like any http.ResponseWriter it serves one request;
+// Status and Hijacked may be called at any time from anywhere.
 type Writer struct {
 	inner  http.ResponseWriter
 	hook   Hook
-	status int
+	status atomic.Int32
+	gone   atomic.Bool // hijacked
 	bytes  int64
-	gone   bool // hijacked
 }
 
 // Init prepares w. The hook may be nil.
@@ -44,14 +50,19 @@ func (w *Writer) Init(inner http.ResponseWriter, hook Hook) {
 	*w = Writer{inner: inner, hook: hook}
 }
 
+// Detach lets go of the hook, which is told nothing more: what follows passes as
+// if there had been none. A hook that does not care for an answer calls it in
+// Head and gives the server its sendfile back.
+func (w *Writer) Detach() { w.hook = nil }
+
 // Status returns the final status that was sent, or 0 if none was.
-func (w *Writer) Status() int { return w.status }
+func (w *Writer) Status() int { return int(w.status.Load()) }
 
 // Bytes returns how many bytes of body the handler has written.
 func (w *Writer) Bytes() int64 { return w.bytes }
 
 // Hijacked reports whether the handler has taken the connection.
-func (w *Writer) Hijacked() bool { return w.gone }
+func (w *Writer) Hijacked() bool { return w.gone.Load() }
 
 // Unwrap is for http.ResponseController.
 func (w *Writer) Unwrap() http.ResponseWriter { return w.inner }
@@ -65,19 +76,21 @@ func (w *Writer) WriteHeader(status int) {
 		w.inner.WriteHeader(status)
 		return
 	}
-	if w.status == 0 {
-		w.status = status
-		if w.hook != nil {
-			w.hook.Head(status)
-		}
+	first := w.Status() == 0
+	if first && w.hook != nil {
+		w.hook.Head(status)
 	}
-	// A second call goes on to the server, which logs it and who made it.
+	// A second call goes on to the server, which logs it and who made it. So does
+	// an impossible status, at which the server panics: nothing was sent then.
 	w.inner.WriteHeader(status)
+	if first {
+		w.status.Store(int32(status))
+	}
 }
 
 // commit sends the status 200 if none was sent, as the server would.
 func (w *Writer) commit() {
-	if w.status == 0 && !w.gone {
+	if w.Status() == 0 && !w.Hijacked() {
 		w.WriteHeader(http.StatusOK)
 	}
 }
@@ -101,15 +114,14 @@ var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 
 // WriteString writes a piece of the body without making a copy of all of it.
 func (w *Writer) WriteString(s string) (int, error) {
+	w.commit()
 	if w.hook == nil {
 		if inner, ok := w.inner.(io.StringWriter); ok {
-			w.commit()
 			n, err := inner.WriteString(s)
 			w.bytes += int64(n)
 			return n, err
 		}
 	}
-	w.commit()
 	buf := buffers.Get().(*[32 << 10]byte)
 	defer buffers.Put(buf)
 	written := 0
@@ -123,23 +135,30 @@ func (w *Writer) WriteString(s string) (int, error) {
 	return written, nil
 }
 
+// firstPiece is how much of a body goes the usual way before the server may
+// take the rest in one go: enough to send the status and to sniff the type.
+const firstPiece = 512
+
 // ReadFrom copies src into the body; without a hook it lets the server use
 // sendfile.
 func (w *Writer) ReadFrom(src io.Reader) (int64, error) {
-	if w.hook == nil {
-		if inner, ok := w.inner.(io.ReaderFrom); ok {
-			// What the server does on an empty source is its own: it sends no status.
-			n, err := inner.ReadFrom(src)
-			if n > 0 && w.status == 0 {
-				w.status = http.StatusOK
-			}
-			w.bytes += n
-			return n, err
-		}
-	}
 	buf := buffers.Get().(*[32 << 10]byte)
 	defer buffers.Put(buf)
-	return io.CopyBuffer(onlyWriter{w}, src, buf[:])
+	var first int64
+	if w.Status() == 0 {
+		var err error
+		first, err = io.CopyBuffer(onlyWriter{w}, io.LimitReader(src, firstPiece), buf[:])
+		if err != nil || first < firstPiece {
+			return first, err
+		}
+	}
+	if inner, ok := w.inner.(io.ReaderFrom); ok && w.hook == nil {
+		n, err := inner.ReadFrom(src)
+		w.bytes += n
+		return first + n, err
+	}
+	n, err := io.CopyBuffer(onlyWriter{w}, src, buf[:])
+	return first + n, err
 }
 
 // onlyWriter hides ReadFrom from io.CopyBuffer.
@@ -164,21 +183,39 @@ func (w *Writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	conn, rw, err := http.NewResponseController(w.inner).Hijack()
 	if err == nil {
-		w.gone = true
+		w.gone.Store(true)
 	}
 	return conn, rw, err
 }
 
 // Push starts an HTTP/2 server push where the inner writer can.
 func (w *Writer) Push(target string, opts *http.PushOptions) error {
-	for inner := w.inner; ; {
-		if p, ok := inner.(http.Pusher); ok {
-			return p.Push(target, opts)
+	if p, ok := find[http.Pusher](w.inner); ok {
+		return p.Push(target, opts)
+	}
+	return http.ErrNotSupported
+}
+
+// CloseNotify is for code older than request contexts, which asserts that its
+// writer has it. The channel never fires where the inner writer cannot notify.
+func (w *Writer) CloseNotify() <-chan bool {
+	if n, ok := find[interface{ CloseNotify() <-chan bool }](w.inner); ok {
+		return n.CloseNotify()
+	}
+	return make(chan bool, 1)
+}
+
+// find returns the outermost writer from w inwards that is a T.
+func find[T any](w http.ResponseWriter) (T, bool) {
+	for {
+		if t, ok := w.(T); ok {
+			return t, true
 		}
-		u, ok := inner.(interface{ Unwrap() http.ResponseWriter })
+		u, ok := w.(interface{ Unwrap() http.ResponseWriter })
 		if !ok {
-			return errors.ErrUnsupported
+			var none T
+			return none, false
 		}
-		inner = u.Unwrap()
+		w = u.Unwrap()
 	}
 }
