@@ -98,7 +98,7 @@ func newSelection(ranked bool, list ...Authenticator) selection {
 	for _, a := range list {
 		switch a := a.(type) {
 		case nil:
-			panic("usher: nil Authenticator")
+			panic("usher: nil Authenticator") //nolint:forbidigo // documented at Authenticate
 		case Detector:
 			s.list = append(s.list, a)
 		default:

@@ -87,8 +87,7 @@ func asError(err error) *Error {
 	if errors.As(err, &e) && e != nil {
 		return e
 	}
-	var tooLarge *http.MaxBytesError
-	if errors.As(err, &tooLarge) {
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return &Error{
 			Status:  http.StatusRequestEntityTooLarge,
 			Code:    CodePayloadTooLarge,

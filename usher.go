@@ -1,6 +1,9 @@
 package usher
 
-import "net/http"
+import (
+	"net/http"
+	"slices"
+)
 
 // A Middleware is one step between the door of a server and its handler.
 //
@@ -29,7 +32,7 @@ func Chain(m ...Middleware) Middleware {
 	for _, m := range m {
 		switch m := m.(type) {
 		case nil:
-			panic("usher: Chain of a nil Middleware")
+			panic("usher: Chain of a nil Middleware") //nolint:forbidigo // documented
 		case chain:
 			c = append(c, m...)
 		default:
@@ -42,8 +45,8 @@ func Chain(m ...Middleware) Middleware {
 type chain []Middleware
 
 func (c chain) Wrap(next http.Handler) http.Handler {
-	for i := len(c) - 1; i >= 0; i-- {
-		next = c[i].Wrap(next)
+	for _, m := range slices.Backward(c) {
+		next = m.Wrap(next)
 	}
 	return next
 }

@@ -3,6 +3,7 @@ package clientip
 import (
 	"net/http"
 	"net/netip"
+	"slices"
 )
 
 // A Resolver finds the addresses of clients. It is immutable and safe for
@@ -75,9 +76,8 @@ const (
 // the header.
 func (res *Resolver) walk(hop netip.Addr, lines []string) netip.Addr {
 	elements := 0
-	for i := len(lines) - 1; i >= 0; i-- {
-		line, more := lines[i], true
-		for more {
+	for _, line := range slices.Backward(lines) {
+		for more := true; more; {
 			if elements++; elements > maxElements {
 				return hop
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -89,9 +90,7 @@ func TestNoHeaderOfAnUntrustedPeerIsBelieved(t *testing.T) {
 		for _, trusted := range [][]string{nil, {"10.0.0.0/8", "::1"}} {
 			res := newResolver(t, clientip.Config{Header: field, TrustedProxies: trusted})
 			r := request("198.51.100.7:4000", "")
-			for name, lines := range headers {
-				r.Header[name] = lines
-			}
+			maps.Copy(r.Header, headers)
 			if got := text(res.Addr(r)); got != "198.51.100.7" {
 				t.Errorf("header %q, trusted %q: got %s, want the peer", field, trusted, got)
 			}

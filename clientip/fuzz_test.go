@@ -3,6 +3,7 @@ package clientip_test
 import (
 	"net/netip"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -69,9 +70,8 @@ func slowForwarded(lines []string) (all []netip.Addr) {
 				line = line[:end]
 			}
 		}
-		for i := len(elements) - 1; i >= 0; i-- {
-			all = append(all, elements[i])
-		}
+		slices.Reverse(elements)
+		all = append(all, elements...)
 	}
 	return all
 }
@@ -127,12 +127,12 @@ func check(t *testing.T, got netip.Addr, all []netip.Addr) {
 	if got == netip.MustParseAddr(fallback) {
 		return
 	}
-	for i := len(all) - 1; i >= 0; i-- {
-		if all[i] == got {
+	for _, addr := range slices.Backward(all) {
+		if addr == got {
 			return
 		}
-		if !slowTrusts(all[i]) {
-			t.Fatalf("%v stands left of %v, which is not trusted, in %v", got, all[i], all)
+		if !slowTrusts(addr) {
+			t.Fatalf("%v stands left of %v, which is not trusted, in %v", got, addr, all)
 		}
 	}
 	t.Errorf("%v is neither the peer nor in %v", got, all)
