@@ -29,7 +29,7 @@ type Config struct {
 	// Outcomes are all values that Attribute may have. They come from the
 	// program, never from a request.
 	Outcomes []string
-	// Fixed stands on the counter beside the outcome. It comes from the program.
+	// Fixed stands beside the outcome. It comes from the program.
 	Fixed []attribute.KeyValue
 }
 
@@ -55,7 +55,7 @@ func NewDecisions(c Config) *Decisions {
 		note := attribute.String(c.Attribute, outcome)
 		set := attribute.NewSet(append([]attribute.KeyValue{note}, c.Fixed...)...)
 		d.counts = append(d.counts, []metric.AddOption{metric.WithAttributeSet(set)})
-		d.notes = append(d.notes, []attribute.KeyValue{note})
+		d.notes = append(d.notes, append([]attribute.KeyValue{note}, c.Fixed...))
 	}
 	return d
 }

@@ -1,0 +1,126 @@
+package ratelimit
+
+import (
+	"math"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// bucket is a token bucket.
+//
+// It is driven by AllowN alone, with a clock that never goes back:
+// Reservation.Cancel loses tokens (golang/go#56924), and an older time mints
+// them (golang/go#65508).
+type bucket struct {
+	limiter *rate.Limiter
+	quota   int64
+	per     time.Duration
+	burst   int64
+	last    time.Time
+	owed    int64 // taken without asking, beyond what the bucket held
+}
+
+func newBucket(l *Limit, now instant, d debt) *bucket {
+	b := &bucket{
+		limiter: rate.NewLimiter(l.rate(), int(l.burst)),
+		quota:   l.quota, per: l.per, burst: l.burst,
+	}
+	if d.until > now.n {
+		missing := math.Ceil(time.Duration(d.until-now.n).Seconds() * float64(l.rate()))
+		b.limiter.AllowN(now.time, int(min(missing, float64(l.burst))))
+	}
+	b.last = now.time
+	return b
+}
+
+func (l *Limit) rate() rate.Limit {
+	return rate.Limit(float64(l.quota) / l.per.Seconds())
+}
+
+// tolerance is how much too early a request may come and still be admitted. It
+// stands against the rounding of tokens to a float64, by which a client that
+// waits exactly as long as it was told could come a few nanoseconds early.
+const tolerance = time.Microsecond
+
+// prepare brings the bucket to now and to its limit.
+func (b *bucket) prepare(l *Limit, now instant) {
+	if now.time.After(b.last) {
+		b.last = now.time
+	}
+	if b.quota != l.quota || b.per != l.per || b.burst != l.burst {
+		b.limiter.SetLimitAt(b.last, l.rate())
+		b.limiter.SetBurstAt(b.last, int(l.burst))
+		b.quota, b.per, b.burst = l.quota, l.per, l.burst
+	}
+	if b.owed > 0 {
+		paid := min(b.owed, int64(max(b.limiter.TokensAt(b.last), 0)))
+		if b.limiter.AllowN(b.last, int(paid)) {
+			b.owed -= paid
+		}
+	}
+}
+
+func (b *bucket) ask(l *Limit, now instant, cost int64) answer {
+	b.prepare(l, now)
+	tokens := b.limiter.TokensAt(b.last) - float64(b.owed)
+	a := answer{ok: true}
+	whole := math.Floor(tokens + tolerance.Seconds()*float64(l.rate()))
+	whole = min(max(whole, 0), float64(l.burst))
+	a.remaining = int64(whole)
+	if tokens < float64(l.burst) {
+		a.reset = l.tokenTime(whole + 1 - tokens)
+	}
+	missing := float64(cost) - tokens
+	switch {
+	case cost == 0 || missing <= 0:
+	case cost > l.burst:
+		a.ok, a.wait = false, never
+	default:
+		a.wait = l.tokenTime(missing)
+		a.ok = a.wait <= tolerance
+	}
+	return a
+}
+
+// tokenTime returns how long it takes to earn so many tokens.
+func (l *Limit) tokenTime(tokens float64) time.Duration {
+	d := tokens / float64(l.rate()) * float64(time.Second)
+	if d > math.MaxInt64/2 {
+		return math.MaxInt64 / 2
+	}
+	return time.Duration(d)
+}
+
+func (b *bucket) take(l *Limit, now instant, cost int64) {
+	if cost > 0 && !b.limiter.AllowN(b.last, int(cost)) {
+		// Within the tolerance: the clock of the bucket goes ahead by as much, and
+		// waits there for the time to come.
+		b.last = b.last.Add(tolerance)
+		if !b.limiter.AllowN(b.last, int(cost)) {
+			b.owed += cost
+		}
+	}
+}
+
+func (b *bucket) adjust(l *Limit, now instant, _, cost int64) {
+	b.prepare(l, now)
+	if cost < 0 {
+		back := -cost
+		settled := min(back, b.owed)
+		b.owed -= settled
+		// A negative number puts tokens back, up to the burst.
+		b.limiter.AllowN(b.last, -int(back-settled))
+		return
+	}
+	held := min(cost, int64(max(b.limiter.TokensAt(b.last), 0)))
+	if b.limiter.AllowN(b.last, int(held)) {
+		b.owed += cost - held
+	}
+}
+
+func (b *bucket) debt(now instant) debt {
+	missing := float64(b.burst) - b.limiter.TokensAt(b.last) + float64(b.owed)
+	l := Limit{quota: b.quota, per: b.per}
+	return debt{used: int64(math.Ceil(missing)), until: now.n + int64(l.tokenTime(missing))}
+}

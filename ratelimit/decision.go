@@ -1,0 +1,152 @@
+package ratelimit
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/usher-go/usher"
+)
+
+// decision is one request under the policies of a limiter.
+type decision struct {
+	slots   []Charge  // room for one of each policy
+	charges []Charge  // of the policies that count the request
+	charged []*policy // the policies of charges
+	store   Store     // that has decided
+	// admitted is what the store said, or the failure mode in its place.
+	admitted bool
+	failed   bool   // the store did not decide, and nothing did in its place
+	replaces bool   // a limiter further out, with its header fields
+	text     []byte // the header fields
+}
+
+// decide asks all policies at once that count r and that no limiter further out
+// has asked already.
+func (l *Limiter) decide(d *decision, r *http.Request, outer *held) {
+	d.charges, d.charged = d.slots[:0], d.charged[:0]
+	d.admitted, d.failed, d.store = true, false, nil
+	d.replaces = l.only && outer.forgo(l)
+	for i, p := range l.policies {
+		if outer != nil && outer.asked(p) {
+			continue
+		}
+		n := len(d.charges)
+		c := &d.slots[n]
+		c.table = l.tables[i]
+		if p.charge(c, r) {
+			d.charges = d.slots[:n+1]
+			d.charged = append(d.charged, p)
+		}
+	}
+	ctx := r.Context()
+	if len(d.charges) > 0 {
+		l.take(ctx, d)
+	}
+	l.count(ctx, d)
+}
+
+// take asks the store, and does what the failure mode says if that fails.
+func (l *Limiter) take(ctx context.Context, d *decision) {
+	var err error
+	if l.shared != nil {
+		d.store = l.shared
+		if d.admitted, err = l.shared.Take(ctx, d.charges); err == nil {
+			return
+		}
+		l.decisions.Record(ctx, storeFailed)
+		if l.config.OnStoreFailure != FallBack {
+			d.failed = true
+			d.admitted = l.config.OnStoreFailure == FailOpen
+			d.charges, d.charged = d.charges[:0], d.charged[:0]
+			return
+		}
+	}
+	d.store = l.memory
+	// The memory fails only on a broken contract, and that means refusal.
+	d.admitted, err = l.memory.Take(ctx, d.charges)
+	d.failed = err != nil
+}
+
+// count reports the decision: one count if it is admitted, and one for each
+// policy that was violated.
+func (l *Limiter) count(ctx context.Context, d *decision) {
+	for i := range d.charges {
+		switch c := &d.charges[i]; {
+		case !c.Violated:
+		case c.Shadow:
+			d.charged[i].decisions.Count(ctx, shadowed)
+		default:
+			d.charged[i].decisions.Record(ctx, refused)
+		}
+	}
+	if d.admitted && !d.failed {
+		l.decisions.Record(ctx, acquired)
+	}
+}
+
+// refusal returns the error of a refused request: that of the policy with the
+// longest wait, and the names of all that were violated.
+func (l *Limiter) refusal(d *decision) *usher.Error {
+	if d.failed {
+		return &usher.Error{
+			Status:     http.StatusServiceUnavailable,
+			Code:       CodeUnavailable,
+			Message:    "The request could not be checked against its limits. Please try again.",
+			RetryAfter: time.Second,
+		}
+	}
+	worst, violations := -1, 0
+	for i := range d.charges {
+		c := &d.charges[i]
+		if !c.Violated || c.Shadow {
+			continue
+		}
+		violations++
+		if worst < 0 || longer(c.Wait, d.charges[worst].Wait) {
+			worst = i
+		}
+	}
+	p, c := d.charged[worst], &d.charges[worst]
+	e := &usher.Error{Status: http.StatusTooManyRequests, Code: p.Code, Message: p.Message, Details: p.violated}
+	if violations > 1 {
+		e.Details = map[string]any{"violated-policies": violatedNames(d)}
+	}
+	if !l.config.OmitRetryAfter {
+		e.RetryAfter = retryAfter(c)
+	}
+	return e
+}
+
+// longer compares waits, of which a negative one never ends.
+func longer(a, b time.Duration) bool {
+	if a < 0 || b < 0 {
+		return a < 0 && b >= 0
+	}
+	return a > b
+}
+
+// retryAfter returns how long to wait, or 0 if no time would help. A place of a
+// concurrency limit may be free at any time.
+func retryAfter(c *Charge) time.Duration {
+	switch {
+	case c.Wait < 0:
+		return 0
+	case c.Wait == 0:
+		return time.Second
+	default:
+		return c.Wait
+	}
+}
+
+func violatedNames(d *decision) []string {
+	var names []string
+	for i := range d.charges {
+		if c := &d.charges[i]; c.Violated && !c.Shadow {
+			names = append(names, c.Policy)
+		}
+	}
+	slices.Sort(names)
+	return names
+}

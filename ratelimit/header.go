@@ -1,0 +1,205 @@
+package ratelimit
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// Headers says which header fields tell clients about the limits. The standard
+// ones are RateLimit-Policy and RateLimit of the IETF draft
+// (draft-ietf-httpapi-ratelimit-headers-11), which name every listed policy.
+// The others are X-RateLimit-Limit, -Remaining and -Reset, which tell of the
+// policy with the least left; concurrency limits are not among them.
+//
+// All times are rounded up to whole seconds, so that a client which obeys them
+// is not refused again.
+type Headers uint8
+
+// The choices of header fields.
+const (
+	StandardHeaders         Headers = iota // RateLimit-Policy and RateLimit
+	EpochHeaders                           // X-RateLimit-*, reset in seconds since 1970
+	DeltaHeaders                           // X-RateLimit-*, reset in seconds from now
+	StandardAndEpochHeaders                // both
+	StandardAndDeltaHeaders                // both
+	NoHeaders                              // none
+)
+
+func (h Headers) standard() bool {
+	return h == StandardHeaders || h == StandardAndEpochHeaders || h == StandardAndDeltaHeaders
+}
+
+func (h Headers) epoch() bool { return h == EpochHeaders || h == StandardAndEpochHeaders }
+
+// setHeader sets the fields. All text is made in one piece, as are the slices of
+// values, each of which belongs to this response alone and has room for no other.
+func (l *Limiter) setHeader(h http.Header, d *decision) {
+	style := l.config.Headers
+	if style == NoHeaders || len(d.charges) == 0 {
+		return
+	}
+	b := d.text[:0]
+	var ends [5]int
+	n := 0
+	end := func() { ends[n] = len(b); n++ }
+	if style.standard() {
+		b = appendPolicies(b, d)
+		end()
+		b = appendStates(b, d)
+		end()
+	}
+	legacy := -1
+	if style != StandardHeaders {
+		if legacy = tightest(d); legacy >= 0 {
+			c := &d.charges[legacy]
+			b = strconv.AppendInt(b, c.Limit.quota, 10)
+			end()
+			b = strconv.AppendInt(b, c.Remaining, 10)
+			end()
+			b = strconv.AppendInt(b, resetField(c, style), 10)
+			end()
+		}
+	}
+	d.text = b
+	text := string(b)
+	values := make([]string, n)
+	start := 0
+	for i := range n {
+		values[i] = text[start:ends[i]]
+		start = ends[i]
+	}
+	next := func() []string {
+		v := values[:1:1]
+		values = values[1:]
+		return v
+	}
+	if style.standard() {
+		setField(h, "Ratelimit-Policy", next(), d.replaces)
+		setField(h, "Ratelimit", next(), d.replaces)
+	}
+	if legacy >= 0 && (d.replaces || !looser(h, &d.charges[legacy])) {
+		h["X-Ratelimit-Limit"] = next()
+		h["X-Ratelimit-Remaining"] = next()
+		h["X-Ratelimit-Reset"] = next()
+	}
+}
+
+// looser reports whether a limiter further out has told the client of a policy
+// with less left than c.
+func looser(h http.Header, c *Charge) bool {
+	outer := h["X-Ratelimit-Remaining"]
+	if len(outer) == 0 || c.Violated {
+		return false
+	}
+	remaining, err := strconv.ParseInt(outer[0], 10, 64)
+	return err == nil && remaining < c.Remaining
+}
+
+// setField sets a list field, or adds to what a limiter further out has said.
+func setField(h http.Header, name string, value []string, replace bool) {
+	if value[0] == "" {
+		return
+	}
+	if outer := h[name]; len(outer) > 0 && !replace {
+		value = append(append([]string(nil), outer...), value...)
+	}
+	h[name] = value
+}
+
+// appendPolicies appends RateLimit-Policy: the listed policies.
+func appendPolicies(b []byte, d *decision) []byte {
+	start := len(b)
+	for i, p := range d.charged {
+		if p.Unlisted {
+			continue
+		}
+		if len(b) > start {
+			b = append(b, ", "...)
+		}
+		if c := &d.charges[i]; c.Limit == p.Limit {
+			b = append(b, p.item...)
+		} else {
+			b = appendPolicyItem(b, p.Name, &c.Limit)
+		}
+	}
+	return b
+}
+
+// appendStates appends RateLimit: what is left under each listed policy, and
+// for how long there is no more.
+func appendStates(b []byte, d *decision) []byte {
+	start := len(b)
+	for i, p := range d.charged {
+		if p.Unlisted {
+			continue
+		}
+		if len(b) > start {
+			b = append(b, ", "...)
+		}
+		c := &d.charges[i]
+		b = append(b, '"')
+		b = append(b, p.Name...)
+		b = append(b, `";r=`...)
+		b = strconv.AppendInt(b, c.Remaining, 10)
+		if t := c.effective(); t > 0 {
+			b = append(b, ";t="...)
+			b = strconv.AppendInt(b, ceilSeconds(t), 10)
+		}
+	}
+	return b
+}
+
+// effective returns the time after which the client may count on more than is
+// left now: on what it asked for, if it was refused.
+func (c *Charge) effective() time.Duration {
+	if c.Violated && c.Wait > 0 {
+		return c.Wait
+	}
+	return c.Reset
+}
+
+// tightest returns the index of the listed charge that a client should mind
+// first, or -1.
+func tightest(d *decision) int {
+	best := -1
+	for i, p := range d.charged {
+		c := &d.charges[i]
+		if p.Unlisted || c.Limit.algorithm == AlgorithmConcurrency {
+			continue
+		}
+		if best < 0 || tighter(c, &d.charges[best]) {
+			best = i
+		}
+	}
+	return best
+}
+
+func tighter(a, b *Charge) bool {
+	if a.Violated != b.Violated {
+		return a.Violated
+	}
+	if a.Remaining != b.Remaining {
+		return a.Remaining < b.Remaining
+	}
+	return a.effective() > b.effective()
+}
+
+func resetField(c *Charge, style Headers) int64 {
+	if !style.epoch() {
+		return ceilSeconds(c.effective())
+	}
+	at := time.Now().Add(c.effective())
+	if at.Nanosecond() > 0 {
+		return at.Unix() + 1
+	}
+	return at.Unix()
+}
+
+func ceilSeconds(d time.Duration) int64 {
+	s := int64(d / time.Second)
+	if d%time.Second > 0 {
+		s++
+	}
+	return s
+}

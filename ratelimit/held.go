@@ -1,0 +1,165 @@
+package ratelimit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/usher-go/usher/internal/exchange"
+	"github.com/usher-go/usher/internal/httpwriter"
+)
+
+// held is a decision that is not over when the handler begins: it holds places,
+// waits for the outcome, or may be settled.
+type held struct {
+	limiter *Limiter
+	outer   *held // of a limiter further out
+
+	mu       sync.Mutex
+	decision *decision
+	undone   bool
+}
+
+// serveHeld runs next, and then gives back what the outcome says.
+func (l *Limiter) serveHeld(w http.ResponseWriter, r *http.Request, next http.Handler, h *held) {
+	x, inner := exchange.Enter(r)
+	x.Store(exchange.RateLimit, h)
+	var watch httpwriter.Writer
+	counts := h.countsOutcomes()
+	if counts {
+		watch.Init(w, nil)
+		w = &watch
+	}
+	status := http.StatusInternalServerError // unless next returns
+	// Deferred, as a place must be free again whatever happens.
+	defer func() {
+		x.Store(exchange.RateLimit, h.outer)
+		h.end(status)
+	}()
+	next.ServeHTTP(w, inner)
+	if status = http.StatusOK; counts && watch.Status() != 0 {
+		status = watch.Status()
+	}
+	exchange.Leave(r, inner)
+}
+
+func (h *held) countsOutcomes() bool {
+	for _, p := range h.decision.charged {
+		if p.Count != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// asked reports whether h, or a decision further out, is over p as well.
+func (h *held) asked(p *policy) bool {
+	for ; h != nil; h = h.outer {
+		for _, q := range h.limiter.policies {
+			if p == q {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// forgo makes the limiters further out that l derives from, which decide
+// together with l, give back what they have charged. It reports whether there
+// are any.
+func (h *held) forgo(l *Limiter) (found bool) {
+	for ; h != nil; h = h.outer {
+		for p := l.parent; p != nil; p = p.parent {
+			if h.limiter == p {
+				h.mu.Lock()
+				h.undone = true
+				h.mu.Unlock()
+				found = true
+			}
+		}
+	}
+	return found
+}
+
+// end gives back the places that the request held and what its outcome does not
+// charge.
+func (h *held) end(status int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	d := h.decision
+	back := make([]Charge, 0, len(d.charges))
+	for i, p := range d.charged {
+		c := &d.charges[i]
+		place := c.Limit.algorithm == AlgorithmConcurrency
+		if c.Violated || c.Cost == 0 || !place && !h.undone && (p.Count == nil || p.Count(status)) {
+			continue
+		}
+		back = append(back, *c)
+		back[len(back)-1].Cost = -c.Cost
+		c.Cost = 0
+	}
+	h.adjust(back)
+}
+
+// adjust tells the store, whether or not the client is still there. A store
+// that fails now leaves the charge as it is, which errs on the safe side.
+func (h *held) adjust(changes []Charge) {
+	if len(changes) == 0 {
+		return
+	}
+	_ = h.decision.store.Adjust(context.Background(), changes)
+}
+
+// ErrNotSettled is matched by what [Settle] returns if there is nothing to
+// settle.
+var ErrNotSettled = errors.New("ratelimit: not settled")
+
+// Settle sets what the request of ctx costs under a policy, once the handler
+// knows: less than was taken gives units back, more takes them, as far as the
+// key has any left. Cost zero is a refund. It may be called more than once and
+// from any goroutine until the handler has returned; what was taken from a
+// window that has ended is not given back.
+//
+// The policy must have Settle set, and must have charged the request: otherwise
+// Settle returns an error that matches [ErrNotSettled].
+func Settle(ctx context.Context, policy string, cost int) error {
+	var h *held
+	if x := exchange.From(ctx); x != nil {
+		h, _ = x.Load(exchange.RateLimit).(*held)
+	}
+	for ; h != nil; h = h.outer {
+		if done, err := h.settle(policy, int64(min(max(cost, 0), maxQuota))); done {
+			return err
+		}
+	}
+	return fmt.Errorf("%w: no charge of policy %q", ErrNotSettled, policy)
+}
+
+func (h *held) settle(policy string, cost int64) (done bool, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for i := range h.decision.charges {
+		c := &h.decision.charges[i]
+		if c.Policy != policy || c.Violated || !h.decision.charged[i].Settle {
+			continue
+		}
+		change := *c
+		change.Cost = cost - c.Cost
+		if change.Cost == 0 {
+			return true, nil
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), settleTimeout)
+		defer cancel()
+		if err := h.decision.store.Adjust(ctx, []Charge{change}); err != nil {
+			return true, fmt.Errorf("ratelimit: settle policy %q: %w", policy, err)
+		}
+		c.Cost = cost
+		return true, nil
+	}
+	return false, nil
+}
+
+const settleTimeout = time.Second

@@ -1,0 +1,128 @@
+package ratelimit
+
+import (
+	"encoding/binary"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/clientip"
+)
+
+// A Key is whom a policy counts: an address, or any text. Keys are comparable;
+// the zero Key is the one that all requests share.
+type Key struct {
+	// space keeps keys of different origin apart: the ID of an API key and the
+	// subject of a token may be the same text.
+	space, text string
+	hi, lo      uint64 // an address in its 16-byte form
+}
+
+// TextKey returns the key for a text, for instance an account number.
+func TextKey(text string) Key { return Key{space: "text", text: text} }
+
+// AddressKey returns the key for a block of addresses; an IPv4 address and its
+// IPv4-mapped form are the same.
+func AddressKey(p netip.Prefix) Key {
+	b := p.Addr().As16()
+	return Key{hi: binary.BigEndian.Uint64(b[:8]), lo: binary.BigEndian.Uint64(b[8:])}
+}
+
+// String returns the key as text in which no two keys are the same, for stores.
+func (k Key) String() string { return string(k.append(nil)) }
+
+// append gives each text its length, so that none can pose as part of another.
+func (k Key) append(b []byte) []byte {
+	for _, s := range [...]string{k.space, k.text} {
+		b = strconv.AppendInt(b, int64(len(s)), 10)
+		b = append(b, ':')
+		b = append(b, s...)
+	}
+	if k.hi|k.lo != 0 {
+		b = strconv.AppendUint(b, k.hi, 16)
+		b = append(b, ':')
+		b = strconv.AppendUint(b, k.lo, 16)
+	}
+	return append(b, ';')
+}
+
+// clone returns a key that keeps no request alive.
+func (k Key) clone() Key {
+	k.text = strings.Clone(k.text)
+	k.space = strings.Clone(k.space)
+	return k
+}
+
+// A KeyFunc returns the key of a request under one policy, and whether the
+// policy counts the request at all. It must be safe for concurrent use. A key
+// taken from what a client sends, other than a verified credential, lets the
+// client choose its own counter.
+type KeyFunc func(r *http.Request) (Key, bool)
+
+// Everyone counts all requests together.
+func Everyone() KeyFunc {
+	return func(*http.Request) (Key, bool) { return Key{}, true }
+}
+
+// ByAddress counts each client address, IPv6 by the network that ips is
+// configured for. A nil resolver takes the address of the peer. Requests whose
+// address is unknown, over a unix socket for instance, share one key.
+func ByAddress(ips *clientip.Resolver) KeyFunc {
+	return func(r *http.Request) (Key, bool) { return AddressKey(ips.Prefix(r)), true }
+}
+
+// ByPrincipal counts each caller that [usher.Authenticate] has let in, by the
+// kind and ID of the credential. Anonymous requests are counted by address.
+func ByPrincipal(ips *clientip.Resolver) KeyFunc {
+	return func(r *http.Request) (Key, bool) {
+		p, ok := usher.PrincipalFrom(r.Context())
+		if !ok {
+			return AddressKey(ips.Prefix(r)), true
+		}
+		return Key{space: string(p.Kind), text: p.ID}, true
+	}
+}
+
+// ByOwner counts each account, whichever of its credentials is used. A
+// credential without an owner is counted by itself, anonymous requests by
+// address.
+func ByOwner(ips *clientip.Resolver) KeyFunc {
+	return func(r *http.Request) (Key, bool) {
+		p, ok := usher.PrincipalFrom(r.Context())
+		switch {
+		case !ok:
+			return AddressKey(ips.Prefix(r)), true
+		case p.Owner == "":
+			return Key{space: string(p.Kind), text: p.ID}, true
+		default:
+			return Key{space: "owner", text: p.Owner}, true
+		}
+	}
+}
+
+// ByRoute counts each route, by the pattern that the router has matched. It
+// must stand inside the router; requests that match nothing share one key.
+func ByRoute() KeyFunc {
+	return func(r *http.Request) (Key, bool) { return Key{space: "route", text: r.Pattern}, true }
+}
+
+// Each counts every combination of the given keys, for instance
+// Each(ByPrincipal(nil), ByRoute()). It counts a request only if all of them do.
+func Each(keys ...KeyFunc) KeyFunc {
+	keys = slices.Clone(keys)
+	return func(r *http.Request) (Key, bool) {
+		var buf [128]byte
+		b := buf[:0]
+		for _, f := range keys {
+			k, ok := f(r)
+			if !ok {
+				return Key{}, false
+			}
+			b = k.append(b)
+		}
+		return Key{space: "each", text: string(b)}, true
+	}
+}

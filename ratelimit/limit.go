@@ -1,0 +1,233 @@
+package ratelimit
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+)
+
+// A Limit says how much a key may use, and how that is counted. Its
+// constructors are [TokenBucket], [RollingWindow], [CalendarWindow],
+// [Concurrency] and [Unlimited]; the zero Limit is not valid.
+type Limit struct {
+	algorithm Algorithm
+	unit      Unit
+	quota     int64
+	burst     int64
+	per       time.Duration
+	zone      *time.Location
+}
+
+// An Algorithm is how a [Limit] counts. Stores read it; users choose it by the
+// constructor.
+type Algorithm uint8
+
+// The algorithms.
+const (
+	algorithmNone Algorithm = iota
+	AlgorithmTokenBucket
+	AlgorithmRollingWindow
+	AlgorithmCalendarWindow
+	AlgorithmConcurrency
+	AlgorithmUnlimited
+)
+
+// TokenBucket is a limit of quota units per period on the long run, of which
+// burst may be used at once. A key that has been idle may therefore use up to
+// burst + quota within one period: where that is too much, choose a burst below
+// the quota or a [RollingWindow].
+//
+// It keeps one number and one time a key, and is what most services want.
+func TokenBucket(quota int, per time.Duration, burst int) Limit {
+	return Limit{algorithm: AlgorithmTokenBucket, quota: int64(quota), per: per, burst: int64(burst)}
+}
+
+// RollingWindow is a limit of quota units in any span of this length, wherever
+// it begins: never one more. It keeps a time for each request within the
+// window, 16 bytes each, so it is for quotas of up to some thousands.
+func RollingWindow(quota int, per time.Duration) Limit {
+	return Limit{algorithm: AlgorithmRollingWindow, quota: int64(quota), per: per}
+}
+
+// CalendarWindow is a quota for each minute, hour, day, week, month or year of
+// the calendar in a time zone; a nil zone means UTC. Astride a boundary up to
+// twice the quota may be used within the length of one window.
+//
+// A day in a zone with summer time may have 23 or 25 hours, and the quota is
+// for the day.
+func CalendarWindow(quota int, unit Unit, zone *time.Location) Limit {
+	if zone == nil {
+		zone = time.UTC
+	}
+	return Limit{algorithm: AlgorithmCalendarWindow, quota: int64(quota), unit: unit, zone: zone}
+}
+
+// Concurrency is a limit of n requests at the same time. A place is free again
+// when the handler has returned or panicked.
+func Concurrency(n int) Limit {
+	return Limit{algorithm: AlgorithmConcurrency, quota: int64(n)}
+}
+
+// Unlimited is a limit that is never reached, for instance for a plan.
+func Unlimited() Limit { return Limit{algorithm: AlgorithmUnlimited} }
+
+// A Unit is a unit of the calendar.
+type Unit uint8
+
+// The units. Weeks begin on Monday.
+const (
+	Minute Unit = iota + 1
+	Hour
+	Day
+	Week
+	Month
+	Year
+)
+
+// Algorithm returns how the limit counts.
+func (l Limit) Algorithm() Algorithm { return l.algorithm }
+
+// Quota returns how many units may be used in a period, or at the same time.
+func (l Limit) Quota() int64 { return l.quota }
+
+// Burst returns how many units a token bucket holds.
+func (l Limit) Burst() int64 { return l.burst }
+
+// Per returns the length of the period, or 0 for a limit that has none. For a
+// calendar window it is the length of the longest one.
+func (l Limit) Per() time.Duration {
+	if l.algorithm == AlgorithmCalendarWindow {
+		return unitLengths[l.unit]
+	}
+	return l.per
+}
+
+// Calendar returns the unit and the time zone of a calendar window.
+func (l Limit) Calendar() (Unit, *time.Location) { return l.unit, l.zone }
+
+var unitLengths = [...]time.Duration{
+	Minute: time.Minute,
+	Hour:   time.Hour,
+	Day:    24 * time.Hour,
+	Week:   7 * 24 * time.Hour,
+	Month:  31 * 24 * time.Hour,
+	Year:   366 * 24 * time.Hour,
+}
+
+// Window returns the calendar window that t is in: its first instant and the
+// first one after it.
+func (l Limit) Window(t time.Time) (start, end time.Time) {
+	t = t.In(l.zone)
+	year, month, day := t.Date()
+	date := func(y int, m time.Month, d int) time.Time {
+		return time.Date(y, m, d, 0, 0, 0, 0, l.zone)
+	}
+	switch l.unit {
+	case Minute, Hour:
+		// Elapsed time, not the wall clock: an hour that summer time repeats is
+		// two windows. Zones are offset by whole minutes, some not by whole hours.
+		_, offset := t.Zone()
+		shift := time.Duration(offset) * time.Second
+		length := unitLengths[l.unit]
+		start = t.Add(shift).Truncate(length).Add(-shift)
+		return start, start.Add(length)
+	case Day:
+		return date(year, month, day), date(year, month, day+1)
+	case Week:
+		monday := day - (int(t.Weekday())+6)%7
+		return date(year, month, monday), date(year, month, monday+7)
+	case Month:
+		return date(year, month, 1), date(year, month+1, 1)
+	default:
+		return date(year, 1, 1), date(year+1, 1, 1)
+	}
+}
+
+// String describes the limit for operators, for instance "60 in any 1m0s".
+func (l Limit) String() string {
+	switch l.algorithm {
+	case AlgorithmTokenBucket:
+		return fmt.Sprintf("%d per %v, burst %d", l.quota, l.per, l.burst)
+	case AlgorithmRollingWindow:
+		return fmt.Sprintf("%d in any %v", l.quota, l.per)
+	case AlgorithmCalendarWindow:
+		return fmt.Sprintf("%d each %v", l.quota, l.unit)
+	case AlgorithmConcurrency:
+		return fmt.Sprintf("%d at once", l.quota)
+	case AlgorithmUnlimited:
+		return "unlimited"
+	default:
+		return "no limit"
+	}
+}
+
+var unitNames = [...]string{Minute: "minute", Hour: "hour", Day: "day", Week: "week", Month: "month", Year: "year"}
+
+// String returns the name of the unit.
+func (u Unit) String() string {
+	if u >= Minute && u <= Year {
+		return unitNames[u]
+	}
+	return "Unit(" + strconv.Itoa(int(u)) + ")"
+}
+
+// maxQuota keeps sums of units and the integers of RFC 9651 far from overflow.
+const maxQuota = 1_000_000_000
+
+// validate returns every fault of the limit.
+func (l Limit) validate() error {
+	var errs []error
+	fault := func(bad bool, reason string) {
+		if bad {
+			errs = append(errs, errors.New(reason))
+		}
+	}
+	switch l.algorithm {
+	case algorithmNone:
+		return errors.New("required: use TokenBucket, RollingWindow, CalendarWindow, Concurrency or Unlimited")
+	case AlgorithmUnlimited:
+		return nil
+	case AlgorithmTokenBucket:
+		fault(l.per <= 0, "period must be positive")
+		fault(l.burst < 1 || l.burst > maxQuota, "burst must be from 1 to 1e9")
+	case AlgorithmRollingWindow:
+		fault(l.per <= 0, "period must be positive")
+	case AlgorithmCalendarWindow:
+		fault(l.unit < Minute || l.unit > Year, "unknown calendar unit")
+	}
+	fault(l.quota < 1 || l.quota > maxQuota, "quota must be from 1 to 1e9")
+	return errors.Join(errs...)
+}
+
+// valid is validate for the path of a request.
+func (l *Limit) valid() bool {
+	switch l.algorithm {
+	case AlgorithmUnlimited:
+		return true
+	case AlgorithmTokenBucket:
+		if l.burst < 1 || l.burst > maxQuota || l.per <= 0 {
+			return false
+		}
+	case AlgorithmRollingWindow:
+		if l.per <= 0 {
+			return false
+		}
+	case AlgorithmCalendarWindow:
+		if l.unit < Minute || l.unit > Year {
+			return false
+		}
+	case AlgorithmConcurrency:
+	default:
+		return false
+	}
+	return l.quota >= 1 && l.quota <= maxQuota
+}
+
+// size is the most that a single request may cost.
+func (l *Limit) size() int64 {
+	if l.algorithm == AlgorithmTokenBucket {
+		return l.burst
+	}
+	return l.quota
+}

@@ -1,0 +1,281 @@
+package ratelimit
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/exchange"
+	"github.com/usher-go/usher/internal/telemetry"
+)
+
+// Config configures a [Limiter]. Policies are required.
+type Config struct {
+	// Policies are decided together: a request is admitted if all of them can
+	// cover it, and a refused one is charged to none. At most 16.
+	Policies []Policy
+	// Store keeps the counters; nil means a [Memory] of its own.
+	Store Store
+	// OnStoreFailure says what happens while the store fails; the default is to
+	// go on with limits that are local to this process.
+	OnStoreFailure FailureMode
+	// StoreTimeout is how long a decision may wait for the store; zero means 100
+	// milliseconds. It does not apply to a Memory, which does not wait.
+	StoreTimeout time.Duration
+	// Headers says which header fields tell clients about the limits.
+	Headers Headers
+	// OmitRetryAfter leaves Retry-After out of refusals.
+	OmitRetryAfter bool
+	// Allow reports whether a request passes without being counted, and Block
+	// whether it is refused with 403; Block is asked first. [Addresses] makes them
+	// from lists. They must be safe for concurrent use.
+	Allow, Block func(*http.Request) bool
+	// MeterProvider counts decisions as usher.rate_limiting.requests; nil means
+	// the global one.
+	MeterProvider metric.MeterProvider
+}
+
+// A FailureMode says what a [Limiter] does while its store fails.
+type FailureMode uint8
+
+// The failure modes.
+const (
+	FallBack   FailureMode = iota // go on with local limits in memory
+	FailOpen                      // admit everything
+	FailClosed                    // refuse everything with 503
+)
+
+// A Limiter decides requests over several policies at once. It is a
+// [usher.Middleware], safe for concurrent use, and does not change.
+//
+// A route with limits of its own is wrapped by a limiter made by [Limiter.With]
+// or [Limiter.Only] in place of its parent. Where the parent stands around it
+// all the same, the two still make one decision: With takes only what the
+// parent has not taken, and a refusal gives the parent's charge back, as Only
+// does in any case. A parent that refuses is final.
+type Limiter struct {
+	config   Config
+	policies []*policy
+	lasting  bool // a policy has something to do after the handler
+	memory   *Memory
+	tables   []*table     // of policies, in memory
+	shared   *sharedStore // nil if the store is a Memory
+	family   *family
+	parent   *Limiter
+	only     bool
+
+	decisions *telemetry.Decisions
+	pool      *sync.Pool
+	blocked   *usher.Error
+	// derived is set once there are limiters that look for this one.
+	derived atomic.Bool
+	// probe is set while CheckMounted looks for this limiter.
+	probe atomic.Pointer[probe]
+}
+
+// family is what all limiters over one store have in common.
+type family struct {
+	mu    sync.Mutex
+	names map[string]bool
+}
+
+// New returns a limiter. It reports every fault of c at once, as
+// [*usher.ConfigError]s.
+func New(c Config) (*Limiter, error) {
+	if c.StoreTimeout == 0 {
+		c.StoreTimeout = 100 * time.Millisecond
+	}
+	l := &Limiter{config: c, family: &family{names: make(map[string]bool)}}
+	l.config.Policies = nil
+	var errs []error
+	fault := func(bad bool, field, reason string) {
+		if bad {
+			errs = append(errs, &usher.ConfigError{Field: "ratelimit.Config." + field, Reason: reason})
+		}
+	}
+	fault(c.OnStoreFailure > FailClosed, "OnStoreFailure", "unknown failure mode")
+	fault(c.StoreTimeout < 0, "StoreTimeout", "must not be negative")
+	fault(c.Headers > NoHeaders, "Headers", "unknown choice of header fields")
+	if err := l.add("ratelimit.Config.Policies", c.Policies); err != nil {
+		errs = append(errs, err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	var ok bool
+	if l.memory, ok = c.Store.(*Memory); !ok {
+		l.memory = NewMemory(0)
+		if c.Store != nil {
+			l.shared = &sharedStore{Store: c.Store, timeout: c.StoreTimeout}
+		}
+	}
+	l.decisions = newDecisions(&c, limiterOutcomes, "")
+	l.finish()
+	return l, nil
+}
+
+// With returns a limiter that decides over the policies of l and over more ones
+// at once, for a route with limits of its own. It shares the counters of l.
+func (l *Limiter) With(policies ...Policy) (*Limiter, error) {
+	return l.derive(false, policies)
+}
+
+// Only returns a limiter for a route whose policies replace those of l. It
+// shares the store and everything else that l is configured with.
+func (l *Limiter) Only(policies ...Policy) (*Limiter, error) {
+	return l.derive(true, policies)
+}
+
+func (l *Limiter) derive(only bool, policies []Policy) (*Limiter, error) {
+	d := &Limiter{
+		config: l.config, memory: l.memory, shared: l.shared, family: l.family,
+		parent: l, only: only, decisions: l.decisions,
+	}
+	at := "ratelimit.Limiter.Only"
+	if !only {
+		at = "ratelimit.Limiter.With"
+		d.policies = slices.Clone(l.policies)
+	}
+	if err := d.add(at, policies); err != nil {
+		return nil, err
+	}
+	d.finish()
+	for p := l; p != nil; p = p.parent {
+		p.derived.Store(true)
+	}
+	return d, nil
+}
+
+// add validates and compiles policies and notes their names.
+func (l *Limiter) add(at string, policies []Policy) error {
+	var errs []error
+	fault := func(bad bool, at, reason string) {
+		if bad {
+			errs = append(errs, &usher.ConfigError{Field: at, Reason: reason})
+		}
+	}
+	fault(len(policies) == 0, at, "at least one policy is required")
+	fault(len(l.policies)+len(policies) > maxCharges, at,
+		fmt.Sprintf("at most %d policies in one decision", maxCharges))
+	l.family.mu.Lock()
+	defer l.family.mu.Unlock()
+	names := make(map[string]bool)
+	for i := range policies {
+		p := &policies[i]
+		at := fmt.Sprintf("%s[%d]", at, i)
+		if err := p.validate(at); err != nil {
+			errs = append(errs, err)
+		}
+		fault(l.family.names[p.Name] || names[p.Name], at+".Name",
+			fmt.Sprintf("%q is the name of another policy over this store, whose counters it would share", p.Name))
+		names[p.Name] = true
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	for i := range policies {
+		l.policies = append(l.policies, compile(policies[i], &l.config))
+		l.family.names[policies[i].Name] = true
+	}
+	return nil
+}
+
+// finish makes what requests need.
+func (l *Limiter) finish() {
+	l.lasting = slices.ContainsFunc(l.policies, (*policy).outlives)
+	l.tables = make([]*table, len(l.policies))
+	for i, p := range l.policies {
+		l.tables[i] = l.memory.table(p.Name)
+	}
+	l.pool = &sync.Pool{New: func() any {
+		return &decision{
+			slots:   make([]Charge, len(l.policies)),
+			charged: make([]*policy, 0, len(l.policies)),
+		}
+	}}
+	l.blocked = &usher.Error{Status: http.StatusForbidden, Code: CodeBlocked, Message: "Requests from here are blocked."}
+}
+
+// The outcomes that are counted for a limiter rather than a policy.
+const (
+	acquired = iota
+	exempt
+	blocked
+	storeFailed
+)
+
+var limiterOutcomes = []string{
+	acquired: "acquired", exempt: "exempt", blocked: "blocked", storeFailed: "store_failed",
+}
+
+func newDecisions(c *Config, outcomes []string, policy string) *telemetry.Decisions {
+	t := telemetry.Config{
+		MeterProvider: c.MeterProvider,
+		Scope:         "github.com/usher-go/usher/ratelimit",
+		Counter:       "usher.rate_limiting.requests",
+		Description:   "Requests by the outcome of their rate limits.",
+		Attribute:     "usher.rate_limiting.result",
+		Outcomes:      outcomes,
+	}
+	if policy != "" {
+		t.Fixed = []attribute.KeyValue{attribute.String("usher.rate_limiting.policy", policy)}
+	}
+	return telemetry.NewDecisions(t)
+}
+
+// Wrap returns a handler that asks l before next.
+func (l *Limiter) Wrap(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { l.ServeNext(w, r, next) })
+}
+
+// ServeNext hands the request to next if it is admitted and answers it with 429
+// if not, with the header fields that the limiter is configured for on both.
+func (l *Limiter) ServeNext(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	if l.probed(w, r) {
+		return
+	}
+	if l.config.Block != nil && l.config.Block(r) {
+		l.decisions.Record(r.Context(), blocked)
+		usher.Fail(w, r, l.blocked)
+		return
+	}
+	if l.config.Allow != nil && l.config.Allow(r) {
+		l.decisions.Record(r.Context(), exempt)
+		next.ServeHTTP(w, r)
+		return
+	}
+	outer := outerOf(r)
+	d := l.pool.Get().(*decision)
+	l.decide(d, r, outer)
+	l.setHeader(w.Header(), d)
+	switch {
+	case !d.admitted:
+		outer.forgo(l)
+		e := l.refusal(d)
+		l.pool.Put(d)
+		usher.Fail(w, r, e)
+	case l.lasting || l.derived.Load():
+		// The decision lives on, perhaps beyond the handler, and is not pooled.
+		l.serveHeld(w, r, next, &held{limiter: l, decision: d, outer: outer})
+	default:
+		l.pool.Put(d)
+		next.ServeHTTP(w, r)
+	}
+}
+
+// outerOf returns the decisions that limiters further out hold for r, or nil.
+func outerOf(r *http.Request) *held {
+	if x := exchange.From(r.Context()); x != nil {
+		h, _ := x.Load(exchange.RateLimit).(*held)
+		return h
+	}
+	return nil
+}

@@ -1,0 +1,202 @@
+package ratelimit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// Memory is the [Store] of a single process. It is exact, allocates nothing for
+// a key that it knows, and starts no goroutine.
+//
+// It holds at most a fixed number of keys for each policy. A key beyond that
+// takes the place of the one that was idle for longest, whose use is not
+// forgotten but kept in a table of the same fixed size, in a slot that it may
+// share with others: a key that comes back, or comes for the first time and
+// meets a slot in use, starts with what the slot owes. So a flood of invented
+// keys neither grows the memory nor buys anybody a fresh allowance; it is
+// counted, all together, against the slots.
+//
+// Places of concurrency limits are kept as long as they are held, which is what
+// bounds them.
+type Memory struct {
+	base     time.Time
+	capacity int
+
+	mu     sync.Mutex
+	tables map[string]*table
+}
+
+// DefaultKeys is how many keys a [Memory] holds for each policy by default.
+const DefaultKeys = 65_536
+
+// NewMemory returns a store for at most keys keys a policy; zero or less means
+// [DefaultKeys]. A key takes about 250 bytes, and 16 bytes more for each request
+// in a rolling window.
+func NewMemory(keys int) *Memory {
+	if keys <= 0 {
+		keys = DefaultKeys
+	}
+	return &Memory{base: time.Now(), capacity: keys, tables: make(map[string]*table)}
+}
+
+// Len returns the number of keys that are held for a policy.
+func (m *Memory) Len(policy string) int {
+	m.mu.Lock()
+	t := m.tables[policy]
+	m.mu.Unlock()
+	if t == nil {
+		return 0
+	}
+	return t.len()
+}
+
+// table returns the table of a policy.
+func (m *Memory) table(policy string) *table {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	t := m.tables[policy]
+	if t == nil {
+		t = newTable(m, len(m.tables))
+		m.tables[policy] = t
+	}
+	return t
+}
+
+// now reads the clock. The wall clock, which may be set, matters to the calendar
+// alone; without it the reading is cheaper.
+func (m *Memory) now(wall bool) instant {
+	if wall {
+		t := time.Now()
+		return instant{t, int64(t.Sub(m.base))}
+	}
+	n := time.Since(m.base)
+	return instant{m.base.Add(n), int64(n)}
+}
+
+// errTwice is a fault of the caller.
+var errTwice = errors.New("ratelimit: a policy occurs twice in one decision")
+
+// maxCharges is how many policies one decision may have.
+const maxCharges = 16
+
+// Take implements [Store]. It never waits for anything but other decisions on
+// the same shards, and fails only on a call that breaks the contract.
+func (m *Memory) Take(_ context.Context, charges []Charge) (admitted bool, err error) {
+	now, err := m.lock(charges)
+	if err != nil {
+		return false, err
+	}
+	admitted = true
+	for i := range charges {
+		c := &charges[i]
+		c.ask(now)
+		if c.Violated && !c.Shadow {
+			admitted = false
+		}
+	}
+	if admitted {
+		for i := range charges {
+			if c := &charges[i]; !c.Violated {
+				c.take(now)
+			}
+		}
+	}
+	unlock(charges)
+	return admitted, nil
+}
+
+// Adjust implements [Store]. It fails only on a call that breaks the contract.
+func (m *Memory) Adjust(_ context.Context, charges []Charge) error {
+	now, err := m.lock(charges)
+	if err != nil {
+		return err
+	}
+	for i := range charges {
+		charges[i].adjust(now)
+	}
+	unlock(charges)
+	return nil
+}
+
+// lock locks the shards of all keys and then reads the clock, so that no key
+// ever sees an earlier time than it saw before. Shards are locked in the order
+// in which their tables were made: with one order for everybody no two
+// decisions can wait for each other.
+func (m *Memory) lock(charges []Charge) (instant, error) {
+	if len(charges) > maxCharges {
+		return instant{}, fmt.Errorf("ratelimit: more than %d policies in one decision", maxCharges)
+	}
+	var order [maxCharges]uint8
+	wall := false
+	for i := range charges {
+		c := &charges[i]
+		if c.table == nil || c.table.store != m {
+			c.table = m.table(c.Policy)
+		}
+		c.hash = c.table.keys.Hash(c.Key)
+		c.shard = c.table.keys.Index(c.hash)
+		wall = wall || c.Limit.algorithm == AlgorithmCalendarWindow
+		j := i
+		for ; j > 0 && charges[order[j-1]].table.order > c.table.order; j-- {
+			order[j] = order[j-1]
+		}
+		if j > 0 && charges[order[j-1]].table == c.table {
+			return instant{}, errTwice
+		}
+		order[j] = uint8(i)
+	}
+	for _, i := range order[:len(charges)] {
+		charges[i].table.keys.At(charges[i].shard).Lock()
+	}
+	return m.now(wall), nil
+}
+
+func unlock(charges []Charge) {
+	for i := range charges {
+		c := &charges[i]
+		c.state = nil
+		c.table.keys.At(c.shard).Unlock()
+	}
+}
+
+// ask finds out whether the charge can be covered. The shard is locked.
+func (c *Charge) ask(now instant) {
+	c.At = now.n
+	if c.Limit.algorithm == AlgorithmConcurrency {
+		held := c.table.held[c.shard][c.Key]
+		c.Violated = c.Cost > 0 && held+c.Cost > c.Limit.quota
+		c.Remaining, c.Reset, c.Wait = max(c.Limit.quota-held, 0), 0, 0
+		if c.Cost > c.Limit.quota {
+			c.Wait = never
+		}
+		return
+	}
+	c.state = c.table.state(c, now)
+	a := c.state.ask(&c.Limit, now, c.Cost)
+	c.Violated, c.Remaining, c.Reset, c.Wait = !a.ok, a.remaining, a.reset, a.wait
+}
+
+// take charges what ask has granted.
+func (c *Charge) take(now instant) {
+	c.Remaining = max(c.Remaining-c.Cost, 0)
+	if c.Limit.algorithm == AlgorithmConcurrency {
+		c.table.hold(c, c.Cost)
+		return
+	}
+	c.state.take(&c.Limit, now, c.Cost)
+	if c.Reset == 0 && c.Cost > 0 {
+		// Nothing was in use before, so ask knew no time at which more is left.
+		c.Reset = c.state.ask(&c.Limit, now, 0).reset
+	}
+}
+
+func (c *Charge) adjust(now instant) {
+	if c.Limit.algorithm == AlgorithmConcurrency {
+		c.table.hold(c, c.Cost)
+		return
+	}
+	c.table.state(c, now).adjust(&c.Limit, now, c.At, c.Cost)
+}

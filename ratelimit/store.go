@@ -1,0 +1,64 @@
+package ratelimit
+
+import (
+	"context"
+	"time"
+)
+
+// A Store keeps what keys have used. [NewMemory] makes one for a single process;
+// other modules keep it where several processes share it.
+//
+// A Store is safe for concurrent use. It decides by its own clock, which never
+// goes back. Whether the policies of one decision come in one order or another
+// makes no difference. The contract is checked by ratelimittest.
+type Store interface {
+	// Take decides one request: if every charge that is not in shadow can be
+	// covered, all that can be are charged, else none is. It reports whether the
+	// request is admitted, and sets the results in charges in either case. A
+	// decision is one round trip. A policy occurs at most once in charges.
+	//
+	// An error means that nothing was decided; then at most everything or nothing
+	// was charged.
+	Take(ctx context.Context, charges []Charge) (admitted bool, err error)
+
+	// Adjust changes what earlier calls of Take have charged, by the Cost of each
+	// charge: a negative one is given back, a positive one is charged without
+	// asking, as far as the key has anything left to lose. It gives nothing back
+	// once the window it was taken from has ended, and never more than was
+	// taken. At is what Take has set.
+	Adjust(ctx context.Context, charges []Charge) error
+}
+
+// A Charge is the part of one policy in a decision.
+type Charge struct {
+	// Policy is the name of the policy, which is unique in a store.
+	Policy string
+	// Key is whom the policy counts.
+	Key Key
+	// Limit is what the key may use; it may differ from one decision to the next.
+	Limit Limit
+	// Cost is how much to take, or by how much to adjust. Take refuses a cost
+	// above what the limit can ever cover; a cost of 0 is always covered.
+	Cost int64
+	// Shadow is set for a policy that is only watched: it never refuses.
+	Shadow bool
+
+	// Violated is set by Take if this policy cannot cover the cost.
+	Violated bool
+	// Remaining is set by Take to the whole units that are left, after the charge
+	// if the request is admitted.
+	Remaining int64
+	// Reset is set by Take to the time until more than Remaining is left; 0 where
+	// time brings nothing, as for a concurrency limit.
+	Reset time.Duration
+	// Wait is set by Take for a violated policy to the time until it covers the
+	// cost if nothing else is taken; 0 if time does not tell, negative if never.
+	Wait time.Duration
+	// At is set by Take, for Adjust: an instant of the store's clock.
+	At int64
+
+	table *table // the memory store's own
+	state state
+	shard int
+	hash  uint64
+}
