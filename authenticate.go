@@ -51,7 +51,9 @@ func Authenticate(a ...Authenticator) Middleware {
 			m.authenticator = p.Authenticator
 		}
 	}
-	m.recorder, _ = m.authenticator.(UseRecorder)
+	if s.records() {
+		m.recorder, _ = m.authenticator.(UseRecorder)
+	}
 	return m
 }
 

@@ -50,7 +50,8 @@ type UseRecorder interface {
 }
 
 // Optional returns an authenticator that lets a request without a credential
-// pass as anonymous. A credential that is present must still be good.
+// pass as anonymous. A credential that is present must still be good. Among
+// several authenticators it has this effect only if all of them are optional.
 func Optional(a Authenticator) Authenticator {
 	return optional{newSelection(false, a)}
 }
@@ -91,11 +92,16 @@ type selection struct {
 	// ranked: the first that finds a credential decides. Otherwise a second
 	// carrier with a credential makes the request ambiguous.
 	ranked bool
+	// optional: a request without a credential is anonymous.
+	optional bool
 }
 
 func newSelection(ranked bool, list ...Authenticator) selection {
-	s := selection{ranked: ranked}
+	s := selection{ranked: ranked, optional: len(list) > 0}
 	for _, a := range list {
+		if _, ok := a.(optional); !ok {
+			s.optional = false
+		}
 		switch a := a.(type) {
 		case nil:
 			panic("usher: nil Authenticator") //nolint:forbidigo // documented at Authenticate
@@ -131,10 +137,14 @@ func (s selection) choose(r *http.Request) (chosen Detector, carrier string, cer
 			return nil, carrier, false, errAmbiguous
 		}
 	}
-	if chosen == nil {
+	switch {
+	case chosen != nil:
+		return chosen, carrier, certain, nil
+	case s.optional:
+		return nil, "", false, errAnonymous
+	default:
 		return nil, "", false, ErrNoCredential
 	}
-	return chosen, carrier, certain, nil
 }
 
 func (s selection) Detect(r *http.Request) (carrier string, certain bool) {
@@ -143,6 +153,24 @@ func (s selection) Detect(r *http.Request) (carrier string, certain bool) {
 	}
 	_, carrier, certain, _ = s.choose(r)
 	return carrier, certain
+}
+
+// records reports whether any of the list is a [UseRecorder].
+func (s selection) records() bool {
+	return slices.ContainsFunc(s.list, func(d Detector) bool {
+		switch d := d.(type) {
+		case selection:
+			return d.records()
+		case optional:
+			return d.records()
+		case prober:
+			_, ok := d.Authenticator.(UseRecorder)
+			return ok
+		default:
+			_, ok := d.(UseRecorder)
+			return ok
+		}
+	})
 }
 
 func (s selection) RecordUse(r *http.Request, p *Principal) {

@@ -137,6 +137,10 @@ func WithPrincipal(r *http.Request, p *Principal) *http.Request {
 // Track returns a request in which later middlewares note who calls, so that an
 // outer handler, an access log for instance, can read it with [PrincipalFrom]
 // once the inner ones have returned. It copies r unless that was done before.
+//
+// As with every copy of a request, a server removes the temporary files of a
+// multipart form only from its own: the handler that calls Track hands
+// MultipartForm back, as the example does.
 func Track(r *http.Request) *http.Request {
 	_, r = exchange.Enter(r)
 	return r

@@ -1,0 +1,386 @@
+package usher_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/usher-go/usher"
+)
+
+// A field is an authenticator for a credential in a header field. "good" is
+// good, "error" cannot be judged, "nothing" makes it break its contract, and
+// anything else is refused.
+type field string
+
+func (f field) Authenticate(r *http.Request) (*usher.Principal, error) {
+	switch v := r.Header.Get(string(f)); v {
+	case "":
+		return nil, usher.ErrNoCredential
+	case "good", "good too":
+		return &usher.Principal{ID: string(f) + " " + v, Kind: usher.KindAPIKey}, nil
+	case "error":
+		return nil, errors.New("the store of " + string(f) + " is down")
+	case "own 503":
+		return nil, &usher.Error{Status: http.StatusServiceUnavailable, Code: "own_code", RetryAfter: time.Minute}
+	case "wrapped":
+		return nil, fmt.Errorf("field: %w", &usher.Error{Status: http.StatusUnauthorized, Code: "wrapped_code"})
+	case "nothing":
+		return nil, nil //nolint:nilnil // the fault that is tested
+	default:
+		return nil, &usher.Error{Status: http.StatusUnauthorized, Code: "bad_" + strings.ToLower(string(f))}
+	}
+}
+
+// A detector is a field that can be detected: by default the credential is in
+// the field itself and never certain.
+type detector struct {
+	field
+	carrier   string // of all its credentials, if not the field
+	certain   bool
+	challenge string
+	calls     *int
+}
+
+func (d detector) Authenticate(r *http.Request) (*usher.Principal, error) {
+	if d.calls != nil {
+		*d.calls++
+	}
+	return d.field.Authenticate(r)
+}
+
+func (d detector) Detect(r *http.Request) (carrier string, certain bool) {
+	if r.Header.Get(string(d.field)) == "" {
+		return "", false
+	}
+	if d.carrier != "" {
+		return d.carrier, d.certain
+	}
+	return string(d.field), d.certain
+}
+
+func (d detector) Challenge() string { return d.challenge }
+
+// An outcome is what became of a request.
+type outcome struct {
+	Status    int
+	Code      string // of the error
+	Principal string // ID, "anonymous" or "" where the handler was not called
+}
+
+func outcomeOf(t *testing.T, m usher.Middleware, r *http.Request) outcome {
+	t.Helper()
+	var o outcome
+	w := serve(m.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		o.Principal = "anonymous"
+		if p, ok := usher.PrincipalFrom(r.Context()); ok {
+			o.Principal = p.ID
+		}
+	})), r)
+	o.Status = w.Code
+	if w.Body.Len() > 0 {
+		var body struct{ Code string }
+		if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil {
+			t.Fatalf("body %q: %v", w.Body, err)
+		}
+		o.Code = body.Code
+	}
+	return o
+}
+
+func TestAuthenticate(t *testing.T) {
+	var (
+		a, b   = field("A"), field("B")
+		da, db = detector{field: "A"}, detector{field: "B"}
+		// Both in the field A-or-B, as keys and tokens are in Authorization.
+		sharedA        = detector{field: "A", carrier: "shared"}
+		sharedB        = detector{field: "B", carrier: "shared"}
+		sharedCertainB = detector{field: "B", carrier: "shared", certain: true}
+
+		noCredential = outcome{401, "missing_credential", ""}
+		twoOfThem    = outcome{401, "ambiguous_credentials", ""}
+		notJudged    = outcome{503, "authentication_unavailable", ""}
+		anonymous    = outcome{200, "", "anonymous"}
+		refusedA     = outcome{401, "bad_a", ""}
+		goodA        = outcome{200, "", "A good"}
+		goodB        = outcome{200, "", "B good"}
+	)
+	list := func(a ...usher.Authenticator) []usher.Authenticator { return a }
+	tests := map[string]struct {
+		authenticators []usher.Authenticator
+		fields         []string
+		want           outcome
+	}{
+		"nothing refuses everything":                 {nil, []string{"A", "good"}, noCredential},
+		"a good credential passes":                   {list(a), []string{"A", "good"}, goodA},
+		"none is refused":                            {list(a), nil, noCredential},
+		"a bad one is refused":                       {list(a), []string{"A", "bad"}, refusedA},
+		"a refusal may be wrapped":                   {list(a), []string{"A", "wrapped"}, outcome{401, "wrapped_code", ""}},
+		"one that cannot be judged is 503, not 401":  {list(a), []string{"A", "error"}, notJudged},
+		"an authenticator may say 503 itself":        {list(a), []string{"A", "own 503"}, outcome{503, "own_code", ""}},
+		"neither principal nor error is 503":         {list(a), []string{"A", "nothing"}, notJudged},
+		"neither principal nor error, optional":      {list(usher.Optional(a)), []string{"A", "nothing"}, notJudged},
+		"another field is none":                      {list(a), []string{"B", "good"}, noCredential},
+		"a detector alone":                           {list(da), []string{"A", "good"}, goodA},
+		"a detector alone refuses":                   {list(da), []string{"A", "bad"}, refusedA},
+		"a detector alone and none":                  {list(da), nil, noCredential},
+		"the first of two":                           {list(da, db), []string{"A", "good"}, goodA},
+		"the second of two":                          {list(da, db), []string{"B", "good"}, goodB},
+		"none of two":                                {list(da, db), nil, noCredential},
+		"both of two are ambiguous":                  {list(da, db), []string{"A", "good", "B", "good"}, twoOfThem},
+		"good and bad are ambiguous":                 {list(da, db), []string{"A", "good", "B", "bad"}, twoOfThem},
+		"bad and good are ambiguous":                 {list(da, db), []string{"A", "bad", "B", "good"}, twoOfThem},
+		"good and error are ambiguous":               {list(da, db), []string{"A", "good", "B", "error"}, twoOfThem},
+		"two without detection are ambiguous, too":   {list(a, b), []string{"A", "good", "B", "good"}, twoOfThem},
+		"good and bad without detection":             {list(a, b), []string{"A", "good", "B", "bad"}, twoOfThem},
+		"the second without detection":               {list(a, b), []string{"B", "good"}, goodB},
+		"an error without detection is no absence":   {list(a, b), []string{"A", "error"}, notJudged},
+		"error and good without detection":           {list(a, b), []string{"A", "error", "B", "good"}, twoOfThem},
+		"none without detection":                     {list(a, b), nil, noCredential},
+		"a mix of both kinds":                        {list(a, db), []string{"B", "good"}, goodB},
+		"a shared carrier goes to the certain one":   {list(sharedA, sharedCertainB), []string{"A", "good", "B", "good"}, goodB},
+		"in whatever order":                          {list(sharedCertainB, sharedA), []string{"A", "good", "B", "good"}, goodB},
+		"without a certain one to the first":         {list(sharedA, sharedB), []string{"A", "good", "B", "good"}, goodA},
+		"and then it does not fall back":             {list(sharedA, sharedB), []string{"A", "bad", "B", "good"}, refusedA},
+		"a third carrier is ambiguous":               {list(sharedA, sharedCertainB, detector{field: "C"}), []string{"A", "good", "B", "good", "C", "good"}, twoOfThem},
+		"optional: none is anonymous":                {list(usher.Optional(a)), nil, anonymous},
+		"optional: good":                             {list(usher.Optional(a)), []string{"A", "good"}, goodA},
+		"optional: bad is still refused":             {list(usher.Optional(a)), []string{"A", "bad"}, refusedA},
+		"optional: not judged is still 503":          {list(usher.Optional(da)), []string{"A", "error"}, notJudged},
+		"optional all: none is anonymous":            {list(usher.Optional(da), usher.Optional(db)), nil, anonymous},
+		"optional all: both are ambiguous":           {list(usher.Optional(da), usher.Optional(db)), []string{"A", "good", "B", "good"}, twoOfThem},
+		"optional all: bad is refused":               {list(usher.Optional(da), usher.Optional(db)), []string{"A", "bad"}, refusedA},
+		"optional in part: none is refused":          {list(usher.Optional(da), db), nil, noCredential},
+		"optional twice":                             {list(usher.Optional(usher.Optional(da))), nil, anonymous},
+		"precedence: the first decides":              {list(usher.Precedence(da, db)), []string{"A", "good", "B", "good"}, goodA},
+		"precedence: the second alone":               {list(usher.Precedence(da, db)), []string{"B", "good"}, goodB},
+		"precedence: a bad first never falls back":   {list(usher.Precedence(da, db)), []string{"A", "bad", "B", "good"}, refusedA},
+		"precedence: an error never falls back":      {list(usher.Precedence(da, db)), []string{"A", "error", "B", "good"}, notJudged},
+		"precedence: nothing never falls back":       {list(usher.Precedence(da, db)), []string{"A", "nothing", "B", "good"}, notJudged},
+		"precedence: without detection":              {list(usher.Precedence(a, b)), []string{"A", "bad", "B", "good"}, refusedA},
+		"precedence: a bad second is not looked at":  {list(usher.Precedence(da, db)), []string{"A", "good", "B", "bad"}, goodA},
+		"precedence: none":                           {list(usher.Precedence(da, db)), nil, noCredential},
+		"precedence: of one":                         {list(usher.Precedence(da)), []string{"A", "good"}, goodA},
+		"precedence: the certain of a shared":        {list(usher.Precedence(sharedA, sharedCertainB)), []string{"A", "bad", "B", "good"}, goodB},
+		"precedence: optional and none":              {list(usher.Optional(usher.Precedence(da, db))), nil, anonymous},
+		"precedence: optional and bad":               {list(usher.Optional(usher.Precedence(da, db))), []string{"A", "bad", "B", "good"}, refusedA},
+		"precedence: of optional ones":               {list(usher.Precedence(usher.Optional(da), usher.Optional(db))), nil, anonymous},
+		"precedence: beside another is ambiguous":    {list(usher.Precedence(da, db), detector{field: "C"}), []string{"B", "good", "C", "good"}, twoOfThem},
+		"precedence: beside another, alone":          {list(usher.Precedence(da, db), detector{field: "C"}), []string{"A", "good", "B", "good"}, goodA},
+		"precedence: carriers of a nested selection": {list(usher.Precedence(sharedA, db), sharedCertainB), []string{"A", "good", "B", "good"}, goodB},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			equal(t, "outcome", tt.want, outcomeOf(t, usher.Authenticate(tt.authenticators...), get(tt.fields...)))
+		})
+	}
+}
+
+func TestAuthenticatePanicsOnNil(t *testing.T) {
+	for name, f := range map[string]func(){
+		"Authenticate": func() { usher.Authenticate(field("A"), nil) },
+		"Optional":     func() { usher.Optional(nil) },
+		"Precedence":   func() { usher.Precedence(nil) },
+	} {
+		t.Run(name, func(t *testing.T) { mustPanic(t, "usher: nil Authenticator", f) })
+	}
+}
+
+func TestADetectorIsNotAskedTwice(t *testing.T) {
+	calls := 0
+	m := usher.Authenticate(detector{field: "A", calls: &calls}, detector{field: "B", calls: &calls})
+	outcomeOf(t, m, get("B", "good"))
+	if calls != 1 {
+		t.Errorf("judged %d times", calls)
+	}
+}
+
+func TestTheCauseOfA503IsNotSent(t *testing.T) {
+	w := serve(usher.Authenticate(field("A")).Wrap(http.NotFoundHandler()), get("A", "error"))
+	if strings.Contains(w.Body.String(), "store") {
+		t.Errorf("body %s", w.Body)
+	}
+	if got := w.Header().Get("Retry-After"); got != "1" {
+		t.Errorf("Retry-After %q", got)
+	}
+}
+
+func TestChallenges(t *testing.T) {
+	bearer, basic := `Bearer realm="notes"`, `Basic realm="notes"`
+	a := detector{field: "A", challenge: bearer}
+	b := detector{field: "B", challenge: basic}
+	c := detector{field: "C", challenge: bearer}
+	tests := map[string]struct {
+		m      usher.Middleware
+		fields []string
+		want   []string
+	}{
+		"one":                             {usher.Authenticate(a), nil, []string{bearer}},
+		"each on a line of its own":       {usher.Authenticate(a, b), nil, []string{bearer, basic}},
+		"the same only once":              {usher.Authenticate(a, b, c), nil, []string{bearer, basic}},
+		"of a precedence, too":            {usher.Authenticate(usher.Precedence(a, b), c), nil, []string{bearer, basic}},
+		"of optional ones, too":           {usher.Authenticate(usher.Optional(usher.Precedence(b, a)), c), nil, []string{basic, bearer}},
+		"of two credentials":              {usher.Authenticate(a, b), []string{"A", "good", "B", "good"}, []string{bearer, basic}},
+		"none known still has one":        {usher.Authenticate(field("A")), nil, []string{"Bearer"}},
+		"a refusal without one still has": {usher.Authenticate(a), []string{"A", "bad"}, []string{"Bearer"}},
+		"none on 503":                     {usher.Authenticate(a), []string{"A", "error"}, nil},
+		"no authenticator at all has one": {usher.Authenticate(), nil, []string{"Bearer"}},
+		"an anonymous caller of a closed route learns them": {
+			usher.Chain(usher.Authenticate(usher.Optional(b)), usher.Require(usher.Requirement{})), nil, []string{basic},
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			h := tt.m.Wrap(http.NotFoundHandler())
+			first := serve(h, get(tt.fields...))
+			equal(t, "challenges", tt.want, first.Header().Values("WWW-Authenticate"))
+			// An outer middleware may change what it finds.
+			for i := range first.Header()["Www-Authenticate"] {
+				first.Header()["Www-Authenticate"][i] = "changed"
+			}
+			equal(t, "challenges of the next", tt.want, serve(h, get(tt.fields...)).Header().Values("WWW-Authenticate"))
+		})
+	}
+}
+
+func TestChallengeOfSeveralIsOneList(t *testing.T) {
+	d := usher.Precedence(detector{field: "A", challenge: "Bearer"}, detector{field: "B", challenge: "Basic"}).(usher.Detector)
+	equal(t, "challenge", "Bearer, Basic", d.Challenge())
+}
+
+// A recorder is a detector that notes which calls went through.
+type recorder struct {
+	detector
+	mu   *sync.Mutex
+	used *[]string
+}
+
+func newRecorder(f field) recorder {
+	return recorder{detector{field: f}, new(sync.Mutex), new([]string)}
+}
+
+func (u recorder) RecordUse(_ *http.Request, p *usher.Principal) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	*u.used = append(*u.used, p.ID)
+}
+
+// A blindRecorder cannot detect.
+type blindRecorder struct {
+	field
+	used *[]string
+}
+
+func (u blindRecorder) RecordUse(_ *http.Request, p *usher.Principal) {
+	*u.used = append(*u.used, p.ID)
+}
+
+func TestRecordUse(t *testing.T) {
+	fail := func(status int) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			usher.Fail(w, r, &usher.Error{Status: status})
+		})
+	}
+	ok := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+	tests := map[string]struct {
+		credential string
+		next       http.Handler
+		want       []string
+	}{
+		"a served call is recorded":       {"good", ok, []string{"A good"}},
+		"one that failed otherwise":       {"good", fail(http.StatusInternalServerError), []string{"A good"}},
+		"one that was not found":          {"good", fail(http.StatusNotFound), []string{"A good"}},
+		"a refused credential is not":     {"bad", ok, nil},
+		"none is not":                     {"", ok, nil},
+		"one over a limit is not":         {"good", fail(http.StatusTooManyRequests), nil},
+		"one without permission is not":   {"good", fail(http.StatusForbidden), nil},
+		"one refused further in is not":   {"good", fail(http.StatusUnauthorized), nil},
+		"Require counts as a refusal":     {"good", usher.Require(usher.Requirement{Level: usher.LevelFull}).Wrap(ok), nil},
+		"a status that was set by itself": {"good", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(403) }), []string{"A good"}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			var blind []string
+			alone, several, ranked, optional := newRecorder("A"), newRecorder("A"), newRecorder("A"), newRecorder("A")
+			for _, u := range []struct {
+				m    usher.Middleware
+				used *[]string
+			}{
+				{usher.Authenticate(alone), alone.used},
+				{usher.Authenticate(detector{field: "B"}, several), several.used},
+				{usher.Authenticate(usher.Precedence(ranked, detector{field: "B"})), ranked.used},
+				{usher.Authenticate(usher.Optional(optional)), optional.used},
+				{usher.Authenticate(blindRecorder{"A", &blind}), &blind},
+				{usher.Authenticate(blindRecorder{"A", &blind}, field("B")), &blind},
+			} {
+				*u.used = nil
+				serve(u.m.Wrap(tt.next), get("A", tt.credential))
+				equal(t, "recorded", tt.want, *u.used)
+			}
+		})
+	}
+}
+
+func TestOnlyTheOneThatJudgedRecords(t *testing.T) {
+	a, b := newRecorder("A"), newRecorder("B")
+	m := usher.Authenticate(usher.Precedence(a, b))
+	serve(m.Wrap(http.NotFoundHandler()), get("A", "good", "B", "good"))
+	equal(t, "first", []string{"A good"}, *a.used)
+	equal(t, "second", []string(nil), *b.used)
+}
+
+func TestAnonymousHasNoPrincipalOfAnOuterAuthenticate(t *testing.T) {
+	m := usher.Chain(usher.Authenticate(field("A")), usher.Authenticate(usher.Optional(field("B"))))
+	equal(t, "outcome", outcome{200, "", "anonymous"}, outcomeOf(t, m, get("A", "good")))
+}
+
+func TestARefusalLeavesNoPrincipal(t *testing.T) {
+	tracked := usher.Track(get("A", "bad"))
+	serve(usher.Authenticate(field("A")).Wrap(http.NotFoundHandler()), tracked)
+	if p, ok := usher.PrincipalFrom(tracked.Context()); ok {
+		t.Errorf("principal %v", p)
+	}
+}
+
+func TestAuthenticateThroughAServer(t *testing.T) {
+	a := newRecorder("A")
+	server := httptest.NewServer(usher.Authenticate(a).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p, _ := usher.PrincipalFrom(r.Context())
+		_, _ = w.Write([]byte(p.ID))
+	})))
+	defer server.Close()
+	var wg sync.WaitGroup
+	for i := range 16 {
+		wg.Go(func() {
+			credential, want := "good", http.StatusOK
+			if i%2 == 1 {
+				credential, want = "bad", http.StatusUnauthorized
+			}
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL, nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			r.Header.Set("A", credential)
+			resp, err := server.Client().Do(r)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_ = resp.Body.Close()
+			if resp.StatusCode != want {
+				t.Errorf("%s: status %d", credential, resp.StatusCode)
+			}
+		})
+	}
+	wg.Wait()
+	server.Close()
+	equal(t, "recorded", slices.Repeat([]string{"A good"}, 8), *a.used)
+}

@@ -1,0 +1,130 @@
+package usher_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/usher-go/usher"
+)
+
+// A mark is a middleware that notes when a request passes it, on its way in and
+// on its way out.
+type mark struct {
+	name string
+	log  *[]string
+}
+
+func (m mark) Wrap(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { m.ServeNext(w, r, next) })
+}
+
+func (m mark) ServeNext(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	*m.log = append(*m.log, m.name+" in")
+	next.ServeHTTP(w, r)
+	*m.log = append(*m.log, m.name+" out")
+}
+
+// ways are the two ways to run a middleware, which must not differ.
+var ways = map[string]func(m usher.Middleware, next http.Handler) http.Handler{
+	"Wrap": func(m usher.Middleware, next http.Handler) http.Handler { return m.Wrap(next) },
+	"ServeNext": func(m usher.Middleware, next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { m.ServeNext(w, r, next) })
+	},
+}
+
+func get(fields ...string) *http.Request {
+	r := httptest.NewRequest(http.MethodGet, "/notes", nil)
+	for i := 0; i+1 < len(fields); i += 2 {
+		r.Header.Add(fields[i], fields[i+1])
+	}
+	return r
+}
+
+// serve returns what h answers to r.
+func serve(h http.Handler, r *http.Request) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w
+}
+
+func equal(t *testing.T, what string, want, got any) {
+	t.Helper()
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("%s, -want +got:\n%s", what, diff)
+	}
+}
+
+func mustPanic(t *testing.T, want string, f func()) {
+	t.Helper()
+	defer func() {
+		t.Helper()
+		if got, _ := recover().(string); got != want {
+			t.Errorf("panic %q, want %q", got, want)
+		}
+	}()
+	f()
+}
+
+func TestChainOrder(t *testing.T) {
+	var log []string
+	a, b, c, d := mark{"a", &log}, mark{"b", &log}, mark{"c", &log}, mark{"d", &log}
+	tests := map[string]struct {
+		chain usher.Middleware
+		want  string
+	}{
+		"nothing passes on":      {usher.Chain(), "handler"},
+		"one":                    {usher.Chain(a), "a in, handler, a out"},
+		"the first is outermost": {usher.Chain(a, b, c), "a in, b in, c in, handler, c out, b out, a out"},
+		"chains are flattened": {
+			usher.Chain(a, usher.Chain(b, usher.Chain(c)), usher.Chain(), d),
+			"a in, b in, c in, d in, handler, d out, c out, b out, a out",
+		},
+		"one twice": {usher.Chain(a, a), "a in, a in, handler, a out, a out"},
+	}
+	handler := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { log = append(log, "handler") })
+	for name, tt := range tests {
+		for way, run := range ways {
+			t.Run(name+" by "+way, func(t *testing.T) {
+				h := run(tt.chain, handler)
+				for range 2 { // nothing of the first request is left for the second
+					log = nil
+					serve(h, get())
+					equal(t, "order", tt.want, strings.Join(log, ", "))
+				}
+			})
+		}
+	}
+}
+
+func TestChainOfNilPanics(t *testing.T) {
+	mustPanic(t, "usher: Chain of a nil Middleware", func() { usher.Chain(mark{}, nil) })
+}
+
+// refuse is a middleware that answers all by itself.
+type refuse struct{ mark }
+
+func (m refuse) Wrap(next http.Handler) http.Handler { return ways["ServeNext"](m, next) }
+
+func (m refuse) ServeNext(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+	w.WriteHeader(http.StatusTeapot)
+}
+
+func TestChainStopsWhereAMiddlewareAnswers(t *testing.T) {
+	for way, run := range ways {
+		t.Run(way, func(t *testing.T) {
+			var log []string
+			m := mark{"a", &log}
+			h := run(usher.Chain(m, refuse{}, mark{"b", &log}), http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+				t.Error("the handler was called")
+			}))
+			if got := serve(h, get()).Code; got != http.StatusTeapot {
+				t.Errorf("status %d", got)
+			}
+			equal(t, "order", []string{"a in", "a out"}, log)
+		})
+	}
+}
