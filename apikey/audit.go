@@ -1,0 +1,37 @@
+package apikey
+
+import (
+	"time"
+
+	"github.com/usher-go/usher"
+)
+
+// An Actor is who asks for a change to a key. The zero value is the server
+// itself, which may do anything.
+type Actor struct {
+	// Principal is the caller. A key can only grant what its creator holds: scopes
+	// among the principal's, a level no higher, the principal's plan, and its
+	// environment if it has one.
+	Principal *usher.Principal
+	// Address is where the caller is, for the audit.
+	Address string
+}
+
+// An Event is one entry for an audit log. It never holds key material.
+type Event struct {
+	// Time is when it happened.
+	Time time.Time
+	// Action is authenticate, create, import, update, rotate or revoke.
+	Action string
+	// Verdict is the outcome of authenticate, and [Accepted] or [Denied] for the
+	// other actions.
+	Verdict Verdict
+	// KeyID and Owner name the key. They are empty if no key was found; a caller
+	// who presented a wrong key has told nothing that can be trusted.
+	KeyID, Owner string
+	// Actor is who asked. In an authentication its Principal is that of the key,
+	// if the key was accepted.
+	Actor Actor
+	// Err is why the action failed. It is for operators.
+	Err error
+}

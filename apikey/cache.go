@@ -1,0 +1,391 @@
+package apikey
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/shard"
+)
+
+// CacheConfig configures a [Cache].
+type CacheConfig struct {
+	// Store is asked for what the cache does not know. Required.
+	Store Store
+	// TTL is how long a key is remembered, counted from when the store was asked;
+	// zero means 10 seconds.
+	TTL time.Duration
+	// NegativeTTL is how long it is remembered that there is no such key; zero
+	// means 5 seconds.
+	NegativeTTL time.Duration
+	// Capacity is how many keys are remembered; zero means 65,536, of which each
+	// takes about a kilobyte.
+	Capacity int
+	// NegativeCapacity is how many hashes without a key are remembered, in a place
+	// of their own; zero means 16,384.
+	NegativeCapacity int
+	// LookupTimeout bounds how long the store may take to answer; zero means 3
+	// seconds.
+	LookupTimeout time.Duration
+	// MaxLookups bounds how many lookups are under way at a time, so that a flood
+	// of invented keys does not use up the connections to the store; zero means
+	// 64. A lookup waits for its turn up to LookupTimeout.
+	MaxLookups int
+	// OnError, if not nil, is told why the watch of a [Notifier] has ended, other
+	// than by [Cache.Close].
+	OnError func(err error)
+}
+
+// A Cache is a [Store] that remembers what [Store.Lookup] of another has
+// answered. Give the same Cache to the [Authenticator] and the [Manager]. It is
+// safe for concurrent use.
+//
+// After Revoke, Rotate or Update through a Cache has returned, that Cache answers
+// no request that comes later from what it knew before. On other nodes a
+// revocation holds after the longer of TTL and LookupTimeout at the latest, 10
+// seconds by default, and if the store is a [Notifier] as soon as its notice
+// arrives. When the notices stop, the cache forgets everything and remembers
+// nothing until they are back.
+//
+// Keys that do not exist are remembered apart from those that do, so however
+// many of them are tried, they push out no good key. Calls for one key share one
+// lookup, which outlives the call that began it. Errors are not remembered;
+// while the store fails, a key that is remembered is answered until its TTL ends,
+// and any other with the error.
+type Cache struct {
+	store            Store
+	ttl, negativeTTL time.Duration
+	timeout          time.Duration
+
+	entries *shard.Cache[Hash, *entry]
+	// generations counts what each shard of entries has forgotten on purpose,
+	// under the lock of the shard. A lookup that began in an earlier generation
+	// may have seen the key as it was before, so its answer is not kept, and
+	// nobody who comes later waits for it.
+	generations []uint64
+	unknown     *shard.Cache[Hash, time.Time]
+
+	flights singleflight.Group
+	turns   chan struct{}
+	// remember is false while changes might be missed.
+	remember atomic.Bool
+
+	onError func(error)
+	cancel  context.CancelFunc
+	done    sync.WaitGroup
+}
+
+// An entry is a remembered key. Only view changes after it was made.
+type entry struct {
+	record Record
+	until  time.Time
+	view   atomic.Pointer[view]
+}
+
+// NewCache returns a Cache, or all faults of c. If the store is a [Notifier] it
+// starts a goroutine that ends with [Cache.Close].
+func NewCache(c CacheConfig) (*Cache, error) {
+	var errs []error
+	fault := func(field, reason string) {
+		errs = append(errs, &usher.ConfigError{Field: "apikey.CacheConfig." + field, Reason: reason})
+	}
+	if c.Store == nil {
+		fault("Store", "is required")
+	}
+	if _, ok := c.Store.(*Cache); ok {
+		fault("Store", "must not be a Cache itself")
+	}
+	for field, d := range map[string]time.Duration{"TTL": c.TTL, "NegativeTTL": c.NegativeTTL, "LookupTimeout": c.LookupTimeout} {
+		if d < 0 {
+			fault(field, "must not be negative")
+		}
+	}
+	for field, n := range map[string]int{"Capacity": c.Capacity, "NegativeCapacity": c.NegativeCapacity, "MaxLookups": c.MaxLookups} {
+		if n < 0 {
+			fault(field, "must not be negative")
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	cache := &Cache{
+		store:       c.Store,
+		ttl:         orDefault(c.TTL, 10*time.Second),
+		negativeTTL: orDefault(c.NegativeTTL, 5*time.Second),
+		timeout:     orDefault(c.LookupTimeout, 3*time.Second),
+		entries:     shard.New[Hash, *entry](orDefault(c.Capacity, 1<<16), nil),
+		unknown:     shard.New[Hash, time.Time](orDefault(c.NegativeCapacity, 1<<14), nil),
+		turns:       make(chan struct{}, orDefault(c.MaxLookups, 64)),
+		onError:     c.OnError,
+		cancel:      func() {},
+	}
+	cache.generations = make([]uint64, cache.entries.Shards())
+	if n, ok := c.Store.(Notifier); ok {
+		var ctx context.Context
+		ctx, cache.cancel = context.WithCancel(context.Background())
+		cache.done.Go(func() { cache.watch(ctx, n) })
+	} else {
+		cache.remember.Store(true)
+	}
+	return cache, nil
+}
+
+// Close ends the watch for changes, if there is one. The cache then remembers
+// nothing, and passes every call on to its store.
+func (c *Cache) Close() error {
+	c.cancel()
+	c.done.Wait()
+	c.forgetAll()
+	return nil
+}
+
+// watch keeps the cache in step with the changes that n tells.
+func (c *Cache) watch(ctx context.Context, n Notifier) {
+	const shortest, longest = 100 * time.Millisecond, 5 * time.Second
+	wait := shortest
+	for ctx.Err() == nil {
+		err := c.watchOnce(ctx, n, func() { wait = shortest })
+		c.forgetAll()
+		if ctx.Err() == nil && c.onError != nil {
+			c.onError(fmt.Errorf("apikey: the watch for changed keys has ended: %w", err))
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+			wait = min(2*wait, longest)
+		}
+	}
+}
+
+// watchOnce watches until changes might be missed, and returns why.
+func (c *Cache) watchOnce(ctx context.Context, n Notifier, ready func()) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("the store panicked: %v", v)
+		}
+	}()
+	err = n.Watch(ctx, func() {
+		ready()
+		// What was asked before this moment may have changed unseen.
+		c.forgetAll()
+		c.remember.Store(true)
+	}, c.forget)
+	if err == nil {
+		err = errors.New("it returned without an error")
+	}
+	return err
+}
+
+// lookup returns the key with this hash from memory or from the store.
+func (c *Cache) lookup(ctx context.Context, h Hash, now time.Time) (*entry, error) {
+	s := c.entries.Shard(h)
+	s.Lock()
+	e, ok := s.Get(h)
+	s.Unlock()
+	if ok && now.Before(e.until) {
+		return e, nil
+	}
+	n := c.unknown.Shard(h)
+	n.Lock()
+	until, ok := n.Get(h)
+	n.Unlock()
+	if ok && now.Before(until) {
+		return nil, ErrNotFound
+	}
+	return c.ask(ctx, h)
+}
+
+// ask returns the key with this hash from the store, together with all others
+// who ask for it at the time.
+func (c *Cache) ask(ctx context.Context, h Hash) (*entry, error) {
+	i := c.entries.Index(c.entries.Hash(h))
+	s := c.entries.At(i)
+	s.Lock()
+	generation := c.generations[i]
+	s.Unlock()
+	name := string(binary.BigEndian.AppendUint64(h[:], generation))
+	flight := c.flights.DoChan(name, func() (any, error) {
+		// The lookup serves all who wait for it, so the end of the request that
+		// happened to begin it must not end it.
+		return c.fill(context.WithoutCancel(ctx), h, i, generation)
+	})
+
+	patience := time.NewTimer(c.timeout)
+	defer patience.Stop()
+	select {
+	case r := <-flight:
+		if r.Err != nil {
+			return nil, r.Err
+		}
+		return r.Val.(*entry), nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-patience.C:
+		// For a store that does not obey the end of its context.
+		return nil, errSlow
+	}
+}
+
+var errSlow = errors.New("apikey: the store took too long")
+
+// fill asks the store, and remembers the answer unless shard i has forgotten
+// something since this generation.
+func (c *Cache) fill(ctx context.Context, h Hash, i int, generation uint64) (e *entry, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, c.timeout, errSlow)
+	defer cancel()
+	defer func() {
+		if v := recover(); v != nil {
+			e, err = nil, fmt.Errorf("apikey: the store panicked: %v", v)
+		}
+	}()
+	select {
+	case c.turns <- struct{}{}:
+		defer func() { <-c.turns }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+
+	// The answer is as old as the question.
+	asked := time.Now()
+	record, err := c.store.Lookup(ctx, h)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return nil, err
+	}
+	if ctx.Err() != nil {
+		// Too late is no answer, or the bound on a revocation would not hold.
+		return nil, context.Cause(ctx)
+	}
+
+	s := c.entries.At(i)
+	s.Lock()
+	defer s.Unlock()
+	current := c.remember.Load() && c.generations[i] == generation
+	if err != nil {
+		if current {
+			n := c.unknown.Shard(h)
+			n.Lock()
+			n.Add(h, asked.Add(c.negativeTTL))
+			n.Unlock()
+		}
+		return nil, ErrNotFound
+	}
+	e = &entry{record: record, until: asked.Add(c.ttl)}
+	if current {
+		s.Add(h, e)
+	}
+	return e, nil
+}
+
+// forget removes what is known of a key, and makes what is being asked about it
+// stale.
+func (c *Cache) forget(h Hash) {
+	i := c.entries.Index(c.entries.Hash(h))
+	s := c.entries.At(i)
+	s.Lock()
+	defer s.Unlock()
+	c.generations[i]++
+	s.Remove(h)
+	n := c.unknown.Shard(h)
+	n.Lock()
+	n.Remove(h)
+	n.Unlock()
+}
+
+// forgetAll stops remembering and removes everything.
+func (c *Cache) forgetAll() {
+	c.remember.Store(false)
+	for i := range c.entries.Shards() {
+		s := c.entries.At(i)
+		s.Lock()
+		c.generations[i]++
+		s.Purge()
+		s.Unlock()
+	}
+	for i := range c.unknown.Shards() {
+		n := c.unknown.At(i)
+		n.Lock()
+		n.Purge()
+		n.Unlock()
+	}
+}
+
+// forgetID removes a key of which the hash is not known. It looks at every
+// entry, and is for the rare change of which nobody knows whether it was made.
+func (c *Cache) forgetID(owner, id string) {
+	for i := range c.entries.Shards() {
+		s := c.entries.At(i)
+		s.Lock()
+		c.generations[i]++
+		for _, e := range s.Values() {
+			if e.record.ID == id && e.record.Owner == owner {
+				s.Remove(e.record.Hash)
+			}
+		}
+		s.Unlock()
+	}
+}
+
+var _ Store = (*Cache)(nil)
+
+// Lookup implements [Store], from memory if it can.
+func (c *Cache) Lookup(ctx context.Context, h Hash) (Record, error) {
+	e, err := c.lookup(ctx, h, time.Now())
+	if err != nil {
+		return Record{}, err
+	}
+	return e.record.clone(), nil
+}
+
+// Insert implements [Store].
+func (c *Cache) Insert(ctx context.Context, r Record, limit int) error {
+	defer c.forget(r.Hash)
+	return c.store.Insert(ctx, r, limit)
+}
+
+// Find implements [Store].
+func (c *Cache) Find(ctx context.Context, owner, id string) (Record, error) {
+	return c.store.Find(ctx, owner, id)
+}
+
+// List implements [Store].
+func (c *Cache) List(ctx context.Context, owner string, offset, limit int) ([]Key, int, error) {
+	return c.store.List(ctx, owner, offset, limit)
+}
+
+// Update implements [Store].
+func (c *Cache) Update(ctx context.Context, r Record) error {
+	defer c.forget(r.Hash)
+	return c.store.Update(ctx, r)
+}
+
+// Rotate implements [Store].
+func (c *Cache) Rotate(ctx context.Context, old, next Record, limit int) error {
+	defer c.forget(next.Hash)
+	defer c.forget(old.Hash)
+	return c.store.Rotate(ctx, old, next, limit)
+}
+
+// Revoke implements [Store].
+func (c *Cache) Revoke(ctx context.Context, owner, id string, at time.Time) (Record, error) {
+	r, err := c.store.Revoke(ctx, owner, id, at)
+	switch {
+	case err == nil:
+		c.forget(r.Hash)
+	case !errors.Is(err, ErrNotFound):
+		// It may have been revoked all the same.
+		c.forgetID(owner, id)
+	}
+	return r, err
+}
+
+// Touch implements [Store].
+func (c *Cache) Touch(ctx context.Context, uses map[string]time.Time) error {
+	return c.store.Touch(ctx, uses)
+}

@@ -1,0 +1,89 @@
+package apikey
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/usher-go/usher/internal/bearer"
+)
+
+// carriers says where in a request a key may stand.
+type carriers struct {
+	header string // canonical name of a field, or ""
+	bearer bool
+	exact  bool // the scheme is "Bearer" to the letter
+	query  string
+}
+
+// find returns the text of the key in r and the verdict Accepted, or Missing,
+// Malformed or Ambiguous.
+func (c *carriers) find(r *http.Request) (text string, v Verdict) {
+	v = Missing
+	if c.header != "" {
+		found, err := bearer.Header(r.Header, c.header)
+		text, v = join(text, v, found, err)
+	}
+	if c.bearer {
+		found, err := bearer.Token(r.Header, c.exact)
+		text, v = join(text, v, found, err)
+	}
+	if c.query != "" {
+		found, err := queryValue(r.URL, c.query)
+		text, v = join(text, v, found, err)
+	}
+	return text, v
+}
+
+// join adds what another carrier holds.
+func join(text string, v Verdict, found string, err error) (string, Verdict) {
+	switch {
+	case found == "" && err == nil:
+		return text, v
+	case v != Missing:
+		return "", Ambiguous
+	case err != nil:
+		return "", Malformed
+	default:
+		return found, Accepted
+	}
+}
+
+// queryValue returns the value of a query parameter, or "".
+func queryValue(u *url.URL, name string) (string, error) {
+	const maxQuery = 8 << 10
+	if !strings.Contains(u.RawQuery, name) {
+		return "", nil
+	}
+	if len(u.RawQuery) > maxQuery {
+		return "", bearer.ErrMalformed
+	}
+	switch values := u.Query()[name]; len(values) {
+	case 0:
+		return "", nil
+	case 1:
+		return values[0], nil
+	}
+	return "", bearer.ErrMalformed
+}
+
+// detect returns the carrier that holds something, and what it holds if that is
+// one credential.
+func (c *carriers) detect(r *http.Request) (carrier, text string) {
+	if c.header != "" {
+		if found, err := bearer.Header(r.Header, c.header); found != "" || err != nil {
+			return c.header, found
+		}
+	}
+	if c.bearer {
+		if found, err := bearer.Token(r.Header, c.exact); found != "" || err != nil {
+			return "Authorization", found
+		}
+	}
+	if c.query != "" {
+		if found, err := queryValue(r.URL, c.query); found != "" || err != nil {
+			return "query parameter " + c.query, found
+		}
+	}
+	return "", ""
+}

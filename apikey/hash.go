@@ -1,0 +1,103 @@
+package apikey
+
+import (
+	"cmp"
+	"crypto/hmac"
+	"crypto/sha256"
+	"fmt"
+	"hash"
+	"slices"
+	"sync"
+
+	"github.com/usher-go/usher"
+)
+
+// A Hash is all that is kept of a key: the version of the pepper, 0 for none,
+// and then the SHA-256 or HMAC-SHA-256 of the whole key as it is presented. It
+// is the same bytes for the same key on every node, and so can be looked up by
+// a unique index.
+type Hash [1 + sha256.Size]byte
+
+// A Pepper is a key for HMAC-SHA-256 that a service keeps outside its store, so
+// that a copy of the store alone tests no guesses. Generated keys do not need
+// one, as nobody guesses 128 bits; imported ones may.
+//
+// A Pepper without a key and with Version 0 stands for plain SHA-256, for keys
+// that were made before there was one.
+type Pepper struct {
+	// Version tells peppers apart. The highest is used for new keys. Never give
+	// an old number to a new key.
+	Version uint8
+	// Key is at least 32 bytes of text.
+	Key Secret
+}
+
+// A hasher makes the hashes of keys, one for each pepper, the newest first.
+type hasher struct {
+	peppers []pepper
+}
+
+type pepper struct {
+	version byte
+	macs    *sync.Pool // of *mac; nil for plain SHA-256
+}
+
+// mac is kept because making one costs more than using it.
+type mac struct {
+	hash.Hash
+	in  [maxLength]byte
+	sum [sha256.Size]byte
+}
+
+func newHasher(peppers []Pepper, field string) (*hasher, []error) {
+	if len(peppers) == 0 {
+		return &hasher{[]pepper{{}}}, nil
+	}
+	var errs []error
+	h := new(hasher)
+	for i, p := range peppers {
+		key := []byte(p.Key.Reveal())
+		field := fmt.Sprintf("%s[%d]", field, i)
+		switch {
+		case slices.ContainsFunc(peppers[:i], func(other Pepper) bool { return other.Version == p.Version }):
+			errs = append(errs, &usher.ConfigError{Field: field + ".Version", Reason: "stands there twice"})
+		case p.Version == 0 && len(key) == 0:
+			h.peppers = append(h.peppers, pepper{})
+		case p.Version == 0:
+			errs = append(errs, &usher.ConfigError{Field: field + ".Version", Reason: "must be at least 1 for a pepper with a key"})
+		case len(key) < sha256.Size:
+			errs = append(errs, &usher.ConfigError{Field: field + ".Key", Reason: "must be at least 32 bytes"})
+		default:
+			h.peppers = append(h.peppers, pepper{p.Version, &sync.Pool{New: func() any {
+				return &mac{Hash: hmac.New(sha256.New, key)}
+			}}})
+		}
+	}
+	slices.SortFunc(h.peppers, func(a, b pepper) int { return cmp.Compare(b.version, a.version) })
+	return h, errs
+}
+
+// newest returns the hash under which text shall be stored.
+func (h *hasher) newest(text string) Hash { return h.peppers[0].hash(text) }
+
+// hash returns the hash of text, which is at most maxLength long. It allocates
+// nothing.
+func (p *pepper) hash(text string) (h Hash) {
+	h[0] = p.version
+	if p.macs == nil {
+		// Sum256([]byte(text)) would take a copy of text on the heap.
+		var buf [maxLength]byte
+		n := copy(buf[:], text)
+		sum := sha256.Sum256(buf[:n])
+		copy(h[1:], sum[:])
+		return h
+	}
+	m := p.macs.Get().(*mac)
+	m.Reset()
+	n := copy(m.in[:], text)
+	m.Write(m.in[:n])
+	copy(h[1:], m.Sum(m.sum[:0]))
+	clear(m.in[:n])
+	p.macs.Put(m)
+	return h
+}

@@ -1,0 +1,130 @@
+package apikey
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// lastUse notes in memory when keys were used, and writes that in batches.
+type lastUse struct {
+	store   Store
+	onError func(error)
+
+	mu     sync.Mutex
+	noted  map[string]time.Time
+	closed bool
+
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+}
+
+const (
+	// maxNoted bounds how many keys have a use that is not written yet. A use of
+	// yet another is not noted: the keys that are will be written soon.
+	maxNoted = 1 << 16
+	// maxBatch bounds one write.
+	maxBatch = 1000
+	// flushTimeout bounds how long the writes of one interval may take.
+	flushTimeout = 10 * time.Second
+)
+
+func newLastUse(store Store, interval time.Duration, onError func(error)) *lastUse {
+	ctx, cancel := context.WithCancel(context.Background())
+	l := &lastUse{store: store, onError: onError, noted: make(map[string]time.Time), cancel: cancel}
+	l.done.Go(func() {
+		ticker := time.NewTicker(interval)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+				if err := l.flush(ctx); err != nil && ctx.Err() == nil && l.onError != nil {
+					l.onError(err)
+				}
+			}
+		}
+	})
+	return l
+}
+
+// note notes that the key with this ID was used at this time.
+func (l *lastUse) note(id string, at time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.closed {
+		l.keep(id, at)
+	}
+}
+
+// keep needs l.mu.
+func (l *lastUse) keep(id string, at time.Time) {
+	if last, ok := l.noted[id]; (ok || len(l.noted) < maxNoted) && at.After(last) {
+		l.noted[id] = at
+	}
+}
+
+// flush writes what is noted. What cannot be written is noted again.
+func (l *lastUse) flush(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
+	defer cancel()
+	l.mu.Lock()
+	noted := l.noted
+	l.noted = make(map[string]time.Time, len(noted))
+	l.mu.Unlock()
+
+	for len(noted) > 0 {
+		batch := make(map[string]time.Time, min(len(noted), maxBatch))
+		for id, at := range noted {
+			batch[id] = at
+			if len(batch) == maxBatch {
+				break
+			}
+		}
+		if err := l.write(ctx, batch); err != nil {
+			l.restore(noted)
+			return fmt.Errorf("apikey: the times of last use were not written: %w", err)
+		}
+		for id := range batch {
+			delete(noted, id)
+		}
+	}
+	return nil
+}
+
+// write writes one batch. A panic of the store is an error like any other, as
+// nobody else would catch it here.
+func (l *lastUse) write(ctx context.Context, batch map[string]time.Time) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("the store panicked: %v", v)
+		}
+	}()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return l.store.Touch(ctx, batch)
+}
+
+func (l *lastUse) restore(noted map[string]time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for id, at := range noted {
+		l.keep(id, at)
+	}
+}
+
+func (l *lastUse) close() error {
+	l.mu.Lock()
+	closed := l.closed
+	l.closed = true
+	l.mu.Unlock()
+	if closed {
+		return nil
+	}
+	l.cancel()
+	l.done.Wait()
+	return l.flush(context.Background())
+}

@@ -1,0 +1,530 @@
+package apikey
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/usher-go/usher"
+)
+
+// ManagerConfig configures a [Manager].
+type ManagerConfig struct {
+	// Store keeps the keys. Where an [Authenticator] uses a [Cache], give the same
+	// Cache here, so that it learns of a revocation at once. Required.
+	Store Store
+	// Format is the format of new keys, with at least 128 bits of entropy.
+	// Required.
+	Format Format
+	// Peppers are those of the [Authenticator]; the newest is used for new keys.
+	Peppers []Pepper
+	// MaxActive is how many active keys an owner may have; zero means 100. The
+	// keys that live on after a rotation count apart, with the same bound.
+	MaxActive int
+	// MinName and MaxName bound the length of a name in characters; zero means 1
+	// and 80.
+	MinName, MaxName int
+	// MaxGrace bounds how long a key may live after its rotation; zero means 7
+	// days.
+	MaxGrace time.Duration
+	// Visible is how many of the first characters of a key are kept to be shown;
+	// zero means what the Format says. With the last four, which are kept as well,
+	// at least 112 bits must stay hidden.
+	Visible int
+	// Audit, if not nil, is called after each change and each failed try, on the
+	// caller's goroutine.
+	Audit func(ctx context.Context, e Event)
+}
+
+// A Manager issues keys and changes them. It is safe for concurrent use.
+//
+// Its methods return [ErrNotFound], [ErrLimit] and [ErrConflict] as they are; an
+// [*usher.Error] with status 400 or 403 for a change that cannot or may not be
+// made; and any other error if the store or the source of randomness failed.
+type Manager struct {
+	store     Store
+	format    Format
+	hasher    *hasher
+	maxActive int
+	minName   int
+	maxName   int
+	maxGrace  time.Duration
+	visible   int
+	audit     func(context.Context, Event)
+	random    io.Reader
+}
+
+// NewManager returns a Manager, or all faults of c.
+func NewManager(c ManagerConfig) (*Manager, error) {
+	m := &Manager{
+		store:     c.Store,
+		maxActive: orDefault(c.MaxActive, 100),
+		minName:   orDefault(c.MinName, 1),
+		maxName:   orDefault(c.MaxName, 80),
+		maxGrace:  orDefault(c.MaxGrace, 7*24*time.Hour),
+		visible:   c.Visible,
+		audit:     c.Audit,
+		random:    rand.Reader,
+	}
+	var errs, more []error
+	fault := func(field, reason string) {
+		errs = append(errs, &usher.ConfigError{Field: "apikey.ManagerConfig." + field, Reason: reason})
+	}
+	if c.Store == nil {
+		fault("Store", "is required")
+	}
+	m.format, more = compileFormat(c.Format, "apikey.ManagerConfig.Format")
+	errs = append(errs, more...)
+	if len(more) == 0 {
+		if bits := m.format.Entropy(); bits < minEntropy {
+			fault("Format", fmt.Sprintf("generates %d bits of entropy; at least %d are needed", bits, minEntropy))
+		} else if !m.hides(c.Visible) {
+			fault("Visible", "must be from 0 to the length of a key, and leave 112 bits hidden")
+		}
+	}
+	m.hasher, more = newHasher(c.Peppers, "apikey.ManagerConfig.Peppers")
+	errs = append(errs, more...)
+	if m.maxActive < 0 {
+		fault("MaxActive", "must not be negative")
+	}
+	if m.minName < 0 || m.maxName < m.minName {
+		fault("MaxName", "must be at least MinName, and that at least 1")
+	}
+	if m.maxGrace < 0 {
+		fault("MaxGrace", "must not be negative")
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+func orDefault[T comparable](value, otherwise T) T {
+	var zero T
+	if value == zero {
+		return otherwise
+	}
+	return value
+}
+
+// hides reports whether keys of which the first visible characters are kept
+// have enough left to guess. It judges by a key that it makes and forgets.
+func (m *Manager) hides(visible int) bool {
+	if visible == 0 {
+		return true
+	}
+	text, err := m.format.Generate(rand.Reader, "")
+	if err != nil {
+		return false
+	}
+	_, usual, _ := m.format.Parse(text)
+	// Eight characters may be shown already: four of the usual ones and the last
+	// four, each of at most six bits.
+	extra := max(0, visible-usual) + 8
+	return visible > 0 && visible <= len(text) && m.format.Entropy()-6*extra >= 112
+}
+
+// Create issues a key and returns it with its text, which is not kept anywhere
+// and cannot be had again. Of template it uses Owner, Name, Scopes, Level, Plan,
+// Environment and ExpiresAt.
+//
+// An empty Owner means that of the actor, an empty Plan the actor's, and an
+// empty Environment the usual one of the format. No scopes and [usher.LevelNone]
+// grant nothing.
+func (m *Manager) Create(ctx context.Context, by Actor, template Key) (Key, Secret, error) {
+	r, secret, err := m.create(ctx, by, template)
+	m.note(ctx, "create", by, r.Key, err)
+	if err != nil {
+		return Key{}, Secret{}, err
+	}
+	return r.Key, secret, nil
+}
+
+func (m *Manager) create(ctx context.Context, by Actor, template Key) (Record, Secret, error) {
+	r, err := m.prepare(by, template)
+	if err != nil {
+		return r, Secret{}, err
+	}
+	secret, err := m.generate(&r)
+	if err != nil {
+		return r, Secret{}, err
+	}
+	return r, secret, m.insert(ctx, by, r)
+}
+
+// Import adds a key that was issued elsewhere, by the hash of its text: a
+// SHA-256 with a zero before it, or what [Manager.Hash] returns. Of template it
+// uses what [Manager.Create] does, and Prefix and LastFour. The [Authenticator]
+// needs a [Format] that recognises the key.
+func (m *Manager) Import(ctx context.Context, by Actor, template Key, h Hash) (Key, error) {
+	r, err := m.prepare(by, template)
+	if err == nil && !slices.ContainsFunc(m.hasher.peppers, func(p pepper) bool { return p.version == h[0] }) {
+		err = fmt.Errorf("apikey: import of a hash with pepper version %d, which is not configured", h[0])
+	}
+	if err == nil {
+		r.Hash, r.Prefix, r.LastFour = h, template.Prefix, template.LastFour
+		err = m.insert(ctx, by, r)
+	}
+	m.note(ctx, "import", by, r.Key, err)
+	if err != nil {
+		return Key{}, err
+	}
+	return r.Key, nil
+}
+
+// Hash returns the hash under which a key with this text is found, made with
+// the newest pepper.
+func (m *Manager) Hash(text Secret) (Hash, error) {
+	if n := len(text.Reveal()); n == 0 || n > maxLength {
+		return Hash{}, fmt.Errorf("apikey: a key of %d bytes; it must have 1 to %d", n, maxLength)
+	}
+	return m.hasher.newest(text.Reveal()), nil
+}
+
+// Find returns a key of owner.
+func (m *Manager) Find(ctx context.Context, owner, id string) (Key, error) {
+	r, err := m.store.Find(ctx, owner, id)
+	if err != nil {
+		return Key{}, err
+	}
+	return r.Key, nil
+}
+
+// List returns up to limit keys of owner, the newest first, without the first
+// offset ones, and how many there are in all. Revoked and expired keys are among
+// them.
+func (m *Manager) List(ctx context.Context, owner string, offset, limit int) (keys []Key, total int, err error) {
+	return m.store.List(ctx, owner, max(offset, 0), max(limit, 0))
+}
+
+// Update lets change alter Name, Scopes, Level, Plan and ExpiresAt of an active
+// key; what else it alters is ignored. If somebody else changes the key at the
+// same time, change is called again with the outcome of that.
+//
+// A change that only narrows what the key grants is always permitted. After any
+// other the key must not grant more than the actor holds.
+func (m *Manager) Update(ctx context.Context, by Actor, owner, id string, change func(*Key)) (Key, error) {
+	var r Record
+	err := m.edit(ctx, owner, id, func(found Record, now time.Time) (err error) {
+		r, err = m.update(ctx, by, found, change, now)
+		return err
+	})
+	m.note(ctx, "update", by, Key{ID: id, Owner: owner}, err)
+	if err != nil {
+		return Key{}, err
+	}
+	return r.Key, nil
+}
+
+func (m *Manager) update(ctx context.Context, by Actor, found Record, change func(*Key), now time.Time) (Record, error) {
+	edited := found.Key.clone()
+	change(&edited)
+	r := found
+	r.Name, r.Scopes, r.Level, r.Plan = edited.Name, distinct(edited.Scopes), edited.Level, edited.Plan
+	r.ExpiresAt, r.UpdatedAt = canonical(edited.ExpiresAt), now
+	if err := m.check(&r.Key, now); err != nil {
+		return r, err
+	}
+	if !narrower(&r.Key, &found.Key) {
+		if err := by.mayGrant(&r.Key, r.Plan != found.Plan); err != nil {
+			return r, err
+		}
+	}
+	if err := m.store.Update(ctx, r); err != nil {
+		return r, err
+	}
+	r.Revision++
+	return r, nil
+}
+
+// Rotate issues a key in place of an active one, with the same settings and
+// prefix. The old key lives for another grace, or as long as it would have
+// lived if that is shorter; it cannot be rotated again. The new key expires when
+// the old one would have.
+func (m *Manager) Rotate(ctx context.Context, by Actor, owner, id string, grace time.Duration) (Key, Secret, error) {
+	var (
+		next   Record
+		secret Secret
+	)
+	err := m.checkGrace(grace)
+	if err == nil {
+		err = m.edit(ctx, owner, id, func(found Record, now time.Time) (err error) {
+			next, secret, err = m.rotate(ctx, by, found, grace, now)
+			return err
+		})
+	}
+	m.note(ctx, "rotate", by, Key{ID: id, Owner: owner}, err)
+	if err != nil {
+		return Key{}, Secret{}, err
+	}
+	return next.Key, secret, nil
+}
+
+func (m *Manager) rotate(ctx context.Context, by Actor, old Record, grace time.Duration, now time.Time) (Record, Secret, error) {
+	// Whoever rotates a key learns the text of one that grants as much.
+	if err := by.mayGrant(&old.Key, false); err != nil {
+		return Record{}, Secret{}, err
+	}
+	next := Record{Key: old.Key.clone()}
+	next.CreatedAt, next.UpdatedAt, next.LastUsedAt, next.Revision = now, now, time.Time{}, 1
+	id, err := m.newID()
+	if err != nil {
+		return Record{}, Secret{}, err
+	}
+	next.ID = id
+	secret, err := m.generate(&next)
+	if err != nil {
+		return Record{}, Secret{}, err
+	}
+	if end := now.Add(grace); old.ExpiresAt.IsZero() || end.Before(old.ExpiresAt) {
+		old.ExpiresAt = end
+	}
+	old.UpdatedAt, old.ReplacedBy = now, next.ID
+	limit := m.maxActive
+	if grace == 0 {
+		limit = 0
+	}
+	return next, secret, m.store.Rotate(ctx, old, next, limit)
+}
+
+// Revoke ends a key for good, at once, and returns it. Revoking a revoked key
+// changes nothing.
+func (m *Manager) Revoke(ctx context.Context, by Actor, owner, id string) (Key, error) {
+	r, err := m.store.Revoke(ctx, owner, id, present())
+	m.note(ctx, "revoke", by, Key{ID: id, Owner: owner}, err)
+	if err != nil {
+		return Key{}, err
+	}
+	return r.Key, nil
+}
+
+// edit calls f with an active key, again if somebody else changes it meanwhile.
+func (m *Manager) edit(ctx context.Context, owner, id string, f func(found Record, now time.Time) error) error {
+	const tries = 5
+	err := error(ErrConflict)
+	for range tries {
+		if !errors.Is(err, ErrConflict) {
+			break
+		}
+		found, findErr := m.store.Find(ctx, owner, id)
+		if findErr != nil {
+			return findErr
+		}
+		now := present()
+		if !found.Active(now) || found.ReplacedBy != "" {
+			return ErrConflict
+		}
+		err = f(found, now)
+	}
+	return err
+}
+
+// prepare returns the record of a new key, without its hash.
+func (m *Manager) prepare(by Actor, template Key) (Record, error) {
+	now := present()
+	r := Record{Key: Key{
+		Owner:       template.Owner,
+		Name:        template.Name,
+		Scopes:      distinct(template.Scopes),
+		Level:       template.Level,
+		Plan:        template.Plan,
+		Environment: template.Environment,
+		CreatedAt:   now,
+		UpdatedAt:   now,
+		ExpiresAt:   canonical(template.ExpiresAt),
+		Revision:    1,
+	}}
+	if p := by.Principal; p != nil {
+		if r.Owner == "" {
+			r.Owner = ownerOf(p)
+		}
+		if r.Plan == "" {
+			r.Plan = p.Plan
+		}
+	}
+	if r.Owner == "" {
+		return r, errors.New("apikey: a key needs an owner")
+	}
+	if err := m.check(&r.Key, now); err != nil {
+		return r, err
+	}
+	id, err := m.newID()
+	r.ID = id
+	return r, err
+}
+
+// insert adds a complete record.
+func (m *Manager) insert(ctx context.Context, by Actor, r Record) error {
+	if err := by.mayGrant(&r.Key, true); err != nil {
+		return err
+	}
+	return m.store.Insert(ctx, r, m.maxActive)
+}
+
+func (m *Manager) newID() (string, error) { return randomText(m.random, base62, 22) }
+
+// generate makes the text of a key for r.Environment and notes in r what is
+// kept of it.
+func (m *Manager) generate(r *Record) (Secret, error) {
+	text, err := m.format.Generate(m.random, r.Environment)
+	if err != nil {
+		return Secret{}, err
+	}
+	environment, visible, ok := m.format.Parse(text)
+	if !ok || len(text) > maxLength || len(text) < 4 || visible > len(text) {
+		return Secret{}, errors.New("apikey: the format does not recognise a key that it has generated")
+	}
+	if environment != "" {
+		r.Environment = environment
+	}
+	r.Prefix = text[:orDefault(m.visible, visible)]
+	r.LastFour = text[len(text)-4:]
+	r.Hash = m.hasher.newest(text)
+	return NewSecret(text), nil
+}
+
+func (m *Manager) note(ctx context.Context, action string, by Actor, k Key, err error) {
+	if m.audit == nil {
+		return
+	}
+	e := Event{
+		Time: time.Now(), Action: action, Verdict: Accepted,
+		KeyID: k.ID, Owner: k.Owner, Actor: by, Err: err,
+	}
+	if err != nil {
+		e.Verdict = Denied
+	}
+	m.audit(ctx, e)
+}
+
+// mayGrant returns why the actor may not let k have what it grants, or nil.
+func (by Actor) mayGrant(k *Key, plan bool) error {
+	p := by.Principal
+	switch {
+	case p == nil:
+		return nil
+	case !p.HasScopes(k.Scopes...):
+		return &usher.Error{
+			Status:  http.StatusForbidden,
+			Code:    usher.CodeInsufficientScope,
+			Message: "A key cannot have a scope that its creator lacks.",
+		}
+	case k.Level > p.Level,
+		plan && k.Plan != p.Plan,
+		p.Environment != "" && k.Environment != p.Environment:
+		return &usher.Error{
+			Status:  http.StatusForbidden,
+			Code:    usher.CodeInsufficientPermission,
+			Message: "A key cannot grant more than its creator holds.",
+		}
+	}
+	return nil
+}
+
+// narrower reports whether k grants nothing that old did not grant.
+func narrower(k, old *Key) bool {
+	for _, s := range k.Scopes {
+		if !slices.Contains(old.Scopes, s) {
+			return false
+		}
+	}
+	sooner := k.ExpiresAt.Equal(old.ExpiresAt) || old.ExpiresAt.IsZero() ||
+		!k.ExpiresAt.IsZero() && k.ExpiresAt.Before(old.ExpiresAt)
+	return sooner && k.Level <= old.Level && k.Plan == old.Plan
+}
+
+// The bounds of what a key may hold, far above any use.
+const (
+	maxScopes = 100
+	maxScope  = 128
+)
+
+// check returns what is wrong with the settings of k, as one *usher.Error.
+func (m *Manager) check(k *Key, now time.Time) error {
+	var faults []usher.Field
+	fault := func(name, message string) {
+		faults = append(faults, usher.Field{Name: name, Message: message})
+	}
+	switch n := utf8.RuneCountInString(k.Name); {
+	case n < m.minName:
+		fault("name", "'name' must have a minimum length of "+strconv.Itoa(m.minName)+". Current length is "+strconv.Itoa(n)+".")
+	case n > m.maxName:
+		fault("name", "'name' must have a maximum length of "+strconv.Itoa(m.maxName)+". Current length is "+strconv.Itoa(n)+".")
+	case !utf8.ValidString(k.Name) || slices.ContainsFunc([]rune(k.Name), unicode.IsControl):
+		fault("name", "'name' must not contain control characters.")
+	}
+	if len(k.Scopes) > maxScopes {
+		fault("scopes", "There must be no more than "+strconv.Itoa(maxScopes)+" scopes.")
+	} else if slices.ContainsFunc(k.Scopes, func(s string) bool { return !isScope(s) }) {
+		fault("scopes", "A scope must be 1 to "+strconv.Itoa(maxScope)+" visible characters other than quote and backslash.")
+	}
+	if k.Level > usher.LevelFull {
+		fault("level", "There is no such level.")
+	}
+	if k.expired(now) {
+		fault("expires_at", "'expires_at' must be in the future.")
+	}
+	if len(faults) > 0 {
+		return invalid(faults...)
+	}
+	return nil
+}
+
+func (m *Manager) checkGrace(grace time.Duration) error {
+	if grace < 0 || grace > m.maxGrace {
+		return invalid(usher.Field{
+			Name:    "grace_seconds",
+			Message: "'grace_seconds' must be from 0 to " + strconv.FormatInt(int64(m.maxGrace/time.Second), 10) + ".",
+		})
+	}
+	return nil
+}
+
+// isScope reports whether s is a scope-token of RFC 6749, section 3.3.
+func isScope(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c <= ' ' || c >= 0x7f || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return s != "" && len(s) <= maxScope
+}
+
+// distinct returns a copy of list without repetitions. Of a list that is too
+// long it returns enough to tell.
+func distinct(list []string) []string {
+	var all []string
+	for _, s := range list {
+		if !slices.Contains(all, s) && len(all) <= maxScopes {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// ownerOf returns the account that p acts for.
+func ownerOf(p *usher.Principal) string {
+	if p.Owner != "" {
+		return p.Owner
+	}
+	return p.ID
+}
+
+// present returns the time as stores keep it, so that what a Manager returns
+// equals what a store returns later.
+func present() time.Time { return canonical(time.Now()) }
+
+func canonical(t time.Time) time.Time {
+	if t.IsZero() {
+		return time.Time{}
+	}
+	return t.UTC().Truncate(time.Microsecond)
+}
