@@ -1,0 +1,720 @@
+package ratelimit_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/ratelimit"
+)
+
+func newLimiter(t testing.TB, c ratelimit.Config) *ratelimit.Limiter {
+	t.Helper()
+	l, err := ratelimit.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func limiterOf(t testing.TB, policies ...ratelimit.Policy) *ratelimit.Limiter {
+	t.Helper()
+	return newLimiter(t, ratelimit.Config{Policies: policies})
+}
+
+func everyone(name string, l ratelimit.Limit) ratelimit.Policy {
+	return ratelimit.Policy{Name: name, Key: ratelimit.Everyone(), Limit: l}
+}
+
+func must(t testing.TB) func(*ratelimit.Limiter, error) *ratelimit.Limiter {
+	return func(l *ratelimit.Limiter, err error) *ratelimit.Limiter {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+}
+
+var ok = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok") })
+
+func do(h http.Handler, mutate ...func(*http.Request)) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	for _, m := range mutate {
+		m(r)
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w
+}
+
+func from(addr string) func(*http.Request) {
+	return func(r *http.Request) { r.RemoteAddr = addr }
+}
+
+func as(p usher.Principal) func(*http.Request) {
+	return func(r *http.Request) { *r = *usher.WithPrincipal(r, &p) }
+}
+
+// codes returns the statuses of n requests.
+func codes(n int, h http.Handler, mutate ...func(*http.Request)) []int {
+	var got []int
+	for range n {
+		got = append(got, do(h, mutate...).Code)
+	}
+	return got
+}
+
+func wantCodes(t *testing.T, got []int, want ...int) {
+	t.Helper()
+	if !slices.Equal(got, want) {
+		t.Errorf("statuses %v, want %v", got, want)
+	}
+}
+
+func TestKeys(t *testing.T) {
+	alice := as(usher.Principal{ID: "1", Kind: usher.KindAPIKey, Owner: "acme"})
+	bob := as(usher.Principal{ID: "2", Kind: usher.KindAPIKey, Owner: "acme"})
+	token := as(usher.Principal{ID: "1", Kind: usher.KindJWT, Owner: "other"})
+	alone := as(usher.Principal{ID: "acme", Kind: usher.KindAPIKey})
+	route := func(p string) func(*http.Request) { return func(r *http.Request) { r.Pattern = p } }
+	for _, c := range []struct {
+		name string
+		key  ratelimit.KeyFunc
+		// A second request, after one by the first, is refused if it has its key.
+		first, second func(*http.Request)
+		shared        bool
+	}{
+		{"everyone shares one key", ratelimit.Everyone(), from("192.0.2.1:1"), from("192.0.2.2:1"), true},
+		{"an address whatever its port", ratelimit.ByAddress(nil), from("192.0.2.1:1"), from("192.0.2.1:2"), true},
+		{"another address", ratelimit.ByAddress(nil), from("192.0.2.1:1"), from("192.0.2.2:1"), false},
+		{"an IPv4-mapped address is the IPv4 one", ratelimit.ByAddress(nil), from("192.0.2.1:1"), from("[::ffff:192.0.2.1]:1"), true},
+		{"mapped addresses are not one network", ratelimit.ByAddress(nil), from("[::ffff:192.0.2.1]:1"), from("[::ffff:192.0.2.2]:1"), false},
+		{"one network of IPv6", ratelimit.ByAddress(nil), from("[2001:db8::1]:1"), from("[2001:db8::ffff:2]:1"), true},
+		{"two networks of IPv6", ratelimit.ByAddress(nil), from("[2001:db8::1]:1"), from("[2001:db8:0:1::1]:1"), false},
+		{"two callers of one account", ratelimit.ByPrincipal(nil), alice, bob, false},
+		{"one ID in two kinds of credential", ratelimit.ByPrincipal(nil), alice, token, false},
+		{"an anonymous caller counts by address", ratelimit.ByPrincipal(nil), from("192.0.2.1:1"), from("192.0.2.1:2"), true},
+		{"an account over its credentials", ratelimit.ByOwner(nil), alice, bob, true},
+		{"a credential named like an account is not it", ratelimit.ByOwner(nil), alice, alone, false},
+		{"anonymous by account counts by address", ratelimit.ByOwner(nil), from("192.0.2.1:1"), from("192.0.2.2:2"), false},
+		{"a route", ratelimit.ByRoute(), route("GET /a"), route("GET /a"), true},
+		{"another route", ratelimit.ByRoute(), route("GET /a"), route("GET /b"), false},
+		{"what matches no route shares a key", ratelimit.ByRoute(), route(""), route(""), true},
+		{"each combination", ratelimit.Each(ratelimit.ByPrincipal(nil), ratelimit.ByRoute()), alice, bob, false},
+		{"the same combination", ratelimit.Each(ratelimit.ByPrincipal(nil), ratelimit.ByRoute()), bob, bob, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l := limiterOf(t, ratelimit.Policy{Name: "p", Key: c.key, Limit: ratelimit.RollingWindow(1, time.Hour)})
+			h := l.Wrap(ok)
+			do(h, c.first)
+			if shared := do(h, c.second).Code == http.StatusTooManyRequests; shared != c.shared {
+				t.Errorf("one key: %v, want %v", shared, c.shared)
+			}
+		})
+	}
+}
+
+func TestNoTwoKeysAreTheSameText(t *testing.T) {
+	each := func(a, b string) ratelimit.Key {
+		text := func(s string) ratelimit.KeyFunc {
+			return func(*http.Request) (ratelimit.Key, bool) { return ratelimit.TextKey(s), true }
+		}
+		k, _ := ratelimit.Each(text(a), text(b))(nil)
+		return k
+	}
+	seen := map[string]ratelimit.Key{}
+	for _, k := range []ratelimit.Key{
+		{}, ratelimit.TextKey(""), ratelimit.TextKey("a"), ratelimit.TextKey("1:a"),
+		ratelimit.AddressKey(netip.MustParsePrefix("192.0.2.1/32")), ratelimit.TextKey("192.0.2.1"),
+		each("a", "b"), each("a;1:b", ""), each("", "ab"), each("ab", ""), each("b", "a"), ratelimit.TextKey("ab"),
+	} {
+		if other, ok := seen[k.String()]; ok {
+			t.Errorf("%#v and %#v are both %q", k, other, k)
+		}
+		seen[k.String()] = k
+	}
+}
+
+func TestRefusal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		long := everyone("hour", ratelimit.RollingWindow(1, time.Hour))
+		short := everyone("second", ratelimit.RollingWindow(1, 1500*time.Millisecond))
+		short.Message, short.Code = "Slow down.", "slow_down"
+		h := limiterOf(t, short, long).Wrap(ok)
+		do(h)
+		w := do(h)
+		if w.Code != http.StatusTooManyRequests {
+			t.Fatalf("status %d", w.Code)
+		}
+		if got := w.Header().Get("Retry-After"); got != "3600" {
+			t.Errorf("Retry-After = %s, want the longest wait", got)
+		}
+		if got := w.Header().Get("RateLimit"); got != `"second";r=0;t=2, "hour";r=0;t=3600` {
+			t.Errorf("RateLimit = %s", got)
+		}
+		if !strings.Contains(w.Body.String(), `"code":"rate_limited"`) {
+			t.Errorf("body %s, want the code of the policy with the longest wait", w.Body)
+		}
+
+		h = limiterOf(t, short).Wrap(ok)
+		do(h)
+		if w := do(h); !strings.Contains(w.Body.String(), `"detail":"Slow down.","code":"slow_down"`) {
+			t.Errorf("body %s, want the policy's own text and code", w.Body)
+		}
+	})
+}
+
+func TestAClientThatObeysIsAdmitted(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		limit ratelimit.Limit
+	}{
+		{"token bucket", ratelimit.TokenBucket(7, 10*time.Second, 3)},
+		{"slow token bucket", ratelimit.TokenBucket(1, 24*time.Hour, 1000)},
+		{"rolling window", ratelimit.RollingWindow(5, 7*time.Second)},
+		{"rolling window of a fraction", ratelimit.RollingWindow(2, 1700*time.Millisecond)},
+		{"calendar minute", ratelimit.CalendarWindow(4, ratelimit.Minute, nil)},
+		{"calendar month", ratelimit.CalendarWindow(4, ratelimit.Month, nil)},
+	} {
+		for name, wait := range map[string]func(http.Header) time.Duration{
+			"Retry-After": func(h http.Header) time.Duration { return seconds(h.Get("Retry-After")) },
+			"RateLimit": func(h http.Header) time.Duration {
+				_, after, _ := strings.Cut(h.Get("RateLimit"), ";t=")
+				return seconds(after)
+			},
+			"X-RateLimit-Reset": func(h http.Header) time.Duration {
+				return time.Until(time.Unix(int64(seconds(h.Get("X-RateLimit-Reset"))/time.Second), 0))
+			},
+		} {
+			t.Run(c.name+" by "+name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					h := newLimiter(t, ratelimit.Config{
+						Policies: []ratelimit.Policy{everyone("p", c.limit)},
+						Headers:  ratelimit.StandardAndEpochHeaders,
+					}).Wrap(ok)
+					time.Sleep(1234567 * time.Nanosecond)
+					for range 20 {
+						w := do(h)
+						for range 2000 {
+							if w.Code != http.StatusOK {
+								break
+							}
+							time.Sleep(time.Millisecond)
+							w = do(h)
+						}
+						time.Sleep(wait(w.Header()))
+						if w := do(h); w.Code != http.StatusOK {
+							t.Fatalf("refused after the wait: %v", w.Header())
+						}
+					}
+				})
+			})
+		}
+	}
+}
+
+func seconds(s string) time.Duration {
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		return -1
+	}
+	return time.Duration(n) * time.Second
+}
+
+func TestPlansAreResolvedForEachRequest(t *testing.T) {
+	p := ratelimit.Policy{
+		Name: "plan", Key: ratelimit.ByOwner(nil), Limit: ratelimit.RollingWindow(1, time.Hour),
+		Plans: map[string]ratelimit.Limit{
+			"pro":       ratelimit.RollingWindow(3, time.Hour),
+			"unlimited": ratelimit.Unlimited(),
+		},
+		LimitFor: func(r *http.Request) ratelimit.Limit {
+			switch r.Header.Get("Contract") {
+			case "two":
+				return ratelimit.TokenBucket(2, time.Hour, 2)
+			case "broken":
+				return ratelimit.TokenBucket(-2, time.Hour, 2)
+			case "kind":
+				return ratelimit.Concurrency(100)
+			}
+			return ratelimit.Limit{}
+		},
+	}
+	contract := func(s string) func(*http.Request) {
+		return func(r *http.Request) { r.Header.Set("Contract", s) }
+	}
+	h := limiterOf(t, p).Wrap(ok)
+	free := as(usher.Principal{ID: "k", Owner: "free"})
+	pro := as(usher.Principal{ID: "k", Owner: "pro", Plan: "pro"})
+	wantCodes(t, codes(2, h, free), 200, 429)
+	wantCodes(t, codes(4, h, pro), 200, 200, 200, 429)
+	wantCodes(t, codes(9, h, as(usher.Principal{ID: "k", Owner: "all", Plan: "unlimited"})),
+		200, 200, 200, 200, 200, 200, 200, 200, 200)
+	wantCodes(t, codes(3, h, contract("two"), as(usher.Principal{ID: "k", Owner: "own"})), 200, 200, 429)
+	wantCodes(t, codes(2, h, contract("broken"), as(usher.Principal{ID: "k", Owner: "x"})), 200, 429)
+	wantCodes(t, codes(2, h, contract("kind"), as(usher.Principal{ID: "k", Owner: "y"})), 200, 429)
+	// An upgrade takes what was used along.
+	wantCodes(t, codes(3, h, as(usher.Principal{ID: "k", Owner: "free", Plan: "pro"})), 200, 200, 429)
+	// Also to another algorithm.
+	wantCodes(t, codes(2, h, contract("two"), as(usher.Principal{ID: "k", Owner: "free"})), 429, 429)
+}
+
+func TestWithAndOnly(t *testing.T) {
+	setup := func(t *testing.T) (global, with, only *ratelimit.Limiter) {
+		global = limiterOf(t, everyone("global", ratelimit.RollingWindow(4, time.Hour)))
+		with = must(t)(global.With(everyone("with", ratelimit.RollingWindow(2, time.Hour))))
+		only = must(t)(global.Only(everyone("only", ratelimit.RollingWindow(3, time.Hour))))
+		return
+	}
+	t.Run("With charges the parent too, but not when it refuses", func(t *testing.T) {
+		global, with, _ := setup(t)
+		wantCodes(t, codes(4, with.Wrap(ok)), 200, 200, 429, 429)
+		wantCodes(t, codes(3, global.Wrap(ok)), 200, 200, 429)
+	})
+	t.Run("With refuses what the parent refuses", func(t *testing.T) {
+		global, with, _ := setup(t)
+		codes(4, global.Wrap(ok))
+		wantCodes(t, codes(1, with.Wrap(ok)), 429)
+	})
+	t.Run("Only does not touch the parent", func(t *testing.T) {
+		global, _, only := setup(t)
+		wantCodes(t, codes(4, only.Wrap(ok)), 200, 200, 200, 429)
+		wantCodes(t, codes(5, global.Wrap(ok)), 200, 200, 200, 200, 429)
+	})
+	t.Run("a parent around With makes one decision with it", func(t *testing.T) {
+		global, with, _ := setup(t)
+		nested := global.Wrap(with.Wrap(ok))
+		wantCodes(t, codes(4, nested), 200, 200, 429, 429)
+		wantCodes(t, codes(3, global.Wrap(ok)), 200, 200, 429)
+		if got := do(nested).Header().Values("RateLimit-Policy"); len(got) != 1 {
+			t.Errorf("RateLimit-Policy of a refusal by the parent: %q", got)
+		}
+	})
+	t.Run("a parent around Only gives its charge back", func(t *testing.T) {
+		global, _, only := setup(t)
+		nested := global.Wrap(only.Wrap(ok))
+		w := do(nested)
+		if got := w.Header().Values("RateLimit-Policy"); !slices.Equal(got, []string{`"only";q=3;w=3600`}) {
+			t.Errorf("RateLimit-Policy %q, want that of the replacement", got)
+		}
+		wantCodes(t, codes(3, nested), 200, 200, 429)
+		wantCodes(t, codes(5, global.Wrap(ok)), 200, 200, 200, 200, 429)
+	})
+	t.Run("a limiter around itself charges once", func(t *testing.T) {
+		global, _, _ := setup(t)
+		wantCodes(t, codes(5, global.Wrap(global.Wrap(ok))), 200, 200, 200, 200, 429)
+	})
+	t.Run("a limiter that is used twice in turn charges twice", func(t *testing.T) {
+		global, _, _ := setup(t)
+		inner := global.Wrap(ok)
+		batch := usher.Chain().Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			inner.ServeHTTP(w, r)
+			inner.ServeHTTP(w, r)
+		}))
+		do(batch, func(r *http.Request) { *r = *usher.Track(r) })
+		wantCodes(t, codes(3, inner), 200, 200, 429)
+	})
+	t.Run("limiters that are not related decide apart", func(t *testing.T) {
+		global, _, _ := setup(t)
+		other := limiterOf(t, everyone("other", ratelimit.RollingWindow(9, time.Hour)))
+		h := other.Wrap(global.Wrap(ok))
+		codes(5, h)
+		if got := do(h).Header().Values("RateLimit-Policy"); len(got) != 2 {
+			t.Errorf("RateLimit-Policy %q, want those of both", got)
+		}
+		wantCodes(t, codes(4, other.Wrap(ok)), 200, 200, 200, 429)
+	})
+	t.Run("a name is not used twice over one store", func(t *testing.T) {
+		global, _, _ := setup(t)
+		for _, derive := range []func(...ratelimit.Policy) (*ratelimit.Limiter, error){global.With, global.Only} {
+			if _, err := derive(everyone("with", ratelimit.Concurrency(1))); err == nil {
+				t.Error("a second policy of the name is accepted")
+			}
+		}
+	})
+}
+
+func TestCost(t *testing.T) {
+	p := everyone("units", ratelimit.RollingWindow(10, time.Hour))
+	p.Cost = func(r *http.Request) int { n, _ := strconv.Atoi(r.Header.Get("Units")); return n }
+	h := limiterOf(t, p).Wrap(ok)
+	cost := func(n int) func(*http.Request) {
+		return func(r *http.Request) { r.Header.Set("Units", strconv.Itoa(n)) }
+	}
+	wantCodes(t, codes(1, h, cost(8)), 200)
+	wantCodes(t, codes(1, h, cost(3)), 429)
+	wantCodes(t, codes(1, h, cost(-5)), 200) // never mints
+	wantCodes(t, codes(1, h, cost(2)), 200)
+	wantCodes(t, codes(1, h, cost(0)), 200)
+	wantCodes(t, codes(1, h, cost(1)), 429)
+	if w := do(h, cost(11)); w.Code != 429 || w.Header().Get("Retry-After") != "" {
+		t.Errorf("a cost that never fits: status %d, Retry-After %q", w.Code, w.Header().Get("Retry-After"))
+	}
+}
+
+func TestOnlyChosenOutcomesCount(t *testing.T) {
+	p := everyone("failures", ratelimit.RollingWindow(2, time.Hour))
+	p.Count = func(status int) bool { return status >= 400 }
+	answer := func(f http.HandlerFunc) http.Handler { return limiterOf(t, p).Wrap(f) }
+	t.Run("an answer that does not count is given back", func(t *testing.T) {
+		wantCodes(t, codes(5, answer(ok)), 200, 200, 200, 200, 200)
+	})
+	t.Run("one that counts is charged", func(t *testing.T) {
+		h := answer(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) })
+		wantCodes(t, codes(3, h), 401, 401, 429)
+	})
+	t.Run("an informational status is not the answer", func(t *testing.T) {
+		h := answer(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(103); w.WriteHeader(403) })
+		codes(2, h)
+		wantCodes(t, codes(1, h), 429)
+	})
+	t.Run("a panic counts as 500", func(t *testing.T) {
+		h := answer(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+		for range 2 {
+			func() {
+				defer func() { _ = recover() }()
+				do(h)
+			}()
+		}
+		wantCodes(t, codes(1, h), 429)
+	})
+	t.Run("nobody gets past the limit while handlers run", func(t *testing.T) {
+		block := make(chan struct{})
+		h := answer(func(w http.ResponseWriter, _ *http.Request) { <-block })
+		var wg sync.WaitGroup
+		var refused atomic.Int32
+		for range 10 {
+			wg.Go(func() {
+				if do(h).Code == 429 && refused.Add(1) == 8 {
+					close(block)
+				}
+			})
+		}
+		wg.Wait()
+		if refused.Load() != 8 {
+			t.Errorf("%d refused, want 8", refused.Load())
+		}
+	})
+}
+
+func TestSettle(t *testing.T) {
+	tokens := everyone("tokens", ratelimit.CalendarWindow(100, ratelimit.Month, nil))
+	tokens.Settle = true
+	tokens.Cost = func(*http.Request) int { return 10 }
+	fixed := everyone("fixed", ratelimit.RollingWindow(100, time.Hour))
+	var settle func(ctx context.Context) error
+	h := limiterOf(t, tokens, fixed).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := settle(r.Context()); err != nil {
+			http.Error(w, err.Error(), 500)
+		}
+	}))
+	left := func() string {
+		settle = func(ctx context.Context) error { return ratelimit.Settle(ctx, "tokens", 0) }
+		first, _, _ := strings.Cut(do(h).Header().Get("RateLimit"), ";t=")
+		return first
+	}
+	for _, c := range []struct {
+		name string
+		cost []int
+		left string
+	}{
+		{"less than was taken", []int{3}, `"tokens";r=87`}, // the look itself takes 10 meanwhile
+		{"more than was taken", []int{25}, `"tokens";r=62`},
+		{"several times", []int{50, 2, 7}, `"tokens";r=55`},
+		{"a refund", []int{0}, `"tokens";r=55`},
+		{"a negative cost mints nothing", []int{-50}, `"tokens";r=55`},
+		{"beyond what is left", []int{1000}, `"tokens";r=0`},
+	} {
+		settle = func(ctx context.Context) (err error) {
+			for _, n := range c.cost {
+				err = errors.Join(err, ratelimit.Settle(ctx, "tokens", n))
+			}
+			return err
+		}
+		if w := do(h); w.Code != 200 {
+			t.Fatalf("%s: %d %s", c.name, w.Code, w.Body)
+		}
+		if got := left(); got != c.left {
+			t.Errorf("%s: %s, want %s", c.name, got, c.left)
+		}
+	}
+	t.Run("what was not charged cannot be settled", func(t *testing.T) {
+		if err := ratelimit.Settle(t.Context(), "tokens", 1); !errors.Is(err, ratelimit.ErrNotSettled) {
+			t.Errorf("outside a request: %v", err)
+		}
+		fresh := tokens
+		fresh.Name = "fresh"
+		h := limiterOf(t, fresh, fixed).Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			for _, name := range []string{"fixed", "unknown"} {
+				if err := ratelimit.Settle(r.Context(), name, 1); !errors.Is(err, ratelimit.ErrNotSettled) {
+					t.Errorf("policy %s: %v", name, err)
+				}
+			}
+		}))
+		do(h)
+	})
+}
+
+func TestARefundStaysInItsWindow(t *testing.T) {
+	for name, l := range map[string]ratelimit.Limit{
+		"calendar window": ratelimit.CalendarWindow(3, ratelimit.Minute, nil),
+		"rolling window":  ratelimit.RollingWindow(3, time.Minute),
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := everyone("p", l)
+				p.Settle = true
+				limiter := limiterOf(t, p)
+				slow := limiter.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+					time.Sleep(61 * time.Second)
+					wantCodes(t, codes(2, limiter.Wrap(ok)), 200, 200)
+					if err := ratelimit.Settle(r.Context(), "p", 0); err != nil {
+						t.Error(err)
+					}
+				}))
+				do(slow)
+				wantCodes(t, codes(2, limiter.Wrap(ok)), 200, 429)
+			})
+		})
+	}
+}
+
+func TestEveryPlaceOfAConcurrencyLimitIsReturned(t *testing.T) {
+	p := everyone("places", ratelimit.Concurrency(2))
+	var handler http.HandlerFunc
+	var mu sync.Mutex
+	current := func(h http.HandlerFunc) { mu.Lock(); handler = h; mu.Unlock() }
+	limiter := limiterOf(t, p)
+	mux := limiter.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		h := handler
+		mu.Unlock()
+		h(w, r)
+	}))
+	server := httptest.NewServer(mux)
+	defer server.Close()
+	server.Config.ErrorLog = nil
+	timeout := httptest.NewServer(http.TimeoutHandler(mux, 10*time.Millisecond, "late"))
+	defer timeout.Close()
+	get := func(url string) int {
+		res, err := http.Get(url)
+		if err != nil {
+			return 0
+		}
+		defer res.Body.Close()
+		_, _ = io.Copy(io.Discard, res.Body)
+		return res.StatusCode
+	}
+	for _, c := range []struct {
+		name    string
+		url     string
+		handler http.HandlerFunc
+	}{
+		{"after an answer", server.URL, ok},
+		{"after http.ErrAbortHandler", server.URL, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }},
+		{"after a hijack", server.URL, func(w http.ResponseWriter, _ *http.Request) {
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			conn.Close()
+		}},
+		{"after a stream", server.URL, func(w http.ResponseWriter, _ *http.Request) {
+			for range 3 {
+				io.WriteString(w, "data: x\n\n")
+				w.(http.Flusher).Flush()
+			}
+		}},
+		{"after a timeout", timeout.URL, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			current(c.handler)
+			for range 5 {
+				get(c.url)
+			}
+			current(ok)
+			deadline := time.Now().Add(5 * time.Second)
+			for get(server.URL) != 200 && time.Now().Before(deadline) {
+				time.Sleep(time.Millisecond)
+			}
+			// Both places must be free.
+			block, in := make(chan struct{}), make(chan struct{}, 2)
+			current(func(http.ResponseWriter, *http.Request) { in <- struct{}{}; <-block })
+			var wg sync.WaitGroup
+			for range 2 {
+				wg.Go(func() { get(server.URL) })
+			}
+			<-in
+			<-in
+			if code := get(server.URL); code != http.StatusTooManyRequests {
+				t.Errorf("a third request was answered with %d", code)
+			}
+			close(block)
+			wg.Wait()
+		})
+	}
+}
+
+func TestConcurrencyRefusalHasRetryAfter(t *testing.T) {
+	l := limiterOf(t, everyone("places", ratelimit.Concurrency(1)))
+	h := l.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		w := do(l.Wrap(ok), func(r *http.Request) {})
+		if w.Code != 429 || w.Header().Get("Retry-After") != "1" || !strings.Contains(w.Body.String(), ratelimit.CodeConcurrency) {
+			t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
+		}
+		if got := w.Header().Get("RateLimit-Policy"); got != `"places";q=1;qu="concurrent-requests"` {
+			t.Errorf("RateLimit-Policy = %s", got)
+		}
+		if got := w.Header().Get("RateLimit"); got != `"places";r=0` {
+			t.Errorf("RateLimit = %s", got)
+		}
+	}))
+	do(h)
+}
+
+func TestListsAndExceptions(t *testing.T) {
+	allowed := ratelimit.Addresses(nil, netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::ffff:172.16.0.0/108"))
+	banned := ratelimit.Addresses(nil, netip.MustParsePrefix("10.6.6.0/24"), netip.MustParsePrefix("2001:db8:bad::/48"))
+	p := everyone("p", ratelimit.RollingWindow(1, time.Hour))
+	p.Applies = func(r *http.Request) bool { return r.Method != http.MethodOptions }
+	h := newLimiter(t, ratelimit.Config{Policies: []ratelimit.Policy{p}, Allow: allowed, Block: banned}).Wrap(ok)
+	wantCodes(t, codes(3, h, from("10.1.2.3:1")), 200, 200, 200)
+	wantCodes(t, codes(1, h, from("172.16.5.5:1")), 200)
+	wantCodes(t, codes(1, h, from("10.6.6.6:1")), 403) // the block list is asked first
+	wantCodes(t, codes(1, h, from("[2001:db8:bad::1]:1")), 403)
+	options := func(r *http.Request) { r.Method = http.MethodOptions }
+	wantCodes(t, codes(2, h, options), 200, 200)
+	if w := do(h, options); len(w.Header()["Ratelimit"]) != 0 {
+		t.Errorf("a policy that does not apply is told of: %v", w.Header())
+	}
+	wantCodes(t, codes(2, h), 200, 429)
+}
+
+func TestShadowPoliciesWatch(t *testing.T) {
+	shadow := everyone("shadow", ratelimit.RollingWindow(1, time.Hour))
+	shadow.Shadow = true
+	h := limiterOf(t, shadow, everyone("real", ratelimit.RollingWindow(3, time.Hour))).Wrap(ok)
+	wantCodes(t, codes(4, h), 200, 200, 200, 429)
+}
+
+func TestHeaders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		// The bubble's clock begins at midnight.
+		minute := everyone("minute", ratelimit.CalendarWindow(1000, ratelimit.Minute, nil))
+		places := everyone("places", ratelimit.Concurrency(10))
+		day := everyone("day", ratelimit.RollingWindow(5, 24*time.Hour))
+		hidden := everyone("hidden", ratelimit.RollingWindow(1000000, time.Hour))
+		hidden.Unlisted = true
+		now := time.Now().Unix()
+		for _, c := range []struct {
+			name    string
+			headers ratelimit.Headers
+			want    map[string]string
+		}{
+			{"standard", ratelimit.StandardHeaders, map[string]string{
+				"Ratelimit-Policy": `"minute";q=1000;w=60, "places";q=10;qu="concurrent-requests", "day";q=5;w=86400`,
+				"Ratelimit":        `"minute";r=999;t=60, "places";r=9, "day";r=4;t=86400`,
+			}},
+			{"epoch", ratelimit.EpochHeaders, map[string]string{
+				"X-Ratelimit-Limit": "5", "X-Ratelimit-Remaining": "4", "X-Ratelimit-Reset": fmt.Sprint(now + 86400),
+			}},
+			{"delta", ratelimit.DeltaHeaders, map[string]string{
+				"X-Ratelimit-Limit": "5", "X-Ratelimit-Remaining": "4", "X-Ratelimit-Reset": "86400",
+			}},
+			{"both", ratelimit.StandardAndDeltaHeaders, map[string]string{
+				"Ratelimit-Policy":  `"minute";q=1000;w=60, "places";q=10;qu="concurrent-requests", "day";q=5;w=86400`,
+				"Ratelimit":         `"minute";r=999;t=60, "places";r=9, "day";r=4;t=86400`,
+				"X-Ratelimit-Limit": "5", "X-Ratelimit-Remaining": "4", "X-Ratelimit-Reset": "86400",
+			}},
+			{"none", ratelimit.NoHeaders, map[string]string{}},
+		} {
+			l := newLimiter(t, ratelimit.Config{
+				Policies: []ratelimit.Policy{minute, places, day, hidden}, Headers: c.headers,
+			})
+			got := map[string]string{}
+			for k, v := range do(l.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))).Header() {
+				got[k] = strings.Join(v, " | ")
+			}
+			if !maps.Equal(got, c.want) {
+				t.Errorf("%s:\ngot  %v\nwant %v", c.name, got, c.want)
+			}
+		}
+	})
+}
+
+func TestHeaderValuesBelongToOneResponse(t *testing.T) {
+	h := newLimiter(t, ratelimit.Config{
+		Policies: []ratelimit.Policy{everyone("p", ratelimit.RollingWindow(100, time.Hour))},
+		Headers:  ratelimit.StandardAndEpochHeaders,
+	}).Wrap(ok)
+	first := do(h).Header()
+	for k := range first {
+		first[k][0] = "changed"
+		first[k] = append(first[k], "added")
+	}
+	for k, v := range do(h).Header() {
+		if slices.Contains(v, "changed") || slices.Contains(v, "added") {
+			t.Errorf("%s: %q", k, v)
+		}
+	}
+}
+
+func TestRetryAfterCanBeLeftOut(t *testing.T) {
+	h := newLimiter(t, ratelimit.Config{
+		Policies:       []ratelimit.Policy{everyone("p", ratelimit.RollingWindow(1, time.Hour))},
+		Headers:        ratelimit.NoHeaders,
+		OmitRetryAfter: true,
+	}).Wrap(ok)
+	do(h)
+	w := do(h)
+	if w.Code != 429 || len(w.Header()["Retry-After"]) != 0 {
+		t.Errorf("%d %v", w.Code, w.Header())
+	}
+}
+
+func TestCheckMounted(t *testing.T) {
+	l := limiterOf(t, everyone("p", ratelimit.RollingWindow(1, time.Hour)))
+	deny := usher.Authenticate()
+	allow := usher.Authenticate(authenticator{})
+	request := func() *http.Request { return httptest.NewRequest(http.MethodGet, "/notes", nil) }
+	unreachable := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the handler ran") })
+	if err := ratelimit.CheckMounted(l.Wrap(unreachable), request(), l, false); err != nil {
+		t.Errorf("mounted: %v", err)
+	}
+	if err := ratelimit.CheckMounted(allow.Wrap(l.Wrap(unreachable)), request(), l, true); err != nil {
+		t.Errorf("inside authentication: %v", err)
+	}
+	if err := ratelimit.CheckMounted(ok, request(), l, false); !errors.Is(err, ratelimit.ErrNotMounted) {
+		t.Errorf("forgotten: %v", err)
+	}
+	if err := ratelimit.CheckMounted(deny.Wrap(l.Wrap(ok)), request(), l, false); !errors.Is(err, ratelimit.ErrNotMounted) ||
+		!strings.Contains(err.Error(), "401") {
+		t.Errorf("behind authentication: %v", err)
+	}
+	if err := ratelimit.CheckMounted(l.Wrap(allow.Wrap(ok)), request(), l, true); err == nil {
+		t.Error("outside authentication, though it counts callers: no error")
+	}
+	wantCodes(t, codes(2, l.Wrap(ok)), 200, 429) // the checks charged nothing
+}
+
+type authenticator struct{}
+
+func (authenticator) Authenticate(*http.Request) (*usher.Principal, error) {
+	return &usher.Principal{ID: "1", Kind: usher.KindAPIKey}, nil
+}
