@@ -32,6 +32,9 @@ func (f field) Authenticate(r *http.Request) (*usher.Principal, error) {
 		return nil, &usher.Error{Status: http.StatusServiceUnavailable, Code: "own_code", RetryAfter: time.Minute}
 	case "wrapped":
 		return nil, fmt.Errorf("field: %w", &usher.Error{Status: http.StatusUnauthorized, Code: "wrapped_code"})
+	case "nil Error":
+		var err *usher.Error
+		return &usher.Principal{ID: "wrong"}, err
 	case "nothing":
 		return nil, nil //nolint:nilnil // the fault that is tested
 	default:
@@ -127,6 +130,7 @@ func TestAuthenticate(t *testing.T) {
 		"an authenticator may say 503 itself":        {list(a), []string{"A", "own 503"}, outcome{503, "own_code", ""}},
 		"neither principal nor error is 503":         {list(a), []string{"A", "nothing"}, notJudged},
 		"neither principal nor error, optional":      {list(usher.Optional(a)), []string{"A", "nothing"}, notJudged},
+		"a nil Error is an error":                    {list(a), []string{"A", "nil Error"}, notJudged},
 		"another field is none":                      {list(a), []string{"B", "good"}, noCredential},
 		"a detector alone":                           {list(da), []string{"A", "good"}, goodA},
 		"a detector alone refuses":                   {list(da), []string{"A", "bad"}, refusedA},

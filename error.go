@@ -60,6 +60,9 @@ const (
 // Error describes the failure to operators. It never holds key material, but it
 // holds the cause and so is not for clients.
 func (e *Error) Error() string {
+	if e == nil {
+		return "usher: nil Error"
+	}
 	text := fmt.Sprintf("%d %s", e.status(), e.Code)
 	if e.Message != "" {
 		text += ": " + e.Message
@@ -70,8 +73,14 @@ func (e *Error) Error() string {
 	return text
 }
 
-// Unwrap returns the private cause.
-func (e *Error) Unwrap() error { return e.Cause }
+// Unwrap returns the private cause. Like Error it may be called on nil, which an
+// error variable of type *Error easily is by mistake: [Fail] answers it with 500.
+func (e *Error) Unwrap() error {
+	if e == nil {
+		return nil
+	}
+	return e.Cause
+}
 
 func (e *Error) status() int {
 	if e.Status < 400 || e.Status > 999 {
