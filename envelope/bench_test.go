@@ -1,0 +1,145 @@
+package envelope_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/envelope"
+)
+
+// sink is a response writer that costs next to nothing.
+type sink struct{ header http.Header }
+
+func (s *sink) Header() http.Header         { return s.header }
+func (s *sink) WriteHeader(int)             {}
+func (s *sink) Write(p []byte) (int, error) { return len(p), nil }
+
+type note struct {
+	ID    string   `json:"id"`
+	Title string   `json:"title"`
+	Text  string   `json:"text"`
+	Tags  []string `json:"tags"`
+	Stars int      `json:"stars"`
+}
+
+func notes(size int) (any, []byte) {
+	one := note{ID: "n-1", Title: "A title", Text: strings.Repeat("text ", 20), Tags: []string{"a", "b"}, Stars: 3}
+	var v any = one
+	if size > 1000 {
+		many := make([]note, size/185)
+		for i := range many {
+			many[i] = one
+		}
+		v = many
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return v, b
+}
+
+func benchmark(b *testing.B, h http.Handler) {
+	r := httptest.NewRequest(http.MethodGet, "/notes/1?page=2", nil)
+	w := &sink{make(http.Header)}
+	b.ReportAllocs()
+	for b.Loop() {
+		clear(w.header)
+		h.ServeHTTP(w, r)
+	}
+}
+
+var sizes = []struct {
+	name string
+	size int
+}{{"200B", 200}, {"16KiB", 16 << 10}}
+
+func BenchmarkExplicit(b *testing.B) {
+	for _, size := range sizes {
+		v, _ := notes(size.size)
+		b.Run(size.name+"/encoding-json", func(b *testing.B) {
+			benchmark(b, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header()["Content-Type"] = []string{"application/json"}
+				w.WriteHeader(http.StatusOK)
+				_ = json.NewEncoder(w).Encode(v)
+			}))
+		})
+		b.Run(size.name+"/marshal", func(b *testing.B) {
+			benchmark(b, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				data, _ := json.Marshal(v)
+				w.Header()["Content-Type"] = []string{"application/json"}
+				w.WriteHeader(http.StatusOK)
+				_, _ = w.Write(data)
+			}))
+		})
+		b.Run(size.name+"/middleware-alone", func(b *testing.B) {
+			benchmark(b, must(envelope.Config{}).Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})))
+		})
+		for _, shape := range shapes {
+			env := must(envelope.Config{Shape: shape.shape})
+			b.Run(size.name+"/"+shape.name, func(b *testing.B) {
+				benchmark(b, env.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					envelope.To(w, r).Value(v)
+				})))
+			})
+			// What the writer itself costs, on a request that is in its envelope already.
+			b.Run(size.name+"/"+shape.name+"/writer-alone", func(b *testing.B) {
+				env.ServeNext(&sink{make(http.Header)}, httptest.NewRequest(http.MethodGet, "/notes/1?page=2", nil),
+					http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+						w := &sink{make(http.Header)}
+						b.ReportAllocs()
+						for b.Loop() {
+							clear(w.header)
+							envelope.To(w, r).Value(v)
+						}
+					}))
+			})
+		}
+	}
+}
+
+func BenchmarkWrap(b *testing.B) {
+	for _, size := range sizes {
+		_, body := notes(size.size)
+		plain := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header()["Content-Type"] = []string{"application/json"}
+			_, _ = w.Write(body)
+		})
+		b.Run(size.name+"/bare", func(b *testing.B) { benchmark(b, plain) })
+		b.Run(size.name+"/decode-encode", func(b *testing.B) {
+			benchmark(b, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				rec := httptest.NewRecorder()
+				plain(rec, r)
+				var data any
+				if err := json.Unmarshal(rec.Body.Bytes(), &data); err != nil {
+					b.Fatal(err)
+				}
+				out, _ := json.Marshal(map[string]any{"status_code": 200, "message": "OK", "data": data})
+				_, _ = w.Write(out)
+			}))
+		})
+		for _, shape := range shapes {
+			b.Run(size.name+"/"+shape.name, func(b *testing.B) {
+				benchmark(b, must(envelope.Config{Shape: shape.shape, Wrap: true}).Wrap(plain))
+			})
+		}
+	}
+}
+
+func BenchmarkRefuse(b *testing.B) {
+	refusal := &usher.Error{
+		Status: http.StatusUnauthorized, Code: usher.CodeMissingCredential,
+		Message: "The request carries no credential.", Challenges: []string{"Bearer"},
+	}
+	for _, shape := range shapes {
+		b.Run(shape.name, func(b *testing.B) {
+			benchmark(b, must(envelope.Config{Shape: shape.shape}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				usher.Fail(w, r, refusal)
+			})))
+		})
+	}
+}

@@ -1,0 +1,114 @@
+package envelope
+
+import (
+	"maps"
+	"net/http"
+	"strings"
+
+	"github.com/usher-go/usher"
+)
+
+// A Catalogue maps the neutral codes of errors and replies to what a service has
+// documented. The zero value changes nothing.
+//
+// Where it has a text, the catalogue has the last word: over the texts of this
+// module, and over a text that one limiter or one handler was given. An answer
+// keeps its own text, and its own code, if its code is listed with an entry that
+// leaves them empty, if it has no code, or if there is nothing for its status
+// either.
+type Catalogue struct {
+	// Codes has an entry for each code that the service knows. What an entry
+	// leaves empty stays as the answer has it; an empty Type is that of the status.
+	Codes map[string]Entry
+	// Statuses has what holds for answers whose code Codes does not list. For
+	// answers without any code it fills in what they leave empty. Keys are the
+	// statuses after Codes has been applied.
+	Statuses map[int]Entry
+}
+
+// An Entry is what a [Catalogue] has for one code or status.
+type Entry struct {
+	// Status replaces the HTTP status, in Codes only: that of an error by one of
+	// 400 to 599, that of a success by one of 200 to 299. Zero keeps it.
+	Status int
+	// Code, Type and Message replace those of the answer.
+	Code, Type, Message string
+}
+
+func (c Catalogue) clone() Catalogue {
+	return Catalogue{Codes: maps.Clone(c.Codes), Statuses: maps.Clone(c.Statuses)}
+}
+
+// apply fills in a from the catalogue. Status, Code and Message are set to those
+// of the answer itself before.
+func (c *Catalogue) apply(a *Answer) {
+	entry, listed := c.Codes[a.Code]
+	if failed := a.Status >= 400; entry.Status != 0 && failed == (entry.Status >= 400) {
+		a.Status = entry.Status
+	}
+	of := c.Statuses[a.Status]
+	switch {
+	case listed:
+		a.Code = first(entry.Code, a.Code)
+		a.Message = first(entry.Message, a.Message, of.Message)
+	case a.Code == "":
+		a.Code = of.Code
+		a.Message = first(a.Message, of.Message)
+	default:
+		a.Code = first(of.Code, a.Code)
+		a.Message = first(of.Message, a.Message)
+	}
+	a.Type = first(entry.Type, of.Type)
+	if a.Message == "" {
+		a.Message = statusText(a.Status)
+	}
+	if a.Code == "" && a.Status >= 400 {
+		a.Code = statusCode(a.Status)
+	}
+}
+
+func first(texts ...string) string {
+	for _, s := range texts {
+		if s != "" {
+			return s
+		}
+	}
+	return ""
+}
+
+func statusText(status int) string {
+	if text := http.StatusText(status); text != "" {
+		return text
+	}
+	if status >= 400 {
+		return "Error"
+	}
+	return "OK"
+}
+
+// statusCode returns the code of an error that has none: the text of its status
+// in snake case.
+func statusCode(status int) string {
+	switch status {
+	case http.StatusInternalServerError:
+		return usher.CodeInternal
+	case http.StatusRequestEntityTooLarge:
+		return usher.CodePayloadTooLarge
+	case http.StatusNotFound:
+		return CodeNotFound
+	case http.StatusMethodNotAllowed:
+		return CodeMethodNotAllowed
+	default:
+		return strings.Map(func(c rune) rune {
+			switch {
+			case 'A' <= c && c <= 'Z':
+				return c | 0x20
+			case c == ' ', c == '-':
+				return '_'
+			case c == '\'':
+				return -1
+			}
+			return c
+		}, statusText(status))
+	}
+}

@@ -1,0 +1,245 @@
+package envelope
+
+import (
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/exchange"
+	"github.com/usher-go/usher/internal/httpwriter"
+	"github.com/usher-go/usher/internal/telemetry"
+)
+
+// The codes of the failures that this package reports.
+const (
+	CodeValidationFailed = "validation_failed"  // 400: fields of the request are at fault
+	CodeNotFound         = "not_found"          // 404: no such route
+	CodeMethodNotAllowed = "method_not_allowed" // 405: the route has other methods
+)
+
+// An Envelope answers in the shape of a service. It is a [usher.Middleware] and
+// the [usher.Responder] of the requests that pass it. It never changes and is
+// safe for concurrent use.
+type Envelope struct {
+	shape     Shape
+	catalogue Catalogue
+	wrap      bool
+	clientIP  func(*http.Request) netip.Addr
+	secrets   secrets
+	newID     func() string
+	marshal   func(any) ([]byte, error)
+	onError   func(*http.Request, *usher.Error)
+	onPanic   func(*http.Request, any, []byte)
+	panics    *telemetry.Decisions
+}
+
+var (
+	_ usher.Middleware = (*Envelope)(nil)
+	_ usher.Responder  = (*Envelope)(nil)
+)
+
+// New returns the envelope that c describes. Its error joins a
+// [*usher.ConfigError] for every fault of c.
+//
+// Panics of handlers are counted as usher.envelope.panics on the global
+// OpenTelemetry meter provider, by whether they could still be answered.
+func New(c Config) (*Envelope, error) {
+	if err := c.validate(); err != nil {
+		return nil, err
+	}
+	e := &Envelope{
+		shape:     c.Shape,
+		catalogue: c.Catalogue.clone(),
+		wrap:      c.Wrap,
+		clientIP:  c.ClientIP,
+		secrets:   newSecrets(c.SecretParams),
+		newID:     c.NewRequestID,
+		marshal:   c.Marshal,
+		onError:   c.OnError,
+		onPanic:   c.OnPanic,
+		panics:    newPanics(),
+	}
+	if e.shape.isZero() {
+		e.shape = Standard()
+	}
+	if e.shape.ErrorType == "" {
+		e.shape.ErrorType = "application/json"
+	}
+	if e.clientIP == nil {
+		e.clientIP = peer
+	}
+	if e.newID == nil {
+		e.newID = func() string { return newRequestID(c.RequestIDPrefix) }
+	}
+	if e.onError == nil {
+		e.onError = logError
+	}
+	if e.onPanic == nil {
+		e.onPanic = logPanic
+	}
+	return e, nil
+}
+
+// peer returns the address at the other end of the connection.
+func peer(r *http.Request) netip.Addr {
+	addr, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return addr.Addr().Unmap()
+}
+
+func logError(r *http.Request, e *usher.Error) {
+	if errorStatus(e) != http.StatusInternalServerError {
+		return
+	}
+	slog.Default().LogAttrs(r.Context(), slog.LevelError, "envelope: request failed",
+		slog.String("method", cut(r.Method, maxMethod)),
+		slog.String("route", r.Pattern),
+		slog.String("request_id", RequestID(r.Context())),
+		slog.String("error", e.Error()))
+}
+
+// Wrap returns a handler that serves next in the shape of e.
+func (e *Envelope) Wrap(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		e.ServeNext(w, r, next)
+	})
+}
+
+// ServeNext serves one request through next in the shape of e.
+func (e *Envelope) ServeNext(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	t, inner := e.enter(w, r)
+	defer func() {
+		t.leave(inner)
+		if v := recover(); v != nil {
+			t.recovered(inner, v)
+		}
+	}()
+	next.ServeHTTP(&t.writer, inner)
+	t.finish()
+}
+
+// A transaction is one request on its way through an envelope.
+type transaction struct {
+	env     *Envelope
+	request *http.Request
+	// outer is the transaction of an envelope further out, or nil.
+	outer *transaction
+	// x is the exchange of the request: own, unless someone further out had
+	// attached one already.
+	x      *exchange.Exchange
+	own    exchange.Exchange
+	writer httpwriter.Writer
+	id     string
+	start  time.Time
+	// idField and nosniff are values of header fields.
+	idField, nosniff [1]string
+
+	phase     phase
+	declared  mediaType // of what the handler writes
+	overflow  bool      // more than fits into collected
+	collected *scratch  // the body of an error that is being replaced
+
+	mu        sync.Mutex // an abandoned handler may still be running
+	message   string
+	untouched bool
+}
+
+// enter makes the transaction of r and the request that carries it.
+func (e *Envelope) enter(w http.ResponseWriter, r *http.Request) (*transaction, *http.Request) {
+	t := &transaction{env: e, request: r, start: time.Now()}
+	inner := r
+	if t.x = exchange.From(r.Context()); t.x == nil {
+		t.x = &t.own
+		inner = t.own.Attach(r)
+	} else {
+		t.outer = transactionFrom(t.x)
+	}
+	t.x.Store(exchange.Envelope, t)
+	t.x.Store(exchange.Responder, e)
+	if e.wrap {
+		t.writer.Init(w, t)
+	} else {
+		t.writer.Init(w, nil)
+	}
+	t.identify(w.Header())
+	return t, inner
+}
+
+// identify gives the request its ID.
+func (t *transaction) identify(h http.Header) {
+	switch given := t.request.Header["X-Request-Id"]; {
+	case t.outer != nil:
+		t.id = t.outer.id
+	case len(given) == 1 && validRequestID(given[0]):
+		t.id = given[0]
+	default:
+		t.id = t.env.newID()
+	}
+	t.idField[0] = t.id
+	h["X-Request-Id"] = t.idField[:1:1]
+}
+
+// leave is called when next has returned, in whatever way.
+func (t *transaction) leave(inner *http.Request) {
+	exchange.Leave(t.request, inner)
+	if t.outer != nil {
+		t.x.Store(exchange.Envelope, t.outer)
+		t.x.Store(exchange.Responder, t.outer.env)
+	}
+}
+
+// transactionFrom returns the transaction that x belongs to, or nil.
+func transactionFrom(x *exchange.Exchange) *transaction {
+	if x == nil {
+		return nil
+	}
+	t, _ := x.Load(exchange.Envelope).(*transaction)
+	return t
+}
+
+// transaction returns the transaction of r. If e is the responder of a request
+// that has not come through it, that is a new one.
+func (e *Envelope) transaction(w http.ResponseWriter, r *http.Request) *transaction {
+	x := exchange.From(r.Context())
+	if t := transactionFrom(x); t != nil && t.env == e {
+		return t
+	}
+	t := &transaction{env: e, request: r, x: x, start: time.Now()}
+	if t.x == nil {
+		t.x = &t.own
+	}
+	t.identify(w.Header())
+	return t
+}
+
+// successMessage returns the message that the handler set with [Writer.Message].
+func (t *transaction) successMessage() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.message
+}
+
+func (t *transaction) setMessage(text string) {
+	t.mu.Lock()
+	t.message = text
+	t.mu.Unlock()
+}
+
+// isUntouched reports whether the handler asked for that with
+// [Writer.Untouched].
+func (t *transaction) isUntouched() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.untouched
+}
+
+func (t *transaction) setUntouched() {
+	t.mu.Lock()
+	t.untouched = true
+	t.mu.Unlock()
+}

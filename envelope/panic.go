@@ -1,0 +1,70 @@
+package envelope
+
+import (
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/telemetry"
+)
+
+// The outcomes of a panic, as indices of panicOutcomes.
+const (
+	answered = iota
+	aborted
+)
+
+var panicOutcomes = [...]string{answered: "answered", aborted: "aborted"}
+
+func newPanics() *telemetry.Decisions {
+	return telemetry.NewDecisions(telemetry.Config{
+		Scope:       "github.com/usher-go/usher/envelope",
+		Counter:     "usher.envelope.panics",
+		Description: "Panics of handlers, by whether the request could still be answered.",
+		Attribute:   "usher.envelope.panic.outcome",
+		Outcomes:    panicOutcomes[:],
+	})
+}
+
+// recovered answers a request whose handler panicked with v. Where a status has
+// been sent, all that is left is to abort the connection, so that the client
+// cannot take what it got for a whole answer.
+func (t *transaction) recovered(inner *http.Request, v any) {
+	if v == http.ErrAbortHandler { //nolint:errorlint // the server compares it so
+		panic(v) //nolint:forbidigo // "http.ErrAbortHandler passes on"
+	}
+	t.env.onPanic(inner, v, debug.Stack())
+	if t.writer.Status() != 0 || t.writer.Hijacked() {
+		t.env.panics.Record(inner.Context(), aborted)
+		panic(http.ErrAbortHandler) //nolint:forbidigo // "one after it aborts the connection"
+	}
+	t.env.panics.Record(inner.Context(), answered)
+	h := t.writer.Header()
+	delete(h, "Expires")
+	delete(h, "Location")
+	delete(h, "Trailer")
+	if _, ok := h["Cache-Control"]; ok {
+		h["Cache-Control"] = []string{"no-store"}
+	}
+	t.x.Failed(http.StatusInternalServerError)
+	t.writeError(&t.writer, &usher.Error{Status: http.StatusInternalServerError, Code: usher.CodeInternal})
+}
+
+// logPanic logs that a handler panicked, and where. What it panicked with is not
+// logged, as nobody can tell what that holds; only the runtime's own errors,
+// such as an index out of range, are known to hold nothing of a request.
+func logPanic(r *http.Request, v any, stack []byte) {
+	what := fmt.Sprintf("%T", v)
+	if e, ok := v.(runtime.Error); ok {
+		what = e.Error()
+	}
+	slog.Default().LogAttrs(r.Context(), slog.LevelError, "envelope: handler panicked",
+		slog.String("method", cut(r.Method, maxMethod)),
+		slog.String("route", r.Pattern),
+		slog.String("request_id", RequestID(r.Context())),
+		slog.String("panic", what),
+		slog.String("stack", string(stack)))
+}

@@ -1,0 +1,57 @@
+package envelope
+
+import (
+	"context"
+	"math/rand/v2"
+
+	"github.com/usher-go/usher/internal/exchange"
+)
+
+// RequestID returns the ID of the request whose context this is, or "" if it
+// has not come through an [Envelope]. It also answers on the context of a request
+// that [usher.Track] prepared further out.
+func RequestID(ctx context.Context) string {
+	if t := transactionFrom(exchange.From(ctx)); t != nil {
+		return t.id
+	}
+	return ""
+}
+
+// maxRequestID is the longest request ID that is taken from a client.
+const maxRequestID = 64
+
+// validRequestID reports whether id consists of 1 to 64 of A-Z, a-z, 0-9, '.',
+// '_' and '-', and so is safe in logs, headers and JSON.
+func validRequestID(id string) bool {
+	if id == "" || len(id) > maxRequestID {
+		return false
+	}
+	return validRequestIDText(id)
+}
+
+func validRequestIDText(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		switch {
+		case 'a' <= c|0x20 && c|0x20 <= 'z', '0' <= c && c <= '9', c == '.', c == '_', c == '-':
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// newRequestID returns prefix and 80 random bits. An ID is not a secret, so the
+// generator of the runtime, a ChaCha8 seeded by the system, is good enough.
+func newRequestID(prefix string) string {
+	const alphabet = "0123456789abcdefghjkmnpqrstvwxyz"
+	var buf [maxRequestID]byte
+	b := append(buf[:0], prefix...)
+	for range 2 {
+		for bits, i := rand.Uint64(), 0; i < 8; i++ {
+			b = append(b, alphabet[bits&31])
+			bits >>= 5
+		}
+	}
+	return string(b)
+}

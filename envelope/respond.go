@@ -1,0 +1,157 @@
+package envelope
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+
+	"github.com/usher-go/usher"
+)
+
+// RespondError writes e in the shape of the service, for [usher.Fail]. Once a
+// status has been sent it writes nothing, so that there are never two bodies.
+func (e *Envelope) RespondError(w http.ResponseWriter, r *http.Request, failure *usher.Error) {
+	t := e.transaction(w, r)
+	if errorStatus(failure) >= 500 {
+		e.onError(r, failure)
+	}
+	if t.writer.Status() != 0 || t.writer.Hijacked() {
+		return
+	}
+	// http.MaxBytesReader can close the connection only where it knows the
+	// server's own writer. Elsewhere the rest of the body would still be read.
+	if _, ok := errors.AsType[*http.MaxBytesError](failure.Cause); ok && r.ProtoMajor == 1 {
+		w.Header()["Connection"] = []string{"close"}
+	}
+	t.writeError(w, failure)
+}
+
+// writeError writes failure to w.
+func (t *transaction) writeError(w http.ResponseWriter, failure *usher.Error) {
+	s := newScratch()
+	defer s.release()
+	a := t.answer(s, errorStatus(failure), failure.Code, failure.Message)
+	a.Param, a.Fields, a.Details, a.RetryAfter = failure.Param, failure.Fields, failure.Details, failure.RetryAfter
+	s.b = t.env.shape.Error(s.b, a)
+
+	h := w.Header()
+	if _, ok := h["Www-Authenticate"]; !ok && a.Status == http.StatusUnauthorized {
+		h["Www-Authenticate"] = []string{"Bearer"} // RFC 9110, section 15.5.2
+	}
+	delete(h, "Content-Encoding")
+	delete(h, "Content-Range")
+	delete(h, "Etag")
+	delete(h, "Last-Modified")
+	dropStale(h)
+	t.send(w, a.Status, t.env.shape.ErrorType, s.b)
+}
+
+// errorStatus returns the status that e stands for, as usher.Fail takes it.
+func errorStatus(e *usher.Error) int {
+	if e.Status < 400 || e.Status > 999 {
+		return http.StatusInternalServerError
+	}
+	return e.Status
+}
+
+// answer prepares the answer in s.
+func (t *transaction) answer(s *scratch, status int, code, message string) *Answer {
+	a := &s.answer
+	*a = Answer{
+		Status: status, Code: code, Message: message,
+		RequestID: t.id, Start: t.start, t: t, s: s,
+	}
+	t.env.catalogue.apply(a)
+	return a
+}
+
+// RespondReply writes a success in the shape of the service, for
+// [usher.Respond]. Data that cannot be encoded is answered with 500. Once a
+// status has been sent it writes nothing.
+//
+// Without data, shapes that leave successes alone send the status alone, as 204
+// if it was 200.
+func (e *Envelope) RespondReply(w http.ResponseWriter, r *http.Request, reply usher.Reply) {
+	t := e.transaction(w, r)
+	if t.writer.Status() != 0 || t.writer.Hijacked() {
+		return
+	}
+	if reply.Message == "" {
+		reply.Message = t.successMessage()
+	}
+	if reply.Status < 200 {
+		reply.Status = http.StatusOK
+	}
+	s := newScratch()
+	defer s.release()
+	a := t.answer(s, reply.Status, reply.Code, reply.Message)
+	a.NoData, a.Page = reply.Data == nil, reply.Page
+
+	bare := e.shape.Before == nil
+	if bare && a.NoData || !bodyAllowed(a.Status) {
+		if bare && a.Status == http.StatusOK {
+			a.Status = http.StatusNoContent
+		}
+		dropStale(w.Header())
+		t.x.Render(a.Status)
+		w.WriteHeader(a.Status)
+		return
+	}
+	if !bare {
+		s.b = e.shape.Before(s.b, a)
+	}
+	if !a.NoData {
+		b, err := e.appendValue(s, s.b, reply.Data)
+		if err != nil {
+			delete(w.Header(), "Location")
+			usher.Fail(w, r, fmt.Errorf("envelope: encode the data of an answer: %w", err))
+			return
+		}
+		s.b = b
+	}
+	if !bare {
+		s.b = e.shape.After(s.b, a)
+	}
+	dropStale(w.Header())
+	t.send(w, a.Status, "application/json", s.b)
+}
+
+// bodyAllowed reports whether an answer of this final status has a body.
+// RFC 9110, section 15.3.6 forbids one for 205, which net/http would send.
+func bodyAllowed(status int) bool {
+	switch status {
+	case http.StatusNoContent, http.StatusResetContent, http.StatusNotModified:
+		return false
+	}
+	return true
+}
+
+// serverCounts is the length up to which the server finds out Content-Length by
+// itself.
+const serverCounts = 2 << 10
+
+// send writes a whole answer.
+func (t *transaction) send(w http.ResponseWriter, status int, contentType string, body []byte) {
+	h := w.Header()
+	values := []string{contentType, "nosniff"}
+	h["Content-Type"] = values[0:1:1]
+	h["X-Content-Type-Options"] = values[1:2:2]
+	if len(body) > serverCounts {
+		h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	}
+	t.x.Render(status)
+	w.WriteHeader(status)
+	// The client may have gone; there is nobody left to tell.
+	_, _ = w.Write(body)
+}
+
+// dropStale removes the fields that describe the bytes of another body, or
+// promise parts of it.
+func dropStale(h http.Header) {
+	for _, name := range [...]string{
+		"Content-Length", "Accept-Ranges", "Digest", "Content-Digest", "Repr-Digest", "Content-Md5",
+	} {
+		delete(h, name)
+	}
+}

@@ -1,0 +1,332 @@
+package envelope
+
+import (
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/jsontext"
+)
+
+// Standard returns the shape with a status, a message and metadata:
+//
+//	{"status_code":200,"message":"OK","data":{...},
+//	 "metadata":{"method":"GET","url":"/notes","execution_time_ms":3,
+//	             "ip":"192.0.2.1","timestamp":"2026-01-02T15:04:05.678Z"}}
+//
+// Errors, and successes without data, have no data. A page adds "pagination"
+// after the data, faulty fields add "errors":[{"field","message"}] after the
+// message, and the JSON that a wrapped handler wrote as an error stands there as
+// "details". [usher.Error.Details] are left out.
+//
+// The time is whole milliseconds until the data was written, the address "" if it
+// is not known.
+func Standard() Shape {
+	return Shape{Before: standardBefore, After: standardAfter, Error: standardError}
+}
+
+func standardBefore(b []byte, a *Answer) []byte {
+	b = append(b, `{"status_code":`...)
+	b = strconv.AppendInt(b, int64(a.Status), 10)
+	b = appendMember(b, "message", a.Message)
+	if !a.NoData {
+		b = append(b, `,"data":`...)
+	}
+	return b
+}
+
+func standardAfter(b []byte, a *Answer) []byte {
+	b = appendPage(b, a.Page)
+	elapsed := a.Elapsed()
+	b = append(b, `,"metadata":{"method":`...)
+	b = AppendString(b, cut(a.Request().Method, maxMethod))
+	b = append(b, `,"url":`...)
+	b = a.AppendURL(b)
+	b = append(b, `,"execution_time_ms":`...)
+	b = strconv.AppendInt(b, elapsed.Milliseconds(), 10)
+	b = append(b, `,"ip":"`...)
+	if ip := a.ClientIP(); ip.IsValid() {
+		b = ip.WithZone("").AppendTo(b)
+	}
+	b = append(b, `","timestamp":"`...)
+	b = appendTime(b, a.Start.Add(elapsed))
+	return append(b, `"}}`...)
+}
+
+func standardError(b []byte, a *Answer) []byte {
+	b = append(b, `{"status_code":`...)
+	b = strconv.AppendInt(b, int64(a.Status), 10)
+	b = appendMember(b, "message", a.Message)
+	b = appendFields(b, a.Fields)
+	if a.Original != nil {
+		b = append(b, `,"details":`...)
+		b = append(b, a.Original...)
+	}
+	return standardAfter(b, a)
+}
+
+// Data returns the shape that has one member at the top:
+//
+//	{"data":{...}}
+//	{"data":[...],"pagination":{"page":1,"limit":20,"total":41,"pages":3}}
+//	{"error":{"code":"not_found","message":"Not Found","details":...}}
+//
+// Data is null if there is none. Details are those of the error, or its faulty
+// fields, or the JSON that a wrapped handler wrote as an error; without any there
+// is no such member. An error that asks the client to wait has the seconds as
+// "retry_after", inside error and at the top.
+func Data() Shape {
+	return Shape{Before: dataBefore, After: dataAfter, Error: dataError, Constant: true}
+}
+
+func dataBefore(b []byte, a *Answer) []byte {
+	if a.NoData {
+		return append(b, `{"data":null`...)
+	}
+	return append(b, `{"data":`...)
+}
+
+func dataAfter(b []byte, a *Answer) []byte {
+	return append(appendPage(b, a.Page), '}')
+}
+
+func dataError(b []byte, a *Answer) []byte {
+	b = append(b, `{"error":{"code":`...)
+	b = AppendString(b, a.Code)
+	b = appendMember(b, "message", a.Message)
+	switch {
+	case a.Details != nil:
+		b = append(b, `,"details":`...)
+		b = a.AppendValue(b, a.Details)
+	case len(a.Fields) > 0:
+		b = append(b, `,"details":`...)
+		b = appendFieldList(b, a.Fields)
+	case a.Original != nil:
+		b = append(b, `,"details":`...)
+		b = append(b, a.Original...)
+	}
+	b = appendRetryAfter(b, a.RetryAfter)
+	b = append(b, '}')
+	return append(appendRetryAfter(b, a.RetryAfter), '}')
+}
+
+// Typed returns the shape with bare successes and typed errors:
+//
+//	{"error":{"type":"invalid_request_error","code":"missing_field",
+//	          "message":"...","param":"name","request_id":"req-..."}}
+//
+// There is a param only if one is at fault. A type that the catalogue does not
+// have follows from the status: authentication_error, forbidden_error,
+// not_found_error, conflict_error, rate_limit_error, invalid_request_error for
+// the rest of 4xx, and server_error. Faulty fields add "errors"; details are left
+// out.
+func Typed() Shape { return Shape{Error: typedError} }
+
+func typedError(b []byte, a *Answer) []byte {
+	kind := a.Type
+	if kind == "" {
+		kind = errorType(a.Status)
+	}
+	b = append(b, `{"error":{"type":`...)
+	b = AppendString(b, kind)
+	b = appendMember(b, "code", a.Code)
+	b = appendMember(b, "message", a.Message)
+	b = appendMember(b, "param", a.Param)
+	b = appendFields(b, a.Fields)
+	b = appendMember(b, "request_id", a.RequestID)
+	return append(b, `}}`...)
+}
+
+func errorType(status int) string {
+	switch {
+	case status >= 500:
+		return "server_error"
+	case status == http.StatusUnauthorized:
+		return "authentication_error"
+	case status == http.StatusForbidden:
+		return "forbidden_error"
+	case status == http.StatusNotFound:
+		return "not_found_error"
+	case status == http.StatusConflict:
+		return "conflict_error"
+	case status == http.StatusTooManyRequests:
+		return "rate_limit_error"
+	default:
+		return "invalid_request_error"
+	}
+}
+
+// Detail returns the shape with bare successes whose errors are one text, in
+// which faulty fields follow the message:
+//
+//	{"detail":"Not Found"}
+//	{"detail":"The request is not valid. name: is required; age: is too small"}
+func Detail() Shape { return Shape{Error: detailError} }
+
+func detailError(b []byte, a *Answer) []byte {
+	b = append(b, `{"detail":"`...)
+	b = jsontext.AppendEscaped(b, a.Message)
+	for i, f := range a.Fields {
+		if i > 0 {
+			b = append(b, ';')
+		}
+		b = append(b, ' ')
+		b = jsontext.AppendEscaped(b, f.Name)
+		b = append(b, ": "...)
+		b = jsontext.AppendEscaped(b, f.Message)
+	}
+	return append(b, `"}`...)
+}
+
+// Problem returns the shape with bare successes and problem details (RFC 9457):
+//
+//	{"type":"https://api.example.com/problems/rate_limited","title":"Too Many Requests",
+//	 "status":429,"detail":"...","code":"rate_limited"}
+//
+// The type is the catalogue's if that is an absolute URI, else typePrefix and the
+// catalogue's type or the code; with an empty typePrefix it is about:blank.
+// Faulty fields become "errors", the members of a map[string]any in
+// [usher.Error.Details] become extension members, any other details "details".
+// RFC 9457, section 3.2 advises that names of extensions consist of at least
+// three letters, digits or underscores and start with a letter.
+func Problem(typePrefix string) Shape {
+	return Shape{ErrorType: "application/problem+json", Error: func(b []byte, a *Answer) []byte {
+		return appendProblem(b, a, typePrefix)
+	}}
+}
+
+func appendProblem(b []byte, a *Answer, typePrefix string) []byte {
+	title := http.StatusText(a.Status)
+	b = append(b, `{"type":`...)
+	switch {
+	case strings.Contains(a.Type, ":"):
+		b = AppendString(b, a.Type)
+	case typePrefix == "":
+		b = append(b, `"about:blank"`...)
+	case a.Type != "":
+		b = AppendString(b, typePrefix+a.Type)
+	default:
+		b = AppendString(b, typePrefix+a.Code)
+	}
+	b = appendMember(b, "title", title)
+	b = append(b, `,"status":`...)
+	b = strconv.AppendInt(b, int64(a.Status), 10)
+	if a.Message != title {
+		b = appendMember(b, "detail", a.Message)
+	}
+	b = appendMember(b, "code", a.Code)
+	b = appendMember(b, "param", a.Param)
+	b = appendFields(b, a.Fields)
+	switch details := a.Details.(type) {
+	case nil:
+	case map[string]any:
+		b = appendExtensions(b, a, details)
+	default:
+		b = append(b, `,"details":`...)
+		b = a.AppendValue(b, details)
+	}
+	return append(b, '}')
+}
+
+// problemMembers are the members that no extension may repeat.
+var problemMembers = []string{"type", "title", "status", "detail", "instance", "code", "param", "errors"}
+
+func appendExtensions(b []byte, a *Answer, members map[string]any) []byte {
+	for _, name := range slices.Sorted(maps.Keys(members)) {
+		if slices.Contains(problemMembers, name) {
+			continue
+		}
+		b = append(b, ',')
+		b = AppendString(b, name)
+		b = append(b, ':')
+		b = a.AppendValue(b, members[name])
+	}
+	return b
+}
+
+// Bare returns the shape without an envelope: bare successes and flat errors.
+//
+//	{"code":"not_found","message":"Not Found"}
+//
+// Param, "errors" and "details" follow where there are any.
+func Bare() Shape { return Shape{Error: bareError} }
+
+func bareError(b []byte, a *Answer) []byte {
+	b = append(b, `{"code":`...)
+	b = AppendString(b, a.Code)
+	b = appendMember(b, "message", a.Message)
+	b = appendMember(b, "param", a.Param)
+	b = appendFields(b, a.Fields)
+	if a.Details != nil {
+		b = append(b, `,"details":`...)
+		b = a.AppendValue(b, a.Details)
+	}
+	return append(b, '}')
+}
+
+// appendMember appends a further member, or nothing if value is empty. The name
+// needs no escape.
+func appendMember(b []byte, name, value string) []byte {
+	if value == "" {
+		return b
+	}
+	b = append(b, ',', '"')
+	b = append(b, name...)
+	b = append(b, '"', ':')
+	return AppendString(b, value)
+}
+
+func appendFields(b []byte, fields []usher.Field) []byte {
+	if len(fields) == 0 {
+		return b
+	}
+	b = append(b, `,"errors":`...)
+	return appendFieldList(b, fields)
+}
+
+func appendFieldList(b []byte, fields []usher.Field) []byte {
+	b = append(b, '[')
+	for i, f := range fields {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, `{"field":`...)
+		b = AppendString(b, f.Name)
+		b = append(b, `,"message":`...)
+		b = append(AppendString(b, f.Message), '}')
+	}
+	return append(b, ']')
+}
+
+func appendPage(b []byte, p *usher.Page) []byte {
+	if p == nil {
+		return b
+	}
+	b = append(b, `,"pagination":{"page":`...)
+	b = strconv.AppendInt(b, int64(p.Number), 10)
+	b = append(b, `,"limit":`...)
+	b = strconv.AppendInt(b, int64(p.Limit), 10)
+	b = append(b, `,"total":`...)
+	b = strconv.AppendInt(b, int64(p.Total), 10)
+	b = append(b, `,"pages":`...)
+	b = strconv.AppendInt(b, int64(p.Pages()), 10)
+	return append(b, '}')
+}
+
+func appendRetryAfter(b []byte, d time.Duration) []byte {
+	if d <= 0 {
+		return b
+	}
+	b = append(b, `,"retry_after":`...)
+	// Rounded up, as the field is, so that who waits that long is not early.
+	return strconv.AppendInt(b, int64((d-1)/time.Second)+1, 10)
+}
+
+// appendTime appends t in UTC as ISO 8601 has it, with milliseconds.
+func appendTime(b []byte, t time.Time) []byte {
+	return t.UTC().AppendFormat(b, "2006-01-02T15:04:05.000Z")
+}

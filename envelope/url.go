@@ -1,0 +1,158 @@
+package envelope
+
+import (
+	"bytes"
+	"net/http"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/usher-go/usher/internal/jsontext"
+)
+
+const (
+	maxURL    = 2 << 10 // bytes of the URL in metadata, before they are escaped
+	maxMethod = 32
+)
+
+// target returns path and query as the client sent them, without the scheme and
+// the authority of a request to a proxy, which may hold a password.
+func target(r *http.Request) string {
+	if strings.HasPrefix(r.RequestURI, "/") || r.URL == nil {
+		return r.RequestURI
+	}
+	return r.URL.RequestURI()
+}
+
+// Names of query parameters whose values are secrets, in lower case letters and
+// digits. A name that contains one of secretWords is one, too.
+var (
+	secretNames = []string{"key", "code", "state", "sig", "pwd", "pass", "auth", "sid", "otp", "pin"}
+	secretWords = []string{
+		"token", "secret", "password", "passwd", "passphrase", "apikey", "accesskey", "privatekey",
+		"signature", "credential", "authorization", "session", "jwt",
+	}
+)
+
+// secrets tells which query parameters hold secrets. It maps the names that are
+// secret as a whole.
+type secrets map[string]struct{}
+
+func newSecrets(more []string) secrets {
+	s := make(secrets)
+	for _, name := range secretNames {
+		s[name] = struct{}{}
+	}
+	for _, name := range more {
+		s[string(normalize(nil, name))] = struct{}{}
+	}
+	return s
+}
+
+// maxParamName is the longest name that is looked at; a longer one is secret.
+const maxParamName = 128
+
+// has reports whether the value of the parameter of this name, as it stands in
+// a URL, is a secret.
+func (s secrets) has(name string) bool {
+	if len(name) > maxParamName {
+		return true
+	}
+	var buf [maxParamName]byte
+	plain := normalize(buf[:0], name)
+	if _, ok := s[string(plain)]; ok {
+		return true
+	}
+	for _, word := range secretWords {
+		if bytes.Contains(plain, []byte(word)) {
+			return true
+		}
+	}
+	return false
+}
+
+// normalize appends the ASCII letters and digits of name, which may be
+// percent-encoded, in lower case: api_key, API-Key and %61pikey are one name.
+func normalize(b []byte, name string) []byte {
+	for i := 0; i < len(name); i++ {
+		c := name[i]
+		if c == '%' && i+2 < len(name) {
+			hi, ok1 := unhex(name[i+1])
+			lo, ok2 := unhex(name[i+2])
+			if ok1 && ok2 {
+				c = hi<<4 | lo
+				i += 2
+			}
+		}
+		switch {
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9':
+			b = append(b, c)
+		case 'A' <= c && c <= 'Z':
+			b = append(b, c|0x20)
+		}
+	}
+	return b
+}
+
+func unhex(c byte) (byte, bool) {
+	switch {
+	case '0' <= c && c <= '9':
+		return c - '0', true
+	case 'a' <= c|0x20 && c|0x20 <= 'f':
+		return c | 0x20 - 'a' + 10, true
+	}
+	return 0, false
+}
+
+// separators begin a part of a URL that may be a parameter. A server or a
+// client may see parameters after ';' and '#', so those are no place to hide.
+const separators = "?&;#"
+
+// appendURL appends url as a JSON string, with the values of secret parameters
+// replaced and its length capped.
+func (s secrets) appendURL(b []byte, url string) []byte {
+	b = append(b, '"')
+	left := maxURL
+	for part := range parts(url) {
+		if len(part) > 0 && strings.IndexByte(separators, part[0]) >= 0 {
+			if name, value, ok := strings.Cut(part[1:], "="); ok && value != "" && s.has(name) {
+				part = cut(part[:1+len(name)], left) + "=REDACTED"
+			}
+		}
+		if len(part) > left {
+			b = jsontext.AppendEscaped(b, cut(part, left))
+			b = append(b, "…"...)
+			break
+		}
+		b = jsontext.AppendEscaped(b, part)
+		left -= len(part)
+	}
+	return append(b, '"')
+}
+
+// parts yields the pieces of url; every one but the first begins with a
+// separator.
+func parts(url string) func(yield func(string) bool) {
+	return func(yield func(string) bool) {
+		for url != "" {
+			end := 1 + strings.IndexAny(url[1:], separators)
+			if end == 0 {
+				end = len(url)
+			}
+			if !yield(url[:end]) {
+				return
+			}
+			url = url[end:]
+		}
+	}
+}
+
+// cut returns at most n bytes of s and does not split a rune.
+func cut(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
+}

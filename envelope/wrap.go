@@ -1,0 +1,283 @@
+package envelope
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// A phase is what a transaction does with the body that a handler writes.
+type phase uint8
+
+const (
+	passing   phase = iota // leave it alone
+	wrapping               // put it into the shape; nothing of it has come yet
+	wrapped                // put it into the shape; the part before it is written
+	replacing              // collect it and write an error of the shape instead
+)
+
+// Head decides what happens to the body.
+func (t *transaction) Head(status int) {
+	h := t.writer.Header()
+	t.phase = t.plan(status, h)
+	if t.phase != passing {
+		t.reshape(h)
+		if t.outer != nil {
+			t.outer.setUntouched()
+		}
+		return
+	}
+	if status == http.StatusNotModified {
+		t.weakenNotModified(h)
+	}
+	t.writer.Detach()
+}
+
+// plan decides by the status and the header that the handler has set.
+func (t *transaction) plan(status int, h http.Header) phase {
+	switch {
+	case status < 200, status >= 300 && status < 400, !bodyAllowed(status), status == http.StatusPartialContent,
+		t.x.Rendered() == status, t.isUntouched(), len(h["Trailer"]) > 0, encoded(h):
+		return passing
+	}
+	wraps := t.env.shape.Before != nil
+	t.declared = mediaTypeOf(h)
+	switch {
+	case status < 300:
+		if wraps && t.declared == plainJSON && len(h["Content-Range"]) == 0 {
+			return wrapping
+		}
+	case t.declared == plainJSON:
+		// A shape that leaves the JSON of successes alone does so with errors.
+		if wraps {
+			return replacing
+		}
+	case t.declared == plainText, t.declared == undeclared:
+		return replacing
+	}
+	return passing
+}
+
+// reshape makes the header fit the body that the client will get.
+func (t *transaction) reshape(h http.Header) {
+	dropStale(h)
+	t.nosniff[0] = "nosniff"
+	h["X-Content-Type-Options"] = t.nosniff[:1:1]
+	if t.phase == replacing {
+		h["Content-Type"] = []string{t.env.shape.ErrorType}
+	}
+	if etag := h["Etag"]; len(etag) == 1 && strings.HasPrefix(etag[0], `"`) &&
+		(t.phase == replacing || !t.env.shape.Constant) {
+		// A strong tag promises the same bytes (RFC 9110, section 8.8.1).
+		h["Etag"] = []string{"W/" + etag[0]}
+	}
+}
+
+// weakenNotModified makes a strong tag of a 304 weak if the client asked for a
+// weak one: it got that with an answer that was wrapped.
+func (t *transaction) weakenNotModified(h http.Header) {
+	etag := h["Etag"]
+	if len(etag) != 1 || !strings.HasPrefix(etag[0], `"`) {
+		return
+	}
+	weak := "W/" + etag[0]
+	for _, asked := range t.request.Header["If-None-Match"] {
+		if strings.Contains(asked, weak) {
+			h["Etag"] = []string{weak}
+			return
+		}
+	}
+}
+
+// Body forwards a piece of the body.
+func (t *transaction) Body(inner http.ResponseWriter, p []byte) (int, error) {
+	if t.isHead() {
+		// The server would count what is written here, which is not what GET sends.
+		return len(p), nil
+	}
+	if t.phase == replacing {
+		t.collect(p)
+		return len(p), nil
+	}
+	skipped := 0
+	if t.phase == wrapping {
+		// Until there is more than white space there may be no data at all.
+		for skipped < len(p) && isSpace(p[skipped]) {
+			skipped++
+		}
+		if skipped == len(p) {
+			return len(p), nil
+		}
+		t.phase = wrapped
+		t.write(inner, before)
+	}
+	n, err := inner.Write(p[skipped:])
+	return skipped + n, err
+}
+
+// Release does nothing: the part before the data goes out with its first byte,
+// whenever that is flushed.
+func (*transaction) Release(bool) {}
+
+// isHead reports whether the answer has no body whatever is written.
+func (t *transaction) isHead() bool { return t.request.Method == http.MethodHead }
+
+func isSpace(c byte) bool { return c == ' ' || c == '\n' || c == '\r' || c == '\t' }
+
+// finish completes the answer after the handler has returned. It is never called
+// after a panic, so what a failed handler left unfinished never looks whole.
+func (t *transaction) finish() {
+	if !t.env.wrap || t.writer.Hijacked() {
+		return
+	}
+	if t.writer.Status() == 0 {
+		if mediaTypeOf(t.writer.Header()) != plainJSON {
+			return
+		}
+		t.writer.WriteHeader(http.StatusOK)
+	}
+	inner := t.writer.Unwrap()
+	switch {
+	case t.phase == passing || t.isHead():
+	case t.phase == wrapping:
+		t.write(inner, before|after|noData)
+	case t.phase == wrapped:
+		t.write(inner, after)
+	case t.phase == replacing:
+		t.replace(inner)
+	}
+	t.phase = passing
+}
+
+// The parts of a wrapped success that write writes.
+const (
+	before = 1 << iota
+	after
+	noData
+)
+
+// write writes what stands around the data of a wrapped success.
+func (t *transaction) write(inner http.ResponseWriter, parts int) {
+	s := newScratch()
+	defer s.release()
+	a := t.answer(s, t.writer.Status(), "", t.successMessage())
+	a.NoData = parts&noData != 0
+	if parts&before != 0 {
+		s.b = t.env.shape.Before(s.b, a)
+	}
+	if parts&after != 0 {
+		s.b = t.env.shape.After(s.b, a)
+	}
+	_, _ = inner.Write(s.b)
+}
+
+// maxCollected is how much of the body of an error is kept.
+const maxCollected = 64 << 10
+
+func (t *transaction) collect(p []byte) {
+	if t.collected == nil {
+		t.collected = newScratch()
+	}
+	if len(t.collected.b)+len(p) > maxCollected {
+		t.overflow = true
+		return
+	}
+	t.collected.b = append(t.collected.b, p...)
+}
+
+// replace writes the error that stands for what the handler wrote.
+func (t *transaction) replace(inner http.ResponseWriter) {
+	s := newScratch()
+	defer s.release()
+	status := t.writer.Status()
+	message, original := t.original(status)
+	a := t.answer(s, status, "", message)
+	a.Original = original
+	_, _ = inner.Write(t.env.shape.Error(s.b, a))
+	if t.collected != nil {
+		t.collected.release()
+		t.collected = nil
+	}
+}
+
+// original returns what of the handler's own error the client may see: a short
+// text as the message, valid JSON as it is. Nothing that came with a status of
+// 500 or more is shown: that is where handlers write what their database said.
+func (t *transaction) original(status int) (message string, body []byte) {
+	if t.collected == nil || t.overflow || status >= 500 {
+		return "", nil
+	}
+	b := t.collected.b
+	declared := t.declared
+	if declared == undeclared && http.DetectContentType(b) == "text/plain; charset=utf-8" {
+		declared = plainText // as the server would have found
+	}
+	switch {
+	case declared == plainText:
+		return publicText(string(b)), nil
+	case declared == plainJSON && json.Valid(b):
+		return "", b
+	}
+	return "", nil
+}
+
+// maxText is the longest text of a handler that becomes the message of an error.
+const maxText = 512
+
+// publicText returns text if it can be the message of an error: one line of
+// printable text that says more than the status does.
+func publicText(text string) string {
+	text = strings.TrimSpace(text)
+	if len(text) > maxText || !utf8.ValidString(text) || text == "404 page not found" {
+		return ""
+	}
+	if strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return ""
+	}
+	return text
+}
+
+// A mediaType is what matters here of a Content-Type.
+type mediaType uint8
+
+const (
+	other      mediaType = iota
+	plainJSON            // application/json in UTF-8
+	plainText            // text/plain
+	undeclared           // no Content-Type
+)
+
+func mediaTypeOf(h http.Header) mediaType {
+	values := h["Content-Type"]
+	if len(values) == 0 {
+		return undeclared
+	}
+	switch values[0] {
+	case "application/json", "application/json; charset=utf-8":
+		return plainJSON
+	}
+	name, params, _ := strings.Cut(values[0], ";")
+	switch name = strings.TrimSpace(name); {
+	case strings.EqualFold(name, "application/json"):
+		// Only what is ASCII where JSON is ASCII can be put between other bytes.
+		if params = strings.ToLower(params); strings.Contains(params, "charset") && !strings.Contains(params, "utf-8") {
+			return other
+		}
+		return plainJSON
+	case strings.EqualFold(name, "text/plain"):
+		return plainText
+	}
+	return other
+}
+
+// encoded reports whether the body is compressed or the like.
+func encoded(h http.Header) bool {
+	for _, v := range h["Content-Encoding"] {
+		if v != "" && !strings.EqualFold(v, "identity") {
+			return true
+		}
+	}
+	return false
+}

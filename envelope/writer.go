@@ -1,0 +1,81 @@
+package envelope
+
+import (
+	"net/http"
+	"reflect"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/exchange"
+)
+
+// A Writer writes the answer to one request in the shape of the service, thinly
+// over [usher.Respond] and [usher.Fail]: without an [Envelope] around it writes
+// plain JSON and problem details. Values are encoded before anything is sent, so
+// one that cannot be encoded is answered with 500.
+type Writer struct {
+	w       http.ResponseWriter
+	r       *http.Request
+	message string
+}
+
+// To returns the writer of the answer to r.
+func To(w http.ResponseWriter, r *http.Request) Writer { return Writer{w: w, r: r} }
+
+// Message sets the message of a success, in shapes that have room for one, and
+// returns a writer that carries it. It also counts for plain JSON that the
+// handler goes on to write itself, if that is wrapped.
+func (o Writer) Message(text string) Writer {
+	o.message = text
+	if t := transactionFrom(exchange.From(o.r.Context())); t != nil {
+		t.setMessage(text)
+	}
+	return o
+}
+
+// Untouched lets what the handler goes on to write itself pass as it is, for
+// answers whose form someone else has fixed, such as those of an OAuth token
+// endpoint. [usher.Fail] and the methods of Writer still use the shape.
+func (o Writer) Untouched() {
+	if t := transactionFrom(exchange.From(o.r.Context())); t != nil {
+		t.setUntouched()
+	}
+}
+
+// Value answers 200 with v as the data. A nil v means that there is none.
+func (o Writer) Value(v any) {
+	usher.Respond(o.w, o.r, usher.Reply{Message: o.message, Data: v})
+}
+
+// List answers 200 with items, one page of a list, as the data. A nil slice is
+// an empty list. Shapes with bare successes do not show the page.
+func (o Writer) List(items any, page usher.Page) {
+	if v := reflect.ValueOf(items); !v.IsValid() || v.Kind() == reflect.Slice && v.IsNil() {
+		items = []struct{}{}
+	}
+	usher.Respond(o.w, o.r, usher.Reply{Message: o.message, Data: items, Page: &page})
+}
+
+// Created answers 201 with v as the data. The location is the URI reference of
+// what was created; empty sends none.
+func (o Writer) Created(location string, v any) {
+	if location != "" {
+		o.w.Header()["Location"] = []string{location}
+	}
+	usher.Respond(o.w, o.r, usher.Reply{Status: http.StatusCreated, Message: o.message, Data: v})
+}
+
+// NoContent answers 204 without a body.
+func (o Writer) NoContent() {
+	usher.Respond(o.w, o.r, usher.Reply{Status: http.StatusNoContent})
+}
+
+// Invalid answers 400 with what is wrong with the fields of the request, under
+// [CodeValidationFailed].
+func (o Writer) Invalid(fields ...usher.Field) {
+	usher.Fail(o.w, o.r, &usher.Error{
+		Status:  http.StatusBadRequest,
+		Code:    CodeValidationFailed,
+		Message: "The request is not valid.",
+		Fields:  fields,
+	})
+}
