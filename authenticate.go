@@ -75,7 +75,7 @@ var authenticationOutcomes = [...]string{
 type authentication struct {
 	authenticator Authenticator
 	recorder      UseRecorder
-	challenges    []string
+	challenges    any // []string, made an any once
 	missing       *Error
 	ambiguous     *Error
 	decisions     *telemetry.Decisions
@@ -121,7 +121,6 @@ func (a *authentication) serve(w http.ResponseWriter, r *http.Request, next http
 // judge maps what an authenticator answered instead of a principal. Nothing at
 // all is a fault of the authenticator and lets nobody in.
 func (a *authentication) judge(err error) (outcome int, failure *Error) {
-	var e *Error
 	switch {
 	case errors.Is(err, errAnonymous):
 		return anonymous, nil
@@ -129,13 +128,10 @@ func (a *authentication) judge(err error) (outcome int, failure *Error) {
 		return missing, a.missing
 	case errors.Is(err, errAmbiguous):
 		return ambiguous, a.ambiguous
-	case errors.As(err, &e) && e != nil:
-		if e.status() >= 500 {
-			return unavailable, e
-		}
-		return refused, e
-	default:
-		return unavailable, &Error{
+	}
+	e, ok := errors.AsType[*Error](err)
+	if !ok || e == nil {
+		e = &Error{
 			Status:     http.StatusServiceUnavailable,
 			Code:       CodeAuthenticationUnavailable,
 			Message:    "The credential could not be checked. Please try again.",
@@ -143,6 +139,10 @@ func (a *authentication) judge(err error) (outcome int, failure *Error) {
 			Cause:      err,
 		}
 	}
+	if e.status() >= 500 {
+		return unavailable, e
+	}
+	return refused, e
 }
 
 func newMissing(challenges []string) *Error {

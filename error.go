@@ -92,8 +92,7 @@ func (e *Error) status() int {
 // asError returns err as an *Error: itself, or the one it wraps, or a neutral
 // one that hides it.
 func asError(err error) *Error {
-	var e *Error
-	if errors.As(err, &e) && e != nil {
+	if e, ok := errors.AsType[*Error](err); ok && e != nil {
 		return e
 	}
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
