@@ -151,6 +151,7 @@ func TestAuthenticate(t *testing.T) {
 		"a mix of both kinds":                        {list(a, db), []string{"B", "good"}, goodB},
 		"a shared carrier goes to the certain one":   {list(sharedA, sharedCertainB), []string{"A", "good", "B", "good"}, goodB},
 		"in whatever order":                          {list(sharedCertainB, sharedA), []string{"A", "good", "B", "good"}, goodB},
+		"of two certain ones to the first":           {list(sharedCertainB, detector{field: "A", carrier: "shared", certain: true}), []string{"A", "good", "B", "good"}, goodB},
 		"without a certain one to the first":         {list(sharedA, sharedB), []string{"A", "good", "B", "good"}, goodA},
 		"and then it does not fall back":             {list(sharedA, sharedB), []string{"A", "bad", "B", "good"}, refusedA},
 		"a third carrier is ambiguous":               {list(sharedA, sharedCertainB, detector{field: "C"}), []string{"A", "good", "B", "good", "C", "good"}, twoOfThem},

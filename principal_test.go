@@ -106,6 +106,9 @@ func TestPrincipalFrom(t *testing.T) {
 	if p, ok := usher.PrincipalFrom(contextWith(r.Context(), key{})); !ok || p.ID != "bob" {
 		t.Errorf("a derived context has %v, %t", p, ok)
 	}
+	if _, ok := usher.PrincipalFrom(usher.WithPrincipal(r, &usher.Principal{}).Context()); !ok {
+		t.Error("a principal without an ID is none")
+	}
 	if p, ok := usher.PrincipalFrom(usher.WithPrincipal(r, nil).Context()); ok {
 		t.Errorf("without a principal: %v", p)
 	}

@@ -1,0 +1,106 @@
+package exchange_test
+
+import (
+	"context"
+	"mime/multipart"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+
+	"github.com/usher-go/usher/internal/exchange"
+)
+
+type key string
+
+func TestEnterCopiesOnce(t *testing.T) {
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	r = r.WithContext(context.WithValue(r.Context(), key("outer"), 1))
+	x, inner := exchange.Enter(r)
+	if inner == r || exchange.From(inner.Context()) != x || exchange.From(r.Context()) != nil {
+		t.Fatal("the holder is not in a copy of the request")
+	}
+	again, same := exchange.Enter(inner)
+	if again != x || same != inner {
+		t.Error("the request was copied twice")
+	}
+	derived := context.WithValue(inner.Context(), key("inner"), 2)
+	if exchange.From(derived) != x {
+		t.Error("a derived context has lost the holder")
+	}
+	if derived.Value(key("outer")) != 1 || derived.Value(key("inner")) != 2 || derived.Value(key("none")) != nil {
+		t.Error("values of others are lost")
+	}
+}
+
+func TestAttachKeepsCancellation(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var embedding struct {
+		other int
+		exchange.Exchange
+	}
+	r := embedding.Attach(httptest.NewRequestWithContext(ctx, http.MethodGet, "/", nil))
+	cancel()
+	if r.Context().Err() == nil {
+		t.Error("the copy lives on")
+	}
+	if exchange.From(r.Context()) != &embedding.Exchange {
+		t.Error("the holder is another")
+	}
+}
+
+func TestSlots(t *testing.T) {
+	x, _ := exchange.Enter(httptest.NewRequest(http.MethodGet, "/", nil))
+	slots := []exchange.Slot{
+		exchange.Principal, exchange.Responder, exchange.Challenges, exchange.RateLimit, exchange.Idempotency, exchange.Envelope,
+	}
+	for i, s := range slots {
+		if x.Load(s) != nil {
+			t.Errorf("slot %d is not empty", s)
+		}
+		x.Store(s, i)
+	}
+	for i, s := range slots {
+		if x.Load(s) != i {
+			t.Errorf("slot %d holds %v", s, x.Load(s))
+		}
+	}
+	if x.Failure() != 0 {
+		t.Error("a new request has failed")
+	}
+	x.Failed(503)
+	if x.Failure() != 503 {
+		t.Errorf("failure %d", x.Failure())
+	}
+}
+
+func TestLeave(t *testing.T) {
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	_, inner := exchange.Enter(r)
+	inner.Pattern, inner.MultipartForm = "GET /", new(multipart.Form)
+	exchange.Leave(r, inner)
+	if r.Pattern != "GET /" || r.MultipartForm != inner.MultipartForm {
+		t.Error("the outer request learned nothing")
+	}
+	exchange.Leave(r, r)
+	if r.Pattern != "GET /" {
+		t.Error("a request forgot itself")
+	}
+}
+
+func TestManyAtOnce(t *testing.T) {
+	x, _ := exchange.Enter(httptest.NewRequest(http.MethodGet, "/", nil))
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for i := range 100 {
+				x.Store(exchange.Principal, i)
+				x.Load(exchange.Principal)
+				x.Failed(i)
+				x.Failure()
+				x.Value(key("k"))
+			}
+		})
+	}
+	wg.Wait()
+}
