@@ -328,5 +328,8 @@ func appendRetryAfter(b []byte, d time.Duration) []byte {
 
 // appendTime appends t in UTC as ISO 8601 has it, with milliseconds.
 func appendTime(b []byte, t time.Time) []byte {
-	return t.UTC().AppendFormat(b, "2006-01-02T15:04:05.000Z")
+	// The layouts of package time that have a fast way have no fixed fraction.
+	b = t.UTC().AppendFormat(b, time.RFC3339)
+	ms := t.Nanosecond() / int(time.Millisecond)
+	return append(b[:len(b)-1], '.', byte('0'+ms/100), byte('0'+ms/10%10), byte('0'+ms%10), 'Z')
 }

@@ -27,9 +27,10 @@ func target(r *http.Request) string {
 // digits. A name that contains one of secretWords is one, too.
 var (
 	secretNames = []string{"key", "code", "state", "sig", "pwd", "pass", "auth", "sid", "otp", "pin"}
-	secretWords = []string{
-		"token", "secret", "password", "passwd", "passphrase", "apikey", "accesskey", "privatekey",
-		"signature", "credential", "authorization", "session", "jwt",
+	secretWords = [...][]byte{
+		[]byte("token"), []byte("secret"), []byte("password"), []byte("passwd"), []byte("passphrase"),
+		[]byte("apikey"), []byte("accesskey"), []byte("privatekey"), []byte("signature"),
+		[]byte("credential"), []byte("authorization"), []byte("session"), []byte("jwt"),
 	}
 )
 
@@ -63,7 +64,7 @@ func (s secrets) has(name string) bool {
 		return true
 	}
 	for _, word := range secretWords {
-		if bytes.Contains(plain, []byte(word)) {
+		if bytes.Contains(plain, word) {
 			return true
 		}
 	}

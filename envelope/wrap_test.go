@@ -1,0 +1,646 @@
+package envelope_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httptrace"
+	"net/textproto"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/envelope"
+)
+
+var (
+	wrapData     = must(envelope.Config{Shape: envelope.Data(), Wrap: true})
+	wrapStandard = must(envelope.Config{Wrap: true})
+)
+
+// writes returns a handler that writes a status, header lines and body pieces.
+func writes(status int, header map[string]string, pieces ...string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		for name, value := range header {
+			w.Header().Set(name, value)
+		}
+		if status != 0 {
+			w.WriteHeader(status)
+		}
+		for _, p := range pieces {
+			_, _ = io.WriteString(w, p)
+		}
+	}
+}
+
+var asJSON = map[string]string{"Content-Type": "application/json"}
+
+func with(header map[string]string, more ...string) map[string]string {
+	all := map[string]string{}
+	for k, v := range header {
+		all[k] = v
+	}
+	for i := 0; i < len(more); i += 2 {
+		all[more[i]] = more[i+1]
+	}
+	return all
+}
+
+func TestWrap(t *testing.T) {
+	long := `"` + strings.Repeat("x", 100_000) + `"`
+	tests := []struct {
+		name    string
+		handler http.HandlerFunc
+		status  int
+		body    string
+		header  map[string]string
+	}{
+		{
+			name:    "plain JSON becomes the data",
+			handler: writes(0, asJSON, `{"a":1}`),
+			status:  200, body: `{"data":{"a":1}}`,
+			header: map[string]string{"Content-Type": "application/json", "X-Content-Type-Options": "nosniff", "Content-Length": "16"},
+		},
+		{
+			name:    "several writes and the line feed of json.Encoder",
+			handler: writes(201, asJSON, `{"a"`, `:1}`, "\n"),
+			status:  201, body: "{\"data\":{\"a\":1}\n}",
+		},
+		{
+			name:    "a stale Content-Length is removed",
+			handler: writes(200, with(asJSON, "Content-Length", "7"), `{"a":1}`),
+			status:  200, body: `{"data":{"a":1}}`,
+			header: map[string]string{"Content-Length": "16"},
+		},
+		{
+			name:    "a long body is not held back, and has no length",
+			handler: writes(200, with(asJSON, "Content-Length", fmt.Sprint(len(long))), long),
+			status:  200, body: `{"data":` + long + `}`,
+			header: map[string]string{"Content-Length": ""},
+		},
+		{
+			name:    "white space before the data is dropped",
+			handler: writes(200, asJSON, "\n", " \t", " [1]"),
+			status:  200, body: `{"data":[1]}`,
+		},
+		{
+			name:    "JSON without a body is no data",
+			handler: writes(201, asJSON),
+			status:  201, body: `{"data":null}`,
+		},
+		{
+			name:    "JSON of nothing but white space is no data",
+			handler: writes(202, asJSON, "\n"),
+			status:  202, body: `{"data":null}`,
+		},
+		{
+			name:    "a handler that only sets the type",
+			handler: func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Content-Type", "application/json") },
+			status:  200, body: `{"data":null}`,
+		},
+		{
+			name:    "an empty write is no data yet",
+			handler: writes(200, asJSON, "", "1"),
+			status:  200, body: `{"data":1}`,
+		},
+		{
+			name:    "a charset of UTF-8 in any spelling",
+			handler: writes(200, map[string]string{"Content-Type": "Application/JSON ; Charset=UTF-8"}, "1"),
+			status:  200, body: `{"data":1}`,
+		},
+		{
+			name: "flushed before and within the data",
+			handler: func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", "application/json")
+				w.WriteHeader(200)
+				w.(http.Flusher).Flush()
+				_, _ = io.WriteString(w, "[1")
+				_ = http.NewResponseController(w).Flush()
+				_, _ = io.WriteString(w, ",2]")
+			},
+			status: 200, body: `{"data":[1,2]}`,
+		},
+		{
+			name:    "Accept-Ranges and digests go, what is unaffected stays",
+			handler: writes(200, with(asJSON, "Accept-Ranges", "bytes", "Digest", "d", "Content-Digest", "d", "Repr-Digest", "d", "Content-MD5", "d", "Last-Modified", "L", "Vary", "V"), "1"),
+			status:  200, body: `{"data":1}`,
+			header: map[string]string{"Accept-Ranges": "", "Digest": "", "Content-Digest": "", "Repr-Digest": "", "Content-MD5": "", "Last-Modified": "L", "Vary": "V"},
+		},
+		{
+			name:    "a strong tag stays strong where the added bytes are constant",
+			handler: writes(200, with(asJSON, "ETag", `"v1"`), "1"),
+			status:  200, body: `{"data":1}`,
+			header: map[string]string{"ETag": `"v1"`},
+		},
+		{
+			name:    "an explicit answer is not wrapped again",
+			handler: func(w http.ResponseWriter, r *http.Request) { envelope.To(w, r).Value([]int{1}) },
+			status:  200, body: `{"data":[1]}`,
+		},
+		{
+			name:    "an explicit error is not replaced",
+			handler: failing(&usher.Error{Status: 409, Code: "c", Message: "m"}),
+			status:  409, body: `{"error":{"code":"c","message":"m"}}`,
+		},
+		{
+			name:    "http.Error: its text is the message",
+			handler: func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no such <note>", 404) },
+			status:  404, body: `{"error":{"code":"not_found","message":"no such \u003cnote\u003e"}}`,
+			header: map[string]string{"Content-Type": "application/json"},
+		},
+		{
+			name:    "http.NotFound says no more than the status",
+			handler: http.NotFound,
+			status:  404, body: `{"error":{"code":"not_found","message":"Not Found"}}`,
+		},
+		{
+			name:    "the text of a server error is not shown",
+			handler: func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "pq: password for app", 500) },
+			status:  500, body: `{"error":{"code":"internal","message":"Internal Server Error"}}`,
+		},
+		{
+			name:    "the JSON of a server error is not shown",
+			handler: writes(502, asJSON, `{"error":"dial tcp 10.0.0.1"}`),
+			status:  502, body: `{"error":{"code":"bad_gateway","message":"Bad Gateway"}}`,
+		},
+		{
+			name:    "text over several lines is not shown",
+			handler: func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "a\nb", 400) },
+			status:  400, body: `{"error":{"code":"bad_request","message":"Bad Request"}}`,
+		},
+		{
+			name:    "long text is not shown",
+			handler: func(w http.ResponseWriter, _ *http.Request) { http.Error(w, strings.Repeat("x", 513), 400) },
+			status:  400, body: `{"error":{"code":"bad_request","message":"Bad Request"}}`,
+		},
+		{
+			name:    "text without a type is a message as well",
+			handler: writes(400, nil, "no such ", "note"),
+			status:  400, body: `{"error":{"code":"bad_request","message":"no such note"}}`,
+		},
+		{
+			name:    "HTML without a type is not",
+			handler: writes(403, nil, "<html><body>no</body></html>"),
+			status:  403, body: `{"error":{"code":"forbidden","message":"Forbidden"}}`,
+		},
+		{
+			name:    "an empty error gets a body",
+			handler: writes(418, nil),
+			status:  418, body: `{"error":{"code":"im_a_teapot","message":"I'm a teapot"}}`,
+		},
+		{
+			name:    "an error as plain JSON becomes the details",
+			handler: writes(400, asJSON, `{"error"`, `:"bad"}`),
+			status:  400, body: `{"error":{"code":"bad_request","message":"Bad Request","details":{"error":"bad"}}}`,
+		},
+		{
+			name:    "an error as broken JSON does not break the answer",
+			handler: writes(400, asJSON, `{"error":`),
+			status:  400, body: `{"error":{"code":"bad_request","message":"Bad Request"}}`,
+		},
+		{
+			name:    "an error as a lot of JSON is left out",
+			handler: writes(400, asJSON, long),
+			status:  400, body: `{"error":{"code":"bad_request","message":"Bad Request"}}`,
+		},
+		{
+			name:    "the tag of a replaced error is weak, Allow stays",
+			handler: writes(405, map[string]string{"ETag": `"v1"`, "Allow": "GET"}),
+			status:  405, body: `{"error":{"code":"method_not_allowed","message":"Method Not Allowed"}}`,
+			header: map[string]string{"ETag": `W/"v1"`, "Allow": "GET"},
+		},
+	}
+	forProtocols(t, func(t *testing.T, serve func(http.Handler) *httptest.Server) {
+		for _, tt := range tests {
+			t.Run(tt.name, func(t *testing.T) {
+				got := get(t, serve(wrapData.Wrap(tt.handler)), "/")
+				wantStatus(t, got, tt.status)
+				wantBody(t, got, tt.body)
+				for name, value := range tt.header {
+					wantHeader(t, got, name, value)
+				}
+			})
+		}
+	})
+}
+
+func TestPassesUntouched(t *testing.T) {
+	tests := []struct {
+		name    string
+		status  int
+		header  map[string]string
+		body    string
+		wrapped *envelope.Envelope
+	}{
+		{name: "no content", status: 204, header: asJSON},
+		{name: "not modified", status: 304, header: asJSON},
+		{name: "a redirect", status: 302, header: map[string]string{"Content-Type": "text/html", "Location": "/x"}, body: "<a>"},
+		{name: "a part of a body", status: 206, header: with(asJSON, "Content-Range", "bytes 0-1/9"), body: `{"`},
+		{name: "parts of a body", status: 206, header: map[string]string{"Content-Type": "multipart/byteranges; boundary=b"}, body: "--b"},
+		{name: "a part of a body with a status of 200", status: 200, header: with(asJSON, "Content-Range", "bytes 0-1/9"), body: `{"`},
+		{name: "compressed JSON", status: 200, header: with(asJSON, "Content-Encoding", "br"), body: "br"},
+		{name: "a compressed error", status: 400, header: with(asJSON, "Content-Encoding", "br"), body: "br"},
+		{name: "JSON in another charset", status: 200, header: map[string]string{"Content-Type": "application/json; charset=utf-16"}, body: "\xff\xfe1\x00"},
+		{name: "server-sent events", status: 200, header: map[string]string{"Content-Type": "text/event-stream"}, body: "data: 1\n\n"},
+		{name: "ndjson", status: 200, header: map[string]string{"Content-Type": "application/x-ndjson"}, body: "1\n2\n"},
+		{name: "a json sequence", status: 200, header: map[string]string{"Content-Type": "application/json-seq"}, body: "\x1e1\n"},
+		{name: "problem details", status: 400, header: map[string]string{"Content-Type": "application/problem+json"}, body: "{}"},
+		{name: "a vendor type", status: 200, header: map[string]string{"Content-Type": "application/vnd.api+json"}, body: "{}"},
+		{name: "gRPC", status: 200, header: map[string]string{"Content-Type": "application/grpc"}, body: "\x00"},
+		{name: "multipart", status: 200, header: map[string]string{"Content-Type": "multipart/mixed; boundary=b"}, body: "--b--"},
+		{name: "an HTML error", status: 500, header: map[string]string{"Content-Type": "text/html"}, body: "<html>"},
+		{name: "plain text", status: 200, header: map[string]string{"Content-Type": "text/plain"}, body: "{}"},
+		{name: "JSON without a type is text", status: 200, body: `{"a":1}`},
+		{name: "nothing at all", status: 200},
+		{
+			name: "JSON of a shape with bare successes", status: 200, wrapped: must(envelope.Config{Shape: envelope.Typed(), Wrap: true}),
+			header: with(asJSON, "ETag", `"v"`, "Content-Length", "2"), body: "{}",
+		},
+		{
+			name: "a JSON error of a shape with bare successes", status: 400, wrapped: must(envelope.Config{Shape: envelope.Detail(), Wrap: true}),
+			header: asJSON, body: `{"detail":"x"}`,
+		},
+		{name: "JSON without Wrap", status: 200, wrapped: must(envelope.Config{}), header: with(asJSON, "ETag", `"v"`), body: "{}"},
+		{name: "a text error without Wrap", status: 500, wrapped: must(envelope.Config{}), header: map[string]string{"Content-Type": "text/plain"}, body: "x"},
+	}
+	forProtocols(t, func(t *testing.T, serve func(http.Handler) *httptest.Server) {
+		for _, tt := range tests {
+			t.Run(tt.name, func(t *testing.T) {
+				env := tt.wrapped
+				if env == nil {
+					env = wrapStandard
+				}
+				handler := writes(tt.status, tt.header, tt.body)
+				noRedirect := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+				bare, wrapped := serve(handler), serve(env.Wrap(handler))
+				bare.Client().CheckRedirect, wrapped.Client().CheckRedirect = noRedirect, noRedirect
+				want, got := get(t, bare, "/"), get(t, wrapped, "/")
+				wantStatus(t, got, want.StatusCode)
+				if got.body != want.body {
+					t.Errorf("body %q, want %q", got.body, want.body)
+				}
+				got.Header.Del("X-Request-Id")
+				got.Header.Del("Date")
+				want.Header.Del("Date")
+				if fmt.Sprint(got.Header) != fmt.Sprint(want.Header) {
+					t.Errorf("header %v, want %v", got.Header, want.Header)
+				}
+			})
+		}
+	})
+}
+
+func TestHeadHasTheHeaderOfGetWithoutALength(t *testing.T) {
+	handler := writes(0, with(asJSON, "Content-Length", "7", "ETag", `"v"`), `{"a":1}`)
+	refuse := func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", 400) }
+	forProtocols(t, func(t *testing.T, serve func(http.Handler) *httptest.Server) {
+		s := serve(wrapStandard.Wrap(handler))
+		head := do(t, s, http.MethodHead, "/")
+		wantStatus(t, head, 200)
+		wantHeader(t, head, "Content-Length", "")
+		wantHeader(t, head, "Content-Type", "application/json")
+		wantHeader(t, head, "ETag", `W/"v"`)
+		if full := get(t, s, "/"); full.Header.Get("ETag") != head.Header.Get("ETag") {
+			t.Errorf("GET has %v, HEAD %v", full.Header, head.Header)
+		}
+		head = do(t, serve(wrapStandard.Wrap(http.HandlerFunc(refuse))), http.MethodHead, "/")
+		wantStatus(t, head, 400)
+		wantHeader(t, head, "Content-Length", "")
+		wantHeader(t, head, "Content-Type", "application/json")
+	})
+}
+
+func TestExplicitAnswerToHeadHasTheLengthOfGet(t *testing.T) {
+	s := start(t, wrapData.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		envelope.To(w, r).Value([]int{1, 2})
+	})))
+	wantHeader(t, do(t, s, http.MethodHead, "/"), "Content-Length", "14")
+	wantHeader(t, get(t, s, "/"), "Content-Length", "14")
+}
+
+func TestEntityTags(t *testing.T) {
+	serveContent := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("ETag", `"v1"`)
+		http.ServeContent(w, r, "", time.Time{}, strings.NewReader(`{"a":1}`))
+	})
+	s := start(t, wrapStandard.Wrap(serveContent))
+	t.Run("a strong tag becomes weak where the added bytes change", func(t *testing.T) {
+		got := get(t, s, "/")
+		wantHeader(t, got, "ETag", `W/"v1"`)
+		wantHeader(t, got, "Accept-Ranges", "")
+		if !json.Valid([]byte(got.body)) || !strings.Contains(got.body, `"data":{"a":1}`) {
+			t.Errorf("body %s", got.body)
+		}
+	})
+	t.Run("and with it the tag of a 304", func(t *testing.T) {
+		got := get(t, s, "/", `If-None-Match: W/"v1"`)
+		wantStatus(t, got, 304)
+		wantHeader(t, got, "ETag", `W/"v1"`)
+	})
+	t.Run("but not for a client that was given the strong one", func(t *testing.T) {
+		got := get(t, s, "/", `If-None-Match: "v1"`)
+		wantStatus(t, got, 304)
+		wantHeader(t, got, "ETag", `"v1"`)
+	})
+	t.Run("a range is a part of the handler's body", func(t *testing.T) {
+		got := get(t, s, "/", "Range: bytes=0-2")
+		wantStatus(t, got, 206)
+		if got.body != `{"a` {
+			t.Errorf("body %q", got.body)
+		}
+	})
+	t.Run("a range that cannot be served is an error of the shape", func(t *testing.T) {
+		got := get(t, s, "/", "Range: bytes=99-")
+		wantStatus(t, got, 416)
+		wantHeader(t, got, "Content-Range", "bytes */7")
+		if !strings.HasPrefix(got.body, `{"status_code":416,`) {
+			t.Errorf("body %s", got.body)
+		}
+	})
+}
+
+func TestEarlyHintsAreNotTheStatus(t *testing.T) {
+	hints := 0
+	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
+		Got1xxResponse: func(int, textproto.MIMEHeader) error { hints++; return nil },
+	})
+	s := start(t, wrapData.Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Link", "</a.css>")
+		w.WriteHeader(http.StatusEarlyHints)
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusCreated)
+		_, _ = io.WriteString(w, "1")
+	})))
+	r, _ := http.NewRequestWithContext(ctx, http.MethodGet, s.URL, nil)
+	resp, err := s.Client().Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, _ := io.ReadAll(resp.Body)
+	if hints != 1 || resp.StatusCode != 201 || string(body) != `{"data":1}` {
+		t.Errorf("%d hints, status %d, body %s", hints, resp.StatusCode, body)
+	}
+}
+
+func TestEventsArriveBeforeTheHandlerEnds(t *testing.T) {
+	forProtocols(t, func(t *testing.T, serve func(http.Handler) *httptest.Server) {
+		seen := make(chan struct{})
+		s := serve(wrapStandard.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "text/event-stream")
+			_, _ = io.WriteString(w, "data: 1\n\n")
+			_ = http.NewResponseController(w).Flush()
+			select {
+			case <-seen:
+			case <-r.Context().Done():
+			}
+		})))
+		r, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL, nil)
+		resp, err := s.Client().Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = resp.Body.Close() }()
+		line, err := bufio.NewReader(resp.Body).ReadString('\n')
+		close(seen)
+		if err != nil || line != "data: 1\n" {
+			t.Errorf("line %q, %v", line, err)
+		}
+	})
+}
+
+func TestTrailersArrive(t *testing.T) {
+	forProtocols(t, func(t *testing.T, serve func(http.Handler) *httptest.Server) {
+		got := get(t, serve(wrapData.Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			w.Header().Set("Trailer", "X-Sum")
+			_, _ = io.WriteString(w, "1")
+			w.Header().Set("X-Sum", "s")
+		}))), "/")
+		if got.body != "1" || got.Trailer.Get("X-Sum") != "s" {
+			t.Errorf("body %q, trailer %v", got.body, got.Trailer)
+		}
+	})
+}
+
+func TestConnectionTakenOver(t *testing.T) {
+	s := start(t, wrapStandard.Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer func() { _ = conn.Close() }()
+		_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi")
+	})))
+	if got := get(t, s, "/"); got.body != "hi" {
+		t.Errorf("body %q", got.body)
+	}
+}
+
+// Without HTTP/1.1 there is no hijacking, and the refusal still has the shape.
+func TestConnectionThatCannotBeTakenOver(t *testing.T) {
+	s := httptest.NewUnstartedServer(wrapData.Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if _, _, err := http.NewResponseController(w).Hijack(); !errors.Is(err, http.ErrNotSupported) {
+			t.Errorf("Hijack: %v", err)
+		}
+		http.Error(w, "needs HTTP/1.1", http.StatusBadRequest)
+	})))
+	s.EnableHTTP2 = true
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	wantBody(t, get(t, s, "/"), `{"error":{"code":"bad_request","message":"needs HTTP/1.1"}}`)
+}
+
+func TestResponseControllerReachesTheServer(t *testing.T) {
+	start := start(t, wrapStandard.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c := http.NewResponseController(w)
+		if err := errors.Join(c.SetReadDeadline(time.Now().Add(time.Minute)), c.SetWriteDeadline(time.Now().Add(time.Minute)), c.EnableFullDuplex()); err != nil {
+			t.Error(err)
+		}
+		envelope.To(w, r).NoContent()
+	})))
+	wantStatus(t, get(t, start, "/"), 204)
+}
+
+func TestFilesOfOtherTypesPass(t *testing.T) {
+	dir := t.TempDir()
+	content := strings.Repeat("0123456789", 10_000)
+	if err := os.WriteFile(filepath.Join(dir, "a.bin"), []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got := get(t, start(t, wrapStandard.Wrap(http.FileServer(http.Dir(dir)))), "/a.bin")
+	wantHeader(t, got, "Content-Length", "100000")
+	if got.body != content {
+		t.Errorf("%d bytes", len(got.body))
+	}
+}
+
+func TestTimeoutHandler(t *testing.T) {
+	timeout := func(d time.Duration, h http.HandlerFunc) http.Handler {
+		return wrapData.Wrap(http.TimeoutHandler(h, d, "<h1>too slow</h1>"))
+	}
+	t.Run("an explicit answer through it is not wrapped again", func(t *testing.T) {
+		got := get(t, start(t, timeout(time.Minute, func(w http.ResponseWriter, r *http.Request) {
+			envelope.To(w, r).Value([]int{1})
+		})), "/")
+		wantBody(t, got, `{"data":[1]}`)
+	})
+	t.Run("plain JSON through it is wrapped", func(t *testing.T) {
+		wantBody(t, get(t, start(t, timeout(time.Minute, writes(200, asJSON, "[1]"))), "/"), `{"data":[1]}`)
+	})
+	t.Run("its own 503 has the shape, whatever the late handler does", func(t *testing.T) {
+		late := make(chan struct{})
+		done := make(chan struct{})
+		s := start(t, timeout(time.Millisecond, func(w http.ResponseWriter, r *http.Request) {
+			defer close(done)
+			envelope.To(w, r).Message("late").Value([]int{1}) // into the void
+			<-late
+			envelope.To(w, r).Value(2)
+			usher.Fail(w, r, &usher.Error{Status: 409})
+		}))
+		got := get(t, s, "/")
+		close(late)
+		<-done
+		wantStatus(t, got, 503)
+		wantBody(t, got, `{"error":{"code":"service_unavailable","message":"Service Unavailable"}}`)
+	})
+}
+
+func TestEnvelopeWithinAnEnvelope(t *testing.T) {
+	inner := must(envelope.Config{Shape: envelope.Detail()})
+	innerWraps := must(envelope.Config{Shape: envelope.Data(), Wrap: true})
+	afterwards := func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			next.ServeHTTP(w, r)
+			if r.URL.Path == "/after" {
+				usher.Fail(w, r, &usher.Error{Status: 403, Code: "c", Message: "m"})
+			}
+		})
+	}
+	tests := []struct {
+		name    string
+		handler http.Handler
+		path    string
+		body    string
+	}{
+		{"the inner one renders errors", inner.Wrap(failing(&usher.Error{Status: 400, Message: "m"})), "/", `{"detail":"m"}`},
+		{"the inner one wraps", innerWraps.Wrap(writes(200, asJSON, "1")), "/", `{"data":1}`},
+		{"the inner one replaces", innerWraps.Wrap(http.NotFoundHandler()), "/", `{"error":{"code":"not_found","message":"Not Found"}}`},
+		{
+			"the outer one is the responder again", inner.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})), "/after",
+			`{"status_code":403,"message":"m","metadata":{"method":"GET","url":"/after","execution_time_ms":0,"ip":"127.0.0.1","timestamp":"T"}}`,
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got := get(t, start(t, wrapStandard.Wrap(afterwards(tt.handler))), tt.path, "X-Request-Id: one")
+			wantBody(t, got, tt.body)
+			wantHeader(t, got, "X-Request-Id", "one")
+		})
+	}
+}
+
+func TestUntouched(t *testing.T) {
+	s := start(t, wrapData.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		envelope.To(w, r).Untouched()
+		if r.URL.Path == "/fail" {
+			usher.Fail(w, r, &usher.Error{Status: 409, Message: "m"})
+			return
+		}
+		writes(400, asJSON, `{"error":"invalid_grant"}`)(w, r)
+	})))
+	if got := get(t, s, "/"); got.body != `{"error":"invalid_grant"}` {
+		t.Errorf("body %s", got.body)
+	}
+	wantBody(t, get(t, s, "/fail"), `{"error":{"code":"conflict","message":"m"}}`)
+}
+
+func TestMessageOfAWrappedHandler(t *testing.T) {
+	got := get(t, start(t, wrapStandard.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		envelope.To(w, r).Message("User found")
+		writes(200, asJSON, "{}")(w, r)
+	}))), "/")
+	if !strings.HasPrefix(got.body, `{"status_code":200,"message":"User found","data":{},"metadata":`) {
+		t.Errorf("body %s", got.body)
+	}
+}
+
+func TestNothingIsWrittenTwice(t *testing.T) {
+	tests := map[string]http.HandlerFunc{
+		"an error after a success": func(w http.ResponseWriter, r *http.Request) {
+			envelope.To(w, r).Value(1)
+			usher.Fail(w, r, errors.New("x"))
+		},
+		"a success after a success": func(w http.ResponseWriter, r *http.Request) {
+			envelope.To(w, r).Value(1)
+			envelope.To(w, r).Value(2)
+		},
+		"an error within wrapped JSON": func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = io.WriteString(w, "1")
+			usher.Fail(w, r, errors.New("x"))
+		},
+	}
+	for name, h := range tests {
+		t.Run(name, func(t *testing.T) {
+			env := must(envelope.Config{Shape: envelope.Data(), Wrap: true, OnError: func(*http.Request, *usher.Error) {}})
+			got := get(t, start(t, env.Wrap(h)), "/")
+			wantStatus(t, got, 200)
+			wantBody(t, got, `{"data":1}`)
+		})
+	}
+}
+
+// A body that is too large closes the connection although http.MaxBytesReader
+// does not know the writer that it was given.
+func TestTooLargeBodyClosesTheConnection(t *testing.T) {
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 10)); err != nil {
+			usher.Fail(w, r, err)
+		}
+	})
+	post := func(t *testing.T, s *httptest.Server) *http.Response {
+		r, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL, strings.NewReader(strings.Repeat("x", 100)))
+		resp, err := s.Client().Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		return resp
+	}
+	forProtocols(t, func(t *testing.T, serve func(http.Handler) *httptest.Server) {
+		resp := post(t, serve(wrapData.Wrap(h)))
+		if resp.StatusCode != 413 || resp.Close != (resp.ProtoMajor == 1) {
+			t.Errorf("status %d, close %t", resp.StatusCode, resp.Close)
+		}
+	})
+}
+
+func TestRequestFromOutsideLearnsTheRouteAndTheID(t *testing.T) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /x/{id}", func(http.ResponseWriter, *http.Request) {})
+	var pattern, id string
+	outer := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r = usher.Track(r)
+		wrapStandard.ServeNext(w, r, mux)
+		pattern, id = r.Pattern, envelope.RequestID(r.Context())
+	})
+	got := get(t, start(t, outer), "/x/1")
+	if pattern != "GET /x/{id}" || id == "" || id != got.Header.Get("X-Request-Id") {
+		t.Errorf("pattern %q, ID %q, header %v", pattern, id, got.Header)
+	}
+	if id := envelope.RequestID(context.Background()); id != "" {
+		t.Errorf("ID without a request: %q", id)
+	}
+}
