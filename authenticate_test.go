@@ -81,7 +81,7 @@ type outcome struct {
 func outcomeOf(t *testing.T, m usher.Middleware, r *http.Request) outcome {
 	t.Helper()
 	var o outcome
-	w := serve(m.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	w := serve(m.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		o.Principal = "anonymous"
 		if p, ok := usher.PrincipalFrom(r.Context()); ok {
 			o.Principal = p.ID
@@ -308,7 +308,7 @@ func TestRecordUse(t *testing.T) {
 		"one without permission is not":   {"good", fail(http.StatusForbidden), nil},
 		"one refused further in is not":   {"good", fail(http.StatusUnauthorized), nil},
 		"Require counts as a refusal":     {"good", usher.Require(usher.Requirement{Level: usher.LevelFull}).Wrap(ok), nil},
-		"a status that was set by itself": {"good", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(403) }), []string{"A good"}},
+		"a status that was set by itself": {"good", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }), []string{"A good"}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -3,6 +3,7 @@ package usher_test
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 	"testing"
 
 	"github.com/usher-go/usher"
@@ -66,7 +67,8 @@ func TestLevelText(t *testing.T) {
 }
 
 func TestLevelsAreOrdered(t *testing.T) {
-	if !(usher.LevelNone < usher.LevelReadOnly && usher.LevelReadOnly < usher.LevelReadWrite && usher.LevelReadWrite < usher.LevelFull) {
+	levels := []usher.Level{usher.LevelNone, usher.LevelReadOnly, usher.LevelReadWrite, usher.LevelFull}
+	if !slices.IsSorted(levels) || len(slices.Compact(levels)) != 4 {
 		t.Error("the levels do not rise")
 	}
 	if (usher.Principal{}).Level != usher.LevelNone {

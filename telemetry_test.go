@@ -97,7 +97,7 @@ func TestTelemetry(t *testing.T) {
 
 func attributes(span tracetest.SpanStub) (list []string) {
 	for _, kv := range span.Attributes {
-		list = append(list, string(kv.Key)+"="+kv.Value.Emit())
+		list = append(list, string(kv.Key)+"="+kv.Value.String())
 	}
 	return list
 }

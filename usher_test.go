@@ -105,11 +105,11 @@ func TestChainOfNilPanics(t *testing.T) {
 }
 
 // refuse is a middleware that answers all by itself.
-type refuse struct{ mark }
+type refuse struct{}
 
 func (m refuse) Wrap(next http.Handler) http.Handler { return ways["ServeNext"](m, next) }
 
-func (m refuse) ServeNext(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+func (refuse) ServeNext(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
 	w.WriteHeader(http.StatusTeapot)
 }
 

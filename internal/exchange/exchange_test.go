@@ -88,7 +88,7 @@ func TestLeave(t *testing.T) {
 	}
 }
 
-func TestManyAtOnce(t *testing.T) {
+func TestManyAtOnce(_ *testing.T) {
 	x, _ := exchange.Enter(httptest.NewRequest(http.MethodGet, "/", nil))
 	var wg sync.WaitGroup
 	for range 4 {

@@ -57,7 +57,7 @@ func TestDecisions(t *testing.T) {
 
 	var notes []string
 	for _, kv := range spans.GetSpans()[0].Attributes {
-		notes = append(notes, string(kv.Key)+"="+kv.Value.Emit())
+		notes = append(notes, string(kv.Key)+"="+kv.Value.String())
 	}
 	if !strings.Contains(strings.Join(notes, ","), "usher.door.result=shut") || strings.Contains(strings.Join(notes, ","), "open") {
 		t.Errorf("notes %q", notes)

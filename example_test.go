@@ -1,0 +1,206 @@
+package usher_test
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+
+	"github.com/usher-go/usher"
+)
+
+// A Badge is a small authenticator: it knows the one badge of the porter, by its
+// hash.
+type Badge struct{ sum [sha256.Size]byte }
+
+// Authenticate makes Badge an usher.Authenticator.
+func (b Badge) Authenticate(r *http.Request) (*usher.Principal, error) {
+	badges := r.Header.Values("X-Badge")
+	if len(badges) == 0 {
+		return nil, usher.ErrNoCredential
+	}
+	sum := sha256.Sum256([]byte(badges[0]))
+	if len(badges) > 1 || subtle.ConstantTimeCompare(sum[:], b.sum[:]) != 1 {
+		return nil, &usher.Error{Status: http.StatusUnauthorized, Code: "bad_badge", Message: "This badge is not known."}
+	}
+	return &usher.Principal{ID: "porter", Kind: "badge", Level: usher.LevelReadOnly}, nil
+}
+
+var badge = Badge{sha256.Sum256([]byte("1234"))}
+
+// ask prints what h answers to a request with these fields.
+func ask(h http.Handler, method string, fields ...string) {
+	r := httptest.NewRequest(method, "/door", nil)
+	for i := 0; i+1 < len(fields); i += 2 {
+		r.Header.Add(fields[i], fields[i+1])
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	fmt.Println(w.Code, w.Body)
+}
+
+// An authenticator is one method; the middleware around it does the rest.
+func Example() {
+	auth := usher.Authenticate(badge)
+	open := usher.Require(usher.Requirement{MethodLevels: map[string]usher.Level{"POST": usher.LevelReadWrite}})
+
+	door := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p, _ := usher.PrincipalFrom(r.Context())
+		fmt.Fprintf(w, "hello %s", p.ID)
+	})
+	h := usher.Chain(auth, open).Wrap(door)
+
+	ask(h, "GET", "X-Badge", "1234")
+	ask(h, "GET", "X-Badge", "4321")
+	ask(h, "POST", "X-Badge", "1234")
+	// Output:
+	// 200 hello porter
+	// 401 {"type":"about:blank","title":"Unauthorized","status":401,"detail":"This badge is not known.","code":"bad_badge"}
+	// 403 {"type":"about:blank","title":"Forbidden","status":403,"detail":"The credential does not permit this.","code":"insufficient_permission"}
+}
+
+// A visitor authenticates by name, for the examples.
+type visitor struct{ field string }
+
+func (v visitor) Authenticate(r *http.Request) (*usher.Principal, error) {
+	switch name := r.Header.Get(v.field); name {
+	case "":
+		return nil, usher.ErrNoCredential
+	case "mallory":
+		return nil, &usher.Error{Status: http.StatusUnauthorized, Code: "unwelcome"}
+	default:
+		return &usher.Principal{ID: name, Kind: "visitor"}, nil
+	}
+}
+
+func greet(w http.ResponseWriter, r *http.Request) {
+	p, ok := usher.PrincipalFrom(r.Context())
+	if !ok {
+		p.ID = "stranger"
+	}
+	fmt.Fprintf(w, "hello %s", p.ID)
+}
+
+// Two credentials in one request are refused, unless Precedence says which one
+// decides. It then decides alone: a bad one never falls back to the other.
+func ExamplePrecedence() {
+	name, token := visitor{"X-Name"}, visitor{"X-Token"}
+
+	h := usher.Authenticate(name, token).Wrap(http.HandlerFunc(greet))
+	ask(h, "GET", "X-Name", "alice", "X-Token", "bob")
+
+	h = usher.Authenticate(usher.Precedence(token, name)).Wrap(http.HandlerFunc(greet))
+	ask(h, "GET", "X-Name", "alice", "X-Token", "bob")
+	ask(h, "GET", "X-Name", "alice", "X-Token", "mallory")
+	ask(h, "GET", "X-Name", "alice")
+	// Output:
+	// 401 {"type":"about:blank","title":"Unauthorized","status":401,"detail":"The request carries more than one credential.","code":"ambiguous_credentials"}
+	// 200 hello bob
+	// 401 {"type":"about:blank","title":"Unauthorized","status":401,"code":"unwelcome"}
+	// 200 hello alice
+}
+
+func ExampleOptional() {
+	h := usher.Authenticate(usher.Optional(visitor{"X-Name"})).Wrap(http.HandlerFunc(greet))
+
+	ask(h, "GET")
+	ask(h, "GET", "X-Name", "alice")
+	ask(h, "GET", "X-Name", "mallory")
+	// Output:
+	// 200 hello stranger
+	// 200 hello alice
+	// 401 {"type":"about:blank","title":"Unauthorized","status":401,"code":"unwelcome"}
+}
+
+func ExampleRequire() {
+	h := usher.Require(usher.Requirement{Scopes: []string{"doors:open"}}).Wrap(http.HandlerFunc(greet))
+
+	r := httptest.NewRequest(http.MethodGet, "/door", nil)
+	for _, p := range []*usher.Principal{{ID: "alice", Scopes: []string{"doors:open"}}, {ID: "bob"}} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, usher.WithPrincipal(r, p)) // as Authenticate would
+		fmt.Println(w.Code, w.Header()["Www-Authenticate"])
+	}
+	// Output:
+	// 200 []
+	// 403 [Bearer error="insufficient_scope", scope="doors:open"]
+}
+
+// Fail tells the client what an Error says and hides every other error.
+func ExampleFail() {
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		cause := errors.New("dial tcp 10.0.0.7:5432: connection refused")
+		if r.Method == http.MethodGet {
+			usher.Fail(w, r, cause)
+			return
+		}
+		usher.Fail(w, r, &usher.Error{
+			Status:  http.StatusServiceUnavailable,
+			Code:    "door_stuck",
+			Message: "The door is stuck. Please try again.",
+			Cause:   cause,
+		})
+	})
+
+	ask(h, "GET")
+	ask(h, "POST")
+	// Output:
+	// 500 {"type":"about:blank","title":"Internal Server Error","status":500,"code":"internal"}
+	// 503 {"type":"about:blank","title":"Service Unavailable","status":503,"detail":"The door is stuck. Please try again.","code":"door_stuck"}
+}
+
+// An access log stands outside of everything and still learns who called.
+func ExampleTrack() {
+	accessLog := func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			tracked := usher.Track(r)
+			next.ServeHTTP(w, tracked)
+			r.MultipartForm = tracked.MultipartForm // so that the server removes its files
+			p, known := usher.PrincipalFrom(tracked.Context())
+			fmt.Printf("%s %s %q %t\n", r.Method, r.URL.Path, p.ID, known)
+		})
+	}
+	h := accessLog(usher.Authenticate(visitor{"X-Name"}).Wrap(http.HandlerFunc(greet)))
+
+	ask(h, "GET", "X-Name", "alice")
+	ask(h, "GET", "X-Name", "mallory")
+	// Output:
+	// GET /door "alice" true
+	// 200 hello alice
+	// GET /door "" false
+	// 401 {"type":"about:blank","title":"Unauthorized","status":401,"code":"unwelcome"}
+}
+
+// The common mistake: to answer nothing at all when a lookup fails, as if that
+// meant anonymous. It lets nobody in; say ErrNoCredential, or what went wrong.
+func ExampleAuthenticate_incorrect() {
+	incorrect := authenticatorFunc(func(*http.Request) (*usher.Principal, error) {
+		return nil, nil
+	})
+	h := usher.Authenticate(usher.Optional(incorrect)).Wrap(http.HandlerFunc(greet))
+
+	ask(h, "GET")
+	// Output:
+	// 503 {"type":"about:blank","title":"Service Unavailable","status":503,"detail":"The credential could not be checked. Please try again.","code":"authentication_unavailable"}
+}
+
+type authenticatorFunc func(r *http.Request) (*usher.Principal, error)
+
+func (f authenticatorFunc) Authenticate(r *http.Request) (*usher.Principal, error) { return f(r) }
+
+// The other common mistake: to stack Authenticate in order to accept either
+// credential. Each of them must be satisfied; name both in one.
+func ExampleAuthenticate_incorrectStack() {
+	name, token := visitor{"X-Name"}, visitor{"X-Token"}
+
+	incorrect := usher.Chain(usher.Authenticate(token), usher.Authenticate(name)).Wrap(http.HandlerFunc(greet))
+	ask(incorrect, "GET", "X-Name", "alice")
+
+	either := usher.Authenticate(token, name).Wrap(http.HandlerFunc(greet))
+	ask(either, "GET", "X-Name", "alice")
+	// Output:
+	// 401 {"type":"about:blank","title":"Unauthorized","status":401,"detail":"The request carries no credential.","code":"missing_credential"}
+	// 200 hello alice
+}
