@@ -1,0 +1,222 @@
+package envelope_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/envelope"
+)
+
+func TestPanicBeforeTheStatusIsOneError(t *testing.T) {
+	tests := map[string]http.HandlerFunc{
+		"at once":           func(http.ResponseWriter, *http.Request) { panic("canary") },
+		"after early hints": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(103); panic(errors.New("canary")) },
+		"nil":               func(http.ResponseWriter, *http.Request) { panic(nil) },
+		"while encoding":    func(w http.ResponseWriter, r *http.Request) { envelope.To(w, r).Value(panicking{}) },
+		"impossible status": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(1000) },
+		"impossible, as 0":  func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(0) },
+		"in TimeoutHandler": http.TimeoutHandler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("canary") }), 1<<40, "").ServeHTTP,
+		"with a header set": func(w http.ResponseWriter, _ *http.Request) {
+			for name, value := range map[string]string{
+				"Content-Type": "text/html", "Content-Length": "3", "Content-Encoding": "gzip", "Etag": `"v"`, "Location": "/x",
+				"Cache-Control": "public, max-age=600", "Content-Range": "bytes 0-1/3", "Trailer": "X-Sum", "Repr-Digest": "d",
+			} {
+				w.Header().Set(name, value)
+			}
+			panic("canary")
+		},
+	}
+	for name, h := range tests {
+		t.Run(name, func(t *testing.T) {
+			for _, wrap := range []bool{false, true} {
+				panics := 0
+				env := must(envelope.Config{
+					Shape: envelope.Data(), Wrap: wrap,
+					OnPanic: func(*http.Request, any, []byte) { panics++ },
+					OnError: func(*http.Request, *usher.Error) { t.Error("a panic is not reported as an error, too") },
+				})
+				got := get(t, start(t, env.Wrap(h)), "/")
+				wantStatus(t, got, 500)
+				wantBody(t, got, `{"error":{"code":"internal","message":"Internal Server Error"}}`)
+				wantHeader(t, got, "Content-Type", "application/json")
+				for _, field := range []string{"Content-Encoding", "Etag", "Location", "Content-Range", "Trailer", "Repr-Digest"} {
+					wantHeader(t, got, field, "")
+				}
+				if v := got.Header.Get("Cache-Control"); v != "" && v != "no-store" {
+					t.Errorf("Cache-Control: %s", v)
+				}
+				if panics != 1 {
+					t.Errorf("%d panics reported", panics)
+				}
+			}
+		})
+	}
+}
+
+type panicking struct{}
+
+func (panicking) MarshalJSON() ([]byte, error) { panic("canary") }
+
+func TestPanicAfterTheStatusAbortsTheConnection(t *testing.T) {
+	tests := map[string]http.HandlerFunc{
+		"after a little wrapped JSON": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = io.WriteString(w, `{"a":1}`)
+			panic("canary")
+		},
+		"after a lot of wrapped JSON": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = io.WriteString(w, `"`+strings.Repeat("x", 1<<20)+`"`)
+			panic("canary")
+		},
+		"after an error as text": func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, "x", 400)
+			panic("canary")
+		},
+		"after an explicit answer": func(w http.ResponseWriter, r *http.Request) {
+			envelope.To(w, r).Value(1)
+			panic("canary")
+		},
+		"after a flush": func(w http.ResponseWriter, _ *http.Request) {
+			_ = http.NewResponseController(w).Flush()
+			panic("canary")
+		},
+		"http.ErrAbortHandler at once": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+	}
+	forProtocols(t, func(t *testing.T, serve func(http.Handler) *httptest.Server) {
+		for name, h := range tests {
+			t.Run(name, func(t *testing.T) {
+				reported := make(chan any, 1)
+				env := must(envelope.Config{Shape: envelope.Data(), Wrap: true, OnPanic: func(_ *http.Request, v any, _ []byte) { reported <- v }})
+				s := serve(env.Wrap(h))
+				r, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL, nil)
+				resp, err := s.Client().Do(r)
+				if err == nil {
+					var body []byte
+					body, err = io.ReadAll(resp.Body)
+					_ = resp.Body.Close()
+					if err == nil {
+						t.Errorf("a whole answer: %d %s", resp.StatusCode, body)
+					}
+				}
+				if name == "http.ErrAbortHandler at once" {
+					if len(reported) != 0 {
+						t.Error("http.ErrAbortHandler was reported")
+					}
+					return
+				}
+				if v := <-reported; v != "canary" {
+					t.Errorf("reported %v", v)
+				}
+			})
+		}
+	})
+}
+
+// captureLog makes buf the default log until the test ends.
+func captureLog(t *testing.T) *bytes.Buffer {
+	t.Helper()
+	var buf bytes.Buffer
+	previous := slog.Default()
+	slog.SetDefault(slog.New(slog.NewTextHandler(&buf, nil)))
+	t.Cleanup(func() { slog.SetDefault(previous) })
+	return &buf
+}
+
+type secretError struct{ key string }
+
+func (e secretError) Error() string { return "bad key " + e.key }
+
+func TestLogOfAPanicHoldsNoValue(t *testing.T) {
+	const canary = "ksr_live_canary"
+	tests := []struct {
+		name  string
+		value any
+		log   string
+	}{
+		{"a string", "bad key " + canary, "panic=string"},
+		{"an error", secretError{canary}, "panic=envelope_test.secretError"},
+		{"a struct", struct{ Key string }{canary}, "panic=\"struct { Key string }\""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			log := captureLog(t)
+			h := must(envelope.Config{}).Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(tt.value) }))
+			h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/?api_key="+canary, nil))
+			if !strings.Contains(log.String(), tt.log) || !strings.Contains(log.String(), "panic_test.go") {
+				t.Errorf("log has no type or no stack: %s", log)
+			}
+			if strings.Contains(log.String(), canary) {
+				t.Errorf("log has the key: %s", log)
+			}
+		})
+	}
+	t.Run("the runtime's own errors are told", func(t *testing.T) {
+		log := captureLog(t)
+		h := must(envelope.Config{}).Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _ = r.URL.Path[10:] }))
+		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil))
+		if !strings.Contains(log.String(), "slice bounds out of range [10:1]") {
+			t.Errorf("log: %s", log)
+		}
+	})
+}
+
+func TestOnErrorGetsWhatIsNotSent(t *testing.T) {
+	cause := errors.New("db: connection refused")
+	tests := []struct {
+		name     string
+		err      error
+		reported bool
+	}{
+		{"an error of the service", &usher.Error{Status: 503, Cause: cause}, true},
+		{"any other error", cause, true},
+		{"an error without a status", &usher.Error{Cause: cause}, true},
+		{"an error of the client", &usher.Error{Status: 404, Cause: cause}, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var got error
+			env := must(envelope.Config{OnError: func(_ *http.Request, e *usher.Error) { got = e }})
+			w := httptest.NewRecorder()
+			env.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { usher.Fail(w, r, tt.err) })).
+				ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+			if errors.Is(got, cause) != tt.reported {
+				t.Errorf("reported %v", got)
+			}
+			if strings.Contains(w.Body.String(), "db") {
+				t.Errorf("the cause was sent: %s", w.Body)
+			}
+		})
+	}
+	t.Run("by default a 500 is logged, a 503 is not", func(t *testing.T) {
+		log := captureLog(t)
+		for _, status := range []int{500, 503} {
+			must(envelope.Config{}).Wrap(failing(&usher.Error{Status: status, Cause: cause})).
+				ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil))
+		}
+		if n := strings.Count(log.String(), "connection refused"); n != 1 {
+			t.Errorf("%d lines: %s", n, log)
+		}
+	})
+}
+
+func TestDataThatCannotBeEncodedIsAnError(t *testing.T) {
+	var reported error
+	env := must(envelope.Config{Shape: envelope.Data(), OnError: func(_ *http.Request, e *usher.Error) { reported = e }})
+	got := get(t, start(t, env.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		envelope.To(w, r).Created("/x", map[string]any{"a": func() {}})
+	}))), "/")
+	wantStatus(t, got, 500)
+	wantBody(t, got, `{"error":{"code":"internal","message":"Internal Server Error"}}`)
+	wantHeader(t, got, "Location", "")
+	if reported == nil {
+		t.Error("the fault was not reported")
+	}
+}
