@@ -1,0 +1,85 @@
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := test
+
+# Every module of the workspace.
+MODULES := $(shell go list -m -f '{{.Dir}}')
+
+# Programs that the tests start or that go test needs, each with its Debian package.
+# A store's service is one more line.
+PROGRAMS := \
+	cc:gcc \
+
+FUZZTIME ?= 30s
+TIMEOUT ?= 5m
+
+LINT_VERSION := 2.15.0
+LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v$(LINT_VERSION)
+
+# The race detector needs a C compiler.
+RACE = $(shell command -v cc >/dev/null && [ "$$(go env CGO_ENABLED)" = 1 ] && echo -race)
+
+step = @printf '\n== %s %s\n' "$$(date +%H:%M:%S)" "$(1)"
+each = @for dir in $(MODULES); do echo "-- $${dir\#\#*/}"; cd "$$dir"; $(1); done
+
+.PHONY: test programs build tidy vet lint race alloc fuzz soak bench
+
+test: programs build tidy vet lint race alloc
+	$(call step,all passed)
+
+programs:
+	$(call step,programs)
+	@for p in $(PROGRAMS); do \
+		command -v "$${p%:*}" >/dev/null && continue; \
+		echo "installing $${p#*:}"; \
+		sudo=; [ "$$(id -u)" = 0 ] || sudo='sudo -n'; \
+		{ $$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$${p#*:}"; } && continue; \
+		echo "$${p%:*} is missing: what needs it is skipped"; \
+		[ "$${USHER_REQUIRE_SERVICES:-0}" != 1 ]; \
+	done
+
+# As a user builds it: each module without the workspace.
+build:
+	$(call step,build of each module alone)
+	$(call each,GOWORK=off go build ./...)
+
+tidy:
+	$(call step,go mod tidy)
+	$(call each,go mod tidy -diff)
+
+vet:
+	$(call step,vet)
+	go vet work
+
+lint:
+	$(call step,lint)
+	@lint="go run $(LINT)"; \
+	for installed in golangci-lint "$$(go env GOPATH)/bin/golangci-lint"; do \
+		if "$$installed" version --short 2>/dev/null | grep -qx '$(LINT_VERSION)'; then lint="$$installed"; break; fi; \
+	done; \
+	echo "$$lint"; \
+	for dir in $(MODULES); do echo "-- $${dir##*/}"; cd "$$dir"; $$lint run --config '$(CURDIR)/.golangci.yml' ./...; done
+
+race:
+	$(call step,tests$(if $(RACE), with the race detector, WITHOUT the race detector: no C compiler))
+	go test $(RACE) -shuffle=on -timeout=$(TIMEOUT) work
+
+# The race detector makes allocations of its own.
+alloc:
+	$(call step,tests of allocations)
+	go test -run=Alloc -timeout=$(TIMEOUT) work
+
+fuzz:
+	@for dir in $(MODULES); do cd "$$dir"; \
+		go test -list='^Fuzz' ./... | awk '/^Fuzz/ {name[n++] = $$1} /^ok/ {for (i = 0; i < n; i++) print $$2, name[i]; n = 0}' | \
+		while read -r package name; do \
+			echo "== $$package $$name"; \
+			go test -run='^$$' -fuzz="^$$name\$$" -fuzztime=$(FUZZTIME) "$$package"; \
+		done; \
+	done
+
+soak:
+	USHER_SOAK=1 go test -count=1 -timeout=2h -v -run='$(or $(RUN),.)' work
+
+bench:
+	go test -run='^$$' -bench=. -benchmem work
