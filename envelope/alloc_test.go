@@ -1,0 +1,73 @@
+package envelope_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/envelope"
+)
+
+// allocs returns how many allocations h costs for one request.
+func allocs(t *testing.T, h http.Handler, r *http.Request) float64 {
+	t.Helper()
+	if raceEnabled {
+		t.Skip("allocations cannot be counted under the race detector")
+	}
+	w := &sink{make(http.Header)}
+	return testing.AllocsPerRun(200, func() {
+		clear(w.header)
+		h.ServeHTTP(w, r)
+	})
+}
+
+// The holder is the transaction, the copy of the request and the request ID.
+const holder = 3
+
+func TestAllocations(t *testing.T) {
+	r := httptest.NewRequest(http.MethodGet, "/notes/1?page=2&token=", nil)
+	small, body := notes(200)
+	large, _ := notes(1 << 14)
+	asPlainJSON := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header()["Content-Type"] = jsonType
+		_, _ = w.Write(body)
+	})
+	refusal := &usher.Error{Status: http.StatusForbidden, Code: "c", Message: "m"}
+	for _, shape := range shapes {
+		env := must(envelope.Config{Shape: shape.shape})
+		wrap := must(envelope.Config{Shape: shape.shape, Wrap: true})
+		tests := []struct {
+			name    string
+			handler http.Handler
+			most    float64
+		}{
+			{"the holder", env.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})), holder},
+			{"wrapping adds nothing", wrap.Wrap(asPlainJSON), holder},
+			{"a value adds the header", env.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { envelope.To(w, r).Value(small) })), holder + 1},
+			{"a large value adds its length", env.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { envelope.To(w, r).Value(large) })), holder + 3},
+			{"an error adds at most three", env.Wrap(failing(refusal)), holder + 3},
+		}
+		for _, tt := range tests {
+			t.Run(shape.name+"/"+tt.name, func(t *testing.T) {
+				if n := allocs(t, tt.handler, r); n > tt.most {
+					t.Errorf("%v allocations, want at most %v", n, tt.most)
+				}
+			})
+		}
+	}
+	t.Run("a request ID of the client costs nothing", func(t *testing.T) {
+		r := r.Clone(t.Context())
+		r.Header.Set("X-Request-Id", "one")
+		if n := allocs(t, must(envelope.Config{Wrap: true}).Wrap(asPlainJSON), r); n > holder-1 {
+			t.Errorf("%v allocations", n)
+		}
+	})
+	t.Run("within another holder the request is not copied", func(t *testing.T) {
+		if n := allocs(t, must(envelope.Config{Wrap: true}).Wrap(asPlainJSON), usher.Track(r)); n > holder-1 {
+			t.Errorf("%v allocations", n)
+		}
+	})
+}
+
+var jsonType = []string{"application/json"}
