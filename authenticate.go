@@ -96,8 +96,7 @@ func (a *authentication) ServeNext(w http.ResponseWriter, r *http.Request, next 
 		x, inner := exchange.Enter(r)
 		x.Store(exchange.Principal, nil)
 		x.Store(exchange.Challenges, a.challenges)
-		next.ServeHTTP(w, inner)
-		exchange.Leave(r, inner)
+		pass(w, r, inner, next)
 		return
 	}
 	Fail(w, r, failure)
@@ -106,8 +105,7 @@ func (a *authentication) ServeNext(w http.ResponseWriter, r *http.Request, next 
 func (a *authentication) serve(w http.ResponseWriter, r *http.Request, next http.Handler, p *Principal) {
 	x, inner := exchange.Enter(r)
 	x.Store(exchange.Principal, p)
-	next.ServeHTTP(w, inner)
-	exchange.Leave(r, inner)
+	pass(w, r, inner, next)
 	if a.recorder == nil {
 		return
 	}
@@ -116,6 +114,13 @@ func (a *authentication) serve(w http.ResponseWriter, r *http.Request, next http
 	default:
 		a.recorder.RecordUse(r, p)
 	}
+}
+
+// pass hands inner, which is r or its copy, to next. What next learned goes back
+// into r even if next panics: someone further out may turn that into an answer.
+func pass(w http.ResponseWriter, r, inner *http.Request, next http.Handler) {
+	defer exchange.Leave(r, inner)
+	next.ServeHTTP(w, inner)
 }
 
 // judge maps what an authenticator answered instead of a principal. Nothing at
@@ -141,6 +146,11 @@ func (a *authentication) judge(err error) (outcome int, failure *Error) {
 	}
 	if e.status() >= 500 {
 		return unavailable, e
+	}
+	if e.status() == http.StatusUnauthorized && len(e.Challenges) == 0 {
+		challenged := *e
+		challenged.Challenges = a.missing.Challenges
+		e = &challenged
 	}
 	return refused, e
 }

@@ -32,6 +32,8 @@ func (f field) Authenticate(r *http.Request) (*usher.Principal, error) {
 		return nil, &usher.Error{Status: http.StatusServiceUnavailable, Code: "own_code", RetryAfter: time.Minute}
 	case "wrapped":
 		return nil, fmt.Errorf("field: %w", &usher.Error{Status: http.StatusUnauthorized, Code: "wrapped_code"})
+	case "own":
+		return nil, &usher.Error{Status: http.StatusUnauthorized, Challenges: []string{"Own"}}
 	case "nil Error":
 		var err *usher.Error
 		return &usher.Principal{ID: "wrong"}, err
@@ -234,7 +236,8 @@ func TestChallenges(t *testing.T) {
 		"of optional ones, too":           {usher.Authenticate(usher.Optional(usher.Precedence(b, a)), c), nil, []string{basic, bearer}},
 		"of two credentials":              {usher.Authenticate(a, b), []string{"A", "good", "B", "good"}, []string{bearer, basic}},
 		"none known still has one":        {usher.Authenticate(field("A")), nil, []string{"Bearer"}},
-		"a refusal without one still has": {usher.Authenticate(a), []string{"A", "bad"}, []string{"Bearer"}},
+		"a refusal without one has all":   {usher.Authenticate(b, a), []string{"A", "bad"}, []string{basic, bearer}},
+		"a refusal keeps its own":         {usher.Authenticate(a), []string{"A", "own"}, []string{"Own"}},
 		"none on 503":                     {usher.Authenticate(a), []string{"A", "error"}, nil},
 		"no authenticator at all has one": {usher.Authenticate(), nil, []string{"Bearer"}},
 		"an anonymous caller of a closed route learns them": {

@@ -81,10 +81,21 @@ func TestTemporaryFilesOfAFormAreRemoved(t *testing.T) {
 		}
 		_, _ = io.WriteString(w, on.Name())
 	}
+	panics := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		upload(w, r)
+		panic("after the answer")
+	})
+	recovers := func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			defer func() { _ = recover() }()
+			next.ServeHTTP(w, r)
+		})
+	}
 	stacks := map[string]http.Handler{
-		"Authenticate": usher.Authenticate(field("A")).Wrap(http.HandlerFunc(upload)),
-		"anonymous":    usher.Authenticate(usher.Optional(field("B"))).Wrap(http.HandlerFunc(upload)),
-		"a stack":      usher.Chain(usher.Authenticate(field("A")), usher.Require(usher.Requirement{})).Wrap(http.HandlerFunc(upload)),
+		"a panic that is recovered": recovers(usher.Authenticate(field("A")).Wrap(panics)),
+		"Authenticate":              usher.Authenticate(field("A")).Wrap(http.HandlerFunc(upload)),
+		"anonymous":                 usher.Authenticate(usher.Optional(field("B"))).Wrap(http.HandlerFunc(upload)),
+		"a stack":                   usher.Chain(usher.Authenticate(field("A")), usher.Require(usher.Requirement{})).Wrap(http.HandlerFunc(upload)),
 	}
 	for name, h := range stacks {
 		t.Run(name, func(t *testing.T) {
