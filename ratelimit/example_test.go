@@ -1,0 +1,142 @@
+package ratelimit_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"time"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/ratelimit"
+)
+
+func hello(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "hello") }
+
+// Every address may make three requests at once and one more each second.
+func Example() {
+	limiter, err := ratelimit.New(ratelimit.Config{
+		Policies: []ratelimit.Policy{{
+			Name:  "address",
+			Key:   ratelimit.ByAddress(nil), // behind a proxy: a *clientip.Resolver
+			Limit: ratelimit.TokenBucket(1, time.Second, 3),
+		}},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	h := limiter.Wrap(http.HandlerFunc(hello))
+	for range 4 {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+		fmt.Printf("%d %s, retry after %q\n", w.Code, w.Header().Get("RateLimit"), w.Header().Get("Retry-After"))
+	}
+	// Output:
+	// 200 "address";r=2;t=1, retry after ""
+	// 200 "address";r=1;t=1, retry after ""
+	// 200 "address";r=0;t=1, retry after ""
+	// 429 "address";r=0;t=1, retry after "1"
+}
+
+// A plan with two windows at once: ten a second and six hundred a minute, or
+// ten times that for another plan.
+func ExamplePolicy_plans() {
+	limiter, err := ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{
+		{
+			Name: "second", Key: ratelimit.ByOwner(nil),
+			Limit: ratelimit.RollingWindow(10, time.Second),
+			Plans: map[string]ratelimit.Limit{"pro": ratelimit.RollingWindow(100, time.Second)},
+		}, {
+			Name: "minute", Key: ratelimit.ByOwner(nil),
+			Limit: ratelimit.RollingWindow(600, time.Minute),
+			Plans: map[string]ratelimit.Limit{"pro": ratelimit.RollingWindow(6000, time.Minute)},
+		},
+	}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, plan := range []string{"free", "pro"} {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r = usher.WithPrincipal(r, &usher.Principal{ID: "key", Owner: plan, Plan: plan})
+		w := httptest.NewRecorder()
+		limiter.Wrap(http.HandlerFunc(hello)).ServeHTTP(w, r)
+		fmt.Println(w.Header().Get("RateLimit-Policy"))
+	}
+	// Output:
+	// "second";q=10;w=1, "minute";q=600;w=60
+	// "second";q=100;w=1, "minute";q=6000;w=60
+}
+
+// A route with a stricter limit of its own: the request is decided once over
+// both, and a refusal is charged to neither.
+func ExampleLimiter_With() {
+	everyone := func(name string, n int) ratelimit.Policy {
+		return ratelimit.Policy{Name: name, Key: ratelimit.Everyone(), Limit: ratelimit.RollingWindow(n, time.Hour)}
+	}
+	limiter, _ := ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{everyone("global", 100)}})
+	search, err := limiter.With(everyone("search", 1))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/", limiter.Wrap(http.HandlerFunc(hello)))
+	mux.Handle("/search", search.Wrap(http.HandlerFunc(hello)))
+	for _, path := range []string{"/search", "/search", "/"} {
+		w := httptest.NewRecorder()
+		mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		fmt.Println(path, w.Code, w.Header().Get("RateLimit"))
+	}
+	// Output:
+	// /search 200 "global";r=99;t=3600, "search";r=0;t=3600
+	// /search 429 "global";r=99;t=3600, "search";r=0;t=3600
+	// / 200 "global";r=98;t=3600
+}
+
+// The common mistake: a limit by caller stands outside authentication, where
+// nobody is known yet, and so counts by address. CheckMounted finds it.
+func ExampleCheckMounted_incorrect() {
+	limiter, _ := ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{{
+		Name:  "caller",
+		Key:   ratelimit.ByPrincipal(nil),
+		Limit: ratelimit.RollingWindow(100, time.Minute),
+	}}})
+	auth := usher.Authenticate(authenticator{})
+	wrong := usher.Chain(limiter, auth).Wrap(http.HandlerFunc(hello))
+	right := usher.Chain(auth, limiter).Wrap(http.HandlerFunc(hello))
+
+	r := httptest.NewRequest(http.MethodGet, "/notes", nil) // with a good credential
+	fmt.Println(ratelimit.CheckMounted(wrong, r, limiter, true))
+	fmt.Println(ratelimit.CheckMounted(right, r, limiter, true))
+	// Output:
+	// ratelimit: GET /notes reaches the limiter before authentication
+	// <nil>
+}
+
+// A handler that knows only afterwards what a request has cost.
+func ExampleSettle() {
+	limiter, _ := ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{{
+		Name:   "tokens",
+		Key:    ratelimit.ByOwner(nil),
+		Limit:  ratelimit.CalendarWindow(100_000, ratelimit.Month, nil),
+		Cost:   func(*http.Request) int { return 4096 }, // the most that one request may use
+		Settle: true,
+	}}})
+	chat := limiter.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		used := 1234
+		if err := ratelimit.Settle(r.Context(), "tokens", used); err != nil {
+			fmt.Println(err)
+		}
+	}))
+	for range 2 {
+		w := httptest.NewRecorder()
+		chat.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/chat", nil))
+		remaining, _, _ := strings.Cut(w.Header().Get("RateLimit"), ";t=")
+		fmt.Println(remaining)
+	}
+	// Output:
+	// "tokens";r=95904
+	// "tokens";r=94670
+}

@@ -1,0 +1,174 @@
+package ratelimit_test
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/usher-go/usher/ratelimit"
+)
+
+// TestFlood invents keys far beyond what the store holds: 10^6 by default, 10^7
+// with USHER_SOAK=1.
+func TestFlood(t *testing.T) {
+	const held = ratelimit.DefaultKeys
+	keys := 1_000_000
+	if os.Getenv("USHER_SOAK") != "" {
+		keys = 10_000_000
+	}
+	for name, l := range map[string]ratelimit.Limit{
+		"token bucket":   ratelimit.TokenBucket(5, time.Hour, 5),
+		"rolling window": ratelimit.RollingWindow(5, time.Hour),
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := ratelimit.NewMemory(held)
+			take := func(key string) bool {
+				c := []ratelimit.Charge{{Policy: "p", Key: ratelimit.TextKey(key), Limit: l, Cost: 1}}
+				admitted, err := m.Take(t.Context(), c)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return admitted
+			}
+			for range 5 {
+				take("offender")
+			}
+			var admitted, late int
+			var full uint64
+			for i := range keys {
+				ok := take(fmt.Sprintf("invented-%d", i))
+				if ok {
+					admitted++
+				}
+				if ok && i >= keys-held {
+					late++
+				}
+				if i == 4*held {
+					full = heap()
+				}
+			}
+			end := heap()
+			t.Logf("%d keys: %d admitted, of the last %d: %d; held %d; heap %.1f MB after %d keys, %.1f MB at the end",
+				keys, admitted, held, late, m.Len("p"), float64(full)/1e6, 4*held, float64(end)/1e6)
+			if take("offender") {
+				t.Error("the offender has bought a fresh start")
+			}
+			if n := m.Len("p"); n > held {
+				t.Errorf("%d keys held, want at most %d", n, held)
+			}
+			if end > full+full/4+1<<20 {
+				t.Errorf("the heap grew from %d to %d", full, end)
+			}
+			// As many as fit start afresh, and the slots of the rest let in their
+			// limit: not all, and not none.
+			if admitted < held || admitted > 2*5*held+held {
+				t.Errorf("%d of %d newcomers admitted", admitted, keys)
+			}
+		})
+	}
+}
+
+func heap() uint64 {
+	runtime.GC()
+	var s runtime.MemStats
+	runtime.ReadMemStats(&s)
+	return s.HeapAlloc
+}
+
+// TestNewcomersRecoverAfterAFlood: the debts of a flood end with its window.
+func TestNewcomersRecoverAfterAFlood(t *testing.T) {
+	m := ratelimit.NewMemory(64)
+	take := func(key string) bool {
+		c := []ratelimit.Charge{{
+			Policy: "p", Key: ratelimit.TextKey(key),
+			Limit: ratelimit.RollingWindow(2, 50*time.Millisecond), Cost: 1,
+		}}
+		admitted, _ := m.Take(t.Context(), c)
+		return admitted
+	}
+	refused := 0
+	for i := range 2000 {
+		if !take(fmt.Sprint(i)) {
+			refused++
+		}
+	}
+	if refused == 0 {
+		t.Fatal("the flood met no limit")
+	}
+	time.Sleep(60 * time.Millisecond)
+	for i := range 32 {
+		if !take(fmt.Sprint("late", i)) {
+			t.Fatal("a newcomer pays for a flood that is over")
+		}
+	}
+}
+
+func TestSixtyFourGoroutinesAdmitExactlyTheLimit(t *testing.T) {
+	for name, l := range map[string]ratelimit.Limit{
+		"token bucket":    ratelimit.TokenBucket(1000, 1000*time.Hour, 1000),
+		"rolling window":  ratelimit.RollingWindow(1000, time.Hour),
+		"calendar window": ratelimit.CalendarWindow(1000, ratelimit.Year, nil),
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := limiterOf(t, everyone("p", l)).Wrap(ok)
+			var admitted atomic.Int64
+			var wg sync.WaitGroup
+			for range 64 {
+				wg.Go(func() {
+					for range 50 {
+						if do(h).Code == http.StatusOK {
+							admitted.Add(1)
+						}
+					}
+				})
+			}
+			wg.Wait()
+			if n := admitted.Load(); n != 1000 {
+				t.Errorf("%d admitted, want 1000", n)
+			}
+		})
+	}
+}
+
+// TestOverlappingCombinationsCannotDeadlock runs limiters that have policies in
+// common, in different orders, on the same keys.
+func TestOverlappingCombinationsCannotDeadlock(t *testing.T) {
+	policy := func(i int) ratelimit.Policy {
+		return everyone(fmt.Sprint("p", i), ratelimit.RollingWindow(1_000_000, time.Hour))
+	}
+	base := limiterOf(t, policy(0), policy(1))
+	a := must(t)(base.With(policy(2), policy(3)))
+	b := must(t)(a.With(policy(4)))
+	c := must(t)(base.With(policy(6), policy(5)))
+	d := must(t)(base.Only(policy(7)))
+	handlers := []http.Handler{
+		base.Wrap(ok), a.Wrap(ok), b.Wrap(ok), c.Wrap(ok), d.Wrap(ok),
+		base.Wrap(b.Wrap(ok)), c.Wrap(a.Wrap(ok)), base.Wrap(d.Wrap(ok)),
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		var wg sync.WaitGroup
+		for _, h := range handlers {
+			for range 4 {
+				wg.Go(func() {
+					for range 200 {
+						do(h)
+					}
+				})
+			}
+		}
+		wg.Wait()
+	}()
+	select {
+	case <-done:
+	case <-time.After(time.Minute):
+		buf := make([]byte, 1<<16)
+		t.Fatalf("dead-lock:\n%s", buf[:runtime.Stack(buf, true)])
+	}
+}
