@@ -413,15 +413,11 @@ func madeOf(text string, want class) bool {
 	return true
 }
 
-// CodeInvalidRequest is the code of a 400 for a request to create or change a
-// key that cannot be met as it stands; its Fields say why.
-const CodeInvalidRequest = "invalid_request"
-
 // invalid returns the answer to a request with these faults.
 func invalid(faults ...usher.Field) *usher.Error {
 	return &usher.Error{
 		Status:  http.StatusBadRequest,
-		Code:    CodeInvalidRequest,
+		Code:    codeValidationFailed,
 		Message: "The request is not valid.",
 		Fields:  faults,
 	}

@@ -141,10 +141,11 @@ func (m *Manager) hides(visible int) bool {
 // grant nothing.
 func (m *Manager) Create(ctx context.Context, by Actor, template Key) (Key, Secret, error) {
 	r, secret, err := m.create(ctx, by, template)
-	m.note(ctx, "create", by, r.Key, err)
 	if err != nil {
+		m.note(ctx, "create", by, Key{Owner: r.Owner}, err)
 		return Key{}, Secret{}, err
 	}
+	m.note(ctx, "create", by, r.Key, nil)
 	return r.Key, secret, nil
 }
 
@@ -173,10 +174,11 @@ func (m *Manager) Import(ctx context.Context, by Actor, template Key, h Hash) (K
 		r.Hash, r.Prefix, r.LastFour = h, template.Prefix, template.LastFour
 		err = m.insert(ctx, by, r)
 	}
-	m.note(ctx, "import", by, r.Key, err)
 	if err != nil {
+		m.note(ctx, "import", by, Key{Owner: r.Owner}, err)
 		return Key{}, err
 	}
+	m.note(ctx, "import", by, r.Key, nil)
 	return r.Key, nil
 }
 

@@ -44,9 +44,16 @@ func (v Verdict) String() string {
 // Error returns the verdict as the text of an error.
 func (v Verdict) Error() string { return "apikey: " + v.String() }
 
-// The codes of the answers to a key that is not accepted. Missing and ambiguous
-// keys have the codes of package usher.
-const CodeInvalidKey = "invalid_api_key" // 401: malformed, unknown, revoked, expired or of another environment
+// The codes of the failures that this package reports, beside those of package
+// usher. A request that is not valid has the code validation_failed.
+const (
+	CodeInvalidKey  = "invalid_api_key"   // 401: malformed, unknown, revoked, expired or of another environment
+	CodeKeyNotFound = "api_key_not_found" // 404: no such key, or another owner's
+	CodeKeyLimit    = "api_key_limit"     // 409: the owner has as many active keys as it may have
+	CodeKeyConflict = "api_key_conflict"  // 409: the key is revoked, expired or replaced
+)
+
+const codeValidationFailed = "validation_failed"
 
 // answers holds the one answer to each verdict.
 type answers [verdicts]*usher.Error
