@@ -14,8 +14,8 @@ import (
 // matches [ErrNoCredential] if r carries none of its kind; an [*Error] for a
 // credential that is refused (401), to which [Authenticate] adds the challenges
 // if it has none; and any other error if it could not judge, which is answered
-// with 503, never with 401. It must be safe for concurrent
-// use and must not keep or change r.
+// with 503, never with 401. It must be safe for concurrent use and must not keep
+// or change r.
 //
 // Authenticators that also implement [Detector] or [UseRecorder] get more out
 // of [Authenticate].
