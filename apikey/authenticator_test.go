@@ -1,10 +1,23 @@
 package apikey_test
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"github.com/google/go-cmp/cmp"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+
+	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/apikey"
 )
 
@@ -25,9 +38,754 @@ func newAuthenticator(t testing.TB, c apikey.Config) *apikey.Authenticator {
 	return a
 }
 
-// request returns a request with one header field.
-func request(name, value string) *http.Request {
+// request returns a request with these header fields, names and values in turn.
+func request(fields ...string) *http.Request {
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
-	r.Header[name] = []string{value}
+	for i := 0; i+1 < len(fields); i += 2 {
+		r.Header.Add(fields[i], fields[i+1])
+	}
 	return r
+}
+
+// verdictOf returns the verdict that an error of Authenticate stands for.
+func verdictOf(t testing.TB, err error) apikey.Verdict {
+	t.Helper()
+	var v apikey.Verdict
+	switch {
+	case err == nil:
+		return apikey.Accepted
+	case errors.Is(err, usher.ErrNoCredential):
+		return apikey.Missing
+	case errors.As(err, &v):
+		return v
+	}
+	t.Fatalf("an error without a verdict: %v", err)
+	return 0
+}
+
+func TestAuthenticatorReportsAllFaultsAtOnce(t *testing.T) {
+	_, err := apikey.New(apikey.Config{
+		Header:  "X Key",
+		Formats: []apikey.Format{apikey.Opaque{Prefix: "", Length: 7}, nil, apikey.Plain{MinLength: 3}},
+		Peppers: []apikey.Pepper{{Version: 1}},
+		Answers: map[apikey.Verdict]*usher.Error{
+			apikey.Revoked: {Status: 200}, apikey.Expired: nil, apikey.Unavailable: {Status: 401}, apikey.Missing: {Status: 401}, 77: {Status: 401},
+		},
+	})
+	want := map[string]bool{}
+	for _, f := range []string{
+		"Store", "Header", "Formats[0].Prefix", "Formats[0].Length", "Formats[1]", "Formats[2].MinLength", "Peppers[0].Key",
+		"Answers[revoked]", "Answers[expired]", "Answers[unavailable]", "Answers[missing]", "Answers[Verdict(77)]",
+	} {
+		want["apikey.Config."+f] = true
+	}
+	if diff := cmp.Diff(want, fieldsOf(err)); diff != "" {
+		t.Error(diff)
+	}
+	for _, header := range []string{"authorization", "cookie"} {
+		if _, err := apikey.New(apikey.Config{Store: apikey.NewMemory(), Formats: []apikey.Format{native}, Header: header}); err == nil {
+			t.Errorf("header %q is accepted", header)
+		}
+	}
+	if _, err := apikey.New(apikey.Config{Store: apikey.NewMemory()}); err == nil {
+		t.Error("no format at all is accepted")
+	}
+}
+
+func TestKeyIsTakenFromItsCarrierOnly(t *testing.T) {
+	m, store := newManagerOn(t)
+	_, key := create(t, m, apikey.Key{})
+	_, other := create(t, m, apikey.Key{})
+	for _, test := range []struct {
+		name   string
+		config apikey.Config
+		header []string
+		want   apikey.Verdict
+	}{
+		{"the header by default", apikey.Config{}, []string{"X-API-Key", key}, apikey.Accepted},
+		{"in any case", apikey.Config{}, []string{"x-api-key", key}, apikey.Accepted},
+		{"with blanks around it", apikey.Config{}, []string{"X-API-Key", " " + key + "\t"}, apikey.Accepted},
+		{"KS-02 nothing", apikey.Config{}, nil, apikey.Missing},
+		{"KS-03 only blanks", apikey.Config{}, []string{"X-API-Key", "  "}, apikey.Missing},
+		{"no bearer by default", apikey.Config{}, []string{"Authorization", "Bearer " + key}, apikey.Missing},
+		{"underscores are another header", apikey.Config{}, []string{"X_API_Key", key}, apikey.Missing},
+		{"no cookie", apikey.Config{}, []string{"Cookie", "X-API-Key=" + key}, apikey.Missing},
+		{"A01 two equal lines", apikey.Config{}, []string{"X-API-Key", key, "X-API-Key", key}, apikey.Malformed},
+		{"A01 two lines", apikey.Config{}, []string{"X-API-Key", key, "X-API-Key", other}, apikey.Malformed},
+		{"A01 one empty line and one good", apikey.Config{}, []string{"X-API-Key", "", "X-API-Key", key}, apikey.Malformed},
+		{"A02 a list", apikey.Config{}, []string{"X-API-Key", key + ", " + other}, apikey.Malformed},
+		{"another header", apikey.Config{Header: "api_token"}, []string{"Api_token", key}, apikey.Accepted},
+		{"not the default one then", apikey.Config{Header: "Api-Token"}, []string{"X-API-Key", key}, apikey.Missing},
+
+		{"bearer", apikey.Config{Bearer: true}, []string{"Authorization", "Bearer " + key}, apikey.Accepted},
+		{"bearer in any case", apikey.Config{Bearer: true}, []string{"Authorization", "bEARER " + key}, apikey.Accepted},
+		{"KS-09 bearer to the letter", apikey.Config{Bearer: true, ExactBearer: true}, []string{"Authorization", "bearer " + key}, apikey.Missing},
+		{"IC-03 no header with bearer", apikey.Config{Bearer: true}, []string{"X-API-Key", key}, apikey.Missing},
+		{"another scheme", apikey.Config{Bearer: true}, []string{"Authorization", "Basic " + key}, apikey.Missing},
+		{"A02 two bearer lines", apikey.Config{Bearer: true}, []string{"Authorization", "Bearer " + key, "Authorization", "Bearer " + key}, apikey.Malformed},
+		{"A02 a bearer list", apikey.Config{Bearer: true}, []string{"Authorization", "Bearer " + key + ", Bearer " + key}, apikey.Malformed},
+		{"A02 two words", apikey.Config{Bearer: true}, []string{"Authorization", "Bearer " + key + " " + key}, apikey.Malformed},
+		{"a tab after the scheme", apikey.Config{Bearer: true}, []string{"Authorization", "Bearer\t" + key}, apikey.Malformed},
+		{"bearer without a token", apikey.Config{Bearer: true}, []string{"Authorization", "Bearer "}, apikey.Malformed},
+
+		{"KK-01 the header of two", apikey.Config{Header: "x-api-key", Bearer: true}, []string{"X-API-Key", key}, apikey.Accepted},
+		{"KK-02 the bearer of two", apikey.Config{Header: "x-api-key", Bearer: true}, []string{"Authorization", "Bearer " + key}, apikey.Accepted},
+		{"KK-06 both, different", apikey.Config{Header: "x-api-key", Bearer: true}, []string{"X-API-Key", key, "Authorization", "Bearer " + other}, apikey.Ambiguous},
+		{"KK-06 both, equal", apikey.Config{Header: "x-api-key", Bearer: true}, []string{"X-API-Key", key, "Authorization", "Bearer " + key}, apikey.Ambiguous},
+		{"A03 a good header and a bad bearer", apikey.Config{Header: "x-api-key", Bearer: true}, []string{"X-API-Key", key, "Authorization", "Bearer a b"}, apikey.Ambiguous},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			test.config.Store = store
+			p, err := newAuthenticator(t, test.config).Authenticate(request(test.header...))
+			if got := verdictOf(t, err); got != test.want || (p == nil) != (err != nil) {
+				t.Errorf("%v, want %v", got, test.want)
+			}
+		})
+	}
+}
+
+func newManagerOn(t testing.TB) (*apikey.Manager, apikey.Store) {
+	t.Helper()
+	store := apikey.NewMemory()
+	return newManager(t, apikey.ManagerConfig{Store: store}), store
+}
+
+func TestQueryIsReadOnlyIfThatIsAskedFor(t *testing.T) {
+	m, store := newManagerOn(t)
+	_, key := create(t, m, apikey.Key{})
+	for _, test := range []struct {
+		name, parameter, query string
+		want                   apikey.Verdict
+	}{
+		{"never by default", "", "api_key=" + key, apikey.Missing},
+		{"if configured", "api_key", "a=b&api_key=" + key, apikey.Accepted},
+		{"twice", "api_key", "api_key=" + key + "&api_key=" + key, apikey.Malformed},
+		{"in a long query", "api_key", "api_key=" + key + "&x=" + strings.Repeat("y", 9000), apikey.Malformed},
+		{"as another parameter", "api_key", "my_api_key=" + key, apikey.Missing},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			a := newAuthenticator(t, apikey.Config{Store: store, DangerouslyAcceptQueryParameter: test.parameter})
+			r := httptest.NewRequest(http.MethodGet, "/?"+test.query, nil)
+			_, err := a.Authenticate(r)
+			if got := verdictOf(t, err); got != test.want {
+				t.Errorf("%v, want %v", got, test.want)
+			}
+			if carrier, _ := a.Detect(r); (carrier != "") != (test.want != apikey.Missing) {
+				t.Errorf("carrier %q", carrier)
+			}
+		})
+	}
+}
+
+// situations returns a manager and a presented key for each verdict that a key
+// can get. It must run in a bubble, as one of the keys expires.
+func situations(t *testing.T, store apikey.Store) map[apikey.Verdict]string {
+	m := newManager(t, apikey.ManagerConfig{Store: store})
+	_, accepted := create(t, m, apikey.Key{})
+	revoked, revokedText := create(t, m, apikey.Key{})
+	_, expired := create(t, m, apikey.Key{ExpiresAt: time.Now().Add(time.Minute)})
+	_, elsewhere := create(t, m, apikey.Key{Environment: "test"})
+	if _, err := m.Revoke(t.Context(), server, "ann", revoked.ID); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Minute)
+	return map[apikey.Verdict]string{
+		apikey.Accepted: accepted, apikey.Malformed: accepted[:len(accepted)-1] + "!", apikey.Unknown: generate(t, native, ""),
+		apikey.Revoked: revokedText, apikey.Expired: expired, apikey.WrongEnvironment: elsewhere,
+	}
+}
+
+func TestVerdicts(t *testing.T) {
+	for name, cached := range map[string]bool{"from the store": false, "from a cache": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var store apikey.Store = apikey.NewMemory()
+				if cached {
+					store = newCache(t, apikey.CacheConfig{Store: silent{store}})
+				}
+				a := newAuthenticator(t, apikey.Config{Store: store, Environment: "live"})
+				for want, text := range situations(t, store) {
+					for range 2 {
+						_, err := a.Authenticate(request("X-API-Key", text))
+						if got := verdictOf(t, err); got != want {
+							t.Errorf("%v, want %v", got, want)
+						}
+						if err != nil && !errors.Is(err, want) {
+							t.Errorf("%v is no %v", err, want)
+						}
+					}
+				}
+			})
+		})
+	}
+}
+
+// Keys of a format without environments are told apart by their record.
+func TestEnvironmentOfTheRecordCounts(t *testing.T) {
+	store := apikey.NewMemory()
+	m := newManager(t, apikey.ManagerConfig{Store: store, Format: opaque})
+	_, live := create(t, m, apikey.Key{Environment: "live"})
+	_, staging := create(t, m, apikey.Key{Environment: "staging"})
+	_, none := create(t, m, apikey.Key{})
+	a := newAuthenticator(t, apikey.Config{Store: store, Formats: []apikey.Format{opaque}, Environment: "live"})
+	for text, want := range map[string]apikey.Verdict{live: apikey.Accepted, staging: apikey.WrongEnvironment, none: apikey.WrongEnvironment} {
+		_, err := a.Authenticate(request("X-API-Key", text))
+		if got := verdictOf(t, err); got != want {
+			t.Errorf("%v, want %v", got, want)
+		}
+	}
+}
+
+func TestExpiryIsCheckedOnEveryRequestAlsoOnAHit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &scripted{Store: apikey.NewMemory()}
+		cache := newCache(t, apikey.CacheConfig{Store: s, TTL: time.Hour})
+		m := newManager(t, apikey.ManagerConfig{Store: cache})
+		k, text := create(t, m, apikey.Key{})
+		_, expiring := create(t, m, apikey.Key{ExpiresAt: time.Now().Add(2 * time.Second)})
+		_, secret, err := m.Rotate(t.Context(), server, "ann", k.ID, time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := newAuthenticator(t, apikey.Config{Store: cache})
+		verdicts := func() (got [3]apikey.Verdict) {
+			for i, text := range []string{text, expiring, secret.Reveal()} {
+				_, err := a.Authenticate(request("X-API-Key", text))
+				got[i] = verdictOf(t, err)
+			}
+			return got
+		}
+		steps := []struct {
+			wait time.Duration
+			want [3]apikey.Verdict
+		}{
+			{0, [3]apikey.Verdict{apikey.Accepted, apikey.Accepted, apikey.Accepted}},
+			{time.Second - 1, [3]apikey.Verdict{apikey.Accepted, apikey.Accepted, apikey.Accepted}},
+			{1, [3]apikey.Verdict{apikey.Expired, apikey.Accepted, apikey.Accepted}},
+			{time.Second, [3]apikey.Verdict{apikey.Expired, apikey.Expired, apikey.Accepted}},
+		}
+		for i, step := range steps {
+			time.Sleep(step.wait)
+			if got := verdicts(); got != step.want {
+				t.Errorf("step %d: %v, want %v", i, got, step.want)
+			}
+		}
+		if got := s.lookups.Load(); got != 3 {
+			t.Errorf("%d lookups, want 3", got)
+		}
+	})
+}
+
+// The answers a client gets, through a real server, to the byte.
+func TestRefusalsAreTheSameBytes(t *testing.T) {
+	for name, cached := range map[string]bool{"from the store": false, "from a cache": true} {
+		t.Run(name, func(t *testing.T) {
+			var store apikey.Store = apikey.NewMemory()
+			if cached {
+				store = newCache(t, apikey.CacheConfig{Store: silent{store}})
+			}
+			m := newManager(t, apikey.ManagerConfig{Store: store})
+			revoked, revokedText := create(t, m, apikey.Key{})
+			if _, err := m.Revoke(t.Context(), server, "ann", revoked.ID); err != nil {
+				t.Fatal(err)
+			}
+			expiring := time.Now().Add(10 * time.Millisecond)
+			_, expired := create(t, m, apikey.Key{ExpiresAt: expiring})
+			_, elsewhere := create(t, m, apikey.Key{Environment: "test"})
+			<-time.After(time.Until(expiring))
+			a := newAuthenticator(t, apikey.Config{Store: store, Environment: "live", Realm: `a "shop"`})
+			srv := httptest.NewServer(usher.Authenticate(a).Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+				t.Error("the handler was reached")
+			})))
+			defer srv.Close()
+			answers := map[string][]string{}
+			for name, text := range map[string]string{
+				"malformed": "shop_live_x", "no such prefix": "hello", "wrong checksum": revokedText[:len(revokedText)-1] + "!",
+				"unknown": generate(t, native, ""), "revoked": revokedText, "expired": expired, "wrong environment": elsewhere,
+				"unknown of the wrong environment": generate(t, native, "test"), "long": strings.Repeat("a", 100<<10),
+			} {
+				for range 2 {
+					answer := exchange(t, srv, "X-API-Key", text)
+					answers[answer] = append(answers[answer], name)
+				}
+			}
+			if len(answers) != 1 {
+				t.Fatalf("different answers: %v", answers)
+			}
+			for answer := range answers {
+				for _, want := range []string{"401", `Www-Authenticate:[ApiKey realm="a \"shop\""]`, `"code":"invalid_api_key"`} {
+					if !strings.Contains(answer, want) {
+						t.Errorf("no %q in %s", want, answer)
+					}
+				}
+			}
+		})
+	}
+}
+
+// exchange sends a request with these header fields and returns all of the
+// answer but its date.
+func exchange(t testing.TB, srv *httptest.Server, fields ...string) string {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, srv.URL, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i+1 < len(fields); i += 2 {
+		r.Header.Add(fields[i], fields[i+1])
+	}
+	resp, err := srv.Client().Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Header.Del("Date")
+	return fmt.Sprintf("%s %v %s", resp.Status, resp.Header, body)
+}
+
+func TestGarbageCausesNoLookup(t *testing.T) {
+	const garbage = 1_000_000
+	s := newScripted(t, 0)
+	a := newAuthenticator(t, apikey.Config{Store: s, Environment: "live", LastUseInterval: -1})
+	good := generate(t, native, "")
+	elsewhere := generate(t, native, "test")
+	r := request("X-API-Key", "")
+	// Every kind of garbage in turn: of any length, with the right shape and a
+	// wrong checksum, and a good key of another environment.
+	text := []byte(good)
+	for i := range garbage {
+		switch i % 4 {
+		case 0:
+			n := i % (2 * len(good))
+			r.Header["X-Api-Key"][0] = strings.Repeat("a", n)
+		case 1:
+			// One different digit of the body is always found by a CRC.
+			text[10+i%43] ^= 1 << (i / 43 % 3)
+			r.Header["X-Api-Key"][0] = string(text)
+			copy(text, good)
+		case 2:
+			r.Header["X-Api-Key"][0] = good[:i%len(good)]
+		case 3:
+			r.Header["X-Api-Key"][0] = elsewhere
+		}
+		if _, err := a.Authenticate(r); err == nil {
+			t.Fatalf("%q is accepted", r.Header["X-Api-Key"][0])
+		}
+	}
+	if got := s.lookups.Load(); got != 0 {
+		t.Errorf("%d lookups", got)
+	}
+	if _, err := a.Authenticate(request("X-API-Key", good)); !errors.Is(err, apikey.Unknown) || s.lookups.Load() != 1 {
+		t.Errorf("a well-formed key: %v after %d lookups", err, s.lookups.Load())
+	}
+}
+
+func TestStoreThatFailsIs503(t *testing.T) {
+	s := newScripted(t, 0)
+	down := errors.New("password=hunter2 refused")
+	s.lookup = func(context.Context, apikey.Hash) (apikey.Record, error) { return apikey.Record{}, down }
+	for name, store := range map[string]apikey.Store{"bare": s, "cached": newCache(t, apikey.CacheConfig{Store: s})} {
+		t.Run(name, func(t *testing.T) {
+			a := newAuthenticator(t, apikey.Config{Store: store})
+			srv := httptest.NewServer(usher.Authenticate(a).Wrap(http.NotFoundHandler()))
+			defer srv.Close()
+			answer := exchange(t, srv, "X-API-Key", generate(t, native, ""))
+			for _, want := range []string{"503", "Retry-After:[1]", `"code":"authentication_unavailable"`} {
+				if !strings.Contains(answer, want) {
+					t.Errorf("no %q in %s", want, answer)
+				}
+			}
+			if strings.Contains(answer, "hunter2") {
+				t.Errorf("the cause is shown: %s", answer)
+			}
+			_, err := a.Authenticate(request("X-API-Key", generate(t, native, "")))
+			if !errors.Is(err, down) || !errors.Is(err, apikey.Unavailable) {
+				t.Errorf("operators are not told why: %v", err)
+			}
+		})
+	}
+}
+
+// A loose store finds a key by something that is not its hash.
+func TestTheHashIsComparedWhateverTheStoreFinds(t *testing.T) {
+	s := newScripted(t, 1)
+	s.lookup = func(context.Context, apikey.Hash) (apikey.Record, error) { return record(0), nil }
+	a := newAuthenticator(t, apikey.Config{Store: s})
+	if _, err := a.Authenticate(request("X-API-Key", generate(t, native, ""))); !errors.Is(err, apikey.Unknown) {
+		t.Error(err)
+	}
+}
+
+func TestAnswersAreConfigurable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := apikey.NewMemory()
+		forbidden := &usher.Error{Status: 403, Code: "key_revoked", Message: "The key has been revoked."}
+		expired := &usher.Error{Status: 401, Code: "expired", Message: "API key has expired"}
+		why := errors.New("own cause")
+		a := newAuthenticator(t, apikey.Config{
+			Store: store, Environment: "live", Bearer: true, Header: "X-API-Key",
+			Answers: map[apikey.Verdict]*usher.Error{
+				apikey.Revoked: forbidden, apikey.Expired: expired, apikey.Ambiguous: {Status: 400, Code: "two", Cause: why},
+			},
+		})
+		for v, text := range situations(t, store) {
+			_, err := a.Authenticate(request("X-API-Key", text))
+			var e *usher.Error
+			if v == apikey.Accepted {
+				continue
+			}
+			if !errors.As(err, &e) || !errors.Is(err, v) {
+				t.Fatalf("%v: %v", v, err)
+			}
+			switch v {
+			case apikey.Revoked: // KK-05
+				if e.Status != 403 || e.Code != "key_revoked" || len(e.Challenges) != 0 {
+					t.Errorf("%v: %v", v, e)
+				}
+			case apikey.Expired: // KS-05
+				if e.Status != 401 || e.Message != "API key has expired" || !cmp.Equal(e.Challenges, []string{`Bearer error="invalid_token"`}) {
+					t.Errorf("%v: %v %v", v, e, e.Challenges)
+				}
+			default:
+				if e.Status != 401 || e.Code != apikey.CodeInvalidKey {
+					t.Errorf("%v: %v", v, e)
+				}
+			}
+		}
+		_, err := a.Authenticate(request("X-API-Key", "a", "Authorization", "Bearer b"))
+		if statusOf(err) != 400 || !errors.Is(err, why) || !errors.Is(err, apikey.Ambiguous) {
+			t.Error(err)
+		}
+		if forbidden.Cause != nil || expired.Challenges != nil {
+			t.Error("the errors of the configuration have changed")
+		}
+	})
+}
+
+// The state of a key is told only to somebody who knows its text.
+func TestStateOfAKeyIsToldOnlyToItsHolder(t *testing.T) {
+	store := apikey.NewMemory()
+	m := newManager(t, apikey.ManagerConfig{Store: store, Format: split})
+	k, text := create(t, m, apikey.Key{})
+	if _, err := m.Revoke(t.Context(), server, "ann", k.ID); err != nil {
+		t.Fatal(err)
+	}
+	a := newAuthenticator(t, apikey.Config{
+		Store: store, Formats: []apikey.Format{split},
+		Answers: map[apikey.Verdict]*usher.Error{apikey.Revoked: {Status: 403, Code: "key_revoked"}},
+	})
+	if _, err := a.Authenticate(request("X-API-Key", text)); statusOf(err) != 403 {
+		t.Errorf("the holder: %v", err)
+	}
+	forged := k.Prefix + "." + strings.Repeat("x", 43)
+	if _, err := a.Authenticate(request("X-API-Key", forged)); statusOf(err) != 401 {
+		t.Errorf("one who knows the identifier: %v", err)
+	}
+}
+
+// A16: the owner is disabled or its rights reduced after the key was issued.
+func TestCheckIsAskedOnEveryRequest(t *testing.T) {
+	store := newCache(t, apikey.CacheConfig{Store: apikey.NewMemory()})
+	m := newManager(t, apikey.ManagerConfig{Store: store})
+	k, text := create(t, m, apikey.Key{})
+	gone := &usher.Error{Status: 404, Code: "user_not_found", Message: "User not found"}
+	var answer error
+	a := newAuthenticator(t, apikey.Config{Store: store, Check: func(_ context.Context, got *apikey.Key) error {
+		if got.ID != k.ID || got.Owner != "ann" {
+			t.Errorf("checked %+v", got)
+		}
+		return answer
+	}})
+	for _, test := range []struct {
+		name   string
+		answer error
+		status int
+	}{
+		{"still a customer", nil, 0},
+		{"KS-06 owner deleted", gone, 404},
+		{"owner disabled", &usher.Error{Status: 401, Code: "disabled"}, 401},
+		{"reduced", fmt.Errorf("wrapped: %w", &usher.Error{Status: 403}), 403},
+		{"the check failed", errors.New("down"), 503},
+		{"the check failed with an answer", &usher.Error{Status: 500}, 503},
+		{"again a customer", nil, 0},
+	} {
+		answer = test.answer
+		_, err := a.Authenticate(request("X-API-Key", text))
+		if got := statusOf(err); got != test.status || (err == nil) != (test.status == 0) {
+			t.Errorf("%s: %v, want %d", test.name, err, test.status)
+		}
+	}
+}
+
+func TestPrincipalOfAKey(t *testing.T) {
+	store := newCache(t, apikey.CacheConfig{Store: silent{apikey.NewMemory()}})
+	m := newManager(t, apikey.ManagerConfig{Store: store})
+	k, text := create(t, m, apikey.Key{Name: "ci", Scopes: []string{"read"}, Level: usher.LevelReadOnly, Plan: "pro", Environment: "test"})
+	usual := newAuthenticator(t, apikey.Config{Store: store})
+	p, err := usual.Authenticate(request("X-API-Key", text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &usher.Principal{
+		ID: k.ID, Kind: usher.KindAPIKey, Owner: "ann", Name: "ci", Scopes: []string{"read"},
+		Level: usher.LevelReadOnly, Plan: "pro", Environment: "test", Details: &k,
+	}
+	if diff := cmp.Diff(want, p); diff != "" {
+		t.Error(diff)
+	}
+	calls := 0
+	own := newAuthenticator(t, apikey.Config{Store: store, Principal: func(k *apikey.Key, p usher.Principal) usher.Principal {
+		calls++
+		return usher.Principal{ID: "forged", Kind: "forged", Owner: p.Owner, Scopes: append([]string{"role"}, p.Scopes...), Details: k.Name}
+	}})
+	for range 3 {
+		p, err = own.Authenticate(request("X-API-Key", text))
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	want = &usher.Principal{ID: k.ID, Kind: usher.KindAPIKey, Owner: "ann", Scopes: []string{"role", "read"}, Details: "ci"}
+	if diff := cmp.Diff(want, p); diff != "" {
+		t.Error(diff)
+	}
+	if calls != 1 {
+		t.Errorf("made %d times for one key in the cache", calls)
+	}
+	if p, err = usual.Authenticate(request("X-API-Key", text)); err != nil || p.Name != "ci" {
+		t.Errorf("the other authenticator: %+v, %v", p, err)
+	}
+}
+
+func TestPeppersRotate(t *testing.T) {
+	plain := apikey.Pepper{}
+	old := apikey.Pepper{Version: 1, Key: apikey.NewSecret(strings.Repeat("1", 32))}
+	current := apikey.Pepper{Version: 2, Key: apikey.NewSecret(strings.Repeat("2", 32))}
+	store := apikey.NewMemory()
+	texts := map[string]string{}
+	hashes := map[string]apikey.Hash{}
+	for name, peppers := range map[string][]apikey.Pepper{"none": nil, "old": {old, plain}, "current": {old, current}} {
+		m := newManager(t, apikey.ManagerConfig{Store: store, Peppers: peppers})
+		_, texts[name] = create(t, m, apikey.Key{})
+		h, err := m.Hash(apikey.NewSecret(texts["none"] + "x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		hashes[name] = h
+	}
+	if hashes["none"][0] != 0 || hashes["old"][0] != 1 || hashes["current"][0] != 2 {
+		t.Errorf("new keys do not use the newest pepper: %v", hashes)
+	}
+	for _, test := range []struct {
+		name    string
+		peppers []apikey.Pepper
+		accepts []string
+	}{
+		{"no pepper", nil, []string{"none"}},
+		{"one", []apikey.Pepper{current}, []string{"current"}},
+		{"during a rotation", []apikey.Pepper{old, current}, []string{"old", "current"}},
+		{"all", []apikey.Pepper{plain, current, old}, []string{"none", "old", "current"}},
+		{"another key of the same version", []apikey.Pepper{{Version: 2, Key: old.Key}}, nil},
+	} {
+		a := newAuthenticator(t, apikey.Config{Store: store, Peppers: test.peppers})
+		accepted := map[string]bool{}
+		for _, name := range test.accepts {
+			accepted[name] = true
+		}
+		for name, text := range texts {
+			_, err := a.Authenticate(request("X-API-Key", text))
+			if (err == nil) != accepted[name] {
+				t.Errorf("%s: key %s: %v", test.name, name, err)
+			}
+		}
+	}
+}
+
+func TestSeveralFormatsShareARoute(t *testing.T) {
+	store := apikey.NewMemory()
+	short := apikey.Opaque{Prefix: "shop", Environments: []string{"live"}, Length: 40}
+	s := &scripted{Store: store}
+	a := newAuthenticator(t, apikey.Config{Store: s, Formats: []apikey.Format{apikey.Plain{}, native, short}})
+	for name, f := range map[string]apikey.Format{"new": native, "old with the same prefix": short} {
+		_, text := create(t, newManager(t, apikey.ManagerConfig{Store: store, Format: f}), apikey.Key{})
+		if _, err := a.Authenticate(request("X-API-Key", text)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	s.lookups.Store(0)
+	// What begins like a key of a stricter format is no plain key.
+	bad := generate(t, native, "")
+	if _, err := a.Authenticate(request("X-API-Key", bad[:len(bad)-1]+"!")); !errors.Is(err, apikey.Malformed) || s.lookups.Load() != 0 {
+		t.Errorf("%v after %d lookups", err, s.lookups.Load())
+	}
+}
+
+func TestDetect(t *testing.T) {
+	key := generate(t, native, "")
+	a := newAuthenticator(t, apikey.Config{Store: apikey.NewMemory(), Header: "X-API-Key", Bearer: true, Realm: "r", Formats: []apikey.Format{native, apikey.Plain{}}})
+	for _, test := range []struct {
+		name    string
+		header  []string
+		carrier string
+		certain bool
+	}{
+		{"nothing", nil, "", false},
+		{"a key in the header", []string{"X-API-Key", key}, "X-Api-Key", true},
+		{"a wrong key with the prefix", []string{"X-API-Key", "shop_live_?"}, "X-Api-Key", true},
+		{"something in the header", []string{"X-API-Key", "hello"}, "X-Api-Key", false},
+		{"two lines", []string{"X-API-Key", key, "X-API-Key", key}, "X-Api-Key", false},
+		{"a key as bearer", []string{"Authorization", "Bearer " + key}, "Authorization", true},
+		{"a JWT as bearer", []string{"Authorization", "Bearer a.b.c"}, "Authorization", false},
+		{"basic", []string{"Authorization", "Basic abc"}, "", false},
+	} {
+		carrier, certain := a.Detect(request(test.header...))
+		if carrier != test.carrier || certain != test.certain {
+			t.Errorf("%s: %q, %v", test.name, carrier, certain)
+		}
+	}
+	if got, want := a.Challenge(), `Bearer realm="r"`; got != want {
+		t.Errorf("challenge %q, want %q", got, want)
+	}
+}
+
+func TestEveryVerdictIsAudited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := apikey.NewMemory()
+		var events []apikey.Event
+		a := newAuthenticator(t, apikey.Config{Store: store, Environment: "live", Audit: func(_ context.Context, e apikey.Event) { events = append(events, e) }})
+		if _, err := a.Authenticate(request()); !errors.Is(err, usher.ErrNoCredential) || len(events) != 0 {
+			t.Errorf("no key at all: %v, %d events", err, len(events))
+		}
+		for v, text := range situations(t, store) {
+			events = nil
+			p, err := a.Authenticate(request("X-API-Key", text))
+			if len(events) != 1 {
+				t.Fatalf("%v: %d events", v, len(events))
+			}
+			e := events[0]
+			// Of another environment than the shape says, the key is not looked up.
+			known := v == apikey.Accepted || v == apikey.Revoked || v == apikey.Expired
+			if e.Action != "authenticate" || e.Verdict != v || !e.Time.Equal(time.Now()) || e.Actor.Address != "192.0.2.1" ||
+				e.Actor.Principal != p || !errors.Is(e.Err, err) || (e.KeyID != "") != known || (e.Owner == "ann") != known {
+				t.Errorf("%v: %+v", v, e)
+			}
+			if strings.Contains(fmt.Sprintf("%+v %#v", e, e), text[14:]) {
+				t.Errorf("%v: the event shows the key", v)
+			}
+		}
+	})
+}
+
+func TestVerdictsAreCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := apikey.NewMemory()
+		reader := sdkmetric.NewManualReader()
+		a := newAuthenticator(t, apikey.Config{Store: store, Environment: "live", MeterProvider: sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))})
+		want := map[string]int64{"missing": 1}
+		_, _ = a.Authenticate(request())
+		for v, text := range situations(t, store) {
+			_, _ = a.Authenticate(request("X-API-Key", text))
+			want[v.String()]++
+		}
+		var data metricdata.ResourceMetrics
+		if err := reader.Collect(t.Context(), &data); err != nil {
+			t.Fatal(err)
+		}
+		got := map[string]int64{}
+		for _, m := range data.ScopeMetrics[0].Metrics {
+			if m.Name != "usher.apikey.verifications" {
+				t.Errorf("metric %q", m.Name)
+			}
+			for _, p := range m.Data.(metricdata.Sum[int64]).DataPoints {
+				v, _ := p.Attributes.Value("usher.apikey.result")
+				got[v.AsString()] = p.Value
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+func TestLongKeysCostNothing(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	a := newAuthenticator(t, apikey.Config{Store: apikey.NewMemory(), Bearer: true, Header: "X-API-Key", Formats: []apikey.Format{native, apikey.Plain{}}})
+	for _, r := range []*http.Request{
+		request("X-API-Key", strings.Repeat("a", 900<<10)),
+		request("X-API-Key", "shop_live_"+strings.Repeat("a", 900<<10)),
+		request("X-API-Key", strings.Repeat("a,", 450<<10)),
+		request("X-API-Key", strings.Repeat("a", 60<<10)),
+		request("Authorization", "Bearer "+strings.Repeat("a", 900<<10)),
+		request("Authorization", "Bearer "+strings.Repeat("shop_live_", 6<<10)),
+	} {
+		if n := testing.AllocsPerRun(100, func() {
+			if _, err := a.Authenticate(r); !errors.Is(err, apikey.Malformed) {
+				t.Fatal(err)
+			}
+		}); n != 0 {
+			t.Errorf("%v allocations", n)
+		}
+	}
+}
+
+func TestKeyInTheCacheCostsNoAllocation(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	for name, peppers := range map[string][]apikey.Pepper{"SHA-256": nil, "HMAC": {{Version: 1, Key: apikey.NewSecret(strings.Repeat("k", 32))}}} {
+		t.Run(name, func(t *testing.T) {
+			store := newCache(t, apikey.CacheConfig{Store: silent{apikey.NewMemory()}, TTL: time.Hour, NegativeTTL: time.Hour})
+			m := newManager(t, apikey.ManagerConfig{Store: store, Peppers: peppers})
+			_, text := create(t, m, apikey.Key{Scopes: []string{"read"}})
+			a := newAuthenticator(t, apikey.Config{Store: store, Peppers: peppers, Environment: "live"})
+			good, unknown := request("X-API-Key", text), request("X-API-Key", generate(t, native, ""))
+			if n := testing.AllocsPerRun(1000, func() {
+				p, err := a.Authenticate(good)
+				if err != nil {
+					t.Fatal(err)
+				}
+				a.RecordUse(good, p)
+			}); n != 0 {
+				t.Errorf("a good key: %v allocations", n)
+			}
+			if n := testing.AllocsPerRun(1000, func() {
+				if _, err := a.Authenticate(unknown); !errors.Is(err, apikey.Unknown) {
+					t.Fatal(err)
+				}
+			}); n != 0 {
+				t.Errorf("an unknown key: %v allocations", n)
+			}
+		})
+	}
+}
+
+func TestParallelUse(t *testing.T) {
+	store := newCache(t, apikey.CacheConfig{Store: apikey.NewMemory()})
+	m := newManager(t, apikey.ManagerConfig{Store: store, Peppers: []apikey.Pepper{{Version: 1, Key: apikey.NewSecret(strings.Repeat("k", 32))}}})
+	a := newAuthenticator(t, apikey.Config{Store: store, Peppers: []apikey.Pepper{{Version: 1, Key: apikey.NewSecret(strings.Repeat("k", 32))}}})
+	var texts [8]string
+	for i := range texts {
+		_, texts[i] = create(t, m, apikey.Key{Name: fmt.Sprint(i)})
+	}
+	var wg sync.WaitGroup
+	for g := range 8 {
+		wg.Go(func() {
+			for i := range 500 {
+				k := (g + i) % len(texts)
+				r := request("X-API-Key", texts[k])
+				p, err := a.Authenticate(r)
+				if err != nil || p.Name != fmt.Sprint(k) {
+					t.Errorf("%+v, %v", p, err)
+					return
+				}
+				a.RecordUse(r, p)
+			}
+		})
+	}
+	wg.Wait()
 }

@@ -102,14 +102,15 @@ func NewCache(c CacheConfig) (*Cache, error) {
 	if _, ok := c.Store.(*Cache); ok {
 		fault("Store", "must not be a Cache itself")
 	}
-	for field, d := range map[string]time.Duration{"TTL": c.TTL, "NegativeTTL": c.NegativeTTL, "LookupTimeout": c.LookupTimeout} {
-		if d < 0 {
-			fault(field, "must not be negative")
-		}
-	}
-	for field, n := range map[string]int{"Capacity": c.Capacity, "NegativeCapacity": c.NegativeCapacity, "MaxLookups": c.MaxLookups} {
-		if n < 0 {
-			fault(field, "must not be negative")
+	for _, d := range []struct {
+		field string
+		value int64
+	}{
+		{"TTL", int64(c.TTL)}, {"NegativeTTL", int64(c.NegativeTTL)}, {"Capacity", int64(c.Capacity)},
+		{"NegativeCapacity", int64(c.NegativeCapacity)}, {"LookupTimeout", int64(c.LookupTimeout)}, {"MaxLookups", int64(c.MaxLookups)},
+	} {
+		if d.value < 0 {
+			fault(d.field, "must not be negative")
 		}
 	}
 	if err := errors.Join(errs...); err != nil {

@@ -2,7 +2,9 @@ package apikey
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/usher-go/usher"
@@ -86,8 +88,9 @@ func newAnswers(custom map[Verdict]*usher.Error, challenge, invalidChallenge str
 		e.Cause = v
 		a[v] = &e
 	}
-	for v, c := range custom {
-		field := fmt.Sprintf("apikey.Config.Answers[%v]", v)
+	for _, v := range slices.Sorted(maps.Keys(custom)) {
+		c := custom[v]
+		field := "apikey.Config.Answers[" + v.String() + "]"
 		switch {
 		case v >= verdicts || a[v] == nil:
 			errs = append(errs, &usher.ConfigError{Field: field, Reason: "this verdict has no answer that could be replaced"})
