@@ -17,6 +17,7 @@ type bucket struct {
 	quota   int64
 	per     time.Duration
 	burst   int64
+	nanos   float64 // in which a token is earned
 	last    time.Time
 	owed    int64 // taken without asking, beyond what the bucket held
 }
@@ -24,19 +25,22 @@ type bucket struct {
 func newBucket(l *Limit, now instant, d debt) *bucket {
 	b := &bucket{
 		limiter: rate.NewLimiter(l.rate(), int(l.burst)),
-		quota:   l.quota, per: l.per, burst: l.burst,
+		quota:   l.quota, per: l.per, burst: l.burst, nanos: l.tokenNanos(),
+		last: now.time,
 	}
 	if d.until > now.n {
-		missing := math.Ceil(time.Duration(d.until-now.n).Seconds() * float64(l.rate()))
+		missing := math.Ceil(float64(d.until-now.n) / b.nanos)
 		b.limiter.AllowN(now.time, int(min(missing, float64(l.burst))))
 	}
-	b.last = now.time
 	return b
 }
 
 func (l *Limit) rate() rate.Limit {
 	return rate.Limit(float64(l.quota) / l.per.Seconds())
 }
+
+// tokenNanos returns the nanoseconds in which a token is earned.
+func (l *Limit) tokenNanos() float64 { return float64(l.per) / float64(l.quota) }
 
 // tolerance is how much too early a request may come and still be admitted. It
 // stands against the rounding of tokens to a float64, by which a client that
@@ -51,7 +55,7 @@ func (b *bucket) prepare(l *Limit, now instant) {
 	if b.quota != l.quota || b.per != l.per || b.burst != l.burst {
 		b.limiter.SetLimitAt(b.last, l.rate())
 		b.limiter.SetBurstAt(b.last, int(l.burst))
-		b.quota, b.per, b.burst = l.quota, l.per, l.burst
+		b.quota, b.per, b.burst, b.nanos = l.quota, l.per, l.burst, l.tokenNanos()
 	}
 	if b.owed > 0 {
 		paid := min(b.owed, int64(max(b.limiter.TokensAt(b.last), 0)))
@@ -65,11 +69,11 @@ func (b *bucket) ask(l *Limit, now instant, cost int64) answer {
 	b.prepare(l, now)
 	tokens := b.limiter.TokensAt(b.last) - float64(b.owed)
 	a := answer{ok: true}
-	whole := math.Floor(tokens + tolerance.Seconds()*float64(l.rate()))
+	whole := math.Floor(tokens + float64(tolerance)/b.nanos)
 	whole = min(max(whole, 0), float64(l.burst))
 	a.remaining = int64(whole)
 	if tokens < float64(l.burst) {
-		a.reset = l.tokenTime(whole + 1 - tokens)
+		a.reset = b.time(whole + 1 - tokens)
 	}
 	missing := float64(cost) - tokens
 	switch {
@@ -77,19 +81,15 @@ func (b *bucket) ask(l *Limit, now instant, cost int64) answer {
 	case cost > l.burst:
 		a.ok, a.wait = false, never
 	default:
-		a.wait = l.tokenTime(missing)
+		a.wait = b.time(missing)
 		a.ok = a.wait <= tolerance
 	}
 	return a
 }
 
-// tokenTime returns how long it takes to earn so many tokens.
-func (l *Limit) tokenTime(tokens float64) time.Duration {
-	d := tokens / float64(l.rate()) * float64(time.Second)
-	if d > math.MaxInt64/2 {
-		return math.MaxInt64 / 2
-	}
-	return time.Duration(d)
+// time returns how long it takes to earn so many tokens.
+func (b *bucket) time(tokens float64) time.Duration {
+	return time.Duration(min(tokens*b.nanos, math.MaxInt64/2))
 }
 
 func (b *bucket) take(l *Limit, now instant, cost int64) {
@@ -121,6 +121,5 @@ func (b *bucket) adjust(l *Limit, now instant, _, cost int64) {
 
 func (b *bucket) debt(now instant) debt {
 	missing := float64(b.burst) - b.limiter.TokensAt(b.last) + float64(b.owed)
-	l := Limit{quota: b.quota, per: b.per}
-	return debt{used: int64(math.Ceil(missing)), until: now.n + int64(l.tokenTime(missing))}
+	return debt{used: int64(math.Ceil(missing)), until: now.n + int64(b.time(missing))}
 }

@@ -15,14 +15,41 @@ import (
 // A Key is whom a policy counts: an address, or any text. Keys are comparable;
 // the zero Key is the one that all requests share.
 type Key struct {
-	// space keeps keys of different origin apart: the ID of an API key and the
-	// subject of a token may be the same text.
-	space, text string
-	hi, lo      uint64 // an address in its 16-byte form
+	// origin keeps keys of different origin apart: the ID of an API key and the
+	// subject of a token may be the same text. It is 0 for an address.
+	origin origin
+	hi, lo uint64 // an address in its 16-byte form
+	text   string
 }
 
+// An origin is a short name in one word, which is quicker to hash and to compare
+// than the name.
+type origin uint64
+
+func originOf(name string) origin {
+	if len(name) <= 8 {
+		var b [8]byte
+		copy(b[:], name)
+		return origin(binary.BigEndian.Uint64(b[:]))
+	}
+	// Names come from the program: a collision of FNV-1a would be an accident of
+	// one in 2^63, and no name of eight ASCII bytes has the highest bit.
+	h := uint64(14695981039346656037)
+	for i := range len(name) {
+		h = (h ^ uint64(name[i])) * 1099511628211
+	}
+	return origin(h | 1<<63)
+}
+
+var (
+	fromText  = originOf("text")
+	fromRoute = originOf("route")
+	fromOwner = originOf("owner")
+	fromEach  = originOf("each")
+)
+
 // TextKey returns the key for a text, for instance an account number.
-func TextKey(text string) Key { return Key{space: "text", text: text} }
+func TextKey(text string) Key { return Key{origin: fromText, text: text} }
 
 // AddressKey returns the key for a block of addresses; an IPv4 address and its
 // IPv4-mapped form are the same.
@@ -34,25 +61,20 @@ func AddressKey(p netip.Prefix) Key {
 // String returns the key as text in which no two keys are the same, for stores.
 func (k Key) String() string { return string(k.append(nil)) }
 
-// append gives each text its length, so that none can pose as part of another.
+// append gives the text its length, so that none can pose as part of another.
 func (k Key) append(b []byte) []byte {
-	for _, s := range [...]string{k.space, k.text} {
-		b = strconv.AppendInt(b, int64(len(s)), 10)
+	for _, n := range [...]uint64{uint64(k.origin), k.hi, k.lo} {
+		b = strconv.AppendUint(b, n, 36)
 		b = append(b, ':')
-		b = append(b, s...)
 	}
-	if k.hi|k.lo != 0 {
-		b = strconv.AppendUint(b, k.hi, 16)
-		b = append(b, ':')
-		b = strconv.AppendUint(b, k.lo, 16)
-	}
-	return append(b, ';')
+	b = strconv.AppendInt(b, int64(len(k.text)), 10)
+	b = append(b, ':')
+	return append(b, k.text...)
 }
 
 // clone returns a key that keeps no request alive.
 func (k Key) clone() Key {
 	k.text = strings.Clone(k.text)
-	k.space = strings.Clone(k.space)
 	return k
 }
 
@@ -82,7 +104,7 @@ func ByPrincipal(ips *clientip.Resolver) KeyFunc {
 		if !ok {
 			return AddressKey(ips.Prefix(r)), true
 		}
-		return Key{space: string(p.Kind), text: p.ID}, true
+		return Key{origin: originOf(string(p.Kind)), text: p.ID}, true
 	}
 }
 
@@ -96,9 +118,9 @@ func ByOwner(ips *clientip.Resolver) KeyFunc {
 		case !ok:
 			return AddressKey(ips.Prefix(r)), true
 		case p.Owner == "":
-			return Key{space: string(p.Kind), text: p.ID}, true
+			return Key{origin: originOf(string(p.Kind)), text: p.ID}, true
 		default:
-			return Key{space: "owner", text: p.Owner}, true
+			return Key{origin: fromOwner, text: p.Owner}, true
 		}
 	}
 }
@@ -106,7 +128,7 @@ func ByOwner(ips *clientip.Resolver) KeyFunc {
 // ByRoute counts each route, by the pattern that the router has matched. It
 // must stand inside the router; requests that match nothing share one key.
 func ByRoute() KeyFunc {
-	return func(r *http.Request) (Key, bool) { return Key{space: "route", text: r.Pattern}, true }
+	return func(r *http.Request) (Key, bool) { return Key{origin: fromRoute, text: r.Pattern}, true }
 }
 
 // Each counts every combination of the given keys, for instance
@@ -123,6 +145,6 @@ func Each(keys ...KeyFunc) KeyFunc {
 			}
 			b = k.append(b)
 		}
-		return Key{space: "each", text: string(b)}, true
+		return Key{origin: fromEach, text: string(b)}, true
 	}
 }

@@ -224,10 +224,11 @@ func (l *Limit) valid() bool {
 	return l.quota >= 1 && l.quota <= maxQuota
 }
 
-// size is the most that a single request may cost.
-func (l *Limit) size() int64 {
+// firstReset returns the time until more is left than the first request of a key
+// has left.
+func (l *Limit) firstReset() time.Duration {
 	if l.algorithm == AlgorithmTokenBucket {
-		return l.burst
+		return time.Duration(l.tokenNanos())
 	}
-	return l.quota
+	return l.per
 }

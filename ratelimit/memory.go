@@ -189,7 +189,7 @@ func (c *Charge) take(now instant) {
 	c.state.take(&c.Limit, now, c.Cost)
 	if c.Reset == 0 && c.Cost > 0 {
 		// Nothing was in use before, so ask knew no time at which more is left.
-		c.Reset = c.state.ask(&c.Limit, now, 0).reset
+		c.Reset = c.Limit.firstReset()
 	}
 }
 
