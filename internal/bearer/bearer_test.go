@@ -71,7 +71,7 @@ func TestToken(t *testing.T) {
 		"another scheme and this":       {[]string{"Basic a", "Bearer b"}, malformed, malformed},
 		"this scheme and another":       {[]string{"Bearer b", "Basic a"}, malformed, malformed},
 		"two lines of another scheme":   {[]string{"Basic a", "Basic b"}, "", ""},
-		"too long":                      {[]string{"Bearer " + strings.Repeat("t", long)}, malformed, malformed},
+		"too long":                      {[]string{"Bearer " + strings.Repeat("t", long-6)}, malformed, malformed},
 		"the longest":                   {[]string{"Bearer " + strings.Repeat("t", long-7)}, strings.Repeat("t", long-7), strings.Repeat("t", long-7)},
 		"another case and another line": {[]string{"bearer a", "Basic b"}, malformed, ""},
 	}
