@@ -222,7 +222,7 @@ func TestContract(t *testing.T) {
 		},
 		{
 			name: "KE-10 Kaie: too many requests tell how long to wait", config: kaie,
-			handler: failing(&usher.Error{Status: 429, Code: "rate_limited", Message: "Rate limit exceeded.", RetryAfter: time.Minute}),
+			handler: failing(&usher.Error{Status: 429, Code: "rate_limited", Message: "Rate limit exceeded.", RetryAfter: 59*time.Second + 1}),
 			status:  429,
 			body:    `{"error":{"code":"RATE_LIMIT_EXCEEDED","message":"Rate limit exceeded.","retry_after":60},"retry_after":60}`,
 			header:  map[string]string{"Retry-After": "60"},

@@ -10,8 +10,14 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+	"go.opentelemetry.io/otel"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/envelope"
+	"github.com/usher-go/usher/internal/exchange"
 )
 
 func TestPanicBeforeTheStatusIsOneError(t *testing.T) {
@@ -27,6 +33,7 @@ func TestPanicBeforeTheStatusIsOneError(t *testing.T) {
 			for name, value := range map[string]string{
 				"Content-Type": "text/html", "Content-Length": "3", "Content-Encoding": "gzip", "Etag": `"v"`, "Location": "/x",
 				"Cache-Control": "public, max-age=600", "Content-Range": "bytes 0-1/3", "Trailer": "X-Sum", "Repr-Digest": "d",
+				"Expires": "Thu, 01 Jan 2099 00:00:00 GMT", "Last-Modified": "Thu, 01 Jan 2020 00:00:00 GMT",
 			} {
 				w.Header().Set(name, value)
 			}
@@ -46,11 +53,14 @@ func TestPanicBeforeTheStatusIsOneError(t *testing.T) {
 				wantStatus(t, got, 500)
 				wantBody(t, got, `{"error":{"code":"internal","message":"Internal Server Error"}}`)
 				wantHeader(t, got, "Content-Type", "application/json")
-				for _, field := range []string{"Content-Encoding", "Etag", "Location", "Content-Range", "Trailer", "Repr-Digest"} {
+				for _, field := range []string{"Content-Encoding", "Etag", "Location", "Content-Range", "Repr-Digest", "Expires", "Last-Modified"} {
 					wantHeader(t, got, field, "")
 				}
 				if v := got.Header.Get("Cache-Control"); v != "" && v != "no-store" {
 					t.Errorf("Cache-Control: %s", v)
+				}
+				if len(got.Trailer) > 0 {
+					t.Errorf("trailer %v", got.Trailer)
 				}
 				if panics != 1 {
 					t.Errorf("%d panics reported", panics)
@@ -218,5 +228,49 @@ func TestDataThatCannotBeEncodedIsAnError(t *testing.T) {
 	wantHeader(t, got, "Location", "")
 	if reported == nil {
 		t.Error("the fault was not reported")
+	}
+}
+
+func TestPanicsAreCounted(t *testing.T) {
+	reader := sdkmetric.NewManualReader()
+	previous := otel.GetMeterProvider()
+	otel.SetMeterProvider(sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)))
+	t.Cleanup(func() { otel.SetMeterProvider(previous) })
+	h := must(envelope.Config{OnPanic: func(*http.Request, any, []byte) {}}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/late" {
+			w.WriteHeader(200)
+		}
+		panic("x")
+	}))
+	for _, path := range []string{"/", "/late", "/late"} {
+		func() {
+			defer func() {
+				if v := recover(); (v == http.ErrAbortHandler) != (path == "/late") {
+					t.Errorf("%s panicked with %v", path, v)
+				}
+			}()
+			r := usher.Track(httptest.NewRequest(http.MethodGet, path, nil))
+			h.ServeHTTP(httptest.NewRecorder(), r)
+			if status := exchange.From(r.Context()).Failure(); status != 500 {
+				t.Errorf("failure noted as %d", status)
+			}
+		}()
+	}
+	var data metricdata.ResourceMetrics
+	if err := reader.Collect(t.Context(), &data); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]int64{}
+	for _, scope := range data.ScopeMetrics {
+		for _, m := range scope.Metrics {
+			for _, p := range m.Data.(metricdata.Sum[int64]).DataPoints {
+				outcome, _ := p.Attributes.Value("usher.envelope.panic.outcome")
+				got[m.Name+" "+outcome.AsString()] = p.Value
+			}
+		}
+	}
+	want := map[string]int64{"usher.envelope.panics answered": 1, "usher.envelope.panics aborted": 2}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("counts (-want +got):\n%s", diff)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	stdlog "log"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -210,6 +211,11 @@ func TestWrap(t *testing.T) {
 			status:  400, body: `{"error":{"code":"bad_request","message":"Bad Request"}}`,
 		},
 		{
+			name:    "even if the first piece of it is JSON by itself",
+			handler: writes(400, asJSON, "12", strings.Repeat("3", 100_000)),
+			status:  400, body: `{"error":{"code":"bad_request","message":"Bad Request"}}`,
+		},
+		{
 			name:    "the tag of a replaced error is weak, Allow stays",
 			handler: writes(405, map[string]string{"ETag": `"v1"`, "Allow": "GET"}),
 			status:  405, body: `{"error":{"code":"method_not_allowed","message":"Method Not Allowed"}}`,
@@ -241,6 +247,8 @@ func TestPassesUntouched(t *testing.T) {
 		{name: "no content", status: 204, header: asJSON},
 		{name: "not modified", status: 304, header: asJSON},
 		{name: "a redirect", status: 302, header: map[string]string{"Content-Type": "text/html", "Location": "/x"}, body: "<a>"},
+		{name: "a redirect with JSON", status: 307, header: with(asJSON, "Location", "/x"), body: "{}"},
+		{name: "a part of a body that does not say which", status: 206, header: asJSON, body: "{}"},
 		{name: "a part of a body", status: 206, header: with(asJSON, "Content-Range", "bytes 0-1/9"), body: `{"`},
 		{name: "parts of a body", status: 206, header: map[string]string{"Content-Type": "multipart/byteranges; boundary=b"}, body: "--b"},
 		{name: "a part of a body with a status of 200", status: 200, header: with(asJSON, "Content-Range", "bytes 0-1/9"), body: `{"`},
@@ -431,7 +439,8 @@ func TestTrailersArrive(t *testing.T) {
 }
 
 func TestConnectionTakenOver(t *testing.T) {
-	s := start(t, wrapStandard.Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	var log strings.Builder
+	s := httptest.NewUnstartedServer(wrapStandard.Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		conn, _, err := w.(http.Hijacker).Hijack()
 		if err != nil {
@@ -441,8 +450,20 @@ func TestConnectionTakenOver(t *testing.T) {
 		defer func() { _ = conn.Close() }()
 		_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi")
 	})))
+	s.Config.ErrorLog = stdlog.New(&log, "", 0)
+	done := make(chan struct{})
+	next := s.Config.Handler
+	s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer close(done)
+		next.ServeHTTP(w, r)
+	})
+	s.Start()
+	t.Cleanup(s.Close)
 	if got := get(t, s, "/"); got.body != "hi" {
 		t.Errorf("body %q", got.body)
+	}
+	if <-done; log.Len() > 0 {
+		t.Errorf("the server complains: %s", &log)
 	}
 }
 
@@ -535,6 +556,11 @@ func TestEnvelopeWithinAnEnvelope(t *testing.T) {
 		{"the inner one renders errors", inner.Wrap(failing(&usher.Error{Status: 400, Message: "m"})), "/", `{"detail":"m"}`},
 		{"the inner one wraps", innerWraps.Wrap(writes(200, asJSON, "1")), "/", `{"data":1}`},
 		{"the inner one replaces", innerWraps.Wrap(http.NotFoundHandler()), "/", `{"error":{"code":"not_found","message":"Not Found"}}`},
+		{
+			"and what it wrote stays alone", inner.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				envelope.To(w, r).Value(1)
+			})), "/after", "1",
+		},
 		{
 			"the outer one is the responder again", inner.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})), "/after",
 			`{"status_code":403,"message":"m","metadata":{"method":"GET","url":"/after","execution_time_ms":0,"ip":"127.0.0.1","timestamp":"T"}}`,
@@ -641,5 +667,29 @@ func TestRequestFromOutsideLearnsTheRouteAndTheID(t *testing.T) {
 	}
 	if id := envelope.RequestID(context.Background()); id != "" {
 		t.Errorf("ID without a request: %q", id)
+	}
+}
+
+func TestEnvelopesShareTheRequestID(t *testing.T) {
+	var id string
+	inner := must(envelope.Config{}).Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		id = envelope.RequestID(r.Context())
+	}))
+	wantHeader(t, get(t, start(t, wrapData.Wrap(inner)), "/"), "X-Request-Id", id)
+}
+
+// The server removes the temporary files of a form only from its own request.
+func TestRequestOfTheServerLearnsWhatItsCopyKnows(t *testing.T) {
+	r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader("--b\r\nContent-Disposition: form-data; name=a\r\n\r\n1\r\n--b--\r\n"))
+	r.Header.Set("Content-Type", "multipart/form-data; boundary=b")
+	h := must(envelope.Config{OnPanic: func(*http.Request, any, []byte) {}}).Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if r.FormValue("a") != "1" {
+			t.Error("no form")
+		}
+		panic("x")
+	}))
+	h.ServeHTTP(httptest.NewRecorder(), r)
+	if r.MultipartForm == nil {
+		t.Error("the form is lost")
 	}
 }

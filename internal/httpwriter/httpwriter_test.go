@@ -355,3 +355,13 @@ func TestShortWritesAreCountedAndReported(t *testing.T) {
 		}
 	}
 }
+
+func TestSwitchingProtocolsIsTheStatus(t *testing.T) {
+	hook := &spy{}
+	var w httpwriter.Writer
+	w.Init(&bare{header: make(http.Header)}, hook)
+	w.WriteHeader(http.StatusSwitchingProtocols)
+	if w.Status() != 101 || !slices.Equal(hook.calls, []string{"head 101"}) {
+		t.Errorf("status %d, hook was told %q", w.Status(), hook.calls)
+	}
+}
