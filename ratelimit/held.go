@@ -36,6 +36,7 @@ func (l *Limiter) serveHeld(w http.ResponseWriter, r *http.Request, next http.Ha
 	status := http.StatusInternalServerError // unless next returns
 	// Deferred, as a place must be free again whatever happens.
 	defer func() {
+		exchange.Leave(r, inner)
 		x.Store(exchange.RateLimit, h.outer)
 		h.end(status)
 	}()
@@ -43,7 +44,6 @@ func (l *Limiter) serveHeld(w http.ResponseWriter, r *http.Request, next http.Ha
 	if status = http.StatusOK; counts && watch.Status() != 0 {
 		status = watch.Status()
 	}
-	exchange.Leave(r, inner)
 }
 
 func (h *held) countsOutcomes() bool {

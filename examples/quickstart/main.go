@@ -1,0 +1,107 @@
+// Quickstart is a little notes API, and the lines that add API keys, layered rate
+// limits and a response envelope to it. It needs nothing but itself:
+//
+//	go run ./examples/quickstart
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:], os.Stdout); err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "quickstart:", err)
+		os.Exit(1)
+	}
+}
+
+// run serves until ctx ends, and then lets the requests that are under way come
+// to their end.
+func run(ctx context.Context, args []string, out io.Writer) error {
+	flags := flag.NewFlagSet("quickstart", flag.ContinueOnError)
+	addr := flags.String("addr", "127.0.0.1:8080", "address to listen on; port 0 picks a free one")
+	asJSON := flags.Bool("json", false, "print one line of JSON when ready, for scripts")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	s, err := newServer(ctx)
+	if err != nil {
+		return err
+	}
+	var listen net.ListenConfig
+	listener, err := listen.Listen(ctx, "tcp", *addr)
+	if err != nil {
+		return errors.Join(err, s.close())
+	}
+	url := "http://" + listener.Addr().String()
+	if *asJSON {
+		err = json.NewEncoder(out).Encode(map[string]any{"url": url, "credentials": s.credentials})
+	} else {
+		err = banner(out, url, s.credentials)
+	}
+	if err != nil {
+		return errors.Join(err, listener.Close(), s.close())
+	}
+
+	h := &http.Server{Handler: s, ReadHeaderTimeout: 5 * time.Second}
+	served := make(chan error, 1)
+	go func() { served <- h.Serve(listener) }()
+	select {
+	case err := <-served:
+		return errors.Join(err, s.close())
+	case <-ctx.Done():
+	}
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	return errors.Join(h.Shutdown(grace), s.close())
+}
+
+// A trial is something to paste into a shell.
+type trial struct {
+	about   string
+	command string
+	status  int // that the last request is answered with
+}
+
+func trials(url string, c credentials) []trial {
+	return []trial{
+		{"Without a key: 401, in the shape of the service.",
+			fmt.Sprintf(`curl -i %s/notes`, url), 401},
+		{"With the demo key: the existing handler's JSON becomes the data of the shape.",
+			fmt.Sprintf(`curl -i %s/notes -H 'X-API-Key: %s'`, url, c.APIKey), 200},
+		{"Make a note.",
+			fmt.Sprintf(`curl -i %s/notes -H 'Authorization: Bearer %s' -d '{"text":"buy milk"}'`, url, c.APIKey), 201},
+		{"A key that may only read: 403.",
+			fmt.Sprintf(`curl -i %s/notes -H 'X-API-Key: %s' -d '{"text":"buy milk"}'`, url, c.ReadOnly), 403},
+		{"The sixth write in a minute: 429, with Retry-After.",
+			fmt.Sprintf(`for i in 1 2 3 4 5; do curl -i %s/notes -H 'X-API-Key: %s' -d '{"text":"again"}'; echo; done`, url, c.APIKey), 429},
+		{"Make an API key, in the session of its owner. The key is shown this once.",
+			fmt.Sprintf(`curl -i %s/api-keys -H 'X-Session: %s' -H 'Content-Type: application/json' -d '{"name":"laptop"}'`, url, c.Session), 201},
+		{"List the keys: no secrets.",
+			fmt.Sprintf(`curl -i %s/api-keys -H 'X-Session: %s'`, url, c.Session), 200},
+		{"An API key is no session: 401.",
+			fmt.Sprintf(`curl -i %s/api-keys -H 'X-API-Key: %s'`, url, c.APIKey), 401},
+	}
+}
+
+func banner(out io.Writer, url string, c credentials) error {
+	text := fmt.Sprintf("\nusher quickstart: a notes API on %s\n\nDemo key: %s\n", url, c.APIKey)
+	for _, t := range trials(url, c) {
+		text += fmt.Sprintf("\n# %s\n%s\n", t.about, t.command)
+	}
+	_, err := io.WriteString(out, text+"\nCtrl-C ends it.\n")
+	return err
+}

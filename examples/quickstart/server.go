@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"net/http"
+	"time"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/apikey"
+	"github.com/usher-go/usher/envelope"
+	"github.com/usher-go/usher/ratelimit"
+)
+
+// credentials are what the program prints for trying it out.
+type credentials struct {
+	APIKey   string `json:"api_key"`   // reads and writes notes
+	ReadOnly string `json:"read_only"` // only reads
+	Session  string `json:"session"`   // manages API keys
+}
+
+// server is the notes API with usher around it.
+type server struct {
+	http.Handler
+	auth *apikey.Authenticator
+	credentials
+}
+
+func (s *server) close() error { return s.auth.Close() }
+
+func newServer(ctx context.Context) (*server, error) {
+	// Every answer has one shape, also those that the handlers write themselves.
+	shape, err := envelope.New(envelope.Config{Wrap: true})
+	if err != nil {
+		return nil, err
+	}
+
+	// API keys look like notes_live_..., and come as X-API-Key or as Bearer.
+	format := apikey.Native{Prefix: "notes", Environments: []string{"live"}}
+	store := apikey.NewMemory()
+	keys, err := apikey.NewManager(apikey.ManagerConfig{Store: store, Format: format, MaxActive: 5})
+	if err != nil {
+		return nil, err
+	}
+	auth, err := apikey.New(apikey.Config{
+		Store:   store,
+		Formats: []apikey.Format{format},
+		Header:  "X-API-Key",
+		Bearer:  true,
+	})
+	if err != nil {
+		return nil, err
+	}
+
+	// Each address may knock 300 times a minute. Each key may call 60 times in any
+	// minute, of which at most 5 may write: one decision, all or nothing.
+	door, err := ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{{
+		Name: "address", Key: ratelimit.ByAddress(nil), Limit: ratelimit.TokenBucket(300, time.Minute, 60),
+	}}})
+	if err != nil {
+		return nil, err
+	}
+	calls, err := ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{{
+		Name: "calls", Key: ratelimit.ByPrincipal(nil), Limit: ratelimit.RollingWindow(60, time.Minute),
+	}}})
+	if err != nil {
+		return nil, err
+	}
+	writes, err := calls.With(ratelimit.Policy{
+		Name: "writes", Key: ratelimit.ByPrincipal(nil), Limit: ratelimit.RollingWindow(5, time.Minute),
+	})
+	if err != nil {
+		return nil, err
+	}
+
+	read := usher.Chain(usher.Authenticate(auth), usher.Require(usher.Requirement{Level: usher.LevelReadOnly}), calls)
+	write := usher.Chain(usher.Authenticate(auth), usher.Require(usher.Requirement{Level: usher.LevelReadWrite}), writes)
+
+	// Owners manage their keys behind the session of the web site. A key is no
+	// session: it cannot make another key.
+	manage, err := apikey.NewHandler(apikey.HandlerConfig{Manager: keys, Create: defaultLevel})
+	if err != nil {
+		return nil, err
+	}
+	session := session{token: rand.Text(), account: "demo"}
+
+	api := new(notes)
+	mux := http.NewServeMux()
+	mux.Handle("GET /notes", read.Wrap(http.HandlerFunc(api.all)))
+	mux.Handle("POST /notes", write.Wrap(http.HandlerFunc(api.create)))
+	mux.Handle("DELETE /notes/{id}", write.Wrap(http.HandlerFunc(api.remove)))
+	managed := usher.Authenticate(session).Wrap(http.StripPrefix("/api-keys", manage))
+	mux.Handle("/api-keys", managed)
+	mux.Handle("/api-keys/", managed)
+
+	s := &server{Handler: usher.Chain(shape, door).Wrap(mux), auth: auth}
+	s.Session = session.token
+	for level, text := range map[usher.Level]*string{
+		usher.LevelReadWrite: &s.APIKey,
+		usher.LevelReadOnly:  &s.ReadOnly,
+	} {
+		_, secret, err := keys.Create(ctx, apikey.Actor{}, apikey.Key{Owner: session.account, Name: "demo", Level: level})
+		if err != nil {
+			return nil, err
+		}
+		*text = secret.Reveal()
+	}
+	return s, nil
+}
+
+// defaultLevel lets a new key read unless its owner has asked for more or less.
+func defaultLevel(_ *http.Request, k *apikey.Key) error {
+	if k.Level == usher.LevelNone {
+		k.Level = usher.LevelReadOnly
+	}
+	return nil
+}
+
+// session stands for the log-in that a server with users has already.
+type session struct{ token, account string }
+
+// Authenticate implements usher.Authenticator.
+func (s session) Authenticate(r *http.Request) (*usher.Principal, error) {
+	token := r.Header.Get("X-Session")
+	switch {
+	case token == "":
+		return nil, usher.ErrNoCredential
+	case subtle.ConstantTimeCompare([]byte(token), []byte(s.token)) == 0:
+		return nil, &usher.Error{Status: http.StatusUnauthorized, Code: "invalid_session", Message: "Please log in again."}
+	}
+	return &usher.Principal{ID: s.account, Kind: "session", Owner: s.account, Level: usher.LevelFull}, nil
+}
