@@ -4,8 +4,9 @@ import (
 	"encoding/json"
 	"net/http"
 	"strconv"
-	"time"
+	"sync"
 
+	"github.com/usher-go/usher/internal/delay"
 	"github.com/usher-go/usher/internal/exchange"
 	"github.com/usher-go/usher/internal/jsontext"
 )
@@ -115,7 +116,12 @@ func setErrorHeader(h http.Header, e *Error) {
 	delete(h, "Etag")
 	delete(h, "Last-Modified")
 	if e.RetryAfter > 0 {
-		h["Retry-After"] = []string{strconv.FormatInt(seconds(e.RetryAfter), 10)}
+		var buf [20]byte
+		field := strconv.AppendInt(buf[:0], delay.Seconds(e.RetryAfter), 10)
+		// A limiter has mostly set it together with its own fields.
+		if v := h["Retry-After"]; len(v) != 1 || v[0] != string(field) {
+			h["Retry-After"] = []string{string(field)}
+		}
 	}
 	if len(e.Challenges) > 0 {
 		h["Www-Authenticate"] = append([]string(nil), e.Challenges...)
@@ -124,23 +130,21 @@ func setErrorHeader(h http.Header, e *Error) {
 	}
 }
 
-// seconds rounds up, so that a client which waits that long never comes early.
-func seconds(d time.Duration) int64 {
-	s := int64(d / time.Second)
-	if d%time.Second > 0 {
-		s++
-	}
-	return s
-}
+// bodies are buffers for problem details, which are small.
+var bodies = sync.Pool{New: func() any { return new([512]byte) }}
 
 // writeProblem writes e as problem details without a type of its own.
 func writeProblem(w http.ResponseWriter, e *Error) {
-	status := e.status()
-	b := make([]byte, 0, 256)
+	buf := bodies.Get().(*[512]byte)
+	write(w, e.status(), "application/problem+json", appendProblem(buf[:0], e))
+	bodies.Put(buf)
+}
+
+func appendProblem(b []byte, e *Error) []byte {
 	b = append(b, `{"type":"about:blank","title":`...)
-	b = jsontext.AppendString(b, http.StatusText(status))
+	b = jsontext.AppendString(b, http.StatusText(e.status()))
 	b = append(b, `,"status":`...)
-	b = strconv.AppendInt(b, int64(status), 10)
+	b = strconv.AppendInt(b, int64(e.status()), 10)
 	if e.Message != "" {
 		b = append(b, `,"detail":`...)
 		b = jsontext.AppendString(b, e.Message)
@@ -159,14 +163,15 @@ func writeProblem(w http.ResponseWriter, e *Error) {
 			b = append(b, fields...)
 		}
 	}
-	write(w, status, "application/problem+json", append(b, '}'))
+	return append(b, '}')
 }
 
+// write sends a body whose length the server finds out by itself.
 func write(w http.ResponseWriter, status int, contentType string, body []byte) {
 	h := w.Header()
-	h["Content-Type"] = []string{contentType}
-	h["X-Content-Type-Options"] = []string{"nosniff"}
-	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	values := [...]string{contentType, "nosniff"}
+	h["Content-Type"] = values[0:1:1]
+	h["X-Content-Type-Options"] = values[1:2:2]
 	w.WriteHeader(status)
 	// The client may have gone; there is nobody left to tell.
 	_, _ = w.Write(body)

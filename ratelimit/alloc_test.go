@@ -73,6 +73,7 @@ func TestAllocs(t *testing.T) {
 		{"middleware with standard header fields", 2, serve(plenty(t, ratelimit.StandardHeaders, 1), "192.0.2.1:1")},
 		{"middleware with standard header fields, three policies", 2, serve(plenty(t, ratelimit.StandardHeaders, 3), "192.0.2.1:1")},
 		{"middleware with X-RateLimit fields", 2, serve(plenty(t, ratelimit.EpochHeaders, 1), "192.0.2.1:1")},
+		{"refused, with a body", 4, serve(spent(t), "192.0.2.1:1")},
 		{"middleware with both", 2, serve(plenty(t, ratelimit.StandardAndEpochHeaders, 1), "192.0.2.1:1")},
 	} {
 		c.run()

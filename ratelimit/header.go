@@ -4,6 +4,9 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/delay"
 )
 
 // Headers says which header fields tell clients about the limits. The standard
@@ -34,13 +37,14 @@ func (h Headers) epoch() bool { return h == EpochHeaders || h == StandardAndEpoc
 
 // setHeader sets the fields. All text is made in one piece, as are the slices of
 // values, each of which belongs to this response alone and has room for no other.
-func (l *Limiter) setHeader(h http.Header, d *decision) {
+// Retry-After is among them for that reason only: usher.Fail would set it as well.
+func (l *Limiter) setHeader(h http.Header, d *decision, refusal *usher.Error) {
 	style := l.config.Headers
 	if style == NoHeaders || len(d.charges) == 0 {
 		return
 	}
 	b := d.text[:0]
-	var ends [5]int
+	var ends [6]int
 	n := 0
 	end := func() { ends[n] = len(b); n++ }
 	if style.standard() {
@@ -61,6 +65,11 @@ func (l *Limiter) setHeader(h http.Header, d *decision) {
 			end()
 		}
 	}
+	retry := refusal != nil && refusal.RetryAfter > 0
+	if retry {
+		b = strconv.AppendInt(b, delay.Seconds(refusal.RetryAfter), 10)
+		end()
+	}
 	d.text = b
 	text := string(b)
 	values := make([]string, n)
@@ -78,10 +87,14 @@ func (l *Limiter) setHeader(h http.Header, d *decision) {
 		setField(h, "Ratelimit-Policy", next(), d.replaces)
 		setField(h, "Ratelimit", next(), d.replaces)
 	}
-	if legacy >= 0 && (d.replaces || !looser(h, &d.charges[legacy])) {
-		h["X-Ratelimit-Limit"] = next()
-		h["X-Ratelimit-Remaining"] = next()
-		h["X-Ratelimit-Reset"] = next()
+	if legacy >= 0 {
+		limit, remaining, reset := next(), next(), next()
+		if d.replaces || !looser(h, &d.charges[legacy]) {
+			h["X-Ratelimit-Limit"], h["X-Ratelimit-Remaining"], h["X-Ratelimit-Reset"] = limit, remaining, reset
+		}
+	}
+	if retry {
+		h["Retry-After"] = next()
 	}
 }
 
@@ -144,7 +157,7 @@ func appendStates(b []byte, d *decision) []byte {
 		b = strconv.AppendInt(b, c.Remaining, 10)
 		if t := c.effective(); t > 0 {
 			b = append(b, ";t="...)
-			b = strconv.AppendInt(b, ceilSeconds(t), 10)
+			b = strconv.AppendInt(b, delay.Seconds(t), 10)
 		}
 	}
 	return b
@@ -187,19 +200,11 @@ func tighter(a, b *Charge) bool {
 
 func resetField(c *Charge, style Headers) int64 {
 	if !style.epoch() {
-		return ceilSeconds(c.effective())
+		return delay.Seconds(c.effective())
 	}
 	at := time.Now().Add(c.effective())
 	if at.Nanosecond() > 0 {
 		return at.Unix() + 1
 	}
 	return at.Unix()
-}
-
-func ceilSeconds(d time.Duration) int64 {
-	s := int64(d / time.Second)
-	if d%time.Second > 0 {
-		s++
-	}
-	return s
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -58,10 +59,8 @@ func (h *held) countsOutcomes() bool {
 // asked reports whether h, or a decision further out, is over p as well.
 func (h *held) asked(p *policy) bool {
 	for ; h != nil; h = h.outer {
-		for _, q := range h.limiter.policies {
-			if p == q {
-				return true
-			}
+		if slices.Contains(h.limiter.policies, p) {
+			return true
 		}
 	}
 	return false

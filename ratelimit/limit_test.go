@@ -83,8 +83,7 @@ func TestEveryFaultOfAConfigIsReportedAtOnce(t *testing.T) {
 			t.Errorf("no fault reported for %s", field)
 		}
 	}
-	var fault *usher.ConfigError
-	if !errors.As(err, &fault) {
+	if _, ok := errors.AsType[*usher.ConfigError](err); !ok {
 		t.Errorf("%T holds no ConfigError", err)
 	}
 	if _, err := ratelimit.New(ratelimit.Config{}); err == nil {

@@ -255,13 +255,16 @@ func (l *Limiter) ServeNext(w http.ResponseWriter, r *http.Request, next http.Ha
 	outer := outerOf(r)
 	d := l.pool.Get().(*decision)
 	l.decide(d, r, outer)
-	l.setHeader(w.Header(), d)
-	switch {
-	case !d.admitted:
+	var refusal *usher.Error
+	if !d.admitted {
 		outer.forgo(l)
-		e := l.refusal(d)
+		refusal = l.refusal(d)
+	}
+	l.setHeader(w.Header(), d, refusal)
+	switch {
+	case refusal != nil:
 		l.pool.Put(d)
-		usher.Fail(w, r, e)
+		usher.Fail(w, r, refusal)
 	case l.lasting || l.derived.Load():
 		// The decision lives on, perhaps beyond the handler, and is not pooled.
 		l.serveHeld(w, r, next, &held{limiter: l, decision: d, outer: outer})

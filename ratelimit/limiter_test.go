@@ -50,7 +50,7 @@ func must(t testing.TB) func(*ratelimit.Limiter, error) *ratelimit.Limiter {
 	}
 }
 
-var ok = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok") })
+var ok = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") })
 
 func do(h http.Handler, mutate ...func(*http.Request)) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
@@ -511,12 +511,17 @@ func TestEveryPlaceOfAConcurrencyLimitIsReturned(t *testing.T) {
 	timeout := httptest.NewServer(http.TimeoutHandler(mux, 10*time.Millisecond, "late"))
 	defer timeout.Close()
 	get := func(url string) int {
-		res, err := http.Get(url)
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+		if err != nil {
+			t.Error(err)
+			return 0
+		}
+		res, err := http.DefaultClient.Do(r)
 		if err != nil {
 			return 0
 		}
-		defer res.Body.Close()
 		_, _ = io.Copy(io.Discard, res.Body)
+		_ = res.Body.Close()
 		return res.StatusCode
 	}
 	for _, c := range []struct {
@@ -532,11 +537,11 @@ func TestEveryPlaceOfAConcurrencyLimitIsReturned(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			conn.Close()
+			_ = conn.Close()
 		}},
 		{"after a stream", server.URL, func(w http.ResponseWriter, _ *http.Request) {
 			for range 3 {
-				io.WriteString(w, "data: x\n\n")
+				_, _ = io.WriteString(w, "data: x\n\n")
 				w.(http.Flusher).Flush()
 			}
 		}},
