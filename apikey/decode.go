@@ -26,8 +26,7 @@ type decoder struct {
 func (h *handler) decode(c *call, required bool) (*decoder, error) {
 	body, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, h.MaxBody))
 	if err != nil {
-		var tooLong *http.MaxBytesError
-		if errors.As(err, &tooLong) {
+		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 			return nil, err
 		}
 		return nil, &usher.Error{

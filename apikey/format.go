@@ -109,18 +109,38 @@ func (f Native) faults(field string) []error { return labelFaults(field, f.Prefi
 
 // checksum returns the CRC-32 of body in base62, padded with zeros on the left.
 func checksum(body string) (sum [nativeChecksum]byte) {
-	// crc32.ChecksumIEEE would take a copy of body on the heap.
-	crc := ^uint32(0)
-	for i := range len(body) {
-		crc = crc32.IEEETable[byte(crc)^body[i]] ^ crc>>8
-	}
-	crc = ^crc
+	crc := crc(body)
 	for i := len(sum) - 1; i >= 0; i-- {
 		sum[i] = base62[crc%62]
 		crc /= 62
 	}
 	return sum
 }
+
+// crc is crc32.ChecksumIEEE, which would take a copy of text on the heap.
+func crc(text string) uint32 {
+	c := ^uint32(0)
+	for ; len(text) >= 8; text = text[8:] {
+		c ^= uint32(text[0]) | uint32(text[1])<<8 | uint32(text[2])<<16 | uint32(text[3])<<24
+		c = crcTables[7][c&0xff] ^ crcTables[6][c>>8&0xff] ^ crcTables[5][c>>16&0xff] ^ crcTables[4][c>>24] ^
+			crcTables[3][text[4]] ^ crcTables[2][text[5]] ^ crcTables[1][text[6]] ^ crcTables[0][text[7]]
+	}
+	for i := range len(text) {
+		c = crcTables[0][byte(c)^text[i]] ^ c>>8
+	}
+	return ^c
+}
+
+// crcTables say what a byte does to the checksum once n others have followed.
+var crcTables = func() (t [8]crc32.Table) {
+	t[0] = *crc32.IEEETable
+	for n := 1; n < len(t); n++ {
+		for i, c := range t[n-1] {
+			t[n][i] = t[0][byte(c)] ^ c>>8
+		}
+	}
+	return t
+}()
 
 // Opaque is a fixed prefix and then random base64url characters without a
 // checksum, such as ic_... or kaiko_live_...

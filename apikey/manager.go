@@ -311,7 +311,7 @@ func (m *Manager) Revoke(ctx context.Context, by Actor, owner, id string) (Key, 
 // edit calls f with an active key, again if somebody else changes it meanwhile.
 func (m *Manager) edit(ctx context.Context, owner, id string, f func(found Record, now time.Time) error) error {
 	const tries = 5
-	err := error(ErrConflict)
+	err := ErrConflict
 	for range tries {
 		if !errors.Is(err, ErrConflict) {
 			break

@@ -59,8 +59,7 @@ func fieldsOf(errs error) map[string]bool {
 			}
 			return
 		}
-		var e *usher.ConfigError
-		if errors.As(err, &e) {
+		if e, ok := errors.AsType[*usher.ConfigError](err); ok {
 			fields[e.Field] = true
 		}
 	}
@@ -202,8 +201,7 @@ func TestParallelCreatesAtACapOf5LeaveExactly5ActiveKeys(t *testing.T) {
 }
 
 func statusOf(err error) int {
-	var e *usher.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*usher.Error](err); ok {
 		return e.Status
 	}
 	return 0

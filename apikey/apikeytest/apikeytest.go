@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -119,15 +120,15 @@ func same(t *testing.T, what string, got, want apikey.Record, err error) {
 		t.Errorf("%s: %v", what, err)
 		return
 	}
-	got, want = comparable(got), comparable(want)
+	got, want = canonical(got), canonical(want)
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("%s:\n got %+v\nwant %+v", what, got, want)
 	}
 }
 
-// comparable makes records equal that mean the same: times are the same instant
+// canonical makes records equal that mean the same: times are the same instant
 // whatever their location, and no scopes are no scopes.
-func comparable(r apikey.Record) apikey.Record {
+func canonical(r apikey.Record) apikey.Record {
 	for _, at := range []*time.Time{&r.CreatedAt, &r.UpdatedAt, &r.ExpiresAt, &r.RevokedAt, &r.LastUsedAt} {
 		*at = at.UTC()
 	}
@@ -416,7 +417,7 @@ func testParallelUpdates(t *testing.T, s apikey.Store) {
 	r := insert(t, s, newRecord())
 	counts := each(20, func(i int) error {
 		update := r
-		update.Name = fmt.Sprint(i)
+		update.Name = strconv.Itoa(i)
 		return s.Update(t.Context(), update)
 	})
 	if counts[nil] != 1 || counts[apikey.ErrConflict] != 19 {

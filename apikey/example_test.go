@@ -1,0 +1,157 @@
+package apikey_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/apikey"
+)
+
+// An existing route gets API keys.
+func Example() {
+	format := apikey.Native{Prefix: "shop", Environments: []string{"live", "test"}}
+	store := apikey.NewMemory()
+	keys, err := apikey.NewManager(apikey.ManagerConfig{Store: store, Format: format})
+	if err != nil {
+		panic(err)
+	}
+	auth, err := apikey.New(apikey.Config{Store: store, Formats: []apikey.Format{format}, Environment: "live"})
+	if err != nil {
+		panic(err)
+	}
+	defer func() { _ = auth.Close() }()
+
+	mux := http.NewServeMux()
+	mux.Handle("GET /orders", usher.Authenticate(auth).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		caller, _ := usher.PrincipalFrom(r.Context())
+		_, _ = fmt.Fprintf(w, "orders of %s, by %s", caller.Owner, caller.Name)
+	})))
+
+	_, secret, err := keys.Create(context.Background(), apikey.Actor{}, apikey.Key{Owner: "ann", Name: "nightly export"})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println("logged:", secret)
+	for _, key := range []string{secret.Reveal(), "shop_live_guess"} {
+		r := httptest.NewRequest("GET", "/orders", nil)
+		r.Header.Set("X-API-Key", key)
+		w := httptest.NewRecorder()
+		mux.ServeHTTP(w, r)
+		fmt.Println(w.Code, w.Body)
+	}
+	// Output:
+	// logged: [redacted]
+	// 200 orders of ann, by nightly export
+	// 401 {"type":"about:blank","title":"Unauthorized","status":401,"detail":"The API key is not valid.","code":"invalid_api_key"}
+}
+
+// The mistake is to give the Manager the store and the Authenticator a Cache in
+// front of it: the Cache is not told that the key is revoked, and answers from
+// memory until its TTL ends. (A store that is a Notifier tells it.)
+func ExampleCache_incorrect() {
+	format := apikey.Native{Prefix: "shop"}
+	store := struct{ apikey.Store }{apikey.NewMemory()} // tells nobody of changes
+	cache, err := apikey.NewCache(apikey.CacheConfig{Store: store})
+	if err != nil {
+		panic(err)
+	}
+	defer func() { _ = cache.Close() }()
+	auth, err := apikey.New(apikey.Config{Store: cache, Formats: []apikey.Format{format}})
+	if err != nil {
+		panic(err)
+	}
+	defer func() { _ = auth.Close() }()
+
+	keys, err := apikey.NewManager(apikey.ManagerConfig{Store: store, Format: format}) // want Store: cache
+	if err != nil {
+		panic(err)
+	}
+
+	ctx := context.Background()
+	k, secret, err := keys.Create(ctx, apikey.Actor{}, apikey.Key{Owner: "ann", Name: "x"})
+	if err != nil {
+		panic(err)
+	}
+	r := httptest.NewRequest("GET", "/", nil)
+	r.Header.Set("X-API-Key", secret.Reveal())
+	_, before := auth.Authenticate(r)
+	if _, err := keys.Revoke(ctx, apikey.Actor{}, "ann", k.ID); err != nil {
+		panic(err)
+	}
+	_, after := auth.Authenticate(r)
+	fmt.Println("good:", before == nil, "- still good when revoked:", after == nil)
+	// Output: good: true - still good when revoked: true
+}
+
+// Through the cache, a revocation holds at once.
+func ExampleCache() {
+	format := apikey.Native{Prefix: "shop"}
+	cache, err := apikey.NewCache(apikey.CacheConfig{Store: apikey.NewMemory()})
+	if err != nil {
+		panic(err)
+	}
+	defer func() { _ = cache.Close() }()
+	keys, err := apikey.NewManager(apikey.ManagerConfig{Store: cache, Format: format})
+	if err != nil {
+		panic(err)
+	}
+	auth, err := apikey.New(apikey.Config{Store: cache, Formats: []apikey.Format{format}})
+	if err != nil {
+		panic(err)
+	}
+	defer func() { _ = auth.Close() }()
+
+	ctx := context.Background()
+	k, secret, err := keys.Create(ctx, apikey.Actor{}, apikey.Key{Owner: "ann", Name: "x"})
+	if err != nil {
+		panic(err)
+	}
+	r := httptest.NewRequest("GET", "/", nil)
+	r.Header.Set("X-API-Key", secret.Reveal())
+	_, before := auth.Authenticate(r)
+	if _, err := keys.Revoke(ctx, apikey.Actor{}, "ann", k.ID); err != nil {
+		panic(err)
+	}
+	_, after := auth.Authenticate(r)
+	fmt.Println(before == nil, errors.Is(after, apikey.Revoked))
+	// Output: true true
+}
+
+// People manage their keys behind the server's own session.
+func ExampleNewHandler() {
+	keys, err := apikey.NewManager(apikey.ManagerConfig{
+		Store:     apikey.NewMemory(),
+		Format:    apikey.Native{Prefix: "shop"},
+		MaxActive: 5,
+	})
+	if err != nil {
+		panic(err)
+	}
+	handler, err := apikey.NewHandler(apikey.HandlerConfig{Manager: keys})
+	if err != nil {
+		panic(err)
+	}
+	session := func(next http.Handler) http.Handler { // stands for the server's own
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			next.ServeHTTP(w, usher.WithPrincipal(r, &usher.Principal{ID: "ann", Kind: usher.KindJWT}))
+		})
+	}
+	api := session(http.StripPrefix("/api-keys", handler))
+	mux := http.NewServeMux()
+	mux.Handle("/api-keys", api)
+	mux.Handle("/api-keys/", api)
+
+	w := httptest.NewRecorder()
+	mux.ServeHTTP(w, httptest.NewRequest("GET", "/api-keys", nil))
+	fmt.Println(w.Code, w.Body)
+	w = httptest.NewRecorder()
+	mux.ServeHTTP(w, httptest.NewRequest("DELETE", "/api-keys/unknown", nil))
+	fmt.Println(w.Code, w.Body)
+	// Output:
+	// 200 []
+	// 404 {"type":"about:blank","title":"Not Found","status":404,"detail":"API key not found.","code":"api_key_not_found"}
+}

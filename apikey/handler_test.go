@@ -1,0 +1,526 @@
+package apikey_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/apikey"
+)
+
+// A console is the management API as one person sees it.
+type console struct {
+	t       *testing.T
+	handler http.Handler
+	store   apikey.Store
+	as      *usher.Principal
+}
+
+func newConsole(t *testing.T, mc apikey.ManagerConfig, hc apikey.HandlerConfig) *console {
+	t.Helper()
+	if mc.Store == nil {
+		mc.Store = apikey.NewMemory()
+	}
+	hc.Manager = newManager(t, mc)
+	h, err := apikey.NewHandler(hc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &console{t: t, handler: h, store: mc.Store, as: &usher.Principal{ID: "ann", Kind: usher.KindJWT}}
+}
+
+// do sends a request and returns the status and the decoded body.
+func (c *console) do(method, target, body string) (int, map[string]any) {
+	c.t.Helper()
+	w := c.raw(method, target, body, "application/json")
+	var v map[string]any
+	if w.Body.Len() > 0 {
+		if err := json.Unmarshal(w.Body.Bytes(), &v); err != nil {
+			var list []any
+			if err := json.Unmarshal(w.Body.Bytes(), &list); err != nil {
+				c.t.Fatalf("%s %s: %v in %s", method, target, err, w.Body)
+			}
+			v = map[string]any{"list": list}
+		}
+	}
+	if got := w.Header().Get("Cache-Control"); got != "no-store" {
+		c.t.Errorf("%s %s: Cache-Control %q", method, target, got)
+	}
+	return w.Code, v
+}
+
+func (c *console) raw(method, target, body, contentType string) *httptest.ResponseRecorder {
+	c.t.Helper()
+	r := httptest.NewRequest(method, target, strings.NewReader(body))
+	if body != "" && contentType != "" {
+		r.Header.Set("Content-Type", contentType)
+	}
+	if c.as != nil {
+		r = usher.WithPrincipal(r, c.as)
+	}
+	w := httptest.NewRecorder()
+	c.handler.ServeHTTP(w, r)
+	return w
+}
+
+func (c *console) create(body string) (id, text string) {
+	c.t.Helper()
+	status, v := c.do("POST", "/", body)
+	if status != 201 {
+		c.t.Fatalf("create: %d %v", status, v)
+	}
+	return v["key"].(map[string]any)["id"].(string), v["api_key"].(string)
+}
+
+func TestHandlerReportsAllFaultsAtOnce(t *testing.T) {
+	_, err := apikey.NewHandler(apikey.HandlerConfig{PageSize: -1, MaxBody: -1})
+	if got := fieldsOf(err); len(got) != 3 {
+		t.Errorf("faults %v, want 3", got)
+	}
+	if _, err := apikey.NewHandler(apikey.HandlerConfig{Manager: newManager(t, apikey.ManagerConfig{MaxGrace: time.Hour}), Grace: 2 * time.Hour}); err == nil {
+		t.Error("a grace beyond the most is accepted")
+	}
+}
+
+func TestLifeOfAKey(t *testing.T) {
+	c := newConsole(t, apikey.ManagerConfig{}, apikey.HandlerConfig{Grace: time.Hour})
+	c.as = &usher.Principal{ID: "u1", Owner: "ann", Kind: usher.KindJWT, Scopes: []string{"read", "write"}, Level: usher.LevelFull}
+	expires := time.Now().Add(24 * time.Hour).UTC().Truncate(time.Second)
+	id, text := c.create(`{"name":"ci","scopes":["read"],"level":"read_only","environment":"test","expires_at":"` + expires.Format(time.RFC3339) + `"}`)
+	auth := newAuthenticator(t, apikey.Config{Store: c.store})
+	if p, err := auth.Authenticate(request("X-API-Key", text)); err != nil || p.ID != id || p.Owner != "ann" {
+		t.Fatalf("%+v, %v", p, err)
+	}
+
+	status, got := c.do("GET", "/"+id, "")
+	created := got["created_at"]
+	want := map[string]any{
+		"id": id, "name": "ci", "prefix": text[:14], "last_four": text[len(text)-4:], "scopes": []any{"read"}, "level": "read_only",
+		"environment": "test", "created_at": created, "updated_at": created, "expires_at": expires.Format(time.RFC3339),
+		"revoked_at": nil, "last_used_at": nil, "replaced_by": nil,
+	}
+	if diff := cmp.Diff(want, got); status != 200 || diff != "" {
+		t.Errorf("find: %d %s", status, diff)
+	}
+
+	status, got = c.do("PATCH", "/"+id, `{"name":"build","scopes":["write"],"level":"full","expires_at":null}`)
+	want["name"], want["scopes"], want["level"], want["expires_at"] = "build", []any{"write"}, "full", nil
+	want["updated_at"] = got["updated_at"]
+	if diff := cmp.Diff(want, got); status != 200 || diff != "" {
+		t.Errorf("update: %d %s", status, diff)
+	}
+	status, got = c.do("PATCH", "/"+id, `{}`)
+	if status != 200 || got["name"] != "build" || got["level"] != "full" {
+		t.Errorf("update of nothing: %d %v", status, got)
+	}
+
+	status, got = c.do("POST", "/"+id+"/rotate", `{"grace_seconds":60}`)
+	if status != 201 {
+		t.Fatalf("rotate: %d %v", status, got)
+	}
+	next := got["key"].(map[string]any)
+	for _, key := range []string{text, got["api_key"].(string)} {
+		if _, err := auth.Authenticate(request("X-API-Key", key)); err != nil {
+			t.Errorf("during the grace: %v", err)
+		}
+	}
+	if _, old := c.do("GET", "/"+id, ""); old["replaced_by"] != next["id"] || old["expires_at"] == nil {
+		t.Errorf("the old key: %v", old)
+	}
+
+	_, list := c.do("GET", "/", "")
+	if keys := list["list"].([]any); len(keys) != 2 || keys[0].(map[string]any)["id"] != next["id"] {
+		t.Errorf("list: %v", list)
+	}
+	if w := c.raw("HEAD", "/", "", ""); w.Code != 200 {
+		t.Errorf("HEAD: %d", w.Code)
+	}
+
+	for range 2 {
+		if status, got = c.do("DELETE", "/"+next["id"].(string), ""); status != 204 || got != nil {
+			t.Errorf("revoke: %d %v", status, got)
+		}
+	}
+	if _, err := auth.Authenticate(request("X-API-Key", got0(t, c, next["id"].(string)))); err == nil {
+		t.Error("a display prefix authenticates")
+	}
+	if status, _ = c.do("POST", "/"+next["id"].(string)+"/rotate", ""); status != 409 {
+		t.Errorf("rotate a revoked key: %d", status)
+	}
+	if status, _ = c.do("PATCH", "/"+next["id"].(string), `{"name":"x"}`); status != 409 {
+		t.Errorf("update a revoked key: %d", status)
+	}
+}
+
+func got0(t *testing.T, c *console, id string) string {
+	t.Helper()
+	_, k := c.do("GET", "/"+id, "")
+	if k["revoked_at"] == nil {
+		t.Errorf("%v is not revoked", k)
+	}
+	return k["prefix"].(string) + k["last_four"].(string)
+}
+
+func TestWrongRequestsAreRefusedWithReasons(t *testing.T) {
+	c := newConsole(t, apikey.ManagerConfig{}, apikey.HandlerConfig{})
+	id, _ := c.create(`{"name":"x"}`)
+	for _, test := range []struct {
+		name, method, target, body string
+		status                     int
+		fields                     string // names of the faulty fields
+	}{
+		{"KS-15 empty name", "POST", "/", `{"name":""}`, 400, "name"},
+		{"KS-15 81 characters", "POST", "/", `{"name":"` + strings.Repeat("x", 81) + `"}`, 400, "name"},
+		{"KS-15 no name", "POST", "/", `{}`, 400, "name"},
+		{"KS-15 null name", "POST", "/", `{"name":null}`, 400, "name"},
+		{"KS-15 name is a number", "POST", "/", `{"name":7}`, 400, "name"},
+		{"everything at once", "POST", "/", `{"name":7,"scopes":"a","level":"god","environment":1,"expires_at":"soon","owner":"bob","id":"x"}`, 400, "name scopes level environment expires_at id owner"},
+		{"owner in the body", "POST", "/", `{"name":"x","owner":"bob"}`, 400, "owner"},
+		{"plan in the body", "POST", "/", `{"name":"x","plan":"enterprise"}`, 400, "plan"},
+		{"another case", "POST", "/", `{"Name":"x"}`, 400, "name Name"},
+		{"null scopes", "POST", "/", `{"name":"x","scopes":null}`, 400, "scopes"},
+		{"null level", "PATCH", "/" + id, `{"level":null}`, 400, "level"},
+		{"unknown environment", "POST", "/", `{"name":"x","environment":"prod"}`, 400, "environment"},
+		{"expired already", "POST", "/", `{"name":"x","expires_at":"2020-01-01T00:00:00Z"}`, 400, "expires_at"},
+		{"no body", "POST", "/", ``, 400, ""},
+		{"no object", "POST", "/", `["name"]`, 400, ""},
+		{"null", "POST", "/", ` null`, 400, ""},
+		{"data after the object", "POST", "/", `{"name":"x"}{}`, 400, ""},
+		{"cut short", "POST", "/", `{"name":"x"`, 400, ""},
+		{"too long", "POST", "/", `{"name":"` + strings.Repeat("x", 16<<10) + `"}`, 413, ""},
+		{"negative grace", "POST", "/" + id + "/rotate", `{"grace_seconds":-1}`, 400, "grace_seconds"},
+		{"long grace", "POST", "/" + id + "/rotate", `{"grace_seconds":604801}`, 400, "grace_seconds"},
+		{"endless grace", "POST", "/" + id + "/rotate", `{"grace_seconds":99999999999}`, 400, "grace_seconds"},
+		{"half a second", "POST", "/" + id + "/rotate", `{"grace_seconds":0.5}`, 400, "grace_seconds"},
+		{"page 0", "GET", "/?page=0", ``, 400, "page"},
+		{"negative page and no limit", "GET", "/?page=-1&limit=x", ``, 400, "page limit"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c.t = t
+			status, got := c.do(test.method, test.target, test.body)
+			var fields []string
+			for _, f := range asList(got["errors"]) {
+				fields = append(fields, f.(map[string]any)["field"].(string))
+			}
+			if status != test.status || strings.Join(fields, " ") != test.fields {
+				t.Errorf("%d %v, want %d %s", status, fields, test.status, test.fields)
+			}
+			if status == 400 && got["code"] != "validation_failed" {
+				t.Errorf("code %v", got["code"])
+			}
+		})
+	}
+	c.t = t
+	if _, list := c.do("GET", "/", ""); len(list["list"].([]any)) != 1 {
+		t.Errorf("a refused request has made a key: %v", list)
+	}
+	for _, contentType := range []string{"text/plain", "application/x-www-form-urlencoded", "", "application/json;;"} {
+		if w := c.raw("POST", "/", `{"name":"x"}`, contentType); w.Code != 415 {
+			t.Errorf("Content-Type %q: %d", contentType, w.Code)
+		}
+	}
+	if w := c.raw("POST", "/", `{"name":"x"}`, "application/json; charset=utf-8"); w.Code != 201 {
+		t.Errorf("with a charset: %d", w.Code)
+	}
+}
+
+func asList(v any) []any {
+	list, _ := v.([]any)
+	return list
+}
+
+func TestUnknownFieldsAreNotEchoedWithoutBound(t *testing.T) {
+	c := newConsole(t, apikey.ManagerConfig{}, apikey.HandlerConfig{})
+	body := map[string]int{}
+	for i := range 1000 {
+		body[strconv.Itoa(i)] = i
+	}
+	text, err := json.Marshal(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, got := c.do("POST", "/", string(text)); len(asList(got["errors"])) != 20 {
+		t.Errorf("%d errors", len(asList(got["errors"])))
+	}
+}
+
+func TestUnknownRoutesAndMethods(t *testing.T) {
+	c := newConsole(t, apikey.ManagerConfig{}, apikey.HandlerConfig{})
+	for _, test := range []struct {
+		method, target string
+		status         int
+		allow          string
+	}{
+		{"PUT", "/", 405, "GET, HEAD, POST"}, {"OPTIONS", "/", 405, "GET, HEAD, POST"}, {"POST", "/x", 405, "DELETE, GET, HEAD, PATCH"},
+		{"GET", "/x/rotate", 405, "POST"}, {"HEAD", "/x/rotate", 405, "POST"}, {"GET", "/x/y", 404, ""}, {"POST", "/x/rotate/", 404, ""}, {"GET", "//", 404, ""},
+		{"GET", "/x/", 404, ""}, {"GET", "/%2F", 404, ""},
+	} {
+		w := c.raw(test.method, test.target, "", "")
+		if w.Code != test.status || w.Header().Get("Allow") != test.allow {
+			t.Errorf("%s %s: %d, Allow %q", test.method, test.target, w.Code, w.Header().Get("Allow"))
+		}
+		if got := w.Header().Get("Content-Type"); got != "application/problem+json" {
+			t.Errorf("%s %s: %s", test.method, test.target, got)
+		}
+	}
+}
+
+func TestHandlerCanBeMountedAnywhere(t *testing.T) {
+	c := newConsole(t, apikey.ManagerConfig{}, apikey.HandlerConfig{})
+	mux := http.NewServeMux()
+	h := http.StripPrefix("/v1/api-keys", c.handler)
+	mux.Handle("/v1/api-keys", h)
+	mux.Handle("/v1/api-keys/", h)
+	c.handler = mux
+	id := ""
+	for _, collection := range []string{"/v1/api-keys", "/v1/api-keys/"} {
+		status, v := c.do("POST", collection, `{"name":"x"}`)
+		if status != 201 {
+			t.Fatalf("%s: %d %v", collection, status, v)
+		}
+		id = v["key"].(map[string]any)["id"].(string)
+		if status, _ := c.do("GET", collection, ""); status != 200 {
+			t.Errorf("%s: %d", collection, status)
+		}
+	}
+	if status, _ := c.do("POST", "/v1/api-keys/"+id+"/rotate", ""); status != 201 {
+		t.Errorf("rotate: %d", status)
+	}
+	if status, _ := c.do("DELETE", "/v1/api-keys/"+id, ""); status != 204 {
+		t.Errorf("revoke: %d", status)
+	}
+}
+
+func TestOnlyPeopleManageTheirOwnKeys(t *testing.T) {
+	c := newConsole(t, apikey.ManagerConfig{}, apikey.HandlerConfig{})
+	id, _ := c.create(`{"name":"x"}`)
+
+	c.as = &usher.Principal{ID: "bob", Kind: usher.KindJWT}
+	for _, key := range []string{id, "unknown"} {
+		for _, call := range []struct{ method, target, body string }{
+			{"GET", "/" + key, ""}, {"DELETE", "/" + key, ""}, {"PATCH", "/" + key, `{"name":"y"}`}, {"POST", "/" + key + "/rotate", ""},
+		} {
+			status, got := c.do(call.method, call.target, call.body)
+			if status != 404 || got["code"] != apikey.CodeKeyNotFound || got["detail"] != "API key not found." {
+				t.Errorf("%s %s: %d %v", call.method, call.target, status, got)
+			}
+		}
+	}
+	if _, list := c.do("GET", "/", ""); len(list["list"].([]any)) != 0 {
+		t.Errorf("list: %v", list)
+	}
+
+	c.as = nil
+	if status, got := c.do("GET", "/", ""); status != 401 || got["code"] != usher.CodeMissingCredential {
+		t.Errorf("KS-10 nobody: %d %v", status, got)
+	}
+	c.as = &usher.Principal{ID: "k1", Owner: "ann", Kind: usher.KindAPIKey, Level: usher.LevelFull}
+	if status, got := c.do("POST", "/", `{"name":"x"}`); status != 403 || got["code"] != usher.CodeWrongCredentialKind {
+		t.Errorf("KS-10 an API key: %d %v", status, got)
+	}
+	c.as = &usher.Principal{Kind: usher.KindJWT}
+	if status, _ := c.do("GET", "/", ""); status < 500 {
+		t.Errorf("a principal without an ID: %d", status)
+	}
+
+	with := newConsole(t, apikey.ManagerConfig{}, apikey.HandlerConfig{DangerouslyAcceptAPIKeys: true})
+	with.as = &usher.Principal{ID: "k1", Owner: "ann", Kind: usher.KindAPIKey, Level: usher.LevelReadOnly}
+	if status, _ := with.do("POST", "/", `{"name":"x","level":"read_only"}`); status != 201 {
+		t.Errorf("an API key that may: %d", status)
+	}
+	if status, got := with.do("POST", "/", `{"name":"x","level":"full"}`); status != 403 || got["code"] != usher.CodeInsufficientPermission {
+		t.Errorf("a key that would mint a stronger one: %d %v", status, got)
+	}
+}
+
+func TestLimitOfKeysIsAnAnswer(t *testing.T) {
+	c := newConsole(t, apikey.ManagerConfig{MaxActive: 5}, apikey.HandlerConfig{})
+	for range 5 {
+		c.create(`{"name":"x"}`)
+	}
+	status, got := c.do("POST", "/", `{"name":"x"}`)
+	if status != 409 || got["code"] != apikey.CodeKeyLimit || got["detail"] != "Maximum 5 active API keys allowed." {
+		t.Errorf("%d %v", status, got)
+	}
+}
+
+func TestManagementStoreThatFailsIs503(t *testing.T) {
+	s := newScripted(t, 0)
+	s.revoke = func() error { return errors.New("hunter2") }
+	c := newConsole(t, apikey.ManagerConfig{Store: s}, apikey.HandlerConfig{})
+	id, _ := c.create(`{"name":"x"}`)
+	w := c.raw("DELETE", "/"+id, "", "")
+	if w.Code != 503 || w.Header().Get("Retry-After") != "1" || strings.Contains(w.Body.String(), "hunter2") {
+		t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
+	}
+}
+
+func TestHandlerKnowsWhoAsksAndFromWhere(t *testing.T) {
+	var events []apikey.Event
+	c := newConsole(t,
+		apikey.ManagerConfig{Audit: func(_ context.Context, e apikey.Event) { events = append(events, e) }},
+		apikey.HandlerConfig{
+			Address: func(*http.Request) string { return "203.0.113.9" },
+			Principal: func(*http.Request) (usher.Principal, error) {
+				return usher.Principal{ID: "zoe", Level: usher.LevelFull}, nil
+			},
+			Create: func(_ *http.Request, k *apikey.Key) error { k.Level = usher.LevelReadWrite; return nil },
+		})
+	c.as = nil
+	c.create(`{"name":"x"}`)
+	if len(events) != 1 || events[0].Actor.Address != "203.0.113.9" || events[0].Actor.Principal.ID != "zoe" || events[0].Owner != "zoe" {
+		t.Errorf("%+v", events)
+	}
+	if _, list := c.do("GET", "/", ""); list["list"].([]any)[0].(map[string]any)["level"] != "read_write" {
+		t.Errorf("%v", list)
+	}
+	refusing := newConsole(t, apikey.ManagerConfig{}, apikey.HandlerConfig{
+		Create: func(*http.Request, *apikey.Key) error { return &usher.Error{Status: 402, Code: "pay"} },
+	})
+	if status, got := refusing.do("POST", "/", `{"name":"x"}`); status != 402 || got["code"] != "pay" {
+		t.Errorf("%d %v", status, got)
+	}
+}
+
+// respondWith notes the replies that a handler gives to the envelope.
+type respondWith struct{ reply *usher.Reply }
+
+func (p respondWith) RespondError(w http.ResponseWriter, _ *http.Request, e *usher.Error) {
+	w.WriteHeader(e.Status)
+}
+
+func (p respondWith) RespondReply(w http.ResponseWriter, _ *http.Request, reply usher.Reply) {
+	*p.reply = reply
+	w.WriteHeader(reply.Status)
+}
+
+func TestPagesAreTold(t *testing.T) {
+	c := newConsole(t, apikey.ManagerConfig{}, apikey.HandlerConfig{PageSize: 2, MaxPageSize: 3})
+	for range 7 {
+		c.create(`{"name":"x"}`)
+	}
+	unpaged := newConsole(t, apikey.ManagerConfig{Store: c.store}, apikey.HandlerConfig{PageSize: 2, MaxPageSize: 3, Unpaged: true})
+	for _, test := range []struct {
+		handler http.Handler
+		query   string
+		items   int
+		page    *usher.Page
+	}{
+		{c.handler, "", 2, &usher.Page{Number: 1, Limit: 2, Total: 7}},
+		{c.handler, "?page=4", 1, &usher.Page{Number: 4, Limit: 2, Total: 7}},
+		{c.handler, "?page=5", 0, &usher.Page{Number: 5, Limit: 2, Total: 7}},
+		{c.handler, "?limit=3&page=2", 3, &usher.Page{Number: 2, Limit: 3, Total: 7}},
+		{c.handler, "?limit=101", 3, &usher.Page{Number: 1, Limit: 3, Total: 7}},
+		{c.handler, "?page=99999999999999999999999", 0, &usher.Page{Number: 1 << 20, Limit: 2, Total: 7}},
+		{unpaged.handler, "?page=2", 3, nil},
+	} {
+		var reply usher.Reply
+		r := usher.WithResponder(httptest.NewRequest("GET", "/"+test.query, nil), respondWith{&reply})
+		test.handler.ServeHTTP(httptest.NewRecorder(), usher.WithPrincipal(r, c.as))
+		if items, _ := reply.Data.([]any); len(items) != test.items || !cmp.Equal(reply.Page, test.page) || reply.Code != "api_keys_listed" {
+			t.Errorf("%q: %d items, %+v, %s", test.query, len(items), reply.Page, reply.Code)
+		}
+	}
+}
+
+// Kisara's shapes, KS-14 and KS-16, in a few lines.
+func TestViewsOfKisara(t *testing.T) {
+	type item struct {
+		ID        string     `json:"id"`
+		Name      string     `json:"name"`
+		KeyID     string     `json:"key_id"`
+		LastFour  string     `json:"last_four"`
+		ExpiresAt *time.Time `json:"expires_at"`
+	}
+	keyID := func(k apikey.Key) string { return strings.TrimPrefix(k.Prefix, "ksr_"+k.Environment+"_") }
+	c := newConsole(t, apikey.ManagerConfig{Format: split}, apikey.HandlerConfig{
+		Unpaged: true,
+		IssuedView: func(k apikey.Key, s apikey.Secret) any {
+			return map[string]any{"api_key": s.Reveal(), "key": map[string]any{"name": k.Name, "key_id": keyID(k), "last_four": k.LastFour, "key_type": k.Environment}}
+		},
+		ListView: func(keys []apikey.Key) any {
+			items := []item{}
+			for _, k := range keys {
+				items = append(items, item{ID: k.ID, Name: k.Name, KeyID: keyID(k), LastFour: k.LastFour})
+			}
+			return map[string]any{"items": items}
+		},
+	})
+	status, got := c.do("POST", "/", `{"name":"x"}`)
+	text, _ := got["api_key"].(string)
+	if status != 201 || len(text) != 69 {
+		t.Fatalf("%d %v", status, got)
+	}
+	want := map[string]any{"api_key": text, "key": map[string]any{"name": "x", "key_id": text[9:25], "last_four": text[65:], "key_type": "live"}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	w := c.raw("GET", "/", "", "")
+	if !strings.HasPrefix(w.Body.String(), `{"items":[{"id":"`) || !strings.HasSuffix(w.Body.String(), `"key_id":"`+text[9:25]+`","last_four":"`+text[65:]+`","expires_at":null}]}`) {
+		t.Error(w.Body)
+	}
+}
+
+// The text of a key is in the two answers that issue it and nowhere else.
+func TestTheTextOfAKeyIsShownOnce(t *testing.T) {
+	c := newConsole(t, apikey.ManagerConfig{}, apikey.HandlerConfig{})
+	id, text := c.create(`{"name":"x"}`)
+	_, rotated := c.do("POST", "/"+id+"/rotate", `{"grace_seconds":9}`)
+	next := rotated["key"].(map[string]any)["id"].(string)
+	var shown bytes.Buffer
+	for _, call := range []struct{ method, target, body string }{
+		{"GET", "/", ""}, {"GET", "/" + id, ""}, {"GET", "/" + next, ""}, {"PATCH", "/" + next, `{"name":"y"}`},
+		{"DELETE", "/" + id, ""}, {"DELETE", "/" + next, ""}, {"POST", "/" + next + "/rotate", ""},
+	} {
+		w := c.raw(call.method, call.target, call.body, "application/json")
+		shown.Write(w.Body.Bytes())
+	}
+	for _, text := range []string{text, rotated["api_key"].(string)} {
+		if strings.Contains(shown.String(), text[14:20]) || strings.Contains(shown.String(), text[40:]) {
+			t.Errorf("%q is shown again in %s", text, shown.String())
+		}
+	}
+}
+
+func FuzzHandlerBody(f *testing.F) {
+	f.Add([]byte(`{"name":"x","scopes":["a"],"level":"full","expires_at":"2030-01-01T00:00:00Z"}`))
+	f.Add([]byte(`{"name":null,"":{}}`))
+	f.Add([]byte(`null`))
+	m, err := apikey.NewManager(apikey.ManagerConfig{Store: apikey.NewMemory(), Format: native, MaxActive: 1 << 30})
+	if err != nil {
+		f.Fatal(err)
+	}
+	h, err := apikey.NewHandler(apikey.HandlerConfig{Manager: m})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		r := httptest.NewRequest("POST", "/", bytes.NewReader(body))
+		r.Header.Set("Content-Type", "application/json")
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, usher.WithPrincipal(r, &usher.Principal{ID: "ann", Level: usher.LevelReadOnly}))
+		if !json.Valid(w.Body.Bytes()) {
+			t.Errorf("no JSON: %q", w.Body)
+		}
+		switch w.Code {
+		case 201:
+			var v struct{ Name *string }
+			if err := json.Unmarshal(body, &v); err != nil || v.Name == nil {
+				t.Errorf("%q has made a key", body)
+			}
+		case 400, 403, 413:
+		default:
+			t.Errorf("%q: %d", body, w.Code)
+		}
+	})
+}

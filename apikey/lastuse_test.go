@@ -1,0 +1,244 @@
+package apikey_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/apikey"
+)
+
+// A touched store notes the batches that it is given.
+type touched struct {
+	apikey.Store
+	mu      sync.Mutex
+	batches []map[string]time.Time
+	touch   func() error
+}
+
+func (s *touched) Touch(ctx context.Context, uses map[string]time.Time) error {
+	s.mu.Lock()
+	s.batches = append(s.batches, uses)
+	touch := s.touch
+	s.mu.Unlock()
+	if touch != nil {
+		if err := touch(); err != nil {
+			return err
+		}
+	}
+	return s.Store.Touch(ctx, uses)
+}
+
+// fail makes the store call f before each write.
+func (s *touched) fail(f func() error) {
+	s.mu.Lock()
+	s.touch = f
+	s.mu.Unlock()
+}
+
+func (s *touched) written() (batches, uses int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, b := range s.batches {
+		uses += len(b)
+	}
+	return len(s.batches), uses
+}
+
+func lastUsed(t testing.TB, m *apikey.Manager, k apikey.Key) time.Time {
+	t.Helper()
+	k, err := m.Find(t.Context(), k.Owner, k.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k.LastUsedAt
+}
+
+func TestUsesAreWrittenInBatches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &touched{Store: apikey.NewMemory()}
+		m := newManager(t, apikey.ManagerConfig{Store: s})
+		first, firstText := create(t, m, apikey.Key{})
+		second, secondText := create(t, m, apikey.Key{})
+		a := newAuthenticator(t, apikey.Config{Store: s, LastUseInterval: 10 * time.Second})
+		start := time.Now()
+		for range 100 {
+			for _, text := range []string{firstText, secondText} {
+				r := request("X-API-Key", text)
+				p, err := a.Authenticate(r)
+				if err != nil {
+					t.Fatal(err)
+				}
+				a.RecordUse(r, p)
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+		if batches, _ := s.written(); batches != 0 {
+			t.Errorf("%d writes before the interval", batches)
+		}
+		time.Sleep(5*time.Second + 1)
+		if batches, uses := s.written(); batches != 1 || uses != 2 {
+			t.Errorf("%d writes of %d uses, want 1 of 2", batches, uses)
+		}
+		last := start.Add(99 * 50 * time.Millisecond)
+		for _, k := range []apikey.Key{first, second} {
+			if got := lastUsed(t, m, k); !got.Equal(last) {
+				t.Errorf("last used at %v, want %v", got, last)
+			}
+		}
+		time.Sleep(time.Minute)
+		if batches, _ := s.written(); batches != 1 {
+			t.Errorf("%d writes though nothing was used", batches)
+		}
+	})
+}
+
+func TestManyUsesAreWrittenInBoundedBatches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &touched{Store: apikey.NewMemory()}
+		a := newAuthenticator(t, apikey.Config{Store: s})
+		for i := range 70_000 {
+			a.RecordUse(nil, &usher.Principal{ID: fmt.Sprint(i)})
+		}
+		time.Sleep(10*time.Second + 1)
+		batches, uses := s.written()
+		if uses != 1<<16 || batches != 66 {
+			t.Errorf("%d uses in %d writes, want 65536 in 66", uses, batches)
+		}
+	})
+}
+
+func TestFailedWriteOfUsesIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		down := errors.New("down")
+		var told []error
+		s := &touched{Store: apikey.NewMemory()}
+		m := newManager(t, apikey.ManagerConfig{Store: s})
+		k, _ := create(t, m, apikey.Key{})
+		a := newAuthenticator(t, apikey.Config{Store: s, LastUseInterval: time.Second, OnError: func(err error) { told = append(told, err) }})
+		s.fail(func() error { return down })
+		early := time.Now().UTC()
+		a.RecordUse(nil, &usher.Principal{ID: k.ID})
+		time.Sleep(1500 * time.Millisecond)
+		s.fail(func() error { panic("oops") })
+		time.Sleep(time.Second)
+		if len(told) != 2 || !errors.Is(told[0], down) || !strings.Contains(told[1].Error(), "oops") {
+			t.Errorf("told %v", told)
+		}
+		s.fail(nil)
+		time.Sleep(time.Second)
+		if got := lastUsed(t, m, k); !got.Equal(early) {
+			t.Errorf("last used at %v, want %v", got, early)
+		}
+		// A use that came later than the failed one is not lost to it.
+		s.fail(func() error { a.RecordUse(nil, &usher.Principal{ID: k.ID}); return down })
+		a.RecordUse(nil, &usher.Principal{ID: k.ID})
+		time.Sleep(time.Second)
+		late := time.Now().UTC()
+		s.fail(nil)
+		time.Sleep(time.Second)
+		if got := lastUsed(t, m, k); got.Sub(late).Abs() > 500*time.Millisecond {
+			t.Errorf("last used at %v, want about %v", got, late)
+		}
+	})
+}
+
+func TestCloseWritesTheLastUses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &touched{Store: apikey.NewMemory()}
+		m := newManager(t, apikey.ManagerConfig{Store: s})
+		k, _ := create(t, m, apikey.Key{})
+		a, err := apikey.New(apikey.Config{Store: s, Formats: []apikey.Format{native}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.RecordUse(nil, &usher.Principal{ID: k.ID})
+		for range 2 {
+			if err := a.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		a.RecordUse(nil, &usher.Principal{ID: k.ID})
+		if got := lastUsed(t, m, k); !got.Equal(time.Now()) {
+			t.Errorf("last used at %v", got)
+		}
+
+		s.fail(func() error { return errors.New("down") })
+		a, err = apikey.New(apikey.Config{Store: s, Formats: []apikey.Format{native}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.RecordUse(nil, &usher.Principal{ID: k.ID})
+		if err := a.Close(); err == nil {
+			t.Error("a write that failed is not reported")
+		}
+	})
+}
+
+func TestLastUseCanBeTurnedOff(t *testing.T) {
+	s := &touched{Store: apikey.NewMemory()}
+	a := newAuthenticator(t, apikey.Config{Store: s, LastUseInterval: -1})
+	a.RecordUse(nil, &usher.Principal{ID: "k"})
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if batches, _ := s.written(); batches != 0 {
+		t.Errorf("%d writes", batches)
+	}
+}
+
+// IC-16: a call that was refused, by the key or by a later step, is no use.
+func TestOnlyCallsThatGoThroughAreUses(t *testing.T) {
+	s := &touched{Store: apikey.NewMemory()}
+	m := newManager(t, apikey.ManagerConfig{Store: s})
+	a, err := apikey.New(apikey.Config{Store: s, Formats: []apikey.Format{native}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := map[int]apikey.Key{}
+	status := 0
+	h := usher.Authenticate(a).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if status >= 400 {
+			usher.Fail(w, r, &usher.Error{Status: status})
+		}
+	}))
+	for _, status = range []int{200, 401, 403, 429, 500} {
+		k, text := create(t, m, apikey.Key{})
+		keys[status] = k
+		h.ServeHTTP(httptest.NewRecorder(), request("X-API-Key", text))
+	}
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for status, k := range keys {
+		used := !lastUsed(t, m, k).IsZero()
+		if want := status == 200 || status == 500; used != want {
+			t.Errorf("after %d: used %v", status, used)
+		}
+	}
+}
+
+func TestLateWriteDoesNotChangeARevokedKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := apikey.NewMemory()
+		m := newManager(t, apikey.ManagerConfig{Store: s})
+		k, _ := create(t, m, apikey.Key{})
+		a := newAuthenticator(t, apikey.Config{Store: s})
+		a.RecordUse(nil, &usher.Principal{ID: k.ID})
+		if _, err := m.Revoke(t.Context(), server, k.Owner, k.ID); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if got := lastUsed(t, m, k); !got.IsZero() {
+			t.Errorf("last used at %v", got)
+		}
+	})
+}
