@@ -130,6 +130,7 @@ func TestFailedWriteOfUsesIsTriedAgain(t *testing.T) {
 		time.Sleep(1500 * time.Millisecond)
 		s.fail(func() error { panic("oops") })
 		time.Sleep(time.Second)
+		synctest.Wait()
 		if len(told) != 2 || !errors.Is(told[0], down) || !strings.Contains(told[1].Error(), "oops") {
 			t.Errorf("told %v", told)
 		}
