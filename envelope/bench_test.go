@@ -2,10 +2,12 @@ package envelope_test
 
 import (
 	"encoding/json"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/envelope"
@@ -53,6 +55,20 @@ func benchmark(b *testing.B, h http.Handler) {
 	}
 }
 
+// byHand is the standard shape as services write it with encoding/json.
+type byHand struct {
+	StatusCode int    `json:"status_code"`
+	Message    string `json:"message"`
+	Data       any    `json:"data"`
+	Metadata   struct {
+		Method       string `json:"method"`
+		URL          string `json:"url"`
+		Milliseconds int64  `json:"execution_time_ms"`
+		IP           string `json:"ip"`
+		Timestamp    string `json:"timestamp"`
+	} `json:"metadata"`
+}
+
 var sizes = []struct {
 	name string
 	size int
@@ -66,6 +82,20 @@ func BenchmarkExplicit(b *testing.B) {
 				w.Header()["Content-Type"] = []string{"application/json"}
 				w.WriteHeader(http.StatusOK)
 				_ = json.NewEncoder(w).Encode(v)
+			}))
+		})
+		b.Run(size.name+"/encoding-json-standard", func(b *testing.B) {
+			benchmark(b, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				start := time.Now()
+				var answer byHand
+				answer.StatusCode, answer.Message, answer.Data = http.StatusOK, "OK", v
+				answer.Metadata.Method, answer.Metadata.URL = r.Method, r.URL.RequestURI()
+				answer.Metadata.Milliseconds = time.Since(start).Milliseconds()
+				answer.Metadata.IP, _, _ = net.SplitHostPort(r.RemoteAddr)
+				answer.Metadata.Timestamp = start.UTC().Format("2006-01-02T15:04:05.000Z")
+				w.Header()["Content-Type"] = []string{"application/json"}
+				w.WriteHeader(http.StatusOK)
+				_ = json.NewEncoder(w).Encode(&answer)
 			}))
 		})
 		b.Run(size.name+"/marshal", func(b *testing.B) {

@@ -213,8 +213,16 @@ func (e *Envelope) transaction(w http.ResponseWriter, r *http.Request) *transact
 	if t.x == nil {
 		t.x = &t.own
 	}
+	if t.outer = transactionFrom(x); t.outer != nil {
+		t.start = t.outer.start
+	}
 	t.identify(w.Header())
 	return t
+}
+
+// sent reports whether it is too late for another answer.
+func (t *transaction) sent() bool {
+	return t.writer.Status() != 0 || t.writer.Hijacked() || t.outer != nil && t.outer.sent()
 }
 
 // successMessage returns the message that the handler set with [Writer.Message].

@@ -37,7 +37,7 @@ func (t *transaction) recovered(inner *http.Request, v any) {
 		panic(v) //nolint:forbidigo // "http.ErrAbortHandler passes on"
 	}
 	t.env.onPanic(inner, v, debug.Stack())
-	if t.writer.Status() != 0 || t.writer.Hijacked() {
+	if t.sent() {
 		t.env.panics.Record(inner.Context(), aborted)
 		panic(http.ErrAbortHandler) //nolint:forbidigo // "one after it aborts the connection"
 	}

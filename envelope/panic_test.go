@@ -245,8 +245,9 @@ func TestPanicsAreCounted(t *testing.T) {
 	for _, path := range []string{"/", "/late", "/late"} {
 		func() {
 			defer func() {
-				if v := recover(); (v == http.ErrAbortHandler) != (path == "/late") {
-					t.Errorf("%s panicked with %v", path, v)
+				err, _ := recover().(error)
+				if errors.Is(err, http.ErrAbortHandler) != (path == "/late") {
+					t.Errorf("%s panicked with %v", path, err)
 				}
 			}()
 			r := usher.Track(httptest.NewRequest(http.MethodGet, path, nil))

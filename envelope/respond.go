@@ -16,7 +16,7 @@ func (e *Envelope) RespondError(w http.ResponseWriter, r *http.Request, failure 
 	if errorStatus(failure) >= 500 {
 		e.onError(r, failure)
 	}
-	if t.writer.Status() != 0 || t.writer.Hijacked() {
+	if t.sent() {
 		return
 	}
 	// http.MaxBytesReader can close the connection only where it knows the
@@ -74,7 +74,7 @@ func (t *transaction) answer(s *scratch, status int, code, message string) *Answ
 // if it was 200.
 func (e *Envelope) RespondReply(w http.ResponseWriter, r *http.Request, reply usher.Reply) {
 	t := e.transaction(w, r)
-	if t.writer.Status() != 0 || t.writer.Hijacked() {
+	if t.sent() {
 		return
 	}
 	if reply.Message == "" {

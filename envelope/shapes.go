@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/delay"
 	"github.com/usher-go/usher/internal/jsontext"
 )
 
@@ -24,7 +25,8 @@ import (
 // "details". [usher.Error.Details] are left out.
 //
 // The time is whole milliseconds until the data was written, the address "" if it
-// is not known.
+// is not known. As the metadata tells who asked, such an answer does not belong
+// into a cache that others share.
 func Standard() Shape {
 	return Shape{Before: standardBefore, After: standardAfter, Error: standardError}
 }
@@ -322,8 +324,7 @@ func appendRetryAfter(b []byte, d time.Duration) []byte {
 		return b
 	}
 	b = append(b, `,"retry_after":`...)
-	// Rounded up, as the field is, so that who waits that long is not early.
-	return strconv.AppendInt(b, int64((d-1)/time.Second)+1, 10)
+	return strconv.AppendInt(b, delay.Seconds(d), 10)
 }
 
 // appendTime appends t in UTC as ISO 8601 has it, with milliseconds.

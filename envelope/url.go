@@ -104,9 +104,9 @@ func unhex(c byte) (byte, bool) {
 	return 0, false
 }
 
-// separators begin a part of a URL that may be a parameter. A server or a
-// client may see parameters after ';' and '#', so those are no place to hide.
-const separators = "?&;#"
+// isSeparator reports whether c begins a part of a URL that may be a parameter.
+// A server or a client may see parameters after ';' and '#', too.
+func isSeparator(c byte) bool { return c == '?' || c == '&' || c == ';' || c == '#' }
 
 // appendURL appends url as a JSON string, with the values of secret parameters
 // replaced and its length capped.
@@ -114,7 +114,7 @@ func (s secrets) appendURL(b []byte, url string) []byte {
 	b = append(b, '"')
 	left := maxURL
 	for part := range parts(url) {
-		if len(part) > 0 && strings.IndexByte(separators, part[0]) >= 0 {
+		if isSeparator(part[0]) {
 			if name, value, ok := strings.Cut(part[1:], "="); ok && value != "" && s.has(name) {
 				part = cut(part[:1+len(name)], left) + "=REDACTED"
 			}
@@ -130,14 +130,14 @@ func (s secrets) appendURL(b []byte, url string) []byte {
 	return append(b, '"')
 }
 
-// parts yields the pieces of url; every one but the first begins with a
-// separator.
+// parts yields the pieces of url, none of them empty; every one but the first
+// begins with a separator.
 func parts(url string) func(yield func(string) bool) {
 	return func(yield func(string) bool) {
 		for url != "" {
-			end := 1 + strings.IndexAny(url[1:], separators)
-			if end == 0 {
-				end = len(url)
+			end := 1
+			for end < len(url) && !isSeparator(url[end]) {
+				end++
 			}
 			if !yield(url[:end]) {
 				return

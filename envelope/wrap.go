@@ -195,7 +195,8 @@ func (t *transaction) replace(inner http.ResponseWriter) {
 	message, original := t.original(status)
 	a := t.answer(s, status, "", message)
 	a.Original = original
-	_, _ = inner.Write(t.env.shape.Error(s.b, a))
+	s.b = t.env.shape.Error(s.b, a)
+	_, _ = inner.Write(s.b)
 	if t.collected != nil {
 		t.collected.release()
 		t.collected = nil

@@ -542,8 +542,12 @@ func TestEnvelopeWithinAnEnvelope(t *testing.T) {
 	afterwards := func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			next.ServeHTTP(w, r)
-			if r.URL.Path == "/after" {
+			switch r.URL.Path {
+			case "/after":
 				usher.Fail(w, r, &usher.Error{Status: 403, Code: "c", Message: "m"})
+			case "/plain":
+				envelope.To(w, r).Message("later")
+				writes(200, asJSON, "1")(w, r)
 			}
 		})
 	}
@@ -560,6 +564,10 @@ func TestEnvelopeWithinAnEnvelope(t *testing.T) {
 			"and what it wrote stays alone", inner.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				envelope.To(w, r).Value(1)
 			})), "/after", "1",
+		},
+		{
+			"the outer one has its message again", inner.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})), "/plain",
+			`{"status_code":200,"message":"later","data":1,"metadata":{"method":"GET","url":"/plain","execution_time_ms":0,"ip":"127.0.0.1","timestamp":"T"}}`,
 		},
 		{
 			"the outer one is the responder again", inner.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})), "/after",
@@ -670,12 +678,32 @@ func TestRequestFromOutsideLearnsTheRouteAndTheID(t *testing.T) {
 	}
 }
 
+// usher.WithResponder can put another envelope in charge of a part of a service.
+func TestResponderWithinAnotherEnvelope(t *testing.T) {
+	typed := must(envelope.Config{Shape: envelope.Typed()})
+	s := start(t, wrapData.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r = usher.WithResponder(r, typed)
+		usher.Fail(w, r, &usher.Error{Status: 404, Message: "m"})
+		usher.Fail(w, r, &usher.Error{Status: 404, Message: "twice"})
+	})))
+	got := get(t, s, "/")
+	id := got.Header.Get("X-Request-Id")
+	wantBody(t, got, `{"error":{"type":"not_found_error","code":"not_found","message":"m","request_id":"`+id+`"}}`)
+}
+
 func TestEnvelopesShareTheRequestID(t *testing.T) {
-	var id string
-	inner := must(envelope.Config{}).Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		id = envelope.RequestID(r.Context())
+	var outer, inner string
+	next := must(envelope.Config{}).Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		inner = envelope.RequestID(r.Context())
 	}))
-	wantHeader(t, get(t, start(t, wrapData.Wrap(inner)), "/"), "X-Request-Id", id)
+	got := get(t, start(t, wrapData.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		outer = envelope.RequestID(r.Context())
+		next.ServeHTTP(w, r)
+	}))), "/")
+	wantHeader(t, got, "X-Request-Id", outer)
+	if inner != outer {
+		t.Errorf("the inner envelope has %q, the outer %q", inner, outer)
+	}
 }
 
 // The server removes the temporary files of a form only from its own request.
