@@ -53,6 +53,10 @@
 //   - Every answer carries X-Request-Id; one of the client's is taken over only if
 //     it is 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'.
 //
+// As behind any wrapped writer, http.MaxBytesReader cannot itself close the
+// connection of a body that is too large (golang/go#73754); [usher.Fail] with its
+// error does, by way of Connection: close.
+//
 // # Order
 //
 // The envelope stands outside of everything that may refuse a request, or those

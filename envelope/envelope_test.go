@@ -287,6 +287,20 @@ func TestMetadataIsMeasuredAndTrusted(t *testing.T) {
 	})
 }
 
+func TestTimeCountsFromTheOutermostEnvelope(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := httptest.NewRecorder()
+		standard := must(envelope.Config{})
+		wrapData.ServeNext(w, httptest.NewRequest(http.MethodGet, "/", nil), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			time.Sleep(time.Second)
+			usher.Fail(w, usher.WithResponder(r, standard), &usher.Error{Status: 404})
+		}))
+		if !strings.Contains(w.Body.String(), `"execution_time_ms":1000,`) {
+			t.Errorf("body %s", w.Body)
+		}
+	})
+}
+
 func TestRoutes(t *testing.T) {
 	env := must(envelope.Config{Shape: envelope.Data()})
 	wrap := must(envelope.Config{Shape: envelope.Data(), Wrap: true})
