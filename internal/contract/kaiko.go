@@ -1,0 +1,228 @@
+package contract
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/apikey"
+	"github.com/usher-go/usher/envelope"
+	"github.com/usher-go/usher/ratelimit"
+)
+
+// kaiko recognises emotions. It has typed errors, takes keys in two header fields,
+// tells revoked keys from unknown ones, and limits requests, simultaneous requests
+// and tokens.
+type kaiko struct {
+	env     *envelope.Envelope
+	auth    *apikey.Authenticator
+	manager *apikey.Manager
+	limit   *ratelimit.Limiter
+	chat    *ratelimit.Limiter
+
+	outage error         // what the store of keys fails with
+	gate   chan struct{} // analyses wait for it, if it is not nil
+
+	mu  sync.Mutex
+	ids map[string]bool // external IDs in the one context there is
+}
+
+func newKaiko(tb testing.TB) *kaiko {
+	s := &kaiko{ids: make(map[string]bool)}
+	store := failingStore{apikey.NewMemory(), &s.outage}
+	format := apikey.Opaque{Prefix: "kaiko", Environments: []string{"live", "test"}}
+	s.env = must(envelope.New(envelope.Config{
+		Shape:           envelope.Typed(),
+		RequestIDPrefix: "req-",
+		Catalogue: envelope.Catalogue{
+			Codes: map[string]envelope.Entry{
+				usher.CodeMissingCredential:         {Code: "invalid_api_key"},
+				usher.CodeAmbiguousCredentials:      {Code: "invalid_api_key"},
+				usher.CodeAuthenticationUnavailable: {Code: "service_unavailable"},
+				usher.CodeInsufficientPermission:    {Code: "insufficient_permissions"},
+				ratelimit.CodeConcurrency:           {Code: "too_many_requests"},
+				ratelimit.CodeRateLimited:           {Code: "too_many_requests"},
+				envelope.CodeValidationFailed:       {Code: "invalid_request"},
+			},
+		},
+	}))
+	s.auth = must(apikey.New(apikey.Config{
+		Store:       store,
+		Formats:     []apikey.Format{format},
+		Header:      "x-api-key",
+		Bearer:      true,
+		Environment: "live",
+		Answers: map[apikey.Verdict]*usher.Error{
+			apikey.Revoked: {Status: http.StatusForbidden, Code: "key_revoked", Message: "The API key is revoked or expired."},
+			apikey.Expired: {Status: http.StatusForbidden, Code: "key_revoked", Message: "The API key is revoked or expired."},
+		},
+	}))
+	tb.Cleanup(func() { _ = s.auth.Close() })
+	s.manager = must(apikey.NewManager(apikey.ManagerConfig{Store: store, Format: format}))
+
+	key := ratelimit.ByPrincipal(nil)
+	s.limit = must(ratelimit.New(ratelimit.Config{
+		Policies: []ratelimit.Policy{
+			{Name: "minute", Key: key, Limit: ratelimit.RollingWindow(1000, time.Minute)},
+			{Name: "simultaneous", Key: key, Limit: ratelimit.Concurrency(10)},
+		},
+		Headers: ratelimit.EpochHeaders,
+	}))
+	// What a chat costs is known once it is answered.
+	s.chat = must(s.limit.With(ratelimit.Policy{
+		Name:     "tokens",
+		Key:      ratelimit.ByOwner(nil),
+		Limit:    ratelimit.CalendarWindow(100_000, ratelimit.Month, time.UTC),
+		Settle:   true,
+		Unlisted: true,
+		Message:  "The monthly token limit is reached.",
+	}))
+	return s
+}
+
+func (s *kaiko) app() App {
+	auth := usher.Authenticate(s.auth)
+	write := usher.Require(usher.Requirement{Level: usher.LevelReadWrite})
+	guard := []usher.Middleware{auth, s.limit, write}
+	return App{
+		Middlewares: []usher.Middleware{s.env},
+		Routes: []Route{
+			{"POST", "/v2/emotions/analysis", guard, handle(s.analyse)},
+			{"POST", "/v2/emotions/batch-analysis", guard, handle(s.batch)},
+			{"POST", "/v2/chat", []usher.Middleware{auth, s.chat, write}, handle(s.talk)},
+		},
+		NotFound:         handle(s.env.NotFound),
+		MethodNotAllowed: handle(s.env.MethodNotAllowed),
+	}
+}
+
+// failingStore fails to look up keys while outage is set.
+type failingStore struct {
+	*apikey.Memory
+	outage *error
+}
+
+func (s failingStore) Lookup(ctx context.Context, h apikey.Hash) (apikey.Record, error) {
+	if *s.outage != nil {
+		return apikey.Record{}, *s.outage
+	}
+	return s.Memory.Lookup(ctx, h)
+}
+
+type kaikoRequest struct {
+	Model      string         `json:"model"`
+	Messages   []kaikoMessage `json:"messages"`
+	ContextID  string         `json:"context_id"`
+	ExternalID string         `json:"external_id"`
+}
+
+type kaikoMessage struct {
+	Role    string `json:"role"`
+	Content string `json:"content"`
+}
+
+// check returns what is wrong with a request, or nil.
+func (s *kaiko) check(in *kaikoRequest) error {
+	bad := func(status int, code, param, message string) error {
+		return &usher.Error{Status: status, Code: code, Param: param, Message: message}
+	}
+	switch {
+	case in.Messages == nil:
+		return bad(http.StatusBadRequest, "missing_field", "messages", "The 'messages' field is required")
+	case in.Model != "emotion-v2":
+		return bad(http.StatusBadRequest, "invalid_model", "model", "The model does not exist")
+	case in.ContextID != "" && in.ContextID != "ctx-1":
+		return bad(http.StatusNotFound, "context_not_found", "context_id", "The context does not exist or has expired")
+	}
+	for i, m := range in.Messages {
+		if !slices.Contains([]string{"user", "assistant", "system"}, m.Role) {
+			return bad(http.StatusUnprocessableEntity, "invalid_role", fmt.Sprintf("messages[%d].role", i), "The role must be user, assistant or system")
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ids[in.ExternalID] {
+		return bad(http.StatusConflict, "duplicate_id", "external_id", "The external ID has been used in this context")
+	}
+	if in.ExternalID != "" {
+		s.ids[in.ExternalID] = true
+	}
+	return nil
+}
+
+func (s *kaiko) analyse(w http.ResponseWriter, r *http.Request) {
+	var in kaikoRequest
+	if !decode(w, r, &in) {
+		return
+	}
+	if err := s.check(&in); err != nil {
+		usher.Fail(w, r, err)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), 30*time.Second)
+	defer cancel()
+	if err := s.infer(ctx, in.Messages); err != nil {
+		usher.Fail(w, r, err)
+		return
+	}
+	envelope.To(w, r).Value(struct {
+		Object   string             `json:"object"`
+		Model    string             `json:"model"`
+		Emotions map[string]float64 `json:"emotions"`
+	}{"emotions.analysis", in.Model, map[string]float64{"joy": 1}})
+}
+
+// infer is where the work would be done.
+func (s *kaiko) infer(ctx context.Context, messages []kaikoMessage) error {
+	if len(messages) > 0 && messages[0].Content == "crash" {
+		return errors.New("inference: cuda: out of memory at 0xdeadbeef")
+	}
+	if s.gate == nil {
+		return nil
+	}
+	select {
+	case <-s.gate:
+		return nil
+	case <-ctx.Done():
+		return &usher.Error{
+			Status:  http.StatusGatewayTimeout,
+			Code:    "timeout",
+			Message: "The request took longer than 30 seconds",
+			Cause:   ctx.Err(),
+		}
+	}
+}
+
+func (*kaiko) batch(w http.ResponseWriter, r *http.Request) {
+	var in kaikoRequest
+	if !decode(w, r, &in) {
+		return
+	}
+	if len(in.Messages) > 100 {
+		usher.Fail(w, r, &usher.Error{
+			Status: http.StatusBadRequest, Code: "too_many_messages", Param: "messages", Message: "A batch has at most 100 messages",
+		})
+		return
+	}
+	envelope.To(w, r).Value(map[string]int{"analysed": len(in.Messages)})
+}
+
+// talk costs as many tokens as the request says.
+func (*kaiko) talk(w http.ResponseWriter, r *http.Request) {
+	tokens, err := strconv.Atoi(r.URL.Query().Get("tokens"))
+	if err == nil {
+		err = ratelimit.Settle(r.Context(), "tokens", tokens)
+	}
+	if err != nil {
+		usher.Fail(w, r, err)
+		return
+	}
+	envelope.To(w, r).Value(map[string]int{"total_tokens": tokens})
+}

@@ -1,0 +1,321 @@
+package contract
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/apikey"
+	"github.com/usher-go/usher/clientip"
+	"github.com/usher-go/usher/envelope"
+	"github.com/usher-go/usher/ratelimit"
+)
+
+// kisara receives anonymous messages. It has the standard shape, keys with a
+// public identifier, sessions that go before keys, and limits per address, where
+// that of a route replaces the general one and stands before authentication.
+type kisara struct {
+	env     *envelope.Envelope
+	auth    *apikey.Authenticator
+	manager *apikey.Manager
+	keys    http.Handler // the management of keys
+	limit   *ratelimit.Limiter
+
+	mu       sync.Mutex
+	accounts map[string]bool // false once deleted
+	messages []kisaraMessage
+	broken   error // what the statistics fail with
+}
+
+func newKisara(tb testing.TB) *kisara {
+	s := &kisara{accounts: map[string]bool{"ada": true, "bert": true}}
+	ips := must(clientip.New(clientip.Config{})) // no proxy in front
+	store := apikey.NewMemory()
+	format := apikey.Split{Prefix: "ksr", Environments: []string{"live", "dev"}}
+
+	s.env = must(envelope.New(envelope.Config{
+		ClientIP: ips.Addr,
+		Catalogue: envelope.Catalogue{Codes: map[string]envelope.Entry{
+			usher.CodeMissingCredential:   {Message: "Unauthorized: No credentials provided"},
+			apikey.CodeInvalidKey:         {Message: "Invalid API key"},
+			apikey.CodeKeyNotFound:        {Message: "API key not found"},
+			ratelimit.CodeRateLimited:     {Message: "Rate limit exceeded"},
+			envelope.CodeValidationFailed: {Message: "Validation Error"},
+			"api_key_created":             {Message: "API key generated successfully"},
+			"api_keys_listed":             {Message: "API keys retrieved successfully"},
+			"api_key_revoked":             {Message: "API key revoked successfully"},
+		}},
+	}))
+	s.auth = must(apikey.New(apikey.Config{
+		Store:       store,
+		Formats:     []apikey.Format{format},
+		Environment: "live",
+		Answers: map[apikey.Verdict]*usher.Error{
+			apikey.Expired: {Status: http.StatusUnauthorized, Code: "api_key_expired", Message: "API key has expired"},
+		},
+		Check: s.ownerExists,
+	}))
+	tb.Cleanup(func() { _ = s.auth.Close() })
+	s.manager = must(apikey.NewManager(apikey.ManagerConfig{Store: store, Format: format}))
+	s.keys = must(apikey.NewHandler(apikey.HandlerConfig{
+		Manager:    s.manager,
+		Unpaged:    true,
+		IssuedView: kisaraIssued,
+		ListView:   kisaraList,
+	}))
+	s.limit = must(ratelimit.New(ratelimit.Config{
+		Policies: []ratelimit.Policy{perMinute("global", 100, ips)},
+		Headers:  ratelimit.DeltaHeaders,
+	}))
+	return s
+}
+
+func perMinute(name string, n int, ips *clientip.Resolver) ratelimit.Policy {
+	return ratelimit.Policy{Name: name, Key: ratelimit.ByAddress(ips), Limit: ratelimit.RollingWindow(n, time.Minute)}
+}
+
+func (s *kisara) app() App {
+	login := usher.Authenticate(tokenRequired{people})
+	either := usher.Authenticate(usher.Precedence(people, s.auth))
+	only := func(name string, n int) usher.Middleware { return must(s.limit.Only(perMinute(name, n, nil))) }
+	use := func(m ...usher.Middleware) []usher.Middleware { return m }
+	keys := http.StripPrefix("/auth/api-keys", s.keys)
+	return App{
+		Middlewares: use(s.env),
+		Routes: []Route{
+			{"GET", "/", use(s.limit), handle(s.welcome)},
+			{"GET", "/stats", use(s.limit), handle(s.stats)},
+			{"GET", "/user", use(only("user", 5), either), handle(s.user)},
+			{"GET", "/auth/api-keys", use(only("keys", 10), login), keys},
+			{"POST", "/auth/api-keys", use(only("keys_create", 10), login), keys},
+			{"DELETE", "/auth/api-keys/{id}", use(only("keys_revoke", 10), login), keys},
+			{"GET", "/message/{link_id}", use(only("messages", 30)), handle(s.list)},
+			{"POST", "/message/{link_id}", use(only("messages_post", 30)), handle(s.post)},
+			{"POST", "/message/{link_id}/{message_id}", use(only("messages_reply", 30), either), handle(s.reply)},
+		},
+		NotFound:         s.limit.Wrap(handle(s.env.NotFound)),
+		MethodNotAllowed: s.limit.Wrap(handle(s.env.MethodNotAllowed)),
+	}
+}
+
+// tokenRequired has a text of its own for requests without a token.
+type tokenRequired struct{ session }
+
+func (t tokenRequired) Authenticate(r *http.Request) (*usher.Principal, error) {
+	p, err := t.session.Authenticate(r)
+	if errors.Is(err, usher.ErrNoCredential) {
+		err = &usher.Error{Status: http.StatusUnauthorized, Code: "missing_token", Message: "Unauthorized: No token provided"}
+	}
+	return p, err
+}
+
+// ownerExists refuses the keys of deleted accounts.
+func (s *kisara) ownerExists(_ context.Context, k *apikey.Key) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.accounts[k.Owner] {
+		return &usher.Error{Status: http.StatusNotFound, Code: "user_not_found", Message: "User not found"}
+	}
+	return nil
+}
+
+func (s *kisara) deleteAccount(name string) {
+	s.mu.Lock()
+	s.accounts[name] = false
+	s.mu.Unlock()
+}
+
+func (s *kisara) welcome(w http.ResponseWriter, r *http.Request) {
+	envelope.To(w, r).Message("Welcome to the Kisara API").Value(nil)
+}
+
+func (s *kisara) stats(w http.ResponseWriter, r *http.Request) {
+	if s.broken != nil {
+		usher.Fail(w, r, s.broken)
+		return
+	}
+	envelope.To(w, r).Message("Stats retrieved successfully").Value(json.RawMessage(`{"user_count":2,"comment_count":0,"reply_count":0}`))
+}
+
+func (s *kisara) user(w http.ResponseWriter, r *http.Request) {
+	p, _ := usher.PrincipalFrom(r.Context())
+	envelope.To(w, r).Message("User found").Value(struct {
+		Name       string  `json:"name"`
+		LinkID     string  `json:"link_id"`
+		ProfileURL *string `json:"profile_url"`
+	}{Name: account(p), LinkID: account(p)})
+}
+
+// account returns who a principal belongs to.
+func account(p usher.Principal) string {
+	if p.Owner != "" {
+		return p.Owner
+	}
+	return p.ID
+}
+
+type kisaraKey struct {
+	ID        string     `json:"id"`
+	Name      string     `json:"name"`
+	KeyID     string     `json:"key_id"`
+	LastFour  string     `json:"last_four"`
+	CreatedAt time.Time  `json:"created_at"`
+	UpdatedAt time.Time  `json:"updated_at"`
+	RevokedAt *time.Time `json:"revoked_at"`
+	ExpiresAt *time.Time `json:"expires_at"`
+}
+
+func kisaraList(keys []apikey.Key) any {
+	items := make([]kisaraKey, 0, len(keys))
+	for _, k := range keys {
+		items = append(items, kisaraKey{
+			k.ID, k.Name, kisaraKeyID(k), k.LastFour, k.CreatedAt, k.UpdatedAt, orNull(k.RevokedAt), orNull(k.ExpiresAt),
+		})
+	}
+	return map[string]any{"items": items}
+}
+
+func kisaraIssued(k apikey.Key, secret apikey.Secret) any {
+	type key struct {
+		Name     string `json:"name"`
+		KeyID    string `json:"key_id"`
+		LastFour string `json:"last_four"`
+		KeyType  string `json:"key_type"`
+	}
+	return struct {
+		APIKey string `json:"api_key"`
+		Key    key    `json:"key"`
+	}{secret.Reveal(), key{k.Name, kisaraKeyID(k), k.LastFour, k.Environment}}
+}
+
+// kisaraKeyID returns the public identifier: what stands between the environment
+// and the dot.
+func kisaraKeyID(k apikey.Key) string { return strings.TrimPrefix(k.Prefix, "ksr_"+k.Environment+"_") }
+
+func orNull(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+type kisaraMessage struct {
+	ID        string `json:"id"`
+	Content   string `json:"message_content"`
+	Liked     bool   `json:"like_by_creator"`
+	CreatedAt string `json:"created_at"`
+}
+
+// content reads a message of 1 to 500 characters, or answers what is wrong.
+func (s *kisara) content(w http.ResponseWriter, r *http.Request) (string, bool) {
+	var in struct {
+		Content string `json:"message_content"`
+	}
+	if !decode(w, r, &in) {
+		return "", false
+	}
+	if n := utf8.RuneCountInString(in.Content); n < 1 || n > 500 {
+		envelope.To(w, r).Invalid(usher.Field{Name: "message_content", Message: "'message_content' must have 1 to 500 characters."})
+		return "", false
+	}
+	return in.Content, true
+}
+
+// decode reads the body of a request as JSON, or answers what is wrong.
+func decode(w http.ResponseWriter, r *http.Request, v any) bool {
+	err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 16<<10)).Decode(v)
+	switch _, tooLarge := errors.AsType[*http.MaxBytesError](err); {
+	case tooLarge:
+		usher.Fail(w, r, err)
+	case err != nil:
+		envelope.To(w, r).Invalid(usher.Field{Name: "body", Message: "The body must be a JSON object of the documented form."})
+	}
+	return err == nil
+}
+
+// author reports whether the owner of a link exists, or answers that not.
+func (s *kisara) author(w http.ResponseWriter, r *http.Request) bool {
+	s.mu.Lock()
+	found := s.accounts[r.PathValue("link_id")]
+	s.mu.Unlock()
+	if !found {
+		usher.Fail(w, r, &usher.Error{Status: http.StatusNotFound, Code: "link_not_found", Message: "Link not found"})
+	}
+	return found
+}
+
+func (s *kisara) post(w http.ResponseWriter, r *http.Request) {
+	if !s.author(w, r) {
+		return
+	}
+	text, ok := s.content(w, r)
+	if !ok {
+		return
+	}
+	s.mu.Lock()
+	m := kisaraMessage{ID: "m" + strconv.Itoa(len(s.messages)+1), Content: text, CreatedAt: now()}
+	s.messages = append(s.messages, m)
+	s.mu.Unlock()
+	envelope.To(w, r).Message("Message posted successfully").Created("", struct {
+		ID        string `json:"id"`
+		Content   string `json:"message_content"`
+		CreatedAt string `json:"created_at"`
+	}{m.ID, m.Content, m.CreatedAt})
+}
+
+func now() string { return time.Now().UTC().Format("2006-01-02T15:04:05.000Z") }
+
+func (s *kisara) reply(w http.ResponseWriter, r *http.Request) {
+	if p, _ := usher.PrincipalFrom(r.Context()); account(p) != r.PathValue("link_id") {
+		// Its documentation says 401 and not 403.
+		usher.Fail(w, r, &usher.Error{Status: http.StatusUnauthorized, Code: "not_owner", Message: "User not authorized to reply"})
+		return
+	}
+	if text, ok := s.content(w, r); ok {
+		envelope.To(w, r).Message("Reply posted successfully").Created("", struct {
+			MessageID string `json:"message_id"`
+			ReplyID   string `json:"reply_message_id"`
+			Content   string `json:"message_content"`
+			CreatedAt string `json:"created_at"`
+		}{r.PathValue("message_id"), "r1", text, now()})
+	}
+}
+
+func (s *kisara) list(w http.ResponseWriter, r *http.Request) {
+	if !s.author(w, r) {
+		return
+	}
+	page, limit := 1, 10
+	var faults []usher.Field
+	for name, v := range map[string]*int{"page": &page, "limit": &limit} {
+		text := r.URL.Query().Get(name)
+		if text == "" {
+			continue
+		}
+		var err error
+		if *v, err = strconv.Atoi(text); err != nil || *v < 1 {
+			faults = append(faults, usher.Field{Name: name, Message: fmt.Sprintf("'%s' must be at least 1.", name)})
+		}
+	}
+	if len(faults) > 0 {
+		envelope.To(w, r).Invalid(faults...)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	start := min((page-1)*limit, len(s.messages))
+	envelope.To(w, r).Message("Messages retrieved successfully").Value(map[string]any{
+		"page": page, "limit": limit, "total_records": len(s.messages), "total_pages": (len(s.messages) + limit - 1) / limit,
+		"author":   map[string]any{"name": r.PathValue("link_id"), "role": "USER", "profile_url": nil},
+		"comments": append([]kisaraMessage{}, s.messages[start:min(start+limit, len(s.messages))]...),
+	})
+}
