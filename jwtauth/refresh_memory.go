@@ -1,0 +1,243 @@
+package jwtauth
+
+import (
+	"container/heap"
+	"context"
+	"crypto/sha256"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/usher-go/usher"
+)
+
+const (
+	// sessionsPerSubject bounds what one account can take of a store that all
+	// share.
+	sessionsPerSubject = 1000
+	// revokedFor is how long a revoked session is remembered, so that an audit can
+	// tell a token of it from one that never existed.
+	revokedFor = time.Hour
+)
+
+// MemoryRefreshStore is a [RefreshStore] in the memory of one process, which
+// keeps nothing when that ends. It is safe for concurrent use and has no
+// goroutine: a session that has ended makes room when others come.
+type MemoryRefreshStore struct {
+	mu        sync.RWMutex
+	capacity  int
+	byHandle  map[[sha256.Size]byte]*storedSession
+	byID      map[string]*storedSession
+	bySubject map[string]map[*storedSession]struct{}
+	queue     sessionQueue
+}
+
+// NewMemoryRefreshStore returns an empty store for so many sessions, about 2 KiB
+// each; zero means 65 536, and a negative number is an error.
+//
+// When it is full, a new session ends the one that would expire first, which is
+// the one that was not refreshed for longest. A subject has at most 1000 sessions,
+// so that one account cannot end those of others: its next one ends one of its
+// own.
+func NewMemoryRefreshStore(capacity int) (*MemoryRefreshStore, error) {
+	if capacity < 0 {
+		return nil, &usher.ConfigError{Field: "jwtauth.NewMemoryRefreshStore capacity", Reason: "must not be negative"}
+	}
+	if capacity == 0 {
+		capacity = 1 << 16
+	}
+	return &MemoryRefreshStore{
+		capacity:  capacity,
+		byHandle:  make(map[[sha256.Size]byte]*storedSession),
+		byID:      make(map[string]*storedSession),
+		bySubject: make(map[string]map[*storedSession]struct{}),
+	}, nil
+}
+
+var _ RefreshStore = (*MemoryRefreshStore)(nil)
+
+// Len returns the number of sessions that take room, ended ones included.
+func (m *MemoryRefreshStore) Len() int {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return len(m.queue)
+}
+
+// Insert implements [RefreshStore].
+func (m *MemoryRefreshStore) Insert(ctx context.Context, r RefreshRecord) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.byID[r.ID] != nil || m.byHandle[r.Handle] != nil {
+		return ErrSessionConflict
+	}
+	m.makeRoom(r.Subject, r.CreatedAt)
+	s := &storedSession{RefreshRecord: r.clone()}
+	m.byID[s.ID], m.byHandle[s.Handle] = s, s
+	own := m.bySubject[s.Subject]
+	if own == nil {
+		own = make(map[*storedSession]struct{})
+		m.bySubject[s.Subject] = own
+	}
+	own[s] = struct{}{}
+	heap.Push(&m.queue, s)
+	return nil
+}
+
+// Lookup implements [RefreshStore].
+func (m *MemoryRefreshStore) Lookup(ctx context.Context, handle [sha256.Size]byte) (RefreshRecord, error) {
+	if err := ctx.Err(); err != nil {
+		return RefreshRecord{}, err
+	}
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	if s := m.byHandle[handle]; s != nil {
+		return s.clone(), nil
+	}
+	return RefreshRecord{}, ErrSessionNotFound
+}
+
+// Update implements [RefreshStore].
+func (m *MemoryRefreshStore) Update(ctx context.Context, r RefreshRecord) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.byID[r.ID]
+	if s == nil || s.Revision != r.Revision || !s.RevokedAt.IsZero() {
+		return ErrSessionConflict
+	}
+	s.RefreshedAt, s.ExpiresAt = r.RefreshedAt, r.ExpiresAt
+	s.Current, s.Previous, s.Delivered = r.Current, r.Previous, r.Delivered
+	s.Answer = slices.Clone(r.Answer)
+	s.Revision++
+	heap.Fix(&m.queue, s.place)
+	return nil
+}
+
+// Revoke implements [RefreshStore].
+func (m *MemoryRefreshStore) Revoke(ctx context.Context, id string, at time.Time) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if s := m.byID[id]; s != nil {
+		m.revoke(s, at)
+	}
+	return nil
+}
+
+// RevokeSubject implements [RefreshStore].
+func (m *MemoryRefreshStore) RevokeSubject(ctx context.Context, subject string, at time.Time) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for s := range m.bySubject[subject] {
+		m.revoke(s, at)
+	}
+	return nil
+}
+
+// The methods below need m.mu.
+
+func (m *MemoryRefreshStore) revoke(s *storedSession, at time.Time) {
+	if s.RevokedAt.IsZero() {
+		s.RevokedAt = at
+		heap.Fix(&m.queue, s.place)
+	}
+}
+
+// makeRoom removes sessions until there is a place for one of subject. Those that
+// have ended go two at a time, so that they are removed faster than others come
+// and no call has to go through all.
+func (m *MemoryRefreshStore) makeRoom(subject string, now time.Time) {
+	for range 2 {
+		if len(m.queue) > 0 && !m.queue[0].leavesAt().After(now) {
+			m.remove(m.queue[0])
+		}
+	}
+	if own := m.bySubject[subject]; len(own) >= sessionsPerSubject {
+		var first *storedSession
+		for s := range own {
+			if first == nil || s.leavesAt().Before(first.leavesAt()) {
+				first = s
+			}
+		}
+		m.remove(first)
+	}
+	if len(m.queue) >= m.capacity {
+		m.remove(m.queue[0])
+	}
+}
+
+func (m *MemoryRefreshStore) remove(s *storedSession) {
+	heap.Remove(&m.queue, s.place)
+	delete(m.byID, s.ID)
+	delete(m.byHandle, s.Handle)
+	own := m.bySubject[s.Subject]
+	delete(own, s)
+	if len(own) == 0 {
+		delete(m.bySubject, s.Subject)
+	}
+}
+
+// A storedSession is a session and its place in the queue.
+type storedSession struct {
+	RefreshRecord
+	place int
+}
+
+// leavesAt is when the session may be forgotten.
+func (s *storedSession) leavesAt() time.Time {
+	if !s.RevokedAt.IsZero() {
+		if at := s.RevokedAt.Add(revokedFor); at.Before(s.ExpiresAt) {
+			return at
+		}
+	}
+	return s.ExpiresAt
+}
+
+// A sessionQueue is a heap of sessions, the one that leaves first in front.
+type sessionQueue []*storedSession
+
+func (q sessionQueue) Len() int           { return len(q) }
+func (q sessionQueue) Less(i, j int) bool { return q[i].leavesAt().Before(q[j].leavesAt()) }
+
+func (q sessionQueue) Swap(i, j int) {
+	q[i], q[j] = q[j], q[i]
+	q[i].place, q[j].place = i, j
+}
+
+func (q *sessionQueue) Push(x any) {
+	s := x.(*storedSession)
+	s.place = len(*q)
+	*q = append(*q, s)
+}
+
+func (q *sessionQueue) Pop() any {
+	last := len(*q) - 1
+	s := (*q)[last]
+	(*q)[last] = nil
+	*q = (*q)[:last]
+	return s
+}
+
+// clone returns a copy that shares nothing with r.
+func (r RefreshRecord) clone() RefreshRecord {
+	r.Session = r.Session.clone()
+	r.Answer = slices.Clone(r.Answer)
+	return r
+}
+
+func (s Session) clone() Session {
+	s.Scopes = slices.Clone(s.Scopes)
+	s.Data = maps.Clone(s.Data)
+	return s
+}
