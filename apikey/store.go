@@ -42,7 +42,8 @@ type Store interface {
 
 	// Update replaces Name, Scopes, Level, Plan, ExpiresAt and UpdatedAt of the
 	// key with r.Owner and r.ID, and nothing else, and adds one to its Revision.
-	// If its Revision is not r.Revision it changes nothing and returns
+	// R is what Find returned but for these, so r.Hash is the key's. If the
+	// Revision of the key is not r.Revision, Update changes nothing and returns
 	// ErrConflict; without such a key, ErrNotFound.
 	Update(ctx context.Context, r Record) error
 
