@@ -62,6 +62,9 @@ func (c *client) send(r *http.Request) (*answer, error) {
 		return nil, err
 	}
 	defer func() { _ = resp.Body.Close() }()
+	if c.over == http2 && resp.ProtoMajor != 2 {
+		c.tb.Errorf("answered over %s", resp.Proto)
+	}
 	b, err := io.ReadAll(resp.Body)
 	a := &answer{resp, c, r.Method + " " + cut(r.URL.RequestURI()), r.URL.RequestURI(), string(b)}
 	if err != nil {
@@ -126,6 +129,33 @@ func (c *client) raw(request string) *answer {
 		c.tb.Fatalf("%s: read the body: %v", cut(line), err)
 	}
 	return &answer{resp, c, cut(line), "", string(b)}
+}
+
+// pipeline sends several requests as they are over one connection and returns the
+// statuses of the answers, which are for these methods.
+func (c *client) pipeline(requests string, methods ...string) (statuses []int) {
+	c.tb.Helper()
+	conn, err := c.dial()
+	if err != nil {
+		c.tb.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	go func() { _, _ = io.WriteString(conn, requests) }()
+	reader := bufio.NewReader(conn)
+	for _, method := range methods {
+		resp, err := http.ReadResponse(reader, &http.Request{Method: method})
+		if err != nil {
+			c.tb.Fatalf("after %v: %v", statuses, err)
+		}
+		_, err = io.Copy(io.Discard, resp.Body)
+		_ = resp.Body.Close()
+		if err != nil {
+			c.tb.Fatalf("after %v: %v", statuses, err)
+		}
+		statuses = append(statuses, resp.StatusCode)
+	}
+	return statuses
 }
 
 // cut keeps messages short.

@@ -7,3 +7,5 @@ import (
 )
 
 func TestServices(t *testing.T) { contract.TestServices(t, contract.ServeMux) }
+
+func TestHostile(t *testing.T) { contract.TestHostile(t, contract.ServeMux) }

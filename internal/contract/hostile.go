@@ -1,0 +1,206 @@
+package contract
+
+import (
+	"context"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/apikey"
+	"github.com/usher-go/usher/clientip"
+	"github.com/usher-go/usher/envelope"
+	"github.com/usher-go/usher/ratelimit"
+)
+
+// TestHostile runs input that means no good against a full stack on the router of
+// mount: envelope, limit per address, keys, limit per caller, levels. Requests
+// that no Go client sends go over TCP as bytes.
+func TestHostile(t *testing.T, mount Mount) {
+	for _, a := range attacks {
+		over := a.over
+		if over == nil {
+			over = []transport{http1, http2}
+		}
+		t.Run(a.name, func(t *testing.T) {
+			for _, over := range over {
+				t.Run(string(over), func(t *testing.T) {
+					var c settings
+					if a.with != nil {
+						a.with(&c)
+					}
+					s := newTarget(t, c)
+					s.mount, s.handler = mount, mount(t, s.app())
+					a.test(serve(t, s.handler, over), s)
+				})
+			}
+		})
+	}
+}
+
+// An attack is one kind of hostile input and what must come of it.
+type attack struct {
+	name string
+	over []transport // nil means over HTTP/1.1 and HTTP/2
+	with func(*settings)
+	test func(c *client, s *target)
+}
+
+// settings are what differs from one attack to another. The zero value is a
+// service with every default.
+type settings struct {
+	keys         apikey.Config // Store and Formats are filled in
+	authenticate func(keys usher.Authenticator) []usher.Authenticator
+	proxies      []string
+	perAddress   ratelimit.Limit
+	perCaller    ratelimit.Limit
+	limits       ratelimit.Config // Policies are filled in
+	shape        envelope.Shape
+	routes       []Route // more of them, outside of authentication
+}
+
+// A target is a service that is attacked.
+type target struct {
+	settings
+	mount   Mount
+	handler http.Handler // as it is mounted
+	env     *envelope.Envelope
+	auth    *apikey.Authenticator
+	manager *apikey.Manager
+	manage  http.Handler
+	door    *ratelimit.Limiter // per address, before authentication
+	inside  *ratelimit.Limiter // per caller
+	store   *countingStore
+	served  atomic.Int64 // requests that reached a handler
+}
+
+var targetFormat = apikey.Native{Prefix: "acme", Environments: []string{"live", "test"}}
+
+func newTarget(tb testing.TB, c settings) *target {
+	s := &target{settings: c, store: &countingStore{Memory: apikey.NewMemory()}}
+	ips := must(clientip.New(clientip.Config{TrustedProxies: c.proxies}))
+	s.env = must(envelope.New(envelope.Config{
+		Shape:    c.shape,
+		Wrap:     true,
+		ClientIP: ips.Addr,
+		OnError:  func(*http.Request, *usher.Error) {},
+		OnPanic:  func(*http.Request, any, []byte) {},
+	}))
+
+	c.keys.Store, c.keys.Formats = s.store, []apikey.Format{targetFormat}
+	s.auth = must(apikey.New(c.keys))
+	tb.Cleanup(func() { _ = s.auth.Close() })
+	s.manager = must(apikey.NewManager(apikey.ManagerConfig{Store: s.store, Format: targetFormat, MaxActive: 5}))
+	s.manage = must(apikey.NewHandler(apikey.HandlerConfig{Manager: s.manager}))
+
+	limit := func(name string, key ratelimit.KeyFunc, l ratelimit.Limit) *ratelimit.Limiter {
+		if l == (ratelimit.Limit{}) {
+			l = ratelimit.TokenBucket(1000, time.Second, 1000)
+		}
+		c := c.limits
+		c.Policies = []ratelimit.Policy{{Name: name, Key: key, Limit: l}}
+		return must(ratelimit.New(c))
+	}
+	s.door = limit("address", ratelimit.ByAddress(ips), c.perAddress)
+	s.inside = limit("caller", ratelimit.ByPrincipal(ips), c.perCaller)
+	return s
+}
+
+func (s *target) app() App {
+	judges := []usher.Authenticator{s.auth}
+	if s.authenticate != nil {
+		judges = s.authenticate(s.auth)
+	}
+	guard := []usher.Middleware{
+		usher.Authenticate(judges...), s.inside,
+		usher.Require(usher.Requirement{
+			Level:        usher.LevelReadOnly,
+			MethodLevels: map[string]usher.Level{http.MethodPost: usher.LevelReadWrite, http.MethodDelete: usher.LevelFull},
+		}),
+	}
+	login := []usher.Middleware{usher.Authenticate(people)}
+	keys := http.StripPrefix("/api-keys", s.manage)
+	return App{
+		Middlewares: []usher.Middleware{s.env, s.door},
+		Routes: append([]Route{
+			{"GET", "/notes", guard, handle(s.notes)},
+			{"POST", "/notes", guard, handle(s.notes)},
+			{"DELETE", "/notes/{id}", guard, handle(s.notes)},
+			{"GET", "/api-keys", login, keys},
+			{"POST", "/api-keys", login, keys},
+		}, s.routes...),
+		NotFound:         handle(s.env.NotFound),
+		MethodNotAllowed: handle(s.env.MethodNotAllowed),
+	}
+}
+
+// notes is an existing handler, which knows nothing of this module.
+func (s *target) notes(w http.ResponseWriter, _ *http.Request) {
+	s.served.Add(1)
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write([]byte(`["a note"]`))
+}
+
+// key issues a key and returns its text.
+func (s *target) key(c *client, template apikey.Key) (string, apikey.Key) {
+	c.tb.Helper()
+	template.Name = "k"
+	if template.Owner == "" {
+		template.Owner = "ada"
+	}
+	k, secret, err := s.manager.Create(c.tb.Context(), apikey.Actor{}, template)
+	if err != nil {
+		c.tb.Fatal(err)
+	}
+	return secret.Reveal(), k
+}
+
+// refused checks that a request was answered with 401 before the store was asked
+// or a handler ran.
+func (s *target) refused(a *answer) {
+	a.c.tb.Helper()
+	a.status(http.StatusUnauthorized)
+	if n := s.store.lookups.Swap(0); n != 0 {
+		a.c.tb.Errorf("%s: %d lookups in the store", a.what, n)
+	}
+	if n := s.served.Swap(0); n != 0 {
+		a.c.tb.Errorf("%s: the handler ran", a.what)
+	}
+}
+
+// A countingStore counts lookups, and fails if it is told to.
+type countingStore struct {
+	*apikey.Memory
+	lookups atomic.Int64
+	failure atomic.Pointer[error]
+}
+
+func (s *countingStore) fail() error {
+	if err := s.failure.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+func (s *countingStore) Lookup(ctx context.Context, h apikey.Hash) (apikey.Record, error) {
+	s.lookups.Add(1)
+	if err := s.fail(); err != nil {
+		return apikey.Record{}, err
+	}
+	return s.Memory.Lookup(ctx, h)
+}
+
+func (s *countingStore) List(ctx context.Context, owner string, offset, limit int) ([]apikey.Key, int, error) {
+	if err := s.fail(); err != nil {
+		return nil, 0, err
+	}
+	return s.Memory.List(ctx, owner, offset, limit)
+}
+
+func (s *countingStore) Insert(ctx context.Context, r apikey.Record, limit int) error {
+	if err := s.fail(); err != nil {
+		return err
+	}
+	return s.Memory.Insert(ctx, r, limit)
+}
