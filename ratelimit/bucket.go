@@ -18,6 +18,7 @@ type bucket struct {
 	per     time.Duration
 	burst   int64
 	nanos   float64 // in which a token is earned
+	slack   float64 // tokens that are earned within the tolerance
 	last    time.Time
 	owed    int64 // taken without asking, beyond what the bucket held
 }
@@ -25,14 +26,21 @@ type bucket struct {
 func newBucket(l *Limit, now instant, d debt) *bucket {
 	b := &bucket{
 		limiter: rate.NewLimiter(l.rate(), int(l.burst)),
-		quota:   l.quota, per: l.per, burst: l.burst, nanos: l.tokenNanos(),
-		last: now.time,
+		last:    now.time,
 	}
+	b.follow(l)
 	if d.until > now.n {
 		missing := math.Ceil(float64(d.until-now.n) / b.nanos)
 		b.limiter.AllowN(now.time, int(min(missing, float64(l.burst))))
 	}
 	return b
+}
+
+// follow notes the limit that the bucket is under.
+func (b *bucket) follow(l *Limit) {
+	b.quota, b.per, b.burst = l.quota, l.per, l.burst
+	b.nanos = l.tokenNanos()
+	b.slack = float64(tolerance) / b.nanos
 }
 
 func (l *Limit) rate() rate.Limit {
@@ -55,7 +63,7 @@ func (b *bucket) prepare(l *Limit, now instant) {
 	if b.quota != l.quota || b.per != l.per || b.burst != l.burst {
 		b.limiter.SetLimitAt(b.last, l.rate())
 		b.limiter.SetBurstAt(b.last, int(l.burst))
-		b.quota, b.per, b.burst, b.nanos = l.quota, l.per, l.burst, l.tokenNanos()
+		b.follow(l)
 	}
 	if b.owed > 0 {
 		paid := min(b.owed, int64(max(b.limiter.TokensAt(b.last), 0)))
@@ -69,7 +77,7 @@ func (b *bucket) ask(l *Limit, now instant, cost int64) answer {
 	b.prepare(l, now)
 	tokens := b.limiter.TokensAt(b.last) - float64(b.owed)
 	a := answer{ok: true}
-	whole := math.Floor(tokens + float64(tolerance)/b.nanos)
+	whole := math.Floor(tokens + b.slack)
 	whole = min(max(whole, 0), float64(l.burst))
 	a.remaining = int64(whole)
 	if tokens < float64(l.burst) {

@@ -136,7 +136,7 @@ func (m *Memory) lock(charges []Charge) (instant, error) {
 		if c.table == nil || c.table.store != m {
 			c.table = m.table(c.Policy)
 		}
-		c.hash = c.table.keys.Hash(c.Key)
+		c.hash = c.table.hash(&c.Key)
 		c.shard = c.table.keys.Index(c.hash)
 		wall = wall || c.Limit.algorithm == AlgorithmCalendarWindow
 		j := i

@@ -1,6 +1,8 @@
 package ratelimit
 
 import (
+	"encoding/binary"
+	"hash/maphash"
 	"math/bits"
 
 	"github.com/usher-go/usher/internal/shard"
@@ -11,7 +13,10 @@ import (
 type table struct {
 	store *Memory
 	order int // in which tables are locked
-	keys  *shard.Cache[Key, state]
+	// keys has the entry of a key under the hash of the key, which is made once
+	// and then serves for everything.
+	seed maphash.Seed
+	keys *shard.Cache[uint64, *entry]
 	// perShard is the most keys that a shard holds.
 	perShard int
 	// debts has, for each shard, the slots for what dropped keys owe, once one
@@ -21,38 +26,67 @@ type table struct {
 	held []map[Key]int64
 }
 
+// An entry is a key and what is known of it.
+type entry struct {
+	key   Key
+	state state
+}
+
 func newTable(m *Memory, order int) *table {
-	keys := shard.New[Key, state](m.capacity, nil)
+	keys := shard.New[uint64, *entry](m.capacity, nil)
 	n := keys.Shards()
 	return &table{
-		store: m, order: order, keys: keys,
+		store: m, order: order, seed: maphash.MakeSeed(), keys: keys,
 		perShard: max(m.capacity/n, 1),
 		debts:    make([][]debt, n),
 		held:     make([]map[Key]int64, n),
 	}
 }
 
+// hash returns the hash of a key, which nobody outside can predict.
+func (t *table) hash(k *Key) uint64 {
+	// The origin comes from the program, and no key has an address and a text.
+	if k.text != "" {
+		return maphash.String(t.seed, k.text) ^ uint64(k.origin)*0x9e3779b97f4a7c15
+	}
+	var b [24]byte
+	binary.BigEndian.PutUint64(b[:], uint64(k.origin))
+	binary.BigEndian.PutUint64(b[8:], k.hi)
+	binary.BigEndian.PutUint64(b[16:], k.lo)
+	return maphash.Bytes(t.seed, b[:])
+}
+
 // state returns the state of the charge's key, which is new or changed to the
 // limit's algorithm if need be.
 func (t *table) state(c *Charge, now instant) state {
 	keys := t.keys.At(c.shard)
-	s, ok := keys.Get(c.Key)
-	if ok && fits(s, &c.Limit) {
-		return s
+	hash := c.hash
+	e, ok := keys.Get(hash)
+	for ok && e.key != c.Key {
+		// Two keys of one hash: one in 2^64.
+		hash++
+		e, ok = keys.Get(hash)
 	}
-	if ok {
-		s = newState(&c.Limit, now, s.debt(now))
-		keys.Add(c.Key, s)
-		return s
+	switch {
+	case !ok:
+		e = t.admit(c, hash, now)
+	case !fits(e.state, &c.Limit):
+		e.state = newState(&c.Limit, now, e.state.debt(now))
 	}
+	return e.state
+}
+
+// admit makes room for a new key and adds it.
+func (t *table) admit(c *Charge, hash uint64, now instant) *entry {
+	keys := t.keys.At(c.shard)
 	if keys.LRU.Len() >= t.perShard {
-		if key, oldest, ok := keys.RemoveOldest(); ok {
-			t.remember(c.shard, t.keys.Hash(key), oldest.debt(now), now)
+		if oldest, e, ok := keys.RemoveOldest(); ok {
+			t.remember(c.shard, oldest, e.state.debt(now), now)
 		}
 	}
-	s = newState(&c.Limit, now, t.owed(c.shard, c.hash))
-	keys.Add(c.Key.clone(), s)
-	return s
+	e := &entry{c.Key.clone(), newState(&c.Limit, now, t.owed(c.shard, hash))}
+	keys.Add(hash, e)
+	return e
 }
 
 // slot spreads the keys of a shard, which share the low bits of their hash.
