@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"net/http"
 	"slices"
 	"strings"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/jsonbody"
 )
 
 // A Format is what the keys of a service look like: [Native] for a new service,
@@ -340,7 +340,7 @@ func label(prefix string, environments []string, environment string) (string, er
 	case environment == "":
 		environment = environments[0]
 	case !slices.Contains(environments, environment):
-		return "", invalid(usher.Field{Name: "environment", Message: "must be one of " + strings.Join(environments, ", ") + "."})
+		return "", jsonbody.Invalid(usher.Field{Name: "environment", Message: "must be one of " + strings.Join(environments, ", ") + "."})
 	}
 	return prefix + "_" + environment + "_", nil
 }
@@ -431,14 +431,4 @@ func madeOf(text string, want class) bool {
 		}
 	}
 	return true
-}
-
-// invalid returns the answer to a request with these faults.
-func invalid(faults ...usher.Field) *usher.Error {
-	return &usher.Error{
-		Status:  http.StatusBadRequest,
-		Code:    codeValidationFailed,
-		Message: "The request is not valid.",
-		Fields:  faults,
-	}
 }

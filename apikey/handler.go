@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/jsonbody"
 )
 
 // HandlerConfig configures [NewHandler].
@@ -253,16 +254,16 @@ func (h *handler) failure(err error) error {
 
 func (h *handler) create(c *call) error {
 	var template Key
-	d, err := h.decode(c, true)
+	d, err := jsonbody.Read(c.w, c.r, h.MaxBody, true)
 	if err != nil {
 		return err
 	}
-	d.required("name", &template.Name)
-	d.optional("scopes", &template.Scopes)
-	d.optional("level", &template.Level)
-	d.optional("environment", &template.Environment)
-	d.optional("expires_at", &template.ExpiresAt)
-	if err := d.fault(); err != nil {
+	d.Required("name", &template.Name)
+	d.Optional("scopes", &template.Scopes)
+	d.Optional("level", &template.Level)
+	d.Optional("environment", &template.Environment)
+	d.Optional("expires_at", &template.ExpiresAt)
+	if err := d.Fault(); err != nil {
 		return err
 	}
 	template.Owner = c.owner
@@ -290,7 +291,7 @@ func (h *handler) list(c *call) error {
 		number(c.r, "page", &page.Number, maxPage, &faults)
 		number(c.r, "limit", &page.Limit, h.MaxPageSize, &faults)
 		if len(faults) > 0 {
-			return invalid(faults...)
+			return jsonbody.Invalid(faults...)
 		}
 	}
 	keys, total, err := h.Manager.List(c.r.Context(), c.owner, (page.Number-1)*page.Limit, page.Limit)
@@ -333,16 +334,16 @@ func (h *handler) find(c *call) error {
 }
 
 func (h *handler) update(c *call) error {
-	d, err := h.decode(c, true)
+	d, err := jsonbody.Read(c.w, c.r, h.MaxBody, true)
 	if err != nil {
 		return err
 	}
 	var to Key
-	name := d.optional("name", &to.Name)
-	scopes := d.optional("scopes", &to.Scopes)
-	level := d.optional("level", &to.Level)
-	expires := d.optional("expires_at", &to.ExpiresAt)
-	if err := d.fault(); err != nil {
+	name := d.Optional("name", &to.Name)
+	scopes := d.Optional("scopes", &to.Scopes)
+	level := d.Optional("level", &to.Level)
+	expires := d.Optional("expires_at", &to.ExpiresAt)
+	if err := d.Fault(); err != nil {
 		return err
 	}
 	k, err := h.Manager.Update(c.r.Context(), c.by, c.owner, c.id, func(k *Key) {
@@ -367,16 +368,16 @@ func (h *handler) update(c *call) error {
 }
 
 func (h *handler) rotate(c *call) error {
-	d, err := h.decode(c, false)
+	d, err := jsonbody.Read(c.w, c.r, h.MaxBody, false)
 	if err != nil {
 		return err
 	}
 	grace := h.Grace
 	var seconds int32
-	if d.optional("grace_seconds", &seconds) {
+	if d.Optional("grace_seconds", &seconds) {
 		grace = time.Duration(seconds) * time.Second
 	}
-	if err := d.fault(); err != nil {
+	if err := d.Fault(); err != nil {
 		return err
 	}
 	k, secret, err := h.Manager.Rotate(c.r.Context(), c.by, c.owner, c.id, grace)

@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/jsonbody"
 )
 
 // ManagerConfig configures a [Manager].
@@ -475,14 +476,14 @@ func (m *Manager) check(k *Key, now time.Time) error {
 		fault("expires_at", "'expires_at' must be in the future.")
 	}
 	if len(faults) > 0 {
-		return invalid(faults...)
+		return jsonbody.Invalid(faults...)
 	}
 	return nil
 }
 
 func (m *Manager) checkGrace(grace time.Duration) error {
 	if grace < 0 || grace > m.maxGrace {
-		return invalid(usher.Field{
+		return jsonbody.Invalid(usher.Field{
 			Name:    "grace_seconds",
 			Message: "'grace_seconds' must be from 0 to " + strconv.FormatInt(int64(m.maxGrace/time.Second), 10) + ".",
 		})

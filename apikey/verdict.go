@@ -55,8 +55,6 @@ const (
 	CodeKeyConflict = "api_key_conflict"  // 409: the key is revoked, expired or replaced
 )
 
-const codeValidationFailed = "validation_failed"
-
 // answers holds the one answer to each verdict.
 type answers [verdicts]*usher.Error
 
