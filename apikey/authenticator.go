@@ -90,7 +90,7 @@ type Config struct {
 type Authenticator struct {
 	carriers
 	store     Store
-	cache     *Cache // store, if that is one
+	lookuper  lookuper // store, if it is one
 	formats   []format
 	hasher    *hasher
 	env       string
@@ -146,7 +146,7 @@ func New(c Config) (*Authenticator, error) {
 			query:  c.DangerouslyAcceptQueryParameter,
 		},
 	}
-	a.cache, _ = c.Store.(*Cache)
+	a.lookuper, _ = c.Store.(lookuper)
 	if c.Store == nil {
 		fault("Store", "is required")
 	}
@@ -358,9 +358,15 @@ func (a *Authenticator) lookup(ctx context.Context, text string, now time.Time) 
 	return nil, Unknown, nil
 }
 
+// A lookuper is a store that keeps the entries of keys in use: [Cache] and
+// [Memory].
+type lookuper interface {
+	lookup(ctx context.Context, h Hash, now time.Time) (*entry, error)
+}
+
 func (a *Authenticator) fetch(ctx context.Context, h Hash, now time.Time) (*entry, error) {
-	if a.cache != nil {
-		return a.cache.lookup(ctx, h, now)
+	if a.lookuper != nil {
+		return a.lookuper.lookup(ctx, h, now)
 	}
 	r, err := a.store.Lookup(ctx, h)
 	if err != nil {

@@ -733,16 +733,23 @@ func TestLongKeysCostNothing(t *testing.T) {
 	}
 }
 
-func TestKeyInTheCacheCostsNoAllocation(t *testing.T) {
+func TestKeyInMemoryCostsNoAllocation(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")
 	}
-	for name, peppers := range map[string][]apikey.Pepper{"SHA-256": nil, "HMAC": {{Version: 1, Key: apikey.NewSecret(strings.Repeat("k", 32))}}} {
+	pepper := []apikey.Pepper{{Version: 1, Key: apikey.NewSecret(strings.Repeat("k", 32))}}
+	for name, tt := range map[string]struct {
+		store   apikey.Store
+		peppers []apikey.Pepper
+	}{
+		"a Cache":              {newCache(t, apikey.CacheConfig{Store: silent{apikey.NewMemory()}, TTL: time.Hour, NegativeTTL: time.Hour}), nil},
+		"a Cache, with HMAC":   {newCache(t, apikey.CacheConfig{Store: silent{apikey.NewMemory()}, TTL: time.Hour, NegativeTTL: time.Hour}), pepper},
+		"a Memory without one": {apikey.NewMemory(), nil},
+	} {
 		t.Run(name, func(t *testing.T) {
-			store := newCache(t, apikey.CacheConfig{Store: silent{apikey.NewMemory()}, TTL: time.Hour, NegativeTTL: time.Hour})
-			m := newManager(t, apikey.ManagerConfig{Store: store, Peppers: peppers})
+			m := newManager(t, apikey.ManagerConfig{Store: tt.store, Peppers: tt.peppers})
 			_, text := create(t, m, apikey.Key{Scopes: []string{"read"}})
-			a := newAuthenticator(t, apikey.Config{Store: store, Peppers: peppers, Environment: "live"})
+			a := newAuthenticator(t, apikey.Config{Store: tt.store, Peppers: tt.peppers, Environment: "live"})
 			good, unknown := request("X-API-Key", text), request("X-API-Key", generate(t, native, ""))
 			if n := testing.AllocsPerRun(1000, func() {
 				p, err := a.Authenticate(good)
@@ -761,6 +768,35 @@ func TestKeyInTheCacheCostsNoAllocation(t *testing.T) {
 				t.Errorf("an unknown key: %v allocations", n)
 			}
 		})
+	}
+}
+
+func TestMemoryForgetsItsEntriesWithEachChange(t *testing.T) {
+	store := apikey.NewMemory()
+	m := newManager(t, apikey.ManagerConfig{Store: store})
+	k, text := create(t, m, apikey.Key{Scopes: []string{"read"}, Level: usher.LevelFull})
+	a := newAuthenticator(t, apikey.Config{Store: store})
+	level := func() usher.Level {
+		p, err := a.Authenticate(request("X-API-Key", text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p.Level
+	}
+	if got := level(); got != usher.LevelFull {
+		t.Fatalf("level %v", got)
+	}
+	if _, err := m.Update(t.Context(), apikey.Actor{}, k.Owner, k.ID, func(k *apikey.Key) { k.Level = usher.LevelReadOnly }); err != nil {
+		t.Fatal(err)
+	}
+	if got := level(); got != usher.LevelReadOnly {
+		t.Errorf("level %v after an update", got)
+	}
+	if _, err := m.Revoke(t.Context(), apikey.Actor{}, k.Owner, k.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Authenticate(request("X-API-Key", text)); !errors.Is(err, apikey.Revoked) {
+		t.Errorf("after its revocation: %v", err)
 	}
 }
 

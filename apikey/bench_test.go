@@ -69,12 +69,16 @@ func BenchmarkMiddleware(b *testing.B) {
 	sum := sha256.Sum256([]byte(text))
 	own := (&handWritten{keys: map[string]string{hex.EncodeToString(sum[:]): k.ID}}).wrap(handWrittenHandler)
 	ours := usher.Authenticate(a).Wrap(handler)
+	memory := apikey.NewMemory()
+	_, bareText := create(b, newManager(b, apikey.ManagerConfig{Store: memory}), apikey.Key{Scopes: []string{"read"}})
+	bare := usher.Authenticate(newAuthenticator(b, apikey.Config{Store: memory})).Wrap(handler)
 	for _, bench := range []struct {
 		name    string
 		handler http.Handler
 		text    string
 	}{
 		{"good key/usher", ours, text},
+		{"good key in a Memory/usher", bare, bareText},
 		{"good key/hand-written", own, text},
 		{"garbage with answer/usher", ours, text[:len(text)-1] + "!"},
 		{"garbage with answer/hand-written", own, text[:len(text)-1] + "!"},

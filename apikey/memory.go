@@ -12,10 +12,13 @@ import (
 // Memory is a [Store] and [Notifier] in the memory of one process, which keeps
 // nothing when that ends. It is safe for concurrent use.
 type Memory struct {
-	mu       sync.RWMutex
-	byID     map[string]*Record
-	byHash   map[Hash]*Record
-	byOwner  map[string][]*Record
+	mu      sync.RWMutex
+	byID    map[string]*Record
+	byHash  map[Hash]*Record
+	byOwner map[string][]*Record
+	// entries has a copy of each record that an Authenticator has asked for since
+	// it was changed, so that a key in use costs no copy.
+	entries  map[Hash]*entry
 	watchers map[*watcher]struct{}
 }
 
@@ -25,6 +28,7 @@ func NewMemory() *Memory {
 		byID:     make(map[string]*Record),
 		byHash:   make(map[Hash]*Record),
 		byOwner:  make(map[string][]*Record),
+		entries:  make(map[Hash]*entry),
 		watchers: make(map[*watcher]struct{}),
 	}
 }
@@ -56,6 +60,32 @@ func (m *Memory) Lookup(ctx context.Context, h Hash) (Record, error) {
 		return r.clone(), nil
 	}
 	return Record{}, ErrNotFound
+}
+
+// lookup implements lookuper.
+func (m *Memory) lookup(ctx context.Context, h Hash, _ time.Time) (*entry, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	m.mu.RLock()
+	e := m.entries[h]
+	known := e != nil || m.byHash[h] != nil
+	m.mu.RUnlock()
+	switch {
+	case e != nil:
+		return e, nil
+	case !known:
+		return nil, ErrNotFound
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r := m.byHash[h]
+	if r == nil {
+		return nil, ErrNotFound
+	}
+	e = &entry{record: r.clone()}
+	m.entries[h] = e
+	return e, nil
 }
 
 // Find implements [Store].
@@ -148,6 +178,7 @@ func (m *Memory) Touch(ctx context.Context, uses map[string]time.Time) error {
 			r := m.byID[id]
 			if r != nil && r.RevokedAt.IsZero() && at.After(r.LastUsedAt) {
 				r.LastUsedAt = at
+				delete(m.entries, r.Hash)
 			}
 		}
 		return nil, nil
@@ -193,6 +224,7 @@ func (m *Memory) change(ctx context.Context, f func() ([]Hash, error)) error {
 	defer m.mu.Unlock()
 	changed, err := f()
 	for _, h := range changed {
+		delete(m.entries, h)
 		for w := range m.watchers {
 			select {
 			case w.changes <- h:
