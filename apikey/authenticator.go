@@ -146,7 +146,14 @@ func New(c Config) (*Authenticator, error) {
 			query:  c.DangerouslyAcceptQueryParameter,
 		},
 	}
-	a.lookuper, _ = c.Store.(lookuper)
+	// The types and not the method: a store that embeds one of them has that, too,
+	// and a Lookup of its own that must be asked.
+	switch s := c.Store.(type) {
+	case *Cache:
+		a.lookuper = s
+	case *Memory:
+		a.lookuper = s
+	}
 	if c.Store == nil {
 		fault("Store", "is required")
 	}

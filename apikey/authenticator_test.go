@@ -825,3 +825,26 @@ func TestParallelUse(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// watched is a Memory that somebody watches, as anyone may write one.
+type watched struct {
+	*apikey.Memory
+	lookups int
+}
+
+func (w *watched) Lookup(ctx context.Context, h apikey.Hash) (apikey.Record, error) {
+	w.lookups++
+	return w.Memory.Lookup(ctx, h)
+}
+
+func TestStoreThatEmbedsMemoryIsAskedItself(t *testing.T) {
+	m, store := newManagerOn(t)
+	_, key := create(t, m, apikey.Key{})
+	w := &watched{Memory: store.(*apikey.Memory)}
+	if _, err := newAuthenticator(t, apikey.Config{Store: w}).Authenticate(request("X-API-Key", key)); err != nil {
+		t.Fatal(err)
+	}
+	if w.lookups != 1 {
+		t.Errorf("its Lookup was called %d times", w.lookups)
+	}
+}
