@@ -1,0 +1,403 @@
+package contract_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	"go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/apikey"
+	"github.com/usher-go/usher/clientip"
+	"github.com/usher-go/usher/envelope"
+	"github.com/usher-go/usher/internal/contract"
+	"github.com/usher-go/usher/ratelimit"
+)
+
+// TestNoKeyMaterialAnywhere sends key material in every way through a whole stack
+// and then looks for it in everything that the stack has said to anybody.
+//
+// What a client puts into the path of a URL, into its request ID or into the name
+// of a key is its own text and no place for a secret: the answer to that client
+// may repeat it. Logs, spans and metrics must not hold a path either, and neither
+// answers nor they may hold what stands in a query parameter for secrets.
+func TestNoKeyMaterialAnywhere(t *testing.T) {
+	w := newWorld(t)
+
+	// The one answer that shows a key.
+	made := w.call("POST", "/api-keys", `{"name":"k","level":"full"}`, "X-Session: ada")
+	valid := member(t, made, "api_key")
+	w.own["valid key"] = valid
+	w.secrets["valid key"] = valid
+	id := member(t, made, "key.id")
+	rotated := w.call("POST", "/api-keys/"+id+"/rotate", `{"grace_seconds":60}`, "X-Session: ada")
+	w.own["rotated key"] = member(t, rotated, "api_key")
+	w.secrets["rotated key"] = member(t, rotated, "api_key")
+	_, secret, err := w.manager.Create(t.Context(), apikey.Actor{}, apikey.Key{Owner: "ada", Name: "k"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.secrets["revoked key"] = secret.Reveal()
+	w.say("secret", secret, &secret, []any{secret}, map[string]any{"k": secret})
+
+	last, err := w.manager.Find(t.Context(), "ada", member(t, rotated, "key.id"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, _, err := w.manager.List(t.Context(), "ada", 0, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range keys {
+		if k.ID != id && k.ID != last.ID {
+			w.call("DELETE", "/api-keys/"+k.ID, "", "X-Session: ada")
+		}
+	}
+	w.secrets["checksummed garbage"], err = native.Generate(strings.NewReader(strings.Repeat("canary", 500)), "live")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.secrets["garbage"] = "acme_live_garbagegarbagegarbagegarbagegarbagegarb"
+	w.secrets["token"] = "eyJhbGciOiJub25lIn0.canarycanarycanarycanary.signature"
+
+	for _, s := range w.secrets {
+		for _, header := range []string{
+			"X-API-Key: " + s, "Authorization: Bearer " + s, "Authorization: Basic " + s, "Cookie: key=" + s, "X_API_Key: " + s,
+			"Proxy-Authorization: Bearer " + s, "X-Forwarded-For: " + s, "Forwarded: for=" + s, "User-Agent: " + s, "Referer: https://x/?api_key=" + s,
+		} {
+			w.call("GET", "/notes", "", header)
+		}
+		for _, path := range []string{"/notes", "/query", "/nowhere", "/panic", "/fail"} {
+			w.call("GET", path+"?api_key="+s+"&access_token="+s, "")
+		}
+		w.call("GET", "/notes", "", "X-API-Key: "+s, "X-API-Key: "+s)
+		w.call("GET", "/notes", "", "X-API-Key: "+s, "Authorization: Bearer "+s)
+		w.call("POST", "/notes", `{"api_key":"`+s+`"}`, "X-API-Key: "+s)
+		w.call("POST", "/api-keys", `{"name":7,"api_key":"x","scopes":["a b"]}`, "X-Session: ada", "X-API-Key: "+s)
+		w.call("GET", "/panic", "", "X-Panic: "+s)
+		w.call("GET", "/panic", "", "X-Panic: "+s, "X-Late: 1")
+		w.call("GET", "/limited", "", "X-API-Key: "+s)
+		w.call("GET", "/limited", "", "X-API-Key: "+s)
+		w.path = true
+		w.call("GET", "/notes/"+s, "", "X-API-Key: "+s)
+		w.call("GET", "/panic/"+s, "")
+		w.path = false
+
+		for _, name := range []string{"X-API-Key", "Authorization", "Cookie"} {
+			r := httptest.NewRequest(http.MethodGet, "/notes", nil)
+			r.Header.Set(name, s)
+			p, err := w.auth.Authenticate(r)
+			w.say("verdict", p, err)
+		}
+	}
+	w.collect()
+	w.check()
+}
+
+var native = apikey.Native{Prefix: "acme", Environments: []string{"live"}}
+
+const pepper = "pepper-canary-pepper-canary-pepper-canary"
+
+// A world is a whole stack and all that it says.
+type world struct {
+	t       *testing.T
+	client  *http.Client
+	url     string
+	store   *apikey.Memory
+	auth    *apikey.Authenticator
+	manager *apikey.Manager
+	parts   []any // configurations and what was made of them
+	spans   *tracetest.SpanRecorder
+	reader  *metric.ManualReader
+	logs    *buffer
+
+	secrets map[string]string // by what they are
+	own     map[string]string // keys that one answer may show
+	path    bool              // the secret stands in the path
+
+	mu   sync.Mutex
+	said map[string]string // by where
+}
+
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func newWorld(t *testing.T) *world {
+	w := &world{
+		t: t, store: apikey.NewMemory(), logs: new(buffer), said: make(map[string]string), own: make(map[string]string),
+		secrets: map[string]string{"pepper": pepper},
+		spans:   tracetest.NewSpanRecorder(), reader: metric.NewManualReader(),
+	}
+	logger := slog.Default()
+	slog.SetDefault(slog.New(slog.NewJSONHandler(w.logs, &slog.HandlerOptions{AddSource: true, Level: slog.LevelDebug})))
+	t.Cleanup(func() { slog.SetDefault(logger) })
+	tracers := trace.NewTracerProvider(trace.WithSpanProcessor(w.spans))
+	meters := metric.NewMeterProvider(metric.WithReader(w.reader))
+	otel.SetTracerProvider(tracers)
+	otel.SetMeterProvider(meters)
+
+	audit := func(_ context.Context, e apikey.Event) { w.say("audit", e, &e) }
+	ips := must(clientip.New(clientip.Config{TrustedProxies: []string{"127.0.0.1"}}))
+	peppers := []apikey.Pepper{{Version: 1, Key: apikey.NewSecret(pepper)}}
+	cacheConfig := apikey.CacheConfig{Store: w.store}
+	cache := must(apikey.NewCache(cacheConfig))
+	t.Cleanup(func() { _ = cache.Close() })
+	keyConfig := apikey.Config{
+		Store: cache, Formats: []apikey.Format{native}, Peppers: peppers, Header: "X-API-Key", Bearer: true,
+		Environment: "live", Audit: audit, Address: func(r *http.Request) string { return ips.Addr(r).String() },
+	}
+	w.auth = must(apikey.New(keyConfig))
+	queryConfig := keyConfig
+	queryConfig.DangerouslyAcceptQueryParameter = "api_key"
+	byQuery := must(apikey.New(queryConfig))
+	t.Cleanup(func() { _, _ = w.auth.Close(), byQuery.Close() })
+	managerConfig := apikey.ManagerConfig{Store: cache, Format: native, Peppers: peppers, Audit: audit}
+	w.manager = must(apikey.NewManager(managerConfig))
+	handlerConfig := apikey.HandlerConfig{Manager: w.manager}
+	envConfig := envelope.Config{Wrap: true, ClientIP: ips.Addr}
+	env := must(envelope.New(envConfig))
+	limitConfig := ratelimit.Config{
+		Policies: []ratelimit.Policy{{Name: "address", Key: ratelimit.ByAddress(ips), Limit: ratelimit.TokenBucket(10_000, time.Second, 10_000)}},
+		Headers:  ratelimit.StandardAndEpochHeaders,
+	}
+	limit := must(ratelimit.New(limitConfig))
+	tight := must(limit.With(ratelimit.Policy{Name: "tight", Key: ratelimit.ByPrincipal(ips), Limit: ratelimit.RollingWindow(1, time.Hour)}))
+	w.parts = []any{
+		keyConfig, queryConfig, cacheConfig, managerConfig, handlerConfig, envConfig, limitConfig, peppers,
+		w.auth, byQuery, w.manager, cache, w.store, env, limit, tight, ips,
+	}
+
+	either := usher.Authenticate(w.auth)
+	use := func(m ...usher.Middleware) []usher.Middleware { return m }
+	keys := http.StripPrefix("/api-keys", must(apikey.NewHandler(handlerConfig)))
+	login := usher.Authenticate(login{})
+	app := contract.App{
+		Middlewares: use(env, limit),
+		Routes: []contract.Route{
+			{Method: "GET", Pattern: "/notes", Middlewares: use(either, usher.Require(usher.Requirement{Level: usher.LevelReadOnly})), Handler: w.notes()},
+			{Method: "POST", Pattern: "/notes", Middlewares: use(either), Handler: w.notes()},
+			{Method: "GET", Pattern: "/notes/{id}", Middlewares: use(either), Handler: w.notes()},
+			{Method: "GET", Pattern: "/query", Middlewares: use(usher.Authenticate(byQuery)), Handler: w.notes()},
+			{Method: "GET", Pattern: "/limited", Middlewares: use(either, tight), Handler: w.notes()},
+			{Method: "GET", Pattern: "/fail", Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+				usher.Fail(rw, r, io.ErrUnexpectedEOF)
+			})},
+			{Method: "GET", Pattern: "/panic", Handler: http.HandlerFunc(panics)},
+			{Method: "GET", Pattern: "/panic/{id}", Handler: http.HandlerFunc(panics)},
+			{Method: "POST", Pattern: "/api-keys", Middlewares: use(login), Handler: keys},
+			{Method: "POST", Pattern: "/api-keys/{id}/rotate", Middlewares: use(login), Handler: keys},
+			{Method: "DELETE", Pattern: "/api-keys/{id}", Middlewares: use(login), Handler: keys},
+		},
+		NotFound:         http.HandlerFunc(env.NotFound),
+		MethodNotAllowed: http.HandlerFunc(env.MethodNotAllowed),
+	}
+	mounted := contract.ServeMux(t, app)
+	tracer := tracers.Tracer("server")
+	s := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		ctx, span := tracer.Start(r.Context(), "request")
+		defer span.End()
+		mounted.ServeHTTP(rw, r.WithContext(ctx))
+	}))
+	t.Cleanup(s.Close)
+	w.client, w.url = s.Client(), s.URL
+	return w
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// login knows people by a field that the test sends.
+type login struct{}
+
+func (login) Authenticate(r *http.Request) (*usher.Principal, error) {
+	if name := r.Header.Get("X-Session"); name != "" {
+		return &usher.Principal{ID: name, Kind: usher.KindJWT, Level: usher.LevelFull}, nil
+	}
+	return nil, usher.ErrNoCredential
+}
+
+func (w *world) notes() http.Handler {
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		p, _ := usher.PrincipalFrom(r.Context())
+		w.say("principal", p, &p, p.Details)
+		rw.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(rw, `[]`)
+	})
+}
+
+func panics(rw http.ResponseWriter, r *http.Request) {
+	if r.Header.Get("X-Late") != "" {
+		rw.WriteHeader(200)
+		_ = http.NewResponseController(rw).Flush()
+	}
+	panic(fmt.Errorf("could not use %s%s", r.Header.Get("X-Panic"), r.PathValue("id")))
+}
+
+// say keeps values in every way that a program prints them.
+func (w *world) say(where string, values ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var b strings.Builder
+	for _, v := range values {
+		encoded, _ := json.Marshal(v)
+		fmt.Fprintf(&b, "%v\n%+v\n%#v\n%s\n%q\n%x\n%s\n", v, v, v, v, v, v, encoded)
+		slog.Info("said", "value", v)
+	}
+	w.said[where] += b.String()
+}
+
+// call sends a request, keeps the answer but for the one that shows a key, and
+// returns its data.
+func (w *world) call(method, path, body string, header ...string) json.RawMessage {
+	w.t.Helper()
+	r, err := http.NewRequestWithContext(w.t.Context(), method, w.url+path, strings.NewReader(body))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/json")
+	for _, line := range header {
+		name, value, _ := strings.Cut(line, ": ")
+		r.Header.Add(name, value)
+	}
+	resp, err := w.client.Do(r)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	b, _ := io.ReadAll(resp.Body) // a panic after the status ends the connection
+	where := "answers"
+	if w.path {
+		where = "answers to who put it into the path"
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var answer struct{ Data json.RawMessage }
+	_ = json.Unmarshal(b, &answer)
+	if resp.StatusCode == http.StatusCreated {
+		where = "answers that show a key"
+	}
+	w.said[where] += fmt.Sprintf("%d %v %v %s\n", resp.StatusCode, resp.Header, resp.Trailer, b)
+	return answer.Data
+}
+
+// collect takes what telemetry, logs and the store hold.
+func (w *world) collect() {
+	for _, span := range w.spans.Ended() {
+		stub := tracetest.SpanStubFromReadOnlySpan(span)
+		w.said["spans"] += fmt.Sprintf("%s %v %v %v\n", stub.Name, stub.Attributes, stub.Events, stub.Status)
+	}
+	var metrics metricdata.ResourceMetrics
+	if err := w.reader.Collect(w.t.Context(), &metrics); err != nil {
+		w.t.Fatal(err)
+	}
+	encoded, err := json.Marshal(metrics)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.said["metrics"] = string(encoded)
+	keys, _, err := w.store.List(w.t.Context(), "ada", 0, 100)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, k := range keys {
+		record, err := w.store.Find(w.t.Context(), "ada", k.ID)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		w.say("store", k, record, &record)
+	}
+	w.say("configurations", w.parts...)
+	w.logs.mu.Lock()
+	w.said["logs"] = w.logs.b.String()
+	w.logs.mu.Unlock()
+}
+
+// check looks for every secret in every place.
+func (w *world) check() {
+	// Each place must have been filled, or nothing was looked at.
+	for where, word := range map[string]string{
+		"answers":                             "Too Many Requests",
+		"answers to who put it into the path": "metadata",
+		"answers that show a key":             w.secrets["valid key"],
+		"spans":                               "usher.apikey.result",
+		"metrics":                             "usher.apikey.verifications",
+		"logs":                                "envelope: handler panicked",
+		"audit":                               "revoke",
+		"store":                               "last_four",
+		"configurations":                      "Environment",
+		"verdict":                             "apikey: revoked",
+		"principal":                           "api_key",
+		"secret":                              "[redacted]",
+	} {
+		if where == "answers" {
+			word = "429"
+		}
+		if !strings.Contains(w.said[where], word) {
+			w.t.Errorf("%s: nothing said of %q", where, word)
+		}
+	}
+	for what, secret := range w.secrets {
+		// The prefix, four characters and the last four may be shown.
+		hidden := secret[14 : len(secret)-4]
+		for _, form := range []string{
+			hidden, base64.StdEncoding.EncodeToString([]byte(hidden)), base64.RawURLEncoding.EncodeToString([]byte(hidden)),
+			hex.EncodeToString([]byte(hidden)), fmt.Sprintf("%X", hidden), fmt.Sprint([]byte(hidden)),
+		} {
+			for where, said := range w.said {
+				at := strings.Index(said, form)
+				switch {
+				case at < 0:
+				case where == "answers to who put it into the path":
+				case where == "answers that show a key" && w.own[what] != "" && strings.Count(said, form) == 1:
+				default:
+					w.t.Errorf("the %s is in %s: ...%s", what, where, said[max(0, at-300):min(len(said), at+100)])
+				}
+			}
+		}
+	}
+}
+
+// member returns a member of the data of an answer.
+func member(t *testing.T, data json.RawMessage, path string) string {
+	t.Helper()
+	for name := range strings.SplitSeq(path, ".") {
+		var object map[string]json.RawMessage
+		if err := json.Unmarshal(data, &object); err != nil || object[name] == nil {
+			t.Fatalf("no %s in %s", path, data)
+		}
+		data = object[name]
+	}
+	var text string
+	if err := json.Unmarshal(data, &text); err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
