@@ -2,14 +2,125 @@ package jwtauth
 
 import (
 	"encoding/json"
+	"math"
 	"slices"
+	"strconv"
+	"strings"
+	"time"
 )
+
+// claimNames are the claims that this package reads.
+var claimNames = []string{
+	"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "sid", "client_id",
+	"scope", "scp", "permissions",
+}
+
+// readClaims fills in t from members, and reports whether those that have a
+// meaning here are of the type that RFC 7519, section 4.1 gives them.
+func (t *Token) readClaims(members []member) bool {
+	for _, m := range members {
+		ok := true
+		switch m.name {
+		case "iss":
+			t.Issuer, ok = unquote(m.value)
+		case "sub":
+			t.Subject, ok = unquote(m.value)
+		case "aud":
+			t.Audience, ok = audience(m.value)
+		case "exp":
+			t.ExpiresAt, ok = numericDate(m.value)
+		case "nbf":
+			t.NotBefore, ok = numericDate(m.value)
+		case "iat":
+			t.IssuedAt, ok = numericDate(m.value)
+		case "jti":
+			t.ID, ok = unquote(m.value)
+		case "sid":
+			t.SessionID, ok = unquote(m.value)
+		case "client_id":
+			t.ClientID, ok = unquote(m.value)
+		}
+		if !ok {
+			return false
+		}
+	}
+	t.Scopes = scopes(members)
+	return true
+}
+
+// audience returns the values of aud: a string or an array of strings, none of
+// them empty.
+func audience(value string) ([]string, bool) {
+	list, ok := stringList(value)
+	return list, ok && len(list) > 0 && !slices.Contains(list, "")
+}
+
+// lastSecond is the last second of the year 9999, which is as far as calendars
+// agree on.
+const lastSecond = 253402300799
+
+// numericDate returns the time that a JSON number of seconds stands for. Numbers
+// that are negative or too large for a date stand for none.
+func numericDate(value string) (time.Time, bool) {
+	if n, err := strconv.ParseInt(value, 10, 64); err == nil {
+		return time.Unix(n, 0), n >= 0 && n <= lastSecond
+	}
+	// Of the things that JSON may hold, ParseFloat takes numbers only.
+	f, err := strconv.ParseFloat(value, 64)
+	if err != nil || !(f >= 0 && f <= lastSecond) {
+		return time.Time{}, false
+	}
+	seconds, fraction := math.Modf(f)
+	return time.Unix(int64(seconds), int64(fraction*1e9)), true
+}
+
+// scopes returns what is granted by any of the claims in use for it: scope (RFC
+// 8693, section 4.2) and scp, each a string of words or an array, and
+// permissions, an array. A claim of another type grants nothing.
+func scopes(members []member) []string {
+	var all []string
+	for _, name := range [...]string{"scope", "scp", "permissions"} {
+		value, ok := find(members, name)
+		if !ok {
+			continue
+		}
+		list, ok := stringList(value)
+		if !ok {
+			continue
+		}
+		if value[0] == '"' {
+			list = strings.Fields(list[0])
+		}
+		for _, s := range list {
+			if s != "" {
+				all = append(all, s)
+			}
+		}
+	}
+	if len(all) > 1 {
+		// A few thousand fit into a token; comparing each with each would take long.
+		seen := make(map[string]bool, len(all))
+		all = slices.DeleteFunc(all, func(s string) bool {
+			again := seen[s]
+			seen[s] = true
+			return again
+		})
+	}
+	return slices.Clip(all)
+}
+
+// present reports whether a claim is there and says something.
+func present(members []member, name string) bool {
+	value, ok := find(members, name)
+	return ok && value != "null" && value != `""`
+}
 
 // stringList returns the strings of a JSON array, or of one string, and whether
 // value is one of these.
 func stringList(value string) ([]string, bool) {
-	if text, ok := unquote(value); ok {
-		return []string{text}, true
+	if value[0] == '"' {
+		text, ok := unquote(value)
+		return []string{text}, ok
 	}
 	var list []*string
 	if err := json.Unmarshal([]byte(value), &list); err != nil || list == nil || slices.Contains(list, nil) {
@@ -21,5 +132,3 @@ func stringList(value string) ([]string, bool) {
 	}
 	return out, true
 }
-
-func contains(list []string, text string) bool { return slices.Contains(list, text) }

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 )
 
 // A jwk is what a JSON Web Key says.
@@ -24,14 +25,14 @@ type jwk struct {
 // RFC 8037). Certificates in it are not looked at.
 func parseJWK(data []byte) (jwk, error) {
 	p := jwkParser{}
-	p.members, p.err = appendMembers(nil, data)
+	_, p.members, p.err = parseObject(nil, data)
 	k := jwk{id: p.text("kid"), algorithm: Algorithm(p.text("alg"))}
 	if use := p.text("use"); use != "" && use != "sig" {
 		p.fail("is not for signatures")
 	}
 	if value, ok := find(p.members, "key_ops"); ok {
 		ops, ok := stringList(value)
-		if !ok || !contains(ops, "verify") && !contains(ops, "sign") {
+		if !ok || !slices.Contains(ops, "verify") && !slices.Contains(ops, "sign") {
 			p.fail("is not for signatures")
 		}
 	}
@@ -177,7 +178,7 @@ func (k *Key) publicJWK() ([]byte, error) {
 		N         string    `json:"n,omitempty"`
 		E         string    `json:"e,omitempty"`
 	}{ID: k.id, Use: "sig", Algorithm: k.algorithm}
-	switch public := k.public.(type) {
+	switch public := k.verifying.(type) {
 	case *rsa.PublicKey:
 		out.Type, out.N, out.E = "RSA", b64(public.N.Bytes()), b64(big.NewInt(int64(public.E)).Bytes())
 	case *ecdsa.PublicKey:

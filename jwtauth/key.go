@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 
 	"github.com/golang-jwt/jwt/v5"
 
@@ -47,8 +46,8 @@ type Key struct {
 	id        string
 	algorithm Algorithm
 	method    jwt.SigningMethod
-	public    any // what method verifies with
-	private   any // what method signs with, or nil
+	verifying any // what method verifies with
+	signing   any // what method signs with, or nil
 }
 
 // NewKey returns the key that c describes, or all faults of c. It refuses keys
@@ -120,14 +119,30 @@ func newKey(c KeyConfig, path string) (*Key, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	k := &Key{id: c.ID, algorithm: c.Algorithm, method: s.method, public: material}
+	return s.key(c.ID, c.Algorithm, material), nil
+}
+
+// key makes a Key of material that was checked.
+func (s scheme) key(id string, a Algorithm, material any) *Key {
+	k := &Key{id: id, algorithm: a, method: s.method, verifying: material}
 	switch m := material.(type) {
 	case []byte:
-		k.private = m
+		k.signing = m
 	case crypto.Signer:
-		k.private, k.public = m, m.Public()
+		k.signing, k.verifying = m, m.Public()
 	}
-	return k, nil
+	return k
+}
+
+// public returns the public half of k alone.
+func (k *Key) public() *Key {
+	return &Key{id: k.id, algorithm: k.algorithm, method: k.method, verifying: k.verifying}
+}
+
+// equalKeys reports whether two public keys are the same.
+func equalKeys(a, b any) bool {
+	public, ok := a.(interface{ Equal(x crypto.PublicKey) bool })
+	return ok && public.Equal(b)
 }
 
 // check returns why material is no key for s, or nil.
@@ -252,19 +267,19 @@ func (k *Key) ID() string { return k.id }
 func (k *Key) Algorithm() Algorithm { return k.algorithm }
 
 // CanSign reports whether the key is a private key or a secret.
-func (k *Key) CanSign() bool { return k.private != nil }
+func (k *Key) CanSign() bool { return k.signing != nil }
 
 // verify returns an error unless signature is that of text.
 func (k *Key) verify(text string, signature []byte) error {
-	return k.method.Verify(text, signature, k.public)
+	return k.method.Verify(text, signature, k.verifying)
 }
 
 // sign returns the signature of text.
 func (k *Key) sign(text string) ([]byte, error) {
-	if k.private == nil {
+	if k.signing == nil {
 		return nil, errors.New("jwtauth: the key is public and cannot sign")
 	}
-	return k.method.Sign(text, k.private)
+	return k.method.Sign(text, k.signing)
 }
 
 // MarshalJSON returns the public half of the key as a JWK (RFC 7517) with kid,
@@ -281,15 +296,4 @@ func (k Key) String() string { return fmt.Sprintf("key %q (%s)", k.id, k.algorit
 // be empty, and algorithm.
 func (k *Key) fits(id string, a Algorithm) bool {
 	return k.algorithm == a && (id == "" || k.id == "" || k.id == id)
-}
-
-// appendFitting appends those of keys that may have signed a token with this kid
-// and algorithm.
-func appendFitting(list, keys []*Key, id string, a Algorithm) []*Key {
-	for _, k := range keys {
-		if k.fits(id, a) {
-			list = append(list, k)
-		}
-	}
-	return slices.Clip(list)
 }

@@ -13,15 +13,6 @@ import (
 	"github.com/usher-go/usher/jwtauth"
 )
 
-func mustKey(tb testing.TB, c jwtauth.KeyConfig) *jwtauth.Key {
-	tb.Helper()
-	k, err := jwtauth.NewKey(c)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return k
-}
-
 func TestKeyPrintsNoMaterial(t *testing.T) {
 	secret := []byte("0123456789abcdef0123456789abcdef")
 	k := mustKey(t, jwtauth.KeyConfig{ID: "a", Algorithm: jwtauth.HS256, Secret: secret})

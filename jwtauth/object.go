@@ -22,24 +22,25 @@ var (
 // comparing each name with each.
 const maxMembers = 128
 
-// appendMembers appends the members of the JSON object in data to list.
+// parseObject appends the members of the JSON object in data to list, and
+// returns the object as text, of which the members are parts.
 //
 // Parsers differ in which of two members of one name counts, and encoding/json
 // takes a name in any case for a field (RFC 8725, section 2.4), so an object in
 // which that could matter is refused. So is text that parsers repair, each in
 // its own way: invalid UTF-8 and surrogates without a partner, at any depth.
-func appendMembers(list []member, data []byte) ([]member, error) {
+func parseObject(list []member, data []byte) (text string, members []member, err error) {
 	if !json.Valid(data) {
-		return nil, errNoObject
+		return "", nil, errNoObject
 	}
 	if !utf8.Valid(data) {
-		return nil, errText
+		return "", nil, errText
 	}
 	// From here on the text is known to be valid, which makes reading it simple.
 	s := string(data)
 	i := skipSpace(s, 0)
 	if s[i] != '{' {
-		return nil, errNoObject
+		return "", nil, errNoObject
 	}
 	for i = skipSpace(s, i+1); s[i] != '}'; i = skipSpace(s, i) {
 		if s[i] == ',' {
@@ -47,28 +48,28 @@ func appendMembers(list []member, data []byte) ([]member, error) {
 		}
 		start := i
 		if i = skipString(s, i); i < 0 {
-			return nil, errText
+			return "", nil, errText
 		}
 		name, ok := unquote(s[start:i])
 		if !ok {
-			return nil, errText
+			return "", nil, errText
 		}
 		i = skipSpace(s, skipSpace(s, i)+len(":"))
 		start = i
 		if i = skipValue(s, i); i < 0 {
-			return nil, errText
+			return "", nil, errText
 		}
 		for _, m := range list {
 			if strings.EqualFold(m.name, name) {
-				return nil, errAmbiguous
+				return "", nil, errAmbiguous
 			}
 		}
 		if len(list) == maxMembers {
-			return nil, errMembers
+			return "", nil, errMembers
 		}
 		list = append(list, member{name, s[start:i]})
 	}
-	return list, nil
+	return s, list, nil
 }
 
 func skipSpace(s string, i int) int {

@@ -1,0 +1,189 @@
+package jwtauth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/bearer"
+	"github.com/usher-go/usher/internal/telemetry"
+)
+
+// A door is what stands between a request and the one who judges its token, and
+// is the same whoever that is.
+type door struct {
+	exact       bool
+	cookie      string
+	challenge   string
+	answers     answers
+	revocations Revocations
+	check       func(context.Context, *Token) error
+	principal   func(*Token, usher.Principal) usher.Principal
+	decisions   *telemetry.Decisions
+}
+
+// A doorConfig is the part of a Config that describes a door.
+type doorConfig struct {
+	path                    string // of the Config, in errors
+	cookie, realm, metadata string
+	exact                   bool
+	revocations             Revocations
+	answers                 map[Verdict]*usher.Error
+	check                   func(context.Context, *Token) error
+	principal               func(*Token, usher.Principal) usher.Principal
+	meters                  metric.MeterProvider
+	counter, attribute      string
+}
+
+func newDoor(c doorConfig) (d door, errs []error) {
+	d = door{
+		exact:       c.exact,
+		cookie:      c.cookie,
+		revocations: c.revocations,
+		check:       c.check,
+		principal:   c.principal,
+	}
+	if c.cookie != "" && (&http.Cookie{Name: c.cookie, Value: "x"}).Valid() != nil {
+		errs = append(errs, &usher.ConfigError{Field: c.path + ".Cookie", Reason: "is not the name of a cookie"})
+	}
+	if c.metadata != "" {
+		if u, err := url.Parse(c.metadata); err != nil || u.Scheme != "https" || u.Host == "" {
+			errs = append(errs, &usher.ConfigError{Field: c.path + ".ResourceMetadata", Reason: "must be a URL with https"})
+		}
+	}
+	challenge := func(code string) string {
+		return usher.Challenge("Bearer", "realm", c.realm, "error", code, "resource_metadata", c.metadata)
+	}
+	d.challenge = challenge("")
+	var more []error
+	d.answers, more = newAnswers(c.answers, c.path+".Answers", challenge)
+	d.decisions = telemetry.NewDecisions(telemetry.Config{
+		MeterProvider: c.meters,
+		Scope:         "github.com/usher-go/usher/jwtauth",
+		Counter:       c.counter,
+		Description:   "Requests by the verdict on their token.",
+		Attribute:     c.attribute,
+		Outcomes:      verdictNames[:],
+	})
+	return d, append(errs, more...)
+}
+
+// find returns the text of the token in r and the verdict Accepted, or another.
+func (d *door) find(r *http.Request) (text string, v Verdict) {
+	text, err := bearer.Token(r.Header, d.exact)
+	v = Missing
+	switch {
+	case err != nil:
+		v = Malformed
+	case text != "":
+		v = Accepted
+	}
+	if d.cookie == "" || len(r.Header["Cookie"]) == 0 {
+		return text, v
+	}
+	switch c := r.CookiesNamed(d.cookie); {
+	case len(c) == 0 || len(c) == 1 && c[0].Value == "":
+		return text, v
+	case v != Missing:
+		return "", Ambiguous
+	case len(c) > 1:
+		return "", Malformed
+	default:
+		return c[0].Value, Accepted
+	}
+}
+
+// detect returns the carrier that holds a token, and the token if it is one.
+func (d *door) detect(r *http.Request) (carrier, text string) {
+	if text, err := bearer.Token(r.Header, d.exact); text != "" || err != nil {
+		return "Authorization", text
+	}
+	text, v := d.find(r)
+	if v == Missing {
+		return "", ""
+	}
+	return "Cookie", text
+}
+
+// A verified token is one that was judged, with the principal made of it.
+type verified struct {
+	token     *Token
+	principal *usher.Principal
+}
+
+// A judge tells what a token is worth.
+type judge interface {
+	judge(ctx context.Context, text string, now time.Time) (verified, Verdict, error)
+}
+
+// authenticate answers for j as [usher.Authenticator] asks.
+func (d *door) authenticate(r *http.Request, j judge) (*usher.Principal, error) {
+	ctx := r.Context()
+	text, v := d.find(r)
+	if v == Accepted {
+		found, err := d.verify(ctx, text, j)
+		return found.principal, err
+	}
+	d.decisions.Record(ctx, int(v))
+	if v == Missing {
+		return nil, usher.ErrNoCredential
+	}
+	return nil, d.answers.to(v, nil)
+}
+
+// verify judges a token. What j may remember, revocations and the check are
+// asked about each time.
+func (d *door) verify(ctx context.Context, text string, j judge) (verified, error) {
+	found, v, err := j.judge(ctx, text, time.Now())
+	if v == Accepted {
+		v, err = d.admit(ctx, found.token)
+	}
+	d.decisions.Record(ctx, int(v))
+	if v != Accepted {
+		return verified{}, d.answers.to(v, err)
+	}
+	return found, nil
+}
+
+func (d *door) admit(ctx context.Context, t *Token) (Verdict, error) {
+	if d.revocations != nil {
+		switch revoked, err := d.revocations.Revoked(ctx, t); {
+		case err != nil:
+			return Unavailable, fmt.Errorf("revocations: %w", err)
+		case revoked:
+			return Revoked, nil
+		}
+	}
+	if d.check != nil {
+		if err := d.check(ctx, t); err != nil {
+			var e *usher.Error
+			if errors.As(err, &e) && e != nil && e.Status >= 400 && e.Status <= 499 {
+				return Denied, err
+			}
+			return Unavailable, err
+		}
+	}
+	return Accepted, nil
+}
+
+// principalOf returns who presents t, or nil if that cannot be told.
+func (d *door) principalOf(t *Token, kind usher.Kind) *usher.Principal {
+	p := usher.Principal{ID: t.qualified(), Kind: kind, Scopes: t.Scopes}
+	if d.principal != nil {
+		p = d.principal(t, p)
+	}
+	p.Details = t
+	if p.Kind == "" {
+		p.Kind = kind
+	}
+	if p.ID == "" {
+		return nil
+	}
+	return &p
+}

@@ -1,0 +1,4 @@
+package jwtauth
+
+// VerifyText verifies the signature of any text.
+func VerifyText(k *Key, text string, signature []byte) error { return k.verify(text, signature) }

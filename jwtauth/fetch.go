@@ -1,0 +1,160 @@
+package jwtauth
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+)
+
+// A fetcher fetches a set of keys.
+type fetcher struct {
+	url        *url.URL
+	client     *http.Client
+	maxBody    int64
+	maxKeys    int
+	algorithms []Algorithm
+}
+
+func newFetcher(u *url.URL, c JWKSConfig) fetcher {
+	f := fetcher{
+		url:        u,
+		maxBody:    orDefault(c.MaxBody, 1<<20),
+		maxKeys:    orDefault(c.MaxKeys, 100),
+		algorithms: slices.Clone(c.Algorithms),
+	}
+	if len(f.algorithms) == 0 {
+		f.algorithms = []Algorithm{RS256, ES256, ES384, ES512, EdDSA}
+	}
+	f.client = restrained(c.Client)
+	return f
+}
+
+// restrained returns a client like c that stays on the host it is sent to and
+// keeps no cookies.
+func restrained(c *http.Client) *http.Client {
+	client := new(http.Client)
+	if c != nil {
+		*client = *c
+	}
+	client.Jar = nil
+	client.CheckRedirect = func(r *http.Request, via []*http.Request) error {
+		const most = 3
+		first := via[0].URL
+		switch {
+		case len(via) > most:
+			return errors.New("too many redirects")
+		case r.URL.Scheme != first.Scheme || r.URL.Host != first.Host:
+			return errors.New("a redirect to another host")
+		}
+		return nil
+	}
+	return client
+}
+
+// fetch returns the keys that the set has now. That some were skipped is no
+// failure; skipped says why, or is nil.
+func (f *fetcher) fetch(ctx context.Context, timeout time.Duration) (keys []*Key, skipped, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("the client panicked: %v", v)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, f.url.String(), http.NoBody)
+	if err != nil {
+		return nil, nil, err
+	}
+	r.Header.Set("Accept", "application/jwk-set+json, application/json")
+	// What a cache on the way holds may be from before a rotation.
+	r.Header.Set("Cache-Control", "no-cache")
+	body, err := exchangeBody(f.client, r, f.maxBody)
+	if err != nil {
+		return nil, nil, err
+	}
+	var set struct {
+		Keys []json.RawMessage `json:"keys"`
+	}
+	if err := json.Unmarshal(body, &set); err != nil || set.Keys == nil {
+		return nil, nil, errors.New("the answer is not a set of keys")
+	}
+	if len(set.Keys) > f.maxKeys {
+		return nil, nil, fmt.Errorf("the set has %d keys", len(set.Keys))
+	}
+	keys, skipped = f.parse(set.Keys)
+	return keys, skipped, nil
+}
+
+// exchangeBody sends r and returns the body of the answer, which must be a 200
+// with no more than most bytes.
+func exchangeBody(client *http.Client, r *http.Request, most int64) ([]byte, error) {
+	resp, err := client.Do(r)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("the server answered %d", resp.StatusCode)
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, most+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(body)) > most {
+		return nil, fmt.Errorf("the answer has more than %d bytes", most)
+	}
+	return body, nil
+}
+
+// parse returns those of the keys that can be used.
+func (f *fetcher) parse(raw []json.RawMessage) (keys []*Key, skipped error) {
+	var errs []error
+	keys = make([]*Key, 0, len(raw))
+	for i, data := range raw {
+		k, err := f.parseKey(data)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("jwtauth: key %d of the set is skipped, as it %w", i, err))
+			continue
+		}
+		keys = append(keys, k)
+	}
+	return keys, errors.Join(errs...)
+}
+
+func (f *fetcher) parseKey(data []byte) (*Key, error) {
+	parsed, err := parseJWK(data)
+	if err != nil {
+		return nil, err
+	}
+	candidates := f.algorithms
+	if parsed.algorithm != "" {
+		candidates = []Algorithm{parsed.algorithm}
+	}
+	if _, ok := parsed.material.([]byte); ok {
+		return nil, errors.New("is a secret that was published")
+	}
+	err = errors.New("is for an algorithm that is not known")
+	for _, a := range candidates {
+		s, ok := schemes[a]
+		if !ok {
+			continue
+		}
+		if err = s.check(parsed.material); err == nil {
+			return s.key(parsed.id, a, parsed.material).public(), nil
+		}
+	}
+	return nil, err
+}
+
+// sameKeys reports whether two sets verify the same tokens.
+func sameKeys(a, b []*Key) bool {
+	return slices.EqualFunc(a, b, func(a, b *Key) bool {
+		return a.id == b.id && a.algorithm == b.algorithm && equalKeys(a.verifying, b.verifying)
+	})
+}

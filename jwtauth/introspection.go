@@ -1,0 +1,397 @@
+package jwtauth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/otel/metric"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/shard"
+)
+
+// IntrospectionConfig configures an [Introspection].
+type IntrospectionConfig struct {
+	// Endpoint is the introspection endpoint of the authorization server. It must
+	// be https, unless DangerouslyAllowHTTP is set. Required.
+	Endpoint string
+	// ClientID and ClientSecret are how this service makes itself known, by HTTP
+	// Basic as RFC 6749, section 2.3.1 wants it. Either these or Header is required.
+	ClientID, ClientSecret string
+	// Header is sent with each call, for servers that ask for something else, for
+	// instance an Authorization with a token of this service.
+	Header http.Header
+	// Issuer is the name of the authorization server: an answer with another iss
+	// is refused, and it makes the IDs of principals unique. Required; it must have
+	// no "|".
+	Issuer string
+	// Audiences are the names of this service in aud: an answer must have one of
+	// them, to the letter. Required unless DangerouslyAcceptAnyAudience is set.
+	Audiences []string
+	// RequiredClaims are members that an answer must have, beside active.
+	RequiredClaims []string
+
+	// Client makes the calls; nil means [http.DefaultClient]. Its CheckRedirect
+	// and Jar are not used, and no redirect is followed.
+	Client *http.Client
+	// Timeout bounds each call; zero means 3 seconds.
+	Timeout time.Duration
+	// MaxCalls bounds how many calls are under way at a time; zero means 64. Further
+	// ones wait for their turn up to Timeout.
+	MaxCalls int
+	// CacheTTL is how long it is remembered that a token is active, which is how
+	// long a revocation by the server may go unseen; zero means 30 seconds. That
+	// one is inactive is remembered for 5 seconds at most.
+	CacheTTL time.Duration
+	// CacheCapacity is how many active tokens are remembered, and a quarter of it
+	// how many inactive ones, apart from them; zero means 16,384, a negative number
+	// none.
+	CacheCapacity int
+
+	// Leeway, MaxTokenLength, Revocations, ExactBearer, Cookie, Realm,
+	// ResourceMetadata, Answers and Check are as in [Config].
+	Leeway                  time.Duration
+	MaxTokenLength          int
+	Revocations             Revocations
+	ExactBearer             bool
+	Cookie                  string
+	Realm, ResourceMetadata string
+	Answers                 map[Verdict]*usher.Error
+	Check                   func(ctx context.Context, t *Token) error
+	// Principal is as in [Config], but the kind is [usher.KindOAuth].
+	Principal func(t *Token, usual usher.Principal) usher.Principal
+	// MeterProvider makes the counter usher.introspection.verifications, which has
+	// the verdict as the attribute usher.introspection.result; nil means the global
+	// one.
+	MeterProvider metric.MeterProvider
+
+	// DangerouslyAcceptAnyAudience accepts tokens that are meant for other services
+	// of the authorization server.
+	DangerouslyAcceptAnyAudience bool
+	// DangerouslyAllowHTTP accepts an endpoint without TLS, to which tokens and the
+	// secret of the client are sent.
+	DangerouslyAllowHTTP bool
+}
+
+// An Introspection asks the authorization server about each token (RFC 7662). It
+// is for tokens without a form of their own; a [Verifier] needs no call. It is an
+// [usher.Authenticator] and [usher.Detector], and is safe for concurrent use.
+//
+// Requests with one token share one call. A server that does not answer, or not
+// as RFC 7662 says, is a 503 and nothing that is remembered.
+type Introspection struct {
+	door
+	*hasher
+	url       string
+	client    *http.Client
+	header    http.Header
+	issuer    string
+	audiences []string // nil accepts any
+	required  []string
+	timeout   time.Duration
+	ttl       time.Duration
+	leeway    time.Duration
+	longest   int
+	active    *shard.Cache[tokenHash, *introspected] // nil if nothing is remembered
+	inactive  *shard.Cache[tokenHash, time.Time]
+	turns     chan struct{}
+	flights   singleflight.Group
+}
+
+// introspected is an active token.
+type introspected struct {
+	verified
+	until time.Time
+}
+
+var _ usher.Detector = (*Introspection)(nil)
+
+const inactiveTTL = 5 * time.Second
+
+// NewIntrospection returns an Introspection, or all faults of c.
+func NewIntrospection(c IntrospectionConfig) (*Introspection, error) {
+	errs := c.faults()
+	d, more := newDoor(doorConfig{
+		path:        "jwtauth.IntrospectionConfig",
+		cookie:      c.Cookie,
+		realm:       c.Realm,
+		metadata:    c.ResourceMetadata,
+		exact:       c.ExactBearer,
+		revocations: c.Revocations,
+		answers:     c.Answers,
+		check:       c.Check,
+		principal:   c.Principal,
+		meters:      c.MeterProvider,
+		counter:     "usher.introspection.verifications",
+		attribute:   "usher.introspection.result",
+	})
+	if err := errors.Join(append(errs, more...)...); err != nil {
+		return nil, err
+	}
+	i := &Introspection{
+		door:      d,
+		hasher:    newHasher(),
+		url:       c.Endpoint,
+		header:    c.header(),
+		issuer:    c.Issuer,
+		audiences: slices.Clone(c.Audiences),
+		required:  slices.Clone(c.RequiredClaims),
+		timeout:   orDefault(c.Timeout, 3*time.Second),
+		ttl:       orDefault(c.CacheTTL, 30*time.Second),
+		leeway:    max(orDefault(c.Leeway, defaultLeeway), 0),
+		longest:   orDefault(c.MaxTokenLength, defaultTokenLength),
+		turns:     make(chan struct{}, orDefault(c.MaxCalls, 64)),
+	}
+	i.client = restrained(c.Client)
+	// A redirect would take the token elsewhere.
+	i.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	if capacity := orDefault(c.CacheCapacity, 1<<14); capacity > 0 {
+		i.active = shard.New[tokenHash, *introspected](capacity, nil)
+		i.inactive = shard.New[tokenHash, time.Time](max(capacity/4, 1), nil)
+	}
+	return i, nil
+}
+
+// faults returns all that is wrong with c, but for what is wrong with its door.
+func (c *IntrospectionConfig) faults() (errs []error) {
+	fault := func(field, reason string) {
+		errs = append(errs, &usher.ConfigError{Field: "jwtauth.IntrospectionConfig." + field, Reason: reason})
+	}
+	if _, err := endpoint(c.Endpoint, c.DangerouslyAllowHTTP); err != nil {
+		fault("Endpoint", err.Error())
+	}
+	switch {
+	case c.ClientID == "" && len(c.Header) == 0:
+		fault("ClientID", "is required unless there is a Header")
+	case (c.ClientID == "") != (c.ClientSecret == ""):
+		fault("ClientSecret", "belongs together with ClientID")
+	case c.ClientID != "" && c.Header.Get("Authorization") != "":
+		fault("Header", "must not have an Authorization beside ClientID")
+	}
+	switch {
+	case c.Issuer == "":
+		fault("Issuer", "is required")
+	case strings.Contains(c.Issuer, "|"):
+		fault("Issuer", "must not have a bar")
+	}
+	switch {
+	case c.DangerouslyAcceptAnyAudience && len(c.Audiences) > 0:
+		fault("Audiences", "must be empty if DangerouslyAcceptAnyAudience is set")
+	case !c.DangerouslyAcceptAnyAudience && (len(c.Audiences) == 0 || slices.Contains(c.Audiences, "")):
+		fault("Audiences", "at least one is required, and none may be empty")
+	}
+	if slices.Contains(c.RequiredClaims, "") {
+		fault("RequiredClaims", "no name may be empty")
+	}
+	for _, d := range []struct {
+		field string
+		value int64
+	}{{"Timeout", int64(c.Timeout)}, {"CacheTTL", int64(c.CacheTTL)}, {"MaxCalls", int64(c.MaxCalls)}} {
+		if d.value < 0 {
+			fault(d.field, "must not be negative")
+		}
+	}
+	return append(errs, boundFaults("jwtauth.IntrospectionConfig", c.Leeway, c.MaxTokenLength)...)
+}
+
+// header returns the header of each call.
+func (c *IntrospectionConfig) header() http.Header {
+	h := c.Header.Clone()
+	if h == nil {
+		h = make(http.Header)
+	}
+	if c.ClientID != "" {
+		r := http.Request{Header: h}
+		r.SetBasicAuth(url.QueryEscape(c.ClientID), url.QueryEscape(c.ClientSecret))
+	}
+	h.Set("Accept", "application/json")
+	h.Set("Content-Type", "application/x-www-form-urlencoded")
+	return h
+}
+
+// Authenticate returns the principal of the token in r, an error that matches
+// [usher.ErrNoCredential] if there is none, or an [*usher.Error] whose cause is
+// the [Verdict]. A token that is remembered costs no allocation, unless it comes
+// in a cookie.
+func (i *Introspection) Authenticate(r *http.Request) (*usher.Principal, error) {
+	return i.authenticate(r, i)
+}
+
+// Verify judges a token that has come by another way than in a request. Its
+// errors are those of Authenticate.
+func (i *Introspection) Verify(ctx context.Context, token string) (*Token, error) {
+	found, err := i.verify(ctx, token, i)
+	return found.token, err
+}
+
+// Detect implements [usher.Detector]. It is certain of what has not the form of
+// a JSON Web Token, so that a [Verifier] beside it gets those that have. API keys
+// in the same field need their authenticator listed before this one.
+func (i *Introspection) Detect(r *http.Request) (carrier string, certain bool) {
+	carrier, text := i.detect(r)
+	if text == "" {
+		return carrier, false
+	}
+	_, _, jwt := segmentEnds(text)
+	return carrier, !jwt
+}
+
+// Challenge implements [usher.Detector].
+func (i *Introspection) Challenge() string { return i.challenge }
+
+// judge returns what is remembered of a token or else asks the server.
+func (i *Introspection) judge(ctx context.Context, text string, now time.Time) (verified, Verdict, error) {
+	if len(text) > i.longest || strings.ContainsFunc(text, notToken68) {
+		return verified{}, Malformed, nil
+	}
+	h := i.hash(text)
+	if found, v := i.recall(h, now); v != Missing {
+		return found, v, nil
+	}
+	// The call serves all who wait for it, so the end of the request that happened
+	// to begin it must not end it.
+	detached := context.WithoutCancel(ctx)
+	flight := i.flights.DoChan(string(h[:]), func() (any, error) { return i.ask(detached, text, h) })
+	select {
+	case r := <-flight:
+		e, _ := r.Val.(*introspected)
+		switch v, ok := errors.AsType[Verdict](r.Err); {
+		case ok:
+			return verified{}, v, nil
+		case r.Err != nil:
+			return verified{}, Unavailable, r.Err
+		}
+		return e.verified, e.token.timely(now, i.leeway), nil
+	case <-ctx.Done():
+		return verified{}, Unavailable, ctx.Err()
+	}
+}
+
+// notToken68 reports whether no bearer token may have r (RFC 6750, section 2.1).
+func notToken68(r rune) bool {
+	return r >= 0x80 || !alphabet[r] && r != '.' && r != '~' && r != '+' && r != '/' && r != '='
+}
+
+// recall returns what is remembered of a token; Missing means nothing.
+func (i *Introspection) recall(h tokenHash, now time.Time) (verified, Verdict) {
+	if i.active == nil {
+		return verified{}, Missing
+	}
+	s := i.active.Shard(h)
+	s.Lock()
+	e, ok := s.Get(h)
+	s.Unlock()
+	if ok && now.Before(e.until) {
+		return e.verified, e.token.timely(now, i.leeway)
+	}
+	n := i.inactive.Shard(h)
+	n.Lock()
+	until, ok := n.Get(h)
+	n.Unlock()
+	if ok && now.Before(until) {
+		return verified{}, Inactive
+	}
+	return verified{}, Missing
+}
+
+// ask asks the server about a token and remembers the answer. An error that is a
+// Verdict is one on the token; any other says that there is no answer.
+func (i *Introspection) ask(ctx context.Context, text string, h tokenHash) (e *introspected, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			e, err = nil, fmt.Errorf("jwtauth: the client panicked: %v", v)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(ctx, i.timeout)
+	defer cancel()
+	select {
+	case i.turns <- struct{}{}:
+		defer func() { <-i.turns }()
+	case <-ctx.Done():
+		return nil, errors.New("jwtauth: too many introspections are under way")
+	}
+	// The answer is as old as the question.
+	asked := time.Now()
+	body, err := i.call(ctx, text)
+	if err != nil {
+		return nil, err
+	}
+	e = &introspected{until: asked.Add(i.ttl)}
+	v, err := i.read(e, body)
+	switch {
+	case err != nil:
+		return nil, err
+	case v == Inactive && i.active != nil:
+		n := i.inactive.Shard(h)
+		n.Lock()
+		n.Add(h, asked.Add(min(i.ttl, inactiveTTL)))
+		n.Unlock()
+		return nil, v
+	case v != Accepted:
+		return nil, v
+	case i.active != nil:
+		s := i.active.Shard(h)
+		s.Lock()
+		s.Add(h, e)
+		s.Unlock()
+	}
+	return e, nil
+}
+
+// call sends the token and returns the body of the answer.
+func (i *Introspection) call(ctx context.Context, text string) ([]byte, error) {
+	form := url.Values{"token": {text}, "token_type_hint": {"access_token"}}.Encode()
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, i.url, strings.NewReader(form))
+	if err != nil {
+		return nil, err
+	}
+	r.Header = i.header.Clone()
+	const most = 64 << 10
+	body, err := exchangeBody(i.client, r, most)
+	if err != nil {
+		return nil, fmt.Errorf("jwtauth: introspection: %w", err)
+	}
+	return body, nil
+}
+
+// read fills in e from the answer of the server, and returns the verdict on the
+// token, or an error if the answer is none.
+func (i *Introspection) read(e *introspected, body []byte) (Verdict, error) {
+	text, members, err := parseObject(nil, body)
+	if err != nil {
+		return 0, fmt.Errorf("jwtauth: the answer to an introspection is %w", err)
+	}
+	switch active, _ := find(members, "active"); active {
+	case "true":
+	case "false":
+		return Inactive, nil
+	default:
+		return 0, errors.New("jwtauth: the answer to an introspection does not say whether the token is active")
+	}
+	e.token = &Token{Issuer: i.issuer, payload: text}
+	if variant(members, claimNames) || !e.token.readClaims(members) || e.token.Issuer != i.issuer {
+		return InvalidClaims, nil
+	}
+	for _, name := range i.required {
+		if !present(members, name) {
+			return InvalidClaims, nil
+		}
+	}
+	if len(i.audiences) > 0 && !overlap(e.token.Audience, i.audiences) {
+		return WrongAudience, nil
+	}
+	if v := e.token.timely(time.Now(), i.leeway); v != Accepted {
+		return v, nil
+	}
+	if e.principal = i.principalOf(e.token, usher.KindOAuth); e.principal == nil {
+		return InvalidClaims, nil
+	}
+	return Accepted, nil
+}
