@@ -1,0 +1,138 @@
+package jwtauth
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/usher-go/usher"
+)
+
+// maxAccessToken is what a [Verifier] takes unless it is told otherwise.
+const maxAccessToken = 8 << 10
+
+// answerFor returns what a session gets at this time for a refresh token that is
+// new.
+func (i *Issuer) answerFor(ctx context.Context, s Session, token refreshToken, now time.Time) (answer, error) {
+	var private map[string]any
+	if i.claims != nil {
+		var err error
+		if private, err = i.claims(ctx, s.clone()); err != nil {
+			return answer{}, fmt.Errorf("jwtauth: claims of a session: %w", err)
+		}
+	}
+	now, err := i.admitted(ctx, s, now)
+	if err != nil {
+		return answer{}, err
+	}
+	end := earlier(now.Add(i.access), s.EndsAt)
+	access, err := i.accessToken(s, private, now, end)
+	if err != nil {
+		return answer{}, err
+	}
+	return answer{
+		Access:         access,
+		Refresh:        token.text(),
+		AccessSeconds:  seconds(now, end),
+		RefreshSeconds: seconds(now, s.ExpiresAt),
+	}, nil
+}
+
+// seconds returns how many whole seconds lie between two times, as tokens tell
+// them.
+func seconds(from, to time.Time) int64 { return max(to.Unix()-from.Unix(), 0) }
+
+// admitted returns the time for which a session can be given an access token that
+// is not refused at once. That is now, unless the subject's tokens up to this
+// second were revoked: then it waits for the next one.
+func (i *Issuer) admitted(ctx context.Context, s Session, now time.Time) (time.Time, error) {
+	if i.revocations == nil {
+		return now, nil
+	}
+	for waited := false; ; waited = true {
+		t := &Token{Issuer: i.name, Subject: s.Subject, SessionID: s.ID, IssuedAt: time.Unix(now.Unix(), 0)}
+		switch revoked, err := i.revocations.Revoked(ctx, t); {
+		case err != nil:
+			return now, fmt.Errorf("jwtauth: revocations: %w", err)
+		case !revoked:
+			return now, nil
+		case waited:
+			return now, errSessionRevoked
+		}
+		timer := time.NewTimer(now.Truncate(time.Second).Add(time.Second).Sub(now))
+		select {
+		case <-timer.C:
+			now = timeNow()
+		case <-ctx.Done():
+			timer.Stop()
+			return now, context.Cause(ctx)
+		}
+	}
+}
+
+// errSessionRevoked is the answer to a login or refresh of somebody who was
+// revoked elsewhere than in the store.
+var errSessionRevoked = &usher.Error{
+	Status:  http.StatusForbidden,
+	Code:    "session_revoked",
+	Message: "The session was ended.",
+}
+
+// reservedClaims are those that [IssuerConfig.Claims] cannot set.
+var reservedClaims = []string{"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "sid", "scope"}
+
+func (i *Issuer) accessToken(s Session, private map[string]any, now, end time.Time) (string, error) {
+	for _, name := range reservedClaims {
+		if _, ok := private[name]; ok {
+			return "", fmt.Errorf("jwtauth: the claim %q is not for IssuerConfig.Claims to set", name)
+		}
+	}
+	claims := make(map[string]any, len(private)+len(reservedClaims))
+	maps.Copy(claims, private)
+	claims["iss"] = i.name
+	claims["sub"] = s.Subject
+	claims["aud"] = i.audiences
+	if len(i.audiences) == 1 {
+		claims["aud"] = i.audiences[0]
+	}
+	claims["iat"] = now.Unix()
+	claims["exp"] = end.Unix()
+	claims["jti"] = rand.Text()
+	claims["sid"] = s.ID
+	if len(s.Scopes) > 0 {
+		claims["scope"] = strings.Join(s.Scopes, " ")
+	}
+	payload, err := json.Marshal(claims)
+	if err != nil {
+		return "", fmt.Errorf("jwtauth: claims of a session: %w", err)
+	}
+	k := i.signer(now)
+	signed := k.header + segments.EncodeToString(payload)
+	signature, err := k.key.sign(signed)
+	if err != nil {
+		return "", fmt.Errorf("jwtauth: sign: %w", err)
+	}
+	token := signed + "." + segments.EncodeToString(signature)
+	if len(token) > maxAccessToken {
+		return "", fmt.Errorf("jwtauth: the claims make a token of %d bytes; at most %d are accepted", len(token), maxAccessToken)
+	}
+	// What no verifier would read shall not be found out by the client.
+	if _, err := pass(token); err != nil {
+		return "", fmt.Errorf("jwtauth: the claims make no token that is accepted: %w", err)
+	}
+	return token, nil
+}
+
+// failureOutcome says in one word for an audit why a call has failed.
+func failureOutcome(err error) string {
+	if e, ok := errors.AsType[*usher.Error](err); ok && e != nil && e.Status >= 400 && e.Status <= 499 {
+		return "denied"
+	}
+	return "unavailable"
+}

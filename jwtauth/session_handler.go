@@ -1,0 +1,383 @@
+package jwtauth
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/jsonbody"
+)
+
+// SessionHandlerConfig configures a [SessionHandler].
+type SessionHandlerConfig struct {
+	// Issuer makes the tokens. Required.
+	Issuer *Issuer
+	// RefreshCookie and AccessCookie deliver the tokens in cookies; nil delivers
+	// them in the JSON of the answer.
+	RefreshCookie, AccessCookie *Cookie
+	// TrustedOrigins are origins such as "https://app.example.com" whose pages may
+	// send requests with the RefreshCookie, beside those of the host itself.
+	TrustedOrigins []string
+	// MaxBody bounds the body of a request in bytes; zero means 4 KiB.
+	MaxBody int64
+	// Address says for the audit where a request comes from; nil means the peer of
+	// the connection.
+	Address func(r *http.Request) string
+	// TokensView makes the data of the answer to a login or refresh; nil means the
+	// members of RFC 6749, section 5.1: access_token, token_type, expires_in,
+	// refresh_token and scope, without the tokens that are in cookies.
+	TokensView func(t Tokens) any
+}
+
+// A SessionHandler is the HTTP side of an [Issuer]. It is safe for concurrent use.
+//
+//	mux.HandleFunc("POST /refresh", sessions.Refresh)
+//	mux.HandleFunc("POST /logout", sessions.Logout)
+//	mux.Handle("POST /logout-all", usher.Authenticate(verifier).Wrap(http.HandlerFunc(sessions.LogoutAll)))
+//
+// The handler of the login is the server's own: it calls Login once it knows who
+// is there. Everything is written by [usher.Respond] and [usher.Fail], so the
+// envelope in use decides its shape and may change its codes and texts. No answer
+// may be cached.
+type SessionHandler struct {
+	issuer        *Issuer
+	refreshCookie *Cookie
+	accessCookie  *Cookie
+	origins       *http.CrossOriginProtection
+	maxBody       int64
+	address       func(*http.Request) string
+	view          func(Tokens) any
+}
+
+// NewSessionHandler returns a SessionHandler, or all faults of c.
+func NewSessionHandler(c SessionHandlerConfig) (*SessionHandler, error) {
+	var errs []error
+	const path = "jwtauth.SessionHandlerConfig"
+	fault := func(field, reason string) {
+		errs = append(errs, &usher.ConfigError{Field: path + "." + field, Reason: reason})
+	}
+	h := &SessionHandler{
+		issuer:  c.Issuer,
+		origins: http.NewCrossOriginProtection(),
+		maxBody: orDefault(c.MaxBody, 4<<10),
+		address: c.Address,
+		view:    c.TokensView,
+	}
+	if c.Issuer == nil {
+		fault("Issuer", "is required")
+	}
+	if h.maxBody < 0 {
+		fault("MaxBody", "must not be negative")
+	}
+	cookie := func(c *Cookie, token, field string) *Cookie {
+		if c == nil {
+			return nil
+		}
+		own := *c
+		errs = append(errs, own.complete(token, path+"."+field)...)
+		return &own
+	}
+	h.refreshCookie = cookie(c.RefreshCookie, "refresh_token", "RefreshCookie")
+	h.accessCookie = cookie(c.AccessCookie, "access_token", "AccessCookie")
+	if h.refreshCookie != nil && h.accessCookie != nil && h.refreshCookie.Name == h.accessCookie.Name {
+		fault("AccessCookie.Name", "is that of RefreshCookie")
+	}
+	for n, origin := range c.TrustedOrigins {
+		if err := h.origins.AddTrustedOrigin(origin); err != nil {
+			fault(fmt.Sprintf("TrustedOrigins[%d]", n), "must be scheme://host or scheme://host:port")
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	if h.address == nil {
+		h.address = peerAddress
+	}
+	if h.view == nil {
+		h.view = h.viewTokens
+	}
+	return h, nil
+}
+
+// peerAddress returns the address of the other end of the connection.
+func peerAddress(r *http.Request) string {
+	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
+		return host
+	}
+	return r.RemoteAddr
+}
+
+type tokensView struct {
+	AccessToken  string `json:"access_token,omitempty"`
+	TokenType    string `json:"token_type"`
+	ExpiresIn    int64  `json:"expires_in"`
+	RefreshToken string `json:"refresh_token,omitempty"`
+	Scope        string `json:"scope,omitempty"`
+}
+
+func (h *SessionHandler) viewTokens(t Tokens) any {
+	v := tokensView{
+		TokenType: "Bearer",
+		ExpiresIn: int64(t.AccessLifetime / time.Second),
+		Scope:     strings.Join(t.Session.Scopes, " "),
+	}
+	if h.accessCookie == nil {
+		v.AccessToken = t.AccessToken()
+	}
+	if h.refreshCookie == nil {
+		v.RefreshToken = t.RefreshToken()
+	}
+	return v
+}
+
+// Login opens a session and answers r with its tokens: 200 logged_in. That the
+// client is who template.Subject says is for the caller to know. See
+// [Issuer.Login].
+func (h *SessionHandler) Login(w http.ResponseWriter, r *http.Request, template Session) {
+	t, err := h.issuer.login(r.Context(), template, h.address(r))
+	if err == nil {
+		err = h.answer(w, r, t, "logged_in", "Logged in.")
+	}
+	h.fail(w, r, err)
+}
+
+// Refresh answers POST {"refresh_token"} with new tokens: 200 token_refreshed.
+// Without that member it takes the refresh token from the RefreshCookie, if there
+// is one; a token in the body decides alone.
+//
+// Failures are 400 validation_failed for no token, 401 [CodeInvalidRefreshToken]
+// for one that is not good, whatever is wrong with it, 403 cross_origin_request,
+// 405, 413, 415, what [IssuerConfig.Claims] says, and 503 if the store failed.
+func (h *SessionHandler) Refresh(w http.ResponseWriter, r *http.Request) {
+	token, err := h.token(w, r)
+	if err == nil && token.text == "" {
+		err = jsonbody.Invalid(usher.Field{Name: "refresh_token", Message: "'refresh_token' is required."})
+	}
+	var t Tokens
+	if err == nil {
+		t, err = h.issuer.exchange(r.Context(), token.text, h.address(r))
+	}
+	if err == nil {
+		err = h.answer(w, r, t, "token_refreshed", "Token refreshed.")
+	}
+	if token.cookie && errors.Is(err, ErrInvalidRefreshToken) {
+		// It will be no better next time.
+		h.removeCookies(w)
+	}
+	h.fail(w, r, err)
+}
+
+// Logout ends a session and removes its cookies: 200 logged_out, without data. It
+// finds the refresh token as Refresh does; without one, it ends the session of the
+// access token that the request was let in with, if it stands behind a [Verifier].
+// A session that has ended already is no failure, and neither is a request without
+// any token where tokens are in cookies.
+func (h *SessionHandler) Logout(w http.ResponseWriter, r *http.Request) {
+	token, err := h.token(w, r)
+	if err == nil {
+		err = h.logout(r, token.text)
+	}
+	if err == nil {
+		h.removeCookies(w)
+		h.respond(w, r, usher.Reply{Code: "logged_out", Message: "Logged out."})
+	}
+	h.fail(w, r, err)
+}
+
+func (h *SessionHandler) logout(r *http.Request, refreshToken string) error {
+	if refreshToken != "" {
+		return h.issuer.logoutByToken(r.Context(), refreshToken, h.address(r))
+	}
+	if t := h.session(r); t != nil {
+		return h.issuer.logout(r.Context(), SessionEvent{
+			Action: "logout", SessionID: t.SessionID, Subject: t.Subject, Address: h.address(r),
+		})
+	}
+	if h.refreshCookie != nil {
+		return nil
+	}
+	return jsonbody.Invalid(usher.Field{Name: "refresh_token", Message: "'refresh_token' is required."})
+}
+
+// LogoutAll ends all sessions of the subject of the access token that the request
+// was let in with, and removes the cookies of this one: 200 logged_out_everywhere,
+// without data. It stands behind a [Verifier]; a request without a session is
+// refused with 401, another kind of credential with 403.
+func (h *SessionHandler) LogoutAll(w http.ResponseWriter, r *http.Request) {
+	err := checkMethod(w, r)
+	if err == nil {
+		err = h.logoutAll(r)
+	}
+	if err == nil {
+		h.removeCookies(w)
+		h.respond(w, r, usher.Reply{Code: "logged_out_everywhere", Message: "Logged out everywhere."})
+	}
+	h.fail(w, r, err)
+}
+
+func (h *SessionHandler) logoutAll(r *http.Request) error {
+	if err := h.checkOrigin(r, h.accessCookie); err != nil {
+		return err
+	}
+	t := h.session(r)
+	if t == nil {
+		if _, ok := usher.PrincipalFrom(r.Context()); ok {
+			return &usher.Error{
+				Status:  http.StatusForbidden,
+				Code:    usher.CodeWrongCredentialKind,
+				Message: "This kind of credential is not accepted here.",
+			}
+		}
+		return &usher.Error{
+			Status:  http.StatusUnauthorized,
+			Code:    usher.CodeMissingCredential,
+			Message: "The request carries no credential.",
+		}
+	}
+	return h.issuer.logoutAll(r.Context(), SessionEvent{Action: "logout_all", Subject: t.Subject, Address: h.address(r)})
+}
+
+// session returns the access token of this Issuer that r was let in with, or nil.
+func (h *SessionHandler) session(r *http.Request) *Token {
+	p, _ := usher.PrincipalFrom(r.Context())
+	t, _ := p.Details.(*Token)
+	if t == nil || t.Issuer != h.issuer.name || t.SessionID == "" || t.Subject == "" {
+		return nil
+	}
+	return t
+}
+
+// A presented token is one that a request carries.
+type presented struct {
+	text   string // "" if there is none
+	cookie bool
+}
+
+// token returns the refresh token that r carries.
+func (h *SessionHandler) token(w http.ResponseWriter, r *http.Request) (token presented, err error) {
+	if err := checkMethod(w, r); err != nil {
+		return token, err
+	}
+	body, err := jsonbody.Read(w, r, h.maxBody, false)
+	if err != nil {
+		return token, err
+	}
+	given := body.Optional("refresh_token", &token.text)
+	if err := body.Fault(); err != nil {
+		return token, err
+	}
+	if given {
+		if token.text == "" {
+			err = jsonbody.Invalid(usher.Field{Name: "refresh_token", Message: "'refresh_token' must not be empty."})
+		}
+		return token, err
+	}
+	if h.refreshCookie == nil {
+		return token, nil
+	}
+	cookies := r.CookiesNamed(h.refreshCookie.Name)
+	if len(cookies) == 0 {
+		return token, nil
+	}
+	if err := h.checkOrigin(r, h.refreshCookie); err != nil {
+		return token, err
+	}
+	token.cookie, token.text = true, cookies[0].Value
+	if len(cookies) > 1 {
+		// One of them is somebody else's, and nobody knows which.
+		return token, ErrInvalidRefreshToken
+	}
+	return token, nil
+}
+
+// checkMethod keeps out the methods that pages of other sites can use unasked.
+func checkMethod(w http.ResponseWriter, r *http.Request) error {
+	if r.Method == http.MethodPost {
+		return nil
+	}
+	w.Header()["Allow"] = []string{http.MethodPost}
+	return &usher.Error{Status: http.StatusMethodNotAllowed, Code: "method_not_allowed"}
+}
+
+// checkOrigin refuses requests that the page of another origin has made, if they
+// carry this cookie.
+func (h *SessionHandler) checkOrigin(r *http.Request, c *Cookie) error {
+	if c == nil || len(r.CookiesNamed(c.Name)) == 0 {
+		return nil
+	}
+	if err := h.origins.Check(r); err != nil {
+		return &usher.Error{
+			Status:  http.StatusForbidden,
+			Code:    "cross_origin_request",
+			Message: "Pages of this origin may not do this.",
+			Cause:   err,
+		}
+	}
+	return nil
+}
+
+// answer answers with tokens, and notes that it did.
+func (h *SessionHandler) answer(w http.ResponseWriter, r *http.Request, t Tokens, code, message string) error {
+	// Encoded before anything is sent, so that an answer that fails was not
+	// delivered.
+	data, err := json.Marshal(h.view(t))
+	if err != nil {
+		return &usher.Error{Status: http.StatusInternalServerError, Code: usher.CodeInternal, Cause: err}
+	}
+	if h.refreshCookie != nil {
+		http.SetCookie(w, h.refreshCookie.make(t.RefreshToken(), t.RefreshLifetime))
+	}
+	if h.accessCookie != nil {
+		http.SetCookie(w, h.accessCookie.make(t.AccessToken(), t.AccessLifetime))
+	}
+	h.respond(w, r, usher.Reply{Code: code, Message: message, Data: json.RawMessage(data)})
+	if r.Context().Err() == nil {
+		// If this fails, the client is only treated with more patience.
+		_ = h.issuer.Delivered(r.Context(), t)
+	}
+	return nil
+}
+
+func (h *SessionHandler) removeCookies(w http.ResponseWriter) {
+	for _, c := range []*Cookie{h.refreshCookie, h.accessCookie} {
+		if c != nil {
+			http.SetCookie(w, c.make("", 0))
+		}
+	}
+}
+
+func (h *SessionHandler) respond(w http.ResponseWriter, r *http.Request, reply usher.Reply) {
+	w.Header()["Cache-Control"] = []string{"no-store"}
+	usher.Respond(w, r, reply)
+}
+
+// fail answers with err if there is one.
+func (h *SessionHandler) fail(w http.ResponseWriter, r *http.Request, err error) {
+	if err == nil {
+		return
+	}
+	w.Header()["Cache-Control"] = []string{"no-store"}
+	var (
+		e       *usher.Error
+		tooLong *http.MaxBytesError
+	)
+	switch {
+	case errors.Is(err, ErrInvalidRefreshToken):
+		err = invalidRefreshToken
+	case errors.As(err, &e), errors.As(err, &tooLong):
+	default:
+		err = &usher.Error{
+			Status:     http.StatusServiceUnavailable,
+			Code:       "service_unavailable",
+			Message:    "The sessions cannot be reached. Please try again.",
+			RetryAfter: time.Second,
+			Cause:      err,
+		}
+	}
+	usher.Fail(w, r, err)
+}
