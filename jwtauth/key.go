@@ -242,18 +242,24 @@ func parsePEM(text []byte) (any, error) {
 
 // cloneKey returns a copy of k by way of its encoding, which also shows that k
 // is whole.
-func cloneKey(k any) (any, error) {
+func cloneKey(k any) (clone any, err error) {
+	// The encoders panic on a key that lacks a part.
+	defer func() {
+		if recover() != nil {
+			clone, err = nil, errors.New("is not a whole key")
+		}
+	}()
 	switch k := k.(type) {
 	case *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey:
 		der, err := x509.MarshalPKIXPublicKey(k)
 		if err != nil {
-			return nil, errors.New("is not a whole public key")
+			return nil, errors.New("is not a whole key")
 		}
 		return x509.ParsePKIXPublicKey(der)
 	case *rsa.PrivateKey, *ecdsa.PrivateKey, ed25519.PrivateKey:
 		der, err := x509.MarshalPKCS8PrivateKey(k)
 		if err != nil {
-			return nil, errors.New("is not a whole private key")
+			return nil, errors.New("is not a whole key")
 		}
 		return x509.ParsePKCS8PrivateKey(der)
 	}

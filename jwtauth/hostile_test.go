@@ -1,0 +1,404 @@
+package jwtauth_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/asn1"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"math/big"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/jwtauth"
+)
+
+// asymmetric trusts an issuer that signs with RS256, ES256 and EdDSA.
+func asymmetric(tb testing.TB) *jwtauth.Verifier {
+	tb.Helper()
+	i := hs256(tb)
+	i.Algorithms = []jwtauth.Algorithm{jwtauth.RS256, jwtauth.ES256, jwtauth.EdDSA}
+	i.Keys = jwtauth.StaticKeys{
+		mustKey(tb, jwtauth.KeyConfig{ID: "r", Algorithm: jwtauth.RS256, Material: &rsaKey().PublicKey}),
+		mustKey(tb, jwtauth.KeyConfig{ID: "e", Algorithm: jwtauth.ES256, Material: &ecKey().PublicKey}),
+		mustKey(tb, jwtauth.KeyConfig{ID: "d", Algorithm: jwtauth.EdDSA, Material: ed25519Key().Public()}),
+	}
+	return mustVerifier(tb, jwtauth.Config{Issuers: []jwtauth.TrustedIssuer{i}})
+}
+
+func TestJ01AlgorithmNoneIsRefusedInAnySpelling(t *testing.T) {
+	body := string(must(json.Marshal(claims(nil))))
+	for _, alg := range []string{
+		`{"alg":"none"}`, `{"alg":"None"}`, `{"alg":"nOnE"}`, `{"alg":"noNE"}`, `{"alg":""}`, `{}`, `{"typ":"JWT"}`,
+		`{"alg":0}`, `{"alg":["HS256"]}`, `{"alg":null}`, `{"alg":{"a":"HS256"}}`, `{"alg":"hs256"}`, `{"alg":"HS256 "}`,
+		`{"ALG":"HS256"}`, `{"alg":"HS256","ALG":"none"}`,
+	} {
+		text := b64([]byte(alg)) + "." + b64([]byte(body))
+		for name, token := range map[string]string{
+			"unsigned":  text + ".",
+			"signed":    plain(alg, body),
+			"signature": text + "." + b64([]byte("x")),
+		} {
+			t.Run(alg+" "+name, func(t *testing.T) {
+				if v := verdict(t, verifier(t, nil), token); v != jwtauth.Malformed && v != jwtauth.WrongAlgorithm {
+					t.Error(v)
+				}
+				if w := answer(t, verifier(t, nil), request(t, token)); w.Code != http.StatusUnauthorized {
+					t.Error(w.Code)
+				}
+			})
+		}
+	}
+}
+
+func TestJ02PublicKeyIsNoSecret(t *testing.T) {
+	v := asymmetric(t)
+	for name, public := range map[string]any{"RSA": &rsaKey().PublicKey, "EC": &ecKey().PublicKey, "Ed25519": ed25519Key().Public()} {
+		der := must(x509.MarshalPKIXPublicKey(public))
+		text := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
+		for _, key := range [][]byte{der, text, text[:len(text)-1], append([]byte("\n"), text...)} {
+			for _, kid := range []string{"", `,"kid":"r"`, `,"kid":"e"`} {
+				forged := sealed(`{"alg":"HS256"`+kid+`}`, string(must(json.Marshal(claims(nil)))), jwt.SigningMethodHS256, key)
+				want(t, v, forged, jwtauth.WrongAlgorithm)
+			}
+			// Even where HS256 is accepted, a key that is public cannot be the secret.
+			if _, err := jwtauth.NewKey(jwtauth.KeyConfig{Algorithm: jwtauth.HS256, Secret: text}); err == nil {
+				t.Errorf("the PEM of a public %s key is taken for a secret", name)
+			}
+			if _, err := jwtauth.NewKey(jwtauth.KeyConfig{Algorithm: jwtauth.HS256, PEM: text}); err == nil {
+				t.Errorf("a public %s key is taken for a secret", name)
+			}
+		}
+	}
+	// An issuer of both: each key is for its own algorithm all the same.
+	i := hs256(t)
+	i.Algorithms = append(i.Algorithms, jwtauth.RS256)
+	i.Keys = jwtauth.StaticKeys{mustKey(t, jwtauth.KeyConfig{ID: "r", Algorithm: jwtauth.RS256, Material: &rsaKey().PublicKey})}
+	both := mustVerifier(t, jwtauth.Config{Issuers: []jwtauth.TrustedIssuer{i}})
+	der := must(x509.MarshalPKIXPublicKey(&rsaKey().PublicKey))
+	want(t, both, sealed(`{"alg":"HS256","kid":"r"}`, string(must(json.Marshal(claims(nil)))), jwt.SigningMethodHS256, der), jwtauth.UnknownKey)
+}
+
+func TestJ03MisshapenTokensCostNothing(t *testing.T) {
+	v := verifier(t, nil)
+	segment := strings.Repeat("A", 1<<20)
+	for name, text := range map[string]string{
+		"900k dots":               strings.Repeat(".", 900<<10),
+		"5000 dots":               strings.Repeat(".", 5000),
+		"five parts":              good() + ".a.b",
+		"four parts":              good() + ".a",
+		"two parts":               good()[:strings.LastIndexByte(good(), '.')],
+		"one part":                "abc",
+		"an empty part":           "a..b",
+		"an empty signature":      good()[:strings.LastIndexByte(good(), '.')+1],
+		"an empty header":         good()[strings.IndexByte(good(), '.'):],
+		"a segment of 1 MB":       segment + "." + segment + "." + segment,
+		"over the limit by one":   strings.Repeat("A", 8191) + "." + "A",
+		"a great many short ones": strings.Repeat("a.", 4000),
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := request(t, text)
+			want(t, v, text, jwtauth.Malformed)
+			if raceEnabled {
+				return
+			}
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			for range 100 {
+				_, _ = v.Authenticate(r)
+			}
+			runtime.ReadMemStats(&after)
+			if each := (after.TotalAlloc - before.TotalAlloc) / 100; each > 40<<10 {
+				t.Errorf("%d bytes allocated", each)
+			}
+		})
+	}
+}
+
+func TestJ03LongestToken(t *testing.T) {
+	exactly := func(n int) string {
+		for pad := n * 3 / 5; ; pad++ {
+			if text := token(claims(map[string]any{"pad": strings.Repeat("x", pad)})); len(text) >= n {
+				return text
+			}
+		}
+	}
+	v := verifier(t, func(c *jwtauth.Config) { c.MaxTokenLength = 1000 })
+	for n := range 4 {
+		text := exactly(999 + n)
+		wanted := jwtauth.Accepted
+		if len(text) > 1000 {
+			wanted = jwtauth.Malformed
+		}
+		want(t, v, text, wanted)
+	}
+	want(t, verifier(t, nil), exactly(8000), jwtauth.Accepted)
+	want(t, verifier(t, nil), exactly(8193), jwtauth.Malformed)
+}
+
+func TestJ04OtherSerialisationsAndExtensionsAreRefused(t *testing.T) {
+	body := string(must(json.Marshal(claims(nil))))
+	for name, text := range map[string]string{
+		"JWE":                     "eyJhbGciOiJkaXIiLCJlbmMiOiJBMTI4R0NNIn0..aXY.Y2lwaGVy.dGFn",
+		"enc in three parts":      plain(`{"alg":"HS256","enc":"A128GCM"}`, body),
+		"zip":                     plain(`{"alg":"HS256","zip":"DEF"}`, body),
+		"JSON serialisation":      `{"payload":"` + b64([]byte(body)) + `","signatures":[]}`,
+		"flattened":               `{"payload":"` + b64([]byte(body)) + `","protected":"e30","signature":"eA"}`,
+		"detached":                strings.Split(good(), ".")[0] + ".." + strings.Split(good(), ".")[2],
+		"b64 false":               plain(`{"alg":"HS256","b64":false,"crit":["b64"]}`, body),
+		"b64 false without crit":  plain(`{"alg":"HS256","b64":false}`, body),
+		"b64 true":                plain(`{"alg":"HS256","b64":true,"crit":["b64"]}`, body),
+		"crit that is not known":  plain(`{"alg":"HS256","crit":["x"],"x":1}`, body),
+		"crit that is empty":      plain(`{"alg":"HS256","crit":[]}`, body),
+		"crit of a known member":  plain(`{"alg":"HS256","crit":["exp"],"exp":1}`, body),
+		"crit in another case":    plain(`{"alg":"HS256","Crit":["x"],"x":1}`, body),
+		"crit with an escape":     plain(`{"alg":"HS256","cr\u0069t":["x"],"x":1}`, body),
+		"nested":                  plain(`{"alg":"HS256","cty":"JWT"}`, good()),
+		"payload null":            plain(jwtHeader, "null"),
+		"payload of an array":     plain(jwtHeader, "["+body+"]"),
+		"payload of a string":     plain(jwtHeader, `"x"`),
+		"two objects":             plain(jwtHeader, body+body),
+		"header of an array":      plain(`["alg","HS256"]`, body),
+		"header null":             plain(`null`, body),
+		"header with rest":        plain(jwtHeader+"x", body),
+		"kid of a number":         plain(`{"alg":"HS256","kid":1}`, body),
+		"typ of a number":         plain(`{"alg":"HS256","typ":1}`, body),
+		"header in another base":  "e30=" + good()[strings.IndexByte(good(), '.'):],
+		"a blank in front":        "\u00a0" + good(),
+		"percent encoding":        strings.ReplaceAll(good(), ".", "%2E"),
+		"standard base64":         good()[:len(good())-43] + strings.Repeat("+", 43),
+		"header as JSON with BOM": plain("\ufeff"+jwtHeader, body),
+	} {
+		t.Run(name, func(t *testing.T) { want(t, verifier(t, nil), text, jwtauth.Malformed) })
+	}
+}
+
+func TestJ07AudienceMustBeOursToTheLetter(t *testing.T) {
+	refused := map[string]string{
+		"absent":            `null`,
+		"empty list":        `[]`,
+		"an empty string":   `""`,
+		"list of an empty":  `[""]`,
+		"an empty beside":   `["","` + audience + `"]`,
+		"nested":            `[["` + audience + `"]]`,
+		"in an object":      `{"aud":"` + audience + `"}`,
+		"number":            `1`,
+		"number beside":     `[1,"` + audience + `"]`,
+		"null beside":       `[null,"` + audience + `"]`,
+		"prefix":            `"` + audience[:len(audience)-1] + `"`,
+		"longer":            `"` + audience + `/"`,
+		"another case":      `"` + strings.ToUpper(audience) + `"`,
+		"somebody else":     `["https://other.example"]`,
+		"joined by a blank": `"` + audience + ` https://other.example"`,
+		"joined by a comma": `"` + audience + `,https://other.example"`,
+		"true":              `true`,
+	}
+	for name, aud := range refused {
+		t.Run(name, func(t *testing.T) {
+			text := token(claims(map[string]any{"aud": json.RawMessage(aud)}))
+			if v := verdict(t, verifier(t, nil), text); v != jwtauth.WrongAudience && v != jwtauth.InvalidClaims {
+				t.Error(v)
+			}
+		})
+	}
+	want(t, verifier(t, nil), token(claims(map[string]any{"aud": nil})), jwtauth.WrongAudience)
+	want(t, verifier(t, nil), token(claims(map[string]any{"aud": []string{"x", audience}})), jwtauth.Accepted)
+	want(t, verifier(t, nil), plain(jwtHeader, `{"iss":"`+issuer+`","exp":4102444800,"sub":"a","Aud":"`+audience+`"}`), jwtauth.Malformed)
+}
+
+// wantFaults compares the fields that a constructor complains about.
+func wantFaults(t *testing.T, err error, fields ...string) {
+	t.Helper()
+	for _, field := range fields {
+		found := false
+		var list interface{ Unwrap() []error }
+		if errors.As(err, &list) {
+			for _, e := range list.Unwrap() {
+				var c *usher.ConfigError
+				if errors.As(e, &c) && c.Field == field {
+					found = true
+				}
+			}
+		}
+		if !found {
+			t.Errorf("no fault of %s in: %v", field, err)
+		}
+	}
+}
+
+func TestJ08ConstructorsRefuseWhatWouldBeUnsafe(t *testing.T) {
+	key := mustKey(t, jwtauth.KeyConfig{Algorithm: jwtauth.HS256, Secret: secret})
+	_, err := jwtauth.New(jwtauth.Config{})
+	wantFaults(t, err, "jwtauth.Config.Issuers")
+	_, err = jwtauth.New(jwtauth.Config{
+		Issuers: []jwtauth.TrustedIssuer{
+			{},
+			{
+				Issuer: "a|b", Audiences: []string{""}, Algorithms: []jwtauth.Algorithm{"none", "hs256"},
+				Keys: jwtauth.StaticKeys{nil}, Profile: 99, RequiredClaims: []string{""}, MaxLifetime: -1,
+			},
+			{Issuer: issuer, Audiences: []string{"a"}, Algorithms: []jwtauth.Algorithm{jwtauth.RS256}, Keys: jwtauth.StaticKeys{key}},
+			{
+				Issuer: issuer, Audiences: []string{"a"}, Algorithms: []jwtauth.Algorithm{jwtauth.HS256}, Keys: jwtauth.StaticKeys{},
+				Profile: jwtauth.ProfileSession, DangerouslyAcceptWithoutExpiry: true,
+			},
+		},
+		Leeway: time.Hour, MaxTokenLength: 1 << 20, CacheTTL: -1, Cookie: "a b", ResourceMetadata: "http://x",
+		Answers: map[jwtauth.Verdict]*usher.Error{
+			jwtauth.Accepted: {Status: 401}, jwtauth.Expired: nil, jwtauth.Revoked: {Status: 200}, jwtauth.Unavailable: {Status: 401},
+		},
+	})
+	wantFaults(t, err,
+		"jwtauth.Config.Issuers[0].Issuer", "jwtauth.Config.Issuers[0].Audiences",
+		"jwtauth.Config.Issuers[0].Algorithms", "jwtauth.Config.Issuers[0].Keys",
+		"jwtauth.Config.Issuers[1].Issuer", "jwtauth.Config.Issuers[1].Audiences",
+		"jwtauth.Config.Issuers[1].Algorithms[0]", "jwtauth.Config.Issuers[1].Algorithms[1]",
+		"jwtauth.Config.Issuers[1].Keys", "jwtauth.Config.Issuers[1].Profile",
+		"jwtauth.Config.Issuers[1].RequiredClaims", "jwtauth.Config.Issuers[1].MaxLifetime",
+		"jwtauth.Config.Issuers[2].Keys",
+		"jwtauth.Config.Issuers[3].Issuer", "jwtauth.Config.Issuers[3].Keys", "jwtauth.Config.Issuers[3].DangerouslyAcceptWithoutExpiry",
+		"jwtauth.Config.Leeway", "jwtauth.Config.MaxTokenLength", "jwtauth.Config.CacheTTL",
+		"jwtauth.Config.Cookie", "jwtauth.Config.ResourceMetadata",
+		"jwtauth.Config.Answers[accepted]", "jwtauth.Config.Answers[expired]",
+		"jwtauth.Config.Answers[revoked]", "jwtauth.Config.Answers[unavailable]",
+	)
+}
+
+func TestJ09SameKidInTwoSetsIsTwoKeys(t *testing.T) {
+	const other = "https://other.example"
+	otherSecret := []byte(strings.Repeat("z", 32))
+	set := func(s []byte) jwtauth.StaticKeys {
+		return jwtauth.StaticKeys{mustKey(t, jwtauth.KeyConfig{ID: "1", Algorithm: jwtauth.HS256, Secret: s})}
+	}
+	first, second := hs256(t), hs256(t)
+	first.Keys, second.Keys, second.Issuer = set(secret), set(otherSecret), other
+	v := mustVerifier(t, jwtauth.Config{Issuers: []jwtauth.TrustedIssuer{first, second}})
+	const header = `{"alg":"HS256","kid":"1"}`
+	sign := func(iss string, s []byte) string {
+		return sealed(header, string(must(json.Marshal(claims(map[string]any{"iss": iss})))), jwt.SigningMethodHS256, s)
+	}
+	want(t, v, sign(issuer, secret), jwtauth.Accepted)
+	want(t, v, sign(other, otherSecret), jwtauth.Accepted)
+	want(t, v, sign(issuer, otherSecret), jwtauth.BadSignature)
+	want(t, v, sign(other, secret), jwtauth.BadSignature)
+	want(t, v, sign("https://unknown.example", secret), jwtauth.UnknownIssuer)
+	want(t, v, sign(strings.ToUpper(issuer), secret), jwtauth.UnknownIssuer)
+
+	// The subject of one is not that of the other.
+	a := must(v.Authenticate(request(t, sign(issuer, secret))))
+	b := must(v.Authenticate(request(t, sign(other, otherSecret))))
+	if a.ID == b.ID {
+		t.Errorf("both are %s", a.ID)
+	}
+}
+
+func TestJ12KeysAndAddressesInTheHeaderAreNotLookedAt(t *testing.T) {
+	var calls atomic.Int32
+	server := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { calls.Add(1) }))
+	defer server.Close()
+	own := ed25519Key()
+	jwk := string(must(json.Marshal(mustKey(t, jwtauth.KeyConfig{ID: "x", Algorithm: jwtauth.EdDSA, Material: own}))))
+	body := string(must(json.Marshal(claims(nil))))
+	for name, member := range map[string]string{
+		"jku": `"jku":"` + server.URL + `"`,
+		"x5u": `"x5u":"` + server.URL + `"`,
+		"jwk": `"jwk":` + jwk,
+		"x5c": `"x5c":["MIIB"]`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			i := hs256(t)
+			i.Algorithms = []jwtauth.Algorithm{jwtauth.EdDSA, jwtauth.HS256}
+			v := mustVerifier(t, jwtauth.Config{Issuers: []jwtauth.TrustedIssuer{i}})
+			want(t, v, sealed(`{"alg":"EdDSA","kid":"x",`+member+`}`, body, jwt.SigningMethodEdDSA, own), jwtauth.UnknownKey)
+			// Ignored means that a token which is good without it is good with it.
+			want(t, v, plain(`{"alg":"HS256",`+member+`}`, body), jwtauth.Accepted)
+		})
+	}
+	if n := calls.Load(); n != 0 {
+		t.Errorf("%d outbound calls", n)
+	}
+}
+
+func TestJ14TokensOfAnotherKindAreRefused(t *testing.T) {
+	of := func(p jwtauth.Profile) *jwtauth.Verifier {
+		i := hs256(t)
+		i.Profile = p
+		return mustVerifier(t, jwtauth.Config{Issuers: []jwtauth.TrustedIssuer{i}})
+	}
+	kinds := map[jwtauth.Profile]string{
+		jwtauth.ProfilePlain: good(),
+		jwtauth.ProfileAccessToken: plain(`{"alg":"HS256","typ":"at+jwt"}`,
+			string(must(json.Marshal(claims(map[string]any{"client_id": "c", "jti": "1"}))))),
+		jwtauth.ProfileSession: plain(`{"alg":"HS256","typ":"session+jwt"}`,
+			string(must(json.Marshal(claims(map[string]any{"sid": "s", "jti": "1"}))))),
+	}
+	for accepts := range kinds {
+		for is, text := range kinds {
+			wanted := jwtauth.WrongType
+			if is == accepts {
+				wanted = jwtauth.Accepted
+			}
+			want(t, of(accepts), text, wanted)
+		}
+	}
+	want(t, of(jwtauth.ProfileAssertion), kinds[jwtauth.ProfileSession], jwtauth.WrongType)
+	want(t, of(jwtauth.ProfileAssertion), kinds[jwtauth.ProfileAccessToken], jwtauth.WrongType)
+	// A refresh token is opaque.
+	want(t, of(jwtauth.ProfileSession), "mF_9.B5f-4.1JqM", jwtauth.Malformed)
+	want(t, of(jwtauth.ProfileSession), "mF_9B5f41JqM", jwtauth.Malformed)
+	for _, typ := range []string{"at+jwt", "dpop+jwt", "refresh+jwt", "JWT2", "application/at+jwt", "text/JWT", "logout+jwt"} {
+		want(t, of(jwtauth.ProfilePlain), plain(`{"alg":"HS256","typ":"`+typ+`"}`, string(must(json.Marshal(claims(nil))))), jwtauth.WrongType)
+	}
+}
+
+// twin returns the token with the other signature that ECDSA has for it.
+func twin(tb testing.TB, token string) string {
+	tb.Helper()
+	last := strings.LastIndexByte(token, '.')
+	sig := must(jwt.NewParser().DecodeSegment(token[last+1:]))
+	s := new(big.Int).SetBytes(sig[32:])
+	s.Sub(ecKey().Params().N, s).FillBytes(sig[32:])
+	return token[:last+1] + b64(sig)
+}
+
+func TestSignaturesThatAreNone(t *testing.T) {
+	v := asymmetric(t)
+	body := string(must(json.Marshal(claims(nil))))
+	text := b64([]byte(`{"alg":"ES256","kid":"e"}`)) + "." + b64([]byte(body))
+	hash := sha256.Sum256([]byte(text))
+	r, s, err := ecdsa.Sign(rand.Reader, ecKey(), hash[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	der := must(asn1.Marshal(struct{ R, S *big.Int }{r, s}))
+	raw := append(r.FillBytes(make([]byte, 32)), s.FillBytes(make([]byte, 32))...)
+	want(t, v, text+"."+b64(raw), jwtauth.Accepted)
+	for name, sig := range map[string][]byte{
+		"r and s are 0":    make([]byte, 64),
+		"r is 0":           append(make([]byte, 32), raw[32:]...),
+		"as DER":           der,
+		"a byte less":      raw[:63],
+		"a byte more":      append(raw, 0),
+		"of one byte":      {0},
+		"of another curve": make([]byte, 96),
+	} {
+		t.Run(name, func(t *testing.T) { want(t, v, text+"."+b64(sig), jwtauth.BadSignature) })
+	}
+	for header, n := range map[string]int{`{"alg":"RS256","kid":"r"}`: 256, `{"alg":"EdDSA","kid":"d"}`: 64} {
+		text := b64([]byte(header)) + "." + b64([]byte(body))
+		want(t, v, text+"."+b64(make([]byte, n)), jwtauth.BadSignature)
+		want(t, v, text+"."+b64(make([]byte, 1)), jwtauth.BadSignature)
+		want(t, v, text+"."+b64(make([]byte, 3000)), jwtauth.BadSignature)
+	}
+}
