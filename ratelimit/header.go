@@ -2,6 +2,7 @@ package ratelimit
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -115,7 +116,7 @@ func setField(h http.Header, name string, value []string, replace bool) {
 		return
 	}
 	if outer := h[name]; len(outer) > 0 && !replace {
-		value = append(append([]string(nil), outer...), value...)
+		value = slices.Concat(outer, value)
 	}
 	h[name] = value
 }

@@ -20,7 +20,7 @@ type held struct {
 	outer   *held // of a limiter further out
 
 	mu       sync.Mutex
-	decision *decision
+	decision *decision // nil once it is over
 	undone   bool
 }
 
@@ -28,11 +28,11 @@ type held struct {
 func (l *Limiter) serveHeld(w http.ResponseWriter, r *http.Request, next http.Handler, h *held) {
 	x, inner := exchange.Enter(r)
 	x.Store(exchange.RateLimit, h)
-	var watch httpwriter.Writer
-	counts := h.countsOutcomes()
-	if counts {
+	var watch *httpwriter.Writer
+	if h.countsOutcomes() {
+		watch = new(httpwriter.Writer)
 		watch.Init(w, nil)
-		w = &watch
+		w = watch
 	}
 	status := http.StatusInternalServerError // unless next returns
 	// Deferred, as a place must be free again whatever happens.
@@ -42,7 +42,7 @@ func (l *Limiter) serveHeld(w http.ResponseWriter, r *http.Request, next http.Ha
 		h.end(status)
 	}()
 	next.ServeHTTP(w, inner)
-	if status = http.StatusOK; counts && watch.Status() != 0 {
+	if status = http.StatusOK; watch != nil && watch.Status() != 0 {
 		status = watch.Status()
 	}
 }
@@ -84,32 +84,30 @@ func (h *held) forgo(l *Limiter) (found bool) {
 }
 
 // end gives back the places that the request held and what its outcome does not
-// charge.
+// charge, and lets go of the decision: a handler that was abandoned may still
+// know h, but finds nothing in it.
 func (h *held) end(status int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	d := h.decision
-	back := make([]Charge, 0, len(d.charges))
+	h.decision = nil
+	defer h.limiter.pool.Put(d)
+	back := d.charges[:0]
 	for i, p := range d.charged {
-		c := &d.charges[i]
+		c := d.charges[i]
 		place := c.Limit.algorithm == AlgorithmConcurrency
 		if c.Violated || c.Cost == 0 || !place && !h.undone && (p.Count == nil || p.Count(status)) {
 			continue
 		}
-		back = append(back, *c)
-		back[len(back)-1].Cost = -c.Cost
-		c.Cost = 0
+		c.Cost = -c.Cost
+		back = append(back, c)
 	}
-	h.adjust(back)
-}
-
-// adjust tells the store, whether or not the client is still there. A store
-// that fails now leaves the charge as it is, which errs on the safe side.
-func (h *held) adjust(changes []Charge) {
-	if len(changes) == 0 {
+	if len(back) == 0 {
 		return
 	}
-	_ = h.decision.store.Adjust(context.Background(), changes)
+	// Whether or not the client is still there. A store that fails now leaves the
+	// charge as it is, which errs on the safe side.
+	_ = d.store.Adjust(context.Background(), back)
 }
 
 // ErrNotSettled is matched by what [Settle] returns if there is nothing to
@@ -140,9 +138,13 @@ func Settle(ctx context.Context, policy string, cost int) error {
 func (h *held) settle(policy string, cost int64) (done bool, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for i := range h.decision.charges {
-		c := &h.decision.charges[i]
-		if c.Policy != policy || c.Violated || !h.decision.charged[i].Settle {
+	d := h.decision
+	if d == nil {
+		return false, nil
+	}
+	for i := range d.charges {
+		c := &d.charges[i]
+		if c.Policy != policy || c.Violated || !d.charged[i].Settle {
 			continue
 		}
 		change := *c
@@ -152,7 +154,7 @@ func (h *held) settle(policy string, cost int64) (done bool, err error) {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), settleTimeout)
 		defer cancel()
-		if err := h.decision.store.Adjust(ctx, []Charge{change}); err != nil {
+		if err := d.store.Adjust(ctx, []Charge{change}); err != nil {
 			return true, fmt.Errorf("ratelimit: settle policy %q: %w", policy, err)
 		}
 		c.Cost = cost

@@ -21,10 +21,11 @@ func bareHandler(w http.ResponseWriter, _ *http.Request) {
 	_, _ = io.WriteString(w, `{"id":1,"text":"a note"}`)
 }
 
-// stack is a whole one around bareHandler, and a key for it: the envelope, a limit
-// for everybody, API keys from a cache, a further limit of the route, and a
-// level.
-func stack(tb testing.TB) (h http.Handler, key string) {
+// stack is a whole one around bareHandler, and a key for it: the envelope, API
+// keys from a cache, a limit for everybody and a further one of the route, and a
+// level. With nested, the first limit stands around the second, which then counts
+// only what the first does not; else the second stands in its place.
+func stack(tb testing.TB, nested bool) (h http.Handler, key string) {
 	ips := must(clientip.New(clientip.Config{}))
 	format := apikey.Native{Prefix: "acme", Environments: []string{"live"}}
 	cache := must(apikey.NewCache(apikey.CacheConfig{Store: apikey.NewMemory()}))
@@ -37,17 +38,24 @@ func stack(tb testing.TB) (h http.Handler, key string) {
 		tb.Fatal(err)
 	}
 	plenty := ratelimit.TokenBucket(1_000_000_000, time.Second, 1_000_000_000)
-	global := must(ratelimit.New(ratelimit.Config{
-		Policies: []ratelimit.Policy{{Name: "global", Key: ratelimit.ByPrincipal(ips), Limit: plenty}},
-	}))
-	notes := must(global.With(ratelimit.Policy{Name: "notes", Key: ratelimit.ByPrincipal(ips), Limit: plenty}))
+	policy := func(name string) ratelimit.Policy {
+		return ratelimit.Policy{Name: name, Key: ratelimit.ByPrincipal(ips), Limit: plenty}
+	}
+	global := must(ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{policy("global")}}))
+	notes := must(global.With(policy("notes")))
 	env := must(envelope.New(envelope.Config{Wrap: true, ClientIP: ips.Addr}))
+	limits := []usher.Middleware{notes}
+	if nested {
+		limits = []usher.Middleware{global, notes}
+	}
 	return contract.ServeMux(tb, contract.App{
 		Middlewares: []usher.Middleware{env},
 		Routes: []contract.Route{{
 			Method: "GET", Pattern: "/notes",
-			Middlewares: []usher.Middleware{usher.Authenticate(auth), notes, usher.Require(usher.Requirement{Level: usher.LevelReadOnly})},
-			Handler:     http.HandlerFunc(bareHandler),
+			Middlewares: []usher.Middleware{
+				usher.Authenticate(auth), usher.Chain(limits...), usher.Require(usher.Requirement{Level: usher.LevelReadOnly}),
+			},
+			Handler: http.HandlerFunc(bareHandler),
 		}},
 		NotFound: http.HandlerFunc(env.NotFound),
 	}), secret.Reveal()
@@ -89,25 +97,41 @@ func serving(tb testing.TB, h http.Handler, key string) func() {
 }
 
 // TestStackAllocs counts what a whole stack allocates beyond the handler: the
-// transaction of the envelope with the copy of the request, the request ID, and
-// the text and the values of the fields about limits.
+// transaction of the envelope, the copy of the request, its ID, and the text and
+// the values of the fields about limits. A limit within a limit holds its decision
+// and adds to the fields of the first.
 func TestStackAllocs(t *testing.T) {
 	if raceEnabled {
 		t.Skip("allocations cannot be counted under the race detector")
 	}
-	h, key := stack(t)
-	without := testing.AllocsPerRun(1000, serving(t, bare(t), key))
-	with := testing.AllocsPerRun(1000, serving(t, h, key))
-	if added := with - without; added > 5 {
-		t.Errorf("the stack allocates %v times more than the handler alone (%v)", added, without)
+	for name, tt := range map[string]struct {
+		nested bool
+		most   float64
+	}{
+		"the limit of the route in place of the general one": {false, 5},
+		"the limit of the route within the general one":      {true, 10},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h, key := stack(t, tt.nested)
+			without := testing.AllocsPerRun(1000, serving(t, bare(t), key))
+			with := testing.AllocsPerRun(1000, serving(t, h, key))
+			if added := with - without; added > tt.most {
+				t.Errorf("%v allocations added to %v, want at most %v", added, without, tt.most)
+			}
+		})
 	}
 }
 
 func BenchmarkStack(b *testing.B) {
-	h, key := stack(b)
-	for name, h := range map[string]http.Handler{"bare": bare(b), "usher": h} {
-		b.Run(name, func(b *testing.B) {
-			serve := serving(b, h, key)
+	h, key := stack(b, false)
+	nested, nestedKey := stack(b, true)
+	for _, bb := range []struct {
+		name string
+		h    http.Handler
+		key  string
+	}{{"bare", bare(b), key}, {"usher", h, key}, {"usher nested", nested, nestedKey}} {
+		b.Run(bb.name, func(b *testing.B) {
+			serve := serving(b, bb.h, bb.key)
 			b.ReportAllocs()
 			for b.Loop() {
 				serve()
