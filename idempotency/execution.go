@@ -1,0 +1,494 @@
+package idempotency
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/usher-go/usher/internal/exchange"
+	"github.com/usher-go/usher/internal/httpwriter"
+)
+
+// An Execution is the one run of a request that has a key, for its handler. All
+// methods may be called on nil, for a request that has none, and from any
+// goroutine.
+type Execution struct {
+	m          *Middleware
+	key        Key
+	token      Token
+	generation uint64
+
+	request *http.Request
+	x       *exchange.Exchange
+	own     exchange.Exchange // unless someone further out has attached one
+	writer  httpwriter.Writer
+	input   body
+
+	// out guards what becomes of the answer; a handler may have left a goroutine
+	// behind.
+	out      sync.Mutex
+	phase    phase
+	status   int
+	answer   *buffer // while phase is holding
+	finished bool
+
+	mu     sync.Mutex
+	mark   Outcome
+	over   bool // no lease is needed any more
+	lost   bool
+	alarm  context.Context // ends when the claim is lost; made when asked for
+	cancel context.CancelFunc
+	until  time.Time // when the lease ends, by our own clock
+	timer  *time.Timer
+}
+
+// A phase is what an Execution does with the answer.
+type phase uint8
+
+const (
+	waiting phase = iota // for the status
+	holding              // collect it until it is stored
+	passing              // it cannot be kept: pass it on
+	ended
+)
+
+func newExecution(m *Middleware, c *Claim, generation uint64) *Execution {
+	return &Execution{m: m, key: c.Key, token: c.Token, generation: generation}
+}
+
+// From returns the execution that the handler with this context is, or nil if
+// its request has no key, has one that is not looked at, or runs unprotected.
+func From(ctx context.Context) *Execution {
+	if x := exchange.From(ctx); x != nil {
+		e, _ := x.Load(exchange.Idempotency).(*Execution)
+		return e
+	}
+	return nil
+}
+
+// Mark says what becomes of the key, whatever the status of the answer: Release
+// if the request had no effect, Keep if its answer is final, Unknown if nobody
+// can say. The last call counts, until the handler returns or its answer has
+// begun to pass by, as after a flush. The zero Outcome takes a mark back.
+//
+// A handler that marks Keep and panics has no answer: that is Unknown.
+func (e *Execution) Mark(o Outcome) {
+	if e == nil {
+		return
+	}
+	e.mu.Lock()
+	e.mark = o
+	e.mu.Unlock()
+}
+
+// Key returns the key of the record, for a [Store] that finishes the claim in
+// the handler's own transaction.
+func (e *Execution) Key() Key {
+	if e == nil {
+		return Key{}
+	}
+	return e.key
+}
+
+// Token returns the token of the claim, for the same purpose.
+func (e *Execution) Token() Token {
+	if e == nil {
+		return Token{}
+	}
+	return e.token
+}
+
+// Result returns the result that keeps this answer, for the same purpose: a
+// store that finishes the claim with it, in one transaction with the effect of
+// the request, makes both happen or neither. The handler then sends the same
+// answer.
+func (e *Execution) Result(status int, header http.Header, body []byte) Result {
+	if e == nil {
+		return Result{}
+	}
+	b := appendHead(nil, status, header, e.m.fields)
+	b = append(b, body...)
+	seal(b, 0)
+	return Result{State: Done, Status: status, Payload: b, Life: e.m.config.Life}
+}
+
+// Generation returns a number that is greater than that of every earlier
+// execution with the same key, for those who can refuse the past: a row that
+// takes a write only with a number above the last one (a fencing token). It is 0
+// on nil.
+func (e *Execution) Generation() uint64 {
+	if e == nil {
+		return 0
+	}
+	return e.generation
+}
+
+// DownstreamKey returns a key of 64 hexadecimal digits for a call that the
+// handler makes to another service. It is the same in every execution with the
+// same key, and another for each purpose; it says nothing about the client's key.
+// It is empty on nil.
+func (e *Execution) DownstreamKey(purpose string) string {
+	if e == nil {
+		return ""
+	}
+	b := make([]byte, 0, 128)
+	b = append(b, e.key.Owner[:]...)
+	b = append(b, e.key.Name[:]...)
+	sum := sha256.Sum256(append(b, purpose...))
+	return hex.EncodeToString(sum[:])
+}
+
+// Lost returns a channel that is closed when the claim is lost: another request
+// may be running with the same key, and what this one answers will not be kept.
+// It is nil on nil.
+func (e *Execution) Lost() <-chan struct{} {
+	if e == nil {
+		return nil
+	}
+	return e.lostContext().Done()
+}
+
+// Context returns a copy of parent that ends with the cause [ErrLost] when the
+// claim is lost. The caller calls cancel when done.
+func (e *Execution) Context(parent context.Context) (ctx context.Context, cancel context.CancelFunc) {
+	if e == nil {
+		return context.WithCancel(parent)
+	}
+	ctx, cancelCause := context.WithCancelCause(parent)
+	stop := context.AfterFunc(e.lostContext(), func() { cancelCause(ErrLost) })
+	return ctx, func() {
+		stop()
+		cancelCause(nil)
+	}
+}
+
+func (e *Execution) lostContext() context.Context {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.alarm == nil {
+		e.alarm, e.cancel = context.WithCancel(context.Background())
+		if e.lost {
+			e.cancel()
+		}
+	}
+	return e.alarm
+}
+
+// lose notes that the claim is lost.
+func (e *Execution) lose(err error) {
+	e.mu.Lock()
+	again := e.lost
+	e.lost = true
+	if e.cancel != nil {
+		e.cancel()
+	}
+	e.mu.Unlock()
+	if !again {
+		e.m.claims.Record(e.request.Context(), leaseLost)
+		e.m.tell(e.request, err)
+	}
+}
+
+// keepLease begins to renew the lease. There is no goroutine until it is due.
+func (e *Execution) keepLease() {
+	e.mu.Lock()
+	e.until = time.Now().Add(e.m.config.Lease)
+	e.timer = time.AfterFunc(e.m.config.Lease/3, e.renew)
+	e.mu.Unlock()
+}
+
+// leaveLease ends that.
+func (e *Execution) leaveLease() {
+	e.mu.Lock()
+	e.over = true
+	e.timer.Stop()
+	e.mu.Unlock()
+}
+
+// renew renews the lease. If the store fails it tries again, until the lease must
+// be over: then the claim counts as lost, as far as anyone here can tell.
+func (e *Execution) renew() {
+	e.mu.Lock()
+	over := e.over
+	e.mu.Unlock()
+	if over {
+		return
+	}
+	lease := e.m.config.Lease
+	began := time.Now()
+	err := e.m.store.Renew(e.request.Context(), e.key, e.token, lease)
+
+	e.mu.Lock()
+	pause := lease / 3
+	switch left := time.Until(e.until); {
+	case e.over:
+		e.mu.Unlock()
+		return
+	case err == nil:
+		e.until = began.Add(lease)
+	case errors.Is(err, ErrLost) || left <= 0:
+		e.over = true
+		e.mu.Unlock()
+		e.lose(fmt.Errorf("idempotency: renew the lease: %w", err))
+		return
+	default:
+		pause = min(lease/12, left)
+	}
+	e.timer.Reset(pause)
+	e.mu.Unlock()
+}
+
+// Head implements [httpwriter.Hook].
+func (e *Execution) Head(status int) {
+	e.out.Lock()
+	defer e.out.Unlock()
+	if e.phase != waiting {
+		return
+	}
+	e.status = status
+	if !e.keepable(status) {
+		e.letGo()
+		e.writer.Detach()
+		return
+	}
+	e.hold()
+}
+
+// hold begins to collect the answer.
+func (e *Execution) hold() {
+	e.phase = holding
+	e.answer = newBuffer()
+	e.answer.b = appendHead(e.answer.b, e.status, e.writer.Header(), e.m.fields)
+}
+
+// keepable reports whether an answer with this head can be stored.
+func (e *Execution) keepable(status int) bool {
+	h := e.writer.Header()
+	if status < 200 || len(h["Trailer"]) > 0 {
+		return false
+	}
+	if v := h["Content-Length"]; len(v) == 1 {
+		n, err := strconv.ParseInt(v[0], 10, 64)
+		return err != nil || n <= int64(e.m.config.MaxAnswer)
+	}
+	return true
+}
+
+var errEnded = errors.New("idempotency: written after the handler has returned")
+
+// Body implements [httpwriter.Hook].
+func (e *Execution) Body(inner http.ResponseWriter, p []byte) (int, error) {
+	e.out.Lock()
+	defer e.out.Unlock()
+	switch {
+	case e.phase == ended:
+		return 0, errEnded
+	case e.phase != holding || e.status == http.StatusNoContent || e.status == http.StatusNotModified:
+		return inner.Write(p)
+	case len(bodyOf(e.answer.b))+len(p) <= e.m.config.MaxAnswer:
+		e.answer.b = append(e.answer.b, p...)
+		return len(p), nil
+	}
+	held := e.answer
+	e.letGo()
+	e.writer.Detach()
+	defer held.release()
+	if err := forward(inner, held); err != nil {
+		return 0, err
+	}
+	return inner.Write(p)
+}
+
+// forward sends the body that was collected.
+func forward(inner http.ResponseWriter, answer *buffer) error {
+	p := bodyOf(answer.b)
+	if len(p) == 0 {
+		return nil
+	}
+	_, err := inner.Write(p)
+	return err
+}
+
+// Release implements [httpwriter.Hook].
+func (e *Execution) Release(hijacked bool) {
+	e.out.Lock()
+	defer e.out.Unlock()
+	if e.phase != waiting && e.phase != holding {
+		return
+	}
+	if hijacked && e.status == 0 {
+		e.status = http.StatusSwitchingProtocols
+	}
+	held := e.answer
+	e.letGo()
+	if held != nil {
+		// The error comes again with the next write.
+		_ = forward(e.writer.Unwrap(), held)
+		held.release()
+	}
+	e.writer.Detach()
+}
+
+// letGo gives up on keeping the answer, which is about to pass by. The key is
+// finished first, so that no retry runs after the client has seen a byte, also if
+// this process dies now.
+func (e *Execution) letGo() {
+	e.phase, e.answer = passing, nil
+	if o := e.outcome(e.status); o != Release {
+		e.bury(o, e.status)
+	}
+}
+
+// outcome returns what becomes of the key after an answer of this status.
+func (e *Execution) outcome(status int) Outcome {
+	e.mu.Lock()
+	o := e.mark
+	e.mu.Unlock()
+	if o == 0 && e.m.config.Outcome != nil {
+		o = e.m.config.Outcome(e.request, status)
+	}
+	if o == 0 && status == http.StatusSwitchingProtocols {
+		return Keep
+	}
+	if o == 0 {
+		o = e.m.config.Profile.Outcome(status)
+	}
+	return o
+}
+
+// end is called when the handler has returned, or has not.
+func (e *Execution) end(returned bool) {
+	defer e.leaveLease()
+	e.out.Lock()
+	defer e.out.Unlock()
+	defer e.close()
+	switch {
+	case e.phase == passing:
+		e.endPassed()
+	case !returned:
+		e.endFailed()
+	default:
+		if e.phase == waiting {
+			e.status = http.StatusOK // as the server will say
+			e.hold()
+		}
+		e.endHeld()
+		// The client may have gone; there is nobody left to tell.
+		_ = forward(e.writer.Unwrap(), e.answer)
+	}
+}
+
+// close lets go of the answer. From here on nothing that is written is taken.
+func (e *Execution) close() {
+	e.phase = ended
+	if e.answer != nil {
+		e.answer.release()
+		e.answer = nil
+	}
+}
+
+// endPassed ends an execution whose answer has passed by.
+func (e *Execution) endPassed() {
+	if e.finished {
+		return
+	}
+	if o := e.outcome(e.status); o != Release {
+		e.bury(o, e.status)
+		return
+	}
+	e.release()
+}
+
+// endFailed ends one that has not returned and has sent nothing.
+func (e *Execution) endFailed() {
+	if e.outcome(0) == Release {
+		e.release()
+		return
+	}
+	e.bury(Unknown, 0)
+}
+
+// endHeld ends one whose answer is whole and not yet sent.
+func (e *Execution) endHeld() {
+	switch o := e.outcome(e.status); {
+	case o == Release:
+		e.release()
+	case o == Keep && !e.hasTrailers():
+		var flags byte
+		if e.x.Rendered() == e.status {
+			flags = flagRendered
+		}
+		seal(e.answer.b, flags)
+		e.finish(Result{State: Done, Status: e.status, Payload: e.answer.b, Life: e.m.config.Life}, kept)
+	default:
+		e.bury(o, e.status)
+	}
+}
+
+// hasTrailers reports whether the handler has set trailers that it had not
+// announced.
+func (e *Execution) hasTrailers() bool {
+	for name := range e.writer.Header() {
+		if strings.HasPrefix(name, http.TrailerPrefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// bury leaves a tombstone: of an effect that nobody can be sure of, or of an
+// answer that cannot be kept.
+func (e *Execution) bury(o Outcome, status int) {
+	k := notKept
+	if o == Unknown {
+		k = unknown
+	}
+	e.finish(Result{State: Tombstone, Status: status, Payload: mark(k, status), Life: e.m.config.Life}, tombstoned)
+}
+
+// release frees the key. The record goes on for a lease, for calls that are
+// repeated.
+func (e *Execution) release() {
+	e.finish(Result{State: Released, Life: e.m.config.Lease}, released)
+}
+
+// finish ends the claim, and tries to for a while if the store fails. What it
+// passes lives until it returns.
+func (e *Execution) finish(r Result, end int) {
+	e.finished = true
+	e.leaveLease()
+	ctx := e.request.Context()
+	switch err := e.finishWithin(ctx, r); {
+	case err == nil:
+		e.m.claims.Record(ctx, end)
+	case errors.Is(err, ErrLost):
+		e.lose(fmt.Errorf("idempotency: finish the claim: %w", err))
+	default:
+		e.m.claims.Record(ctx, finishFailed)
+		e.m.tell(e.request, fmt.Errorf("idempotency: finish the claim: %w", err))
+	}
+}
+
+func (e *Execution) finishWithin(ctx context.Context, r Result) error {
+	if e.m.memory {
+		return e.m.store.Finish(ctx, e.key, e.token, r)
+	}
+	// A call that outlives its time must not read a buffer of another request.
+	r.Payload = bytes.Clone(r.Payload)
+	deadline := time.Now().Add(e.m.config.FinishTimeout)
+	for pause := firstPause; ; pause *= 2 {
+		err := e.m.store.Finish(ctx, e.key, e.token, r)
+		if err == nil || errors.Is(err, ErrLost) || time.Now().Add(pause).After(deadline) {
+			return err
+		}
+		time.Sleep(pause)
+	}
+}

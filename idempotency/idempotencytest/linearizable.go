@@ -1,0 +1,286 @@
+package idempotencytest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+
+	"github.com/usher-go/usher/idempotency"
+)
+
+const (
+	clients = 8
+	keys    = 4
+	// callsPerClient times clients is the length of a history.
+	callsPerClient = 24
+	// checkTimeout is how long the search for an order of one history may take.
+	checkTimeout = 20 * time.Second
+)
+
+// CheckLinearizable lets 8 clients make random calls on 4 keys at once, again and
+// again on new keys, and returns an error if what they got cannot be explained by
+// any order of their calls in which each is one step of the contract. The calls
+// claim, with tokens of others too; renew; finish in every way; and repeat
+// themselves. Some leases end at once, so that claims are taken over. A call that
+// fails counts as one that may have happened.
+func CheckLinearizable(ctx context.Context, s idempotency.Store, histories int) error {
+	for i := range histories {
+		h := record(ctx, s, uint64(i))
+		switch porcupine.CheckOperationsTimeout(model.ToModel(), h, checkTimeout) {
+		case porcupine.Illegal:
+			return fmt.Errorf("idempotencytest: history %d is not linearizable:\n%s", i, describe(h))
+		case porcupine.Unknown:
+			return fmt.Errorf("idempotencytest: no order of history %d was found within %v", i, checkTimeout)
+		}
+	}
+	return ctx.Err()
+}
+
+type operation uint8
+
+const (
+	claim operation = iota
+	renew
+	finish
+)
+
+// An input is a call.
+type input struct {
+	op    operation
+	key   int
+	token int
+	brief bool              // a lease that ends at once
+	state idempotency.State // of a finish
+	text  string            // its payload
+}
+
+// An output is what a call returned.
+type output struct {
+	failed     bool // with an error that says nothing
+	lost       bool
+	won        bool
+	state      idempotency.State
+	generation uint64
+	text       string
+}
+
+// A state is a record as the contract sees it.
+type state struct {
+	state      idempotency.State // 0 for none
+	token      int
+	generation uint64
+	vague      bool // the generation is greater than this; nobody has seen it yet
+	brief      bool // the lease may be over
+	text       string
+}
+
+// record makes one history.
+func record(ctx context.Context, s idempotency.Store, seed uint64) []porcupine.Operation {
+	var names [keys]idempotency.Key
+	for i := range names {
+		names[i] = newKey()
+	}
+	tokens := make([]idempotency.Token, 1+clients*callsPerClient)
+	for i := range tokens {
+		tokens[i] = newToken()
+	}
+	start := time.Now()
+	var mu sync.Mutex
+	var history []porcupine.Operation
+	together(clients, func(client int) {
+		random := rand.New(rand.NewPCG(seed, uint64(client)))
+		var mine [keys]int // the token of the last claim of each key
+		for n := range callsPerClient {
+			in := choose(random, &mine, client, n)
+			called := time.Since(start)
+			out := perform(ctx, s, in, names[in.key], tokens[in.token])
+			returned := time.Since(start)
+			if out.failed {
+				returned = math.MaxInt64
+			}
+			mu.Lock()
+			history = append(history, porcupine.Operation{
+				ClientId: client, Input: in, Output: out, Call: int64(called), Return: int64(returned),
+			})
+			mu.Unlock()
+		}
+	})
+	return history
+}
+
+// choose returns the next call of a client.
+func choose(random *rand.Rand, mine *[keys]int, client, n int) input {
+	in := input{key: random.IntN(keys), text: fmt.Sprintf("%d-%d", client, n)}
+	in.token = mine[in.key]
+	switch p := random.IntN(10); {
+	case in.token == 0 || p < 4:
+		in.op, in.brief = claim, random.IntN(2) == 0
+		if in.token == 0 || p < 3 { // else the claim is repeated
+			in.token = 1 + client*callsPerClient + n
+			mine[in.key] = in.token
+		}
+	case p < 6:
+		in.op, in.brief = renew, random.IntN(2) == 0
+	default:
+		in.op = finish
+		// Mostly released, or there would soon be nothing left to do.
+		switch random.IntN(8) {
+		case 0:
+			in.state = idempotency.Done
+		case 1:
+			in.state = idempotency.Tombstone
+		default:
+			in.state, in.text = idempotency.Released, ""
+		}
+	}
+	return in
+}
+
+func perform(ctx context.Context, s idempotency.Store, in input, key idempotency.Key, token idempotency.Token) output {
+	lease := time.Hour
+	if in.brief {
+		lease = time.Nanosecond
+	}
+	var out output
+	var err error
+	switch in.op {
+	case claim:
+		var r idempotency.Record
+		r, err = s.Claim(ctx, idempotency.Claim{Key: key, Token: token, Lease: lease, Life: 2 * time.Hour})
+		out = output{won: r.Won, state: r.State, generation: r.Generation, text: string(r.Payload)}
+	case renew:
+		err = s.Renew(ctx, key, token, lease)
+	case finish:
+		err = s.Finish(ctx, key, token, idempotency.Result{
+			State: in.state, Payload: []byte(in.text), Life: 2 * time.Hour,
+		})
+	}
+	if errors.Is(err, idempotency.ErrLost) {
+		return output{lost: true}
+	}
+	if err != nil {
+		return output{failed: true}
+	}
+	return out
+}
+
+// model is the contract, for one key.
+var model = porcupine.NondeterministicModel{
+	Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
+		parts := make([][]porcupine.Operation, keys)
+		for _, o := range history {
+			k := o.Input.(input).key
+			parts[k] = append(parts[k], o)
+		}
+		return parts
+	},
+	Init: func() []any { return []any{state{}} },
+	Step: func(before, in, out any) []any {
+		return step(before.(state), in.(input), out.(output))
+	},
+	Equal: func(a, b any) bool { return a == b },
+}
+
+// step returns the states in which the record may be after a call that returned
+// out; none, if the contract does not allow that.
+func step(s state, in input, out output) []any {
+	if out.failed {
+		return append([]any{s}, stepUnseen(s, in)...) // it may have happened or not
+	}
+	switch in.op {
+	case claim:
+		return stepClaim(s, in, out)
+	case renew:
+		return stepRenew(s, in, out)
+	default:
+		return stepFinish(s, in, out)
+	}
+}
+
+// stepUnseen returns the states after a call that did its work and whose result
+// nobody saw.
+func stepUnseen(s state, in input) []any {
+	if in.op != claim {
+		return step(s, in, output{})
+	}
+	out := output{won: true, state: idempotency.Claimed, generation: s.generation}
+	if s.state != idempotency.Claimed || s.token != in.token {
+		out.generation++
+	}
+	after := stepClaim(s, in, out)
+	for i := range after {
+		taken := after[i].(state)
+		taken.vague = taken.generation > s.generation || s.vague
+		taken.generation = s.generation
+		after[i] = taken
+	}
+	return after
+}
+
+func stepClaim(s state, in input, out output) []any {
+	mine := s.state != 0 && s.token == in.token
+	if out.lost {
+		return keepIf(s, mine && s.state == idempotency.Released)
+	}
+	same := out.generation == s.generation
+	if s.vague {
+		same = out.generation > s.generation
+	}
+	if !out.won {
+		inFlight := s.state == idempotency.Claimed && !mine
+		ended := s.state == idempotency.Done || s.state == idempotency.Tombstone
+		seen := s
+		seen.generation, seen.vague = out.generation, false
+		return keepIf(seen, same && out.state == s.state && out.text == s.text && (inFlight || ended))
+	}
+	taken := state{state: idempotency.Claimed, token: in.token, generation: out.generation, brief: in.brief}
+	switch {
+	case out.state != idempotency.Claimed || out.text != "":
+		return nil
+	case s.state == idempotency.Claimed && mine:
+		return keepIf(taken, same)
+	case s.state == 0, s.state == idempotency.Released && !mine, s.state == idempotency.Claimed && s.brief:
+		return keepIf(taken, out.generation > s.generation)
+	}
+	return nil
+}
+
+func stepRenew(s state, in input, out output) []any {
+	if s.state != idempotency.Claimed || s.token != in.token {
+		return keepIf(s, out.lost)
+	}
+	s.brief = in.brief
+	return keepIf(s, !out.lost)
+}
+
+func stepFinish(s state, in input, out output) []any {
+	switch {
+	case s.state == 0 || s.token != in.token:
+		return keepIf(s, out.lost)
+	case s.state == idempotency.Claimed:
+		s.state, s.text, s.brief = in.state, in.text, false
+	}
+	return keepIf(s, !out.lost)
+}
+
+func keepIf(s state, allowed bool) []any {
+	if !allowed {
+		return nil
+	}
+	return []any{s}
+}
+
+func describe(history []porcupine.Operation) string {
+	var b strings.Builder
+	for _, o := range history {
+		fmt.Fprintf(&b, "client %d, %d to %d ns: %+v returned %+v\n", o.ClientId, o.Call, o.Return, o.Input, o.Output)
+	}
+	return b.String()
+}

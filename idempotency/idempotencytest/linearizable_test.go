@@ -1,0 +1,185 @@
+package idempotencytest_test
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/usher-go/usher/idempotency"
+	"github.com/usher-go/usher/idempotency/idempotencytest"
+)
+
+func newMemory(tb testing.TB) *idempotency.Memory {
+	tb.Helper()
+	m, err := idempotency.NewMemory(idempotency.MemoryConfig{})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return m
+}
+
+// observer is a store that notes who has each key.
+type observer struct {
+	*idempotency.Memory
+	mu     sync.Mutex
+	owners map[idempotency.Key]idempotency.Token
+}
+
+func newObserver(tb testing.TB) *observer {
+	return &observer{Memory: newMemory(tb), owners: make(map[idempotency.Key]idempotency.Token)}
+}
+
+func (o *observer) Claim(ctx context.Context, c idempotency.Claim) (idempotency.Record, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	r, err := o.Memory.Claim(ctx, c)
+	if r.Won {
+		o.owners[c.Key] = c.Token
+	}
+	return r, err
+}
+
+// owner returns the token that has the key, whoever asks.
+func (o *observer) owner(key idempotency.Key, token idempotency.Token) idempotency.Token {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if t, ok := o.owners[key]; ok {
+		return t
+	}
+	return token
+}
+
+// unfencedFinish lets anybody finish, as a plain SET does.
+type unfencedFinish struct{ *observer }
+
+func (s unfencedFinish) Finish(ctx context.Context, key idempotency.Key, token idempotency.Token, r idempotency.Result) error {
+	return s.Memory.Finish(ctx, key, s.owner(key, token), r)
+}
+
+// unfencedRelease only checks who finishes, and not who releases, as a plain DEL
+// does.
+type unfencedRelease struct{ *observer }
+
+func (s unfencedRelease) Finish(ctx context.Context, key idempotency.Key, token idempotency.Token, r idempotency.Result) error {
+	if r.State == idempotency.Released {
+		token = s.owner(key, token)
+	}
+	return s.Memory.Finish(ctx, key, token, r)
+}
+
+type unfencedRenew struct{ *observer }
+
+func (s unfencedRenew) Renew(ctx context.Context, key idempotency.Key, token idempotency.Token, lease time.Duration) error {
+	return s.Memory.Renew(ctx, key, s.owner(key, token), lease)
+}
+
+// selfConflict takes its own claim for that of another, when the reply was lost
+// and the client library asks again.
+type selfConflict struct{ *observer }
+
+func (s selfConflict) Claim(ctx context.Context, c idempotency.Claim) (idempotency.Record, error) {
+	mine := s.owner(c.Key, idempotency.Token{}) == c.Token
+	r, err := s.observer.Claim(ctx, c)
+	r.Won = r.Won && !mine
+	return r, err
+}
+
+// oneGeneration starts again with each claim.
+type oneGeneration struct{ *observer }
+
+func (s oneGeneration) Claim(ctx context.Context, c idempotency.Claim) (idempotency.Record, error) {
+	r, err := s.observer.Claim(ctx, c)
+	r.Generation = 1
+	return r, err
+}
+
+// checkThenAct looks first and takes the key afterwards.
+type checkThenAct struct{ *observer }
+
+func (s checkThenAct) Claim(ctx context.Context, c idempotency.Claim) (idempotency.Record, error) {
+	if _, taken := s.holder(c.Key); taken {
+		return s.observer.Claim(ctx, c)
+	}
+	time.Sleep(100 * time.Microsecond)
+	r, err := s.observer.Claim(ctx, c)
+	if err == nil && r.State == idempotency.Claimed {
+		r.Won = true
+	}
+	return r, err
+}
+
+func (o *observer) holder(key idempotency.Key) (idempotency.Token, bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	t, ok := o.owners[key]
+	return t, ok
+}
+
+func TestHistoriesOfBrokenStoresAreRejected(t *testing.T) {
+	for name, store := range map[string]idempotency.Store{
+		"unfenced finish":    unfencedFinish{newObserver(t)},
+		"unfenced release":   unfencedRelease{newObserver(t)},
+		"unfenced renew":     unfencedRenew{newObserver(t)},
+		"conflict with self": selfConflict{newObserver(t)},
+		"one generation":     oneGeneration{newObserver(t)},
+		"check, then act":    checkThenAct{newObserver(t)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			err := idempotencytest.CheckLinearizable(t.Context(), store, 60)
+			if err == nil || !strings.Contains(err.Error(), "not linearizable") {
+				t.Errorf("60 histories passed: %v", err)
+			}
+		})
+	}
+}
+
+// lossy does its work and loses a part of the replies, or of the calls.
+type lossy struct {
+	*idempotency.Memory
+	mu     sync.Mutex
+	random *rand.Rand
+}
+
+var errLost = errors.New("connection reset")
+
+func (s *lossy) fate() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.random.IntN(30)
+}
+
+func (s *lossy) Claim(ctx context.Context, c idempotency.Claim) (idempotency.Record, error) {
+	fate := s.fate()
+	if fate == 0 {
+		return idempotency.Record{}, errLost
+	}
+	r, err := s.Memory.Claim(ctx, c)
+	if fate == 1 {
+		return idempotency.Record{}, errLost
+	}
+	return r, err
+}
+
+func (s *lossy) Finish(ctx context.Context, key idempotency.Key, token idempotency.Token, r idempotency.Result) error {
+	fate := s.fate()
+	if fate == 0 {
+		return errLost
+	}
+	err := s.Memory.Finish(ctx, key, token, r)
+	if fate == 1 {
+		return errLost
+	}
+	return err
+}
+
+func TestHistoriesWithLostRepliesAreAccepted(t *testing.T) {
+	s := &lossy{Memory: newMemory(t), random: rand.New(rand.NewPCG(1, 2))}
+	if err := idempotencytest.CheckLinearizable(t.Context(), s, 30); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,392 @@
+package idempotency
+
+import (
+	"bytes"
+	"container/heap"
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/usher-go/usher"
+)
+
+// MemoryConfig bounds a [Memory]. The zero value of each field means its default.
+//
+// A server that gets 10 keys a second and keeps each for a day needs room for
+// 864,000 records.
+type MemoryConfig struct {
+	// Records is the most records in all; 262,144 by default. One takes about 400
+	// bytes and its answer.
+	Records int
+	// RecordsPerOwner is the most records of one caller; a quarter of Records by
+	// default.
+	RecordsPerOwner int
+	// Bytes is the most bytes of answers in all; 128 MiB by default.
+	Bytes int64
+	// BytesPerOwner is the most bytes of answers of one caller; an eighth of Bytes
+	// by default.
+	BytesPerOwner int64
+}
+
+// Memory is the [Store] of a single process, which forgets everything when that
+// ends. It is safe for concurrent use and starts no goroutine.
+//
+// It never forgets a record before its life has ended. Past its bounds it refuses
+// new keys, with [ErrOwnerFull] or [ErrFull], and keeps a [Tombstone] instead of
+// an answer for which there is no room: a request is then not answered again, but
+// neither does it run again.
+//
+// Records whose life has ended make room a few at a time, with each claim.
+type Memory struct {
+	config  MemoryConfig
+	base    time.Time
+	epoch   uint64 // base in microseconds since 1970
+	records atomic.Int64
+	bytes   atomic.Int64
+	closed  atomic.Bool
+	shards  [memoryShards]memoryShard
+}
+
+const memoryShards = 64
+
+// A memoryShard has all the records of its owners.
+type memoryShard struct {
+	mu      sync.Mutex
+	entries map[Key]*entry
+	owners  map[[32]byte]*usage
+	queue   queue
+	_       [64]byte // neighbours on one cache line would slow each other down
+}
+
+// usage is what one owner has.
+type usage struct {
+	records int
+	bytes   int64
+}
+
+type entry struct {
+	key         Key
+	token       Token
+	fingerprint [32]byte
+	state       State
+	status      int
+	generation  uint64
+	lease       time.Duration // when it is over, since base
+	expires     time.Duration // when the life is over, since base
+	due         time.Duration // when to look at it: not after expires
+	index       int           // in the queue
+	payload     []byte
+}
+
+// NewMemory returns an empty store. It reports every fault of c at once, as
+// [*usher.ConfigError]s.
+func NewMemory(c MemoryConfig) (*Memory, error) {
+	var errs []error
+	fault := func(bad bool, field string) {
+		if bad {
+			errs = append(errs, &usher.ConfigError{Field: "idempotency.MemoryConfig." + field, Reason: "must not be negative"})
+		}
+	}
+	fault(c.Records < 0, "Records")
+	fault(c.RecordsPerOwner < 0, "RecordsPerOwner")
+	fault(c.Bytes < 0, "Bytes")
+	fault(c.BytesPerOwner < 0, "BytesPerOwner")
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return newMemory(c), nil
+}
+
+func newMemory(c MemoryConfig) *Memory {
+	if c.Records == 0 {
+		c.Records = 1 << 18
+	}
+	if c.RecordsPerOwner == 0 {
+		c.RecordsPerOwner = max(c.Records/4, 1)
+	}
+	if c.Bytes == 0 {
+		c.Bytes = 128 << 20
+	}
+	if c.BytesPerOwner == 0 {
+		c.BytesPerOwner = max(c.Bytes/8, 1)
+	}
+	now := time.Now()
+	m := &Memory{config: c, base: now, epoch: uint64(now.UnixMicro())}
+	for i := range m.shards {
+		m.shards[i].reset()
+	}
+	return m
+}
+
+func (s *memoryShard) reset() {
+	s.entries = make(map[Key]*entry)
+	s.owners = make(map[[32]byte]*usage)
+	s.queue = nil
+}
+
+// Close forgets everything and lets every later call fail.
+func (m *Memory) Close() error {
+	m.closed.Store(true)
+	for i := range m.shards {
+		s := &m.shards[i]
+		s.mu.Lock()
+		s.reset()
+		s.mu.Unlock()
+	}
+	m.records.Store(0)
+	m.bytes.Store(0)
+	return nil
+}
+
+// Len returns the number of records, of which some may be past their life.
+func (m *Memory) Len() int { return int(m.records.Load()) }
+
+// lock locks the shard of key and returns it and the time since base, which for
+// a shard never goes back.
+func (m *Memory) lock(key *Key, token *Token) (*memoryShard, time.Duration, error) {
+	if *token == (Token{}) {
+		return nil, 0, errNoToken
+	}
+	s := &m.shards[key.Owner[0]%memoryShards]
+	s.mu.Lock()
+	if m.closed.Load() {
+		s.mu.Unlock()
+		return nil, 0, errClosed
+	}
+	return s, time.Since(m.base), nil
+}
+
+// purgeAtOnce is how many records past their life a claim removes: more than the
+// one that it may add.
+const purgeAtOnce = 4
+
+// Claim implements [Store]. It does not wait, and so does not look at ctx.
+func (m *Memory) Claim(_ context.Context, c Claim) (Record, error) {
+	s, now, err := m.lock(&c.Key, &c.Token)
+	if err != nil {
+		return Record{}, err
+	}
+	r, err := m.claim(s, &c, now)
+	s.mu.Unlock()
+	if errors.Is(err, ErrFull) && m.makeRoom() {
+		s.mu.Lock()
+		if !m.closed.Load() {
+			r, err = m.claim(s, &c, time.Since(m.base))
+		}
+		s.mu.Unlock()
+	}
+	return r, err
+}
+
+// claim needs s.mu.
+func (m *Memory) claim(s *memoryShard, c *Claim, now time.Duration) (Record, error) {
+	m.purge(s, now)
+	e := s.entries[c.Key]
+	if e != nil && e.expires <= now {
+		m.remove(s, e)
+		e = nil
+	}
+	if e == nil {
+		var err error
+		if e, err = m.add(s, c.Key); err != nil {
+			return Record{}, err
+		}
+		m.take(s, e, c, now)
+		return e.record(true, now), nil
+	}
+	mine := e.token == c.Token
+	switch {
+	case e.state == Released && mine:
+		return Record{}, ErrLost
+	case e.state == Released, e.state == Claimed && !mine && e.lease <= now:
+		m.take(s, e, c, now)
+		return e.record(true, now), nil
+	case e.state == Claimed && mine:
+		e.lease = now + c.Lease
+		s.expire(e, max(e.expires, now+c.Life))
+		return e.record(true, now), nil
+	}
+	return e.record(false, now), nil
+}
+
+// take makes e the claim of c.
+func (m *Memory) take(s *memoryShard, e *entry, c *Claim, now time.Duration) {
+	e.state, e.token, e.fingerprint = Claimed, c.Token, c.Fingerprint
+	e.generation = max(e.generation+1, m.epoch+uint64(now.Microseconds()))
+	e.lease = now + c.Lease
+	e.status, e.payload = 0, nil
+	s.expire(e, now+c.Life)
+}
+
+func (e *entry) record(won bool, now time.Duration) Record {
+	r := Record{
+		State: e.state, Won: won, Generation: e.generation, Fingerprint: e.fingerprint,
+		Status: e.status, Payload: e.payload,
+	}
+	if e.state == Claimed {
+		r.Lease = max(e.lease-now, 0)
+	}
+	return r
+}
+
+// Renew implements [Store].
+func (m *Memory) Renew(_ context.Context, key Key, token Token, lease time.Duration) error {
+	s, now, err := m.lock(&key, &token)
+	if err != nil {
+		return err
+	}
+	defer s.mu.Unlock()
+	e := s.entries[key]
+	if e == nil || e.expires <= now || e.state != Claimed || e.token != token {
+		return ErrLost
+	}
+	e.lease = now + lease
+	s.expire(e, max(e.expires, e.lease))
+	return nil
+}
+
+// Finish implements [Store].
+func (m *Memory) Finish(_ context.Context, key Key, token Token, r Result) error {
+	if r.State != Done && r.State != Tombstone && r.State != Released {
+		return errResult
+	}
+	var payload []byte
+	if r.State != Released {
+		payload = bytes.Clone(r.Payload) // not under the lock
+	}
+	s, now, err := m.lock(&key, &token)
+	if err != nil {
+		return err
+	}
+	defer s.mu.Unlock()
+	e := s.entries[key]
+	if e == nil || e.expires <= now || e.token != token {
+		return ErrLost
+	}
+	if e.state != Claimed {
+		return nil
+	}
+	e.state, e.status = r.State, r.Status
+	if m.hold(s.owners[key.Owner], int64(len(payload))) {
+		e.payload = payload
+	} else {
+		e.state = Tombstone
+	}
+	s.expire(e, now+r.Life)
+	return nil
+}
+
+// hold takes room for n bytes of an answer, if there is any.
+func (m *Memory) hold(u *usage, n int64) bool {
+	if u.bytes+n > m.config.BytesPerOwner {
+		return false
+	}
+	if m.bytes.Add(n) > m.config.Bytes {
+		m.bytes.Add(-n)
+		return false
+	}
+	u.bytes += n
+	return true
+}
+
+// add adds an empty entry.
+func (m *Memory) add(s *memoryShard, key Key) (*entry, error) {
+	u := s.owners[key.Owner]
+	if u == nil {
+		u = new(usage)
+	}
+	if u.records >= m.config.RecordsPerOwner {
+		return nil, ErrOwnerFull
+	}
+	if m.records.Add(1) > int64(m.config.Records) {
+		m.records.Add(-1)
+		return nil, ErrFull
+	}
+	if u.records++; u.records == 1 {
+		s.owners[key.Owner] = u
+	}
+	e := &entry{key: key}
+	s.entries[key] = e
+	heap.Push(&s.queue, e)
+	return e, nil
+}
+
+// remove removes an entry.
+func (m *Memory) remove(s *memoryShard, e *entry) {
+	heap.Remove(&s.queue, e.index)
+	delete(s.entries, e.key)
+	n := int64(len(e.payload))
+	u := s.owners[e.key.Owner]
+	u.bytes -= n
+	if u.records--; u.records == 0 {
+		delete(s.owners, e.key.Owner)
+	}
+	m.records.Add(-1)
+	m.bytes.Add(-n)
+}
+
+// expire sets when the life of e ends. A later end is found out when the entry
+// comes up, which costs nothing now.
+func (s *memoryShard) expire(e *entry, at time.Duration) {
+	e.expires = at
+	if at < e.due || e.due == 0 {
+		e.due = at
+		heap.Fix(&s.queue, e.index)
+	}
+}
+
+// purge removes a few entries whose life has ended, and reports whether there
+// were any.
+func (m *Memory) purge(s *memoryShard, now time.Duration) bool {
+	before := len(s.queue)
+	for range purgeAtOnce {
+		if len(s.queue) == 0 || s.queue[0].due > now {
+			break
+		}
+		e := s.queue[0]
+		if e.expires <= now {
+			m.remove(s, e)
+			continue
+		}
+		e.due = e.expires
+		heap.Fix(&s.queue, 0)
+	}
+	return len(s.queue) < before
+}
+
+// makeRoom looks in every shard for entries whose life has ended.
+func (m *Memory) makeRoom() (found bool) {
+	for i := range m.shards {
+		s := &m.shards[i]
+		s.mu.Lock()
+		found = m.purge(s, time.Since(m.base)) || found
+		s.mu.Unlock()
+	}
+	return found
+}
+
+// queue is a heap of entries by when to look at them.
+type queue []*entry
+
+func (q queue) Len() int           { return len(q) }
+func (q queue) Less(i, j int) bool { return q[i].due < q[j].due }
+func (q queue) Swap(i, j int) {
+	q[i], q[j] = q[j], q[i]
+	q[i].index, q[j].index = i, j
+}
+
+func (q *queue) Push(x any) {
+	e := x.(*entry)
+	e.index = len(*q)
+	*q = append(*q, e)
+}
+
+func (q *queue) Pop() any {
+	last := len(*q) - 1
+	e := (*q)[last]
+	(*q)[last] = nil
+	*q = (*q)[:last]
+	return e
+}
