@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"go.opentelemetry.io/otel/metric"
 
@@ -236,8 +237,8 @@ func (i *Issuer) login(ctx context.Context, template Session, address string) (T
 func (i *Issuer) open(ctx context.Context, template Session) (Tokens, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, i.timeout, errSlow)
 	defer cancel()
-	if template.Subject == "" {
-		return Tokens{}, errors.New("jwtauth: a login without a subject")
+	if template.Subject == "" || !utf8.ValidString(template.Subject) {
+		return Tokens{}, errors.New("jwtauth: a login without a subject, or one that is no Unicode text")
 	}
 	for _, s := range template.Scopes {
 		if !isScope(s) {
