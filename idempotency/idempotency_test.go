@@ -1,0 +1,451 @@
+package idempotency_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/idempotency"
+)
+
+func TestARepetitionGetsTheFirstAnswer(t *testing.T) { // KK-19
+	calls := new(counting)
+	h := newMiddleware(t, idempotency.Config{}).Wrap(calls)
+	first := do(h, post("/orders?a=1", `{"n":1}`))
+	if first.Code != 201 || first.Body.String() != `{"execution":1,"body":"{\"n\":1}"}` {
+		t.Fatalf("the first answer is %d %s", first.Code, first.Body)
+	}
+	if mark, ok := first.Header()["Idempotency-Replayed"]; ok {
+		t.Errorf("the first answer is marked %q", mark)
+	}
+	for range 3 {
+		again := do(h, post("/orders?a=1", `{"n":1}`))
+		wantReplay(t, again, first)
+		if got := again.Header().Get("Content-Type"); got != "application/json" {
+			t.Errorf("Content-Type: %q", got)
+		}
+	}
+	calls.want(t, 1)
+}
+
+func TestOnlyTheSameRequestIsARepetition(t *testing.T) {
+	bob := &usher.Principal{ID: "bob", Kind: usher.KindAPIKey}
+	with := func(h, v string) func(*http.Request) {
+		return func(r *http.Request) { r.Header.Set(h, v) }
+	}
+	pattern := func(p string) func(*http.Request) {
+		return func(r *http.Request) { r.Pattern = p }
+	}
+	method := func(m string) func(*http.Request) { return func(r *http.Request) { r.Method = m } }
+	const replay, apart, reused = 201, 201, 422
+	for _, c := range []struct {
+		name       string
+		request    *http.Request
+		status     int
+		executions int64 // with the first
+	}{
+		{"the same", post("/o/1?a=1", "x"), replay, 1},
+		{"the key as a string of RFC 8941", post("/o/1?a=1", "x", key(`"k"`)), replay, 1},
+		{"other parameters of the media type", post("/o/1?a=1", "x", with("Content-Type", "Application/JSON; charset=utf-8")), replay, 1},
+		{"fields that are not compared", post("/o/1?a=1", "x", with("User-Agent", "b")), replay, 1},
+		{"P01: another principal", post("/o/1?a=1", "x", as(bob)), apart, 2},
+		{"P01: the same ID of another kind", post("/o/1?a=1", "x", as(&usher.Principal{ID: "alice", Kind: usher.KindJWT})), apart, 2},
+		{"P02: another method", post("/o/1?a=1", "x", method("PATCH")), apart, 2},
+		{"P02: another route", post("/o/1?a=1", "x", pattern("POST /other")), apart, 2},
+		{"another key", post("/o/1?a=1", "x", key("K")), apart, 2},
+		{"P02: another query", post("/o/1?a=2", "x"), reused, 1},
+		{"P02: another path on the same route", post("/o/2?a=1", "x"), reused, 1},
+		{"P02: another path in escapes", post("/o%2f1?a=1", "x"), reused, 1},
+		{"P02: a query that is a part of the path", post("/o/1%3Fa=1", "x"), reused, 1},
+		{"P03: another body", post("/o/1?a=1", "y"), reused, 1},
+		{"P03: a longer body", post("/o/1?a=1", "xx"), reused, 1},
+		{"P03: no body", post("/o/1?a=1", ""), reused, 1},
+		{"another media type", post("/o/1?a=1", "x", with("Content-Type", "text/plain")), reused, 1},
+		{"no media type", post("/o/1?a=1", "x", func(r *http.Request) { r.Header.Del("Content-Type") }), reused, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			calls := new(counting)
+			h := newMiddleware(t, idempotency.Config{}).Wrap(calls)
+			first := do(h, post("/o/1?a=1", "x"))
+			w := do(h, c.request)
+			if w.Code != c.status {
+				t.Errorf("status %d, want %d", w.Code, c.status)
+			}
+			calls.want(t, c.executions)
+			switch {
+			case c.status == reused:
+				wantFailure(t, w, 422, idempotency.CodeKeyReused) // KK-21
+				var e struct{ Param string }
+				if _ = json.Unmarshal(w.Body.Bytes(), &e); e.Param != "Idempotency-Key" {
+					t.Errorf("param %q", e.Param)
+				}
+			case c.executions == 1:
+				wantReplay(t, w, first)
+			default:
+				if _, marked := w.Header()["Idempotency-Replayed"]; marked || w.Body.String() == first.Body.String() {
+					t.Errorf("got %s, which another request was answered with", w.Body)
+				}
+			}
+		})
+	}
+}
+
+func TestPartsOfAScopeDoNotRunIntoEachOther(t *testing.T) {
+	calls := new(counting)
+	h := newMiddleware(t, idempotency.Config{
+		Route: func(r *http.Request) string { return r.Header.Get("Route") },
+	}).Wrap(calls)
+	seen := map[string]bool{}
+	for _, parts := range [][3]string{{"a", "b", "c"}, {"ab", "", "c"}, {"a", "bc", "d"}, {"a", "b", "cd"}, {"a|b", "c", "d"}, {"a", "b|c", "d"}} {
+		w := do(h, post("/", "", as(&usher.Principal{ID: parts[0]}), key(parts[2]), func(r *http.Request) { r.Header.Set("Route", parts[1]) }))
+		if seen[w.Body.String()] || w.Code != 201 {
+			t.Errorf("%q got %d %s", parts, w.Code, w.Body)
+		}
+		seen[w.Body.String()] = true
+	}
+	calls.want(t, 6)
+}
+
+func TestKeys(t *testing.T) {
+	long := strings.Repeat("k", 255)
+	for _, c := range []struct {
+		name   string
+		values []string
+		status int
+	}{
+		{"one character", []string{"a"}, 201},
+		{"a UUID", []string{"8e03978e-40d5-43e8-bc93-6894a57f9324"}, 201},
+		{"all visible punctuation", []string{"!#$%&'()*+,-./:;<=>?@[]^_`{|}~\\\""}, 201},
+		{"255 bytes", []string{long}, 201},
+		{"255 bytes in quotes", []string{`"` + long + `"`}, 201},
+		{"an escape in quotes", []string{`"a\"b\\c"`}, 201},
+		{"KK-23: 256 bytes", []string{long + "k"}, 400},
+		{"KK-23: 256 bytes in quotes", []string{`"` + long + `k"`}, 400},
+		{"KK-23: 900 KiB", []string{strings.Repeat("k", 900<<10)}, 400},
+		{"KK-23: empty", []string{""}, 400},
+		{"KK-23: an empty string", []string{`""`}, 400},
+		{"KK-23: two lines", []string{"a", "b"}, 400},
+		{"KK-23: two equal lines", []string{"a", "a"}, 400},
+		{"two lines in one", []string{"a, b"}, 400},
+		{"two strings in one line", []string{`"a", "b"`}, 400},
+		{"a space", []string{"a b"}, 400},
+		{"a space in quotes", []string{`"a b"`}, 400},
+		{"a control character", []string{"a\x01"}, 400},
+		{"DEL", []string{"a\x7f"}, 400},
+		{"UTF-8", []string{"schlüssel"}, 400},
+		{"one quote", []string{`"`}, 400},
+		{"no end", []string{`"abc`}, 400},
+		{"a quote within", []string{`"a"b"`}, 400},
+		{"an unknown escape", []string{`"a\n"`}, 400},
+		{"an escape at the end", []string{`"a\"`}, 400},
+		{"parameters", []string{`"a";p=1`}, 400},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			calls := new(counting)
+			w := do(newMiddleware(t, idempotency.Config{}).Wrap(calls), post("/", "", key(c.values...)))
+			if w.Code != c.status {
+				t.Errorf("status %d, want %d", w.Code, c.status)
+			}
+			if c.status == 400 {
+				wantFailure(t, w, 400, idempotency.CodeKeyInvalid)
+				calls.want(t, 0)
+			}
+		})
+	}
+}
+
+func TestAKeyInAnotherFieldOrTrailerIsNone(t *testing.T) {
+	calls := new(counting)
+	h := newMiddleware(t, idempotency.Config{}).Wrap(calls)
+	for range 2 {
+		do(h, post("/", "", func(r *http.Request) {
+			r.Header = http.Header{"Idempotency_key": {"k"}, "X-Idempotency-Key": {"k"}}
+			r.Trailer = http.Header{"Idempotency-Key": {"k"}}
+		}))
+	}
+	calls.want(t, 2)
+}
+
+func TestRequestsThatAreNotLookedAt(t *testing.T) { // KK-24
+	withoutKey := func(r *http.Request) { r.Header.Del("Idempotency-Key") }
+	for name, r := range map[string]func() *http.Request{
+		"no key": func() *http.Request { return post("/", "x", withoutKey) },
+		"GET":    func() *http.Request { return post("/", "", func(r *http.Request) { r.Method = "GET" }) },
+		"DELETE": func() *http.Request { return post("/", "", func(r *http.Request) { r.Method = "DELETE" }) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			calls := &counting{next: func(w http.ResponseWriter, r *http.Request) {
+				if e := idempotency.From(r.Context()); e != nil {
+					t.Error("it has an execution")
+				}
+			}}
+			h := newMiddleware(t, idempotency.Config{}).Wrap(calls)
+			for range 2 {
+				if w := do(h, r()); w.Code != 200 {
+					t.Errorf("status %d", w.Code)
+				}
+			}
+			calls.want(t, 2)
+		})
+	}
+}
+
+func TestARequiredKey(t *testing.T) {
+	calls := new(counting)
+	optional := newMiddleware(t, idempotency.Config{})
+	required := optional.Require().Wrap(calls)
+	withoutKey := func(r *http.Request) { r.Header.Del("Idempotency-Key") }
+	wantFailure(t, do(required, post("/", "", withoutKey)), 400, idempotency.CodeKeyMissing)
+	calls.want(t, 0)
+	first := do(optional.Wrap(calls), post("/", ""))
+	wantReplay(t, do(required, post("/", "")), first)
+	if w := do(optional.Wrap(calls), post("/", "", withoutKey)); w.Code != 201 {
+		t.Errorf("where the key is optional: %d", w.Code)
+	}
+	if w := do(required, post("/", "", withoutKey, func(r *http.Request) { r.Method = "GET" })); w.Code != 201 {
+		t.Errorf("GET: %d", w.Code)
+	}
+}
+
+func TestOneWithinAnotherIsOne(t *testing.T) {
+	calls := new(counting)
+	inner := newMiddleware(t, idempotency.Config{Required: true}).Wrap(calls)
+	h := newMiddleware(t, idempotency.Config{}).Wrap(inner)
+	first := do(h, post("/", "a"))
+	wantReplay(t, do(h, post("/", "a")), first)
+	calls.want(t, 1)
+	wantFailure(t, do(h, post("/", "", func(r *http.Request) { r.Header.Del("Idempotency-Key") })), 400, idempotency.CodeKeyMissing)
+}
+
+func TestCallersWithoutAPrincipal(t *testing.T) {
+	t.Run("are refused with a key", func(t *testing.T) {
+		calls := new(counting)
+		h := newMiddleware(t, idempotency.Config{}).Wrap(calls)
+		w := do(h, post("/", "", anonymous))
+		wantFailure(t, w, 401, usher.CodeMissingCredential)
+		if w.Header().Get("WWW-Authenticate") == "" {
+			t.Error("no challenge")
+		}
+		calls.want(t, 0)
+	})
+	t.Run("pass without a key", func(t *testing.T) {
+		calls := new(counting)
+		do(newMiddleware(t, idempotency.Config{}).Wrap(calls), post("/", "", anonymous, func(r *http.Request) { r.Header.Del("Idempotency-Key") }))
+		calls.want(t, 1)
+	})
+	t.Run("are one caller where that is configured", func(t *testing.T) {
+		calls := new(counting)
+		h := newMiddleware(t, idempotency.Config{DangerouslyAllowAnonymous: true}).Wrap(calls)
+		first := do(h, post("/", "", anonymous))
+		wantReplay(t, do(h, post("/", "", anonymous)), first)
+		do(h, post("/", "", as(&usher.Principal{})))
+		calls.want(t, 2)
+	})
+	t.Run("have the scope that a service gives them", func(t *testing.T) {
+		calls := new(counting)
+		h := newMiddleware(t, idempotency.Config{
+			Scope: func(r *http.Request) (string, bool) { s := r.Header.Get("Session"); return s, s != "" },
+		}).Wrap(calls)
+		session := func(s string) func(*http.Request) {
+			return func(r *http.Request) { r.Header.Set("Session", s) }
+		}
+		first := do(h, post("/", "", anonymous, session("a")))
+		wantReplay(t, do(h, post("/", "", session("a"))), first)
+		do(h, post("/", "", session("b")))
+		wantFailure(t, do(h, post("/", "")), 401, usher.CodeMissingCredential)
+		calls.want(t, 2)
+	})
+}
+
+func TestRoutesOfARouterOutsideAndInside(t *testing.T) {
+	t.Run("within the router keys of two routes are apart", func(t *testing.T) {
+		calls := new(counting)
+		once := newMiddleware(t, idempotency.Config{})
+		mux := http.NewServeMux()
+		mux.Handle("POST /a/{id}", once.Wrap(calls))
+		mux.Handle("POST /b/{id}", once.Wrap(calls))
+		do(mux, post("/a/1", ""))
+		do(mux, post("/b/1", ""))
+		calls.want(t, 2)
+		wantFailure(t, do(mux, post("/a/2", "")), 422, idempotency.CodeKeyReused)
+	})
+	t.Run("around the router the second is refused and not swallowed", func(t *testing.T) {
+		calls := new(counting)
+		mux := http.NewServeMux()
+		mux.Handle("POST /a", calls)
+		mux.Handle("POST /b", calls)
+		h := newMiddleware(t, idempotency.Config{}).Wrap(mux)
+		first := do(h, post("/a", ""))
+		wantFailure(t, do(h, post("/b", "")), 422, idempotency.CodeKeyReused)
+		wantReplay(t, do(h, post("/a", "")), first)
+		calls.want(t, 1)
+	})
+}
+
+func TestHeadersOfAReplay(t *testing.T) {
+	served := 0
+	h := newMiddleware(t, idempotency.Config{
+		KeepHeaders: []string{"x-order-id", "X-Multi"}, ReplayHeader: "idempotent-replayed",
+	}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for _, f := range [][2]string{
+			{"Content-Type", "text/csv"}, {"Content-Encoding", "gzip"}, {"Content-Language", "de"},
+			{"Content-Disposition", "attachment"}, {"Location", "/orders/7"}, {"Cache-Control", "no-store"},
+			{"Etag", `"7"`}, {"X-Content-Type-Options", "nosniff"}, {"X-Order-Id", "7"},
+			{"X-Multi", "1"}, {"X-Multi", "2"},
+			{"Set-Cookie", "session=secret"}, {"Www-Authenticate", "Bearer"}, {"X-Other", "secret"},
+			{"Retry-After", "1"}, {"X-Request-Id", "first"}, {"Date", "yesterday"}, {"Connection", "close"},
+		} {
+			w.Header().Add(f[0], f[1])
+		}
+		w.WriteHeader(202)
+	}))
+	// A limiter further out says how things are today.
+	outer := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		served++
+		for _, name := range []string{"Ratelimit", "Ratelimit-Policy", "X-Ratelimit-Remaining", "X-Today"} {
+			w.Header()[name] = []string{fmt.Sprint(served)}
+		}
+		h.ServeHTTP(w, r)
+	})
+	if w := do(outer, post("/", "")); w.Header().Get("Set-Cookie") == "" || w.Header().Get("X-Other") == "" {
+		t.Fatalf("the first answer lacks what the handler has set: %v", w.Header())
+	}
+	got := do(outer, post("/", ""))
+	want := http.Header{
+		"Content-Type": {"text/csv"}, "Content-Encoding": {"gzip"}, "Content-Language": {"de"},
+		"Content-Disposition": {"attachment"}, "Location": {"/orders/7"}, "Cache-Control": {"no-store"},
+		"Etag": {`"7"`}, "X-Content-Type-Options": {"nosniff"}, "X-Order-Id": {"7"}, "X-Multi": {"1", "2"},
+		"Ratelimit": {"2"}, "Ratelimit-Policy": {"2"}, "X-Ratelimit-Remaining": {"2"}, "X-Today": {"2"},
+		"Idempotent-Replayed": {"true"},
+	}
+	if diff := cmp.Diff(want, got.Header()); diff != "" || got.Code != 202 {
+		t.Errorf("status %d, header (-want +got):\n%s", got.Code, diff)
+	}
+	// No two responses share a slice.
+	got.Header()["X-Multi"][0] = "changed"
+	got.Header()["Location"] = append(got.Header()["Location"], "more")
+	if diff := cmp.Diff(want["X-Multi"], do(outer, post("/", "")).Header()["X-Multi"]); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestALargeReplayHasItsLength(t *testing.T) {
+	body := strings.Repeat("x", 5000)
+	h := newMiddleware(t, idempotency.Config{}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = w.Write([]byte(body))
+	}))
+	first := do(h, post("/", ""))
+	again := do(h, post("/", ""))
+	wantReplay(t, again, first)
+	if got := again.Header().Get("Content-Length"); got != "5000" {
+		t.Errorf("Content-Length: %q", got)
+	}
+}
+
+func TestAnotherHeaderAndOtherMethods(t *testing.T) {
+	calls := new(counting)
+	h := newMiddleware(t, idempotency.Config{Header: "x-request-key", Methods: []string{"PUT"}}).Wrap(calls)
+	put := func(r *http.Request) { r.Method = "PUT"; r.Header = http.Header{"X-Request-Key": {"1"}} }
+	first := do(h, post("/", "", put))
+	wantReplay(t, do(h, post("/", "", put)), first)
+	do(h, post("/", "", func(r *http.Request) { r.Header = http.Header{"X-Request-Key": {"1"}} }))
+	calls.want(t, 2)
+	w := do(h, post("/", "", put, func(r *http.Request) { r.Header["X-Request-Key"] = []string{""} }))
+	if !strings.Contains(w.Body.String(), `"param":"X-Request-Key"`) {
+		t.Errorf("got %s", w.Body)
+	}
+}
+
+func TestEveryFaultOfAConfigIsReported(t *testing.T) {
+	_, err := idempotency.New(idempotency.Config{
+		Header: "a b", ReplayHeader: "ü", Methods: []string{"POST", "GET", ""},
+		KeepHeaders: []string{"set-cookie", "X-Ratelimit-Limit", "a:b", ""},
+		Profile:     99, MaxBody: -1, MaxAnswer: 1 << 31, BodyTimeout: -1, Wait: -1, MaxWaiters: -1,
+		Life: time.Second, Lease: time.Minute, StoreTimeout: time.Hour, FinishTimeout: -1,
+	})
+	want := []string{
+		"Header", "ReplayHeader", "Methods[1]", "Methods[2]", "KeepHeaders[0]", "KeepHeaders[1]", "KeepHeaders[2]",
+		"KeepHeaders[3]", "Profile", "MaxBody", "MaxAnswer", "Wait", "MaxWaiters", "BodyTimeout", "FinishTimeout",
+		"Life", "Lease",
+	}
+	var got []string
+	for _, e := range err.(interface{ Unwrap() []error }).Unwrap() {
+		var c *usher.ConfigError
+		if !errors.As(e, &c) {
+			t.Fatalf("%T", e)
+		}
+		got = append(got, strings.TrimPrefix(c.Field, "idempotency.Config."))
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	_, err = idempotency.NewMemory(idempotency.MemoryConfig{Records: -1, RecordsPerOwner: -1, Bytes: -1, BytesPerOwner: -1})
+	if err == nil || strings.Count(err.Error(), "must not be negative") != 4 {
+		t.Errorf("NewMemory: %v", err)
+	}
+}
+
+func TestAConfigMayChangeAfterNew(t *testing.T) {
+	c := idempotency.Config{Methods: []string{"PUT"}, KeepHeaders: []string{"X-A"}}
+	calls := new(counting)
+	h := newMiddleware(t, c).Wrap(calls)
+	c.Methods[0], c.KeepHeaders[0] = "POST", "X-B"
+	do(h, post("/", ""))
+	do(h, post("/", ""))
+	calls.want(t, 2)
+}
+
+func TestThePolicyIsPublished(t *testing.T) {
+	m := newMiddleware(t, idempotency.Config{Methods: []string{"PUT", "POST"}, Wait: time.Second, Life: 36*time.Hour + 90*time.Second})
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	w := do(m.Policy(), r)
+	want := `{"header":"Idempotency-Key","required":false,"methods":["POST","PUT"],"max_length":255,` +
+		`"lifetime":"PT36H1M30S","max_body_bytes":1048576,` +
+		`"fingerprint":["method","path","query","media_type","body"],"in_flight":"wait",` +
+		`"replay_header":"Idempotency-Replayed"}`
+	if w.Code != 200 || w.Body.String() != want || w.Header().Get("Content-Type") != "application/json" {
+		t.Errorf("got %d %s\nwant %s", w.Code, w.Body, want)
+	}
+	r.Method = http.MethodPost
+	if w := do(m.Require().Policy(), r); w.Code != 405 || w.Header().Get("Allow") != "GET, HEAD" {
+		t.Errorf("POST: %d, Allow %q", w.Code, w.Header().Get("Allow"))
+	}
+	r.Method = http.MethodGet
+	if w := do(m.Require().Policy(), r); !strings.Contains(w.Body.String(), `"required":true`) {
+		t.Errorf("got %s", w.Body)
+	}
+}
+
+// T9: a node whose clock is wrong cannot do harm with it.
+func TestNoInstantOfACallerReachesAStore(t *testing.T) {
+	var look func(at string, typ reflect.Type)
+	look = func(at string, typ reflect.Type) {
+		if typ == reflect.TypeFor[time.Time]() {
+			t.Errorf("%s is an instant", at)
+		}
+		if typ.Kind() == reflect.Struct {
+			for i := range typ.NumField() {
+				look(at+"."+typ.Field(i).Name, typ.Field(i).Type)
+			}
+		}
+	}
+	store := reflect.TypeFor[idempotency.Store]()
+	for i := range store.NumMethod() {
+		method := store.Method(i)
+		for j := range method.Type.NumIn() {
+			look(method.Name, method.Type.In(j))
+		}
+		for j := range method.Type.NumOut() {
+			look(method.Name, method.Type.Out(j))
+		}
+	}
+}

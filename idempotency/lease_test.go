@@ -1,0 +1,283 @@
+package idempotency_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/usher-go/usher/idempotency"
+)
+
+const lease = 30 * time.Second
+
+func TestAHandlerKeepsItsKeyForAsLongAsItRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		calls := &counting{next: func(w http.ResponseWriter, r *http.Request) {
+			time.Sleep(10 * lease)
+			fmt.Fprint(w, "done")
+		}}
+		h := newMiddleware(t, idempotency.Config{}).Wrap(calls)
+		go do(h, post("/", ""))
+		for range 9 {
+			time.Sleep(lease)
+			wantFailure(t, do(h, post("/", "")), 409, idempotency.CodeInProgress)
+		}
+		time.Sleep(2 * lease)
+		if w := do(h, post("/", "")); w.Body.String() != "done" {
+			t.Errorf("got %s", w.Body)
+		}
+		calls.want(t, 1)
+	})
+}
+
+// P05: a process that dies leaves its keys for a lease and no longer.
+func TestTheKeyOfADeadProcessIsFreeAfterItsLease(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		// die ends the process of the request from within its handler.
+		die func(*faulty)
+	}{
+		{"before the handler's end", func(*faulty) {}},
+		{"while the answer is stored", func(f *faulty) {
+			f.set(func(f *faulty) {
+				f.finish = func(ctx context.Context, _ idempotency.Key, _ idempotency.Token, _ idempotency.Result) error {
+					return errors.New("down")
+				}
+			})
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := newMemory(t, idempotency.MemoryConfig{})
+				dying := &faulty{Store: store}
+				stop := make(chan struct{})
+				dead := newMiddleware(t, idempotency.Config{Store: dying, FinishTimeout: time.Second}).Wrap(
+					http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+						dying.set(func(f *faulty) { f.renew = func(context.Context) error { return errors.New("dead") } })
+						c.die(dying)
+						if c.name == "before the handler's end" {
+							<-stop
+						}
+					}))
+				go do(dead, post("/", ""))
+				synctest.Wait()
+				calls := new(counting)
+				h := newMiddleware(t, idempotency.Config{Store: store}).Wrap(calls)
+				time.Sleep(lease - time.Millisecond)
+				wantFailure(t, do(h, post("/", "")), 409, idempotency.CodeInProgress)
+				time.Sleep(time.Millisecond)
+				first := do(h, post("/", ""))
+				if first.Code != 201 {
+					t.Errorf("after the lease: %d %s", first.Code, first.Body)
+				}
+				wantReplay(t, do(h, post("/", "")), first)
+				calls.want(t, 1)
+				close(stop)
+				synctest.Wait()
+			})
+		})
+	}
+}
+
+// T5: the owner is paused for three leases; its successor completes; it comes
+// back.
+func TestALateOwnerChangesNothing(t *testing.T) {
+	for _, end := range []string{"completes", "releases", "panics", "streams"} {
+		t.Run("and "+end, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := newMemory(t, idempotency.MemoryConfig{})
+				paused := &faulty{Store: store}
+				m := newMeter()
+				var told []error
+				var generation [2]uint64
+				lateEnd := make(chan *idempotency.Execution, 1)
+				late := newMiddleware(t, idempotency.Config{
+					Store: paused, MeterProvider: m,
+					OnError: func(_ *http.Request, err error) { told = append(told, err) },
+				}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					e := idempotency.From(r.Context())
+					generation[0] = e.Generation()
+					// No heartbeat goes out while the process is stopped.
+					paused.set(func(f *faulty) {
+						f.renew = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+					})
+					time.Sleep(3 * lease)
+					paused.set(func(f *faulty) { f.renew = nil })
+					lateEnd <- e
+					w.Header().Set("Location", "/late")
+					switch end {
+					case "releases":
+						w.WriteHeader(503)
+					case "panics":
+						panic("late")
+					case "streams":
+						_ = http.NewResponseController(w).Flush()
+					}
+					fmt.Fprint(w, "late")
+				}))
+				node := newMiddleware(t, idempotency.Config{Store: store}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					generation[1] = idempotency.From(r.Context()).Generation()
+					w.Header().Set("Location", "/successor")
+					fmt.Fprint(w, "successor")
+				}))
+				finished := make(chan string)
+				go func() { finished <- do(late, post("/", "")).Body.String() }()
+				time.Sleep(lease + time.Second)
+				first := do(node, post("/", ""))
+				body := <-finished
+				if e := <-lateEnd; !isClosed(e.Lost()) {
+					t.Error("the late handler does not know")
+				}
+				if end == "completes" && body != "late" {
+					t.Errorf("the late client got %q", body)
+				}
+				again := do(node, post("/", ""))
+				wantReplay(t, again, first)
+				if again.Header().Get("Location") != "/successor" {
+					t.Errorf("Location: %q", again.Header().Get("Location"))
+				}
+				if generation[0] >= generation[1] {
+					t.Errorf("generations %d and then %d", generation[0], generation[1])
+				}
+				if n := m.counts(t)["lease_lost"]; n != 1 || len(told) != 1 {
+					t.Errorf("%d lost leases counted, %d errors told: %v", n, len(told), told)
+				}
+			})
+		})
+	}
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+func TestAHandlerLearnsThatItsClaimIsLost(t *testing.T) {
+	fail := func(err error) func(*faulty) {
+		return func(f *faulty) { f.renew = func(context.Context) error { return err } }
+	}
+	for _, c := range []struct {
+		name string
+		err  error
+		lost time.Duration // after the beginning
+	}{
+		{"as soon as the store says so", idempotency.ErrLost, lease / 3},
+		{"when the lease is over and the store fails", errors.New("down"), lease},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := newFaulty(t)
+				store.set(fail(c.err))
+				h := newMiddleware(t, idempotency.Config{Store: store}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					began := time.Now()
+					ctx, cancel := idempotency.From(r.Context()).Context(r.Context())
+					defer cancel()
+					select {
+					case <-ctx.Done():
+					case <-time.After(time.Hour):
+						t.Error("it never learns")
+						return
+					}
+					if d := time.Since(began); d != c.lost {
+						t.Errorf("it learns after %v, want %v", d, c.lost)
+					}
+					if err := context.Cause(ctx); !errors.Is(err, idempotency.ErrLost) {
+						t.Errorf("the cause is %v", err)
+					}
+					if r.Context().Err() != nil {
+						t.Error("the context of the request has ended as well")
+					}
+					if !isClosed(idempotency.From(r.Context()).Lost()) {
+						t.Error("Lost is not closed")
+					}
+				}))
+				do(h, post("/", ""))
+			})
+		})
+	}
+	t.Run("and not if the store recovers in time", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			store := newFaulty(t)
+			store.set(fail(errors.New("down")))
+			h := newMiddleware(t, idempotency.Config{Store: store}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				time.Sleep(lease * 2 / 3)
+				store.set(func(f *faulty) { f.renew = nil })
+				time.Sleep(3 * lease)
+				if isClosed(idempotency.From(r.Context()).Lost()) {
+					t.Error("the claim counts as lost")
+				}
+			}))
+			do(h, post("/", ""))
+		})
+	})
+}
+
+func TestExecutionOfARequestWithoutAKey(t *testing.T) {
+	e := idempotency.From(t.Context())
+	if e != nil {
+		t.Fatal("there is one")
+	}
+	e.Mark(idempotency.Keep)
+	ctx, cancel := e.Context(t.Context())
+	if e.Generation() != 0 || e.DownstreamKey("a") != "" || e.Lost() != nil || e.Key() != (idempotency.Key{}) ||
+		e.Token() != (idempotency.Token{}) || e.Result(200, nil, nil).State != 0 || ctx.Err() != nil {
+		t.Error("a nil Execution is not empty")
+	}
+	if cancel(); ctx.Err() == nil {
+		t.Error("the context does not end")
+	}
+}
+
+func TestDownstreamKeysAreStableAndApart(t *testing.T) {
+	var got []string
+	h := newMiddleware(t, idempotency.Config{}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		e := idempotency.From(r.Context())
+		got = append(got, e.DownstreamKey("pay"), e.DownstreamKey("mail"))
+		w.WriteHeader(503)
+	}))
+	do(h, post("/", ""))
+	do(h, post("/", ""))
+	do(h, post("/", "", key("other")))
+	if len(got) != 6 || got[0] != got[2] || got[1] != got[3] || got[0] == got[1] || got[0] == got[4] || len(got[0]) != 64 {
+		t.Errorf("got %q", got)
+	}
+}
+
+// A handler may store its answer itself, in the transaction of its effect.
+func TestAnAnswerStoredByTheHandlerStands(t *testing.T) {
+	store := newMemory(t, idempotency.MemoryConfig{})
+	for _, status := range []int{201, 500, 503, 0} {
+		t.Run(fmt.Sprint("and it answers ", status), func(t *testing.T) {
+			m := newMeter()
+			calls := &counting{next: func(w http.ResponseWriter, r *http.Request) {
+				e := idempotency.From(r.Context())
+				result := e.Result(201, http.Header{"Location": {"/7"}, "Set-Cookie": {"a"}}, []byte("created"))
+				if err := store.Finish(r.Context(), e.Key(), e.Token(), result); err != nil {
+					t.Error(err)
+				}
+				if status == 0 {
+					panic("after the commit")
+				}
+				w.WriteHeader(status)
+			}}
+			h := newMiddleware(t, idempotency.Config{Store: store, MeterProvider: m}).Wrap(calls)
+			do(h, post("/", "", key(fmt.Sprint(status))))
+			w := do(h, post("/", "", key(fmt.Sprint(status))))
+			if w.Code != 201 || w.Body.String() != "created" || w.Header().Get("Location") != "/7" || w.Header().Get("Set-Cookie") != "" {
+				t.Errorf("got %d %s %v", w.Code, w.Body, w.Header())
+			}
+			calls.want(t, 1)
+			if n := m.counts(t)["lease_lost"]; n != 0 {
+				t.Errorf("%d leases counted as lost", n)
+			}
+		})
+	}
+}
