@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/usher-go/usher/internal/exchange"
 	"github.com/usher-go/usher/internal/httpwriter"
@@ -152,9 +151,7 @@ func (h *held) settle(policy string, cost int64) (done bool, err error) {
 		if change.Cost == 0 {
 			return true, nil
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), settleTimeout)
-		defer cancel()
-		if err := d.store.Adjust(ctx, []Charge{change}); err != nil {
+		if err := d.store.Adjust(context.Background(), []Charge{change}); err != nil {
 			return true, fmt.Errorf("ratelimit: settle policy %q: %w", policy, err)
 		}
 		c.Cost = cost
@@ -162,5 +159,3 @@ func (h *held) settle(policy string, cost int64) (done bool, err error) {
 	}
 	return false, nil
 }
-
-const settleTimeout = time.Second

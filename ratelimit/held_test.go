@@ -1,51 +1,39 @@
-package ratelimit_test
+package ratelimit
 
 import (
-	"errors"
 	"net/http"
 	"net/http/httptest"
-	"sync"
 	"testing"
 	"time"
-
-	"github.com/usher-go/usher/ratelimit"
 )
 
-// What a handler leaves running behind it may settle at the very moment at which
-// the decision ends, and must not meet that of another request.
-func TestSettlingWhileTheDecisionEnds(t *testing.T) {
-	var left sync.WaitGroup
-	var handled int
-	l := limiterOf(t, ratelimit.Policy{
-		Name: "tokens", Key: ratelimit.Everyone(), Limit: ratelimit.RollingWindow(1000, time.Hour), Settle: true,
-	})
-	h := l.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		handled++
-		left.Go(func() {
-			for {
-				// As much as was taken, so that the sum stays what it is.
-				err := ratelimit.Settle(r.Context(), "tokens", 1)
-				if errors.Is(err, ratelimit.ErrNotSettled) {
-					return
-				}
-				if err != nil {
-					t.Error(err)
-					return
-				}
-			}
-		})
-	}))
-	for range 500 {
-		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil))
+// A handler that was abandoned, by http.TimeoutHandler for instance, may be about
+// to settle when its decision ends, which then serves another request.
+func TestEndedDecisionSettlesNothing(t *testing.T) {
+	l, err := New(Config{Policies: []Policy{{
+		Name: "tokens", Key: Everyone(), Limit: RollingWindow(10, time.Hour), Settle: true,
+	}}})
+	if err != nil {
+		t.Fatal(err)
 	}
-	left.Wait()
-	if handled != 500 {
-		t.Errorf("%d requests were admitted", handled)
-	}
-	w := httptest.NewRecorder()
-	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
-	left.Wait()
-	if got, want := w.Header().Get("RateLimit"), `"tokens";r=499;t=3600`; got != want {
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	var h *held
+	l.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		h = outerOf(r)
+		if done, err := h.settle("tokens", 3); !done || err != nil {
+			t.Errorf("while the handler runs: %v, %v", done, err)
+		}
+	})).ServeHTTP(httptest.NewRecorder(), r)
+
+	second := httptest.NewRecorder()
+	l.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		if done, err := h.settle("tokens", 9); done || err != nil {
+			t.Errorf("after it has returned: %v, %v", done, err)
+		}
+	})).ServeHTTP(second, r)
+	third := httptest.NewRecorder()
+	l.ServeNext(third, r, http.NotFoundHandler())
+	if got, want := third.Header().Get("RateLimit"), `"tokens";r=5;t=3600`; got != want {
 		t.Errorf("RateLimit is %s, want %s", got, want)
 	}
 }

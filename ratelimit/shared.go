@@ -23,7 +23,7 @@ type sharedStore struct {
 const retryInterval = time.Second
 
 // Take implements Store within the timeout.
-func (s *sharedStore) Take(ctx context.Context, charges []Charge) (bool, error) {
+func (s *sharedStore) Take(ctx context.Context, charges []Charge) (admitted bool, err error) {
 	if at := s.retry.Load(); at != 0 {
 		now := time.Now().UnixNano()
 		if now < at || !s.retry.CompareAndSwap(at, now+int64(retryInterval)) {
@@ -32,7 +32,23 @@ func (s *sharedStore) Take(ctx context.Context, charges []Charge) (bool, error) 
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	admitted, err := s.Store.Take(ctx, charges)
+	admitted, err = s.Store.Take(ctx, charges)
+	s.note(err)
+	return admitted, err
+}
+
+// Adjust implements Store within the timeout. It tries also while the store is
+// left alone: what is not given back now is lost.
+func (s *sharedStore) Adjust(ctx context.Context, charges []Charge) error {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	err := s.Store.Adjust(ctx, charges)
+	s.note(err)
+	return err
+}
+
+// note notes how a call has ended.
+func (s *sharedStore) note(err error) {
 	switch {
 	case err == nil:
 		s.retry.Store(0)
@@ -40,5 +56,4 @@ func (s *sharedStore) Take(ctx context.Context, charges []Charge) (bool, error) 
 		// A client that has gone says nothing about the store.
 		s.retry.Store(time.Now().UnixNano() + int64(retryInterval))
 	}
-	return admitted, err
 }

@@ -34,6 +34,19 @@ func (f *faulty) Take(ctx context.Context, charges []ratelimit.Charge) (bool, er
 	return f.Memory.Take(ctx, charges)
 }
 
+func (f *faulty) Adjust(ctx context.Context, charges []ratelimit.Charge) error {
+	f.calls.Add(1)
+	f.mu.Lock()
+	fault := f.fault
+	f.mu.Unlock()
+	if fault != nil {
+		if err := fault(ctx); err != nil {
+			return err
+		}
+	}
+	return f.Memory.Adjust(ctx, charges)
+}
+
 func (f *faulty) set(fault func(context.Context) error) {
 	f.mu.Lock()
 	f.fault = fault
@@ -137,5 +150,27 @@ func TestPlacesAreReturnedToTheStoreThatGaveThem(t *testing.T) {
 		store.set(nil)
 		time.Sleep(2 * time.Second)
 		wantCodes(t, codes(2, l.Wrap(ok)), 200, 200)
+	})
+}
+
+func TestAStoreThatHangsAfterTheHandlerHoldsNobodyUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &faulty{Memory: ratelimit.NewMemory(0)}
+		settled := everyone("units", ratelimit.RollingWindow(100, time.Hour))
+		settled.Settle = true
+		h := newLimiter(t, ratelimit.Config{
+			Policies: []ratelimit.Policy{everyone("places", ratelimit.Concurrency(9)), settled},
+			Store:    store, StoreTimeout: 50 * time.Millisecond,
+		}).Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			store.set(hang)
+			if err := ratelimit.Settle(r.Context(), "units", 7); err == nil {
+				t.Error("Settle says nothing of the failure")
+			}
+		}))
+		start := time.Now()
+		do(h)
+		if d := time.Since(start); d > 100*time.Millisecond {
+			t.Errorf("the request took %v, want one timeout each for Settle and for the end", d)
+		}
 	})
 }
