@@ -189,8 +189,8 @@ type Tokens struct {
 	// time of the answer, in whole seconds.
 	AccessLifetime, RefreshLifetime time.Duration
 
-	// Pointers, because fmt prints unexported fields.
-	answer *answer
+	// Pointers, because fmt prints unexported fields without asking any method.
+	access, refresh *string
 	// undelivered is the session after a rotation of which nobody has said yet that
 	// its answer was delivered.
 	undelivered *RefreshRecord
@@ -199,19 +199,20 @@ type Tokens struct {
 // AccessToken returns the text of the access token. Send it to the client and
 // nowhere else.
 func (t Tokens) AccessToken() string {
-	if t.answer == nil {
-		return ""
-	}
-	return t.answer.Access
+	return reveal(t.access)
 }
 
 // RefreshToken returns the text of the refresh token. Send it to the client and
 // nowhere else.
 func (t Tokens) RefreshToken() string {
-	if t.answer == nil {
+	return reveal(t.refresh)
+}
+
+func reveal(text *string) string {
+	if text == nil {
 		return ""
 	}
-	return t.answer.Refresh
+	return *text
 }
 
 // Login opens a session. Of template it uses Subject, Scopes and Data. That the

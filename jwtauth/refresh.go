@@ -255,7 +255,8 @@ func (a answer) tokens(s Session) Tokens {
 		Session:         s,
 		AccessLifetime:  time.Duration(a.AccessSeconds) * time.Second,
 		RefreshLifetime: time.Duration(a.RefreshSeconds) * time.Second,
-		answer:          &a,
+		access:          &a.Access,
+		refresh:         &a.Refresh,
 	}
 }
 

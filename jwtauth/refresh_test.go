@@ -20,6 +20,8 @@ import (
 
 var hs256Method = jwt.SigningMethodHS256
 
+func sum(b []byte) [sha256.Size]byte { return sha256.Sum256(b) }
+
 func unb64(text string) ([]byte, error) { return base64.RawURLEncoding.DecodeString(text) }
 
 // faulty is a store that fails as it is told.
@@ -498,7 +500,7 @@ func TestAnAnswerThatCannotBeOpenedIsAFaultOfTheStore(t *testing.T) {
 	first := login(t, i)
 	mustRefresh(t, i, first.RefreshToken())
 	half := must(unb64(first.RefreshToken()))[:32]
-	r := must(store.Lookup(t.Context(), sha256.Sum256(half)))
+	r := must(store.Lookup(t.Context(), sum(half)))
 	r.Answer[len(r.Answer)/2] ^= 1
 	if err := store.Update(t.Context(), r); err != nil {
 		t.Fatal(err)
@@ -515,7 +517,7 @@ func TestACopyOfTheStoreRefreshesNothing(t *testing.T) {
 	first := login(t, i)
 	second := mustRefresh(t, i, first.RefreshToken())
 	half := must(unb64(first.RefreshToken()))[:32]
-	r := must(store.Lookup(t.Context(), sha256.Sum256(half)))
+	r := must(store.Lookup(t.Context(), sum(half)))
 	for _, token := range []string{first.RefreshToken(), second.RefreshToken()} {
 		for n, part := range [][]byte{must(unb64(token))[:32], must(unb64(token))[32:], []byte(token)} {
 			for _, stored := range [][]byte{r.Handle[:], r.Current[:], r.Previous[:], r.Answer} {
