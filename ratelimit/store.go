@@ -8,8 +8,8 @@ import (
 // A Store keeps what keys have used. [NewMemory] makes one for a single process;
 // other modules keep it where several processes share it.
 //
-// A Store is safe for concurrent use. It decides by its own clock, which never
-// goes back. Whether the policies of one decision come in one order or another
+// A Store is safe for concurrent use, and keeps nothing of its arguments after a
+// call has returned. It decides by its own clock, which never goes back. Whether the policies of one decision come in one order or another
 // makes no difference. The contract is checked by ratelimittest.
 type Store interface {
 	// Take decides one request: if every charge that is not in shadow can be
