@@ -88,17 +88,33 @@ func trials(url string, c credentials) []trial {
 			fmt.Sprintf(`curl -i %s/notes -H 'X-API-Key: %s' -d '{"text":"buy milk"}'`, url, c.ReadOnly), 403},
 		{"The sixth write in a minute: 429, with Retry-After.",
 			fmt.Sprintf(`for i in 1 2 3 4 5; do curl -i %s/notes -H 'X-API-Key: %s' -d '{"text":"again"}'; echo; done`, url, c.APIKey), 429},
-		{"Make an API key, in the session of its owner. The key is shown this once.",
-			fmt.Sprintf(`curl -i %s/api-keys -H 'X-Session: %s' -H 'Content-Type: application/json' -d '{"name":"laptop"}'`, url, c.Session), 201},
+		{"Log in, and keep the tokens in two variables of this shell.",
+			fmt.Sprintf(`LOGIN=$(curl -i %s/login -H 'Content-Type: application/json' -d '{"user":"%s","password":"%s"}'); echo "$LOGIN"; %s; %s`,
+				url, c.User, c.Password, keep("ACCESS", "access_token"), keep("REFRESH", "refresh_token")), 200},
+		{"With the access token: the same notes.",
+			fmt.Sprintf(`curl -i %s/notes -H "Authorization: Bearer $ACCESS"`, url), 200},
+		{"Make an API key. It is shown this once.",
+			fmt.Sprintf(`curl -i %s/api-keys -H "Authorization: Bearer $ACCESS" -H 'Content-Type: application/json' -d '{"name":"laptop"}'`, url), 201},
 		{"List the keys: no secrets.",
-			fmt.Sprintf(`curl -i %s/api-keys -H 'X-Session: %s'`, url, c.Session), 200},
+			fmt.Sprintf(`curl -i %s/api-keys -H "Authorization: Bearer $ACCESS"`, url), 200},
 		{"An API key is no session: 401.",
 			fmt.Sprintf(`curl -i %s/api-keys -H 'X-API-Key: %s'`, url, c.APIKey), 401},
+		{"Refresh: another pair of tokens. Within ten seconds the same again.",
+			fmt.Sprintf(`curl -i %s/refresh -H 'Content-Type: application/json' -d "{\"refresh_token\":\"$REFRESH\"}"`, url), 200},
+		{"Log out.",
+			fmt.Sprintf(`curl -i %s/logout -H 'Content-Type: application/json' -d "{\"refresh_token\":\"$REFRESH\"}"`, url), 200},
+		{"After that the access token is refused at once: 401.",
+			fmt.Sprintf(`curl -i %s/notes -H "Authorization: Bearer $ACCESS"`, url), 401},
 	}
 }
 
+// keep returns a command that takes a member out of the answer to the login.
+func keep(variable, member string) string {
+	return fmt.Sprintf(`%s=$(echo "$LOGIN" | sed -n 's/.*"%s":"\([^"]*\)".*/\1/p')`, variable, member)
+}
+
 func banner(out io.Writer, url string, c credentials) error {
-	text := fmt.Sprintf("\nusher quickstart: a notes API on %s\n\nDemo key: %s\n", url, c.APIKey)
+	text := fmt.Sprintf("\nusher quickstart: a notes API on %s\n\nDemo key: %s\nUser:     %s, with the password %s\n", url, c.APIKey, c.User, c.Password)
 	for _, t := range trials(url, c) {
 		text += fmt.Sprintf("\n# %s\n%s\n", t.about, t.command)
 	}

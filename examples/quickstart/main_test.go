@@ -35,18 +35,72 @@ func start(t *testing.T, args ...string) (lines *bufio.Scanner, stop func() erro
 	return bufio.NewScanner(out), stop
 }
 
-func TestJSONIsOneLineForScripts(t *testing.T) {
-	lines, stop := start(t, "-json")
+type ready struct {
+	URL         string            `json:"url"`
+	Credentials map[string]string `json:"credentials"`
+}
+
+func readiness(t *testing.T, lines *bufio.Scanner) (r ready) {
+	t.Helper()
 	if !lines.Scan() {
 		t.Fatal("nothing was printed")
 	}
-	var ready struct {
-		URL         string            `json:"url"`
-		Credentials map[string]string `json:"credentials"`
-	}
-	if err := json.Unmarshal(lines.Bytes(), &ready); err != nil {
+	if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
 		t.Fatal(err)
 	}
+	return r
+}
+
+func TestASessionFromLoginToLogout(t *testing.T) {
+	lines, _ := start(t, "-json")
+	ready := readiness(t, lines)
+	var answer struct {
+		Data struct {
+			Access  string `json:"access_token"`
+			Refresh string `json:"refresh_token"`
+		} `json:"data"`
+	}
+	call := func(want int, method, path, bearer, body string) {
+		t.Helper()
+		r, _ := http.NewRequestWithContext(t.Context(), method, ready.URL+path, strings.NewReader(body))
+		r.Header.Set("Content-Type", "application/json")
+		if bearer != "" {
+			r.Header.Set("Authorization", "Bearer "+bearer)
+		}
+		res, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		text, _ := io.ReadAll(res.Body)
+		if res.StatusCode != want {
+			t.Errorf("%s %s: %d, want %d: %s", method, path, res.StatusCode, want, text)
+		}
+		_ = json.Unmarshal(text, &answer)
+	}
+	refresh := func() string { return fmt.Sprintf(`{"refresh_token":%q}`, answer.Data.Refresh) }
+
+	call(401, "POST", "/login", "", `{"user":"demo","password":"guess"}`)
+	call(200, "POST", "/login", "", fmt.Sprintf(`{"user":%q,"password":%q}`, ready.Credentials["user"], ready.Credentials["password"]))
+	first := answer.Data
+	call(200, "GET", "/notes", first.Access, "")
+	call(201, "POST", "/api-keys", first.Access, `{"name":"laptop"}`)
+	call(401, "POST", "/api-keys", ready.Credentials["api_key"], `{"name":"laptop"}`)
+	call(200, "POST", "/refresh", "", refresh())
+	second := answer.Data
+	if second.Access == first.Access || second.Refresh == first.Refresh {
+		t.Error("the refresh has changed nothing")
+	}
+	call(200, "GET", "/api-keys", second.Access, "")
+	call(200, "POST", "/logout", "", refresh())
+	call(401, "GET", "/notes", first.Access, "")
+	call(401, "GET", "/notes", second.Access, "")
+	call(401, "POST", "/refresh", "", refresh())
+}
+
+func TestJSONIsOneLineForScripts(t *testing.T) {
+	lines, stop := start(t, "-json")
+	ready := readiness(t, lines)
 	req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, ready.URL+"/notes", nil)
 	req.Header.Set("X-API-Key", ready.Credentials["api_key"])
 	res, err := http.DefaultClient.Do(req)
@@ -66,7 +120,7 @@ func TestJSONIsOneLineForScripts(t *testing.T) {
 	}
 }
 
-// TestTheBannersCommandsDoWhatTheySay pastes every command of the banner into a
+// TestTheBannersCommandsDoWhatTheySay pastes every command of the banner into one
 // shell.
 func TestTheBannersCommandsDoWhatTheySay(t *testing.T) {
 	if _, err := exec.LookPath("curl"); err != nil {
@@ -77,35 +131,42 @@ func TestTheBannersCommandsDoWhatTheySay(t *testing.T) {
 	for lines.Scan() && !strings.HasPrefix(lines.Text(), "Ctrl-C") {
 		printed = append(printed, lines.Text())
 	}
-	status := regexp.MustCompile(`HTTP/1\.1 (\d{3})`)
 	want := trials("", credentials{})
-	n := 0
+	var commands, script []string
 	for i, line := range printed {
 		if !strings.HasPrefix(line, "# ") {
 			continue
 		}
-		if n == len(want) || line != "# "+want[n].about {
+		if n := len(commands); n == len(want) || line != "# "+want[n].about {
 			t.Fatalf("unexpected: %s", line)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-		out, err := exec.CommandContext(ctx, "sh", "-c", strings.ReplaceAll(printed[i+1], "curl -i", "curl -si")).CombinedOutput()
-		cancel()
-		all := status.FindAllStringSubmatch(string(out), -1)
-		if err != nil || len(all) == 0 {
-			t.Fatalf("%s: %v\n%s", printed[i+1], err, out)
-		}
-		if got := all[len(all)-1][1]; got != strconv.Itoa(want[n].status) {
-			t.Errorf("%s\nanswered %s, want %d\n%s", line, got, want[n].status, out)
-		}
-		n++
+		commands = append(commands, printed[i+1])
+		script = append(script, strings.ReplaceAll(printed[i+1], "curl -i", "curl -si"), "echo; echo "+mark)
 	}
-	if n != len(want) {
-		t.Errorf("%d commands in the banner, want %d", n, len(want))
+	if len(commands) != len(want) {
+		t.Fatalf("%d commands in the banner, want %d", len(commands), len(want))
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "sh", "-c", strings.Join(script, "\n")).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	status := regexp.MustCompile(`HTTP/1\.1 (\d{3})`)
+	answers := strings.Split(string(out), mark+"\n")
+	for n, want := range want {
+		all := status.FindAllStringSubmatch(answers[n], -1)
+		if len(all) == 0 || all[len(all)-1][1] != strconv.Itoa(want.status) {
+			t.Errorf("# %s\n%s\nanswered, where %d was to come:\n%s", want.about, commands[n], want.status, answers[n])
+		}
 	}
 	if err := stop(); err != nil {
 		t.Errorf("it did not end cleanly: %v", err)
 	}
 }
+
+// mark stands between the outputs of two commands.
+const mark = "== the next command =="
 
 func TestABadAddressIsAnError(t *testing.T) {
 	if err := run(t.Context(), []string{"-addr", "256.0.0.1:1"}, io.Discard); err == nil {

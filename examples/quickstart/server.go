@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/subtle"
 	"net/http"
 	"time"
 
@@ -17,7 +15,8 @@ import (
 type credentials struct {
 	APIKey   string `json:"api_key"`   // reads and writes notes
 	ReadOnly string `json:"read_only"` // only reads
-	Session  string `json:"session"`   // manages API keys
+	User     string `json:"user"`      // logs in, and then manages API keys
+	Password string `json:"password"`
 }
 
 // server is the notes API with usher around it.
@@ -53,10 +52,22 @@ func newServer(ctx context.Context) (*server, error) {
 		return nil, err
 	}
 
-	// Each address may knock 300 times a minute. Each key may call 60 times in any
-	// minute, of which at most 5 may write: one decision, all or nothing.
+	people, err := newPeople()
+	if err != nil {
+		return nil, err
+	}
+
+	// Each address may knock 300 times a minute, and try 10 passwords. Each caller
+	// may call 60 times in any minute, of which at most 5 may write: one decision,
+	// all or nothing.
 	door, err := ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{{
 		Name: "address", Key: ratelimit.ByAddress(nil), Limit: ratelimit.TokenBucket(300, time.Minute, 60),
+	}}})
+	if err != nil {
+		return nil, err
+	}
+	logins, err := ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{{
+		Name: "logins", Key: ratelimit.ByAddress(nil), Limit: ratelimit.RollingWindow(10, time.Minute),
 	}}})
 	if err != nil {
 		return nil, err
@@ -74,33 +85,37 @@ func newServer(ctx context.Context) (*server, error) {
 		return nil, err
 	}
 
-	read := usher.Chain(usher.Authenticate(auth), usher.Require(usher.Requirement{Level: usher.LevelReadOnly}), calls)
-	write := usher.Chain(usher.Authenticate(auth), usher.Require(usher.Requirement{Level: usher.LevelReadWrite}), writes)
+	// Notes are for programs with a key and for people who have logged in.
+	either := usher.Authenticate(auth, people.verifier)
+	read := usher.Chain(either, usher.Require(usher.Requirement{Level: usher.LevelReadOnly}), calls)
+	write := usher.Chain(either, usher.Require(usher.Requirement{Level: usher.LevelReadWrite}), writes)
 
-	// Owners manage their keys behind the session of the web site. A key is no
-	// session: it cannot make another key.
+	// Owners manage their keys in a session. A key is no session: it cannot make
+	// another key.
 	manage, err := apikey.NewHandler(apikey.HandlerConfig{Manager: keys, Create: defaultLevel})
 	if err != nil {
 		return nil, err
 	}
-	session := session{token: rand.Text(), account: "demo"}
 
 	api := new(notes)
 	mux := http.NewServeMux()
 	mux.Handle("GET /notes", read.Wrap(http.HandlerFunc(api.all)))
 	mux.Handle("POST /notes", write.Wrap(http.HandlerFunc(api.create)))
 	mux.Handle("DELETE /notes/{id}", write.Wrap(http.HandlerFunc(api.remove)))
-	managed := usher.Authenticate(session).Wrap(http.StripPrefix("/api-keys", manage))
+	managed := usher.Authenticate(people.verifier).Wrap(http.StripPrefix("/api-keys", manage))
 	mux.Handle("/api-keys", managed)
 	mux.Handle("/api-keys/", managed)
+	mux.Handle("POST /login", logins.Wrap(http.HandlerFunc(people.login)))
+	mux.HandleFunc("POST /refresh", people.sessions.Refresh)
+	mux.HandleFunc("POST /logout", people.sessions.Logout)
 
 	s := &server{Handler: usher.Chain(shape, door).Wrap(mux), auth: auth}
-	s.Session = session.token
+	s.User, s.Password = people.name, people.password
 	for level, text := range map[usher.Level]*string{
 		usher.LevelReadWrite: &s.APIKey,
 		usher.LevelReadOnly:  &s.ReadOnly,
 	} {
-		_, secret, err := keys.Create(ctx, apikey.Actor{}, apikey.Key{Owner: session.account, Name: "demo", Level: level})
+		_, secret, err := keys.Create(ctx, apikey.Actor{}, apikey.Key{Owner: people.name, Name: "demo", Level: level})
 		if err != nil {
 			return nil, err
 		}
@@ -115,19 +130,4 @@ func defaultLevel(_ *http.Request, k *apikey.Key) error {
 		k.Level = usher.LevelReadOnly
 	}
 	return nil
-}
-
-// session stands for the log-in that a server with users has already.
-type session struct{ token, account string }
-
-// Authenticate implements usher.Authenticator.
-func (s session) Authenticate(r *http.Request) (*usher.Principal, error) {
-	token := r.Header.Get("X-Session")
-	switch {
-	case token == "":
-		return nil, usher.ErrNoCredential
-	case subtle.ConstantTimeCompare([]byte(token), []byte(s.token)) == 0:
-		return nil, &usher.Error{Status: http.StatusUnauthorized, Code: "invalid_session", Message: "Please log in again."}
-	}
-	return &usher.Principal{ID: s.account, Kind: "session", Owner: s.account, Level: usher.LevelFull}, nil
 }
