@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -114,10 +115,12 @@ func keep(variable, member string) string {
 }
 
 func banner(out io.Writer, url string, c credentials) error {
-	text := fmt.Sprintf("\nusher quickstart: a notes API on %s\n\nDemo key: %s\nUser:     %s, with the password %s\n", url, c.APIKey, c.User, c.Password)
+	var text strings.Builder
+	fmt.Fprintf(&text, "\nusher quickstart: a notes API on %s\n\nDemo key: %s\nUser:     %s, with the password %s\n", url, c.APIKey, c.User, c.Password)
 	for _, t := range trials(url, c) {
-		text += fmt.Sprintf("\n# %s\n%s\n", t.about, t.command)
+		fmt.Fprintf(&text, "\n# %s\n%s\n", t.about, t.command)
 	}
-	_, err := io.WriteString(out, text+"\nCtrl-C ends it.\n")
+	text.WriteString("\nCtrl-C ends it.\n")
+	_, err := io.WriteString(out, text.String())
 	return err
 }

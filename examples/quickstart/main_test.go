@@ -23,15 +23,15 @@ func start(t *testing.T, args ...string) (lines *bufio.Scanner, stop func() erro
 	done := make(chan error, 1)
 	go func() {
 		err := run(ctx, append([]string{"-addr", "127.0.0.1:0"}, args...), in)
-		in.Close()
+		_ = in.Close()
 		done <- err
 	}()
 	stop = func() error {
 		cancel()
-		go io.Copy(io.Discard, out)
+		go func() { _, _ = io.Copy(io.Discard, out) }()
 		return <-done
 	}
-	t.Cleanup(func() { cancel(); out.Close() })
+	t.Cleanup(func() { cancel(); _ = out.Close() })
 	return bufio.NewScanner(out), stop
 }
 
@@ -71,7 +71,7 @@ func TestASessionFromLoginToLogout(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer res.Body.Close()
+		defer func() { _ = res.Body.Close() }()
 		text, _ := io.ReadAll(res.Body)
 		if res.StatusCode != want {
 			t.Errorf("%s %s: %d, want %d: %s", method, path, res.StatusCode, want, text)
@@ -107,7 +107,7 @@ func TestJSONIsOneLineForScripts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer res.Body.Close()
+	defer func() { _ = res.Body.Close() }()
 	body, _ := io.ReadAll(res.Body)
 	if res.StatusCode != 200 || !strings.HasPrefix(string(body), `{"status_code":200,"message":"OK","data":[]`) {
 		t.Errorf("%d %s", res.StatusCode, body)
