@@ -68,6 +68,22 @@ func (m *Middleware) readBody(b []byte, r *http.Request) ([]byte, error) {
 	}
 }
 
+// leaveBody gives up on a body of which there is more. The server would go on to
+// read it before it answers, as slowly as it comes.
+func (m *Middleware) leaveBody(w http.ResponseWriter, r *http.Request, why error) {
+	_, tooLarge := errors.AsType[*http.MaxBytesError](why)
+	if !tooLarge && !errors.Is(why, m.errors.slowBody) {
+		return
+	}
+	if r.ProtoMajor == 1 {
+		w.Header()["Connection"] = []string{"close"}
+	}
+	if !tooLarge {
+		// Where there are no deadlines there is no slow client either.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now())
+	}
+}
+
 // readError returns how to answer a body that could not be read, or nil at its
 // end.
 func (m *Middleware) readError(err error) error {

@@ -87,6 +87,7 @@ func (m *Middleware) ServeNext(w http.ResponseWriter, r *http.Request, next http
 	c, at, err := m.prepare(in, r, keys)
 	if err != nil {
 		in.release()
+		m.leaveBody(w, r, err)
 		m.refuse(w, r, refused, err)
 		return
 	}

@@ -1,0 +1,451 @@
+package idempotency_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httptrace"
+	"net/textproto"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/idempotency"
+)
+
+// forProtocols runs f with servers of both protocols.
+func forProtocols(t *testing.T, f func(t *testing.T, serve func(http.Handler) *httptest.Server)) {
+	for _, protocol := range []string{"HTTP/1.1", "HTTP/2"} {
+		t.Run(protocol, func(t *testing.T) {
+			f(t, func(h http.Handler) *httptest.Server {
+				s := httptest.NewUnstartedServer(h)
+				if protocol == "HTTP/2" {
+					s.EnableHTTP2 = true
+					s.StartTLS()
+				} else {
+					s.Start()
+				}
+				t.Cleanup(s.Close)
+				return s
+			})
+		})
+	}
+}
+
+// asAlice authenticates everybody.
+func asAlice(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		next.ServeHTTP(w, usher.WithPrincipal(r, alice))
+	})
+}
+
+// send posts body with the key, and returns the answer and its body.
+func send(t *testing.T, s *httptest.Server, key string, body io.Reader) (*http.Response, string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Idempotency-Key", key)
+	return roundTrip(t, s, r)
+}
+
+func roundTrip(t *testing.T, s *httptest.Server, r *http.Request) (*http.Response, string) {
+	t.Helper()
+	resp, err := s.Client().Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	got, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp, string(got)
+}
+
+// P10: a body reaches the handler as it was sent, however it was sent.
+func TestBodiesArriveByteForByte(t *testing.T) {
+	forProtocols(t, func(t *testing.T, serve func(http.Handler) *httptest.Server) {
+		var got []byte
+		var length int64
+		s := serve(asAlice(newMiddleware(t, idempotency.Config{}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			var err error
+			if got, err = io.ReadAll(r.Body); err != nil {
+				t.Error(err)
+			}
+			length = r.ContentLength
+			if n, err := r.Body.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
+				t.Errorf("after the end: %d, %v", n, err)
+			}
+			w.WriteHeader(201)
+		}))))
+		for _, n := range []int{0, 1, 511, 512, 513, 4096, 65_535, 65_536, 65_537, 1 << 20} {
+			body := make([]byte, n)
+			for i := range body {
+				body[i] = byte(i * 7)
+			}
+			for name, reader := range map[string]io.Reader{
+				"with a length": bytes.NewReader(body),
+				"in chunks":     onlyReader{bytes.NewReader(body)},
+				"in small ones": onlyReader{&pieces{rest: body, size: 1 + n/9}},
+			} {
+				got = nil
+				key := fmt.Sprint(strings.ReplaceAll(name, " ", "-"), n)
+				resp, _ := send(t, s, key, reader)
+				if resp.StatusCode != 201 || !bytes.Equal(got, body) {
+					t.Errorf("%d bytes %s: status %d, %d bytes arrived", n, name, resp.StatusCode, len(got))
+				}
+				if strings.HasPrefix(name, "with") && length != int64(n) {
+					t.Errorf("%d bytes %s: ContentLength %d", n, name, length)
+				}
+				// However the retry is sent, it is the same request.
+				if resp, _ := send(t, s, key, bytes.NewReader(body)); resp.Header.Get("Idempotency-Replayed") != "true" {
+					t.Errorf("%d bytes %s: the retry got %d", n, name, resp.StatusCode)
+				}
+			}
+		}
+	})
+}
+
+type onlyReader struct{ io.Reader }
+
+// pieces gives little at a time.
+type pieces struct {
+	rest []byte
+	size int
+}
+
+func (p *pieces) Read(b []byte) (int, error) {
+	if len(p.rest) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(b[:min(len(b), p.size)], p.rest)
+	p.rest = p.rest[n:]
+	return n, nil
+}
+
+// P10: a body above the cap is refused before it is read.
+func TestABodyAboveTheCapIsRefused(t *testing.T) {
+	forProtocols(t, func(t *testing.T, serve func(http.Handler) *httptest.Server) {
+		calls := new(counting)
+		s := serve(asAlice(newMiddleware(t, idempotency.Config{MaxBody: 1000}).Wrap(calls)))
+		if resp, _ := send(t, s, "fits", strings.NewReader(strings.Repeat("x", 1000))); resp.StatusCode != 201 {
+			t.Errorf("1000 bytes: %d", resp.StatusCode)
+		}
+		for name, body := range map[string]io.Reader{
+			"announced": strings.NewReader(strings.Repeat("x", 1001)),
+			"chunked":   onlyReader{strings.NewReader(strings.Repeat("x", 1001))},
+		} {
+			resp, text := send(t, s, name, body)
+			if resp.StatusCode != 413 || !strings.Contains(text, usher.CodePayloadTooLarge) {
+				t.Errorf("%s: %d %s", name, resp.StatusCode, text)
+			}
+		}
+		calls.want(t, 1)
+	})
+}
+
+// endless is a body that counts what was read of it.
+type endless struct{ read atomic.Int64 }
+
+func (e *endless) Read(p []byte) (int, error) {
+	e.read.Add(int64(len(p)))
+	return len(p), nil
+}
+func (e *endless) Close() error { return nil }
+
+func TestAGigabyteIsNotRead(t *testing.T) {
+	calls := new(counting)
+	h := newMiddleware(t, idempotency.Config{}).Wrap(calls)
+	for _, length := range []int64{1 << 30, -1} {
+		body := new(endless)
+		w := do(h, post("/", "", func(r *http.Request) { r.Body, r.ContentLength = body, length }))
+		wantFailure(t, w, 413, usher.CodePayloadTooLarge)
+		if n := body.read.Load(); n > 4<<20 || length > 0 && n > 0 {
+			t.Errorf("length %d: %d bytes were read", length, n)
+		}
+	}
+	calls.want(t, 0)
+}
+
+func TestALimitFurtherOutIsA413(t *testing.T) {
+	calls := new(counting)
+	h := newMiddleware(t, idempotency.Config{}).Wrap(calls)
+	w := httptest.NewRecorder()
+	r := post("/", strings.Repeat("x", 100))
+	r.Body = http.MaxBytesReader(w, r.Body, 10)
+	h.ServeHTTP(w, r)
+	wantFailure(t, w, 413, usher.CodePayloadTooLarge)
+	calls.want(t, 0)
+}
+
+// P10: 1 byte a second.
+func TestASlowBodyIsRefusedAndHoldsNoKey(t *testing.T) {
+	calls := new(counting)
+	s := httptest.NewServer(asAlice(newMiddleware(t, idempotency.Config{BodyTimeout: 30 * time.Millisecond}).Wrap(calls)))
+	t.Cleanup(s.Close)
+	slow, w := io.Pipe()
+	go func() {
+		for range 100 {
+			if _, err := w.Write([]byte("x")); err != nil {
+				return
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}()
+	// The client closes the pipe once it has the answer.
+	resp, text := send(t, s, "k", slow)
+	if resp.StatusCode != 408 || !strings.Contains(text, idempotency.CodeBodyTimeout) {
+		t.Errorf("got %d %s", resp.StatusCode, text)
+	}
+	calls.want(t, 0)
+	if resp, _ := send(t, s, "k", strings.NewReader("quick")); resp.StatusCode != 201 {
+		t.Errorf("after it: %d", resp.StatusCode)
+	}
+}
+
+func TestABodyThatBreaksOffIsRefused(t *testing.T) {
+	calls := new(counting)
+	h := newMiddleware(t, idempotency.Config{}).Wrap(calls)
+	broken := io.MultiReader(strings.NewReader("half"), errReader{})
+	w := do(h, post("/", "", func(r *http.Request) { r.Body = io.NopCloser(broken) }))
+	wantFailure(t, w, 400, idempotency.CodeBodyUnreadable)
+	if strings.Contains(w.Body.String(), "secret") {
+		t.Errorf("the cause is shown: %s", w.Body)
+	}
+	calls.want(t, 0)
+	if w := do(h, post("/", "whole")); w.Code != 201 {
+		t.Errorf("after it: %d", w.Code)
+	}
+}
+
+type errReader struct{}
+
+func (errReader) Read([]byte) (int, error) { return 0, errors.New("secret") }
+
+func TestExpectContinue(t *testing.T) {
+	forProtocols(t, func(t *testing.T, serve func(http.Handler) *httptest.Server) {
+		calls := new(counting)
+		s := serve(asAlice(newMiddleware(t, idempotency.Config{MaxBody: 1000}).Wrap(calls)))
+		s.Client().Transport.(*http.Transport).ExpectContinueTimeout = 10 * time.Second
+		for _, c := range []struct {
+			name      string
+			keys      []string
+			length    int
+			status    int
+			continued bool
+		}{
+			{"a good request is told to go on", []string{"k"}, 1000, 201, true},
+			{"a retry too, as its body is compared", []string{"k"}, 1000, 201, true},
+			{"a bad key is refused before the body", []string{"a", "b"}, 1000, 400, false},
+			{"a large body is refused before it is sent", []string{"l"}, 1001, 413, false},
+		} {
+			continued := false
+			ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{Got100Continue: func() { continued = true }})
+			r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL, strings.NewReader(strings.Repeat("x", c.length)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header["Idempotency-Key"] = c.keys
+			r.Header.Set("Expect", "100-continue")
+			resp, _ := roundTrip(t, s, r)
+			if resp.StatusCode != c.status || continued != c.continued {
+				t.Errorf("%s: status %d, continued %v", c.name, resp.StatusCode, continued)
+			}
+		}
+		calls.want(t, 1)
+	})
+}
+
+// P08: 103 and a stream reach the first client at once.
+func TestInformationalAnswersAndStreamsPass(t *testing.T) {
+	forProtocols(t, func(t *testing.T, serve func(http.Handler) *httptest.Server) {
+		seen := make(chan bool)
+		s := serve(asAlice(newMiddleware(t, idempotency.Config{}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Link", "</a.css>; rel=preload")
+			w.WriteHeader(http.StatusEarlyHints)
+			w.Header().Set("Content-Type", "text/event-stream")
+			fmt.Fprint(w, "data: 1\n\n")
+			if err := http.NewResponseController(w).Flush(); err != nil {
+				t.Error(err)
+			}
+			<-seen
+			fmt.Fprint(w, "data: 2\n\n")
+		}))))
+		hints := 0
+		ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{Got1xxResponse: func(code int, _ textproto.MIMEHeader) error {
+			if code == http.StatusEarlyHints {
+				hints++
+			}
+			return nil
+		}})
+		r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Idempotency-Key", "k")
+		resp, err := s.Client().Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		lines := bufio.NewReader(resp.Body)
+		if line, err := lines.ReadString('\n'); line != "data: 1\n" || err != nil {
+			t.Errorf("the first event is %q, %v", line, err)
+		}
+		// Also before the stream is over the key is spent.
+		if resp, text := send(t, s, "k", http.NoBody); resp.StatusCode != 409 || !strings.Contains(text, idempotency.CodeAnswerNotKept) {
+			t.Errorf("a retry got %d %s", resp.StatusCode, text)
+		}
+		close(seen)
+		if rest, err := io.ReadAll(lines); string(rest) != "\ndata: 2\n\n" || err != nil || hints != 1 {
+			t.Errorf("the rest is %q, %v; %d early hints", rest, err, hints)
+		}
+	})
+}
+
+// T10: a client that goes at any point leaves either nothing or a whole record.
+func TestAClientThatGoesAtAnyPoint(t *testing.T) {
+	const size = 8 << 10
+	body := strings.Repeat("b", size)
+	calls := new(counting)
+	calls.next = func(w http.ResponseWriter, r *http.Request) {
+		got, err := io.ReadAll(r.Body)
+		if err != nil || string(got) != body {
+			t.Errorf("the handler got %d bytes, %v", len(got), err)
+		}
+		_, _ = io.WriteString(w, strings.Repeat("a", size))
+	}
+	done := make(chan struct{}, 1)
+	once := newMiddleware(t, idempotency.Config{}).Wrap(calls)
+	s := httptest.NewServer(asAlice(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			select {
+			case done <- struct{}{}:
+			default:
+			}
+		}()
+		once.ServeHTTP(w, r)
+	})))
+	t.Cleanup(s.Close)
+	wantRetried := func(what, key string, executions int64) {
+		t.Helper()
+		resp, text := send(t, s, key, strings.NewReader(body))
+		if resp.StatusCode != 200 || len(text) != size {
+			t.Errorf("%s: the retry got %d and %d bytes", what, resp.StatusCode, len(text))
+		}
+		if n := calls.n.Swap(0); n != executions {
+			t.Errorf("%s: %d executions, want %d", what, n, executions)
+		}
+	}
+	request := func(key string) string {
+		return fmt.Sprintf("POST / HTTP/1.1\r\nHost: a\r\nIdempotency-Key: %s\r\nContent-Length: %d\r\n\r\n%s", key, size, body)
+	}
+	for at := 0; at < size; at += 1 << 10 {
+		key := fmt.Sprint("request-", at)
+		text := request(key)
+		conn := dial(t, s)
+		fmt.Fprint(conn, text[:len(text)-size+at])
+		_ = conn.Close()
+		<-done
+		wantRetried(fmt.Sprint("gone after ", at, " bytes of the request"), key, 1)
+		<-done
+	}
+	for at := 0; at <= size; at += 1 << 10 {
+		key := fmt.Sprint("answer-", at)
+		conn := dial(t, s)
+		fmt.Fprint(conn, request(key))
+		if _, err := io.CopyN(io.Discard, conn, int64(at)); err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.Close()
+		<-done
+		wantRetried(fmt.Sprint("gone after ", at, " bytes of the answer"), key, 1)
+		<-done
+	}
+}
+
+func dial(t *testing.T, s *httptest.Server) net.Conn {
+	t.Helper()
+	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", s.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+// T10 for HTTP/2, where the client resets the stream.
+func TestAClientThatResetsItsStream(t *testing.T) {
+	calls := new(counting)
+	entered, gone, returned := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	calls.next = func(w http.ResponseWriter, r *http.Request) {
+		close(entered)
+		<-gone
+		<-r.Context().Done()
+		w.WriteHeader(201)
+		fmt.Fprint(w, "done")
+	}
+	once := newMiddleware(t, idempotency.Config{}).Wrap(calls)
+	s := httptest.NewUnstartedServer(asAlice(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		once.ServeHTTP(w, r)
+		if calls.n.Load() == 1 && r.Header.Get("Retry") == "" {
+			close(returned)
+		}
+	})))
+	s.EnableHTTP2 = true
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go func() {
+		<-entered
+		cancel()
+		close(gone)
+	}()
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL, strings.NewReader("body"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Idempotency-Key", "k")
+	if resp, err := s.Client().Do(r); err == nil {
+		_ = resp.Body.Close()
+		t.Fatal("the client has got an answer")
+	}
+	<-returned
+	retry, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL, strings.NewReader("body"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	retry.Header.Set("Idempotency-Key", "k")
+	retry.Header.Set("Retry", "1")
+	resp, text := roundTrip(t, s, retry)
+	if resp.StatusCode != 201 || text != "done" || resp.Header.Get("Idempotency-Replayed") != "true" {
+		t.Errorf("the retry got %d %s", resp.StatusCode, text)
+	}
+	calls.want(t, 1)
+}
+
+// The server removes the temporary files of a form only from its own request.
+func TestFormsAreHandedBack(t *testing.T) {
+	const form = "--b\r\nContent-Disposition: form-data; name=\"f\"; filename=\"f\"\r\n\r\nfile\r\n--b--\r\n"
+	h := newMiddleware(t, idempotency.Config{}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := r.ParseMultipartForm(1); err != nil {
+			t.Error(err)
+		}
+	}))
+	r := post("/", form, func(r *http.Request) { r.Header.Set("Content-Type", "multipart/form-data; boundary=b") })
+	do(h, r)
+	if r.MultipartForm == nil {
+		t.Fatal("the form is lost")
+	}
+	_ = r.MultipartForm.RemoveAll()
+}

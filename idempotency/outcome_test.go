@@ -1,0 +1,404 @@
+package idempotency_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/usher-go/usher/idempotency"
+)
+
+// What a retry gets.
+const (
+	runs      = "runs"
+	replays   = "is replayed"
+	unknown   = idempotency.CodeOutcomeUnknown
+	notKept   = idempotency.CodeAnswerNotKept
+	maxAnswer = 100
+)
+
+// wantRetry fails unless a retry of what h has served once gets want.
+func wantRetry(t *testing.T, h http.Handler, calls *counting, first *httptest.ResponseRecorder, want string) {
+	t.Helper()
+	again := do(h, post("/", "body"))
+	switch want {
+	case runs:
+		calls.want(t, 2)
+		return
+	case replays:
+		wantReplay(t, again, first)
+	default:
+		wantFailure(t, again, 409, want)
+		if again.Header().Get("Retry-After") != "" {
+			t.Error("the client is told to try again")
+		}
+	}
+	calls.want(t, 1)
+}
+
+func TestProfiles(t *testing.T) {
+	statuses := []int{200, 201, 202, 204, 303, 304, 400, 401, 402, 403, 404, 405, 408, 409, 410, 412, 413, 415, 422, 423, 425, 429, 451, 500, 501, 502, 503, 504, 507, 0}
+	for _, c := range []struct {
+		name     string
+		profile  idempotency.Profile
+		released []int
+		unknown  []int
+	}{
+		{"default", idempotency.DefaultProfile, []int{401, 403, 408, 409, 425, 429, 501, 503}, []int{500, 502, 504, 507, 0}},
+		{"Stripe", idempotency.StripeProfile, []int{400, 401, 403, 408, 409, 425, 429, 503}, []int{0}},
+		{"release server errors", idempotency.ReleaseServerErrors, []int{401, 403, 408, 409, 425, 429, 500, 501, 502, 503, 504, 507, 0}, nil},
+		// P11: 400, 401, 403, 409, 429 and a panic are not stored, and the retry runs.
+		{"only success", idempotency.OnlySuccess, []int{400, 401, 402, 403, 404, 405, 408, 409, 410, 412, 413, 415, 422, 423, 425, 429, 451, 500, 501, 502, 503, 504, 507, 0}, nil},
+	} {
+		wants := map[int]string{}
+		for _, s := range c.released {
+			wants[s] = runs
+		}
+		for _, s := range c.unknown {
+			wants[s] = unknown
+		}
+		for _, status := range statuses {
+			t.Run(fmt.Sprintf("%s: %d", c.name, status), func(t *testing.T) {
+				calls := &counting{next: func(w http.ResponseWriter, r *http.Request) {
+					if status == 0 {
+						panic("no answer")
+					}
+					w.WriteHeader(status)
+					if status != 204 && status != 304 {
+						fmt.Fprint(w, "body")
+					}
+				}}
+				h := newMiddleware(t, idempotency.Config{Profile: c.profile}).Wrap(calls)
+				first := do(h, post("/", "body"))
+				if first.Code != status {
+					t.Errorf("the first client got %d", first.Code)
+				}
+				want, ok := wants[status]
+				if !ok {
+					want = replays
+				}
+				wantRetry(t, h, calls, first, want)
+			})
+		}
+	}
+}
+
+func TestOwnOutcomesComeBeforeTheProfile(t *testing.T) {
+	for _, c := range []struct {
+		status int
+		want   string
+	}{{201, runs}, {500, replays}, {404, unknown}, {503, runs}, {0, runs}} {
+		t.Run(fmt.Sprint(c.status), func(t *testing.T) {
+			calls := &counting{next: func(w http.ResponseWriter, r *http.Request) {
+				if c.status == 0 {
+					panic("no answer")
+				}
+				w.WriteHeader(c.status)
+			}}
+			h := newMiddleware(t, idempotency.Config{Outcome: func(r *http.Request, status int) idempotency.Outcome {
+				if r.URL.Path != "/" {
+					t.Errorf("asked about %s", r.URL)
+				}
+				return map[int]idempotency.Outcome{201: idempotency.Release, 500: idempotency.Keep, 404: idempotency.Unknown, 0: idempotency.Release}[status]
+			}}).Wrap(calls)
+			wantRetry(t, h, calls, do(h, post("/", "body")), c.want)
+		})
+	}
+}
+
+func TestAHandlerKnowsBetter(t *testing.T) {
+	for _, c := range []struct {
+		mark   idempotency.Outcome
+		status int
+		want   string
+	}{
+		{idempotency.Release, 201, runs}, {idempotency.Release, 400, runs}, {idempotency.Release, 500, runs}, {idempotency.Release, 0, runs},
+		{idempotency.Keep, 500, replays}, {idempotency.Keep, 429, replays}, {idempotency.Keep, 0, unknown},
+		{idempotency.Unknown, 201, unknown}, {idempotency.Unknown, 0, unknown},
+		{0, 201, replays}, {0, 500, unknown},
+	} {
+		t.Run(fmt.Sprintf("mark %d, status %d", c.mark, c.status), func(t *testing.T) {
+			calls := &counting{next: func(w http.ResponseWriter, r *http.Request) {
+				e := idempotency.From(r.Context())
+				e.Mark(idempotency.Unknown) // the last one counts
+				e.Mark(c.mark)
+				if c.status == 0 {
+					panic("no answer")
+				}
+				w.WriteHeader(c.status)
+			}}
+			h := newMiddleware(t, idempotency.Config{}).Wrap(calls)
+			wantRetry(t, h, calls, do(h, post("/", "body")), c.want)
+		})
+	}
+}
+
+// T11, P08: what handlers do with their writer.
+func TestAnswersOfEveryKind(t *testing.T) {
+	body := func(n int) string { return strings.Repeat("x", n) }
+	for _, c := range []struct {
+		name    string
+		handler http.HandlerFunc
+		want    string
+		body    string // that the first client gets
+	}{
+		{"nothing", func(http.ResponseWriter, *http.Request) {}, replays, ""},
+		{"a status alone", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(202) }, replays, ""},
+		{"0 bytes", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(nil) }, replays, ""},
+		{"204", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }, replays, ""},
+		{"304", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(304) }, replays, ""},
+		{"many pieces", func(w http.ResponseWriter, _ *http.Request) {
+			for range 10 {
+				fmt.Fprint(w, "ab")
+			}
+		}, replays, strings.Repeat("ab", 10)},
+		{"one byte less than is kept", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, body(maxAnswer-1)) }, replays, body(maxAnswer - 1)},
+		{"as much as is kept", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, body(maxAnswer)) }, replays, body(maxAnswer)},
+		{"one byte more than is kept", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, body(maxAnswer+1)) }, notKept, body(maxAnswer + 1)},
+		{"more than is kept, in pieces", func(w http.ResponseWriter, _ *http.Request) {
+			for range 30 {
+				fmt.Fprint(w, body(10))
+			}
+		}, notKept, body(300)},
+		{"more than is kept, announced", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "101")
+			fmt.Fprint(w, body(101))
+		}, notKept, body(101)},
+		{"a string", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "text") }, replays, "text"},
+		{"ReadFrom", func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = w.(io.ReaderFrom).ReadFrom(strings.NewReader("copied"))
+		}, replays, "copied"},
+		{"ReadFrom beyond what is kept", func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = io.Copy(w, strings.NewReader(body(5000)))
+		}, notKept, body(5000)},
+		{"two statuses", func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(201)
+			w.WriteHeader(500)
+		}, replays, ""},
+		{"a flush before anything", func(w http.ResponseWriter, _ *http.Request) {
+			w.(http.Flusher).Flush()
+			fmt.Fprint(w, "stream")
+		}, notKept, "stream"},
+		{"a flush in between", func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprint(w, "a")
+			_ = http.NewResponseController(w).Flush()
+			fmt.Fprint(w, "b")
+		}, notKept, "ab"},
+		{"trailers that were announced", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Trailer", "X-Sum")
+			fmt.Fprint(w, "a")
+			w.Header().Set("X-Sum", "1")
+		}, notKept, "a"},
+		{"trailers that were not", func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprint(w, "a")
+			w.Header().Set(http.TrailerPrefix+"X-Sum", "1")
+		}, notKept, "a"},
+		{"a flushed 500", func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(500)
+			w.(http.Flusher).Flush()
+		}, unknown, ""},
+		{"a flushed 503", func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(503)
+			w.(http.Flusher).Flush()
+		}, runs, ""},
+		{"a panic", func(http.ResponseWriter, *http.Request) { panic("x") }, unknown, ""},
+		{"a panic after a status and a body that is held", func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprint(w, "a")
+			panic("x")
+		}, unknown, ""},
+		{"a panic after a flush", func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprint(w, "a")
+			w.(http.Flusher).Flush()
+			panic("x")
+		}, notKept, "a"},
+		{"a panic after more than is kept", func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprint(w, body(200))
+			panic("x")
+		}, notKept, body(200)},
+		{"http.ErrAbortHandler", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, unknown, ""},
+		{"runtime.Goexit", func(http.ResponseWriter, *http.Request) { runtime.Goexit() }, unknown, ""},
+		{"Goexit after a flush", func(w http.ResponseWriter, _ *http.Request) {
+			w.(http.Flusher).Flush()
+			runtime.Goexit()
+		}, notKept, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			calls := &counting{next: c.handler}
+			h := newMiddleware(t, idempotency.Config{MaxAnswer: maxAnswer}).Wrap(calls)
+			w := httptest.NewRecorder()
+			failed := true
+			var wg sync.WaitGroup
+			wg.Go(func() { // of its own, for Goexit
+				defer func() { _ = recover() }()
+				h.ServeHTTP(w, post("/", "body"))
+				failed = false
+			})
+			wg.Wait()
+			if got := w.Body.String(); got != c.body {
+				t.Errorf("the first client got %d bytes, want %d: %.40q", len(got), len(c.body), got)
+			}
+			if failed != (strings.Contains(c.name, "panic") || strings.Contains(c.name, "Abort") || strings.Contains(c.name, "Goexit")) {
+				t.Errorf("failed: %v", failed)
+			}
+			wantRetry(t, h, calls, w, c.want)
+		})
+	}
+}
+
+// hijackable is a recorder whose connection can be taken.
+type hijackable struct {
+	*httptest.ResponseRecorder
+	err error
+}
+
+func (h hijackable) Hijack() (net.Conn, *bufio.ReadWriter, error) { return nil, nil, h.err }
+
+func TestAHijackedConnectionLeavesATombstone(t *testing.T) {
+	calls := &counting{next: func(w http.ResponseWriter, r *http.Request) {
+		if _, _, err := w.(http.Hijacker).Hijack(); err != nil {
+			t.Error(err)
+		}
+	}}
+	h := newMiddleware(t, idempotency.Config{}).Wrap(calls)
+	h.ServeHTTP(hijackable{ResponseRecorder: httptest.NewRecorder()}, post("/", "body"))
+	wantFailure(t, do(h, post("/", "body")), 409, notKept)
+	calls.want(t, 1)
+}
+
+// The key must be finished before the client sees a byte: a process that dies
+// right after that would otherwise leave a key that is free.
+func TestTheRecordIsWrittenBeforeTheFirstByteIsSent(t *testing.T) {
+	for name, handler := range map[string]http.HandlerFunc{
+		"a whole answer": func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "a") },
+		"a flush": func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprint(w, "a")
+			w.(http.Flusher).Flush()
+		},
+		"too much": func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprint(w, "a")
+			fmt.Fprint(w, strings.Repeat("b", maxAnswer))
+		},
+		"too much, announced": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "200")
+			fmt.Fprint(w, strings.Repeat("b", 200))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := newFaulty(t)
+			w := httptest.NewRecorder()
+			finished := 0
+			store.set(func(f *faulty) {
+				f.finish = func(_ context.Context, _ idempotency.Key, _ idempotency.Token, r idempotency.Result) error {
+					if finished++; w.Body.Len() > 0 || w.Flushed {
+						t.Errorf("%q was sent before", w.Body)
+					}
+					if r.State == idempotency.Released {
+						t.Error("it was released")
+					}
+					return nil
+				}
+			})
+			h := newMiddleware(t, idempotency.Config{Store: store, MaxAnswer: maxAnswer}).Wrap(handler)
+			h.ServeHTTP(w, post("/", ""))
+			if finished != 1 || w.Body.Len() == 0 {
+				t.Errorf("finished %d times, %d bytes sent", finished, w.Body.Len())
+			}
+		})
+	}
+}
+
+// P08: memory does not grow with the answer.
+func TestALargeAnswerIsNotHeld(t *testing.T) {
+	const size = 100 << 20
+	chunk := make([]byte, 64<<10)
+	h := newMiddleware(t, idempotency.Config{}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for range size / len(chunk) {
+			if n, err := w.Write(chunk); n != len(chunk) || err != nil {
+				t.Fatal(n, err)
+			}
+		}
+	}))
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	w := &counter{header: http.Header{}}
+	h.ServeHTTP(w, post("/", ""))
+	runtime.ReadMemStats(&after)
+	if w.n != size {
+		t.Errorf("%d bytes were sent, want %d", w.n, size)
+	}
+	if grown := after.TotalAlloc - before.TotalAlloc; grown > 16<<20 {
+		t.Errorf("%d MiB were allocated for an answer of 100 MiB", grown>>20)
+	}
+	wantFailure(t, do(h, post("/", "")), 409, notKept)
+}
+
+// counter is a writer that counts.
+type counter struct {
+	header http.Header
+	n      int
+}
+
+func (c *counter) Header() http.Header         { return c.header }
+func (c *counter) WriteHeader(int)             {}
+func (c *counter) Write(p []byte) (int, error) { c.n += len(p); return len(p), nil }
+
+// P13: a goroutine that a handler leaves behind reaches nothing of another
+// request.
+func TestAGoroutineThatIsLeftBehindReachesNothing(t *testing.T) {
+	store := newMemory(t, idempotency.MemoryConfig{})
+	var wg sync.WaitGroup
+	leaving := newMiddleware(t, idempotency.Config{Store: store}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, e := r.Body, idempotency.From(r.Context())
+		returned := make(chan struct{})
+		defer close(returned)
+		fmt.Fprint(w, "answer")
+		wg.Go(func() {
+			<-returned
+			p := make([]byte, 64)
+			for range 200 {
+				if n, err := body.Read(p); n > 0 && string(p[:n]) != "mine" || err == nil && n == 0 {
+					t.Errorf("it reads %q, %v", p[:n], err)
+				}
+				e.Mark(idempotency.Release)
+				runtime.Gosched()
+			}
+			if _, err := body.Read(p); !errors.Is(err, http.ErrBodyReadAfterClose) {
+				t.Errorf("it reads with %v", err)
+			}
+		})
+	}))
+	for i := range 50 {
+		do(leaving, post("/", "mine", key(fmt.Sprint("leaving-", i))))
+		do(newMiddleware(t, idempotency.Config{Store: store}).Wrap(new(counting)), post("/", "a secret of another", key(fmt.Sprint("other-", i))))
+	}
+	wg.Wait()
+	if w := do(leaving, post("/", "mine", key("leaving-0"))); w.Body.String() != "answer" {
+		t.Errorf("the replay is %q", w.Body)
+	}
+}
+
+// P13: what is written after the return is not taken.
+func TestALateWriteIsRefused(t *testing.T) {
+	var late http.ResponseWriter
+	h := newMiddleware(t, idempotency.Config{}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		late = w
+		fmt.Fprint(w, "answer")
+	}))
+	first := do(h, post("/", ""))
+	if n, err := late.Write([]byte("late")); n != 0 || err == nil {
+		t.Errorf("%d bytes were taken, %v", n, err)
+	}
+	if first.Body.String() != "answer" {
+		t.Errorf("the client got %q", first.Body)
+	}
+	wantReplay(t, do(h, post("/", "")), first)
+}

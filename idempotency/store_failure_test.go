@@ -1,0 +1,309 @@
+package idempotency_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/usher-go/usher/idempotency"
+)
+
+var errDown = errors.New("connection refused")
+
+// T7: a store that hangs, is slow or is down.
+func TestAStoreThatFails(t *testing.T) {
+	type claimFunc = func(context.Context, idempotency.Claim) (idempotency.Record, error)
+	for _, c := range []struct {
+		name  string
+		claim claimFunc
+		after time.Duration
+	}{
+		{"a black hole that minds the context", func(ctx context.Context, _ idempotency.Claim) (idempotency.Record, error) {
+			<-ctx.Done()
+			return idempotency.Record{}, ctx.Err()
+		}, 250 * time.Millisecond},
+		{"one that does not", func(context.Context, idempotency.Claim) (idempotency.Record, error) {
+			time.Sleep(time.Minute)
+			return idempotency.Record{}, errDown
+		}, 250 * time.Millisecond},
+		{"2 seconds of latency", func(context.Context, idempotency.Claim) (idempotency.Record, error) {
+			time.Sleep(2 * time.Second)
+			return idempotency.Record{State: idempotency.Claimed, Won: true}, nil
+		}, 250 * time.Millisecond},
+		{"down", func(context.Context, idempotency.Claim) (idempotency.Record, error) {
+			return idempotency.Record{}, errDown
+		}, 0},
+		{"full", func(context.Context, idempotency.Claim) (idempotency.Record, error) {
+			return idempotency.Record{}, idempotency.ErrFull
+		}, 0},
+		{"a panic", func(context.Context, idempotency.Claim) (idempotency.Record, error) { panic("bug") }, 0},
+	} {
+		for _, open := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, open %v", c.name, open), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					store := newFaulty(t)
+					store.set(func(f *faulty) { f.claim = c.claim })
+					m := newMeter()
+					var told atomic.Int32
+					calls := new(counting)
+					h := newMiddleware(t, idempotency.Config{
+						Store: store, DangerouslyFailOpen: open, MeterProvider: m,
+						OnError: func(*http.Request, error) { told.Add(1) },
+					}).Wrap(calls)
+					began := time.Now()
+					w := do(h, post("/", "body"))
+					if d := time.Since(began); d != c.after {
+						t.Errorf("answered after %v, want %v", d, c.after)
+					}
+					counts := m.counts(t)
+					if open {
+						if w.Code != 201 || w.Body.String() != `{"execution":1,"body":"body"}` || w.Header().Get("Idempotency-Status") != "ignored" {
+							t.Errorf("got %d %s, status %q", w.Code, w.Body, w.Header().Get("Idempotency-Status"))
+						}
+						if counts["unprotected"] != 1 {
+							t.Errorf("counted %v", counts)
+						}
+					} else {
+						wantFailure(t, w, 503, idempotency.CodeUnavailable)
+						if w.Header().Get("Retry-After") != "1" || counts["store_failed"] != 1 {
+							t.Errorf("Retry-After %q, counted %v", w.Header().Get("Retry-After"), counts)
+						}
+						calls.want(t, 0)
+					}
+					if told.Load() != 1 {
+						t.Errorf("%d errors were told", told.Load())
+					}
+					time.Sleep(2 * time.Minute) // the goroutines end
+				})
+			})
+		}
+	}
+}
+
+// A store that hangs for ever does not keep ever more goroutines.
+func TestAHangingStoreKeepsFewGoroutines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newFaulty(t)
+		var asked, hanging atomic.Int32
+		end := make(chan struct{})
+		store.set(func(f *faulty) {
+			f.claim = func(context.Context, idempotency.Claim) (idempotency.Record, error) {
+				asked.Add(1)
+				hanging.Add(1)
+				defer hanging.Add(-1)
+				<-end
+				return idempotency.Record{}, idempotency.ErrFull
+			}
+		})
+		calls := new(counting)
+		h := newMiddleware(t, idempotency.Config{Store: store}).Wrap(calls)
+		for i := range 500 {
+			wantFailure(t, do(h, post("/", "", key(fmt.Sprint(i)))), 503, idempotency.CodeUnavailable)
+		}
+		if n := hanging.Load(); n != 64 {
+			t.Errorf("%d calls hang after 500 requests, want 64", n)
+		}
+		close(end)
+		store.set(func(f *faulty) { f.claim = nil })
+		synctest.Wait()
+		if w := do(h, post("/", "")); w.Code != 201 {
+			t.Errorf("after it has recovered: %d %s", w.Code, w.Body)
+		}
+	})
+}
+
+// A claim that was made too late for anybody is given back.
+func TestALateClaimIsGivenBack(t *testing.T) {
+	for name, fail := range map[string]func(f *faulty, ctx context.Context, c idempotency.Claim) (idempotency.Record, error){
+		"the claim comes after the time": func(f *faulty, ctx context.Context, c idempotency.Claim) (idempotency.Record, error) {
+			time.Sleep(time.Second)
+			return f.Store.Claim(ctx, c)
+		},
+		"the reply is lost": func(f *faulty, ctx context.Context, c idempotency.Claim) (idempotency.Record, error) {
+			_, _ = f.Store.Claim(ctx, c)
+			return idempotency.Record{}, errDown
+		},
+		"the reply comes after the time and is lost": func(f *faulty, ctx context.Context, c idempotency.Claim) (idempotency.Record, error) {
+			_, _ = f.Store.Claim(ctx, c)
+			time.Sleep(time.Second)
+			return idempotency.Record{}, errDown
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := newFaulty(t)
+				store.set(func(f *faulty) {
+					f.claim = func(ctx context.Context, c idempotency.Claim) (idempotency.Record, error) { return fail(f, ctx, c) }
+				})
+				calls := new(counting)
+				h := newMiddleware(t, idempotency.Config{Store: store}).Wrap(calls)
+				wantFailure(t, do(h, post("/", "")), 503, idempotency.CodeUnavailable)
+				store.set(func(f *faulty) { f.claim = nil })
+				time.Sleep(2 * time.Second)
+				if w := do(h, post("/", "")); w.Code != 201 {
+					t.Errorf("the retry got %d %s", w.Code, w.Body)
+				}
+				calls.want(t, 1)
+			})
+		})
+	}
+}
+
+// T6: a client library repeats each call whose reply was lost.
+func TestLostRepliesHarmNobody(t *testing.T) {
+	rounds := 200
+	if soak {
+		rounds = 1000
+	}
+	synctest.Test(t, func(t *testing.T) {
+		store := newFaulty(t)
+		var mu sync.Mutex
+		random := rand.New(rand.NewPCG(3, 4))
+		again := func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			return random.IntN(2) == 0
+		}
+		store.set(func(f *faulty) {
+			f.claim = func(ctx context.Context, c idempotency.Claim) (idempotency.Record, error) {
+				for again() {
+					_, _ = f.Store.Claim(ctx, c)
+				}
+				return f.Store.Claim(ctx, c)
+			}
+			f.finish = func(ctx context.Context, k idempotency.Key, token idempotency.Token, r idempotency.Result) error {
+				for again() {
+					_ = f.Store.Finish(ctx, k, token, r)
+				}
+				return f.Store.Finish(ctx, k, token, r)
+			}
+		})
+		m := newMeter()
+		calls := new(counting)
+		h := newMiddleware(t, idempotency.Config{Store: store, MeterProvider: m}).Wrap(calls)
+		for i := range rounds {
+			first := do(h, post("/", "", key(fmt.Sprint(i))))
+			if first.Code != 201 {
+				t.Fatalf("the first caller got %d %s", first.Code, first.Body)
+			}
+			wantReplay(t, do(h, post("/", "", key(fmt.Sprint(i)))), first)
+		}
+		calls.want(t, int64(rounds))
+		if counts := m.counts(t); counts["lease_lost"] != 0 || counts["kept"] != int64(rounds) {
+			t.Errorf("counted %v", counts)
+		}
+	})
+}
+
+func TestStoringAnAnswerIsTriedForAWhile(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		down  time.Duration // after the first attempt
+		kept  bool
+		after time.Duration // at most
+	}{
+		{"a store that is back after a second", time.Second, true, 2 * time.Second},
+		{"a store that is down for long", time.Hour, false, 2 * time.Second},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := newFaulty(t)
+				var down time.Time
+				store.set(func(f *faulty) {
+					f.finish = func(ctx context.Context, k idempotency.Key, token idempotency.Token, r idempotency.Result) error {
+						if down.IsZero() {
+							down = time.Now()
+						}
+						if time.Since(down) < c.down {
+							return errDown
+						}
+						return f.Store.Finish(ctx, k, token, r)
+					}
+				})
+				m := newMeter()
+				calls := new(counting)
+				var told []error
+				h := newMiddleware(t, idempotency.Config{
+					Store: store, MeterProvider: m, OnError: func(_ *http.Request, err error) { told = append(told, err) },
+				}).Wrap(calls)
+				began := time.Now()
+				first := do(h, post("/", ""))
+				if d := time.Since(began); d > c.after {
+					t.Errorf("answered after %v", d)
+				}
+				if first.Code != 201 {
+					t.Errorf("the first client got %d %s, although the work was done", first.Code, first.Body)
+				}
+				again := do(h, post("/", ""))
+				counts := m.counts(t)
+				if c.kept {
+					wantReplay(t, again, first)
+					if counts["kept"] != 1 || len(told) != 0 {
+						t.Errorf("counted %v, told %v", counts, told)
+					}
+					return
+				}
+				wantFailure(t, again, 409, idempotency.CodeInProgress)
+				if counts["finish_failed"] != 1 || len(told) != 1 || !errors.Is(told[0], errDown) {
+					t.Errorf("counted %v, told %v", counts, told)
+				}
+			})
+		})
+	}
+}
+
+// T10: the client has gone before the handler has finished.
+func TestFinishedWorkIsStoredWhenTheClientHasGone(t *testing.T) {
+	for name, store := range map[string]func() idempotency.Store{
+		"in memory": func() idempotency.Store { return newMemory(t, idempotency.MemoryConfig{}) },
+		"in a store that minds the context": func() idempotency.Store {
+			f := newFaulty(t)
+			f.set(func(f *faulty) {
+				f.claim = func(ctx context.Context, c idempotency.Claim) (idempotency.Record, error) {
+					if err := ctx.Err(); err != nil {
+						return idempotency.Record{}, err
+					}
+					return f.Store.Claim(ctx, c)
+				}
+				f.finish = func(ctx context.Context, k idempotency.Key, token idempotency.Token, r idempotency.Result) error {
+					if err := ctx.Err(); err != nil {
+						return err
+					}
+					return f.Store.Finish(ctx, k, token, r)
+				}
+			})
+			return f
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			calls := new(counting)
+			var gone context.CancelFunc
+			calls.next = func(w http.ResponseWriter, r *http.Request) {
+				gone()
+				if r.Context().Err() == nil {
+					t.Error("the handler does not learn that the client has gone")
+				}
+				w.WriteHeader(201)
+				fmt.Fprint(w, "done")
+			}
+			h := newMiddleware(t, idempotency.Config{Store: store()}).Wrap(calls)
+			r := post("/", "")
+			ctx, cancel := context.WithCancel(r.Context())
+			gone = cancel
+			do(h, r.WithContext(ctx))
+			cancel()
+			w := do(h, post("/", ""))
+			if w.Code != 201 || w.Body.String() != "done" || w.Header().Get("Idempotency-Replayed") == "" {
+				t.Errorf("the retry got %d %s", w.Code, w.Body)
+			}
+			calls.want(t, 1)
+		})
+	}
+}
