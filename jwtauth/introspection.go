@@ -170,10 +170,11 @@ func (c *IntrospectionConfig) faults() (errs []error) {
 	switch {
 	case c.ClientID == "" && len(c.Header) == 0:
 		fault("ClientID", "is required unless there is a Header")
-	case (c.ClientID == "") != (c.ClientSecret == ""):
-		fault("ClientSecret", "belongs together with ClientID")
 	case c.ClientID != "" && c.Header.Get("Authorization") != "":
 		fault("Header", "must not have an Authorization beside ClientID")
+	}
+	if (c.ClientID == "") != (c.ClientSecret == "") {
+		fault("ClientSecret", "belongs together with ClientID")
 	}
 	switch {
 	case c.Issuer == "":
@@ -255,10 +256,18 @@ func (i *Introspection) judge(ctx context.Context, text string, now time.Time) (
 	if found, v := i.recall(h, now); v != Missing {
 		return found, v, nil
 	}
+	return i.await(ctx, text, h, now)
+}
+
+// await asks the server about a token, together with all others who ask about it
+// at the time.
+func (i *Introspection) await(ctx context.Context, text string, h tokenHash, now time.Time) (verified, Verdict, error) {
 	// The call serves all who wait for it, so the end of the request that happened
 	// to begin it must not end it.
 	detached := context.WithoutCancel(ctx)
 	flight := i.flights.DoChan(string(h[:]), func() (any, error) { return i.ask(detached, text, h) })
+	patience := time.NewTimer(i.timeout)
+	defer patience.Stop()
 	select {
 	case r := <-flight:
 		e, _ := r.Val.(*introspected)
@@ -271,6 +280,9 @@ func (i *Introspection) judge(ctx context.Context, text string, now time.Time) (
 		return e.verified, e.token.timely(now, i.leeway), nil
 	case <-ctx.Done():
 		return verified{}, Unavailable, ctx.Err()
+	case <-patience.C:
+		// For a client that does not obey the end of its context.
+		return verified{}, Unavailable, errors.New("jwtauth: the authorization server took too long")
 	}
 }
 

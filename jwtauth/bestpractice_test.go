@@ -1,0 +1,104 @@
+package jwtauth_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/usher-go/usher/jwtauth"
+)
+
+// The checks of RFC 8725 and of the draft that is to replace it, by section. What
+// other tests show in full is named here and shown once.
+func TestBestCurrentPractice(t *testing.T) {
+	body := string(must(json.Marshal(claims(nil))))
+	both := hs256(t)
+	both.Algorithms = []jwtauth.Algorithm{jwtauth.HS256, jwtauth.RS256, jwtauth.PS256}
+	both.Keys = jwtauth.StaticKeys{
+		mustKey(t, jwtauth.KeyConfig{ID: "h", Algorithm: jwtauth.HS256, Secret: secret}),
+		mustKey(t, jwtauth.KeyConfig{ID: "r", Algorithm: jwtauth.RS256, Material: rsaKey()}),
+	}
+	other := hs256(t)
+	other.Issuer, other.Algorithms = "https://other.example", []jwtauth.Algorithm{jwtauth.HS512}
+	other.Keys = jwtauth.StaticKeys{mustKey(t, jwtauth.KeyConfig{ID: "h", Algorithm: jwtauth.HS512, Secret: secret})}
+	v := mustVerifier(t, jwtauth.Config{Issuers: []jwtauth.TrustedIssuer{both, other}})
+	ofOther := string(must(json.Marshal(claims(map[string]any{"iss": other.Issuer}))))
+	for name, tt := range map[string]struct {
+		token string
+		want  jwtauth.Verdict
+	}{
+		"3.1 an algorithm that is not in the list":                 {sealed(`{"alg":"HS384"}`, body, jwt.SigningMethodHS384, secret), jwtauth.WrongAlgorithm},
+		"3.1 names are compared to the letter":                     {plain(`{"alg":"Hs256"}`, body), jwtauth.WrongAlgorithm},
+		"3.1 noNE is not in the list":                              {plain(`{"alg":"noNE"}`, body), jwtauth.WrongAlgorithm},
+		"3.1 one key, one algorithm: RS256 key used with PS256":    {sealed(`{"alg":"PS256","kid":"r"}`, body, jwt.SigningMethodPS256, rsaKey()), jwtauth.UnknownKey},
+		"3.1 the algorithm of the key found by kid":                {plain(`{"alg":"HS256","kid":"r"}`, body), jwtauth.UnknownKey},
+		"3.1 algorithms are those of the issuer":                   {sealed(`{"alg":"HS512","kid":"h"}`, body, jwt.SigningMethodHS512, secret), jwtauth.WrongAlgorithm},
+		"3.1 algorithms are those of the issuer, the other one":    {plain(`{"alg":"HS256","kid":"h"}`, ofOther), jwtauth.WrongAlgorithm},
+		"3.1 each issuer with its own":                             {sealed(`{"alg":"HS512","kid":"h"}`, ofOther, jwt.SigningMethodHS512, secret), jwtauth.Accepted},
+		"3.2 none":                                                 {plain(`{"alg":"none"}`, body), jwtauth.WrongAlgorithm},
+		"3.3 a token within a token is not unwrapped":              {plain(`{"alg":"HS256","cty":"JWT"}`, good()), jwtauth.Malformed},
+		"3.3 an encrypted token":                                   {"e30.e30.e30.e30.e30", jwtauth.Malformed},
+		"3.6 compressed":                                           {plain(`{"alg":"HS256","zip":"DEF"}`, body), jwtauth.Malformed},
+		"3.7 only UTF-8":                                           {plain(jwtHeader, "\xff\xfe"+body), jwtauth.Malformed},
+		"3.7 only UTF-8, no UTF-16":                                {plain(jwtHeader, "{\x00}\x00"), jwtauth.Malformed},
+		"3.8 the key must belong to the issuer":                    {sealed(`{"alg":"HS512","kid":"r"}`, ofOther, jwt.SigningMethodHS512, secret), jwtauth.UnknownKey},
+		"3.9 the audience must be ours":                            {token(claims(map[string]any{"aud": "https://other.example"})), jwtauth.WrongAudience},
+		"3.10 a kid is a name and nothing else: a path":            {plain(`{"alg":"HS256","kid":"../../dev/null"}`, body), jwtauth.UnknownKey},
+		"3.10 a kid is a name and nothing else: SQL":               {plain(`{"alg":"HS256","kid":"' OR 1=1 --"}`, body), jwtauth.UnknownKey},
+		"3.11 an explicit type that is not expected":               {plain(`{"alg":"HS256","typ":"secevent+jwt"}`, body), jwtauth.WrongType},
+		"3.11 a type is compared as a media type":                  {plain(`{"alg":"HS256","kid":"h","typ":"APPLICATION/jwt"}`, body), jwtauth.Accepted},
+		"3.11 application/ stands for one without a slash alone":   {plain(`{"alg":"HS256","typ":"application/a/JWT"}`, body), jwtauth.WrongType},
+		"3.14 only the characters of the compact serialisation":    {good() + "\u2028", jwtauth.Malformed},
+		"3.14 no JSON serialisation":                               {`{"payload":"e30","signature":"e30"}`, jwtauth.Malformed},
+		"3.13 and 3.15 password-based and inflated are never read": {"eyJhbGciOiJQQkVTMi1IUzI1NitBMTI4S1ciLCJwMmMiOjIxNDc0ODM2NDd9.e30.e30", jwtauth.UnknownIssuer},
+	} {
+		t.Run(name, func(t *testing.T) { want(t, v, tt.token, tt.want) })
+	}
+	t.Run("3.4 points on the curve", func(t *testing.T) {
+		x, y := strings.Repeat("A", 42)+"E", strings.Repeat("A", 42)+"I"
+		if k, err := jwtauth.NewKey(jwtauth.KeyConfig{JWK: []byte(`{"kty":"EC","alg":"ES256","crv":"P-256","x":"` + x + `","y":"` + y + `"}`)}); err == nil {
+			t.Error(k)
+		}
+	})
+	t.Run("3.5 no short secret", func(t *testing.T) {
+		if k, err := jwtauth.NewKey(jwtauth.KeyConfig{Algorithm: jwtauth.HS256, Secret: []byte("correct horse battery staple")}); err == nil {
+			t.Error(k)
+		}
+	})
+	t.Run("3.8 a client is not a user of the same name", func(t *testing.T) {
+		p, err := verifier(t, nil).Authenticate(request(t, token(claims(map[string]any{"client_id": "bob", "azp": "bob"}))))
+		if err != nil || strings.Contains(p.ID, "bob") {
+			t.Errorf("%+v %v", p, err)
+		}
+	})
+	t.Run("3.12 a type of one's own", func(t *testing.T) {
+		i := hs256(t)
+		i.Type = "order+jwt"
+		v := mustVerifier(t, jwtauth.Config{Issuers: []jwtauth.TrustedIssuer{i}})
+		want(t, v, plain(`{"alg":"HS256","typ":"application/Order+JWT"}`, body), jwtauth.Accepted)
+		want(t, v, plain(`{"alg":"HS256"}`, body), jwtauth.WrongType)
+		want(t, v, good(), jwtauth.WrongType)
+	})
+}
+
+// A token must never be seen again in what is written about it.
+func TestTokenIsInNoError(t *testing.T) {
+	v := verifier(t, nil)
+	canary := "canary0123456789"
+	for _, text := range []string{
+		canary, canary + ".a.b", "a." + canary + ".b", plain(`{"alg":"HS256","kid":"`+canary+`"}`, "{}"),
+		plain(jwtHeader, `{"iss":"`+canary+`"}`), plain(jwtHeader, canary), token(claims(map[string]any{"aud": canary})),
+		good()[:len(good())-43] + strings.Repeat("A", 43),
+	} {
+		_, err := v.Authenticate(request(t, text))
+		if err == nil || strings.Contains(err.Error(), canary) || strings.Contains(err.Error(), text) {
+			t.Errorf("%v", err)
+		}
+		if w := answer(t, v, request(t, text)); w.Code != http.StatusUnauthorized || strings.Contains(w.Body.String(), canary) {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+	}
+}

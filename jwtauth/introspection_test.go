@@ -1,0 +1,355 @@
+package jwtauth_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/jwtauth"
+)
+
+const opaque = "mF_9.B5f-4.1JqM~+/="
+
+// active is the answer about a good token, changed by some.
+func active(some map[string]any) string {
+	all := claims(map[string]any{"active": true, "scope": "read", "client_id": "app"})
+	for name, v := range some {
+		if all[name] = v; v == nil {
+			delete(all, name)
+		}
+	}
+	return string(must(json.Marshal(all)))
+}
+
+func introspection(tb testing.TB, p *publisher, change func(*jwtauth.IntrospectionConfig)) *jwtauth.Introspection {
+	tb.Helper()
+	c := jwtauth.IntrospectionConfig{
+		Endpoint: "https://issuer.example/introspect", Client: &http.Client{Transport: p},
+		ClientID: "api", ClientSecret: "s3cret", Issuer: issuer, Audiences: []string{audience},
+	}
+	if change != nil {
+		change(&c)
+	}
+	i, err := jwtauth.NewIntrospection(c)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return i
+}
+
+func TestIntrospectionCall(t *testing.T) {
+	p := new(publisher)
+	p.serve(func(w http.ResponseWriter, r *http.Request) {
+		id, secret, _ := r.BasicAuth()
+		if r.Method != http.MethodPost || id != "api+id%2F" || secret != "p%3Aq" || r.Header.Get("X-Private") != "v" {
+			t.Errorf("%s %q %q %v", r.Method, id, secret, r.Header)
+		}
+		if r.PostFormValue("token") != opaque || r.PostFormValue("token_type_hint") != "access_token" || r.URL.RawQuery != "" {
+			t.Errorf("%v %s", r.PostForm, r.URL)
+		}
+		_, _ = io.WriteString(w, active(nil))
+	})
+	i := introspection(t, p, func(c *jwtauth.IntrospectionConfig) {
+		c.ClientID, c.ClientSecret, c.Header = "api id/", "p:q", http.Header{"X-Private": {"v"}}
+	})
+	got, err := i.Authenticate(request(t, opaque))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.ID != issuer+"|ann" || got.Kind != usher.KindOAuth || !got.HasScopes("read") {
+		t.Errorf("%+v", got)
+	}
+	if tok := got.Details.(*jwtauth.Token); tok.ClientID != "app" || tok.Subject != "ann" {
+		t.Errorf("%+v", tok)
+	}
+	h := usher.Authenticate(i).Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if c, err := jwtauth.Claims[struct {
+			ClientID string `json:"client_id"`
+		}](r.Context()); err != nil || c.ClientID != "app" {
+			t.Errorf("%+v %v", c, err)
+		}
+	}))
+	h.ServeHTTP(httptest.NewRecorder(), request(t, opaque))
+}
+
+func TestIntrospectionAnswers(t *testing.T) {
+	now := time.Now().Unix()
+	for name, tt := range map[string]struct {
+		answer string
+		want   jwtauth.Verdict
+	}{
+		"active":                  {active(nil), jwtauth.Accepted},
+		"inactive":                {`{"active":false}`, jwtauth.Inactive},
+		"inactive with claims":    {active(map[string]any{"active": false}), jwtauth.Inactive},
+		"active as a string":      {active(map[string]any{"active": "true"}), jwtauth.Unavailable},
+		"active as a number":      {active(map[string]any{"active": 1}), jwtauth.Unavailable},
+		"active twice":            {`{"active":false,"active":true,"sub":"a"}`, jwtauth.Unavailable},
+		"Active":                  {strings.Replace(active(nil), `"active"`, `"Active"`, 1), jwtauth.Unavailable},
+		"no active":               {active(map[string]any{"active": nil}), jwtauth.Unavailable},
+		"HTML":                    {"<html>", jwtauth.Unavailable},
+		"nothing":                 {"", jwtauth.Unavailable},
+		"an array":                {"[" + active(nil) + "]", jwtauth.Unavailable},
+		"too much":                {`{"pad":"` + strings.Repeat("x", 64<<10) + `",` + active(nil)[1:], jwtauth.Unavailable},
+		"no audience":             {active(map[string]any{"aud": nil}), jwtauth.WrongAudience},
+		"somebody else":           {active(map[string]any{"aud": "x"}), jwtauth.WrongAudience},
+		"another issuer":          {active(map[string]any{"iss": "x"}), jwtauth.InvalidClaims},
+		"no issuer":               {active(map[string]any{"iss": nil}), jwtauth.Accepted},
+		"expired":                 {active(map[string]any{"exp": now - 60}), jwtauth.Expired},
+		"no exp":                  {active(map[string]any{"exp": nil}), jwtauth.Accepted},
+		"exp of a string":         {active(map[string]any{"exp": "x"}), jwtauth.InvalidClaims},
+		"not yet":                 {active(map[string]any{"nbf": now + 60}), jwtauth.NotYetValid},
+		"no subject":              {active(map[string]any{"sub": nil}), jwtauth.InvalidClaims},
+		"without a required name": {active(map[string]any{"username": nil}), jwtauth.InvalidClaims},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := new(publisher)
+			p.say(tt.answer)
+			i := introspection(t, p, func(c *jwtauth.IntrospectionConfig) {
+				if name == "without a required name" {
+					c.RequiredClaims = []string{"username"}
+				}
+			})
+			want(t, i, opaque, tt.want)
+			status := map[jwtauth.Verdict]int{jwtauth.Accepted: 200, jwtauth.Unavailable: 503}[tt.want]
+			if status == 0 {
+				status = 401
+			}
+			if w := answer(t, i, request(t, opaque)); w.Code != status {
+				t.Errorf("%d, want %d", w.Code, status)
+			}
+		})
+	}
+}
+
+func TestIntrospectionServerThatFails(t *testing.T) {
+	redirected := new(publisher)
+	redirected.say(active(nil))
+	other := httptest.NewTLSServer(redirected)
+	defer other.Close()
+	for name, serve := range map[string]func(w http.ResponseWriter, r *http.Request){
+		"500": func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(500)
+			_, _ = io.WriteString(w, active(nil))
+		},
+		"our own credentials are refused": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) },
+		"redirect":                        func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, other.URL, 307) },
+		"redirect on its host":            func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/x", 302) },
+		"abort":                           func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		"slow": func(_ http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body) // or the server does not notice that the client has gone
+			<-r.Context().Done()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := new(publisher)
+			p.serve(serve)
+			server := httptest.NewTLSServer(p)
+			defer server.Close()
+			i := introspection(t, p, func(c *jwtauth.IntrospectionConfig) {
+				c.Endpoint, c.Client, c.Timeout = server.URL, server.Client(), 200*time.Millisecond
+			})
+			want(t, i, opaque, jwtauth.Unavailable)
+			w := answer(t, i, request(t, opaque))
+			if w.Code != 503 || w.Header().Get("Retry-After") == "" || strings.Contains(w.Body.String(), "mF_9") {
+				t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
+			}
+			p.say(active(nil)) // no failure is remembered
+			want(t, i, opaque, jwtauth.Accepted)
+		})
+	}
+	if n := redirected.fetches.Load(); n != 0 {
+		t.Errorf("%d tokens were sent elsewhere", n)
+	}
+	i := introspection(t, new(publisher), func(c *jwtauth.IntrospectionConfig) { c.Client = &http.Client{Transport: panics{}} })
+	want(t, i, opaque, jwtauth.Unavailable)
+}
+
+func TestIntrospectionsOfOneTokenAtOnceAreOneCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := new(publisher)
+		p.serve(func(w http.ResponseWriter, _ *http.Request) {
+			time.Sleep(time.Second)
+			_, _ = io.WriteString(w, active(nil))
+		})
+		i := introspection(t, p, nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { // the first gives up, and its going disturbs nobody
+			if _, err := i.Verify(ctx, opaque); !errors.Is(err, jwtauth.Unavailable) {
+				t.Error(err)
+			}
+		})
+		synctest.Wait()
+		for range 100 {
+			wg.Go(func() { want(t, i, opaque, jwtauth.Accepted) })
+		}
+		synctest.Wait()
+		cancel()
+		wg.Wait()
+		if n := p.fetches.Load(); n != 1 {
+			t.Errorf("%d calls", n)
+		}
+	})
+}
+
+func TestIntrospectionCallsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := new(publisher)
+		p.serve(func(w http.ResponseWriter, _ *http.Request) {
+			time.Sleep(2 * time.Second)
+			_, _ = io.WriteString(w, active(nil))
+		})
+		i := introspection(t, p, func(c *jwtauth.IntrospectionConfig) { c.MaxCalls = 2 })
+		got := make(chan jwtauth.Verdict, 10)
+		for n := range 10 {
+			go func() { got <- verdict(t, i, "token"+strconv.Itoa(n)) }()
+		}
+		counts := map[jwtauth.Verdict]int{}
+		start := time.Now()
+		for range 10 {
+			counts[<-got]++
+		}
+		// Two at a time: after 2 s the next two begin, and end late, after 3 s all
+		// who still wait give up.
+		if d := time.Since(start); d > 3*time.Second || counts[jwtauth.Accepted] != 2 || counts[jwtauth.Unavailable] != 8 {
+			t.Errorf("%v after %v", counts, d)
+		}
+		time.Sleep(2 * time.Second) // until the late ones have ended
+	})
+}
+
+func TestIntrospectionCache(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := new(publisher)
+		p.say(active(map[string]any{"exp": time.Now().Unix() + 35}))
+		i := introspection(t, p, nil)
+		calls := func(n int64) {
+			t.Helper()
+			if got := p.fetches.Swap(0); got != n {
+				t.Errorf("%d calls, want %d", got, n)
+			}
+		}
+		want(t, i, opaque, jwtauth.Accepted)
+		time.Sleep(30*time.Second - 1)
+		want(t, i, opaque, jwtauth.Accepted)
+		calls(1)
+		time.Sleep(1)
+		want(t, i, opaque, jwtauth.Accepted)
+		calls(1)
+		time.Sleep(10 * time.Second) // past exp and the leeway, and still remembered
+		want(t, i, opaque, jwtauth.Expired)
+		calls(0)
+
+		p.say(`{"active":false}`)
+		want(t, i, "other", jwtauth.Inactive)
+		want(t, i, "other", jwtauth.Inactive)
+		calls(1)
+		time.Sleep(5 * time.Second)
+		want(t, i, "other", jwtauth.Inactive)
+		calls(1)
+
+		i = introspection(t, p, func(c *jwtauth.IntrospectionConfig) { c.CacheCapacity = -1 })
+		want(t, i, "other", jwtauth.Inactive)
+		want(t, i, "other", jwtauth.Inactive)
+		calls(2)
+	})
+}
+
+// However many tokens are invented, those that are good stay remembered.
+func TestIntrospectionOfInventedTokensPushesOutNoGoodOne(t *testing.T) {
+	p := new(publisher)
+	p.say(active(nil))
+	i := introspection(t, p, func(c *jwtauth.IntrospectionConfig) { c.CacheCapacity = 16 })
+	want(t, i, opaque, jwtauth.Accepted)
+	p.say(`{"active":false}`)
+	for n := range 500 {
+		want(t, i, "invented"+strconv.Itoa(n), jwtauth.Inactive)
+	}
+	want(t, i, opaque, jwtauth.Accepted)
+}
+
+func TestIntrospectionRevocationIsAskedEachTime(t *testing.T) {
+	var list jwtauth.RevocationList
+	p := new(publisher)
+	p.say(active(map[string]any{"jti": "1"}))
+	i := introspection(t, p, func(c *jwtauth.IntrospectionConfig) { c.Revocations = &list })
+	want(t, i, opaque, jwtauth.Accepted)
+	if err := list.RevokeToken(t.Context(), issuer, "1", time.Now().Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	want(t, i, opaque, jwtauth.Revoked)
+}
+
+func TestIntrospectionRefusesWhatIsNoToken(t *testing.T) {
+	p := new(publisher)
+	i := introspection(t, p, nil)
+	for _, text := range []string{"a&b=c", "a\u00e9", `a"b`, strings.Repeat("a", 8193)} {
+		want(t, i, text, jwtauth.Malformed)
+	}
+	want(t, i, "", jwtauth.Missing)
+	if n := p.fetches.Load(); n != 0 {
+		t.Errorf("%d calls", n)
+	}
+}
+
+// Each token goes to the one that knows its form, in whatever order they are.
+func TestIntrospectionBesideAVerifier(t *testing.T) {
+	p := new(publisher)
+	p.say(active(nil))
+	i, v := introspection(t, p, nil), verifier(t, nil)
+	for _, a := range [][]usher.Authenticator{{i, v}, {v, i}} {
+		h := usher.Authenticate(a...).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			p, _ := usher.PrincipalFrom(r.Context())
+			_, _ = io.WriteString(w, string(p.Kind))
+		}))
+		for text, kind := range map[string]usher.Kind{"opaque": usher.KindOAuth, good(): usher.KindJWT} {
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, request(t, text))
+			if w.Code != 200 || w.Body.String() != string(kind) {
+				t.Errorf("%d %s, want %s", w.Code, w.Body, kind)
+			}
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, request(t, ""))
+		if got := w.Header().Values("WWW-Authenticate"); w.Code != 401 || len(got) != 1 || got[0] != "Bearer" {
+			t.Errorf("%d %q", w.Code, got)
+		}
+	}
+}
+
+func TestIntrospectionConfigFaults(t *testing.T) {
+	const path = "jwtauth.IntrospectionConfig."
+	_, err := jwtauth.NewIntrospection(jwtauth.IntrospectionConfig{})
+	wantFaults(t, err, path+"Endpoint", path+"ClientID", path+"Issuer", path+"Audiences")
+	_, err = jwtauth.NewIntrospection(jwtauth.IntrospectionConfig{
+		Endpoint: "http://issuer.example", ClientID: "a", Header: http.Header{"Authorization": {"x"}}, Issuer: "a|b",
+		Audiences: []string{"a"}, DangerouslyAcceptAnyAudience: true, RequiredClaims: []string{""},
+		Timeout: -1, CacheTTL: -1, MaxCalls: -1, Leeway: time.Hour, MaxTokenLength: -1,
+	})
+	wantFaults(t, err, path+"Endpoint", path+"ClientSecret", path+"Header", path+"Issuer", path+"Audiences",
+		path+"RequiredClaims", path+"Timeout", path+"CacheTTL", path+"MaxCalls", path+"Leeway", path+"MaxTokenLength")
+}
+
+func TestIntrospectionAllocations(t *testing.T) {
+	if raceEnabled {
+		t.Skip("allocations cannot be counted under the race detector")
+	}
+	p := new(publisher)
+	p.say(active(nil))
+	i := introspection(t, p, func(c *jwtauth.IntrospectionConfig) { c.CacheTTL = time.Hour })
+	r := request(t, opaque)
+	_, _ = i.Authenticate(r)
+	if n := testing.AllocsPerRun(100, func() { _, _ = i.Authenticate(r) }); n != 0 {
+		t.Errorf("%v allocations for a token that is remembered", n)
+	}
+}
