@@ -190,7 +190,7 @@ func (m *Memory) claim(s *memoryShard, c *Claim, now time.Duration) (Record, err
 	}
 	if e == nil {
 		var err error
-		if e, err = m.add(s, c.Key); err != nil {
+		if e, err = m.add(s, c.Key, now+c.Life); err != nil {
 			return Record{}, err
 		}
 		m.take(s, e, c, now)
@@ -291,8 +291,8 @@ func (m *Memory) hold(u *usage, n int64) bool {
 	return true
 }
 
-// add adds an empty entry.
-func (m *Memory) add(s *memoryShard, key Key) (*entry, error) {
+// add adds an empty entry whose life ends at a time.
+func (m *Memory) add(s *memoryShard, key Key, expires time.Duration) (*entry, error) {
 	u := s.owners[key.Owner]
 	if u == nil {
 		u = new(usage)
@@ -307,7 +307,7 @@ func (m *Memory) add(s *memoryShard, key Key) (*entry, error) {
 	if u.records++; u.records == 1 {
 		s.owners[key.Owner] = u
 	}
-	e := &entry{key: key}
+	e := &entry{key: key, expires: expires, due: expires}
 	s.entries[key] = e
 	heap.Push(&s.queue, e)
 	return e, nil
@@ -331,7 +331,7 @@ func (m *Memory) remove(s *memoryShard, e *entry) {
 // comes up, which costs nothing now.
 func (s *memoryShard) expire(e *entry, at time.Duration) {
 	e.expires = at
-	if at < e.due || e.due == 0 {
+	if at < e.due {
 		e.due = at
 		heap.Fix(&s.queue, e.index)
 	}

@@ -1,8 +1,13 @@
 package idempotency_test
 
 import (
+	"encoding/binary"
+	"errors"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/idempotency"
 	"github.com/usher-go/usher/idempotency/idempotencytest"
 )
@@ -21,4 +26,162 @@ func TestMemory(t *testing.T) {
 	idempotencytest.TestStore(t, func(t testing.TB) idempotency.Store {
 		return newMemory(t, idempotency.MemoryConfig{})
 	})
+}
+
+func claimOf(owner, name int) idempotency.Claim {
+	c := idempotency.Claim{Lease: time.Minute, Life: time.Hour}
+	binary.BigEndian.PutUint64(c.Key.Owner[:], uint64(owner)<<56|uint64(owner))
+	binary.BigEndian.PutUint64(c.Key.Name[:], uint64(name))
+	binary.BigEndian.PutUint64(c.Token[:], uint64(name)+1)
+	return c
+}
+
+func answerOf(n int) idempotency.Result {
+	return idempotency.Result{State: idempotency.Done, Status: 200, Payload: make([]byte, n), Life: time.Hour}
+}
+
+// P07: keys without end by one caller.
+func TestMemoryIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		keys := 100_000
+		if soak {
+			keys = 10_000_000
+		}
+		m := newMemory(t, idempotency.MemoryConfig{Records: 1000, RecordsPerOwner: 100})
+		refused := 0
+		for i := range keys {
+			_, err := m.Claim(t.Context(), claimOf(1, i))
+			if errors.Is(err, idempotency.ErrOwnerFull) {
+				refused++
+			} else if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if refused != keys-100 || m.Len() != 100 {
+			t.Errorf("%d of %d were refused, %d are held", refused, keys, m.Len())
+		}
+		for owner := 2; owner <= 10; owner++ {
+			for i := range 100 {
+				if _, err := m.Claim(t.Context(), claimOf(owner, i)); err != nil {
+					t.Fatalf("owner %d suffers from another: %v", owner, err)
+				}
+			}
+		}
+		if _, err := m.Claim(t.Context(), claimOf(11, 0)); !errors.Is(err, idempotency.ErrFull) {
+			t.Errorf("the store takes more than it may: %v", err)
+		}
+		// What it has, it keeps.
+		if r, err := m.Claim(t.Context(), claimOf(2, 7)); err != nil || r.State != idempotency.Claimed {
+			t.Errorf("a full store answers %+v, %v", r, err)
+		}
+		// There is room for everybody once the lives are over.
+		time.Sleep(time.Hour)
+		for i := range 100 {
+			for owner := range 10 {
+				if _, err := m.Claim(t.Context(), claimOf(100+owner, i)); err != nil {
+					t.Fatalf("after the lives: %v", err)
+				}
+			}
+		}
+		if m.Len() != 1000 {
+			t.Errorf("%d are held", m.Len())
+		}
+	})
+}
+
+// Expiry keeps pace although no sweep ever runs.
+func TestMemoryForgetsAsItGoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory(t, idempotency.MemoryConfig{Records: 1 << 20})
+		for i := range 20_000 {
+			c := claimOf(i%7, i)
+			c.Lease, c.Life = time.Second, time.Second
+			if _, err := m.Claim(t.Context(), c); err != nil {
+				t.Fatal(err)
+			}
+			r := answerOf(10)
+			if i%3 == 0 {
+				r.State = idempotency.Released
+			}
+			r.Life = time.Duration(1+i%2) * time.Second
+			if err := m.Finish(t.Context(), c.Key, c.Token, r); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		// 100 a second live for at most 2 seconds.
+		if m.Len() > 250 || m.Bytes() > 2500 {
+			t.Errorf("%d records with %d bytes are held", m.Len(), m.Bytes())
+		}
+	})
+}
+
+func TestMemoryKeepsATombstoneWhereThereIsNoRoomForAnAnswer(t *testing.T) {
+	m := newMemory(t, idempotency.MemoryConfig{Bytes: 1000, BytesPerOwner: 600})
+	put := func(owner, name, size int) idempotency.State {
+		c := claimOf(owner, name)
+		if _, err := m.Claim(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Finish(t.Context(), c.Key, c.Token, answerOf(size)); err != nil {
+			t.Fatal(err)
+		}
+		c.Token[15]++
+		r, err := m.Claim(t.Context(), c)
+		if err != nil || r.Won || r.Status != 200 || r.State == idempotency.Tombstone && r.Payload != nil {
+			t.Fatalf("got %+v, %v", r, err)
+		}
+		return r.State
+	}
+	for i, c := range []struct {
+		owner, size int
+		want        idempotency.State
+	}{
+		{1, 600, idempotency.Done}, {1, 1, idempotency.Tombstone}, {2, 400, idempotency.Done},
+		{2, 1, idempotency.Tombstone}, {3, 1, idempotency.Tombstone}, {3, 0, idempotency.Done},
+	} {
+		if got := put(c.owner, i, c.size); got != c.want {
+			t.Errorf("%d bytes of owner %d: state %d, want %d", c.size, c.owner, got, c.want)
+		}
+	}
+	if m.Bytes() != 1000 {
+		t.Errorf("%d bytes are held", m.Bytes())
+	}
+}
+
+func TestBoundsAsClientsSeeThem(t *testing.T) {
+	calls := new(counting)
+	m := newMemory(t, idempotency.MemoryConfig{Records: 3, RecordsPerOwner: 2, Bytes: 150})
+	h := newMiddleware(t, idempotency.Config{Store: m}).Wrap(calls)
+	bob := &usher.Principal{ID: "bob"}
+	carol := &usher.Principal{ID: "carol"}
+	do(h, post("/", "", key("1")))
+	first := do(h, post("/", "", key("2")))
+	wantFailure(t, do(h, post("/", "", key("3"))), 429, idempotency.CodeTooManyKeys)
+	calls.want(t, 2)
+	wantFailure(t, do(h, post("/", "", key("2"))), 409, idempotency.CodeAnswerNotKept)
+	if first.Code != 201 {
+		t.Errorf("the first client got %d", first.Code)
+	}
+	do(h, post("/", "", as(bob)))
+	wantFailure(t, do(h, post("/", "", as(carol))), 503, idempotency.CodeUnavailable)
+	calls.want(t, 3)
+}
+
+func TestAClosedMemory(t *testing.T) {
+	m := newMemory(t, idempotency.MemoryConfig{})
+	c := claimOf(1, 1)
+	if _, err := m.Claim(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(m.Close(), m.Close()); err != nil || m.Len() != 0 {
+		t.Errorf("Close: %v, %d records", err, m.Len())
+	}
+	_, err := m.Claim(t.Context(), c)
+	if err == nil || m.Renew(t.Context(), c.Key, c.Token, time.Hour) == nil || m.Finish(t.Context(), c.Key, c.Token, answerOf(1)) == nil {
+		t.Error("it still works")
+	}
+	calls := new(counting)
+	wantFailure(t, do(newMiddleware(t, idempotency.Config{Store: m}).Wrap(calls), post("/", "")), 503, idempotency.CodeUnavailable)
+	calls.want(t, 0)
 }

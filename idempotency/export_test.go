@@ -1,0 +1,17 @@
+package idempotency
+
+// What the tests of stored answers and of keys reach into.
+var (
+	ParseKey   = parseKey
+	AppendHead = appendHead
+	Seal       = seal
+)
+
+// ReadAnswer returns what can be read of a stored answer.
+func ReadAnswer(b []byte) (status int, header, body []byte, err error) {
+	a, err := readAnswer(b)
+	return a.status, a.header, a.body, err
+}
+
+// Bytes returns how many bytes of answers are held.
+func (m *Memory) Bytes() int64 { return m.bytes.Load() }

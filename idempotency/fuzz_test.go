@@ -1,0 +1,139 @@
+package idempotency_test
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/dunglas/httpsfv"
+
+	"github.com/usher-go/usher/idempotency"
+)
+
+// What begins with a quote is a String of RFC 8941 and nothing else; an
+// independent parser must agree.
+func FuzzParseKey(f *testing.F) {
+	for _, s := range []string{"a", `"a"`, `"a\"b"`, `"a\\"`, `""`, `"`, `"a`, `a"`, `"a" `, `"a";b`, "a b", "\x7f", "ü", strings.Repeat("k", 256), `"\a"`, `"a"b"`} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		key, ok := idempotency.ParseKey(s)
+		want, wantOK := s, true
+		if strings.HasPrefix(s, `"`) {
+			item, err := httpsfv.UnmarshalItem([]string{s})
+			text, isString := item.Value.(string)
+			// Values are trimmed by the server, and parameters mean nothing here.
+			want, wantOK = text, err == nil && isString && len(item.Params.Names()) == 0 && s == strings.Trim(s, " ") && strings.HasSuffix(s, `"`)
+		}
+		wantOK = wantOK && len(want) >= 1 && len(want) <= 255 && !strings.ContainsFunc(want, func(r rune) bool { return r <= ' ' || r > '~' })
+		if ok != wantOK || ok && key != want {
+			t.Errorf("%q is %q, %v; want %q, %v", s, key, ok, want, wantOK)
+		}
+	})
+}
+
+// stored returns the record of an answer.
+func stored(status int, body string) []byte {
+	b := idempotency.AppendHead(nil, status, http.Header{"Content-Type": {"text/plain"}, "Link": {"a", "b"}}, []string{"Content-Type", "Link"})
+	b = append(b, body...)
+	idempotency.Seal(b, 0)
+	return b
+}
+
+// constant is a store in which every key has one record.
+type constant struct{ idempotency.Record }
+
+func (c constant) Claim(_ context.Context, claim idempotency.Claim) (idempotency.Record, error) {
+	c.Fingerprint = claim.Fingerprint
+	return c.Record, nil
+}
+func (constant) Renew(context.Context, idempotency.Key, idempotency.Token, time.Duration) error {
+	return nil
+}
+func (constant) Finish(context.Context, idempotency.Key, idempotency.Token, idempotency.Result) error {
+	return nil
+}
+
+// T12: whatever a record holds, the answer is a whole one or an error, and the
+// handler does not run.
+func FuzzStoredAnswer(f *testing.F) {
+	good := stored(201, "body")
+	f.Add(good, uint8(2), uint16(0), byte(0))
+	f.Add(good[:len(good)-1], uint8(2), uint16(0), byte(0))
+	f.Add(append([]byte{2}, good[1:]...), uint8(2), uint16(0), byte(0))
+	f.Add(good, uint8(3), uint16(3), byte(4))
+	f.Add([]byte{}, uint8(2), uint16(0), byte(0))
+	f.Add([]byte("\x01\x01\x00\x00\xc8\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00\x00\x00"), uint8(2), uint16(0), byte(0))
+	f.Fuzz(func(t *testing.T, record []byte, state uint8, at uint16, flip byte) {
+		if len(record) > 0 {
+			record[int(at)%len(record)] ^= flip
+		}
+		calls := new(counting)
+		store := constant{idempotency.Record{State: idempotency.State(state), Payload: record}}
+		h := newMiddleware(t, idempotency.Config{Store: store}).Wrap(calls)
+		w := do(h, post("/", ""))
+		calls.want(t, 0)
+		switch {
+		case w.Header().Get("Idempotency-Replayed") == "true":
+			status, _, body, err := idempotency.ReadAnswer(record)
+			if err != nil || w.Code != status || w.Body.String() != string(body) || w.Header().Get("Set-Cookie") != "" {
+				t.Errorf("%x was replayed as %d %q", record, w.Code, w.Body)
+			}
+		case w.Code < 400 || code(w) == "":
+			t.Errorf("%x was answered with %d %s", record, w.Code, w.Body)
+		}
+	})
+}
+
+// T12: every damage to a record is noticed.
+func TestADamagedRecordIsAnError(t *testing.T) {
+	good := stored(201, "body")
+	serve := func(record []byte) (status int, why string) {
+		calls := new(counting)
+		store := constant{idempotency.Record{State: idempotency.Done, Payload: record}}
+		w := do(newMiddleware(t, idempotency.Config{Store: store}).Wrap(calls), post("/", ""))
+		calls.want(t, 0)
+		return w.Code, code(w)
+	}
+	if status, _ := serve(good); status != 201 {
+		t.Fatalf("the good one: %d", status)
+	}
+	for i := range good {
+		for bit := range 8 {
+			bad := append([]byte(nil), good...)
+			bad[i] ^= 1 << bit
+			want := 500
+			if i == 0 {
+				want = 503 // another version: perhaps another node can read it
+			}
+			if status, code := serve(bad); status != want || code != idempotency.CodeRecordUnreadable {
+				t.Errorf("bit %d of byte %d: %d %s, want %d", bit, i, status, code, want)
+			}
+		}
+	}
+	for n := range good {
+		if status, code := serve(good[:n]); status != 500 || code != idempotency.CodeRecordUnreadable {
+			t.Errorf("cut to %d bytes: %d %s", n, status, code)
+		}
+	}
+	if status, _ := serve(append(append([]byte(nil), good...), 'x')); status != 500 {
+		t.Errorf("with a byte too many: %d", status)
+	}
+	if status, _ := serve(stored(42, "")); status != 500 {
+		t.Errorf("with an impossible status: %d", status)
+	}
+}
+
+// A record of another configuration, or of a hand, cannot set what is never
+// stored.
+func TestARecordWithForbiddenFields(t *testing.T) {
+	b := idempotency.AppendHead(nil, 200, http.Header{"Set-Cookie": {"a"}, "Link": {"b"}}, []string{"Set-Cookie", "Link"})
+	idempotency.Seal(b, 0)
+	store := constant{idempotency.Record{State: idempotency.Done, Payload: b}}
+	w := do(newMiddleware(t, idempotency.Config{Store: store}).Wrap(new(counting)), post("/", ""))
+	if w.Code != 200 || w.Header().Get("Link") != "b" || w.Header().Get("Set-Cookie") != "" {
+		t.Errorf("got %d %v", w.Code, w.Header())
+	}
+}
