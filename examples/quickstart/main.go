@@ -1,5 +1,6 @@
-// Quickstart is a little notes API, and the lines that add API keys, layered rate
-// limits and a response envelope to it. It needs nothing but itself:
+// Quickstart is a little notes API, and the lines that add API keys, sessions,
+// layered rate limits, idempotent retries and a response envelope to it. It needs
+// nothing but itself:
 //
 //	go run ./examples/quickstart
 package main
@@ -74,38 +75,43 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 type trial struct {
 	about   string
 	command string
-	status  int // that the last request is answered with
+	status  int    // that the last request is answered with
+	shows   string // in what it prints
 }
 
 func trials(url string, c credentials) []trial {
 	return []trial{
 		{"Without a key: 401, in the shape of the service.",
-			fmt.Sprintf(`curl -i %s/notes`, url), 401},
+			fmt.Sprintf(`curl -i %s/notes`, url), 401, `Www-Authenticate: `},
 		{"With the demo key: the existing handler's JSON becomes the data of the shape.",
-			fmt.Sprintf(`curl -i %s/notes -H 'X-API-Key: %s'`, url, c.APIKey), 200},
+			fmt.Sprintf(`curl -i %s/notes -H 'X-API-Key: %s'`, url, c.APIKey), 200, `"data":[`},
 		{"Make a note.",
-			fmt.Sprintf(`curl -i %s/notes -H 'Authorization: Bearer %s' -d '{"text":"buy milk"}'`, url, c.APIKey), 201},
+			fmt.Sprintf(`curl -i %s/notes -H 'Authorization: Bearer %s' -d '{"text":"buy milk"}'`, url, c.APIKey), 201, `"text":"buy milk"`},
 		{"A key that may only read: 403.",
-			fmt.Sprintf(`curl -i %s/notes -H 'X-API-Key: %s' -d '{"text":"buy milk"}'`, url, c.ReadOnly), 403},
+			fmt.Sprintf(`curl -i %s/notes -H 'X-API-Key: %s' -d '{"text":"buy milk"}'`, url, c.ReadOnly), 403, `"status_code":403`},
+		{"The same request twice: the note is made once, and the second answer is marked as replayed.",
+			fmt.Sprintf(`for i in 1 2; do curl -i %s/notes -H 'X-API-Key: %s' -H 'Idempotency-Key: note-1' -d '{"text":"only once"}'; echo; done`, url, c.APIKey), 201, `Idempotency-Replayed: true`},
+		{"The key again with another text: 422.",
+			fmt.Sprintf(`curl -i %s/notes -H 'X-API-Key: %s' -H 'Idempotency-Key: note-1' -d '{"text":"another"}'`, url, c.APIKey), 422, `"status_code":422`},
 		{"The sixth write in a minute: 429, with Retry-After.",
-			fmt.Sprintf(`for i in 1 2 3 4 5; do curl -i %s/notes -H 'X-API-Key: %s' -d '{"text":"again"}'; echo; done`, url, c.APIKey), 429},
+			fmt.Sprintf(`for i in 1 2; do curl -i %s/notes -H 'X-API-Key: %s' -d '{"text":"again"}'; echo; done`, url, c.APIKey), 429, `Retry-After: `},
 		{"Log in, and keep the tokens in two variables of this shell.",
 			fmt.Sprintf(`LOGIN=$(curl -i %s/login -H 'Content-Type: application/json' -d '{"user":"%s","password":"%s"}'); echo "$LOGIN"; %s; %s`,
-				url, c.User, c.Password, keep("ACCESS", "access_token"), keep("REFRESH", "refresh_token")), 200},
+				url, c.User, c.Password, keep("ACCESS", "access_token"), keep("REFRESH", "refresh_token")), 200, `"access_token":"`},
 		{"With the access token: the same notes.",
-			fmt.Sprintf(`curl -i %s/notes -H "Authorization: Bearer $ACCESS"`, url), 200},
+			fmt.Sprintf(`curl -i %s/notes -H "Authorization: Bearer $ACCESS"`, url), 200, `"text":"only once"`},
 		{"Make an API key. It is shown this once.",
-			fmt.Sprintf(`curl -i %s/api-keys -H "Authorization: Bearer $ACCESS" -H 'Content-Type: application/json' -d '{"name":"laptop"}'`, url), 201},
+			fmt.Sprintf(`curl -i %s/api-keys -H "Authorization: Bearer $ACCESS" -H 'Content-Type: application/json' -d '{"name":"laptop"}'`, url), 201, `"api_key":"notes_live_`},
 		{"List the keys: no secrets.",
-			fmt.Sprintf(`curl -i %s/api-keys -H "Authorization: Bearer $ACCESS"`, url), 200},
+			fmt.Sprintf(`curl -i %s/api-keys -H "Authorization: Bearer $ACCESS"`, url), 200, `"last_four":"`},
 		{"An API key is no session: 401.",
-			fmt.Sprintf(`curl -i %s/api-keys -H 'X-API-Key: %s'`, url, c.APIKey), 401},
+			fmt.Sprintf(`curl -i %s/api-keys -H 'X-API-Key: %s'`, url, c.APIKey), 401, `"status_code":401`},
 		{"Refresh: another pair of tokens. Within ten seconds the same again.",
-			fmt.Sprintf(`curl -i %s/refresh -H 'Content-Type: application/json' -d "{\"refresh_token\":\"$REFRESH\"}"`, url), 200},
+			fmt.Sprintf(`curl -i %s/refresh -H 'Content-Type: application/json' -d "{\"refresh_token\":\"$REFRESH\"}"`, url), 200, `"refresh_token":"`},
 		{"Log out.",
-			fmt.Sprintf(`curl -i %s/logout -H 'Content-Type: application/json' -d "{\"refresh_token\":\"$REFRESH\"}"`, url), 200},
+			fmt.Sprintf(`curl -i %s/logout -H 'Content-Type: application/json' -d "{\"refresh_token\":\"$REFRESH\"}"`, url), 200, `"status_code":200`},
 		{"After that the access token is refused at once: 401.",
-			fmt.Sprintf(`curl -i %s/notes -H "Authorization: Bearer $ACCESS"`, url), 401},
+			fmt.Sprintf(`curl -i %s/notes -H "Authorization: Bearer $ACCESS"`, url), 401, `error="invalid_token"`},
 	}
 }
 

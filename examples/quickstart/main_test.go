@@ -159,6 +159,9 @@ func TestTheBannersCommandsDoWhatTheySay(t *testing.T) {
 		if len(all) == 0 || all[len(all)-1][1] != strconv.Itoa(want.status) {
 			t.Errorf("# %s\n%s\nanswered, where %d was to come:\n%s", want.about, commands[n], want.status, answers[n])
 		}
+		if !strings.Contains(answers[n], want.shows) {
+			t.Errorf("# %s\n%s\ndoes not show %s:\n%s", want.about, commands[n], want.shows, answers[n])
+		}
 	}
 	if err := stop(); err != nil {
 		t.Errorf("it did not end cleanly: %v", err)

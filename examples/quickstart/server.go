@@ -8,6 +8,7 @@ import (
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/apikey"
 	"github.com/usher-go/usher/envelope"
+	"github.com/usher-go/usher/idempotency"
 	"github.com/usher-go/usher/ratelimit"
 )
 
@@ -85,10 +86,16 @@ func newServer(ctx context.Context) (*server, error) {
 		return nil, err
 	}
 
+	// A write that is retried with the same Idempotency-Key runs once.
+	once, err := idempotency.New(idempotency.Config{})
+	if err != nil {
+		return nil, err
+	}
+
 	// Notes are for programs with a key and for people who have logged in.
 	either := usher.Authenticate(auth, people.verifier)
 	read := usher.Chain(either, usher.Require(usher.Requirement{Level: usher.LevelReadOnly}), calls)
-	write := usher.Chain(either, usher.Require(usher.Requirement{Level: usher.LevelReadWrite}), writes)
+	write := usher.Chain(either, usher.Require(usher.Requirement{Level: usher.LevelReadWrite}), writes, once)
 
 	// Owners manage their keys in a session. A key is no session: it cannot make
 	// another key.
