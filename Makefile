@@ -9,6 +9,7 @@ MODULES := $(shell go list -m -f '{{.Dir}}')
 # A store's service is one more line.
 PROGRAMS := \
 	cc:gcc \
+	curl:curl \
 
 FUZZTIME ?= 30s
 TIMEOUT ?= 5m
