@@ -1,3 +1,41 @@
 // Package jwtauth verifies JSON Web Tokens and OAuth 2.0 access tokens, and
 // issues the tokens of sessions.
+//
+//	keys, err := jwtauth.NewJWKS(jwtauth.JWKSConfig{URL: "https://issuer.example/jwks"})
+//	defer keys.Close()
+//	tokens, err := jwtauth.New(jwtauth.Config{Issuers: []jwtauth.TrustedIssuer{{
+//		Issuer:     "https://issuer.example",
+//		Audiences:  []string{"https://api.example"},
+//		Algorithms: []jwtauth.Algorithm{jwtauth.RS256},
+//		Keys:       keys,
+//	}}})
+//	mux.Handle("GET /orders", usher.Authenticate(tokens).Wrap(listOrders))
+//
+// [New] makes the [Verifier] of tokens that say for themselves who presents them;
+// [NewIntrospection] is for tokens about which the authorization server is asked.
+// [Claims] gives a handler the claims in a type of its own. [NewIssuer] logs people
+// in and keeps their sessions; its access tokens are those of [ProfileSession].
+//
+// # Guarantees of verification
+//
+//   - Nothing is accepted that does not come from a configured issuer, for a
+//     configured audience, with an algorithm that is both the issuer's and the
+//     key's, and within its life.
+//   - A token has one reading: other serialisations and spellings, extensions, JSON
+//     with a name twice or in two cases, and text that is not Unicode are refused.
+//     What does not have the form of a token costs no allocation in proportion to
+//     its length, and nothing in its header is ever fetched.
+//   - Tokens are verified once and then remembered, by a keyed hash of the whole. A
+//     key that is removed, a revocation, and the end of its life are seen by the
+//     next request all the same.
+//   - No request waits for published keys but for the first ones, and tokens with
+//     invented kids cause one fetch a cool-down. Keys that cannot be fetched are
+//     used until they are stale; then, and whenever a token cannot be judged, the
+//     answer is 503 and never 401.
+//   - What is wrong with a token is told to nobody, unless Config.Answers says so.
+//
+// # Order
+//
+// Limits per address stand outside [usher.Authenticate], as a signature costs more
+// to check than to invent; [usher.Require] and limits per caller stand inside.
 package jwtauth

@@ -5,3 +5,12 @@ func VerifyText(k *Key, text string, signature []byte) error { return k.verify(t
 
 // Remembered returns how many tokens v remembers.
 func Remembered(v *Verifier) int { return v.cache.entries.Len() }
+
+// Members returns the members of a JSON object.
+func Members(data []byte) (names, values []string, err error) {
+	_, members, err := parseObject(nil, data)
+	for _, m := range members {
+		names, values = append(names, m.name), append(values, m.value)
+	}
+	return names, values, err
+}

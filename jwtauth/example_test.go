@@ -1,0 +1,149 @@
+package jwtauth_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/jwtauth"
+)
+
+// An existing route gets tokens that another service signs with a shared secret.
+func Example() {
+	secret := []byte("an example: 32 random bytes, say") // from a secret manager
+	key, err := jwtauth.NewKey(jwtauth.KeyConfig{Algorithm: jwtauth.HS256, Secret: secret})
+	if err != nil {
+		panic(err)
+	}
+	tokens, err := jwtauth.New(jwtauth.Config{
+		Issuers: []jwtauth.TrustedIssuer{{
+			Issuer:     "https://login.example",
+			Audiences:  []string{"https://api.example"},
+			Algorithms: []jwtauth.Algorithm{jwtauth.HS256},
+			Keys:       jwtauth.StaticKeys{key},
+		}},
+	})
+	if err != nil {
+		panic(err)
+	}
+	mux := http.NewServeMux()
+	read := usher.Chain(usher.Authenticate(tokens), usher.Require(usher.Requirement{Scopes: []string{"orders:read"}}))
+	mux.Handle("GET /orders", read.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		caller, _ := usher.PrincipalFrom(r.Context())
+		claims, _ := jwtauth.Claims[struct {
+			Email string `json:"email"`
+		}](r.Context())
+		fmt.Fprintf(w, "orders of %s, <%s>", caller.ID, claims.Email)
+	})))
+
+	sign := func(scope string) string {
+		t := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
+			"iss": "https://login.example", "aud": "https://api.example", "sub": "ann",
+			"exp": time.Now().Add(time.Minute).Unix(), "scope": scope, "email": "ann@example.org",
+		})
+		return must(t.SignedString(secret))
+	}
+	for _, token := range []string{sign("orders:read"), sign("other"), "nonsense", ""} {
+		r := httptest.NewRequest(http.MethodGet, "/orders", nil)
+		if token != "" {
+			r.Header.Set("Authorization", "Bearer "+token)
+		}
+		w := httptest.NewRecorder()
+		mux.ServeHTTP(w, r)
+		fmt.Println(w.Code, w.Header().Get("WWW-Authenticate"))
+		if w.Code == http.StatusOK {
+			fmt.Println(w.Body)
+		}
+	}
+	// Output:
+	// 200
+	// orders of https://login.example|ann, <ann@example.org>
+	// 403 Bearer error="insufficient_scope", scope="orders:read"
+	// 401 Bearer error="invalid_token"
+	// 401 Bearer
+}
+
+// The mistake is to take the name of the user from a claim that the issuer lets
+// people choose for themselves. An account belongs to the subject, which is the
+// issuer's own and never given to somebody else.
+func ExampleConfig_incorrect() {
+	key := must(jwtauth.NewKey(jwtauth.KeyConfig{Algorithm: jwtauth.HS256, Secret: secret}))
+	tokens := must(jwtauth.New(jwtauth.Config{
+		Issuers: []jwtauth.TrustedIssuer{{
+			Issuer: issuer, Audiences: []string{audience}, Algorithms: []jwtauth.Algorithm{jwtauth.HS256}, Keys: jwtauth.StaticKeys{key},
+		}},
+		Principal: func(t *jwtauth.Token, p usher.Principal) usher.Principal {
+			var claims struct {
+				Username string `json:"preferred_username"`
+			}
+			_ = t.Claims(&claims)
+			p.ID = claims.Username // want p.ID as it is
+			return p
+		},
+	}))
+	for _, subject := range []string{"7c1e", "f00d"} {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.Header.Set("Authorization", "Bearer "+token(claims(map[string]any{"sub": subject, "preferred_username": "ann"})))
+		p, err := tokens.Authenticate(r)
+		fmt.Println(subject, "is", p.ID, err)
+	}
+	// Output:
+	// 7c1e is ann <nil>
+	// f00d is ann <nil>
+}
+
+// A logged-out session ends at once, although its token is remembered.
+func ExampleRevocationList() {
+	var list jwtauth.RevocationList
+	key := must(jwtauth.NewKey(jwtauth.KeyConfig{Algorithm: jwtauth.HS256, Secret: secret}))
+	tokens := must(jwtauth.New(jwtauth.Config{
+		Issuers: []jwtauth.TrustedIssuer{{
+			Issuer: issuer, Audiences: []string{audience}, Algorithms: []jwtauth.Algorithm{jwtauth.HS256}, Keys: jwtauth.StaticKeys{key},
+		}},
+		Revocations: &list,
+	}))
+	ctx := context.Background()
+	text := token(claims(map[string]any{"sid": "s1"}))
+	t, err := tokens.Verify(ctx, text)
+	fmt.Println(t.SessionID, err)
+	if err := list.RevokeSession(ctx, t.Issuer, t.SessionID, t.ExpiresAt.Add(time.Minute)); err != nil {
+		panic(err)
+	}
+	_, err = tokens.Verify(ctx, text)
+	fmt.Println(errors.Is(err, jwtauth.Revoked))
+	// Output:
+	// s1 <nil>
+	// true
+}
+
+// Opaque tokens are asked about at the authorization server.
+func ExampleNewIntrospection() {
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.PostFormValue("token") == "opaque" {
+			fmt.Fprint(w, `{"active":true,"sub":"ann","aud":"https://api.example","scope":"read"}`)
+			return
+		}
+		fmt.Fprint(w, `{"active":false}`)
+	}))
+	defer server.Close()
+	tokens, err := jwtauth.NewIntrospection(jwtauth.IntrospectionConfig{
+		Endpoint: server.URL, Client: server.Client(), ClientID: "api", ClientSecret: "from a secret manager",
+		Issuer: "https://login.example", Audiences: []string{"https://api.example"},
+	})
+	if err != nil {
+		panic(err)
+	}
+	for _, token := range []string{"opaque", "invented"} {
+		t, err := tokens.Verify(context.Background(), token)
+		fmt.Println(t != nil, errors.Is(err, jwtauth.Inactive))
+	}
+	// Output:
+	// true false
+	// false true
+}

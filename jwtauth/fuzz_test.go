@@ -1,0 +1,126 @@
+package jwtauth_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/usher-go/usher/jwtauth"
+)
+
+// FuzzVerify signs arbitrary headers and payloads. Whatever is accepted must be
+// read alike by golang-jwt, strictly configured.
+func FuzzVerify(f *testing.F) {
+	body := string(must(json.Marshal(map[string]any{"iss": issuer, "aud": audience, "sub": "ann", "iat": 1, "exp": 4102444800})))
+	for _, header := range []string{jwtHeader, `{"alg":"HS256"}`, ` { "typ" : "JWT" , "alg" : "HS256" } `, `{"alg":"none"}`, `{"alg":"HS256","kid":"x"}`} {
+		f.Add(header, body)
+	}
+	for _, extra := range []string{
+		`"exp":1`, `"EXP":1`, `"a":"\ud800"`, `"nbf":1e300`, `"nbf":-0.0`, `"a":{"b":[1,"]}",null]}`, `"scope":["a"]`,
+		`"e\u0078p":1`, `"a":"\\"`, `"jti":1`, `"a":1e400`,
+	} {
+		f.Add(jwtHeader, body[:len(body)-1]+","+extra+"}")
+	}
+	f.Add(jwtHeader, " "+strings.ReplaceAll(body, ",", " ,\r\n\t")+"\n")
+	f.Add(jwtHeader, body+"x")
+	v := verifier(f, func(c *jwtauth.Config) { c.CacheCapacity, c.Leeway = -1, -1 })
+	oracle := jwt.NewParser(
+		jwt.WithValidMethods([]string{"HS256"}), jwt.WithStrictDecoding(), jwt.WithExpirationRequired(),
+		jwt.WithIssuer(issuer), jwt.WithAudience(audience),
+	)
+	f.Fuzz(func(t *testing.T, header, payload string) {
+		text := plain(header, payload)
+		got, err := v.Verify(t.Context(), text)
+		if err != nil {
+			return
+		}
+		theirs := jwt.MapClaims{}
+		_, err = oracle.ParseWithClaims(text, theirs, func(*jwt.Token) (any, error) { return secret, nil })
+		if _, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+			return // a number in some claim that no float64 holds
+		}
+		if err != nil {
+			t.Fatalf("accepted %s %s, but: %v", header, payload, err)
+		}
+		iss, _ := theirs.GetIssuer()
+		sub, _ := theirs.GetSubject()
+		aud, _ := theirs.GetAudience()
+		exp, _ := theirs.GetExpirationTime()
+		if got.Issuer != iss || got.Subject != sub || !cmp.Equal(got.Audience, []string(aud)) || got.ExpiresAt.Unix() != exp.Unix() {
+			t.Fatalf("%+v, golang-jwt reads %v", got, theirs)
+		}
+		var ours map[string]any
+		if err := got.Claims(&ours); err != nil || !cmp.Equal(ours, map[string]any(theirs)) {
+			t.Fatalf("%v %v, golang-jwt reads %v", err, ours, theirs)
+		}
+	})
+}
+
+// FuzzObject compares the members of an object with those that encoding/json
+// finds.
+func FuzzObject(f *testing.F) {
+	for _, s := range []string{
+		`{}`, ` { } `, `{"a":1}`, `{"a":1,"A":2}`, `{"a":{"b":"}"},"c":["\"]"]}`, `{"\u0061":"\ud83d\ude00"}`,
+		`{"a":"\ud800"}`, `[1]`, `null`, `{"a":1} x`, `{"a" : -1.5e3 , "b":true}`, "{\"\xff\":1}", `{"s":1,"ſ":2}`, `{"":""}`,
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		names, values, err := jwtauth.Members(data)
+		var theirs map[string]json.RawMessage
+		wrong := json.Unmarshal(data, &theirs)
+		if err != nil {
+			return
+		}
+		if wrong != nil || theirs == nil || len(theirs) != len(names) {
+			t.Fatalf("%q: %q, encoding/json: %v %q", data, names, wrong, theirs)
+		}
+		for i, name := range names {
+			if raw, ok := theirs[name]; !ok || !bytes.Equal(bytes.TrimSpace(raw), []byte(values[i])) {
+				t.Fatalf("%q: %q is %q, encoding/json: %q", data, name, values[i], raw)
+			}
+		}
+	})
+}
+
+// FuzzToken feeds arbitrary text to everything that takes a token apart.
+func FuzzToken(f *testing.F) {
+	f.Add(good())
+	f.Add("a.b.c")
+	f.Add("..")
+	f.Add("eyJhbGciOiJIUzI1NiJ9.bnVsbA.AAAA")
+	v := verifier(f, nil)
+	f.Fuzz(func(t *testing.T, text string) {
+		_, err := v.Verify(t.Context(), text)
+		if err == nil && strings.Count(text, ".") != 2 {
+			t.Fatalf("accepted %q", text)
+		}
+	})
+}
+
+// FuzzJWK checks that whatever is taken for a key comes back from its encoding.
+func FuzzJWK(f *testing.F) {
+	f.Add([]byte(newSigner("1").jwk()))
+	f.Add([]byte(rsaJWK("AQAB")))
+	f.Add([]byte(`{"kty":"oct","alg":"HS256","k":"` + b64(secret) + `"}`))
+	f.Add(must(json.Marshal(mustKey(f, jwtauth.KeyConfig{ID: "e", Algorithm: jwtauth.ES256, Material: ecKey()}))))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		k, err := jwtauth.NewKey(jwtauth.KeyConfig{JWK: data})
+		if err != nil {
+			return
+		}
+		public, err := json.Marshal(k)
+		if err != nil {
+			return // a secret
+		}
+		again, err := jwtauth.NewKey(jwtauth.KeyConfig{JWK: public})
+		if err != nil || again.ID() != k.ID() || again.Algorithm() != k.Algorithm() || again.CanSign() {
+			t.Fatalf("%s became %s: %v", data, public, err)
+		}
+	})
+}
