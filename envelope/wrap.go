@@ -24,6 +24,8 @@ func (t *transaction) Head(status int) {
 	t.phase = t.plan(status, h)
 	if t.phase != passing {
 		t.reshape(h)
+		// Also for whoever keeps the answer in order to send it once more.
+		t.x.Render(status)
 		if t.outer != nil {
 			t.outer.setUntouched()
 		}

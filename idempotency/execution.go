@@ -38,6 +38,7 @@ type Execution struct {
 	phase    phase
 	status   int
 	answer   *buffer // while phase is holding
+	flags    byte    // of the answer
 	finished bool
 
 	mu     sync.Mutex
@@ -267,6 +268,10 @@ func (e *Execution) hold() {
 	e.phase = holding
 	e.answer = newBuffer()
 	e.answer.b = appendHead(e.answer.b, e.status, e.writer.Header(), e.m.fields)
+	// To be asked now: an envelope further out notes next that it has wrapped this.
+	if e.x.Rendered() == e.status {
+		e.flags = flagRendered
+	}
 }
 
 // keepable reports whether an answer with this head can be stored.
@@ -422,11 +427,7 @@ func (e *Execution) endHeld() {
 	case o == Release:
 		e.release()
 	case o == Keep && !e.hasTrailers():
-		var flags byte
-		if e.x.Rendered() == e.status {
-			flags = flagRendered
-		}
-		seal(e.answer.b, flags)
+		seal(e.answer.b, e.flags)
 		e.finish(Result{State: Done, Status: e.status, Payload: e.answer.b, Life: e.m.config.Life}, kept)
 	default:
 		e.bury(o, e.status)

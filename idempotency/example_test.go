@@ -1,0 +1,130 @@
+package idempotency_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/idempotency"
+)
+
+// asAcme stands for the authentication of a real server.
+func asAcme(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		next.ServeHTTP(w, usher.WithPrincipal(r, &usher.Principal{ID: "acme", Kind: usher.KindAPIKey}))
+	})
+}
+
+// order posts an order with a key and prints the answer.
+func order(h http.Handler, key, body string) {
+	r := httptest.NewRequest(http.MethodPost, "/orders", strings.NewReader(body))
+	r.Header.Set("Idempotency-Key", key)
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	replayed := ""
+	if w.Header().Get("Idempotency-Replayed") == "true" {
+		replayed = " (replayed)"
+	}
+	fmt.Println(w.Code, w.Body.String()+replayed)
+}
+
+func Example() {
+	once, err := idempotency.New(idempotency.Config{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	orders := 0
+	mux := http.NewServeMux()
+	mux.Handle("POST /orders", once.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		item, _ := io.ReadAll(r.Body)
+		orders++
+		w.WriteHeader(http.StatusCreated)
+		fmt.Fprintf(w, "order %d: %s", orders, item)
+	})))
+	h := asAcme(mux)
+
+	order(h, "a", "tea")
+	order(h, "a", "tea")
+	order(h, "b", "tea")
+	// Output:
+	// 201 order 1: tea
+	// 201 order 1: tea (replayed)
+	// 201 order 2: tea
+}
+
+// A handler that knows that nothing has happened lets the retry run.
+func ExampleExecution_Mark() {
+	once, err := idempotency.New(idempotency.Config{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	attempts := 0
+	h := asAcme(once.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if attempts++; attempts == 1 {
+			// The connection was refused, so the bank has not seen the payment.
+			idempotency.From(r.Context()).Mark(idempotency.Release)
+			w.WriteHeader(http.StatusBadGateway)
+			fmt.Fprint(w, "the bank is down")
+			return
+		}
+		fmt.Fprint(w, "paid")
+	})))
+	order(h, "a", "tea")
+	order(h, "a", "tea")
+	// Output:
+	// 502 the bank is down
+	// 200 paid
+}
+
+// A handler that takes long works under a context that ends when its claim is
+// lost, and gives the number of its execution to what can refuse the past.
+func ExampleExecution_Context() {
+	once, err := idempotency.New(idempotency.Config{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	h := asAcme(once.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		e := idempotency.From(r.Context())
+		ctx, cancel := e.Context(r.Context())
+		defer cancel()
+		if err := ship(ctx, e.Generation(), e.DownstreamKey("carrier")); err != nil {
+			usher.Fail(w, r, err)
+			return
+		}
+		fmt.Fprint(w, "shipped")
+	})))
+	order(h, "a", "tea")
+	// Output:
+	// 200 shipped
+}
+
+func ship(ctx context.Context, generation uint64, key string) error {
+	if generation == 0 || len(key) != 64 {
+		return fmt.Errorf("no execution")
+	}
+	return ctx.Err()
+}
+
+// The common mistake: standing outside the authentication. Keys belong to
+// callers, and here nobody has said yet who calls, so a request with a key is
+// refused rather than shared between everybody.
+func ExampleMiddleware_Wrap_incorrect() {
+	once, err := idempotency.New(idempotency.Config{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	h := once.Wrap(asAcme(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, "ordered")
+	})))
+	order(h, "a", "tea")
+	// Output:
+	// 401 {"type":"about:blank","title":"Unauthorized","status":401,"detail":"An idempotency key needs a credential beside it.","code":"missing_credential"}
+}
