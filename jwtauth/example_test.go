@@ -56,14 +56,14 @@ func Example() {
 		}
 		w := httptest.NewRecorder()
 		mux.ServeHTTP(w, r)
-		fmt.Println(w.Code, w.Header().Get("WWW-Authenticate"))
 		if w.Code == http.StatusOK {
-			fmt.Println(w.Body)
+			fmt.Println(w.Code, w.Body)
+		} else {
+			fmt.Println(w.Code, w.Header().Get("WWW-Authenticate"))
 		}
 	}
 	// Output:
-	// 200
-	// orders of https://login.example|ann, <ann@example.org>
+	// 200 orders of https://login.example|ann, <ann@example.org>
 	// 403 Bearer error="insufficient_scope", scope="orders:read"
 	// 401 Bearer error="invalid_token"
 	// 401 Bearer

@@ -424,7 +424,7 @@ func TestJWKSAfterClose(t *testing.T) {
 		}
 		time.Sleep(time.Hour - 1)
 		want(t, v, s.token(), jwtauth.Accepted)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		want(t, v, s.token(), jwtauth.Unavailable)
 		if n := p.fetches.Load(); n != 1 {
 			t.Errorf("%d fetches", n)
@@ -466,11 +466,11 @@ func TestJ11BadAnswersOfARealServer(t *testing.T) {
 			w.WriteHeader(500)
 			_, _ = io.WriteString(w, publish(stranger))
 		},
-		"redirect to another host": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, other.URL, 302) },
+		"redirect to another host": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, other.URL, http.StatusFound) },
 		"redirect to plain HTTP": func(w http.ResponseWriter, r *http.Request) {
-			http.Redirect(w, r, "http://"+r.Host, 302)
+			http.Redirect(w, r, "http://"+r.Host, http.StatusFound)
 		},
-		"redirect without end": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/again", 302) },
+		"redirect without end": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/again", http.StatusFound) },
 		"an abort":             func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 		"slow":                 func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
 		"slow by drops": func(w http.ResponseWriter, r *http.Request) {
