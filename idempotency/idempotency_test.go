@@ -433,19 +433,17 @@ func TestNoInstantOfACallerReachesAStore(t *testing.T) {
 			t.Errorf("%s is an instant", at)
 		}
 		if typ.Kind() == reflect.Struct {
-			for i := range typ.NumField() {
-				look(at+"."+typ.Field(i).Name, typ.Field(i).Type)
+			for field := range typ.Fields() {
+				look(at+"."+field.Name, field.Type)
 			}
 		}
 	}
-	store := reflect.TypeFor[idempotency.Store]()
-	for i := range store.NumMethod() {
-		method := store.Method(i)
-		for j := range method.Type.NumIn() {
-			look(method.Name, method.Type.In(j))
+	for method := range reflect.TypeFor[idempotency.Store]().Methods() {
+		for in := range method.Type.Ins() {
+			look(method.Name, in)
 		}
-		for j := range method.Type.NumOut() {
-			look(method.Name, method.Type.Out(j))
+		for out := range method.Type.Outs() {
+			look(method.Name, out)
 		}
 	}
 }

@@ -129,6 +129,7 @@ func TestALateOwnerChangesNothing(t *testing.T) {
 				time.Sleep(lease + time.Second)
 				first := do(node, post("/", ""))
 				body := <-finished
+				synctest.Wait()
 				if e := <-lateEnd; !isClosed(e.Lost()) {
 					t.Error("the late handler does not know")
 				}

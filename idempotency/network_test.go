@@ -47,8 +47,17 @@ func asAlice(next http.Handler) http.Handler {
 	})
 }
 
-// send posts body with the key, and returns the answer and its body.
-func send(t *testing.T, s *httptest.Server, key string, body io.Reader) (*http.Response, string) {
+// A reply is what a client got.
+type reply struct {
+	status int
+	header http.Header
+	text   string
+}
+
+func (r reply) replayed() bool { return r.header.Get("Idempotency-Replayed") == "true" }
+
+// send posts body with the key.
+func send(t *testing.T, s *httptest.Server, key string, body io.Reader) reply {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL, body)
 	if err != nil {
@@ -58,18 +67,17 @@ func send(t *testing.T, s *httptest.Server, key string, body io.Reader) (*http.R
 	return roundTrip(t, s, r)
 }
 
-func roundTrip(t *testing.T, s *httptest.Server, r *http.Request) (*http.Response, string) {
+func roundTrip(t *testing.T, s *httptest.Server, r *http.Request) reply {
 	t.Helper()
 	resp, err := s.Client().Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close()
-	got, err := io.ReadAll(resp.Body)
-	if err != nil {
+	text, err := io.ReadAll(resp.Body)
+	if err := errors.Join(err, resp.Body.Close()); err != nil {
 		t.Fatal(err)
 	}
-	return resp, string(got)
+	return reply{resp.StatusCode, resp.Header, string(text)}
 }
 
 // P10: a body reaches the handler as it was sent, however it was sent.
@@ -100,16 +108,15 @@ func TestBodiesArriveByteForByte(t *testing.T) {
 			} {
 				got = nil
 				key := fmt.Sprint(strings.ReplaceAll(name, " ", "-"), n)
-				resp, _ := send(t, s, key, reader)
-				if resp.StatusCode != 201 || !bytes.Equal(got, body) {
-					t.Errorf("%d bytes %s: status %d, %d bytes arrived", n, name, resp.StatusCode, len(got))
+				if first := send(t, s, key, reader); first.status != 201 || !bytes.Equal(got, body) {
+					t.Errorf("%d bytes %s: status %d, %d bytes arrived", n, name, first.status, len(got))
 				}
 				if strings.HasPrefix(name, "with") && length != int64(n) {
 					t.Errorf("%d bytes %s: ContentLength %d", n, name, length)
 				}
 				// However the retry is sent, it is the same request.
-				if resp, _ := send(t, s, key, bytes.NewReader(body)); resp.Header.Get("Idempotency-Replayed") != "true" {
-					t.Errorf("%d bytes %s: the retry got %d", n, name, resp.StatusCode)
+				if again := send(t, s, key, bytes.NewReader(body)); !again.replayed() {
+					t.Errorf("%d bytes %s: the retry got %d", n, name, again.status)
 				}
 			}
 		}
@@ -138,16 +145,16 @@ func TestABodyAboveTheCapIsRefused(t *testing.T) {
 	forProtocols(t, func(t *testing.T, serve func(http.Handler) *httptest.Server) {
 		calls := new(counting)
 		s := serve(asAlice(newMiddleware(t, idempotency.Config{MaxBody: 1000}).Wrap(calls)))
-		if resp, _ := send(t, s, "fits", strings.NewReader(strings.Repeat("x", 1000))); resp.StatusCode != 201 {
-			t.Errorf("1000 bytes: %d", resp.StatusCode)
+		if got := send(t, s, "fits", strings.NewReader(strings.Repeat("x", 1000))); got.status != 201 {
+			t.Errorf("1000 bytes: %d", got.status)
 		}
 		for name, body := range map[string]io.Reader{
 			"announced": strings.NewReader(strings.Repeat("x", 1001)),
 			"chunked":   onlyReader{strings.NewReader(strings.Repeat("x", 1001))},
 		} {
-			resp, text := send(t, s, name, body)
-			if resp.StatusCode != 413 || !strings.Contains(text, usher.CodePayloadTooLarge) {
-				t.Errorf("%s: %d %s", name, resp.StatusCode, text)
+			got := send(t, s, name, body)
+			if got.status != 413 || !strings.Contains(got.text, usher.CodePayloadTooLarge) {
+				t.Errorf("%s: %d %s", name, got.status, got.text)
 			}
 		}
 		calls.want(t, 1)
@@ -203,13 +210,13 @@ func TestASlowBodyIsRefusedAndHoldsNoKey(t *testing.T) {
 		}
 	}()
 	// The client closes the pipe once it has the answer.
-	resp, text := send(t, s, "k", slow)
-	if resp.StatusCode != 408 || !strings.Contains(text, idempotency.CodeBodyTimeout) {
-		t.Errorf("got %d %s", resp.StatusCode, text)
+	got := send(t, s, "k", slow)
+	if got.status != 408 || !strings.Contains(got.text, idempotency.CodeBodyTimeout) {
+		t.Errorf("got %d %s", got.status, got.text)
 	}
 	calls.want(t, 0)
-	if resp, _ := send(t, s, "k", strings.NewReader("quick")); resp.StatusCode != 201 {
-		t.Errorf("after it: %d", resp.StatusCode)
+	if got := send(t, s, "k", strings.NewReader("quick")); got.status != 201 {
+		t.Errorf("after it: %d", got.status)
 	}
 }
 
@@ -257,9 +264,9 @@ func TestExpectContinue(t *testing.T) {
 			}
 			r.Header["Idempotency-Key"] = c.keys
 			r.Header.Set("Expect", "100-continue")
-			resp, _ := roundTrip(t, s, r)
-			if resp.StatusCode != c.status || continued != c.continued {
-				t.Errorf("%s: status %d, continued %v", c.name, resp.StatusCode, continued)
+			got := roundTrip(t, s, r)
+			if got.status != c.status || continued != c.continued {
+				t.Errorf("%s: status %d, continued %v", c.name, got.status, continued)
 			}
 		}
 		calls.want(t, 1)
@@ -297,14 +304,14 @@ func TestInformationalAnswersAndStreamsPass(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer resp.Body.Close()
+		defer func() { _ = resp.Body.Close() }()
 		lines := bufio.NewReader(resp.Body)
 		if line, err := lines.ReadString('\n'); line != "data: 1\n" || err != nil {
 			t.Errorf("the first event is %q, %v", line, err)
 		}
 		// Also before the stream is over the key is spent.
-		if resp, text := send(t, s, "k", http.NoBody); resp.StatusCode != 409 || !strings.Contains(text, idempotency.CodeAnswerNotKept) {
-			t.Errorf("a retry got %d %s", resp.StatusCode, text)
+		if got := send(t, s, "k", http.NoBody); got.status != 409 || !strings.Contains(got.text, idempotency.CodeAnswerNotKept) {
+			t.Errorf("a retry got %d %s", got.status, got.text)
 		}
 		close(seen)
 		if rest, err := io.ReadAll(lines); string(rest) != "\ndata: 2\n\n" || err != nil || hints != 1 {
@@ -339,9 +346,9 @@ func TestAClientThatGoesAtAnyPoint(t *testing.T) {
 	t.Cleanup(s.Close)
 	wantRetried := func(what, key string, executions int64) {
 		t.Helper()
-		resp, text := send(t, s, key, strings.NewReader(body))
-		if resp.StatusCode != 200 || len(text) != size {
-			t.Errorf("%s: the retry got %d and %d bytes", what, resp.StatusCode, len(text))
+		got := send(t, s, key, strings.NewReader(body))
+		if got.status != 200 || len(got.text) != size {
+			t.Errorf("%s: the retry got %d and %d bytes", what, got.status, len(got.text))
 		}
 		if n := calls.n.Swap(0); n != executions {
 			t.Errorf("%s: %d executions, want %d", what, n, executions)
@@ -427,9 +434,9 @@ func TestAClientThatResetsItsStream(t *testing.T) {
 	}
 	retry.Header.Set("Idempotency-Key", "k")
 	retry.Header.Set("Retry", "1")
-	resp, text := roundTrip(t, s, retry)
-	if resp.StatusCode != 201 || text != "done" || resp.Header.Get("Idempotency-Replayed") != "true" {
-		t.Errorf("the retry got %d %s", resp.StatusCode, text)
+	got := roundTrip(t, s, retry)
+	if got.status != 201 || got.text != "done" || !got.replayed() {
+		t.Errorf("the retry got %d %s", got.status, got.text)
 	}
 	calls.want(t, 1)
 }
