@@ -20,7 +20,6 @@
 //   - KS-11 to KS-13, KS-21 to KS-26 (tokens of sessions, their refresh, and the
 //     login at Google), KE-04, KE-06 and KE-11 to KE-15 (OAuth and signed tokens)
 //     need jwtauth. KS-07, KS-08 and KS-10 stand on a session with fixed tokens.
-//   - KK-19 to KK-24 need idempotency.
 //   - KE-16 to KE-20 and IC-17 to IC-20 need webhook.
 //   - KK-25 is about what the service computes and none of it is this module's.
 package contract

@@ -14,24 +14,27 @@ import (
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/apikey"
 	"github.com/usher-go/usher/envelope"
+	"github.com/usher-go/usher/idempotency"
 	"github.com/usher-go/usher/ratelimit"
 )
 
 // kaiko recognises emotions. It has typed errors, takes keys in two header fields,
-// tells revoked keys from unknown ones, and limits requests, simultaneous requests
-// and tokens.
+// tells revoked keys from unknown ones, limits requests, simultaneous requests and
+// tokens, and runs an analysis with an idempotency key once.
 type kaiko struct {
 	env     *envelope.Envelope
 	auth    *apikey.Authenticator
 	manager *apikey.Manager
 	limit   *ratelimit.Limiter
 	chat    *ratelimit.Limiter
+	once    *idempotency.Middleware
 
 	outage error         // what the store of keys fails with
 	gate   chan struct{} // analyses wait for it, if it is not nil
 
 	mu  sync.Mutex
 	ids map[string]bool // external IDs in the one context there is
+	ran int             // analyses
 }
 
 func newKaiko(tb testing.TB) *kaiko {
@@ -84,13 +87,14 @@ func newKaiko(tb testing.TB) *kaiko {
 		Unlisted: true,
 		Message:  "The monthly token limit is reached.",
 	}))
+	s.once = must(idempotency.New(idempotency.Config{}))
 	return s
 }
 
 func (s *kaiko) app() App {
 	auth := usher.Authenticate(s.auth)
 	write := usher.Require(usher.Requirement{Level: usher.LevelReadWrite})
-	guard := []usher.Middleware{auth, s.limit, write}
+	guard := []usher.Middleware{auth, s.limit, write, s.once}
 	return App{
 		Middlewares: []usher.Middleware{s.env},
 		Routes: []Route{
@@ -166,6 +170,9 @@ func (s *kaiko) analyse(w http.ResponseWriter, r *http.Request) {
 		usher.Fail(w, r, err)
 		return
 	}
+	s.mu.Lock()
+	s.ran++
+	s.mu.Unlock()
 	ctx, cancel := context.WithTimeout(r.Context(), 30*time.Second)
 	defer cancel()
 	if err := s.infer(ctx, in.Messages); err != nil {

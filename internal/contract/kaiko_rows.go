@@ -29,6 +29,21 @@ const (
 	analysed = `{"object":"emotions.analysis","model":"emotion-v2","emotions":{"joy":1}}`
 )
 
+const (
+	other  = `{"model":"emotion-v2","messages":[{"role":"user","content":"no"}]}`
+	repeat = "Idempotency-Key: 8e03978e-40d5-43dd-bc93-6894a57f9324"
+)
+
+// analyses checks how many analyses have run.
+func (s *kaiko) analyses(c *client, want int) {
+	c.tb.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ran != want {
+		c.tb.Errorf("%d analyses ran, want %d", s.ran, want)
+	}
+}
+
 // typed is the body of an error; an empty param is none.
 func typed(kind, code, message, param string) string {
 	if param != "" {
@@ -176,6 +191,77 @@ var kaikoRows = []row[*kaiko]{
 		c.post(analysis, analyse, "x-api-key: "+key).
 			is(503, typed("server_error", "service_unavailable", "The API key could not be checked. Please try again.", "")).
 			has("Retry-After", "1")
+	}},
+	{"KK-19 a repetition is the first answer, marked, and the work is done once (inferred: header)", false, func(c *client, s *kaiko) {
+		text, _ := s.key(c, "live")
+		key := "x-api-key: " + text
+		c.post(analysis, analyse, key, repeat).is(200, analysed).lacks("Idempotency-Replayed").has("X-RateLimit-Remaining", "999")
+		c.post(analysis, analyse, key, repeat).is(200, analysed).has("Idempotency-Replayed", "true").
+			has("Content-Type", "application/json").has("X-RateLimit-Remaining", "998")
+		c.post(analysis, analyse, "Authorization: Bearer "+text, repeat).is(200, analysed).has("Idempotency-Replayed", "true")
+		s.analyses(c, 1)
+
+		// So is an answer that says no, to the byte. The request ID in the header is
+		// that of the repetition.
+		wrong := strings.Replace(repeat, "8", "9", 1)
+		const body = `{"model":"emotion-v1","messages":[]}`
+		refused := typed("invalid_request_error", "invalid_model", "The model does not exist", "model")
+		first := c.post(analysis, body, key, wrong).is(400, refused).lacks("Idempotency-Replayed")
+		second := c.post(analysis, body, key, wrong).is(400, refused).has("Idempotency-Replayed", "true")
+		if second.body != first.body || second.Header.Get("X-Request-Id") == first.Header.Get("X-Request-Id") {
+			c.tb.Errorf("first %s %s\nagain %s %s", first.Header.Get("X-Request-Id"), first.body, second.Header.Get("X-Request-Id"), second.body)
+		}
+	}},
+	{"KK-20 a repetition while the first runs is 409 (inferred)", true, func(c *client, s *kaiko) {
+		text, _ := s.key(c, "live")
+		key := "x-api-key: " + text
+		s.gate = make(chan struct{})
+		var first sync.WaitGroup
+		first.Go(func() {
+			if a, err := c.try("POST", analysis, analyse, key, repeat); err != nil || a.StatusCode != 200 {
+				c.tb.Errorf("the first got %v, %v", a, err)
+			}
+		})
+		time.Sleep(time.Second) // until it waits
+		c.post(analysis, analyse, key, repeat).is(409, typed("conflict_error", "idempotency_in_progress",
+			"A request with this idempotency key is still in progress.", "Idempotency-Key")).has("Retry-After", "1")
+		close(s.gate)
+		first.Wait()
+		c.post(analysis, analyse, key, repeat).is(200, analysed).has("Idempotency-Replayed", "true")
+		s.analyses(c, 1)
+	}},
+	{"KK-21 a key with another payload is 422 and not run (inferred)", false, func(c *client, s *kaiko) {
+		text, _ := s.key(c, "live")
+		key := "x-api-key: " + text
+		c.post(analysis, analyse, key, repeat).is(200, analysed)
+		c.post(analysis, other, key, repeat).is(422, typed("invalid_request_error", "idempotency_key_reused",
+			"This idempotency key was used for another request.", "Idempotency-Key")).lacks("Idempotency-Replayed")
+		s.analyses(c, 1)
+	}},
+	{"KK-22 the same key with another API key is another request (inferred)", false, func(c *client, s *kaiko) {
+		one, _ := s.key(c, "live")
+		two, _ := s.key(c, "live")
+		c.post(analysis, analyse, "x-api-key: "+one, repeat).is(200, analysed)
+		c.post(analysis, other, "x-api-key: "+two, repeat).is(200, analysed).lacks("Idempotency-Replayed")
+		s.analyses(c, 2)
+	}},
+	{"KK-23 a key that is too long, empty or there twice is 400 and not run (inferred)", false, func(c *client, s *kaiko) {
+		text, _ := s.key(c, "live")
+		key := "x-api-key: " + text
+		bad := typed("invalid_request_error", "idempotency_key_invalid",
+			"The idempotency key must be sent once and have 1 to 255 visible ASCII characters.", "Idempotency-Key")
+		c.post(analysis, analyse, key, "Idempotency-Key: "+strings.Repeat("k", 256)).is(400, bad)
+		c.post(analysis, analyse, key, "Idempotency-Key: ").is(400, bad)
+		c.post(analysis, analyse, key, repeat, repeat).is(400, bad)
+		s.analyses(c, 0)
+		c.post(analysis, analyse, key, "Idempotency-Key: "+strings.Repeat("k", 255)).is(200, analysed)
+	}},
+	{"KK-24 without a key every request runs", false, func(c *client, s *kaiko) {
+		key, _ := s.key(c, "live")
+		for range 2 {
+			c.post(analysis, analyse, "x-api-key: "+key).is(200, analysed).lacks("Idempotency-Replayed")
+		}
+		s.analyses(c, 2)
 	}},
 	{"404 and 405 are typed (inferred)", false, func(c *client, _ *kaiko) {
 		c.get("/v2/nowhere").is(404, typed("not_found_error", "not_found", "Not Found", ""))
