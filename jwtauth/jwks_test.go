@@ -487,7 +487,7 @@ func TestJ11BadAnswersOfARealServer(t *testing.T) {
 			p.say(publish(s))
 			failed := make(chan error, 100)
 			v := trusting(t, overTLS(t, p, func(c *jwtauth.JWKSConfig) {
-				c.Timeout = time.Second
+				c.Timeout = 2 * time.Second
 				c.OnError = func(err error) {
 					select {
 					case failed <- err:
