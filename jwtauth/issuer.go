@@ -262,7 +262,6 @@ func (i *Issuer) open(ctx context.Context, template Session) (Tokens, error) {
 		Current:  token.hash(),
 		Revision: 1,
 	}
-	r.Session = r.Session.clone()
 	r.ExpiresAt = earlier(now.Add(i.refresh), r.EndsAt)
 	a, err := i.answerFor(ctx, r.Session, token, now)
 	if err != nil {

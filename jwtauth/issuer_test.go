@@ -369,6 +369,32 @@ func TestLogoutEndsASessionAtOnceAndOnlyThat(t *testing.T) {
 	}
 }
 
+func TestALogoutIsRememberedAsLongAsAnAccessTokenLives(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var list jwtauth.RevocationList
+		i := newIssuer(t, func(c *jwtauth.IssuerConfig) { c.Revocations = &list })
+		v := sessions(t, i, &list)
+		one, all := login(t, i), must(i.Login(t.Context(), jwtauth.Session{Subject: "bert"}))
+		time.Sleep(time.Second)
+		if err := errors.Join(i.Logout(t.Context(), one.Session.ID), i.LogoutAll(t.Context(), "bert")); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(15*time.Minute + 3*time.Second)             // the leeway of v is five seconds
+		if err := i.Logout(t.Context(), "other"); err != nil { // the list forgets as others come
+			t.Fatal(err)
+		}
+		want(t, v, one.AccessToken(), jwtauth.Revoked)
+		want(t, v, all.AccessToken(), jwtauth.Revoked)
+		time.Sleep(5 * time.Minute)
+		if err := i.Logout(t.Context(), "another"); err != nil {
+			t.Fatal(err)
+		}
+		if n := list.Len(); n != 2 {
+			t.Errorf("%d revocations are held, want the last two", n)
+		}
+	})
+}
+
 func TestLogoutAllEndsTheSessionsOfOneSubjectAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var list jwtauth.RevocationList

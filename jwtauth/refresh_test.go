@@ -263,7 +263,7 @@ func TestCrashBetweenRotateAndReplyLosesNobody(t *testing.T) {
 				store := &faulty{RefreshStore: c.Store}
 				c.Store = store
 				i := must(jwtauth.NewIssuer(c))
-				first := login(t, i)
+				first := mustRefresh(t, i, login(t, i).RefreshToken())
 				// The store has made the change when the server dies.
 				store.after = on("Update", errDown)
 				if _, err := i.Refresh(t.Context(), first.RefreshToken()); !errors.Is(err, errDown) {
@@ -506,6 +506,24 @@ func TestAnAnswerThatCannotBeOpenedIsAFaultOfTheStore(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := i.Refresh(t.Context(), first.RefreshToken()); err == nil || errors.Is(err, jwtauth.ErrInvalidRefreshToken) {
+		t.Errorf("error %v", err)
+	}
+}
+
+// Who has an older token and a copy of the store cannot read the last answer.
+func TestAnAnswerOpensForTheTokenThatItIsForAlone(t *testing.T) {
+	store := newRefreshStore(t, 0)
+	i := newIssuer(t, func(c *jwtauth.IssuerConfig) { c.Store = store })
+	first := login(t, i)
+	second := mustRefresh(t, i, first.RefreshToken())
+	mustRefresh(t, i, second.RefreshToken())
+	b := must(unb64(first.RefreshToken()))
+	r := must(store.Lookup(t.Context(), sum(b[:32])))
+	r.Previous = sum(b)
+	if err := store.Update(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	if tokens, err := i.Refresh(t.Context(), first.RefreshToken()); err == nil || tokens.RefreshToken() != "" {
 		t.Errorf("error %v", err)
 	}
 }

@@ -336,10 +336,9 @@ func (h *SessionHandler) answer(w http.ResponseWriter, r *http.Request, t Tokens
 		http.SetCookie(w, h.accessCookie.make(t.AccessToken(), t.AccessLifetime))
 	}
 	h.respond(w, r, usher.Reply{Code: code, Message: message, Data: json.RawMessage(data)})
-	if r.Context().Err() == nil {
-		// If this fails, the client is only treated with more patience.
-		_ = h.issuer.Delivered(r.Context(), t)
-	}
+	// It fails where the client has hung up, and may where it has not: then the
+	// client is treated with more patience.
+	_ = h.issuer.Delivered(r.Context(), t)
 	return nil
 }
 
