@@ -161,11 +161,11 @@ func TestJ10UnknownKidsCauseOneFetchACoolDownAndNoWait(t *testing.T) {
 		})
 		start := time.Now()
 		for range 120 {
-			for i := range 30 {
+			for i := range 10 {
 				stranger.kid = "unknown" + strconv.Itoa(i)
 				before := time.Now()
 				want(t, v, stranger.token(), jwtauth.UnknownKey)
-				if i%10 == 0 {
+				if i == 0 {
 					want(t, v, good.token(), jwtauth.Accepted)
 				}
 				if time.Since(before) != 0 {
