@@ -265,6 +265,8 @@ var placeholders = map[string]string{
 	"<44>":      `[A-Za-z0-9_-]{44}`,
 	"<4>":       `[A-Za-z0-9_-]{4}`,
 	"<5>":       `[A-Za-z0-9_-]{5}`,
+	"<jwt>":     `[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+`,
+	"<token>":   `[A-Za-z0-9_-]{86}`,
 }
 
 var placeholder = regexp.MustCompile(`<[a-z0-9]+>`)

@@ -15,11 +15,10 @@
 // HTTP/1.1 on in-memory connections (net.Pipe), with the http.Server and
 // http.Transport that all others use over loopback TCP.
 //
-// # Rows that wait for other packages
+// # Rows left out
 //
-//   - KS-11 to KS-13, KS-21 to KS-26 (tokens of sessions, their refresh, and the
-//     login at Google), KE-04, KE-06 and KE-11 to KE-15 (OAuth and signed tokens)
-//     need jwtauth. KS-07, KS-08 and KS-10 stand on a session with fixed tokens.
+//   - KS-24 to KS-26 are the login at Google: handlers of the service, which call
+//     an API of Google and then [jwtauth.SessionHandler.Login].
 //   - KE-16 to KE-20 and IC-17 to IC-20 need webhook.
 //   - KK-25 is about what the service computes and none of it is this module's.
 package contract

@@ -17,6 +17,7 @@ import (
 	"github.com/usher-go/usher/apikey"
 	"github.com/usher-go/usher/clientip"
 	"github.com/usher-go/usher/envelope"
+	"github.com/usher-go/usher/jwtauth"
 	"github.com/usher-go/usher/ratelimit"
 )
 
@@ -24,11 +25,14 @@ import (
 // public identifier, sessions that go before keys, and limits per address, where
 // that of a route replaces the general one and stands before authentication.
 type kisara struct {
-	env     *envelope.Envelope
-	auth    *apikey.Authenticator
-	manager *apikey.Manager
-	keys    http.Handler // the management of keys
-	limit   *ratelimit.Limiter
+	env      *envelope.Envelope
+	auth     *apikey.Authenticator
+	manager  *apikey.Manager
+	keys     http.Handler // the management of keys
+	issuer   *jwtauth.Issuer
+	tokens   *jwtauth.Verifier
+	sessions *jwtauth.SessionHandler
+	limit    *ratelimit.Limiter
 
 	mu       sync.Mutex
 	accounts map[string]bool // false once deleted
@@ -45,14 +49,17 @@ func newKisara(tb testing.TB) *kisara {
 	s.env = must(envelope.New(envelope.Config{
 		ClientIP: ips.Addr,
 		Catalogue: envelope.Catalogue{Codes: map[string]envelope.Entry{
-			usher.CodeMissingCredential:   {Message: "Unauthorized: No credentials provided"},
-			apikey.CodeInvalidKey:         {Message: "Invalid API key"},
-			apikey.CodeKeyNotFound:        {Message: "API key not found"},
-			ratelimit.CodeRateLimited:     {Message: "Rate limit exceeded"},
-			envelope.CodeValidationFailed: {Message: "Validation Error"},
-			"api_key_created":             {Message: "API key generated successfully"},
-			"api_keys_listed":             {Message: "API keys retrieved successfully"},
-			"api_key_revoked":             {Message: "API key revoked successfully"},
+			usher.CodeMissingCredential:     {Message: "Unauthorized: No credentials provided"},
+			apikey.CodeInvalidKey:           {Message: "Invalid API key"},
+			apikey.CodeKeyNotFound:          {Message: "API key not found"},
+			jwtauth.CodeInvalidToken:        {Message: "Invalid token"},
+			jwtauth.CodeInvalidRefreshToken: {Message: "Invalid refresh token"},
+			ratelimit.CodeRateLimited:       {Message: "Rate limit exceeded"},
+			envelope.CodeValidationFailed:   {Message: "Validation Error"},
+			"api_key_created":               {Message: "API key generated successfully"},
+			"api_keys_listed":               {Message: "API keys retrieved successfully"},
+			"api_key_revoked":               {Message: "API key revoked successfully"},
+			"token_refreshed":               {Message: "Token refreshed successfully"},
 		}},
 	}))
 	s.auth = must(apikey.New(apikey.Config{
@@ -72,6 +79,7 @@ func newKisara(tb testing.TB) *kisara {
 		IssuedView: kisaraIssued,
 		ListView:   kisaraList,
 	}))
+	s.openSessions()
 	s.limit = must(ratelimit.New(ratelimit.Config{
 		Policies: []ratelimit.Policy{perMinute("global", 100, ips)},
 		Headers:  ratelimit.DeltaHeaders,
@@ -79,13 +87,79 @@ func newKisara(tb testing.TB) *kisara {
 	return s
 }
 
+const kisaraName = "https://kisara.example" // of the issuer and of the audience
+
+var kisaraSecret = []byte("a secret of 32 bytes or of more.")
+
+// openSessions makes the access tokens, of 15 minutes, and the refresh tokens, of
+// 7 days and good once.
+func (s *kisara) openSessions() {
+	ended := new(jwtauth.RevocationList)
+	key := must(jwtauth.NewKey(jwtauth.KeyConfig{ID: "1", Algorithm: jwtauth.HS256, Secret: kisaraSecret}))
+	s.issuer = must(jwtauth.NewIssuer(jwtauth.IssuerConfig{
+		Issuer:      kisaraName,
+		Audiences:   []string{kisaraName},
+		Keys:        []jwtauth.SigningKey{{Key: key}},
+		Store:       must(jwtauth.NewMemoryRefreshStore(0)),
+		Grace:       -1, // a token that was rotated is refused at once
+		Claims:      s.claims,
+		Revocations: ended,
+	}))
+	s.tokens = must(jwtauth.New(jwtauth.Config{
+		Issuers: []jwtauth.TrustedIssuer{{
+			Issuer:     kisaraName,
+			Audiences:  []string{kisaraName},
+			Algorithms: []jwtauth.Algorithm{jwtauth.HS256},
+			Keys:       s.issuer,
+			Profile:    jwtauth.ProfileSession,
+		}},
+		Leeway:      -1,
+		Revocations: ended,
+		ExactBearer: true,
+		Answers: map[jwtauth.Verdict]*usher.Error{
+			jwtauth.Expired: {Status: http.StatusUnauthorized, Code: "token_expired", Message: "Token has expired"},
+		},
+		Check: s.userExists,
+		Principal: func(t *jwtauth.Token, usual usher.Principal) usher.Principal {
+			usual.ID, usual.Level = t.Subject, usher.LevelFull
+			return usual
+		},
+	}))
+	s.sessions = must(jwtauth.NewSessionHandler(jwtauth.SessionHandlerConfig{
+		Issuer:        s.issuer,
+		RefreshCookie: &jwtauth.Cookie{Name: "refresh_token"},
+		TokensView: func(t jwtauth.Tokens) any {
+			return map[string]string{"access_token": t.AccessToken()}
+		},
+	}))
+}
+
+// claims says who a session belongs to, as its access tokens have it.
+func (s *kisara) claims(_ context.Context, of jwtauth.Session) (map[string]any, error) {
+	return map[string]any{"id": of.Subject, "email": of.Subject + "@kisara.example", "role": "USER"}, nil
+}
+
+// userExists refuses tokens that are nobody's.
+func (s *kisara) userExists(_ context.Context, t *jwtauth.Token) error {
+	var user struct {
+		Email string `json:"email"`
+	}
+	err := t.Claims(&user)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if name, ok := strings.CutSuffix(user.Email, "@kisara.example"); err != nil || !ok || !s.accounts[name] {
+		return &usher.Error{Status: http.StatusUnauthorized, Code: "authentication_failed", Message: "Authentication failed"}
+	}
+	return nil
+}
+
 func perMinute(name string, n int, ips *clientip.Resolver) ratelimit.Policy {
 	return ratelimit.Policy{Name: name, Key: ratelimit.ByAddress(ips), Limit: ratelimit.RollingWindow(n, time.Minute)}
 }
 
 func (s *kisara) app() App {
-	login := usher.Authenticate(tokenRequired{people})
-	either := usher.Authenticate(usher.Precedence(people, s.auth))
+	login := usher.Authenticate(tokenRequired{s.tokens})
+	either := usher.Authenticate(usher.Precedence(s.tokens, s.auth))
 	only := func(name string, n int) usher.Middleware { return must(s.limit.Only(perMinute(name, n, nil))) }
 	use := func(m ...usher.Middleware) []usher.Middleware { return m }
 	keys := http.StripPrefix("/auth/api-keys", s.keys)
@@ -98,6 +172,8 @@ func (s *kisara) app() App {
 			{"GET", "/auth/api-keys", use(only("keys", 10), login), keys},
 			{"POST", "/auth/api-keys", use(only("keys_create", 10), login), keys},
 			{"DELETE", "/auth/api-keys/{id}", use(only("keys_revoke", 10), login), keys},
+			{"POST", "/auth/refresh", use(s.limit), handle(s.sessions.Refresh)},
+			{"POST", "/auth/logout", use(s.limit), handle(s.sessions.Logout)},
 			{"GET", "/message/{link_id}", use(only("messages", 30)), handle(s.list)},
 			{"POST", "/message/{link_id}", use(only("messages_post", 30)), handle(s.post)},
 			{"POST", "/message/{link_id}/{message_id}", use(only("messages_reply", 30), either), handle(s.reply)},
@@ -108,10 +184,10 @@ func (s *kisara) app() App {
 }
 
 // tokenRequired has a text of its own for requests without a token.
-type tokenRequired struct{ session }
+type tokenRequired struct{ *jwtauth.Verifier }
 
 func (t tokenRequired) Authenticate(r *http.Request) (*usher.Principal, error) {
-	p, err := t.session.Authenticate(r)
+	p, err := t.Verifier.Authenticate(r)
 	if errors.Is(err, usher.ErrNoCredential) {
 		err = &usher.Error{Status: http.StatusUnauthorized, Code: "missing_token", Message: "Unauthorized: No token provided"}
 	}
