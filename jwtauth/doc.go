@@ -34,6 +34,21 @@
 //     answer is 503 and never 401.
 //   - What is wrong with a token is told to nobody, unless Config.Answers says so.
 //
+// # Guarantees of sessions
+//
+//   - A session has one good refresh token at any time, however many requests
+//     exchange it at once: they get the same answer, to the byte. Afterwards its
+//     second use ends the session and, with Revocations, its access tokens at once.
+//   - An answer that was lost logs nobody out: the client may try again within the
+//     grace, and later where the answer was not delivered. See [Issuer].
+//   - Refresh tokens are stored as hashes, and the last answer is encrypted under
+//     the token that it was given for: a copy of the store alone opens nothing.
+//   - No access token is taken for a refresh token, nor the other way round.
+//   - Clients are not told why a refresh token is not good; a store that fails is a
+//     503 and never a 401.
+//   - Signing keys are changed without refusing anybody, and secrets are never
+//     published.
+//
 // # Order
 //
 // Limits per address stand outside [usher.Authenticate], as a signature costs more

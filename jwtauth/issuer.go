@@ -239,11 +239,11 @@ func (i *Issuer) open(ctx context.Context, template Session) (Tokens, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, i.timeout, errSlow)
 	defer cancel()
 	if template.Subject == "" || !utf8.ValidString(template.Subject) {
-		return Tokens{}, errors.New("jwtauth: a login without a subject, or one that is no Unicode text")
+		return Tokens{}, misuse("a login without a subject, or one that is no Unicode text")
 	}
 	for _, s := range template.Scopes {
 		if !isScope(s) {
-			return Tokens{}, fmt.Errorf("jwtauth: a login with the scope %q, which is none", s)
+			return Tokens{}, misuse("a login with the scope %q, which is none", s)
 		}
 	}
 	now := timeNow()

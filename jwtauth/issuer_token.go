@@ -90,7 +90,7 @@ var reservedClaims = []string{"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "
 func (i *Issuer) accessToken(s Session, private map[string]any, now, end time.Time) (string, error) {
 	for _, name := range reservedClaims {
 		if _, ok := private[name]; ok {
-			return "", fmt.Errorf("jwtauth: the claim %q is not for IssuerConfig.Claims to set", name)
+			return "", misuse("the claim %q is not for IssuerConfig.Claims to set", name)
 		}
 	}
 	claims := make(map[string]any, len(private)+len(reservedClaims))
@@ -110,7 +110,7 @@ func (i *Issuer) accessToken(s Session, private map[string]any, now, end time.Ti
 	}
 	payload, err := json.Marshal(claims)
 	if err != nil {
-		return "", fmt.Errorf("jwtauth: claims of a session: %w", err)
+		return "", misuse("claims that have no JSON: %w", err)
 	}
 	k := i.signer(now)
 	signed := k.header + segments.EncodeToString(payload)
@@ -120,13 +120,22 @@ func (i *Issuer) accessToken(s Session, private map[string]any, now, end time.Ti
 	}
 	token := signed + "." + segments.EncodeToString(signature)
 	if len(token) > maxAccessToken {
-		return "", fmt.Errorf("jwtauth: the claims make a token of %d bytes; at most %d are accepted", len(token), maxAccessToken)
+		return "", misuse("the claims make a token of %d bytes; at most %d are accepted", len(token), maxAccessToken)
 	}
 	// What no verifier would read shall not be found out by the client.
 	if _, err := pass(token); err != nil {
-		return "", fmt.Errorf("jwtauth: the claims make no token that is accepted: %w", err)
+		return "", misuse("the claims make no token that is accepted: %w", err)
 	}
 	return token, nil
+}
+
+// misuse is the answer to what no client and no store is to blame for.
+func misuse(format string, args ...any) error {
+	return &usher.Error{
+		Status: http.StatusInternalServerError,
+		Code:   usher.CodeInternal,
+		Cause:  fmt.Errorf("jwtauth: "+format, args...),
+	}
 }
 
 // failureOutcome says in one word for an audit why a call has failed.

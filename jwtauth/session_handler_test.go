@@ -292,6 +292,24 @@ func TestAStoreThatFailsIs503AndKeepsTheCookie(t *testing.T) {
 	wantStatus(t, post(t, h.Refresh, "", "Cookie: __Host-refresh_token="+good), 200)
 }
 
+func TestWhatNobodyElseIsToBlameForIs500(t *testing.T) {
+	i := newIssuer(t, func(c *jwtauth.IssuerConfig) {
+		c.Claims = func(_ context.Context, s jwtauth.Session) (map[string]any, error) {
+			return map[string]any{s.Data["claim"]: "x"}, nil
+		}
+	})
+	h := newSessionHandler(t, i, nil)
+	for _, s := range []jwtauth.Session{
+		{}, {Subject: "ann", Scopes: []string{"a b"}}, {Subject: "ann", Data: map[string]string{"claim": "exp"}},
+	} {
+		w := post(t, func(w http.ResponseWriter, r *http.Request) { h.Login(w, r, s) }, "")
+		wantStatus(t, w, 500)
+		if strings.Contains(w.Body.String(), "jwtauth") {
+			t.Errorf("the cause is shown: %s", w.Body)
+		}
+	}
+}
+
 func TestWhatClaimsSayIsTheAnswer(t *testing.T) {
 	var refusal error
 	i := newIssuer(t, func(c *jwtauth.IssuerConfig) {
