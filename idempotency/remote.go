@@ -30,11 +30,11 @@ func (s *remote) Claim(ctx context.Context, c Claim) (Record, error) {
 	r, err := call(ctx, s, func(ctx context.Context) (Record, error) { return s.store.Claim(ctx, c) },
 		func(r Record, err error) {
 			if r.Won || doubtful(err) {
-				s.release(ctx, c.Key, c.Token)
+				s.release(ctx, &c)
 			}
 		})
 	if doubtful(err) && !errors.Is(err, errSlow) && !errors.Is(err, errStuck) {
-		go s.release(ctx, c.Key, c.Token)
+		go s.release(ctx, &c)
 	}
 	return r, err
 }
@@ -45,8 +45,8 @@ func doubtful(err error) bool {
 }
 
 // release gives back a claim that nobody waits for. If that fails its lease ends.
-func (s *remote) release(ctx context.Context, key Key, token Token) {
-	_ = s.Finish(ctx, key, token, Result{State: Released, Life: s.timeout})
+func (s *remote) release(ctx context.Context, c *Claim) {
+	_ = s.Finish(ctx, c.Key, c.Token, Result{State: Released, Life: c.Lease})
 }
 
 func (s *remote) Renew(ctx context.Context, key Key, token Token, lease time.Duration) error {
