@@ -19,6 +19,8 @@
 //
 //   - KS-24 to KS-26 are the login at Google: handlers of the service, which call
 //     an API of Google and then [jwtauth.SessionHandler.Login].
+//   - KE-11 to KE-14 are an OAuth authorization server, which this module is not:
+//     it accepts the tokens of one.
 //   - KE-16 to KE-20 and IC-17 to IC-20 need webhook.
 //   - KK-25 is about what the service computes and none of it is this module's.
 package contract

@@ -1,6 +1,7 @@
 package contract
 
 import (
+	"crypto"
 	"net/http"
 	"strconv"
 	"sync"
@@ -10,14 +11,18 @@ import (
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/apikey"
 	"github.com/usher-go/usher/envelope"
+	"github.com/usher-go/usher/jwtauth"
 	"github.com/usher-go/usher/ratelimit"
 )
 
-// kaie automates workflows. It has {data} and {error}, upper-case codes, keys as
-// bearer tokens with three levels, and a limit per key and hour.
+// kaie automates workflows. It has {data} and {error}, upper-case codes, and a
+// limit per caller and hour. Three kinds of bearer tokens are told apart by their
+// form and issuer: keys with three levels, access tokens of its authorization
+// server with scopes, and what the servers of customers sign for themselves.
 type kaie struct {
 	env     *envelope.Envelope
 	auth    *apikey.Authenticator
+	tokens  *jwtauth.Verifier
 	manager *apikey.Manager
 	limit   *ratelimit.Limiter
 
@@ -41,7 +46,9 @@ func newKaie(tb testing.TB) *kaie {
 			Codes: map[string]envelope.Entry{
 				usher.CodeMissingCredential:      {Code: "MISSING_AUTHENTICATION"},
 				apikey.CodeInvalidKey:            {Code: "INVALID_API_KEY", Message: "The API key is invalid or expired."},
+				jwtauth.CodeInvalidToken:         {Code: "INVALID_TOKEN", Message: "The access token is invalid or expired."},
 				usher.CodeInsufficientPermission: {Code: "INSUFFICIENT_PERMISSIONS"},
+				usher.CodeInsufficientScope:      {Code: "SCOPE_INSUFFICIENT"},
 				envelope.CodeValidationFailed:    {Code: "INVALID_REQUEST"},
 				ratelimit.CodeRateLimited:        {Code: "RATE_LIMIT_EXCEEDED"},
 			},
@@ -53,9 +60,32 @@ func newKaie(tb testing.TB) *kaie {
 			},
 		},
 	}))
-	s.auth = must(apikey.New(apikey.Config{Store: store, Formats: []apikey.Format{format}, Bearer: true}))
+	s.auth = must(apikey.New(apikey.Config{
+		Store:   store,
+		Formats: []apikey.Format{format},
+		Bearer:  true,
+		Principal: func(_ *apikey.Key, usual usher.Principal) usher.Principal {
+			usual.Scopes = kaieScopes // its level says what a key permits
+			return usual
+		},
+	}))
 	tb.Cleanup(func() { _ = s.auth.Close() })
 	s.manager = must(apikey.NewManager(apikey.ManagerConfig{Store: store, Format: format}))
+	s.tokens = must(jwtauth.New(jwtauth.Config{
+		Issuers: []jwtauth.TrustedIssuer{
+			{
+				Issuer:     kaieAuthority,
+				Audiences:  []string{kaieAPI},
+				Algorithms: []jwtauth.Algorithm{jwtauth.ES256},
+				Keys:       trust(jwtauth.ES256, keys().authority.Public()),
+				Profile:    jwtauth.ProfileAccessToken,
+			},
+			customer("https://rsa.customer.example", jwtauth.RS256, keys().rsa.Public()),
+			customer("https://ec.customer.example", jwtauth.ES256, keys().ec.Public()),
+			customer("https://ed.customer.example", jwtauth.EdDSA, keys().ed.Public()),
+		},
+		Principal: kaieCaller,
+	}))
 	s.limit = must(ratelimit.New(ratelimit.Config{
 		Policies: []ratelimit.Policy{{
 			Name:  "hour",
@@ -67,23 +97,62 @@ func newKaie(tb testing.TB) *kaie {
 	return s
 }
 
+const (
+	kaieAPI       = "https://api.kaie.example"
+	kaieAuthority = "https://auth.kaie.example"
+	canRead       = "workflows:read"
+	canWrite      = "workflows:write"
+)
+
+var kaieScopes = []string{canRead, canWrite}
+
+// customer trusts what a customer's server signs about itself, for an hour at most.
+func customer(name string, a jwtauth.Algorithm, public crypto.PublicKey) jwtauth.TrustedIssuer {
+	return jwtauth.TrustedIssuer{
+		Issuer:     name,
+		Audiences:  []string{kaieAPI},
+		Algorithms: []jwtauth.Algorithm{a},
+		Keys:       trust(a, public),
+		Profile:    jwtauth.ProfileAssertion,
+	}
+}
+
+// kaieCaller says what a token permits, and what its requests are counted by.
+func kaieCaller(t *jwtauth.Token, usual usher.Principal) usher.Principal {
+	if t.Issuer == kaieAuthority {
+		// Its scopes say what it permits, and it is counted for itself.
+		usual.Kind, usual.Level = usher.KindOAuth, usher.LevelFull
+		usual.ID, usual.Owner = t.Issuer+"|"+t.ID, t.Subject
+		return usual
+	}
+	// A server signs as many tokens as it likes, and in them what it likes. So it
+	// is counted by its name, and may do what servers may.
+	usual.Level, usual.Scopes = usher.LevelReadWrite, kaieScopes
+	return usual
+}
+
 func (s *kaie) app() App {
 	// Reading needs the lowest level, deleting the highest.
-	level := usher.Require(usher.Requirement{
-		Level: usher.LevelReadWrite,
-		MethodLevels: map[string]usher.Level{
-			http.MethodGet:    usher.LevelReadOnly,
-			http.MethodHead:   usher.LevelReadOnly,
-			http.MethodDelete: usher.LevelFull,
-		},
-	})
-	guard := []usher.Middleware{usher.Authenticate(s.auth), s.limit, level}
+	levels := map[string]usher.Level{
+		http.MethodGet:    usher.LevelReadOnly,
+		http.MethodHead:   usher.LevelReadOnly,
+		http.MethodDelete: usher.LevelFull,
+	}
+	// What has neither the form of a key nor that of a token is taken for a token.
+	auth := usher.Authenticate(s.tokens, s.auth)
+	guard := func(scope string) []usher.Middleware {
+		return []usher.Middleware{auth, s.limit, usher.Require(usher.Requirement{
+			Level:        usher.LevelReadWrite,
+			MethodLevels: levels,
+			Scopes:       []string{scope},
+		})}
+	}
 	return App{
 		Middlewares: []usher.Middleware{s.env},
 		Routes: []Route{
-			{"GET", "/v1/workflows", guard, handle(s.list)},
-			{"POST", "/v1/workflows", guard, handle(s.create)},
-			{"DELETE", "/v1/workflows/{id}", guard, handle(s.delete)},
+			{"GET", "/v1/workflows", guard(canRead), handle(s.list)},
+			{"POST", "/v1/workflows", guard(canWrite), handle(s.create)},
+			{"DELETE", "/v1/workflows/{id}", guard(canWrite), handle(s.delete)},
 		},
 		NotFound:         handle(s.env.NotFound),
 		MethodNotAllowed: handle(s.env.MethodNotAllowed),

@@ -46,17 +46,10 @@ func bearer(text string) string { return "Authorization: Bearer " + text }
 // changed, or removed by nil, and signed with a secret.
 func forged(secret []byte, change map[string]any) string {
 	now := time.Now().Unix()
-	all := map[string]any{
+	return bearer(token(`{"alg":"HS256","typ":"session+jwt","kid":"1"}`, claims(with(map[string]any{
 		"iss": kisaraName, "aud": kisaraName, "sub": "ada", "sid": "s", "jti": "t", "iat": now, "exp": now + 900,
 		"id": "ada", "email": "ada@kisara.example", "role": "USER",
-	}
-	for name, v := range change {
-		all[name] = v
-		if v == nil {
-			delete(all, name)
-		}
-	}
-	return bearer(token(`{"alg":"HS256","typ":"session+jwt","kid":"1"}`, claims(all), hs256(secret)))
+	}, change)), hs256(secret)))
 }
 
 // refresh returns the body that presents a refresh token.
