@@ -10,6 +10,8 @@ import (
 	_ "github.com/usher-go/usher/apikey"
 	_ "github.com/usher-go/usher/clientip"
 	_ "github.com/usher-go/usher/envelope"
+	_ "github.com/usher-go/usher/idempotency"
+	_ "github.com/usher-go/usher/jwtauth"
 	_ "github.com/usher-go/usher/ratelimit"
 )
 
