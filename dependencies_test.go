@@ -31,9 +31,14 @@ var dependencies = []string{
 }
 
 func TestDependencies(t *testing.T) {
-	// Suites for stores, such as idempotency/idempotencytest, are for tests alone.
-	programs := slices.DeleteFunc(list(t, "./..."), func(p string) bool { return strings.HasSuffix(p, "test") })
-	linked := list(t, append([]string{"-deps", "-f", "{{with .Module}}{{.Path}}{{end}}"}, programs...)...)
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-deps", "-f", "{{with .Module}}{{.Path}}{{end}}", "./...")
+	cmd.Env = append(os.Environ(), "GOWORK=off")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	linked := strings.Fields(string(out))
 	slices.Sort(linked)
 	linked = slices.Compact(linked)
 	if !slices.Contains(linked, "github.com/usher-go/usher") {
@@ -44,17 +49,4 @@ func TestDependencies(t *testing.T) {
 			t.Errorf("the module links %s", module)
 		}
 	}
-}
-
-// list returns what go list says.
-func list(t *testing.T, args ...string) []string {
-	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "go", append([]string{"list"}, args...)...)
-	cmd.Env = append(os.Environ(), "GOWORK=off")
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.Fields(string(out))
 }

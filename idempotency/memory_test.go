@@ -9,7 +9,6 @@ import (
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/idempotency"
-	"github.com/usher-go/usher/idempotency/idempotencytest"
 )
 
 func newMemory(tb testing.TB, c idempotency.MemoryConfig) *idempotency.Memory {
@@ -20,12 +19,6 @@ func newMemory(tb testing.TB, c idempotency.MemoryConfig) *idempotency.Memory {
 	}
 	tb.Cleanup(func() { _ = m.Close() })
 	return m
-}
-
-func TestMemory(t *testing.T) {
-	idempotencytest.TestStore(t, func(t testing.TB) idempotency.Store {
-		return newMemory(t, idempotency.MemoryConfig{})
-	})
 }
 
 func claimOf(owner, name int) idempotency.Claim {

@@ -3,6 +3,9 @@
 //	func TestStore(t *testing.T) {
 //		idempotencytest.TestStore(t, func(t testing.TB) idempotency.Store { return open(t) })
 //	}
+//
+// It is a module of its own, as it links a checker of linearizability that no
+// program should link.
 package idempotencytest
 
 import (

@@ -22,6 +22,10 @@ func newMemory(tb testing.TB) *idempotency.Memory {
 	return m
 }
 
+func TestMemory(t *testing.T) {
+	idempotencytest.TestStore(t, func(tb testing.TB) idempotency.Store { return newMemory(tb) })
+}
+
 // observer is a store that notes who has each key.
 type observer struct {
 	*idempotency.Memory
