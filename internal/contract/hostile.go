@@ -11,12 +11,14 @@ import (
 	"github.com/usher-go/usher/apikey"
 	"github.com/usher-go/usher/clientip"
 	"github.com/usher-go/usher/envelope"
+	"github.com/usher-go/usher/idempotency"
+	"github.com/usher-go/usher/jwtauth"
 	"github.com/usher-go/usher/ratelimit"
 )
 
 // TestHostile runs input that means no good against a full stack on the router of
-// mount: envelope, limit per address, keys, limit per caller, levels. Requests
-// that no Go client sends go over TCP as bytes.
+// mount: envelope, limit per address, keys or tokens, limit per caller, levels,
+// idempotency. Requests that no Go client sends go over TCP as bytes.
 func TestHostile(t *testing.T, mount Mount) {
 	for _, a := range attacks {
 		over := a.over
@@ -50,14 +52,16 @@ type attack struct {
 // settings are what differs from one attack to another. The zero value is a
 // service with every default.
 type settings struct {
-	keys         apikey.Config // Store and Formats are filled in
-	authenticate func(keys usher.Authenticator) []usher.Authenticator
+	keys         apikey.Config                         // Store and Formats are filled in
+	authenticate func(s *target) []usher.Authenticator // nil means keys alone
 	proxies      []string
 	perAddress   ratelimit.Limit
 	perCaller    ratelimit.Limit
 	limits       ratelimit.Config // Policies are filled in
 	shape        envelope.Shape
+	once         idempotency.Config
 	routes       []Route // more of them, outside of authentication
+	guarded      []Route // more of them, behind everything
 }
 
 // A target is a service that is attacked.
@@ -69,6 +73,9 @@ type target struct {
 	auth    *apikey.Authenticator
 	manager *apikey.Manager
 	manage  http.Handler
+	issuer  *jwtauth.Issuer // of sessions
+	tokens  *jwtauth.Verifier
+	refresh http.HandlerFunc
 	door    *ratelimit.Limiter // per address, before authentication
 	inside  *ratelimit.Limiter // per caller
 	store   *countingStore
@@ -94,6 +101,8 @@ func newTarget(tb testing.TB, c settings) *target {
 	s.manager = must(apikey.NewManager(apikey.ManagerConfig{Store: s.store, Format: targetFormat, MaxActive: 5}))
 	s.manage = must(apikey.NewHandler(apikey.HandlerConfig{Manager: s.manager}))
 
+	s.openSessions()
+
 	limit := func(name string, key ratelimit.KeyFunc, l ratelimit.Limit) *ratelimit.Limiter {
 		if l == (ratelimit.Limit{}) {
 			l = ratelimit.TokenBucket(1000, time.Second, 1000)
@@ -110,7 +119,7 @@ func newTarget(tb testing.TB, c settings) *target {
 func (s *target) app() App {
 	judges := []usher.Authenticator{s.auth}
 	if s.authenticate != nil {
-		judges = s.authenticate(s.auth)
+		judges = s.authenticate(s)
 	}
 	guard := []usher.Middleware{
 		usher.Authenticate(judges...), s.inside,
@@ -118,6 +127,12 @@ func (s *target) app() App {
 			Level:        usher.LevelReadOnly,
 			MethodLevels: map[string]usher.Level{http.MethodPost: usher.LevelReadWrite, http.MethodDelete: usher.LevelFull},
 		}),
+		must(idempotency.New(s.once)),
+	}
+	more := s.routes
+	for _, r := range s.guarded {
+		r.Middlewares, r.Handler = guard, s.counted(r.Handler)
+		more = append(more, r)
 	}
 	login := []usher.Middleware{usher.Authenticate(people)}
 	keys := http.StripPrefix("/api-keys", s.manage)
@@ -129,10 +144,19 @@ func (s *target) app() App {
 			{"DELETE", "/notes/{id}", guard, handle(s.notes)},
 			{"GET", "/api-keys", login, keys},
 			{"POST", "/api-keys", login, keys},
-		}, s.routes...),
+			{"POST", "/refresh", nil, s.refresh},
+		}, more...),
 		NotFound:         handle(s.env.NotFound),
 		MethodNotAllowed: handle(s.env.MethodNotAllowed),
 	}
+}
+
+// counted counts the requests that reach h.
+func (s *target) counted(h http.Handler) http.Handler {
+	return handle(func(w http.ResponseWriter, r *http.Request) {
+		s.served.Add(1)
+		h.ServeHTTP(w, r)
+	})
 }
 
 // notes is an existing handler, which knows nothing of this module.
@@ -140,6 +164,55 @@ func (s *target) notes(w http.ResponseWriter, _ *http.Request) {
 	s.served.Add(1)
 	w.Header().Set("Content-Type", "application/json")
 	_, _ = w.Write([]byte(`["a note"]`))
+}
+
+const (
+	targetIssuer   = "https://issuer.example"
+	targetAudience = "https://api.example"
+	targetSessions = "https://sessions.example"
+)
+
+// openSessions trusts an issuer elsewhere, and the target's own.
+func (s *target) openSessions() {
+	secret := must(jwtauth.NewKey(jwtauth.KeyConfig{ID: "1", Algorithm: jwtauth.HS256, Secret: []byte("a secret of 32 bytes or of more.")}))
+	s.issuer = must(jwtauth.NewIssuer(jwtauth.IssuerConfig{
+		Issuer:    targetSessions,
+		Audiences: []string{targetAudience},
+		Keys:      []jwtauth.SigningKey{{Key: secret}},
+		Store:     must(jwtauth.NewMemoryRefreshStore(0)),
+	}))
+	s.refresh = must(jwtauth.NewSessionHandler(jwtauth.SessionHandlerConfig{Issuer: s.issuer})).Refresh
+	s.tokens = must(jwtauth.New(jwtauth.Config{
+		Issuers: []jwtauth.TrustedIssuer{
+			{
+				Issuer:     targetIssuer,
+				Audiences:  []string{targetAudience},
+				Algorithms: []jwtauth.Algorithm{jwtauth.RS256, jwtauth.ES256},
+				Keys:       append(trust(jwtauth.RS256, keys().rsa.Public()), trust(jwtauth.ES256, keys().ec.Public())...),
+			},
+			{
+				Issuer:     targetSessions,
+				Audiences:  []string{targetAudience},
+				Algorithms: []jwtauth.Algorithm{jwtauth.HS256},
+				Keys:       s.issuer,
+				Profile:    jwtauth.ProfileSession,
+			},
+		},
+		Principal: func(_ *jwtauth.Token, usual usher.Principal) usher.Principal {
+			usual.Level = usher.LevelFull
+			return usual
+		},
+	}))
+}
+
+// login opens a session of ada.
+func (s *target) login(c *client) jwtauth.Tokens {
+	c.tb.Helper()
+	t, err := s.issuer.Login(c.tb.Context(), jwtauth.Session{Subject: "ada"})
+	if err != nil {
+		c.tb.Fatal(err)
+	}
+	return t
 }
 
 // key issues a key and returns its text.

@@ -24,7 +24,7 @@ import (
 	"github.com/usher-go/usher/ratelimit"
 )
 
-var attacks = slices.Concat(credentials, lifecycle, addresses, answers)
+var attacks = slices.Concat(credentials, tokens, lifecycle, addresses, repetitions, answers)
 
 // bytesOnly are attacks that only bytes on a connection can make.
 var bytesOnly = []transport{http1}
@@ -82,28 +82,30 @@ var credentials = []attack{
 		}
 		c.raw(request("/notes", "x-aPI-kEY: \t"+key+" \t")).status(200)
 	}},
-	{"A03 two kinds of credentials are 401 by default, whichever is good", nil,
-		func(c *settings) {
-			c.authenticate = func(keys usher.Authenticator) []usher.Authenticator { return []usher.Authenticator{people, keys} }
-		}, func(c *client, s *target) {
-			key, _ := s.key(c, apikey.Key{Level: usher.LevelFull})
-			for _, session := range []string{asAda, "Authorization: Bearer bad"} {
-				for _, key := range []string{key, "bad"} {
-					s.refused(c.get("/notes", session, "X-API-Key: "+key))
-				}
+	{"A03 two kinds of credentials are 401 by default, whichever is good", nil, withTokens, func(c *client, s *target) {
+		key, _ := s.key(c, apikey.Key{Level: usher.LevelFull})
+		session := bearer(s.login(c).AccessToken())
+		for _, authorization := range []string{session, issued(nil), "Authorization: Bearer bad", bearer(key)} {
+			for _, key := range []string{key, "bad"} {
+				s.refused(c.get("/notes", authorization, "X-API-Key: "+key))
 			}
-			c.get("/notes", asAda).status(200)
-			c.get("/notes", "X-API-Key: "+key).status(200)
-		}},
+		}
+		c.get("/notes", session).status(200)
+		c.get("/notes", issued(nil)).status(200)
+		c.get("/notes", "X-API-Key: "+key).status(200)
+	}},
 	{"A03 by precedence the first kind decides alone", nil,
 		func(c *settings) {
-			c.authenticate = func(keys usher.Authenticator) []usher.Authenticator {
-				return []usher.Authenticator{usher.Precedence(people, keys)}
+			c.authenticate = func(s *target) []usher.Authenticator {
+				return []usher.Authenticator{usher.Precedence(s.tokens, s.auth)}
 			}
 		}, func(c *client, s *target) {
 			key, _ := s.key(c, apikey.Key{Level: usher.LevelFull})
-			s.refused(c.get("/notes", "Authorization: Bearer bad", "X-API-Key: "+key))
-			c.get("/notes", asAda, "X-API-Key: bad").status(200)
+			session := bearer(s.login(c).AccessToken())
+			for _, bad := range []string{"Authorization: Bearer bad", session + "A", issued(map[string]any{"exp": 1}), bearer(key)} {
+				s.refused(c.get("/notes", bad, "X-API-Key: "+key))
+			}
+			c.get("/notes", session, "X-API-Key: bad").status(200)
 			if n := s.store.lookups.Load(); n != 0 {
 				c.tb.Errorf("%d lookups", n)
 			}
