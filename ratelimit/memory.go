@@ -33,7 +33,7 @@ type Memory struct {
 const DefaultKeys = 65_536
 
 // NewMemory returns a store for at most keys keys a policy; zero or less means
-// [DefaultKeys]. A key takes about 600 bytes, and 16 bytes more for each request
+// [DefaultKeys]. A key takes about 400 bytes, and 16 bytes more for each request
 // in a rolling window.
 func NewMemory(keys int) *Memory {
 	if keys <= 0 {
