@@ -11,8 +11,10 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,7 +28,9 @@ import (
 	"github.com/usher-go/usher/apikey"
 	"github.com/usher-go/usher/clientip"
 	"github.com/usher-go/usher/envelope"
+	"github.com/usher-go/usher/idempotency"
 	"github.com/usher-go/usher/internal/contract"
+	"github.com/usher-go/usher/jwtauth"
 	"github.com/usher-go/usher/ratelimit"
 )
 
@@ -34,7 +38,7 @@ import (
 // and then looks for it in everything that the stack has said to anybody.
 //
 // What a client puts into the path of a URL, into its request ID or into the name
-// of a key is its own text and no place for a secret: the answer to that client
+// of a key or of a member of JSON is its own text and no place for a secret: the answer to that client
 // may repeat it. Logs, spans and metrics must not hold a path either, and neither
 // answers nor they may hold what stands in a query parameter for secrets.
 func TestNoKeyMaterialAnywhere(t *testing.T) {
@@ -74,6 +78,7 @@ func TestNoKeyMaterialAnywhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.secrets["garbage"] = "acme_live_garbagegarbagegarbagegarbagegarbagegarb"
+	w.session()
 	w.secrets["token"] = "eyJhbGciOiJub25lIn0.canarycanarycanarycanary.signature"
 
 	for _, s := range w.secrets {
@@ -94,6 +99,15 @@ func TestNoKeyMaterialAnywhere(t *testing.T) {
 		w.call("GET", "/panic", "", "X-Panic: "+s, "X-Late: 1")
 		w.call("GET", "/limited", "", "X-API-Key: "+s)
 		w.call("GET", "/limited", "", "X-API-Key: "+s)
+		for _, path := range []string{"/refresh", "/logout"} {
+			w.call("POST", path, `{"refresh_token":"`+s+`"}`)
+			w.call("POST", path, `{"refresh_token":"`+s+`","token":"`+s+`"}`)
+			w.call("POST", path, "", "Cookie: __Host-refresh_token="+s)
+		}
+		w.call("GET", "/session", "", "Authorization: Bearer "+s)
+		w.call("GET", "/session", "", "Authorization: Bearer "+s, "Authorization: Bearer "+s)
+		w.call("GET", "/session", "", "Authorization: Bearer "+s+"."+s+"."+s)
+		w.orders(s)
 		w.path = true
 		w.call("GET", "/notes/"+s, "", "X-API-Key: "+s)
 		w.call("GET", "/panic/"+s, "")
@@ -104,14 +118,112 @@ func TestNoKeyMaterialAnywhere(t *testing.T) {
 			r.Header.Set(name, s)
 			p, err := w.auth.Authenticate(r)
 			w.say("verdict", p, err)
+			p, err = w.tokens.Authenticate(r)
+			w.say("verdict", p, err)
 		}
+		_, err := w.issuer.Refresh(t.Context(), s)
+		w.say("verdict", err)
 	}
 	w.close()
 	w.collect()
 	w.check()
 }
 
+// session takes the tokens of a session and uses them.
+func (w *world) session() {
+	w.t.Helper()
+	tokens, err := w.issuer.Login(w.t.Context(), jwtauth.Session{Subject: "ada", Scopes: []string{"orders"}})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.say("tokens", tokens, &tokens, []any{tokens}, map[string]any{"t": tokens})
+	w.secrets["refresh token"] = tokens.RefreshToken()
+	next := w.call("POST", "/refresh", `{"refresh_token":"`+tokens.RefreshToken()+`"}`)
+	for what, name := range map[string]string{"next refresh token": "refresh_token", "next access token": "access_token"} {
+		w.secrets[what] = member(w.t, next, name)
+		w.own[what] = w.secrets[what]
+	}
+	access := tokens.AccessToken()
+	part := strings.Split(access, ".")
+	w.secrets["access token"], w.secrets["claims of a token"], w.secrets["signature of a token"] = access, part[1], part[2]
+	w.call("GET", "/session", "", "Authorization: Bearer "+access)
+
+	stolen, err := w.issuer.Login(w.t.Context(), jwtauth.Session{Subject: "ada"})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.secrets["stolen refresh token"] = stolen.RefreshToken()
+	w.call("POST", "/refresh", `{"refresh_token":"`+stolen.RefreshToken()+`"}`)
+	w.call("POST", "/refresh", `{"refresh_token":"`+stolen.RefreshToken()+`"}`)
+
+	w.secrets["idempotency key"] = "canary-of-a-key-8e03978e-40d5-43dd-bc93-6894a57f9324"
+	w.secrets["body"] = "canary-of-a-body-4111-1111-1111-1111"
+	w.orders(w.secrets["idempotency key"], "Authorization: Bearer "+access)
+}
+
+// orders uses s as an idempotency key, and in bodies.
+func (w *world) orders(s string, header ...string) {
+	w.t.Helper()
+	order := func(path, key, body string, more ...string) {
+		w.call("POST", path, body, slices.Concat(header, more, []string{"X-Session: ada", "Idempotency-Key: " + key})...)
+	}
+	body := `{"card":"` + w.secrets["body"] + s + `"}`
+	order("/orders", s, body)
+	order("/orders", s, body)             // is replayed
+	order("/orders", s, `{"again":`+body) // is another request
+	order("/orders", s, body, "Idempotency-Key: "+s)
+	order("/orders", s+" ", body)
+	order("/orders", "panic-"+s, body, "X-Panic: "+s)
+	order("/orders", "panic-"+s, body, "X-Panic: "+s) // nobody knows
+	order("/orders?api_key="+s, "query-"+s, body)
+	w.claims.failing.Store(true)
+	order("/orders", s, body)
+	w.claims.failing.Store(false)
+}
+
+// A spyingStore says all that an idempotency store is told.
+type spyingStore struct {
+	idempotency.Store
+	say     func(where string, values ...any) // not the world, which would be printed with it
+	failing atomic.Bool
+}
+
+func (s *spyingStore) Claim(ctx context.Context, c idempotency.Claim) (idempotency.Record, error) {
+	if s.failing.Load() {
+		return idempotency.Record{}, fmt.Errorf("claim %v: %w", c.Key, io.ErrUnexpectedEOF)
+	}
+	r, err := s.Store.Claim(ctx, c)
+	s.say("records", c, &c, r, err)
+	return r, err
+}
+
+func (s *spyingStore) Finish(ctx context.Context, k idempotency.Key, token idempotency.Token, r idempotency.Result) error {
+	s.say("records", k, token, r, &r, string(r.Payload))
+	return s.Store.Finish(ctx, k, token, r)
+}
+
+// A spyingSessions says all that a store of sessions is told.
+type spyingSessions struct {
+	jwtauth.RefreshStore
+	say func(where string, values ...any)
+}
+
+func (s spyingSessions) Insert(ctx context.Context, r jwtauth.RefreshRecord) error {
+	s.say("sessions", r, &r, string(r.Answer))
+	return s.RefreshStore.Insert(ctx, r)
+}
+
+func (s spyingSessions) Update(ctx context.Context, r jwtauth.RefreshRecord) error {
+	s.say("sessions", r, &r, string(r.Answer))
+	return s.RefreshStore.Update(ctx, r)
+}
+
 var native = apikey.Native{Prefix: "acme", Environments: []string{"live"}}
+
+const (
+	tokenSecret = "secret-canary-secret-canary-secret-canary"
+	self        = "https://acme.example"
+)
 
 const pepper = "pepper-canary-pepper-canary-pepper-canary"
 
@@ -123,6 +235,9 @@ type world struct {
 	store   *apikey.Memory
 	auth    *apikey.Authenticator
 	manager *apikey.Manager
+	issuer  *jwtauth.Issuer
+	tokens  *jwtauth.Verifier
+	claims  *spyingStore
 	parts   []any // configurations and what was made of them
 	spans   *tracetest.SpanRecorder
 	reader  *metric.ManualReader
@@ -150,7 +265,7 @@ func (b *buffer) Write(p []byte) (int, error) {
 func newWorld(t *testing.T) *world {
 	w := &world{
 		t: t, store: apikey.NewMemory(), logs: new(buffer), said: make(map[string]string), own: make(map[string]string),
-		secrets: map[string]string{"pepper": pepper},
+		secrets: map[string]string{"pepper": pepper, "secret of tokens": tokenSecret},
 		spans:   tracetest.NewSpanRecorder(), reader: metric.NewManualReader(),
 	}
 	logger := slog.Default()
@@ -190,6 +305,26 @@ func newWorld(t *testing.T) *world {
 		keyConfig, queryConfig, cacheConfig, managerConfig, handlerConfig, w.auth, byQuery, w.manager, cache, w.store, env, limit, tight, ips,
 	}
 
+	ended := new(jwtauth.RevocationList)
+	sign := must(jwtauth.NewKey(jwtauth.KeyConfig{ID: "1", Algorithm: jwtauth.HS256, Secret: []byte(tokenSecret)}))
+	issuerConfig := jwtauth.IssuerConfig{
+		Issuer: self, Audiences: []string{self}, Keys: []jwtauth.SigningKey{{Key: sign}}, Grace: -1, Revocations: ended,
+		Store: spyingSessions{must(jwtauth.NewMemoryRefreshStore(0)), w.say},
+		Audit: func(_ context.Context, e jwtauth.SessionEvent) { w.say("audit of sessions", e, &e, e.Err) },
+	}
+	w.issuer = must(jwtauth.NewIssuer(issuerConfig))
+	tokenConfig := jwtauth.Config{Revocations: ended, Issuers: []jwtauth.TrustedIssuer{{
+		Issuer: self, Audiences: []string{self}, Algorithms: []jwtauth.Algorithm{jwtauth.HS256}, Keys: w.issuer, Profile: jwtauth.ProfileSession,
+	}}}
+	w.tokens = must(jwtauth.New(tokenConfig))
+	sessionConfig := jwtauth.SessionHandlerConfig{Issuer: w.issuer}
+	sessions := must(jwtauth.NewSessionHandler(sessionConfig))
+	memory := must(idempotency.NewMemory(idempotency.MemoryConfig{}))
+	w.claims = &spyingStore{Store: memory, say: w.say}
+	onceConfig := idempotency.Config{Store: w.claims, OnError: func(_ *http.Request, err error) { w.say("failures of the store", err) }}
+	once := must(idempotency.New(onceConfig))
+	w.parts = append(w.parts, sign, []any{sign}, issuerConfig, tokenConfig, sessionConfig, onceConfig, w.issuer, w.tokens, sessions, memory, once, ended)
+
 	either := usher.Authenticate(w.auth)
 	use := func(m ...usher.Middleware) []usher.Middleware { return m }
 	keys := http.StripPrefix("/api-keys", must(apikey.NewHandler(handlerConfig)))
@@ -202,6 +337,19 @@ func newWorld(t *testing.T) *world {
 			{Method: "GET", Pattern: "/notes/{id}", Middlewares: use(either), Handler: w.notes()},
 			{Method: "GET", Pattern: "/query", Middlewares: use(usher.Authenticate(byQuery)), Handler: w.notes()},
 			{Method: "GET", Pattern: "/limited", Middlewares: use(either, tight), Handler: w.notes()},
+			{Method: "GET", Pattern: "/session", Middlewares: use(usher.Authenticate(w.tokens)), Handler: w.notes()},
+			{Method: "POST", Pattern: "/refresh", Handler: http.HandlerFunc(sessions.Refresh)},
+			{Method: "POST", Pattern: "/logout", Handler: http.HandlerFunc(sessions.Logout)},
+			{Method: "POST", Pattern: "/orders", Middlewares: use(login, once), Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+				if r.Header.Get("X-Panic") != "" {
+					panics(rw, r)
+				}
+				e := idempotency.From(r.Context())
+				w.say("execution", e.Key(), e.Token(), e.Generation(), e.DownstreamKey("bank"))
+				_, _ = io.Copy(io.Discard, r.Body)
+				rw.Header().Set("Content-Type", "application/json")
+				_, _ = io.WriteString(rw, `{"order":1}`)
+			})},
 			{Method: "GET", Pattern: "/fail", Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 				usher.Fail(rw, r, io.ErrUnexpectedEOF)
 			})},
@@ -306,7 +454,7 @@ func (w *world) call(method, path, body string, header ...string) json.RawMessag
 	defer w.mu.Unlock()
 	var answer struct{ Data json.RawMessage }
 	_ = json.Unmarshal(b, &answer)
-	if resp.StatusCode == http.StatusCreated {
+	if resp.StatusCode == http.StatusCreated || path == "/refresh" && resp.StatusCode == http.StatusOK {
 		where = "answers that show a key"
 	}
 	w.said[where] += fmt.Sprintf("%d %v %v %s\n", resp.StatusCode, resp.Header, resp.Trailer, b)
@@ -367,6 +515,12 @@ func (w *world) check() {
 		"verdict":                             "apikey: revoked",
 		"principal":                           "api_key",
 		"secret":                              "[redacted]",
+		"tokens":                              "AccessLifetime",
+		"sessions":                            "RefreshedAt",
+		"audit of sessions":                   "reused",
+		"records":                             `{"order":1}`,
+		"failures of the store":               "unexpected EOF",
+		"execution":                           "[",
 	} {
 		if where == "answers" {
 			word = "429"
