@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/race"
 )
 
 // constant is an authenticator that costs nothing itself.
@@ -30,7 +31,7 @@ func (absent) Challenge() string { return "" }
 var caller = &usher.Principal{ID: "caller", Level: usher.LevelFull, Scopes: []string{"a", "b"}}
 
 func TestAllocs(t *testing.T) {
-	if raceEnabled {
+	if race.Enabled {
 		t.Skip("allocations cannot be counted under the race detector")
 	}
 	nothing := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})

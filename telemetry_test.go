@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/race"
 )
 
 // counts returns the sums of all counters by name and attributes.
@@ -103,7 +104,7 @@ func attributes(span tracetest.SpanStub) (list []string) {
 }
 
 func TestTelemetryAllocs(t *testing.T) {
-	if raceEnabled {
+	if race.Enabled {
 		t.Skip("allocations cannot be counted under the race detector")
 	}
 	off := usher.Authenticate(constant{caller})

@@ -19,6 +19,7 @@ import (
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/apikey"
+	"github.com/usher-go/usher/internal/race"
 )
 
 func newAuthenticator(t testing.TB, c apikey.Config) *apikey.Authenticator {
@@ -711,7 +712,7 @@ func TestVerdictsAreCounted(t *testing.T) {
 }
 
 func TestLongKeysCostNothing(t *testing.T) {
-	if raceEnabled {
+	if race.Enabled {
 		t.Skip("the race detector allocates")
 	}
 	a := newAuthenticator(t, apikey.Config{Store: apikey.NewMemory(), Bearer: true, Header: "X-API-Key", Formats: []apikey.Format{native, apikey.Plain{}}})
@@ -734,7 +735,7 @@ func TestLongKeysCostNothing(t *testing.T) {
 }
 
 func TestKeyInMemoryCostsNoAllocation(t *testing.T) {
-	if raceEnabled {
+	if race.Enabled {
 		t.Skip("the race detector allocates")
 	}
 	pepper := []apikey.Pepper{{Version: 1, Key: apikey.NewSecret(strings.Repeat("k", 32))}}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/apikey"
+	"github.com/usher-go/usher/internal/race"
 )
 
 var (
@@ -243,7 +244,7 @@ func TestUnknownEnvironmentIsTheCallersFault(t *testing.T) {
 }
 
 func TestParseAllocatesNothing(t *testing.T) {
-	if raceEnabled {
+	if race.Enabled {
 		t.Skip("the race detector allocates")
 	}
 	good := generate(t, native, "")

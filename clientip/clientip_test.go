@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/usher-go/usher/clientip"
+	"github.com/usher-go/usher/internal/race"
 )
 
 func newResolver(t testing.TB, c clientip.Config) *clientip.Resolver {
@@ -506,7 +507,7 @@ func TestConfigIsCopied(t *testing.T) {
 }
 
 func TestAllocs(t *testing.T) {
-	if raceEnabled {
+	if race.Enabled {
 		t.Skip("allocations cannot be counted under the race detector")
 	}
 	none := newResolver(t, clientip.Config{})

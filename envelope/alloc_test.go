@@ -7,12 +7,13 @@ import (
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/envelope"
+	"github.com/usher-go/usher/internal/race"
 )
 
 // allocs returns how many allocations h costs for one request.
 func allocs(t *testing.T, h http.Handler, r *http.Request) float64 {
 	t.Helper()
-	if raceEnabled {
+	if race.Enabled {
 		t.Skip("allocations cannot be counted under the race detector")
 	}
 	w := &sink{make(http.Header)}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/idempotency"
+	"github.com/usher-go/usher/internal/race"
 )
 
 // sink is a response writer that costs nothing.
@@ -78,7 +79,7 @@ func (b *bench) first() {
 }
 
 func TestAllocs(t *testing.T) {
-	if raceEnabled {
+	if race.Enabled {
 		t.Skip("allocations are not exact under the race detector")
 	}
 	again := []string{"again"}

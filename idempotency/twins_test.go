@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/usher-go/usher/idempotency"
+	"github.com/usher-go/usher/internal/race"
 )
 
 var soak = os.Getenv("USHER_SOAK") != ""
@@ -50,7 +51,7 @@ func TestTwinsRunOnce(t *testing.T) {
 	if soak {
 		runs = 100
 	}
-	if raceEnabled {
+	if race.Enabled {
 		runs, twins = 1, 5_000 // it can watch about 8,000 goroutines
 	}
 	for _, c := range []struct {

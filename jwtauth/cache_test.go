@@ -20,6 +20,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/race"
 	"github.com/usher-go/usher/jwtauth"
 )
 
@@ -232,7 +233,7 @@ func TestCacheMemoryIsBounded(t *testing.T) {
 	if os.Getenv("USHER_SOAK") != "" {
 		n = 1_000_000
 	}
-	if raceEnabled {
+	if race.Enabled {
 		n = 2000
 	}
 	const capacity = 1000
@@ -290,7 +291,7 @@ func TestCacheUnderConcurrentUse(t *testing.T) {
 }
 
 func TestAllocations(t *testing.T) {
-	if raceEnabled {
+	if race.Enabled {
 		t.Skip("allocations cannot be counted under the race detector")
 	}
 	var list jwtauth.RevocationList

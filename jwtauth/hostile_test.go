@@ -21,6 +21,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/race"
 	"github.com/usher-go/usher/jwtauth"
 )
 
@@ -110,7 +111,7 @@ func TestJ03MisshapenTokensCostNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := request(t, text)
 			want(t, v, text, jwtauth.Malformed)
-			if raceEnabled {
+			if race.Enabled {
 				return
 			}
 			var before, after runtime.MemStats

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/race"
 	"github.com/usher-go/usher/jwtauth"
 )
 
@@ -343,7 +344,7 @@ func TestIntrospectionConfigFaults(t *testing.T) {
 }
 
 func TestIntrospectionAllocations(t *testing.T) {
-	if raceEnabled {
+	if race.Enabled {
 		t.Skip("allocations cannot be counted under the race detector")
 	}
 	p := new(publisher)

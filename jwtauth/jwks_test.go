@@ -22,6 +22,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/race"
 	"github.com/usher-go/usher/jwtauth"
 )
 
@@ -187,7 +188,7 @@ func TestJ10TenThousandUnknownKidsInASecond(t *testing.T) {
 	v := trusting(t, overTLS(t, p, func(c *jwtauth.JWKSConfig) { c.CoolDown = time.Hour }))
 	want(t, v, good.token(), jwtauth.Accepted)
 	n := 10_000
-	if raceEnabled {
+	if race.Enabled {
 		n = 1000
 	}
 	text := good.token()

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/usher-go/usher/internal/race"
 	"github.com/usher-go/usher/internal/shard"
 	"github.com/usher-go/usher/ratelimit"
 )
@@ -51,7 +52,7 @@ func serve(h http.Handler, addr string) func() {
 }
 
 func TestAllocs(t *testing.T) {
-	if raceEnabled {
+	if race.Enabled {
 		t.Skip("allocations are not exact under the race detector")
 	}
 	charges := []ratelimit.Charge{

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"os/exec"
 	"regexp"
 	"strconv"
@@ -124,6 +125,9 @@ func TestJSONIsOneLineForScripts(t *testing.T) {
 // shell.
 func TestTheBannersCommandsDoWhatTheySay(t *testing.T) {
 	if _, err := exec.LookPath("curl"); err != nil {
+		if os.Getenv("USHER_REQUIRE_SERVICES") == "1" {
+			t.Fatal(err)
+		}
 		t.Skip("curl is not installed")
 	}
 	lines, stop := start(t)

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/usher-go/usher/internal/bearer"
+	"github.com/usher-go/usher/internal/race"
 )
 
 const long = 64 << 10
@@ -99,7 +100,7 @@ func TestErrorsHoldNoCredential(t *testing.T) {
 }
 
 func TestAllocs(t *testing.T) {
-	if raceEnabled {
+	if race.Enabled {
 		t.Skip("allocations cannot be counted under the race detector")
 	}
 	h := http.Header{"Authorization": {"Bearer token"}, "X-Api-Key": {"key"}, "Hostile": {strings.Repeat("k", 900<<10)}}

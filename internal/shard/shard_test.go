@@ -5,6 +5,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/usher-go/usher/internal/race"
 	"github.com/usher-go/usher/internal/shard"
 )
 
@@ -100,7 +101,7 @@ func TestManyAtOnce(t *testing.T) {
 }
 
 func TestAllocs(t *testing.T) {
-	if raceEnabled {
+	if race.Enabled {
 		t.Skip("allocations cannot be counted under the race detector")
 	}
 	c := shard.New[string, int](1024, nil)

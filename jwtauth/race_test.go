@@ -1,6 +1,0 @@
-//go:build race
-
-package jwtauth_test
-
-// raceEnabled tells that allocations cannot be counted.
-const raceEnabled = true

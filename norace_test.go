@@ -1,5 +1,0 @@
-//go:build !race
-
-package usher_test
-
-const raceEnabled = false

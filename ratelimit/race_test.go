@@ -1,6 +1,0 @@
-//go:build race
-
-package ratelimit_test
-
-// raceEnabled tells that allocations cannot be counted.
-const raceEnabled = true
