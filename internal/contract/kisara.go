@@ -92,7 +92,8 @@ const kisaraName = "https://kisara.example" // of the issuer and of the audience
 var kisaraSecret = []byte("a secret of 32 bytes or of more.")
 
 // openSessions makes the access tokens, of 15 minutes, and the refresh tokens, of
-// 7 days and good once.
+// 7 days and good once. Beside the claims that are documented, access tokens have
+// an issuer and an audience, without which none is accepted.
 func (s *kisara) openSessions() {
 	ended := new(jwtauth.RevocationList)
 	key := must(jwtauth.NewKey(jwtauth.KeyConfig{ID: "1", Algorithm: jwtauth.HS256, Secret: kisaraSecret}))
