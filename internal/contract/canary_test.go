@@ -30,6 +30,7 @@ import (
 	"github.com/usher-go/usher/envelope"
 	"github.com/usher-go/usher/idempotency"
 	"github.com/usher-go/usher/internal/contract"
+	"github.com/usher-go/usher/internal/race"
 	"github.com/usher-go/usher/jwtauth"
 	"github.com/usher-go/usher/ratelimit"
 )
@@ -489,7 +490,7 @@ func (w *world) collect() {
 	}
 	// Printing reads without a lock what was written under one, which the race
 	// detector rightly minds.
-	if raceEnabled {
+	if race.Enabled {
 		w.say("configurations", w.parts[:3]...)
 	} else {
 		w.say("configurations", w.parts...)

@@ -21,6 +21,7 @@ import (
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/apikey"
 	"github.com/usher-go/usher/envelope"
+	"github.com/usher-go/usher/internal/race"
 	"github.com/usher-go/usher/ratelimit"
 )
 
@@ -150,7 +151,7 @@ var credentials = []attack{
 			c.tb.Error("the answer repeats the key")
 		}
 		a.same(c.get("/notes", "X-API-Key: acme_live_short"))
-		if raceEnabled {
+		if race.Enabled {
 			return
 		}
 		costs := func(key string) float64 {

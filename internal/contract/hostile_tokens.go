@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/race"
 )
 
 func withTokens(c *settings) {
@@ -89,7 +90,7 @@ var tokens = []attack{
 		for _, text := range append(misshapen, good+".A", good+".A.A", good[:strings.LastIndexByte(good, '.')], "..", ".", good+"."+good) {
 			s.alike(c, bearer(text))
 		}
-		if raceEnabled {
+		if race.Enabled {
 			return
 		}
 		costs := func(text string) float64 {

@@ -15,6 +15,7 @@ import (
 	"github.com/usher-go/usher/envelope"
 	"github.com/usher-go/usher/idempotency"
 	"github.com/usher-go/usher/internal/contract"
+	"github.com/usher-go/usher/internal/race"
 	"github.com/usher-go/usher/jwtauth"
 	"github.com/usher-go/usher/ratelimit"
 )
@@ -171,7 +172,7 @@ func serving(tb testing.TB, h http.Handler, r *http.Request, prepare func()) fun
 // and adds to the fields of the first. A first request with an idempotency key
 // leaves a record with its answer behind; a repetition gets the fields of that.
 func TestStackAllocs(t *testing.T) {
-	if raceEnabled {
+	if race.Enabled {
 		t.Skip("allocations cannot be counted under the race detector")
 	}
 	key, token := apiKey(t), accessToken(t)

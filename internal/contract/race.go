@@ -1,6 +1,0 @@
-//go:build race
-
-package contract
-
-// raceEnabled: the race detector makes allocations of its own.
-const raceEnabled = true
