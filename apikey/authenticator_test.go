@@ -772,6 +772,27 @@ func TestKeyInMemoryCostsNoAllocation(t *testing.T) {
 	}
 }
 
+func TestMiddlewareAllocations(t *testing.T) {
+	if race.Enabled {
+		t.Skip("the race detector allocates")
+	}
+	store := apikey.NewMemory()
+	_, text := create(t, newManager(t, apikey.ManagerConfig{Store: store}), apikey.Key{Scopes: []string{"read"}})
+	h := usher.Authenticate(newAuthenticator(t, apikey.Config{Store: store})).Wrap(handler)
+	w := discard{http.Header{}}
+	for name, r := range map[string]*http.Request{
+		"a good key: the holder and the copy of the request":        request("X-API-Key", text),
+		"garbage: the challenge and the other fields of the answer": request("X-API-Key", text[:len(text)-1]+"!"),
+	} {
+		if n := testing.AllocsPerRun(1000, func() {
+			h.ServeHTTP(w, r)
+			clear(w.header)
+		}); n > 2 {
+			t.Errorf("%s: %v allocations, want at most 2", name, n)
+		}
+	}
+}
+
 func TestMemoryForgetsItsEntriesWithEachChange(t *testing.T) {
 	store := apikey.NewMemory()
 	m := newManager(t, apikey.ManagerConfig{Store: store})

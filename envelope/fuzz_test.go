@@ -53,7 +53,7 @@ func FuzzWrap(f *testing.F) {
 	f.Add("\n null \n", 1, true)
 	f.Fuzz(func(t *testing.T, body string, piece int, flush bool) {
 		if !json.Valid([]byte(body)) || piece < 1 {
-			t.Skip()
+			t.Skip("not the JSON of a handler, in pieces")
 		}
 		w := httptest.NewRecorder()
 		wrapStandard.ServeNext(w, httptest.NewRequest(http.MethodGet, "/", nil), http.HandlerFunc(
@@ -95,11 +95,11 @@ func FuzzURL(f *testing.F) {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		target := before + name + "=" + canary + after
 		if !strings.HasPrefix(target, "/") || strings.Contains(before+name+after, canary) {
-			t.Skip()
+			t.Skip("no path, or the canary is elsewhere as well")
 		}
 		u, err := r.URL.Parse(target)
 		if err != nil {
-			t.Skip()
+			t.Skip("no server would pass it on")
 		}
 		r.URL, r.RequestURI = u, target
 		secret := false

@@ -22,7 +22,7 @@ func FuzzRefreshToken(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		if text == good {
-			t.Skip()
+			t.Skip("the one that is valid")
 		}
 		store.calls.Store(0)
 		if _, err := i.Refresh(t.Context(), text); !errors.Is(err, jwtauth.ErrInvalidRefreshToken) {

@@ -61,6 +61,10 @@ func TestAllocs(t *testing.T) {
 		{Policy: "c", Key: ratelimit.TextKey("k"), Limit: ratelimit.Concurrency(1e9), Cost: 1},
 	}
 	m := ratelimit.NewMemory(0)
+	own := newLimiter(t, ratelimit.Config{Headers: ratelimit.NoHeaders, Policies: []ratelimit.Policy{{
+		Name: "p", Key: ratelimit.ByAddress(nil), Limit: ratelimit.RollingWindow(1, time.Hour),
+		LimitFor: func(*http.Request) ratelimit.Limit { return ratelimit.TokenBucket(1e9, time.Second, 1e9) },
+	}}}).Wrap(nothing)
 	for _, c := range []struct {
 		name string
 		most float64
@@ -74,6 +78,7 @@ func TestAllocs(t *testing.T) {
 		{"middleware with standard header fields", 2, serve(plenty(t, ratelimit.StandardHeaders, 1), "192.0.2.1:1")},
 		{"middleware with standard header fields, three policies", 2, serve(plenty(t, ratelimit.StandardHeaders, 3), "192.0.2.1:1")},
 		{"middleware with X-RateLimit fields", 2, serve(plenty(t, ratelimit.EpochHeaders, 1), "192.0.2.1:1")},
+		{"a limit that is found for each request", 0, serve(own, "192.0.2.1:1")},
 		{"refused, with a body", 4, serve(spent(t), "192.0.2.1:1")},
 		{"middleware with both", 2, serve(plenty(t, ratelimit.StandardAndEpochHeaders, 1), "192.0.2.1:1")},
 	} {

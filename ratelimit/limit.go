@@ -200,30 +200,6 @@ func (l Limit) validate() error {
 	return errors.Join(errs...)
 }
 
-// valid is validate for the path of a request.
-func (l *Limit) valid() bool {
-	switch l.algorithm {
-	case AlgorithmUnlimited:
-		return true
-	case AlgorithmTokenBucket:
-		if l.burst < 1 || l.burst > maxQuota || l.per <= 0 {
-			return false
-		}
-	case AlgorithmRollingWindow:
-		if l.per <= 0 {
-			return false
-		}
-	case AlgorithmCalendarWindow:
-		if l.unit < Minute || l.unit > Year {
-			return false
-		}
-	case AlgorithmConcurrency:
-	default:
-		return false
-	}
-	return l.quota >= 1 && l.quota <= maxQuota
-}
-
 // firstReset returns the time until more is left than the first request of a key
 // has left.
 func (l *Limit) firstReset() time.Duration {

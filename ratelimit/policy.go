@@ -142,7 +142,7 @@ func (p *policy) limit(r *http.Request) Limit {
 	if p.LimitFor != nil {
 		l := p.LimitFor(r)
 		sameKind := (l.algorithm == AlgorithmConcurrency) == (p.Limit.algorithm == AlgorithmConcurrency)
-		if l.valid() && (sameKind || l.algorithm == AlgorithmUnlimited) {
+		if l.validate() == nil && (sameKind || l.algorithm == AlgorithmUnlimited) {
 			return l
 		}
 	}
