@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/queue"
 )
 
 // MemoryConfig bounds a [Memory]. The zero value of each field means its default.
@@ -56,8 +57,8 @@ type memoryShard struct {
 	mu      sync.Mutex
 	entries map[Key]*entry
 	owners  map[[32]byte]*usage
-	queue   queue
-	_       [64]byte // neighbours on one cache line would slow each other down
+	queue   queue.Queue[*entry] // by when to look at them
+	_       [64]byte            // neighbours on one cache line would slow each other down
 }
 
 // usage is what one owner has.
@@ -367,26 +368,7 @@ func (m *Memory) makeRoom() (found bool) {
 	return found
 }
 
-// queue is a heap of entries by when to look at them.
-type queue []*entry
+// Before and Moved implement [queue.Item].
+func (e *entry) Before(other *entry) bool { return e.due < other.due }
 
-func (q queue) Len() int           { return len(q) }
-func (q queue) Less(i, j int) bool { return q[i].due < q[j].due }
-func (q queue) Swap(i, j int) {
-	q[i], q[j] = q[j], q[i]
-	q[i].index, q[j].index = i, j
-}
-
-func (q *queue) Push(x any) {
-	e := x.(*entry)
-	e.index = len(*q)
-	*q = append(*q, e)
-}
-
-func (q *queue) Pop() any {
-	last := len(*q) - 1
-	e := (*q)[last]
-	(*q)[last] = nil
-	*q = (*q)[:last]
-	return e
-}
+func (e *entry) Moved(index int) { e.index = index }

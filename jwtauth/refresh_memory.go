@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/queue"
 )
 
 const (
@@ -30,7 +31,7 @@ type MemoryRefreshStore struct {
 	byHandle  map[[sha256.Size]byte]*storedSession
 	byID      map[string]*storedSession
 	bySubject map[string]map[*storedSession]struct{}
-	queue     sessionQueue
+	queue     queue.Queue[*storedSession] // the one that leaves first in front
 }
 
 // NewMemoryRefreshStore returns an empty store for so many sessions, about 2 KiB
@@ -204,30 +205,12 @@ func (s *storedSession) leavesAt() time.Time {
 	return s.ExpiresAt
 }
 
-// A sessionQueue is a heap of sessions, the one that leaves first in front.
-type sessionQueue []*storedSession
-
-func (q sessionQueue) Len() int           { return len(q) }
-func (q sessionQueue) Less(i, j int) bool { return q[i].leavesAt().Before(q[j].leavesAt()) }
-
-func (q sessionQueue) Swap(i, j int) {
-	q[i], q[j] = q[j], q[i]
-	q[i].place, q[j].place = i, j
+// Before and Moved implement [queue.Item].
+func (s *storedSession) Before(other *storedSession) bool {
+	return s.leavesAt().Before(other.leavesAt())
 }
 
-func (q *sessionQueue) Push(x any) {
-	s := x.(*storedSession)
-	s.place = len(*q)
-	*q = append(*q, s)
-}
-
-func (q *sessionQueue) Pop() any {
-	last := len(*q) - 1
-	s := (*q)[last]
-	(*q)[last] = nil
-	*q = (*q)[:last]
-	return s
-}
+func (s *storedSession) Moved(index int) { s.place = index }
 
 // clone returns a copy that shares nothing with r.
 func (r RefreshRecord) clone() RefreshRecord {

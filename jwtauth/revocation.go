@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/usher-go/usher/internal/queue"
 )
 
 // Revocations knows tokens that are not to be accepted although they are good.
@@ -52,7 +54,7 @@ type RevocationList struct {
 
 	mu    sync.RWMutex
 	known map[revoked]*revocation
-	ends  revocationHeap
+	ends  queue.Queue[*revocation] // the one that ends first in front
 	size  atomic.Int64
 }
 
@@ -152,26 +154,7 @@ func (l *RevocationList) Revoked(_ context.Context, t *Token) (bool, error) {
 // leave when another one is added.
 func (l *RevocationList) Len() int { return int(l.size.Load()) }
 
-// A revocationHeap has the revocation that ends first on top.
-type revocationHeap []*revocation
+// Before and Moved implement [queue.Item].
+func (r *revocation) Before(other *revocation) bool { return r.until.Before(other.until) }
 
-func (h revocationHeap) Len() int           { return len(h) }
-func (h revocationHeap) Less(i, j int) bool { return h[i].until.Before(h[j].until) }
-func (h revocationHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].index, h[j].index = i, j
-}
-
-func (h *revocationHeap) Push(x any) {
-	r := x.(*revocation)
-	r.index = len(*h)
-	*h = append(*h, r)
-}
-
-func (h *revocationHeap) Pop() any {
-	last := len(*h) - 1
-	r := (*h)[last]
-	(*h)[last] = nil
-	*h = (*h)[:last]
-	return r
-}
+func (r *revocation) Moved(index int) { r.index = index }
