@@ -356,8 +356,9 @@ func (c *counter) Write(p []byte) (int, error) { c.n += len(p); return len(p), n
 func TestAGoroutineThatIsLeftBehindReachesNothing(t *testing.T) {
 	store := newMemory(t, idempotency.MemoryConfig{})
 	var wg sync.WaitGroup
+	var ended chan struct{} // of the request that is served
 	leaving := newMiddleware(t, idempotency.Config{Store: store}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, e := r.Body, idempotency.From(r.Context())
+		body, e, ended := r.Body, idempotency.From(r.Context()), ended
 		returned := make(chan struct{})
 		defer close(returned)
 		fmt.Fprint(w, "answer")
@@ -371,13 +372,16 @@ func TestAGoroutineThatIsLeftBehindReachesNothing(t *testing.T) {
 				e.Mark(idempotency.Release)
 				runtime.Gosched()
 			}
+			<-ended
 			if _, err := body.Read(p); !errors.Is(err, http.ErrBodyReadAfterClose) {
 				t.Errorf("it reads with %v", err)
 			}
 		})
 	}))
 	for i := range 50 {
+		ended = make(chan struct{})
 		do(leaving, post("/", "mine", key(fmt.Sprint("leaving-", i))))
+		close(ended)
 		do(newMiddleware(t, idempotency.Config{Store: store}).Wrap(new(counting)), post("/", "a secret of another", key(fmt.Sprint("other-", i))))
 	}
 	wg.Wait()
