@@ -75,7 +75,7 @@ var authenticationOutcomes = [...]string{
 type authentication struct {
 	authenticator Authenticator
 	recorder      UseRecorder
-	challenges    any // []string, made an any once
+	challenges    []string
 	missing       *Error
 	ambiguous     *Error
 	decisions     *telemetry.Decisions
@@ -94,8 +94,8 @@ func (a *authentication) ServeNext(w http.ResponseWriter, r *http.Request, next 
 	a.decisions.Record(r.Context(), outcome)
 	if outcome == anonymous {
 		x, inner := exchange.Enter(r)
-		x.Store(exchange.Principal, nil)
-		x.Store(exchange.Challenges, a.challenges)
+		principals.Store(x, nil)
+		exchange.Challenges.Store(x, &a.challenges)
 		pass(w, r, inner, next)
 		return
 	}
@@ -104,7 +104,7 @@ func (a *authentication) ServeNext(w http.ResponseWriter, r *http.Request, next 
 
 func (a *authentication) serve(w http.ResponseWriter, r *http.Request, next http.Handler, p *Principal) {
 	x, inner := exchange.Enter(r)
-	x.Store(exchange.Principal, p)
+	principals.Store(x, p)
 	pass(w, r, inner, next)
 	if a.recorder == nil {
 		return

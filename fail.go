@@ -55,8 +55,18 @@ func (p Page) Pages() int {
 // and r is returned, else a copy.
 func WithResponder(r *http.Request, p Responder) *http.Request {
 	x, r := exchange.Enter(r)
-	x.Store(exchange.Responder, p)
+	var held any = p
+	exchange.Responder.Store(x, &held)
 	return r
+}
+
+// responderOf returns the responder of a request, or nil.
+func responderOf(x *exchange.Exchange) Responder {
+	if held := exchange.Responder.Load(x); held != nil {
+		p, _ := (*held).(Responder)
+		return p
+	}
+	return nil
 }
 
 // Fail answers r with err, in the shape of the service: through the [Responder]
@@ -74,7 +84,7 @@ func Fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	setErrorHeader(w.Header(), e)
 	if x != nil {
-		if p, ok := x.Load(exchange.Responder).(Responder); ok {
+		if p := responderOf(x); p != nil {
 			p.RespondError(w, r, e)
 			return
 		}
@@ -90,7 +100,7 @@ func Respond(w http.ResponseWriter, r *http.Request, reply Reply) {
 		reply.Status = http.StatusOK
 	}
 	if x := exchange.From(r.Context()); x != nil {
-		if p, ok := x.Load(exchange.Responder).(Responder); ok {
+		if p := responderOf(x); p != nil {
 			p.RespondReply(w, r, reply)
 			return
 		}

@@ -113,24 +113,22 @@ func (l *Level) UnmarshalText(text []byte) error {
 // out, once the request has passed Authenticate.
 func PrincipalFrom(ctx context.Context) (Principal, bool) {
 	if x := exchange.From(ctx); x != nil {
-		if p := principalOf(x); p != nil {
+		if p := principals.Load(x); p != nil {
 			return *p, true
 		}
 	}
 	return Principal{}, false
 }
 
-func principalOf(x *exchange.Exchange) *Principal {
-	p, _ := x.Load(exchange.Principal).(*Principal)
-	return p
-}
+// principals holds the principal of a request.
+var principals = exchange.NewSlot[Principal]()
 
 // WithPrincipal returns a request that carries p, for tests and for
 // authentication that is done elsewhere. If one of this module's middlewares
 // has already seen r, p is noted in it and r is returned, else a copy.
 func WithPrincipal(r *http.Request, p *Principal) *http.Request {
 	x, r := exchange.Enter(r)
-	x.Store(exchange.Principal, p)
+	principals.Store(x, p)
 	return r
 }
 

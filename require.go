@@ -75,10 +75,10 @@ func (q *requirement) check(r *http.Request) *Error {
 	if x == nil {
 		return q.missing
 	}
-	p := principalOf(x)
+	p := principals.Load(x)
 	if p == nil {
-		if challenges, _ := x.Load(exchange.Challenges).([]string); len(challenges) > 0 {
-			return newMissing(challenges)
+		if challenges := exchange.Challenges.Load(x); challenges != nil && len(*challenges) > 0 {
+			return newMissing(*challenges)
 		}
 		return q.missing
 	}

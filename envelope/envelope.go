@@ -34,6 +34,7 @@ type Envelope struct {
 	onError   func(*http.Request, *usher.Error)
 	onPanic   func(*http.Request, any, []byte)
 	panics    *telemetry.Decisions
+	responder any // e itself
 }
 
 var (
@@ -80,6 +81,7 @@ func New(c Config) (*Envelope, error) {
 	if e.onPanic == nil {
 		e.onPanic = logPanic
 	}
+	e.responder = e
 	return e, nil
 }
 
@@ -159,8 +161,8 @@ func (e *Envelope) enter(w http.ResponseWriter, r *http.Request) (*transaction, 
 	} else {
 		t.outer = transactionFrom(t.x)
 	}
-	t.x.Store(exchange.Envelope, t)
-	t.x.Store(exchange.Responder, e)
+	transactions.Store(t.x, t)
+	exchange.Responder.Store(t.x, &e.responder)
 	if e.wrap {
 		t.writer.Init(w, t)
 	} else {
@@ -188,18 +190,20 @@ func (t *transaction) identify(h http.Header) {
 func (t *transaction) leave(inner *http.Request) {
 	exchange.Leave(t.request, inner)
 	if t.outer != nil {
-		t.x.Store(exchange.Envelope, t.outer)
-		t.x.Store(exchange.Responder, t.outer.env)
+		transactions.Store(t.x, t.outer)
+		exchange.Responder.Store(t.x, &t.outer.env.responder)
 	}
 }
+
+// transactions holds the innermost transaction of a request.
+var transactions = exchange.NewSlot[transaction]()
 
 // transactionFrom returns the transaction that x belongs to, or nil.
 func transactionFrom(x *exchange.Exchange) *transaction {
 	if x == nil {
 		return nil
 	}
-	t, _ := x.Load(exchange.Envelope).(*transaction)
-	return t
+	return transactions.Load(x)
 }
 
 // transaction returns the transaction of r. If e is the responder of a request

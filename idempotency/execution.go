@@ -65,12 +65,14 @@ func newExecution(m *Middleware, c *Claim, generation uint64) *Execution {
 	return &Execution{m: m, key: c.Key, token: c.Token, generation: generation}
 }
 
+// executions holds the execution of a request.
+var executions = exchange.NewSlot[Execution]()
+
 // From returns the execution that the handler with this context is, or nil if
 // its request has no key, has one that is not looked at, or runs unprotected.
 func From(ctx context.Context) *Execution {
 	if x := exchange.From(ctx); x != nil {
-		e, _ := x.Load(exchange.Idempotency).(*Execution)
-		return e
+		return executions.Load(x)
 	}
 	return nil
 }

@@ -108,7 +108,9 @@ func anonymous(r *http.Request) *usher.Error {
 		Message: "An idempotency key needs a credential beside it.",
 	}
 	if x := exchange.From(r.Context()); x != nil {
-		e.Challenges, _ = x.Load(exchange.Challenges).([]string)
+		if challenges := exchange.Challenges.Load(x); challenges != nil {
+			e.Challenges = *challenges
+		}
 	}
 	return e
 }

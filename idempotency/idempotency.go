@@ -182,7 +182,7 @@ func (m *Middleware) run(w http.ResponseWriter, r *http.Request, next http.Handl
 		e.x = &e.own
 		inner = e.own.Attach(r)
 	}
-	e.x.Store(exchange.Idempotency, e)
+	executions.Store(e.x, e)
 	e.request = inner
 	if r.Body != nil && r.Body != http.NoBody {
 		e.input.rest = in.b[at:]
@@ -192,7 +192,7 @@ func (m *Middleware) run(w http.ResponseWriter, r *http.Request, next http.Handl
 	e.keepLease()
 	returned := false
 	defer func() {
-		e.x.Store(exchange.Idempotency, nil)
+		executions.Store(e.x, nil)
 		exchange.Leave(r, inner)
 		_ = e.input.Close()
 		in.release()

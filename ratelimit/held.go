@@ -23,10 +23,13 @@ type held struct {
 	undone   bool
 }
 
+// decisions holds the innermost decision of a request that is not over.
+var decisions = exchange.NewSlot[held]()
+
 // serveHeld runs next, and then gives back what the outcome says.
 func (l *Limiter) serveHeld(w http.ResponseWriter, r *http.Request, next http.Handler, h *held) {
 	x, inner := exchange.Enter(r)
-	x.Store(exchange.RateLimit, h)
+	decisions.Store(x, h)
 	var watch *httpwriter.Writer
 	if h.countsOutcomes() {
 		watch = new(httpwriter.Writer)
@@ -37,7 +40,7 @@ func (l *Limiter) serveHeld(w http.ResponseWriter, r *http.Request, next http.Ha
 	// Deferred, as a place must be free again whatever happens.
 	defer func() {
 		exchange.Leave(r, inner)
-		x.Store(exchange.RateLimit, h.outer)
+		decisions.Store(x, h.outer)
 		h.end(status)
 	}()
 	next.ServeHTTP(w, inner)
@@ -124,7 +127,7 @@ var ErrNotSettled = errors.New("ratelimit: not settled")
 func Settle(ctx context.Context, policy string, cost int) error {
 	var h *held
 	if x := exchange.From(ctx); x != nil {
-		h, _ = x.Load(exchange.RateLimit).(*held)
+		h = decisions.Load(x)
 	}
 	for ; h != nil; h = h.outer {
 		if done, err := h.settle(policy, int64(min(max(cost, 0), maxQuota))); done {

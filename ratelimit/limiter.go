@@ -277,8 +277,7 @@ func (l *Limiter) ServeNext(w http.ResponseWriter, r *http.Request, next http.Ha
 // outerOf returns the decisions that limiters further out hold for r, or nil.
 func outerOf(r *http.Request) *held {
 	if x := exchange.From(r.Context()); x != nil {
-		h, _ := x.Load(exchange.RateLimit).(*held)
-		return h
+		return decisions.Load(x)
 	}
 	return nil
 }

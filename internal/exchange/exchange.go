@@ -6,22 +6,8 @@ package exchange
 import (
 	"context"
 	"net/http"
-	"sync"
 	"sync/atomic"
-)
-
-// A Slot names a value of an [Exchange].
-type Slot uint8
-
-// The slots, each written by one package.
-const (
-	Principal   Slot = iota // *usher.Principal, by whoever authenticates
-	Responder               // usher.Responder, by the envelope
-	Challenges              // []string, what a caller who came without a credential may present
-	RateLimit               // by ratelimit
-	Idempotency             // by idempotency
-	Envelope                // by envelope
-	slots
+	"time"
 )
 
 // Exchange is a request context that carries the state of one request. Its zero
@@ -32,11 +18,13 @@ const (
 // abandoned handler may still be writing while an outer middleware reads.
 type Exchange struct {
 	context.Context
+	// Start is when the request came, if whoever attached the Exchange has looked
+	// at the clock. It does not change afterwards.
+	Start time.Time
 
 	failed   atomic.Int32
 	rendered atomic.Int32
-	mu       sync.Mutex
-	values   [slots]any
+	values   values
 }
 
 type key struct{}
@@ -83,21 +71,6 @@ func (x *Exchange) Value(k any) any {
 		return x
 	}
 	return x.Context.Value(k)
-}
-
-// Load returns the value of a slot, or nil.
-func (x *Exchange) Load(s Slot) any {
-	x.mu.Lock()
-	v := x.values[s]
-	x.mu.Unlock()
-	return v
-}
-
-// Store sets the value of a slot.
-func (x *Exchange) Store(s Slot, v any) {
-	x.mu.Lock()
-	x.values[s] = v
-	x.mu.Unlock()
 }
 
 // Failed notes that the request was answered with an error of this status.

@@ -13,6 +13,22 @@ import (
 
 type key string
 
+var (
+	numbers = exchange.NewSlot[int]()
+	texts   = exchange.NewSlot[string]()
+)
+
+func TestThereAreNoMoreSlotsThanPlaces(t *testing.T) {
+	defer func() {
+		if recover() == nil {
+			t.Error("two slots have one place")
+		}
+	}()
+	for range 256 {
+		exchange.NewSlot[int]()
+	}
+}
+
 func TestEnterCopiesOnce(t *testing.T) {
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	r = r.WithContext(context.WithValue(r.Context(), key("outer"), 1))
@@ -51,19 +67,18 @@ func TestAttachKeepsCancellation(t *testing.T) {
 
 func TestSlots(t *testing.T) {
 	x, _ := exchange.Enter(httptest.NewRequest(http.MethodGet, "/", nil))
-	slots := []exchange.Slot{
-		exchange.Principal, exchange.Responder, exchange.Challenges, exchange.RateLimit, exchange.Idempotency, exchange.Envelope,
+	if numbers.Load(x) != nil || texts.Load(x) != nil || exchange.Challenges.Load(x) != nil {
+		t.Error("a slot is not empty")
 	}
-	for i, s := range slots {
-		if x.Load(s) != nil {
-			t.Errorf("slot %d is not empty", s)
-		}
-		x.Store(s, i)
+	number, text := 1, "text"
+	numbers.Store(x, &number)
+	texts.Store(x, &text)
+	if numbers.Load(x) != &number || texts.Load(x) != &text || exchange.Challenges.Load(x) != nil {
+		t.Error("a slot holds what another was given")
 	}
-	for i, s := range slots {
-		if x.Load(s) != i {
-			t.Errorf("slot %d holds %v", s, x.Load(s))
-		}
+	numbers.Store(x, nil)
+	if numbers.Load(x) != nil || texts.Load(x) != &text {
+		t.Error("a slot cannot be emptied alone")
 	}
 	if x.Failure() != 0 {
 		t.Error("a new request has failed")
@@ -88,14 +103,16 @@ func TestLeave(t *testing.T) {
 	}
 }
 
-func TestManyAtOnce(_ *testing.T) {
+func TestManyAtOnce(t *testing.T) {
 	x, _ := exchange.Enter(httptest.NewRequest(http.MethodGet, "/", nil))
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
 			for i := range 100 {
-				x.Store(exchange.Principal, i)
-				x.Load(exchange.Principal)
+				numbers.Store(x, &i)
+				if *numbers.Load(x) > 100 {
+					t.Error("what was read was never written")
+				}
 				x.Failed(i)
 				x.Failure()
 				x.Value(key("k"))
