@@ -434,6 +434,6 @@ func (a *Authenticator) Challenge() string { return a.challenge }
 // now. The store learns of it with the next batch.
 func (a *Authenticator) RecordUse(_ *http.Request, p *usher.Principal) {
 	if a.lastUse != nil {
-		a.lastUse.note(p.ID, present())
+		a.lastUse.note(p.ID)
 	}
 }

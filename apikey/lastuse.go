@@ -13,7 +13,7 @@ type lastUse struct {
 	onError func(error)
 
 	mu     sync.Mutex
-	noted  map[string]time.Time
+	noted  map[string]int64 // microseconds since 1970
 	closed bool
 
 	cancel context.CancelFunc
@@ -32,7 +32,7 @@ const (
 
 func newLastUse(store Store, interval time.Duration, onError func(error)) *lastUse {
 	ctx, cancel := context.WithCancel(context.Background())
-	l := &lastUse{store: store, onError: onError, noted: make(map[string]time.Time), cancel: cancel}
+	l := &lastUse{store: store, onError: onError, noted: make(map[string]int64), cancel: cancel}
 	l.done.Go(func() {
 		ticker := time.NewTicker(interval)
 		defer ticker.Stop()
@@ -50,18 +50,19 @@ func newLastUse(store Store, interval time.Duration, onError func(error)) *lastU
 	return l
 }
 
-// note notes that the key with this ID was used at this time.
-func (l *lastUse) note(id string, at time.Time) {
+// note notes that the key with this ID is used now.
+func (l *lastUse) note(id string) {
+	at := time.Now().UnixMicro()
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	if !l.closed {
 		l.keep(id, at)
 	}
+	l.mu.Unlock()
 }
 
 // keep needs l.mu.
-func (l *lastUse) keep(id string, at time.Time) {
-	if last, ok := l.noted[id]; (ok || len(l.noted) < maxNoted) && at.After(last) {
+func (l *lastUse) keep(id string, at int64) {
+	if last, ok := l.noted[id]; (ok || len(l.noted) < maxNoted) && at > last {
 		l.noted[id] = at
 	}
 }
@@ -72,13 +73,13 @@ func (l *lastUse) flush(ctx context.Context) error {
 	defer cancel()
 	l.mu.Lock()
 	noted := l.noted
-	l.noted = make(map[string]time.Time, len(noted))
+	l.noted = make(map[string]int64, len(noted))
 	l.mu.Unlock()
 
 	for len(noted) > 0 {
 		batch := make(map[string]time.Time, min(len(noted), maxBatch))
 		for id, at := range noted {
-			batch[id] = at
+			batch[id] = time.UnixMicro(at).UTC()
 			if len(batch) == maxBatch {
 				break
 			}
@@ -108,7 +109,7 @@ func (l *lastUse) write(ctx context.Context, batch map[string]time.Time) (err er
 	return l.store.Touch(ctx, batch)
 }
 
-func (l *lastUse) restore(noted map[string]time.Time) {
+func (l *lastUse) restore(noted map[string]int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for id, at := range noted {

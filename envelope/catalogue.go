@@ -42,6 +42,19 @@ func (c Catalogue) clone() Catalogue {
 // apply fills in a from the catalogue. Status, Code and Message are set to those
 // of the answer itself before.
 func (c *Catalogue) apply(a *Answer) {
+	if len(c.Codes) > 0 || len(c.Statuses) > 0 {
+		c.replace(a)
+	}
+	if a.Message == "" {
+		a.Message = statusText(a.Status)
+	}
+	if a.Code == "" && a.Status >= 400 {
+		a.Code = statusCode(a.Status)
+	}
+}
+
+// replace puts what is listed in place of what the answer has.
+func (c *Catalogue) replace(a *Answer) {
 	entry, listed := c.Codes[a.Code]
 	if failed := a.Status >= 400; entry.Status != 0 && failed == (entry.Status >= 400) {
 		a.Status = entry.Status
@@ -59,12 +72,6 @@ func (c *Catalogue) apply(a *Answer) {
 		a.Message = first(of.Message, a.Message)
 	}
 	a.Type = first(entry.Type, of.Type)
-	if a.Message == "" {
-		a.Message = statusText(a.Status)
-	}
-	if a.Code == "" && a.Status >= 400 {
-		a.Code = statusCode(a.Status)
-	}
 }
 
 func first(texts ...string) string {

@@ -4,7 +4,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/usher-go/usher"
@@ -146,9 +146,9 @@ type transaction struct {
 	overflow  bool      // more than fits into collected
 	collected *scratch  // the body of an error that is being replaced
 
-	mu        sync.Mutex // an abandoned handler may still be running
-	message   string
-	untouched bool
+	// An abandoned handler may still be running.
+	message   atomic.Pointer[string]
+	untouched atomic.Bool
 }
 
 // enter makes the transaction of r and the request that carries it.
@@ -231,27 +231,8 @@ func (t *transaction) sent() bool {
 
 // successMessage returns the message that the handler set with [Writer.Message].
 func (t *transaction) successMessage() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.message
-}
-
-func (t *transaction) setMessage(text string) {
-	t.mu.Lock()
-	t.message = text
-	t.mu.Unlock()
-}
-
-// isUntouched reports whether the handler asked for that with
-// [Writer.Untouched].
-func (t *transaction) isUntouched() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.untouched
-}
-
-func (t *transaction) setUntouched() {
-	t.mu.Lock()
-	t.untouched = true
-	t.mu.Unlock()
+	if text := t.message.Load(); text != nil {
+		return *text
+	}
+	return ""
 }

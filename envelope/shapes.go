@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/usher-go/usher"
@@ -327,10 +328,23 @@ func appendRetryAfter(b []byte, d time.Duration) []byte {
 	return strconv.AppendInt(b, delay.Seconds(d), 10)
 }
 
+// A second is the text of one, up to the point before the fraction.
+type second struct {
+	unix int64
+	text string
+}
+
+// latest is the last second that was written, which most answers share.
+var latest atomic.Pointer[second]
+
 // appendTime appends t in UTC as ISO 8601 has it, with milliseconds.
 func appendTime(b []byte, t time.Time) []byte {
-	// The layouts of package time that have a fast way have no fixed fraction.
-	b = t.UTC().AppendFormat(b, time.RFC3339)
+	s := latest.Load()
+	if unix := t.Unix(); s == nil || s.unix != unix {
+		s = &second{unix, t.UTC().Format("2006-01-02T15:04:05.")}
+		latest.Store(s)
+	}
+	b = append(b, s.text...)
 	ms := t.Nanosecond() / int(time.Millisecond)
-	return append(b[:len(b)-1], '.', byte('0'+ms/100), byte('0'+ms/10%10), byte('0'+ms%10), 'Z')
+	return append(b, byte('0'+ms/100), byte('0'+ms/10%10), byte('0'+ms%10), 'Z')
 }

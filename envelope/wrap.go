@@ -27,7 +27,7 @@ func (t *transaction) Head(status int) {
 		// Also for whoever keeps the answer in order to send it once more.
 		t.x.Render(status)
 		if t.outer != nil {
-			t.outer.setUntouched()
+			t.outer.untouched.Store(true)
 		}
 		return
 	}
@@ -41,7 +41,7 @@ func (t *transaction) Head(status int) {
 func (t *transaction) plan(status int, h http.Header) phase {
 	switch {
 	case status < 200, status >= 300 && status < 400, !bodyAllowed(status), status == http.StatusPartialContent,
-		t.x.Rendered() == status, t.isUntouched(), len(h["Trailer"]) > 0, encoded(h):
+		t.x.Rendered() == status, t.untouched.Load(), len(h["Trailer"]) > 0, encoded(h):
 		return passing
 	}
 	wraps := t.env.shape.Before != nil

@@ -27,7 +27,7 @@ func To(w http.ResponseWriter, r *http.Request) Writer { return Writer{w: w, r: 
 func (o Writer) Message(text string) Writer {
 	o.message = text
 	if t := transactionFrom(exchange.From(o.r.Context())); t != nil {
-		t.setMessage(text)
+		t.message.Store(&text)
 	}
 	return o
 }
@@ -37,7 +37,7 @@ func (o Writer) Message(text string) Writer {
 // endpoint. [usher.Fail] and the methods of Writer still use the shape.
 func (o Writer) Untouched() {
 	if t := transactionFrom(exchange.From(o.r.Context())); t != nil {
-		t.setUntouched()
+		t.untouched.Store(true)
 	}
 }
 

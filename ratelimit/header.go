@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/usher-go/usher"
@@ -44,12 +45,16 @@ func (l *Limiter) setHeader(h http.Header, d *decision, refusal *usher.Error) {
 	if style == NoHeaders || len(d.charges) == 0 {
 		return
 	}
+	// The text of the policies is made once, for decisions that all of them are in.
+	usual := l.fixed && len(d.charged) == len(l.policies)
 	b := d.text[:0]
 	var ends [6]int
 	n := 0
 	end := func() { ends[n] = len(b); n++ }
 	if style.standard() {
-		b = appendPolicies(b, d)
+		if !usual {
+			b = appendPolicies(b, d)
+		}
 		end()
 		b = appendStates(b, d)
 		end()
@@ -78,6 +83,9 @@ func (l *Limiter) setHeader(h http.Header, d *decision, refusal *usher.Error) {
 	for i := range n {
 		values[i] = text[start:ends[i]]
 		start = ends[i]
+	}
+	if style.standard() && usual {
+		values[0] = l.listed
 	}
 	next := func() []string {
 		v := values[:1:1]
@@ -138,6 +146,17 @@ func appendPolicies(b []byte, d *decision) []byte {
 		}
 	}
 	return b
+}
+
+// listed returns RateLimit-Policy for policies under their usual limits.
+func listed(policies []*policy) string {
+	var items []string
+	for _, p := range policies {
+		if !p.Unlisted {
+			items = append(items, p.item)
+		}
+	}
+	return strings.Join(items, ", ")
 }
 
 // appendStates appends RateLimit: what is left under each listed policy, and

@@ -64,7 +64,9 @@ const (
 type Limiter struct {
 	config   Config
 	policies []*policy
-	lasting  bool // a policy has something to do after the handler
+	lasting  bool   // a policy has something to do after the handler
+	fixed    bool   // no policy has a limit that depends on the request
+	listed   string // RateLimit-Policy, if fixed
 	memory   *Memory
 	tables   []*table     // of policies, in memory
 	shared   *sharedStore // nil if the store is a Memory
@@ -191,6 +193,8 @@ func (l *Limiter) add(at string, policies []Policy) error {
 // finish makes what requests need.
 func (l *Limiter) finish() {
 	l.lasting = slices.ContainsFunc(l.policies, (*policy).outlives)
+	l.fixed = !slices.ContainsFunc(l.policies, (*policy).varies)
+	l.listed = listed(l.policies)
 	l.tables = make([]*table, len(l.policies))
 	for i, p := range l.policies {
 		l.tables[i] = l.memory.table(p.Name)

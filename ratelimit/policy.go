@@ -166,10 +166,10 @@ func (p *policy) charge(c *Charge, r *http.Request) bool {
 		return false
 	}
 	c.Key = key
-	if p.LimitFor == nil && p.Plans == nil {
-		c.Limit = p.Limit
-	} else {
+	if p.varies() {
 		c.Limit = p.limit(r)
+	} else {
+		c.Limit = p.Limit
 	}
 	c.Cost = 1
 	if p.Cost != nil {
@@ -178,6 +178,9 @@ func (p *policy) charge(c *Charge, r *http.Request) bool {
 	c.Policy, c.Shadow = p.Name, p.Shadow
 	return c.Limit.algorithm != AlgorithmUnlimited
 }
+
+// varies reports whether the limit depends on the request.
+func (p *policy) varies() bool { return p.LimitFor != nil || p.Plans != nil }
 
 // outlives reports whether there is something to do after the handler.
 func (p *policy) outlives() bool {

@@ -7,7 +7,6 @@ import (
 	"context"
 	"net/http"
 	"sync/atomic"
-	"time"
 )
 
 // Exchange is a request context that carries the state of one request. Its zero
@@ -18,9 +17,6 @@ import (
 // abandoned handler may still be writing while an outer middleware reads.
 type Exchange struct {
 	context.Context
-	// Start is when the request came, if whoever attached the Exchange has looked
-	// at the clock. It does not change afterwards.
-	Start time.Time
 
 	failed   atomic.Int32
 	rendered atomic.Int32
