@@ -1,0 +1,20 @@
+// Package adaptertest checks that usher's middlewares behave on a router as they
+// do on net/http.
+//
+//	var router = adaptertest.Router{
+//		Name:    "gin",
+//		Handler: newGin, // builds what an adaptertest.App describes
+//	}
+//
+//	func TestRouter(t *testing.T)    { adaptertest.Test(t, router) }
+//	func TestContracts(t *testing.T) { adaptertest.TestContracts(t, router) }
+//	func TestAllocs(t *testing.T)    { adaptertest.TestAllocs(t, router) }
+//
+// A behaviour has an ID, such as "10.body": the number of its row in the table of
+// all routers, and a word. It is checked over loopback TCP, by HTTP/1.1 and mostly
+// by HTTP/2. What a framework does otherwise its Router declares with a reason,
+// and the suite fails if that is not so, or no longer so: the table stays true.
+//
+// It is a module of its own, as it links websocket libraries that no program
+// should link for its sake.
+package adaptertest

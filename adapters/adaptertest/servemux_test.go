@@ -1,0 +1,185 @@
+package adaptertest_test
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/adapters/adaptertest"
+	"github.com/usher-go/usher/internal/httpwriter"
+)
+
+// serveMux is net/http, which needs no adapter.
+var serveMux = adaptertest.Router{
+	Name:    "net/http",
+	Handler: newServeMux,
+}
+
+func TestServeMux(t *testing.T) { adaptertest.Test(t, serveMux) }
+
+func newServeMux(_ testing.TB, app adaptertest.App) http.Handler {
+	mux := http.NewServeMux()
+	allow := make(map[string][]string)
+	add := func(prefix string, use []adaptertest.Step, routes []adaptertest.Route) {
+		for _, r := range routes {
+			pattern := prefix + r.Pattern
+			if pattern == "/" {
+				pattern = "/{$}"
+			}
+			mux.Handle(r.Method+" "+pattern, wrap(slices.Concat(use, r.Use), handler(r)))
+			allow[pattern] = append(allow[pattern], r.Method)
+		}
+	}
+	add("", nil, app.Routes)
+	add(app.Group.Prefix, app.Group.Use, app.Group.Routes)
+	if h := orFail(app, app.MethodNotAllowed, http.StatusMethodNotAllowed); h != nil {
+		for pattern, methods := range allow {
+			mux.Handle(pattern, withAllow(methods, h))
+		}
+	}
+	if h := orFail(app, app.NotFound, http.StatusNotFound); h != nil {
+		mux.Handle("/", h)
+	}
+	return wrap(app.Use, mux)
+}
+
+func withAllow(methods []string, next http.Handler) http.Handler {
+	if slices.Contains(methods, http.MethodGet) {
+		methods = append(methods, http.MethodHead)
+	}
+	slices.Sort(methods)
+	allow := strings.Join(methods, ", ")
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Allow", allow)
+		next.ServeHTTP(w, r)
+	})
+}
+
+// orFail returns h, or what says so by usher.Fail if app asks for that.
+func orFail(app adaptertest.App, h http.Handler, status int) http.Handler {
+	if h != nil || !app.Failures {
+		return h
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		usher.Fail(w, r, &usher.Error{Status: status})
+	})
+}
+
+func handler(r adaptertest.Route) http.Handler {
+	if r.Native == nil {
+		return r.Handler
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if err := r.Native(&context{w: w, r: req}); err != nil {
+			usher.Fail(w, req, err)
+		}
+	})
+}
+
+func wrap(steps []adaptertest.Step, h http.Handler) http.Handler {
+	for _, s := range slices.Backward(steps) {
+		switch {
+		case s.Usher != nil:
+			h = s.Usher.Wrap(h)
+		case s.Foreign != nil:
+			h = s.Foreign(h)
+		case s.Native != nil:
+			h = native(s.Native, h)
+		case s.Recover:
+			h = recoverer(h)
+		}
+	}
+	return h
+}
+
+// native is a middleware that counts what its writer sees, as an access log does.
+func native(f func(adaptertest.Context, func() error) error, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var counter httpwriter.Writer
+		counter.Init(w, nil)
+		c := &context{w: &counter, r: r}
+		_ = f(c, func() error { next.ServeHTTP(c.w, c.r); return nil })
+	})
+}
+
+func recoverer(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			if v := recover(); v == http.ErrAbortHandler {
+				panic(v)
+			} else if v != nil {
+				w.WriteHeader(http.StatusInternalServerError)
+			}
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// context is what handlers of net/http work with.
+type context struct {
+	w http.ResponseWriter
+	r *http.Request
+}
+
+func (c *context) Request() *http.Request      { return c.r }
+func (c *context) Writer() http.ResponseWriter { return c.w }
+func (c *context) Param(name string) string    { return c.r.PathValue(name) }
+
+func (c *context) Principal() (usher.Principal, bool) { return usher.PrincipalFrom(c.r.Context()) }
+
+func (c *context) JSON(status int, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return c.Blob(status, "application/json", b)
+}
+
+func (c *context) String(status int, text string) error {
+	return c.Blob(status, "text/plain; charset=utf-8", []byte(text))
+}
+
+func (c *context) Blob(status int, mediaType string, body []byte) error {
+	c.w.Header().Set("Content-Type", mediaType)
+	c.w.WriteHeader(status)
+	_, err := c.w.Write(body)
+	return err
+}
+
+func (c *context) Status(status int) error {
+	c.w.WriteHeader(status)
+	return nil
+}
+
+func (c *context) File(path string) error {
+	http.ServeFile(c.w, c.r, path)
+	return nil
+}
+
+func (c *context) Stream(step func(io.Writer) bool) error {
+	for step(c.w) {
+		if err := http.NewResponseController(c.w).Flush(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *context) Fail(status int) error {
+	http.Error(c.w, http.StatusText(status), status)
+	return nil
+}
+
+func (c *context) Return(err error) error { return err }
+
+func (c *context) Answer() adaptertest.Answer {
+	w, _ := c.w.(*httpwriter.Writer)
+	if w == nil {
+		return adaptertest.Answer{}
+	}
+	return adaptertest.Answer{Status: w.Status(), Size: w.Bytes(), Written: w.Status() != 0}
+}
