@@ -41,17 +41,21 @@ func validRequestIDText(s string) bool {
 	return true
 }
 
+// randomID is how many characters of an ID are random.
+const randomID = 16
+
 // newRequestID returns prefix and 80 random bits. An ID is not a secret, so the
 // generator of the runtime, a ChaCha8 seeded by the system, is good enough.
 func newRequestID(prefix string) string {
 	const alphabet = "0123456789abcdefghjkmnpqrstvwxyz"
 	var buf [maxRequestID]byte
-	b := append(buf[:0], prefix...)
-	for range 2 {
-		for bits, i := rand.Uint64(), 0; i < 8; i++ {
-			b = append(b, alphabet[bits&31])
+	n := copy(buf[:len(buf)-randomID], prefix)
+	for random := buf[n : n+randomID]; len(random) > 0; random = random[8:] {
+		bits := rand.Uint64()
+		for i := range random[:8] {
+			random[i] = alphabet[bits&31]
 			bits >>= 5
 		}
 	}
-	return string(b)
+	return string(buf[:n+randomID])
 }

@@ -111,6 +111,9 @@ func isSeparator(c byte) bool { return c == '?' || c == '&' || c == ';' || c == 
 // appendURL appends url as a JSON string, with the values of secret parameters
 // replaced and its length capped.
 func (s secrets) appendURL(b []byte, url string) []byte {
+	if len(url) <= maxURL && strings.IndexByte(url, '=') < 0 {
+		return jsontext.AppendString(b, url) // no parameter has a value
+	}
 	b = append(b, '"')
 	left := maxURL
 	for part := range parts(url) {

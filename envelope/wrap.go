@@ -3,6 +3,7 @@ package envelope
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -21,9 +22,10 @@ const (
 // Head decides what happens to the body.
 func (t *transaction) Head(status int) {
 	h := t.writer.Header()
-	t.phase = t.plan(status, h)
+	body := describe(h)
+	t.phase = t.plan(status, &body)
 	if t.phase != passing {
-		t.reshape(h)
+		t.reshape(h, &body)
 		// Also for whoever keeps the answer in order to send it once more.
 		t.x.Render(status)
 		if t.outer != nil {
@@ -32,23 +34,23 @@ func (t *transaction) Head(status int) {
 		return
 	}
 	if status == http.StatusNotModified {
-		t.weakenNotModified(h)
+		t.weakenNotModified(h, body.etag)
 	}
 	t.writer.Detach()
 }
 
-// plan decides by the status and the header that the handler has set.
-func (t *transaction) plan(status int, h http.Header) phase {
+// plan decides by the status and by what the handler says of the body.
+func (t *transaction) plan(status int, body *description) phase {
 	switch {
 	case status < 200, status >= 300 && status < 400, !bodyAllowed(status), status == http.StatusPartialContent,
-		t.x.Rendered() == status, t.untouched.Load(), len(h["Trailer"]) > 0, encoded(h):
+		t.x.Rendered() == status, t.untouched.Load(), body.trailer, body.encoded:
 		return passing
 	}
 	wraps := t.env.shape.Before != nil
-	t.declared = mediaTypeOf(h)
+	t.declared = body.mediaType
 	switch {
 	case status < 300:
-		if wraps && t.declared == plainJSON && len(h["Content-Range"]) == 0 {
+		if wraps && t.declared == plainJSON && !body.ranged {
 			return wrapping
 		}
 	case t.declared == plainJSON:
@@ -63,28 +65,28 @@ func (t *transaction) plan(status int, h http.Header) phase {
 }
 
 // reshape makes the header fit the body that the client will get.
-func (t *transaction) reshape(h http.Header) {
-	dropStale(h)
+func (t *transaction) reshape(h http.Header, body *description) {
+	if body.stale {
+		dropStale(h)
+	}
 	t.nosniff[0] = "nosniff"
 	h["X-Content-Type-Options"] = t.nosniff[:1:1]
 	if t.phase == replacing {
 		h["Content-Type"] = []string{t.env.shape.ErrorType}
 	}
-	if etag := h["Etag"]; len(etag) == 1 && strings.HasPrefix(etag[0], `"`) &&
-		(t.phase == replacing || !t.env.shape.Constant) {
+	if strings.HasPrefix(body.etag, `"`) && (t.phase == replacing || !t.env.shape.Constant) {
 		// A strong tag promises the same bytes (RFC 9110, section 8.8.1).
-		h["Etag"] = []string{"W/" + etag[0]}
+		h["Etag"] = []string{"W/" + body.etag}
 	}
 }
 
 // weakenNotModified makes a strong tag of a 304 weak if the client asked for a
 // weak one: it got that with an answer that was wrapped.
-func (t *transaction) weakenNotModified(h http.Header) {
-	etag := h["Etag"]
-	if len(etag) != 1 || !strings.HasPrefix(etag[0], `"`) {
+func (t *transaction) weakenNotModified(h http.Header, etag string) {
+	if !strings.HasPrefix(etag, `"`) {
 		return
 	}
-	weak := "W/" + etag[0]
+	weak := "W/" + etag
 	for _, asked := range t.request.Header["If-None-Match"] {
 		if strings.Contains(asked, weak) {
 			h["Etag"] = []string{weak}
@@ -135,7 +137,7 @@ func (t *transaction) finish() {
 		return
 	}
 	if t.writer.Status() == 0 {
-		if mediaTypeOf(t.writer.Header()) != plainJSON {
+		if body := describe(t.writer.Header()); body.mediaType != plainJSON {
 			return
 		}
 		t.writer.WriteHeader(http.StatusOK)
@@ -242,6 +244,46 @@ func publicText(text string) string {
 	return text
 }
 
+// A description is what a header says of the body.
+type description struct {
+	mediaType mediaType
+	etag      string // the one entity tag, or ""
+	stale     bool   // there are fields for dropStale
+	encoded   bool   // it is compressed or the like
+	ranged    bool   // it is a part
+	trailer   bool   // there are fields to follow it
+}
+
+// describe goes through the header once, which costs less than to look up every
+// name.
+func describe(h http.Header) description {
+	d := description{mediaType: undeclared}
+	for name, values := range h {
+		if len(values) == 0 {
+			continue
+		}
+		switch name {
+		case "Content-Type":
+			d.mediaType = mediaTypeOf(values[0])
+		case "Etag":
+			if len(values) == 1 {
+				d.etag = values[0]
+			}
+		case "Content-Encoding":
+			d.encoded = slices.ContainsFunc(values, isEncoding)
+		case "Content-Range":
+			d.ranged = true
+		case "Trailer":
+			d.trailer = true
+		default:
+			d.stale = d.stale || isStale(name)
+		}
+	}
+	return d
+}
+
+func isEncoding(v string) bool { return v != "" && !strings.EqualFold(v, "identity") }
+
 // A mediaType is what matters here of a Content-Type.
 type mediaType uint8
 
@@ -252,16 +294,12 @@ const (
 	undeclared           // no Content-Type
 )
 
-func mediaTypeOf(h http.Header) mediaType {
-	values := h["Content-Type"]
-	if len(values) == 0 {
-		return undeclared
-	}
-	switch values[0] {
+func mediaTypeOf(contentType string) mediaType {
+	switch contentType {
 	case "application/json", "application/json; charset=utf-8":
 		return plainJSON
 	}
-	name, params, _ := strings.Cut(values[0], ";")
+	name, params, _ := strings.Cut(contentType, ";")
 	switch name = strings.TrimSpace(name); {
 	case strings.EqualFold(name, "application/json"):
 		// Only what is ASCII where JSON is ASCII can be put between other bytes.
@@ -275,12 +313,3 @@ func mediaTypeOf(h http.Header) mediaType {
 	return other
 }
 
-// encoded reports whether the body is compressed or the like.
-func encoded(h http.Header) bool {
-	for _, v := range h["Content-Encoding"] {
-		if v != "" && !strings.EqualFold(v, "identity") {
-			return true
-		}
-	}
-	return false
-}
