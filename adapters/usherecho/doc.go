@@ -1,0 +1,2 @@
+// Package usherecho puts the middlewares of usher into echo v5.
+package usherecho

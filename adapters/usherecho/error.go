@@ -1,0 +1,77 @@
+package usherecho
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+
+	"github.com/labstack/echo/v5"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/envelope"
+)
+
+// HTTPErrorHandler is an [echo.HTTPErrorHandler] that answers by [usher.Fail]:
+// in the shape of the envelope around the request, else with problem details. It
+// does nothing if an answer has been sent already.
+//
+// A [*usher.Error] says itself what the client is told. Of an error of echo the
+// client gets the status and, below 500, the message; from 500 on no text of an
+// error is shown. Any other error is a 500. Allow and other header fields that
+// echo and the handler have set are kept.
+func HTTPErrorHandler(c *echo.Context, err error) {
+	w := c.Response()
+	if r, _ := echo.UnwrapResponse(w); r != nil && r.Committed {
+		return
+	}
+	usher.Fail(w, c.Request(), neutral(err, w.Header()))
+}
+
+// codes are those of errors that say nothing but their status.
+var codes = map[int]string{
+	http.StatusNotFound:              envelope.CodeNotFound,
+	http.StatusMethodNotAllowed:      envelope.CodeMethodNotAllowed,
+	http.StatusRequestEntityTooLarge: usher.CodePayloadTooLarge,
+	http.StatusInternalServerError:   usher.CodeInternal,
+}
+
+// neutral returns an error of echo as a *usher.Error, and any other as it is.
+func neutral(err error, h http.Header) error {
+	if known(err) {
+		return err
+	}
+	var coder echo.HTTPStatusCoder
+	if !errors.As(err, &coder) {
+		return err
+	}
+	e := &usher.Error{Status: coder.StatusCode(), Cause: err}
+	if e.Status == http.StatusUnauthorized {
+		e.Challenges = h["Www-Authenticate"] // of echo's BasicAuth, for instance
+	}
+	if e.Status < http.StatusInternalServerError {
+		switch v := coder.(type) {
+		case *echo.BindingError:
+			e.Param, e.Message = v.Field, v.Message
+		case *echo.HTTPError:
+			e.Message = v.Message
+		case json.Marshaler: // which echo's own handler writes as the body
+			e.Details = v
+		}
+	}
+	if e.Message == http.StatusText(e.Status) {
+		e.Message = ""
+	}
+	if e.Message == "" {
+		e.Code = codes[e.Status]
+	}
+	return e
+}
+
+// known reports whether usher.Fail itself knows what err is.
+func known(err error) bool {
+	if _, ok := errors.AsType[*usher.Error](err); ok {
+		return true
+	}
+	_, ok := errors.AsType[*http.MaxBytesError](err)
+	return ok
+}

@@ -1,0 +1,136 @@
+package usherecho
+
+import (
+	"net/http"
+	"sync"
+
+	"github.com/labstack/echo/v5"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/foreign"
+)
+
+// Middleware returns m for [echo.Echo.Use], for groups and for routes. It panics
+// if m is nil, as that is a step that someone believes to be there.
+//
+// It adds no allocation to a middleware that hands on the writer and the request
+// that it got.
+func Middleware(m usher.Middleware) echo.MiddlewareFunc {
+	if m == nil {
+		panic("usherecho: nil Middleware") //nolint:forbidigo // documented
+	}
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c *echo.Context) error {
+			s := steps.Get().(*step)
+			err := s.run(m, c, next)
+			// Not after a panic: then m may still hold s.
+			*s = step{}
+			steps.Put(s)
+			return err
+		}
+	}
+}
+
+// WrapMiddleware returns any other middleware of net/http, as [Middleware] does
+// with those of usher. It takes the place of [echo.WrapMiddleware]. It calls m
+// once, here, and costs a copy of each request. It panics if m is nil.
+//
+// A middleware that calls next on another goroutine, as http.TimeoutHandler
+// does, cannot be used in echo at all: echo uses the context of the request for
+// another one as soon as the middleware has returned.
+func WrapMiddleware(m func(http.Handler) http.Handler) echo.MiddlewareFunc {
+	stranger := foreign.New(m)
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c *echo.Context) error {
+			// Nobody knows what a stranger does with its next afterwards.
+			return new(step).run(stranger, c, next)
+		}
+	}
+}
+
+// steps are used again, by middlewares that call next on the goroutine that
+// called them, and never after they have returned.
+var steps = sync.Pool{New: func() any { return new(step) }}
+
+// A step is the next of a middleware: what follows in echo.
+type step struct {
+	context *echo.Context
+	next    echo.HandlerFunc
+	err     error
+}
+
+func (s *step) run(m usher.Middleware, c *echo.Context, next echo.HandlerFunc) error {
+	s.context, s.next = c, next
+	r := c.Request()
+	// Also if it is empty, which stands for every path without a route: the pattern
+	// of an http.ServeMux around echo would be that of all routes.
+	r.Pattern = c.Path()
+	m.ServeNext(c.Response(), r, s)
+	return s.err
+}
+
+// ServeHTTP runs what follows with the writer and the request of the middleware,
+// and puts those of before back, also if that panics: whatever stands further
+// out would write into a writer whose time is over.
+func (s *step) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c := s.context
+	if request := c.Request(); r != request {
+		c.SetRequest(r)
+		defer c.SetRequest(request)
+	}
+	response := c.Response()
+	if w == response {
+		s.err = s.next(c)
+		return
+	}
+	inner := echo.NewResponse(flushing(w), c.Logger())
+	inner.Status = http.StatusOK // as that of a new context
+	c.SetResponse(inner)
+	defer c.SetResponse(response)
+	if s.err = s.next(c); s.err != nil && !inner.Committed {
+		// The middleware wants to see this answer, and once it has returned it is too
+		// late. The error goes on outwards all the same, as from echo's own BodyDump.
+		c.Echo().HTTPErrorHandler(c, s.err)
+	}
+}
+
+// flushing returns w, or if w cannot flush a writer in which that does nothing,
+// as net/http has it; echo.Response would panic.
+func flushing(w http.ResponseWriter) http.ResponseWriter {
+	for inner := w; ; {
+		switch v := inner.(type) {
+		case http.Flusher, interface{ FlushError() error }:
+			return w
+		case interface{ Unwrap() http.ResponseWriter }:
+			inner = v.Unwrap()
+		default:
+			return unflushed{w}
+		}
+	}
+}
+
+type unflushed struct{ http.ResponseWriter }
+
+func (unflushed) Flush() {}
+
+// Unwrap is for http.ResponseController.
+func (u unflushed) Unwrap() http.ResponseWriter { return u.ResponseWriter }
+
+// PathValues is a middleware that lets handlers of net/http read the parameters
+// of the route by [http.Request.PathValue]. It costs two allocations for each
+// request of a route that has any.
+func PathValues(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c *echo.Context) error {
+		r := c.Request()
+		for _, v := range c.PathValues() {
+			r.SetPathValue(v.Name, v.Value)
+		}
+		return next(c)
+	}
+}
+
+// Principal returns who calls, and whether that is known: what
+// [usher.PrincipalFrom] returns for the request of c.
+func Principal(c *echo.Context) (usher.Principal, bool) {
+	return usher.PrincipalFrom(c.Request().Context())
+}
