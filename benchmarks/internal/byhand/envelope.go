@@ -1,0 +1,38 @@
+package byhand
+
+import (
+	"net"
+	"net/http"
+	"time"
+)
+
+// An Answer is the usual envelope, as a type to be encoded. It leaves out request
+// IDs, catalogues of texts, bounds on what it repeats of the URL, the removal of
+// secrets from it, and everything that a handler does not write itself.
+type Answer struct {
+	StatusCode int      `json:"status_code"`
+	Message    string   `json:"message"`
+	Data       any      `json:"data,omitempty"`
+	Metadata   Metadata `json:"metadata"`
+}
+
+// Metadata is about the request.
+type Metadata struct {
+	Method       string `json:"method"`
+	URL          string `json:"url"`
+	Milliseconds int64  `json:"execution_time_ms"`
+	IP           string `json:"ip"`
+	Timestamp    string `json:"timestamp"`
+}
+
+// NewAnswer returns the answer with data to r, which came at start.
+func NewAnswer(r *http.Request, start time.Time, status int, message string, data any) *Answer {
+	ip, _, _ := net.SplitHostPort(r.RemoteAddr)
+	return &Answer{
+		StatusCode: status, Message: message, Data: data,
+		Metadata: Metadata{
+			Method: r.Method, URL: r.URL.RequestURI(), Milliseconds: time.Since(start).Milliseconds(),
+			IP: ip, Timestamp: start.UTC().Format("2006-01-02T15:04:05.000Z"),
+		},
+	}
+}
