@@ -43,7 +43,7 @@ func mount(_ testing.TB, app contract.App) http.Handler {
 func middlewares(list []usher.Middleware) []echo.MiddlewareFunc {
 	converted := make([]echo.MiddlewareFunc, len(list))
 	for i, m := range list {
-		converted[i] = usherecho.Middleware(m)
+		converted[i] = usherecho.Wrap(m)
 	}
 	return converted
 }

@@ -83,9 +83,9 @@ func steps(list []adaptertest.Step) []echo.MiddlewareFunc {
 	for i, s := range list {
 		switch {
 		case s.Usher != nil:
-			converted[i] = usherecho.Middleware(s.Usher)
+			converted[i] = usherecho.Wrap(s.Usher)
 		case s.Foreign != nil:
-			converted[i] = usherecho.WrapMiddleware(s.Foreign)
+			converted[i] = usherecho.WrapFunc(s.Foreign)
 		case s.Native != nil:
 			converted[i] = native(s.Native)
 		case s.Recover:
@@ -110,7 +110,7 @@ type context struct{ *echo.Context }
 
 func (c context) Writer() http.ResponseWriter { return c.Response() }
 
-func (c context) Principal() (usher.Principal, bool) { return usherecho.Principal(c.Context) }
+func (c context) Principal() (usher.Principal, bool) { return usherecho.FromEcho(c.Context) }
 
 func (c context) Status(status int) error { return c.NoContent(status) }
 

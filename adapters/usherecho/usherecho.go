@@ -10,12 +10,19 @@ import (
 	"github.com/usher-go/usher/internal/foreign"
 )
 
-// Middleware returns m for [echo.Echo.Use], for groups and for routes. It panics
-// if m is nil, as that is a step that someone believes to be there.
+// Wrap makes an echo middleware of m, for [echo.Echo.Use], for groups and for
+// routes. It panics if m is nil, as that is a step that someone believes to be
+// there.
 //
-// It adds no allocation to a middleware that hands on the writer and the request
-// that it got.
-func Middleware(m usher.Middleware) echo.MiddlewareFunc {
+// What m puts into the request and around the writer is there for what follows
+// and gone after it, also if that panics. [http.Request.Pattern] is set to the
+// path of the route before m runs, and is empty for a request that matches none.
+// If m replaces the writer, an error that the handler returns is answered by the
+// central error handler before next returns, so that m sees the answer; it is
+// returned all the same, for middlewares further out.
+//
+// Wrap adds no allocation, and two if m replaces the writer.
+func Wrap(m usher.Middleware) echo.MiddlewareFunc {
 	if m == nil {
 		panic("usherecho: nil Middleware") //nolint:forbidigo // documented
 	}
@@ -31,19 +38,21 @@ func Middleware(m usher.Middleware) echo.MiddlewareFunc {
 	}
 }
 
-// WrapMiddleware returns any other middleware of net/http, as [Middleware] does
-// with those of usher. It takes the place of [echo.WrapMiddleware]. It calls m
-// once, here, and costs a copy of each request. It panics if m is nil.
+// WrapFunc makes an echo middleware of one of net/http that knows nothing of usher,
+// and takes the place of [echo.WrapMiddleware]. It calls middleware once; the
+// handler that this returns serves every request. Everything else is as with
+// [Wrap], but costs a copy of the request. It panics if middleware is nil.
 //
-// A middleware that calls next on another goroutine, as http.TimeoutHandler
-// does, cannot be used in echo at all: echo uses the context of the request for
-// another one as soon as the middleware has returned.
-func WrapMiddleware(m func(http.Handler) http.Handler) echo.MiddlewareFunc {
-	stranger := foreign.New(m)
+// The middleware must call its next handler on the goroutine that called it, which
+// [http.TimeoutHandler] does not: echo uses the context of a request for another
+// one as soon as the first has been answered. A middleware that hands on a request
+// without the context of the one that it got is answered with 500.
+func WrapFunc(middleware func(http.Handler) http.Handler) echo.MiddlewareFunc {
+	m := foreign.New(middleware)
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c *echo.Context) error {
-			// Nobody knows what a stranger does with its next afterwards.
-			return new(step).run(stranger, c, next)
+			// Not from the pool, as m is not bound to let go of next.
+			return new(step).run(m, c, next)
 		}
 	}
 }
@@ -76,7 +85,12 @@ func (s *step) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := s.context
 	if request := c.Request(); r != request {
 		c.SetRequest(r)
-		defer c.SetRequest(request)
+		defer func() {
+			// What follows may have copied the request once more, and the server removes
+			// the temporary files of a form only from the one that it made.
+			r.MultipartForm = c.Request().MultipartForm
+			c.SetRequest(request)
+		}()
 	}
 	response := c.Response()
 	if w == response {
@@ -129,8 +143,7 @@ func PathValues(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// Principal returns who calls, and whether that is known: what
-// [usher.PrincipalFrom] returns for the request of c.
-func Principal(c *echo.Context) (usher.Principal, bool) {
+// FromEcho returns the principal of the request, and whether there is one.
+func FromEcho(c *echo.Context) (usher.Principal, bool) {
 	return usher.PrincipalFrom(c.Request().Context())
 }

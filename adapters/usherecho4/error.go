@@ -1,0 +1,94 @@
+package usherecho4
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/envelope"
+)
+
+// HTTPErrorHandler is an [echo.HTTPErrorHandler] that answers by [usher.Fail]:
+// in the shape of the envelope around the request, else with problem details. It
+// does nothing if an answer has been sent already.
+//
+// A [*usher.Error] says itself what the client is told. Of an error of echo the
+// client gets the status and, below 500, the message; from 500 on no text of an
+// error is shown. Any other error is a 500. Allow and other header fields that
+// echo and the handler have set are kept.
+func HTTPErrorHandler(err error, c echo.Context) {
+	w := c.Response()
+	if w.Committed {
+		return
+	}
+	usher.Fail(w, c.Request(), neutral(err, w.Header()))
+}
+
+// codes are those of errors that say nothing but their status.
+var codes = map[int]string{
+	http.StatusNotFound:              envelope.CodeNotFound,
+	http.StatusMethodNotAllowed:      envelope.CodeMethodNotAllowed,
+	http.StatusRequestEntityTooLarge: usher.CodePayloadTooLarge,
+	http.StatusInternalServerError:   usher.CodeInternal,
+}
+
+// neutral returns an error of echo as a *usher.Error, and any other as it is.
+func neutral(err error, h http.Header) error {
+	if known(err) {
+		return err
+	}
+	he, field := httpError(err)
+	if he == nil {
+		return err
+	}
+	e := &usher.Error{Status: he.Code, Cause: err}
+	if e.Status == http.StatusUnauthorized {
+		e.Challenges = h["Www-Authenticate"] // of echo's BasicAuth, for instance
+	}
+	if e.Status < http.StatusInternalServerError {
+		e.Param = field
+		switch v := he.Message.(type) {
+		case string:
+			e.Message = v
+		case error:
+			e.Message = v.Error()
+		default: // which echo's own handler writes as the body
+			e.Details = v
+		}
+	}
+	if e.Message == http.StatusText(e.Status) {
+		e.Message = ""
+	}
+	if e.Message == "" {
+		e.Code = codes[e.Status]
+	}
+	return e
+}
+
+// httpError returns the error of echo in err's chain, or nil, and the field that
+// could not be bound, if that is what it is about.
+func httpError(err error) (he *echo.HTTPError, field string) {
+	if be, ok := errors.AsType[*echo.BindingError](err); ok {
+		return be.HTTPError, be.Field
+	}
+	he, ok := errors.AsType[*echo.HTTPError](err)
+	if !ok {
+		return nil, ""
+	}
+	// As echo's own handler has it.
+	if inner, ok := he.Internal.(*echo.HTTPError); ok {
+		return inner, ""
+	}
+	return he, ""
+}
+
+// known reports whether usher.Fail itself knows what err is.
+func known(err error) bool {
+	if _, ok := errors.AsType[*usher.Error](err); ok {
+		return true
+	}
+	_, ok := errors.AsType[*http.MaxBytesError](err)
+	return ok
+}

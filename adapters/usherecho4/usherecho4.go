@@ -1,0 +1,151 @@
+package usherecho4
+
+import (
+	"net/http"
+	"sync"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/foreign"
+)
+
+// Wrap makes an echo middleware of m, for [echo.Echo.Use], for groups and for
+// routes. It panics if m is nil, as that is a step that someone believes to be
+// there.
+//
+// What m puts into the request and around the writer is there for what follows
+// and gone after it, also if that panics. [http.Request.Pattern] is set to the
+// path of the route before m runs, and is empty for a request that matches none.
+// If m replaces the writer, an error that the handler returns is answered by the
+// central error handler before next returns, so that m sees the answer; it is
+// returned all the same, for middlewares further out.
+//
+// Wrap adds one allocation, as any middleware of echo v4, and two more if m replaces
+// the writer.
+func Wrap(m usher.Middleware) echo.MiddlewareFunc {
+	if m == nil {
+		panic("usherecho4: nil Middleware") //nolint:forbidigo // documented
+	}
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			s := steps.Get().(*step)
+			err := s.run(m, c, next)
+			// Not after a panic: then m may still hold s.
+			*s = step{}
+			steps.Put(s)
+			return err
+		}
+	}
+}
+
+// WrapFunc makes an echo middleware of one of net/http that knows nothing of usher,
+// and takes the place of [echo.WrapMiddleware]. It calls middleware once; the
+// handler that this returns serves every request. Everything else is as with
+// [Wrap], but costs a copy of the request. It panics if middleware is nil.
+//
+// The middleware must call its next handler on the goroutine that called it, which
+// [http.TimeoutHandler] does not: echo uses the context of a request for another
+// one as soon as the first has been answered. A middleware that hands on a request
+// without the context of the one that it got is answered with 500.
+func WrapFunc(middleware func(http.Handler) http.Handler) echo.MiddlewareFunc {
+	m := foreign.New(middleware)
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			// Not from the pool, as m is not bound to let go of next.
+			return new(step).run(m, c, next)
+		}
+	}
+}
+
+// steps are used again, by middlewares that call next on the goroutine that
+// called them, and never after they have returned.
+var steps = sync.Pool{New: func() any { return new(step) }}
+
+// A step is the next of a middleware: what follows in echo.
+type step struct {
+	context echo.Context
+	next    echo.HandlerFunc
+	err     error
+}
+
+func (s *step) run(m usher.Middleware, c echo.Context, next echo.HandlerFunc) error {
+	s.context, s.next = c, next
+	r := c.Request()
+	// Also if it is empty, which stands for every path without a route: the pattern
+	// of an http.ServeMux around echo would be that of all routes.
+	r.Pattern = c.Path()
+	m.ServeNext(c.Response(), r, s)
+	return s.err
+}
+
+// ServeHTTP runs what follows with the writer and the request of the middleware,
+// and puts those of before back, also if that panics: whatever stands further
+// out would write into a writer whose time is over.
+func (s *step) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c := s.context
+	if request := c.Request(); r != request {
+		c.SetRequest(r)
+		defer func() {
+			// What follows may have copied the request once more, and the server removes
+			// the temporary files of a form only from the one that it made.
+			r.MultipartForm = c.Request().MultipartForm
+			c.SetRequest(request)
+		}()
+	}
+	response := c.Response()
+	if w == http.ResponseWriter(response) {
+		s.err = s.next(c)
+		return
+	}
+	inner := echo.NewResponse(flushing(w), c.Echo())
+	inner.Status = http.StatusOK // as that of a new context
+	c.SetResponse(inner)
+	defer c.SetResponse(response)
+	if s.err = s.next(c); s.err != nil && !inner.Committed {
+		// The middleware wants to see this answer, and once it has returned it is too
+		// late. The error goes on outwards all the same, as from echo's own BodyDump.
+		c.Echo().HTTPErrorHandler(s.err, c)
+	}
+}
+
+// flushing returns w, or if w cannot flush a writer in which that does nothing,
+// as net/http has it; echo.Response would panic.
+func flushing(w http.ResponseWriter) http.ResponseWriter {
+	for inner := w; ; {
+		switch v := inner.(type) {
+		case http.Flusher, interface{ FlushError() error }:
+			return w
+		case interface{ Unwrap() http.ResponseWriter }:
+			inner = v.Unwrap()
+		default:
+			return unflushed{w}
+		}
+	}
+}
+
+type unflushed struct{ http.ResponseWriter }
+
+func (unflushed) Flush() {}
+
+// Unwrap is for http.ResponseController.
+func (u unflushed) Unwrap() http.ResponseWriter { return u.ResponseWriter }
+
+// PathValues is a middleware that lets handlers of net/http read the parameters
+// of the route by [http.Request.PathValue]. It costs two allocations for each
+// request of a route that has any.
+func PathValues(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		r := c.Request()
+		values := c.ParamValues()
+		for i, name := range c.ParamNames() {
+			r.SetPathValue(name, values[i])
+		}
+		return next(c)
+	}
+}
+
+// FromEcho returns the principal of the request, and whether there is one.
+func FromEcho(c echo.Context) (usher.Principal, bool) {
+	return usher.PrincipalFrom(c.Request().Context())
+}
