@@ -98,7 +98,7 @@ func TestAllocs(t *testing.T) {
 		{"a request without a key", func() { noKey.do(nil) }, 1},
 		{"a replay", func() { replay.do(again) }, 2},
 		{"a replay of 16 KiB", func() { large.do(again) }, 4},
-		{"a first request, handler and store included", first.first, 8},
+		{"a first request, handler and store included", first.first, 5},
 	} {
 		c.run()
 		if n := testing.AllocsPerRun(200, c.run); n > c.most {

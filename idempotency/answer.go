@@ -45,13 +45,17 @@ var (
 	castagnoli = crc32.MakeTable(crc32.Castagnoli)
 )
 
-// appendHead begins an answer: with the fields of h that are kept.
+// appendHead begins an answer: with the fields of h that are kept, whose names
+// come sorted.
 func appendHead(b []byte, status int, h http.Header, kept []string) []byte {
 	b = append(b, answerVersion, byte(replayable), 0)
 	b = binary.BigEndian.AppendUint16(b, uint16(status))
 	b = append(b, make([]byte, headerAt-len(b))...)
-	for _, name := range kept {
-		for _, value := range h[name] {
+	for name, values := range h {
+		if _, keep := slices.BinarySearch(kept, name); !keep {
+			continue
+		}
+		for _, value := range values {
 			b = appendPart(b, name)
 			b = appendPart(b, value)
 		}

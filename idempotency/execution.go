@@ -48,7 +48,7 @@ type Execution struct {
 	alarm  context.Context // ends when the claim is lost; made when asked for
 	cancel context.CancelFunc
 	until  time.Time // when the lease ends, by our own clock
-	timer  *time.Timer
+	beat   beat
 }
 
 // A phase is what an Execution does with the answer.
@@ -62,7 +62,9 @@ const (
 )
 
 func newExecution(m *Middleware, c *Claim, generation uint64) *Execution {
-	return &Execution{m: m, key: c.Key, token: c.Token, generation: generation}
+	e := &Execution{m: m, key: c.Key, token: c.Token, generation: generation}
+	e.beat.execution = e
+	return e
 }
 
 // executions holds the execution of a request.
@@ -200,20 +202,22 @@ func (e *Execution) lose(err error) {
 	}
 }
 
-// keepLease begins to renew the lease. There is no goroutine until it is due.
+// keepLease begins to renew the lease.
 func (e *Execution) keepLease() {
-	e.mu.Lock()
-	e.until = time.Now().Add(e.m.config.Lease)
-	e.timer = time.AfterFunc(e.m.config.Lease/3, e.renew)
-	e.mu.Unlock()
+	now := time.Now()
+	e.until = now.Add(e.m.config.Lease)
+	e.m.heartbeat.add(&e.beat, now.Add(e.m.config.Lease/3))
 }
 
 // leaveLease ends that.
 func (e *Execution) leaveLease() {
 	e.mu.Lock()
+	over := e.over
 	e.over = true
-	e.timer.Stop()
 	e.mu.Unlock()
+	if !over {
+		e.m.heartbeat.remove(&e.beat)
+	}
 }
 
 // renew renews the lease. If the store fails it tries again, until the lease must
@@ -245,7 +249,7 @@ func (e *Execution) renew() {
 	default:
 		pause = min(lease/12, left)
 	}
-	e.timer.Reset(pause)
+	e.m.heartbeat.add(&e.beat, time.Now().Add(pause))
 	e.mu.Unlock()
 }
 

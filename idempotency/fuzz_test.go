@@ -129,7 +129,7 @@ func TestADamagedRecordIsAnError(t *testing.T) {
 // A record of another configuration, or of a hand, cannot set what is never
 // stored.
 func TestARecordWithForbiddenFields(t *testing.T) {
-	b := idempotency.AppendHead(nil, 200, http.Header{"Set-Cookie": {"a"}, "Link": {"b"}}, []string{"Set-Cookie", "Link"})
+	b := idempotency.AppendHead(nil, 200, http.Header{"Set-Cookie": {"a"}, "Link": {"b"}}, []string{"Link", "Set-Cookie"})
 	idempotency.Seal(b, 0)
 	store := constant{idempotency.Record{State: idempotency.Done, Payload: b}}
 	w := do(newMiddleware(t, idempotency.Config{Store: store}).Wrap(new(counting)), post("/", ""))

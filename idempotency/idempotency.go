@@ -2,7 +2,6 @@ package idempotency
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"net/http"
@@ -29,6 +28,8 @@ type Middleware struct {
 	errors  failures
 	waiting *atomic.Int64
 
+	heartbeat *heartbeat
+
 	requests, claims *telemetry.Decisions
 }
 
@@ -46,6 +47,8 @@ func New(c Config) (*Middleware, error) {
 		fields:  fieldsToStore(c.KeepHeaders),
 		errors:  newFailures(c.Header),
 		waiting: new(atomic.Int64),
+
+		heartbeat: &heartbeat{base: time.Now()},
 	}
 	if c.Store == nil {
 		c.Store = newMemory(MemoryConfig{})
@@ -130,8 +133,7 @@ func (m *Middleware) prepare(in *buffer, r *http.Request, keys []string) (c Clai
 	}
 	c.Fingerprint = sha256.Sum256(in.b)
 	c.Lease, c.Life = m.config.Lease, m.config.Life
-	// It never fails, by its own documentation.
-	_, _ = rand.Read(c.Token[:])
+	c.Token = newToken()
 	return c, at, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -281,4 +282,49 @@ func TestAnAnswerStoredByTheHandlerStands(t *testing.T) {
 			}
 		})
 	}
+}
+
+// renewals counts the renewals of each token.
+type renewals struct {
+	idempotency.Store
+	mu sync.Mutex
+	of map[idempotency.Token]int
+}
+
+func (r *renewals) Renew(ctx context.Context, k idempotency.Key, t idempotency.Token, lease time.Duration) error {
+	r.mu.Lock()
+	r.of[t]++
+	r.mu.Unlock()
+	return r.Store.Renew(ctx, k, t, lease)
+}
+
+// All executions share one timer, and each is renewed in its own time: three
+// times a lease, from its beginning to its end and no longer.
+func TestEachOfManyExecutionsIsRenewedInItsOwnTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &renewals{Store: newMemory(t, idempotency.MemoryConfig{}), of: make(map[idempotency.Token]int)}
+		const short, long = lease / 6, 2*lease - time.Second
+		h := newMiddleware(t, idempotency.Config{Store: store}).Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/long" {
+				time.Sleep(long)
+			} else {
+				time.Sleep(short)
+			}
+		}))
+		const each = 20
+		for i := range each {
+			go do(h, post("/long", "", key(fmt.Sprint("long-", i))))
+			time.Sleep(700 * time.Millisecond)
+			go do(h, post("/short", "", key(fmt.Sprint("short-", i))))
+		}
+		time.Sleep(5 * lease)
+		if len(store.of) != each {
+			t.Errorf("%d executions were renewed, want %d", len(store.of), each)
+		}
+		for _, n := range store.of {
+			if n != 5 {
+				t.Errorf("one was renewed %d times, want 5", n)
+			}
+		}
+	})
 }
