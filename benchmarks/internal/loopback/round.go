@@ -90,7 +90,7 @@ func (p Plan) beside(ctx context.Context, procs int, credential stacks.Credentia
 	for _, measure := range measurements {
 		result, err := measure()
 		if err != nil {
-			return err
+			return errors.Join(ctx.Err(), err) // the end of ctx kills the servers
 		}
 		if err := emit(result); err != nil {
 			return err
