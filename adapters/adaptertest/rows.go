@@ -2,10 +2,8 @@ package adaptertest
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
-	"sync/atomic"
 
 	"github.com/usher-go/usher"
 )
@@ -48,143 +46,107 @@ var rows = []row{
 		{word: "304", check: captures(func(c Context) error { return c.Status(304) }, 304)},
 		{word: "head", check: checkHead},
 	}},
-}
-
-// A way is how a tee comes into a chain.
-type way struct {
-	name string
-	step func(*tee) Step
-}
-
-var ways = []way{
-	{"usher", func(t *tee) Step { return Step{Usher: t} }},
-	{"foreign", func(t *tee) Step { return Step{Foreign: plainTee(t)} }},
-}
-
-// byAllWays is a check of a tee that is mounted in each way.
-func byAllWays(check func(b *bench, t *tee, step Step) error) func(*bench) error {
-	return func(b *bench) error {
-		var errs []error
-		for _, w := range ways {
-			t := newTee()
-			if err := check(b, t, w.step(t)); err != nil {
-				errs = append(errs, fmt.Errorf("%s: %w", w.name, err))
+	{7, "an error of the framework is captured before the middleware returns", []behaviour{
+		{word: "status", check: captures(func(c Context) error { return c.Fail(418) }, 418)},
+		{word: "usher", check: checkReturned(&usher.Error{Status: 409, Code: "taken"}, 409, `"code":"taken"`)},
+		{word: "private", check: checkReturned(errors.New("private"), 500, `"code":"internal"`)},
+	}},
+	{8, "what renders c.Errors may stand inside a capture or outside", []behaviour{
+		{word: "inside", check: checkReturned(&usher.Error{Status: 409, Code: "taken"}, 409, `"code":"taken"`)},
+		{word: "outside", check: checkLateRenderer},
+	}},
+	{9, "a central error handler writes one body, and is called once if the writer is not replaced", []behaviour{
+		{word: "body", check: checkErrorHandlerBody},
+		{word: "calls", check: checkErrorHandlerCalls},
+	}},
+	{10, "an unmatched route is captured: status, body", []behaviour{
+		{word: "status", check: checkUnrouted(http.MethodGet, App{}, seesStatus)},
+		{word: "body", check: checkUnrouted(http.MethodGet, App{}, seesBody)},
+		{word: "usher", check: checkUnrouted(http.MethodGet, App{Failures: true}, seesProblem)},
+	}},
+	{11, "a wrong method is captured, and Allow stays", []behaviour{
+		{word: "status", check: checkUnrouted(http.MethodPost, App{}, seesStatus)},
+		{word: "allow", check: checkUnrouted(http.MethodPost, App{}, seesAllow)},
+		{word: "usher", check: checkUnrouted(http.MethodPost, App{Failures: true}, seesProblem, seesAllow)},
+	}},
+	{12, "an answer that is held back and rewritten arrives once, with its own length", []behaviour{
+		{word: "json", check: checkRewritten(func(c Context) error { return c.JSON(200, 1) })},
+		{word: "string", check: checkRewritten(ok)},
+		{word: "file", check: checkRewrittenFile},
+	}},
+	{13, "an error behind a rewriting middleware arrives as one, never as 200", []behaviour{
+		{word: "error", check: checkRewrittenFailure("/error", 418)},
+		{word: "unmatched", check: checkRewrittenFailure("/none", 404)},
+		{word: "panic", check: checkRewrittenFailure("/panic", 500, Step{Recover: true})},
+		{word: "recovered", check: checkRewrittenFailure("/recovered", 500)},
+	}},
+	{14, "a flush behind a rewriting middleware neither panics nor sends the header early", []behaviour{
+		{word: "plain", check: checkFlushHeld(rewrite, flushByAssertion)},
+		{word: "flusher", check: checkFlushHeld(rewriteFlusher, flushByAssertion)},
+		{word: "controller", check: checkFlushHeld(rewriteFlusher, flushByController)},
+	}},
+	{15, "streams arrive as they are written; SSE and files pass the whole stack", []behaviour{
+		{word: "flusher", check: checkStream(streamBy(flushByAssertion))},
+		{word: "controller", check: checkStream(streamBy(flushByController))},
+		{word: "native", check: checkStream(streamNatively)},
+		{word: "sse", check: checkSSE},
+		{word: "file", check: checkFile},
+	}},
+	{16, "connections can be taken over, also by websocket libraries through the whole stack", []behaviour{
+		{word: "hijack", check: checkHijack, http1: true},
+		{word: "gorilla", check: checkWebsocket(echoByGorilla), http1: true},
+		{word: "coder", check: checkWebsocket(echoByCoder), http1: true},
+	}},
+	{17, "the framework's recovery answers 500 outside, and is captured inside", []behaviour{
+		{word: "outside", check: checkRecoverOutside},
+		{word: "inside", check: checkRecoverInside},
+	}},
+	{18, "http.ErrAbortHandler passes through unchanged", []behaviour{
+		{word: "alone", check: checkAbort()},
+		{word: "recovery", check: checkAbort(Step{Recover: true})},
+	}},
+	{19, "a middleware is built once, and what it counts lasts", []behaviour{
+		{word: "built", check: checkBuiltOnce},
+		{word: "limit", check: checkLimit},
+	}},
+	{20, "the pattern of the route is known before next, also when mounted under a ServeMux", []behaviour{
+		{word: "use", check: checkPattern(func(a *App, s Step) { a.Use = []Step{s} })},
+		{word: "group", check: checkPattern(func(a *App, s Step) { a.Group.Use = []Step{s} })},
+		{word: "route", check: checkPattern(func(a *App, s Step) {
+			for i := range a.Group.Routes {
+				a.Group.Routes[i].Use = []Step{s}
 			}
-		}
-		return errors.Join(errs...)
-	}
+		})},
+		{word: "mounted", check: checkPatternMounted},
+		{word: "unmatched", check: checkPatternUnmatched},
+	}},
+	{21, "parameters of the path are known to r.PathValue", []behaviour{
+		{word: "use", check: checkPathValue(func(a *App, s Step) { a.Use = []Step{s} })},
+		{word: "route", check: checkPathValue(func(a *App, s Step) { a.Routes[0].Use = []Step{s} })},
+		{word: "handler", check: checkPathValueInHandler},
+	}},
+	{22, "global middlewares run before those of the group, and these before the route's", []behaviour{
+		{word: "order", check: checkOrder},
+		{word: "nested", check: checkNested},
+	}},
+	{23, "a body that was replaced is what the handler reads, and no file of a form is left", []behaviour{
+		{word: "body", check: checkBodyReplaced},
+		{word: "form", check: checkForm, http1: true},
+	}},
+	{24, "a header field that is set after next is sent if nothing was written", []behaviour{
+		{word: "usher", check: checkLateHeader(func(f middlewareFunc) Step { return Step{Usher: f} })},
+		{word: "foreign", check: checkLateHeader(func(f middlewareFunc) Step { return Step{Foreign: f.Wrap} })},
+	}},
+	{25, "8 callers with 150 requests each get their own answers", []behaviour{
+		{word: "stack", check: checkCrowd},
+	}},
+	{26, "a capture inside compression has plain bytes", []behaviour{
+		{word: "gzip", check: checkCompression},
+	}},
+	{27, "allocations that the adapter adds", []behaviour{
+		{word: "allocs"}, // TestAllocs
+	}},
+	{28, "usher's writers have Flush, Hijack, Unwrap and WriteString", []behaviour{
+		{word: "writer", check: checkAbilities},
+	}},
 }
-
-func get(pattern string, handler func(Context) error, use ...Step) Route {
-	return Route{Method: http.MethodGet, Pattern: pattern, Use: use, Native: handler}
-}
-
-func post(pattern string, handler func(Context) error, use ...Step) Route {
-	return Route{Method: http.MethodPost, Pattern: pattern, Use: use, Native: handler}
-}
-
-func ok(c Context) error { return c.String(200, "ok") }
-
-func checkPrincipal(b *bench, step Step) error {
-	c := b.serve(App{Use: []Step{step}, Routes: []Route{get("/", func(c Context) error {
-		p, ok := c.Principal()
-		return c.String(200, fmt.Sprint(p.ID, " ", ok))
-	})}})
-	return all(
-		same("answer to ann", c.get("/", "Caller: ann").body, "ann true"),
-		same("status without a caller", c.get("/").status, 401),
-	)
-}
-
-func checkRestored(b *bench, panics bool) error {
-	var request, writer atomic.Bool
-	outer := Step{Native: func(c Context, next func() error) (err error) {
-		r, w := c.Request(), c.Writer()
-		defer func() {
-			v := recover()
-			request.Store(c.Request() == r)
-			writer.Store(c.Writer() == w)
-			if v != nil {
-				err = c.String(500, "recovered")
-			}
-		}()
-		return next()
-	}}
-	handler := func(c Context) error {
-		if panics {
-			panic("a handler fails")
-		}
-		return c.String(200, "returned")
-	}
-	return byAllWays(func(b *bench, t *tee, step Step) error {
-		use := []Step{outer, {Usher: authenticate()}, step}
-		c := b.serve(App{Use: use, Routes: []Route{get("/", handler)}})
-		want := map[bool]string{false: "returned", true: "recovered"}[panics]
-		err := same("body", c.get("/", "Caller: ann").body, want)
-		return all(err, same("the request is restored", request.Load(), true), same("the writer is restored", writer.Load(), true))
-	})(b)
-}
-
-func checkRefused(b *bench, step Step) error {
-	var ran atomic.Int32
-	var aborted atomic.Value
-	outer := func(c Context, next func() error) error {
-		err := next()
-		if a, ok := c.(interface{ IsAborted() bool }); ok {
-			aborted.Store(a.IsAborted())
-		}
-		return err
-	}
-	inner := func(_ Context, next func() error) error { ran.Add(1); return next() }
-	handler := func(c Context) error { ran.Add(1); return ok(c) }
-	c := b.serve(App{
-		Use:    []Step{{Native: outer}, step, {Native: inner}},
-		Routes: []Route{get("/", handler, Step{Native: inner})},
-	})
-	a := c.get("/")
-	err := all(same("status", a.status, 429), same("what ran inside", ran.Load(), 0))
-	if v := aborted.Load(); v != nil {
-		err = all(err, same("IsAborted", v.(bool), true))
-	}
-	return err
-}
-
-func checkRefusalSeen(b *bench, step Step) error {
-	seen := make(chan Answer, 1)
-	outer := func(c Context, next func() error) error {
-		err := next()
-		seen <- c.Answer()
-		return err
-	}
-	c := b.serve(App{Use: []Step{{Native: outer}, step}, Routes: []Route{get("/", ok)}})
-	a := c.get("/")
-	return same("what the outer middleware sees", <-seen, Answer{429, int64(len(a.body)), true})
-}
-
-// captures is a check that a tee sees what the client gets.
-func captures(handler func(Context) error, status int) func(*bench) error {
-	return byAllWays(func(b *bench, t *tee, step Step) error {
-		c := b.serve(App{Use: []Step{step}, Routes: []Route{get("/", handler)}})
-		a := c.get("/")
-		seen, err := t.capture()
-		return first(err, all(
-			same("status", a.status, status),
-			same("what is captured", seen, capture{a.status, a.body, true}),
-		))
-	})
-}
-
-func checkHead(b *bench) error {
-	return byAllWays(func(b *bench, t *tee, step Step) error {
-		c := b.serve(App{Use: []Step{step}, Routes: []Route{get("/", ok)}})
-		a := c.do(http.MethodHead, "/", "")
-		seen, err := t.capture()
-		return first(err, all(
-			same("status", a.status, 200),
-			same("body", a.body, ""),
-			same("captured status", seen.status, 200),
-		))
-	})(b)
-}
-
-var _ usher.Middleware = (*tee)(nil)

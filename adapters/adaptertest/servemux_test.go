@@ -1,6 +1,7 @@
 package adaptertest_test
 
 import (
+	"compress/gzip"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -17,7 +18,28 @@ import (
 var serveMux = adaptertest.Router{
 	Name:    "net/http",
 	Handler: newServeMux,
+	Differences: map[string]adaptertest.Difference{
+		"20.use":     {Reason: outside, Observed: "the pattern names the route:  is false"},
+		"20.mounted": {Reason: outside, Observed: "the pattern names the route: / is false"},
+		"21.use":     {Reason: outside, Observed: `r.PathValue before next is ""`},
+	},
+	Lacks: map[string]string{
+		"7.status":  noErrors,
+		"7.usher":   noErrors,
+		"7.private": noErrors,
+		"8.inside":  noErrors,
+		"8.outside": noErrors,
+		"9.body":    noErrors,
+		"9.calls":   noErrors,
+		"27.allocs": "There is no adapter.",
+	},
+	Declaration: "testdata/servemux.json",
 }
+
+const (
+	outside  = "What stands outside of a ServeMux runs before it has found the route."
+	noErrors = "Handlers of net/http return no errors."
+)
 
 func TestServeMux(t *testing.T) { adaptertest.Test(t, serveMux) }
 
@@ -91,6 +113,8 @@ func wrap(steps []adaptertest.Step, h http.Handler) http.Handler {
 			h = native(s.Native, h)
 		case s.Recover:
 			h = recoverer(h)
+		case s.Compress:
+			h = compress(h)
 		}
 	}
 	return h
@@ -118,6 +142,22 @@ func recoverer(next http.Handler) http.Handler {
 		next.ServeHTTP(w, r)
 	})
 }
+
+func compress(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		zip := gzip.NewWriter(w)
+		w.Header().Set("Content-Encoding", "gzip")
+		next.ServeHTTP(zipWriter{w, zip}, r)
+		_ = zip.Close()
+	})
+}
+
+type zipWriter struct {
+	http.ResponseWriter
+	zip *gzip.Writer
+}
+
+func (w zipWriter) Write(p []byte) (int, error) { return w.zip.Write(p) }
 
 // context is what handlers of net/http work with.
 type context struct {

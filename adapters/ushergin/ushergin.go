@@ -1,87 +1,80 @@
 package ushergin
 
 import (
-	"context"
-	"errors"
 	"net/http"
 	"sync"
 
 	"github.com/gin-gonic/gin"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/foreign"
 )
 
-// Wrap makes a gin middleware of m.
+// Middleware returns m for an engine, a group or a route of gin. It panics if m is
+// nil, as that is a step that someone believes to be there.
 //
-// What m refuses is aborted: nothing after it in the chain runs. What m puts into
-// the request and around the writer is there for the rest of the chain and gone
-// after it, also if that panics. [http.Request.Pattern] is set to the full path of
-// the route before m runs, and is empty for a request that matches none.
+// What m refuses is aborted: nothing after it in the chain runs. The request and
+// the writer that m hands on are those of the chain after it, and those of before
+// are back when m returns or the chain panics. [http.Request.Pattern] is the full
+// path of the route before m runs, and empty for requests that match none.
 //
-// Wrap adds no allocation, and one if m replaces the writer.
-func Wrap(m usher.Middleware) gin.HandlerFunc {
+// It adds no allocation, and one if m hands on another writer.
+func Middleware(m usher.Middleware) gin.HandlerFunc {
+	if m == nil {
+		panic("ushergin: nil Middleware") //nolint:forbidigo // documented
+	}
 	return func(c *gin.Context) {
-		n := rests.Get().(*rest)
-		n.c = c
-		c.Request.Pattern = c.FullPath()
-		m.ServeNext(c.Writer, c.Request, n)
-		if !n.called {
-			c.Abort()
-		}
-		// After a panic somebody may still hold n, so it is not used again.
-		*n = rest{}
-		rests.Put(n)
+		r := rests.Get().(*rest)
+		r.run(m, c)
+		// Not after a panic: then m may still hold r.
+		*r = rest{}
+		rests.Put(r)
 	}
 }
 
-// WrapFunc makes a gin middleware of one that knows nothing of usher. It is called
-// once; the handler that it returns serves every request. Everything else is as
-// with [Wrap], but costs a copy of the request.
+// WrapMiddleware returns any other middleware of net/http, as [Middleware] does
+// with those of usher. It calls m once, here, and costs a copy of each request. It
+// panics if m is nil.
 //
-// The middleware must call its next handler on the goroutine that called it, as
-// contexts of gin are not safe for concurrent use: [http.TimeoutHandler] does not.
-// A middleware that passes on a request without the context of the one that it got
-// is answered with 500.
-func WrapFunc(middleware func(http.Handler) http.Handler) gin.HandlerFunc {
-	handler := middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		carrier, ok := r.Context().Value(carrierKey{}).(*carrier)
-		if !ok {
-			usher.Fail(w, r, errNoCarrier)
-			return
-		}
-		carrier.ServeHTTP(w, r)
-	}))
+// A middleware that calls next on another goroutine, as [http.TimeoutHandler]
+// does, cannot be used in gin at all: gin uses its context for another request as
+// soon as the middleware has returned. One that hands on a request without the
+// context of the one that it got is answered with 500.
+func WrapMiddleware(m func(http.Handler) http.Handler) gin.HandlerFunc {
+	stranger := foreign.New(m)
 	return func(c *gin.Context) {
-		outer := c.Request
-		outer.Pattern = c.FullPath()
-		carrier := &carrier{Context: outer.Context(), rest: rest{c: c}}
-		carrier.request = outer.WithContext(carrier)
-		// The server removes the temporary files of a form only from the request that
-		// it made (golang/go#58809).
-		defer func() { outer.MultipartForm = carrier.request.MultipartForm }()
-		handler.ServeHTTP(c.Writer, carrier.request)
-		if !carrier.called {
-			c.Abort()
-		}
+		// Nobody knows what a stranger does with its next afterwards.
+		new(rest).run(stranger, c)
 	}
 }
 
-var errNoCarrier = errors.New("ushergin: a middleware has lost the context of the request")
+// rests are used again, by middlewares that call next on the goroutine that
+// called them, and never after they have returned.
+var rests = sync.Pool{New: func() any { return new(rest) }}
 
-// rest is the rest of a chain, as the handler that a middleware calls next.
+// A rest is the next of a middleware: what follows in the chain.
 type rest struct {
-	c       *gin.Context
-	request *http.Request // that it was called with
+	context *gin.Context
 	called  bool
 }
 
-var rests = sync.Pool{New: func() any { return new(rest) }}
+func (s *rest) run(m usher.Middleware, c *gin.Context) {
+	s.context = c
+	// Also if it is empty: the pattern of an http.ServeMux around the engine would
+	// be that of all routes.
+	c.Request.Pattern = c.FullPath()
+	m.ServeNext(c.Writer, c.Request, s)
+	if !s.called {
+		c.Abort()
+	}
+}
 
-func (n *rest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	n.called, n.request = true, r
-	c, request, outer := n.c, n.c.Request, n.c.Writer
+func (s *rest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.called = true
+	c, request, outer := s.context, s.context.Request, s.context.Writer
 	defer func() {
-		// The chain may have copied the request once more.
+		// A copy that was made inside has the form, of which the server is to remove
+		// the temporary files.
 		r.MultipartForm = c.Request.MultipartForm
 		c.Request, c.Writer = request, outer
 	}()
@@ -94,20 +87,4 @@ func (n *rest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.Writer = inner
 	c.Next()
 	inner.forward()
-}
-
-// A carrier brings the rest of a chain through a middleware that knows only the
-// request, in its context.
-type carrier struct {
-	context.Context
-	rest
-}
-
-type carrierKey struct{}
-
-func (c *carrier) Value(key any) any {
-	if key == (any)(carrierKey{}) {
-		return c
-	}
-	return c.Context.Value(key)
 }

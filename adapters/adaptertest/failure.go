@@ -1,0 +1,128 @@
+package adaptertest
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"sync/atomic"
+)
+
+// checkReturned is a check that an error which a handler hands over is answered
+// where a tee sees it.
+func checkReturned(err error, status int, contains string) func(*bench) error {
+	return byAllWays(func(b *bench, t *tee, step Step) error {
+		c := b.serve(App{
+			Use:      []Step{step},
+			Failures: true,
+			Routes:   []Route{get("/", func(c Context) error { return c.Return(err) })},
+		})
+		a := c.get("/")
+		seen, err := t.capture()
+		return first(err, all(
+			same("status", a.status, status),
+			same("the body has "+contains, strings.Contains(a.body, contains), true),
+			same("the body tells what is private", strings.Contains(a.body, "private"), false),
+			same("what is captured", seen, capture{a.status, a.body, true}),
+		))
+	})
+}
+
+// checkLateRenderer has an outer middleware answer what the handler has only given
+// a status.
+func checkLateRenderer(b *bench) error {
+	renderer := Step{Native: func(c Context, next func() error) error {
+		if err := next(); err != nil || c.Answer().Written {
+			return err
+		}
+		return c.String(500, "rendered")
+	}}
+	return byAllWays(func(b *bench, t *tee, step Step) error {
+		c := b.serve(App{Use: []Step{renderer, step}, Routes: []Route{get("/", func(c Context) error {
+			return all(c.Status(400), c.Return(errors.New("private")))
+		})}})
+		a := c.get("/")
+		seen, err := t.capture()
+		return first(err, all(
+			same("status", a.status, 500),
+			same("body", a.body, "rendered"),
+			same("captured status", seen.status, 400),
+		))
+	})(b)
+}
+
+func checkErrorHandlerBody(b *bench) error {
+	return byAllWays(func(b *bench, t *tee, step Step) error {
+		app, _ := withErrorHandler()
+		app.Use = []Step{step}
+		a := b.serve(app).get("/")
+		seen, err := t.capture()
+		return first(err, all(
+			same("body", a.body, "central"),
+			same("what is captured", seen, capture{418, "central", true}),
+		))
+	})(b)
+}
+
+func checkErrorHandlerCalls(b *bench) error {
+	app, calls := withErrorHandler()
+	app.Use = []Step{{Usher: authenticate()}, {Foreign: authenticate().Wrap}}
+	a := b.serve(app).get("/", "Caller: ann")
+	return all(same("body", a.body, "central"), same("calls", calls.Load(), 1))
+}
+
+// withErrorHandler returns an app whose handler fails, and how often its central
+// error handler is called. That does what it must: it looks whether somebody has
+// answered.
+func withErrorHandler() (app App, calls *atomic.Int32) {
+	calls = new(atomic.Int32)
+	return App{
+		OnError: func(c Context, _ error) {
+			calls.Add(1)
+			if !c.Answer().Written {
+				_ = c.String(418, "central")
+			}
+		},
+		Routes: []Route{get("/", func(c Context) error { return c.Fail(418) })},
+	}, calls
+}
+
+// checkUnrouted sends a GET to a path that no route has, or any other method to one
+// that has a GET alone.
+func checkUnrouted(method string, app App, sees ...func(answer, capture) error) func(*bench) error {
+	return byAllWays(func(b *bench, t *tee, step Step) error {
+		app.Use, app.Routes = []Step{step}, []Route{get("/items", ok)}
+		path, status := "/items", http.StatusMethodNotAllowed
+		if method == http.MethodGet {
+			path, status = "/none", http.StatusNotFound
+		}
+		a := b.serve(app).do(method, path, "")
+		if err := same("status", a.status, status); err != nil {
+			return err
+		}
+		seen, err := t.capture()
+		if err != nil {
+			return err
+		}
+		for _, see := range sees {
+			if err := see(a, seen); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func seesStatus(a answer, seen capture) error { return same("captured status", seen.status, a.status) }
+func seesBody(a answer, seen capture) error   { return same("captured body", seen.body, a.body) }
+
+func seesAllow(a answer, _ capture) error {
+	allow := strings.Join(a.header["Allow"], ", ")
+	return same("GET in Allow: "+allow, strings.Contains(allow, http.MethodGet), true)
+}
+
+func seesProblem(a answer, seen capture) error {
+	return all(
+		same("Content-Type", a.header.Get("Content-Type"), "application/problem+json"),
+		same("what is captured", seen, capture{a.status, a.body, true}),
+	)
+}
