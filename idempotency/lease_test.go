@@ -318,6 +318,8 @@ func TestEachOfManyExecutionsIsRenewedInItsOwnTime(t *testing.T) {
 			go do(h, post("/short", "", key(fmt.Sprint("short-", i))))
 		}
 		time.Sleep(5 * lease)
+		store.mu.Lock()
+		defer store.mu.Unlock()
 		if len(store.of) != each {
 			t.Errorf("%d executions were renewed, want %d", len(store.of), each)
 		}
