@@ -36,8 +36,8 @@ func get(pattern string, handler func(Context) error, use ...Step) Route {
 	return Route{Method: http.MethodGet, Pattern: pattern, Use: use, Native: handler}
 }
 
-func post(pattern string, handler func(Context) error, use ...Step) Route {
-	return Route{Method: http.MethodPost, Pattern: pattern, Use: use, Native: handler}
+func post(pattern string, handler func(Context) error) Route {
+	return Route{Method: http.MethodPost, Pattern: pattern, Native: handler}
 }
 
 func ok(c Context) error { return c.String(200, "ok") }

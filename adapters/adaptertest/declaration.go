@@ -10,24 +10,32 @@ import (
 // A declaration is what a file says about a router, for the table.
 type declaration struct {
 	Router     string          `json:"router"`
+	Allocs     int             `json:"allocs"`
 	Behaviours []declaredState `json:"behaviours"`
 }
 
 type declaredState struct {
 	ID     string `json:"id"`
-	State  string `json:"state"` // "same", "differs" or "lacks"
+	State  string `json:"state"`
 	Reason string `json:"reason,omitempty"`
 }
 
+// The states of a behaviour.
+const (
+	alike   = "same"
+	differs = "differs"
+	lacks   = "lacks"
+)
+
 func declare(router Router) declaration {
-	d := declaration{Router: router.Name}
+	d := declaration{Router: router.Name, Allocs: router.Allocs}
 	for _, row := range rows {
 		for _, b := range row.behaviours {
-			state := declaredState{ID: row.id(b), State: "same"}
+			state := declaredState{ID: row.id(b), State: alike}
 			if difference, ok := router.Differences[state.ID]; ok {
-				state.State, state.Reason = "differs", difference.Reason
+				state.State, state.Reason = differs, difference.Reason
 			} else if reason, ok := router.Lacks[state.ID]; ok {
-				state.State, state.Reason = "lacks", reason
+				state.State, state.Reason = lacks, reason
 			}
 			d.Behaviours = append(d.Behaviours, state)
 		}

@@ -3,6 +3,7 @@ package adaptertest
 import (
 	"fmt"
 	"net/http"
+	"slices"
 )
 
 func checkRecoverOutside(b *bench) error {
@@ -32,7 +33,7 @@ func checkRecoverInside(b *bench) error {
 func checkAbort(outer ...Step) func(*bench) error {
 	return byAllWays(func(b *bench, t *tee, step Step) error {
 		c := b.serve(App{
-			Use:    append(outer[:len(outer):len(outer)], Step{Usher: authenticate()}, step),
+			Use:    append(slices.Clip(outer), Step{Usher: authenticate()}, step),
 			Routes: []Route{get("/", func(Context) error { panic(http.ErrAbortHandler) })},
 		})
 		if a, err := c.try(http.MethodGet, "/", "", "Caller: ann"); err == nil {

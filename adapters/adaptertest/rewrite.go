@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -54,7 +55,7 @@ func checkRewrittenFailure(path string, status int, outer ...Step) func(*bench) 
 	return func(b *bench) error {
 		var errs []error
 		for _, step := range rewriting(rewrite) {
-			c := b.serve(App{Use: append(outer[:len(outer):len(outer)], step), Routes: []Route{
+			c := b.serve(App{Use: append(slices.Clip(outer), step), Routes: []Route{
 				get("/error", func(c Context) error { return c.Fail(418) }),
 				get("/panic", panics),
 				get("/recovered", panics, Step{Recover: true}),

@@ -8,6 +8,9 @@ import (
 	"github.com/usher-go/usher"
 )
 
+// allocsRow is the row of which the table shows the number.
+const allocsRow = 27
+
 // rows is the table of all routers.
 var rows = []row{
 	{1, "the native handler finds the principal by the framework's own accessor", []behaviour{
@@ -143,7 +146,7 @@ var rows = []row{
 	{26, "a capture inside compression has plain bytes", []behaviour{
 		{word: "gzip", check: checkCompression},
 	}},
-	{27, "allocations that the adapter adds", []behaviour{
+	{allocsRow, "allocations that the adapter adds", []behaviour{
 		{word: "allocs"}, // TestAllocs
 	}},
 	{28, "usher's writers have Flush, Hijack, Unwrap and WriteString", []behaviour{

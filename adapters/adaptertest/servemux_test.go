@@ -3,6 +3,7 @@ package adaptertest_test
 import (
 	"compress/gzip"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"slices"
@@ -42,6 +43,8 @@ const (
 )
 
 func TestServeMux(t *testing.T) { adaptertest.Test(t, serveMux) }
+
+func TestContracts(t *testing.T) { adaptertest.TestContracts(t, serveMux) }
 
 func newServeMux(_ testing.TB, app adaptertest.App) http.Handler {
 	mux := http.NewServeMux()
@@ -133,9 +136,11 @@ func native(f func(adaptertest.Context, func() error) error, next http.Handler) 
 func recoverer(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {
-			if v := recover(); v == http.ErrAbortHandler {
+			v := recover()
+			if err, _ := v.(error); errors.Is(err, http.ErrAbortHandler) {
 				panic(v)
-			} else if v != nil {
+			}
+			if v != nil {
 				w.WriteHeader(http.StatusInternalServerError)
 			}
 		}()

@@ -44,6 +44,10 @@ func TestMain(m *testing.M) {
 
 func TestRouter(t *testing.T) { adaptertest.Test(t, router) }
 
+func TestContracts(t *testing.T) { adaptertest.TestContracts(t, router) }
+
+func TestAllocs(t *testing.T) { adaptertest.TestAllocs(t, router) }
+
 func newEngine(_ testing.TB, app adaptertest.App) http.Handler {
 	engine := gin.New()
 	engine.HandleMethodNotAllowed = true

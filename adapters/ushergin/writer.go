@@ -33,8 +33,28 @@ func (w *responseWriter) Size() int { return w.size }
 func (w *responseWriter) Written() bool { return w.size != notWritten }
 
 func (w *responseWriter) WriteHeader(status int) {
-	if status > 0 && !w.Written() {
+	switch {
+	case status <= 0 || w.Written():
+	case status < 200 && status != http.StatusSwitchingProtocols:
+		inform(w.outer, status)
+	default:
 		w.status = status
+	}
+}
+
+// inform sends an informational status, such as 103, by the first writer that is
+// not gin's: to gin it would be the status of the answer, and overwritten.
+func inform(w http.ResponseWriter, status int) {
+	for {
+		if _, ok := w.(gin.ResponseWriter); !ok {
+			w.WriteHeader(status)
+			return
+		}
+		inner, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return
+		}
+		w = inner.Unwrap()
 	}
 }
 

@@ -1,0 +1,46 @@
+package adaptertest
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/usher-go/usher/internal/race"
+)
+
+// TestAllocs counts what the adapter adds, for each request, to a middleware that
+// replaces neither the request nor the writer. It must be what router declares.
+func TestAllocs(t *testing.T, router Router) {
+	if race.Enabled {
+		t.Skip("the race detector makes allocations of its own")
+	}
+	pass := Step{Usher: middlewareFunc(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		next.ServeHTTP(w, r)
+	})}
+	// Five of them, so that what is counted is not lost in rounding.
+	bare, with := countAllocs(t, router), countAllocs(t, router, pass, pass, pass, pass, pass)
+	if added := with - bare; added != 5*router.Allocs {
+		t.Errorf("five middlewares add %d allocations to %d, want %d each", added, bare, router.Allocs)
+	}
+}
+
+func countAllocs(tb testing.TB, router Router, use ...Step) int {
+	status := func(c Context) error { return c.Status(http.StatusNoContent) }
+	h := router.Handler(tb, App{Use: use, Routes: []Route{get("/items/{id}", status)}})
+	w := &discard{header: make(http.Header)}
+	r := httptest.NewRequestWithContext(tb.Context(), http.MethodGet, "/items/41", nil)
+	h.ServeHTTP(w, r) // some frameworks build the chain now
+	if w.status != http.StatusNoContent {
+		tb.Fatalf("status %d", w.status)
+	}
+	return int(testing.AllocsPerRun(1000, func() { h.ServeHTTP(w, r) }))
+}
+
+type discard struct {
+	header http.Header
+	status int
+}
+
+func (w *discard) Header() http.Header         { return w.header }
+func (w *discard) WriteHeader(status int)      { w.status = status }
+func (w *discard) Write(p []byte) (int, error) { return len(p), nil }
