@@ -41,8 +41,8 @@ func TestRound(t *testing.T) {
 	if len(got) != 2*3*3*2 {
 		t.Errorf("%d results, want each of 2 loops, 3 works, 3 stacks and 2 GOMAXPROCS: %v", len(got), slices.Sorted(maps.Keys(got)))
 	}
-	closed := got["Loopback/closed/post-key/procs=1/usher"]
-	open := got["Loopback/open/get-jwt/procs=2/today"]
+	closed := got[loopback.Closed("post-key", 1, "usher")]
+	open := got[loopback.Open("get-jwt", 2, "today")]
 	if closed == nil || open == nil {
 		t.Fatalf("results have other names: %v", slices.Sorted(maps.Keys(got)))
 	}

@@ -43,12 +43,9 @@ func (p Plan) Time() time.Duration {
 var credentials = []stacks.Credential{stacks.Key, stacks.JWT}
 
 // Round measures everything once, with new processes and in random order, and calls
-// emit for each result. Those of the closed loop are named
-//
-//	Loopback/closed/<work>/procs=<n>/<stack>
-//
-// and have the time, the processor time of the server (cpu-ns/op), the requests per
-// second and the allocations. Those of the open loop have percentiles of latency.
+// emit for each result, named by [Closed] or [Open]. Those of the closed loop have the
+// time, the processor time of the server (cpu-ns/op), the requests per second and the
+// allocations, those of the open loop percentiles of latency.
 func (p Plan) Round(ctx context.Context, emit func(*benchfmt.Result) error) error {
 	for _, procs := range p.Procs {
 		for _, credential := range credentials {
@@ -66,40 +63,39 @@ type server struct {
 	stack stacks.Name
 }
 
-// beside measures the stacks beside each other.
+// beside measures the stacks beside each other: for each work and loop one directly
+// after the other.
 func (p Plan) beside(ctx context.Context, procs int, credential stacks.Credential, emit func(*benchfmt.Result) error) (err error) {
-	var measurements []func() (*benchfmt.Result, error)
+	var servers []server
 	for _, name := range stacks.Names() {
 		process, startErr := start(ctx, procs, p.Program, "-stack="+string(name), "-credential="+string(credential))
 		if startErr != nil {
 			return startErr
 		}
 		defer func() { err = errors.Join(err, process.stop()) }()
-		s := server{process, name}
-		for _, work := range stacks.Works() {
-			if work.Credential != credential {
-				continue
-			}
-			at := fmt.Sprintf("%s/procs=%d/%s", work.Name, procs, name)
-			measurements = append(measurements,
-				func() (*benchfmt.Result, error) { return p.closed(ctx, s, work, "Loopback/closed/"+at) },
-				func() (*benchfmt.Result, error) { return p.open(ctx, s, work, "Loopback/open/"+at) })
-		}
+		servers = append(servers, server{process, name})
 	}
-	rand.Shuffle(len(measurements), func(i, j int) { measurements[i], measurements[j] = measurements[j], measurements[i] })
-	for _, measure := range measurements {
-		result, err := measure()
-		if err != nil {
-			return errors.Join(ctx.Err(), err) // the end of ctx kills the servers
+	for _, work := range stacks.Works() {
+		if work.Credential != credential {
+			continue
 		}
-		if err := emit(result); err != nil {
-			return err
+		for _, measure := range []func(context.Context, server, stacks.Work, int) (*benchfmt.Result, error){p.closed, p.open} {
+			for _, i := range rand.Perm(len(servers)) {
+				result, err := measure(ctx, servers[i], work, procs)
+				if err != nil {
+					return errors.Join(ctx.Err(), err) // the end of ctx kills the servers
+				}
+				if err := emit(result); err != nil {
+					return err
+				}
+			}
 		}
 	}
 	return nil
 }
 
-func (p Plan) closed(ctx context.Context, s server, work stacks.Work, name string) (*benchfmt.Result, error) {
+func (p Plan) closed(ctx context.Context, s server, work stacks.Work, procs int) (*benchfmt.Result, error) {
+	name := Closed(work.Name, procs, string(s.stack))
 	done, used, err := p.measure(ctx, s, work, func(clients []load.Sender) *load.Result {
 		return load.Closed(ctx, clients, p.Closed)
 	})
@@ -120,7 +116,8 @@ func (p Plan) closed(ctx context.Context, s server, work stacks.Work, name strin
 // hundredth is the longest latency.
 var Percentiles = []float64{50, 90, 99, 99.9, 100}
 
-func (p Plan) open(ctx context.Context, s server, work stacks.Work, name string) (*benchfmt.Result, error) {
+func (p Plan) open(ctx context.Context, s server, work stacks.Work, procs int) (*benchfmt.Result, error) {
+	name := Open(work.Name, procs, string(s.stack))
 	total := int(p.Rate * p.Open.Seconds())
 	done, used, err := p.measure(ctx, s, work, func(clients []load.Sender) *load.Result {
 		return load.Open(ctx, clients, p.Rate, total, load.Pause)

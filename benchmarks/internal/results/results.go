@@ -6,7 +6,6 @@ package results
 import (
 	"fmt"
 	"io"
-	"maps"
 	"math"
 	"regexp"
 	"slices"
@@ -103,39 +102,38 @@ type Summary struct {
 	N              int
 }
 
-// Median summarizes what was measured, and reports false if nothing was.
-func (s *Set) Median(name, unit string) (Summary, bool) {
-	return summarize(slices.Collect(maps.Values(s.values[series{name, unit}])))
-}
+// A Lookup returns what was measured of a benchmark, in a round or over all of them. It
+// reports false if nothing was.
+type Lookup func(name, unit string) (value float64, ok bool)
 
-// Ratio summarizes how many times the value of base that of name is. It compares
-// within each round, in which both ran shortly after each other on the same machine,
-// so what disturbs a whole round disturbs no ratio.
-func (s *Set) Ratio(name, base, unit string) (Summary, bool) {
-	return s.combine(func(v []float64) float64 { return v[0] / v[1] }, unit, name, base)
-}
-
-// Overhead summarizes how many times what base adds to floor name adds to it.
-func (s *Set) Overhead(name, base, floor, unit string) (Summary, bool) {
-	return s.combine(func(v []float64) float64 { return (v[0] - v[2]) / (v[1] - v[2]) }, unit, name, base, floor)
-}
-
-// combine summarizes what of makes of the values of the names in each round that has
-// all of them.
-func (s *Set) combine(of func(values []float64) float64, unit string, names ...string) (Summary, bool) {
-	var combined []float64
+// Each summarizes what of returns for each round, leaving out rounds for which it
+// reports false. So a ratio compares what ran within one round, on a machine in the
+// same state: what disturbs a whole round disturbs no ratio.
+func (s *Set) Each(of func(Lookup) (float64, bool)) (Summary, bool) {
+	var values []float64
 	for round := range s.rounds {
-		values := make([]float64, len(names))
-		complete := true
-		for i, name := range names {
+		v, ok := of(func(name, unit string) (float64, bool) {
 			v, ok := s.values[series{name, unit}][round]
-			values[i], complete = v, complete && ok
-		}
-		if v := of(values); complete && !math.IsNaN(v) && !math.IsInf(v, 0) {
-			combined = append(combined, v)
+			return v, ok
+		})
+		if ok && !math.IsNaN(v) && !math.IsInf(v, 0) {
+			values = append(values, v)
 		}
 	}
-	return summarize(combined)
+	return summarize(values)
+}
+
+// Median summarizes what was measured of one benchmark.
+func (s *Set) Median(name, unit string) (Summary, bool) {
+	return s.Each(func(l Lookup) (float64, bool) { return l(name, unit) })
+}
+
+// Medians looks medians up.
+func (s *Set) Medians() Lookup {
+	return func(name, unit string) (float64, bool) {
+		m, ok := s.Median(name, unit)
+		return m.Median, ok
+	}
 }
 
 func summarize(values []float64) (Summary, bool) {

@@ -48,11 +48,23 @@ func TestSummaries(t *testing.T) {
 		got = summary(got, ok)
 		return results.Summary{Median: got.Median * 1e9, Lo: got.Lo * 1e9, Hi: got.Hi * 1e9, N: got.N}
 	}
+	const usher, rival, floor = "Limiter/hot/usher", "Limiter/hot/httprate", "Limiter/hot/bare"
+	ratio := func(l results.Lookup) (float64, bool) {
+		a, _ := l(usher, "sec/op")
+		b, ok := l(rival, "sec/op")
+		return a / b, ok
+	}
+	overhead := func(l results.Lookup) (float64, bool) {
+		a, _ := l(usher, "sec/op")
+		b, ok := l(rival, "sec/op")
+		c, _ := l(floor, "sec/op")
+		return (a - c) / (b - c), ok
+	}
 	for name, tt := range map[string]struct{ got, want results.Summary }{
-		"median of all rounds":                   {scaled(s.Median("Limiter/hot/usher", "sec/op")), results.Summary{Median: 105, Lo: 90, Hi: 1000, N: 4}},
-		"ratio within each round that has both":  {summary(s.Ratio("Limiter/hot/usher", "Limiter/hot/httprate", "sec/op")), results.Summary{Median: 0.25, Lo: 0.25, Hi: 0.275, N: 3}},
-		"ratio of what is added":                 {summary(s.Overhead("Limiter/hot/usher", "Limiter/hot/httprate", "Limiter/hot/bare", "sec/op")), results.Summary{Median: 80. / 380, Lo: 80. / 380, Hi: 90. / 380, N: 3}},
-		"allocations, which are none every time": {summary(s.Median("Limiter/hot/usher", "allocs/op")), results.Summary{N: 4}},
+		"median of all rounds":                   {scaled(s.Median(usher, "sec/op")), results.Summary{Median: 105, Lo: 90, Hi: 1000, N: 4}},
+		"ratio within each round that has both":  {summary(s.Each(ratio)), results.Summary{Median: 0.25, Lo: 0.25, Hi: 0.275, N: 3}},
+		"ratio of what is added":                 {summary(s.Each(overhead)), results.Summary{Median: 80. / 380, Lo: 80. / 380, Hi: 90. / 380, N: 3}},
+		"allocations, which are none every time": {summary(s.Median(usher, "allocs/op")), results.Summary{N: 4}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			near := func(a, b float64) bool { return a-b < 1e-9 && b-a < 1e-9 }
@@ -61,8 +73,11 @@ func TestSummaries(t *testing.T) {
 			}
 		})
 	}
-	if _, ok := s.Ratio("Limiter/hot/usher", "Limiter/hot/tollbooth", "sec/op"); ok {
-		t.Error("a ratio to what was not measured")
+	if _, ok := s.Median("Limiter/hot/tollbooth", "sec/op"); ok {
+		t.Error("a median of what was not measured")
+	}
+	if v, ok := s.Medians()(rival, "allocs/op"); !ok || v != 3 {
+		t.Errorf("median %v, %v, want 3", v, ok)
 	}
 	if s.Rounds() != 4 || s.Config("cpu") != "a machine" {
 		t.Errorf("%d rounds on %q", s.Rounds(), s.Config("cpu"))

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"debug/buildinfo"
+	"errors"
+	"fmt"
+	"log"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/perf/benchfmt"
+
+	"github.com/usher-go/usher/benchmarks/internal/gobench"
+	"github.com/usher-go/usher/benchmarks/internal/loopback"
+)
+
+// measure runs all rounds and stores the results. If it fails or is interrupted, what
+// was stored before stays.
+func measure(ctx context.Context, o options, stored string) (err error) {
+	programs, err := os.MkdirTemp("", "usher-bench-programs-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(programs)) }()
+	log.Print("building")
+	suite, err := gobench.Build(ctx, programs, o.only, "./...")
+	if err != nil {
+		return err
+	}
+	server := filepath.Join(programs, "server")
+	if out, err := exec.CommandContext(ctx, "go", "build", "-o", server, "./cmd/server").CombinedOutput(); err != nil {
+		return fmt.Errorf("%w\n%s", err, out)
+	}
+	plan := loopback.Plan{
+		Program: server, Procs: []int{1, 2}, Connections: 8,
+		Warm: 100 * time.Millisecond, Closed: o.closed, Open: o.open, Rate: o.rate,
+	}
+	config, err := describe(o, suite, plan)
+	if err != nil {
+		return err
+	}
+
+	partial := stored + ".partial"
+	file, err := os.Create(partial)
+	if err != nil {
+		return err
+	}
+	w := &writer{to: benchfmt.NewWriter(file), config: config}
+	err = rounds(ctx, o, suite, plan, w)
+	if err = errors.Join(err, file.Close()); err != nil {
+		return errors.Join(err, os.Remove(partial))
+	}
+	return os.Rename(partial, stored)
+}
+
+func rounds(ctx context.Context, o options, suite *gobench.Suite, plan loopback.Plan, w *writer) error {
+	start := time.Now()
+	for round := 1; round <= o.rounds; round++ {
+		w.round = round
+		if err := suite.Round(ctx, o.benchtime, w.write); err != nil {
+			return err
+		}
+		log.Printf("round %d of %d: %d results of Go benchmarks", round, o.rounds, w.results)
+		if o.only == "" {
+			if err := plan.Round(ctx, w.write); err != nil {
+				return err
+			}
+		}
+		passed := time.Since(start)
+		left := passed / time.Duration(round) * time.Duration(o.rounds-round)
+		log.Printf("round %d of %d: %d results, %v left", round, o.rounds, w.results, left.Round(time.Second))
+	}
+	return nil
+}
+
+// A writer stores results, each with the same description and the number of its round.
+type writer struct {
+	to      *benchfmt.Writer
+	config  []benchfmt.Config
+	round   int
+	results int
+}
+
+func (w *writer) write(r *benchfmt.Result) error {
+	// The name of the processor is known to package testing only.
+	if cpu := r.GetConfig("cpu"); cpu != "" && w.results == 0 {
+		w.config = append(w.config, line("cpu", cpu))
+	}
+	w.results++
+	return w.to.Write(&benchfmt.Result{
+		Config: append(slices.Clone(w.config), line("round", strconv.Itoa(w.round))),
+		Name:   r.Name, Iters: r.Iters, Values: r.Values,
+	})
+}
+
+func line(key, value string) benchfmt.Config {
+	return benchfmt.Config{Key: key, Value: []byte(value), File: true}
+}
+
+// describe says what is measured, by what, and where.
+func describe(o options, suite *gobench.Suite, plan loopback.Plan) ([]benchfmt.Config, error) {
+	versions, err := suite.Modules()
+	if err != nil {
+		return nil, err
+	}
+	var modules []string
+	for _, path := range slices.Sorted(maps.Keys(versions)) {
+		modules = append(modules, path+"@"+versions[path])
+	}
+	return []benchfmt.Config{
+		line("go", runtime.Version()),
+		line("system", runtime.GOOS+"/"+runtime.GOARCH),
+		line("cpus", strconv.Itoa(runtime.NumCPU())),
+		line("date", time.Now().UTC().Format(time.DateOnly)),
+		line("commit", commit(plan.Program)),
+		line("benchtime", o.benchtime.String()),
+		line("connections", strconv.Itoa(plan.Connections)),
+		line("rate", strconv.FormatFloat(plan.Rate, 'g', -1, 64)),
+		line("modules", strings.Join(modules, " ")),
+	}, nil
+}
+
+// commit is the revision that a program was built from, as far as the Go command knows.
+func commit(program string) string {
+	info, err := buildinfo.ReadFile(program)
+	if err != nil {
+		return "unknown"
+	}
+	settings := make(map[string]string)
+	for _, s := range info.Settings {
+		settings[s.Key] = s.Value
+	}
+	revision := settings["vcs.revision"]
+	if revision == "" {
+		return "unknown"
+	}
+	if settings["vcs.modified"] == "true" {
+		return revision[:12] + " with changes"
+	}
+	return revision[:12]
+}

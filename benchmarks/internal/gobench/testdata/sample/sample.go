@@ -1,0 +1,2 @@
+// Package sample has benchmarks for a test.
+package sample
