@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/usher-go/usher"
@@ -44,7 +45,10 @@ func refuse() usher.Middleware {
 
 // A tee is a middleware that notes the answer which passes, as idempotency does,
 // by the writer that all of usher's middlewares use.
-type tee struct{ captures chan capture }
+type tee struct {
+	captures chan capture
+	entered  atomic.Int32 // how many captures there will be, less those that were taken
+}
 
 // A capture is what a tee knows when next has returned or panicked.
 type capture struct {
@@ -53,9 +57,10 @@ type capture struct {
 	returned bool
 }
 
-func newTee() *tee { return &tee{make(chan capture, 100)} }
+func newTee() *tee { return &tee{captures: make(chan capture, 100)} }
 
 func (t *tee) ServeNext(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	t.entered.Add(1)
 	var hook teeHook
 	var writer httpwriter.Writer
 	writer.Init(w, &hook)
@@ -68,11 +73,15 @@ func (t *tee) Wrap(next http.Handler) http.Handler { return middlewareFunc(t.Ser
 
 // capture returns the next capture, which may come after the answer.
 func (t *tee) capture() (capture, error) {
+	if t.entered.Add(-1) < 0 {
+		t.entered.Add(1)
+		return capture{}, errors.New("the middleware did not run")
+	}
 	select {
 	case c := <-t.captures:
 		return c, nil
 	case <-time.After(5 * time.Second):
-		return capture{}, errors.New("the middleware did not run")
+		return capture{}, errors.New("the middleware did not return")
 	}
 }
 
@@ -94,6 +103,7 @@ func (h *teeHook) Body(inner http.ResponseWriter, p []byte) (int, error) {
 func plainTee(t *tee) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			t.entered.Add(1)
 			writer := &plainWriter{inner: w}
 			defer func() { t.captures <- capture{writer.status, string(writer.body), writer.returned} }()
 			next.ServeHTTP(writer, r)

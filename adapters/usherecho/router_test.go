@@ -20,9 +20,18 @@ import (
 var router = adaptertest.Router{
 	Name:    "echo v5",
 	Handler: newEcho,
+	Lacks: map[string]string{
+		"8.inside":  "Handlers of echo return their errors; none are collected.",
+		"8.outside": "Handlers of echo return their errors; none are collected.",
+	},
+	Declaration: "testdata/echo-v5.json",
 }
 
 func TestRouter(t *testing.T) { adaptertest.Test(t, router) }
+
+func TestContracts(t *testing.T) { adaptertest.TestContracts(t, router) }
+
+func TestAllocs(t *testing.T) { adaptertest.TestAllocs(t, router) }
 
 func newEcho(_ testing.TB, app adaptertest.App) http.Handler {
 	config := echo.RouterConfig{AutoHandleHEAD: true}

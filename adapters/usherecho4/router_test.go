@@ -17,9 +17,19 @@ import (
 var router = adaptertest.Router{
 	Name:    "echo v4",
 	Handler: newEcho,
+	Lacks: map[string]string{
+		"8.inside":  "Handlers of echo return their errors; none are collected.",
+		"8.outside": "Handlers of echo return their errors; none are collected.",
+	},
+	Allocs:      1,
+	Declaration: "testdata/echo-v4.json",
 }
 
 func TestRouter(t *testing.T) { adaptertest.Test(t, router) }
+
+func TestContracts(t *testing.T) { adaptertest.TestContracts(t, router) }
+
+func TestAllocs(t *testing.T) { adaptertest.TestAllocs(t, router) }
 
 func newEcho(_ testing.TB, app adaptertest.App) http.Handler {
 	e := echo.New()
@@ -123,7 +133,7 @@ func (c context) Principal() (usher.Principal, bool) { return usherecho4.FromEch
 func (c context) Status(status int) error { return c.NoContent(status) }
 
 func (c context) File(path string) error {
-	return c.File(path)
+	return c.Context.File(path)
 }
 
 func (c context) Stream(step func(io.Writer) bool) error {

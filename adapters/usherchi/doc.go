@@ -1,0 +1,2 @@
+// Package usherchi puts the middlewares of usher onto chi.
+package usherchi

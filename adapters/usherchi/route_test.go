@@ -1,0 +1,154 @@
+package usherchi_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/usher-go/usher/adapters/usherchi"
+	"github.com/usher-go/usher/ratelimit"
+)
+
+// A trail notes what Route says at each place that a request comes by.
+type trail map[string]string
+
+func (t trail) at(place string) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			t[place] = usherchi.Route(r)
+			next.ServeHTTP(w, r)
+			t[place+", after"] = usherchi.Route(r)
+		})
+	}
+}
+
+func (t trail) handler(_ http.ResponseWriter, r *http.Request) { t["handler"] = usherchi.Route(r) }
+
+// service has routes in the root, in sub-routers of two levels and with middlewares
+// of their own.
+func service(t trail, outermost ...func(http.Handler) http.Handler) http.Handler {
+	root := chi.NewRouter()
+	root.Use(outermost...)
+	root.Use(t.at("root"))
+	root.Get("/", t.handler)
+	root.With(t.at("with")).Get("/items/{id}", t.handler)
+	root.Get("/files/*", t.handler)
+	root.Route("/api", func(r chi.Router) {
+		r.Use(t.at("sub"))
+		r.Get("/", t.handler)
+		r.With(t.at("with")).Get("/items/{id}", t.handler)
+		r.Route("/accounts/{account}", func(r chi.Router) {
+			r.Use(t.at("subsub"))
+			r.With(t.at("with")).Post("/items/{id:[0-9]+}", t.handler)
+		})
+	})
+	return root
+}
+
+func TestRouteIsTheSameEverywhere(t *testing.T) {
+	tests := []struct {
+		name, method, path string
+		with               []func(http.Handler) http.Handler
+		want               string
+		places             []string
+	}{
+		{"the root", "GET", "/", nil, "/", []string{"root", "handler"}},
+		{"a route of the root", "GET", "/items/7", nil, "/items/{id}", []string{"root", "with", "handler"}},
+		{"an escaped path", "GET", "/items/a%2Fb", nil, "/items/{id}", []string{"root", "with", "handler"}},
+		{"a wildcard", "GET", "/files/a/b", nil, "/files/*", []string{"root", "handler"}},
+		{"the path of a sub-router", "GET", "/api", nil, "/api", []string{"root", "sub", "handler"}},
+		{"the same with a slash", "GET", "/api/", nil, "/api", []string{"root", "sub", "handler"}},
+		{"a route of a sub-router", "GET", "/api/items/7", nil, "/api/items/{id}", []string{"root", "sub", "with", "handler"}},
+		{
+			"a route two levels down", "POST", "/api/accounts/ann/items/7", nil,
+			"/api/accounts/{account}/items/{id:[0-9]+}", []string{"root", "sub", "subsub", "with", "handler"},
+		},
+		{
+			"a slash too many, stripped", "GET", "/api/items/7/", []func(http.Handler) http.Handler{middleware.StripSlashes},
+			"/api/items/{id}", []string{"root", "sub", "with", "handler"},
+		},
+		{
+			"slashes too many, cleaned", "GET", "//api//items/7", []func(http.Handler) http.Handler{middleware.CleanPath},
+			"/api/items/{id}", []string{"root", "sub", "with", "handler"},
+		},
+		{
+			"HEAD in place of GET", "HEAD", "/api/items/7", []func(http.Handler) http.Handler{middleware.GetHead},
+			"/api/items/{id}", []string{"root", "sub", "with", "handler"},
+		},
+		{"no route", "GET", "/nothing", nil, "", []string{"root"}},
+		{"no route in a sub-router", "GET", "/api/nothing", nil, "", []string{"root", "sub"}},
+		{"no such path in a sub-router", "GET", "/api/items/7/", nil, "", []string{"root", "sub"}},
+		{"another method", "DELETE", "/api/items/7", nil, "", []string{"root", "sub"}},
+		{"a method that chi does not know", "BREW", "/items/7", nil, "", []string{"root"}},
+	}
+	for _, mounted := range []string{"alone", "under ServeMux", "under ServeMux with a prefix"} {
+		for _, tt := range tests {
+			t.Run(mounted+"/"+tt.name, func(t *testing.T) {
+				got, path := make(trail), tt.path
+				h := service(got, tt.with...)
+				switch mounted {
+				case "under ServeMux":
+					mux := http.NewServeMux()
+					mux.Handle("/", h)
+					if tt.with == nil { // the mux cleans paths itself
+						h = mux
+					}
+				case "under ServeMux with a prefix":
+					mux := http.NewServeMux()
+					mux.Handle("/v1/{tenant}/", http.StripPrefix("/v1/ann", h))
+					if tt.with == nil {
+						h, path = mux, "/v1/ann"+path
+					}
+				}
+				h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(tt.method, path, nil))
+				want := make(trail)
+				for _, place := range tt.places {
+					want[place] = tt.want
+					if place != "handler" {
+						want[place+", after"] = tt.want
+					}
+				}
+				if diff := cmp.Diff(want, got); diff != "" {
+					t.Error(diff)
+				}
+			})
+		}
+	}
+}
+
+func TestRouteWithoutARouter(t *testing.T) {
+	if got := usherchi.Route(httptest.NewRequest(http.MethodGet, "/items/7", nil)); got != "" {
+		t.Errorf("Route is %q", got)
+	}
+}
+
+// A path that nobody has registered must not buy a counter of its own.
+func TestByRoute(t *testing.T) {
+	keys := make(map[ratelimit.Key][]string)
+	byRoute := usherchi.ByRoute()
+	h := service(make(trail), func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			key, ok := byRoute(r)
+			if !ok {
+				t.Errorf("%s is not counted", r.URL.Path)
+			}
+			keys[key] = append(keys[key], r.URL.Path)
+			next.ServeHTTP(w, r)
+		})
+	})
+	for _, path := range []string{"/api/items/1", "/api/items/2", "/items/1", "/1", "/2", "/api/1", "/api/items/1/2"} {
+		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, path, nil))
+	}
+	want := map[ratelimit.Key][]string{
+		ratelimit.TextKey("/api/items/{id}"): {"/api/items/1", "/api/items/2"},
+		ratelimit.TextKey("/items/{id}"):     {"/items/1"},
+		ratelimit.TextKey(""):                {"/1", "/2", "/api/1", "/api/items/1/2"},
+	}
+	if diff := cmp.Diff(want, keys, cmp.AllowUnexported(ratelimit.Key{})); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -1,0 +1,247 @@
+package usherchi_test
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/adapters/adaptertest"
+	"github.com/usher-go/usher/adapters/usherchi"
+)
+
+// chiUse is chi with the middlewares of Router.Use: those of the root also stand
+// around requests that match nothing, and all stand before the route is known.
+var chiUse = adaptertest.Router{
+	Name:    "chi Use",
+	Handler: newUse,
+	Differences: map[string]adaptertest.Difference{
+		"21.use": {
+			Reason:   "Middlewares of Router.Use run before chi has found the route; usherchi.Pattern sets the pattern alone.",
+			Observed: `r.PathValue before next is ""`,
+		},
+		"23.form": formsLeak,
+	},
+	Lacks:       lacks,
+	Declaration: "testdata/chi-use.json",
+}
+
+// chiWith is chi with the middlewares of Router.With, which belong to a route.
+var chiWith = adaptertest.Router{
+	Name:    "chi With",
+	Handler: newWith,
+	Differences: map[string]adaptertest.Difference{
+		"10.status":    {Reason: ofRoutes, Observed: "the middleware did not run"},
+		"10.body":      {Reason: ofRoutes, Observed: "the middleware did not run"},
+		"10.usher":     {Reason: ofRoutes, Observed: "the middleware did not run"},
+		"11.status":    {Reason: ofRoutes, Observed: "the middleware did not run"},
+		"11.allow":     {Reason: ofRoutes, Observed: "the middleware did not run"},
+		"11.usher":     {Reason: ofRoutes, Observed: "the middleware did not run"},
+		"20.mounted":   {Reason: ofRoutes, Observed: "the middleware did not run for /none"},
+		"20.unmatched": {Reason: ofRoutes, Observed: "the middleware did not run for /none"},
+		"23.form":      formsLeak,
+	},
+	Lacks:       lacks,
+	Declaration: "testdata/chi-with.json",
+}
+
+var formsLeak = adaptertest.Difference{
+	Reason:   "Chi copies the request, and leaves the temporary files of a form behind with or without middlewares.",
+	Observed: "files afterwards is 1",
+}
+
+const (
+	ofRoutes = "Middlewares of Router.With belong to a route and do not run without one."
+	noErrors = "Handlers of chi return no errors."
+)
+
+var lacks = map[string]string{
+	"7.status":  noErrors,
+	"7.usher":   noErrors,
+	"7.private": noErrors,
+	"8.inside":  noErrors,
+	"8.outside": noErrors,
+	"9.body":    noErrors,
+	"9.calls":   noErrors,
+	"27.allocs": "The middlewares need no adapter.",
+}
+
+func TestUse(t *testing.T) { adaptertest.Test(t, chiUse) }
+
+func TestWith(t *testing.T) { adaptertest.Test(t, chiWith) }
+
+// Middlewares of With alone cannot hold the contracts, which say how unmatched
+// requests are answered.
+func TestContracts(t *testing.T) { adaptertest.TestContracts(t, chiUse) }
+
+func newUse(_ testing.TB, app adaptertest.App) http.Handler {
+	root := chi.NewRouter()
+	root.Use(middleware.GetHead, usherchi.Pattern)
+	root.Use(steps(app.Use)...)
+	unmatched(root, app)
+	add(root, "", nil, app.Routes)
+	if len(app.Group.Routes) > 0 {
+		root.Route(app.Group.Prefix, func(r chi.Router) {
+			r.Use(usherchi.Pattern)
+			r.Use(steps(app.Group.Use)...)
+			add(r, "", nil, app.Group.Routes)
+		})
+	}
+	return root
+}
+
+func newWith(_ testing.TB, app adaptertest.App) http.Handler {
+	root := chi.NewRouter()
+	root.Use(middleware.GetHead)
+	unmatched(root, app)
+	add(root, "", app.Use, app.Routes)
+	add(root, app.Group.Prefix, slices.Concat(app.Use, app.Group.Use), app.Group.Routes)
+	return root
+}
+
+func unmatched(r chi.Router, app adaptertest.App) {
+	if app.Failures {
+		r.NotFound(usherchi.NotFound)
+		r.MethodNotAllowed(usherchi.MethodNotAllowed)
+	}
+	if app.NotFound != nil {
+		r.NotFound(app.NotFound.ServeHTTP)
+	}
+	if app.MethodNotAllowed != nil {
+		r.MethodNotAllowed(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Allow", strings.Join(usherchi.AllowedMethods(r), ", "))
+			app.MethodNotAllowed.ServeHTTP(w, r)
+		})
+	}
+}
+
+func add(r chi.Router, prefix string, use []adaptertest.Step, routes []adaptertest.Route) {
+	for _, route := range routes {
+		r.With(steps(slices.Concat(use, route.Use))...).Method(route.Method, prefix+route.Pattern, handler(route))
+	}
+}
+
+func steps(list []adaptertest.Step) []func(http.Handler) http.Handler {
+	converted := make([]func(http.Handler) http.Handler, len(list))
+	for i, s := range list {
+		switch {
+		case s.Usher != nil:
+			converted[i] = s.Usher.Wrap
+		case s.Foreign != nil:
+			converted[i] = s.Foreign
+		case s.Native != nil:
+			converted[i] = native(s.Native)
+		case s.Recover:
+			converted[i] = recoverer
+		case s.Compress:
+			converted[i] = middleware.Compress(5)
+		}
+	}
+	return converted
+}
+
+// native is a middleware that sees the answer as chi's own logger does.
+func native(f func(adaptertest.Context, func() error) error) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			c := &context{middleware.NewWrapResponseWriter(w, r.ProtoMajor), r}
+			_ = f(c, func() error { next.ServeHTTP(c.w, c.r); return nil })
+		})
+	}
+}
+
+// recoverer is chi's, which prints nothing here.
+func recoverer(next http.Handler) http.Handler {
+	h := middleware.Recoverer(next)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h.ServeHTTP(w, middleware.WithLogEntry(r, silence{}))
+	})
+}
+
+type silence struct{}
+
+func (silence) Write(int, int, http.Header, time.Duration, any) {}
+func (silence) Panic(any, []byte)                               {}
+
+func handler(r adaptertest.Route) http.Handler {
+	if r.Native == nil {
+		return r.Handler
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if err := r.Native(&context{w, req}); err != nil {
+			usher.Fail(w, req, err)
+		}
+	})
+}
+
+// context is what handlers on chi work with.
+type context struct {
+	w http.ResponseWriter
+	r *http.Request
+}
+
+func (c *context) Request() *http.Request      { return c.r }
+func (c *context) Writer() http.ResponseWriter { return c.w }
+func (c *context) Param(name string) string    { return chi.URLParam(c.r, name) }
+
+func (c *context) Principal() (usher.Principal, bool) { return usher.PrincipalFrom(c.r.Context()) }
+
+func (c *context) JSON(status int, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return c.Blob(status, "application/json", b)
+}
+
+func (c *context) String(status int, text string) error {
+	return c.Blob(status, "text/plain; charset=utf-8", []byte(text))
+}
+
+func (c *context) Blob(status int, mediaType string, body []byte) error {
+	c.w.Header().Set("Content-Type", mediaType)
+	c.w.WriteHeader(status)
+	_, err := c.w.Write(body)
+	return err
+}
+
+func (c *context) Status(status int) error {
+	c.w.WriteHeader(status)
+	return nil
+}
+
+func (c *context) File(path string) error {
+	http.ServeFile(c.w, c.r, path)
+	return nil
+}
+
+func (c *context) Stream(step func(io.Writer) bool) error {
+	for step(c.w) {
+		if err := http.NewResponseController(c.w).Flush(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *context) Fail(status int) error {
+	http.Error(c.w, http.StatusText(status), status)
+	return nil
+}
+
+func (c *context) Return(err error) error { return err }
+
+func (c *context) Answer() adaptertest.Answer {
+	w, ok := c.w.(middleware.WrapResponseWriter)
+	if !ok {
+		return adaptertest.Answer{}
+	}
+	return adaptertest.Answer{Status: w.Status(), Size: int64(w.BytesWritten()), Written: w.Status() != 0}
+}

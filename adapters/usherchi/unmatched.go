@@ -1,0 +1,57 @@
+package usherchi
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/envelope"
+)
+
+var (
+	errNotFound         = &usher.Error{Status: http.StatusNotFound, Code: envelope.CodeNotFound}
+	errMethodNotAllowed = &usher.Error{Status: http.StatusMethodNotAllowed, Code: envelope.CodeMethodNotAllowed}
+)
+
+// NotFound answers 404 by [usher.Fail], for chi.Router.NotFound: in the shape of
+// the envelope around the router, else with problem details.
+func NotFound(w http.ResponseWriter, r *http.Request) { usher.Fail(w, r, errNotFound) }
+
+// MethodNotAllowed answers 405 by [usher.Fail], for chi.Router.MethodNotAllowed,
+// with the [AllowedMethods] in Allow: RFC 9110, section 15.5.6 requires that, and chi
+// sets it in its own answer alone. A path that allows none is answered with 404,
+// where chi itself answers 405 to any method that it does not know.
+func MethodNotAllowed(w http.ResponseWriter, r *http.Request) {
+	allowed := AllowedMethods(r)
+	if allowed == nil {
+		NotFound(w, r)
+		return
+	}
+	w.Header()["Allow"] = []string{strings.Join(allowed, ", ")}
+	usher.Fail(w, r, errMethodNotAllowed)
+}
+
+var methods = [...]string{
+	http.MethodConnect, http.MethodDelete, http.MethodGet, http.MethodHead, http.MethodOptions,
+	http.MethodPatch, http.MethodPost, http.MethodPut, "QUERY", http.MethodTrace,
+}
+
+// AllowedMethods returns in alphabetical order which of the standard methods and
+// QUERY have a route for the path of r, for handlers that answer 405 in a way of
+// their own. Methods added by chi.RegisterMethod are not among them.
+func AllowedMethods(r *http.Request) []string {
+	rctx := chi.RouteContext(r.Context())
+	if rctx == nil || rctx.Routes == nil {
+		return nil
+	}
+	paths, scratch := routingPaths(r, rctx), chi.NewRouteContext()
+	var allowed []string
+	for _, method := range methods {
+		if matches(scratch, rctx, method, paths) {
+			allowed = append(allowed, method)
+		}
+	}
+	return allowed
+}
