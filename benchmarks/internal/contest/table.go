@@ -1,0 +1,414 @@
+package contest
+
+import "time"
+
+// Why those that belong into the table are not there.
+const notFetched = "could not be fetched from the module proxy, in any version; not measured"
+
+// Bases, which do no more than call the handler.
+var (
+	bare   = Contestant{Name: "bare", Floor: true, LeavesOut: "everything: the handler alone"}
+	ginOf  = Contestant{Name: "gin-bare", Floor: true, Module: gin, LeavesOut: "everything: gin and the handler"}
+	echoOf = Contestant{Name: "echo-bare", Floor: true, Module: echo5, LeavesOut: "everything: echo and the handler"}
+)
+
+// The modules that are measured.
+const (
+	xtime       = "golang.org/x/time"
+	lru         = "github.com/hashicorp/golang-lru/v2"
+	goLimiter   = "github.com/sethvargo/go-limiter"
+	echo4       = "github.com/labstack/echo/v4"
+	echo5       = "github.com/labstack/echo/v5"
+	ulule       = "github.com/ulule/limiter/v3"
+	throttled   = "github.com/throttled/throttled/v2"
+	tollbooth   = "github.com/didip/tollbooth/v8"
+	httprate    = "github.com/go-chi/httprate"
+	echoJWT     = "github.com/labstack/echo-jwt/v5"
+	ginJWT      = "github.com/appleboy/gin-jwt/v3"
+	auth0v2     = "github.com/auth0/go-jwt-middleware/v2"
+	auth0v3     = "github.com/auth0/go-jwt-middleware/v3"
+	chiJWT      = "github.com/go-chi/jwtauth/v5"
+	golangJWT   = "github.com/golang-jwt/jwt/v5"
+	render      = "github.com/go-chi/render"
+	huma        = "github.com/danielgtaylor/huma/v2"
+	otelhttp    = "go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+	gin         = "github.com/gin-gonic/gin"
+	ginAdapter  = "github.com/gwatts/gin-adapter"
+	usherModule = "github.com/usher-go/usher"
+)
+
+var rows = join(floors, limiter, tokens, keys, idempotency, envelope, stack, telemetry, adapters)
+
+func join(groups ...[]Row) (all []Row) {
+	for _, g := range groups {
+		all = append(all, g...)
+	}
+	return all
+}
+
+func floor(work, about string, names ...string) Row {
+	r := Row{Layer: "Floor", Work: work, About: about}
+	for _, name := range names {
+		r.Contestants = append(r.Contestants, Contestant{Name: name, Floor: true})
+	}
+	return r
+}
+
+var floors = []Row{
+	floor("clock", "time.Now", "go"),
+	floor("mutex", "lock and unlock of a free mutex", "go"),
+	floor("maphash", "hash of 16 bytes", "go"),
+	floor("handler", "an empty handler through http.HandlerFunc", "go"),
+	floor("context", "WithValue and WithContext, once and five times", "one", "five"),
+	floor("header", "three Header.Set of formatted integers; the same as assigned slices", "set", "assigned"),
+	floor("sha256", "SHA-256 of a key of 47 bytes and of a token of 400, without a copy", "47B", "400B"),
+	floor("lru", "a hit in golang-lru", "hit"),
+	floor("crc32", "CRC-32 of 43 bytes, as 6 base62 characters", "43B"),
+	floor("counter", "counter.Add with a precomputed option set", "no-provider", "sdk"),
+}
+
+// The limits of everybody else: they keep nothing under a bound of memory, and
+// charge one policy at a time.
+const (
+	oneLimit  = "several policies at once, a bound on memory"
+	noHeaders = "header fields"
+)
+
+var limiters = []Contestant{
+	{Name: Usher, Module: usherModule},
+	{Name: "go-limiter", Module: goLimiter, LeavesOut: oneLimit + "; a fixed window begins at the first request"},
+	{Name: "echo", Module: echo5, LeavesOut: oneLimit + "; one lock for all keys"},
+	{Name: "ulule", Module: ulule, LeavesOut: oneLimit + "; refused requests are charged too"},
+	{Name: "throttled", Module: throttled, LeavesOut: "several policies at once"},
+	{Name: "tollbooth", Module: tollbooth, LeavesOut: oneLimit + "; only limits per second"},
+	{Name: "httprate", Module: httprate, LeavesOut: oneLimit + "; an estimate over two windows"},
+}
+
+var webriots = []Missing{{"webriots/rate", notFetched + "; it shares counters between keys"}}
+
+// rivals are all names in a list but usher and the floors.
+func rivals(list []Contestant, without ...string) (names []string) {
+next:
+	for _, c := range list {
+		for _, name := range without {
+			if c.Name == name {
+				continue next
+			}
+		}
+		if c.Name != Usher && !c.Floor {
+			names = append(names, c.Name)
+		}
+	}
+	return names
+}
+
+var decision = append([]Contestant{
+	{Name: "x-time-rate", Module: xtime, Floor: true, LeavesOut: "keys: one limiter for all"},
+	{Name: "x-time-rate-lru", Module: lru, Floor: true, LeavesOut: "several policies, a clock that never goes back, the memory of evicted keys: x/time/rate in a sharded golang-lru"},
+}, limiters...)
+
+// limiting are the limiters as middlewares.
+func limiting(base bool, names map[string]string) (list []Contestant) {
+	list = append(list, bare, echoOf)
+	for _, c := range limiters {
+		leavesOut, ok := names[c.Name]
+		if !ok {
+			continue
+		}
+		c.Base, c.LeavesOut = "bare", leavesOut
+		if c.Name == "echo" {
+			c.Base = "echo-bare"
+		}
+		if !base {
+			c.Base = ""
+		}
+		list = append(list, c)
+	}
+	return list
+}
+
+var (
+	allowed = limiting(true, map[string]string{
+		Usher: "", "go-limiter": "", "ulule": "", "throttled": "", "tollbooth": "the time of reset by key", "httprate": "", "echo": "the time of reset",
+	})
+	refused = limiting(true, map[string]string{
+		Usher: "", "go-limiter": "", "ulule": "", "throttled": "", "tollbooth": "Retry-After", "httprate": "", "echo": "the time of reset",
+	})
+	silent = []Contestant{
+		bare,
+		{Name: "echo4-bare", Floor: true, Module: echo4, LeavesOut: "everything: echo v4 and the handler"},
+		{Name: Usher, Base: "bare", Module: usherModule, LeavesOut: noHeaders},
+		{Name: "echo4", Base: "echo4-bare", Module: echo4, LeavesOut: noHeaders + ", " + oneLimit},
+	}
+)
+
+var limiter = []Row{
+	{
+		Layer: "LimiterDecision", Work: "hot", About: "one decision by one policy for one key",
+		Contestants: decision, Missing: webriots,
+		Speeds: []Speed{
+			{Against: []string{"x-time-rate"}, Ratio: 1.15},
+			{Against: rivals(limiters), Ratio: 1, StandsFor: "all other exact rivals with keys"},
+		},
+		Allocs: []Allocs{{Most: 0}},
+	},
+	{
+		Layer: "LimiterDecision", Work: "keys-10k", About: "one decision by one policy, 10,000 keys in turn",
+		Contestants: decision, Missing: webriots,
+		Speeds: []Speed{{Against: rivals(limiters), Ratio: 1}},
+		Allocs: []Allocs{{Most: 0}},
+	},
+	{
+		Layer: "LimiterDecision", Work: "three-policies", About: "one decision by three policies with a key each, all or nothing",
+		Contestants: []Contestant{{Name: Usher, Module: usherModule}},
+		Missing:     []Missing{{"all rivals", "none decides over several policies at once"}},
+		Speeds:      []Speed{{Against: []string{"LimiterDecision/hot/usher"}, Ratio: 2.5}},
+		Allocs:      []Allocs{{Most: 0}},
+	},
+	{
+		Layer: "LimiterMiddleware", Work: "allowed-with-fields", About: "a request passes and its answer tells of the limit",
+		Contestants: allowed,
+		Speeds:      []Speed{{Against: rivals(allowed), Ratio: 1.0 / 3}},
+		Allocs:      []Allocs{{Most: 2}},
+	},
+	{
+		Layer: "LimiterMiddleware", Work: "allowed-without-fields", About: "a request passes and nothing tells of the limit",
+		Contestants: silent,
+		Speeds:      []Speed{{Against: rivals(silent), Ratio: 1}},
+		Allocs:      []Allocs{{Most: 0}},
+	},
+	{
+		Layer: "LimiterMiddleware", Work: "refused", About: "a request is refused with a body",
+		Contestants: refused,
+		Speeds:      []Speed{{Against: rivals(refused), Ratio: 0.5}},
+		Allocs:      []Allocs{{Most: 4}},
+	},
+}
+
+var verifiers = []Contestant{
+	bare, echoOf, ginOf,
+	{Name: "raw", Floor: true, Module: golangJWT, LeavesOut: "everything but the check of the signature"},
+	{Name: Usher, Base: "bare", Module: usherModule},
+	{Name: "usher-uncached", Base: "bare", Module: usherModule, LeavesOut: "the memory of verified tokens"},
+	{Name: "echo-jwt", Base: "echo-bare", Module: echoJWT, LeavesOut: "issuer and audience, by default"},
+	{Name: "gin-jwt", Base: "gin-bare", Module: ginJWT, LeavesOut: "issuer and audience, by default"},
+	{Name: "auth0-v2", Base: "bare", Module: auth0v2},
+	{Name: "auth0-v3", Base: "bare", Module: auth0v3},
+	{Name: "chi-jwtauth", Base: "bare", Module: chiJWT},
+}
+
+func signed(algorithm string, speeds ...Speed) Row {
+	return Row{
+		Layer: "JWT", Work: algorithm, About: "a request with a good token passes, " + algorithm,
+		Contestants: verifiers, Speeds: speeds, Allocs: []Allocs{{Most: 2}},
+	}
+}
+
+func asymmetric(algorithm string) Row {
+	return signed(algorithm,
+		Speed{Against: rivals(verifiers, "usher-uncached"), Ratio: 1.0 / 40},
+		Speed{Of: "usher-uncached", Against: []string{"raw"}, Ratio: 1.15, Plus: 10 * time.Microsecond},
+	)
+}
+
+var tokens = []Row{
+	signed("HS256",
+		Speed{Against: rivals(verifiers, "usher-uncached"), Ratio: 0.1},
+		Speed{Of: "usher-uncached", Against: rivals(verifiers, "usher-uncached"), Ratio: 1},
+	),
+	asymmetric("RS256"), asymmetric("ES256"), asymmetric("EdDSA"),
+}
+
+const handKey = "expiry, revocation, environments, checksums, a cache, the time of last use, metrics"
+
+var keys = []Row{
+	{
+		Layer: "APIKey", Work: "good", About: "a request with a good key passes, the handler reads who calls",
+		Contestants: []Contestant{
+			bare, echoOf,
+			{Name: Usher, Base: "bare", Module: usherModule},
+			{Name: "by-hand", Base: "bare", LeavesOut: handKey},
+			{Name: "by-hand-tight", Base: "bare", LeavesOut: handKey},
+			{Name: "echo", Base: "echo-bare", Module: echo5, LeavesOut: handKey},
+		},
+		Speeds: []Speed{{Against: []string{"by-hand"}, Ratio: 0.7}},
+		Allocs: []Allocs{{Most: 2}},
+	},
+	{
+		Layer: "APIKey", Work: "garbage", About: "a key that was never issued is refused with a body",
+		Contestants: []Contestant{
+			bare, echoOf,
+			{Name: Usher, Base: "bare", Module: usherModule},
+			{Name: "by-hand", Base: "bare", LeavesOut: handKey},
+			{Name: "by-hand-tight", Base: "bare", LeavesOut: handKey},
+			{Name: "echo", Base: "echo-bare", Module: echo5, LeavesOut: handKey},
+		},
+		Speeds: []Speed{{Against: []string{"by-hand"}, Ratio: 1}},
+		Allocs: []Allocs{{Most: 2, Guard: true}},
+	},
+	{
+		Layer: "APIKey", Work: "garbage-verdict", About: "a key that was never issued is recognised, without an answer",
+		Contestants: []Contestant{{Name: Usher, Module: usherModule}},
+		Speeds: []Speed{{
+			Against: []string{"Floor/sha256/47B"}, Ratio: 2.5,
+			StandsFor: "200 ns on the machine where this floor takes 79 ns",
+		}},
+		Allocs: []Allocs{{Most: 0}},
+	},
+}
+
+var once = []Contestant{
+	bare,
+	{Name: Usher, Base: "bare", Module: usherModule},
+	{Name: "by-hand", Base: "bare", LeavesOut: "the fingerprint, the caller and the route, bounds on memory, leases, metrics"},
+	{Name: "by-hand-fingerprint", Base: "bare", LeavesOut: "the caller and the route, bounds on memory, leases, metrics"},
+}
+
+var missingOnce = []Missing{
+	{"bright-room/idem", notFetched + "; by-hand does as much as its documentation says that it does"},
+	{"AnandSundar/go-idempotency", notFetched},
+}
+
+const forIdem = "bright-room/idem, which could not be fetched, by what does the same by hand"
+
+var idempotency = []Row{
+	{
+		Layer: "Idempotency", Work: "first-100B", About: "a first request of 100 bytes runs, its answer of as many is kept",
+		Contestants: once, Missing: missingOnce,
+		Speeds: []Speed{{Against: []string{"by-hand"}, Ratio: 1, StandsFor: forIdem}},
+		Allocs: []Allocs{{Most: 4, Guard: true}},
+	},
+	{
+		Layer: "Idempotency", Work: "first-16KiB", About: "a first request of 16 KiB runs, its answer of as many is kept",
+		Contestants: once, Missing: missingOnce,
+		Speeds: []Speed{{Against: []string{"by-hand"}, Ratio: 1.6, StandsFor: forIdem}},
+		Allocs: []Allocs{{Most: 4, Guard: true}},
+	},
+	{
+		Layer: "Idempotency", Work: "replay-100B", About: "a repetition gets the first answer of 100 bytes",
+		Contestants: once, Missing: missingOnce,
+		Speeds: []Speed{{Against: []string{"by-hand"}, Ratio: 0.6, StandsFor: forIdem}},
+		Allocs: []Allocs{{Most: 4}},
+	},
+	{
+		Layer: "Idempotency", Work: "replay-16KiB", About: "a repetition gets the first answer of 16 KiB",
+		Contestants: once, Missing: missingOnce,
+		Allocs: []Allocs{{Most: 4}},
+	},
+}
+
+var writers = []Contestant{
+	echoOf,
+	{Name: "chi-bare", Floor: true, Module: "github.com/go-chi/chi/v5", LeavesOut: "everything: chi, the router below huma"},
+	bare,
+	{Name: "json-data", Base: "bare", Floor: true, LeavesOut: "the envelope: json.Marshal of the data alone"},
+	{Name: Usher, Base: "bare", Module: usherModule},
+	{Name: "encoding-json", Base: "bare", LeavesOut: "request IDs, bounds on what is repeated of the request, answers of others"},
+	{Name: "echo", Base: "echo-bare", Module: echo5, LeavesOut: "request IDs, bounds on what is repeated of the request, answers of others"},
+	{Name: "chi-render", Base: "bare", Module: render, LeavesOut: "request IDs, bounds on what is repeated of the request, answers of others"},
+	{Name: "huma", Base: "chi-bare", Module: huma, LeavesOut: "request IDs, bounds on what is repeated of the request, answers of others"},
+}
+
+var wrappers = []Contestant{
+	bare,
+	{Name: "append", Base: "bare", Floor: true, LeavesOut: "everything but a prefix and a suffix that are appended in one buffer"},
+	{Name: Usher, Base: "bare", Module: usherModule},
+	{Name: "decode-encode", Base: "bare", LeavesOut: "request IDs, streams, ranges, errors"},
+}
+
+var envelope = []Row{
+	{
+		Layer: "Envelope", Work: "explicit-200B", About: "a handler answers with a value of 200 bytes in the standard envelope",
+		Contestants: writers,
+		Speeds:      []Speed{{Against: rivals(writers), Ratio: 0.75}},
+		Allocs:      []Allocs{{Most: 2}, {Most: 4, Guard: true}},
+	},
+	{
+		Layer: "Envelope", Work: "explicit-16KiB", About: "a handler answers with a value of 16 KiB in the standard envelope",
+		Contestants: writers,
+		Speeds:      []Speed{{Against: []string{"json-data"}, Ratio: 1.05}},
+		Allocs:      []Allocs{{Most: 4, Guard: true}},
+	},
+	{
+		Layer: "Envelope", Work: "wrap-200B", About: "200 bytes of JSON that a handler writes are put into the standard envelope",
+		Contestants: wrappers,
+		Speeds: []Speed{
+			{Against: []string{"append"}, Ratio: 1.6, StandsFor: "400 ns on the machine where this floor takes 250 ns beyond the bare handler"},
+			{Against: rivals(wrappers), Ratio: 1},
+		},
+		Allocs: []Allocs{{Most: 3}},
+	},
+	{
+		Layer: "Envelope", Work: "wrap-16KiB", About: "16 KiB of JSON that a handler writes are put into the standard envelope",
+		Contestants: wrappers,
+		Speeds: []Speed{
+			{Against: rivals(wrappers), Ratio: 1.2 / 404, StandsFor: "1.2 us on the machine where decoding and encoding takes 404 us"},
+		},
+		Allocs: []Allocs{{Most: 3}},
+	},
+}
+
+func whole(work, about string, ratio float64, allocs Allocs) Row {
+	return Row{
+		Layer: "Stack", Work: work, About: about,
+		Contestants: []Contestant{
+			{Name: "bare", Floor: true, LeavesOut: "everything: router and handler"},
+			{Name: Usher, Base: "bare", Module: usherModule},
+			{Name: "today", Base: "bare", LeavesOut: "see the stack in internal/stacks"},
+		},
+		Speeds: []Speed{{Against: []string{"today"}, Ratio: ratio}},
+		Allocs: []Allocs{allocs},
+	}
+}
+
+var stack = []Row{
+	whole("get-key", "a whole stack: key, limits of everybody and of the route, idempotency that is not asked for, envelope", 0.25, Allocs{Most: 5}),
+	whole("get-jwt", "a whole stack: token, limits of everybody and of the route, idempotency that is not asked for, envelope", 1.0/15, Allocs{Most: 5, Guard: true}),
+	whole("post-key", "a whole stack: key, limits of everybody and of the route, a first request with an idempotency key, envelope", 0.5, Allocs{Most: 9, Guard: true}),
+}
+
+// Telemetry is what the counters and span attributes of five middlewares add,
+// and what otelhttp adds beside.
+var telemetry = []Row{
+	{
+		Layer: "Telemetry", Work: "no-provider", About: "what telemetry adds to five middlewares while nobody listens",
+		Contestants: []Contestant{
+			bare,
+			{Name: "usher-without", Floor: true, Module: usherModule, LeavesOut: "telemetry: the five with a provider that does nothing"},
+			{Name: Usher, Base: "usher-without", Module: usherModule},
+			{Name: "otelhttp", Base: "bare", Module: otelhttp, LeavesOut: "decisions: it tells of the request as a whole"},
+		},
+		Speeds: []Speed{{Against: []string{"otelhttp"}, Ratio: 100.0 / 2600, StandsFor: "100 ns where otelhttp adds 2.6 us"}},
+		Allocs: []Allocs{{Most: 0}},
+	},
+	{
+		Layer: "Telemetry", Work: "sdk-sampled", About: "what telemetry adds to five middlewares with an SDK, inside a sampled server span",
+		Contestants: []Contestant{
+			bare,
+			{Name: "usher-beside", Floor: true, Module: usherModule, LeavesOut: "telemetry of the five, which run beside the server span with a provider that does nothing"},
+			{Name: Usher, Base: "usher-beside", Module: usherModule},
+			{Name: "otelhttp", Base: "bare", Module: otelhttp, LeavesOut: "decisions: it tells of the request as a whole"},
+		},
+		Speeds: []Speed{{Against: []string{"otelhttp"}, Ratio: 4.0 / 9, StandsFor: "4 us where otelhttp adds 9 us"}},
+	},
+}
+
+func adapter(work, router, module, base, rival, rivalModule string, most int) Row {
+	return Row{
+		Layer: "Adapter", Work: work, About: "a middleware that neither wraps nor copies, in " + router,
+		Contestants: []Contestant{
+			{Name: base, Floor: true, Module: module, LeavesOut: "everything: the router and the handler"},
+			{Name: "native", Base: base, Floor: true, LeavesOut: "the adapter: a middleware of the router itself"},
+			{Name: Usher, Base: base, Module: usherModule},
+			{Name: rival, Base: base, Module: rivalModule, LeavesOut: "errors and answers that the router writes later"},
+		},
+		Speeds: []Speed{{Against: []string{rival}, Ratio: 1}},
+		Allocs: []Allocs{{Most: most}},
+	}
+}
+
+var adapters = []Row{
+	adapter("gin", "gin", gin, "gin-bare", "gin-adapter", ginAdapter, 0),
+	adapter("echo", "echo v5", echo5, "echo-bare", "wrap-middleware", echo5, 0),
+	adapter("echo4", "echo v4", echo4, "echo4-bare", "wrap-middleware", echo4, 1),
+}
