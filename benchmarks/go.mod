@@ -2,7 +2,13 @@ module github.com/usher-go/usher/benchmarks
 
 go 1.26.0
 
-replace github.com/usher-go/usher => ../
+replace (
+	github.com/usher-go/usher => ../
+	github.com/usher-go/usher/adapters/adaptertest => ../adapters/adaptertest
+	github.com/usher-go/usher/adapters/usherecho => ../adapters/usherecho
+	github.com/usher-go/usher/adapters/usherecho4 => ../adapters/usherecho4
+	github.com/usher-go/usher/adapters/ushergin => ../adapters/ushergin
+)
 
 require (
 	github.com/HdrHistogram/hdrhistogram-go v1.4.0
@@ -17,6 +23,8 @@ require (
 	github.com/go-chi/jwtauth/v5 v5.3.3
 	github.com/go-chi/render v1.0.3
 	github.com/golang-jwt/jwt/v5 v5.3.1
+	github.com/google/go-cmp v0.7.0
+	github.com/gwatts/gin-adapter v1.0.0
 	github.com/hashicorp/golang-lru/v2 v2.0.7
 	github.com/labstack/echo-jwt/v5 v5.0.1
 	github.com/labstack/echo/v4 v4.16.0
@@ -26,6 +34,9 @@ require (
 	github.com/throttled/throttled/v2 v2.15.0
 	github.com/ulule/limiter/v3 v3.11.2
 	github.com/usher-go/usher v0.0.0
+	github.com/usher-go/usher/adapters/usherecho v0.0.0
+	github.com/usher-go/usher/adapters/usherecho4 v0.0.0
+	github.com/usher-go/usher/adapters/ushergin v0.0.0
 	go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp v0.72.0
 	go.opentelemetry.io/otel v1.47.0
 	go.opentelemetry.io/otel/metric v1.47.0

@@ -327,7 +327,7 @@ var envelope = []Row{
 		Layer: "Envelope", Work: "explicit-16KiB", About: "a handler answers with a value of 16 KiB in the standard envelope",
 		Contestants: writers,
 		Speeds:      []Speed{{Against: []string{"json-data"}, Ratio: 1.05}},
-		Allocs:      []Allocs{{Most: 4, Guard: true}},
+		Allocs:      []Allocs{{Most: 6, Guard: true}},
 	},
 	{
 		Layer: "Envelope", Work: "wrap-200B", About: "200 bytes of JSON that a handler writes are put into the standard envelope",
