@@ -36,10 +36,15 @@ func checkLimit(b *bench) error {
 		if foreign {
 			step = Step{Foreign: limiter.Wrap}
 		}
-		c := b.serve(App{Use: []Step{step}, Routes: []Route{get("/", ok)}})
+		var ran atomic.Int32
+		c := b.serve(App{Use: []Step{step}, Routes: []Route{get("/", func(c Context) error {
+			ran.Add(1)
+			return ok(c)
+		})}})
 		for _, status := range []int{200, 200, 429, 429} {
 			errs = append(errs, same("status", c.get("/").status, status))
 		}
+		errs = append(errs, same("how often the handler ran", ran.Load(), 2))
 	}
 	return errors.Join(errs...)
 }

@@ -18,7 +18,7 @@ import (
 
 var router = adaptertest.Router{
 	Name:    "gin",
-	Handler: newEngine,
+	Handler: adapter{ushergin.Middleware, ushergin.WrapMiddleware}.engine,
 	Differences: map[string]adaptertest.Difference{
 		"10.body": {
 			Reason:   "Gin writes its own 404 after the whole chain; an Engine.NoRoute handler is seen.",
@@ -48,13 +48,19 @@ func TestContracts(t *testing.T) { adaptertest.TestContracts(t, router) }
 
 func TestAllocs(t *testing.T) { adaptertest.TestAllocs(t, router) }
 
-func newEngine(_ testing.TB, app adaptertest.App) http.Handler {
+// An adapter is what an engine mounts middlewares with.
+type adapter struct {
+	middleware func(usher.Middleware) gin.HandlerFunc
+	foreign    func(func(http.Handler) http.Handler) gin.HandlerFunc
+}
+
+func (a adapter) engine(_ testing.TB, app adaptertest.App) http.Handler {
 	engine := gin.New()
 	engine.HandleMethodNotAllowed = true
 	if app.PathValues {
 		engine.Use(ushergin.PathValues)
 	}
-	engine.Use(middlewares(app.Use)...)
+	engine.Use(a.middlewares(app.Use)...)
 	if app.Failures {
 		engine.Use(ushergin.Errors)
 		engine.NoRoute(ushergin.NoRoute)
@@ -66,16 +72,16 @@ func newEngine(_ testing.TB, app adaptertest.App) http.Handler {
 	if app.MethodNotAllowed != nil {
 		engine.NoMethod(gin.WrapH(app.MethodNotAllowed))
 	}
-	mount(&engine.RouterGroup, app.Routes)
-	group := engine.Group(app.Group.Prefix, middlewares(app.Group.Use)...)
-	mount(group, app.Group.Routes)
+	a.mount(&engine.RouterGroup, app.Routes)
+	group := engine.Group(app.Group.Prefix, a.middlewares(app.Group.Use)...)
+	a.mount(group, app.Group.Routes)
 	return engine
 }
 
-func mount(group *gin.RouterGroup, routes []adaptertest.Route) {
+func (a adapter) mount(group *gin.RouterGroup, routes []adaptertest.Route) {
 	pattern := strings.NewReplacer("{", ":", "}", "")
 	for _, r := range routes {
-		handlers := append(middlewares(r.Use), handler(r))
+		handlers := append(a.middlewares(r.Use), handler(r))
 		group.Handle(r.Method, pattern.Replace(r.Pattern), handlers...)
 		if r.Method == http.MethodGet {
 			group.Handle(http.MethodHead, pattern.Replace(r.Pattern), handlers...)
@@ -94,14 +100,14 @@ func handler(r adaptertest.Route) gin.HandlerFunc {
 	}
 }
 
-func middlewares(steps []adaptertest.Step) []gin.HandlerFunc {
+func (a adapter) middlewares(steps []adaptertest.Step) []gin.HandlerFunc {
 	handlers := make([]gin.HandlerFunc, 0, len(steps))
 	for _, s := range steps {
 		switch {
 		case s.Usher != nil:
-			handlers = append(handlers, ushergin.Middleware(s.Usher))
+			handlers = append(handlers, a.middleware(s.Usher))
 		case s.Foreign != nil:
-			handlers = append(handlers, ushergin.WrapMiddleware(s.Foreign))
+			handlers = append(handlers, a.foreign(s.Foreign))
 		case s.Native != nil:
 			handlers = append(handlers, func(c *gin.Context) {
 				if err := s.Native(context{c}, func() error { c.Next(); return nil }); err != nil {
