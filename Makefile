@@ -23,7 +23,7 @@ RACE = $(shell command -v cc >/dev/null && [ "$$(go env CGO_ENABLED)" = 1 ] && e
 step = @printf '\n== %s %s\n' "$$(date +%H:%M:%S)" "$(1)"
 each = @for dir in $(MODULES); do echo "-- $${dir\#\#*/}"; cd "$$dir"; $(1); done
 
-.PHONY: test programs build tidy vet lint race alloc fuzz soak bench
+.PHONY: test programs build tidy vet lint race alloc fuzz soak bench bench-quick bench-allocs
 
 test: programs build tidy vet lint race alloc
 	$(call step,all passed)
@@ -82,5 +82,15 @@ fuzz:
 soak:
 	USHER_SOAK=1 go test -count=1 -timeout=2h -v -run='$(or $(RUN),.)' work
 
+# usher beside its rivals, in rounds: about 10 minutes on a machine that does nothing
+# else. Writes benchmarks/report and the figures of README.md.
 bench:
-	go test -run='^$$' -bench=. -benchmem work
+	cd benchmarks && GOWORK=off go run ./cmd/bench
+
+# The same in about a minute, written to a temporary directory.
+bench-quick:
+	cd benchmarks && GOWORK=off go run ./cmd/bench -quick
+
+# What hot paths may allocate, beside their rivals; part of alloc.
+bench-allocs:
+	cd benchmarks && GOWORK=off go test -count=1 -run=Alloc ./...

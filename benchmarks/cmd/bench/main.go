@@ -32,7 +32,7 @@ type options struct {
 }
 
 var (
-	whole = options{dir: "report", readme: "../README.md", rounds: 7, benchtime: 20 * time.Millisecond, closed: 500 * time.Millisecond, open: time.Second, rate: 2000}
+	whole = options{dir: "report", readme: "../README.md", rounds: 9, benchtime: 20 * time.Millisecond, closed: 500 * time.Millisecond, open: time.Second, rate: 2000}
 	quick = options{rounds: 1, benchtime: 5 * time.Millisecond, closed: 150 * time.Millisecond, open: 250 * time.Millisecond, rate: 2000}
 )
 
@@ -70,7 +70,7 @@ func parse(arguments []string) (o options, reportOnly bool, err error) {
 	var given options
 	flags.StringVar(&given.dir, "dir", "", "where results and report are written (default report)")
 	flags.StringVar(&given.only, "only", "", "run the benchmarks that match this regular expression, and no servers")
-	flags.IntVar(&given.rounds, "rounds", 0, "how many rounds (default 7)")
+	flags.IntVar(&given.rounds, "rounds", 0, "how many rounds (default 9)")
 	flags.DurationVar(&given.benchtime, "benchtime", 0, "how long each Go benchmark runs in a round (default 20ms)")
 	if err := flags.Parse(arguments); err != nil {
 		return o, false, err

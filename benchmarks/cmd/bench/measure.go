@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"debug/buildinfo"
 	"errors"
 	"fmt"
 	"log"
@@ -43,7 +42,7 @@ func measure(ctx context.Context, o options, stored string) (err error) {
 		Program: server, Procs: []int{1, 2}, Connections: 8,
 		Warm: 100 * time.Millisecond, Closed: o.closed, Open: o.open, Rate: o.rate,
 	}
-	config, err := describe(o, suite, plan)
+	config, err := describe(ctx, o, suite, plan)
 	if err != nil {
 		return err
 	}
@@ -106,7 +105,7 @@ func line(key, value string) benchfmt.Config {
 }
 
 // describe says what is measured, by what, and where.
-func describe(o options, suite *gobench.Suite, plan loopback.Plan) ([]benchfmt.Config, error) {
+func describe(ctx context.Context, o options, suite *gobench.Suite, plan loopback.Plan) ([]benchfmt.Config, error) {
 	versions, err := suite.Modules()
 	if err != nil {
 		return nil, err
@@ -120,7 +119,7 @@ func describe(o options, suite *gobench.Suite, plan loopback.Plan) ([]benchfmt.C
 		line("system", runtime.GOOS+"/"+runtime.GOARCH),
 		line("cpus", strconv.Itoa(runtime.NumCPU())),
 		line("date", time.Now().UTC().Format(time.DateOnly)),
-		line("commit", commit(plan.Program)),
+		line("commit", commit(ctx)),
 		line("benchtime", o.benchtime.String()),
 		line("connections", strconv.Itoa(plan.Connections)),
 		line("rate", strconv.FormatFloat(plan.Rate, 'g', -1, 64)),
@@ -128,22 +127,15 @@ func describe(o options, suite *gobench.Suite, plan loopback.Plan) ([]benchfmt.C
 	}, nil
 }
 
-// commit is the revision that a program was built from, as far as the Go command knows.
-func commit(program string) string {
-	info, err := buildinfo.ReadFile(program)
+// commit is the revision that is measured, as far as git is there to tell.
+func commit(ctx context.Context) string {
+	revision, err := exec.CommandContext(ctx, "git", "rev-parse", "--short=12", "HEAD").Output()
 	if err != nil {
 		return "unknown"
 	}
-	settings := make(map[string]string)
-	for _, s := range info.Settings {
-		settings[s.Key] = s.Value
+	changes, err := exec.CommandContext(ctx, "git", "status", "--porcelain", "--untracked-files=no").Output()
+	if err != nil || len(changes) > 0 {
+		return strings.TrimSpace(string(revision)) + " with changes"
 	}
-	revision := settings["vcs.revision"]
-	if revision == "" {
-		return "unknown"
-	}
-	if settings["vcs.modified"] == "true" {
-		return revision[:12] + " with changes"
-	}
-	return revision[:12]
+	return strings.TrimSpace(string(revision))
 }

@@ -102,69 +102,76 @@ type barRows struct {
 // Plot implements [plot.Plotter].
 func (b *barRows) Plot(c draw.Canvas, p *plot.Plot) {
 	x, _ := p.Transforms(&c)
-	ticks := p.X.Tick.Marker.Ticks(p.X.Min, p.X.Max)
+	var grid []vg.Length
+	for _, tick := range p.X.Tick.Marker.Ticks(p.X.Min, p.X.Max) {
+		grid = append(grid, x(tick.Value))
+	}
 	y := c.Max.Y
 	for _, g := range b.Groups {
 		words(c, style(b.text, textSize, font.WeightBold), vg.Point{X: margin, Y: y - groupHeight/2}, g.Name)
 		y -= groupHeight
-		for _, tick := range ticks {
-			c.StrokeLine2(draw.LineStyle{Color: b.grid, Width: 1}, x(tick.Value), y, x(tick.Value), y-vg.Length(len(g.Bars))*rowHeight)
-		}
 		for _, bar := range g.Bars {
-			b.row(c, bar, x, y-rowHeight/2)
+			b.row(c, bar, x, y-rowHeight/2, grid)
 			y -= rowHeight
 		}
 		y -= groupGap
 	}
 }
 
-func (b *barRows) row(c draw.Canvas, bar Bar, x func(float64) vg.Length, y vg.Length) {
+// row draws a value at the height y, over those lines of the grid that its words leave
+// free.
+func (b *barRows) row(c draw.Canvas, bar Bar, x func(float64) vg.Length, y vg.Length, grid []vg.Length) {
 	fill, name, value := b.rival, style(b.text, textSize, font.WeightNormal), style(b.muted, textSize, font.WeightNormal)
 	if bar.Ours {
 		fill, name = b.ours, style(b.ours, textSize, font.WeightBold)
 		value = name
 	}
-	words(c, aligned(name, draw.XRight), vg.Point{X: c.Min.X - 10, Y: y}, bar.Name)
-	right := b.mark(c, fill, c.Min.X, x(bar.Value), y)
-	if bar.Hi > bar.Lo {
-		right = max(right, b.interval(c, x(max(bar.Lo, b.least())), x(bar.Hi), y))
-	}
-	at := vg.Point{X: right + 7, Y: y}
+	note := style(b.muted, smallSize, font.WeightNormal)
 	text := b.Format(bar.Value)
-	words(c, value, at, text)
-	if bar.Note != "" {
-		at.X += value.Width(text) + 7
-		words(c, style(b.muted, smallSize, font.WeightNormal), at, bar.Note)
+	end := b.end(bar, x)
+	at := vg.Point{X: end + 7, Y: y}
+	beside := vg.Point{X: at.X + value.Width(text) + 7, Y: y}
+	for _, line := range grid {
+		if line < end || line > beside.X+note.Width(bar.Note) {
+			c.StrokeLine2(draw.LineStyle{Color: b.grid, Width: 1}, line, y-rowHeight/2, line, y+rowHeight/2)
+		}
 	}
+	words(c, aligned(name, draw.XRight), vg.Point{X: c.Min.X - 10, Y: y}, bar.Name)
+	b.mark(c, fill, c.Min.X, x(bar.Value), y)
+	b.interval(c, bar, x, y)
+	words(c, value, at, text)
+	words(c, note, beside, bar.Note)
 }
 
-// mark draws a value from left to right, and returns where it ends.
-func (b *barRows) mark(c draw.Canvas, fill color.Color, left, right, y vg.Length) vg.Length {
+// end is where what is drawn of a value ends.
+func (b *barRows) end(bar Bar, x func(float64) vg.Length) vg.Length {
+	end := x(bar.Value)
+	if b.Log {
+		end += dot
+	}
+	return max(end, x(max(bar.Value, bar.Hi)))
+}
+
+func (b *barRows) mark(c draw.Canvas, fill color.Color, left, right, y vg.Length) {
 	if !b.Log {
 		rectangle(c, fill, left, right, y-6, y+6)
-		return right
+		return
 	}
 	c.StrokeLine2(draw.LineStyle{Color: fill, Width: 1.5}, left, y, right, y)
 	disc(c, fill, vg.Point{X: right, Y: y}, dot)
-	return right + dot
 }
 
-func (b *barRows) least() float64 {
+// interval draws the bounds of a value, unless its dot covers them.
+func (b *barRows) interval(c draw.Canvas, bar Bar, x func(float64) vg.Length, y vg.Length) {
 	low, _ := b.bounds()
-	return low
-}
-
-// interval draws the bounds of a value, unless its dot covers them, and returns where
-// they end.
-func (b *barRows) interval(c draw.Canvas, left, right, y vg.Length) vg.Length {
+	left, right := x(max(bar.Lo, low)), x(max(bar.Hi, low))
 	if right-left < 2*dot {
-		return right
+		return
 	}
 	line := draw.LineStyle{Color: b.text, Width: 1}
 	c.StrokeLine2(line, left, y, right, y)
 	c.StrokeLine2(line, left, y-3, left, y+3)
 	c.StrokeLine2(line, right, y-3, right, y+3)
-	return right
 }
 
 func disc(c draw.Canvas, fill color.Color, at vg.Point, radius vg.Length) {

@@ -40,6 +40,9 @@ func judge(s *results.Set) (all []judgement) {
 			}
 		}
 		for _, allocs := range row.Allocs {
+			if allocs.Guard {
+				continue
+			}
 			if j, ok := judgeAllocs(s, row, allocs); ok {
 				all = append(all, j)
 			}

@@ -93,7 +93,8 @@ func (r *Report) quickest(row contest.Row) (usher chart.Bar, rivals []chart.Bar,
 		}
 		switch {
 		case c.Name == contest.Usher:
-			bar.Ours, usher, ok = true, bar, true
+			bar.Ours = true
+			usher, ok = bar, true
 		case !strings.HasPrefix(c.Name, contest.Usher):
 			rivals = append(rivals, bar)
 		}
