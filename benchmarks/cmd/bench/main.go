@@ -9,7 +9,7 @@ package main
 import (
 	"context"
 	"flag"
-	"fmt"
+	"io"
 	"log"
 	"os"
 	"os/signal"
@@ -40,12 +40,12 @@ func main() {
 	log.SetFlags(log.Ltime)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, os.Args[1:]); err != nil {
+	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
 		log.Fatal(err) //nolint:gocritic // The process ends anyway.
 	}
 }
 
-func run(ctx context.Context, arguments []string) error {
+func run(ctx context.Context, arguments []string, out io.Writer) error {
 	o, reportOnly, err := parse(arguments)
 	if err != nil {
 		return err
@@ -59,7 +59,7 @@ func run(ctx context.Context, arguments []string) error {
 			return err
 		}
 	}
-	return write(o, stored)
+	return write(o, stored, out)
 }
 
 // parse reads the command line: -quick chooses other defaults for the rest.
@@ -98,7 +98,7 @@ func parse(arguments []string) (o options, reportOnly bool, err error) {
 }
 
 // write makes the report of the stored results, and prints how the targets were met.
-func write(o options, stored string) error {
+func write(o options, stored string, out io.Writer) error {
 	file, err := os.Open(stored)
 	if err != nil {
 		return err
@@ -119,7 +119,9 @@ func write(o options, stored string) error {
 			return err
 		}
 	}
-	fmt.Print(r.Verdicts())
+	if _, err := io.WriteString(out, r.Verdicts()); err != nil {
+		return err
+	}
 	log.Printf("the report is %s", filepath.Join(o.dir, "README.md"))
 	return nil
 }
