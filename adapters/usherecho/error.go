@@ -45,6 +45,9 @@ func neutral(err error, h http.Header) error {
 		return err
 	}
 	e := &usher.Error{Status: coder.StatusCode(), Cause: err}
+	if e.Status < http.StatusBadRequest {
+		e.Status = http.StatusInternalServerError
+	}
 	if e.Status == http.StatusUnauthorized {
 		e.Challenges = h["Www-Authenticate"] // of echo's BasicAuth, for instance
 	}

@@ -3,6 +3,7 @@ module github.com/usher-go/usher/adapters/usherecho
 go 1.26.0
 
 require (
+	github.com/google/go-cmp v0.7.0
 	github.com/labstack/echo/v5 v5.3.1
 	github.com/usher-go/usher v0.0.0
 	github.com/usher-go/usher/adapters/adaptertest v0.0.0

@@ -44,6 +44,9 @@ func neutral(err error, h http.Header) error {
 		return err
 	}
 	e := &usher.Error{Status: he.Code, Cause: err}
+	if e.Status < http.StatusBadRequest {
+		e.Status = http.StatusInternalServerError
+	}
 	if e.Status == http.StatusUnauthorized {
 		e.Challenges = h["Www-Authenticate"] // of echo's BasicAuth, for instance
 	}

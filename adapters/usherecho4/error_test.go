@@ -1,0 +1,135 @@
+package usherecho4_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/labstack/echo/v4"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/adapters/usherecho4"
+	"github.com/usher-go/usher/envelope"
+)
+
+// structured is an error that brings the body for echo's own handler with it.
+var structured = echo.NewHTTPError(http.StatusConflict, map[string]int{"version": 7})
+
+func TestHTTPErrorHandler(t *testing.T) {
+	private := errors.New("private")
+	tests := []struct {
+		name string
+		err  error
+		want string
+	}{
+		{"of echo's router", echo.ErrNotFound, `{"title":"Not Found","status":404,"code":"not_found"}`},
+		{"with a message", echo.NewHTTPError(400, "no title"), `{"title":"Bad Request","status":400,"detail":"no title"}`},
+		{"without a message", echo.NewHTTPError(418, ""), `{"title":"I'm a teapot","status":418}`},
+		{"wrapped", fmt.Errorf("private: %w", echo.ErrForbidden), `{"title":"Forbidden","status":403}`},
+		{"around a private one", echo.NewHTTPError(409, "taken").SetInternal(private), `{"title":"Conflict","status":409,"detail":"taken"}`},
+		{"a field that cannot be bound", echo.NewBindingError("id", []string{"x"}, "not a number", private), `{"title":"Bad Request","status":400,"detail":"not a number","param":"id"}`},
+		{"with a body of its own", structured, `{"title":"Conflict","status":409}`},
+		{"with an error for a message", echo.NewHTTPError(400, errors.New("no title")), `{"title":"Bad Request","status":400,"detail":"no title"}`},
+		{"with an error of echo within", echo.NewHTTPError(500).SetInternal(echo.ErrTooManyRequests), `{"title":"Too Many Requests","status":429}`},
+		{"a message from 500 on is private", echo.NewHTTPError(500, "pq: private"), `{"title":"Internal Server Error","status":500,"code":"internal"}`},
+		{"also at 503", echo.NewHTTPError(503, "private"), `{"title":"Service Unavailable","status":503}`},
+		{"any other error", private, `{"title":"Internal Server Error","status":500,"code":"internal"}`},
+		{"a status that is none of an error", echo.NewHTTPError(200, "private?"), `{"title":"Internal Server Error","status":500,"code":"internal"}`},
+		{
+			"of usher, within one of echo",
+			echo.NewHTTPError(400, "bad").SetInternal(&usher.Error{Status: 402, Code: "no_credit"}),
+			`{"title":"Payment Required","status":402,"code":"no_credit"}`,
+		},
+		{"a body that is too large", echo.ErrBadRequest.WithInternal(&http.MaxBytesError{Limit: 1}), `{"title":"Request Entity Too Large","status":413,"detail":"The request body is too large.","code":"payload_too_large"}`},
+		{"the same by its status", echo.ErrStatusRequestEntityTooLarge, `{"title":"Request Entity Too Large","status":413,"code":"payload_too_large"}`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := answerTo(func(echo.Context) error { return tt.err })
+			var got, want map[string]any
+			if err := json.Unmarshal([]byte(tt.want), &want); err != nil {
+				t.Fatal(err)
+			}
+			want["type"] = "about:blank"
+			if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil {
+				t.Fatalf("%v: %s", err, w.Body)
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Error(diff)
+			}
+			if float64(w.Code) != got["status"] || w.Header().Get("Content-Type") != "application/problem+json" {
+				t.Errorf("status %d, header %v", w.Code, w.Header())
+			}
+		})
+	}
+}
+
+// answerTo returns the answer to a request for h.
+func answerTo(h echo.HandlerFunc, m ...echo.MiddlewareFunc) *httptest.ResponseRecorder {
+	e := echo.New()
+	e.HTTPErrorHandler = usherecho4.HTTPErrorHandler
+	e.GET("/", h, m...)
+	w := httptest.NewRecorder()
+	e.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+	return w
+}
+
+// Details are for shapes that have room for them.
+func TestHTTPErrorHandlerHandsOnDetails(t *testing.T) {
+	env, err := envelope.New(envelope.Config{Shape: envelope.Data()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := answerTo(func(echo.Context) error { return structured }, usherecho4.Wrap(env))
+	const want = `{"error":{"code":"conflict","message":"Conflict","details":{"version":7}}}`
+	if w.Body.String() != want {
+		t.Errorf("body %s, want %s", w.Body, want)
+	}
+}
+
+func TestHTTPErrorHandlerKeepsWhatIsSent(t *testing.T) {
+	w := answerTo(func(c echo.Context) error {
+		_ = c.String(http.StatusAccepted, "sent")
+		return errors.New("later")
+	})
+	if w.Code != http.StatusAccepted || w.Body.String() != "sent" {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
+
+func TestHTTPErrorHandlerKeepsTheHeader(t *testing.T) {
+	w := answerTo(func(c echo.Context) error {
+		h := c.Response().Header()
+		h.Set("WWW-Authenticate", `Basic realm="x"`)
+		h.Set("Retry-After", "7")
+		h.Set("ETag", `"of a success"`)
+		return echo.ErrUnauthorized
+	})
+	if h := w.Header(); h.Get("WWW-Authenticate") != `Basic realm="x"` || h.Get("Retry-After") != "7" || h.Get("ETag") != "" {
+		t.Errorf("header %v", h)
+	}
+}
+
+// Echo's own handler says 400.
+func TestBindOfABodyThatIsTooLarge(t *testing.T) {
+	e := echo.New()
+	e.HTTPErrorHandler = usherecho4.HTTPErrorHandler
+	e.POST("/", func(c echo.Context) error {
+		c.Request().Body = http.MaxBytesReader(c.Response(), c.Request().Body, 10)
+		return c.Bind(new(struct{ Text string }))
+	})
+	w := httptest.NewRecorder()
+	r := httptest.NewRequest(http.MethodPost, "/", io.MultiReader(strings.NewReader(`{"Text":"`), strings.NewReader(strings.Repeat("x", 100))))
+	r.Header.Set("Content-Type", "application/json")
+	r.ContentLength = 200
+	e.ServeHTTP(w, r)
+	if w.Code != http.StatusRequestEntityTooLarge {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}

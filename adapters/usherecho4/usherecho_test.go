@@ -1,0 +1,119 @@
+package usherecho4_test
+
+import (
+	"bytes"
+	stdcontext "context"
+	"mime/multipart"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/adapters/usherecho4"
+	"github.com/usher-go/usher/envelope"
+)
+
+// newEnvelope returns a middleware that replaces the writer and the request.
+func newEnvelope(t testing.TB) usher.Middleware {
+	env, err := envelope.New(envelope.Config{Wrap: true, OnError: func(*http.Request, *usher.Error) {}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return env
+}
+
+// The innermost adapter asks for the answer, and echo once more with the error that
+// all return; those between leave it alone.
+func TestErrorHandlerIsCalledForTheFirstCaptureOnly(t *testing.T) {
+	env, calls := newEnvelope(t), 0
+	e := echo.New()
+	e.HTTPErrorHandler = func(err error, c echo.Context) {
+		calls++
+		usherecho4.HTTPErrorHandler(err, c)
+	}
+	e.Use(usherecho4.Wrap(env), usherecho4.Wrap(env), usherecho4.WrapFunc(env.Wrap))
+	w := httptest.NewRecorder()
+	e.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/none", nil))
+	if w.Code != http.StatusNotFound || calls != 2 {
+		t.Errorf("status %d after %d calls, want 404 after 2", w.Code, calls)
+	}
+}
+
+func TestErrorIsReturnedOutwards(t *testing.T) {
+	want := echo.NewHTTPError(http.StatusTeapot, "no coffee")
+	var got error
+	e := echo.New()
+	e.Use(func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			got = next(c)
+			return got
+		}
+	})
+	e.Use(usherecho4.Wrap(newEnvelope(t)))
+	e.GET("/", func(echo.Context) error { return want })
+	e.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil))
+	if got != error(want) {
+		t.Errorf("the outer middleware got %v", got)
+	}
+}
+
+// As on a context of echo's own.
+func TestStatusBeforeAnythingIsWritten(t *testing.T) {
+	e := echo.New()
+	e.Use(usherecho4.Wrap(newEnvelope(t)))
+	var status int
+	e.GET("/", func(c echo.Context) error {
+		status = context{c}.Answer().Status
+		return nil
+	})
+	e.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil))
+	if status != http.StatusOK {
+		t.Errorf("status %d", status)
+	}
+}
+
+// A middleware of echo's own kind that copies the request need not put it back.
+func TestFormReachesTheRequestOfTheServer(t *testing.T) {
+	e := echo.New()
+	e.Use(usherecho4.Wrap(newEnvelope(t)), func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			r := c.Request()
+			c.SetRequest(r.WithContext(stdcontext.WithoutCancel(r.Context())))
+			return next(c)
+		}
+	})
+	e.POST("/", func(c echo.Context) error {
+		_, err := c.MultipartForm()
+		return err
+	})
+	var body bytes.Buffer
+	form := multipart.NewWriter(&body)
+	if err := form.WriteField("a", "b"); err != nil {
+		t.Fatal(err)
+	}
+	_ = form.Close()
+	r := httptest.NewRequest(http.MethodPost, "/", &body)
+	r.Header.Set("Content-Type", form.FormDataContentType())
+	e.ServeHTTP(httptest.NewRecorder(), r)
+	if r.MultipartForm == nil || r.MultipartForm.Value["a"][0] != "b" {
+		t.Errorf("the server finds %v", r.MultipartForm)
+	}
+}
+
+func TestNilIsAPanic(t *testing.T) {
+	for name, wrap := range map[string]func(){
+		"Wrap":     func() { usherecho4.Wrap(nil) },
+		"WrapFunc": func() { usherecho4.WrapFunc(nil) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			defer func() {
+				if recover() == nil {
+					t.Error("a step that is not there was mounted")
+				}
+			}()
+			wrap()
+		})
+	}
+}
