@@ -38,76 +38,129 @@ import (
 // window makes new counters.
 const plenty = 1_000_000_000
 
-// A decider charges one request to a key and reports whether it may pass.
+// A decider charges one request to a key and reports whether it may pass. It is for
+// one goroutine.
 type decider func(key string) bool
 
-// A limiter makes a decider of limit requests in a second, or in a day if once is
-// set, with room for so many keys where there is a bound on them.
-type limiterMaker func(tb testing.TB, room int) decider
+// A limiterMaker makes a limiter with room for so many keys, where it has a bound
+// on them, and returns what makes a decider of it for each goroutine.
+type limiterMaker func(tb testing.TB, room int) func() decider
+
+// expiry is how soon limiters forget, where that can be set and something is to be
+// forgotten.
+const expiry = 300 * time.Millisecond
+
+// shared is a limiter whose decider any goroutine may use.
+func shared(d decider) func() decider { return func() decider { return d } }
 
 var deciders = map[string]limiterMaker{
-	"x-time-rate": func(testing.TB, int) decider {
+	"x-time-rate": func(testing.TB, int) func() decider {
 		l := rate.NewLimiter(plenty, plenty)
-		return func(string) bool { return l.AllowN(time.Now(), 1) }
+		return shared(func(string) bool { return l.AllowN(time.Now(), 1) })
 	},
-	"x-time-rate-lru": func(_ testing.TB, room int) decider { return newSharded(room).allow },
-	"usher": func(tb testing.TB, room int) decider {
+	"x-time-rate-lru": func(_ testing.TB, room int) func() decider { return shared(newSharded(room).allow) },
+	"usher": func(tb testing.TB, room int) func() decider {
 		m := ratelimit.NewMemory(room)
-		charges := []ratelimit.Charge{{Policy: "p", Limit: ratelimit.TokenBucket(plenty, time.Second, plenty), Cost: 1}}
 		ctx := tb.Context()
-		return func(key string) bool {
-			charges[0].Key = ratelimit.TextKey(key)
-			admitted, err := m.Take(ctx, charges)
-			return admitted && err == nil
+		return func() decider {
+			charges := []ratelimit.Charge{{Policy: "p", Limit: ratelimit.TokenBucket(plenty, time.Second, plenty), Cost: 1}}
+			return func(key string) bool {
+				charges[0].Key = ratelimit.TextKey(key)
+				admitted, err := m.Take(ctx, charges)
+				return admitted && err == nil
+			}
 		}
 	},
-	"go-limiter": func(tb testing.TB, _ int) decider {
-		store := goLimiterStore(tb, plenty, time.Minute)
-		ctx := tb.Context()
-		return func(key string) bool {
-			_, _, _, ok, err := store.Take(ctx, key)
-			return ok && err == nil
-		}
+	"go-limiter": func(tb testing.TB, _ int) func() decider {
+		return goLimiterDecider(tb, memorystore.Config{Tokens: plenty, Interval: time.Minute})
 	},
-	"echo": func(testing.TB, int) decider {
-		store := middleware.NewRateLimiterMemoryStoreWithConfig(middleware.RateLimiterMemoryStoreConfig{Rate: plenty, Burst: plenty})
-		return func(key string) bool {
-			ok, err := store.Allow(key)
-			return ok && err == nil
-		}
+	"echo": func(testing.TB, int) func() decider {
+		return echoDecider(middleware.RateLimiterMemoryStoreConfig{Rate: plenty, Burst: plenty})
 	},
-	"ulule": func(tb testing.TB, _ int) decider {
-		l := ululelimiter.New(ululememory.NewStore(), ululelimiter.Rate{Period: time.Minute, Limit: plenty})
-		ctx := tb.Context()
-		return func(key string) bool {
-			c, err := l.Get(ctx, key)
-			return !c.Reached && err == nil
-		}
+	"ulule": func(tb testing.TB, _ int) func() decider {
+		return ululeDecider(tb, ululememory.NewStore(), time.Minute)
 	},
-	"throttled": func(tb testing.TB, room int) decider {
+	"throttled": func(tb testing.TB, room int) func() decider {
 		l := must(throttled.NewGCRARateLimiterCtx(must(memstore.NewCtx(max(room, 65536))), throttled.RateQuota{
 			MaxRate: throttled.PerSec(plenty), MaxBurst: plenty,
 		}))
 		ctx := tb.Context()
-		return func(key string) bool {
+		return shared(func(key string) bool {
 			limited, _, err := l.RateLimitCtx(ctx, key, 1)
 			return !limited && err == nil
-		}
+		})
 	},
-	"tollbooth": func(testing.TB, int) decider {
-		l := tollbooth.NewLimiter(plenty, nil)
+	"tollbooth": func(testing.TB, int) func() decider { return tollboothDecider(nil) },
+	"httprate":  func(testing.TB, int) func() decider { return httprateDecider(time.Minute) },
+}
+
+func goLimiterDecider(tb testing.TB, c memorystore.Config) func() decider {
+	store := must(memorystore.New(&c))
+	tb.Cleanup(func() { _ = store.Close(context.Background()) })
+	ctx := tb.Context()
+	return shared(func(key string) bool {
+		_, _, _, ok, err := store.Take(ctx, key)
+		return ok && err == nil
+	})
+}
+
+func echoDecider(c middleware.RateLimiterMemoryStoreConfig) func() decider {
+	store := middleware.NewRateLimiterMemoryStoreWithConfig(c)
+	return shared(func(key string) bool {
+		ok, err := store.Allow(key)
+		return ok && err == nil
+	})
+}
+
+func ululeDecider(tb testing.TB, store ululelimiter.Store, per time.Duration) func() decider {
+	l := ululelimiter.New(store, ululelimiter.Rate{Period: per, Limit: plenty})
+	ctx := tb.Context()
+	return shared(func(key string) bool {
+		c, err := l.Get(ctx, key)
+		return !c.Reached && err == nil
+	})
+}
+
+func tollboothDecider(o *tollboothlimiter.ExpirableOptions) func() decider {
+	l := tollbooth.NewLimiter(plenty, o)
+	return func() decider {
 		keys := make([]string, 1)
 		return func(key string) bool {
 			keys[0] = key
 			return tollbooth.LimitByKeys(l, keys) == nil
 		}
-	},
-	"httprate": func(tb testing.TB, _ int) decider {
-		// The decision of httprate writes header fields unless they have no names.
-		l := httprate.NewRateLimiter(plenty, time.Minute, httprate.WithResponseHeaders(httprate.ResponseHeaders{}))
+	}
+}
+
+// httprateDecider writes no header fields, as they have no names.
+func httprateDecider(window time.Duration) func() decider {
+	l := httprate.NewRateLimiter(plenty, window, httprate.WithResponseHeaders(httprate.ResponseHeaders{}))
+	return func() decider {
 		w, r := &sink{header: make(http.Header)}, get()
 		return func(key string) bool { return !l.OnLimit(w, r, key) }
-	},
+	}
+}
+
+// expiring is a limiter that forgets keys after expiry, where its configuration
+// has something of the kind. The others have a bound on the number of keys.
+func expiring(tb testing.TB, name string) decider {
+	switch name {
+	case "machine":
+		return func(string) bool { return true }
+	case "go-limiter":
+		return goLimiterDecider(tb, memorystore.Config{Tokens: plenty, Interval: expiry, SweepInterval: expiry, SweepMinTTL: expiry})()
+	case "echo":
+		return echoDecider(middleware.RateLimiterMemoryStoreConfig{Rate: plenty, Burst: plenty, ExpiresIn: expiry})()
+	case "ulule":
+		store := ululememory.NewStoreWithOptions(ululelimiter.StoreOptions{Prefix: ululelimiter.DefaultPrefix, CleanUpInterval: expiry})
+		return ululeDecider(tb, store, expiry)()
+	case "tollbooth":
+		return tollboothDecider(&tollboothlimiter.ExpirableOptions{DefaultExpirationTTL: expiry})()
+	case "httprate":
+		return httprateDecider(expiry)()
+	default:
+		return deciders[name](tb, 0)()
+	}
 }
 
 func goLimiterStore(tb testing.TB, tokens uint64, per time.Duration) limiter.Store {
@@ -160,7 +213,7 @@ func addresses(n int) []string {
 func deciding(maker limiterMaker, n int) contestant {
 	return func(tb testing.TB) subject {
 		// Twice as many places as keys, so that no shard pushes one out.
-		decide, keys := maker(tb, 2*n), addresses(n)
+		decide, keys := maker(tb, 2*n)(), addresses(n)
 		i := 0
 		run := func() {
 			kept.ok = decide(keys[i])

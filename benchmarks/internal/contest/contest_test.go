@@ -49,6 +49,19 @@ func TestTableRefersToItself(t *testing.T) {
 	}
 }
 
+func TestScalesReferToThemselves(t *testing.T) {
+	for _, s := range contest.Scales() {
+		if !strings.HasPrefix(s.Layer, "Scale") || s.About == "" || s.Axis == "" || s.Unit == "" || !slices.IsSorted(s.Points) {
+			t.Errorf("%+v", s)
+		}
+		for _, c := range s.Contestants {
+			if c.Base != "" && !slices.ContainsFunc(s.Contestants, func(o contest.Contestant) bool { return o.Name == c.Base }) {
+				t.Errorf("%s: no base %q", s.Name(s.Points[0], c.Name), c.Base)
+			}
+		}
+	}
+}
+
 func TestGuarded(t *testing.T) {
 	row := contest.Row{Allocs: []contest.Allocs{{Most: 2}, {Most: 4, Guard: true}, {Of: "a", Most: 1}}}
 	got := make(map[string]int)
