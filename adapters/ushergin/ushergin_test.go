@@ -1,0 +1,271 @@
+package ushergin_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"mime/multipart"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/adapters/ushergin"
+	"github.com/usher-go/usher/internal/httpwriter"
+	"github.com/usher-go/usher/internal/race"
+)
+
+// hook is a middleware that hands on a writer of its own.
+type hook struct{}
+
+func (hook) Wrap(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { hook{}.ServeNext(w, r, next) })
+}
+
+func (hook) ServeNext(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	var writer httpwriter.Writer
+	writer.Init(w, nil)
+	next.ServeHTTP(&writer, r)
+}
+
+// answer serves GET /items/7 behind middlewares.
+func answer(t *testing.T, handler gin.HandlerFunc, middlewares ...gin.HandlerFunc) *httptest.ResponseRecorder {
+	t.Helper()
+	engine := gin.New()
+	engine.Use(middlewares...)
+	engine.GET("/items/:id", handler)
+	w := httptest.NewRecorder()
+	engine.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/items/7", nil))
+	return w
+}
+
+func TestWriterIsWhatGinExpects(t *testing.T) {
+	check := func(t *testing.T, c *gin.Context, status, size int, written bool) {
+		t.Helper()
+		if w := c.Writer; w.Status() != status || w.Size() != size || w.Written() != written {
+			t.Errorf("status %d, size %d, written %t; want %d, %d, %t", w.Status(), w.Size(), w.Written(), status, size, written)
+		}
+	}
+	w := answer(t, func(c *gin.Context) {
+		check(t, c, 200, -1, false)
+		c.Status(202)
+		c.Status(-1) // as Context.SSEvent does
+		check(t, c, 202, -1, false)
+		_, _ = c.Writer.Write([]byte("abc"))
+		check(t, c, 202, 3, true)
+		c.Status(500)
+		check(t, c, 202, 3, true)
+		_, _ = c.Writer.WriteString("def")
+		check(t, c, 202, 6, true)
+		if _, _, err := c.Writer.Hijack(); err == nil {
+			t.Error("hijacked after a body")
+		}
+		if c.Writer.Pusher() != nil {
+			t.Error("pushes, which the server cannot")
+		}
+		inner := c.Writer.(interface{ Unwrap() http.ResponseWriter }).Unwrap()
+		if _, ok := inner.(*httpwriter.Writer); !ok {
+			t.Errorf("unwraps to a %T", inner)
+		}
+	}, ushergin.Middleware(hook{}))
+	if w.Code != 202 || w.Body.String() != "abcdef" {
+		t.Errorf("status %d, body %s", w.Code, w.Body)
+	}
+}
+
+func TestErrors(t *testing.T) {
+	private := errors.New("private")
+	public := &usher.Error{Status: 409, Code: "taken"}
+	tests := []struct {
+		name    string
+		handler gin.HandlerFunc
+		status  int
+		body    string // a part of it
+	}{
+		{"no error is no answer", func(*gin.Context) {}, 200, ""},
+		{"an error of usher says what to tell", func(c *gin.Context) { _ = c.Error(public) }, 409, `"code":"taken"`},
+		{"also if it is wrapped", func(c *gin.Context) { _ = c.Error(errors.Join(private, public)) }, 409, `"code":"taken"`},
+		{"any other error is 500", func(c *gin.Context) { _ = c.Error(private) }, 500, `"code":"internal"`},
+		{"or the status that the handler has set", func(c *gin.Context) { c.Status(400); _ = c.Error(private) }, 400, `"status":400`},
+		{"if that is one of an error", func(c *gin.Context) { c.Status(201); _ = c.Error(private) }, 500, `"code":"internal"`},
+		{"an error of usher outranks the status", func(c *gin.Context) { c.Status(400); _ = c.Error(public) }, 409, `"code":"taken"`},
+		{"the last error counts", func(c *gin.Context) { _ = c.Error(private); _ = c.Error(public) }, 409, `"code":"taken"`},
+		{"what was written stays", func(c *gin.Context) { c.String(200, "written"); _ = c.Error(public) }, 200, "written"},
+		{"what was sent without a body stays", func(c *gin.Context) { _ = c.AbortWithError(400, private) }, 400, ""},
+	}
+	for _, tt := range tests {
+		for _, outside := range [][]gin.HandlerFunc{nil, {ushergin.Middleware(hook{})}} {
+			t.Run(tt.name, func(t *testing.T) {
+				w := answer(t, tt.handler, append(outside, ushergin.Errors)...)
+				body := w.Body.String()
+				if w.Code != tt.status || !strings.Contains(body, tt.body) || tt.body == "" && body != "" {
+					t.Errorf("%d %s, want %d and %s", w.Code, body, tt.status, tt.body)
+				}
+				if strings.Contains(body, "private") {
+					t.Errorf("the body tells what is private: %s", body)
+				}
+			})
+		}
+	}
+}
+
+// The context of gin is one of the request only if the engine says so.
+func TestPrincipalOfGin(t *testing.T) {
+	for _, fallback := range []bool{false, true} {
+		engine := gin.New()
+		engine.ContextWithFallback = fallback
+		engine.GET("/", func(c *gin.Context) {
+			c.Request = usher.WithPrincipal(c.Request, &usher.Principal{ID: "ann"})
+			if p, ok := ushergin.FromGin(c); !ok || p.ID != "ann" {
+				t.Errorf("FromGin returns %q, %t", p.ID, ok)
+			}
+			if _, ok := usher.PrincipalFrom(c); ok != fallback {
+				t.Errorf("PrincipalFrom finds one: %t, with ContextWithFallback %t", ok, fallback)
+			}
+		})
+		engine.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil))
+	}
+}
+
+// Middlewares of gin that copy the request leave the files of forms behind, unless
+// one of usher's stands outside.
+func TestFormsOfNativeCopiesAreRemoved(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("TMPDIR", dir)
+	engine := gin.New()
+	engine.Use(ushergin.Middleware(hook{}), func(c *gin.Context) { c.Request = c.Request.WithContext(c.Request.Context()) })
+	engine.POST("/", func(c *gin.Context) {
+		_, err := c.MultipartForm()
+		if n := files(t, dir); err != nil || n != 1 {
+			t.Errorf("%d files while the handler runs: %v", n, err)
+		}
+	})
+	engine.MaxMultipartMemory = 1
+	s := httptest.NewServer(engine)
+
+	var body bytes.Buffer
+	form := multipart.NewWriter(&body)
+	file, err := form.CreateFormFile("file", "a.bin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = file.Write(make([]byte, 64<<10))
+	_ = form.Close()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL, &body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", form.FormDataContentType())
+	resp, err := s.Client().Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = io.Copy(io.Discard, resp.Body)
+	_ = resp.Body.Close()
+	s.Close()
+	if n := files(t, dir); n != 0 {
+		t.Errorf("%d files are left", n)
+	}
+}
+
+func files(t *testing.T, dir string) int {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
+}
+
+func TestNilMiddlewarePanics(t *testing.T) {
+	for name, mount := range map[string]func(){
+		"Middleware":     func() { ushergin.Middleware(nil) },
+		"WrapMiddleware": func() { ushergin.WrapMiddleware(nil) },
+	} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%s takes nil", name)
+				}
+			}()
+			mount()
+		}()
+	}
+}
+
+// What the documentation says of gin itself.
+func TestGinIsAsDocumented(t *testing.T) {
+	engine := gin.New()
+	engine.Use(ushergin.Errors)
+	ran := 0
+	engine.Group("/group", func(*gin.Context) { ran++ }).POST("/bind", func(c *gin.Context) {
+		var v struct{}
+		_ = c.BindJSON(&v)
+		c.Header("Late", "yes")
+	})
+	engine.GET("/address", func(c *gin.Context) { c.String(200, c.ClientIP()) })
+	call := func(method, path string) *httptest.ResponseRecorder {
+		r := httptest.NewRequest(method, path, strings.NewReader("no JSON"))
+		r.Header.Set("X-Forwarded-For", "1.2.3.4")
+		w := httptest.NewRecorder()
+		engine.ServeHTTP(w, r)
+		return w
+	}
+
+	if call("GET", "/group/none"); ran != 0 {
+		t.Error("a middleware of a group runs for what no route matches")
+	}
+	if w := call("POST", "/group/bind"); ran != 1 || w.Code != 400 || w.Body.Len() != 0 || w.Result().Header.Get("Late") != "" { //nolint:bodyclose // of a recorder
+		t.Errorf("BindJSON does not send its status at once: %d %s", w.Code, w.Body)
+	}
+	if w := call("GET", "/address"); w.Body.String() != "1.2.3.4" {
+		t.Errorf("ClientIP does not believe anybody, but says %s", w.Body)
+	}
+}
+
+// TestWriterAllocs counts what a middleware costs that hands on another writer.
+func TestWriterAllocs(t *testing.T) {
+	if race.Enabled {
+		t.Skip("the race detector makes allocations of its own")
+	}
+	count := func(middlewares ...gin.HandlerFunc) float64 {
+		engine := gin.New()
+		engine.Use(middlewares...)
+		engine.GET("/", func(c *gin.Context) { c.Status(204) })
+		w, r := httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil)
+		return testing.AllocsPerRun(1000, func() { engine.ServeHTTP(w, r) })
+	}
+	// The writer of the middleware is one, that of the adapter the other.
+	if n := count(ushergin.Middleware(hook{})) - count(); n != 2 {
+		t.Errorf("%v allocations, want 2", n)
+	}
+}
+
+func BenchmarkMiddleware(b *testing.B) {
+	pass := usher.Chain()
+	for _, bb := range []struct {
+		name        string
+		middlewares []gin.HandlerFunc
+	}{
+		{"none", nil},
+		{"native", []gin.HandlerFunc{func(c *gin.Context) { c.Next() }}},
+		{"usher", []gin.HandlerFunc{ushergin.Middleware(pass)}},
+		{"usher with a writer", []gin.HandlerFunc{ushergin.Middleware(hook{})}},
+		{"foreign", []gin.HandlerFunc{ushergin.WrapMiddleware(pass.Wrap)}},
+	} {
+		b.Run(bb.name, func(b *testing.B) {
+			engine := gin.New()
+			engine.Use(bb.middlewares...)
+			engine.GET("/", func(c *gin.Context) { c.Status(204) })
+			w, r := httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil)
+			b.ReportAllocs()
+			for b.Loop() {
+				engine.ServeHTTP(w, r)
+			}
+		})
+	}
+}
