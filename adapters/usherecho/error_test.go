@@ -88,7 +88,7 @@ func TestHTTPErrorHandlerHandsOnDetails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := answerTo(func(*echo.Context) error { return structured{} }, usherecho.Wrap(env))
+	w := answerTo(func(*echo.Context) error { return structured{} }, usherecho.Middleware(env))
 	const want = `{"error":{"code":"conflict","message":"Conflict","details":{"version":7}}}`
 	if w.Body.String() != want {
 		t.Errorf("body %s, want %s", w.Body, want)

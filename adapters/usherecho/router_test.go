@@ -92,9 +92,9 @@ func steps(list []adaptertest.Step) []echo.MiddlewareFunc {
 	for i, s := range list {
 		switch {
 		case s.Usher != nil:
-			converted[i] = usherecho.Wrap(s.Usher)
+			converted[i] = usherecho.Middleware(s.Usher)
 		case s.Foreign != nil:
-			converted[i] = usherecho.WrapFunc(s.Foreign)
+			converted[i] = usherecho.WrapMiddleware(s.Foreign)
 		case s.Native != nil:
 			converted[i] = native(s.Native)
 		case s.Recover:

@@ -10,19 +10,18 @@ import (
 	"github.com/usher-go/usher/internal/foreign"
 )
 
-// Wrap makes an echo middleware of m, for [echo.Echo.Use], for groups and for
-// routes. It panics if m is nil, as that is a step that someone believes to be
-// there.
+// Middleware returns m for [echo.Echo.Use], a group or a route. It panics if m is
+// nil, as that is a step that someone believes to be there.
 //
-// What m puts into the request and around the writer is there for what follows
-// and gone after it, also if that panics. [http.Request.Pattern] is set to the
-// path of the route before m runs, and is empty for a request that matches none.
-// If m replaces the writer, an error that the handler returns is answered by the
-// central error handler before next returns, so that m sees the answer; it is
+// The request and the writer that m hands on are those of what follows, and those
+// of before are back when m returns, also by a panic. [http.Request.Pattern] is
+// the path of the route before m runs, and empty for requests that match none. If
+// m hands on another writer, an error of the handler is answered by the central
+// error handler before next returns, so that m sees the answer. The error is
 // returned all the same, for middlewares further out.
 //
-// Wrap adds no allocation, and two if m replaces the writer.
-func Wrap(m usher.Middleware) echo.MiddlewareFunc {
+// It adds no allocation, and one if m hands on another writer.
+func Middleware(m usher.Middleware) echo.MiddlewareFunc {
 	if m == nil {
 		panic("usherecho: nil Middleware") //nolint:forbidigo // documented
 	}
@@ -38,21 +37,20 @@ func Wrap(m usher.Middleware) echo.MiddlewareFunc {
 	}
 }
 
-// WrapFunc makes an echo middleware of one of net/http that knows nothing of usher,
-// and takes the place of [echo.WrapMiddleware]. It calls middleware once; the
-// handler that this returns serves every request. Everything else is as with
-// [Wrap], but costs a copy of the request. It panics if middleware is nil.
+// WrapMiddleware returns any other middleware of net/http, as [Middleware] does
+// with those of usher, in place of [echo.WrapMiddleware]. It calls m once, here,
+// and costs a copy of each request. It panics if m is nil.
 //
-// The middleware must call its next handler on the goroutine that called it, which
-// [http.TimeoutHandler] does not: echo uses the context of a request for another
-// one as soon as the first has been answered. A middleware that hands on a request
-// without the context of the one that it got is answered with 500.
-func WrapFunc(middleware func(http.Handler) http.Handler) echo.MiddlewareFunc {
-	m := foreign.New(middleware)
+// A middleware that calls next on another goroutine, as [http.TimeoutHandler]
+// does, cannot be used in echo at all: echo uses its context for another request
+// as soon as the middleware has returned. One that hands on a request without the
+// context of the one that it got is answered with 500.
+func WrapMiddleware(m func(http.Handler) http.Handler) echo.MiddlewareFunc {
+	stranger := foreign.New(m)
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c *echo.Context) error {
-			// Not from the pool, as m is not bound to let go of next.
-			return new(step).run(m, c, next)
+			// Nobody knows what a stranger does with its next afterwards.
+			return new(step).run(stranger, c, next)
 		}
 	}
 }

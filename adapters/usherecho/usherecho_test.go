@@ -33,7 +33,7 @@ func TestErrorHandlerIsCalledForTheFirstCaptureOnly(t *testing.T) {
 		calls++
 		usherecho.HTTPErrorHandler(c, err)
 	}
-	e.Use(usherecho.Wrap(env), usherecho.Wrap(env), usherecho.WrapFunc(env.Wrap))
+	e.Use(usherecho.Middleware(env), usherecho.Middleware(env), usherecho.WrapMiddleware(env.Wrap))
 	w := httptest.NewRecorder()
 	e.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/none", nil))
 	if w.Code != http.StatusNotFound || calls != 2 {
@@ -51,7 +51,7 @@ func TestErrorIsReturnedOutwards(t *testing.T) {
 			return got
 		}
 	})
-	e.Use(usherecho.Wrap(newEnvelope(t)))
+	e.Use(usherecho.Middleware(newEnvelope(t)))
 	e.GET("/", func(*echo.Context) error { return want })
 	e.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil))
 	if got != error(want) {
@@ -62,7 +62,7 @@ func TestErrorIsReturnedOutwards(t *testing.T) {
 // As on a context of echo's own.
 func TestStatusBeforeAnythingIsWritten(t *testing.T) {
 	e := echo.New()
-	e.Use(usherecho.Wrap(newEnvelope(t)))
+	e.Use(usherecho.Middleware(newEnvelope(t)))
 	var status int
 	e.GET("/", func(c *echo.Context) error {
 		status = context{c}.Answer().Status
@@ -77,7 +77,7 @@ func TestStatusBeforeAnythingIsWritten(t *testing.T) {
 // A middleware of echo's own kind that copies the request need not put it back.
 func TestFormReachesTheRequestOfTheServer(t *testing.T) {
 	e := echo.New()
-	e.Use(usherecho.Wrap(newEnvelope(t)), func(next echo.HandlerFunc) echo.HandlerFunc {
+	e.Use(usherecho.Middleware(newEnvelope(t)), func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c *echo.Context) error {
 			r := c.Request()
 			c.SetRequest(r.WithContext(stdcontext.WithoutCancel(r.Context())))
@@ -104,8 +104,8 @@ func TestFormReachesTheRequestOfTheServer(t *testing.T) {
 
 func TestNilIsAPanic(t *testing.T) {
 	for name, wrap := range map[string]func(){
-		"Wrap":     func() { usherecho.Wrap(nil) },
-		"WrapFunc": func() { usherecho.WrapFunc(nil) },
+		"Middleware":     func() { usherecho.Middleware(nil) },
+		"WrapMiddleware": func() { usherecho.WrapMiddleware(nil) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			defer func() {

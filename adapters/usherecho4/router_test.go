@@ -101,9 +101,9 @@ func steps(list []adaptertest.Step) []echo.MiddlewareFunc {
 	for i, s := range list {
 		switch {
 		case s.Usher != nil:
-			converted[i] = usherecho4.Wrap(s.Usher)
+			converted[i] = usherecho4.Middleware(s.Usher)
 		case s.Foreign != nil:
-			converted[i] = usherecho4.WrapFunc(s.Foreign)
+			converted[i] = usherecho4.WrapMiddleware(s.Foreign)
 		case s.Native != nil:
 			converted[i] = native(s.Native)
 		case s.Recover:
