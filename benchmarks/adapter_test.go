@@ -71,7 +71,7 @@ var adapterWorks = suite{
 				}
 			})
 		}),
-		"usher":           adapted(func(m usher.Middleware) http.Handler { return echoWith(usherecho.Wrap(m)) }),
+		"usher":           adapted(func(m usher.Middleware) http.Handler { return echoWith(usherecho.Middleware(m)) }),
 		"wrap-middleware": adapted(func(m usher.Middleware) http.Handler { return echoWith(echo.WrapMiddleware(m.Wrap)) }),
 	},
 	"Adapter/echo4": {
@@ -84,7 +84,7 @@ var adapterWorks = suite{
 				}
 			})
 		}),
-		"usher":           adapted(func(m usher.Middleware) http.Handler { return echo4With(usherecho4.Wrap(m)) }),
+		"usher":           adapted(func(m usher.Middleware) http.Handler { return echo4With(usherecho4.Middleware(m)) }),
 		"wrap-middleware": adapted(func(m usher.Middleware) http.Handler { return echo4With(echo4.WrapMiddleware(m.Wrap)) }),
 	},
 }
