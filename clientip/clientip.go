@@ -20,7 +20,7 @@ type Resolver struct {
 // address that is neither IPv4-mapped nor has a zone. It is the zero Addr if the
 // address of the peer is unknown, as on a Unix socket, and no proxy is believed.
 func (res *Resolver) Addr(r *http.Request) netip.Addr {
-	peer := parseNode(r.RemoteAddr)
+	peer := parsePeer(r.RemoteAddr)
 	if res == nil || !res.anyPeer && !res.trusts(peer) {
 		return peer
 	}

@@ -166,6 +166,23 @@ func FuzzXForwardedFor(f *testing.F) {
 	})
 }
 
+// FuzzPeer shows that the quick way to read the address of the peer finds what
+// the grammar says.
+func FuzzPeer(f *testing.F) {
+	for _, seed := range []string{
+		"", "192.0.2.1:80", "192.0.2.1", "192.0.2.1:", "192.0.2.1:123456", "192.0.2.01:80", "0.0.0.0:0", "256.0.2.1:80", "1.2.3:80", "1.2.3.4.5:80",
+		"1..3.4:80", "192.0.2.1:_x", "[2001:db8::1]:80", "[::ffff:192.0.2.1]:80", "@", "255.255.255.255:65535", "1.2.3.4:5:6", "1.2.3.4:80 ",
+	} {
+		f.Add(seed)
+	}
+	res := newResolver(f, clientip.Config{})
+	f.Fuzz(func(t *testing.T, peer string) {
+		if got, want := res.Addr(request(peer, "")), slowNode(peer); got != want {
+			t.Errorf("got %v, want %v", got, want)
+		}
+	})
+}
+
 func FuzzForwarded(f *testing.F) {
 	for _, seed := range []string{
 		"", "for=198.51.100.7", `for=203.0.113.66, for="[2001:db8::7]:80";proto=https, for=10.0.0.2`,

@@ -140,6 +140,29 @@ func unescape(s string) string {
 	return b.String()
 }
 
+// parsePeer is parseNode, and quicker for what servers write most: an IPv4
+// address with a port.
+func parsePeer(s string) netip.Addr {
+	var quad [4]byte
+	octet, digits, n := 0, 0, 0
+	for i := range min(len(s), len("255.255.255.255:")) {
+		switch c := s[i]; {
+		case '0' <= c && c <= '9' && (octet > 0 || digits == 0):
+			octet = 10*octet + int(c-'0')
+			digits++
+		case (c == '.' && n < 3 || c == ':' && n == 3) && digits > 0 && octet <= 255:
+			quad[n] = byte(octet)
+			octet, digits, n = 0, 0, n+1
+			if c == ':' && isPort(s[i:]) {
+				return netip.AddrFrom4(quad)
+			}
+		default:
+			return parseNode(s)
+		}
+	}
+	return parseNode(s)
+}
+
 // parseNode reads an address, with or without brackets and a port. It returns an
 // invalid one for anything else.
 func parseNode(s string) netip.Addr {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/clientip"
 	"github.com/usher-go/usher/internal/exchange"
 	"github.com/usher-go/usher/internal/httpwriter"
 	"github.com/usher-go/usher/internal/telemetry"
@@ -70,7 +71,8 @@ func New(c Config) (*Envelope, error) {
 		e.shape.ErrorType = "application/json"
 	}
 	if e.clientIP == nil {
-		e.clientIP = peer
+		var peer *clientip.Resolver
+		e.clientIP = peer.Addr
 	}
 	if e.newID == nil {
 		e.newID = func() string { return newRequestID(c.RequestIDPrefix) }
@@ -83,15 +85,6 @@ func New(c Config) (*Envelope, error) {
 	}
 	e.responder = e
 	return e, nil
-}
-
-// peer returns the address at the other end of the connection.
-func peer(r *http.Request) netip.Addr {
-	addr, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return netip.Addr{}
-	}
-	return addr.Addr().Unmap()
 }
 
 func logError(r *http.Request, e *usher.Error) {
@@ -145,6 +138,9 @@ type transaction struct {
 	declared  mediaType // of what the handler writes
 	overflow  bool      // more than fits into collected
 	collected *scratch  // the body of an error that is being replaced
+	// around is what the part before the data was made of, for the part after it.
+	// Whoever takes it has it alone.
+	around atomic.Pointer[scratch]
 
 	// An abandoned handler may still be running.
 	message   atomic.Pointer[string]

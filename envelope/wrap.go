@@ -115,7 +115,7 @@ func (t *transaction) Body(inner http.ResponseWriter, p []byte) (int, error) {
 			return len(p), nil
 		}
 		t.phase = wrapped
-		t.write(inner, before)
+		t.begin(inner)
 	}
 	n, err := inner.Write(p[skipped:])
 	return skipped + n, err
@@ -146,34 +146,37 @@ func (t *transaction) finish() {
 	switch {
 	case t.phase == passing || t.isHead():
 	case t.phase == wrapping:
-		t.write(inner, before|after|noData)
+		t.end(inner, true)
 	case t.phase == wrapped:
-		t.write(inner, after)
+		t.end(inner, false)
 	case t.phase == replacing:
 		t.replace(inner)
 	}
 	t.phase = passing
 }
 
-// The parts of a wrapped success that write writes.
-const (
-	before = 1 << iota
-	after
-	noData
-)
-
-// write writes what stands around the data of a wrapped success.
-func (t *transaction) write(inner http.ResponseWriter, parts int) {
+// begin writes what comes before the data.
+func (t *transaction) begin(inner http.ResponseWriter) {
 	s := newScratch()
-	defer s.release()
 	a := t.answer(s, t.writer.Status(), "", t.successMessage())
-	a.NoData = parts&noData != 0
-	if parts&before != 0 {
-		s.b = t.env.shape.Before(s.b, a)
+	s.b = t.env.shape.Before(s.b, a)
+	_, _ = inner.Write(s.b)
+	t.around.Store(s)
+}
+
+// end writes what comes after the data, or all of a success without any.
+func (t *transaction) end(inner http.ResponseWriter, noData bool) {
+	s := t.around.Swap(nil)
+	if s == nil {
+		s = newScratch()
+		t.answer(s, t.writer.Status(), "", t.successMessage())
 	}
-	if parts&after != 0 {
-		s.b = t.env.shape.After(s.b, a)
+	defer s.release()
+	s.b, s.answer.NoData = s.b[:0], noData
+	if noData {
+		s.b = t.env.shape.Before(s.b, &s.answer)
 	}
+	s.b = t.env.shape.After(s.b, &s.answer)
 	_, _ = inner.Write(s.b)
 }
 
@@ -312,4 +315,3 @@ func mediaTypeOf(contentType string) mediaType {
 	}
 	return other
 }
-
