@@ -30,7 +30,7 @@ func measure(ctx context.Context, o options, stored string) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(programs)) }()
 	log.Print("building")
-	suite, err := gobench.Build(ctx, programs, o.only, "./...")
+	suite, err := gobench.Build(ctx, programs, o.only, ".")
 	if err != nil {
 		return err
 	}
@@ -60,12 +60,19 @@ func measure(ctx context.Context, o options, stored string) (err error) {
 	return os.Rename(partial, stored)
 }
 
+// rounds measures in rounds. How costs grow takes long, so the first few have it only.
 func rounds(ctx context.Context, o options, suite *gobench.Suite, plan loopback.Plan, w *writer) error {
 	start := time.Now()
+	scales, layers := suite.Split("BenchmarkScale")
 	for round := 1; round <= o.rounds; round++ {
 		w.round = round
-		if err := suite.Round(ctx, o.benchtime, w.write); err != nil {
+		if err := layers.Round(ctx, o.benchtime, w.write); err != nil {
 			return err
+		}
+		if round <= o.scales {
+			if err := scales.Round(ctx, o.benchtime, w.write); err != nil {
+				return err
+			}
 		}
 		log.Printf("round %d of %d: %d results of Go benchmarks", round, o.rounds, w.results)
 		if o.only == "" {

@@ -54,12 +54,27 @@ func (l Lines) SVG(t Theme) []byte {
 	if l.XNames != nil {
 		p.X.Tick.Marker = named(l.XNames)
 	} else {
-		p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, decades(l.XFormat)
+		p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, l.points()
 	}
 	p.Add(&lines{l, page})
 	page.canvas.FillText(style(page.muted, smallSize, font.WeightNormal), vg.Point{X: margin, Y: linesHeight - heading - 4}, l.Y)
 	p.Draw(draw.Crop(page.canvas, margin, -labelWidth, 8, -heading-18))
 	return page.bytes()
+}
+
+// points marks where the longest line has values.
+func (l Lines) points() plot.Ticker {
+	var ticks plot.ConstantTicks
+	for _, line := range l.Lines {
+		if len(line.Points) <= len(ticks) {
+			continue
+		}
+		ticks = nil
+		for _, point := range line.Points {
+			ticks = append(ticks, plot.Tick{Value: point.X, Label: l.XFormat(point.X)})
+		}
+	}
+	return ticks
 }
 
 func (l Lines) bounds() (xLow, xHigh, yLow, yHigh float64) {

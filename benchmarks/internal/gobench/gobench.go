@@ -66,8 +66,18 @@ func (s *Suite) add(ctx context.Context, program, path, dir, only string) error 
 	return nil
 }
 
-// Len returns how many benchmark functions there are.
-func (s *Suite) Len() int { return len(s.benchmarks) }
+// Split returns the benchmarks whose names begin with prefix, and the others.
+func (s *Suite) Split(prefix string) (with, others *Suite) {
+	with, others = &Suite{}, &Suite{}
+	for _, b := range s.benchmarks {
+		if strings.HasPrefix(b.name, prefix) {
+			with.benchmarks = append(with.benchmarks, b)
+		} else {
+			others.benchmarks = append(others.benchmarks, b)
+		}
+	}
+	return with, others
+}
 
 // Round runs every benchmark once, each result for about the given time, and calls emit
 // with the results.

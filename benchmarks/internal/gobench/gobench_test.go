@@ -42,6 +42,19 @@ func TestRoundRunsEachBenchmarkOnce(t *testing.T) {
 	}
 }
 
+func TestSplit(t *testing.T) {
+	first, others := build(t, "(First|Second)").Split("BenchmarkFirst")
+	for want, s := range map[int]*gobench.Suite{2: first, 1: others} {
+		got := 0
+		if err := s.Round(t.Context(), time.Millisecond, func(*benchfmt.Result) error { got++; return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if got != want {
+			t.Errorf("%d results, want %d", got, want)
+		}
+	}
+}
+
 func TestRoundTellsABenchmarkThatFails(t *testing.T) {
 	err := build(t, "Wrong").Round(t.Context(), time.Millisecond, func(*benchfmt.Result) error { return nil })
 	if err == nil || !strings.Contains(err.Error(), "the answer is wrong") {

@@ -32,8 +32,9 @@ func (r *Report) charts() map[string][]byte {
 	draw("throughput", throughput, len(throughput.Groups) > 0)
 	latency := r.latency()
 	draw("latency", latency, len(latency.Lines) > 0)
-	for _, s := range r.scales() {
-		draw(s.file, s.chart, true)
+	for _, s := range contest.Scales() {
+		lines := r.lines(s)
+		draw(scaleFile(s), lines, len(lines.Lines) > 0)
 	}
 	return files
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/usher-go/usher/benchmarks/internal/chart"
@@ -66,7 +67,17 @@ func (r *Report) Figures() string {
 	}
 	table(&b, "lrrr", []string{"", "usher", "quickest of the others", "of usher"}, rows)
 	b.WriteString(r.serverFigures())
+	b.WriteString(r.memoryFigures())
 	return b.String()
+}
+
+func (r *Report) memoryFigures() string {
+	i := slices.IndexFunc(contest.Scales(), func(s contest.Scale) bool { return s.Layer == "ScaleMemory" })
+	if i < 0 || len(r.lines(contest.Scales()[i]).Lines) == 0 {
+		return ""
+	}
+	return "What limiters hold on the heap after a flood of keys that come once each:\n\n" +
+		picture(reportDir, scaleFile(contest.Scales()[i]), "Memory under a flood of new keys")
 }
 
 func (r *Report) serverFigures() string {

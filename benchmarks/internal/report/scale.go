@@ -1,12 +1,141 @@
 package report
 
-import "strings"
+import (
+	"fmt"
+	"strings"
 
-type scaleChart struct {
-	file  string
-	chart drawing
+	"golang.org/x/perf/benchunit"
+	"gonum.org/v1/plot/plotter"
+
+	"github.com/usher-go/usher/benchmarks/internal/chart"
+	"github.com/usher-go/usher/benchmarks/internal/contest"
+	"github.com/usher-go/usher/benchmarks/internal/results"
+)
+
+// scaleTitles are the scales for readers.
+var scaleTitles = map[string]string{
+	"ScaleKeys":       "Cost of a decision against the number of keys",
+	"ScalePolicies":   "Cost of a decision against the number of policies",
+	"ScaleGoroutines": "Cost of a decision against the number of goroutines",
+	"ScaleFirst":      "Cost of a first request against its size",
+	"ScaleReplay":     "Cost of a repetition against its size",
+	"ScaleExplicit":   "Cost of an answer against its size",
+	"ScaleWrap":       "Cost of wrapping an answer against its size",
+	"ScaleMemory":     "Memory under a flood of new keys",
+	"ScalePause":      "Longest call in a flood of new keys",
 }
 
-func (r *Report) scales() []scaleChart { return nil }
+func scaleTitle(s contest.Scale) string { return or(scaleTitles[s.Layer], s.Layer) }
 
-func (r *Report) scale(b *strings.Builder) {}
+func sentence(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
+
+// at summarizes what was measured of a contestant at a point, in the unit of the scale.
+func (r *Report) at(s contest.Scale, point int, contestant string) (results.Summary, bool) {
+	_, unit := benchunit.Tidy(1, s.Unit)
+	return r.set.Median(measuredName(s.Name(point, contestant)), unit)
+}
+
+// figure is what counts of a summary. Whatever else runs on the machine lengthens the
+// longest call, so of that it is the least of all rounds.
+func figure(s contest.Scale, m results.Summary) float64 {
+	if s.Layer == "ScalePause" {
+		return m.Least
+	}
+	return m.Median
+}
+
+func inUnit(s contest.Scale) func(float64) string {
+	if strings.HasSuffix(s.Unit, "-B") {
+		return chart.Bytes
+	}
+	return chart.Seconds
+}
+
+func onAxis(s contest.Scale) func(float64) string {
+	if s.Axis == "bytes" {
+		return chart.Bytes
+	}
+	return chart.Count
+}
+
+// lines draws a scale.
+func (r *Report) lines(s contest.Scale) chart.Lines {
+	lines := chart.Lines{
+		Title: scaleTitle(s), Subtitle: sentence(s.About) + ". Less is better.",
+		X: s.Axis + ", logarithmic", Y: "time, logarithmic", XFormat: onAxis(s), YFormat: inUnit(s),
+	}
+	if s.Layer == "ScaleMemory" {
+		lines.Y = "heap, logarithmic"
+	}
+	for _, c := range s.Contestants {
+		line := chart.Line{Name: c.Name, Ours: c.Name == contest.Usher}
+		for _, point := range s.Points {
+			if m, ok := r.at(s, point, c.Name); ok && figure(s, m) > 0 {
+				line.Points = append(line.Points, plotter.XY{X: float64(point), Y: figure(s, m)})
+			}
+		}
+		if len(line.Points) > 1 {
+			lines.Lines = append(lines.Lines, line)
+		}
+	}
+	return lines
+}
+
+func scaleFile(s contest.Scale) string {
+	return "scale-" + strings.ToLower(strings.TrimPrefix(s.Layer, "Scale"))
+}
+
+func (r *Report) scale(b *strings.Builder) {
+	heading := "## How costs grow\n\n"
+	for _, s := range contest.Scales() {
+		head, rows := r.points(s)
+		if len(rows) == 0 {
+			continue
+		}
+		fmt.Fprintf(b, "%s### %s\n\n%s.", heading, scaleTitle(s), sentence(s.About))
+		if s.Layer == "ScalePause" {
+			b.WriteString(" The shortest of all rounds: whatever else runs on the machine makes\nit longer.")
+		}
+		b.WriteString("\n\n")
+		heading = ""
+		if len(r.lines(s).Lines) > 0 {
+			b.WriteString(picture("", scaleFile(s), scaleTitle(s)))
+		}
+		table(b, "l"+strings.Repeat("r", len(head)-1), head, rows)
+	}
+}
+
+// points is a table with a row for each contestant and a column for each point that was
+// measured.
+func (r *Report) points(s contest.Scale) (head []string, rows [][]string) {
+	head = []string{s.Axis}
+	for _, point := range s.Points {
+		for _, c := range s.Contestants {
+			if _, ok := r.at(s, point, c.Name); ok {
+				head = append(head, onAxis(s)(float64(point)))
+				break
+			}
+		}
+	}
+	for _, c := range s.Contestants {
+		cells := []string{c.Name}
+		for _, point := range s.Points[:len(head)-1] {
+			cell := ""
+			if m, ok := r.at(s, point, c.Name); ok {
+				cell = inUnit(s)(figure(s, m))
+			}
+			cells = append(cells, cell)
+		}
+		if strings.Join(cells[1:], "") == "" {
+			continue
+		}
+		switch {
+		case c.Name == contest.Usher:
+			cells[0] = "**" + c.Name + "**"
+		case c.Floor:
+			cells[0] = "*" + c.Name + "*"
+		}
+		rows = append(rows, cells)
+	}
+	return head, rows
+}

@@ -95,10 +95,11 @@ func (s *Set) Rounds() int { return len(s.rounds) }
 // Config returns a line of the configuration, or "" without one.
 func (s *Set) Config(key string) string { return s.config[key] }
 
-// A Summary is a median with the bounds of its confidence interval. With fewer than six
+// A Summary is a median with the bounds of its confidence interval, and the least value. With fewer than six
 // rounds there is no such interval, and the bounds are the least and the greatest value.
 type Summary struct {
 	Median, Lo, Hi float64
+	Least          float64
 	N              int
 }
 
@@ -142,7 +143,7 @@ func summarize(values []float64) (Summary, bool) {
 	}
 	sample := benchmath.NewSample(values, &benchmath.DefaultThresholds)
 	of := benchmath.AssumeNothing.Summary(sample, confidence)
-	s := Summary{of.Center, of.Lo, of.Hi, len(values)}
+	s := Summary{of.Center, of.Lo, of.Hi, sample.Values[0], len(values)}
 	if math.IsInf(s.Lo, 0) || math.IsInf(s.Hi, 0) {
 		s.Lo, s.Hi = sample.Values[0], sample.Values[len(sample.Values)-1]
 	}
