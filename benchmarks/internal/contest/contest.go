@@ -158,7 +158,8 @@ type Verdict struct {
 }
 
 // Judge applies s to the times of the row. It reports false if one of them is
-// missing.
+// missing, or if the best takes no longer than its base, so that nothing can be held
+// against it.
 func (s Speed) Judge(r Row, nanoseconds Figure) (Verdict, bool) {
 	var v Verdict
 	var ok bool
@@ -173,6 +174,9 @@ func (s Speed) Judge(r Row, nanoseconds Figure) (Verdict, bool) {
 		if v.Rival == "" || t < v.Best {
 			v.Rival, v.Best = name, t
 		}
+	}
+	if v.Best <= 0 {
+		return v, false
 	}
 	v.Ratio = (v.Measured - float64(s.Plus.Nanoseconds())) / v.Best
 	v.Met = v.Ratio <= s.Ratio

@@ -27,7 +27,11 @@ func TestTableRefersToItself(t *testing.T) {
 			}
 			names[c.Name] = true
 		}
-		one := func(string) (float64, bool) { return 1, true }
+		// A base costs nothing here.
+		one := func(benchmark string) (float64, bool) {
+			_, name, _ := strings.Cut(strings.TrimPrefix(benchmark, "Benchmark"+r.Layer+"/"), "/")
+			return map[bool]float64{false: 1}[strings.HasSuffix(name, "bare")], true
+		}
 		for _, c := range r.Contestants {
 			if c.Base != "" && (!names[c.Base] || c.Base == c.Name) {
 				t.Errorf("%s: no base %q", r.Name(c.Name), c.Base)
@@ -98,6 +102,10 @@ func TestJudge(t *testing.T) {
 		if !ok || v.Rival != tt.rival || v.Ratio != tt.ratio || v.Met != tt.met {
 			t.Errorf("%s: %+v, %v", tt.name, v, ok)
 		}
+	}
+	times["bare"] = 200
+	if v, ok := (contest.Speed{Against: []string{"a"}, Ratio: 1}).Judge(row, figure); ok {
+		t.Errorf("judged against nothing: %+v", v)
 	}
 	delete(times, "bare")
 	if _, ok := (contest.Speed{Against: []string{"a"}, Ratio: 1}).Judge(row, figure); ok {
