@@ -111,7 +111,7 @@ func write(o options, stored string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	r := report.New(set)
+	r := report.New(set, report.Contest())
 	if err := r.Write(o.dir); err != nil {
 		return err
 	}

@@ -9,7 +9,6 @@ import (
 	"gonum.org/v1/plot/plotter"
 
 	"github.com/usher-go/usher/benchmarks/internal/chart"
-	"github.com/usher-go/usher/benchmarks/internal/contest"
 	"github.com/usher-go/usher/benchmarks/internal/loopback"
 	"github.com/usher-go/usher/benchmarks/internal/stacks"
 )
@@ -32,7 +31,7 @@ func (r *Report) charts() map[string][]byte {
 	draw("throughput", throughput, len(throughput.Groups) > 0)
 	latency := r.latency()
 	draw("latency", latency, len(latency.Lines) > 0)
-	for _, s := range contest.Scales() {
+	for _, s := range r.Scales {
 		lines := r.lines(s)
 		draw(scaleFile(s), lines, len(lines.Lines) > 0)
 	}
@@ -61,7 +60,7 @@ func (r *Report) overhead() chart.Bars {
 		Axis:     "time per request, logarithmic", Log: true, Format: chart.Seconds,
 	}
 	for _, o := range overheads {
-		row, _ := contest.Find(o.layer, o.work)
+		row := r.row(o.layer, o.work)
 		if usher, rivals, ok := r.quickest(row); ok {
 			rivals = rivals[:min(shown, len(rivals))]
 			bars.Groups = append(bars.Groups, chart.Group{Name: o.name, Bars: append([]chart.Bar{usher}, rivals...)})

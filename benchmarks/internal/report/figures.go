@@ -53,7 +53,7 @@ func (r *Report) Figures() string {
 	b.WriteString(picture(reportDir, "overhead", "Time that one layer adds to a request"))
 	var rows [][]string
 	for _, o := range overheads {
-		row, _ := contest.Find(o.layer, o.work)
+		row := r.row(o.layer, o.work)
 		usher, rivals, ok := r.quickest(row)
 		if !ok || len(rivals) == 0 {
 			continue
@@ -72,12 +72,12 @@ func (r *Report) Figures() string {
 }
 
 func (r *Report) memoryFigures() string {
-	i := slices.IndexFunc(contest.Scales(), func(s contest.Scale) bool { return s.Layer == "ScaleMemory" })
-	if i < 0 || len(r.lines(contest.Scales()[i]).Lines) == 0 {
+	i := slices.IndexFunc(r.Scales, func(s contest.Scale) bool { return s.Layer == "ScaleMemory" })
+	if i < 0 || len(r.lines(r.Scales[i]).Lines) == 0 {
 		return ""
 	}
 	return "What limiters hold on the heap after a flood of keys that come once each:\n\n" +
-		picture(reportDir, scaleFile(contest.Scales()[i]), "Memory under a flood of new keys")
+		picture(reportDir, scaleFile(r.Scales[i]), "Memory under a flood of new keys")
 }
 
 func (r *Report) serverFigures() string {

@@ -32,8 +32,8 @@ func (j judgement) verdict() string {
 }
 
 // judge judges all targets for which there are results.
-func judge(s *results.Set) (all []judgement) {
-	for _, row := range contest.Rows() {
+func judge(s *results.Set, t Table) (all []judgement) {
+	for _, row := range t.Rows {
 		for _, speed := range row.Speeds {
 			if j, ok := judgeSpeed(s, row, speed); ok {
 				all = append(all, j)
@@ -48,7 +48,7 @@ func judge(s *results.Set) (all []judgement) {
 			}
 		}
 	}
-	for _, target := range loopback.Targets() {
+	for _, target := range t.Shares {
 		all = append(all, judgeShare(s, target)...)
 	}
 	return all

@@ -32,22 +32,20 @@ Time, bytes and allocations per operation, without those of router and handler a
 which stand first where there are such. In italics: what does only a part of the work.
 
 `)
-	for _, layer := range contest.Layers() {
-		measured := false
-		for _, row := range contest.Rows() {
-			rows := r.contestants(row)
-			if row.Layer != layer || len(rows) == 0 {
-				continue
-			}
-			if !measured {
-				fmt.Fprintf(b, "### %s\n\n", title(layer))
-				measured = true
-			}
-			fmt.Fprintf(b, "%s: %s.\n\n", code(row.Work), row.About)
-			table(b, "lrrrrrl", []string{"", "time", "spread", "× usher", "B", "allocs", "leaves out"}, rows)
-			for _, missing := range row.Missing {
-				fmt.Fprintf(b, "Not here: %s, %s.\n\n", missing.Name, missing.Why)
-			}
+	layer := ""
+	for _, row := range r.Rows { // layer after layer
+		rows := r.contestants(row)
+		if len(rows) == 0 {
+			continue
+		}
+		if row.Layer != layer {
+			layer = row.Layer
+			fmt.Fprintf(b, "### %s\n\n", title(layer))
+		}
+		fmt.Fprintf(b, "%s: %s.\n\n", code(row.Work), row.About)
+		table(b, "lrrrrrl", []string{"", "time", "spread", "× usher", "B", "allocs", "leaves out"}, rows)
+		for _, missing := range row.Missing {
+			fmt.Fprintf(b, "Not here: %s, %s.\n\n", missing.Name, missing.Why)
 		}
 	}
 }

@@ -36,7 +36,7 @@ func (r *Report) versions(b *strings.Builder) {
 	}
 	var rows [][]string
 	seen := make(map[string]bool)
-	for _, row := range contest.Rows() {
+	for _, row := range r.Rows {
 		for _, c := range row.Contestants {
 			if version, ok := versions[c.Module]; ok && !seen[c.Module] && c.Name != contest.Usher {
 				seen[c.Module] = true

@@ -4,19 +4,43 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
+	"github.com/usher-go/usher/benchmarks/internal/contest"
+	"github.com/usher-go/usher/benchmarks/internal/loopback"
 	"github.com/usher-go/usher/benchmarks/internal/results"
 )
 
+// A Table says what the results are of, and by what they are judged.
+type Table struct {
+	Rows   []contest.Row
+	Scales []contest.Scale
+	Shares []loopback.Target
+}
+
+// Contest is the table of the benchmarks of this module.
+func Contest() Table { return Table{contest.Rows(), contest.Scales(), loopback.Targets()} }
+
 // A Report presents results.
 type Report struct {
+	Table
+
 	set        *results.Set
 	judgements []judgement
 }
 
-// New returns the report of the results.
-func New(s *results.Set) *Report { return &Report{s, judge(s)} }
+// New returns the report of the results of a table.
+func New(s *results.Set, t Table) *Report { return &Report{t, s, judge(s, t)} }
+
+// row finds a row of the table. One that is not there has no contestants.
+func (r *Report) row(layer, work string) contest.Row {
+	i := slices.IndexFunc(r.Rows, func(row contest.Row) bool { return row.Layer == layer && row.Work == work })
+	if i < 0 {
+		return contest.Row{}
+	}
+	return r.Rows[i]
+}
 
 // Write writes README.md and the charts into the directory.
 func (r *Report) Write(dir string) error {

@@ -87,7 +87,7 @@ func scaleFile(s contest.Scale) string {
 
 func (r *Report) scale(b *strings.Builder) {
 	heading := "## How costs grow\n\n"
-	for _, s := range contest.Scales() {
+	for _, s := range r.Scales {
 		head, rows := r.points(s)
 		if len(rows) == 0 {
 			continue
