@@ -3,6 +3,7 @@ package usherecho_test
 import (
 	"bytes"
 	stdcontext "context"
+	"errors"
 	"mime/multipart"
 	"net/http"
 	"net/http/httptest"
@@ -54,7 +55,7 @@ func TestErrorIsReturnedOutwards(t *testing.T) {
 	e.Use(usherecho.Middleware(newEnvelope(t)))
 	e.GET("/", func(*echo.Context) error { return want })
 	e.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil))
-	if got != error(want) {
+	if !errors.Is(got, want) {
 		t.Errorf("the outer middleware got %v", got)
 	}
 }
@@ -99,6 +100,21 @@ func TestFormReachesTheRequestOfTheServer(t *testing.T) {
 	e.ServeHTTP(httptest.NewRecorder(), r)
 	if r.MultipartForm == nil || r.MultipartForm.Value["a"][0] != "b" {
 		t.Errorf("the server finds %v", r.MultipartForm)
+	}
+}
+
+// Why limits by address do not take what echo says.
+func TestRealIP(t *testing.T) {
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	r.RemoteAddr = "203.0.113.9:1000"
+	r.Header.Set("X-Forwarded-For", "198.51.100.1")
+	e := echo.New()
+	if got := e.NewContext(r, nil).RealIP(); got != "203.0.113.9" {
+		t.Errorf("by default %s", got)
+	}
+	e.IPExtractor = echo.LegacyIPExtractor()
+	if got := e.NewContext(r, nil).RealIP(); got != "198.51.100.1" {
+		t.Errorf("by LegacyIPExtractor %s", got)
 	}
 }
 

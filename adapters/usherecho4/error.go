@@ -80,8 +80,7 @@ func httpError(err error) (he *echo.HTTPError, field string) {
 	if !ok {
 		return nil, ""
 	}
-	// As echo's own handler has it.
-	if inner, ok := he.Internal.(*echo.HTTPError); ok {
+	if inner, ok := he.Internal.(*echo.HTTPError); ok { //nolint:errorlint // as echo's own handler has it
 		return inner, ""
 	}
 	return he, ""

@@ -1,6 +1,7 @@
 package usherecho4_test
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -63,9 +64,9 @@ func unmatched(app adaptertest.App, next echo.HTTPErrorHandler) echo.HTTPErrorHa
 	return func(err error, c echo.Context) {
 		w := c.Response()
 		switch {
-		case app.NotFound != nil && err == error(echo.ErrNotFound) && !w.Committed:
+		case app.NotFound != nil && errors.Is(err, echo.ErrNotFound) && !w.Committed:
 			app.NotFound.ServeHTTP(w, c.Request())
-		case app.MethodNotAllowed != nil && err == error(echo.ErrMethodNotAllowed) && !w.Committed:
+		case app.MethodNotAllowed != nil && errors.Is(err, echo.ErrMethodNotAllowed) && !w.Committed:
 			// echo answers OPTIONS itself, which the suite does not know of.
 			h := w.Header()
 			h.Set(echo.HeaderAllow, strings.TrimPrefix(h.Get(echo.HeaderAllow), "OPTIONS, "))
