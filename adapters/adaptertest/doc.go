@@ -14,6 +14,8 @@
 // all routers, and a word. It is checked over loopback TCP, by HTTP/1.1 and mostly
 // by HTTP/2. What a framework does otherwise its Router declares with a reason,
 // and the suite fails if that is not so, or no longer so: the table stays true.
+// USHER_UPDATE=1 go test writes the files of Router.Declaration, and in this
+// package the table in the README.
 //
 // It is a module of its own, as it links websocket libraries that no program
 // should link for its sake.

@@ -12,7 +12,10 @@ import (
 
 // Test checks every behaviour on router, or that it is otherwise as declared.
 func Test(t *testing.T, router Router) {
-	checkDeclared(t, router)
+	if err := router.fault(); err != nil {
+		t.Error(err)
+	}
+	checkDeclaration(t, router)
 	for _, row := range rows {
 		t.Run(fmt.Sprintf("%02d %s", row.number, row.name), func(t *testing.T) {
 			for _, b := range row.behaviours {
@@ -59,43 +62,51 @@ func testBehaviour(t *testing.T, router Router, row row, b behaviour) {
 	}
 	for _, over := range transports {
 		t.Run(string(over), func(t *testing.T) {
-			err := b.check(&bench{t, router, over})
-			difference, differs := router.Differences[id]
-			switch {
-			case !differs && err != nil:
-				t.Errorf("%s: %v", id, err)
-			case differs && err == nil:
-				t.Errorf("%s is as elsewhere, but declared to be different: %s", id, difference.Reason)
-			case differs && !strings.Contains(err.Error(), difference.Observed):
-				t.Errorf("%s: %v\ndeclared: %s", id, err, difference.Observed)
+			if err := router.judge(id, b.check(&bench{t, router, over})); err != nil {
+				t.Error(err)
 			}
 		})
 	}
 }
 
-// checkDeclared finds declarations of what the suite does not know, or without
-// what makes them one.
-func checkDeclared(t *testing.T, router Router) {
+// judge compares the result of a check with what is declared.
+func (r Router) judge(id string, result error) error {
+	difference, declared := r.Differences[id]
+	switch {
+	case !declared && result != nil:
+		return fmt.Errorf("%s: %w", id, result)
+	case declared && result == nil:
+		return fmt.Errorf("%s is as elsewhere, but declared to be different: %s", id, difference.Reason)
+	case declared && !strings.Contains(result.Error(), difference.Observed):
+		return fmt.Errorf("%s: %w\ndeclared: %s", id, result, difference.Observed)
+	}
+	return nil
+}
+
+// fault finds declarations of what the suite does not know, or without what makes
+// them one.
+func (r Router) fault() error {
 	known := make(map[string]bool)
 	for _, row := range rows {
 		for _, b := range row.behaviours {
 			known[row.id(b)] = true
 		}
 	}
-	for _, id := range slices.Sorted(maps.Keys(router.Differences)) {
-		if d := router.Differences[id]; !known[id] || d.Reason == "" || d.Observed == "" {
-			t.Errorf("Differences[%q]: no such behaviour, no reason, or nothing observed", id)
+	var errs []error
+	for _, id := range slices.Sorted(maps.Keys(r.Differences)) {
+		if d := r.Differences[id]; !known[id] || d.Reason == "" || d.Observed == "" {
+			errs = append(errs, fmt.Errorf("declared difference %q: no such behaviour, no reason, or nothing observed", id))
 		}
 	}
-	for _, id := range slices.Sorted(maps.Keys(router.Lacks)) {
-		if !known[id] || router.Lacks[id] == "" {
-			t.Errorf("Lacks[%q]: no such behaviour, or no reason", id)
+	for _, id := range slices.Sorted(maps.Keys(r.Lacks)) {
+		if !known[id] || r.Lacks[id] == "" {
+			errs = append(errs, fmt.Errorf("declared lack %q: no such behaviour, or no reason", id))
 		}
-		if _, both := router.Differences[id]; both {
-			t.Errorf("%q is both lacking and different", id)
+		if _, both := r.Differences[id]; both {
+			errs = append(errs, fmt.Errorf("%q is both lacking and different", id))
 		}
 	}
-	checkDeclaration(t, router)
+	return errors.Join(errs...)
 }
 
 // same is an error unless got is want.

@@ -219,7 +219,7 @@ func TestGinIsAsDocumented(t *testing.T) {
 	if call("GET", "/group/none"); ran != 0 {
 		t.Error("a middleware of a group runs for what no route matches")
 	}
-	if w := call("POST", "/group/bind"); ran != 1 || w.Code != 400 || w.Body.Len() != 0 || w.Result().Header.Get("Late") != "" { //nolint:bodyclose // of a recorder
+	if w := call("POST", "/group/bind"); ran != 1 || w.Code != 400 || w.Body.Len() != 0 || w.Result().Header.Get("Late") != "" {
 		t.Errorf("BindJSON does not send its status at once: %d %s", w.Code, w.Body)
 	}
 	if w := call("GET", "/address"); w.Body.String() != "1.2.3.4" {
