@@ -33,8 +33,8 @@ type options struct {
 }
 
 var (
-	whole = options{dir: "report", readme: "../README.md", rounds: 9, scales: 3, benchtime: 20 * time.Millisecond, closed: 500 * time.Millisecond, open: time.Second, rate: 2000}
-	quick = options{rounds: 1, benchtime: 5 * time.Millisecond, closed: 150 * time.Millisecond, open: 250 * time.Millisecond, rate: 2000}
+	whole = options{dir: "report", readme: "../README.md", rounds: 9, scales: 3, benchtime: 20 * time.Millisecond, closed: 500 * time.Millisecond, open: 750 * time.Millisecond, rate: 4000}
+	quick = options{rounds: 1, benchtime: 5 * time.Millisecond, closed: 150 * time.Millisecond, open: 250 * time.Millisecond, rate: 4000}
 )
 
 func main() {

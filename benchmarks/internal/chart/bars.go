@@ -137,8 +137,7 @@ func (b *barRows) row(c draw.Canvas, bar Bar, x func(float64) vg.Length, y vg.Le
 		}
 	}
 	words(c, aligned(name, draw.XRight), vg.Point{X: c.Min.X - 10, Y: y}, bar.Name)
-	b.mark(c, fill, c.Min.X, x(bar.Value), y)
-	b.interval(c, bar, x, y)
+	b.mark(c, fill, bar, x, y)
 	words(c, value, at, text)
 	words(c, note, beside, bar.Note)
 }
@@ -152,12 +151,16 @@ func (b *barRows) end(bar Bar, x func(float64) vg.Length) vg.Length {
 	return max(end, x(max(bar.Value, bar.Hi)))
 }
 
-func (b *barRows) mark(c draw.Canvas, fill color.Color, left, right, y vg.Length) {
+// mark draws a value and its bounds.
+func (b *barRows) mark(c draw.Canvas, fill color.Color, bar Bar, x func(float64) vg.Length, y vg.Length) {
+	left, right := c.Min.X, x(bar.Value)
 	if !b.Log {
 		rectangle(c, fill, left, right, y-6, y+6)
+		b.interval(c, bar, x, y)
 		return
 	}
 	c.StrokeLine2(draw.LineStyle{Color: fill, Width: 1.5}, left, y, right, y)
+	b.interval(c, bar, x, y)
 	disc(c, fill, vg.Point{X: right, Y: y}, dot)
 }
 

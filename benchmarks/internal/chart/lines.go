@@ -36,7 +36,7 @@ type Line struct {
 const (
 	linesHeight = 420
 	labelGap    = 16 // least distance between two names
-	labelWidth  = 175
+	labelWidth  = 192
 )
 
 // Dashes tell grey lines apart where they cross.

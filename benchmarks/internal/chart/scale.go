@@ -14,6 +14,16 @@ func Seconds(s float64) string { return scaled(s, 1e-9, "ns", "µs", "ms", "s") 
 // Bytes formats a size with three digits and its unit.
 func Bytes(b float64) string { return scaled(b, 1, "B", "kB", "MB", "GB") }
 
+// Size formats the size of a body, of which the usual ones are powers of two.
+func Size(b float64) string {
+	units := []string{"B", "KiB", "MiB"}
+	i := 0
+	for ; i < len(units)-1 && b >= 1024; i++ {
+		b /= 1024
+	}
+	return digits(b) + " " + units[i]
+}
+
 // Count formats a number with three digits, in thousands or millions if it is large.
 func Count(n float64) string {
 	return strings.TrimSpace(scaled(n, 1, "", "k", "M", "G"))

@@ -87,7 +87,7 @@ func (r *Report) quickest(row contest.Row) (usher chart.Bar, rivals []chart.Bar,
 		}
 		bar := chart.Bar{Name: c.Name, Value: time.Median, Lo: time.Lo, Hi: time.Hi}
 		if allocs, ok := r.net(row, c.Name, "allocs/op"); ok {
-			bar.Note = number(allocs.Median) + " allocs"
+			bar.Note = plural(allocs.Median, "alloc")
 		}
 		switch {
 		case c.Name == contest.Usher:

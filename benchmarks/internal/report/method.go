@@ -23,6 +23,10 @@ func (r *Report) method(b *strings.Builder) {
 - The latency of the open loop is recorded in an
   [HDR histogram](https://pkg.go.dev/github.com/HdrHistogram/hdrhistogram-go) with three
   digits. The percentiles are medians of those of the rounds.
+- [results.txt](results.txt) has every result of every round in the format of Go
+  benchmarks. In this directory's parent, this compares it with that of another run:
+
+      go run golang.org/x/perf/cmd/benchstat -ignore round,date,commit report/results.txt other.txt
 
 `, r.set.Config("benchtime"))
 }

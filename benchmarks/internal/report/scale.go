@@ -53,16 +53,24 @@ func inUnit(s contest.Scale) func(float64) string {
 
 func onAxis(s contest.Scale) func(float64) string {
 	if s.Axis == "bytes" {
-		return chart.Bytes
+		return chart.Size
 	}
 	return chart.Count
+}
+
+// axis says what grows.
+func axis(s contest.Scale) string {
+	if s.Axis == "bytes" {
+		return "size" // which has its unit
+	}
+	return s.Axis
 }
 
 // lines draws a scale.
 func (r *Report) lines(s contest.Scale) chart.Lines {
 	lines := chart.Lines{
 		Title: scaleTitle(s), Subtitle: sentence(s.About) + ". Less is better.",
-		X: s.Axis + ", logarithmic", Y: "time, logarithmic", XFormat: onAxis(s), YFormat: inUnit(s),
+		X: axis(s) + ", logarithmic", Y: "time, logarithmic", XFormat: onAxis(s), YFormat: inUnit(s),
 	}
 	if s.Layer == "ScaleMemory" {
 		lines.Y = "heap, logarithmic"
@@ -108,7 +116,7 @@ func (r *Report) scale(b *strings.Builder) {
 // points is a table with a row for each contestant and a column for each point that was
 // measured.
 func (r *Report) points(s contest.Scale) (head []string, rows [][]string) {
-	head = []string{s.Axis}
+	head = []string{axis(s)}
 	for _, point := range s.Points {
 		for _, c := range s.Contestants {
 			if _, ok := r.at(s, point, c.Name); ok {

@@ -36,6 +36,13 @@ func number(v float64) string {
 	return strconv.FormatFloat(v, 'g', 3, 64)
 }
 
+func plural(n float64, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return number(n) + " " + what + "s"
+}
+
 // ratioText is a ratio with its bounds, which have one digit more than needed to tell
 // them apart from it.
 func ratioText(r results.Summary) string {
