@@ -3,6 +3,7 @@ package usherchi
 import (
 	"net/http"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 
@@ -28,17 +29,16 @@ func Pattern(next http.Handler) http.Handler {
 //
 // Where chi does not know the pattern yet, Route looks for it as chi will do, which
 // costs about as much as routing. Middlewares that change what chi looks for, such
-// as middleware.StripSlashes and middleware.GetHead, stand outside. The patterns of
-// a router that is hidden from its parent in another handler, such as that of
-// http.StripPrefix, are known in that router alone.
+// as middleware.StripSlashes and middleware.GetHead, stand outside. Of a router that
+// is hidden from its parent in another handler, such as that of http.StripPrefix,
+// the whole pattern is known when chi has found it; until then it is that of the
+// handler.
 func Route(r *http.Request) string {
 	rctx := chi.RouteContext(r.Context())
 	if rctx == nil {
 		return ""
 	}
-	// A pattern that ends in a wildcard may be that of a sub-router.
-	n := len(rctx.RoutePatterns)
-	if rctx.Routes == nil || n > 0 && !strings.HasSuffix(rctx.RoutePatterns[n-1], "*") {
+	if routed(rctx) {
 		return rctx.RoutePattern()
 	}
 	method := rctx.RouteMethod
@@ -47,10 +47,14 @@ func Route(r *http.Request) string {
 	}
 	scratch := scratches.Get().(*chi.Context)
 	defer scratches.Put(scratch)
-	if !matches(scratch, rctx, method, routingPaths(r, rctx)) {
-		return ""
+	pattern, known := find(scratch, rctx, method, routingPaths(r, rctx))
+	if !known {
+		return rctx.RoutePattern()
 	}
-	return scratch.RoutePattern()
+	if pattern != "/" {
+		pattern = strings.TrimSuffix(pattern, "/") // as chi.Context.RoutePattern does
+	}
+	return pattern
 }
 
 // ByRoute counts each route by its [Route]; requests that match none share one
@@ -59,38 +63,64 @@ func ByRoute() ratelimit.KeyFunc {
 	return func(r *http.Request) (ratelimit.Key, bool) { return ratelimit.TextKey(Route(r)), true }
 }
 
+// routed reports whether nothing is left to be found, as far as can be told.
+func routed(rctx *chi.Context) bool {
+	if rctx.Routes == nil {
+		return true // made by hand, for a test
+	}
+	n := len(rctx.RoutePatterns)
+	if n == 0 {
+		return false
+	}
+	// A pattern that ends in a wildcard may be that of a sub-router, for which some of
+	// the path is left.
+	return rctx.RoutePath == "" || !strings.HasSuffix(rctx.RoutePatterns[n-1], "*")
+}
+
 // scratches are contexts for looking for routes.
 var scratches = sync.Pool{New: func() any { return chi.NewRouteContext() }}
 
-// matches reports whether the router of rctx has a route for one of paths, which
-// is then in scratch.
-func matches(scratch, rctx *chi.Context, method string, paths []string) bool {
-	for _, p := range paths {
-		scratch.Reset()
-		if rctx.Routes.Match(scratch, method, p) {
-			return true
+// find returns the pattern that the first of paths matches in the outermost router,
+// or none. It is not known if no path leads where chi has already come to: then
+// there is a router that the others do not know as one.
+func find(scratch, rctx *chi.Context, method string, paths [2]string) (pattern string, known bool) {
+	for _, path := range paths {
+		if path == "" {
+			break
 		}
+		scratch.Reset()
+		pattern := rctx.Routes.Find(scratch, method, path)
+		if n := len(rctx.RoutePatterns); len(scratch.RoutePatterns) < n || !slices.Equal(scratch.RoutePatterns[:n], rctx.RoutePatterns) {
+			continue
+		}
+		if pattern != "" {
+			return pattern, true
+		}
+		known = true
 	}
-	return false
+	return "", known
 }
 
 // routingPaths returns what may be the path that the outermost router looks for.
 // Middlewares there may have changed it, of which a sub-router sees only what is
 // left for it.
-func routingPaths(r *http.Request, rctx *chi.Context) []string {
+func routingPaths(r *http.Request, rctx *chi.Context) [2]string {
 	whole := r.URL.RawPath
 	if whole == "" {
 		whole = r.URL.Path
 	}
+	if whole == "" {
+		whole = "/" // of CONNECT, for instance
+	}
 	rest := rctx.RoutePath
 	if rest == "" {
-		return []string{whole}
+		return [2]string{whole}
 	}
 	if len(rctx.RoutePatterns) == 0 {
-		return []string{rest}
+		return [2]string{rest}
 	}
 	if clean := path.Clean(whole); clean != whole && strings.HasSuffix(clean, rest) {
-		return []string{whole, clean}
+		return [2]string{whole, clean}
 	}
-	return []string{whole}
+	return [2]string{whole}
 }

@@ -120,6 +120,44 @@ func TestRouteIsTheSameEverywhere(t *testing.T) {
 	}
 }
 
+// A router in another handler is no sub-router to chi, and must not be taken for
+// the root, which may have the same paths.
+func TestRouteOfAHiddenRouter(t *testing.T) {
+	for _, mount := range []bool{false, true} {
+		got := make(trail)
+		hidden := chi.NewRouter()
+		hidden.Use(got.at("hidden"))
+		hidden.With(got.at("with")).Get("/items/{id}", got.handler)
+		root := chi.NewRouter()
+		root.Use(got.at("root"))
+		root.Get("/items/{id}", got.handler)
+		if h := http.StripPrefix("/hidden", hidden); mount {
+			root.Mount("/hidden", h)
+		} else {
+			root.Handle("/hidden/*", h)
+		}
+		root.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/hidden/items/7", nil))
+		want := trail{"root": "/hidden/*", "hidden": "/hidden/*"}
+		for _, place := range []string{"root, after", "hidden, after", "with", "with, after", "handler"} {
+			want[place] = "/hidden/items/{id}"
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("mount %t: %s", mount, diff)
+		}
+	}
+}
+
+// Chi takes an empty path for the root.
+func TestRouteOfAnEmptyPath(t *testing.T) {
+	got := make(trail)
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	r.URL.Path = ""
+	service(got).ServeHTTP(httptest.NewRecorder(), r)
+	if got["root"] != "/" || got["handler"] != "/" {
+		t.Errorf("%v", got)
+	}
+}
+
 func TestRouteWithoutARouter(t *testing.T) {
 	if got := usherchi.Route(httptest.NewRequest(http.MethodGet, "/items/7", nil)); got != "" {
 		t.Errorf("Route is %q", got)

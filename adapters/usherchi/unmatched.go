@@ -2,6 +2,7 @@ package usherchi
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/go-chi/chi/v5"
@@ -21,15 +22,15 @@ func NotFound(w http.ResponseWriter, r *http.Request) { usher.Fail(w, r, errNotF
 
 // MethodNotAllowed answers 405 by [usher.Fail], for chi.Router.MethodNotAllowed,
 // with the [AllowedMethods] in Allow: RFC 9110, section 15.5.6 requires that, and chi
-// sets it in its own answer alone. A path that allows none is answered with 404,
-// where chi itself answers 405 to any method that it does not know.
+// sets it in its own answer alone. Chi asks for it also if it does not know the
+// method; then a path without any route is answered with 404.
 func MethodNotAllowed(w http.ResponseWriter, r *http.Request) {
-	allowed := AllowedMethods(r)
-	if allowed == nil {
+	if allowed := AllowedMethods(r); allowed != nil {
+		w.Header()["Allow"] = []string{strings.Join(allowed, ", ")}
+	} else if !slices.Contains(methods[:], r.Method) {
 		NotFound(w, r)
 		return
 	}
-	w.Header()["Allow"] = []string{strings.Join(allowed, ", ")}
 	usher.Fail(w, r, errMethodNotAllowed)
 }
 
@@ -40,7 +41,8 @@ var methods = [...]string{
 
 // AllowedMethods returns in alphabetical order which of the standard methods and
 // QUERY have a route for the path of r, for handlers that answer 405 in a way of
-// their own. Methods added by chi.RegisterMethod are not among them.
+// their own. Methods added by chi.RegisterMethod are not among them, and nothing is
+// known in a router that is hidden from its parent; see [Route].
 func AllowedMethods(r *http.Request) []string {
 	rctx := chi.RouteContext(r.Context())
 	if rctx == nil || rctx.Routes == nil {
@@ -49,7 +51,7 @@ func AllowedMethods(r *http.Request) []string {
 	paths, scratch := routingPaths(r, rctx), chi.NewRouteContext()
 	var allowed []string
 	for _, method := range methods {
-		if matches(scratch, rctx, method, paths) {
+		if pattern, _ := find(scratch, rctx, method, paths); pattern != "" {
 			allowed = append(allowed, method)
 		}
 	}

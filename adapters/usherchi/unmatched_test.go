@@ -29,6 +29,7 @@ func TestUnmatched(t *testing.T) {
 		{"another method, escaped path", "DELETE", "/items/a%2Fb", plain, 405, "GET, POST"},
 		{"a method that chi does not know", "BREW", "/items/7", plain, 405, "GET, POST"},
 		{"such a method for no path", "BREW", "/nothing", plain, 404, ""},
+		{"another method in a hidden router", "PATCH", "/hidden/items/7", plain, 405, ""},
 		{
 			"a slash too many, stripped", "PATCH", "/api/items/7/",
 			func(r chi.Router) { r.Use(middleware.StripSlashes) }, 405, "PUT",
@@ -47,6 +48,10 @@ func TestUnmatched(t *testing.T) {
 			router.MethodNotAllowed(usherchi.MethodNotAllowed)
 			router.Get("/items/{id}", none)
 			router.Post("/items/{id}", none)
+			hidden := chi.NewRouter()
+			hidden.MethodNotAllowed(usherchi.MethodNotAllowed)
+			hidden.Get("/items/{id}", none)
+			router.Mount("/hidden", http.StripPrefix("/hidden", hidden))
 			router.Route("/api", func(r chi.Router) { r.Put("/items/{id}", none) })
 			w := httptest.NewRecorder()
 			router.ServeHTTP(w, httptest.NewRequest(tt.method, tt.path, nil))

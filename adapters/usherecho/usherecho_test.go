@@ -7,6 +7,7 @@ import (
 	"mime/multipart"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"testing"
 
 	"github.com/labstack/echo/v5"
@@ -58,6 +59,64 @@ func TestErrorIsReturnedOutwards(t *testing.T) {
 	if !errors.Is(got, want) {
 		t.Errorf("the outer middleware got %v", got)
 	}
+}
+
+// Whoever watches answers asks for them when the error arrives there.
+func TestErrorsAreTranslatedInside(t *testing.T) {
+	for _, inside := range []bool{true, false} {
+		e := echo.New()
+		e.HTTPErrorHandler = usherecho.HTTPErrorHandler
+		use := []echo.MiddlewareFunc{translate, usherecho.Middleware(newEnvelope(t))}
+		want := http.StatusInternalServerError
+		if inside {
+			slices.Reverse(use)
+			want = http.StatusConflict
+		}
+		e.GET("/", func(*echo.Context) error { return errTaken }, use...)
+		w := httptest.NewRecorder()
+		e.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+		if w.Code != want {
+			t.Errorf("inside %t: status %d, want %d", inside, w.Code, want)
+		}
+	}
+}
+
+var errTaken = errors.New("taken")
+
+// translate tells echo what an error of the service means.
+func translate(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c *echo.Context) error {
+		err := next(c)
+		if errors.Is(err, errTaken) {
+			return echo.NewHTTPError(http.StatusConflict, "taken")
+		}
+		return err
+	}
+}
+
+func TestNoRouteIsKnownInPre(t *testing.T) {
+	e := echo.New()
+	pattern := patternOf{"unset"}
+	e.Pre(usherecho.Middleware(&pattern))
+	e.GET("/items/:id", func(*echo.Context) error { return nil })
+	mux := http.NewServeMux()
+	mux.Handle("/", e)
+	mux.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/items/7", nil))
+	if pattern.found != "" {
+		t.Errorf("pattern %q", pattern.found)
+	}
+}
+
+// patternOf is a middleware that notes the pattern which it finds.
+type patternOf struct{ found string }
+
+func (p *patternOf) Wrap(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.ServeNext(w, r, next) })
+}
+
+func (p *patternOf) ServeNext(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	p.found = r.Pattern
+	next.ServeHTTP(w, r)
 }
 
 // As on a context of echo's own.
