@@ -72,6 +72,7 @@ func parse(arguments []string) (o options, reportOnly bool, err error) {
 	flags.StringVar(&given.dir, "dir", "", "where results and report are written (default report)")
 	flags.StringVar(&given.only, "only", "", "run the benchmarks that match this regular expression, and no servers")
 	flags.IntVar(&given.rounds, "rounds", 0, "how many rounds (default 9)")
+	flags.IntVar(&given.scales, "scales", -1, "how many of the rounds measure how costs grow as well (default 3)")
 	flags.DurationVar(&given.benchtime, "benchtime", 0, "how long each Go benchmark runs in a round (default 20ms)")
 	if err := flags.Parse(arguments); err != nil {
 		return o, false, err
@@ -91,6 +92,9 @@ func parse(arguments []string) (o options, reportOnly bool, err error) {
 	o.only = given.only
 	if given.rounds > 0 {
 		o.rounds = given.rounds
+	}
+	if given.scales >= 0 {
+		o.scales = given.scales
 	}
 	if given.benchtime > 0 {
 		o.benchtime = given.benchtime
