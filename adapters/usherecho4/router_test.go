@@ -17,7 +17,7 @@ import (
 
 var router = adaptertest.Router{
 	Name:    "echo v4",
-	Handler: newEcho,
+	Handler: adapter{usherecho4.Middleware, usherecho4.WrapMiddleware}.echo,
 	Lacks: map[string]string{
 		"8.inside":  "Handlers of echo return their errors; none are collected.",
 		"8.outside": "Handlers of echo return their errors; none are collected.",
@@ -32,7 +32,13 @@ func TestContracts(t *testing.T) { adaptertest.TestContracts(t, router) }
 
 func TestAllocs(t *testing.T) { adaptertest.TestAllocs(t, router) }
 
-func newEcho(_ testing.TB, app adaptertest.App) http.Handler {
+// An adapter is what middlewares are mounted with.
+type adapter struct {
+	middleware func(usher.Middleware) echo.MiddlewareFunc
+	foreign    func(func(http.Handler) http.Handler) echo.MiddlewareFunc
+}
+
+func (a adapter) echo(_ testing.TB, app adaptertest.App) http.Handler {
 	e := echo.New()
 	e.Logger.SetOutput(io.Discard)
 	if app.Failures {
@@ -45,14 +51,14 @@ func newEcho(_ testing.TB, app adaptertest.App) http.Handler {
 	if app.PathValues {
 		e.Use(usherecho4.PathValues)
 	}
-	e.Use(steps(app.Use)...)
+	e.Use(a.steps(app.Use)...)
 	for _, r := range app.Routes {
-		e.Match(methods(r), pattern(r), handler(r), steps(r.Use)...)
+		e.Match(methods(r), pattern(r), handler(r), a.steps(r.Use)...)
 	}
 	if len(app.Group.Routes) > 0 {
-		g := e.Group(app.Group.Prefix, steps(app.Group.Use)...)
+		g := e.Group(app.Group.Prefix, a.steps(app.Group.Use)...)
 		for _, r := range app.Group.Routes {
-			g.Match(methods(r), pattern(r), handler(r), steps(r.Use)...)
+			g.Match(methods(r), pattern(r), handler(r), a.steps(r.Use)...)
 		}
 	}
 	return e
@@ -97,14 +103,14 @@ func handler(r adaptertest.Route) echo.HandlerFunc {
 	return func(c echo.Context) error { return r.Native(context{c}) }
 }
 
-func steps(list []adaptertest.Step) []echo.MiddlewareFunc {
+func (a adapter) steps(list []adaptertest.Step) []echo.MiddlewareFunc {
 	converted := make([]echo.MiddlewareFunc, len(list))
 	for i, s := range list {
 		switch {
 		case s.Usher != nil:
-			converted[i] = usherecho4.Middleware(s.Usher)
+			converted[i] = a.middleware(s.Usher)
 		case s.Foreign != nil:
-			converted[i] = usherecho4.WrapMiddleware(s.Foreign)
+			converted[i] = a.foreign(s.Foreign)
 		case s.Native != nil:
 			converted[i] = native(s.Native)
 		case s.Recover:

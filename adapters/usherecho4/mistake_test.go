@@ -1,0 +1,42 @@
+package usherecho4_test
+
+import (
+	"maps"
+	"strings"
+	"testing"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/adapters/adaptertest"
+)
+
+// TestEchoWrapMiddleware shows what goes wrong with echo's own adapter, and so that
+// the suite finds it.
+func TestEchoWrapMiddleware(t *testing.T) {
+	differences := make(map[string]adaptertest.Difference)
+	for observed, ids := range map[string]string{
+		"restored is false":     "2.returned 2.panicked",
+		"status:0":              "7.status 7.usher 7.private 9.body 10.usher 11.usher",
+		"captured status is 0":  "10.status 11.status",
+		`captured body is ""`:   "10.body",
+		"status is 200":         "13.error 13.unmatched 13.panic",
+		"it was built is 3":     "19.built",
+		"names the route:  is":  "20.use 20.group 20.route",
+		"names the route: / is": "20.mounted",
+	} {
+		for id := range strings.FieldsSeq(ids) {
+			differences[id] = adaptertest.Difference{Reason: "echo.WrapMiddleware", Observed: observed}
+		}
+	}
+	lacks := maps.Clone(router.Lacks)
+	lacks["14.plain"] = "The server panics."
+	adaptertest.Test(t, adaptertest.Router{
+		Name:        "echo.WrapMiddleware",
+		Handler:     adapter{wrap, echo.WrapMiddleware}.echo,
+		Differences: differences,
+		Lacks:       lacks,
+	})
+}
+
+func wrap(m usher.Middleware) echo.MiddlewareFunc { return echo.WrapMiddleware(m.Wrap) }
