@@ -41,8 +41,8 @@ func newSDK(tb testing.TB) sdk {
 	return sdk{e, m, t}
 }
 
-// deciding5 records a decision for each of five middlewares.
-func deciding5(p metric.MeterProvider) http.Handler {
+// fiveDecisions records a decision for each of five middlewares.
+func fiveDecisions(p metric.MeterProvider) http.Handler {
 	var five [5]*telemetry.Decisions
 	for i := range five {
 		five[i] = telemetry.NewDecisions(telemetry.Config{
@@ -79,7 +79,7 @@ func spanned(k sdk, h http.Handler, more int) subject {
 var telemetryWorks = suite{
 	"Telemetry/no-provider": {
 		"bare":     serving(http.HandlerFunc(nothing)),
-		"usher":    serving(deciding5(nil)),
+		"usher":    serving(fiveDecisions(nil)),
 		"otelhttp": serving(otelhttp.NewHandler(http.HandlerFunc(nothing), "server")),
 	},
 	"Telemetry/sdk-sampled": {
@@ -87,7 +87,7 @@ var telemetryWorks = suite{
 		"otelhttp": func(tb testing.TB) subject { return spanned(newSDK(tb), http.HandlerFunc(nothing), 0) },
 		"usher": func(tb testing.TB) subject {
 			k := newSDK(tb)
-			return spanned(k, deciding5(k.meter), 5)
+			return spanned(k, fiveDecisions(k.meter), 5)
 		},
 	},
 }
