@@ -33,7 +33,7 @@ type options struct {
 }
 
 var (
-	whole = options{dir: "report", readme: "../README.md", rounds: 9, scales: 3, benchtime: 20 * time.Millisecond, closed: 500 * time.Millisecond, open: 750 * time.Millisecond, rate: 4000}
+	whole = options{dir: "report", readme: "../README.md", rounds: 9, scales: 3, benchtime: 50 * time.Millisecond, closed: 500 * time.Millisecond, open: 750 * time.Millisecond, rate: 4000}
 	quick = options{rounds: 1, benchtime: 5 * time.Millisecond, closed: 150 * time.Millisecond, open: 250 * time.Millisecond, rate: 4000}
 )
 
@@ -73,7 +73,7 @@ func parse(arguments []string) (o options, reportOnly bool, err error) {
 	flags.StringVar(&given.only, "only", "", "run the benchmarks that match this regular expression, and no servers")
 	flags.IntVar(&given.rounds, "rounds", 0, "how many rounds (default 9)")
 	flags.IntVar(&given.scales, "scales", -1, "how many of the rounds measure how costs grow as well (default 3)")
-	flags.DurationVar(&given.benchtime, "benchtime", 0, "how long each Go benchmark runs in a round (default 20ms)")
+	flags.DurationVar(&given.benchtime, "benchtime", 0, "how long each Go benchmark runs in a round (default 50ms)")
 	if err := flags.Parse(arguments); err != nil {
 		return o, false, err
 	}

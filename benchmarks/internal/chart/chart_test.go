@@ -31,7 +31,6 @@ func TestFormats(t *testing.T) {
 		{chart.Count(1e6), "1 M"},
 		{chart.Count(12345), "12.3 k"},
 		{chart.Count(7), "7"},
-		{chart.Times(3.333), "3.33×"},
 	} {
 		if tt.got != tt.want {
 			t.Errorf("%q, want %q", tt.got, tt.want)

@@ -29,12 +29,6 @@ func Count(n float64) string {
 	return strings.TrimSpace(scaled(n, 1, "", "k", "M", "G"))
 }
 
-// Times formats a ratio.
-func Times(r float64) string { return digits(r) + "×" }
-
-// Percent formats a share.
-func Percent(share float64) string { return digits(share*100) + " %" }
-
 func scaled(v, first float64, units ...string) string {
 	v /= first
 	i := 0

@@ -48,8 +48,8 @@ const reportDir = "benchmarks/report/"
 // Figures is what the README says of the results.
 func (r *Report) Figures() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Medians of %d rounds with %s on %s. Each beside the quickest of the others that do\nthe same, and without router and handler: [the report](%sREADME.md) has all of them, what\neach leaves out, and the spread.\n\n",
-		r.set.Rounds(), r.set.Config("go"), or(r.set.Config("cpu"), "one machine"), reportDir)
+	fmt.Fprintf(&b, "Medians of %d rounds with %s on one machine\n(%s).\nEach is beside the quickest of the others, and without router and handler. [The\nreport](%sREADME.md) has all of them, what each leaves out, and the spread.\n\n",
+		r.set.Rounds(), r.set.Config("go"), or(r.set.Config("cpu"), "unknown processor"), reportDir)
 	b.WriteString(picture(reportDir, "overhead", "Time that one layer adds to a request"))
 	var rows [][]string
 	for _, o := range overheads {
@@ -62,10 +62,10 @@ func (r *Report) Figures() string {
 		times, _ := r.times(row, best.Name)
 		rows = append(rows, []string{
 			o.name, fmt.Sprintf("%s, %s", chart.Seconds(usher.Value), usher.Note),
-			fmt.Sprintf("%s, %s (%s)", chart.Seconds(best.Value), best.Note, best.Name), chart.Times(times.Median),
+			fmt.Sprintf("%s, %s (%s)", chart.Seconds(best.Value), best.Note, best.Name), number(times.Median),
 		})
 	}
-	table(&b, "lrrr", []string{"", "usher", "quickest of the others", "of usher"}, rows)
+	table(&b, "lrrr", []string{"", "usher", "quickest of the others", "× usher"}, rows)
 	b.WriteString(r.serverFigures())
 	b.WriteString(r.memoryFigures())
 	return b.String()
