@@ -83,7 +83,11 @@ func (c *client) open(method, path, body string, header ...string) (*http.Respon
 		name, value, _ := strings.Cut(line, ": ")
 		r.Header.Add(name, value)
 	}
-	return c.http.Do(r)
+	resp, err := c.http.Do(r)
+	if err == nil && c.b.over == http2 && resp.ProtoMajor != 2 {
+		c.b.Errorf("answered over %s", resp.Proto)
+	}
+	return resp, err
 }
 
 // do is try for requests that must be answered.

@@ -1,9 +1,11 @@
 package adaptertest
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
+	"sync/atomic"
 )
 
 func checkRecoverOutside(b *bench) error {
@@ -28,6 +30,29 @@ func checkRecoverInside(b *bench) error {
 			same("what is captured", seen, capture{500, a.body, true}),
 		))
 	})(b)
+}
+
+// checkChainEnds has a middleware recover from the panic of another further in, such
+// as one that authorizes: what that has not let pass must not run.
+func checkChainEnds(b *bench) error {
+	recovers := middlewareFunc(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		defer func() {
+			if recover() != nil {
+				w.WriteHeader(http.StatusInternalServerError)
+			}
+		}()
+		next.ServeHTTP(w, r)
+	})
+	var ran atomic.Int32
+	var errs []error
+	for _, step := range []Step{{Usher: recovers}, {Foreign: recovers.Wrap}} {
+		c := b.serve(App{
+			Use:    []Step{step, {Native: func(c Context, _ func() error) error { return panics(c) }}},
+			Routes: []Route{get("/", func(c Context) error { ran.Add(1); return ok(c) })},
+		})
+		errs = append(errs, same("status", c.get("/").status, 500))
+	}
+	return all(errors.Join(errs...), same("what ran after the panic", ran.Load(), 0))
 }
 
 func checkAbort(outer ...Step) func(*bench) error {

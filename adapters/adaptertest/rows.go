@@ -100,9 +100,10 @@ var rows = []row{
 		{word: "gorilla", check: checkWebsocket(echoByGorilla), http1: true},
 		{word: "coder", check: checkWebsocket(echoByCoder), http1: true},
 	}},
-	{17, "the framework's recovery answers 500 outside, and is captured inside", []behaviour{
+	{17, "the framework's recovery answers 500 outside, and is captured inside; what panics ends the chain", []behaviour{
 		{word: "outside", check: checkRecoverOutside},
 		{word: "inside", check: checkRecoverInside},
+		{word: "chain", check: checkChainEnds},
 	}},
 	{18, "http.ErrAbortHandler passes through unchanged", []behaviour{
 		{word: "alone", check: checkAbort()},

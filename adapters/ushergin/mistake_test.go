@@ -20,6 +20,7 @@ func TestMiddlewareByHand(t *testing.T) {
 		"restored is false":     "2.returned 2.panicked",
 		"ran inside is 3":       "3.usher 3.foreign",
 		"the handler ran is 4":  "19.limit",
+		"after the panic is 2":  "17.chain",
 		"it was built is 3":     "19.built",
 		"names the route:  is":  "20.use 20.group 20.route",
 		"names the route: / is": "20.mounted",

@@ -13,10 +13,11 @@ import (
 // Middleware returns m for an engine, a group or a route of gin. It panics if m is
 // nil, as that is a step that someone believes to be there.
 //
-// What m refuses is aborted: nothing after it in the chain runs. The request and
-// the writer that m hands on are those of the chain after it, and those of before
-// are back when m returns or the chain panics. [http.Request.Pattern] is the full
-// path of the route before m runs, and empty for requests that match none.
+// What m refuses is aborted: nothing after it in the chain runs. So is a chain that
+// has panicked, if m recovers. The request and the writer that m hands on are those
+// of the chain after it, and those of before are back when m returns or the chain
+// panics. [http.Request.Pattern] is the full path of the route before m runs, and
+// empty for requests that match none.
 //
 // It adds no allocation, and one if m hands on another writer.
 func Middleware(m usher.Middleware) gin.HandlerFunc {
@@ -55,7 +56,7 @@ var rests = sync.Pool{New: func() any { return new(rest) }}
 // A rest is the next of a middleware: what follows in the chain.
 type rest struct {
 	context *gin.Context
-	called  bool
+	done    bool
 }
 
 func (s *rest) run(m usher.Middleware, c *gin.Context) {
@@ -64,13 +65,14 @@ func (s *rest) run(m usher.Middleware, c *gin.Context) {
 	// be that of all routes.
 	c.Request.Pattern = c.FullPath()
 	m.ServeNext(c.Writer, c.Request, s)
-	if !s.called {
+	// Not done is also a chain that has panicked, if m recovered: gin would go on
+	// with what the one that panicked has not let pass.
+	if !s.done {
 		c.Abort()
 	}
 }
 
 func (s *rest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	s.called = true
 	c, request, outer := s.context, s.context.Request, s.context.Writer
 	defer func() {
 		// A copy that was made inside has the form, of which the server is to remove
@@ -81,10 +83,12 @@ func (s *rest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.Request = r
 	if w == http.ResponseWriter(outer) {
 		c.Next()
+		s.done = true
 		return
 	}
 	inner := &responseWriter{ResponseWriter: w, outer: outer, status: outer.Status(), size: notWritten}
 	c.Writer = inner
 	c.Next()
+	s.done = true
 	inner.forward()
 }
