@@ -63,18 +63,14 @@ func ByRoute() ratelimit.KeyFunc {
 	return func(r *http.Request) (ratelimit.Key, bool) { return ratelimit.TextKey(Route(r)), true }
 }
 
-// routed reports whether nothing is left to be found, as far as can be told.
+// routed reports whether nothing is left to be found. A pattern that ends in a
+// wildcard may be that of a sub-router.
 func routed(rctx *chi.Context) bool {
 	if rctx.Routes == nil {
 		return true // made by hand, for a test
 	}
 	n := len(rctx.RoutePatterns)
-	if n == 0 {
-		return false
-	}
-	// A pattern that ends in a wildcard may be that of a sub-router, for which some of
-	// the path is left.
-	return rctx.RoutePath == "" || !strings.HasSuffix(rctx.RoutePatterns[n-1], "*")
+	return n > 0 && !strings.HasSuffix(rctx.RoutePatterns[n-1], "*")
 }
 
 // scratches are contexts for looking for routes.

@@ -1,6 +1,7 @@
 package usherchi_test
 
 import (
+	stdcontext "context"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -155,6 +156,16 @@ func TestRouteOfAnEmptyPath(t *testing.T) {
 	service(got).ServeHTTP(httptest.NewRecorder(), r)
 	if got["root"] != "/" || got["handler"] != "/" {
 		t.Errorf("%v", got)
+	}
+}
+
+func TestRouteOfAContextMadeByHand(t *testing.T) {
+	rctx := chi.NewRouteContext()
+	rctx.RoutePatterns = []string{"/items/{id}"}
+	r := httptest.NewRequest(http.MethodGet, "/items/7", nil)
+	r = r.WithContext(stdcontext.WithValue(r.Context(), chi.RouteCtxKey, rctx))
+	if got := usherchi.Route(r); got != "/items/{id}" {
+		t.Errorf("Route is %q", got)
 	}
 }
 
