@@ -13,7 +13,7 @@
 //
 //   - The chain runs on what a middleware hands on: its request, and a writer over
 //     its writer, through which all of gin's ways to answer go. What it refuses is
-//     aborted.
+//     aborted, and so is a chain that has panicked when it recovers.
 //   - What was there before is back after it, also if the chain panics.
 //   - A status without a body stays lazy, as gin has it: a middleware sees it, and
 //     somebody further out may still answer something else.

@@ -2,6 +2,7 @@ package ushergin
 
 import (
 	"net/http"
+	"reflect"
 	"sync"
 
 	"github.com/gin-gonic/gin"
@@ -81,7 +82,7 @@ func (s *rest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.Request, c.Writer = request, outer
 	}()
 	c.Request = r
-	if w == http.ResponseWriter(outer) {
+	if same(w, outer) {
 		c.Next()
 		s.done = true
 		return
@@ -91,4 +92,10 @@ func (s *rest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.Next()
 	s.done = true
 	inner.forward()
+}
+
+// same reports whether a is b. Writers that are no pointers, as somebody's may be,
+// are taken for different: to compare them could panic.
+func same(a, b http.ResponseWriter) bool {
+	return reflect.TypeOf(a).Kind() == reflect.Pointer && a == b
 }

@@ -77,6 +77,27 @@ func TestWriterIsWhatGinExpects(t *testing.T) {
 	}
 }
 
+// funcWriter cannot be compared.
+type funcWriter struct {
+	gin.ResponseWriter
+	before func()
+}
+
+func (w funcWriter) WriteString(s string) (int, error) {
+	w.before()
+	return w.ResponseWriter.WriteString(s)
+}
+
+func TestWriterThatCannotBeCompared(t *testing.T) {
+	native := func(c *gin.Context) {
+		c.Writer = funcWriter{c.Writer, func() { c.Header("Before", "yes") }}
+	}
+	w := answer(t, func(c *gin.Context) { _, _ = c.Writer.WriteString("ok") }, native, ushergin.Middleware(usher.Chain()))
+	if w.Code != 200 || w.Body.String() != "ok" || w.Header().Get("Before") != "yes" {
+		t.Errorf("status %d, body %s, header %v", w.Code, w.Body, w.Header())
+	}
+}
+
 func TestErrors(t *testing.T) {
 	private := errors.New("private")
 	public := &usher.Error{Status: 409, Code: "taken"}
