@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/usher-go/usher/adapters/usherchi"
+	"github.com/usher-go/usher/idempotency"
 	"github.com/usher-go/usher/ratelimit"
 )
 
@@ -156,6 +157,43 @@ func TestRouteOfAnEmptyPath(t *testing.T) {
 	service(got).ServeHTTP(httptest.NewRecorder(), r)
 	if got["root"] != "/" || got["handler"] != "/" {
 		t.Errorf("%v", got)
+	}
+}
+
+// Before it is routed, a request has the pattern of no route, which all have in
+// common: a key that was used for one would be refused for another.
+func TestIdempotencyKeysBelongToRoutes(t *testing.T) {
+	for name, tt := range map[string]struct {
+		use    func(http.Handler) http.Handler
+		route  func(*http.Request) string
+		status int
+	}{
+		"by Pattern":           {use: usherchi.Pattern, status: http.StatusCreated},
+		"by Route":             {route: usherchi.Route, status: http.StatusCreated},
+		"with neither of them": {status: http.StatusUnprocessableEntity},
+	} {
+		t.Run(name, func(t *testing.T) {
+			once := must(idempotency.New(idempotency.Config{DangerouslyAllowAnonymous: true, Route: tt.route}))
+			created := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusCreated) }
+			root := chi.NewRouter()
+			if tt.use != nil {
+				root.Use(tt.use)
+			}
+			root.Use(once.Wrap)
+			root.Post("/orders", created)
+			root.Post("/refunds", created)
+			var last int
+			for _, path := range []string{"/orders", "/refunds"} {
+				r := httptest.NewRequest(http.MethodPost, path, nil)
+				r.Header.Set("Idempotency-Key", "k-1")
+				w := httptest.NewRecorder()
+				root.ServeHTTP(w, r)
+				last = w.Code
+			}
+			if last != tt.status {
+				t.Errorf("the second route answers %d, want %d", last, tt.status)
+			}
+		})
 	}
 }
 

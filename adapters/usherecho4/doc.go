@@ -1,5 +1,5 @@
 // Package usherecho4 mounts usher's middlewares, and any others of net/http, on
-// echo v4.
+// echo v4. Package usherecho has the same names for echo v5, the current line.
 //
 //	e := echo.New()
 //	e.HTTPErrorHandler = usherecho4.HTTPErrorHandler
