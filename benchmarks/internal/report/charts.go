@@ -32,8 +32,8 @@ func (r *Report) charts() map[string][]byte {
 	latency := r.latency()
 	draw("latency", latency, len(latency.Lines) > 0)
 	for _, s := range r.Scales {
-		lines := r.lines(s)
-		draw(scaleFile(s), lines, len(lines.Lines) > 0)
+		d, ok := r.drawing(s)
+		draw(scaleFile(s), d, ok)
 	}
 	return files
 }

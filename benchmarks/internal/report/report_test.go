@@ -119,7 +119,7 @@ func TestWrite(t *testing.T) {
 	for _, e := range entries {
 		written[e.Name()] = true
 	}
-	for _, chart := range []string{"overhead", "throughput", "latency", "scale-memory"} {
+	for _, chart := range []string{"overhead", "throughput", "latency", "scale-memory", "scale-pause"} {
 		for _, page := range []string{"light", "dark"} {
 			name := chart + "-" + page + ".svg"
 			if !written[name] {

@@ -89,6 +89,30 @@ func (r *Report) lines(s contest.Scale) chart.Lines {
 	return lines
 }
 
+// drawing is the chart of a scale: of lines, or of bars where only one point was
+// measured, or none.
+func (r *Report) drawing(s contest.Scale) (drawing, bool) {
+	if lines := r.lines(s); len(lines.Lines) > 0 {
+		return lines, true
+	}
+	bars := chart.Bars{
+		Title: scaleTitle(s), Subtitle: sentence(s.About) + ". Less is better.",
+		Axis: "time, logarithmic", Log: true, Format: inUnit(s),
+	}
+	for _, point := range s.Points {
+		group := chart.Group{Name: onAxis(s)(float64(point)) + " " + s.Axis}
+		for _, c := range s.Contestants {
+			if m, ok := r.at(s, point, c.Name); ok && figure(s, m) > 0 {
+				group.Bars = append(group.Bars, chart.Bar{Name: c.Name, Value: figure(s, m), Ours: c.Name == contest.Usher})
+			}
+		}
+		if len(group.Bars) > 0 {
+			bars.Groups = append(bars.Groups, group)
+		}
+	}
+	return bars, len(bars.Groups) > 0
+}
+
 func scaleFile(s contest.Scale) string {
 	return "scale-" + strings.ToLower(strings.TrimPrefix(s.Layer, "Scale"))
 }
@@ -102,11 +126,11 @@ func (r *Report) scale(b *strings.Builder) {
 		}
 		fmt.Fprintf(b, "%s### %s\n\n%s.", heading, scaleTitle(s), sentence(s.About))
 		if s.Layer == "ScalePause" {
-			b.WriteString(" The shortest of all rounds: whatever else runs on the machine makes\nit longer.")
+			b.WriteString(" The shortest of\nall rounds: whatever else runs on the machine makes it longer.")
 		}
 		b.WriteString("\n\n")
 		heading = ""
-		if len(r.lines(s).Lines) > 0 {
+		if _, ok := r.drawing(s); ok {
 			b.WriteString(picture("", scaleFile(s), scaleTitle(s)))
 		}
 		table(b, "l"+strings.Repeat("r", len(head)-1), head, rows)
