@@ -2,6 +2,7 @@ package usherecho
 
 import (
 	"net/http"
+	"reflect"
 	"sync"
 
 	"github.com/labstack/echo/v5"
@@ -91,7 +92,7 @@ func (s *step) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}()
 	}
 	response := c.Response()
-	if w == response {
+	if same(w, response) {
 		s.err = s.next(c)
 		return
 	}
@@ -104,6 +105,12 @@ func (s *step) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		// late. The error goes on outwards all the same, as from echo's own BodyDump.
 		c.Echo().HTTPErrorHandler(c, s.err)
 	}
+}
+
+// same reports whether a is b. Writers that are no pointers, as somebody's may be,
+// are taken for different: to compare them could panic.
+func same(a, b http.ResponseWriter) bool {
+	return reflect.TypeOf(a).Kind() == reflect.Pointer && a == b
 }
 
 // flushing returns w, or if w cannot flush a writer in which that does nothing,
