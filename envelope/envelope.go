@@ -131,8 +131,8 @@ type transaction struct {
 	writer httpwriter.Writer
 	id     string
 	start  time.Time
-	// idField and nosniff are values of header fields.
-	idField, nosniff [1]string
+	// The values of header fields.
+	idField, nosniff, contentType [1]string
 
 	phase     phase
 	declared  mediaType // of what the handler writes

@@ -134,9 +134,10 @@ const serverCounts = 2 << 10
 // send writes a whole answer.
 func (t *transaction) send(w http.ResponseWriter, status int, contentType string, body []byte) {
 	h := w.Header()
-	values := []string{contentType, "nosniff"}
-	h["Content-Type"] = values[0:1:1]
-	h["X-Content-Type-Options"] = values[1:2:2]
+	t.contentType[0] = contentType
+	h["Content-Type"] = t.contentType[:1:1]
+	t.nosniff[0] = "nosniff"
+	h["X-Content-Type-Options"] = t.nosniff[:1:1]
 	if len(body) > serverCounts {
 		h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	}

@@ -72,7 +72,8 @@ func (t *transaction) reshape(h http.Header, body *description) {
 	t.nosniff[0] = "nosniff"
 	h["X-Content-Type-Options"] = t.nosniff[:1:1]
 	if t.phase == replacing {
-		h["Content-Type"] = []string{t.env.shape.ErrorType}
+		t.contentType[0] = t.env.shape.ErrorType
+		h["Content-Type"] = t.contentType[:1:1]
 	}
 	if strings.HasPrefix(body.etag, `"`) && (t.phase == replacing || !t.env.shape.Constant) {
 		// A strong tag promises the same bytes (RFC 9110, section 8.8.1).

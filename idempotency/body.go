@@ -45,7 +45,7 @@ func (m *Middleware) readBody(b []byte, r *http.Request) ([]byte, error) {
 	var deadline time.Time
 	for {
 		if len(b) == cap(b) {
-			b = slices.Grow(b, 512)
+			b = slices.Grow(b, room(int64(len(b)-start), r.ContentLength))
 		}
 		n, err := r.Body.Read(b[len(b):cap(b)])
 		b = b[:len(b)+n]
@@ -66,6 +66,16 @@ func (m *Middleware) readBody(b []byte, r *http.Request) ([]byte, error) {
 			return b, m.errors.slowBody
 		}
 	}
+}
+
+// room returns for how much more to make room once so much of a body has come:
+// as much again, but not beyond what is announced and the look for its end.
+func room(have, announced int64) int {
+	more := max(have, 512)
+	if announced >= have {
+		more = min(more, announced-have+1)
+	}
+	return int(more)
 }
 
 // leaveBody gives up on a body of which there is more. The server would go on to
