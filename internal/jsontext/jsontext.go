@@ -5,10 +5,13 @@ import "unicode/utf8"
 
 const hex = "0123456789abcdef"
 
-// plain reports whether the ASCII byte c stands for itself in a string.
-func plain(c byte) bool {
-	return c >= ' ' && c != '"' && c != '\\' && c != '<' && c != '>' && c != '&'
-}
+// plain has the ASCII bytes that stand for themselves in a string.
+var plain = func() (table [256]bool) {
+	for c := ' '; c < utf8.RuneSelf; c++ {
+		table[c] = c != '"' && c != '\\' && c != '<' && c != '>' && c != '&'
+	}
+	return table
+}()
 
 // AppendString appends s as a JSON string, to the byte as encoding/json does by
 // default: control characters, U+2028, U+2029 and the characters that mean
@@ -25,11 +28,11 @@ func AppendEscaped(b []byte, s string) []byte {
 	start := 0
 	for i := 0; i < len(s); {
 		c := s[i]
+		if plain[c] {
+			i++
+			continue
+		}
 		if c < utf8.RuneSelf {
-			if plain(c) {
-				i++
-				continue
-			}
 			b = append(b, s[start:i]...)
 			b = appendEscape(b, c)
 			i++
