@@ -23,6 +23,8 @@ func (r *Report) method(b *strings.Builder) {
 - The latency of the open loop is recorded in an
   [HDR histogram](https://pkg.go.dev/github.com/HdrHistogram/hdrhistogram-go) with three
   digits. The percentiles are medians of those of the rounds.
+- [PROFILE.md](PROFILE.md) counts instructions, which do not depend on what else a machine
+  does, and says what keeps the missed targets out of reach.
 - [results.txt](results.txt) has every result of every round in the format of Go
   benchmarks. In this directory's parent, this compares it with that of another run:
 
