@@ -2,9 +2,7 @@ package adaptertest_test
 
 import (
 	"compress/gzip"
-	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -99,7 +97,7 @@ func handler(r adaptertest.Route) http.Handler {
 		return r.Handler
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		if err := r.Native(&context{w: w, r: req}); err != nil {
+		if err := r.Native(&context{adaptertest.NetHTTP{W: w, R: req}}); err != nil {
 			usher.Fail(w, req, err)
 		}
 	})
@@ -128,8 +126,8 @@ func native(f func(adaptertest.Context, func() error) error, next http.Handler) 
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var counter httpwriter.Writer
 		counter.Init(w, nil)
-		c := &context{w: &counter, r: r}
-		_ = f(c, func() error { next.ServeHTTP(c.w, c.r); return nil })
+		c := &context{adaptertest.NetHTTP{W: &counter, R: r}}
+		_ = f(c, func() error { next.ServeHTTP(c.W, c.R); return nil })
 	})
 }
 
@@ -165,64 +163,10 @@ type zipWriter struct {
 func (w zipWriter) Write(p []byte) (int, error) { return w.zip.Write(p) }
 
 // context is what handlers of net/http work with.
-type context struct {
-	w http.ResponseWriter
-	r *http.Request
-}
-
-func (c *context) Request() *http.Request      { return c.r }
-func (c *context) Writer() http.ResponseWriter { return c.w }
-func (c *context) Param(name string) string    { return c.r.PathValue(name) }
-
-func (c *context) Principal() (usher.Principal, bool) { return usher.PrincipalFrom(c.r.Context()) }
-
-func (c *context) JSON(status int, v any) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	return c.Blob(status, "application/json", b)
-}
-
-func (c *context) String(status int, text string) error {
-	return c.Blob(status, "text/plain; charset=utf-8", []byte(text))
-}
-
-func (c *context) Blob(status int, mediaType string, body []byte) error {
-	c.w.Header().Set("Content-Type", mediaType)
-	c.w.WriteHeader(status)
-	_, err := c.w.Write(body)
-	return err
-}
-
-func (c *context) Status(status int) error {
-	c.w.WriteHeader(status)
-	return nil
-}
-
-func (c *context) File(path string) error {
-	http.ServeFile(c.w, c.r, path)
-	return nil
-}
-
-func (c *context) Stream(step func(io.Writer) bool) error {
-	for step(c.w) {
-		if err := http.NewResponseController(c.w).Flush(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (c *context) Fail(status int) error {
-	http.Error(c.w, http.StatusText(status), status)
-	return nil
-}
-
-func (c *context) Return(err error) error { return err }
+type context struct{ adaptertest.NetHTTP }
 
 func (c *context) Answer() adaptertest.Answer {
-	w, _ := c.w.(*httpwriter.Writer)
+	w, _ := c.W.(*httpwriter.Writer)
 	if w == nil {
 		return adaptertest.Answer{}
 	}

@@ -1,8 +1,6 @@
 package usherchi_test
 
 import (
-	"encoding/json"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -151,8 +149,8 @@ func steps(list []adaptertest.Step) []func(http.Handler) http.Handler {
 func native(f func(adaptertest.Context, func() error) error) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			c := &context{middleware.NewWrapResponseWriter(w, r.ProtoMajor), r}
-			_ = f(c, func() error { next.ServeHTTP(c.w, c.r); return nil })
+			c := &context{adaptertest.NetHTTP{W: middleware.NewWrapResponseWriter(w, r.ProtoMajor), R: r}}
+			_ = f(c, func() error { next.ServeHTTP(c.W, c.R); return nil })
 		})
 	}
 }
@@ -175,71 +173,19 @@ func handler(r adaptertest.Route) http.Handler {
 		return r.Handler
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		if err := r.Native(&context{w, req}); err != nil {
+		if err := r.Native(&context{adaptertest.NetHTTP{W: w, R: req}}); err != nil {
 			usher.Fail(w, req, err)
 		}
 	})
 }
 
 // context is what handlers on chi work with.
-type context struct {
-	w http.ResponseWriter
-	r *http.Request
-}
+type context struct{ adaptertest.NetHTTP }
 
-func (c *context) Request() *http.Request      { return c.r }
-func (c *context) Writer() http.ResponseWriter { return c.w }
-func (c *context) Param(name string) string    { return chi.URLParam(c.r, name) }
-
-func (c *context) Principal() (usher.Principal, bool) { return usher.PrincipalFrom(c.r.Context()) }
-
-func (c *context) JSON(status int, v any) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	return c.Blob(status, "application/json", b)
-}
-
-func (c *context) String(status int, text string) error {
-	return c.Blob(status, "text/plain; charset=utf-8", []byte(text))
-}
-
-func (c *context) Blob(status int, mediaType string, body []byte) error {
-	c.w.Header().Set("Content-Type", mediaType)
-	c.w.WriteHeader(status)
-	_, err := c.w.Write(body)
-	return err
-}
-
-func (c *context) Status(status int) error {
-	c.w.WriteHeader(status)
-	return nil
-}
-
-func (c *context) File(path string) error {
-	http.ServeFile(c.w, c.r, path)
-	return nil
-}
-
-func (c *context) Stream(step func(io.Writer) bool) error {
-	for step(c.w) {
-		if err := http.NewResponseController(c.w).Flush(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (c *context) Fail(status int) error {
-	http.Error(c.w, http.StatusText(status), status)
-	return nil
-}
-
-func (c *context) Return(err error) error { return err }
+func (c *context) Param(name string) string { return chi.URLParam(c.R, name) }
 
 func (c *context) Answer() adaptertest.Answer {
-	w, ok := c.w.(middleware.WrapResponseWriter)
+	w, ok := c.W.(middleware.WrapResponseWriter)
 	if !ok {
 		return adaptertest.Answer{}
 	}
