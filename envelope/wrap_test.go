@@ -15,6 +15,7 @@ import (
 	"net/textproto"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -719,5 +720,20 @@ func TestRequestOfTheServerLearnsWhatItsCopyKnows(t *testing.T) {
 	h.ServeHTTP(httptest.NewRecorder(), r)
 	if r.MultipartForm == nil {
 		t.Error("the form is lost")
+	}
+}
+
+// Two entity tags are not one: which of them would it be?
+func TestSeveralEntityTagsAreLeftAlone(t *testing.T) {
+	tags := []string{`"a"`, `"b"`}
+	h := must(envelope.Config{Wrap: true}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header()["Content-Type"] = jsonType
+		w.Header()["Etag"] = tags
+		_, _ = io.WriteString(w, "1")
+	}))
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+	if got := w.Header()["Etag"]; !slices.Equal(got, tags) {
+		t.Errorf("got %q", got)
 	}
 }

@@ -5,6 +5,7 @@ var (
 	ParseKey   = parseKey
 	AppendHead = appendHead
 	Seal       = seal
+	Room       = room
 )
 
 // ReadAnswer returns what can be read of a stored answer.
@@ -15,3 +16,10 @@ func ReadAnswer(b []byte) (status int, header, body []byte, err error) {
 
 // Bytes returns how many bytes of answers are held.
 func (m *Memory) Bytes() int64 { return m.bytes.Load() }
+
+// Leases returns how many leases are being kept.
+func (m *Middleware) Leases() int {
+	m.heartbeat.mu.Lock()
+	defer m.heartbeat.mu.Unlock()
+	return len(m.heartbeat.beats)
+}

@@ -2,6 +2,8 @@ package idempotency
 
 import (
 	"container/heap"
+	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -79,4 +81,55 @@ func (h *heartbeat) ring() {
 	if h.armed = len(h.beats) > 0; h.armed {
 		h.arm()
 	}
+}
+
+// keepLease begins to renew the lease.
+func (e *Execution) keepLease() {
+	now := time.Now()
+	e.until = now.Add(e.m.config.Lease)
+	e.m.heartbeat.add(&e.beat, now.Add(e.m.config.Lease/3))
+}
+
+// leaveLease ends that.
+func (e *Execution) leaveLease() {
+	e.mu.Lock()
+	over := e.over
+	e.over = true
+	e.mu.Unlock()
+	if !over {
+		e.m.heartbeat.remove(&e.beat)
+	}
+}
+
+// renew renews the lease. If the store fails it tries again, until the lease must
+// be over: then the claim counts as lost, as far as anyone here can tell.
+func (e *Execution) renew() {
+	e.mu.Lock()
+	over := e.over
+	e.mu.Unlock()
+	if over {
+		return
+	}
+	lease := e.m.config.Lease
+	began := time.Now()
+	err := e.m.store.Renew(e.request.Context(), e.key, e.token, lease)
+
+	e.mu.Lock()
+	pause := lease / 3
+	switch left := time.Until(e.until); {
+	case e.over:
+		e.mu.Unlock()
+		return
+	case err == nil:
+		e.until = began.Add(lease)
+	case errors.Is(err, ErrLost) || left <= 0:
+		e.over = true
+		e.mu.Unlock()
+		e.lose(fmt.Errorf("idempotency: renew the lease: %w", err))
+		return
+	default:
+		pause = min(lease/12, left)
+	}
+	e.m.heartbeat.add(&e.beat, time.Now().Add(pause))
+	e.mu.Unlock()
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -327,6 +328,81 @@ func TestEachOfManyExecutionsIsRenewedInItsOwnTime(t *testing.T) {
 			if n != 5 {
 				t.Errorf("one was renewed %d times, want 5", n)
 			}
+		}
+	})
+}
+
+// renewed notes when Renew is called, by the request's own token, and fails it
+// as it is told.
+type renewed struct {
+	idempotency.Store
+	begun time.Time
+	fail  func(since time.Duration) bool
+
+	mu sync.Mutex
+	at map[idempotency.Token][]time.Duration
+}
+
+func (r *renewed) Renew(ctx context.Context, k idempotency.Key, t idempotency.Token, lease time.Duration) error {
+	since := time.Since(r.begun)
+	r.mu.Lock()
+	r.at[t] = append(r.at[t], since)
+	r.mu.Unlock()
+	if r.fail != nil && r.fail(since) {
+		return errors.New("down")
+	}
+	return r.Store.Renew(ctx, k, t, lease)
+}
+
+// sleeping is a handler that takes as long as its path says.
+var sleeping = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	d, _ := time.ParseDuration(r.URL.Path[1:])
+	time.Sleep(d)
+})
+
+func TestTheEndOfOneExecutionDelaysNoRenewalOfAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &renewed{Store: newMemory(t, idempotency.MemoryConfig{}), begun: time.Now(), at: make(map[idempotency.Token][]time.Duration)}
+		m := newMiddleware(t, idempotency.Config{Store: store})
+		h := m.Wrap(sleeping)
+		go do(h, post("/1s", "", key("a")))
+		time.Sleep(5 * time.Second)
+		if n := m.Leases(); n != 0 {
+			t.Errorf("%d leases of requests that have ended are kept", n)
+		}
+		do(h, post("/21s", "", key("b")))
+		store.mu.Lock()
+		defer store.mu.Unlock()
+		for _, at := range store.at {
+			if want := []time.Duration{15 * time.Second, 25 * time.Second}; !slices.Equal(at, want) {
+				t.Errorf("renewed at %v, want %v", at, want)
+			}
+		}
+		if len(store.at) != 1 {
+			t.Errorf("%d executions were renewed, want one", len(store.at))
+		}
+	})
+}
+
+func TestARenewalThatFailedIsTriedAgainBeforeThoseOfOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &renewed{
+			Store: newMemory(t, idempotency.MemoryConfig{}), begun: time.Now(), at: make(map[idempotency.Token][]time.Duration),
+			fail: func(since time.Duration) bool { return since == 10*time.Second },
+		}
+		h := newMiddleware(t, idempotency.Config{Store: store}).Wrap(sleeping)
+		go do(h, post("/14s", "", key("a")))
+		time.Sleep(8 * time.Second)
+		do(h, post("/11s", "", key("b")))
+		store.mu.Lock()
+		defer store.mu.Unlock()
+		var all []time.Duration
+		for _, at := range store.at {
+			all = append(all, at...)
+		}
+		slices.Sort(all)
+		if want := []time.Duration{10 * time.Second, 12500 * time.Millisecond, 18 * time.Second}; !slices.Equal(all, want) {
+			t.Errorf("renewed at %v, want %v", all, want)
 		}
 	})
 }

@@ -456,3 +456,43 @@ func TestFormsAreHandedBack(t *testing.T) {
 	}
 	_ = r.MultipartForm.RemoveAll()
 }
+
+// Bodies of all sizes arrive as they were sent, whether their length is announced
+// or not, also where buffers end.
+func TestBodiesOfAllSizesArrive(t *testing.T) {
+	var got []byte
+	h := newMiddleware(t, idempotency.Config{MaxBody: 4 << 20}).Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		got, _ = io.ReadAll(r.Body)
+	}))
+	for _, announced := range []bool{true, false} {
+		for _, near := range []int{512, 4 << 10, 64 << 10, 128 << 10, 1 << 20, 3 << 20} {
+			for size := near - 1; size <= near+1; size++ {
+				sent := strings.Repeat("x", size-1) + "y"
+				r := post("/", sent, key(fmt.Sprintf("%d-%t", size, announced)))
+				if !announced {
+					r.ContentLength = -1
+				}
+				if w := do(h, r); w.Code != http.StatusOK || string(got) != sent {
+					t.Fatalf("%d bytes, announced %t: %d, %d bytes arrived", size, announced, w.Code, len(got))
+				}
+			}
+		}
+	}
+}
+
+// A buffer grows by as much as it holds, and beyond what is announced only by the
+// byte that shows the end.
+func TestRoomForABody(t *testing.T) {
+	for _, c := range []struct {
+		have, announced int64
+		want            int
+	}{
+		{0, -1, 512}, {100, -1, 512}, {4096, -1, 4096},
+		{0, 10, 11}, {4096, 5000, 905}, {4096, 1 << 20, 4096}, {5000, 5000, 1},
+		{5000, 10, 5000}, // more came than was announced
+	} {
+		if got := idempotency.Room(c.have, c.announced); got != c.want {
+			t.Errorf("room for %d after %d: %d, want %d", c.announced, c.have, got, c.want)
+		}
+	}
+}

@@ -726,3 +726,20 @@ type authenticator struct{}
 func (authenticator) Authenticate(*http.Request) (*usher.Principal, error) {
 	return &usher.Principal{ID: "1", Kind: usher.KindAPIKey}, nil
 }
+
+// RateLimit-Policy names the policies that count the request and no others.
+func TestPoliciesThatDoNotCountARequestAreNotTold(t *testing.T) {
+	second := everyone("second", ratelimit.RollingWindow(10, time.Second))
+	second.Applies = func(r *http.Request) bool { return r.Method == http.MethodPost }
+	h := limiterOf(t, everyone("first", ratelimit.RollingWindow(10, time.Second)), second).Wrap(nothing)
+	for method, want := range map[string]string{
+		http.MethodGet:  `"first";q=10;w=1`,
+		http.MethodPost: `"first";q=10;w=1, "second";q=10;w=1`,
+	} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(method, "/", nil))
+		if got := w.Header().Get("RateLimit-Policy"); got != want {
+			t.Errorf("%s: %s, want %s", method, got, want)
+		}
+	}
+}
