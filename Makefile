@@ -11,6 +11,12 @@ PROGRAMS := \
 	cc:gcc \
 	curl:curl \
 
+# Programs that only the tests in peers start.
+PEERS := \
+	haproxy:haproxy \
+	nginx:nginx \
+	varnishd:varnish \
+
 FUZZTIME ?= 30s
 TIMEOUT ?= 5m
 
@@ -23,14 +29,15 @@ RACE = $(shell command -v cc >/dev/null && [ "$$(go env CGO_ENABLED)" = 1 ] && e
 step = @printf '\n== %s %s\n' "$$(date +%H:%M:%S)" "$(1)"
 each = @for dir in $(MODULES); do echo "-- $${dir\#\#*/}"; cd "$$dir"; $(1); done
 
-.PHONY: test programs build tidy vet lint race alloc fuzz soak bench bench-quick bench-allocs
+export PATH := $(PATH):/usr/local/sbin:/usr/sbin
+
+.PHONY: test test-peers programs peers build tidy vet lint race alloc fuzz soak bench bench-quick bench-allocs
 
 test: programs build tidy vet lint race alloc
 	$(call step,all passed)
 
-programs:
-	$(call step,programs)
-	@for p in $(PROGRAMS); do \
+define install
+	@for p in $(1); do \
 		command -v "$${p%:*}" >/dev/null && continue; \
 		echo "installing $${p#*:}"; \
 		sudo=; [ "$$(id -u)" = 0 ] || sudo='sudo -n'; \
@@ -38,6 +45,15 @@ programs:
 		echo "$${p%:*} is missing: what needs it is skipped"; \
 		[ "$${USHER_REQUIRE_SERVICES:-0}" != 1 ]; \
 	done
+endef
+
+programs:
+	$(call step,programs)
+	$(call install,$(PROGRAMS))
+
+peers:
+	$(call step,programs of others)
+	$(call install,$(PEERS))
 
 # As a user builds it: each module without the workspace.
 build:
@@ -52,14 +68,19 @@ vet:
 	$(call step,vet)
 	go vet work
 
-lint:
-	$(call step,lint)
+# golangci-lint for the modules that are named.
+define golangci-lint
 	@lint="go run $(LINT)"; \
 	for installed in golangci-lint "$$(go env GOPATH)/bin/golangci-lint"; do \
 		if "$$installed" version --short 2>/dev/null | grep -qx '$(LINT_VERSION)'; then lint="$$installed"; break; fi; \
 	done; \
 	echo "$$lint"; \
-	for dir in $(MODULES); do echo "-- $${dir##*/}"; cd "$$dir"; $$lint run --config '$(CURDIR)/.golangci.yml' ./...; done
+	for dir in $(1); do echo "-- $${dir##*/}"; cd "$$dir"; $$lint run --config '$(CURDIR)/.golangci.yml' ./...; done
+endef
+
+lint:
+	$(call step,lint)
+	$(call golangci-lint,$(MODULES))
 
 race:
 	$(call step,tests$(if $(RACE), with the race detector, WITHOUT the race detector: no C compiler))
@@ -69,6 +90,15 @@ race:
 alloc:
 	$(call step,tests of allocations)
 	go test -run=Alloc -timeout=$(TIMEOUT) work
+
+# usher beside programs and libraries of others. Their module stays out of the
+# workspace.
+test-peers: export GOWORK := off
+test-peers: programs peers
+	$(call step,tests beside programs of others)
+	cd peers && go mod tidy -diff && go vet ./...
+	$(call golangci-lint,$(CURDIR)/peers)
+	cd peers && go test $(RACE) -count=1 -shuffle=on -timeout=$(TIMEOUT) ./...
 
 fuzz:
 	@for dir in $(MODULES); do cd "$$dir"; \
