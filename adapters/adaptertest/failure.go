@@ -7,16 +7,27 @@ import (
 	"sync/atomic"
 )
 
-// checkReturned is a check that an error which a handler hands over is answered
-// where a tee sees it.
+// checkReturned is a check that an error which a handler hands over becomes the
+// response where a tee sees it. The tee stands outside of what responds to errors.
 func checkReturned(err error, status int, contains string) func(*bench) error {
+	return checkErrorSeen(err, status, contains, func(a *App, s Step) { a.Use = []Step{s} })
+}
+
+// checkReturnedInside is checkReturned with the tee inside of what responds to
+// errors.
+func checkReturnedInside(err error, status int, contains string) func(*bench) error {
+	return checkErrorSeen(err, status, contains, func(a *App, s Step) { a.Group.Use = []Step{s} })
+}
+
+func checkErrorSeen(err error, status int, contains string, use func(*App, Step)) func(*bench) error {
 	return byAllWays(func(b *bench, t *tee, step Step) error {
-		c := b.serve(App{
-			Use:      []Step{step},
+		app := App{
 			Failures: true,
-			Routes:   []Route{get("/", func(c Context) error { return c.Return(err) })},
-		})
-		a := c.get("/")
+			Group:    Group{Prefix: "/group", Routes: []Route{get("/", func(c Context) error { return c.Return(err) })}},
+		}
+		use(&app, step)
+		c := b.serve(app)
+		a := c.get("/group/")
 		seen, err := t.capture()
 		return first(err, all(
 			same("status", a.status, status),
@@ -27,8 +38,9 @@ func checkReturned(err error, status int, contains string) func(*bench) error {
 	})
 }
 
-// checkLateRenderer has an outer middleware answer what the handler has only given
-// a status.
+// checkLateRenderer has an outer middleware of somebody else respond where the
+// handler has only set a status. It is left to that, and nothing of this module
+// responds before it.
 func checkLateRenderer(b *bench) error {
 	renderer := Step{Native: func(c Context, next func() error) error {
 		if err := next(); err != nil || c.Answer().Written {

@@ -56,7 +56,8 @@ var rows = []row{
 	}},
 	{8, "what renders c.Errors may stand inside a capture or outside", []behaviour{
 		{word: "inside", check: checkReturned(&usher.Error{Status: 409, Code: "taken"}, 409, `"code":"taken"`)},
-		{word: "outside", check: checkLateRenderer},
+		{word: "outside", check: checkReturnedInside(&usher.Error{Status: 409, Code: "taken"}, 409, `"code":"taken"`)},
+		{word: "foreign", check: checkLateRenderer},
 	}},
 	{9, "a central error handler writes one body, and is called once if the writer is not replaced", []behaviour{
 		{word: "body", check: checkErrorHandlerBody},
@@ -152,5 +153,10 @@ var rows = []row{
 	}},
 	{28, "usher's writers have Flush, Hijack, Unwrap and WriteString", []behaviour{
 		{word: "writer", check: checkAbilities},
+	}},
+	{29, "an error that a handler hands over counts as its status: idempotency, limits, last use", []behaviour{
+		{word: "once", check: checkReturnedOnce},
+		{word: "limits", check: checkReturnedCounted},
+		{word: "use", check: checkReturnedUse},
 	}},
 }

@@ -21,10 +21,16 @@ import (
 // echo and the handler have set are kept.
 func HTTPErrorHandler(c *echo.Context, err error) {
 	w := c.Response()
-	if r, _ := echo.UnwrapResponse(w); r != nil && r.Committed {
+	if committed(w) {
 		return
 	}
 	usher.Fail(w, c.Request(), neutral(err, w.Header()))
+}
+
+// committed reports whether a response has been sent already.
+func committed(w http.ResponseWriter) bool {
+	r, _ := echo.UnwrapResponse(w)
+	return r != nil && r.Committed
 }
 
 // codes are those of errors that say nothing but their status.

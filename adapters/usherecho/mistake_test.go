@@ -22,6 +22,9 @@ func TestEchoWrapMiddleware(t *testing.T) {
 		`captured body is ""`:  "10.body",
 		"status is 200":        "13.error 13.unmatched 13.panic 13.recovered",
 		"it was built is 3":    "19.built",
+		"the retry is 200":     "29.once",
+		"six failed logins":    "29.limits",
+		"recorded uses after":  "29.use",
 	} {
 		for id := range strings.FieldsSeq(ids) {
 			differences[id] = adaptertest.Difference{Reason: "echo.WrapMiddleware", Observed: observed}

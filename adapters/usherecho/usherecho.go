@@ -1,6 +1,7 @@
 package usherecho
 
 import (
+	"errors"
 	"net/http"
 	"reflect"
 	"sync"
@@ -8,6 +9,7 @@ import (
 	"github.com/labstack/echo/v5"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/exchange"
 	"github.com/usher-go/usher/internal/foreign"
 )
 
@@ -93,7 +95,11 @@ func (s *step) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	response := c.Response()
 	if same(w, response) {
-		s.err = s.next(c)
+		if s.err = s.next(c); s.err != nil && !committed(response) {
+			// Somebody further out may still make another error of it. A middleware that
+			// asks how the request has ended is to know of this one.
+			note(r, neutral(s.err, response.Header()))
+		}
 		return
 	}
 	inner := echo.NewResponse(flushing(w), c.Logger())
@@ -105,6 +111,20 @@ func (s *step) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		// late. The error goes on outwards all the same, as from echo's own BodyDump.
 		c.Echo().HTTPErrorHandler(c, s.err)
 	}
+}
+
+// note tells the middlewares further out that r has failed with err, to which
+// nobody has responded yet.
+func note(r *http.Request, err error) {
+	x := exchange.From(r.Context())
+	if x == nil {
+		return
+	}
+	status := http.StatusInternalServerError
+	if e, ok := errors.AsType[*usher.Error](err); ok && e.Status >= http.StatusBadRequest {
+		status = e.Status
+	}
+	x.Failed(status)
 }
 
 // same reports whether a is b. Writers that are no pointers, as somebody's may be,

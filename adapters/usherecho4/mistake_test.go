@@ -22,6 +22,9 @@ func TestEchoWrapMiddleware(t *testing.T) {
 		`captured body is ""`:   "10.body",
 		"status is 200":         "13.error 13.unmatched 13.panic",
 		"it was built is 3":     "19.built",
+		"the retry is 200":      "29.once",
+		"six failed logins":     "29.limits",
+		"recorded uses after":   "29.use",
 		"names the route:  is":  "20.use 20.group 20.route",
 		"names the route: / is": "20.mounted",
 	} {

@@ -1,12 +1,14 @@
 package usherecho4
 
 import (
+	"errors"
 	"net/http"
 	"sync"
 
 	"github.com/labstack/echo/v4"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/exchange"
 	"github.com/usher-go/usher/internal/foreign"
 )
 
@@ -93,7 +95,11 @@ func (s *step) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	response := c.Response()
 	if w == http.ResponseWriter(response) {
-		s.err = s.next(c)
+		if s.err = s.next(c); s.err != nil && !response.Committed {
+			// Somebody further out may still make another error of it. A middleware that
+			// asks how the request has ended is to know of this one.
+			note(r, neutral(s.err, response.Header()))
+		}
 		return
 	}
 	inner := echo.NewResponse(flushing(w), c.Echo())
@@ -105,6 +111,20 @@ func (s *step) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		// late. The error goes on outwards all the same, as from echo's own BodyDump.
 		c.Echo().HTTPErrorHandler(s.err, c)
 	}
+}
+
+// note tells the middlewares further out that r has failed with err, to which
+// nobody has responded yet.
+func note(r *http.Request, err error) {
+	x := exchange.From(r.Context())
+	if x == nil {
+		return
+	}
+	status := http.StatusInternalServerError
+	if e, ok := errors.AsType[*usher.Error](err); ok && e.Status >= http.StatusBadRequest {
+		status = e.Status
+	}
+	x.Failed(status)
 }
 
 // flushing returns w, or if w cannot flush a writer in which that does nothing,

@@ -15,6 +15,8 @@
 //     its writer, through which all of gin's ways to answer go. What it refuses is
 //     aborted, and so is a chain that has panicked when it recovers.
 //   - What was there before is back after it, also if the chain panics.
+//   - An error in c.Errors to which [Errors] responds is a response that each
+//     middleware inside of the envelope sees, wherever Errors stands there.
 //   - A status without a body stays lazy, as gin has it: a middleware sees it, and
 //     somebody further out may still answer something else.
 //   - The pattern of the route is known to limits and idempotency keys before the
@@ -27,10 +29,14 @@
 //
 // Engine.Use runs for every request, also one that matches no route. Middlewares of
 // a group do not run for paths below it that match none, so a limit against
-// scanning belongs to the engine. [Errors] stands inside the envelope, as do all
-// that write to the client, and compression outside. gin.Recovery may stand
-// anywhere: outside of a middleware it takes over once that has let go; inside it
-// is seen.
+// scanning belongs to the engine. [Errors] stands right inside the envelope, so that
+// it responds for all that follow, and compression outside of both. What adds errors
+// after Context.Next, or makes others of them, stands inside of the middlewares that
+// are to see the response. Somebody else's renderer of c.Errors stands there too:
+// usher's middlewares inside of it see what the handler has set, such as an empty 200.
+//
+// The envelope responds to panics. Without one, or outside of it, gin.Recovery does:
+// outside of a middleware it takes over once that has let go; inside it is seen.
 //
 // # What gin does otherwise
 //

@@ -43,7 +43,7 @@ func Example() {
 
 	engine := gin.New()
 	engine.HandleMethodNotAllowed = true
-	engine.Use(ushergin.Middleware(env), gin.Recovery(), ushergin.Middleware(limits), ushergin.Errors)
+	engine.Use(ushergin.Middleware(env), ushergin.Errors, ushergin.Middleware(limits))
 	engine.NoRoute(ushergin.NoRoute)
 	engine.NoMethod(ushergin.NoMethod)
 	engine.GET("/health", func(c *gin.Context) { c.JSON(200, "up") })

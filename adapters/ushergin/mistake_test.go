@@ -24,13 +24,16 @@ func TestMiddlewareByHand(t *testing.T) {
 		"it was built is 3":     "19.built",
 		"names the route:  is":  "20.use 20.group 20.route",
 		"names the route: / is": "20.mounted",
-		"status:0":              "5.json 5.string 5.writestring 5.blob 5.plain 6.202 6.204 6.304 7.status 7.usher 7.private 8.inside 10.usher 11.usher 15.flusher 15.controller 15.native 17.inside 26.gzip",
-		"captured status is 0":  "6.head 8.outside 10.status 11.status",
+		"status:0":              "5.json 5.string 5.writestring 5.blob 5.plain 6.202 6.204 6.304 7.status 7.usher 7.private 8.inside 8.outside 10.usher 11.usher 15.flusher 15.controller 15.native 17.inside 26.gzip",
+		"captured status is 0":  "6.head 8.foreign 10.status 11.status",
 		`Rewritten is ""`:       "12.json 12.string 12.file 14.plain 14.flusher 14.controller",
 		"captured outside":      "22.nested",
 		`}{"data":null}`:        "25.stack", // the body of the handler and that of the envelope
 		`captured body is ""`:   "10.body",
 		"the client got 200":    "18.recovery",
+		"runs is 2":             "29.once",
+		"six failed logins":     "29.limits",
+		"recorded uses after":   "29.use",
 	} {
 		for id := range strings.FieldsSeq(ids) {
 			differences[id] = adaptertest.Difference{Reason: "by hand", Observed: observed}

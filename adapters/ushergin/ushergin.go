@@ -1,6 +1,7 @@
 package ushergin
 
 import (
+	"errors"
 	"net/http"
 	"reflect"
 	"sync"
@@ -8,6 +9,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/exchange"
 	"github.com/usher-go/usher/internal/foreign"
 )
 
@@ -85,13 +87,37 @@ func (s *rest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if same(w, outer) {
 		c.Next()
 		s.done = true
+		if awaits(c) {
+			// Somebody further out may still make another error of it. A middleware that
+			// asks how the request has ended is to know of this one.
+			note(r, failure(c))
+		}
 		return
 	}
 	inner := &responseWriter{ResponseWriter: w, outer: outer, status: outer.Status(), size: notWritten}
 	c.Writer = inner
 	c.Next()
 	s.done = true
+	if awaits(c) {
+		// The middleware wants to see this response, and once it has returned it is too
+		// late.
+		respond(c)
+	}
 	inner.forward()
+}
+
+// note tells the middlewares further out that r has failed with err, to which
+// nobody has responded yet.
+func note(r *http.Request, err error) {
+	x := exchange.From(r.Context())
+	if x == nil {
+		return
+	}
+	status := http.StatusInternalServerError
+	if e, ok := errors.AsType[*usher.Error](err); ok && e.Status >= http.StatusBadRequest {
+		status = e.Status
+	}
+	x.Failed(status)
 }
 
 // same reports whether a is b. Writers that are no pointers, as somebody's may be,

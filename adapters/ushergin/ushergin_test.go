@@ -266,6 +266,28 @@ func TestWriterAllocs(t *testing.T) {
 	}
 }
 
+// TestErrorsAllocs counts what Errors costs where there is none: the map of gin's
+// keys, which other middlewares share.
+func TestErrorsAllocs(t *testing.T) {
+	if race.Enabled {
+		t.Skip("the race detector makes allocations of its own")
+	}
+	count := func(middlewares ...gin.HandlerFunc) float64 {
+		engine := gin.New()
+		engine.Use(middlewares...)
+		engine.GET("/", func(c *gin.Context) { c.Status(204) })
+		w, r := httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil)
+		return testing.AllocsPerRun(1000, func() { engine.ServeHTTP(w, r) })
+	}
+	if n := count(ushergin.Errors) - count(); n > 2 {
+		t.Errorf("%v allocations, want 2", n)
+	}
+	key := func(c *gin.Context) { c.Set("key", true) }
+	if n := count(key, ushergin.Errors) - count(key); n > 0 {
+		t.Errorf("%v allocations beside another key, want none", n)
+	}
+}
+
 func BenchmarkMiddleware(b *testing.B) {
 	pass := usher.Chain()
 	for _, bb := range []struct {

@@ -1,0 +1,126 @@
+package adaptertest
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/idempotency"
+	"github.com/usher-go/usher/ratelimit"
+)
+
+// returning serves POST /orders/, inside of step and of what responds to errors of
+// handlers, by handing over err. It counts how often the handler has run.
+func (b *bench) returning(err error, step Step) (c *client, ran *atomic.Int32) {
+	ran = new(atomic.Int32)
+	return b.serve(App{
+		Failures: true,
+		Group: Group{Prefix: "/orders", Use: []Step{step}, Routes: []Route{post("/", func(c Context) error {
+			ran.Add(1)
+			return c.Return(err)
+		})}},
+	}), ran
+}
+
+// checkReturnedOnce is a check that idempotency treats a request whose handler has
+// handed over an error as one that was refused with that error's status.
+func checkReturnedOnce(b *bench) error {
+	private := errors.New("private")
+	fail := func(status int) error { return &usher.Error{Status: status, Code: "refused"} }
+	tests := []struct {
+		profile idempotency.Profile
+		err     error
+		first   int
+		retry   int
+		runs    int32
+	}{
+		{idempotency.DefaultProfile, fail(402), 402, 402, 1},
+		{idempotency.DefaultProfile, fail(503), 503, 503, 2},
+		{idempotency.DefaultProfile, fail(500), 500, 409, 1},
+		{idempotency.DefaultProfile, private, 500, 409, 1},
+		{idempotency.StripeProfile, fail(402), 402, 402, 1},
+		{idempotency.StripeProfile, fail(400), 400, 400, 2},
+		{idempotency.StripeProfile, private, 500, 500, 1},
+		{idempotency.ReleaseServerErrors, fail(402), 402, 402, 1},
+		{idempotency.ReleaseServerErrors, private, 500, 500, 2},
+		{idempotency.OnlySuccess, fail(402), 402, 402, 2},
+		{idempotency.OnlySuccess, private, 500, 500, 2},
+	}
+	var errs []error
+	for _, tt := range tests {
+		once := must(idempotency.New(idempotency.Config{Profile: tt.profile, DangerouslyAllowAnonymous: true}))(b)
+		c, ran := b.returning(tt.err, Step{Usher: once})
+		first := c.do(http.MethodPost, "/orders/", "{}", "Idempotency-Key: k")
+		retry := c.do(http.MethodPost, "/orders/", "{}", "Idempotency-Key: k")
+		err := all(
+			same("first status", first.status, tt.first),
+			same("status of the retry", retry.status, tt.retry),
+			same("runs", ran.Load(), tt.runs),
+			same("the body is empty", first.body == "" || retry.body == "", false),
+			same("the body tells what is private", strings.Contains(first.body+retry.body, "private"), false),
+		)
+		if tt.first == tt.retry {
+			err = all(err, same("body of the retry", retry.body, first.body))
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("profile %d, %w: %w", tt.profile, tt.err, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// checkReturnedCounted is a check that a limit which counts some outcomes counts an
+// error that a handler hands over as its status.
+func checkReturnedCounted(b *bench) error {
+	limit := func(count func(status int) bool) Step {
+		return Step{Usher: must(ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{{
+			Name: "outcomes", Key: ratelimit.ByAddress(nil), Limit: ratelimit.RollingWindow(3, time.Hour), Count: count,
+		}}}))(b)}
+	}
+	statuses := func(err error, step Step) string {
+		c, _ := b.returning(err, step)
+		var got []string
+		for range 6 {
+			got = append(got, fmt.Sprint(c.do(http.MethodPost, "/orders/", "{}").status))
+		}
+		return strings.Join(got, " ")
+	}
+	unauthorized := &usher.Error{Status: http.StatusUnauthorized, Code: "wrong_password"}
+	failedLogin := func(status int) bool { return status == http.StatusUnauthorized }
+	success := func(status int) bool { return status < http.StatusBadRequest }
+	return all(
+		same("six failed logins", statuses(unauthorized, limit(failedLogin)), "401 401 401 429 429 429"),
+		same("six failures where successes count", statuses(unauthorized, limit(success)), "401 401 401 401 401 401"),
+		same("six private failures where successes count", statuses(errors.New("private"), limit(success)), "500 500 500 500 500 500"),
+	)
+}
+
+// uses is an authenticator that counts for how many requests the use of a
+// credential is recorded.
+type uses struct {
+	byName
+	recorded *atomic.Int32
+}
+
+func (u uses) RecordUse(*http.Request, *usher.Principal) { u.recorded.Add(1) }
+
+// checkReturnedUse is a check that a credential which a handler refuses is not
+// recorded as used.
+func checkReturnedUse(b *bench) error {
+	var errs []error
+	for status, want := range map[int]int32{401: 0, 403: 0, 429: 0, 409: 1} {
+		recorded := new(atomic.Int32)
+		c, _ := b.returning(&usher.Error{Status: status, Code: "refused"},
+			Step{Usher: usher.Authenticate(uses{recorded: recorded})})
+		a := c.do(http.MethodPost, "/orders/", "{}", "Caller: ann")
+		errs = append(errs,
+			same("status", a.status, status),
+			same(fmt.Sprintf("recorded uses after a %d", status), recorded.Load(), want),
+		)
+	}
+	return errors.Join(errs...)
+}
