@@ -75,7 +75,8 @@ func responderOf(x *exchange.Exchange) Responder {
 // An [*Error] in err's chain says what the client is told; any other error is
 // answered with 500 and not shown, except that an [*http.MaxBytesError] is a
 // 413. Fail sets Retry-After and WWW-Authenticate and removes the header fields
-// that described a success. The caller should return after Fail.
+// that described a success. Content-Encoding stays, as with [http.Error], unless the
+// envelope knows that no compressor has set it. The caller should return after Fail.
 func Fail(w http.ResponseWriter, r *http.Request, err error) {
 	e := asError(err)
 	x := exchange.From(r.Context())

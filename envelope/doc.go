@@ -28,7 +28,8 @@
 // wrote is shown, as that is where texts of databases end up.
 //
 // Everything else passes untouched: redirects; 204, 205, 206 and 304; parts of a
-// body; compressed bodies; announced trailers; any other media type, such as
+// body; bodies below 500 that were compressed further in; announced trailers; any
+// other media type, such as
 // text/event-stream, application/x-ndjson and application/problem+json; JSON
 // without a Content-Type, which the server takes for text; and connections that
 // are taken over. Flushing never holds anything back and never adds anything. An
@@ -60,7 +61,8 @@
 // # Order
 //
 // The envelope stands outside of everything that may refuse a request, or those
-// refusals have another shape. Compression stands outside the envelope, which
-// leaves compressed bodies alone. So do servers of whole HTML pages: mount them
-// beside, not inside.
+// refusals have another shape. Compression stands outside the envelope: the
+// Content-Encoding that a request enters with is that of a compressor which has yet to
+// see the body, and stays. Compression inside leaves nothing to wrap but refusals and
+// failures. Servers of whole HTML pages are mounted beside the envelope, not inside.
 package envelope

@@ -133,6 +133,9 @@ type transaction struct {
 	start  time.Time
 	// The values of header fields.
 	idField, nosniff, contentType [1]string
+	// encoding is the Content-Encoding that somebody further out has announced, who
+	// will apply it to what the envelope writes.
+	encoding []string
 
 	phase     phase
 	declared  mediaType // of what the handler writes
@@ -164,7 +167,9 @@ func (e *Envelope) enter(w http.ResponseWriter, r *http.Request) (*transaction, 
 	} else {
 		t.writer.Init(w, nil)
 	}
-	t.identify(w.Header())
+	h := w.Header()
+	t.encoding = h["Content-Encoding"]
+	t.identify(h)
 	return t, inner
 }
 

@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/httpwriter"
 )
 
 // RespondError writes e in the shape of the service, for [usher.Fail]. Once a
@@ -39,12 +40,38 @@ func (t *transaction) writeError(w http.ResponseWriter, failure *usher.Error) {
 	if _, ok := h["Www-Authenticate"]; !ok && a.Status == http.StatusUnauthorized {
 		h["Www-Authenticate"] = []string{"Bearer"} // RFC 9110, section 15.5.2
 	}
-	delete(h, "Content-Encoding")
+	if t.writesTo(w) {
+		t.restoreEncoding(h)
+	}
 	delete(h, "Content-Range")
 	delete(h, "Etag")
 	delete(h, "Last-Modified")
 	dropStale(h)
 	t.send(w, a.Status, t.env.shape.ErrorType, s.b)
+}
+
+// writesTo reports whether w is the writer of t, or one of this module over it.
+// Between t and a writer of others there may be a compressor, whose Content-Encoding
+// must stay (golang/go#66343).
+func (t *transaction) writesTo(w http.ResponseWriter) bool {
+	for w != http.ResponseWriter(&t.writer) {
+		own, ok := w.(*httpwriter.Writer)
+		if !ok {
+			return false
+		}
+		w = own.Unwrap()
+	}
+	return true
+}
+
+// restoreEncoding takes back what the handler has said of an encoding of its own
+// body.
+func (t *transaction) restoreEncoding(h http.Header) {
+	if t.encoding == nil {
+		delete(h, "Content-Encoding")
+	} else {
+		h["Content-Encoding"] = t.encoding
+	}
 }
 
 // errorStatus returns the status that e stands for, as usher.Fail takes it.
@@ -138,7 +165,8 @@ func (t *transaction) send(w http.ResponseWriter, status int, contentType string
 	h["Content-Type"] = t.contentType[:1:1]
 	t.nosniff[0] = "nosniff"
 	h["X-Content-Type-Options"] = t.nosniff[:1:1]
-	if len(body) > serverCounts {
+	// A compressor that has announced itself makes another length of it.
+	if len(body) > serverCounts && len(h["Content-Encoding"]) == 0 {
 		h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	}
 	t.x.Render(status)

@@ -41,11 +41,14 @@ func (t *transaction) Head(status int) {
 
 // plan decides by the status and by what the handler says of the body.
 func (t *transaction) plan(status int, body *description) phase {
+	encoded := !slices.Equal(body.encoding, t.encoding) && slices.ContainsFunc(body.encoding, isEncoding)
 	switch {
 	case status < 200, status >= 300 && status < 400, !bodyAllowed(status), status == http.StatusPartialContent,
-		t.x.Rendered() == status, t.untouched.Load(), body.trailer, body.encoded:
+		t.x.Rendered() == status, t.untouched.Load(), body.trailer, encoded && status < 500:
 		return passing
 	}
+	// It can be replaced all the same, but not read.
+	t.overflow = encoded
 	wraps := t.env.shape.Before != nil
 	t.declared = body.mediaType
 	switch {
@@ -68,6 +71,9 @@ func (t *transaction) plan(status int, body *description) phase {
 func (t *transaction) reshape(h http.Header, body *description) {
 	if body.stale {
 		dropStale(h)
+	}
+	if !slices.Equal(body.encoding, t.encoding) {
+		t.restoreEncoding(h)
 	}
 	t.nosniff[0] = "nosniff"
 	h["X-Content-Type-Options"] = t.nosniff[:1:1]
@@ -144,6 +150,11 @@ func (t *transaction) finish() {
 		t.writer.WriteHeader(http.StatusOK)
 	}
 	inner := t.writer.Unwrap()
+	if t.phase != passing {
+		// A writer that has kept the status, as gin's does, would send what a compressor
+		// further in has found out when the handler returned.
+		delete(inner.Header(), "Content-Length")
+	}
 	switch {
 	case t.phase == passing || t.isHead():
 	case t.phase == wrapping:
@@ -161,6 +172,7 @@ func (t *transaction) begin(inner http.ResponseWriter) {
 	s := newScratch()
 	a := t.answer(s, t.writer.Status(), "", t.successMessage())
 	s.b = t.env.shape.Before(s.b, a)
+	delete(inner.Header(), "Content-Length") // see finish
 	_, _ = inner.Write(s.b)
 	t.around.Store(s)
 }
@@ -251,11 +263,11 @@ func publicText(text string) string {
 // A description is what a header says of the body.
 type description struct {
 	mediaType mediaType
-	etag      string // the one entity tag, or ""
-	stale     bool   // there are fields for dropStale
-	encoded   bool   // it is compressed or the like
-	ranged    bool   // it is a part
-	trailer   bool   // there are fields to follow it
+	etag      string   // the one entity tag, or ""
+	stale     bool     // there are fields for dropStale
+	encoding  []string // such as gzip
+	ranged    bool     // it is a part
+	trailer   bool     // there are fields to follow it
 }
 
 // describe goes through the header once, which costs less than to look up every
@@ -274,7 +286,7 @@ func describe(h http.Header) description {
 				d.etag = values[0]
 			}
 		case "Content-Encoding":
-			d.encoded = slices.ContainsFunc(values, isEncoding)
+			d.encoding = values
 		case "Content-Range":
 			d.ranged = true
 		case "Trailer":

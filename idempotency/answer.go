@@ -46,13 +46,17 @@ var (
 )
 
 // appendHead begins an answer: with the fields of h that are kept, whose names
-// come sorted.
-func appendHead(b []byte, status int, h http.Header, kept []string) []byte {
+// come sorted. A Content-Encoding of outer is that of a compressor further out, which
+// has not seen the body yet and compresses each replay anew.
+func appendHead(b []byte, status int, h http.Header, kept, outer []string) []byte {
 	b = append(b, answerVersion, byte(replayable), 0)
 	b = binary.BigEndian.AppendUint16(b, uint16(status))
 	b = append(b, make([]byte, headerAt-len(b))...)
 	for name, values := range h {
 		if _, keep := slices.BinarySearch(kept, name); !keep {
+			continue
+		}
+		if name == "Content-Encoding" && slices.Equal(values, outer) {
 			continue
 		}
 		for _, value := range values {
@@ -77,7 +81,7 @@ func bodyOf(b []byte) []byte { return b[headerAt+binary.BigEndian.Uint32(b[5:]):
 
 // mark returns an answer that is only a kind.
 func mark(k kind, status int) []byte {
-	b := appendHead(make([]byte, 0, headerAt), status, nil, nil)
+	b := appendHead(make([]byte, 0, headerAt), status, nil, nil, nil)
 	b[1] = byte(k)
 	seal(b, 0)
 	return b

@@ -31,6 +31,8 @@ type Execution struct {
 	own     exchange.Exchange // unless someone further out has attached one
 	writer  httpwriter.Writer
 	input   body
+	// encoding is the Content-Encoding that somebody further out has announced.
+	encoding []string
 
 	// out guards what becomes of the answer; a handler may have left a goroutine
 	// behind.
@@ -119,7 +121,7 @@ func (e *Execution) Result(status int, header http.Header, body []byte) Result {
 	if e == nil {
 		return Result{}
 	}
-	b := appendHead(nil, status, header, e.m.fields)
+	b := appendHead(nil, status, header, e.m.fields, e.encoding)
 	b = append(b, body...)
 	seal(b, 0)
 	return Result{State: Done, Status: status, Payload: b, Life: e.m.config.Life}
@@ -222,7 +224,7 @@ func (e *Execution) Head(status int) {
 func (e *Execution) hold() {
 	e.phase = holding
 	e.answer = newBuffer()
-	e.answer.b = appendHead(e.answer.b, e.status, e.writer.Header(), e.m.fields)
+	e.answer.b = appendHead(e.answer.b, e.status, e.writer.Header(), e.m.fields, e.encoding)
 	// To be asked now: an envelope further out notes next that it has wrapped this.
 	if e.x.Rendered() == e.status {
 		e.flags = flagRendered

@@ -36,7 +36,7 @@ func FuzzParseKey(f *testing.F) {
 
 // stored returns the record of an answer.
 func stored(status int, body string) []byte {
-	b := idempotency.AppendHead(nil, status, http.Header{"Content-Type": {"text/plain"}, "Link": {"a", "b"}}, []string{"Content-Type", "Link"})
+	b := idempotency.AppendHead(nil, status, http.Header{"Content-Type": {"text/plain"}, "Link": {"a", "b"}}, []string{"Content-Type", "Link"}, nil)
 	b = append(b, body...)
 	idempotency.Seal(b, 0)
 	return b
@@ -129,7 +129,7 @@ func TestADamagedRecordIsAnError(t *testing.T) {
 // A record of another configuration, or of a hand, cannot set what is never
 // stored.
 func TestARecordWithForbiddenFields(t *testing.T) {
-	b := idempotency.AppendHead(nil, 200, http.Header{"Set-Cookie": {"a"}, "Link": {"b"}}, []string{"Link", "Set-Cookie"})
+	b := idempotency.AppendHead(nil, 200, http.Header{"Set-Cookie": {"a"}, "Link": {"b"}}, []string{"Link", "Set-Cookie"}, nil)
 	idempotency.Seal(b, 0)
 	store := constant{idempotency.Record{State: idempotency.Done, Payload: b}}
 	w := do(newMiddleware(t, idempotency.Config{Store: store}).Wrap(new(counting)), post("/", ""))

@@ -190,6 +190,7 @@ func (m *Middleware) run(w http.ResponseWriter, r *http.Request, next http.Handl
 		e.input.rest = in.b[at:]
 		inner.Body = &e.input
 	}
+	e.encoding = w.Header()["Content-Encoding"]
 	e.writer.Init(w, e)
 	e.keepLease()
 	returned := false
@@ -254,8 +255,9 @@ func (m *Middleware) replay(w http.ResponseWriter, r *http.Request, record *Reco
 	}
 	m.requests.Record(r.Context(), replayed)
 	h := w.Header()
+	compressed := len(h["Content-Encoding"]) > 0 // by somebody further out, to another length
 	a.setHeader(h, m.config.ReplayHeader, "true")
-	if len(a.body) > serverCounts {
+	if len(a.body) > serverCounts && !compressed {
 		h["Content-Length"] = []string{strconv.Itoa(len(a.body))}
 	}
 	if a.rendered {

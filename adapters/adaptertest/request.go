@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"os"
 	"strings"
+
+	"github.com/usher-go/usher"
 )
 
 func checkBodyReplaced(b *bench) error {
@@ -96,14 +98,63 @@ func checkCompression(b *bench) error {
 		if err := all(err, same("Content-Encoding", a.header.Get("Content-Encoding"), "gzip")); err != nil {
 			return err
 		}
-		zip, err := gzip.NewReader(strings.NewReader(a.body))
-		if err != nil {
-			return err
-		}
-		plain, err := io.ReadAll(zip)
+		plain, err := unpack(a)
 		return all(err,
-			same("the unpacked body is the text", string(plain) == text, true),
+			same("the unpacked body is the text", plain == text, true),
 			same("captured", seen, capture{200, text, true}),
 		)
 	})(b)
+}
+
+// unpack returns the body of a as its Content-Encoding has it.
+func unpack(a answer) (string, error) {
+	if a.header.Get("Content-Encoding") != "gzip" {
+		return a.body, nil
+	}
+	zip, err := gzip.NewReader(strings.NewReader(a.body))
+	if err != nil {
+		return "", fmt.Errorf("the body is not compressed as its header says: %w", err)
+	}
+	plain, err := io.ReadAll(zip)
+	return string(plain), err
+}
+
+// checkCompressedStack has the envelope, authentication and idempotency respond
+// inside of compression. Those of other libraries are tested in the module peers.
+func checkCompressedStack(b *bench) error {
+	use, keys := newStack(b, "ann")
+	long := strings.Repeat("a long text ", 500)
+	c := b.serve(App{
+		Use: append([]Step{{Compress: true}}, use...),
+		Group: Group{Prefix: "/group", Routes: []Route{
+			post("/ok", func(c Context) error { return c.JSON(200, long) }),
+			post("/fail", func(c Context) error {
+				usher.Fail(c.Writer(), c.Request(), &usher.Error{Status: 402, Code: "no_credit", Message: long})
+				return nil
+			}),
+			post("/error", func(c Context) error {
+				http.Error(c.Writer(), "private", 400)
+				return nil
+			}),
+		}},
+	})
+	ask := func(path, want, encoding string, header ...string) error {
+		a := c.do(http.MethodPost, "/group"+path, "{}", append(header, "Accept-Encoding: "+encoding)...)
+		plain, err := unpack(a)
+		return all(err, same("start of the body of "+path+" for "+encoding, plain[:min(len(want), len(plain))], want))
+	}
+	errs := []error{ask("/ok", `{"error":{"code":"missing_credential"`, "gzip")}
+	key := "X-API-Key: " + keys["ann"]
+	for path, want := range map[string]string{
+		"/ok":    `{"data":"a long`,
+		"/fail":  `{"error":{"code":"no_credit","message":"a long`,
+		"/error": `{"error":{"code":"bad_request","message":"private"`,
+	} {
+		for _, encodings := range [][]string{{"gzip", "identity", "gzip"}, {"identity", "gzip"}} {
+			for _, encoding := range encodings {
+				errs = append(errs, ask(path, want, encoding, key, "Idempotency-Key: "+encodings[0]+strings.TrimPrefix(path, "/")))
+			}
+		}
+	}
+	return errors.Join(errs...)
 }

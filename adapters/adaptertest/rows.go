@@ -145,8 +145,9 @@ var rows = []row{
 	{25, "8 callers with 150 requests each get their own answers", []behaviour{
 		{word: "stack", check: checkCrowd},
 	}},
-	{26, "a capture inside compression has plain bytes", []behaviour{
+	{26, "inside compression a capture has plain bytes, responses keep their shape, and replays fit their request", []behaviour{
 		{word: "gzip", check: checkCompression},
+		{word: "stack", check: checkCompressedStack},
 	}},
 	{allocsRow, "allocations that the adapter adds", []behaviour{
 		{word: "allocs"}, // TestAllocs

@@ -31,6 +31,7 @@ func TestMiddlewareByHand(t *testing.T) {
 		`}{"data":null}`:        "25.stack", // the body of the handler and that of the envelope
 		`captured body is ""`:   "10.body",
 		"the client got 200":    "18.recovery",
+		"body of /ok for gzip":  "26.stack",
 		"runs is 2":             "29.once",
 		"six failed logins":     "29.limits",
 		"recorded uses after":   "29.use",

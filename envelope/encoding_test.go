@@ -1,0 +1,173 @@
+package envelope_test
+
+import (
+	"compress/gzip"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/envelope"
+)
+
+// compress announces its encoding before it knows the response, as many do.
+func compress(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Encoding", "gzip")
+		zip := gzip.NewWriter(w)
+		defer func() { _ = zip.Close() }()
+		next.ServeHTTP(zipWriter{w, zip}, r)
+	})
+}
+
+type zipWriter struct {
+	http.ResponseWriter
+	zip io.Writer
+}
+
+func (w zipWriter) Write(p []byte) (int, error) { return w.zip.Write(p) }
+
+// quiet reports nothing.
+func quiet(c envelope.Config) *envelope.Envelope {
+	c.OnError = func(*http.Request, *usher.Error) {}
+	c.OnPanic = func(*http.Request, any, []byte) {}
+	return must(c)
+}
+
+// The client of get decodes a body by its Content-Encoding.
+func TestEncodingOfACompressorFurtherOut(t *testing.T) {
+	long := strings.Repeat("a long text ", 500)
+	failure := &usher.Error{Status: 409, Code: "taken", Message: "It is taken."}
+	const (
+		taken    = `{"error":{"code":"taken","message":"It is taken."}}`
+		internal = `{"error":{"code":"internal","message":"Internal Server Error"}}`
+	)
+	encode := func(h http.Header) { h.Set("Content-Encoding", "br") }
+	tests := []struct {
+		name    string
+		handler http.HandlerFunc
+		status  int
+		body    string
+	}{
+		{"plain JSON is wrapped", writes(201, asJSON, "1"), 201, `{"data":1}`},
+		{"a long body has no length of its own", func(w http.ResponseWriter, r *http.Request) { envelope.To(w, r).Value(long) }, 200, `{"data":"` + long + `"}`},
+		{"text of an error is its message", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no title", 400) }, 400, `{"error":{"code":"bad_request","message":"no title"}}`},
+		{"text of a failure is not shown", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "canary", 500) }, 500, internal},
+		{"Fail", func(w http.ResponseWriter, r *http.Request) { usher.Fail(w, r, failure) }, 409, taken},
+		{"Fail after an encoding of the handler", func(w http.ResponseWriter, r *http.Request) {
+			encode(w.Header())
+			usher.Fail(w, r, failure)
+		}, 409, taken},
+		{"a panic", func(http.ResponseWriter, *http.Request) { panic("canary") }, 500, internal},
+		{"a panic after an encoding of the handler", func(w http.ResponseWriter, _ *http.Request) {
+			encode(w.Header())
+			panic("canary")
+		}, 500, internal},
+		{"a failure in an encoding of the handler", writes(503, with(asJSON, "Content-Encoding", "br"), "canary"), 503, `{"error":{"code":"service_unavailable","message":"Service Unavailable"}}`},
+		{"an error for which the handler takes the encoding away", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Del("Content-Encoding") // as http.ServeFile does
+			http.Error(w, "no file", 404)
+		}, 404, `{"error":{"code":"not_found","message":"no file"}}`},
+		{"identity", writes(200, with(asJSON, "Content-Encoding", "identity"), "1"), 200, `{"data":1}`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			env := quiet(envelope.Config{Shape: envelope.Data(), Wrap: true})
+			got := get(t, start(t, compress(env.Wrap(tt.handler))), "/")
+			wantStatus(t, got, tt.status)
+			wantBody(t, got, tt.body)
+			if !got.Uncompressed {
+				t.Error("the body was not compressed")
+			}
+			// Without the compressor no encoding is left.
+			got = get(t, start(t, env.Wrap(tt.handler)), "/")
+			wantStatus(t, got, tt.status)
+			wantBody(t, got, tt.body)
+			if v := got.Header.Get("Content-Encoding"); v != "" && v != "identity" {
+				t.Errorf("Content-Encoding is %s without a compressor", v)
+			}
+		})
+	}
+}
+
+// An encoding that the handler applies to its own body passes, also if somebody
+// further out has announced another.
+func TestEncodingOfTheHandlerPasses(t *testing.T) {
+	outer := func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Encoding", "gzip")
+			next.ServeHTTP(w, r)
+		})
+	}
+	env := quiet(envelope.Config{Wrap: true})
+	got := get(t, start(t, outer(env.Wrap(writes(200, with(asJSON, "Content-Encoding", "br"), "br")))), "/")
+	wantStatus(t, got, 200)
+	wantHeader(t, got, "Content-Encoding", "br")
+	if got.body != "br" {
+		t.Errorf("body %q", got.body)
+	}
+}
+
+// Between the envelope and whoever fails there may be a compressor, which goes on to
+// compress what is written.
+func TestEncodingOfACompressorFurtherInStaysOnFail(t *testing.T) {
+	env := quiet(envelope.Config{Shape: envelope.Data(), Wrap: true})
+	fail := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		usher.Fail(w, r, &usher.Error{Status: 409, Code: "taken", Message: strings.Repeat("It is taken. ", 300)})
+	})
+	got := get(t, start(t, env.Wrap(compress(fail))), "/")
+	wantStatus(t, got, 409)
+	if !got.Uncompressed || !strings.HasPrefix(got.body, `{"error":{"code":"taken"`) {
+		t.Errorf("body %q", got.body)
+	}
+}
+
+// lazy keeps the status until the body begins, as gin's writer does.
+type lazy struct {
+	http.ResponseWriter
+	status int
+	sent   bool
+}
+
+func (w *lazy) WriteHeader(status int) { w.status = status }
+
+func (w *lazy) Write(p []byte) (int, error) {
+	if !w.sent && w.status != 0 {
+		w.ResponseWriter.WriteHeader(w.status)
+	}
+	w.sent = true
+	return w.ResponseWriter.Write(p)
+}
+
+// A length that is announced after the status, as by gin-contrib/gzip, is one of
+// another body.
+func TestLateLengthIsNotThatOfTheShape(t *testing.T) {
+	env := quiet(envelope.Config{Shape: envelope.Data(), Wrap: true})
+	for name, h := range map[string]http.HandlerFunc{
+		"an error": func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, "no", 400)
+			w.Header().Set("Content-Length", "3")
+		},
+		"a success": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(200)
+			w.Header().Set("Content-Length", "1")
+			_, _ = io.WriteString(w, "1")
+		},
+		"a success without data": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(201)
+			w.Header().Set("Content-Length", "0")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := get(t, start(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				env.ServeNext(&lazy{ResponseWriter: w}, r, h)
+			})), "/")
+			if !strings.HasPrefix(got.body, "{") || !strings.HasSuffix(got.body, "}") {
+				t.Errorf("body %q", got.body)
+			}
+		})
+	}
+}
