@@ -91,7 +91,7 @@ func respond(c *gin.Context) {
 	if len(c.Errors) == 0 || c.Writer.Written() || renderingOf(c) == done {
 		return
 	}
-	// A status without a body, as of a HEAD request, is not Written further out.
+	// If a middleware leaves the status of it alone, it is not Written further out.
 	c.Set(renderingKey{}, done)
 	usher.Fail(c.Writer, c.Request, failure(c))
 }
