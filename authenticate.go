@@ -24,9 +24,9 @@ func Authenticate(a ...Authenticator) Middleware {
 	s := newSelection(false, a...)
 	challenges := s.challenges()
 	m := &authentication{
-		authenticator: s,
-		challenges:    challenges,
-		missing:       newMissing(challenges),
+		selection:  s,
+		challenges: challenges,
+		missing:    newMissing(challenges),
 		ambiguous: &Error{
 			Status:     http.StatusUnauthorized,
 			Code:       CodeAmbiguousCredentials,
@@ -41,18 +41,17 @@ func Authenticate(a ...Authenticator) Middleware {
 			Outcomes:    authenticationOutcomes[:],
 		}),
 	}
-	switch len(s.list) {
+	// One authenticator needs no selection on the way of every request.
+	switch len(a) {
 	case 0:
-		m.authenticator = none{}
+		m.alone = none{}
 	case 1:
-		// One authenticator needs no selection on the way of every request.
-		m.authenticator = s.list[0]
-		if p, ok := s.list[0].(prober); ok {
-			m.authenticator = p.Authenticator
+		switch a := a[0].(type) {
+		case selection, optional:
+		default:
+			m.alone = a
+			m.recorder, _ = a.(UseRecorder)
 		}
-	}
-	if s.records() {
-		m.recorder, _ = m.authenticator.(UseRecorder)
 	}
 	return m
 }
@@ -73,24 +72,25 @@ var authenticationOutcomes = [...]string{
 }
 
 type authentication struct {
-	authenticator Authenticator
-	recorder      UseRecorder
-	challenges    []string
-	missing       *Error
-	ambiguous     *Error
-	decisions     *telemetry.Decisions
+	selection  selection
+	alone      Authenticator // in place of the selection, if it is not nil
+	recorder   UseRecorder   // alone, if it is one
+	challenges []string
+	missing    *Error
+	ambiguous  *Error
+	decisions  *telemetry.Decisions
 }
 
 func (a *authentication) Wrap(next http.Handler) http.Handler { return wrap(a, next) }
 
 func (a *authentication) ServeNext(w http.ResponseWriter, r *http.Request, next http.Handler) {
-	p, err := a.authenticator.Authenticate(r)
+	p, by, err := a.judge(r)
 	if err == nil && p != nil {
 		a.decisions.Record(r.Context(), accepted)
-		a.serve(w, r, next, p)
+		a.serve(w, r, next, p, by)
 		return
 	}
-	outcome, failure := a.judge(err)
+	outcome, e := a.failure(err)
 	a.decisions.Record(r.Context(), outcome)
 	if outcome == anonymous {
 		x, inner := exchange.Enter(r)
@@ -99,20 +99,33 @@ func (a *authentication) ServeNext(w http.ResponseWriter, r *http.Request, next 
 		pass(w, r, inner, next)
 		return
 	}
-	Fail(w, r, failure)
+	Fail(w, r, e)
 }
 
-func (a *authentication) serve(w http.ResponseWriter, r *http.Request, next http.Handler, p *Principal) {
+// judge returns the principal of r, and who has judged if that is a [UseRecorder].
+func (a *authentication) judge(r *http.Request) (p *Principal, by UseRecorder, err error) {
+	if a.alone == nil {
+		return a.selection.judge(r)
+	}
+	p, err = a.alone.Authenticate(r)
+	return p, a.recorder, err
+}
+
+func (*authentication) serve(w http.ResponseWriter, r *http.Request, next http.Handler, p *Principal, by UseRecorder) {
 	x, inner := exchange.Enter(r)
 	principals.Store(x, p)
-	pass(w, r, inner, next)
-	if a.recorder == nil {
-		return
+	if by != nil {
+		defer recordUse(x, by, r, p)
 	}
+	pass(w, r, inner, next)
+}
+
+// recordUse tells by that the call of p went through, unless it was refused.
+func recordUse(x *exchange.Exchange, by UseRecorder, r *http.Request, p *Principal) {
 	switch x.Failure() {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests:
 	default:
-		a.recorder.RecordUse(r, p)
+		by.RecordUse(r, p)
 	}
 }
 
@@ -123,9 +136,9 @@ func pass(w http.ResponseWriter, r, inner *http.Request, next http.Handler) {
 	next.ServeHTTP(w, inner)
 }
 
-// judge maps what an authenticator answered instead of a principal. Nothing at
+// failure maps what an authenticator returned instead of a principal. Nothing at
 // all is a fault of the authenticator and lets nobody in.
-func (a *authentication) judge(err error) (outcome int, failure *Error) {
+func (a *authentication) failure(err error) (outcome int, e *Error) {
 	switch {
 	case errors.Is(err, errAnonymous):
 		return anonymous, nil
@@ -134,8 +147,8 @@ func (a *authentication) judge(err error) (outcome int, failure *Error) {
 	case errors.Is(err, errAmbiguous):
 		return ambiguous, a.ambiguous
 	}
-	e, ok := errors.AsType[*Error](err)
-	if !ok || e == nil {
+	var ok bool
+	if e, ok = errors.AsType[*Error](err); !ok || e == nil {
 		e = &Error{
 			Status:     http.StatusServiceUnavailable,
 			Code:       CodeAuthenticationUnavailable,

@@ -344,6 +344,76 @@ func TestOnlyTheOneThatJudgedRecords(t *testing.T) {
 	equal(t, "second", []string(nil), *b.used)
 }
 
+// Over a real server, with a handler that does to the credentials of its request
+// what proxies do. Each authenticator has a field and a list of its own.
+func TestUseIsRecordedByWhoHasJudged(t *testing.T) {
+	changes := map[string]func(r *http.Request){
+		"leaves the credential":          func(*http.Request) {},
+		"removes the credential":         func(r *http.Request) { r.Header.Del("A") },
+		"replaces it by that of another": func(r *http.Request) { r.Header.Del("A"); r.Header.Set("B", "good") },
+		"adds that of another":           func(r *http.Request) { r.Header.Set("B", "good") },
+		"removes it and panics":          func(r *http.Request) { r.Header.Del("A"); panic(http.ErrAbortHandler) },
+		"hands on a request without any": func(r *http.Request) { clear(r.Header) },
+	}
+	var mu sync.Mutex
+	var used []string
+	note := func(name string) func(*usher.Principal) {
+		return func(p *usher.Principal) {
+			mu.Lock()
+			defer mu.Unlock()
+			used = append(used, name+" "+p.ID)
+		}
+	}
+	a, b := noting{detector{field: "A"}, note("a:")}, noting{detector{field: "B"}, note("b:")}
+	blindA, blindB := notingBlind{"A", note("a:")}, notingBlind{"B", note("b:")}
+	stacks := map[string]usher.Middleware{
+		"alone":                      usher.Authenticate(a),
+		"alone, without detection":   usher.Authenticate(blindA),
+		"optional":                   usher.Authenticate(usher.Optional(a)),
+		"the first of two":           usher.Authenticate(a, b),
+		"the second of two":          usher.Authenticate(b, a),
+		"two without detection":      usher.Authenticate(blindB, blindA),
+		"a precedence":               usher.Authenticate(usher.Precedence(b, a)),
+		"two optional ones":          usher.Authenticate(usher.Optional(b), usher.Optional(a)),
+		"an optional precedence":     usher.Authenticate(usher.Optional(usher.Precedence(b, blindA))),
+		"a precedence of precedence": usher.Authenticate(usher.Precedence(usher.Precedence(b), usher.Optional(a)), detector{field: "C"}),
+		"inside another":             usher.Chain(usher.Authenticate(usher.Optional(b)), usher.Authenticate(a, blindB)),
+	}
+	for stack, m := range stacks {
+		for change, do := range changes {
+			t.Run(stack+"/"+change, func(t *testing.T) {
+				used = nil
+				server := httptest.NewServer(m.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { do(r) })))
+				r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.Header.Set("A", "good")
+				if resp, err := server.Client().Do(r); err == nil {
+					_ = resp.Body.Close()
+				}
+				server.Close() // when every handler has returned
+				equal(t, "recorded", []string{"a: A good"}, used)
+			})
+		}
+	}
+}
+
+// A noting detector says who was told of which use.
+type noting struct {
+	detector
+	note func(*usher.Principal)
+}
+
+func (n noting) RecordUse(_ *http.Request, p *usher.Principal) { n.note(p) }
+
+type notingBlind struct {
+	field
+	note func(*usher.Principal)
+}
+
+func (n notingBlind) RecordUse(_ *http.Request, p *usher.Principal) { n.note(p) }
+
 func TestAnonymousHasNoPrincipalOfAnOuterAuthenticate(t *testing.T) {
 	m := usher.Chain(usher.Authenticate(field("A")), usher.Authenticate(usher.Optional(field("B"))))
 	equal(t, "outcome", outcome{200, "", "anonymous"}, outcomeOf(t, m, get("A", "good")))

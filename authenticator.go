@@ -43,8 +43,10 @@ type Detector interface {
 }
 
 // A UseRecorder is an [Authenticator] that wants to know which calls went
-// through. RecordUse is called after the handler has returned, unless the
-// request was refused on its way by [Fail] with 401, 403 or 429.
+// through. RecordUse is called for what it has accepted itself, when the handler
+// has returned or panicked, unless the request was refused on its way by [Fail]
+// with 401, 403 or 429. The handler may have changed r, so what r carries by then
+// says nothing about who called: p does.
 type UseRecorder interface {
 	Authenticator
 	RecordUse(r *http.Request, p *Principal)
@@ -80,11 +82,16 @@ var (
 type optional struct{ selection }
 
 func (o optional) Authenticate(r *http.Request) (*Principal, error) {
-	p, err := o.selection.Authenticate(r)
-	if errors.Is(err, ErrNoCredential) {
-		return nil, errAnonymous
-	}
+	p, _, err := o.judge(r)
 	return p, err
+}
+
+func (o optional) judge(r *http.Request) (*Principal, UseRecorder, error) {
+	p, by, err := o.selection.judge(r)
+	if errors.Is(err, ErrNoCredential) {
+		return nil, nil, errAnonymous
+	}
+	return p, by, err
 }
 
 // A selection is several authenticators of which one judges each request.
@@ -116,11 +123,29 @@ func newSelection(ranked bool, list ...Authenticator) selection {
 }
 
 func (s selection) Authenticate(r *http.Request) (*Principal, error) {
+	p, _, err := s.judge(r)
+	return p, err
+}
+
+// judge also returns who has judged, if that is a [UseRecorder]. Once the handler
+// has run nobody can tell any more: it may have changed the credentials in r.
+func (s selection) judge(r *http.Request) (p *Principal, by UseRecorder, err error) {
 	d, _, _, err := s.choose(r)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return d.Authenticate(r)
+	switch d := d.(type) {
+	case selection:
+		return d.judge(r)
+	case optional:
+		return d.judge(r)
+	case prober:
+		by, _ = d.Authenticator.(UseRecorder)
+	default:
+		by, _ = d.(UseRecorder)
+	}
+	p, err = d.Authenticate(r)
+	return p, by, err
 }
 
 // choose returns the detector that shall judge r, and what it detected.
@@ -154,34 +179,6 @@ func (s selection) Detect(r *http.Request) (carrier string, certain bool) {
 	}
 	_, carrier, certain, _ = s.choose(r)
 	return carrier, certain
-}
-
-// records reports whether any of the list is a [UseRecorder].
-func (s selection) records() bool {
-	return slices.ContainsFunc(s.list, func(d Detector) bool {
-		switch d := d.(type) {
-		case selection:
-			return d.records()
-		case optional:
-			return d.records()
-		case prober:
-			_, ok := d.Authenticator.(UseRecorder)
-			return ok
-		default:
-			_, ok := d.(UseRecorder)
-			return ok
-		}
-	})
-}
-
-func (s selection) RecordUse(r *http.Request, p *Principal) {
-	d, _, _, err := s.choose(r)
-	if err != nil {
-		return
-	}
-	if u, ok := d.(UseRecorder); ok {
-		u.RecordUse(r, p)
-	}
 }
 
 // Challenge returns the challenges of all, as one list.
@@ -227,9 +224,3 @@ func (p prober) Detect(r *http.Request) (carrier string, certain bool) {
 }
 
 func (prober) Challenge() string { return "" }
-
-func (p prober) RecordUse(r *http.Request, principal *Principal) {
-	if u, ok := p.Authenticator.(UseRecorder); ok {
-		u.RecordUse(r, principal)
-	}
-}
