@@ -7,6 +7,7 @@ import (
 
 	"github.com/usher-go/usher/internal/exchange"
 	"github.com/usher-go/usher/internal/telemetry"
+	"github.com/usher-go/usher/internal/vary"
 )
 
 // Authenticate returns the middleware that lets a request pass only with a good
@@ -18,6 +19,11 @@ import (
 // 503. Authenticate of nothing refuses everything. It panics on a nil
 // authenticator.
 //
+// Responses say to caches whose they are, also those to anonymous callers: Vary
+// names every header field that may carry a credential for one of a, in addition to
+// what the handler names there. With a principal, a response without a
+// Cache-Control of the handler's own has Cache-Control: private.
+//
 // Decisions are counted as usher.authentication.requests on the global
 // OpenTelemetry meter provider and noted on the current span.
 func Authenticate(a ...Authenticator) Middleware {
@@ -25,6 +31,7 @@ func Authenticate(a ...Authenticator) Middleware {
 	challenges := s.challenges()
 	m := &authentication{
 		selection:  s,
+		carriers:   vary.On(s.Carriers()),
 		challenges: challenges,
 		missing:    newMissing(challenges),
 		ambiguous: &Error{
@@ -75,6 +82,7 @@ type authentication struct {
 	selection  selection
 	alone      Authenticator // in place of the selection, if it is not nil
 	recorder   UseRecorder   // alone, if it is one
+	carriers   *vary.Fields
 	challenges []string
 	missing    *Error
 	ambiguous  *Error
@@ -96,7 +104,7 @@ func (a *authentication) ServeNext(w http.ResponseWriter, r *http.Request, next 
 		x, inner := exchange.Enter(r)
 		principals.Store(x, nil)
 		exchange.Challenges.Store(x, &a.challenges)
-		pass(w, r, inner, next)
+		a.pass(x, w, r, inner, next, false)
 		return
 	}
 	Fail(w, r, e)
@@ -111,13 +119,13 @@ func (a *authentication) judge(r *http.Request) (p *Principal, by UseRecorder, e
 	return p, a.recorder, err
 }
 
-func (*authentication) serve(w http.ResponseWriter, r *http.Request, next http.Handler, p *Principal, by UseRecorder) {
+func (a *authentication) serve(w http.ResponseWriter, r *http.Request, next http.Handler, p *Principal, by UseRecorder) {
 	x, inner := exchange.Enter(r)
 	principals.Store(x, p)
 	if by != nil {
 		defer recordUse(x, by, r, p)
 	}
-	pass(w, r, inner, next)
+	a.pass(x, w, r, inner, next, true)
 }
 
 // recordUse tells by that the call of p went through, unless it was refused.
@@ -130,10 +138,15 @@ func recordUse(x *exchange.Exchange, by UseRecorder, r *http.Request, p *Princip
 }
 
 // pass hands inner, which is r or its copy, to next. What next learned goes back
-// into r even if next panics: someone further out may turn that into an answer.
-func pass(w http.ResponseWriter, r, inner *http.Request, next http.Handler) {
-	defer exchange.Leave(r, inner)
-	next.ServeHTTP(w, inner)
+// into r even if next panics: someone further out may turn that into a response.
+func (a *authentication) pass(x *exchange.Exchange, w http.ResponseWriter, r, inner *http.Request, next http.Handler, private bool) {
+	writer := x.Vary()
+	defer func() {
+		writer.End()
+		x.Unvary(writer)
+		exchange.Leave(r, inner)
+	}()
+	next.ServeHTTP(writer.Start(w, a.carriers, private), inner)
 }
 
 // failure maps what an authenticator returned instead of a principal. Nothing at

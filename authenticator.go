@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/textproto"
 	"slices"
 	"strings"
 )
@@ -17,8 +18,8 @@ import (
 // with 503, never with 401. It must be safe for concurrent use and must not keep
 // or change r.
 //
-// Authenticators that also implement [Detector] or [UseRecorder] get more out
-// of [Authenticate].
+// Authenticators that also implement [Detector], [CarrierLister] or [UseRecorder]
+// get more out of [Authenticate].
 type Authenticator interface {
 	Authenticate(r *http.Request) (*Principal, error)
 }
@@ -40,6 +41,18 @@ type Detector interface {
 	// Challenge is the value for WWW-Authenticate that asks for a credential of
 	// this kind (RFC 9110, section 11.6.1), or "".
 	Challenge() string
+}
+
+// A CarrierLister is an [Authenticator] that can name the header fields by which a
+// cache tells its callers apart. The responses of any other one have Vary: *, so
+// that no shared cache gives one to a second request.
+type CarrierLister interface {
+	Authenticator
+	// Carriers returns the names of all request header fields that may carry a
+	// credential for it, always the same. A query parameter is not among them, as
+	// caches tell URLs apart; "*" stands for what no cache sees, such as the
+	// certificate of a client.
+	Carriers() []string
 }
 
 // A UseRecorder is an [Authenticator] that wants to know which calls went
@@ -173,6 +186,34 @@ func (s selection) choose(r *http.Request) (chosen Detector, carrier string, cer
 	}
 }
 
+// carriersOf returns the canonical names of the header fields that may carry a
+// credential for a.
+func carriersOf(a Authenticator) []string {
+	l, ok := a.(CarrierLister)
+	if !ok {
+		return []string{"*"}
+	}
+	var names []string
+	for _, name := range l.Carriers() {
+		names = append(names, textproto.CanonicalMIMEHeaderKey(name))
+	}
+	return names
+}
+
+// Carriers returns those of all: whichever of them judges, a request that carries
+// another credential might have got another response.
+func (s selection) Carriers() []string {
+	var all []string
+	for _, d := range s.list {
+		for _, name := range carriersOf(d) {
+			if !slices.Contains(all, name) {
+				all = append(all, name)
+			}
+		}
+	}
+	return all
+}
+
 func (s selection) Detect(r *http.Request) (carrier string, certain bool) {
 	if len(s.list) == 1 {
 		return s.list[0].Detect(r)
@@ -222,5 +263,7 @@ func (p prober) Detect(r *http.Request) (carrier string, certain bool) {
 	}
 	return p.carrier, false
 }
+
+func (p prober) Carriers() []string { return carriersOf(p.Authenticator) }
 
 func (prober) Challenge() string { return "" }

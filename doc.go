@@ -13,6 +13,9 @@
 //   - Two credentials in one request are refused, unless [Precedence] says which
 //     one decides; a bad credential never falls back to another one.
 //   - A credential that could not be judged is a 503 and not a 401.
+//   - A shared cache gives no caller the response of another: Authenticate names in
+//     Vary what the response depends on, and responses that a handler does not
+//     declare otherwise are private. What [Fail] writes is stored nowhere.
 //   - The cause of an [Error] is never sent to a client.
 //   - However many of this module's middlewares a request passes, it is copied
 //     once: the first puts one holder into its context, the others fill it in.

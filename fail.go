@@ -74,23 +74,26 @@ func responderOf(x *exchange.Exchange) Responder {
 //
 // An [*Error] in err's chain says what the client is told; any other error is
 // answered with 500 and not shown, except that an [*http.MaxBytesError] is a
-// 413. Fail sets Retry-After and WWW-Authenticate and removes the header fields
-// that described a success. Content-Encoding stays, as with [http.Error], unless the
-// envelope knows that no compressor has set it. The caller should return after Fail.
+// 413. Fail sets Retry-After, WWW-Authenticate and Cache-Control: no-store, and
+// removes the header fields that described a success. Content-Encoding stays, as
+// with [http.Error], unless the envelope knows that no compressor has set it. The
+// caller should return after Fail.
 func Fail(w http.ResponseWriter, r *http.Request, err error) {
 	e := asError(err)
 	x := exchange.From(r.Context())
 	if x != nil {
 		x.Failed(e.status())
 	}
-	setErrorHeader(w.Header(), e)
 	if x != nil {
 		if p := responderOf(x); p != nil {
+			setErrorHeader(w.Header(), e, make([]string, 1))
 			p.RespondError(w, r, e)
 			return
 		}
 	}
-	writeProblem(w, e)
+	values := make([]string, 3)
+	setErrorHeader(w.Header(), e, values[:1])
+	writeProblem(w, e, values[1:])
 }
 
 // Respond answers r with reply, in the shape of the service: through the
@@ -118,13 +121,19 @@ func Respond(w http.ResponseWriter, r *http.Request, reply Reply) {
 		Fail(w, r, err)
 		return
 	}
-	write(w, reply.Status, "application/json", body)
+	write(w, reply.Status, "application/json", body, make([]string, 2))
 }
 
-// setErrorHeader sets the fields of an error answer that no shape decides.
-func setErrorHeader(h http.Header, e *Error) {
+// setErrorHeader sets the fields of an error that no shape decides. It has room for
+// one value in values.
+func setErrorHeader(h http.Header, e *Error, values []string) {
+	// A refusal depends on who calls and when, and a 404 or a 410 is kept even
+	// without being asked to (RFC 9110, section 15.1).
+	values[0] = "no-store"
+	h["Cache-Control"] = values[:1:1]
 	delete(h, "Content-Length")
 	delete(h, "Etag")
+	delete(h, "Expires")
 	delete(h, "Last-Modified")
 	if e.RetryAfter > 0 {
 		var buf [20]byte
@@ -144,10 +153,11 @@ func setErrorHeader(h http.Header, e *Error) {
 // bodies are buffers for problem details, which are small.
 var bodies = sync.Pool{New: func() any { return new([512]byte) }}
 
-// writeProblem writes e as problem details without a type of its own.
-func writeProblem(w http.ResponseWriter, e *Error) {
+// writeProblem writes e as problem details without a type of its own. It has room
+// for two values in values.
+func writeProblem(w http.ResponseWriter, e *Error, values []string) {
 	buf := bodies.Get().(*[512]byte)
-	write(w, e.status(), "application/problem+json", appendProblem(buf[:0], e))
+	write(w, e.status(), "application/problem+json", appendProblem(buf[:0], e), values)
 	bodies.Put(buf)
 }
 
@@ -177,10 +187,11 @@ func appendProblem(b []byte, e *Error) []byte {
 	return append(b, '}')
 }
 
-// write sends a body whose length the server finds out by itself.
-func write(w http.ResponseWriter, status int, contentType string, body []byte) {
+// write sends a body whose length the server finds out by itself. It has room for
+// two values in values.
+func write(w http.ResponseWriter, status int, contentType string, body []byte, values []string) {
 	h := w.Header()
-	values := [...]string{contentType, "nosniff"}
+	values[0], values[1] = contentType, "nosniff"
 	h["Content-Type"] = values[0:1:1]
 	h["X-Content-Type-Options"] = values[1:2:2]
 	w.WriteHeader(status)

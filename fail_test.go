@@ -135,6 +135,7 @@ func TestFailCleansTheHeader(t *testing.T) {
 	w := httptest.NewRecorder()
 	for name, value := range map[string]string{
 		"Content-Length": "9", "ETag": `"1"`, "Last-Modified": "Mon, 02 Jan 2006 15:04:05 GMT", "Content-Type": "text/csv",
+		"Cache-Control": "public, max-age=3600", "Expires": "Mon, 02 Jan 2034 15:04:05 GMT",
 		"Retry-After": "1", "Set-Cookie": "a=b", "X-Request-Id": "r1", "WWW-Authenticate": "Basic",
 	} {
 		w.Header().Set(name, value)
@@ -142,7 +143,7 @@ func TestFailCleansTheHeader(t *testing.T) {
 	usher.Fail(w, get(), &usher.Error{Status: 401, Challenges: []string{"Bearer"}, RetryAfter: 2 * time.Second})
 	want := http.Header{
 		"Content-Type": {"application/problem+json"}, "X-Content-Type-Options": {"nosniff"},
-		"Retry-After": {"2"}, "Www-Authenticate": {"Bearer"},
+		"Retry-After": {"2"}, "Www-Authenticate": {"Bearer"}, "Cache-Control": {"no-store"},
 		"Set-Cookie": {"a=b"}, "X-Request-Id": {"r1"},
 	}
 	equal(t, "header", want, w.Header())

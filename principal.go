@@ -126,6 +126,9 @@ var principals = exchange.NewSlot[Principal]()
 // WithPrincipal returns a request that carries p, for tests and for
 // authentication that is done elsewhere. If one of this module's middlewares
 // has already seen r, p is noted in it and r is returned, else a copy.
+//
+// Who authenticates elsewhere also tells caches whose the response is: [Authenticate]
+// sets Vary and Cache-Control, and WithPrincipal has no response to set them in.
 func WithPrincipal(r *http.Request, p *Principal) *http.Request {
 	x, r := exchange.Enter(r)
 	principals.Store(x, p)

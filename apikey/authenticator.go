@@ -85,8 +85,8 @@ type Config struct {
 }
 
 // An Authenticator judges the API key in a request. It is an
-// [usher.Authenticator], [usher.Detector] and [usher.UseRecorder], and is safe
-// for concurrent use.
+// [usher.Authenticator], [usher.Detector], [usher.CarrierLister] and
+// [usher.UseRecorder], and is safe for concurrent use.
 type Authenticator struct {
 	carriers
 	store     Store
@@ -105,8 +105,9 @@ type Authenticator struct {
 }
 
 var (
-	_ usher.Detector    = (*Authenticator)(nil)
-	_ usher.UseRecorder = (*Authenticator)(nil)
+	_ usher.Detector      = (*Authenticator)(nil)
+	_ usher.CarrierLister = (*Authenticator)(nil)
+	_ usher.UseRecorder   = (*Authenticator)(nil)
 )
 
 // A format is a Format with its prefixes at hand.
@@ -425,6 +426,9 @@ func (a *Authenticator) Detect(r *http.Request) (carrier string, certain bool) {
 	}
 	return carrier, false
 }
+
+// Carriers implements [usher.CarrierLister].
+func (a *Authenticator) Carriers() []string { return a.list() }
 
 // Challenge implements [usher.Detector]: Bearer if that is accepted, else ApiKey,
 // which is not registered but in common use.

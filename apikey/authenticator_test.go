@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -649,6 +650,25 @@ func TestDetect(t *testing.T) {
 	}
 	if got, want := a.Challenge(), `Bearer realm="r"`; got != want {
 		t.Errorf("challenge %q, want %q", got, want)
+	}
+}
+
+func TestCarriersAreTheConfiguredHeaderFields(t *testing.T) {
+	for name, tt := range map[string]struct {
+		config apikey.Config
+		want   []string
+	}{
+		"by default":           {apikey.Config{}, []string{"X-Api-Key"}},
+		"another header field": {apikey.Config{Header: "x-shop-key"}, []string{"X-Shop-Key"}},
+		"bearer":               {apikey.Config{Bearer: true}, []string{"Authorization"}},
+		"both":                 {apikey.Config{Header: "X-API-Key", Bearer: true}, []string{"X-Api-Key", "Authorization"}},
+		// A query parameter is a part of the URL, by which caches go.
+		"a query parameter, too": {apikey.Config{Bearer: true, DangerouslyAcceptQueryParameter: "key"}, []string{"Authorization"}},
+	} {
+		tt.config.Store = apikey.NewMemory()
+		if got := newAuthenticator(t, tt.config).Carriers(); !slices.Equal(got, tt.want) {
+			t.Errorf("%s: %q, want %q", name, got, tt.want)
+		}
 	}
 }
 

@@ -16,6 +16,17 @@ type carriers struct {
 	query  string
 }
 
+// list returns the names of the header fields among them.
+func (c *carriers) list() (names []string) {
+	if c.header != "" {
+		names = append(names, c.header)
+	}
+	if c.bearer {
+		names = append(names, "Authorization")
+	}
+	return names
+}
+
 // find returns the text of the key in r and the verdict Accepted, or Missing,
 // Malformed or Ambiguous.
 func (c *carriers) find(r *http.Request) (text string, v Verdict) {

@@ -46,9 +46,7 @@ func (t *transaction) recovered(inner *http.Request, v any) {
 	delete(h, "Expires")
 	delete(h, "Location")
 	delete(h, "Trailer")
-	if _, ok := h["Cache-Control"]; ok {
-		h["Cache-Control"] = []string{"no-store"}
-	}
+	h["Cache-Control"] = []string{"no-store"}
 	t.x.Failed(http.StatusInternalServerError)
 	t.writeError(&t.writer, &usher.Error{Status: http.StatusInternalServerError, Code: usher.CodeInternal})
 }

@@ -184,7 +184,7 @@ func (a *answer) setHeader(h http.Header, name, value string) {
 var storedFields = []string{
 	"Allow", "Cache-Control", "Content-Disposition", "Content-Encoding", "Content-Language",
 	"Content-Location", "Content-Type", "Etag", "Last-Modified", "Link", "Location",
-	"X-Content-Type-Options",
+	"Vary", "X-Content-Type-Options",
 }
 
 // neverStored reports whether a field belongs to one exchange and not to an

@@ -298,7 +298,7 @@ func TestHeadersOfAReplay(t *testing.T) {
 	}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		for _, f := range [][2]string{
 			{"Content-Type", "text/csv"}, {"Content-Encoding", "gzip"}, {"Content-Language", "de"},
-			{"Content-Disposition", "attachment"}, {"Location", "/orders/7"}, {"Cache-Control", "no-store"},
+			{"Content-Disposition", "attachment"}, {"Location", "/orders/7"}, {"Cache-Control", "no-store"}, {"Vary", "Accept-Language"},
 			{"Etag", `"7"`}, {"X-Content-Type-Options", "nosniff"}, {"X-Order-Id", "7"},
 			{"X-Multi", "1"}, {"X-Multi", "2"},
 			{"Set-Cookie", "session=secret"}, {"Www-Authenticate", "Bearer"}, {"X-Other", "secret"},
@@ -322,7 +322,7 @@ func TestHeadersOfAReplay(t *testing.T) {
 	got := do(outer, post("/", ""))
 	want := http.Header{
 		"Content-Type": {"text/csv"}, "Content-Encoding": {"gzip"}, "Content-Language": {"de"},
-		"Content-Disposition": {"attachment"}, "Location": {"/orders/7"}, "Cache-Control": {"no-store"},
+		"Content-Disposition": {"attachment"}, "Location": {"/orders/7"}, "Cache-Control": {"no-store"}, "Vary": {"Accept-Language"},
 		"Etag": {`"7"`}, "X-Content-Type-Options": {"nosniff"}, "X-Order-Id": {"7"}, "X-Multi": {"1", "2"},
 		"Ratelimit": {"2"}, "Ratelimit-Policy": {"2"}, "X-Ratelimit-Remaining": {"2"}, "X-Today": {"2"},
 		"Idempotent-Replayed": {"true"},

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -361,6 +362,22 @@ func TestDetectIsCertainOfTokensAlone(t *testing.T) {
 				t.Error(carrier, certain)
 			}
 		})
+	}
+}
+
+func TestCarriersAreTheConfiguredHeaderFields(t *testing.T) {
+	for name, tt := range map[string]struct {
+		lister usher.CarrierLister
+		want   []string
+	}{
+		"of a verifier":                  {verifier(t, nil), []string{"Authorization"}},
+		"of a verifier with a cookie":    {verifier(t, func(c *jwtauth.Config) { c.Cookie = "session" }), []string{"Authorization", "Cookie"}},
+		"of an introspection":            {introspection(t, new(publisher), nil), []string{"Authorization"}},
+		"of an introspection and cookie": {introspection(t, new(publisher), func(c *jwtauth.IntrospectionConfig) { c.Cookie = "session" }), []string{"Authorization", "Cookie"}},
+	} {
+		if got := tt.lister.Carriers(); !slices.Equal(got, tt.want) {
+			t.Errorf("%s: %q, want %q", name, got, tt.want)
+		}
 	}
 }
 

@@ -306,7 +306,7 @@ func TestAllocations(t *testing.T) {
 	middleware := usher.Authenticate(v).Wrap(nothing)
 	r := request(t, token(claims(map[string]any{"jti": "1", "sid": "2"})))
 	tracked := usher.Track(r)
-	w := discard{}
+	w := discard{http.Header{}}
 	for name, tt := range map[string]struct {
 		f    func()
 		most float64
@@ -329,9 +329,9 @@ func TestAllocations(t *testing.T) {
 var request0 = &http.Request{Header: http.Header{}}
 
 // A discard is a ResponseWriter that keeps nothing.
-type discard struct{}
+type discard struct{ header http.Header }
 
-func (discard) Header() http.Header         { return http.Header{} }
+func (d discard) Header() http.Header       { return d.header }
 func (discard) Write(p []byte) (int, error) { return len(p), nil }
 func (discard) WriteHeader(int)             {}
 

@@ -111,6 +111,14 @@ func (d *door) detect(r *http.Request) (carrier, text string) {
 	return "Cookie", text
 }
 
+// Carriers implements [usher.CarrierLister].
+func (d *door) Carriers() []string {
+	if d.cookie != "" {
+		return []string{"Authorization", "Cookie"}
+	}
+	return []string{"Authorization"}
+}
+
 // A verified token is one that was judged, with the principal made of it.
 type verified struct {
 	token     *Token

@@ -82,7 +82,8 @@ type IntrospectionConfig struct {
 
 // An Introspection asks the authorization server about each token (RFC 7662). It
 // is for tokens without a form of their own; a [Verifier] needs no call. It is an
-// [usher.Authenticator] and [usher.Detector], and is safe for concurrent use.
+// [usher.Authenticator], [usher.Detector] and [usher.CarrierLister], and is safe for
+// concurrent use.
 //
 // Requests with one token share one call. A server that does not answer, or not
 // as RFC 7662 says, is a 503 and nothing that is remembered.
@@ -111,7 +112,10 @@ type introspected struct {
 	until time.Time
 }
 
-var _ usher.Detector = (*Introspection)(nil)
+var (
+	_ usher.Detector      = (*Introspection)(nil)
+	_ usher.CarrierLister = (*Introspection)(nil)
+)
 
 const inactiveTTL = 5 * time.Second
 

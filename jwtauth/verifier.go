@@ -71,8 +71,8 @@ type Config struct {
 }
 
 // A Verifier judges the JSON Web Token in a request. It is an
-// [usher.Authenticator] and [usher.Detector], and is safe for concurrent use. It
-// has nothing to close; a [JWKS] has.
+// [usher.Authenticator], [usher.Detector] and [usher.CarrierLister], and is safe for
+// concurrent use. It has nothing to close; a [JWKS] has.
 type Verifier struct {
 	door
 	issuers map[string]*trusted
@@ -81,7 +81,10 @@ type Verifier struct {
 	cache   *tokenCache // nil if nothing is remembered
 }
 
-var _ usher.Detector = (*Verifier)(nil)
+var (
+	_ usher.Detector      = (*Verifier)(nil)
+	_ usher.CarrierLister = (*Verifier)(nil)
+)
 
 // New returns a Verifier, or all faults of c.
 func New(c Config) (*Verifier, error) {

@@ -2,7 +2,10 @@ module github.com/usher-go/usher/peers
 
 go 1.26.0
 
-require github.com/usher-go/usher v0.0.0
+require (
+	github.com/golang-jwt/jwt/v5 v5.3.1
+	github.com/usher-go/usher v0.0.0
+)
 
 require (
 	github.com/hashicorp/golang-lru/v2 v2.0.7 // indirect
@@ -60,6 +63,7 @@ require (
 	golang.org/x/arch v0.22.0 // indirect
 	golang.org/x/crypto v0.54.0 // indirect
 	golang.org/x/net v0.57.0 // indirect
+	golang.org/x/sync v0.24.0 // indirect
 	golang.org/x/sys v0.48.0 // indirect
 	golang.org/x/text v0.40.0 // indirect
 	google.golang.org/protobuf v1.36.10 // indirect

@@ -11,6 +11,7 @@ import (
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/exchange"
 	"github.com/usher-go/usher/internal/foreign"
+	"github.com/usher-go/usher/internal/vary"
 )
 
 // Middleware returns m for [echo.Echo.Use], a group or a route. It panics if m is
@@ -20,8 +21,9 @@ import (
 // of before are back when m returns, also by a panic. [http.Request.Pattern] is
 // the path of the route before m runs, and empty for requests that match none. If
 // m hands on another writer, an error of the handler is answered by the central
-// error handler before next returns, so that m sees the answer. The error is
-// returned all the same, for middlewares further out.
+// error handler before next returns, so that m sees the response; not if m is
+// [usher.Authenticate], which does not look at it. The error is returned all the
+// same, for middlewares further out.
 //
 // It adds no allocation, and one if m hands on another writer.
 func Middleware(m usher.Middleware) echo.MiddlewareFunc {
@@ -106,8 +108,13 @@ func (s *step) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	inner.Status = http.StatusOK // as that of a new context
 	c.SetResponse(inner)
 	defer c.SetResponse(response)
-	if s.err = s.next(c); s.err != nil && !inner.Committed {
-		// The middleware wants to see this answer, and once it has returned it is too
+	s.err = s.next(c)
+	switch {
+	case s.err == nil || inner.Committed:
+	case vary.Passes(w):
+		note(r, neutral(s.err, inner.Header()))
+	default:
+		// The middleware wants to see this response, and once it has returned it is too
 		// late. The error goes on outwards all the same, as from echo's own BodyDump.
 		c.Echo().HTTPErrorHandler(c, s.err)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/exchange"
 	"github.com/usher-go/usher/internal/foreign"
+	"github.com/usher-go/usher/internal/vary"
 )
 
 // Middleware returns m for an engine, a group or a route of gin. It panics if m is
@@ -98,7 +99,11 @@ func (s *rest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.Writer = inner
 	c.Next()
 	s.done = true
-	if awaits(c) {
+	switch {
+	case !awaits(c):
+	case vary.Passes(w):
+		note(r, failure(c))
+	default:
 		// The middleware wants to see this response, and once it has returned it is too
 		// late.
 		respond(c)

@@ -32,6 +32,8 @@ func (s session) Detect(r *http.Request) (carrier string, certain bool) {
 
 func (session) Challenge() string { return "Bearer" }
 
+func (session) Carriers() []string { return []string{"Authorization"} }
+
 // The tokens of two people, as they come in a request.
 const (
 	asAda  = "Authorization: Bearer session-of-ada"

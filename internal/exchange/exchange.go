@@ -7,6 +7,8 @@ import (
 	"context"
 	"net/http"
 	"sync/atomic"
+
+	"github.com/usher-go/usher/internal/vary"
 )
 
 // Exchange is a request context that carries the state of one request. Its zero
@@ -21,6 +23,9 @@ type Exchange struct {
 	failed   atomic.Int32
 	rendered atomic.Int32
 	values   values
+
+	varying atomic.Bool // vary is in use
+	vary    vary.Writer
 }
 
 type key struct{}
@@ -67,6 +72,22 @@ func (x *Exchange) Value(k any) any {
 		return x
 	}
 	return x.Context.Value(k)
+}
+
+// Vary returns a writer for the response, which the caller hands back to
+// [Exchange.Unvary] when next has returned. The first costs no allocation.
+func (x *Exchange) Vary() *vary.Writer {
+	if x.varying.CompareAndSwap(false, true) {
+		return &x.vary
+	}
+	return new(vary.Writer)
+}
+
+// Unvary lets the next caller of Vary have w.
+func (x *Exchange) Unvary(w *vary.Writer) {
+	if w == &x.vary {
+		x.varying.Store(false)
+	}
 }
 
 // Failed notes that the request was answered with an error of this status.

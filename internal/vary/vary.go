@@ -1,0 +1,130 @@
+// Package vary tells the caches between a client and this server whose response
+// they hold: by Vary (RFC 9110, section 12.5.5) and Cache-Control (RFC 9111,
+// section 5.2.2).
+package vary
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/usher-go/usher/internal/httpwriter"
+)
+
+// Fields are the names of the request header fields that a response depends on.
+// They do not change. Nil are none.
+type Fields struct {
+	names []string
+	value string // of Vary
+}
+
+// anything is what stands for a request as a whole, of which no cache knows
+// whether another is like it.
+const anything = "*"
+
+// On returns the Fields with these names. "*" among them stands for whatever is
+// no header field.
+func On(names []string) *Fields {
+	if len(names) == 0 {
+		return nil
+	}
+	if slices.Contains(names, anything) {
+		names = []string{anything}
+	}
+	return &Fields{names, strings.Join(names, ", ")}
+}
+
+// missing returns those that do not stand in the values of Vary.
+func (f *Fields) missing(values []string) (names []string) {
+	for _, name := range f.names {
+		if !listed(values, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+func listed(values []string, name string) bool {
+	for _, v := range values {
+		for member := range strings.SplitSeq(v, ",") {
+			if member = strings.Trim(member, " \t"); member == anything || strings.EqualFold(member, name) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// A Writer completes the header of a response when it is sent, so that what the
+// handler sets, adds or deletes before is neither lost nor contradicted. Its zero
+// value needs Start.
+type Writer struct {
+	writer  passing
+	fields  *Fields
+	private bool
+	values  [2]string // of the fields that are set
+}
+
+// Start returns the writer for a handler whose response to r depends on fields and,
+// if it is private, is for one caller alone. Then it has Cache-Control: private
+// unless the handler sets a Cache-Control of its own.
+func (w *Writer) Start(inner http.ResponseWriter, fields *Fields, private bool) http.ResponseWriter {
+	w.fields, w.private = fields, private
+	w.writer.Init(inner, (*hook)(w))
+	return &w.writer
+}
+
+// passing is the writer that a handler gets.
+type passing struct{ httpwriter.Writer }
+
+// Passes reports whether w is what a [Writer] has started, which does not ask how
+// the response turns out: an adapter need not make one of an error for it.
+func Passes(w http.ResponseWriter) bool {
+	_, ok := w.(*passing)
+	return ok
+}
+
+// End completes the header if the handler has left it to the server to send it, or
+// to somebody further out.
+func (w *Writer) End() {
+	if w.writer.Status() == 0 && !w.writer.Hijacked() {
+		w.complete(w.writer.Header())
+	}
+}
+
+func (w *Writer) complete(h http.Header) {
+	if w.private && len(h["Cache-Control"]) == 0 {
+		w.values[0] = "private"
+		h["Cache-Control"] = w.values[:1:1]
+	}
+	if w.fields == nil {
+		return
+	}
+	// One line: nginx before 1.23 looks at the last alone. Nor does every cache know
+	// "*" where it is not the only member.
+	switch given := h["Vary"]; {
+	case len(given) == 0 || w.fields.value == anything:
+		w.values[1] = w.fields.value
+		h["Vary"] = w.values[1:2:2]
+	default:
+		if names := w.fields.missing(given); names != nil {
+			h["Vary"] = []string{strings.Join(append(slices.Clip(given), names...), ", ")}
+		}
+	}
+}
+
+// A hook is a Writer as its writer sees it. Handlers do not.
+type hook Writer
+
+// Head implements [httpwriter.Hook].
+func (k *hook) Head(int) {
+	w := (*Writer)(k)
+	w.writer.Detach()
+	w.complete(w.writer.Header())
+}
+
+// Body implements [httpwriter.Hook].
+func (*hook) Body(inner http.ResponseWriter, p []byte) (int, error) { return inner.Write(p) }
+
+// Release implements [httpwriter.Hook].
+func (*hook) Release(bool) {}

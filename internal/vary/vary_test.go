@@ -1,0 +1,66 @@
+package vary_test
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/usher-go/usher/internal/vary"
+)
+
+func TestWriterCompletesTheHeader(t *testing.T) {
+	tests := map[string]struct {
+		names   []string
+		private bool
+		given   http.Header // what stands there when the header is sent
+		want    http.Header
+	}{
+		"nothing to say":              {nil, false, nil, nil},
+		"private alone":               {nil, true, nil, http.Header{"Cache-Control": {"private"}}},
+		"one name":                    {[]string{"A"}, false, nil, http.Header{"Vary": {"A"}}},
+		"two names":                   {[]string{"A", "B"}, true, nil, http.Header{"Vary": {"A, B"}, "Cache-Control": {"private"}}},
+		"what is given stays":         {[]string{"A"}, true, http.Header{"Vary": {"X"}, "Cache-Control": {"max-age=1"}}, http.Header{"Vary": {"X, A"}, "Cache-Control": {"max-age=1"}}},
+		"in any case of letters":      {[]string{"A", "B"}, false, http.Header{"Vary": {"x ,\ta"}}, http.Header{"Vary": {"x ,\ta, B"}}},
+		"a name within another":       {[]string{"A"}, false, http.Header{"Vary": {"AB, X-A"}}, http.Header{"Vary": {"AB, X-A, A"}}},
+		"all on several lines":        {[]string{"A", "B"}, false, http.Header{"Vary": {"B", "A"}}, http.Header{"Vary": {"B", "A"}}},
+		"some on several lines":       {[]string{"A", "B"}, false, http.Header{"Vary": {"B", "X"}}, http.Header{"Vary": {"B, X, A"}}},
+		"everything is given":         {[]string{"A"}, false, http.Header{"Vary": {"X, *"}}, http.Header{"Vary": {"X, *"}}},
+		"everything, and a name":      {[]string{"A", "*"}, false, nil, http.Header{"Vary": {"*"}}},
+		"everything stands alone":     {[]string{"*"}, false, http.Header{"Vary": {"X"}}, http.Header{"Vary": {"*"}}},
+		"no members":                  {[]string{"A"}, false, http.Header{"Vary": {}}, http.Header{"Vary": {"A"}}},
+		"no directives are no choice": {nil, true, http.Header{"Cache-Control": {}}, http.Header{"Cache-Control": {"private"}}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			for how, send := range map[string]func(http.ResponseWriter){
+				"a status": func(w http.ResponseWriter) { w.WriteHeader(http.StatusNotFound) },
+				"a body":   func(w http.ResponseWriter) { _, _ = w.Write([]byte("x")) },
+				"a string": func(w http.ResponseWriter) { _, _ = io.WriteString(w, "x") },
+				"a copy":   func(w http.ResponseWriter) { _, _ = io.Copy(w, strings.NewReader("x")) },
+				"a flush":  func(w http.ResponseWriter) { _ = http.NewResponseController(w).Flush() },
+				"nothing":  func(http.ResponseWriter) {},
+			} {
+				recorder := httptest.NewRecorder()
+				var w vary.Writer
+				inner := w.Start(recorder, vary.On(tt.names), tt.private)
+				if !vary.Passes(inner) || vary.Passes(recorder) {
+					t.Error("the writer is not known as what it is")
+				}
+				for name, values := range tt.given {
+					inner.Header()[name] = append([]string{}, values...)
+				}
+				send(inner)
+				w.End()
+				got := recorder.Header()
+				got.Del("Content-Type")
+				if diff := cmp.Diff(tt.want, got); diff != "" && len(tt.want)+len(got) > 0 {
+					t.Errorf("%s: -want +got:\n%s", how, diff)
+				}
+			}
+		})
+	}
+}

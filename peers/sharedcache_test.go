@@ -1,0 +1,261 @@
+package peers_test
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/apikey"
+	"github.com/usher-go/usher/jwtauth"
+)
+
+// cached are directives for nginx with the cache that its manuals show.
+const cached = `location / {
+	proxy_pass http://BACKEND;
+	proxy_cache cache;
+	proxy_cache_valid 200 404 1m;
+}`
+
+// sharedCaches start a shared cache before a backend.
+var sharedCaches = map[string]func(t *testing.T, backend string) string{
+	"varnish": varnish,
+	"nginx":   func(t *testing.T, backend string) string { return nginx(t, backend, cached) },
+}
+
+// A carrier is a way in which callers present their credentials.
+type carrier struct {
+	authenticator usher.Authenticator
+	// credentials of alice and bob, each the name and the value of a header field.
+	credentials map[string][2]string
+}
+
+var callers = []string{"alice", "bob"}
+
+// keys returns a carrier of API keys. The prefix is that of the field's value.
+func keys(t *testing.T, c apikey.Config, field, prefix string) carrier {
+	t.Helper()
+	format := apikey.Native{Prefix: "shop", Environments: []string{"live"}}
+	store := apikey.NewMemory()
+	manager, err := apikey.NewManager(apikey.ManagerConfig{Store: store, Format: format})
+	if err != nil {
+		t.Fatal(err)
+	}
+	credentials := make(map[string][2]string)
+	for _, owner := range callers {
+		by := apikey.Actor{Principal: &usher.Principal{ID: owner, Owner: owner, Level: usher.LevelFull}}
+		_, secret, err := manager.Create(t.Context(), by, apikey.Key{Owner: owner, Name: owner})
+		if err != nil {
+			t.Fatal(err)
+		}
+		credentials[owner] = [2]string{field, prefix + secret.Reveal()}
+	}
+	c.Store, c.Formats = store, []apikey.Format{format}
+	auth, err := apikey.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = auth.Close() })
+	return carrier{auth, credentials}
+}
+
+// tokens returns a carrier of JSON Web Tokens.
+func tokens(t *testing.T, c jwtauth.Config, field, prefix string) carrier {
+	t.Helper()
+	secret := []byte("0123456789abcdef0123456789abcdef")
+	key, err := jwtauth.NewKey(jwtauth.KeyConfig{Algorithm: jwtauth.HS256, Secret: secret})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const issuer, audience = "https://login.example", "https://api.example"
+	c.Issuers = []jwtauth.TrustedIssuer{{
+		Issuer: issuer, Audiences: []string{audience},
+		Algorithms: []jwtauth.Algorithm{jwtauth.HS256}, Keys: jwtauth.StaticKeys{key},
+	}}
+	c.Principal = func(t *jwtauth.Token, usual usher.Principal) usher.Principal {
+		usual.Owner = t.Subject
+		return usual
+	}
+	auth, err := jwtauth.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	credentials := make(map[string][2]string)
+	for _, owner := range callers {
+		signed, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
+			"iss": issuer, "aud": audience, "sub": owner, "exp": time.Now().Add(time.Hour).Unix(),
+		}).SignedString(secret)
+		if err != nil {
+			t.Fatal(err)
+		}
+		credentials[owner] = [2]string{field, prefix + signed}
+	}
+	return carrier{auth, credentials}
+}
+
+// carriers returns each carrier with a name.
+func carriers(t *testing.T) map[string]carrier {
+	return map[string]carrier{
+		"key":           keys(t, apikey.Config{}, "X-API-Key", ""),
+		"key as bearer": keys(t, apikey.Config{Bearer: true}, "Authorization", "Bearer "),
+		"token":         tokens(t, jwtauth.Config{}, "Authorization", "Bearer "),
+		"cookie":        tokens(t, jwtauth.Config{Cookie: "session"}, "Cookie", "session="),
+	}
+}
+
+// whose responds with the owner of the credential. The query says how.
+func whose(calls *atomic.Int32) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		calls.Add(1)
+		owner := "nobody"
+		if p, ok := usher.PrincipalFrom(r.Context()); ok {
+			owner = p.Owner
+		}
+		q, h := r.URL.Query(), w.Header()
+		h.Set("Content-Type", "text/plain")
+		h.Set("X-Owner", owner)
+		if q.Has("cache-control") {
+			h.Set("Cache-Control", q.Get("cache-control"))
+		}
+		if q.Has("vary") {
+			h.Set("Vary", q.Get("vary"))
+		}
+		if q.Has("missing") {
+			w.WriteHeader(http.StatusNotFound)
+		}
+		_, _ = io.WriteString(w, owner)
+	}
+}
+
+// fetch sends a request of owner, who may be nobody, and returns for whom the
+// response was made.
+func fetch(t *testing.T, c carrier, method, url, owner string) (of string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, url, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if field, ok := c.credentials[owner]; ok {
+		r.Header.Set(field[0], field[1])
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	of = resp.Header.Get("X-Owner")
+	if method != http.MethodHead && string(body) != of {
+		t.Errorf("the header field is %q, the body is %q", of, body)
+	}
+	return of
+}
+
+// Whatever a shared cache keeps, it gives nobody's response to somebody else.
+func TestASharedCacheKeepsCallersApart(t *testing.T) {
+	kinds := map[string]string{
+		"200":                     "",
+		"404":                     "missing",
+		"with a Vary":             "vary=Accept-Language",
+		"public":                  "cache-control=public,max-age=60",
+		"public 404":              "missing&cache-control=public,max-age=60",
+		"for a minute":            "cache-control=max-age=60",
+		"for a minute and a Vary": "cache-control=max-age=60&vary=Accept-Encoding",
+	}
+	orders := [][]string{{"alice", "bob", "nobody"}, {"nobody", "bob", "alice"}}
+	for cache, start := range sharedCaches {
+		for name, c := range carriers(t) {
+			t.Run(cache+"/"+name, func(t *testing.T) {
+				var calls atomic.Int32
+				address := start(t, serve(t, usher.Authenticate(usher.Optional(c.authenticator)).Wrap(whose(&calls))))
+				for kind, query := range kinds {
+					for n, order := range orders {
+						for _, first := range []string{http.MethodGet, http.MethodHead} {
+							method, url := first, fmt.Sprintf("http://%s/%d%s?%s", address, n, first, query)
+							for _, owner := range order {
+								if of := fetch(t, c, method, url, owner); of != owner {
+									t.Errorf("%s, %s %s: %s got the response of %s", kind, method, url, owner, of)
+								}
+								method = http.MethodGet
+							}
+						}
+					}
+				}
+			})
+		}
+	}
+}
+
+// The caches of these tests do keep what they may: responses to anonymous callers,
+// and those that a handler declares public, for the caller that they were made for.
+func TestASharedCacheKeepsWhatItMay(t *testing.T) {
+	for cache, start := range sharedCaches {
+		for name, c := range carriers(t) {
+			t.Run(cache+"/"+name, func(t *testing.T) {
+				var calls atomic.Int32
+				address := start(t, serve(t, usher.Authenticate(usher.Optional(c.authenticator)).Wrap(whose(&calls))))
+				tests := map[string]struct {
+					owner, query string
+					kept         bool
+				}{
+					"anonymous": {"nobody", "", true},
+					// Varnish passes requests with these fields whatever the response says.
+					"public":  {"alice", "cache-control=public,max-age=60", cache == "nginx" || name == "key"},
+					"private": {"alice", "", false},
+				}
+				for kind, tt := range tests {
+					calls.Store(0)
+					const times = 4
+					for range times {
+						fetch(t, c, http.MethodGet, "http://"+address+"/"+kind+"?"+tt.query, tt.owner)
+					}
+					if kept := calls.Load() < times; kept != tt.kept {
+						t.Errorf("%s: %d of %d requests reached the backend", kind, calls.Load(), times)
+					}
+				}
+			})
+		}
+	}
+}
+
+// A refusal is kept by no cache, whatever the one who refuses had set before.
+func TestASharedCacheKeepsNoRefusal(t *testing.T) {
+	for cache, start := range sharedCaches {
+		t.Run(cache, func(t *testing.T) {
+			c := keys(t, apikey.Config{}, "X-API-Key", "")
+			var calls atomic.Int32
+			refuse := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				p, _ := usher.PrincipalFrom(r.Context())
+				calls.Add(1)
+				w.Header().Set("Cache-Control", "public, max-age=60")
+				w.Header().Set("X-Owner", p.Owner)
+				usher.Fail(w, r, &usher.Error{Status: http.StatusNotFound, Code: "no_such_order"})
+			})
+			address := start(t, serve(t, usher.Authenticate(c.authenticator).Wrap(refuse)))
+			for n := range int32(3) {
+				r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+"/", http.NoBody)
+				if err != nil {
+					t.Fatal(err)
+				}
+				field := c.credentials["alice"]
+				r.Header.Set(field[0], field[1])
+				resp, err := http.DefaultClient.Do(r)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_ = resp.Body.Close()
+				if resp.StatusCode != http.StatusNotFound || calls.Load() != n+1 {
+					t.Errorf("status %d, %d requests reached the backend after %d", resp.StatusCode, calls.Load(), n+1)
+				}
+			}
+		})
+	}
+}
