@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/method"
 )
 
 // Config configures a [Middleware]. The zero value is ready for use.
@@ -26,7 +27,8 @@ type Config struct {
 	// [Middleware.Require].
 	Required bool
 	// Methods are those that are looked at; empty means POST and PATCH. All others
-	// pass, with a key or without. Safe methods cannot be among them.
+	// pass, with a key or without. They are in capitals, as they come in requests;
+	// those that are registered as safe, QUERY for one, cannot be among them.
 	Methods []string
 	// Scope says who calls, if that is not the principal of the request: its owner
 	// for instance, so that a key survives a change of credentials. False refuses
@@ -120,11 +122,12 @@ func (c Config) withDefaults() (Config, error) {
 	if len(c.Methods) == 0 {
 		c.Methods = []string{http.MethodPost, http.MethodPatch}
 	}
-	for i, method := range c.Methods {
-		switch method {
-		case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodConnect:
-			fault(true, fmt.Sprintf("Methods[%d]", i), "must be a method that changes something")
+	for i, name := range c.Methods {
+		reason := method.Fault(name)
+		if reason == "" && (method.Safe(name) || name == http.MethodConnect) {
+			reason = "must be a method that changes something"
 		}
+		fault(reason != "", fmt.Sprintf("Methods[%d]", i), reason)
 	}
 	c.KeepHeaders = slices.Clone(c.KeepHeaders)
 	for i, name := range c.KeepHeaders {

@@ -135,7 +135,7 @@ func (s *kaie) app() App {
 	// Reading needs the lowest level, deleting the highest.
 	levels := map[string]usher.Level{
 		http.MethodGet:    usher.LevelReadOnly,
-		http.MethodHead:   usher.LevelReadOnly,
+		http.MethodPost:   usher.LevelReadWrite,
 		http.MethodDelete: usher.LevelFull,
 	}
 	// What has neither the form of a key nor that of a token is taken for a token.

@@ -1,0 +1,38 @@
+// Package method knows the methods of HTTP (RFC 9110, section 9), for every
+// configuration that names some.
+package method
+
+import "strings"
+
+// Safe reports whether a method is registered as safe: a client that sends it asks
+// for no change (RFC 9110, sections 9.2.1 and 16.1.1; QUERY is that of RFC 10008).
+func Safe(name string) bool {
+	switch name {
+	case "GET", "HEAD", "OPTIONS", "TRACE", "QUERY", "PROPFIND", "REPORT", "SEARCH", "PRI":
+		return true
+	}
+	return false
+}
+
+// Fault returns what is wrong with the name of a method in a configuration, or "".
+// Such a name is compared with that of a request to the letter, and every
+// registered method is in capitals.
+func Fault(name string) string {
+	switch {
+	case name == "":
+		return "must not be empty"
+	case name == "*":
+		return "must be a method; * stands for none"
+	case strings.ContainsFunc(name, notToken):
+		return "must be a method, without blanks and separators"
+	case strings.ToUpper(name) != name:
+		return "must be " + strings.ToUpper(name) + ", as methods are compared to the letter"
+	}
+	return ""
+}
+
+// notToken reports whether r stands in no token (RFC 9110, section 5.6.2).
+func notToken(r rune) bool {
+	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') &&
+		!strings.ContainsRune("!#$%&'*+-.^_`|~", r)
+}
