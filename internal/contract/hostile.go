@@ -229,11 +229,11 @@ func (s *target) key(c *client, template apikey.Key) (string, apikey.Key) {
 	return secret.Reveal(), k
 }
 
-// refused checks that a request was answered with 401 before the store was asked
-// or a handler ran.
+// refused checks that a request was refused with 401, which no cache keeps, before
+// the store was asked or a handler ran.
 func (s *target) refused(a *answer) {
 	a.c.tb.Helper()
-	a.status(http.StatusUnauthorized)
+	a.status(http.StatusUnauthorized).has("Cache-Control", "no-store")
 	if n := s.store.lookups.Swap(0); n != 0 {
 		a.c.tb.Errorf("%s: %d lookups in the store", a.what, n)
 	}

@@ -91,9 +91,9 @@ var credentials = []attack{
 				s.refused(c.get("/notes", authorization, "X-API-Key: "+key))
 			}
 		}
-		c.get("/notes", session).status(200)
-		c.get("/notes", issued(nil)).status(200)
-		c.get("/notes", "X-API-Key: "+key).status(200)
+		for _, line := range []string{session, issued(nil), "X-API-Key: " + key} {
+			c.get("/notes", line).status(200).has("Cache-Control", "private").has("Vary", "Authorization, X-Api-Key")
+		}
 	}},
 	{"A03 by precedence the first kind decides alone", nil,
 		func(c *settings) {

@@ -64,3 +64,39 @@ func TestWriterCompletesTheHeader(t *testing.T) {
 		})
 	}
 }
+
+// A server's writer takes a file in one go.
+type server struct {
+	*httptest.ResponseRecorder
+	taken int64
+}
+
+func (s *server) ReadFrom(src io.Reader) (n int64, err error) {
+	n, err = io.Copy(s.ResponseRecorder, src)
+	s.taken += n
+	return n, err
+}
+
+func TestFilesReachTheServersReadFrom(t *testing.T) {
+	s := &server{ResponseRecorder: httptest.NewRecorder()}
+	var w vary.Writer
+	inner := w.Start(s, vary.On([]string{"A"}), true)
+	if _, err := io.Copy(inner, io.LimitReader(strings.NewReader(strings.Repeat("x", 50_000)), 50_000)); err != nil {
+		t.Fatal(err)
+	}
+	if n := s.Body.Len(); n != 50_000 || s.taken < 40_000 || s.Header().Get("Vary") != "A" {
+		t.Errorf("%d of %d bytes in one go, header %v", s.taken, n, s.Header())
+	}
+}
+
+// A handler may give the same values to every response, from one array.
+func TestGivenValuesAreNotWrittenTo(t *testing.T) {
+	shared := []string{"X", "Y", "Z"}
+	recorder := httptest.NewRecorder()
+	var w vary.Writer
+	w.Start(recorder, vary.On([]string{"A"}), false).Header()["Vary"] = shared[:1]
+	w.End()
+	if diff := cmp.Diff([]string{"X", "Y", "Z"}, shared); diff != "" || recorder.Header().Get("Vary") != "X, A" {
+		t.Errorf("%v %s", recorder.Header(), diff)
+	}
+}
