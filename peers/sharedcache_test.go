@@ -169,6 +169,7 @@ func TestASharedCacheKeepsCallersApart(t *testing.T) {
 		"public 404":              "missing&cache-control=public,max-age=60",
 		"for a minute":            "cache-control=max-age=60",
 		"for a minute and a Vary": "cache-control=max-age=60&vary=Accept-Encoding",
+		"a Vary of anything":      "cache-control=max-age=60&vary=Accept,*",
 	}
 	orders := [][]string{{"alice", "bob", "nobody"}, {"nobody", "bob", "alice"}}
 	for cache, start := range sharedCaches {

@@ -47,7 +47,7 @@ func (f *Fields) missing(values []string) (names []string) {
 func listed(values []string, name string) bool {
 	for _, v := range values {
 		for member := range strings.SplitSeq(v, ",") {
-			if member = strings.Trim(member, " \t"); member == anything || strings.EqualFold(member, name) {
+			if strings.EqualFold(strings.Trim(member, " \t"), name) {
 				return true
 			}
 		}
@@ -100,17 +100,22 @@ func (w *Writer) complete(h http.Header) {
 	if w.fields == nil {
 		return
 	}
-	// One line: nginx before 1.23 looks at the last alone. Nor does every cache know
-	// "*" where it is not the only member.
-	switch given := h["Vary"]; {
-	case len(given) == 0 || w.fields.value == anything:
-		w.values[1] = w.fields.value
-		h["Vary"] = w.values[1:2:2]
-	default:
-		if names := w.fields.missing(given); names != nil {
-			h["Vary"] = []string{strings.Join(append(slices.Clip(given), names...), ", ")}
+	given, value := h["Vary"], w.fields.value
+	if value != anything && len(given) > 0 {
+		missing := w.fields.missing(given)
+		switch {
+		case listed(given, anything):
+			value = anything
+		case missing == nil && len(given) == 1:
+			return
+		default:
+			value = strings.Join(append(slices.Clip(given), missing...), ", ")
 		}
 	}
+	// One line, as nginx before 1.23 looks at the last alone, and "*" without any
+	// name, as neither nginx nor Varnish knows it in a list.
+	w.values[1] = value
+	h["Vary"] = w.values[1:2:2]
 }
 
 // A hook is a Writer as its writer sees it. Handlers do not.
