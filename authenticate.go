@@ -146,7 +146,7 @@ func (a *authentication) pass(x *exchange.Exchange, w http.ResponseWriter, r, in
 		x.Unvary(writer)
 		exchange.Leave(r, inner)
 	}()
-	next.ServeHTTP(writer.Start(w, a.carriers, private), inner)
+	next.ServeHTTP(writer.Start(w, inner, a.carriers, private), inner)
 }
 
 // failure maps what an authenticator returned instead of a principal. Nothing at

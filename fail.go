@@ -2,12 +2,14 @@ package usher
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strconv"
 	"sync"
 
 	"github.com/usher-go/usher/internal/delay"
 	"github.com/usher-go/usher/internal/exchange"
+	"github.com/usher-go/usher/internal/httpwriter"
 	"github.com/usher-go/usher/internal/jsontext"
 )
 
@@ -78,12 +80,16 @@ func responderOf(x *exchange.Exchange) Responder {
 // removes the header fields that described a success. Content-Encoding stays, as
 // with [http.Error], unless the envelope knows that no compressor has set it. The
 // caller should return after Fail.
+//
+// A client that is still sending its body gets the response, too. Over HTTP/1 the
+// connection may have to be closed for that.
 func Fail(w http.ResponseWriter, r *http.Request, err error) {
 	e := asError(err)
 	x := exchange.From(r.Context())
 	if x != nil {
 		x.Failed(e.status())
 	}
+	leaveBody(w, r, err)
 	if x != nil {
 		if p := responderOf(x); p != nil {
 			setErrorHeader(w.Header(), e, make([]string, 1))
@@ -94,6 +100,19 @@ func Fail(w http.ResponseWriter, r *http.Request, err error) {
 	values := make([]string, 3)
 	setErrorHeader(w.Header(), e, values[:1])
 	writeProblem(w, e, values[1:])
+}
+
+// leaveBody sees to it that the client gets the response although the body of r
+// may not have been read to its end.
+func leaveBody(w http.ResponseWriter, r *http.Request, err error) {
+	if r.ContentLength == 0 {
+		return
+	}
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		httpwriter.LeaveUnread(w, r)
+		return
+	}
+	httpwriter.Refuse(w, r)
 }
 
 // Respond answers r with reply, in the shape of the service: through the

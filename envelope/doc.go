@@ -54,9 +54,10 @@
 //   - Every answer carries X-Request-Id; one of the client's is taken over only if
 //     it is 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'.
 //
-// As behind any wrapped writer, http.MaxBytesReader cannot itself close the
-// connection of a body that is too large (golang/go#73754); [usher.Fail] with its
-// error does, by way of Connection: close.
+// Behind a wrapped writer http.MaxBytesReader cannot tell the server that a body is
+// too large (golang/go#73754), and the server would reset the connection under a
+// response that the client has not read yet. The envelope sees to it that every
+// error reaches a client that is still sending, also one that the handler wrote.
 //
 // # Order
 //

@@ -167,6 +167,7 @@ func (e *Envelope) enter(w http.ResponseWriter, r *http.Request) (*transaction, 
 	} else {
 		t.writer.Init(w, nil)
 	}
+	t.writer.SetRequest(inner)
 	h := w.Header()
 	t.encoding = h["Content-Encoding"]
 	t.identify(h)

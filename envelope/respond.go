@@ -1,7 +1,6 @@
 package envelope
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -19,11 +18,6 @@ func (e *Envelope) RespondError(w http.ResponseWriter, r *http.Request, failure 
 	}
 	if t.sent() {
 		return
-	}
-	// http.MaxBytesReader can close the connection only where it knows the
-	// server's own writer. Elsewhere the rest of the body would still be read.
-	if _, ok := errors.AsType[*http.MaxBytesError](failure.Cause); ok && r.ProtoMajor == 1 {
-		w.Header()["Connection"] = []string{"close"}
 	}
 	t.writeError(w, failure)
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/httpwriter"
 )
 
 // buffers are for requests and answers on their way.
@@ -78,20 +79,15 @@ func room(have, announced int64) int {
 	return int(more)
 }
 
-// leaveBody gives up on a body of which there is more. The server would go on to
-// read it before it answers, as slowly as it comes.
+// leaveBody gives up on a body that comes too slowly. The server would go on to
+// read it before it responds. What is too large, usher.Fail leaves unread.
 func (m *Middleware) leaveBody(w http.ResponseWriter, r *http.Request, why error) {
-	_, tooLarge := errors.AsType[*http.MaxBytesError](why)
-	if !tooLarge && !errors.Is(why, m.errors.slowBody) {
+	if !errors.Is(why, m.errors.slowBody) {
 		return
 	}
-	if r.ProtoMajor == 1 {
-		w.Header()["Connection"] = []string{"close"}
-	}
-	if !tooLarge {
-		// Where there are no deadlines there is no slow client either.
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now())
-	}
+	httpwriter.LeaveUnread(w, r)
+	// Where there are no deadlines there is no slow client either.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now())
 }
 
 // readError returns how to answer a body that could not be read, or nil at its

@@ -196,12 +196,12 @@ func enveloped(t *testing.T) usher.Middleware {
 	return env
 }
 
-func authenticated(*testing.T) usher.Middleware { return usher.Authenticate(callers{}) }
+func authenticated(*testing.T) usher.Middleware { return usher.Authenticate(byName{}) }
 
-// callers believes who a caller says that it is.
-type callers struct{}
+// byName believes who a caller says that it is.
+type byName struct{}
 
-func (callers) Authenticate(r *http.Request) (*usher.Principal, error) {
+func (byName) Authenticate(r *http.Request) (*usher.Principal, error) {
 	if name := r.Header.Get("Caller"); name != "" {
 		return &usher.Principal{ID: name}, nil
 	}

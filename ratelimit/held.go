@@ -34,6 +34,7 @@ func (l *Limiter) serveHeld(w http.ResponseWriter, r *http.Request, next http.Ha
 	if h.countsOutcomes() {
 		watch = new(httpwriter.Writer)
 		watch.Init(w, nil)
+		watch.SetRequest(inner)
 		w = watch
 	}
 	status := http.StatusInternalServerError // unless next returns

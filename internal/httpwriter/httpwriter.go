@@ -32,23 +32,29 @@ type Hook interface {
 //
 // One ability cannot be kept: http.MaxBytesReader asks the server's own writer,
 // by a method that no other package can have, to close the connection of a body
-// that is too large (golang/go#73754). Behind a Writer the connection is closed
-// only if the answer has Connection: close.
+// that is too large (golang/go#73754). A Writer that knows its request makes up
+// for it: see [Writer.SetRequest].
 //
 // The zero value needs Init. Like any http.ResponseWriter it serves one request;
 // Status and Hijacked may be called at any time from anywhere.
 type Writer struct {
-	inner  http.ResponseWriter
-	hook   Hook
-	status atomic.Int32
-	gone   atomic.Bool // hijacked
-	bytes  int64
+	inner   http.ResponseWriter
+	hook    Hook
+	request *http.Request // or nil
+	status  atomic.Int32
+	gone    atomic.Bool // hijacked
+	bytes   int64
 }
 
 // Init prepares w. The hook may be nil.
 func (w *Writer) Init(inner http.ResponseWriter, hook Hook) {
 	*w = Writer{inner: inner, hook: hook}
 }
+
+// SetRequest names the request that w responds to. Errors that a handler writes
+// are then preceded by [Refuse], so that none is lost because the handler has left
+// its body unread.
+func (w *Writer) SetRequest(r *http.Request) { w.request = r }
 
 // Detach lets go of the hook, which is told nothing more: what follows passes as
 // if there had been none. A hook that does not care for an answer calls it in
@@ -77,6 +83,9 @@ func (w *Writer) WriteHeader(status int) {
 		return
 	}
 	first := w.Status() == 0
+	if first && status >= 400 && w.request != nil {
+		Refuse(w.inner, w.request)
+	}
 	if first && w.hook != nil {
 		w.hook.Head(status)
 	}

@@ -68,9 +68,10 @@ type Writer struct {
 // Start returns the writer for a handler whose response to r depends on fields and,
 // if it is private, is for one caller alone. Then it has Cache-Control: private
 // unless the handler sets a Cache-Control of its own.
-func (w *Writer) Start(inner http.ResponseWriter, fields *Fields, private bool) http.ResponseWriter {
+func (w *Writer) Start(inner http.ResponseWriter, r *http.Request, fields *Fields, private bool) http.ResponseWriter {
 	w.fields, w.private = fields, private
 	w.writer.Init(inner, (*hook)(w))
+	w.writer.SetRequest(r)
 	return &w.writer
 }
 

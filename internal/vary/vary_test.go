@@ -47,7 +47,7 @@ func TestWriterCompletesTheHeader(t *testing.T) {
 			} {
 				recorder := httptest.NewRecorder()
 				var w vary.Writer
-				inner := w.Start(recorder, vary.On(tt.names), tt.private)
+				inner := w.Start(recorder, request(t), vary.On(tt.names), tt.private)
 				if !vary.Passes(inner) || vary.Passes(recorder) {
 					t.Error("the writer is not known as what it is")
 				}
@@ -66,6 +66,11 @@ func TestWriterCompletesTheHeader(t *testing.T) {
 	}
 }
 
+func request(t *testing.T) *http.Request {
+	t.Helper()
+	return httptest.NewRequest(http.MethodGet, "/", http.NoBody)
+}
+
 // A server's writer takes a file in one go.
 type server struct {
 	*httptest.ResponseRecorder
@@ -81,7 +86,7 @@ func (s *server) ReadFrom(src io.Reader) (n int64, err error) {
 func TestFilesReachTheServersReadFrom(t *testing.T) {
 	s := &server{ResponseRecorder: httptest.NewRecorder()}
 	var w vary.Writer
-	inner := w.Start(s, vary.On([]string{"A"}), true)
+	inner := w.Start(s, request(t), vary.On([]string{"A"}), true)
 	if _, err := io.Copy(inner, io.LimitReader(strings.NewReader(strings.Repeat("x", 50_000)), 50_000)); err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +100,7 @@ func TestGivenValuesAreNotWrittenTo(t *testing.T) {
 	shared := []string{"X", "Y", "Z"}
 	recorder := httptest.NewRecorder()
 	var w vary.Writer
-	w.Start(recorder, vary.On([]string{"A"}), false).Header()["Vary"] = shared[:1]
+	w.Start(recorder, request(t), vary.On([]string{"A"}), false).Header()["Vary"] = shared[:1]
 	w.End()
 	if diff := cmp.Diff([]string{"X", "Y", "Z"}, shared); diff != "" || recorder.Header().Get("Vary") != "X, A" {
 		t.Errorf("%v %s", recorder.Header(), diff)

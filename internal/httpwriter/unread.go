@@ -1,0 +1,80 @@
+package httpwriter
+
+import (
+	"errors"
+	"io"
+	"net/http"
+)
+
+// serverReads is how much of a body that a handler has not read the server reads
+// by itself, to keep the connection.
+const serverReads = 256 << 10
+
+// Refuse prepares w for an error in response to r, of whose body more may be on
+// its way. Where a connection is closed while there is data that nobody has read,
+// the client's side may drop the response (RFC 9112, section 9.6), and a proxy
+// makes a 502 of it. The server prevents that by itself, but not if the client
+// expected 100-continue or wants the connection closed, as nginx does by default.
+//
+// Refuse may read up to 256 KiB of the body of r, as the server does on
+// connections that it keeps. It does nothing for HTTP/2.
+func Refuse(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor != 1 || r.ContentLength == 0 {
+		return
+	}
+	switch {
+	case len(r.Header["Expect"]) > 0:
+		// To read would be to ask for the body.
+		if r.Close || r.ContentLength < 0 || r.ContentLength > serverReads {
+			LeaveUnread(w, r)
+		}
+	case !r.Close || r.ContentLength < 0:
+		// The server sees to it.
+	case r.ContentLength > serverReads || !readToEnd(r.Body):
+		LeaveUnread(w, r)
+	}
+}
+
+// readToEnd reads what is left of a body of at most serverReads, and reports
+// whether that is all of it.
+func readToEnd(body io.Reader) bool {
+	if body == nil {
+		return true
+	}
+	_, err := io.CopyN(io.Discard, body, serverReads+1)
+	// A body that is closed was mostly read before.
+	return errors.Is(err, io.EOF) || errors.Is(err, http.ErrBodyReadAfterClose)
+}
+
+// LeaveUnread makes the server close the connection of r after the response, and
+// so that the client still gets it although the rest of the body is not read. It
+// does nothing for HTTP/2, where each request has a stream of its own.
+//
+// The server's own writer alone can do that, and only a body that is too large
+// makes it (golang/go#73754).
+func LeaveUnread(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor != 1 {
+		return
+	}
+	// For a writer further in that is not the server's and passes only this on.
+	w.Header()["Connection"] = []string{"close"}
+	var one [1]byte
+	_, _ = http.MaxBytesReader(innermost(w), endless{}, 0).Read(one[:])
+}
+
+// innermost returns the writer of the server, unless one in between hides it.
+func innermost(w http.ResponseWriter) http.ResponseWriter {
+	for {
+		u, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return w
+		}
+		w = u.Unwrap()
+	}
+}
+
+// endless is a body above every limit.
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
+func (endless) Close() error               { return nil }
