@@ -45,11 +45,14 @@
 //
 //   - An answer is put into the shape once, also through http.TimeoutHandler and
 //     through an envelope within an envelope; the innermost decides.
-//   - There is never a second body: what fails after a status has been sent cannot
-//     be answered any more.
-//   - A panic before that is answered with 500; one after it aborts the
-//     connection. Neither the value nor the stack is shown to a client.
-//     http.ErrAbortHandler passes on.
+//   - There is never a second body.
+//   - What has failed never looks like a whole success. Once the status of a success
+//     has been sent, the connection is aborted by [usher.Fail], by a panic, and under
+//     [Config.Wrap] by a body that is shorter than the Content-Length that the handler
+//     has declared, as the server itself would do, and by an error status that comes
+//     too late, as from a recoverer. [Config.OnError] is told.
+//   - A panic before that is answered with 500. Neither the value nor the stack is
+//     shown to a client. http.ErrAbortHandler passes on.
 //   - The private cause of an error is never sent; [Config.OnError] gets it.
 //   - Every answer carries X-Request-Id; one of the client's is taken over only if
 //     it is 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'.

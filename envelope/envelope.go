@@ -115,7 +115,7 @@ func (e *Envelope) ServeNext(w http.ResponseWriter, r *http.Request, next http.H
 		}
 	}()
 	next.ServeHTTP(&t.writer, inner)
-	t.finish()
+	t.finish(inner)
 }
 
 // A transaction is one request on its way through an envelope.
@@ -139,6 +139,8 @@ type transaction struct {
 
 	phase     phase
 	declared  mediaType // of what the handler writes
+	length    int64     // that the handler has declared, or -1
+	offered   int64     // bytes that it has tried to write
 	overflow  bool      // more than fits into collected
 	collected *scratch  // the body of an error that is being replaced
 	// around is what the part before the data was made of, for the part after it.
@@ -229,6 +231,14 @@ func (e *Envelope) transaction(w http.ResponseWriter, r *http.Request) *transact
 // sent reports whether it is too late for another answer.
 func (t *transaction) sent() bool {
 	return t.writer.Status() != 0 || t.writer.Hijacked() || t.outer != nil && t.outer.sent()
+}
+
+// succeeded reports whether a status has been sent that is no error.
+func (t *transaction) succeeded() bool {
+	if status := t.writer.Status(); status != 0 {
+		return status < 400
+	}
+	return t.outer != nil && t.outer.succeeded()
 }
 
 // successMessage returns the message that the handler set with [Writer.Message].

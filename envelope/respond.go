@@ -10,9 +10,15 @@ import (
 )
 
 // RespondError writes e in the shape of the service, for [usher.Fail]. Once a
-// status has been sent it writes nothing, so that there are never two bodies.
+// status has been sent it writes nothing, so that there are never two bodies. If
+// that was the status of a success, the connection is aborted when the handler has
+// returned, so that the client does not take what it got for the whole of it.
 func (e *Envelope) RespondError(w http.ResponseWriter, r *http.Request, failure *usher.Error) {
 	t := e.transaction(w, r)
+	if t.succeeded() {
+		t.x.Break(failure) // finish reports it
+		return
+	}
 	if errorStatus(failure) >= 500 {
 		e.onError(r, failure)
 	}

@@ -2,11 +2,15 @@ package envelope
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/usher-go/usher"
 )
 
 // A phase is what a transaction does with the body that a handler writes.
@@ -69,7 +73,9 @@ func (t *transaction) plan(status int, body *description) phase {
 
 // reshape makes the header fit the body that the client will get.
 func (t *transaction) reshape(h http.Header, body *description) {
+	t.length = -1
 	if body.stale {
+		t.length = declaredLength(h)
 		dropStale(h)
 	}
 	if !slices.Equal(body.encoding, t.encoding) {
@@ -85,6 +91,15 @@ func (t *transaction) reshape(h http.Header, body *description) {
 		// A strong tag promises the same bytes (RFC 9110, section 8.8.1).
 		h["Etag"] = []string{"W/" + body.etag}
 	}
+}
+
+// declaredLength returns the Content-Length in h, as the server takes it, or -1.
+func declaredLength(h http.Header) int64 {
+	n, err := strconv.ParseInt(h.Get("Content-Length"), 10, 64)
+	if err != nil || n < 0 {
+		return -1
+	}
+	return n
 }
 
 // weakenNotModified makes a strong tag of a 304 weak if the client asked for a
@@ -107,6 +122,9 @@ func (t *transaction) Body(inner http.ResponseWriter, p []byte) (int, error) {
 	if t.isHead() {
 		// The server would count what is written here, which is not what GET sends.
 		return len(p), nil
+	}
+	if t.offered += int64(len(p)); t.length >= 0 && t.offered > t.length {
+		return 0, http.ErrContentLength // as from the server
 	}
 	if t.phase == replacing {
 		t.collect(p)
@@ -139,32 +157,70 @@ func isSpace(c byte) bool { return c == ' ' || c == '\n' || c == '\r' || c == '\
 
 // finish completes the answer after the handler has returned. It is never called
 // after a panic, so what a failed handler left unfinished never looks whole.
-func (t *transaction) finish() {
-	if !t.env.wrap || t.writer.Hijacked() {
+func (t *transaction) finish(inner *http.Request) {
+	if t.writer.Hijacked() {
 		return
 	}
-	if t.writer.Status() == 0 {
+	if t.env.wrap && t.writer.Status() == 0 {
 		if body := describe(t.writer.Header()); body.mediaType != plainJSON {
 			return
 		}
 		t.writer.WriteHeader(http.StatusOK)
 	}
-	inner := t.writer.Unwrap()
+	if why := t.brokenOff(); why != nil {
+		t.abort(inner, why)
+	}
+	w := t.writer.Unwrap()
 	if t.phase != passing {
 		// A writer that has kept the status, as gin's does, would send what a compressor
 		// further in has found out when the handler returned.
-		delete(inner.Header(), "Content-Length")
+		delete(w.Header(), "Content-Length")
 	}
 	switch {
 	case t.phase == passing || t.isHead():
 	case t.phase == wrapping:
-		t.end(inner, true)
+		t.end(w, true)
 	case t.phase == wrapped:
-		t.end(inner, false)
+		t.end(w, false)
 	case t.phase == replacing:
-		t.replace(inner)
+		t.replace(w)
 	}
 	t.phase = passing
+}
+
+// brokenOff returns why a success that has been sent is not whole, or nil. An
+// error needs no such care: its status says that there is nothing to rely on.
+func (t *transaction) brokenOff() error {
+	if why := t.x.Broken(); why != nil && t.succeeded() {
+		return why
+	}
+	if t.phase != wrapping && t.phase != wrapped {
+		return nil // the server itself sees to what passes
+	}
+	if status := t.writer.LateError(); status != 0 {
+		return fmt.Errorf("envelope: the handler sent the status %d after %d", status, t.writer.Status())
+	}
+	if t.isShort() && !t.isHead() {
+		return fmt.Errorf("envelope: the handler declared %d bytes and wrote %d", t.length, t.writer.Bytes())
+	}
+	return nil
+}
+
+// isShort reports whether the body broke off before the length that the handler
+// has declared.
+func (t *transaction) isShort() bool { return t.length >= 0 && t.writer.Bytes() < t.length }
+
+// abort cuts the connection, as the server would have done: that is the only way
+// to tell the client that it has not got the whole.
+func (t *transaction) abort(inner *http.Request, why error) {
+	t.x.Failed(http.StatusInternalServerError)
+	if inner.Context().Err() == nil { // or the client has gone, and it is no fault
+		t.env.onError(inner, &usher.Error{
+			Status: http.StatusInternalServerError, Code: usher.CodeInternal,
+			Cause: fmt.Errorf("envelope: the connection is aborted, as the response had begun: %w", why),
+		})
+	}
+	panic(http.ErrAbortHandler) //nolint:forbidigo // documented
 }
 
 // begin writes what comes before the data.
@@ -227,7 +283,7 @@ func (t *transaction) replace(inner http.ResponseWriter) {
 // text as the message, valid JSON as it is. Nothing that came with a status of
 // 500 or more is shown: that is where handlers write what their database said.
 func (t *transaction) original(status int) (message string, body []byte) {
-	if t.collected == nil || t.overflow || status >= 500 {
+	if t.collected == nil || t.overflow || t.isShort() || status >= 500 {
 		return "", nil
 	}
 	b := t.collected.b

@@ -332,6 +332,9 @@ func (e *Execution) end(returned bool) {
 	e.out.Lock()
 	defer e.out.Unlock()
 	defer e.close()
+	if e.x.Broken() != nil {
+		returned = false
+	}
 	switch {
 	case e.phase == passing:
 		e.endPassed()

@@ -9,11 +9,13 @@ import (
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/envelope"
+	"github.com/usher-go/usher/internal/exchange"
 )
 
 // HTTPErrorHandler is an [echo.HTTPErrorHandler] that answers by [usher.Fail]:
 // in the shape of the envelope around the request, else with problem details. It
-// does nothing if an answer has been sent already.
+// writes nothing if a response has been sent already; if that was a success, the
+// envelope aborts the connection.
 //
 // A [*usher.Error] says itself what the client is told. Of an error of echo the
 // client gets the status and, below 500, the message; from 500 on no text of an
@@ -21,7 +23,8 @@ import (
 // echo and the handler have set are kept.
 func HTTPErrorHandler(c *echo.Context, err error) {
 	w := c.Response()
-	if committed(w) {
+	if r, _ := echo.UnwrapResponse(w); r != nil && r.Committed {
+		tooLate(c.Request(), r.Status, err)
 		return
 	}
 	usher.Fail(w, c.Request(), neutral(err, w.Header()))
@@ -31,6 +34,14 @@ func HTTPErrorHandler(c *echo.Context, err error) {
 func committed(w http.ResponseWriter) bool {
 	r, _ := echo.UnwrapResponse(w)
 	return r != nil && r.Committed
+}
+
+// tooLate notes that a handler has failed after it had sent a status. If that was
+// the status of a success, an envelope aborts the connection.
+func tooLate(r *http.Request, sent int, err error) {
+	if x := exchange.From(r.Context()); x != nil && sent < http.StatusBadRequest {
+		x.Break(err)
+	}
 }
 
 // codes are those of errors that say nothing but their status.

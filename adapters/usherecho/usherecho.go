@@ -110,12 +110,15 @@ func (s *step) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer c.SetResponse(response)
 	s.err = s.next(c)
 	switch {
-	case s.err == nil || inner.Committed:
+	case s.err == nil:
 	case vary.Passes(w):
-		note(r, neutral(s.err, inner.Header()))
-	default:
-		// The middleware wants to see this response, and once it has returned it is too
-		// late. The error goes on outwards all the same, as from echo's own BodyDump.
+		if !inner.Committed {
+			note(r, neutral(s.err, inner.Header()))
+		}
+	case !inner.Committed || inner.Status < http.StatusBadRequest:
+		// The middleware wants to see this response, or that what was sent is no
+		// success, and once it has returned it is too late. The error goes on outwards
+		// all the same, as from echo's own BodyDump.
 		c.Echo().HTTPErrorHandler(c, s.err)
 	}
 }

@@ -8,11 +8,13 @@ import (
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/envelope"
+	"github.com/usher-go/usher/internal/exchange"
 )
 
 // HTTPErrorHandler is an [echo.HTTPErrorHandler] that answers by [usher.Fail]:
 // in the shape of the envelope around the request, else with problem details. It
-// does nothing if an answer has been sent already.
+// writes nothing if a response has been sent already; if that was a success, the
+// envelope aborts the connection.
 //
 // A [*usher.Error] says itself what the client is told. Of an error of echo the
 // client gets the status and, below 500, the message; from 500 on no text of an
@@ -21,9 +23,18 @@ import (
 func HTTPErrorHandler(err error, c echo.Context) {
 	w := c.Response()
 	if w.Committed {
+		tooLate(c.Request(), w.Status, err)
 		return
 	}
 	usher.Fail(w, c.Request(), neutral(err, w.Header()))
+}
+
+// tooLate notes that a handler has failed after it had sent a status. If that was
+// the status of a success, an envelope aborts the connection.
+func tooLate(r *http.Request, sent int, err error) {
+	if x := exchange.From(r.Context()); x != nil && sent < http.StatusBadRequest {
+		x.Break(err)
+	}
 }
 
 // codes are those of errors that say nothing but their status.

@@ -34,7 +34,13 @@ func (w *responseWriter) Written() bool { return w.size != notWritten }
 
 func (w *responseWriter) WriteHeader(status int) {
 	switch {
-	case status <= 0 || w.Written():
+	case status <= 0:
+	case w.Written():
+		// Too late for the client. A middleware that puts a shape around the body has
+		// to know, or what gin.Recovery has caught looks like a success.
+		if status >= http.StatusBadRequest {
+			w.ResponseWriter.WriteHeader(status)
+		}
 	case status < 200 && status != http.StatusSwitchingProtocols:
 		inform(w.outer, status)
 	default:

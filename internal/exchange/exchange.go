@@ -22,6 +22,7 @@ type Exchange struct {
 
 	failed   atomic.Int32
 	rendered atomic.Int32
+	broken   atomic.Pointer[error]
 	values   values
 
 	varying atomic.Bool // vary is in use
@@ -95,6 +96,19 @@ func (x *Exchange) Failed(status int) { x.failed.Store(int32(status)) }
 
 // Failure returns the status that was last passed to Failed, or 0.
 func (x *Exchange) Failure() int { return int(x.failed.Load()) }
+
+// Break notes that what has been sent looks like a success and is none, and why.
+// The first reason counts. An envelope then cuts the connection when the handler
+// has returned, and nobody keeps the response.
+func (x *Exchange) Break(why error) { x.broken.CompareAndSwap(nil, &why) }
+
+// Broken returns the reason that was passed to Break, or nil.
+func (x *Exchange) Broken() error {
+	if why := x.broken.Load(); why != nil {
+		return *why
+	}
+	return nil
+}
 
 // Render notes that the answer of this status has the shape of the service
 // already, so that no envelope further out gives it one again. Whoever keeps an

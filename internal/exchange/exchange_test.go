@@ -2,6 +2,7 @@ package exchange_test
 
 import (
 	"context"
+	"errors"
 	"mime/multipart"
 	"net/http"
 	"net/http/httptest"
@@ -120,4 +121,17 @@ func TestManyAtOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+func TestTheFirstReasonToBreakCounts(t *testing.T) {
+	x, _ := exchange.Enter(httptest.NewRequest(http.MethodGet, "/", nil))
+	if x.Broken() != nil {
+		t.Error("a new request is broken")
+	}
+	first := errors.New("first")
+	x.Break(first)
+	x.Break(errors.New("second"))
+	if !errors.Is(x.Broken(), first) {
+		t.Errorf("got %v", x.Broken())
+	}
 }

@@ -42,6 +42,7 @@ type Writer struct {
 	hook    Hook
 	request *http.Request // or nil
 	status  atomic.Int32
+	late    atomic.Int32
 	gone    atomic.Bool // hijacked
 	bytes   int64
 }
@@ -63,6 +64,10 @@ func (w *Writer) Detach() { w.hook = nil }
 
 // Status returns the final status that was sent, or 0 if none was.
 func (w *Writer) Status() int { return int(w.status.Load()) }
+
+// LateError returns the status of an error that the handler sent after another
+// status, or 0: something failed when it was too late to say so.
+func (w *Writer) LateError() int { return int(w.late.Load()) }
 
 // Bytes returns how many bytes of body the handler has written.
 func (w *Writer) Bytes() int64 { return w.bytes }
@@ -92,8 +97,11 @@ func (w *Writer) WriteHeader(status int) {
 	// A second call goes on to the server, which logs it and who made it. So does
 	// an impossible status, at which the server panics: nothing was sent then.
 	w.inner.WriteHeader(status)
-	if first {
+	switch {
+	case first:
 		w.status.Store(int32(status))
+	case status >= 400:
+		w.late.CompareAndSwap(0, int32(status))
 	}
 }
 

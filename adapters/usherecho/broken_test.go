@@ -1,0 +1,50 @@
+package usherecho_test
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/labstack/echo/v5"
+	"github.com/labstack/echo/v5/middleware"
+
+	"github.com/usher-go/usher/adapters/usherecho"
+)
+
+// What fails after the first byte, echo can tell nobody: neither its Recover nor
+// its error handler writes a second body. The envelope cuts the connection.
+func TestAFailureAfterTheFirstByteIsNeverAWholeSuccess(t *testing.T) {
+	for name, h := range map[string]echo.HandlerFunc{
+		"an error": func(c *echo.Context) error {
+			_ = c.JSONBlob(http.StatusOK, []byte("[1,2"))
+			return errors.New("db: connection lost")
+		},
+		"a panic that Recover has caught": func(c *echo.Context) error {
+			_ = c.JSONBlob(http.StatusOK, []byte("[1,2]"))
+			panic("a handler fails")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := echo.New()
+			e.HTTPErrorHandler = usherecho.HTTPErrorHandler
+			e.Use(usherecho.Middleware(newEnvelope(t)), middleware.Recover())
+			e.GET("/", h)
+			s := httptest.NewServer(e)
+			defer s.Close()
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL, http.NoBody)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp, err := s.Client().Do(r)
+			if err != nil {
+				return
+			}
+			defer func() { _ = resp.Body.Close() }()
+			if body, err := io.ReadAll(resp.Body); err == nil {
+				t.Errorf("a whole response: %d %s", resp.StatusCode, body)
+			}
+		})
+	}
+}

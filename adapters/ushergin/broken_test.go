@@ -1,0 +1,42 @@
+package ushergin_test
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/adapters/ushergin"
+	"github.com/usher-go/usher/envelope"
+)
+
+// gin keeps a status that comes too late to itself. The envelope has to know of it.
+func TestAPanicThatRecoveryHasCaughtIsNeverAWholeSuccess(t *testing.T) {
+	env, err := envelope.New(envelope.Config{Wrap: true, OnError: func(*http.Request, *usher.Error) {}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	engine := gin.New()
+	engine.Use(ushergin.Middleware(env), gin.RecoveryWithWriter(io.Discard))
+	engine.GET("/", func(c *gin.Context) {
+		c.Data(http.StatusOK, "application/json", []byte("[1,2]"))
+		panic("a handler fails")
+	})
+	s := httptest.NewServer(engine)
+	defer s.Close()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := s.Client().Do(r)
+	if err != nil {
+		return
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if body, err := io.ReadAll(resp.Body); err == nil {
+		t.Errorf("a whole response: %d %s", resp.StatusCode, body)
+	}
+}
