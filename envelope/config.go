@@ -35,17 +35,21 @@ type Config struct {
 	// "req-": at most 40 of A-Z, a-z, 0-9, '.', '_' and '-'.
 	RequestIDPrefix string
 	// NewRequestID makes the ID of a request that brings none or an unusable one.
-	// Nil means RequestIDPrefix and 16 random letters and digits.
+	// Nil means RequestIDPrefix and 16 random letters and digits, as does a panic,
+	// of which OnPanic is told.
 	NewRequestID func() string
 
 	// Marshal encodes values; nil means encoding/json.
 	Marshal func(v any) ([]byte, error)
 
-	// OnError is told of every error that is answered with a status of 500 or
-	// more, with its private cause. Nil logs those of status 500 to
-	// [slog.Default], with their cause. It must not write an answer.
+	// OnError is told, with the private cause, of every error of 500 or more that
+	// the envelope writes: by [usher.Fail], or in place of what a handler wrote
+	// itself, the first 4 KiB of which are the cause then. It is also told why a
+	// connection was aborted and that data was lost. Nil logs to [slog.Default] what
+	// has a cause, and every 500. It must not write a response. If it panics, OnPanic
+	// is told.
 	OnError func(r *http.Request, e *usher.Error)
-	// OnPanic is told what a handler panicked with. The value may hold whatever
+	// OnPanic is told what a handler, or another of these functions, panicked with. The value may hold whatever
 	// the handler had at hand, key material included. Nil logs to [slog.Default]
 	// the stack and the type of the value, and of a [runtime.Error] the text.
 	OnPanic func(r *http.Request, v any, stack []byte)

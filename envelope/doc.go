@@ -25,7 +25,8 @@
 // it is text/plain, has no Content-Type or has no body; so is JSON, by shapes
 // that also wrap successes. Below 500, one short line of text becomes the message
 // and JSON of up to 64 KiB the details; from 500 on nothing that the handler
-// wrote is shown, as that is where texts of databases end up.
+// wrote is shown, as that is where texts of databases end up: it goes to
+// [Config.OnError] instead.
 //
 // Everything else passes untouched: redirects; 204, 205, 206 and 304; parts of a
 // body; bodies below 500 that were compressed further in; announced trailers; any

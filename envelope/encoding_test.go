@@ -123,6 +123,25 @@ func TestEncodingOfACompressorFurtherInStaysOnFail(t *testing.T) {
 	}
 }
 
+// What a compressor further in has made of the text of a failure is of no use to
+// the operator.
+func TestEncodingIsNotTakenForTheTextOfAFailure(t *testing.T) {
+	for status, handler := range map[int]http.Handler{
+		500: compress(writes(500, nil, "canary")),
+		502: writes(502, with(asJSON, "Content-Encoding", "br"), "\x1b\x02canary"),
+	} {
+		told := make(chan string, 1)
+		env, err := envelope.New(envelope.Config{Wrap: true, OnError: func(_ *http.Request, e *usher.Error) { told <- e.Error() }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantStatus(t, get(t, start(t, env.Wrap(handler)), "/"), status)
+		if text := <-told; !strings.Contains(text, "encoded") || strings.Contains(text, "canary") || strings.Contains(text, "\x1f\x8b") {
+			t.Errorf("%d: OnError was told %q", status, text)
+		}
+	}
+}
+
 // lazy keeps the status until the body begins, as gin's writer does.
 type lazy struct {
 	http.ResponseWriter

@@ -30,7 +30,8 @@ type Envelope struct {
 	wrap      bool
 	clientIP  func(*http.Request) netip.Addr
 	secrets   secrets
-	newID     func() string
+	prefix    string        // of request IDs
+	newID     func() string // or nil
 	marshal   func(any) ([]byte, error)
 	onError   func(*http.Request, *usher.Error)
 	onPanic   func(*http.Request, any, []byte)
@@ -58,6 +59,7 @@ func New(c Config) (*Envelope, error) {
 		wrap:      c.Wrap,
 		clientIP:  c.ClientIP,
 		secrets:   newSecrets(c.SecretParams),
+		prefix:    c.RequestIDPrefix,
 		newID:     c.NewRequestID,
 		marshal:   c.Marshal,
 		onError:   c.OnError,
@@ -74,9 +76,6 @@ func New(c Config) (*Envelope, error) {
 		var peer *clientip.Resolver
 		e.clientIP = peer.Addr
 	}
-	if e.newID == nil {
-		e.newID = func() string { return newRequestID(c.RequestIDPrefix) }
-	}
 	if e.onError == nil {
 		e.onError = logError
 	}
@@ -87,8 +86,15 @@ func New(c Config) (*Envelope, error) {
 	return e, nil
 }
 
+// report tells OnError, whose own panic is no matter of the request.
+func (e *Envelope) report(r *http.Request, failure *usher.Error) {
+	e.guard(r, func() { e.onError(r, failure) })
+}
+
+// logError logs what is a fault. Another status than 500 without a cause is a
+// service that knows that it is not available.
 func logError(r *http.Request, e *usher.Error) {
-	if errorStatus(e) != http.StatusInternalServerError {
+	if errorStatus(e) != http.StatusInternalServerError && e.Cause == nil {
 		return
 	}
 	slog.Default().LogAttrs(r.Context(), slog.LevelError, "envelope: request failed",
@@ -138,11 +144,14 @@ type transaction struct {
 	encoding []string
 
 	phase     phase
-	declared  mediaType // of what the handler writes
-	length    int64     // that the handler has declared, or -1
-	offered   int64     // bytes that it has tried to write
-	overflow  bool      // more than fits into collected
-	collected *scratch  // the body of an error that is being replaced
+	declared  mediaType    // of what the handler writes
+	reply     *usher.Reply // if what the handler writes is the data of one
+	failure   *usher.Error // if the handler said itself what is replaced
+	length    int64        // that the handler has declared, or -1
+	offered   int64        // bytes that it has tried to write
+	overflow  bool         // more than fits into collected
+	encoded   bool         // what is collected is compressed
+	collected *scratch     // the body of an error that is being replaced
 	// around is what the part before the data was made of, for the part after it.
 	// Whoever takes it has it alone.
 	around atomic.Pointer[scratch]
@@ -184,7 +193,7 @@ func (t *transaction) identify(h http.Header) {
 	case len(given) == 1 && validRequestID(given[0]):
 		t.id = given[0]
 	default:
-		t.id = t.env.newID()
+		t.id = t.env.makeRequestID(t.request)
 	}
 	t.idField[0] = t.id
 	h["X-Request-Id"] = t.idField[:1:1]

@@ -1,6 +1,7 @@
 package envelope
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -8,6 +9,7 @@ import (
 	"runtime/debug"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/guard"
 	"github.com/usher-go/usher/internal/telemetry"
 )
 
@@ -36,7 +38,7 @@ func (t *transaction) recovered(inner *http.Request, v any) {
 	if v == http.ErrAbortHandler { //nolint:errorlint // the server compares it so
 		panic(v) //nolint:forbidigo // "http.ErrAbortHandler passes on"
 	}
-	t.env.onPanic(inner, v, debug.Stack())
+	t.env.reportPanic(inner, v, debug.Stack())
 	if t.sent() {
 		t.env.panics.Record(inner.Context(), aborted)
 		panic(http.ErrAbortHandler) //nolint:forbidigo // "one after it aborts the connection"
@@ -48,7 +50,46 @@ func (t *transaction) recovered(inner *http.Request, v any) {
 	delete(h, "Trailer")
 	h["Cache-Control"] = []string{"no-store"}
 	t.x.Failed(http.StatusInternalServerError)
-	t.writeError(&t.writer, &usher.Error{Status: http.StatusInternalServerError, Code: usher.CodeInternal})
+	if !t.env.guard(inner, func() {
+		t.writeError(&t.writer, &usher.Error{Status: http.StatusInternalServerError, Code: usher.CodeInternal})
+	}) {
+		t.sendBare(http.StatusInternalServerError)
+	}
+}
+
+// sendBare sends a status alone, where the shape itself has failed.
+func (t *transaction) sendBare(status int) {
+	h := t.writer.Header()
+	clear(h)
+	h["X-Request-Id"] = t.idField[:1:1]
+	t.writer.Detach()
+	t.writer.WriteHeader(status)
+}
+
+// guard calls f and reports whether it has returned. If it panics, OnPanic is
+// told.
+func (e *Envelope) guard(r *http.Request, f func()) bool {
+	v, stack, panicked := try(f)
+	if panicked {
+		e.reportPanic(r, v, stack)
+	}
+	return !panicked
+}
+
+// reportPanic tells OnPanic, and the log if that panics in turn.
+func (e *Envelope) reportPanic(r *http.Request, v any, stack []byte) {
+	if v, stack, panicked := try(func() { e.onPanic(r, v, stack) }); panicked {
+		try(func() { logPanic(r, v, stack) })
+	}
+}
+
+// try calls f and returns what it panicked with.
+func try(f func()) (v any, stack []byte, panicked bool) {
+	err := guard.Run(func() error { f(); return nil })
+	if p, ok := errors.AsType[*guard.PanicError](err); ok {
+		return p.Value, p.Stack, true
+	}
+	return nil, nil, false
 }
 
 // logPanic logs that a handler panicked, and where. What it panicked with is not

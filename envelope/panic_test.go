@@ -205,14 +205,17 @@ func TestOnErrorGetsWhatIsNotSent(t *testing.T) {
 			}
 		})
 	}
-	t.Run("by default a 500 is logged, a 503 is not", func(t *testing.T) {
+	t.Run("by default what has a cause is logged, and every 500", func(t *testing.T) {
 		log := captureLog(t)
-		for _, status := range []int{500, 503} {
-			must(envelope.Config{}).Wrap(failing(&usher.Error{Status: status, Cause: cause})).
+		for _, e := range []*usher.Error{
+			{Status: 500}, {Status: 500, Cause: cause}, {Status: 502, Cause: cause}, {Status: 503, Cause: cause}, {Status: 504, Cause: cause},
+			{Status: 503}, {Status: 404, Cause: cause},
+		} {
+			must(envelope.Config{}).Wrap(failing(e)).
 				ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil))
 		}
-		if n := strings.Count(log.String(), "connection refused"); n != 1 {
-			t.Errorf("%d lines: %s", n, log)
+		if n, causes := strings.Count(log.String(), "\n"), strings.Count(log.String(), "connection refused"); n != 5 || causes != 4 {
+			t.Errorf("%d lines, %d causes: %s", n, causes, log)
 		}
 	})
 }

@@ -3,6 +3,7 @@ package envelope
 import (
 	"context"
 	"math/rand/v2"
+	"net/http"
 
 	"github.com/usher-go/usher/internal/exchange"
 )
@@ -15,6 +16,14 @@ func RequestID(ctx context.Context) string {
 		return t.id
 	}
 	return ""
+}
+
+// makeRequestID returns the ID of a request that has none.
+func (e *Envelope) makeRequestID(r *http.Request) (id string) {
+	if e.newID == nil || !e.guard(r, func() { id = e.newID() }) {
+		return newRequestID(e.prefix)
+	}
+	return id
 }
 
 // maxRequestID is the longest request ID that is taken from a client.

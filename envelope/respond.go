@@ -1,6 +1,7 @@
 package envelope
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -20,24 +21,61 @@ func (e *Envelope) RespondError(w http.ResponseWriter, r *http.Request, failure 
 		return
 	}
 	if errorStatus(failure) >= 500 {
-		e.onError(r, failure)
+		e.report(r, failure)
 	}
 	if t.sent() {
+		t.failLate(w, failure)
 		return
 	}
 	t.writeError(w, failure)
+}
+
+// failLate writes the body of an error whose status the handler has sent itself.
+func (t *transaction) failLate(w http.ResponseWriter, failure *usher.Error) {
+	status, written := httpwriter.Progress(w)
+	if status < 400 || written > 0 || t.isHead() {
+		return
+	}
+	if shaper := t.shaper(replacing); shaper != nil {
+		shaper.failure = failure
+		return
+	}
+	s := newScratch()
+	defer s.release()
+	s.b = t.appendError(s, status, failure)
+	_, _ = w.Write(s.b)
+}
+
+// shaper returns the transaction that puts what is written into its shape, in
+// this way, or nil.
+func (t *transaction) shaper(way phase) *transaction {
+	for ; t != nil; t = t.outer {
+		if t.phase == way {
+			return t
+		}
+	}
+	return nil
+}
+
+// appendError appends failure in a response of this status, unless that is 0.
+func (t *transaction) appendError(s *scratch, status int, failure *usher.Error) []byte {
+	a := t.answer(s, errorStatus(failure), failure.Code, failure.Message)
+	a.Param, a.Fields, a.Details, a.RetryAfter = failure.Param, failure.Fields, failure.Details, failure.RetryAfter
+	if status != 0 {
+		a.Status = status
+	}
+	return t.env.shape.Error(s.b, a)
 }
 
 // writeError writes failure to w.
 func (t *transaction) writeError(w http.ResponseWriter, failure *usher.Error) {
 	s := newScratch()
 	defer s.release()
-	a := t.answer(s, errorStatus(failure), failure.Code, failure.Message)
-	a.Param, a.Fields, a.Details, a.RetryAfter = failure.Param, failure.Fields, failure.Details, failure.RetryAfter
-	s.b = t.env.shape.Error(s.b, a)
+	s.b = t.appendError(s, 0, failure)
+	status := s.answer.Status
 
 	h := w.Header()
-	if _, ok := h["Www-Authenticate"]; !ok && a.Status == http.StatusUnauthorized {
+	if _, ok := h["Www-Authenticate"]; !ok && status == http.StatusUnauthorized {
 		h["Www-Authenticate"] = []string{"Bearer"} // RFC 9110, section 15.5.2
 	}
 	if t.writesTo(w) {
@@ -47,7 +85,7 @@ func (t *transaction) writeError(w http.ResponseWriter, failure *usher.Error) {
 	delete(h, "Etag")
 	delete(h, "Last-Modified")
 	dropStale(h)
-	t.send(w, a.Status, t.env.shape.ErrorType, s.b)
+	t.send(w, status, t.env.shape.ErrorType, s.b)
 }
 
 // writesTo reports whether w is the writer of t, or one of this module over it.
@@ -94,18 +132,22 @@ func (t *transaction) answer(s *scratch, status int, code, message string) *Answ
 }
 
 // RespondReply writes a success in the shape of the service, for
-// [usher.Respond]. Data that cannot be encoded is answered with 500. Once a
-// status has been sent it writes nothing.
+// [usher.Respond]. Data that cannot be encoded is answered with 500.
+//
+// If the handler has sent a status itself, the data follows in that status, with
+// the header as it was then. Data that comes after a body, or that the status has
+// no room for, is lost; OnError is told.
 //
 // Without data, shapes that leave successes alone send the status alone, as 204
 // if it was 200.
 func (e *Envelope) RespondReply(w http.ResponseWriter, r *http.Request, reply usher.Reply) {
 	t := e.transaction(w, r)
-	if t.sent() {
-		return
-	}
 	if reply.Message == "" {
 		reply.Message = t.successMessage()
+	}
+	if t.sent() {
+		t.replyLate(w, r, reply)
+		return
 	}
 	if reply.Status < 200 {
 		reply.Status = http.StatusOK
@@ -125,23 +167,66 @@ func (e *Envelope) RespondReply(w http.ResponseWriter, r *http.Request, reply us
 		w.WriteHeader(a.Status)
 		return
 	}
-	if !bare {
-		s.b = e.shape.Before(s.b, a)
-	}
-	if !a.NoData {
-		b, err := e.appendValue(s, s.b, reply.Data)
-		if err != nil {
-			delete(w.Header(), "Location")
-			usher.Fail(w, r, fmt.Errorf("envelope: encode the data of an answer: %w", err))
-			return
-		}
-		s.b = b
-	}
-	if !bare {
-		s.b = e.shape.After(s.b, a)
+	if err := t.appendReply(s, a, reply.Data); err != nil {
+		delete(w.Header(), "Location")
+		usher.Fail(w, r, err)
+		return
 	}
 	dropStale(w.Header())
 	t.send(w, a.Status, "application/json", s.b)
+}
+
+// appendReply appends a success to the buffer of s.
+func (t *transaction) appendReply(s *scratch, a *Answer, data any) (err error) {
+	bare := t.env.shape.Before == nil
+	if !bare {
+		s.b = t.env.shape.Before(s.b, a)
+	}
+	if !a.NoData {
+		if s.b, err = t.env.appendValue(s, s.b, data); err != nil {
+			return fmt.Errorf("envelope: encode the data of an answer: %w", err)
+		}
+	}
+	if !bare {
+		s.b = t.env.shape.After(s.b, a)
+	}
+	return nil
+}
+
+// replyLate writes the body of a success whose status the handler has sent itself.
+func (t *transaction) replyLate(w http.ResponseWriter, r *http.Request, reply usher.Reply) {
+	status, written := httpwriter.Progress(w)
+	switch {
+	case t.isHead():
+		return
+	case status == 0 || status >= 400 || written > 0 || !bodyAllowed(status):
+		if reply.Data != nil && r.Context().Err() == nil { // or nobody waits for it
+			t.env.report(r, &usher.Error{
+				Status: http.StatusInternalServerError, Code: usher.CodeInternal,
+				Cause: errors.New("envelope: data is lost, as the response had begun without it"),
+			})
+		}
+		return
+	}
+	s := newScratch()
+	defer s.release()
+	var err error
+	if shaper := t.shaper(wrapping); shaper != nil {
+		shaper.reply = &reply
+		if reply.Data == nil {
+			return
+		}
+		s.b, err = t.env.appendValue(s, s.b, reply.Data)
+	} else {
+		a := t.answer(s, status, reply.Code, reply.Message)
+		a.Status, a.NoData, a.Page = status, reply.Data == nil, reply.Page
+		err = t.appendReply(s, a, reply.Data)
+	}
+	if err != nil {
+		usher.Fail(w, r, err)
+		return
+	}
+	_, _ = w.Write(s.b)
 }
 
 // bodyAllowed reports whether an answer of this final status has a body.

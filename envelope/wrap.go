@@ -2,6 +2,7 @@ package envelope
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -51,8 +52,7 @@ func (t *transaction) plan(status int, body *description) phase {
 		t.x.Rendered() == status, t.untouched.Load(), body.trailer, encoded && status < 500:
 		return passing
 	}
-	// It can be replaced all the same, but not read.
-	t.overflow = encoded
+	t.encoded = encoded // it can be replaced all the same, but not read
 	wraps := t.env.shape.Before != nil
 	t.declared = body.mediaType
 	switch {
@@ -119,15 +119,15 @@ func (t *transaction) weakenNotModified(h http.Header, etag string) {
 
 // Body forwards a piece of the body.
 func (t *transaction) Body(inner http.ResponseWriter, p []byte) (int, error) {
-	if t.isHead() {
-		// The server would count what is written here, which is not what GET sends.
-		return len(p), nil
-	}
 	if t.offered += int64(len(p)); t.length >= 0 && t.offered > t.length {
 		return 0, http.ErrContentLength // as from the server
 	}
 	if t.phase == replacing {
 		t.collect(p)
+		return len(p), nil
+	}
+	if t.isHead() {
+		// The server would count what is written here, which is not what GET sends.
 		return len(p), nil
 	}
 	skipped := 0
@@ -177,13 +177,13 @@ func (t *transaction) finish(inner *http.Request) {
 		delete(w.Header(), "Content-Length")
 	}
 	switch {
+	case t.phase == replacing:
+		t.replace(w, inner)
 	case t.phase == passing || t.isHead():
 	case t.phase == wrapping:
 		t.end(w, true)
 	case t.phase == wrapped:
 		t.end(w, false)
-	case t.phase == replacing:
-		t.replace(w)
 	}
 	t.phase = passing
 }
@@ -215,7 +215,7 @@ func (t *transaction) isShort() bool { return t.length >= 0 && t.writer.Bytes() 
 func (t *transaction) abort(inner *http.Request, why error) {
 	t.x.Failed(http.StatusInternalServerError)
 	if inner.Context().Err() == nil { // or the client has gone, and it is no fault
-		t.env.onError(inner, &usher.Error{
+		t.env.report(inner, &usher.Error{
 			Status: http.StatusInternalServerError, Code: usher.CodeInternal,
 			Cause: fmt.Errorf("envelope: the connection is aborted, as the response had begun: %w", why),
 		})
@@ -226,8 +226,7 @@ func (t *transaction) abort(inner *http.Request, why error) {
 // begin writes what comes before the data.
 func (t *transaction) begin(inner http.ResponseWriter) {
 	s := newScratch()
-	a := t.answer(s, t.writer.Status(), "", t.successMessage())
-	s.b = t.env.shape.Before(s.b, a)
+	s.b = t.env.shape.Before(s.b, t.success(s))
 	delete(inner.Header(), "Content-Length") // see finish
 	_, _ = inner.Write(s.b)
 	t.around.Store(s)
@@ -238,7 +237,7 @@ func (t *transaction) end(inner http.ResponseWriter, noData bool) {
 	s := t.around.Swap(nil)
 	if s == nil {
 		s = newScratch()
-		t.answer(s, t.writer.Status(), "", t.successMessage())
+		t.success(s)
 	}
 	defer s.release()
 	s.b, s.answer.NoData = s.b[:0], noData
@@ -249,6 +248,16 @@ func (t *transaction) end(inner http.ResponseWriter, noData bool) {
 	_, _ = inner.Write(s.b)
 }
 
+// success prepares the answer of a success in s.
+func (t *transaction) success(s *scratch) *Answer {
+	if t.reply == nil {
+		return t.answer(s, t.writer.Status(), "", t.successMessage())
+	}
+	a := t.answer(s, t.writer.Status(), t.reply.Code, t.reply.Message)
+	a.Status, a.Page = t.writer.Status(), t.reply.Page // the catalogue comes too late
+	return a
+}
+
 // maxCollected is how much of the body of an error is kept.
 const maxCollected = 64 << 10
 
@@ -256,34 +265,61 @@ func (t *transaction) collect(p []byte) {
 	if t.collected == nil {
 		t.collected = newScratch()
 	}
-	if len(t.collected.b)+len(p) > maxCollected {
-		t.overflow = true
-		return
+	if room := maxCollected - len(t.collected.b); len(p) > room {
+		p, t.overflow = p[:room], true
 	}
 	t.collected.b = append(t.collected.b, p...)
 }
 
-// replace writes the error that stands for what the handler wrote.
-func (t *transaction) replace(inner http.ResponseWriter) {
+// replace writes the error that stands for what the handler wrote. From 500 on
+// that is the only trace of what happened, and OnError gets it.
+func (t *transaction) replace(w http.ResponseWriter, inner *http.Request) {
 	s := newScratch()
 	defer s.release()
 	status := t.writer.Status()
-	message, original := t.original(status)
-	a := t.answer(s, status, "", message)
-	a.Original = original
-	s.b = t.env.shape.Error(s.b, a)
-	_, _ = inner.Write(s.b)
+	if t.failure != nil {
+		s.b = t.appendError(s, status, t.failure)
+	} else {
+		message, original := t.original(status)
+		a := t.answer(s, status, "", message)
+		a.Original = original
+		s.b = t.env.shape.Error(s.b, a)
+	}
+	if !t.isHead() {
+		_, _ = w.Write(s.b)
+	}
+	if t.failure == nil && status >= 500 {
+		t.env.report(inner, &usher.Error{Status: status, Code: statusCode(status), Cause: t.written()})
+	}
 	if t.collected != nil {
 		t.collected.release()
 		t.collected = nil
 	}
 }
 
+// maxWritten is how much of what a handler wrote goes into the log.
+const maxWritten = 4 << 10
+
+// written returns what the handler wrote as its error, or nil.
+func (t *transaction) written() error {
+	if t.collected == nil {
+		return nil
+	}
+	if t.encoded {
+		return errors.New("the handler wrote a text that is encoded, by a compressor for instance")
+	}
+	text := strings.TrimSpace(strings.ToValidUTF8(string(t.collected.b[:min(len(t.collected.b), maxWritten)]), "\uFFFD"))
+	if text == "" {
+		return nil
+	}
+	return errors.New("the handler wrote: " + text)
+}
+
 // original returns what of the handler's own error the client may see: a short
 // text as the message, valid JSON as it is. Nothing that came with a status of
 // 500 or more is shown: that is where handlers write what their database said.
 func (t *transaction) original(status int) (message string, body []byte) {
-	if t.collected == nil || t.overflow || t.isShort() || status >= 500 {
+	if t.collected == nil || t.encoded || t.overflow || t.isShort() || status >= 500 {
 		return "", nil
 	}
 	b := t.collected.b

@@ -1,6 +1,7 @@
 package envelope
 
 import (
+	"fmt"
 	"net/http"
 	"reflect"
 
@@ -16,6 +17,7 @@ type Writer struct {
 	w       http.ResponseWriter
 	r       *http.Request
 	message string
+	status  int // of a success, or 0
 }
 
 // To returns the writer of the answer to r.
@@ -32,6 +34,17 @@ func (o Writer) Message(text string) Writer {
 	return o
 }
 
+// Status sets the status of a success, 200 to 299, for [Writer.Value] and
+// [Writer.List], and returns a writer that carries it. Any other status is a fault
+// of the handler and gets 500.
+//
+// With [http.ResponseWriter.WriteHeader] instead, the header is sent before the
+// media type is known.
+func (o Writer) Status(status int) Writer {
+	o.status = status
+	return o
+}
+
 // Untouched lets what the handler goes on to write itself pass as it is, for
 // answers whose form someone else has fixed, such as those of an OAuth token
 // endpoint. [usher.Fail] and the methods of Writer still use the shape.
@@ -41,18 +54,28 @@ func (o Writer) Untouched() {
 	}
 }
 
-// Value answers 200 with v as the data. A nil v means that there is none.
+// Value sends v as the data, with 200 unless [Writer.Status] says otherwise. A nil
+// v means that there is none.
 func (o Writer) Value(v any) {
-	usher.Respond(o.w, o.r, usher.Reply{Message: o.message, Data: v})
+	o.respond(usher.Reply{Status: o.status, Message: o.message, Data: v})
 }
 
-// List answers 200 with items, one page of a list, as the data. A nil slice is
-// an empty list. Shapes with bare successes do not show the page.
+// List sends items, one page of a list, as the data, with 200 unless
+// [Writer.Status] says otherwise. A nil slice is an empty list. Shapes with bare
+// successes do not show the page.
 func (o Writer) List(items any, page usher.Page) {
 	if v := reflect.ValueOf(items); !v.IsValid() || v.Kind() == reflect.Slice && v.IsNil() {
 		items = []struct{}{}
 	}
-	usher.Respond(o.w, o.r, usher.Reply{Message: o.message, Data: items, Page: &page})
+	o.respond(usher.Reply{Status: o.status, Message: o.message, Data: items, Page: &page})
+}
+
+func (o Writer) respond(reply usher.Reply) {
+	if reply.Status != 0 && (reply.Status < 200 || reply.Status > 299) {
+		usher.Fail(o.w, o.r, fmt.Errorf("envelope: %d is not the status of a success", reply.Status))
+		return
+	}
+	usher.Respond(o.w, o.r, reply)
 }
 
 // Created answers 201 with v as the data. The location is the URI reference of

@@ -72,6 +72,22 @@ func (w *Writer) LateError() int { return int(w.late.Load()) }
 // Bytes returns how many bytes of body the handler has written.
 func (w *Writer) Bytes() int64 { return w.bytes }
 
+// Progress returns the status that has been sent through the first Writer from w
+// inwards, and how many bytes of the body; or 0 if none has, or w does not lead to
+// one. The goroutine that writes to w calls it.
+func Progress(w http.ResponseWriter) (status int, bytes int64) {
+	for {
+		if own, ok := w.(*Writer); ok && own.Status() != 0 {
+			return own.Status(), own.Bytes()
+		}
+		u, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return 0, 0
+		}
+		w = u.Unwrap()
+	}
+}
+
 // Hijacked reports whether the handler has taken the connection.
 func (w *Writer) Hijacked() bool { return w.gone.Load() }
 

@@ -1,0 +1,82 @@
+package envelope_test
+
+import (
+	"io"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/envelope"
+)
+
+// A callback that panics costs what it was to do, and not the response.
+func TestACallbackThatPanics(t *testing.T) {
+	value := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { envelope.To(w, r).Value(1) })
+	late := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, "x")
+		usher.Fail(w, r, errDatabase)
+	})
+	panicking := func(*http.Request, *usher.Error) { panic("callback") }
+	tests := []struct {
+		name    string
+		config  envelope.Config
+		handler http.Handler
+		status  int // 0 if the connection is aborted
+		panics  int32
+	}{
+		{"OnError, by Fail", envelope.Config{OnError: panicking}, failing(&usher.Error{Status: 503}), 503, 1},
+		{"OnError, for the text of a handler", envelope.Config{OnError: panicking}, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, "x", http.StatusBadGateway)
+		}), 502, 1},
+		{"OnError, for what broke off", envelope.Config{OnError: panicking}, late, 0, 1},
+		{"NewRequestID", envelope.Config{NewRequestID: func() string { panic("callback") }}, value, 200, 1},
+		{"ClientIP", envelope.Config{ClientIP: func(*http.Request) netip.Addr { panic("callback") }}, value, 500, 2},
+		{"Marshal", envelope.Config{Marshal: func(any) ([]byte, error) { panic("callback") }}, value, 500, 1},
+		{"Shape.Error, by Fail", envelope.Config{Shape: envelope.Shape{Error: func([]byte, *envelope.Answer) []byte { panic("callback") }}}, failing(&usher.Error{Status: 404}), 500, 2},
+		{"Shape.Before", envelope.Config{Shape: envelope.Shape{
+			Before: func([]byte, *envelope.Answer) []byte { panic("callback") },
+			After:  func(b []byte, _ *envelope.Answer) []byte { return b },
+			Error:  func(b []byte, _ *envelope.Answer) []byte { return append(b, "{}"...) },
+		}}, value, 500, 1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var panics atomic.Int32
+			tt.config.Wrap = true
+			tt.config.OnPanic = func(_ *http.Request, v any, stack []byte) {
+				if v != "callback" || len(stack) == 0 {
+					t.Errorf("told of %v", v)
+				}
+				panics.Add(1)
+			}
+			s := start(t, must(tt.config).Wrap(tt.handler))
+			status, body, err := fetch(t, s)
+			if (err != nil) != (tt.status == 0) || err == nil && status != tt.status {
+				t.Errorf("status %d, %v", status, err)
+			}
+			if strings.Contains(body, "callback") {
+				t.Errorf("body %s", body)
+			}
+			if n := panics.Load(); n != tt.panics {
+				t.Errorf("%d panics told, want %d", n, tt.panics)
+			}
+			if tt.status != 0 && get(t, s, "/").Header.Get("X-Request-Id") == "" {
+				t.Error("the response has no ID")
+			}
+		})
+	}
+}
+
+func TestAnOnPanicThatPanicsIsLogged(t *testing.T) {
+	log := captureLog(t)
+	env := must(envelope.Config{Shape: envelope.Data(), OnPanic: func(*http.Request, any, []byte) { panic(secretError{"canary"}) }})
+	got := get(t, start(t, env.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("handler") }))), "/")
+	wantStatus(t, got, 500)
+	wantBody(t, got, `{"error":{"code":"internal","message":"Internal Server Error"}}`)
+	if !strings.Contains(log.String(), "secretError") || strings.Contains(log.String(), "canary") {
+		t.Errorf("log: %s", log)
+	}
+}

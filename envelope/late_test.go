@@ -1,0 +1,134 @@
+package envelope_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/envelope"
+)
+
+// then sends a status, and then what next writes.
+func then(status int, contentType string, next func(envelope.Writer)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if contentType != "" {
+			w.Header().Set("Content-Type", contentType)
+		}
+		w.WriteHeader(status)
+		next(envelope.To(w, r))
+	}
+}
+
+func value(o envelope.Writer) { o.Value(map[string]int{"id": 7}) }
+
+func TestAStatusAndThenAValueSendsBoth(t *testing.T) {
+	const data = `"data":{"id":7}`
+	for _, wrap := range []bool{false, true} {
+		for _, shape := range shapes {
+			for _, contentType := range []string{"", "application/json"} {
+				t.Run(shape.name+" "+contentType, func(t *testing.T) {
+					env := must(envelope.Config{Shape: shape.shape, Wrap: wrap})
+					got := get(t, start(t, env.Wrap(then(201, contentType, value))), "/")
+					wantStatus(t, got, 201)
+					want := `{"id":7}`
+					if shape.shape.Before != nil {
+						want = data
+					}
+					if !json.Valid([]byte(got.body)) || strings.Count(got.body, want) != 1 || strings.Count(got.body, "id") > 1+strings.Count(got.body, "request_id") {
+						t.Errorf("body %s", got.body)
+					}
+					if contentType != "" {
+						wantHeader(t, got, "Content-Type", contentType)
+					}
+				})
+			}
+		}
+	}
+}
+
+func TestWhatFollowsAStatus(t *testing.T) {
+	fail := func(w http.ResponseWriter, r *http.Request) {
+		usher.Fail(w, r, &usher.Error{Status: 409, Code: "c", Message: "m"})
+	}
+	const page = `{"status_code":202,"message":"m","data":[1],"pagination":{"page":1,"limit":1,"total":2,"pages":2},"metadata":{"method":"GET","url":"/","execution_time_ms":0,"ip":"127.0.0.1","timestamp":"T"}}`
+	tests := []struct {
+		name    string
+		handler http.HandlerFunc
+		status  int
+		body    string
+	}{
+		{"a page of a list", then(202, "application/json", func(o envelope.Writer) {
+			o.Message("m").List([]int{1}, usher.Page{Number: 1, Limit: 1, Total: 2})
+		}), 202, page},
+		{"a page of a list, without a type", then(202, "", func(o envelope.Writer) {
+			o.Message("m").List([]int{1}, usher.Page{Number: 1, Limit: 1, Total: 2})
+		}), 202, page},
+		{"Created keeps the status", then(202, "application/json", func(o envelope.Writer) { o.Created("/x", 1) }), 202, `"data":1`},
+		{"Respond", func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(203)
+			usher.Respond(w, r, usher.Reply{Status: 201, Message: "made", Data: 1})
+		}, 203, `{"status_code":203,"message":"made","data":1,`},
+		{"no data", then(201, "application/json", func(o envelope.Writer) { o.Value(nil) }), 201, `{"status_code":201,"message":"Created","metadata"`},
+		{"Fail has its body in the status that was sent", func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(404)
+			fail(w, r)
+		}, 404, `{"status_code":404,"message":"m","metadata"`},
+		{"Status", func(w http.ResponseWriter, r *http.Request) { envelope.To(w, r).Status(202).Value(1) }, 202, `"data":1`},
+		{"Status of a list", func(w http.ResponseWriter, r *http.Request) {
+			envelope.To(w, r).Status(206).List([]int{1}, usher.Page{})
+		}, 206, `"data":[1]`},
+		{"Status of an error", func(w http.ResponseWriter, r *http.Request) { envelope.To(w, r).Status(404).Value(1) }, 500, `"message":"Internal Server Error"`},
+	}
+	for _, wrap := range []bool{true, false} {
+		for _, tt := range tests {
+			t.Run(tt.name, func(t *testing.T) {
+				env := must(envelope.Config{Wrap: wrap, OnError: func(*http.Request, *usher.Error) {}})
+				got := get(t, start(t, env.Wrap(tt.handler)), "/")
+				wantStatus(t, got, tt.status)
+				if !json.Valid([]byte(got.body)) || !strings.Contains(still(got.body), tt.body) {
+					t.Errorf("body %s", still(got.body))
+				}
+			})
+		}
+	}
+}
+
+// What cannot be sent any more is not lost in silence.
+func TestLostDataIsReported(t *testing.T) {
+	twice := func(w http.ResponseWriter, r *http.Request) {
+		envelope.To(w, r).Value(1)
+		envelope.To(w, r).Value(2)
+	}
+	tests := []struct {
+		name    string
+		method  string
+		handler http.HandlerFunc
+		reports int
+	}{
+		{"after a body", http.MethodGet, func(w http.ResponseWriter, r *http.Request) {
+			writes(200, map[string]string{"Content-Type": "text/csv"}, "a,b")(w, r)
+			value(envelope.To(w, r))
+		}, 1},
+		{"after another value", http.MethodGet, twice, 1},
+		{"after a refusal", http.MethodGet, func(w http.ResponseWriter, r *http.Request) {
+			usher.Fail(w, r, &usher.Error{Status: 403})
+			value(envelope.To(w, r))
+		}, 1},
+		{"after 204", http.MethodGet, then(204, "", value), 1},
+		{"after 404", http.MethodGet, then(404, "", value), 1},
+		{"nothing after 204", http.MethodGet, then(204, "", envelope.Writer.NoContent), 0},
+		{"to HEAD", http.MethodHead, then(201, "", value), 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var reports reporter
+			env := must(envelope.Config{Wrap: true, OnError: reports.onError})
+			do(t, start(t, env.Wrap(tt.handler)), tt.method, "/")
+			if errs := reports.reports(); len(errs) != tt.reports {
+				t.Errorf("reported %v", errs)
+			}
+		})
+	}
+}
