@@ -35,6 +35,7 @@
 // without a Content-Type, which the server takes for text; and connections that
 // are taken over. Flushing never holds anything back and never adds anything. An
 // answer to HEAD has the header that GET would get, without a Content-Length.
+// Handlers of documents with a form of their own stand in [Untouched].
 //
 // Fields that describe the handler's bytes are removed: Content-Length,
 // Accept-Ranges and the digests. A strong entity tag becomes weak unless the

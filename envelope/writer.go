@@ -54,6 +54,21 @@ func (o Writer) Untouched() {
 	}
 }
 
+// Untouched returns a handler that lets what next writes pass as it is, for those
+// whose form someone else has fixed: what is served under /.well-known, an OpenAPI
+// document, a gateway to gRPC. It has no effect without an [Envelope] around it.
+//
+//	mux.Handle("/.well-known/", envelope.Untouched(documents))
+//
+// [usher.Fail] still uses the shape, so that a request which is refused further in
+// gets the usual error.
+func Untouched(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		To(w, r).Untouched()
+		next.ServeHTTP(w, r)
+	})
+}
+
 // Value sends v as the data, with 200 unless [Writer.Status] says otherwise. A nil
 // v means that there is none.
 func (o Writer) Value(v any) {

@@ -7,6 +7,7 @@ import (
 	"net/url"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/exchange"
 )
 
 // A ResourceMetadata tells clients which authorization servers issue tokens for
@@ -57,6 +58,9 @@ func NewResourceMetadata(m ResourceMetadata) (http.Handler, error) {
 			w.Header()["Allow"] = []string{"GET, HEAD"}
 			usher.Fail(w, r, &usher.Error{Status: http.StatusMethodNotAllowed, Code: "method_not_allowed"})
 			return
+		}
+		if x := exchange.From(r.Context()); x != nil {
+			x.Render(http.StatusOK) // RFC 9728 has fixed the form
 		}
 		h := w.Header()
 		h["Content-Type"] = []string{"application/json"}
