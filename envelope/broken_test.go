@@ -14,6 +14,7 @@ import (
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/envelope"
+	"github.com/usher-go/usher/internal/exchange"
 )
 
 var errDatabase = errors.New("db: connection lost")
@@ -197,6 +198,14 @@ func TestWhatOnlyLooksBrokenOffIsWhole(t *testing.T) {
 			func(w http.ResponseWriter, _ *http.Request) {
 				http.Error(w, "m", http.StatusPaymentRequired)
 				w.WriteHeader(500)
+			},
+			402, `{"error":{"code":"payment_required","message":"m"}}`,
+		},
+		{
+			"an error after something that nobody got", http.MethodGet,
+			func(w http.ResponseWriter, r *http.Request) {
+				exchange.From(r.Context()).Break(errDatabase)
+				http.Error(w, "m", http.StatusPaymentRequired)
 			},
 			402, `{"error":{"code":"payment_required","message":"m"}}`,
 		},

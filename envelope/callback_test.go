@@ -60,6 +60,9 @@ func TestACallbackThatPanics(t *testing.T) {
 			if strings.Contains(body, "callback") {
 				t.Errorf("body %s", body)
 			}
+			if tt.panics == 2 && body != "" {
+				t.Errorf("a shape that panics made the body %s", body)
+			}
 			if n := panics.Load(); n != tt.panics {
 				t.Errorf("%d panics told, want %d", n, tt.panics)
 			}
@@ -67,6 +70,24 @@ func TestACallbackThatPanics(t *testing.T) {
 				t.Error("the response has no ID")
 			}
 		})
+	}
+}
+
+// Nothing that the handler meant for its own body goes with the bare status.
+func TestAShapeThatPanicsLeavesABareStatus(t *testing.T) {
+	env := must(envelope.Config{
+		Wrap: true, Shape: envelope.Shape{Error: func([]byte, *envelope.Answer) []byte { panic("callback") }},
+		OnPanic: func(*http.Request, any, []byte) {},
+	})
+	got := get(t, start(t, env.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Encoding", "gzip")
+		w.Header().Set("Cache-Control", "public")
+		usher.Fail(w, r, &usher.Error{Status: 404})
+	}))), "/", "X-Request-Id: one")
+	wantStatus(t, got, 500)
+	wantHeader(t, got, "X-Request-Id", "one")
+	for _, name := range []string{"Content-Encoding", "Cache-Control", "Content-Type"} {
+		wantHeader(t, got, name, "")
 	}
 }
 

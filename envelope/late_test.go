@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/envelope"
@@ -91,6 +92,50 @@ func TestWhatFollowsAStatus(t *testing.T) {
 					t.Errorf("body %s", still(got.body))
 				}
 			})
+		}
+	}
+}
+
+// The catalogue cannot change a status that has been sent.
+func TestWhatFollowsAStatusHasThatStatus(t *testing.T) {
+	env := must(envelope.Config{Wrap: true, Catalogue: envelope.Catalogue{Codes: map[string]envelope.Entry{
+		"made": {Status: 202, Message: "Made"}, "taken": {Status: 410, Message: "Taken"},
+	}}})
+	for _, contentType := range []string{"", "application/json"} {
+		got := get(t, start(t, env.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", contentType)
+			w.WriteHeader(203)
+			usher.Respond(w, r, usher.Reply{Code: "made", Data: 1})
+		}))), "/")
+		if !strings.HasPrefix(got.body, `{"status_code":203,"message":"Made","data":1,`) {
+			t.Errorf("body %s", got.body)
+		}
+	}
+	got := get(t, start(t, env.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(404)
+		usher.Fail(w, r, &usher.Error{Status: 409, Code: "taken"})
+	}))), "/")
+	if !strings.HasPrefix(got.body, `{"status_code":404,"message":"Taken",`) {
+		t.Errorf("body %s", got.body)
+	}
+}
+
+// Nobody waits for what http.TimeoutHandler has given up.
+func TestDataThatNobodyWaitsForIsNoLoss(t *testing.T) {
+	var reports reporter
+	env := must(envelope.Config{Wrap: true, OnError: reports.onError})
+	sent, done := make(chan struct{}), make(chan struct{})
+	s := start(t, env.Wrap(http.TimeoutHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer close(done)
+		<-sent
+		value(envelope.To(w, r))
+	}), time.Millisecond, "")))
+	wantStatus(t, get(t, s, "/"), 503)
+	close(sent)
+	<-done
+	for _, e := range reports.reports() {
+		if e.Status != 503 { // that of the handler of the timeout
+			t.Errorf("reported %v", e)
 		}
 	}
 }

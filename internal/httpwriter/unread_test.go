@@ -74,6 +74,20 @@ func TestRefuseClosesOnlyWhatTheServerWouldBreak(t *testing.T) {
 	}
 }
 
+// A handler that has closed the body had mostly read it.
+func TestABodyThatIsClosedHasBeenRead(t *testing.T) {
+	r := &http.Request{ProtoMajor: 1, ContentLength: 10, Body: closed{}, Close: true}
+	w := httptest.NewRecorder()
+	httpwriter.Refuse(w, r)
+	if w.Header().Get("Connection") != "" {
+		t.Error("the server waits for a body that has come")
+	}
+}
+
+type closed struct{ io.Closer }
+
+func (closed) Read([]byte) (int, error) { return 0, http.ErrBodyReadAfterClose }
+
 type broken struct{}
 
 func (broken) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
@@ -93,11 +107,18 @@ func TestOnlyErrorsAreRefusals(t *testing.T) {
 	}
 }
 
+// A detached writer has a header of its own, so that the server learns of nothing
+// that it is not told.
+type detached struct{ http.ResponseWriter }
+
+func (detached) Header() http.Header           { return http.Header{} }
+func (d detached) Unwrap() http.ResponseWriter { return d.ResponseWriter }
+
 func TestLeaveUnreadReachesTheServerThroughWriters(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var inner, outer httpwriter.Writer
 		inner.Init(w, nil)
-		outer.Init(&inner, nil)
+		outer.Init(detached{&inner}, nil)
 		if r.URL.Path == "/leave" {
 			httpwriter.LeaveUnread(&outer, r)
 		}
