@@ -184,7 +184,7 @@ func (t *transaction) appendReply(s *scratch, a *Answer, data any) (err error) {
 	}
 	if !a.NoData {
 		if s.b, err = t.env.appendValue(s, s.b, data); err != nil {
-			return fmt.Errorf("envelope: encode the data of an answer: %w", err)
+			return fmt.Errorf("envelope: encode the data of a response: %w", err)
 		}
 	}
 	if !bare {

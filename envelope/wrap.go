@@ -248,7 +248,7 @@ func (t *transaction) end(inner http.ResponseWriter, noData bool) {
 	_, _ = inner.Write(s.b)
 }
 
-// success prepares the answer of a success in s.
+// success prepares a success in s.
 func (t *transaction) success(s *scratch) *Answer {
 	if t.reply == nil {
 		return t.answer(s, t.writer.Status(), "", t.successMessage())
