@@ -389,7 +389,7 @@ func TestVerdictsHaveNames(t *testing.T) {
 		}
 		seen[v.String()] = true
 	}
-	if got := (jwtauth.Accepted + 1).String(); got != "Verdict(17)" {
+	if got := (jwtauth.Accepted + 1).String(); got != "Verdict(18)" {
 		t.Error(got)
 	}
 }

@@ -9,15 +9,16 @@ import (
 	"time"
 )
 
-// claimNames are the claims that this package reads.
+// claimNames are the claims that this package reads whatever the Config says.
 var claimNames = []string{
 	"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "sid", "client_id",
-	"scope", "scp", "permissions",
+	"scope", "scp", "cnf",
 }
 
 // readClaims fills in t from members, and reports whether those that have a
-// meaning here are of the type that RFC 7519, section 4.1 gives them.
-func (t *Token) readClaims(members []member) bool {
+// meaning here are of the type that RFC 7519, section 4.1 gives them. The claims
+// that grant scopes beside scope and scp are named by more.
+func (t *Token) readClaims(members []member, more []string) bool {
 	for _, m := range members {
 		ok := true
 		switch m.name {
@@ -39,12 +40,14 @@ func (t *Token) readClaims(members []member) bool {
 			t.SessionID, ok = unquote(m.value)
 		case "client_id":
 			t.ClientID, ok = unquote(m.value)
+		case "cnf":
+			t.bound = m.value != "null"
 		}
 		if !ok {
 			return false
 		}
 	}
-	t.Scopes = scopes(members)
+	t.Scopes = scopes(members, more)
 	return true
 }
 
@@ -74,12 +77,14 @@ func numericDate(value string) (time.Time, bool) {
 	return time.Unix(int64(seconds), int64(fraction*1e9)), true
 }
 
-// scopes returns what is granted by any of the claims in use for it: scope (RFC
-// 8693, section 4.2) and scp, each a string of words or an array, and
-// permissions, an array. A claim of another type grants nothing.
-func scopes(members []member) []string {
+// scopes returns what is granted by scope (RFC 8693, section 4.2), scp and the
+// claims that more names, each a string of scopes with a space between any two
+// (RFC 6749, section 3.3) or an array. A claim of another type grants nothing, and
+// neither does text that is no scope-token: a server may have meant by it one
+// scope and not the words in it.
+func scopes(members []member, more []string) []string {
 	var all []string
-	for _, name := range [...]string{"scope", "scp", "permissions"} {
+	for _, name := range append([]string{"scope", "scp"}, more...) {
 		value, ok := find(members, name)
 		if !ok {
 			continue
@@ -89,10 +94,10 @@ func scopes(members []member) []string {
 			continue
 		}
 		if value[0] == '"' {
-			list = strings.Fields(list[0])
+			list = strings.Split(list[0], " ")
 		}
 		for _, s := range list {
-			if s != "" {
+			if isScope(s) {
 				all = append(all, s)
 			}
 		}
@@ -107,6 +112,31 @@ func scopes(members []member) []string {
 		})
 	}
 	return slices.Clip(all)
+}
+
+// isScope reports whether s is a scope-token (RFC 6749, section 3.3).
+func isScope(s string) bool {
+	for _, c := range []byte(s) {
+		if c <= ' ' || c >= 0x7f || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// isRefreshToken reports whether a token says of itself that it is one for
+// refreshing, in a member that is in use for that: token_use (Amazon Cognito, Ory
+// Hydra), token_type (Simple JWT), typ (Keycloak) or type (Flask-JWT-Extended).
+func isRefreshToken(members []member) bool {
+	for _, name := range [...]string{"token_use", "token_type", "typ", "type"} {
+		value, _ := find(members, name)
+		text, _ := unquote(value)
+		kind := strings.ToLower(strings.NewReplacer("_", "", "-", "").Replace(text))
+		if kind == "refresh" || kind == "offline" || strings.HasSuffix(kind, "refreshtoken") {
+			return true
+		}
+	}
+	return false
 }
 
 // present reports whether a claim is there and says something.

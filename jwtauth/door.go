@@ -24,6 +24,7 @@ type door struct {
 	answers     answers
 	revocations Revocations
 	check       func(context.Context, *Token) error
+	confirm     func(*http.Request, *Token) error
 	principal   func(*Token, usher.Principal) usher.Principal
 	decisions   *telemetry.Decisions
 }
@@ -36,6 +37,7 @@ type doorConfig struct {
 	revocations             Revocations
 	answers                 map[Verdict]*usher.Error
 	check                   func(context.Context, *Token) error
+	confirm                 func(*http.Request, *Token) error
 	principal               func(*Token, usher.Principal) usher.Principal
 	meters                  metric.MeterProvider
 	counter, attribute      string
@@ -47,6 +49,7 @@ func newDoor(c doorConfig) (d door, errs []error) {
 		cookie:      c.cookie,
 		revocations: c.revocations,
 		check:       c.check,
+		confirm:     c.confirm,
 		principal:   c.principal,
 	}
 	if c.cookie != "" && (&http.Cookie{Name: c.cookie, Value: "x"}).Valid() != nil {
@@ -135,7 +138,7 @@ func (d *door) authenticate(r *http.Request, j judge) (*usher.Principal, error) 
 	ctx := r.Context()
 	text, v := d.find(r)
 	if v == Accepted {
-		found, err := d.verify(ctx, text, j)
+		found, err := d.verify(ctx, r, text, j)
 		return found.principal, err
 	}
 	d.decisions.Record(ctx, int(v))
@@ -145,12 +148,12 @@ func (d *door) authenticate(r *http.Request, j judge) (*usher.Principal, error) 
 	return nil, d.answers.to(v, nil)
 }
 
-// verify judges a token. What j may remember, revocations and the check are
-// asked about each time.
-func (d *door) verify(ctx context.Context, text string, j judge) (verified, error) {
+// verify judges a token that came with r, or in no request if that is nil. What j
+// may remember, the confirmation, revocations and the check are asked for each time.
+func (d *door) verify(ctx context.Context, r *http.Request, text string, j judge) (verified, error) {
 	found, v, err := j.judge(ctx, text, time.Now())
 	if v == Accepted {
-		v, err = d.admit(ctx, found.token)
+		v, err = d.admit(ctx, r, found.token)
 	}
 	d.decisions.Record(ctx, int(v))
 	if v != Accepted {
@@ -159,7 +162,15 @@ func (d *door) verify(ctx context.Context, text string, j judge) (verified, erro
 	return found, nil
 }
 
-func (d *door) admit(ctx context.Context, t *Token) (Verdict, error) {
+func (d *door) admit(ctx context.Context, r *http.Request, t *Token) (Verdict, error) {
+	if t.bound {
+		if d.confirm == nil || r == nil {
+			return Unconfirmed, nil
+		}
+		if err := d.confirm(r, t); err != nil {
+			return refusal(err, Unconfirmed), err
+		}
+	}
 	if d.revocations != nil {
 		switch revoked, err := d.revocations.Revoked(ctx, t); {
 		case err != nil:
@@ -170,14 +181,24 @@ func (d *door) admit(ctx context.Context, t *Token) (Verdict, error) {
 	}
 	if d.check != nil {
 		if err := d.check(ctx, t); err != nil {
-			var e *usher.Error
-			if errors.As(err, &e) && e != nil && e.Status >= 400 && e.Status <= 499 {
-				return Denied, err
-			}
-			return Unavailable, err
+			return refusal(err, Unavailable), err
 		}
 	}
 	return Accepted, nil
+}
+
+// refusal returns the verdict for an error of a callback: Denied if the error is a
+// response to the client, Unavailable if it is one of the server, else otherwise.
+func refusal(err error, otherwise Verdict) Verdict {
+	var e *usher.Error
+	switch {
+	case !errors.As(err, &e) || e == nil:
+		return otherwise
+	case e.Status >= 400 && e.Status <= 499:
+		return Denied
+	default:
+		return Unavailable
+	}
 }
 
 // principalOf returns who presents t, or nil if that cannot be told.

@@ -126,7 +126,7 @@ func ExampleRevocationList() {
 func ExampleNewIntrospection() {
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.PostFormValue("token") == "opaque" {
-			fmt.Fprint(w, `{"active":true,"sub":"ann","aud":"https://api.example","scope":"read"}`)
+			fmt.Fprint(w, `{"active":true,"sub":"ann","aud":"https://api.example","scope":"read","exp":4102444800}`)
 			return
 		}
 		fmt.Fprint(w, `{"active":false}`)

@@ -35,8 +35,21 @@ type IntrospectionConfig struct {
 	// Audiences are the names of this service in aud: an answer must have one of
 	// them, to the letter. Required unless DangerouslyAcceptAnyAudience is set.
 	Audiences []string
-	// RequiredClaims are members that an answer must have, beside active.
+	// RequiredClaims are members that a response must have, beside active and exp.
+	//
+	// Many servers respond for a refresh token as they do for an access token (RFC
+	// 7662, section 2.1 permits both), and a refresh token must not open an API. It is
+	// refused if the server says what it is: by a token_use, by a token_type other
+	// than Bearer, or as Keycloak does by a typ. Servers that say nothing, such as
+	// those built with Ory Fosite, need a claim here that their access tokens alone
+	// have, or a Check that tells them apart. Servers with node-oidc-provider or
+	// Spring Authorization Server give token_type for access tokens alone, so it
+	// suffices to name that; Ory Hydra gives token_use. Try it with a refresh token
+	// of your server.
 	RequiredClaims []string
+	// ScopeClaims are members that grant scopes beside scope and scp, as in
+	// [TrustedIssuer].
+	ScopeClaims []string
 
 	// Client makes the calls; nil means [http.DefaultClient]. Its CheckRedirect
 	// and Jar are not used, and no redirect is followed.
@@ -56,7 +69,8 @@ type IntrospectionConfig struct {
 	CacheCapacity int
 
 	// Leeway, MaxTokenLength, Revocations, ExactBearer, Cookie, Realm,
-	// ResourceMetadata, Answers and Check are as in [Config].
+	// ResourceMetadata, Answers and Check are as in [Config]. So is Confirm, which is
+	// asked about tokens of the token_type DPoP or PoP as well.
 	Leeway                  time.Duration
 	MaxTokenLength          int
 	Revocations             Revocations
@@ -65,6 +79,7 @@ type IntrospectionConfig struct {
 	Realm, ResourceMetadata string
 	Answers                 map[Verdict]*usher.Error
 	Check                   func(ctx context.Context, t *Token) error
+	Confirm                 func(r *http.Request, t *Token) error
 	// Principal is as in [Config], but the kind is [usher.KindOAuth].
 	Principal func(t *Token, usual usher.Principal) usher.Principal
 	// MeterProvider makes the counter usher.introspection.verifications, which has
@@ -73,8 +88,13 @@ type IntrospectionConfig struct {
 	MeterProvider metric.MeterProvider
 
 	// DangerouslyAcceptAnyAudience accepts tokens that are meant for other services
-	// of the authorization server.
+	// of the authorization server: whoever runs one of these can use the tokens of
+	// its callers here. As refresh tokens rarely have the audience of a service, it
+	// also removes what stops them at many servers; see RequiredClaims.
 	DangerouslyAcceptAnyAudience bool
+	// DangerouslyAcceptWithoutExpiry accepts responses without exp. Refresh tokens
+	// that do not expire have none.
+	DangerouslyAcceptWithoutExpiry bool
 	// DangerouslyAllowHTTP accepts an endpoint without TLS, to which tokens and the
 	// secret of the client are sent.
 	DangerouslyAllowHTTP bool
@@ -96,6 +116,7 @@ type Introspection struct {
 	issuer    string
 	audiences []string // nil accepts any
 	required  []string
+	scopes    []string
 	timeout   time.Duration
 	ttl       time.Duration
 	leeway    time.Duration
@@ -131,6 +152,7 @@ func NewIntrospection(c IntrospectionConfig) (*Introspection, error) {
 		revocations: c.Revocations,
 		answers:     c.Answers,
 		check:       c.Check,
+		confirm:     c.Confirm,
 		principal:   c.Principal,
 		meters:      c.MeterProvider,
 		counter:     "usher.introspection.verifications",
@@ -147,11 +169,15 @@ func NewIntrospection(c IntrospectionConfig) (*Introspection, error) {
 		issuer:    c.Issuer,
 		audiences: slices.Clone(c.Audiences),
 		required:  slices.Clone(c.RequiredClaims),
+		scopes:    slices.Clone(c.ScopeClaims),
 		timeout:   orDefault(c.Timeout, 3*time.Second),
 		ttl:       orDefault(c.CacheTTL, 30*time.Second),
 		leeway:    max(orDefault(c.Leeway, defaultLeeway), 0),
 		longest:   orDefault(c.MaxTokenLength, defaultTokenLength),
 		turns:     make(chan struct{}, orDefault(c.MaxCalls, 64)),
+	}
+	if !c.DangerouslyAcceptWithoutExpiry {
+		i.required = append(i.required, "exp")
 	}
 	i.client = restrained(c.Client)
 	// A redirect would take the token elsewhere.
@@ -195,6 +221,9 @@ func (c *IntrospectionConfig) faults() (errs []error) {
 	if slices.Contains(c.RequiredClaims, "") {
 		fault("RequiredClaims", "no name may be empty")
 	}
+	if slices.Contains(c.ScopeClaims, "") {
+		fault("ScopeClaims", "no name may be empty")
+	}
 	for _, d := range []struct {
 		field string
 		value int64
@@ -232,7 +261,7 @@ func (i *Introspection) Authenticate(r *http.Request) (*usher.Principal, error) 
 // Verify judges a token that has come by another way than in a request. Its
 // errors are those of Authenticate.
 func (i *Introspection) Verify(ctx context.Context, token string) (*Token, error) {
-	found, err := i.verify(ctx, token, i)
+	found, err := i.verify(ctx, nil, token, i)
 	return found.token, err
 }
 
@@ -392,8 +421,11 @@ func (i *Introspection) read(e *introspected, body []byte) (Verdict, error) {
 		return 0, errors.New("jwtauth: the answer to an introspection does not say whether the token is active")
 	}
 	e.token = &Token{Issuer: i.issuer, payload: text}
-	if variant(members, claimNames) || !e.token.readClaims(members) || e.token.Issuer != i.issuer {
+	if variant(members, introspectedNames) || !e.token.readClaims(members, i.scopes) || e.token.Issuer != i.issuer {
 		return InvalidClaims, nil
+	}
+	if !e.token.isAccess(members) {
+		return WrongType, nil
 	}
 	for _, name := range i.required {
 		if !present(members, name) {
@@ -410,4 +442,29 @@ func (i *Introspection) read(e *introspected, body []byte) (Verdict, error) {
 		return InvalidClaims, nil
 	}
 	return Accepted, nil
+}
+
+// introspectedNames are the members that are read from a response.
+var introspectedNames = append([]string{"token_type", "token_use"}, claimNames...)
+
+// isAccess reports whether a response of the authorization server may be one about
+// an access token, and notes if that is bound to a key of its sender.
+func (t *Token) isAccess(members []member) bool {
+	if present(members, "token_type") {
+		value, _ := find(members, "token_type")
+		switch kind, _ := unquote(value); {
+		case strings.EqualFold(kind, "Bearer"):
+		case strings.EqualFold(kind, "DPoP"), strings.EqualFold(kind, "PoP"):
+			t.bound = true
+		default:
+			return false
+		}
+	}
+	if present(members, "token_use") {
+		value, _ := find(members, "token_use")
+		if use, _ := unquote(value); !strings.EqualFold(use, "access") && !strings.EqualFold(use, "access_token") {
+			return false
+		}
+	}
+	return !isRefreshToken(members)
 }

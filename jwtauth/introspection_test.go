@@ -106,10 +106,21 @@ func TestIntrospectionAnswers(t *testing.T) {
 		"another issuer":          {active(map[string]any{"iss": "x"}), jwtauth.InvalidClaims},
 		"no issuer":               {active(map[string]any{"iss": nil}), jwtauth.Accepted},
 		"expired":                 {active(map[string]any{"exp": now - 60}), jwtauth.Expired},
-		"no exp":                  {active(map[string]any{"exp": nil}), jwtauth.Accepted},
+		"no exp":                  {active(map[string]any{"exp": nil}), jwtauth.InvalidClaims},
+		"exp null":                {strings.Replace(active(map[string]any{"exp": nil}), "{", `{"exp":null,`, 1), jwtauth.InvalidClaims},
 		"exp of a string":         {active(map[string]any{"exp": "x"}), jwtauth.InvalidClaims},
 		"not yet":                 {active(map[string]any{"nbf": now + 60}), jwtauth.NotYetValid},
 		"no subject":              {active(map[string]any{"sub": nil}), jwtauth.InvalidClaims},
+		"token_type null":         {strings.Replace(active(nil), "{", `{"token_type":null,`, 1), jwtauth.Accepted},
+		"token_type in capitals":  {active(map[string]any{"token_type": "BEARER"}), jwtauth.Accepted},
+		"token_type N_A":          {active(map[string]any{"token_type": "N_A"}), jwtauth.WrongType},
+		"token_type of a number":  {active(map[string]any{"token_type": 1}), jwtauth.WrongType},
+		"Token_Type":              {active(map[string]any{"Token_Type": "Bearer"}), jwtauth.InvalidClaims},
+		"token_use of Cognito":    {active(map[string]any{"token_use": "access"}), jwtauth.Accepted},
+		"token_use of Ory Hydra":  {active(map[string]any{"token_use": "access_token"}), jwtauth.Accepted},
+		"an ID token":             {active(map[string]any{"token_use": "id"}), jwtauth.WrongType},
+		"token_use of a list":     {active(map[string]any{"token_use": []string{"access"}}), jwtauth.WrongType},
+		"typ Bearer":              {active(map[string]any{"typ": "Bearer"}), jwtauth.Accepted},
 		"without a required name": {active(map[string]any{"username": nil}), jwtauth.InvalidClaims},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -336,11 +347,11 @@ func TestIntrospectionConfigFaults(t *testing.T) {
 	wantFaults(t, err, path+"Endpoint", path+"ClientID", path+"Issuer", path+"Audiences")
 	_, err = jwtauth.NewIntrospection(jwtauth.IntrospectionConfig{
 		Endpoint: "http://issuer.example", ClientID: "a", Header: http.Header{"Authorization": {"x"}}, Issuer: "a|b",
-		Audiences: []string{"a"}, DangerouslyAcceptAnyAudience: true, RequiredClaims: []string{""},
+		Audiences: []string{"a"}, DangerouslyAcceptAnyAudience: true, RequiredClaims: []string{""}, ScopeClaims: []string{""},
 		Timeout: -1, CacheTTL: -1, MaxCalls: -1, Leeway: time.Hour, MaxTokenLength: -1,
 	})
 	wantFaults(t, err, path+"Endpoint", path+"ClientSecret", path+"Header", path+"Issuer", path+"Audiences",
-		path+"RequiredClaims", path+"Timeout", path+"CacheTTL", path+"MaxCalls", path+"Leeway", path+"MaxTokenLength")
+		path+"RequiredClaims", path+"ScopeClaims", path+"Timeout", path+"CacheTTL", path+"MaxCalls", path+"Leeway", path+"MaxTokenLength")
 }
 
 func TestIntrospectionAllocations(t *testing.T) {

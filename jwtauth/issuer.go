@@ -343,13 +343,3 @@ func earlier(a, b time.Time) time.Time {
 	}
 	return a
 }
-
-// isScope reports whether s is a scope-token (RFC 6749, section 3.3).
-func isScope(s string) bool {
-	for _, c := range []byte(s) {
-		if c <= ' ' || c >= 0x7f || c == '"' || c == '\\' {
-			return false
-		}
-	}
-	return s != ""
-}

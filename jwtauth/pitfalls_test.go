@@ -277,18 +277,20 @@ func TestScopesOfAllClaimsInUse(t *testing.T) {
 		members string
 		want    []string
 	}{
-		"none":                        {`"a":1`, nil},
-		"scope as words":              {`"scope":"read  write"`, []string{"read", "write"}},
-		"scope as a list":             {`"scope":["read","write"]`, []string{"read", "write"}},
-		"scp as a list":               {`"scp":["read"]`, []string{"read"}},
-		"scp as words":                {`"scp":"read write"`, []string{"read", "write"}},
-		"permissions":                 {`"permissions":["read"]`, []string{"read"}},
-		"all of them, each once":      {`"permissions":["c","a"],"scp":"b a","scope":"a"`, []string{"a", "b", "c"}},
-		"of another type":             {`"scope":{"read":true},"scp":1,"permissions":null`, nil},
-		"a list with another type":    {`"scope":["read",1]`, nil},
-		"a list with null":            {`"scope":["read",null]`, nil},
-		"empty":                       {`"scope":"","scp":[],"permissions":[""]`, nil},
-		"an item of a list is a word": {`"scope":["read write"]`, []string{"read write"}},
+		"none":                           {`"a":1`, nil},
+		"scope as words":                 {`"scope":"read  write"`, []string{"read", "write"}},
+		"scope as a list":                {`"scope":["read","write"]`, []string{"read", "write"}},
+		"scp as a list":                  {`"scp":["read"]`, []string{"read"}},
+		"scp as words":                   {`"scp":"read write"`, []string{"read", "write"}},
+		"permissions":                    {`"permissions":["read"]`, nil},
+		"both of them, each once":        {`"scp":"b a","scope":"a"`, []string{"a", "b"}},
+		"of another type":                {`"scope":{"read":true},"scp":1`, nil},
+		"a list with another type":       {`"scope":["read",1]`, nil},
+		"a list with null":               {`"scope":["read",null]`, nil},
+		"empty":                          {`"scope":"","scp":[""]`, nil},
+		"an item of a list with a space": {`"scope":["read write"]`, nil},
+		"no scope-token":                 {`"scope":"read\u00a0admin a\"b a\\\\b \u00e9 write"`, []string{"write"}},
+		"no scope-token in a list":       {`"scope":["read\tadmin","write"]`, []string{"write"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p, err := verifier(t, nil).Authenticate(request(t, plain(jwtHeader, payload(tt.members))))

@@ -23,10 +23,12 @@ type Token struct {
 	IssuedAt  time.Time
 	NotBefore time.Time
 	ExpiresAt time.Time
-	// Scopes is what scope, scp and permissions grant, each once, in that order.
+	// Scopes is what scope, scp and the ScopeClaims of the Config grant, each once,
+	// in that order. Text that is no scope-token (RFC 6749, section 3.3) is left out.
 	Scopes []string
 
 	payload string
+	bound   bool // to a key of its sender
 }
 
 // Claims decodes all claims into v as encoding/json does. It decodes anew each

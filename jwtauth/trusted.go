@@ -29,6 +29,11 @@ type TrustedIssuer struct {
 	Type string
 	// RequiredClaims are claims that must be there, beside those of the profile.
 	RequiredClaims []string
+	// ScopeClaims are claims that grant scopes beside scope and scp, each a string
+	// of scopes or an array of them. Name only claims that the issuer limits to what
+	// the client was granted: the permissions of Auth0, for instance, are all those
+	// of the user, whatever the client asked for.
+	ScopeClaims []string
 	// MaxLifetime is the longest that a token may have been given to live, from
 	// its iat or else from now to its exp; zero means an hour for ProfileAssertion
 	// and no limit else.
@@ -60,6 +65,7 @@ type trusted struct {
 	keys       KeySet
 	typ        string
 	required   []string
+	scopes     []string
 	lifetime   time.Duration
 }
 
@@ -88,6 +94,7 @@ func (c *TrustedIssuer) compile() *trusted {
 		keys:       c.Keys,
 		typ:        r.typ,
 		required:   slices.Concat(r.required, c.RequiredClaims),
+		scopes:     slices.Clone(c.ScopeClaims),
 		lifetime:   orDefault(c.MaxLifetime, r.lifetime),
 	}
 	if c.Type != "" {
@@ -137,6 +144,9 @@ func (c *TrustedIssuer) faults(path string) (errs []error) {
 	}
 	if slices.Contains(c.RequiredClaims, "") {
 		fault("RequiredClaims", "no name may be empty")
+	}
+	if slices.Contains(c.ScopeClaims, "") {
+		fault("ScopeClaims", "no name may be empty")
 	}
 	if c.MaxLifetime < 0 {
 		fault("MaxLifetime", "must not be negative")
@@ -224,8 +234,11 @@ func (t *trusted) verifySignature(ctx context.Context, g *gated) (version uint64
 // checkClaims fills in token from claims that t has signed, and returns whether
 // they are what t may say.
 func (t *trusted) checkClaims(token *Token, claims []member, now time.Time, leeway time.Duration) Verdict {
-	if !token.readClaims(claims) || token.Issuer != t.name {
+	if !token.readClaims(claims, t.scopes) || token.Issuer != t.name {
 		return InvalidClaims
+	}
+	if isRefreshToken(claims) {
+		return WrongType
 	}
 	for _, name := range t.required {
 		if !present(claims, name) {

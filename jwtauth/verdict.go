@@ -31,10 +31,11 @@ const (
 	WrongAudience                 // meant for somebody else
 	Expired                       // past its exp
 	NotYetValid                   // before its nbf, or issued in the future
+	Unconfirmed                   // bound to a key of its sender, which Config.Confirm has not seen
 	Revoked                       // named by Config.Revocations
 	Inactive                      // the authorization server says so
-	Denied                        // refused by Config.Check
-	Unavailable                   // keys, revocations or the authorization server do not answer: 503
+	Denied                        // refused by Config.Check or Config.Confirm
+	Unavailable                   // keys, revocations or the authorization server do not respond: 503
 	Accepted
 	verdicts
 )
@@ -42,7 +43,7 @@ const (
 var verdictNames = [verdicts]string{
 	"missing", "ambiguous", "malformed", "unknown_issuer", "wrong_algorithm", "wrong_type",
 	"unknown_key", "bad_signature", "invalid_claims", "wrong_audience", "expired",
-	"not_yet_valid", "revoked", "inactive", "denied", "unavailable", "accepted",
+	"not_yet_valid", "unconfirmed", "revoked", "inactive", "denied", "unavailable", "accepted",
 }
 
 // String returns the name of the verdict, which is also its name in telemetry.

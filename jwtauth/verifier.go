@@ -46,14 +46,22 @@ type Config struct {
 
 	// Answers replaces the answers to some verdicts, each by an error with a
 	// status from 400 to 499, or for [Unavailable] from 500. The answers to
-	// Expired, NotYetValid, WrongAudience, InvalidClaims and Revoked go only to
-	// those whose token an issuer has signed.
+	// Expired, NotYetValid, WrongAudience, InvalidClaims, Unconfirmed and Revoked go
+	// only to those whose token an issuer has signed.
 	Answers map[Verdict]*usher.Error
 	// Check, if not nil, is asked about each request with a good token, for
 	// instance whether its user still exists. An [*usher.Error] with a status from
 	// 400 to 499 is the answer; any other error gets that to Unavailable. Check
 	// must not change t.
 	Check func(ctx context.Context, t *Token) error
+	// Confirm is asked about each request with a valid token that is bound to a key
+	// of its sender: one with a cnf claim (RFC 7800), as DPoP (RFC 9449) and TLS with
+	// client certificates (RFC 8705) use it. It returns nil if r proves possession of
+	// that key, and must refuse each cnf that it does not know. An [*usher.Error] is
+	// the response; any other error is [Unconfirmed]. Nil refuses these tokens, as
+	// whoever has copied one could use it, and so does Verify in any case, which has
+	// no request. [Token.Claims] gives the cnf.
+	Confirm func(r *http.Request, t *Token) error
 	// Principal, if not nil, makes the principal of a token from the usual one. It
 	// is called when a token is verified and not for each request. Details is t
 	// whatever it returns, and a token for which ID is empty is refused as
@@ -111,6 +119,7 @@ func New(c Config) (*Verifier, error) {
 		revocations: c.Revocations,
 		answers:     c.Answers,
 		check:       c.Check,
+		confirm:     c.Confirm,
 		principal:   c.Principal,
 		meters:      c.MeterProvider,
 		counter:     "usher.jwt.verifications",
@@ -160,7 +169,7 @@ func (v *Verifier) Authenticate(r *http.Request) (*usher.Principal, error) {
 // Verify judges a token that has come by another way than in a request. Its
 // errors are those of Authenticate.
 func (v *Verifier) Verify(ctx context.Context, token string) (*Token, error) {
-	found, err := v.verify(ctx, token, v)
+	found, err := v.verify(ctx, nil, token, v)
 	return found.token, err
 }
 

@@ -1,0 +1,290 @@
+package jwtauth_test
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/jwtauth"
+)
+
+// served is a server with a route that a needs to let in with these scopes.
+func served(tb testing.TB, a usher.Authenticator, scopes ...string) *httptest.Server {
+	tb.Helper()
+	route := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "secret") })
+	require := usher.Require(usher.Requirement{Scopes: scopes})
+	s := httptest.NewServer(usher.Chain(usher.Authenticate(a), require).Wrap(route))
+	tb.Cleanup(s.Close)
+	return s
+}
+
+// status is that of the response to a GET with a bearer token.
+func status(tb testing.TB, c *http.Client, url, token string) int {
+	tb.Helper()
+	r := must(http.NewRequestWithContext(tb.Context(), http.MethodGet, url, nil))
+	r.Header.Set("Authorization", "Bearer "+token)
+	resp, err := c.Do(r)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body := must(io.ReadAll(resp.Body))
+	if (resp.StatusCode == http.StatusOK) != (string(body) == "secret") {
+		tb.Errorf("%d with %s", resp.StatusCode, body)
+	}
+	return resp.StatusCode
+}
+
+func TestOnlyScopesThatWereGrantedOpenARoute(t *testing.T) {
+	plain := served(t, verifier(t, nil), "admin")
+	named := served(t, verifier(t, func(c *jwtauth.Config) {
+		c.Issuers[0].ScopeClaims = []string{"permissions", "roles"}
+	}), "admin")
+	for name, tt := range map[string]struct {
+		server *httptest.Server
+		claims map[string]any
+		want   int
+	}{
+		"a scope":                        {plain, map[string]any{"scope": "read admin"}, 200},
+		"scp":                            {plain, map[string]any{"scp": []string{"read", "admin"}}, 200},
+		"what the user may do":           {plain, map[string]any{"scope": "read", "permissions": []string{"read", "admin"}}, 403},
+		"permissions as one string":      {plain, map[string]any{"permissions": "admin"}, 403},
+		"roles":                          {plain, map[string]any{"roles": []string{"admin"}}, 403},
+		"after a no-break space":         {plain, map[string]any{"scope": "read\u00a0admin"}, 403},
+		"after an em space":              {plain, map[string]any{"scope": "read\u2003admin"}, 403},
+		"after a next line":              {plain, map[string]any{"scope": "read\u0085admin"}, 403},
+		"after a tab":                    {plain, map[string]any{"scope": "read\tadmin"}, 403},
+		"after a line feed":              {plain, map[string]any{"scp": "read\nadmin"}, 403},
+		"in an item of a list":           {plain, map[string]any{"scp": []string{"read admin"}}, 403},
+		"a named claim":                  {named, map[string]any{"permissions": []string{"admin"}}, 200},
+		"a named claim of one string":    {named, map[string]any{"roles": "user admin"}, 200},
+		"a named claim, after a tab":     {named, map[string]any{"roles": "user\tadmin"}, 403},
+		"a named claim in another case":  {named, map[string]any{"Roles": "admin"}, 403},
+		"a named claim of another type":  {named, map[string]any{"roles": map[string]any{"admin": true}}, 403},
+		"scope beside the named claims":  {named, map[string]any{"scope": "admin"}, 200},
+		"a claim that nobody has named":  {named, map[string]any{"groups": []string{"admin"}}, 403},
+		"an empty item and a valid one":  {named, map[string]any{"roles": []string{"", "admin"}}, 200},
+		"an item that is no scope-token": {named, map[string]any{"roles": []string{`admin"`, "é"}}, 403},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := status(t, tt.server.Client(), tt.server.URL, token(claims(tt.claims))); got != tt.want {
+				t.Errorf("%d, want %d", got, tt.want)
+			}
+		})
+	}
+}
+
+// authorizationServer is one that responds to each introspection with body.
+func authorizationServer(tb testing.TB, body string) *httptest.Server {
+	tb.Helper()
+	p := new(publisher)
+	p.say(body)
+	s := httptest.NewServer(p)
+	tb.Cleanup(s.Close)
+	return s
+}
+
+func introspecting(tb testing.TB, body string, change func(*jwtauth.IntrospectionConfig)) *jwtauth.Introspection {
+	tb.Helper()
+	c := jwtauth.IntrospectionConfig{
+		Endpoint: authorizationServer(tb, body).URL, DangerouslyAllowHTTP: true,
+		ClientID: "api", ClientSecret: "s3cret", Issuer: issuer, Audiences: []string{audience},
+	}
+	if change != nil {
+		change(&c)
+	}
+	return must(jwtauth.NewIntrospection(c))
+}
+
+func TestARefreshTokenDoesNotOpenTheAPIByIntrospection(t *testing.T) {
+	anyAudience := func(c *jwtauth.IntrospectionConfig) {
+		c.Audiences, c.DangerouslyAcceptAnyAudience = nil, true
+	}
+	requiring := func(name string, also func(*jwtauth.IntrospectionConfig)) func(*jwtauth.IntrospectionConfig) {
+		return func(c *jwtauth.IntrospectionConfig) {
+			c.RequiredClaims = []string{name}
+			if also != nil {
+				also(c)
+			}
+		}
+	}
+	for name, tt := range map[string]struct {
+		response map[string]any
+		change   func(*jwtauth.IntrospectionConfig)
+		want     int
+	}{
+		"without exp, with audience and scope (Fosite)":          {map[string]any{"exp": nil}, nil, 401},
+		"without exp, where any audience is accepted":            {map[string]any{"exp": nil, "aud": nil}, anyAudience, 401},
+		"token_use (Ory Hydra)":                                  {map[string]any{"token_use": "refresh_token"}, nil, 401},
+		"token_use and token_type Bearer":                        {map[string]any{"token_use": "refresh_token", "token_type": "Bearer"}, nil, 401},
+		"token_type":                                             {map[string]any{"token_type": "refresh_token"}, nil, 401},
+		"token_type, where any audience is accepted":             {map[string]any{"token_type": "refresh_token", "aud": nil}, anyAudience, 401},
+		"typ (Keycloak)":                                         {map[string]any{"typ": "Refresh"}, anyAudience, 401},
+		"typ of an offline token (Keycloak)":                     {map[string]any{"typ": "Offline"}, nil, 401},
+		"token_type Bearer, without what access tokens have":     {map[string]any{"token_type": "Bearer"}, requiring("jti", nil), 401},
+		"no token_type, where it is required (node-oidc)":        {map[string]any{"aud": nil}, requiring("token_type", anyAudience), 401},
+		"an access token":                                        {map[string]any{"token_type": "Bearer"}, nil, 200},
+		"an access token with what is required":                  {map[string]any{"jti": "1"}, requiring("jti", nil), 200},
+		"an access token that does not expire, where that is ok": {map[string]any{"exp": nil}, func(c *jwtauth.IntrospectionConfig) { c.DangerouslyAcceptWithoutExpiry = true }, 200},
+	} {
+		t.Run(name, func(t *testing.T) {
+			api := served(t, introspecting(t, active(tt.response), tt.change), "read")
+			if got := status(t, api.Client(), api.URL, opaque); got != tt.want {
+				t.Errorf("%d, want %d", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestARefreshTokenThatIsAJWTDoesNotOpenTheAPI(t *testing.T) {
+	for _, name := range []string{"token_use", "token_type", "typ", "type"} {
+		for value, verdict := range map[string]jwtauth.Verdict{
+			"refresh": jwtauth.WrongType, "Refresh": jwtauth.WrongType, "refresh_token": jwtauth.WrongType,
+			"Offline": jwtauth.WrongType, "urn:ietf:params:oauth:token-type:refresh_token": jwtauth.WrongType,
+			"access": jwtauth.Accepted, "Bearer": jwtauth.Accepted, "id": jwtauth.Accepted,
+		} {
+			t.Run(name+" "+value, func(t *testing.T) {
+				want(t, verifier(t, nil), token(claims(map[string]any{name: value})), verdict)
+			})
+		}
+	}
+}
+
+func TestABoundTokenIsNoBearerToken(t *testing.T) {
+	thumbprint := map[string]any{"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}
+	certificate := map[string]any{"x5t#S256": "A4DtL2JmUMhAsvJj5tKyn64SqzmuXbMrJa0n761y5v0"}
+	v := verifier(t, nil)
+	for name, tt := range map[string]struct {
+		authenticator usher.Authenticator
+		claims        map[string]any
+		want          int
+	}{
+		"DPoP":                         {v, map[string]any{"cnf": thumbprint}, 401},
+		"a client certificate":         {v, map[string]any{"cnf": certificate}, 401},
+		"a cnf that nobody knows":      {v, map[string]any{"cnf": map[string]any{}}, 401},
+		"a cnf that is no object":      {v, map[string]any{"cnf": ""}, 401},
+		"a cnf in another case":        {v, map[string]any{"CNF": thumbprint}, 401},
+		"DPoP, introspected":           {nil, map[string]any{"token_type": "DPoP", "cnf": thumbprint}, 401},
+		"token_type DPoP, without cnf": {nil, map[string]any{"token_type": "dpop"}, 401},
+		"token_type PoP":               {nil, map[string]any{"token_type": "pop"}, 401},
+		"cnf, with token_type Bearer":  {nil, map[string]any{"token_type": "Bearer", "cnf": certificate}, 401},
+		"not bound":                    {v, nil, 200},
+		"not bound, introspected":      {nil, nil, 200},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, text := tt.authenticator, token(claims(tt.claims))
+			if a == nil {
+				a, text = introspecting(t, active(tt.claims), nil), opaque
+			}
+			api := served(t, a)
+			for range 2 { // the second is remembered
+				if got := status(t, api.Client(), api.URL, text); got != tt.want {
+					t.Errorf("%d, want %d", got, tt.want)
+				}
+			}
+		})
+	}
+	if w := answer(t, v, request(t, token(claims(map[string]any{"cnf": nil})))); w.Code != 200 {
+		t.Errorf("%d without cnf", w.Code)
+	}
+	want(t, v, plain(jwtHeader, payload(`"cnf":null`)), jwtauth.Accepted)
+	want(t, v, token(claims(map[string]any{"cnf": thumbprint})), jwtauth.Unconfirmed)
+}
+
+// ofCertificate confirms that a token is bound to the certificate of the client
+// (RFC 8705, section 3.1).
+func ofCertificate(r *http.Request, t *jwtauth.Token) error {
+	var c struct {
+		CNF struct {
+			Certificate string `json:"x5t#S256"`
+		} `json:"cnf"`
+	}
+	if err := t.Claims(&c); err != nil {
+		return err
+	}
+	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
+		return errors.New("no certificate")
+	}
+	if sum := sha256.Sum256(r.TLS.PeerCertificates[0].Raw); c.CNF.Certificate != b64(sum[:]) {
+		return errors.New("another certificate")
+	}
+	return nil
+}
+
+func TestABoundTokenOpensTheAPIForWhoProvesPossession(t *testing.T) {
+	v := verifier(t, func(c *jwtauth.Config) { c.Confirm = ofCertificate })
+	api := httptest.NewUnstartedServer(usher.Authenticate(v).Wrap(http.HandlerFunc(
+		func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "secret") })))
+	api.TLS = &tls.Config{ClientAuth: tls.RequestClientCert, MinVersion: tls.VersionTLS12}
+	api.StartTLS()
+	defer api.Close()
+	client := func(certificates ...tls.Certificate) *http.Client {
+		roots := x509.NewCertPool()
+		roots.AddCert(api.Certificate())
+		transport := &http.Transport{TLSClientConfig: &tls.Config{
+			RootCAs: roots, Certificates: certificates, MinVersion: tls.VersionTLS12,
+		}}
+		t.Cleanup(transport.CloseIdleConnections)
+		return &http.Client{Transport: transport}
+	}
+	// The certificate of the server serves for the client as well.
+	own := api.TLS.Certificates[0]
+	sum := sha256.Sum256(own.Certificate[0])
+	bound := token(claims(map[string]any{"cnf": map[string]any{"x5t#S256": b64(sum[:])}}))
+	other := token(claims(map[string]any{"cnf": map[string]any{"x5t#S256": b64(make([]byte, 32))}}))
+	dpop := token(claims(map[string]any{"cnf": map[string]any{"jkt": b64(sum[:])}}))
+	for _, tt := range []struct {
+		name   string
+		client *http.Client
+		token  string
+		want   int
+	}{
+		{"its sender", client(own), bound, 200},
+		{"somebody who has copied it", client(), bound, 401},
+		{"its sender again", client(own), bound, 200},
+		{"the holder of another certificate", client(own), other, 401},
+		{"a token of another method", client(own), dpop, 401},
+		{"a token that is not bound", client(), good(), 200},
+	} {
+		if got := status(t, tt.client, api.URL, tt.token); got != tt.want {
+			t.Errorf("%s: %d, want %d", tt.name, got, tt.want)
+		}
+	}
+	// Outside of a request nothing can be confirmed.
+	if _, err := v.Verify(t.Context(), bound); !errors.Is(err, jwtauth.Unconfirmed) {
+		t.Errorf("Verify: %v", err)
+	}
+}
+
+func TestWhatConfirmReturnsIsTheResponse(t *testing.T) {
+	for name, tt := range map[string]struct {
+		err  error
+		want int
+	}{
+		"nil":                       {nil, 200},
+		"any error":                 {errors.New("no"), 401},
+		"an error of the client":    {&usher.Error{Status: 400, Code: "use_dpop_nonce"}, 400},
+		"an error of the server":    {&usher.Error{Status: 500, Code: "replays_unknown"}, 503},
+		"a nil pointer to an error": {(*usher.Error)(nil), 401},
+	} {
+		t.Run(name, func(t *testing.T) {
+			confirm := func(*http.Request, *jwtauth.Token) error { return tt.err }
+			bound := map[string]any{"cnf": map[string]any{"jkt": strings.Repeat("A", 43)}}
+			v := verifier(t, func(c *jwtauth.Config) { c.Confirm = confirm })
+			if w := answer(t, v, request(t, token(claims(bound)))); w.Code != tt.want {
+				t.Errorf("Verifier: %d, want %d: %s", w.Code, tt.want, w.Body)
+			}
+			i := introspecting(t, active(map[string]any{"token_type": "DPoP"}), func(c *jwtauth.IntrospectionConfig) { c.Confirm = confirm })
+			if w := answer(t, i, request(t, opaque)); w.Code != tt.want {
+				t.Errorf("Introspection: %d, want %d: %s", w.Code, tt.want, w.Body)
+			}
+		})
+	}
+}
