@@ -35,16 +35,20 @@ func TestAnswersOfRFC6750(t *testing.T) {
 		"a bad cookie":   {one("Cookie", "session=x"), 401, jwtauth.CodeInvalidToken, `Bearer realm="api", error="invalid_token"` + where},
 		"two Authorization lines": {one("Authorization", "Bearer "+good(), "Bearer "+good()), 401, jwtauth.CodeInvalidToken,
 			`Bearer realm="api", error="invalid_token"` + where},
-		"two cookies of the name": {one("Cookie", "session="+good()+"; session="+good()), 401, jwtauth.CodeInvalidToken,
-			`Bearer realm="api", error="invalid_token"` + where},
+		"two cookies of the name with tokens of two callers": {
+			one("Cookie", "session="+good()+"; session="+token(claims(map[string]any{"sub": "bob"}))), 401, jwtauth.CodeInvalidToken,
+			`Bearer realm="api", error="invalid_token"` + where,
+		},
 		"a field and a cookie": {http.Header{"Authorization": {"Bearer " + good()}, "Cookie": {"session=" + good()}}, 400, jwtauth.CodeInvalidRequest,
 			`Bearer realm="api", error="invalid_request"` + where},
 		"a list": {one("Authorization", "Bearer "+good()+", Bearer "+good()), 401, jwtauth.CodeInvalidToken,
 			`Bearer realm="api", error="invalid_token"` + where},
-		"a good token":                     {one("Authorization", "Bearer "+good()), 200, "", ""},
-		"a good cookie":                    {one("Cookie", "a=b; session="+good()), 200, "", ""},
-		"a good cookie and another scheme": {http.Header{"Authorization": {"Basic eA=="}, "Cookie": {"session=" + good()}}, 200, "", ""},
-		"an empty cookie":                  {one("Cookie", "session="), 401, usher.CodeMissingCredential, `Bearer realm="api"` + where},
+		"a good token":                      {one("Authorization", "Bearer "+good()), 200, "", ""},
+		"a good cookie":                     {one("Cookie", "a=b; session="+good()), 200, "", ""},
+		"a good cookie and another scheme":  {http.Header{"Authorization": {"Basic eA=="}, "Cookie": {"session=" + good()}}, 200, "", ""},
+		"two cookies with one token":        {one("Cookie", "session="+good()+"; session="+good()), 200, "", ""},
+		"an empty cookie beside a good one": {one("Cookie", "session=; session="+good()), 200, "", ""},
+		"an empty cookie":                   {one("Cookie", "session="), 401, usher.CodeMissingCredential, `Bearer realm="api"` + where},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := request(t, "")

@@ -49,6 +49,10 @@
 //   - Refresh tokens are stored as hashes, and the last answer is encrypted under
 //     the token that it was given for: a copy of the store alone opens nothing.
 //   - No access token is taken for a refresh token, nor the other way round.
+//   - A logout ends each session whose token comes with it, whatever else the request
+//     holds, and no page of another origin can log anybody in or out by cookies.
+//   - A change of the path or domain of the cookies logs nobody out, and a cookie that
+//     another host of the domain has planted is not used beside a live one.
 //   - Clients are not told why a refresh token is not good; a store that fails is a
 //     503 and never a 401.
 //   - Signing keys are changed without refusing anybody, and secrets are never

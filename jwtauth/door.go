@@ -77,8 +77,9 @@ func newDoor(c doorConfig) (d door, errs []error) {
 	return d, append(errs, more...)
 }
 
-// find returns the text of the token in r and the verdict Accepted, or another.
-func (d *door) find(r *http.Request) (text string, v Verdict) {
+// find returns the text of the token in r and the verdict Accepted, or another. Where
+// there are several cookies, texts holds what is in each.
+func (d *door) find(r *http.Request) (text string, texts []string, v Verdict) {
 	text, err := bearer.Token(r.Header, d.exact)
 	v = Missing
 	switch {
@@ -88,17 +89,17 @@ func (d *door) find(r *http.Request) (text string, v Verdict) {
 		v = Accepted
 	}
 	if d.cookie == "" || len(r.Header["Cookie"]) == 0 {
-		return text, v
+		return text, nil, v
 	}
-	switch c := r.CookiesNamed(d.cookie); {
-	case len(c) == 0 || len(c) == 1 && c[0].Value == "":
-		return text, v
+	switch texts = cookieValues(r, d.cookie, maxCookies+1); {
+	case len(texts) == 0:
+		return text, nil, v
 	case v != Missing:
-		return "", Ambiguous
-	case len(c) > 1:
-		return "", Malformed
+		return "", nil, Ambiguous
+	case len(texts) > maxCookies:
+		return "", nil, Malformed
 	default:
-		return c[0].Value, Accepted
+		return texts[0], texts, Accepted
 	}
 }
 
@@ -107,7 +108,7 @@ func (d *door) detect(r *http.Request) (carrier, text string) {
 	if text, err := bearer.Token(r.Header, d.exact); text != "" || err != nil {
 		return "Authorization", text
 	}
-	text, v := d.find(r)
+	text, _, v := d.find(r)
 	if v == Missing {
 		return "", ""
 	}
@@ -136,31 +137,71 @@ type judge interface {
 // authenticate answers for j as [usher.Authenticator] asks.
 func (d *door) authenticate(r *http.Request, j judge) (*usher.Principal, error) {
 	ctx := r.Context()
-	text, v := d.find(r)
-	if v == Accepted {
-		found, err := d.verify(ctx, r, text, j)
-		return found.principal, err
+	var (
+		found verified
+		err   error
+	)
+	text, texts, v := d.find(r)
+	switch {
+	case len(texts) > 1:
+		found, v, err = d.choose(r, texts, j)
+	case v == Accepted:
+		found, v, err = d.consider(ctx, r, text, j)
 	}
 	d.decisions.Record(ctx, int(v))
-	if v == Missing {
+	switch v {
+	case Accepted:
+		return found.principal, nil
+	case Missing:
 		return nil, usher.ErrNoCredential
+	default:
+		return nil, d.answers.to(v, err)
 	}
-	return nil, d.answers.to(v, nil)
 }
 
-// verify judges a token that came with r, or in no request if that is nil. What j
+// verify judges a token that came in no request.
+func (d *door) verify(ctx context.Context, text string, j judge) (*Token, error) {
+	found, v, err := d.consider(ctx, nil, text, j)
+	d.decisions.Record(ctx, int(v))
+	if v != Accepted {
+		return nil, d.answers.to(v, err)
+	}
+	return found.token, nil
+}
+
+// consider judges a token that came with r, or in no request if that is nil. What j
 // may remember, the confirmation, revocations and the check are asked for each time.
-func (d *door) verify(ctx context.Context, r *http.Request, text string, j judge) (verified, error) {
+func (d *door) consider(ctx context.Context, r *http.Request, text string, j judge) (verified, Verdict, error) {
 	found, v, err := j.judge(ctx, text, time.Now())
 	if v == Accepted {
 		v, err = d.admit(ctx, r, found.token)
 	}
-	d.decisions.Record(ctx, int(v))
-	if v != Accepted {
-		return verified{}, d.answers.to(v, err)
-	}
-	return found, nil
+	return found, v, err
 }
+
+// choose judges the tokens in several cookies of one name. A browser sends two when
+// their path or domain was changed, and another host of the domain may plant one. So
+// the only one that is accepted counts, or the latest of one caller; those of two
+// callers are refused. If none is accepted, the first says why.
+func (d *door) choose(r *http.Request, texts []string, j judge) (best verified, v Verdict, err error) {
+	for n, text := range texts {
+		found, verdict, cause := d.consider(r.Context(), r, text, j)
+		switch {
+		case verdict == Unavailable:
+			return verified{}, Unavailable, cause
+		case n == 0, v != Accepted && verdict == Accepted:
+			best, v, err = found, verdict, cause
+		case verdict != Accepted:
+		case found.principal.ID != best.principal.ID:
+			return verified{}, Malformed, errSeveralCallers
+		case found.token.IssuedAt.After(best.token.IssuedAt):
+			best = found
+		}
+	}
+	return best, v, err
+}
+
+var errSeveralCallers = errors.New("cookies of one name with the tokens of two callers")
 
 func (d *door) admit(ctx context.Context, r *http.Request, t *Token) (Verdict, error) {
 	if t.bound {

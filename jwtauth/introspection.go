@@ -261,8 +261,7 @@ func (i *Introspection) Authenticate(r *http.Request) (*usher.Principal, error) 
 // Verify judges a token that has come by another way than in a request. Its
 // errors are those of Authenticate.
 func (i *Introspection) Verify(ctx context.Context, token string) (*Token, error) {
-	found, err := i.verify(ctx, nil, token, i)
-	return found.token, err
+	return i.verify(ctx, token, i)
 }
 
 // Detect implements [usher.Detector]. It is certain of what has not the form of

@@ -66,6 +66,7 @@ const (
 	refreshRevoked                           // of a session that was ended
 	refreshExpired                           // of a session that has expired
 	refreshReused                            // exchanged before: the session is ended
+	refreshAmbiguous                         // beside one of the session of somebody else
 	refreshRotated                           // exchanged for another one
 	refreshReplayed                          // exchanged just now: the same answer again
 	refreshRecovered                         // exchanged before, but the answer was not delivered
@@ -75,7 +76,7 @@ const (
 )
 
 var refreshOutcomeNames = [refreshOutcomes]string{
-	"malformed", "unknown", "revoked", "expired", "reused",
+	"malformed", "unknown", "revoked", "expired", "reused", "ambiguous",
 	"rotated", "replayed", "recovered", "denied", "unavailable",
 }
 
@@ -108,15 +109,17 @@ func (r *RefreshRecord) judge(hash [sha256.Size]byte, now time.Time, grace time.
 //
 // Once the client has its answer, call [Issuer.Delivered].
 func (i *Issuer) Refresh(ctx context.Context, token string) (Tokens, error) {
-	return i.exchange(ctx, token, "")
+	return i.exchange(ctx, []string{token}, "")
 }
 
-func (i *Issuer) exchange(ctx context.Context, text, address string) (Tokens, error) {
+// exchange exchanges that one of texts which counts.
+func (i *Issuer) exchange(ctx context.Context, texts []string, address string) (Tokens, error) {
 	short, cancel := context.WithTimeoutCause(ctx, i.timeout, errSlow)
 	defer cancel()
 	e := SessionEvent{Action: "refresh", Address: address}
-	t, outcome, err := Tokens{}, refreshMalformed, error(nil)
-	if token, ok := parseRefreshToken(text); ok {
+	t := Tokens{}
+	token, outcome, err := i.choose(short, texts)
+	if err == nil && outcome == refreshRotated {
 		// Of several at once one wins. The others look again, and find its answer.
 		const tries = 8
 		for range tries {
@@ -139,6 +142,59 @@ func (i *Issuer) exchange(ctx context.Context, text, address string) (Tokens, er
 	e.Outcome = refreshOutcomeNames[outcome]
 	i.note(ctx, e, err)
 	return t, err
+}
+
+// choose returns that one of texts which is to be exchanged and refreshRotated, or
+// another outcome if none is. A browser sends several where the path or domain of the
+// cookie was changed, and another host of the domain may plant one. So it is that of
+// the only live session, and of several sessions of one subject that of the last
+// login. Of one session it is the current token, or else the one before it.
+func (i *Issuer) choose(ctx context.Context, texts []string) (token refreshToken, outcome refreshOutcome, err error) {
+	if len(texts) > maxCookies {
+		return token, refreshAmbiguous, nil
+	}
+	var (
+		best   RefreshRecord
+		bestIs refreshOutcome
+		parsed bool
+		now    = timeNow()
+	)
+	for _, text := range texts {
+		t, ok := parseRefreshToken(text)
+		if !ok {
+			continue
+		}
+		if len(texts) == 1 {
+			return t, refreshRotated, nil
+		}
+		if !parsed {
+			token, parsed = t, true
+		}
+		r, err := i.store.Lookup(ctx, t.handle())
+		if errors.Is(err, ErrSessionNotFound) {
+			continue
+		}
+		if err != nil {
+			return token, refreshUnavailable, fmt.Errorf("jwtauth: look up a session: %w", err)
+		}
+		is := r.judge(t.hash(), now, i.grace)
+		switch {
+		case is == refreshRevoked || is == refreshExpired:
+			continue
+		case best.ID == "":
+		case r.Subject != best.Subject:
+			return token, refreshAmbiguous, nil
+		case r.ID == best.ID && (is == refreshReused || bestIs == refreshRotated):
+			continue
+		case r.ID != best.ID && r.CreatedAt.Before(best.CreatedAt):
+			continue
+		}
+		token, best, bestIs = t, r, is
+	}
+	if !parsed {
+		return token, refreshMalformed, nil
+	}
+	return token, refreshRotated, nil
 }
 
 // tryExchange does what is to be done with a token, once. It returns
@@ -224,22 +280,23 @@ func (i *Issuer) Delivered(ctx context.Context, t Tokens) error {
 }
 
 // logoutByToken ends the session that a refresh token is of, whichever of its
-// tokens that is. A token of no session is no error (RFC 7009, section 2.2).
-func (i *Issuer) logoutByToken(ctx context.Context, text, address string) error {
+// tokens that is, and returns the ID of the session. A token of no session is no
+// error (RFC 7009, section 2.2).
+func (i *Issuer) logoutByToken(ctx context.Context, text, address string) (id string, err error) {
 	token, ok := parseRefreshToken(text)
 	if !ok {
-		return nil
+		return "", nil
 	}
 	short, cancel := context.WithTimeoutCause(ctx, i.timeout, errSlow)
 	defer cancel()
 	r, err := i.store.Lookup(short, token.handle())
 	switch {
 	case errors.Is(err, ErrSessionNotFound):
-		return nil
+		return "", nil
 	case err != nil:
-		return fmt.Errorf("jwtauth: look up a session: %w", err)
+		return "", fmt.Errorf("jwtauth: look up a session: %w", err)
 	}
-	return i.logout(ctx, SessionEvent{Action: "logout", SessionID: r.ID, Subject: r.Subject, Address: address})
+	return r.ID, i.logout(ctx, SessionEvent{Action: "logout", SessionID: r.ID, Subject: r.Subject, Address: address})
 }
 
 // An answer is what a client gets for a login or a refresh.

@@ -2,6 +2,7 @@ package jwtauth
 
 import (
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/usher-go/usher"
@@ -12,9 +13,15 @@ import (
 //
 // A browser sends a cookie whoever asks it to. SameSite keeps other sites from
 // asking, but not other hosts of the same site; so a [SessionHandler] refuses
-// requests of other origins that come with a cookie, and a server whose [Verifier]
-// takes access tokens from a cookie puts [http.CrossOriginProtection] before its
-// routes.
+// requests of other origins that come with a cookie or would be given one, and a
+// server whose [Verifier] takes access tokens from a cookie puts
+// [http.CrossOriginProtection] before its routes.
+//
+// After a change of Path or Domain browsers send the former cookie as well, until it
+// ends. Of up to four cookies of one name the one of a live session counts, and of
+// several live sessions of one subject that of the last login. Those of two subjects
+// are refused, as another host of the domain may have planted one; choose another
+// Name to be rid of the former cookies at once.
 type Cookie struct {
 	// Name is the name of the cookie. Empty means refresh_token or access_token
 	// behind __Host-, which makes browsers insist that no other host set it, or
@@ -83,4 +90,19 @@ func (c *Cookie) make(value string, life time.Duration) *http.Cookie {
 		HttpOnly: true,
 		SameSite: c.SameSite,
 	}
+}
+
+// maxCookies bounds how many cookies of one name are looked at.
+const maxCookies = 4
+
+// cookieValues returns what is in the cookies of r with this name: each value once,
+// none that is empty, and no more than most.
+func cookieValues(r *http.Request, name string, most int) []string {
+	var values []string
+	for _, c := range r.CookiesNamed(name) {
+		if len(values) < most && c.Value != "" && !slices.Contains(values, c.Value) {
+			values = append(values, c.Value)
+		}
+	}
+	return values
 }

@@ -12,9 +12,10 @@ type SessionEvent struct {
 	// Action is login, refresh, logout or logout_all.
 	Action string
 	// Outcome is accepted, denied or unavailable. That of a refresh is rotated,
-	// replayed or recovered if it went well; malformed, unknown, revoked, expired or
-	// reused if the token was not good; or denied or unavailable. Reused means that
-	// the session was ended, as two hold its tokens.
+	// replayed or recovered if it went well; malformed, unknown, revoked, expired,
+	// reused or ambiguous if the token was not good; or denied or unavailable. Reused
+	// means that the session was ended, as two hold its tokens; ambiguous that there
+	// were cookies with live tokens of two subjects, or more than four.
 	Outcome string
 	// SessionID and Subject name the session. They are empty where none was found,
 	// and SessionID is for logout_all; Subject may be for logout.

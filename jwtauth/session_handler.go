@@ -21,7 +21,7 @@ type SessionHandlerConfig struct {
 	// them in the JSON of the answer.
 	RefreshCookie, AccessCookie *Cookie
 	// TrustedOrigins are origins such as "https://app.example.com" whose pages may
-	// send requests with the RefreshCookie, beside those of the host itself.
+	// send requests with cookies and be given some, beside those of the host itself.
 	TrustedOrigins []string
 	// MaxBody bounds the body of a request in bytes; zero means 4 KiB.
 	MaxBody int64
@@ -135,13 +135,31 @@ func (h *SessionHandler) viewTokens(t Tokens) any {
 	return v
 }
 
-// Login opens a session and answers r with its tokens: 200 logged_in. That the
+// Login opens a session and responds to r with its tokens: 200 logged_in. That the
 // client is who template.Subject says is for the caller to know. See
-// [Issuer.Login].
+// [Issuer.Login]. A session whose RefreshCookie r carries is ended, as the new one
+// takes its place in the browser.
+//
+// Failures are 405 for another method than POST and, where tokens are delivered in
+// cookies, 403 cross_origin_request for a page of another origin, which could
+// otherwise log somebody in as somebody else. So a redirect from an identity provider
+// is no request to call it for; a page that it leads to may post what it has brought.
 func (h *SessionHandler) Login(w http.ResponseWriter, r *http.Request, template Session) {
-	t, err := h.issuer.login(r.Context(), template, h.address(r))
+	err := checkMethod(w, r)
+	if err == nil && (h.refreshCookie != nil || h.accessCookie != nil) {
+		err = h.checkOrigin(r)
+	}
+	var t Tokens
+	if err == nil {
+		t, err = h.issuer.login(r.Context(), template, h.address(r))
+	}
 	if err == nil {
 		err = h.answer(w, r, t, "logged_in", "Logged in.")
+	}
+	if err == nil {
+		// The client has what it asked for; a session that could not be ended is told
+		// to the audit, and ends by itself.
+		_ = h.endPresented(r, h.inCookies(r, maxCookies), nil)
 	}
 	h.fail(w, r, err)
 }
@@ -152,94 +170,18 @@ func (h *SessionHandler) Login(w http.ResponseWriter, r *http.Request, template 
 //
 // Failures are 400 validation_failed for no token, 401 [CodeInvalidRefreshToken]
 // for one that is not good, whatever is wrong with it, 403 cross_origin_request,
-// 405, 413, 415, what [IssuerConfig.Claims] says, and 503 if the store failed.
+// 405, 413, 415, what [IssuerConfig.Claims] says, and 503 if the store failed. None
+// removes cookies: a login may have replaced them while the request was under way.
 func (h *SessionHandler) Refresh(w http.ResponseWriter, r *http.Request) {
-	token, err := h.token(w, r)
-	if err == nil && token.text == "" {
-		err = jsonbody.Invalid(usher.Field{Name: "refresh_token", Message: "'refresh_token' is required."})
-	}
+	texts, err := h.refreshTokens(w, r)
 	var t Tokens
 	if err == nil {
-		t, err = h.issuer.exchange(r.Context(), token.text, h.address(r))
+		t, err = h.issuer.exchange(r.Context(), texts, h.address(r))
 	}
 	if err == nil {
 		err = h.answer(w, r, t, "token_refreshed", "Token refreshed.")
 	}
-	if token.cookie && errors.Is(err, ErrInvalidRefreshToken) {
-		// It will be no better next time.
-		h.removeCookies(w)
-	}
 	h.fail(w, r, err)
-}
-
-// Logout ends a session and removes its cookies: 200 logged_out, without data. It
-// finds the refresh token as Refresh does; without one, it ends the session of the
-// access token that the request was let in with, if it stands behind a [Verifier].
-// A session that has ended already is no failure, and neither is a request without
-// any token where tokens are in cookies.
-func (h *SessionHandler) Logout(w http.ResponseWriter, r *http.Request) {
-	token, err := h.token(w, r)
-	if err == nil {
-		err = h.logout(r, token.text)
-	}
-	if err == nil {
-		h.removeCookies(w)
-		h.respond(w, r, usher.Reply{Code: "logged_out", Message: "Logged out."})
-	}
-	h.fail(w, r, err)
-}
-
-func (h *SessionHandler) logout(r *http.Request, refreshToken string) error {
-	if refreshToken != "" {
-		return h.issuer.logoutByToken(r.Context(), refreshToken, h.address(r))
-	}
-	if t := h.session(r); t != nil {
-		return h.issuer.logout(r.Context(), SessionEvent{
-			Action: "logout", SessionID: t.SessionID, Subject: t.Subject, Address: h.address(r),
-		})
-	}
-	if h.refreshCookie != nil {
-		return nil
-	}
-	return jsonbody.Invalid(usher.Field{Name: "refresh_token", Message: "'refresh_token' is required."})
-}
-
-// LogoutAll ends all sessions of the subject of the access token that the request
-// was let in with, and removes the cookies of this one: 200 logged_out_everywhere,
-// without data. It stands behind a [Verifier]; a request without a session is
-// refused with 401, another kind of credential with 403.
-func (h *SessionHandler) LogoutAll(w http.ResponseWriter, r *http.Request) {
-	err := checkMethod(w, r)
-	if err == nil {
-		err = h.logoutAll(r)
-	}
-	if err == nil {
-		h.removeCookies(w)
-		h.respond(w, r, usher.Reply{Code: "logged_out_everywhere", Message: "Logged out everywhere."})
-	}
-	h.fail(w, r, err)
-}
-
-func (h *SessionHandler) logoutAll(r *http.Request) error {
-	if err := h.checkOrigin(r, h.accessCookie); err != nil {
-		return err
-	}
-	t := h.session(r)
-	if t == nil {
-		if _, ok := usher.PrincipalFrom(r.Context()); ok {
-			return &usher.Error{
-				Status:  http.StatusForbidden,
-				Code:    usher.CodeWrongCredentialKind,
-				Message: "This kind of credential is not accepted here.",
-			}
-		}
-		return &usher.Error{
-			Status:  http.StatusUnauthorized,
-			Code:    usher.CodeMissingCredential,
-			Message: "The request carries no credential.",
-		}
-	}
-	return h.issuer.logoutAll(r.Context(), SessionEvent{Action: "logout_all", Subject: t.Subject, Address: h.address(r)})
 }
 
 // session returns the access token of this Issuer that r was let in with, or nil.
@@ -252,47 +194,42 @@ func (h *SessionHandler) session(r *http.Request) *Token {
 	return t
 }
 
-// A presented token is one that a request carries.
-type presented struct {
-	text   string // "" if there is none
-	cookie bool
-}
-
-// token returns the refresh token that r carries.
-func (h *SessionHandler) token(w http.ResponseWriter, r *http.Request) (token presented, err error) {
+// refreshTokens returns the refresh tokens that r carries: the one in its body, or
+// else those in cookies.
+func (h *SessionHandler) refreshTokens(w http.ResponseWriter, r *http.Request) ([]string, error) {
 	if err := checkMethod(w, r); err != nil {
-		return token, err
+		return nil, err
 	}
 	body, err := jsonbody.Read(w, r, h.maxBody, false)
 	if err != nil {
-		return token, err
+		return nil, err
 	}
-	given := body.Optional("refresh_token", &token.text)
+	var text string
+	given := body.Optional("refresh_token", &text)
 	if err := body.Fault(); err != nil {
-		return token, err
+		return nil, err
 	}
-	if given {
-		if token.text == "" {
-			err = jsonbody.Invalid(usher.Field{Name: "refresh_token", Message: "'refresh_token' must not be empty."})
-		}
-		return token, err
+	switch {
+	case text != "":
+		return []string{text}, nil
+	case given:
+		return nil, jsonbody.Invalid(usher.Field{Name: "refresh_token", Message: "'refresh_token' must not be empty."})
 	}
+	texts := h.inCookies(r, maxCookies+1)
+	if len(texts) == 0 {
+		return nil, errNoRefreshToken
+	}
+	return texts, h.checkOrigin(r)
+}
+
+var errNoRefreshToken = jsonbody.Invalid(usher.Field{Name: "refresh_token", Message: "'refresh_token' is required."})
+
+// inCookies returns the refresh tokens that are in cookies of r, but no more than most.
+func (h *SessionHandler) inCookies(r *http.Request, most int) []string {
 	if h.refreshCookie == nil {
-		return token, nil
+		return nil
 	}
-	cookies := r.CookiesNamed(h.refreshCookie.Name)
-	if len(cookies) == 0 {
-		return token, nil
-	}
-	if err := h.checkOrigin(r, h.refreshCookie); err != nil {
-		return token, err
-	}
-	token.cookie, token.text = true, cookies[0].Value
-	if len(cookies) > 1 {
-		// One of them is somebody else's, and nobody knows which.
-		return token, ErrInvalidRefreshToken
-	}
-	return token, nil
+	return cookieValues(r, h.refreshCookie.Name, most)
 }
 
 // checkMethod keeps out the methods that pages of other sites can use unasked.
@@ -304,12 +241,8 @@ func checkMethod(w http.ResponseWriter, r *http.Request) error {
 	return &usher.Error{Status: http.StatusMethodNotAllowed, Code: "method_not_allowed"}
 }
 
-// checkOrigin refuses requests that the page of another origin has made, if they
-// carry this cookie.
-func (h *SessionHandler) checkOrigin(r *http.Request, c *Cookie) error {
-	if c == nil || len(r.CookiesNamed(c.Name)) == 0 {
-		return nil
-	}
+// checkOrigin refuses requests that the page of another origin has made.
+func (h *SessionHandler) checkOrigin(r *http.Request) error {
 	if err := h.origins.Check(r); err != nil {
 		return &usher.Error{
 			Status:  http.StatusForbidden,

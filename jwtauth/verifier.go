@@ -38,7 +38,9 @@ type Config struct {
 	ExactBearer bool
 	// Cookie names a cookie that carries the token where there is no Authorization
 	// field with one. A browser sends cookies whoever asks it to, so give it
-	// SameSite, or check the origin of requests that change anything.
+	// SameSite, or check the origin of requests that change anything. Of up to four
+	// cookies of that name, which a browser sends for instance after a change of
+	// their path, the only valid one counts, or the latest of one principal.
 	Cookie string
 	// Realm and ResourceMetadata, the URL of the metadata of RFC 9728, stand in
 	// the challenges, if they are not empty.
@@ -169,8 +171,7 @@ func (v *Verifier) Authenticate(r *http.Request) (*usher.Principal, error) {
 // Verify judges a token that has come by another way than in a request. Its
 // errors are those of Authenticate.
 func (v *Verifier) Verify(ctx context.Context, token string) (*Token, error) {
-	found, err := v.verify(ctx, nil, token, v)
-	return found.token, err
+	return v.verify(ctx, token, v)
 }
 
 // Detect implements [usher.Detector]. It is certain of what has the form of a

@@ -1,0 +1,552 @@
+package jwtauth_test
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/jwtauth"
+)
+
+// A site is a server with sessions in cookies, at https://app.example.com. Its
+// login believes in whatever name it is told.
+type site struct {
+	tb     testing.TB
+	issuer *jwtauth.Issuer
+	server *httptest.Server
+	routes atomic.Pointer[http.ServeMux]
+	ended  jwtauth.RevocationList
+	events chan jwtauth.SessionEvent
+}
+
+// cookies are two cookies of fixed names, as changed by change.
+func cookies(change func(refresh, access *jwtauth.Cookie)) func(*jwtauth.SessionHandlerConfig) {
+	return func(c *jwtauth.SessionHandlerConfig) {
+		c.RefreshCookie, c.AccessCookie = &jwtauth.Cookie{Name: "refresh"}, &jwtauth.Cookie{Name: "access"}
+		if change != nil {
+			change(c.RefreshCookie, c.AccessCookie)
+		}
+	}
+}
+
+func newSite(tb testing.TB, store jwtauth.RefreshStore, change func(*jwtauth.SessionHandlerConfig)) *site {
+	tb.Helper()
+	s := &site{tb: tb, events: make(chan jwtauth.SessionEvent, 1000)}
+	s.issuer = newIssuer(tb, func(c *jwtauth.IssuerConfig) {
+		if store != nil {
+			c.Store = store
+		}
+		c.Revocations = &s.ended
+		c.Audit = func(_ context.Context, e jwtauth.SessionEvent) { s.events <- e }
+	})
+	s.configure(change)
+	s.server = httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.routes.Load().ServeHTTP(w, r) }))
+	tb.Cleanup(s.server.Close)
+	return s
+}
+
+// configure puts another configuration in the place of the present one.
+func (s *site) configure(change func(*jwtauth.SessionHandlerConfig)) {
+	h := newSessionHandler(s.tb, s.issuer, change)
+	v := mustVerifier(s.tb, jwtauth.Config{
+		Issuers: []jwtauth.TrustedIssuer{{
+			Issuer: issuer, Audiences: []string{audience}, Algorithms: []jwtauth.Algorithm{jwtauth.HS256}, Keys: s.issuer,
+			Profile: jwtauth.ProfileSession,
+		}},
+		Cookie: "access", Revocations: &s.ended,
+	})
+	let := usher.Authenticate(usher.Optional(v))
+	mux := http.NewServeMux()
+	mux.HandleFunc("/auth/login", func(w http.ResponseWriter, r *http.Request) {
+		h.Login(w, r, jwtauth.Session{Subject: r.URL.Query().Get("as")})
+	})
+	mux.HandleFunc("/auth/refresh", h.Refresh)
+	mux.HandleFunc("/auth/logout", h.Logout)
+	mux.Handle("/logout", let.Wrap(http.HandlerFunc(h.Logout)))
+	mux.Handle("/logout-all", let.Wrap(http.HandlerFunc(h.LogoutAll)))
+	mux.Handle("/app/page", usher.Authenticate(v).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p, _ := usher.PrincipalFrom(r.Context())
+		_, _ = io.WriteString(w, p.ID)
+	})))
+	s.routes.Store(mux)
+}
+
+// A browser keeps the cookies of a site.
+type browser struct {
+	tb     testing.TB
+	client *http.Client
+}
+
+const origin = "https://app.example.com"
+
+func (s *site) browser() *browser {
+	client := *s.server.Client()
+	client.Jar = must(cookiejar.New(nil))
+	return &browser{s.tb, &client}
+}
+
+// send sends a request with header lines such as "Origin: null".
+func (b *browser) send(method, path, body string, header ...string) (status int, text string) {
+	b.tb.Helper()
+	r := must(http.NewRequestWithContext(b.tb.Context(), method, origin+path, strings.NewReader(body)))
+	for _, line := range header {
+		name, value, _ := strings.Cut(line, ": ")
+		r.Header.Add(name, value)
+	}
+	resp, err := b.client.Do(r)
+	if err != nil {
+		b.tb.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	return resp.StatusCode, string(must(io.ReadAll(resp.Body)))
+}
+
+func (b *browser) want(status int, method, path, body string, header ...string) {
+	b.tb.Helper()
+	if got, text := b.send(method, path, body, header...); got != status {
+		b.tb.Errorf("%s %s: %d, want %d: %s", method, path, got, status, text)
+	}
+}
+
+// held returns the cookies that are sent to a path, such as "refresh=...".
+func (b *browser) held(path string) (list []string) {
+	r := must(http.NewRequestWithContext(b.tb.Context(), http.MethodGet, origin+path, nil))
+	for _, c := range b.client.Jar.Cookies(r.URL) {
+		list = append(list, c.Name+"="+c.Value)
+	}
+	return list
+}
+
+// value returns what is in a cookie.
+func (b *browser) value(name string) string {
+	b.tb.Helper()
+	for _, c := range b.held("/auth/refresh") {
+		if value, ok := strings.CutPrefix(c, name+"="); ok {
+			return value
+		}
+	}
+	b.tb.Fatalf("no cookie %s", name)
+	return ""
+}
+
+func TestAChangeOfTheCookiesLogsNobodyOut(t *testing.T) {
+	type change func(refresh, access *jwtauth.Cookie)
+	for name, tt := range map[string]struct{ before, after change }{
+		"from a path to all": {func(r, a *jwtauth.Cookie) { r.Path, a.Path = "/auth", "/app" }, nil},
+		"from all to a path": {nil, func(r, a *jwtauth.Cookie) { r.Path, a.Path = "/auth", "/app" }},
+		"from the host to the domain": {nil, func(r, a *jwtauth.Cookie) {
+			r.Domain, a.Domain = "example.com", "example.com"
+		}},
+		"from the domain to the host": {func(r, a *jwtauth.Cookie) { r.Domain, a.Domain = "example.com", "example.com" }, nil},
+		"of both": {
+			func(r, a *jwtauth.Cookie) {
+				r.Path, a.Path, r.Domain, a.Domain = "/auth", "/app", "example.com", "example.com"
+			}, nil,
+		},
+	} {
+		for _, who := range []string{"ann", "bob"} {
+			t.Run(name+", then a login of "+who, func(t *testing.T) {
+				s := newSite(t, nil, cookies(tt.before))
+				b := s.browser()
+				page := func(who string) {
+					t.Helper()
+					if status, text := b.send("GET", "/app/page", ""); status != 200 || text != issuer+"|"+who {
+						t.Errorf("the page: %d %s", status, text)
+					}
+				}
+				b.want(200, "POST", "/auth/login?as=ann", "")
+				b.want(200, "POST", "/auth/refresh", "")
+				page("ann")
+				s.configure(cookies(tt.after))
+				for range 3 { // the former cookie is still there
+					b.want(200, "POST", "/auth/refresh", "")
+					page("ann")
+				}
+				for range 2 {
+					b.want(200, "POST", "/auth/login?as="+who, "")
+					page(who)
+					b.want(200, "POST", "/auth/refresh", "")
+					page(who)
+				}
+				if len(b.held("/auth/refresh")) < 2 {
+					t.Errorf("the browser has no cookie of before: %q", b.held("/auth/refresh"))
+				}
+				// The former cookie may outlive its session, but opens nothing.
+				b.want(204, "POST", "/auth/logout", "")
+				if status, _ := b.send("POST", "/auth/refresh", ""); status == 200 {
+					t.Error("logged out, and refreshed")
+				}
+				b.want(401, "GET", "/app/page", "")
+			})
+		}
+	}
+}
+
+// Another host of the domain plants a cookie of its own session: that is neither used
+// in the place of the victim's nor ends it.
+func TestAPlantedCookieIsNotUsedBesideALiveOne(t *testing.T) {
+	s := newSite(t, nil, cookies(nil))
+	victim, attacker := s.browser(), s.browser()
+	victim.want(200, "POST", "/auth/login?as=ann", "")
+	attacker.want(200, "POST", "/auth/login?as=mallory", "")
+	u := must(http.NewRequestWithContext(t.Context(), http.MethodGet, origin+"/auth/refresh", nil)).URL
+	both := s.browser()
+	for _, from := range []*browser{attacker, victim} {
+		path := "/"
+		if from == attacker {
+			path = "/auth" // sent first, as it is longer
+		}
+		both.client.Jar.SetCookies(u, []*http.Cookie{{Name: "refresh", Value: from.value("refresh"), Path: path}})
+	}
+	both.want(401, "POST", "/auth/refresh", "")
+	access := "Cookie: access=" + attacker.value("access") + "; access=" + victim.value("access")
+	s.browser().want(401, "GET", "/app/page", "", access)
+	victim.want(200, "POST", "/auth/refresh", "")
+	attacker.want(200, "POST", "/auth/refresh", "")
+	// When the attacker's has ended, the victim's is the only live one.
+	attacker.want(204, "POST", "/logout", "")
+	s.browser().want(200, "GET", "/app/page", "", "Cookie: access="+victim.value("access")+"; access=x")
+}
+
+func TestOfSeveralRefreshTokensTheLiveOneIsExchanged(t *testing.T) {
+	i := newIssuer(t, func(c *jwtauth.IssuerConfig) { c.Grace = -1 })
+	h := newSessionHandler(t, i, inCookie)
+	exchange := func(t *testing.T, status int, tokens ...string) {
+		t.Helper()
+		var list []string
+		for _, token := range tokens {
+			list = append(list, "__Host-refresh_token="+token)
+		}
+		wantStatus(t, post(t, h.Refresh, "", "Cookie: "+strings.Join(list, "; ")), status)
+	}
+	for name, run := range map[string]func(t *testing.T, order func(...string) []string){
+		"the current one and the one before it": func(t *testing.T, order func(...string) []string) {
+			first := login(t, i)
+			second := mustRefresh(t, i, first.RefreshToken())
+			exchange(t, 200, order(first.RefreshToken(), second.RefreshToken())...)
+		},
+		"the current one and one long before": func(t *testing.T, order func(...string) []string) {
+			first := login(t, i)
+			second := mustRefresh(t, i, first.RefreshToken())
+			third := mustRefresh(t, i, second.RefreshToken())
+			exchange(t, 200, order(first.RefreshToken(), second.RefreshToken(), third.RefreshToken())...)
+		},
+		"one of a session that has ended": func(t *testing.T, order func(...string) []string) {
+			ended, live := login(t, i), login(t, i)
+			if err := i.Logout(t.Context(), ended.Session.ID); err != nil {
+				t.Fatal(err)
+			}
+			exchange(t, 200, order(ended.RefreshToken(), live.RefreshToken())...)
+		},
+		"what is no token, and one of no session": func(t *testing.T, order func(...string) []string) {
+			exchange(t, 200, order("x", b64(make([]byte, 64)), login(t, i).RefreshToken())...)
+		},
+		"none that is live": func(t *testing.T, order func(...string) []string) {
+			exchange(t, 401, order("x", b64(make([]byte, 64)))...)
+		},
+		"two of one that was reused": func(t *testing.T, order func(...string) []string) {
+			first := login(t, i)
+			second := mustRefresh(t, i, first.RefreshToken())
+			third := mustRefresh(t, i, second.RefreshToken())
+			exchange(t, 401, order(first.RefreshToken(), "x")...)
+			wantInvalid(t, i, third.RefreshToken()) // taken for theft
+		},
+		"two subjects": func(t *testing.T, order func(...string) []string) {
+			ann, bob := login(t, i), must(i.Login(t.Context(), jwtauth.Session{Subject: "bob"}))
+			exchange(t, 401, order(ann.RefreshToken(), bob.RefreshToken())...)
+			mustRefresh(t, i, ann.RefreshToken())
+			mustRefresh(t, i, bob.RefreshToken())
+		},
+		"two logins of one subject": func(t *testing.T, order func(...string) []string) {
+			first := login(t, i)
+			time.Sleep(time.Millisecond) // the clock of sessions has microseconds
+			second := login(t, i)
+			exchange(t, 200, order(first.RefreshToken(), second.RefreshToken())...)
+			mustRefresh(t, i, first.RefreshToken())
+			wantInvalid(t, i, second.RefreshToken()) // it was this one
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			run(t, func(tokens ...string) []string { return tokens })
+			run(t, func(tokens ...string) []string { slices.Reverse(tokens); return tokens })
+		})
+	}
+}
+
+func TestLogoutEndsEverySessionThatIsPresented(t *testing.T) {
+	const form, multipart = "application/x-www-form-urlencoded", "multipart/form-data; boundary=b"
+	part := func(name, value string) string {
+		return "--b\r\nContent-Disposition: form-data; name=\"" + name + "\"\r\n\r\n" + value + "\r\n--b--\r\n"
+	}
+	for name, tt := range map[string]struct {
+		body, contentType string
+		inBody            bool // <token> in the body stands for another session
+	}{
+		"nothing":                     {"", "", false},
+		"a form with a CSRF field":    {"_csrf=abc", form, false},
+		"a form of several parts":     {part("_csrf", "abc"), multipart, false},
+		"text":                        {"bye", "text/plain", false},
+		"no media type":               {"bye", "", false},
+		"JSON with another member":    {`{"all":true}`, "application/json", false},
+		"null":                        {"null", "application/json", false},
+		"an array":                    {"[]", "application/json", false},
+		"a token that is null":        {`{"refresh_token":null}`, "application/json", false},
+		"a token that is empty":       {`{"refresh_token":""}`, "application/json", false},
+		"a token that is a number":    {`{"refresh_token":1}`, "application/json", false},
+		"JSON that breaks off":        {`{"refresh_token":`, "application/json", false},
+		"too much":                    {strings.Repeat("x", 5<<10), "text/plain", false},
+		"a token in JSON":             {`{"refresh_token":"<token>"}`, "application/json", true},
+		"a token in JSON with more":   {`{"refresh_token":"<token>","all":true}`, "application/json", true},
+		"a token in JSON of a beacon": {`{"refresh_token":"<token>"}`, "text/plain;charset=UTF-8", true},
+		"a token in a form":           {"refresh_token=<token>&_csrf=abc", form, true},
+		"a token in several parts":    {part("refresh_token", "<token>"), multipart, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, nil, cookies(nil))
+			b, other := s.browser(), s.browser()
+			b.want(200, "POST", "/auth/login?as=ann", "")
+			other.want(200, "POST", "/auth/login?as=ann", "")
+			refresh, inBody := b.value("refresh"), other.value("refresh")
+			b.want(204, "POST", "/auth/logout", strings.ReplaceAll(tt.body, "<token>", inBody), "Content-Type: "+tt.contentType)
+			if got := b.held("/auth/logout"); len(got) != 0 {
+				t.Errorf("the browser still has %q", got)
+			}
+			wantInvalid(t, s.issuer, refresh)
+			if tt.inBody {
+				wantInvalid(t, s.issuer, inBody)
+			} else {
+				mustRefresh(t, s.issuer, inBody)
+			}
+		})
+	}
+}
+
+func TestLogoutEndsTheSessionsOfSeveralCookies(t *testing.T) {
+	i := newIssuer(t, nil)
+	h := newSessionHandler(t, i, inCookie)
+	for name, tt := range map[string]struct{ cookies, want string }{ // e ends, l lives on
+		"one":                        {"s", "e"},
+		"two":                        {"ss", "ee"},
+		"four":                       {"ssss", "eeee"},
+		"one and what is no token":   {"xs", "e"},
+		"one and an empty one":       {"_s", "e"},
+		"one that has ended already": {"ds", "ee"},
+		"a fifth":                    {"sssss", "eeeel"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var sent, tokens []string
+			for _, c := range tt.cookies {
+				token := map[rune]string{'x': "x", '_': ""}[c]
+				if c == 's' || c == 'd' {
+					opened := login(t, i)
+					token = opened.RefreshToken()
+					tokens = append(tokens, token)
+					if c == 'd' {
+						if err := i.Logout(t.Context(), opened.Session.ID); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+				sent = append(sent, "__Host-refresh_token="+token)
+			}
+			w := post(t, h.Logout, "", "Cookie: "+strings.Join(sent, "; "))
+			wantStatus(t, w, 204)
+			if got := w.Header()["Set-Cookie"]; len(got) != 1 {
+				t.Errorf("Set-Cookie %q", got)
+			}
+			var got strings.Builder
+			for _, token := range tokens {
+				if _, err := i.Refresh(t.Context(), token); err != nil {
+					got.WriteByte('e')
+				} else {
+					got.WriteByte('l')
+				}
+			}
+			if got.String() != tt.want {
+				t.Errorf("%s, want %s", got.String(), tt.want)
+			}
+		})
+	}
+}
+
+// The session that lets the request in ends as well, and once.
+func TestLogoutEndsTheSessionOfTheAccessToken(t *testing.T) {
+	s := newSite(t, nil, cookies(nil))
+	b, other := s.browser(), s.browser()
+	b.want(200, "POST", "/auth/login?as=ann", "")
+	other.want(200, "POST", "/auth/login?as=ann", "")
+	access, refresh := b.value("access"), b.value("refresh")
+	b.want(204, "POST", "/logout", refreshBody("stale"), "Content-Type: application/json")
+	wantInvalid(t, s.issuer, refresh)
+	s.browser().want(401, "GET", "/app/page", "", "Authorization: Bearer "+access)
+	// By the access token alone, beside the cookie of another session.
+	other.want(200, "POST", "/auth/login?as=bob", "")
+	third := must(s.issuer.Login(t.Context(), jwtauth.Session{Subject: "ann"}))
+	last := other.value("refresh")
+	s.browser().want(204, "POST", "/logout", "", "Cookie: refresh="+last, "Authorization: Bearer "+third.AccessToken())
+	wantInvalid(t, s.issuer, third.RefreshToken())
+	wantInvalid(t, s.issuer, last)
+	ended := map[string]int{}
+	for len(s.events) > 0 {
+		if e := <-s.events; e.Action == "logout" {
+			ended[e.SessionID]++
+		}
+	}
+	for id, n := range ended {
+		if n != 1 {
+			t.Errorf("session %s was ended %d times", id, n)
+		}
+	}
+	if len(ended) != 4 { // that of the second login was replaced by the third
+		t.Errorf("%d sessions were ended, want 4", len(ended))
+	}
+}
+
+// One session that cannot be ended keeps no other from ending, and the client from
+// no second try.
+func TestALogoutThatFailsInPartEndsTheRest(t *testing.T) {
+	store := &faulty{RefreshStore: newRefreshStore(t, 0)}
+	i := newIssuer(t, func(c *jwtauth.IssuerConfig) { c.Store = store })
+	h := newSessionHandler(t, i, inCookie)
+	first, second := login(t, i), login(t, i)
+	lookups := 0
+	store.before = func(_ context.Context, method string) error {
+		if method == "Lookup" {
+			if lookups++; lookups == 1 {
+				return errDown
+			}
+		}
+		return nil
+	}
+	both := "Cookie: __Host-refresh_token=" + first.RefreshToken() + "; __Host-refresh_token=" + second.RefreshToken()
+	w := post(t, h.Logout, "", both)
+	wantStatus(t, w, 503)
+	if got := w.Header()["Set-Cookie"]; got != nil {
+		t.Errorf("Set-Cookie %q", got)
+	}
+	wantInvalid(t, i, second.RefreshToken())
+	wantStatus(t, post(t, h.Logout, "", both), 204)
+	wantInvalid(t, i, first.RefreshToken())
+}
+
+func TestPagesOfOtherOriginsCannotLogInOrOut(t *testing.T) {
+	elsewhere := map[string][]string{
+		"another site":             {"Origin: https://evil.example", "Sec-Fetch-Site: cross-site"},
+		"another host of the site": {"Origin: https://blog.example.com", "Sec-Fetch-Site: same-site"},
+		"an old browser":           {"Origin: https://evil.example"},
+		"a frame without origin":   {"Origin: null"},
+	}
+	for name, header := range elsewhere {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, nil, cookies(func(refresh, _ *jwtauth.Cookie) { refresh.Path = "/auth/refresh" }))
+			b := s.browser()
+			b.want(403, "POST", "/auth/login?as=mallory", "", header...)
+			if got := b.held("/auth/refresh"); len(got) != 0 {
+				t.Errorf("the page has set %q", got)
+			}
+			b.want(200, "POST", "/auth/login?as=ann", "")
+			before := b.held("/auth/refresh")
+			// The access cookie alone comes with these.
+			b.want(403, "POST", "/logout", "", header...)
+			b.want(403, "POST", "/logout-all", "", header...)
+			b.want(403, "POST", "/auth/refresh", "", header...)
+			b.want(403, "POST", "/auth/login?as=mallory", "", header...)
+			if diff := cmp.Diff(before, b.held("/auth/refresh")); diff != "" {
+				t.Error("the cookies have changed: " + diff)
+			}
+			b.want(200, "GET", "/app/page", "")
+			// A token that no browser sends by itself may come from anywhere.
+			bearer := append([]string{"Authorization: Bearer " + b.value("access")}, header...)
+			s.browser().want(204, "POST", "/logout", "", bearer...)
+			b.want(401, "GET", "/app/page", "")
+		})
+	}
+	t.Run("a cookie that only the Verifier knows", func(t *testing.T) {
+		s := newSite(t, nil, nil)
+		opened := login(t, s.issuer)
+		for _, path := range []string{"/logout", "/logout-all"} {
+			s.browser().want(403, "POST", path, "", "Cookie: access="+opened.AccessToken(), "Origin: https://evil.example")
+		}
+		mustRefresh(t, s.issuer, opened.RefreshToken())
+		s.browser().want(204, "POST", "/logout", "", "Cookie: access="+opened.AccessToken(), "Origin: "+origin)
+	})
+	t.Run("methods that need no page", func(t *testing.T) {
+		s := newSite(t, nil, cookies(nil))
+		b := s.browser()
+		b.want(405, "GET", "/auth/login?as=mallory", "")
+		if got := b.held("/"); len(got) != 0 {
+			t.Errorf("cookies %q", got)
+		}
+	})
+	t.Run("a page of a trusted origin", func(t *testing.T) {
+		s := newSite(t, nil, func(c *jwtauth.SessionHandlerConfig) {
+			cookies(nil)(c)
+			c.TrustedOrigins = []string{"https://spa.example.com"}
+		})
+		b := s.browser()
+		b.want(200, "POST", "/auth/login?as=ann", "", "Origin: https://spa.example.com", "Sec-Fetch-Site: same-site")
+		b.want(204, "POST", "/logout", "", "Origin: https://spa.example.com", "Sec-Fetch-Site: same-site")
+	})
+	t.Run("tokens that are in no cookie", func(t *testing.T) {
+		s := newSite(t, nil, nil)
+		s.browser().want(200, "POST", "/auth/login?as=ann", "", elsewhere["another site"]...)
+	})
+}
+
+// Two tabs: one refreshes with the token of a session that has ended, the other logs
+// in, and the refusal comes last.
+func TestALateRefusalRemovesNoCookiesOfALogin(t *testing.T) {
+	store := &faulty{RefreshStore: newRefreshStore(t, 0)}
+	s := newSite(t, store, cookies(nil))
+	b := s.browser()
+	b.want(200, "POST", "/auth/login?as=ann", "")
+	if err := s.issuer.LogoutAll(t.Context(), "ann"); err != nil {
+		t.Fatal(err)
+	}
+	arrived, release := make(chan struct{}), make(chan struct{})
+	var once atomic.Bool
+	store.before = func(_ context.Context, method string) error {
+		if method == "Lookup" && once.CompareAndSwap(false, true) {
+			close(arrived)
+			<-release
+		}
+		return nil
+	}
+	refused := make(chan int)
+	go func() {
+		status, _ := b.send("POST", "/auth/refresh", "")
+		refused <- status
+	}()
+	<-arrived
+	b.want(200, "POST", "/auth/login?as=bob", "")
+	close(release)
+	if status := <-refused; status != 401 {
+		t.Errorf("%d, want 401", status)
+	}
+	if got := b.held("/auth/refresh"); len(got) != 2 {
+		t.Errorf("the browser has %q", got)
+	}
+	b.want(200, "GET", "/app/page", "")
+	b.want(200, "POST", "/auth/refresh", "")
+}
+
+func TestALoginEndsTheSessionThatItReplaces(t *testing.T) {
+	s := newSite(t, nil, cookies(nil))
+	b := s.browser()
+	b.want(200, "POST", "/auth/login?as=ann", "")
+	access, refresh := b.value("access"), b.value("refresh")
+	b.want(200, "POST", "/auth/login?as=bob", "")
+	wantInvalid(t, s.issuer, refresh)
+	s.browser().want(401, "GET", "/app/page", "", "Authorization: Bearer "+access)
+	b.want(200, "POST", "/auth/refresh", "")
+}

@@ -1,0 +1,144 @@
+package jwtauth
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+
+	"github.com/usher-go/usher"
+)
+
+// Logout ends each session that a request presents, and removes the cookies: 200
+// logged_out, without data. These are the sessions of the member refresh_token of the
+// body, be that JSON or a form, of up to four RefreshCookies, and of the access token
+// that the request was let in with, if it stands behind a [Verifier].
+//
+// A token that has expired, and a session that has ended already, are no failure, and
+// neither is a request without any token where tokens are in cookies. Nothing in the
+// body stops the sessions of cookies from ending. Failures are 405, 403
+// cross_origin_request for a page of another origin where the browser may have added
+// the token by itself, and 503 if the store failed: then the cookies stay, so that the
+// client can try again. Without any token in a cookie or behind a Verifier, a body
+// without one is 400 validation_failed, or 413 if it is too long.
+func (h *SessionHandler) Logout(w http.ResponseWriter, r *http.Request) {
+	err := checkMethod(w, r)
+	if err == nil {
+		err = h.checkUnasked(r)
+	}
+	if err == nil {
+		err = h.logout(w, r)
+	}
+	if err == nil {
+		h.removeCookies(w)
+		h.respond(w, r, usher.Reply{Code: "logged_out", Message: "Logged out."})
+	}
+	h.fail(w, r, err)
+}
+
+func (h *SessionHandler) logout(w http.ResponseWriter, r *http.Request) error {
+	texts, access := h.inCookies(r, maxCookies), h.session(r)
+	text, err := h.tokenInBody(w, r)
+	switch {
+	case text != "":
+		texts = append(texts, text)
+	case len(texts) == 0 && access == nil && h.refreshCookie == nil:
+		return err
+	}
+	return h.endPresented(r, texts, access)
+}
+
+// endPresented ends the sessions of refresh tokens and of an access token, if that is
+// not nil. One that cannot be ended keeps no other from ending.
+func (h *SessionHandler) endPresented(r *http.Request, refreshTokens []string, access *Token) error {
+	var errs []error
+	for _, text := range refreshTokens {
+		id, err := h.issuer.logoutByToken(r.Context(), text, h.address(r))
+		errs = append(errs, err)
+		if access != nil && access.SessionID == id {
+			access = nil
+		}
+	}
+	if access != nil {
+		errs = append(errs, h.issuer.logout(r.Context(), SessionEvent{
+			Action: "logout", SessionID: access.SessionID, Subject: access.Subject, Address: h.address(r),
+		}))
+	}
+	return errors.Join(errs...)
+}
+
+// tokenInBody returns the refresh token in the body of r, or why there is none.
+func (h *SessionHandler) tokenInBody(w http.ResponseWriter, r *http.Request) (string, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, h.maxBody))
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return "", err
+	}
+	var (
+		text    string
+		members map[string]json.RawMessage
+	)
+	if json.Unmarshal(body, &members) == nil {
+		_ = json.Unmarshal(members["refresh_token"], &text) // another type is no token
+	} else {
+		form := http.Request{Method: http.MethodPost, Header: r.Header, Body: io.NopCloser(bytes.NewReader(body))}
+		text = form.PostFormValue("refresh_token")
+	}
+	if text == "" {
+		return "", errNoRefreshToken
+	}
+	return text, nil
+}
+
+// LogoutAll ends all sessions of the subject of the access token that the request
+// was let in with, and removes the cookies of this one: 200 logged_out_everywhere,
+// without data. It stands behind a [Verifier]; a request without a session is
+// refused with 401, another kind of credential with 403, and so is the page of
+// another origin where the browser may have added the token by itself.
+func (h *SessionHandler) LogoutAll(w http.ResponseWriter, r *http.Request) {
+	err := checkMethod(w, r)
+	if err == nil {
+		err = h.checkUnasked(r)
+	}
+	if err == nil {
+		err = h.logoutAll(r)
+	}
+	if err == nil {
+		h.removeCookies(w)
+		h.respond(w, r, usher.Reply{Code: "logged_out_everywhere", Message: "Logged out everywhere."})
+	}
+	h.fail(w, r, err)
+}
+
+func (h *SessionHandler) logoutAll(r *http.Request) error {
+	t := h.session(r)
+	if t == nil {
+		if _, ok := usher.PrincipalFrom(r.Context()); ok {
+			return &usher.Error{
+				Status:  http.StatusForbidden,
+				Code:    usher.CodeWrongCredentialKind,
+				Message: "This kind of credential is not accepted here.",
+			}
+		}
+		return &usher.Error{
+			Status:  http.StatusUnauthorized,
+			Code:    usher.CodeMissingCredential,
+			Message: "The request carries no credential.",
+		}
+	}
+	return h.issuer.logoutAll(r.Context(), SessionEvent{Action: "logout_all", Subject: t.Subject, Address: h.address(r)})
+}
+
+// checkUnasked refuses the requests of pages of other origins to which the browser may
+// have added a token without being asked: in one of our cookies, or in one that only
+// the authenticator knows, as the token is not in Authorization.
+func (h *SessionHandler) checkUnasked(r *http.Request) error {
+	unasked := h.session(r) != nil && len(r.Header["Authorization"]) == 0
+	for _, c := range []*Cookie{h.refreshCookie, h.accessCookie} {
+		unasked = unasked || c != nil && len(r.CookiesNamed(c.Name)) > 0
+	}
+	if !unasked {
+		return nil
+	}
+	return h.checkOrigin(r)
+}
