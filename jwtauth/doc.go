@@ -34,8 +34,8 @@
 //     key that is removed, a revocation, and the end of its life are seen by the
 //     next request all the same.
 //   - No request waits for published keys but for the first ones, and tokens with
-//     invented kids cause one fetch a cool-down. Keys that cannot be fetched are
-//     used until they are stale; then, and whenever a token cannot be judged, the
+//     invented kids cause one fetch a cool-down. Where none that can be used is
+//     fetched, the former keys are used until they are stale; then, and whenever a token cannot be judged, the
 //     answer is 503 and never 401.
 //   - What is wrong with a token is told to nobody, unless Config.Answers says so.
 //
@@ -43,7 +43,8 @@
 //
 //   - A session has one good refresh token at any time, however many requests
 //     exchange it at once: they get the same answer, to the byte. Afterwards its
-//     second use ends the session and, with Revocations, its access tokens at once.
+//     second use ends the session and, with Revocations, its access tokens at once;
+//     should that fail in part, the next use of any of its tokens completes it.
 //   - An answer that was lost logs nobody out: the client may try again within the
 //     grace, and later where the answer was not delivered. See [Issuer].
 //   - Refresh tokens are stored as hashes, and the last answer is encrypted under

@@ -57,8 +57,8 @@ func restrained(c *http.Client) *http.Client {
 	return client
 }
 
-// fetch returns the keys that the set has now. That some were skipped is no
-// failure; skipped says why, or is nil.
+// fetch returns the keys that the set has now, at least one. That some were skipped
+// is no failure; skipped says why, or is nil.
 func (f *fetcher) fetch(ctx context.Context, timeout time.Duration) (keys []*Key, skipped, err error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -88,6 +88,9 @@ func (f *fetcher) fetch(ctx context.Context, timeout time.Duration) (keys []*Key
 		return nil, nil, fmt.Errorf("the set has %d keys", len(set.Keys))
 	}
 	keys, skipped = f.parse(set.Keys)
+	if len(keys) == 0 {
+		return nil, nil, errors.Join(errors.New("the set has no key that can be used"), skipped)
+	}
 	return keys, skipped, nil
 }
 

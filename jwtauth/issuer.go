@@ -328,6 +328,19 @@ func (i *Issuer) end(ctx context.Context, id string, now time.Time) error {
 	return nil
 }
 
+// endAccess ends the access tokens of a session that has ended, once more: what ended
+// it may have failed, or its process ended, before it came to them.
+func (i *Issuer) endAccess(ctx context.Context, s Session, now time.Time) error {
+	until := i.lastUse(s.RevokedAt)
+	if i.revocations == nil || now.After(until) {
+		return nil
+	}
+	if err := i.revocations.RevokeSession(ctx, i.name, s.ID, until); err != nil {
+		return fmt.Errorf("jwtauth: end the access tokens of a session: %w", err)
+	}
+	return nil
+}
+
 // lastUse is when a token that was issued by now is refused by every verifier.
 func (i *Issuer) lastUse(now time.Time) time.Time { return now.Add(i.access + maxLeeway) }
 

@@ -62,8 +62,8 @@ type JWKSConfig struct {
 // ahead of time. A token that names a key which is not known is refused at once
 // and has the keys fetched, once a CoolDown however many there are. Keys that
 // cannot be used are skipped: such as are too weak, not for signatures,
-// symmetric, or of a kind that is not known. An answer that is no set at all
-// changes nothing.
+// symmetric, or of a kind that is not known. A response that is no set, or one
+// without a key that can be used, is a failed fetch and changes nothing.
 type JWKS struct {
 	fetcher
 	refresh, coolDown, stale, timeout time.Duration

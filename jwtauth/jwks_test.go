@@ -266,10 +266,74 @@ func TestJ11RemovedKeyIsRefusedAfterRefresh(t *testing.T) {
 		want(t, v, tokens[1], jwtauth.UnknownKey) // although it was remembered
 		want(t, v, removed.token(), jwtauth.UnknownKey)
 		want(t, v, tokens[0], jwtauth.Accepted)
+	})
+}
+
+// A server that publishes nothing of use has a fault: to believe it would refuse
+// everybody.
+func TestAKeySetWithoutAUsableKeyReplacesNone(t *testing.T) {
+	s, stranger := newSigner("1"), newSigner("2")
+	n := b64(rsaKey().N.Bytes())
+	for name, set := range map[string]string{
+		"no keys":                  keySetOf(),
+		"null":                     `{"keys":null}`,
+		"no member":                `{}`,
+		"keys of an unknown kind":  keySetOf(`{"kty":"AKP","kid":"1","alg":"ML-DSA-44","pub":"AAAA"}`),
+		"keys for encryption":      keySetOf(`{"kty":"RSA","kid":"1","use":"enc","n":"`+n+`","e":"AQAB"}`, `{"kty":"RSA","kid":"1","alg":"RSA-OAEP","n":"`+n+`","e":"AQAB"}`),
+		"keys that are too weak":   keySetOf(`{"kty":"RSA","kid":"1","alg":"RS256","n":"` + n[:100] + `","e":"AQAB"}`),
+		"a secret":                 keySetOf(`{"kty":"oct","kid":"1","alg":"HS256","k":"` + b64(secret) + `"}`),
+		"keys that are no objects": keySetOf("null", "1", "[]"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := new(publisher)
+			p.say(publish(s))
+			failed := make(chan error, 100)
+			j := overTLS(t, p, func(c *jwtauth.JWKSConfig) {
+				c.OnError = func(err error) {
+					select {
+					case failed <- err:
+					default:
+					}
+				}
+			})
+			api := served(t, trusting(t, j))
+			get := func(text string, want int) {
+				t.Helper()
+				if got := status(t, api.Client(), api.URL, text); got != want {
+					t.Errorf("%d, want %d", got, want)
+				}
+			}
+			get(s.token(), 200)
+			p.say(set)
+			get(stranger.token(), 401) // asks for a fetch
+			select {
+			case err := <-failed:
+				if strings.Contains(err.Error(), b64(secret)) {
+					t.Error(err)
+				}
+			case <-time.After(10 * time.Second):
+				t.Fatal("no failure was told")
+			}
+			get(s.token(), 200)
+			if _, err := j.Health(); err == nil {
+				t.Error("healthy")
+			}
+			p.say(publish(s, stranger))
+			get(newSigner("3").token(), 401)
+			eventually(t, "the new key", func() bool { return status(t, api.Client(), api.URL, stranger.token()) == 200 })
+			if _, err := j.Health(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	t.Run("and none at the start", func(t *testing.T) {
+		p := new(publisher)
 		p.say(keySetOf())
-		time.Sleep(5 * time.Minute)
-		synctest.Wait()
-		want(t, v, kept.token(), jwtauth.UnknownKey)
+		api := served(t, trusting(t, overTLS(t, p, nil)))
+		if got := status(t, api.Client(), api.URL, s.token()); got != 503 {
+			t.Errorf("%d, want 503", got)
+		}
 	})
 }
 

@@ -212,6 +212,8 @@ func (i *Issuer) tryExchange(ctx context.Context, token refreshToken, e *Session
 	switch outcome = r.judge(token.hash(), now, i.grace); outcome {
 	case refreshReused:
 		err = i.end(ctx, r.ID, now)
+	case refreshRevoked:
+		err = i.endAccess(ctx, r.Session, now)
 	case refreshReplayed:
 		t, err = replay(r, token)
 	case refreshRotated, refreshRecovered:

@@ -111,6 +111,69 @@ func TestRevocationOfASubjectOnlyGrows(t *testing.T) {
 	}
 }
 
+// Requests need the lock under which a revocation is added, so that removes no more
+// than two of those that have ended, however many there are.
+func TestRevocationsThatExpireTogetherStopNoRequest(t *testing.T) {
+	const n = 20_000
+	list := jwtauth.RevocationList{Capacity: n}
+	api := served(t, verifier(t, func(c *jwtauth.Config) { c.Revocations = &list }))
+	until := time.Now().Add(time.Second)
+	for i := range n {
+		if err := list.RevokeToken(t.Context(), issuer, strconv.Itoa(i), until); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if list.Len() != n {
+		t.Skip("the machine is too slow: some have ended already")
+	}
+	time.Sleep(time.Until(until) + time.Millisecond)
+	for i := range 3 {
+		if err := list.RevokeToken(t.Context(), issuer, "late"+strconv.Itoa(i), until.Add(time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+		if want := n - 1 - i; list.Len() != want {
+			t.Fatalf("%d revocations are held, want %d: one call has removed more than two", list.Len(), want)
+		}
+		if got := status(t, api.Client(), api.URL, token(claims(map[string]any{"jti": "late" + strconv.Itoa(i)}))); got != 401 {
+			t.Errorf("%d for a revoked token", got)
+		}
+		if got := status(t, api.Client(), api.URL, good()); got != 200 {
+			t.Errorf("%d", got)
+		}
+	}
+}
+
+// Those that have ended are gone before others need their place, of whatever kind.
+func TestEndedRevocationsNeedNoRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		list := jwtauth.RevocationList{Capacity: 100}
+		until := time.Now().Add(time.Minute)
+		for i := range 100 {
+			id := strconv.Itoa(i)
+			revoke := []func() error{
+				func() error { return list.RevokeToken(t.Context(), issuer, id, until) },
+				func() error { return list.RevokeSession(t.Context(), issuer, id, until) },
+				func() error { return list.RevokeSubject(t.Context(), issuer, id, until, until) },
+			}
+			if err := revoke[i%3](); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Minute + 1)
+		for i := range 100 {
+			if err := list.RevokeToken(t.Context(), issuer, "new"+strconv.Itoa(i), until.Add(time.Hour)); err != nil {
+				t.Fatal(i, err)
+			}
+		}
+		if list.Len() != 100 {
+			t.Errorf("%d are held, want 100", list.Len())
+		}
+		if err := list.RevokeToken(t.Context(), issuer, "one more", until.Add(time.Hour)); !errors.Is(err, jwtauth.ErrRevocationsFull) {
+			t.Errorf("a full list: %v", err)
+		}
+	})
+}
+
 // broken cannot say what is revoked.
 type broken struct{}
 
