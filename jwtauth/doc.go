@@ -35,8 +35,11 @@
 //     next request all the same.
 //   - No request waits for published keys but for the first ones, and tokens with
 //     invented kids cause one fetch a cool-down. Where none that can be used is
-//     fetched, the former keys are used until they are stale; then, and whenever a token cannot be judged, the
-//     answer is 503 and never 401.
+//     fetched, the former keys are used until they are stale; then, and whenever a
+//     token cannot be judged, the response is 503 and never 401.
+//   - Revocations and an authorization server that hang, panic or fail are a 503
+//     within their timeout, and at most a bounded number of calls and requests wait
+//     for them. So it is with the store, the Revoker and the Claims of sessions.
 //   - What is wrong with a token is told to nobody, unless Config.Answers says so.
 //
 // # Guarantees of sessions
@@ -44,7 +47,8 @@
 //   - A session has one good refresh token at any time, however many requests
 //     exchange it at once: they get the same answer, to the byte. Afterwards its
 //     second use ends the session and, with Revocations, its access tokens at once;
-//     should that fail in part, the next use of any of its tokens completes it.
+//     should that fail in part, the next use of any of its refresh tokens completes
+//     it.
 //   - An answer that was lost logs nobody out: the client may try again within the
 //     grace, and later where the answer was not delivered. See [Issuer].
 //   - Refresh tokens are stored as hashes, and the last answer is encrypted under

@@ -35,6 +35,7 @@ type doorConfig struct {
 	cookie, realm, metadata string
 	exact                   bool
 	revocations             Revocations
+	patience                time.Duration // with the revocations
 	answers                 map[Verdict]*usher.Error
 	check                   func(context.Context, *Token) error
 	confirm                 func(*http.Request, *Token) error
@@ -47,7 +48,7 @@ func newDoor(c doorConfig) (d door, errs []error) {
 	d = door{
 		exact:       c.exact,
 		cookie:      c.cookie,
-		revocations: c.revocations,
+		revocations: guardRevocations(c.revocations, orDefault(max(c.patience, 0), defaultRevocationTimeout)),
 		check:       c.check,
 		confirm:     c.confirm,
 		principal:   c.principal,

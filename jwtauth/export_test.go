@@ -14,3 +14,10 @@ func Members(data []byte) (names, values []string, err error) {
 	}
 	return names, values, err
 }
+
+// CallsDirectly reports whether i calls its store and its revocations without a guard.
+func CallsDirectly(i *Issuer) bool {
+	_, store := i.store.(guardedStore)
+	_, revoker := i.revocations.(guardedRevoker)
+	return !store && !revoker
+}

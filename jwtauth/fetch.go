@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"time"
 )
 
 // A fetcher fetches a set of keys.
@@ -57,41 +56,39 @@ func restrained(c *http.Client) *http.Client {
 	return client
 }
 
-// fetch returns the keys that the set has now, at least one. That some were skipped
-// is no failure; skipped says why, or is nil.
-func (f *fetcher) fetch(ctx context.Context, timeout time.Duration) (keys []*Key, skipped, err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = fmt.Errorf("the client panicked: %v", v)
-		}
-	}()
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
+// A fetchedSet is what a set of keys has at a time.
+type fetchedSet struct {
+	keys    []*Key // at least one
+	skipped error  // why others were skipped, or nil
+}
+
+// fetch returns the set as it is now.
+func (f *fetcher) fetch(ctx context.Context) (s fetchedSet, err error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, f.url.String(), http.NoBody)
 	if err != nil {
-		return nil, nil, err
+		return s, err
 	}
 	r.Header.Set("Accept", "application/jwk-set+json, application/json")
 	// What a cache on the way holds may be from before a rotation.
 	r.Header.Set("Cache-Control", "no-cache")
 	body, err := exchangeBody(f.client, r, f.maxBody)
 	if err != nil {
-		return nil, nil, err
+		return s, err
 	}
 	var set struct {
 		Keys []json.RawMessage `json:"keys"`
 	}
 	if err := json.Unmarshal(body, &set); err != nil || set.Keys == nil {
-		return nil, nil, errors.New("the answer is not a set of keys")
+		return s, errors.New("the answer is not a set of keys")
 	}
 	if len(set.Keys) > f.maxKeys {
-		return nil, nil, fmt.Errorf("the set has %d keys", len(set.Keys))
+		return s, fmt.Errorf("the set has %d keys", len(set.Keys))
 	}
-	keys, skipped = f.parse(set.Keys)
-	if len(keys) == 0 {
-		return nil, nil, errors.Join(errors.New("the set has no key that can be used"), skipped)
+	s.keys, s.skipped = f.parse(set.Keys)
+	if len(s.keys) == 0 {
+		return s, errors.Join(errors.New("the set has no key that can be used"), s.skipped)
 	}
-	return keys, skipped, nil
+	return s, nil
 }
 
 // exchangeBody sends r and returns the body of the answer, which must be a 200

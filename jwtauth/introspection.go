@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/guard"
 	"github.com/usher-go/usher/internal/shard"
 )
 
@@ -56,8 +57,9 @@ type IntrospectionConfig struct {
 	Client *http.Client
 	// Timeout bounds each call; zero means 3 seconds.
 	Timeout time.Duration
-	// MaxCalls bounds how many calls are under way at a time; zero means 64. Further
-	// ones wait for their turn up to Timeout.
+	// MaxCalls bounds how many calls are under way at a time, those that hang included;
+	// zero means 64. Sixteen wait for each, up to half of Timeout; further requests
+	// are 503 at once.
 	MaxCalls int
 	// CacheTTL is how long it is remembered that a token is active, which is how
 	// long a revocation by the server may go unseen; zero means 30 seconds. That
@@ -68,12 +70,13 @@ type IntrospectionConfig struct {
 	// none.
 	CacheCapacity int
 
-	// Leeway, MaxTokenLength, Revocations, ExactBearer, Cookie, Realm,
-	// ResourceMetadata, Answers and Check are as in [Config]. So is Confirm, which is
+	// Leeway, MaxTokenLength, Revocations, RevocationTimeout, ExactBearer, Cookie,
+	// Realm, ResourceMetadata, Answers and Check are as in [Config]. So is Confirm, which is
 	// asked about tokens of the token_type DPoP or PoP as well.
 	Leeway                  time.Duration
 	MaxTokenLength          int
 	Revocations             Revocations
+	RevocationTimeout       time.Duration
 	ExactBearer             bool
 	Cookie                  string
 	Realm, ResourceMetadata string
@@ -117,13 +120,12 @@ type Introspection struct {
 	audiences []string // nil accepts any
 	required  []string
 	scopes    []string
-	timeout   time.Duration
 	ttl       time.Duration
 	leeway    time.Duration
 	longest   int
 	active    *shard.Cache[tokenHash, *introspected] // nil if nothing is remembered
 	inactive  *shard.Cache[tokenHash, time.Time]
-	turns     chan struct{}
+	calls     *guard.Guard
 	flights   singleflight.Group
 }
 
@@ -150,6 +152,7 @@ func NewIntrospection(c IntrospectionConfig) (*Introspection, error) {
 		metadata:    c.ResourceMetadata,
 		exact:       c.ExactBearer,
 		revocations: c.Revocations,
+		patience:    c.RevocationTimeout,
 		answers:     c.Answers,
 		check:       c.Check,
 		confirm:     c.Confirm,
@@ -170,11 +173,10 @@ func NewIntrospection(c IntrospectionConfig) (*Introspection, error) {
 		audiences: slices.Clone(c.Audiences),
 		required:  slices.Clone(c.RequiredClaims),
 		scopes:    slices.Clone(c.ScopeClaims),
-		timeout:   orDefault(c.Timeout, 3*time.Second),
 		ttl:       orDefault(c.CacheTTL, 30*time.Second),
 		leeway:    max(orDefault(c.Leeway, defaultLeeway), 0),
 		longest:   orDefault(c.MaxTokenLength, defaultTokenLength),
-		turns:     make(chan struct{}, orDefault(c.MaxCalls, 64)),
+		calls:     guard.New(orDefault(c.Timeout, 3*time.Second), orDefault(c.MaxCalls, 64)),
 	}
 	if !c.DangerouslyAcceptWithoutExpiry {
 		i.required = append(i.required, "exp")
@@ -232,7 +234,7 @@ func (c *IntrospectionConfig) faults() (errs []error) {
 			fault(d.field, "must not be negative")
 		}
 	}
-	return append(errs, boundFaults("jwtauth.IntrospectionConfig", c.Leeway, c.MaxTokenLength)...)
+	return append(errs, boundFaults("jwtauth.IntrospectionConfig", c.Leeway, c.RevocationTimeout, c.MaxTokenLength)...)
 }
 
 // header returns the header of each call.
@@ -298,8 +300,6 @@ func (i *Introspection) await(ctx context.Context, text string, h tokenHash, now
 	// to begin it must not end it.
 	detached := context.WithoutCancel(ctx)
 	flight := i.flights.DoChan(string(h[:]), func() (any, error) { return i.ask(detached, text, h) })
-	patience := time.NewTimer(i.timeout)
-	defer patience.Stop()
 	select {
 	case r := <-flight:
 		e, _ := r.Val.(*introspected)
@@ -312,9 +312,6 @@ func (i *Introspection) await(ctx context.Context, text string, h tokenHash, now
 		return e.verified, e.token.timely(now, i.leeway), nil
 	case <-ctx.Done():
 		return verified{}, Unavailable, ctx.Err()
-	case <-patience.C:
-		// For a client that does not obey the end of its context.
-		return verified{}, Unavailable, errors.New("jwtauth: the authorization server took too long")
 	}
 }
 
@@ -345,48 +342,37 @@ func (i *Introspection) recall(h tokenHash, now time.Time) (verified, Verdict) {
 	return verified{}, Missing
 }
 
-// ask asks the server about a token and remembers the answer. An error that is a
-// Verdict is one on the token; any other says that there is no answer.
-func (i *Introspection) ask(ctx context.Context, text string, h tokenHash) (e *introspected, err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			e, err = nil, fmt.Errorf("jwtauth: the client panicked: %v", v)
+// ask asks the server about a token and remembers the response. An error that is a
+// Verdict is one on the token; any other says that there is no response.
+func (i *Introspection) ask(ctx context.Context, text string, h tokenHash) (*introspected, error) {
+	return guard.Call(ctx, i.calls, func(ctx context.Context) (*introspected, error) {
+		// The response is as old as the question.
+		asked := time.Now()
+		body, err := i.call(ctx, text)
+		if err != nil {
+			return nil, err
 		}
-	}()
-	ctx, cancel := context.WithTimeout(ctx, i.timeout)
-	defer cancel()
-	select {
-	case i.turns <- struct{}{}:
-		defer func() { <-i.turns }()
-	case <-ctx.Done():
-		return nil, errors.New("jwtauth: too many introspections are under way")
-	}
-	// The answer is as old as the question.
-	asked := time.Now()
-	body, err := i.call(ctx, text)
-	if err != nil {
-		return nil, err
-	}
-	e = &introspected{until: asked.Add(i.ttl)}
-	v, err := i.read(e, body)
-	switch {
-	case err != nil:
-		return nil, err
-	case v == Inactive && i.active != nil:
-		n := i.inactive.Shard(h)
-		n.Lock()
-		n.Add(h, asked.Add(min(i.ttl, inactiveTTL)))
-		n.Unlock()
-		return nil, v
-	case v != Accepted:
-		return nil, v
-	case i.active != nil:
-		s := i.active.Shard(h)
-		s.Lock()
-		s.Add(h, e)
-		s.Unlock()
-	}
-	return e, nil
+		e := &introspected{until: asked.Add(i.ttl)}
+		v, err := i.read(e, body)
+		switch {
+		case err != nil:
+			return nil, err
+		case v == Inactive && i.active != nil:
+			n := i.inactive.Shard(h)
+			n.Lock()
+			n.Add(h, asked.Add(min(i.ttl, inactiveTTL)))
+			n.Unlock()
+			return nil, v
+		case v != Accepted:
+			return nil, v
+		case i.active != nil:
+			s := i.active.Shard(h)
+			s.Lock()
+			s.Add(h, e)
+			s.Unlock()
+		}
+		return e, nil
+	}, nil)
 }
 
 // call sends the token and returns the body of the answer.

@@ -48,7 +48,7 @@ type IssuerConfig struct {
 	// at the login and at each refresh, so that a token says what is so now. It
 	// cannot set iss, sub, aud, exp, nbf, iat, jti, sid or scope. An [*usher.Error]
 	// is the answer, for instance to somebody who is no longer a customer; any other
-	// error is a 503.
+	// error, and a panic, is a 503. It is called on a goroutine of its own.
 	Claims func(ctx context.Context, s Session) (map[string]any, error)
 	// Revocations, if not nil, learns of each session that has ended, so that its
 	// access tokens end at once and not at their exp. Give the same to the
@@ -56,10 +56,16 @@ type IssuerConfig struct {
 	Revocations Revoker
 
 	// Timeout bounds how long a login, refresh or logout may wait for Store, Claims
-	// and Revocations; zero means 3 seconds.
+	// and Revocations, also if these ignore their context; zero means 3 seconds. Of
+	// each of the three at most 64 calls run at a time, those that hang included, and
+	// 16 wait for each; further ones fail at once. [MemoryRefreshStore] and
+	// [RevocationList], which wait for nothing, are called directly.
 	Timeout time.Duration
 	// Audit, if not nil, is called after each of them, on the caller's goroutine.
 	Audit func(ctx context.Context, e SessionEvent)
+	// OnError, if not nil, is told of what no response and no event shows: a panic of
+	// Audit, and what a [SessionHandler] could not do once it had responded.
+	OnError func(err error)
 	// MeterProvider makes the counter usher.session.refreshes, which has the outcome
 	// as the attribute usher.session.result; nil means the global one.
 	MeterProvider metric.MeterProvider
@@ -97,9 +103,10 @@ type Issuer struct {
 	session     time.Duration
 	grace       time.Duration
 	timeout     time.Duration
-	claims      func(context.Context, Session) (map[string]any, error)
+	claims      claimsFunc
 	revocations Revoker
 	audit       func(context.Context, SessionEvent)
+	onError     func(error)
 	decisions   *telemetry.Decisions
 }
 
@@ -111,19 +118,21 @@ const maxLeeway = 5 * time.Minute
 // NewIssuer returns an Issuer, or all faults of c.
 func NewIssuer(c IssuerConfig) (*Issuer, error) {
 	i := &Issuer{
-		name:        c.Issuer,
-		audiences:   slices.Clone(c.Audiences),
-		typ:         c.Type,
-		store:       c.Store,
-		access:      orDefault(c.AccessLifetime, 15*time.Minute),
-		refresh:     orDefault(c.RefreshLifetime, 7*24*time.Hour),
-		session:     orDefault(c.SessionLifetime, 30*24*time.Hour),
-		grace:       max(orDefault(c.Grace, 10*time.Second), 0),
-		timeout:     orDefault(c.Timeout, 3*time.Second),
-		claims:      c.Claims,
-		revocations: c.Revocations,
-		audit:       c.Audit,
+		name:      c.Issuer,
+		audiences: slices.Clone(c.Audiences),
+		typ:       c.Type,
+		access:    orDefault(c.AccessLifetime, 15*time.Minute),
+		refresh:   orDefault(c.RefreshLifetime, 7*24*time.Hour),
+		session:   orDefault(c.SessionLifetime, 30*24*time.Hour),
+		grace:     max(orDefault(c.Grace, 10*time.Second), 0),
+		timeout:   orDefault(c.Timeout, 3*time.Second),
+		audit:     c.Audit,
+		onError:   c.OnError,
 	}
+	patience := max(i.timeout, 0)
+	i.store = guardStore(c.Store, patience)
+	i.revocations = guardRevoker(c.Revocations, patience)
+	i.claims = guardClaims(c.Claims, patience)
 	if i.typ == "" {
 		i.typ = typSession
 	}

@@ -23,7 +23,7 @@ func (i *Issuer) answerFor(ctx context.Context, s Session, token refreshToken, n
 	var private map[string]any
 	if i.claims != nil {
 		var err error
-		if private, err = i.claims(ctx, s.clone()); err != nil {
+		if private, err = i.claims(ctx, s); err != nil {
 			return answer{}, fmt.Errorf("jwtauth: claims of a session: %w", err)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/guard"
 )
 
 // JWKSConfig configures a [JWKS].
@@ -243,8 +244,8 @@ func (j *JWKS) run(ctx context.Context) {
 		if !started {
 			close(j.first)
 		}
-		if err != nil && j.onError != nil && ctx.Err() == nil {
-			j.onError(err)
+		if ctx.Err() == nil {
+			tell(j.onError, err)
 		}
 		if !j.wait(ctx, last) {
 			return
@@ -276,7 +277,10 @@ func (j *JWKS) wait(ctx context.Context, last time.Time) bool {
 func (j *JWKS) update(ctx context.Context, now time.Time, failures *int) error {
 	old := j.state.Load()
 	s := *old
-	keys, skipped, err := j.fetch(ctx, j.timeout)
+	ctx, cancel := context.WithTimeout(ctx, j.timeout)
+	defer cancel()
+	var set fetchedSet
+	err := guard.Run(func() (err error) { set, err = j.fetch(ctx); return err })
 	if err != nil {
 		*failures++
 		s.err = fmt.Errorf("jwtauth: fetching keys: %w", err)
@@ -287,11 +291,11 @@ func (j *JWKS) update(ctx context.Context, now time.Time, failures *int) error {
 	*failures = 0
 	s.err, s.fetched = nil, now
 	s.next = now.Add(j.refresh - rand.N(j.refresh/10+1))
-	if old.fetched.IsZero() || !sameKeys(old.keys, keys) {
-		s.keys, s.version = keys, old.version+1
+	if old.fetched.IsZero() || !sameKeys(old.keys, set.keys) {
+		s.keys, s.version = set.keys, old.version+1
 	}
 	j.state.Store(&s)
-	return skipped
+	return set.skipped
 }
 
 // backoff returns how long to wait after so many failures.

@@ -64,7 +64,8 @@ type RefreshRecord struct {
 // what was to be done is done. A method obeys the end of ctx, keeps nothing of its
 // arguments, and returns values that share nothing with what is stored. An error
 // that is none of this package's means that the store could not answer; the change
-// may then have been made or not.
+// may then have been made or not. The same holds for a call that panics, or that
+// takes longer than [IssuerConfig.Timeout] and is given up.
 //
 // Times come in UTC and whole microseconds and are returned as the same instant;
 // the present is always an argument. A store may forget a session that is revoked

@@ -18,13 +18,14 @@ type Revocations interface {
 	// Revoked reports whether t was revoked: by its issuer and ID, by its issuer
 	// and session, or because it was issued before a time for its subject. Tokens
 	// are not told apart by their text or a hash of it, as one token may have
-	// several. An error is answered with 503.
+	// several. An error is a 503, and so is a call that panics or takes too long.
 	Revoked(ctx context.Context, t *Token) (bool, error)
 }
 
 // A Revoker is [Revocations] that can be added to, which is what an [Issuer] does
 // when a session ends. Each method may be repeated, and is done when it returns
-// nil; an error is answered with 503.
+// nil; an error is a 503, and so is a call that panics or takes too long, which may
+// still be done.
 type Revoker interface {
 	Revocations
 	// RevokeSession revokes all tokens of the session with this ID (sid). The

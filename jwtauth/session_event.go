@@ -32,5 +32,7 @@ func (i *Issuer) note(ctx context.Context, e SessionEvent, err error) {
 		return
 	}
 	e.Time, e.Err = timeNow(), err
-	i.audit(ctx, e)
+	// What the event is of is done, and its response must be sent whatever becomes of
+	// the audit.
+	tell(i.onError, panicked("Audit", func() { i.audit(ctx, e) }))
 }

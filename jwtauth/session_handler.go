@@ -1,6 +1,7 @@
 package jwtauth
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -149,17 +150,21 @@ func (h *SessionHandler) Login(w http.ResponseWriter, r *http.Request, template 
 	if err == nil && (h.refreshCookie != nil || h.accessCookie != nil) {
 		err = h.checkOrigin(r)
 	}
-	var t Tokens
+	var (
+		t       Tokens
+		address string
+	)
 	if err == nil {
-		t, err = h.issuer.login(r.Context(), template, h.address(r))
+		address = h.address(r)
+		t, err = h.issuer.login(r.Context(), template, address)
 	}
 	if err == nil {
 		err = h.answer(w, r, t, "logged_in", "Logged in.")
 	}
 	if err == nil {
-		// The client has what it asked for; a session that could not be ended is told
-		// to the audit, and ends by itself.
-		_ = h.endPresented(r, h.inCookies(r, maxCookies), nil)
+		// The client has what it asked for, and a session that could not be ended ends
+		// by itself.
+		tell(h.issuer.onError, h.endPresented(r, address, h.inCookies(r, maxCookies), nil))
 	}
 	h.fail(w, r, err)
 }
@@ -258,8 +263,12 @@ func (h *SessionHandler) checkOrigin(r *http.Request) error {
 func (h *SessionHandler) answer(w http.ResponseWriter, r *http.Request, t Tokens, code, message string) error {
 	// Encoded before anything is sent, so that an answer that fails was not
 	// delivered.
-	data, err := json.Marshal(h.view(t))
-	if err != nil {
+	var (
+		data []byte
+		err  error
+	)
+	failure := panicked("TokensView", func() { data, err = json.Marshal(h.view(t)) })
+	if err = cmp.Or(failure, err); err != nil {
 		return &usher.Error{Status: http.StatusInternalServerError, Code: usher.CodeInternal, Cause: err}
 	}
 	if h.refreshCookie != nil {
@@ -271,7 +280,9 @@ func (h *SessionHandler) answer(w http.ResponseWriter, r *http.Request, t Tokens
 	h.respond(w, r, usher.Reply{Code: code, Message: message, Data: json.RawMessage(data)})
 	// It fails where the client has hung up, and may where it has not: then the
 	// client is treated with more patience.
-	_ = h.issuer.Delivered(r.Context(), t)
+	if err := h.issuer.Delivered(r.Context(), t); r.Context().Err() == nil {
+		tell(h.issuer.onError, err)
+	}
 	return nil
 }
 

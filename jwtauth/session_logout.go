@@ -46,15 +46,15 @@ func (h *SessionHandler) logout(w http.ResponseWriter, r *http.Request) error {
 	case len(texts) == 0 && access == nil && h.refreshCookie == nil:
 		return err
 	}
-	return h.endPresented(r, texts, access)
+	return h.endPresented(r, h.address(r), texts, access)
 }
 
 // endPresented ends the sessions of refresh tokens and of an access token, if that is
 // not nil. One that cannot be ended keeps no other from ending.
-func (h *SessionHandler) endPresented(r *http.Request, refreshTokens []string, access *Token) error {
+func (h *SessionHandler) endPresented(r *http.Request, address string, refreshTokens []string, access *Token) error {
 	var errs []error
 	for _, text := range refreshTokens {
-		id, err := h.issuer.logoutByToken(r.Context(), text, h.address(r))
+		id, err := h.issuer.logoutByToken(r.Context(), text, address)
 		errs = append(errs, err)
 		if access != nil && access.SessionID == id {
 			access = nil
@@ -62,7 +62,7 @@ func (h *SessionHandler) endPresented(r *http.Request, refreshTokens []string, a
 	}
 	if access != nil {
 		errs = append(errs, h.issuer.logout(r.Context(), SessionEvent{
-			Action: "logout", SessionID: access.SessionID, Subject: access.Subject, Address: h.address(r),
+			Action: "logout", SessionID: access.SessionID, Subject: access.Subject, Address: address,
 		}))
 	}
 	return errors.Join(errs...)

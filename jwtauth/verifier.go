@@ -32,6 +32,12 @@ type Config struct {
 	CacheTTL time.Duration
 	// Revocations, if not nil, is asked about each request with a good token.
 	Revocations Revocations
+	// RevocationTimeout bounds how long a request waits for Revocations, also if these
+	// ignore their context; zero means a second. Then, or if they fail or panic, the
+	// response is 503. At most 64 calls run at a time, those that hang included, and 16
+	// wait for each; further requests are 503 at once. A [RevocationList], which waits
+	// for nothing, is asked directly.
+	RevocationTimeout time.Duration
 
 	// ExactBearer takes only the scheme "Bearer" written so, and ignores a field
 	// with another.
@@ -98,7 +104,7 @@ var (
 
 // New returns a Verifier, or all faults of c.
 func New(c Config) (*Verifier, error) {
-	errs := boundFaults("jwtauth.Config", c.Leeway, c.MaxTokenLength)
+	errs := boundFaults("jwtauth.Config", c.Leeway, c.RevocationTimeout, c.MaxTokenLength)
 	if c.CacheTTL < 0 {
 		errs = append(errs, &usher.ConfigError{
 			Field:  "jwtauth.Config.CacheTTL",
@@ -119,6 +125,7 @@ func New(c Config) (*Verifier, error) {
 		metadata:    c.ResourceMetadata,
 		exact:       c.ExactBearer,
 		revocations: c.Revocations,
+		patience:    c.RevocationTimeout,
 		answers:     c.Answers,
 		check:       c.Check,
 		confirm:     c.Confirm,
@@ -142,10 +149,13 @@ const (
 	defaultTokenLength = 8 << 10
 )
 
-// boundFaults returns what is wrong with two fields that several Configs have.
-func boundFaults(path string, leeway time.Duration, tokenLength int) (errs []error) {
+// boundFaults returns what is wrong with three fields that several Configs have.
+func boundFaults(path string, leeway, revocationTimeout time.Duration, tokenLength int) (errs []error) {
 	if leeway > 5*time.Minute {
 		errs = append(errs, &usher.ConfigError{Field: path + ".Leeway", Reason: "must be at most 5 minutes"})
+	}
+	if revocationTimeout < 0 {
+		errs = append(errs, &usher.ConfigError{Field: path + ".RevocationTimeout", Reason: "must not be negative"})
 	}
 	if tokenLength < 0 || tokenLength > 64<<10 {
 		errs = append(errs, &usher.ConfigError{Field: path + ".MaxTokenLength", Reason: "must be from 0 to 65536"})
