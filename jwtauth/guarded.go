@@ -3,7 +3,6 @@ package jwtauth
 import (
 	"context"
 	"crypto/sha256"
-	"fmt"
 	"time"
 
 	"github.com/usher-go/usher/internal/guard"
@@ -119,13 +118,4 @@ func tell(onError func(error), err error) {
 		return
 	}
 	_ = guard.Run(func() error { onError(err); return nil })
-}
-
-// panicked runs a callback whose effect is no part of the work, and returns an error
-// with its name if it has panicked.
-func panicked(name string, callback func()) error {
-	if err := guard.Run(func() error { callback(); return nil }); err != nil {
-		return fmt.Errorf("jwtauth: %s: %w", name, err)
-	}
-	return nil
 }

@@ -2,7 +2,10 @@ package jwtauth
 
 import (
 	"context"
+	"fmt"
 	"time"
+
+	"github.com/usher-go/usher/internal/guard"
 )
 
 // A SessionEvent is one entry for an audit log. It never holds a token.
@@ -34,5 +37,7 @@ func (i *Issuer) note(ctx context.Context, e SessionEvent, err error) {
 	e.Time, e.Err = timeNow(), err
 	// What the event is of is done, and its response must be sent whatever becomes of
 	// the audit.
-	tell(i.onError, panicked("Audit", func() { i.audit(ctx, e) }))
+	if err := guard.Run(func() error { i.audit(ctx, e); return nil }); err != nil {
+		tell(i.onError, fmt.Errorf("jwtauth: Audit: %w", err))
+	}
 }

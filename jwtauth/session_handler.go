@@ -1,7 +1,6 @@
 package jwtauth
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/guard"
 	"github.com/usher-go/usher/internal/jsonbody"
 )
 
@@ -159,7 +159,10 @@ func (h *SessionHandler) Login(w http.ResponseWriter, r *http.Request, template 
 		t, err = h.issuer.login(r.Context(), template, address)
 	}
 	if err == nil {
-		err = h.answer(w, r, t, "logged_in", "Logged in.")
+		if err = h.answer(w, r, t, "logged_in", "Logged in."); err != nil {
+			// Nobody has the tokens of this session.
+			tell(h.issuer.onError, h.issuer.Logout(r.Context(), t.Session.ID))
+		}
 	}
 	if err == nil {
 		// The client has what it asked for, and a session that could not be ended ends
@@ -263,12 +266,13 @@ func (h *SessionHandler) checkOrigin(r *http.Request) error {
 func (h *SessionHandler) answer(w http.ResponseWriter, r *http.Request, t Tokens, code, message string) error {
 	// Encoded before anything is sent, so that an answer that fails was not
 	// delivered.
-	var (
-		data []byte
-		err  error
-	)
-	failure := panicked("TokensView", func() { data, err = json.Marshal(h.view(t)) })
-	if err = cmp.Or(failure, err); err != nil {
+	var data []byte
+	err := guard.Run(func() (err error) { data, err = json.Marshal(h.view(t)); return err })
+	if p, ok := errors.AsType[*guard.PanicError](err); ok {
+		// What it panicked with may quote a token.
+		err = fmt.Errorf("jwtauth: TokensView panicked with a %T", p.Value)
+	}
+	if err != nil {
 		return &usher.Error{Status: http.StatusInternalServerError, Code: usher.CodeInternal, Cause: err}
 	}
 	if h.refreshCookie != nil {
