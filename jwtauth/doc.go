@@ -28,8 +28,8 @@
 //   - A token opens no more than it was granted for: scopes are those of scope and
 //     scp and of claims that the Config names, a token that is bound to a key of its
 //     sender is refused unless Config.Confirm has seen that key, and a token that is
-//     said to be for refreshing opens nothing. Servers that do not say so at an
-//     introspection need a claim in IntrospectionConfig.RequiredClaims.
+//     known to be for refreshing opens nothing. Servers that do not tell at an
+//     introspection need RequiredClaims or TokenPrefix in the IntrospectionConfig.
 //   - Tokens are verified once and then remembered, by a keyed hash of the whole. A
 //     key that is removed, a revocation, and the end of its life are seen by the
 //     next request all the same.

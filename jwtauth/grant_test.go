@@ -120,7 +120,7 @@ func TestARefreshTokenDoesNotOpenTheAPIByIntrospection(t *testing.T) {
 		change   func(*jwtauth.IntrospectionConfig)
 		want     int
 	}{
-		"without exp, with audience and scope (Fosite)":          {map[string]any{"exp": nil}, nil, 401},
+		"without exp, with audience and scope":                   {map[string]any{"exp": nil}, nil, 401},
 		"without exp, where any audience is accepted":            {map[string]any{"exp": nil, "aud": nil}, anyAudience, 401},
 		"token_use (Ory Hydra)":                                  {map[string]any{"token_use": "refresh_token"}, nil, 401},
 		"token_use and token_type Bearer":                        {map[string]any{"token_use": "refresh_token", "token_type": "Bearer"}, nil, 401},
@@ -138,6 +138,33 @@ func TestARefreshTokenDoesNotOpenTheAPIByIntrospection(t *testing.T) {
 			api := served(t, introspecting(t, active(tt.response), tt.change), "read")
 			if got := status(t, api.Client(), api.URL, opaque); got != tt.want {
 				t.Errorf("%d, want %d", got, tt.want)
+			}
+		})
+	}
+}
+
+// Where the response does not tell, the token may.
+func TestARefreshTokenIsKnownByItsPrefix(t *testing.T) {
+	for name, tt := range map[string]struct {
+		prefix, token string
+		want, calls   int
+	}{
+		"of Ory Fosite":             {"", "ory_rt_x.y", 401, 0},
+		"of Authelia":               {"", "authelia_rt_x.y", 401, 0},
+		"an access token of Fosite": {"", "ory_at_x.y", 200, 1},
+		"without the prefix":        {"at-", "rt-1", 401, 0},
+		"shorter than the prefix":   {"at-", "at", 401, 0},
+		"with the prefix":           {"at-", "at-1", 200, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := new(publisher)
+			p.say(active(nil))
+			server := httptest.NewServer(p)
+			defer server.Close()
+			i := introspecting(t, "", func(c *jwtauth.IntrospectionConfig) { c.Endpoint, c.TokenPrefix = server.URL, tt.prefix })
+			api := served(t, i)
+			if got := status(t, api.Client(), api.URL, tt.token); got != tt.want || p.fetches.Load() != int64(tt.calls) {
+				t.Errorf("%d after %d calls, want %d after %d", got, p.fetches.Load(), tt.want, tt.calls)
 			}
 		})
 	}

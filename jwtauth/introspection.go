@@ -40,14 +40,19 @@ type IntrospectionConfig struct {
 	//
 	// Many servers respond for a refresh token as they do for an access token (RFC
 	// 7662, section 2.1 permits both), and a refresh token must not open an API. It is
-	// refused if the server says what it is: by a token_use, by a token_type other
-	// than Bearer, or as Keycloak does by a typ. Servers that say nothing, such as
-	// those built with Ory Fosite, need a claim here that their access tokens alone
-	// have, or a Check that tells them apart. Servers with node-oidc-provider or
-	// Spring Authorization Server give token_type for access tokens alone, so it
-	// suffices to name that; Ory Hydra gives token_use. Try it with a refresh token
-	// of your server.
+	// refused if the server says what it is: by a token_use (Ory Hydra), by a
+	// token_type other than Bearer, or by a typ (Keycloak). Other servers need a member
+	// here that their responses for access tokens alone have: it is token_type with
+	// node-oidc-provider and Spring Authorization Server. Servers whose responses are
+	// the same for both need TokenPrefix. Try it with a refresh token of your server.
 	RequiredClaims []string
+	// TokenPrefix is what each access token of the server begins with, and no other
+	// token; a token without it is refused and the server not asked. It is "ory_at_"
+	// with Ory Fosite and Ory Hydra. Their refresh tokens, which begin with "ory_rt_",
+	// and those of Authelia, with "authelia_rt_", are refused in any case: the response
+	// of Fosite for one is the same, to the byte, as for an access token. Empty asks
+	// about all tokens.
+	TokenPrefix string
 	// ScopeClaims are members that grant scopes beside scope and scp, as in
 	// [TrustedIssuer].
 	ScopeClaims []string
@@ -120,6 +125,7 @@ type Introspection struct {
 	audiences []string // nil accepts any
 	required  []string
 	scopes    []string
+	prefix    string
 	ttl       time.Duration
 	leeway    time.Duration
 	longest   int
@@ -173,6 +179,7 @@ func NewIntrospection(c IntrospectionConfig) (*Introspection, error) {
 		audiences: slices.Clone(c.Audiences),
 		required:  slices.Clone(c.RequiredClaims),
 		scopes:    slices.Clone(c.ScopeClaims),
+		prefix:    c.TokenPrefix,
 		ttl:       orDefault(c.CacheTTL, 30*time.Second),
 		leeway:    max(orDefault(c.Leeway, defaultLeeway), 0),
 		longest:   orDefault(c.MaxTokenLength, defaultTokenLength),
@@ -225,6 +232,9 @@ func (c *IntrospectionConfig) faults() (errs []error) {
 	}
 	if slices.Contains(c.ScopeClaims, "") {
 		fault("ScopeClaims", "no name may be empty")
+	}
+	if strings.ContainsFunc(c.TokenPrefix, notToken68) {
+		fault("TokenPrefix", "has a character that no token has")
 	}
 	for _, d := range []struct {
 		field string
@@ -285,6 +295,9 @@ func (i *Introspection) Challenge() string { return i.challenge }
 func (i *Introspection) judge(ctx context.Context, text string, now time.Time) (verified, Verdict, error) {
 	if len(text) > i.longest || strings.ContainsFunc(text, notToken68) {
 		return verified{}, Malformed, nil
+	}
+	if !strings.HasPrefix(text, i.prefix) || slices.ContainsFunc(refreshPrefixes[:], func(p string) bool { return strings.HasPrefix(text, p) }) {
+		return verified{}, WrongType, nil
 	}
 	h := i.hash(text)
 	if found, v := i.recall(h, now); v != Missing {
@@ -428,6 +441,10 @@ func (i *Introspection) read(e *introspected, body []byte) (Verdict, error) {
 	}
 	return Accepted, nil
 }
+
+// refreshPrefixes are what refresh tokens begin with whose servers do not say at an
+// introspection what they are.
+var refreshPrefixes = [...]string{"ory_rt_", "authelia_rt_"}
 
 // introspectedNames are the members that are read from a response.
 var introspectedNames = append([]string{"token_type", "token_use"}, claimNames...)

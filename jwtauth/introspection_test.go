@@ -346,10 +346,10 @@ func TestIntrospectionConfigFaults(t *testing.T) {
 	_, err = jwtauth.NewIntrospection(jwtauth.IntrospectionConfig{
 		Endpoint: "http://issuer.example", ClientID: "a", Header: http.Header{"Authorization": {"x"}}, Issuer: "a|b",
 		Audiences: []string{"a"}, DangerouslyAcceptAnyAudience: true, RequiredClaims: []string{""}, ScopeClaims: []string{""},
-		Timeout: -1, CacheTTL: -1, MaxCalls: -1, Leeway: time.Hour, MaxTokenLength: -1,
+		TokenPrefix: "a b", Timeout: -1, CacheTTL: -1, MaxCalls: -1, Leeway: time.Hour, MaxTokenLength: -1,
 	})
 	wantFaults(t, err, path+"Endpoint", path+"ClientSecret", path+"Header", path+"Issuer", path+"Audiences",
-		path+"RequiredClaims", path+"ScopeClaims", path+"Timeout", path+"CacheTTL", path+"MaxCalls", path+"Leeway", path+"MaxTokenLength")
+		path+"RequiredClaims", path+"ScopeClaims", path+"TokenPrefix", path+"Timeout", path+"CacheTTL", path+"MaxCalls", path+"Leeway", path+"MaxTokenLength")
 }
 
 func TestIntrospectionAllocations(t *testing.T) {
