@@ -31,7 +31,8 @@ func fositeServer(tb testing.TB) *httptest.Server {
 	}
 	provider := compose.Compose(config, storage.NewExampleStore(),
 		&compose.CommonStrategy{CoreStrategy: compose.NewOAuth2HMACStrategy(config)},
-		compose.OAuth2ResourceOwnerPasswordCredentialsFactory, compose.OAuth2TokenIntrospectionFactory)
+		compose.OAuth2ResourceOwnerPasswordCredentialsFactory, //nolint:staticcheck // the shortest way to a refresh token
+		compose.OAuth2TokenIntrospectionFactory)
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /token", func(w http.ResponseWriter, r *http.Request) {
 		ctx := r.Context()
