@@ -302,6 +302,7 @@ func TestAllocations(t *testing.T) {
 		c.Revocations = &list
 		c.Check = func(context.Context, *jwtauth.Token) error { return nil }
 	})
+	forgetful := verifier(t, func(c *jwtauth.Config) { c.CacheCapacity = -1 })
 	nothing := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
 	middleware := usher.Authenticate(v).Wrap(nothing)
 	r := request(t, token(claims(map[string]any{"jti": "1", "sid": "2"})))
@@ -314,8 +315,9 @@ func TestAllocations(t *testing.T) {
 		"a remembered token":                              {func() { _, _ = v.Authenticate(r) }, 0},
 		"a remembered token, the middleware":              {func() { middleware.ServeHTTP(w, r) }, 2},
 		"a remembered token, the middleware, with holder": {func() { middleware.ServeHTTP(w, tracked) }, 0},
-		"no token":  {func() { _, _ = v.Authenticate(request0) }, 0},
-		"to detect": {func() { v.Detect(r) }, 0},
+		"a new token": {func() { _, _ = forgetful.Authenticate(r) }, 32},
+		"no token":    {func() { _, _ = v.Authenticate(request0) }, 0},
+		"to detect":   {func() { v.Detect(r) }, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tt.f()

@@ -17,8 +17,8 @@ var claimNames = []string{
 
 // readClaims fills in t from members, and reports whether those that have a
 // meaning here are of the type that RFC 7519, section 4.1 gives them. The claims
-// that grant scopes beside scope and scp are named by more.
-func (t *Token) readClaims(members []member, more []string) bool {
+// that grant scopes are named by granting.
+func (t *Token) readClaims(members []member, granting []string) bool {
 	for _, m := range members {
 		ok := true
 		switch m.name {
@@ -47,7 +47,7 @@ func (t *Token) readClaims(members []member, more []string) bool {
 			return false
 		}
 	}
-	t.Scopes = scopes(members, more)
+	t.Scopes = scopes(members, granting)
 	return true
 }
 
@@ -77,14 +77,17 @@ func numericDate(value string) (time.Time, bool) {
 	return time.Unix(int64(seconds), int64(fraction*1e9)), true
 }
 
-// scopes returns what is granted by scope (RFC 8693, section 4.2), scp and the
-// claims that more names, each a string of scopes with a space between any two
-// (RFC 6749, section 3.3) or an array. A claim of another type grants nothing, and
-// neither does text that is no scope-token: a server may have meant by it one
-// scope and not the words in it.
-func scopes(members []member, more []string) []string {
+// grantingClaims returns the names of all claims that grant scopes: scope (RFC 8693,
+// section 4.2), scp, and those of a Config.
+func grantingClaims(more []string) []string { return append([]string{"scope", "scp"}, more...) }
+
+// scopes returns what is granted by the claims of these names, each a string of
+// scopes with a space between any two (RFC 6749, section 3.3) or an array. A claim
+// of another type grants nothing, and neither does text that is no scope-token: a
+// server may have meant by it one scope and not the words in it.
+func scopes(members []member, granting []string) []string {
 	var all []string
-	for _, name := range append([]string{"scope", "scp"}, more...) {
+	for _, name := range granting {
 		value, ok := find(members, name)
 		if !ok {
 			continue
@@ -129,9 +132,12 @@ func isScope(s string) bool {
 // Hydra), token_type (Simple JWT), typ (Keycloak) or type (Flask-JWT-Extended).
 func isRefreshToken(members []member) bool {
 	for _, name := range [...]string{"token_use", "token_type", "typ", "type"} {
-		value, _ := find(members, name)
+		value, ok := find(members, name)
+		if !ok {
+			continue
+		}
 		text, _ := unquote(value)
-		kind := strings.ToLower(strings.NewReplacer("_", "", "-", "").Replace(text))
+		kind := strings.ToLower(strings.ReplaceAll(text, "_", ""))
 		if kind == "refresh" || kind == "offline" || strings.HasSuffix(kind, "refreshtoken") {
 			return true
 		}

@@ -178,7 +178,7 @@ func NewIntrospection(c IntrospectionConfig) (*Introspection, error) {
 		issuer:    c.Issuer,
 		audiences: slices.Clone(c.Audiences),
 		required:  slices.Clone(c.RequiredClaims),
-		scopes:    slices.Clone(c.ScopeClaims),
+		scopes:    grantingClaims(c.ScopeClaims),
 		prefix:    c.TokenPrefix,
 		ttl:       orDefault(c.CacheTTL, 30*time.Second),
 		leeway:    max(orDefault(c.Leeway, defaultLeeway), 0),

@@ -218,6 +218,63 @@ func TestAPlantedCookieIsNotUsedBesideALiveOne(t *testing.T) {
 	s.browser().want(200, "GET", "/app/page", "", "Cookie: access="+victim.value("access")+"; access=x")
 }
 
+func TestOfSeveralCookiesTheLiveAccessTokenCounts(t *testing.T) {
+	v := verifier(t, func(c *jwtauth.Config) {
+		c.Cookie = "access"
+		c.Check = func(_ context.Context, t *jwtauth.Token) error {
+			switch {
+			case t.ID == "unknown":
+				return errDown
+			case t.ID == "closed":
+				return &usher.Error{Status: http.StatusForbidden, Code: "account_closed"}
+			}
+			return nil
+		}
+	})
+	now := time.Now().Unix()
+	with := func(some map[string]any) string { return token(claims(some)) }
+	older, latest := with(map[string]any{"jti": "older", "iat": now - 60}), with(map[string]any{"jti": "latest"})
+	expired := with(map[string]any{"exp": now - 60, "iat": now - 120})
+	unknown, closed := with(map[string]any{"jti": "unknown"}), with(map[string]any{"jti": "closed"})
+	other := with(map[string]any{"sub": "bob"})
+	for name, tt := range map[string]struct {
+		cookies []string
+		verdict jwtauth.Verdict
+		id      string // of the token
+	}{
+		"the latest of one caller":           {[]string{older, latest}, jwtauth.Accepted, "latest"},
+		"beside one that has expired":        {[]string{expired, latest}, jwtauth.Accepted, "latest"},
+		"beside what is no token":            {[]string{"x", older}, jwtauth.Accepted, "older"},
+		"four":                               {[]string{"x", "y", expired, latest}, jwtauth.Accepted, "latest"},
+		"five":                               {[]string{"x", "y", "z", expired, latest}, jwtauth.Malformed, ""},
+		"five, of which two are equal":       {[]string{"x", "x", "z", expired, latest}, jwtauth.Accepted, "latest"},
+		"of two callers":                     {[]string{other, latest}, jwtauth.Malformed, ""},
+		"beside one that cannot be judged":   {[]string{unknown, latest}, jwtauth.Unavailable, ""},
+		"none, of which one has expired":     {[]string{expired, "x"}, jwtauth.Expired, ""},
+		"beside one whose account is closed": {[]string{closed, latest}, jwtauth.Accepted, "latest"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			try := func(cookies []string) {
+				t.Helper()
+				r := request(t, "")
+				r.Header.Set("Cookie", "access="+strings.Join(cookies, "; access="))
+				p, err := v.Authenticate(r)
+				if got := verdictOf(t, p, err); got != tt.verdict {
+					t.Fatalf("%v, want %v", got, tt.verdict)
+				}
+				if p != nil && p.Details.(*jwtauth.Token).ID != tt.id {
+					t.Errorf("the token is %q, want %q", p.Details.(*jwtauth.Token).ID, tt.id)
+				}
+			}
+			try(tt.cookies)
+			if tt.verdict == jwtauth.Accepted {
+				slices.Reverse(tt.cookies)
+				try(tt.cookies)
+			}
+		})
+	}
+}
+
 func TestOfSeveralRefreshTokensTheLiveOneIsExchanged(t *testing.T) {
 	i := newIssuer(t, func(c *jwtauth.IssuerConfig) { c.Grace = -1 })
 	h := newSessionHandler(t, i, inCookie)

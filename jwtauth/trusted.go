@@ -94,7 +94,7 @@ func (c *TrustedIssuer) compile() *trusted {
 		keys:       c.Keys,
 		typ:        r.typ,
 		required:   slices.Concat(r.required, c.RequiredClaims),
-		scopes:     slices.Clone(c.ScopeClaims),
+		scopes:     grantingClaims(c.ScopeClaims),
 		lifetime:   orDefault(c.MaxLifetime, r.lifetime),
 	}
 	if c.Type != "" {
