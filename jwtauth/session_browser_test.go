@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -338,6 +339,18 @@ func TestOfSeveralRefreshTokensTheLiveOneIsExchanged(t *testing.T) {
 			run(t, func(tokens ...string) []string { slices.Reverse(tokens); return tokens })
 		})
 	}
+}
+
+func TestASessionThatHasExpiredIsNotLive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		i := newIssuer(t, nil)
+		h := newSessionHandler(t, i, inCookie)
+		expired := login(t, i)
+		time.Sleep(7 * 24 * time.Hour)
+		live := must(i.Login(t.Context(), jwtauth.Session{Subject: "bob"}))
+		wantStatus(t, post(t, h.Refresh, "", "Cookie: __Host-refresh_token="+expired.RefreshToken()+
+			"; __Host-refresh_token="+live.RefreshToken()), 200)
+	})
 }
 
 func TestLogoutEndsEverySessionThatIsPresented(t *testing.T) {
