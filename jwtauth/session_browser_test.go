@@ -299,6 +299,12 @@ func TestOfSeveralRefreshTokensTheLiveOneIsExchanged(t *testing.T) {
 			third := mustRefresh(t, i, second.RefreshToken())
 			exchange(t, 200, order(first.RefreshToken(), second.RefreshToken(), third.RefreshToken())...)
 		},
+		"one whose response was lost and one long before": func(t *testing.T, order func(...string) []string) {
+			first := login(t, i)
+			second := mustRefresh(t, i, first.RefreshToken())
+			must(i.Refresh(t.Context(), second.RefreshToken())) // and nobody says that it was delivered
+			exchange(t, 200, order(first.RefreshToken(), second.RefreshToken())...)
+		},
 		"one of a session that has ended": func(t *testing.T, order func(...string) []string) {
 			ended, live := login(t, i), login(t, i)
 			if err := i.Logout(t.Context(), ended.Session.ID); err != nil {
