@@ -347,6 +347,30 @@ func TestOfSeveralRefreshTokensTheLiveOneIsExchanged(t *testing.T) {
 	}
 }
 
+// The one before it would get the same response again, or void it.
+func TestTheCurrentRefreshTokenCountsBeforeTheFormer(t *testing.T) {
+	for _, grace := range []time.Duration{-1, time.Minute} {
+		var outcome string
+		i := newIssuer(t, func(c *jwtauth.IssuerConfig) {
+			c.Grace = grace
+			c.Audit = func(_ context.Context, e jwtauth.SessionEvent) { outcome = e.Outcome }
+		})
+		h := newSessionHandler(t, i, inCookie)
+		for _, reverse := range []bool{false, true} {
+			former := login(t, i).RefreshToken()
+			current := must(i.Refresh(t.Context(), former)).RefreshToken()
+			list := []string{"__Host-refresh_token=" + former, "__Host-refresh_token=" + current}
+			if reverse {
+				slices.Reverse(list)
+			}
+			wantStatus(t, post(t, h.Refresh, "", "Cookie: "+strings.Join(list, "; ")), 200)
+			if outcome != "rotated" {
+				t.Errorf("grace %v, reverse %t: %s, want rotated", grace, reverse, outcome)
+			}
+		}
+	}
+}
+
 func TestASessionThatHasExpiredIsNotLive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		i := newIssuer(t, nil)
