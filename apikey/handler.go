@@ -70,7 +70,8 @@ type HandlerConfig struct {
 //	                     201 api_key_rotated
 //	DELETE /{id}         200 api_key_revoked, without data
 //
-// Members that may be left out are all but the name; expires_at null means never.
+// Members that may be left out are all but the name; expires_at null means never,
+// and a time is at most 9999-12-30T00:00:00Z.
 // A key is
 //
 //	{"id", "name", "prefix", "last_four", "scopes", "level", "environment",
@@ -276,7 +277,7 @@ func (h *handler) create(c *call) error {
 	if err != nil {
 		return err
 	}
-	c.respond(http.StatusCreated, "api_key_created", "API key created.", h.IssuedView(k, secret))
+	c.respond(http.StatusCreated, "api_key_created", "API key created.", h.IssuedView(showable(k), secret))
 	return nil
 }
 
@@ -297,6 +298,9 @@ func (h *handler) list(c *call) error {
 	keys, total, err := h.Manager.List(c.r.Context(), c.owner, (page.Number-1)*page.Limit, page.Limit)
 	if err != nil {
 		return err
+	}
+	for i := range keys {
+		keys[i] = showable(keys[i])
 	}
 	reply := usher.Reply{Code: "api_keys_listed", Message: "API keys found.", Data: h.ListView(keys)}
 	if !h.Unpaged {
@@ -329,7 +333,7 @@ func (h *handler) find(c *call) error {
 	if err != nil {
 		return err
 	}
-	c.respond(http.StatusOK, "api_key_found", "API key found.", h.KeyView(k))
+	c.respond(http.StatusOK, "api_key_found", "API key found.", h.KeyView(showable(k)))
 	return nil
 }
 
@@ -363,7 +367,7 @@ func (h *handler) update(c *call) error {
 	if err != nil {
 		return err
 	}
-	c.respond(http.StatusOK, "api_key_updated", "API key updated.", h.KeyView(k))
+	c.respond(http.StatusOK, "api_key_updated", "API key updated.", h.KeyView(showable(k)))
 	return nil
 }
 
@@ -384,7 +388,7 @@ func (h *handler) rotate(c *call) error {
 	if err != nil {
 		return err
 	}
-	c.respond(http.StatusCreated, "api_key_rotated", "API key rotated.", h.IssuedView(k, secret))
+	c.respond(http.StatusCreated, "api_key_rotated", "API key rotated.", h.IssuedView(showable(k), secret))
 	return nil
 }
 

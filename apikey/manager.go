@@ -36,6 +36,10 @@ type ManagerConfig struct {
 	// MaxGrace bounds how long a key may live after its rotation; zero means 7
 	// days.
 	MaxGrace time.Duration
+	// MaxLifetime bounds how long a key may live, counted from its creation. A new
+	// key without ExpiresAt then gets the latest expiry that is allowed. Zero sets
+	// no bound: a key may never expire, and if it does, by 9999-12-30.
+	MaxLifetime time.Duration
 	// Visible is how many of the first characters of a key are kept to be shown;
 	// zero means what the Format says. With the last four, which are kept as well,
 	// at least 112 bits must stay hidden.
@@ -51,29 +55,31 @@ type ManagerConfig struct {
 // [*usher.Error] with status 400 or 403 for a change that cannot or may not be
 // made; and any other error if the store or the source of randomness failed.
 type Manager struct {
-	store     Store
-	format    Format
-	hasher    *hasher
-	maxActive int
-	minName   int
-	maxName   int
-	maxGrace  time.Duration
-	visible   int
-	audit     func(context.Context, Event)
-	random    io.Reader
+	store       Store
+	format      Format
+	hasher      *hasher
+	maxActive   int
+	minName     int
+	maxName     int
+	maxGrace    time.Duration
+	maxLifetime time.Duration // 0 for any
+	visible     int
+	audit       func(context.Context, Event)
+	random      io.Reader
 }
 
 // NewManager returns a Manager, or all faults of c.
 func NewManager(c ManagerConfig) (*Manager, error) {
 	m := &Manager{
-		store:     c.Store,
-		maxActive: orDefault(c.MaxActive, 100),
-		minName:   orDefault(c.MinName, 1),
-		maxName:   orDefault(c.MaxName, 80),
-		maxGrace:  orDefault(c.MaxGrace, 7*24*time.Hour),
-		visible:   c.Visible,
-		audit:     c.Audit,
-		random:    rand.Reader,
+		store:       c.Store,
+		maxActive:   orDefault(c.MaxActive, 100),
+		minName:     orDefault(c.MinName, 1),
+		maxName:     orDefault(c.MaxName, 80),
+		maxGrace:    orDefault(c.MaxGrace, 7*24*time.Hour),
+		maxLifetime: c.MaxLifetime,
+		visible:     c.Visible,
+		audit:       c.Audit,
+		random:      rand.Reader,
 	}
 	var errs, more []error
 	fault := func(field, reason string) {
@@ -101,6 +107,9 @@ func NewManager(c ManagerConfig) (*Manager, error) {
 	}
 	if m.maxGrace < 0 {
 		fault("MaxGrace", "must not be negative")
+	}
+	if m.maxLifetime < 0 {
+		fault("MaxLifetime", "must not be negative")
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
@@ -232,10 +241,11 @@ func (m *Manager) update(ctx context.Context, by Actor, found Record, change fun
 	change(&edited)
 	r := found
 	r.Name, r.Scopes, r.Level, r.Plan = edited.Name, distinct(edited.Scopes), edited.Level, edited.Plan
-	r.ExpiresAt, r.UpdatedAt = canonical(edited.ExpiresAt), now
-	if err := m.check(&r.Key, now); err != nil {
+	r.ExpiresAt, r.UpdatedAt = edited.ExpiresAt, now
+	if err := m.check(&r.Key, &found.Key); err != nil {
 		return r, err
 	}
+	r.ExpiresAt = canonical(r.ExpiresAt)
 	if !narrower(&r.Key, &found.Key) {
 		if err := by.mayGrant(&r.Key, r.Plan != found.Plan); err != nil {
 			return r, err
@@ -251,7 +261,7 @@ func (m *Manager) update(ctx context.Context, by Actor, found Record, change fun
 // Rotate issues a key in place of an active one, with the same settings and
 // prefix. The old key lives for another grace, or as long as it would have
 // lived if that is shorter; it cannot be rotated again. The new key expires when
-// the old one would have.
+// the old one would have, or sooner if [ManagerConfig.MaxLifetime] asks for that.
 func (m *Manager) Rotate(ctx context.Context, by Actor, owner, id string, grace time.Duration) (Key, Secret, error) {
 	var (
 		next   Record
@@ -283,6 +293,10 @@ func (m *Manager) rotate(ctx context.Context, by Actor, old Record, grace time.D
 		return Record{}, Secret{}, err
 	}
 	next.ID = id
+	// The old key may come from a time of other rules.
+	if bound := m.maxExpiry(now); next.ExpiresAt.After(bound) || next.ExpiresAt.IsZero() && m.maxLifetime > 0 {
+		next.ExpiresAt = bound
+	}
 	secret, err := m.generate(&next)
 	if err != nil {
 		return Record{}, Secret{}, err
@@ -342,9 +356,12 @@ func (m *Manager) prepare(by Actor, template Key) (Record, error) {
 		Environment: template.Environment,
 		CreatedAt:   now,
 		UpdatedAt:   now,
-		ExpiresAt:   canonical(template.ExpiresAt),
+		ExpiresAt:   template.ExpiresAt,
 		Revision:    1,
 	}}
+	if r.ExpiresAt.IsZero() && m.maxLifetime > 0 {
+		r.ExpiresAt = m.maxExpiry(now)
+	}
 	if p := by.Principal; p != nil {
 		if r.Owner == "" {
 			r.Owner = ownerOf(p)
@@ -356,9 +373,10 @@ func (m *Manager) prepare(by Actor, template Key) (Record, error) {
 	if r.Owner == "" {
 		return r, errors.New("apikey: a key needs an owner")
 	}
-	if err := m.check(&r.Key, now); err != nil {
+	if err := m.check(&r.Key, nil); err != nil {
 		return r, err
 	}
+	r.ExpiresAt = canonical(r.ExpiresAt)
 	id, err := m.newID()
 	r.ID = id
 	return r, err
@@ -450,8 +468,10 @@ const (
 	maxScope  = 128
 )
 
-// check returns what is wrong with the settings of k, as one *usher.Error.
-func (m *Manager) check(k *Key, now time.Time) error {
+// check returns what is wrong with the settings of k, as one *usher.Error. Old is
+// the key as it was before, or nil for a new one: an expiry that nobody changes
+// may come from a time of other rules.
+func (m *Manager) check(k, old *Key) error {
 	var faults []usher.Field
 	fault := func(name, message string) {
 		faults = append(faults, usher.Field{Name: name, Message: message})
@@ -472,13 +492,38 @@ func (m *Manager) check(k *Key, now time.Time) error {
 	if k.Level > usher.LevelFull {
 		fault("level", "There is no such level.")
 	}
-	if k.expired(now) {
-		fault("expires_at", "'expires_at' must be in the future.")
+	if old == nil || !k.ExpiresAt.Equal(old.ExpiresAt) {
+		if text := m.checkExpiry(k); text != "" {
+			fault("expires_at", text)
+		}
 	}
 	if len(faults) > 0 {
 		return jsonbody.Invalid(faults...)
 	}
 	return nil
+}
+
+// checkExpiry returns what is wrong with the expiry of k, which is not yet
+// rounded: the first instants of the year 1 would become never.
+func (m *Manager) checkExpiry(k *Key) string {
+	switch bound := m.maxExpiry(k.CreatedAt); {
+	case k.ExpiresAt.IsZero() && m.maxLifetime == 0:
+		return ""
+	case k.ExpiresAt.IsZero() || k.ExpiresAt.After(bound):
+		return "'expires_at' must be no later than " + bound.Format(time.RFC3339) + "."
+	case k.expired(k.UpdatedAt):
+		return "'expires_at' must be in the future."
+	}
+	return ""
+}
+
+// maxExpiry returns the latest expiry of a key that is created at this time.
+func (m *Manager) maxExpiry(created time.Time) time.Time {
+	bound := created.Add(m.maxLifetime)
+	if m.maxLifetime == 0 || bound.After(latest) {
+		return latest
+	}
+	return bound
 }
 
 func (m *Manager) checkGrace(grace time.Duration) error {
@@ -524,6 +569,10 @@ func ownerOf(p *usher.Principal) string {
 // present returns the time as stores keep it, so that what a Manager returns
 // equals what a store returns later.
 func present() time.Time { return canonical(time.Now()) }
+
+// latest is the last expiry that is accepted. Its year has four digits in every
+// time zone, as RFC 3339 and encoding/json demand.
+var latest = time.Date(9999, 12, 30, 0, 0, 0, 0, time.UTC)
 
 func canonical(t time.Time) time.Time {
 	if t.IsZero() {

@@ -28,6 +28,20 @@ type issuedView struct {
 	Key    any    `json:"key"`
 }
 
+// showable returns k with times that every encoder accepts: a store may hold a key
+// of a time of other rules, which must not make the whole list unreadable.
+func showable(k Key) Key {
+	for _, t := range []*time.Time{&k.CreatedAt, &k.UpdatedAt, &k.ExpiresAt, &k.RevokedAt, &k.LastUsedAt} {
+		switch {
+		case t.After(latest):
+			*t = latest
+		case t.Year() < 1:
+			*t = time.Time{}
+		}
+	}
+	return k
+}
+
 func viewKey(k Key) any {
 	scopes := k.Scopes
 	if scopes == nil {

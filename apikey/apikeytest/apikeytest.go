@@ -155,6 +155,10 @@ func testRoundTrip(t *testing.T, s apikey.Store) {
 	peppered.Hash[0] = 255
 	insert(t, s, peppered)
 	want(t, s, peppered)
+	lasting := newRecord()
+	lasting.ExpiresAt = time.Date(9999, 12, 30, 0, 0, 0, 0, time.UTC)
+	insert(t, s, lasting)
+	want(t, s, lasting)
 	other := peppered.Hash
 	other[0] = 254
 	_, err = s.Lookup(t.Context(), other)

@@ -77,15 +77,17 @@ func Read(w http.ResponseWriter, r *http.Request, limit int64, required bool) (*
 
 // Optional reads a member into v and reports whether it is there. V points to a
 // string, a []string, an int32, an [usher.Level], or a [time.Time], which alone may
-// be null.
+// be null. The zero time, which other languages take for one that is not set, is a
+// fault: it must not be taken for null.
 func (o *Object) Optional(name string, v any) bool {
 	raw, ok := o.members[name]
 	if !ok {
 		return false
 	}
 	delete(o.members, name)
-	_, nullable := v.(*time.Time)
-	if err := json.Unmarshal(raw, v); err != nil || string(raw) == "null" && !nullable {
+	t, nullable := v.(*time.Time)
+	null := string(raw) == "null"
+	if err := json.Unmarshal(raw, v); err != nil || null && !nullable || nullable && !null && t.IsZero() {
 		o.faults = append(o.faults, usher.Field{Name: name, Message: "'" + name + "' must be " + kind(v) + "."})
 	}
 	return true

@@ -69,8 +69,10 @@ func TestMembersAreTakenByTheirExactNamesAndTypes(t *testing.T) {
 	tests := map[string]struct {
 		body, faults string
 	}{
-		"all well":              {`{"text":"a","list":["b"],"number":1,"level":"full"}`, ""},
-		"a null time":           {`{"text":"a","at":null}`, ""},
+		"all well":    {`{"text":"a","list":["b"],"number":1,"level":"full"}`, ""},
+		"a null time": {`{"text":"a","at":null}`, ""},
+		"a time that is not set": {`{"text":"a","at":"0001-01-01T02:00:00+02:00"}`,
+			"'at' must be a time such as 2006-01-02T15:04:05Z, or null."},
 		"a null number":         {`{"text":"a","number":null}`, "'number' must be a whole number."},
 		"none that is needed":   {`{}`, "'text' is required."},
 		"a null that is needed": {`{"text":null}`, "'text' is required."},
