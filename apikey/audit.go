@@ -1,21 +1,6 @@
 package apikey
 
-import (
-	"time"
-
-	"github.com/usher-go/usher"
-)
-
-// An Actor is who asks for a change to a key. The zero value is the server
-// itself, which may do anything.
-type Actor struct {
-	// Principal is the caller. A key can only grant what its creator holds: scopes
-	// among the principal's, a level no higher, the principal's plan, and its
-	// environment if it has one.
-	Principal *usher.Principal
-	// Address is where the caller is, for the audit.
-	Address string
-}
+import "time"
 
 // An Event is one entry for an audit log. It never holds key material.
 type Event struct {

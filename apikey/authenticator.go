@@ -252,7 +252,7 @@ func (a *Authenticator) Authenticate(r *http.Request) (*usher.Principal, error) 
 		err = a.answer(v, err)
 	}
 	if a.audit != nil {
-		event := Event{Time: now, Action: "authenticate", Verdict: v, Actor: Actor{p, a.address(r)}, Err: err}
+		event := Event{Time: now, Action: "authenticate", Verdict: v, Actor: Actor{Principal: p, Address: a.address(r)}, Err: err}
 		if e != nil {
 			event.KeyID, event.Owner = e.record.ID, e.record.Owner
 		}

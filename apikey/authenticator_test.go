@@ -828,13 +828,13 @@ func TestMemoryForgetsItsEntriesWithEachChange(t *testing.T) {
 	if got := level(); got != usher.LevelFull {
 		t.Fatalf("level %v", got)
 	}
-	if _, err := m.Update(t.Context(), apikey.Actor{}, k.Owner, k.ID, func(k *apikey.Key) { k.Level = usher.LevelReadOnly }); err != nil {
+	if _, err := m.Update(t.Context(), apikey.Actor{System: true}, k.Owner, k.ID, func(k *apikey.Key) { k.Level = usher.LevelReadOnly }); err != nil {
 		t.Fatal(err)
 	}
 	if got := level(); got != usher.LevelReadOnly {
 		t.Errorf("level %v after an update", got)
 	}
-	if _, err := m.Revoke(t.Context(), apikey.Actor{}, k.Owner, k.ID); err != nil {
+	if _, err := m.Revoke(t.Context(), apikey.Actor{System: true}, k.Owner, k.ID); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := a.Authenticate(request("X-API-Key", text)); !errors.Is(err, apikey.Revoked) {

@@ -19,7 +19,9 @@
 //     long it is. That a key never existed, is revoked, expired or of another
 //     environment is not told apart by the answer.
 //   - An owner never has more active keys than the limit, however many are created
-//     at once, and a key never grants what its creator does not hold.
+//     at once. A key belongs to the account of its creator and never grants what
+//     its creator does not hold, after a change and a rotation neither, and nobody
+//     changes or revokes a key that grants more than they hold.
 //   - A revoked key is refused at once by the node that revoked it, and elsewhere
 //     within the bound that [Cache] states.
 //   - A store that fails is a 503 and never a 401.

@@ -31,7 +31,7 @@ func Example() {
 		_, _ = fmt.Fprintf(w, "orders of %s, by %s", caller.Owner, caller.Name)
 	})))
 
-	_, secret, err := keys.Create(context.Background(), apikey.Actor{}, apikey.Key{Owner: "ann", Name: "nightly export"})
+	_, secret, err := keys.Create(context.Background(), apikey.Actor{System: true}, apikey.Key{Owner: "ann", Name: "nightly export"})
 	if err != nil {
 		panic(err)
 	}
@@ -72,14 +72,14 @@ func ExampleCache_incorrect() {
 	}
 
 	ctx := context.Background()
-	k, secret, err := keys.Create(ctx, apikey.Actor{}, apikey.Key{Owner: "ann", Name: "x"})
+	k, secret, err := keys.Create(ctx, apikey.Actor{System: true}, apikey.Key{Owner: "ann", Name: "x"})
 	if err != nil {
 		panic(err)
 	}
 	r := httptest.NewRequest("GET", "/", nil)
 	r.Header.Set("X-API-Key", secret.Reveal())
 	_, before := auth.Authenticate(r)
-	if _, err := keys.Revoke(ctx, apikey.Actor{}, "ann", k.ID); err != nil {
+	if _, err := keys.Revoke(ctx, apikey.Actor{System: true}, "ann", k.ID); err != nil {
 		panic(err)
 	}
 	_, after := auth.Authenticate(r)
@@ -106,14 +106,14 @@ func ExampleCache() {
 	defer func() { _ = auth.Close() }()
 
 	ctx := context.Background()
-	k, secret, err := keys.Create(ctx, apikey.Actor{}, apikey.Key{Owner: "ann", Name: "x"})
+	k, secret, err := keys.Create(ctx, apikey.Actor{System: true}, apikey.Key{Owner: "ann", Name: "x"})
 	if err != nil {
 		panic(err)
 	}
 	r := httptest.NewRequest("GET", "/", nil)
 	r.Header.Set("X-API-Key", secret.Reveal())
 	_, before := auth.Authenticate(r)
-	if _, err := keys.Revoke(ctx, apikey.Actor{}, "ann", k.ID); err != nil {
+	if _, err := keys.Revoke(ctx, apikey.Actor{System: true}, "ann", k.ID); err != nil {
 		panic(err)
 	}
 	_, after := auth.Authenticate(r)
@@ -131,7 +131,12 @@ func ExampleNewHandler() {
 	if err != nil {
 		panic(err)
 	}
-	handler, err := apikey.NewHandler(apikey.HandlerConfig{Manager: keys})
+	handler, err := apikey.NewHandler(apikey.HandlerConfig{
+		Manager: keys,
+		// Here everybody has an account of their own, and may do everything with its keys.
+		IDIsOwner: []usher.Kind{usher.KindJWT},
+		Level:     usher.LevelFull,
+	})
 	if err != nil {
 		panic(err)
 	}

@@ -19,18 +19,30 @@ type HandlerConfig struct {
 	Manager *Manager
 
 	// Principal says who asks, and so whose keys these are and what they may
-	// grant; nil means [usher.PrincipalFrom]. An error is the answer.
+	// grant; nil means [usher.PrincipalFrom]. An error is the response.
 	Principal func(r *http.Request) (usher.Principal, error)
+	// IDIsOwner are the kinds of principal whose ID is the name of their account,
+	// for instance [usher.KindJWT] for sessions of people whose keys have their
+	// subject as Owner. A principal of another kind without an Owner is refused, as
+	// its ID may equal the name of somebody else's account.
+	IDIsOwner []usher.Kind
+	// Level and Scopes are what every caller holds here beside what its principal
+	// does, unless it presents an API key. A session mostly holds neither, and could
+	// not even revoke a key that grants something: where all who may log in to an
+	// account may do everything with its keys, name the highest level and all
+	// scopes of the service.
+	Level  usher.Level
+	Scopes []string
 	// DangerouslyAcceptAPIKeys lets callers in who present an API key. Whoever
-	// finds a key can then make others that outlive its revocation.
+	// finds a key can then make others that outlive its revocation, though not its
+	// expiry.
 	DangerouslyAcceptAPIKeys bool
 	// Address says for the audit where a request comes from; nil means the peer of
 	// the connection.
 	Address func(r *http.Request) string
 
-	// Create, if not nil, may complete or refuse the settings of a new key before
-	// they are checked, for instance set a default level.
-	Create func(r *http.Request, template *Key) error
+	// DefaultLevel is the level of a new key if the request names none.
+	DefaultLevel usher.Level
 	// Grace is how long a rotated key lives on if the request does not say; zero
 	// ends it at once.
 	Grace time.Duration
@@ -80,8 +92,9 @@ type HandlerConfig struct {
 // with null for what is not set; the answers with a text are {"api_key", "key"};
 // a list is an array of keys.
 //
-// A caller sees only the keys of its own account: [usher.Principal.Owner], or ID
-// where that is empty. Failures are 400 validation_failed, 401, 403, 404
+// A caller sees only the keys of its own account, which is [usher.Principal.Owner].
+// It can only grant what it holds, and only change or revoke a key that grants no
+// more than it holds; see [Actor]. Failures are 400 validation_failed, 401, 403, 404
 // [CodeKeyNotFound], 409 [CodeKeyLimit] and [CodeKeyConflict], 413, 415, and 503
 // if the store failed. Everything is written by [usher.Respond] and [usher.Fail],
 // so the envelope in use decides its shape and may change its codes and texts.
@@ -98,6 +111,18 @@ func NewHandler(c HandlerConfig) (http.Handler, error) {
 	} else if c.Grace < 0 || c.Grace > c.Manager.maxGrace {
 		fault("Grace", "must be from 0 to ManagerConfig.MaxGrace")
 	}
+	if slices.Contains(c.IDIsOwner, usher.KindAPIKey) {
+		fault("IDIsOwner", "must not name API keys, which have an Owner")
+	}
+	if c.Level > usher.LevelFull {
+		fault("Level", "must be a level")
+	}
+	if slices.ContainsFunc(c.Scopes, func(s string) bool { return !isScope(s) }) {
+		fault("Scopes", "must be scopes of 1 to 128 visible characters other than quote and backslash")
+	}
+	if c.Manager != nil && c.DefaultLevel > c.Manager.maxLevel {
+		fault("DefaultLevel", "must not be above ManagerConfig.MaxLevel")
+	}
 	if c.PageSize < 1 || c.PageSize > c.MaxPageSize {
 		fault("PageSize", "must be from 1 to MaxPageSize")
 	}
@@ -107,6 +132,7 @@ func NewHandler(c HandlerConfig) (http.Handler, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
+	c.IDIsOwner, c.Scopes = slices.Clone(c.IDIsOwner), slices.Clone(c.Scopes)
 	if c.Principal == nil {
 		c.Principal = principalFrom
 	}
@@ -198,11 +224,17 @@ func (h *handler) admit(w http.ResponseWriter, r *http.Request, id string) (*cal
 			Message: "API keys cannot manage API keys.",
 		}
 	}
-	owner := ownerOf(&p)
-	if owner == "" {
-		return nil, errors.New("apikey: the principal has neither an owner nor an ID")
+	if p.Owner == "" && slices.Contains(h.IDIsOwner, p.Kind) {
+		p.Owner = p.ID
 	}
-	return &call{w, r, Actor{&p, h.Address(r)}, owner, id}, nil
+	if p.Owner == "" {
+		return nil, forbidden("The caller has no account whose API keys it could manage.")
+	}
+	if p.Kind != usher.KindAPIKey {
+		p.Level = max(p.Level, h.Level)
+		p.Scopes = slices.Concat(p.Scopes, h.Scopes)
+	}
+	return &call{w, r, Actor{Principal: &p, Address: h.Address(r)}, p.Owner, id}, nil
 }
 
 func principalFrom(r *http.Request) (usher.Principal, error) {
@@ -261,18 +293,15 @@ func (h *handler) create(c *call) error {
 	}
 	d.Required("name", &template.Name)
 	d.Optional("scopes", &template.Scopes)
-	d.Optional("level", &template.Level)
+	if !d.Optional("level", &template.Level) {
+		template.Level = h.DefaultLevel
+	}
 	d.Optional("environment", &template.Environment)
 	d.Optional("expires_at", &template.ExpiresAt)
 	if err := d.Fault(); err != nil {
 		return err
 	}
 	template.Owner = c.owner
-	if h.Create != nil {
-		if err := h.Create(c.r, &template); err != nil {
-			return err
-		}
-	}
 	k, secret, err := h.Manager.Create(c.r.Context(), c.by, template)
 	if err != nil {
 		return err

@@ -36,7 +36,7 @@ func newConsole(t *testing.T, mc apikey.ManagerConfig, hc apikey.HandlerConfig) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &console{t: t, handler: h, store: mc.Store, as: &usher.Principal{ID: "ann", Kind: usher.KindJWT}}
+	return &console{t: t, handler: h, store: mc.Store, as: &usher.Principal{ID: "u1", Owner: "ann", Kind: usher.KindJWT}}
 }
 
 // do sends a request and returns the status and the decoded body.
@@ -305,7 +305,7 @@ func TestOnlyPeopleManageTheirOwnKeys(t *testing.T) {
 	c := newConsole(t, apikey.ManagerConfig{}, apikey.HandlerConfig{})
 	id, _ := c.create(`{"name":"x"}`)
 
-	c.as = &usher.Principal{ID: "bob", Kind: usher.KindJWT}
+	c.as = &usher.Principal{ID: "u2", Owner: "bob", Kind: usher.KindJWT}
 	for _, key := range []string{id, "unknown"} {
 		for _, call := range []struct{ method, target, body string }{
 			{"GET", "/" + key, ""}, {"DELETE", "/" + key, ""}, {"PATCH", "/" + key, `{"name":"y"}`}, {"POST", "/" + key + "/rotate", ""},
@@ -329,12 +329,13 @@ func TestOnlyPeopleManageTheirOwnKeys(t *testing.T) {
 		t.Errorf("KS-10 an API key: %d %v", status, got)
 	}
 	c.as = &usher.Principal{Kind: usher.KindJWT}
-	if status, _ := c.do("GET", "/", ""); status < 500 {
-		t.Errorf("a principal without an ID: %d", status)
+	if status, _ := c.do("GET", "/", ""); status != 403 {
+		t.Errorf("a principal without an account: %d", status)
 	}
 
 	with := newConsole(t, apikey.ManagerConfig{}, apikey.HandlerConfig{DangerouslyAcceptAPIKeys: true})
-	with.as = &usher.Principal{ID: "k1", Owner: "ann", Kind: usher.KindAPIKey, Level: usher.LevelReadOnly}
+	own, _ := create(t, newManager(t, apikey.ManagerConfig{Store: with.store}), apikey.Key{Level: usher.LevelReadOnly})
+	with.as = &usher.Principal{ID: own.ID, Owner: "ann", Kind: usher.KindAPIKey, Level: usher.LevelReadOnly}
 	if status, _ := with.do("POST", "/", `{"name":"x","level":"read_only"}`); status != 201 {
 		t.Errorf("an API key that may: %d", status)
 	}
@@ -368,25 +369,32 @@ func TestManagementStoreThatFailsIs503(t *testing.T) {
 func TestHandlerKnowsWhoAsksAndFromWhere(t *testing.T) {
 	var events []apikey.Event
 	c := newConsole(t,
-		apikey.ManagerConfig{Audit: func(_ context.Context, e apikey.Event) { events = append(events, e) }},
+		apikey.ManagerConfig{
+			Audit: func(_ context.Context, e apikey.Event) { events = append(events, e) },
+			Change: func(_ context.Context, _ apikey.Actor, _, k *apikey.Key) error {
+				k.Level = usher.LevelReadWrite
+				return nil
+			},
+		},
 		apikey.HandlerConfig{
 			Address: func(*http.Request) string { return "203.0.113.9" },
 			Principal: func(*http.Request) (usher.Principal, error) {
-				return usher.Principal{ID: "zoe", Level: usher.LevelFull}, nil
+				return usher.Principal{ID: "u1", Owner: "zoe", Level: usher.LevelFull}, nil
 			},
-			Create: func(_ *http.Request, k *apikey.Key) error { k.Level = usher.LevelReadWrite; return nil },
 		})
 	c.as = nil
 	c.create(`{"name":"x"}`)
-	if len(events) != 1 || events[0].Actor.Address != "203.0.113.9" || events[0].Actor.Principal.ID != "zoe" || events[0].Owner != "zoe" {
+	if len(events) != 1 || events[0].Actor.Address != "203.0.113.9" || events[0].Actor.Principal.ID != "u1" || events[0].Owner != "zoe" {
 		t.Errorf("%+v", events)
 	}
 	if _, list := c.do("GET", "/", ""); list["list"].([]any)[0].(map[string]any)["level"] != "read_write" {
 		t.Errorf("%v", list)
 	}
-	refusing := newConsole(t, apikey.ManagerConfig{}, apikey.HandlerConfig{
-		Create: func(*http.Request, *apikey.Key) error { return &usher.Error{Status: 402, Code: "pay"} },
-	})
+	refusing := newConsole(t, apikey.ManagerConfig{
+		Change: func(context.Context, apikey.Actor, *apikey.Key, *apikey.Key) error {
+			return &usher.Error{Status: 402, Code: "pay"}
+		},
+	}, apikey.HandlerConfig{})
 	if status, got := refusing.do("POST", "/", `{"name":"x"}`); status != 402 || got["code"] != "pay" {
 		t.Errorf("%d %v", status, got)
 	}
@@ -508,7 +516,7 @@ func FuzzHandlerBody(f *testing.F) {
 		r := httptest.NewRequest("POST", "/", bytes.NewReader(body))
 		r.Header.Set("Content-Type", "application/json")
 		w := httptest.NewRecorder()
-		h.ServeHTTP(w, usher.WithPrincipal(r, &usher.Principal{ID: "ann", Level: usher.LevelReadOnly}))
+		h.ServeHTTP(w, usher.WithPrincipal(r, &usher.Principal{ID: "u1", Owner: "ann", Level: usher.LevelReadOnly}))
 		if !json.Valid(w.Body.Bytes()) {
 			t.Errorf("no JSON: %q", w.Body)
 		}

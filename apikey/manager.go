@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"slices"
 	"strconv"
 	"time"
@@ -44,6 +43,16 @@ type ManagerConfig struct {
 	// zero means what the Format says. With the last four, which are kept as well,
 	// at least 112 bits must stay hidden.
 	Visible int
+	// MaxLevel is the highest level that a key may have; zero means
+	// [usher.LevelFull].
+	MaxLevel usher.Level
+	// Change, if not nil, may complete or refuse a change of any actor before it is
+	// checked and stored. K is the key as it is to be. Old is the key as it is, the
+	// one that k replaces if their IDs differ, or nil for a key that is created or
+	// imported. It may alter Name, Scopes, Level, Plan and ExpiresAt of k, and
+	// Environment if old is nil. It is called again if somebody else has changed
+	// the key meanwhile.
+	Change func(ctx context.Context, by Actor, old, k *Key) error
 	// Audit, if not nil, is called after each change and each failed try, on the
 	// caller's goroutine.
 	Audit func(ctx context.Context, e Event)
@@ -63,6 +72,8 @@ type Manager struct {
 	maxName     int
 	maxGrace    time.Duration
 	maxLifetime time.Duration // 0 for any
+	maxLevel    usher.Level
+	change      func(ctx context.Context, by Actor, old, k *Key) error
 	visible     int
 	audit       func(context.Context, Event)
 	random      io.Reader
@@ -77,6 +88,8 @@ func NewManager(c ManagerConfig) (*Manager, error) {
 		maxName:     orDefault(c.MaxName, 80),
 		maxGrace:    orDefault(c.MaxGrace, 7*24*time.Hour),
 		maxLifetime: c.MaxLifetime,
+		maxLevel:    orDefault(c.MaxLevel, usher.LevelFull),
+		change:      c.Change,
 		visible:     c.Visible,
 		audit:       c.Audit,
 		random:      rand.Reader,
@@ -110,6 +123,9 @@ func NewManager(c ManagerConfig) (*Manager, error) {
 	}
 	if m.maxLifetime < 0 {
 		fault("MaxLifetime", "must not be negative")
+	}
+	if m.maxLevel > usher.LevelFull {
+		fault("MaxLevel", "must be a level")
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
@@ -148,7 +164,7 @@ func (m *Manager) hides(visible int) bool {
 //
 // An empty Owner means that of the actor, an empty Plan the actor's, and an
 // empty Environment the usual one of the format. No scopes and [usher.LevelNone]
-// grant nothing.
+// grant nothing. The actor must hold what the key grants; see [Actor].
 func (m *Manager) Create(ctx context.Context, by Actor, template Key) (Key, Secret, error) {
 	r, secret, err := m.create(ctx, by, template)
 	if err != nil {
@@ -160,7 +176,7 @@ func (m *Manager) Create(ctx context.Context, by Actor, template Key) (Key, Secr
 }
 
 func (m *Manager) create(ctx context.Context, by Actor, template Key) (Record, Secret, error) {
-	r, err := m.prepare(by, template)
+	r, a, err := m.prepare(ctx, by, template)
 	if err != nil {
 		return r, Secret{}, err
 	}
@@ -168,7 +184,7 @@ func (m *Manager) create(ctx context.Context, by Actor, template Key) (Record, S
 	if err != nil {
 		return r, Secret{}, err
 	}
-	return r, secret, m.insert(ctx, by, r)
+	return r, secret, m.insert(ctx, a, r)
 }
 
 // Import adds a key that was issued elsewhere, by the hash of its text: a
@@ -176,13 +192,13 @@ func (m *Manager) create(ctx context.Context, by Actor, template Key) (Record, S
 // uses what [Manager.Create] does, and Prefix and LastFour. The [Authenticator]
 // needs a [Format] that recognises the key.
 func (m *Manager) Import(ctx context.Context, by Actor, template Key, h Hash) (Key, error) {
-	r, err := m.prepare(by, template)
+	r, a, err := m.prepare(ctx, by, template)
 	if err == nil && !slices.ContainsFunc(m.hasher.peppers, func(p pepper) bool { return p.version == h[0] }) {
 		err = fmt.Errorf("apikey: import of a hash with pepper version %d, which is not configured", h[0])
 	}
 	if err == nil {
 		r.Hash, r.Prefix, r.LastFour = h, template.Prefix, template.LastFour
-		err = m.insert(ctx, by, r)
+		err = m.insert(ctx, a, r)
 	}
 	if err != nil {
 		m.note(ctx, "import", by, Key{Owner: r.Owner}, err)
@@ -221,12 +237,12 @@ func (m *Manager) List(ctx context.Context, owner string, offset, limit int) (ke
 // key; what else it alters is ignored. If somebody else changes the key at the
 // same time, change is called again with the outcome of that.
 //
-// A change that only narrows what the key grants is always permitted. After any
-// other the key must not grant more than the actor holds.
+// The actor must hold what the key grants before the change and, unless the change
+// only narrows that, after it.
 func (m *Manager) Update(ctx context.Context, by Actor, owner, id string, change func(*Key)) (Key, error) {
 	var r Record
-	err := m.edit(ctx, owner, id, func(found Record, now time.Time) (err error) {
-		r, err = m.update(ctx, by, found, change, now)
+	err := m.edit(ctx, by, owner, id, func(a authority, found Record, now time.Time) (err error) {
+		r, err = m.update(ctx, by, a, found, change, now)
 		return err
 	})
 	m.note(ctx, "update", by, Key{ID: id, Owner: owner}, err)
@@ -236,18 +252,21 @@ func (m *Manager) Update(ctx context.Context, by Actor, owner, id string, change
 	return r.Key, nil
 }
 
-func (m *Manager) update(ctx context.Context, by Actor, found Record, change func(*Key), now time.Time) (Record, error) {
+func (m *Manager) update(ctx context.Context, by Actor, a authority, found Record, change func(*Key), now time.Time) (Record, error) {
 	edited := found.Key.clone()
 	change(&edited)
 	r := found
-	r.Name, r.Scopes, r.Level, r.Plan = edited.Name, distinct(edited.Scopes), edited.Level, edited.Plan
-	r.ExpiresAt, r.UpdatedAt = edited.ExpiresAt, now
+	r.settle(edited)
+	r.UpdatedAt = now
+	if err := m.ask(ctx, by, &found.Key, &r.Key); err != nil {
+		return r, err
+	}
 	if err := m.check(&r.Key, &found.Key); err != nil {
 		return r, err
 	}
 	r.ExpiresAt = canonical(r.ExpiresAt)
 	if !narrower(&r.Key, &found.Key) {
-		if err := by.mayGrant(&r.Key, r.Plan != found.Plan); err != nil {
+		if err := a.mayGrant(&r.Key, r.Plan != found.Plan); err != nil {
 			return r, err
 		}
 	}
@@ -258,10 +277,37 @@ func (m *Manager) update(ctx context.Context, by Actor, found Record, change fun
 	return r, nil
 }
 
+// settle takes over what may be changed about a key.
+func (k *Key) settle(from Key) {
+	k.Name, k.Scopes, k.Level, k.Plan, k.ExpiresAt = from.Name, distinct(from.Scopes), from.Level, from.Plan, from.ExpiresAt
+}
+
+// ask lets ManagerConfig.Change complete or refuse what is to become of a key.
+func (m *Manager) ask(ctx context.Context, by Actor, old, k *Key) error {
+	if m.change == nil {
+		return nil
+	}
+	edited := k.clone()
+	if old != nil {
+		shown := old.clone()
+		old = &shown
+	}
+	if err := m.change(ctx, by, old, &edited); err != nil {
+		return err
+	}
+	k.settle(edited)
+	if old == nil {
+		k.Environment = edited.Environment
+	}
+	return nil
+}
+
 // Rotate issues a key in place of an active one, with the same settings and
 // prefix. The old key lives for another grace, or as long as it would have
 // lived if that is shorter; it cannot be rotated again. The new key expires when
 // the old one would have, or sooner if [ManagerConfig.MaxLifetime] asks for that.
+// The actor must hold what the key grants, as it learns the text of one that grants
+// as much.
 func (m *Manager) Rotate(ctx context.Context, by Actor, owner, id string, grace time.Duration) (Key, Secret, error) {
 	var (
 		next   Record
@@ -269,8 +315,8 @@ func (m *Manager) Rotate(ctx context.Context, by Actor, owner, id string, grace 
 	)
 	err := m.checkGrace(grace)
 	if err == nil {
-		err = m.edit(ctx, owner, id, func(found Record, now time.Time) (err error) {
-			next, secret, err = m.rotate(ctx, by, found, grace, now)
+		err = m.edit(ctx, by, owner, id, func(a authority, found Record, now time.Time) (err error) {
+			next, secret, err = m.rotate(ctx, by, a, found, grace, now)
 			return err
 		})
 	}
@@ -281,21 +327,10 @@ func (m *Manager) Rotate(ctx context.Context, by Actor, owner, id string, grace 
 	return next.Key, secret, nil
 }
 
-func (m *Manager) rotate(ctx context.Context, by Actor, old Record, grace time.Duration, now time.Time) (Record, Secret, error) {
-	// Whoever rotates a key learns the text of one that grants as much.
-	if err := by.mayGrant(&old.Key, false); err != nil {
-		return Record{}, Secret{}, err
-	}
-	next := Record{Key: old.Key.clone()}
-	next.CreatedAt, next.UpdatedAt, next.LastUsedAt, next.Revision = now, now, time.Time{}, 1
-	id, err := m.newID()
+func (m *Manager) rotate(ctx context.Context, by Actor, a authority, old Record, grace time.Duration, now time.Time) (Record, Secret, error) {
+	next, err := m.successor(ctx, by, a, &old.Key, now)
 	if err != nil {
 		return Record{}, Secret{}, err
-	}
-	next.ID = id
-	// The old key may come from a time of other rules.
-	if bound := m.maxExpiry(now); next.ExpiresAt.After(bound) || next.ExpiresAt.IsZero() && m.maxLifetime > 0 {
-		next.ExpiresAt = bound
 	}
 	secret, err := m.generate(&next)
 	if err != nil {
@@ -312,10 +347,37 @@ func (m *Manager) rotate(ctx context.Context, by Actor, old Record, grace time.D
 	return next, secret, m.store.Rotate(ctx, old, next, limit)
 }
 
+// successor returns the record of the key that replaces old, without its hash.
+func (m *Manager) successor(ctx context.Context, by Actor, a authority, old *Key, now time.Time) (Record, error) {
+	next := Record{Key: old.clone()}
+	next.CreatedAt, next.UpdatedAt, next.LastUsedAt, next.Revision = now, now, time.Time{}, 1
+	id, err := m.newID()
+	if err != nil {
+		return Record{}, err
+	}
+	next.ID = id
+	// The old key may come from a time of other rules.
+	if bound := m.maxExpiry(now); next.ExpiresAt.After(bound) || next.ExpiresAt.IsZero() && m.maxLifetime > 0 {
+		next.ExpiresAt = bound
+	}
+	if err := m.ask(ctx, by, old, &next.Key); err != nil {
+		return Record{}, err
+	}
+	// A level above today's bound is lowered by an Update that somebody asks for,
+	// and not behind the back of those who use the key.
+	from := *old
+	from.Level = usher.LevelNone
+	if err := m.check(&next.Key, &from); err != nil {
+		return Record{}, err
+	}
+	next.ExpiresAt = canonical(next.ExpiresAt)
+	return next, a.mayGrant(&next.Key, next.Plan != old.Plan)
+}
+
 // Revoke ends a key for good, at once, and returns it. Revoking a revoked key
-// changes nothing.
+// changes nothing. The actor must hold what the key grants.
 func (m *Manager) Revoke(ctx context.Context, by Actor, owner, id string) (Key, error) {
-	r, err := m.store.Revoke(ctx, owner, id, present())
+	r, err := m.revoke(ctx, by, owner, id)
 	m.note(ctx, "revoke", by, Key{ID: id, Owner: owner}, err)
 	if err != nil {
 		return Key{}, err
@@ -323,10 +385,32 @@ func (m *Manager) Revoke(ctx context.Context, by Actor, owner, id string) (Key, 
 	return r.Key, nil
 }
 
-// edit calls f with an active key, again if somebody else changes it meanwhile.
-func (m *Manager) edit(ctx context.Context, owner, id string, f func(found Record, now time.Time) error) error {
+func (m *Manager) revoke(ctx context.Context, by Actor, owner, id string) (Record, error) {
+	a, err := m.authorizeFor(ctx, by, owner)
+	if err != nil {
+		return Record{}, err
+	}
+	if !a.system {
+		found, err := m.store.Find(ctx, owner, id)
+		if err != nil {
+			return Record{}, err
+		}
+		if err := a.mayTouch(&found.Key); err != nil {
+			return Record{}, err
+		}
+	}
+	return m.store.Revoke(ctx, owner, id, present())
+}
+
+// edit calls f with an active key that the actor may change, again if somebody else
+// changes it meanwhile.
+func (m *Manager) edit(ctx context.Context, by Actor, owner, id string, f func(a authority, found Record, now time.Time) error) error {
 	const tries = 5
-	err := ErrConflict
+	a, err := m.authorizeFor(ctx, by, owner)
+	if err != nil {
+		return err
+	}
+	err = ErrConflict
 	for range tries {
 		if !errors.Is(err, ErrConflict) {
 			break
@@ -339,52 +423,54 @@ func (m *Manager) edit(ctx context.Context, owner, id string, f func(found Recor
 		if !found.Active(now) || found.ReplacedBy != "" {
 			return ErrConflict
 		}
-		err = f(found, now)
+		if err := a.mayTouch(&found.Key); err != nil {
+			return err
+		}
+		err = f(a, found, now)
 	}
 	return err
 }
 
-// prepare returns the record of a new key, without its hash.
-func (m *Manager) prepare(by Actor, template Key) (Record, error) {
+// prepare returns the record of a new key, without its hash, and what its creator
+// may do.
+func (m *Manager) prepare(ctx context.Context, by Actor, template Key) (Record, authority, error) {
 	now := present()
 	r := Record{Key: Key{
 		Owner:       template.Owner,
-		Name:        template.Name,
-		Scopes:      distinct(template.Scopes),
-		Level:       template.Level,
-		Plan:        template.Plan,
 		Environment: template.Environment,
 		CreatedAt:   now,
 		UpdatedAt:   now,
-		ExpiresAt:   template.ExpiresAt,
 		Revision:    1,
 	}}
+	r.settle(template)
+	a, err := m.authorize(ctx, by)
+	if err != nil {
+		return r, a, err
+	}
+	r.Owner = orDefault(r.Owner, a.Owner)
+	r.Plan = orDefault(r.Plan, a.Plan)
+	if r.Owner == "" {
+		return r, a, errors.New("apikey: a key needs an owner")
+	}
+	if r.ID, err = m.newID(); err != nil {
+		return r, a, err
+	}
 	if r.ExpiresAt.IsZero() && m.maxLifetime > 0 {
 		r.ExpiresAt = m.maxExpiry(now)
 	}
-	if p := by.Principal; p != nil {
-		if r.Owner == "" {
-			r.Owner = ownerOf(p)
-		}
-		if r.Plan == "" {
-			r.Plan = p.Plan
-		}
-	}
-	if r.Owner == "" {
-		return r, errors.New("apikey: a key needs an owner")
+	if err := m.ask(ctx, by, nil, &r.Key); err != nil {
+		return r, a, err
 	}
 	if err := m.check(&r.Key, nil); err != nil {
-		return r, err
+		return r, a, err
 	}
 	r.ExpiresAt = canonical(r.ExpiresAt)
-	id, err := m.newID()
-	r.ID = id
-	return r, err
+	return r, a, nil
 }
 
 // insert adds a complete record.
-func (m *Manager) insert(ctx context.Context, by Actor, r Record) error {
-	if err := by.mayGrant(&r.Key, true); err != nil {
+func (m *Manager) insert(ctx context.Context, a authority, r Record) error {
+	if err := a.mayGrant(&r.Key, true); err != nil {
 		return err
 	}
 	return m.store.Insert(ctx, r, m.maxActive)
@@ -426,42 +512,6 @@ func (m *Manager) note(ctx context.Context, action string, by Actor, k Key, err 
 	m.audit(ctx, e)
 }
 
-// mayGrant returns why the actor may not let k have what it grants, or nil.
-func (by Actor) mayGrant(k *Key, plan bool) error {
-	p := by.Principal
-	switch {
-	case p == nil:
-		return nil
-	case !p.HasScopes(k.Scopes...):
-		return &usher.Error{
-			Status:  http.StatusForbidden,
-			Code:    usher.CodeInsufficientScope,
-			Message: "A key cannot have a scope that its creator lacks.",
-		}
-	case k.Level > p.Level,
-		plan && k.Plan != p.Plan,
-		p.Environment != "" && k.Environment != p.Environment:
-		return &usher.Error{
-			Status:  http.StatusForbidden,
-			Code:    usher.CodeInsufficientPermission,
-			Message: "A key cannot grant more than its creator holds.",
-		}
-	}
-	return nil
-}
-
-// narrower reports whether k grants nothing that old did not grant.
-func narrower(k, old *Key) bool {
-	for _, s := range k.Scopes {
-		if !slices.Contains(old.Scopes, s) {
-			return false
-		}
-	}
-	sooner := k.ExpiresAt.Equal(old.ExpiresAt) || old.ExpiresAt.IsZero() ||
-		!k.ExpiresAt.IsZero() && k.ExpiresAt.Before(old.ExpiresAt)
-	return sooner && k.Level <= old.Level && k.Plan == old.Plan
-}
-
 // The bounds of what a key may hold, far above any use.
 const (
 	maxScopes = 100
@@ -469,38 +519,58 @@ const (
 )
 
 // check returns what is wrong with the settings of k, as one *usher.Error. Old is
-// the key as it was before, or nil for a new one: an expiry that nobody changes
-// may come from a time of other rules.
+// the key as it was before, or nil for a new one: what nobody changes may come from
+// a time of other rules.
 func (m *Manager) check(k, old *Key) error {
 	var faults []usher.Field
-	fault := func(name, message string) {
-		faults = append(faults, usher.Field{Name: name, Message: message})
-	}
-	switch n := utf8.RuneCountInString(k.Name); {
-	case n < m.minName:
-		fault("name", "'name' must have a minimum length of "+strconv.Itoa(m.minName)+". Current length is "+strconv.Itoa(n)+".")
-	case n > m.maxName:
-		fault("name", "'name' must have a maximum length of "+strconv.Itoa(m.maxName)+". Current length is "+strconv.Itoa(n)+".")
-	case !utf8.ValidString(k.Name) || slices.ContainsFunc([]rune(k.Name), unicode.IsControl):
-		fault("name", "'name' must not contain control characters.")
-	}
-	if len(k.Scopes) > maxScopes {
-		fault("scopes", "There must be no more than "+strconv.Itoa(maxScopes)+" scopes.")
-	} else if slices.ContainsFunc(k.Scopes, func(s string) bool { return !isScope(s) }) {
-		fault("scopes", "A scope must be 1 to "+strconv.Itoa(maxScope)+" visible characters other than quote and backslash.")
-	}
-	if k.Level > usher.LevelFull {
-		fault("level", "There is no such level.")
-	}
-	if old == nil || !k.ExpiresAt.Equal(old.ExpiresAt) {
-		if text := m.checkExpiry(k); text != "" {
-			fault("expires_at", text)
+	check := func(name string, changed bool, wrong func(*Key) string) {
+		if !changed {
+			return
+		}
+		if message := wrong(k); message != "" {
+			faults = append(faults, usher.Field{Name: name, Message: message})
 		}
 	}
+	check("name", old == nil || k.Name != old.Name, m.checkName)
+	check("scopes", old == nil || !slices.Equal(k.Scopes, old.Scopes), checkScopes)
+	check("level", old == nil || k.Level != old.Level, m.checkLevel)
+	check("expires_at", old == nil || !k.ExpiresAt.Equal(old.ExpiresAt), m.checkExpiry)
 	if len(faults) > 0 {
 		return jsonbody.Invalid(faults...)
 	}
 	return nil
+}
+
+func (m *Manager) checkName(k *Key) string {
+	switch n := utf8.RuneCountInString(k.Name); {
+	case n < m.minName:
+		return "'name' must have a minimum length of " + strconv.Itoa(m.minName) + ". Current length is " + strconv.Itoa(n) + "."
+	case n > m.maxName:
+		return "'name' must have a maximum length of " + strconv.Itoa(m.maxName) + ". Current length is " + strconv.Itoa(n) + "."
+	case !utf8.ValidString(k.Name) || slices.ContainsFunc([]rune(k.Name), unicode.IsControl):
+		return "'name' must not contain control characters."
+	}
+	return ""
+}
+
+func checkScopes(k *Key) string {
+	if len(k.Scopes) > maxScopes {
+		return "There must be no more than " + strconv.Itoa(maxScopes) + " scopes."
+	}
+	if slices.ContainsFunc(k.Scopes, func(s string) bool { return !isScope(s) }) {
+		return "A scope must be 1 to " + strconv.Itoa(maxScope) + " visible characters other than quote and backslash."
+	}
+	return ""
+}
+
+func (m *Manager) checkLevel(k *Key) string {
+	switch {
+	case k.Level > usher.LevelFull:
+		return "There is no such level."
+	case k.Level > m.maxLevel:
+		return "'level' must be at most " + m.maxLevel.String() + "."
+	}
+	return ""
 }
 
 // checkExpiry returns what is wrong with the expiry of k, which is not yet
@@ -556,14 +626,6 @@ func distinct(list []string) []string {
 		}
 	}
 	return all
-}
-
-// ownerOf returns the account that p acts for.
-func ownerOf(p *usher.Principal) string {
-	if p.Owner != "" {
-		return p.Owner
-	}
-	return p.ID
 }
 
 // present returns the time as stores keep it, so that what a Manager returns

@@ -16,7 +16,7 @@ import (
 	"github.com/usher-go/usher/apikey"
 )
 
-var server apikey.Actor // the zero value: the server itself
+var server = apikey.Actor{System: true}
 
 func newManager(t testing.TB, c apikey.ManagerConfig) *apikey.Manager {
 	t.Helper()
@@ -240,7 +240,7 @@ func TestAKeyGrantsOnlyWhatItsCreatorHolds(t *testing.T) {
 
 func TestNothingIsGrantedUnasked(t *testing.T) {
 	m := newManager(t, apikey.ManagerConfig{})
-	k, _, err := m.Create(t.Context(), apikey.Actor{Principal: &usher.Principal{ID: "ann", Scopes: []string{"all"}, Level: usher.LevelFull}}, apikey.Key{Name: "x"})
+	k, _, err := m.Create(t.Context(), apikey.Actor{Principal: &usher.Principal{ID: "u1", Owner: "ann", Scopes: []string{"all"}, Level: usher.LevelFull}}, apikey.Key{Name: "x"})
 	if err != nil || len(k.Scopes) != 0 || k.Level != usher.LevelNone || k.Owner != "ann" {
 		t.Errorf("%+v, %v", k, err)
 	}
@@ -382,7 +382,7 @@ func TestRotationIsBounded(t *testing.T) {
 func TestRotationNeedsWhatTheKeyGrants(t *testing.T) {
 	m := newManager(t, apikey.ManagerConfig{})
 	k, _ := create(t, m, apikey.Key{Scopes: []string{"admin"}, Level: usher.LevelFull})
-	weak := apikey.Actor{Principal: &usher.Principal{ID: "ann", Scopes: []string{"admin"}, Level: usher.LevelReadOnly}}
+	weak := apikey.Actor{Principal: &usher.Principal{ID: "u1", Owner: "ann", Scopes: []string{"admin"}, Level: usher.LevelReadOnly}}
 	if _, _, err := m.Rotate(t.Context(), weak, "ann", k.ID, 0); statusOf(err) != 403 {
 		t.Errorf("Rotate: %v", err)
 	}
@@ -391,9 +391,10 @@ func TestRotationNeedsWhatTheKeyGrants(t *testing.T) {
 	}
 }
 
-func TestUpdateMayAlwaysNarrowAndNeverWidenBeyondTheActor(t *testing.T) {
+func TestUpdateNeverWidensBeyondTheActor(t *testing.T) {
 	m := newManager(t, apikey.ManagerConfig{})
-	nobody := apikey.Actor{Principal: &usher.Principal{ID: "ann", Plan: "pro"}}
+	nobody := apikey.Actor{Principal: &usher.Principal{ID: "u1", Owner: "ann", Plan: "free"}}
+	holder := apikey.Actor{Principal: &usher.Principal{ID: "u2", Owner: "ann", Plan: "free", Scopes: []string{"b", "a"}, Level: usher.LevelReadWrite}}
 	expires := time.Now().Add(time.Hour).UTC().Truncate(time.Microsecond)
 	for _, test := range []struct {
 		name   string
@@ -406,15 +407,18 @@ func TestUpdateMayAlwaysNarrowAndNeverWidenBeyondTheActor(t *testing.T) {
 		{"a sooner end", func(k *apikey.Key) { k.ExpiresAt = k.ExpiresAt.Add(-time.Minute) }, 0},
 		{"a scope more", func(k *apikey.Key) { k.Scopes = append(k.Scopes, "c") }, 403},
 		{"a higher level", func(k *apikey.Key) { k.Level = usher.LevelFull }, 403},
-		{"a later end", func(k *apikey.Key) { k.ExpiresAt = k.ExpiresAt.Add(time.Minute) }, 403},
-		{"no end", func(k *apikey.Key) { k.ExpiresAt = time.Time{} }, 403},
+		{"a later end", func(k *apikey.Key) { k.ExpiresAt = k.ExpiresAt.Add(time.Minute) }, 0},
+		{"no end", func(k *apikey.Key) { k.ExpiresAt = time.Time{} }, 0},
 		{"another plan", func(k *apikey.Key) { k.Plan = "pro" }, 403},
 		{"an end in the past", func(k *apikey.Key) { k.ExpiresAt = time.Now().Add(-time.Minute) }, 400},
 		{"no name", func(k *apikey.Key) { k.Name = "" }, 400},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			k, _ := create(t, m, apikey.Key{Scopes: []string{"a", "b"}, Level: usher.LevelReadWrite, Plan: "free", ExpiresAt: expires})
-			got, err := m.Update(t.Context(), nobody, "ann", k.ID, test.change)
+			if _, err := m.Update(t.Context(), nobody, "ann", k.ID, test.change); statusOf(err) != 403 {
+				t.Errorf("Update by one who holds nothing: %v, want status 403", err)
+			}
+			got, err := m.Update(t.Context(), holder, "ann", k.ID, test.change)
 			if statusOf(err) != test.status || (err == nil) != (test.status == 0) {
 				t.Fatalf("Update: %v, want status %d", err, test.status)
 			}
@@ -555,7 +559,7 @@ func TestImportedKeysAreFoundByTheirHash(t *testing.T) {
 func TestEveryChangeIsAudited(t *testing.T) {
 	var events []apikey.Event
 	m := newManager(t, apikey.ManagerConfig{MaxActive: 1, Audit: func(_ context.Context, e apikey.Event) { events = append(events, e) }})
-	by := apikey.Actor{Principal: &usher.Principal{ID: "ann", Scopes: []string{"a"}}, Address: "192.0.2.1"}
+	by := apikey.Actor{Principal: &usher.Principal{ID: "u1", Owner: "ann", Scopes: []string{"a"}}, Address: "192.0.2.1"}
 	k, secret, err := m.Create(t.Context(), by, apikey.Key{Name: "x", Scopes: []string{"a"}})
 	if err != nil {
 		t.Fatal(err)

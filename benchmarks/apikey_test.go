@@ -29,7 +29,7 @@ func usherKeys(tb testing.TB) *apikey.Authenticator {
 	cache := must(apikey.NewCache(apikey.CacheConfig{Store: quiet}))
 	manager := must(apikey.NewManager(apikey.ManagerConfig{Store: cache, Format: keyFormat}))
 	hash := must(manager.Hash(apikey.NewSecret(keyText())))
-	must(manager.Import(tb.Context(), apikey.Actor{}, apikey.Key{Owner: "ada", Name: "k", Environment: "live"}, hash))
+	must(manager.Import(tb.Context(), apikey.Actor{System: true}, apikey.Key{Owner: "ada", Name: "k", Environment: "live"}, hash))
 	auth := must(apikey.New(apikey.Config{Store: cache, Formats: []apikey.Format{keyFormat}, Environment: "live"}))
 	tb.Cleanup(func() { _, _ = auth.Close(), cache.Close() })
 	return auth

@@ -25,7 +25,7 @@ func Example() {
 	format := apikey.Native{Prefix: "shop", Environments: []string{"live"}}
 	store := apikey.NewMemory()
 	keys := must(apikey.NewManager(apikey.ManagerConfig{Store: store, Format: format}))
-	_, secret, err := keys.Create(stdcontext.Background(), apikey.Actor{}, apikey.Key{Owner: "acme", Name: "demo"})
+	_, secret, err := keys.Create(stdcontext.Background(), apikey.Actor{System: true}, apikey.Key{Owner: "acme", Name: "demo"})
 	if err != nil {
 		panic(err)
 	}

@@ -26,7 +26,7 @@ func Example() {
 	store := apikey.NewMemory()
 	keys, err := apikey.NewManager(apikey.ManagerConfig{Store: store, Format: format})
 	check(err)
-	_, secret, err := keys.Create(stdcontext.Background(), apikey.Actor{}, apikey.Key{Owner: "acme", Name: "demo"})
+	_, secret, err := keys.Create(stdcontext.Background(), apikey.Actor{System: true}, apikey.Key{Owner: "acme", Name: "demo"})
 	check(err)
 
 	env, err := envelope.New(envelope.Config{Shape: envelope.Data(), Wrap: true})

@@ -99,7 +99,7 @@ func newServer(ctx context.Context) (*server, error) {
 
 	// Owners manage their keys in a session. A key is no session: it cannot make
 	// another key.
-	manage, err := apikey.NewHandler(apikey.HandlerConfig{Manager: keys, Create: defaultLevel})
+	manage, err := apikey.NewHandler(apikey.HandlerConfig{Manager: keys, DefaultLevel: usher.LevelReadOnly})
 	if err != nil {
 		return nil, err
 	}
@@ -122,19 +122,11 @@ func newServer(ctx context.Context) (*server, error) {
 		usher.LevelReadWrite: &s.APIKey,
 		usher.LevelReadOnly:  &s.ReadOnly,
 	} {
-		_, secret, err := keys.Create(ctx, apikey.Actor{}, apikey.Key{Owner: people.name, Name: "demo", Level: level})
+		_, secret, err := keys.Create(ctx, apikey.Actor{System: true}, apikey.Key{Owner: people.name, Name: "demo", Level: level})
 		if err != nil {
 			return nil, err
 		}
 		*text = secret.Reveal()
 	}
 	return s, nil
-}
-
-// defaultLevel lets a new key read unless its owner has asked for more or less.
-func defaultLevel(_ *http.Request, k *apikey.Key) error {
-	if k.Level == usher.LevelNone {
-		k.Level = usher.LevelReadOnly
-	}
-	return nil
 }

@@ -29,7 +29,7 @@ func main() {
 	shape, err := envelope.New(envelope.Config{Wrap: true})
 	check(err)
 
-	_, secret, err := keys.Create(context.Background(), apikey.Actor{}, apikey.Key{Owner: "acme", Name: "demo"})
+	_, secret, err := keys.Create(context.Background(), apikey.Actor{System: true}, apikey.Key{Owner: "acme", Name: "demo"})
 	check(err)
 	fmt.Printf("curl -i 127.0.0.1:8080/orders -H 'X-API-Key: %s'\n", secret.Reveal())
 

@@ -54,7 +54,7 @@ func TestNoKeyMaterialAnywhere(t *testing.T) {
 	rotated := w.call("POST", "/api-keys/"+id+"/rotate", `{"grace_seconds":60}`, "X-Session: ada")
 	w.own["rotated key"] = member(t, rotated, "api_key")
 	w.secrets["rotated key"] = member(t, rotated, "api_key")
-	_, secret, err := w.manager.Create(t.Context(), apikey.Actor{}, apikey.Key{Owner: "ada", Name: "k"})
+	_, secret, err := w.manager.Create(t.Context(), apikey.Actor{System: true}, apikey.Key{Owner: "ada", Name: "k"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -292,7 +292,7 @@ func newWorld(t *testing.T) *world {
 	byQuery := must(apikey.New(queryConfig))
 	managerConfig := apikey.ManagerConfig{Store: cache, Format: native, Peppers: peppers, Audit: audit}
 	w.manager = must(apikey.NewManager(managerConfig))
-	handlerConfig := apikey.HandlerConfig{Manager: w.manager}
+	handlerConfig := apikey.HandlerConfig{Manager: w.manager, IDIsOwner: []usher.Kind{usher.KindJWT}}
 	envConfig := envelope.Config{Wrap: true, ClientIP: ips.Addr}
 	env := must(envelope.New(envConfig))
 	limitConfig := ratelimit.Config{

@@ -99,7 +99,7 @@ func newTarget(tb testing.TB, c settings) *target {
 	s.auth = must(apikey.New(c.keys))
 	tb.Cleanup(func() { _ = s.auth.Close() })
 	s.manager = must(apikey.NewManager(apikey.ManagerConfig{Store: s.store, Format: targetFormat, MaxActive: 5}))
-	s.manage = must(apikey.NewHandler(apikey.HandlerConfig{Manager: s.manager}))
+	s.manage = must(apikey.NewHandler(apikey.HandlerConfig{Manager: s.manager, IDIsOwner: []usher.Kind{usher.KindJWT}}))
 
 	s.openSessions()
 
@@ -222,7 +222,7 @@ func (s *target) key(c *client, template apikey.Key) (string, apikey.Key) {
 	if template.Owner == "" {
 		template.Owner = "ada"
 	}
-	k, secret, err := s.manager.Create(c.tb.Context(), apikey.Actor{}, template)
+	k, secret, err := s.manager.Create(c.tb.Context(), apikey.Actor{System: true}, template)
 	if err != nil {
 		c.tb.Fatal(err)
 	}

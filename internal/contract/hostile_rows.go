@@ -166,7 +166,7 @@ var credentials = []attack{
 	{"A08 malformed, unknown, revoked, expired and another environment's keys are the same bytes after at most one lookup", nil,
 		func(c *settings) { c.keys.Environment = "live" }, func(c *client, s *target) {
 			revoked, k := s.key(c, apikey.Key{})
-			if _, err := s.manager.Revoke(c.tb.Context(), apikey.Actor{}, "ada", k.ID); err != nil {
+			if _, err := s.manager.Revoke(c.tb.Context(), apikey.Actor{System: true}, "ada", k.ID); err != nil {
 				c.tb.Fatal(err)
 			}
 			test, _ := s.key(c, apikey.Key{Environment: "test"})
@@ -228,7 +228,7 @@ var lifecycle = []attack{
 			text, k := s.key(c, apikey.Key{Level: usher.LevelFull})
 			key := "X-API-Key: " + text
 			change := func(f func(*apikey.Key)) {
-				if _, err := s.manager.Update(c.tb.Context(), apikey.Actor{}, k.Owner, k.ID, f); err != nil {
+				if _, err := s.manager.Update(c.tb.Context(), apikey.Actor{System: true}, k.Owner, k.ID, f); err != nil {
 					c.tb.Fatal(err)
 				}
 			}
@@ -243,7 +243,7 @@ var lifecycle = []attack{
 			if code := c.get("/notes", key).status(403).member("message"); code != "The account is disabled." {
 				c.tb.Errorf("message %q", code)
 			}
-			if _, err := s.manager.Revoke(c.tb.Context(), apikey.Actor{}, k.Owner, k.ID); err != nil {
+			if _, err := s.manager.Revoke(c.tb.Context(), apikey.Actor{System: true}, k.Owner, k.ID); err != nil {
 				c.tb.Fatal(err)
 			}
 			c.get("/notes", key).status(401)

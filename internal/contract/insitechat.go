@@ -43,7 +43,9 @@ func newInsiteChat(tb testing.TB) *insiteChat {
 	s.auth = must(apikey.New(apikey.Config{Store: store, Formats: []apikey.Format{format}, Bearer: true}))
 	tb.Cleanup(func() { _ = s.auth.Close() })
 	s.manager = must(apikey.NewManager(apikey.ManagerConfig{Store: store, Format: format, MaxActive: 5, Visible: 8}))
-	s.keys = must(apikey.NewHandler(apikey.HandlerConfig{Manager: s.manager, Unpaged: true}))
+	s.keys = must(apikey.NewHandler(apikey.HandlerConfig{
+		Manager: s.manager, IDIsOwner: []usher.Kind{usher.KindJWT}, Unpaged: true,
+	}))
 	s.limit = must(ratelimit.New(ratelimit.Config{
 		Policies: []ratelimit.Policy{{
 			Name:    "minute",

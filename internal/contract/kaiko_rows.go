@@ -14,7 +14,7 @@ import (
 // key issues a key of an environment and returns its text.
 func (s *kaiko) key(c *client, environment string) (string, apikey.Key) {
 	c.tb.Helper()
-	k, secret, err := s.manager.Create(c.tb.Context(), apikey.Actor{}, apikey.Key{
+	k, secret, err := s.manager.Create(c.tb.Context(), apikey.Actor{System: true}, apikey.Key{
 		Owner: "ada", Name: "k", Environment: environment, Level: usher.LevelReadWrite,
 	})
 	if err != nil {
@@ -86,12 +86,12 @@ var kaikoRows = []row[*kaiko]{
 	}},
 	{"KK-05 a revoked key is 403 key_revoked, and too low a level is 403", false, func(c *client, s *kaiko) {
 		key, k := s.key(c, "live")
-		if _, err := s.manager.Update(c.tb.Context(), apikey.Actor{}, "ada", k.ID, func(k *apikey.Key) { k.Level = usher.LevelReadOnly }); err != nil {
+		if _, err := s.manager.Update(c.tb.Context(), apikey.Actor{System: true}, "ada", k.ID, func(k *apikey.Key) { k.Level = usher.LevelReadOnly }); err != nil {
 			c.tb.Fatal(err)
 		}
 		c.post(analysis, analyse, "x-api-key: "+key).
 			is(403, typed("forbidden_error", "insufficient_permissions", "The credential does not permit this.", ""))
-		if _, err := s.manager.Revoke(c.tb.Context(), apikey.Actor{}, "ada", k.ID); err != nil {
+		if _, err := s.manager.Revoke(c.tb.Context(), apikey.Actor{System: true}, "ada", k.ID); err != nil {
 			c.tb.Fatal(err)
 		}
 		c.post(analysis, analyse, "x-api-key: "+key).is(403, kaikoRevoked)

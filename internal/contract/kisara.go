@@ -75,6 +75,7 @@ func newKisara(tb testing.TB) *kisara {
 	s.manager = must(apikey.NewManager(apikey.ManagerConfig{Store: store, Format: format}))
 	s.keys = must(apikey.NewHandler(apikey.HandlerConfig{
 		Manager:    s.manager,
+		IDIsOwner:  []usher.Kind{usher.KindJWT},
 		Unpaged:    true,
 		IssuedView: kisaraIssued,
 		ListView:   kisaraList,

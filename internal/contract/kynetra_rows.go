@@ -17,7 +17,7 @@ func (s *kynetra) key(c *client, owner, plan string) string {
 	if err != nil {
 		c.tb.Fatal(err)
 	}
-	if _, err := s.manager.Import(c.tb.Context(), apikey.Actor{}, apikey.Key{
+	if _, err := s.manager.Import(c.tb.Context(), apikey.Actor{System: true}, apikey.Key{
 		Owner: owner, Name: "imported", Plan: plan, Environment: "prod",
 	}, h); err != nil {
 		c.tb.Fatal(err)

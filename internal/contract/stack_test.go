@@ -42,7 +42,7 @@ func apiKey(tb testing.TB) credential {
 	auth := must(apikey.New(apikey.Config{Store: cache, Formats: []apikey.Format{format}, Environment: "live"}))
 	tb.Cleanup(func() { _ = auth.Close() })
 	manager := must(apikey.NewManager(apikey.ManagerConfig{Store: cache, Format: format}))
-	_, secret, err := manager.Create(tb.Context(), apikey.Actor{}, apikey.Key{Owner: "ada", Name: "k", Level: usher.LevelReadOnly})
+	_, secret, err := manager.Create(tb.Context(), apikey.Actor{System: true}, apikey.Key{Owner: "ada", Name: "k", Level: usher.LevelReadOnly})
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -88,7 +88,7 @@ func keys(c Config) (usher.Authenticator, func() error, error) {
 	}
 	hash, err := manager.Hash(apikey.NewSecret(keyText()))
 	if err == nil {
-		_, err = manager.Import(context.Background(), apikey.Actor{}, apikey.Key{
+		_, err = manager.Import(context.Background(), apikey.Actor{System: true}, apikey.Key{
 			Owner: owner, Name: "benchmark", Environment: "live", Scopes: []string{"notes:read", "notes:write"},
 		}, hash)
 	}

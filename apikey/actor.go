@@ -1,0 +1,120 @@
+package apikey
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/usher-go/usher"
+)
+
+// An Actor is who asks for a change to a key. The zero value may do nothing.
+type Actor struct {
+	// Principal is the caller. Its account is its Owner; without one it may do
+	// nothing, as its ID may equal the name of somebody else's account. It changes
+	// only keys of that account, and of these only keys that grant no more than it
+	// holds: scopes among its own, a level no higher, and its environment if it has
+	// one. A key that it creates or extends has its plan as well, and one that it
+	// creates with an API key does not outlive that.
+	Principal *usher.Principal
+	// System says that the server itself asks, which may do anything. A Principal
+	// is then only for the audit.
+	System bool
+	// Address is where the caller is, for the audit.
+	Address string
+}
+
+// An authority is what an actor may do at this moment.
+type authority struct {
+	system bool
+	usher.Principal
+	// expires is when the API key that the actor presents does; zero is never.
+	expires time.Time
+}
+
+// authorize returns what by may do, or an error if that is nothing.
+func (m *Manager) authorize(ctx context.Context, by Actor) (authority, error) {
+	if by.System {
+		return authority{system: true}, nil
+	}
+	if by.Principal == nil || by.Principal.Owner == "" {
+		return authority{}, forbidden("The caller has no account whose API keys it could manage.")
+	}
+	a := authority{Principal: *by.Principal}
+	if a.Kind != usher.KindAPIKey {
+		return a, nil
+	}
+	// The principal does not say how long its key lives.
+	own, err := m.store.Find(ctx, a.Owner, a.ID)
+	switch {
+	case errors.Is(err, ErrNotFound), err == nil && !own.Active(present()):
+		return authority{}, forbidden("The caller's API key cannot manage others.")
+	case err != nil:
+		return authority{}, err
+	}
+	a.expires = own.ExpiresAt
+	return a, nil
+}
+
+// authorizeFor does what authorize does for an actor that names a key by its owner.
+// The keys of others do not exist for it.
+func (m *Manager) authorizeFor(ctx context.Context, by Actor, owner string) (authority, error) {
+	a, err := m.authorize(ctx, by)
+	if err == nil && !a.system && a.Owner != owner {
+		err = ErrNotFound
+	}
+	return a, err
+}
+
+// mayTouch returns why the actor may not change or end k, or nil.
+func (a *authority) mayTouch(k *Key) error {
+	if !a.system && (!a.HasScopes(k.Scopes...) || k.Level > a.Level || a.elsewhere(k)) {
+		return forbidden("The API key grants more than the caller holds.")
+	}
+	return nil
+}
+
+// mayGrant returns why the actor may not let k have what it grants, or nil. The
+// plan of a key is granted if it is new to the key.
+func (a *authority) mayGrant(k *Key, plan bool) error {
+	switch {
+	case a.system:
+		return nil
+	case k.Owner != a.Owner:
+		return forbidden("A key must belong to the account of its creator.")
+	case !a.HasScopes(k.Scopes...):
+		return &usher.Error{
+			Status:  http.StatusForbidden,
+			Code:    usher.CodeInsufficientScope,
+			Message: "A key cannot have a scope that its creator lacks.",
+		}
+	case k.Level > a.Level, plan && k.Plan != a.Plan, a.elsewhere(k):
+		return forbidden("A key cannot grant more than its creator holds.")
+	case !a.expires.IsZero() && (k.ExpiresAt.IsZero() || k.ExpiresAt.After(a.expires)):
+		return forbidden("A key cannot outlive the key that it is made or changed with.")
+	}
+	return nil
+}
+
+// elsewhere reports whether k is valid in another environment than the actor.
+func (a *authority) elsewhere(k *Key) bool {
+	return a.Environment != "" && k.Environment != a.Environment
+}
+
+func forbidden(message string) error {
+	return &usher.Error{Status: http.StatusForbidden, Code: usher.CodeInsufficientPermission, Message: message}
+}
+
+// narrower reports whether k grants nothing that old did not grant.
+func narrower(k, old *Key) bool {
+	for _, s := range k.Scopes {
+		if !slices.Contains(old.Scopes, s) {
+			return false
+		}
+	}
+	sooner := k.ExpiresAt.Equal(old.ExpiresAt) || old.ExpiresAt.IsZero() ||
+		!k.ExpiresAt.IsZero() && k.ExpiresAt.Before(old.ExpiresAt)
+	return sooner && k.Level <= old.Level && k.Plan == old.Plan
+}

@@ -1,0 +1,375 @@
+package apikey_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/apikey"
+)
+
+// What a policy refuses for a new key, no change and no rotation brings about.
+func TestAPolicyHoldsForEveryChange(t *testing.T) {
+	const day = 24 * time.Hour
+	store := apikey.NewMemory()
+	m := newManager(t, apikey.ManagerConfig{
+		Store: store, MaxLifetime: 90 * day, MaxLevel: usher.LevelReadOnly,
+		Change: func(_ context.Context, _ apikey.Actor, _, k *apikey.Key) error {
+			if len(k.Scopes) > 1 {
+				return &usher.Error{Status: 422, Code: "one_scope"}
+			}
+			return nil
+		},
+	})
+	c := newWire(t, apikey.HandlerConfig{Manager: m, Level: usher.LevelFull, Scopes: []string{"a", "b"}, DefaultLevel: usher.LevelReadOnly},
+		&usher.Principal{ID: "u1", Owner: "ann", Kind: usher.KindJWT})
+	status, v := c.do("POST", "/", `{"name":"x","scopes":["a"]}`)
+	if status != 201 || member(v, "key", "level") != "read_only" || member(v, "key", "expires_at") == nil {
+		t.Fatalf("create: %d %v", status, v)
+	}
+	id := member(v, "key", "id").(string)
+	far := time.Now().Add(91 * day).Format(time.RFC3339)
+	for _, test := range []struct {
+		name, body string
+		status     int
+		fields     string
+	}{
+		{"without an end and with every right", `{"expires_at":null,"level":"full"}`, 400, "level expires_at"},
+		{"without an end", `{"expires_at":null}`, 400, "expires_at"},
+		{"with a later end", `{"expires_at":"` + far + `"}`, 400, "expires_at"},
+		{"with a higher level", `{"level":"read_write"}`, 400, "level"},
+		{"with what the hook refuses", `{"scopes":["a","b"]}`, 422, ""},
+	} {
+		if status, v := c.do("PATCH", "/"+id, test.body); status != test.status || faulty(v) != test.fields {
+			t.Errorf("a key %s: %d %v", test.name, status, v)
+		}
+		if test.name == "without an end" {
+			continue // which is no fault of a new key: it gets the latest end
+		}
+		if status, v := c.do("POST", "/", `{"name":"y",`+test.body[1:]); status != test.status && test.status == 422 || status == 201 {
+			t.Errorf("a new key %s: %d %v", test.name, status, v)
+		}
+	}
+	if list := c.list(); len(list) != 1 || member(list[0], "level") != "read_only" || cmp.Diff(member(list[0], "scopes"), []any{"a"}) != "" {
+		t.Errorf("%v", list)
+	}
+
+	// A key of a time before the policy.
+	strong, _ := create(t, newManager(t, apikey.ManagerConfig{Store: store}), apikey.Key{Level: usher.LevelFull, Scopes: []string{"a"}})
+	if status, v := c.do("POST", "/"+strong.ID+"/rotate", ""); status != 400 || faulty(v) != "level" {
+		t.Errorf("rotation of a key above the highest level: %d %v", status, v)
+	}
+	if status, v := c.do("PATCH", "/"+strong.ID, `{"name":"z"}`); status != 200 {
+		t.Errorf("its new name: %d %v", status, v)
+	}
+	if status, v := c.do("PATCH", "/"+strong.ID, `{"level":"read_only"}`); status != 200 {
+		t.Errorf("its lower level: %d %v", status, v)
+	}
+	if status, v := c.do("POST", "/"+strong.ID+"/rotate", ""); status != 201 || member(v, "key", "expires_at") == nil {
+		t.Errorf("its rotation then: %d %v", status, v)
+	}
+}
+
+func TestTheHookSeesOldAndNewAndMayAlterTheNew(t *testing.T) {
+	type change struct {
+		old, k        string
+		sameID, fresh bool
+	}
+	var seen []change
+	store := apikey.NewMemory()
+	m := newManager(t, apikey.ManagerConfig{Store: store, Change: func(_ context.Context, by apikey.Actor, old, k *apikey.Key) error {
+		c := change{k: k.Name, fresh: old == nil}
+		if old != nil {
+			c.old, c.sameID = old.Name, old.ID == k.ID
+			old.Name, old.Scopes[0] = "spoiled", "spoiled"
+		}
+		seen = append(seen, c)
+		if !by.System {
+			t.Errorf("by %+v", by)
+		}
+		k.Scopes[0] = "altered"
+		*k = apikey.Key{Name: k.Name + "!", Scopes: k.Scopes, ID: "forged", Owner: "bob", Revision: 7, Environment: "test"}
+		return nil
+	}})
+	k, _ := create(t, m, apikey.Key{Name: "a", Scopes: []string{"s"}})
+	imported, err := m.Import(t.Context(), server, apikey.Key{Owner: "ann", Name: "b", Scopes: []string{"s"}}, apikey.Hash{1: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	updated, err := m.Update(t.Context(), server, "ann", k.ID, func(k *apikey.Key) { k.Name = "c" })
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, _, err := m.Rotate(t.Context(), server, "ann", k.ID, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []change{{"", "a", false, true}, {"", "b", false, true}, {"a!", "c", true, false}, {"c!", "c!", false, false}}
+	if diff := cmp.Diff(want, seen, cmp.AllowUnexported(change{})); diff != "" {
+		t.Error(diff)
+	}
+	for name, k := range map[string]apikey.Key{"a!": k, "b!": imported, "c!": updated, "c!!": next} {
+		if k.Name != name || k.Owner != "ann" || k.ID == "forged" || k.Environment != "test" || k.Scopes[0] != "altered" {
+			t.Errorf("%s: %+v", name, k)
+		}
+	}
+	if old, err := m.Find(t.Context(), "ann", k.ID); err != nil || old.Name != "c!" || old.Scopes[0] != "altered" {
+		t.Errorf("the old key: %+v, %v", old, err)
+	}
+
+	// What the hook makes of a key is checked like everything else.
+	wrong := newManager(t, apikey.ManagerConfig{Store: store, Change: func(_ context.Context, _ apikey.Actor, _, k *apikey.Key) error {
+		k.Level = usher.LevelFull
+		return nil
+	}})
+	by := apikey.Actor{Principal: &usher.Principal{ID: "u1", Owner: "ann", Scopes: []string{"altered"}}}
+	if _, _, err := wrong.Create(t.Context(), by, apikey.Key{Name: "x"}); statusOf(err) != 403 {
+		t.Errorf("Create: %v", err)
+	}
+	if _, _, err := wrong.Rotate(t.Context(), by, "ann", next.ID, 0); statusOf(err) != 403 {
+		t.Errorf("Rotate: %v", err)
+	}
+}
+
+// A forgotten lookup of the caller must not open everything.
+func TestAnActorThatIsNobodyMayDoNothing(t *testing.T) {
+	for name, by := range map[string]apikey.Actor{
+		"the zero value":                      {},
+		"an address only":                     {Address: "192.0.2.1"},
+		"no principal":                        {Principal: nil},
+		"the zero principal":                  {Principal: new(usher.Principal)},
+		"a principal whose ID is the owner's": {Principal: &usher.Principal{ID: "ann", Kind: usher.KindOAuth, Level: usher.LevelFull}},
+		"a key without an owner":              {Principal: &usher.Principal{ID: "ann", Kind: usher.KindAPIKey, Level: usher.LevelFull}},
+		"a key that does not exist":           {Principal: &usher.Principal{ID: "k", Owner: "ann", Kind: usher.KindAPIKey, Level: usher.LevelFull}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := apikey.NewMemory()
+			m := newManager(t, apikey.ManagerConfig{Store: store})
+			k, _ := create(t, m, apikey.Key{})
+			_, secret, createErr := m.Create(t.Context(), by, apikey.Key{Owner: "ann", Name: "x"})
+			_, ownErr := m.Import(t.Context(), by, apikey.Key{Name: "x"}, apikey.Hash{1: 1})
+			_, updateErr := m.Update(t.Context(), by, "ann", k.ID, func(k *apikey.Key) { k.Name = "y" })
+			_, next, rotateErr := m.Rotate(t.Context(), by, "ann", k.ID, 0)
+			_, revokeErr := m.Revoke(t.Context(), by, "ann", k.ID)
+			for name, err := range map[string]error{"Create": createErr, "Import": ownErr, "Update": updateErr, "Rotate": rotateErr, "Revoke": revokeErr} {
+				if statusOf(err) != 403 {
+					t.Errorf("%s: %v", name, err)
+				}
+			}
+			if secret.Reveal() != "" || next.Reveal() != "" {
+				t.Error("a text is handed out")
+			}
+			if keys, total, err := m.List(t.Context(), "ann", 0, 9); err != nil || total != 1 || !cmp.Equal(keys[0], k) {
+				t.Errorf("%+v, %v", keys, err)
+			}
+		})
+	}
+}
+
+// Owner and ID are two name spaces: the caller's ID is never taken for an owner
+// unless the configuration says that it is one.
+func TestAnIDIsNoOwner(t *testing.T) {
+	m := newManager(t, apikey.ManagerConfig{})
+	k, _ := create(t, m, apikey.Key{Owner: "acme", Level: usher.LevelFull})
+	config := apikey.HandlerConfig{Manager: m, IDIsOwner: []usher.Kind{usher.KindJWT}, Level: usher.LevelFull}
+	for _, test := range []struct {
+		name   string
+		caller usher.Principal
+		status int
+		keys   int
+	}{
+		{"a client whose ID is the owner's name", usher.Principal{ID: "acme", Kind: usher.KindOAuth}, 403, 0},
+		{"a sender whose ID is the owner's name", usher.Principal{ID: "acme", Kind: usher.KindWebhook}, 403, 0},
+		{"a kind of one's own", usher.Principal{ID: "acme", Kind: "mine"}, 403, 0},
+		{"nobody at all", usher.Principal{Kind: usher.KindJWT}, 403, 0},
+		{"another account", usher.Principal{ID: "acme", Owner: "other", Kind: usher.KindJWT}, 200, 0},
+		{"a session of the account", usher.Principal{ID: "acme", Kind: usher.KindJWT}, 200, 1},
+		{"a client of the account", usher.Principal{ID: "c", Owner: "acme", Kind: usher.KindOAuth}, 200, 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := newWire(t, config, &test.caller)
+			status, v := c.do("GET", "/", "")
+			if status != test.status || len(asList(v)) != test.keys {
+				t.Errorf("list: %d %v", status, v)
+			}
+			want := test.status
+			if want == 200 && test.keys == 0 {
+				want = 404
+			}
+			if status, v := c.do("GET", "/"+k.ID, ""); status != want {
+				t.Errorf("find: %d %v", status, v)
+			}
+			if status, v := c.do("PATCH", "/"+k.ID, `{"name":"y"}`); status != want {
+				t.Errorf("update: %d %v", status, v)
+			}
+		})
+	}
+}
+
+// Whoever uses a Manager with an owner from a request must not hand out the keys of
+// another account.
+func TestTheOwnerIsTheActorsOwn(t *testing.T) {
+	m := newManager(t, apikey.ManagerConfig{})
+	victims, _ := create(t, m, apikey.Key{Owner: "victim"})
+	by := apikey.Actor{Principal: &usher.Principal{ID: "u1", Owner: "acme", Level: usher.LevelFull}}
+	if _, secret, err := m.Create(t.Context(), by, apikey.Key{Owner: "victim", Name: "x"}); statusOf(err) != 403 || secret.Reveal() != "" {
+		t.Errorf("Create: %v", err)
+	}
+	if _, err := m.Import(t.Context(), by, apikey.Key{Owner: "victim", Name: "x"}, apikey.Hash{1: 1}); statusOf(err) != 403 {
+		t.Errorf("Import: %v", err)
+	}
+	_, secret, rotateErr := m.Rotate(t.Context(), by, "victim", victims.ID, 0)
+	_, updateErr := m.Update(t.Context(), by, "victim", victims.ID, func(k *apikey.Key) { k.Name = "y" })
+	_, revokeErr := m.Revoke(t.Context(), by, "victim", victims.ID)
+	_, absentErr := m.Revoke(t.Context(), by, "victim", "absent")
+	for name, err := range map[string]error{"Rotate": rotateErr, "Update": updateErr, "Revoke": revokeErr, "Revoke of nothing": absentErr} {
+		if !errors.Is(err, apikey.ErrNotFound) || secret.Reveal() != "" {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if got, err := m.Find(t.Context(), "victim", victims.ID); err != nil || !cmp.Equal(got, victims) {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// A caller who lacks a right cannot take it from others either.
+func TestAKeyIsBeyondCallersThatHoldLess(t *testing.T) {
+	for name, caller := range map[string]usher.Principal{
+		"no rights at all":    {},
+		"a lower level":       {Level: usher.LevelReadWrite, Scopes: []string{"admin"}},
+		"another scope":       {Level: usher.LevelFull, Scopes: []string{"read"}},
+		"another environment": {Level: usher.LevelFull, Scopes: []string{"admin"}, Environment: "test"},
+	} {
+		for _, kind := range []usher.Kind{usher.KindJWT, usher.KindAPIKey} {
+			t.Run(name+" of a "+string(kind), func(t *testing.T) {
+				m := newManager(t, apikey.ManagerConfig{})
+				strong, _ := create(t, m, apikey.Key{Level: usher.LevelFull, Scopes: []string{"admin"}, Environment: "live"})
+				own, _ := create(t, m, apikey.Key{Level: caller.Level, Scopes: caller.Scopes, Environment: caller.Environment})
+				caller := caller
+				caller.ID, caller.Owner, caller.Kind = own.ID, "ann", kind
+				c := newWire(t, apikey.HandlerConfig{Manager: m, DangerouslyAcceptAPIKeys: true}, &caller)
+				for _, call := range []struct{ method, target, body string }{
+					{"DELETE", "", ""}, {"POST", "/rotate", ""}, {"PATCH", "", `{"level":"none"}`}, {"PATCH", "", `{"scopes":[]}`},
+					{"PATCH", "", `{"name":"y"}`}, {"PATCH", "", `{"expires_at":"` + time.Now().Add(time.Hour).Format(time.RFC3339) + `"}`},
+				} {
+					if status, v := c.do(call.method, "/"+strong.ID+call.target, call.body); status != 403 {
+						t.Errorf("%s %s: %d %v", call.method, call.body, status, v)
+					}
+				}
+				if got, err := m.Find(t.Context(), "ann", strong.ID); err != nil || !cmp.Equal(got, strong) {
+					t.Errorf("%+v, %v", got, err)
+				}
+				if status, v := c.do("DELETE", "/"+own.ID, ""); status != 204 {
+					t.Errorf("its own key: %d %v", status, v)
+				}
+			})
+		}
+	}
+}
+
+// The usual case: sessions hold neither level nor scopes.
+func TestSessionsManageTheKeysOfTheirAccount(t *testing.T) {
+	m := newManager(t, apikey.ManagerConfig{})
+	leaked, _ := create(t, m, apikey.Key{Owner: "ann", Level: usher.LevelFull, Scopes: []string{"admin"}})
+	c := newWire(t, apikey.HandlerConfig{
+		Manager: m, IDIsOwner: []usher.Kind{usher.KindJWT}, Level: usher.LevelFull, Scopes: []string{"read", "admin"},
+	}, &usher.Principal{ID: "ann", Kind: usher.KindJWT})
+	if status, v := c.do("POST", "/", `{"name":"x","level":"read_write","scopes":["read"]}`); status != 201 {
+		t.Errorf("create: %d %v", status, v)
+	}
+	if status, v := c.do("PATCH", "/"+leaked.ID, `{"level":"read_only"}`); status != 200 {
+		t.Errorf("update: %d %v", status, v)
+	}
+	if status, v := c.do("DELETE", "/"+leaked.ID, ""); status != 204 {
+		t.Errorf("revoke: %d %v", status, v)
+	}
+	if status, v := c.do("POST", "/", `{"name":"x","scopes":["unknown"]}`); status != 403 {
+		t.Errorf("a scope that is not the service's: %d %v", status, v)
+	}
+	if status, v := c.do("POST", "/", `{"name":"x","level":"none"}`); status != 201 || member(v, "key", "level") != "none" {
+		t.Errorf("no level, as asked for: %d %v", status, v)
+	}
+}
+
+// What HandlerConfig adds is for people, not for keys.
+func TestAKeyGetsNothingFromTheConfigurationForSessions(t *testing.T) {
+	m := newManager(t, apikey.ManagerConfig{})
+	own, _ := create(t, m, apikey.Key{Level: usher.LevelReadOnly})
+	c := newWire(t, apikey.HandlerConfig{Manager: m, DangerouslyAcceptAPIKeys: true, Level: usher.LevelFull, Scopes: []string{"admin"}},
+		&usher.Principal{ID: own.ID, Owner: "ann", Kind: usher.KindAPIKey, Level: usher.LevelReadOnly})
+	for _, body := range []string{`{"name":"x","level":"read_write"}`, `{"name":"x","scopes":["admin"]}`} {
+		if status, v := c.do("POST", "/", body); status != 403 {
+			t.Errorf("%s: %d %v", body, status, v)
+		}
+	}
+}
+
+func TestNothingThatAKeyMakesOutlivesIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, apikey.ManagerConfig{})
+		end := time.Now().Add(time.Hour).UTC()
+		own, _ := create(t, m, apikey.Key{ExpiresAt: end})
+		other, _ := create(t, m, apikey.Key{})
+		sooner, _ := create(t, m, apikey.Key{ExpiresAt: end.Add(-time.Minute)})
+		// The principal says nothing of the expiry, and Details may be of any type.
+		by := apikey.Actor{Principal: &usher.Principal{ID: own.ID, Owner: "ann", Kind: usher.KindAPIKey, Details: "own"}}
+		ends := func(at time.Time) func(*apikey.Key) { return func(k *apikey.Key) { k.ExpiresAt = at } }
+		createAt := func(at time.Time) error {
+			_, _, err := m.Create(t.Context(), by, apikey.Key{Name: "x", ExpiresAt: at})
+			return err
+		}
+		update := func(id string, at time.Time) error {
+			_, err := m.Update(t.Context(), by, "ann", id, ends(at))
+			return err
+		}
+		rotate := func(id string) error {
+			_, _, err := m.Rotate(t.Context(), by, "ann", id, 0)
+			return err
+		}
+		for _, test := range []struct {
+			name   string
+			err    error
+			status int
+		}{
+			{"a new key without an end", createAt(time.Time{}), 403},
+			{"a new key with a later end", createAt(end.Add(time.Microsecond)), 403},
+			{"a new key with the same end", createAt(end), 0},
+			{"its own end, removed", update(own.ID, time.Time{}), 403},
+			{"its own end, deferred", update(own.ID, end.Add(time.Second)), 403},
+			{"another key's end, deferred to its own", update(sooner.ID, end), 0},
+			{"another key's end, deferred beyond it", update(sooner.ID, end.Add(time.Second)), 403},
+			{"the text of a key that lives longer", rotate(other.ID), 403},
+			{"an end for a key that has none", update(other.ID, end.Add(time.Hour)), 0},
+			{"its own rotation", rotate(own.ID), 0},
+			{"anything, when it has ended", createAt(end), 403},
+		} {
+			if statusOf(test.err) != test.status || (test.err == nil) != (test.status == 0) {
+				t.Errorf("%s: %v, want %d", test.name, test.err, test.status)
+			}
+		}
+	})
+}
+
+func TestTheConfigurationOfRightsIsChecked(t *testing.T) {
+	_, err := apikey.NewHandler(apikey.HandlerConfig{
+		Manager: newManager(t, apikey.ManagerConfig{MaxLevel: usher.LevelReadOnly}), DefaultLevel: usher.LevelReadWrite,
+		IDIsOwner: []usher.Kind{usher.KindAPIKey}, Level: 9, Scopes: []string{"a b"},
+	})
+	want := map[string]bool{}
+	for _, f := range []string{"DefaultLevel", "IDIsOwner", "Level", "Scopes"} {
+		want["apikey.HandlerConfig."+f] = true
+	}
+	if diff := cmp.Diff(want, fieldsOf(err)); diff != "" {
+		t.Error(diff)
+	}
+	_, err = apikey.NewManager(apikey.ManagerConfig{Store: apikey.NewMemory(), Format: native, MaxLevel: 9})
+	if got := fmt.Sprint(err); got != "apikey.ManagerConfig.MaxLevel: must be a level" {
+		t.Error(got)
+	}
+}
