@@ -25,6 +25,13 @@ type Config struct {
 	Store Store
 	// Formats are the formats of keys that are accepted. At least one is required.
 	Formats []Format
+	// StoreTimeout bounds each call of the store, also of one that ignores its
+	// context; zero means 3 seconds. MaxLookups bounds how many lookups are under way
+	// at a time; zero means 64. Up to 16 times as many wait for their turn, for half
+	// of StoreTimeout, and any more are refused with 503 at once. For a [Cache] its
+	// own configuration counts, and a [Memory] needs neither.
+	StoreTimeout time.Duration
+	MaxLookups   int
 	// Peppers are those of the [Manager]. A key is looked up once for each, the
 	// newest first, so leave out those that no key needs any more.
 	Peppers []Pepper
@@ -89,7 +96,7 @@ type Config struct {
 // [usher.UseRecorder], and is safe for concurrent use.
 type Authenticator struct {
 	carriers
-	store     Store
+	store     Store    // guarded
 	lookuper  lookuper // store, if it is one
 	formats   []format
 	hasher    *hasher
@@ -134,7 +141,6 @@ func New(c Config) (*Authenticator, error) {
 		errs = append(errs, &usher.ConfigError{Field: "apikey.Config." + field, Reason: reason})
 	}
 	a := &Authenticator{
-		store:     c.Store,
 		env:       c.Environment,
 		check:     c.Check,
 		principal: c.Principal,
@@ -157,6 +163,12 @@ func New(c Config) (*Authenticator, error) {
 	}
 	if c.Store == nil {
 		fault("Store", "is required")
+	}
+	if c.StoreTimeout < 0 {
+		fault("StoreTimeout", "must not be negative")
+	}
+	if c.MaxLookups < 0 {
+		fault("MaxLookups", "must not be negative")
 	}
 	if len(c.Formats) == 0 {
 		fault("Formats", "at least one is required")
@@ -187,6 +199,7 @@ func New(c Config) (*Authenticator, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
+	a.store = guarded(c.Store, orDefault(c.StoreTimeout, storeTimeout), orDefault(c.MaxLookups, maxCalls))
 	if a.address == nil {
 		a.address = peer
 	}
@@ -199,7 +212,7 @@ func New(c Config) (*Authenticator, error) {
 		Outcomes:      verdictNames[:],
 	})
 	if c.LastUseInterval >= 0 {
-		a.lastUse = newLastUse(c.Store, orDefault(c.LastUseInterval, 10*time.Second), c.OnError)
+		a.lastUse = newLastUse(a.store, orDefault(c.LastUseInterval, 10*time.Second), c.OnError)
 	}
 	return a, nil
 }
@@ -218,8 +231,8 @@ func peer(r *http.Request) string {
 }
 
 // Close writes the times of last use that were noted, and ends their goroutine.
-// It returns the error of that write. The Authenticator still judges afterwards,
-// but notes no use.
+// It returns the error of that write, within 10 seconds if the store hangs. The
+// Authenticator still judges afterwards, but notes no use.
 func (a *Authenticator) Close() error {
 	if a.lastUse == nil {
 		return nil

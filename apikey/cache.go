@@ -5,13 +5,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/singleflight"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/guard"
 	"github.com/usher-go/usher/internal/shard"
 )
 
@@ -31,12 +31,14 @@ type CacheConfig struct {
 	// NegativeCapacity is how many hashes without a key are remembered, in a place
 	// of their own; zero means 16,384.
 	NegativeCapacity int
-	// LookupTimeout bounds how long the store may take to answer; zero means 3
-	// seconds.
-	LookupTimeout time.Duration
+	// StoreTimeout bounds each call of the store, also of one that ignores its
+	// context; zero means 3 seconds. A call of Touch may take 10 seconds.
+	StoreTimeout time.Duration
 	// MaxLookups bounds how many lookups are under way at a time, so that a flood
-	// of invented keys does not use up the connections to the store; zero means
-	// 64. A lookup waits for its turn up to LookupTimeout.
+	// of invented keys does not use up the connections to the store; zero means 64.
+	// Up to 16 times as many wait for their turn, for half of StoreTimeout, and any
+	// more fail at once. Lookups of keys that the cache has known have as many
+	// places of their own.
 	MaxLookups int
 	// OnError, if not nil, is told why the watch of a [Notifier] has ended, other
 	// than by [Cache.Close].
@@ -49,7 +51,7 @@ type CacheConfig struct {
 //
 // After Revoke, Rotate or Update through a Cache has returned, that Cache answers
 // no request that comes later from what it knew before. On other nodes a
-// revocation holds after the longer of TTL and LookupTimeout at the latest, 10
+// revocation holds after the longer of TTL and StoreTimeout at the latest, 10
 // seconds by default, and if the store is a [Notifier] as soon as its notice
 // arrives. When the notices stop, the cache forgets everything and remembers
 // nothing until they are back.
@@ -60,7 +62,7 @@ type CacheConfig struct {
 // while the store fails, a key that is remembered is answered until its TTL ends,
 // and any other with the error.
 type Cache struct {
-	store            Store
+	store            Store // guarded, unless it is a Memory
 	ttl, negativeTTL time.Duration
 	timeout          time.Duration
 
@@ -73,13 +75,15 @@ type Cache struct {
 	unknown     *shard.Cache[Hash, time.Time]
 
 	flights singleflight.Group
-	turns   chan struct{}
+	// renewals guards the lookups of keys that the cache has known, so that these do
+	// not queue behind invented ones.
+	renewals *guard.Guard
 	// remember is false while changes might be missed.
 	remember atomic.Bool
 
 	onError func(error)
 	cancel  context.CancelFunc
-	done    sync.WaitGroup
+	ended   chan struct{} // is closed when the watch has ended
 }
 
 // An entry is a remembered key. Only view changes after it was made.
@@ -107,7 +111,7 @@ func NewCache(c CacheConfig) (*Cache, error) {
 		value int64
 	}{
 		{"TTL", int64(c.TTL)}, {"NegativeTTL", int64(c.NegativeTTL)}, {"Capacity", int64(c.Capacity)},
-		{"NegativeCapacity", int64(c.NegativeCapacity)}, {"LookupTimeout", int64(c.LookupTimeout)}, {"MaxLookups", int64(c.MaxLookups)},
+		{"NegativeCapacity", int64(c.NegativeCapacity)}, {"StoreTimeout", int64(c.StoreTimeout)}, {"MaxLookups", int64(c.MaxLookups)},
 	} {
 		if d.value < 0 {
 			fault(d.field, "must not be negative")
@@ -120,31 +124,45 @@ func NewCache(c CacheConfig) (*Cache, error) {
 		store:       c.Store,
 		ttl:         orDefault(c.TTL, 10*time.Second),
 		negativeTTL: orDefault(c.NegativeTTL, 5*time.Second),
-		timeout:     orDefault(c.LookupTimeout, 3*time.Second),
+		timeout:     orDefault(c.StoreTimeout, storeTimeout),
 		entries:     shard.New[Hash, *entry](orDefault(c.Capacity, 1<<16), nil),
 		unknown:     shard.New[Hash, time.Time](orDefault(c.NegativeCapacity, 1<<14), nil),
-		turns:       make(chan struct{}, orDefault(c.MaxLookups, 64)),
 		onError:     c.OnError,
 		cancel:      func() {},
+		ended:       make(chan struct{}),
+	}
+	if _, ok := c.Store.(*Memory); !ok {
+		lookups := orDefault(c.MaxLookups, maxCalls)
+		cache.store = newGuardedStore(c.Store, cache.timeout, lookups, cache.forget)
+		cache.renewals = guard.New(cache.timeout, lookups)
 	}
 	cache.generations = make([]uint64, cache.entries.Shards())
 	if n, ok := c.Store.(Notifier); ok {
 		var ctx context.Context
 		ctx, cache.cancel = context.WithCancel(context.Background())
-		cache.done.Go(func() { cache.watch(ctx, n) })
+		go func() {
+			defer close(cache.ended)
+			cache.watch(ctx, n)
+		}()
 	} else {
+		close(cache.ended)
 		cache.remember.Store(true)
 	}
 	return cache, nil
 }
 
 // Close ends the watch for changes, if there is one. The cache then remembers
-// nothing, and passes every call on to its store.
-func (c *Cache) Close() error {
+// nothing, and passes every call on to its store. It returns an error if the watch
+// has not ended within StoreTimeout.
+func (c *Cache) Close() (err error) {
 	c.cancel()
-	c.done.Wait()
+	select {
+	case <-c.ended:
+	case <-time.After(c.timeout):
+		err = fmt.Errorf("apikey: the watch for changed keys: %w", guard.ErrTimeout)
+	}
 	c.forgetAll()
-	return nil
+	return err
 }
 
 // watch keeps the cache in step with the changes that n tells.
@@ -166,31 +184,28 @@ func (c *Cache) watch(ctx context.Context, n Notifier) {
 }
 
 // watchOnce watches until changes might be missed, and returns why.
-func (c *Cache) watchOnce(ctx context.Context, n Notifier, ready func()) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = fmt.Errorf("the store panicked: %v", v)
+func (c *Cache) watchOnce(ctx context.Context, n Notifier, ready func()) error {
+	return guard.Run(func() error {
+		err := n.Watch(ctx, func() {
+			ready()
+			// What was asked before this moment may have changed unseen.
+			c.forgetAll()
+			c.remember.Store(ctx.Err() == nil)
+		}, c.forget)
+		if err == nil {
+			err = errors.New("it returned without an error")
 		}
-	}()
-	err = n.Watch(ctx, func() {
-		ready()
-		// What was asked before this moment may have changed unseen.
-		c.forgetAll()
-		c.remember.Store(true)
-	}, c.forget)
-	if err == nil {
-		err = errors.New("it returned without an error")
-	}
-	return err
+		return err
+	})
 }
 
 // lookup returns the key with this hash from memory or from the store.
 func (c *Cache) lookup(ctx context.Context, h Hash, now time.Time) (*entry, error) {
 	s := c.entries.Shard(h)
 	s.Lock()
-	e, ok := s.Get(h)
+	e, known := s.Get(h)
 	s.Unlock()
-	if ok && now.Before(e.until) {
+	if known && now.Before(e.until) {
 		return e, nil
 	}
 	n := c.unknown.Shard(h)
@@ -200,12 +215,12 @@ func (c *Cache) lookup(ctx context.Context, h Hash, now time.Time) (*entry, erro
 	if ok && now.Before(until) {
 		return nil, ErrNotFound
 	}
-	return c.ask(ctx, h)
+	return c.ask(ctx, h, known)
 }
 
 // ask returns the key with this hash from the store, together with all others
-// who ask for it at the time.
-func (c *Cache) ask(ctx context.Context, h Hash) (*entry, error) {
+// who ask for it at the time. Known says that the cache has had it before.
+func (c *Cache) ask(ctx context.Context, h Hash, known bool) (*entry, error) {
 	i := c.entries.Index(c.entries.Hash(h))
 	s := c.entries.At(i)
 	s.Lock()
@@ -215,11 +230,8 @@ func (c *Cache) ask(ctx context.Context, h Hash) (*entry, error) {
 	flight := c.flights.DoChan(name, func() (any, error) {
 		// The lookup serves all who wait for it, so the end of the request that
 		// happened to begin it must not end it.
-		return c.fill(context.WithoutCancel(ctx), h, i, generation)
+		return c.fill(context.WithoutCancel(ctx), h, i, generation, known)
 	})
-
-	patience := time.NewTimer(c.timeout)
-	defer patience.Stop()
 	select {
 	case r := <-flight:
 		if r.Err != nil {
@@ -228,40 +240,40 @@ func (c *Cache) ask(ctx context.Context, h Hash) (*entry, error) {
 		return r.Val.(*entry), nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
-	case <-patience.C:
-		// For a store that does not obey the end of its context.
-		return nil, errSlow
 	}
 }
 
-var errSlow = errors.New("apikey: the store took too long")
+// A finding is a record that a store has returned. It is as old as the question.
+type finding struct {
+	record Record
+	asked  time.Time
+}
 
-// fill asks the store, and remembers the answer unless shard i has forgotten
-// something since this generation.
-func (c *Cache) fill(ctx context.Context, h Hash, i int, generation uint64) (e *entry, err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, c.timeout, errSlow)
-	defer cancel()
-	defer func() {
-		if v := recover(); v != nil {
-			e, err = nil, fmt.Errorf("apikey: the store panicked: %v", v)
-		}
-	}()
-	select {
-	case c.turns <- struct{}{}:
-		defer func() { <-c.turns }()
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+// find asks the store.
+func (c *Cache) find(ctx context.Context, h Hash, known bool) (finding, error) {
+	s, ok := c.store.(*guardedStore)
+	if !ok {
+		return findIn(ctx, c.store, h)
 	}
+	g := s.lookups
+	if known {
+		g = c.renewals
+	}
+	return guard.Call(ctx, g, func(ctx context.Context) (finding, error) { return findIn(ctx, s.store, h) }, nil)
+}
 
-	// The answer is as old as the question.
+func findIn(ctx context.Context, s Store, h Hash) (finding, error) {
 	asked := time.Now()
-	record, err := c.store.Lookup(ctx, h)
+	r, err := s.Lookup(ctx, h)
+	return finding{r, asked}, err
+}
+
+// fill asks the store, and remembers what it returns unless shard i has forgotten
+// something since this generation.
+func (c *Cache) fill(ctx context.Context, h Hash, i int, generation uint64, known bool) (*entry, error) {
+	found, err := c.find(ctx, h, known)
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return nil, err
-	}
-	if ctx.Err() != nil {
-		// Too late is no answer, or the bound on a revocation would not hold.
-		return nil, context.Cause(ctx)
 	}
 
 	s := c.entries.At(i)
@@ -272,12 +284,12 @@ func (c *Cache) fill(ctx context.Context, h Hash, i int, generation uint64) (e *
 		if current {
 			n := c.unknown.Shard(h)
 			n.Lock()
-			n.Add(h, asked.Add(c.negativeTTL))
+			n.Add(h, found.asked.Add(c.negativeTTL))
 			n.Unlock()
 		}
 		return nil, ErrNotFound
 	}
-	e = &entry{record: record, until: asked.Add(c.ttl)}
+	e := &entry{record: found.record, until: found.asked.Add(c.ttl)}
 	if current {
 		s.Add(h, e)
 	}

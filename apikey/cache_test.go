@@ -74,7 +74,7 @@ func mustLookup(t testing.TB, s apikey.Store, r apikey.Record, revoked bool) {
 }
 
 func TestCacheReportsAllFaultsAtOnce(t *testing.T) {
-	_, err := apikey.NewCache(apikey.CacheConfig{TTL: -1, NegativeTTL: -1, LookupTimeout: -1, Capacity: -1, NegativeCapacity: -1, MaxLookups: -1})
+	_, err := apikey.NewCache(apikey.CacheConfig{TTL: -1, NegativeTTL: -1, StoreTimeout: -1, Capacity: -1, NegativeCapacity: -1, MaxLookups: -1})
 	if got := fieldsOf(err); len(got) != 7 {
 		t.Errorf("faults %v, want 7", got)
 	}
@@ -153,7 +153,7 @@ func TestLateFillNeverRevivesAKey(t *testing.T) {
 			}
 			return r, err
 		}
-		c := newCache(t, apikey.CacheConfig{Store: s, TTL: time.Hour, LookupTimeout: time.Minute})
+		c := newCache(t, apikey.CacheConfig{Store: s, TTL: time.Hour, StoreTimeout: time.Minute})
 		early := make(chan apikey.Record, 1)
 		go func() {
 			r, err := c.Lookup(t.Context(), record(0).Hash)
@@ -193,7 +193,7 @@ func TestLateMissDoesNotHideANewKey(t *testing.T) {
 			}
 			return r, err
 		}
-		c := newCache(t, apikey.CacheConfig{Store: s, NegativeTTL: time.Hour, LookupTimeout: time.Minute})
+		c := newCache(t, apikey.CacheConfig{Store: s, NegativeTTL: time.Hour, StoreTimeout: time.Minute})
 		go func() {
 			if _, err := c.Lookup(t.Context(), record(0).Hash); !errors.Is(err, apikey.ErrNotFound) {
 				t.Error(err)
@@ -279,7 +279,7 @@ func TestStoreThatHangsHoldsNobodyLongerThanItsTimeout(t *testing.T) {
 					time.Sleep(time.Hour)
 					return s.Store.Lookup(context.Background(), h)
 				}
-				c := newCache(t, apikey.CacheConfig{Store: s, LookupTimeout: 3 * time.Second})
+				c := newCache(t, apikey.CacheConfig{Store: s, StoreTimeout: 3 * time.Second})
 				start := time.Now()
 				if _, err := c.Lookup(t.Context(), record(0).Hash); err == nil || errors.Is(err, apikey.ErrNotFound) {
 					t.Error(err)
@@ -338,7 +338,7 @@ func TestFloodOfLookupsTakesTurns(t *testing.T) {
 			now.Add(-1)
 			return apikey.Record{}, apikey.ErrNotFound
 		}
-		c := newCache(t, apikey.CacheConfig{Store: s, MaxLookups: 4, LookupTimeout: 3 * time.Second})
+		c := newCache(t, apikey.CacheConfig{Store: s, MaxLookups: 4, StoreTimeout: 3 * time.Second})
 		var wg sync.WaitGroup
 		var unknown, late atomic.Int64
 		for i := range 40 {

@@ -24,7 +24,9 @@
 //     changes or revokes a key that grants more than they hold.
 //   - A revoked key is refused at once by the node that revoked it, and elsewhere
 //     within the bound that [Cache] states.
-//   - A store that fails is a 503 and never a 401.
+//   - A store that fails, panics or hangs is a 503 within its timeout and never a
+//     401. While it hangs, invented keys leave a bounded number of calls and
+//     goroutines behind, whatever becomes of their clients.
 //   - A use is noted in memory and written in batches, never per request.
 //
 // # Order

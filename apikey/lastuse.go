@@ -16,8 +16,10 @@ type lastUse struct {
 	noted  map[string]int64 // microseconds since 1970
 	closed bool
 
-	cancel context.CancelFunc
-	done   sync.WaitGroup
+	cancel   context.CancelFunc
+	ended    chan struct{} // is closed when the goroutine has ended
+	finished chan struct{} // is closed when the last write is done
+	err      error         // of the last write
 }
 
 const (
@@ -32,8 +34,12 @@ const (
 
 func newLastUse(store Store, interval time.Duration, onError func(error)) *lastUse {
 	ctx, cancel := context.WithCancel(context.Background())
-	l := &lastUse{store: store, onError: onError, noted: make(map[string]int64), cancel: cancel}
-	l.done.Go(func() {
+	l := &lastUse{
+		store: store, onError: onError, noted: make(map[string]int64),
+		cancel: cancel, ended: make(chan struct{}), finished: make(chan struct{}),
+	}
+	go func() {
+		defer close(l.ended)
 		ticker := time.NewTicker(interval)
 		defer ticker.Stop()
 		for {
@@ -46,7 +52,7 @@ func newLastUse(store Store, interval time.Duration, onError func(error)) *lastU
 				}
 			}
 		}
-	})
+	}()
 	return l
 }
 
@@ -84,7 +90,7 @@ func (l *lastUse) flush(ctx context.Context) error {
 				break
 			}
 		}
-		if err := l.write(ctx, batch); err != nil {
+		if err := l.store.Touch(ctx, batch); err != nil {
 			l.restore(noted)
 			return fmt.Errorf("apikey: the times of last use were not written: %w", err)
 		}
@@ -95,20 +101,6 @@ func (l *lastUse) flush(ctx context.Context) error {
 	return nil
 }
 
-// write writes one batch. A panic of the store is an error like any other, as
-// nobody else would catch it here.
-func (l *lastUse) write(ctx context.Context, batch map[string]time.Time) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = fmt.Errorf("the store panicked: %v", v)
-		}
-	}()
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	return l.store.Touch(ctx, batch)
-}
-
 func (l *lastUse) restore(noted map[string]int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -117,15 +109,22 @@ func (l *lastUse) restore(noted map[string]int64) {
 	}
 }
 
+// close writes what is noted for the last time, and returns the outcome of that to
+// all who call it.
 func (l *lastUse) close() error {
 	l.mu.Lock()
-	closed := l.closed
+	first := !l.closed
 	l.closed = true
 	l.mu.Unlock()
-	if closed {
-		return nil
+	if first {
+		l.cancel()
+		select {
+		case <-l.ended:
+		case <-time.After(flushTimeout): // OnError does not return
+		}
+		l.err = l.flush(context.Background())
+		close(l.finished)
 	}
-	l.cancel()
-	l.done.Wait()
-	return l.flush(context.Background())
+	<-l.finished
+	return l.err
 }

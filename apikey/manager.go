@@ -21,6 +21,10 @@ type ManagerConfig struct {
 	// Store keeps the keys. Where an [Authenticator] uses a [Cache], give the same
 	// Cache here, so that it learns of a revocation at once. Required.
 	Store Store
+	// StoreTimeout bounds each call of the store, also of one that ignores its
+	// context; zero means 3 seconds. For a [Cache] its own configuration counts, and a
+	// [Memory] needs none.
+	StoreTimeout time.Duration
 	// Format is the format of new keys, with at least 128 bits of entropy.
 	// Required.
 	Format Format
@@ -82,7 +86,6 @@ type Manager struct {
 // NewManager returns a Manager, or all faults of c.
 func NewManager(c ManagerConfig) (*Manager, error) {
 	m := &Manager{
-		store:       c.Store,
 		maxActive:   orDefault(c.MaxActive, 100),
 		minName:     orDefault(c.MinName, 1),
 		maxName:     orDefault(c.MaxName, 80),
@@ -100,6 +103,9 @@ func NewManager(c ManagerConfig) (*Manager, error) {
 	}
 	if c.Store == nil {
 		fault("Store", "is required")
+	}
+	if c.StoreTimeout < 0 {
+		fault("StoreTimeout", "must not be negative")
 	}
 	m.format, more = compileFormat(c.Format, "apikey.ManagerConfig.Format")
 	errs = append(errs, more...)
@@ -130,6 +136,7 @@ func NewManager(c ManagerConfig) (*Manager, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
+	m.store = guarded(c.Store, orDefault(c.StoreTimeout, storeTimeout), maxCalls)
 	return m, nil
 }
 

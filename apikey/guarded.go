@@ -1,0 +1,114 @@
+package apikey
+
+import (
+	"context"
+	"time"
+
+	"github.com/usher-go/usher/internal/guard"
+)
+
+const (
+	// storeTimeout bounds a call of a store unless the configuration does.
+	storeTimeout = 3 * time.Second
+	// maxCalls bounds the calls of one kind that a store is working on. Those that
+	// were given up count until they return.
+	maxCalls = 64
+	// maxTouches does the same for the writes of last uses, each of up to a
+	// thousand keys.
+	maxTouches = 4
+)
+
+// A guardedStore bounds the calls of a store that waits for something outside of the
+// process, and so may hang, ignore its context or panic. Lookups, which anybody can
+// cause, never take the places of changes.
+type guardedStore struct {
+	store   Store
+	lookups *guard.Guard
+	changes *guard.Guard
+	touches *guard.Guard
+	// late, if not nil, is told of each key that was changed by a call that had been
+	// given up.
+	late func(Hash)
+}
+
+// guarded returns s with bounded calls, or s itself if it is a [Memory], which waits
+// for nothing, or a [Cache], which guards its store.
+func guarded(s Store, timeout time.Duration, maxLookups int) Store {
+	switch s.(type) {
+	case *Memory, *Cache:
+		return s
+	}
+	return newGuardedStore(s, timeout, maxLookups, nil)
+}
+
+func newGuardedStore(s Store, timeout time.Duration, maxLookups int, late func(Hash)) *guardedStore {
+	return &guardedStore{
+		store:   s,
+		lookups: guard.New(timeout, maxLookups),
+		changes: guard.New(timeout, maxCalls),
+		touches: guard.New(flushTimeout, maxTouches),
+		late:    late,
+	}
+}
+
+// change makes a call that changes these keys.
+func (s *guardedStore) change(ctx context.Context, f func(context.Context) error, keys ...Hash) error {
+	call := func(ctx context.Context) (struct{}, error) { return struct{}{}, f(ctx) }
+	_, err := guard.Call(ctx, s.changes, call, func(struct{}, error) { s.changedLate(keys...) })
+	return err
+}
+
+func (s *guardedStore) changedLate(keys ...Hash) {
+	if s.late == nil {
+		return
+	}
+	for _, h := range keys {
+		s.late(h)
+	}
+}
+
+func (s *guardedStore) Insert(ctx context.Context, r Record, limit int) error {
+	return s.change(ctx, func(ctx context.Context) error { return s.store.Insert(ctx, r, limit) }, r.Hash)
+}
+
+func (s *guardedStore) Lookup(ctx context.Context, h Hash) (Record, error) {
+	return guard.Call(ctx, s.lookups, func(ctx context.Context) (Record, error) { return s.store.Lookup(ctx, h) }, nil)
+}
+
+func (s *guardedStore) Find(ctx context.Context, owner, id string) (Record, error) {
+	return guard.Call(ctx, s.changes, func(ctx context.Context) (Record, error) { return s.store.Find(ctx, owner, id) }, nil)
+}
+
+func (s *guardedStore) List(ctx context.Context, owner string, offset, limit int) ([]Key, int, error) {
+	type page struct {
+		keys  []Key
+		total int
+	}
+	p, err := guard.Call(ctx, s.changes, func(ctx context.Context) (p page, err error) {
+		p.keys, p.total, err = s.store.List(ctx, owner, offset, limit)
+		return p, err
+	}, nil)
+	return p.keys, p.total, err
+}
+
+func (s *guardedStore) Update(ctx context.Context, r Record) error {
+	return s.change(ctx, func(ctx context.Context) error { return s.store.Update(ctx, r) }, r.Hash)
+}
+
+func (s *guardedStore) Rotate(ctx context.Context, old, next Record, limit int) error {
+	return s.change(ctx, func(ctx context.Context) error { return s.store.Rotate(ctx, old, next, limit) }, old.Hash, next.Hash)
+}
+
+func (s *guardedStore) Revoke(ctx context.Context, owner, id string, at time.Time) (Record, error) {
+	return guard.Call(ctx, s.changes, func(ctx context.Context) (Record, error) {
+		return s.store.Revoke(ctx, owner, id, at)
+	}, func(r Record, err error) {
+		if err == nil {
+			s.changedLate(r.Hash)
+		}
+	})
+}
+
+func (s *guardedStore) Touch(ctx context.Context, uses map[string]time.Time) error {
+	return s.touches.Do(ctx, func(ctx context.Context) error { return s.store.Touch(ctx, uses) })
+}
