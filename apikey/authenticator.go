@@ -317,17 +317,25 @@ func (a *Authenticator) judge(ctx context.Context, text string, now time.Time) (
 	}
 	if a.check != nil {
 		if err := a.check(ctx, k); err != nil {
-			return e, checked(err), err
+			return e, checked(ctx, err), err
 		}
 	}
 	return e, Accepted, nil
 }
 
 // checked returns the verdict for an error of Config.Check.
-func checked(err error) Verdict {
+func checked(ctx context.Context, err error) Verdict {
 	var e *usher.Error
 	if errors.As(err, &e) && e != nil && e.Status >= 400 && e.Status <= 499 {
 		return Denied
+	}
+	return undecided(ctx)
+}
+
+// undecided returns the verdict on a key about which nothing could be learned.
+func undecided(ctx context.Context) Verdict {
+	if left(ctx) {
+		return Abandoned
 	}
 	return Unavailable
 }
@@ -359,7 +367,8 @@ func (a *Authenticator) parse(text string) (environment string, ok bool) {
 	return "", false
 }
 
-// lookup returns the key with this text and Accepted, or Unknown or Unavailable.
+// lookup returns the key with this text and Accepted, or Unknown, or why there is
+// nothing to be said.
 func (a *Authenticator) lookup(ctx context.Context, text string, now time.Time) (*entry, Verdict, error) {
 	for i := range a.hasher.peppers {
 		h := a.hasher.peppers[i].hash(text)
@@ -368,7 +377,7 @@ func (a *Authenticator) lookup(ctx context.Context, text string, now time.Time) 
 		if err == nil {
 			found = &e.record.Hash
 		} else if !errors.Is(err, ErrNotFound) {
-			return nil, Unavailable, err
+			return nil, undecided(ctx), err
 		}
 		// A store may match loosely, by a collation for instance. Where there is no
 		// key, the comparison is made all the same.

@@ -194,7 +194,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		err = serve(c)
 	}
 	if err != nil {
-		usher.Fail(w, r, h.failure(err))
+		usher.Fail(w, r, h.failure(r, err))
 	}
 }
 
@@ -250,7 +250,7 @@ func principalFrom(r *http.Request) (usher.Principal, error) {
 }
 
 // failure returns what a client is told of an error of the Manager.
-func (h *handler) failure(err error) error {
+func (h *handler) failure(r *http.Request, err error) error {
 	var (
 		e       *usher.Error
 		tooLong *http.MaxBytesError
@@ -274,6 +274,10 @@ func (h *handler) failure(err error) error {
 			Message: "The API key is revoked, expired or replaced, or is being changed.",
 			Cause:   err,
 		}
+	case left(r.Context()):
+		gone := abandoned
+		gone.Cause = err
+		return &gone
 	default:
 		return &usher.Error{
 			Status:     http.StatusServiceUnavailable,

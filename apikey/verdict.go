@@ -1,6 +1,8 @@
 package apikey
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -25,14 +27,15 @@ const (
 	Expired                         // past its ExpiresAt
 	WrongEnvironment                // issued for another environment
 	Denied                          // refused by Config.Check
-	Unavailable                     // the store could not answer: 503
+	Unavailable                     // the store has failed or hangs: 503
+	Abandoned                       // the client has left before its key was found
 	Accepted
 	verdicts
 )
 
 var verdictNames = [verdicts]string{
 	"missing", "malformed", "ambiguous", "unknown", "revoked", "expired",
-	"wrong_environment", "denied", "unavailable", "accepted",
+	"wrong_environment", "denied", "unavailable", "abandoned", "accepted",
 }
 
 // String returns the name of the verdict, which is also its name in telemetry.
@@ -54,6 +57,15 @@ const (
 	CodeKeyLimit    = "api_key_limit"     // 409: the owner has as many active keys as it may have
 	CodeKeyConflict = "api_key_conflict"  // 409: the key is revoked, expired or replaced
 )
+
+// abandoned is the failure of a request whose client has left. It is for logs and
+// counters, in which it must not look like a failure of ours; 499 is what nginx
+// notes there.
+var abandoned = usher.Error{Status: 499, Code: "client_closed_request", Message: "The client has closed the request."}
+
+// left reports whether the client of the request with this context has gone. The
+// end of a deadline is the server's doing.
+func left(ctx context.Context) bool { return errors.Is(ctx.Err(), context.Canceled) }
 
 // answers holds the one answer to each verdict.
 type answers [verdicts]*usher.Error
@@ -82,6 +94,8 @@ func newAnswers(custom map[Verdict]*usher.Error, challenge, invalidChallenge str
 				Message:    "The API key could not be checked. Please try again.",
 				RetryAfter: time.Second,
 			}
+		case Abandoned:
+			e = abandoned
 		}
 		e.Cause = v
 		a[v] = &e

@@ -1,0 +1,156 @@
+package apikey_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/apikey"
+)
+
+// verdicts returns how often each verdict was counted.
+func verdicts(t *testing.T, reader sdkmetric.Reader) map[string]int64 {
+	t.Helper()
+	var data metricdata.ResourceMetrics
+	if err := reader.Collect(t.Context(), &data); err != nil {
+		t.Fatal(err)
+	}
+	counts := map[string]int64{}
+	for _, m := range data.ScopeMetrics[0].Metrics {
+		for _, p := range m.Data.(metricdata.Sum[int64]).DataPoints {
+			v, _ := p.Attributes.Value("usher.apikey.result")
+			counts[v.AsString()] = p.Value
+		}
+	}
+	return counts
+}
+
+// statusRecorder notes the status that a handler sends to somebody who has left.
+type statusRecorder struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *statusRecorder) WriteHeader(status int) {
+	w.status = status
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Otherwise anybody who hangs up rings the alarm of the operators.
+func TestAClientThatLeavesIsNoFailureOfTheStore(t *testing.T) {
+	for layer, over := range layers {
+		t.Run(layer, func(t *testing.T) {
+			asked, release := make(chan struct{}, 1), make(chan struct{})
+			s := &rude{Store: apikey.NewMemory(), instead: func(context.Context) { asked <- struct{}{}; <-release }}
+			defer close(release)
+			reader := sdkmetric.NewManualReader()
+			events := make(chan apikey.Event, 1)
+			store := over(t, s)
+			if layer == "behind a cache" {
+				store = newCache(t, apikey.CacheConfig{Store: s, StoreTimeout: time.Hour})
+			}
+			a := newAuthenticator(t, apikey.Config{
+				Store: store, StoreTimeout: time.Hour, LastUseInterval: -1,
+				MeterProvider: sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)),
+				Audit:         func(_ context.Context, e apikey.Event) { events <- e },
+			})
+			statuses := make(chan int, 1)
+			h := usher.Authenticate(a).Wrap(http.NotFoundHandler())
+			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				recorder := &statusRecorder{ResponseWriter: w}
+				h.ServeHTTP(recorder, r)
+				statuses <- recorder.status
+			}))
+			defer srv.Close()
+			ctx, leave := context.WithCancel(t.Context())
+			r, err := http.NewRequestWithContext(ctx, http.MethodGet, srv.URL, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("X-API-Key", generate(t, native, ""))
+			go func() { <-asked; leave() }()
+			if resp, err := srv.Client().Do(r); err == nil {
+				_ = resp.Body.Close()
+				t.Fatalf("the client got %s before it left", resp.Status)
+			}
+			if status := <-statuses; status != 499 {
+				t.Errorf("status %d, want 499", status)
+			}
+			if e := <-events; e.Verdict != apikey.Abandoned || !errors.Is(e.Err, apikey.Abandoned) || !errors.Is(e.Err, context.Canceled) {
+				t.Errorf("audited as %v: %v", e.Verdict, e.Err)
+			}
+			if got := verdicts(t, reader); got["abandoned"] != 1 || got["unavailable"] != 0 {
+				t.Errorf("counted %v", got)
+			}
+		})
+	}
+}
+
+func TestVerdictsOnRequestsThatEnded(t *testing.T) {
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	over, stop := context.WithDeadline(t.Context(), time.Now().Add(-time.Hour))
+	defer stop()
+	down := errors.New("down")
+	obeying := newScripted(t, 0)
+	obeying.lookup = func(ctx context.Context, _ apikey.Hash) (apikey.Record, error) { return apikey.Record{}, ctx.Err() }
+	failing := newScripted(t, 0)
+	failing.lookup = func(context.Context, apikey.Hash) (apikey.Record, error) { return apikey.Record{}, down }
+	memory := apikey.NewMemory()
+	_, text := create(t, newManager(t, apikey.ManagerConfig{Store: memory}), apikey.Key{})
+	cache := newCache(t, apikey.CacheConfig{Store: silent{memory}})
+	if _, err := newAuthenticator(t, apikey.Config{Store: cache}).Authenticate(request("X-API-Key", text)); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name   string
+		config apikey.Config
+		ctx    context.Context
+		want   apikey.Verdict
+	}{
+		{"a memory, of a client that has left", apikey.Config{Store: memory}, canceled, apikey.Abandoned},
+		{"a store, of a client that has left", apikey.Config{Store: obeying}, canceled, apikey.Abandoned},
+		{"a check, of a client that has left", apikey.Config{
+			Store: cache, Check: func(ctx context.Context, _ *apikey.Key) error { return ctx.Err() },
+		}, canceled, apikey.Abandoned},
+		{"a memory, when the server's time is over", apikey.Config{Store: memory}, over, apikey.Unavailable},
+		{"a store, when the server's time is over", apikey.Config{Store: obeying}, over, apikey.Unavailable},
+		{"a store that fails", apikey.Config{Store: failing}, t.Context(), apikey.Unavailable},
+		{"a store that returns such an error by itself", apikey.Config{Store: silentError{memory}}, t.Context(), apikey.Unavailable},
+	} {
+		_, err := newAuthenticator(t, test.config).Authenticate(request("X-API-Key", text).WithContext(test.ctx))
+		if got := verdictOf(t, err); got != test.want {
+			t.Errorf("%s: %v, want %v", test.name, got, test.want)
+		}
+	}
+}
+
+// silentError is a store whose own context has ended, which is not the request's.
+type silentError struct{ apikey.Store }
+
+func (silentError) Lookup(context.Context, apikey.Hash) (apikey.Record, error) {
+	return apikey.Record{}, context.Canceled
+}
+
+func TestAManagementCallWhoseClientLeavesIsNo503(t *testing.T) {
+	s := &rude{Store: apikey.NewMemory(), instead: func(ctx context.Context) { <-ctx.Done() }}
+	h, err := apikey.NewHandler(apikey.HandlerConfig{Manager: newManager(t, apikey.ManagerConfig{Store: s})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	w := httptest.NewRecorder()
+	r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/", nil)
+	h.ServeHTTP(w, usher.WithPrincipal(r, &usher.Principal{ID: "u1", Owner: "ann"}))
+	if w.Code != 499 {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
