@@ -15,6 +15,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/guard"
 	"github.com/usher-go/usher/internal/telemetry"
 )
 
@@ -72,7 +73,8 @@ type Config struct {
 	Principal func(k *Key, usual usher.Principal) usher.Principal
 
 	// Audit, if not nil, is called with the verdict on each request that carries a
-	// key, on its goroutine.
+	// key, on its goroutine. If it panics about a valid key, that is refused with the
+	// response to Unavailable.
 	Audit func(ctx context.Context, e Event)
 	// Address says for the audit where a request comes from; nil means the peer of
 	// the connection, which is a proxy if the server is behind one.
@@ -82,8 +84,9 @@ type Config struct {
 	// zero means 10 seconds, a negative one never. What was noted since is written
 	// by [Authenticator.Close].
 	LastUseInterval time.Duration
-	// OnError, if not nil, is told when writing them has failed. They are kept for
-	// the next time.
+	// OnError, if not nil, is told when writing them has failed, after which they are
+	// kept for the next time, and when Audit has panicked about a request that is
+	// refused anyway.
 	OnError func(err error)
 
 	// MeterProvider makes the counter usher.apikey.verifications, which has the
@@ -107,6 +110,8 @@ type Authenticator struct {
 	principal func(*Key, usher.Principal) usher.Principal
 	audit     func(context.Context, Event)
 	address   func(*http.Request) string
+	foreign   bool // code that may panic is called: check, principal or a format
+	onError   func(error)
 	lastUse   *lastUse
 	decisions *telemetry.Decisions
 }
@@ -146,6 +151,8 @@ func New(c Config) (*Authenticator, error) {
 		principal: c.Principal,
 		audit:     c.Audit,
 		address:   c.Address,
+		foreign:   c.Check != nil || c.Principal != nil,
+		onError:   c.OnError,
 		carriers: carriers{
 			header: textproto.CanonicalMIMEHeaderKey(c.Header),
 			bearer: c.Bearer,
@@ -177,6 +184,9 @@ func New(c Config) (*Authenticator, error) {
 		f, more := compileFormat(f, fmt.Sprintf("apikey.Config.Formats[%d]", i))
 		if errs = append(errs, more...); len(more) == 0 {
 			a.formats = append(a.formats, format{f, slices.Clone(f.Prefixes())})
+			if _, ours := f.(definition); !ours {
+				a.foreign = true
+			}
 		}
 	}
 	a.hasher, more = newHasher(c.Peppers, "apikey.Config.Peppers")
@@ -246,32 +256,72 @@ func (a *Authenticator) Close() error {
 func (a *Authenticator) Authenticate(r *http.Request) (*usher.Principal, error) {
 	ctx := r.Context()
 	text, v := a.find(r)
+	if v == Missing {
+		a.decisions.Record(ctx, int(v))
+		return nil, usher.ErrNoCredential
+	}
 	var (
 		e   *entry
+		p   *usher.Principal
 		err error
 	)
 	now := time.Now()
 	if v == Accepted {
-		e, v, err = a.judge(ctx, text, now)
+		e, p, v, err = a.admit(ctx, text, now)
 	}
-	a.decisions.Record(ctx, int(v))
-	if v == Missing {
-		return nil, usher.ErrNoCredential
-	}
-	var p *usher.Principal
-	if v == Accepted {
-		p = a.principalOf(e)
-	} else {
+	if v != Accepted {
 		err = a.answer(v, err)
 	}
 	if a.audit != nil {
-		event := Event{Time: now, Action: "authenticate", Verdict: v, Actor: Actor{Principal: p, Address: a.address(r)}, Err: err}
+		event := Event{Time: now, Action: "authenticate", Verdict: v, Actor: Actor{Principal: p}, Err: err}
 		if e != nil {
 			event.KeyID, event.Owner = e.record.ID, e.record.Owner
 		}
-		a.audit(ctx, event)
+		failed := a.note(r, event)
+		switch {
+		case failed == nil:
+		case v == Accepted:
+			// Nobody is let in unseen.
+			p, v, err = nil, Unavailable, a.answer(Unavailable, failed)
+		default:
+			report(a.onError, failed)
+		}
 	}
+	a.decisions.Record(ctx, int(v))
 	return p, err
+}
+
+// note passes an event to Config.Audit.
+func (a *Authenticator) note(r *http.Request, e Event) error {
+	return callback("Config.Audit or Address", func() error {
+		e.Actor.Address = a.address(r)
+		a.audit(r.Context(), e)
+		return nil
+	})
+}
+
+// admit returns the verdict on the key with this text, and its principal if that is
+// Accepted. With a verdict that says something about one key, the entry is that
+// key's. A panic of a callback or a format says nothing about the key.
+func (a *Authenticator) admit(ctx context.Context, text string, now time.Time) (e *entry, p *usher.Principal, v Verdict, err error) {
+	if !a.foreign {
+		return a.decide(ctx, text, now)
+	}
+	v = Unavailable
+	err = guard.Run(func() error {
+		var err error
+		e, p, v, err = a.decide(ctx, text, now)
+		return err
+	})
+	return e, p, v, err
+}
+
+func (a *Authenticator) decide(ctx context.Context, text string, now time.Time) (*entry, *usher.Principal, Verdict, error) {
+	e, v, err := a.judge(ctx, text, now)
+	if v != Accepted {
+		return e, nil, v, err
+	}
+	return e, a.principalOf(e), v, nil
 }
 
 // answer returns the error for a verdict that has come about by cause, if that

@@ -172,8 +172,8 @@ func (c *Cache) watch(ctx context.Context, n Notifier) {
 	for ctx.Err() == nil {
 		err := c.watchOnce(ctx, n, func() { wait = shortest })
 		c.forgetAll()
-		if ctx.Err() == nil && c.onError != nil {
-			c.onError(fmt.Errorf("apikey: the watch for changed keys has ended: %w", err))
+		if ctx.Err() == nil {
+			report(c.onError, fmt.Errorf("apikey: the watch for changed keys has ended: %w", err))
 		}
 		select {
 		case <-ctx.Done():

@@ -27,6 +27,8 @@
 //   - A store that fails, panics or hangs is a 503 within its timeout and never a
 //     401. While it hangs, invented keys leave a bounded number of calls and
 //     goroutines behind, whatever becomes of their clients.
+//   - A callback that panics lets nobody in, changes nothing, and does not end the
+//     process.
 //   - A use is noted in memory and written in batches, never per request.
 //
 // # Order

@@ -1,6 +1,7 @@
 package apikey
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -54,9 +55,10 @@ type HandlerConfig struct {
 	// MaxBody bounds the body of a request in bytes; zero means 16 KiB.
 	MaxBody int64
 
-	// The views make the data of the answers; nil means the shapes that NewHandler
-	// states. IssuedView is for an answer with the text of a key, which is to stand
-	// in it as [Secret.Reveal].
+	// The views make the data of the responses, as encoding/json takes it; nil means
+	// the shapes that NewHandler states. IssuedView is for a response with the text of
+	// a key, which is to stand in it as [Secret.Reveal]. The views of a change are made
+	// before it: if one panics or cannot be encoded, nothing is changed.
 	KeyView    func(k Key) any
 	IssuedView func(k Key, secret Secret) any
 	ListView   func(keys []Key) any
@@ -213,8 +215,16 @@ func allowed(methods map[string]func(*call) error) string {
 
 // admit says who asks, or why that may not be.
 func (h *handler) admit(w http.ResponseWriter, r *http.Request, id string) (*call, error) {
-	p, err := h.Principal(r)
-	if err != nil {
+	var (
+		p       usher.Principal
+		address string
+	)
+	if err := callback("HandlerConfig.Principal or Address", func() (err error) {
+		if p, err = h.Principal(r); err == nil {
+			address = h.Address(r)
+		}
+		return err
+	}); err != nil {
 		return nil, err
 	}
 	if p.Kind == usher.KindAPIKey && !h.DangerouslyAcceptAPIKeys {
@@ -234,7 +244,7 @@ func (h *handler) admit(w http.ResponseWriter, r *http.Request, id string) (*cal
 		p.Level = max(p.Level, h.Level)
 		p.Scopes = slices.Concat(p.Scopes, h.Scopes)
 	}
-	return &call{w, r, Actor{Principal: &p, Address: h.Address(r)}, p.Owner, id}, nil
+	return &call{w, r, Actor{Principal: &p, Address: address}, p.Owner, id}, nil
 }
 
 func principalFrom(r *http.Request) (usher.Principal, error) {
@@ -306,12 +316,37 @@ func (h *handler) create(c *call) error {
 		return err
 	}
 	template.Owner = c.owner
-	k, secret, err := h.Manager.Create(c.r.Context(), c.by, template)
-	if err != nil {
+	var data any
+	if _, _, err := h.Manager.createSeen(c.r.Context(), c.by, template, h.issued(&data)); err != nil {
 		return err
 	}
-	c.respond(http.StatusCreated, "api_key_created", "API key created.", h.IssuedView(showable(k), secret))
+	c.respond(http.StatusCreated, "api_key_created", "API key created.", data)
 	return nil
+}
+
+// issued returns the preview that makes the data of a response with the text of a
+// key. It comes before the key is stored, as afterwards the text would be lost.
+func (h *handler) issued(data *any) preview {
+	return func(k Key, secret Secret) (err error) {
+		*data, err = show("HandlerConfig.IssuedView", func() any { return h.IssuedView(showable(k), secret) })
+		return err
+	}
+}
+
+// show makes the data of a response, of which it makes sure that it can be encoded.
+func show(name string, f func() any) (data any, err error) {
+	err = callback(name, func() error {
+		data = f()
+		if _, err := json.Marshal(data); err != nil {
+			return &usher.Error{
+				Status: http.StatusInternalServerError,
+				Code:   usher.CodeInternal,
+				Cause:  fmt.Errorf("apikey: %s: %w", name, err),
+			}
+		}
+		return nil
+	})
+	return data, err
 }
 
 func (h *handler) list(c *call) error {
@@ -335,7 +370,11 @@ func (h *handler) list(c *call) error {
 	for i := range keys {
 		keys[i] = showable(keys[i])
 	}
-	reply := usher.Reply{Code: "api_keys_listed", Message: "API keys found.", Data: h.ListView(keys)}
+	data, err := show("HandlerConfig.ListView", func() any { return h.ListView(keys) })
+	if err != nil {
+		return err
+	}
+	reply := usher.Reply{Code: "api_keys_listed", Message: "API keys found.", Data: data}
 	if !h.Unpaged {
 		page.Total = total
 		reply.Page = &page
@@ -366,7 +405,11 @@ func (h *handler) find(c *call) error {
 	if err != nil {
 		return err
 	}
-	c.respond(http.StatusOK, "api_key_found", "API key found.", h.KeyView(showable(k)))
+	data, err := show("HandlerConfig.KeyView", func() any { return h.KeyView(showable(k)) })
+	if err != nil {
+		return err
+	}
+	c.respond(http.StatusOK, "api_key_found", "API key found.", data)
 	return nil
 }
 
@@ -383,7 +426,8 @@ func (h *handler) update(c *call) error {
 	if err := d.Fault(); err != nil {
 		return err
 	}
-	k, err := h.Manager.Update(c.r.Context(), c.by, c.owner, c.id, func(k *Key) {
+	var data any
+	_, err = h.Manager.updateSeen(c.r.Context(), c.by, c.owner, c.id, func(k *Key) {
 		if name {
 			k.Name = to.Name
 		}
@@ -396,11 +440,14 @@ func (h *handler) update(c *call) error {
 		if expires {
 			k.ExpiresAt = to.ExpiresAt
 		}
+	}, func(k Key, _ Secret) (err error) {
+		data, err = show("HandlerConfig.KeyView", func() any { return h.KeyView(showable(k)) })
+		return err
 	})
 	if err != nil {
 		return err
 	}
-	c.respond(http.StatusOK, "api_key_updated", "API key updated.", h.KeyView(showable(k)))
+	c.respond(http.StatusOK, "api_key_updated", "API key updated.", data)
 	return nil
 }
 
@@ -417,11 +464,11 @@ func (h *handler) rotate(c *call) error {
 	if err := d.Fault(); err != nil {
 		return err
 	}
-	k, secret, err := h.Manager.Rotate(c.r.Context(), c.by, c.owner, c.id, grace)
-	if err != nil {
+	var data any
+	if _, _, err := h.Manager.rotateSeen(c.r.Context(), c.by, c.owner, c.id, grace, h.issued(&data)); err != nil {
 		return err
 	}
-	c.respond(http.StatusCreated, "api_key_rotated", "API key rotated.", h.IssuedView(showable(k), secret))
+	c.respond(http.StatusCreated, "api_key_rotated", "API key rotated.", data)
 	return nil
 }
 

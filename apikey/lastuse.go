@@ -47,8 +47,8 @@ func newLastUse(store Store, interval time.Duration, onError func(error)) *lastU
 			case <-ctx.Done():
 				return
 			case <-ticker.C:
-				if err := l.flush(ctx); err != nil && ctx.Err() == nil && l.onError != nil {
-					l.onError(err)
+				if err := l.flush(ctx); ctx.Err() == nil {
+					report(l.onError, err)
 				}
 			}
 		}

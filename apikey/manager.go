@@ -60,6 +60,9 @@ type ManagerConfig struct {
 	// Audit, if not nil, is called after each change and each failed try, on the
 	// caller's goroutine.
 	Audit func(ctx context.Context, e Event)
+	// OnError, if not nil, is told when Audit has panicked. The change has been made
+	// or refused by then.
+	OnError func(err error)
 }
 
 // A Manager issues keys and changes them. It is safe for concurrent use.
@@ -80,6 +83,7 @@ type Manager struct {
 	change      func(ctx context.Context, by Actor, old, k *Key) error
 	visible     int
 	audit       func(context.Context, Event)
+	onError     func(error)
 	random      io.Reader
 }
 
@@ -95,6 +99,7 @@ func NewManager(c ManagerConfig) (*Manager, error) {
 		change:      c.Change,
 		visible:     c.Visible,
 		audit:       c.Audit,
+		onError:     c.OnError,
 		random:      rand.Reader,
 	}
 	var errs, more []error
@@ -165,6 +170,12 @@ func (m *Manager) hides(visible int) bool {
 	return visible > 0 && visible <= len(text) && m.format.Entropy()-6*extra >= 112
 }
 
+// A preview gets a key as a change is about to store it, with its text if that is
+// new. An error stops the change: what is not shown is not made.
+type preview func(k Key, secret Secret) error
+
+func unseen(Key, Secret) error { return nil }
+
 // Create issues a key and returns it with its text, which is not kept anywhere
 // and cannot be had again. Of template it uses Owner, Name, Scopes, Level, Plan,
 // Environment and ExpiresAt.
@@ -173,7 +184,11 @@ func (m *Manager) hides(visible int) bool {
 // empty Environment the usual one of the format. No scopes and [usher.LevelNone]
 // grant nothing. The actor must hold what the key grants; see [Actor].
 func (m *Manager) Create(ctx context.Context, by Actor, template Key) (Key, Secret, error) {
-	r, secret, err := m.create(ctx, by, template)
+	return m.createSeen(ctx, by, template, unseen)
+}
+
+func (m *Manager) createSeen(ctx context.Context, by Actor, template Key, see preview) (Key, Secret, error) {
+	r, secret, err := m.create(ctx, by, template, see)
 	if err != nil {
 		m.note(ctx, "create", by, Key{Owner: r.Owner}, err)
 		return Key{}, Secret{}, err
@@ -182,7 +197,7 @@ func (m *Manager) Create(ctx context.Context, by Actor, template Key) (Key, Secr
 	return r.Key, secret, nil
 }
 
-func (m *Manager) create(ctx context.Context, by Actor, template Key) (Record, Secret, error) {
+func (m *Manager) create(ctx context.Context, by Actor, template Key, see preview) (Record, Secret, error) {
 	r, a, err := m.prepare(ctx, by, template)
 	if err != nil {
 		return r, Secret{}, err
@@ -191,7 +206,13 @@ func (m *Manager) create(ctx context.Context, by Actor, template Key) (Record, S
 	if err != nil {
 		return r, Secret{}, err
 	}
-	return r, secret, m.insert(ctx, a, r)
+	if err := a.mayGrant(&r.Key, true); err != nil {
+		return r, Secret{}, err
+	}
+	if err := see(r.clone().Key, secret); err != nil {
+		return r, Secret{}, err
+	}
+	return r, secret, m.store.Insert(ctx, r, m.maxActive)
 }
 
 // Import adds a key that was issued elsewhere, by the hash of its text: a
@@ -205,7 +226,10 @@ func (m *Manager) Import(ctx context.Context, by Actor, template Key, h Hash) (K
 	}
 	if err == nil {
 		r.Hash, r.Prefix, r.LastFour = h, template.Prefix, template.LastFour
-		err = m.insert(ctx, a, r)
+		err = a.mayGrant(&r.Key, true)
+	}
+	if err == nil {
+		err = m.store.Insert(ctx, r, m.maxActive)
 	}
 	if err != nil {
 		m.note(ctx, "import", by, Key{Owner: r.Owner}, err)
@@ -247,9 +271,23 @@ func (m *Manager) List(ctx context.Context, owner string, offset, limit int) (ke
 // The actor must hold what the key grants before the change and, unless the change
 // only narrows that, after it.
 func (m *Manager) Update(ctx context.Context, by Actor, owner, id string, change func(*Key)) (Key, error) {
+	return m.updateSeen(ctx, by, owner, id, change, unseen)
+}
+
+func (m *Manager) updateSeen(ctx context.Context, by Actor, owner, id string, change func(*Key), see preview) (Key, error) {
 	var r Record
 	err := m.edit(ctx, by, owner, id, func(a authority, found Record, now time.Time) (err error) {
 		r, err = m.update(ctx, by, a, found, change, now)
+		if err != nil {
+			return err
+		}
+		k := r.Key.clone()
+		k.Revision++
+		if err := see(k, Secret{}); err != nil {
+			return err
+		}
+		err = m.store.Update(ctx, r)
+		r.Revision = k.Revision
 		return err
 	})
 	m.note(ctx, "update", by, Key{ID: id, Owner: owner}, err)
@@ -259,6 +297,7 @@ func (m *Manager) Update(ctx context.Context, by Actor, owner, id string, change
 	return r.Key, nil
 }
 
+// update returns found as change makes it.
 func (m *Manager) update(ctx context.Context, by Actor, a authority, found Record, change func(*Key), now time.Time) (Record, error) {
 	edited := found.Key.clone()
 	change(&edited)
@@ -277,10 +316,6 @@ func (m *Manager) update(ctx context.Context, by Actor, a authority, found Recor
 			return r, err
 		}
 	}
-	if err := m.store.Update(ctx, r); err != nil {
-		return r, err
-	}
-	r.Revision++
 	return r, nil
 }
 
@@ -299,7 +334,7 @@ func (m *Manager) ask(ctx context.Context, by Actor, old, k *Key) error {
 		shown := old.clone()
 		old = &shown
 	}
-	if err := m.change(ctx, by, old, &edited); err != nil {
+	if err := callback("ManagerConfig.Change", func() error { return m.change(ctx, by, old, &edited) }); err != nil {
 		return err
 	}
 	k.settle(edited)
@@ -316,6 +351,10 @@ func (m *Manager) ask(ctx context.Context, by Actor, old, k *Key) error {
 // The actor must hold what the key grants, as it learns the text of one that grants
 // as much.
 func (m *Manager) Rotate(ctx context.Context, by Actor, owner, id string, grace time.Duration) (Key, Secret, error) {
+	return m.rotateSeen(ctx, by, owner, id, grace, unseen)
+}
+
+func (m *Manager) rotateSeen(ctx context.Context, by Actor, owner, id string, grace time.Duration, see preview) (Key, Secret, error) {
 	var (
 		next   Record
 		secret Secret
@@ -323,7 +362,7 @@ func (m *Manager) Rotate(ctx context.Context, by Actor, owner, id string, grace 
 	err := m.checkGrace(grace)
 	if err == nil {
 		err = m.edit(ctx, by, owner, id, func(a authority, found Record, now time.Time) (err error) {
-			next, secret, err = m.rotate(ctx, by, a, found, grace, now)
+			next, secret, err = m.rotate(ctx, by, a, found, grace, now, see)
 			return err
 		})
 	}
@@ -334,13 +373,16 @@ func (m *Manager) Rotate(ctx context.Context, by Actor, owner, id string, grace 
 	return next.Key, secret, nil
 }
 
-func (m *Manager) rotate(ctx context.Context, by Actor, a authority, old Record, grace time.Duration, now time.Time) (Record, Secret, error) {
+func (m *Manager) rotate(ctx context.Context, by Actor, a authority, old Record, grace time.Duration, now time.Time, see preview) (Record, Secret, error) {
 	next, err := m.successor(ctx, by, a, &old.Key, now)
 	if err != nil {
 		return Record{}, Secret{}, err
 	}
 	secret, err := m.generate(&next)
 	if err != nil {
+		return Record{}, Secret{}, err
+	}
+	if err := see(next.clone().Key, secret); err != nil {
 		return Record{}, Secret{}, err
 	}
 	if end := now.Add(grace); old.ExpiresAt.IsZero() || end.Before(old.ExpiresAt) {
@@ -475,19 +517,19 @@ func (m *Manager) prepare(ctx context.Context, by Actor, template Key) (Record, 
 	return r, a, nil
 }
 
-// insert adds a complete record.
-func (m *Manager) insert(ctx context.Context, a authority, r Record) error {
-	if err := a.mayGrant(&r.Key, true); err != nil {
-		return err
-	}
-	return m.store.Insert(ctx, r, m.maxActive)
-}
-
 func (m *Manager) newID() (string, error) { return randomText(m.random, base62, 22) }
 
 // generate makes the text of a key for r.Environment and notes in r what is
 // kept of it.
-func (m *Manager) generate(r *Record) (Secret, error) {
+func (m *Manager) generate(r *Record) (secret Secret, err error) {
+	err = callback("ManagerConfig.Format", func() error {
+		secret, err = m.generateText(r)
+		return err
+	})
+	return secret, err
+}
+
+func (m *Manager) generateText(r *Record) (Secret, error) {
 	text, err := m.format.Generate(m.random, r.Environment)
 	if err != nil {
 		return Secret{}, err
@@ -516,7 +558,7 @@ func (m *Manager) note(ctx context.Context, action string, by Actor, k Key, err 
 	if err != nil {
 		e.Verdict = Denied
 	}
-	m.audit(ctx, e)
+	report(m.onError, callback("ManagerConfig.Audit", func() error { m.audit(ctx, e); return nil }))
 }
 
 // The bounds of what a key may hold, far above any use.

@@ -1,0 +1,243 @@
+package apikey_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/apikey"
+)
+
+// A spoiler panics while it is on.
+type spoiler struct{ on atomic.Bool }
+
+func (s *spoiler) spoil() {
+	if s.on.Load() {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// spoiledFormat is a format of one's own with a fault.
+type spoiledFormat struct {
+	apikey.Format
+	*spoiler
+}
+
+func (f spoiledFormat) Parse(text string) (environment string, visible int, ok bool) {
+	f.spoil()
+	return f.Format.Parse(text)
+}
+
+func TestACallbackThatPanicsLetsNobodyIn(t *testing.T) {
+	bad := new(spoiler)
+	for name, c := range map[string]apikey.Config{
+		"Check": {Check: func(context.Context, *apikey.Key) error { bad.spoil(); return nil }},
+		"Principal": {Principal: func(_ *apikey.Key, usual usher.Principal) usher.Principal {
+			bad.spoil()
+			return usual
+		}},
+		"Audit":   {Audit: func(context.Context, apikey.Event) { bad.spoil() }},
+		"Address": {Audit: func(context.Context, apikey.Event) {}, Address: func(*http.Request) string { bad.spoil(); return "" }},
+		"Formats": {Formats: []apikey.Format{spoiledFormat{native, bad}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := apikey.NewMemory()
+			m := newManager(t, apikey.ManagerConfig{Store: store})
+			_, text := create(t, m, apikey.Key{})
+			revoked, revokedText := create(t, m, apikey.Key{})
+			if _, err := m.Revoke(t.Context(), server, "ann", revoked.ID); err != nil {
+				t.Fatal(err)
+			}
+			var told atomic.Int64
+			c.Store, c.OnError = store, func(error) { told.Add(1) }
+			var reached atomic.Int64
+			srv := httptest.NewServer(usher.Authenticate(newAuthenticator(t, c)).Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+				reached.Add(1)
+			})))
+			defer srv.Close()
+			bad.on.Store(true)
+			if response := exchange(t, srv, "X-API-Key", text); !strings.HasPrefix(response, "503") || reached.Load() != 0 {
+				t.Errorf("a valid key: reached %d times, %s", reached.Load(), response)
+			}
+			if response := exchange(t, srv, "X-API-Key", revokedText); strings.HasPrefix(response, "2") || reached.Load() != 0 {
+				t.Errorf("a revoked key: %s", response)
+			} else if c.Audit != nil && (!strings.HasPrefix(response, "401") || told.Load() != 1) {
+				t.Errorf("a revoked key: OnError was told %d times, %s", told.Load(), response)
+			}
+			bad.on.Store(false)
+			if response := exchange(t, srv, "X-API-Key", text); !strings.HasPrefix(response, "200") {
+				t.Errorf("when it no longer panics: %s", response)
+			}
+		})
+	}
+}
+
+// What cannot be shown to its owner is not made: afterwards nobody would have the
+// text of a key that counts and lives.
+func TestACallbackThatPanicsChangesNothing(t *testing.T) {
+	bad := new(spoiler)
+	issued := func(k apikey.Key, s apikey.Secret) any { return map[string]any{"api_key": s.Reveal(), "key": k} }
+	for name, test := range map[string]struct {
+		manager apikey.ManagerConfig
+		handler apikey.HandlerConfig
+		spares  string // the calls that it has nothing to do with
+	}{
+		"Change": {manager: apikey.ManagerConfig{Change: func(context.Context, apikey.Actor, *apikey.Key, *apikey.Key) error {
+			bad.spoil()
+			return nil
+		}}, spares: "DELETE"},
+		"Format": {manager: apikey.ManagerConfig{Format: spoiledFormat{native, bad}}, spares: "PATCH DELETE"},
+		"Principal": {handler: apikey.HandlerConfig{Principal: func(*http.Request) (usher.Principal, error) {
+			bad.spoil()
+			return usher.Principal{ID: "u1", Owner: "ann"}, nil
+		}}},
+		"Address": {handler: apikey.HandlerConfig{Address: func(*http.Request) string { bad.spoil(); return "" }}},
+		"KeyView": {handler: apikey.HandlerConfig{KeyView: func(k apikey.Key) any { bad.spoil(); return k }}, spares: "POST DELETE"},
+		"IssuedView": {handler: apikey.HandlerConfig{IssuedView: func(k apikey.Key, s apikey.Secret) any {
+			bad.spoil()
+			return issued(k, s)
+		}}, spares: "PATCH DELETE"},
+		"an IssuedView that cannot be encoded": {handler: apikey.HandlerConfig{IssuedView: func(k apikey.Key, s apikey.Secret) any {
+			if bad.on.Load() {
+				return func() {}
+			}
+			return issued(k, s)
+		}}, spares: "PATCH DELETE"},
+		"a KeyView whose encoder panics": {handler: apikey.HandlerConfig{KeyView: func(k apikey.Key) any {
+			return map[string]any{"key": k, "encoder": encoder{bad}}
+		}}, spares: "POST DELETE"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			test.manager.Store = apikey.NewMemory()
+			m := newManager(t, test.manager)
+			test.handler.Manager = m
+			c := newWire(t, test.handler, &usher.Principal{ID: "u1", Owner: "ann", Kind: usher.KindJWT})
+			k, _ := create(t, m, apikey.Key{})
+			bad.on.Store(true)
+			for _, call := range []struct{ method, target, body string }{
+				{"POST", "/", `{"name":"x"}`}, {"POST", "/" + k.ID + "/rotate", `{"grace_seconds":60}`},
+				{"PATCH", "/" + k.ID, `{"name":"y"}`}, {"DELETE", "/" + k.ID, ""},
+			} {
+				if strings.Contains(test.spares, call.method) {
+					continue
+				}
+				if status, v := c.do(call.method, call.target, call.body); status != 500 {
+					t.Errorf("%s %s: %d %v", call.method, call.target, status, v)
+				}
+			}
+			bad.on.Store(false)
+			if keys, total, err := m.List(t.Context(), "ann", 0, 9); err != nil || total != 1 || !cmp.Equal(keys[0], k) {
+				t.Errorf("%d keys, %+v, %v", total, keys, err)
+			}
+			if status, v := c.do("POST", "/"+k.ID+"/rotate", ""); status != 201 || member(v, "api_key") == "" {
+				t.Errorf("when it no longer panics: %d %v", status, v)
+			}
+		})
+	}
+}
+
+// An encoder is a value that panics when it is encoded.
+type encoder struct{ *spoiler }
+
+func (e encoder) MarshalJSON() ([]byte, error) {
+	e.spoil()
+	return []byte("1"), nil
+}
+
+// A change that is made is told to its caller, whatever becomes of its audit.
+func TestAnAuditThatPanicsLosesNoKey(t *testing.T) {
+	var told []error
+	store := apikey.NewMemory()
+	m := newManager(t, apikey.ManagerConfig{
+		Store: store,
+		Audit: func(context.Context, apikey.Event) { panic("oops") },
+		// Whoever is told of the panic may panic, too.
+		OnError: func(err error) { told = append(told, err); panic("again") },
+	})
+	c := newWire(t, apikey.HandlerConfig{Manager: m}, &usher.Principal{ID: "u1", Owner: "ann", Kind: usher.KindJWT})
+	status, v := c.do("POST", "/", `{"name":"x"}`)
+	text, _ := member(v, "api_key").(string)
+	if status != 201 || text == "" {
+		t.Fatalf("create: %d %v", status, v)
+	}
+	if _, err := newAuthenticator(t, apikey.Config{Store: store}).Authenticate(request("X-API-Key", text)); err != nil {
+		t.Error(err)
+	}
+	id := member(v, "key", "id").(string)
+	if status, v := c.do("PATCH", "/"+id, `{"name":"y"}`); status != 200 {
+		t.Errorf("update: %d %v", status, v)
+	}
+	if status, v := c.do("DELETE", "/"+id, ""); status != 204 {
+		t.Errorf("revoke: %d %v", status, v)
+	}
+	if status, v := c.do("DELETE", "/unknown", ""); status != 404 {
+		t.Errorf("revoke of nothing: %d %v", status, v)
+	}
+	if len(told) != 4 || !strings.Contains(told[0].Error(), "oops") {
+		t.Errorf("told %v", told)
+	}
+}
+
+// A view gets a copy: what is stored was checked before.
+func TestAViewCannotChangeWhatIsStored(t *testing.T) {
+	m := newManager(t, apikey.ManagerConfig{})
+	c := newWire(t, apikey.HandlerConfig{
+		Manager: m, Scopes: []string{"a"},
+		KeyView:    func(k apikey.Key) any { k.Scopes[0] = "admin"; return k },
+		IssuedView: func(k apikey.Key, _ apikey.Secret) any { k.Scopes[0] = "admin"; return k },
+	}, &usher.Principal{ID: "u1", Owner: "ann", Kind: usher.KindJWT})
+	_, v := c.do("POST", "/", `{"name":"x","scopes":["a"]}`)
+	_, _ = c.do("PATCH", "/"+member(v, "id").(string), `{"name":"y"}`)
+	_, _ = c.do("POST", "/"+member(v, "id").(string)+"/rotate", "")
+	keys, total, err := m.List(t.Context(), "ann", 0, 9)
+	if err != nil || total != 2 || keys[0].Scopes[0] != "a" || keys[1].Scopes[0] != "a" {
+		t.Errorf("%+v, %v", keys, err)
+	}
+}
+
+// Nobody else would catch a panic on a goroutine of ours: it would end the process.
+func TestOnErrorThatPanicsDoesNotEndTheProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told atomic.Int64
+		onError := func(error) { told.Add(1); panic("oops") }
+		lost := errors.New("lost")
+		f := &fragile{Store: newScripted(t, 1), broken: make(chan error), back: make(chan struct{})}
+		c := newCache(t, apikey.CacheConfig{Store: f, OnError: onError})
+		f.back <- struct{}{}
+		f.broken <- lost
+		synctest.Wait()
+		if told.Load() != 1 {
+			t.Errorf("the cache has told %d times", told.Load())
+		}
+		f.back <- struct{}{} // the watch goes on
+		synctest.Wait()
+		mustLookup(t, c, record(0), false)
+		if keys, _ := c.Remembered(); keys != 1 {
+			t.Errorf("%d keys are remembered", keys)
+		}
+
+		s := &touched{Store: apikey.NewMemory()}
+		s.fail(func() error { return lost })
+		a, err := apikey.New(apikey.Config{Store: s, Formats: []apikey.Format{native}, LastUseInterval: time.Second, OnError: onError})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.RecordUse(nil, &usher.Principal{ID: "k"})
+		time.Sleep(2500 * time.Millisecond)
+		if told.Load() != 3 {
+			t.Errorf("told %d times, want once more in each of 2 intervals", told.Load())
+		}
+		if err := a.Close(); !errors.Is(err, lost) {
+			t.Error(err)
+		}
+	})
+}
