@@ -356,6 +356,22 @@ func TestNothingThatAKeyMakesOutlivesIt(t *testing.T) {
 	})
 }
 
+func TestAKeyThatIsRevokedManagesNothing(t *testing.T) {
+	m := newManager(t, apikey.ManagerConfig{})
+	own, _ := create(t, m, apikey.Key{})
+	by := apikey.Actor{Principal: &usher.Principal{ID: own.ID, Owner: "ann", Kind: usher.KindAPIKey}}
+	if _, _, err := m.Create(t.Context(), by, apikey.Key{Name: "x"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Revoke(t.Context(), server, "ann", own.ID); err != nil {
+		t.Fatal(err)
+	}
+	// A cache on another node may still let it in.
+	if _, _, err := m.Create(t.Context(), by, apikey.Key{Name: "y"}); statusOf(err) != 403 {
+		t.Error(err)
+	}
+}
+
 func TestTheConfigurationOfRightsIsChecked(t *testing.T) {
 	_, err := apikey.NewHandler(apikey.HandlerConfig{
 		Manager: newManager(t, apikey.ManagerConfig{MaxLevel: usher.LevelReadOnly}), DefaultLevel: usher.LevelReadWrite,

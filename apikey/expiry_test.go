@@ -177,10 +177,18 @@ func TestALifetimeIsBoundedFromTheCreationOn(t *testing.T) {
 	})
 }
 
-func TestAHugeLifetimeIsStillAUsualTime(t *testing.T) {
-	m := newManager(t, apikey.ManagerConfig{MaxLifetime: 1<<63 - 1})
-	k, _ := create(t, m, apikey.Key{})
-	if k.ExpiresAt.IsZero() || k.ExpiresAt.After(latest) {
-		t.Errorf("expires at %v", k.ExpiresAt)
+func TestALifetimeNeverReachesBeyondTheUsualTimes(t *testing.T) {
+	store := apikey.NewMemory()
+	r := record(0)
+	r.CreatedAt = latest.Add(-time.Hour)
+	if err := store.Insert(t.Context(), r, 0); err != nil {
+		t.Fatal(err)
+	}
+	m := newManager(t, apikey.ManagerConfig{Store: store, MaxLifetime: 48 * time.Hour})
+	for at, status := range map[time.Time]int{latest: 0, latest.Add(time.Hour): 400} {
+		_, err := m.Update(t.Context(), server, "ann", r.ID, func(k *apikey.Key) { k.ExpiresAt = at })
+		if statusOf(err) != status || (err == nil) != (status == 0) {
+			t.Errorf("%v: %v", at, err)
+		}
 	}
 }

@@ -168,33 +168,55 @@ func TestEveryCallOfAManagerHasADeadline(t *testing.T) {
 	}
 }
 
-// A revocation that the store confirms when nobody waits any more must not leave the
-// key in the cache.
-func TestALateChangeIsNotForgottenByTheCache(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := &rude{Store: apikey.NewMemory(), instead: func(context.Context) {}}
-		c := newCache(t, apikey.CacheConfig{Store: s, TTL: time.Hour})
-		if err := c.Insert(t.Context(), record(0), 0); err != nil {
-			t.Fatal(err)
-		}
-		mustLookup(t, c, record(0), false)
-		revoking := detached{s}
-		late := newCache(t, apikey.CacheConfig{Store: revoking, TTL: time.Hour})
-		mustLookup(t, late, record(0), false)
-		s.instead = func(context.Context) { time.Sleep(time.Minute) }
-		if _, err := late.Revoke(t.Context(), "ann", "key0", at0); err == nil {
-			t.Fatal("a store that takes a minute is waited for")
-		}
-		s.instead = func(context.Context) {}
-		mustLookup(t, late, record(0), false) // the store has not revoked it yet
-		time.Sleep(time.Minute)
-		synctest.Wait()
-		mustLookup(t, late, record(0), true)
-	})
+// A change that the store makes when nobody waits for it any more must not leave the
+// key in the cache as it was.
+func TestALateChangeIsNotMissedByTheCache(t *testing.T) {
+	for name, change := range map[string]func(context.Context, apikey.Store) error{
+		"Revoke": func(ctx context.Context, s apikey.Store) error {
+			_, err := s.Revoke(ctx, "ann", "key0", at0)
+			return err
+		},
+		"Update": func(ctx context.Context, s apikey.Store) error {
+			r := record(0)
+			r.Name = "changed"
+			return s.Update(ctx, r)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &rude{Store: newScripted(t, 1).Store, instead: func(context.Context) {}}
+				c := newCache(t, apikey.CacheConfig{Store: detached{s}, TTL: time.Hour})
+				unchanged := func() bool {
+					r, err := c.Lookup(t.Context(), record(0).Hash)
+					if err != nil {
+						t.Fatal(err)
+					}
+					return r.Revision == 1
+				}
+				s.instead = func(context.Context) { time.Sleep(time.Minute) }
+				if err := change(t.Context(), c); err == nil {
+					t.Fatal("a store that takes a minute is waited for")
+				}
+				s.instead = func(context.Context) {}
+				if !unchanged() {
+					t.Error("the store has changed it already")
+				}
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				if unchanged() {
+					t.Error("the cache has missed the change")
+				}
+			})
+		})
+	}
 }
 
-// detached is a store that revokes whether or not its caller still waits.
+// detached is a store that changes keys whether or not its caller still waits.
 type detached struct{ *rude }
+
+func (s detached) Update(_ context.Context, r apikey.Record) error {
+	return s.rude.Update(context.Background(), r)
+}
 
 func (s detached) Revoke(_ context.Context, owner, id string, at time.Time) (apikey.Record, error) {
 	return s.rude.Revoke(context.Background(), owner, id, at)
@@ -409,18 +431,21 @@ func TestCloseNeverHangs(t *testing.T) {
 // deaf is a store whose Watch does not hear that it shall end.
 type deaf struct {
 	apikey.Store
-	release chan struct{}
+	release, end chan struct{}
 }
 
 func (s deaf) Watch(_ context.Context, ready func(), _ func(apikey.Hash)) error {
 	ready()
 	<-s.release
+	ready()
+	<-s.end
 	return errors.New("ended")
 }
 
 func TestCloseOfACacheDoesNotWaitForADeafStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := deaf{newScripted(t, 1), make(chan struct{})}
+		s := deaf{newScripted(t, 1), make(chan struct{}), make(chan struct{})}
+		defer close(s.end)
 		c, err := apikey.NewCache(apikey.CacheConfig{Store: s})
 		if err != nil {
 			t.Fatal(err)
@@ -429,11 +454,37 @@ func TestCloseOfACacheDoesNotWaitForADeafStore(t *testing.T) {
 		if err := c.Close(); err == nil {
 			t.Error("the watch goes on and Close says nothing")
 		}
-		mustLookup(t, c, record(0), false)
-		if keys, _ := c.Remembered(); keys != 0 {
-			t.Errorf("%d keys are remembered after Close", keys)
+		for range 2 { // before and after it says that it is ready
+			mustLookup(t, c, record(0), false)
+			if keys, _ := c.Remembered(); keys != 0 {
+				t.Errorf("%d keys are remembered after Close", keys)
+			}
+			select {
+			case <-s.release:
+			default:
+				close(s.release)
+			}
+			synctest.Wait()
 		}
-		close(s.release)
+	})
+}
+
+func TestCloseDoesNotWaitForAnOnErrorThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		s := &touched{Store: apikey.NewMemory(), touch: func() error { return errors.New("down") }}
+		a, err := apikey.New(apikey.Config{
+			Store: s, Formats: []apikey.Format{native}, LastUseInterval: time.Second, OnError: func(error) { <-release },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.RecordUse(nil, &usher.Principal{ID: "k"})
+		time.Sleep(1500 * time.Millisecond)
+		if err := a.Close(); err == nil {
+			t.Error("the uses are lost and Close says nothing")
+		}
+		close(release)
 	})
 }
 

@@ -329,7 +329,7 @@ func (m *Manager) ask(ctx context.Context, by Actor, old, k *Key) error {
 	if m.change == nil {
 		return nil
 	}
-	edited := k.clone()
+	edited := *k
 	if old != nil {
 		shown := old.clone()
 		old = &shown
