@@ -184,7 +184,12 @@ func TestALateChangeIsNotMissedByTheCache(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := &rude{Store: newScripted(t, 1).Store, instead: func(context.Context) {}}
+				var slow atomic.Bool
+				s := &rude{Store: newScripted(t, 1).Store, instead: func(context.Context) {
+					if slow.Load() {
+						time.Sleep(time.Minute)
+					}
+				}}
 				c := newCache(t, apikey.CacheConfig{Store: detached{s}, TTL: time.Hour})
 				unchanged := func() bool {
 					r, err := c.Lookup(t.Context(), record(0).Hash)
@@ -193,11 +198,11 @@ func TestALateChangeIsNotMissedByTheCache(t *testing.T) {
 					}
 					return r.Revision == 1
 				}
-				s.instead = func(context.Context) { time.Sleep(time.Minute) }
+				slow.Store(true)
 				if err := change(t.Context(), c); err == nil {
 					t.Fatal("a store that takes a minute is waited for")
 				}
-				s.instead = func(context.Context) {}
+				slow.Store(false)
 				if !unchanged() {
 					t.Error("the store has changed it already")
 				}
