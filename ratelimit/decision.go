@@ -2,6 +2,7 @@ package ratelimit
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"slices"
 	"time"
@@ -17,7 +18,8 @@ type decision struct {
 	store   Store     // that has decided
 	// admitted is what the store said, or the failure mode in its place.
 	admitted bool
-	failed   bool   // the store did not decide, and nothing did in its place
+	failed   bool   // nothing was decided
+	cause    error  // of the failure
 	replaces bool   // a limiter further out, with its header fields
 	text     []byte // the header fields
 }
@@ -26,7 +28,7 @@ type decision struct {
 // has asked already.
 func (l *Limiter) decide(d *decision, r *http.Request, outer *held) {
 	d.charges, d.charged = d.slots[:0], d.charged[:0]
-	d.admitted, d.failed, d.store = true, false, nil
+	d.admitted, d.failed, d.cause, d.store = true, false, nil, nil
 	d.replaces = l.only && outer.forgo(l)
 	for i, p := range l.policies {
 		if outer != nil && outer.asked(p) {
@@ -35,20 +37,29 @@ func (l *Limiter) decide(d *decision, r *http.Request, outer *held) {
 		n := len(d.charges)
 		c := &d.slots[n]
 		c.table = l.tables[i]
-		if p.charge(c, r) {
+		counts, err := p.charge(c, r)
+		switch {
+		case err != nil:
+			l.decisions.Record(r.Context(), limitInvalid)
+			l.report(r, err)
+			if !p.Shadow {
+				d.fail(err, false)
+				return
+			}
+		case counts:
 			d.charges = d.slots[:n+1]
 			d.charged = append(d.charged, p)
 		}
 	}
-	ctx := r.Context()
 	if len(d.charges) > 0 {
-		l.take(ctx, d)
+		l.take(r, d)
 	}
-	l.count(ctx, d)
+	l.count(r.Context(), d)
 }
 
 // take asks the store, and does what the failure mode says if that fails.
-func (l *Limiter) take(ctx context.Context, d *decision) {
+func (l *Limiter) take(r *http.Request, d *decision) {
+	ctx := r.Context()
 	var err error
 	if l.shared != nil {
 		d.store = l.shared
@@ -56,17 +67,25 @@ func (l *Limiter) take(ctx context.Context, d *decision) {
 			return
 		}
 		l.decisions.Record(ctx, storeFailed)
+		if !errors.Is(err, errDown) {
+			l.report(r, err)
+		}
 		if l.config.OnStoreFailure != FallBack {
-			d.failed = true
-			d.admitted = l.config.OnStoreFailure == FailOpen
-			d.charges, d.charged = d.charges[:0], d.charged[:0]
+			d.fail(err, l.config.OnStoreFailure == FailOpen)
 			return
 		}
 	}
 	d.store = l.memory
 	// The memory fails only on a broken contract, and that means refusal.
-	d.admitted, err = l.memory.Take(ctx, d.charges)
-	d.failed = err != nil
+	if d.admitted, err = l.memory.Take(ctx, d.charges); err != nil {
+		d.fail(err, false)
+	}
+}
+
+// fail notes that nothing was decided, and so nothing charged.
+func (d *decision) fail(cause error, admitted bool) {
+	d.failed, d.cause, d.admitted = true, cause, admitted
+	d.charges, d.charged = d.charges[:0], d.charged[:0]
 }
 
 // count reports the decision: one count if it is admitted, and one for each
@@ -95,6 +114,7 @@ func (l *Limiter) refusal(d *decision) *usher.Error {
 			Code:       CodeUnavailable,
 			Message:    "The request could not be checked against its limits. Please try again.",
 			RetryAfter: time.Second,
+			Cause:      d.cause,
 		}
 	}
 	worst, violations := -1, 0

@@ -67,7 +67,7 @@ func (l *Limiter) setHeader(h http.Header, d *decision, refusal *usher.Error) {
 			end()
 			b = strconv.AppendInt(b, c.Remaining, 10)
 			end()
-			b = strconv.AppendInt(b, resetField(c, style), 10)
+			b = appendReset(b, c, style)
 			end()
 		}
 	}
@@ -99,7 +99,12 @@ func (l *Limiter) setHeader(h http.Header, d *decision, refusal *usher.Error) {
 	if legacy >= 0 {
 		limit, remaining, reset := next(), next(), next()
 		if d.replaces || !looser(h, &d.charges[legacy]) {
-			h["X-Ratelimit-Limit"], h["X-Ratelimit-Remaining"], h["X-Ratelimit-Reset"] = limit, remaining, reset
+			h["X-Ratelimit-Limit"], h["X-Ratelimit-Remaining"] = limit, remaining
+			if reset[0] != "" {
+				h["X-Ratelimit-Reset"] = reset
+			} else {
+				delete(h, "X-Ratelimit-Reset")
+			}
 		}
 	}
 	if retry {
@@ -209,22 +214,29 @@ func tightest(d *decision) int {
 }
 
 func tighter(a, b *Charge) bool {
-	if a.Violated != b.Violated {
+	switch {
+	case a.Violated != b.Violated:
 		return a.Violated
-	}
-	if a.Remaining != b.Remaining {
+	case a.Remaining != b.Remaining:
 		return a.Remaining < b.Remaining
+	case (a.Limit.quota == 0) != (b.Limit.quota == 0):
+		return a.Limit.quota == 0
+	default:
+		return a.effective() > b.effective()
 	}
-	return a.effective() > b.effective()
 }
 
-func resetField(c *Charge, style Headers) int64 {
+// appendReset appends X-RateLimit-Reset, or nothing where no time brings more.
+func appendReset(b []byte, c *Charge, style Headers) []byte {
+	if c.Limit.quota == 0 {
+		return b
+	}
 	if !style.epoch() {
-		return delay.Seconds(c.effective())
+		return strconv.AppendInt(b, delay.Seconds(c.effective()), 10)
 	}
 	at := time.Now().Add(c.effective())
 	if at.Nanosecond() > 0 {
-		return at.Unix() + 1
+		at = at.Add(time.Second)
 	}
-	return at.Unix()
+	return strconv.AppendInt(b, at.Unix(), 10)
 }

@@ -9,7 +9,8 @@ import (
 
 // A Limit says how much a key may use, and how that is counted. Its
 // constructors are [TokenBucket], [RollingWindow], [CalendarWindow],
-// [Concurrency] and [Unlimited]; the zero Limit is not valid.
+// [Concurrency], [Unlimited] and [Nothing]. A quota of 0 admits nothing, whichever
+// of them made it. The zero Limit is not valid.
 type Limit struct {
 	algorithm Algorithm
 	unit      Unit
@@ -31,6 +32,7 @@ const (
 	AlgorithmCalendarWindow
 	AlgorithmConcurrency
 	AlgorithmUnlimited
+	AlgorithmNothing
 )
 
 // TokenBucket is a limit of quota units per period on the long run, of which
@@ -71,6 +73,10 @@ func Concurrency(n int) Limit {
 
 // Unlimited is a limit that is never reached, for instance for a plan.
 func Unlimited() Limit { return Limit{algorithm: AlgorithmUnlimited} }
+
+// Nothing is a limit that refuses every request that costs anything, for instance
+// of a suspended account. Refusals have no Retry-After, as no wait helps.
+func Nothing() Limit { return Limit{algorithm: AlgorithmNothing} }
 
 // A Unit is a unit of the calendar.
 type Unit uint8
@@ -157,6 +163,8 @@ func (l Limit) String() string {
 		return fmt.Sprintf("%d at once", l.quota)
 	case AlgorithmUnlimited:
 		return "unlimited"
+	case AlgorithmNothing:
+		return "nothing"
 	default:
 		return "no limit"
 	}
@@ -185,18 +193,18 @@ func (l Limit) validate() error {
 	}
 	switch l.algorithm {
 	case algorithmNone:
-		return errors.New("required: use TokenBucket, RollingWindow, CalendarWindow, Concurrency or Unlimited")
-	case AlgorithmUnlimited:
+		return errors.New("required: use TokenBucket, RollingWindow, CalendarWindow, Concurrency, Unlimited or Nothing")
+	case AlgorithmUnlimited, AlgorithmNothing:
 		return nil
 	case AlgorithmTokenBucket:
 		fault(l.per <= 0, "period must be positive")
-		fault(l.burst < 1 || l.burst > maxQuota, "burst must be from 1 to 1e9")
+		fault(l.quota > 0 && l.burst < 1 || l.burst > maxQuota, "burst must be from 1 to 1e9")
 	case AlgorithmRollingWindow:
 		fault(l.per <= 0, "period must be positive")
 	case AlgorithmCalendarWindow:
 		fault(l.unit < Minute || l.unit > Year, "unknown calendar unit")
 	}
-	fault(l.quota < 1 || l.quota > maxQuota, "quota must be from 1 to 1e9")
+	fault(l.quota < 0 || l.quota > maxQuota, "quota must be from 0 to 1e9")
 	return errors.Join(errs...)
 }
 

@@ -3,6 +3,7 @@ package ratelimit
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 	"sync"
@@ -32,6 +33,10 @@ type Config struct {
 	StoreTimeout time.Duration
 	// Headers says which header fields tell clients about the limits.
 	Headers Headers
+	// OnError, if not nil, is told of failures of the store and of invalid limits,
+	// on the request's goroutine; nil logs them to [slog.Default]. It must be safe
+	// for concurrent use.
+	OnError func(r *http.Request, err error)
 	// OmitRetryAfter leaves Retry-After out of refusals.
 	OmitRetryAfter bool
 	// Allow reports whether a request passes without being counted, and Block
@@ -214,10 +219,12 @@ const (
 	exempt
 	blocked
 	storeFailed
+	limitInvalid
 )
 
 var limiterOutcomes = []string{
 	acquired: "acquired", exempt: "exempt", blocked: "blocked", storeFailed: "store_failed",
+	limitInvalid: "limit_invalid",
 }
 
 func newDecisions(c *Config, outcomes []string, policy string) *telemetry.Decisions {
@@ -276,6 +283,15 @@ func (l *Limiter) ServeNext(w http.ResponseWriter, r *http.Request, next http.Ha
 		l.pool.Put(d)
 		next.ServeHTTP(w, r)
 	}
+}
+
+// report tells the operator of what the client is not told.
+func (l *Limiter) report(r *http.Request, err error) {
+	if l.config.OnError != nil {
+		l.config.OnError(r, err)
+		return
+	}
+	slog.ErrorContext(r.Context(), "ratelimit", "error", err)
 }
 
 // outerOf returns the decisions that limiters further out hold for r, or nil.

@@ -258,7 +258,11 @@ func TestPlansAreResolvedForEachRequest(t *testing.T) {
 	contract := func(s string) func(*http.Request) {
 		return func(r *http.Request) { r.Header.Set("Contract", s) }
 	}
-	h := limiterOf(t, p).Wrap(ok)
+	var faults []error
+	h := newLimiter(t, ratelimit.Config{
+		Policies: []ratelimit.Policy{p},
+		OnError:  func(_ *http.Request, err error) { faults = append(faults, err) },
+	}).Wrap(ok)
 	free := as(usher.Principal{ID: "k", Owner: "free"})
 	pro := as(usher.Principal{ID: "k", Owner: "pro", Plan: "pro"})
 	wantCodes(t, codes(2, h, free), 200, 429)
@@ -266,8 +270,11 @@ func TestPlansAreResolvedForEachRequest(t *testing.T) {
 	wantCodes(t, codes(9, h, as(usher.Principal{ID: "k", Owner: "all", Plan: "unlimited"})),
 		200, 200, 200, 200, 200, 200, 200, 200, 200)
 	wantCodes(t, codes(3, h, contract("two"), as(usher.Principal{ID: "k", Owner: "own"})), 200, 200, 429)
-	wantCodes(t, codes(2, h, contract("broken"), as(usher.Principal{ID: "k", Owner: "x"})), 200, 429)
-	wantCodes(t, codes(2, h, contract("kind"), as(usher.Principal{ID: "k", Owner: "y"})), 200, 429)
+	wantCodes(t, codes(1, h, contract("broken"), as(usher.Principal{ID: "k", Owner: "x"})), 503)
+	wantCodes(t, codes(1, h, contract("kind"), as(usher.Principal{ID: "k", Owner: "y"})), 503)
+	if len(faults) != 2 {
+		t.Errorf("OnError was told %v, want both invalid limits", faults)
+	}
 	// An upgrade takes what was used along.
 	wantCodes(t, codes(3, h, as(usher.Principal{ID: "k", Owner: "free", Plan: "pro"})), 200, 200, 429)
 	// Also to another algorithm.

@@ -165,6 +165,10 @@ func unlock(charges []Charge) {
 // ask finds out whether the charge can be covered. The shard is locked.
 func (c *Charge) ask(now instant) {
 	c.At = now.n
+	if c.Limit.quota == 0 {
+		c.refuse()
+		return
+	}
 	if c.Limit.algorithm == AlgorithmConcurrency {
 		held := c.table.held[c.shard][c.Key]
 		c.Violated = c.Cost > 0 && held+c.Cost > c.Limit.quota
@@ -179,8 +183,21 @@ func (c *Charge) ask(now instant) {
 	c.Violated, c.Remaining, c.Reset, c.Wait = !a.ok, a.remaining, a.reset, a.wait
 }
 
+// refuse finds that nothing is left, now or ever. What is known of the key stays
+// as it is, for the day on which it has a limit again.
+func (c *Charge) refuse() {
+	c.Violated = c.Cost > 0 && c.Limit.algorithm != AlgorithmUnlimited
+	c.Remaining, c.Reset, c.Wait = 0, 0, 0
+	if c.Violated {
+		c.Wait = never
+	}
+}
+
 // take charges what ask has granted.
 func (c *Charge) take(now instant) {
+	if c.Limit.quota == 0 {
+		return
+	}
 	c.Remaining = max(c.Remaining-c.Cost, 0)
 	if c.Limit.algorithm == AlgorithmConcurrency {
 		c.table.hold(c, c.Cost)
@@ -194,6 +211,9 @@ func (c *Charge) take(now instant) {
 }
 
 func (c *Charge) adjust(now instant) {
+	if c.Limit.quota == 0 {
+		return
+	}
 	if c.Limit.algorithm == AlgorithmConcurrency {
 		c.table.hold(c, c.Cost)
 		return

@@ -27,8 +27,8 @@ type Policy struct {
 	// place of Limit.
 	Plans map[string]Limit
 	// LimitFor returns the limit for a request, in place of Limit and Plans; for
-	// the zero Limit and an invalid one these apply. It must be safe for
-	// concurrent use.
+	// the zero Limit these apply. An invalid one is reported to Config.OnError, and
+	// the request is refused with 503. It must be safe for concurrent use.
 	LimitFor func(*http.Request) Limit
 	// Applies reports whether the policy counts the request; nil means always.
 	Applies func(*http.Request) bool
@@ -57,7 +57,7 @@ const (
 	CodeRateLimited = "rate_limited"           // 429: a limit is used up
 	CodeConcurrency = "too_many_concurrent"    // 429: too many requests at the same time
 	CodeBlocked     = "blocked"                // 403: on the block list
-	CodeUnavailable = "rate_limit_unavailable" // 503: the store failed and the limiter is closed
+	CodeUnavailable = "rate_limit_unavailable" // 503: the store failed and the limiter is closed, or a limit is invalid
 )
 
 // policy is a Policy with all that can be made beforehand.
@@ -85,11 +85,8 @@ func (p *Policy) validate(at string) error {
 		}
 	}
 	limit := func(field string, l Limit) {
-		if err := l.validate(); err != nil {
+		if err := p.accept(l); err != nil {
 			fault(true, field, err.Error())
-		} else if (l.algorithm == AlgorithmConcurrency) != (p.Limit.algorithm == AlgorithmConcurrency) &&
-			l.algorithm != AlgorithmUnlimited {
-			fault(true, field, "a concurrency limit cannot stand in for another kind of limit")
 		}
 	}
 	fault(!validName(p.Name), "Name", "must be 1 to 64 letters, digits, dots, hyphens or underscores")
@@ -103,6 +100,19 @@ func (p *Policy) validate(at string) error {
 		fault(p.Settle, "Settle", "a concurrency limit holds no cost to settle")
 	}
 	return errors.Join(errs...)
+}
+
+// accept returns every fault of l as a limit of p.
+func (p *Policy) accept(l Limit) error {
+	if err := l.validate(); err != nil {
+		return err
+	}
+	places := l.algorithm == AlgorithmConcurrency
+	always := l.algorithm == AlgorithmUnlimited || l.algorithm == AlgorithmNothing
+	if places != (p.Limit.algorithm == AlgorithmConcurrency) && !always {
+		return errors.New("a concurrency limit cannot stand in for another kind of limit")
+	}
+	return nil
 }
 
 func validName(s string) bool {
@@ -138,45 +148,48 @@ func compile(p Policy, c *Config) *policy {
 }
 
 // limit returns the limit for r.
-func (p *policy) limit(r *http.Request) Limit {
+func (p *policy) limit(r *http.Request) (Limit, error) {
 	if p.LimitFor != nil {
-		l := p.LimitFor(r)
-		sameKind := (l.algorithm == AlgorithmConcurrency) == (p.Limit.algorithm == AlgorithmConcurrency)
-		if l.validate() == nil && (sameKind || l.algorithm == AlgorithmUnlimited) {
-			return l
+		if l := p.LimitFor(r); l != (Limit{}) {
+			if err := p.accept(l); err != nil {
+				return Limit{}, fmt.Errorf("ratelimit: LimitFor of policy %q: %w", p.Name, err)
+			}
+			return l, nil
 		}
 	}
 	if p.Plans != nil {
 		if caller, ok := usher.PrincipalFrom(r.Context()); ok {
 			if l, ok := p.Plans[caller.Plan]; ok {
-				return l
+				return l, nil
 			}
 		}
 	}
-	return p.Limit
+	return p.Limit, nil
 }
 
 // charge fills in c for r and reports whether the policy counts r.
-func (p *policy) charge(c *Charge, r *http.Request) bool {
+func (p *policy) charge(c *Charge, r *http.Request) (bool, error) {
 	if p.Applies != nil && !p.Applies(r) {
-		return false
+		return false, nil
 	}
 	key, ok := p.Key(r)
 	if !ok {
-		return false
+		return false, nil
 	}
 	c.Key = key
+	c.Limit = p.Limit
 	if p.varies() {
-		c.Limit = p.limit(r)
-	} else {
-		c.Limit = p.Limit
+		var err error
+		if c.Limit, err = p.limit(r); err != nil {
+			return false, err
+		}
 	}
 	c.Cost = 1
 	if p.Cost != nil {
 		c.Cost = int64(min(max(p.Cost(r), 0), maxQuota))
 	}
 	c.Policy, c.Shadow = p.Name, p.Shadow
-	return c.Limit.algorithm != AlgorithmUnlimited
+	return c.Limit.algorithm != AlgorithmUnlimited, nil
 }
 
 // varies reports whether the limit depends on the request.

@@ -35,7 +35,9 @@ type Charge struct {
 	Policy string
 	// Key is whom the policy counts.
 	Key Key
-	// Limit is what the key may use; it may differ from one decision to the next.
+	// Limit is what the key may use; it may differ from one decision to the next. A
+	// quota of 0 covers no cost above 0, whatever the algorithm, and its Wait is
+	// negative.
 	Limit Limit
 	// Cost is how much to take, or by how much to adjust. Take refuses a cost
 	// above what the limit can ever cover; a cost of 0 is always covered.
