@@ -14,9 +14,6 @@ import (
 // them (golang/go#65508).
 type bucket struct {
 	limiter *rate.Limiter
-	quota   int64
-	per     time.Duration
-	burst   int64
 	nanos   float64 // in which a token is earned
 	slack   float64 // tokens that are earned within the tolerance
 	last    time.Time
@@ -24,23 +21,19 @@ type bucket struct {
 }
 
 func newBucket(l *Limit, now instant, d debt) *bucket {
+	nanos := l.tokenNanos()
 	b := &bucket{
 		limiter: rate.NewLimiter(l.rate(), int(l.burst)),
+		nanos:   nanos,
+		slack:   float64(tolerance) / nanos,
 		last:    now.time,
 	}
-	b.follow(l)
 	if d.until > now.n {
+		// What would be earned until then, if that is less than what was used.
 		missing := math.Ceil(float64(d.until-now.n) / b.nanos)
-		b.limiter.AllowN(now.time, int(min(missing, float64(l.burst))))
+		b.limiter.AllowN(now.time, int(min(missing, float64(d.used), float64(l.burst))))
 	}
 	return b
-}
-
-// follow notes the limit that the bucket is under.
-func (b *bucket) follow(l *Limit) {
-	b.quota, b.per, b.burst = l.quota, l.per, l.burst
-	b.nanos = l.tokenNanos()
-	b.slack = float64(tolerance) / b.nanos
 }
 
 func (l *Limit) rate() rate.Limit {
@@ -55,15 +48,10 @@ func (l *Limit) tokenNanos() float64 { return float64(l.per) / float64(l.quota) 
 // waits exactly as long as it was told could come a few nanoseconds early.
 const tolerance = time.Microsecond
 
-// prepare brings the bucket to now and to its limit.
-func (b *bucket) prepare(l *Limit, now instant) {
+// prepare brings the bucket to now and returns what it holds.
+func (b *bucket) prepare(now instant) (tokens float64) {
 	if now.time.After(b.last) {
 		b.last = now.time
-	}
-	if b.quota != l.quota || b.per != l.per || b.burst != l.burst {
-		b.limiter.SetLimitAt(b.last, l.rate())
-		b.limiter.SetBurstAt(b.last, int(l.burst))
-		b.follow(l)
 	}
 	if b.owed > 0 {
 		paid := min(b.owed, int64(max(b.limiter.TokensAt(b.last), 0)))
@@ -71,14 +59,13 @@ func (b *bucket) prepare(l *Limit, now instant) {
 			b.owed -= paid
 		}
 	}
+	return b.limiter.TokensAt(b.last) - float64(b.owed)
 }
 
 func (b *bucket) ask(l *Limit, now instant, cost int64) answer {
-	b.prepare(l, now)
-	tokens := b.limiter.TokensAt(b.last) - float64(b.owed)
+	tokens := b.prepare(now)
 	a := answer{ok: true}
-	whole := math.Floor(tokens + b.slack)
-	whole = min(max(whole, 0), float64(l.burst))
+	whole := b.whole(l, tokens)
 	a.remaining = int64(whole)
 	if tokens < float64(l.burst) {
 		a.reset = b.time(whole + 1 - tokens)
@@ -95,12 +82,17 @@ func (b *bucket) ask(l *Limit, now instant, cost int64) answer {
 	return a
 }
 
+// whole returns how many requests of one token the bucket can cover.
+func (b *bucket) whole(l *Limit, tokens float64) float64 {
+	return min(max(math.Floor(tokens+b.slack), 0), float64(l.burst))
+}
+
 // time returns how long it takes to earn so many tokens.
 func (b *bucket) time(tokens float64) time.Duration {
 	return time.Duration(min(tokens*b.nanos, math.MaxInt64/2))
 }
 
-func (b *bucket) take(l *Limit, now instant, cost int64) {
+func (b *bucket) take(_ *Limit, _ instant, cost int64) {
 	if cost > 0 && !b.limiter.AllowN(b.last, int(cost)) {
 		// Within the tolerance: the clock of the bucket goes ahead by as much, and
 		// waits there for the time to come.
@@ -111,23 +103,23 @@ func (b *bucket) take(l *Limit, now instant, cost int64) {
 	}
 }
 
-func (b *bucket) adjust(l *Limit, now instant, _, cost int64) {
-	b.prepare(l, now)
-	if cost < 0 {
-		back := -cost
-		settled := min(back, b.owed)
-		b.owed -= settled
-		// A negative number puts tokens back, up to the burst.
-		b.limiter.AllowN(b.last, -int(back-settled))
-		return
+func (b *bucket) adjust(l *Limit, now instant, _, cost int64) (moved int64) {
+	tokens := b.prepare(now)
+	if cost > 0 {
+		moved = min(cost, int64(b.whole(l, tokens)))
+		b.take(l, now, moved)
+		return moved
 	}
-	held := min(cost, int64(max(b.limiter.TokensAt(b.last), 0)))
-	if b.limiter.AllowN(b.last, int(held)) {
-		b.owed += cost - held
-	}
+	// A token of which time has given back a part already counts as a whole one.
+	back := min(-cost, int64(math.Ceil(max(float64(l.burst)-tokens-b.slack, 0))))
+	paid := min(back, b.owed)
+	b.owed -= paid
+	// A negative number puts tokens back, up to the burst.
+	b.limiter.AllowN(b.last, -int(back-paid))
+	return -back
 }
 
-func (b *bucket) debt(now instant) debt {
-	missing := float64(b.burst) - b.limiter.TokensAt(b.last) + float64(b.owed)
+func (b *bucket) debt(l *Limit, now instant) debt {
+	missing := float64(l.burst) - b.limiter.TokensAt(b.last) + float64(b.owed)
 	return debt{used: int64(math.Ceil(missing)), until: now.n + int64(b.time(missing))}
 }

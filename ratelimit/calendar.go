@@ -4,12 +4,10 @@ import "time"
 
 // calendar is a window of the calendar and what was used in it.
 type calendar struct {
-	start, end time.Time
-	unit       Unit
-	zone       *time.Location
-	opened     int64 // the instant at which this key first used the window
-	closes     int64 // the instant at which it ends, as seen from then
-	used       int64
+	end    time.Time
+	opened int64 // the instant at which this key first used the window
+	closes int64 // the instant at which it ends, as seen from then
+	used   int64
 }
 
 func newCalendar(l *Limit, now instant, d debt) *calendar {
@@ -23,8 +21,7 @@ func newCalendar(l *Limit, now instant, d debt) *calendar {
 
 // open begins the window that now is in.
 func (c *calendar) open(l *Limit, now instant) {
-	c.start, c.end = l.Window(now.time)
-	c.unit, c.zone = l.unit, l.zone
+	_, c.end = l.Window(now.time)
 	c.opened = now.n
 	c.closes = now.n + int64(c.end.Sub(now.time))
 	c.used = 0
@@ -33,13 +30,6 @@ func (c *calendar) open(l *Limit, now instant) {
 // turn begins the next window if its time has come. A clock that is set back
 // stays in the window that has begun.
 func (c *calendar) turn(l *Limit, now instant) {
-	if c.unit != l.unit || c.zone != l.zone {
-		// Another plan: what was used counts on in the window it is in now.
-		used := c.used
-		c.open(l, now)
-		c.used = min(used, l.quota)
-		return
-	}
 	if !now.time.Before(c.end) {
 		c.open(l, now)
 	}
@@ -64,14 +54,16 @@ func (c *calendar) ask(l *Limit, now instant, cost int64) answer {
 
 func (c *calendar) take(_ *Limit, _ instant, cost int64) { c.used += cost }
 
-func (c *calendar) adjust(l *Limit, now instant, at, cost int64) {
+func (c *calendar) adjust(l *Limit, now instant, at, cost int64) (moved int64) {
 	c.turn(l, now)
 	switch {
 	case cost > 0:
-		c.used = min(c.used+cost, l.quota)
+		moved = min(cost, max(l.quota-c.used, 0))
 	case at >= c.opened:
-		c.used = max(c.used+cost, 0)
+		moved = max(cost, -c.used)
 	}
+	c.used += moved
+	return moved
 }
 
-func (c *calendar) debt(instant) debt { return debt{used: c.used, until: c.closes} }
+func (c *calendar) debt(*Limit, instant) debt { return debt{used: c.used, until: c.closes} }

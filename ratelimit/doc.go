@@ -22,7 +22,9 @@
 //     them or to none, so a client that is refused by one limit does not use up
 //     another, and the order of the policies makes no difference.
 //   - Each algorithm bounds what its constructor says: [RollingWindow] exactly,
-//     [TokenBucket] and [CalendarWindow] with the bursts that they describe.
+//     [TokenBucket] and [CalendarWindow] with the bursts that they describe. Where
+//     the limit of a key changes, from one request to the next even, each limit
+//     keeps what it bounds.
 //   - A client that waits as long as Retry-After or RateLimit say, and shares its
 //     key with nobody, is admitted.
 //   - Memory is bounded. A flood of invented keys neither grows it nor lets a

@@ -157,7 +157,7 @@ func (m *Memory) lock(charges []Charge) (instant, error) {
 func unlock(charges []Charge) {
 	for i := range charges {
 		c := &charges[i]
-		c.state = nil
+		c.entry = nil
 		c.table.keys.At(c.shard).Unlock()
 	}
 }
@@ -178,8 +178,8 @@ func (c *Charge) ask(now instant) {
 		}
 		return
 	}
-	c.state = c.table.state(c, now)
-	a := c.state.ask(&c.Limit, now, c.Cost)
+	c.entry = c.table.entry(c, now)
+	a := c.entry.state.ask(&c.Limit, now, c.Cost)
 	c.Violated, c.Remaining, c.Reset, c.Wait = !a.ok, a.remaining, a.reset, a.wait
 }
 
@@ -203,7 +203,7 @@ func (c *Charge) take(now instant) {
 		c.table.hold(c, c.Cost)
 		return
 	}
-	c.state.take(&c.Limit, now, c.Cost)
+	c.entry.take(now, c.Cost)
 	if c.Reset == 0 && c.Cost > 0 {
 		// Nothing was in use before, so ask knew no time at which more is left.
 		c.Reset = c.Limit.firstReset()
@@ -218,5 +218,5 @@ func (c *Charge) adjust(now instant) {
 		c.table.hold(c, c.Cost)
 		return
 	}
-	c.table.state(c, now).adjust(&c.Limit, now, c.At, c.Cost)
+	c.table.entry(c, now).adjust(now, c.At, c.Cost)
 }

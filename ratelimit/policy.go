@@ -29,6 +29,11 @@ type Policy struct {
 	// LimitFor returns the limit for a request, in place of Limit and Plans; for
 	// the zero Limit these apply. An invalid one is reported to Config.OnError, and
 	// the request is refused with 503. It must be safe for concurrent use.
+	//
+	// All limits of a policy bound the same use of a key: what is charged under one
+	// counts under the others too, so that a change of plan neither forgets nor
+	// invents use. What should be counted apart, for instance each method, needs keys
+	// or policies of its own.
 	LimitFor func(*http.Request) Limit
 	// Applies reports whether the policy counts the request; nil means always.
 	Applies func(*http.Request) bool

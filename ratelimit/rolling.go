@@ -5,41 +5,79 @@ import "time"
 // rolling is an exact rolling window: it remembers each request that still
 // counts, oldest first.
 type rolling struct {
-	ring   []stamp // a power of two long
-	head   int     // of the oldest
-	count  int
-	used   int64
-	length time.Duration // of the window that the newest was taken under
+	ring  []stamp // a power of two long
+	head  int     // of the oldest
+	count int
+	used  int64
 }
 
-// A stamp is a request that was charged.
+// A stamp is what was charged at one instant, and never 0: as a window holds no
+// more stamps than its quota has units, it cannot grow beyond that.
 type stamp struct {
 	at   int64
 	cost int64
 }
 
 func newRolling(l *Limit, now instant, d debt) *rolling {
-	r := &rolling{length: l.per}
+	r := new(rolling)
 	if d.until > now.n && d.used > 0 {
 		// All of it counts until the last of it does not: never too little.
-		r.push(stamp{at: min(d.until-int64(l.per), now.n), cost: min(d.used, l.quota)})
+		r.add(min(d.until-int64(l.per), now.n), min(d.used, l.quota))
 	}
 	return r
 }
 
 func (r *rolling) at(i int) *stamp { return &r.ring[(r.head+i)&(len(r.ring)-1)] }
 
-func (r *rolling) push(s stamp) {
+// add charges a cost at an instant, which is nearly always the newest.
+func (r *rolling) add(at, cost int64) {
+	r.used += cost
+	i := r.count
+	for i > 0 && r.at(i-1).at > at {
+		i--
+	}
+	if i > 0 && r.at(i-1).at == at {
+		r.at(i - 1).cost += cost
+		return
+	}
 	if r.count == len(r.ring) {
-		bigger := make([]stamp, max(2*len(r.ring), 4))
-		for i := range r.count {
-			bigger[i] = *r.at(i)
-		}
-		r.ring, r.head = bigger, 0
+		r.grow()
 	}
 	r.count++
-	*r.at(r.count - 1) = s
-	r.used += s.cost
+	for j := r.count - 1; j > i; j-- {
+		*r.at(j) = *r.at(j - 1)
+	}
+	*r.at(i) = stamp{at, cost}
+}
+
+func (r *rolling) grow() {
+	bigger := make([]stamp, max(2*len(r.ring), 4))
+	for i := range r.count {
+		bigger[i] = *r.at(i)
+	}
+	r.ring, r.head = bigger, 0
+}
+
+// giveBack takes up to cost units off the stamp of an instant.
+func (r *rolling) giveBack(at, cost int64) (given int64) {
+	i := r.count - 1
+	for i >= 0 && r.at(i).at > at {
+		i--
+	}
+	if i < 0 || r.at(i).at != at {
+		return 0
+	}
+	s := r.at(i)
+	given = min(cost, s.cost)
+	s.cost -= given
+	r.used -= given
+	if s.cost == 0 {
+		for ; i < r.count-1; i++ {
+			*r.at(i) = *r.at(i + 1)
+		}
+		r.count--
+	}
+	return given
 }
 
 // expire forgets what no longer counts. A request counts for the whole length
@@ -83,35 +121,32 @@ func (r *rolling) leaves(i int, l *Limit, now instant) time.Duration {
 	return time.Duration(r.at(i).at + int64(l.per) - now.n)
 }
 
-func (r *rolling) take(l *Limit, now instant, cost int64) {
-	r.length = l.per
+func (r *rolling) take(_ *Limit, now instant, cost int64) {
 	if cost > 0 {
-		r.push(stamp{at: now.n, cost: cost})
+		r.add(now.n, cost)
 	}
 }
 
-func (r *rolling) adjust(l *Limit, now instant, at, cost int64) {
+func (r *rolling) adjust(l *Limit, now instant, at, cost int64) (moved int64) {
 	r.expire(l, now)
-	if cost > 0 {
-		r.take(l, now, min(cost, max(l.quota-r.used, 0)))
-		return
+	if cost < 0 {
+		return -r.giveBack(at, -cost)
 	}
-	back := -cost
-	for i := r.count - 1; i >= 0 && back > 0 && r.at(i).at >= at; i-- {
-		s := r.at(i)
-		if s.at != at {
-			continue
-		}
-		given := min(back, s.cost)
-		s.cost -= given
-		r.used -= given
-		back -= given
+	if moved = min(cost, max(l.quota-r.used, 0)); moved == 0 {
+		return 0
 	}
+	// Beside the charge that it adds to, where giving it back finds it; beyond the
+	// end of that window it would count for nothing.
+	if at > now.n || now.n-at >= int64(l.per) {
+		at = now.n
+	}
+	r.add(at, moved)
+	return moved
 }
 
-func (r *rolling) debt(now instant) debt {
+func (r *rolling) debt(l *Limit, _ instant) debt {
 	if r.count == 0 {
 		return debt{}
 	}
-	return debt{used: r.used, until: r.at(r.count-1).at + int64(r.length)}
+	return debt{used: r.used, until: r.at(r.count-1).at + int64(l.per)}
 }

@@ -9,19 +9,21 @@ type instant struct {
 	n    int64
 }
 
-// A state is what is known of one key under one policy. Its methods are called
-// under the lock of the key's shard, with instants that never go back.
+// A state is what is known of one key under one limit, which is always the same.
+// Its methods are called under the lock of the key's shard, with instants that
+// never go back.
 type state interface {
 	// ask returns what a request of this cost meets. It changes nothing that
 	// another call could notice.
 	ask(l *Limit, now instant, cost int64) answer
 	// take charges a cost that ask has just granted.
 	take(l *Limit, now instant, cost int64)
-	// adjust gives back -cost units that were taken at the instant at, or takes
-	// up to cost units without asking.
-	adjust(l *Limit, now instant, at, cost int64)
+	// adjust gives back up to -cost units that were taken at the instant at, or
+	// takes up to cost units more, as far as any are left. It returns how many it
+	// has moved, with the sign of cost.
+	adjust(l *Limit, now instant, at, cost int64) (moved int64)
 	// debt returns what must not be forgotten when the state is.
-	debt(now instant) debt
+	debt(l *Limit, now instant) debt
 }
 
 type answer struct {
@@ -42,19 +44,6 @@ func newState(l *Limit, now instant, d debt) state {
 		return newRolling(l, now, d)
 	default:
 		return newCalendar(l, now, d)
-	}
-}
-
-// fits reports whether s is a state of the limit's algorithm; the plan of a key
-// may change.
-func fits(s state, l *Limit) bool {
-	switch s.(type) {
-	case *bucket:
-		return l.algorithm == AlgorithmTokenBucket
-	case *rolling:
-		return l.algorithm == AlgorithmRollingWindow
-	default:
-		return l.algorithm == AlgorithmCalendarWindow
 	}
 }
 

@@ -60,7 +60,7 @@ type Charge struct {
 	At int64
 
 	table *table // the memory store's own
-	state state
+	entry *entry
 	shard int
 	hash  uint64
 }

@@ -26,12 +26,6 @@ type table struct {
 	held []map[Key]int64
 }
 
-// An entry is a key and what is known of it.
-type entry struct {
-	key   Key
-	state state
-}
-
 func newTable(m *Memory, order int) *table {
 	keys := shard.New[uint64, *entry](m.capacity, nil)
 	n := keys.Shards()
@@ -56,9 +50,9 @@ func (t *table) hash(k *Key) uint64 {
 	return maphash.Bytes(t.seed, b[:])
 }
 
-// state returns the state of the charge's key, which is new or changed to the
-// limit's algorithm if need be.
-func (t *table) state(c *Charge, now instant) state {
+// entry returns the entry of the charge's key, which is new if need be, with its
+// usage under the charge's limit in front.
+func (t *table) entry(c *Charge, now instant) *entry {
 	keys := t.keys.At(c.shard)
 	hash := c.hash
 	e, ok := keys.Get(hash)
@@ -70,10 +64,10 @@ func (t *table) state(c *Charge, now instant) state {
 	switch {
 	case !ok:
 		e = t.admit(c, hash, now)
-	case !fits(e.state, &c.Limit):
-		e.state = newState(&c.Limit, now, e.state.debt(now))
+	case e.limit != c.Limit:
+		e.change(&c.Limit, now)
 	}
-	return e.state
+	return e
 }
 
 // admit makes room for a new key and adds it.
@@ -81,10 +75,13 @@ func (t *table) admit(c *Charge, hash uint64, now instant) *entry {
 	keys := t.keys.At(c.shard)
 	if keys.LRU.Len() >= t.perShard {
 		if oldest, e, ok := keys.RemoveOldest(); ok {
-			t.remember(c.shard, oldest, e.state.debt(now), now)
+			t.remember(c.shard, oldest, e.debt(now), now)
+			for i := range e.others {
+				t.remember(c.shard, oldest, e.others[i].debt(now), now)
+			}
 		}
 	}
-	e := &entry{c.Key.clone(), newState(&c.Limit, now, t.owed(c.shard, hash))}
+	e := &entry{key: c.Key.clone(), usage: usage{limit: c.Limit, state: newState(&c.Limit, now, t.owed(c.shard, hash))}}
 	keys.Add(hash, e)
 	return e
 }

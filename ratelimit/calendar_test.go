@@ -1,0 +1,168 @@
+package ratelimit_test
+
+import (
+	"archive/zip"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/usher-go/usher/ratelimit"
+)
+
+// zones returns every time zone that Go has data for.
+func zones(t *testing.T) []*time.Location {
+	t.Helper()
+	//nolint:staticcheck // the toolchain that runs the test has the file
+	archive, err := zip.OpenReader(filepath.Join(runtime.GOROOT(), "lib", "time", "zoneinfo.zip"))
+	if err != nil {
+		if os.Getenv("USHER_REQUIRE_SERVICES") != "" {
+			t.Fatal(err)
+		}
+		t.Skip("the toolchain has no list of time zones")
+	}
+	defer func() { _ = archive.Close() }()
+	var all []*time.Location
+	for _, f := range archive.File {
+		if !strings.HasSuffix(f.Name, "/") {
+			all = append(all, zone(t, f.Name))
+		}
+	}
+	if len(all) < 500 {
+		t.Fatalf("%d time zones, want them all", len(all))
+	}
+	return all
+}
+
+// TestCalendarWindowsTile looks at the windows around every change of the clocks
+// of every zone: each ends after the time that it is asked for, and the next
+// begins where it ends.
+func TestCalendarWindowsTile(t *testing.T) {
+	units := []ratelimit.Unit{
+		ratelimit.Minute, ratelimit.Hour, ratelimit.Day, ratelimit.Week, ratelimit.Month, ratelimit.Year,
+	}
+	changes := 0
+	for _, zone := range zones(t) {
+		at := time.Date(1900, 1, 1, 0, 0, 0, 0, time.UTC).In(zone)
+		for {
+			_, change := at.ZoneBounds()
+			if change.IsZero() || change.Year() > 2040 {
+				break
+			}
+			if !change.After(at) {
+				// ZoneBounds errs on the last day of a leap year.
+				at = at.Add(24 * time.Hour)
+				continue
+			}
+			at = change
+			changes++
+			for _, unit := range units {
+				l := ratelimit.CalendarWindow(1, unit, zone)
+				for _, around := range []time.Duration{-25 * time.Hour, -time.Hour, -time.Second, 0, time.Minute, time.Hour, 25 * time.Hour} {
+					now := change.Add(around)
+					start, end := l.Window(now)
+					if start.After(now) || !end.After(now) {
+						t.Errorf("%v %v: the window of %v is %v to %v", zone, unit, now, start, end)
+					}
+					if s, e := l.Window(start); !s.Equal(start) || !e.Equal(end) {
+						t.Errorf("%v %v: the window of %v is %v to %v, that of its start %v to %v", zone, unit, now, start, end, s, e)
+					}
+					if s, _ := l.Window(end); !s.Equal(end) {
+						t.Errorf("%v %v: the window of %v ends at %v, the next begins at %v", zone, unit, now, end, s)
+					}
+				}
+			}
+		}
+	}
+	if changes < 10_000 {
+		t.Errorf("%d changes of clocks looked at, want them all", changes)
+	}
+}
+
+func TestADayIsLimitedWhereClocksGoForwardAtMidnight(t *testing.T) {
+	for _, c := range []struct {
+		name, zone string
+		at         string // half an hour before midnight
+		unit       ratelimit.Unit
+	}{
+		{"a day west of UTC", "America/Havana", "2026-03-07T23:30:00-05:00", ratelimit.Day},
+		{"another", "America/Santiago", "2026-09-05T23:30:00-04:00", ratelimit.Day},
+		{"a day east of UTC", "Africa/Cairo", "2026-04-23T23:30:00+02:00", ratelimit.Day},
+		{"a week", "America/Asuncion", "2017-10-01T00:30:00-03:00", ratelimit.Week},
+		{"a month", "America/Asuncion", "2017-09-30T23:30:00-04:00", ratelimit.Month},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				at, err := time.Parse(time.RFC3339, c.at)
+				if err != nil {
+					t.Fatal(err)
+				}
+				h := limiterOf(t, everyone("p", ratelimit.CalendarWindow(5, c.unit, zone(t, c.zone)))).Wrap(ok)
+				// The bubble begins in 2000.
+				time.Sleep(time.Until(at))
+				wantCodes(t, codes(8, h), 200, 200, 200, 200, 200, 429, 429, 429)
+				w := do(h)
+				if w.Header().Get("RateLimit") == `"p";r=0` || seconds(w.Header().Get("Retry-After")) <= 0 {
+					t.Errorf("fields %v", w.Header())
+				}
+				time.Sleep(seconds(w.Header().Get("Retry-After")))
+				wantCodes(t, codes(1, h), 200)
+			})
+		})
+	}
+}
+
+// The zone is one whose clocks go forward at midnight, which is in half an hour.
+func TestADayWithoutMidnightIsLimitedOverASocket(t *testing.T) {
+	change := time.Now().UTC().Truncate(time.Minute).Add(30 * time.Minute)
+	west := change.Hour()*3600 + change.Minute()*60
+	zone := shifted(t, change, -west)
+	if before, after := change.Add(-1).In(zone).Hour(), change.In(zone).Hour(); before != 23 || after != 1 {
+		t.Fatalf("the clocks go from %d to %d hours", before, after)
+	}
+	s := httptest.NewServer(limiterOf(t, everyone("p", ratelimit.CalendarWindow(5, ratelimit.Day, zone))).Wrap(ok))
+	defer s.Close()
+	admitted := 0
+	for range 20 {
+		if res, _ := get(t, s.URL); res.StatusCode == http.StatusOK {
+			admitted++
+		}
+	}
+	if admitted != 5 {
+		t.Errorf("%d of 20 admitted, want 5", admitted)
+	}
+}
+
+// shifted returns a zone of this offset whose clocks go forward by an hour at an
+// instant, in the format of RFC 9636.
+func shifted(t testing.TB, change time.Time, offset int) *time.Location {
+	t.Helper()
+	be := func(n int64, size int) []byte {
+		b := make([]byte, size)
+		for i := range b {
+			b[size-1-i] = byte(n >> (8 * i))
+		}
+		return b
+	}
+	block := func(size int) []byte {
+		b := []byte("TZif2" + strings.Repeat("\x00", 15))
+		for _, n := range []int64{0, 0, 0, 1, 2, 4} {
+			b = append(b, be(n, 4)...)
+		}
+		b = append(b, be(change.Unix(), size)...)
+		b = append(b, 1) // the second type from then on
+		b = append(append(b, be(int64(offset), 4)...), 0, 0)
+		b = append(append(b, be(int64(offset)+3600, 4)...), 1, 0)
+		return append(b, "AAA\x00"...)
+	}
+	zone, err := time.LoadLocationFromTZData("shifted", append(append(block(4), block(8)...), "\n\n"...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return zone
+}

@@ -1,0 +1,251 @@
+package ratelimit_test
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/ratelimit"
+)
+
+// planOf is an authenticator that believes the request.
+type planOf struct{}
+
+func (planOf) Authenticate(r *http.Request) (*usher.Principal, error) {
+	return &usher.Principal{ID: r.Header.Get("Plan"), Kind: usher.KindAPIKey, Owner: "acme", Plan: r.Header.Get("Plan")}, nil
+}
+
+func TestACredentialWithAShortWindowDoesNotResetALongOneOverASocket(t *testing.T) {
+	p := ratelimit.Policy{
+		Name: "plan", Key: ratelimit.ByOwner(nil), Limit: ratelimit.Nothing(),
+		Plans: map[string]ratelimit.Limit{
+			"slow": ratelimit.RollingWindow(10, time.Hour),
+			"fast": ratelimit.RollingWindow(1000, time.Millisecond),
+		},
+	}
+	s := httptest.NewServer(usher.Chain(usher.Authenticate(planOf{}), limiterOf(t, p)).Wrap(ok))
+	defer s.Close()
+	slow := 0
+	for range 40 {
+		if res, _ := get(t, s.URL, "Plan", "slow"); res.StatusCode == http.StatusOK {
+			slow++
+		}
+		time.Sleep(2 * time.Millisecond) // the short window ends
+		if res, _ := get(t, s.URL, "Plan", "fast"); res.StatusCode != http.StatusOK {
+			t.Fatalf("the fast plan: status %d", res.StatusCode)
+		}
+	}
+	if slow == 0 || slow > 10 {
+		t.Errorf("%d admitted under 10 an hour", slow)
+	}
+}
+
+func TestAnUpgradeToAnotherAlgorithmIsUsableAtOnceOverASocket(t *testing.T) {
+	p := ratelimit.Policy{
+		Name: "plan", Key: ratelimit.ByOwner(nil), Limit: ratelimit.RollingWindow(10, time.Hour),
+		Plans: map[string]ratelimit.Limit{"pro": ratelimit.TokenBucket(100, time.Hour, 50)},
+	}
+	s := httptest.NewServer(usher.Chain(usher.Authenticate(planOf{}), limiterOf(t, p)).Wrap(ok))
+	defer s.Close()
+	if res, _ := get(t, s.URL); res.StatusCode != http.StatusOK {
+		t.Fatalf("before: status %d", res.StatusCode)
+	}
+	res, _ := get(t, s.URL, "Plan", "pro")
+	if got := res.Header.Get("RateLimit"); res.StatusCode != http.StatusOK || got[:len(`"plan";r=48;`)] != `"plan";r=48;` {
+		t.Errorf("after: status %d, RateLimit %s, want 48 of 50 left", res.StatusCode, got)
+	}
+}
+
+func TestAChangeOfLimitTakesWhatWasUsedAndNoMore(t *testing.T) {
+	bucket, rolling, calendar := ratelimit.TokenBucket, ratelimit.RollingWindow, ratelimit.CalendarWindow
+	for _, c := range []struct {
+		name     string
+		from, to ratelimit.Limit
+		used     int64
+		left     int64
+	}{
+		{"window to bucket", rolling(10, time.Hour), bucket(100, time.Hour, 50), 1, 49},
+		{"long window to long bucket", rolling(100, 24*time.Hour), bucket(1000, 24*time.Hour, 100), 1, 99},
+		{"month to bucket", calendar(1000, ratelimit.Month, nil), bucket(1000, 24*time.Hour, 1000), 1, 999},
+		{"used up, to a larger bucket", bucket(5, time.Minute, 5), bucket(20000, time.Minute, 20000), 5, 19995},
+		{"used up, to a larger window", rolling(5, time.Minute), rolling(20000, time.Minute), 5, 19995},
+		{"used up, to a longer window", rolling(5, time.Minute), rolling(20000, time.Hour), 5, 19995},
+		{"bucket to window", bucket(5, time.Minute, 5), rolling(10, time.Minute), 5, 5},
+		{"bucket to month", bucket(5, time.Minute, 5), calendar(10, ratelimit.Month, nil), 5, 5},
+		{"minute to month", calendar(5, ratelimit.Minute, nil), calendar(10, ratelimit.Month, nil), 5, 5},
+		{"to a smaller bucket", bucket(100, time.Hour, 100), bucket(10, time.Hour, 10), 100, 0},
+		{"to a slower bucket, for no longer than before", bucket(100, time.Hour, 100), bucket(10, time.Hour, 10), 50, 5},
+		{"to a smaller window", rolling(100, time.Hour), rolling(10, time.Hour), 30, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := ratelimit.NewMemory(0)
+				charge := ratelimit.Charge{Policy: "p", Limit: c.from, Cost: c.used}
+				if admitted, err := m.Take(t.Context(), []ratelimit.Charge{charge}); !admitted || err != nil {
+					t.Fatal(admitted, err)
+				}
+				charge.Limit, charge.Cost = c.to, 0
+				got := []ratelimit.Charge{charge}
+				if _, err := m.Take(t.Context(), got); err != nil || got[0].Remaining != c.left {
+					t.Errorf("%d left after %d were used, want %d (%v)", got[0].Remaining, c.used, c.left, err)
+				}
+			})
+		})
+	}
+}
+
+// TestNoLimitIsForgottenForAnother draws limits for each request of one key, and
+// holds what each of them has admitted against an oracle of its own.
+func TestNoLimitIsForgottenForAnother(t *testing.T) {
+	check(t, func(t *rapid.T) {
+		limits := make([]ratelimit.Limit, rapid.IntRange(2, 4).Draw(t, "limits"))
+		oracles := make([]*oracle, len(limits))
+		for i := range limits {
+			limits[i] = drawLimit(t)
+			oracles[i] = &oracle{limit: limits[i]}
+		}
+		m := ratelimit.NewMemory(0)
+		for range rapid.IntRange(1, 60).Draw(t, "requests") {
+			time.Sleep(drawPause(t))
+			i := rapid.IntRange(0, len(limits)-1).Draw(t, "limit")
+			c := ratelimit.Charge{Policy: "p", Limit: limits[i], Cost: 1}
+			admitted, err := m.Take(context.Background(), []ratelimit.Charge{c})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if admitted && oracles[i].ask(time.Now(), 1) == no {
+				t.Fatalf("%v has admitted more than it may", limits[i])
+			}
+			if admitted {
+				oracles[i].admitted = append(oracles[i].admitted, usage{time.Now(), 1})
+			}
+		}
+	})
+}
+
+// Each of many limits of one key is counted, but not all of them for ever.
+func TestManyLimitsOfOneKeyTakeBoundedMemory(t *testing.T) {
+	m := ratelimit.NewMemory(0)
+	charges := make([]ratelimit.Charge, 1)
+	take := func(i int) {
+		charges[0] = ratelimit.Charge{Policy: "p", Limit: ratelimit.RollingWindow(5, time.Hour+time.Duration(i)), Cost: 1}
+		if _, err := m.Take(t.Context(), charges); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 100 {
+		take(i)
+	}
+	before := heap()
+	for i := range 20_000 {
+		take(i)
+	}
+	if after := heap(); after > before+1<<18 {
+		t.Errorf("the heap grew from %d to %d bytes for one key", before, after)
+	}
+	runtime.KeepAlive(m)
+}
+
+func TestUnitsGivenBackUnderOneLimitAreNotMintedUnderAnother(t *testing.T) {
+	for name, l := range map[string]ratelimit.Limit{
+		"token bucket":    ratelimit.TokenBucket(3, 1000*time.Hour, 3),
+		"rolling window":  ratelimit.RollingWindow(3, 1000*time.Hour),
+		"calendar window": ratelimit.CalendarWindow(3, ratelimit.Year, nil),
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := ratelimit.NewMemory(0)
+				used := []ratelimit.Charge{{Policy: "p", Limit: l, Cost: 3}}
+				other := []ratelimit.Charge{{Policy: "p", Limit: ratelimit.RollingWindow(100, time.Hour), Cost: 1}}
+				if ok, err := m.Take(t.Context(), used); !ok || err != nil {
+					t.Fatal(ok, err)
+				}
+				for range 10 {
+					time.Sleep(time.Second)
+					other[0].Cost = 1
+					if ok, err := m.Take(t.Context(), other); !ok || err != nil {
+						t.Fatal(ok, err)
+					}
+					other[0].Cost = -1
+					if err := m.Adjust(t.Context(), other); err != nil {
+						t.Fatal(err)
+					}
+				}
+				used[0].Cost = 1
+				if ok, _ := m.Take(t.Context(), used); ok {
+					t.Error("a fourth unit of three was admitted")
+				}
+			})
+		})
+	}
+}
+
+// Successes that are given back leave nothing behind, on one key as on many.
+func TestRefundsDoNotGrowMemory(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		order func(i, n int) int // which of n charges is given back next
+	}{
+		{"each before the next", nil},
+		{"in the order in which they came", func(i, _ int) int { return i }},
+		{"the newest first", func(i, n int) int { return n - 1 - i }},
+		{"in no order", func(i, n int) int { return i * 7 % n }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m := ratelimit.NewMemory(0)
+			const inFlight = 100
+			run := func() {
+				held := make([]ratelimit.Charge, inFlight)
+				for i := range held {
+					held[i] = ratelimit.Charge{Policy: "p", Limit: ratelimit.RollingWindow(inFlight, time.Hour), Cost: 1}
+					if ok, err := m.Take(t.Context(), held[i:i+1]); !ok || err != nil {
+						t.Fatal(ok, err)
+					}
+					if held[i].Cost = -1; c.order == nil {
+						_ = m.Adjust(t.Context(), held[i:i+1])
+					}
+				}
+				for i := range held {
+					if c.order != nil {
+						j := c.order(i, inFlight)
+						_ = m.Adjust(t.Context(), held[j:j+1])
+					}
+				}
+			}
+			run()
+			before := heap()
+			for range 1000 {
+				run()
+			}
+			if after := heap(); after > before+1<<18 {
+				t.Errorf("the heap grew from %d to %d bytes for one key", before, after)
+			}
+			left := []ratelimit.Charge{{Policy: "p", Limit: ratelimit.RollingWindow(inFlight, time.Hour)}}
+			if _, err := m.Take(t.Context(), left); err != nil || left[0].Remaining != inFlight || left[0].Reset != 0 {
+				t.Errorf("%d left, more in %v, want %d and nothing to come (%v)", left[0].Remaining, left[0].Reset, inFlight, err)
+			}
+			runtime.KeepAlive(m)
+		})
+	}
+}
+
+func BenchmarkTwoLimitsOfOneKey(b *testing.B) {
+	m := ratelimit.NewMemory(0)
+	var charges [2][]ratelimit.Charge
+	for i := range charges {
+		charges[i] = []ratelimit.Charge{{
+			Policy: "p", Key: ratelimit.TextKey("k"), Limit: ratelimit.TokenBucket(1e9, time.Second, 1e9-i), Cost: 1,
+		}}
+	}
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		_, _ = m.Take(b.Context(), charges[i%2])
+	}
+}
