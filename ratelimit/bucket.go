@@ -29,11 +29,18 @@ func newBucket(l *Limit, now instant, d debt) *bucket {
 		last:    now.time,
 	}
 	if d.until > now.n {
-		// What would be earned until then, if that is less than what was used.
-		missing := math.Ceil(float64(d.until-now.n) / b.nanos)
-		b.limiter.AllowN(now.time, int(min(missing, float64(d.used), float64(l.burst))))
+		b.limiter.AllowN(now.time, int(min(d.used, l.burst)))
 	}
 	return b
+}
+
+// faded returns what is still owed of d, which a bucket has paid off meanwhile.
+func (d debt) faded(l *Limit, now instant) debt {
+	if l.algorithm == AlgorithmTokenBucket && d.until > now.n {
+		missing := math.Ceil(float64(d.until-now.n) / l.tokenNanos())
+		d.used = int64(min(missing, float64(d.used)))
+	}
+	return d
 }
 
 func (l *Limit) rate() rate.Limit {

@@ -80,8 +80,8 @@ func TestAChangeOfLimitTakesWhatWasUsedAndNoMore(t *testing.T) {
 		{"bucket to window", bucket(5, time.Minute, 5), rolling(10, time.Minute), 5, 5},
 		{"bucket to month", bucket(5, time.Minute, 5), calendar(10, ratelimit.Month, nil), 5, 5},
 		{"minute to month", calendar(5, ratelimit.Minute, nil), calendar(10, ratelimit.Month, nil), 5, 5},
-		{"to a smaller bucket", bucket(100, time.Hour, 100), bucket(10, time.Hour, 10), 100, 0},
-		{"to a slower bucket, for no longer than before", bucket(100, time.Hour, 100), bucket(10, time.Hour, 10), 50, 5},
+		{"to a smaller bucket", bucket(100, time.Hour, 100), bucket(10, time.Hour, 10), 3, 7},
+		{"to a smaller bucket that is used up", bucket(100, time.Hour, 100), bucket(10, time.Hour, 10), 50, 0},
 		{"to a smaller window", rolling(100, time.Hour), rolling(10, time.Hour), 30, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -2,8 +2,6 @@ package ratelimit
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"net/http"
 	"slices"
 	"sync"
@@ -111,55 +109,4 @@ func (h *held) end(status int) {
 	// Whether or not the client is still there. A store that fails now leaves the
 	// charge as it is, which errs on the safe side.
 	_ = d.store.Adjust(context.Background(), back)
-}
-
-// ErrNotSettled is matched by what [Settle] returns if there is nothing to
-// settle.
-var ErrNotSettled = errors.New("ratelimit: not settled")
-
-// Settle sets what the request of ctx costs under a policy, once the handler
-// knows: less than was taken gives units back, more takes them, as far as the
-// key has any left. Cost zero is a refund. It may be called more than once and
-// from any goroutine until the handler has returned; what was taken from a
-// window that has ended is not given back.
-//
-// The policy must have Settle set, and must have charged the request: otherwise
-// Settle returns an error that matches [ErrNotSettled].
-func Settle(ctx context.Context, policy string, cost int) error {
-	var h *held
-	if x := exchange.From(ctx); x != nil {
-		h = decisions.Load(x)
-	}
-	for ; h != nil; h = h.outer {
-		if done, err := h.settle(policy, int64(min(max(cost, 0), maxQuota))); done {
-			return err
-		}
-	}
-	return fmt.Errorf("%w: no charge of policy %q", ErrNotSettled, policy)
-}
-
-func (h *held) settle(policy string, cost int64) (done bool, err error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	d := h.decision
-	if d == nil {
-		return false, nil
-	}
-	for i := range d.charges {
-		c := &d.charges[i]
-		if c.Policy != policy || c.Violated || !d.charged[i].Settle {
-			continue
-		}
-		change := *c
-		change.Cost = cost - c.Cost
-		if change.Cost == 0 {
-			return true, nil
-		}
-		if err := d.store.Adjust(context.Background(), []Charge{change}); err != nil {
-			return true, fmt.Errorf("ratelimit: settle policy %q: %w", policy, err)
-		}
-		c.Cost = cost
-		return true, nil
-	}
-	return false, nil
 }

@@ -162,6 +162,9 @@ func unlock(charges []Charge) {
 	}
 }
 
+// need returns how many units must be left.
+func (c *Charge) need() int64 { return max(c.Cost, c.Least) }
+
 // ask finds out whether the charge can be covered. The shard is locked.
 func (c *Charge) ask(now instant) {
 	c.At = now.n
@@ -171,22 +174,22 @@ func (c *Charge) ask(now instant) {
 	}
 	if c.Limit.algorithm == AlgorithmConcurrency {
 		held := c.table.held[c.shard][c.Key]
-		c.Violated = c.Cost > 0 && held+c.Cost > c.Limit.quota
+		c.Violated = c.need() > 0 && held+c.need() > c.Limit.quota
 		c.Remaining, c.Reset, c.Wait = max(c.Limit.quota-held, 0), 0, 0
-		if c.Cost > c.Limit.quota {
+		if c.need() > c.Limit.quota {
 			c.Wait = never
 		}
 		return
 	}
 	c.entry = c.table.entry(c, now)
-	a := c.entry.state.ask(&c.Limit, now, c.Cost)
+	a := c.entry.state.ask(&c.Limit, now, c.need())
 	c.Violated, c.Remaining, c.Reset, c.Wait = !a.ok, a.remaining, a.reset, a.wait
 }
 
 // refuse finds that nothing is left, now or ever. What is known of the key stays
 // as it is, for the day on which it has a limit again.
 func (c *Charge) refuse() {
-	c.Violated = c.Cost > 0 && c.Limit.algorithm != AlgorithmUnlimited
+	c.Violated = c.need() > 0 && c.Limit.algorithm != AlgorithmUnlimited
 	c.Remaining, c.Reset, c.Wait = 0, 0, 0
 	if c.Violated {
 		c.Wait = never
@@ -211,12 +214,14 @@ func (c *Charge) take(now instant) {
 }
 
 func (c *Charge) adjust(now instant) {
-	if c.Limit.quota == 0 {
-		return
+	c.Moved = 0
+	switch {
+	case c.Limit.quota == 0:
+	case c.Limit.algorithm == AlgorithmConcurrency:
+		held := c.table.held[c.shard][c.Key]
+		c.Moved = max(min(c.Cost, c.Limit.quota-held), -held)
+		c.table.hold(c, c.Moved)
+	default:
+		c.Moved = c.table.entry(c, now).adjust(now, c.At, c.Cost)
 	}
-	if c.Limit.algorithm == AlgorithmConcurrency {
-		c.table.hold(c, c.Cost)
-		return
-	}
-	c.table.entry(c, now).adjust(now, c.At, c.Cost)
 }

@@ -38,14 +38,16 @@ type Policy struct {
 	// Applies reports whether the policy counts the request; nil means always.
 	Applies func(*http.Request) bool
 	// Cost returns how many units the request takes; nil means one. A cost of
-	// zero or less takes nothing and is never refused.
+	// zero or less takes nothing and is never refused, unless Settle is set.
 	Cost func(*http.Request) int
 	// Count reports whether an answer with this status is charged; nil means
 	// always. The cost is taken before the handler runs, so that nobody gets past
 	// the limit meanwhile, and given back if the answer does not count. A handler
 	// that panics counts as 500.
 	Count func(status int) bool
-	// Settle lets the handler change the cost by [Settle].
+	// Settle lets the handler change the cost by [Settle]. A request then needs at
+	// least one unit to be left, also if its cost is zero. To keep requests at the
+	// same time within the limit, let Cost reserve the most that one may need.
 	Settle bool
 	// Shadow makes the policy watch: it counts and reports but never refuses.
 	Shadow bool
@@ -192,6 +194,10 @@ func (p *policy) charge(c *Charge, r *http.Request) (bool, error) {
 	c.Cost = 1
 	if p.Cost != nil {
 		c.Cost = int64(min(max(p.Cost(r), 0), maxQuota))
+	}
+	c.Least = 0
+	if p.Settle {
+		c.Least = 1
 	}
 	c.Policy, c.Shadow = p.Name, p.Shadow
 	return c.Limit.algorithm != AlgorithmUnlimited, nil

@@ -9,8 +9,9 @@ import (
 // other modules keep it where several processes share it.
 //
 // A Store is safe for concurrent use, and keeps nothing of its arguments after a
-// call has returned. It decides by its own clock, which never goes back. Whether the policies of one decision come in one order or another
-// makes no difference. The contract is checked by ratelimittest.
+// call has returned. It decides by its own clock, which never goes back. Whether
+// the policies of one decision come in one order or another makes no difference.
+// The contract is checked by ratelimittest.
 type Store interface {
 	// Take decides one request: if every charge that is not in shadow can be
 	// covered, all that can be are charged, else none is. It reports whether the
@@ -22,10 +23,11 @@ type Store interface {
 	Take(ctx context.Context, charges []Charge) (admitted bool, err error)
 
 	// Adjust changes what earlier calls of Take have charged, by the Cost of each
-	// charge: a negative one is given back, a positive one is charged without
-	// asking, as far as the key has anything left to lose. It gives nothing back
-	// once the window it was taken from has ended, and never more than was
-	// taken. At is what Take has set.
+	// charge: a positive one is charged as far as the key has anything left, a
+	// negative one is given back, but no more than the key has used, and nothing
+	// once the window it was taken from has ended. It sets Moved to the units that
+	// it has really moved, by which its callers go: what did not fit was never
+	// taken, and is not given back. At is what Take has set.
 	Adjust(ctx context.Context, charges []Charge) error
 }
 
@@ -35,13 +37,16 @@ type Charge struct {
 	Policy string
 	// Key is whom the policy counts.
 	Key Key
-	// Limit is what the key may use; it may differ from one decision to the next. A
-	// quota of 0 covers no cost above 0, whatever the algorithm, and its Wait is
-	// negative.
+	// Limit is what the key may use. It may differ from one decision to the next,
+	// and each limit then keeps what it bounds: it is charged with what others are,
+	// and forgets nothing because of them. A quota of 0 covers no cost above 0,
+	// whatever the algorithm, and its Wait is negative.
 	Limit Limit
 	// Cost is how much to take, or by how much to adjust. Take refuses a cost
 	// above what the limit can ever cover; a cost of 0 is always covered.
 	Cost int64
+	// Least is how much must be left for Take to cover a Cost below it.
+	Least int64
 	// Shadow is set for a policy that is only watched: it never refuses.
 	Shadow bool
 
@@ -58,6 +63,9 @@ type Charge struct {
 	Wait time.Duration
 	// At is set by Take, for Adjust: an instant of the store's clock.
 	At int64
+	// Moved is set by Adjust to the units that were charged or, negative, given
+	// back: from 0 to Cost.
+	Moved int64
 
 	table *table // the memory store's own
 	entry *entry

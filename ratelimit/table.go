@@ -81,7 +81,8 @@ func (t *table) admit(c *Charge, hash uint64, now instant) *entry {
 			}
 		}
 	}
-	e := &entry{key: c.Key.clone(), usage: usage{limit: c.Limit, state: newState(&c.Limit, now, t.owed(c.shard, hash))}}
+	owed := t.owed(c.shard, hash).faded(&c.Limit, now)
+	e := &entry{key: c.Key.clone(), usage: usage{limit: c.Limit, state: newState(&c.Limit, now, owed)}}
 	keys.Add(hash, e)
 	return e
 }
@@ -122,6 +123,7 @@ func (t *table) hold(c *Charge, n int64) {
 		t.held[c.shard] = held
 	}
 	switch in, ok := held[c.Key]; {
+	case n == 0:
 	case in+n <= 0:
 		delete(held, c.Key)
 	case ok:

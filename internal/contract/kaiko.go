@@ -227,7 +227,9 @@ func (*kaiko) talk(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		err = ratelimit.Settle(r.Context(), "tokens", tokens)
 	}
-	if err != nil {
+	// What is beyond the month's tokens has been said already; the next request is
+	// refused.
+	if err != nil && !errors.Is(err, ratelimit.ErrExhausted) {
 		usher.Fail(w, r, err)
 		return
 	}

@@ -32,9 +32,15 @@ func TestStore(t *testing.T, open func(testing.TB) ratelimit.Store) {
 		{"a cost of zero is covered even if nothing is left", suite.peek},
 		{"what is given back can be used again", suite.giveBack},
 		{"more is never given back than was taken", suite.giveTooMuch},
-		{"an adjustment upwards does not ask", suite.adjustUp},
+		{"an adjustment takes what is left, and tells how much", suite.adjustUp},
+		{"what did not fit is not given back", suite.giveBackTaken},
+		{"every charge of an adjustment is adjusted", suite.adjustAll},
+		{"a charge of nothing can ask for something to be left", suite.least},
+		{"a quota of zero covers nothing", suite.nothing},
 		{"places of a concurrency limit are free again when given back", suite.places},
 		{"a limit may change from one decision to the next", suite.changing},
+		{"a limit forgets nothing when the key meets another", suite.alternating},
+		{"a larger limit starts with what was used and no more", suite.larger},
 		{"a violated policy tells how long to wait", suite.wait},
 		{"concurrent requests take exactly the limit", suite.concurrent},
 		{"overlapping decisions in every order come to an end", suite.overlapping},
@@ -92,11 +98,16 @@ func (s suite) wantLeft(t testing.TB, c ratelimit.Charge, n int64) {
 	}
 }
 
-func (s suite) adjust(t testing.TB, c ratelimit.Charge, cost int64) {
+// adjust fails unless the store moves so many units.
+func (s suite) adjust(t testing.TB, c ratelimit.Charge, cost, moved int64) {
 	t.Helper()
-	c.Cost = cost
-	if err := s.store.Adjust(t.Context(), []ratelimit.Charge{c}); err != nil {
+	c.Cost, c.Moved = cost, -99
+	charges := []ratelimit.Charge{c}
+	if err := s.store.Adjust(t.Context(), charges); err != nil {
 		t.Fatalf("Adjust: %v", err)
+	}
+	if got := charges[0].Moved; got != moved {
+		t.Errorf("an adjustment by %d has moved %d units, want %d", cost, got, moved)
 	}
 }
 
@@ -160,8 +171,7 @@ func (s suite) order(t *testing.T) {
 		back = append(back, ratelimit.Charge{})
 	}
 	for i := range forth {
-		twin := charge(forth[i].Limit)
-		back[len(back)-1-i] = twin
+		back[len(back)-1-i] = charge(forth[i].Limit)
 	}
 	for range 30 {
 		for i := range forth {
@@ -226,7 +236,7 @@ func (s suite) giveBack(t *testing.T) {
 	s.each(t, func(t *testing.T, c ratelimit.Charge) {
 		c.Cost = 4
 		_, got := s.take(t, c)
-		s.adjust(t, got[0], -3)
+		s.adjust(t, got[0], -3, -3)
 		s.wantLeft(t, c, 4)
 	})
 }
@@ -234,22 +244,103 @@ func (s suite) giveBack(t *testing.T) {
 func (s suite) giveTooMuch(t *testing.T) {
 	s.each(t, func(t *testing.T, c ratelimit.Charge) {
 		_, got := s.take(t, c)
-		s.adjust(t, got[0], -4)
+		s.adjust(t, got[0], -4, -1)
+		s.wantLeft(t, c, 5)
+		s.adjust(t, got[0], -1, 0)
 		s.wantLeft(t, c, 5)
 	})
 }
 
 func (s suite) adjustUp(t *testing.T) {
 	s.each(t, func(t *testing.T, c ratelimit.Charge) {
-		if c.Limit.Algorithm() == ratelimit.AlgorithmConcurrency {
-			t.Skip("a place is held or not")
-		}
 		_, got := s.take(t, c)
-		s.adjust(t, got[0], 2)
+		s.adjust(t, got[0], 2, 2)
 		s.wantLeft(t, c, 2)
-		s.adjust(t, got[0], 100)
+		s.adjust(t, got[0], 100, 2)
 		s.wantLeft(t, c, 0)
+		s.adjust(t, got[0], 1, 0)
 	})
+}
+
+// giveBackTaken settles far above what is left and takes it back, as a handler
+// does that fails in the end.
+func (s suite) giveBackTaken(t *testing.T) {
+	s.each(t, func(t *testing.T, c ratelimit.Charge) {
+		other := c
+		other.Cost = 3
+		s.take(t, other)
+		_, got := s.take(t, c)
+		s.adjust(t, got[0], 90, 1)
+		s.wantLeft(t, c, 0)
+		s.adjust(t, got[0], -1, -1)
+		s.wantLeft(t, c, 1)
+		s.adjust(t, got[0], -1, -1)
+		s.wantLeft(t, c, 2)
+	})
+}
+
+func (s suite) adjustAll(t *testing.T) {
+	s.each(t, func(t *testing.T, c ratelimit.Charge) {
+		beside := charge(c.Limit)
+		_, got := s.take(t, c, beside)
+		got[0].Cost, got[1].Cost = 2, -1
+		if err := s.store.Adjust(t.Context(), got); err != nil {
+			t.Fatalf("Adjust: %v", err)
+		}
+		if got[0].Moved != 2 || got[1].Moved != -1 {
+			t.Errorf("%d and %d units moved, want 2 and -1", got[0].Moved, got[1].Moved)
+		}
+		s.wantLeft(t, c, 2)
+		s.wantLeft(t, beside, 5)
+	})
+}
+
+func (s suite) least(t *testing.T) {
+	s.each(t, func(t *testing.T, c ratelimit.Charge) {
+		c.Cost, c.Least = 0, 2
+		if ok, got := s.take(t, c); !ok || got[0].Remaining != 5 {
+			t.Errorf("with all left: admitted %v, remaining %d, want it to take nothing", ok, got[0].Remaining)
+		}
+		used := c
+		used.Cost, used.Least = 4, 0
+		s.take(t, used)
+		if ok, got := s.take(t, c); ok || !got[0].Violated || got[0].Wait < 0 || got[0].Remaining != 1 {
+			t.Errorf("with 1 left of 2: admitted %v, violated %v, wait %v, remaining %d",
+				ok, got[0].Violated, got[0].Wait, got[0].Remaining)
+		}
+		c.Least = 1
+		if ok, _ := s.take(t, c); !ok {
+			t.Error("with 1 left of 1: refused")
+		}
+	})
+}
+
+func (s suite) nothing(t *testing.T) {
+	for name, l := range map[string]ratelimit.Limit{
+		"token bucket":    ratelimit.TokenBucket(0, time.Hour, 5),
+		"rolling window":  ratelimit.RollingWindow(0, time.Hour),
+		"calendar window": ratelimit.CalendarWindow(0, ratelimit.Year, nil),
+		"concurrency":     ratelimit.Concurrency(0),
+		"nothing":         ratelimit.Nothing(),
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, beside := charge(l), charge(ratelimit.RollingWindow(5, time.Hour))
+			for range 2 {
+				ok, got := s.take(t, c, beside)
+				if ok || !got[0].Violated || got[0].Remaining != 0 || got[0].Wait >= 0 {
+					t.Errorf("admitted %v, violated %v, remaining %d, wait %v, want never",
+						ok, got[0].Violated, got[0].Remaining, got[0].Wait)
+				}
+			}
+			s.wantLeft(t, beside, 5)
+			c.Cost = 0
+			if ok, got := s.take(t, c); !ok || got[0].Violated {
+				t.Errorf("a cost of 0: admitted %v, violated %v", ok, got[0].Violated)
+			}
+			s.adjust(t, c, 1, 0)
+			s.adjust(t, c, -1, 0)
+		})
+	}
 }
 
 func (s suite) places(t *testing.T) {
@@ -260,8 +351,8 @@ func (s suite) places(t *testing.T) {
 		if ok, _ := s.take(t, c); ok {
 			t.Fatal("a third place of two")
 		}
-		s.adjust(t, first[0], -1)
-		s.adjust(t, second[0], -1)
+		s.adjust(t, first[0], -1, -1)
+		s.adjust(t, second[0], -1, -1)
 	}
 	s.wantLeft(t, c, 2)
 }
@@ -280,6 +371,58 @@ func (s suite) changing(t *testing.T) {
 			s.wantLeft(t, c, 0)
 		})
 	}
+}
+
+func (s suite) alternating(t *testing.T) {
+	s.each(t, func(t *testing.T, c ratelimit.Charge) {
+		if c.Limit.Algorithm() == ratelimit.AlgorithmConcurrency {
+			t.Skip("it has no window")
+		}
+		for name, short := range map[string]ratelimit.Limit{
+			"token bucket":    ratelimit.TokenBucket(1000, time.Millisecond, 1000),
+			"rolling window":  ratelimit.RollingWindow(1000, time.Millisecond),
+			"calendar window": ratelimit.CalendarWindow(1000, ratelimit.Minute, nil),
+		} {
+			c := charge(c.Limit)
+			other := c
+			other.Limit = short
+			admitted := 0
+			for range 8 {
+				if ok, _ := s.take(t, c); ok {
+					admitted++
+				}
+				time.Sleep(2 * time.Millisecond)
+				if ok, _ := s.take(t, other); !ok {
+					t.Fatalf("%s: refused though less than its quota was used", name)
+				}
+			}
+			if admitted == 0 || admitted > 5 {
+				t.Errorf("%d of 5 admitted beside a short %s", admitted, name)
+			}
+			s.wantLeft(t, c, 0)
+		}
+	})
+}
+
+func (s suite) larger(t *testing.T) {
+	s.each(t, func(t *testing.T, c ratelimit.Charge) {
+		if c.Limit.Algorithm() == ratelimit.AlgorithmConcurrency {
+			t.Skip("it has no plan of another algorithm")
+		}
+		for name, large := range map[string]ratelimit.Limit{
+			"token bucket":    ratelimit.TokenBucket(1000, 1000*time.Hour, 1000),
+			"rolling window":  ratelimit.RollingWindow(1000, 1000*time.Hour),
+			"calendar window": ratelimit.CalendarWindow(1000, ratelimit.Year, nil),
+		} {
+			t.Run(name, func(t *testing.T) {
+				c := charge(c.Limit)
+				c.Cost = 5
+				s.take(t, c)
+				c.Limit = large
+				s.wantLeft(t, c, 995)
+			})
+		}
+	})
 }
 
 func (s suite) wait(t *testing.T) {

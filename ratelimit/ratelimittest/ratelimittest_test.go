@@ -1,0 +1,163 @@
+package ratelimittest_test
+
+import (
+	"context"
+	"flag"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/usher-go/usher/ratelimit"
+	"github.com/usher-go/usher/ratelimit/ratelimittest"
+)
+
+var wrong = flag.String("wrong", "", "the wrong store that TestWrongStore runs the suite against")
+
+// A store changes what a Memory gets and returns.
+type store struct {
+	*ratelimit.Memory
+	take, taken     func(*ratelimit.Charge)
+	adjust          func(*ratelimit.Charge)
+	adjusted        func(charge *ratelimit.Charge, cost int64)
+	onlyFirstAdjust bool
+}
+
+func (s store) Take(ctx context.Context, charges []ratelimit.Charge) (bool, error) {
+	own := slices.Clone(charges)
+	each(own, s.take)
+	admitted, err := s.Memory.Take(ctx, own)
+	each(own, s.taken)
+	for i := range charges {
+		c, o := &charges[i], &own[i]
+		c.Violated, c.Remaining, c.Reset, c.Wait, c.At = o.Violated, o.Remaining, o.Reset, o.Wait, o.At
+		if o.Violated && !o.Shadow {
+			admitted = false
+		}
+	}
+	return admitted, err
+}
+
+func (s store) Adjust(ctx context.Context, charges []ratelimit.Charge) error {
+	own := slices.Clone(charges)
+	if s.onlyFirstAdjust {
+		own = own[:1]
+	}
+	each(own, s.adjust)
+	err := s.Memory.Adjust(ctx, own)
+	for i := range own {
+		charges[i].Moved = own[i].Moved
+		if s.adjusted != nil {
+			s.adjusted(&charges[i], own[i].Cost)
+		}
+	}
+	return err
+}
+
+func each(charges []ratelimit.Charge, f func(*ratelimit.Charge)) {
+	for i := range charges {
+		if f != nil {
+			f(&charges[i])
+		}
+	}
+}
+
+// stores are wrong, each in one way, and the test of the suite that must fail.
+var stores = map[string]struct {
+	store store
+	fails string
+}{
+	"does not tell what it has moved": {
+		store{adjusted: func(c *ratelimit.Charge, _ int64) { c.Moved = 0 }},
+		"an_adjustment_takes_what_is_left",
+	},
+	"tells that it has moved all it was asked to": {
+		store{adjusted: func(c *ratelimit.Charge, cost int64) { c.Moved = cost }},
+		"an_adjustment_takes_what_is_left",
+	},
+	"takes nothing upwards": {
+		store{adjust: func(c *ratelimit.Charge) { c.Cost = min(c.Cost, 0) }},
+		"an_adjustment_takes_what_is_left",
+	},
+	"stamps what it takes later at another instant": {
+		store{adjust: func(c *ratelimit.Charge) {
+			if c.Cost > 0 {
+				c.At = 0
+			}
+		}},
+		"what_did_not_fit_is_not_given_back",
+	},
+	"gives back nothing": {
+		store{adjust: func(c *ratelimit.Charge) { c.Cost = max(c.Cost, 0) }},
+		"what_is_given_back_can_be_used_again",
+	},
+	"adjusts only the first charge": {
+		store{onlyFirstAdjust: true},
+		"every_charge_of_an_adjustment_is_adjusted",
+	},
+	"does not look at Least": {
+		store{take: func(c *ratelimit.Charge) { c.Least = 0 }},
+		"a_charge_of_nothing_can_ask",
+	},
+	"charges what Least asks for": {
+		store{take: func(c *ratelimit.Charge) { c.Cost = max(c.Cost, c.Least) }},
+		"a_charge_of_nothing_can_ask",
+	},
+	"takes a quota of 0 for none": {
+		store{take: func(c *ratelimit.Charge) {
+			if c.Limit.Quota() == 0 {
+				c.Limit = ratelimit.Unlimited()
+			}
+		}},
+		"a_quota_of_zero_covers_nothing",
+	},
+	"tells a wait under a quota of 0": {
+		store{taken: func(c *ratelimit.Charge) { c.Wait = max(c.Wait, 0) }},
+		"a_quota_of_zero_covers_nothing",
+	},
+	"counts each limit of a key apart": {
+		store{
+			take:   func(c *ratelimit.Charge) { c.Policy += c.Limit.String() },
+			adjust: func(c *ratelimit.Charge) { c.Policy += c.Limit.String() },
+		},
+		"a_larger_limit_starts_with_what_was_used",
+	},
+}
+
+// TestWrongStoresFail runs the suite in a process of its own for each wrong store.
+func TestWrongStoresFail(t *testing.T) {
+	for name, c := range stores {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestWrongStore$", "-wrong", name) //nolint:gosec // this test itself
+			out, err := cmd.CombinedOutput()
+			if err == nil {
+				t.Fatal("the suite passes")
+			}
+			if !strings.Contains(string(out), "--- FAIL: TestWrongStore/"+c.fails) {
+				t.Errorf("another test than %s fails:\n%s", c.fails, out)
+			}
+		})
+	}
+}
+
+func TestWrongStore(t *testing.T) {
+	if *wrong == "" {
+		t.Skip("run by TestWrongStoresFail")
+	}
+	c, ok := stores[*wrong]
+	if !ok {
+		t.Skip("no such store")
+	}
+	ratelimittest.TestStore(t, func(testing.TB) ratelimit.Store {
+		s := c.store
+		s.Memory = ratelimit.NewMemory(0)
+		return s
+	})
+}
+
+// The wrapper that the wrong stores share is not what fails them.
+func TestARightStorePasses(t *testing.T) {
+	ratelimittest.TestStore(t, func(testing.TB) ratelimit.Store { return store{Memory: ratelimit.NewMemory(0)} })
+}

@@ -1,0 +1,96 @@
+package ratelimit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/exchange"
+)
+
+// The errors of [Settle].
+var (
+	// ErrNotSettled is matched if there is no charge to settle.
+	ErrNotSettled = errors.New("ratelimit: not settled")
+	// ErrExhausted is matched by an [*ExhaustedError].
+	ErrExhausted = errors.New("ratelimit: exhausted")
+)
+
+// An ExhaustedError says that a key had less left than a request was settled to
+// cost: all that was left has been charged. It matches [ErrExhausted], and
+// [usher.Fail] responds to it with the status 429 of the policy.
+type ExhaustedError struct {
+	Policy string
+	// Shortfall is how many units of the cost are not charged.
+	Shortfall int64
+
+	refusal *usher.Error
+}
+
+func (e *ExhaustedError) Error() string {
+	return fmt.Sprintf("ratelimit: policy %q is exhausted: %d units are not charged", e.Policy, e.Shortfall)
+}
+
+// Unwrap returns ErrExhausted and the refusal for clients.
+func (e *ExhaustedError) Unwrap() []error { return []error{ErrExhausted, e.refusal} }
+
+// Settle sets what the request of ctx costs under a policy, once the handler
+// knows: less than was taken gives units back, more takes them, as far as the
+// key has any left. Cost zero is a refund. It may be called more than once and
+// from any goroutine until the handler has returned; what was taken from a
+// window that has ended is not given back.
+//
+// If less was left than the cost, that is charged and Settle returns an
+// [*ExhaustedError], so that a stream can be ended. The policy must have Settle set
+// and must have admitted the request: otherwise Settle returns an error that
+// matches [ErrNotSettled]. Any other error is one of the store, which may or may
+// not have changed the charge; what it may have given back is not given back again.
+func Settle(ctx context.Context, policy string, cost int) error {
+	var h *held
+	if x := exchange.From(ctx); x != nil {
+		h = decisions.Load(x)
+	}
+	for ; h != nil; h = h.outer {
+		if done, err := h.settle(policy, int64(min(max(cost, 0), maxQuota))); done {
+			return err
+		}
+	}
+	return fmt.Errorf("%w: no charge of policy %q", ErrNotSettled, policy)
+}
+
+func (h *held) settle(policy string, cost int64) (done bool, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	d := h.decision
+	if d == nil {
+		return false, nil
+	}
+	for i := range d.charges {
+		if c := &d.charges[i]; c.Policy == policy && !c.Violated && d.charged[i].Settle {
+			return true, c.settle(d.store, d.charged[i], cost)
+		}
+	}
+	return false, nil
+}
+
+// settle makes the charge one of this cost, as far as the store can.
+func (c *Charge) settle(store Store, p *policy, cost int64) error {
+	change := []Charge{*c}
+	change[0].Cost = cost - c.Cost
+	if change[0].Cost == 0 {
+		return nil
+	}
+	if err := store.Adjust(context.Background(), change); err != nil {
+		c.Cost = min(c.Cost, cost)
+		return fmt.Errorf("ratelimit: settle policy %q: %w", c.Policy, err)
+	}
+	c.Cost += change[0].Moved
+	if short := cost - c.Cost; short > 0 {
+		return &ExhaustedError{Policy: c.Policy, Shortfall: short, refusal: &usher.Error{
+			Status: http.StatusTooManyRequests, Code: p.Code, Message: p.Message, Details: p.violated,
+		}}
+	}
+	return nil
+}
