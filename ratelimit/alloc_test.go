@@ -35,6 +35,16 @@ func plenty(tb testing.TB, headers ratelimit.Headers, n int) http.Handler {
 	return newLimiter(tb, ratelimit.Config{Policies: policies, Headers: headers}).Wrap(nothing)
 }
 
+// twice returns a limiter that wraps two handlers, so that it may stand inside
+// itself: with no middleware outside it, a request has to be copied.
+func twice(tb testing.TB) http.Handler {
+	l := limiterOf(tb, ratelimit.Policy{
+		Name: "p", Key: ratelimit.ByAddress(nil), Limit: ratelimit.TokenBucket(1e9, time.Second, 1e9),
+	})
+	l.Wrap(nothing)
+	return l.Wrap(nothing)
+}
+
 func spent(tb testing.TB) http.Handler {
 	return limiterOf(tb, ratelimit.Policy{
 		Name: "p", Key: ratelimit.ByAddress(nil), Limit: ratelimit.TokenBucket(1, 1000*time.Hour, 1),
@@ -78,6 +88,7 @@ func TestAllocs(t *testing.T) {
 		{"middleware with standard header fields", 2, serve(plenty(t, ratelimit.StandardHeaders, 1), "192.0.2.1:1")},
 		{"middleware with standard header fields, three policies", 2, serve(plenty(t, ratelimit.StandardHeaders, 3), "192.0.2.1:1")},
 		{"middleware with X-RateLimit fields", 2, serve(plenty(t, ratelimit.EpochHeaders, 1), "192.0.2.1:1")},
+		{"middleware that wraps two handlers", 4, serve(twice(t), "192.0.2.1:1")},
 		{"a limit that is found for each request", 0, serve(own, "192.0.2.1:1")},
 		{"refused, with a body", 4, serve(spent(t), "192.0.2.1:1")},
 		{"middleware with both", 2, serve(plenty(t, ratelimit.StandardAndEpochHeaders, 1), "192.0.2.1:1")},
@@ -170,6 +181,7 @@ func BenchmarkMiddleware(b *testing.B) {
 		{"allowed/headers=standard/policies=3", plenty(b, ratelimit.StandardHeaders, 3)},
 		{"allowed/headers=epoch", plenty(b, ratelimit.EpochHeaders, 1)},
 		{"refused", spent(b)},
+		{"allowed/headers=standard/wraps=2", twice(b)},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			run := serve(c.h, "192.0.2.1:1")

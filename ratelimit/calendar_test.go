@@ -48,7 +48,7 @@ func TestCalendarWindowsTile(t *testing.T) {
 	}
 	changes := 0
 	for _, zone := range zones(t) {
-		at := time.Date(1900, 1, 1, 0, 0, 0, 0, time.UTC).In(zone)
+		at := time.Date(1940, 1, 1, 0, 0, 0, 0, time.UTC).In(zone)
 		for {
 			_, change := at.ZoneBounds()
 			if change.IsZero() || change.Year() > 2040 {
@@ -63,7 +63,7 @@ func TestCalendarWindowsTile(t *testing.T) {
 			changes++
 			for _, unit := range units {
 				l := ratelimit.CalendarWindow(1, unit, zone)
-				for _, around := range []time.Duration{-25 * time.Hour, -time.Hour, -time.Second, 0, time.Minute, time.Hour, 25 * time.Hour} {
+				for _, around := range []time.Duration{-time.Hour, -time.Second, 0, time.Hour} {
 					now := change.Add(around)
 					start, end := l.Window(now)
 					if start.After(now) || !end.After(now) {

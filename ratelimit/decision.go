@@ -29,7 +29,7 @@ type decision struct {
 func (l *Limiter) decide(d *decision, r *http.Request, outer *held) {
 	d.charges, d.charged = d.slots[:0], d.charged[:0]
 	d.admitted, d.failed, d.cause, d.store = true, false, nil, nil
-	d.replaces = l.only && outer.forgo(l)
+	d.replaces = false
 	for i, p := range l.policies {
 		if outer != nil && outer.asked(p) {
 			continue
@@ -54,7 +54,9 @@ func (l *Limiter) decide(d *decision, r *http.Request, outer *held) {
 	if len(d.charges) > 0 {
 		l.take(r, d)
 	}
-	l.count(r.Context(), d)
+	if l.only && d.admitted && !d.failed {
+		d.replaces = outer.forgo(l.family, l.policies)
+	}
 }
 
 // take asks the store, and does what the failure mode says if that fails.

@@ -2,54 +2,92 @@ package ratelimit
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"sync"
 
 	"github.com/usher-go/usher/internal/exchange"
+	"github.com/usher-go/usher/internal/guard"
 	"github.com/usher-go/usher/internal/httpwriter"
 )
 
 // held is a decision that is not over when the handler begins: it holds places,
-// waits for the outcome, or may be settled.
+// waits for the outcome, may be settled, or is shared with limiters further in.
 type held struct {
 	limiter *Limiter
+	request *http.Request
 	outer   *held // of a limiter further out
 
 	mu       sync.Mutex
 	decision *decision // nil once it is over
-	undone   bool
+	undone   uint16    // the policies of the limiter that charge nothing after all, a bit each
+	shared   bool      // others than the limiter know of it
 }
+
+// helds are those that nobody else has come to know, as nearly all.
+var helds = sync.Pool{New: func() any { return new(held) }}
 
 // decisions holds the innermost decision of a request that is not over.
 var decisions = exchange.NewSlot[held]()
 
+// heldBy returns the innermost decision that is held for a request, or nil.
+func heldBy(ctx context.Context) *held {
+	x := exchange.From(ctx)
+	if x == nil {
+		return nil
+	}
+	for {
+		h := decisions.Load(x)
+		if h == nil || h.share(x) {
+			return h
+		}
+	}
+}
+
+// share notes that h is known outside its limiter. It fails if h is not, or no
+// longer, a decision of this request.
+func (h *held) share(x *exchange.Exchange) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if decisions.Load(x) != h {
+		return false
+	}
+	h.shared = true
+	return true
+}
+
 // serveHeld runs next, and then gives back what the outcome says.
-func (l *Limiter) serveHeld(w http.ResponseWriter, r *http.Request, next http.Handler, h *held) {
+func (l *Limiter) serveHeld(w http.ResponseWriter, r *http.Request, next http.Handler, d *decision, outer *held) {
+	h := helds.Get().(*held)
+	h.limiter, h.request, h.outer, h.decision = l, r, outer, d
+	status := http.StatusInternalServerError // unless next returns
+	// Deferred first, as a place must be free again whatever happens.
+	defer func() { h.end(status) }()
 	x, inner := exchange.Enter(r)
 	decisions.Store(x, h)
+	defer func() {
+		exchange.Leave(r, inner)
+		decisions.Store(x, outer)
+	}()
+	l.count(r.Context(), d)
+	l.setHeader(w.Header(), d, nil)
 	var watch *httpwriter.Writer
-	if h.countsOutcomes() {
+	if d.countsOutcomes() {
 		watch = new(httpwriter.Writer)
 		watch.Init(w, nil)
 		watch.SetRequest(inner)
 		w = watch
 	}
-	status := http.StatusInternalServerError // unless next returns
-	// Deferred, as a place must be free again whatever happens.
-	defer func() {
-		exchange.Leave(r, inner)
-		decisions.Store(x, h.outer)
-		h.end(status)
-	}()
 	next.ServeHTTP(w, inner)
 	if status = http.StatusOK; watch != nil && watch.Status() != 0 {
 		status = watch.Status()
 	}
 }
 
-func (h *held) countsOutcomes() bool {
-	for _, p := range h.decision.charged {
+func (d *decision) countsOutcomes() bool {
+	for _, p := range d.charged {
 		if p.Count != nil {
 			return true
 		}
@@ -57,56 +95,114 @@ func (h *held) countsOutcomes() bool {
 	return false
 }
 
-// asked reports whether h, or a decision further out, is over p as well.
+// asked reports whether h, or a decision further out, is over p as well, and then
+// lets what that has charged be charged, whoever has replaced it in between.
 func (h *held) asked(p *policy) bool {
 	for ; h != nil; h = h.outer {
-		if slices.Contains(h.limiter.policies, p) {
+		if i := slices.Index(h.limiter.policies, p); i >= 0 {
+			h.mu.Lock()
+			h.undone &^= 1 << i
+			h.mu.Unlock()
 			return true
 		}
 	}
 	return false
 }
 
-// forgo makes the limiters further out that l derives from, which decide
-// together with l, give back what they have charged. It reports whether there
-// are any.
-func (h *held) forgo(l *Limiter) (found bool) {
+// undoes reports whether what is charged under p is given back in any case.
+func (h *held) undoes(p *policy) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.undone != 0 && h.undone&(1<<slices.Index(h.limiter.policies, p)) != 0
+}
+
+// forgo makes h and the decisions further out, as far as their limiters are of one
+// family, give back in the end what they have charged, except under the policies
+// to keep. It reports whether there is any to give back.
+func (h *held) forgo(f *family, keep []*policy) (found bool) {
 	for ; h != nil; h = h.outer {
-		for p := l.parent; p != nil; p = p.parent {
-			if h.limiter == p {
-				h.mu.Lock()
-				h.undone = true
-				h.mu.Unlock()
+		if h.limiter.family != f {
+			continue
+		}
+		h.mu.Lock()
+		for i, p := range h.limiter.policies {
+			if !slices.Contains(keep, p) {
+				h.undone |= 1 << i
 				found = true
 			}
 		}
+		h.mu.Unlock()
 	}
 	return found
 }
 
 // end gives back the places that the request held and what its outcome does not
 // charge, and lets go of the decision: a handler that was abandoned may still
-// know h, but finds nothing in it.
+// know h, but finds nothing in it. The request no longer leads to h.
 func (h *held) end(status int) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	d := h.decision
+	d, shared := h.decision, h.shared
 	h.decision = nil
-	defer h.limiter.pool.Put(d)
-	back := d.charges[:0]
+	h.mu.Unlock()
+	defer func() {
+		h.limiter.pool.Put(d)
+		if !shared {
+			h.limiter, h.request, h.outer, h.undone = nil, nil, nil, 0
+			helds.Put(h)
+		}
+	}()
+	var faults []error
+	back := 0 // how many charges to give back, which are moved to the front
+	giveBack := func(i int) {
+		d.charges[i].Cost = -d.charges[i].Cost
+		d.charges[i], d.charges[back] = d.charges[back], d.charges[i]
+		d.charged[i], d.charged[back] = d.charged[back], d.charged[i]
+		back++
+	}
+	// Deferred, as Count is not ours and may end this goroutine.
+	defer func() {
+		if back > 0 {
+			// Whether or not the client is still there. A store that fails now leaves
+			// the charge as it is, which errs on the safe side.
+			if err := d.store.Adjust(context.Background(), d.charges[:back]); err != nil {
+				faults = append(faults, fmt.Errorf("ratelimit: give back: %w", err))
+			}
+		}
+		if err := errors.Join(faults...); err != nil {
+			h.limiter.report(h.request, err)
+		}
+	}()
+	// First what nobody has to be asked about.
 	for i, p := range d.charged {
-		c := d.charges[i]
-		place := c.Limit.algorithm == AlgorithmConcurrency
-		if c.Violated || c.Cost == 0 || !place && !h.undone && (p.Count == nil || p.Count(status)) {
+		c := &d.charges[i]
+		if !c.Violated && c.Cost > 0 && (c.Limit.algorithm == AlgorithmConcurrency || h.undoes(p)) {
+			giveBack(i)
+		}
+	}
+	for i := back; i < len(d.charged); i++ {
+		c, p := &d.charges[i], d.charged[i]
+		if c.Violated || c.Cost == 0 || p.Count == nil {
 			continue
 		}
-		c.Cost = -c.Cost
-		back = append(back, c)
+		counts, err := p.counts(status)
+		if err != nil {
+			faults = append(faults, err)
+		}
+		if !counts {
+			giveBack(i)
+		}
 	}
-	if len(back) == 0 {
-		return
+}
+
+// counts reports whether a response with this status is charged, as one is of
+// which Count panics.
+func (p *policy) counts(status int) (counts bool, err error) {
+	counts = true
+	if err = guard.Run(func() error {
+		counts = p.Count(status)
+		return nil
+	}); err != nil {
+		err = fmt.Errorf("ratelimit: Count of policy %q: %w", p.Name, err)
 	}
-	// Whether or not the client is still there. A store that fails now leaves the
-	// charge as it is, which errs on the safe side.
-	_ = d.store.Adjust(context.Background(), back)
+	return counts, err
 }

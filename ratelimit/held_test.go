@@ -19,7 +19,7 @@ func TestEndedDecisionSettlesNothing(t *testing.T) {
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	var h *held
 	l.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		h = outerOf(r)
+		h = heldBy(r.Context())
 		if done, err := h.settle("tokens", 3); !done || err != nil {
 			t.Errorf("while the handler runs: %v, %v", done, err)
 		}

@@ -14,7 +14,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/usher-go/usher"
-	"github.com/usher-go/usher/internal/exchange"
+	"github.com/usher-go/usher/internal/guard"
 	"github.com/usher-go/usher/internal/telemetry"
 )
 
@@ -33,9 +33,10 @@ type Config struct {
 	StoreTimeout time.Duration
 	// Headers says which header fields tell clients about the limits.
 	Headers Headers
-	// OnError, if not nil, is told of failures of the store and of invalid limits,
-	// on the request's goroutine; nil logs them to [slog.Default]. It must be safe
-	// for concurrent use.
+	// OnError, if not nil, is told of failures of the store, of invalid limits and
+	// of panics of Count, on the request's goroutine; nil logs them to
+	// [slog.Default], and of a panic only the type and the stack. It must be safe for
+	// concurrent use.
 	OnError func(r *http.Request, err error)
 	// OmitRetryAfter leaves Retry-After out of refusals.
 	OmitRetryAfter bool
@@ -62,10 +63,11 @@ const (
 // [usher.Middleware], safe for concurrent use, and does not change.
 //
 // A route with limits of its own is wrapped by a limiter made by [Limiter.With]
-// or [Limiter.Only] in place of its parent. Where the parent stands around it
-// all the same, the two still make one decision: With takes only what the
-// parent has not taken, and a refusal gives the parent's charge back, as Only
-// does in any case. A parent that refuses is final.
+// or [Limiter.Only] in place of its parent. Limiters that derive from one another
+// or from a common parent still make one decision where one stands inside another,
+// and so does a limiter inside itself: the inner one takes only what those further
+// out have not taken, Only gives back what they took under other policies than its
+// own, and a refusal gives back everything. A refusal further out is final.
 type Limiter struct {
 	config   Config
 	policies []*policy
@@ -76,14 +78,14 @@ type Limiter struct {
 	tables   []*table     // of policies, in memory
 	shared   *sharedStore // nil if the store is a Memory
 	family   *family
-	parent   *Limiter
-	only     bool
+	only     bool // its policies replace those of limiters further out
 
 	decisions *telemetry.Decisions
 	pool      *sync.Pool
 	blocked   *usher.Error
-	// derived is set once there are limiters that look for this one.
-	derived atomic.Bool
+	// mounted is set once l wraps a handler, and nested once it may stand inside
+	// itself, as it wraps several or is called by others.
+	mounted, nested atomic.Bool
 	// probe is set while CheckMounted looks for this limiter.
 	probe atomic.Pointer[probe]
 }
@@ -92,6 +94,8 @@ type Limiter struct {
 type family struct {
 	mu    sync.Mutex
 	names map[string]bool
+	// related is set once one of them derives from another.
+	related atomic.Bool
 }
 
 // New returns a limiter. It reports every fault of c at once, as
@@ -144,7 +148,7 @@ func (l *Limiter) Only(policies ...Policy) (*Limiter, error) {
 func (l *Limiter) derive(only bool, policies []Policy) (*Limiter, error) {
 	d := &Limiter{
 		config: l.config, memory: l.memory, shared: l.shared, family: l.family,
-		parent: l, only: only, decisions: l.decisions,
+		only: only, decisions: l.decisions,
 	}
 	at := "ratelimit.Limiter.Only"
 	if !only {
@@ -155,9 +159,7 @@ func (l *Limiter) derive(only bool, policies []Policy) (*Limiter, error) {
 		return nil, err
 	}
 	d.finish()
-	for p := l; p != nil; p = p.parent {
-		p.derived.Store(true)
-	}
+	l.family.related.Store(true)
 	return d, nil
 }
 
@@ -244,12 +246,23 @@ func newDecisions(c *Config, outcomes []string, policy string) *telemetry.Decisi
 
 // Wrap returns a handler that asks l before next.
 func (l *Limiter) Wrap(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { l.ServeNext(w, r, next) })
+	if !l.mounted.CompareAndSwap(false, true) {
+		l.nested.Store(true)
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { l.serve(w, r, next) })
 }
 
-// ServeNext hands the request to next if it is admitted and answers it with 429
-// if not, with the header fields that the limiter is configured for on both.
+// ServeNext hands the request to next if it is admitted and responds with 429 if
+// not, with the header fields that the limiter is configured for on both.
 func (l *Limiter) ServeNext(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	// Where else the caller has mounted l, nobody knows.
+	if !l.nested.Load() {
+		l.nested.Store(true)
+	}
+	l.serve(w, r, next)
+}
+
+func (l *Limiter) serve(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	if l.probed(w, r) {
 		return
 	}
@@ -263,26 +276,34 @@ func (l *Limiter) ServeNext(w http.ResponseWriter, r *http.Request, next http.Ha
 		next.ServeHTTP(w, r)
 		return
 	}
-	outer := outerOf(r)
+	outer := heldBy(r.Context())
 	d := l.pool.Get().(*decision)
 	l.decide(d, r, outer)
+	if d.admitted && l.holds() {
+		l.serveHeld(w, r, next, d, outer)
+		return
+	}
 	var refusal *usher.Error
 	if !d.admitted {
-		outer.forgo(l)
+		outer.forgo(l.family, nil)
 		refusal = l.refusal(d)
 	}
+	l.count(r.Context(), d)
 	l.setHeader(w.Header(), d, refusal)
-	switch {
-	case refusal != nil:
-		l.pool.Put(d)
+	l.pool.Put(d)
+	if refusal != nil {
 		usher.Fail(w, r, refusal)
-	case l.lasting || l.derived.Load():
-		// The decision lives on, perhaps beyond the handler, and is not pooled.
-		l.serveHeld(w, r, next, &held{limiter: l, decision: d, outer: outer})
-	default:
-		l.pool.Put(d)
-		next.ServeHTTP(w, r)
+		return
 	}
+	next.ServeHTTP(w, r)
+}
+
+// holds reports whether a decision matters beyond its beginning: there is
+// something to do after the handler, or a limiter further in may decide with it.
+// This is known from how l is mounted, as a bare limiter that stands once in the
+// way of a request must cost no copy of it.
+func (l *Limiter) holds() bool {
+	return l.lasting || l.nested.Load() || l.family.related.Load()
 }
 
 // report tells the operator of what the client is not told.
@@ -291,13 +312,10 @@ func (l *Limiter) report(r *http.Request, err error) {
 		l.config.OnError(r, err)
 		return
 	}
-	slog.ErrorContext(r.Context(), "ratelimit", "error", err)
-}
-
-// outerOf returns the decisions that limiters further out hold for r, or nil.
-func outerOf(r *http.Request) *held {
-	if x := exchange.From(r.Context()); x != nil {
-		return decisions.Load(x)
+	if p, ok := errors.AsType[*guard.PanicError](err); ok {
+		// The value may hold whatever the callback had at hand.
+		slog.ErrorContext(r.Context(), "ratelimit: panic", "type", fmt.Sprintf("%T", p.Value), "stack", string(p.Stack))
+		return
 	}
-	return nil
+	slog.ErrorContext(r.Context(), "ratelimit", "error", err)
 }

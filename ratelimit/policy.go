@@ -40,10 +40,10 @@ type Policy struct {
 	// Cost returns how many units the request takes; nil means one. A cost of
 	// zero or less takes nothing and is never refused, unless Settle is set.
 	Cost func(*http.Request) int
-	// Count reports whether an answer with this status is charged; nil means
+	// Count reports whether a response with this status is charged; nil means
 	// always. The cost is taken before the handler runs, so that nobody gets past
-	// the limit meanwhile, and given back if the answer does not count. A handler
-	// that panics counts as 500.
+	// the limit meanwhile, and given back if the response does not count. A handler
+	// that panics counts as 500. If Count panics, the response is charged.
 	Count func(status int) bool
 	// Settle lets the handler change the cost by [Settle]. A request then needs at
 	// least one unit to be left, also if its cost is zero. To keep requests at the

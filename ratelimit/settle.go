@@ -7,7 +7,6 @@ import (
 	"net/http"
 
 	"github.com/usher-go/usher"
-	"github.com/usher-go/usher/internal/exchange"
 )
 
 // The errors of [Settle].
@@ -48,11 +47,7 @@ func (e *ExhaustedError) Unwrap() []error { return []error{ErrExhausted, e.refus
 // matches [ErrNotSettled]. Any other error is one of the store, which may or may
 // not have changed the charge; what it may have given back is not given back again.
 func Settle(ctx context.Context, policy string, cost int) error {
-	var h *held
-	if x := exchange.From(ctx); x != nil {
-		h = decisions.Load(x)
-	}
-	for ; h != nil; h = h.outer {
+	for h := heldBy(ctx); h != nil; h = h.outer {
 		if done, err := h.settle(policy, int64(min(max(cost, 0), maxQuota))); done {
 			return err
 		}

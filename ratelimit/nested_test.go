@@ -1,0 +1,162 @@
+package ratelimit_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/ratelimit"
+)
+
+// family returns a root of 6 an hour and what derives from it.
+func family(t testing.TB, group, route ratelimit.Limit) (root, with, sibling, only *ratelimit.Limiter) {
+	t.Helper()
+	root = limiterOf(t, everyone("root", ratelimit.RollingWindow(6, time.Hour)))
+	with = must(t)(root.With(everyone("group", group)))
+	sibling = must(t)(root.With(everyone("route", route)))
+	only = must(t)(root.Only(everyone("only", route)))
+	return root, with, sibling, only
+}
+
+// admitted sends n requests over a socket and returns how many were admitted, and
+// the last response.
+func admitted(t testing.TB, n int, h http.Handler) (count int, last *http.Response) {
+	t.Helper()
+	s := httptest.NewServer(h)
+	defer s.Close()
+	for range n {
+		last, _ = get(t, s.URL)
+		if last.StatusCode == http.StatusOK {
+			count++
+		}
+	}
+	return count, last
+}
+
+func TestNestedLimitersChargeOnceOverASocket(t *testing.T) {
+	plenty := ratelimit.RollingWindow(200, time.Hour)
+	for _, c := range []struct {
+		name  string
+		stack func(*testing.T) http.Handler
+		want  int // of 12
+	}{
+		{"a bare limiter inside itself", func(t *testing.T) http.Handler {
+			l := limiterOf(t, everyone("p", ratelimit.RollingWindow(10, time.Hour)))
+			return l.Wrap(l.Wrap(ok))
+		}, 10},
+		{"three times, with a router between", func(t *testing.T) http.Handler {
+			l := limiterOf(t, everyone("p", ratelimit.RollingWindow(10, time.Hour)))
+			mux := http.NewServeMux()
+			mux.Handle("/", l.Wrap(l.Wrap(ok)))
+			return l.Wrap(mux)
+		}, 10},
+		{"by ServeNext, as adapters do", func(t *testing.T) http.Handler {
+			l := limiterOf(t, everyone("p", ratelimit.RollingWindow(10, time.Hour)))
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				usher.Chain(l, l).ServeNext(w, r, ok)
+			})
+		}, 10},
+		{"with a copy of the request between", func(t *testing.T) http.Handler {
+			l := limiterOf(t, everyone("p", ratelimit.RollingWindow(10, time.Hour)))
+			inner := l.Wrap(ok)
+			return l.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				inner.ServeHTTP(w, r.Clone(r.Context()))
+			}))
+		}, 10},
+		{"inside authentication", func(t *testing.T) http.Handler {
+			l := limiterOf(t, everyone("p", ratelimit.RollingWindow(10, time.Hour)))
+			return usher.Chain(usher.Authenticate(planOf{}), l, l).Wrap(ok)
+		}, 10},
+		{"two children of one parent", func(t *testing.T) http.Handler {
+			_, group, route, _ := family(t, plenty, plenty)
+			return group.Wrap(route.Wrap(ok))
+		}, 6},
+		{"a child of a child", func(t *testing.T) http.Handler {
+			_, group, _, _ := family(t, plenty, plenty)
+			return group.Wrap(must(t)(group.With(everyone("deep", plenty))).Wrap(ok))
+		}, 6},
+		{"Only inside a child of its parent", func(t *testing.T) http.Handler {
+			_, group, _, only := family(t, plenty, plenty)
+			return group.Wrap(only.Wrap(ok))
+		}, 12},
+		{"Only inside itself", func(t *testing.T) http.Handler {
+			_, _, _, only := family(t, plenty, ratelimit.RollingWindow(10, time.Hour))
+			return only.Wrap(only.Wrap(ok))
+		}, 10},
+		{"Only inside its own child", func(t *testing.T) http.Handler {
+			_, _, _, only := family(t, plenty, ratelimit.RollingWindow(10, time.Hour))
+			return must(t)(only.With(everyone("deep", plenty))).Wrap(only.Wrap(ok))
+		}, 10},
+		{"a parent inside the Only that has replaced it", func(t *testing.T) http.Handler {
+			root, _, _, only := family(t, plenty, plenty)
+			return root.Wrap(only.Wrap(root.Wrap(ok)))
+		}, 6},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			n, last := admitted(t, 12, c.stack(t))
+			if n != c.want {
+				t.Errorf("%d of 12 admitted, want %d", n, c.want)
+			}
+			policies := last.Header.Values("RateLimit-Policy")
+			if sorted := slices.Sorted(slices.Values(policies)); len(slices.Compact(sorted)) != len(policies) {
+				t.Errorf("a policy is named twice: %q", policies)
+			}
+		})
+	}
+}
+
+func TestARefusedRequestUsesUpNothingOfNestedLimitersOverASocket(t *testing.T) {
+	plenty, two := ratelimit.RollingWindow(200, time.Hour), ratelimit.RollingWindow(2, time.Hour)
+	for _, c := range []struct {
+		name  string
+		stack func(root, group, route, only *ratelimit.Limiter) http.Handler
+		left  int // of root, after 2 were admitted and 10 refused
+	}{
+		{"two children", func(_, group, route, _ *ratelimit.Limiter) http.Handler {
+			return group.Wrap(route.Wrap(ok))
+		}, 4},
+		{"their parent around them", func(root, group, route, _ *ratelimit.Limiter) http.Handler {
+			return root.Wrap(group.Wrap(route.Wrap(ok)))
+		}, 4},
+		{"Only inside a child", func(_, group, _, only *ratelimit.Limiter) http.Handler {
+			return group.Wrap(only.Wrap(ok))
+		}, 6},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			root, group, route, only := family(t, plenty, two)
+			if n, last := admitted(t, 12, c.stack(root, group, route, only)); n != 2 || last.StatusCode != http.StatusTooManyRequests {
+				t.Errorf("%d of 12 admitted, want 2", n)
+			}
+			if n, _ := admitted(t, 8, root.Wrap(ok)); n != c.left {
+				t.Errorf("%d left of the parent, want %d", n, c.left)
+			}
+			if n, _ := admitted(t, 3, group.Wrap(ok)); n != 0 {
+				t.Errorf("%d admitted by a child of a parent that is used up", n)
+			}
+		})
+	}
+}
+
+// A callback that panics further in is a failure of the request, which counts.
+func TestAPanicFurtherInGivesNothingBack(t *testing.T) {
+	root := limiterOf(t, everyone("root", ratelimit.RollingWindow(3, time.Hour)))
+	p := everyone("only", ratelimit.RollingWindow(100, time.Hour))
+	p.Key = func(*http.Request) (ratelimit.Key, bool) { panic("key") }
+	only := must(t)(root.Only(p))
+	h := root.Wrap(only.Wrap(ok))
+	refused := 0
+	for range 5 {
+		func() {
+			defer func() { _ = recover() }()
+			if do(h).Code == http.StatusTooManyRequests {
+				refused++
+			}
+		}()
+	}
+	if refused != 2 {
+		t.Errorf("%d of 5 refused, want 2", refused)
+	}
+}
