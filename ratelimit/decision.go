@@ -20,6 +20,7 @@ type decision struct {
 	admitted bool
 	failed   bool   // nothing was decided
 	cause    error  // of the failure
+	canceled bool   // the request has ended meanwhile
 	replaces bool   // a limiter further out, with its header fields
 	text     []byte // the header fields
 }
@@ -29,7 +30,7 @@ type decision struct {
 func (l *Limiter) decide(d *decision, r *http.Request, outer *held) {
 	d.charges, d.charged = d.slots[:0], d.charged[:0]
 	d.admitted, d.failed, d.cause, d.store = true, false, nil, nil
-	d.replaces = false
+	d.canceled, d.replaces = false, false
 	for i, p := range l.policies {
 		if outer != nil && outer.asked(p) {
 			continue
@@ -59,21 +60,30 @@ func (l *Limiter) decide(d *decision, r *http.Request, outer *held) {
 	}
 }
 
-// take asks the store, and does what the failure mode says if that fails.
+// take asks the store, and does what the failure mode says if that fails. A store
+// that is shared takes its time, in which the client may leave.
 func (l *Limiter) take(r *http.Request, d *decision) {
 	ctx := r.Context()
 	var err error
 	if l.shared != nil {
-		d.store = l.shared
-		if d.admitted, err = l.shared.Take(ctx, d.charges); err == nil {
+		if ctx.Err() == nil {
+			d.store = l.shared
+			if d.admitted, err = l.shared.Take(ctx, d.charges); err == nil {
+				d.canceled = d.admitted && ctx.Err() != nil
+				return
+			}
+			l.decisions.Record(ctx, storeFailed)
+			if !errors.Is(err, errDown) {
+				l.report(r, err)
+			}
+		}
+		if ctx.Err() != nil {
+			d.fail(context.Cause(ctx), false)
+			d.canceled = true
 			return
 		}
-		l.decisions.Record(ctx, storeFailed)
-		if !errors.Is(err, errDown) {
-			l.report(r, err)
-		}
 		if l.config.OnStoreFailure != FallBack {
-			d.fail(err, l.config.OnStoreFailure == FailOpen)
+			d.fail(err, l.config.OnStoreFailure == DangerouslyFailOpen)
 			return
 		}
 	}
@@ -111,13 +121,7 @@ func (l *Limiter) count(ctx context.Context, d *decision) {
 // longest wait, and the names of all that were violated.
 func (l *Limiter) refusal(d *decision) *usher.Error {
 	if d.failed {
-		return &usher.Error{
-			Status:     http.StatusServiceUnavailable,
-			Code:       CodeUnavailable,
-			Message:    "The request could not be checked against its limits. Please try again.",
-			RetryAfter: time.Second,
-			Cause:      d.cause,
-		}
+		return unavailable(d.cause)
 	}
 	worst, violations := -1, 0
 	for i := range d.charges {
@@ -139,6 +143,31 @@ func (l *Limiter) refusal(d *decision) *usher.Error {
 		e.RetryAfter = retryAfter(c)
 	}
 	return e
+}
+
+// unavailable is the error of a request that could not be decided.
+func unavailable(cause error) *usher.Error {
+	return &usher.Error{
+		Status:     http.StatusServiceUnavailable,
+		Code:       CodeUnavailable,
+		Message:    "The request could not be checked against its limits. Please try again.",
+		RetryAfter: time.Second,
+		Cause:      cause,
+	}
+}
+
+// statusCanceled is the status for a request that nobody waits for. It has no RFC,
+// but keeps these apart from faults of the client and of the server.
+const statusCanceled = 499
+
+// canceledError is the error of a request that has ended while it was decided.
+func canceledError(ctx context.Context) *usher.Error {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return unavailable(context.Cause(ctx))
+	}
+	return &usher.Error{
+		Status: statusCanceled, Code: CodeCanceled, Message: "The request was canceled.", Cause: context.Cause(ctx),
+	}
 }
 
 // longer compares waits, of which a negative one never ends.

@@ -31,8 +31,10 @@
 //     limited key start afresh; see [Memory].
 //   - No two decisions can wait for each other for ever, whatever policies they
 //     have in common.
-//   - A store that fails does what [Config.OnStoreFailure] says, within
-//     [Config.StoreTimeout].
+//   - A store that fails, hangs or panics does what [Config.OnStoreFailure] says,
+//     within [Config.StoreTimeout], and [Config.OnError] is told.
+//   - A client that leaves before a store has responded does not reach the handler,
+//     whatever the store does; if it is charged, it is there and once.
 //
 // # Order
 //

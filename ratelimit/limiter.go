@@ -29,7 +29,10 @@ type Config struct {
 	// go on with limits that are local to this process.
 	OnStoreFailure FailureMode
 	// StoreTimeout is how long a decision may wait for the store; zero means 100
-	// milliseconds. It does not apply to a Memory, which does not wait.
+	// milliseconds. It holds also if the store ignores its context. At most 128 calls
+	// run at a time, those that hang included, and 16 times as many wait for their
+	// turn, half the timeout at most. None of this applies to a Memory, which does
+	// not wait.
 	StoreTimeout time.Duration
 	// Headers says which header fields tell clients about the limits.
 	Headers Headers
@@ -54,9 +57,9 @@ type FailureMode uint8
 
 // The failure modes.
 const (
-	FallBack   FailureMode = iota // go on with local limits in memory
-	FailOpen                      // admit everything
-	FailClosed                    // refuse everything with 503
+	FallBack            FailureMode = iota // go on with local limits in memory
+	DangerouslyFailOpen                    // admit everything
+	FailClosed                             // refuse everything with 503
 )
 
 // A Limiter decides requests over several policies at once. It is a
@@ -125,7 +128,7 @@ func New(c Config) (*Limiter, error) {
 	if l.memory, ok = c.Store.(*Memory); !ok {
 		l.memory = NewMemory(0)
 		if c.Store != nil {
-			l.shared = &sharedStore{Store: c.Store, timeout: c.StoreTimeout}
+			l.shared = newSharedStore(c.Store, c.StoreTimeout)
 		}
 	}
 	l.decisions = newDecisions(&c, limiterOutcomes, "")
@@ -222,11 +225,12 @@ const (
 	blocked
 	storeFailed
 	limitInvalid
+	canceled
 )
 
 var limiterOutcomes = []string{
 	acquired: "acquired", exempt: "exempt", blocked: "blocked", storeFailed: "store_failed",
-	limitInvalid: "limit_invalid",
+	limitInvalid: "limit_invalid", canceled: "canceled",
 }
 
 func newDecisions(c *Config, outcomes []string, policy string) *telemetry.Decisions {
@@ -279,6 +283,10 @@ func (l *Limiter) serve(w http.ResponseWriter, r *http.Request, next http.Handle
 	outer := heldBy(r.Context())
 	d := l.pool.Get().(*decision)
 	l.decide(d, r, outer)
+	if d.canceled {
+		l.abandon(w, r, d, outer)
+		return
+	}
 	if d.admitted && l.holds() {
 		l.serveHeld(w, r, next, d, outer)
 		return
@@ -296,6 +304,19 @@ func (l *Limiter) serve(w http.ResponseWriter, r *http.Request, next http.Handle
 		return
 	}
 	next.ServeHTTP(w, r)
+}
+
+// abandon ends a request that has ended while it was decided: next does not run.
+func (l *Limiter) abandon(w http.ResponseWriter, r *http.Request, d *decision, outer *held) {
+	l.decisions.Record(r.Context(), canceled)
+	if d.admitted {
+		// It is charged, but neither places nor what its outcome does not charge.
+		h := &held{limiter: l, request: r, outer: outer, decision: d}
+		h.end(statusCanceled)
+	} else {
+		l.pool.Put(d)
+	}
+	usher.Fail(w, r, canceledError(r.Context()))
 }
 
 // holds reports whether a decision matters beyond its beginning: there is

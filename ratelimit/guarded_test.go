@@ -1,0 +1,272 @@
+package ratelimit_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/usher-go/usher/ratelimit"
+)
+
+// A script is a store that does what a test says, and else what a Memory does.
+type script struct {
+	*ratelimit.Memory
+	take   func(context.Context, []ratelimit.Charge) (bool, error)
+	adjust func(context.Context, []ratelimit.Charge) error
+}
+
+func (s *script) Take(ctx context.Context, charges []ratelimit.Charge) (bool, error) {
+	if s.take != nil {
+		return s.take(ctx, charges)
+	}
+	return s.Memory.Take(ctx, charges)
+}
+
+func (s *script) Adjust(ctx context.Context, charges []ratelimit.Charge) error {
+	if s.adjust != nil {
+		return s.adjust(ctx, charges)
+	}
+	return s.Memory.Adjust(ctx, charges)
+}
+
+func TestAStoreThatMisbehavesIsBoundedOverASocket(t *testing.T) {
+	const timeout = 200 * time.Millisecond
+	for name, c := range map[string]struct {
+		take func(release <-chan struct{}) error
+		told string
+	}{
+		"a store that ignores its context": {func(release <-chan struct{}) error { <-release; return nil }, "in time"},
+		"a store that panics":              {func(<-chan struct{}) error { panic("store") }, "panic: store"},
+		"a store that fails":               {func(<-chan struct{}) error { return errStore }, errStore.Error()},
+	} {
+		for mode, want := range map[ratelimit.FailureMode][]int{
+			ratelimit.FallBack:            {200, 200, 429},
+			ratelimit.DangerouslyFailOpen: {200, 200, 200},
+			ratelimit.FailClosed:          {503, 503, 503},
+		} {
+			t.Run(fmt.Sprint(name, ", mode ", mode), func(t *testing.T) {
+				release := make(chan struct{})
+				defer close(release)
+				var told errorsOf
+				store := &script{Memory: ratelimit.NewMemory(0)}
+				store.take = func(ctx context.Context, charges []ratelimit.Charge) (bool, error) {
+					if err := c.take(release); err != nil {
+						return false, err
+					}
+					return store.Memory.Take(ctx, charges)
+				}
+				s := httptest.NewServer(newLimiter(t, ratelimit.Config{
+					Policies: []ratelimit.Policy{everyone("p", ratelimit.RollingWindow(2, time.Hour))},
+					Store:    store, StoreTimeout: timeout, OnStoreFailure: mode, OnError: told.tell,
+				}).Wrap(ok))
+				defer s.Close()
+				began := time.Now()
+				var got []int
+				for range 3 {
+					res, body := get(t, s.URL)
+					got = append(got, res.StatusCode)
+					if strings.Contains(body, "store") {
+						t.Errorf("the client reads %s", body)
+					}
+				}
+				if took := time.Since(began); took > 10*timeout {
+					t.Errorf("three requests took %v, with a timeout of %v", took, timeout)
+				}
+				wantCodes(t, got, want...)
+				if errs := told.all(); len(errs) == 0 || !strings.Contains(errs[0].Error(), c.told) {
+					t.Errorf("OnError was told %v", errs)
+				}
+			})
+		}
+	}
+}
+
+func TestCallsOfAStoreThatHangsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		var running, most, refused atomic.Int64
+		store := &script{Memory: ratelimit.NewMemory(0)}
+		store.take = func(ctx context.Context, charges []ratelimit.Charge) (bool, error) {
+			most.Store(max(most.Load(), running.Add(1)))
+			defer running.Add(-1)
+			<-release
+			return store.Memory.Take(ctx, charges)
+		}
+		h := newLimiter(t, ratelimit.Config{
+			Policies: []ratelimit.Policy{everyone("p", ratelimit.RollingWindow(100_000, time.Hour))},
+			Store:    store, StoreTimeout: 10 * time.Second, OnStoreFailure: ratelimit.FailClosed,
+			OnError: func(*http.Request, error) { refused.Add(1) },
+		}).Wrap(ok)
+		var wg sync.WaitGroup
+		for range 5000 {
+			wg.Go(func() { do(h) })
+		}
+		time.Sleep(6 * time.Second)
+		if n := most.Load(); n != 128 {
+			t.Errorf("%d calls ran at a time, want 128", n)
+		}
+		if n := refused.Load(); n != 5000-128 {
+			t.Errorf("%d requests have ended, want all that had no turn", n)
+		}
+		// A store that was too busy for others has not failed.
+		close(release)
+		wg.Wait()
+		wantCodes(t, codes(1, h), 200)
+	})
+}
+
+// A call that was given up may go on as long as it likes.
+func TestALateCallSharesNoMemoryWithLaterRequests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked := make(chan []ratelimit.Charge, 1)
+		release := make(chan struct{})
+		store := &script{Memory: ratelimit.NewMemory(0)}
+		store.take = func(_ context.Context, charges []ratelimit.Charge) (bool, error) {
+			asked <- charges
+			<-release
+			for i := range charges {
+				charges[i].Violated, charges[i].Remaining = true, -7
+			}
+			return false, nil
+		}
+		p := everyone("p", ratelimit.RollingWindow(1000, time.Hour))
+		p.Key = func(r *http.Request) (ratelimit.Key, bool) { return ratelimit.TextKey(r.URL.Path), true }
+		h := newLimiter(t, ratelimit.Config{Policies: []ratelimit.Policy{p}, Store: store, StoreTimeout: time.Millisecond}).Wrap(ok)
+		path := func(s string) func(*http.Request) { return func(r *http.Request) { r.URL.Path = s } }
+		do(h, path("/first"))
+		first := <-asked
+		for range 100 {
+			do(h, path("/later")) // by local limits, in memory that is used again
+		}
+		if got := first[0].Key; got != ratelimit.TextKey("/first") {
+			t.Errorf("the charge that the store still has is now one of %v", got)
+		}
+		close(release)
+		synctest.Wait()
+		if got := do(h, path("/later")).Header().Get("RateLimit"); !strings.HasPrefix(got, `"p";r=899;`) {
+			t.Errorf("RateLimit %s", got)
+		}
+	})
+}
+
+func TestWhatIsChargedTooLateIsGivenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var fast atomic.Bool
+		store := &script{Memory: ratelimit.NewMemory(0)}
+		store.take = func(ctx context.Context, charges []ratelimit.Charge) (bool, error) {
+			if !fast.Load() {
+				time.Sleep(200 * time.Millisecond)
+			}
+			return store.Memory.Take(ctx, charges)
+		}
+		h := newLimiter(t, ratelimit.Config{
+			Policies: []ratelimit.Policy{
+				everyone("places", ratelimit.Concurrency(1)), everyone("p", ratelimit.RollingWindow(2, time.Hour)),
+			},
+			Store: store, StoreTimeout: 50 * time.Millisecond, OnStoreFailure: ratelimit.FailClosed,
+		}).Wrap(ok)
+		wantCodes(t, codes(1, h), 503)
+		fast.Store(true)
+		time.Sleep(2 * time.Second)
+		wantCodes(t, codes(3, h), 200, 200, 429)
+	})
+}
+
+func hangFor(d time.Duration) func(context.Context, []ratelimit.Charge) error {
+	return func(context.Context, []ratelimit.Charge) error {
+		time.Sleep(d)
+		return nil
+	}
+}
+
+func TestAdjustIsGuardedToo(t *testing.T) {
+	for name, adjust := range map[string]func(context.Context, []ratelimit.Charge) error{
+		"hangs":  hangFor(time.Hour),
+		"panics": func(context.Context, []ratelimit.Charge) error { panic("store") },
+		"fails":  func(context.Context, []ratelimit.Charge) error { return errStore },
+	} {
+		t.Run("a store that "+name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var told errorsOf
+				settled := everyone("units", ratelimit.RollingWindow(100, time.Hour))
+				settled.Settle = true
+				h := newLimiter(t, ratelimit.Config{
+					Policies: []ratelimit.Policy{everyone("places", ratelimit.Concurrency(9)), settled},
+					Store:    &script{Memory: ratelimit.NewMemory(0), adjust: adjust},
+					OnError:  told.tell,
+				}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if err := ratelimit.Settle(r.Context(), "units", 7); err == nil || errors.Is(err, ratelimit.ErrExhausted) {
+						t.Errorf("Settle: %v", err)
+					}
+				}))
+				began := time.Now()
+				if w := do(h); w.Code != http.StatusOK {
+					t.Errorf("status %d", w.Code)
+				}
+				if took := time.Since(began); took > 200*time.Millisecond {
+					t.Errorf("the request took %v, want one timeout each for Settle and for the end", took)
+				}
+				if errs := told.all(); len(errs) != 1 || !strings.Contains(errs[0].Error(), "give back") {
+					t.Errorf("OnError was told %v, want that places were not given back", errs)
+				}
+				time.Sleep(2 * time.Hour) // until the calls that hang have ended
+			})
+		})
+	}
+}
+
+// A refund of which nobody knows whether it was done is not done again.
+func TestAnUnknownRefundIsNotRepeated(t *testing.T) {
+	p := everyone("units", ratelimit.RollingWindow(100, time.Hour))
+	p.Settle, p.Cost = true, func(*http.Request) int { return 10 }
+	p.Count = func(status int) bool { return status < 500 }
+	store := &script{Memory: ratelimit.NewMemory(0)}
+	store.adjust = func(ctx context.Context, charges []ratelimit.Charge) error {
+		return errors.Join(store.Memory.Adjust(ctx, charges), errStore) // done, but not said
+	}
+	h := newLimiter(t, ratelimit.Config{
+		Policies: []ratelimit.Policy{p}, Store: store, OnError: func(*http.Request, error) {},
+	}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := ratelimit.Settle(r.Context(), "units", 4); err == nil {
+			t.Error("Settle does not tell that the store has failed")
+		}
+		w.WriteHeader(http.StatusInternalServerError)
+	}))
+	do(h)
+	charges := []ratelimit.Charge{{Policy: "units", Limit: p.Limit}}
+	if _, err := store.Memory.Take(t.Context(), charges); err != nil || charges[0].Remaining != 100 {
+		t.Errorf("%d left of 100, %v", charges[0].Remaining, err)
+	}
+}
+
+func TestAStoreThatContradictsItselfHasFailed(t *testing.T) {
+	for name, c := range map[string]struct{ admitted, violated bool }{
+		"it refuses, but no policy does":   {false, false},
+		"it admits what a policy does not": {true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var told errorsOf
+			store := &script{Memory: ratelimit.NewMemory(0)}
+			store.take = func(_ context.Context, charges []ratelimit.Charge) (bool, error) {
+				charges[0].Violated = c.violated
+				return c.admitted, nil
+			}
+			h := newLimiter(t, ratelimit.Config{
+				Policies: []ratelimit.Policy{everyone("p", ratelimit.RollingWindow(2, time.Hour))},
+				Store:    store, OnStoreFailure: ratelimit.FailClosed, OnError: told.tell,
+			}).Wrap(ok)
+			wantCodes(t, codes(1, h), 503)
+			if len(told.all()) != 1 {
+				t.Errorf("OnError was told %v", told.all())
+			}
+		})
+	}
+}
