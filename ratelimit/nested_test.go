@@ -23,7 +23,7 @@ func family(t testing.TB, group, route ratelimit.Limit) (root, with, sibling, on
 
 // admitted sends n requests over a socket and returns how many were admitted, and
 // the last response.
-func admitted(t testing.TB, n int, h http.Handler) (count int, last *http.Response) {
+func admitted(t testing.TB, n int, h http.Handler) (count int, last response) {
 	t.Helper()
 	s := httptest.NewServer(h)
 	defer s.Close()

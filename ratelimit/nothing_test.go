@@ -12,8 +12,14 @@ import (
 	"github.com/usher-go/usher/ratelimit"
 )
 
-// get sends a request over a socket and returns the response with its body.
-func get(t testing.TB, url string, header ...string) (*http.Response, string) {
+// A response is one that has been read.
+type response struct {
+	StatusCode int
+	Header     http.Header
+}
+
+// get sends a request over a socket and returns the response and its body.
+func get(t testing.TB, url string, header ...string) (response, string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
 	if err != nil {
@@ -31,7 +37,7 @@ func get(t testing.TB, url string, header ...string) (*http.Response, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return res, string(body)
+	return response{res.StatusCode, res.Header}, string(body)
 }
 
 func TestALimitOfNothingAdmitsNothingOverASocket(t *testing.T) {

@@ -78,7 +78,7 @@ func TestCallbacksThatDoNotReturnLeakNothing(t *testing.T) {
 		"panics":              func() { panic("callback") },
 		"aborts":              func() { panic(http.ErrAbortHandler) },
 		"ends its goroutine":  runtime.Goexit,
-		"panics with nothing": func() { panic(nil) }, //nolint:govet // a panic of nil is one too
+		"panics with nothing": func() { panic(nil) },
 	}
 	type callbacks struct {
 		config *ratelimit.Config
