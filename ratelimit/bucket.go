@@ -127,6 +127,6 @@ func (b *bucket) adjust(l *Limit, now instant, _, cost int64) (moved int64) {
 }
 
 func (b *bucket) debt(l *Limit, now instant) debt {
-	missing := float64(l.burst) - b.limiter.TokensAt(b.last) + float64(b.owed)
+	missing := float64(l.burst) - b.prepare(now)
 	return debt{used: int64(math.Ceil(missing)), until: now.n + int64(b.time(missing))}
 }

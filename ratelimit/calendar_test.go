@@ -117,6 +117,34 @@ func TestADayIsLimitedWhereClocksGoForwardAtMidnight(t *testing.T) {
 	}
 }
 
+func TestADayBeginsWhenItsDateDoes(t *testing.T) {
+	for name, c := range map[string]struct {
+		offset int    // in hours
+		change string // in local time, by an hour forward
+	}{
+		"clocks go forward at midnight, west":        {-5, "2026-03-08T00:00:00Z"},
+		"clocks go forward at midnight, east":        {+5, "2026-03-08T00:00:00Z"},
+		"clocks go forward across midnight, west":    {-5, "2026-03-07T23:30:00Z"},
+		"clocks go forward across midnight, east":    {+5, "2026-03-07T23:30:00Z"},
+		"clocks go forward across midnight, far off": {+13, "2026-03-07T23:30:00Z"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			local, err := time.Parse(time.RFC3339, c.change)
+			if err != nil {
+				t.Fatal(err)
+			}
+			change := local.Add(-time.Duration(c.offset) * time.Hour)
+			l := ratelimit.CalendarWindow(1, ratelimit.Day, shifted(t, change, c.offset*3600))
+			if _, end := l.Window(change.Add(-time.Second)); !end.Equal(change) {
+				t.Errorf("the day before ends at %v, want %v", end, change)
+			}
+			if start, _ := l.Window(change); !start.Equal(change) {
+				t.Errorf("the day begins at %v, want %v", start, change)
+			}
+		})
+	}
+}
+
 // The zone is one whose clocks go forward at midnight, which is in half an hour.
 func TestADayWithoutMidnightIsLimitedOverASocket(t *testing.T) {
 	change := time.Now().UTC().Truncate(time.Minute).Add(30 * time.Minute)

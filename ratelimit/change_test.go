@@ -101,6 +101,35 @@ func TestAChangeOfLimitTakesWhatWasUsedAndNoMore(t *testing.T) {
 	}
 }
 
+func TestAChangeOfLimitTakesNothingThatIsOver(t *testing.T) {
+	for name, from := range map[string]ratelimit.Limit{
+		"token bucket":    ratelimit.TokenBucket(10, 10*time.Hour, 10),
+		"rolling window":  ratelimit.RollingWindow(10, 5*time.Hour),
+		"calendar window": ratelimit.CalendarWindow(10, ratelimit.Hour, nil),
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := ratelimit.NewMemory(0)
+				take := func(l ratelimit.Limit, cost int64) int64 {
+					c := []ratelimit.Charge{{Policy: "p", Limit: l, Cost: cost}}
+					if admitted, err := m.Take(t.Context(), c); !admitted || err != nil {
+						t.Fatal(admitted, err)
+					}
+					return c[0].Remaining
+				}
+				take(from, 4)
+				time.Sleep(4 * time.Hour)
+				take(from, 1)
+				time.Sleep(90 * time.Minute)
+				// The four have left the window, or been earned again.
+				if n := take(ratelimit.RollingWindow(100, time.Hour), 0); n < 99 {
+					t.Errorf("%d left, want what was used before to be over", n)
+				}
+			})
+		})
+	}
+}
+
 // TestNoLimitIsForgottenForAnother draws limits for each request of one key, and
 // holds what each of them has admitted against an oracle of its own.
 func TestNoLimitIsForgottenForAnother(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/usher-go/usher/ratelimit"
@@ -106,6 +107,30 @@ func TestNewcomersRecoverAfterAFlood(t *testing.T) {
 			t.Fatal("a newcomer pays for a flood that is over")
 		}
 	}
+}
+
+// What a bucket owed when its key was dropped is paid off as in the bucket.
+func TestTheDebtOfABucketFades(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := ratelimit.NewMemory(1)
+		left := func(key string, cost int64) int64 {
+			c := []ratelimit.Charge{{
+				Policy: "p", Key: ratelimit.TextKey(key), Limit: ratelimit.TokenBucket(10, 10*time.Hour, 10), Cost: cost,
+			}}
+			if _, err := m.Take(t.Context(), c); err != nil {
+				t.Fatal(err)
+			}
+			return c[0].Remaining
+		}
+		left("offender", 10)
+		if n := left("next", 0); n != 0 {
+			t.Errorf("%d left for the next key at once, want 0", n)
+		}
+		time.Sleep(5 * time.Hour)
+		if n := left("later", 0); n != 5 {
+			t.Errorf("%d left for a later key, want 5", n)
+		}
+	})
 }
 
 func TestSixtyFourGoroutinesAdmitExactlyTheLimit(t *testing.T) {

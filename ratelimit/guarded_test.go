@@ -225,7 +225,7 @@ func TestAdjustIsGuardedToo(t *testing.T) {
 
 // A refund of which nobody knows whether it was done is not done again.
 func TestAnUnknownRefundIsNotRepeated(t *testing.T) {
-	p := everyone("units", ratelimit.RollingWindow(100, time.Hour))
+	p := everyone("units", ratelimit.CalendarWindow(100, ratelimit.Year, nil))
 	p.Settle, p.Cost = true, func(*http.Request) int { return 10 }
 	p.Count = func(status int) bool { return status < 500 }
 	store := &script{Memory: ratelimit.NewMemory(0)}
@@ -240,10 +240,37 @@ func TestAnUnknownRefundIsNotRepeated(t *testing.T) {
 		}
 		w.WriteHeader(http.StatusInternalServerError)
 	}))
+	charges := []ratelimit.Charge{{Policy: "units", Limit: p.Limit, Cost: 20}} // of others
+	if _, err := store.Memory.Take(t.Context(), charges); err != nil {
+		t.Fatal(err)
+	}
 	do(h)
-	charges := []ratelimit.Charge{{Policy: "units", Limit: p.Limit}}
-	if _, err := store.Memory.Take(t.Context(), charges); err != nil || charges[0].Remaining != 100 {
-		t.Errorf("%d left of 100, %v", charges[0].Remaining, err)
+	charges[0].Cost = 0
+	if _, err := store.Memory.Take(t.Context(), charges); err != nil || charges[0].Remaining != 80 {
+		t.Errorf("%d left of 100, of which others have used 20 (%v)", charges[0].Remaining, err)
+	}
+}
+
+// A store that says it has moved more than it was asked to is not believed.
+func TestAStoreCannotMoveMoreThanItWasAskedTo(t *testing.T) {
+	p := everyone("units", ratelimit.CalendarWindow(100, ratelimit.Year, nil))
+	p.Settle, p.Cost = true, func(*http.Request) int { return 10 }
+	p.Count = func(int) bool { return false }
+	store := &script{Memory: ratelimit.NewMemory(0)}
+	var back int64
+	store.adjust = func(_ context.Context, charges []ratelimit.Charge) error {
+		back = min(back, charges[0].Cost)
+		charges[0].Moved = 1000
+		return nil
+	}
+	do(newLimiter(t, ratelimit.Config{Policies: []ratelimit.Policy{p}, Store: store}).Wrap(
+		http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			if err := ratelimit.Settle(r.Context(), "units", 15); err != nil {
+				t.Error(err)
+			}
+		})))
+	if back != -15 {
+		t.Errorf("%d given back, want -15", back)
 	}
 }
 

@@ -140,6 +140,19 @@ func TestARefusedRequestUsesUpNothingOfNestedLimitersOverASocket(t *testing.T) {
 	}
 }
 
+// Limiters that were made apart decide apart: the outer one counts also what the
+// inner one refuses.
+func TestLimitersOfTwoFamiliesDecideApart(t *testing.T) {
+	outer := limiterOf(t, everyone("outer", ratelimit.RollingWindow(6, time.Hour)))
+	must(t)(outer.With(everyone("relative", ratelimit.RollingWindow(6, time.Hour))))
+	inner := limiterOf(t, everyone("inner", ratelimit.RollingWindow(2, time.Hour)))
+	h := outer.Wrap(inner.Wrap(ok))
+	wantCodes(t, codes(6, h), 200, 200, 429, 429, 429, 429)
+	if got := do(h).Header().Get("RateLimit"); got != `"outer";r=0;t=3600` {
+		t.Errorf("RateLimit %s, want a refusal by the outer limiter", got)
+	}
+}
+
 // A callback that panics further in is a failure of the request, which counts.
 func TestAPanicFurtherInGivesNothingBack(t *testing.T) {
 	root := limiterOf(t, everyone("root", ratelimit.RollingWindow(3, time.Hour)))

@@ -144,7 +144,8 @@ func (r *rolling) adjust(l *Limit, now instant, at, cost int64) (moved int64) {
 	return moved
 }
 
-func (r *rolling) debt(l *Limit, _ instant) debt {
+func (r *rolling) debt(l *Limit, now instant) debt {
+	r.expire(l, now)
 	if r.count == 0 {
 		return debt{}
 	}
