@@ -52,7 +52,9 @@ func (e *entry) change(l *Limit, now instant) {
 // take charges what ask has granted under the present limit.
 func (e *entry) take(now instant, cost int64) {
 	e.state.take(&e.limit, now, cost)
-	e.spread(now, now.n, cost)
+	if len(e.others) > 0 {
+		e.spread(now, now.n, cost)
+	}
 }
 
 // adjust moves up to cost units under the present limit and returns how many it

@@ -33,21 +33,24 @@ func (r *rolling) at(i int) *stamp { return &r.ring[(r.head+i)&(len(r.ring)-1)] 
 func (r *rolling) add(at, cost int64) {
 	r.used += cost
 	i := r.count
-	for i > 0 && r.at(i-1).at > at {
-		i--
-	}
-	if i > 0 && r.at(i-1).at == at {
-		r.at(i - 1).cost += cost
-		return
+	for ; i > 0; i-- {
+		s := r.at(i - 1)
+		if s.at == at {
+			s.cost += cost
+			return
+		}
+		if s.at < at {
+			break
+		}
 	}
 	if r.count == len(r.ring) {
 		r.grow()
 	}
-	r.count++
-	for j := r.count - 1; j > i; j-- {
+	for j := r.count; j > i; j-- {
 		*r.at(j) = *r.at(j - 1)
 	}
 	*r.at(i) = stamp{at, cost}
+	r.count++
 }
 
 func (r *rolling) grow() {
