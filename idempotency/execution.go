@@ -204,8 +204,12 @@ func (e *Execution) lose(err error) {
 	}
 }
 
-// Head implements [httpwriter.Hook].
-func (e *Execution) Head(status int) {
+// A hook is an execution as its response writer sees it. The type keeps the
+// methods of [httpwriter.Hook] away from handlers.
+type hook Execution
+
+func (h *hook) Head(status int) {
+	e := (*Execution)(h)
 	e.out.Lock()
 	defer e.out.Unlock()
 	if e.phase != waiting {
@@ -246,8 +250,8 @@ func (e *Execution) keepable(status int) bool {
 
 var errEnded = errors.New("idempotency: written after the handler has returned")
 
-// Body implements [httpwriter.Hook].
-func (e *Execution) Body(inner http.ResponseWriter, p []byte) (int, error) {
+func (h *hook) Body(inner http.ResponseWriter, p []byte) (int, error) {
+	e := (*Execution)(h)
 	e.out.Lock()
 	defer e.out.Unlock()
 	switch {
@@ -279,8 +283,8 @@ func forward(inner http.ResponseWriter, answer *buffer) error {
 	return err
 }
 
-// Release implements [httpwriter.Hook].
-func (e *Execution) Release(hijacked bool) {
+func (h *hook) Release(hijacked bool) {
+	e := (*Execution)(h)
 	e.out.Lock()
 	defer e.out.Unlock()
 	if e.phase != waiting && e.phase != holding {

@@ -191,7 +191,7 @@ func (m *Middleware) run(w http.ResponseWriter, r *http.Request, next http.Handl
 		inner.Body = &e.input
 	}
 	e.encoding = w.Header()["Content-Encoding"]
-	e.writer.Init(w, e)
+	e.writer.Init(w, (*hook)(e))
 	e.keepLease()
 	returned := false
 	defer func() {

@@ -496,3 +496,47 @@ func TestRoomForABody(t *testing.T) {
 		}
 	}
 }
+
+// Whatever a handler calls on its execution, what becomes of its key is decided
+// by its response and by Mark.
+func TestAHandlerCannotReachTheHooksOfItsResponseWriter(t *testing.T) {
+	for name, call := range map[string]func(any){
+		"Release": func(e any) {
+			if e, ok := e.(interface{ Release(hijacked bool) }); ok {
+				e.Release(false)
+			}
+		},
+		"Head": func(e any) {
+			if e, ok := e.(interface{ Head(status int) }); ok {
+				e.Head(http.StatusOK)
+			}
+		},
+		"Body": func(e any) {
+			if e, ok := e.(interface {
+				Body(inner http.ResponseWriter, p []byte) (int, error)
+			}); ok {
+				_, _ = e.Body(httptest.NewRecorder(), []byte("lost"))
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			calls := new(counting)
+			calls.next = func(w http.ResponseWriter, r *http.Request) {
+				call(idempotency.From(r.Context()))
+				if calls.n.Load() == 1 {
+					http.Error(w, "try again", http.StatusServiceUnavailable)
+					return
+				}
+				fmt.Fprint(w, "done")
+			}
+			s := httptest.NewServer(asAlice(newMiddleware(t, idempotency.Config{}).Wrap(calls)))
+			t.Cleanup(s.Close)
+			if first := send(t, s, "k", nil); first.status != 503 || first.text != "try again\n" {
+				t.Errorf("the first request got %d %q", first.status, first.text)
+			}
+			if again := send(t, s, "k", nil); again.status != 200 || again.text != "done" {
+				t.Errorf("the retry got %d %q, want a second execution", again.status, again.text)
+			}
+		})
+	}
+}
