@@ -61,8 +61,8 @@ type Config struct {
 
 	// Profile says which answers are kept.
 	Profile Profile
-	// Outcome, if not nil, is asked before Profile, with the status of the answer or
-	// 0 for a handler that did not return. The zero Outcome leaves it to Profile.
+	// Outcome, if not nil, is asked before Profile, with the status of the answer, or
+	// 0 for a handler that did not return or that wrote nothing as its context ended. The zero Outcome leaves it to Profile.
 	Outcome func(r *http.Request, status int) Outcome
 
 	// Life is how long a key is remembered; zero means 24 hours.
@@ -76,6 +76,15 @@ type Config struct {
 	// MaxWaiters is how many may wait at once; the next gets 409. Zero means 100.
 	MaxWaiters int
 
+	// DisconnectTimeout is how long a request with a key may go on after its client
+	// has gone; zero means 60 seconds. The client's retry gets the response of what
+	// was done in that time. After it the context of the request ends with the cause
+	// [ErrDisconnected]. A deadline of the context that the request came with still
+	// ends its work, as of http.TimeoutHandler; any other cancellation from outside,
+	// of a base context when the server shuts down for instance, is taken for that of
+	// the client. A response that is passed on and not kept, as after a flush, lets
+	// the context end with the client again.
+	DisconnectTimeout time.Duration
 	// StoreTimeout is how long a call of the store may take; zero means 250
 	// milliseconds. It does not apply to a Memory, which does not wait.
 	StoreTimeout time.Duration
@@ -150,6 +159,7 @@ func (c Config) withDefaults() (Config, error) {
 		usually time.Duration
 	}{
 		{"BodyTimeout", &c.BodyTimeout, 30 * time.Second},
+		{"DisconnectTimeout", &c.DisconnectTimeout, 60 * time.Second},
 		{"Life", &c.Life, 24 * time.Hour},
 		{"Lease", &c.Lease, 30 * time.Second},
 		{"StoreTimeout", &c.StoreTimeout, 250 * time.Millisecond},

@@ -13,6 +13,10 @@
 //     also while the first runs.
 //   - No caller sees the answer of another, nor of another method or route.
 //   - The handler reads exactly the bytes that were compared.
+//   - Work goes on when its client has gone: the context of the request outlives the
+//     client by [Config.DisconnectTimeout], and the retry gets the response.
+//   - A response that nobody wrote is not kept if the client has gone or the time of
+//     the request is over. A handler that means an empty response writes its status.
 //   - An answer is stored before its first byte is sent, and also if the client has
 //     gone. One that is too large, flushed, hijacked or has trailers is passed on as
 //     it is; a retry is told that it cannot be had again, and does not run.

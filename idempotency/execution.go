@@ -26,7 +26,8 @@ type Execution struct {
 	token      Token
 	generation uint64
 
-	request *http.Request
+	request http.Request // for the handler
+	work    workContext  // of the request
 	x       *exchange.Exchange
 	own     exchange.Exchange // unless someone further out has attached one
 	writer  httpwriter.Writer
@@ -200,7 +201,7 @@ func (e *Execution) lose(err error) {
 	e.mu.Unlock()
 	if !again {
 		e.m.claims.Record(e.request.Context(), leaseLost)
-		e.m.tell(e.request, err)
+		e.m.tell(&e.request, err)
 	}
 }
 
@@ -311,6 +312,7 @@ func (e *Execution) letGo() {
 	if o := e.outcome(e.status); o != Release {
 		e.bury(o, e.status)
 	}
+	e.work.bind()
 }
 
 // outcome returns what becomes of the key after an answer of this status.
@@ -319,13 +321,17 @@ func (e *Execution) outcome(status int) Outcome {
 	o := e.mark
 	e.mu.Unlock()
 	if o == 0 && e.m.config.Outcome != nil {
-		o = e.m.config.Outcome(e.request, status)
+		o = e.m.config.Outcome(&e.request, status)
 	}
 	if o == 0 && status == http.StatusSwitchingProtocols {
 		return Keep
 	}
 	if o == 0 {
 		o = e.m.config.Profile.Outcome(status)
+		// Such an error may only say that the time was over.
+		if o == Keep && status >= 400 && e.work.Err() != nil {
+			o = Unknown
+		}
 	}
 	return o
 }
@@ -342,7 +348,7 @@ func (e *Execution) end(returned bool) {
 	switch {
 	case e.phase == passing:
 		e.endPassed()
-	case !returned:
+	case !returned, e.phase == waiting && e.work.deserted():
 		e.endFailed()
 	default:
 		if e.phase == waiting {
@@ -376,7 +382,8 @@ func (e *Execution) endPassed() {
 	e.release()
 }
 
-// endFailed ends one that has not returned and has sent nothing.
+// endFailed ends one that has not returned, or has returned without a response
+// as its client has gone or its time is over, and has sent nothing.
 func (e *Execution) endFailed() {
 	if e.outcome(0) == Release {
 		e.release()
@@ -438,7 +445,7 @@ func (e *Execution) finish(r Result, end int) {
 		e.lose(fmt.Errorf("idempotency: finish the claim: %w", err))
 	default:
 		e.m.claims.Record(ctx, finishFailed)
-		e.m.tell(e.request, fmt.Errorf("idempotency: finish the claim: %w", err))
+		e.m.tell(&e.request, fmt.Errorf("idempotency: finish the claim: %w", err))
 	}
 }
 

@@ -179,13 +179,16 @@ func awaits(r *Record, c *Claim) bool {
 
 // run runs the request as the one that has the key.
 func (m *Middleware) run(w http.ResponseWriter, r *http.Request, next http.Handler, in *buffer, at int, e *Execution) {
-	inner := r
+	e.work.init(r.Context(), m.config.DisconnectTimeout)
+	var ctx context.Context = &e.work
 	if e.x = exchange.From(r.Context()); e.x == nil {
 		e.x = &e.own
-		inner = e.own.Attach(r)
+		e.own.Context = ctx
+		ctx = &e.own
 	}
 	executions.Store(e.x, e)
-	e.request = inner
+	e.request = *r.WithContext(ctx)
+	inner := &e.request
 	if r.Body != nil && r.Body != http.NoBody {
 		e.input.rest = in.b[at:]
 		inner.Body = &e.input
@@ -195,6 +198,7 @@ func (m *Middleware) run(w http.ResponseWriter, r *http.Request, next http.Handl
 	e.keepLease()
 	returned := false
 	defer func() {
+		defer e.work.end()
 		executions.Store(e.x, nil)
 		exchange.Leave(r, inner)
 		_ = e.input.Close()

@@ -370,11 +370,11 @@ func TestEveryFaultOfAConfigIsReported(t *testing.T) {
 		Header: "a b", ReplayHeader: "ü", Methods: []string{"POST", "GET", ""},
 		KeepHeaders: []string{"set-cookie", "X-Ratelimit-Limit", "a:b", ""},
 		Profile:     99, MaxBody: -1, MaxAnswer: 1 << 31, BodyTimeout: -1, Wait: -1, MaxWaiters: -1,
-		Life: time.Second, Lease: time.Minute, StoreTimeout: time.Hour, FinishTimeout: -1,
+		Life: time.Second, Lease: time.Minute, StoreTimeout: time.Hour, FinishTimeout: -1, DisconnectTimeout: -1,
 	})
 	want := []string{
 		"Header", "ReplayHeader", "Methods[1]", "Methods[2]", "KeepHeaders[0]", "KeepHeaders[1]", "KeepHeaders[2]",
-		"KeepHeaders[3]", "Profile", "MaxBody", "MaxAnswer", "Wait", "MaxWaiters", "BodyTimeout", "FinishTimeout",
+		"KeepHeaders[3]", "Profile", "MaxBody", "MaxAnswer", "Wait", "MaxWaiters", "BodyTimeout", "DisconnectTimeout", "FinishTimeout",
 		"Life", "Lease",
 	}
 	var got []string

@@ -22,15 +22,17 @@ const (
 // says, a handler knows better and may say so with [Execution.Mark].
 type Profile uint8
 
-// The profiles. A status of 0 stands for a handler that did not return.
+// The profiles. A status of 0 stands for a handler that did not return, or that
+// wrote nothing as its client had gone or its time was over. An error that would be
+// kept is Unknown if it was written after the context of the request had ended.
 const (
-	// DefaultProfile keeps 200 to 499 except for 401, 403, 408, 409, 425 and 429,
-	// which it releases, as it does 501 and 503. Any other error of the server, and
-	// a panic, is Unknown.
+	// DefaultProfile keeps 200 to 498 except for 401, 403, 408, 409, 425 and 429,
+	// which it releases, as it does 501 and 503. Any other error of the server, a
+	// panic, and 499, which says that the client has gone, are Unknown.
 	DefaultProfile Profile = iota
 	// StripeProfile keeps also errors of the server, as Stripe does. It releases
 	// what Stripe answers before it begins: 400, 401, 403, 408, 409, 425, 429 and
-	// 503. A panic is Unknown.
+	// 503. A panic and 499 are Unknown.
 	StripeProfile
 	// ReleaseServerErrors is DefaultProfile, except that it releases every error of
 	// the server and panics. It is right where each handler is one transaction that
@@ -59,13 +61,17 @@ func (p Profile) Outcome(status int) Outcome {
 	return defaultOutcome(status)
 }
 
+// clientGone is the status that servers log for a client that did not wait. Some
+// handlers also write it.
+const clientGone = 499
+
 func defaultOutcome(status int) Outcome {
 	switch status {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusRequestTimeout, http.StatusConflict,
 		http.StatusTooEarly, http.StatusTooManyRequests, http.StatusNotImplemented, http.StatusServiceUnavailable:
 		return Release
 	}
-	if status < 200 || status >= 500 {
+	if status < 200 || status >= clientGone {
 		return Unknown
 	}
 	return Keep
@@ -73,7 +79,7 @@ func defaultOutcome(status int) Outcome {
 
 func stripeOutcome(status int) Outcome {
 	switch {
-	case status == 0:
+	case status == 0, status == clientGone:
 		return Unknown
 	case status == http.StatusBadRequest, status < 500 && defaultOutcome(status) == Release,
 		status == http.StatusServiceUnavailable:
