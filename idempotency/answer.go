@@ -19,11 +19,14 @@ import (
 //	5   length of the header, 4 bytes
 //	9   length of the body, 4 bytes
 //	13  CRC-32 (Castagnoli) of everything else, 4 bytes
-//	17  header: name and value in turn, each after its length as a varint
+//	17  digest of the key, 16 bytes
+//	33  header: name and value in turn, each after its length as a varint
 //	    body
 const (
 	answerVersion = 1
-	headerAt      = 17
+	sumAt         = 13
+	keyAt         = 17
+	headerAt      = 33
 )
 
 // A kind says what a stored answer is for.
@@ -41,6 +44,7 @@ const flagRendered = 1
 var (
 	errCorrupt = errors.New("idempotency: the stored answer is damaged")
 	errVersion = errors.New("idempotency: the stored answer is of another version of this package")
+	errForeign = errors.New("idempotency: the stored answer belongs to another key")
 
 	castagnoli = crc32.MakeTable(crc32.Castagnoli)
 )
@@ -68,27 +72,29 @@ func appendHead(b []byte, status int, h http.Header, kept, outer []string) []byt
 	return b
 }
 
-// seal ends an answer to which the body has been appended.
-func seal(b []byte, flags byte) {
+// seal ends an answer to which the body has been appended, and binds it to key.
+func seal(b []byte, flags byte, key *Key) {
 	b[2] = flags
+	digest := key.digest()
+	copy(b[keyAt:], digest[:])
 	header := int(binary.BigEndian.Uint32(b[5:]))
 	binary.BigEndian.PutUint32(b[9:], uint32(len(b)-headerAt-header))
-	binary.BigEndian.PutUint32(b[13:], sum(b))
+	binary.BigEndian.PutUint32(b[sumAt:], sum(b))
 }
 
 // bodyOf returns the body of an answer that is not sealed yet.
 func bodyOf(b []byte) []byte { return b[headerAt+binary.BigEndian.Uint32(b[5:]):] }
 
 // mark returns an answer that is only a kind.
-func mark(k kind, status int) []byte {
+func mark(k kind, status int, key *Key) []byte {
 	b := appendHead(make([]byte, 0, headerAt), status, nil, nil, nil)
 	b[1] = byte(k)
-	seal(b, 0)
+	seal(b, 0, key)
 	return b
 }
 
 func sum(b []byte) uint32 {
-	return crc32.Update(crc32.Checksum(b[:13], castagnoli), castagnoli, b[headerAt:])
+	return crc32.Update(crc32.Checksum(b[:sumAt], castagnoli), castagnoli, b[keyAt:])
 }
 
 // An answer is a stored one, read. The body is a part of the stored bytes.
@@ -100,8 +106,8 @@ type answer struct {
 	body     []byte
 }
 
-// readAnswer reads a stored answer. It allocates nothing.
-func readAnswer(b []byte) (a answer, err error) {
+// readAnswer reads the answer that is stored under key. It allocates nothing.
+func readAnswer(b []byte, key *Key) (a answer, err error) {
 	if len(b) > 0 && b[0] != answerVersion {
 		return a, errVersion
 	}
@@ -110,8 +116,11 @@ func readAnswer(b []byte) (a answer, err error) {
 	}
 	rest := b[headerAt:]
 	header, body := binary.BigEndian.Uint32(b[5:]), binary.BigEndian.Uint32(b[9:])
-	if uint64(header)+uint64(body) != uint64(len(rest)) || binary.BigEndian.Uint32(b[13:]) != sum(b) {
+	if uint64(header)+uint64(body) != uint64(len(rest)) || binary.BigEndian.Uint32(b[sumAt:]) != sum(b) {
 		return a, errCorrupt
+	}
+	if keyDigest(b[keyAt:]) != key.digest() {
+		return a, errForeign
 	}
 	a = answer{
 		kind:     kind(b[1]),

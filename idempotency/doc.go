@@ -9,9 +9,13 @@
 //   - Of all requests of one caller with one method, route and key, one runs at a
 //     time, and after it none, unless it had no effect. The others get 409 while it
 //     runs, or wait if [Config.Wait] says so, and its answer after that.
-//   - A key that comes back with another path, query, media type or body gets 422,
-//     also while the first runs.
-//   - No caller sees the answer of another, nor of another method or route.
+//   - A key that comes back with another host, request target, media type, content
+//     encoding or body gets 422, also while the first runs. Host and target count as
+//     the client has sent them, so a retry to another name of the service, or past a
+//     proxy that changes them, is another request.
+//   - No caller sees the answer of another, nor of another method or route. A record
+//     is bound to its owner and key: one that a store returns for another key is
+//     refused with an error, and the request does not run.
 //   - The handler reads exactly the bytes that were compared.
 //   - Work goes on when its client has gone: the context of the request outlives the
 //     client by [Config.DisconnectTimeout], and the retry gets the response.

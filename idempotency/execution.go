@@ -124,7 +124,7 @@ func (e *Execution) Result(status int, header http.Header, body []byte) Result {
 	}
 	b := appendHead(nil, status, header, e.m.fields, e.encoding)
 	b = append(b, body...)
-	seal(b, 0)
+	seal(b, 0, &e.key)
 	return Result{State: Done, Status: status, Payload: b, Life: e.m.config.Life}
 }
 
@@ -398,7 +398,7 @@ func (e *Execution) endHeld() {
 	case o == Release:
 		e.release()
 	case o == Keep && !e.hasTrailers():
-		seal(e.answer.b, e.flags)
+		seal(e.answer.b, e.flags, &e.key)
 		e.finish(Result{State: Done, Status: e.status, Payload: e.answer.b, Life: e.m.config.Life}, kept)
 	default:
 		e.bury(o, e.status)
@@ -423,7 +423,7 @@ func (e *Execution) bury(o Outcome, status int) {
 	if o == Unknown {
 		k = unknown
 	}
-	e.finish(Result{State: Tombstone, Status: status, Payload: mark(k, status), Life: e.m.config.Life}, tombstoned)
+	e.finish(Result{State: Tombstone, Status: status, Payload: mark(k, status, &e.key), Life: e.m.config.Life}, tombstoned)
 }
 
 // release frees the key. The record goes on for a lease, for calls that are

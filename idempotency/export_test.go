@@ -4,13 +4,15 @@ package idempotency
 var (
 	ParseKey   = parseKey
 	AppendHead = appendHead
-	Seal       = seal
 	Room       = room
 )
 
-// ReadAnswer returns what can be read of a stored answer.
-func ReadAnswer(b []byte) (status int, header, body []byte, err error) {
-	a, err := readAnswer(b)
+// Seal ends an answer that is stored under key.
+func Seal(b []byte, key Key) { seal(b, 0, &key) }
+
+// ReadAnswer returns what can be read of the answer that is stored under key.
+func ReadAnswer(b []byte, key Key) (status int, header, body []byte, err error) {
+	a, err := readAnswer(b, &key)
 	return a.status, a.header, a.body, err
 }
 

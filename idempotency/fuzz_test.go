@@ -34,11 +34,23 @@ func FuzzParseKey(f *testing.F) {
 	})
 }
 
-// stored returns the record of an answer.
-func stored(status int, body string) []byte {
+// keyOf returns the key of the record for r.
+func keyOf(tb testing.TB, r *http.Request) (key idempotency.Key) {
+	tb.Helper()
+	store := newFaulty(tb)
+	store.claim = func(_ context.Context, c idempotency.Claim) (idempotency.Record, error) {
+		key = c.Key
+		return idempotency.Record{}, idempotency.ErrFull
+	}
+	do(newMiddleware(tb, idempotency.Config{Store: store}).Wrap(new(counting)), r)
+	return key
+}
+
+// stored returns the answer in the record of post("/", "").
+func stored(tb testing.TB, status int, body string) []byte {
 	b := idempotency.AppendHead(nil, status, http.Header{"Content-Type": {"text/plain"}, "Link": {"a", "b"}}, []string{"Content-Type", "Link"}, nil)
 	b = append(b, body...)
-	idempotency.Seal(b, 0)
+	idempotency.Seal(b, keyOf(tb, post("/", "")))
 	return b
 }
 
@@ -59,7 +71,8 @@ func (constant) Finish(context.Context, idempotency.Key, idempotency.Token, idem
 // T12: whatever a record holds, the answer is a whole one or an error, and the
 // handler does not run.
 func FuzzStoredAnswer(f *testing.F) {
-	good := stored(201, "body")
+	good := stored(f, 201, "body")
+	key := keyOf(f, post("/", ""))
 	f.Add(good, uint8(2), uint16(0), byte(0))
 	f.Add(good[:len(good)-1], uint8(2), uint16(0), byte(0))
 	f.Add(append([]byte{2}, good[1:]...), uint8(2), uint16(0), byte(0))
@@ -77,7 +90,7 @@ func FuzzStoredAnswer(f *testing.F) {
 		calls.want(t, 0)
 		switch {
 		case w.Header().Get("Idempotency-Replayed") == "true":
-			status, _, body, err := idempotency.ReadAnswer(record)
+			status, _, body, err := idempotency.ReadAnswer(record, key)
 			if err != nil || w.Code != status || w.Body.String() != string(body) || w.Header().Get("Set-Cookie") != "" {
 				t.Errorf("%x was replayed as %d %q", record, w.Code, w.Body)
 			}
@@ -89,7 +102,7 @@ func FuzzStoredAnswer(f *testing.F) {
 
 // T12: every damage to a record is noticed.
 func TestADamagedRecordIsAnError(t *testing.T) {
-	good := stored(201, "body")
+	good := stored(t, 201, "body")
 	serve := func(record []byte) (status int, why string) {
 		calls := new(counting)
 		store := constant{idempotency.Record{State: idempotency.Done, Payload: record}}
@@ -121,7 +134,7 @@ func TestADamagedRecordIsAnError(t *testing.T) {
 	if status, _ := serve(append(append([]byte(nil), good...), 'x')); status != 500 {
 		t.Errorf("with a byte too many: %d", status)
 	}
-	if status, _ := serve(stored(42, "")); status != 500 {
+	if status, _ := serve(stored(t, 42, "")); status != 500 {
 		t.Errorf("with an impossible status: %d", status)
 	}
 }
@@ -130,7 +143,7 @@ func TestADamagedRecordIsAnError(t *testing.T) {
 // stored.
 func TestARecordWithForbiddenFields(t *testing.T) {
 	b := idempotency.AppendHead(nil, 200, http.Header{"Set-Cookie": {"a"}, "Link": {"b"}}, []string{"Link", "Set-Cookie"}, nil)
-	idempotency.Seal(b, 0)
+	idempotency.Seal(b, keyOf(t, post("/", "")))
 	store := constant{idempotency.Record{State: idempotency.Done, Payload: b}}
 	w := do(newMiddleware(t, idempotency.Config{Store: store}).Wrap(new(counting)), post("/", ""))
 	if w.Code != 200 || w.Header().Get("Link") != "b" || w.Header().Get("Set-Cookie") != "" {

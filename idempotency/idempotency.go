@@ -2,7 +2,6 @@ package idempotency
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"net/http"
 	"slices"
@@ -99,7 +98,7 @@ func (m *Middleware) ServeNext(w http.ResponseWriter, r *http.Request, next http
 	case err == nil && record.Won:
 		m.requests.Record(r.Context(), executed)
 		m.run(w, r, next, in, at, newExecution(m, &c, record.Generation))
-	case err != nil && m.config.DangerouslyFailOpen && !errors.Is(err, ErrOwnerFull):
+	case err != nil && m.config.DangerouslyFailOpen && !errors.Is(err, ErrOwnerFull) && !errors.Is(err, errRecord):
 		m.tell(r, err)
 		m.requests.Record(r.Context(), unprotected)
 		w.Header()[statusHeader] = []string{"ignored"}
@@ -131,7 +130,7 @@ func (m *Middleware) prepare(in *buffer, r *http.Request, keys []string) (c Clai
 	if in.b, err = m.readBody(in.b, r); err != nil {
 		return c, 0, err
 	}
-	c.Fingerprint = sha256.Sum256(in.b)
+	c.Fingerprint = fingerprint(&c.Key, in.b)
 	c.Lease, c.Life = m.config.Lease, m.config.Life
 	c.Token = newToken()
 	return c, at, nil
@@ -231,17 +230,17 @@ func (m *Middleware) answer(w http.ResponseWriter, r *http.Request, c *Claim, re
 	case record.State == Claimed:
 		m.refuse(w, r, inProgress, m.errors.inProgress)
 	default:
-		m.replay(w, r, record)
+		m.replay(w, r, c, record)
 	}
 }
 
 // replay answers with what was stored.
-func (m *Middleware) replay(w http.ResponseWriter, r *http.Request, record *Record) {
+func (m *Middleware) replay(w http.ResponseWriter, r *http.Request, c *Claim, record *Record) {
 	if record.State == Tombstone && len(record.Payload) == 0 {
 		m.refuse(w, r, notReplayable, m.errors.withStatus(&m.errors.notKept, record.Status))
 		return
 	}
-	a, err := readAnswer(record.Payload)
+	a, err := readAnswer(record.Payload, &c.Key)
 	if err == nil && (record.State == Done) != (a.kind == replayable) {
 		err = errCorrupt
 	}

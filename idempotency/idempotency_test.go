@@ -410,7 +410,7 @@ func TestThePolicyIsPublished(t *testing.T) {
 	w := do(m.Policy(), r)
 	want := `{"header":"Idempotency-Key","required":false,"methods":["POST","PUT"],"max_length":255,` +
 		`"lifetime":"PT36H1M30S","max_body_bytes":1048576,` +
-		`"fingerprint":["method","path","query","media_type","body"],"in_flight":"wait",` +
+		`"fingerprint":["method","host","path","query","media_type","content_encoding","body"],"in_flight":"wait",` +
 		`"replay_header":"Idempotency-Replayed"}`
 	if w.Code != 200 || w.Body.String() != want || w.Header().Get("Content-Type") != "application/json" {
 		t.Errorf("got %d %s\nwant %s", w.Code, w.Body, want)

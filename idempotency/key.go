@@ -103,9 +103,32 @@ func (m *Middleware) name(b []byte, r *http.Request, key string) []byte {
 	return appendPart(b, key)
 }
 
-// appendRequest appends what the fingerprint is of, but for the body.
+// A keyDigest stands for a [Key] in what a store keeps with it: half of it for the
+// owner and half for the name. Both are hashes, so no two keys share it.
+type keyDigest [16]byte
+
+func (k *Key) digest() (d keyDigest) {
+	copy(d[:8], k.Owner[:])
+	copy(d[8:], k.Name[:])
+	return d
+}
+
+// fingerprint returns the fingerprint of a request with this key. The first half
+// is the digest of the key, so that a store cannot pass off the record of another
+// key as this one's; the second is a hash of the request.
+func fingerprint(key *Key, request []byte) (f [32]byte) {
+	digest, hash := key.digest(), sha256.Sum256(request)
+	copy(f[copy(f[:], digest[:]):], hash[:])
+	return f
+}
+
+// appendRequest appends what the fingerprint is of, but for the body. The target is
+// there as the client sent it and as the request has it now: between the two are
+// those who strip prefixes and those who rewrite paths.
 func appendRequest(b []byte, r *http.Request) []byte {
 	b = appendPart(b, r.Method)
+	b = appendPart(b, strings.ToLower(r.Host))
+	b = appendPart(b, originForm(r.RequestURI))
 	b = appendPart(b, r.URL.EscapedPath())
 	b = appendPart(b, r.URL.RawQuery)
 	types := r.Header["Content-Type"]
@@ -113,7 +136,25 @@ func appendRequest(b []byte, r *http.Request) []byte {
 	for _, t := range types {
 		b = appendPart(b, mediaType(t))
 	}
+	codings := r.Header["Content-Encoding"]
+	b = binary.AppendUvarint(b, uint64(len(codings)))
+	for _, c := range codings {
+		b = appendPart(b, strings.ToLower(c))
+	}
 	return b
+}
+
+// originForm returns a request target without what its absolute form adds (RFC
+// 9112, section 3.2.2): the scheme, and the host, which the server has taken from it.
+func originForm(target string) string {
+	if strings.HasPrefix(target, "/") {
+		return target
+	}
+	_, target, _ = strings.Cut(target, "://")
+	if i := strings.IndexAny(target, "/?"); i >= 0 {
+		return target[i:]
+	}
+	return "/"
 }
 
 // mediaType returns the type without its parameters: the boundary of a multipart

@@ -355,7 +355,8 @@ func TestAClientThatGoesAtAnyPoint(t *testing.T) {
 		}
 	}
 	request := func(key string) string {
-		return fmt.Sprintf("POST / HTTP/1.1\r\nHost: a\r\nIdempotency-Key: %s\r\nContent-Length: %d\r\n\r\n%s", key, size, body)
+		return fmt.Sprintf("POST / HTTP/1.1\r\nHost: %s\r\nIdempotency-Key: %s\r\nContent-Length: %d\r\n\r\n%s",
+			s.Listener.Addr(), key, size, body)
 	}
 	for at := 0; at < size; at += 1 << 10 {
 		key := fmt.Sprint("request-", at)

@@ -35,7 +35,7 @@ func (m *Middleware) Policy() http.Handler {
 		ReplayHeader string   `json:"replay_header"`
 	}{
 		m.config.Header, m.config.Required, methods, maxKey, isoDuration(m.config.Life), m.config.MaxBody,
-		[]string{"method", "path", "query", "media_type", "body"}, inFlight, m.config.ReplayHeader,
+		[]string{"method", "host", "path", "query", "media_type", "content_encoding", "body"}, inFlight, m.config.ReplayHeader,
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {

@@ -27,7 +27,13 @@ var (
 )
 
 func (s *remote) Claim(ctx context.Context, c Claim) (Record, error) {
-	r, err := call(ctx, s, func(ctx context.Context) (Record, error) { return s.store.Claim(ctx, c) },
+	r, err := call(ctx, s, func(ctx context.Context) (Record, error) {
+		r, err := s.store.Claim(ctx, c)
+		if err == nil {
+			err = r.check(&c)
+		}
+		return r, err
+	},
 		func(r Record, err error) {
 			if r.Won || doubtful(err) {
 				s.release(ctx, &c)

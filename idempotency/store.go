@@ -85,7 +85,7 @@ func newToken() (t Token) {
 type Claim struct {
 	Key   Key
 	Token Token
-	// Fingerprint is of the request; it stays with the record.
+	// Fingerprint is of the key and the request; it stays with the record.
 	Fingerprint [32]byte
 	// Lease is how long the key is taken unless it is renewed.
 	Lease time.Duration
@@ -122,6 +122,20 @@ type Record struct {
 	Payload []byte
 }
 
+// check returns an error if r cannot be what c has found: the record of another
+// key, or one that no claim has. Such a reply was meant for somebody else, as when a
+// connection is out of step, and says nothing about c.
+func (r *Record) check(c *Claim) error {
+	switch {
+	case keyDigest(r.Fingerprint[:]) != c.Key.digest():
+	case r.State == Claimed && (!r.Won || r.Fingerprint == c.Fingerprint):
+		return nil
+	case (r.State == Done || r.State == Tombstone) && !r.Won:
+		return nil
+	}
+	return errRecord
+}
+
 // A Result is how a claim ends.
 type Result struct {
 	// State is Done, Tombstone or Released.
@@ -144,5 +158,6 @@ var (
 
 	errNoToken = errors.New("idempotency: empty token")
 	errResult  = errors.New("idempotency: a claim ends as done, tombstone or released")
+	errRecord  = errors.New("idempotency: the store has returned a record that is not of this key")
 	errClosed  = errors.New("idempotency: the store is closed")
 )
