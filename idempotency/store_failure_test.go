@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -116,6 +118,95 @@ func TestAHangingStoreKeepsFewGoroutines(t *testing.T) {
 		if w := do(h, post("/", "")); w.Code != 201 {
 			t.Errorf("after it has recovered: %d %s", w.Code, w.Body)
 		}
+	})
+}
+
+// However many clients come at once, a store that hangs has few calls to bear.
+func TestAStoreThatHangsIsCalledFewTimesAtOnce(t *testing.T) {
+	store := newFaulty(t)
+	var calls, most atomic.Int32
+	end := make(chan struct{})
+	store.claim = func(context.Context, idempotency.Claim) (idempotency.Record, error) {
+		n := calls.Add(1)
+		for old := most.Load(); n > old && !most.CompareAndSwap(old, n); old = most.Load() {
+		}
+		<-end
+		calls.Add(-1)
+		return idempotency.Record{}, idempotency.ErrFull
+	}
+	executions := new(counting)
+	s := httptest.NewServer(asAlice(newMiddleware(t, idempotency.Config{Store: store}).Wrap(executions)))
+	t.Cleanup(s.Close)
+	var clients sync.WaitGroup
+	for i := range 200 {
+		clients.Go(func() {
+			if got := send(t, s, fmt.Sprint(i), nil); got.status != 503 || !strings.Contains(got.text, idempotency.CodeUnavailable) {
+				t.Errorf("got %d %s", got.status, got.text)
+			}
+		})
+	}
+	clients.Wait()
+	if n := most.Load(); n != 64 {
+		t.Errorf("%d calls at once, want 64", n)
+	}
+	executions.want(t, 0)
+	close(end)
+}
+
+// Requests that have their key can finish it while claims hang.
+func TestClaimsThatHangHoldUpNobodyWhoHasAKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newFaulty(t)
+		leave, end := make(chan struct{}), make(chan struct{})
+		calls := &counting{next: func(w http.ResponseWriter, _ *http.Request) {
+			<-leave
+			w.WriteHeader(http.StatusCreated)
+		}}
+		h := newMiddleware(t, idempotency.Config{Store: store}).Wrap(calls)
+		first := make(chan *httptest.ResponseRecorder)
+		go func() { first <- do(h, post("/", "")) }()
+		synctest.Wait()
+		store.set(func(f *faulty) {
+			f.claim = func(context.Context, idempotency.Claim) (idempotency.Record, error) {
+				<-end
+				return idempotency.Record{}, idempotency.ErrFull
+			}
+		})
+		var others sync.WaitGroup
+		for i := range 100 {
+			others.Go(func() { do(h, post("/", "", key(fmt.Sprint("other-", i)))) })
+		}
+		others.Wait()
+		began := time.Now()
+		close(leave)
+		got := <-first
+		if got.Code != 201 || time.Since(began) != 0 {
+			t.Errorf("the first got %d after %v", got.Code, time.Since(began))
+		}
+		close(end)
+		store.set(func(f *faulty) { f.claim = nil })
+		synctest.Wait()
+		wantReplay(t, do(h, post("/", "")), got)
+	})
+}
+
+// A store that panics has failed, and is asked again.
+func TestAStoreThatPanicsWhileAnAnswerIsStored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newFaulty(t)
+		store.finish = func(context.Context, idempotency.Key, idempotency.Token, idempotency.Result) error {
+			store.set(func(f *faulty) { f.finish = nil })
+			panic("bug")
+		}
+		store.renew = func(context.Context) error { panic("bug") }
+		calls := &counting{next: func(w http.ResponseWriter, _ *http.Request) {
+			time.Sleep(lease * 2 / 3)
+			w.WriteHeader(http.StatusCreated)
+		}}
+		h := newMiddleware(t, idempotency.Config{Store: store}).Wrap(calls)
+		first := do(h, post("/", ""))
+		wantReplay(t, do(h, post("/", "")), first)
+		calls.want(t, 1)
 	})
 }
 
