@@ -88,8 +88,9 @@ type Config struct {
 	// StoreTimeout is how long a call of the store may take; zero means 250
 	// milliseconds. It does not apply to a Memory, which does not wait.
 	StoreTimeout time.Duration
-	// FinishTimeout is how long it may take to store an answer, over several calls;
-	// zero means 2 seconds. The answer is held back so long.
+	// FinishTimeout is how long an answer is held back while the store fails to take
+	// it, over several calls; zero means 2 seconds. After that the client gets it, and
+	// it is stored in the background: until the store takes it, at most for Life.
 	FinishTimeout time.Duration
 	// DangerouslyFailOpen lets requests run unprotected while the store fails; they
 	// are counted, and answered with "Idempotency-Status: ignored". By default they

@@ -27,15 +27,18 @@
 //   - A process that dies keeps its keys for [Config.Lease] and no longer. One that
 //     was only thought dead cannot overwrite what its successor has stored.
 //   - While the store fails, requests with a key get 503 within
-//     [Config.StoreTimeout], and do not run.
+//     [Config.StoreTimeout], and do not run. If it fails just when a request ends,
+//     the client gets its response after [Config.FinishTimeout], the lease is kept,
+//     and the result is stored once the store takes it: see [Middleware.Shutdown].
 //
 // # Limits
 //
 // At most one request at a time holds a valid lease; that is not exactly once. A
 // process that dies after its effect and before the answer is stored leaves a key
 // that is free again after the lease, and the retry has the effect once more. So
-// does one that is paused for longer than its lease, unless the handler minds
-// [Execution.Lost]. To close the gap, store the answer in the transaction of the
+// does one that is paused, or cut off from the store, for longer than its lease,
+// unless the handler minds [Execution.Lost], and one that has 1,024 results to store
+// when another is added. To close the gap, store the answer in the transaction of the
 // effect ([Execution.Result]), pass [Execution.Generation] on to what can refuse
 // the past, and [Execution.DownstreamKey] to services with keys of their own.
 //

@@ -47,6 +47,8 @@ type Execution struct {
 	mu     sync.Mutex
 	mark   Outcome
 	over   bool // no lease is needed any more
+	ending bool // Finish has been called, and says whether the claim is lost
+	owed   *owed
 	lost   bool
 	alarm  context.Context // ends when the claim is lost; made when asked for
 	cancel context.CancelFunc
@@ -433,34 +435,50 @@ func (e *Execution) release() {
 }
 
 // finish ends the claim, and tries to for a while if the store fails. What it
-// passes lives until it returns.
+// passes lives until it returns. Until the store has taken the result, the lease is
+// kept: whoever got the key would run the request again.
 func (e *Execution) finish(r Result, end int) {
 	e.finished = true
-	e.leaveLease()
-	ctx := e.request.Context()
-	switch err := e.finishWithin(ctx, r); {
-	case err == nil:
-		e.m.claims.Record(ctx, end)
-	case errors.Is(err, ErrLost):
-		e.lose(fmt.Errorf("idempotency: finish the claim: %w", err))
-	default:
-		e.m.claims.Record(ctx, finishFailed)
-		e.m.tell(&e.request, fmt.Errorf("idempotency: finish the claim: %w", err))
-	}
-}
-
-func (e *Execution) finishWithin(ctx context.Context, r Result) error {
 	if e.m.memory {
-		return e.m.store.Finish(ctx, e.key, e.token, r)
+		e.leaveLease()
+		e.settle(e.m.store.Finish(e.request.Context(), e.key, e.token, r), end)
+		return
 	}
+	e.mu.Lock()
+	e.ending = true
+	e.mu.Unlock()
 	// A call that outlives its time must not read a buffer of another request.
 	r.Payload = bytes.Clone(r.Payload)
+	err := e.finishWithin(r)
+	if err != nil && !errors.Is(err, ErrLost) && e.owe(r, end) {
+		e.m.tell(&e.request, fmt.Errorf("idempotency: finish the claim, to be tried again: %w", err))
+		return
+	}
+	e.leaveLease()
+	e.settle(err, end)
+}
+
+// finishWithin tries to finish the claim until [Config.FinishTimeout].
+func (e *Execution) finishWithin(r Result) error {
 	deadline := time.Now().Add(e.m.config.FinishTimeout)
 	for pause := firstPause; ; pause *= 2 {
-		err := e.m.store.Finish(ctx, e.key, e.token, r)
+		err := e.m.store.Finish(e.request.Context(), e.key, e.token, r)
 		if err == nil || errors.Is(err, ErrLost) || time.Now().Add(pause).After(deadline) {
 			return err
 		}
 		time.Sleep(pause)
+	}
+}
+
+// settle notes how the claim has ended for good.
+func (e *Execution) settle(err error, end int) {
+	switch {
+	case err == nil:
+		e.m.claims.Record(e.request.Context(), end)
+	case errors.Is(err, ErrLost):
+		e.lose(fmt.Errorf("idempotency: finish the claim: %w", err))
+	default:
+		e.m.claims.Record(e.request.Context(), finishFailed)
+		e.m.tell(&e.request, fmt.Errorf("idempotency: finish the claim: %w", err))
 	}
 }

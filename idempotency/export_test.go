@@ -25,3 +25,10 @@ func (m *Middleware) Leases() int {
 	defer m.heartbeat.mu.Unlock()
 	return len(m.heartbeat.beats)
 }
+
+// Debts returns how many results are owed, and the bytes of their responses.
+func (m *Middleware) Debts() (n, bytes int) {
+	m.debts.mu.Lock()
+	defer m.debts.mu.Unlock()
+	return len(m.debts.of), m.debts.bytes
+}

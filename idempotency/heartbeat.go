@@ -37,12 +37,17 @@ func (b *beat) Before(other *beat) bool { return b.due < other.due }
 
 func (b *beat) Moved(index int) { b.index = index }
 
-// add lets b come at a time.
+// add lets b come at a time, and no more at the one that it was to come at.
 func (h *heartbeat) add(b *beat, at time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	b.due, b.queued = at.Sub(h.base), true
-	heap.Push(&h.beats, b)
+	b.due = at.Sub(h.base)
+	if b.queued {
+		heap.Fix(&h.beats, b.index)
+	} else {
+		b.queued = true
+		heap.Push(&h.beats, b)
+	}
 	if !h.armed || b.due < h.next {
 		h.arm()
 	}
@@ -83,53 +88,73 @@ func (h *heartbeat) ring() {
 	}
 }
 
+// A lease is renewed in the usual part of it, and soon where the store has failed.
+const (
+	usual = 3
+	soon  = 12
+)
+
 // keepLease begins to renew the lease.
 func (e *Execution) keepLease() {
 	now := time.Now()
 	e.until = now.Add(e.m.config.Lease)
-	e.m.heartbeat.add(&e.beat, now.Add(e.m.config.Lease/3))
+	e.m.heartbeat.add(&e.beat, now.Add(e.m.config.Lease/usual))
 }
 
-// leaveLease ends that.
+// leaveLease ends that, unless a result is owed.
 func (e *Execution) leaveLease() {
 	e.mu.Lock()
-	over := e.over
+	if e.owed != nil || e.over {
+		e.mu.Unlock()
+		return
+	}
 	e.over = true
 	e.mu.Unlock()
-	if !over {
-		e.m.heartbeat.remove(&e.beat)
-	}
+	e.m.heartbeat.remove(&e.beat)
 }
 
 // renew renews the lease. If the store fails it tries again, until the lease must
 // be over: then the claim counts as lost, as far as anyone here can tell.
 func (e *Execution) renew() {
 	e.mu.Lock()
-	over := e.over
+	over, owes := e.over, e.owed != nil
 	e.mu.Unlock()
 	if over {
 		return
 	}
 	lease := e.m.config.Lease
+	if owes {
+		e.pay()
+		e.beatAgain(lease / soon)
+		return
+	}
 	began := time.Now()
 	err := e.m.store.Renew(e.request.Context(), e.key, e.token, lease)
 
 	e.mu.Lock()
-	pause := lease / 3
+	pause := lease / usual
 	switch left := time.Until(e.until); {
-	case e.over:
-		e.mu.Unlock()
-		return
 	case err == nil:
 		e.until = began.Add(lease)
+	case e.over, e.ending:
+		pause = lease / soon
 	case errors.Is(err, ErrLost) || left <= 0:
 		e.over = true
 		e.mu.Unlock()
 		e.lose(fmt.Errorf("idempotency: renew the lease: %w", err))
 		return
 	default:
-		pause = min(lease/12, left)
+		pause = min(lease/soon, left)
 	}
-	e.m.heartbeat.add(&e.beat, time.Now().Add(pause))
 	e.mu.Unlock()
+	e.beatAgain(pause)
+}
+
+// beatAgain lets the next renewal come after a pause, if one is needed.
+func (e *Execution) beatAgain(pause time.Duration) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.over {
+		e.m.heartbeat.add(&e.beat, time.Now().Add(pause))
+	}
 }

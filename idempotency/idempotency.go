@@ -28,6 +28,7 @@ type Middleware struct {
 	waiting *atomic.Int64
 
 	heartbeat *heartbeat
+	debts     *debts
 
 	requests, claims *telemetry.Decisions
 }
@@ -48,6 +49,7 @@ func New(c Config) (*Middleware, error) {
 		waiting: new(atomic.Int64),
 
 		heartbeat: &heartbeat{base: time.Now()},
+		debts:     new(debts),
 	}
 	if c.Store == nil {
 		c.Store = newMemory(MemoryConfig{})

@@ -1,0 +1,324 @@
+package idempotency_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/usher-go/usher/idempotency"
+)
+
+// A store that fails for a while just when the result of a request is to be
+// stored does not make the request run twice: it is stored later.
+func TestAStoreThatFailsAtTheEndOfARequestRunsItOnce(t *testing.T) {
+	const lease = time.Second
+	for _, c := range []struct {
+		name   string
+		flush  bool
+		status int
+		code   string
+	}{
+		{"as the response is stored", false, 201, ""},
+		{"as the response begins to pass by", true, 409, notKept},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			store := newFaulty(t)
+			stored := make(chan struct{})
+			var tries atomic.Int32
+			store.finish = func(ctx context.Context, k idempotency.Key, token idempotency.Token, r idempotency.Result) error {
+				// Far more tries than FinishTimeout has room for.
+				if tries.Add(1) < 4 {
+					return errDown
+				}
+				err := store.Store.Finish(ctx, k, token, r)
+				if tries.Load() == 4 {
+					close(stored)
+				}
+				return err
+			}
+			leave := make(chan struct{})
+			calls := new(counting)
+			calls.next = func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(http.StatusCreated)
+				fmt.Fprint(w, "paid")
+				if c.flush && calls.n.Load() == 1 {
+					_ = http.NewResponseController(w).Flush()
+					<-leave
+				}
+			}
+			m := newMiddleware(t, idempotency.Config{Store: store, Lease: lease, StoreTimeout: lease / 4, FinishTimeout: time.Millisecond})
+			s := httptest.NewServer(asAlice(m.Wrap(calls)))
+			t.Cleanup(s.Close)
+			resp, err := s.Client().Do(request(t, s.URL, "k"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if resp.StatusCode != 201 {
+				t.Errorf("the first request got %d, although the work was done", resp.StatusCode)
+			}
+			select {
+			case <-stored:
+			case <-time.After(10 * lease): // or the key is free
+			}
+			again := roundTrip(t, s, request(t, s.URL, "k"))
+			if again.status != c.status || !strings.Contains(again.text, c.code) || c.code == "" && !again.replayed() {
+				t.Errorf("the retry got %d %s", again.status, again.text)
+			}
+			calls.want(t, 1)
+			close(leave)
+			_ = resp.Body.Close()
+		})
+	}
+}
+
+// down lets a store fail to finish, and to renew if renew is set, from the first
+// Finish on and for a while.
+func down(f *faulty, d time.Duration, renew bool) {
+	var since time.Time
+	isDown := func() bool { return !since.IsZero() && time.Since(since) < d }
+	f.set(func(f *faulty) {
+		f.finish = func(ctx context.Context, k idempotency.Key, token idempotency.Token, r idempotency.Result) error {
+			if since.IsZero() {
+				since = time.Now()
+			}
+			if isDown() {
+				return errDown
+			}
+			return f.Store.Finish(ctx, k, token, r)
+		}
+		f.renew = func(ctx context.Context) error {
+			if renew && isDown() {
+				return errDown
+			}
+			return errGoOn
+		}
+	})
+}
+
+func TestAResultIsOwedUntilTheStoreTakesIt(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		// Of the store: how long it takes no result, and no renewal either.
+		down  time.Duration
+		renew bool
+		// Of the request.
+		config idempotency.Config
+		status int
+		size   int
+		want   string
+		ends   map[string]int64
+	}{
+		{"for longer than FinishTimeout", 5 * time.Second, true, idempotency.Config{}, 201, 4, replays, map[string]int64{"kept": 1}},
+		{
+			"for longer than a lease that is shorter than FinishTimeout", 3 * time.Second, false,
+			idempotency.Config{Lease: time.Second, FinishTimeout: 4 * time.Second}, 201, 4, replays, map[string]int64{"kept": 1},
+		},
+		{"of an outcome that is unknown", 5 * time.Second, true, idempotency.Config{}, 500, 4, unknown, map[string]int64{"tombstoned": 1}},
+		{
+			"of a response that is not kept", 5 * time.Second, true,
+			idempotency.Config{MaxAnswer: 3}, 201, 4, notKept, map[string]int64{"tombstoned": 1},
+		},
+		{"as a tombstone if the store never takes the response", 24 * time.Hour, false, idempotency.Config{}, 201, 4, notKept, map[string]int64{"tombstoned": 1}},
+		{"if the key is to be free", 5 * time.Second, true, idempotency.Config{}, 503, 4, runs, map[string]int64{"released": 1}},
+		{"and no longer than a lease if the key is to be free", 24 * time.Hour, false, idempotency.Config{}, 503, 4, runs, map[string]int64{"finish_failed": 1}},
+		{"and not beyond the life of the key", 24 * time.Hour, true, idempotency.Config{Life: time.Hour}, 201, 4, runs, map[string]int64{"finish_failed": 1}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := newFaulty(t)
+				down(store, c.down, c.renew)
+				if c.want == notKept && c.down > time.Hour {
+					// It takes what is small.
+					hook := store.finish
+					store.finish = func(ctx context.Context, k idempotency.Key, token idempotency.Token, r idempotency.Result) error {
+						if len(r.Payload) == 0 {
+							return store.Store.Finish(ctx, k, token, r)
+						}
+						return hook(ctx, k, token, r)
+					}
+				}
+				meter := newMeter()
+				c.config.Store, c.config.MeterProvider = store, meter
+				calls := new(counting)
+				calls.next = func(w http.ResponseWriter, _ *http.Request) {
+					w.WriteHeader(c.status)
+					fmt.Fprint(w, strings.Repeat("x", c.size))
+				}
+				m := newMiddleware(t, c.config)
+				h := m.Wrap(calls)
+				first := make(chan *httptest.ResponseRecorder, 1)
+				go func() { first <- do(h, post("/", "body")) }()
+				began := time.Now()
+				ends := began.Add(10 * lease)
+				if c.want == runs {
+					ends = began.Add(2 * time.Hour)
+				}
+				for c.want != runs && time.Now().Before(ends) {
+					time.Sleep(100 * time.Millisecond)
+					w := do(h, post("/", "body"))
+					if w.Code != 409 && w.Code != c.status {
+						t.Fatalf("a duplicate got %d %s", w.Code, w.Body)
+					}
+					// It is tried again twelve times a lease.
+					if since := time.Since(began); since > c.down+lease/12+time.Second && code(w) == idempotency.CodeInProgress && c.down < time.Hour {
+						t.Fatalf("it is in progress after %v", since)
+					}
+				}
+				time.Sleep(time.Until(ends))
+				calls.want(t, 1)
+				if n, bytes := m.Debts(); n != 0 || bytes != 0 {
+					t.Errorf("%d results of %d bytes are owed still", n, bytes)
+				}
+				if n := m.Leases(); n != 0 {
+					t.Errorf("%d leases are kept still", n)
+				}
+				for _, end := range []string{"kept", "tombstoned", "released", "lease_lost", "finish_failed"} {
+					if n := meter.counts(t)[end]; n != c.ends[end] {
+						t.Errorf("%s: %d", end, n)
+					}
+				}
+				store.set(func(f *faulty) { f.finish, f.renew = nil, nil })
+				wantRetry(t, h, calls, <-first, c.want)
+			})
+		})
+	}
+}
+
+// owing returns a Middleware that owes the results of n requests, whose store
+// fails until it is told to stop.
+func owing(t *testing.T, n, size int) (m *idempotency.Middleware, store *faulty, meter meter, told *atomic.Int32) {
+	store, meter, told = newFaulty(t), newMeter(), new(atomic.Int32)
+	store.finish = func(context.Context, idempotency.Key, idempotency.Token, idempotency.Result) error { return errDown }
+	m = newMiddleware(t, idempotency.Config{
+		Store: store, MeterProvider: meter, FinishTimeout: time.Nanosecond, OnError: func(*http.Request, error) { told.Add(1) },
+	})
+	h := m.Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, size)) }))
+	for i := range n {
+		if w := do(h, post("/", "", key(fmt.Sprint(i)))); w.Code != 200 {
+			t.Fatalf("request %d got %d %s", i, w.Code, w.Body)
+		}
+	}
+	return m, store, meter, told
+}
+
+func TestWhatIsOwedIsBounded(t *testing.T) {
+	t.Run("in number", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			m, store, meter, told := owing(t, 1100, 10)
+			if n, _ := m.Debts(); n != 1024 || meter.counts(t)["finish_failed"] != 1100-1024 || told.Load() != 1100 {
+				t.Errorf("%d are owed, %d errors were told, counted %v", n, told.Load(), meter.counts(t))
+			}
+			store.set(func(f *faulty) { f.finish = nil })
+			time.Sleep(lease)
+			if n, bytes := m.Debts(); n != 0 || bytes != 0 || meter.counts(t)["kept"] != 1024 {
+				t.Errorf("%d of %d bytes are owed, counted %v", n, bytes, meter.counts(t))
+			}
+		})
+	})
+	t.Run("in bytes", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			m, store, meter, _ := owing(t, 20, 1<<20)
+			if n, bytes := m.Debts(); n != 20 || bytes > 16<<20 || bytes < 15<<20 {
+				t.Errorf("%d of %d bytes are owed", n, bytes)
+			}
+			store.set(func(f *faulty) { f.finish = nil })
+			time.Sleep(lease)
+			if counts := meter.counts(t); counts["kept"] != 15 || counts["tombstoned"] != 5 {
+				t.Errorf("counted %v", counts)
+			}
+		})
+	})
+}
+
+func TestShutdownStoresWhatIsOwed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, store, meter, _ := owing(t, 100, 10)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := m.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "100 results") {
+			t.Errorf("while the store fails: %v", err)
+		}
+		go func() {
+			time.Sleep(time.Second)
+			store.set(func(f *faulty) {
+				f.finish = func(ctx context.Context, k idempotency.Key, token idempotency.Token, r idempotency.Result) error {
+					time.Sleep(time.Millisecond)
+					return f.Store.Finish(ctx, k, token, r)
+				}
+			})
+		}()
+		var both sync.WaitGroup
+		for range 2 {
+			both.Go(func() {
+				if err := m.Shutdown(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		both.Wait()
+		if n, _ := m.Debts(); n != 0 || m.Leases() != 0 || meter.counts(t)["kept"] != 100 {
+			t.Errorf("%d are owed, %d leases are kept, counted %v", n, m.Leases(), meter.counts(t))
+		}
+	})
+	if err := newMiddleware(t, idempotency.Config{}).Shutdown(t.Context()); err != nil {
+		t.Errorf("of a Memory: %v", err)
+	}
+}
+
+// A result that is owed is not written over that of a successor.
+func TestAResultIsOwedUntilSomebodyElseHasTheKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newMemory(t, idempotency.MemoryConfig{})
+		cut := &faulty{Store: store}
+		down(cut, 2*lease, true)
+		meter := newMeter()
+		m := newMiddleware(t, idempotency.Config{Store: cut, MeterProvider: meter})
+		do(m.Wrap(new(counting)), post("/", ""))
+		time.Sleep(lease)
+		node := newMiddleware(t, idempotency.Config{Store: store}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprint(w, "successor")
+		}))
+		first := do(node, post("/", ""))
+		time.Sleep(2 * lease)
+		wantReplay(t, do(node, post("/", "")), first)
+		if n, _ := m.Debts(); n != 0 || meter.counts(t)["lease_lost"] != 1 {
+			t.Errorf("%d are owed, counted %v", n, meter.counts(t))
+		}
+	})
+}
+
+// A renewal that comes just after a result was stored finds no claim. That is not
+// a claim that was lost.
+func TestARenewalWhileTheResultIsStoredLosesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newFaulty(t)
+		renewals := 0
+		store.renew = func(context.Context) error {
+			renewals++
+			return errGoOn
+		}
+		store.finish = func(ctx context.Context, k idempotency.Key, token idempotency.Token, r idempotency.Result) error {
+			err := store.Store.Finish(ctx, k, token, r)
+			time.Sleep(200 * time.Millisecond) // until the reply arrives
+			return err
+		}
+		meter := newMeter()
+		m := newMiddleware(t, idempotency.Config{
+			Store: store, Lease: time.Second, MeterProvider: meter, OnError: func(_ *http.Request, err error) { t.Error(err) },
+		})
+		do(m.Wrap(sleeping), post("/300ms", ""))
+		time.Sleep(lease)
+		if counts := meter.counts(t); renewals == 0 || counts["lease_lost"] != 0 || counts["kept"] != 1 || m.Leases() != 0 {
+			t.Errorf("%d renewals, counted %v, %d leases", renewals, counts, m.Leases())
+		}
+	})
+}
