@@ -23,7 +23,8 @@
 //     the request is over. A handler that means an empty response writes its status.
 //   - An answer is stored before its first byte is sent, and also if the client has
 //     gone. One that is too large, flushed, hijacked or has trailers is passed on as
-//     it is; a retry is told that it cannot be had again, and does not run.
+//     it is; a retry is told that it cannot be had again, and does not run. The
+//     outcome of one that is shorter or longer than its Content-Length is unknown.
 //   - A process that dies keeps its keys for [Config.Lease] and no longer. One that
 //     was only thought dead cannot overwrite what its successor has stored.
 //   - While the store fails, requests with a key get 503 within

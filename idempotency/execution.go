@@ -42,6 +42,8 @@ type Execution struct {
 	status   int
 	answer   *buffer // while phase is holding
 	flags    byte    // of the answer
+	declared int64   // the Content-Length of the answer, or -1
+	excess   bool    // more than that was written
 	finished bool
 
 	mu     sync.Mutex
@@ -230,6 +232,7 @@ func (h *hook) Head(status int) {
 // hold begins to collect the answer.
 func (e *Execution) hold() {
 	e.phase = holding
+	e.declared = declaredLength(e.writer.Header())
 	e.answer = newBuffer()
 	e.answer.b = appendHead(e.answer.b, e.status, e.writer.Header(), e.m.fields, e.encoding)
 	// To be asked now: an envelope further out notes next that it has wrapped this.
@@ -238,17 +241,26 @@ func (e *Execution) hold() {
 	}
 }
 
+// declaredLength returns the Content-Length that the server goes by, or -1.
+func declaredLength(h http.Header) int64 {
+	values := h["Content-Length"]
+	if len(values) == 0 {
+		return -1
+	}
+	n, err := strconv.ParseInt(values[0], 10, 64)
+	if err != nil || n < 0 {
+		return -1
+	}
+	return n
+}
+
 // keepable reports whether an answer with this head can be stored.
 func (e *Execution) keepable(status int) bool {
 	h := e.writer.Header()
 	if status < 200 || len(h["Trailer"]) > 0 {
 		return false
 	}
-	if v := h["Content-Length"]; len(v) == 1 {
-		n, err := strconv.ParseInt(v[0], 10, 64)
-		return err != nil || n <= int64(e.m.config.MaxAnswer)
-	}
-	return true
+	return declaredLength(h) <= int64(e.m.config.MaxAnswer)
 }
 
 var errEnded = errors.New("idempotency: written after the handler has returned")
@@ -262,6 +274,10 @@ func (h *hook) Body(inner http.ResponseWriter, p []byte) (int, error) {
 		return 0, errEnded
 	case e.phase != holding || e.status == http.StatusNoContent || e.status == http.StatusNotModified:
 		return inner.Write(p)
+	case e.declared >= 0 && (e.excess || int64(len(bodyOf(e.answer.b))+len(p)) > e.declared):
+		// The server refuses such a piece, and all after it.
+		e.excess = true
+		return 0, http.ErrContentLength
 	case len(bodyOf(e.answer.b))+len(p) <= e.m.config.MaxAnswer:
 		e.answer.b = append(e.answer.b, p...)
 		return len(p), nil
@@ -399,12 +415,24 @@ func (e *Execution) endHeld() {
 	switch o := e.outcome(e.status); {
 	case o == Release:
 		e.release()
+	case o == Keep && e.cut():
+		e.bury(Unknown, e.status)
 	case o == Keep && !e.hasTrailers():
 		seal(e.answer.b, e.flags, &e.key)
 		e.finish(Result{State: Done, Status: e.status, Payload: e.answer.b, Life: e.m.config.Life}, kept)
 	default:
 		e.bury(o, e.status)
 	}
+}
+
+// cut reports whether the body that was collected is not the one that the handler
+// has declared: an upstream that broke off, for instance. The client notices that, as
+// the server closes its connection; a retry would take the part for the whole.
+func (e *Execution) cut() bool {
+	if e.declared < 0 || e.status == http.StatusNoContent || e.status == http.StatusNotModified {
+		return false
+	}
+	return e.excess || int64(len(bodyOf(e.answer.b))) != e.declared
 }
 
 // hasTrailers reports whether the handler has set trailers that it had not

@@ -447,6 +447,80 @@ func TestAClientThatResetsItsStream(t *testing.T) {
 	calls.want(t, 1)
 }
 
+// A response that breaks off is never replayed as a whole one.
+func TestACutResponseIsNotReplayed(t *testing.T) {
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "100")
+		fmt.Fprint(w, "half of it")
+		_ = http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	}))
+	t.Cleanup(upstream.Close)
+	forProtocols(t, func(t *testing.T, serve func(http.Handler) *httptest.Server) {
+		for _, c := range []struct {
+			name    string
+			handler http.HandlerFunc
+			whole   bool // for the first client
+			retry   string
+		}{
+			{"an upstream that breaks off", func(w http.ResponseWriter, r *http.Request) {
+				req, err := http.NewRequestWithContext(r.Context(), http.MethodPost, upstream.URL, r.Body)
+				if err != nil {
+					t.Fatal(err)
+				}
+				resp, err := upstream.Client().Do(req)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer func() { _ = resp.Body.Close() }()
+				w.Header()["Content-Length"] = resp.Header["Content-Length"]
+				w.WriteHeader(resp.StatusCode)
+				_, _ = io.Copy(w, resp.Body)
+			}, false, unknown},
+			{"a length and no body", func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Length", "9")
+				w.WriteHeader(http.StatusOK)
+			}, false, unknown},
+			{"a body that is too long at once", func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Length", "5")
+				if n, err := fmt.Fprint(w, "123456"); n != 0 || !errors.Is(err, http.ErrContentLength) {
+					t.Errorf("%d bytes were taken, %v", n, err)
+				}
+			}, false, unknown},
+			{"a body that goes on for too long", func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Length", "5")
+				for _, piece := range []string{"123", "45", "6"} {
+					fmt.Fprint(w, piece)
+				}
+			}, true, unknown},
+			{"a body as long as declared", func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Length", "5")
+				fmt.Fprint(w, "12345")
+			}, true, replays},
+		} {
+			t.Run(c.name, func(t *testing.T) {
+				calls := &counting{next: c.handler}
+				s := serve(asAlice(newMiddleware(t, idempotency.Config{}).Wrap(calls)))
+				r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL, strings.NewReader("body"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.Header.Set("Idempotency-Key", "k")
+				resp, err := s.Client().Do(r)
+				if err == nil {
+					_, err = io.ReadAll(resp.Body)
+					_ = resp.Body.Close()
+				}
+				if (err == nil) != c.whole {
+					t.Errorf("the first client has %v", err)
+				}
+				wantRetried(t, s, calls, c.retry)
+			})
+		}
+	})
+}
+
 // The server removes the temporary files of a form only from its own request.
 func TestFormsAreHandedBack(t *testing.T) {
 	const form = "--b\r\nContent-Disposition: form-data; name=\"f\"; filename=\"f\"\r\n\r\nfile\r\n--b--\r\n"

@@ -173,6 +173,29 @@ func TestAnswersOfEveryKind(t *testing.T) {
 			w.Header().Set("Content-Length", "101")
 			fmt.Fprint(w, body(101))
 		}, notKept, body(101)},
+		{"a piece more than is declared", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "4")
+			fmt.Fprint(w, "wh")
+			fmt.Fprint(w, "ole")
+			fmt.Fprint(w, "!") // would fit, but for what is missing before it
+		}, unknown, "wh"},
+		{"less than is declared and kept by its handler", func(w http.ResponseWriter, r *http.Request) {
+			idempotency.From(r.Context()).Mark(idempotency.Keep)
+			w.Header().Set("Content-Length", "4")
+			fmt.Fprint(w, "wh")
+		}, unknown, "wh"},
+		{"less than is declared of a request without effect", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "4")
+			w.WriteHeader(503)
+		}, runs, ""},
+		{"no body although one is declared for 304", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "4")
+			w.WriteHeader(304)
+		}, replays, ""},
+		{"a length that is none", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "four")
+			fmt.Fprint(w, "four")
+		}, replays, "four"},
 		{"a string", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "text") }, replays, "text"},
 		{"ReadFrom", func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = w.(io.ReaderFrom).ReadFrom(strings.NewReader("copied"))
