@@ -62,7 +62,8 @@ type Config struct {
 	// Profile says which answers are kept.
 	Profile Profile
 	// Outcome, if not nil, is asked before Profile, with the status of the answer, or
-	// 0 for a handler that did not return or that wrote nothing as its context ended. The zero Outcome leaves it to Profile.
+	// 0 for a handler that did not return, or that wrote nothing as its context
+	// ended. The zero Outcome leaves it to Profile, and a panic means Unknown.
 	Outcome func(r *http.Request, status int) Outcome
 
 	// Life is how long a key is remembered; zero means 24 hours.
@@ -97,8 +98,9 @@ type Config struct {
 	// get 503.
 	DangerouslyFailOpen bool
 
-	// OnError, if not nil, is told of failures of the store and of lost claims, on
-	// any goroutine.
+	// OnError, if not nil, is told of failures of the store, of lost claims and of
+	// panics of Outcome, on any goroutine. A panic of its own is logged to
+	// [slog.Default] and goes no further.
 	OnError func(r *http.Request, err error)
 	// MeterProvider makes the counters usher.idempotency.requests, by
 	// usher.idempotency.result, and usher.idempotency.claims, by

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/usher-go/usher/internal/exchange"
+	"github.com/usher-go/usher/internal/guard"
 	"github.com/usher-go/usher/internal/httpwriter"
 )
 
@@ -339,7 +340,7 @@ func (e *Execution) outcome(status int) Outcome {
 	o := e.mark
 	e.mu.Unlock()
 	if o == 0 && e.m.config.Outcome != nil {
-		o = e.m.config.Outcome(&e.request, status)
+		o = e.configured(status)
 	}
 	if o == 0 && status == http.StatusSwitchingProtocols {
 		return Keep
@@ -354,6 +355,20 @@ func (e *Execution) outcome(status int) Outcome {
 	return o
 }
 
+// configured returns what [Config.Outcome] says, or Unknown if it panics: the work
+// is done then, and must not be done again.
+func (e *Execution) configured(status int) (o Outcome) {
+	err := guard.Run(func() error {
+		o = e.m.config.Outcome(&e.request, status)
+		return nil
+	})
+	if err != nil {
+		e.m.tell(&e.request, fmt.Errorf("idempotency: Config.Outcome: %w", err))
+		return Unknown
+	}
+	return o
+}
+
 // end is called when the handler has returned, or has not.
 func (e *Execution) end(returned bool) {
 	defer e.leaveLease()
@@ -363,6 +378,11 @@ func (e *Execution) end(returned bool) {
 	if e.x.Broken() != nil {
 		returned = false
 	}
+	defer func() {
+		if !e.finished { // as something below has not returned
+			e.bury(Unknown, e.status)
+		}
+	}()
 	switch {
 	case e.phase == passing:
 		e.endPassed()

@@ -3,6 +3,8 @@ package idempotency
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strconv"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/exchange"
+	"github.com/usher-go/usher/internal/guard"
 	"github.com/usher-go/usher/internal/telemetry"
 )
 
@@ -297,9 +300,21 @@ func (m *Middleware) failed(w http.ResponseWriter, r *http.Request, err error) {
 	m.refuse(w, r, storeFailed, m.errors.unavailable(err))
 }
 
+// tell tells the operator of err. That may be on a goroutine of the heartbeat, where
+// a panic would end the process, or while a claim has yet to be finished.
 func (m *Middleware) tell(r *http.Request, err error) {
-	if m.config.OnError != nil {
+	if m.config.OnError == nil {
+		return
+	}
+	panicked := guard.Run(func() error {
 		m.config.OnError(r, err)
+		return nil
+	})
+	if p, ok := errors.AsType[*guard.PanicError](panicked); ok {
+		// Nobody can tell what the value holds.
+		slog.Default().LogAttrs(r.Context(), slog.LevelError, "idempotency: Config.OnError panicked",
+			slog.String("panic", fmt.Sprintf("%T", p.Value)),
+			slog.String("stack", string(p.Stack)))
 	}
 }
 
