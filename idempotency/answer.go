@@ -44,7 +44,7 @@ const flagRendered = 1
 var (
 	errCorrupt = errors.New("idempotency: the stored answer is damaged")
 	errVersion = errors.New("idempotency: the stored answer is of another version of this package")
-	errForeign = errors.New("idempotency: the stored answer belongs to another key")
+	errForeign = errors.New("idempotency: the stored response belongs to another key")
 
 	castagnoli = crc32.MakeTable(crc32.Castagnoli)
 )
@@ -72,7 +72,7 @@ func appendHead(b []byte, status int, h http.Header, kept, outer []string) []byt
 	return b
 }
 
-// seal ends an answer to which the body has been appended, and binds it to key.
+// seal ends a response to which the body has been appended, and binds it to key.
 func seal(b []byte, flags byte, key *Key) {
 	b[2] = flags
 	digest := key.digest()
@@ -106,7 +106,7 @@ type answer struct {
 	body     []byte
 }
 
-// readAnswer reads the answer that is stored under key. It allocates nothing.
+// readAnswer reads the response that is stored under key. It allocates nothing.
 func readAnswer(b []byte, key *Key) (a answer, err error) {
 	if len(b) > 0 && b[0] != answerVersion {
 		return a, errVersion

@@ -61,7 +61,7 @@ type Config struct {
 
 	// Profile says which answers are kept.
 	Profile Profile
-	// Outcome, if not nil, is asked before Profile, with the status of the answer, or
+	// Outcome, if not nil, is asked before Profile, with the status of the response, or
 	// 0 for a handler that did not return, or that wrote nothing as its context
 	// ended. The zero Outcome leaves it to Profile, and a panic means Unknown.
 	Outcome func(r *http.Request, status int) Outcome
@@ -89,7 +89,7 @@ type Config struct {
 	// StoreTimeout is how long a call of the store may take; zero means 250
 	// milliseconds. It does not apply to a Memory, which does not wait.
 	StoreTimeout time.Duration
-	// FinishTimeout is how long an answer is held back while the store fails to take
+	// FinishTimeout is how long a response is held back while the store fails to take
 	// it, over several calls; zero means 2 seconds. After that the client gets it, and
 	// it is stored in the background: until the store takes it, at most for Life.
 	FinishTimeout time.Duration

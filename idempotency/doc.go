@@ -13,7 +13,7 @@
 //     encoding or body gets 422, also while the first runs. Host and target count as
 //     the client has sent them, so a retry to another name of the service, or past a
 //     proxy that changes them, is another request.
-//   - No caller sees the answer of another, nor of another method or route. A record
+//   - No caller sees the response of another, nor of another method or route. A record
 //     is bound to its owner and key: one that a store returns for another key is
 //     refused with an error, and the request does not run.
 //   - The handler reads exactly the bytes that were compared.
@@ -39,7 +39,7 @@
 // that is free again after the lease, and the retry has the effect once more. So
 // does one that is paused, or cut off from the store, for longer than its lease,
 // unless the handler minds [Execution.Lost], and one that has 1,024 results to store
-// when another is added. To close the gap, store the answer in the transaction of the
+// when another is added. To close the gap, store the response in the transaction of the
 // effect ([Execution.Result]), pass [Execution.Generation] on to what can refuse
 // the past, and [Execution.DownstreamKey] to services with keys of their own.
 //

@@ -43,7 +43,7 @@ type Execution struct {
 	status   int
 	answer   *buffer // while phase is holding
 	flags    byte    // of the answer
-	declared int64   // the Content-Length of the answer, or -1
+	declared int64   // the Content-Length of the response, or -1
 	excess   bool    // more than that was written
 	finished bool
 

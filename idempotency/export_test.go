@@ -7,10 +7,10 @@ var (
 	Room       = room
 )
 
-// Seal ends an answer that is stored under key.
+// Seal ends a response that is stored under key.
 func Seal(b []byte, key Key) { seal(b, 0, &key) }
 
-// ReadAnswer returns what can be read of the answer that is stored under key.
+// ReadAnswer returns what can be read of the response that is stored under key.
 func ReadAnswer(b []byte, key Key) (status int, header, body []byte, err error) {
 	a, err := readAnswer(b, &key)
 	return a.status, a.header, a.body, err

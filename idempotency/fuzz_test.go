@@ -46,7 +46,7 @@ func keyOf(tb testing.TB, r *http.Request) (key idempotency.Key) {
 	return key
 }
 
-// stored returns the answer in the record of post("/", "").
+// stored returns the response in the record of post("/", "").
 func stored(tb testing.TB, status int, body string) []byte {
 	b := idempotency.AppendHead(nil, status, http.Header{"Content-Type": {"text/plain"}, "Link": {"a", "b"}}, []string{"Content-Type", "Link"}, nil)
 	b = append(b, body...)
@@ -71,12 +71,12 @@ func (constant) Finish(context.Context, idempotency.Key, idempotency.Token, idem
 // T12: whatever a record holds, the answer is a whole one or an error, and the
 // handler does not run.
 func FuzzStoredAnswer(f *testing.F) {
-	good := stored(f, 201, "body")
+	whole := stored(f, 201, "body")
 	key := keyOf(f, post("/", ""))
-	f.Add(good, uint8(2), uint16(0), byte(0))
-	f.Add(good[:len(good)-1], uint8(2), uint16(0), byte(0))
-	f.Add(append([]byte{2}, good[1:]...), uint8(2), uint16(0), byte(0))
-	f.Add(good, uint8(3), uint16(3), byte(4))
+	f.Add(whole, uint8(2), uint16(0), byte(0))
+	f.Add(whole[:len(whole)-1], uint8(2), uint16(0), byte(0))
+	f.Add(append([]byte{2}, whole[1:]...), uint8(2), uint16(0), byte(0))
+	f.Add(whole, uint8(3), uint16(3), byte(4))
 	f.Add([]byte{}, uint8(2), uint16(0), byte(0))
 	f.Add([]byte("\x01\x01\x00\x00\xc8\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00\x00\x00"), uint8(2), uint16(0), byte(0))
 	f.Fuzz(func(t *testing.T, record []byte, state uint8, at uint16, flip byte) {
@@ -102,7 +102,7 @@ func FuzzStoredAnswer(f *testing.F) {
 
 // T12: every damage to a record is noticed.
 func TestADamagedRecordIsAnError(t *testing.T) {
-	good := stored(t, 201, "body")
+	whole := stored(t, 201, "body")
 	serve := func(record []byte) (status int, why string) {
 		calls := new(counting)
 		store := constant{idempotency.Record{State: idempotency.Done, Payload: record}}
@@ -110,12 +110,12 @@ func TestADamagedRecordIsAnError(t *testing.T) {
 		calls.want(t, 0)
 		return w.Code, code(w)
 	}
-	if status, _ := serve(good); status != 201 {
-		t.Fatalf("the good one: %d", status)
+	if status, _ := serve(whole); status != 201 {
+		t.Fatalf("the whole one: %d", status)
 	}
-	for i := range good {
+	for i := range whole {
 		for bit := range 8 {
-			bad := append([]byte(nil), good...)
+			bad := append([]byte(nil), whole...)
 			bad[i] ^= 1 << bit
 			want := 500
 			if i == 0 {
@@ -126,12 +126,12 @@ func TestADamagedRecordIsAnError(t *testing.T) {
 			}
 		}
 	}
-	for n := range good {
-		if status, code := serve(good[:n]); status != 500 || code != idempotency.CodeRecordUnreadable {
+	for n := range whole {
+		if status, code := serve(whole[:n]); status != 500 || code != idempotency.CodeRecordUnreadable {
 			t.Errorf("cut to %d bytes: %d %s", n, status, code)
 		}
 	}
-	if status, _ := serve(append(append([]byte(nil), good...), 'x')); status != 500 {
+	if status, _ := serve(append(append([]byte(nil), whole...), 'x')); status != 500 {
 		t.Errorf("with a byte too many: %d", status)
 	}
 	if status, _ := serve(stored(t, 42, "")); status != 500 {

@@ -191,7 +191,7 @@ func TestClaimsThatHangHoldUpNobodyWhoHasAKey(t *testing.T) {
 }
 
 // A store that panics has failed, and is asked again.
-func TestAStoreThatPanicsWhileAnAnswerIsStored(t *testing.T) {
+func TestAStoreThatPanicsWhileAResponseIsStored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFaulty(t)
 		store.finish = func(context.Context, idempotency.Key, idempotency.Token, idempotency.Result) error {

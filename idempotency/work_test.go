@@ -26,14 +26,14 @@ var endings = []struct {
 }{
 	{"returns silently", func(http.ResponseWriter, *http.Request) {}, unknown},
 	{"fails with the cause", func(w http.ResponseWriter, r *http.Request) { usher.Fail(w, r, r.Context().Err()) }, unknown},
-	{"answers 500", func(w http.ResponseWriter, _ *http.Request) {
+	{"writes 500", func(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "canceled", http.StatusInternalServerError)
 	}, unknown},
-	{"answers 504", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "canceled", http.StatusGatewayTimeout) }, unknown},
-	{"answers 499", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(499) }, unknown},
-	{"answers 400", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "canceled", http.StatusBadRequest) }, unknown},
+	{"writes 504", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "canceled", http.StatusGatewayTimeout) }, unknown},
+	{"writes 499", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(499) }, unknown},
+	{"writes 400", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "canceled", http.StatusBadRequest) }, unknown},
 	{"aborts", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, unknown},
-	{"answers 503", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "canceled", http.StatusServiceUnavailable) }, runs},
+	{"writes 503", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "canceled", http.StatusServiceUnavailable) }, runs},
 	{"has done its work", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(201) }, replays},
 }
 
