@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -193,10 +194,9 @@ func TestACallbackThatPanicsBeforeTheClaimLeavesNothing(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			first := true
+			var called atomic.Bool
 			c := config(func() {
-				if first {
-					first = false
+				if !called.Swap(true) {
 					panic(http.ErrAbortHandler)
 				}
 			})
