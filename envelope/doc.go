@@ -53,7 +53,7 @@
 //     [Config.Wrap] by a body that is shorter than the Content-Length that the handler
 //     has declared, as the server itself would do, and by an error status that comes
 //     too late, as from a recoverer. [Config.OnError] is told.
-//   - A panic before that is answered with 500. Neither the value nor the stack is
+//   - A panic before that becomes a 500. Neither the value nor the stack is
 //     shown to a client. http.ErrAbortHandler passes on.
 //   - The private cause of an error is never sent; [Config.OnError] gets it.
 //   - Every answer carries X-Request-Id; one of the client's is taken over only if

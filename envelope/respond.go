@@ -132,7 +132,7 @@ func (t *transaction) answer(s *scratch, status int, code, message string) *Answ
 }
 
 // RespondReply writes a success in the shape of the service, for
-// [usher.Respond]. Data that cannot be encoded is answered with 500.
+// [usher.Respond]. Data that cannot be encoded becomes a 500.
 //
 // If the handler has sent a status itself, the data follows in that status, with
 // the header as it was then. Data that comes after a body, or that the status has

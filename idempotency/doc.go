@@ -61,6 +61,6 @@
 // routes then share a key, and the second gets 422. Compression stands outside: plain
 // bodies are stored, without the Content-Encoding that a compressor has announced
 // before, and each replay is compressed as its own request asks for. Outside also
-// stands http.TimeoutHandler: inside, it answers 503 and leaves the handler running,
-// while 503 tells a retry that it may run.
+// stands http.TimeoutHandler: inside, it responds with 503 and leaves the handler
+// running, while 503 tells a retry that it may run.
 package idempotency

@@ -79,7 +79,7 @@ func (f *fetcher) fetch(ctx context.Context) (s fetchedSet, err error) {
 		Keys []json.RawMessage `json:"keys"`
 	}
 	if err := json.Unmarshal(body, &set); err != nil || set.Keys == nil {
-		return s, errors.New("the answer is not a set of keys")
+		return s, errors.New("the response is not a set of keys")
 	}
 	if len(set.Keys) > f.maxKeys {
 		return s, fmt.Errorf("the set has %d keys", len(set.Keys))
