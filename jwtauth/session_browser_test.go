@@ -572,11 +572,42 @@ func TestPagesOfOtherOriginsCannotLogInOrOut(t *testing.T) {
 			b.want(401, "GET", "/app/page", "")
 		})
 	}
+	// SameSite keeps the cookies from being sent, but not from being set or removed by
+	// the response to a form.
+	for name, header := range elsewhere {
+		t.Run("without a cookie, "+name, func(t *testing.T) {
+			s := newSite(t, nil, cookies(nil))
+			b := s.browser()
+			mallory := must(s.issuer.Login(t.Context(), jwtauth.Session{Subject: "mallory"})).RefreshToken()
+			refused := func(path, body string, more ...string) {
+				t.Helper()
+				r := must(http.NewRequestWithContext(t.Context(), http.MethodPost, origin+path, strings.NewReader(body)))
+				for _, line := range append(more, header...) {
+					name, value, _ := strings.Cut(line, ": ")
+					r.Header.Set(name, value)
+				}
+				client := *b.client
+				client.Jar = nil
+				resp := must(client.Do(r))
+				_ = resp.Body.Close()
+				if resp.StatusCode != 403 || resp.Header["Set-Cookie"] != nil {
+					t.Errorf("%s with %q: %d, Set-Cookie %q", path, body, resp.StatusCode, resp.Header["Set-Cookie"])
+				}
+			}
+			refused("/auth/logout", "")
+			refused("/logout", "")
+			refused("/logout", "", "Authorization: Basic dTpw")
+			refused("/auth/logout", "refresh_token="+mallory, "Content-Type: application/x-www-form-urlencoded")
+			refused("/auth/refresh", `{"refresh_token":"`+mallory+`"}`, "Content-Type: application/json")
+			mustRefresh(t, s.issuer, mallory)
+		})
+	}
 	t.Run("a cookie that only the Verifier knows", func(t *testing.T) {
 		s := newSite(t, nil, nil)
 		opened := login(t, s.issuer)
 		for _, path := range []string{"/logout", "/logout-all"} {
 			s.browser().want(403, "POST", path, "", "Cookie: access="+opened.AccessToken(), "Origin: https://evil.example")
+			s.browser().want(403, "POST", path, "", "Cookie: access="+opened.AccessToken(), "Origin: https://evil.example", "Authorization: Basic dTpw")
 		}
 		mustRefresh(t, s.issuer, opened.RefreshToken())
 		s.browser().want(204, "POST", "/logout", "", "Cookie: access="+opened.AccessToken(), "Origin: "+origin)

@@ -177,9 +177,10 @@ func (h *SessionHandler) Login(w http.ResponseWriter, r *http.Request, template 
 // is one; a token in the body decides alone.
 //
 // Failures are 400 validation_failed for no token, 401 [CodeInvalidRefreshToken]
-// for one that is not good, whatever is wrong with it, 403 cross_origin_request,
-// 405, 413, 415, what [IssuerConfig.Claims] says, and 503 if the store failed. None
-// removes cookies: a login may have replaced them while the request was under way.
+// for one that is not good, whatever is wrong with it, 403 cross_origin_request for
+// a page of another origin that comes with a cookie or would be given one, 405, 413,
+// 415, what [IssuerConfig.Claims] says, and 503 if the store failed. None removes
+// cookies: a login may have replaced them while the request was under way.
 func (h *SessionHandler) Refresh(w http.ResponseWriter, r *http.Request) {
 	texts, err := h.refreshTokens(w, r)
 	var t Tokens
@@ -219,7 +220,11 @@ func (h *SessionHandler) refreshTokens(w http.ResponseWriter, r *http.Request) (
 	}
 	switch {
 	case text != "":
-		return []string{text}, nil
+		if h.refreshCookie == nil && h.accessCookie == nil {
+			return []string{text}, nil
+		}
+		// It may be another's, whose session the browser would be given.
+		return []string{text}, h.checkOrigin(r)
 	case given:
 		return nil, jsonbody.Invalid(usher.Field{Name: "refresh_token", Message: "'refresh_token' must not be empty."})
 	}

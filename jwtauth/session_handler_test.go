@@ -224,7 +224,8 @@ func TestRefreshAnswersBadRequestsByWhatIsWrong(t *testing.T) {
 		"a cookie from another site":             {"", []string{"Cookie: __Host-refresh_token=<good>", "Sec-Fetch-Site: cross-site"}, true, 403},
 		"a cookie from another origin":           {"", []string{"Cookie: __Host-refresh_token=<good>", "Origin: https://evil.example"}, true, 403},
 		"a cookie from another host of the site": {"", []string{"Cookie: __Host-refresh_token=<good>", "Sec-Fetch-Site: same-site", "Origin: https://blog.example.com"}, true, 403},
-		"a bad token in the body, never a good one in the cookie": {`{"refresh_token":"x"}`, []string{"Cookie: __Host-refresh_token=<good>"}, true, 401},
+		"a token in the body from another site that would set a cookie": {`{"refresh_token":"<good>"}`, []string{"Sec-Fetch-Site: cross-site"}, true, 403},
+		"a bad token in the body, never a good one in the cookie":       {`{"refresh_token":"x"}`, []string{"Cookie: __Host-refresh_token=<good>"}, true, 401},
 
 		"a good one":                                   {`{"refresh_token":"<good>"}`, nil, false, 200},
 		"a good cookie":                                {"", []string{"Cookie: __Host-refresh_token=<good>"}, true, 200},
@@ -234,7 +235,7 @@ func TestRefreshAnswersBadRequestsByWhatIsWrong(t *testing.T) {
 		"a good cookie from the same origin":           {"", []string{"Cookie: __Host-refresh_token=<good>", "Sec-Fetch-Site: same-origin"}, true, 200},
 		"a good cookie from a trusted origin":          {"", []string{"Cookie: __Host-refresh_token=<good>", "Sec-Fetch-Site: same-site", "Origin: https://app.example.com"}, true, 200},
 		"a good one in the body beside a stale cookie": {`{"refresh_token":"<good>"}`, []string{"Cookie: __Host-refresh_token=x"}, true, 200},
-		"a good one in the body from anywhere":         {`{"refresh_token":"<good>"}`, []string{"Sec-Fetch-Site: cross-site"}, true, 200},
+		"a good one in the body from anywhere":         {`{"refresh_token":"<good>"}`, []string{"Sec-Fetch-Site: cross-site"}, false, 200},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

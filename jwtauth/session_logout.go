@@ -8,6 +8,7 @@ import (
 	"net/http"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/bearer"
 )
 
 // Logout ends each session that a request presents, and removes the cookies: 200
@@ -19,8 +20,8 @@ import (
 // neither is a request without any token where tokens are in cookies. Nothing in the
 // body stops the sessions of cookies from ending. Failures are 405, 403
 // cross_origin_request for a page of another origin where the browser may have added
-// the token by itself, and 503 if the store failed: then the cookies stay, so that the
-// client can try again. Without any token in a cookie or behind a Verifier, a body
+// the token by itself or would lose its cookies, and 503 if the store failed: then the
+// cookies stay, so that the client can try again. Without any token in a cookie or behind a Verifier, a body
 // without one is 400 validation_failed, or 413 if it is too long.
 func (h *SessionHandler) Logout(w http.ResponseWriter, r *http.Request) {
 	err := checkMethod(w, r)
@@ -129,11 +130,13 @@ func (h *SessionHandler) logoutAll(r *http.Request) error {
 	return h.issuer.logoutAll(r.Context(), SessionEvent{Action: "logout_all", Subject: t.Subject, Address: h.address(r)})
 }
 
-// checkUnasked refuses the requests of pages of other origins to which the browser may
-// have added a token without being asked: in one of our cookies, or in one that only
-// the authenticator knows, as the token is not in Authorization.
+// checkUnasked refuses the requests of pages of other origins that a browser sends
+// without asking us first: with a token that it has added by itself, in one of our
+// cookies or in one that only the authenticator knows, and without any token where the
+// response would remove the cookies, which the browser may have kept to itself.
 func (h *SessionHandler) checkUnasked(r *http.Request) error {
-	unasked := h.session(r) != nil && len(r.Header["Authorization"]) == 0
+	given, _ := bearer.Token(r.Header, false) // no page sends that to another origin unasked
+	unasked := given == "" && (h.session(r) != nil || h.refreshCookie != nil || h.accessCookie != nil)
 	for _, c := range []*Cookie{h.refreshCookie, h.accessCookie} {
 		unasked = unasked || c != nil && len(r.CookiesNamed(c.Name)) > 0
 	}
