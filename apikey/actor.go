@@ -16,8 +16,10 @@ type Actor struct {
 	// nothing, as its ID may equal the name of somebody else's account. It changes
 	// only keys of that account, and of these only keys that grant no more than it
 	// holds: scopes among its own, a level no higher, and its environment if it has
-	// one. A key that it creates or extends has its plan as well, and one that it
-	// creates with an API key does not outlive that.
+	// one. A key that it creates, or gives another plan, has its plan as well, and one
+	// that it creates or extends with an API key does not outlive that. An API key that
+	// was changed since its principal was made is ErrConflict, if the principal's
+	// Details are the [Key]: it may have lost what it would pass on.
 	Principal *usher.Principal
 	// System says that the server itself asks, which may do anything. A Principal
 	// is then only for the audit.
@@ -46,13 +48,17 @@ func (m *Manager) authorize(ctx context.Context, by Actor) (authority, error) {
 	if a.Kind != usher.KindAPIKey {
 		return a, nil
 	}
-	// The principal does not say how long its key lives.
+	// The principal does not say how long its key lives, and a cache may not have
+	// heard yet that the key was ended or narrowed.
 	own, err := m.store.Find(ctx, a.Owner, a.ID)
 	switch {
 	case errors.Is(err, ErrNotFound), err == nil && !own.Active(present()):
 		return authority{}, forbidden("The caller's API key cannot manage others.")
 	case err != nil:
 		return authority{}, err
+	}
+	if seen, ok := a.Details.(*Key); ok && seen.Revision != own.Revision {
+		return authority{}, ErrConflict
 	}
 	a.expires = own.ExpiresAt
 	return a, nil

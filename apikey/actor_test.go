@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -307,6 +310,62 @@ func TestAKeyGetsNothingFromTheConfigurationForSessions(t *testing.T) {
 		if status, v := c.do("POST", "/", body); status != 403 {
 			t.Errorf("%s: %d %v", body, status, v)
 		}
+	}
+}
+
+// On another node the key is remembered as it was.
+func TestAKeyPassesOnNothingThatItHasLost(t *testing.T) {
+	for name, narrow := range map[string]func(*apikey.Key){
+		"its level":     func(k *apikey.Key) { k.Level = usher.LevelReadOnly },
+		"a scope":       func(k *apikey.Key) { k.Scopes = []string{"read"} },
+		"all, and more": func(k *apikey.Key) { k.Level, k.Scopes, k.Name = usher.LevelNone, nil, "y" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := apikey.NewMemory()
+			elsewhere := newManager(t, apikey.ManagerConfig{Store: store})
+			// It tells nobody of changes.
+			cache := newCache(t, apikey.CacheConfig{Store: struct{ apikey.Store }{store}})
+			auth := newAuthenticator(t, apikey.Config{Store: cache})
+			h, err := apikey.NewHandler(apikey.HandlerConfig{
+				Manager: newManager(t, apikey.ManagerConfig{Store: cache}), DangerouslyAcceptAPIKeys: true,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			srv := httptest.NewServer(usher.Authenticate(auth).Wrap(h))
+			t.Cleanup(srv.Close)
+			k, text := create(t, elsewhere, apikey.Key{Level: usher.LevelFull, Scopes: []string{"read", "admin"}})
+			other, _ := create(t, elsewhere, apikey.Key{Level: usher.LevelFull, Scopes: []string{"read", "admin"}})
+			want := func(status int, method, target, body string) {
+				t.Helper()
+				r, err := http.NewRequestWithContext(t.Context(), method, srv.URL+target, strings.NewReader(body))
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.Header.Set("X-API-Key", text)
+				r.Header.Set("Content-Type", "application/json")
+				resp, err := srv.Client().Do(r)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_ = resp.Body.Close()
+				if resp.StatusCode != status {
+					t.Errorf("%s %s: %d, want %d", method, target, resp.StatusCode, status)
+				}
+			}
+			const all = `{"name":"x","level":"full","scopes":["read","admin"]}`
+			want(201, "POST", "/", all)
+			if _, err := elsewhere.Update(t.Context(), server, "ann", k.ID, narrow); err != nil {
+				t.Fatal(err)
+			}
+			want(409, "POST", "/", all)
+			want(409, "POST", "/"+other.ID+"/rotate", "{}")
+			want(409, "PATCH", "/"+other.ID, `{"name":"z"}`)
+			want(409, "DELETE", "/"+other.ID, "")
+			if list, _, err := elsewhere.List(t.Context(), "ann", 0, 10); err != nil || len(list) != 3 {
+				t.Errorf("%d keys, %v", len(list), err)
+			}
+		})
 	}
 }
 
