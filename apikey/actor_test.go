@@ -324,7 +324,7 @@ func TestAKeyPassesOnNothingThatItHasLost(t *testing.T) {
 			store := apikey.NewMemory()
 			elsewhere := newManager(t, apikey.ManagerConfig{Store: store})
 			// It tells nobody of changes.
-			cache := newCache(t, apikey.CacheConfig{Store: struct{ apikey.Store }{store}})
+			cache := newCache(t, apikey.CacheConfig{Store: silent{store}})
 			auth := newAuthenticator(t, apikey.Config{Store: cache})
 			h, err := apikey.NewHandler(apikey.HandlerConfig{
 				Manager: newManager(t, apikey.ManagerConfig{Store: cache}), DangerouslyAcceptAPIKeys: true,

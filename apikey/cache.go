@@ -133,7 +133,7 @@ func NewCache(c CacheConfig) (*Cache, error) {
 	}
 	if _, ok := c.Store.(*Memory); !ok {
 		lookups := orDefault(c.MaxLookups, maxCalls)
-		cache.store = newGuardedStore(c.Store, cache.timeout, lookups, cache.forget)
+		cache.store = newGuardedStore(c.Store, cache.timeout, lookups, cache)
 		cache.renewals = guard.New(cache.timeout, lookups)
 	}
 	cache.generations = make([]uint64, cache.entries.Shards())
@@ -388,6 +388,12 @@ func (c *Cache) Rotate(ctx context.Context, old, next Record, limit int) error {
 // Revoke implements [Store].
 func (c *Cache) Revoke(ctx context.Context, owner, id string, at time.Time) (Record, error) {
 	r, err := c.store.Revoke(ctx, owner, id, at)
+	c.revoked(owner, id, r, err)
+	return r, err
+}
+
+// revoked forgets a key for the outcome of its revocation.
+func (c *Cache) revoked(owner, id string, r Record, err error) {
 	switch {
 	case err == nil:
 		c.forget(r.Hash)
@@ -395,7 +401,6 @@ func (c *Cache) Revoke(ctx context.Context, owner, id string, at time.Time) (Rec
 		// It may have been revoked all the same.
 		c.forgetID(owner, id)
 	}
-	return r, err
 }
 
 // Touch implements [Store].

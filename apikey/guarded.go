@@ -26,9 +26,9 @@ type guardedStore struct {
 	lookups *guard.Guard
 	changes *guard.Guard
 	touches *guard.Guard
-	// late, if not nil, is told of each key that was changed by a call that had been
+	// cache, if not nil, forgets each key that a call may have changed which had been
 	// given up.
-	late func(Hash)
+	cache *Cache
 }
 
 // guarded returns s with bounded calls, or s itself if it is a [Memory], which waits
@@ -41,30 +41,28 @@ func guarded(s Store, timeout time.Duration, maxLookups int) Store {
 	return newGuardedStore(s, timeout, maxLookups, nil)
 }
 
-func newGuardedStore(s Store, timeout time.Duration, maxLookups int, late func(Hash)) *guardedStore {
+func newGuardedStore(s Store, timeout time.Duration, maxLookups int, cache *Cache) *guardedStore {
 	return &guardedStore{
 		store:   s,
 		lookups: guard.New(timeout, maxLookups),
 		changes: guard.New(timeout, maxCalls),
 		touches: guard.New(flushTimeout, maxTouches),
-		late:    late,
+		cache:   cache,
 	}
 }
 
 // change makes a call that changes these keys.
 func (s *guardedStore) change(ctx context.Context, f func(context.Context) error, keys ...Hash) error {
 	call := func(ctx context.Context) (struct{}, error) { return struct{}{}, f(ctx) }
-	_, err := guard.Call(ctx, s.changes, call, func(struct{}, error) { s.changedLate(keys...) })
+	_, err := guard.Call(ctx, s.changes, call, func(struct{}, error) {
+		if s.cache == nil {
+			return
+		}
+		for _, h := range keys {
+			s.cache.forget(h)
+		}
+	})
 	return err
-}
-
-func (s *guardedStore) changedLate(keys ...Hash) {
-	if s.late == nil {
-		return
-	}
-	for _, h := range keys {
-		s.late(h)
-	}
 }
 
 func (s *guardedStore) Insert(ctx context.Context, r Record, limit int) error {
@@ -103,8 +101,8 @@ func (s *guardedStore) Revoke(ctx context.Context, owner, id string, at time.Tim
 	return guard.Call(ctx, s.changes, func(ctx context.Context) (Record, error) {
 		return s.store.Revoke(ctx, owner, id, at)
 	}, func(r Record, err error) {
-		if err == nil {
-			s.changedLate(r.Hash)
+		if s.cache != nil {
+			s.cache.revoked(owner, id, r, err)
 		}
 	})
 }

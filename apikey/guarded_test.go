@@ -181,6 +181,10 @@ func TestALateChangeIsNotMissedByTheCache(t *testing.T) {
 			r.Name = "changed"
 			return s.Update(ctx, r)
 		},
+		"a Revoke that is made and reported as failed": func(ctx context.Context, s apikey.Store) error {
+			_, err := s.Revoke(ctx, "ann", "key0", at0.Add(failing))
+			return err
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -223,9 +227,16 @@ func (s detached) Update(_ context.Context, r apikey.Record) error {
 	return s.rude.Update(context.Background(), r)
 }
 
-func (s detached) Revoke(_ context.Context, owner, id string, at time.Time) (apikey.Record, error) {
-	return s.rude.Revoke(context.Background(), owner, id, at)
+func (s detached) Revoke(ctx context.Context, owner, id string, at time.Time) (apikey.Record, error) {
+	r, err := s.rude.Revoke(context.Background(), owner, id, at)
+	if at.Equal(at0.Add(failing)) {
+		return apikey.Record{}, ctx.Err() // as database drivers do
+	}
+	return r, err
 }
+
+// failing is how much later than at0 a revocation is that detached reports as failed.
+const failing = time.Second
 
 // Over a socket: whoever sends invented keys and leaves costs nothing that stays.
 func TestForgedKeysOfClientsThatLeaveDoNotPileUp(t *testing.T) {
