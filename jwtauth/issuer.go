@@ -284,13 +284,14 @@ func (i *Issuer) open(ctx context.Context, template Session) (Tokens, error) {
 
 // Logout ends the session with this ID, the claim sid of its access tokens, for
 // good. Ending it again, or one that does not exist, is no error. After an error
-// call it again: the session may have ended or not.
+// call it again: the session may have ended or not. A deadline of ctx counts, but not
+// that it is canceled, as by a client that leaves.
 func (i *Issuer) Logout(ctx context.Context, sessionID string) error {
 	return i.logout(ctx, SessionEvent{Action: "logout", SessionID: sessionID})
 }
 
 func (i *Issuer) logout(ctx context.Context, e SessionEvent) error {
-	short, cancel := context.WithTimeoutCause(ctx, i.timeout, errSlow)
+	short, cancel := i.ending(ctx)
 	defer cancel()
 	e.Outcome = "accepted"
 	err := i.end(short, e.SessionID, timeNow())
@@ -308,7 +309,7 @@ func (i *Issuer) LogoutAll(ctx context.Context, subject string) error {
 }
 
 func (i *Issuer) logoutAll(ctx context.Context, e SessionEvent) error {
-	short, cancel := context.WithTimeoutCause(ctx, i.timeout, errSlow)
+	short, cancel := i.ending(ctx)
 	defer cancel()
 	e.Outcome = "accepted"
 	now := timeNow()
@@ -352,6 +353,16 @@ func (i *Issuer) endAccess(ctx context.Context, s Session, now time.Time) error 
 
 // lastUse is when a token that was issued by now is refused by every verifier.
 func (i *Issuer) lastUse(now time.Time) time.Time { return now.Add(i.access + maxLeeway) }
+
+// ending returns a context to end sessions with, in which a client that leaves does
+// not keep its session, or the access tokens of one that has been ended.
+func (i *Issuer) ending(ctx context.Context) (context.Context, context.CancelFunc) {
+	end := time.Now().Add(i.timeout)
+	if sooner, ok := ctx.Deadline(); ok {
+		end = earlier(end, sooner)
+	}
+	return context.WithDeadlineCause(context.WithoutCancel(ctx), end, errSlow)
+}
 
 // errSlow is why a call is given up that has taken too long.
 var errSlow = errors.New("jwtauth: the store takes too long")

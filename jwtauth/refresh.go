@@ -211,9 +211,13 @@ func (i *Issuer) tryExchange(ctx context.Context, token refreshToken, e *Session
 	now := timeNow()
 	switch outcome = r.judge(token.hash(), now, i.grace); outcome {
 	case refreshReused:
-		err = i.end(ctx, r.ID, now)
+		ending, cancel := i.ending(ctx)
+		defer cancel()
+		err = i.end(ending, r.ID, now)
 	case refreshRevoked:
-		err = i.endAccess(ctx, r.Session, now)
+		ending, cancel := i.ending(ctx)
+		defer cancel()
+		err = i.endAccess(ending, r.Session, now)
 	case refreshReplayed:
 		t, err = replay(r, token)
 	case refreshRotated, refreshRecovered:
@@ -289,7 +293,7 @@ func (i *Issuer) logoutByToken(ctx context.Context, text, address string) (id st
 	if !ok {
 		return "", nil
 	}
-	short, cancel := context.WithTimeoutCause(ctx, i.timeout, errSlow)
+	short, cancel := i.ending(ctx)
 	defer cancel()
 	r, err := i.store.Lookup(short, token.handle())
 	switch {

@@ -540,6 +540,55 @@ func TestALogoutThatFailsInPartEndsTheRest(t *testing.T) {
 	wantInvalid(t, i, first.RefreshToken())
 }
 
+// A page sends the request and goes on to another.
+func TestAClientThatLeavesEndsItsSessionAllTheSame(t *testing.T) {
+	for name, tt := range map[string]struct {
+		path   string
+		reused bool // the refresh token was exchanged before
+		method string
+	}{
+		"logout, when the session is looked up": {"/auth/logout", false, "Lookup"},
+		"logout, when it is ended":              {"/auth/logout", false, "Revoke"},
+		"logout everywhere":                     {"/logout-all", false, "RevokeSubject"},
+		"a token that is used again":            {"/auth/refresh", true, "Revoke"},
+		"a login in its place":                  {"/auth/login?as=ann", false, "Revoke"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := &faulty{RefreshStore: newRefreshStore(t, 0)}
+			s := newSite(t, store, cookies(nil))
+			opened := login(t, s.issuer)
+			latest := opened
+			if tt.reused {
+				latest = mustRefresh(t, s.issuer, mustRefresh(t, s.issuer, opened.RefreshToken()).RefreshToken())
+			}
+			left, over := make(chan struct{}), make(chan struct{})
+			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				go func() { <-r.Context().Done(); close(left) }()
+				s.routes.Load().ServeHTTP(w, r)
+				close(over)
+			}))
+			t.Cleanup(srv.Close)
+			ctx, leave := context.WithCancel(t.Context())
+			store.before = func(ctx context.Context, method string) error {
+				if method == tt.method {
+					leave()
+					<-left
+				}
+				return ctx.Err()
+			}
+			r := must(http.NewRequestWithContext(ctx, http.MethodPost, srv.URL+tt.path, http.NoBody))
+			r.Header.Set("Cookie", "refresh="+opened.RefreshToken()+"; access="+latest.AccessToken())
+			if resp, err := srv.Client().Do(r); err == nil {
+				_ = resp.Body.Close()
+			}
+			<-over
+			store.before = nil
+			wantInvalid(t, s.issuer, latest.RefreshToken())
+			s.browser().want(401, "GET", "/app/page", "", "Cookie: access="+latest.AccessToken())
+		})
+	}
+}
+
 func TestPagesOfOtherOriginsCannotLogInOrOut(t *testing.T) {
 	elsewhere := map[string][]string{
 		"another site":             {"Origin: https://evil.example", "Sec-Fetch-Site: cross-site"},
