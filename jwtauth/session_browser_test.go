@@ -637,7 +637,10 @@ func TestPagesOfOtherOriginsCannotLogInOrOut(t *testing.T) {
 				}
 				client := *b.client
 				client.Jar = nil
-				resp := must(client.Do(r))
+				resp, err := client.Do(r)
+				if err != nil {
+					t.Fatal(err)
+				}
 				_ = resp.Body.Close()
 				if resp.StatusCode != 403 || resp.Header["Set-Cookie"] != nil {
 					t.Errorf("%s with %q: %d, Set-Cookie %q", path, body, resp.StatusCode, resp.Header["Set-Cookie"])
