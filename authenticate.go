@@ -71,11 +71,12 @@ const (
 	ambiguous
 	refused
 	unavailable
+	abandoned
 )
 
 var authenticationOutcomes = [...]string{
 	accepted: "accepted", anonymous: "anonymous", missing: "missing",
-	ambiguous: "ambiguous", refused: "refused", unavailable: "unavailable",
+	ambiguous: "ambiguous", refused: "refused", unavailable: "unavailable", abandoned: "abandoned",
 }
 
 type authentication struct {
@@ -170,8 +171,11 @@ func (a *authentication) failure(err error) (outcome int, e *Error) {
 			Cause:      err,
 		}
 	}
-	if e.status() >= 500 {
+	switch status := e.status(); {
+	case status >= 500:
 		return unavailable, e
+	case status == StatusClientClosedRequest:
+		return abandoned, e
 	}
 	if e.status() == http.StatusUnauthorized && len(e.Challenges) == 0 {
 		challenged := *e

@@ -30,6 +30,8 @@ func (f field) Authenticate(r *http.Request) (*usher.Principal, error) {
 		return nil, errors.New("the store of " + string(f) + " is down")
 	case "own 503":
 		return nil, &usher.Error{Status: http.StatusServiceUnavailable, Code: "own_code", RetryAfter: time.Minute}
+	case "own 499":
+		return nil, &usher.Error{Status: usher.StatusClientClosedRequest, Code: usher.CodeClientClosedRequest}
 	case "wrapped":
 		return nil, fmt.Errorf("field: %w", &usher.Error{Status: http.StatusUnauthorized, Code: "wrapped_code"})
 	case "own":

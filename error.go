@@ -54,8 +54,14 @@ const (
 	CodeInsufficientPermission    = "insufficient_permission"    // 403: the permission level is too low
 	CodeAuthenticationUnavailable = "authentication_unavailable" // 503: the credential could not be judged
 	CodePayloadTooLarge           = "payload_too_large"          // 413: the body is over its limit
+	CodeClientClosedRequest       = "client_closed_request"      // 499: the client has gone, and nobody reads this
 	CodeInternal                  = "internal"                   // 500: anything that is nobody else's business
 )
+
+// StatusClientClosedRequest is the status of a request whose client has gone before
+// there was a response. Nobody receives it: it keeps such requests apart from faults
+// of the server in logs and counters. It is in no RFC; nginx introduced it.
+const StatusClientClosedRequest = 499
 
 // Error describes the failure to operators. It never holds key material, but it
 // holds the cause and so is not for clients.

@@ -65,6 +65,7 @@ func TestTelemetry(t *testing.T) {
 		{"unavailable", one, []string{"A", "error"}},
 		{"unavailable", one, []string{"A", "own 503"}},
 		{"unavailable", one, []string{"A", "nothing"}},
+		{"abandoned", one, []string{"A", "own 499"}},
 		{"ambiguous", two, []string{"A", "good", "B", secret}},
 		{"anonymous", optional, nil},
 		{"accepted", optional, []string{"A", "good"}},

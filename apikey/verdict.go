@@ -59,9 +59,12 @@ const (
 )
 
 // abandoned is the failure of a request whose client has left. It is for logs and
-// counters, in which it must not look like a failure of ours; 499 is what nginx
-// notes there.
-var abandoned = usher.Error{Status: 499, Code: "client_closed_request", Message: "The client has closed the request."}
+// counters, in which it must not look like a failure of ours.
+var abandoned = usher.Error{
+	Status:  usher.StatusClientClosedRequest,
+	Code:    usher.CodeClientClosedRequest,
+	Message: "The client has closed the request.",
+}
 
 // left reports whether the client of the request with this context has gone. The
 // end of a deadline is the server's doing.

@@ -2,6 +2,8 @@ package idempotency
 
 import (
 	"net/http"
+
+	"github.com/usher-go/usher"
 )
 
 // An Outcome is what becomes of a key once the handler has returned.
@@ -61,17 +63,13 @@ func (p Profile) Outcome(status int) Outcome {
 	return defaultOutcome(status)
 }
 
-// clientGone is the status that servers log for a client that did not wait. Some
-// handlers also write it.
-const clientGone = 499
-
 func defaultOutcome(status int) Outcome {
 	switch status {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusRequestTimeout, http.StatusConflict,
 		http.StatusTooEarly, http.StatusTooManyRequests, http.StatusNotImplemented, http.StatusServiceUnavailable:
 		return Release
 	}
-	if status < 200 || status >= clientGone {
+	if status < 200 || status >= usher.StatusClientClosedRequest {
 		return Unknown
 	}
 	return Keep
@@ -79,7 +77,7 @@ func defaultOutcome(status int) Outcome {
 
 func stripeOutcome(status int) Outcome {
 	switch {
-	case status == 0, status == clientGone:
+	case status == 0, status == usher.StatusClientClosedRequest:
 		return Unknown
 	case status == http.StatusBadRequest, status < 500 && defaultOutcome(status) == Release,
 		status == http.StatusServiceUnavailable:

@@ -393,7 +393,7 @@ func TestVerdictsHaveNames(t *testing.T) {
 		}
 		seen[v.String()] = true
 	}
-	if got := (jwtauth.Accepted + 1).String(); got != "Verdict(18)" {
+	if got := (jwtauth.Accepted + 1).String(); got != "Verdict(19)" {
 		t.Error(got)
 	}
 }

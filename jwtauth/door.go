@@ -177,6 +177,9 @@ func (d *door) consider(ctx context.Context, r *http.Request, text string, j jud
 	if v == Accepted {
 		v, err = d.admit(ctx, r, found.token)
 	}
+	if v == Unavailable && errors.Is(ctx.Err(), context.Canceled) {
+		v = Abandoned
+	}
 	return found, v, err
 }
 
@@ -188,8 +191,8 @@ func (d *door) choose(r *http.Request, texts []string, j judge) (best verified, 
 	for n, text := range texts {
 		found, verdict, cause := d.consider(r.Context(), r, text, j)
 		switch {
-		case verdict == Unavailable:
-			return verified{}, Unavailable, cause
+		case verdict == Unavailable, verdict == Abandoned:
+			return verified{}, verdict, cause
 		case n == 0, v != Accepted && verdict == Accepted:
 			best, v, err = found, verdict, cause
 		case verdict != Accepted:

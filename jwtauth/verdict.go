@@ -36,6 +36,7 @@ const (
 	Inactive                      // the authorization server says so
 	Denied                        // refused by Config.Check or Config.Confirm
 	Unavailable                   // keys, revocations or the authorization server do not respond: 503
+	Abandoned                     // the client has left before its token was judged
 	Accepted
 	verdicts
 )
@@ -43,7 +44,7 @@ const (
 var verdictNames = [verdicts]string{
 	"missing", "ambiguous", "malformed", "unknown_issuer", "wrong_algorithm", "wrong_type",
 	"unknown_key", "bad_signature", "invalid_claims", "wrong_audience", "expired",
-	"not_yet_valid", "unconfirmed", "revoked", "inactive", "denied", "unavailable", "accepted",
+	"not_yet_valid", "unconfirmed", "revoked", "inactive", "denied", "unavailable", "abandoned", "accepted",
 }
 
 // String returns the name of the verdict, which is also its name in telemetry.
@@ -95,6 +96,12 @@ func newAnswers(custom map[Verdict]*usher.Error, path string, challenge func(cod
 				Code:       usher.CodeAuthenticationUnavailable,
 				Message:    "The token could not be checked. Please try again.",
 				RetryAfter: time.Second,
+			}
+		case Abandoned:
+			e = usher.Error{
+				Status:  usher.StatusClientClosedRequest,
+				Code:    usher.CodeClientClosedRequest,
+				Message: "The client has closed the request.",
 			}
 		}
 		e.Cause = v

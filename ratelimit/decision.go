@@ -156,17 +156,14 @@ func unavailable(cause error) *usher.Error {
 	}
 }
 
-// statusCanceled is the status for a request that nobody waits for. It has no RFC,
-// but keeps these apart from faults of the client and of the server.
-const statusCanceled = 499
-
 // canceledError is the error of a request that has ended while it was decided.
 func canceledError(ctx context.Context) *usher.Error {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return unavailable(context.Cause(ctx))
 	}
 	return &usher.Error{
-		Status: statusCanceled, Code: CodeCanceled, Message: "The request was canceled.", Cause: context.Cause(ctx),
+		Status: usher.StatusClientClosedRequest, Code: usher.CodeClientClosedRequest,
+		Message: "The client has closed the request.", Cause: context.Cause(ctx),
 	}
 }
 

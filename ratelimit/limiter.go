@@ -312,7 +312,7 @@ func (l *Limiter) abandon(w http.ResponseWriter, r *http.Request, d *decision, o
 	if d.admitted {
 		// It is charged, but neither places nor what its outcome does not charge.
 		h := &held{limiter: l, request: r, outer: outer, decision: d}
-		h.end(statusCanceled)
+		h.end(usher.StatusClientClosedRequest)
 	} else {
 		l.pool.Put(d)
 	}

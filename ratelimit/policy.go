@@ -64,7 +64,6 @@ const (
 	CodeRateLimited = "rate_limited"           // 429: a limit is used up
 	CodeConcurrency = "too_many_concurrent"    // 429: too many requests at the same time
 	CodeBlocked     = "blocked"                // 403: on the block list
-	CodeCanceled    = "request_canceled"       // 499: the client has gone while the store was asked
 	CodeUnavailable = "rate_limit_unavailable" // 503: the store failed and the limiter is closed, or a limit is invalid
 )
 
