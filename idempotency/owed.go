@@ -119,7 +119,8 @@ func (e *Execution) owe(r Result, end int) bool {
 		return false
 	}
 	e.mu.Lock()
-	e.owed = o
+	// The beats have ended if the lease seemed lost. Whether it is, Finish will say.
+	e.owed, e.over = o, false
 	e.mu.Unlock()
 	e.beatAgain(e.m.config.Lease / soon)
 	return true

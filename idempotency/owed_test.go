@@ -274,6 +274,73 @@ func TestShutdownStoresWhatIsOwed(t *testing.T) {
 	}
 }
 
+// A store that fails for longer than a lease while the handler runs lets the lease
+// seem lost. If it still fails as the handler returns, the result is owed as any
+// other.
+func TestAResultIsOwedAlsoWhenTheLeaseSeemsLost(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		handler   func(w http.ResponseWriter)
+		successor bool
+		ends      map[string]int64
+		want      string
+	}{
+		{
+			"a response", func(w http.ResponseWriter) { fmt.Fprint(w, "paid") },
+			false, map[string]int64{"lease_lost": 1, "kept": 1}, replays,
+		},
+		{
+			"an unknown outcome", func(w http.ResponseWriter) { w.WriteHeader(500) },
+			false, map[string]int64{"lease_lost": 1, "tombstoned": 1}, unknown,
+		},
+		{
+			"a response that has passed by",
+			func(w http.ResponseWriter) { _ = http.NewResponseController(w).Flush() },
+			false, map[string]int64{"lease_lost": 1, "tombstoned": 1}, notKept,
+		},
+		{
+			"a response whose key another has taken",
+			func(w http.ResponseWriter) { fmt.Fprint(w, "paid") },
+			true, map[string]int64{"lease_lost": 1}, "",
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store, meter := newFaulty(t), newMeter()
+				store.renew = func(context.Context) error { return errDown }
+				store.finish = func(context.Context, idempotency.Key, idempotency.Token, idempotency.Result) error { return errDown }
+				m := newMiddleware(t, idempotency.Config{Store: store, MeterProvider: meter})
+				calls := new(counting)
+				calls.next = func(w http.ResponseWriter, _ *http.Request) {
+					time.Sleep(lease + lease/3)
+					c.handler(w)
+				}
+				h := m.Wrap(calls)
+				first := do(h, post("/", "body"))
+				if c.successor {
+					other := newMiddleware(t, idempotency.Config{Store: store.Store}).Wrap(new(counting))
+					if w := do(other, post("/", "body")); w.Code != 201 {
+						t.Fatalf("the successor got %d %s", w.Code, w.Body)
+					}
+				}
+				store.set(func(f *faulty) { f.finish, f.renew = nil, nil })
+				time.Sleep(lease)
+				if n, bytes := m.Debts(); n != 0 || bytes != 0 || m.Leases() != 0 {
+					t.Errorf("%d results of %d bytes are owed, %d leases are kept", n, bytes, m.Leases())
+				}
+				for _, end := range []string{"kept", "tombstoned", "released", "lease_lost", "finish_failed"} {
+					if n := meter.counts(t)[end]; n != c.ends[end] {
+						t.Errorf("%s: %d, want %d", end, n, c.ends[end])
+					}
+				}
+				if c.want != "" {
+					wantRetry(t, h, calls, first, c.want)
+				}
+			})
+		})
+	}
+}
+
 // A result that is owed is not written over that of a successor.
 func TestAResultIsOwedUntilSomebodyElseHasTheKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
