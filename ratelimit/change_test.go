@@ -159,6 +159,91 @@ func TestNoLimitIsForgottenForAnother(t *testing.T) {
 	})
 }
 
+// A limit that comes new, or that was dropped for want of room, begins with what the
+// key has used under any other, and not only under the one before it.
+func TestALimitBetweenTwoOthersHidesNoUse(t *testing.T) {
+	rolling, bucket := ratelimit.RollingWindow, ratelimit.TokenBucket
+	day := func(n int) ratelimit.Limit { return ratelimit.CalendarWindow(n, ratelimit.Day, nil) }
+	minutes := func(from, n int) (between []ratelimit.Limit) {
+		for i := range n {
+			between = append(between, rolling(from+i, time.Minute))
+		}
+		return between
+	}
+	for _, c := range []struct {
+		name    string
+		used    ratelimit.Limit // 100 units
+		between []ratelimit.Limit
+		then    ratelimit.Limit
+		left    int64
+	}{
+		{"another window", rolling(100, 24*time.Hour), minutes(10, 1), rolling(200, 24*time.Hour), 100},
+		{"a shorter window", rolling(100, 24*time.Hour), minutes(10, 1), rolling(200, 12*time.Hour), 100},
+		{"a calendar window", rolling(100, 24*time.Hour), minutes(10, 1), day(200), 100},
+		{"a window after a calendar window", day(100), minutes(10, 1), rolling(200, time.Hour), 100},
+		{"a bucket", rolling(100, 24*time.Hour), minutes(10, 1), bucket(200, 24*time.Hour, 200), 100},
+		{"after a bucket", bucket(1, 24*time.Hour, 100), minutes(10, 1), rolling(200, 24*time.Hour), 100},
+		{"the same window after many", rolling(100, 24*time.Hour), minutes(10, 9), rolling(100, 24*time.Hour), 0},
+		{"the same calendar window after many", day(100), minutes(10, 9), day(100), 0},
+		{
+			"the same window after many that last as long", day(100),
+			append([]ratelimit.Limit{day(101), day(102), day(103)}, minutes(10, 9)...), day(100), 0,
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := ratelimit.NewMemory(0)
+				left := func(l ratelimit.Limit, cost int64) int64 {
+					c := []ratelimit.Charge{{Policy: "p", Limit: l, Cost: cost}}
+					if _, err := m.Take(t.Context(), c); err != nil {
+						t.Fatal(err)
+					}
+					return c[0].Remaining
+				}
+				if n := left(c.used, 100); n != 0 {
+					t.Fatalf("%d left of 100", n)
+				}
+				for _, l := range c.between {
+					time.Sleep(time.Second)
+					left(l, 0)
+				}
+				time.Sleep(2 * time.Minute) // the short ones are over
+				left(rolling(10, time.Minute), 0)
+				if n := left(c.then, 0); n != c.left {
+					t.Errorf("%d left, want %d", n, c.left)
+				}
+			})
+		})
+	}
+}
+
+// What is owed for a short time under one limit, and for a longer time under another,
+// is owed for no longer under a third.
+func TestALimitThatComesNewForgetsWhatEachOtherForgets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := ratelimit.NewMemory(0)
+		left := func(l ratelimit.Limit, cost int64) int64 {
+			c := []ratelimit.Charge{{Policy: "p", Limit: l, Cost: cost}}
+			if admitted, err := m.Take(t.Context(), c); !admitted || err != nil {
+				t.Fatal(admitted, err)
+			}
+			return c[0].Remaining
+		}
+		long, short := ratelimit.RollingWindow(10, 24*time.Hour), ratelimit.RollingWindow(50, time.Minute)
+		left(long, 10)
+		time.Sleep(30 * time.Second)
+		left(short, 40)
+		third := ratelimit.RollingWindow(100, time.Hour)
+		if n := left(third, 0); n != 50 {
+			t.Errorf("%d left after 50 of 100 were used", n)
+		}
+		time.Sleep(time.Minute)
+		if n := left(third, 0); n != 90 {
+			t.Errorf("%d left once 40 were over, want 90", n)
+		}
+	})
+}
+
 // Each of many limits of one key is counted, but not all of them for ever.
 func TestManyLimitsOfOneKeyTakeBoundedMemory(t *testing.T) {
 	m := ratelimit.NewMemory(0)

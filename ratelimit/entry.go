@@ -1,6 +1,9 @@
 package ratelimit
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
 // An entry is a key and what it has used. It usually has one limit. When its plan
 // changes, or several are in use at a time, each limit has a usage of its own, and
@@ -24,7 +27,8 @@ type usage struct {
 // maxOthers is how many limits of a key are remembered beside the present one.
 const maxOthers = 3
 
-// change puts the usage under l in front.
+// change puts the usage under l in front. A limit that is new begins with what is
+// owed under the others, all of which it may come to replace.
 func (e *entry) change(l *Limit, now instant) {
 	for i := range e.others {
 		if u := &e.others[i]; u.limit == *l {
@@ -32,21 +36,22 @@ func (e *entry) change(l *Limit, now instant) {
 			return
 		}
 	}
-	present := e.usage
-	e.usage = usage{limit: *l, state: newState(l, now, present.debt(now))}
-	e.others = slices.DeleteFunc(e.others, func(u usage) bool { return u.debt(now).until <= now.n })
-	if len(e.others) < maxOthers {
-		e.others = append(e.others, present)
-		return
-	}
-	// The one that ends first has the least to remember.
-	first := &e.others[0]
-	for i := range e.others {
-		if u := &e.others[i]; u.debt(now).until < first.debt(now).until {
-			first = u
+	known := append(e.others, e.usage)
+	owed := make([]debt, 0, len(known))
+	known = slices.DeleteFunc(known, func(u usage) bool {
+		d := u.debt(now)
+		if d.until > now.n {
+			owed = append(owed, d)
 		}
+		return d.until <= now.n
+	})
+	e.usage = usage{limit: *l, state: newState(l, now, owed...)}
+	if len(known) > maxOthers {
+		// The one that ends first has the least to remember.
+		first := slices.MinFunc(known, func(a, b usage) int { return cmp.Compare(a.debt(now).until, b.debt(now).until) })
+		known = slices.DeleteFunc(known, func(u usage) bool { return u.limit == first.limit })
 	}
-	*first = present
+	e.others = known
 }
 
 // take charges what ask has granted under the present limit.

@@ -1,6 +1,10 @@
 package ratelimit
 
-import "time"
+import (
+	"cmp"
+	"slices"
+	"time"
+)
 
 // rolling is an exact rolling window: it remembers each request that still
 // counts, oldest first.
@@ -18,11 +22,15 @@ type stamp struct {
 	cost int64
 }
 
-func newRolling(l *Limit, now instant, d debt) *rolling {
+func newRolling(l *Limit, now instant, owed []debt) *rolling {
 	r := new(rolling)
-	if d.until > now.n && d.used > 0 {
-		// All of it counts until the last of it does not: never too little.
-		r.add(min(d.until-int64(l.per), now.n), min(d.used, l.quota))
+	// All of a debt counts until the last of it does not: never too little. One that
+	// ends later is a part of a greater one.
+	slices.SortFunc(owed, func(a, b debt) int { return cmp.Compare(b.until, a.until) })
+	for _, d := range owed {
+		if more := min(d.used, l.quota) - r.used; d.until > now.n && more > 0 {
+			r.add(min(d.until-int64(l.per), now.n), more)
+		}
 	}
 	return r
 }

@@ -35,15 +35,16 @@ type answer struct {
 
 const never time.Duration = -1
 
-// newState returns the state of a key that owes d.
-func newState(l *Limit, now instant, d debt) state {
+// newState returns the state of a key that owes the greatest of these debts: they
+// are what one use has left under several limits.
+func newState(l *Limit, now instant, owed ...debt) state {
 	switch l.algorithm {
 	case AlgorithmTokenBucket:
-		return newBucket(l, now, d)
+		return newBucket(l, now, greatest(owed, now))
 	case AlgorithmRollingWindow:
-		return newRolling(l, now, d)
+		return newRolling(l, now, owed)
 	default:
-		return newCalendar(l, now, d)
+		return newCalendar(l, now, greatest(owed, now))
 	}
 }
 
@@ -65,4 +66,14 @@ func (d debt) over(other debt, now instant) bool {
 		return d.used > other.used
 	}
 	return d.until > other.until
+}
+
+// greatest returns the debt that remembers the most.
+func greatest(owed []debt, now instant) (d debt) {
+	for _, o := range owed {
+		if o.over(d, now) {
+			d = o
+		}
+	}
+	return d
 }
