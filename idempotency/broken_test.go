@@ -3,8 +3,10 @@ package idempotency_test
 import (
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/usher-go/usher"
@@ -47,5 +49,54 @@ func TestAFailureAfterTheFirstByteIsNeverReplayed(t *testing.T) {
 	}
 	if status, body, err := send(); status != http.StatusConflict || err != nil {
 		t.Errorf("the retry got %d %s, %v", status, body, err)
+	}
+}
+
+// Nor is it where no envelope cuts the connection: the client then gets what any
+// server would send.
+func TestAnErrorAfterASuccessIsNeverReplayedWithoutAnEnvelope(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		handle func(w http.ResponseWriter, r *http.Request)
+		want   string
+	}{
+		{"usher.Fail after the first byte", func(w http.ResponseWriter, r *http.Request) {
+			fmt.Fprint(w, "part")
+			usher.Fail(w, r, errDown)
+		}, unknown},
+		{"http.Error after the first byte", func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprint(w, "part")
+			http.Error(w, "down", http.StatusBadGateway)
+		}, unknown},
+		{"usher.Fail after the status", func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(http.StatusCreated)
+			usher.Fail(w, r, errDown)
+		}, unknown},
+		{"a refusal after the first byte", func(w http.ResponseWriter, r *http.Request) {
+			fmt.Fprint(w, "part")
+			usher.Fail(w, r, &usher.Error{Status: http.StatusConflict})
+		}, unknown},
+		{"an error after an error", func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusNotFound)
+			w.WriteHeader(http.StatusInternalServerError)
+		}, ""},
+		{"a success after a success", func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusCreated)
+			w.WriteHeader(http.StatusOK)
+		}, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			calls := &counting{next: c.handle}
+			s := httptest.NewUnstartedServer(asAlice(newMiddleware(t, idempotency.Config{}).Wrap(calls)))
+			s.Config.ErrorLog = log.New(io.Discard, "", 0) // which names the second status
+			s.Start()
+			defer s.Close()
+			roundTrip(t, s, request(t, s.URL, "k"))
+			again := roundTrip(t, s, request(t, s.URL, "k"))
+			if c.want == "" && !again.replayed() || c.want != "" && (again.status != 409 || !strings.Contains(again.text, c.want)) {
+				t.Errorf("the retry got %d %s", again.status, again.text)
+			}
+			calls.want(t, 1)
+		})
 	}
 }

@@ -435,7 +435,7 @@ func (e *Execution) endHeld() {
 	switch o := e.outcome(e.status); {
 	case o == Release:
 		e.release()
-	case o == Keep && e.cut():
+	case o == Keep && (e.cut() || e.failedLate()):
 		e.bury(Unknown, e.status)
 	case o == Keep && !e.hasTrailers():
 		seal(e.answer.b, e.flags, &e.key)
@@ -454,6 +454,10 @@ func (e *Execution) cut() bool {
 	}
 	return e.excess || int64(len(bodyOf(e.answer.b))) != e.declared
 }
+
+// failedLate reports whether the handler has sent an error after the status of a
+// success: whatever it had written by then is not the whole.
+func (e *Execution) failedLate() bool { return e.status < 400 && e.writer.LateError() != 0 }
 
 // hasTrailers reports whether the handler has set trailers that it had not
 // announced.

@@ -206,7 +206,7 @@ func TestAnswersOfEveryKind(t *testing.T) {
 		{"two statuses", func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(201)
 			w.WriteHeader(500)
-		}, replays, ""},
+		}, unknown, ""},
 		{"a flush before anything", func(w http.ResponseWriter, _ *http.Request) {
 			w.(http.Flusher).Flush()
 			fmt.Fprint(w, "stream")
