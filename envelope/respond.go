@@ -246,10 +246,14 @@ const serverCounts = 2 << 10
 // send writes a whole answer.
 func (t *transaction) send(w http.ResponseWriter, status int, contentType string, body []byte) {
 	h := w.Header()
-	t.contentType[0] = contentType
-	h["Content-Type"] = t.contentType[:1:1]
-	t.nosniff[0] = "nosniff"
-	h["X-Content-Type-Options"] = t.nosniff[:1:1]
+	types, sniffing := t.contentType[:], t.nosniff[:]
+	if !t.writesTo(w) {
+		// The writer of others may be that of an abandoned handler, while t responds.
+		values := make([]string, 2)
+		types, sniffing = values[:1], values[1:]
+	}
+	types[0], sniffing[0] = contentType, "nosniff"
+	h["Content-Type"], h["X-Content-Type-Options"] = types[:1:1], sniffing[:1:1]
 	// A compressor that has announced itself makes another length of it.
 	if len(body) > serverCounts && len(h["Content-Encoding"]) == 0 {
 		h["Content-Length"] = []string{strconv.Itoa(len(body))}

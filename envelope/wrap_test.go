@@ -537,6 +537,43 @@ func TestTimeoutHandler(t *testing.T) {
 	})
 }
 
+// A handler that http.TimeoutHandler has given up may be about to respond while its
+// 503 is sent: the header of that is not the handler's to change.
+func TestAnAbandonedHandlerChangesNoHeaderOfAnother(t *testing.T) {
+	shape := envelope.Data()
+	shape.ErrorType = "application/problem+json"
+	late, sent, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	before := shape.Before
+	shape.Before = func(b []byte, a *envelope.Answer) []byte {
+		close(late)
+		<-sent
+		return before(b, a)
+	}
+	timed := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithCancel(r.Context())
+		defer cancel()
+		go func() { <-late; cancel() }()
+		http.TimeoutHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			defer close(done)
+			value(envelope.To(w, r))
+		}), time.Minute, "").ServeHTTP(w, r.WithContext(ctx))
+	})
+	h := must(envelope.Config{Shape: shape, Wrap: true}).Wrap(timed)
+	var first, last string
+	s := start(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h.ServeHTTP(w, r)
+		values := w.Header()["Content-Type"]
+		first = values[0]
+		close(sent)
+		<-done
+		last = values[0]
+	}))
+	wantStatus(t, get(t, s, "/"), 503)
+	if first != "application/problem+json" || last != first {
+		t.Errorf("Content-Type was %q and is %q", first, last)
+	}
+}
+
 func TestEnvelopeWithinAnEnvelope(t *testing.T) {
 	inner := must(envelope.Config{Shape: envelope.Detail()})
 	innerWraps := must(envelope.Config{Shape: envelope.Data(), Wrap: true})
