@@ -22,7 +22,8 @@ type held struct {
 
 	mu       sync.Mutex
 	decision *decision // nil once it is over
-	undone   uint16    // the policies of the limiter that charge nothing after all, a bit each
+	taken    uint16    // the policies of the limiter that count the request, a bit each
+	undone   uint16    // those of them that charge nothing after all
 	shared   bool      // others than the limiter know of it
 }
 
@@ -61,7 +62,7 @@ func (h *held) share(x *exchange.Exchange) bool {
 // serveHeld runs next, and then gives back what the outcome says.
 func (l *Limiter) serveHeld(w http.ResponseWriter, r *http.Request, next http.Handler, d *decision, outer *held) {
 	h := helds.Get().(*held)
-	h.limiter, h.request, h.outer, h.decision = l, r, outer, d
+	h.limiter, h.request, h.outer, h.decision, h.taken = l, r, outer, d, l.bits(d.charged)
 	status := http.StatusInternalServerError // unless next returns
 	// Deferred first, as a place must be free again whatever happens.
 	defer func() { h.end(status) }()
@@ -95,11 +96,24 @@ func (d *decision) countsOutcomes() bool {
 	return false
 }
 
-// asked reports whether h, or a decision further out, is over p as well, and then
-// lets what that has charged be charged, whoever has replaced it in between.
+// bits returns the bits of policies of l, which come in its order.
+func (l *Limiter) bits(charged []*policy) (bits uint16) {
+	for i, p := range l.policies {
+		if len(charged) > 0 && charged[0] == p {
+			bits |= 1 << i
+			charged = charged[1:]
+		}
+	}
+	return bits
+}
+
+// asked reports whether h, or a decision further out, counts the request under p as
+// well, and then lets what that has charged be charged, whoever has replaced it in
+// between. A policy may not have counted the request further out, where its caller
+// was not known yet.
 func (h *held) asked(p *policy) bool {
 	for ; h != nil; h = h.outer {
-		if i := slices.Index(h.limiter.policies, p); i >= 0 {
+		if i := slices.Index(h.limiter.policies, p); i >= 0 && h.taken&(1<<i) != 0 {
 			h.mu.Lock()
 			h.undone &^= 1 << i
 			h.mu.Unlock()
@@ -147,7 +161,7 @@ func (h *held) end(status int) {
 	defer func() {
 		h.limiter.pool.Put(d)
 		if !shared {
-			h.limiter, h.request, h.outer, h.undone = nil, nil, nil, 0
+			h.limiter, h.request, h.outer, h.taken, h.undone = nil, nil, nil, 0, 0
 			helds.Put(h)
 		}
 	}()

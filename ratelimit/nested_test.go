@@ -1,6 +1,7 @@
 package ratelimit_test
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -34,6 +35,42 @@ func admitted(t testing.TB, n int, h http.Handler) (count int, last response) {
 		}
 	}
 	return count, last
+}
+
+// A policy that could not count a request further out, as its caller was not known
+// there yet, counts it further in.
+func TestANestedLimiterCountsWhatTheOuterOneCouldNotOverASocket(t *testing.T) {
+	three := ratelimit.RollingWindow(3, time.Hour)
+	caller := ratelimit.Policy{Name: "caller", Limit: three, Key: func(r *http.Request) (ratelimit.Key, bool) {
+		p, ok := usher.PrincipalFrom(r.Context())
+		if !ok {
+			return ratelimit.Key{}, false
+		}
+		return ratelimit.TextKey(p.Owner), true
+	}}
+	applies := everyone("caller", three)
+	applies.Applies = func(r *http.Request) bool {
+		_, ok := usher.PrincipalFrom(r.Context())
+		return ok
+	}
+	plan := everyone("caller", ratelimit.Unlimited())
+	plan.Plans = map[string]ratelimit.Limit{"": three}
+	for name, p := range map[string]ratelimit.Policy{"no key": caller, "it does not apply": applies, "no limit": plan} {
+		plenty := ratelimit.RollingWindow(100, time.Hour)
+		for _, child := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, child=%t", name, child), func(t *testing.T) {
+				root := limiterOf(t, p, everyone("all", plenty))
+				inner := root
+				if child {
+					inner = must(t)(root.With(everyone("child", plenty)))
+				}
+				h := root.Wrap(usher.Chain(usher.Authenticate(planOf{}), inner, inner).Wrap(ok))
+				if n, _ := admitted(t, 6, h); n != 3 {
+					t.Errorf("%d admitted of 6, want 3", n)
+				}
+			})
+		}
+	}
 }
 
 func TestNestedLimitersChargeOnceOverASocket(t *testing.T) {
