@@ -1,13 +1,9 @@
 package httpwriter
 
-import (
-	"errors"
-	"io"
-	"net/http"
-)
+import "net/http"
 
 // serverReads is how much of a body that a handler has not read the server reads
-// by itself, to keep the connection.
+// by itself, once the handler has returned.
 const serverReads = 256 << 10
 
 // Refuse prepares w for an error in response to r, of whose body more may be on
@@ -16,34 +12,17 @@ const serverReads = 256 << 10
 // makes a 502 of it. The server prevents that by itself, but not if the client
 // expected 100-continue or wants the connection closed, as nginx does by default.
 //
-// Refuse may read up to 256 KiB of the body of r, as the server does on
-// connections that it keeps. It does nothing for HTTP/2.
+// Refuse does not read the body: a slow client would hold whatever the middlewares
+// further out have taken for it, and somebody may be reading at the same time. It
+// does nothing for HTTP/2.
 func Refuse(w http.ResponseWriter, r *http.Request) {
-	if r.ProtoMajor != 1 || r.ContentLength == 0 {
+	if r.ContentLength == 0 {
 		return
 	}
-	switch {
-	case len(r.Header["Expect"]) > 0:
-		// To read would be to ask for the body.
-		if r.Close || r.ContentLength < 0 || r.ContentLength > serverReads {
-			LeaveUnread(w, r)
-		}
-	case !r.Close || r.ContentLength < 0:
-		// The server sees to it.
-	case r.ContentLength > serverReads || !readToEnd(r.Body):
+	beyond := r.ContentLength < 0 || r.ContentLength > serverReads
+	if r.Close || beyond && len(r.Header["Expect"]) > 0 {
 		LeaveUnread(w, r)
 	}
-}
-
-// readToEnd reads what is left of a body of at most serverReads, and reports
-// whether that is all of it.
-func readToEnd(body io.Reader) bool {
-	if body == nil {
-		return true
-	}
-	_, err := io.CopyN(io.Discard, body, serverReads+1)
-	// A body that is closed was mostly read before.
-	return errors.Is(err, io.EOF) || errors.Is(err, http.ErrBodyReadAfterClose)
 }
 
 // LeaveUnread makes the server close the connection of r after the response, and
