@@ -6,9 +6,11 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/envelope"
+	"github.com/usher-go/usher/ratelimit"
 )
 
 // compress announces its encoding before it knows the response, as many do.
@@ -89,6 +91,47 @@ func TestEncodingOfACompressorFurtherOut(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The writer of [usher.Authenticate] is none that encodes what passes.
+func TestEncodingOfTheHandlerIsTakenBackBehindAuthenticate(t *testing.T) {
+	taken := &usher.Error{Status: 409, Code: "taken", Message: "It is taken."}
+	fail := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Encoding", "br")
+		usher.Fail(w, r, taken)
+	})
+	auth := usher.Authenticate(usher.Optional(nobody{}))
+	counting, err := ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{{
+		Name: "failures", Limit: ratelimit.RollingWindow(1000, time.Hour), Key: ratelimit.ByAddress(nil),
+		Count: func(status int) bool { return status >= 400 },
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := quiet(envelope.Config{Shape: envelope.Data(), Wrap: true})
+	for name, h := range map[string]http.Handler{
+		"alone":                 auth.Wrap(fail),
+		"twice":                 auth.Wrap(auth.Wrap(fail)),
+		"outside of a limit":    auth.Wrap(counting.Wrap(fail)),
+		"inside of a limit":     counting.Wrap(auth.Wrap(fail)),
+		"inside of an envelope": auth.Wrap(env.Wrap(fail)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := get(t, start(t, env.Wrap(h)), "/")
+			wantStatus(t, got, 409)
+			wantBody(t, got, `{"error":{"code":"taken","message":"It is taken."}}`)
+			if v := got.Header.Get("Content-Encoding"); v != "" {
+				t.Errorf("Content-Encoding is %s", v)
+			}
+		})
+	}
+}
+
+// nobody finds no credential.
+type nobody struct{}
+
+func (nobody) Authenticate(*http.Request) (*usher.Principal, error) {
+	return nil, usher.ErrNoCredential
 }
 
 // An encoding that the handler applies to its own body passes, also if somebody

@@ -92,14 +92,11 @@ func (t *transaction) writeError(w http.ResponseWriter, failure *usher.Error) {
 // Between t and a writer of others there may be a compressor, whose Content-Encoding
 // must stay (golang/go#66343).
 func (t *transaction) writesTo(w http.ResponseWriter) bool {
-	for w != http.ResponseWriter(&t.writer) {
-		own, ok := w.(*httpwriter.Writer)
-		if !ok {
-			return false
-		}
-		w = own.Unwrap()
+	own := httpwriter.Of(w)
+	for own != nil && own != &t.writer {
+		own = httpwriter.Of(own.Unwrap())
 	}
-	return true
+	return own != nil
 }
 
 // restoreEncoding takes back what the handler has said of an encoding of its own

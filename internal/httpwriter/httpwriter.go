@@ -72,12 +72,22 @@ func (w *Writer) LateError() int { return int(w.late.Load()) }
 // Bytes returns how many bytes of body the handler has written.
 func (w *Writer) Bytes() int64 { return w.bytes }
 
+// Of returns the Writer that w is or embeds, or nil.
+func Of(w http.ResponseWriter) *Writer {
+	if v, ok := w.(interface{ self() *Writer }); ok {
+		return v.self()
+	}
+	return nil
+}
+
+func (w *Writer) self() *Writer { return w }
+
 // Progress returns the status that has been sent through the first Writer from w
 // inwards, and how many bytes of the body; or 0 if none has, or w does not lead to
 // one. The goroutine that writes to w calls it.
 func Progress(w http.ResponseWriter) (status int, bytes int64) {
 	for {
-		if own, ok := w.(*Writer); ok && own.Status() != 0 {
+		if own := Of(w); own != nil && own.Status() != 0 {
 			return own.Status(), own.Bytes()
 		}
 		u, ok := w.(interface{ Unwrap() http.ResponseWriter })
