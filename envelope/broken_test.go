@@ -291,3 +291,44 @@ func TestWhatBreaksOffIsLogged(t *testing.T) {
 		t.Errorf("log: %s", log)
 	}
 }
+
+// A recoverer further out than the envelope, such as gin's, may take the panic that
+// aborts a connection for any other.
+func TestAnAbortThatIsRecoveredFurtherOutIsNeverAWholeSuccess(t *testing.T) {
+	begun := writes(200, asJSON, "[1]")
+	handlers := map[string]http.HandlerFunc{
+		"Fail":          func(w http.ResponseWriter, r *http.Request) { begun(w, r); usher.Fail(w, r, errDatabase) },
+		"a panic":       func(w http.ResponseWriter, r *http.Request) { begun(w, r); panic("canary") },
+		"an abort":      func(w http.ResponseWriter, r *http.Request) { begun(w, r); panic(http.ErrAbortHandler) },
+		"a late status": func(w http.ResponseWriter, r *http.Request) { begun(w, r); w.WriteHeader(500) },
+		"a flush":       func(w http.ResponseWriter, r *http.Request) { flushes(begun)(w, r); usher.Fail(w, r, errDatabase) },
+	}
+	for _, shape := range shapes {
+		env := quiet(envelope.Config{Shape: shape.shape, Wrap: true})
+		for name, h := range handlers {
+			if name == "a late status" && shape.shape.Before == nil {
+				continue // as from the server
+			}
+			t.Run(shape.name+", "+name, func(t *testing.T) {
+				forProtocols(t, func(t *testing.T, serve func(http.Handler) *httptest.Server) {
+					s := serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+						defer func() { _ = recover() }()
+						env.ServeNext(w, r, h)
+					}))
+					r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL, http.NoBody)
+					if err != nil {
+						t.Fatal(err)
+					}
+					response, err := s.Client().Do(r)
+					if err != nil {
+						return
+					}
+					defer func() { _ = response.Body.Close() }()
+					if body, err := io.ReadAll(response.Body); err == nil {
+						t.Errorf("a whole response: %d %s", response.StatusCode, body)
+					}
+				})
+			})
+		}
+	}
+}

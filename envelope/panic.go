@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"runtime"
 	"runtime/debug"
+	"time"
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/guard"
@@ -36,12 +37,12 @@ func newPanics() *telemetry.Decisions {
 // cannot take what it got for a whole answer.
 func (t *transaction) recovered(inner *http.Request, v any) {
 	if v == http.ErrAbortHandler { //nolint:errorlint // the server compares it so
-		panic(v) //nolint:forbidigo // "http.ErrAbortHandler passes on"
+		t.cut()
 	}
 	t.env.reportPanic(inner, v, debug.Stack())
 	if t.sent() {
 		t.env.panics.Record(inner.Context(), aborted)
-		panic(http.ErrAbortHandler) //nolint:forbidigo // "one after it aborts the connection"
+		t.cut()
 	}
 	t.env.panics.Record(inner.Context(), answered)
 	h := t.writer.Header()
@@ -56,6 +57,19 @@ func (t *transaction) recovered(inner *http.Request, v any) {
 		t.sendBare(http.StatusInternalServerError)
 	}
 }
+
+// cut aborts the connection. The panic is what the server expects; but a recoverer
+// further out may stop it, as gin's does, and the server would then complete the
+// response. So what has been begun cannot be completed either.
+func (t *transaction) cut() {
+	if t.sent() && !t.writer.Hijacked() {
+		// A writer further out that cannot do this leaves the panic alone.
+		_ = http.NewResponseController(t.writer.Unwrap()).SetWriteDeadline(longAgo)
+	}
+	panic(http.ErrAbortHandler) //nolint:forbidigo // documented
+}
+
+var longAgo = time.Unix(1, 0)
 
 // sendBare sends a status alone, where the shape itself has failed.
 func (t *transaction) sendBare(status int) {

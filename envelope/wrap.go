@@ -220,7 +220,7 @@ func (t *transaction) abort(inner *http.Request, why error) {
 			Cause: fmt.Errorf("envelope: the connection is aborted, as the response had begun: %w", why),
 		})
 	}
-	panic(http.ErrAbortHandler) //nolint:forbidigo // documented
+	t.cut()
 }
 
 // begin writes what comes before the data.

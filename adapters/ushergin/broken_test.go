@@ -40,3 +40,32 @@ func TestAPanicThatRecoveryHasCaughtIsNeverAWholeSuccess(t *testing.T) {
 		t.Errorf("a whole response: %d %s", resp.StatusCode, body)
 	}
 }
+
+// As by gin.Default, Recovery stands outside of the envelope, and takes what aborts a
+// connection for a client that has gone.
+func TestAnAbortThatRecoveryHasCaughtIsNeverAWholeSuccess(t *testing.T) {
+	env, err := envelope.New(envelope.Config{Shape: envelope.Bare(), OnError: func(*http.Request, *usher.Error) {}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	engine := gin.New()
+	engine.Use(gin.RecoveryWithWriter(io.Discard), ushergin.Middleware(env))
+	engine.GET("/", func(c *gin.Context) {
+		c.Data(http.StatusOK, "application/json", []byte("[1,2]"))
+		usher.Fail(c.Writer, c.Request, io.ErrUnexpectedEOF)
+	})
+	s := httptest.NewServer(engine)
+	defer s.Close()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := s.Client().Do(r)
+	if err != nil {
+		return
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if body, err := io.ReadAll(resp.Body); err == nil {
+		t.Errorf("a whole response: %d %s", resp.StatusCode, body)
+	}
+}
