@@ -11,7 +11,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gin-contrib/gzip"
+	"github.com/gin-gonic/gin"
+
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/adapters/ushergin"
 	"github.com/usher-go/usher/envelope"
 	"github.com/usher-go/usher/idempotency"
 	"github.com/usher-go/usher/ratelimit"
@@ -135,5 +139,31 @@ func posts(t *testing.T) map[string]func(url string) (status int, reason string)
 			}
 			return response.StatusCode, ""
 		},
+	}
+}
+
+// Through the writer of gin-contrib/gzip nobody can tell the server that the body is
+// left unread.
+func TestARefusalReachesNginxThroughACompressorOfGin(t *testing.T) {
+	gin.SetMode(gin.TestMode)
+	engine := gin.New()
+	engine.Use(gzip.Gzip(gzip.DefaultCompression), ushergin.Middleware(usher.Authenticate()))
+	engine.POST("/", func(*gin.Context) {})
+	address := nginx(t, serve(t, engine), "client_max_body_size 0; location / { proxy_pass http://BACKEND; }")
+	for _, size := range []int{100_000, 250_000} {
+		for range 40 {
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+address+"/", bytes.NewReader(make([]byte, size)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			response, err := http.DefaultClient.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = response.Body.Close()
+			if response.StatusCode != http.StatusUnauthorized {
+				t.Fatalf("%d after %d bytes", response.StatusCode, size)
+			}
+		}
 	}
 }

@@ -1,6 +1,13 @@
 package httpwriter
 
-import "net/http"
+import (
+	"bufio"
+	"io"
+	"net/http"
+	"reflect"
+	"strings"
+	"time"
+)
 
 // serverReads is how much of a body that a handler has not read the server reads
 // by itself, once the handler has returned.
@@ -12,9 +19,8 @@ const serverReads = 256 << 10
 // makes a 502 of it. The server prevents that by itself, but not if the client
 // expected 100-continue or wants the connection closed, as nginx does by default.
 //
-// Refuse does not read the body: a slow client would hold whatever the middlewares
-// further out have taken for it, and somebody may be reading at the same time. It
-// does nothing for HTTP/2.
+// Refuse does not wait for the body: a slow client would hold whatever the
+// middlewares further out have taken for it. It does nothing for HTTP/2.
 func Refuse(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength == 0 {
 		return
@@ -37,8 +43,45 @@ func LeaveUnread(w http.ResponseWriter, r *http.Request) {
 	}
 	// For a writer further in that is not the server's and passes only this on.
 	w.Header()["Connection"] = []string{"close"}
+	server := innermost(w)
 	var one [1]byte
-	_, _ = http.MaxBytesReader(innermost(w), endless{}, 0).Read(one[:])
+	_, _ = http.MaxBytesReader(server, endless{}, 0).Read(one[:])
+	if _, ok := server.(interface{ SetReadDeadline(time.Time) error }); !ok {
+		// A writer in between hides the server's, as that of gin-contrib/gzip does.
+		drain(r)
+	}
+}
+
+// serverBody is the type of the bodies that a server makes.
+var serverBody = func() reflect.Type {
+	r, err := http.ReadRequest(bufio.NewReader(strings.NewReader("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n")))
+	if err != nil {
+		return nil // and nobody drains
+	}
+	return reflect.TypeOf(r.Body)
+}()
+
+// patience is for how long drain waits, which is as long as the server lingers.
+const patience = 500 * time.Millisecond
+
+// drain reads a body of at most serverReads if it has mostly come already, as from
+// a proxy that buffers. The server's own alone bears a second reader, and that
+// stops reading at the latest when the handler has returned.
+func drain(r *http.Request) {
+	if r.ContentLength > serverReads || r.ContentLength < 0 || reflect.TypeOf(r.Body) != serverBody {
+		return
+	}
+	body, done := r.Body, make(chan struct{})
+	go func() {
+		defer close(done)
+		_, _ = io.CopyN(io.Discard, body, serverReads)
+	}()
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+	}
 }
 
 // innermost returns the writer of the server, unless one in between hides it.

@@ -76,6 +76,10 @@ func TestARefusalDoesNotWaitForTheBody(t *testing.T) {
 			outer.SetRequest(r)
 			outer.WriteHeader(http.StatusUnauthorized)
 		},
+		"behind a writer that hides the server's": func(w http.ResponseWriter, r *http.Request) {
+			httpwriter.Refuse(opaque{w}, r)
+			w.WriteHeader(http.StatusUnauthorized)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			returned := make(chan struct{}, 1)
@@ -100,6 +104,34 @@ func TestARefusalDoesNotWaitForTheBody(t *testing.T) {
 				t.Errorf("status %d", response.StatusCode)
 			}
 		})
+	}
+}
+
+// opaque has no Unwrap.
+type opaque struct{ http.ResponseWriter }
+
+// Nobody can make the server linger then, so what has come is read before it closes.
+func TestABodyThatHasComeIsReadBehindAWriterThatHidesTheServers(t *testing.T) {
+	left := make(chan int64, 1)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		httpwriter.Refuse(opaque{w}, r)
+		n, _ := io.Copy(io.Discard, r.Body)
+		left <- n
+		w.WriteHeader(http.StatusUnauthorized)
+	}))
+	defer s.Close()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL, strings.NewReader(strings.Repeat("x", 10_000)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close = true
+	response, err := s.Client().Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	if n := <-left; n != 0 {
+		t.Errorf("%d bytes were left", n)
 	}
 }
 
