@@ -2,6 +2,7 @@ package usherecho4_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -26,25 +27,32 @@ func TestAFailureAfterTheFirstByteIsNeverAWholeSuccess(t *testing.T) {
 			panic("a handler fails")
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
-			e := echo.New()
-			e.HTTPErrorHandler = usherecho4.HTTPErrorHandler
-			e.Use(usherecho4.Middleware(newEnvelope(t)), middleware.Recover())
-			e.GET("/", h)
-			s := httptest.NewServer(e)
-			defer s.Close()
-			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL, http.NoBody)
-			if err != nil {
-				t.Fatal(err)
-			}
-			resp, err := s.Client().Do(r)
-			if err != nil {
-				return
-			}
-			defer func() { _ = resp.Body.Close() }()
-			if body, err := io.ReadAll(resp.Body); err == nil {
-				t.Errorf("a whole response: %d %s", resp.StatusCode, body)
-			}
-		})
+		for _, foreign := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, with echo's own error handler: %t", name, foreign), func(t *testing.T) {
+				e := echo.New()
+				if !foreign {
+					e.HTTPErrorHandler = usherecho4.HTTPErrorHandler
+				}
+				// Otherwise Recover hands a panic to the error handler and to nobody else.
+				recovery := middleware.DefaultRecoverConfig
+				recovery.DisableErrorHandler = foreign
+				e.Use(usherecho4.Middleware(newEnvelope(t)), middleware.RecoverWithConfig(recovery))
+				e.GET("/", h)
+				s := httptest.NewServer(e)
+				defer s.Close()
+				r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL, http.NoBody)
+				if err != nil {
+					t.Fatal(err)
+				}
+				resp, err := s.Client().Do(r)
+				if err != nil {
+					return
+				}
+				defer func() { _ = resp.Body.Close() }()
+				if body, err := io.ReadAll(resp.Body); err == nil {
+					t.Errorf("a whole response: %d %s", resp.StatusCode, body)
+				}
+			})
+		}
 	}
 }

@@ -119,6 +119,9 @@ func (s *step) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		// The middleware wants to see this response, or that what was sent is no
 		// success, and once it has returned it is too late. The error goes on outwards
 		// all the same, as from echo's own BodyDump.
+		if inner.Committed { // which a handler of somebody else need not look at
+			tooLate(r, inner.Status, s.err)
+		}
 		c.Echo().HTTPErrorHandler(s.err, c)
 	}
 }
