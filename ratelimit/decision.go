@@ -32,7 +32,7 @@ func (l *Limiter) decide(d *decision, r *http.Request, outer *held) {
 	d.admitted, d.failed, d.cause, d.store = true, false, nil, nil
 	d.canceled, d.replaces = false, false
 	for i, p := range l.policies {
-		if outer != nil && outer.asked(p) {
+		if outer != nil && outer.asked(p, r) {
 			continue
 		}
 		n := len(d.charges)

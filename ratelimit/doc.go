@@ -21,6 +21,9 @@
 //   - A request is decided once over all its policies. It is charged to all of
 //     them or to none, so a client that is refused by one limit does not use up
 //     another, and the order of the policies makes no difference.
+//   - However limiters that derive from each other are nested, a policy charges a
+//     key once. Where authentication stands between them, the key of a caller may
+//     become another, and the policy charges both.
 //   - Each algorithm bounds what its constructor says: [RollingWindow] exactly,
 //     [TokenBucket] and [CalendarWindow] with the bursts that they describe. Where
 //     the limit of a key changes, from one request to the next even, each limit

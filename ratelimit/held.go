@@ -107,13 +107,13 @@ func (l *Limiter) bits(charged []*policy) (bits uint16) {
 	return bits
 }
 
-// asked reports whether h, or a decision further out, counts the request under p as
-// well, and then lets what that has charged be charged, whoever has replaced it in
-// between. A policy may not have counted the request further out, where its caller
-// was not known yet.
-func (h *held) asked(p *policy) bool {
+// asked reports whether h, or a decision further out, counts the request under p and
+// its key as well, and then lets what that has charged be charged, whoever has
+// replaced it in between. Further out, where its caller was not known yet, a policy
+// may not have counted the request, or for somebody else.
+func (h *held) asked(p *policy, r *http.Request) bool {
 	for ; h != nil; h = h.outer {
-		if i := slices.Index(h.limiter.policies, p); i >= 0 && h.taken&(1<<i) != 0 {
+		if i := slices.Index(h.limiter.policies, p); i >= 0 && h.taken&(1<<i) != 0 && h.charges(p, r) {
 			h.mu.Lock()
 			h.undone &^= 1 << i
 			h.mu.Unlock()
@@ -121,6 +121,21 @@ func (h *held) asked(p *policy) bool {
 		}
 	}
 	return false
+}
+
+// charges reports whether what h counts under p is counted for the key of r.
+func (h *held) charges(p *policy, r *http.Request) bool {
+	key, ok := p.Key(r)
+	if !ok {
+		return true // nobody else to count it for
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.decision == nil {
+		return true
+	}
+	i := slices.Index(h.decision.charged, p)
+	return i < 0 || h.decision.charges[i].Key == key
 }
 
 // undoes reports whether what is charged under p is given back in any case.

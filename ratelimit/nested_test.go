@@ -55,7 +55,16 @@ func TestANestedLimiterCountsWhatTheOuterOneCouldNotOverASocket(t *testing.T) {
 	}
 	plan := everyone("caller", ratelimit.Unlimited())
 	plan.Plans = map[string]ratelimit.Limit{"": three}
-	for name, p := range map[string]ratelimit.Policy{"no key": caller, "it does not apply": applies, "no limit": plan} {
+	owner := ratelimit.Policy{Name: "caller", Key: ratelimit.ByOwner(nil), Limit: ratelimit.RollingWindow(100, time.Hour)}
+	owner.LimitFor = func(r *http.Request) ratelimit.Limit {
+		if _, ok := usher.PrincipalFrom(r.Context()); ok {
+			return three
+		}
+		return ratelimit.Limit{}
+	}
+	for name, p := range map[string]ratelimit.Policy{
+		"no key": caller, "it does not apply": applies, "no limit": plan, "the key of an unknown caller": owner,
+	} {
 		plenty := ratelimit.RollingWindow(100, time.Hour)
 		for _, child := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, child=%t", name, child), func(t *testing.T) {
