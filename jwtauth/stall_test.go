@@ -229,7 +229,8 @@ func TestAbandonedIntrospectionsAreBounded(t *testing.T) {
 			ctx, hangUp := context.WithCancel(t.Context())
 			go func() {
 				_, err := i.Verify(ctx, "invented"+strconv.Itoa(n))
-				if !errors.Is(err, jwtauth.Abandoned) {
+				// The line may be full before the client is seen to have gone.
+				if !errors.Is(err, jwtauth.Abandoned) && !errors.Is(err, jwtauth.Unavailable) {
 					t.Error(err)
 				}
 			}()
