@@ -44,20 +44,6 @@ type Field struct {
 	Message string `json:"message"`
 }
 
-// The codes of the failures that this package reports; other packages document
-// theirs.
-const (
-	CodeMissingCredential         = "missing_credential"         // 401: no credential was presented
-	CodeAmbiguousCredentials      = "ambiguous_credentials"      // 401: more than one was presented
-	CodeWrongCredentialKind       = "wrong_credential_kind"      // 403: not a kind that the route accepts
-	CodeInsufficientScope         = "insufficient_scope"         // 403: a scope is not granted
-	CodeInsufficientPermission    = "insufficient_permission"    // 403: the permission level is too low
-	CodeAuthenticationUnavailable = "authentication_unavailable" // 503: the credential could not be judged
-	CodePayloadTooLarge           = "payload_too_large"          // 413: the body is over its limit
-	CodeClientClosedRequest       = "client_closed_request"      // 499: the client has gone, and nobody reads this
-	CodeInternal                  = "internal"                   // 500: anything that is nobody else's business
-)
-
 // StatusClientClosedRequest is the status of a request whose client has gone before
 // there was a response. Nobody receives it: it keeps such requests apart from faults
 // of the server in logs and counters. It is in no RFC; nginx introduced it.

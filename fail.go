@@ -102,6 +102,19 @@ func Fail(w http.ResponseWriter, r *http.Request, err error) {
 	writeProblem(w, e, values[1:])
 }
 
+// NotFound responds with 404 and [CodeNotFound], in the shape of the service. It is an
+// [http.HandlerFunc], for instance for http.ServeMux.HandleFunc("/", usher.NotFound).
+func NotFound(w http.ResponseWriter, r *http.Request) { Fail(w, r, errNotFound) }
+
+// MethodNotAllowed responds with 405 and [CodeMethodNotAllowed], in the shape of the
+// service. The caller sets Allow before (RFC 9110, section 15.5.6).
+func MethodNotAllowed(w http.ResponseWriter, r *http.Request) { Fail(w, r, errMethodNotAllowed) }
+
+var (
+	errNotFound         = &Error{Status: http.StatusNotFound, Code: CodeNotFound}
+	errMethodNotAllowed = &Error{Status: http.StatusMethodNotAllowed, Code: CodeMethodNotAllowed}
+)
+
 // leaveBody sees to it that the client gets the response although the body of r
 // may not have been read to its end.
 func leaveBody(w http.ResponseWriter, r *http.Request, err error) {

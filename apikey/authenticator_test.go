@@ -453,7 +453,7 @@ func TestAnswersAreConfigurable(t *testing.T) {
 					t.Errorf("%v: %v %v", v, e, e.Challenges)
 				}
 			default:
-				if e.Status != 401 || e.Code != apikey.CodeInvalidKey {
+				if e.Status != 401 || e.Code != usher.CodeInvalidAPIKey {
 					t.Errorf("%v: %v", v, e)
 				}
 			}

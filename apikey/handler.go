@@ -97,7 +97,7 @@ type HandlerConfig struct {
 // A caller sees only the keys of its own account, which is [usher.Principal.Owner].
 // It can only grant what it holds, and only change or revoke a key that grants no
 // more than it holds; see [Actor]. Failures are 400 validation_failed, 401, 403, 404
-// [CodeKeyNotFound], 409 [CodeKeyLimit] and [CodeKeyConflict], 413, 415, and 503
+// [usher.CodeAPIKeyNotFound], 409 [usher.CodeAPIKeyLimit] and [usher.CodeAPIKeyConflict], 413, 415, and 503
 // if the store failed. Everything is written by [usher.Respond] and [usher.Fail],
 // so the envelope in use decides its shape and may change its codes and texts.
 func NewHandler(c HandlerConfig) (http.Handler, error) {
@@ -179,7 +179,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case id != "" && action == "rotate":
 		methods = map[string]func(*call) error{http.MethodPost: h.rotate}
 	default:
-		usher.Fail(w, r, &usher.Error{Status: http.StatusNotFound, Code: "not_found"})
+		usher.NotFound(w, r)
 		return
 	}
 	serve := methods[r.Method]
@@ -188,7 +188,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if serve == nil {
 		w.Header()["Allow"] = []string{allowed(methods)}
-		usher.Fail(w, r, &usher.Error{Status: http.StatusMethodNotAllowed, Code: "method_not_allowed"})
+		usher.MethodNotAllowed(w, r)
 		return
 	}
 	c, err := h.admit(w, r, id)
@@ -269,18 +269,18 @@ func (h *handler) failure(r *http.Request, err error) error {
 	case errors.As(err, &e), errors.As(err, &tooLong):
 		return err
 	case errors.Is(err, ErrNotFound):
-		return &usher.Error{Status: http.StatusNotFound, Code: CodeKeyNotFound, Message: "API key not found.", Cause: err}
+		return &usher.Error{Status: http.StatusNotFound, Code: usher.CodeAPIKeyNotFound, Message: "API key not found.", Cause: err}
 	case errors.Is(err, ErrLimit):
 		return &usher.Error{
 			Status:  http.StatusConflict,
-			Code:    CodeKeyLimit,
+			Code:    usher.CodeAPIKeyLimit,
 			Message: fmt.Sprintf("Maximum %d active API keys allowed.", h.Manager.maxActive),
 			Cause:   err,
 		}
 	case errors.Is(err, ErrConflict):
 		return &usher.Error{
 			Status:  http.StatusConflict,
-			Code:    CodeKeyConflict,
+			Code:    usher.CodeAPIKeyConflict,
 			Message: "The API key is revoked, expired or replaced, or is being changed.",
 			Cause:   err,
 		}
@@ -291,7 +291,7 @@ func (h *handler) failure(r *http.Request, err error) error {
 	default:
 		return &usher.Error{
 			Status:     http.StatusServiceUnavailable,
-			Code:       "service_unavailable",
+			Code:       usher.CodeServiceUnavailable,
 			Message:    "The API keys cannot be reached. Please try again.",
 			RetryAfter: time.Second,
 			Cause:      err,
@@ -320,7 +320,7 @@ func (h *handler) create(c *call) error {
 	if _, _, err := h.Manager.createSeen(c.r.Context(), c.by, template, h.issued(&data)); err != nil {
 		return err
 	}
-	c.respond(http.StatusCreated, "api_key_created", "API key created.", data)
+	c.respond(http.StatusCreated, usher.CodeAPIKeyCreated, "API key created.", data)
 	return nil
 }
 
@@ -374,7 +374,7 @@ func (h *handler) list(c *call) error {
 	if err != nil {
 		return err
 	}
-	reply := usher.Reply{Code: "api_keys_listed", Message: "API keys found.", Data: data}
+	reply := usher.Reply{Code: usher.CodeAPIKeysListed, Message: "API keys found.", Data: data}
 	if !h.Unpaged {
 		page.Total = total
 		reply.Page = &page
@@ -409,7 +409,7 @@ func (h *handler) find(c *call) error {
 	if err != nil {
 		return err
 	}
-	c.respond(http.StatusOK, "api_key_found", "API key found.", data)
+	c.respond(http.StatusOK, usher.CodeAPIKeyFound, "API key found.", data)
 	return nil
 }
 
@@ -447,7 +447,7 @@ func (h *handler) update(c *call) error {
 	if err != nil {
 		return err
 	}
-	c.respond(http.StatusOK, "api_key_updated", "API key updated.", data)
+	c.respond(http.StatusOK, usher.CodeAPIKeyUpdated, "API key updated.", data)
 	return nil
 }
 
@@ -468,7 +468,7 @@ func (h *handler) rotate(c *call) error {
 	if _, _, err := h.Manager.rotateSeen(c.r.Context(), c.by, c.owner, c.id, grace, h.issued(&data)); err != nil {
 		return err
 	}
-	c.respond(http.StatusCreated, "api_key_rotated", "API key rotated.", data)
+	c.respond(http.StatusCreated, usher.CodeAPIKeyRotated, "API key rotated.", data)
 	return nil
 }
 
@@ -476,7 +476,7 @@ func (h *handler) revoke(c *call) error {
 	if _, err := h.Manager.Revoke(c.r.Context(), c.by, c.owner, c.id); err != nil {
 		return err
 	}
-	c.respond(http.StatusOK, "api_key_revoked", "API key revoked.", nil)
+	c.respond(http.StatusOK, usher.CodeAPIKeyRevoked, "API key revoked.", nil)
 	return nil
 }
 

@@ -311,7 +311,7 @@ func TestOnlyPeopleManageTheirOwnKeys(t *testing.T) {
 			{"GET", "/" + key, ""}, {"DELETE", "/" + key, ""}, {"PATCH", "/" + key, `{"name":"y"}`}, {"POST", "/" + key + "/rotate", ""},
 		} {
 			status, got := c.do(call.method, call.target, call.body)
-			if status != 404 || got["code"] != apikey.CodeKeyNotFound || got["detail"] != "API key not found." {
+			if status != 404 || got["code"] != usher.CodeAPIKeyNotFound || got["detail"] != "API key not found." {
 				t.Errorf("%s %s: %d %v", call.method, call.target, status, got)
 			}
 		}
@@ -350,7 +350,7 @@ func TestLimitOfKeysIsAnAnswer(t *testing.T) {
 		c.create(`{"name":"x"}`)
 	}
 	status, got := c.do("POST", "/", `{"name":"x"}`)
-	if status != 409 || got["code"] != apikey.CodeKeyLimit || got["detail"] != "Maximum 5 active API keys allowed." {
+	if status != 409 || got["code"] != usher.CodeAPIKeyLimit || got["detail"] != "Maximum 5 active API keys allowed." {
 		t.Errorf("%d %v", status, got)
 	}
 }

@@ -49,15 +49,6 @@ func (v Verdict) String() string {
 // Error returns the verdict as the text of an error.
 func (v Verdict) Error() string { return "apikey: " + v.String() }
 
-// The codes of the failures that this package reports, beside those of package
-// usher. A request that is not valid has the code validation_failed.
-const (
-	CodeInvalidKey  = "invalid_api_key"   // 401: malformed, unknown, revoked, expired or of another environment
-	CodeKeyNotFound = "api_key_not_found" // 404: no such key, or another owner's
-	CodeKeyLimit    = "api_key_limit"     // 409: the owner has as many active keys as it may have
-	CodeKeyConflict = "api_key_conflict"  // 409: the key is revoked, expired or replaced
-)
-
 // abandoned is the failure of a request whose client has left. It is for logs and
 // counters, in which it must not look like a failure of ours.
 var abandoned = usher.Error{
@@ -78,7 +69,7 @@ func newAnswers(custom map[Verdict]*usher.Error, challenge, invalidChallenge str
 	for v := range verdicts {
 		e := usher.Error{
 			Status:     http.StatusUnauthorized,
-			Code:       CodeInvalidKey,
+			Code:       usher.CodeInvalidAPIKey,
 			Message:    "The API key is not valid.",
 			Challenges: []string{invalidChallenge},
 		}

@@ -102,9 +102,9 @@ func statusCode(status int) string {
 	case http.StatusRequestEntityTooLarge:
 		return usher.CodePayloadTooLarge
 	case http.StatusNotFound:
-		return CodeNotFound
+		return usher.CodeNotFound
 	case http.StatusMethodNotAllowed:
-		return CodeMethodNotAllowed
+		return usher.CodeMethodNotAllowed
 	default:
 		return strings.Map(func(c rune) rune {
 			switch {

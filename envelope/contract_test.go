@@ -16,12 +16,12 @@ import (
 var kisara = envelope.Config{
 	Shape: envelope.Standard(),
 	Catalogue: envelope.Catalogue{Codes: map[string]envelope.Entry{
-		"missing_credential":          {Message: "Unauthorized: No credentials provided"},
-		"invalid_api_key":             {Message: "Invalid API key"},
-		"expired_api_key":             {Message: "API key has expired"},
-		"rate_limited":                {Message: "Rate limit exceeded"},
-		envelope.CodeValidationFailed: {Message: "Validation Error"},
-		"not_owner":                   {Status: http.StatusUnauthorized, Message: "User not authorized to reply"},
+		"missing_credential":       {Message: "Unauthorized: No credentials provided"},
+		"invalid_api_key":          {Message: "Invalid API key"},
+		"expired_api_key":          {Message: "API key has expired"},
+		"rate_limited":             {Message: "Rate limit exceeded"},
+		usher.CodeValidationFailed: {Message: "Validation Error"},
+		"not_owner":                {Status: http.StatusUnauthorized, Message: "User not authorized to reply"},
 	}},
 }
 
@@ -30,13 +30,13 @@ var kaie = envelope.Config{
 	Shape: envelope.Data(),
 	Catalogue: envelope.Catalogue{
 		Codes: map[string]envelope.Entry{
-			"missing_credential":          {Code: "MISSING_AUTHENTICATION"},
-			"invalid_api_key":             {Code: "INVALID_API_KEY"},
-			"expired_api_key":             {Code: "INVALID_API_KEY"},
-			"invalid_token":               {Code: "INVALID_TOKEN"},
-			"insufficient_permission":     {Code: "INSUFFICIENT_PERMISSIONS"},
-			"insufficient_scope":          {Code: "SCOPE_INSUFFICIENT"},
-			envelope.CodeValidationFailed: {Code: "INVALID_REQUEST"},
+			"missing_credential":       {Code: "MISSING_AUTHENTICATION"},
+			"invalid_api_key":          {Code: "INVALID_API_KEY"},
+			"expired_api_key":          {Code: "INVALID_API_KEY"},
+			"invalid_token":            {Code: "INVALID_TOKEN"},
+			"insufficient_permission":  {Code: "INSUFFICIENT_PERMISSIONS"},
+			"insufficient_scope":       {Code: "SCOPE_INSUFFICIENT"},
+			usher.CodeValidationFailed: {Code: "INVALID_REQUEST"},
 		},
 		Statuses: map[int]envelope.Entry{
 			http.StatusNotFound:            {Code: "NOT_FOUND"},
@@ -207,7 +207,7 @@ func TestContract(t *testing.T) {
 		{
 			name: "KE-07 Kaie: an invalid body has details", config: kaie,
 			handler: failing(&usher.Error{
-				Status: 400, Code: envelope.CodeValidationFailed, Message: "Invalid request", Details: "Workflow name is required",
+				Status: 400, Code: usher.CodeValidationFailed, Message: "Invalid request", Details: "Workflow name is required",
 			}),
 			status: 400,
 			body:   `{"error":{"code":"INVALID_REQUEST","message":"Invalid request","details":"Workflow name is required"}}`,

@@ -14,13 +14,6 @@ import (
 	"github.com/usher-go/usher/internal/telemetry"
 )
 
-// The codes of the failures that this package reports.
-const (
-	CodeValidationFailed = "validation_failed"  // 400: fields of the request are at fault
-	CodeNotFound         = "not_found"          // 404: no such route
-	CodeMethodNotAllowed = "method_not_allowed" // 405: the route has other methods
-)
-
 // An Envelope answers in the shape of a service. It is a [usher.Middleware] and
 // the [usher.Responder] of the requests that pass it. It never changes and is
 // safe for concurrent use.

@@ -8,8 +8,8 @@ import (
 )
 
 var (
-	errNotFound         = &usher.Error{Status: http.StatusNotFound, Code: CodeNotFound}
-	errMethodNotAllowed = &usher.Error{Status: http.StatusMethodNotAllowed, Code: CodeMethodNotAllowed}
+	errNotFound         = &usher.Error{Status: http.StatusNotFound, Code: usher.CodeNotFound}
+	errMethodNotAllowed = &usher.Error{Status: http.StatusMethodNotAllowed, Code: usher.CodeMethodNotAllowed}
 )
 
 // NotFound answers 404. It is an [http.HandlerFunc] for routers that take one.

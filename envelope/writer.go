@@ -108,11 +108,11 @@ func (o Writer) NoContent() {
 }
 
 // Invalid answers 400 with what is wrong with the fields of the request, under
-// [CodeValidationFailed].
+// [usher.CodeValidationFailed].
 func (o Writer) Invalid(fields ...usher.Field) {
 	usher.Fail(o.w, o.r, &usher.Error{
 		Status:  http.StatusBadRequest,
-		Code:    CodeValidationFailed,
+		Code:    usher.CodeValidationFailed,
 		Message: "The request is not valid.",
 		Fields:  fields,
 	})

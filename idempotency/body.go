@@ -101,7 +101,7 @@ func (m *Middleware) readError(err error) error {
 	}
 	return &usher.Error{
 		Status:  http.StatusBadRequest,
-		Code:    CodeBodyUnreadable,
+		Code:    usher.CodeBodyUnreadable,
 		Message: "The request body could not be read.",
 		Cause:   fmt.Errorf("idempotency: read the body: %w", err),
 	}

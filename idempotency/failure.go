@@ -9,23 +9,6 @@ import (
 	"github.com/usher-go/usher/internal/exchange"
 )
 
-// The codes of the failures that this package reports, beside
-// [usher.CodePayloadTooLarge] for a body above [Config.MaxBody] and
-// [usher.CodeMissingCredential] for a caller without a principal.
-const (
-	CodeKeyMissing       = "idempotency_key_missing"       // 400: the route requires a key
-	CodeKeyInvalid       = "idempotency_key_invalid"       // 400: not one field with 1 to 255 visible ASCII characters
-	CodeBodyUnreadable   = "body_unreadable"               // 400: the body did not arrive whole
-	CodeBodyTimeout      = "body_timeout"                  // 408: the body did not arrive in time
-	CodeInProgress       = "idempotency_in_progress"       // 409: the first request is running; try again
-	CodeOutcomeUnknown   = "idempotency_outcome_unknown"   // 409: the first request may have had an effect; do not try again
-	CodeAnswerNotKept    = "idempotency_answer_not_kept"   // 409: the first request ran, and its answer cannot be had again
-	CodeKeyReused        = "idempotency_key_reused"        // 422: the first request was another
-	CodeTooManyKeys      = "idempotency_too_many_keys"     // 429: the caller has as many keys as it may have
-	CodeRecordUnreadable = "idempotency_record_unreadable" // 500 or 503: what the store has cannot be read
-	CodeUnavailable      = "idempotency_unavailable"       // 503: the store fails
-)
-
 // retryAfter is how long to wait for a request in progress or a store that fails.
 const retryAfter = time.Second
 
@@ -38,35 +21,35 @@ type failures struct {
 func newFailures(header string) failures {
 	return failures{
 		missing: &usher.Error{
-			Status: http.StatusBadRequest, Code: CodeKeyMissing, Param: header,
+			Status: http.StatusBadRequest, Code: usher.CodeIdempotencyKeyMissing, Param: header,
 			Message: "This request needs an idempotency key.",
 		},
 		invalid: &usher.Error{
-			Status: http.StatusBadRequest, Code: CodeKeyInvalid, Param: header,
+			Status: http.StatusBadRequest, Code: usher.CodeIdempotencyKeyInvalid, Param: header,
 			Message: "The idempotency key must be sent once and have 1 to 255 visible ASCII characters.",
 		},
 		slowBody: &usher.Error{
-			Status: http.StatusRequestTimeout, Code: CodeBodyTimeout,
+			Status: http.StatusRequestTimeout, Code: usher.CodeBodyTimeout,
 			Message: "The request body did not arrive in time.",
 		},
 		inProgress: &usher.Error{
-			Status: http.StatusConflict, Code: CodeInProgress, Param: header, RetryAfter: retryAfter,
+			Status: http.StatusConflict, Code: usher.CodeIdempotencyInProgress, Param: header, RetryAfter: retryAfter,
 			Message: "A request with this idempotency key is still in progress.",
 		},
 		reused: &usher.Error{
-			Status: http.StatusUnprocessableEntity, Code: CodeKeyReused, Param: header,
+			Status: http.StatusUnprocessableEntity, Code: usher.CodeIdempotencyKeyReused, Param: header,
 			Message: "This idempotency key was used for another request.",
 		},
 		tooMany: &usher.Error{
-			Status: http.StatusTooManyRequests, Code: CodeTooManyKeys, Param: header,
+			Status: http.StatusTooManyRequests, Code: usher.CodeIdempotencyTooManyKeys, Param: header,
 			Message: "Too many idempotency keys are in use.",
 		},
 		unknown: usher.Error{
-			Status: http.StatusConflict, Code: CodeOutcomeUnknown, Param: header,
+			Status: http.StatusConflict, Code: usher.CodeIdempotencyOutcomeUnknown, Param: header,
 			Message: "The first request with this idempotency key failed, and may have had an effect. It is not repeated.",
 		},
 		notKept: usher.Error{
-			Status: http.StatusConflict, Code: CodeAnswerNotKept, Param: header,
+			Status: http.StatusConflict, Code: usher.CodeIdempotencyResponseNotKept, Param: header,
 			Message: "The first request with this idempotency key was processed, but its answer is no longer available.",
 		},
 	}
@@ -85,7 +68,7 @@ func (*failures) withStatus(e *usher.Error, status int) *usher.Error {
 // process, of the version that wrote it, may be able to.
 func (*failures) unreadable(cause error) *usher.Error {
 	e := &usher.Error{
-		Status: http.StatusInternalServerError, Code: CodeRecordUnreadable, Cause: cause,
+		Status: http.StatusInternalServerError, Code: usher.CodeIdempotencyRecordUnreadable, Cause: cause,
 		Message: "The answer to the first request with this idempotency key could not be read.",
 	}
 	if errors.Is(cause, errVersion) {
@@ -96,7 +79,7 @@ func (*failures) unreadable(cause error) *usher.Error {
 
 func (*failures) unavailable(cause error) *usher.Error {
 	return &usher.Error{
-		Status: http.StatusServiceUnavailable, Code: CodeUnavailable, RetryAfter: retryAfter, Cause: cause,
+		Status: http.StatusServiceUnavailable, Code: usher.CodeIdempotencyUnavailable, RetryAfter: retryAfter, Cause: cause,
 		Message: "The idempotency key could not be checked. The request was not processed; please try again.",
 	}
 }

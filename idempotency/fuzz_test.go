@@ -9,6 +9,7 @@ import (
 
 	"github.com/dunglas/httpsfv"
 
+	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/idempotency"
 )
 
@@ -121,13 +122,13 @@ func TestADamagedRecordIsAnError(t *testing.T) {
 			if i == 0 {
 				want = 503 // another version: perhaps another node can read it
 			}
-			if status, code := serve(bad); status != want || code != idempotency.CodeRecordUnreadable {
+			if status, code := serve(bad); status != want || code != usher.CodeIdempotencyRecordUnreadable {
 				t.Errorf("bit %d of byte %d: %d %s, want %d", bit, i, status, code, want)
 			}
 		}
 	}
 	for n := range whole {
-		if status, code := serve(whole[:n]); status != 500 || code != idempotency.CodeRecordUnreadable {
+		if status, code := serve(whole[:n]); status != 500 || code != usher.CodeIdempotencyRecordUnreadable {
 			t.Errorf("cut to %d bytes: %d %s", n, status, code)
 		}
 	}

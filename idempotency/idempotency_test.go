@@ -83,7 +83,7 @@ func TestOnlyTheSameRequestIsARepetition(t *testing.T) {
 			calls.want(t, c.executions)
 			switch {
 			case c.status == reused:
-				wantFailure(t, w, 422, idempotency.CodeKeyReused) // KK-21
+				wantFailure(t, w, 422, usher.CodeIdempotencyKeyReused) // KK-21
 				var e struct{ Param string }
 				if _ = json.Unmarshal(w.Body.Bytes(), &e); e.Param != "Idempotency-Key" {
 					t.Errorf("param %q", e.Param)
@@ -156,7 +156,7 @@ func TestKeys(t *testing.T) {
 				t.Errorf("status %d, want %d", w.Code, c.status)
 			}
 			if c.status == 400 {
-				wantFailure(t, w, 400, idempotency.CodeKeyInvalid)
+				wantFailure(t, w, 400, usher.CodeIdempotencyKeyInvalid)
 				calls.want(t, 0)
 			}
 		})
@@ -204,7 +204,7 @@ func TestARequiredKey(t *testing.T) {
 	optional := newMiddleware(t, idempotency.Config{})
 	required := optional.Require().Wrap(calls)
 	withoutKey := func(r *http.Request) { r.Header.Del("Idempotency-Key") }
-	wantFailure(t, do(required, post("/", "", withoutKey)), 400, idempotency.CodeKeyMissing)
+	wantFailure(t, do(required, post("/", "", withoutKey)), 400, usher.CodeIdempotencyKeyMissing)
 	calls.want(t, 0)
 	first := do(optional.Wrap(calls), post("/", ""))
 	wantReplay(t, do(required, post("/", "")), first)
@@ -223,7 +223,7 @@ func TestOneWithinAnotherIsOne(t *testing.T) {
 	first := do(h, post("/", "a"))
 	wantReplay(t, do(h, post("/", "a")), first)
 	calls.want(t, 1)
-	wantFailure(t, do(h, post("/", "", func(r *http.Request) { r.Header.Del("Idempotency-Key") })), 400, idempotency.CodeKeyMissing)
+	wantFailure(t, do(h, post("/", "", func(r *http.Request) { r.Header.Del("Idempotency-Key") })), 400, usher.CodeIdempotencyKeyMissing)
 }
 
 func TestCallersWithoutAPrincipal(t *testing.T) {
@@ -276,7 +276,7 @@ func TestRoutesOfARouterOutsideAndInside(t *testing.T) {
 		do(mux, post("/a/1", ""))
 		do(mux, post("/b/1", ""))
 		calls.want(t, 2)
-		wantFailure(t, do(mux, post("/a/2", "")), 422, idempotency.CodeKeyReused)
+		wantFailure(t, do(mux, post("/a/2", "")), 422, usher.CodeIdempotencyKeyReused)
 	})
 	t.Run("around the router the second is refused and not swallowed", func(t *testing.T) {
 		calls := new(counting)
@@ -285,7 +285,7 @@ func TestRoutesOfARouterOutsideAndInside(t *testing.T) {
 		mux.Handle("POST /b", calls)
 		h := newMiddleware(t, idempotency.Config{}).Wrap(mux)
 		first := do(h, post("/a", ""))
-		wantFailure(t, do(h, post("/b", "")), 422, idempotency.CodeKeyReused)
+		wantFailure(t, do(h, post("/b", "")), 422, usher.CodeIdempotencyKeyReused)
 		wantReplay(t, do(h, post("/a", "")), first)
 		calls.want(t, 1)
 	})

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/idempotency"
 )
 
@@ -26,7 +27,7 @@ func TestAHandlerKeepsItsKeyForAsLongAsItRuns(t *testing.T) {
 		go do(h, post("/", ""))
 		for range 9 {
 			time.Sleep(lease)
-			wantFailure(t, do(h, post("/", "")), 409, idempotency.CodeInProgress)
+			wantFailure(t, do(h, post("/", "")), 409, usher.CodeIdempotencyInProgress)
 		}
 		time.Sleep(2 * lease)
 		if w := do(h, post("/", "")); w.Body.String() != "done" {
@@ -70,7 +71,7 @@ func TestTheKeyOfADeadProcessIsFreeAfterItsLease(t *testing.T) {
 				calls := new(counting)
 				h := newMiddleware(t, idempotency.Config{Store: store}).Wrap(calls)
 				time.Sleep(lease - time.Millisecond)
-				wantFailure(t, do(h, post("/", "")), 409, idempotency.CodeInProgress)
+				wantFailure(t, do(h, post("/", "")), 409, usher.CodeIdempotencyInProgress)
 				time.Sleep(time.Millisecond)
 				first := do(h, post("/", ""))
 				if first.Code != 201 {

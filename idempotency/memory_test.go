@@ -150,14 +150,14 @@ func TestBoundsAsClientsSeeThem(t *testing.T) {
 	carol := &usher.Principal{ID: "carol"}
 	do(h, post("/", "", key("1")))
 	first := do(h, post("/", "", key("2")))
-	wantFailure(t, do(h, post("/", "", key("3"))), 429, idempotency.CodeTooManyKeys)
+	wantFailure(t, do(h, post("/", "", key("3"))), 429, usher.CodeIdempotencyTooManyKeys)
 	calls.want(t, 2)
-	wantFailure(t, do(h, post("/", "", key("2"))), 409, idempotency.CodeAnswerNotKept)
+	wantFailure(t, do(h, post("/", "", key("2"))), 409, usher.CodeIdempotencyResponseNotKept)
 	if first.Code != 201 {
 		t.Errorf("the first client got %d", first.Code)
 	}
 	do(h, post("/", "", as(bob)))
-	wantFailure(t, do(h, post("/", "", as(carol))), 503, idempotency.CodeUnavailable)
+	wantFailure(t, do(h, post("/", "", as(carol))), 503, usher.CodeIdempotencyUnavailable)
 	calls.want(t, 3)
 }
 
@@ -175,6 +175,6 @@ func TestAClosedMemory(t *testing.T) {
 		t.Error("it still works")
 	}
 	calls := new(counting)
-	wantFailure(t, do(newMiddleware(t, idempotency.Config{Store: m}).Wrap(calls), post("/", "")), 503, idempotency.CodeUnavailable)
+	wantFailure(t, do(newMiddleware(t, idempotency.Config{Store: m}).Wrap(calls), post("/", "")), 503, usher.CodeIdempotencyUnavailable)
 	calls.want(t, 0)
 }

@@ -211,7 +211,7 @@ func TestASlowBodyIsRefusedAndHoldsNoKey(t *testing.T) {
 	}()
 	// The client closes the pipe once it has the answer.
 	got := send(t, s, "k", slow)
-	if got.status != 408 || !strings.Contains(got.text, idempotency.CodeBodyTimeout) {
+	if got.status != 408 || !strings.Contains(got.text, usher.CodeBodyTimeout) {
 		t.Errorf("got %d %s", got.status, got.text)
 	}
 	calls.want(t, 0)
@@ -225,7 +225,7 @@ func TestABodyThatBreaksOffIsRefused(t *testing.T) {
 	h := newMiddleware(t, idempotency.Config{}).Wrap(calls)
 	broken := io.MultiReader(strings.NewReader("half"), errReader{})
 	w := do(h, post("/", "", func(r *http.Request) { r.Body = io.NopCloser(broken) }))
-	wantFailure(t, w, 400, idempotency.CodeBodyUnreadable)
+	wantFailure(t, w, 400, usher.CodeBodyUnreadable)
 	if strings.Contains(w.Body.String(), "secret") {
 		t.Errorf("the cause is shown: %s", w.Body)
 	}
@@ -310,7 +310,7 @@ func TestInformationalAnswersAndStreamsPass(t *testing.T) {
 			t.Errorf("the first event is %q, %v", line, err)
 		}
 		// Also before the stream is over the key is spent.
-		if got := send(t, s, "k", http.NoBody); got.status != 409 || !strings.Contains(got.text, idempotency.CodeAnswerNotKept) {
+		if got := send(t, s, "k", http.NoBody); got.status != 409 || !strings.Contains(got.text, usher.CodeIdempotencyResponseNotKept) {
 			t.Errorf("a retry got %d %s", got.status, got.text)
 		}
 		close(seen)

@@ -16,7 +16,7 @@ const (
 	// Release forgets the request, as it had no effect; a retry runs.
 	Release
 	// Unknown keeps the key taken: the request may have had an effect. A retry gets
-	// the error [CodeOutcomeUnknown] and does not run.
+	// the error [usher.CodeIdempotencyOutcomeUnknown] and does not run.
 	Unknown
 )
 

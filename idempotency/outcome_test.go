@@ -14,6 +14,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/idempotency"
 )
 
@@ -21,8 +22,8 @@ import (
 const (
 	runs      = "runs"
 	replays   = "is replayed"
-	unknown   = idempotency.CodeOutcomeUnknown
-	notKept   = idempotency.CodeAnswerNotKept
+	unknown   = usher.CodeIdempotencyOutcomeUnknown
+	notKept   = usher.CodeIdempotencyResponseNotKept
 	maxAnswer = 100
 )
 

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/idempotency"
 )
 
@@ -169,7 +170,7 @@ func TestAResultIsOwedUntilTheStoreTakesIt(t *testing.T) {
 						t.Fatalf("a duplicate got %d %s", w.Code, w.Body)
 					}
 					// It is tried again twelve times a lease.
-					if since := time.Since(began); since > c.down+lease/12+time.Second && code(w) == idempotency.CodeInProgress && c.down < time.Hour {
+					if since := time.Since(began); since > c.down+lease/12+time.Second && code(w) == usher.CodeIdempotencyInProgress && c.down < time.Hour {
 						t.Fatalf("it is in progress after %v", since)
 					}
 				}

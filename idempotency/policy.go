@@ -40,7 +40,7 @@ func (m *Middleware) Policy() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			w.Header()["Allow"] = []string{"GET, HEAD"}
-			usher.Fail(w, r, &usher.Error{Status: http.StatusMethodNotAllowed, Code: "method_not_allowed"})
+			usher.MethodNotAllowed(w, r)
 			return
 		}
 		w.Header()["Content-Type"] = []string{"application/json"}

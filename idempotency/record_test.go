@@ -87,26 +87,26 @@ func TestARecordOfAnotherKeyIsRefused(t *testing.T) {
 		status int
 		code   string
 	}{
-		{"the response of another caller", 0, nil, last, 503, idempotency.CodeUnavailable},
-		{"the response of another caller to another body", 0, []func(*http.Request){body("[]")}, last, 503, idempotency.CodeUnavailable},
-		{"the response to another key of the same caller", 0, []func(*http.Request){header("Caller", "ada"), key("other")}, last, 503, idempotency.CodeUnavailable},
-		{"the tombstone of another caller", idempotency.Unknown, nil, last, 503, idempotency.CodeUnavailable},
+		{"the response of another caller", 0, nil, last, 503, usher.CodeIdempotencyUnavailable},
+		{"the response of another caller to another body", 0, []func(*http.Request){body("[]")}, last, 503, usher.CodeIdempotencyUnavailable},
+		{"the response to another key of the same caller", 0, []func(*http.Request){header("Caller", "ada"), key("other")}, last, 503, usher.CodeIdempotencyUnavailable},
+		{"the tombstone of another caller", idempotency.Unknown, nil, last, 503, usher.CodeIdempotencyUnavailable},
 		{"a tombstone without a payload", idempotency.Unknown, nil, func(_ idempotency.Claim, _, last record) record {
 			last.Payload = nil
 			return last
-		}, 503, idempotency.CodeUnavailable},
+		}, 503, usher.CodeIdempotencyUnavailable},
 		{"the claim of another caller", 0, nil, func(_ idempotency.Claim, _, last record) record {
 			last.State, last.Payload = idempotency.Claimed, nil
 			return last
-		}, 503, idempotency.CodeUnavailable},
+		}, 503, usher.CodeIdempotencyUnavailable},
 		{"the won claim of another caller", 0, nil, func(_ idempotency.Claim, _, last record) record {
 			last.State, last.Won, last.Payload = idempotency.Claimed, true, nil
 			return last
-		}, 503, idempotency.CodeUnavailable},
+		}, 503, usher.CodeIdempotencyUnavailable},
 		{"the payload alone of another caller", 0, nil, func(c idempotency.Claim, _, last record) record {
 			last.Fingerprint = c.Fingerprint
 			return last
-		}, 500, idempotency.CodeRecordUnreadable},
+		}, 500, usher.CodeIdempotencyRecordUnreadable},
 	} {
 		for _, open := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, open %v", c.name, open), func(t *testing.T) {
@@ -254,7 +254,7 @@ func TestAnotherURLIsAnotherRequest(t *testing.T) {
 				t.Errorf("%s: the second got %d %s, want %d", c.name, second.status, second.text, c.status)
 			case c.status == 200 && (!second.replayed() || second.text != first.text):
 				t.Errorf("%s: the second got %q, want a replay of %q", c.name, second.text, first.text)
-			case c.status == 422 && !strings.Contains(second.text, idempotency.CodeKeyReused):
+			case c.status == 422 && !strings.Contains(second.text, usher.CodeIdempotencyKeyReused):
 				t.Errorf("%s: the second got %s", c.name, second.text)
 			}
 		}

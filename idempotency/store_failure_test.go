@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/idempotency"
 )
 
@@ -73,7 +74,7 @@ func TestAStoreThatFails(t *testing.T) {
 							t.Errorf("counted %v", counts)
 						}
 					} else {
-						wantFailure(t, w, 503, idempotency.CodeUnavailable)
+						wantFailure(t, w, 503, usher.CodeIdempotencyUnavailable)
 						if w.Header().Get("Retry-After") != "1" || counts["store_failed"] != 1 {
 							t.Errorf("Retry-After %q, counted %v", w.Header().Get("Retry-After"), counts)
 						}
@@ -107,7 +108,7 @@ func TestAHangingStoreKeepsFewGoroutines(t *testing.T) {
 		calls := new(counting)
 		h := newMiddleware(t, idempotency.Config{Store: store}).Wrap(calls)
 		for i := range 500 {
-			wantFailure(t, do(h, post("/", "", key(fmt.Sprint(i)))), 503, idempotency.CodeUnavailable)
+			wantFailure(t, do(h, post("/", "", key(fmt.Sprint(i)))), 503, usher.CodeIdempotencyUnavailable)
 		}
 		if n := hanging.Load(); n != 64 {
 			t.Errorf("%d calls hang after 500 requests, want 64", n)
@@ -140,7 +141,7 @@ func TestAStoreThatHangsIsCalledFewTimesAtOnce(t *testing.T) {
 	var clients sync.WaitGroup
 	for i := range 200 {
 		clients.Go(func() {
-			if got := send(t, s, fmt.Sprint(i), nil); got.status != 503 || !strings.Contains(got.text, idempotency.CodeUnavailable) {
+			if got := send(t, s, fmt.Sprint(i), nil); got.status != 503 || !strings.Contains(got.text, usher.CodeIdempotencyUnavailable) {
 				t.Errorf("got %d %s", got.status, got.text)
 			}
 		})
@@ -235,7 +236,7 @@ func TestALateClaimIsGivenBack(t *testing.T) {
 				})
 				calls := new(counting)
 				h := newMiddleware(t, idempotency.Config{Store: store}).Wrap(calls)
-				wantFailure(t, do(h, post("/", "")), 503, idempotency.CodeUnavailable)
+				wantFailure(t, do(h, post("/", "")), 503, usher.CodeIdempotencyUnavailable)
 				store.set(func(f *faulty) { f.claim = nil })
 				time.Sleep(2 * time.Second)
 				if w := do(h, post("/", "")); w.Code != 201 {
@@ -341,7 +342,7 @@ func TestStoringAnAnswerIsTriedForAWhile(t *testing.T) {
 					}
 					return
 				}
-				wantFailure(t, again, 409, idempotency.CodeInProgress)
+				wantFailure(t, again, 409, usher.CodeIdempotencyInProgress)
 				if len(told) != 1 || !errors.Is(told[0], errDown) {
 					t.Errorf("told %v", told)
 				}

@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/idempotency"
 	"github.com/usher-go/usher/internal/race"
 )
@@ -97,7 +98,7 @@ func checkTwins(t *testing.T, answers []*httptest.ResponseRecorder, noConflicts 
 	firsts, replays, conflicts := 0, 0, 0
 	for _, w := range answers {
 		switch {
-		case w.Code == 409 && w.Header().Get("Retry-After") == "1" && code(w) == idempotency.CodeInProgress:
+		case w.Code == 409 && w.Header().Get("Retry-After") == "1" && code(w) == usher.CodeIdempotencyInProgress:
 			conflicts++
 			continue
 		case w.Code != 201 || w.Body.String() != "order 1" || w.Header().Get("Location") != "/orders/1":
@@ -205,7 +206,7 @@ func TestWaiting(t *testing.T) {
 		{"a waiter waits no longer than configured", func(t *testing.T) {
 			h, calls := running(t, config, 5*time.Second, 201)
 			began := time.Now()
-			wantFailure(t, do(h, post("/", "")), 409, idempotency.CodeInProgress)
+			wantFailure(t, do(h, post("/", "")), 409, usher.CodeIdempotencyInProgress)
 			if d := time.Since(began); d != time.Second {
 				t.Errorf("it has waited %v", d)
 			}
@@ -222,7 +223,7 @@ func TestWaiting(t *testing.T) {
 		{"another body does not wait", func(t *testing.T) {
 			h, _ := running(t, config, 500*time.Millisecond, 201)
 			began := time.Now()
-			wantFailure(t, do(h, post("/", "other")), 422, idempotency.CodeKeyReused)
+			wantFailure(t, do(h, post("/", "other")), 422, usher.CodeIdempotencyKeyReused)
 			if d := time.Since(began); d != 0 {
 				t.Errorf("it has waited %v", d)
 			}
@@ -258,7 +259,7 @@ func TestWaiting(t *testing.T) {
 			r := post("/", "")
 			ctx, cancel := context.WithTimeout(r.Context(), 100*time.Millisecond)
 			defer cancel()
-			wantFailure(t, do(h, r.WithContext(ctx)), 409, idempotency.CodeInProgress)
+			wantFailure(t, do(h, r.WithContext(ctx)), 409, usher.CodeIdempotencyInProgress)
 			if d := time.Since(began); d != 100*time.Millisecond {
 				t.Errorf("it has waited %v", d)
 			}

@@ -80,7 +80,7 @@ func (i *Issuer) admitted(ctx context.Context, s Session, now time.Time) (time.T
 // revoked elsewhere than in the store.
 var errSessionRevoked = &usher.Error{
 	Status:  http.StatusForbidden,
-	Code:    "session_revoked",
+	Code:    usher.CodeSessionRevoked,
 	Message: "The session was ended.",
 }
 

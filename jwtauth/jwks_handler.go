@@ -21,7 +21,7 @@ func (i *Issuer) ServeJWKS(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		h["Allow"] = []string{"GET, HEAD"}
-		usher.Fail(w, r, &usher.Error{Status: http.StatusMethodNotAllowed, Code: "method_not_allowed"})
+		usher.MethodNotAllowed(w, r)
 		return
 	}
 	body, err := i.publicKeys(time.Now())

@@ -56,7 +56,7 @@ func NewResourceMetadata(m ResourceMetadata) (http.Handler, error) {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			w.Header()["Allow"] = []string{"GET, HEAD"}
-			usher.Fail(w, r, &usher.Error{Status: http.StatusMethodNotAllowed, Code: "method_not_allowed"})
+			usher.MethodNotAllowed(w, r)
 			return
 		}
 		if x := exchange.From(r.Context()); x != nil {

@@ -369,11 +369,7 @@ func answerCipher(token refreshToken) (cipher.AEAD, error) {
 // invalidRefreshToken is the one answer to all refresh tokens that are not good.
 var invalidRefreshToken = &usher.Error{
 	Status:  http.StatusUnauthorized,
-	Code:    CodeInvalidRefreshToken,
+	Code:    usher.CodeInvalidRefreshToken,
 	Message: "The refresh token is not valid.",
 	Cause:   ErrInvalidRefreshToken,
 }
-
-// CodeInvalidRefreshToken is the code of the 401 to a refresh token that is
-// unknown, expired, revoked or was used before.
-const CodeInvalidRefreshToken = "invalid_refresh_token"

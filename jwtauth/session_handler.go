@@ -159,7 +159,7 @@ func (h *SessionHandler) Login(w http.ResponseWriter, r *http.Request, template 
 		t, err = h.issuer.login(r.Context(), template, address)
 	}
 	if err == nil {
-		if err = h.answer(w, r, t, "logged_in", "Logged in."); err != nil {
+		if err = h.answer(w, r, t, usher.CodeLoggedIn, "Logged in."); err != nil {
 			// Nobody has the tokens of this session.
 			tell(h.issuer.onError, h.issuer.Logout(r.Context(), t.Session.ID))
 		}
@@ -176,7 +176,7 @@ func (h *SessionHandler) Login(w http.ResponseWriter, r *http.Request, template 
 // Without that member it takes the refresh token from the RefreshCookie, if there
 // is one; a token in the body decides alone.
 //
-// Failures are 400 validation_failed for no token, 401 [CodeInvalidRefreshToken]
+// Failures are 400 validation_failed for no token, 401 [usher.CodeInvalidRefreshToken]
 // for one that is not good, whatever is wrong with it, 403 cross_origin_request for
 // a page of another origin that comes with a cookie or would be given one, 405, 413,
 // 415, what [IssuerConfig.Claims] says, and 503 if the store failed. None removes
@@ -188,7 +188,7 @@ func (h *SessionHandler) Refresh(w http.ResponseWriter, r *http.Request) {
 		t, err = h.issuer.exchange(r.Context(), texts, h.address(r))
 	}
 	if err == nil {
-		err = h.answer(w, r, t, "token_refreshed", "Token refreshed.")
+		err = h.answer(w, r, t, usher.CodeTokenRefreshed, "Token refreshed.")
 	}
 	h.fail(w, r, err)
 }
@@ -251,7 +251,7 @@ func checkMethod(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	w.Header()["Allow"] = []string{http.MethodPost}
-	return &usher.Error{Status: http.StatusMethodNotAllowed, Code: "method_not_allowed"}
+	return &usher.Error{Status: http.StatusMethodNotAllowed, Code: usher.CodeMethodNotAllowed}
 }
 
 // checkOrigin refuses requests that the page of another origin has made.
@@ -259,7 +259,7 @@ func (h *SessionHandler) checkOrigin(r *http.Request) error {
 	if err := h.origins.Check(r); err != nil {
 		return &usher.Error{
 			Status:  http.StatusForbidden,
-			Code:    "cross_origin_request",
+			Code:    usher.CodeCrossOriginRequest,
 			Message: "Pages of this origin may not do this.",
 			Cause:   err,
 		}
@@ -325,7 +325,7 @@ func (h *SessionHandler) fail(w http.ResponseWriter, r *http.Request, err error)
 	default:
 		err = &usher.Error{
 			Status:     http.StatusServiceUnavailable,
-			Code:       "service_unavailable",
+			Code:       usher.CodeServiceUnavailable,
 			Message:    "The sessions cannot be reached. Please try again.",
 			RetryAfter: time.Second,
 			Cause:      err,

@@ -496,9 +496,9 @@ func TestAuditTellsWhereARequestCameFrom(t *testing.T) {
 func kisara(tb testing.TB) (http.Handler, *jwtauth.Issuer) {
 	tb.Helper()
 	env := must(envelope.New(envelope.Config{Catalogue: envelope.Catalogue{Codes: map[string]envelope.Entry{
-		"token_refreshed":               {Message: "Token refreshed successfully"},
-		jwtauth.CodeInvalidRefreshToken: {Message: "Invalid refresh token"},
-		envelope.CodeValidationFailed:   {Message: "Validation Error"},
+		"token_refreshed":             {Message: "Token refreshed successfully"},
+		usher.CodeInvalidRefreshToken: {Message: "Invalid refresh token"},
+		usher.CodeValidationFailed:    {Message: "Validation Error"},
 	}}}))
 	i := newIssuer(tb, nil)
 	h := newSessionHandler(tb, i, func(c *jwtauth.SessionHandlerConfig) {

@@ -33,7 +33,7 @@ func (h *SessionHandler) Logout(w http.ResponseWriter, r *http.Request) {
 	}
 	if err == nil {
 		h.removeCookies(w)
-		h.respond(w, r, usher.Reply{Code: "logged_out", Message: "Logged out."})
+		h.respond(w, r, usher.Reply{Code: usher.CodeLoggedOut, Message: "Logged out."})
 	}
 	h.fail(w, r, err)
 }
@@ -106,7 +106,7 @@ func (h *SessionHandler) LogoutAll(w http.ResponseWriter, r *http.Request) {
 	}
 	if err == nil {
 		h.removeCookies(w)
-		h.respond(w, r, usher.Reply{Code: "logged_out_everywhere", Message: "Logged out everywhere."})
+		h.respond(w, r, usher.Reply{Code: usher.CodeLoggedOutEverywhere, Message: "Logged out everywhere."})
 	}
 	h.fail(w, r, err)
 }

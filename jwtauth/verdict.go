@@ -58,24 +58,17 @@ func (v Verdict) String() string {
 // Error returns the verdict as the text of an error.
 func (v Verdict) Error() string { return "jwtauth: " + v.String() }
 
-// The codes of the failures that this package reports beside those of package
-// usher. RFC 6750, section 3.1 has the same names.
-const (
-	CodeInvalidToken   = "invalid_token"   // 401: anything is wrong with the token
-	CodeInvalidRequest = "invalid_request" // 400: the request carries two tokens
-)
-
 // answers holds the one answer to each verdict.
 type answers [verdicts]*usher.Error
 
 // newAnswers builds the default answers and replaces those in custom. Challenge
 // makes a challenge with an error code of RFC 6750.
 func newAnswers(custom map[Verdict]*usher.Error, path string, challenge func(code string) string) (a answers, errs []error) {
-	invalid := []string{challenge(CodeInvalidToken)}
+	invalid := []string{challenge(usher.CodeInvalidToken)}
 	for v := range verdicts {
 		e := usher.Error{
 			Status:     http.StatusUnauthorized,
-			Code:       CodeInvalidToken,
+			Code:       usher.CodeInvalidToken,
 			Message:    "The token is not valid.",
 			Challenges: invalid,
 		}
@@ -86,9 +79,9 @@ func newAnswers(custom map[Verdict]*usher.Error, path string, challenge func(cod
 		case Ambiguous:
 			e = usher.Error{
 				Status:     http.StatusBadRequest,
-				Code:       CodeInvalidRequest,
+				Code:       usher.CodeInvalidRequest,
 				Message:    "The request carries more than one token.",
-				Challenges: []string{challenge(CodeInvalidRequest)},
+				Challenges: []string{challenge(usher.CodeInvalidRequest)},
 			}
 		case Unavailable:
 			e = usher.Error{

@@ -149,7 +149,7 @@ func (l *Limiter) refusal(d *decision) *usher.Error {
 func unavailable(cause error) *usher.Error {
 	return &usher.Error{
 		Status:     http.StatusServiceUnavailable,
-		Code:       CodeUnavailable,
+		Code:       usher.CodeRateLimitUnavailable,
 		Message:    "The request could not be checked against its limits. Please try again.",
 		RetryAfter: time.Second,
 		Cause:      cause,

@@ -593,7 +593,7 @@ func TestConcurrencyRefusalHasRetryAfter(t *testing.T) {
 	l := limiterOf(t, everyone("places", ratelimit.Concurrency(1)))
 	h := l.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		w := do(l.Wrap(ok), func(r *http.Request) {})
-		if w.Code != 429 || w.Header().Get("Retry-After") != "1" || !strings.Contains(w.Body.String(), ratelimit.CodeConcurrency) {
+		if w.Code != 429 || w.Header().Get("Retry-After") != "1" || !strings.Contains(w.Body.String(), usher.CodeTooManyConcurrent) {
 			t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
 		}
 		if got := w.Header().Get("RateLimit-Policy"); got != `"places";q=1;qu="concurrent-requests"` {

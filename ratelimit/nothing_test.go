@@ -61,7 +61,7 @@ func TestALimitOfNothingAdmitsNothingOverASocket(t *testing.T) {
 			defer s.Close()
 			for range 3 {
 				res, body := get(t, s.URL, "Account", "suspended")
-				if res.StatusCode != http.StatusTooManyRequests || !strings.Contains(body, ratelimit.CodeRateLimited) {
+				if res.StatusCode != http.StatusTooManyRequests || !strings.Contains(body, usher.CodeRateLimited) {
 					t.Fatalf("status %d: %s", res.StatusCode, body)
 				}
 				if got := res.Header["Retry-After"]; got != nil {
@@ -142,7 +142,7 @@ func TestAnInvalidLimitRefuses(t *testing.T) {
 				OnError:  func(_ *http.Request, err error) { told = append(told, err) },
 			})
 			w := do(limiter.Wrap(ok))
-			if w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), ratelimit.CodeUnavailable) {
+			if w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), usher.CodeRateLimitUnavailable) {
 				t.Errorf("status %d: %s", w.Code, w.Body)
 			}
 			if len(told) != 1 || !strings.Contains(told[0].Error(), `"p"`) {

@@ -53,19 +53,11 @@ type Policy struct {
 	Shadow bool
 	// Unlisted keeps the policy out of the header fields.
 	Unlisted bool
-	// Code is the code of the refusal; empty means [CodeRateLimited].
+	// Code is the code of the refusal; empty means [usher.CodeRateLimited].
 	Code string
 	// Message is what a refused client is told; empty means a standard text.
 	Message string
 }
-
-// The codes of the failures that this package reports.
-const (
-	CodeRateLimited = "rate_limited"           // 429: a limit is used up
-	CodeConcurrency = "too_many_concurrent"    // 429: too many requests at the same time
-	CodeBlocked     = "blocked"                // 403: on the block list
-	CodeUnavailable = "rate_limit_unavailable" // 503: the store failed and the limiter is closed, or a limit is invalid
-)
 
 // policy is a Policy with all that can be made beforehand.
 type policy struct {
@@ -135,9 +127,9 @@ func validName(s string) bool {
 func compile(p Policy, c *Config) *policy {
 	p.Plans = maps.Clone(p.Plans)
 	if p.Code == "" {
-		p.Code = CodeRateLimited
+		p.Code = usher.CodeRateLimited
 		if p.Limit.algorithm == AlgorithmConcurrency {
-			p.Code = CodeConcurrency
+			p.Code = usher.CodeTooManyConcurrent
 		}
 	}
 	if p.Message == "" {

@@ -8,17 +8,11 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"github.com/usher-go/usher"
-	"github.com/usher-go/usher/envelope"
-)
-
-var (
-	errNotFound         = &usher.Error{Status: http.StatusNotFound, Code: envelope.CodeNotFound}
-	errMethodNotAllowed = &usher.Error{Status: http.StatusMethodNotAllowed, Code: envelope.CodeMethodNotAllowed}
 )
 
 // NotFound answers 404 by [usher.Fail], for chi.Router.NotFound: in the shape of
 // the envelope around the router, else with problem details.
-func NotFound(w http.ResponseWriter, r *http.Request) { usher.Fail(w, r, errNotFound) }
+func NotFound(w http.ResponseWriter, r *http.Request) { usher.NotFound(w, r) }
 
 // MethodNotAllowed answers 405 by [usher.Fail], for chi.Router.MethodNotAllowed,
 // with the [AllowedMethods] in Allow: RFC 9110, section 15.5.6 requires that, and chi
@@ -31,7 +25,7 @@ func MethodNotAllowed(w http.ResponseWriter, r *http.Request) {
 		NotFound(w, r)
 		return
 	}
-	usher.Fail(w, r, errMethodNotAllowed)
+	usher.MethodNotAllowed(w, r)
 }
 
 var methods = [...]string{

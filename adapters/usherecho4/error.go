@@ -7,7 +7,6 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/usher-go/usher"
-	"github.com/usher-go/usher/envelope"
 	"github.com/usher-go/usher/internal/exchange"
 )
 
@@ -39,8 +38,8 @@ func tooLate(r *http.Request, sent int, err error) {
 
 // codes are those of errors that say nothing but their status.
 var codes = map[int]string{
-	http.StatusNotFound:              envelope.CodeNotFound,
-	http.StatusMethodNotAllowed:      envelope.CodeMethodNotAllowed,
+	http.StatusNotFound:              usher.CodeNotFound,
+	http.StatusMethodNotAllowed:      usher.CodeMethodNotAllowed,
 	http.StatusRequestEntityTooLarge: usher.CodePayloadTooLarge,
 	http.StatusInternalServerError:   usher.CodeInternal,
 }

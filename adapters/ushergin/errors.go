@@ -7,7 +7,6 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/usher-go/usher"
-	"github.com/usher-go/usher/envelope"
 )
 
 // FromGin returns the principal of the request, and whether there is one. It works
@@ -26,18 +25,13 @@ func PathValues(c *gin.Context) {
 	}
 }
 
-var (
-	errNotFound         = &usher.Error{Status: http.StatusNotFound, Code: envelope.CodeNotFound}
-	errMethodNotAllowed = &usher.Error{Status: http.StatusMethodNotAllowed, Code: envelope.CodeMethodNotAllowed}
-)
-
 // NoRoute answers 404 by [usher.Fail], for gin.Engine.NoRoute. Gin's own answer
 // is written after the whole chain, where middlewares see its status only.
-func NoRoute(c *gin.Context) { usher.Fail(c.Writer, c.Request, errNotFound) }
+func NoRoute(c *gin.Context) { usher.NotFound(c.Writer, c.Request) }
 
 // NoMethod answers 405 by [usher.Fail], for gin.Engine.NoMethod. Gin asks for it
 // only if Engine.HandleMethodNotAllowed is set, and has then set Allow.
-func NoMethod(c *gin.Context) { usher.Fail(c.Writer, c.Request, errMethodNotAllowed) }
+func NoMethod(c *gin.Context) { usher.MethodNotAllowed(c.Writer, c.Request) }
 
 // Errors is a gin middleware that responds for a handler that has left an error in
 // c.Errors and has not written: with the last of them, by [usher.Fail]. A

@@ -36,7 +36,7 @@ func newInsiteChat(tb testing.TB) *insiteChat {
 	s.env = must(envelope.New(envelope.Config{
 		Shape: envelope.Detail(),
 		Catalogue: envelope.Catalogue{
-			Codes:    map[string]envelope.Entry{apikey.CodeKeyLimit: {Status: http.StatusBadRequest}},
+			Codes:    map[string]envelope.Entry{usher.CodeAPIKeyLimit: {Status: http.StatusBadRequest}},
 			Statuses: map[int]envelope.Entry{http.StatusUnauthorized: {Message: "Unauthorized"}},
 		},
 	}))

@@ -45,12 +45,12 @@ func newKaie(tb testing.TB) *kaie {
 		Catalogue: envelope.Catalogue{
 			Codes: map[string]envelope.Entry{
 				usher.CodeMissingCredential:      {Code: "MISSING_AUTHENTICATION"},
-				apikey.CodeInvalidKey:            {Code: "INVALID_API_KEY", Message: "The API key is invalid or expired."},
-				jwtauth.CodeInvalidToken:         {Code: "INVALID_TOKEN", Message: "The access token is invalid or expired."},
+				usher.CodeInvalidAPIKey:          {Code: "INVALID_API_KEY", Message: "The API key is invalid or expired."},
+				usher.CodeInvalidToken:           {Code: "INVALID_TOKEN", Message: "The access token is invalid or expired."},
 				usher.CodeInsufficientPermission: {Code: "INSUFFICIENT_PERMISSIONS"},
 				usher.CodeInsufficientScope:      {Code: "SCOPE_INSUFFICIENT"},
-				envelope.CodeValidationFailed:    {Code: "INVALID_REQUEST"},
-				ratelimit.CodeRateLimited:        {Code: "RATE_LIMIT_EXCEEDED"},
+				usher.CodeValidationFailed:       {Code: "INVALID_REQUEST"},
+				usher.CodeRateLimited:            {Code: "RATE_LIMIT_EXCEEDED"},
 			},
 			Statuses: map[int]envelope.Entry{
 				http.StatusNotFound:              {Code: "NOT_FOUND"},
@@ -184,7 +184,7 @@ func (s *kaie) create(w http.ResponseWriter, r *http.Request) {
 	if in.Name == "" {
 		usher.Fail(w, r, &usher.Error{
 			Status:  http.StatusBadRequest,
-			Code:    envelope.CodeValidationFailed,
+			Code:    usher.CodeValidationFailed,
 			Message: "The request is invalid.",
 			Details: "Workflow name is required",
 		})

@@ -50,9 +50,9 @@ func newKaiko(tb testing.TB) *kaiko {
 				usher.CodeAmbiguousCredentials:      {Code: "invalid_api_key"},
 				usher.CodeAuthenticationUnavailable: {Code: "service_unavailable"},
 				usher.CodeInsufficientPermission:    {Code: "insufficient_permissions"},
-				ratelimit.CodeConcurrency:           {Code: "too_many_requests"},
-				ratelimit.CodeRateLimited:           {Code: "too_many_requests"},
-				envelope.CodeValidationFailed:       {Code: "invalid_request"},
+				usher.CodeTooManyConcurrent:         {Code: "too_many_requests"},
+				usher.CodeRateLimited:               {Code: "too_many_requests"},
+				usher.CodeValidationFailed:          {Code: "invalid_request"},
 			},
 		},
 	}))

@@ -49,17 +49,17 @@ func newKisara(tb testing.TB) *kisara {
 	s.env = must(envelope.New(envelope.Config{
 		ClientIP: ips.Addr,
 		Catalogue: envelope.Catalogue{Codes: map[string]envelope.Entry{
-			usher.CodeMissingCredential:     {Message: "Unauthorized: No credentials provided"},
-			apikey.CodeInvalidKey:           {Message: "Invalid API key"},
-			apikey.CodeKeyNotFound:          {Message: "API key not found"},
-			jwtauth.CodeInvalidToken:        {Message: "Invalid token"},
-			jwtauth.CodeInvalidRefreshToken: {Message: "Invalid refresh token"},
-			ratelimit.CodeRateLimited:       {Message: "Rate limit exceeded"},
-			envelope.CodeValidationFailed:   {Message: "Validation Error"},
-			"api_key_created":               {Message: "API key generated successfully"},
-			"api_keys_listed":               {Message: "API keys retrieved successfully"},
-			"api_key_revoked":               {Message: "API key revoked successfully"},
-			"token_refreshed":               {Message: "Token refreshed successfully"},
+			usher.CodeMissingCredential:   {Message: "Unauthorized: No credentials provided"},
+			usher.CodeInvalidAPIKey:       {Message: "Invalid API key"},
+			usher.CodeAPIKeyNotFound:      {Message: "API key not found"},
+			usher.CodeInvalidToken:        {Message: "Invalid token"},
+			usher.CodeInvalidRefreshToken: {Message: "Invalid refresh token"},
+			usher.CodeRateLimited:         {Message: "Rate limit exceeded"},
+			usher.CodeValidationFailed:    {Message: "Validation Error"},
+			"api_key_created":             {Message: "API key generated successfully"},
+			"api_keys_listed":             {Message: "API keys retrieved successfully"},
+			"api_key_revoked":             {Message: "API key revoked successfully"},
+			"token_refreshed":             {Message: "Token refreshed successfully"},
 		}},
 	}))
 	s.auth = must(apikey.New(apikey.Config{

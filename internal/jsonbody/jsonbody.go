@@ -16,14 +16,11 @@ import (
 	"github.com/usher-go/usher"
 )
 
-// CodeValidationFailed is the code of the 400 that every fault is answered with.
-const CodeValidationFailed = "validation_failed"
-
 // Invalid returns the failure that names these faults.
 func Invalid(faults ...usher.Field) *usher.Error {
 	return &usher.Error{
 		Status:  http.StatusBadRequest,
-		Code:    CodeValidationFailed,
+		Code:    usher.CodeValidationFailed,
 		Message: "The request is not valid.",
 		Fields:  faults,
 	}
@@ -46,7 +43,7 @@ func Read(w http.ResponseWriter, r *http.Request, limit int64, required bool) (*
 		}
 		return nil, &usher.Error{
 			Status:  http.StatusBadRequest,
-			Code:    CodeValidationFailed,
+			Code:    usher.CodeValidationFailed,
 			Message: "The request body could not be read.",
 			Cause:   err,
 		}
@@ -58,7 +55,7 @@ func Read(w http.ResponseWriter, r *http.Request, limit int64, required bool) (*
 	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); len(body) > 0 && (err != nil || t != "application/json") {
 		return nil, &usher.Error{
 			Status:  http.StatusUnsupportedMediaType,
-			Code:    "unsupported_media_type",
+			Code:    usher.CodeUnsupportedMediaType,
 			Message: "The request body must be application/json.",
 		}
 	}
@@ -67,7 +64,7 @@ func Read(w http.ResponseWriter, r *http.Request, limit int64, required bool) (*
 	if err := json.Unmarshal(body, &o.members); err != nil || bytes.Equal(bytes.TrimSpace(body), []byte("null")) {
 		return nil, &usher.Error{
 			Status:  http.StatusBadRequest,
-			Code:    CodeValidationFailed,
+			Code:    usher.CodeValidationFailed,
 			Message: "The request body must be one JSON object.",
 			Cause:   err,
 		}
