@@ -1,0 +1,63 @@
+package report_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/usher-go/usher/internal/report"
+)
+
+var errStore = errors.New("the store is down")
+
+// logged returns the lines that f logs.
+func logged(t *testing.T, f func()) []string {
+	t.Helper()
+	var text bytes.Buffer
+	before := slog.Default()
+	slog.SetDefault(slog.New(slog.NewTextHandler(&text, nil)))
+	defer slog.SetDefault(before)
+	f()
+	return strings.Split(strings.TrimSpace(text.String()), "\n")
+}
+
+func TestOnErrorGetsTheContextAndTheError(t *testing.T) {
+	type key struct{}
+	var got error
+	var value any
+	r := report.New("ratelimit", func(ctx context.Context, err error) { got, value = err, ctx.Value(key{}) })
+	lines := logged(t, func() { r.Error(context.WithValue(t.Context(), key{}, "v"), errStore) })
+	if !errors.Is(got, errStore) || value != "v" || lines[0] != "" {
+		t.Errorf("got %v with %v, and logged %q", got, value, lines)
+	}
+}
+
+func TestAPanicOfOnErrorIsLogged(t *testing.T) {
+	r := report.New("ratelimit", func(context.Context, error) { panic("oops") })
+	lines := logged(t, func() { r.Error(t.Context(), errStore) })
+	if len(lines) != 1 || !strings.Contains(lines[0], "panic=oops") || !strings.Contains(lines[0], errStore.Error()) {
+		t.Errorf("logged %q", lines)
+	}
+}
+
+func TestWithoutOnErrorAFloodIsOneLineASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := report.New("ratelimit", nil)
+		lines := logged(t, func() {
+			for range 100 {
+				r.Error(t.Context(), errStore)
+			}
+			time.Sleep(time.Second)
+			r.Error(t.Context(), errStore)
+		})
+		if len(lines) != 2 || !strings.Contains(lines[0], `msg="ratelimit: failure"`) ||
+			!strings.Contains(lines[1], "suppressed=99") {
+			t.Errorf("logged %q", lines)
+		}
+	})
+}
