@@ -4,6 +4,7 @@ package report
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"runtime/debug"
 	"sync/atomic"
@@ -40,7 +41,7 @@ func (r *Reporter) Error(ctx context.Context, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			slog.Default().LogAttrs(ctx, slog.LevelError, r.source+": OnError panicked",
-				slog.Any("error", err), slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
+				slog.Any("error", err), slog.String("panic", fmt.Sprintf("%T", v)), slog.String("stack", string(debug.Stack())))
 		}
 	}()
 	r.onError(ctx, err)
