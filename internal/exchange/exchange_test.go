@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/usher-go/usher/internal/exchange"
+	"github.com/usher-go/usher/internal/race"
 )
 
 type key string
@@ -90,6 +91,25 @@ func TestSlots(t *testing.T) {
 	}
 }
 
+func TestTheZeroSlotHoldsNothing(t *testing.T) {
+	x, _ := exchange.Enter(httptest.NewRequest(http.MethodGet, "/", nil))
+	number := 1
+	numbers.Store(x, &number)
+	exchange.Responder.Store(x, new(any)) // the first of all slots
+	if got := (exchange.Slot[int]{}).Load(x); got != nil {
+		t.Errorf("int: got %d", *got)
+	}
+	if (exchange.Slot[any]{}).Load(x) != nil {
+		t.Error("any: the zero slot shares the place of another")
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("storing in the zero slot lost the value without a panic")
+		}
+	}()
+	(exchange.Slot[int]{}).Store(x, &number)
+}
+
 func TestLeave(t *testing.T) {
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	_, inner := exchange.Enter(r)
@@ -133,5 +153,36 @@ func TestTheFirstReasonToBreakCounts(t *testing.T) {
 	x.Break(errors.New("second"))
 	if !errors.Is(x.Broken(), first) {
 		t.Errorf("got %v", x.Broken())
+	}
+}
+
+func TestSlotAllocs(t *testing.T) {
+	if race.Enabled {
+		t.Skip("allocations cannot be counted under the race detector")
+	}
+	x, _ := exchange.Enter(httptest.NewRequest(http.MethodGet, "/", nil))
+	number := 1
+	if got := testing.AllocsPerRun(100, func() {
+		numbers.Store(x, &number)
+		numbers.Store(x, nil)
+		numbers.Load(x)
+	}); got != 0 {
+		t.Errorf("%v allocations", got)
+	}
+}
+
+// BenchmarkExchange is what a stack of middlewares does with one request.
+func BenchmarkExchange(b *testing.B) {
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	number, text := 1, "text"
+	b.ReportAllocs()
+	for b.Loop() {
+		x, _ := exchange.Enter(r)
+		numbers.Store(x, &number)
+		texts.Store(x, &text)
+		for range 5 {
+			numbers.Load(x)
+			texts.Load(x)
+		}
 	}
 }
