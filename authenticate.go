@@ -138,16 +138,14 @@ func recordUse(x *exchange.Exchange, by UseRecorder, r *http.Request, p *Princip
 	}
 }
 
-// pass hands inner, which is r or its copy, to next. What next learned goes back
-// into r even if next panics: someone further out may turn that into a response.
+// pass runs next with inner, which is r or its copy.
 func (a *authentication) pass(x *exchange.Exchange, w http.ResponseWriter, r, inner *http.Request, next http.Handler, private bool) {
 	writer := x.Vary()
 	defer func() {
 		writer.End()
 		x.Unvary(writer)
-		exchange.Leave(r, inner)
 	}()
-	next.ServeHTTP(writer.Start(w, inner, a.carriers, private), inner)
+	exchange.Serve(next, writer.Start(w, inner, a.carriers, private), r, inner)
 }
 
 // failure maps what an authenticator returned instead of a principal. Nothing at

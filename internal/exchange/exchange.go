@@ -56,9 +56,16 @@ func (x *Exchange) Attach(r *http.Request) *http.Request {
 	return r.WithContext(x)
 }
 
-// Leave tells r what next learned from its copy of it. The server removes the
-// temporary files of a multipart form only from the request that it made
-// (golang/go#58809), and an outer access log wants the pattern that matched.
+// Serve runs next with inner, which is r or a copy of it, and then gives r what next
+// has stored in the copy, also if next panics.
+func Serve(next http.Handler, w http.ResponseWriter, r, inner *http.Request) {
+	defer Leave(r, inner)
+	next.ServeHTTP(w, inner)
+}
+
+// Leave copies to r what handlers have stored in inner, a copy of r. The server
+// removes the temporary files of a multipart form only from the request that it
+// made (golang/go#58809), and an outer access log reads the pattern that matched.
 func Leave(r, inner *http.Request) {
 	if r == inner {
 		return

@@ -110,17 +110,31 @@ func TestTheZeroSlotHoldsNothing(t *testing.T) {
 	(exchange.Slot[int]{}).Store(x, &number)
 }
 
-func TestLeave(t *testing.T) {
-	r := httptest.NewRequest(http.MethodGet, "/", nil)
-	_, inner := exchange.Enter(r)
-	inner.Pattern, inner.MultipartForm = "GET /", new(multipart.Form)
-	exchange.Leave(r, inner)
-	if r.Pattern != "GET /" || r.MultipartForm != inner.MultipartForm {
-		t.Error("the outer request learned nothing")
-	}
-	exchange.Leave(r, r)
-	if r.Pattern != "GET /" {
-		t.Error("a request forgot itself")
+func TestServeGivesTheRequestWhatItsCopyHas(t *testing.T) {
+	form := new(multipart.Form)
+	for _, panics := range []bool{false, true} {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		_, inner := exchange.Enter(r)
+		func() {
+			defer func() {
+				if got := recover() != nil; got != panics {
+					t.Errorf("panicked: %t, want %t", got, panics)
+				}
+			}()
+			exchange.Serve(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				r.Pattern, r.MultipartForm = "GET /", form
+				if panics {
+					panic("handler")
+				}
+			}), httptest.NewRecorder(), r, inner)
+		}()
+		if r.Pattern != "GET /" || r.MultipartForm != form {
+			t.Errorf("panics %t: the outer request has pattern %q and form %v", panics, r.Pattern, r.MultipartForm)
+		}
+		exchange.Leave(r, r)
+		if r.Pattern != "GET /" || r.MultipartForm != form {
+			t.Error("a request that was not copied lost its pattern or form")
+		}
 	}
 }
 
