@@ -44,6 +44,8 @@ func TestAllocs(t *testing.T) {
 	require := usher.Require(usher.Requirement{Level: usher.LevelFull, Scopes: []string{"a"}})
 	five := []usher.Middleware{auth, require, require, require, require}
 	bare, tracked := get(), usher.Track(get())
+	function := usher.MiddlewareFunc(func(w http.ResponseWriter, r *http.Request, next http.Handler) { next.ServeHTTP(w, r) })
+	always := func(*http.Request) bool { return true }
 	tests := map[string]struct {
 		h    http.Handler
 		r    *http.Request
@@ -59,6 +61,9 @@ func TestAllocs(t *testing.T) {
 		"one inside another":           {usher.Chain(auth, auth).Wrap(nothing), tracked, 1},
 		"five of them by ServeNext":    {ways["ServeNext"](usher.Chain(five...), nothing), tracked, 1},
 		"a chain of one by ServeNext":  {ways["ServeNext"](usher.Chain(auth), nothing), tracked, 0},
+		"a function":                   {function.Wrap(nothing), bare, 0},
+		"a function by ServeNext":      {ways["ServeNext"](function, nothing), bare, 0},
+		"When and Unless":              {usher.When(always, usher.Unless(always, usher.Chain(function, function))).Wrap(nothing), bare, 0},
 		"to read the principal":        {reads, usher.WithPrincipal(get(), caller), 0},
 		"a requirement that is met":    {require.Wrap(nothing), usher.WithPrincipal(get(), caller), 0},
 		"a requirement of a method":    {usher.Require(usher.Requirement{MethodLevels: map[string]usher.Level{"GET": usher.LevelFull}}).Wrap(nothing), usher.WithPrincipal(get(), caller), 0},

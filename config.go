@@ -12,3 +12,14 @@ type ConfigError struct {
 
 // Error returns the field and the reason.
 func (e *ConfigError) Error() string { return e.Field + ": " + e.Reason }
+
+// Must returns v, and panics with err if it is not nil. It is for the set-up of a
+// program, where a faulty configuration must not start:
+//
+//	limits := usher.Must(ratelimit.New(ratelimit.Config{...}))
+func Must[T any](v T, err error) T {
+	if err != nil {
+		panic(err) //nolint:forbidigo // documented
+	}
+	return v
+}

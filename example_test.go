@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"time"
 
 	"github.com/usher-go/usher"
 )
@@ -126,6 +127,30 @@ func ExampleRequire() {
 	// Output:
 	// 200 []
 	// 403 [Bearer error="insufficient_scope", scope="doors:open"]
+}
+
+// A function is a middleware, and so is any middleware of net/http.
+func ExampleMiddlewareFunc() {
+	version := usher.MiddlewareFunc(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		w.Header().Set("Api-Version", "3")
+		next.ServeHTTP(w, r)
+	})
+	sameOrigin := usher.Adapt(http.NewCrossOriginProtection().Handler)
+	h := usher.Chain(version, sameOrigin, usher.Authenticate(visitor{"X-Name"})).Wrap(http.HandlerFunc(greet))
+
+	ask(h, "POST", "X-Name", "alice")
+	ask(h, "POST", "X-Name", "alice", "Sec-Fetch-Site", "cross-site")
+	// Output:
+	// 200 hello alice
+	// 403 cross-origin request detected from Sec-Fetch-Site header
+}
+
+// Must is for the set-up of a program: a faulty Config must not start.
+func ExampleMust() {
+	location := usher.Must(time.LoadLocation("UTC"))
+	fmt.Println(location)
+	// Output:
+	// UTC
 }
 
 // Fail tells the client what an Error says and hides every other error.

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// A Middleware is one step between the door of a server and its handler.
+// A Middleware is one step between a server and its handler.
 //
 // All state of a Middleware lives outside next: Wrap is a thin closure over
 // ServeNext, so one Middleware may wrap any number of handlers, and an adapter
@@ -15,15 +15,30 @@ import (
 type Middleware interface {
 	// Wrap returns a handler that runs the middleware before next.
 	Wrap(next http.Handler) http.Handler
-	// ServeNext serves one request: it answers the request itself or hands it
-	// to next.
+	// ServeNext serves one request: it responds itself or calls next.
 	ServeNext(w http.ResponseWriter, r *http.Request, next http.Handler)
 }
 
+// A MiddlewareFunc is a function that is a [Middleware]. It obeys the rules of
+// Middleware and costs no allocation.
+type MiddlewareFunc func(w http.ResponseWriter, r *http.Request, next http.Handler)
+
+// Wrap returns a handler that calls f with next. It panics if f is nil.
+func (f MiddlewareFunc) Wrap(next http.Handler) http.Handler {
+	if f == nil {
+		panic("usher: nil MiddlewareFunc") //nolint:forbidigo // documented
+	}
+	return wrap(f, next)
+}
+
+// ServeNext calls f.
+func (f MiddlewareFunc) ServeNext(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	f(w, r, next)
+}
+
 // Chain composes middlewares into one; the first is the outermost, which sees
-// a request first and its answer last. Chain of nothing passes every request
-// on. It panics if a middleware is nil, as that is a step that someone believes
-// to be there.
+// a request first and its response last. An empty Chain calls next. Chain panics on
+// a nil middleware: a missing check must not pass unnoticed.
 //
 // Wrap costs nothing per request beyond the middlewares themselves; ServeNext
 // costs one allocation.
@@ -31,15 +46,24 @@ func Chain(m ...Middleware) Middleware {
 	c := make(chain, 0, len(m))
 	for _, m := range m {
 		switch m := m.(type) {
-		case nil:
-			panic("usher: Chain of a nil Middleware") //nolint:forbidigo // documented
 		case chain:
 			c = append(c, m...)
 		default:
+			if isNil(m) {
+				panic("usher: Chain of a nil Middleware") //nolint:forbidigo // documented
+			}
 			c = append(c, m)
 		}
 	}
 	return c
+}
+
+// isNil reports whether m can serve no request.
+func isNil(m Middleware) bool {
+	if f, ok := m.(MiddlewareFunc); ok {
+		return f == nil
+	}
+	return m == nil
 }
 
 type chain []Middleware
@@ -79,4 +103,58 @@ func (s *step) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // wrap is Wrap for every middleware of this package.
 func wrap(m Middleware, next http.Handler) http.Handler {
 	return &step{m, next}
+}
+
+// When returns the middleware that runs m for the requests for which cond is true,
+// and calls next for all others. Cond is called once for each request. When panics
+// if cond or m is nil.
+func When(cond func(*http.Request) bool, m Middleware) Middleware {
+	return newConditional("usher: When", cond, m, true)
+}
+
+// Unless returns the middleware that exempts the requests for which cond is true
+// from m, such as health checks and static files. It panics if cond or m is nil.
+//
+// Whatever cond is true for passes without m, so it must be true only for what the
+// router routes the same way: compare [http.Request.Pattern], inside of [Pattern],
+// or a whole path. A prefix of the path also matches "/static/../admin", which some
+// routers resolve to "/admin".
+func Unless(cond func(*http.Request) bool, m Middleware) Middleware {
+	return newConditional("usher: Unless", cond, m, false)
+}
+
+// conditional runs m for the requests for which cond returns want.
+type conditional struct {
+	cond func(*http.Request) bool
+	m    Middleware
+	want bool
+}
+
+func newConditional(name string, cond func(*http.Request) bool, m Middleware, want bool) *conditional {
+	switch {
+	case cond == nil:
+		panic(name + " with a nil condition") //nolint:forbidigo // documented at When
+	case isNil(m):
+		panic(name + " with a nil Middleware") //nolint:forbidigo // documented at When
+	}
+	return &conditional{cond, m, want}
+}
+
+func (c *conditional) Wrap(next http.Handler) http.Handler {
+	wrapped := c.m.Wrap(next)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if c.cond(r) == c.want {
+			wrapped.ServeHTTP(w, r)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (c *conditional) ServeNext(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	if c.cond(r) == c.want {
+		c.m.ServeNext(w, r, next)
+		return
+	}
+	next.ServeHTTP(w, r)
 }

@@ -1,6 +1,7 @@
 package usher_test
 
 import (
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -102,6 +103,75 @@ func TestChainOrder(t *testing.T) {
 
 func TestChainOfNilPanics(t *testing.T) {
 	mustPanic(t, "usher: Chain of a nil Middleware", func() { usher.Chain(mark{}, nil) })
+}
+
+func TestMiddlewareFunc(t *testing.T) {
+	for way, run := range ways {
+		t.Run(way, func(t *testing.T) {
+			var log []string
+			m := usher.MiddlewareFunc(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+				log = append(log, "in")
+				next.ServeHTTP(w, r)
+				log = append(log, "out")
+			})
+			serve(run(m, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { log = append(log, "handler") })), get())
+			equal(t, "order", []string{"in", "handler", "out"}, log)
+		})
+	}
+}
+
+func TestNilMiddlewaresPanic(t *testing.T) {
+	always := func(*http.Request) bool { return true }
+	for want, f := range map[string]func(){
+		"usher: Chain of a nil Middleware":    func() { usher.Chain(usher.MiddlewareFunc(nil)) },
+		"usher: nil MiddlewareFunc":           func() { usher.MiddlewareFunc(nil).Wrap(http.NotFoundHandler()) },
+		"usher: When with a nil Middleware":   func() { usher.When(always, nil) },
+		"usher: When with a nil condition":    func() { usher.When(nil, usher.Chain()) },
+		"usher: Unless with a nil Middleware": func() { usher.Unless(always, usher.MiddlewareFunc(nil)) },
+		"usher: Unless with a nil condition":  func() { usher.Unless(nil, usher.Chain()) },
+	} {
+		mustPanic(t, want, f)
+	}
+}
+
+func TestConditions(t *testing.T) {
+	isHealth := func(asked *int) func(*http.Request) bool {
+		return func(r *http.Request) bool { *asked++; return r.URL.Path == "/health" }
+	}
+	tests := map[string]struct {
+		condition func(func(*http.Request) bool, usher.Middleware) usher.Middleware
+		path      string
+		want      string
+	}{
+		"When true":    {usher.When, "/health", "m in, inner in, handler, inner out, m out"},
+		"When false":   {usher.When, "/notes", "handler"},
+		"Unless true":  {usher.Unless, "/health", "handler"},
+		"Unless false": {usher.Unless, "/notes", "m in, inner in, handler, inner out, m out"},
+	}
+	for name, tt := range tests {
+		for way, run := range ways {
+			t.Run(name+" by "+way, func(t *testing.T) {
+				var log []string
+				asked := 0
+				m := tt.condition(isHealth(&asked), usher.Chain(mark{"m", &log}, mark{"inner", &log}))
+				serve(run(m, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { log = append(log, "handler") })),
+					httptest.NewRequest(http.MethodGet, tt.path, nil))
+				equal(t, "order", tt.want, strings.Join(log, ", "))
+				equal(t, "calls of the condition", 1, asked)
+			})
+		}
+	}
+}
+
+func TestMust(t *testing.T) {
+	equal(t, "value", 1, usher.Must(1, nil))
+	err := errors.New("fault")
+	defer func() {
+		if got, _ := recover().(error); !errors.Is(got, err) {
+			t.Errorf("recovered %v, want the error itself", got)
+		}
+	}()
+	usher.Must(1, err)
 }
 
 // refuse is a middleware that answers all by itself.

@@ -10,7 +10,6 @@ import (
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/exchange"
-	"github.com/usher-go/usher/internal/foreign"
 	"github.com/usher-go/usher/internal/vary"
 )
 
@@ -51,11 +50,11 @@ func Middleware(m usher.Middleware) echo.MiddlewareFunc {
 // as soon as the middleware has returned. One that hands on a request without the
 // context of the one that it got is answered with 500.
 func WrapMiddleware(m func(http.Handler) http.Handler) echo.MiddlewareFunc {
-	stranger := foreign.New(m)
+	adapted := usher.Adapt(m)
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c *echo.Context) error {
-			// Nobody knows what a stranger does with its next afterwards.
-			return new(step).run(stranger, c, next)
+			// Not from the pool: other middlewares may keep their next.
+			return new(step).run(adapted, c, next)
 		}
 	}
 }

@@ -10,7 +10,6 @@ import (
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/exchange"
-	"github.com/usher-go/usher/internal/foreign"
 	"github.com/usher-go/usher/internal/vary"
 )
 
@@ -46,10 +45,10 @@ func Middleware(m usher.Middleware) gin.HandlerFunc {
 // soon as the middleware has returned. One that hands on a request without the
 // context of the one that it got is answered with 500.
 func WrapMiddleware(m func(http.Handler) http.Handler) gin.HandlerFunc {
-	stranger := foreign.New(m)
+	adapted := usher.Adapt(m)
 	return func(c *gin.Context) {
-		// Nobody knows what a stranger does with its next afterwards.
-		new(rest).run(stranger, c)
+		// Not from the pool: other middlewares may keep their next.
+		new(rest).run(adapted, c)
 	}
 }
 

@@ -1,0 +1,91 @@
+package usher
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+
+	"github.com/usher-go/usher/internal/exchange"
+)
+
+// Adapt returns m, any middleware of net/http, as a [Middleware]. It panics if m is
+// nil.
+//
+// It calls m once, so that what m keeps between requests is kept, and finds the next
+// of a request by its context, which costs a copy of the request. A request that m
+// hands on must therefore have the context that m received, or one derived from it;
+// any other one gets a 500, as nobody knows what follows it.
+//
+// The result inherits what m does. [http.TimeoutHandler], for instance, calls next
+// on another goroutine, which may run on after the middleware has returned: that
+// works on a router of net/http, but not with adapters for routers that reuse their
+// own context, such as gin and echo. [Deadline] does neither.
+func Adapt(m func(http.Handler) http.Handler) Middleware {
+	if m == nil {
+		panic("usher: Adapt of a nil middleware") //nolint:forbidigo // documented
+	}
+	a := new(adapted)
+	a.handler = m(http.HandlerFunc(a.proceed))
+	return a
+}
+
+type adapted struct{ handler http.Handler }
+
+func (a *adapted) Wrap(next http.Handler) http.Handler { return wrap(a, next) }
+
+func (a *adapted) ServeNext(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	c := &adaptedCall{Context: r.Context(), middleware: a, next: next}
+	c.request = r.WithContext(c)
+	defer c.leave(r)
+	a.handler.ServeHTTP(w, c.request)
+}
+
+// proceed is the next of the middleware.
+func (a *adapted) proceed(w http.ResponseWriter, r *http.Request) {
+	c, ok := r.Context().Value(a).(*adaptedCall)
+	if !ok {
+		Fail(w, r, errContextLost)
+		return
+	}
+	defer c.learn(r)
+	c.next.ServeHTTP(w, r)
+}
+
+var errContextLost = errors.New("usher: a middleware has replaced the context of its request instead of deriving from it")
+
+// An adaptedCall is one request on its way through an adapted middleware, and its
+// context there.
+type adaptedCall struct {
+	context.Context
+	middleware *adapted
+	next       http.Handler
+
+	mu      sync.Mutex    // next may be running when the middleware has returned
+	request *http.Request // as the middleware received it; nil once it has returned
+}
+
+// Value returns the call itself for its middleware, else the parent's value.
+func (c *adaptedCall) Value(key any) any {
+	if key == any(c.middleware) {
+		return c
+	}
+	return c.Context.Value(key)
+}
+
+// learn stores in the request what next has stored in inner, a copy of it.
+func (c *adaptedCall) learn(inner *http.Request) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.request != nil {
+		exchange.Leave(c.request, inner)
+	}
+}
+
+// leave does the same for r, of which the request is a copy, and is the last to.
+func (c *adaptedCall) leave(r *http.Request) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	exchange.Leave(r, c.request)
+	c.request = nil
+}
