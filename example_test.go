@@ -145,6 +145,25 @@ func ExampleMiddlewareFunc() {
 	// 403 cross-origin request detected from Sec-Fetch-Site header
 }
 
+// Pattern makes the route known to what stands outside of the router: here to an
+// exemption, which cannot be reached by another spelling of the path.
+func ExamplePattern() {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "up") })
+	mux.HandleFunc("GET /door", greet)
+	isHealth := func(r *http.Request) bool { return r.Pattern == "GET /health" }
+	h := usher.Chain(usher.Pattern(mux), usher.Unless(isHealth, usher.Authenticate(visitor{"X-Name"}))).Wrap(mux)
+
+	for _, path := range []string{"/health", "/door"} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		fmt.Println(path, w.Code)
+	}
+	// Output:
+	// /health 200
+	// /door 401
+}
+
 // Must is for the set-up of a program: a faulty Config must not start.
 func ExampleMust() {
 	location := usher.Must(time.LoadLocation("UTC"))

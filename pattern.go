@@ -1,0 +1,39 @@
+package usher
+
+import "net/http"
+
+// Pattern returns the middleware that sets [http.Request.Pattern] to the pattern that
+// mux will match, so that limits by route, idempotency and [Unless] know the route
+// although they stand outside of mux:
+//
+//	h := usher.Chain(usher.Pattern(mux), limits, once).Wrap(mux)
+//
+// It is what mux itself sets later, for redirects and HEAD requests too, and empty if
+// mux responds with 404 or 405. Middlewares that change the method, the host or the path
+// of requests stand outside of Pattern. It costs about as much as routing, and panics
+// if mux is nil.
+func Pattern(mux *http.ServeMux) Middleware {
+	if mux == nil {
+		panic("usher: Pattern of a nil ServeMux") //nolint:forbidigo // documented
+	}
+	return PatternFunc(func(r *http.Request) string {
+		if r.RequestURI == "*" { // which ServeMux refuses before it looks for a route
+			return ""
+		}
+		_, pattern := mux.Handler(r)
+		return pattern
+	})
+}
+
+// PatternFunc is [Pattern] for other routers: find returns the pattern of the route
+// that r will match, and "" if there is none. It must not return the path of r, as
+// clients choose paths and may choose many. PatternFunc panics if find is nil.
+func PatternFunc(find func(r *http.Request) string) Middleware {
+	if find == nil {
+		panic("usher: PatternFunc of a nil function") //nolint:forbidigo // documented
+	}
+	return MiddlewareFunc(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		r.Pattern = find(r)
+		next.ServeHTTP(w, r)
+	})
+}
