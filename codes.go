@@ -20,6 +20,7 @@ const (
 	CodeClientClosedRequest       = "client_closed_request"      // 499: the client has gone; nobody receives this
 	CodeInternal                  = "internal"                   // 500: a fault of the server that is not shown
 	CodeAuthenticationUnavailable = "authentication_unavailable" // 503: the credential could not be verified now
+	CodeDeadlineExceeded          = "deadline_exceeded"          // 503: the handler did not respond in time
 	CodeServiceUnavailable        = "service_unavailable"        // 503: a store that a management request needs has failed
 )
 

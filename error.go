@@ -1,6 +1,7 @@
 package usher
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -81,10 +82,13 @@ func (e *Error) status() int {
 	return e.Status
 }
 
-// asError returns err as an *Error: itself, or the one it wraps, or a neutral
-// one that hides it.
-func asError(err error) *Error {
+// asError returns err, with which a handler of ctx has failed, as an *Error: itself,
+// or the one it wraps, or a neutral one that hides it.
+func asError(ctx context.Context, err error) *Error {
 	if e, ok := errors.AsType[*Error](err); ok && e != nil {
+		return e
+	}
+	if e := missedDeadline(ctx, err); e != nil {
 		return e
 	}
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {

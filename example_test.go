@@ -1,6 +1,7 @@
 package usher_test
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
@@ -162,6 +163,30 @@ func ExamplePattern() {
 	// Output:
 	// /health 200
 	// /door 401
+}
+
+// Handlers pass their context on and hand its error to Fail. Streams are exempted.
+func ExampleDeadline() {
+	deadline := usher.Deadline(time.Millisecond, &usher.Error{
+		Status:  http.StatusGatewayTimeout,
+		Code:    usher.CodeDeadlineExceeded,
+		Message: "The report takes longer than expected.",
+	})
+	isStream := func(r *http.Request) bool { return r.Pattern == "GET /events" }
+	query := func(ctx context.Context) error { // of a database
+		<-ctx.Done()
+		return fmt.Errorf("query: %w", ctx.Err())
+	}
+	h := usher.Unless(isStream, deadline).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := query(r.Context()); err != nil {
+			usher.Fail(w, r, err)
+			return
+		}
+	}))
+
+	ask(h, "GET")
+	// Output:
+	// 504 {"type":"about:blank","title":"Gateway Timeout","status":504,"detail":"The report takes longer than expected.","code":"deadline_exceeded"}
 }
 
 // Must is for the set-up of a program: a faulty Config must not start.

@@ -84,7 +84,7 @@ func responderOf(x *exchange.Exchange) Responder {
 // A client that is still sending its body gets the response, too. Over HTTP/1 the
 // connection may have to be closed for that.
 func Fail(w http.ResponseWriter, r *http.Request, err error) {
-	e := asError(err)
+	e := asError(r.Context(), err)
 	x := exchange.From(r.Context())
 	if x != nil {
 		x.Failed(e.status())

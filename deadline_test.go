@@ -1,0 +1,129 @@
+package usher_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/usher-go/usher"
+)
+
+var errGateway = &usher.Error{Status: http.StatusGatewayTimeout, Code: "too_slow", Message: "Too slow."}
+
+func TestDeadline(t *testing.T) {
+	wait := func(r *http.Request) error {
+		<-r.Context().Done()
+		return r.Context().Err()
+	}
+	tests := map[string]struct {
+		handler http.HandlerFunc
+		status  int
+		body    string // "" means that of errGateway where the status is 504
+	}{
+		"a handler in time":           {func(http.ResponseWriter, *http.Request) {}, 200, ""},
+		"no response at the deadline": {func(_ http.ResponseWriter, r *http.Request) { _ = wait(r) }, 504, ""},
+		"a context that is ignored":   {func(http.ResponseWriter, *http.Request) { time.Sleep(time.Hour) }, 504, ""},
+		"the error of the context":    {func(w http.ResponseWriter, r *http.Request) { usher.Fail(w, r, wait(r)) }, 504, ""},
+		"an error that wraps it":      {func(w http.ResponseWriter, r *http.Request) { usher.Fail(w, r, fmt.Errorf("query: %w", wait(r))) }, 504, ""},
+		"the cause of the context": {func(w http.ResponseWriter, r *http.Request) {
+			_ = wait(r)
+			usher.Fail(w, r, context.Cause(r.Context()))
+		}, 504, ""},
+		"an error of the handler's own": {func(w http.ResponseWriter, r *http.Request) {
+			usher.Fail(w, r, &usher.Error{Status: 409, Cause: wait(r)})
+		}, 409, `{"type":"about:blank","title":"Conflict","status":409}`},
+		"another error after the deadline":     {func(w http.ResponseWriter, r *http.Request) { _ = wait(r); usher.Fail(w, r, io.ErrUnexpectedEOF) }, 500, `{"type":"about:blank","title":"Internal Server Error","status":500,"code":"internal"}`},
+		"a status after the deadline":          {func(w http.ResponseWriter, r *http.Request) { _ = wait(r); w.WriteHeader(201) }, 201, ""},
+		"a response that has begun":            {func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "begun"); _ = wait(r) }, 200, "begun"},
+		"a stream that ends with the deadline": {func(w http.ResponseWriter, r *http.Request) { _ = http.NewResponseController(w).Flush(); _ = wait(r) }, 200, ""},
+		"a deadline of the handler's own":      {own, 500, `{"type":"about:blank","title":"Internal Server Error","status":500,"code":"internal"}`},
+		"a detached context of equal deadline": {detached, 504, ""},
+		"a shorter Deadline inside":            {usher.Deadline(time.Second/2, nil).Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _ = wait(r) })).ServeHTTP, 503, `{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"The server did not respond in time.","code":"deadline_exceeded"}`},
+		"a longer Deadline inside":             {usher.Deadline(time.Minute, nil).Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _ = wait(r) })).ServeHTTP, 504, ""},
+		"Authenticate inside":                  {usher.Authenticate(constant{caller}).Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _ = wait(r) })).ServeHTTP, 504, ""},
+		"a deadline that is not over yet":      {func(w http.ResponseWriter, r *http.Request) { usher.Fail(w, r, context.DeadlineExceeded) }, 500, `{"type":"about:blank","title":"Internal Server Error","status":500,"code":"internal"}`},
+	}
+	for name, tt := range tests {
+		for way, run := range ways {
+			t.Run(name+" by "+way, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					w := serve(run(usher.Deadline(time.Second, errGateway), tt.handler), get())
+					if tt.status == 504 && tt.body == "" {
+						tt.body = `{"type":"about:blank","title":"Gateway Timeout","status":504,"detail":"Too slow.","code":"too_slow"}`
+					}
+					equal(t, "status", tt.status, w.Code)
+					equal(t, "body", tt.body, w.Body.String())
+				})
+			})
+		}
+	}
+}
+
+// own fails with the deadline of one call, which is not that of the request.
+func own(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), time.Millisecond)
+	defer cancel()
+	<-ctx.Done()
+	usher.Fail(w, r, ctx.Err())
+}
+
+// detached does as middlewares do whose work outlives the client.
+func detached(w http.ResponseWriter, r *http.Request) {
+	end, _ := r.Context().Deadline()
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(r.Context()), end)
+	defer cancel()
+	<-ctx.Done()
+	usher.Fail(w, r.WithContext(ctx), ctx.Err())
+}
+
+func TestDeadlineLeavesOtherEndsAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		h := usher.Deadline(time.Second, errGateway).Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			cancel()
+			time.Sleep(time.Minute)
+		}))
+		if w := serve(h, get().WithContext(ctx)); w.Body.Len() != 0 {
+			t.Errorf("the client has gone, and there was a response: %s", w.Body)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic is lost")
+			}
+		}()
+		serve(usher.Deadline(time.Second, errGateway).Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+			time.Sleep(time.Minute)
+			panic("late")
+		})), get())
+	})
+	synctest.Test(t, func(t *testing.T) {
+		w := &hijackable{ResponseRecorder: httptest.NewRecorder()}
+		usher.Deadline(time.Second, errGateway).Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			if _, _, err := http.NewResponseController(w).Hijack(); err != nil {
+				t.Error(err)
+			}
+			time.Sleep(time.Minute)
+		})).ServeHTTP(w, get())
+		if w.Body.Len() != 0 {
+			t.Errorf("written to a connection that was hijacked: %s", w.Body)
+		}
+	})
+}
+
+type hijackable struct{ *httptest.ResponseRecorder }
+
+func (hijackable) Hijack() (net.Conn, *bufio.ReadWriter, error) { return nil, nil, nil }
+
+func TestDeadlineOfNothingPanics(t *testing.T) {
+	mustPanic(t, "usher: Deadline must be positive", func() { usher.Deadline(0, nil) })
+	mustPanic(t, "usher: Deadline must be positive", func() { usher.Deadline(-time.Second, nil) })
+}
