@@ -134,7 +134,7 @@ func NewCache(c CacheConfig) (*Cache, error) {
 	if _, ok := c.Store.(*Memory); !ok {
 		lookups := orDefault(c.MaxLookups, maxCalls)
 		cache.store = newGuardedStore(c.Store, cache.timeout, lookups, cache)
-		cache.renewals = guard.New(cache.timeout, lookups)
+		cache.renewals = guard.New(cache.timeout, lookups).Results(isResult)
 	}
 	cache.generations = make([]uint64, cache.entries.Shards())
 	if n, ok := c.Store.(Notifier); ok {

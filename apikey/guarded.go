@@ -2,6 +2,7 @@ package apikey
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/usher-go/usher/internal/guard"
@@ -44,11 +45,16 @@ func guarded(s Store, timeout time.Duration, maxLookups int) Store {
 func newGuardedStore(s Store, timeout time.Duration, maxLookups int, cache *Cache) *guardedStore {
 	return &guardedStore{
 		store:   s,
-		lookups: guard.New(timeout, maxLookups),
-		changes: guard.New(timeout, maxCalls),
+		lookups: guard.New(timeout, maxLookups).Results(isResult),
+		changes: guard.New(timeout, maxCalls).Results(isResult),
 		touches: guard.New(flushTimeout, maxTouches),
 		cache:   cache,
 	}
+}
+
+// isResult reports whether a store that returns err works.
+func isResult(err error) bool {
+	return errors.Is(err, ErrNotFound) || errors.Is(err, ErrLimit) || errors.Is(err, ErrConflict)
 }
 
 // change makes a call that changes these keys.

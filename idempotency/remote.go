@@ -25,7 +25,11 @@ type remote struct {
 const maxCalls = 64
 
 func newRemote(store Store, timeout time.Duration) *remote {
-	return &remote{store: store, claims: guard.New(timeout, maxCalls), ends: guard.New(timeout, maxCalls)}
+	return &remote{
+		store:  store,
+		claims: guard.New(timeout, maxCalls).Results(func(err error) bool { return !doubtful(err) }),
+		ends:   guard.New(timeout, maxCalls).NeverOpen(),
+	}
 }
 
 func (s *remote) Claim(ctx context.Context, c Claim) (Record, error) {
@@ -44,7 +48,7 @@ func (s *remote) Claim(ctx context.Context, c Claim) (Record, error) {
 	switch {
 	case err == nil:
 		return r, nil
-	case errors.Is(err, guard.ErrTimeout), errors.Is(err, guard.ErrBusy):
+	case errors.Is(err, guard.ErrTimeout), errors.Is(err, guard.ErrBusy), errors.Is(err, guard.ErrOpen):
 		// The call has a result of its own later, or was never made.
 	case doubtful(err):
 		go s.giveBack(ctx, &c)

@@ -3,8 +3,10 @@ package jwtauth
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"time"
 
+	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/guard"
 )
 
@@ -45,7 +47,8 @@ func guardRevoker(r Revoker, timeout time.Duration) Revoker {
 	if _, local := r.(*RevocationList); r == nil || local {
 		return r
 	}
-	return guardedRevoker{guardedRevocations{r, guard.New(timeout, maxStoreCalls)}, r}
+	full := func(err error) bool { return errors.Is(err, ErrRevocationsFull) }
+	return guardedRevoker{guardedRevocations{r, guard.New(timeout, maxStoreCalls).Results(full)}, r}
 }
 
 func (g guardedRevoker) RevokeSession(ctx context.Context, issuer, id string, until time.Time) error {
@@ -71,7 +74,9 @@ func guardStore(s RefreshStore, timeout time.Duration) RefreshStore {
 	if _, local := s.(*MemoryRefreshStore); s == nil || local {
 		return s
 	}
-	return guardedStore{s, guard.New(timeout, maxStoreCalls)}
+	return guardedStore{s, guard.New(timeout, maxStoreCalls).Results(func(err error) bool {
+		return errors.Is(err, ErrSessionNotFound) || errors.Is(err, ErrSessionConflict)
+	})}
 }
 
 func (g guardedStore) Insert(ctx context.Context, r RefreshRecord) error {
@@ -102,7 +107,10 @@ func guardClaims(claims claimsFunc, timeout time.Duration) claimsFunc {
 	if claims == nil {
 		return nil
 	}
-	g := guard.New(timeout, maxStoreCalls)
+	g := guard.New(timeout, maxStoreCalls).Results(func(err error) bool {
+		_, refused := errors.AsType[*usher.Error](err)
+		return refused
+	})
 	return func(ctx context.Context, s Session) (map[string]any, error) {
 		s = s.clone()
 		return guard.Call(ctx, g, func(ctx context.Context) (map[string]any, error) { return claims(ctx, s) }, nil)

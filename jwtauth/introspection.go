@@ -183,7 +183,10 @@ func NewIntrospection(c IntrospectionConfig) (*Introspection, error) {
 		ttl:       orDefault(c.CacheTTL, 30*time.Second),
 		leeway:    max(orDefault(c.Leeway, defaultLeeway), 0),
 		longest:   orDefault(c.MaxTokenLength, defaultTokenLength),
-		calls:     guard.New(orDefault(c.Timeout, 3*time.Second), orDefault(c.MaxCalls, 64)),
+		calls: guard.New(orDefault(c.Timeout, 3*time.Second), orDefault(c.MaxCalls, 64)).Results(func(err error) bool {
+			_, onToken := errors.AsType[Verdict](err)
+			return onToken
+		}),
 	}
 	if !c.DangerouslyAcceptWithoutExpiry {
 		i.required = append(i.required, "exp")

@@ -11,40 +11,74 @@ import (
 	"time"
 )
 
-// A Guard bounds the calls of one store. A call ends within the timeout also if
-// the store ignores its context, a panic becomes an error, and at most so many
-// calls run and wait at a time that a store that hangs cannot exhaust the process.
-// It is safe for concurrent use.
+// A Guard bounds the calls of one store:
+//
+//   - A call ends within the timeout, even if the store ignores its context.
+//   - A panic becomes an error.
+//   - The number of calls that run or wait is limited, so that a store that hangs
+//     cannot exhaust the process.
+//   - While most calls fail, the guard is open: calls fail at once, and one at a time
+//     finds out whether the store has recovered. One call in a hundred that fails
+//     never opens it.
+//
+// The guard opens when at least 10 calls have ended within 2 seconds and half of them
+// have failed: under steady traffic at the latest 2 seconds and a timeout after the
+// outage has begun. It then calls the store once a second, and closes with the first
+// success: at the latest with the first call that begins a second and a timeout after
+// the store has recovered.
 //
 // A guarded call costs a goroutine. A store that waits for nothing outside the
-// process needs no guard.
+// process needs no guard. A Guard is safe for concurrent use.
 type Guard struct {
 	timeout    time.Duration
 	turns      chan struct{}
 	waiting    atomic.Int64
 	maxWaiting int64
+	isResult   func(error) bool
+	breaker    *breaker // nil if the guard never opens
 }
 
 // The errors of calls that the guard has given up.
 var (
-	// ErrTimeout says that the store has not responded in time. The call may still
-	// take effect.
+	// ErrTimeout is returned if the store has not responded in time. The call may
+	// still take effect.
 	ErrTimeout = errors.New("the store has not responded in time")
-	// ErrBusy says that too many calls run or wait. The store was not called.
+	// ErrBusy is returned if too many calls run or wait. The store was not called.
 	ErrBusy = errors.New("too many calls of the store are running or waiting")
+	// ErrOpen is returned while the guard is open. The store was not called.
+	ErrOpen = errors.New("the store is not called, as most calls have failed")
 )
 
 // waitersPerCall is how many calls may wait for each that may run.
 const waitersPerCall = 16
 
-// New returns a Guard for a store of which each call may take timeout and at most
-// maxCalls may run at a time, those that hang included. Both are above 0.
+// New returns a Guard for a store whose calls may take up to timeout, and of which at
+// most maxCalls may run at a time, those that hang included. Both are above 0.
 func New(timeout time.Duration, maxCalls int) *Guard {
 	return &Guard{
 		timeout:    timeout,
 		turns:      make(chan struct{}, maxCalls),
 		maxWaiting: waitersPerCall * int64(maxCalls),
+		isResult:   func(error) bool { return false },
+		breaker:    &breaker{timeout: timeout},
 	}
+}
+
+// Results sets which errors are results, such as "not found": a store that returns
+// one works. All other errors count as failures, so a client that could cause one at
+// will could open the guard. Results returns g, and is called before the first call.
+func (g *Guard) Results(isResult func(error) bool) *Guard {
+	g.isResult = isResult
+	return g
+}
+
+// NeverOpen makes g call the store during an outage too. It is for calls that finish
+// what an earlier call has begun: they cannot be made later, and there are no more of
+// them than of the earlier calls. NeverOpen returns g, and is called before the first
+// call.
+func (g *Guard) NeverOpen() *Guard {
+	g.breaker = nil
+	return g
 }
 
 // Do calls f with a context that ends after the timeout, and returns its error.
@@ -62,11 +96,47 @@ func (g *Guard) Do(ctx context.Context, f func(context.Context) error) error {
 // While as many calls are running as may, Call waits for its turn, but no longer
 // than half the timeout: a call that begins too late to succeed would only burden
 // a slow store. It then returns [ErrBusy], and does so at once when too many are
-// waiting already.
+// waiting already. While g is open it returns [ErrOpen] at once.
+//
+// Timeouts, panics and errors that are no results count as failures of the store. A
+// call whose ctx has ended before it says nothing about the store, and neither does
+// ErrBusy: the calls that are running do.
 //
 // If late is not nil, it is called with the result of f when that comes after Call
 // has returned.
 func Call[T any](ctx context.Context, g *Guard, f func(context.Context) (T, error), late func(T, error)) (T, error) {
+	var none T
+	if ctx.Err() != nil {
+		return none, context.Cause(ctx)
+	}
+	if g.breaker == nil {
+		return call(ctx, g, f, late)
+	}
+	permit, ok := g.breaker.admit()
+	if !ok {
+		return none, ErrOpen
+	}
+	v, err := call(ctx, g, f, late)
+	g.breaker.done(permit, g.outcome(ctx, err))
+	return v, err
+}
+
+// outcome returns what a call for ctx says about the store.
+func (g *Guard) outcome(ctx context.Context, err error) outcome {
+	switch {
+	case err == nil, g.isResult(err):
+		return succeeded
+	case ctx.Err() != nil && !errors.Is(err, ErrTimeout):
+		return unknown
+	case errors.Is(err, ErrBusy):
+		return busy
+	default:
+		return failed
+	}
+}
+
+// call calls f within the bounds of g.
+func call[T any](ctx context.Context, g *Guard, f func(context.Context) (T, error), late func(T, error)) (T, error) {
 	var none T
 	ctx, cancel := context.WithTimeoutCause(ctx, g.timeout, ErrTimeout)
 	defer cancel()
@@ -104,9 +174,6 @@ func Call[T any](ctx context.Context, g *Guard, f func(context.Context) (T, erro
 
 // enter waits for the turn of a call.
 func (g *Guard) enter(ctx context.Context) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
 	select {
 	case g.turns <- struct{}{}:
 		return nil
@@ -130,8 +197,8 @@ func (g *Guard) enter(ctx context.Context) error {
 
 func (g *Guard) leave() { <-g.turns }
 
-// A PanicError is a panic of code that is not ours. It unwraps to nothing: a store
-// that panics with an error has not returned it.
+// A PanicError is a panic in the code of others. It unwraps to nothing: a store that
+// panics with an error has not returned it.
 type PanicError struct {
 	Value any
 	Stack []byte

@@ -1,0 +1,138 @@
+package guard
+
+import (
+	"sync"
+	"time"
+)
+
+// How a breaker decides. The window is short, since an outage is noticed when half
+// of the calls in it have failed: under steady traffic that is half a window after
+// the first failure, or a whole one where calls hang and few of them run.
+const (
+	// buckets times bucketLength is the window: 2 seconds, which move in steps of a
+	// tenth.
+	buckets      = 10
+	bucketLength = 200 * time.Millisecond
+	// minCalls is how many calls of the window must have an outcome. A store that is
+	// asked less often than 5 times a second costs little while it is down, and a few
+	// failures say little about it.
+	minCalls = 10
+	// openPercent is the share of these calls that must have failed. A store that
+	// responds to more than half of its calls is worth a call, and sporadic failures
+	// stay far below this share: of 10 calls that fail in 1 % of cases, 5 fail once
+	// in 40 million times.
+	openPercent = 50
+	// pause is the time between two probes, which bounds how long an outage is
+	// noticed beyond its end.
+	pause = time.Second
+)
+
+// A breaker counts how calls end and opens when too many of them fail. While it is
+// open it admits a probe after each pause, one at a time, and closes when one
+// succeeds. So it is closed again with the first call that comes a pause and a
+// timeout after the store has recovered, or earlier.
+type breaker struct {
+	timeout time.Duration // of a call
+
+	mu sync.Mutex
+	// epoch changes whenever the breaker opens or closes: calls that began before
+	// that have no say after it.
+	epoch   uint64
+	open    bool
+	probeAt time.Time // while open
+
+	base   time.Time // of the first bucket
+	newest int64     // the number of the bucket that counts now
+	counts [buckets]count
+}
+
+type count struct{ calls, failed int }
+
+// A permit is the right to make a call.
+type permit struct {
+	epoch uint64
+	probe bool
+}
+
+// An outcome is what a call says about the store.
+type outcome uint8
+
+const (
+	unknown   outcome = iota // nothing
+	succeeded                // it works
+	failed                   // it does not
+	busy                     // it was not called: all calls that may run are running
+)
+
+// admit returns a permit for a call, whose outcome must reach done. It reports false
+// while the breaker is open.
+func (b *breaker) admit() (permit, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.open {
+		return permit{epoch: b.epoch}, true
+	}
+	now := time.Now()
+	if now.Before(b.probeAt) {
+		return permit{}, false
+	}
+	// Done sets an earlier time when the probe has ended, which takes a timeout at
+	// most.
+	b.probeAt = now.Add(b.timeout + pause)
+	return permit{epoch: b.epoch, probe: true}, true
+}
+
+// done counts the outcome of a call.
+func (b *breaker) done(p permit, o outcome) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch now := time.Now(); {
+	case p.epoch != b.epoch:
+	case p.probe && o == succeeded:
+		b.open = false
+		b.epoch++
+		b.counts = [buckets]count{}
+	case p.probe:
+		b.probeAt = now.Add(pause)
+	case o != unknown:
+		b.count(now, o)
+		// Where all calls hang no other fails any more.
+		if o != succeeded && b.broken() {
+			b.open = true
+			b.epoch++
+			b.probeAt = now.Add(pause)
+		}
+	}
+}
+
+// count begins the bucket of this time, and adds to it what says something about the
+// store.
+func (b *breaker) count(now time.Time, o outcome) {
+	if b.base.IsZero() {
+		b.base = now
+	}
+	n := int64(now.Sub(b.base) / bucketLength)
+	for range min(n-b.newest, buckets) {
+		b.newest++
+		b.counts[b.newest%buckets] = count{}
+	}
+	b.newest = max(b.newest, n)
+	c := &b.counts[b.newest%buckets]
+	switch o {
+	case succeeded:
+		c.calls++
+	case failed:
+		c.calls++
+		c.failed++
+	}
+}
+
+// broken reports whether too many calls of the window have failed.
+func (b *breaker) broken() bool {
+	var sum count
+	for _, c := range b.counts {
+		sum.calls += c.calls
+		sum.failed += c.failed
+	}
+	return sum.calls >= minCalls && sum.failed*100 >= sum.calls*openPercent
+}
