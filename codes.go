@@ -24,6 +24,11 @@ const (
 	CodeServiceUnavailable        = "service_unavailable"        // 503: a store that a management request needs has failed
 )
 
+// Codes of package clientip.
+const (
+	CodeTLSRequired = "tls_required" // 403: the client sent the request without TLS
+)
+
 // Codes of package apikey.
 const (
 	CodeInvalidAPIKey  = "invalid_api_key"   // 401: malformed, unknown, revoked, expired or of another environment

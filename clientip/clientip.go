@@ -4,10 +4,15 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/exchange"
 )
 
-// A Resolver finds the addresses of clients. It is immutable and safe for
-// concurrent use. A nil Resolver knows no proxy.
+// A Resolver is the [usher.Middleware] that finds the address of each client and
+// stores it in the request, where [Of], [Network], [In], [RequireTLS] and the other
+// packages of this module read it. If a request passes several Resolvers, the
+// innermost counts. A Resolver is immutable and safe for concurrent use.
 type Resolver struct {
 	trusted  []netip.Prefix
 	anyPeer  bool
@@ -16,24 +21,115 @@ type Resolver struct {
 	ipv6Bits int
 }
 
-// Addr returns the address of the client of r: an IPv4 address, or an IPv6
-// address that is neither IPv4-mapped nor has a zone. It is the zero Addr if the
-// address of the peer is unknown, as on a Unix socket, and no proxy is believed.
-func (res *Resolver) Addr(r *http.Request) netip.Addr {
-	peer := parsePeer(r.RemoteAddr)
-	if res == nil || !res.anyPeer && !res.trusts(peer) {
-		return peer
+var _ usher.Middleware = (*Resolver)(nil)
+
+// Wrap returns a handler that stores the client of each request and calls next.
+func (res *Resolver) Wrap(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { res.ServeNext(w, r, next) })
+}
+
+// ServeNext stores the client of r and calls next.
+func (res *Resolver) ServeNext(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	x, inner := exchange.Enter(r)
+	x.SetClient(res.resolve(r))
+	defer exchange.Leave(r, inner)
+	next.ServeHTTP(w, inner)
+}
+
+// Of returns the address of the client of r: the one that a [Resolver] or [WithAddr]
+// has stored, else that of the peer of the connection. It is an IPv4 address, or an
+// IPv6 address that is neither IPv4-mapped nor has a zone. It is the zero Addr if the
+// address is unknown: the peer of a Unix socket has none, and a RemoteAddr that a
+// middleware has overwritten may hold none.
+func Of(r *http.Request) netip.Addr {
+	if c := stored(r); c != nil {
+		return c.Addr
 	}
-	lines := r.Header[res.header]
-	if res.format != single {
-		return res.walk(peer, lines)
+	return parsePeer(r.RemoteAddr)
+}
+
+// Network returns the network by which to count the client of r: the whole of an IPv4
+// address, but the first 64 bits of an IPv6 address, as a subscriber is assigned at
+// least that many addresses, or [Config.IPv6Prefix] bits. It is the zero Prefix if
+// the address is unknown.
+func Network(r *http.Request) netip.Prefix {
+	if c := stored(r); c != nil {
+		return network(c.Addr, c.IPv6Bits)
 	}
-	if len(lines) == 1 && len(lines[0]) <= maxElement {
-		if addr := parseNode(trim(lines[0])); addr.IsValid() {
-			return addr
+	return network(parsePeer(r.RemoteAddr), defaultIPv6Prefix)
+}
+
+func network(addr netip.Addr, ipv6Bits int) netip.Prefix {
+	bits := addr.BitLen()
+	if addr.Is6() {
+		bits = ipv6Bits
+	}
+	// The only error is a number of bits that no such address has.
+	p, _ := addr.Prefix(bits)
+	return p
+}
+
+// In returns a function that reports whether the client of a request is in one of
+// networks. An IPv4-mapped network matches as its IPv4 form. A client whose address
+// is unknown is in no network.
+func In(networks ...netip.Prefix) func(*http.Request) bool {
+	networks = slices.Clone(networks)
+	for i, n := range networks {
+		if a := n.Addr(); a.Is4In6() && n.Bits() >= 96 {
+			networks[i] = netip.PrefixFrom(a.Unmap(), n.Bits()-96)
 		}
 	}
-	return peer
+	return func(r *http.Request) bool { return contains(networks, Of(r)) }
+}
+
+// WithAddr returns a request whose client has the address addr, for tests and for
+// middlewares that find the address in another way. If a middleware of this module
+// has already seen r, WithAddr stores the address there and returns r, else it returns
+// a copy.
+func WithAddr(r *http.Request, addr netip.Addr) *http.Request {
+	x, inner := exchange.Enter(r)
+	c := exchange.Client{IPv6Bits: defaultIPv6Prefix, TLS: r.TLS != nil}
+	if before := x.Client(); before != nil {
+		c = *before
+	}
+	c.Addr = addr.Unmap().WithZone("")
+	x.SetClient(c)
+	return inner
+}
+
+// stored returns what was stored of the client of r, or nil.
+func stored(r *http.Request) *exchange.Client {
+	if x := exchange.From(r.Context()); x != nil {
+		return x.Client()
+	}
+	return nil
+}
+
+// Addr returns the address that the Resolver would store in r.
+func (res *Resolver) Addr(r *http.Request) netip.Addr { return res.resolve(r).Addr }
+
+// resolve returns the client of r.
+func (res *Resolver) resolve(r *http.Request) exchange.Client {
+	peer := parsePeer(r.RemoteAddr)
+	if res == nil {
+		return exchange.Client{Addr: peer, IPv6Bits: defaultIPv6Prefix, TLS: r.TLS != nil}
+	}
+	c := exchange.Client{Addr: peer, IPv6Bits: res.ipv6Bits, TLS: r.TLS != nil}
+	if !res.anyPeer && !contains(res.trusted, peer) {
+		return c
+	}
+	var proto string
+	if lines := r.Header[res.header]; res.format != single {
+		c.Addr, proto = res.walk(res.format, peer, lines)
+	} else if len(lines) == 1 && len(lines[0]) <= maxElement {
+		if addr := parseNode(trim(lines[0])); addr.IsValid() {
+			c.Addr = addr
+		}
+	}
+	if forwards(r.Header, res.header) {
+		c.TLS = res.sentOverTLS(r.Header, peer, proto)
+	}
+	return c
 }
 
 // Prefix returns what [Resolver.PrefixOf] returns for the client of r.
@@ -43,22 +139,16 @@ func (res *Resolver) Prefix(r *http.Request) netip.Prefix { return res.PrefixOf(
 // IPv4 address, but the first 64 bits of an IPv6 address, or as many as
 // [Config.IPv6Prefix] says. It is the zero Prefix for the zero Addr.
 func (res *Resolver) PrefixOf(addr netip.Addr) netip.Prefix {
-	addr = addr.Unmap().WithZone("")
-	bits := addr.BitLen()
-	if addr.Is6() {
-		bits = defaultIPv6Prefix
-		if res != nil {
-			bits = res.ipv6Bits
-		}
+	bits := defaultIPv6Prefix
+	if res != nil {
+		bits = res.ipv6Bits
 	}
-	// The only error is a number of bits that no such address has.
-	p, _ := addr.Prefix(bits)
-	return p
+	return network(addr.Unmap().WithZone(""), bits)
 }
 
-func (res *Resolver) trusts(addr netip.Addr) bool {
-	for _, p := range res.trusted {
-		if p.Contains(addr) {
+func contains(networks []netip.Prefix, addr netip.Addr) bool {
+	for _, n := range networks {
+		if n.Contains(addr) {
 			return true
 		}
 	}
@@ -73,24 +163,24 @@ const (
 )
 
 // walk returns the client of a request that came from hop with these lines of
-// the header.
-func (res *Resolver) walk(hop netip.Addr, lines []string) netip.Addr {
+// a field, and the scheme that the element of the client states, if it does.
+func (res *Resolver) walk(f format, hop netip.Addr, lines []string) (client netip.Addr, proto string) {
 	elements := 0
 	for _, line := range slices.Backward(lines) {
 		for more := true; more; {
 			if elements++; elements > maxElements {
-				return hop
+				return hop, ""
 			}
-			var addr netip.Addr
-			addr, line, more = res.format.last(line)
-			if !addr.IsValid() {
-				return hop
+			var e element
+			e, line, more = f.last(line)
+			if !e.addr.IsValid() {
+				return hop, ""
 			}
-			if !res.trusts(addr) {
-				return addr
+			if !contains(res.trusted, e.addr) {
+				return e.addr, e.proto
 			}
-			hop = addr
+			hop, proto = e.addr, e.proto
 		}
 	}
-	return hop
+	return hop, proto
 }

@@ -220,3 +220,71 @@ func FuzzForwardedPrefix(f *testing.F) {
 		}
 	})
 }
+
+var secureScheme = regexp.MustCompile(`^[ \t]*([hH][tT][tT][pP][sS]|[wW][sS][sS])[ \t]*$`)
+
+// FuzzRequireTLS shows that only trusted proxies decide about TLS, and that they are
+// believed only if nothing that they state contradicts it.
+func FuzzRequireTLS(f *testing.F) {
+	for _, seed := range []string{
+		"", "https", "http", "https, https", "https,http", "https\nhttp", "HTTPS", "wss", `"https"`, "https,", ",https", "\n", "http\u017f",
+	} {
+		f.Add(seed, "")
+		f.Add(seed, "for=198.51.100.7;proto=https")
+	}
+	f.Add("https", "for=198.51.100.7;proto=http")
+	f.Add("https", "for=203.0.113.66;proto=https, for=198.51.100.7;proto=http")
+	f.Add("", `for=203.0.113.66;x="`)
+	both := map[string]*clientip.Resolver{
+		"X-Forwarded-For": newResolver(f, clientip.Config{TrustedProxies: proxies}),
+		"Forwarded":       newResolver(f, clientip.Config{TrustedProxies: proxies, Header: "Forwarded"}),
+	}
+	f.Fuzz(func(t *testing.T, protos, elements string) {
+		const plain, secure = "for=198.51.100.7;proto=http", "for=198.51.100.7;proto=https"
+		for field, res := range both {
+			// with returns whether a request from peer with these fields is admitted.
+			with := func(peer, protos, elements string) bool {
+				r := request(peer, "")
+				for name, text := range map[string]string{"X-Forwarded-Proto": protos, "Forwarded": elements} {
+					if text != "" {
+						r.Header[name] = strings.Split(text, "\n")
+					}
+				}
+				return admits(res, r)
+			}
+			if with("198.51.100.7:80", protos, elements) {
+				t.Errorf("%s: a client chooses its own scheme", field)
+			}
+			all := protos != ""
+			for proto := range strings.SplitSeq(strings.ReplaceAll(protos, "\n", ","), ",") {
+				all = all && secureScheme.MatchString(proto)
+			}
+			admitted := with(proxy, protos, elements)
+			if admitted && protos != "" && !all {
+				t.Errorf("%s: admitted although X-Forwarded-Proto is %q", field, protos)
+			}
+			switch field {
+			case "X-Forwarded-For":
+				if admitted && protos == "" {
+					t.Errorf("admitted by Forwarded alone")
+				}
+				if got := with(proxy, protos, ""); got != all {
+					t.Errorf("%q: admitted: %v, want %v", protos, got, all)
+				}
+				if with(proxy, protos+", http", elements) {
+					t.Errorf("%q hides the scheme that a proxy appends", protos)
+				}
+			case "Forwarded":
+				if admitted && elements == "" {
+					t.Errorf("admitted by X-Forwarded-Proto alone")
+				}
+				if got := with(proxy, "", elements+", "+secure+", for=10.0.0.2;proto=http"); !got {
+					t.Errorf("%q hides the element that a proxy appends", elements)
+				}
+			}
+			if with(proxy, protos, elements+", "+plain) {
+				t.Errorf("%s: %q hides the plain element that a proxy appends", field, elements)
+			}
+		}
+	})
+}

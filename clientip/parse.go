@@ -14,10 +14,15 @@ const (
 	single               // one address
 )
 
-// last reads the last element of line. It returns the address in it, which is
-// invalid if there is none; what stands to the left of the element; and whether
-// that holds more elements.
-func (f format) last(line string) (addr netip.Addr, rest string, more bool) {
+// An element is what one proxy states about the request that it received.
+type element struct {
+	addr  netip.Addr // of the sender; invalid if the element is malformed or has none
+	proto string     // the scheme of the request, or ""
+}
+
+// last parses the last element of line. It returns the element, what stands to the
+// left of it, and whether that holds more elements.
+func (f format) last(line string) (e element, rest string, more bool) {
 	start := max(0, len(line)-maxElement)
 	window := line[start:]
 	comma := strings.LastIndexByte(window, ',')
@@ -25,18 +30,18 @@ func (f format) last(line string) (addr netip.Addr, rest string, more bool) {
 		comma = lastComma(window)
 	}
 	if comma < 0 && start > 0 {
-		return netip.Addr{}, "", false
+		return element{}, "", false
 	}
-	element := trim(window[comma+1:])
+	text := trim(window[comma+1:])
 	if f == forwarded {
-		addr = parseForwarded(element)
+		e = parseForwarded(text)
 	} else {
-		addr = parseNode(element)
+		e.addr = parseNode(text)
 	}
 	if comma < 0 {
-		return addr, "", false
+		return e, "", false
 	}
-	return addr, line[:start+comma], true
+	return e, line[:start+comma], true
 }
 
 // lastComma returns the index of the last comma outside of quoted strings, or -1.
@@ -62,36 +67,42 @@ func lastComma(s string) int {
 	return -1
 }
 
-// parseForwarded returns the address of the one for parameter in an element of
-// Forwarded (RFC 7239, section 4), or an invalid one if the element is malformed
-// anywhere or has no address. Two things are common although the RFC forbids
-// them, and accepted: blanks around semicolons, and values with colons or
-// brackets that are not quoted.
-func parseForwarded(element string) netip.Addr {
-	var node string
-	seen := false
-	for ; element != ""; element = trim(element) {
-		if element[0] == ';' {
-			element = element[1:]
+// parseForwarded parses an element of Forwarded (RFC 7239, section 4). The result has
+// no address if the element is malformed anywhere or does not have exactly one for
+// parameter, and no scheme if it does not have exactly one proto parameter. Two things
+// are common although the RFC forbids them, and accepted: blanks around semicolons,
+// and values with colons or brackets that are not quoted.
+func parseForwarded(text string) element {
+	var node, proto string
+	nodes, protos := 0, 0
+	for ; text != ""; text = trim(text) {
+		if text[0] == ';' {
+			text = text[1:]
 			continue
 		}
-		name, rest, ok := strings.Cut(element, "=")
+		name, rest, ok := strings.Cut(text, "=")
 		if !ok || !isToken(name) {
-			return netip.Addr{}
+			return element{}
 		}
 		value, rest, ok := cutValue(rest)
 		if rest = trim(rest); !ok || rest != "" && rest[0] != ';' {
-			return netip.Addr{}
+			return element{}
 		}
-		element = rest
-		if strings.EqualFold(name, "for") {
-			if seen {
-				return netip.Addr{}
-			}
-			node, seen = value, true
+		text = rest
+		switch {
+		case strings.EqualFold(name, "for"):
+			node, nodes = value, nodes+1
+		case strings.EqualFold(name, "proto"):
+			proto, protos = value, protos+1
 		}
 	}
-	return parseNode(node)
+	if nodes != 1 {
+		return element{}
+	}
+	if protos != 1 {
+		proto = ""
+	}
+	return element{addr: parseNode(node), proto: proto}
 }
 
 // cutValue cuts the value of a parameter off the front of s.

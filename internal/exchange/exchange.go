@@ -25,6 +25,10 @@ type Exchange struct {
 	broken   atomic.Pointer[error]
 	values   values
 
+	client      atomic.Pointer[Client]
+	clientTaken atomic.Bool // firstClient is in use
+	firstClient Client
+
 	varying atomic.Bool // vary is in use
 	vary    vary.Writer
 }

@@ -6,6 +6,7 @@ import (
 	"mime/multipart"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"sync"
 	"testing"
 
@@ -148,6 +149,10 @@ func TestManyAtOnce(t *testing.T) {
 				if *numbers.Load(x) > 100 {
 					t.Error("what was read was never written")
 				}
+				x.SetClient(exchange.Client{IPv6Bits: i})
+				if x.Client().IPv6Bits > 100 {
+					t.Error("what was read was never stored")
+				}
 				x.Failed(i)
 				x.Failure()
 				x.Value(key("k"))
@@ -198,5 +203,20 @@ func BenchmarkExchange(b *testing.B) {
 			numbers.Load(x)
 			texts.Load(x)
 		}
+	}
+}
+
+func TestClient(t *testing.T) {
+	x, _ := exchange.Enter(httptest.NewRequest(http.MethodGet, "/", nil))
+	if x.Client() != nil {
+		t.Error("a new request has a client")
+	}
+	first := exchange.Client{Addr: netip.MustParseAddr("192.0.2.1"), IPv6Bits: 64}
+	second := exchange.Client{Addr: netip.MustParseAddr("192.0.2.2"), IPv6Bits: 48, TLS: true}
+	x.SetClient(first)
+	before := x.Client()
+	x.SetClient(second)
+	if *before != first || *x.Client() != second {
+		t.Errorf("got %v, then %v", *before, *x.Client())
 	}
 }

@@ -1,9 +1,6 @@
 package exchange
 
-import (
-	"net/netip"
-	"sync/atomic"
-)
+import "sync/atomic"
 
 // A Slot is the place of one pointer in every [Exchange]. The zero Slot is no place:
 // it loads nil, and to store in it panics. Use [NewSlot].
@@ -47,6 +44,4 @@ var (
 	Responder = NewSlot[any]()
 	// Challenges are those for a caller who came without a credential.
 	Challenges = NewSlot[[]string]()
-	// ClientAddr is the address of the client, as package clientip found it.
-	ClientAddr = NewSlot[netip.Addr]()
 )

@@ -1,0 +1,28 @@
+package exchange
+
+import "net/netip"
+
+// A Client is what package clientip has resolved of the client of a request.
+type Client struct {
+	// Addr is the address of the client, or the zero Addr if it is unknown.
+	Addr netip.Addr
+	// IPv6Bits is the length of the prefix that identifies an IPv6 client.
+	IPv6Bits int
+	// TLS is set if the client sent the request over TLS.
+	TLS bool
+}
+
+// SetClient stores c. The first call allocates nothing.
+func (x *Exchange) SetClient(c Client) {
+	if x.clientTaken.CompareAndSwap(false, true) {
+		x.firstClient = c
+		x.client.Store(&x.firstClient)
+		return
+	}
+	again := c // so that c itself stays on the stack
+	x.client.Store(&again)
+}
+
+// Client returns what was last passed to SetClient, or nil. The caller must not
+// change it.
+func (x *Exchange) Client() *Client { return x.client.Load() }
