@@ -19,7 +19,7 @@ func sources(t *testing.T, f func(path string, file *ast.File, files *token.File
 		case err != nil:
 			return err
 		case d.IsDir() && path != "." && (strings.HasPrefix(name, ".") || strings.HasSuffix(name, "test")),
-			d.IsDir() && (path == "examples" || path == "benchmarks" || path == "peers" || path == "internal/contract" || path == "internal/faulty"):
+			d.IsDir() && (path == "examples" || path == "benchmarks" || path == "peers" || path == "internal/faulty"):
 			return filepath.SkipDir
 		case !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go"):
 			return nil

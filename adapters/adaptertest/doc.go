@@ -7,7 +7,6 @@
 //	}
 //
 //	func TestRouter(t *testing.T)    { adaptertest.Test(t, router) }
-//	func TestContracts(t *testing.T) { adaptertest.TestContracts(t, router) }
 //	func TestAllocs(t *testing.T)    { adaptertest.TestAllocs(t, router) }
 //
 // A behaviour has an ID, such as "10.body": the number of its row in the table of

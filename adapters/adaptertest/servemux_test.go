@@ -46,8 +46,6 @@ const (
 
 func TestServeMux(t *testing.T) { adaptertest.Test(t, serveMux) }
 
-func TestContracts(t *testing.T) { adaptertest.TestContracts(t, serveMux) }
-
 func newServeMux(_ testing.TB, app adaptertest.App) http.Handler {
 	mux := http.NewServeMux()
 	allow := make(map[string][]string)

@@ -79,10 +79,6 @@ func TestUse(t *testing.T) { adaptertest.Test(t, chiUse) }
 
 func TestWith(t *testing.T) { adaptertest.Test(t, chiWith) }
 
-// Middlewares of With alone cannot hold the contracts, which say how unmatched
-// requests are answered.
-func TestContracts(t *testing.T) { adaptertest.TestContracts(t, chiUse) }
-
 func newUse(_ testing.TB, app adaptertest.App) http.Handler {
 	root := chi.NewRouter()
 	root.Use(middleware.GetHead, usherchi.Pattern)

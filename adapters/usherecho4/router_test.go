@@ -29,8 +29,6 @@ var router = adaptertest.Router{
 
 func TestRouter(t *testing.T) { adaptertest.Test(t, router) }
 
-func TestContracts(t *testing.T) { adaptertest.TestContracts(t, router) }
-
 func TestAllocs(t *testing.T) { adaptertest.TestAllocs(t, router) }
 
 // An adapter is what middlewares are mounted with.

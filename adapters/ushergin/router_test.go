@@ -44,8 +44,6 @@ func TestMain(m *testing.M) {
 
 func TestRouter(t *testing.T) { adaptertest.Test(t, router) }
 
-func TestContracts(t *testing.T) { adaptertest.TestContracts(t, router) }
-
 func TestAllocs(t *testing.T) { adaptertest.TestAllocs(t, router) }
 
 // An adapter is what an engine mounts middlewares with.
