@@ -4,16 +4,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
-
-	"github.com/usher-go/usher/internal/race"
 )
 
 // TestAllocs counts what the adapter adds, for each request, to a middleware that
 // replaces neither the request nor the writer. It must be what router declares.
 func TestAllocs(t *testing.T, router Router) {
-	if race.Enabled {
-		t.Skip("the race detector makes allocations of its own")
-	}
+	SkipUnderRace(t)
 	pass := Step{Usher: middlewareFunc(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		next.ServeHTTP(w, r)
 	})}
@@ -21,6 +17,15 @@ func TestAllocs(t *testing.T, router Router) {
 	bare, with := countAllocs(t, router), countAllocs(t, router, pass, pass, pass, pass, pass)
 	if added := with - bare; added != 5*router.Allocs {
 		t.Errorf("five middlewares add %d allocations to %d, want %d each", added, bare, router.Allocs)
+	}
+}
+
+// SkipUnderRace skips a test that counts allocations if the race detector is on,
+// which makes allocations of its own.
+func SkipUnderRace(tb testing.TB) {
+	tb.Helper()
+	if raceEnabled {
+		tb.Skip("the race detector makes allocations of its own")
 	}
 }
 

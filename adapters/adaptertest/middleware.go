@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/usher-go/usher"
-	"github.com/usher-go/usher/internal/httpwriter"
 )
 
 // middlewareFunc is a usher.Middleware of one function.
@@ -43,8 +42,8 @@ func refuse() usher.Middleware {
 	})
 }
 
-// A tee is a middleware that notes the answer which passes, as idempotency does,
-// by the writer that all of usher's middlewares use.
+// A tee is a middleware that records the response which passes, as idempotency
+// does, by a writer with every ability.
 type tee struct {
 	captures chan capture
 	entered  atomic.Int32 // how many captures there will be, less those that were taken
@@ -61,12 +60,10 @@ func newTee() *tee { return &tee{captures: make(chan capture, 100)} }
 
 func (t *tee) ServeNext(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	t.entered.Add(1)
-	var hook teeHook
-	var writer httpwriter.Writer
-	writer.Init(w, &hook)
-	defer func() { t.captures <- capture{writer.Status(), string(hook.body), hook.returned} }()
-	next.ServeHTTP(&writer, r)
-	hook.returned = true
+	writer, returned := &Writer{Inner: w, KeepBody: true}, false
+	defer func() { t.captures <- capture{writer.Status(), writer.Body(), returned} }()
+	next.ServeHTTP(writer, r)
+	returned = true
 }
 
 func (t *tee) Wrap(next http.Handler) http.Handler { return middlewareFunc(t.ServeNext).Wrap(next) }
@@ -83,19 +80,6 @@ func (t *tee) capture() (capture, error) {
 	case <-time.After(5 * time.Second):
 		return capture{}, errors.New("the middleware did not return")
 	}
-}
-
-type teeHook struct {
-	body     []byte
-	returned bool
-}
-
-func (*teeHook) Head(int)     {}
-func (*teeHook) Release(bool) {}
-
-func (h *teeHook) Body(inner http.ResponseWriter, p []byte) (int, error) {
-	h.body = append(h.body, p...)
-	return inner.Write(p)
 }
 
 // plainTee is a middleware of somebody else, whose writer has nothing but what

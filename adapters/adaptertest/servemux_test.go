@@ -10,7 +10,6 @@ import (
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/adapters/adaptertest"
-	"github.com/usher-go/usher/internal/httpwriter"
 )
 
 // serveMux is net/http, which needs no adapter.
@@ -126,9 +125,7 @@ func wrap(steps []adaptertest.Step, h http.Handler) http.Handler {
 // native is a middleware that counts what its writer sees, as an access log does.
 func native(f func(adaptertest.Context, func() error) error, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		var counter httpwriter.Writer
-		counter.Init(w, nil)
-		c := &context{adaptertest.NetHTTP{W: &counter, R: r}}
+		c := &context{adaptertest.NetHTTP{W: &adaptertest.Writer{Inner: w}, R: r}}
 		_ = f(c, func() error { next.ServeHTTP(c.W, c.R); return nil })
 	})
 }
@@ -168,9 +165,9 @@ func (w zipWriter) Write(p []byte) (int, error) { return w.zip.Write(p) }
 type context struct{ adaptertest.NetHTTP }
 
 func (c *context) Answer() adaptertest.Answer {
-	w, _ := c.W.(*httpwriter.Writer)
+	w, _ := c.W.(*adaptertest.Writer)
 	if w == nil {
 		return adaptertest.Answer{}
 	}
-	return adaptertest.Answer{Status: w.Status(), Size: w.Bytes(), Written: w.Status() != 0}
+	return adaptertest.Answer{Status: w.Status(), Size: w.Size(), Written: w.Status() != 0}
 }

@@ -7,8 +7,8 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
+	"github.com/usher-go/usher/adapters/adaptertest"
 	"github.com/usher-go/usher/adapters/usherchi"
-	"github.com/usher-go/usher/internal/race"
 )
 
 // at returns what asks for the route of a request again and again: before chi has
@@ -45,9 +45,7 @@ func at(tb testing.TB, place string, ask func(func())) {
 }
 
 func TestRouteAllocs(t *testing.T) {
-	if race.Enabled {
-		t.Skip("allocations cannot be counted under the race detector")
-	}
+	adaptertest.SkipUnderRace(t)
 	for place, most := range map[string]float64{"root": 2, "sub-router": 2, "with": 2} {
 		at(t, place, func(route func()) {
 			if n := testing.AllocsPerRun(1000, route); n > most {

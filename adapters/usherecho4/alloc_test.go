@@ -7,8 +7,8 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"github.com/usher-go/usher/adapters/adaptertest"
 	"github.com/usher-go/usher/adapters/usherecho4"
-	"github.com/usher-go/usher/internal/race"
 )
 
 // swap is a middleware that hands on another writer, which it has had before.
@@ -30,9 +30,7 @@ func (s *swap) ServeNext(w http.ResponseWriter, r *http.Request, next http.Handl
 // TestAllocs of the suite counts what a middleware costs that hands on the writer
 // it got.
 func TestAnotherWriterAllocs(t *testing.T) {
-	if race.Enabled {
-		t.Skip("allocations cannot be counted under the race detector")
-	}
+	adaptertest.SkipUnderRace(t)
 	count := func(m ...echo.MiddlewareFunc) float64 {
 		e := echo.New()
 		e.Use(m...)

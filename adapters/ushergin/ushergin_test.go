@@ -14,9 +14,8 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/adapters/adaptertest"
 	"github.com/usher-go/usher/adapters/ushergin"
-	"github.com/usher-go/usher/internal/httpwriter"
-	"github.com/usher-go/usher/internal/race"
 )
 
 // hook is a middleware that hands on a writer of its own.
@@ -27,9 +26,7 @@ func (hook) Wrap(next http.Handler) http.Handler {
 }
 
 func (hook) ServeNext(w http.ResponseWriter, r *http.Request, next http.Handler) {
-	var writer httpwriter.Writer
-	writer.Init(w, nil)
-	next.ServeHTTP(&writer, r)
+	next.ServeHTTP(&adaptertest.Writer{Inner: w}, r)
 }
 
 // answer serves GET /items/7 behind middlewares.
@@ -68,7 +65,7 @@ func TestWriterIsWhatGinExpects(t *testing.T) {
 			t.Error("pushes, which the server cannot")
 		}
 		inner := c.Writer.(interface{ Unwrap() http.ResponseWriter }).Unwrap()
-		if _, ok := inner.(*httpwriter.Writer); !ok {
+		if _, ok := inner.(*adaptertest.Writer); !ok {
 			t.Errorf("unwraps to a %T", inner)
 		}
 	}, ushergin.Middleware(hook{}))
@@ -250,9 +247,7 @@ func TestGinIsAsDocumented(t *testing.T) {
 
 // TestWriterAllocs counts what a middleware costs that hands on another writer.
 func TestWriterAllocs(t *testing.T) {
-	if race.Enabled {
-		t.Skip("the race detector makes allocations of its own")
-	}
+	adaptertest.SkipUnderRace(t)
 	count := func(middlewares ...gin.HandlerFunc) float64 {
 		engine := gin.New()
 		engine.Use(middlewares...)
@@ -269,9 +264,7 @@ func TestWriterAllocs(t *testing.T) {
 // TestErrorsAllocs counts what Errors costs where there is none: the map of gin's
 // keys, which other middlewares share.
 func TestErrorsAllocs(t *testing.T) {
-	if race.Enabled {
-		t.Skip("the race detector makes allocations of its own")
-	}
+	adaptertest.SkipUnderRace(t)
 	count := func(middlewares ...gin.HandlerFunc) float64 {
 		engine := gin.New()
 		engine.Use(middlewares...)
