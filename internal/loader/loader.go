@@ -1,0 +1,265 @@
+// Package loader is the cache in front of a source that takes time to respond and may
+// fail: a store of keys, an authorization server.
+package loader
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/usher-go/usher/internal/guard"
+	"github.com/usher-go/usher/internal/shard"
+)
+
+// Config configures a [Cache].
+type Config[V any] struct {
+	// Lifetime returns how long a value is kept, counted from when its fetch began,
+	// and whether it is negative: a value that says that there is nothing. A value
+	// whose TTL is not above 0 is not kept. Required.
+	Lifetime func(v V) (ttl time.Duration, negative bool)
+	// Capacity bounds the values that are kept, and NegativeCapacity the negative
+	// ones, which never displace others. A Capacity of 0 keeps nothing.
+	Capacity, NegativeCapacity int
+	// Timeout bounds each fetch. Required.
+	Timeout time.Duration
+	// MaxFetches bounds the fetches that run at a time. Those of keys that the cache
+	// has had before have as many places of their own, so that they do not wait
+	// behind invented keys. See [guard.Call] for how many wait, and how long.
+	// Required.
+	MaxFetches int
+}
+
+// A Cache keeps what was fetched. It is safe for concurrent use.
+//
+// Callers that ask for one key at the same time share one fetch, which outlives the
+// caller that began it. A value is as old as the question: its TTL counts from when
+// its fetch began. Errors are not kept, and a panic of a fetch is an error.
+//
+// Once [Cache.Forget] has returned, no caller gets a value whose fetch began before,
+// except those that were waiting for it already.
+type Cache[K comparable, V any] struct {
+	lifetime func(V) (time.Duration, bool)
+
+	values    *shard.Cache[K, kept[V]]
+	negatives *shard.Cache[K, kept[V]]
+	// flights are the fetches that a caller may join, for each shard of values and
+	// under its lock. A fetch that is no longer among them when it ends has been
+	// overtaken by a change of its key, and its value is not kept.
+	flights []map[K]*flight[V]
+	// keeping is false while nothing is kept. A fetch reads it under the lock of its
+	// shard.
+	keeping atomic.Bool
+	keepAny bool
+
+	first    *guard.Guard // of keys that are not known
+	renewals *guard.Guard
+}
+
+type kept[V any] struct {
+	value V
+	until time.Time
+}
+
+// A flight is a fetch. Its value and error are set before done is closed.
+type flight[V any] struct {
+	done  chan struct{}
+	value V
+	err   error
+}
+
+// New returns an empty cache.
+func New[K comparable, V any](c Config[V]) *Cache[K, V] {
+	cache := &Cache[K, V]{
+		lifetime:  c.Lifetime,
+		values:    shard.New[K, kept[V]](max(c.Capacity, 1), nil),
+		negatives: shard.New[K, kept[V]](max(c.NegativeCapacity, 1), nil),
+		keepAny:   c.Capacity > 0,
+		first:     guard.New(c.Timeout, c.MaxFetches),
+		renewals:  guard.New(c.Timeout, c.MaxFetches),
+	}
+	cache.flights = make([]map[K]*flight[V], cache.values.Shards())
+	for i := range cache.flights {
+		cache.flights[i] = make(map[K]*flight[V])
+	}
+	cache.keeping.Store(cache.keepAny)
+	return cache
+}
+
+// Cached returns the value that is kept for k, if its TTL has not ended at now. It
+// allocates nothing.
+func (c *Cache[K, V]) Cached(k K, now time.Time) (V, bool) {
+	for _, list := range [...]*shard.Cache[K, kept[V]]{c.values, c.negatives} {
+		s := list.Shard(k)
+		s.Lock()
+		e, ok := s.Get(k)
+		s.Unlock()
+		if ok && now.Before(e.until) {
+			return e.value, true
+		}
+	}
+	var none V
+	return none, false
+}
+
+// Load returns the value of k that is kept, or the result of fetch, together with all
+// others that ask for k at the time. The context of fetch has the values of ctx, and
+// ends after the timeout and not with ctx. If ctx ends first, Load returns its cause.
+func (c *Cache[K, V]) Load(ctx context.Context, k K, fetch func(context.Context) (V, error)) (V, error) {
+	var none V
+	if ctx.Err() != nil {
+		return none, context.Cause(ctx)
+	}
+	f := c.join(ctx, k, fetch)
+	select {
+	case <-f.done:
+		return f.value, f.err
+	case <-ctx.Done():
+		return none, context.Cause(ctx)
+	}
+}
+
+// join returns the flight for k, which it begins if there is none.
+func (c *Cache[K, V]) join(ctx context.Context, k K, fetch func(context.Context) (V, error)) *flight[V] {
+	i := c.values.Index(c.values.Hash(k))
+	s := c.values.At(i)
+	s.Lock()
+	defer s.Unlock()
+	if f := c.flights[i][k]; f != nil {
+		return f
+	}
+	f := &flight[V]{done: make(chan struct{})}
+	// A flight may have landed since the caller looked.
+	now := time.Now()
+	e, known := s.Peek(k)
+	if !known || !now.Before(e.until) {
+		e = c.negative(k)
+	}
+	if now.Before(e.until) {
+		f.value = e.value
+		close(f.done)
+		return f
+	}
+	g := c.first
+	if known {
+		g = c.renewals
+	}
+	c.flights[i][k] = f
+	go c.fly(context.WithoutCancel(ctx), f, i, k, g, fetch)
+	return f
+}
+
+// negative returns the negative value of k. Its caller may hold the lock of a shard
+// of values.
+func (c *Cache[K, V]) negative(k K) kept[V] {
+	n := c.negatives.Shard(k)
+	n.Lock()
+	defer n.Unlock()
+	e, _ := n.Peek(k)
+	return e
+}
+
+// fly fetches the value of k, and keeps it unless f was overtaken.
+func (c *Cache[K, V]) fly(ctx context.Context, f *flight[V], i int, k K, g *guard.Guard, fetch func(context.Context) (V, error)) {
+	type fetched struct {
+		value V
+		asked time.Time
+	}
+	got, err := guard.Call(ctx, g, func(ctx context.Context) (r fetched, err error) {
+		r.asked = time.Now()
+		r.value, err = fetch(ctx)
+		return r, err
+	}, nil)
+	f.value, f.err = got.value, err
+
+	s := c.values.At(i)
+	s.Lock()
+	if c.flights[i][k] == f {
+		delete(c.flights[i], k)
+		if err == nil && c.keeping.Load() {
+			c.keep(s, k, got.value, got.asked)
+		}
+	}
+	s.Unlock()
+	close(f.done)
+}
+
+// keep keeps a value that was asked for at this time. It needs the lock of s, the
+// shard of k among the values.
+func (c *Cache[K, V]) keep(s *shard.Shard[K, kept[V]], k K, v V, asked time.Time) {
+	ttl, negative := c.lifetime(v)
+	if ttl <= 0 {
+		return
+	}
+	e := kept[V]{v, asked.Add(ttl)}
+	n := c.negatives.Shard(k)
+	n.Lock()
+	defer n.Unlock()
+	if negative {
+		s.Remove(k)
+		n.Add(k, e)
+		return
+	}
+	n.Remove(k)
+	s.Add(k, e)
+}
+
+// Forget removes what is kept of k, and keeps nothing of a fetch that has begun.
+func (c *Cache[K, V]) Forget(k K) {
+	i := c.values.Index(c.values.Hash(k))
+	s := c.values.At(i)
+	s.Lock()
+	defer s.Unlock()
+	delete(c.flights[i], k)
+	s.Remove(k)
+	n := c.negatives.Shard(k)
+	n.Lock()
+	n.Remove(k)
+	n.Unlock()
+}
+
+// ForgetFunc removes every value for which match returns true, the negative ones
+// excepted, and keeps nothing of all fetches that have begun. It looks at every value.
+func (c *Cache[K, V]) ForgetFunc(match func(V) bool) {
+	for i := range c.values.Shards() {
+		s := c.values.At(i)
+		s.Lock()
+		clear(c.flights[i])
+		for _, k := range s.Keys() {
+			if e, ok := s.Peek(k); ok && match(e.value) {
+				s.Remove(k)
+			}
+		}
+		s.Unlock()
+	}
+}
+
+// Suspend removes everything, and keeps nothing until [Cache.Resume].
+func (c *Cache[K, V]) Suspend() {
+	c.keeping.Store(false)
+	c.clear()
+}
+
+// Resume ends what Suspend began, for fetches that begin after it was called.
+func (c *Cache[K, V]) Resume() {
+	c.clear()
+	c.keeping.Store(c.keepAny)
+}
+
+func (c *Cache[K, V]) clear() {
+	for i := range c.values.Shards() {
+		s := c.values.At(i)
+		s.Lock()
+		clear(c.flights[i])
+		s.Purge()
+		s.Unlock()
+	}
+	for i := range c.negatives.Shards() {
+		n := c.negatives.At(i)
+		n.Lock()
+		n.Purge()
+		n.Unlock()
+	}
+}
+
+// Len returns how many values and how many negative ones are kept.
+func (c *Cache[K, V]) Len() (values, negatives int) { return c.values.Len(), c.negatives.Len() }
