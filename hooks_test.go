@@ -2,11 +2,7 @@ package usher_test
 
 import (
 	"go/ast"
-	"go/parser"
 	"go/token"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -16,20 +12,11 @@ import (
 func TestNoExportedTypeIsAHookOfTheResponseWriter(t *testing.T) {
 	hook := map[string]bool{"Head": true, "Body": true, "Release": true}
 	files, unexported := 0, 0
-	err := fs.WalkDir(os.DirFS("."), ".", func(path string, d fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return err
-		case d.IsDir() && (d.Name() == "internal" || d.Name() == "peers" || strings.HasPrefix(d.Name(), ".") && path != "."):
-			return fs.SkipDir
-		case filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go"):
-			return nil
+	sources(t, func(path string, file *ast.File, positions *token.FileSet) {
+		if strings.HasPrefix(path, "internal/") {
+			return
 		}
 		files++
-		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
-		if err != nil {
-			return err
-		}
 		for _, decl := range file.Decls {
 			f, ok := decl.(*ast.FuncDecl)
 			if !ok || f.Recv == nil || !hook[f.Name.Name] {
@@ -40,16 +27,12 @@ func TestNoExportedTypeIsAHookOfTheResponseWriter(t *testing.T) {
 				receiver = star.X
 			}
 			if name, ok := receiver.(*ast.Ident); ok && name.IsExported() {
-				t.Errorf("%s: %s.%s can be called by anybody", path, name.Name, f.Name.Name)
+				t.Errorf("%s: %s.%s can be called by anybody", positions.Position(f.Pos()), name.Name, f.Name.Name)
 			} else {
 				unexported++
 			}
 		}
-		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	if files < 50 || unexported < 6 {
 		t.Errorf("looked at %d files with %d methods of hooks, want those of envelope and idempotency among them", files, unexported)
 	}
