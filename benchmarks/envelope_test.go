@@ -68,7 +68,7 @@ var explicit = map[string]func(v any) http.Handler{
 	},
 	"usher": func(v any) http.Handler {
 		return must(envelope.New(envelope.Config{})).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			envelope.To(w, r).Value(v)
+			envelope.For(w, r).Value(v)
 		}))
 	},
 	"encoding-json": func(v any) http.Handler {

@@ -45,8 +45,8 @@ func TestAllocations(t *testing.T) {
 		}{
 			{"the holder", env.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})), holder},
 			{"wrapping adds nothing", wrap.Wrap(asPlainJSON), holder},
-			{"a value adds nothing", env.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { envelope.To(w, r).Value(small) })), holder},
-			{"a large value adds its length", env.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { envelope.To(w, r).Value(large) })), holder + 2},
+			{"a value adds nothing", env.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { envelope.For(w, r).Value(small) })), holder},
+			{"a large value adds its length", env.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { envelope.For(w, r).Value(large) })), holder + 2},
 			{"an error adds at most two", env.Wrap(failing(refusal)), holder + 2},
 		}
 		for _, tt := range tests {

@@ -113,7 +113,7 @@ func BenchmarkExplicit(b *testing.B) {
 			env := must(envelope.Config{Shape: shape.shape})
 			b.Run(size.name+"/"+shape.name, func(b *testing.B) {
 				benchmark(b, env.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-					envelope.To(w, r).Value(v)
+					envelope.For(w, r).Value(v)
 				})))
 			})
 			// What the writer itself costs, on a request that is in its envelope already.
@@ -124,7 +124,7 @@ func BenchmarkExplicit(b *testing.B) {
 						b.ReportAllocs()
 						for b.Loop() {
 							clear(w.header)
-							envelope.To(w, r).Value(v)
+							envelope.For(w, r).Value(v)
 						}
 					}))
 			})

@@ -135,7 +135,7 @@ func TestWhatBreaksOffIsNeverAWholeSuccess(t *testing.T) {
 		{name: "Fail after a flush", handler: fails(late, flushes(writes(200, asJSON, "[1,2]"))), reported: errDatabase},
 		{name: "Fail after the status", handler: fails(late, writes(200, asJSON)), reported: errDatabase},
 		{name: "Fail within what is not wrapped", handler: fails(late, writes(200, map[string]string{"Content-Type": "text/csv"}, "a,b\n")), reported: errDatabase},
-		{name: "Fail after a whole value", handler: fails(late, func(w http.ResponseWriter, r *http.Request) { envelope.To(w, r).Value(1) }), reported: errDatabase},
+		{name: "Fail after a whole value", handler: fails(late, func(w http.ResponseWriter, r *http.Request) { envelope.For(w, r).Value(1) }), reported: errDatabase},
 		{name: "a recoverer that swallows a late panic", handler: swallows(func(w http.ResponseWriter, _ *http.Request) {
 			writes(200, asJSON, `{"a":`)(w, nil)
 			panic("canary")

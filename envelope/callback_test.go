@@ -14,7 +14,7 @@ import (
 
 // A callback that panics costs what it was to do, and not the response.
 func TestACallbackThatPanics(t *testing.T) {
-	value := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { envelope.To(w, r).Value(1) })
+	value := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { envelope.For(w, r).Value(1) })
 	late := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, "x")
 		usher.Fail(w, r, errDatabase)
@@ -35,11 +35,11 @@ func TestACallbackThatPanics(t *testing.T) {
 		{"NewRequestID", envelope.Config{NewRequestID: func() string { panic("callback") }}, value, 200, 1},
 		{"ClientIP", envelope.Config{ClientIP: func(*http.Request) netip.Addr { panic("callback") }}, value, 500, 2},
 		{"Marshal", envelope.Config{Marshal: func(any) ([]byte, error) { panic("callback") }}, value, 500, 1},
-		{"Shape.Error, by Fail", envelope.Config{Shape: envelope.Shape{Error: func([]byte, *envelope.Answer) []byte { panic("callback") }}}, failing(&usher.Error{Status: 404}), 500, 2},
+		{"Shape.Error, by Fail", envelope.Config{Shape: envelope.Shape{Error: func([]byte, *envelope.Response) []byte { panic("callback") }}}, failing(&usher.Error{Status: 404}), 500, 2},
 		{"Shape.Before", envelope.Config{Shape: envelope.Shape{
-			Before: func([]byte, *envelope.Answer) []byte { panic("callback") },
-			After:  func(b []byte, _ *envelope.Answer) []byte { return b },
-			Error:  func(b []byte, _ *envelope.Answer) []byte { return append(b, "{}"...) },
+			Before: func([]byte, *envelope.Response) []byte { panic("callback") },
+			After:  func(b []byte, _ *envelope.Response) []byte { return b },
+			Error:  func(b []byte, _ *envelope.Response) []byte { return append(b, "{}"...) },
 		}}, value, 500, 1},
 	}
 	for _, tt := range tests {
@@ -76,7 +76,7 @@ func TestACallbackThatPanics(t *testing.T) {
 // Nothing that the handler meant for its own body goes with the bare status.
 func TestAShapeThatPanicsLeavesABareStatus(t *testing.T) {
 	env := must(envelope.Config{
-		Wrap: true, Shape: envelope.Shape{Error: func([]byte, *envelope.Answer) []byte { panic("callback") }},
+		Wrap: true, Shape: envelope.Shape{Error: func([]byte, *envelope.Response) []byte { panic("callback") }},
 		OnPanic: func(*http.Request, any, []byte) {},
 	})
 	got := get(t, start(t, env.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -41,37 +41,37 @@ func (c Catalogue) clone() Catalogue {
 
 // apply fills in a from the catalogue. Status, Code and Message are set to those
 // of the answer itself before.
-func (c *Catalogue) apply(a *Answer) {
+func (c *Catalogue) apply(resp *Response) {
 	if len(c.Codes) > 0 || len(c.Statuses) > 0 {
-		c.replace(a)
+		c.replace(resp)
 	}
-	if a.Message == "" {
-		a.Message = statusText(a.Status)
+	if resp.Message == "" {
+		resp.Message = statusText(resp.Status)
 	}
-	if a.Code == "" && a.Status >= 400 {
-		a.Code = statusCode(a.Status)
+	if resp.Code == "" && resp.Status >= 400 {
+		resp.Code = statusCode(resp.Status)
 	}
 }
 
 // replace puts what is listed in place of what the answer has.
-func (c *Catalogue) replace(a *Answer) {
-	entry, listed := c.Codes[a.Code]
-	if failed := a.Status >= 400; entry.Status != 0 && failed == (entry.Status >= 400) {
-		a.Status = entry.Status
+func (c *Catalogue) replace(resp *Response) {
+	entry, listed := c.Codes[resp.Code]
+	if failed := resp.Status >= 400; entry.Status != 0 && failed == (entry.Status >= 400) {
+		resp.Status = entry.Status
 	}
-	of := c.Statuses[a.Status]
+	of := c.Statuses[resp.Status]
 	switch {
 	case listed:
-		a.Code = first(entry.Code, a.Code)
-		a.Message = first(entry.Message, a.Message, of.Message)
-	case a.Code == "":
-		a.Code = of.Code
-		a.Message = first(a.Message, of.Message)
+		resp.Code = first(entry.Code, resp.Code)
+		resp.Message = first(entry.Message, resp.Message, of.Message)
+	case resp.Code == "":
+		resp.Code = of.Code
+		resp.Message = first(resp.Message, of.Message)
 	default:
-		a.Code = first(of.Code, a.Code)
-		a.Message = first(of.Message, a.Message)
+		resp.Code = first(of.Code, resp.Code)
+		resp.Message = first(of.Message, resp.Message)
 	}
-	a.Type = first(entry.Type, of.Type)
+	resp.Type = first(entry.Type, of.Type)
 }
 
 func first(texts ...string) string {

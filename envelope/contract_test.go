@@ -89,7 +89,7 @@ func TestContract(t *testing.T) {
 		{
 			name: "KS-01 Kisara: a success has status, message, data and metadata", config: kisara,
 			handler: func(w http.ResponseWriter, r *http.Request) {
-				envelope.To(w, r).Message("User found").Value(json.RawMessage(`{"name":"A","link_id":"l","profile_url":null}`))
+				envelope.For(w, r).Message("User found").Value(json.RawMessage(`{"name":"A","link_id":"l","profile_url":null}`))
 			},
 			status: 200,
 			body:   `{"status_code":200,"message":"User found","data":{"name":"A","link_id":"l","profile_url":null},` + kisaraMetadata + `}`,
@@ -118,7 +118,7 @@ func TestContract(t *testing.T) {
 		{
 			name: "KS-14 Kisara: created, with the location", config: kisara,
 			handler: func(w http.ResponseWriter, r *http.Request) {
-				envelope.To(w, r).Message("API key generated successfully").Created("/auth/api-keys/7", map[string]string{"api_key": "shown once"})
+				envelope.For(w, r).Message("API key generated successfully").Created("/auth/api-keys/7", map[string]string{"api_key": "shown once"})
 			},
 			status: 201,
 			body:   `{"status_code":201,"message":"API key generated successfully","data":{"api_key":"shown once"},` + kisaraMetadata + `}`,
@@ -127,7 +127,7 @@ func TestContract(t *testing.T) {
 		{
 			name: "KS-15 Kisara: validation lists the fields", config: kisara,
 			handler: func(w http.ResponseWriter, r *http.Request) {
-				envelope.To(w, r).Invalid(usher.Field{Name: "name", Message: "'name' must have a minimum length of 1. Current length is 0."})
+				envelope.For(w, r).Invalid(usher.Field{Name: "name", Message: "'name' must have a minimum length of 1. Current length is 0."})
 			},
 			status: 400,
 			body: `{"status_code":400,"message":"Validation Error","errors":[{"field":"name","message":"'name' must have a minimum length of 1. Current length is 0."}],` +
@@ -136,7 +136,7 @@ func TestContract(t *testing.T) {
 		{
 			name: "KS-17 Kisara: a success without data has no data", config: kisara,
 			handler: func(w http.ResponseWriter, r *http.Request) {
-				envelope.To(w, r).Message("API key revoked successfully").Value(nil)
+				envelope.For(w, r).Message("API key revoked successfully").Value(nil)
 			},
 			status: 200,
 			body:   `{"status_code":200,"message":"API key revoked successfully",` + kisaraMetadata + `}`,
@@ -179,7 +179,7 @@ func TestContract(t *testing.T) {
 		{
 			name: "KE-01 Kaie: a list has its pagination", config: kaie,
 			handler: func(w http.ResponseWriter, r *http.Request) {
-				envelope.To(w, r).List([]int{1, 2}, usher.Page{Number: 1, Limit: 20, Total: 41})
+				envelope.For(w, r).List([]int{1, 2}, usher.Page{Number: 1, Limit: 20, Total: 41})
 			},
 			status: 200,
 			body:   `{"data":[1,2],"pagination":{"page":1,"limit":20,"total":41,"pages":3}}`,
@@ -187,7 +187,7 @@ func TestContract(t *testing.T) {
 		{
 			name: "KE-01 Kaie: an empty list is no null", config: kaie,
 			handler: func(w http.ResponseWriter, r *http.Request) {
-				envelope.To(w, r).List([]int(nil), usher.Page{Number: 1, Limit: 20})
+				envelope.For(w, r).List([]int(nil), usher.Page{Number: 1, Limit: 20})
 			},
 			status: 200,
 			body:   `{"data":[],"pagination":{"page":1,"limit":20,"total":0,"pages":0}}`,
@@ -215,7 +215,7 @@ func TestContract(t *testing.T) {
 		{
 			name: "KE-09 Kaie: created", config: kaie,
 			handler: func(w http.ResponseWriter, r *http.Request) {
-				envelope.To(w, r).Created("", map[string]string{"id": "w1"})
+				envelope.For(w, r).Created("", map[string]string{"id": "w1"})
 			},
 			status: 201,
 			body:   `{"data":{"id":"w1"}}`,
@@ -230,7 +230,7 @@ func TestContract(t *testing.T) {
 		{
 			name: "KY-01 Kynetra: a success is bare", config: kynetra,
 			handler: func(w http.ResponseWriter, r *http.Request) {
-				envelope.To(w, r).Created("", json.RawMessage(`{"userId":"u","email":"a@example.com"}`))
+				envelope.For(w, r).Created("", json.RawMessage(`{"userId":"u","email":"a@example.com"}`))
 			},
 			status: 201,
 			body:   `{"userId":"u","email":"a@example.com"}`,
@@ -244,7 +244,7 @@ func TestContract(t *testing.T) {
 		{
 			name: "KK-01 Kaiko: a success is bare", config: kaiko,
 			handler: func(w http.ResponseWriter, r *http.Request) {
-				envelope.To(w, r).Value(json.RawMessage(`{"object":"emotions.analysis"}`))
+				envelope.For(w, r).Value(json.RawMessage(`{"object":"emotions.analysis"}`))
 			},
 			status: 200,
 			body:   `{"object":"emotions.analysis"}`,
@@ -308,7 +308,7 @@ func TestContract(t *testing.T) {
 		{
 			name: "IC-07 InsiteChat: faulty fields are one text", config: insitechat,
 			handler: func(w http.ResponseWriter, r *http.Request) {
-				envelope.To(w, r).Invalid(usher.Field{Name: "message", Message: "is required"}, usher.Field{Name: "session_id", Message: "is too long"})
+				envelope.For(w, r).Invalid(usher.Field{Name: "message", Message: "is required"}, usher.Field{Name: "session_id", Message: "is too long"})
 			},
 			status: 400,
 			body:   `{"detail":"The request is not valid. message: is required; session_id: is too long"}`,

@@ -10,11 +10,11 @@
 //			usher.Fail(w, r, err)
 //			return
 //		}
-//		envelope.To(w, r).Value(note)
+//		envelope.For(w, r).Value(note)
 //	})
 //	http.ListenAndServe(addr, env.Wrap(auth.Wrap(mux)))
 //
-// New code writes through [To], [usher.Respond] and [usher.Fail]. What existing
+// New code writes through [For], [usher.Respond] and [usher.Fail]. What existing
 // handlers write themselves is put into the shape if [Config.Wrap] says so.
 //
 // # What is wrapped

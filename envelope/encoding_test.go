@@ -53,7 +53,7 @@ func TestEncodingOfACompressorFurtherOut(t *testing.T) {
 		body    string
 	}{
 		{"plain JSON is wrapped", writes(201, asJSON, "1"), 201, `{"data":1}`},
-		{"a long body has no length of its own", func(w http.ResponseWriter, r *http.Request) { envelope.To(w, r).Value(long) }, 200, `{"data":"` + long + `"}`},
+		{"a long body has no length of its own", func(w http.ResponseWriter, r *http.Request) { envelope.For(w, r).Value(long) }, 200, `{"data":"` + long + `"}`},
 		{"text of an error is its message", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no title", 400) }, 400, `{"error":{"code":"bad_request","message":"no title"}}`},
 		{"text of a failure is not shown", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "canary", 500) }, 500, internal},
 		{"Fail", func(w http.ResponseWriter, r *http.Request) { usher.Fail(w, r, failure) }, 409, taken},

@@ -190,7 +190,7 @@ func metadata(t *testing.T, c envelope.Config, r *http.Request) (m struct {
 }) {
 	t.Helper()
 	w := httptest.NewRecorder()
-	must(c).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { envelope.To(w, r).Value(1) })).ServeHTTP(w, r)
+	must(c).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { envelope.For(w, r).Value(1) })).ServeHTTP(w, r)
 	body := struct{ Metadata any }{&m}
 	if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil {
 		t.Fatalf("%v: %s", err, w.Body)
@@ -278,7 +278,7 @@ func TestMetadataIsMeasuredAndTrusted(t *testing.T) {
 			r.Header.Set("X-Request-Start", "1")
 			must(envelope.Config{}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				time.Sleep(1234567 * time.Microsecond)
-				envelope.To(w, r).Value(nil)
+				envelope.For(w, r).Value(nil)
 			})).ServeHTTP(w, r)
 			if want := `"execution_time_ms":1234,"ip":"192.0.2.1","timestamp":"2000-01-01T00:00:01.234Z"}}`; !strings.HasSuffix(w.Body.String(), want) {
 				t.Errorf("body %s, want %s", w.Body, want)
@@ -363,14 +363,14 @@ func TestRepliesWithoutABody(t *testing.T) {
 		}
 	}
 	got := get(t, start(t, must(envelope.Config{Shape: envelope.Typed()}).Wrap(http.HandlerFunc(
-		func(w http.ResponseWriter, r *http.Request) { envelope.To(w, r).Value(nil) }))), "/")
+		func(w http.ResponseWriter, r *http.Request) { envelope.For(w, r).Value(nil) }))), "/")
 	wantStatus(t, got, 204)
 }
 
 // Without an envelope the writers still answer.
 func TestWriterWithoutAnEnvelope(t *testing.T) {
 	s := start(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		out := envelope.To(w, r).Message("unused")
+		out := envelope.For(w, r).Message("unused")
 		out.Untouched()
 		if r.URL.Path == "/invalid" {
 			out.Invalid(usher.Field{Name: "a", Message: "b"})
@@ -388,13 +388,13 @@ func TestWriterWithoutAnEnvelope(t *testing.T) {
 func TestOwnShapeAndCodec(t *testing.T) {
 	env := must(envelope.Config{
 		Shape: envelope.Shape{
-			Before: func(b []byte, _ *envelope.Answer) []byte { return append(b, `{"ok":true,"result":`...) },
-			After:  func(b []byte, _ *envelope.Answer) []byte { return append(b, '}') },
-			Error: func(b []byte, a *envelope.Answer) []byte {
+			Before: func(b []byte, _ *envelope.Response) []byte { return append(b, `{"ok":true,"result":`...) },
+			After:  func(b []byte, _ *envelope.Response) []byte { return append(b, '}') },
+			Error: func(b []byte, resp *envelope.Response) []byte {
 				b = append(b, `{"ok":false,"why":`...)
-				b = a.AppendValue(b, a.Details)
+				b = resp.AppendValue(b, resp.Details)
 				b = append(b, `,"bad":`...)
-				b = a.AppendValue(b, func() {})
+				b = resp.AppendValue(b, func() {})
 				return append(b, '}')
 			},
 			ErrorType: "application/vnd.example+json",
@@ -411,7 +411,7 @@ func TestOwnShapeAndCodec(t *testing.T) {
 			usher.Fail(w, r, &usher.Error{Status: 400, Details: "why"})
 			return
 		}
-		envelope.To(w, r).Value("v")
+		envelope.For(w, r).Value("v")
 	})))
 	wantBody(t, get(t, s, "/"), `{"ok":true,"result":"codec v"}`)
 	failed := get(t, s, "/fail")
@@ -430,7 +430,7 @@ func TestResponderWithoutTheMiddleware(t *testing.T) {
 
 func TestLongAnswerHasItsLength(t *testing.T) {
 	got := get(t, start(t, must(envelope.Config{Shape: envelope.Data()}).Wrap(http.HandlerFunc(
-		func(w http.ResponseWriter, r *http.Request) { envelope.To(w, r).Value(strings.Repeat("x", 100_000)) }))), "/")
+		func(w http.ResponseWriter, r *http.Request) { envelope.For(w, r).Value(strings.Repeat("x", 100_000)) }))), "/")
 	wantHeader(t, got, "Content-Length", "100011")
 	if len(got.body) != 100011 {
 		t.Errorf("%d bytes", len(got.body))

@@ -30,7 +30,7 @@ func Example() {
 			usher.Fail(w, r, &usher.Error{Status: http.StatusNotFound, Code: "no_such_note", Message: "There is no such note."})
 			return
 		}
-		envelope.To(w, r).Value(map[string]string{"title": "Milk"})
+		envelope.For(w, r).Value(map[string]string{"title": "Milk"})
 	})
 	server := env.Wrap(env.Mux(mux)) // http.ListenAndServe(addr, server)
 
@@ -103,17 +103,17 @@ func ExampleCatalogue() {
 // A shape of one's own is a few functions that append JSON.
 func ExampleShape() {
 	jsend := envelope.Shape{
-		Before: func(b []byte, a *envelope.Answer) []byte {
+		Before: func(b []byte, resp *envelope.Response) []byte {
 			b = append(b, `{"status":"success","data":`...)
-			if a.NoData {
+			if resp.NoData {
 				b = append(b, "null"...)
 			}
 			return b
 		},
-		After: func(b []byte, _ *envelope.Answer) []byte { return append(b, '}') },
-		Error: func(b []byte, a *envelope.Answer) []byte {
+		After: func(b []byte, _ *envelope.Response) []byte { return append(b, '}') },
+		Error: func(b []byte, resp *envelope.Response) []byte {
 			b = append(b, `{"status":"error","message":`...)
-			b = envelope.AppendString(b, a.Message)
+			b = envelope.AppendString(b, resp.Message)
 			return append(b, '}')
 		},
 		Constant: true,
@@ -123,7 +123,7 @@ func ExampleShape() {
 		panic(err)
 	}
 	show(env.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		envelope.To(w, r).Value([]int{1, 2})
+		envelope.For(w, r).Value([]int{1, 2})
 	})), http.MethodGet, "/")
 	show(env.Wrap(http.HandlerFunc(env.NotFound)), http.MethodGet, "/")
 	// Output:

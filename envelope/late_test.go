@@ -18,7 +18,7 @@ func then(status int, contentType string, next func(envelope.Writer)) http.Handl
 			w.Header().Set("Content-Type", contentType)
 		}
 		w.WriteHeader(status)
-		next(envelope.To(w, r))
+		next(envelope.For(w, r))
 	}
 }
 
@@ -76,11 +76,11 @@ func TestWhatFollowsAStatus(t *testing.T) {
 			w.WriteHeader(404)
 			fail(w, r)
 		}, 404, `{"status_code":404,"message":"m","metadata"`},
-		{"Status", func(w http.ResponseWriter, r *http.Request) { envelope.To(w, r).Status(202).Value(1) }, 202, `"data":1`},
+		{"Status", func(w http.ResponseWriter, r *http.Request) { envelope.For(w, r).Status(202).Value(1) }, 202, `"data":1`},
 		{"Status of a list", func(w http.ResponseWriter, r *http.Request) {
-			envelope.To(w, r).Status(206).List([]int{1}, usher.Page{})
+			envelope.For(w, r).Status(206).List([]int{1}, usher.Page{})
 		}, 206, `"data":[1]`},
-		{"Status of an error", func(w http.ResponseWriter, r *http.Request) { envelope.To(w, r).Status(404).Value(1) }, 500, `"message":"Internal Server Error"`},
+		{"Status of an error", func(w http.ResponseWriter, r *http.Request) { envelope.For(w, r).Status(404).Value(1) }, 500, `"message":"Internal Server Error"`},
 	}
 	for _, wrap := range []bool{true, false} {
 		for _, tt := range tests {
@@ -128,7 +128,7 @@ func TestDataThatNobodyWaitsForIsNoLoss(t *testing.T) {
 	s := start(t, env.Wrap(http.TimeoutHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer close(done)
 		<-sent
-		value(envelope.To(w, r))
+		value(envelope.For(w, r))
 	}), time.Millisecond, "")))
 	wantStatus(t, get(t, s, "/"), 503)
 	close(sent)
@@ -143,8 +143,8 @@ func TestDataThatNobodyWaitsForIsNoLoss(t *testing.T) {
 // What cannot be sent any more is not lost in silence.
 func TestLostDataIsReported(t *testing.T) {
 	twice := func(w http.ResponseWriter, r *http.Request) {
-		envelope.To(w, r).Value(1)
-		envelope.To(w, r).Value(2)
+		envelope.For(w, r).Value(1)
+		envelope.For(w, r).Value(2)
 	}
 	tests := []struct {
 		name    string
@@ -154,12 +154,12 @@ func TestLostDataIsReported(t *testing.T) {
 	}{
 		{"after a body", http.MethodGet, func(w http.ResponseWriter, r *http.Request) {
 			writes(200, map[string]string{"Content-Type": "text/csv"}, "a,b")(w, r)
-			value(envelope.To(w, r))
+			value(envelope.For(w, r))
 		}, 1},
 		{"after another value", http.MethodGet, twice, 1},
 		{"after a refusal", http.MethodGet, func(w http.ResponseWriter, r *http.Request) {
 			usher.Fail(w, r, &usher.Error{Status: 403})
-			value(envelope.To(w, r))
+			value(envelope.For(w, r))
 		}, 1},
 		{"after 204", http.MethodGet, then(204, "", value), 1},
 		{"after 404", http.MethodGet, then(404, "", value), 1},

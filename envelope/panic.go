@@ -16,17 +16,17 @@ import (
 
 // The outcomes of a panic, as indices of panicOutcomes.
 const (
-	answered = iota
+	responded = iota
 	aborted
 )
 
-var panicOutcomes = [...]string{answered: "answered", aborted: "aborted"}
+var panicOutcomes = [...]string{responded: "responded", aborted: "aborted"}
 
 func newPanics() *telemetry.Decisions {
 	return telemetry.NewDecisions(telemetry.Config{
 		Scope:       "github.com/usher-go/usher/envelope",
 		Counter:     "usher.envelope.panics",
-		Description: "Panics of handlers, by whether the request could still be answered.",
+		Description: "Panics of handlers, by whether the request could still get a response.",
 		Attribute:   "usher.envelope.panic.outcome",
 		Outcomes:    panicOutcomes[:],
 	})
@@ -44,7 +44,7 @@ func (t *transaction) recovered(inner *http.Request, v any) {
 		t.env.panics.Record(inner.Context(), aborted)
 		t.cut()
 	}
-	t.env.panics.Record(inner.Context(), answered)
+	t.env.panics.Record(inner.Context(), responded)
 	h := t.writer.Header()
 	delete(h, "Expires")
 	delete(h, "Location")

@@ -25,7 +25,7 @@ func TestPanicBeforeTheStatusIsOneError(t *testing.T) {
 		"at once":           func(http.ResponseWriter, *http.Request) { panic("canary") },
 		"after early hints": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(103); panic(errors.New("canary")) },
 		"nil":               func(http.ResponseWriter, *http.Request) { panic(nil) },
-		"while encoding":    func(w http.ResponseWriter, r *http.Request) { envelope.To(w, r).Value(panicking{}) },
+		"while encoding":    func(w http.ResponseWriter, r *http.Request) { envelope.For(w, r).Value(panicking{}) },
 		"impossible status": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(1000) },
 		"impossible, as 0":  func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(0) },
 		"in TimeoutHandler": http.TimeoutHandler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("canary") }), 1<<40, "").ServeHTTP,
@@ -91,7 +91,7 @@ func TestPanicAfterTheStatusAbortsTheConnection(t *testing.T) {
 			panic("canary")
 		},
 		"after an explicit answer": func(w http.ResponseWriter, r *http.Request) {
-			envelope.To(w, r).Value(1)
+			envelope.For(w, r).Value(1)
 			panic("canary")
 		},
 		"after a flush": func(w http.ResponseWriter, _ *http.Request) {
@@ -224,7 +224,7 @@ func TestDataThatCannotBeEncodedIsAnError(t *testing.T) {
 	var reported error
 	env := must(envelope.Config{Shape: envelope.Data(), OnError: func(_ *http.Request, e *usher.Error) { reported = e }})
 	got := get(t, start(t, env.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		envelope.To(w, r).Created("/x", map[string]any{"a": func() {}})
+		envelope.For(w, r).Created("/x", map[string]any{"a": func() {}})
 	}))), "/")
 	wantStatus(t, got, 500)
 	wantBody(t, got, `{"error":{"code":"internal","message":"Internal Server Error"}}`)
@@ -273,7 +273,7 @@ func TestPanicsAreCounted(t *testing.T) {
 			}
 		}
 	}
-	want := map[string]int64{"usher.envelope.panics answered": 1, "usher.envelope.panics aborted": 2}
+	want := map[string]int64{"usher.envelope.panics responded": 1, "usher.envelope.panics aborted": 2}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("counts (-want +got):\n%s", diff)
 	}

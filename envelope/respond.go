@@ -59,12 +59,12 @@ func (t *transaction) shaper(way phase) *transaction {
 
 // appendError appends failure in a response of this status, unless that is 0.
 func (t *transaction) appendError(s *scratch, status int, failure *usher.Error) []byte {
-	a := t.answer(s, errorStatus(failure), failure.Code, failure.Message)
-	a.Param, a.Fields, a.Details, a.RetryAfter = failure.Param, failure.Fields, failure.Details, failure.RetryAfter
+	resp := t.response(s, errorStatus(failure), failure.Code, failure.Message)
+	resp.Param, resp.Fields, resp.Details, resp.RetryAfter = failure.Param, failure.Fields, failure.Details, failure.RetryAfter
 	if status != 0 {
-		a.Status = status
+		resp.Status = status
 	}
-	return t.env.shape.Error(s.b, a)
+	return t.env.shape.Error(s.b, resp)
 }
 
 // writeError writes failure to w.
@@ -72,7 +72,7 @@ func (t *transaction) writeError(w http.ResponseWriter, failure *usher.Error) {
 	s := newScratch()
 	defer s.release()
 	s.b = t.appendError(s, 0, failure)
-	status := s.answer.Status
+	status := s.response.Status
 
 	h := w.Header()
 	if _, ok := h["Www-Authenticate"]; !ok && status == http.StatusUnauthorized {
@@ -118,14 +118,14 @@ func errorStatus(e *usher.Error) int {
 }
 
 // answer prepares the answer in s.
-func (t *transaction) answer(s *scratch, status int, code, message string) *Answer {
-	a := &s.answer
-	*a = Answer{
+func (t *transaction) response(s *scratch, status int, code, message string) *Response {
+	resp := &s.response
+	*resp = Response{
 		Status: status, Code: code, Message: message,
 		RequestID: t.id, Start: t.start, t: t, s: s,
 	}
-	t.env.catalogue.apply(a)
-	return a
+	t.env.catalogue.apply(resp)
+	return resp
 }
 
 // RespondReply writes a success in the shape of the service, for
@@ -151,41 +151,41 @@ func (e *Envelope) RespondReply(w http.ResponseWriter, r *http.Request, reply us
 	}
 	s := newScratch()
 	defer s.release()
-	a := t.answer(s, reply.Status, reply.Code, reply.Message)
-	a.NoData, a.Page = reply.Data == nil, reply.Page
+	resp := t.response(s, reply.Status, reply.Code, reply.Message)
+	resp.NoData, resp.Page = reply.Data == nil, reply.Page
 
 	bare := e.shape.Before == nil
-	if bare && a.NoData || !bodyAllowed(a.Status) {
-		if bare && a.Status == http.StatusOK {
-			a.Status = http.StatusNoContent
+	if bare && resp.NoData || !bodyAllowed(resp.Status) {
+		if bare && resp.Status == http.StatusOK {
+			resp.Status = http.StatusNoContent
 		}
 		dropStale(w.Header())
-		t.x.Render(a.Status)
-		w.WriteHeader(a.Status)
+		t.x.Render(resp.Status)
+		w.WriteHeader(resp.Status)
 		return
 	}
-	if err := t.appendReply(s, a, reply.Data); err != nil {
+	if err := t.appendReply(s, resp, reply.Data); err != nil {
 		delete(w.Header(), "Location")
 		usher.Fail(w, r, err)
 		return
 	}
 	dropStale(w.Header())
-	t.send(w, a.Status, "application/json", s.b)
+	t.send(w, resp.Status, "application/json", s.b)
 }
 
 // appendReply appends a success to the buffer of s.
-func (t *transaction) appendReply(s *scratch, a *Answer, data any) (err error) {
+func (t *transaction) appendReply(s *scratch, resp *Response, data any) (err error) {
 	bare := t.env.shape.Before == nil
 	if !bare {
-		s.b = t.env.shape.Before(s.b, a)
+		s.b = t.env.shape.Before(s.b, resp)
 	}
-	if !a.NoData {
+	if !resp.NoData {
 		if s.b, err = t.env.appendValue(s, s.b, data); err != nil {
 			return fmt.Errorf("envelope: encode the data of a response: %w", err)
 		}
 	}
 	if !bare {
-		s.b = t.env.shape.After(s.b, a)
+		s.b = t.env.shape.After(s.b, resp)
 	}
 	return nil
 }
@@ -215,9 +215,9 @@ func (t *transaction) replyLate(w http.ResponseWriter, r *http.Request, reply us
 		}
 		s.b, err = t.env.appendValue(s, s.b, reply.Data)
 	} else {
-		a := t.answer(s, status, reply.Code, reply.Message)
-		a.Status, a.NoData, a.Page = status, reply.Data == nil, reply.Page
-		err = t.appendReply(s, a, reply.Data)
+		resp := t.response(s, status, reply.Code, reply.Message)
+		resp.Status, resp.NoData, resp.Page = status, reply.Data == nil, reply.Page
+		err = t.appendReply(s, resp, reply.Data)
 	}
 	if err != nil {
 		usher.Fail(w, r, err)

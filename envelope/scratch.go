@@ -6,11 +6,11 @@ import (
 )
 
 // A scratch is what one answer is made of: a buffer, an encoder into it, and
-// the [Answer] for the shape.
+// the [Response] for the shape.
 type scratch struct {
-	b      []byte
-	enc    *json.Encoder
-	answer Answer
+	b        []byte
+	enc      *json.Encoder
+	response Response
 }
 
 // maxPooled is the capacity of the largest buffer that is kept for later.
@@ -29,7 +29,7 @@ func (s *scratch) release() {
 		return
 	}
 	s.b = s.b[:0]
-	s.answer = Answer{}
+	s.response = Response{}
 	scratches.Put(s)
 }
 

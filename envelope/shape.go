@@ -12,16 +12,16 @@ import (
 // A Shape is the form in which a service writes its answers: what stands before
 // and after the data of a success, and the whole of an error. Its functions
 // append JSON to b and return it, must be safe for concurrent use, and must keep
-// neither b nor the [Answer].
+// neither b nor the [Response].
 //
 // The data itself is never decoded, whoever encoded it.
 type Shape struct {
 	// Before appends what comes before the data, and After what comes after it.
-	// A success without data ([Answer.NoData]) is both without anything between.
+	// A success without data ([Response.NoData]) is both without anything between.
 	// With both nil the data stands alone: successes are not touched.
-	Before, After func(b []byte, a *Answer) []byte
+	Before, After func(b []byte, resp *Response) []byte
 	// Error appends an error.
-	Error func(b []byte, a *Answer) []byte
+	Error func(b []byte, resp *Response) []byte
 	// ErrorType is the media type of errors; empty means application/json.
 	ErrorType string
 	// Constant says that Before and After append the same bytes whenever the data
@@ -29,9 +29,9 @@ type Shape struct {
 	Constant bool
 }
 
-// An Answer is what a [Shape] may tell about one answer, after the [Catalogue]
+// A Response is what a [Shape] may tell about one answer, after the [Catalogue]
 // has been applied. Its strings are as they come: use [AppendString].
-type Answer struct {
+type Response struct {
 	// Status is the HTTP status.
 	Status int
 	// Code is the code of an error, never empty, or of a success, mostly empty.
@@ -64,26 +64,26 @@ type Answer struct {
 }
 
 // Elapsed returns the time since Start, by the monotonic clock.
-func (a *Answer) Elapsed() time.Duration { return max(time.Since(a.Start), 0) }
+func (resp *Response) Elapsed() time.Duration { return max(time.Since(resp.Start), 0) }
 
 // Request returns the request as the envelope got it. Its URL and its header
 // may hold secrets of the caller.
-func (a *Answer) Request() *http.Request { return a.t.request }
+func (resp *Response) Request() *http.Request { return resp.t.request }
 
 // ClientIP returns the address of the caller by the rule of [Config.ClientIP].
 // It is the zero Addr if that is not known.
-func (a *Answer) ClientIP() netip.Addr { return a.t.env.clientIP(a.t.request) }
+func (resp *Response) ClientIP() netip.Addr { return resp.t.env.clientIP(resp.t.request) }
 
 // AppendURL appends path and query of the request as a JSON string, without the
 // values of secret parameters and not longer than about 2 KiB.
-func (a *Answer) AppendURL(b []byte) []byte {
-	return a.t.env.secrets.appendURL(b, target(a.t.request))
+func (resp *Response) AppendURL(b []byte) []byte {
+	return resp.t.env.secrets.appendURL(b, target(resp.t.request))
 }
 
 // AppendValue appends v as the envelope encodes values. What cannot be encoded
 // becomes null.
-func (a *Answer) AppendValue(b []byte, v any) []byte {
-	b, err := a.t.env.appendValue(a.s, b, v)
+func (resp *Response) AppendValue(b []byte, v any) []byte {
+	b, err := resp.t.env.appendValue(resp.s, b, v)
 	if err != nil {
 		return append(b, "null"...)
 	}

@@ -32,44 +32,44 @@ func Standard() Shape {
 	return Shape{Before: standardBefore, After: standardAfter, Error: standardError}
 }
 
-func standardBefore(b []byte, a *Answer) []byte {
+func standardBefore(b []byte, resp *Response) []byte {
 	b = append(b, `{"status_code":`...)
-	b = strconv.AppendInt(b, int64(a.Status), 10)
-	b = appendMember(b, "message", a.Message)
-	if !a.NoData {
+	b = strconv.AppendInt(b, int64(resp.Status), 10)
+	b = appendMember(b, "message", resp.Message)
+	if !resp.NoData {
 		b = append(b, `,"data":`...)
 	}
 	return b
 }
 
-func standardAfter(b []byte, a *Answer) []byte {
-	b = appendPage(b, a.Page)
-	elapsed := a.Elapsed()
+func standardAfter(b []byte, resp *Response) []byte {
+	b = appendPage(b, resp.Page)
+	elapsed := resp.Elapsed()
 	b = append(b, `,"metadata":{"method":`...)
-	b = AppendString(b, cut(a.Request().Method, maxMethod))
+	b = AppendString(b, cut(resp.Request().Method, maxMethod))
 	b = append(b, `,"url":`...)
-	b = a.AppendURL(b)
+	b = resp.AppendURL(b)
 	b = append(b, `,"execution_time_ms":`...)
 	b = strconv.AppendInt(b, elapsed.Milliseconds(), 10)
 	b = append(b, `,"ip":"`...)
-	if ip := a.ClientIP(); ip.IsValid() {
+	if ip := resp.ClientIP(); ip.IsValid() {
 		b = ip.WithZone("").AppendTo(b)
 	}
 	b = append(b, `","timestamp":"`...)
-	b = appendTime(b, a.Start.Add(elapsed))
+	b = appendTime(b, resp.Start.Add(elapsed))
 	return append(b, `"}}`...)
 }
 
-func standardError(b []byte, a *Answer) []byte {
+func standardError(b []byte, resp *Response) []byte {
 	b = append(b, `{"status_code":`...)
-	b = strconv.AppendInt(b, int64(a.Status), 10)
-	b = appendMember(b, "message", a.Message)
-	b = appendFields(b, a.Fields)
-	if a.Original != nil {
+	b = strconv.AppendInt(b, int64(resp.Status), 10)
+	b = appendMember(b, "message", resp.Message)
+	b = appendFields(b, resp.Fields)
+	if resp.Original != nil {
 		b = append(b, `,"details":`...)
-		b = append(b, a.Original...)
+		b = append(b, resp.Original...)
 	}
-	return standardAfter(b, a)
+	return standardAfter(b, resp)
 }
 
 // Data returns the shape that has one member at the top:
@@ -86,35 +86,35 @@ func Data() Shape {
 	return Shape{Before: dataBefore, After: dataAfter, Error: dataError, Constant: true}
 }
 
-func dataBefore(b []byte, a *Answer) []byte {
-	if a.NoData {
+func dataBefore(b []byte, resp *Response) []byte {
+	if resp.NoData {
 		return append(b, `{"data":null`...)
 	}
 	return append(b, `{"data":`...)
 }
 
-func dataAfter(b []byte, a *Answer) []byte {
-	return append(appendPage(b, a.Page), '}')
+func dataAfter(b []byte, resp *Response) []byte {
+	return append(appendPage(b, resp.Page), '}')
 }
 
-func dataError(b []byte, a *Answer) []byte {
+func dataError(b []byte, resp *Response) []byte {
 	b = append(b, `{"error":{"code":`...)
-	b = AppendString(b, a.Code)
-	b = appendMember(b, "message", a.Message)
+	b = AppendString(b, resp.Code)
+	b = appendMember(b, "message", resp.Message)
 	switch {
-	case a.Details != nil:
+	case resp.Details != nil:
 		b = append(b, `,"details":`...)
-		b = a.AppendValue(b, a.Details)
-	case len(a.Fields) > 0:
+		b = resp.AppendValue(b, resp.Details)
+	case len(resp.Fields) > 0:
 		b = append(b, `,"details":`...)
-		b = appendFieldList(b, a.Fields)
-	case a.Original != nil:
+		b = appendFieldList(b, resp.Fields)
+	case resp.Original != nil:
 		b = append(b, `,"details":`...)
-		b = append(b, a.Original...)
+		b = append(b, resp.Original...)
 	}
-	b = appendRetryAfter(b, a.RetryAfter)
+	b = appendRetryAfter(b, resp.RetryAfter)
 	b = append(b, '}')
-	return append(appendRetryAfter(b, a.RetryAfter), '}')
+	return append(appendRetryAfter(b, resp.RetryAfter), '}')
 }
 
 // Typed returns the shape with bare successes and typed errors:
@@ -129,18 +129,18 @@ func dataError(b []byte, a *Answer) []byte {
 // out.
 func Typed() Shape { return Shape{Error: typedError} }
 
-func typedError(b []byte, a *Answer) []byte {
-	kind := a.Type
+func typedError(b []byte, resp *Response) []byte {
+	kind := resp.Type
 	if kind == "" {
-		kind = errorType(a.Status)
+		kind = errorType(resp.Status)
 	}
 	b = append(b, `{"error":{"type":`...)
 	b = AppendString(b, kind)
-	b = appendMember(b, "code", a.Code)
-	b = appendMember(b, "message", a.Message)
-	b = appendMember(b, "param", a.Param)
-	b = appendFields(b, a.Fields)
-	b = appendMember(b, "request_id", a.RequestID)
+	b = appendMember(b, "code", resp.Code)
+	b = appendMember(b, "message", resp.Message)
+	b = appendMember(b, "param", resp.Param)
+	b = appendFields(b, resp.Fields)
+	b = appendMember(b, "request_id", resp.RequestID)
 	return append(b, `}}`...)
 }
 
@@ -170,10 +170,10 @@ func errorType(status int) string {
 //	{"detail":"The request is not valid. name: is required; age: is too small"}
 func Detail() Shape { return Shape{Error: detailError} }
 
-func detailError(b []byte, a *Answer) []byte {
+func detailError(b []byte, resp *Response) []byte {
 	b = append(b, `{"detail":"`...)
-	b = jsontext.AppendEscaped(b, a.Message)
-	for i, f := range a.Fields {
+	b = jsontext.AppendEscaped(b, resp.Message)
+	for i, f := range resp.Fields {
 		if i > 0 {
 			b = append(b, ';')
 		}
@@ -197,40 +197,40 @@ func detailError(b []byte, a *Answer) []byte {
 // RFC 9457, section 3.2 advises that names of extensions consist of at least
 // three letters, digits or underscores and start with a letter.
 func Problem(typePrefix string) Shape {
-	return Shape{ErrorType: "application/problem+json", Error: func(b []byte, a *Answer) []byte {
-		return appendProblem(b, a, typePrefix)
+	return Shape{ErrorType: "application/problem+json", Error: func(b []byte, resp *Response) []byte {
+		return appendProblem(b, resp, typePrefix)
 	}}
 }
 
-func appendProblem(b []byte, a *Answer, typePrefix string) []byte {
-	title := http.StatusText(a.Status)
+func appendProblem(b []byte, resp *Response, typePrefix string) []byte {
+	title := http.StatusText(resp.Status)
 	b = append(b, `{"type":`...)
 	switch {
-	case strings.Contains(a.Type, ":"):
-		b = AppendString(b, a.Type)
+	case strings.Contains(resp.Type, ":"):
+		b = AppendString(b, resp.Type)
 	case typePrefix == "":
 		b = append(b, `"about:blank"`...)
-	case a.Type != "":
-		b = AppendString(b, typePrefix+a.Type)
+	case resp.Type != "":
+		b = AppendString(b, typePrefix+resp.Type)
 	default:
-		b = AppendString(b, typePrefix+a.Code)
+		b = AppendString(b, typePrefix+resp.Code)
 	}
 	b = appendMember(b, "title", title)
 	b = append(b, `,"status":`...)
-	b = strconv.AppendInt(b, int64(a.Status), 10)
-	if a.Message != title {
-		b = appendMember(b, "detail", a.Message)
+	b = strconv.AppendInt(b, int64(resp.Status), 10)
+	if resp.Message != title {
+		b = appendMember(b, "detail", resp.Message)
 	}
-	b = appendMember(b, "code", a.Code)
-	b = appendMember(b, "param", a.Param)
-	b = appendFields(b, a.Fields)
-	switch details := a.Details.(type) {
+	b = appendMember(b, "code", resp.Code)
+	b = appendMember(b, "param", resp.Param)
+	b = appendFields(b, resp.Fields)
+	switch details := resp.Details.(type) {
 	case nil:
 	case map[string]any:
-		b = appendExtensions(b, a, details)
+		b = appendExtensions(b, resp, details)
 	default:
 		b = append(b, `,"details":`...)
-		b = a.AppendValue(b, details)
+		b = resp.AppendValue(b, details)
 	}
 	return append(b, '}')
 }
@@ -238,7 +238,7 @@ func appendProblem(b []byte, a *Answer, typePrefix string) []byte {
 // problemMembers are the members that no extension may repeat.
 var problemMembers = []string{"type", "title", "status", "detail", "instance", "code", "param", "errors"}
 
-func appendExtensions(b []byte, a *Answer, members map[string]any) []byte {
+func appendExtensions(b []byte, resp *Response, members map[string]any) []byte {
 	for _, name := range slices.Sorted(maps.Keys(members)) {
 		if slices.Contains(problemMembers, name) {
 			continue
@@ -246,7 +246,7 @@ func appendExtensions(b []byte, a *Answer, members map[string]any) []byte {
 		b = append(b, ',')
 		b = AppendString(b, name)
 		b = append(b, ':')
-		b = a.AppendValue(b, members[name])
+		b = resp.AppendValue(b, members[name])
 	}
 	return b
 }
@@ -258,15 +258,15 @@ func appendExtensions(b []byte, a *Answer, members map[string]any) []byte {
 // Param, "errors" and "details" follow where there are any.
 func Bare() Shape { return Shape{Error: bareError} }
 
-func bareError(b []byte, a *Answer) []byte {
+func bareError(b []byte, resp *Response) []byte {
 	b = append(b, `{"code":`...)
-	b = AppendString(b, a.Code)
-	b = appendMember(b, "message", a.Message)
-	b = appendMember(b, "param", a.Param)
-	b = appendFields(b, a.Fields)
-	if a.Details != nil {
+	b = AppendString(b, resp.Code)
+	b = appendMember(b, "message", resp.Message)
+	b = appendMember(b, "param", resp.Param)
+	b = appendFields(b, resp.Fields)
+	if resp.Details != nil {
 		b = append(b, `,"details":`...)
-		b = a.AppendValue(b, a.Details)
+		b = resp.AppendValue(b, resp.Details)
 	}
 	return append(b, '}')
 }

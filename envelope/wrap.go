@@ -240,22 +240,22 @@ func (t *transaction) end(inner http.ResponseWriter, noData bool) {
 		t.success(s)
 	}
 	defer s.release()
-	s.b, s.answer.NoData = s.b[:0], noData
+	s.b, s.response.NoData = s.b[:0], noData
 	if noData {
-		s.b = t.env.shape.Before(s.b, &s.answer)
+		s.b = t.env.shape.Before(s.b, &s.response)
 	}
-	s.b = t.env.shape.After(s.b, &s.answer)
+	s.b = t.env.shape.After(s.b, &s.response)
 	_, _ = inner.Write(s.b)
 }
 
 // success prepares a success in s.
-func (t *transaction) success(s *scratch) *Answer {
+func (t *transaction) success(s *scratch) *Response {
 	if t.reply == nil {
-		return t.answer(s, t.writer.Status(), "", t.successMessage())
+		return t.response(s, t.writer.Status(), "", t.successMessage())
 	}
-	a := t.answer(s, t.writer.Status(), t.reply.Code, t.reply.Message)
-	a.Status, a.Page = t.writer.Status(), t.reply.Page // the catalogue comes too late
-	return a
+	resp := t.response(s, t.writer.Status(), t.reply.Code, t.reply.Message)
+	resp.Status, resp.Page = t.writer.Status(), t.reply.Page // the catalogue comes too late
+	return resp
 }
 
 // maxCollected is how much of the body of an error is kept.
@@ -281,9 +281,9 @@ func (t *transaction) replace(w http.ResponseWriter, inner *http.Request) {
 		s.b = t.appendError(s, status, t.failure)
 	} else {
 		message, original := t.original(status)
-		a := t.answer(s, status, "", message)
-		a.Original = original
-		s.b = t.env.shape.Error(s.b, a)
+		resp := t.response(s, status, "", message)
+		resp.Original = original
+		s.b = t.env.shape.Error(s.b, resp)
 	}
 	if !t.isHead() {
 		_, _ = w.Write(s.b)

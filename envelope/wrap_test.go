@@ -142,7 +142,7 @@ func TestWrap(t *testing.T) {
 		},
 		{
 			name:    "an explicit answer is not wrapped again",
-			handler: func(w http.ResponseWriter, r *http.Request) { envelope.To(w, r).Value([]int{1}) },
+			handler: func(w http.ResponseWriter, r *http.Request) { envelope.For(w, r).Value([]int{1}) },
 			status:  200, body: `{"data":[1]}`,
 		},
 		{
@@ -327,7 +327,7 @@ func TestHeadHasTheHeaderOfGetWithoutALength(t *testing.T) {
 
 func TestExplicitAnswerToHeadHasTheLengthOfGet(t *testing.T) {
 	s := start(t, wrapData.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		envelope.To(w, r).Value([]int{1, 2})
+		envelope.For(w, r).Value([]int{1, 2})
 	})))
 	wantHeader(t, do(t, s, http.MethodHead, "/"), "Content-Length", "14")
 	wantHeader(t, get(t, s, "/"), "Content-Length", "14")
@@ -488,7 +488,7 @@ func TestResponseControllerReachesTheServer(t *testing.T) {
 		if err := errors.Join(c.SetReadDeadline(time.Now().Add(time.Minute)), c.SetWriteDeadline(time.Now().Add(time.Minute)), c.EnableFullDuplex()); err != nil {
 			t.Error(err)
 		}
-		envelope.To(w, r).NoContent()
+		envelope.For(w, r).NoContent()
 	})))
 	wantStatus(t, get(t, start, "/"), 204)
 }
@@ -512,7 +512,7 @@ func TestTimeoutHandler(t *testing.T) {
 	}
 	t.Run("an explicit answer through it is not wrapped again", func(t *testing.T) {
 		got := get(t, start(t, timeout(time.Minute, func(w http.ResponseWriter, r *http.Request) {
-			envelope.To(w, r).Value([]int{1})
+			envelope.For(w, r).Value([]int{1})
 		})), "/")
 		wantBody(t, got, `{"data":[1]}`)
 	})
@@ -524,9 +524,9 @@ func TestTimeoutHandler(t *testing.T) {
 		done := make(chan struct{})
 		s := start(t, timeout(time.Millisecond, func(w http.ResponseWriter, r *http.Request) {
 			defer close(done)
-			envelope.To(w, r).Message("late").Value([]int{1}) // into the void
+			envelope.For(w, r).Message("late").Value([]int{1}) // into the void
 			<-late
-			envelope.To(w, r).Value(2)
+			envelope.For(w, r).Value(2)
 			usher.Fail(w, r, &usher.Error{Status: 409})
 		}))
 		got := get(t, s, "/")
@@ -544,10 +544,10 @@ func TestAnAbandonedHandlerChangesNoHeaderOfAnother(t *testing.T) {
 	shape.ErrorType = "application/problem+json"
 	late, sent, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	before := shape.Before
-	shape.Before = func(b []byte, a *envelope.Answer) []byte {
+	shape.Before = func(b []byte, resp *envelope.Response) []byte {
 		close(late)
 		<-sent
-		return before(b, a)
+		return before(b, resp)
 	}
 	timed := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithCancel(r.Context())
@@ -555,7 +555,7 @@ func TestAnAbandonedHandlerChangesNoHeaderOfAnother(t *testing.T) {
 		go func() { <-late; cancel() }()
 		http.TimeoutHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			defer close(done)
-			value(envelope.To(w, r))
+			value(envelope.For(w, r))
 		}), time.Minute, "").ServeHTTP(w, r.WithContext(ctx))
 	})
 	h := must(envelope.Config{Shape: shape, Wrap: true}).Wrap(timed)
@@ -584,7 +584,7 @@ func TestEnvelopeWithinAnEnvelope(t *testing.T) {
 			case "/after":
 				usher.Fail(w, r, &usher.Error{Status: 403, Code: "c", Message: "m"})
 			case "/plain":
-				envelope.To(w, r).Message("later")
+				envelope.For(w, r).Message("later")
 				writes(200, asJSON, "1")(w, r)
 			}
 		})
@@ -623,7 +623,7 @@ func TestEnvelopeWithinAnEnvelope(t *testing.T) {
 
 func TestUntouched(t *testing.T) {
 	s := start(t, wrapData.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		envelope.To(w, r).Untouched()
+		envelope.For(w, r).Untouched()
 		if r.URL.Path == "/fail" {
 			usher.Fail(w, r, &usher.Error{Status: 409, Message: "m"})
 			return
@@ -638,7 +638,7 @@ func TestUntouched(t *testing.T) {
 
 func TestMessageOfAWrappedHandler(t *testing.T) {
 	got := get(t, start(t, wrapStandard.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		envelope.To(w, r).Message("User found")
+		envelope.For(w, r).Message("User found")
 		writes(200, asJSON, "{}")(w, r)
 	}))), "/")
 	if !strings.HasPrefix(got.body, `{"status_code":200,"message":"User found","data":{},"metadata":`) {
@@ -649,13 +649,13 @@ func TestMessageOfAWrappedHandler(t *testing.T) {
 func TestNothingIsWrittenTwice(t *testing.T) {
 	tests := map[string]http.HandlerFunc{
 		"a success after a success": func(w http.ResponseWriter, r *http.Request) {
-			envelope.To(w, r).Value(1)
-			envelope.To(w, r).Value(2)
+			envelope.For(w, r).Value(1)
+			envelope.For(w, r).Value(2)
 		},
 		"a success within wrapped JSON": func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
 			_, _ = io.WriteString(w, "1")
-			envelope.To(w, r).Value(2)
+			envelope.For(w, r).Value(2)
 		},
 	}
 	for name, h := range tests {

@@ -20,8 +20,8 @@ type Writer struct {
 	status  int // of a success, or 0
 }
 
-// To returns the writer of the answer to r.
-func To(w http.ResponseWriter, r *http.Request) Writer { return Writer{w: w, r: r} }
+// For returns the writer of the answer to r.
+func For(w http.ResponseWriter, r *http.Request) Writer { return Writer{w: w, r: r} }
 
 // Message sets the message of a success, in shapes that have room for one, and
 // returns a writer that carries it. It also counts for plain JSON that the
@@ -64,7 +64,7 @@ func (o Writer) Untouched() {
 // gets the usual error.
 func Untouched(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		To(w, r).Untouched()
+		For(w, r).Untouched()
 		next.ServeHTTP(w, r)
 	})
 }

@@ -45,12 +45,12 @@ var answering = []struct {
 		http.Error(w, "no such order", 404)
 	}},
 	{"an explicit writer", false, 201, func(w http.ResponseWriter, r *http.Request) {
-		envelope.To(w, r).Created("/orders/7", map[string]int{"id": 7})
+		envelope.For(w, r).Created("/orders/7", map[string]int{"id": 7})
 	}},
 	{"a status and then an explicit writer", true, 201, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(201)
-		envelope.To(w, r).Value(map[string]int{"id": 7})
+		envelope.For(w, r).Value(map[string]int{"id": 7})
 	}},
 	{"usher.Fail", false, 404, func(w http.ResponseWriter, r *http.Request) {
 		usher.Fail(w, r, &usher.Error{Status: 404, Code: "no_order", Message: "no such order"})

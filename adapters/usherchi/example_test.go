@@ -46,7 +46,7 @@ func Example() {
 	root.Use(middleware.ClientIPFromRemoteAddr, usherchi.Pattern, env.Wrap, limits.Wrap)
 	root.NotFound(usherchi.NotFound)
 	root.MethodNotAllowed(usherchi.MethodNotAllowed)
-	root.Get("/health", func(w http.ResponseWriter, r *http.Request) { envelope.To(w, r).Value("up") })
+	root.Get("/health", func(w http.ResponseWriter, r *http.Request) { envelope.For(w, r).Value("up") })
 
 	orders := 0
 	root.Route("/api", func(r chi.Router) {
@@ -54,7 +54,7 @@ func Example() {
 		r.With(once.Wrap).Post("/orders", func(w http.ResponseWriter, r *http.Request) {
 			caller, _ := usher.PrincipalFrom(r.Context())
 			orders++
-			envelope.To(w, r).Created("", map[string]any{"order": orders, "for": caller.Owner})
+			envelope.For(w, r).Created("", map[string]any{"order": orders, "for": caller.Owner})
 		})
 	})
 	usherchi.Mount(root, "/account/keys", manage)

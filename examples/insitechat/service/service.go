@@ -108,7 +108,7 @@ func (s *Service) bots(w http.ResponseWriter, r *http.Request) {
 		usher.Fail(w, r, errors.New("psycopg: server closed the connection"))
 		return
 	}
-	envelope.To(w, r).Value([]chatBot{bot})
+	envelope.For(w, r).Value([]chatBot{bot})
 }
 
 // found reports whether the bot in the path exists, or answers that not.
@@ -122,7 +122,7 @@ func found(w http.ResponseWriter, r *http.Request) bool {
 
 func (*Service) bot(w http.ResponseWriter, r *http.Request) {
 	if found(w, r) {
-		envelope.To(w, r).Value(bot)
+		envelope.For(w, r).Value(bot)
 	}
 }
 
@@ -137,7 +137,7 @@ func (*Service) sources(w http.ResponseWriter, r *http.Request) {
 		CreatedAt string  `json:"created_at"`
 	}
 	if found(w, r) {
-		envelope.To(w, r).Value([]source{{"s2", "text", "New", nil, "pending", 0, bot.CreatedAt}, {"s1", "text", "Old", nil, "done", 1, bot.CreatedAt}})
+		envelope.For(w, r).Value([]source{{"s2", "text", "New", nil, "pending", 0, bot.CreatedAt}, {"s1", "text", "Old", nil, "done", 1, bot.CreatedAt}})
 	}
 }
 
@@ -149,8 +149,8 @@ func (*Service) talk(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if in.Message == "" {
-		envelope.To(w, r).Invalid(usher.Field{Name: "message", Message: "Field required"})
+		envelope.For(w, r).Invalid(usher.Field{Name: "message", Message: "Field required"})
 		return
 	}
-	envelope.To(w, r).Value(map[string]string{"response": "You said: " + in.Message})
+	envelope.For(w, r).Value(map[string]string{"response": "You said: " + in.Message})
 }

@@ -86,7 +86,7 @@ func Decode(w http.ResponseWriter, r *http.Request, v any) bool {
 	case tooLarge:
 		usher.Fail(w, r, err)
 	case err != nil:
-		envelope.To(w, r).Invalid(usher.Field{Name: "body", Message: "The body must be a JSON object of the documented form."})
+		envelope.For(w, r).Invalid(usher.Field{Name: "body", Message: "The body must be a JSON object of the documented form."})
 	}
 	return err == nil
 }

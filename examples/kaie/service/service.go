@@ -178,7 +178,7 @@ func (s *Service) list(w http.ResponseWriter, r *http.Request) {
 	defer s.mu.Unlock()
 	page.Total = len(s.workflows)
 	start := min((page.Number-1)*page.Limit, page.Total)
-	envelope.To(w, r).List(s.workflows[start:min(start+page.Limit, page.Total)], page)
+	envelope.For(w, r).List(s.workflows[start:min(start+page.Limit, page.Total)], page)
 }
 
 func (s *Service) create(w http.ResponseWriter, r *http.Request) {
@@ -204,7 +204,7 @@ func (s *Service) create(w http.ResponseWriter, r *http.Request) {
 	wf := workflow{"w" + strconv.Itoa(len(s.workflows)+1), in.Name, web.Now()}
 	s.workflows = append(s.workflows, wf)
 	s.mu.Unlock()
-	envelope.To(w, r).Created("/v1/workflows/"+wf.ID, wf)
+	envelope.For(w, r).Created("/v1/workflows/"+wf.ID, wf)
 }
 
 func (s *Service) delete(w http.ResponseWriter, r *http.Request) {
@@ -213,7 +213,7 @@ func (s *Service) delete(w http.ResponseWriter, r *http.Request) {
 	for i, wf := range s.workflows {
 		if wf.ID == r.PathValue("id") {
 			s.workflows = append(s.workflows[:i:i], s.workflows[i+1:]...)
-			envelope.To(w, r).Value(map[string]string{"id": wf.ID})
+			envelope.For(w, r).Value(map[string]string{"id": wf.ID})
 			return
 		}
 	}

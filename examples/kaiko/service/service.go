@@ -185,7 +185,7 @@ func (s *Service) analyse(w http.ResponseWriter, r *http.Request) {
 		usher.Fail(w, r, err)
 		return
 	}
-	envelope.To(w, r).Value(struct {
+	envelope.For(w, r).Value(struct {
 		Object   string             `json:"object"`
 		Model    string             `json:"model"`
 		Emotions map[string]float64 `json:"emotions"`
@@ -224,7 +224,7 @@ func (*Service) batch(w http.ResponseWriter, r *http.Request) {
 		})
 		return
 	}
-	envelope.To(w, r).Value(map[string]int{"analysed": len(in.Messages)})
+	envelope.For(w, r).Value(map[string]int{"analysed": len(in.Messages)})
 }
 
 // talk costs as many tokens as the request says.
@@ -239,5 +239,5 @@ func (*Service) talk(w http.ResponseWriter, r *http.Request) {
 		usher.Fail(w, r, err)
 		return
 	}
-	envelope.To(w, r).Value(map[string]int{"total_tokens": tokens})
+	envelope.For(w, r).Value(map[string]int{"total_tokens": tokens})
 }

@@ -219,7 +219,7 @@ func (s *Service) deleteAccount(name string) {
 }
 
 func (s *Service) welcome(w http.ResponseWriter, r *http.Request) {
-	envelope.To(w, r).Message("Welcome to the Kisara API").Value(nil)
+	envelope.For(w, r).Message("Welcome to the Kisara API").Value(nil)
 }
 
 func (s *Service) stats(w http.ResponseWriter, r *http.Request) {
@@ -227,12 +227,12 @@ func (s *Service) stats(w http.ResponseWriter, r *http.Request) {
 		usher.Fail(w, r, s.broken)
 		return
 	}
-	envelope.To(w, r).Message("Stats retrieved successfully").Value(json.RawMessage(`{"user_count":2,"comment_count":0,"reply_count":0}`))
+	envelope.For(w, r).Message("Stats retrieved successfully").Value(json.RawMessage(`{"user_count":2,"comment_count":0,"reply_count":0}`))
 }
 
 func (s *Service) user(w http.ResponseWriter, r *http.Request) {
 	p, _ := usher.PrincipalFrom(r.Context())
-	envelope.To(w, r).Message("User found").Value(struct {
+	envelope.For(w, r).Message("User found").Value(struct {
 		Name       string  `json:"name"`
 		LinkID     string  `json:"link_id"`
 		ProfileURL *string `json:"profile_url"`
@@ -308,7 +308,7 @@ func (s *Service) content(w http.ResponseWriter, r *http.Request) (string, bool)
 		return "", false
 	}
 	if n := utf8.RuneCountInString(in.Content); n < 1 || n > 500 {
-		envelope.To(w, r).Invalid(usher.Field{Name: "message_content", Message: "'message_content' must have 1 to 500 characters."})
+		envelope.For(w, r).Invalid(usher.Field{Name: "message_content", Message: "'message_content' must have 1 to 500 characters."})
 		return "", false
 	}
 	return in.Content, true
@@ -337,7 +337,7 @@ func (s *Service) post(w http.ResponseWriter, r *http.Request) {
 	m := kisaraMessage{ID: "m" + strconv.Itoa(len(s.messages)+1), Content: text, CreatedAt: web.Now()}
 	s.messages = append(s.messages, m)
 	s.mu.Unlock()
-	envelope.To(w, r).Message("Message posted successfully").Created("", struct {
+	envelope.For(w, r).Message("Message posted successfully").Created("", struct {
 		ID        string `json:"id"`
 		Content   string `json:"message_content"`
 		CreatedAt string `json:"created_at"`
@@ -351,7 +351,7 @@ func (s *Service) reply(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if text, ok := s.content(w, r); ok {
-		envelope.To(w, r).Message("Reply posted successfully").Created("", struct {
+		envelope.For(w, r).Message("Reply posted successfully").Created("", struct {
 			MessageID string `json:"message_id"`
 			ReplyID   string `json:"reply_message_id"`
 			Content   string `json:"message_content"`
@@ -377,13 +377,13 @@ func (s *Service) list(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if len(faults) > 0 {
-		envelope.To(w, r).Invalid(faults...)
+		envelope.For(w, r).Invalid(faults...)
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	start := min((page-1)*limit, len(s.messages))
-	envelope.To(w, r).Message("Messages retrieved successfully").Value(map[string]any{
+	envelope.For(w, r).Message("Messages retrieved successfully").Value(map[string]any{
 		"page": page, "limit": limit, "total_records": len(s.messages), "total_pages": (len(s.messages) + limit - 1) / limit,
 		"author":   map[string]any{"name": r.PathValue("link_id"), "role": "USER", "profile_url": nil},
 		"comments": append([]kisaraMessage{}, s.messages[start:min(start+limit, len(s.messages))]...),

@@ -101,10 +101,10 @@ func (*Service) signUp(w http.ResponseWriter, r *http.Request) {
 		faults = append(faults, usher.Field{Name: "metadata", Message: "must be an object"})
 	}
 	if len(faults) > 0 {
-		envelope.To(w, r).Invalid(faults...)
+		envelope.For(w, r).Invalid(faults...)
 		return
 	}
-	envelope.To(w, r).Created("", struct {
+	envelope.For(w, r).Created("", struct {
 		UserID               string `json:"userId"`
 		Email                string `json:"email"`
 		CreatedAt            string `json:"createdAt"`
