@@ -19,7 +19,7 @@ var onceHandlers = map[string]func() func(http.Handler) http.Handler{
 	"bare": func() func(http.Handler) http.Handler { return func(h http.Handler) http.Handler { return h } },
 	"usher": func() func(http.Handler) http.Handler {
 		store := must(idempotency.NewMemory(idempotency.MemoryConfig{
-			Records: 1 << 18, RecordsPerOwner: 1 << 18, Bytes: 1 << 30, BytesPerOwner: 1 << 30,
+			MaxRecords: 1 << 18, MaxRecordsPerOwner: 1 << 18, MaxBytes: 1 << 30, MaxBytesPerOwner: 1 << 30,
 		}))
 		return must(idempotency.New(idempotency.Config{Store: store})).Wrap
 	},

@@ -53,7 +53,7 @@ func newBench(tb testing.TB, size int, bare bool) *bench {
 	})
 	if !bare {
 		store := newMemory(tb, idempotency.MemoryConfig{
-			Records: 1 << 22, RecordsPerOwner: 1 << 22, Bytes: 1 << 40, BytesPerOwner: 1 << 40,
+			MaxRecords: 1 << 22, MaxRecordsPerOwner: 1 << 22, MaxBytes: 1 << 40, MaxBytesPerOwner: 1 << 40,
 		})
 		b.handler = newMiddleware(tb, idempotency.Config{Store: store}).Wrap(b.handler)
 	}

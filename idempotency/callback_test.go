@@ -39,7 +39,7 @@ func TestAnOutcomeThatPanicsIsUnknown(t *testing.T) {
 		}, true, unknown},
 		{"after a panic of the handler", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, false, unknown},
 		{"after a mark, which comes first", func(w http.ResponseWriter, r *http.Request) {
-			idempotency.From(r.Context()).Mark(idempotency.Keep)
+			idempotency.From(r.Context()).SetOutcome(idempotency.Keep)
 			w.WriteHeader(http.StatusCreated)
 		}, true, replays},
 	} {
@@ -47,8 +47,8 @@ func TestAnOutcomeThatPanicsIsUnknown(t *testing.T) {
 			var mu sync.Mutex
 			var told []error
 			m := newMiddleware(t, idempotency.Config{
-				MaxAnswer: maxAnswer,
-				Outcome:   func(*http.Request, int) idempotency.Outcome { panic("bug") },
+				MaxResponse: maxAnswer,
+				Outcome:     func(*http.Request, int) idempotency.Outcome { panic("bug") },
 				OnError: func(_ *http.Request, err error) {
 					mu.Lock()
 					defer mu.Unlock()
@@ -141,7 +141,7 @@ func TestAnOnErrorThatPanicsHarmsNobody(t *testing.T) {
 		}, 503, ""},
 		{"as a record cannot be read", func(f *faulty) {
 			f.claim = func(_ context.Context, c idempotency.Claim) (idempotency.Record, error) {
-				return idempotency.Record{State: idempotency.Done, Fingerprint: c.Fingerprint}, nil
+				return idempotency.Record{State: idempotency.StateDone, Fingerprint: c.Fingerprint}, nil
 			}
 		}, 500, ""},
 		{"as the result cannot be stored", func(f *faulty) {
@@ -186,8 +186,8 @@ func TestAnOnErrorThatPanicsHarmsNobody(t *testing.T) {
 // handler would, and leaves nothing behind.
 func TestACallbackThatPanicsBeforeTheClaimLeavesNothing(t *testing.T) {
 	for name, config := range map[string]func(bug func()) idempotency.Config{
-		"Scope": func(bug func()) idempotency.Config {
-			return idempotency.Config{Scope: func(*http.Request) (string, bool) { bug(); return "a", true }}
+		"Owner": func(bug func()) idempotency.Config {
+			return idempotency.Config{Owner: func(*http.Request) (string, bool) { bug(); return "a", true }}
 		},
 		"Route": func(bug func()) idempotency.Config {
 			return idempotency.Config{Route: func(*http.Request) string { bug(); return "a" }}

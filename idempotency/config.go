@@ -30,13 +30,13 @@ type Config struct {
 	// pass, with a key or without. They are in capitals, as they come in requests;
 	// those that are registered as safe, QUERY for one, cannot be among them.
 	Methods []string
-	// Scope says who calls, if that is not the principal of the request: its owner
+	// Owner says who calls, if that is not the principal of the request: its owner
 	// for instance, so that a key survives a change of credentials. False refuses
 	// the request.
-	Scope func(r *http.Request) (scope string, ok bool)
+	Owner func(r *http.Request) (owner string, ok bool)
 	// DangerouslyAllowAnonymous accepts keys of callers without a principal, who
 	// are then one caller: whoever guesses a key gets the answer. It has no effect
-	// with Scope.
+	// with Owner.
 	DangerouslyAllowAnonymous bool
 	// Route returns the pattern that r has matched, for routers that do not set
 	// http.Request.Pattern.
@@ -48,9 +48,9 @@ type Config struct {
 	// BodyTimeout is how long a body may take to arrive; after that it gets 408.
 	// Zero means 30 seconds.
 	BodyTimeout time.Duration
-	// MaxAnswer is the longest body of an answer that is kept, in bytes; zero means
+	// MaxResponse is the longest body of an answer that is kept, in bytes; zero means
 	// 1 MiB.
-	MaxAnswer int
+	MaxResponse int
 	// KeepHeaders are further fields of answers that are kept, beside Content-Type,
 	// Content-Encoding, Location and the like. Set-Cookie and what belongs to one
 	// exchange cannot be among them.
@@ -66,8 +66,8 @@ type Config struct {
 	// ended. The zero Outcome leaves it to Profile, and a panic means Unknown.
 	Outcome func(r *http.Request, status int) Outcome
 
-	// Life is how long a key is remembered; zero means 24 hours.
-	Life time.Duration
+	// TTL is how long a key is remembered; zero means 24 hours.
+	TTL time.Duration
 	// Lease is how long a key stays taken when the process that runs the request
 	// has died; zero means 30 seconds. It is renewed while the handler runs.
 	Lease time.Duration
@@ -91,7 +91,7 @@ type Config struct {
 	StoreTimeout time.Duration
 	// FinishTimeout is how long a response is held back while the store fails to take
 	// it, over several calls; zero means 2 seconds. After that the client gets it, and
-	// it is stored in the background: until the store takes it, at most for Life.
+	// it is stored in the background: until the store takes it, at most for TTL.
 	FinishTimeout time.Duration
 	// DangerouslyFailOpen lets requests run unprotected while the store fails; they
 	// are counted, and answered with "Idempotency-Status: ignored". By default they
@@ -113,7 +113,7 @@ const (
 	defaultMark   = "Idempotency-Replayed"
 	statusHeader  = "Idempotency-Status"
 
-	// maxSize bounds MaxBody and MaxAnswer, so that lengths fit into a record.
+	// maxSize bounds MaxBody and MaxResponse, so that lengths fit into a record.
 	maxSize = 1 << 30
 )
 
@@ -148,13 +148,13 @@ func (c Config) withDefaults() (Config, error) {
 		fault(!validFieldName(name, false), field, "must be the name of a header field")
 		fault(neverStored(name), field, name+" belongs to one exchange and is never stored")
 	}
-	fault(c.Profile > OnlySuccess, "Profile", "unknown profile")
+	fault(c.Profile > ProfileKeepSuccess, "Profile", "unknown profile")
 	fault(c.MaxBody < 0 || c.MaxBody > maxSize, "MaxBody", "must be 0 to 1 GiB")
-	fault(c.MaxAnswer < 0 || c.MaxAnswer > maxSize, "MaxAnswer", "must be 0 to 1 GiB")
+	fault(c.MaxResponse < 0 || c.MaxResponse > maxSize, "MaxResponse", "must be 0 to 1 GiB")
 	fault(c.Wait < 0, "Wait", "must not be negative")
 	fault(c.MaxWaiters < 0, "MaxWaiters", "must not be negative")
 	c.MaxBody = cmp.Or(c.MaxBody, 1<<20)
-	c.MaxAnswer = cmp.Or(c.MaxAnswer, 1<<20)
+	c.MaxResponse = cmp.Or(c.MaxResponse, 1<<20)
 	c.MaxWaiters = cmp.Or(c.MaxWaiters, 100)
 	for _, d := range []struct {
 		field   string
@@ -163,7 +163,7 @@ func (c Config) withDefaults() (Config, error) {
 	}{
 		{"BodyTimeout", &c.BodyTimeout, 30 * time.Second},
 		{"DisconnectTimeout", &c.DisconnectTimeout, 60 * time.Second},
-		{"Life", &c.Life, 24 * time.Hour},
+		{"TTL", &c.TTL, 24 * time.Hour},
 		{"Lease", &c.Lease, 30 * time.Second},
 		{"StoreTimeout", &c.StoreTimeout, 250 * time.Millisecond},
 		{"FinishTimeout", &c.FinishTimeout, 2 * time.Second},
@@ -171,7 +171,7 @@ func (c Config) withDefaults() (Config, error) {
 		fault(*d.value < 0, d.field, "must not be negative")
 		*d.value = cmp.Or(*d.value, d.usually)
 	}
-	fault(c.Life < c.Lease, "Life", "must not be shorter than Lease")
+	fault(c.TTL < c.Lease, "TTL", "must not be shorter than Lease")
 	fault(c.Lease < 4*c.StoreTimeout, "Lease", "must be at least four times StoreTimeout, to be renewed in time")
 	return c, errors.Join(errs...)
 }

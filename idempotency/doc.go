@@ -44,7 +44,7 @@
 // the past, and [Execution.DownstreamKey] to services with keys of their own.
 //
 // Bodies are held in memory, up to [Config.MaxBody], and answers up to
-// [Config.MaxAnswer]: nothing is written to disk. A body is read before the
+// [Config.MaxResponse]: nothing is written to disk. A body is read before the
 // handler runs, so it must arrive within [Config.BodyTimeout]; a client that sends
 // nothing at all is what http.Server.ReadTimeout is for.
 //

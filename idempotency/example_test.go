@@ -58,7 +58,7 @@ func Example() {
 }
 
 // A handler that knows that nothing has happened lets the retry run.
-func ExampleExecution_Mark() {
+func ExampleExecution_SetOutcome() {
 	once, err := idempotency.New(idempotency.Config{})
 	if err != nil {
 		fmt.Println(err)
@@ -68,7 +68,7 @@ func ExampleExecution_Mark() {
 	h := asAcme(once.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if attempts++; attempts == 1 {
 			// The connection was refused, so the bank has not seen the payment.
-			idempotency.From(r.Context()).Mark(idempotency.Release)
+			idempotency.From(r.Context()).SetOutcome(idempotency.Release)
 			w.WriteHeader(http.StatusBadGateway)
 			fmt.Fprint(w, "the bank is down")
 			return

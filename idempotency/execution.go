@@ -93,7 +93,7 @@ func From(ctx context.Context) *Execution {
 // begun to pass by, as after a flush. The zero Outcome takes a mark back.
 //
 // A handler that marks Keep and panics has no answer: that is Unknown.
-func (e *Execution) Mark(o Outcome) {
+func (e *Execution) SetOutcome(o Outcome) {
 	if e == nil {
 		return
 	}
@@ -130,7 +130,7 @@ func (e *Execution) Result(status int, header http.Header, body []byte) Result {
 	b := appendHead(nil, status, header, e.m.fields, e.encoding)
 	b = append(b, body...)
 	seal(b, 0, &e.key)
-	return Result{State: Done, Status: status, Payload: b, Life: e.m.config.Life}
+	return Result{State: StateDone, Status: status, Payload: b, TTL: e.m.config.TTL}
 }
 
 // Generation returns a number that is greater than that of every earlier
@@ -261,7 +261,7 @@ func (e *Execution) keepable(status int) bool {
 	if status < 200 || len(h["Trailer"]) > 0 {
 		return false
 	}
-	return declaredLength(h) <= int64(e.m.config.MaxAnswer)
+	return declaredLength(h) <= int64(e.m.config.MaxResponse)
 }
 
 var errEnded = errors.New("idempotency: written after the handler has returned")
@@ -279,7 +279,7 @@ func (h *hook) Body(inner http.ResponseWriter, p []byte) (int, error) {
 		// The server refuses such a piece, and all after it.
 		e.excess = true
 		return 0, http.ErrContentLength
-	case len(bodyOf(e.answer.b))+len(p) <= e.m.config.MaxAnswer:
+	case len(bodyOf(e.answer.b))+len(p) <= e.m.config.MaxResponse:
 		e.answer.b = append(e.answer.b, p...)
 		return len(p), nil
 	}
@@ -439,7 +439,7 @@ func (e *Execution) endHeld() {
 		e.bury(Unknown, e.status)
 	case o == Keep && !e.hasTrailers():
 		seal(e.answer.b, e.flags, &e.key)
-		e.finish(Result{State: Done, Status: e.status, Payload: e.answer.b, Life: e.m.config.Life}, kept)
+		e.finish(Result{State: StateDone, Status: e.status, Payload: e.answer.b, TTL: e.m.config.TTL}, kept)
 	default:
 		e.bury(o, e.status)
 	}
@@ -477,13 +477,13 @@ func (e *Execution) bury(o Outcome, status int) {
 	if o == Unknown {
 		k = unknown
 	}
-	e.finish(Result{State: Tombstone, Status: status, Payload: mark(k, status, &e.key), Life: e.m.config.Life}, tombstoned)
+	e.finish(Result{State: StateTombstone, Status: status, Payload: mark(k, status, &e.key), TTL: e.m.config.TTL}, tombstoned)
 }
 
 // release frees the key. The record goes on for a lease, for calls that are
 // repeated.
 func (e *Execution) release() {
-	e.finish(Result{State: Released, Life: e.m.config.Lease}, released)
+	e.finish(Result{State: StateReleased, TTL: e.m.config.Lease}, released)
 }
 
 // finish ends the claim, and tries to for a while if the store fails. What it

@@ -106,7 +106,7 @@ func TestADamagedRecordIsAnError(t *testing.T) {
 	whole := stored(t, 201, "body")
 	serve := func(record []byte) (status int, why string) {
 		calls := new(counting)
-		store := constant{idempotency.Record{State: idempotency.Done, Payload: record}}
+		store := constant{idempotency.Record{State: idempotency.StateDone, Payload: record}}
 		w := do(newMiddleware(t, idempotency.Config{Store: store}).Wrap(calls), post("/", ""))
 		calls.want(t, 0)
 		return w.Code, code(w)
@@ -145,7 +145,7 @@ func TestADamagedRecordIsAnError(t *testing.T) {
 func TestARecordWithForbiddenFields(t *testing.T) {
 	b := idempotency.AppendHead(nil, 200, http.Header{"Set-Cookie": {"a"}, "Link": {"b"}}, []string{"Link", "Set-Cookie"}, nil)
 	idempotency.Seal(b, keyOf(t, post("/", "")))
-	store := constant{idempotency.Record{State: idempotency.Done, Payload: b}}
+	store := constant{idempotency.Record{State: idempotency.StateDone, Payload: b}}
 	w := do(newMiddleware(t, idempotency.Config{Store: store}).Wrap(new(counting)), post("/", ""))
 	if w.Code != 200 || w.Header().Get("Link") != "b" || w.Header().Get("Set-Cookie") != "" {
 		t.Errorf("got %d %v", w.Code, w.Header())

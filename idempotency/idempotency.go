@@ -136,7 +136,7 @@ func (m *Middleware) prepare(in *buffer, r *http.Request, keys []string) (c Clai
 		return c, 0, err
 	}
 	c.Fingerprint = fingerprint(&c.Key, in.b)
-	c.Lease, c.Life = m.config.Lease, m.config.Life
+	c.Lease, c.TTL = m.config.Lease, m.config.TTL
 	c.Token = newToken()
 	return c, at, nil
 }
@@ -178,7 +178,7 @@ func (m *Middleware) claim(ctx context.Context, c *Claim) (Record, error) {
 
 // awaits reports whether c is a repetition of the request that has the key.
 func awaits(r *Record, c *Claim) bool {
-	return r.State == Claimed && !r.Won && r.Fingerprint == c.Fingerprint
+	return r.State == StateClaimed && !r.Won && r.Fingerprint == c.Fingerprint
 }
 
 // run runs the request as the one that has the key.
@@ -232,7 +232,7 @@ func (m *Middleware) answer(w http.ResponseWriter, r *http.Request, c *Claim, re
 	switch {
 	case record.Fingerprint != c.Fingerprint:
 		m.refuse(w, r, mismatched, m.errors.reused)
-	case record.State == Claimed:
+	case record.State == StateClaimed:
 		m.refuse(w, r, inProgress, m.errors.inProgress)
 	default:
 		m.replay(w, r, c, record)
@@ -241,12 +241,12 @@ func (m *Middleware) answer(w http.ResponseWriter, r *http.Request, c *Claim, re
 
 // replay answers with what was stored.
 func (m *Middleware) replay(w http.ResponseWriter, r *http.Request, c *Claim, record *Record) {
-	if record.State == Tombstone && len(record.Payload) == 0 {
+	if record.State == StateTombstone && len(record.Payload) == 0 {
 		m.refuse(w, r, notReplayable, m.errors.withStatus(&m.errors.notKept, record.Status))
 		return
 	}
 	a, err := readAnswer(record.Payload, &c.Key)
-	if err == nil && (record.State == Done) != (a.kind == replayable) {
+	if err == nil && (record.State == StateDone) != (a.kind == replayable) {
 		err = errCorrupt
 	}
 	switch {

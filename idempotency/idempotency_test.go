@@ -253,7 +253,7 @@ func TestCallersWithoutAPrincipal(t *testing.T) {
 	t.Run("have the scope that a service gives them", func(t *testing.T) {
 		calls := new(counting)
 		h := newMiddleware(t, idempotency.Config{
-			Scope: func(r *http.Request) (string, bool) { s := r.Header.Get("Session"); return s, s != "" },
+			Owner: func(r *http.Request) (string, bool) { s := r.Header.Get("Session"); return s, s != "" },
 		}).Wrap(calls)
 		session := func(s string) func(*http.Request) {
 			return func(r *http.Request) { r.Header.Set("Session", s) }
@@ -369,13 +369,13 @@ func TestEveryFaultOfAConfigIsReported(t *testing.T) {
 	_, err := idempotency.New(idempotency.Config{
 		Header: "a b", ReplayHeader: "ü", Methods: []string{"POST", "GET", ""},
 		KeepHeaders: []string{"set-cookie", "X-Ratelimit-Limit", "a:b", ""},
-		Profile:     99, MaxBody: -1, MaxAnswer: 1 << 31, BodyTimeout: -1, Wait: -1, MaxWaiters: -1,
-		Life: time.Second, Lease: time.Minute, StoreTimeout: time.Hour, FinishTimeout: -1, DisconnectTimeout: -1,
+		Profile:     99, MaxBody: -1, MaxResponse: 1 << 31, BodyTimeout: -1, Wait: -1, MaxWaiters: -1,
+		TTL: time.Second, Lease: time.Minute, StoreTimeout: time.Hour, FinishTimeout: -1, DisconnectTimeout: -1,
 	})
 	want := []string{
 		"Header", "ReplayHeader", "Methods[1]", "Methods[2]", "KeepHeaders[0]", "KeepHeaders[1]", "KeepHeaders[2]",
-		"KeepHeaders[3]", "Profile", "MaxBody", "MaxAnswer", "Wait", "MaxWaiters", "BodyTimeout", "DisconnectTimeout", "FinishTimeout",
-		"Life", "Lease",
+		"KeepHeaders[3]", "Profile", "MaxBody", "MaxResponse", "Wait", "MaxWaiters", "BodyTimeout", "DisconnectTimeout", "FinishTimeout",
+		"TTL", "Lease",
 	}
 	var got []string
 	for _, e := range err.(interface{ Unwrap() []error }).Unwrap() {
@@ -388,7 +388,7 @@ func TestEveryFaultOfAConfigIsReported(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	_, err = idempotency.NewMemory(idempotency.MemoryConfig{Records: -1, RecordsPerOwner: -1, Bytes: -1, BytesPerOwner: -1})
+	_, err = idempotency.NewMemory(idempotency.MemoryConfig{MaxRecords: -1, MaxRecordsPerOwner: -1, MaxBytes: -1, MaxBytesPerOwner: -1})
 	if err == nil || strings.Count(err.Error(), "must not be negative") != 4 {
 		t.Errorf("NewMemory: %v", err)
 	}
@@ -405,9 +405,9 @@ func TestAConfigMayChangeAfterNew(t *testing.T) {
 }
 
 func TestThePolicyIsPublished(t *testing.T) {
-	m := newMiddleware(t, idempotency.Config{Methods: []string{"PUT", "POST"}, Wait: time.Second, Life: 36*time.Hour + 90*time.Second})
+	m := newMiddleware(t, idempotency.Config{Methods: []string{"PUT", "POST"}, Wait: time.Second, TTL: 36*time.Hour + 90*time.Second})
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
-	w := do(m.Policy(), r)
+	w := do(m.Discovery(), r)
 	want := `{"header":"Idempotency-Key","required":false,"methods":["POST","PUT"],"max_length":255,` +
 		`"lifetime":"PT36H1M30S","max_body_bytes":1048576,` +
 		`"fingerprint":["method","host","path","query","media_type","content_encoding","body"],"in_flight":"wait",` +
@@ -416,11 +416,11 @@ func TestThePolicyIsPublished(t *testing.T) {
 		t.Errorf("got %d %s\nwant %s", w.Code, w.Body, want)
 	}
 	r.Method = http.MethodPost
-	if w := do(m.Require().Policy(), r); w.Code != 405 || w.Header().Get("Allow") != "GET, HEAD" {
+	if w := do(m.Require().Discovery(), r); w.Code != 405 || w.Header().Get("Allow") != "GET, HEAD" {
 		t.Errorf("POST: %d, Allow %q", w.Code, w.Header().Get("Allow"))
 	}
 	r.Method = http.MethodGet
-	if w := do(m.Require().Policy(), r); !strings.Contains(w.Body.String(), `"required":true`) {
+	if w := do(m.Require().Discovery(), r); !strings.Contains(w.Body.String(), `"required":true`) {
 		t.Errorf("got %s", w.Body)
 	}
 }

@@ -67,15 +67,15 @@ func appendPart(b []byte, s string) []byte {
 // Who may be the owner of a key, as the first part of what is hashed.
 const (
 	byPrincipal = "principal"
-	byScope     = "scope"
+	byOwner     = "owner"
 	byNobody    = "anonymous"
 )
 
 // owner appends to b who calls, and reports whether r has anybody.
 func (m *Middleware) owner(b []byte, r *http.Request) ([]byte, bool) {
-	if m.config.Scope != nil {
-		scope, ok := m.config.Scope(r)
-		return appendPart(appendPart(b, byScope), scope), ok
+	if m.config.Owner != nil {
+		owner, ok := m.config.Owner(r)
+		return appendPart(appendPart(b, byOwner), owner), ok
 	}
 	if p, ok := usher.PrincipalFrom(r.Context()); ok {
 		b = appendPart(b, byPrincipal)

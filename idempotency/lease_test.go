@@ -229,7 +229,7 @@ func TestExecutionOfARequestWithoutAKey(t *testing.T) {
 	if e != nil {
 		t.Fatal("there is one")
 	}
-	e.Mark(idempotency.Keep)
+	e.SetOutcome(idempotency.Keep)
 	ctx, cancel := e.Context(t.Context())
 	if e.Generation() != 0 || e.DownstreamKey("a") != "" || e.Lost() != nil || e.Key() != (idempotency.Key{}) ||
 		e.Token() != (idempotency.Token{}) || e.Result(200, nil, nil).State != 0 || ctx.Err() != nil {

@@ -18,28 +18,28 @@ import (
 // A server that gets 10 keys a second and keeps each for a day needs room for
 // 864,000 records.
 type MemoryConfig struct {
-	// Records is the most records in all; 262,144 by default. One takes about 400
+	// MaxRecords is the most records in all; 262,144 by default. One takes about 400
 	// bytes and its answer.
-	Records int
-	// RecordsPerOwner is the most records of one caller; a quarter of Records by
+	MaxRecords int
+	// MaxRecordsPerOwner is the most records of one caller; a quarter of MaxRecords by
 	// default.
-	RecordsPerOwner int
-	// Bytes is the most bytes of answers in all; 128 MiB by default.
-	Bytes int64
-	// BytesPerOwner is the most bytes of answers of one caller; an eighth of Bytes
+	MaxRecordsPerOwner int
+	// MaxBytes is the most bytes of answers in all; 128 MiB by default.
+	MaxBytes int64
+	// MaxBytesPerOwner is the most bytes of answers of one caller; an eighth of MaxBytes
 	// by default.
-	BytesPerOwner int64
+	MaxBytesPerOwner int64
 }
 
 // Memory is the [Store] of a single process, which forgets everything when that
 // ends. It is safe for concurrent use and starts no goroutine.
 //
 // It never forgets a record before its life has ended. Past its bounds it refuses
-// new keys, with [ErrOwnerFull] or [ErrFull], and keeps a [Tombstone] instead of
+// new keys, with [ErrOwnerFull] or [ErrFull], and keeps a [StateTombstone] instead of
 // an answer for which there is no room: a request is then not answered again, but
 // neither does it run again.
 //
-// Records whose life has ended make room a few at a time, with each claim.
+// MaxRecords whose life has ended make room a few at a time, with each claim.
 type Memory struct {
 	config  MemoryConfig
 	base    time.Time
@@ -90,10 +90,10 @@ func NewMemory(c MemoryConfig) (*Memory, error) {
 			errs = append(errs, &usher.ConfigError{Field: "idempotency.MemoryConfig." + field, Reason: "must not be negative"})
 		}
 	}
-	fault(c.Records < 0, "Records")
-	fault(c.RecordsPerOwner < 0, "RecordsPerOwner")
-	fault(c.Bytes < 0, "Bytes")
-	fault(c.BytesPerOwner < 0, "BytesPerOwner")
+	fault(c.MaxRecords < 0, "MaxRecords")
+	fault(c.MaxRecordsPerOwner < 0, "MaxRecordsPerOwner")
+	fault(c.MaxBytes < 0, "MaxBytes")
+	fault(c.MaxBytesPerOwner < 0, "MaxBytesPerOwner")
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
@@ -101,17 +101,17 @@ func NewMemory(c MemoryConfig) (*Memory, error) {
 }
 
 func newMemory(c MemoryConfig) *Memory {
-	if c.Records == 0 {
-		c.Records = 1 << 18
+	if c.MaxRecords == 0 {
+		c.MaxRecords = 1 << 18
 	}
-	if c.RecordsPerOwner == 0 {
-		c.RecordsPerOwner = max(c.Records/4, 1)
+	if c.MaxRecordsPerOwner == 0 {
+		c.MaxRecordsPerOwner = max(c.MaxRecords/4, 1)
 	}
-	if c.Bytes == 0 {
-		c.Bytes = 128 << 20
+	if c.MaxBytes == 0 {
+		c.MaxBytes = 128 << 20
 	}
-	if c.BytesPerOwner == 0 {
-		c.BytesPerOwner = max(c.Bytes/8, 1)
+	if c.MaxBytesPerOwner == 0 {
+		c.MaxBytesPerOwner = max(c.MaxBytes/8, 1)
 	}
 	now := time.Now()
 	m := &Memory{config: c, base: now, epoch: uint64(now.UnixMicro())}
@@ -191,7 +191,7 @@ func (m *Memory) claim(s *memoryShard, c *Claim, now time.Duration) (Record, err
 	}
 	if e == nil {
 		var err error
-		if e, err = m.add(s, c.Key, now+c.Life); err != nil {
+		if e, err = m.add(s, c.Key, now+c.TTL); err != nil {
 			return Record{}, err
 		}
 		m.take(s, e, c, now)
@@ -199,14 +199,14 @@ func (m *Memory) claim(s *memoryShard, c *Claim, now time.Duration) (Record, err
 	}
 	mine := e.token == c.Token
 	switch {
-	case e.state == Released && mine:
+	case e.state == StateReleased && mine:
 		return Record{}, ErrLost
-	case e.state == Released, e.state == Claimed && !mine && e.lease <= now:
+	case e.state == StateReleased, e.state == StateClaimed && !mine && e.lease <= now:
 		m.take(s, e, c, now)
 		return e.record(true, now), nil
-	case e.state == Claimed && mine:
+	case e.state == StateClaimed && mine:
 		e.lease = now + c.Lease
-		s.expire(e, max(e.expires, now+c.Life))
+		s.expire(e, max(e.expires, now+c.TTL))
 		return e.record(true, now), nil
 	}
 	return e.record(false, now), nil
@@ -214,11 +214,11 @@ func (m *Memory) claim(s *memoryShard, c *Claim, now time.Duration) (Record, err
 
 // take makes e the claim of c.
 func (m *Memory) take(s *memoryShard, e *entry, c *Claim, now time.Duration) {
-	e.state, e.token, e.fingerprint = Claimed, c.Token, c.Fingerprint
+	e.state, e.token, e.fingerprint = StateClaimed, c.Token, c.Fingerprint
 	e.generation = max(e.generation+1, m.epoch+uint64(now.Microseconds()))
 	e.lease = now + c.Lease
 	e.status, e.payload = 0, nil
-	s.expire(e, now+c.Life)
+	s.expire(e, now+c.TTL)
 }
 
 func (e *entry) record(won bool, now time.Duration) Record {
@@ -226,7 +226,7 @@ func (e *entry) record(won bool, now time.Duration) Record {
 		State: e.state, Won: won, Generation: e.generation, Fingerprint: e.fingerprint,
 		Status: e.status, Payload: e.payload,
 	}
-	if e.state == Claimed {
+	if e.state == StateClaimed {
 		r.Lease = max(e.lease-now, 0)
 	}
 	return r
@@ -240,7 +240,7 @@ func (m *Memory) Renew(_ context.Context, key Key, token Token, lease time.Durat
 	}
 	defer s.mu.Unlock()
 	e := s.entries[key]
-	if e == nil || e.expires <= now || e.state != Claimed || e.token != token {
+	if e == nil || e.expires <= now || e.state != StateClaimed || e.token != token {
 		return ErrLost
 	}
 	e.lease = now + lease
@@ -250,11 +250,11 @@ func (m *Memory) Renew(_ context.Context, key Key, token Token, lease time.Durat
 
 // Finish implements [Store].
 func (m *Memory) Finish(_ context.Context, key Key, token Token, r Result) error {
-	if r.State != Done && r.State != Tombstone && r.State != Released {
+	if r.State != StateDone && r.State != StateTombstone && r.State != StateReleased {
 		return errResult
 	}
 	var payload []byte
-	if r.State != Released {
+	if r.State != StateReleased {
 		payload = bytes.Clone(r.Payload) // not under the lock
 	}
 	s, now, err := m.lock(&key, &token)
@@ -266,25 +266,25 @@ func (m *Memory) Finish(_ context.Context, key Key, token Token, r Result) error
 	if e == nil || e.expires <= now || e.token != token {
 		return ErrLost
 	}
-	if e.state != Claimed {
+	if e.state != StateClaimed {
 		return nil
 	}
 	e.state, e.status = r.State, r.Status
 	if m.hold(s.owners[key.Owner], int64(len(payload))) {
 		e.payload = payload
 	} else {
-		e.state = Tombstone
+		e.state = StateTombstone
 	}
-	s.expire(e, now+r.Life)
+	s.expire(e, now+r.TTL)
 	return nil
 }
 
 // hold takes room for n bytes of an answer, if there is any.
 func (m *Memory) hold(u *usage, n int64) bool {
-	if u.bytes+n > m.config.BytesPerOwner {
+	if u.bytes+n > m.config.MaxBytesPerOwner {
 		return false
 	}
-	if m.bytes.Add(n) > m.config.Bytes {
+	if m.bytes.Add(n) > m.config.MaxBytes {
 		m.bytes.Add(-n)
 		return false
 	}
@@ -298,10 +298,10 @@ func (m *Memory) add(s *memoryShard, key Key, expires time.Duration) (*entry, er
 	if u == nil {
 		u = new(usage)
 	}
-	if u.records >= m.config.RecordsPerOwner {
+	if u.records >= m.config.MaxRecordsPerOwner {
 		return nil, ErrOwnerFull
 	}
-	if m.records.Add(1) > int64(m.config.Records) {
+	if m.records.Add(1) > int64(m.config.MaxRecords) {
 		m.records.Add(-1)
 		return nil, ErrFull
 	}

@@ -22,7 +22,7 @@ func newMemory(tb testing.TB, c idempotency.MemoryConfig) *idempotency.Memory {
 }
 
 func claimOf(owner, name int) idempotency.Claim {
-	c := idempotency.Claim{Lease: time.Minute, Life: time.Hour}
+	c := idempotency.Claim{Lease: time.Minute, TTL: time.Hour}
 	binary.BigEndian.PutUint64(c.Key.Owner[:], uint64(owner)<<56|uint64(owner))
 	binary.BigEndian.PutUint64(c.Key.Name[:], uint64(name))
 	binary.BigEndian.PutUint64(c.Token[:], uint64(name)+1)
@@ -30,7 +30,7 @@ func claimOf(owner, name int) idempotency.Claim {
 }
 
 func answerOf(n int) idempotency.Result {
-	return idempotency.Result{State: idempotency.Done, Status: 200, Payload: make([]byte, n), Life: time.Hour}
+	return idempotency.Result{State: idempotency.StateDone, Status: 200, Payload: make([]byte, n), TTL: time.Hour}
 }
 
 // P07: keys without end by one caller.
@@ -40,7 +40,7 @@ func TestMemoryIsBounded(t *testing.T) {
 		if soak {
 			keys = 10_000_000
 		}
-		m := newMemory(t, idempotency.MemoryConfig{Records: 1000, RecordsPerOwner: 100})
+		m := newMemory(t, idempotency.MemoryConfig{MaxRecords: 1000, MaxRecordsPerOwner: 100})
 		refused := 0
 		for i := range keys {
 			_, err := m.Claim(t.Context(), claimOf(1, i))
@@ -64,7 +64,7 @@ func TestMemoryIsBounded(t *testing.T) {
 			t.Errorf("the store takes more than it may: %v", err)
 		}
 		// What it has, it keeps.
-		if r, err := m.Claim(t.Context(), claimOf(2, 7)); err != nil || r.State != idempotency.Claimed {
+		if r, err := m.Claim(t.Context(), claimOf(2, 7)); err != nil || r.State != idempotency.StateClaimed {
 			t.Errorf("a full store answers %+v, %v", r, err)
 		}
 		// There is room for everybody once the lives are over.
@@ -85,18 +85,18 @@ func TestMemoryIsBounded(t *testing.T) {
 // Expiry keeps pace although no sweep ever runs.
 func TestMemoryForgetsAsItGoes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newMemory(t, idempotency.MemoryConfig{Records: 1 << 20})
+		m := newMemory(t, idempotency.MemoryConfig{MaxRecords: 1 << 20})
 		for i := range 20_000 {
 			c := claimOf(i%7, i)
-			c.Lease, c.Life = time.Second, time.Second
+			c.Lease, c.TTL = time.Second, time.Second
 			if _, err := m.Claim(t.Context(), c); err != nil {
 				t.Fatal(err)
 			}
 			r := answerOf(10)
 			if i%3 == 0 {
-				r.State = idempotency.Released
+				r.State = idempotency.StateReleased
 			}
-			r.Life = time.Duration(1+i%2) * time.Second
+			r.TTL = time.Duration(1+i%2) * time.Second
 			if err := m.Finish(t.Context(), c.Key, c.Token, r); err != nil {
 				t.Fatal(err)
 			}
@@ -110,7 +110,7 @@ func TestMemoryForgetsAsItGoes(t *testing.T) {
 }
 
 func TestMemoryKeepsATombstoneWhereThereIsNoRoomForAnAnswer(t *testing.T) {
-	m := newMemory(t, idempotency.MemoryConfig{Bytes: 1000, BytesPerOwner: 600})
+	m := newMemory(t, idempotency.MemoryConfig{MaxBytes: 1000, MaxBytesPerOwner: 600})
 	put := func(owner, name, size int) idempotency.State {
 		c := claimOf(owner, name)
 		if _, err := m.Claim(t.Context(), c); err != nil {
@@ -121,7 +121,7 @@ func TestMemoryKeepsATombstoneWhereThereIsNoRoomForAnAnswer(t *testing.T) {
 		}
 		c.Token[15]++
 		r, err := m.Claim(t.Context(), c)
-		if err != nil || r.Won || r.Status != 200 || r.State == idempotency.Tombstone && r.Payload != nil {
+		if err != nil || r.Won || r.Status != 200 || r.State == idempotency.StateTombstone && r.Payload != nil {
 			t.Fatalf("got %+v, %v", r, err)
 		}
 		return r.State
@@ -130,8 +130,8 @@ func TestMemoryKeepsATombstoneWhereThereIsNoRoomForAnAnswer(t *testing.T) {
 		owner, size int
 		want        idempotency.State
 	}{
-		{1, 600, idempotency.Done}, {1, 1, idempotency.Tombstone}, {2, 400, idempotency.Done},
-		{2, 1, idempotency.Tombstone}, {3, 1, idempotency.Tombstone}, {3, 0, idempotency.Done},
+		{1, 600, idempotency.StateDone}, {1, 1, idempotency.StateTombstone}, {2, 400, idempotency.StateDone},
+		{2, 1, idempotency.StateTombstone}, {3, 1, idempotency.StateTombstone}, {3, 0, idempotency.StateDone},
 	} {
 		if got := put(c.owner, i, c.size); got != c.want {
 			t.Errorf("%d bytes of owner %d: state %d, want %d", c.size, c.owner, got, c.want)
@@ -144,7 +144,7 @@ func TestMemoryKeepsATombstoneWhereThereIsNoRoomForAnAnswer(t *testing.T) {
 
 func TestBoundsAsClientsSeeThem(t *testing.T) {
 	calls := new(counting)
-	m := newMemory(t, idempotency.MemoryConfig{Records: 3, RecordsPerOwner: 2, Bytes: 150})
+	m := newMemory(t, idempotency.MemoryConfig{MaxRecords: 3, MaxRecordsPerOwner: 2, MaxBytes: 150})
 	h := newMiddleware(t, idempotency.Config{Store: m}).Wrap(calls)
 	bob := &usher.Principal{ID: "bob"}
 	carol := &usher.Principal{ID: "carol"}

@@ -21,40 +21,40 @@ const (
 )
 
 // A Profile says by the status of an answer what becomes of the key. Whatever it
-// says, a handler knows better and may say so with [Execution.Mark].
+// says, a handler knows better and may say so with [Execution.SetOutcome].
 type Profile uint8
 
 // The profiles. A status of 0 stands for a handler that did not return, or that
 // wrote nothing as its client had gone or its time was over. An error that would be
 // kept is Unknown if it was written after the context of the request had ended.
 const (
-	// DefaultProfile keeps 200 to 498 except for 401, 403, 408, 409, 425 and 429,
+	// ProfileDefault keeps 200 to 498 except for 401, 403, 408, 409, 425 and 429,
 	// which it releases, as it does 501 and 503. Any other error of the server, a
 	// panic, and 499, which says that the client has gone, are Unknown.
-	DefaultProfile Profile = iota
-	// StripeProfile keeps also errors of the server, as Stripe does. It releases
+	ProfileDefault Profile = iota
+	// ProfileStripe keeps also errors of the server, as Stripe does. It releases
 	// what Stripe answers before it begins: 400, 401, 403, 408, 409, 425, 429 and
 	// 503. A panic and 499 are Unknown.
-	StripeProfile
-	// ReleaseServerErrors is DefaultProfile, except that it releases every error of
+	ProfileStripe
+	// ProfileReleaseServerErrors is ProfileDefault, except that it releases every error of
 	// the server and panics. It is right where each handler is one transaction that
 	// such an error rolls back.
-	ReleaseServerErrors
-	// OnlySuccess keeps 200 to 399 and releases everything else, panics included.
+	ProfileReleaseServerErrors
+	// ProfileKeepSuccess keeps 200 to 399 and releases everything else, panics included.
 	// It is right on the same condition.
-	OnlySuccess
+	ProfileKeepSuccess
 )
 
 // Outcome returns what becomes of the key after an answer of this status.
 func (p Profile) Outcome(status int) Outcome {
 	switch p {
-	case StripeProfile:
+	case ProfileStripe:
 		return stripeOutcome(status)
-	case ReleaseServerErrors:
+	case ProfileReleaseServerErrors:
 		if status == 0 || status >= 500 {
 			return Release
 		}
-	case OnlySuccess:
+	case ProfileKeepSuccess:
 		if status < 200 || status >= 400 {
 			return Release
 		}

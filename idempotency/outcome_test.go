@@ -54,11 +54,11 @@ func TestProfiles(t *testing.T) {
 		released []int
 		unknown  []int
 	}{
-		{"default", idempotency.DefaultProfile, []int{401, 403, 408, 409, 425, 429, 501, 503}, []int{500, 502, 504, 507, 0}},
-		{"Stripe", idempotency.StripeProfile, []int{400, 401, 403, 408, 409, 425, 429, 503}, []int{0}},
-		{"release server errors", idempotency.ReleaseServerErrors, []int{401, 403, 408, 409, 425, 429, 500, 501, 502, 503, 504, 507, 0}, nil},
+		{"default", idempotency.ProfileDefault, []int{401, 403, 408, 409, 425, 429, 501, 503}, []int{500, 502, 504, 507, 0}},
+		{"Stripe", idempotency.ProfileStripe, []int{400, 401, 403, 408, 409, 425, 429, 503}, []int{0}},
+		{"release server errors", idempotency.ProfileReleaseServerErrors, []int{401, 403, 408, 409, 425, 429, 500, 501, 502, 503, 504, 507, 0}, nil},
 		// P11: 400, 401, 403, 409, 429 and a panic are not stored, and the retry runs.
-		{"only success", idempotency.OnlySuccess, []int{400, 401, 402, 403, 404, 405, 408, 409, 410, 412, 413, 415, 422, 423, 425, 429, 451, 500, 501, 502, 503, 504, 507, 0}, nil},
+		{"only success", idempotency.ProfileKeepSuccess, []int{400, 401, 402, 403, 404, 405, 408, 409, 410, 412, 413, 415, 422, 423, 425, 429, 451, 500, 501, 502, 503, 504, 507, 0}, nil},
 	} {
 		wants := map[int]string{}
 		for _, s := range c.released {
@@ -130,8 +130,8 @@ func TestAHandlerKnowsBetter(t *testing.T) {
 		t.Run(fmt.Sprintf("mark %d, status %d", c.mark, c.status), func(t *testing.T) {
 			calls := &counting{next: func(w http.ResponseWriter, r *http.Request) {
 				e := idempotency.From(r.Context())
-				e.Mark(idempotency.Unknown) // the last one counts
-				e.Mark(c.mark)
+				e.SetOutcome(idempotency.Unknown) // the last one counts
+				e.SetOutcome(c.mark)
 				if c.status == 0 {
 					panic("no answer")
 				}
@@ -181,7 +181,7 @@ func TestAnswersOfEveryKind(t *testing.T) {
 			fmt.Fprint(w, "!") // would fit, but for what is missing before it
 		}, unknown, "wh"},
 		{"less than is declared and kept by its handler", func(w http.ResponseWriter, r *http.Request) {
-			idempotency.From(r.Context()).Mark(idempotency.Keep)
+			idempotency.From(r.Context()).SetOutcome(idempotency.Keep)
 			w.Header().Set("Content-Length", "4")
 			fmt.Fprint(w, "wh")
 		}, unknown, "wh"},
@@ -257,7 +257,7 @@ func TestAnswersOfEveryKind(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			calls := &counting{next: c.handler}
-			h := newMiddleware(t, idempotency.Config{MaxAnswer: maxAnswer}).Wrap(calls)
+			h := newMiddleware(t, idempotency.Config{MaxResponse: maxAnswer}).Wrap(calls)
 			w := httptest.NewRecorder()
 			failed := true
 			var wg sync.WaitGroup
@@ -325,13 +325,13 @@ func TestTheRecordIsWrittenBeforeTheFirstByteIsSent(t *testing.T) {
 					if finished++; w.Body.Len() > 0 || w.Flushed {
 						t.Errorf("%q was sent before", w.Body)
 					}
-					if r.State == idempotency.Released {
+					if r.State == idempotency.StateReleased {
 						t.Error("it was released")
 					}
 					return nil
 				}
 			})
-			h := newMiddleware(t, idempotency.Config{Store: store, MaxAnswer: maxAnswer}).Wrap(handler)
+			h := newMiddleware(t, idempotency.Config{Store: store, MaxResponse: maxAnswer}).Wrap(handler)
 			h.ServeHTTP(w, post("/", ""))
 			if finished != 1 || w.Body.Len() == 0 {
 				t.Errorf("finished %d times, %d bytes sent", finished, w.Body.Len())
@@ -393,7 +393,7 @@ func TestAGoroutineThatIsLeftBehindReachesNothing(t *testing.T) {
 				if n, err := body.Read(p); n > 0 && string(p[:n]) != "mine" || err == nil && n == 0 {
 					t.Errorf("it reads %q, %v", p[:n], err)
 				}
-				e.Mark(idempotency.Release)
+				e.SetOutcome(idempotency.Release)
 				runtime.Gosched()
 			}
 			<-ended

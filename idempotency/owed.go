@@ -20,7 +20,7 @@ type owed struct {
 
 // bury gives up the response and leaves that there was one.
 func (o *owed) bury() {
-	o.result.State, o.result.Payload, o.end = Tombstone, nil, tombstoned
+	o.result.State, o.result.Payload, o.end = StateTombstone, nil, tombstoned
 }
 
 // The bounds of what a Middleware owes. A response beyond the bytes becomes a
@@ -50,7 +50,7 @@ func (d *debts) add(e *Execution, o *owed) bool {
 	if len(d.of) == maxOwed {
 		return false
 	}
-	if o.result.State == Done && d.bytes+len(o.result.Payload) > maxOwedBytes {
+	if o.result.State == StateDone && d.bytes+len(o.result.Payload) > maxOwedBytes {
 		o.bury()
 	}
 	if d.of == nil {
@@ -114,7 +114,7 @@ func (m *Middleware) Shutdown(ctx context.Context) error {
 
 // owe leaves r to the heartbeat, and reports whether that has room for it.
 func (e *Execution) owe(r Result, end int) bool {
-	o := &owed{result: r, end: end, until: time.Now().Add(r.Life)}
+	o := &owed{result: r, end: end, until: time.Now().Add(r.TTL)}
 	if !e.m.debts.add(e, o) {
 		return false
 	}
@@ -148,7 +148,7 @@ func (e *Execution) pay() {
 
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if renewed && e.owed == o && o.result.State == Done {
+	if renewed && e.owed == o && o.result.State == StateDone {
 		if o.refused++; o.refused == maxRefused {
 			e.m.debts.bury(o)
 		}

@@ -126,12 +126,12 @@ func TestAResultIsOwedUntilTheStoreTakesIt(t *testing.T) {
 		{"of an outcome that is unknown", 5 * time.Second, true, idempotency.Config{}, 500, 4, unknown, map[string]int64{"tombstoned": 1}},
 		{
 			"of a response that is not kept", 5 * time.Second, true,
-			idempotency.Config{MaxAnswer: 3}, 201, 4, notKept, map[string]int64{"tombstoned": 1},
+			idempotency.Config{MaxResponse: 3}, 201, 4, notKept, map[string]int64{"tombstoned": 1},
 		},
 		{"as a tombstone if the store never takes the response", 24 * time.Hour, false, idempotency.Config{}, 201, 4, notKept, map[string]int64{"tombstoned": 1}},
 		{"if the key is to be free", 5 * time.Second, true, idempotency.Config{}, 503, 4, runs, map[string]int64{"released": 1}},
 		{"and no longer than a lease if the key is to be free", 24 * time.Hour, false, idempotency.Config{}, 503, 4, runs, map[string]int64{"finish_failed": 1}},
-		{"and not beyond the life of the key", 24 * time.Hour, true, idempotency.Config{Life: time.Hour}, 201, 4, runs, map[string]int64{"finish_failed": 1}},
+		{"and not beyond the life of the key", 24 * time.Hour, true, idempotency.Config{TTL: time.Hour}, 201, 4, runs, map[string]int64{"finish_failed": 1}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

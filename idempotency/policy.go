@@ -15,7 +15,7 @@ import (
 // draft (draft-ietf-httpapi-idempotency-key-header-07) asks: the header field,
 // the methods, how long a key is remembered (an ISO 8601 duration), and what
 // happens to twins. It answers GET and HEAD with JSON.
-func (m *Middleware) Policy() http.Handler {
+func (m *Middleware) Discovery() http.Handler {
 	inFlight := "conflict"
 	if m.config.Wait > 0 {
 		inFlight = "wait"
@@ -34,7 +34,7 @@ func (m *Middleware) Policy() http.Handler {
 		InFlight     string   `json:"in_flight"`
 		ReplayHeader string   `json:"replay_header"`
 	}{
-		m.config.Header, m.config.Required, methods, maxKey, isoDuration(m.config.Life), m.config.MaxBody,
+		m.config.Header, m.config.Required, methods, maxKey, isoDuration(m.config.TTL), m.config.MaxBody,
 		[]string{"method", "host", "path", "query", "media_type", "content_encoding", "body"}, inFlight, m.config.ReplayHeader,
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

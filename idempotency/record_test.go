@@ -96,11 +96,11 @@ func TestARecordOfAnotherKeyIsRefused(t *testing.T) {
 			return last
 		}, 503, usher.CodeIdempotencyUnavailable},
 		{"the claim of another caller", 0, nil, func(_ idempotency.Claim, _, last record) record {
-			last.State, last.Payload = idempotency.Claimed, nil
+			last.State, last.Payload = idempotency.StateClaimed, nil
 			return last
 		}, 503, usher.CodeIdempotencyUnavailable},
 		{"the won claim of another caller", 0, nil, func(_ idempotency.Claim, _, last record) record {
-			last.State, last.Won, last.Payload = idempotency.Claimed, true, nil
+			last.State, last.Won, last.Payload = idempotency.StateClaimed, true, nil
 			return last
 		}, 503, usher.CodeIdempotencyUnavailable},
 		{"the payload alone of another caller", 0, nil, func(c idempotency.Claim, _, last record) record {
@@ -111,7 +111,7 @@ func TestARecordOfAnotherKeyIsRefused(t *testing.T) {
 		for _, open := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, open %v", c.name, open), func(t *testing.T) {
 				calls := &counting{next: func(w http.ResponseWriter, r *http.Request) {
-					idempotency.From(r.Context()).Mark(c.mark)
+					idempotency.From(r.Context()).SetOutcome(c.mark)
 					w.WriteHeader(http.StatusCreated)
 					fmt.Fprint(w, "of "+r.Header.Get("Caller"))
 				}}
@@ -172,29 +172,29 @@ func TestARecordThatCannotBeIsRefused(t *testing.T) {
 			return idempotency.Record{Won: true}
 		},
 		"won and done": func(c idempotency.Claim) idempotency.Record {
-			return idempotency.Record{State: idempotency.Done, Won: true, Fingerprint: c.Fingerprint, Payload: payload}
+			return idempotency.Record{State: idempotency.StateDone, Won: true, Fingerprint: c.Fingerprint, Payload: payload}
 		},
 		"won and a tombstone": func(c idempotency.Claim) idempotency.Record {
-			return idempotency.Record{State: idempotency.Tombstone, Won: true, Fingerprint: c.Fingerprint}
+			return idempotency.Record{State: idempotency.StateTombstone, Won: true, Fingerprint: c.Fingerprint}
 		},
 		"won by another request with this key": func(c idempotency.Claim) idempotency.Record {
 			c.Fingerprint[31]++
-			return idempotency.Record{State: idempotency.Claimed, Won: true, Fingerprint: c.Fingerprint}
+			return idempotency.Record{State: idempotency.StateClaimed, Won: true, Fingerprint: c.Fingerprint}
 		},
 		"released": func(c idempotency.Claim) idempotency.Record {
-			return idempotency.Record{State: idempotency.Released, Fingerprint: c.Fingerprint}
+			return idempotency.Record{State: idempotency.StateReleased, Fingerprint: c.Fingerprint}
 		},
 		"released and won": func(c idempotency.Claim) idempotency.Record {
-			return idempotency.Record{State: idempotency.Released, Won: true, Fingerprint: c.Fingerprint}
+			return idempotency.Record{State: idempotency.StateReleased, Won: true, Fingerprint: c.Fingerprint}
 		},
 		"of an unknown state": func(c idempotency.Claim) idempotency.Record {
 			return idempotency.Record{State: 5, Fingerprint: c.Fingerprint, Payload: payload}
 		},
 		"a tombstone with a response": func(c idempotency.Claim) idempotency.Record {
-			return idempotency.Record{State: idempotency.Tombstone, Fingerprint: c.Fingerprint, Payload: payload}
+			return idempotency.Record{State: idempotency.StateTombstone, Fingerprint: c.Fingerprint, Payload: payload}
 		},
 		"done without a response": func(c idempotency.Claim) idempotency.Record {
-			return idempotency.Record{State: idempotency.Done, Fingerprint: c.Fingerprint}
+			return idempotency.Record{State: idempotency.StateDone, Fingerprint: c.Fingerprint}
 		},
 	} {
 		for _, open := range []bool{false, true} {

@@ -64,7 +64,7 @@ func doubtful(err error) bool {
 // giveBack gives back a claim that nobody waits for. If that fails its lease ends.
 func (s *remote) giveBack(ctx context.Context, c *Claim) {
 	_ = s.claims.Do(ctx, func(ctx context.Context) error {
-		return s.store.Finish(ctx, c.Key, c.Token, Result{State: Released, Life: c.Lease})
+		return s.store.Finish(ctx, c.Key, c.Token, Result{State: StateReleased, TTL: c.Lease})
 	})
 }
 

@@ -55,7 +55,7 @@ type Store interface {
 	// nothing and returns ErrLost.
 	//
 	// A released record keeps no payload, and a store that has no room for the
-	// payload of another keeps a Tombstone without one.
+	// payload of another keeps a StateTombstone without one.
 	Finish(ctx context.Context, key Key, token Token, r Result) error
 }
 
@@ -89,8 +89,8 @@ type Claim struct {
 	Fingerprint [32]byte
 	// Lease is how long the key is taken unless it is renewed.
 	Lease time.Duration
-	// Life is how long the claimed record is kept; it is not below Lease.
-	Life time.Duration
+	// TTL is how long the claimed record is kept; it is not below Lease.
+	TTL time.Duration
 }
 
 // A State is what a record is.
@@ -98,15 +98,15 @@ type State uint8
 
 // The states of a record. Stores may write them down as these numbers.
 const (
-	Claimed   State = 1
-	Done      State = 2
-	Tombstone State = 3
-	Released  State = 4
+	StateClaimed   State = 1
+	StateDone      State = 2
+	StateTombstone State = 3
+	StateReleased  State = 4
 )
 
 // A Record is what a claim has found or made.
 type Record struct {
-	// State is never Released, as such a key is free.
+	// State is never StateReleased, as such a key is free.
 	State State
 	// Won is set if the caller has the claim.
 	Won bool
@@ -114,7 +114,7 @@ type Record struct {
 	Generation uint64
 	// Fingerprint is that of the claim which was taken.
 	Fingerprint [32]byte
-	// Lease is what is left of it while State is Claimed; 0 once it is over.
+	// Lease is what is left of it while State is StateClaimed; 0 once it is over.
 	Lease time.Duration
 	// Status and Payload are those of the Result. The payload may be shared and
 	// must not be changed.
@@ -128,9 +128,9 @@ type Record struct {
 func (r *Record) check(c *Claim) error {
 	switch {
 	case keyDigest(r.Fingerprint[:]) != c.Key.digest():
-	case r.State == Claimed && (!r.Won || r.Fingerprint == c.Fingerprint):
+	case r.State == StateClaimed && (!r.Won || r.Fingerprint == c.Fingerprint):
 		return nil
-	case (r.State == Done || r.State == Tombstone) && !r.Won:
+	case (r.State == StateDone || r.State == StateTombstone) && !r.Won:
 		return nil
 	}
 	return errRecord
@@ -138,14 +138,14 @@ func (r *Record) check(c *Claim) error {
 
 // A Result is how a claim ends.
 type Result struct {
-	// State is Done, Tombstone or Released.
+	// State is StateDone, StateTombstone or StateReleased.
 	State State
 	// Status is the HTTP status of the answer; 0 if there was none.
 	Status int
 	// Payload is opaque to the store.
 	Payload []byte
-	// Life is how long the record is kept.
-	Life time.Duration
+	// TTL is how long the record is kept.
+	TTL time.Duration
 }
 
 var (

@@ -38,7 +38,7 @@ func TestAStoreThatFails(t *testing.T) {
 		}, 250 * time.Millisecond},
 		{"2 seconds of latency", func(context.Context, idempotency.Claim) (idempotency.Record, error) {
 			time.Sleep(2 * time.Second)
-			return idempotency.Record{State: idempotency.Claimed, Won: true}, nil
+			return idempotency.Record{State: idempotency.StateClaimed, Won: true}, nil
 		}, 250 * time.Millisecond},
 		{"down", func(context.Context, idempotency.Claim) (idempotency.Record, error) {
 			return idempotency.Record{}, errDown

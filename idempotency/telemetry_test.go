@@ -99,7 +99,7 @@ func TestAStoreSeesNoNames(t *testing.T) {
 			if bytes.Contains(all, []byte("alice")) || bytes.Contains(all, []byte("visible")) {
 				t.Errorf("the store sees %q", all)
 			}
-			if c.Token == (idempotency.Token{}) || c.Lease == 0 || c.Life < c.Lease {
+			if c.Token == (idempotency.Token{}) || c.Lease == 0 || c.TTL < c.Lease {
 				t.Errorf("the store gets %+v", c)
 			}
 			return f.Store.Claim(ctx, c)

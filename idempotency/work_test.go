@@ -381,16 +381,16 @@ func TestAResponseThatWasNeverWrittenIsNotKept(t *testing.T) {
 		mark    idempotency.Outcome
 		want    string
 	}{
-		{"by default", idempotency.DefaultProfile, 0, unknown},
-		{"by Stripe's profile", idempotency.StripeProfile, 0, unknown},
-		{"where the handler has marked it final", idempotency.DefaultProfile, idempotency.Keep, unknown},
-		{"where the handler had no effect", idempotency.DefaultProfile, idempotency.Release, runs},
-		{"where errors roll back", idempotency.ReleaseServerErrors, 0, runs},
+		{"by default", idempotency.ProfileDefault, 0, unknown},
+		{"by Stripe's profile", idempotency.ProfileStripe, 0, unknown},
+		{"where the handler has marked it final", idempotency.ProfileDefault, idempotency.Keep, unknown},
+		{"where the handler had no effect", idempotency.ProfileDefault, idempotency.Release, runs},
+		{"where errors roll back", idempotency.ProfileReleaseServerErrors, 0, runs},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			ctx, leave := context.WithCancel(t.Context())
 			calls := &counting{next: func(_ http.ResponseWriter, r *http.Request) {
-				idempotency.From(r.Context()).Mark(c.mark)
+				idempotency.From(r.Context()).SetOutcome(c.mark)
 				leave()
 			}}
 			h := newMiddleware(t, idempotency.Config{Profile: c.profile}).Wrap(calls)

@@ -38,17 +38,17 @@ func checkReturnedOnce(b *bench) error {
 		retry   int
 		runs    int32
 	}{
-		{idempotency.DefaultProfile, fail(402), 402, 402, 1},
-		{idempotency.DefaultProfile, fail(503), 503, 503, 2},
-		{idempotency.DefaultProfile, fail(500), 500, 409, 1},
-		{idempotency.DefaultProfile, private, 500, 409, 1},
-		{idempotency.StripeProfile, fail(402), 402, 402, 1},
-		{idempotency.StripeProfile, fail(400), 400, 400, 2},
-		{idempotency.StripeProfile, private, 500, 500, 1},
-		{idempotency.ReleaseServerErrors, fail(402), 402, 402, 1},
-		{idempotency.ReleaseServerErrors, private, 500, 500, 2},
-		{idempotency.OnlySuccess, fail(402), 402, 402, 2},
-		{idempotency.OnlySuccess, private, 500, 500, 2},
+		{idempotency.ProfileDefault, fail(402), 402, 402, 1},
+		{idempotency.ProfileDefault, fail(503), 503, 503, 2},
+		{idempotency.ProfileDefault, fail(500), 500, 409, 1},
+		{idempotency.ProfileDefault, private, 500, 409, 1},
+		{idempotency.ProfileStripe, fail(402), 402, 402, 1},
+		{idempotency.ProfileStripe, fail(400), 400, 400, 2},
+		{idempotency.ProfileStripe, private, 500, 500, 1},
+		{idempotency.ProfileReleaseServerErrors, fail(402), 402, 402, 1},
+		{idempotency.ProfileReleaseServerErrors, private, 500, 500, 2},
+		{idempotency.ProfileKeepSuccess, fail(402), 402, 402, 2},
+		{idempotency.ProfileKeepSuccess, private, 500, 500, 2},
 	}
 	var errs []error
 	for _, tt := range tests {

@@ -141,7 +141,7 @@ func TestErrorsAreWhatIdempotencyStores(t *testing.T) {
 	for _, order := range orders {
 		for _, tt := range tests {
 			t.Run(order.name+"/"+tt.name, func(t *testing.T) {
-				use, group := order.use(newOnce(idempotency.DefaultProfile))
+				use, group := order.use(newOnce(idempotency.ProfileDefault))
 				engine := gin.New()
 				engine.Use(ushergin.Middleware(newEnvelope()))
 				engine.Use(use...)

@@ -79,7 +79,7 @@ func newToken() (t idempotency.Token) {
 
 // newClaim returns a claim of a key of its own, which no test outlasts.
 func newClaim() idempotency.Claim {
-	c := idempotency.Claim{Key: newKey(), Token: newToken(), Lease: time.Hour, Life: 2 * time.Hour}
+	c := idempotency.Claim{Key: newKey(), Token: newToken(), Lease: time.Hour, TTL: 2 * time.Hour}
 	random(c.Fingerprint[:])
 	return c
 }
@@ -97,10 +97,10 @@ const short = 30 * time.Millisecond
 func waiting() { time.Sleep(3 * short) }
 
 func result(payload string) idempotency.Result {
-	return idempotency.Result{State: idempotency.Done, Status: 201, Payload: []byte(payload), Life: time.Hour}
+	return idempotency.Result{State: idempotency.StateDone, Status: 201, Payload: []byte(payload), TTL: time.Hour}
 }
 
-var release = idempotency.Result{State: idempotency.Released, Life: time.Hour}
+var release = idempotency.Result{State: idempotency.StateReleased, TTL: time.Hour}
 
 func (s suite) claim(t testing.TB, c idempotency.Claim) idempotency.Record {
 	t.Helper()
@@ -114,7 +114,7 @@ func (s suite) claim(t testing.TB, c idempotency.Claim) idempotency.Record {
 func (s suite) win(t testing.TB, c idempotency.Claim) idempotency.Record {
 	t.Helper()
 	r := s.claim(t, c)
-	if !r.Won || r.State != idempotency.Claimed || r.Fingerprint != c.Fingerprint || r.Generation == 0 {
+	if !r.Won || r.State != idempotency.StateClaimed || r.Fingerprint != c.Fingerprint || r.Generation == 0 {
 		t.Fatalf("Claim returned %+v, want it to win", r)
 	}
 	return r
@@ -132,7 +132,7 @@ func (s suite) wantLost(t testing.TB, c idempotency.Claim) {
 	if err := s.store.Renew(t.Context(), c.Key, c.Token, time.Hour); !errors.Is(err, idempotency.ErrLost) {
 		t.Errorf("Renew: %v, want ErrLost", err)
 	}
-	for _, r := range []idempotency.Result{result("from the past"), {State: idempotency.Tombstone, Life: time.Hour}, release} {
+	for _, r := range []idempotency.Result{result("from the past"), {State: idempotency.StateTombstone, TTL: time.Hour}, release} {
 		if err := s.store.Finish(t.Context(), c.Key, c.Token, r); !errors.Is(err, idempotency.ErrLost) {
 			t.Errorf("Finish with state %d: %v, want ErrLost", r.State, err)
 		}
@@ -173,7 +173,7 @@ func (s suite) claimAgain(t *testing.T) {
 		t.Error("a repeated claim has not begun the lease anew")
 	}
 	s.finish(t, c, result("a"))
-	if r := s.claim(t, c); r.Won || r.State != idempotency.Done || string(r.Payload) != "a" {
+	if r := s.claim(t, c); r.Won || r.State != idempotency.StateDone || string(r.Payload) != "a" {
 		t.Errorf("repeated once it was done, a claim returns %+v, want the record", r)
 	}
 }
@@ -183,7 +183,7 @@ func (s suite) inFlight(t *testing.T) {
 	first := s.win(t, c)
 	for range 3 {
 		r := s.claim(t, rival(c))
-		if r.Won || r.State != idempotency.Claimed || r.Fingerprint != c.Fingerprint || r.Generation != first.Generation {
+		if r.Won || r.State != idempotency.StateClaimed || r.Fingerprint != c.Fingerprint || r.Generation != first.Generation {
 			t.Fatalf("got %+v, want the claim of the other", r)
 		}
 		if r.Lease <= 0 || r.Lease > time.Hour {
@@ -263,7 +263,7 @@ func (s suite) fenced(t *testing.T) {
 	if s.claim(t, c).Won {
 		t.Error("the late owner has the claim again")
 	}
-	if r := s.claim(t, rival(c)); r.Won || r.State != idempotency.Claimed || r.Fingerprint != next.Fingerprint {
+	if r := s.claim(t, rival(c)); r.Won || r.State != idempotency.StateClaimed || r.Fingerprint != next.Fingerprint {
 		t.Errorf("after the late owner's calls the record is %+v, want the successor's claim", r)
 	}
 	s.finish(t, next, result("successor"))
@@ -300,13 +300,13 @@ func (s suite) done(t *testing.T) {
 func (s suite) tombstone(t *testing.T) {
 	c := newClaim()
 	s.win(t, c)
-	want := idempotency.Result{State: idempotency.Tombstone, Status: 500, Payload: []byte("why"), Life: time.Hour}
+	want := idempotency.Result{State: idempotency.StateTombstone, Status: 500, Payload: []byte("why"), TTL: time.Hour}
 	s.finish(t, c, want)
 	s.wantRecord(t, c, want)
 }
 
 func (s suite) finishAgain(t *testing.T) {
-	tombstone := idempotency.Result{State: idempotency.Tombstone, Life: time.Hour}
+	tombstone := idempotency.Result{State: idempotency.StateTombstone, TTL: time.Hour}
 	for name, first := range map[string]idempotency.Result{"done": result("first"), "a tombstone": tombstone} {
 		c := newClaim()
 		s.win(t, c)
@@ -352,8 +352,8 @@ func (s suite) noClaim(t *testing.T) {
 func (s suite) badState(t *testing.T) {
 	c := newClaim()
 	s.win(t, c)
-	for _, state := range []idempotency.State{0, idempotency.Claimed, 5} {
-		r := idempotency.Result{State: state, Life: time.Hour}
+	for _, state := range []idempotency.State{0, idempotency.StateClaimed, 5} {
+		r := idempotency.Result{State: state, TTL: time.Hour}
 		if err := s.store.Finish(t.Context(), c.Key, c.Token, r); err == nil {
 			t.Errorf("Finish took the state %d", state)
 		}
@@ -364,14 +364,14 @@ func (s suite) badState(t *testing.T) {
 func (s suite) life(t *testing.T) {
 	for name, end := range map[string]idempotency.Result{
 		"claimed":   {},
-		"done":      {State: idempotency.Done, Payload: []byte("x"), Life: short},
-		"tombstone": {State: idempotency.Tombstone, Life: short},
-		"released":  {State: idempotency.Released, Life: short},
+		"done":      {State: idempotency.StateDone, Payload: []byte("x"), TTL: short},
+		"tombstone": {State: idempotency.StateTombstone, TTL: short},
+		"released":  {State: idempotency.StateReleased, TTL: short},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := newClaim()
 			if end.State == 0 {
-				c.Lease, c.Life = short, short
+				c.Lease, c.TTL = short, short
 			}
 			s.win(t, c)
 			if end.State != 0 {
@@ -398,7 +398,7 @@ func (s suite) generations(t *testing.T) {
 		last = r.Generation
 		end := release
 		if i%2 == 1 {
-			end = idempotency.Result{State: idempotency.Done, Life: short}
+			end = idempotency.Result{State: idempotency.StateDone, TTL: short}
 		}
 		s.finish(t, next, end)
 		if i%2 == 1 {
@@ -411,7 +411,7 @@ func (s suite) payloads(t *testing.T) {
 	for _, n := range []int{0, 1, 4096, 1 << 20} {
 		c := newClaim()
 		s.win(t, c)
-		want := idempotency.Result{State: idempotency.Done, Status: 200, Payload: make([]byte, n), Life: time.Hour}
+		want := idempotency.Result{State: idempotency.StateDone, Status: 200, Payload: make([]byte, n), TTL: time.Hour}
 		random(want.Payload)
 		s.finish(t, c, want)
 		s.wantRecord(t, c, want)
@@ -459,7 +459,7 @@ func (s suite) wantOneWinner(t *testing.T, c idempotency.Claim, n int) {
 			t.Errorf("Claim: %v", err)
 		case r.Won:
 			won.Add(1)
-		case r.State != idempotency.Claimed:
+		case r.State != idempotency.StateClaimed:
 			t.Errorf("a loser got state %d, want Claimed", r.State)
 		}
 	})

@@ -133,11 +133,11 @@ func choose(random *rand.Rand, mine *[keys]int, client, n int) input {
 		// Mostly released, or there would soon be nothing left to do.
 		switch random.IntN(8) {
 		case 0:
-			in.state = idempotency.Done
+			in.state = idempotency.StateDone
 		case 1:
-			in.state = idempotency.Tombstone
+			in.state = idempotency.StateTombstone
 		default:
-			in.state, in.text = idempotency.Released, ""
+			in.state, in.text = idempotency.StateReleased, ""
 		}
 	}
 	return in
@@ -153,13 +153,13 @@ func perform(ctx context.Context, s idempotency.Store, in input, key idempotency
 	switch in.op {
 	case claim:
 		var r idempotency.Record
-		r, err = s.Claim(ctx, idempotency.Claim{Key: key, Token: token, Lease: lease, Life: 2 * time.Hour})
+		r, err = s.Claim(ctx, idempotency.Claim{Key: key, Token: token, Lease: lease, TTL: 2 * time.Hour})
 		out = output{won: r.Won, state: r.State, generation: r.Generation, text: string(r.Payload)}
 	case renew:
 		err = s.Renew(ctx, key, token, lease)
 	case finish:
 		err = s.Finish(ctx, key, token, idempotency.Result{
-			State: in.state, Payload: []byte(in.text), Life: 2 * time.Hour,
+			State: in.state, Payload: []byte(in.text), TTL: 2 * time.Hour,
 		})
 	}
 	if errors.Is(err, idempotency.ErrLost) {
@@ -210,8 +210,8 @@ func stepUnseen(s state, in input) []any {
 	if in.op != claim {
 		return step(s, in, output{})
 	}
-	out := output{won: true, state: idempotency.Claimed, generation: s.generation}
-	if s.state != idempotency.Claimed || s.token != in.token {
+	out := output{won: true, state: idempotency.StateClaimed, generation: s.generation}
+	if s.state != idempotency.StateClaimed || s.token != in.token {
 		out.generation++
 	}
 	after := stepClaim(s, in, out)
@@ -227,33 +227,33 @@ func stepUnseen(s state, in input) []any {
 func stepClaim(s state, in input, out output) []any {
 	mine := s.state != 0 && s.token == in.token
 	if out.lost {
-		return keepIf(s, mine && s.state == idempotency.Released)
+		return keepIf(s, mine && s.state == idempotency.StateReleased)
 	}
 	same := out.generation == s.generation
 	if s.vague {
 		same = out.generation > s.generation
 	}
 	if !out.won {
-		inFlight := s.state == idempotency.Claimed && !mine
-		ended := s.state == idempotency.Done || s.state == idempotency.Tombstone
+		inFlight := s.state == idempotency.StateClaimed && !mine
+		ended := s.state == idempotency.StateDone || s.state == idempotency.StateTombstone
 		seen := s
 		seen.generation, seen.vague = out.generation, false
 		return keepIf(seen, same && out.state == s.state && out.text == s.text && (inFlight || ended))
 	}
-	taken := state{state: idempotency.Claimed, token: in.token, generation: out.generation, brief: in.brief}
+	taken := state{state: idempotency.StateClaimed, token: in.token, generation: out.generation, brief: in.brief}
 	switch {
-	case out.state != idempotency.Claimed || out.text != "":
+	case out.state != idempotency.StateClaimed || out.text != "":
 		return nil
-	case s.state == idempotency.Claimed && mine:
+	case s.state == idempotency.StateClaimed && mine:
 		return keepIf(taken, same)
-	case s.state == 0, s.state == idempotency.Released && !mine, s.state == idempotency.Claimed && s.brief:
+	case s.state == 0, s.state == idempotency.StateReleased && !mine, s.state == idempotency.StateClaimed && s.brief:
 		return keepIf(taken, out.generation > s.generation)
 	}
 	return nil
 }
 
 func stepRenew(s state, in input, out output) []any {
-	if s.state != idempotency.Claimed || s.token != in.token {
+	if s.state != idempotency.StateClaimed || s.token != in.token {
 		return keepIf(s, out.lost)
 	}
 	s.brief = in.brief
@@ -264,7 +264,7 @@ func stepFinish(s state, in input, out output) []any {
 	switch {
 	case s.state == 0 || s.token != in.token:
 		return keepIf(s, out.lost)
-	case s.state == idempotency.Claimed:
+	case s.state == idempotency.StateClaimed:
 		s.state, s.text, s.brief = in.state, in.text, false
 	}
 	return keepIf(s, !out.lost)

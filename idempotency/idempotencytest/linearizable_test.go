@@ -69,7 +69,7 @@ func (s unfencedFinish) Finish(ctx context.Context, key idempotency.Key, token i
 type unfencedRelease struct{ *observer }
 
 func (s unfencedRelease) Finish(ctx context.Context, key idempotency.Key, token idempotency.Token, r idempotency.Result) error {
-	if r.State == idempotency.Released {
+	if r.State == idempotency.StateReleased {
 		token = s.owner(key, token)
 	}
 	return s.Memory.Finish(ctx, key, token, r)
@@ -110,7 +110,7 @@ func (s checkThenAct) Claim(ctx context.Context, c idempotency.Claim) (idempoten
 	}
 	time.Sleep(100 * time.Microsecond)
 	r, err := s.observer.Claim(ctx, c)
-	if err == nil && r.State == idempotency.Claimed {
+	if err == nil && r.State == idempotency.StateClaimed {
 		r.Won = true
 	}
 	return r, err

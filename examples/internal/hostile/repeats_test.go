@@ -104,7 +104,7 @@ var repetitions = []attack{
 	}},
 	{"P08 an answer that cannot be kept passes as it is, and a retry neither gets it nor runs", nil,
 		func(c *settings) {
-			c.once.MaxAnswer = 1 << 10
+			c.once.MaxResponse = 1 << 10
 			post := func(path string, f http.HandlerFunc) web.Route {
 				return web.Route{Method: "POST", Pattern: path, Handler: f}
 			}
@@ -167,7 +167,7 @@ var repetitions = []attack{
 			s.ran(c, 1)
 		}},
 	{"P11 a refusal before the work is not kept; a panic may have had an effect and is not run again", nil,
-		statuses(idempotency.DefaultProfile), func(c *contract.Client, s *target) {
+		statuses(idempotency.ProfileDefault), func(c *contract.Client, s *target) {
 			ada := s.full(c, "ada")
 			for _, status := range []int{401, 403, 409, 429, 503} {
 				s.served.Store(0)
@@ -186,7 +186,7 @@ var repetitions = []attack{
 			s.ran(c, 2)
 		}},
 	{"P11 where each handler is one transaction, nothing but success is kept", nil,
-		statuses(idempotency.OnlySuccess), func(c *contract.Client, s *target) {
+		statuses(idempotency.ProfileKeepSuccess), func(c *contract.Client, s *target) {
 			ada := s.full(c, "ada")
 			for _, status := range []int{400, 401, 403, 409, 429, 500, 0} {
 				s.served.Store(0)
