@@ -13,12 +13,12 @@ import (
 	"github.com/usher-go/usher/internal/httpwriter"
 )
 
-// buffers are for requests and answers on their way.
+// buffers hold requests and responses in transit.
 var buffers = sync.Pool{New: func() any { return new(buffer) }}
 
 type buffer struct{ b []byte }
 
-// maxPooled is the largest buffer that is kept for another request.
+// maxPooled is the capacity of the largest buffer that is reused.
 const maxPooled = 64 << 10
 
 func newBuffer() *buffer { return buffers.Get().(*buffer) }
@@ -30,8 +30,8 @@ func (b *buffer) release() {
 	}
 }
 
-// readBody appends the body of r to b. It allocates for what has arrived, not
-// for what is announced.
+// readBody appends the body of r to b. It allocates for what has arrived, not for what
+// Content-Length announces.
 func (m *Middleware) readBody(b []byte, r *http.Request) ([]byte, error) {
 	if r.Body == nil || r.Body == http.NoBody {
 		return b, nil
@@ -41,7 +41,7 @@ func (m *Middleware) readBody(b []byte, r *http.Request) ([]byte, error) {
 	}
 	start := len(b)
 	if n := r.ContentLength; n > 0 && n <= maxPooled {
-		b = slices.Grow(b, int(n)+1) // and room to find the end
+		b = slices.Grow(b, int(n)+1) // one more byte to see the end
 	}
 	var deadline time.Time
 	for {
@@ -56,7 +56,7 @@ func (m *Middleware) readBody(b []byte, r *http.Request) ([]byte, error) {
 		if err != nil {
 			return b, m.readError(err)
 		}
-		// Few bodies need a look at the clock: the most come in one piece.
+		// Most bodies arrive in one read, so the clock is rarely consulted.
 		if int64(len(b)-start) == r.ContentLength {
 			continue
 		}
@@ -64,13 +64,13 @@ func (m *Middleware) readBody(b []byte, r *http.Request) ([]byte, error) {
 		case deadline.IsZero():
 			deadline = now.Add(m.config.BodyTimeout)
 		case now.After(deadline):
-			return b, m.errors.slowBody
+			return b, m.refusals.slowBody
 		}
 	}
 }
 
-// room returns for how much more to make room once so much of a body has come:
-// as much again, but not beyond what is announced and the look for its end.
+// room returns by how much to grow a buffer that has taken have bytes of a body: by as
+// much again, but at most by the rest of what is announced and one byte to see the end.
 func room(have, announced int64) int {
 	more := max(have, 512)
 	if announced >= have {
@@ -79,25 +79,24 @@ func room(have, announced int64) int {
 	return int(more)
 }
 
-// leaveBody gives up on a body that comes too slowly. The server would go on to
-// read it before it responds. What is too large, usher.Fail leaves unread.
+// leaveBody keeps the server from reading the rest of a body that arrives too slowly
+// before it responds. usher.Fail does so for a body that is too large.
 func (m *Middleware) leaveBody(w http.ResponseWriter, r *http.Request, why error) {
-	if !errors.Is(why, m.errors.slowBody) {
+	if !errors.Is(why, m.refusals.slowBody) {
 		return
 	}
 	httpwriter.LeaveUnread(w, r)
-	// Where there are no deadlines there is no slow client either.
+	// A connection without deadlines has no slow client either.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now())
 }
 
-// readError returns how to answer a body that could not be read, or nil at its
-// end.
+// readError returns the error for a body that could not be read, or nil at its end.
 func (m *Middleware) readError(err error) error {
 	if errors.Is(err, io.EOF) {
 		return nil
 	}
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return err // of a limit further out
+		return err // from a limit further out
 	}
 	return &usher.Error{
 		Status:  http.StatusBadRequest,
@@ -107,9 +106,9 @@ func (m *Middleware) readError(err error) error {
 	}
 }
 
-// body gives a handler the bytes that were hashed. It reads from a buffer that
-// serves another request later, so once it is closed it gives nothing, also to a
-// goroutine that the handler has left behind.
+// body is the request body for the handler: the bytes that were hashed. They are in a
+// buffer that later serves another request, so reads fail once it is closed, even those
+// of a goroutine that the handler has left behind.
 type body struct {
 	mu     sync.Mutex
 	rest   []byte

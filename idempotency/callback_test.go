@@ -49,7 +49,7 @@ func TestAnOutcomeThatPanicsIsUnknown(t *testing.T) {
 			m := newMiddleware(t, idempotency.Config{
 				MaxResponse: maxAnswer,
 				Outcome:     func(*http.Request, int) idempotency.Outcome { panic("bug") },
-				OnError: func(_ *http.Request, err error) {
+				OnError: func(_ context.Context, err error) {
 					mu.Lock()
 					defer mu.Unlock()
 					told = append(told, err)
@@ -164,7 +164,7 @@ func TestAnOnErrorThatPanicsHarmsNobody(t *testing.T) {
 					w.WriteHeader(http.StatusCreated)
 				}}
 				h := newMiddleware(t, idempotency.Config{
-					Store: store, FinishTimeout: time.Nanosecond, OnError: func(*http.Request, error) { panic("secret") },
+					Store: store, FinishTimeout: time.Nanosecond, OnError: func(context.Context, error) { panic("secret") },
 				}).Wrap(calls)
 				first := do(h, post("/", "body"))
 				if first.Code != c.status {

@@ -2,7 +2,7 @@ package idempotency
 
 import (
 	"cmp"
-	"errors"
+	"context"
 	"fmt"
 	"net/http"
 	"net/textproto"
@@ -13,153 +13,155 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/config"
 	"github.com/usher-go/usher/internal/method"
 )
 
 // Config configures a [Middleware]. The zero value is ready for use.
 type Config struct {
-	// Store keeps the records; nil means a [Memory] of its own.
+	// Store keeps the records. Nil means a [Memory] with its defaults, which suffices
+	// for a single process.
 	Store Store
 
-	// Header is the name of the field with the key; empty means Idempotency-Key.
+	// Header is the name of the header field with the key; empty means Idempotency-Key.
 	Header string
-	// Required refuses requests without a key with 400; see also
-	// [Middleware.Require].
+	// Required refuses requests without a key with 400. [Middleware.Require] does so
+	// for single routes.
 	Required bool
-	// Methods are those that are looked at; empty means POST and PATCH. All others
-	// pass, with a key or without. They are in capitals, as they come in requests;
-	// those that are registered as safe, QUERY for one, cannot be among them.
+	// Methods are the request methods whose keys count; empty means POST and PATCH.
+	// Requests with other methods pass, with a key or without. Methods are written in
+	// capitals, as in requests; safe methods, such as GET and QUERY, are not allowed.
 	Methods []string
-	// Owner says who calls, if that is not the principal of the request: its owner
-	// for instance, so that a key survives a change of credentials. False refuses
-	// the request.
+	// Owner returns the owner of the keys of r, in place of the principal: the account
+	// for instance, so that a key survives a change of credentials. False refuses the
+	// request with 401.
 	Owner func(r *http.Request) (owner string, ok bool)
-	// DangerouslyAllowAnonymous accepts keys of callers without a principal, who
-	// are then one caller: whoever guesses a key gets the answer. It has no effect
-	// with Owner.
+	// DangerouslyAllowAnonymous accepts keys from callers without a principal. All of
+	// them share one set of keys: a caller that guesses the key of another gets its
+	// response. It has no effect if Owner is set.
 	DangerouslyAllowAnonymous bool
-	// Route returns the pattern that r has matched, for routers that do not set
+	// Route returns the route pattern that r has matched, for routers that do not set
 	// http.Request.Pattern.
 	Route func(r *http.Request) string
 
-	// MaxBody is the longest body of a request with a key, in bytes; a longer one
-	// gets 413. Zero means 1 MiB.
+	// MaxBody limits the body of a request with a key, in bytes; a longer one gets
+	// 413. Zero means 1 MiB.
 	MaxBody int64
-	// BodyTimeout is how long a body may take to arrive; after that it gets 408.
-	// Zero means 30 seconds.
+	// BodyTimeout limits how long a request body may take to arrive; a slower one gets
+	// 408. Zero means 30 seconds.
 	BodyTimeout time.Duration
-	// MaxResponse is the longest body of an answer that is kept, in bytes; zero means
-	// 1 MiB.
+	// MaxResponse limits the body of a stored response, in bytes. A longer response
+	// is sent, but cannot be replayed. Zero means 1 MiB.
 	MaxResponse int
-	// KeepHeaders are further fields of answers that are kept, beside Content-Type,
-	// Content-Encoding, Location and the like. Set-Cookie and what belongs to one
-	// exchange cannot be among them.
+	// KeepHeaders names header fields of responses that are stored in addition to
+	// Content-Type, Content-Encoding, Location and the like. Set-Cookie and fields
+	// that belong to a single exchange are not allowed.
 	KeepHeaders []string
-	// ReplayHeader marks replays, with the value true; empty means
-	// Idempotency-Replayed. Stripe's is Idempotent-Replayed.
+	// ReplayHeader is the name of the header field that marks a replay, with the value
+	// true; empty means Idempotency-Replayed. Stripe uses Idempotent-Replayed.
 	ReplayHeader string
 
-	// Profile says which answers are kept.
+	// Profile determines which responses are stored, by their status.
 	Profile Profile
-	// Outcome, if not nil, is asked before Profile, with the status of the response, or
-	// 0 for a handler that did not return, or that wrote nothing as its context
-	// ended. The zero Outcome leaves it to Profile, and a panic means Unknown.
+	// Outcome, if not nil, is called before Profile applies. The status is that of the
+	// response, or 0 if the handler did not return, or wrote nothing before its
+	// context ended. The zero Outcome leaves the decision to Profile. A panic means
+	// Unknown.
 	Outcome func(r *http.Request, status int) Outcome
 
-	// TTL is how long a key is remembered; zero means 24 hours.
+	// TTL is how long a record is kept; zero means 24 hours.
 	TTL time.Duration
-	// Lease is how long a key stays taken when the process that runs the request
+	// Lease is how long a key stays taken after the process that executes its request
 	// has died; zero means 30 seconds. It is renewed while the handler runs.
 	Lease time.Duration
-	// Wait is how long a request waits for another with its key that is running;
-	// zero means that it gets 409 at once.
+	// Wait is how long a duplicate request waits for the one in flight before it gets
+	// 409. Zero means that it gets 409 at once.
 	Wait time.Duration
-	// MaxWaiters is how many may wait at once; the next gets 409. Zero means 100.
+	// MaxWaiters limits how many requests wait at the same time; further ones get 409
+	// at once. Zero means 100.
 	MaxWaiters int
 
 	// DisconnectTimeout is how long a request with a key may go on after its client
-	// has gone; zero means 60 seconds. The client's retry gets the response of what
-	// was done in that time. After it the context of the request ends with the cause
-	// [ErrDisconnected]. A deadline of the context that the request came with still
-	// ends its work, as of http.TimeoutHandler; any other cancellation from outside,
-	// of a base context when the server shuts down for instance, is taken for that of
-	// the client. A response that is passed on and not kept, as after a flush, lets
-	// the context end with the client again.
+	// has disconnected; zero means 60 seconds. The client's retry gets the response of
+	// the work that was done. After that time the context of the request ends with the
+	// cause [ErrDisconnected].
+	//
+	// A deadline of the request's own context, as set by http.TimeoutHandler, still
+	// ends its work. Any other cancellation from outside counts as a disconnect, for
+	// instance that of a base context when the server shuts down. A response that is
+	// streamed rather than stored ends the context together with its client.
 	DisconnectTimeout time.Duration
-	// StoreTimeout is how long a call of the store may take; zero means 250
-	// milliseconds. It does not apply to a Memory, which does not wait.
+	// StoreTimeout limits each call of the store; zero means 250 milliseconds. It does
+	// not apply to a Memory, whose calls do not block.
 	StoreTimeout time.Duration
-	// FinishTimeout is how long a response is held back while the store fails to take
-	// it, over several calls; zero means 2 seconds. After that the client gets it, and
-	// it is stored in the background: until the store takes it, at most for TTL.
+	// FinishTimeout is how long a response is held back, over several attempts, while
+	// the store fails to take it; zero means 2 seconds. After that the client gets the
+	// response, and it is stored in the background: until the store takes it, but for
+	// TTL at most.
 	FinishTimeout time.Duration
-	// DangerouslyFailOpen lets requests run unprotected while the store fails; they
-	// are counted, and answered with "Idempotency-Status: ignored". By default they
-	// get 503.
+	// DangerouslyFailOpen executes requests without protection while the store fails.
+	// They are counted, and their responses carry "Idempotency-Status: ignored". By
+	// default such requests get 503.
 	DangerouslyFailOpen bool
 
-	// OnError, if not nil, is told of failures of the store, of lost claims and of
-	// panics of Outcome, on any goroutine. A panic of its own is logged to
-	// [slog.Default] and goes no further.
-	OnError func(r *http.Request, err error)
-	// MeterProvider makes the counters usher.idempotency.requests, by
+	// OnError is called for each failure of the store, each lost claim and each panic
+	// of Outcome, on any goroutine. The context is that of the request. Nil means that
+	// they are logged to [slog.Default], at most one line a second. If OnError panics,
+	// that is logged and goes no further.
+	OnError func(ctx context.Context, err error)
+	// MeterProvider provides the counters usher.idempotency.requests, by
 	// usher.idempotency.result, and usher.idempotency.claims, by
-	// usher.idempotency.end; nil means the global one.
+	// usher.idempotency.end. Nil means the global one.
 	MeterProvider metric.MeterProvider
 }
 
 const (
-	defaultHeader = "Idempotency-Key"
-	defaultMark   = "Idempotency-Replayed"
-	statusHeader  = "Idempotency-Status"
+	defaultHeader       = "Idempotency-Key"
+	defaultReplayHeader = "Idempotency-Replayed"
+	statusHeader        = "Idempotency-Status"
 
 	// maxSize bounds MaxBody and MaxResponse, so that lengths fit into a record.
 	maxSize = 1 << 30
 )
 
-// withDefaults returns a copy of c in which nothing is left to a default, and
-// all faults of c.
+// withDefaults returns a copy of c with every default filled in, and all faults of c.
 func (c Config) withDefaults() (Config, error) {
-	var errs []error
-	fault := func(bad bool, field, reason string) {
-		if bad {
-			errs = append(errs, &usher.ConfigError{Field: "idempotency.Config." + field, Reason: reason})
-		}
-	}
-	fault(!validFieldName(c.Header, true), "Header", "must be the name of a header field")
-	fault(!validFieldName(c.ReplayHeader, true), "ReplayHeader", "must be the name of a header field")
+	faults := config.Of[usher.ConfigError]("idempotency.Config")
+	faults.If(!validFieldName(c.Header, true), "Header", "must be the name of a header field")
+	faults.If(!validFieldName(c.ReplayHeader, true), "ReplayHeader", "must be the name of a header field")
 	c.Header = textproto.CanonicalMIMEHeaderKey(cmp.Or(c.Header, defaultHeader))
-	c.ReplayHeader = textproto.CanonicalMIMEHeaderKey(cmp.Or(c.ReplayHeader, defaultMark))
+	c.ReplayHeader = textproto.CanonicalMIMEHeaderKey(cmp.Or(c.ReplayHeader, defaultReplayHeader))
 	c.Methods = slices.Clone(c.Methods)
 	if len(c.Methods) == 0 {
 		c.Methods = []string{http.MethodPost, http.MethodPatch}
 	}
 	for i, name := range c.Methods {
-		reason := method.Fault(name)
-		if reason == "" && (method.Safe(name) || name == http.MethodConnect) {
-			reason = "must be a method that changes something"
+		field := fmt.Sprintf("Methods[%d]", i)
+		if reason := method.Fault(name); reason != "" {
+			faults.Add(field, reason)
+		} else {
+			faults.If(method.Safe(name) || name == http.MethodConnect, field, "must be a method that changes something")
 		}
-		fault(reason != "", fmt.Sprintf("Methods[%d]", i), reason)
 	}
 	c.KeepHeaders = slices.Clone(c.KeepHeaders)
 	for i, name := range c.KeepHeaders {
 		name = textproto.CanonicalMIMEHeaderKey(name)
 		field := fmt.Sprintf("KeepHeaders[%d]", i)
-		fault(!validFieldName(name, false), field, "must be the name of a header field")
-		fault(neverStored(name), field, name+" belongs to one exchange and is never stored")
+		faults.If(!validFieldName(name, false), field, "must be the name of a header field")
+		faults.If(neverStored(name), field, "must not be "+name+", which belongs to a single exchange")
 	}
-	fault(c.Profile > ProfileKeepSuccess, "Profile", "unknown profile")
-	fault(c.MaxBody < 0 || c.MaxBody > maxSize, "MaxBody", "must be 0 to 1 GiB")
-	fault(c.MaxResponse < 0 || c.MaxResponse > maxSize, "MaxResponse", "must be 0 to 1 GiB")
-	fault(c.Wait < 0, "Wait", "must not be negative")
-	fault(c.MaxWaiters < 0, "MaxWaiters", "must not be negative")
+	faults.If(c.Profile > ProfileKeepSuccess, "Profile", "must be one of the profiles of this package")
+	faults.If(c.MaxBody < 0 || c.MaxBody > maxSize, "MaxBody", "must be 0 to 1 GiB")
+	faults.If(c.MaxResponse < 0 || c.MaxResponse > maxSize, "MaxResponse", "must be 0 to 1 GiB")
+	faults.If(c.Wait < 0, "Wait", config.NotNegative)
+	faults.If(c.MaxWaiters < 0, "MaxWaiters", config.NotNegative)
 	c.MaxBody = cmp.Or(c.MaxBody, 1<<20)
 	c.MaxResponse = cmp.Or(c.MaxResponse, 1<<20)
 	c.MaxWaiters = cmp.Or(c.MaxWaiters, 100)
 	for _, d := range []struct {
-		field   string
-		value   *time.Duration
-		usually time.Duration
+		field    string
+		value    *time.Duration
+		standard time.Duration
 	}{
 		{"BodyTimeout", &c.BodyTimeout, 30 * time.Second},
 		{"DisconnectTimeout", &c.DisconnectTimeout, 60 * time.Second},
@@ -168,21 +170,22 @@ func (c Config) withDefaults() (Config, error) {
 		{"StoreTimeout", &c.StoreTimeout, 250 * time.Millisecond},
 		{"FinishTimeout", &c.FinishTimeout, 2 * time.Second},
 	} {
-		fault(*d.value < 0, d.field, "must not be negative")
-		*d.value = cmp.Or(*d.value, d.usually)
+		faults.If(*d.value < 0, d.field, config.NotNegative)
+		*d.value = cmp.Or(*d.value, d.standard)
 	}
-	fault(c.TTL < c.Lease, "TTL", "must not be shorter than Lease")
-	fault(c.Lease < 4*c.StoreTimeout, "Lease", "must be at least four times StoreTimeout, to be renewed in time")
-	return c, errors.Join(errs...)
+	faults.If(c.TTL < c.Lease, "TTL", "must not be shorter than Lease")
+	faults.If(c.Lease < 4*c.StoreTimeout, "Lease", "must be at least four times StoreTimeout, to be renewed in time")
+	return c, faults.Err()
 }
 
-// validFieldName reports whether s is a token of RFC 9110, section 5.6.2.
-func validFieldName(s string, orEmpty bool) bool {
+// validFieldName reports whether s is a token (RFC 9110, section 5.6.2), or empty
+// where that is allowed.
+func validFieldName(s string, emptyAllowed bool) bool {
 	for _, c := range []byte(s) {
 		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') &&
 			strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
 			return false
 		}
 	}
-	return orEmpty || s != ""
+	return emptyAllowed || s != ""
 }

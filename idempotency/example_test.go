@@ -126,5 +126,5 @@ func ExampleMiddleware_Wrap_incorrect() {
 	})))
 	order(h, "a")
 	// Output:
-	// 401 {"type":"about:blank","title":"Unauthorized","status":401,"detail":"An idempotency key needs a credential beside it.","code":"missing_credential"}
+	// 401 {"type":"about:blank","title":"Unauthorized","status":401,"detail":"A request with an idempotency key needs a credential.","code":"missing_credential"}
 }

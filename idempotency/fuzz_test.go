@@ -91,7 +91,7 @@ func FuzzStoredAnswer(f *testing.F) {
 		calls.want(t, 0)
 		switch {
 		case w.Header().Get("Idempotency-Replayed") == "true":
-			status, _, body, err := idempotency.ReadAnswer(record, key)
+			status, _, body, err := idempotency.ReadResponse(record, key)
 			if err != nil || w.Code != status || w.Body.String() != string(body) || w.Header().Get("Set-Cookie") != "" {
 				t.Errorf("%x was replayed as %d %q", record, w.Code, w.Body)
 			}

@@ -3,56 +3,55 @@ package idempotency
 import (
 	"context"
 	"errors"
-	"fmt"
-	"log/slog"
 	"net/http"
 	"slices"
-	"strconv"
 	"sync/atomic"
 	"time"
 
 	"github.com/usher-go/usher"
-	"github.com/usher-go/usher/internal/exchange"
-	"github.com/usher-go/usher/internal/guard"
+	"github.com/usher-go/usher/internal/report"
 	"github.com/usher-go/usher/internal/telemetry"
 )
 
-// A Middleware runs a request with an Idempotency-Key once and answers its
-// repetitions with the answer of the first. It is a [usher.Middleware], safe for
-// concurrent use, and does not change.
+// A Middleware executes a request with an Idempotency-Key once, and gives each
+// duplicate of it the response of the first. It is a [usher.Middleware], immutable
+// and safe for concurrent use.
 //
-// Within another Middleware that has already taken the request it does nothing.
+// Inside another Middleware that has already claimed the key of the request it does
+// nothing.
 type Middleware struct {
-	config  Config
-	store   Store
-	memory  bool // the store is a Memory, which does not fail for a while
-	fields  []string
-	errors  failures
-	waiting *atomic.Int64
+	config      Config
+	store       Store
+	memory      bool // the store is a Memory, which neither blocks nor fails for a while
+	keptHeaders []string
+	refusals    refusals
+	waiting     *atomic.Int64
 
 	heartbeat *heartbeat
-	debts     *debts
+	pending   *pendingResults
 
+	failures         *report.Reporter
 	requests, claims *telemetry.Decisions
 }
 
 var _ usher.Middleware = (*Middleware)(nil)
 
-// New returns the Middleware that c describes. It reports every fault of c at
-// once, as [*usher.ConfigError]s. It starts no goroutine.
+// New returns the Middleware that c describes. It reports every fault of c at once,
+// as [*usher.ConfigError]s. It starts no goroutine.
 func New(c Config) (*Middleware, error) {
 	c, err := c.withDefaults()
 	if err != nil {
 		return nil, err
 	}
 	m := &Middleware{
-		config:  c,
-		fields:  fieldsToStore(c.KeepHeaders),
-		errors:  newFailures(c.Header),
-		waiting: new(atomic.Int64),
+		config:      c,
+		keptHeaders: keptHeaders(c.KeepHeaders),
+		refusals:    newRefusals(c.Header),
+		waiting:     new(atomic.Int64),
 
 		heartbeat: &heartbeat{base: time.Now()},
-		debts:     new(debts),
+		pending:   new(pendingResults),
+		failures:  report.New("idempotency", c.OnError),
 	}
 	if c.Store == nil {
 		c.Store = newMemory(MemoryConfig{})
@@ -65,8 +64,8 @@ func New(c Config) (*Middleware, error) {
 	return m, nil
 }
 
-// Require returns a Middleware for routes on which the key is required. It
-// shares everything with m.
+// Require returns a Middleware for routes on which the key is required. It shares
+// everything with m.
 func (m *Middleware) Require() *Middleware {
 	required := *m
 	required.config.Required = true
@@ -78,20 +77,16 @@ func (m *Middleware) Wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { m.ServeNext(w, r, next) })
 }
 
-// ServeNext hands the request to next if it has no key or is the first with its
-// key, and else answers it.
+// ServeNext passes the request to next if it has no key or is the first with its
+// key. Otherwise it responds itself.
 func (m *Middleware) ServeNext(w http.ResponseWriter, r *http.Request, next http.Handler) {
-	if !slices.Contains(m.config.Methods, r.Method) {
-		next.ServeHTTP(w, r)
-		return
-	}
-	keys := r.Header[m.config.Header]
-	if len(keys) == 0 && !m.config.Required || From(r.Context()) != nil {
+	keys, ok := m.keys(r)
+	if !ok {
 		next.ServeHTTP(w, r)
 		return
 	}
 	in := newBuffer()
-	c, at, err := m.prepare(in, r, keys)
+	c, bodyAt, err := m.prepare(in, r, keys)
 	if err != nil {
 		in.release()
 		m.leaveBody(w, r, err)
@@ -101,57 +96,67 @@ func (m *Middleware) ServeNext(w http.ResponseWriter, r *http.Request, next http
 	record, err := m.claim(r.Context(), &c)
 	switch {
 	case err == nil && record.Won:
-		m.requests.Record(r.Context(), executed)
-		m.run(w, r, next, in, at, newExecution(m, &c, record.Generation))
-	case err != nil && m.config.DangerouslyFailOpen && !errors.Is(err, ErrOwnerFull) && !errors.Is(err, errRecord):
-		m.tell(r, err)
-		m.requests.Record(r.Context(), unprotected)
-		w.Header()[statusHeader] = []string{"ignored"}
-		m.runUnprotected(w, r, next, in, at)
+		m.execute(w, r, next, in, bodyAt, newExecution(m, &c, record.Generation))
+	case err != nil && m.failsOpen(err):
+		m.executeUnprotected(w, r, next, in, bodyAt, err)
 	case err != nil:
 		in.release()
-		m.failed(w, r, err)
+		m.refuseUnclaimed(w, r, err)
 	default:
 		in.release()
-		m.answer(w, r, &c, &record)
+		m.respond(w, r, &c, &record)
 	}
 }
 
-// prepare reads r and returns the claim for it, and where in the buffer its body
-// begins.
-func (m *Middleware) prepare(in *buffer, r *http.Request, keys []string) (c Claim, at int, err error) {
+// keys returns the values of the header field with the key. It returns false for a
+// request that passes without a claim.
+func (m *Middleware) keys(r *http.Request) (values []string, ok bool) {
+	if !slices.Contains(m.config.Methods, r.Method) {
+		return nil, false
+	}
+	values = r.Header[m.config.Header]
+	if len(values) == 0 && !m.config.Required {
+		return nil, false
+	}
+	return values, From(r.Context()) == nil
+}
+
+// prepare reads r into the buffer. It returns the claim for r, and where in the
+// buffer the body begins.
+func (m *Middleware) prepare(in *buffer, r *http.Request, keys []string) (c Claim, bodyAt int, err error) {
 	if len(keys) == 0 {
-		return c, 0, m.errors.missing
+		return c, 0, m.refusals.missing
 	}
 	key, ok := parseKey(keys[0])
 	if !ok || len(keys) > 1 {
-		return c, 0, m.errors.invalid
+		return c, 0, m.refusals.invalid
 	}
 	if c.Key, in.b, ok = m.storeKey(in.b, r, key); !ok {
 		return c, 0, anonymous(r)
 	}
 	in.b = appendRequest(in.b[:0], r)
-	at = len(in.b)
+	bodyAt = len(in.b)
 	if in.b, err = m.readBody(in.b, r); err != nil {
 		return c, 0, err
 	}
 	c.Fingerprint = fingerprint(&c.Key, in.b)
 	c.Lease, c.TTL = m.config.Lease, m.config.TTL
 	c.Token = newToken()
-	return c, at, nil
+	return c, bodyAt, nil
 }
 
-// The pauses between looks at a key that another request has.
+// The first and the longest pause between two attempts.
 const (
 	firstPause = 10 * time.Millisecond
 	lastPause  = 250 * time.Millisecond
 )
 
-// claim asks the store for the key, and waits for it if that is configured. Each
-// look is a claim with the same token, so a waiter whose twin was released runs.
+// claim claims the key. If a duplicate is in flight it waits for that, as far as
+// [Config.Wait] allows. It polls with the same token, so that a request whose
+// duplicate is released runs.
 func (m *Middleware) claim(ctx context.Context, c *Claim) (Record, error) {
 	record, err := m.store.Claim(ctx, *c)
-	if m.config.Wait == 0 || err != nil || !awaits(&record, c) {
+	if m.config.Wait == 0 || err != nil || !inFlight(&record, c) {
 		return record, err
 	}
 	defer m.waiting.Add(-1)
@@ -159,7 +164,7 @@ func (m *Middleware) claim(ctx context.Context, c *Claim) (Record, error) {
 		return record, nil
 	}
 	deadline := time.Now().Add(m.config.Wait)
-	for pause := firstPause; awaits(&record, c); pause = min(2*pause, lastPause) {
+	for pause := firstPause; inFlight(&record, c); pause = min(2*pause, lastPause) {
 		left := time.Until(deadline)
 		if left <= 0 {
 			break
@@ -176,149 +181,30 @@ func (m *Middleware) claim(ctx context.Context, c *Claim) (Record, error) {
 	return record, err
 }
 
-// awaits reports whether c is a repetition of the request that has the key.
-func awaits(r *Record, c *Claim) bool {
+// inFlight reports whether r is the claim of a duplicate of c.
+func inFlight(r *Record, c *Claim) bool {
 	return r.State == StateClaimed && !r.Won && r.Fingerprint == c.Fingerprint
 }
 
-// run runs the request as the one that has the key.
-func (m *Middleware) run(w http.ResponseWriter, r *http.Request, next http.Handler, in *buffer, at int, e *Execution) {
-	e.work.init(r.Context(), m.config.DisconnectTimeout)
-	var ctx context.Context = &e.work
-	if e.x = exchange.From(r.Context()); e.x == nil {
-		e.x = &e.own
-		e.own.Context = ctx
-		ctx = &e.own
-	}
-	executions.Store(e.x, e)
-	e.request = *r.WithContext(ctx)
-	inner := &e.request
-	if r.Body != nil && r.Body != http.NoBody {
-		e.input.rest = in.b[at:]
-		inner.Body = &e.input
-	}
-	e.encoding = w.Header()["Content-Encoding"]
-	e.writer.Init(w, (*hook)(e))
-	e.keepLease()
-	returned := false
-	defer func() {
-		defer e.work.end()
-		executions.Store(e.x, nil)
-		exchange.Leave(r, inner)
-		_ = e.input.Close()
-		in.release()
-		e.end(returned)
-	}()
-	next.ServeHTTP(&e.writer, inner)
-	returned = true
+// failsOpen reports whether a request whose claim failed with err may run
+// unprotected.
+func (m *Middleware) failsOpen(err error) bool {
+	return m.config.DangerouslyFailOpen && !errors.Is(err, ErrOwnerFull) && !errors.Is(err, errRecord)
 }
 
-// runUnprotected runs the request although its key could not be claimed.
-func (*Middleware) runUnprotected(w http.ResponseWriter, r *http.Request, next http.Handler, in *buffer, at int) {
-	var input body
-	defer func() {
-		_ = input.Close()
-		in.release()
-	}()
-	if r.Body != nil && r.Body != http.NoBody {
-		input.rest = in.b[at:]
-		r.Body = &input
-	}
-	next.ServeHTTP(w, r)
-}
-
-// answer answers a request whose key another has or had.
-func (m *Middleware) answer(w http.ResponseWriter, r *http.Request, c *Claim, record *Record) {
+// respond responds to a request whose key was claimed before.
+func (m *Middleware) respond(w http.ResponseWriter, r *http.Request, c *Claim, record *Record) {
 	switch {
 	case record.Fingerprint != c.Fingerprint:
-		m.refuse(w, r, mismatched, m.errors.reused)
+		m.refuse(w, r, mismatched, m.refusals.reused)
 	case record.State == StateClaimed:
-		m.refuse(w, r, inProgress, m.errors.inProgress)
+		m.refuse(w, r, inProgress, m.refusals.inProgress)
 	default:
 		m.replay(w, r, c, record)
 	}
 }
 
-// replay answers with what was stored.
-func (m *Middleware) replay(w http.ResponseWriter, r *http.Request, c *Claim, record *Record) {
-	if record.State == StateTombstone && len(record.Payload) == 0 {
-		m.refuse(w, r, notReplayable, m.errors.withStatus(&m.errors.notKept, record.Status))
-		return
-	}
-	a, err := readAnswer(record.Payload, &c.Key)
-	if err == nil && (record.State == StateDone) != (a.kind == replayable) {
-		err = errCorrupt
-	}
-	switch {
-	case err != nil:
-		m.tell(r, err)
-		m.refuse(w, r, unreadable, m.errors.unreadable(err))
-		return
-	case a.kind == notKept:
-		m.refuse(w, r, notReplayable, m.errors.withStatus(&m.errors.notKept, a.status))
-		return
-	case a.kind == unknown:
-		m.refuse(w, r, notReplayable, m.errors.withStatus(&m.errors.unknown, a.status))
-		return
-	}
-	m.requests.Record(r.Context(), replayed)
-	h := w.Header()
-	compressed := len(h["Content-Encoding"]) > 0 // by somebody further out, to another length
-	a.setHeader(h, m.config.ReplayHeader, "true")
-	if len(a.body) > serverCounts && !compressed {
-		h["Content-Length"] = []string{strconv.Itoa(len(a.body))}
-	}
-	if a.rendered {
-		if x := exchange.From(r.Context()); x != nil {
-			x.Render(a.status)
-		}
-	}
-	w.WriteHeader(a.status)
-	if len(a.body) > 0 {
-		// The client may have gone; there is nobody left to tell.
-		_, _ = w.Write(a.body)
-	}
-}
-
-// serverCounts is the length up to which the server finds out Content-Length by
-// itself.
-const serverCounts = 2 << 10
-
-// refuse answers with err and counts why.
-func (m *Middleware) refuse(w http.ResponseWriter, r *http.Request, why int, err error) {
-	m.requests.Record(r.Context(), why)
-	usher.Fail(w, r, err)
-}
-
-// failed answers a request whose key could not be claimed.
-func (m *Middleware) failed(w http.ResponseWriter, r *http.Request, err error) {
-	if errors.Is(err, ErrOwnerFull) {
-		m.refuse(w, r, refused, m.errors.tooMany)
-		return
-	}
-	m.tell(r, err)
-	m.refuse(w, r, storeFailed, m.errors.unavailable(err))
-}
-
-// tell tells the operator of err. That may be on a goroutine of the heartbeat, where
-// a panic would end the process, or while a claim has yet to be finished.
-func (m *Middleware) tell(r *http.Request, err error) {
-	if m.config.OnError == nil {
-		return
-	}
-	panicked := guard.Run(func() error {
-		m.config.OnError(r, err)
-		return nil
-	})
-	if p, ok := errors.AsType[*guard.PanicError](panicked); ok {
-		// Nobody can tell what the value holds.
-		slog.Default().LogAttrs(r.Context(), slog.LevelError, "idempotency: Config.OnError panicked",
-			slog.String("panic", fmt.Sprintf("%T", p.Value)),
-			slog.String("stack", string(p.Stack)))
-	}
-}
-
-// What becomes of requests with a key, as indices of requestResults.
+// The results of requests with a key, as indices of requestResults.
 const (
 	executed = iota
 	replayed
@@ -337,7 +223,7 @@ var requestResults = []string{
 	unprotected: "unprotected", unreadable: "unreadable",
 }
 
-// How claims end, as indices of claimEnds.
+// The ends of claims, as indices of claimEnds.
 const (
 	kept = iota
 	tombstoned
@@ -357,14 +243,14 @@ func newDecisions(c *Config) (requests, claims *telemetry.Decisions) {
 			MeterProvider: c.MeterProvider,
 			Scope:         scope,
 			Counter:       "usher.idempotency.requests",
-			Description:   "Requests with an idempotency key by what became of them.",
+			Description:   "Requests with an idempotency key by result.",
 			Attribute:     "usher.idempotency.result",
 			Outcomes:      requestResults,
 		}), telemetry.NewDecisions(telemetry.Config{
 			MeterProvider: c.MeterProvider,
 			Scope:         scope,
 			Counter:       "usher.idempotency.claims",
-			Description:   "Executed requests by how their claim of the key has ended.",
+			Description:   "Executed requests by how their claim of the key ended.",
 			Attribute:     "usher.idempotency.end",
 			Outcomes:      claimEnds,
 		})

@@ -9,12 +9,12 @@ import (
 	"github.com/usher-go/usher"
 )
 
-// maxKey is the longest key of a client, in bytes.
+// maxKey is the maximum length of a client's key, in bytes.
 const maxKey = 255
 
-// parseKey returns the key in the value of a header field: raw, or as a String of
-// RFC 8941 without parameters, which is the same key. A key has 1 to 255 visible
-// characters of ASCII.
+// parseKey returns the key in the value of a header field. A key has 1 to 255 visible
+// ASCII characters. It is sent as it is, or as an RFC 8941 String without parameters;
+// both are the same key.
 func parseKey(value string) (key string, ok bool) {
 	if strings.HasPrefix(value, `"`) {
 		if value, ok = unquote(value); !ok {
@@ -32,8 +32,8 @@ func parseKey(value string) (key string, ok bool) {
 	return value, true
 }
 
-// unquote returns the text of a String (RFC 8941, section 3.3.3), in which only
-// the quote and the backslash are escaped.
+// unquote returns the value of an RFC 8941 String (section 3.3.3), in which only quotes
+// and backslashes are escaped.
 func unquote(s string) (string, bool) {
 	if len(s) < 2 || len(s) > 2*maxKey+2 || s[len(s)-1] != '"' {
 		return "", false
@@ -57,22 +57,22 @@ func unquote(s string) (string, bool) {
 	return b.String(), true
 }
 
-// appendPart appends s and its length before it, so that no two lists of parts
-// are the same bytes.
+// appendPart appends the length of s and s, so that different lists of parts never have
+// the same bytes.
 func appendPart(b []byte, s string) []byte {
 	b = binary.AppendUvarint(b, uint64(len(s)))
 	return append(b, s...)
 }
 
-// Who may be the owner of a key, as the first part of what is hashed.
+// The kinds of owners, as the first part of what is hashed.
 const (
 	byPrincipal = "principal"
 	byOwner     = "owner"
 	byNobody    = "anonymous"
 )
 
-// owner appends to b who calls, and reports whether r has anybody.
-func (m *Middleware) owner(b []byte, r *http.Request) ([]byte, bool) {
+// appendOwner appends the owner of the keys of r. It returns false if there is none.
+func (m *Middleware) appendOwner(b []byte, r *http.Request) ([]byte, bool) {
 	if m.config.Owner != nil {
 		owner, ok := m.config.Owner(r)
 		return appendPart(appendPart(b, byOwner), owner), ok
@@ -85,12 +85,12 @@ func (m *Middleware) owner(b []byte, r *http.Request) ([]byte, bool) {
 	return appendPart(b, byNobody), m.config.DangerouslyAllowAnonymous
 }
 
-// unmatched is the route of a request that no router has matched yet. It is no
-// pattern of a router.
+// unmatched is the route of a request that no router has matched yet. No router has
+// this pattern.
 const unmatched = " "
 
-// name appends to b what the key names: the method, the route and the key.
-func (m *Middleware) name(b []byte, r *http.Request, key string) []byte {
+// appendName appends the method, the route and the client's key.
+func (m *Middleware) appendName(b []byte, r *http.Request, key string) []byte {
 	route := r.Pattern
 	if m.config.Route != nil {
 		route = m.config.Route(r)
@@ -103,8 +103,8 @@ func (m *Middleware) name(b []byte, r *http.Request, key string) []byte {
 	return appendPart(b, key)
 }
 
-// A keyDigest stands for a [Key] in what a store keeps with it: half of it for the
-// owner and half for the name. Both are hashes, so no two keys share it.
+// A keyDigest identifies a [Key] inside the record that is stored under it. One half is
+// from the owner, one from the name. Both are hashes, so no two keys share a digest.
 type keyDigest [16]byte
 
 func (k *Key) digest() (d keyDigest) {
@@ -113,18 +113,18 @@ func (k *Key) digest() (d keyDigest) {
 	return d
 }
 
-// fingerprint returns the fingerprint of a request with this key. The first half
-// is the digest of the key, so that a store cannot pass off the record of another
-// key as this one's; the second is a hash of the request.
+// fingerprint returns the fingerprint of a request with this key. The first half is the
+// digest of the key, so that the record of another key is recognized as such; the second
+// half is a hash of the request.
 func fingerprint(key *Key, request []byte) (f [32]byte) {
 	digest, hash := key.digest(), sha256.Sum256(request)
 	copy(f[copy(f[:], digest[:]):], hash[:])
 	return f
 }
 
-// appendRequest appends what the fingerprint is of, but for the body. The target is
-// there as the client sent it and as the request has it now: between the two are
-// those who strip prefixes and those who rewrite paths.
+// appendRequest appends what the fingerprint covers, except for the body. It covers the
+// target as the client sent it and as the request has it now, because a middleware in
+// between may strip prefixes or rewrite paths.
 func appendRequest(b []byte, r *http.Request) []byte {
 	b = appendPart(b, r.Method)
 	b = appendPart(b, strings.ToLower(r.Host))
@@ -144,8 +144,8 @@ func appendRequest(b []byte, r *http.Request) []byte {
 	return b
 }
 
-// originForm returns a request target without what its absolute form adds (RFC
-// 9112, section 3.2.2): the scheme, and the host, which the server has taken from it.
+// originForm returns a request target without the scheme and host of the absolute form
+// (RFC 9112, section 3.2.2). The server has taken r.Host from there.
 func originForm(target string) string {
 	if strings.HasPrefix(target, "/") {
 		return target
@@ -157,21 +157,22 @@ func originForm(target string) string {
 	return "/"
 }
 
-// mediaType returns the type without its parameters: the boundary of a multipart
-// body is in the body as well.
+// mediaType returns the type without its parameters. The one that matters, the boundary
+// of a multipart body, is in the body as well.
 func mediaType(value string) string {
 	value, _, _ = strings.Cut(value, ";")
 	return strings.ToLower(strings.TrimSpace(value))
 }
 
-// storeKey returns the key of the record for r. The scratch is overwritten.
-func (m *Middleware) storeKey(scratch []byte, r *http.Request, key string) (k Key, scratchNow []byte, ok bool) {
-	b, ok := m.owner(scratch[:0], r)
+// storeKey returns the key of the record for r. It overwrites scratch, and returns it in
+// case that it has grown.
+func (m *Middleware) storeKey(scratch []byte, r *http.Request, key string) (k Key, grown []byte, ok bool) {
+	b, ok := m.appendOwner(scratch[:0], r)
 	if !ok {
 		return k, b, false
 	}
 	k.Owner = sha256.Sum256(b)
-	b = m.name(b[:0], r, key)
+	b = m.appendName(b[:0], r, key)
 	k.Name = sha256.Sum256(b)
 	return k, b, true
 }

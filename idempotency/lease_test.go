@@ -100,7 +100,7 @@ func TestALateOwnerChangesNothing(t *testing.T) {
 				lateEnd := make(chan *idempotency.Execution, 1)
 				late := newMiddleware(t, idempotency.Config{
 					Store: paused, MeterProvider: m,
-					OnError: func(_ *http.Request, err error) { told = append(told, err) },
+					OnError: func(_ context.Context, err error) { told = append(told, err) },
 				}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					e := idempotency.From(r.Context())
 					generation[0] = e.Generation()

@@ -1,51 +1,54 @@
 package idempotency
 
 import (
+	"fmt"
 	"net/http"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/guard"
 )
 
-// An Outcome is what becomes of a key once the handler has returned.
+// An Outcome is what becomes of a key once its request has been executed.
 type Outcome uint8
 
-// The outcomes. The zero Outcome leaves the choice to others.
+// The outcomes. The zero Outcome makes no decision.
 const (
-	// Keep stores the answer; a retry gets it again.
+	// Keep stores the response; a retry gets it.
 	Keep Outcome = iota + 1
-	// Release forgets the request, as it had no effect; a retry runs.
+	// Release frees the key, as the request had no effect; a retry runs.
 	Release
-	// Unknown keeps the key taken: the request may have had an effect. A retry gets
-	// the error [usher.CodeIdempotencyOutcomeUnknown] and does not run.
+	// Unknown spends the key, as the request may have had an effect. A retry gets the
+	// error [usher.CodeIdempotencyOutcomeUnknown] and does not run.
 	Unknown
 )
 
-// A Profile says by the status of an answer what becomes of the key. Whatever it
-// says, a handler knows better and may say so with [Execution.SetOutcome].
+// A Profile maps the status of a response to an [Outcome]. A handler that knows
+// better overrides it with [Execution.SetOutcome].
 type Profile uint8
 
-// The profiles. A status of 0 stands for a handler that did not return, or that
-// wrote nothing as its client had gone or its time was over. An error that would be
-// kept is Unknown if it was written after the context of the request had ended.
+// The profiles. The status is 0 if the handler did not return, or wrote nothing before
+// its client disconnected or its time ran out. An error that a profile would keep is
+// Unknown if it was written after the context of the request had ended.
 const (
-	// ProfileDefault keeps 200 to 498 except for 401, 403, 408, 409, 425 and 429,
-	// which it releases, as it does 501 and 503. Any other error of the server, a
-	// panic, and 499, which says that the client has gone, are Unknown.
+	// ProfileDefault keeps 200 to 498, except for 401, 403, 408, 409, 425 and 429,
+	// which it releases, as it does 501 and 503. Any other server error, a panic, and
+	// 499, which means that the client disconnected, are Unknown.
 	ProfileDefault Profile = iota
-	// ProfileStripe keeps also errors of the server, as Stripe does. It releases
-	// what Stripe answers before it begins: 400, 401, 403, 408, 409, 425, 429 and
-	// 503. A panic and 499 are Unknown.
+	// ProfileStripe also keeps server errors, as Stripe does. It releases the statuses
+	// with which Stripe responds before it executes a request: 400, 401, 403, 408,
+	// 409, 425, 429 and 503. A panic and 499 are Unknown.
 	ProfileStripe
-	// ProfileReleaseServerErrors is ProfileDefault, except that it releases every error of
-	// the server and panics. It is right where each handler is one transaction that
-	// such an error rolls back.
+	// ProfileReleaseServerErrors is ProfileDefault, but releases all server errors and
+	// panics. Use it only if each handler is a single transaction that such an error
+	// rolls back.
 	ProfileReleaseServerErrors
-	// ProfileKeepSuccess keeps 200 to 399 and releases everything else, panics included.
-	// It is right on the same condition.
+	// ProfileKeepSuccess keeps 200 to 399 and releases everything else, panics
+	// included. Use it only if each handler is a single transaction that any error
+	// rolls back.
 	ProfileKeepSuccess
 )
 
-// Outcome returns what becomes of the key after an answer of this status.
+// Outcome returns the outcome of a request whose response has this status.
 func (p Profile) Outcome(status int) Outcome {
 	switch p {
 	case ProfileStripe:
@@ -84,4 +87,40 @@ func stripeOutcome(status int) Outcome {
 		return Release
 	}
 	return Keep
+}
+
+// decide returns the outcome of e for a response with this status: that of the
+// handler, of [Config.Outcome] or of the profile, in this order.
+func (e *Execution) decide(status int) Outcome {
+	e.mu.Lock()
+	o := e.outcome
+	e.mu.Unlock()
+	if o == 0 && e.m.config.Outcome != nil {
+		o = e.configuredOutcome(status)
+	}
+	if o == 0 && status == http.StatusSwitchingProtocols {
+		return Keep
+	}
+	if o == 0 {
+		o = e.m.config.Profile.Outcome(status)
+		// The error may only mean that time ran out.
+		if o == Keep && status >= 400 && e.work.Err() != nil {
+			o = Unknown
+		}
+	}
+	return o
+}
+
+// configuredOutcome calls [Config.Outcome]. If that panics the outcome is Unknown:
+// the work is done and must not be repeated.
+func (e *Execution) configuredOutcome(status int) (o Outcome) {
+	err := guard.Run(func() error {
+		o = e.m.config.Outcome(&e.request, status)
+		return nil
+	})
+	if err != nil {
+		e.m.failures.Error(e.request.Context(), fmt.Errorf("idempotency: Config.Outcome: %w", err))
+		return Unknown
+	}
+	return o
 }

@@ -176,7 +176,7 @@ func TestAResultIsOwedUntilTheStoreTakesIt(t *testing.T) {
 				}
 				time.Sleep(time.Until(ends))
 				calls.want(t, 1)
-				if n, bytes := m.Debts(); n != 0 || bytes != 0 {
+				if n, bytes := m.Pending(); n != 0 || bytes != 0 {
 					t.Errorf("%d results of %d bytes are owed still", n, bytes)
 				}
 				if n := m.Leases(); n != 0 {
@@ -200,7 +200,7 @@ func owing(t *testing.T, n, size int) (m *idempotency.Middleware, store *faulty,
 	store, meter, told = newFaulty(t), newMeter(), new(atomic.Int32)
 	store.finish = func(context.Context, idempotency.Key, idempotency.Token, idempotency.Result) error { return errDown }
 	m = newMiddleware(t, idempotency.Config{
-		Store: store, MeterProvider: meter, FinishTimeout: time.Nanosecond, OnError: func(*http.Request, error) { told.Add(1) },
+		Store: store, MeterProvider: meter, FinishTimeout: time.Nanosecond, OnError: func(context.Context, error) { told.Add(1) },
 	})
 	h := m.Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, size)) }))
 	for i := range n {
@@ -215,12 +215,12 @@ func TestWhatIsOwedIsBounded(t *testing.T) {
 	t.Run("in number", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			m, store, meter, told := owing(t, 1100, 10)
-			if n, _ := m.Debts(); n != 1024 || meter.counts(t)["finish_failed"] != 1100-1024 || told.Load() != 1100 {
+			if n, _ := m.Pending(); n != 1024 || meter.counts(t)["finish_failed"] != 1100-1024 || told.Load() != 1100 {
 				t.Errorf("%d are owed, %d errors were told, counted %v", n, told.Load(), meter.counts(t))
 			}
 			store.set(func(f *faulty) { f.finish = nil })
 			time.Sleep(lease)
-			if n, bytes := m.Debts(); n != 0 || bytes != 0 || meter.counts(t)["kept"] != 1024 {
+			if n, bytes := m.Pending(); n != 0 || bytes != 0 || meter.counts(t)["kept"] != 1024 {
 				t.Errorf("%d of %d bytes are owed, counted %v", n, bytes, meter.counts(t))
 			}
 		})
@@ -228,7 +228,7 @@ func TestWhatIsOwedIsBounded(t *testing.T) {
 	t.Run("in bytes", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			m, store, meter, _ := owing(t, 20, 1<<20)
-			if n, bytes := m.Debts(); n != 20 || bytes > 16<<20 || bytes < 15<<20 {
+			if n, bytes := m.Pending(); n != 20 || bytes > 16<<20 || bytes < 15<<20 {
 				t.Errorf("%d of %d bytes are owed", n, bytes)
 			}
 			store.set(func(f *faulty) { f.finish = nil })
@@ -266,7 +266,7 @@ func TestShutdownStoresWhatIsOwed(t *testing.T) {
 			})
 		}
 		both.Wait()
-		if n, _ := m.Debts(); n != 0 || m.Leases() != 0 || meter.counts(t)["kept"] != 100 {
+		if n, _ := m.Pending(); n != 0 || m.Leases() != 0 || meter.counts(t)["kept"] != 100 {
 			t.Errorf("%d are owed, %d leases are kept, counted %v", n, m.Leases(), meter.counts(t))
 		}
 	})
@@ -326,7 +326,7 @@ func TestAResultIsOwedAlsoWhenTheLeaseSeemsLost(t *testing.T) {
 				}
 				store.set(func(f *faulty) { f.finish, f.renew = nil, nil })
 				time.Sleep(lease)
-				if n, bytes := m.Debts(); n != 0 || bytes != 0 || m.Leases() != 0 {
+				if n, bytes := m.Pending(); n != 0 || bytes != 0 || m.Leases() != 0 {
 					t.Errorf("%d results of %d bytes are owed, %d leases are kept", n, bytes, m.Leases())
 				}
 				for _, end := range []string{"kept", "tombstoned", "released", "lease_lost", "finish_failed"} {
@@ -358,7 +358,7 @@ func TestAResultIsOwedUntilSomebodyElseHasTheKey(t *testing.T) {
 		first := do(node, post("/", ""))
 		time.Sleep(2 * lease)
 		wantReplay(t, do(node, post("/", "")), first)
-		if n, _ := m.Debts(); n != 0 || meter.counts(t)["lease_lost"] != 1 {
+		if n, _ := m.Pending(); n != 0 || meter.counts(t)["lease_lost"] != 1 {
 			t.Errorf("%d are owed, counted %v", n, meter.counts(t))
 		}
 	})
@@ -381,7 +381,7 @@ func TestARenewalWhileTheResultIsStoredLosesNothing(t *testing.T) {
 		}
 		meter := newMeter()
 		m := newMiddleware(t, idempotency.Config{
-			Store: store, Lease: time.Second, MeterProvider: meter, OnError: func(_ *http.Request, err error) { t.Error(err) },
+			Store: store, Lease: time.Second, MeterProvider: meter, OnError: func(_ context.Context, err error) { t.Error(err) },
 		})
 		do(m.Wrap(sleeping), post("/300ms", ""))
 		time.Sleep(lease)

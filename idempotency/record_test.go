@@ -204,7 +204,7 @@ func TestARecordThatCannotBeIsRefused(t *testing.T) {
 				calls := new(counting)
 				told := 0
 				h := newMiddleware(t, idempotency.Config{
-					Store: store, DangerouslyFailOpen: open, OnError: func(*http.Request, error) { told++ },
+					Store: store, DangerouslyFailOpen: open, OnError: func(context.Context, error) { told++ },
 				}).Wrap(calls)
 				w := do(h, post("/", ""))
 				if w.Code < 500 || code(w) == "" || w.Header().Get("Idempotency-Replayed") != "" || told != 1 {

@@ -9,26 +9,29 @@ import (
 	"github.com/usher-go/usher/internal/guard"
 )
 
-// remote is a store that may fail, hang or panic. Its calls end within
-// [Config.StoreTimeout], whatever the store does, and go on when the client has
-// gone: a claim that nobody waits for is given back.
+// remote guards a store that may fail, hang or panic. Its calls return within
+// [Config.StoreTimeout], whatever the store does. They do not end when the client
+// disconnects, and a claim that succeeds too late is released.
 type remote struct {
 	store  Store
 	claims *guard.Guard
-	// Those that have a key must be able to renew and finish it, however many ask
-	// for another.
+	// A request with a claim must be able to renew and finish it, however many claims
+	// hang.
 	ends *guard.Guard
+	// A claim that succeeded too late must be released, even while most claims fail.
+	releases *guard.Guard
 }
 
-// maxCalls is how many calls of each of the two kinds a store has to bear at a
-// time, those that hang included.
+// maxCalls limits the concurrent calls of each of the three kinds, including those that
+// hang.
 const maxCalls = 64
 
 func newRemote(store Store, timeout time.Duration) *remote {
 	return &remote{
-		store:  store,
-		claims: guard.New(timeout, maxCalls).Results(func(err error) bool { return !doubtful(err) }),
-		ends:   guard.New(timeout, maxCalls).NeverOpen(),
+		store:    store,
+		claims:   guard.New(timeout, maxCalls).Results(func(err error) bool { return !doubtful(err) }),
+		ends:     guard.New(timeout, maxCalls).NeverOpen(),
+		releases: guard.New(timeout, maxCalls).NeverOpen(),
 	}
 }
 
@@ -42,16 +45,16 @@ func (s *remote) Claim(ctx context.Context, c Claim) (Record, error) {
 		return r, err
 	}, func(r Record, err error) {
 		if r.Won || doubtful(err) {
-			s.giveBack(ctx, &c)
+			s.release(ctx, &c)
 		}
 	})
 	switch {
 	case err == nil:
 		return r, nil
 	case errors.Is(err, guard.ErrTimeout), errors.Is(err, guard.ErrBusy), errors.Is(err, guard.ErrOpen):
-		// The call has a result of its own later, or was never made.
+		// The call returns later, or was never made.
 	case doubtful(err):
-		go s.giveBack(ctx, &c)
+		go s.release(ctx, &c)
 	}
 	return Record{}, fmt.Errorf("idempotency: claim the key: %w", err)
 }
@@ -61,9 +64,10 @@ func doubtful(err error) bool {
 	return err != nil && !errors.Is(err, ErrLost) && !errors.Is(err, ErrOwnerFull) && !errors.Is(err, ErrFull)
 }
 
-// giveBack gives back a claim that nobody waits for. If that fails its lease ends.
-func (s *remote) giveBack(ctx context.Context, c *Claim) {
-	_ = s.claims.Do(ctx, func(ctx context.Context) error {
+// release releases a claim whose request was refused. If that fails, the key is free
+// after the lease.
+func (s *remote) release(ctx context.Context, c *Claim) {
+	_ = s.releases.Do(ctx, func(ctx context.Context) error {
 		return s.store.Finish(ctx, c.Key, c.Token, Result{State: StateReleased, TTL: c.Lease})
 	})
 }

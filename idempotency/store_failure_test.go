@@ -58,7 +58,7 @@ func TestAStoreThatFails(t *testing.T) {
 					calls := new(counting)
 					h := newMiddleware(t, idempotency.Config{
 						Store: store, DangerouslyFailOpen: open, MeterProvider: m,
-						OnError: func(*http.Request, error) { told.Add(1) },
+						OnError: func(context.Context, error) { told.Add(1) },
 					}).Wrap(calls)
 					began := time.Now()
 					w := do(h, post("/", "body"))
@@ -323,7 +323,7 @@ func TestStoringAnAnswerIsTriedForAWhile(t *testing.T) {
 				calls := new(counting)
 				var told []error
 				h := newMiddleware(t, idempotency.Config{
-					Store: store, MeterProvider: m, OnError: func(_ *http.Request, err error) { told = append(told, err) },
+					Store: store, MeterProvider: m, OnError: func(_ context.Context, err error) { told = append(told, err) },
 				}).Wrap(calls)
 				began := time.Now()
 				first := do(h, post("/", ""))

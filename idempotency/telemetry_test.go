@@ -63,7 +63,7 @@ func TestNothingOfAClientIsOnAMetricOrInAnError(t *testing.T) {
 	store := newFaulty(t)
 	h := newMiddleware(t, idempotency.Config{
 		Store: store, MeterProvider: m,
-		OnError: func(_ *http.Request, err error) { told = append(told, err.Error()) },
+		OnError: func(_ context.Context, err error) { told = append(told, err.Error()) },
 	}).Wrap(new(counting))
 	secret := func() *http.Request { return post("/"+canary+"?q="+canary, canary, key(canary)) }
 	do(h, secret())

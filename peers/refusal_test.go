@@ -29,7 +29,7 @@ func TestARefusalReachesAClientThatIsStillSending(t *testing.T) {
 		t.Fatal(err)
 	}
 	once, err := idempotency.New(idempotency.Config{
-		Scope:   func(*http.Request) (string, bool) { return "everyone", true },
+		Owner:   func(*http.Request) (string, bool) { return "everyone", true },
 		MaxBody: 1 << 20,
 	})
 	if err != nil {

@@ -322,7 +322,7 @@ func newWorld(t *testing.T) *world {
 	sessions := must(jwtauth.NewSessionHandler(sessionConfig))
 	memory := must(idempotency.NewMemory(idempotency.MemoryConfig{}))
 	w.claims = &spyingStore{Store: memory, say: w.say}
-	onceConfig := idempotency.Config{Store: w.claims, OnError: func(_ *http.Request, err error) { w.say("failures of the store", err) }}
+	onceConfig := idempotency.Config{Store: w.claims, OnError: func(_ context.Context, err error) { w.say("failures of the store", err) }}
 	once := must(idempotency.New(onceConfig))
 	w.parts = append(w.parts, sign, []any{sign}, issuerConfig, tokenConfig, sessionConfig, onceConfig, w.issuer, w.tokens, sessions, memory, once, ended)
 

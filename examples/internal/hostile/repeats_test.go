@@ -142,7 +142,7 @@ var repetitions = []attack{
 					c.TB.Errorf("the trailer is %v", first.Trailer)
 				}
 				c.Post(path, "{}", ada, repeat).Lacks("Retry-After").
-					Enveloped(409, "The first request with this idempotency key was processed, but its answer is no longer available.", "")
+					Enveloped(409, "The first request with this idempotency key was processed, but its response is no longer available.", "")
 				s.ran(c, 1)
 			}
 		}},

@@ -8,43 +8,43 @@ import (
 	"time"
 )
 
-// ErrDisconnected is the cause for which the context of a request with a key ends
-// when its client has gone and [Config.DisconnectTimeout] has passed since.
-var ErrDisconnected = errors.New("idempotency: the client has gone, and the time for its request is over")
+// ErrDisconnected is the cause with which the context of a request with a key ends when
+// [Config.DisconnectTimeout] has passed since its client disconnected.
+var ErrDisconnected = errors.New("idempotency: the client has disconnected, and the time for its request is over")
 
-// A workContext is the context of a request that runs with its key. It has the
-// values and the deadline of the request's own context, but goes on for a while
-// when that is canceled, which is how a server says that the client has gone: the
-// retry of that client is to get the response.
+// A workContext is the context of a request that is executed with its key. It has the
+// values and the deadline of the request's own context, but outlives its cancellation
+// for a while: the server cancels it when the client disconnects, and the retry of that
+// client is to get the response.
 //
-// Few handlers wait for the end of their context, so what that takes is made when
-// somebody first asks for it. It costs no goroutine while the client is there.
+// Few handlers wait for the end of their context, so that is set up on demand. It costs
+// no goroutine while the client is connected.
 type workContext struct {
-	outer context.Context // of the request as it came
+	outer context.Context // of the request as it arrived
 	grace time.Duration
 
-	// own is the context that ends. It is nil until somebody looks at its end.
+	// own is the context that ends. It is nil until it is needed.
 	own atomic.Pointer[ownContext]
 
 	mu    sync.Mutex
-	bound bool // to the client, as its response passes by
-	over  bool // as the handler has returned
+	bound bool // to the client, as its response is not stored
+	over  bool // the handler has returned
 }
 
 // An ownContext is a context that a workContext can end.
 type ownContext struct {
 	context.Context
 	cancel context.CancelCauseFunc
-	stop   func() bool // stop waiting for the end of the outer one
-	timer  *time.Timer // once that has ended
+	stop   func() bool // waiting for the end of the outer context
+	timer  *time.Timer // runs once that has ended
 }
 
 func (c *workContext) init(outer context.Context, grace time.Duration) {
 	c.outer, c.grace = outer, grace
 }
 
-// Deadline returns the deadline of the request's own context: whoever has set one
-// still ends the work.
+// Deadline returns the deadline of the request's own context, which still ends the
+// work.
 func (c *workContext) Deadline() (time.Time, bool) { return c.outer.Deadline() }
 
 func (c *workContext) Done() <-chan struct{} { return c.ending().Done() }
@@ -62,8 +62,9 @@ func (c *workContext) Err() error {
 	return c.ending().Err()
 }
 
-// Value returns the outer context's value. Package context also asks it for what
-// ends a context, which must not be the outer one's once that has ended.
+// Value returns the value of the outer context. Package context also calls it to find
+// the context that cancels this one, which must not be the outer one once that has
+// ended.
 func (c *workContext) Value(key any) any {
 	if own := c.own.Load(); own != nil {
 		return own.Value(key)
@@ -75,7 +76,7 @@ func (c *workContext) Value(key any) any {
 	return value
 }
 
-// ending returns the context that ends, and makes it if there is none yet.
+// ending returns the context that ends. It makes it at the first call.
 func (c *workContext) ending() *ownContext {
 	if own := c.own.Load(); own != nil {
 		return own
@@ -99,24 +100,24 @@ func (c *workContext) ending() *ownContext {
 	case c.over:
 		own.cancel(nil)
 	case c.outer.Err() != nil:
-		c.left(own)
+		c.disconnect(own)
 	default:
 		own.stop = context.AfterFunc(c.outer, func() {
 			c.mu.Lock()
 			defer c.mu.Unlock()
-			c.left(own)
+			c.disconnect(own)
 		})
 	}
 	c.own.Store(own)
 	return own
 }
 
-// left is called when the outer context has ended. It needs c.mu.
-func (c *workContext) left(own *ownContext) {
+// disconnect is called when the outer context has ended. The caller holds c.mu.
+func (c *workContext) disconnect(own *ownContext) {
 	_, deadline := c.outer.Deadline()
 	switch expired := errors.Is(c.outer.Err(), context.DeadlineExceeded); {
 	case c.over, expired && deadline:
-		// It has ended, or ends by the same deadline.
+		// It has ended, or the same deadline ends it.
 	case expired, c.bound:
 		own.cancel(context.Cause(c.outer))
 	case own.timer == nil:
@@ -124,8 +125,7 @@ func (c *workContext) left(own *ownContext) {
 	}
 }
 
-// deserted reports whether nobody waits for a response any more: the client has
-// gone, or the time is over.
+// deserted reports whether the client has disconnected or time has run out.
 func (c *workContext) deserted() bool {
 	own := c.own.Load()
 	return c.outer.Err() != nil || own != nil && own.Err() != nil
@@ -137,11 +137,11 @@ func (c *workContext) bind() {
 	defer c.mu.Unlock()
 	c.bound = true
 	if own := c.own.Load(); own != nil && c.outer.Err() != nil {
-		c.left(own)
+		c.disconnect(own)
 	}
 }
 
-// end ends the context as the handler has returned.
+// end ends the context after the handler has returned.
 func (c *workContext) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

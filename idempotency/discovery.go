@@ -11,10 +11,10 @@ import (
 	"github.com/usher-go/usher"
 )
 
-// Policy returns a handler that publishes what clients may rely on, as the IETF
-// draft (draft-ietf-httpapi-idempotency-key-header-07) asks: the header field,
-// the methods, how long a key is remembered (an ISO 8601 duration), and what
-// happens to twins. It answers GET and HEAD with JSON.
+// Discovery returns a handler that publishes what clients may rely on, as
+// draft-ietf-httpapi-idempotency-key-header-07 asks: the header field, the methods,
+// how long a key is remembered (an ISO 8601 duration), and whether a duplicate of a
+// request in flight waits. It responds to GET and HEAD with JSON.
 func (m *Middleware) Discovery() http.Handler {
 	inFlight := "conflict"
 	if m.config.Wait > 0 {
@@ -22,7 +22,7 @@ func (m *Middleware) Discovery() http.Handler {
 	}
 	methods := slices.Clone(m.config.Methods)
 	slices.Sort(methods)
-	// A struct of texts and numbers can always be encoded.
+	// Strings and numbers can always be encoded.
 	text, _ := json.Marshal(struct {
 		Header       string   `json:"header"`
 		Required     bool     `json:"required"`
@@ -44,12 +44,12 @@ func (m *Middleware) Discovery() http.Handler {
 			return
 		}
 		w.Header()["Content-Type"] = []string{"application/json"}
-		// The client may have gone; there is nobody left to tell.
+		// If this fails the client has disconnected.
 		_, _ = w.Write(text)
 	})
 }
 
-// isoDuration returns d as a duration of ISO 8601, for instance PT24H.
+// isoDuration returns d as an ISO 8601 duration, such as PT24H.
 func isoDuration(d time.Duration) string {
 	var b strings.Builder
 	b.WriteString("PT")

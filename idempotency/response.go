@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// A stored answer is, with integers in big-endian order:
+// A stored response has this form, with integers in big-endian order:
 //
 //	0   version
 //	1   kind
@@ -20,40 +20,40 @@ import (
 //	9   length of the body, 4 bytes
 //	13  CRC-32 (Castagnoli) of everything else, 4 bytes
 //	17  digest of the key, 16 bytes
-//	33  header: name and value in turn, each after its length as a varint
+//	33  header: name and value in turn, each preceded by its length as a varint
 //	    body
 const (
-	answerVersion = 1
-	sumAt         = 13
-	keyAt         = 17
-	headerAt      = 33
+	responseVersion = 1
+	sumAt           = 13
+	digestAt        = 17
+	headerAt        = 33
 )
 
-// A kind says what a stored answer is for.
+// A kind is the purpose of a stored response.
 type kind uint8
 
 const (
-	replayable kind = 1 // give it again
-	notKept    kind = 2 // the request ran; its answer could not be kept
+	replayable kind = 1 // a whole response, for replays
+	notKept    kind = 2 // the request was executed; its response could not be stored
 	unknown    kind = 3 // the request may have had an effect
 )
 
-// flagRendered is set for an answer that has the shape of the service already.
+// flagRendered is set if the response already has the shape of the service.
 const flagRendered = 1
 
 var (
-	errCorrupt = errors.New("idempotency: the stored answer is damaged")
-	errVersion = errors.New("idempotency: the stored answer is of another version of this package")
+	errCorrupt = errors.New("idempotency: the stored response is damaged")
+	errVersion = errors.New("idempotency: the stored response is of another version of this package")
 	errForeign = errors.New("idempotency: the stored response belongs to another key")
 
 	castagnoli = crc32.MakeTable(crc32.Castagnoli)
 )
 
-// appendHead begins an answer: with the fields of h that are kept, whose names
-// come sorted. A Content-Encoding of outer is that of a compressor further out, which
-// has not seen the body yet and compresses each replay anew.
+// appendHead begins a response, with those fields of h whose names are in kept, which
+// is sorted. A Content-Encoding equal to outer belongs to a compressor further out,
+// which has not seen the body yet and compresses each replay itself.
 func appendHead(b []byte, status int, h http.Header, kept, outer []string) []byte {
-	b = append(b, answerVersion, byte(replayable), 0)
+	b = append(b, responseVersion, byte(replayable), 0)
 	b = binary.BigEndian.AppendUint16(b, uint16(status))
 	b = append(b, make([]byte, headerAt-len(b))...)
 	for name, values := range h {
@@ -72,21 +72,21 @@ func appendHead(b []byte, status int, h http.Header, kept, outer []string) []byt
 	return b
 }
 
-// seal ends a response to which the body has been appended, and binds it to key.
+// seal completes a response to which the body has been appended, and binds it to key.
 func seal(b []byte, flags byte, key *Key) {
 	b[2] = flags
 	digest := key.digest()
-	copy(b[keyAt:], digest[:])
+	copy(b[digestAt:], digest[:])
 	header := int(binary.BigEndian.Uint32(b[5:]))
 	binary.BigEndian.PutUint32(b[9:], uint32(len(b)-headerAt-header))
 	binary.BigEndian.PutUint32(b[sumAt:], sum(b))
 }
 
-// bodyOf returns the body of an answer that is not sealed yet.
+// bodyOf returns the body of a response that is not sealed yet.
 func bodyOf(b []byte) []byte { return b[headerAt+binary.BigEndian.Uint32(b[5:]):] }
 
-// mark returns an answer that is only a kind.
-func mark(k kind, status int, key *Key) []byte {
+// bodiless returns a response that consists of a kind and a status.
+func bodiless(k kind, status int, key *Key) []byte {
 	b := appendHead(make([]byte, 0, headerAt), status, nil, nil, nil)
 	b[1] = byte(k)
 	seal(b, 0, key)
@@ -94,11 +94,12 @@ func mark(k kind, status int, key *Key) []byte {
 }
 
 func sum(b []byte) uint32 {
-	return crc32.Update(crc32.Checksum(b[:sumAt], castagnoli), castagnoli, b[keyAt:])
+	return crc32.Update(crc32.Checksum(b[:sumAt], castagnoli), castagnoli, b[digestAt:])
 }
 
-// An answer is a stored one, read. The body is a part of the stored bytes.
-type answer struct {
+// A storedResponse is a stored response as readResponse returns it. Header and body
+// are parts of the stored bytes.
+type storedResponse struct {
 	kind     kind
 	rendered bool
 	status   int
@@ -106,37 +107,37 @@ type answer struct {
 	body     []byte
 }
 
-// readAnswer reads the response that is stored under key. It allocates nothing.
-func readAnswer(b []byte, key *Key) (a answer, err error) {
-	if len(b) > 0 && b[0] != answerVersion {
-		return a, errVersion
+// readResponse reads the response that is stored under key. It does not allocate.
+func readResponse(b []byte, key *Key) (r storedResponse, err error) {
+	if len(b) > 0 && b[0] != responseVersion {
+		return r, errVersion
 	}
 	if len(b) < headerAt {
-		return a, errCorrupt
+		return r, errCorrupt
 	}
 	rest := b[headerAt:]
 	header, body := binary.BigEndian.Uint32(b[5:]), binary.BigEndian.Uint32(b[9:])
 	if uint64(header)+uint64(body) != uint64(len(rest)) || binary.BigEndian.Uint32(b[sumAt:]) != sum(b) {
-		return a, errCorrupt
+		return r, errCorrupt
 	}
-	if keyDigest(b[keyAt:]) != key.digest() {
-		return a, errForeign
+	if keyDigest(b[digestAt:]) != key.digest() {
+		return r, errForeign
 	}
-	a = answer{
+	r = storedResponse{
 		kind:     kind(b[1]),
 		rendered: b[2]&flagRendered != 0,
 		status:   int(binary.BigEndian.Uint16(b[3:])),
 		header:   rest[:header],
 		body:     rest[header:],
 	}
-	known := a.kind == notKept || a.kind == unknown || a.kind == replayable && a.status >= 200 && a.status <= 999
-	if !known || !validHeader(a.header) {
-		return answer{}, errCorrupt
+	valid := r.kind == notKept || r.kind == unknown || r.kind == replayable && r.status >= 200 && r.status <= 999
+	if !valid || !validHeader(r.header) {
+		return storedResponse{}, errCorrupt
 	}
-	return a, nil
+	return r, nil
 }
 
-// cutPart returns the part that b begins with and what follows it.
+// cutPart returns the first part of b and the rest.
 func cutPart(b []byte) (part, rest []byte, ok bool) {
 	n, size := binary.Uvarint(b)
 	if size <= 0 || n > uint64(len(b)-size) {
@@ -157,21 +158,21 @@ func validHeader(b []byte) bool {
 	return true
 }
 
-// setHeader sets the stored fields in h, and one more field. All text is made in
-// one piece, as are the slices of values, each of which belongs to this response
-// alone and has room for no other.
-func (a *answer) setHeader(h http.Header, name, value string) {
+// setHeader sets the stored fields in h, and one more. All text is allocated at once,
+// and so are the slices of values. These are not shared with other responses, and
+// appending to one does not overwrite the next.
+func (r *storedResponse) setHeader(h http.Header, name, value string) {
 	fields := 1
-	for b := a.header; len(b) > 0; fields++ {
+	for b := r.header; len(b) > 0; fields++ {
 		_, b, _ = cutPart(b)
 		_, b, _ = cutPart(b)
 	}
 	values := make([]string, fields)
 	values[0] = value
 	h[name] = values[0:1:1]
-	text := string(a.header)
+	text := string(r.header)
 	last, n := "", 1
-	for b := a.header; len(b) > 0; n++ {
+	for b := r.header; len(b) > 0; n++ {
 		var part []byte
 		at := func() int { return len(text) - len(b) }
 		part, b, _ = cutPart(b)
@@ -189,16 +190,15 @@ func (a *answer) setHeader(h http.Header, name, value string) {
 	}
 }
 
-// storedFields are the fields of an answer that are stored by default.
-var storedFields = []string{
+// standardHeaders are the header fields that are always stored.
+var standardHeaders = []string{
 	"Allow", "Cache-Control", "Content-Disposition", "Content-Encoding", "Content-Language",
 	"Content-Location", "Content-Type", "Etag", "Last-Modified", "Link", "Location",
 	"Vary", "X-Content-Type-Options",
 }
 
-// neverStored reports whether a field belongs to one exchange and not to an
-// answer: secrets, challenges, the state of limits, and what the connection or
-// the server sees to.
+// neverStored reports whether a header field belongs to a single exchange: secrets,
+// challenges, the state of limits, and fields of the connection or the server.
 func neverStored(name string) bool {
 	switch name {
 	case "Set-Cookie", "Set-Cookie2", "Authorization", "Www-Authenticate", "Proxy-Authenticate",
@@ -211,9 +211,10 @@ func neverStored(name string) bool {
 	return strings.HasPrefix(name, "X-Ratelimit-")
 }
 
-// fieldsToStore returns the names of all fields to store, in canonical form.
-func fieldsToStore(more []string) []string {
-	names := slices.Clone(storedFields)
+// keptHeaders returns the names of all header fields to store, sorted and in canonical
+// form.
+func keptHeaders(more []string) []string {
+	names := slices.Clone(standardHeaders)
 	for _, name := range more {
 		names = append(names, textproto.CanonicalMIMEHeaderKey(name))
 	}

@@ -9,17 +9,33 @@ import (
 	"github.com/usher-go/usher/internal/exchange"
 )
 
-// retryAfter is how long to wait for a request in progress or a store that fails.
+// refuse responds with err and counts the result.
+func (m *Middleware) refuse(w http.ResponseWriter, r *http.Request, result int, err error) {
+	m.requests.Record(r.Context(), result)
+	usher.Fail(w, r, err)
+}
+
+// refuseUnclaimed refuses a request whose claim failed with err.
+func (m *Middleware) refuseUnclaimed(w http.ResponseWriter, r *http.Request, err error) {
+	if errors.Is(err, ErrOwnerFull) {
+		m.refuse(w, r, refused, m.refusals.tooMany)
+		return
+	}
+	m.failures.Error(r.Context(), err)
+	m.refuse(w, r, storeFailed, unavailable(err))
+}
+
+// retryAfter is the Retry-After for a request in flight and for a failing store.
 const retryAfter = time.Second
 
-// failures are the answers of a Middleware, made once.
-type failures struct {
+// refusals are the errors of a Middleware, made once.
+type refusals struct {
 	missing, invalid, slowBody, inProgress, reused, tooMany *usher.Error
 	unknown, notKept                                        usher.Error
 }
 
-func newFailures(header string) failures {
-	return failures{
+func newRefusals(header string) refusals {
+	return refusals{
 		missing: &usher.Error{
 			Status: http.StatusBadRequest, Code: usher.CodeIdempotencyKeyMissing, Param: header,
 			Message: "This request needs an idempotency key.",
@@ -50,45 +66,23 @@ func newFailures(header string) failures {
 		},
 		notKept: usher.Error{
 			Status: http.StatusConflict, Code: usher.CodeIdempotencyResponseNotKept, Param: header,
-			Message: "The first request with this idempotency key was processed, but its answer is no longer available.",
+			Message: "The first request with this idempotency key was processed, but its response is no longer available.",
 		},
 	}
 }
 
-// withStatus returns e with the status that the first request was answered with.
-func (*failures) withStatus(e *usher.Error, status int) *usher.Error {
-	own := *e
-	if status != 0 {
-		own.Details = map[string]any{"original_status": status}
-	}
-	return &own
-}
-
-// unreadable returns the answer for a record that cannot be read. Another
-// process, of the version that wrote it, may be able to.
-func (*failures) unreadable(cause error) *usher.Error {
-	e := &usher.Error{
-		Status: http.StatusInternalServerError, Code: usher.CodeIdempotencyRecordUnreadable, Cause: cause,
-		Message: "The answer to the first request with this idempotency key could not be read.",
-	}
-	if errors.Is(cause, errVersion) {
-		e.Status, e.RetryAfter = http.StatusServiceUnavailable, retryAfter
-	}
-	return e
-}
-
-func (*failures) unavailable(cause error) *usher.Error {
+func unavailable(cause error) *usher.Error {
 	return &usher.Error{
 		Status: http.StatusServiceUnavailable, Code: usher.CodeIdempotencyUnavailable, RetryAfter: retryAfter, Cause: cause,
 		Message: "The idempotency key could not be checked. The request was not processed; please try again.",
 	}
 }
 
-// anonymous returns the answer for a caller that has no scope for keys.
+// anonymous returns the error for a caller that owns no keys.
 func anonymous(r *http.Request) *usher.Error {
 	e := &usher.Error{
 		Status: http.StatusUnauthorized, Code: usher.CodeMissingCredential,
-		Message: "An idempotency key needs a credential beside it.",
+		Message: "A request with an idempotency key needs a credential.",
 	}
 	if x := exchange.From(r.Context()); x != nil {
 		if challenges := exchange.Challenges.Load(x); challenges != nil {

@@ -1,0 +1,210 @@
+package idempotency
+
+import (
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/usher-go/usher/internal/httpwriter"
+)
+
+// A capture collects the response of an execution until that is stored, or passes on
+// a response that cannot be stored. It is the [httpwriter.Hook] of its own writer, so
+// that handlers, who have the Execution, cannot call the hook.
+type capture struct {
+	execution *Execution
+	writer    httpwriter.Writer
+	// outerEncoding is the Content-Encoding that a middleware further out announced
+	// before the handler ran.
+	outerEncoding []string
+
+	mu       sync.Mutex // as a handler may leave a goroutine behind
+	phase    phase
+	status   int
+	buffer   *buffer // in the phase collecting
+	flags    byte    // of the stored response
+	declared int64   // the Content-Length of the response, or -1
+	excess   bool    // more than that was written
+}
+
+// A phase is what a capture does with the response.
+type phase uint8
+
+const (
+	awaiting   phase = iota // the status
+	collecting              // the body, until the response is stored
+	passing                 // a response that cannot be stored
+	ended
+)
+
+func (c *capture) init(e *Execution, w http.ResponseWriter) {
+	c.execution = e
+	c.outerEncoding = w.Header()["Content-Encoding"]
+	c.writer.Init(w, c)
+}
+
+// Head implements [httpwriter.Hook].
+func (c *capture) Head(status int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.phase != awaiting {
+		return
+	}
+	c.status = status
+	if !c.storable() {
+		c.pass()
+		c.writer.Detach()
+		return
+	}
+	c.collect()
+}
+
+// storable reports whether a response with this status and header can be stored.
+func (c *capture) storable() bool {
+	h := c.writer.Header()
+	if c.status < 200 || len(h["Trailer"]) > 0 {
+		return false
+	}
+	return declaredLength(h) <= int64(c.execution.m.config.MaxResponse)
+}
+
+// declaredLength returns the Content-Length as the server understands it, or -1.
+func declaredLength(h http.Header) int64 {
+	values := h["Content-Length"]
+	if len(values) == 0 {
+		return -1
+	}
+	n, err := strconv.ParseInt(values[0], 10, 64)
+	if err != nil || n < 0 {
+		return -1
+	}
+	return n
+}
+
+// collect begins to collect the response.
+func (c *capture) collect() {
+	h := c.writer.Header()
+	c.phase = collecting
+	c.declared = declaredLength(h)
+	c.buffer = newBuffer()
+	c.buffer.b = appendHead(c.buffer.b, c.status, h, c.execution.m.keptHeaders, c.outerEncoding)
+	// This is the moment to ask: an envelope further out notes next that it has
+	// wrapped the response.
+	if c.execution.exchange.Rendered() == c.status {
+		c.flags = flagRendered
+	}
+}
+
+// pass gives up storing the response, which is about to be sent. The claim is
+// finished first, so that no retry runs after the client has received a byte, even if
+// this process dies now.
+func (c *capture) pass() {
+	c.phase, c.buffer = passing, nil
+	e := c.execution
+	if o := e.decide(c.status); o != Release {
+		e.tombstone(o, c.status)
+	}
+	e.work.bind()
+}
+
+var errEnded = errors.New("idempotency: written after the handler has returned")
+
+// Body implements [httpwriter.Hook].
+func (c *capture) Body(inner http.ResponseWriter, p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.phase == ended:
+		return 0, errEnded
+	case c.phase != collecting || !bodyAllowed(c.status):
+		return inner.Write(p)
+	case c.declared >= 0 && (c.excess || int64(len(c.body())+len(p)) > c.declared):
+		// The server refuses such a write, and all after it.
+		c.excess = true
+		return 0, http.ErrContentLength
+	case len(c.body())+len(p) <= c.execution.m.config.MaxResponse:
+		c.buffer.b = append(c.buffer.b, p...)
+		return len(p), nil
+	}
+	collected := c.buffer
+	c.pass()
+	c.writer.Detach()
+	defer collected.release()
+	if err := forward(inner, collected); err != nil {
+		return 0, err
+	}
+	return inner.Write(p)
+}
+
+// body returns the body that has been collected.
+func (c *capture) body() []byte { return bodyOf(c.buffer.b) }
+
+func bodyAllowed(status int) bool {
+	return status != http.StatusNoContent && status != http.StatusNotModified
+}
+
+// forward sends a body that was collected.
+func forward(inner http.ResponseWriter, collected *buffer) error {
+	p := bodyOf(collected.b)
+	if len(p) == 0 {
+		return nil
+	}
+	_, err := inner.Write(p)
+	return err
+}
+
+// Release implements [httpwriter.Hook].
+func (c *capture) Release(hijacked bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.phase != awaiting && c.phase != collecting {
+		return
+	}
+	if hijacked && c.status == 0 {
+		c.status = http.StatusSwitchingProtocols
+	}
+	collected := c.buffer
+	c.pass()
+	if collected != nil {
+		// The next write returns the error again.
+		_ = forward(c.writer.Unwrap(), collected)
+		collected.release()
+	}
+	c.writer.Detach()
+}
+
+// incomplete reports whether the response is not what the handler meant to send: a
+// retry would take a part for the whole.
+func (c *capture) incomplete() bool {
+	// After a success has begun, an error means that something failed midway.
+	if c.status < 400 && c.writer.LateError() != 0 {
+		return true
+	}
+	// A length that does not match Content-Length comes from an upstream that broke
+	// off, for instance. The first client notices, as the server closes its connection.
+	if c.declared < 0 || !bodyAllowed(c.status) {
+		return false
+	}
+	return c.excess || int64(len(c.body())) != c.declared
+}
+
+// hasTrailers reports whether the handler has set trailers without announcing them.
+func (c *capture) hasTrailers() bool {
+	for name := range c.writer.Header() {
+		if strings.HasPrefix(name, http.TrailerPrefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// close ends the capture. Later writes fail.
+func (c *capture) close() {
+	c.phase = ended
+	if c.buffer != nil {
+		c.buffer.release()
+		c.buffer = nil
+	}
+}

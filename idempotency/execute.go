@@ -1,0 +1,63 @@
+package idempotency
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/usher-go/usher/internal/exchange"
+)
+
+// execute runs next for a request that holds the claim of its key.
+func (m *Middleware) execute(w http.ResponseWriter, r *http.Request, next http.Handler, in *buffer, bodyAt int, e *Execution) {
+	m.requests.Record(r.Context(), executed)
+	e.work.init(r.Context(), m.config.DisconnectTimeout)
+	var ctx context.Context = &e.work
+	if e.exchange = exchange.From(r.Context()); e.exchange == nil {
+		e.exchange = &e.ownExchange
+		e.ownExchange.Context = ctx
+		ctx = &e.ownExchange
+	}
+	executions.Store(e.exchange, e)
+	e.request = *r.WithContext(ctx)
+	inner := &e.request
+	if r.Body != nil && r.Body != http.NoBody {
+		e.body.rest = in.b[bodyAt:]
+		inner.Body = &e.body
+	}
+	e.response.init(e, w)
+	e.keepLease()
+	returned := false
+	defer func() {
+		defer e.work.end()
+		executions.Store(e.exchange, nil)
+		exchange.Leave(r, inner)
+		_ = e.body.Close()
+		in.release()
+		e.end(returned)
+	}()
+	next.ServeHTTP(&e.response.writer, inner)
+	returned = true
+}
+
+func newExecution(m *Middleware, c *Claim, generation uint64) *Execution {
+	e := &Execution{m: m, key: c.Key, token: c.Token, generation: generation}
+	e.renewal.execution = e
+	return e
+}
+
+// executeUnprotected runs next although the claim of the key failed with err.
+func (m *Middleware) executeUnprotected(w http.ResponseWriter, r *http.Request, next http.Handler, in *buffer, bodyAt int, err error) {
+	m.failures.Error(r.Context(), err)
+	m.requests.Record(r.Context(), unprotected)
+	w.Header()[statusHeader] = []string{"ignored"}
+	var own body
+	defer func() {
+		_ = own.Close()
+		in.release()
+	}()
+	if r.Body != nil && r.Body != http.NoBody {
+		own.rest = in.b[bodyAt:]
+		r.Body = &own
+	}
+	next.ServeHTTP(w, r)
+}

@@ -1,0 +1,143 @@
+package idempotency
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+)
+
+// end finishes the claim and sends the response, if that has not happened yet. It is
+// called when the handler has returned, or has panicked.
+func (e *Execution) end(returned bool) {
+	defer e.stopLease()
+	c := &e.response
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	defer c.close()
+	if e.exchange.Broken() != nil {
+		returned = false
+	}
+	defer func() {
+		if !e.finished { // something below has panicked
+			e.tombstone(Unknown, c.status)
+		}
+	}()
+	switch {
+	case c.phase == passing:
+		e.endPassed()
+	case !returned, c.phase == awaiting && e.work.deserted():
+		e.endFailed()
+	default:
+		if c.phase == awaiting {
+			c.status = http.StatusOK // as the server will send
+			c.collect()
+		}
+		e.endCollected()
+		// If this fails the client has disconnected.
+		_ = forward(c.writer.Unwrap(), c.buffer)
+	}
+}
+
+// endPassed ends an execution whose response has been sent already.
+func (e *Execution) endPassed() {
+	if e.finished {
+		return
+	}
+	if o := e.decide(e.response.status); o != Release {
+		e.tombstone(o, e.response.status)
+		return
+	}
+	e.release()
+}
+
+// endFailed ends an execution that has sent nothing: its handler did not return, or
+// returned without a response after its context had ended.
+func (e *Execution) endFailed() {
+	if e.decide(0) == Release {
+		e.release()
+		return
+	}
+	e.tombstone(Unknown, 0)
+}
+
+// endCollected ends an execution whose response is collected and not yet sent.
+func (e *Execution) endCollected() {
+	c := &e.response
+	switch o := e.decide(c.status); {
+	case o == Release:
+		e.release()
+	case o == Keep && c.incomplete():
+		e.tombstone(Unknown, c.status)
+	case o == Keep && !c.hasTrailers():
+		seal(c.buffer.b, c.flags, &e.key)
+		e.finish(Result{State: StateDone, Status: c.status, Payload: c.buffer.b, TTL: e.m.config.TTL}, kept)
+	default:
+		e.tombstone(o, c.status)
+	}
+}
+
+// tombstone records an outcome that is unknown, or a response that cannot be stored.
+func (e *Execution) tombstone(o Outcome, status int) {
+	k := notKept
+	if o == Unknown {
+		k = unknown
+	}
+	e.finish(Result{State: StateTombstone, Status: status, Payload: bodiless(k, status, &e.key), TTL: e.m.config.TTL}, tombstoned)
+}
+
+// release frees the key. The record stays for another lease, so that repeated calls
+// of the store are recognized.
+func (e *Execution) release() {
+	e.finish(Result{State: StateReleased, TTL: e.m.config.Lease}, released)
+}
+
+// finish finishes the claim, and retries for a while if the store fails. The payload
+// of r may change after it returns. Until the store has taken the result, the lease
+// is kept: a request that got the key would repeat the effect.
+func (e *Execution) finish(r Result, end int) {
+	e.finished = true
+	if e.m.memory {
+		e.stopLease()
+		e.settle(e.m.store.Finish(e.request.Context(), e.key, e.token, r), end)
+		return
+	}
+	e.mu.Lock()
+	e.finishing = true
+	e.mu.Unlock()
+	// A call that outlives its timeout must not read a buffer of another request.
+	r.Payload = bytes.Clone(r.Payload)
+	err := e.finishWithTimeout(r)
+	if err != nil && !errors.Is(err, ErrLost) && e.finishLater(r, end) {
+		e.m.failures.Error(e.request.Context(), fmt.Errorf("idempotency: finish the claim, to be retried: %w", err))
+		return
+	}
+	e.stopLease()
+	e.settle(err, end)
+}
+
+// finishWithTimeout tries to finish the claim until [Config.FinishTimeout].
+func (e *Execution) finishWithTimeout(r Result) error {
+	deadline := time.Now().Add(e.m.config.FinishTimeout)
+	for pause := firstPause; ; pause *= 2 {
+		err := e.m.store.Finish(e.request.Context(), e.key, e.token, r)
+		if err == nil || errors.Is(err, ErrLost) || time.Now().Add(pause).After(deadline) {
+			return err
+		}
+		time.Sleep(pause)
+	}
+}
+
+// settle counts and reports how the claim has ended.
+func (e *Execution) settle(err error, end int) {
+	switch {
+	case err == nil:
+		e.m.claims.Record(e.request.Context(), end)
+	case errors.Is(err, ErrLost):
+		e.lose(fmt.Errorf("idempotency: finish the claim: %w", err))
+	default:
+		e.m.claims.Record(e.request.Context(), finishFailed)
+		e.m.failures.Error(e.request.Context(), fmt.Errorf("idempotency: finish the claim: %w", err))
+	}
+}

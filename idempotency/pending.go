@@ -1,0 +1,171 @@
+package idempotency
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// A pendingResult is how a claim ends, while the store has yet to take it. The
+// heartbeat keeps the lease and retries until the store takes the result, another
+// request has the key, or the record has expired.
+type pendingResult struct {
+	result  Result
+	end     int       // of the claim, for the counter
+	expires time.Time // the record
+	refused int       // how often the store took a renewal, but not the result
+}
+
+// dropResponse turns r into a tombstone.
+func (r *pendingResult) dropResponse() {
+	r.result.State, r.result.Payload, r.end = StateTombstone, nil, tombstoned
+}
+
+// The bounds of what is pending in a Middleware. A response beyond maxPendingBytes
+// becomes a tombstone. A result beyond maxPending is given up, so its key is free
+// after its lease.
+const (
+	maxPending      = 1024
+	maxPendingBytes = 16 << 20
+)
+
+// maxRefused is how often a store may take renewals but not the result, before a
+// tombstone takes its place: five leases. The response may be too large for the store.
+const maxRefused = 5 * retriesPerLease
+
+// pendingResults are the executions of a [Middleware] whose result is pending.
+type pendingResults struct {
+	mu    sync.Mutex
+	of    map[*Execution]struct{}
+	bytes int // of their responses
+}
+
+// add adds the result of e, if there is room.
+func (p *pendingResults) add(e *Execution, r *pendingResult) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.of) == maxPending {
+		return false
+	}
+	if r.result.State == StateDone && p.bytes+len(r.result.Payload) > maxPendingBytes {
+		r.dropResponse()
+	}
+	if p.of == nil {
+		p.of = make(map[*Execution]struct{})
+	}
+	p.of[e] = struct{}{}
+	p.bytes += len(r.result.Payload)
+	return true
+}
+
+// dropResponse turns r into a tombstone.
+func (p *pendingResults) dropResponse(r *pendingResult) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.bytes -= len(r.result.Payload)
+	r.dropResponse()
+}
+
+func (p *pendingResults) remove(e *Execution, r *pendingResult) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.of, e)
+	p.bytes -= len(r.result.Payload)
+}
+
+func (p *pendingResults) all() []*Execution {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	all := make([]*Execution, 0, len(p.of))
+	for e := range p.of {
+		all = append(all, e)
+	}
+	return all
+}
+
+// Shutdown stores the results that are pending: those of requests that ended while
+// the store failed, which are otherwise stored in the background. Call it after the
+// server has shut down and before the store is closed. It returns nil when no result
+// is pending, and an error if ctx ends first. The keys of results that are lost with
+// the process are free after their leases, and a retry runs again.
+func (m *Middleware) Shutdown(ctx context.Context) error {
+	for pause := firstPause; ; pause = min(2*pause, lastPause) {
+		all := m.pending.all()
+		if len(all) == 0 {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("idempotency: %d results are not stored: %w", len(all), context.Cause(ctx))
+		}
+		var retries sync.WaitGroup
+		for _, e := range all {
+			retries.Go(e.retryFinish)
+		}
+		retries.Wait()
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+	}
+}
+
+// finishLater leaves r to the heartbeat. It returns false if too many results are
+// pending.
+func (e *Execution) finishLater(r Result, end int) bool {
+	p := &pendingResult{result: r, end: end, expires: time.Now().Add(r.TTL)}
+	if !e.m.pending.add(e, p) {
+		return false
+	}
+	e.mu.Lock()
+	// The renewals have stopped if the lease seemed lost. Finish returns whether it is.
+	e.pending, e.leaseStopped = p, false
+	e.mu.Unlock()
+	e.renewAfter(e.m.config.Lease / retriesPerLease)
+	return true
+}
+
+// retryFinish tries once to store the pending result.
+func (e *Execution) retryFinish() {
+	e.mu.Lock()
+	p := e.pending
+	if p == nil {
+		e.mu.Unlock()
+		return
+	}
+	r := p.result
+	e.mu.Unlock()
+
+	ctx := e.request.Context()
+	err := e.m.store.Finish(ctx, e.key, e.token, r)
+	if err == nil || errors.Is(err, ErrLost) || time.Now().After(p.expires) {
+		e.finishedLate(p, err)
+		return
+	}
+	// No other request may get the key meanwhile. If one has, Finish returns that.
+	renewed := e.m.store.Renew(ctx, e.key, e.token, e.m.config.Lease) == nil
+
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if renewed && e.pending == p && p.result.State == StateDone {
+		if p.refused++; p.refused == maxRefused {
+			e.m.pending.dropResponse(p)
+		}
+	}
+}
+
+// finishedLate ends the execution whose result p was pending.
+func (e *Execution) finishedLate(p *pendingResult, err error) {
+	e.mu.Lock()
+	first := e.pending == p // and no concurrent retry was faster
+	if first {
+		e.pending = nil
+	}
+	e.mu.Unlock()
+	if first {
+		e.m.pending.remove(e, p)
+		e.stopLease()
+		e.settle(err, p.end)
+	}
+}

@@ -1,0 +1,79 @@
+package idempotency
+
+import (
+	"errors"
+	"net/http"
+	"strconv"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/exchange"
+)
+
+// replay responds with what is stored in record.
+func (m *Middleware) replay(w http.ResponseWriter, r *http.Request, c *Claim, record *Record) {
+	if record.State == StateTombstone && len(record.Payload) == 0 {
+		m.refuse(w, r, notReplayable, withStatus(&m.refusals.notKept, record.Status))
+		return
+	}
+	stored, err := readResponse(record.Payload, &c.Key)
+	if err == nil && (record.State == StateDone) != (stored.kind == replayable) {
+		err = errCorrupt
+	}
+	switch {
+	case err != nil:
+		m.failures.Error(r.Context(), err)
+		m.refuse(w, r, unreadable, unreadableRecord(err))
+	case stored.kind == notKept:
+		m.refuse(w, r, notReplayable, withStatus(&m.refusals.notKept, stored.status))
+	case stored.kind == unknown:
+		m.refuse(w, r, notReplayable, withStatus(&m.refusals.unknown, stored.status))
+	default:
+		m.requests.Record(r.Context(), replayed)
+		m.send(w, r, &stored)
+	}
+}
+
+// serverCounts is the length up to which the server sets Content-Length itself.
+const serverCounts = 2 << 10
+
+// send sends a stored response.
+func (m *Middleware) send(w http.ResponseWriter, r *http.Request, stored *storedResponse) {
+	h := w.Header()
+	compressed := len(h["Content-Encoding"]) > 0 // by a middleware further out, to another length
+	stored.setHeader(h, m.config.ReplayHeader, "true")
+	if len(stored.body) > serverCounts && !compressed {
+		h["Content-Length"] = []string{strconv.Itoa(len(stored.body))}
+	}
+	if stored.rendered {
+		if x := exchange.From(r.Context()); x != nil {
+			x.Render(stored.status)
+		}
+	}
+	w.WriteHeader(stored.status)
+	if len(stored.body) > 0 {
+		// If this fails the client has disconnected.
+		_, _ = w.Write(stored.body)
+	}
+}
+
+// withStatus returns e with the status of the response to the first request.
+func withStatus(e *usher.Error, status int) *usher.Error {
+	own := *e
+	if status != 0 {
+		own.Details = map[string]any{"original_status": status}
+	}
+	return &own
+}
+
+// unreadableRecord returns the error for a record that cannot be read. A process
+// that runs the version which wrote it may be able to.
+func unreadableRecord(cause error) *usher.Error {
+	e := &usher.Error{
+		Status: http.StatusInternalServerError, Code: usher.CodeIdempotencyRecordUnreadable, Cause: cause,
+		Message: "The response to the first request with this idempotency key could not be read.",
+	}
+	if errors.Is(cause, errVersion) {
+		e.Status, e.RetryAfter = http.StatusServiceUnavailable, retryAfter
+	}
+	return e
+}
