@@ -130,34 +130,34 @@ func logged(t *testing.T) *bytes.Buffer {
 func TestAnOnErrorThatPanicsHarmsNobody(t *testing.T) {
 	for _, c := range []struct {
 		name   string
-		fail   func(*faulty)
+		fail   func(*hookedStore)
 		status int
 		retry  string
 	}{
-		{"as the key cannot be claimed", func(f *faulty) {
+		{"as the key cannot be claimed", func(f *hookedStore) {
 			f.claim = func(context.Context, idempotency.Claim) (idempotency.Record, error) {
 				return idempotency.Record{}, errDown
 			}
 		}, 503, ""},
-		{"as a record cannot be read", func(f *faulty) {
+		{"as a record cannot be read", func(f *hookedStore) {
 			f.claim = func(_ context.Context, c idempotency.Claim) (idempotency.Record, error) {
 				return idempotency.Record{State: idempotency.StateDone, Fingerprint: c.Fingerprint}, nil
 			}
 		}, 500, ""},
-		{"as the result cannot be stored", func(f *faulty) {
+		{"as the result cannot be stored", func(f *hookedStore) {
 			f.finish = func(context.Context, idempotency.Key, idempotency.Token, idempotency.Result) error {
-				f.set(func(f *faulty) { f.finish = nil })
+				f.set(func(f *hookedStore) { f.finish = nil })
 				return errDown
 			}
 		}, 201, replays},
-		{"as the claim is lost, on the heartbeat's goroutine", func(f *faulty) {
+		{"as the claim is lost, on the heartbeat's goroutine", func(f *hookedStore) {
 			f.renew = func(context.Context) error { return idempotency.ErrLost }
 		}, 201, replays},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			log := logged(t)
 			synctest.Test(t, func(t *testing.T) {
-				store := newFaulty(t)
+				store := newHookedStore(t)
 				c.fail(store)
 				calls := &counting{next: func(w http.ResponseWriter, _ *http.Request) {
 					time.Sleep(lease)

@@ -110,19 +110,25 @@ func (e *Execution) finish(r Result, end int) {
 	r.Payload = bytes.Clone(r.Payload)
 	err := e.finishWithTimeout(r)
 	if err != nil && !errors.Is(err, ErrLost) && e.finishLater(r, end) {
-		e.m.failures.Error(e.request.Context(), fmt.Errorf("idempotency: finish the claim, to be retried: %w", err))
 		return
 	}
 	e.stopLease()
 	e.settle(err, end)
 }
 
-// finishWithTimeout tries to finish the claim until [Config.FinishTimeout].
+// finishWithTimeout tries to finish the claim until [Config.FinishTimeout]. It reports
+// the first failure.
 func (e *Execution) finishWithTimeout(r Result) error {
 	deadline := time.Now().Add(e.m.config.FinishTimeout)
 	for pause := firstPause; ; pause *= 2 {
 		err := e.m.store.Finish(e.request.Context(), e.key, e.token, r)
-		if err == nil || errors.Is(err, ErrLost) || time.Now().Add(pause).After(deadline) {
+		if err == nil || errors.Is(err, ErrLost) {
+			return err
+		}
+		if pause == firstPause {
+			e.m.failures.Error(e.request.Context(), fmt.Errorf("idempotency: finish the claim, to be retried: %w", err))
+		}
+		if time.Now().Add(pause).After(deadline) {
 			return err
 		}
 		time.Sleep(pause)
@@ -138,6 +144,6 @@ func (e *Execution) settle(err error, end int) {
 		e.lose(fmt.Errorf("idempotency: finish the claim: %w", err))
 	default:
 		e.m.claims.Record(e.request.Context(), finishFailed)
-		e.m.failures.Error(e.request.Context(), fmt.Errorf("idempotency: finish the claim: %w", err))
+		e.m.failures.Error(e.request.Context(), fmt.Errorf("idempotency: give up the result of the claim: %w", err))
 	}
 }

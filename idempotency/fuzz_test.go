@@ -38,7 +38,7 @@ func FuzzParseKey(f *testing.F) {
 // keyOf returns the key of the record for r.
 func keyOf(tb testing.TB, r *http.Request) (key idempotency.Key) {
 	tb.Helper()
-	store := newFaulty(tb)
+	store := newHookedStore(tb)
 	store.claim = func(_ context.Context, c idempotency.Claim) (idempotency.Record, error) {
 		key = c.Key
 		return idempotency.Record{}, idempotency.ErrFull

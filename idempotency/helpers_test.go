@@ -129,8 +129,8 @@ func wantReplay(tb testing.TB, w, first *httptest.ResponseRecorder) {
 	}
 }
 
-// faulty is a store that does what each hook says instead of its work.
-type faulty struct {
+// A hookedStore is a store whose calls run a hook instead, if that is set.
+type hookedStore struct {
 	idempotency.Store
 	mu     sync.Mutex
 	claim  func(context.Context, idempotency.Claim) (idempotency.Record, error)
@@ -138,21 +138,21 @@ type faulty struct {
 	finish func(context.Context, idempotency.Key, idempotency.Token, idempotency.Result) error
 }
 
-func newFaulty(tb testing.TB) *faulty {
-	return &faulty{Store: newMemory(tb, idempotency.MemoryConfig{})}
+func newHookedStore(tb testing.TB) *hookedStore {
+	return &hookedStore{Store: newMemory(tb, idempotency.MemoryConfig{})}
 }
 
 // errGoOn is returned by a hook of Renew that leaves it to the store.
 var errGoOn = errors.New("go on")
 
 // set changes the hooks.
-func (f *faulty) set(change func(*faulty)) {
+func (f *hookedStore) set(change func(*hookedStore)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	change(f)
 }
 
-func (f *faulty) Claim(ctx context.Context, c idempotency.Claim) (idempotency.Record, error) {
+func (f *hookedStore) Claim(ctx context.Context, c idempotency.Claim) (idempotency.Record, error) {
 	f.mu.Lock()
 	hook := f.claim
 	f.mu.Unlock()
@@ -162,7 +162,7 @@ func (f *faulty) Claim(ctx context.Context, c idempotency.Claim) (idempotency.Re
 	return f.Store.Claim(ctx, c)
 }
 
-func (f *faulty) Renew(ctx context.Context, k idempotency.Key, t idempotency.Token, lease time.Duration) error {
+func (f *hookedStore) Renew(ctx context.Context, k idempotency.Key, t idempotency.Token, lease time.Duration) error {
 	f.mu.Lock()
 	hook := f.renew
 	f.mu.Unlock()
@@ -174,7 +174,7 @@ func (f *faulty) Renew(ctx context.Context, k idempotency.Key, t idempotency.Tok
 	return f.Store.Renew(ctx, k, t, lease)
 }
 
-func (f *faulty) Finish(ctx context.Context, k idempotency.Key, t idempotency.Token, r idempotency.Result) error {
+func (f *hookedStore) Finish(ctx context.Context, k idempotency.Key, t idempotency.Token, r idempotency.Result) error {
 	f.mu.Lock()
 	hook := f.finish
 	f.mu.Unlock()

@@ -58,7 +58,7 @@ func New(c Config) (*Middleware, error) {
 	}
 	m.store = c.Store
 	if _, m.memory = c.Store.(*Memory); !m.memory {
-		m.store = newRemote(c.Store, c.StoreTimeout)
+		m.store = newRemote(c.Store, c.StoreTimeout, m.failures)
 	}
 	m.requests, m.claims = newDecisions(&c)
 	return m, nil

@@ -53,6 +53,7 @@ func (e *Execution) renew() {
 	}
 	began := time.Now()
 	err := e.m.store.Renew(e.request.Context(), e.key, e.token, lease)
+	var failure error
 
 	e.mu.Lock()
 	pause := lease / renewalsPerLease
@@ -64,12 +65,16 @@ func (e *Execution) renew() {
 	case errors.Is(err, ErrLost) || left <= 0:
 		e.leaseStopped = true
 		e.mu.Unlock()
-		e.lose(fmt.Errorf("idempotency: renew the lease: %w", err))
+		e.lose(fmt.Errorf("idempotency: the lease is lost: %w", err))
 		return
 	default:
 		pause = min(lease/retriesPerLease, left)
+		failure = fmt.Errorf("idempotency: renew the lease, to be retried: %w", err)
 	}
 	e.mu.Unlock()
+	if failure != nil {
+		e.m.failures.Error(e.request.Context(), failure)
+	}
 	e.renewAfter(pause)
 }
 

@@ -317,10 +317,10 @@ func TestTheRecordIsWrittenBeforeTheFirstByteIsSent(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			store := newFaulty(t)
+			store := newHookedStore(t)
 			w := httptest.NewRecorder()
 			finished := 0
-			store.set(func(f *faulty) {
+			store.set(func(f *hookedStore) {
 				f.finish = func(_ context.Context, _ idempotency.Key, _ idempotency.Token, r idempotency.Result) error {
 					if finished++; w.Body.Len() > 0 || w.Flushed {
 						t.Errorf("%q was sent before", w.Body)

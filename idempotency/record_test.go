@@ -199,7 +199,7 @@ func TestARecordThatCannotBeIsRefused(t *testing.T) {
 	} {
 		for _, open := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, open %v", name, open), func(t *testing.T) {
-				store := newFaulty(t)
+				store := newHookedStore(t)
 				store.claim = func(_ context.Context, c idempotency.Claim) (idempotency.Record, error) { return reply(c), nil }
 				calls := new(counting)
 				told := 0

@@ -7,14 +7,16 @@ import (
 	"time"
 
 	"github.com/usher-go/usher/internal/guard"
+	"github.com/usher-go/usher/internal/report"
 )
 
 // remote guards a store that may fail, hang or panic. Its calls return within
 // [Config.StoreTimeout], whatever the store does. They do not end when the client
 // disconnects, and a claim that succeeds too late is released.
 type remote struct {
-	store  Store
-	claims *guard.Guard
+	store    Store
+	failures *report.Reporter
+	claims   *guard.Guard
 	// A request with a claim must be able to renew and finish it, however many claims
 	// hang.
 	ends *guard.Guard
@@ -26,9 +28,10 @@ type remote struct {
 // hang.
 const maxCalls = 64
 
-func newRemote(store Store, timeout time.Duration) *remote {
+func newRemote(store Store, timeout time.Duration, failures *report.Reporter) *remote {
 	return &remote{
 		store:    store,
+		failures: failures,
 		claims:   guard.New(timeout, maxCalls).Results(func(err error) bool { return !doubtful(err) }),
 		ends:     guard.New(timeout, maxCalls).NeverOpen(),
 		releases: guard.New(timeout, maxCalls).NeverOpen(),
@@ -67,9 +70,12 @@ func doubtful(err error) bool {
 // release releases a claim whose request was refused. If that fails, the key is free
 // after the lease.
 func (s *remote) release(ctx context.Context, c *Claim) {
-	_ = s.releases.Do(ctx, func(ctx context.Context) error {
+	err := s.releases.Do(ctx, func(ctx context.Context) error {
 		return s.store.Finish(ctx, c.Key, c.Token, Result{State: StateReleased, TTL: c.Lease})
 	})
+	if err != nil && !errors.Is(err, ErrLost) { // which means that there was no claim
+		s.failures.Error(ctx, fmt.Errorf("idempotency: release a claim of a refused request: %w", err))
+	}
 }
 
 func (s *remote) Renew(ctx context.Context, key Key, token Token, lease time.Duration) error {

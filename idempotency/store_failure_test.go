@@ -51,8 +51,8 @@ func TestAStoreThatFails(t *testing.T) {
 		for _, open := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, open %v", c.name, open), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					store := newFaulty(t)
-					store.set(func(f *faulty) { f.claim = c.claim })
+					store := newHookedStore(t)
+					store.set(func(f *hookedStore) { f.claim = c.claim })
 					m := newMeter()
 					var told atomic.Int32
 					calls := new(counting)
@@ -93,10 +93,10 @@ func TestAStoreThatFails(t *testing.T) {
 // A store that hangs for ever does not keep ever more goroutines.
 func TestAHangingStoreKeepsFewGoroutines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := newFaulty(t)
+		store := newHookedStore(t)
 		var asked, hanging atomic.Int32
 		end := make(chan struct{})
-		store.set(func(f *faulty) {
+		store.set(func(f *hookedStore) {
 			f.claim = func(context.Context, idempotency.Claim) (idempotency.Record, error) {
 				asked.Add(1)
 				hanging.Add(1)
@@ -114,7 +114,7 @@ func TestAHangingStoreKeepsFewGoroutines(t *testing.T) {
 			t.Errorf("%d calls hang after 500 requests, want 64", n)
 		}
 		close(end)
-		store.set(func(f *faulty) { f.claim = nil })
+		store.set(func(f *hookedStore) { f.claim = nil })
 		synctest.Wait()
 		if w := do(h, post("/", "")); w.Code != 201 {
 			t.Errorf("after it has recovered: %d %s", w.Code, w.Body)
@@ -124,7 +124,7 @@ func TestAHangingStoreKeepsFewGoroutines(t *testing.T) {
 
 // However many clients come at once, a store that hangs has few calls to bear.
 func TestAStoreThatHangsIsCalledFewTimesAtOnce(t *testing.T) {
-	store := newFaulty(t)
+	store := newHookedStore(t)
 	var calls, most atomic.Int32
 	end := make(chan struct{})
 	store.claim = func(context.Context, idempotency.Claim) (idempotency.Record, error) {
@@ -157,7 +157,7 @@ func TestAStoreThatHangsIsCalledFewTimesAtOnce(t *testing.T) {
 // Requests that have their key can finish it while claims hang.
 func TestClaimsThatHangHoldUpNobodyWhoHasAKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := newFaulty(t)
+		store := newHookedStore(t)
 		leave, end := make(chan struct{}), make(chan struct{})
 		calls := &counting{next: func(w http.ResponseWriter, _ *http.Request) {
 			<-leave
@@ -167,7 +167,7 @@ func TestClaimsThatHangHoldUpNobodyWhoHasAKey(t *testing.T) {
 		first := make(chan *httptest.ResponseRecorder)
 		go func() { first <- do(h, post("/", "")) }()
 		synctest.Wait()
-		store.set(func(f *faulty) {
+		store.set(func(f *hookedStore) {
 			f.claim = func(context.Context, idempotency.Claim) (idempotency.Record, error) {
 				<-end
 				return idempotency.Record{}, idempotency.ErrFull
@@ -185,7 +185,7 @@ func TestClaimsThatHangHoldUpNobodyWhoHasAKey(t *testing.T) {
 			t.Errorf("the first got %d after %v", got.Code, time.Since(began))
 		}
 		close(end)
-		store.set(func(f *faulty) { f.claim = nil })
+		store.set(func(f *hookedStore) { f.claim = nil })
 		time.Sleep(time.Second) // until the store is asked again
 		wantReplay(t, do(h, post("/", "")), got)
 	})
@@ -194,9 +194,9 @@ func TestClaimsThatHangHoldUpNobodyWhoHasAKey(t *testing.T) {
 // A store that panics has failed, and is asked again.
 func TestAStoreThatPanicsWhileAResponseIsStored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := newFaulty(t)
+		store := newHookedStore(t)
 		store.finish = func(context.Context, idempotency.Key, idempotency.Token, idempotency.Result) error {
-			store.set(func(f *faulty) { f.finish = nil })
+			store.set(func(f *hookedStore) { f.finish = nil })
 			panic("bug")
 		}
 		store.renew = func(context.Context) error { panic("bug") }
@@ -213,16 +213,16 @@ func TestAStoreThatPanicsWhileAResponseIsStored(t *testing.T) {
 
 // A claim that was made too late for anybody is given back.
 func TestALateClaimIsGivenBack(t *testing.T) {
-	for name, fail := range map[string]func(f *faulty, ctx context.Context, c idempotency.Claim) (idempotency.Record, error){
-		"the claim comes after the time": func(f *faulty, ctx context.Context, c idempotency.Claim) (idempotency.Record, error) {
+	for name, fail := range map[string]func(f *hookedStore, ctx context.Context, c idempotency.Claim) (idempotency.Record, error){
+		"the claim comes after the time": func(f *hookedStore, ctx context.Context, c idempotency.Claim) (idempotency.Record, error) {
 			time.Sleep(time.Second)
 			return f.Store.Claim(ctx, c)
 		},
-		"the reply is lost": func(f *faulty, ctx context.Context, c idempotency.Claim) (idempotency.Record, error) {
+		"the reply is lost": func(f *hookedStore, ctx context.Context, c idempotency.Claim) (idempotency.Record, error) {
 			_, _ = f.Store.Claim(ctx, c)
 			return idempotency.Record{}, errDown
 		},
-		"the reply comes after the time and is lost": func(f *faulty, ctx context.Context, c idempotency.Claim) (idempotency.Record, error) {
+		"the reply comes after the time and is lost": func(f *hookedStore, ctx context.Context, c idempotency.Claim) (idempotency.Record, error) {
 			_, _ = f.Store.Claim(ctx, c)
 			time.Sleep(time.Second)
 			return idempotency.Record{}, errDown
@@ -230,14 +230,14 @@ func TestALateClaimIsGivenBack(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				store := newFaulty(t)
-				store.set(func(f *faulty) {
+				store := newHookedStore(t)
+				store.set(func(f *hookedStore) {
 					f.claim = func(ctx context.Context, c idempotency.Claim) (idempotency.Record, error) { return fail(f, ctx, c) }
 				})
 				calls := new(counting)
 				h := newMiddleware(t, idempotency.Config{Store: store}).Wrap(calls)
 				wantFailure(t, do(h, post("/", "")), 503, usher.CodeIdempotencyUnavailable)
-				store.set(func(f *faulty) { f.claim = nil })
+				store.set(func(f *hookedStore) { f.claim = nil })
 				time.Sleep(2 * time.Second)
 				if w := do(h, post("/", "")); w.Code != 201 {
 					t.Errorf("the retry got %d %s", w.Code, w.Body)
@@ -255,7 +255,7 @@ func TestLostRepliesHarmNobody(t *testing.T) {
 		rounds = 1000
 	}
 	synctest.Test(t, func(t *testing.T) {
-		store := newFaulty(t)
+		store := newHookedStore(t)
 		var mu sync.Mutex
 		random := rand.New(rand.NewPCG(3, 4))
 		again := func() bool {
@@ -263,7 +263,7 @@ func TestLostRepliesHarmNobody(t *testing.T) {
 			defer mu.Unlock()
 			return random.IntN(2) == 0
 		}
-		store.set(func(f *faulty) {
+		store.set(func(f *hookedStore) {
 			f.claim = func(ctx context.Context, c idempotency.Claim) (idempotency.Record, error) {
 				for again() {
 					_, _ = f.Store.Claim(ctx, c)
@@ -306,9 +306,9 @@ func TestStoringAnAnswerIsTriedForAWhile(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				store := newFaulty(t)
+				store := newHookedStore(t)
 				var down time.Time
-				store.set(func(f *faulty) {
+				store.set(func(f *hookedStore) {
 					f.finish = func(ctx context.Context, k idempotency.Key, token idempotency.Token, r idempotency.Result) error {
 						if down.IsZero() {
 							down = time.Now()
@@ -337,7 +337,7 @@ func TestStoringAnAnswerIsTriedForAWhile(t *testing.T) {
 				counts := m.counts(t)
 				if c.kept {
 					wantReplay(t, again, first)
-					if counts["kept"] != 1 || len(told) != 0 {
+					if counts["kept"] != 1 || len(told) != 1 || !errors.Is(told[0], errDown) {
 						t.Errorf("counted %v, told %v", counts, told)
 					}
 					return
@@ -364,8 +364,8 @@ func TestFinishedWorkIsStoredWhenTheClientHasGone(t *testing.T) {
 	for name, store := range map[string]func() idempotency.Store{
 		"in memory": func() idempotency.Store { return newMemory(t, idempotency.MemoryConfig{}) },
 		"in a store that minds the context": func() idempotency.Store {
-			f := newFaulty(t)
-			f.set(func(f *faulty) {
+			f := newHookedStore(t)
+			f.set(func(f *hookedStore) {
 				f.claim = func(ctx context.Context, c idempotency.Claim) (idempotency.Record, error) {
 					if err := ctx.Err(); err != nil {
 						return idempotency.Record{}, err

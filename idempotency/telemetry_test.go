@@ -60,7 +60,7 @@ func TestNothingOfAClientIsOnAMetricOrInAnError(t *testing.T) {
 	const canary = "canary-5d41402abc4b"
 	m := newMeter()
 	var told []string
-	store := newFaulty(t)
+	store := newHookedStore(t)
 	h := newMiddleware(t, idempotency.Config{
 		Store: store, MeterProvider: m,
 		OnError: func(_ context.Context, err error) { told = append(told, err.Error()) },
@@ -68,7 +68,7 @@ func TestNothingOfAClientIsOnAMetricOrInAnError(t *testing.T) {
 	secret := func() *http.Request { return post("/"+canary+"?q="+canary, canary, key(canary)) }
 	do(h, secret())
 	do(h, secret())
-	store.set(func(f *faulty) {
+	store.set(func(f *hookedStore) {
 		f.claim = func(context.Context, idempotency.Claim) (idempotency.Record, error) {
 			return idempotency.Record{}, errDown
 		}
@@ -92,8 +92,8 @@ func TestNothingOfAClientIsOnAMetricOrInAnError(t *testing.T) {
 
 // What reaches a store names nobody: hashes alone.
 func TestAStoreSeesNoNames(t *testing.T) {
-	store := newFaulty(t)
-	store.set(func(f *faulty) {
+	store := newHookedStore(t)
+	store.set(func(f *hookedStore) {
 		f.claim = func(ctx context.Context, c idempotency.Claim) (idempotency.Record, error) {
 			all := append(append(append([]byte(nil), c.Key.Owner[:]...), c.Key.Name[:]...), c.Fingerprint[:]...)
 			if bytes.Contains(all, []byte("alice")) || bytes.Contains(all, []byte("visible")) {

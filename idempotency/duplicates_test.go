@@ -63,7 +63,7 @@ func TestTwinsRunOnce(t *testing.T) {
 	}{
 		{"on one node", 1, 0, func(t *testing.T) idempotency.Store { return newMemory(t, idempotency.MemoryConfig{}) }},
 		{"on three nodes over one store", 3, 0, func(t *testing.T) idempotency.Store { return newMemory(t, idempotency.MemoryConfig{}) }},
-		{"on three nodes over a store that may fail", 3, 0, func(t *testing.T) idempotency.Store { return newFaulty(t) }},
+		{"on three nodes over a store that may fail", 3, 0, func(t *testing.T) idempotency.Store { return newHookedStore(t) }},
 		{"on three nodes, waiting for the first", 3, 10 * time.Second, func(t *testing.T) idempotency.Store { return newMemory(t, idempotency.MemoryConfig{}) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
