@@ -1,18 +1,17 @@
 package apikey
 
 import (
+	"cmp"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/singleflight"
-
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/config"
 	"github.com/usher-go/usher/internal/guard"
-	"github.com/usher-go/usher/internal/shard"
+	"github.com/usher-go/usher/internal/loader"
 )
 
 // CacheConfig configures a [Cache].
@@ -45,115 +44,98 @@ type CacheConfig struct {
 	OnError func(err error)
 }
 
-// A Cache is a [Store] that remembers what [Store.Lookup] of another has
-// answered. Give the same Cache to the [Authenticator] and the [Manager]. It is
-// safe for concurrent use.
+// A Cache is a [Store] that keeps what [Store.Lookup] of another store has returned.
+// The [Manager] and the [Authenticator] must use the same Cache, as they do when
+// [Config.Manager] is set. It is safe for concurrent use.
 //
-// After Revoke, Rotate or Update through a Cache has returned, that Cache answers
-// no request that comes later from what it knew before. On other nodes a
-// revocation holds after the longer of TTL and StoreTimeout at the latest, 10
-// seconds by default, and if the store is a [Notifier] as soon as its notice
-// arrives. When the notices stop, the cache forgets everything and remembers
-// nothing until they are back.
+// Once Revoke, Rotate or Update of a Cache has returned, no later lookup through it
+// returns the key as it was before. On other nodes a revocation takes effect within
+// the longer of TTL and StoreTimeout, 10 seconds by default, and if the store is a
+// [Notifier] as soon as its notice arrives. When the notices stop, the cache removes
+// everything and keeps nothing until they are back.
 //
-// Keys that do not exist are remembered apart from those that do, so however
-// many of them are tried, they push out no good key. Calls for one key share one
-// lookup, which outlives the call that began it. Errors are not remembered;
-// while the store fails, a key that is remembered is answered until its TTL ends,
-// and any other with the error.
+// Keys that do not exist are kept apart from those that do, so attempts with invented
+// keys displace no valid one. Concurrent lookups of one key share one call of the
+// store, which outlives the request that began it. Errors are not kept: while the
+// store fails, a key that is kept stays valid until its TTL ends, and a lookup of any
+// other returns the error.
 type Cache struct {
-	store            Store // guarded, unless it is a Memory
-	ttl, negativeTTL time.Duration
-	timeout          time.Duration
-
-	entries *shard.Cache[Hash, *entry]
-	// generations counts what each shard of entries has forgotten on purpose,
-	// under the lock of the shard. A lookup that began in an earlier generation
-	// may have seen the key as it was before, so its answer is not kept, and
-	// nobody who comes later waits for it.
-	generations []uint64
-	unknown     *shard.Cache[Hash, time.Time]
-
-	flights singleflight.Group
-	// renewals guards the lookups of keys that the cache has known, so that these do
-	// not queue behind invented ones.
-	renewals *guard.Guard
-	// remember is false while changes might be missed.
-	remember atomic.Bool
+	source  Store // as configured
+	store   Store // source with bounded calls, unless it is a Memory
+	timeout time.Duration
+	entries *loader.Cache[Hash, *entry] // nil for a hash without a key
 
 	onError func(error)
 	cancel  context.CancelFunc
 	ended   chan struct{} // is closed when the watch has ended
 }
 
-// An entry is a remembered key. Only view changes after it was made.
+// An entry is a key that is kept. Only its view changes.
 type entry struct {
 	record Record
-	until  time.Time
 	view   atomic.Pointer[view]
 }
 
 // NewCache returns a Cache, or all faults of c. If the store is a [Notifier] it
 // starts a goroutine that ends with [Cache.Close].
 func NewCache(c CacheConfig) (*Cache, error) {
-	var errs []error
-	fault := func(field, reason string) {
-		errs = append(errs, &usher.ConfigError{Field: "apikey.CacheConfig." + field, Reason: reason})
-	}
-	if c.Store == nil {
-		fault("Store", "is required")
-	}
+	faults := config.Of[usher.ConfigError]("apikey.CacheConfig")
+	faults.If(c.Store == nil, "Store", config.Required)
 	if _, ok := c.Store.(*Cache); ok {
-		fault("Store", "must not be a Cache itself")
+		faults.Add("Store", "must not be a Cache")
 	}
-	for _, d := range []struct {
-		field string
-		value int64
-	}{
-		{"TTL", int64(c.TTL)}, {"NegativeTTL", int64(c.NegativeTTL)}, {"Capacity", int64(c.Capacity)},
-		{"NegativeCapacity", int64(c.NegativeCapacity)}, {"StoreTimeout", int64(c.StoreTimeout)}, {"MaxLookups", int64(c.MaxLookups)},
-	} {
-		if d.value < 0 {
-			fault(d.field, "must not be negative")
-		}
-	}
-	if err := errors.Join(errs...); err != nil {
+	faults.If(c.TTL < 0, "TTL", config.NotNegative)
+	faults.If(c.NegativeTTL < 0, "NegativeTTL", config.NotNegative)
+	faults.If(c.Capacity < 0, "Capacity", config.NotNegative)
+	faults.If(c.NegativeCapacity < 0, "NegativeCapacity", config.NotNegative)
+	faults.If(c.StoreTimeout < 0, "StoreTimeout", config.NotNegative)
+	faults.If(c.MaxLookups < 0, "MaxLookups", config.NotNegative)
+	if err := faults.Err(); err != nil {
 		return nil, err
 	}
+	ttl, negativeTTL := cmp.Or(c.TTL, 10*time.Second), cmp.Or(c.NegativeTTL, 5*time.Second)
+	maxLookups := cmp.Or(c.MaxLookups, maxCalls)
 	cache := &Cache{
-		store:       c.Store,
-		ttl:         orDefault(c.TTL, 10*time.Second),
-		negativeTTL: orDefault(c.NegativeTTL, 5*time.Second),
-		timeout:     orDefault(c.StoreTimeout, storeTimeout),
-		entries:     shard.New[Hash, *entry](orDefault(c.Capacity, 1<<16), nil),
-		unknown:     shard.New[Hash, time.Time](orDefault(c.NegativeCapacity, 1<<14), nil),
-		onError:     c.OnError,
-		cancel:      func() {},
-		ended:       make(chan struct{}),
+		source:  c.Store,
+		store:   c.Store,
+		timeout: cmp.Or(c.StoreTimeout, storeTimeout),
+		onError: c.OnError,
+		cancel:  func() {},
+		ended:   make(chan struct{}),
 	}
+	cache.entries = loader.New[Hash](loader.Config[*entry]{
+		Lifetime: func(e *entry) (time.Duration, bool) {
+			if e == nil {
+				return negativeTTL, true
+			}
+			return ttl, false
+		},
+		Capacity:         cmp.Or(c.Capacity, 1<<16),
+		NegativeCapacity: cmp.Or(c.NegativeCapacity, 1<<14),
+		Timeout:          cache.timeout,
+		MaxFetches:       maxLookups,
+	})
 	if _, ok := c.Store.(*Memory); !ok {
-		lookups := orDefault(c.MaxLookups, maxCalls)
-		cache.store = newGuardedStore(c.Store, cache.timeout, lookups, cache)
-		cache.renewals = guard.New(cache.timeout, lookups).Results(isResult)
+		cache.store = newGuardedStore(c.Store, cache.timeout, maxLookups, cache)
 	}
-	cache.generations = make([]uint64, cache.entries.Shards())
-	if n, ok := c.Store.(Notifier); ok {
-		var ctx context.Context
-		ctx, cache.cancel = context.WithCancel(context.Background())
-		go func() {
-			defer close(cache.ended)
-			cache.watch(ctx, n)
-		}()
-	} else {
+	n, ok := c.Store.(Notifier)
+	if !ok {
 		close(cache.ended)
-		cache.remember.Store(true)
+		return cache, nil
 	}
+	cache.entries.Suspend()
+	var ctx context.Context
+	ctx, cache.cancel = context.WithCancel(context.Background())
+	go func() {
+		defer close(cache.ended)
+		cache.watch(ctx, n)
+	}()
 	return cache, nil
 }
 
-// Close ends the watch for changes, if there is one. The cache then remembers
-// nothing, and passes every call on to its store. It returns an error if the watch
-// has not ended within StoreTimeout.
+// Close ends the watch for changes, if there is one. The cache then keeps nothing and
+// passes every call to its store. Close returns an error if the watch has not ended
+// within StoreTimeout.
 func (c *Cache) Close() (err error) {
 	c.cancel()
 	select {
@@ -161,17 +143,17 @@ func (c *Cache) Close() (err error) {
 	case <-time.After(c.timeout):
 		err = fmt.Errorf("apikey: the watch for changed keys: %w", guard.ErrTimeout)
 	}
-	c.forgetAll()
+	c.entries.Suspend()
 	return err
 }
 
-// watch keeps the cache in step with the changes that n tells.
+// watch removes the keys that n reports as changed.
 func (c *Cache) watch(ctx context.Context, n Notifier) {
 	const shortest, longest = 100 * time.Millisecond, 5 * time.Second
 	wait := shortest
 	for ctx.Err() == nil {
 		err := c.watchOnce(ctx, n, func() { wait = shortest })
-		c.forgetAll()
+		c.entries.Suspend()
 		if ctx.Err() == nil {
 			report(c.onError, fmt.Errorf("apikey: the watch for changed keys has ended: %w", err))
 		}
@@ -183,15 +165,16 @@ func (c *Cache) watch(ctx context.Context, n Notifier) {
 	}
 }
 
-// watchOnce watches until changes might be missed, and returns why.
+// watchOnce watches until a change may have been missed, and returns the reason.
 func (c *Cache) watchOnce(ctx context.Context, n Notifier, ready func()) error {
 	return guard.Run(func() error {
 		err := n.Watch(ctx, func() {
 			ready()
-			// What was asked before this moment may have changed unseen.
-			c.forgetAll()
-			c.remember.Store(ctx.Err() == nil)
-		}, c.forget)
+			c.entries.Resume()
+			if ctx.Err() != nil {
+				c.entries.Suspend()
+			}
+		}, c.entries.Forget)
 		if err == nil {
 			err = errors.New("it returned without an error")
 		}
@@ -199,150 +182,33 @@ func (c *Cache) watchOnce(ctx context.Context, n Notifier, ready func()) error {
 	})
 }
 
-// lookup returns the key with this hash from memory or from the store.
+// lookup returns the key with this hash, from memory if it can.
 func (c *Cache) lookup(ctx context.Context, h Hash, now time.Time) (*entry, error) {
-	s := c.entries.Shard(h)
-	s.Lock()
-	e, known := s.Get(h)
-	s.Unlock()
-	if known && now.Before(e.until) {
-		return e, nil
-	}
-	n := c.unknown.Shard(h)
-	n.Lock()
-	until, ok := n.Get(h)
-	n.Unlock()
-	if ok && now.Before(until) {
-		return nil, ErrNotFound
-	}
-	return c.ask(ctx, h, known)
-}
-
-// ask returns the key with this hash from the store, together with all others
-// who ask for it at the time. Known says that the cache has had it before.
-func (c *Cache) ask(ctx context.Context, h Hash, known bool) (*entry, error) {
-	i := c.entries.Index(c.entries.Hash(h))
-	s := c.entries.At(i)
-	s.Lock()
-	generation := c.generations[i]
-	s.Unlock()
-	name := string(binary.BigEndian.AppendUint64(h[:], generation))
-	flight := c.flights.DoChan(name, func() (any, error) {
-		// The lookup serves all who wait for it, so the end of the request that
-		// happened to begin it must not end it.
-		return c.fill(context.WithoutCancel(ctx), h, i, generation, known)
-	})
-	select {
-	case r := <-flight:
-		if r.Err != nil {
-			return nil, r.Err
-		}
-		return r.Val.(*entry), nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
-
-// A finding is a record that a store has returned. It is as old as the question.
-type finding struct {
-	record Record
-	asked  time.Time
-}
-
-// find asks the store.
-func (c *Cache) find(ctx context.Context, h Hash, known bool) (finding, error) {
-	s, ok := c.store.(*guardedStore)
+	e, ok := c.entries.Cached(h, now)
 	if !ok {
-		return findIn(ctx, c.store, h)
-	}
-	g := s.lookups
-	if known {
-		g = c.renewals
-	}
-	return guard.Call(ctx, g, func(ctx context.Context) (finding, error) { return findIn(ctx, s.store, h) }, nil)
-}
-
-func findIn(ctx context.Context, s Store, h Hash) (finding, error) {
-	asked := time.Now()
-	r, err := s.Lookup(ctx, h)
-	return finding{r, asked}, err
-}
-
-// fill asks the store, and remembers what it returns unless shard i has forgotten
-// something since this generation.
-func (c *Cache) fill(ctx context.Context, h Hash, i int, generation uint64, known bool) (*entry, error) {
-	found, err := c.find(ctx, h, known)
-	if err != nil && !errors.Is(err, ErrNotFound) {
-		return nil, err
-	}
-
-	s := c.entries.At(i)
-	s.Lock()
-	defer s.Unlock()
-	current := c.remember.Load() && c.generations[i] == generation
-	if err != nil {
-		if current {
-			n := c.unknown.Shard(h)
-			n.Lock()
-			n.Add(h, found.asked.Add(c.negativeTTL))
-			n.Unlock()
+		var err error
+		if e, err = c.load(ctx, h); err != nil {
+			return nil, err
 		}
-		return nil, ErrNotFound
 	}
-	e := &entry{record: found.record, until: found.asked.Add(c.ttl)}
-	if current {
-		s.Add(h, e)
+	if e == nil {
+		return nil, ErrNotFound
 	}
 	return e, nil
 }
 
-// forget removes what is known of a key, and makes what is being asked about it
-// stale.
-func (c *Cache) forget(h Hash) {
-	i := c.entries.Index(c.entries.Hash(h))
-	s := c.entries.At(i)
-	s.Lock()
-	defer s.Unlock()
-	c.generations[i]++
-	s.Remove(h)
-	n := c.unknown.Shard(h)
-	n.Lock()
-	n.Remove(h)
-	n.Unlock()
-}
-
-// forgetAll stops remembering and removes everything.
-func (c *Cache) forgetAll() {
-	c.remember.Store(false)
-	for i := range c.entries.Shards() {
-		s := c.entries.At(i)
-		s.Lock()
-		c.generations[i]++
-		s.Purge()
-		s.Unlock()
-	}
-	for i := range c.unknown.Shards() {
-		n := c.unknown.At(i)
-		n.Lock()
-		n.Purge()
-		n.Unlock()
-	}
-}
-
-// forgetID removes a key of which the hash is not known. It looks at every
-// entry, and is for the rare change of which nobody knows whether it was made.
-func (c *Cache) forgetID(owner, id string) {
-	for i := range c.entries.Shards() {
-		s := c.entries.At(i)
-		s.Lock()
-		c.generations[i]++
-		for _, e := range s.Values() {
-			if e.record.ID == id && e.record.Owner == owner {
-				s.Remove(e.record.Hash)
-			}
+// load returns the key with this hash from the store, or nil if there is none.
+func (c *Cache) load(ctx context.Context, h Hash) (*entry, error) {
+	return c.entries.Load(ctx, h, func(ctx context.Context) (*entry, error) {
+		r, err := c.source.Lookup(ctx, h)
+		switch {
+		case errors.Is(err, ErrNotFound):
+			return nil, nil
+		case err != nil:
+			return nil, err
 		}
-		s.Unlock()
-	}
+		return &entry{record: r}, nil
+	})
 }
 
 var _ Store = (*Cache)(nil)
@@ -358,7 +224,7 @@ func (c *Cache) Lookup(ctx context.Context, h Hash) (Record, error) {
 
 // Insert implements [Store].
 func (c *Cache) Insert(ctx context.Context, r Record, limit int) error {
-	defer c.forget(r.Hash)
+	defer c.entries.Forget(r.Hash)
 	return c.store.Insert(ctx, r, limit)
 }
 
@@ -374,14 +240,14 @@ func (c *Cache) List(ctx context.Context, owner string, offset, limit int) ([]Ke
 
 // Update implements [Store].
 func (c *Cache) Update(ctx context.Context, r Record) error {
-	defer c.forget(r.Hash)
+	defer c.entries.Forget(r.Hash)
 	return c.store.Update(ctx, r)
 }
 
 // Rotate implements [Store].
 func (c *Cache) Rotate(ctx context.Context, old, next Record, limit int) error {
-	defer c.forget(next.Hash)
-	defer c.forget(old.Hash)
+	defer c.entries.Forget(next.Hash)
+	defer c.entries.Forget(old.Hash)
 	return c.store.Rotate(ctx, old, next, limit)
 }
 
@@ -392,14 +258,14 @@ func (c *Cache) Revoke(ctx context.Context, owner, id string, at time.Time) (Rec
 	return r, err
 }
 
-// revoked forgets a key for the outcome of its revocation.
+// revoked removes a key after the attempt to revoke it.
 func (c *Cache) revoked(owner, id string, r Record, err error) {
 	switch {
 	case err == nil:
-		c.forget(r.Hash)
+		c.entries.Forget(r.Hash)
 	case !errors.Is(err, ErrNotFound):
 		// It may have been revoked all the same.
-		c.forgetID(owner, id)
+		c.entries.ForgetFunc(func(e *entry) bool { return e.record.ID == id && e.record.Owner == owner })
 	}
 }
 

@@ -65,7 +65,7 @@ func (s *guardedStore) change(ctx context.Context, f func(context.Context) error
 			return
 		}
 		for _, h := range keys {
-			s.cache.forget(h)
+			s.cache.entries.Forget(h)
 		}
 	})
 	return err
