@@ -7,9 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/compare"
 )
 
 // A mark is a middleware that notes when a request passes it, on its way in and
@@ -54,7 +53,7 @@ func serve(h http.Handler, r *http.Request) *httptest.ResponseRecorder {
 
 func equal(t *testing.T, what string, want, got any) {
 	t.Helper()
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := compare.Diff(want, got); diff != "" {
 		t.Errorf("%s, -want +got:\n%s", what, diff)
 	}
 }

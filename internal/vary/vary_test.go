@@ -7,8 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
+	"github.com/usher-go/usher/internal/compare"
 	"github.com/usher-go/usher/internal/vary"
 )
 
@@ -58,7 +57,7 @@ func TestWriterCompletesTheHeader(t *testing.T) {
 				w.End()
 				got := recorder.Header()
 				got.Del("Content-Type")
-				if diff := cmp.Diff(tt.want, got); diff != "" && len(tt.want)+len(got) > 0 {
+				if diff := compare.Diff(tt.want, got); diff != "" && len(tt.want)+len(got) > 0 {
 					t.Errorf("%s: -want +got:\n%s", how, diff)
 				}
 			}
@@ -102,7 +101,7 @@ func TestGivenValuesAreNotWrittenTo(t *testing.T) {
 	var w vary.Writer
 	w.Start(recorder, request(t), vary.On([]string{"A"}), false).Header()["Vary"] = shared[:1]
 	w.End()
-	if diff := cmp.Diff([]string{"X", "Y", "Z"}, shared); diff != "" || recorder.Header().Get("Vary") != "X, A" {
+	if diff := compare.Diff([]string{"X", "Y", "Z"}, shared); diff != "" || recorder.Header().Get("Vary") != "X, A" {
 		t.Errorf("%v %s", recorder.Header(), diff)
 	}
 }
