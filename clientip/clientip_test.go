@@ -12,9 +12,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/usher-go/usher/clientip"
+	"github.com/usher-go/usher/internal/compare"
 	"github.com/usher-go/usher/internal/race"
 )
 
@@ -127,7 +126,7 @@ func TestR01AnUntrustedPeerStaysInItsBucket(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if diff := cmp.Diff("127.0.0.1/32 "+claim+"/32", string(body)); diff != "" {
+				if diff := compare.Diff("127.0.0.1/32 "+claim+"/32", string(body)); diff != "" {
 					t.Errorf("-want +got:\n%s", diff)
 				}
 			}
@@ -478,7 +477,7 @@ func TestNewReportsEveryFault(t *testing.T) {
 		"clientip.Config.Header: is not the name of a header field",
 		"clientip.Config.IPv6Prefix: must be between 1 and 128, or 0 for 64",
 	}
-	if diff := cmp.Diff(want, strings.Split(err.Error(), "\n")); diff != "" {
+	if diff := compare.Diff(want, strings.Split(err.Error(), "\n")); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 	if _, err := clientip.New(clientip.Config{IPv6Prefix: -1}); err == nil {

@@ -11,11 +11,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/clientip"
 	"github.com/usher-go/usher/envelope"
+	"github.com/usher-go/usher/internal/compare"
 )
 
 func TestNewReportsEveryFault(t *testing.T) {
@@ -47,7 +46,7 @@ func TestNewReportsEveryFault(t *testing.T) {
 		"envelope.Config.Catalogue.Statuses[100]": 1, "envelope.Config.Catalogue.Statuses[404].Status": 1,
 		"envelope.Config.SecretParams[1]": 1, "envelope.Config.RequestIDPrefix": 2,
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := compare.Diff(want, got); diff != "" {
 		t.Errorf("faults (-want +got):\n%s", diff)
 	}
 }

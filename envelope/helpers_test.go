@@ -9,9 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/usher-go/usher/envelope"
+	"github.com/usher-go/usher/internal/compare"
 )
 
 var shapes = []struct {
@@ -120,7 +119,7 @@ func wantBody(t *testing.T, got reply, want string) {
 	if !json.Valid([]byte(got.body)) {
 		t.Errorf("body is no JSON: %q", got.body)
 	}
-	if diff := cmp.Diff(want, still(got.body)); diff != "" {
+	if diff := compare.Diff(want, still(got.body)); diff != "" {
 		t.Errorf("body (-want +got):\n%s", diff)
 	}
 }

@@ -10,14 +10,13 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"go.opentelemetry.io/otel"
-	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
-	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/envelope"
+	"github.com/usher-go/usher/internal/compare"
 	"github.com/usher-go/usher/internal/exchange"
+	"github.com/usher-go/usher/internal/oteltest"
 )
 
 func TestPanicBeforeTheStatusIsOneError(t *testing.T) {
@@ -235,9 +234,9 @@ func TestDataThatCannotBeEncodedIsAnError(t *testing.T) {
 }
 
 func TestPanicsAreCounted(t *testing.T) {
-	reader := sdkmetric.NewManualReader()
+	var meter oteltest.Meter
 	previous := otel.GetMeterProvider()
-	otel.SetMeterProvider(sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)))
+	otel.SetMeterProvider(&meter)
 	t.Cleanup(func() { otel.SetMeterProvider(previous) })
 	h := must(envelope.Config{OnPanic: func(*http.Request, any, []byte) {}}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/late" {
@@ -260,21 +259,13 @@ func TestPanicsAreCounted(t *testing.T) {
 			}
 		}()
 	}
-	var data metricdata.ResourceMetrics
-	if err := reader.Collect(t.Context(), &data); err != nil {
-		t.Fatal(err)
-	}
 	got := map[string]int64{}
-	for _, scope := range data.ScopeMetrics {
-		for _, m := range scope.Metrics {
-			for _, p := range m.Data.(metricdata.Sum[int64]).DataPoints {
-				outcome, _ := p.Attributes.Value("usher.envelope.panic.outcome")
-				got[m.Name+" "+outcome.AsString()] = p.Value
-			}
-		}
+	for _, c := range meter.Counts() {
+		outcome, _ := c.Attributes.Value("usher.envelope.panic.outcome")
+		got[c.Name+" "+outcome.AsString()] = c.Value
 	}
 	want := map[string]int64{"usher.envelope.panics responded": 1, "usher.envelope.panics aborted": 2}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := compare.Diff(want, got); diff != "" {
 		t.Errorf("counts (-want +got):\n%s", diff)
 	}
 }
