@@ -1,0 +1,135 @@
+package usher_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+var (
+	threatHeading = regexp.MustCompile(`^### ([A-Z]\d{1,2}) `)
+	testReference = regexp.MustCompile("`(?:[a-z0-9]+\\.)?((?:Test|Fuzz)\\w+)`")
+	rowReference  = regexp.MustCompile(`[Hh]ostile\s+rows ([A-Z]\d{1,2})`)
+
+	// Where tests name threats: at the beginning of a case ("T1, P04: ..."), in a
+	// comment, and in the name of a function.
+	threatOfCase     = regexp.MustCompile(`^[AEJPRSTX]\d{1,2}\b(?:, [AEJPRSTX]\d{1,2}\b)*[: ]`)
+	threatOfComment  = regexp.MustCompile(`^// [AEJPRSTX]\d{1,2}\b(?:, [AEJPRSTX]\d{1,2}\b)*`)
+	threatOfFunction = regexp.MustCompile(`^(?:Test|Fuzz)([AEJPRSTX]\d{1,2})[A-Z]`)
+	threatID         = regexp.MustCompile(`[A-Z]\d{1,2}\b`)
+)
+
+// TestEveryThreatIsDefined compares docs/threats.md with the tests of the whole
+// repository, which it parses wherever they are.
+func TestEveryThreatIsDefined(t *testing.T) {
+	tests, used, rows := readTests(t)
+	b, err := os.ReadFile("docs/threats.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(b)
+
+	defined := make(map[string]bool)
+	for i, line := range strings.Split(text, "\n") {
+		if m := threatHeading.FindStringSubmatch(line); m != nil {
+			if defined[m[1]] {
+				t.Errorf("docs/threats.md:%d: %s is defined twice", i+1, m[1])
+			}
+			defined[m[1]] = true
+		}
+		for _, m := range testReference.FindAllStringSubmatch(line, -1) {
+			if !isTest(tests, m[1]) {
+				t.Errorf("docs/threats.md:%d: there is no test %s", i+1, m[1])
+			}
+		}
+	}
+	for _, m := range rowReference.FindAllStringSubmatch(text, -1) {
+		if !rows[m[1]] {
+			t.Errorf("docs/threats.md: there is no test case that begins with %s", m[1])
+		}
+	}
+	for id, where := range used {
+		if !defined[id] {
+			t.Errorf("%s: docs/threats.md does not define %s", where, id)
+		}
+	}
+	if len(used) < 40 {
+		t.Errorf("the tests name only %d threats", len(used))
+	}
+}
+
+// isTest reports whether name is a test or, if it ends in the ID of a threat, the
+// beginning of one.
+func isTest(tests map[string]bool, name string) bool {
+	if tests[name] {
+		return true
+	}
+	for test := range tests {
+		if m := threatOfFunction.FindStringSubmatch(test); m != nil && name == "Test"+m[1] {
+			return true
+		}
+	}
+	return false
+}
+
+// readTests returns the names of all tests, the position of one use of each
+// threat, and the threats that a test case begins with.
+func readTests(t *testing.T) (tests map[string]bool, used map[string]string, rows map[string]bool) {
+	t.Helper()
+	tests, used, rows = make(map[string]bool), make(map[string]string), make(map[string]bool)
+	files := token.NewFileSet()
+	use := func(at token.Pos, ids string) {
+		for _, id := range threatID.FindAllString(ids, -1) {
+			used[id] = files.Position(at).String()
+		}
+	}
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && path != "." && strings.HasPrefix(d.Name(), ".") {
+			return filepath.SkipDir
+		}
+		if !strings.HasSuffix(path, ".go") {
+			return nil
+		}
+		file, err := parser.ParseFile(files, path, nil, parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		for _, group := range file.Comments {
+			for _, comment := range group.List {
+				use(comment.Pos(), threatOfComment.FindString(comment.Text))
+			}
+		}
+		ast.Inspect(file, func(node ast.Node) bool {
+			switch node := node.(type) {
+			case *ast.FuncDecl:
+				tests[node.Name.Name] = true
+				if m := threatOfFunction.FindStringSubmatch(node.Name.Name); m != nil {
+					use(node.Pos(), m[1])
+				}
+			case *ast.BasicLit:
+				text, _ := strconv.Unquote(node.Value)
+				ids := threatOfCase.FindString(text)
+				use(node.Pos(), ids)
+				for _, id := range threatID.FindAllString(ids, -1) {
+					rows[id] = true
+				}
+			}
+			return true
+		})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tests, used, rows
+}
