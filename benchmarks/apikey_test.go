@@ -22,9 +22,10 @@ var keyFormat = apikey.Native{Prefix: "notes", Environments: []string{"live"}}
 // keyText is a key of the native format; all contestants get the same.
 var keyText = sync.OnceValue(func() string { return must(keyFormat.Generate(rand.Reader, "live")) })
 
-// usherKeys returns an authenticator that knows keyText.
+// usherKeys returns an authenticator that accepts keyText.
 func usherKeys(tb testing.TB) *apikey.Authenticator {
-	// A store that tells of changes is asked each time until it has been heard.
+	// The cache asks a store that announces changes on every request until the store
+	// has announced that it is ready.
 	quiet := struct{ apikey.Store }{apikey.NewMemory()}
 	cache := must(apikey.NewCache(apikey.CacheConfig{Store: quiet}))
 	manager := must(apikey.NewManager(apikey.ManagerConfig{Store: cache, Format: keyFormat}))
@@ -57,7 +58,7 @@ var keyed = map[string]func(tb testing.TB) http.Handler{
 			caller = byhand.TightCaller(r.Context())
 		}))
 	},
-	// KeyAuth leaves the lookup to its user: the one of by-hand-tight.
+	// KeyAuth leaves the lookup to its user. This one is that of by-hand-tight.
 	"echo": func(testing.TB) http.Handler {
 		id := "ada"
 		ids := map[[sha256.Size]byte]*string{sha256.Sum256([]byte(keyText())): &id}
@@ -101,7 +102,7 @@ func keyedAll(good bool) map[string]contestant {
 			case good:
 				c.look = func(*httptest.ResponseRecorder) error {
 					if caller != "ada" {
-						return errors.New("the handler does not know who calls")
+						return errors.New("the handler gets no caller")
 					}
 					caller = ""
 					return refuses(c.handler, withKey(garbage()))

@@ -16,14 +16,14 @@ import (
 type subject struct {
 	// run does the work once. It is all that is timed.
 	run func()
-	// check does the work once and says what is wrong with the result. It is called
-	// before the clock starts.
+	// check does the work once and reports what is wrong with the result. It is
+	// called before the clock starts.
 	check func() error
-	// after says, when the clock has stopped, what was wrong with the last result;
-	// nil means that there is nothing to look at.
+	// after reports what was wrong with the last result. It is called when the clock
+	// has stopped; nil means that there is nothing to check.
 	after func() error
-	// renew, if not nil, is called outside of the time after every so many runs, to
-	// forget what they have left behind.
+	// renew, if not nil, discards the state that runs leave behind. It is called
+	// every so many runs, while the clock is stopped.
 	renew func()
 	every int
 }
@@ -34,7 +34,7 @@ type contestant func(tb testing.TB) subject
 // A suite has the contestants of each layer/work by name.
 type suite map[string]map[string]contestant
 
-// works are all.
+// works are all suites.
 var works = join(
 	floorWorks, limiterWorks, tokenWorks, keyWorks, onceWorks, envelopeWorks, stackWorks(), telemetryWorks, adapterWorks,
 )
@@ -105,8 +105,8 @@ func BenchmarkStack(b *testing.B)             { layer(b, "Stack") }
 func BenchmarkTelemetry(b *testing.B)         { layer(b, "Telemetry") }
 func BenchmarkAdapter(b *testing.B)           { layer(b, "Adapter") }
 
-// TestTable runs each contestant of the table once: what is listed exists and
-// does its work, and nothing exists that is not listed.
+// TestTable runs each contestant of the table once: each one that is listed exists
+// and does its work, and each one that exists is listed.
 func TestTable(t *testing.T) {
 	listed := make(map[string]bool)
 	for _, row := range contest.Rows() {
@@ -140,8 +140,8 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// A sink is the response writer of all: it keeps the status and the header, which
-// it empties as a server has a new one for each request.
+// A sink is the response writer of all contestants. It keeps the status and the
+// header, and clears the header before each request, as a server has a new one.
 type sink struct {
 	header http.Header
 	status int
@@ -171,16 +171,16 @@ func (s *sink) Flush() {}
 type call struct {
 	handler http.Handler
 	request *http.Request
-	// prepare, if not nil, is called before each request, as a part of the work of
-	// everybody in the row.
+	// prepare, if not nil, is called before each request. It is a part of the work
+	// of every contestant in the row.
 	prepare func()
-	// want is the right status.
+	// want is the expected status.
 	want int
-	// look, if not nil, says what is wrong with the answer.
+	// look, if not nil, reports what is wrong with the response.
 	look func(w *httptest.ResponseRecorder) error
 }
 
-// addr is where all callers are.
+// addr is the address of all callers.
 const addr = "192.0.2.1:1234"
 
 func get() *http.Request {
@@ -223,7 +223,7 @@ func (c call) subject() subject {
 	}
 }
 
-// refuses says what is wrong if a handler lets a request pass.
+// refuses returns an error if a handler does not refuse a request.
 func refuses(h http.Handler, r *http.Request) error {
 	rec := httptest.NewRecorder()
 	h.ServeHTTP(rec, r)
@@ -233,8 +233,8 @@ func refuses(h http.Handler, r *http.Request) error {
 	return nil
 }
 
-// tellsOf says what is wrong if no field of an answer has one of the names.
-func tellsOf(w *httptest.ResponseRecorder, names ...string) error {
+// hasOneOf returns an error if no field of a response has one of the names.
+func hasOneOf(w *httptest.ResponseRecorder, names ...string) error {
 	for name := range w.Header() {
 		if slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, name) }) {
 			return nil

@@ -1,10 +1,10 @@
-// Package benchmarks measures usher beside what a user would pick instead, on the
-// same work in the same run.
+// Package benchmarks measures usher beside the libraries that a user would pick
+// instead, on the same work in the same run.
 //
-// The works, those who do them and the targets are the table of internal/contest.
-// Each contestant is driven through its public API as its own documentation shows,
-// with the same request and the same writer in memory, and its answer is looked at
-// before the clock starts. What a contestant leaves out stands in the table.
+// The table of internal/contest lists the works, the contestants and the targets.
+// Each contestant is called through its public API as its own documentation shows,
+// with the same request and the same writer in memory, and its response is checked
+// before the clock starts. The table also lists what a contestant leaves out.
 //
 //	go test -run='^$' -bench='^Benchmark[^S]|^BenchmarkStack' -benchmem -benchtime=20ms
 //

@@ -43,13 +43,13 @@ func notes(size int) any {
 	return many
 }
 
-func answering(r *http.Request, v any) *byhand.Answer {
-	return byhand.NewAnswer(r, time.Now(), http.StatusOK, "OK", v)
+func respondingTo(r *http.Request, v any) *byhand.Response {
+	return byhand.NewResponse(r, time.Now(), http.StatusOK, "OK", v)
 }
 
-type humaOutput struct{ Body *byhand.Answer }
+type humaOutput struct{ Body *byhand.Response }
 
-// explicit are handlers that answer with v in the standard envelope.
+// explicit are handlers that respond with v in the standard envelope.
 var explicit = map[string]func(v any) http.Handler{
 	"bare":      func(any) http.Handler { return http.HandlerFunc(nothing) },
 	"echo-bare": func(any) http.Handler { return echoWith() },
@@ -75,27 +75,27 @@ var explicit = map[string]func(v any) http.Handler{
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
 			w.WriteHeader(http.StatusOK)
-			_ = json.NewEncoder(w).Encode(answering(r, v))
+			_ = json.NewEncoder(w).Encode(respondingTo(r, v))
 		})
 	},
 	"echo": func(v any) http.Handler {
 		e := echo.New()
-		e.GET("/", func(c *echo.Context) error { return c.JSON(http.StatusOK, answering(c.Request(), v)) })
+		e.GET("/", func(c *echo.Context) error { return c.JSON(http.StatusOK, respondingTo(c.Request(), v)) })
 		return e
 	},
 	"chi-render": func(v any) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { render.JSON(w, r, answering(r, v)) })
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { render.JSON(w, r, respondingTo(r, v)) })
 	},
 	"huma": func(v any) http.Handler {
 		router := chi.NewRouter()
 		config := huma.DefaultConfig("notes", "1.0.0")
-		// By default huma would add a link to the schema to each answer.
+		// By default huma would add a link to the schema to each response.
 		config.CreateHooks = nil
 		api := humachi.New(router, config)
-		// A handler of huma does not see the request; it gets what the answer repeats
-		// of it for nothing.
+		// A handler of huma does not see the request. It gets for free the parts of it
+		// that the response repeats.
 		r := get()
-		huma.Get(api, "/", func(context.Context, *struct{}) (*humaOutput, error) { return &humaOutput{answering(r, v)}, nil })
+		huma.Get(api, "/", func(context.Context, *struct{}) (*humaOutput, error) { return &humaOutput{respondingTo(r, v)}, nil })
 		return router
 	},
 }
@@ -119,7 +119,7 @@ func explicitAll(size int) map[string]contestant {
 	return all
 }
 
-// enveloped says what is wrong if an answer is not the standard envelope with v.
+// enveloped returns an error if a response is not the standard envelope with v.
 func enveloped(w *httptest.ResponseRecorder, v any) error {
 	var got struct {
 		StatusCode int             `json:"status_code"`

@@ -19,14 +19,14 @@ import (
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 )
 
-// plain is a subject that has no result to look at.
+// plain is a subject without a result to check.
 func plain(run func()) contestant {
 	return func(testing.TB) subject {
 		return subject{run: run, check: func() error { return nil }}
 	}
 }
 
-// kept keeps the compiler from leaving out what nobody uses.
+// kept keeps the compiler from removing unused results.
 var kept struct {
 	time   time.Time
 	hash   uint64

@@ -14,7 +14,7 @@ import (
 	"github.com/usher-go/usher/idempotency"
 )
 
-// onceHandlers make a middleware that has seen nothing yet.
+// onceHandlers make a middleware with an empty store.
 var onceHandlers = map[string]func() func(http.Handler) http.Handler{
 	"bare": func() func(http.Handler) http.Handler { return func(h http.Handler) http.Handler { return h } },
 	"usher": func() func(http.Handler) http.Handler {
@@ -29,11 +29,11 @@ var onceHandlers = map[string]func() func(http.Handler) http.Handler{
 	},
 }
 
-// ada is who calls, as far as a middleware wants to know.
+// ada is the caller, for middlewares that ask for one.
 var ada = &usher.Principal{ID: "ada", Kind: usher.KindAPIKey}
 
 // posting sends size bytes with an idempotency key, always the same or a new one
-// each time, to a handler that reads them and answers with as many.
+// each time, to a handler that reads them and responds with as many.
 func posting(wrap func() func(http.Handler) http.Handler, size int, fresh, bare bool) contestant {
 	return func(testing.TB) subject {
 		content := bytes.Repeat([]byte("x"), size)
@@ -86,13 +86,13 @@ func posting(wrap func() func(http.Handler) http.Handler, size int, fresh, bare 
 			r.Body = body
 			inner.ServeHTTP(again, r)
 			if again.Code != w.Code || !bytes.Equal(again.Body.Bytes(), content) || runs != before {
-				return errors.New("the repetition is not the first answer")
+				return errors.New("the replay is not the first response")
 			}
 			return nil
 		}
 		s := c.subject()
 		if fresh {
-			// To keep every answer would be to measure the garbage collector.
+			// Keeping every response would measure the garbage collector.
 			s.every, s.renew = max(10, min(10_000, 10_000_000/size)), func() { inner = wrap()(handler) }
 		}
 		return s

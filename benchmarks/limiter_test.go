@@ -42,12 +42,12 @@ const plenty = 1_000_000_000
 // one goroutine.
 type decider func(key string) bool
 
-// A limiterMaker makes a limiter with room for so many keys, where it has a bound
-// on them, and returns what makes a decider of it for each goroutine.
+// A limiterMaker makes a limiter with capacity for so many keys, if it has a bound
+// on them, and returns a function that makes a decider of it for each goroutine.
 type limiterMaker func(tb testing.TB, room int) func() decider
 
-// expiry is how soon limiters forget, where that can be set and something is to be
-// forgotten.
+// expiry is how soon limiters forget keys, where it can be set and keys are to
+// expire.
 const expiry = 300 * time.Millisecond
 
 // shared is a limiter whose decider any goroutine may use.
@@ -132,7 +132,7 @@ func tollboothDecider(o *tollboothlimiter.ExpirableOptions) func() decider {
 	}
 }
 
-// httprateDecider writes no header fields, as they have no names.
+// httprateDecider writes no header fields, as its names for them are empty.
 func httprateDecider(window time.Duration) func() decider {
 	l := httprate.NewRateLimiter(plenty, window, httprate.WithResponseHeaders(httprate.ResponseHeaders{}))
 	return func() decider {
@@ -169,8 +169,8 @@ func goLimiterStore(tb testing.TB, tokens uint64, per time.Duration) limiter.Sto
 	return store
 }
 
-// A sharded is x/time/rate as people put it together for many keys: one limiter
-// for each, in shards of golang-lru.
+// A sharded is x/time/rate as services use it for many keys: one limiter for each
+// key, in shards of golang-lru.
 type sharded struct {
 	seed   maphash.Seed
 	shards [64]struct {
@@ -200,7 +200,7 @@ func (s *sharded) allow(key string) bool {
 	return l.AllowN(time.Now(), 1)
 }
 
-// addresses are n keys as long as addresses are.
+// addresses are n keys of the length of addresses.
 func addresses(n int) []string {
 	keys := make([]string, n)
 	for i := range keys {
@@ -212,7 +212,7 @@ func addresses(n int) []string {
 // deciding is a subject that decides for keys in turn, all of them known.
 func deciding(maker limiterMaker, n int) contestant {
 	return func(tb testing.TB) subject {
-		// Twice as many places as keys, so that no shard pushes one out.
+		// Twice as many places as keys, so that no shard evicts one.
 		decide, keys := maker(tb, 2*n)(), addresses(n)
 		i := 0
 		run := func() {
@@ -358,8 +358,9 @@ func echo4With(m ...echo4.MiddlewareFunc) http.Handler {
 	return e
 }
 
-// toldOf are the names that limiters give to what is left.
-var toldOf = []string{"RateLimit", "RateLimit-Remaining", "X-RateLimit-Remaining"}
+// remainingFields are the names that limiters give to the field with the rest of
+// the quota.
+var remainingFields = []string{"RateLimit", "RateLimit-Remaining", "X-RateLimit-Remaining"}
 
 func limitedAll(once bool) map[string]contestant {
 	all := make(map[string]contestant)
@@ -379,7 +380,7 @@ func limitedAll(once bool) map[string]contestant {
 					return nil
 				}
 			default:
-				c.look = func(w *httptest.ResponseRecorder) error { return tellsOf(w, toldOf...) }
+				c.look = func(w *httptest.ResponseRecorder) error { return hasOneOf(w, remainingFields...) }
 			}
 			return c.subject()
 		}
@@ -405,18 +406,18 @@ var limiterWorks = suite{
 	},
 }
 
-// serving answers with 200 to GET requests.
+// serving responds with 200 to GET requests.
 func serving(h http.Handler) contestant {
 	return func(testing.TB) subject {
 		return call{handler: h, request: get(), want: http.StatusOK}.subject()
 	}
 }
 
-// silently is a limiter without header fields, which is seen at its refusal.
+// silently is a limiter without header fields, whose refusals are checked instead.
 func silently(h http.Handler) subject {
 	return call{handler: h, request: get(), want: http.StatusOK, look: func(w *httptest.ResponseRecorder) error {
-		if tellsOf(w, toldOf...) == nil {
-			return errors.New("header fields tell of the limit")
+		if hasOneOf(w, remainingFields...) == nil {
+			return errors.New("header fields report the limit")
 		}
 		return nil
 	}}.subject()

@@ -16,7 +16,8 @@ import (
 // A sized makes a contestant for one point of a scale.
 type sized func(point int) contestant
 
-// sizes has those of each layer by name, where a point is measured as a row is.
+// sizes has the contestants of each layer by name, for the scales whose points are
+// measured as rows are.
 var sizes = map[string]map[string]sized{
 	"ScaleKeys":     scattered(),
 	"ScalePolicies": {"usher": policies},
@@ -74,8 +75,8 @@ func BenchmarkScaleReplay(b *testing.B)   { scale(b, "ScaleReplay", bySize) }
 func BenchmarkScaleExplicit(b *testing.B) { scale(b, "ScaleExplicit", bySize) }
 func BenchmarkScaleWrap(b *testing.B)     { scale(b, "ScaleWrap", bySize) }
 
-// TestScales runs each contestant of a scale once at its smallest point: what is
-// listed exists, and nothing exists that is not listed.
+// TestScales runs each contestant of a scale once at its smallest point: each one that
+// is listed exists, and each one that exists is listed.
 func TestScales(t *testing.T) {
 	for _, s := range contest.Scales() {
 		made := sizes[s.Layer]
@@ -109,7 +110,8 @@ func TestScales(t *testing.T) {
 	}
 }
 
-// scattered decides for keys in an order that no cache of a processor foresees.
+// scattered decides for keys in an order that the caches of a processor cannot
+// predict.
 func scattered() map[string]sized {
 	all := make(map[string]sized)
 	for _, name := range []string{"usher", "x-time-rate-lru", "go-limiter", "echo", "httprate"} {
@@ -174,19 +176,19 @@ func flood(n int, decide decider) {
 }
 
 // BenchmarkScaleMemory reports what is left on the heap when a flood has passed,
-// as held-B, and as B/key for each key that was sent.
+// as "held-B", and as B/key for each key that was sent.
 func BenchmarkScaleMemory(b *testing.B) {
 	scale(b, "ScaleMemory", func(b *testing.B, _ contest.Scale, n int, name string) {
-		var held float64
+		var inUse float64
 		for b.Loop() {
 			before := heap()
 			decide := deciders[name](b, 0)()
 			flood(n, decide)
-			held = max(0, float64(heap())-float64(before))
+			inUse = max(0, float64(heap())-float64(before))
 			runtime.KeepAlive(decide)
 		}
-		b.ReportMetric(held, "held-B")
-		b.ReportMetric(held/float64(n), "B/key")
+		b.ReportMetric(inUse, "held-B")
+		b.ReportMetric(inUse/float64(n), "B/key")
 	})
 }
 

@@ -46,7 +46,7 @@ func stacked(name stacks.Name, work stacks.Work) contestant {
 			return check()
 		}
 		if work.Body != nil {
-			// To keep every answer would be to measure the garbage collector.
+			// Keeping every response would measure the garbage collector.
 			subject.every, subject.renew = 10_000, func() { s = build() }
 		}
 		return subject

@@ -17,8 +17,8 @@ import (
 	"github.com/usher-go/usher/internal/telemetry"
 )
 
-// An ended is a span processor that only looks: what becomes of spans is the same
-// for all.
+// An ended is a span processor that exports nothing, as the cost of exporting spans
+// is the same for all contestants.
 type ended struct{ spans, attributes int }
 
 func (*ended) OnStart(context.Context, sdktrace.ReadWriteSpan) {}
@@ -26,7 +26,7 @@ func (e *ended) OnEnd(s sdktrace.ReadOnlySpan)                 { e.spans++; e.at
 func (*ended) Shutdown(context.Context) error                  { return nil }
 func (*ended) ForceFlush(context.Context) error                { return nil }
 
-// An sdk is telemetry that is listened to: every span is sampled.
+// An sdk is telemetry that is collected: every span is sampled.
 type sdk struct {
 	ended  *ended
 	meter  metric.MeterProvider
@@ -69,7 +69,7 @@ func spanned(k sdk, h http.Handler, more int) subject {
 		with := k.ended.attributes
 		handler(http.HandlerFunc(nothing)).ServeHTTP(httptest.NewRecorder(), get())
 		if k.ended.spans != 2 || with-k.ended.attributes != more {
-			return errors.New("the span does not tell what it should")
+			return errors.New("the span lacks attributes")
 		}
 		return nil
 	}

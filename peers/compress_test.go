@@ -33,8 +33,8 @@ import (
 	"github.com/usher-go/usher/ratelimit"
 )
 
-// A compressor serves h with its own middleware outside of some of usher's and
-// outside of others.
+// A compressor serves h with its own middleware outside some of usher's and inside
+// others.
 type compressor func(outer, inner []usher.Middleware, h http.Handler) http.Handler
 
 var compressors = map[string]compressor{
@@ -104,8 +104,8 @@ func none(outer, inner []usher.Middleware, h http.Handler) http.Handler {
 	return byWrapping(func(h http.Handler) http.Handler { return h })(outer, inner, h)
 }
 
-// tenLines is the compressor that people write themselves. It announces the
-// encoding before anybody knows what the response will be.
+// tenLines is a compressor as services write it themselves. It announces the
+// encoding before the response is known.
 func tenLines(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
@@ -128,7 +128,7 @@ func (w zipWriter) Write(p []byte) (int, error) { return w.zip.Write(p) }
 
 const secret = "hunter2"
 
-// service responds in all the ways that matter here.
+// service responds in every way that a compressor can break.
 func service() http.Handler {
 	long := strings.Repeat("a long text ", 500)
 	writes := func(status int, mediaType, body string) http.HandlerFunc {
@@ -179,9 +179,9 @@ var paths = []string{
 	"/fail/long", "/fail/private", "/error/400", "/error/500", "/panic", "/file", "/several/parts", "/none",
 }
 
-// needsEnvelope reports whether nobody but the envelope responds so that a client
-// can read it: net/http breaks the connection off after a panic, and takes the
-// encoding of any compressor from errors of file servers.
+// needsEnvelope reports whether only the envelope makes a response that a client can
+// read: net/http closes the connection after a panic, and removes the encoding of
+// any compressor from the errors of file servers.
 func needsEnvelope(path string) bool { return path == "/panic" || path == "/file" }
 
 // enveloped, authenticated, limited and once are the middlewares of one server.
@@ -198,7 +198,7 @@ func enveloped(t *testing.T) usher.Middleware {
 
 func authenticated(*testing.T) usher.Middleware { return usher.Authenticate(byName{}) }
 
-// byName believes who a caller says that it is.
+// byName believes the name that a caller gives itself.
 type byName struct{}
 
 func (byName) Authenticate(r *http.Request) (*usher.Principal, error) {
@@ -235,7 +235,7 @@ func middlewares(t *testing.T, makers ...func(*testing.T) usher.Middleware) []us
 	return list
 }
 
-// A decoded response is what a client makes of one by what its header says.
+// A decoded response is a response as a client decodes it by its header.
 type decoded struct {
 	status      int
 	contentType string
@@ -292,7 +292,7 @@ func startServer(t *testing.T, h http.Handler) *httptest.Server {
 	return s
 }
 
-// show returns a response for people.
+// show returns a response as text for messages.
 func (d decoded) show() string {
 	if len(d.body) > 100 {
 		d.body = d.body[:100] + "..."
@@ -300,8 +300,8 @@ func (d decoded) show() string {
 	return fmt.Sprintf("%+v", d)
 }
 
-// What a client decodes is what it gets without a compressor, however the service
-// responds, and whoever refuses.
+// A client decodes what it gets without a compressor, however the service responds
+// and whichever middleware refuses.
 func TestCompressionOutsideOfUsher(t *testing.T) {
 	stacks := map[string][]func(*testing.T) usher.Middleware{
 		"envelope":         {enveloped, authenticated, limited, once},
@@ -344,7 +344,7 @@ func TestCompressionOutsideOfUsher(t *testing.T) {
 	}
 }
 
-// What is stored is plain: each replay has the encoding that its own request asks
+// Plain responses are stored: each replay has the encoding that its own request asks
 // for.
 func TestReplaysInsideOfCompression(t *testing.T) {
 	for name, compress := range compressors {
@@ -378,9 +378,9 @@ func TestReplaysInsideOfCompression(t *testing.T) {
 	}
 }
 
-// The envelope leaves alone what is compressed inside of it. Whatever that is, the
-// client can decode it, a retry gets it again, a refusal has the shape, and nothing
-// shows the text of a failure.
+// The envelope does not change responses that are compressed inside it. The client
+// can decode each of them, a retry gets it again, a refusal has the shape, and no
+// response shows the text of a failure.
 func TestCompressionInsideOfTheEnvelope(t *testing.T) {
 	all := []func(*testing.T) usher.Middleware{enveloped, authenticated, limited, once}
 	for name, compress := range compressors {
@@ -421,7 +421,7 @@ func checkInside(t *testing.T, got decoded, what string, shaped bool) {
 		t.Errorf("%s cannot be decoded: %s", what, got.show())
 	}
 	if strings.Contains(got.body, secret) {
-		t.Errorf("%s tells what is private: %s", what, got.show())
+		t.Errorf("%s reveals what is private: %s", what, got.show())
 	}
 	if shaped && !strings.HasPrefix(got.body, `{"error":{`) {
 		t.Errorf("%s has no shape: %s", what, got.show())

@@ -65,7 +65,7 @@ func fositeServer(tb testing.TB) *httptest.Server {
 	return s
 }
 
-// fositePost sends a form as the client that the example store knows.
+// fositePost sends a form as the client of the example store.
 func fositePost(tb testing.TB, address string, form url.Values) []byte {
 	tb.Helper()
 	r, err := http.NewRequestWithContext(tb.Context(), http.MethodPost, address, strings.NewReader(form.Encode()))
@@ -97,12 +97,12 @@ func TestARefreshTokenOfFositeDoesNotOpenTheAPI(t *testing.T) {
 	}), &tokens); err != nil || tokens.Access == "" || tokens.Refresh == "" {
 		t.Fatalf("%+v %v", tokens, err)
 	}
-	// This is why nothing in the response can tell them apart.
+	// The responses are equal, so nothing in them can distinguish the two tokens.
 	ask := func(token string) string {
 		return string(fositePost(t, server.URL+"/introspect", url.Values{"token": {token}, "token_type_hint": {"access_token"}}))
 	}
 	if access, refresh := ask(tokens.Access), ask(tokens.Refresh); access != refresh {
-		t.Logf("Fosite tells them apart now: %s%s", access, refresh)
+		t.Logf("Fosite distinguishes them now: %s%s", access, refresh)
 	}
 	for _, prefix := range []string{"", "ory_at_"} {
 		introspection, err := jwtauth.NewIntrospection(jwtauth.IntrospectionConfig{

@@ -21,8 +21,8 @@ import (
 	"github.com/usher-go/usher/ratelimit"
 )
 
-// A client that is still sending its body gets the refusal, and not a connection
-// that is reset or the 502 that a proxy makes of one.
+// A client that is still sending its body gets the refusal, and neither a reset
+// connection nor the 502 that a proxy makes of one.
 func TestARefusalReachesAClientThatIsStillSending(t *testing.T) {
 	env, err := envelope.New(envelope.Config{Wrap: true})
 	if err != nil {
@@ -142,8 +142,8 @@ func posts(t *testing.T) map[string]func(url string) (status int, reason string)
 	}
 }
 
-// Through the writer of gin-contrib/gzip nobody can tell the server that the body is
-// left unread.
+// The writer of gin-contrib/gzip hides the server's writer, so the server cannot be
+// notified that the body is left unread.
 func TestARefusalReachesNginxThroughACompressorOfGin(t *testing.T) {
 	gin.SetMode(gin.TestMode)
 	engine := gin.New()

@@ -31,7 +31,7 @@ func program(t *testing.T, name string) string {
 	return ""
 }
 
-// freeAddress returns an address of the loopback on which nobody listens.
+// freeAddress returns an address of the loopback that is not in use.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")

@@ -28,7 +28,7 @@ var sharedCaches = map[string]func(t *testing.T, backend string) string{
 	"nginx":   func(t *testing.T, backend string) string { return nginx(t, backend, cached) },
 }
 
-// A carrier is a way in which callers present their credentials.
+// A carrier is a way in which callers send their credentials.
 type carrier struct {
 	authenticator usher.Authenticator
 	// credentials of alice and bob, each the name and the value of a header field.
@@ -132,8 +132,8 @@ func whose(calls *atomic.Int32) http.HandlerFunc {
 	}
 }
 
-// fetch sends a request of owner, who may be nobody, and returns for whom the
-// response was made.
+// fetch sends a request of owner, or without a credential for "nobody", and returns
+// the owner that the response was made for.
 func fetch(t *testing.T, c carrier, method, url, owner string) (of string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, url, http.NoBody)
@@ -159,7 +159,7 @@ func fetch(t *testing.T, c carrier, method, url, owner string) (of string) {
 	return of
 }
 
-// Whatever a shared cache keeps, it gives nobody's response to somebody else.
+// A shared cache never gives the response of one caller to another.
 func TestASharedCacheKeepsCallersApart(t *testing.T) {
 	kinds := map[string]string{
 		"200":                     "",
@@ -195,8 +195,8 @@ func TestASharedCacheKeepsCallersApart(t *testing.T) {
 	}
 }
 
-// The caches of these tests do keep what they may: responses to anonymous callers,
-// and those that a handler declares public, for the caller that they were made for.
+// The caches of these tests keep what they may: responses to anonymous callers, and
+// those that a handler declares public, for the caller that they were made for.
 func TestASharedCacheKeepsWhatItMay(t *testing.T) {
 	for cache, start := range sharedCaches {
 		for name, c := range carriers(t) {
@@ -227,7 +227,7 @@ func TestASharedCacheKeepsWhatItMay(t *testing.T) {
 	}
 }
 
-// A refusal is kept by no cache, whatever the one who refuses had set before.
+// No cache keeps a refusal, whatever Cache-Control had been set before.
 func TestASharedCacheKeepsNoRefusal(t *testing.T) {
 	for cache, start := range sharedCaches {
 		t.Run(cache, func(t *testing.T) {

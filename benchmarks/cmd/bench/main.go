@@ -20,7 +20,7 @@ import (
 	"github.com/usher-go/usher/benchmarks/internal/results"
 )
 
-// options say what to measure and where to write.
+// options are what to measure and where to write.
 type options struct {
 	dir, readme string
 	only        string

@@ -75,8 +75,8 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// What a writer stores is what is read again: in rounds, with the processor that only
-// package testing knows.
+// Stored results are read back unchanged, in rounds, with the name of the processor,
+// which only package testing has.
 func TestWriterStoresRounds(t *testing.T) {
 	var stored bytes.Buffer
 	w := &writer{to: benchfmt.NewWriter(&stored), config: []benchfmt.Config{line("go", "go1.26")}}

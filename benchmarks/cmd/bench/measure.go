@@ -21,8 +21,8 @@ import (
 	"github.com/usher-go/usher/benchmarks/internal/loopback"
 )
 
-// measure runs all rounds and stores the results. If it fails or is interrupted, what
-// was stored before stays.
+// measure runs all rounds and stores the results. If it fails or is interrupted, the
+// results that were stored before stay.
 func measure(ctx context.Context, o options, stored string) (err error) {
 	programs, err := os.MkdirTemp("", "usher-bench-programs-")
 	if err != nil {
@@ -60,7 +60,8 @@ func measure(ctx context.Context, o options, stored string) (err error) {
 	return os.Rename(partial, stored)
 }
 
-// rounds measures in rounds. How costs grow takes long, so the first few have it only.
+// rounds measures in rounds. Only the first few measure how costs grow, as that takes
+// long.
 func rounds(ctx context.Context, o options, suite *gobench.Suite, plan loopback.Plan, w *writer) error {
 	start := time.Now()
 	scales, layers := suite.Split("BenchmarkScale")
@@ -96,7 +97,7 @@ type writer struct {
 }
 
 func (w *writer) write(r *benchfmt.Result) error {
-	// The name of the processor is known to package testing only.
+	// Only package testing has the name of the processor.
 	if cpu := r.GetConfig("cpu"); cpu != "" && w.results == 0 {
 		w.config = append(w.config, line("cpu", cpu))
 	}
@@ -111,7 +112,7 @@ func line(key, value string) benchfmt.Config {
 	return benchfmt.Config{Key: key, Value: []byte(value), File: true}
 }
 
-// describe says what is measured, by what, and where.
+// describe describes what is measured, by what, and where.
 func describe(ctx context.Context, o options, suite *gobench.Suite, plan loopback.Plan) ([]benchfmt.Config, error) {
 	versions, err := suite.Modules()
 	if err != nil {
@@ -134,7 +135,7 @@ func describe(ctx context.Context, o options, suite *gobench.Suite, plan loopbac
 	}, nil
 }
 
-// commit is the revision that is measured, as far as git is there to tell.
+// commit is the revision that is measured, or empty without git.
 func commit(ctx context.Context) string {
 	revision, err := exec.CommandContext(ctx, "git", "rev-parse", "--short=12", "HEAD").Output()
 	if err != nil {

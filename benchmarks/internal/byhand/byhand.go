@@ -1,8 +1,8 @@
-// Package byhand is what services write themselves for want of a library: the
-// parts that usher is measured beside where there is no rival to import.
+// Package byhand holds the parts that services write themselves. usher is measured
+// beside them where there is no rival to import.
 //
-// Each part is as small as it can be while it does its work, and so leaves out
-// much; its comment says what. None is meant for use.
+// Each part is as small as it can be while it does its work. Its comment lists what
+// it leaves out. None is meant for use.
 package byhand
 
 import (
@@ -21,7 +21,7 @@ type Keys struct {
 	ids map[string]string // hex of the hash to the ID
 }
 
-// NewKeys returns Keys that know text as the key with this ID.
+// NewKeys returns Keys with one key: text, with this ID.
 func NewKeys(text, id string) *Keys {
 	sum := sha256.Sum256([]byte(text))
 	return &Keys{ids: map[string]string{hex.EncodeToString(sum[:]): id}}
@@ -57,15 +57,14 @@ func refuse(w http.ResponseWriter) {
 	_, _ = w.Write([]byte(`{"error":"invalid api key"}`))
 }
 
-// TightKeys is [Keys] by somebody who counts allocations: the hash itself is the
-// key of the map and the caller is not copied into the context. It leaves out
-// what Keys does.
+// TightKeys is [Keys] with fewer allocations: the hash itself is the key of the map
+// and the caller is not copied into the context. It leaves out what Keys leaves out.
 type TightKeys struct {
 	mu  sync.RWMutex
 	ids map[[sha256.Size]byte]*string
 }
 
-// NewTightKeys returns TightKeys that know text as the key with this ID.
+// NewTightKeys returns TightKeys with one key: text, with this ID.
 func NewTightKeys(text, id string) *TightKeys {
 	return &TightKeys{ids: map[[sha256.Size]byte]*string{sha256.Sum256([]byte(text)): &id}}
 }

@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// An Answer is the usual envelope, as a type to be encoded. It leaves out request
+// A Response is the usual envelope, as a type to be encoded. It leaves out request
 // IDs, catalogues of texts, bounds on what it repeats of the URL, the removal of
 // secrets from it, and everything that a handler does not write itself.
-type Answer struct {
+type Response struct {
 	StatusCode int      `json:"status_code"`
 	Message    string   `json:"message"`
 	Data       any      `json:"data,omitempty"`
@@ -25,10 +25,10 @@ type Metadata struct {
 	Timestamp    string `json:"timestamp"`
 }
 
-// NewAnswer returns the answer with data to r, which came at start.
-func NewAnswer(r *http.Request, start time.Time, status int, message string, data any) *Answer {
+// NewResponse returns the response with data to r, which arrived at start.
+func NewResponse(r *http.Request, start time.Time, status int, message string, data any) *Response {
 	ip, _, _ := net.SplitHostPort(r.RemoteAddr)
-	return &Answer{
+	return &Response{
 		StatusCode: status, Message: message, Data: data,
 		Metadata: Metadata{
 			Method: r.Method, URL: r.URL.RequestURI(), Milliseconds: time.Since(start).Milliseconds(),

@@ -10,11 +10,11 @@ import (
 	"time"
 )
 
-// Idempotency runs a request with an Idempotency-Key once and repeats its answer.
+// Idempotency runs a request with an Idempotency-Key once and replays its response.
 // It leaves out the caller, the method and the route, which are no part of the
-// key, so one caller can read the answer to another; bounds on memory, bodies and
+// key, so one caller can read the response to another; bounds on memory, bodies and
 // waiting; streams; leases; a store that several processes share; metrics; and,
-// without Fingerprint, the check that the repetition is one.
+// without Fingerprint, the check that a retry is the same request.
 type Idempotency struct {
 	// Fingerprint refuses a key that comes with another method, path or body.
 	Fingerprint bool
@@ -23,8 +23,8 @@ type Idempotency struct {
 	records map[string]*record
 }
 
-// life is how long an answer is kept.
-const life = 24 * time.Hour
+// ttl is how long a response is kept.
+const ttl = 24 * time.Hour
 
 type record struct {
 	done        chan struct{}
@@ -85,7 +85,7 @@ func (i *Idempotency) claim(key string, fingerprint [sha256.Size]byte) (own bool
 	if rec = i.records[key]; rec != nil && now.Before(rec.until) {
 		return false, rec
 	}
-	rec = &record{done: make(chan struct{}), fingerprint: fingerprint, until: now.Add(life)}
+	rec = &record{done: make(chan struct{}), fingerprint: fingerprint, until: now.Add(ttl)}
 	if i.records == nil {
 		i.records = make(map[string]*record)
 	}
@@ -121,7 +121,7 @@ func (rec *record) write(w http.ResponseWriter) {
 	_, _ = w.Write(rec.body)
 }
 
-// A recorder keeps an answer.
+// A recorder keeps a response.
 type recorder struct {
 	header http.Header
 	status int

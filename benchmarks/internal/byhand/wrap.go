@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// Wrap puts the JSON that next writes into the data of an [Answer]. It holds
+// Wrap puts the JSON that next writes into the data of a [Response]. It holds
 // everything back, and leaves out what is no JSON, streams, ranges, errors and
-// header fields that tell of the body.
+// header fields that describe the body.
 func Wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
@@ -21,6 +21,6 @@ func Wrap(next http.Handler) http.Handler {
 		}
 		status := max(kept.status, http.StatusOK)
 		w.WriteHeader(status)
-		_ = json.NewEncoder(w).Encode(NewAnswer(r, start, status, "OK", data))
+		_ = json.NewEncoder(w).Encode(NewResponse(r, start, status, "OK", data))
 	})
 }

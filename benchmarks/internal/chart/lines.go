@@ -39,7 +39,7 @@ const (
 	labelWidth  = 192
 )
 
-// Dashes tell grey lines apart where they cross.
+// Dashes distinguish grey lines where they cross.
 var dashes = [][]vg.Length{nil, {7, 3}, {2, 3}, {9, 3, 2, 3}, {4, 4}, {1, 2}}
 
 // SVG draws the chart.

@@ -1,6 +1,6 @@
 // Package contest is the table of what is measured: which works there are, who
 // does them, and what usher must reach against whom. The benchmarks run what it
-// lists, and the report judges by it.
+// lists, and the report compares the results with its targets.
 //
 // The result of a contestant has the name of its benchmark:
 //
@@ -67,7 +67,7 @@ type Missing struct{ Name, Why string }
 //
 // where the base of each is subtracted from its time.
 type Speed struct {
-	// Of is whom it binds; empty means [Usher].
+	// Of is the contestant that it binds; empty means [Usher].
 	Of string
 	// Against are the others, the quickest of whom counts: contestants of the row,
 	// or layer/work/contestant of another one.
@@ -83,13 +83,13 @@ type Speed struct {
 
 // Allocs bounds the allocations of a contestant beyond those of its base.
 type Allocs struct {
-	// Of is whom it binds; empty means [Usher].
+	// Of is the contestant that it binds; empty means [Usher].
 	Of string
 	// Most is the bound.
 	Most int
-	// Guard marks a bound that is no target: it is what has been reached, so that a
-	// test can tell when it gets worse. Where the target is missed, it stands beside
-	// the target and is the greater.
+	// Guard marks a bound that is no target but the present result, so that a test
+	// fails when it gets worse. A row whose target is missed has both, and the guard
+	// is the greater one.
 	Guard bool
 }
 
@@ -146,21 +146,21 @@ func (r Row) Net(contestant string, figure Figure) (float64, bool) {
 
 // A Verdict is how a target was met.
 type Verdict struct {
-	// Met says whether it was.
+	// Met reports whether it was met.
 	Met bool
-	// Measured is the time of the contestant and Best that of the quickest it is
-	// held against, in nanoseconds, both without their bases.
+	// Measured is the time of the contestant and Best that of its quickest rival, in
+	// nanoseconds, both without their bases.
 	Measured, Best float64
-	// Rival is who that is.
+	// Rival is the name of the quickest rival.
 	Rival string
 	// Ratio is (Measured - Plus) / Best.
 	Ratio float64
 }
 
-// Judge applies s to the times of the row. It reports false if one of them is
-// missing, or if the best takes no longer than its base, so that nothing can be held
-// against it.
-func (s Speed) Judge(r Row, nanoseconds Figure) (Verdict, bool) {
+// Compare applies s to the times of the row. It reports false if one of them is
+// missing, or if the best takes no longer than its base, so that there is no
+// ratio.
+func (s Speed) Compare(r Row, nanoseconds Figure) (Verdict, bool) {
 	var v Verdict
 	var ok bool
 	if v.Measured, ok = r.Net(s.Contestant(), nanoseconds); !ok {

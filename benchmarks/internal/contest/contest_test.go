@@ -38,7 +38,7 @@ func TestTableRefersToItself(t *testing.T) {
 			}
 		}
 		for _, s := range r.Speeds {
-			if _, ok := s.Judge(r, one); !ok || len(s.Against) == 0 || s.Ratio <= 0 {
+			if _, ok := s.Compare(r, one); !ok || len(s.Against) == 0 || s.Ratio <= 0 {
 				t.Errorf("%s/%s: no target: %+v", r.Layer, r.Work, s)
 			}
 		}
@@ -77,7 +77,7 @@ func TestGuarded(t *testing.T) {
 	}
 }
 
-func TestJudge(t *testing.T) {
+func TestCompare(t *testing.T) {
 	row := contest.Row{Layer: "L", Work: "w", Contestants: []contest.Contestant{
 		{Name: "bare"}, {Name: "usher", Base: "bare"}, {Name: "a", Base: "bare"}, {Name: "b"},
 	}}
@@ -98,17 +98,17 @@ func TestJudge(t *testing.T) {
 		{"a constant is allowed for", contest.Speed{Against: []string{"a"}, Ratio: 0.3, Plus: 20 * time.Nanosecond}, "a", 0.3, true},
 		{"another contestant may be bound", contest.Speed{Of: "b", Against: []string{"a"}, Ratio: 1}, "a", 1.2, false},
 	} {
-		v, ok := tt.speed.Judge(row, figure)
+		v, ok := tt.speed.Compare(row, figure)
 		if !ok || v.Rival != tt.rival || v.Ratio != tt.ratio || v.Met != tt.met {
 			t.Errorf("%s: %+v, %v", tt.name, v, ok)
 		}
 	}
 	times["bare"] = 200
-	if v, ok := (contest.Speed{Against: []string{"a"}, Ratio: 1}).Judge(row, figure); ok {
-		t.Errorf("judged against nothing: %+v", v)
+	if v, ok := (contest.Speed{Against: []string{"a"}, Ratio: 1}).Compare(row, figure); ok {
+		t.Errorf("a verdict without a rival: %+v", v)
 	}
 	delete(times, "bare")
-	if _, ok := (contest.Speed{Against: []string{"a"}, Ratio: 1}).Judge(row, figure); ok {
-		t.Error("judged without a figure")
+	if _, ok := (contest.Speed{Against: []string{"a"}, Ratio: 1}).Compare(row, figure); ok {
+		t.Error("a verdict without a figure")
 	}
 }

@@ -35,8 +35,8 @@ func Scales() []Scale { return slices.Clone(scales) }
 
 const (
 	nanoseconds = "ns/op"
-	// heldBytes are the bytes of the heap that a limiter holds.
-	heldBytes = "held-B"
+	// heapBytes are the bytes of the heap that a limiter keeps in use.
+	heapBytes = "held-B"
 	// worst is the longest of all calls.
 	worst = "worst-ns"
 )
@@ -100,7 +100,7 @@ var scales = []Scale{
 	},
 	{
 		Layer: "ScaleMemory", About: "what a limiter holds after a flood of new keys, each seen once", Axis: "keys",
-		Points: []int{10_000, 100_000, 1_000_000}, Contestants: holding, Unit: heldBytes,
+		Points: []int{10_000, 100_000, 1_000_000}, Contestants: holding, Unit: heapBytes,
 	},
 	{
 		Layer: "ScalePause", About: "the longest call in a flood of new keys and, once they have expired, while one key goes on", Axis: "keys",

@@ -273,8 +273,8 @@ var missingOnce = []Missing{
 }
 
 // The targets name bright-room/idem, which takes no fingerprint but copies each
-// body several times. What stands in for it must not do less than usher, or the
-// price of the fingerprint would be held against the one who pays it.
+// body several times. Its replacement must not do less than usher, as the comparison
+// would then punish usher for its fingerprint.
 const forIdem = "bright-room/idem, which could not be fetched, by the same work by hand"
 
 var idempotency = []Row{

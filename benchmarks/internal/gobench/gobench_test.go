@@ -55,9 +55,9 @@ func TestSplit(t *testing.T) {
 	}
 }
 
-func TestRoundTellsABenchmarkThatFails(t *testing.T) {
+func TestRoundReportsABenchmarkThatFails(t *testing.T) {
 	err := build(t, "Wrong").Round(t.Context(), time.Millisecond, func(*benchfmt.Result) error { return nil })
-	if err == nil || !strings.Contains(err.Error(), "the answer is wrong") {
+	if err == nil || !strings.Contains(err.Error(), "the response is wrong") {
 		t.Errorf("%v, want what the benchmark said", err)
 	}
 }

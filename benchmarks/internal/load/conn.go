@@ -20,11 +20,11 @@ type Request struct {
 	Raw []byte
 
 	// Fresh, if any, are 16 characters within Raw that are another hexadecimal number
-	// each time, such as the idempotency key of a request that is not a repetition.
+	// each time, such as the idempotency key of a request that is not a retry.
 	Fresh string
 
-	// Status and Body are those of the expected answer. Body is compared with the
-	// first answer of a connection, the status with every one.
+	// Status and Body are those of the expected response. Body is compared with the
+	// first response of a connection, Status with every one.
 	Status int
 	Body   func(body []byte) error
 }
@@ -38,12 +38,12 @@ type Conn struct {
 	raw     []byte
 	fresh   []byte // within raw
 	started bool
-	sent    http.Request // tells ReadResponse whether there is a body
+	sent    http.Request // from which ReadResponse learns whether there is a body
 }
 
 const freshLen = 16 // digits of 64 bits
 
-// The longest wait for an answer, far above what a server under test may take.
+// The longest wait for a response, far longer than a server under test may take.
 const patience = 30 * time.Second
 
 // Dial connects to the server at address, for requests like want.
@@ -83,20 +83,20 @@ func (c *Conn) Send() error {
 	if _, err := c.conn.Write(c.raw); err != nil {
 		return err
 	}
-	answer, err := http.ReadResponse(c.r, &c.sent)
+	response, err := http.ReadResponse(c.r, &c.sent)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = answer.Body.Close() }()
-	if answer.StatusCode != c.want.Status {
-		return fmt.Errorf("load: status %d, want %d", answer.StatusCode, c.want.Status)
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode != c.want.Status {
+		return fmt.Errorf("load: status %d, want %d", response.StatusCode, c.want.Status)
 	}
 	if c.started || c.want.Body == nil {
-		_, err = io.Copy(io.Discard, answer.Body)
+		_, err = io.Copy(io.Discard, response.Body)
 		return err
 	}
 	c.started = true
-	body, err := io.ReadAll(answer.Body)
+	body, err := io.ReadAll(response.Body)
 	if err != nil {
 		return err
 	}

@@ -58,7 +58,7 @@ func TestConnSendsAFreshKeyEachTimeOverOneConnection(t *testing.T) {
 	}
 }
 
-func TestConnTellsAWrongAnswer(t *testing.T) {
+func TestConnReportsAWrongResponse(t *testing.T) {
 	wrong := errors.New("wrong body")
 	body := func(b []byte) error {
 		if string(b) != "right" {

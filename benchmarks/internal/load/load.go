@@ -8,8 +8,8 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// A Sender sends one request and waits for the whole answer. It says what is wrong
-// with an answer that is not the expected one. A Sender is one connection: it is used
+// A Sender sends one request and waits for the whole response. It returns an error
+// for a response that is not the expected one. A Sender is one connection: it is used
 // by one goroutine at a time.
 type Sender interface {
 	Send() error
@@ -22,16 +22,16 @@ type Result struct {
 	// same.
 	Due, Sent int
 
-	// Failed counts the requests without the expected answer, and Err is the first
+	// Failed counts the requests without the expected response, and Err is the first
 	// reason. A failed request has no latency.
 	Failed int
 	Err    error
 
-	// Elapsed is the time from the first moment to the last answer.
+	// Elapsed is the time from the first moment to the last response.
 	Elapsed time.Duration
 
 	// Latency has the nanoseconds from the moment when a request was due to the end
-	// of its answer. Closed counts from when it was sent.
+	// of its response. Closed counts from when it was sent.
 	Latency *hdrhistogram.Histogram
 
 	// Late has the nanoseconds from the moment when a request was due to when it was
@@ -101,14 +101,14 @@ func each(senders []Sender, start time.Time, work func(*Result, Sender)) *Result
 
 // Open sends total requests, rate of them per second at equal distances, over as
 // many connections as there are senders. A request that is due while all of them wait
-// for an answer is sent as soon as one is free. Pause waits until a request is due;
+// for a response is sent as soon as one is free. Pause waits until a request is due;
 // the default is [time.Sleep], [Pause] is more exact. If ctx ends, what is not sent by
 // then is left out.
 func Open(ctx context.Context, senders []Sender, rate float64, total int, pause func(time.Duration)) *Result {
 	if pause == nil {
 		pause = time.Sleep
 	}
-	// Whoever holds the number of the next request waits for its moment; the others
+	// The sender with the number of the next request waits for its moment; the others
 	// wait for the number. So one goroutine sleeps, and no hand-over follows it.
 	next := make(chan int, 1)
 	next <- 0
@@ -133,7 +133,7 @@ func Open(ctx context.Context, senders []Sender, rate float64, total int, pause 
 	return sum
 }
 
-// Closed sends requests for d, each sender the next one as soon as it has the answer.
+// Closed sends requests for d, each sender the next one as soon as it has the response.
 func Closed(ctx context.Context, senders []Sender, d time.Duration) *Result {
 	start := time.Now()
 	sum := each(senders, start, func(r *Result, s Sender) {

@@ -10,7 +10,8 @@ import (
 	"github.com/usher-go/usher/benchmarks/internal/load"
 )
 
-// A server answers one request at a time and takes as long as it says for the n-th.
+// A server responds to one request at a time and takes as long as it returns for the
+// n-th.
 type server struct {
 	busy  chan int
 	takes func(n int) time.Duration
@@ -146,7 +147,7 @@ func (f *failing) Send() error {
 
 func TestFailuresAreCountedAndNotMeasured(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		err := errors.New("no answer")
+		err := errors.New("no response")
 		r := load.Open(t.Context(), []load.Sender{&failing{err: err}}, 1000, 100, nil)
 		if r.Sent != 100 || r.Failed != 50 || r.Latency.TotalCount() != 50 || !errors.Is(r.Err, err) {
 			t.Errorf("%d sent, %d failed, %d measured, %v; want 100, 50, 50 and the error", r.Sent, r.Failed, r.Latency.TotalCount(), r.Err)

@@ -8,9 +8,9 @@ import (
 
 // Pause waits for d and is late by microseconds. On Linux [time.Sleep] is late by up to
 // a millisecond if nothing else runs (https://go.dev/issue/44343), many times what an
-// answer over the loopback takes.
+// response over the loopback takes.
 func Pause(d time.Duration) {
-	// The kernel may be late by 50 us unless told otherwise, thread by thread.
+	// The kernel may be late by 50 us unless that is changed, thread by thread.
 	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
 	t := unix.NsecToTimespec(int64(d))
 	_ = unix.Nanosleep(&t, nil) // early if a signal came: Open asks again

@@ -1,5 +1,5 @@
 // Package loopback measures whole servers over 127.0.0.1, each a process of its own:
-// how many requests they answer, what processor time and memory one costs, and how
+// how many requests they serve, what processor time and memory one costs, and how
 // long one takes.
 //
 // Clients and server share the machine. So the number of requests a second says as

@@ -72,7 +72,7 @@ func TestRoundEndsWithItsContext(t *testing.T) {
 	}
 }
 
-func TestRoundTellsAProgramThatDoesNotServe(t *testing.T) {
+func TestRoundReportsAProgramThatDoesNotServe(t *testing.T) {
 	plan := loopback.Plan{Program: "false", Procs: []int{1}, Connections: 1}
 	if err := plan.Round(t.Context(), func(*benchfmt.Result) error { return nil }); err == nil {
 		t.Error("no error")

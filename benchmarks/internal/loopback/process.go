@@ -17,7 +17,7 @@ type process struct {
 	address string
 	command *exec.Cmd
 	in      io.WriteCloser
-	answers *json.Decoder
+	replies *json.Decoder
 }
 
 // start runs the program with the arguments and GOMAXPROCS=procs, and waits until it
@@ -38,9 +38,9 @@ func start(ctx context.Context, procs int, program string, arguments ...string) 
 	if err := c.Start(); err != nil {
 		return nil, err
 	}
-	p := &process{command: c, in: in, answers: json.NewDecoder(out)}
+	p := &process{command: c, in: in, replies: json.NewDecoder(out)}
 	var r ready
-	if err := p.answers.Decode(&r); err != nil {
+	if err := p.replies.Decode(&r); err != nil {
 		return nil, fmt.Errorf("loopback: %s did not start: %w", program, errors.Join(err, p.stop()))
 	}
 	p.address = r.Address
@@ -53,7 +53,7 @@ func (p *process) usage() (Usage, error) {
 	if _, err := io.WriteString(p.in, "\n"); err != nil {
 		return u, err
 	}
-	return u, p.answers.Decode(&u)
+	return u, p.replies.Decode(&u)
 }
 
 // stop ends the process and waits until it has.

@@ -180,13 +180,13 @@ func request(work stacks.Work) load.Request {
 	return want
 }
 
-// note checks that an answer has the note that the service sends, in whatever envelope,
+// note checks that a response has the note that the service sends, in whatever envelope,
 // and that the service received as many bytes.
 func note(received int) func(body []byte) error {
 	return func(body []byte) error {
 		for _, part := range []string{`"id":"n-1"`, fmt.Sprintf(`"received":%d,`, received)} {
 			if !bytes.Contains(body, []byte(part)) {
-				return fmt.Errorf("loopback: no %s in the answer %s", part, body)
+				return fmt.Errorf("loopback: no %s in the response %s", part, body)
 			}
 		}
 		return nil

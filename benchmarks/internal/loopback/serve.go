@@ -28,7 +28,7 @@ func (u Usage) minus(before Usage) Usage {
 	return Usage{u.CPU - before.CPU, u.Mallocs - before.Mallocs, u.Bytes - before.Bytes}
 }
 
-// Serve answers with h on a free port of 127.0.0.1 until in ends, which it does if the
+// Serve serves h on a free port of 127.0.0.1 until in ends, which it does if the
 // process that started the server ends. It prints the address on out, and then for
 // every line that it reads what the process has used, each as a line of JSON.
 func Serve(in io.Reader, out io.Writer, h http.Handler) error {
@@ -41,8 +41,8 @@ func Serve(in io.Reader, out io.Writer, h http.Handler) error {
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()
 
-	answers := json.NewEncoder(out)
-	if err := answers.Encode(ready{listener.Addr().String()}); err != nil {
+	replies := json.NewEncoder(out)
+	if err := replies.Encode(ready{listener.Addr().String()}); err != nil {
 		return err
 	}
 	for questions := bufio.NewScanner(in); questions.Scan(); {
@@ -55,7 +55,7 @@ func Serve(in io.Reader, out io.Writer, h http.Handler) error {
 		if err != nil {
 			return err
 		}
-		if err := answers.Encode(used); err != nil {
+		if err := replies.Encode(used); err != nil {
 			return err
 		}
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/usher-go/usher/benchmarks/internal/results"
 )
 
-// A Table says what the results are of, and by what they are judged.
+// A Table lists what is measured and the targets of the results.
 type Table struct {
 	Rows   []contest.Row
 	Scales []contest.Scale
@@ -22,16 +22,16 @@ type Table struct {
 // Contest is the table of the benchmarks of this module.
 func Contest() Table { return Table{contest.Rows(), contest.Scales(), loopback.Targets()} }
 
-// A Report presents results.
+// A Report is a text about results.
 type Report struct {
 	Table
 
-	set        *results.Set
-	judgements []judgement
+	set         *results.Set
+	comparisons []comparison
 }
 
 // New returns the report of the results of a table.
-func New(s *results.Set, t Table) *Report { return &Report{t, s, judge(s, t)} }
+func New(s *results.Set, t Table) *Report { return &Report{t, s, compareAll(s, t)} }
 
 // row finds a row of the table. One that is not there has no contestants.
 func (r *Report) row(layer, work string) contest.Row {
@@ -106,7 +106,7 @@ func picture(dir, name, alt string) string {
 func (r *Report) targets(b *strings.Builder) {
 	met := 0
 	var rows [][]string
-	for _, j := range r.judgements {
+	for _, j := range r.comparisons {
 		if j.met {
 			met++
 		}
@@ -119,14 +119,14 @@ brackets the bounds of its 95 %% confidence interval; it is within the spread if
 on both sides of the target. What router and handler cost alone is subtracted on both
 sides.
 
-`, met, len(r.judgements))
+`, met, len(r.comparisons))
 	table(b, "", []string{"layer", "work", "target", "measured", ""}, rows)
 }
 
 // Verdicts lists the targets as plain text, for a terminal.
 func (r *Report) Verdicts() string {
 	var b strings.Builder
-	for _, j := range r.judgements {
+	for _, j := range r.comparisons {
 		plain := strings.NewReplacer("**", "", "`", "")
 		fmt.Fprintf(&b, "%-28s %s/%s: %s, measured %s\n", plain.Replace(j.verdict()), j.layer, j.work, plain.Replace(j.target), plain.Replace(j.measured))
 	}

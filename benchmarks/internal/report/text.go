@@ -43,8 +43,8 @@ func plural(n float64, what string) string {
 	return number(n) + " " + what + "s"
 }
 
-// ratioText is a ratio with its bounds, which have one digit more than needed to tell
-// them apart from it.
+// ratioText is a ratio with its bounds, which have one digit more than is needed to
+// distinguish them from it.
 func ratioText(r results.Summary) string {
 	return fmt.Sprintf("**%s** (%s–%s)", number(r.Median), number(r.Lo), number(r.Hi))
 }

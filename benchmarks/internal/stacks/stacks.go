@@ -30,13 +30,13 @@ const (
 	//
 	// It leaves out nothing that Today has.
 	Usher Name = "usher"
-	// Today is what is usual: API keys by hand (byhand.Keys) or go-chi/jwtauth, told
-	// to check issuer and audience; go-chi/httprate twice, for everybody and for the
-	// route; idempotency by hand (byhand.Idempotency, with the fingerprint), as no
-	// library for net/http could be fetched; and go-chi/render with the envelope as
-	// a type, for which the handler had to be changed.
+	// Today is what is usual: API keys by hand (byhand.Keys) or go-chi/jwtauth, which
+	// is configured to check issuer and audience; go-chi/httprate twice, for all
+	// callers and for the route; idempotency by hand (byhand.Idempotency, with the
+	// fingerprint), as no library for net/http could be fetched; and go-chi/render
+	// with the envelope as a type, for which the handler had to be changed.
 	//
-	// It leaves out, beside what byhand leaves out: metrics; an envelope around
+	// Besides what byhand leaves out, it leaves out metrics; an envelope around
 	// refusals; bounds on the memory of limits; a decision over both limits, so that
 	// a request that the second refuses is charged to the first; the standard header
 	// fields (one limiter overwrites X-RateLimit-* of the other); request IDs.
@@ -46,7 +46,7 @@ const (
 // Names returns the stacks in the order of reports.
 func Names() []Name { return []Name{Bare, Usher, Today} }
 
-// A Config says what to build. Stack and Credential are required.
+// A Config describes what to build. Stack and Credential are required.
 type Config struct {
 	Stack Name
 	// Credential is what callers have. Bare ignores it.
@@ -102,7 +102,7 @@ func New(c Config) (*Stack, error) {
 	return s, nil
 }
 
-// A note is what the service answers, about 200 bytes of JSON.
+// A note is what the service responds with, about 200 bytes of JSON.
 type note struct {
 	ID    string   `json:"id"`
 	Title string   `json:"title"`
@@ -146,8 +146,8 @@ func bare() http.Handler {
 const plenty = 1_000_000_000
 
 // Check sends each [Work] for the credential of s and returns what is wrong with
-// the answers: a stack that refuses, forgets the body, runs a request twice or
-// lets strangers in must not be measured. It leaves idempotency keys of the run
+// the responses: a stack that refuses, forgets the body, runs a request twice or
+// admits unknown callers must not be measured. It leaves idempotency keys of the run
 // "check" behind.
 func (s *Stack) Check() error {
 	var errs []error
@@ -164,30 +164,30 @@ func (s *Stack) Check() error {
 
 func (s *Stack) check(work Work) error {
 	first := s.serve(work.NewRequest("check", 0))
-	if err := s.checkAnswer(work, first); err != nil {
+	if err := s.checkResponse(work, first); err != nil {
 		return err
 	}
 	if s.config.Stack == Bare {
 		return nil
 	}
-	stranger := work.NewRequest("check", 1)
-	stranger.Header.Del("X-Api-Key")
-	stranger.Header.Del("Authorization")
-	if got := s.serve(stranger); got.status != http.StatusUnauthorized {
+	anonymous := work.NewRequest("check", 1)
+	anonymous.Header.Del("X-Api-Key")
+	anonymous.Header.Del("Authorization")
+	if got := s.serve(anonymous); got.status != http.StatusUnauthorized {
 		return fmt.Errorf("a request without a credential got %d", got.status)
 	}
 	if len(first.header["X-Ratelimit-Limit"])+len(first.header["Ratelimit"]) == 0 {
-		return fmt.Errorf("no field tells about the limits: %v", first.header)
+		return fmt.Errorf("no field reports the limits: %v", first.header)
 	}
 	if work.Body == nil {
 		return nil
 	}
 	again := s.serve(work.NewRequest("check", 0))
-	if err := s.checkAnswer(work, again); err != nil {
-		return fmt.Errorf("repetition: %w", err)
+	if err := s.checkResponse(work, again); err != nil {
+		return fmt.Errorf("retry: %w", err)
 	}
 	if again.header.Get("Idempotency-Replayed") != "true" {
-		return errors.New("a repetition ran the handler")
+		return errors.New("a retry ran the handler")
 	}
 	other := work
 	other.Body = append([]byte(" "), work.Body...)
@@ -197,8 +197,8 @@ func (s *Stack) check(work Work) error {
 	return nil
 }
 
-// checkAnswer reports what is wrong with the answer to work.
-func (s *Stack) checkAnswer(work Work, got answer) error {
+// checkResponse reports what is wrong with the response to work.
+func (s *Stack) checkResponse(work Work, got response) error {
 	if got.status != work.Status {
 		return fmt.Errorf("status %d, want %d: %s", got.status, work.Status, got.body)
 	}
@@ -231,20 +231,20 @@ func (s *Stack) checkAnswer(work Work, got answer) error {
 	return nil
 }
 
-// An answer is what a stack has written.
-type answer struct {
+// A response is what a stack has written.
+type response struct {
 	status int
 	header http.Header
 	body   []byte
 }
 
-func (s *Stack) serve(r *http.Request) answer {
-	w := &recorder{answer: answer{header: make(http.Header)}}
+func (s *Stack) serve(r *http.Request) response {
+	w := &recorder{response: response{header: make(http.Header)}}
 	s.ServeHTTP(w, r)
-	return w.answer
+	return w.response
 }
 
-type recorder struct{ answer }
+type recorder struct{ response }
 
 func (w *recorder) Header() http.Header { return w.header }
 

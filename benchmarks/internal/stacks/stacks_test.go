@@ -39,7 +39,7 @@ func TestCheckFindsARefusal(t *testing.T) {
 		"is bare": func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = w.Write([]byte(`{"id":"n-1"}`))
 		},
-		"lets strangers in": func(w http.ResponseWriter, r *http.Request) {
+		"admits unknown callers": func(w http.ResponseWriter, r *http.Request) {
 			r.Header = stacks.Works()[0].Header()
 			good.ServeHTTP(w, r)
 		},

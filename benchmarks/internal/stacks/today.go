@@ -54,5 +54,5 @@ func rendered(w http.ResponseWriter, r *http.Request) {
 		message = "Created"
 	}
 	render.Status(r, status)
-	render.JSON(w, r, byhand.NewAnswer(r, start, status, message, n))
+	render.JSON(w, r, byhand.NewResponse(r, start, status, message, n))
 }

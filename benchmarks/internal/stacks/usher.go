@@ -76,7 +76,8 @@ func authenticator(c Config) (usher.Authenticator, func() error, error) {
 // keys has the cache that stands in front of a store that many processes share.
 // The store below it here is in memory; it is asked once in ten seconds.
 func keys(c Config) (usher.Authenticator, func() error, error) {
-	// A store that tells of changes is asked each time until it has been heard.
+	// The cache asks a store that announces changes on every request until the store
+	// has announced that it is ready.
 	quiet := struct{ apikey.Store }{apikey.NewMemory()}
 	cache, err := apikey.NewCache(apikey.CacheConfig{Store: quiet})
 	if err != nil {

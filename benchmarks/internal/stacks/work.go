@@ -36,7 +36,7 @@ type Work struct {
 	Method, Path string
 	// Body is sent with each request; nil means none.
 	Body []byte
-	// Status is that of the right answer.
+	// Status is that of the expected response.
 	Status int
 }
 

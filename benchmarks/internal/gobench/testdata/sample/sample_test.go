@@ -19,4 +19,4 @@ func BenchmarkSecond(b *testing.B) {
 	}
 }
 
-func BenchmarkWrong(b *testing.B) { b.Error("the answer is wrong") }
+func BenchmarkWrong(b *testing.B) { b.Error("the response is wrong") }

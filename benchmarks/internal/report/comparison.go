@@ -11,45 +11,45 @@ import (
 	"github.com/usher-go/usher/benchmarks/internal/results"
 )
 
-// A judgement is a target and what was measured for it.
-type judgement struct {
+// A comparison is a target and what was measured for it.
+type comparison struct {
 	layer, work, target, measured string
 	// verdict is met or missed, by the median.
 	met bool
-	// open says that the bounds of the ratio lie on both sides of the target.
+	// open reports that the bounds of the ratio lie on both sides of the target.
 	open bool
 }
 
-func (j judgement) verdict() string {
+func (c comparison) verdict() string {
 	verdict := "**missed**"
-	if j.met {
+	if c.met {
 		verdict = "met"
 	}
-	if j.open {
+	if c.open {
 		verdict += ", within the spread"
 	}
 	return verdict
 }
 
-// judge judges all targets for which there are results.
-func judge(s *results.Set, t Table) (all []judgement) {
+// compareAll compares the results with all targets for which there are some.
+func compareAll(s *results.Set, t Table) (all []comparison) {
 	for _, row := range t.Rows {
 		for _, speed := range row.Speeds {
-			if j, ok := judgeSpeed(s, row, speed); ok {
-				all = append(all, j)
+			if c, ok := compareSpeed(s, row, speed); ok {
+				all = append(all, c)
 			}
 		}
 		for _, allocs := range row.Allocs {
 			if allocs.Guard {
 				continue
 			}
-			if j, ok := judgeAllocs(s, row, allocs); ok {
-				all = append(all, j)
+			if c, ok := compareAllocs(s, row, allocs); ok {
+				all = append(all, c)
 			}
 		}
 	}
 	for _, target := range t.Shares {
-		all = append(all, judgeShare(s, target)...)
+		all = append(all, compareShare(s, target)...)
 	}
 	return all
 }
@@ -68,20 +68,20 @@ func allocations(l results.Lookup) contest.Figure {
 
 func measuredName(benchmark string) string { return strings.TrimPrefix(benchmark, "Benchmark") }
 
-// judgeSpeed holds a contestant against the quickest rival by the medians, and gives
-// the ratio of both the bounds of the ratios within the rounds.
-func judgeSpeed(s *results.Set, row contest.Row, speed contest.Speed) (judgement, bool) {
-	overall, ok := speed.Judge(row, nanoseconds(s.Medians()))
+// compareSpeed compares a contestant with its quickest rival by the medians. The
+// bounds of their ratio are those of the ratios within the rounds.
+func compareSpeed(s *results.Set, row contest.Row, speed contest.Speed) (comparison, bool) {
+	overall, ok := speed.Compare(row, nanoseconds(s.Medians()))
 	if !ok {
-		return judgement{}, false
+		return comparison{}, false
 	}
 	speed.Against = []string{overall.Rival}
 	ratio, ok := s.Each(func(l results.Lookup) (float64, bool) {
-		v, ok := speed.Judge(row, nanoseconds(l))
+		v, ok := speed.Compare(row, nanoseconds(l))
 		return v.Ratio, ok
 	})
 	if !ok {
-		return judgement{}, false
+		return comparison{}, false
 	}
 	target := fmt.Sprintf("≤ %s × %s", number(speed.Ratio), code(overall.Rival))
 	if speed.Plus > 0 {
@@ -94,30 +94,30 @@ func judgeSpeed(s *results.Set, row contest.Row, speed contest.Speed) (judgement
 		target = code(speed.Of) + " " + target
 	}
 	measured := fmt.Sprintf("%s; %s against %s", ratioText(ratio), chart.Seconds(overall.Measured*1e-9), chart.Seconds(overall.Best*1e-9))
-	return judgement{
+	return comparison{
 		layer: title(row.Layer), work: row.Work, target: target, measured: measured,
 		met: ratio.Median <= speed.Ratio, open: ratio.Lo <= speed.Ratio && speed.Ratio < ratio.Hi,
 	}, true
 }
 
-func judgeAllocs(s *results.Set, row contest.Row, bound contest.Allocs) (judgement, bool) {
+func compareAllocs(s *results.Set, row contest.Row, bound contest.Allocs) (comparison, bool) {
 	got, ok := row.Net(bound.Contestant(), allocations(s.Medians()))
 	if !ok {
-		return judgement{}, false
+		return comparison{}, false
 	}
 	target := fmt.Sprintf("≤ %d allocations", bound.Most)
 	if bound.Of != "" {
 		target = code(bound.Of) + " " + target
 	}
-	return judgement{
+	return comparison{
 		layer: title(row.Layer), work: row.Work, target: target, measured: number(got),
 		met: math.Round(got) <= float64(bound.Most),
 	}, true
 }
 
-// judgeShare judges how much of the bare handler's throughput usher keeps: by the
-// processor time of the server, and as it was measured.
-func judgeShare(s *results.Set, t loopback.Target) (all []judgement) {
+// compareShare compares the share of the bare handler's throughput that usher keeps
+// with its target: by the processor time of the server, and as it was measured.
+func compareShare(s *results.Set, t loopback.Target) (all []comparison) {
 	for _, by := range []struct{ unit, what string }{
 		{"cpu-sec/op", "by processor time per request"},
 		{"sec/op", "as measured, clients on the same machine"},
@@ -126,7 +126,7 @@ func judgeShare(s *results.Set, t loopback.Target) (all []judgement) {
 		if !ok {
 			continue
 		}
-		all = append(all, judgement{
+		all = append(all, comparison{
 			layer: "Server", work: fmt.Sprintf("%s, GOMAXPROCS=%d", t.Work, t.Procs),
 			target:   fmt.Sprintf("≥ %s of bare's requests/s, %s", number(t.Share), by.what),
 			measured: ratioText(share),
