@@ -15,7 +15,7 @@ import (
 
 var (
 	threatHeading = regexp.MustCompile(`^### ([A-Z]\d{1,2}) `)
-	testReference = regexp.MustCompile("`(?:[a-z0-9]+\\.)?((?:Test|Fuzz)\\w+)`")
+	testReference = regexp.MustCompile("`(?:([a-z0-9]+)\\.)?((?:Test|Fuzz)\\w+)`")
 	rowReference  = regexp.MustCompile(`[Hh]ostile\s+rows ([A-Z]\d{1,2})`)
 
 	// Where tests name threats: at the beginning of a case ("T1, P04: ..."), in a
@@ -29,7 +29,7 @@ var (
 // TestEveryThreatIsDefined compares docs/threats.md with the tests of the whole
 // repository, which it parses wherever they are.
 func TestEveryThreatIsDefined(t *testing.T) {
-	tests, used, rows := readTests(t)
+	tests, cases, used := readTests(t)
 	b, err := os.ReadFile("docs/threats.md")
 	if err != nil {
 		t.Fatal(err)
@@ -45,14 +45,14 @@ func TestEveryThreatIsDefined(t *testing.T) {
 			defined[m[1]] = true
 		}
 		for _, m := range testReference.FindAllStringSubmatch(line, -1) {
-			if !isTest(tests, m[1]) {
-				t.Errorf("docs/threats.md:%d: there is no test %s", i+1, m[1])
+			if !isTest(tests, m[1], m[2]) {
+				t.Errorf("docs/threats.md:%d: there is no test %s", i+1, strings.Trim(m[0], "`"))
 			}
 		}
 	}
 	for _, m := range rowReference.FindAllStringSubmatch(text, -1) {
-		if !rows[m[1]] {
-			t.Errorf("docs/threats.md: there is no test case that begins with %s", m[1])
+		if !isHostileRow(tests, cases, m[1]) {
+			t.Errorf("docs/threats.md: no hostile row begins with %s", m[1])
 		}
 	}
 	for id, where := range used {
@@ -65,25 +65,37 @@ func TestEveryThreatIsDefined(t *testing.T) {
 	}
 }
 
-// isTest reports whether name is a test or, if it ends in the ID of a threat, the
-// beginning of one.
-func isTest(tests map[string]bool, name string) bool {
-	if tests[name] {
-		return true
-	}
-	for test := range tests {
-		if m := threatOfFunction.FindStringSubmatch(test); m != nil && name == "Test"+m[1] {
+// A testName is that of a test, or the ID of a case, and of its package without
+// _test.
+type testName struct{ pkg, name string }
+
+// isTest reports whether name is a test of pkg or, if it ends in the ID of a
+// threat, the beginning of one. An empty pkg means any.
+func isTest(tests map[testName]bool, pkg, name string) bool {
+	for t := range tests {
+		id := threatOfFunction.FindStringSubmatch(t.name)
+		if (pkg == "" || pkg == t.pkg) && (name == t.name || id != nil && name == "Test"+id[1]) {
 			return true
 		}
 	}
 	return false
 }
 
-// readTests returns the names of all tests, the position of one use of each
-// threat, and the threats that a test case begins with.
-func readTests(t *testing.T) (tests map[string]bool, used map[string]string, rows map[string]bool) {
+// isHostileRow reports whether a case in a package with TestHostile begins with id.
+func isHostileRow(tests, cases map[testName]bool, id string) bool {
+	for t := range tests {
+		if t.name == "TestHostile" && cases[testName{t.pkg, id}] {
+			return true
+		}
+	}
+	return false
+}
+
+// readTests returns all tests, the threats that test cases begin with, and the
+// position of one use of each threat.
+func readTests(t *testing.T) (tests, cases map[testName]bool, used map[string]string) {
 	t.Helper()
-	tests, used, rows = make(map[string]bool), make(map[string]string), make(map[string]bool)
+	tests, cases, used = make(map[testName]bool), make(map[testName]bool), make(map[string]string)
 	files := token.NewFileSet()
 	use := func(at token.Pos, ids string) {
 		for _, id := range threatID.FindAllString(ids, -1) {
@@ -104,6 +116,7 @@ func readTests(t *testing.T) (tests map[string]bool, used map[string]string, row
 		if err != nil {
 			return err
 		}
+		pkg := strings.TrimSuffix(file.Name.Name, "_test")
 		for _, group := range file.Comments {
 			for _, comment := range group.List {
 				use(comment.Pos(), threatOfComment.FindString(comment.Text))
@@ -112,7 +125,7 @@ func readTests(t *testing.T) (tests map[string]bool, used map[string]string, row
 		ast.Inspect(file, func(node ast.Node) bool {
 			switch node := node.(type) {
 			case *ast.FuncDecl:
-				tests[node.Name.Name] = true
+				tests[testName{pkg, node.Name.Name}] = true
 				if m := threatOfFunction.FindStringSubmatch(node.Name.Name); m != nil {
 					use(node.Pos(), m[1])
 				}
@@ -121,7 +134,7 @@ func readTests(t *testing.T) (tests map[string]bool, used map[string]string, row
 				ids := threatOfCase.FindString(text)
 				use(node.Pos(), ids)
 				for _, id := range threatID.FindAllString(ids, -1) {
-					rows[id] = true
+					cases[testName{pkg, id}] = true
 				}
 			}
 			return true
@@ -131,5 +144,5 @@ func readTests(t *testing.T) (tests map[string]bool, used map[string]string, row
 	if err != nil {
 		t.Fatal(err)
 	}
-	return tests, used, rows
+	return tests, cases, used
 }
