@@ -64,7 +64,7 @@ func (c *Client) Send(r *http.Request) (*Response, error) {
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if c.Over == HTTP2 && resp.ProtoMajor != 2 {
-		c.TB.Errorf("answered over %s", resp.Proto)
+		c.TB.Errorf("the response came over %s", resp.Proto)
 	}
 	b, err := io.ReadAll(resp.Body)
 	a := &Response{resp, c, r.Method + " " + Cut(r.URL.RequestURI()), string(b), r.URL.RequestURI()}
