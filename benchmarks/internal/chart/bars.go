@@ -14,7 +14,7 @@ import (
 type Bars struct {
 	Title, Subtitle string
 
-	// Axis says what the values are.
+	// Axis describes the values.
 	Axis string
 
 	// Log spaces the values by their logarithm. Then a value is a dot and not the
@@ -25,7 +25,7 @@ type Bars struct {
 	Groups []Group
 }
 
-// A Group is what one compares with each other.
+// A Group is a set of values to be compared with each other.
 type Group struct {
 	Name string
 	Bars []Bar
@@ -118,8 +118,8 @@ func (b *barRows) Plot(c draw.Canvas, p *plot.Plot) {
 	}
 }
 
-// row draws a value at the height y, over those lines of the grid that its words leave
-// free.
+// row draws a value at the height y, over the lines of the grid that its text does not
+// cover.
 func (b *barRows) row(c draw.Canvas, bar Bar, x func(float64) vg.Length, y vg.Length, grid []vg.Length) {
 	fill, name, value := b.rival, style(b.text, textSize, font.WeightNormal), style(b.muted, textSize, font.WeightNormal)
 	if bar.Ours {
@@ -142,7 +142,7 @@ func (b *barRows) row(c draw.Canvas, bar Bar, x func(float64) vg.Length, y vg.Le
 	words(c, note, beside, bar.Note)
 }
 
-// end is where what is drawn of a value ends.
+// end is the right end of the drawing of a value.
 func (b *barRows) end(bar Bar, x func(float64) vg.Length) vg.Length {
 	end := x(bar.Value)
 	if b.Log {

@@ -19,7 +19,7 @@ type Lines struct {
 	Title, Subtitle string
 	X, Y            string // what the axes are
 
-	// XNames are what is at 0, 1, 2... XFormat is for quantities.
+	// XNames are the labels at 0, 1, 2... XFormat is for quantities.
 	XNames           []string
 	XFormat, YFormat func(float64) string
 
@@ -142,8 +142,8 @@ type label struct {
 	y     vg.Length
 }
 
-// spread moves labels apart until none covers another, as little as it needs, from the
-// middle one on.
+// spread moves labels apart, as little as possible, until none covers another. It
+// begins with the middle one.
 func spread(labels []label) {
 	slices.SortStableFunc(labels, func(a, b label) int { return cmp.Compare(a.y, b.y) })
 	middle := len(labels) / 2

@@ -14,7 +14,7 @@ func Seconds(s float64) string { return scaled(s, 1e-9, "ns", "µs", "ms", "s") 
 // Bytes formats a size with three digits and its unit.
 func Bytes(b float64) string { return scaled(b, 1, "B", "kB", "MB", "GB") }
 
-// Size formats the size of a body, of which the usual ones are powers of two.
+// Size formats the size of a body, which is usually a power of two.
 func Size(b float64) string {
 	units := []string{"B", "KiB", "MiB"}
 	i := 0

@@ -1,5 +1,5 @@
-// Package contest is the table of what is measured: which works there are, who
-// does them, and what usher must reach against whom. The benchmarks run what it
+// Package contest is the table of what is measured: the works, the contestants of
+// each work, and the targets of usher against its rivals. The benchmarks run what it
 // lists, and the report compares the results with its targets.
 //
 // The result of a contestant has the name of its benchmark:
@@ -17,13 +17,13 @@ import (
 // Usher is the contestant that the targets bind.
 const Usher = "usher"
 
-// A Row is one work and those who do it.
+// A Row is one work and its contestants.
 type Row struct {
 	// Layer is the name of the benchmark, without "Benchmark".
 	Layer string
 	// Work is the name of the work within the layer.
 	Work string
-	// About says what is done, for a report.
+	// About describes the work, for a report.
 	About string
 	// Contestants are in the order of a report.
 	Contestants []Contestant
@@ -40,25 +40,25 @@ func (r Row) Name(contestant string) string {
 	return "Benchmark" + r.Layer + "/" + r.Work + "/" + contestant
 }
 
-// A Contestant is one who does the work of a row.
+// A Contestant is a program that does the work of a row.
 type Contestant struct {
 	// Name is the last part of the name of the benchmark.
 	Name string
 	// Base is another contestant of the row that does all but the part in
 	// question: a router that calls the same handler, for instance. Its figures are
-	// subtracted wherever the contestant is compared. Empty means that nothing is.
+	// subtracted wherever the contestant is compared. Empty means none.
 	Base string
-	// Module is the module that is measured, for a table of versions; empty for
-	// what is written by hand or stands in the standard library.
+	// Module is the module that is measured, for a table of versions. It is empty
+	// for code written by hand or of the standard library.
 	Module string
-	// LeavesOut says what the contestant does not do and others of the row do.
+	// LeavesOut lists what the contestant does not do and others of the row do.
 	LeavesOut string
 	// Floor marks one that does only a part of the work: it shows what the work
 	// costs at least and is no rival.
 	Floor bool
 }
 
-// Missing is one who belongs into a row and could not be measured.
+// Missing is a contestant that belongs in a row and could not be measured.
 type Missing struct{ Name, Why string }
 
 // A Speed bounds the time of a contestant: it is met if
@@ -69,15 +69,15 @@ type Missing struct{ Name, Why string }
 type Speed struct {
 	// Of is the contestant that it binds; empty means [Usher].
 	Of string
-	// Against are the others, the quickest of whom counts: contestants of the row,
-	// or layer/work/contestant of another one.
+	// Against are the rivals, of which the quickest counts: contestants of the row,
+	// or layer/work/contestant of another row.
 	Against []string
 	// Ratio is the bound.
 	Ratio float64
 	// Plus is added to the bound.
 	Plus time.Duration
-	// StandsFor says for whom else Against stands in, where those of the target
-	// could not be measured, or why the target differs from the plain comparison.
+	// StandsFor names the rivals of the target that could not be measured and that
+	// Against replaces, or explains why the target differs from the plain comparison.
 	StandsFor string
 }
 
@@ -184,7 +184,7 @@ func (s Speed) Compare(r Row, nanoseconds Figure) (Verdict, bool) {
 }
 
 // Guarded returns the bounds that a test asserts: the guards, and the targets of
-// those who have none.
+// contestants without one.
 func (r Row) Guarded() []Allocs {
 	bounds := make(map[string]Allocs)
 	for _, a := range r.Allocs {
@@ -195,10 +195,10 @@ func (r Row) Guarded() []Allocs {
 	return slices.Collect(maps.Values(bounds))
 }
 
-// Contestant returns whom s binds.
+// Contestant returns the contestant that s binds.
 func (s Speed) Contestant() string { return orUsher(s.Of) }
 
-// Contestant returns whom a binds.
+// Contestant returns the contestant that a binds.
 func (a Allocs) Contestant() string { return orUsher(a.Of) }
 
 func orUsher(name string) string {

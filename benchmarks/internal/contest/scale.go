@@ -12,7 +12,7 @@ import (
 type Scale struct {
 	// Layer is the name of the benchmark, without "Benchmark". It begins with Scale.
 	Layer string
-	// About says what is done, and Axis what grows.
+	// About describes the work, and Axis what grows.
 	About, Axis string
 	// Points are the sizes. Those from Large on are measured only if the environment
 	// variable USHER_BENCH_LARGE is 1; 0 means that there is none.
@@ -50,8 +50,8 @@ var (
 		{Name: "httprate", Module: httprate},
 	}
 	holding = limiters
-	// forgetting are the limiters with the machine itself, whose worst call shows what
-	// the machine adds to that of everybody.
+	// forgetting are the limiters and the machine itself, whose worst call shows how
+	// much the machine adds to the worst call of each limiter.
 	forgetting = append([]Contestant{{Name: "machine", Floor: true, LeavesOut: "everything: the clock alone"}}, limiters...)
 	onceAt     = []Contestant{
 		{Name: "bare", Floor: true, LeavesOut: "everything: the handler alone"},

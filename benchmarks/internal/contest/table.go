@@ -2,7 +2,7 @@ package contest
 
 import "time"
 
-// Why those that belong into the table are not there.
+// Why contestants that belong in the table are missing.
 const notFetched = "could not be fetched from the module proxy, in any version; not measured"
 
 // Bases, which do no more than call the handler.
@@ -67,8 +67,8 @@ var floors = []Row{
 	floor("counter", "counter.Add with a precomputed option set", "no-provider", "sdk"),
 }
 
-// The limits of everybody else: they keep nothing under a bound of memory, and
-// charge one policy at a time.
+// What all other limiters leave out: they do not bound their memory, and charge one
+// policy at a time.
 const (
 	oneLimit  = "several policies at once, a bound on memory"
 	noHeaders = "header fields"

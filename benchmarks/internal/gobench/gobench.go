@@ -1,6 +1,6 @@
 // Package gobench runs the Go benchmarks of a module in rounds: each round runs every
-// benchmark once, in random order, so that whatever changes on the machine meanwhile
-// meets all of them.
+// benchmark once, in random order, so that changes of the machine
+// affect all of them alike.
 package gobench
 
 import (
@@ -108,8 +108,8 @@ func (b benchmark) run(ctx context.Context, each time.Duration, emit func(*bench
 	return nil
 }
 
-// output runs a command and returns what it prints. A command that fails says why on
-// either of its outputs.
+// output runs a command and returns what it prints. A command that fails prints the
+// reason on one of its outputs.
 func output(c *exec.Cmd) (string, error) {
 	var out, complaints bytes.Buffer
 	c.Stdout, c.Stderr = &out, &complaints

@@ -30,7 +30,8 @@ type Request struct {
 }
 
 // Conn is a [Sender] over a connection that stays open. It does little of what
-// [http.Client] does, so that of the machine as much as possible is the server's.
+// [http.Client] does, so that it leaves as much of the machine as possible to the
+// server.
 type Conn struct {
 	conn    net.Conn
 	r       *bufio.Reader

@@ -15,7 +15,7 @@ type Sender interface {
 	Send() error
 }
 
-// A Result is what became of the requests.
+// A Result is the outcome of the requests.
 type Result struct {
 	// Due counts the requests that the schedule had, Sent those that were sent.
 	// They differ only if the context ended first. Without a schedule they are the
@@ -102,8 +102,7 @@ func each(senders []Sender, start time.Time, work func(*Result, Sender)) *Result
 // Open sends total requests, rate of them per second at equal distances, over as
 // many connections as there are senders. A request that is due while all of them wait
 // for a response is sent as soon as one is free. Pause waits until a request is due;
-// the default is [time.Sleep], [Pause] is more exact. If ctx ends, what is not sent by
-// then is left out.
+// the default is [time.Sleep], [Pause] is more exact. When ctx ends, it sends no more.
 func Open(ctx context.Context, senders []Sender, rate float64, total int, pause func(time.Duration)) *Result {
 	if pause == nil {
 		pause = time.Sleep

@@ -2,7 +2,7 @@
 // how many requests they serve, what processor time and memory one costs, and how
 // long one takes.
 //
-// Clients and server share the machine. So the number of requests a second says as
-// much about the clients, and the processor time of the server per request is what
-// compares stacks.
+// Clients and server share the machine, so the number of requests per second depends
+// on the clients as well. Stacks are compared by the processor time of the server per
+// request.
 package loopback

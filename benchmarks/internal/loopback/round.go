@@ -17,7 +17,7 @@ import (
 	"github.com/usher-go/usher/benchmarks/internal/stacks"
 )
 
-// A Plan says what a round measures.
+// A Plan describes what a round measures.
 type Plan struct {
 	// Program is the server: it takes -stack and -credential, and runs [Serve].
 	Program string
@@ -136,7 +136,7 @@ func (p Plan) open(ctx context.Context, s server, work stacks.Work, procs int) (
 	return result(name, done.Sent, values...), nil
 }
 
-// measure connects the clients, lets them warm the server up, and returns what became
+// measure connects the clients, lets them warm the server up, and returns the outcome
 // of the requests of run and what the server used for them.
 func (p Plan) measure(ctx context.Context, s server, work stacks.Work, run func([]load.Sender) *load.Result) (done *load.Result, used Usage, err error) {
 	clients := make([]load.Sender, p.Connections)

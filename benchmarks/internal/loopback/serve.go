@@ -28,9 +28,9 @@ func (u Usage) minus(before Usage) Usage {
 	return Usage{u.CPU - before.CPU, u.Mallocs - before.Mallocs, u.Bytes - before.Bytes}
 }
 
-// Serve serves h on a free port of 127.0.0.1 until in ends, which it does if the
-// process that started the server ends. It prints the address on out, and then for
-// every line that it reads what the process has used, each as a line of JSON.
+// Serve serves h on a free port of 127.0.0.1 until in ends, as it does when the
+// process that started the server ends. It prints the address on out and then, for
+// every line that it reads, what the process has used, each as a line of JSON.
 func Serve(in io.Reader, out io.Writer, h http.Handler) error {
 	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // It needs no look-up.
 	if err != nil {

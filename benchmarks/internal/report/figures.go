@@ -45,7 +45,7 @@ func splitFigures(readme []byte) (before, figures, after string, err error) {
 // The README shows the report from the root of the repository.
 const reportDir = "benchmarks/report/"
 
-// Figures is what the README says of the results.
+// Figures is the part of the README about the results.
 func (r *Report) Figures() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Medians of %d rounds with %s on one machine\n(%s).\nEach is beside the quickest of the others, and without router and handler. [The\nreport](%sREADME.md) has all of them, what each leaves out, and the spread.\n\n",

@@ -16,7 +16,7 @@ func (r *Report) net(row contest.Row, name, unit string) (results.Summary, bool)
 	})
 }
 
-// times summarizes how many times what usher costs a contestant does.
+// times summarizes the cost of a contestant as a multiple of that of usher.
 func (r *Report) times(row contest.Row, name string) (results.Summary, bool) {
 	return r.set.Each(func(l results.Lookup) (float64, bool) {
 		ours, _ := row.Net(contest.Usher, nanoseconds(l))

@@ -35,8 +35,8 @@ func (r *Report) at(s contest.Scale, point int, contestant string) (results.Summ
 	return r.set.Median(measuredName(s.Name(point, contestant)), unit)
 }
 
-// figure is what counts of a summary. Whatever else runs on the machine lengthens the
-// longest call, so of that it is the least of all rounds.
+// figure is the value of a summary that is shown: the median, or of the longest call
+// the least of all rounds, as other programs on the machine lengthen it.
 func figure(s contest.Scale, m results.Summary) float64 {
 	if s.Layer == "ScalePause" {
 		return m.Least
@@ -58,7 +58,7 @@ func onAxis(s contest.Scale) func(float64) string {
 	return chart.Count
 }
 
-// axis says what grows.
+// axis describes what grows.
 func axis(s contest.Scale) string {
 	if s.Axis == "bytes" {
 		return "size" // which has its unit
