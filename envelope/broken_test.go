@@ -1,6 +1,7 @@
 package envelope_test
 
 import (
+	"context"
 	"errors"
 	"io"
 	"maps"
@@ -79,7 +80,8 @@ type reporter struct {
 	errs []*usher.Error
 }
 
-func (p *reporter) onError(_ *http.Request, e *usher.Error) {
+func (p *reporter) onError(_ context.Context, err error) {
+	e, _ := errors.AsType[*usher.Error](err)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.errs = append(p.errs, e)
@@ -229,7 +231,7 @@ func TestWhatOnlyLooksBrokenOffIsWhole(t *testing.T) {
 // Without Wrap, too, and through another envelope.
 func TestFailAfterTheFirstByteAbortsInEveryEnvelope(t *testing.T) {
 	h := fails(errDatabase, writes(200, asJSON, "12"))
-	quiet := envelope.Config{OnError: func(*http.Request, *usher.Error) {}}
+	quiet := envelope.Config{OnError: func(context.Context, error) {}}
 	within := must(quiet).Wrap(h)
 	other := must(envelope.Config{Shape: envelope.Typed()})
 	stacks := map[string]http.Handler{

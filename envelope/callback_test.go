@@ -1,9 +1,9 @@
 package envelope_test
 
 import (
+	"context"
 	"io"
 	"net/http"
-	"net/netip"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -19,7 +19,7 @@ func TestACallbackThatPanics(t *testing.T) {
 		_, _ = io.WriteString(w, "x")
 		usher.Fail(w, r, errDatabase)
 	})
-	panicking := func(*http.Request, *usher.Error) { panic("callback") }
+	panicking := func(context.Context, error) { panic("callback") }
 	tests := []struct {
 		name    string
 		config  envelope.Config
@@ -33,7 +33,6 @@ func TestACallbackThatPanics(t *testing.T) {
 		}), 502, 1},
 		{"OnError, for what broke off", envelope.Config{OnError: panicking}, late, 0, 1},
 		{"NewRequestID", envelope.Config{NewRequestID: func() string { panic("callback") }}, value, 200, 1},
-		{"ClientIP", envelope.Config{ClientIP: func(*http.Request) netip.Addr { panic("callback") }}, value, 500, 2},
 		{"Marshal", envelope.Config{Marshal: func(any) ([]byte, error) { panic("callback") }}, value, 500, 1},
 		{"Shape.Error, by Fail", envelope.Config{Shape: envelope.Shape{Error: func([]byte, *envelope.Response) []byte { panic("callback") }}}, failing(&usher.Error{Status: 404}), 500, 2},
 		{"Shape.Before", envelope.Config{Shape: envelope.Shape{

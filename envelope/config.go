@@ -1,105 +1,95 @@
 package envelope
 
 import (
-	"errors"
+	"context"
 	"fmt"
+	"maps"
 	"net/http"
-	"net/netip"
+	"slices"
+
+	"go.opentelemetry.io/otel/metric"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/config"
 )
 
-// A Config says in which shape a service answers. The zero value is ready for
-// use: the [Standard] shape for whatever is written through this module, and
-// what handlers write themselves left alone.
+// A Config describes an [Envelope]. The zero value is ready for use: the [Standard]
+// shape for every response that is written through this module, while what handlers
+// write themselves stays as it is.
 type Config struct {
-	// Shape is the shape of all answers; the zero Shape means [Standard].
+	// Shape is the shape of all responses; the zero Shape means [Standard].
 	Shape Shape
 	// Catalogue has the statuses, codes and texts that the service has documented.
 	Catalogue Catalogue
-	// Wrap puts also what handlers write themselves into the shape: plain JSON,
-	// and errors that are plain JSON, plain text or empty. See the package
-	// documentation for what passes untouched.
+	// Wrap extends the shape to what handlers write themselves: plain JSON, and
+	// errors that are plain JSON, plain text or empty. The package documentation
+	// lists what passes unchanged.
 	Wrap bool
 
-	// ClientIP tells the address of the caller, for metadata. Give it the rule by
-	// which callers are limited, for instance the method Addr of a
-	// clientip.Resolver. Nil means the peer of the connection.
-	ClientIP func(*http.Request) netip.Addr
 	// SecretParams are names of query parameters whose values metadata must not
-	// repeat, beyond those that look like one: api_key, access_token, password,
-	// code and the like. Case and punctuation do not matter.
+	// repeat, in addition to those that look like secrets: api_key, access_token,
+	// password, code and the like. Case and punctuation do not matter.
 	SecretParams []string
 
-	// RequestIDPrefix begins every request ID that is made here, for instance
-	// "req-": at most 40 of A-Z, a-z, 0-9, '.', '_' and '-'.
+	// RequestIDPrefix begins every request ID that the envelope generates, for
+	// instance "req-": at most 40 of A-Z, a-z, 0-9, '.', '_' and '-'.
 	RequestIDPrefix string
-	// NewRequestID makes the ID of a request that brings none or an unusable one.
-	// Nil means RequestIDPrefix and 16 random letters and digits, as does a panic,
-	// of which OnPanic is told.
+	// NewRequestID generates the ID of a request that has none or an invalid one.
+	// Nil means RequestIDPrefix and 16 random letters and digits, which also replace
+	// the ID if NewRequestID panics; OnPanic is then called.
 	NewRequestID func() string
 
 	// Marshal encodes values; nil means encoding/json.
 	Marshal func(v any) ([]byte, error)
 
-	// OnError is told, with the private cause, of every error of 500 or more that
-	// the envelope writes: by [usher.Fail], or in place of what a handler wrote
-	// itself, the first 4 KiB of which are the cause then. It is also told why a
-	// connection was aborted and that data was lost. Nil logs to [slog.Default] what
-	// has a cause, and every 500. It must not write a response. If it panics, OnPanic
-	// is told.
-	OnError func(r *http.Request, e *usher.Error)
-	// OnPanic is told what a handler, or another of these functions, panicked with. The value may hold whatever
-	// the handler had at hand, key material included. Nil logs to [slog.Default]
-	// the stack and the type of the value, and of a [runtime.Error] the text.
+	// OnError is called for every error of 500 or more that the envelope writes, for
+	// [usher.Fail] or in place of what a handler wrote itself; for a connection that
+	// the envelope aborts; and for data that is lost. The error wraps a [*usher.Error]
+	// with the private cause, and its text has the method and the route pattern of
+	// the request. If a handler wrote the error itself, the cause is the first 4 KiB
+	// of its body. The context is that of the request: [RequestID] returns its ID.
+	//
+	// Nil logs to [slog.Default] every failure with a cause and every 500, without a
+	// limit on the rate, as no two need have the same cause. If OnError panics,
+	// OnPanic is called.
+	OnError func(ctx context.Context, err error)
+	// OnPanic is called with what a handler, or another function of the Config,
+	// panicked with. The value may hold any data of the handler, key material
+	// included. Nil logs to [slog.Default] the stack and the type of the value, and
+	// the text of a [runtime.Error].
 	OnPanic func(r *http.Request, v any, stack []byte)
+
+	// MeterProvider provides the counter of panics, usher.envelope.panics, by whether
+	// the request could still get a response. Nil means the global one.
+	MeterProvider metric.MeterProvider
 }
 
 const maxPrefix = 40
 
-// validate reports every fault of c.
+// validate returns every fault of c.
 func (c *Config) validate() error {
-	var errs []error
-	fault := func(field, reason string) {
-		errs = append(errs, &usher.ConfigError{Field: "envelope.Config." + field, Reason: reason})
-	}
+	faults := config.Of[usher.ConfigError]("envelope.Config")
 	s := c.Shape
-	if (s.Before == nil) != (s.After == nil) {
-		fault("Shape", "Before and After must be set both or neither")
+	faults.If((s.Before == nil) != (s.After == nil), "Shape", "must have both Before and After, or neither")
+	faults.If(s.Error == nil && !s.isZero(), "Shape.Error", config.Required)
+	for _, code := range slices.Sorted(maps.Keys(c.Catalogue.Codes)) {
+		status := c.Catalogue.Codes[code].Status
+		in := faults.In(fmt.Sprintf("Catalogue.Codes[%q]", code))
+		faults.If(code == "", `Catalogue.Codes[""]`, config.NotEmpty+"; responses without a code belong in Statuses")
+		in.If(status != 0 && (status < 200 || status > 299) && (status < 400 || status > 599), "Status", "must be 0, 200 to 299 or 400 to 599")
 	}
-	if s.Error == nil && !s.isZero() {
-		fault("Shape.Error", "missing")
-	}
-	for code, e := range c.Catalogue.Codes {
-		field := fmt.Sprintf("Catalogue.Codes[%q]", code)
-		if code == "" {
-			fault(field, "empty; answers without a code are for Statuses")
-		}
-		if e.Status != 0 && (e.Status < 200 || e.Status > 299) && (e.Status < 400 || e.Status > 599) {
-			fault(field+".Status", "must be 0, 200 to 299 or 400 to 599")
-		}
-	}
-	for status, e := range c.Catalogue.Statuses {
+	for _, status := range slices.Sorted(maps.Keys(c.Catalogue.Statuses)) {
 		field := fmt.Sprintf("Catalogue.Statuses[%d]", status)
-		if status < 200 || status > 599 {
-			fault(field, "no final HTTP status")
-		}
-		if e.Status != 0 {
-			fault(field+".Status", "must be 0; only a code can change the status")
-		}
+		faults.If(status < 200 || status > 599, field, "must be a final HTTP status")
+		faults.If(c.Catalogue.Statuses[status].Status != 0, field+".Status", "must be 0; only a code can change the status")
 	}
 	for i, name := range c.SecretParams {
-		if len(normalize(nil, name)) == 0 {
-			fault(fmt.Sprintf("SecretParams[%d]", i), "needs a letter or a digit")
-		}
+		faults.If(len(normalize(nil, name)) == 0, fmt.Sprintf("SecretParams[%d]", i), "must have a letter or a digit")
 	}
-	if len(c.RequestIDPrefix) > maxPrefix || !validRequestIDText(c.RequestIDPrefix) {
-		fault("RequestIDPrefix", "must be at most 40 of A-Z, a-z, 0-9, '.', '_' and '-'")
-	}
-	if c.RequestIDPrefix != "" && c.NewRequestID != nil {
-		fault("RequestIDPrefix", "has no effect together with NewRequestID")
-	}
-	return errors.Join(errs...)
+	faults.If(len(c.RequestIDPrefix) > maxPrefix || !validRequestIDText(c.RequestIDPrefix),
+		"RequestIDPrefix", "must be at most 40 of A-Z, a-z, 0-9, '.', '_' and '-'")
+	faults.If(c.RequestIDPrefix != "" && c.NewRequestID != nil, "RequestIDPrefix", "must be empty if NewRequestID is set")
+	return faults.Err()
 }
 
 func (s Shape) isZero() bool {

@@ -1,6 +1,7 @@
 package envelope_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -316,7 +317,7 @@ func TestContract(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			tt.config.OnError = func(*http.Request, *usher.Error) {}
+			tt.config.OnError = func(context.Context, error) {}
 			tt.config.OnPanic = func(*http.Request, any, []byte) {}
 			got := get(t, start(t, must(tt.config).Wrap(tt.handler)), "/user", "X-Request-Id: req-7f65ab21d1")
 			wantStatus(t, got, tt.status)

@@ -2,6 +2,7 @@ package envelope_test
 
 import (
 	"compress/gzip"
+	"context"
 	"io"
 	"net/http"
 	"strings"
@@ -32,7 +33,7 @@ func (w zipWriter) Write(p []byte) (int, error) { return w.zip.Write(p) }
 
 // quiet reports nothing.
 func quiet(c envelope.Config) *envelope.Envelope {
-	c.OnError = func(*http.Request, *usher.Error) {}
+	c.OnError = func(context.Context, error) {}
 	c.OnPanic = func(*http.Request, any, []byte) {}
 	return must(c)
 }
@@ -174,7 +175,7 @@ func TestEncodingIsNotTakenForTheTextOfAFailure(t *testing.T) {
 		502: writes(502, with(asJSON, "Content-Encoding", "br"), "\x1b\x02canary"),
 	} {
 		told := make(chan string, 1)
-		env, err := envelope.New(envelope.Config{Wrap: true, OnError: func(_ *http.Request, e *usher.Error) { told <- e.Error() }})
+		env, err := envelope.New(envelope.Config{Wrap: true, OnError: func(_ context.Context, err error) { told <- err.Error() }})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,14 +1,15 @@
 package envelope
 
 import (
+	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
-	"net/netip"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/usher-go/usher"
-	"github.com/usher-go/usher/clientip"
 	"github.com/usher-go/usher/internal/exchange"
 	"github.com/usher-go/usher/internal/httpwriter"
 	"github.com/usher-go/usher/internal/telemetry"
@@ -21,12 +22,11 @@ type Envelope struct {
 	shape     Shape
 	catalogue Catalogue
 	wrap      bool
-	clientIP  func(*http.Request) netip.Addr
 	secrets   secrets
 	prefix    string        // of request IDs
 	newID     func() string // or nil
 	marshal   func(any) ([]byte, error)
-	onError   func(*http.Request, *usher.Error)
+	onError   func(context.Context, error) // or nil
 	onPanic   func(*http.Request, any, []byte)
 	panics    *telemetry.Decisions
 	responder any // e itself
@@ -39,9 +39,6 @@ var (
 
 // New returns the envelope that c describes. Its error joins a
 // [*usher.ConfigError] for every fault of c.
-//
-// Panics of handlers are counted as usher.envelope.panics on the global
-// OpenTelemetry meter provider, by whether they could still be answered.
 func New(c Config) (*Envelope, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
@@ -50,27 +47,19 @@ func New(c Config) (*Envelope, error) {
 		shape:     c.Shape,
 		catalogue: c.Catalogue.clone(),
 		wrap:      c.Wrap,
-		clientIP:  c.ClientIP,
 		secrets:   newSecrets(c.SecretParams),
 		prefix:    c.RequestIDPrefix,
 		newID:     c.NewRequestID,
 		marshal:   c.Marshal,
 		onError:   c.OnError,
 		onPanic:   c.OnPanic,
-		panics:    newPanics(),
+		panics:    newPanics(c.MeterProvider),
 	}
 	if e.shape.isZero() {
 		e.shape = Standard()
 	}
 	if e.shape.ErrorType == "" {
 		e.shape.ErrorType = "application/json"
-	}
-	if e.clientIP == nil {
-		var peer *clientip.Resolver
-		e.clientIP = peer.Addr
-	}
-	if e.onError == nil {
-		e.onError = logError
 	}
 	if e.onPanic == nil {
 		e.onPanic = logPanic
@@ -79,9 +68,27 @@ func New(c Config) (*Envelope, error) {
 	return e, nil
 }
 
-// report tells OnError, whose own panic is no matter of the request.
+// report passes failure to OnError, whose own panic does not concern the request.
 func (e *Envelope) report(r *http.Request, failure *usher.Error) {
-	e.guard(r, func() { e.onError(r, failure) })
+	e.guard(r, func() {
+		if e.onError == nil {
+			logError(r, failure)
+			return
+		}
+		e.onError(r.Context(), fmt.Errorf("envelope: %s: %w", route(r), failure))
+	})
+}
+
+// route returns the method of r and the route pattern that it matched, if any.
+func route(r *http.Request) string {
+	switch method := cut(r.Method, maxMethod); {
+	case r.Pattern == "":
+		return method
+	case strings.Contains(r.Pattern, " "):
+		return r.Pattern // has the method
+	default:
+		return method + " " + r.Pattern
+	}
 }
 
 // logError logs what is a fault. Another status than 500 without a cause is a

@@ -1,6 +1,7 @@
 package envelope_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -99,7 +100,7 @@ func TestCatalogue(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			env := must(envelope.Config{Shape: envelope.Typed(), Catalogue: catalogue, OnError: func(*http.Request, *usher.Error) {}})
+			env := must(envelope.Config{Shape: envelope.Typed(), Catalogue: catalogue, OnError: func(context.Context, error) {}})
 			got := get(t, start(t, env.Wrap(failing(tt.err))), "/")
 			var body struct {
 				Error struct{ Type, Code, Message string }
@@ -249,25 +250,38 @@ func TestMetadataIsMeasuredAndTrusted(t *testing.T) {
 		}
 	})
 	t.Run("KS-38 the address is the limiter's, not the client's claim", func(t *testing.T) {
-		trusted, err := clientip.New(clientip.Config{})
-		if err != nil {
-			t.Fatal(err)
-		}
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.RemoteAddr = "[::ffff:192.0.2.9]:1234"
 		r.Header.Set("X-Forwarded-For", "203.0.113.1")
-		for _, c := range []envelope.Config{{}, {ClientIP: trusted.Addr}} {
-			if m := metadata(t, c, r); m.IP != "192.0.2.9" {
-				t.Errorf("ip %q", m.IP)
-			}
+		if m := metadata(t, envelope.Config{}, r); m.IP != "192.0.2.9" {
+			t.Errorf("ip %q", m.IP)
 		}
-		c := envelope.Config{ClientIP: func(*http.Request) netip.Addr { return netip.MustParseAddr("fe80::1%\"zone") }}
-		if m := metadata(t, c, r); m.IP != "fe80::1" {
+		zoned := clientip.WithAddr(r, netip.MustParseAddr("fe80::1%\"zone"))
+		if m := metadata(t, envelope.Config{}, zoned); m.IP != "fe80::1" {
 			t.Errorf("ip %q", m.IP)
 		}
 		r.RemoteAddr = "@"
 		if m := metadata(t, envelope.Config{}, r); m.IP != "" {
 			t.Errorf("ip %q", m.IP)
+		}
+	})
+	t.Run("the address is the one that a Resolver has stored", func(t *testing.T) {
+		ips, err := clientip.New(clientip.Config{TrustedProxies: []string{"192.0.2.0/24"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		env := must(envelope.Config{})
+		refusing := usher.Authenticate()
+		for name, m := range map[string]usher.Middleware{
+			"outside": usher.Chain(ips, env, refusing), "inside": usher.Chain(env, ips, refusing),
+		} {
+			r := httptest.NewRequest(http.MethodGet, "/", nil)
+			r.Header.Set("X-Forwarded-For", "203.0.113.1")
+			w := httptest.NewRecorder()
+			m.Wrap(nil).ServeHTTP(w, r)
+			if !strings.Contains(w.Body.String(), `"ip":"203.0.113.1"`) {
+				t.Errorf("%s the envelope: %s", name, w.Body)
+			}
 		}
 	})
 	t.Run("the time is the server's", func(t *testing.T) {

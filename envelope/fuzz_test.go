@@ -1,6 +1,7 @@
 package envelope_test
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -19,7 +20,7 @@ func FuzzError(f *testing.F) {
 	f.Add(404, "not_found", "no \"such\" \u2028</script>\xff\x00", "param", "detail", "/a?api_key=canary", "GET", int64(1))
 	f.Add(0, "", "", "", "", "/\xff?&;#=%", "M\r\n", int64(-1))
 	f.Add(999, "c", "m", "p", "d", strings.Repeat("/ä", 3000), strings.Repeat("M", 100), int64(time.Minute))
-	quiet := func(*http.Request, *usher.Error) {}
+	quiet := func(context.Context, error) {}
 	f.Fuzz(func(t *testing.T, status int, code, message, param, detail, target, method string, wait int64) {
 		e := &usher.Error{
 			Status: status, Code: code, Message: message, Param: param, RetryAfter: time.Duration(wait),

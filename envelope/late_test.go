@@ -1,6 +1,7 @@
 package envelope_test
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"strings"
@@ -85,7 +86,7 @@ func TestWhatFollowsAStatus(t *testing.T) {
 	for _, wrap := range []bool{true, false} {
 		for _, tt := range tests {
 			t.Run(tt.name, func(t *testing.T) {
-				env := must(envelope.Config{Wrap: wrap, OnError: func(*http.Request, *usher.Error) {}})
+				env := must(envelope.Config{Wrap: wrap, OnError: func(context.Context, error) {}})
 				got := get(t, start(t, env.Wrap(tt.handler)), "/")
 				wantStatus(t, got, tt.status)
 				if !json.Valid([]byte(got.body)) || !strings.Contains(still(got.body), tt.body) {

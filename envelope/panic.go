@@ -9,6 +9,8 @@ import (
 	"runtime/debug"
 	"time"
 
+	"go.opentelemetry.io/otel/metric"
+
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/guard"
 	"github.com/usher-go/usher/internal/telemetry"
@@ -22,13 +24,14 @@ const (
 
 var panicOutcomes = [...]string{responded: "responded", aborted: "aborted"}
 
-func newPanics() *telemetry.Decisions {
+func newPanics(provider metric.MeterProvider) *telemetry.Decisions {
 	return telemetry.NewDecisions(telemetry.Config{
-		Scope:       "github.com/usher-go/usher/envelope",
-		Counter:     "usher.envelope.panics",
-		Description: "Panics of handlers, by whether the request could still get a response.",
-		Attribute:   "usher.envelope.panic.outcome",
-		Outcomes:    panicOutcomes[:],
+		MeterProvider: provider,
+		Scope:         "github.com/usher-go/usher/envelope",
+		Counter:       "usher.envelope.panics",
+		Description:   "Panics of handlers, by whether the request could still get a response.",
+		Attribute:     "usher.envelope.panic.outcome",
+		Outcomes:      panicOutcomes[:],
 	})
 }
 

@@ -2,6 +2,7 @@ package envelope_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 	"testing"
 
 	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/metric"
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/envelope"
@@ -46,7 +48,7 @@ func TestPanicBeforeTheStatusIsOneError(t *testing.T) {
 				env := must(envelope.Config{
 					Shape: envelope.Data(), Wrap: wrap,
 					OnPanic: func(*http.Request, any, []byte) { panics++ },
-					OnError: func(*http.Request, *usher.Error) { t.Error("a panic is not reported as an error, too") },
+					OnError: func(context.Context, error) { t.Error("a panic is not reported as an error, too") },
 				})
 				got := get(t, start(t, env.Wrap(h)), "/")
 				wantStatus(t, got, 500)
@@ -192,7 +194,7 @@ func TestOnErrorGetsWhatIsNotSent(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var got error
-			env := must(envelope.Config{OnError: func(_ *http.Request, e *usher.Error) { got = e }})
+			env := must(envelope.Config{OnError: func(_ context.Context, err error) { got = err }})
 			w := httptest.NewRecorder()
 			env.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { usher.Fail(w, r, tt.err) })).
 				ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
@@ -219,9 +221,60 @@ func TestOnErrorGetsWhatIsNotSent(t *testing.T) {
 	})
 }
 
+func TestOnErrorGetsTheRouteAndTheContextOfTheRequest(t *testing.T) {
+	tests := map[string]struct{ pattern, method, want string }{
+		"a pattern with a method":    {"GET /notes/{id}", http.MethodGet, "envelope: GET /notes/{id}: 500 internal: db: connection lost"},
+		"a pattern without a method": {"/notes/{id}", http.MethodPut, "envelope: PUT /notes/{id}: 500 internal: db: connection lost"},
+		"a router that sets none":    {"", http.MethodGet, "envelope: GET: 500 internal: db: connection lost"},
+		"a method without end":       {"", strings.Repeat("M", 5000), "envelope: " + strings.Repeat("M", 32) + ": 500 internal: db: connection lost"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			var id string
+			var got error
+			env := must(envelope.Config{OnError: func(ctx context.Context, err error) { id, got = envelope.RequestID(ctx), err }})
+			var h http.Handler = failing(&usher.Error{Code: usher.CodeInternal, Cause: errDatabase})
+			if tt.pattern != "" {
+				mux := http.NewServeMux()
+				mux.Handle(tt.pattern, h)
+				h = mux
+			}
+			r := httptest.NewRequest(http.MethodGet, "/notes/7?token=secret", nil)
+			r.Method = tt.method
+			r.Header.Set("X-Request-Id", "r-1")
+			env.Wrap(h).ServeHTTP(httptest.NewRecorder(), r)
+			if got == nil || got.Error() != tt.want || id != "r-1" {
+				t.Errorf("reported %v for request %q", got, id)
+			}
+			if e, ok := errors.AsType[*usher.Error](got); !ok || !errors.Is(e, errDatabase) {
+				t.Error("the error is not in what was reported")
+			}
+		})
+	}
+}
+
+func TestTheLogOfAFailureHasTheRequest(t *testing.T) {
+	log := captureLog(t)
+	mux := http.NewServeMux()
+	mux.Handle("GET /notes/{id}", failing(&usher.Error{Code: usher.CodeInternal, Cause: errDatabase}))
+	r := httptest.NewRequest(http.MethodGet, "/notes/7?token=canary", nil)
+	r.Header.Set("X-Request-Id", "r-1")
+	must(envelope.Config{}).Wrap(mux).ServeHTTP(httptest.NewRecorder(), r)
+	for _, want := range []string{
+		`msg="envelope: request failed"`, "method=GET", `route="GET /notes/{id}"`, "request_id=r-1", `error="500 internal: db: connection lost"`,
+	} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("the log has no %s: %s", want, log)
+		}
+	}
+	if strings.Contains(log.String(), "canary") {
+		t.Errorf("the log has the query: %s", log)
+	}
+}
+
 func TestDataThatCannotBeEncodedIsAnError(t *testing.T) {
 	var reported error
-	env := must(envelope.Config{Shape: envelope.Data(), OnError: func(_ *http.Request, e *usher.Error) { reported = e }})
+	env := must(envelope.Config{Shape: envelope.Data(), OnError: func(_ context.Context, err error) { reported = err }})
 	got := get(t, start(t, env.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		envelope.For(w, r).Created("/x", map[string]any{"a": func() {}})
 	}))), "/")
@@ -238,7 +291,15 @@ func TestPanicsAreCounted(t *testing.T) {
 	previous := otel.GetMeterProvider()
 	otel.SetMeterProvider(&meter)
 	t.Cleanup(func() { otel.SetMeterProvider(previous) })
-	h := must(envelope.Config{OnPanic: func(*http.Request, any, []byte) {}}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	t.Run("on the global provider", func(t *testing.T) { testPanicsAreCounted(t, &meter, nil) })
+	var own oteltest.Meter
+	t.Run("on one's own", func(t *testing.T) { testPanicsAreCounted(t, &own, &own) })
+}
+
+func testPanicsAreCounted(t *testing.T, meter *oteltest.Meter, provider metric.MeterProvider) {
+	h := must(envelope.Config{
+		MeterProvider: provider, OnPanic: func(*http.Request, any, []byte) {},
+	}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/late" {
 			w.WriteHeader(200)
 		}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/clientip"
 	"github.com/usher-go/usher/internal/jsontext"
 )
 
@@ -70,9 +71,16 @@ func (resp *Response) Elapsed() time.Duration { return max(time.Since(resp.Start
 // may hold secrets of the caller.
 func (resp *Response) Request() *http.Request { return resp.t.request }
 
-// ClientIP returns the address of the caller by the rule of [Config.ClientIP].
-// It is the zero Addr if that is not known.
-func (resp *Response) ClientIP() netip.Addr { return resp.t.env.clientIP(resp.t.request) }
+// ClientIP returns what [clientip.Of] returns for the request: the address that a
+// [clientip.Resolver] outside or inside the envelope has stored, else that of the peer
+// of the connection. It is the zero Addr if the address is unknown.
+func (resp *Response) ClientIP() netip.Addr {
+	// The request of t may be the one before the exchange was attached.
+	if c := resp.t.x.Client(); c != nil {
+		return c.Addr
+	}
+	return clientip.Of(resp.t.request)
+}
 
 // AppendURL appends path and query of the request as a JSON string, without the
 // values of secret parameters and not longer than about 2 KiB.

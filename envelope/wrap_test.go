@@ -660,7 +660,7 @@ func TestNothingIsWrittenTwice(t *testing.T) {
 	}
 	for name, h := range tests {
 		t.Run(name, func(t *testing.T) {
-			env := must(envelope.Config{Shape: envelope.Data(), Wrap: true, OnError: func(*http.Request, *usher.Error) {}})
+			env := must(envelope.Config{Shape: envelope.Data(), Wrap: true, OnError: func(context.Context, error) {}})
 			got := get(t, start(t, env.Wrap(h)), "/")
 			wantStatus(t, got, 200)
 			wantBody(t, got, `{"data":1}`)

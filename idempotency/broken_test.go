@@ -1,6 +1,7 @@
 package idempotency_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log"
@@ -17,7 +18,7 @@ import (
 // A response that failed after it had begun is not kept as a success.
 func TestAFailureAfterTheFirstByteIsNeverReplayed(t *testing.T) {
 	env, err := envelope.New(envelope.Config{
-		Wrap: true, Shape: envelope.Data(), OnError: func(*http.Request, *usher.Error) {},
+		Wrap: true, Shape: envelope.Data(), OnError: func(context.Context, error) {},
 	})
 	if err != nil {
 		t.Fatal(err)

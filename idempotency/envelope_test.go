@@ -1,6 +1,7 @@
 package idempotency_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -157,7 +158,7 @@ func TestRefusalsHaveTheShapeOfTheService(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			e, err := envelope.New(envelope.Config{
 				Wrap: true, Shape: envelope.Data(),
-				OnPanic: func(*http.Request, any, []byte) {}, OnError: func(*http.Request, *usher.Error) {},
+				OnPanic: func(*http.Request, any, []byte) {}, OnError: func(context.Context, error) {},
 			})
 			if err != nil {
 				t.Fatal(err)

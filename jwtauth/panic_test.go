@@ -99,7 +99,10 @@ func TestAViewThatPanicsLeavesNoHalfASession(t *testing.T) {
 	mux.HandleFunc("POST /login", func(w http.ResponseWriter, r *http.Request) { h.Login(w, r, jwtauth.Session{Subject: "ann"}) })
 	mux.HandleFunc("POST /refresh", h.Refresh)
 	var cause atomic.Pointer[usher.Error]
-	env := must(envelope.New(envelope.Config{OnError: func(_ *http.Request, e *usher.Error) { cause.Store(e) }}))
+	env := must(envelope.New(envelope.Config{OnError: func(_ context.Context, err error) {
+		e, _ := errors.AsType[*usher.Error](err)
+		cause.Store(e)
+	}}))
 	s := quiet(t, env.Wrap(mux))
 	send := func(path, body string) (int, string) {
 		t.Helper()

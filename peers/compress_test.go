@@ -2,6 +2,7 @@ package peers_test
 
 import (
 	"compress/gzip"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -188,7 +189,7 @@ func needsEnvelope(path string) bool { return path == "/panic" || path == "/file
 func enveloped(t *testing.T) usher.Middleware {
 	env, err := envelope.New(envelope.Config{
 		Shape: envelope.Data(), Wrap: true,
-		OnError: func(*http.Request, *usher.Error) {}, OnPanic: func(*http.Request, any, []byte) {},
+		OnError: func(context.Context, error) {}, OnPanic: func(*http.Request, any, []byte) {},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -2,7 +2,6 @@ package usherchi
 
 import (
 	"net/http"
-	"net/netip"
 
 	"github.com/go-chi/chi/v5/middleware"
 
@@ -10,24 +9,23 @@ import (
 	"github.com/usher-go/usher/ratelimit"
 )
 
-// direct knows no proxy.
-var direct *clientip.Resolver
-
-// ClientIP returns the address that one of chi's middlewares ClientIPFromXFF,
-// ClientIPFromHeader and so on has found, which must stand outside. Where none has
-// found one it is the address of the peer, as no client can choose that. It is
-// made for envelope.Config.ClientIP.
-func ClientIP(r *http.Request) netip.Addr {
-	if addr := middleware.GetClientIPAddr(r.Context()); addr.IsValid() {
-		return addr
-	}
-	return direct.Addr(r)
+// ClientIP is a middleware that stores the address which one of chi's middlewares
+// ClientIPFromXFF, ClientIPFromHeader and so on has found, where clientip.Of and every
+// other package of usher read it. It stands inside that middleware and takes the place
+// of a clientip.Resolver. If chi has found no address, the client is the peer of the
+// connection, which no client can choose.
+func ClientIP(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if addr := middleware.GetClientIPAddr(r.Context()); addr.IsValid() {
+			r = clientip.WithAddr(r, addr)
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
-// ByClientIP counts each [ClientIP], IPv6 by the first 64 bits. On a chi router it
-// takes the place of ratelimit.ByAddress if chi already resolves addresses.
+// ByClientIP counts each client that [ClientIP] has stored, IPv6 by its network.
 func ByClientIP() ratelimit.KeyFunc {
 	return func(r *http.Request) (ratelimit.Key, bool) {
-		return ratelimit.AddressKey(direct.PrefixOf(ClientIP(r))), true
+		return ratelimit.AddressKey(clientip.Network(r)), true
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/go-chi/chi/v5/middleware"
 
 	"github.com/usher-go/usher/adapters/usherchi"
+	"github.com/usher-go/usher/clientip"
 	"github.com/usher-go/usher/ratelimit"
 )
 
@@ -27,7 +28,7 @@ func TestClientIP(t *testing.T) {
 		{"nonsense of a client is the proxy's", behindProxy, "192.0.2.7:1000", "me", "192.0.2.7", "192.0.2.7/32"},
 		{"without a resolver it is the peer", nil, "203.0.113.9:1000", "203.0.113.5", "203.0.113.9", "203.0.113.9/32"},
 		{"the peer", middleware.ClientIPFromRemoteAddr, "203.0.113.9:1000", "203.0.113.5", "203.0.113.9", "203.0.113.9/32"},
-		{"the peer, with a zone", middleware.ClientIPFromRemoteAddr, "[fe80::1%eth0]:1000", "", "fe80::1%eth0", "fe80::/64"},
+		{"the peer, with a zone", middleware.ClientIPFromRemoteAddr, "[fe80::1%eth0]:1000", "", "fe80::1", "fe80::/64"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -37,8 +38,9 @@ func TestClientIP(t *testing.T) {
 			if tt.resolver != nil {
 				router.Use(tt.resolver)
 			}
+			router.Use(usherchi.ClientIP)
 			router.Get("/", func(_ http.ResponseWriter, r *http.Request) {
-				addr = usherchi.ClientIP(r)
+				addr = clientip.Of(r)
 				key, _ = usherchi.ByClientIP()(r)
 			})
 			r := httptest.NewRequest(http.MethodGet, "/", nil)

@@ -29,8 +29,7 @@
 // that of a sub-router for the paths below it; Router.With and Router.Group for
 // their routes alone. A limit against scanning belongs to the root. Middlewares that
 // change what chi looks for, middleware.GetHead or middleware.StripSlashes, stand
-// before [Pattern], and middleware.ClientIPFromXFF and its like before all that ask
-// for [ClientIP].
+// before [Pattern], and [ClientIP] follows middleware.ClientIPFromXFF or its like.
 //
 // The envelope stands outside of all that may refuse a request, and
 // middleware.Compress outside of the envelope and of idempotency, which keep plain
@@ -45,5 +44,5 @@
 //     not find the temporary files of a multipart form: handlers that parse one call
 //     RemoveAll on it.
 //   - middleware.RealIP believes whatever a client writes. Use those that
-//     [ClientIP] names, or a clientip.Resolver.
+//     [ClientIP] names, or a clientip.Resolver of this module.
 package usherchi

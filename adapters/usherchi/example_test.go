@@ -33,7 +33,7 @@ func Example() {
 	}
 	auth := must(apikey.New(apikey.Config{Store: store, Formats: []apikey.Format{format}}))
 	defer func() { _ = auth.Close() }()
-	env := must(envelope.New(envelope.Config{Shape: envelope.Data(), Wrap: true, ClientIP: usherchi.ClientIP}))
+	env := must(envelope.New(envelope.Config{Shape: envelope.Data(), Wrap: true}))
 	limits := must(ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{{
 		Name:  "route",
 		Key:   ratelimit.Each(usherchi.ByClientIP(), ratelimit.ByRoute()),
@@ -43,7 +43,7 @@ func Example() {
 	manage := must(apikey.NewHandler(apikey.HandlerConfig{Manager: manager, Principal: person}))
 
 	root := chi.NewRouter()
-	root.Use(middleware.ClientIPFromRemoteAddr, usherchi.Pattern, env.Wrap, limits.Wrap)
+	root.Use(middleware.ClientIPFromRemoteAddr, usherchi.ClientIP, usherchi.Pattern, env.Wrap, limits.Wrap)
 	root.NotFound(usherchi.NotFound)
 	root.MethodNotAllowed(usherchi.MethodNotAllowed)
 	root.Get("/health", func(w http.ResponseWriter, r *http.Request) { envelope.For(w, r).Value("up") })

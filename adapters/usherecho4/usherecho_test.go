@@ -19,7 +19,7 @@ import (
 
 // newEnvelope returns a middleware that replaces the writer and the request.
 func newEnvelope(t testing.TB) usher.Middleware {
-	env, err := envelope.New(envelope.Config{Wrap: true, OnError: func(*http.Request, *usher.Error) {}})
+	env, err := envelope.New(envelope.Config{Wrap: true, OnError: func(stdcontext.Context, error) {}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package ushergin_test
 
 import (
+	stdcontext "context"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -15,7 +16,7 @@ import (
 
 // gin keeps a status that comes too late to itself. The envelope has to know of it.
 func TestAPanicThatRecoveryHasCaughtIsNeverAWholeSuccess(t *testing.T) {
-	env, err := envelope.New(envelope.Config{Wrap: true, OnError: func(*http.Request, *usher.Error) {}})
+	env, err := envelope.New(envelope.Config{Wrap: true, OnError: func(stdcontext.Context, error) {}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +45,7 @@ func TestAPanicThatRecoveryHasCaughtIsNeverAWholeSuccess(t *testing.T) {
 // As by gin.Default, Recovery stands outside of the envelope, and takes what aborts a
 // connection for a client that has gone.
 func TestAnAbortThatRecoveryHasCaughtIsNeverAWholeSuccess(t *testing.T) {
-	env, err := envelope.New(envelope.Config{Shape: envelope.Bare(), OnError: func(*http.Request, *usher.Error) {}})
+	env, err := envelope.New(envelope.Config{Shape: envelope.Bare(), OnError: func(stdcontext.Context, error) {}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package ushergin_test
 
 import (
+	stdcontext "context"
 	"errors"
 	"fmt"
 	"io"
@@ -28,7 +29,7 @@ func must[T any](v T, err error) T {
 func newEnvelope() usher.Middleware {
 	return must(envelope.New(envelope.Config{
 		Shape: envelope.Data(), Wrap: true,
-		OnError: func(*http.Request, *usher.Error) {}, OnPanic: func(*http.Request, any, []byte) {},
+		OnError: func(stdcontext.Context, error) {}, OnPanic: func(*http.Request, any, []byte) {},
 	}))
 }
 

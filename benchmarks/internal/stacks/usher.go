@@ -23,7 +23,7 @@ func newUsher(c Config) (h http.Handler, closer func() error, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	shape, err := envelope.New(envelope.Config{Wrap: true, ClientIP: ips.Addr})
+	shape, err := envelope.New(envelope.Config{Wrap: true})
 	if err != nil {
 		return nil, nil, err
 	}

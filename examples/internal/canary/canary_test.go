@@ -293,7 +293,7 @@ func newWorld(t *testing.T) *world {
 	managerConfig := apikey.ManagerConfig{Store: cache, Format: native, Peppers: peppers, Audit: audit}
 	w.manager = must(apikey.NewManager(managerConfig))
 	handlerConfig := apikey.HandlerConfig{Manager: w.manager, IDIsOwner: []usher.Kind{usher.KindJWT}}
-	envConfig := envelope.Config{Wrap: true, ClientIP: ips.Addr}
+	envConfig := envelope.Config{Wrap: true}
 	env := must(envelope.New(envConfig))
 	limitConfig := ratelimit.Config{
 		Policies: []ratelimit.Policy{{Name: "address", Key: ratelimit.ByAddress(ips), Limit: ratelimit.TokenBucket(10_000, time.Second, 10_000)}},
@@ -331,7 +331,7 @@ func newWorld(t *testing.T) *world {
 	keys := http.StripPrefix("/api-keys", must(apikey.NewHandler(handlerConfig)))
 	login := usher.Authenticate(login{})
 	app := web.App{
-		Middlewares: use(env, limit),
+		Middlewares: use(env, ips, limit),
 		Routes: []web.Route{
 			{Method: "GET", Pattern: "/notes", Middlewares: use(either, usher.Require(usher.Requirement{Level: usher.LevelReadOnly})), Handler: w.notes()},
 			{Method: "POST", Pattern: "/notes", Middlewares: use(either), Handler: w.notes()},

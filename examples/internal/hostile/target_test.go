@@ -78,6 +78,7 @@ type target struct {
 	settings
 	router  contract.Router
 	handler http.Handler // as it is mounted
+	ips     *clientip.Resolver
 	env     *envelope.Envelope
 	auth    *apikey.Authenticator
 	manager *apikey.Manager
@@ -95,13 +96,12 @@ var targetFormat = apikey.Native{Prefix: "acme", Environments: []string{"live", 
 
 func newTarget(tb testing.TB, c settings) *target {
 	s := &target{settings: c, store: &countingStore{Memory: apikey.NewMemory()}}
-	ips := web.Must(clientip.New(clientip.Config{TrustedProxies: c.proxies}))
+	s.ips = web.Must(clientip.New(clientip.Config{TrustedProxies: c.proxies}))
 	s.env = web.Must(envelope.New(envelope.Config{
-		Shape:    c.shape,
-		Wrap:     true,
-		ClientIP: ips.Addr,
-		OnError:  func(*http.Request, *usher.Error) {},
-		OnPanic:  func(*http.Request, any, []byte) {},
+		Shape:   c.shape,
+		Wrap:    true,
+		OnError: func(context.Context, error) {},
+		OnPanic: func(*http.Request, any, []byte) {},
 	}))
 
 	c.keys.Store, c.keys.Formats = s.store, []apikey.Format{targetFormat}
@@ -120,8 +120,8 @@ func newTarget(tb testing.TB, c settings) *target {
 		c.Policies = []ratelimit.Policy{{Name: name, Key: key, Limit: l}}
 		return web.Must(ratelimit.New(c))
 	}
-	s.door = limit("address", ratelimit.ByAddress(ips), c.perAddress)
-	s.inside = limit("caller", ratelimit.ByPrincipal(ips), c.perCaller)
+	s.door = limit("address", ratelimit.ByAddress(s.ips), c.perAddress)
+	s.inside = limit("caller", ratelimit.ByPrincipal(s.ips), c.perCaller)
 	return s
 }
 
@@ -146,7 +146,7 @@ func (s *target) App() web.App {
 	login := []usher.Middleware{usher.Authenticate(web.People)}
 	keys := http.StripPrefix("/api-keys", s.manage)
 	return web.App{
-		Middlewares: []usher.Middleware{s.env, s.door},
+		Middlewares: []usher.Middleware{s.env, s.ips, s.door},
 		Routes: append([]web.Route{
 			web.Handle("GET", "/notes", guard, http.HandlerFunc(s.notes)),
 			web.Handle("POST", "/notes", guard, http.HandlerFunc(s.notes)),

@@ -84,7 +84,7 @@ func stack(c credential, nested bool) http.Handler {
 	}
 	global := web.Must(ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{policy("global")}}))
 	notes := web.Must(global.With(policy("notes")))
-	env := web.Must(envelope.New(envelope.Config{Wrap: true, ClientIP: ips.Addr}))
+	env := web.Must(envelope.New(envelope.Config{Wrap: true}))
 	limits := []usher.Middleware{notes}
 	if nested {
 		limits = []usher.Middleware{global, notes}

@@ -50,7 +50,6 @@ func New() *Service {
 	format := apikey.Split{Prefix: "ksr", Environments: []string{"live", "dev"}}
 
 	s.env = web.Must(envelope.New(envelope.Config{
-		ClientIP: ips.Addr,
 		Catalogue: envelope.Catalogue{Codes: map[string]envelope.Entry{
 			usher.CodeMissingCredential:   {Message: "Unauthorized: No credentials provided"},
 			usher.CodeInvalidAPIKey:       {Message: "Invalid API key"},
