@@ -4,35 +4,56 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/netip"
 	"slices"
 	"time"
 
 	"github.com/usher-go/usher"
 )
 
-// An Actor is who asks for a change to a key. The zero value may do nothing.
+// An Actor is the caller that asks for a change of a key. The zero value may do
+// nothing.
 type Actor struct {
-	// Principal is the caller. Its account is its Owner; without one it may do
-	// nothing, as its ID may equal the name of somebody else's account. It changes
-	// only keys of that account, and of these only keys that grant no more than it
-	// holds: scopes among its own, a level no higher, and its environment if it has
-	// one. A key that it creates, or gives another plan, has its plan as well, and one
-	// that it creates or extends with an API key does not outlive that. An API key that
-	// was changed since its principal was made is ErrConflict, if the principal's
-	// Details are the [Key]: it may have lost what it would pass on.
+	// Principal is the caller. Its account is its Owner. Without an Owner it may do
+	// nothing, as its ID may equal the name of another account. It may change only the
+	// keys of that account that grant no more than it holds: scopes among its own, a
+	// level no higher, and its environment if it has one. A key that it creates, or
+	// gives another plan, must have its plan. A key that it creates or extends with an
+	// API key must not outlive that API key. If the principal's Details are a [Key]
+	// that was changed since, the result is ErrConflict: the caller may have lost what
+	// it would pass on.
 	Principal *usher.Principal
-	// System says that the server itself asks, which may do anything. A Principal
-	// is then only for the audit.
+	// System marks a call of the server itself, which may do anything. A Principal is
+	// then only for the audit.
 	System bool
-	// Address is where the caller is, for the audit.
-	Address string
+	// Address is the client's address, for the audit.
+	Address netip.Addr
+}
+
+// An Event is one entry for an audit log. It never holds key material.
+type Event struct {
+	// Time is when it happened.
+	Time time.Time
+	// Action is authenticate, create, import, update, rotate or revoke.
+	Action string
+	// Verdict is the outcome of authenticate, and [Accepted] or [Denied] for the
+	// other actions.
+	Verdict Verdict
+	// KeyID and Owner identify the key. They are empty if no key was found: what the
+	// caller claims without a valid key cannot be trusted.
+	KeyID, Owner string
+	// Actor is the caller. In an authentication its Principal is that of the key, if
+	// the key was accepted.
+	Actor Actor
+	// Err is why the action failed. It is for operators.
+	Err error
 }
 
 // An authority is what an actor may do at this moment.
 type authority struct {
 	system bool
 	usher.Principal
-	// expires is when the API key that the actor presents does; zero is never.
+	// expires is when the API key of the actor expires; zero means never.
 	expires time.Time
 }
 
@@ -48,11 +69,11 @@ func (m *Manager) authorize(ctx context.Context, by Actor) (authority, error) {
 	if a.Kind != usher.KindAPIKey {
 		return a, nil
 	}
-	// The principal does not say how long its key lives, and a cache may not have
-	// heard yet that the key was ended or narrowed.
+	// The principal does not have the expiry of its key, and a cache may not know yet
+	// that the key was revoked or narrowed.
 	own, err := m.store.Find(ctx, a.Owner, a.ID)
 	switch {
-	case errors.Is(err, ErrNotFound), err == nil && !own.Active(present()):
+	case errors.Is(err, ErrNotFound), err == nil && !own.Active(storedNow()):
 		return authority{}, forbidden("The caller's API key cannot manage others.")
 	case err != nil:
 		return authority{}, err
@@ -64,8 +85,8 @@ func (m *Manager) authorize(ctx context.Context, by Actor) (authority, error) {
 	return a, nil
 }
 
-// authorizeFor does what authorize does for an actor that names a key by its owner.
-// The keys of others do not exist for it.
+// authorizeFor is authorize for an actor that names a key by its owner. For an actor,
+// the keys of other owners do not exist.
 func (m *Manager) authorizeFor(ctx context.Context, by Actor, owner string) (authority, error) {
 	a, err := m.authorize(ctx, by)
 	if err == nil && !a.system && a.Owner != owner {
@@ -74,7 +95,7 @@ func (m *Manager) authorizeFor(ctx context.Context, by Actor, owner string) (aut
 	return a, err
 }
 
-// mayTouch returns why the actor may not change or end k, or nil.
+// mayTouch returns why the actor may not change or revoke k, or nil.
 func (a *authority) mayTouch(k *Key) error {
 	if !a.system && (!a.HasScopes(k.Scopes...) || k.Level > a.Level || a.elsewhere(k)) {
 		return forbidden("The API key grants more than the caller holds.")
@@ -82,8 +103,8 @@ func (a *authority) mayTouch(k *Key) error {
 	return nil
 }
 
-// mayGrant returns why the actor may not let k have what it grants, or nil. The
-// plan of a key is granted if it is new to the key.
+// mayGrant returns why the actor may not grant what k grants, or nil. plan reports
+// whether the plan is new to the key, and so granted.
 func (a *authority) mayGrant(k *Key, plan bool) error {
 	switch {
 	case a.system:
@@ -104,7 +125,7 @@ func (a *authority) mayGrant(k *Key, plan bool) error {
 	return nil
 }
 
-// elsewhere reports whether k is valid in another environment than the actor.
+// elsewhere reports whether k is of another environment than the actor.
 func (a *authority) elsewhere(k *Key) bool {
 	return a.Environment != "" && k.Environment != a.Environment
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -144,7 +145,7 @@ func TestTheHookSeesOldAndNewAndMayAlterTheNew(t *testing.T) {
 func TestAnActorThatIsNobodyMayDoNothing(t *testing.T) {
 	for name, by := range map[string]apikey.Actor{
 		"the zero value":                      {},
-		"an address only":                     {Address: "192.0.2.1"},
+		"an address only":                     {Address: netip.MustParseAddr("192.0.2.1")},
 		"no principal":                        {Principal: nil},
 		"the zero principal":                  {Principal: new(usher.Principal)},
 		"a principal whose ID is the owner's": {Principal: &usher.Principal{ID: "ann", Kind: usher.KindOAuth, Level: usher.LevelFull}},

@@ -1,11 +1,10 @@
 package apikey
 
 import (
+	"cmp"
 	"context"
-	"crypto/subtle"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/textproto"
 	"slices"
@@ -15,104 +14,99 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/usher-go/usher"
-	"github.com/usher-go/usher/internal/guard"
+	"github.com/usher-go/usher/clientip"
+	"github.com/usher-go/usher/internal/config"
+	"github.com/usher-go/usher/internal/report"
 	"github.com/usher-go/usher/internal/telemetry"
 )
 
 // Config configures an [Authenticator].
 type Config struct {
+	// Manager issues the keys that are accepted. The Authenticator uses its store, its
+	// format and its peppers, so the two cannot differ. A service that only verifies
+	// keys sets Store and Formats instead.
+	Manager *Manager
 	// Store keeps the keys. Put a [Cache] in front of one that is not in memory.
-	// Required.
+	// Required without a Manager, and excluded by one.
 	Store Store
-	// Formats are the formats of keys that are accepted. At least one is required.
+	// Formats are the formats of the keys that are accepted. At least one is required
+	// without a Manager. With one they are accepted in addition to its format.
 	Formats []Format
-	// StoreTimeout bounds each call of the store, also of one that ignores its
-	// context; zero means 3 seconds. MaxLookups bounds how many lookups are under way
-	// at a time; zero means 64. Up to 16 times as many wait for their turn, for half
-	// of StoreTimeout, and any more are refused with 503 at once. For a [Cache] its
-	// own configuration counts, and a [Memory] needs neither.
+	// Peppers are those of the Manager that issues the keys, and excluded by Manager. A
+	// key is looked up once for each, the newest first, so leave out those that no key
+	// needs any more.
+	Peppers []Pepper
+	// StoreTimeout bounds each call of the store, even if the store ignores its
+	// context; zero means that of the Manager, or 3 seconds. MaxLookups bounds how many
+	// lookups run at a time; zero means 64. Up to 16 times as many wait for their turn,
+	// for half of StoreTimeout, and any more are refused with 503 at once. A [Cache] has
+	// its own configuration for both, and a [Memory] needs neither.
 	StoreTimeout time.Duration
 	MaxLookups   int
-	// Peppers are those of the [Manager]. A key is looked up once for each, the
-	// newest first, so leave out those that no key needs any more.
-	Peppers []Pepper
 
 	// Header is the header field that carries the key; empty means X-API-Key,
 	// unless Bearer is set.
 	Header string
-	// Bearer accepts keys in "Authorization: Bearer <key>"; set Header as well to
-	// accept both. A request that has both filled is refused.
+	// Bearer accepts keys in "Authorization: Bearer <key>". Set Header as well to
+	// accept both; a request with a key in each is refused.
 	Bearer bool
-	// ExactBearer takes only the scheme "Bearer" written so, and ignores a field
-	// with another.
+	// ExactBearer accepts the scheme only if it is spelled "Bearer", and ignores a
+	// field with any other scheme.
 	ExactBearer bool
-	// DangerouslyAcceptQueryParameter names a query parameter that carries the
-	// key. URLs end up in logs, histories and Referer fields, and keys with them.
+	// DangerouslyAcceptQueryParameter names a query parameter that carries the key.
+	// URLs end up in logs, histories and Referer fields, and the keys with them.
 	DangerouslyAcceptQueryParameter string
 
 	// Environment is the one whose keys are accepted; empty means any.
 	Environment string
-	// Realm stands in the challenge, if it is not empty.
+	// Realm is the realm of the challenge; empty means none.
 	Realm string
 
-	// Answers replaces the answers to some verdicts, each by an error with a
-	// status from 400 to 499, or for [Unavailable] from 500. The answers to a key
-	// that was never issued and to one that was are the same unless they are
-	// replaced here. Only someone who holds the text of a key ever gets the answers
-	// to Revoked and Expired.
-	Answers map[Verdict]*usher.Error
-	// Check, if not nil, is asked about each request with a good key, for instance
-	// whether its owner is still a customer. An [*usher.Error] with a status from
-	// 400 to 499 is the answer; any other error gets that to Unavailable. Check must
-	// not change k.
+	// Errors replaces the errors with which some verdicts are refused. The status of
+	// each must be from 400 to 499, or for [Unavailable] 500 or above. A key that was
+	// never issued and one that is no longer valid get the same response unless they
+	// differ here. Only a caller who holds the text of a key ever gets the errors for
+	// Revoked and Expired.
+	Errors map[Verdict]*usher.Error
+	// Check, if not nil, is called for each request with a valid key, for instance to
+	// ask whether its owner is still a customer. A request is refused with the error if
+	// that is an [*usher.Error] with a status from 400 to 499, and with the one for
+	// Unavailable otherwise. Check must not change k.
 	Check func(ctx context.Context, k *Key) error
-	// Principal, if not nil, makes the principal of a key from the usual one, for
-	// instance with the scopes of a role. It is called when a key is looked up and
-	// not for each request. Whatever it returns, ID is the key's and Kind is
+	// Principal, if not nil, returns the principal of a key, given the usual one, for
+	// instance with the scopes of a role. It is called when a key is looked up, and not
+	// for each request. Whatever it returns, ID is the key's and Kind is
 	// [usher.KindAPIKey].
 	Principal func(k *Key, usual usher.Principal) usher.Principal
 
 	// Audit, if not nil, is called with the verdict on each request that carries a
-	// key, on its goroutine. If it panics about a valid key, that is refused with the
-	// response to Unavailable.
+	// key, on the goroutine of the request. If it panics, a valid key is refused with
+	// the error for Unavailable: no request passes unrecorded.
 	Audit func(ctx context.Context, e Event)
-	// Address says for the audit where a request comes from; nil means the peer of
-	// the connection, which is a proxy if the server is behind one.
-	Address func(r *http.Request) string
-
 	// LastUseInterval is how often the times of last use are written, in one batch;
-	// zero means 10 seconds, a negative one never. What was noted since is written
-	// by [Authenticator.Close].
+	// zero means 10 seconds, and a negative one never. [Authenticator.Close] writes the
+	// last batch.
 	LastUseInterval time.Duration
-	// OnError, if not nil, is told when writing them has failed, after which they are
-	// kept for the next time, and when Audit has panicked about a request that is
-	// refused anyway.
-	OnError func(err error)
 
+	// OnError, if not nil, is called with each failure of the store and of the callbacks
+	// above. Nil logs to [slog.Default], at most one line a second.
+	OnError func(ctx context.Context, err error)
 	// MeterProvider makes the counter usher.apikey.verifications, which has the
 	// verdict as the attribute usher.apikey.result; nil means the global one.
 	MeterProvider metric.MeterProvider
 }
 
-// An Authenticator judges the API key in a request. It is an
+// An Authenticator verifies the API key in a request. It is an
 // [usher.Authenticator], [usher.Detector], [usher.CarrierLister] and
 // [usher.UseRecorder], and is safe for concurrent use.
 type Authenticator struct {
 	carriers
-	store     Store    // guarded
-	lookuper  lookuper // store, if it is one
-	formats   []format
-	hasher    *hasher
-	env       string
+	verifier
 	challenge string
-	answers   answers
-	check     func(context.Context, *Key) error
-	principal func(*Key, usher.Principal) usher.Principal
+	refusals  *refusals
 	audit     func(context.Context, Event)
-	address   func(*http.Request) string
-	foreign   bool // code that may panic is called: check, principal or a format
-	onError   func(error)
-	lastUse   *lastUse
+	report    *report.Reporter
+	lastUse   *lastUse // nil if no use is recorded
 	decisions *telemetry.Decisions
 }
 
@@ -122,97 +116,32 @@ var (
 	_ usher.UseRecorder   = (*Authenticator)(nil)
 )
 
-// A format is a Format with its prefixes at hand.
-type format struct {
-	Format
-	prefixes []string
-}
-
-// claims reports whether text begins like a key of this format.
-func (f *format) claims(text string) bool {
-	for _, p := range f.prefixes {
-		if strings.HasPrefix(text, p) {
-			return true
-		}
-	}
-	return false
-}
-
 // New returns an Authenticator, or all faults of c. Unless c.LastUseInterval is
 // negative, it starts a goroutine that ends with [Authenticator.Close].
 func New(c Config) (*Authenticator, error) {
-	var errs, more []error
-	fault := func(field, reason string) {
-		errs = append(errs, &usher.ConfigError{Field: "apikey.Config." + field, Reason: reason})
-	}
+	faults := config.Of[usher.ConfigError]("apikey.Config")
 	a := &Authenticator{
-		env:       c.Environment,
-		check:     c.Check,
-		principal: c.Principal,
-		audit:     c.Audit,
-		address:   c.Address,
-		foreign:   c.Check != nil || c.Principal != nil,
-		onError:   c.OnError,
-		carriers: carriers{
-			header: textproto.CanonicalMIMEHeaderKey(c.Header),
-			bearer: c.Bearer,
-			exact:  c.ExactBearer,
-			query:  c.DangerouslyAcceptQueryParameter,
-		},
-	}
-	// The types and not the method: a store that embeds one of them has that, too,
-	// and a Lookup of its own that must be asked.
-	switch s := c.Store.(type) {
-	case *Cache:
-		a.lookuper = s
-	case *Memory:
-		a.lookuper = s
-	}
-	if c.Store == nil {
-		fault("Store", "is required")
-	}
-	if c.StoreTimeout < 0 {
-		fault("StoreTimeout", "must not be negative")
-	}
-	if c.MaxLookups < 0 {
-		fault("MaxLookups", "must not be negative")
-	}
-	if len(c.Formats) == 0 {
-		fault("Formats", "at least one is required")
-	}
-	for i, f := range c.Formats {
-		f, more := compileFormat(f, fmt.Sprintf("apikey.Config.Formats[%d]", i))
-		if errs = append(errs, more...); len(more) == 0 {
-			a.formats = append(a.formats, format{f, slices.Clone(f.Prefixes())})
-			if _, ours := f.(definition); !ours {
-				a.foreign = true
-			}
-		}
-	}
-	a.hasher, more = newHasher(c.Peppers, "apikey.Config.Peppers")
-	errs = append(errs, more...)
-	if a.header == "" && !a.bearer {
-		a.header = "X-Api-Key"
-	}
-	if strings.ContainsFunc(c.Header, func(r rune) bool { return !isToken(r) }) || a.header == "Authorization" || a.header == "Cookie" {
-		fault("Header", "must be the name of a header field other than Authorization and Cookie")
+		carriers: newCarriers(&c, faults),
+		verifier: newVerifier(&c, faults),
+		audit:    c.Audit,
+		report:   report.New("apikey", c.OnError),
 	}
 	a.challenge = usher.Challenge("ApiKey", "realm", c.Realm)
-	invalidChallenge := a.challenge
+	invalid := a.challenge
 	if a.bearer {
 		a.challenge = usher.Challenge("Bearer", "realm", c.Realm)
 		// RFC 6750, section 3.1.
-		invalidChallenge = usher.Challenge("Bearer", "realm", c.Realm, "error", "invalid_token")
+		invalid = usher.Challenge("Bearer", "realm", c.Realm, "error", usher.CodeInvalidToken)
 	}
-	a.answers, more = newAnswers(c.Answers, a.challenge, invalidChallenge)
-	errs = append(errs, more...)
-	if err := errors.Join(errs...); err != nil {
+	a.refusals = newRefusals(c.Errors, a.challenge, invalid, faults)
+	if err := faults.Err(); err != nil {
 		return nil, err
 	}
-	a.store = guarded(c.Store, orDefault(c.StoreTimeout, storeTimeout), orDefault(c.MaxLookups, maxCalls))
-	if a.address == nil {
-		a.address = peer
+	timeout := cmp.Or(c.StoreTimeout, storeTimeout)
+	if c.Manager != nil {
+		timeout = cmp.Or(c.StoreTimeout, c.Manager.timeout)
 	}
+	a.store = guarded(a.store, timeout, cmp.Or(c.MaxLookups, maxCalls))
 	a.decisions = telemetry.NewDecisions(telemetry.Config{
 		MeterProvider: c.MeterProvider,
 		Scope:         "github.com/usher-go/usher/apikey",
@@ -222,27 +151,67 @@ func New(c Config) (*Authenticator, error) {
 		Outcomes:      verdictNames[:],
 	})
 	if c.LastUseInterval >= 0 {
-		a.lastUse = newLastUse(a.store, orDefault(c.LastUseInterval, 10*time.Second), c.OnError)
+		a.lastUse = newLastUse(a.store, cmp.Or(c.LastUseInterval, 10*time.Second), a.report)
 	}
 	return a, nil
 }
 
-// isToken reports whether r may stand in the name of a header field.
+// newVerifier returns the verifier of c, whose store has no bounds yet.
+func newVerifier(c *Config, faults config.Faults[usher.ConfigError]) verifier {
+	v := verifier{
+		store:     c.Store,
+		env:       c.Environment,
+		check:     c.Check,
+		principal: c.Principal,
+		foreign:   c.Check != nil || c.Principal != nil,
+	}
+	if m := c.Manager; m != nil {
+		faults.If(c.Store != nil, "Store", "must be nil if Manager is set")
+		faults.If(len(c.Peppers) > 0, "Peppers", "must be empty if Manager is set")
+		v.store, v.hasher = m.source, m.hasher
+		v.add(m.format)
+	} else {
+		faults.If(c.Store == nil, "Store", "is required unless Manager is set")
+		faults.If(len(c.Formats) == 0, "Formats", "is required unless Manager is set")
+		v.hasher = newHasher(c.Peppers, faults)
+	}
+	for i, f := range c.Formats {
+		if f, ok := compileFormat(f, faults, fmt.Sprintf("Formats[%d]", i)); ok {
+			v.add(f)
+		}
+	}
+	faults.If(c.StoreTimeout < 0, "StoreTimeout", config.NotNegative)
+	faults.If(c.MaxLookups < 0, "MaxLookups", config.NotNegative)
+	// The types and not the method: a store that embeds one of them has that, too,
+	// and a Lookup of its own that must be called.
+	switch s := v.store.(type) {
+	case *Cache:
+		v.lookuper = s
+	case *Memory:
+		v.lookuper = s
+	}
+	return v
+}
+
+// newCarriers returns where c accepts keys.
+func newCarriers(c *Config, faults config.Faults[usher.ConfigError]) carriers {
+	header := textproto.CanonicalMIMEHeaderKey(c.Header)
+	if header == "" && !c.Bearer {
+		header = "X-Api-Key"
+	}
+	faults.If(strings.ContainsFunc(c.Header, func(r rune) bool { return !isToken(r) }) || header == "Authorization" || header == "Cookie",
+		"Header", "must be the name of a header field other than Authorization and Cookie")
+	return carriers{header: header, bearer: c.Bearer, exact: c.ExactBearer, query: c.DangerouslyAcceptQueryParameter}
+}
+
+// isToken reports whether r may be in the name of a header field.
 func isToken(r rune) bool {
 	return r < 0x80 && (classes[r]&isBase62 != 0 || strings.ContainsRune("!#$%&'*+-.^_`|~", r))
 }
 
-// peer returns the address of the peer of r's connection, without its port.
-func peer(r *http.Request) string {
-	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
-		return host
-	}
-	return r.RemoteAddr
-}
-
-// Close writes the times of last use that were noted, and ends their goroutine.
-// It returns the error of that write, within 10 seconds if the store hangs. The
-// Authenticator still judges afterwards, but notes no use.
+// Close writes the recorded times of last use and ends the goroutine that writes
+// them. It returns the error of that write, within 10 seconds if the store hangs. The
+// Authenticator still verifies keys afterwards, but records no use.
 func (a *Authenticator) Close() error {
 	if a.lastUse == nil {
 		return nil
@@ -267,10 +236,10 @@ func (a *Authenticator) Authenticate(r *http.Request) (*usher.Principal, error) 
 	)
 	now := time.Now()
 	if v == Accepted {
-		e, p, v, err = a.admit(ctx, text, now)
+		e, p, v, err = a.verify(ctx, text, now)
 	}
 	if v != Accepted {
-		err = a.answer(v, err)
+		err = a.refuse(v, err)
 	}
 	if a.audit != nil {
 		event := Event{Time: now, Action: "authenticate", Verdict: v, Actor: Actor{Principal: p}, Err: err}
@@ -281,11 +250,13 @@ func (a *Authenticator) Authenticate(r *http.Request) (*usher.Principal, error) 
 		switch {
 		case failed == nil:
 		case v == Accepted:
-			// Nobody is let in unseen.
-			p, v, err = nil, Unavailable, a.answer(Unavailable, failed)
+			p, v, err = nil, Unavailable, a.refuse(Unavailable, failed)
 		default:
-			report(a.onError, failed)
+			a.report.Error(ctx, failed)
 		}
+	}
+	if v == Unavailable {
+		a.report.Error(ctx, errors.Unwrap(err))
 	}
 	a.decisions.Record(ctx, int(v))
 	return p, err
@@ -293,221 +264,37 @@ func (a *Authenticator) Authenticate(r *http.Request) (*usher.Principal, error) 
 
 // note passes an event to Config.Audit.
 func (a *Authenticator) note(r *http.Request, e Event) error {
-	return callback("Config.Audit or Address", func() error {
-		e.Actor.Address = a.address(r)
+	return callback("Config.Audit", func() error {
+		e.Actor.Address = clientip.Of(r)
 		a.audit(r.Context(), e)
 		return nil
 	})
 }
 
-// admit returns the verdict on the key with this text, and its principal if that is
-// Accepted. With a verdict that says something about one key, the entry is that
-// key's. A panic of a callback or a format says nothing about the key.
-func (a *Authenticator) admit(ctx context.Context, text string, now time.Time) (e *entry, p *usher.Principal, v Verdict, err error) {
-	if !a.foreign {
-		return a.decide(ctx, text, now)
-	}
-	v = Unavailable
-	err = guard.Run(func() error {
-		var err error
-		e, p, v, err = a.decide(ctx, text, now)
-		return err
-	})
-	return e, p, v, err
-}
-
-func (a *Authenticator) decide(ctx context.Context, text string, now time.Time) (*entry, *usher.Principal, Verdict, error) {
-	e, v, err := a.judge(ctx, text, now)
-	if v != Accepted {
-		return e, nil, v, err
-	}
-	return e, a.principalOf(e), v, nil
-}
-
-// answer returns the error for a verdict that has come about by cause, if that
-// is not nil.
-func (a *Authenticator) answer(v Verdict, cause error) error {
+// refuse returns the error for a verdict that has this cause, which may be nil.
+func (a *Authenticator) refuse(v Verdict, cause error) error {
 	if v == Denied {
 		return cause
 	}
-	e := a.answers[v]
-	if cause != nil {
-		own := *e
-		own.Cause = fmt.Errorf("%w: %w", e.Cause, cause)
-		return &own
-	}
-	return e
+	return (*usher.Error)(a.refusals.Error(v, cause))
 }
 
-// judge finds the key with this text and returns the verdict on it. With a
-// verdict that says something about one key, the entry is that key's.
-func (a *Authenticator) judge(ctx context.Context, text string, now time.Time) (*entry, Verdict, error) {
-	if len(text) > maxLength {
-		return nil, Malformed, nil
-	}
-	environment, ok := a.parse(text)
-	if !ok {
-		return nil, Malformed, nil
-	}
-	if a.env != "" && environment != "" && environment != a.env {
-		return nil, WrongEnvironment, nil
-	}
-	e, v, err := a.lookup(ctx, text, now)
-	if v != Accepted {
-		return nil, v, err
-	}
-	k := &e.record.Key
-	switch {
-	case !k.RevokedAt.IsZero():
-		return e, Revoked, nil
-	case k.expired(now):
-		return e, Expired, nil
-	case a.env != "" && k.Environment != a.env:
-		return e, WrongEnvironment, nil
-	}
-	if a.check != nil {
-		if err := a.check(ctx, k); err != nil {
-			return e, checked(ctx, err), err
-		}
-	}
-	return e, Accepted, nil
-}
-
-// checked returns the verdict for an error of Config.Check.
-func checked(ctx context.Context, err error) Verdict {
-	var e *usher.Error
-	if errors.As(err, &e) && e != nil && e.Status >= 400 && e.Status <= 499 {
-		return Denied
-	}
-	return undecided(ctx)
-}
-
-// undecided returns the verdict on a key about which nothing could be learned.
-func undecided(ctx context.Context) Verdict {
-	if left(ctx) {
-		return Abandoned
-	}
-	return Unavailable
-}
-
-// parse returns the environment that the shape of text names, and whether it
-// has one of our shapes.
-func (a *Authenticator) parse(text string) (environment string, ok bool) {
-	claimed := false
-	for i := range a.formats {
-		f := &a.formats[i]
-		if f.claims(text) {
-			claimed = true
-			if environment, _, ok = f.Parse(text); ok {
-				return environment, true
-			}
-		}
-	}
-	if claimed {
-		return "", false
-	}
-	for i := range a.formats {
-		f := &a.formats[i]
-		if len(f.prefixes) == 0 {
-			if environment, _, ok = f.Parse(text); ok {
-				return environment, true
-			}
-		}
-	}
-	return "", false
-}
-
-// lookup returns the key with this text and Accepted, or Unknown, or why there is
-// nothing to be said.
-func (a *Authenticator) lookup(ctx context.Context, text string, now time.Time) (*entry, Verdict, error) {
-	for i := range a.hasher.peppers {
-		h := a.hasher.peppers[i].hash(text)
-		e, err := a.fetch(ctx, h, now)
-		found := new(Hash)
-		if err == nil {
-			found = &e.record.Hash
-		} else if !errors.Is(err, ErrNotFound) {
-			return nil, undecided(ctx), err
-		}
-		// A store may match loosely, by a collation for instance. Where there is no
-		// key, the comparison is made all the same.
-		if subtle.ConstantTimeCompare(h[:], found[:]) == 1 && err == nil {
-			return e, Accepted, nil
-		}
-	}
-	return nil, Unknown, nil
-}
-
-// A lookuper is a store that keeps the entries of keys in use: [Cache] and
-// [Memory].
-type lookuper interface {
-	lookup(ctx context.Context, h Hash, now time.Time) (*entry, error)
-}
-
-func (a *Authenticator) fetch(ctx context.Context, h Hash, now time.Time) (*entry, error) {
-	if a.lookuper != nil {
-		return a.lookuper.lookup(ctx, h, now)
-	}
-	r, err := a.store.Lookup(ctx, h)
-	if err != nil {
-		return nil, err
-	}
-	return &entry{record: r}, nil
-}
-
-// A view is the principal that an Authenticator has made of an entry.
-type view struct {
-	by        *Authenticator
-	principal *usher.Principal
-}
-
-// principalOf returns the principal of an entry, which is made once for as long
-// as the entry is remembered.
-func (a *Authenticator) principalOf(e *entry) *usher.Principal {
-	if v := e.view.Load(); v != nil && v.by == a {
-		return v.principal
-	}
-	k := &e.record.Key
-	p := usher.Principal{
-		ID:          k.ID,
-		Kind:        usher.KindAPIKey,
-		Owner:       k.Owner,
-		Name:        k.Name,
-		Scopes:      k.Scopes,
-		Level:       k.Level,
-		Plan:        k.Plan,
-		Environment: k.Environment,
-		Details:     k,
-	}
-	if a.principal != nil {
-		p = a.principal(k, p)
-		p.ID, p.Kind = k.ID, usher.KindAPIKey
-	}
-	e.view.Store(&view{a, &p})
-	return &p
-}
-
-// Detect implements [usher.Detector]. It is certain of a key that begins as
-// those of one of its formats do.
+// Detect implements [usher.Detector]. It is certain of a key that begins with a
+// prefix of one of its formats.
 func (a *Authenticator) Detect(r *http.Request) (carrier string, certain bool) {
 	carrier, text := a.detect(r)
-	for i := range a.formats {
-		if a.formats[i].claims(text) {
-			return carrier, true
-		}
-	}
-	return carrier, false
+	return carrier, slices.ContainsFunc(a.formats, func(f format) bool { return f.claims(text) })
 }
 
 // Carriers implements [usher.CarrierLister].
 func (a *Authenticator) Carriers() []string { return a.list() }
 
-// Challenge implements [usher.Detector]: Bearer if that is accepted, else ApiKey,
-// which is not registered but in common use.
+// Challenge implements [usher.Detector]. The scheme is Bearer if that is accepted,
+// else ApiKey, which is not registered but in common use.
 func (a *Authenticator) Challenge() string { return a.challenge }
 
-// RecordUse implements [usher.UseRecorder]: it notes that the key of p was used
-// now. The store learns of it with the next batch.
+// RecordUse implements [usher.UseRecorder]: it records that the key of p is used now,
+// which is written to the store with the next batch.
 func (a *Authenticator) RecordUse(_ *http.Request, p *usher.Principal) {
 	if a.lastUse != nil {
 		a.lastUse.note(p.ID)

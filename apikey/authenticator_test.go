@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -70,14 +71,14 @@ func TestAuthenticatorReportsAllFaultsAtOnce(t *testing.T) {
 		Header:  "X Key",
 		Formats: []apikey.Format{apikey.Opaque{Prefix: "", Length: 7}, nil, apikey.Plain{MinLength: 3}},
 		Peppers: []apikey.Pepper{{Version: 1}},
-		Answers: map[apikey.Verdict]*usher.Error{
+		Errors: map[apikey.Verdict]*usher.Error{
 			apikey.Revoked: {Status: 200}, apikey.Expired: nil, apikey.Unavailable: {Status: 401}, apikey.Missing: {Status: 401}, 77: {Status: 401},
 		},
 	})
 	want := map[string]bool{}
 	for _, f := range []string{
 		"Store", "Header", "Formats[0].Prefix", "Formats[0].Length", "Formats[1]", "Formats[2].MinLength", "Peppers[0].Key",
-		"Answers[revoked]", "Answers[expired]", "Answers[unavailable]", "Answers[missing]", "Answers[Verdict(77)]",
+		"Errors[revoked]", "Errors[expired]", "Errors[unavailable]", "Errors[missing]", "Errors[Verdict(77)]",
 	} {
 		want["apikey.Config."+f] = true
 	}
@@ -422,7 +423,7 @@ func TestTheHashIsComparedWhateverTheStoreFinds(t *testing.T) {
 	}
 }
 
-func TestAnswersAreConfigurable(t *testing.T) {
+func TestErrorsAreConfigurable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := apikey.NewMemory()
 		forbidden := &usher.Error{Status: 403, Code: "key_revoked", Message: "The key has been revoked."}
@@ -430,7 +431,7 @@ func TestAnswersAreConfigurable(t *testing.T) {
 		why := errors.New("own cause")
 		a := newAuthenticator(t, apikey.Config{
 			Store: store, Environment: "live", Bearer: true, Header: "X-API-Key",
-			Answers: map[apikey.Verdict]*usher.Error{
+			Errors: map[apikey.Verdict]*usher.Error{
 				apikey.Revoked: forbidden, apikey.Expired: expired, apikey.Ambiguous: {Status: 400, Code: "two", Cause: why},
 			},
 		})
@@ -478,7 +479,7 @@ func TestStateOfAKeyIsToldOnlyToItsHolder(t *testing.T) {
 	}
 	a := newAuthenticator(t, apikey.Config{
 		Store: store, Formats: []apikey.Format{split},
-		Answers: map[apikey.Verdict]*usher.Error{apikey.Revoked: {Status: 403, Code: "key_revoked"}},
+		Errors: map[apikey.Verdict]*usher.Error{apikey.Revoked: {Status: 403, Code: "key_revoked"}},
 	})
 	if _, err := a.Authenticate(request("X-API-Key", text)); statusOf(err) != 403 {
 		t.Errorf("the holder: %v", err)
@@ -689,7 +690,7 @@ func TestEveryVerdictIsAudited(t *testing.T) {
 			e := events[0]
 			// Of another environment than the shape says, the key is not looked up.
 			known := v == apikey.Accepted || v == apikey.Revoked || v == apikey.Expired
-			if e.Action != "authenticate" || e.Verdict != v || !e.Time.Equal(time.Now()) || e.Actor.Address != "192.0.2.1" ||
+			if e.Action != "authenticate" || e.Verdict != v || !e.Time.Equal(time.Now()) || e.Actor.Address != netip.MustParseAddr("192.0.2.1") ||
 				e.Actor.Principal != p || !errors.Is(e.Err, err) || (e.KeyID != "") != known || (e.Owner == "ann") != known {
 				t.Errorf("%v: %+v", v, e)
 			}

@@ -12,6 +12,7 @@ import (
 	"github.com/usher-go/usher/internal/config"
 	"github.com/usher-go/usher/internal/guard"
 	"github.com/usher-go/usher/internal/loader"
+	"github.com/usher-go/usher/internal/report"
 )
 
 // CacheConfig configures a [Cache].
@@ -39,9 +40,10 @@ type CacheConfig struct {
 	// more fail at once. Lookups of keys that the cache has known have as many
 	// places of their own.
 	MaxLookups int
-	// OnError, if not nil, is told why the watch of a [Notifier] has ended, other
-	// than by [Cache.Close].
-	OnError func(err error)
+	// OnError, if not nil, is called with the reason for which the watch of a
+	// [Notifier] has ended, other than [Cache.Close]. Nil logs to [slog.Default]. The
+	// errors of lookups reach the OnError of the [Authenticator].
+	OnError func(ctx context.Context, err error)
 }
 
 // A Cache is a [Store] that keeps what [Store.Lookup] of another store has returned.
@@ -65,9 +67,9 @@ type Cache struct {
 	timeout time.Duration
 	entries *loader.Cache[Hash, *entry] // nil for a hash without a key
 
-	onError func(error)
-	cancel  context.CancelFunc
-	ended   chan struct{} // is closed when the watch has ended
+	report *report.Reporter
+	cancel context.CancelFunc
+	ended  chan struct{} // is closed when the watch has ended
 }
 
 // An entry is a key that is kept. Only its view changes.
@@ -99,7 +101,7 @@ func NewCache(c CacheConfig) (*Cache, error) {
 		source:  c.Store,
 		store:   c.Store,
 		timeout: cmp.Or(c.StoreTimeout, storeTimeout),
-		onError: c.OnError,
+		report:  report.New("apikey", c.OnError),
 		cancel:  func() {},
 		ended:   make(chan struct{}),
 	}
@@ -155,7 +157,7 @@ func (c *Cache) watch(ctx context.Context, n Notifier) {
 		err := c.watchOnce(ctx, n, func() { wait = shortest })
 		c.entries.Suspend()
 		if ctx.Err() == nil {
-			report(c.onError, fmt.Errorf("apikey: the watch for changed keys has ended: %w", err))
+			c.report.Error(ctx, fmt.Errorf("apikey: the watch for changed keys has ended: %w", err))
 		}
 		select {
 		case <-ctx.Done():

@@ -453,7 +453,7 @@ func TestWithoutNoticesNothingIsRemembered(t *testing.T) {
 				s := newScripted(t, 1)
 				f := &fragile{Store: s, broken: make(chan error), back: make(chan struct{}), panics: panics}
 				var told []error
-				c := newCache(t, apikey.CacheConfig{Store: f, TTL: time.Hour, OnError: func(err error) { told = append(told, err) }})
+				c := newCache(t, apikey.CacheConfig{Store: f, TTL: time.Hour, OnError: func(_ context.Context, err error) { told = append(told, err) }})
 				remembered := func(when string, want int) {
 					t.Helper()
 					synctest.Wait()

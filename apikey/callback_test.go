@@ -46,7 +46,6 @@ func TestACallbackThatPanicsLetsNobodyIn(t *testing.T) {
 			return usual
 		}},
 		"Audit":   {Audit: func(context.Context, apikey.Event) { bad.spoil() }},
-		"Address": {Audit: func(context.Context, apikey.Event) {}, Address: func(*http.Request) string { bad.spoil(); return "" }},
 		"Formats": {Formats: []apikey.Format{spoiledFormat{native, bad}}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -58,7 +57,7 @@ func TestACallbackThatPanicsLetsNobodyIn(t *testing.T) {
 				t.Fatal(err)
 			}
 			var told atomic.Int64
-			c.Store, c.OnError = store, func(error) { told.Add(1) }
+			c.Store, c.OnError = store, func(context.Context, error) { told.Add(1) }
 			var reached atomic.Int64
 			srv := httptest.NewServer(usher.Authenticate(newAuthenticator(t, c)).Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 				reached.Add(1)
@@ -68,10 +67,13 @@ func TestACallbackThatPanicsLetsNobodyIn(t *testing.T) {
 			if response := exchange(t, srv, "X-API-Key", text); !strings.HasPrefix(response, "503") || reached.Load() != 0 {
 				t.Errorf("a valid key: reached %d times, %s", reached.Load(), response)
 			}
+			if told.Load() != 1 {
+				t.Errorf("a valid key: OnError was called %d times", told.Load())
+			}
 			if response := exchange(t, srv, "X-API-Key", revokedText); strings.HasPrefix(response, "2") || reached.Load() != 0 {
 				t.Errorf("a revoked key: %s", response)
-			} else if c.Audit != nil && (!strings.HasPrefix(response, "401") || told.Load() != 1) {
-				t.Errorf("a revoked key: OnError was told %d times, %s", told.Load(), response)
+			} else if c.Audit != nil && (!strings.HasPrefix(response, "401") || told.Load() != 2) {
+				t.Errorf("a revoked key: OnError was called %d times, %s", told.Load(), response)
 			}
 			bad.on.Store(false)
 			if response := exchange(t, srv, "X-API-Key", text); !strings.HasPrefix(response, "200") {
@@ -100,7 +102,6 @@ func TestACallbackThatPanicsChangesNothing(t *testing.T) {
 			bad.spoil()
 			return usher.Principal{ID: "u1", Owner: "ann"}, nil
 		}}},
-		"Address": {handler: apikey.HandlerConfig{Address: func(*http.Request) string { bad.spoil(); return "" }}},
 		"KeyView": {handler: apikey.HandlerConfig{KeyView: func(k apikey.Key) any { bad.spoil(); return k }}, spares: "POST DELETE"},
 		"IssuedView": {handler: apikey.HandlerConfig{IssuedView: func(k apikey.Key, s apikey.Secret) any {
 			bad.spoil()
@@ -161,7 +162,7 @@ func TestAnAuditThatPanicsLosesNoKey(t *testing.T) {
 		Store: store,
 		Audit: func(context.Context, apikey.Event) { panic("oops") },
 		// Whoever is told of the panic may panic, too.
-		OnError: func(err error) { told = append(told, err); panic("again") },
+		OnError: func(_ context.Context, err error) { told = append(told, err); panic("again") },
 	})
 	c := newWire(t, apikey.HandlerConfig{Manager: m}, &usher.Principal{ID: "u1", Owner: "ann", Kind: usher.KindJWT})
 	status, v := c.do("POST", "/", `{"name":"x"}`)
@@ -208,7 +209,7 @@ func TestAViewCannotChangeWhatIsStored(t *testing.T) {
 func TestOnErrorThatPanicsDoesNotEndTheProcess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var told atomic.Int64
-		onError := func(error) { told.Add(1); panic("oops") }
+		onError := func(context.Context, error) { told.Add(1); panic("oops") }
 		lost := errors.New("lost")
 		f := &fragile{Store: newScripted(t, 1), broken: make(chan error), back: make(chan struct{})}
 		c := newCache(t, apikey.CacheConfig{Store: f, OnError: onError})

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -52,7 +53,7 @@ func TestKeyMaterialIsSeenNowhere(t *testing.T) {
 	config.MeterProvider = nil
 	dump("config", fmt.Sprintf("%+v %#v", config, config))
 
-	by := apikey.Actor{Principal: &usher.Principal{ID: "u1", Owner: "ann"}, Address: "192.0.2.1"}
+	by := apikey.Actor{Principal: &usher.Principal{ID: "u1", Owner: "ann"}, Address: netip.MustParseAddr("192.0.2.1")}
 	k, secret, err := m.Create(t.Context(), by, apikey.Key{Name: "x"})
 	if err != nil {
 		t.Fatal(err)

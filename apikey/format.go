@@ -1,6 +1,7 @@
 package apikey
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -9,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/config"
 	"github.com/usher-go/usher/internal/jsonbody"
 )
 
@@ -105,7 +107,7 @@ func (f Native) Generate(random io.Reader, environment string) (string, error) {
 
 func (f Native) clone() Format { f.Environments = slices.Clone(f.Environments); return f }
 
-func (f Native) faults(field string) []error { return labelFaults(field, f.Prefix, f.Environments) }
+func (f Native) faults() []fault { return labelFaults(f.Prefix, f.Environments) }
 
 // checksum returns the CRC-32 of body in base62, padded with zeros on the left.
 func checksum(body string) (sum [nativeChecksum]byte) {
@@ -179,21 +181,16 @@ func (f Opaque) Generate(random io.Reader, environment string) (string, error) {
 	return label + body, err
 }
 
-func (f Opaque) length() int {
-	if f.Length == 0 {
-		return 43
-	}
-	return f.Length
-}
+func (f Opaque) length() int { return cmp.Or(f.Length, 43) }
 
 func (f Opaque) clone() Format { f.Environments = slices.Clone(f.Environments); return f }
 
-func (f Opaque) faults(field string) []error {
-	errs := labelFaults(field, f.Prefix, f.Environments)
+func (f Opaque) faults() []fault {
+	faults := labelFaults(f.Prefix, f.Environments)
 	if n := f.length(); n < 16 || n > 128 {
-		errs = append(errs, &usher.ConfigError{Field: field + ".Length", Reason: "must be from 16 to 128"})
+		faults = append(faults, fault{"Length", "must be from 16 to 128"})
 	}
-	return errs
+	return faults
 }
 
 // Split is a fixed prefix, a public identifier of 16 base64url characters, a
@@ -244,7 +241,7 @@ func (f Split) Generate(random io.Reader, environment string) (string, error) {
 
 func (f Split) clone() Format { f.Environments = slices.Clone(f.Environments); return f }
 
-func (f Split) faults(field string) []error { return labelFaults(field, f.Prefix, f.Environments) }
+func (f Split) faults() []fault { return labelFaults(f.Prefix, f.Environments) }
 
 // Plain recognises keys that were issued elsewhere and have no prefix in common:
 // any visible ASCII without a comma, with which proxies join header lines. It
@@ -273,45 +270,43 @@ func (Plain) Generate(io.Reader, string) (string, error) {
 }
 
 func (f Plain) bounds() (shortest, longest int) {
-	shortest, longest = f.MinLength, f.MaxLength
-	if shortest == 0 {
-		shortest = 16
-	}
-	if longest == 0 {
-		longest = maxLength
-	}
-	return shortest, longest
+	return cmp.Or(f.MinLength, 16), cmp.Or(f.MaxLength, maxLength)
 }
 
 func (f Plain) clone() Format { return f }
 
-func (f Plain) faults(field string) []error {
+func (f Plain) faults() []fault {
 	if shortest, longest := f.bounds(); shortest < 16 || longest < shortest || longest > maxLength {
-		return []error{&usher.ConfigError{
-			Field:  field + ".MinLength",
-			Reason: fmt.Sprintf("must be at least 16, and no more than MaxLength, which is at most %d", maxLength),
-		}}
+		return []fault{{"MinLength", fmt.Sprintf("must be at least 16 and at most MaxLength, which is at most %d", maxLength)}}
 	}
 	return nil
 }
 
-// definition is what the formats of this package are beyond a [Format].
+// A definition is a format of this package.
 type definition interface {
 	Format
-	// clone returns the format without anything shared with its maker.
+	// clone returns a copy that shares nothing with the format.
 	clone() Format
-	faults(field string) []error
+	faults() []fault
 }
 
-// compileFormat returns f as it shall be kept, and what is wrong with it.
-func compileFormat(f Format, field string) (Format, []error) {
+// A fault is what is wrong with a field of a format.
+type fault struct{ field, reason string }
+
+// compileFormat returns a copy of f if it has no faults, and else adds them.
+func compileFormat(f Format, faults config.Faults[usher.ConfigError], field string) (Format, bool) {
 	switch f := f.(type) {
 	case nil:
-		return nil, []error{&usher.ConfigError{Field: field, Reason: "is required"}}
+		faults.Add(field, config.Required)
+		return nil, false
 	case definition:
-		return f.clone(), f.faults(field)
+		list := f.faults()
+		for _, fault := range list {
+			faults.In(field).Add(fault.field, fault.reason)
+		}
+		return f.clone(), len(list) == 0
 	}
-	return f, nil
+	return f, true
 }
 
 // cutLabel finds where the body of text begins, from the length that it has to
@@ -356,22 +351,16 @@ func labels(prefix string, environments []string) []string {
 	return all
 }
 
-func labelFaults(field, prefix string, environments []string) (errs []error) {
+func labelFaults(prefix string, environments []string) (faults []fault) {
 	if prefix == "" || len(prefix) > 32 || !madeOf(prefix, isBase62OrUnderscore) {
-		errs = append(errs, &usher.ConfigError{
-			Field:  field + ".Prefix",
-			Reason: `must be 1 to 32 letters, digits and "_"`,
-		})
+		faults = append(faults, fault{"Prefix", `must be 1 to 32 letters, digits and "_"`})
 	}
 	for i, e := range environments {
 		if e == "" || len(e) > 16 || !madeOf(e, isBase62OrUnderscore) || slices.Contains(environments[:i], e) {
-			errs = append(errs, &usher.ConfigError{
-				Field:  fmt.Sprintf("%s.Environments[%d]", field, i),
-				Reason: `must be 1 to 16 letters, digits and "_", and stand there once`,
-			})
+			faults = append(faults, fault{fmt.Sprintf("Environments[%d]", i), `must be 1 to 16 letters, digits and "_", and listed once`})
 		}
 	}
-	return errs
+	return faults
 }
 
 // randomText returns n characters of alphabet, each as likely as any other:

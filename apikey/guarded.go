@@ -3,8 +3,11 @@ package apikey
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/http"
 	"time"
 
+	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/guard"
 )
 
@@ -115,4 +118,19 @@ func (s *guardedStore) Revoke(ctx context.Context, owner, id string, at time.Tim
 
 func (s *guardedStore) Touch(ctx context.Context, uses map[string]time.Time) error {
 	return s.touches.Do(ctx, func(ctx context.Context) error { return s.store.Touch(ctx, uses) })
+}
+
+// callback calls f, which calls a function of a configuration. A panic of that becomes
+// a failure of the server, so a callback must be called before anything that it could
+// leave half done.
+func callback(name string, f func() error) error {
+	err := guard.Run(f)
+	if p, ok := errors.AsType[*guard.PanicError](err); ok {
+		return &usher.Error{
+			Status: http.StatusInternalServerError,
+			Code:   usher.CodeInternal,
+			Cause:  fmt.Errorf("apikey: %s: %w", name, p),
+		}
+	}
+	return err
 }

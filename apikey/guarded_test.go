@@ -490,7 +490,7 @@ func TestCloseDoesNotWaitForAnOnErrorThatHangs(t *testing.T) {
 		release := make(chan struct{})
 		s := &touched{Store: apikey.NewMemory(), touch: func() error { return errors.New("down") }}
 		a, err := apikey.New(apikey.Config{
-			Store: s, Formats: []apikey.Format{native}, LastUseInterval: time.Second, OnError: func(error) { <-release },
+			Store: s, Formats: []apikey.Format{native}, LastUseInterval: time.Second, OnError: func(context.Context, error) { <-release },
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strconv"
 	"strings"
 	"testing"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/apikey"
+	"github.com/usher-go/usher/clientip"
 )
 
 // A console is the management API as one person sees it.
@@ -377,14 +379,16 @@ func TestHandlerKnowsWhoAsksAndFromWhere(t *testing.T) {
 			},
 		},
 		apikey.HandlerConfig{
-			Address: func(*http.Request) string { return "203.0.113.9" },
 			Principal: func(*http.Request) (usher.Principal, error) {
 				return usher.Principal{ID: "u1", Owner: "zoe", Level: usher.LevelFull}, nil
 			},
 		})
 	c.as = nil
+	client := netip.MustParseAddr("203.0.113.9")
+	own := c.handler
+	c.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { own.ServeHTTP(w, clientip.WithAddr(r, client)) })
 	c.create(`{"name":"x"}`)
-	if len(events) != 1 || events[0].Actor.Address != "203.0.113.9" || events[0].Actor.Principal.ID != "u1" || events[0].Owner != "zoe" {
+	if len(events) != 1 || events[0].Actor.Address != client || events[0].Actor.Principal.ID != "u1" || events[0].Owner != "zoe" {
 		t.Errorf("%+v", events)
 	}
 	if _, list := c.do("GET", "/", ""); list["list"].([]any)[0].(map[string]any)["level"] != "read_write" {

@@ -10,29 +10,29 @@ import (
 	"sync"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/config"
 )
 
-// A Hash is all that is kept of a key: the version of the pepper, 0 for none,
-// and then the SHA-256 or HMAC-SHA-256 of the whole key as it is presented. It
-// is the same bytes for the same key on every node, and so can be looked up by
-// a unique index.
+// A Hash is all that is stored of the text of a key: the version of the pepper, 0 for
+// none, followed by the SHA-256 or HMAC-SHA-256 of the whole text. Every node computes
+// the same hash for the same key, so a unique index finds it.
 type Hash [1 + sha256.Size]byte
 
 // A Pepper is a key for HMAC-SHA-256 that a service keeps outside its store, so
-// that a copy of the store alone tests no guesses. Generated keys do not need
-// one, as nobody guesses 128 bits; imported ones may.
+// that a copy of the store alone is not enough to test guesses. Generated keys do not
+// need one, as nobody guesses 128 bits; imported keys may.
 //
-// A Pepper without a key and with Version 0 stands for plain SHA-256, for keys
-// that were made before there was one.
+// A Pepper without a key and with Version 0 stands for plain SHA-256, for keys that
+// were issued before there was a pepper.
 type Pepper struct {
-	// Version tells peppers apart. The highest is used for new keys. Never give
-	// an old number to a new key.
+	// Version identifies the pepper. The highest is used for new keys. Never reuse the
+	// version of another pepper.
 	Version uint8
 	// Key is at least 32 bytes of text.
 	Key Secret
 }
 
-// A hasher makes the hashes of keys, one for each pepper, the newest first.
+// A hasher computes the hashes of keys, one for each pepper, the newest first.
 type hasher struct {
 	peppers []pepper
 }
@@ -42,31 +42,30 @@ type pepper struct {
 	macs    *sync.Pool // of *mac; nil for plain SHA-256
 }
 
-// mac is kept because making one costs more than using it.
+// A mac is pooled, because making one costs more than using it.
 type mac struct {
 	hash.Hash
 	in  [maxLength]byte
 	sum [sha256.Size]byte
 }
 
-func newHasher(peppers []Pepper, field string) (*hasher, []error) {
+func newHasher(peppers []Pepper, faults config.Faults[usher.ConfigError]) *hasher {
 	if len(peppers) == 0 {
-		return &hasher{[]pepper{{}}}, nil
+		return &hasher{[]pepper{{}}}
 	}
-	var errs []error
 	h := new(hasher)
 	for i, p := range peppers {
 		key := []byte(p.Key.Reveal())
-		field := fmt.Sprintf("%s[%d]", field, i)
+		faults := faults.In(fmt.Sprintf("Peppers[%d]", i))
 		switch {
 		case slices.ContainsFunc(peppers[:i], func(other Pepper) bool { return other.Version == p.Version }):
-			errs = append(errs, &usher.ConfigError{Field: field + ".Version", Reason: "stands there twice"})
+			faults.Add("Version", "must not be listed twice")
 		case p.Version == 0 && len(key) == 0:
 			h.peppers = append(h.peppers, pepper{})
 		case p.Version == 0:
-			errs = append(errs, &usher.ConfigError{Field: field + ".Version", Reason: "must be at least 1 for a pepper with a key"})
+			faults.Add("Version", "must be at least 1 for a pepper with a key")
 		case len(key) < sha256.Size:
-			errs = append(errs, &usher.ConfigError{Field: field + ".Key", Reason: "must be at least 32 bytes"})
+			faults.Add("Key", "must be at least 32 bytes")
 		default:
 			h.peppers = append(h.peppers, pepper{p.Version, &sync.Pool{New: func() any {
 				return &mac{Hash: hmac.New(sha256.New, key)}
@@ -74,10 +73,10 @@ func newHasher(peppers []Pepper, field string) (*hasher, []error) {
 		}
 	}
 	slices.SortFunc(h.peppers, func(a, b pepper) int { return cmp.Compare(b.version, a.version) })
-	return h, errs
+	return h
 }
 
-// newest returns the hash under which text shall be stored.
+// newest returns the hash under which a key with this text is stored.
 func (h *hasher) newest(text string) Hash { return h.peppers[0].hash(text) }
 
 // hash returns the hash of text, which is at most maxLength long. It allocates

@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/usher-go/usher/internal/report"
 )
 
 // lastUse notes in memory when keys were used, and writes that in batches.
 type lastUse struct {
-	store   Store
-	onError func(error)
+	store  Store
+	report *report.Reporter
 
 	mu     sync.Mutex
 	noted  map[string]int64 // microseconds since 1970
@@ -32,10 +34,10 @@ const (
 	flushTimeout = 10 * time.Second
 )
 
-func newLastUse(store Store, interval time.Duration, onError func(error)) *lastUse {
+func newLastUse(store Store, interval time.Duration, report *report.Reporter) *lastUse {
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &lastUse{
-		store: store, onError: onError, noted: make(map[string]int64),
+		store: store, report: report, noted: make(map[string]int64),
 		cancel: cancel, ended: make(chan struct{}), finished: make(chan struct{}),
 	}
 	go func() {
@@ -47,8 +49,8 @@ func newLastUse(store Store, interval time.Duration, onError func(error)) *lastU
 			case <-ctx.Done():
 				return
 			case <-ticker.C:
-				if err := l.flush(ctx); ctx.Err() == nil {
-					report(l.onError, err)
+				if err := l.flush(ctx); err != nil && ctx.Err() == nil {
+					l.report.Error(ctx, err)
 				}
 			}
 		}

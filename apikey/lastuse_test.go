@@ -123,7 +123,7 @@ func TestFailedWriteOfUsesIsTriedAgain(t *testing.T) {
 		s := &touched{Store: apikey.NewMemory()}
 		m := newManager(t, apikey.ManagerConfig{Store: s})
 		k, _ := create(t, m, apikey.Key{})
-		a := newAuthenticator(t, apikey.Config{Store: s, LastUseInterval: time.Second, OnError: func(err error) { told = append(told, err) }})
+		a := newAuthenticator(t, apikey.Config{Store: s, LastUseInterval: time.Second, OnError: func(_ context.Context, err error) { told = append(told, err) }})
 		s.fail(func() error { return down })
 		early := time.Now().UTC()
 		a.RecordUse(nil, &usher.Principal{ID: k.ID})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -559,7 +560,7 @@ func TestImportedKeysAreFoundByTheirHash(t *testing.T) {
 func TestEveryChangeIsAudited(t *testing.T) {
 	var events []apikey.Event
 	m := newManager(t, apikey.ManagerConfig{MaxActive: 1, Audit: func(_ context.Context, e apikey.Event) { events = append(events, e) }})
-	by := apikey.Actor{Principal: &usher.Principal{ID: "u1", Owner: "ann", Scopes: []string{"a"}}, Address: "192.0.2.1"}
+	by := apikey.Actor{Principal: &usher.Principal{ID: "u1", Owner: "ann", Scopes: []string{"a"}}, Address: netip.MustParseAddr("192.0.2.1")}
 	k, secret, err := m.Create(t.Context(), by, apikey.Key{Name: "x", Scopes: []string{"a"}})
 	if err != nil {
 		t.Fatal(err)

@@ -10,25 +10,27 @@ import (
 	"time"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/config"
+	"github.com/usher-go/usher/internal/refusal"
 )
 
-// A Verdict is what an [Authenticator] finds about the key in a request. It is
-// the private cause of every refusal: errors.Is(err, apikey.Revoked).
+// A Verdict is what an [Authenticator] finds about the key in a request. It is the
+// private cause of every refusal: errors.Is(err, apikey.Revoked).
 type Verdict uint8
 
-// The verdicts. By default Malformed, Unknown, Revoked, Expired and
-// WrongEnvironment get the same answer, to the byte.
+// The verdicts. By default Malformed, Unknown, Revoked, Expired and WrongEnvironment
+// have the same response, byte for byte.
 const (
-	Missing          Verdict = iota // no key; answered by usher.Authenticate
-	Malformed                       // no key of this service could look so, or two in one field
+	Missing          Verdict = iota // no key; usher.Authenticate responds
+	Malformed                       // not in the form of any key of this service, or two values in one field
 	Ambiguous                       // a key in each of two places
 	Unknown                         // well formed, but never issued
-	Revoked                         // 401 like Unknown, unless Config.Answers differs
+	Revoked                         // 401 like Unknown, unless Config.Errors differs
 	Expired                         // past its ExpiresAt
 	WrongEnvironment                // issued for another environment
 	Denied                          // refused by Config.Check
-	Unavailable                     // the store has failed or hangs: 503
-	Abandoned                       // the client has left before its key was found
+	Unavailable                     // the store or a callback failed: 503
+	Abandoned                       // the client left before its key was found
 	Accepted
 	verdicts
 )
@@ -49,73 +51,54 @@ func (v Verdict) String() string {
 // Error returns the verdict as the text of an error.
 func (v Verdict) Error() string { return "apikey: " + v.String() }
 
-// abandoned is the failure of a request whose client has left. It is for logs and
-// counters, in which it must not look like a failure of ours.
+type (
+	refusals = refusal.Table[Verdict, usher.Field]
+	refused  = refusal.Error[usher.Field]
+)
+
+// newRefusals returns the error for each verdict: that in own, or the default.
+func newRefusals(own map[Verdict]*usher.Error, challenge, invalidChallenge string, faults config.Faults[usher.ConfigError]) *refusals {
+	invalid := refused{
+		Status:  http.StatusUnauthorized,
+		Code:    usher.CodeInvalidAPIKey,
+		Message: "The API key is not valid.",
+	}
+	t := refusal.New([]string{invalidChallenge}, map[Verdict]refused{
+		Malformed:        invalid,
+		Unknown:          invalid,
+		Revoked:          invalid,
+		Expired:          invalid,
+		WrongEnvironment: invalid,
+		Ambiguous: {
+			Status:     http.StatusUnauthorized,
+			Code:       usher.CodeAmbiguousCredentials,
+			Message:    "The request carries more than one credential.",
+			Challenges: []string{challenge},
+		},
+		Unavailable: {
+			Status:     http.StatusServiceUnavailable,
+			Code:       usher.CodeAuthenticationUnavailable,
+			Message:    "The API key could not be checked. Please try again.",
+			RetryAfter: time.Second,
+		},
+		Abandoned: refused(abandoned),
+	})
+	for _, v := range slices.Sorted(maps.Keys(own)) {
+		if reason := t.Replace(v, (*refused)(own[v])); reason != "" {
+			faults.Add("Errors["+v.String()+"]", reason)
+		}
+	}
+	return t
+}
+
+// abandoned is the failure of a request whose client has left. Nobody receives it; it
+// keeps such requests apart from failures of the server in logs and counters.
 var abandoned = usher.Error{
 	Status:  usher.StatusClientClosedRequest,
 	Code:    usher.CodeClientClosedRequest,
 	Message: "The client has closed the request.",
 }
 
-// left reports whether the client of the request with this context has gone. The
-// end of a deadline is the server's doing.
+// left reports whether the client of the request with this context has gone. If a
+// deadline of the server has passed, it has not.
 func left(ctx context.Context) bool { return errors.Is(ctx.Err(), context.Canceled) }
-
-// answers holds the one answer to each verdict.
-type answers [verdicts]*usher.Error
-
-// newAnswers builds the default answers and replaces those in custom.
-func newAnswers(custom map[Verdict]*usher.Error, challenge, invalidChallenge string) (a answers, errs []error) {
-	for v := range verdicts {
-		e := usher.Error{
-			Status:     http.StatusUnauthorized,
-			Code:       usher.CodeInvalidAPIKey,
-			Message:    "The API key is not valid.",
-			Challenges: []string{invalidChallenge},
-		}
-		switch v {
-		case Missing, Denied, Accepted:
-			// Never looked up: their answers come from elsewhere, or are none.
-			continue
-		case Ambiguous:
-			e.Code = usher.CodeAmbiguousCredentials
-			e.Message = "The request carries more than one credential."
-			e.Challenges = []string{challenge}
-		case Unavailable:
-			e = usher.Error{
-				Status:     http.StatusServiceUnavailable,
-				Code:       usher.CodeAuthenticationUnavailable,
-				Message:    "The API key could not be checked. Please try again.",
-				RetryAfter: time.Second,
-			}
-		case Abandoned:
-			e = abandoned
-		}
-		e.Cause = v
-		a[v] = &e
-	}
-	for _, v := range slices.Sorted(maps.Keys(custom)) {
-		c := custom[v]
-		field := "apikey.Config.Answers[" + v.String() + "]"
-		switch {
-		case v >= verdicts || a[v] == nil:
-			errs = append(errs, &usher.ConfigError{Field: field, Reason: "this verdict has no answer that could be replaced"})
-		case c == nil:
-			errs = append(errs, &usher.ConfigError{Field: field, Reason: "must not be nil"})
-		case v == Unavailable && c.Status < 500, v != Unavailable && (c.Status < 400 || c.Status > 499):
-			errs = append(errs, &usher.ConfigError{Field: field, Reason: "must have a status from 400 to 499, or at least 500 for Unavailable"})
-		default:
-			e := *c
-			if e.Cause == nil {
-				e.Cause = v
-			} else {
-				e.Cause = fmt.Errorf("%w: %w", v, e.Cause)
-			}
-			if e.Status == http.StatusUnauthorized && len(e.Challenges) == 0 {
-				e.Challenges = []string{invalidChallenge}
-			}
-			a[v] = &e
-		}
-	}
-	return a, errs
-}

@@ -284,7 +284,7 @@ func newWorld(t *testing.T) *world {
 	cache := must(apikey.NewCache(cacheConfig))
 	keyConfig := apikey.Config{
 		Store: cache, Formats: []apikey.Format{native}, Peppers: peppers, Header: "X-API-Key", Bearer: true,
-		Environment: "live", Audit: audit, Address: func(r *http.Request) string { return ips.Addr(r).String() },
+		Environment: "live", Audit: audit,
 	}
 	w.auth = must(apikey.New(keyConfig))
 	queryConfig := keyConfig

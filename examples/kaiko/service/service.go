@@ -65,7 +65,7 @@ func New() *Service {
 		Header:      "x-api-key",
 		Bearer:      true,
 		Environment: "live",
-		Answers: map[apikey.Verdict]*usher.Error{
+		Errors: map[apikey.Verdict]*usher.Error{
 			apikey.Revoked: {Status: http.StatusForbidden, Code: "key_revoked", Message: "The API key is revoked or expired."},
 			apikey.Expired: {Status: http.StatusForbidden, Code: "key_revoked", Message: "The API key is revoked or expired."},
 		},

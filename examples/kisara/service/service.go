@@ -68,7 +68,7 @@ func New() *Service {
 		Store:       store,
 		Formats:     []apikey.Format{format},
 		Environment: "live",
-		Answers: map[apikey.Verdict]*usher.Error{
+		Errors: map[apikey.Verdict]*usher.Error{
 			apikey.Expired: {Status: http.StatusUnauthorized, Code: "api_key_expired", Message: "API key has expired"},
 		},
 		Check: s.ownerExists,

@@ -1,0 +1,212 @@
+package apikey
+
+import (
+	"context"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/guard"
+)
+
+// A verifier decides whether the text of a key is valid.
+type verifier struct {
+	store     Store    // with bounded calls
+	lookuper  lookuper // the store, if it is one
+	formats   []format
+	hasher    *hasher
+	env       string // empty for any
+	check     func(context.Context, *Key) error
+	principal func(*Key, usher.Principal) usher.Principal
+	foreign   bool // code that may panic is called: check, principal or a format
+}
+
+// A lookuper is a store that keeps the entries of keys in use: [Cache] and
+// [Memory].
+type lookuper interface {
+	lookup(ctx context.Context, h Hash, now time.Time) (*entry, error)
+}
+
+// A format is a Format with its prefixes at hand.
+type format struct {
+	Format
+	prefixes []string
+}
+
+// claims reports whether text begins with a prefix of this format.
+func (f *format) claims(text string) bool {
+	for _, p := range f.prefixes {
+		if strings.HasPrefix(text, p) {
+			return true
+		}
+	}
+	return false
+}
+
+// add accepts keys of one more format.
+func (v *verifier) add(f Format) {
+	v.formats = append(v.formats, format{f, slices.Clone(f.Prefixes())})
+	if _, ours := f.(definition); !ours {
+		v.foreign = true
+	}
+}
+
+// verify returns the verdict on the key with this text, and its principal if the
+// verdict is Accepted. The entry is not nil if the verdict is about one key. If a
+// callback or a format panics, the verdict is Unavailable.
+func (v *verifier) verify(ctx context.Context, text string, now time.Time) (e *entry, p *usher.Principal, verdict Verdict, err error) {
+	if !v.foreign {
+		return v.decide(ctx, text, now)
+	}
+	verdict = Unavailable
+	err = guard.Run(func() error {
+		var err error
+		e, p, verdict, err = v.decide(ctx, text, now)
+		return err
+	})
+	return e, p, verdict, err
+}
+
+func (v *verifier) decide(ctx context.Context, text string, now time.Time) (*entry, *usher.Principal, Verdict, error) {
+	if len(text) > maxLength {
+		return nil, nil, Malformed, nil
+	}
+	environment, ok := v.parse(text)
+	if !ok {
+		return nil, nil, Malformed, nil
+	}
+	if v.env != "" && environment != "" && environment != v.env {
+		return nil, nil, WrongEnvironment, nil
+	}
+	e, verdict, err := v.lookup(ctx, text, now)
+	if verdict != Accepted {
+		return nil, nil, verdict, err
+	}
+	k := &e.record.Key
+	switch {
+	case !k.RevokedAt.IsZero():
+		return e, nil, Revoked, nil
+	case k.expired(now):
+		return e, nil, Expired, nil
+	case v.env != "" && k.Environment != v.env:
+		return e, nil, WrongEnvironment, nil
+	}
+	if v.check != nil {
+		if err := v.check(ctx, k); err != nil {
+			if isClientError(err) {
+				return e, nil, Denied, err
+			}
+			return e, nil, failedFor(ctx), fmt.Errorf("Config.Check: %w", err)
+		}
+	}
+	return e, v.principalOf(e), Accepted, nil
+}
+
+// isClientError reports whether err is a response that refuses a request.
+func isClientError(err error) bool {
+	e, ok := errors.AsType[*usher.Error](err)
+	return ok && e != nil && e.Status >= 400 && e.Status <= 499
+}
+
+// failedFor returns the verdict on a key of which the lookup or the check failed.
+func failedFor(ctx context.Context) Verdict {
+	if left(ctx) {
+		return Abandoned
+	}
+	return Unavailable
+}
+
+// parse returns the environment that the text of a key names, and whether it has one
+// of the formats. Where formats claim the text by its beginning, only they decide.
+func (v *verifier) parse(text string) (environment string, ok bool) {
+	claimed := false
+	for i := range v.formats {
+		f := &v.formats[i]
+		if f.claims(text) {
+			claimed = true
+			if environment, _, ok = f.Parse(text); ok {
+				return environment, true
+			}
+		}
+	}
+	if claimed {
+		return "", false
+	}
+	for i := range v.formats {
+		f := &v.formats[i]
+		if len(f.prefixes) == 0 {
+			if environment, _, ok = f.Parse(text); ok {
+				return environment, true
+			}
+		}
+	}
+	return "", false
+}
+
+// lookup returns the key with this text and Accepted, or why there is none: Unknown,
+// Unavailable or Abandoned.
+func (v *verifier) lookup(ctx context.Context, text string, now time.Time) (*entry, Verdict, error) {
+	for i := range v.hasher.peppers {
+		h := v.hasher.peppers[i].hash(text)
+		e, err := v.fetch(ctx, h, now)
+		found := new(Hash)
+		if err == nil {
+			found = &e.record.Hash
+		} else if !errors.Is(err, ErrNotFound) {
+			return nil, failedFor(ctx), fmt.Errorf("Store.Lookup: %w", err)
+		}
+		// A store may match loosely, by a collation for instance. The comparison is
+		// made for a missing key as well, so that it costs the same.
+		if subtle.ConstantTimeCompare(h[:], found[:]) == 1 && err == nil {
+			return e, Accepted, nil
+		}
+	}
+	return nil, Unknown, nil
+}
+
+func (v *verifier) fetch(ctx context.Context, h Hash, now time.Time) (*entry, error) {
+	if v.lookuper != nil {
+		return v.lookuper.lookup(ctx, h, now)
+	}
+	r, err := v.store.Lookup(ctx, h)
+	if err != nil {
+		return nil, err
+	}
+	return &entry{record: r}, nil
+}
+
+// A view is the principal that a verifier has made of an entry.
+type view struct {
+	by        *verifier
+	principal *usher.Principal
+}
+
+// principalOf returns the principal of an entry. It is made once for as long as the
+// entry is kept.
+func (v *verifier) principalOf(e *entry) *usher.Principal {
+	if made := e.view.Load(); made != nil && made.by == v {
+		return made.principal
+	}
+	k := &e.record.Key
+	p := usher.Principal{
+		ID:          k.ID,
+		Kind:        usher.KindAPIKey,
+		Owner:       k.Owner,
+		Name:        k.Name,
+		Scopes:      k.Scopes,
+		Level:       k.Level,
+		Plan:        k.Plan,
+		Environment: k.Environment,
+		Details:     k,
+	}
+	if v.principal != nil {
+		p = v.principal(k, p)
+		p.ID, p.Kind = k.ID, usher.KindAPIKey
+	}
+	e.view.Store(&view{v, &p})
+	return &p
+}
