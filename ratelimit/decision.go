@@ -42,7 +42,7 @@ func (l *Limiter) decide(d *decision, r *http.Request, outer *held) {
 		switch {
 		case err != nil:
 			l.decisions.Record(r.Context(), limitInvalid)
-			l.report(r, err)
+			l.failures.Error(r.Context(), err)
 			if !p.Shadow {
 				d.fail(err, false)
 				return
@@ -73,9 +73,7 @@ func (l *Limiter) take(r *http.Request, d *decision) {
 				return
 			}
 			l.decisions.Record(ctx, storeFailed)
-			if !errors.Is(err, errDown) {
-				l.report(r, err)
-			}
+			l.failures.Error(ctx, err)
 		}
 		if ctx.Err() != nil {
 			d.fail(context.Cause(ctx), false)

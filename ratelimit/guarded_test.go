@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/usher-go/usher/internal/faulty"
 	"github.com/usher-go/usher/ratelimit"
 )
 
@@ -45,7 +46,7 @@ func TestAStoreThatMisbehavesIsBoundedOverASocket(t *testing.T) {
 	}{
 		"a store that ignores its context": {func(release <-chan struct{}) error { <-release; return nil }, "in time"},
 		"a store that panics":              {func(<-chan struct{}) error { panic("store") }, "panic: store"},
-		"a store that fails":               {func(<-chan struct{}) error { return errStore }, errStore.Error()},
+		"a store that fails":               {func(<-chan struct{}) error { return faulty.ErrStore }, faulty.ErrStore.Error()},
 	} {
 		for mode, want := range map[ratelimit.FailureMode][]int{
 			ratelimit.FallBack:            {200, 200, 429},
@@ -103,7 +104,7 @@ func TestCallsOfAStoreThatHangsAreBounded(t *testing.T) {
 		h := newLimiter(t, ratelimit.Config{
 			Policies: []ratelimit.Policy{everyone("p", ratelimit.RollingWindow(100_000, time.Hour))},
 			Store:    store, StoreTimeout: 10 * time.Second, OnStoreFailure: ratelimit.FailClosed,
-			OnError: func(*http.Request, error) { refused.Add(1) },
+			OnError: func(context.Context, error) { refused.Add(1) },
 		}).Wrap(ok)
 		var wg sync.WaitGroup
 		for range 5000 {
@@ -126,7 +127,7 @@ func TestCallsOfAStoreThatHangsAreBounded(t *testing.T) {
 // A call that was given up may go on as long as it likes.
 func TestALateCallSharesNoMemoryWithLaterRequests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		asked := make(chan []ratelimit.Charge, 1)
+		asked := make(chan []ratelimit.Charge, 100)
 		release := make(chan struct{})
 		store := &script{Memory: ratelimit.NewMemory(0)}
 		store.take = func(_ context.Context, charges []ratelimit.Charge) (bool, error) {
@@ -191,7 +192,7 @@ func TestAdjustIsGuardedToo(t *testing.T) {
 	for name, adjust := range map[string]func(context.Context, []ratelimit.Charge) error{
 		"hangs":  hangFor(time.Hour),
 		"panics": func(context.Context, []ratelimit.Charge) error { panic("store") },
-		"fails":  func(context.Context, []ratelimit.Charge) error { return errStore },
+		"fails":  func(context.Context, []ratelimit.Charge) error { return faulty.ErrStore },
 	} {
 		t.Run("a store that "+name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -230,10 +231,10 @@ func TestAnUnknownRefundIsNotRepeated(t *testing.T) {
 	p.Count = func(status int) bool { return status < 500 }
 	store := &script{Memory: ratelimit.NewMemory(0)}
 	store.adjust = func(ctx context.Context, charges []ratelimit.Charge) error {
-		return errors.Join(store.Memory.Adjust(ctx, charges), errStore) // done, but not said
+		return errors.Join(store.Memory.Adjust(ctx, charges), faulty.ErrStore) // done, but not said
 	}
 	h := newLimiter(t, ratelimit.Config{
-		Policies: []ratelimit.Policy{p}, Store: store, OnError: func(*http.Request, error) {},
+		Policies: []ratelimit.Policy{p}, Store: store, OnError: func(context.Context, error) {},
 	}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := ratelimit.Settle(r.Context(), "units", 4); err == nil {
 			t.Error("Settle does not tell that the store has failed")

@@ -198,7 +198,7 @@ func (h *held) end(status int) {
 			}
 		}
 		if err := errors.Join(faults...); err != nil {
-			h.limiter.report(h.request, err)
+			h.limiter.failures.Error(h.request.Context(), err)
 		}
 	}()
 	// First what nobody has to be asked about.

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/usher-go/usher/internal/faulty"
 	"github.com/usher-go/usher/ratelimit"
 )
 
@@ -18,7 +19,7 @@ var modes = map[string]ratelimit.FailureMode{
 // A leaver is a server whose clients leave while its store is asked.
 type leaver struct {
 	url   string
-	store *faulty
+	store *flakyStore
 	ran   atomic.Int64
 	told  errorsOf
 	asked chan struct{}
@@ -29,7 +30,7 @@ type leaver struct {
 func newLeaver(t *testing.T, mode ratelimit.FailureMode, policies ...ratelimit.Policy) *leaver {
 	t.Helper()
 	l := &leaver{
-		store: &faulty{Memory: ratelimit.NewMemory(0)},
+		store: &flakyStore{Memory: ratelimit.NewMemory(0)},
 		asked: make(chan struct{}), gone: make(chan context.Context, 1), over: make(chan struct{}, 1),
 	}
 	h := newLimiter(t, ratelimit.Config{
@@ -50,7 +51,7 @@ func newLeaver(t *testing.T, mode ratelimit.FailureMode, policies ...ratelimit.P
 func (l *leaver) leave(t *testing.T, err error) {
 	t.Helper()
 	response := make(chan struct{})
-	l.store.set(func(context.Context) error {
+	l.store.Set(func(context.Context, int64) error {
 		l.asked <- struct{}{}
 		<-response
 		return err
@@ -74,7 +75,7 @@ func (l *leaver) leave(t *testing.T, err error) {
 	cancel()
 	<-at.Done()
 	// Later calls of this request, which give back, are not held up.
-	l.store.set(nil)
+	l.store.Set(nil)
 	close(response)
 	<-done
 	<-l.over
@@ -113,7 +114,7 @@ func TestClientsThatLeaveAStoreThatFailsAreNotServed(t *testing.T) {
 	for name, mode := range modes {
 		t.Run(name, func(t *testing.T) {
 			l := newLeaver(t, mode, everyone("p", ratelimit.RollingWindow(2, time.Hour)))
-			l.leave(t, errStore)
+			l.leave(t, faulty.ErrStore)
 			if n := l.ran.Load(); n != 0 {
 				t.Error("the handler ran for a client that had gone")
 			}
@@ -151,7 +152,7 @@ func TestARequestThatHasEndedIsNotAsked(t *testing.T) {
 		}, http.StatusServiceUnavailable},
 	} {
 		t.Run(name, func(t *testing.T) {
-			store := &faulty{Memory: ratelimit.NewMemory(0)}
+			store := &flakyStore{Memory: ratelimit.NewMemory(0)}
 			h := newLimiter(t, ratelimit.Config{
 				Policies: []ratelimit.Policy{everyone("p", ratelimit.RollingWindow(9, time.Hour))}, Store: store,
 			}).Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the handler ran") }))
@@ -160,7 +161,7 @@ func TestARequestThatHasEndedIsNotAsked(t *testing.T) {
 			if code := do(h, func(r *http.Request) { *r = *r.WithContext(ctx) }).Code; code != c.want {
 				t.Errorf("status %d, want %d", code, c.want)
 			}
-			if n := store.calls.Load(); n != 0 {
+			if n := store.N(); n != 0 {
 				t.Errorf("the store was called %d times", n)
 			}
 		})

@@ -1,9 +1,9 @@
 package ratelimit
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"slices"
 	"sync"
@@ -14,7 +14,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/usher-go/usher"
-	"github.com/usher-go/usher/internal/guard"
+	"github.com/usher-go/usher/internal/report"
 	"github.com/usher-go/usher/internal/telemetry"
 )
 
@@ -29,18 +29,21 @@ type Config struct {
 	// go on with limits that are local to this process.
 	OnStoreFailure FailureMode
 	// StoreTimeout is how long a decision may wait for the store; zero means 100
-	// milliseconds. It holds also if the store ignores its context. At most 128 calls
-	// run at a time, those that hang included, and 16 times as many wait for their
-	// turn, half the timeout at most. None of this applies to a Memory, which does
-	// not wait.
+	// milliseconds. It holds even if the store ignores its context. At most 128 decisions
+	// call the store at a time, those that hang included, and 16 times as many wait for
+	// their turn, half the timeout at most.
+	//
+	// When half of at least 10 calls within 2 seconds have failed, decisions stop
+	// calling the store, but for one a second, and start again with its first success.
+	// None of this applies to a Memory, which does not wait.
 	StoreTimeout time.Duration
 	// Headers says which header fields tell clients about the limits.
 	Headers Headers
-	// OnError, if not nil, is told of failures of the store, of invalid limits and
-	// of panics of Count, on the request's goroutine; nil logs them to
-	// [slog.Default], and of a panic only the type and the stack. It must be safe for
-	// concurrent use.
-	OnError func(r *http.Request, err error)
+	// OnError is called with each failure of the store, each invalid limit and each
+	// panic of Count, and with the context of the request. Nil logs them to
+	// [slog.Default], at most one a second, and of a panic the type and the stack alone.
+	// It must be safe for concurrent use.
+	OnError func(ctx context.Context, err error)
 	// OmitRetryAfter leaves Retry-After out of refusals.
 	OmitRetryAfter bool
 	// Allow reports whether a request passes without being counted, and Block
@@ -83,6 +86,7 @@ type Limiter struct {
 	family   *family
 	only     bool // its policies replace those of limiters further out
 
+	failures  *report.Reporter
 	decisions *telemetry.Decisions
 	pool      *sync.Pool
 	blocked   *usher.Error
@@ -131,6 +135,7 @@ func New(c Config) (*Limiter, error) {
 			l.shared = newSharedStore(c.Store, c.StoreTimeout)
 		}
 	}
+	l.failures = report.New("ratelimit", c.OnError)
 	l.decisions = newDecisions(&c, limiterOutcomes, "")
 	l.finish()
 	return l, nil
@@ -151,7 +156,7 @@ func (l *Limiter) Only(policies ...Policy) (*Limiter, error) {
 func (l *Limiter) derive(only bool, policies []Policy) (*Limiter, error) {
 	d := &Limiter{
 		config: l.config, memory: l.memory, shared: l.shared, family: l.family,
-		only: only, decisions: l.decisions,
+		only: only, failures: l.failures, decisions: l.decisions,
 	}
 	at := "ratelimit.Limiter.Only"
 	if !only {
@@ -325,18 +330,4 @@ func (l *Limiter) abandon(w http.ResponseWriter, r *http.Request, d *decision, o
 // way of a request must cost no copy of it.
 func (l *Limiter) holds() bool {
 	return l.lasting || l.nested.Load() || l.family.related.Load()
-}
-
-// report tells the operator of what the client is not told.
-func (l *Limiter) report(r *http.Request, err error) {
-	if l.config.OnError != nil {
-		l.config.OnError(r, err)
-		return
-	}
-	if p, ok := errors.AsType[*guard.PanicError](err); ok {
-		// The value may hold whatever the callback had at hand.
-		slog.ErrorContext(r.Context(), "ratelimit: panic", "type", fmt.Sprintf("%T", p.Value), "stack", string(p.Stack))
-		return
-	}
-	slog.ErrorContext(r.Context(), "ratelimit", "error", err)
 }

@@ -261,7 +261,7 @@ func TestPlansAreResolvedForEachRequest(t *testing.T) {
 	var faults []error
 	h := newLimiter(t, ratelimit.Config{
 		Policies: []ratelimit.Policy{p},
-		OnError:  func(_ *http.Request, err error) { faults = append(faults, err) },
+		OnError:  func(_ context.Context, err error) { faults = append(faults, err) },
 	}).Wrap(ok)
 	free := as(usher.Principal{ID: "k", Owner: "free"})
 	pro := as(usher.Principal{ID: "k", Owner: "pro", Plan: "pro"})

@@ -1,6 +1,7 @@
 package ratelimit_test
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -139,7 +140,7 @@ func TestAnInvalidLimitRefuses(t *testing.T) {
 			beside := everyone("beside", ratelimit.RollingWindow(1, time.Hour))
 			limiter := newLimiter(t, ratelimit.Config{
 				Policies: []ratelimit.Policy{beside, p},
-				OnError:  func(_ *http.Request, err error) { told = append(told, err) },
+				OnError:  func(_ context.Context, err error) { told = append(told, err) },
 			})
 			w := do(limiter.Wrap(ok))
 			if w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), usher.CodeRateLimitUnavailable) {

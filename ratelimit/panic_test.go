@@ -1,6 +1,7 @@
 package ratelimit_test
 
 import (
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -19,7 +20,7 @@ type errorsOf struct {
 	told []error
 }
 
-func (e *errorsOf) tell(_ *http.Request, err error) {
+func (e *errorsOf) tell(_ context.Context, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.told = append(e.told, err)
@@ -105,7 +106,7 @@ func TestCallbacksThatDoNotReturnLeakNothing(t *testing.T) {
 				}
 				return ratelimit.Limit{}
 			}
-			c.config.OnError = func(*http.Request, error) { fail() }
+			c.config.OnError = func(context.Context, error) { fail() }
 		},
 		"OnError after the handler": func(c callbacks, fail func()) {
 			first := true
@@ -116,14 +117,14 @@ func TestCallbacksThatDoNotReturnLeakNothing(t *testing.T) {
 				}
 				return true
 			}
-			c.config.OnError = func(*http.Request, error) { fail() }
+			c.config.OnError = func(context.Context, error) { fail() }
 		},
 	} {
 		for how, fail := range fails {
 			t.Run(name+" "+how, func(t *testing.T) {
 				broken := true
 				p := everyone("counted", ratelimit.RollingWindow(100, time.Hour))
-				c := ratelimit.Config{OnError: func(*http.Request, error) {}}
+				c := ratelimit.Config{OnError: func(context.Context, error) {}}
 				set(callbacks{&c, &p}, func() {
 					if broken {
 						fail()

@@ -4,62 +4,57 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/usher-go/usher/internal/faulty"
 	"github.com/usher-go/usher/ratelimit"
 )
 
-// faulty is a shared store that can fail.
-type faulty struct {
+// A flakyStore is a shared store that can misbehave.
+type flakyStore struct {
 	*ratelimit.Memory
-	calls atomic.Int64
-	mu    sync.Mutex
-	fault func(context.Context) error
+	faulty.Calls
 }
 
-func (f *faulty) Take(ctx context.Context, charges []ratelimit.Charge) (bool, error) {
-	f.calls.Add(1)
-	f.mu.Lock()
-	fault := f.fault
-	f.mu.Unlock()
-	if fault != nil {
-		if err := fault(ctx); err != nil {
-			return false, err
-		}
+func newFlakyStore() *flakyStore { return &flakyStore{Memory: ratelimit.NewMemory(0)} }
+
+func (s *flakyStore) Take(ctx context.Context, charges []ratelimit.Charge) (bool, error) {
+	if err := s.Call(ctx); err != nil {
+		return false, err
 	}
-	return f.Memory.Take(ctx, charges)
+	return s.Memory.Take(ctx, charges)
 }
 
-func (f *faulty) Adjust(ctx context.Context, charges []ratelimit.Charge) error {
-	f.calls.Add(1)
-	f.mu.Lock()
-	fault := f.fault
-	f.mu.Unlock()
-	if fault != nil {
-		if err := fault(ctx); err != nil {
-			return err
-		}
+func (s *flakyStore) Adjust(ctx context.Context, charges []ratelimit.Charge) error {
+	if err := s.Call(ctx); err != nil {
+		return err
 	}
-	return f.Memory.Adjust(ctx, charges)
+	return s.Memory.Adjust(ctx, charges)
 }
 
-func (f *faulty) set(fault func(context.Context) error) {
-	f.mu.Lock()
-	f.fault = fault
-	f.mu.Unlock()
+func hang(ctx context.Context, _ int64) error { <-ctx.Done(); return context.Cause(ctx) }
+
+// storeTimeout is that of the limiters below.
+const storeTimeout = 50 * time.Millisecond
+
+// outages are the ways in which every call of a store may fail.
+var outages = map[string]struct {
+	fault faulty.Fault
+	cause string // which OnError is called with
+	took  time.Duration
+}{
+	"fails":               {faulty.Fail, faulty.ErrStore.Error(), 0},
+	"panics":              {faulty.Panic, "panic: faulty", 0},
+	"obeys its context":   {hang, "in time", storeTimeout},
+	"ignores its context": {faulty.Late(time.Minute), "in time", storeTimeout},
+	"responds too late":   {faulty.Late(2 * storeTimeout), "in time", storeTimeout},
 }
 
-var errStore = errors.New("store: connection refused")
-
-func refuse(context.Context) error { return errStore }
-
-func hang(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
-
-func TestStoreFailure(t *testing.T) {
+func TestAStoreFailureDoesWhatItsModeSays(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		mode ratelimit.FailureMode
@@ -69,29 +64,39 @@ func TestStoreFailure(t *testing.T) {
 		{"open admits everything", ratelimit.DangerouslyFailOpen, []int{200, 200, 200}},
 		{"closed refuses everything", ratelimit.FailClosed, []int{503, 503, 503}},
 	} {
-		for name, fault := range map[string]func(context.Context) error{"refuses": refuse, "hangs": hang} {
+		for name, o := range outages {
 			t.Run(c.name+" when the store "+name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					store := &faulty{Memory: ratelimit.NewMemory(0)}
+					store := newFlakyStore()
+					var reported errorsOf
 					h := newLimiter(t, ratelimit.Config{
 						Policies:       []ratelimit.Policy{everyone("p", ratelimit.RollingWindow(2, time.Hour))},
 						Store:          store,
 						OnStoreFailure: c.mode,
-						StoreTimeout:   50 * time.Millisecond,
+						StoreTimeout:   storeTimeout,
+						OnError:        reported.tell,
 					}).Wrap(ok)
-					store.set(fault)
+					store.Set(o.fault)
 					start := time.Now()
 					wantCodes(t, codes(3, h), c.want...)
-					if d := time.Since(start); d > 50*time.Millisecond {
-						t.Errorf("three requests waited %v for the store, want one timeout", d)
+					if d := time.Since(start); d != 3*o.took {
+						t.Errorf("three requests waited %v for the store, want three times %v", d, o.took)
 					}
 					if c.mode == ratelimit.FailClosed {
 						if got := do(h).Header().Get("Retry-After"); got != "1" {
 							t.Errorf("Retry-After = %q", got)
 						}
 					}
-					store.set(nil)
-					time.Sleep(time.Second)
+					for _, err := range reported.all() {
+						if !strings.Contains(err.Error(), o.cause) {
+							t.Errorf("OnError was called with %v, want %q", err, o.cause)
+						}
+					}
+					if n := len(reported.all()); n < 3 {
+						t.Errorf("OnError was called %d times, want once for each request", n)
+					}
+					store.Set(nil)
+					time.Sleep(time.Minute)
 					wantCodes(t, codes(3, h), 200, 200, 429) // the shared counter was not touched
 				})
 			})
@@ -99,16 +104,132 @@ func TestStoreFailure(t *testing.T) {
 	}
 }
 
+// One slow or failing call in a hundred decides about one request in a hundred, and
+// not about those around it.
+func TestASporadicFailureDecidesNothingElse(t *testing.T) {
+	for name, fault := range map[string]faulty.Fault{
+		"fails":             faulty.Fail,
+		"panics":            faulty.Panic,
+		"obeys its context": hang,
+		"is late":           faulty.Late(3 * storeTimeout),
+	} {
+		t.Run("a call that "+name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const requests = 5000
+				store := newFlakyStore()
+				var reported errorsOf
+				config := ratelimit.Config{
+					Policies: []ratelimit.Policy{everyone("p", ratelimit.RollingWindow(10*requests, time.Hour))},
+					Store:    store, StoreTimeout: storeTimeout, OnError: reported.tell,
+				}
+				local := newLimiter(t, config).Wrap(ok)
+				config.OnStoreFailure = ratelimit.FailClosed
+				closed := newLimiter(t, config).Wrap(ok)
+				store.Set(faulty.Every(100, fault))
+				var mu sync.Mutex
+				var running sync.WaitGroup
+				refused := 0
+				for range requests {
+					running.Go(func() { do(local) })
+					running.Go(func() {
+						if do(closed).Code == http.StatusServiceUnavailable {
+							mu.Lock()
+							refused++
+							mu.Unlock()
+						}
+					})
+					time.Sleep(time.Millisecond)
+				}
+				running.Wait()
+				if undecided := len(reported.all()); undecided*100 > 2*2*requests || undecided == 0 {
+					t.Errorf("%d of %d decisions were made without the store, want at most 2 %%", undecided, 2*requests)
+				}
+				if refused*100 > 2*requests {
+					t.Errorf("%d of %d requests were refused, want at most 2 %%", refused, requests)
+				}
+				time.Sleep(time.Second) // until late calls have ended
+			})
+		})
+	}
+}
+
+func TestAnOutageIsNoticedAndEnds(t *testing.T) {
+	const outage, interval = 10 * time.Second, 10 * time.Millisecond
+	for name, o := range outages {
+		if name == "ignores its context" {
+			o.fault = faulty.Late(outage)
+		}
+		t.Run("a store that "+name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := newFlakyStore()
+				var reported errorsOf
+				h := newLimiter(t, ratelimit.Config{
+					Policies: []ratelimit.Policy{everyone("p", ratelimit.RollingWindow(1_000_000, time.Hour))},
+					Store:    store, StoreTimeout: storeTimeout, OnStoreFailure: ratelimit.FailClosed, OnError: reported.tell,
+				}).Wrap(ok)
+				// run sends requests for d, and returns how many were refused and how many
+				// of them waited for the store.
+				run := func(d time.Duration) (requests, refused, waited int) {
+					var mu sync.Mutex
+					var running sync.WaitGroup
+					for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(interval) {
+						requests++
+						running.Go(func() {
+							began := time.Now()
+							code := do(h).Code
+							mu.Lock()
+							defer mu.Unlock()
+							if code == http.StatusServiceUnavailable {
+								refused++
+							}
+							if time.Since(began) > 0 {
+								waited++
+							}
+						})
+					}
+					running.Wait()
+					return requests, refused, waited
+				}
+				if _, refused, _ := run(2 * time.Second); refused > 0 {
+					t.Fatalf("a healthy store refused %d requests", refused)
+				}
+				began := time.Now()
+				store.Set(faulty.For(outage, o.fault))
+				run(2*time.Second + storeTimeout)
+				before := store.N()
+				requests, refused, waited := run(outage - time.Since(began))
+				if refused != requests {
+					t.Errorf("%d of %d requests were refused during the outage, want all", refused, requests)
+				}
+				// What was charged too late is given back with a second call.
+				if probes := store.N() - before; probes < 5 || probes > 2*8 || waited > 8 {
+					t.Errorf("%d calls of the store and %d requests that waited for it in 8 seconds, want one a second and its refund", probes, waited)
+				}
+				if name == "ignores its context" {
+					time.Sleep(outage) // until no call hangs any more
+				}
+				run(time.Second + storeTimeout)
+				if requests, refused, _ := run(2 * time.Second); refused > 0 {
+					t.Errorf("%d of %d requests were refused after the outage", refused, requests)
+				}
+				if errs := reported.all(); len(errs) == 0 || !strings.Contains(errs[0].Error(), o.cause) {
+					t.Errorf("OnError was called %d times, want the cause %q first", len(errs), o.cause)
+				}
+			})
+		})
+	}
+}
+
 func TestAStoreThatIsDownIsLeftAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &faulty{Memory: ratelimit.NewMemory(0)}
+		store := newFlakyStore()
 		h := newLimiter(t, ratelimit.Config{
 			Policies: []ratelimit.Policy{everyone("p", ratelimit.RollingWindow(2, time.Hour))},
 			Store:    store, OnStoreFailure: ratelimit.DangerouslyFailOpen,
 		}).Wrap(ok)
-		store.set(hang)
-		do(h)
-		store.calls.Store(0)
+		store.Set(hang)
+		codes(10, h)
+		before := store.N()
 		for range 10 {
 			time.Sleep(1001 * time.Millisecond)
 			var wg sync.WaitGroup
@@ -117,7 +238,7 @@ func TestAStoreThatIsDownIsLeftAlone(t *testing.T) {
 			}
 			wg.Wait()
 		}
-		if n := store.calls.Load(); n > 10 {
+		if n := store.N() - before; n == 0 || n > 10 {
 			t.Errorf("500 requests in ten seconds asked the store %d times, want at most 10", n)
 		}
 	})
@@ -125,39 +246,56 @@ func TestAStoreThatIsDownIsLeftAlone(t *testing.T) {
 
 func TestPlacesAreReturnedToTheStoreThatGaveThem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &faulty{Memory: ratelimit.NewMemory(0)}
+		store := newFlakyStore()
 		l := newLimiter(t, ratelimit.Config{
 			Policies: []ratelimit.Policy{everyone("p", ratelimit.Concurrency(1))}, Store: store,
 		})
 		do(l.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
-			store.set(refuse)
+			store.Set(faulty.Fail)
 			wantCodes(t, codes(1, l.Wrap(ok)), 200) // a local place
-			store.set(nil)
+			store.Set(nil)
 		})))
 		time.Sleep(2 * time.Second)
 		wantCodes(t, codes(2, l.Wrap(ok)), 200, 200)
-		store.set(refuse)
+		store.Set(faulty.Fail)
+		wantCodes(t, codes(2, l.Wrap(ok)), 200, 200)
+	})
+}
+
+// A place that is not given back during an outage would never be.
+func TestPlacesAreReturnedWhileDecisionsAreLocal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &script{Memory: ratelimit.NewMemory(0)}
+		l := newLimiter(t, ratelimit.Config{
+			Policies: []ratelimit.Policy{everyone("p", ratelimit.Concurrency(1))}, Store: store,
+		})
+		do(l.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+			store.take = func(context.Context, []ratelimit.Charge) (bool, error) { return false, faulty.ErrStore }
+			codes(20, l.Wrap(ok)) // until the store is left alone
+		})))
+		store.take = nil
+		time.Sleep(time.Second)
 		wantCodes(t, codes(2, l.Wrap(ok)), 200, 200)
 	})
 }
 
 func TestAStoreThatHangsAfterTheHandlerHoldsNobodyUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &faulty{Memory: ratelimit.NewMemory(0)}
+		store := newFlakyStore()
 		settled := everyone("units", ratelimit.RollingWindow(100, time.Hour))
 		settled.Settle = true
 		h := newLimiter(t, ratelimit.Config{
 			Policies: []ratelimit.Policy{everyone("places", ratelimit.Concurrency(9)), settled},
-			Store:    store, StoreTimeout: 50 * time.Millisecond,
+			Store:    store, StoreTimeout: storeTimeout,
 		}).Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-			store.set(hang)
-			if err := ratelimit.Settle(r.Context(), "units", 7); err == nil {
-				t.Error("Settle says nothing of the failure")
+			store.Set(hang)
+			if err := ratelimit.Settle(r.Context(), "units", 7); err == nil || errors.Is(err, ratelimit.ErrExhausted) {
+				t.Errorf("Settle returns %v, want the failure", err)
 			}
 		}))
 		start := time.Now()
 		do(h)
-		if d := time.Since(start); d > 100*time.Millisecond {
+		if d := time.Since(start); d > 2*storeTimeout {
 			t.Errorf("the request took %v, want one timeout each for Settle and for the end", d)
 		}
 	})

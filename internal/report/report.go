@@ -4,11 +4,14 @@ package report
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
+
+	"github.com/usher-go/usher/internal/guard"
 )
 
 // A Reporter calls an OnError function, or logs where there is none. It is safe for
@@ -27,7 +30,7 @@ const interval = time.Second
 
 // New returns a Reporter for the package or type that is named source. Without
 // onError it logs to [slog.Default], at most one line a second, which has how many
-// were left out before it.
+// were left out before it. Of a [guard.PanicError] it logs the type and the stack.
 func New(source string, onError func(context.Context, error)) *Reporter {
 	return &Reporter{source: source, onError: onError}
 }
@@ -55,6 +58,10 @@ func (r *Reporter) log(ctx context.Context, err error) {
 		return
 	}
 	attrs := []slog.Attr{slog.Any("error", err)}
+	if p, ok := errors.AsType[*guard.PanicError](err); ok {
+		// The value may hold whatever the code that panicked had at hand.
+		attrs = []slog.Attr{slog.String("panic", fmt.Sprintf("%T", p.Value)), slog.String("stack", string(p.Stack))}
+	}
 	if n := r.suppressed.Swap(0); n > 0 {
 		attrs = append(attrs, slog.Int64("suppressed", n))
 	}

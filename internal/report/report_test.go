@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/usher-go/usher/internal/guard"
 	"github.com/usher-go/usher/internal/report"
 )
 
@@ -34,6 +35,14 @@ func TestOnErrorGetsTheContextAndTheError(t *testing.T) {
 	lines := logged(t, func() { r.Error(context.WithValue(t.Context(), key{}, "v"), errStore) })
 	if !errors.Is(got, errStore) || value != "v" || lines[0] != "" {
 		t.Errorf("got %v with %v, and logged %q", got, value, lines)
+	}
+}
+
+func TestTheValueOfAPanicIsNotLogged(t *testing.T) {
+	err := guard.Run(func() error { panic("secret") })
+	lines := logged(t, func() { report.New("ratelimit", nil).Error(t.Context(), err) })
+	if !strings.Contains(lines[0], "panic=string") || !strings.Contains(lines[0], "report_test.go") || strings.Contains(lines[0], "secret") {
+		t.Errorf("logged %q, want the type and the stack alone", lines)
 	}
 }
 
