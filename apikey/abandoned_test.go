@@ -8,26 +8,17 @@ import (
 	"testing"
 	"time"
 
-	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
-	"go.opentelemetry.io/otel/sdk/metric/metricdata"
-
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/apikey"
+	"github.com/usher-go/usher/internal/oteltest"
 )
 
 // verdicts returns how often each verdict was counted.
-func verdicts(t *testing.T, reader sdkmetric.Reader) map[string]int64 {
-	t.Helper()
-	var data metricdata.ResourceMetrics
-	if err := reader.Collect(t.Context(), &data); err != nil {
-		t.Fatal(err)
-	}
+func verdicts(meter *oteltest.Meter) map[string]int64 {
 	counts := map[string]int64{}
-	for _, m := range data.ScopeMetrics[0].Metrics {
-		for _, p := range m.Data.(metricdata.Sum[int64]).DataPoints {
-			v, _ := p.Attributes.Value("usher.apikey.result")
-			counts[v.AsString()] = p.Value
-		}
+	for _, c := range meter.Counts() {
+		v, _ := c.Attributes.Value("usher.apikey.result")
+		counts[v.AsString()] = c.Value
 	}
 	return counts
 }
@@ -50,7 +41,7 @@ func TestAClientThatLeavesIsNoFailureOfTheStore(t *testing.T) {
 			asked, release := make(chan struct{}, 1), make(chan struct{})
 			s := &rude{Store: apikey.NewMemory(), instead: func(context.Context) { asked <- struct{}{}; <-release }}
 			defer close(release)
-			reader := sdkmetric.NewManualReader()
+			meter := new(oteltest.Meter)
 			events := make(chan apikey.Event, 1)
 			store := over(t, s)
 			if layer == "behind a cache" {
@@ -58,7 +49,7 @@ func TestAClientThatLeavesIsNoFailureOfTheStore(t *testing.T) {
 			}
 			a := newAuthenticator(t, apikey.Config{
 				Store: store, StoreTimeout: time.Hour, LastUseInterval: -1,
-				MeterProvider: sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)),
+				MeterProvider: meter,
 				Audit:         func(_ context.Context, e apikey.Event) { events <- e },
 			})
 			statuses := make(chan int, 1)
@@ -86,7 +77,7 @@ func TestAClientThatLeavesIsNoFailureOfTheStore(t *testing.T) {
 			if e := <-events; e.Verdict != apikey.Abandoned || !errors.Is(e.Err, apikey.Abandoned) || !errors.Is(e.Err, context.Canceled) {
 				t.Errorf("audited as %v: %v", e.Verdict, e.Err)
 			}
-			if got := verdicts(t, reader); got["abandoned"] != 1 || got["unavailable"] != 0 {
+			if got := verdicts(meter); got["abandoned"] != 1 || got["unavailable"] != 0 {
 				t.Errorf("counted %v", got)
 			}
 		})

@@ -12,10 +12,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/apikey"
+	"github.com/usher-go/usher/internal/compare"
 )
 
 // What a policy refuses for a new key, no change and no rotation brings about.
@@ -60,7 +59,7 @@ func TestAPolicyHoldsForEveryChange(t *testing.T) {
 			t.Errorf("a new key %s: %d %v", test.name, status, v)
 		}
 	}
-	if list := c.list(); len(list) != 1 || member(list[0], "level") != "read_only" || cmp.Diff(member(list[0], "scopes"), []any{"a"}) != "" {
+	if list := c.list(); len(list) != 1 || member(list[0], "level") != "read_only" || compare.Diff(member(list[0], "scopes"), []any{"a"}) != "" {
 		t.Errorf("%v", list)
 	}
 
@@ -115,7 +114,7 @@ func TestTheHookSeesOldAndNewAndMayAlterTheNew(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []change{{"", "a", false, true}, {"", "b", false, true}, {"a!", "c", true, false}, {"c!", "c!", false, false}}
-	if diff := cmp.Diff(want, seen, cmp.AllowUnexported(change{})); diff != "" {
+	if diff := compare.Diff(want, seen); diff != "" {
 		t.Error(diff)
 	}
 	for name, k := range map[string]apikey.Key{"a!": k, "b!": imported, "c!": updated, "c!!": next} {
@@ -169,7 +168,7 @@ func TestAnActorThatIsNobodyMayDoNothing(t *testing.T) {
 			if secret.Reveal() != "" || next.Reveal() != "" {
 				t.Error("a text is handed out")
 			}
-			if keys, total, err := m.List(t.Context(), "ann", 0, 9); err != nil || total != 1 || !cmp.Equal(keys[0], k) {
+			if keys, total, err := m.List(t.Context(), "ann", 0, 9); err != nil || total != 1 || !compare.Equal(keys[0], k) {
 				t.Errorf("%+v, %v", keys, err)
 			}
 		})
@@ -237,7 +236,7 @@ func TestTheOwnerIsTheActorsOwn(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if got, err := m.Find(t.Context(), "victim", victims.ID); err != nil || !cmp.Equal(got, victims) {
+	if got, err := m.Find(t.Context(), "victim", victims.ID); err != nil || !compare.Equal(got, victims) {
 		t.Errorf("%+v, %v", got, err)
 	}
 }
@@ -266,7 +265,7 @@ func TestAKeyIsBeyondCallersThatHoldLess(t *testing.T) {
 						t.Errorf("%s %s: %d %v", call.method, call.body, status, v)
 					}
 				}
-				if got, err := m.Find(t.Context(), "ann", strong.ID); err != nil || !cmp.Equal(got, strong) {
+				if got, err := m.Find(t.Context(), "ann", strong.ID); err != nil || !compare.Equal(got, strong) {
 					t.Errorf("%+v, %v", got, err)
 				}
 				if status, v := c.do("DELETE", "/"+own.ID, ""); status != 204 {
@@ -441,7 +440,7 @@ func TestTheConfigurationOfRightsIsChecked(t *testing.T) {
 	for _, f := range []string{"DefaultLevel", "IDIsOwner", "Level", "Scopes"} {
 		want["apikey.HandlerConfig."+f] = true
 	}
-	if diff := cmp.Diff(want, fieldsOf(err)); diff != "" {
+	if diff := compare.Diff(want, fieldsOf(err)); diff != "" {
 		t.Error(diff)
 	}
 	_, err = apikey.NewManager(apikey.ManagerConfig{Store: apikey.NewMemory(), Format: native, MaxLevel: 9})

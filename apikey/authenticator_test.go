@@ -15,12 +15,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
-	"go.opentelemetry.io/otel/sdk/metric/metricdata"
-
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/apikey"
+	"github.com/usher-go/usher/internal/compare"
+	"github.com/usher-go/usher/internal/oteltest"
 	"github.com/usher-go/usher/internal/race"
 )
 
@@ -82,7 +80,7 @@ func TestAuthenticatorReportsAllFaultsAtOnce(t *testing.T) {
 	} {
 		want["apikey.Config."+f] = true
 	}
-	if diff := cmp.Diff(want, fieldsOf(err)); diff != "" {
+	if diff := compare.Diff(want, fieldsOf(err)); diff != "" {
 		t.Error(diff)
 	}
 	for _, header := range []string{"authorization", "cookie"} {
@@ -450,7 +448,7 @@ func TestErrorsAreConfigurable(t *testing.T) {
 					t.Errorf("%v: %v", v, e)
 				}
 			case apikey.Expired: // KS-05
-				if e.Status != 401 || e.Message != "API key has expired" || !cmp.Equal(e.Challenges, []string{`Bearer error="invalid_token"`}) {
+				if e.Status != 401 || e.Message != "API key has expired" || !compare.Equal(e.Challenges, []string{`Bearer error="invalid_token"`}) {
 					t.Errorf("%v: %v %v", v, e, e.Challenges)
 				}
 			default:
@@ -537,7 +535,7 @@ func TestPrincipalOfAKey(t *testing.T) {
 		ID: k.ID, Kind: usher.KindAPIKey, Owner: "ann", Name: "ci", Scopes: []string{"read"},
 		Level: usher.LevelReadOnly, Plan: "pro", Environment: "test", Details: &k,
 	}
-	if diff := cmp.Diff(want, p); diff != "" {
+	if diff := compare.Diff(want, p); diff != "" {
 		t.Error(diff)
 	}
 	calls := 0
@@ -552,7 +550,7 @@ func TestPrincipalOfAKey(t *testing.T) {
 		}
 	}
 	want = &usher.Principal{ID: k.ID, Kind: usher.KindAPIKey, Owner: "ann", Scopes: []string{"role", "read"}, Details: "ci"}
-	if diff := cmp.Diff(want, p); diff != "" {
+	if diff := compare.Diff(want, p); diff != "" {
 		t.Error(diff)
 	}
 	if calls != 1 {
@@ -704,29 +702,23 @@ func TestEveryVerdictIsAudited(t *testing.T) {
 func TestVerdictsAreCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := apikey.NewMemory()
-		reader := sdkmetric.NewManualReader()
-		a := newAuthenticator(t, apikey.Config{Store: store, Environment: "live", MeterProvider: sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))})
+		meter := new(oteltest.Meter)
+		a := newAuthenticator(t, apikey.Config{Store: store, Environment: "live", MeterProvider: meter})
 		want := map[string]int64{"missing": 1}
 		_, _ = a.Authenticate(request())
 		for v, text := range situations(t, store) {
 			_, _ = a.Authenticate(request("X-API-Key", text))
 			want[v.String()]++
 		}
-		var data metricdata.ResourceMetrics
-		if err := reader.Collect(t.Context(), &data); err != nil {
-			t.Fatal(err)
-		}
 		got := map[string]int64{}
-		for _, m := range data.ScopeMetrics[0].Metrics {
-			if m.Name != "usher.apikey.verifications" {
-				t.Errorf("metric %q", m.Name)
+		for _, c := range meter.Counts() {
+			if c.Name != "usher.apikey.verifications" {
+				t.Errorf("metric %q", c.Name)
 			}
-			for _, p := range m.Data.(metricdata.Sum[int64]).DataPoints {
-				v, _ := p.Attributes.Value("usher.apikey.result")
-				got[v.AsString()] = p.Value
-			}
+			v, _ := c.Attributes.Value("usher.apikey.result")
+			got[v.AsString()] = c.Value
 		}
-		if diff := cmp.Diff(want, got); diff != "" {
+		if diff := compare.Diff(want, got); diff != "" {
 			t.Error(diff)
 		}
 	})

@@ -11,10 +11,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/apikey"
+	"github.com/usher-go/usher/internal/compare"
 )
 
 // A spoiler panics while it is on.
@@ -136,7 +135,7 @@ func TestACallbackThatPanicsChangesNothing(t *testing.T) {
 				}
 			}
 			bad.on.Store(false)
-			if keys, total, err := m.List(t.Context(), "ann", 0, 9); err != nil || total != 1 || !cmp.Equal(keys[0], k) {
+			if keys, total, err := m.List(t.Context(), "ann", 0, 9); err != nil || total != 1 || !compare.Equal(keys[0], k) {
 				t.Errorf("%d keys, %+v, %v", total, keys, err)
 			}
 			if status, v := c.do("POST", "/"+k.ID+"/rotate", ""); status != 201 || member(v, "api_key") == "" {

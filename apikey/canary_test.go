@@ -13,13 +13,9 @@ import (
 	"strings"
 	"testing"
 
-	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
-	"go.opentelemetry.io/otel/sdk/metric/metricdata"
-	sdktrace "go.opentelemetry.io/otel/sdk/trace"
-	"go.opentelemetry.io/otel/sdk/trace/tracetest"
-
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/apikey"
+	"github.com/usher-go/usher/internal/oteltest"
 )
 
 // A14: everything that can be printed, logged, encoded or exported on the way of
@@ -34,9 +30,8 @@ func TestKeyMaterialIsSeenNowhere(t *testing.T) {
 			out.Write(b)
 		}
 	}
-	reader := sdkmetric.NewManualReader()
-	spans := tracetest.NewInMemoryExporter()
-	tracer := sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans)).Tracer("test")
+	meter := new(oteltest.Meter)
+	tracer := new(oteltest.Tracer)
 	pepper := strings.Repeat("pepper", 8)
 	peppers := []apikey.Pepper{{Version: 1, Key: apikey.NewSecret(pepper)}}
 	s := &scripted{Store: apikey.NewMemory()}
@@ -46,7 +41,7 @@ func TestKeyMaterialIsSeenNowhere(t *testing.T) {
 	m := newManager(t, mc)
 	config := apikey.Config{
 		Store: cache, Formats: []apikey.Format{native}, Peppers: peppers, Audit: audit,
-		MeterProvider: sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)),
+		MeterProvider: meter,
 	}
 	a := newAuthenticator(t, config)
 	dump("manager config", mc)
@@ -97,12 +92,8 @@ func TestKeyMaterialIsSeenNowhere(t *testing.T) {
 			key    apikey.Key
 		}{secret, k}))
 	}()
-	var metrics metricdata.ResourceMetrics
-	if err := reader.Collect(t.Context(), &metrics); err != nil {
-		t.Fatal(err)
-	}
-	dump("metrics", metrics)
-	dump("spans", spans.GetSpans())
+	dump("metrics", meter.Counts())
+	dump("spans", tracer.Spans())
 	if _, err := m.Revoke(t.Context(), by, "ann", k.ID); err != nil {
 		t.Fatal(err)
 	}

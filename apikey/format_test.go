@@ -12,10 +12,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/apikey"
+	"github.com/usher-go/usher/internal/compare"
 	"github.com/usher-go/usher/internal/race"
 )
 
@@ -238,7 +237,7 @@ func TestUnknownEnvironmentIsTheCallersFault(t *testing.T) {
 	if !errors.As(err, &e) || e.Status != 400 {
 		t.Fatalf("%v", err)
 	}
-	if diff := cmp.Diff([]usher.Field{{Name: "environment", Message: "must be one of live, test."}}, e.Fields); diff != "" {
+	if diff := compare.Diff([]usher.Field{{Name: "environment", Message: "must be one of live, test."}}, e.Fields); diff != "" {
 		t.Error(diff)
 	}
 }

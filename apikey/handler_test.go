@@ -13,11 +13,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/apikey"
 	"github.com/usher-go/usher/clientip"
+	"github.com/usher-go/usher/internal/compare"
 )
 
 // A console is the management API as one person sees it.
@@ -111,14 +110,14 @@ func TestLifeOfAKey(t *testing.T) {
 		"environment": "test", "created_at": created, "updated_at": created, "expires_at": expires.Format(time.RFC3339),
 		"revoked_at": nil, "last_used_at": nil, "replaced_by": nil,
 	}
-	if diff := cmp.Diff(want, got); status != 200 || diff != "" {
+	if diff := compare.Diff(want, got); status != 200 || diff != "" {
 		t.Errorf("find: %d %s", status, diff)
 	}
 
 	status, got = c.do("PATCH", "/"+id, `{"name":"build","scopes":["write"],"level":"full","expires_at":null}`)
 	want["name"], want["scopes"], want["level"], want["expires_at"] = "build", []any{"write"}, "full", nil
 	want["updated_at"] = got["updated_at"]
-	if diff := cmp.Diff(want, got); status != 200 || diff != "" {
+	if diff := compare.Diff(want, got); status != 200 || diff != "" {
 		t.Errorf("update: %d %s", status, diff)
 	}
 	status, got = c.do("PATCH", "/"+id, `{}`)
@@ -439,7 +438,7 @@ func TestPagesAreTold(t *testing.T) {
 		var reply usher.Reply
 		r := usher.WithResponder(httptest.NewRequest("GET", "/"+test.query, nil), respondWith{&reply})
 		test.handler.ServeHTTP(httptest.NewRecorder(), usher.WithPrincipal(r, c.as))
-		if items, _ := reply.Data.([]any); len(items) != test.items || !cmp.Equal(reply.Page, test.page) || reply.Code != "api_keys_listed" {
+		if items, _ := reply.Data.([]any); len(items) != test.items || !compare.Equal(reply.Page, test.page) || reply.Code != "api_keys_listed" {
 			t.Errorf("%q: %d items, %+v, %s", test.query, len(items), reply.Page, reply.Code)
 		}
 	}
@@ -474,7 +473,7 @@ func TestViewsOfKisara(t *testing.T) {
 		t.Fatalf("%d %v", status, got)
 	}
 	want := map[string]any{"api_key": text, "key": map[string]any{"name": "x", "key_id": text[9:25], "last_four": text[65:], "key_type": "live"}}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := compare.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
 	w := c.raw("GET", "/", "", "")

@@ -3,8 +3,8 @@ package apikey_test
 import (
 	"testing"
 
-	"go.uber.org/goleak"
+	"github.com/usher-go/usher/internal/leak"
 )
 
 // Whatever a constructor starts, Close ends.
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }

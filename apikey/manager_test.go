@@ -11,10 +11,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/apikey"
+	"github.com/usher-go/usher/internal/compare"
 )
 
 var server = apikey.Actor{System: true}
@@ -78,7 +77,7 @@ func TestManagerReportsAllFaultsAtOnce(t *testing.T) {
 	for _, f := range []string{"Store", "MaxActive", "MaxName", "MaxGrace", "MaxLifetime", "Format.Prefix", "Format.Environments[1]", "Peppers[0].Key", "Peppers[1].Version", "Peppers[2].Version"} {
 		want["apikey.ManagerConfig."+f] = true
 	}
-	if diff := cmp.Diff(want, fieldsOf(err)); diff != "" {
+	if diff := compare.Diff(want, fieldsOf(err)); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -123,7 +122,7 @@ func TestCreatedKeyIsKeptWithoutItsText(t *testing.T) {
 	text := secret.Reveal()
 	want.ID, want.CreatedAt, want.UpdatedAt = k.ID, k.CreatedAt, k.CreatedAt
 	want.Prefix, want.LastFour = text[:14], text[len(text)-4:]
-	if diff := cmp.Diff(want, k); diff != "" {
+	if diff := compare.Diff(want, k); diff != "" {
 		t.Error(diff)
 	}
 	h, err := m.Hash(apikey.NewSecret(text))
@@ -134,7 +133,7 @@ func TestCreatedKeyIsKeptWithoutItsText(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(k, r.Key); diff != "" {
+	if diff := compare.Diff(k, r.Key); diff != "" {
 		t.Error(diff)
 	}
 	if shown := fmt.Sprintf("%+v %#v", r, k); strings.Contains(shown, text[14:len(text)-4]) {
@@ -293,7 +292,7 @@ func TestSettingsAreChecked(t *testing.T) {
 	if _, _, err := m.Create(t.Context(), server, apikey.Key{Owner: "ann", Name: "x", Scopes: scopes}); statusOf(err) != 400 {
 		t.Errorf("101 scopes: %v", err)
 	}
-	if k, _, err := m.Create(t.Context(), server, apikey.Key{Owner: "ann", Name: "x", Scopes: []string{"b", "a", "b"}}); err != nil || !cmp.Equal(k.Scopes, []string{"b", "a"}) {
+	if k, _, err := m.Create(t.Context(), server, apikey.Key{Owner: "ann", Name: "x", Scopes: []string{"b", "a", "b"}}); err != nil || !compare.Equal(k.Scopes, []string{"b", "a"}) {
 		t.Errorf("repeated scopes: %v, %v", k.Scopes, err)
 	}
 	if _, _, err := m.Create(t.Context(), server, apikey.Key{Name: "x"}); err == nil {
@@ -317,7 +316,7 @@ func TestRotationCopiesTheSettingsAndKeepsTheOldKeyForItsGrace(t *testing.T) {
 		now := start.Add(time.Minute)
 		want.ID, want.Prefix, want.LastFour = next.ID, secret.Reveal()[:14], secret.Reveal()[len(text)-4:]
 		want.CreatedAt, want.UpdatedAt = now, now
-		if diff := cmp.Diff(want, next); diff != "" {
+		if diff := compare.Diff(want, next); diff != "" {
 			t.Errorf("the new key: %s", diff)
 		}
 		if next.ID == old.ID || secret.Reveal() == text || !strings.HasPrefix(secret.Reveal(), "shop_test_") {
@@ -328,7 +327,7 @@ func TestRotationCopiesTheSettingsAndKeepsTheOldKeyForItsGrace(t *testing.T) {
 			t.Fatal(err)
 		}
 		old.ExpiresAt, old.UpdatedAt, old.ReplacedBy, old.Revision = now.Add(time.Hour), now, next.ID, 2
-		if diff := cmp.Diff(old, got); diff != "" {
+		if diff := compare.Diff(old, got); diff != "" {
 			t.Errorf("the old key: %s", diff)
 		}
 		if _, _, err := m.Rotate(t.Context(), server, "ann", old.ID, time.Hour); !errors.Is(err, apikey.ErrConflict) {
@@ -387,7 +386,7 @@ func TestRotationNeedsWhatTheKeyGrants(t *testing.T) {
 	if _, _, err := m.Rotate(t.Context(), weak, "ann", k.ID, 0); statusOf(err) != 403 {
 		t.Errorf("Rotate: %v", err)
 	}
-	if got, err := m.Find(t.Context(), "ann", k.ID); err != nil || !cmp.Equal(got, k) {
+	if got, err := m.Find(t.Context(), "ann", k.ID); err != nil || !compare.Equal(got, k) {
 		t.Errorf("the key has changed: %+v, %v", got, err)
 	}
 }
@@ -434,7 +433,7 @@ func TestUpdateNeverWidensBeyondTheActor(t *testing.T) {
 					t.Errorf("revision %d, updated at %v", got.Revision, got.UpdatedAt)
 				}
 			}
-			if diff := cmp.Diff(want, stored); diff != "" {
+			if diff := compare.Diff(want, stored); diff != "" {
 				t.Error(diff)
 			}
 			if _, err := m.Revoke(t.Context(), server, "ann", k.ID); err != nil {
@@ -452,7 +451,7 @@ func TestUpdateIgnoresWhatCannotBeChanged(t *testing.T) {
 	})
 	want := k
 	want.Name, want.Revision, want.UpdatedAt = "new", 2, got.UpdatedAt
-	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+	if diff := compare.Diff(want, got); err != nil || diff != "" {
 		t.Errorf("%v %s", err, diff)
 	}
 }
@@ -504,7 +503,7 @@ func TestRevokingTwiceIsRevokingOnce(t *testing.T) {
 			t.Fatalf("%v, %v", first.RevokedAt, err)
 		}
 		time.Sleep(time.Hour)
-		if again, err := m.Revoke(t.Context(), server, "ann", k.ID); err != nil || !cmp.Equal(again, first) {
+		if again, err := m.Revoke(t.Context(), server, "ann", k.ID); err != nil || !compare.Equal(again, first) {
 			t.Errorf("again: %+v, %v", again, err)
 		}
 	})
