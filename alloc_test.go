@@ -32,7 +32,7 @@ func (absent) Challenge() string { return "" }
 
 func (absent) Carriers() []string { return []string{"Authorization"} }
 
-var caller = &usher.Principal{ID: "caller", Level: usher.LevelFull, Scopes: []string{"a", "b"}}
+var caller = &usher.Principal{ID: "caller", Owner: "account", Level: usher.LevelFull, Scopes: []string{"a", "b"}}
 
 func TestAllocs(t *testing.T) {
 	if race.Enabled {
@@ -46,6 +46,10 @@ func TestAllocs(t *testing.T) {
 	bare, tracked := get(), usher.Track(get())
 	function := usher.MiddlewareFunc(func(w http.ResponseWriter, r *http.Request, next http.Handler) { next.ServeHTTP(w, r) })
 	always := func(*http.Request) bool { return true }
+	alternatives := usher.Require(usher.AnyOf(
+		usher.Requirement{Kinds: []usher.Kind{usher.KindWebhook}},
+		usher.Requirement{Scopes: []string{"b"}, Owner: func(*http.Request) string { return "account" }},
+	))
 	tests := map[string]struct {
 		h    http.Handler
 		r    *http.Request
@@ -66,6 +70,7 @@ func TestAllocs(t *testing.T) {
 		"When and Unless":              {usher.When(always, usher.Unless(always, usher.Chain(function, function))).Wrap(nothing), bare, 0},
 		"to read the principal":        {reads, usher.WithPrincipal(get(), caller), 0},
 		"a requirement that is met":    {require.Wrap(nothing), usher.WithPrincipal(get(), caller), 0},
+		"requirements one in another":  {usher.Chain(require, alternatives, require).Wrap(nothing), usher.WithPrincipal(get(), caller), 0},
 		"a requirement of a method":    {usher.Require(usher.Requirement{MethodLevels: map[string]usher.Level{"GET": usher.LevelFull}}).Wrap(nothing), usher.WithPrincipal(get(), caller), 0},
 	}
 	for name, tt := range tests {
@@ -96,6 +101,7 @@ func BenchmarkAuthenticate(b *testing.B) {
 		"pass":                 {auth.Wrap(nothing), get()},
 		"pass, holder present": {auth.Wrap(nothing), usher.Track(get())},
 		"five":                 {usher.Chain(auth, require, require, require, require).Wrap(nothing), get()},
+		"five, holder present": {usher.Chain(auth, require, require, require, require).Wrap(nothing), usher.Track(get())},
 		"one of two":           {usher.Authenticate(absent{}, constant{caller}).Wrap(nothing), get()},
 		"refused":              {usher.Authenticate(absent{}).Wrap(nothing), get()},
 	}

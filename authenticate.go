@@ -103,7 +103,7 @@ func (a *authentication) ServeNext(w http.ResponseWriter, r *http.Request, next 
 	a.decisions.Record(r.Context(), outcome)
 	if outcome == anonymous {
 		x, inner := exchange.Enter(r)
-		principals.Store(x, nil)
+		setPrincipal(x, nil)
 		exchange.Challenges.Store(x, &a.challenges)
 		a.pass(x, w, r, inner, next, false)
 		return
@@ -122,7 +122,7 @@ func (a *authentication) judge(r *http.Request) (p *Principal, by UseRecorder, e
 
 func (a *authentication) serve(w http.ResponseWriter, r *http.Request, next http.Handler, p *Principal, by UseRecorder) {
 	x, inner := exchange.Enter(r)
-	principals.Store(x, p)
+	setPrincipal(x, p)
 	if by != nil {
 		defer recordUse(x, by, r, p)
 	}

@@ -197,6 +197,36 @@ func ExampleMust() {
 	// UTC
 }
 
+// Each kind of credential needs something else, and every caller stays within its
+// own account: the others do not seem to exist.
+func ExampleAnyOf() {
+	own := func(r *http.Request) string { return r.PathValue("account") }
+	read := usher.AnyOf(
+		usher.Requirement{Kinds: []usher.Kind{usher.KindAPIKey}, Level: usher.LevelReadOnly},
+		usher.Requirement{Kinds: []usher.Kind{usher.KindJWT}, Scopes: []string{"doors:read"}},
+	)
+	mux := http.NewServeMux()
+	mux.Handle("GET /{account}/doors", usher.Chain(
+		usher.Require(read), usher.Require(usher.Requirement{Owner: own}),
+	).Wrap(http.HandlerFunc(greet)))
+
+	key := &usher.Principal{ID: "key_1", Owner: "acme", Kind: usher.KindAPIKey, Level: usher.LevelReadOnly}
+	token := &usher.Principal{ID: "alice", Owner: "acme", Kind: usher.KindJWT}
+	for _, p := range []*usher.Principal{key, token} {
+		for _, path := range []string{"/acme/doors", "/other/doors"} {
+			w := httptest.NewRecorder()
+			r := httptest.NewRequest(http.MethodGet, path, nil)
+			mux.ServeHTTP(w, usher.WithPrincipal(r, p)) // as Authenticate would
+			fmt.Println(p.Kind, path, w.Code)
+		}
+	}
+	// Output:
+	// api_key /acme/doors 200
+	// api_key /other/doors 404
+	// jwt /acme/doors 403
+	// jwt /other/doors 403
+}
+
 // Fail tells the client what an Error says and hides every other error.
 func ExampleFail() {
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -109,15 +109,30 @@ func (l *Level) UnmarshalText(text []byte) error {
 // PrincipalFrom returns the principal that [Authenticate] put into the request,
 // and whether there is one.
 //
-// It also answers on the context of a request that [Track] prepared further
-// out, once the request has passed Authenticate.
+// With the context of a request that [Track] returned, it also returns the principal
+// that a middleware further in has found.
 func PrincipalFrom(ctx context.Context) (Principal, bool) {
-	if x := exchange.From(ctx); x != nil {
-		if p := principals.Load(x); p != nil {
-			return *p, true
-		}
+	if p := principalOf(exchange.From(ctx)); p != nil {
+		return *p, true
 	}
 	return Principal{}, false
+}
+
+// principalOf returns the principal in x, or nil. X may be nil.
+func principalOf(x *exchange.Exchange) *Principal {
+	if x == nil {
+		return nil
+	}
+	return principals.Load(x)
+}
+
+// setPrincipal stores p, or nil for an anonymous caller. What a Require further out
+// has needed was asked of another principal.
+func setPrincipal(x *exchange.Exchange, p *Principal) {
+	principals.Store(x, p)
+	if neededScopes.Load(x) != nil {
+		neededScopes.Store(x, nil)
+	}
 }
 
 // principals holds the principal of a request.
@@ -131,7 +146,7 @@ var principals = exchange.NewSlot[Principal]()
 // sets Vary and Cache-Control, and WithPrincipal has no response to set them in.
 func WithPrincipal(r *http.Request, p *Principal) *http.Request {
 	x, r := exchange.Enter(r)
-	principals.Store(x, p)
+	setPrincipal(x, p)
 	return r
 }
 

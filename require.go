@@ -2,173 +2,249 @@ package usher
 
 import (
 	"errors"
-	"fmt"
 	"maps"
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 
+	"github.com/usher-go/usher/internal/config"
 	"github.com/usher-go/usher/internal/exchange"
 	"github.com/usher-go/usher/internal/method"
+	"github.com/usher-go/usher/internal/telemetry"
 )
 
-// A Requirement says who may use a route. The zero value asks only that the
-// caller is known.
-type Requirement struct {
-	// Kinds are the kinds of credential that are accepted; none means any.
-	Kinds []Kind
-	// Scopes must all be granted. Each is a scope-token (RFC 6749, section 3.3).
-	Scopes []string
-	// Level is the least permission level.
-	Level Level
-	// MethodLevels are the least permission levels of requests with these
-	// methods, in place of Level, for instance LevelFull for DELETE. Methods are in
-	// capitals, as they come in requests.
-	//
-	// If any are listed, of the others a safe one needs what GET needs, its entry or
-	// else Level; so HEAD and QUERY open nothing that GET does not. One that is not
-	// registered as safe needs the highest level of all: that of any entry, Level, or
-	// LevelReadWrite.
-	MethodLevels map[string]Level
-}
-
-// faults returns everything that is wrong with want.
-func (want *Requirement) faults() error {
-	var errs []error
-	fault := func(field, reason string) {
-		errs = append(errs, &ConfigError{Field: "usher.Requirement." + field, Reason: reason})
-	}
-	const unknown = "must be one of LevelNone to LevelFull"
-	for i, k := range want.Kinds {
-		if k == "" {
-			fault(fmt.Sprintf("Kinds[%d]", i), "must not be empty")
-		}
-	}
-	for i, s := range want.Scopes {
-		if s == "" || strings.ContainsFunc(s, notInScope) {
-			fault(fmt.Sprintf("Scopes[%d]", i), "must be one scope: visible ASCII without quotation mark and backslash")
-		}
-	}
-	if want.Level > LevelFull {
-		fault("Level", unknown)
-	}
-	for _, name := range slices.Sorted(maps.Keys(want.MethodLevels)) {
-		field := fmt.Sprintf("MethodLevels[%q]", name)
-		if reason := method.Fault(name); reason != "" {
-			fault(field, reason)
-		}
-		if want.MethodLevels[name] > LevelFull {
-			fault(field, unknown)
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// notInScope reports whether r stands in no scope-token.
-func notInScope(r rune) bool { return r <= ' ' || r >= 0x7f || r == '"' || r == '\\' }
-
-// Require returns the middleware that lets only callers pass who meet want. It
-// stands inside [Authenticate]: a request without a principal is refused with
-// 401, one whose principal falls short with 403.
+// Require returns the middleware that admits only callers who meet want. It
+// stands inside of [Authenticate]: a request without a principal is refused with
+// 401, one whose principal falls short with 403, or 404 for another [Requirement]
+// Owner. A caller must meet every Require of a chain. A refusal for lack of a scope
+// names the scopes of all of them up to there, as a token needs them all.
 //
-// Like Authenticate it is built where routes are declared, and panics if want
-// could never mean what it says, with an error that joins a [*ConfigError] for
-// every fault.
+// Like Authenticate it is built where routes are declared, and panics if want is
+// invalid, with an error that joins a [*ConfigError] for every fault.
+//
+// Decisions are counted as usher.authorization.requests on the global OpenTelemetry
+// meter provider and noted on the current span.
 func Require(want Requirement) Middleware {
-	if err := want.faults(); err != nil {
+	faults := config.Of[ConfigError]("usher.Requirement")
+	want.addFaults(faults)
+	if err := faults.Err(); err != nil {
 		panic(err) //nolint:forbidigo // documented
 	}
-	want.Kinds = slices.Clone(want.Kinds)
-	want.Scopes = slices.Clone(want.Scopes)
-	want.MethodLevels = maps.Clone(want.MethodLevels)
-	safe, unsafe := want.unlisted()
 	return &requirement{
-		Requirement: want,
-		safe:        safe,
-		unsafe:      unsafe,
-		kind: &Error{
-			Status:  http.StatusForbidden,
-			Code:    CodeWrongCredentialKind,
-			Message: "This kind of credential is not accepted here.",
-		},
-		scope: &Error{
-			Status:  http.StatusForbidden,
-			Code:    CodeInsufficientScope,
-			Message: "The credential lacks a scope that is needed here.",
-			// RFC 6750, section 3.1: the challenge may name the scopes.
-			Challenges: []string{Challenge("Bearer",
-				"error", "insufficient_scope", "scope", strings.Join(want.Scopes, " "))},
-		},
-		level: &Error{
-			Status:  http.StatusForbidden,
-			Code:    CodeInsufficientPermission,
-			Message: "The credential does not permit this.",
-		},
-		missing: newMissing(nil),
+		condition: newCondition(want),
+		decisions: telemetry.NewDecisions(telemetry.Config{
+			Scope:       "github.com/usher-go/usher",
+			Counter:     "usher.authorization.requests",
+			Description: "Requests by the outcome of their authorization.",
+			Attribute:   "usher.authorization.result",
+			Outcomes:    authorizationOutcomes[:],
+		}),
 	}
 }
 
-// unlisted returns the least levels of methods that are not listed: of safe ones
-// and of all others.
-func (want *Requirement) unlisted() (safe, unsafe Level) {
-	safe, unsafe = want.Level, want.Level
-	if l, ok := want.MethodLevels[http.MethodGet]; ok {
-		safe = l
-	}
-	for _, l := range want.MethodLevels {
-		unsafe = max(unsafe, l, LevelReadWrite)
-	}
-	return safe, unsafe
+// The outcomes of authorization, as indices of authorizationOutcomes. Those with a
+// principal are in the order of the checks: a higher one is nearer to passing.
+const (
+	allowed = iota
+	noPrincipal
+	wrongKind
+	insufficientScope
+	insufficientPermission
+	wrongOwner
+)
+
+var authorizationOutcomes = [...]string{
+	allowed: "allowed", noPrincipal: "missing", wrongKind: "wrong_kind",
+	insufficientScope: "insufficient_scope", insufficientPermission: "insufficient_permission", wrongOwner: "wrong_owner",
 }
 
 type requirement struct {
-	Requirement
-	safe, unsafe Level // of methods that are not listed
-
-	kind, scope, level, missing *Error
+	condition *condition
+	decisions *telemetry.Decisions
 }
 
 func (q *requirement) Wrap(next http.Handler) http.Handler { return wrap(q, next) }
 
 func (q *requirement) ServeNext(w http.ResponseWriter, r *http.Request, next http.Handler) {
-	if e := q.check(r); e != nil {
-		Fail(w, r, e)
+	x := exchange.From(r.Context())
+	p := principalOf(x)
+	if p == nil {
+		q.decisions.Record(r.Context(), noPrincipal)
+		Fail(w, r, missingPrincipal(x))
 		return
 	}
-	next.ServeHTTP(w, r)
+	outer := neededScopes.Load(x)
+	needed, outcome, e := q.condition.check(r, p, outer)
+	q.decisions.Record(r.Context(), outcome)
+	switch {
+	case e != nil:
+		Fail(w, r, e)
+	case needed == outer:
+		next.ServeHTTP(w, r)
+	default:
+		neededScopes.Store(x, needed)
+		next.ServeHTTP(w, r)
+		neededScopes.Store(x, outer)
+	}
 }
 
-// check returns why r may not pass, or nil.
-func (q *requirement) check(r *http.Request) *Error {
-	x := exchange.From(r.Context())
-	if x == nil {
-		return q.missing
-	}
-	p := principals.Load(x)
-	if p == nil {
+// missingPrincipal returns the error for a request that nobody has authenticated,
+// or whose caller is anonymous.
+func missingPrincipal(x *exchange.Exchange) *Error {
+	if x != nil {
 		if challenges := exchange.Challenges.Load(x); challenges != nil && len(*challenges) > 0 {
 			return newMissing(*challenges)
 		}
-		return q.missing
 	}
-	switch {
-	case len(q.Kinds) > 0 && !slices.Contains(q.Kinds, p.Kind):
-		return q.kind
-	case !p.HasScopes(q.Scopes...):
-		return q.scope
-	case p.Level < q.levelFor(r.Method):
-		return q.level
-	}
-	return nil
+	return errMissing
 }
 
+var (
+	errMissing   = newMissing(nil)
+	errWrongKind = &Error{
+		Status:  http.StatusForbidden,
+		Code:    CodeWrongCredentialKind,
+		Message: "This kind of credential is not accepted here.",
+	}
+	errPermission = &Error{
+		Status:  http.StatusForbidden,
+		Code:    CodeInsufficientPermission,
+		Message: "The credential does not permit this.",
+	}
+	errWrongOwner = &Error{
+		Status:  http.StatusForbidden,
+		Code:    CodeWrongOwner,
+		Message: "This belongs to another account.",
+	}
+	errHiddenOwner = &Error{
+		Status: http.StatusNotFound,
+		Code:   CodeNotFound,
+		Cause:  errors.New("usher: the route belongs to another owner"),
+	}
+)
+
+// A condition is a Requirement that is ready to be checked.
+type condition struct {
+	Requirement
+	safe, unsafe Level // of methods that are not listed
+	alternatives []*condition
+	scopeSets    atomic.Pointer[scopeSet] // a short list, the last one made first
+}
+
+func newCondition(want Requirement) *condition {
+	want.Kinds = slices.Clone(want.Kinds)
+	want.Scopes = slices.Clone(want.Scopes)
+	want.MethodLevels = maps.Clone(want.MethodLevels)
+	c := &condition{Requirement: want}
+	c.safe, c.unsafe = want.unlisted()
+	for _, alternative := range want.anyOf {
+		c.alternatives = append(c.alternatives, newCondition(alternative))
+	}
+	return c
+}
+
+// check returns why p may not pass with r, or if it may the scopes that were needed
+// so far, of which outer are those before c.
+func (c *condition) check(r *http.Request, p *Principal, outer *scopeSet) (needed *scopeSet, outcome int, e *Error) {
+	needed = c.within(outer)
+	switch {
+	case len(c.Kinds) > 0 && !slices.Contains(c.Kinds, p.Kind):
+		return nil, wrongKind, errWrongKind
+	case !p.HasScopes(c.Scopes...):
+		return nil, insufficientScope, needed.insufficient
+	case p.Level < c.levelFor(r.Method):
+		return nil, insufficientPermission, errPermission
+	case c.Owner != nil && !owns(p, c.Owner(r)):
+		if c.RevealOwner {
+			return nil, wrongOwner, errWrongOwner
+		}
+		return nil, wrongOwner, errHiddenOwner
+	case len(c.alternatives) == 0:
+		return needed, allowed, nil
+	}
+	for _, alternative := range c.alternatives {
+		all, o, refusal := alternative.check(r, p, needed)
+		if refusal == nil {
+			return all, allowed, nil
+		}
+		if o > outcome {
+			outcome, e = o, refusal
+		}
+	}
+	return nil, outcome, e
+}
+
+// owns reports whether owner is the account of p.
+func owns(p *Principal, owner string) bool { return owner != "" && p.Owner == owner }
+
 // levelFor returns the least level of a request with this method.
-func (q *requirement) levelFor(name string) Level {
-	if l, ok := q.MethodLevels[name]; ok {
+func (c *condition) levelFor(name string) Level {
+	if l, ok := c.MethodLevels[name]; ok {
 		return l
 	}
 	if method.Safe(name) {
-		return q.safe
+		return c.safe
 	}
-	return q.unsafe
+	return c.unsafe
+}
+
+// A scopeSet is the scopes of a condition and of those before it, which a request
+// has met on its way.
+type scopeSet struct {
+	scopes       []string
+	insufficient *Error
+
+	outer *scopeSet // the scopes before the condition
+
+	// The list in which the condition keeps its sets, so that a request allocates none.
+	older *scopeSet
+	count int
+}
+
+// neededScopes holds the scopes that the Requires outside have needed.
+var neededScopes = exchange.NewSlot[scopeSet]()
+
+// maxScopeSets bounds the sets that a condition keeps. There is one for each way
+// through the routes of a program to the condition.
+const maxScopeSets = 16
+
+// within returns the scopes of outer and of c.
+func (c *condition) within(outer *scopeSet) *scopeSet {
+	if len(c.Scopes) == 0 {
+		return outer
+	}
+	newest := c.scopeSets.Load()
+	for s := newest; s != nil; s = s.older {
+		if s.outer == outer {
+			return s
+		}
+	}
+	s := newScopeSet(outer, c.Scopes)
+	if newest != nil && newest.count < maxScopeSets {
+		s.older, s.count = newest, newest.count+1
+	}
+	c.scopeSets.Store(s)
+	return s
+}
+
+func newScopeSet(outer *scopeSet, own []string) *scopeSet {
+	s := &scopeSet{outer: outer}
+	if outer != nil {
+		s.scopes = slices.Clone(outer.scopes)
+	}
+	for _, scope := range own {
+		if !slices.Contains(s.scopes, scope) {
+			s.scopes = append(s.scopes, scope)
+		}
+	}
+	s.insufficient = &Error{
+		Status:  http.StatusForbidden,
+		Code:    CodeInsufficientScope,
+		Message: "The credential lacks a scope that is needed here.",
+		// RFC 6750, section 3.1: the challenge may name the scopes.
+		Challenges: []string{Challenge("Bearer",
+			"error", "insufficient_scope", "scope", strings.Join(s.scopes, " "))},
+	}
+	return s
 }

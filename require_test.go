@@ -175,11 +175,207 @@ func TestRequirePanicsWithEveryFault(t *testing.T) {
 			MethodLevels: map[string]usher.Level{
 				"": 0, "*": 0, "GET": 4, "GET POST": 0, "POST": 0, "post": 9, "Put": 0, "PURGE": 0, "DELETE ": 0,
 			},
+			RevealOwner: true,
 		})
 	}()
 	equal(t, "faults", []string{
 		"Kinds[1]", "Scopes[1]", "Scopes[2]", "Scopes[3]", "Scopes[4]", "Scopes[5]", "Scopes[6]", "Level",
 		`MethodLevels[""]`, `MethodLevels["*"]`, `MethodLevels["DELETE "]`, `MethodLevels["GET"]`, `MethodLevels["GET POST"]`,
-		`MethodLevels["Put"]`, `MethodLevels["post"]`, `MethodLevels["post"]`,
+		`MethodLevels["Put"]`, `MethodLevels["post"]`, `MethodLevels["post"]`, "RevealOwner",
 	}, got)
+}
+
+func TestRequirePanicsWithTheFaultsOfAlternatives(t *testing.T) {
+	for want, q := range map[string]usher.Requirement{
+		"usher.Requirement.AnyOf: must not be empty": usher.AnyOf(),
+		"usher.Requirement.AnyOf[1].AnyOf[0].Level: must be one of LevelNone to LevelFull": usher.AnyOf(
+			usher.Requirement{}, usher.AnyOf(usher.Requirement{Level: 9})),
+	} {
+		func() {
+			defer func() {
+				if err, _ := recover().(error); err == nil || err.Error() != want {
+					t.Errorf("recovered %v, want %s", err, want)
+				}
+			}()
+			usher.Require(q)
+		}()
+	}
+}
+
+// A request for the data of another account must not be served, and must not show
+// that there is such data: OWASP API1:2023.
+func TestRequireOwner(t *testing.T) {
+	account := func(r *http.Request) string { return r.PathValue("account") }
+	hidden := usher.Requirement{Owner: account}
+	revealed := usher.Requirement{Owner: account, RevealOwner: true}
+	levels := usher.Requirement{Owner: account, Level: usher.LevelFull, Scopes: []string{"a"}}
+	tests := map[string]struct {
+		want      usher.Requirement
+		principal *usher.Principal
+		path      string
+		status    int
+		code      string
+	}{
+		"its own":                        {hidden, &usher.Principal{Owner: "acme"}, "/acme/notes", 200, ""},
+		"another":                        {hidden, &usher.Principal{Owner: "acme"}, "/other/notes", 404, "not_found"},
+		"another, revealed":              {revealed, &usher.Principal{Owner: "acme"}, "/other/notes", 403, "wrong_owner"},
+		"its own, revealed":              {revealed, &usher.Principal{Owner: "acme"}, "/acme/notes", 200, ""},
+		"a longer name":                  {hidden, &usher.Principal{Owner: "acme"}, "/acme2/notes", 404, "not_found"},
+		"in another case":                {hidden, &usher.Principal{Owner: "acme"}, "/ACME/notes", 404, "not_found"},
+		"an escaped name":                {hidden, &usher.Principal{Owner: "a/b"}, "/a%2Fb/notes", 200, ""},
+		"the principal has none":         {hidden, &usher.Principal{ID: "acme"}, "/acme/notes", 404, "not_found"},
+		"the route has none":             {hidden, &usher.Principal{Owner: "acme"}, "/notes", 404, "not_found"},
+		"neither has one":                {hidden, &usher.Principal{ID: "acme"}, "/notes", 404, "not_found"},
+		"the scope is refused before":    {levels, &usher.Principal{Owner: "acme", Level: usher.LevelFull}, "/other/notes", 403, "insufficient_scope"},
+		"the level is refused before":    {levels, &usher.Principal{Owner: "acme", Scopes: []string{"a"}}, "/other/notes", 403, "insufficient_permission"},
+		"all is met but the owner":       {levels, &usher.Principal{Owner: "acme", Level: usher.LevelFull, Scopes: []string{"a"}}, "/other/notes", 404, "not_found"},
+		"nobody asks":                    {hidden, nil, "/acme/notes", 401, "missing_credential"},
+		"the owner and one alternative":  {withOwner(account, usher.AnyOf(usher.Requirement{})), &usher.Principal{Owner: "acme"}, "/acme/notes", 200, ""},
+		"alternatives need the owner":    {withOwner(account, usher.AnyOf(usher.Requirement{})), &usher.Principal{Owner: "acme"}, "/other/notes", 404, "not_found"},
+		"an alternative needs the owner": {usher.AnyOf(hidden), &usher.Principal{Owner: "acme"}, "/other/notes", 404, "not_found"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			for way, run := range ways {
+				mux := http.NewServeMux()
+				h := run(usher.Require(tt.want), http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+				mux.Handle("/{account}/notes", h)
+				mux.Handle("/notes", h)
+				mux.HandleFunc("/", usher.NotFound)
+				r := httptest.NewRequest(http.MethodGet, tt.path, nil)
+				if tt.principal != nil {
+					r = usher.WithPrincipal(r, tt.principal)
+				}
+				w := serve(mux, r)
+				equal(t, way+": status", tt.status, w.Code)
+				equal(t, way+": code", tt.code, codeOf(t, w))
+				if tt.status == 404 {
+					none := serve(mux, httptest.NewRequest(http.MethodGet, "/no/such/route", nil))
+					equal(t, way+": header of a 404", none.Header(), w.Header())
+					equal(t, way+": body of a 404", none.Body.String(), w.Body.String())
+				}
+			}
+		})
+	}
+}
+
+func withOwner(owner func(*http.Request) string, q usher.Requirement) usher.Requirement {
+	q.Owner = owner
+	return q
+}
+
+func TestRequireAnyOf(t *testing.T) {
+	const insufficient = `Bearer error="insufficient_scope", scope=`
+	keys := usher.Requirement{Kinds: []usher.Kind{usher.KindAPIKey}, Level: usher.LevelReadWrite}
+	tokens := usher.Requirement{Kinds: []usher.Kind{usher.KindJWT, usher.KindOAuth}, Scopes: []string{"notes:write"}}
+	either := usher.AnyOf(keys, tokens)
+	scoped := usher.AnyOf(keys, tokens)
+	scoped.Scopes = []string{"notes"}
+	nested := usher.AnyOf(usher.AnyOf(keys), usher.AnyOf(tokens))
+	key := func(level usher.Level, scopes ...string) *usher.Principal {
+		return &usher.Principal{Kind: usher.KindAPIKey, Level: level, Scopes: scopes}
+	}
+	token := func(scopes ...string) *usher.Principal { return &usher.Principal{Kind: usher.KindJWT, Scopes: scopes} }
+	tests := map[string]struct {
+		want      usher.Requirement
+		principal *usher.Principal
+		status    int
+		code      string
+		challenge string
+	}{
+		"the first":                            {either, key(usher.LevelReadWrite), 200, "", ""},
+		"the second":                           {either, token("notes:write"), 200, "", ""},
+		"the level of a key is too low":        {either, key(usher.LevelReadOnly, "notes:write"), 403, "insufficient_permission", ""},
+		"the scope of a token is missing":      {either, token("notes:read"), 403, "insufficient_scope", insufficient + `"notes:write"`},
+		"a level does not stand for a scope":   {either, &usher.Principal{Kind: usher.KindOAuth, Level: usher.LevelFull}, 403, "insufficient_scope", insufficient + `"notes:write"`},
+		"a kind that none accepts":             {either, &usher.Principal{Kind: usher.KindWebhook, Level: usher.LevelFull, Scopes: []string{"notes:write"}}, 403, "wrong_credential_kind", ""},
+		"nobody":                               {either, nil, 401, "missing_credential", "Bearer"},
+		"of equals the first refuses":          {usher.AnyOf(usher.Requirement{Scopes: []string{"a"}}, usher.Requirement{Scopes: []string{"b"}}), token(), 403, "insufficient_scope", insufficient + `"a"`},
+		"fields of all are met too":            {scoped, token("notes", "notes:write"), 200, "", ""},
+		"fields of all are checked first":      {scoped, key(usher.LevelFull), 403, "insufficient_scope", insufficient + `"notes"`},
+		"fields of all count for the scopes":   {scoped, token("notes"), 403, "insufficient_scope", insufficient + `"notes notes:write"`},
+		"alternatives of alternatives":         {nested, token("notes:write"), 200, "", ""},
+		"alternatives of alternatives refuse":  {nested, key(usher.LevelNone), 403, "insufficient_permission", ""},
+		"one alternative is a Requirement":     {usher.AnyOf(keys), key(usher.LevelReadWrite), 200, "", ""},
+		"one alternative that nothing matches": {usher.AnyOf(keys), token("notes:write"), 403, "wrong_credential_kind", ""},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			r := get()
+			if tt.principal != nil {
+				r = usher.WithPrincipal(r, tt.principal)
+			}
+			for way, run := range ways {
+				called := false
+				w := serve(run(usher.Require(tt.want), http.HandlerFunc(func(http.ResponseWriter, *http.Request) { called = true })), r)
+				if w.Code != tt.status || called != (tt.status == 200) {
+					t.Errorf("%s: status %d, called %t", way, w.Code, called)
+				}
+				equal(t, way+": code", tt.code, codeOf(t, w))
+				equal(t, way+": challenge", tt.challenge, w.Header().Get("WWW-Authenticate"))
+			}
+		})
+	}
+}
+
+func TestAlternativesAreCopied(t *testing.T) {
+	list := []usher.Requirement{{Level: usher.LevelFull}}
+	want := usher.AnyOf(list...)
+	list[0].Level = usher.LevelNone
+	r := usher.WithPrincipal(get(), &usher.Principal{})
+	if got := serve(usher.Require(want).Wrap(http.NotFoundHandler()), r).Code; got != http.StatusForbidden {
+		t.Errorf("status %d, want 403", got)
+	}
+}
+
+// The challenge names what a token for this resource needs (RFC 6750, section 3.1),
+// which is what every Require on the way to it asks for.
+func TestTheChallengeNamesTheScopesOfAllRequires(t *testing.T) {
+	scopes := func(list ...string) usher.Middleware { return usher.Require(usher.Requirement{Scopes: list}) }
+	level := usher.Require(usher.Requirement{})
+	shared, leaf := scopes("s"), scopes("c")
+	webhook := usher.Requirement{Kinds: []usher.Kind{usher.KindWebhook}, Scopes: []string{"x"}}
+	tests := map[string]struct {
+		m    usher.Middleware
+		want string
+	}{
+		"one":                               {scopes("c", "d"), "c d"},
+		"two":                               {usher.Chain(scopes("a"), leaf), "a c"},
+		"three, one of another kind":        {usher.Chain(scopes("a"), level, scopes("b", "a"), leaf), "a b c"},
+		"each scope once":                   {usher.Chain(scopes("a", "b"), scopes("b", "c")), "a b c"},
+		"shared by routes, the first":       {usher.Chain(scopes("a"), shared, leaf), "a s c"},
+		"shared by routes, the second":      {usher.Chain(scopes("b"), shared, leaf), "b s c"},
+		"those of the alternative that met": {usher.Chain(usher.Require(usher.AnyOf(webhook, usher.Requirement{Scopes: []string{"a"}})), leaf), "a c"},
+		"none of what stands inside":        {usher.Chain(leaf, scopes("a")), "c"},
+		"another principal inside":          {usher.Chain(scopes("a"), usher.Authenticate(constant{&usher.Principal{}}), leaf), "c"},
+	}
+	p := &usher.Principal{Scopes: []string{"a", "b", "s"}}
+	for range 2 {
+		for name, tt := range tests {
+			for way, run := range ways {
+				w := serve(run(tt.m, http.NotFoundHandler()), usher.WithPrincipal(get(), p))
+				equal(t, name+" by "+way, `Bearer error="insufficient_scope", scope="`+tt.want+`"`, w.Header().Get("WWW-Authenticate"))
+			}
+		}
+	}
+}
+
+// A Require that has let a request pass is outside of nothing that comes later.
+func TestScopesEndWithTheirRequire(t *testing.T) {
+	a := usher.Require(usher.Requirement{Scopes: []string{"a"}}).Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	c := usher.Require(usher.Requirement{Scopes: []string{"c"}}).Wrap(http.NotFoundHandler())
+	r := usher.WithPrincipal(get(), &usher.Principal{Scopes: []string{"a"}})
+	serve(a, r)
+	equal(t, "challenge", `Bearer error="insufficient_scope", scope="c"`, serve(c, r).Header().Get("WWW-Authenticate"))
+}
+
+// Behind a Require for each request, which is a mistake, the one inside must not grow.
+func TestManyRequiresOutsideOfOne(t *testing.T) {
+	leaf := usher.Require(usher.Requirement{Scopes: []string{"c"}})
+	p := &usher.Principal{Scopes: []string{"a"}}
+	for range 100 {
+		outer := usher.Require(usher.Requirement{Scopes: []string{"a"}})
+		w := serve(usher.Chain(outer, leaf).Wrap(http.NotFoundHandler()), usher.WithPrincipal(get(), p))
+		equal(t, "challenge", `Bearer error="insufficient_scope", scope="a c"`, w.Header().Get("WWW-Authenticate"))
+	}
 }

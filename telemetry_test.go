@@ -81,6 +81,45 @@ func TestTelemetry(t *testing.T) {
 	}
 }
 
+func TestAuthorizationTelemetry(t *testing.T) {
+	const counter = "github.com/usher-go/usher usher.authorization.requests {request} usher.authorization.result="
+	var (
+		meter  oteltest.Meter
+		tracer oteltest.Tracer
+	)
+	global := otel.GetMeterProvider()
+	otel.SetMeterProvider(&meter)
+	defer otel.SetMeterProvider(global)
+
+	m := usher.Require(usher.Requirement{
+		Kinds: []usher.Kind{usher.KindJWT}, Scopes: []string{"a"}, Level: usher.LevelFull,
+		Owner: func(*http.Request) string { return "acme" },
+	})
+	want := map[string]int64{}
+	for outcome, p := range map[string]*usher.Principal{
+		"missing":                 nil,
+		"wrong_kind":              {Kind: usher.KindAPIKey},
+		"insufficient_scope":      {Kind: usher.KindJWT},
+		"insufficient_permission": {Kind: usher.KindJWT, Scopes: []string{"a"}},
+		"wrong_owner":             {Kind: usher.KindJWT, Scopes: []string{"a"}, Level: usher.LevelFull, Owner: "other"},
+		"allowed":                 {Kind: usher.KindJWT, Scopes: []string{"a"}, Level: usher.LevelFull, Owner: "acme"},
+	} {
+		want[counter+outcome]++
+		r := get()
+		ctx, span := tracer.Start(r.Context(), "server")
+		r = r.WithContext(ctx)
+		if p != nil {
+			r = usher.WithPrincipal(r, p)
+		}
+		serve(m.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})), r)
+		span.End()
+		got := tracer.Spans()
+		tracer.Reset()
+		equal(t, outcome+": attributes", []string{"usher.authorization.result=" + outcome}, attributes(got[0]))
+	}
+	equal(t, "counters", want, counts(&meter))
+}
+
 func attributes(span oteltest.Span) (list []string) {
 	for _, kv := range span.Attributes {
 		list = append(list, string(kv.Key)+"="+kv.Value.String())
