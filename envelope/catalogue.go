@@ -8,30 +8,26 @@ import (
 	"github.com/usher-go/usher"
 )
 
-// A Catalogue maps the neutral codes of errors and replies to what a service has
-// documented. The zero value changes nothing.
+// A Catalogue maps the neutral codes of errors and replies to the statuses, codes and
+// texts that a service has documented. The zero value changes nothing.
 //
-// Where it has a text, the catalogue has the last word: over the texts of this
-// module, and over a text that one limiter or one handler was given. An answer
-// keeps its own text, and its own code, if its code is listed with an entry that
-// leaves them empty, if it has no code, or if there is nothing for its status
-// either.
+// Empty fields of an entry leave the value of the response. If the code of a response
+// is listed, the entry of the code precedes the response, which precedes the entry of
+// its status. If the code is not listed, the entry of the status precedes the response.
+// If the response has no code, its own message precedes the entry of the status.
 type Catalogue struct {
-	// Codes has an entry for each code that the service knows. What an entry
-	// leaves empty stays as the answer has it; an empty Type is that of the status.
+	// Codes are the entries by code. An empty Type means that of the status.
 	Codes map[string]Entry
-	// Statuses has what holds for answers whose code Codes does not list. For
-	// answers without any code it fills in what they leave empty. Keys are the
-	// statuses after Codes has been applied.
+	// Statuses are the entries by status, after Codes has been applied.
 	Statuses map[int]Entry
 }
 
-// An Entry is what a [Catalogue] has for one code or status.
+// An Entry is what a [Catalogue] states for one code or status.
 type Entry struct {
 	// Status replaces the HTTP status, in Codes only: that of an error by one of
 	// 400 to 599, that of a success by one of 200 to 299. Zero keeps it.
 	Status int
-	// Code, Type and Message replace those of the answer.
+	// Code, Type and Message replace those of the response.
 	Code, Type, Message string
 }
 
@@ -39,8 +35,8 @@ func (c Catalogue) clone() Catalogue {
 	return Catalogue{Codes: maps.Clone(c.Codes), Statuses: maps.Clone(c.Statuses)}
 }
 
-// apply fills in a from the catalogue. Status, Code and Message are set to those
-// of the answer itself before.
+// apply completes resp from the catalogue. Its Status, Code and Message have been set
+// to those of the error or the reply.
 func (c *Catalogue) apply(resp *Response) {
 	if len(c.Codes) > 0 || len(c.Statuses) > 0 {
 		c.replace(resp)
@@ -53,7 +49,7 @@ func (c *Catalogue) apply(resp *Response) {
 	}
 }
 
-// replace puts what is listed in place of what the answer has.
+// replace replaces what the response has by what is listed.
 func (c *Catalogue) replace(resp *Response) {
 	entry, listed := c.Codes[resp.Code]
 	if failed := resp.Status >= 400; entry.Status != 0 && failed == (entry.Status >= 400) {

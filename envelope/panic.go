@@ -35,11 +35,11 @@ func newPanics(provider metric.MeterProvider) *telemetry.Decisions {
 	})
 }
 
-// recovered answers a request whose handler panicked with v. Where a status has
-// been sent, all that is left is to abort the connection, so that the client
-// cannot take what it got for a whole answer.
+// recovered responds to a request whose handler panicked with v. Once a status has
+// been sent, it can only abort the connection, so that the client does not mistake what
+// it got for a whole response.
 func (t *transaction) recovered(inner *http.Request, v any) {
-	if v == http.ErrAbortHandler { //nolint:errorlint // the server compares it so
+	if v == http.ErrAbortHandler { //nolint:errorlint // as the server compares it
 		t.cut()
 	}
 	t.env.reportPanic(inner, v, debug.Stack())
@@ -49,7 +49,9 @@ func (t *transaction) recovered(inner *http.Request, v any) {
 	}
 	t.env.panics.Record(inner.Context(), responded)
 	h := t.writer.Header()
+	delete(h, "Etag")
 	delete(h, "Expires")
+	delete(h, "Last-Modified")
 	delete(h, "Location")
 	delete(h, "Trailer")
 	h["Cache-Control"] = []string{"no-store"}
@@ -61,12 +63,12 @@ func (t *transaction) recovered(inner *http.Request, v any) {
 	}
 }
 
-// cut aborts the connection. The panic is what the server expects; but a recoverer
-// further out may stop it, as gin's does, and the server would then complete the
-// response. So what has been begun cannot be completed either.
+// cut aborts the connection by the panic that the server expects for that. A recoverer
+// further out may stop the panic, as gin's does, and the server would then complete the
+// response; the deadline prevents that.
 func (t *transaction) cut() {
 	if t.sent() && !t.writer.Hijacked() {
-		// A writer further out that cannot do this leaves the panic alone.
+		// If a writer further out has no deadline, only the panic remains.
 		_ = http.NewResponseController(t.writer.Unwrap()).SetWriteDeadline(longAgo)
 	}
 	panic(http.ErrAbortHandler) //nolint:forbidigo // documented
@@ -74,7 +76,7 @@ func (t *transaction) cut() {
 
 var longAgo = time.Unix(1, 0)
 
-// sendBare sends a status alone, where the shape itself has failed.
+// sendBare sends only a status, where the shape itself has failed.
 func (t *transaction) sendBare(status int) {
 	h := t.writer.Header()
 	clear(h)
@@ -83,8 +85,7 @@ func (t *transaction) sendBare(status int) {
 	t.writer.WriteHeader(status)
 }
 
-// guard calls f and reports whether it has returned. If it panics, OnPanic is
-// told.
+// guard calls f and reports whether it returned. If f panics, guard calls OnPanic.
 func (e *Envelope) guard(r *http.Request, f func()) bool {
 	v, stack, panicked := try(f)
 	if panicked {
@@ -93,14 +94,14 @@ func (e *Envelope) guard(r *http.Request, f func()) bool {
 	return !panicked
 }
 
-// reportPanic tells OnPanic, and the log if that panics in turn.
+// reportPanic calls OnPanic. If that panics in turn, reportPanic logs both.
 func (e *Envelope) reportPanic(r *http.Request, v any, stack []byte) {
 	if v, stack, panicked := try(func() { e.onPanic(r, v, stack) }); panicked {
 		try(func() { logPanic(r, v, stack) })
 	}
 }
 
-// try calls f and returns what it panicked with.
+// try calls f and returns the value and the stack of its panic, if there was one.
 func try(f func()) (v any, stack []byte, panicked bool) {
 	err := guard.Run(func() error { f(); return nil })
 	if p, ok := errors.AsType[*guard.PanicError](err); ok {
@@ -109,9 +110,9 @@ func try(f func()) (v any, stack []byte, panicked bool) {
 	return nil, nil, false
 }
 
-// logPanic logs that a handler panicked, and where. What it panicked with is not
-// logged, as nobody can tell what that holds; only the runtime's own errors,
-// such as an index out of range, are known to hold nothing of a request.
+// logPanic logs that a handler panicked, and where. It does not log the value, which
+// may hold anything; only the errors of the runtime, such as an index out of range, are
+// known to hold no data of the request.
 func logPanic(r *http.Request, v any, stack []byte) {
 	what := fmt.Sprintf("%T", v)
 	if e, ok := v.(runtime.Error); ok {

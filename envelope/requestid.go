@@ -8,9 +8,9 @@ import (
 	"github.com/usher-go/usher/internal/exchange"
 )
 
-// RequestID returns the ID of the request whose context this is, or "" if it
-// has not come through an [Envelope]. It also answers on the context of a request
-// that [usher.Track] prepared further out.
+// RequestID returns the ID of the request with the context ctx, or "" if the request
+// has not passed through an [Envelope]. A middleware outside the envelope gets the ID
+// too, once the envelope has returned, if it has called [usher.Track].
 func RequestID(ctx context.Context) string {
 	if t := transactionFrom(exchange.From(ctx)); t != nil {
 		return t.id
@@ -18,7 +18,21 @@ func RequestID(ctx context.Context) string {
 	return ""
 }
 
-// makeRequestID returns the ID of a request that has none.
+// identify gives the request its ID.
+func (t *transaction) identify(h http.Header) {
+	switch given := t.request.Header["X-Request-Id"]; {
+	case t.outer != nil:
+		t.id = t.outer.id
+	case len(given) == 1 && validRequestID(given[0]):
+		t.id = given[0]
+	default:
+		t.id = t.env.makeRequestID(t.request)
+	}
+	t.idField[0] = t.id
+	h["X-Request-Id"] = t.idField[:1:1]
+}
+
+// makeRequestID returns a new request ID.
 func (e *Envelope) makeRequestID(r *http.Request) (id string) {
 	if e.newID == nil || !e.guard(r, func() { id = e.newID() }) {
 		return newRequestID(e.prefix)
@@ -26,11 +40,11 @@ func (e *Envelope) makeRequestID(r *http.Request) (id string) {
 	return id
 }
 
-// maxRequestID is the longest request ID that is taken from a client.
+// maxRequestID is the length of the longest request ID that a client may choose.
 const maxRequestID = 64
 
 // validRequestID reports whether id consists of 1 to 64 of A-Z, a-z, 0-9, '.',
-// '_' and '-', and so is safe in logs, headers and JSON.
+// '_' and '-', which are safe in logs, header fields and JSON.
 func validRequestID(id string) bool {
 	if id == "" || len(id) > maxRequestID {
 		return false
@@ -54,7 +68,7 @@ func validRequestIDText(s string) bool {
 const randomID = 16
 
 // newRequestID returns prefix and 80 random bits. An ID is not a secret, so the
-// generator of the runtime, a ChaCha8 seeded by the system, is good enough.
+// generator of the runtime, a ChaCha8 that the system has seeded, suffices.
 func newRequestID(prefix string) string {
 	const alphabet = "0123456789abcdefghjkmnpqrstvwxyz"
 	var buf [maxRequestID]byte

@@ -11,9 +11,9 @@ import (
 )
 
 // RespondError writes e in the shape of the service, for [usher.Fail]. Once a
-// status has been sent it writes nothing, so that there are never two bodies. If
-// that was the status of a success, the connection is aborted when the handler has
-// returned, so that the client does not take what it got for the whole of it.
+// status has been sent it writes nothing, so that there are never two bodies. If that
+// was the status of a success, the connection is aborted when the handler has returned,
+// so that the client does not mistake a part for the whole.
 func (e *Envelope) RespondError(w http.ResponseWriter, r *http.Request, failure *usher.Error) {
 	t := e.transaction(w, r)
 	if t.succeeded() {
@@ -30,7 +30,7 @@ func (e *Envelope) RespondError(w http.ResponseWriter, r *http.Request, failure 
 	t.writeError(w, failure)
 }
 
-// failLate writes the body of an error whose status the handler has sent itself.
+// failLate writes the body of an error whose status the handler has sent already.
 func (t *transaction) failLate(w http.ResponseWriter, failure *usher.Error) {
 	status, written := httpwriter.Progress(w)
 	if status < 400 || written > 0 || t.isHead() {
@@ -46,18 +46,18 @@ func (t *transaction) failLate(w http.ResponseWriter, failure *usher.Error) {
 	_, _ = w.Write(s.b)
 }
 
-// shaper returns the transaction that puts what is written into its shape, in
-// this way, or nil.
-func (t *transaction) shaper(way phase) *transaction {
+// shaper returns the innermost transaction from t outwards that is in this phase,
+// or nil.
+func (t *transaction) shaper(in phase) *transaction {
 	for ; t != nil; t = t.outer {
-		if t.phase == way {
+		if t.phase == in {
 			return t
 		}
 	}
 	return nil
 }
 
-// appendError appends failure in a response of this status, unless that is 0.
+// appendError appends failure. A status other than 0 replaces that of failure.
 func (t *transaction) appendError(s *scratch, status int, failure *usher.Error) []byte {
 	resp := t.response(s, errorStatus(failure), failure.Code, failure.Message)
 	resp.Param, resp.Fields, resp.Details, resp.RetryAfter = failure.Param, failure.Fields, failure.Details, failure.RetryAfter
@@ -76,21 +76,19 @@ func (t *transaction) writeError(w http.ResponseWriter, failure *usher.Error) {
 
 	h := w.Header()
 	if _, ok := h["Www-Authenticate"]; !ok && status == http.StatusUnauthorized {
-		h["Www-Authenticate"] = []string{"Bearer"} // RFC 9110, section 15.5.2
+		h["Www-Authenticate"] = []string{"Bearer"} // the catalogue has made it a 401
 	}
 	if t.writesTo(w) {
 		t.restoreEncoding(h)
 	}
 	delete(h, "Content-Range")
-	delete(h, "Etag")
-	delete(h, "Last-Modified")
 	dropStale(h)
 	t.send(w, status, t.env.shape.ErrorType, s.b)
 }
 
-// writesTo reports whether w is the writer of t, or one of this module over it.
-// Between t and a writer of others there may be a compressor, whose Content-Encoding
-// must stay (golang/go#66343).
+// writesTo reports whether w is the writer of t, or one of this module around it.
+// A foreign writer around it may be that of a compressor, whose Content-Encoding must
+// stay (golang/go#66343).
 func (t *transaction) writesTo(w http.ResponseWriter) bool {
 	own := httpwriter.Of(w)
 	for own != nil && own != &t.writer {
@@ -99,17 +97,7 @@ func (t *transaction) writesTo(w http.ResponseWriter) bool {
 	return own != nil
 }
 
-// restoreEncoding takes back what the handler has said of an encoding of its own
-// body.
-func (t *transaction) restoreEncoding(h http.Header) {
-	if t.encoding == nil {
-		delete(h, "Content-Encoding")
-	} else {
-		h["Content-Encoding"] = t.encoding
-	}
-}
-
-// errorStatus returns the status that e stands for, as usher.Fail takes it.
+// errorStatus returns the status of e by the rule of usher.Fail.
 func errorStatus(e *usher.Error) int {
 	if e.Status < 400 || e.Status > 999 {
 		return http.StatusInternalServerError
@@ -117,7 +105,7 @@ func errorStatus(e *usher.Error) int {
 	return e.Status
 }
 
-// answer prepares the answer in s.
+// response prepares the response in s.
 func (t *transaction) response(s *scratch, status int, code, message string) *Response {
 	resp := &s.response
 	*resp = Response{
@@ -131,12 +119,12 @@ func (t *transaction) response(s *scratch, status int, code, message string) *Re
 // RespondReply writes a success in the shape of the service, for
 // [usher.Respond]. Data that cannot be encoded becomes a 500.
 //
-// If the handler has sent a status itself, the data follows in that status, with
-// the header as it was then. Data that comes after a body, or that the status has
-// no room for, is lost; OnError is told.
+// If the handler has sent a status itself, the data becomes the body of that response,
+// with the header as it was then. Data after a body, or for a status that allows none,
+// is lost and reported to OnError.
 //
-// Without data, shapes that leave successes alone send the status alone, as 204
-// if it was 200.
+// Without data, a shape with bare successes sends only the status, as 204 if it was
+// 200.
 func (e *Envelope) RespondReply(w http.ResponseWriter, r *http.Request, reply usher.Reply) {
 	t := e.transaction(w, r)
 	if reply.Message == "" {
@@ -181,7 +169,7 @@ func (t *transaction) appendReply(s *scratch, resp *Response, data any) (err err
 	}
 	if !resp.NoData {
 		if s.b, err = t.env.appendValue(s, s.b, data); err != nil {
-			return fmt.Errorf("envelope: encode the data of a response: %w", err)
+			return fmt.Errorf("encode the data of a response: %w", err)
 		}
 	}
 	if !bare {
@@ -190,17 +178,17 @@ func (t *transaction) appendReply(s *scratch, resp *Response, data any) (err err
 	return nil
 }
 
-// replyLate writes the body of a success whose status the handler has sent itself.
+// replyLate writes the body of a success whose status the handler has sent already.
 func (t *transaction) replyLate(w http.ResponseWriter, r *http.Request, reply usher.Reply) {
 	status, written := httpwriter.Progress(w)
 	switch {
 	case t.isHead():
 		return
 	case status == 0 || status >= 400 || written > 0 || !bodyAllowed(status):
-		if reply.Data != nil && r.Context().Err() == nil { // or nobody waits for it
+		if reply.Data != nil && r.Context().Err() == nil { // else the client has gone
 			t.env.report(r, &usher.Error{
 				Status: http.StatusInternalServerError, Code: usher.CodeInternal,
-				Cause: errors.New("envelope: data is lost, as the response had begun without it"),
+				Cause: errors.New("data is lost, as the response had begun without it"),
 			})
 		}
 		return
@@ -226,8 +214,8 @@ func (t *transaction) replyLate(w http.ResponseWriter, r *http.Request, reply us
 	_, _ = w.Write(s.b)
 }
 
-// bodyAllowed reports whether an answer of this final status has a body.
-// RFC 9110, section 15.3.6 forbids one for 205, which net/http would send.
+// bodyAllowed reports whether a response with this final status may have a body.
+// RFC 9110, section 15.3.6 forbids one for 205, where net/http would send it.
 func bodyAllowed(status int) bool {
 	switch status {
 	case http.StatusNoContent, http.StatusResetContent, http.StatusNotModified:
@@ -236,45 +224,26 @@ func bodyAllowed(status int) bool {
 	return true
 }
 
-// serverCounts is the length up to which the server finds out Content-Length by
-// itself.
+// serverCounts is the length up to which the server sets Content-Length itself.
 const serverCounts = 2 << 10
 
-// send writes a whole answer.
+// send writes a whole response.
 func (t *transaction) send(w http.ResponseWriter, status int, contentType string, body []byte) {
 	h := w.Header()
 	types, sniffing := t.contentType[:], t.nosniff[:]
 	if !t.writesTo(w) {
-		// The writer of others may be that of an abandoned handler, while t responds.
+		// A foreign writer may be that of an abandoned handler, while t responds.
 		values := make([]string, 2)
 		types, sniffing = values[:1], values[1:]
 	}
 	types[0], sniffing[0] = contentType, "nosniff"
 	h["Content-Type"], h["X-Content-Type-Options"] = types[:1:1], sniffing[:1:1]
-	// A compressor that has announced itself makes another length of it.
+	// A compressor that has announced itself changes the length.
 	if len(body) > serverCounts && len(h["Content-Encoding"]) == 0 {
 		h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	}
 	t.x.Render(status)
 	w.WriteHeader(status)
-	// The client may have gone; there is nobody left to tell.
+	// An error means that the client has gone.
 	_, _ = w.Write(body)
-}
-
-// dropStale removes the fields that describe the bytes of another body, or
-// promise parts of it.
-func dropStale(h http.Header) {
-	for name := range h {
-		if isStale(name) {
-			delete(h, name)
-		}
-	}
-}
-
-func isStale(name string) bool {
-	switch name {
-	case "Content-Length", "Accept-Ranges", "Digest", "Content-Digest", "Repr-Digest", "Content-Md5":
-		return true
-	}
-	return false
 }

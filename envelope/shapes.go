@@ -6,11 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
-	"time"
 
-	"github.com/usher-go/usher"
-	"github.com/usher-go/usher/internal/delay"
 	"github.com/usher-go/usher/internal/jsontext"
 )
 
@@ -269,82 +265,4 @@ func bareError(b []byte, resp *Response) []byte {
 		b = resp.AppendValue(b, resp.Details)
 	}
 	return append(b, '}')
-}
-
-// appendMember appends a further member, or nothing if value is empty. The name
-// needs no escape.
-func appendMember(b []byte, name, value string) []byte {
-	if value == "" {
-		return b
-	}
-	b = append(b, ',', '"')
-	b = append(b, name...)
-	b = append(b, '"', ':')
-	return AppendString(b, value)
-}
-
-func appendFields(b []byte, fields []usher.Field) []byte {
-	if len(fields) == 0 {
-		return b
-	}
-	b = append(b, `,"errors":`...)
-	return appendFieldList(b, fields)
-}
-
-func appendFieldList(b []byte, fields []usher.Field) []byte {
-	b = append(b, '[')
-	for i, f := range fields {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = append(b, `{"field":`...)
-		b = AppendString(b, f.Name)
-		b = append(b, `,"message":`...)
-		b = append(AppendString(b, f.Message), '}')
-	}
-	return append(b, ']')
-}
-
-func appendPage(b []byte, p *usher.Page) []byte {
-	if p == nil {
-		return b
-	}
-	b = append(b, `,"pagination":{"page":`...)
-	b = strconv.AppendInt(b, int64(p.Number), 10)
-	b = append(b, `,"limit":`...)
-	b = strconv.AppendInt(b, int64(p.Limit), 10)
-	b = append(b, `,"total":`...)
-	b = strconv.AppendInt(b, int64(p.Total), 10)
-	b = append(b, `,"pages":`...)
-	b = strconv.AppendInt(b, int64(p.Pages()), 10)
-	return append(b, '}')
-}
-
-func appendRetryAfter(b []byte, d time.Duration) []byte {
-	if d <= 0 {
-		return b
-	}
-	b = append(b, `,"retry_after":`...)
-	return strconv.AppendInt(b, delay.Seconds(d), 10)
-}
-
-// A second is the text of one, up to the point before the fraction.
-type second struct {
-	unix int64
-	text string
-}
-
-// latest is the last second that was written, which most answers share.
-var latest atomic.Pointer[second]
-
-// appendTime appends t in UTC as ISO 8601 has it, with milliseconds.
-func appendTime(b []byte, t time.Time) []byte {
-	s := latest.Load()
-	if unix := t.Unix(); s == nil || s.unix != unix {
-		s = &second{unix, t.UTC().Format("2006-01-02T15:04:05.")}
-		latest.Store(s)
-	}
-	b = append(b, s.text...)
-	ms := t.Nanosecond() / int(time.Millisecond)
-	return append(b, byte('0'+ms/100), byte('0'+ms/10%10), byte('0'+ms%10), 'Z')
 }

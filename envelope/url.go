@@ -10,12 +10,12 @@ import (
 )
 
 const (
-	maxURL    = 2 << 10 // bytes of the URL in metadata, before they are escaped
+	maxURL    = 2 << 10 // bytes of the URL in metadata, before escaping
 	maxMethod = 32
 )
 
-// target returns path and query as the client sent them, without the scheme and
-// the authority of a request to a proxy, which may hold a password.
+// target returns the path and the query as the client sent them, without the scheme
+// and the authority of a request to a proxy, which may hold a password.
 func target(r *http.Request) string {
 	if strings.HasPrefix(r.RequestURI, "/") || r.URL == nil {
 		return r.RequestURI
@@ -23,8 +23,8 @@ func target(r *http.Request) string {
 	return r.URL.RequestURI()
 }
 
-// Names of query parameters whose values are secrets, in lower case letters and
-// digits. A name that contains one of secretWords is one, too.
+// The names of query parameters with secret values, in lower-case letters and digits.
+// A name that contains one of secretWords is secret, too.
 var (
 	secretNames = []string{"key", "code", "state", "sig", "pwd", "pass", "auth", "sid", "otp", "pin"}
 	secretWords = [...][]byte{
@@ -34,8 +34,7 @@ var (
 	}
 )
 
-// secrets tells which query parameters hold secrets. It maps the names that are
-// secret as a whole.
+// secrets are the names of query parameters that are secret as a whole.
 type secrets map[string]struct{}
 
 func newSecrets(more []string) secrets {
@@ -49,11 +48,12 @@ func newSecrets(more []string) secrets {
 	return s
 }
 
-// maxParamName is the longest name that is looked at; a longer one is secret.
+// maxParamName is the length of the longest name that is read; a longer one counts as
+// secret.
 const maxParamName = 128
 
-// has reports whether the value of the parameter of this name, as it stands in
-// a URL, is a secret.
+// has reports whether the parameter with this name, as the URL spells it, has a secret
+// value.
 func (s secrets) has(name string) bool {
 	if len(name) > maxParamName {
 		return true
@@ -104,12 +104,12 @@ func unhex(c byte) (byte, bool) {
 	return 0, false
 }
 
-// isSeparator reports whether c begins a part of a URL that may be a parameter.
-// A server or a client may see parameters after ';' and '#', too.
+// isSeparator reports whether a parameter may begin after c in a URL. Some servers and
+// clients read parameters after ';' and '#', too.
 func isSeparator(c byte) bool { return c == '?' || c == '&' || c == ';' || c == '#' }
 
-// appendURL appends url as a JSON string, with the values of secret parameters
-// replaced and its length capped.
+// appendURL appends url as a JSON string of limited length, with the values of secret
+// parameters replaced.
 func (s secrets) appendURL(b []byte, url string) []byte {
 	if len(url) <= maxURL && strings.IndexByte(url, '=') < 0 {
 		return jsontext.AppendString(b, url) // no parameter has a value
@@ -133,8 +133,8 @@ func (s secrets) appendURL(b []byte, url string) []byte {
 	return append(b, '"')
 }
 
-// parts yields the pieces of url, none of them empty; every one but the first
-// begins with a separator.
+// parts yields the parts of url, none of which is empty. Each part but the first begins
+// with a separator.
 func parts(url string) func(yield func(string) bool) {
 	return func(yield func(string) bool) {
 		for url != "" {

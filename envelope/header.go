@@ -1,0 +1,150 @@
+package envelope
+
+import (
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// A description is what a header states about the body.
+type description struct {
+	mediaType mediaType
+	etag      string   // the one entity tag, or ""
+	stale     bool     // the header has fields for dropStale
+	encoding  []string // such as gzip
+	ranged    bool     // the body is a part of the whole
+	trailer   bool     // fields follow the body
+}
+
+// describe reads the header in one pass, which costs less than a look-up of every
+// name.
+func describe(h http.Header) description {
+	d := description{mediaType: undeclared}
+	for name, values := range h {
+		if len(values) == 0 {
+			continue
+		}
+		switch name {
+		case "Content-Type":
+			d.mediaType = mediaTypeOf(values[0])
+		case "Etag":
+			if len(values) == 1 {
+				d.etag = values[0]
+			}
+		case "Content-Encoding":
+			d.encoding = values
+		case "Content-Range":
+			d.ranged = true
+		case "Trailer":
+			d.trailer = true
+		default:
+			d.stale = d.stale || isStale(name)
+		}
+	}
+	return d
+}
+
+func isEncoding(v string) bool { return v != "" && !strings.EqualFold(v, "identity") }
+
+// A mediaType is the part of a Content-Type that matters here.
+type mediaType uint8
+
+const (
+	other      mediaType = iota
+	plainJSON            // application/json in UTF-8
+	plainText            // text/plain
+	undeclared           // no Content-Type
+)
+
+func mediaTypeOf(contentType string) mediaType {
+	switch contentType {
+	case "application/json", "application/json; charset=utf-8":
+		return plainJSON
+	}
+	name, params, _ := strings.Cut(contentType, ";")
+	switch name = strings.TrimSpace(name); {
+	case strings.EqualFold(name, "application/json"):
+		// The shape adds ASCII around the data, so its charset must extend ASCII.
+		if params = strings.ToLower(params); strings.Contains(params, "charset") && !strings.Contains(params, "utf-8") {
+			return other
+		}
+		return plainJSON
+	case strings.EqualFold(name, "text/plain"):
+		return plainText
+	}
+	return other
+}
+
+// reshape adapts the header to the body that the client will get.
+func (t *transaction) reshape(h http.Header, body *description) {
+	t.length = -1
+	if body.stale {
+		t.length = declaredLength(h)
+		dropStale(h)
+	}
+	if !slices.Equal(body.encoding, t.encoding) {
+		t.restoreEncoding(h)
+	}
+	t.nosniff[0] = "nosniff"
+	h["X-Content-Type-Options"] = t.nosniff[:1:1]
+	if t.phase == replacing {
+		t.contentType[0] = t.env.shape.ErrorType
+		h["Content-Type"] = t.contentType[:1:1]
+	}
+	if strings.HasPrefix(body.etag, `"`) && (t.phase == replacing || !t.env.shape.Constant) {
+		// A strong tag promises the same bytes (RFC 9110, section 8.8.1).
+		h["Etag"] = []string{"W/" + body.etag}
+	}
+}
+
+// declaredLength returns the Content-Length in h as the server parses it, or -1.
+func declaredLength(h http.Header) int64 {
+	n, err := strconv.ParseInt(h.Get("Content-Length"), 10, 64)
+	if err != nil || n < 0 {
+		return -1
+	}
+	return n
+}
+
+// weakenNotModified makes the strong tag of a 304 weak if the client sent a weak one,
+// which it got with a wrapped response.
+func (t *transaction) weakenNotModified(h http.Header, etag string) {
+	if !strings.HasPrefix(etag, `"`) {
+		return
+	}
+	weak := "W/" + etag
+	for _, asked := range t.request.Header["If-None-Match"] {
+		if strings.Contains(asked, weak) {
+			h["Etag"] = []string{weak}
+			return
+		}
+	}
+}
+
+// restoreEncoding removes the Content-Encoding that the handler set for its own body.
+func (t *transaction) restoreEncoding(h http.Header) {
+	if t.encoding == nil {
+		delete(h, "Content-Encoding")
+	} else {
+		h["Content-Encoding"] = t.encoding
+	}
+}
+
+// dropStale removes the fields that describe the bytes of another body, or offer
+// parts of it.
+func dropStale(h http.Header) {
+	for name := range h {
+		if isStale(name) {
+			delete(h, name)
+		}
+	}
+}
+
+func isStale(name string) bool {
+	switch name {
+	case "Content-Length", "Accept-Ranges", "Digest", "Content-Digest", "Repr-Digest", "Content-Md5":
+		return true
+	}
+	return false
+}

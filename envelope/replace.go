@@ -1,0 +1,106 @@
+package envelope
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/usher-go/usher"
+)
+
+// maxCollected is the length up to which the body of an error is kept.
+const maxCollected = 64 << 10
+
+func (t *transaction) collect(p []byte) {
+	if t.collected == nil {
+		t.collected = newScratch()
+	}
+	if room := maxCollected - len(t.collected.b); len(p) > room {
+		p, t.overflow = p[:room], true
+	}
+	t.collected.b = append(t.collected.b, p...)
+}
+
+// replace writes the error that replaces what the handler wrote. From 500 on, the
+// handler's own text is the only trace of what happened, and OnError gets it.
+func (t *transaction) replace(w http.ResponseWriter, inner *http.Request) {
+	s := newScratch()
+	defer s.release()
+	status := t.writer.Status()
+	if t.failure != nil {
+		s.b = t.appendError(s, status, t.failure)
+	} else {
+		message, original := t.original(status)
+		resp := t.response(s, status, "", message)
+		resp.Original = original
+		s.b = t.env.shape.Error(s.b, resp)
+	}
+	if !t.isHead() {
+		_, _ = w.Write(s.b)
+	}
+	if t.failure == nil && status >= 500 {
+		t.env.report(inner, &usher.Error{Status: status, Code: statusCode(status), Cause: t.written()})
+	}
+	if t.collected != nil {
+		t.collected.release()
+		t.collected = nil
+	}
+}
+
+// maxWritten is the length up to which OnError gets what a handler wrote.
+const maxWritten = 4 << 10
+
+// written returns an error with the text that the handler wrote, or nil.
+func (t *transaction) written() error {
+	if t.collected == nil {
+		return nil
+	}
+	if t.encoded {
+		return errors.New("the handler wrote an encoded body, compressed for instance")
+	}
+	text := strings.TrimSpace(strings.ToValidUTF8(string(t.collected.b[:min(len(t.collected.b), maxWritten)]), "\uFFFD"))
+	if text == "" {
+		return nil
+	}
+	return errors.New("the handler wrote: " + text)
+}
+
+// original returns the part of the handler's own error that the client may see: a
+// short text as the message, or valid JSON unchanged. With a status of 500 or more it
+// returns nothing, as that is where handlers write the errors of their database.
+func (t *transaction) original(status int) (message string, body []byte) {
+	if t.collected == nil || t.encoded || t.overflow || t.isShort() || status >= 500 {
+		return "", nil
+	}
+	b := t.collected.b
+	declared := t.declared
+	if declared == undeclared && http.DetectContentType(b) == "text/plain; charset=utf-8" {
+		declared = plainText // as the server would have detected
+	}
+	switch {
+	case declared == plainText:
+		return publicText(string(b)), nil
+	case declared == plainJSON && json.Valid(b):
+		return "", b
+	}
+	return "", nil
+}
+
+// maxText is the length of the longest text that becomes the message of an error.
+const maxText = 512
+
+// publicText returns text if it can be the message of an error: one printable line
+// that says more than the status.
+func publicText(text string) string {
+	text = strings.TrimSpace(text)
+	if len(text) > maxText || !utf8.ValidString(text) || text == "404 page not found" {
+		return ""
+	}
+	if strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return ""
+	}
+	return text
+}

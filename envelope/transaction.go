@@ -1,0 +1,134 @@
+package envelope
+
+import (
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/exchange"
+	"github.com/usher-go/usher/internal/httpwriter"
+)
+
+// A transaction is one request and its response within one envelope.
+type transaction struct {
+	env     *Envelope
+	request *http.Request
+	// outer is the transaction of an envelope further out, or nil.
+	outer *transaction
+	// x is the exchange of the request: own, unless a middleware further out has
+	// attached one already.
+	x      *exchange.Exchange
+	own    exchange.Exchange
+	writer httpwriter.Writer
+	id     string
+	start  time.Time
+	// The values of header fields.
+	idField, nosniff, contentType [1]string
+	// encoding is the Content-Encoding that a compressor further out has announced. It
+	// will apply the encoding to what the envelope writes.
+	encoding []string
+
+	phase     phase
+	declared  mediaType    // of what the handler writes
+	reply     *usher.Reply // if what the handler writes is the data of one
+	failure   *usher.Error // if the handler itself passed to Fail what is replaced
+	length    int64        // that the handler has declared, or -1
+	offered   int64        // bytes that the handler has tried to write
+	overflow  bool         // the handler wrote more than collected may hold
+	encoded   bool         // what is collected is compressed
+	collected *scratch     // the body of an error that is being replaced
+	// around holds the response between Before and After. The goroutine that swaps it
+	// out owns it.
+	around atomic.Pointer[scratch]
+
+	// An abandoned handler may still be running.
+	message   atomic.Pointer[string]
+	untouched atomic.Bool
+}
+
+// enter returns the transaction of r and the request that carries it.
+func (e *Envelope) enter(w http.ResponseWriter, r *http.Request) (*transaction, *http.Request) {
+	t := &transaction{env: e, request: r, start: time.Now()}
+	inner := r
+	if t.x = exchange.From(r.Context()); t.x == nil {
+		t.x = &t.own
+		inner = t.own.Attach(r)
+	} else {
+		t.outer = transactionFrom(t.x)
+	}
+	transactions.Store(t.x, t)
+	exchange.Responder.Store(t.x, &e.responder)
+	if e.wrap {
+		t.writer.Init(w, t)
+	} else {
+		t.writer.Init(w, nil)
+	}
+	t.writer.SetRequest(inner)
+	h := w.Header()
+	t.encoding = h["Content-Encoding"]
+	t.identify(h)
+	return t, inner
+}
+
+// leave is called when next has returned or panicked.
+func (t *transaction) leave(inner *http.Request) {
+	exchange.Leave(t.request, inner)
+	if t.outer != nil {
+		transactions.Store(t.x, t.outer)
+		exchange.Responder.Store(t.x, &t.outer.env.responder)
+	}
+}
+
+// transactions holds the innermost transaction of a request.
+var transactions = exchange.NewSlot[transaction]()
+
+// transactionFrom returns the transaction of x, or nil.
+func transactionFrom(x *exchange.Exchange) *transaction {
+	if x == nil {
+		return nil
+	}
+	return transactions.Load(x)
+}
+
+// transaction returns the transaction of r, or a new one if e is the responder of a
+// request that has not passed through it.
+func (e *Envelope) transaction(w http.ResponseWriter, r *http.Request) *transaction {
+	x := exchange.From(r.Context())
+	if t := transactionFrom(x); t != nil && t.env == e {
+		return t
+	}
+	t := &transaction{env: e, request: r, x: x, start: time.Now()}
+	if t.x == nil {
+		t.x = &t.own
+	}
+	if t.outer = transactionFrom(x); t.outer != nil {
+		t.start = t.outer.start
+	}
+	t.identify(w.Header())
+	return t
+}
+
+// sent reports whether it is too late for another response.
+func (t *transaction) sent() bool {
+	return t.writer.Status() != 0 || t.writer.Hijacked() || t.outer != nil && t.outer.sent()
+}
+
+// succeeded reports whether the status of a success has been sent.
+func (t *transaction) succeeded() bool {
+	if status := t.writer.Status(); status != 0 {
+		return status < 400
+	}
+	return t.outer != nil && t.outer.succeeded()
+}
+
+// isHead reports whether the response has no body, whatever is written.
+func (t *transaction) isHead() bool { return t.request.Method == http.MethodHead }
+
+// successMessage returns the message that the handler set with [Writer.Message].
+func (t *transaction) successMessage() string {
+	if text := t.message.Load(); text != nil {
+		return *text
+	}
+	return ""
+}
