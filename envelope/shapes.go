@@ -16,14 +16,14 @@ import (
 //	 "metadata":{"method":"GET","url":"/notes","execution_time_ms":3,
 //	             "ip":"192.0.2.1","timestamp":"2026-01-02T15:04:05.678Z"}}
 //
-// Errors, and successes without data, have no data. A page adds "pagination"
-// after the data, faulty fields add "errors":[{"field","message"}] after the
-// message, and the JSON that a wrapped handler wrote as an error stands there as
-// "details". [usher.Error.Details] are left out.
+// Errors, and successes without data, have no "data". A page adds "pagination" after
+// the data. Faulty fields add "errors":[{"field","message"}] after the message, and the
+// JSON that a wrapped handler wrote as an error becomes "details" there.
+// [usher.Error.Details] are omitted.
 //
-// The time is whole milliseconds until the data was written, the address "" if it
-// is not known. As the metadata tells who asked, such an answer does not belong
-// into a cache that others share.
+// The time is the number of whole milliseconds until the data was written. The address
+// is "" if it is unknown. As the metadata describes the caller, such a response does not
+// belong in a shared cache.
 func Standard() Shape {
 	return Shape{Before: standardBefore, After: standardAfter, Error: standardError}
 }
@@ -68,16 +68,16 @@ func standardError(b []byte, resp *Response) []byte {
 	return standardAfter(b, resp)
 }
 
-// Data returns the shape that has one member at the top:
+// Data returns the shape with one member at the top:
 //
 //	{"data":{...}}
 //	{"data":[...],"pagination":{"page":1,"limit":20,"total":41,"pages":3}}
 //	{"error":{"code":"not_found","message":"Not Found","details":...}}
 //
-// Data is null if there is none. Details are those of the error, or its faulty
-// fields, or the JSON that a wrapped handler wrote as an error; without any there
-// is no such member. An error that asks the client to wait has the seconds as
-// "retry_after", inside error and at the top.
+// Without data, "data" is null. "details" are those of the error, or its faulty fields,
+// or the JSON that a wrapped handler wrote as an error; without any of these the member
+// is omitted. An error that asks the client to wait has the number of seconds as
+// "retry_after", inside "error" and at the top.
 func Data() Shape {
 	return Shape{Before: dataBefore, After: dataAfter, Error: dataError, Constant: true}
 }
@@ -118,11 +118,10 @@ func dataError(b []byte, resp *Response) []byte {
 //	{"error":{"type":"invalid_request_error","code":"missing_field",
 //	          "message":"...","param":"name","request_id":"req-..."}}
 //
-// There is a param only if one is at fault. A type that the catalogue does not
-// have follows from the status: authentication_error, forbidden_error,
-// not_found_error, conflict_error, rate_limit_error, invalid_request_error for
-// the rest of 4xx, and server_error. Faulty fields add "errors"; details are left
-// out.
+// "param" is omitted if no parameter is at fault. A type that is not in the catalogue
+// follows from the status: authentication_error, forbidden_error, not_found_error,
+// conflict_error, rate_limit_error, invalid_request_error for the rest of 4xx, and
+// server_error. Faulty fields add "errors"; details are omitted.
 func Typed() Shape { return Shape{Error: typedError} }
 
 func typedError(b []byte, resp *Response) []byte {
@@ -159,8 +158,8 @@ func errorType(status int) string {
 	}
 }
 
-// Detail returns the shape with bare successes whose errors are one text, in
-// which faulty fields follow the message:
+// Detail returns the shape with bare successes whose errors are one text, in which the
+// faulty fields follow the message:
 //
 //	{"detail":"Not Found"}
 //	{"detail":"The request is not valid. name: is required; age: is too small"}
@@ -186,12 +185,12 @@ func detailError(b []byte, resp *Response) []byte {
 //	{"type":"https://api.example.com/problems/rate_limited","title":"Too Many Requests",
 //	 "status":429,"detail":"...","code":"rate_limited"}
 //
-// The type is the catalogue's if that is an absolute URI, else typePrefix and the
-// catalogue's type or the code; with an empty typePrefix it is about:blank.
-// Faulty fields become "errors", the members of a map[string]any in
-// [usher.Error.Details] become extension members, any other details "details".
-// RFC 9457, section 3.2 advises that names of extensions consist of at least
-// three letters, digits or underscores and start with a letter.
+// The type is that of the catalogue if it is an absolute URI, else typePrefix followed
+// by the type of the catalogue or the code; with an empty typePrefix it is about:blank.
+// Faulty fields become "errors". The members of a map[string]any in
+// [usher.Error.Details] become extension members, and any other details "details".
+// RFC 9457, section 3.2 recommends that names of extensions consist of at least three
+// letters, digits or underscores and start with a letter.
 func Problem(typePrefix string) Shape {
 	return Shape{ErrorType: "application/problem+json", Error: func(b []byte, resp *Response) []byte {
 		return appendProblem(b, resp, typePrefix)
@@ -231,7 +230,7 @@ func appendProblem(b []byte, resp *Response, typePrefix string) []byte {
 	return append(b, '}')
 }
 
-// problemMembers are the members that no extension may repeat.
+// problemMembers are the members that no extension can replace.
 var problemMembers = []string{"type", "title", "status", "detail", "instance", "code", "param", "errors"}
 
 func appendExtensions(b []byte, resp *Response, members map[string]any) []byte {
@@ -251,7 +250,7 @@ func appendExtensions(b []byte, resp *Response, members map[string]any) []byte {
 //
 //	{"code":"not_found","message":"Not Found"}
 //
-// Param, "errors" and "details" follow where there are any.
+// "param", "errors" and "details" follow if the error has any.
 func Bare() Shape { return Shape{Error: bareError} }
 
 func bareError(b []byte, resp *Response) []byte {

@@ -9,10 +9,10 @@ import (
 	"github.com/usher-go/usher/internal/exchange"
 )
 
-// A Writer writes the answer to one request in the shape of the service, thinly
-// over [usher.Respond] and [usher.Fail]: without an [Envelope] around it writes
-// plain JSON and problem details. Values are encoded before anything is sent, so
-// one that cannot be encoded is answered with 500.
+// A Writer writes the response to one request in the shape of the service, through
+// [usher.Respond] and [usher.Fail]: without an [Envelope] around the request it writes
+// plain JSON and problem details. It encodes a value before it sends anything, so that
+// a value that cannot be encoded becomes a 500.
 type Writer struct {
 	w       http.ResponseWriter
 	r       *http.Request
@@ -20,12 +20,12 @@ type Writer struct {
 	status  int // of a success, or 0
 }
 
-// For returns the writer of the answer to r.
+// For returns the writer of the response to r.
 func For(w http.ResponseWriter, r *http.Request) Writer { return Writer{w: w, r: r} }
 
-// Message sets the message of a success, in shapes that have room for one, and
-// returns a writer that carries it. It also counts for plain JSON that the
-// handler goes on to write itself, if that is wrapped.
+// Message returns a writer with a message for a success, which shapes with room for one
+// show. The message also applies to plain JSON that the handler then writes itself, if
+// that is wrapped.
 func (o Writer) Message(text string) Writer {
 	o.message = text
 	if t := transactionFrom(exchange.From(o.r.Context())); t != nil {
@@ -34,34 +34,33 @@ func (o Writer) Message(text string) Writer {
 	return o
 }
 
-// Status sets the status of a success, 200 to 299, for [Writer.Value] and
-// [Writer.List], and returns a writer that carries it. Any other status is a fault
-// of the handler and gets 500.
+// Status returns a writer with the status of a success, 200 to 299, for [Writer.Value]
+// and [Writer.List]. Any other status is a fault of the handler and becomes a 500.
 //
-// With [http.ResponseWriter.WriteHeader] instead, the header is sent before the
-// media type is known.
+// Use it in place of [http.ResponseWriter.WriteHeader], which would send the header
+// before the media type is set.
 func (o Writer) Status(status int) Writer {
 	o.status = status
 	return o
 }
 
-// Untouched lets what the handler goes on to write itself pass as it is, for
-// answers whose form someone else has fixed, such as those of an OAuth token
-// endpoint. [usher.Fail] and the methods of Writer still use the shape.
+// Untouched exempts what the handler then writes itself from [Config.Wrap], for
+// responses whose form a standard fixes, such as those of an OAuth token endpoint.
+// [usher.Fail] and the methods of Writer still use the shape.
 func (o Writer) Untouched() {
 	if t := transactionFrom(exchange.From(o.r.Context())); t != nil {
 		t.untouched.Store(true)
 	}
 }
 
-// Untouched returns a handler that lets what next writes pass as it is, for those
-// whose form someone else has fixed: what is served under /.well-known, an OpenAPI
-// document, a gateway to gRPC. It has no effect without an [Envelope] around it.
+// Untouched returns a handler that exempts what next writes from [Config.Wrap], for
+// documents whose form a standard fixes: those under /.well-known, an OpenAPI document,
+// the responses of a gateway to gRPC. It has no effect without an [Envelope] around it.
 //
 //	mux.Handle("/.well-known/", envelope.Untouched(documents))
 //
-// [usher.Fail] still uses the shape, so that a request which is refused further in
-// gets the usual error.
+// [usher.Fail] still uses the shape, so that a request that is refused further in gets
+// the usual error.
 func Untouched(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		For(w, r).Untouched()
@@ -69,15 +68,15 @@ func Untouched(next http.Handler) http.Handler {
 	})
 }
 
-// Value sends v as the data, with 200 unless [Writer.Status] says otherwise. A nil
-// v means that there is none.
+// Value sends v as the data, with the status of [Writer.Status] or 200. A nil v means
+// no data.
 func (o Writer) Value(v any) {
 	o.respond(usher.Reply{Status: o.status, Message: o.message, Data: v})
 }
 
-// List sends items, one page of a list, as the data, with 200 unless
-// [Writer.Status] says otherwise. A nil slice is an empty list. Shapes with bare
-// successes do not show the page.
+// List sends items, one page of a list, as the data, with the status of
+// [Writer.Status] or 200. A nil slice is an empty list. Shapes with bare successes do not
+// show the page.
 func (o Writer) List(items any, page usher.Page) {
 	if v := reflect.ValueOf(items); !v.IsValid() || v.Kind() == reflect.Slice && v.IsNil() {
 		items = []struct{}{}
@@ -93,8 +92,8 @@ func (o Writer) respond(reply usher.Reply) {
 	usher.Respond(o.w, o.r, reply)
 }
 
-// Created answers 201 with v as the data. The location is the URI reference of
-// what was created; empty sends none.
+// Created responds with 201 and v as the data. The location is the URI reference of
+// what was created; an empty one sends no Location.
 func (o Writer) Created(location string, v any) {
 	if location != "" {
 		o.w.Header()["Location"] = []string{location}
@@ -102,13 +101,13 @@ func (o Writer) Created(location string, v any) {
 	usher.Respond(o.w, o.r, usher.Reply{Status: http.StatusCreated, Message: o.message, Data: v})
 }
 
-// NoContent answers 204 without a body.
+// NoContent responds with 204, without a body.
 func (o Writer) NoContent() {
 	usher.Respond(o.w, o.r, usher.Reply{Status: http.StatusNoContent})
 }
 
-// Invalid answers 400 with what is wrong with the fields of the request, under
-// [usher.CodeValidationFailed].
+// Invalid responds with 400, [usher.CodeValidationFailed] and the faults of the fields
+// of the request.
 func (o Writer) Invalid(fields ...usher.Field) {
 	usher.Fail(o.w, o.r, &usher.Error{
 		Status:  http.StatusBadRequest,
