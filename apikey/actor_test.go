@@ -49,7 +49,7 @@ func TestAPolicyHoldsForEveryChange(t *testing.T) {
 		{"with a higher level", `{"level":"read_write"}`, 400, "level"},
 		{"with what the hook refuses", `{"scopes":["a","b"]}`, 422, ""},
 	} {
-		if status, v := c.do("PATCH", "/"+id, test.body); status != test.status || faulty(v) != test.fields {
+		if status, v := c.do("PATCH", "/"+id, test.body); status != test.status || invalidFields(v) != test.fields {
 			t.Errorf("a key %s: %d %v", test.name, status, v)
 		}
 		if test.name == "without an end" {
@@ -65,7 +65,7 @@ func TestAPolicyHoldsForEveryChange(t *testing.T) {
 
 	// A key of a time before the policy.
 	strong, _ := create(t, newManager(t, apikey.ManagerConfig{Store: store}), apikey.Key{Level: usher.LevelFull, Scopes: []string{"a"}})
-	if status, v := c.do("POST", "/"+strong.ID+"/rotate", ""); status != 400 || faulty(v) != "level" {
+	if status, v := c.do("POST", "/"+strong.ID+"/rotate", ""); status != 400 || invalidFields(v) != "level" {
 		t.Errorf("rotation of a key above the highest level: %d %v", status, v)
 	}
 	if status, v := c.do("PATCH", "/"+strong.ID, `{"name":"z"}`); status != 200 {

@@ -40,7 +40,7 @@ func TestAnExpiryThatIsNoUsualTimeIsRefusedAndStoresNothing(t *testing.T) {
 				{"PATCH", "/" + k.ID, `{"expires_at":"` + at + `"}`},
 			} {
 				status, v := c.do(call.method, call.target, call.body)
-				if status != 400 || faulty(v) != "expires_at" {
+				if status != 400 || invalidFields(v) != "expires_at" {
 					t.Errorf("%s: %d %v, want 400 that names expires_at", call.method, status, v)
 				}
 			}

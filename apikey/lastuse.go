@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/usher-go/usher/internal/guard"
 	"github.com/usher-go/usher/internal/report"
 )
 
@@ -77,7 +78,7 @@ func (l *lastUse) keep(id string, at int64) {
 
 // flush writes what is noted. What cannot be written is noted again.
 func (l *lastUse) flush(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, flushTimeout, guard.ErrTimeout)
 	defer cancel()
 	l.mu.Lock()
 	noted := l.noted

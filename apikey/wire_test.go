@@ -79,8 +79,8 @@ func member(v any, path ...string) any {
 	return v
 }
 
-// faulty returns the names of the fields that a decoded failure names.
-func faulty(v any) string {
+// invalidFields returns the names of the fields that a decoded failure names.
+func invalidFields(v any) string {
 	var names []string
 	for _, f := range asList(member(v, "errors")) {
 		names = append(names, member(f, "field").(string))
