@@ -1,15 +1,12 @@
 package ratelimit_test
 
 import (
-	"context"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"pgregory.net/rapid"
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/ratelimit"
@@ -128,35 +125,6 @@ func TestAChangeOfLimitTakesNothingThatIsOver(t *testing.T) {
 			})
 		})
 	}
-}
-
-// TestNoLimitIsForgottenForAnother draws limits for each request of one key, and
-// holds what each of them has admitted against an oracle of its own.
-func TestNoLimitIsForgottenForAnother(t *testing.T) {
-	check(t, func(t *rapid.T) {
-		limits := make([]ratelimit.Limit, rapid.IntRange(2, 4).Draw(t, "limits"))
-		oracles := make([]*oracle, len(limits))
-		for i := range limits {
-			limits[i] = drawLimit(t)
-			oracles[i] = &oracle{limit: limits[i]}
-		}
-		m := ratelimit.NewMemory(0)
-		for range rapid.IntRange(1, 60).Draw(t, "requests") {
-			time.Sleep(drawPause(t))
-			i := rapid.IntRange(0, len(limits)-1).Draw(t, "limit")
-			c := ratelimit.Charge{Policy: "p", Limit: limits[i], Cost: 1}
-			admitted, err := m.Take(context.Background(), []ratelimit.Charge{c})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if admitted && oracles[i].ask(time.Now(), 1) == no {
-				t.Fatalf("%v has admitted more than it may", limits[i])
-			}
-			if admitted {
-				oracles[i].admitted = append(oracles[i].admitted, usage{time.Now(), 1})
-			}
-		}
-	})
 }
 
 // A limit that comes new, or that was dropped for want of room, begins with what the

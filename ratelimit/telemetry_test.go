@@ -7,25 +7,21 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/sdk/metric"
-	"go.opentelemetry.io/otel/sdk/metric/metricdata"
-	sdktrace "go.opentelemetry.io/otel/sdk/trace"
-	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
+	"github.com/usher-go/usher/internal/compare"
+	"github.com/usher-go/usher/internal/oteltest"
 	"github.com/usher-go/usher/ratelimit"
 )
 
 func TestDecisionsAreCountedAndNoted(t *testing.T) {
-	reader := metric.NewManualReader()
-	spans := tracetest.NewSpanRecorder()
-	tracer := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans)).Tracer("test")
+	meter := new(oteltest.Meter)
+	tracer := new(oteltest.Tracer)
 	shadow := everyone("shadow", ratelimit.RollingWindow(1, time.Hour))
 	shadow.Shadow = true
 	h := newLimiter(t, ratelimit.Config{
 		Policies:      []ratelimit.Policy{everyone("real", ratelimit.RollingWindow(2, time.Hour)), shadow},
-		MeterProvider: metric.NewMeterProvider(metric.WithReader(reader)),
+		MeterProvider: meter,
 		Allow:         func(r *http.Request) bool { return r.Header.Get("List") == "allow" },
 		Block:         func(r *http.Request) bool { return r.Header.Get("List") == "block" },
 	}).Wrap(ok)
@@ -46,34 +42,26 @@ func TestDecisionsAreCountedAndNoted(t *testing.T) {
 		t.Cleanup(func() {
 			span.End()
 			var got []attribute.KeyValue
-			for _, s := range spans.Ended() {
-				if s.Name() == "refused" {
-					got = s.Attributes()
+			for _, s := range tracer.Spans() {
+				if s.Name == "refused" {
+					got = s.Attributes
 				}
 			}
 			want := []attribute.KeyValue{
 				attribute.String("usher.rate_limiting.result", "refused"),
 				attribute.String("usher.rate_limiting.policy", "real"),
 			}
-			if diff := cmp.Diff(want, got, cmp.AllowUnexported(attribute.Value{})); diff != "" {
+			if diff := compare.Diff(want, got); diff != "" {
 				t.Errorf("span attributes:\n%s", diff)
 			}
 		})
 	})
 
-	var data metricdata.ResourceMetrics
-	if err := reader.Collect(t.Context(), &data); err != nil {
-		t.Fatal(err)
-	}
 	got := map[string]int64{}
-	for _, scope := range data.ScopeMetrics {
-		for _, m := range scope.Metrics {
-			for _, p := range m.Data.(metricdata.Sum[int64]).DataPoints {
-				result, _ := p.Attributes.Value("usher.rate_limiting.result")
-				policy, _ := p.Attributes.Value("usher.rate_limiting.policy")
-				got[fmt.Sprintf("%s %s %s", m.Name, result.AsString(), policy.AsString())] = p.Value
-			}
-		}
+	for _, c := range meter.Counts() {
+		result, _ := c.Attributes.Value("usher.rate_limiting.result")
+		policy, _ := c.Attributes.Value("usher.rate_limiting.policy")
+		got[fmt.Sprintf("%s %s %s", c.Name, result.AsString(), policy.AsString())] = c.Value
 	}
 	want := map[string]int64{
 		"usher.rate_limiting.requests acquired ":             2,
@@ -82,7 +70,7 @@ func TestDecisionsAreCountedAndNoted(t *testing.T) {
 		"usher.rate_limiting.requests exempt ":               1,
 		"usher.rate_limiting.requests blocked ":              1,
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := compare.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -33,7 +33,7 @@ func FuzzHeaders(f *testing.F) {
 		if err != nil {
 			return
 		}
-		h := l.Wrap(ok)
+		h := l.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 		for range 3 {
 			w := httptest.NewRecorder()
 			h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
