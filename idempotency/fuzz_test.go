@@ -3,18 +3,21 @@ package idempotency_test
 import (
 	"context"
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/dunglas/httpsfv"
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/idempotency"
 )
 
-// What begins with a quote is a String of RFC 8941 and nothing else; an
-// independent parser must agree.
+// quoted is a String of RFC 9651: what stands between the quotes is a printable
+// character of ASCII, and a quote or a backslash after a backslash.
+var quoted = regexp.MustCompile(`\A"((?:[ !#-\[\]-~]|\\["\\])*)"\z`)
+
+// What begins with a quote is a String of RFC 9651 and nothing else. The module
+// tests asks an independent parser.
 func FuzzParseKey(f *testing.F) {
 	for _, s := range []string{"a", `"a"`, `"a\"b"`, `"a\\"`, `""`, `"`, `"a`, `a"`, `"a" `, `"a";b`, "a b", "\x7f", "ü", strings.Repeat("k", 256), `"\a"`, `"a"b"`} {
 		f.Add(s)
@@ -23,10 +26,10 @@ func FuzzParseKey(f *testing.F) {
 		key, ok := idempotency.ParseKey(s)
 		want, wantOK := s, true
 		if strings.HasPrefix(s, `"`) {
-			item, err := httpsfv.UnmarshalItem([]string{s})
-			text, isString := item.Value.(string)
-			// Values are trimmed by the server, and parameters mean nothing here.
-			want, wantOK = text, err == nil && isString && len(item.Params.Names()) == 0 && s == strings.Trim(s, " ") && strings.HasSuffix(s, `"`)
+			m := quoted.FindStringSubmatch(s)
+			if wantOK = m != nil; wantOK {
+				want = strings.NewReplacer(`\\`, `\`, `\"`, `"`).Replace(m[1])
+			}
 		}
 		wantOK = wantOK && len(want) >= 1 && len(want) <= 255 && !strings.ContainsFunc(want, func(r rune) bool { return r <= ' ' || r > '~' })
 		if ok != wantOK || ok && key != want {

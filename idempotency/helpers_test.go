@@ -14,16 +14,14 @@ import (
 	"testing"
 	"time"
 
-	"go.opentelemetry.io/otel/sdk/metric"
-	"go.opentelemetry.io/otel/sdk/metric/metricdata"
-	"go.uber.org/goleak"
-
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/idempotency"
+	"github.com/usher-go/usher/internal/leak"
+	"github.com/usher-go/usher/internal/oteltest"
 )
 
 // No request leaves a goroutine behind.
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 func newMiddleware(tb testing.TB, c idempotency.Config) *idempotency.Middleware {
 	tb.Helper()
@@ -185,31 +183,18 @@ func (f *hookedStore) Finish(ctx context.Context, k idempotency.Key, t idempoten
 }
 
 // meter counts.
-type meter struct {
-	*metric.MeterProvider
-	reader *metric.ManualReader
-}
+type meter struct{ *provider }
 
-func newMeter() meter {
-	reader := metric.NewManualReader()
-	return meter{metric.NewMeterProvider(metric.WithReader(reader)), reader}
-}
+type provider = oteltest.Meter
+
+func newMeter() meter { return meter{new(provider)} }
 
 // counts returns every count, by the value of its attribute.
-func (m meter) counts(tb testing.TB) map[string]int64 {
-	tb.Helper()
-	var data metricdata.ResourceMetrics
-	if err := m.reader.Collect(context.Background(), &data); err != nil {
-		tb.Fatal(err)
-	}
+func (m meter) counts(testing.TB) map[string]int64 {
 	counts := map[string]int64{}
-	for _, scope := range data.ScopeMetrics {
-		for _, metric := range scope.Metrics {
-			for _, p := range metric.Data.(metricdata.Sum[int64]).DataPoints {
-				for _, a := range p.Attributes.ToSlice() {
-					counts[a.Value.AsString()] += p.Value
-				}
-			}
+	for _, c := range m.Counts() {
+		for _, a := range c.Attributes.ToSlice() {
+			counts[a.Value.AsString()] += c.Value
 		}
 	}
 	return counts

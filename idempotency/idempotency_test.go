@@ -11,10 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/idempotency"
+	"github.com/usher-go/usher/internal/compare"
 )
 
 func TestARepetitionGetsTheFirstAnswer(t *testing.T) { // KK-19
@@ -327,13 +326,13 @@ func TestHeadersOfAReplay(t *testing.T) {
 		"Ratelimit": {"2"}, "Ratelimit-Policy": {"2"}, "X-Ratelimit-Remaining": {"2"}, "X-Today": {"2"},
 		"Idempotent-Replayed": {"true"},
 	}
-	if diff := cmp.Diff(want, got.Header()); diff != "" || got.Code != 202 {
+	if diff := compare.Diff(want, got.Header()); diff != "" || got.Code != 202 {
 		t.Errorf("status %d, header (-want +got):\n%s", got.Code, diff)
 	}
 	// No two responses share a slice.
 	got.Header()["X-Multi"][0] = "changed"
 	got.Header()["Location"] = append(got.Header()["Location"], "more")
-	if diff := cmp.Diff(want["X-Multi"], do(outer, post("/", "")).Header()["X-Multi"]); diff != "" {
+	if diff := compare.Diff(want["X-Multi"], do(outer, post("/", "")).Header()["X-Multi"]); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -385,7 +384,7 @@ func TestEveryFaultOfAConfigIsReported(t *testing.T) {
 		}
 		got = append(got, strings.TrimPrefix(c.Field, "idempotency.Config."))
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := compare.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
 	_, err = idempotency.NewMemory(idempotency.MemoryConfig{MaxRecords: -1, MaxRecordsPerOwner: -1, MaxBytes: -1, MaxBytesPerOwner: -1})
