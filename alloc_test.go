@@ -98,12 +98,13 @@ func BenchmarkAuthenticate(b *testing.B) {
 		h http.Handler
 		r *http.Request
 	}{
-		"pass":                 {auth.Wrap(nothing), get()},
-		"pass, holder present": {auth.Wrap(nothing), usher.Track(get())},
-		"five":                 {usher.Chain(auth, require, require, require, require).Wrap(nothing), get()},
-		"five, holder present": {usher.Chain(auth, require, require, require, require).Wrap(nothing), usher.Track(get())},
-		"one of two":           {usher.Authenticate(absent{}, constant{caller}).Wrap(nothing), get()},
-		"refused":              {usher.Authenticate(absent{}).Wrap(nothing), get()},
+		"pass":                       {auth.Wrap(nothing), get()},
+		"pass, holder present":       {auth.Wrap(nothing), usher.Track(get())},
+		"five":                       {usher.Chain(auth, require, require, require, require).Wrap(nothing), get()},
+		"five, holder present":       {usher.Chain(auth, require, require, require, require).Wrap(nothing), usher.Track(get())},
+		"one of two":                 {usher.Authenticate(absent{}, constant{caller}).Wrap(nothing), get()},
+		"one of two, holder present": {usher.Authenticate(absent{}, constant{caller}).Wrap(nothing), usher.Track(get())},
+		"refused":                    {usher.Authenticate(absent{}).Wrap(nothing), get()},
 	}
 	for name, bb := range benchmarks {
 		b.Run(name, func(b *testing.B) {

@@ -93,7 +93,7 @@ type authentication struct {
 func (a *authentication) Wrap(next http.Handler) http.Handler { return wrap(a, next) }
 
 func (a *authentication) ServeNext(w http.ResponseWriter, r *http.Request, next http.Handler) {
-	p, by, err := a.judge(r)
+	p, by, err := a.verify(r)
 	if err == nil && p != nil {
 		a.decisions.Record(r.Context(), accepted)
 		a.serve(w, r, next, p, by)
@@ -111,10 +111,10 @@ func (a *authentication) ServeNext(w http.ResponseWriter, r *http.Request, next 
 	Fail(w, r, e)
 }
 
-// judge returns the principal of r, and who has judged if that is a [UseRecorder].
-func (a *authentication) judge(r *http.Request) (p *Principal, by UseRecorder, err error) {
+// verify returns the principal of r, and the authenticator if that is a [UseRecorder].
+func (a *authentication) verify(r *http.Request) (p *Principal, by UseRecorder, err error) {
 	if a.alone == nil {
-		return a.selection.judge(r)
+		return a.selection.verify(r)
 	}
 	p, err = a.alone.Authenticate(r)
 	return p, a.recorder, err

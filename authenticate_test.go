@@ -53,14 +53,6 @@ type detector struct {
 	carrier   string // of all its credentials, if not the field
 	certain   bool
 	challenge string
-	calls     *int
-}
-
-func (d detector) Authenticate(r *http.Request) (*usher.Principal, error) {
-	if d.calls != nil {
-		*d.calls++
-	}
-	return d.field.Authenticate(r)
 }
 
 func (d detector) Detect(r *http.Request) (carrier string, certain bool) {
@@ -183,6 +175,8 @@ func TestAuthenticate(t *testing.T) {
 		"precedence: of optional ones":               {list(usher.Precedence(usher.Optional(da), usher.Optional(db))), nil, anonymous},
 		"precedence: beside another is ambiguous":    {list(usher.Precedence(da, db), detector{field: "C"}), []string{"B", "good", "C", "good"}, twoOfThem},
 		"precedence: beside another, alone":          {list(usher.Precedence(da, db), detector{field: "C"}), []string{"A", "good", "B", "good"}, goodA},
+		"two without detection, one nested":          {list(b, usher.Optional(a)), []string{"A", "good", "B", "good"}, twoOfThem},
+		"two without detection, both nested":         {list(usher.Optional(b), usher.Precedence(a)), []string{"A", "good", "B", "bad"}, twoOfThem},
 		"precedence: carriers of a nested selection": {list(usher.Precedence(sharedA, db), sharedCertainB), []string{"A", "good", "B", "good"}, goodB},
 	}
 	for name, tt := range tests {
@@ -202,12 +196,62 @@ func TestAuthenticatePanicsOnNil(t *testing.T) {
 	}
 }
 
-func TestADetectorIsNotAskedTwice(t *testing.T) {
-	calls := 0
-	m := usher.Authenticate(detector{field: "A", calls: &calls}, detector{field: "B", calls: &calls})
-	outcomeOf(t, m, get("B", "good"))
-	if calls != 1 {
-		t.Errorf("judged %d times", calls)
+// A counted authenticator counts how often each of its methods is called.
+type counted struct {
+	detector
+	detected, verified *int
+}
+
+func (c counted) Detect(r *http.Request) (string, bool) { *c.detected++; return c.detector.Detect(r) }
+
+func (c counted) Authenticate(r *http.Request) (*usher.Principal, error) {
+	*c.verified++
+	return c.detector.Authenticate(r)
+}
+
+// A countedBlind authenticator is no Detector.
+type countedBlind struct {
+	field
+	verified *int
+}
+
+func (c countedBlind) Authenticate(r *http.Request) (*usher.Principal, error) {
+	*c.verified++
+	return c.field.Authenticate(r)
+}
+
+func TestNothingIsDetectedOrVerifiedTwice(t *testing.T) {
+	type calls struct{ detected, verified int }
+	tests := map[string]struct {
+		build  func(a, b, blind usher.Authenticator) usher.Middleware
+		fields []string
+		want   [3]calls // of a, b and blind
+	}{
+		"alone":                 {func(a, _, _ usher.Authenticator) usher.Middleware { return usher.Authenticate(a) }, []string{"A", "good"}, [3]calls{{0, 1}}},
+		"optional":              {func(a, _, _ usher.Authenticator) usher.Middleware { return usher.Authenticate(usher.Optional(a)) }, []string{"A", "good"}, [3]calls{{0, 1}}},
+		"one of two":            {func(a, b, _ usher.Authenticator) usher.Middleware { return usher.Authenticate(a, b) }, []string{"B", "good"}, [3]calls{{1, 0}, {1, 1}}},
+		"two in one request":    {func(a, b, _ usher.Authenticator) usher.Middleware { return usher.Authenticate(a, b) }, []string{"A", "good", "B", "good"}, [3]calls{{1, 0}, {1, 0}}},
+		"none of three":         {func(a, b, c usher.Authenticator) usher.Middleware { return usher.Authenticate(a, b, c) }, nil, [3]calls{{1, 0}, {1, 0}, {0, 1}}},
+		"without detection":     {func(a, _, c usher.Authenticator) usher.Middleware { return usher.Authenticate(a, c) }, []string{"C", "good"}, [3]calls{{1, 0}, {}, {0, 1}}},
+		"refused, no detection": {func(a, _, c usher.Authenticator) usher.Middleware { return usher.Authenticate(a, c) }, []string{"C", "bad"}, [3]calls{{1, 0}, {}, {0, 1}}},
+		"nested": {func(a, b, c usher.Authenticator) usher.Middleware {
+			return usher.Authenticate(usher.Precedence(usher.Optional(a), b), usher.Optional(c))
+		}, []string{"B", "good"}, [3]calls{{1, 0}, {1, 1}, {0, 1}}},
+		"nested, no detection": {func(a, b, c usher.Authenticator) usher.Middleware {
+			return usher.Authenticate(usher.Precedence(a, usher.Precedence(b, c)))
+		}, []string{"C", "good"}, [3]calls{{1, 0}, {1, 0}, {0, 1}}},
+		"a precedence is decided": {func(a, _, c usher.Authenticator) usher.Middleware { return usher.Authenticate(usher.Precedence(a, c)) }, []string{"A", "good", "C", "good"}, [3]calls{{1, 1}}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			var got [3]calls
+			a := counted{detector{field: "A"}, &got[0].detected, &got[0].verified}
+			b := counted{detector{field: "B"}, &got[1].detected, &got[1].verified}
+			serve(tt.build(a, b, countedBlind{"C", &got[2].verified}).Wrap(http.NotFoundHandler()), get(tt.fields...))
+			if got != tt.want {
+				t.Errorf("calls %+v, want %+v", got, tt.want)
+			}
+		})
 	}
 }
 

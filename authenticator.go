@@ -9,33 +9,32 @@ import (
 	"strings"
 )
 
-// An Authenticator judges one kind of credential.
+// An Authenticator verifies one kind of credential.
 //
-// Authenticate returns the principal of a good credential; an error that
+// Authenticate returns the principal of a valid credential; an error that
 // matches [ErrNoCredential] if r carries none of its kind; an [*Error] for a
 // credential that is refused (401), to which [Authenticate] adds the challenges
-// if it has none; and any other error if it could not judge, which is answered
-// with 503, never with 401. It must be safe for concurrent use and must not keep
-// or change r.
+// if it has none; and any other error if it could not verify the credential, to
+// which the response is 503, never 401. It must be safe for concurrent use and must
+// not keep or change r.
 //
-// Authenticators that also implement [Detector], [CarrierLister] or [UseRecorder]
-// get more out of [Authenticate].
+// [Authenticate] does more with an Authenticator that is also a [Detector], a
+// [CarrierLister] or a [UseRecorder].
 type Authenticator interface {
 	Authenticate(r *http.Request) (*Principal, error)
 }
 
-// ErrNoCredential is what an [Authenticator] answers to a request without a
+// ErrNoCredential is what an [Authenticator] returns for a request without a
 // credential of its kind.
 var ErrNoCredential = errors.New("usher: no credential")
 
-// A Detector is an [Authenticator] that can tell where a request carries a
-// credential for it without judging it, which lets several authenticators share
-// a route without verifying anything twice.
+// A Detector reports whether, and in which header field, a request carries its
+// credential, without verifying it. Several authenticators can then share a route.
 type Detector interface {
 	Authenticator
-	// Detect returns the carrier of the credential, the canonical name of a
-	// header field as a rule, or "" if there is none. It reports certain if the
-	// credential has the shape that only this authenticator issues; a carrier
+	// Detect returns the carrier of the credential, usually the canonical name of a
+	// header field, or "" if there is none. It reports certain if the
+	// credential has a form that only this authenticator issues; a carrier
 	// that several share, such as Authorization, goes to the one that is certain.
 	Detect(r *http.Request) (carrier string, certain bool)
 	// Challenge is the value for WWW-Authenticate that asks for a credential of
@@ -43,30 +42,30 @@ type Detector interface {
 	Challenge() string
 }
 
-// A CarrierLister is an [Authenticator] that can name the header fields by which a
-// cache tells its callers apart. The responses of any other one have Vary: *, so
-// that no shared cache gives one to a second request.
+// A CarrierLister names the header fields by which a cache can tell its callers
+// apart. Responses to the callers of any other Authenticator have Vary: *, so that no
+// shared cache reuses them.
 type CarrierLister interface {
 	Authenticator
-	// Carriers returns the names of all request header fields that may carry a
-	// credential for it, always the same. A query parameter is not among them, as
+	// Carriers returns the names of all request header fields that may carry its
+	// credential, always the same. A query parameter is not among them, as
 	// caches tell URLs apart; "*" stands for what no cache sees, such as the
 	// certificate of a client.
 	Carriers() []string
 }
 
-// A UseRecorder is an [Authenticator] that wants to know which calls went
-// through. RecordUse is called for what it has accepted itself, when the handler
-// has returned or panicked, unless the request was refused on its way by [Fail]
-// with 401, 403 or 429. The handler may have changed r, so what r carries by then
-// says nothing about who called: p does.
+// A UseRecorder is told which calls its credentials were used for. RecordUse is
+// called for a principal that it returned itself, when the handler
+// has returned or panicked, unless [Fail] refused the request further in
+// with 401, 403 or 429. The handler may have changed the credentials in r by then: p
+// is the caller.
 type UseRecorder interface {
 	Authenticator
 	RecordUse(r *http.Request, p *Principal)
 }
 
-// Optional returns an authenticator that lets a request without a credential
-// pass as anonymous. A credential that is present must still be good. Among
+// Optional returns an authenticator that admits a request without a credential
+// as anonymous. A credential that is present must still be valid. Among
 // several authenticators it has this effect only if all of them are optional.
 func Optional(a Authenticator) Authenticator {
 	return optional{newSelection(false, a)}
@@ -78,36 +77,35 @@ func Optional(a Authenticator) Authenticator {
 // carries. Where several of list share that carrier, one that is certain of the
 // credential goes before one that is not.
 //
-// Without Precedence, two credentials in one request are refused. An
-// authenticator that is no [Detector] is asked twice.
+// Without Precedence, two credentials in one request are refused.
 func Precedence(list ...Authenticator) Authenticator {
 	return newSelection(true, list...)
 }
 
 var (
-	// errAnonymous is what Optional answers instead of ErrNoCredential. An
-	// authenticator that answers nothing at all is never taken for it.
+	// errAnonymous is what Optional returns instead of ErrNoCredential. An
+	// authenticator that returns neither principal nor error is never taken for it.
 	errAnonymous = errors.New("usher: anonymous")
-	// errAmbiguous is what a selection answers to two credentials in one request.
+	// errAmbiguous is what a selection returns for two credentials in one request.
 	errAmbiguous = errors.New("usher: more than one credential")
 )
 
 type optional struct{ selection }
 
 func (o optional) Authenticate(r *http.Request) (*Principal, error) {
-	p, _, err := o.judge(r)
+	p, _, err := o.verify(r)
 	return p, err
 }
 
-func (o optional) judge(r *http.Request) (*Principal, UseRecorder, error) {
-	p, by, err := o.selection.judge(r)
+func (o optional) verify(r *http.Request) (*Principal, UseRecorder, error) {
+	p, by, err := o.selection.verify(r)
 	if errors.Is(err, ErrNoCredential) {
 		return nil, nil, errAnonymous
 	}
 	return p, by, err
 }
 
-// A selection is several authenticators of which one judges each request.
+// A selection is several authenticators of which one verifies each request.
 type selection struct {
 	list []Detector
 	// ranked: the first that finds a credential decides. Otherwise a second
@@ -129,61 +127,134 @@ func newSelection(ranked bool, list ...Authenticator) selection {
 		case Detector:
 			s.list = append(s.list, a)
 		default:
-			s.list = append(s.list, prober{a, fmt.Sprintf("authenticator %d", len(s.list))})
+			s.list = append(s.list, newProber(a))
 		}
 	}
 	return s
 }
 
 func (s selection) Authenticate(r *http.Request) (*Principal, error) {
-	p, _, err := s.judge(r)
+	p, _, err := s.verify(r)
 	return p, err
 }
 
-// judge also returns who has judged, if that is a [UseRecorder]. Once the handler
-// has run nobody can tell any more: it may have changed the credentials in r.
-func (s selection) judge(r *http.Request) (p *Principal, by UseRecorder, err error) {
-	d, _, _, err := s.choose(r)
-	if err != nil {
-		return nil, nil, err
+// verify also returns the authenticator that has verified the credential, if that
+// is a [UseRecorder]. Once the handler has run it is too late to find out: the handler
+// may have changed the credentials in r.
+func (s selection) verify(r *http.Request) (*Principal, UseRecorder, error) {
+	if len(s.list) != 1 {
+		return s.choose(r).verify(r)
 	}
-	switch d := d.(type) {
+	switch d := s.list[0].(type) { // which needs no detection
 	case selection:
-		return d.judge(r)
+		return d.verify(r)
 	case optional:
-		return d.judge(r)
-	case prober:
-		by, _ = d.Authenticator.(UseRecorder)
+		return d.verify(r)
 	default:
-		by, _ = d.(UseRecorder)
+		return choice{by: d}.verify(r)
 	}
-	p, err = d.Authenticate(r)
-	return p, by, err
 }
 
-// choose returns the detector that shall judge r, and what it detected.
-func (s selection) choose(r *http.Request) (chosen Detector, carrier string, certain bool, err error) {
-	if len(s.list) == 1 {
-		return s.list[0], "", false, nil
+// A choice is the authenticator that decides about a request.
+type choice struct {
+	by       Authenticator // nil for a request that err is the end of
+	carrier  string        // "" if the request carries no credential
+	certain  bool
+	optional bool
+
+	verified bool // principal and err are the result of by
+	p        *Principal
+	err      error
+}
+
+func (c choice) verify(r *http.Request) (*Principal, UseRecorder, error) {
+	if c.by == nil {
+		return nil, nil, c.err
 	}
+	if prober, ok := c.by.(*prober); ok {
+		c.by = prober.Authenticator
+	}
+	if !c.verified {
+		c.p, c.err = c.by.Authenticate(r)
+	}
+	if c.optional && errors.Is(c.err, ErrNoCredential) {
+		return nil, nil, errAnonymous
+	}
+	recorder, _ := c.by.(UseRecorder)
+	return c.p, recorder, c.err
+}
+
+// choose detects the credentials of r, each once, and decides which one counts.
+func (s selection) choose(r *http.Request) choice {
+	var chosen choice
 	for _, d := range s.list {
-		c, sure := d.Detect(r)
+		if _, ok := d.(*prober); ok && s.ranked && chosen.carrier != "" {
+			continue // it shares no carrier, so its credential cannot count
+		}
+		c := detect(d, r)
 		switch {
-		case c == "":
-		case chosen == nil, c == carrier && sure && !certain:
-			chosen, carrier, certain = d, c, sure
-		case c != carrier && !s.ranked:
-			return nil, carrier, false, errAmbiguous
+		case len(s.list) == 1:
+			return c
+		case c.carrier == "":
+		case chosen.carrier == "", c.carrier == chosen.carrier && c.certain && !chosen.certain:
+			chosen = c
+		case c.carrier != chosen.carrier && !s.ranked:
+			return choice{carrier: chosen.carrier, err: errAmbiguous}
 		}
 	}
-	switch {
-	case chosen != nil:
-		return chosen, carrier, certain, nil
-	case s.optional:
-		return nil, "", false, errAnonymous
-	default:
-		return nil, "", false, ErrNoCredential
+	if chosen.carrier == "" {
+		chosen.err = ErrNoCredential
+		if s.optional {
+			chosen.err = errAnonymous
+		}
 	}
+	return chosen
+}
+
+// detect returns the choice of d, if it is the only authenticator.
+func detect(d Detector, r *http.Request) choice {
+	switch d := d.(type) {
+	case selection:
+		return d.choose(r)
+	case optional:
+		c := d.choose(r)
+		c.optional = true
+		if c.carrier == "" {
+			c.err = errAnonymous
+		}
+		return c
+	case *prober:
+		p, err := d.Authenticate(r)
+		if errors.Is(err, ErrNoCredential) {
+			return choice{err: ErrNoCredential}
+		}
+		return choice{by: d, carrier: d.carrier, verified: true, p: p, err: err}
+	default:
+		carrier, certain := d.Detect(r)
+		if carrier == "" {
+			return choice{err: ErrNoCredential}
+		}
+		return choice{by: d, carrier: carrier, certain: certain}
+	}
+}
+
+func (s selection) Detect(r *http.Request) (carrier string, certain bool) {
+	c := s.choose(r)
+	return c.carrier, c.certain
+}
+
+// Carriers returns those of all: whichever of them decides, a request that carries
+// another credential might have got another response.
+func (s selection) Carriers() []string {
+	var all []string
+	for _, d := range s.list {
+		for _, name := range carriersOf(d) {
+			if !slices.Contains(all, name) {
+				all = append(all, name)
+			}
+		}
+	}
+	return all
 }
 
 // carriersOf returns the canonical names of the header fields that may carry a
@@ -198,28 +269,6 @@ func carriersOf(a Authenticator) []string {
 		names = append(names, textproto.CanonicalMIMEHeaderKey(name))
 	}
 	return names
-}
-
-// Carriers returns those of all: whichever of them judges, a request that carries
-// another credential might have got another response.
-func (s selection) Carriers() []string {
-	var all []string
-	for _, d := range s.list {
-		for _, name := range carriersOf(d) {
-			if !slices.Contains(all, name) {
-				all = append(all, name)
-			}
-		}
-	}
-	return all
-}
-
-func (s selection) Detect(r *http.Request) (carrier string, certain bool) {
-	if len(s.list) == 1 {
-		return s.list[0].Detect(r)
-	}
-	_, carrier, certain, _ = s.choose(r)
-	return carrier, certain
 }
 
 // Challenge returns the challenges of all, as one list.
@@ -251,19 +300,24 @@ func (s selection) challenges() []string {
 	return all
 }
 
-// A prober detects by judging, for authenticators that cannot detect.
+// A prober makes a [Detector] of an authenticator that is none: it detects a
+// credential by verifying it.
 type prober struct {
 	Authenticator
-	carrier string
+	carrier string // that no other authenticator has
 }
 
-func (p prober) Detect(r *http.Request) (carrier string, certain bool) {
-	if _, err := p.Authenticate(r); errors.Is(err, ErrNoCredential) {
-		return "", false
-	}
-	return p.carrier, false
+func newProber(a Authenticator) *prober {
+	p := &prober{Authenticator: a}
+	p.carrier = fmt.Sprintf("authenticator %p", p)
+	return p
 }
 
-func (p prober) Carriers() []string { return carriersOf(p.Authenticator) }
+func (p *prober) Detect(r *http.Request) (carrier string, certain bool) {
+	c := detect(p, r)
+	return c.carrier, c.certain
+}
 
-func (prober) Challenge() string { return "" }
+func (p *prober) Carriers() []string { return carriersOf(p.Authenticator) }
+
+func (*prober) Challenge() string { return "" }
