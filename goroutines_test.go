@@ -12,6 +12,8 @@ import (
 	_ "github.com/usher-go/usher/envelope"
 	_ "github.com/usher-go/usher/idempotency"
 	_ "github.com/usher-go/usher/jwtauth"
+	_ "github.com/usher-go/usher/jwtauth/jwk"
+	_ "github.com/usher-go/usher/jwtauth/session"
 	_ "github.com/usher-go/usher/ratelimit"
 )
 

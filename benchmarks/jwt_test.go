@@ -30,6 +30,7 @@ import (
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/jwtauth"
+	"github.com/usher-go/usher/jwtauth/jwk"
 )
 
 const (
@@ -116,7 +117,7 @@ var verified = map[string]func(t token) http.Handler{
 }
 
 func usherVerified(t token, capacity int) http.Handler {
-	c := jwtauth.KeyConfig{ID: "1", Algorithm: jwtauth.Algorithm(t.method.Alg())}
+	c := jwk.KeyConfig{ID: "1", Algorithm: jwk.Algorithm(t.method.Alg())}
 	if secret, ok := t.verify.([]byte); ok {
 		c.Secret = secret
 	} else {
@@ -126,7 +127,7 @@ func usherVerified(t token, capacity int) http.Handler {
 		CacheCapacity: capacity,
 		Issuers: []jwtauth.TrustedIssuer{{
 			Issuer: issuer, Audiences: []string{audience},
-			Algorithms: []jwtauth.Algorithm{c.Algorithm}, Keys: jwtauth.StaticKeys{must(jwtauth.NewKey(c))},
+			Algorithms: []jwk.Algorithm{c.Algorithm}, Keys: jwk.Static{must(jwk.New(c))},
 		}},
 	}))).Wrap(http.HandlerFunc(nothing))
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/jwtauth"
+	"github.com/usher-go/usher/jwtauth/jwk"
 )
 
 // Otherwise anybody who hangs up rings the alarm of the operators.
@@ -40,7 +41,7 @@ func TestAClientThatLeavesIsNoFailureOfWhatIsAsked(t *testing.T) {
 			c.Revocations, c.RevocationTimeout = revocationsFunc(ask), time.Hour
 		}),
 		"a key set": mustVerifier(t, jwtauth.Config{Issuers: []jwtauth.TrustedIssuer{{
-			Issuer: issuer, Audiences: []string{audience}, Algorithms: []jwtauth.Algorithm{jwtauth.HS256}, Keys: keysFunc(ask),
+			Issuer: issuer, Audiences: []string{audience}, Algorithms: []jwk.Algorithm{jwk.HS256}, Keys: keysFunc(ask),
 		}}}),
 		"the authorization server": byServer,
 	} {
@@ -101,7 +102,7 @@ func (f revocationsFunc) Revoked(ctx context.Context, _ *jwtauth.Token) (bool, e
 // keysFunc is a key set that asks with it.
 type keysFunc func(context.Context)
 
-func (f keysFunc) Find(ctx context.Context, _ string, _ jwtauth.Algorithm) ([]*jwtauth.Key, uint64, error) {
+func (f keysFunc) Find(ctx context.Context, _ string, _ jwk.Algorithm) ([]*jwk.Key, uint64, error) {
 	f(ctx)
 	return nil, 1, ctx.Err()
 }

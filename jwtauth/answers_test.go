@@ -53,7 +53,7 @@ func TestAnswersOfRFC6750(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := request(t, "")
 			r.Header = tt.header
-			w := answer(t, verifier(t, change), r)
+			w := respond(t, verifier(t, change), r)
 			var body struct{ Code string }
 			_ = json.Unmarshal(w.Body.Bytes(), &body)
 			if w.Code != tt.status || body.Code != tt.code || w.Header().Get("WWW-Authenticate") != tt.challenge {
@@ -88,7 +88,7 @@ func TestRefusalsAreTheSameBytes(t *testing.T) {
 	}
 	v := verifier(t, func(c *jwtauth.Config) { c.Revocations = &list })
 	dump := func(text string) string {
-		w := answer(t, v, request(t, text))
+		w := respond(t, v, request(t, text))
 		return w.Result().Status + "\n" + strings.Join(w.Header().Values("WWW-Authenticate"), "|") + "\n" + w.Body.String()
 	}
 	first := dump("x")
@@ -157,7 +157,7 @@ func TestKisaraSessions(t *testing.T) {
 			if tt.authorization != "" {
 				r.Header.Set("Authorization", tt.authorization)
 			}
-			w := answer(t, v, r)
+			w := respond(t, v, r)
 			var body struct{ Detail string }
 			_ = json.Unmarshal(w.Body.Bytes(), &body)
 			if tt.message == missing {
@@ -212,7 +212,7 @@ func TestTokenAndKeyInOneRequest(t *testing.T) {
 			r := request(t, "")
 			r.Header.Set("Authorization", tt.authorization)
 			r.Header.Set("X-Api-Key", tt.key)
-			if w := answer(t, usher.Precedence(v, key{&asked}), r); w.Code != tt.status || asked != tt.asked {
+			if w := respond(t, usher.Precedence(v, key{&asked}), r); w.Code != tt.status || asked != tt.asked {
 				t.Errorf("%d, key asked %d times", w.Code, asked)
 			}
 		})

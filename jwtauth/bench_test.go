@@ -9,6 +9,7 @@ import (
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/jwtauth"
+	"github.com/usher-go/usher/jwtauth/jwk"
 )
 
 // BenchmarkAuthenticate shows, for each algorithm, a token that is remembered, one
@@ -18,7 +19,7 @@ func BenchmarkAuthenticate(b *testing.B) {
 		key := vec.key(b)
 		i := jwtauth.TrustedIssuer{
 			Issuer: issuer, Audiences: []string{audience},
-			Algorithms: []jwtauth.Algorithm{vec.Algorithm}, Keys: jwtauth.StaticKeys{key},
+			Algorithms: []jwk.Algorithm{vec.Algorithm}, Keys: jwk.Static{key},
 		}
 		cached := mustVerifier(b, jwtauth.Config{Issuers: []jwtauth.TrustedIssuer{i}})
 		uncached := mustVerifier(b, jwtauth.Config{Issuers: []jwtauth.TrustedIssuer{i}, CacheCapacity: -1})
@@ -38,7 +39,7 @@ func BenchmarkAuthenticate(b *testing.B) {
 		b.Run(string(vec.Algorithm)+"/raw", func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if err := jwtauth.VerifyText(key, vec.Token[:last], signature); err != nil {
+				if err := key.Verify(vec.Token[:last], signature); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -9,6 +9,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/usher-go/usher/jwtauth"
+	"github.com/usher-go/usher/jwtauth/jwk"
 )
 
 // The checks of RFC 8725 and of the draft that is to replace it, by section. What
@@ -16,14 +17,14 @@ import (
 func TestBestCurrentPractice(t *testing.T) {
 	body := string(must(json.Marshal(claims(nil))))
 	both := hs256(t)
-	both.Algorithms = []jwtauth.Algorithm{jwtauth.HS256, jwtauth.RS256, jwtauth.PS256}
-	both.Keys = jwtauth.StaticKeys{
-		mustKey(t, jwtauth.KeyConfig{ID: "h", Algorithm: jwtauth.HS256, Secret: secret}),
-		mustKey(t, jwtauth.KeyConfig{ID: "r", Algorithm: jwtauth.RS256, Material: rsaKey()}),
+	both.Algorithms = []jwk.Algorithm{jwk.HS256, jwk.RS256, jwk.PS256}
+	both.Keys = jwk.Static{
+		mustKey(t, jwk.KeyConfig{ID: "h", Algorithm: jwk.HS256, Secret: secret}),
+		mustKey(t, jwk.KeyConfig{ID: "r", Algorithm: jwk.RS256, Material: rsaKey()}),
 	}
 	other := hs256(t)
-	other.Issuer, other.Algorithms = "https://other.example", []jwtauth.Algorithm{jwtauth.HS512}
-	other.Keys = jwtauth.StaticKeys{mustKey(t, jwtauth.KeyConfig{ID: "h", Algorithm: jwtauth.HS512, Secret: secret})}
+	other.Issuer, other.Algorithms = "https://other.example", []jwk.Algorithm{jwk.HS512}
+	other.Keys = jwk.Static{mustKey(t, jwk.KeyConfig{ID: "h", Algorithm: jwk.HS512, Secret: secret})}
 	v := mustVerifier(t, jwtauth.Config{Issuers: []jwtauth.TrustedIssuer{both, other}})
 	ofOther := string(must(json.Marshal(claims(map[string]any{"iss": other.Issuer}))))
 	for name, tt := range map[string]struct {
@@ -59,12 +60,12 @@ func TestBestCurrentPractice(t *testing.T) {
 	}
 	t.Run("3.4 points on the curve", func(t *testing.T) {
 		x, y := strings.Repeat("A", 42)+"E", strings.Repeat("A", 42)+"I"
-		if k, err := jwtauth.NewKey(jwtauth.KeyConfig{JWK: []byte(`{"kty":"EC","alg":"ES256","crv":"P-256","x":"` + x + `","y":"` + y + `"}`)}); err == nil {
+		if k, err := jwk.New(jwk.KeyConfig{JWK: []byte(`{"kty":"EC","alg":"ES256","crv":"P-256","x":"` + x + `","y":"` + y + `"}`)}); err == nil {
 			t.Error(k)
 		}
 	})
 	t.Run("3.5 no short secret", func(t *testing.T) {
-		if k, err := jwtauth.NewKey(jwtauth.KeyConfig{Algorithm: jwtauth.HS256, Secret: []byte("correct horse battery staple")}); err == nil {
+		if k, err := jwk.New(jwk.KeyConfig{Algorithm: jwk.HS256, Secret: []byte("correct horse battery staple")}); err == nil {
 			t.Error(k)
 		}
 	})
@@ -97,7 +98,7 @@ func TestTokenIsInNoError(t *testing.T) {
 		if err == nil || strings.Contains(err.Error(), canary) || strings.Contains(err.Error(), text) {
 			t.Errorf("%v", err)
 		}
-		if w := answer(t, v, request(t, text)); w.Code != http.StatusUnauthorized || strings.Contains(w.Body.String(), canary) {
+		if w := respond(t, v, request(t, text)); w.Code != http.StatusUnauthorized || strings.Contains(w.Body.String(), canary) {
 			t.Errorf("%d %s", w.Code, w.Body)
 		}
 	}

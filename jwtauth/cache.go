@@ -53,7 +53,6 @@ type tokenCache struct {
 // remembered is what is known of a token.
 type remembered struct {
 	verified
-	issuer  *trusted
 	version uint64 // of the issuer's keys, before they were asked
 	until   time.Time
 }

@@ -22,18 +22,19 @@ import (
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/race"
 	"github.com/usher-go/usher/jwtauth"
+	"github.com/usher-go/usher/jwtauth/jwk"
 )
 
 // A keySet is a KeySet whose keys change, and which counts how often it is asked.
 type keySet struct {
 	mu      sync.Mutex
-	keys    []*jwtauth.Key
+	keys    []*jwk.Key
 	version uint64
 	err     error
 	finds   atomic.Int64
 }
 
-func (s *keySet) Find(context.Context, string, jwtauth.Algorithm) ([]*jwtauth.Key, uint64, error) {
+func (s *keySet) Find(context.Context, string, jwk.Algorithm) ([]*jwk.Key, uint64, error) {
 	s.finds.Add(1)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -46,7 +47,7 @@ func (s *keySet) Version() (uint64, error) {
 	return s.version, s.err
 }
 
-func (s *keySet) set(err error, keys ...*jwtauth.Key) {
+func (s *keySet) set(err error, keys ...*jwk.Key) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.version++
@@ -57,7 +58,7 @@ func (s *keySet) set(err error, keys ...*jwtauth.Key) {
 func rotating(tb testing.TB, change func(*jwtauth.Config)) (*jwtauth.Verifier, *keySet) {
 	tb.Helper()
 	i := hs256(tb)
-	set := &keySet{keys: i.Keys.(jwtauth.StaticKeys)}
+	set := &keySet{keys: i.Keys.(jwk.Static)}
 	i.Keys = set
 	c := jwtauth.Config{Issuers: []jwtauth.TrustedIssuer{i}}
 	if change != nil {
@@ -91,7 +92,7 @@ func TestCacheRefusesARemovedKeyAtOnce(t *testing.T) {
 	want(t, v, text, jwtauth.Accepted)
 	set.set(nil)
 	want(t, v, text, jwtauth.UnknownKey)
-	set.set(nil, mustKey(t, jwtauth.KeyConfig{Algorithm: jwtauth.HS256, Secret: []byte(strings.Repeat("y", 32))}))
+	set.set(nil, mustKey(t, jwk.KeyConfig{Algorithm: jwk.HS256, Secret: []byte(strings.Repeat("y", 32))}))
 	want(t, v, text, jwtauth.BadSignature)
 	set.set(errors.New("no answer"))
 	want(t, v, text, jwtauth.Unavailable)
@@ -200,7 +201,7 @@ func TestCacheRemembersNoRefusal(t *testing.T) {
 // token remembered for the keys that came after.
 func TestCacheEntryBelongsToTheKeysThatWereAsked(t *testing.T) {
 	i := hs256(t)
-	inner := i.Keys.(jwtauth.StaticKeys)
+	inner := i.Keys.(jwk.Static)
 	set := &keySet{keys: inner}
 	late := &lateSet{keySet: set}
 	i.Keys = late
@@ -220,7 +221,7 @@ type lateSet struct {
 	after func()
 }
 
-func (s *lateSet) Find(ctx context.Context, kid string, a jwtauth.Algorithm) ([]*jwtauth.Key, uint64, error) {
+func (s *lateSet) Find(ctx context.Context, kid string, a jwk.Algorithm) ([]*jwk.Key, uint64, error) {
 	keys, version, err := s.keySet.Find(ctx, kid, a)
 	if s.after != nil {
 		s.after()

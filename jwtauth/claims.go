@@ -1,47 +1,43 @@
 package jwtauth
 
 import (
-	"encoding/json"
 	"math"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
-)
 
-// claimNames are the claims that this package reads whatever the Config says.
-var claimNames = []string{
-	"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "sid", "client_id",
-	"scope", "scp", "cnf",
-}
+	"github.com/usher-go/usher/internal/bearer"
+	"github.com/usher-go/usher/internal/jose"
+)
 
 // readClaims fills in t from members, and reports whether those that have a
 // meaning here are of the type that RFC 7519, section 4.1 gives them. The claims
 // that grant scopes are named by granting.
-func (t *Token) readClaims(members []member, granting []string) bool {
+func (t *Token) readClaims(members []jose.Member, granting []string) bool {
 	for _, m := range members {
 		ok := true
-		switch m.name {
+		switch m.Name {
 		case "iss":
-			t.Issuer, ok = unquote(m.value)
+			t.Issuer, ok = jose.Unquote(m.Value)
 		case "sub":
-			t.Subject, ok = unquote(m.value)
+			t.Subject, ok = jose.Unquote(m.Value)
 		case "aud":
-			t.Audience, ok = audience(m.value)
+			t.Audience, ok = audience(m.Value)
 		case "exp":
-			t.ExpiresAt, ok = numericDate(m.value)
+			t.ExpiresAt, ok = numericDate(m.Value)
 		case "nbf":
-			t.NotBefore, ok = numericDate(m.value)
+			t.NotBefore, ok = numericDate(m.Value)
 		case "iat":
-			t.IssuedAt, ok = numericDate(m.value)
+			t.IssuedAt, ok = numericDate(m.Value)
 		case "jti":
-			t.ID, ok = unquote(m.value)
+			t.ID, ok = jose.Unquote(m.Value)
 		case "sid":
-			t.SessionID, ok = unquote(m.value)
+			t.SessionID, ok = jose.Unquote(m.Value)
 		case "client_id":
-			t.ClientID, ok = unquote(m.value)
+			t.ClientID, ok = jose.Unquote(m.Value)
 		case "cnf":
-			t.bound = m.value != "null"
+			t.bound = m.Value != "null"
 		}
 		if !ok {
 			return false
@@ -54,7 +50,7 @@ func (t *Token) readClaims(members []member, granting []string) bool {
 // audience returns the values of aud: a string or an array of strings, none of
 // them empty.
 func audience(value string) ([]string, bool) {
-	list, ok := stringList(value)
+	list, ok := jose.Strings(value)
 	return list, ok && len(list) > 0 && !slices.Contains(list, "")
 }
 
@@ -85,14 +81,14 @@ func grantingClaims(more []string) []string { return append([]string{"scope", "s
 // scopes with a space between any two (RFC 6749, section 3.3) or an array. A claim
 // of another type grants nothing, and neither does text that is no scope-token: a
 // server may have meant by it one scope and not the words in it.
-func scopes(members []member, granting []string) []string {
+func scopes(members []jose.Member, granting []string) []string {
 	var all []string
 	for _, name := range granting {
-		value, ok := find(members, name)
+		value, ok := jose.Find(members, name)
 		if !ok {
 			continue
 		}
-		list, ok := stringList(value)
+		list, ok := jose.Strings(value)
 		if !ok {
 			continue
 		}
@@ -100,7 +96,7 @@ func scopes(members []member, granting []string) []string {
 			list = strings.Split(list[0], " ")
 		}
 		for _, s := range list {
-			if isScope(s) {
+			if bearer.IsScope(s) {
 				all = append(all, s)
 			}
 		}
@@ -117,26 +113,16 @@ func scopes(members []member, granting []string) []string {
 	return slices.Clip(all)
 }
 
-// isScope reports whether s is a scope-token (RFC 6749, section 3.3).
-func isScope(s string) bool {
-	for _, c := range []byte(s) {
-		if c <= ' ' || c >= 0x7f || c == '"' || c == '\\' {
-			return false
-		}
-	}
-	return s != ""
-}
-
 // isRefreshToken reports whether a token says of itself that it is one for
 // refreshing, in a member that is in use for that: token_use (Amazon Cognito, Ory
 // Hydra), token_type (Simple JWT), typ (Keycloak) or type (Flask-JWT-Extended).
-func isRefreshToken(members []member) bool {
+func isRefreshToken(members []jose.Member) bool {
 	for _, name := range [...]string{"token_use", "token_type", "typ", "type"} {
-		value, ok := find(members, name)
+		value, ok := jose.Find(members, name)
 		if !ok {
 			continue
 		}
-		text, _ := unquote(value)
+		text, _ := jose.Unquote(value)
 		kind := strings.ToLower(strings.ReplaceAll(text, "_", ""))
 		if kind == "refresh" || kind == "offline" || strings.HasSuffix(kind, "refreshtoken") {
 			return true
@@ -146,25 +132,7 @@ func isRefreshToken(members []member) bool {
 }
 
 // present reports whether a claim is there and says something.
-func present(members []member, name string) bool {
-	value, ok := find(members, name)
+func present(members []jose.Member, name string) bool {
+	value, ok := jose.Find(members, name)
 	return ok && value != "null" && value != `""`
-}
-
-// stringList returns the strings of a JSON array, or of one string, and whether
-// value is one of these.
-func stringList(value string) ([]string, bool) {
-	if value[0] == '"' {
-		text, ok := unquote(value)
-		return []string{text}, ok
-	}
-	var list []*string
-	if err := json.Unmarshal([]byte(value), &list); err != nil || list == nil || slices.Contains(list, nil) {
-		return nil, false
-	}
-	out := make([]string, len(list))
-	for i, text := range list {
-		out[i] = *text
-	}
-	return out, true
 }

@@ -92,12 +92,12 @@ func (d *door) find(r *http.Request) (text string, texts []string, v Verdict) {
 	if d.cookie == "" || len(r.Header["Cookie"]) == 0 {
 		return text, nil, v
 	}
-	switch texts = cookieValues(r, d.cookie, maxCookies+1); {
+	switch texts = bearer.Cookies(r, d.cookie, bearer.MaxCookies+1); {
 	case len(texts) == 0:
 		return text, nil, v
 	case v != Missing:
 		return "", nil, Ambiguous
-	case len(texts) > maxCookies:
+	case len(texts) > bearer.MaxCookies:
 		return "", nil, Malformed
 	default:
 		return texts[0], texts, Accepted
@@ -128,6 +128,7 @@ func (d *door) Carriers() []string {
 type verified struct {
 	token     *Token
 	principal *usher.Principal
+	issuer    *trusted // nil after an introspection
 }
 
 // A judge tells what a token is worth.
@@ -175,7 +176,7 @@ func (d *door) verify(ctx context.Context, text string, j judge) (*Token, error)
 func (d *door) consider(ctx context.Context, r *http.Request, text string, j judge) (verified, Verdict, error) {
 	found, v, err := j.judge(ctx, text, time.Now())
 	if v == Accepted {
-		v, err = d.admit(ctx, r, found.token)
+		v, err = d.admit(ctx, r, found)
 	}
 	if v == Unavailable && errors.Is(ctx.Err(), context.Canceled) {
 		v = Abandoned
@@ -207,7 +208,8 @@ func (d *door) choose(r *http.Request, texts []string, j judge) (best verified, 
 
 var errSeveralCallers = errors.New("cookies of one name with the tokens of two callers")
 
-func (d *door) admit(ctx context.Context, r *http.Request, t *Token) (Verdict, error) {
+func (d *door) admit(ctx context.Context, r *http.Request, found verified) (Verdict, error) {
+	t := found.token
 	if t.bound {
 		if d.confirm == nil || r == nil {
 			return Unconfirmed, nil
@@ -216,8 +218,15 @@ func (d *door) admit(ctx context.Context, r *http.Request, t *Token) (Verdict, e
 			return refusal(err, Unconfirmed), err
 		}
 	}
-	if d.revocations != nil {
-		switch revoked, err := d.revocations.Revoked(ctx, t); {
+	revocations := [2]Revocations{d.revocations}
+	if found.issuer != nil {
+		revocations[1] = found.issuer.revocations
+	}
+	for _, list := range revocations {
+		if list == nil {
+			continue
+		}
+		switch revoked, err := list.Revoked(ctx, t); {
 		case err != nil:
 			return Unavailable, fmt.Errorf("revocations: %w", err)
 		case revoked:

@@ -12,12 +12,13 @@ import (
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/jwtauth"
+	"github.com/usher-go/usher/jwtauth/jwk"
 )
 
 // An existing route gets tokens that another service signs with a shared secret.
 func Example() {
 	secret := []byte("an example: 32 random bytes, say") // from a secret manager
-	key, err := jwtauth.NewKey(jwtauth.KeyConfig{Algorithm: jwtauth.HS256, Secret: secret})
+	key, err := jwk.New(jwk.KeyConfig{Algorithm: jwk.HS256, Secret: secret})
 	if err != nil {
 		panic(err)
 	}
@@ -25,8 +26,8 @@ func Example() {
 		Issuers: []jwtauth.TrustedIssuer{{
 			Issuer:     "https://login.example",
 			Audiences:  []string{"https://api.example"},
-			Algorithms: []jwtauth.Algorithm{jwtauth.HS256},
-			Keys:       jwtauth.StaticKeys{key},
+			Algorithms: []jwk.Algorithm{jwk.HS256},
+			Keys:       jwk.Static{key},
 		}},
 	})
 	if err != nil {
@@ -73,10 +74,10 @@ func Example() {
 // people choose for themselves. An account belongs to the subject, which is the
 // issuer's own and never given to somebody else.
 func ExampleConfig_incorrect() {
-	key := must(jwtauth.NewKey(jwtauth.KeyConfig{Algorithm: jwtauth.HS256, Secret: secret}))
+	key := must(jwk.New(jwk.KeyConfig{Algorithm: jwk.HS256, Secret: secret}))
 	tokens := must(jwtauth.New(jwtauth.Config{
 		Issuers: []jwtauth.TrustedIssuer{{
-			Issuer: issuer, Audiences: []string{audience}, Algorithms: []jwtauth.Algorithm{jwtauth.HS256}, Keys: jwtauth.StaticKeys{key},
+			Issuer: issuer, Audiences: []string{audience}, Algorithms: []jwk.Algorithm{jwk.HS256}, Keys: jwk.Static{key},
 		}},
 		Principal: func(t *jwtauth.Token, p usher.Principal) usher.Principal {
 			var claims struct {
@@ -101,10 +102,10 @@ func ExampleConfig_incorrect() {
 // A logged-out session ends at once, although its token is remembered.
 func ExampleRevocationList() {
 	var list jwtauth.RevocationList
-	key := must(jwtauth.NewKey(jwtauth.KeyConfig{Algorithm: jwtauth.HS256, Secret: secret}))
+	key := must(jwk.New(jwk.KeyConfig{Algorithm: jwk.HS256, Secret: secret}))
 	tokens := must(jwtauth.New(jwtauth.Config{
 		Issuers: []jwtauth.TrustedIssuer{{
-			Issuer: issuer, Audiences: []string{audience}, Algorithms: []jwtauth.Algorithm{jwtauth.HS256}, Keys: jwtauth.StaticKeys{key},
+			Issuer: issuer, Audiences: []string{audience}, Algorithms: []jwk.Algorithm{jwk.HS256}, Keys: jwk.Static{key},
 		}},
 		Revocations: &list,
 	}))

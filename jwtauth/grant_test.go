@@ -15,33 +15,6 @@ import (
 	"github.com/usher-go/usher/jwtauth"
 )
 
-// served is a server with a route that a needs to let in with these scopes.
-func served(tb testing.TB, a usher.Authenticator, scopes ...string) *httptest.Server {
-	tb.Helper()
-	route := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "secret") })
-	require := usher.Require(usher.Requirement{Scopes: scopes})
-	s := httptest.NewServer(usher.Chain(usher.Authenticate(a), require).Wrap(route))
-	tb.Cleanup(s.Close)
-	return s
-}
-
-// status is that of the response to a GET with a bearer token.
-func status(tb testing.TB, c *http.Client, url, token string) int {
-	tb.Helper()
-	r := must(http.NewRequestWithContext(tb.Context(), http.MethodGet, url, nil))
-	r.Header.Set("Authorization", "Bearer "+token)
-	resp, err := c.Do(r)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	body := must(io.ReadAll(resp.Body))
-	if (resp.StatusCode == http.StatusOK) != (string(body) == "secret") {
-		tb.Errorf("%d with %s", resp.StatusCode, body)
-	}
-	return resp.StatusCode
-}
-
 func TestOnlyScopesThatWereGrantedOpenARoute(t *testing.T) {
 	plain := served(t, verifier(t, nil), "admin")
 	named := served(t, verifier(t, func(c *jwtauth.Config) {
@@ -85,7 +58,7 @@ func TestOnlyScopesThatWereGrantedOpenARoute(t *testing.T) {
 func authorizationServer(tb testing.TB, body string) *httptest.Server {
 	tb.Helper()
 	p := new(publisher)
-	p.say(body)
+	p.Say(body)
 	s := httptest.NewServer(p)
 	tb.Cleanup(s.Close)
 	return s
@@ -158,13 +131,13 @@ func TestARefreshTokenIsKnownByItsPrefix(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := new(publisher)
-			p.say(active(nil))
+			p.Say(active(nil))
 			server := httptest.NewServer(p)
 			defer server.Close()
 			i := introspecting(t, "", func(c *jwtauth.IntrospectionConfig) { c.Endpoint, c.TokenPrefix = server.URL, tt.prefix })
 			api := served(t, i)
-			if got := status(t, api.Client(), api.URL, tt.token); got != tt.want || p.fetches.Load() != int64(tt.calls) {
-				t.Errorf("%d after %d calls, want %d after %d", got, p.fetches.Load(), tt.want, tt.calls)
+			if got := status(t, api.Client(), api.URL, tt.token); got != tt.want || p.Fetches.Load() != int64(tt.calls) {
+				t.Errorf("%d after %d calls, want %d after %d", got, p.Fetches.Load(), tt.want, tt.calls)
 			}
 		})
 	}
@@ -218,7 +191,7 @@ func TestABoundTokenIsNoBearerToken(t *testing.T) {
 			}
 		})
 	}
-	if w := answer(t, v, request(t, token(claims(map[string]any{"cnf": nil})))); w.Code != 200 {
+	if w := respond(t, v, request(t, token(claims(map[string]any{"cnf": nil})))); w.Code != 200 {
 		t.Errorf("%d without cnf", w.Code)
 	}
 	want(t, v, plain(jwtHeader, payload(`"cnf":null`)), jwtauth.Accepted)
@@ -305,11 +278,11 @@ func TestWhatConfirmReturnsIsTheResponse(t *testing.T) {
 			confirm := func(*http.Request, *jwtauth.Token) error { return tt.err }
 			bound := map[string]any{"cnf": map[string]any{"jkt": strings.Repeat("A", 43)}}
 			v := verifier(t, func(c *jwtauth.Config) { c.Confirm = confirm })
-			if w := answer(t, v, request(t, token(claims(bound)))); w.Code != tt.want {
+			if w := respond(t, v, request(t, token(claims(bound)))); w.Code != tt.want {
 				t.Errorf("Verifier: %d, want %d: %s", w.Code, tt.want, w.Body)
 			}
 			i := introspecting(t, active(map[string]any{"token_type": "DPoP"}), func(c *jwtauth.IntrospectionConfig) { c.Confirm = confirm })
-			if w := answer(t, i, request(t, opaque)); w.Code != tt.want {
+			if w := respond(t, i, request(t, opaque)); w.Code != tt.want {
 				t.Errorf("Introspection: %d, want %d: %s", w.Code, tt.want, w.Body)
 			}
 		})

@@ -8,7 +8,6 @@ import (
 	"encoding/asn1"
 	"encoding/json"
 	"encoding/pem"
-	"errors"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
@@ -23,17 +22,18 @@ import (
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/race"
 	"github.com/usher-go/usher/jwtauth"
+	"github.com/usher-go/usher/jwtauth/jwk"
 )
 
 // asymmetric trusts an issuer that signs with RS256, ES256 and EdDSA.
 func asymmetric(tb testing.TB) *jwtauth.Verifier {
 	tb.Helper()
 	i := hs256(tb)
-	i.Algorithms = []jwtauth.Algorithm{jwtauth.RS256, jwtauth.ES256, jwtauth.EdDSA}
-	i.Keys = jwtauth.StaticKeys{
-		mustKey(tb, jwtauth.KeyConfig{ID: "r", Algorithm: jwtauth.RS256, Material: &rsaKey().PublicKey}),
-		mustKey(tb, jwtauth.KeyConfig{ID: "e", Algorithm: jwtauth.ES256, Material: &ecKey().PublicKey}),
-		mustKey(tb, jwtauth.KeyConfig{ID: "d", Algorithm: jwtauth.EdDSA, Material: ed25519Key().Public()}),
+	i.Algorithms = []jwk.Algorithm{jwk.RS256, jwk.ES256, jwk.EdDSA}
+	i.Keys = jwk.Static{
+		mustKey(tb, jwk.KeyConfig{ID: "r", Algorithm: jwk.RS256, Material: &rsaKey().PublicKey}),
+		mustKey(tb, jwk.KeyConfig{ID: "e", Algorithm: jwk.ES256, Material: &ecKey().PublicKey}),
+		mustKey(tb, jwk.KeyConfig{ID: "d", Algorithm: jwk.EdDSA, Material: ed25519Key().Public()}),
 	}
 	return mustVerifier(tb, jwtauth.Config{Issuers: []jwtauth.TrustedIssuer{i}})
 }
@@ -55,7 +55,7 @@ func TestJ01AlgorithmNoneIsRefusedInAnySpelling(t *testing.T) {
 				if v := verdict(t, verifier(t, nil), token); v != jwtauth.Malformed && v != jwtauth.WrongAlgorithm {
 					t.Error(v)
 				}
-				if w := answer(t, verifier(t, nil), request(t, token)); w.Code != http.StatusUnauthorized {
+				if w := respond(t, verifier(t, nil), request(t, token)); w.Code != http.StatusUnauthorized {
 					t.Error(w.Code)
 				}
 			})
@@ -74,18 +74,18 @@ func TestJ02PublicKeyIsNoSecret(t *testing.T) {
 				want(t, v, forged, jwtauth.WrongAlgorithm)
 			}
 			// Even where HS256 is accepted, a key that is public cannot be the secret.
-			if _, err := jwtauth.NewKey(jwtauth.KeyConfig{Algorithm: jwtauth.HS256, Secret: text}); err == nil {
+			if _, err := jwk.New(jwk.KeyConfig{Algorithm: jwk.HS256, Secret: text}); err == nil {
 				t.Errorf("the PEM of a public %s key is taken for a secret", name)
 			}
-			if _, err := jwtauth.NewKey(jwtauth.KeyConfig{Algorithm: jwtauth.HS256, PEM: text}); err == nil {
+			if _, err := jwk.New(jwk.KeyConfig{Algorithm: jwk.HS256, PEM: text}); err == nil {
 				t.Errorf("a public %s key is taken for a secret", name)
 			}
 		}
 	}
 	// An issuer of both: each key is for its own algorithm all the same.
 	i := hs256(t)
-	i.Algorithms = append(i.Algorithms, jwtauth.RS256)
-	i.Keys = jwtauth.StaticKeys{mustKey(t, jwtauth.KeyConfig{ID: "r", Algorithm: jwtauth.RS256, Material: &rsaKey().PublicKey})}
+	i.Algorithms = append(i.Algorithms, jwk.RS256)
+	i.Keys = jwk.Static{mustKey(t, jwk.KeyConfig{ID: "r", Algorithm: jwk.RS256, Material: &rsaKey().PublicKey})}
 	both := mustVerifier(t, jwtauth.Config{Issuers: []jwtauth.TrustedIssuer{i}})
 	der := must(x509.MarshalPKIXPublicKey(&rsaKey().PublicKey))
 	want(t, both, sealed(`{"alg":"HS256","kid":"r"}`, string(must(json.Marshal(claims(nil)))), jwt.SigningMethodHS256, der), jwtauth.UnknownKey)
@@ -218,40 +218,20 @@ func TestJ07AudienceMustBeOursToTheLetter(t *testing.T) {
 	want(t, verifier(t, nil), plain(jwtHeader, `{"iss":"`+issuer+`","exp":4102444800,"sub":"a","Aud":"`+audience+`"}`), jwtauth.Malformed)
 }
 
-// wantFaults compares the fields that a constructor complains about.
-func wantFaults(t *testing.T, err error, fields ...string) {
-	t.Helper()
-	for _, field := range fields {
-		found := false
-		var list interface{ Unwrap() []error }
-		if errors.As(err, &list) {
-			for _, e := range list.Unwrap() {
-				var c *usher.ConfigError
-				if errors.As(e, &c) && c.Field == field {
-					found = true
-				}
-			}
-		}
-		if !found {
-			t.Errorf("no fault of %s in: %v", field, err)
-		}
-	}
-}
-
 func TestJ08ConstructorsRefuseWhatWouldBeUnsafe(t *testing.T) {
-	key := mustKey(t, jwtauth.KeyConfig{Algorithm: jwtauth.HS256, Secret: secret})
+	key := mustKey(t, jwk.KeyConfig{Algorithm: jwk.HS256, Secret: secret})
 	_, err := jwtauth.New(jwtauth.Config{})
 	wantFaults(t, err, "jwtauth.Config.Issuers")
 	_, err = jwtauth.New(jwtauth.Config{
 		Issuers: []jwtauth.TrustedIssuer{
 			{},
 			{
-				Issuer: "a|b", Audiences: []string{""}, Algorithms: []jwtauth.Algorithm{"none", "hs256"},
-				Keys: jwtauth.StaticKeys{nil}, Profile: 99, RequiredClaims: []string{""}, MaxLifetime: -1,
+				Issuer: "a|b", Audiences: []string{""}, Algorithms: []jwk.Algorithm{"none", "hs256"},
+				Keys: jwk.Static{nil}, Profile: 99, RequiredClaims: []string{""}, MaxLifetime: -1,
 			},
-			{Issuer: issuer, Audiences: []string{"a"}, Algorithms: []jwtauth.Algorithm{jwtauth.RS256}, Keys: jwtauth.StaticKeys{key}},
+			{Issuer: issuer, Audiences: []string{"a"}, Algorithms: []jwk.Algorithm{jwk.RS256}, Keys: jwk.Static{key}},
 			{
-				Issuer: issuer, Audiences: []string{"a"}, Algorithms: []jwtauth.Algorithm{jwtauth.HS256}, Keys: jwtauth.StaticKeys{},
+				Issuer: issuer, Audiences: []string{"a"}, Algorithms: []jwk.Algorithm{jwk.HS256}, Keys: jwk.Static{},
 				Profile: jwtauth.ProfileSession, DangerouslyAcceptWithoutExpiry: true,
 			},
 		},
@@ -279,8 +259,8 @@ func TestJ08ConstructorsRefuseWhatWouldBeUnsafe(t *testing.T) {
 func TestJ09SameKidInTwoSetsIsTwoKeys(t *testing.T) {
 	const other = "https://other.example"
 	otherSecret := []byte(strings.Repeat("z", 32))
-	set := func(s []byte) jwtauth.StaticKeys {
-		return jwtauth.StaticKeys{mustKey(t, jwtauth.KeyConfig{ID: "1", Algorithm: jwtauth.HS256, Secret: s})}
+	set := func(s []byte) jwk.Static {
+		return jwk.Static{mustKey(t, jwk.KeyConfig{ID: "1", Algorithm: jwk.HS256, Secret: s})}
 	}
 	first, second := hs256(t), hs256(t)
 	first.Keys, second.Keys, second.Issuer = set(secret), set(otherSecret), other
@@ -309,17 +289,17 @@ func TestJ12KeysAndAddressesInTheHeaderAreNotLookedAt(t *testing.T) {
 	server := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { calls.Add(1) }))
 	defer server.Close()
 	own := ed25519Key()
-	jwk := string(must(json.Marshal(mustKey(t, jwtauth.KeyConfig{ID: "x", Algorithm: jwtauth.EdDSA, Material: own}))))
+	public := string(must(json.Marshal(mustKey(t, jwk.KeyConfig{ID: "x", Algorithm: jwk.EdDSA, Material: own}))))
 	body := string(must(json.Marshal(claims(nil))))
 	for name, member := range map[string]string{
 		"jku": `"jku":"` + server.URL + `"`,
 		"x5u": `"x5u":"` + server.URL + `"`,
-		"jwk": `"jwk":` + jwk,
+		"jwk": `"jwk":` + public,
 		"x5c": `"x5c":["MIIB"]`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			i := hs256(t)
-			i.Algorithms = []jwtauth.Algorithm{jwtauth.EdDSA, jwtauth.HS256}
+			i.Algorithms = []jwk.Algorithm{jwk.EdDSA, jwk.HS256}
 			v := mustVerifier(t, jwtauth.Config{Issuers: []jwtauth.TrustedIssuer{i}})
 			want(t, v, sealed(`{"alg":"EdDSA","kid":"x",`+member+`}`, body, jwt.SigningMethodEdDSA, own), jwtauth.UnknownKey)
 			// Ignored means that a token which is good without it is good with it.

@@ -15,6 +15,8 @@ import (
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/guard"
+	"github.com/usher-go/usher/internal/jose"
+	"github.com/usher-go/usher/internal/outbound"
 	"github.com/usher-go/usher/internal/shard"
 )
 
@@ -191,7 +193,7 @@ func NewIntrospection(c IntrospectionConfig) (*Introspection, error) {
 	if !c.DangerouslyAcceptWithoutExpiry {
 		i.required = append(i.required, "exp")
 	}
-	i.client = restrained(c.Client)
+	i.client = outbound.SameHost(c.Client)
 	// A redirect would take the token elsewhere.
 	i.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	if capacity := orDefault(c.CacheCapacity, 1<<14); capacity > 0 {
@@ -206,7 +208,7 @@ func (c *IntrospectionConfig) faults() (errs []error) {
 	fault := func(field, reason string) {
 		errs = append(errs, &usher.ConfigError{Field: "jwtauth.IntrospectionConfig." + field, Reason: reason})
 	}
-	if _, err := endpoint(c.Endpoint, c.DangerouslyAllowHTTP); err != nil {
+	if _, err := outbound.ParseURL(c.Endpoint, c.DangerouslyAllowHTTP); err != nil {
 		fault("Endpoint", err.Error())
 	}
 	switch {
@@ -236,7 +238,7 @@ func (c *IntrospectionConfig) faults() (errs []error) {
 	if slices.Contains(c.ScopeClaims, "") {
 		fault("ScopeClaims", "no name may be empty")
 	}
-	if strings.ContainsFunc(c.TokenPrefix, notToken68) {
+	if strings.ContainsFunc(c.TokenPrefix, jose.NotToken68) {
 		fault("TokenPrefix", "has a character that no token has")
 	}
 	for _, d := range []struct {
@@ -287,7 +289,7 @@ func (i *Introspection) Detect(r *http.Request) (carrier string, certain bool) {
 	if text == "" {
 		return carrier, false
 	}
-	_, _, jwt := segmentEnds(text)
+	_, _, jwt := jose.Split(text)
 	return carrier, !jwt
 }
 
@@ -296,7 +298,7 @@ func (i *Introspection) Challenge() string { return i.challenge }
 
 // judge returns what is remembered of a token or else asks the server.
 func (i *Introspection) judge(ctx context.Context, text string, now time.Time) (verified, Verdict, error) {
-	if len(text) > i.longest || strings.ContainsFunc(text, notToken68) {
+	if len(text) > i.longest || strings.ContainsFunc(text, jose.NotToken68) {
 		return verified{}, Malformed, nil
 	}
 	if !strings.HasPrefix(text, i.prefix) || slices.ContainsFunc(refreshPrefixes[:], func(p string) bool { return strings.HasPrefix(text, p) }) {
@@ -329,11 +331,6 @@ func (i *Introspection) await(ctx context.Context, text string, h tokenHash, now
 	case <-ctx.Done():
 		return verified{}, Unavailable, ctx.Err()
 	}
-}
-
-// notToken68 reports whether no bearer token may have r (RFC 6750, section 2.1).
-func notToken68(r rune) bool {
-	return r >= 0x80 || !alphabet[r] && r != '.' && r != '~' && r != '+' && r != '/' && r != '='
 }
 
 // recall returns what is remembered of a token; Missing means nothing.
@@ -400,7 +397,7 @@ func (i *Introspection) call(ctx context.Context, text string) ([]byte, error) {
 	}
 	r.Header = i.header.Clone()
 	const most = 64 << 10
-	body, err := exchangeBody(i.client, r, most)
+	body, err := outbound.Do(i.client, r, most)
 	if err != nil {
 		return nil, fmt.Errorf("jwtauth: introspection: %w", err)
 	}
@@ -410,11 +407,11 @@ func (i *Introspection) call(ctx context.Context, text string) ([]byte, error) {
 // read fills in e from the answer of the server, and returns the verdict on the
 // token, or an error if the answer is none.
 func (i *Introspection) read(e *introspected, body []byte) (Verdict, error) {
-	text, members, err := parseObject(nil, body)
+	text, members, err := jose.ParseObject(nil, body)
 	if err != nil {
 		return 0, fmt.Errorf("jwtauth: the answer to an introspection is %w", err)
 	}
-	switch active, _ := find(members, "active"); active {
+	switch active, _ := jose.Find(members, "active"); active {
 	case "true":
 	case "false":
 		return Inactive, nil
@@ -422,7 +419,7 @@ func (i *Introspection) read(e *introspected, body []byte) (Verdict, error) {
 		return 0, errors.New("jwtauth: the answer to an introspection does not say whether the token is active")
 	}
 	e.token = &Token{Issuer: i.issuer, payload: text}
-	if variant(members, introspectedNames) || !e.token.readClaims(members, i.scopes) || e.token.Issuer != i.issuer {
+	if jose.HasVariant(members, introspectedNames) || !e.token.readClaims(members, i.scopes) || e.token.Issuer != i.issuer {
 		return InvalidClaims, nil
 	}
 	if !e.token.isAccess(members) {
@@ -450,14 +447,14 @@ func (i *Introspection) read(e *introspected, body []byte) (Verdict, error) {
 var refreshPrefixes = [...]string{"ory_rt_", "authelia_rt_"}
 
 // introspectedNames are the members that are read from a response.
-var introspectedNames = append([]string{"token_type", "token_use"}, claimNames...)
+var introspectedNames = append([]string{"token_type", "token_use"}, jose.ClaimNames...)
 
 // isAccess reports whether a response of the authorization server may be one about
 // an access token, and notes if that is bound to a key of its sender.
-func (t *Token) isAccess(members []member) bool {
+func (t *Token) isAccess(members []jose.Member) bool {
 	if present(members, "token_type") {
-		value, _ := find(members, "token_type")
-		switch kind, _ := unquote(value); {
+		value, _ := jose.Find(members, "token_type")
+		switch kind, _ := jose.Unquote(value); {
 		case strings.EqualFold(kind, "Bearer"):
 		case strings.EqualFold(kind, "DPoP"), strings.EqualFold(kind, "PoP"):
 			t.bound = true
@@ -466,8 +463,8 @@ func (t *Token) isAccess(members []member) bool {
 		}
 	}
 	if present(members, "token_use") {
-		value, _ := find(members, "token_use")
-		if use, _ := unquote(value); !strings.EqualFold(use, "access") && !strings.EqualFold(use, "access_token") {
+		value, _ := jose.Find(members, "token_use")
+		if use, _ := jose.Unquote(value); !strings.EqualFold(use, "access") && !strings.EqualFold(use, "access_token") {
 			return false
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/race"
 	"github.com/usher-go/usher/jwtauth"
+	"github.com/usher-go/usher/jwtauth/internal/tokentest"
 )
 
 const opaque = "mF_9.B5f-4.1JqM~+/="
@@ -50,7 +51,7 @@ func introspection(tb testing.TB, p *publisher, change func(*jwtauth.Introspecti
 
 func TestIntrospectionCall(t *testing.T) {
 	p := new(publisher)
-	p.serve(func(w http.ResponseWriter, r *http.Request) {
+	p.Serve(func(w http.ResponseWriter, r *http.Request) {
 		id, secret, _ := r.BasicAuth()
 		if r.Method != http.MethodPost || id != "api+id%2F" || secret != "p%3Aq" || r.Header.Get("X-Private") != "v" {
 			t.Errorf("%s %q %q %v", r.Method, id, secret, r.Header)
@@ -125,7 +126,7 @@ func TestIntrospectionAnswers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := new(publisher)
-			p.say(tt.answer)
+			p.Say(tt.answer)
 			i := introspection(t, p, func(c *jwtauth.IntrospectionConfig) {
 				if name == "without a required name" {
 					c.RequiredClaims = []string{"username"}
@@ -136,7 +137,7 @@ func TestIntrospectionAnswers(t *testing.T) {
 			if status == 0 {
 				status = 401
 			}
-			if w := answer(t, i, request(t, opaque)); w.Code != status {
+			if w := respond(t, i, request(t, opaque)); w.Code != status {
 				t.Errorf("%d, want %d", w.Code, status)
 			}
 		})
@@ -145,7 +146,7 @@ func TestIntrospectionAnswers(t *testing.T) {
 
 func TestIntrospectionServerThatFails(t *testing.T) {
 	redirected := new(publisher)
-	redirected.say(active(nil))
+	redirected.Say(active(nil))
 	other := httptest.NewTLSServer(redirected)
 	defer other.Close()
 	for name, serve := range map[string]func(w http.ResponseWriter, r *http.Request){
@@ -166,32 +167,34 @@ func TestIntrospectionServerThatFails(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := new(publisher)
-			p.serve(serve)
+			p.Serve(serve)
 			server := httptest.NewTLSServer(p)
 			defer server.Close()
 			i := introspection(t, p, func(c *jwtauth.IntrospectionConfig) {
 				c.Endpoint, c.Client, c.Timeout = server.URL, server.Client(), time.Second
 			})
 			want(t, i, opaque, jwtauth.Unavailable)
-			w := answer(t, i, request(t, opaque))
+			w := respond(t, i, request(t, opaque))
 			if w.Code != 503 || w.Header().Get("Retry-After") == "" || strings.Contains(w.Body.String(), "mF_9") {
 				t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
 			}
-			p.say(active(nil)) // no failure is remembered
+			p.Say(active(nil)) // no failure is remembered
 			eventually(t, "accepted", func() bool { return verdict(t, i, opaque) == jwtauth.Accepted })
 		})
 	}
-	if n := redirected.fetches.Load(); n != 0 {
+	if n := redirected.Fetches.Load(); n != 0 {
 		t.Errorf("%d tokens were sent elsewhere", n)
 	}
-	i := introspection(t, new(publisher), func(c *jwtauth.IntrospectionConfig) { c.Client = &http.Client{Transport: panics{}} })
+	i := introspection(t, new(publisher), func(c *jwtauth.IntrospectionConfig) {
+		c.Client = &http.Client{Transport: tokentest.RoundTrip(func(*http.Request) (*http.Response, error) { panic("no") })}
+	})
 	want(t, i, opaque, jwtauth.Unavailable)
 }
 
 func TestIntrospectionsOfOneTokenAtOnceAreOneCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := new(publisher)
-		p.serve(func(w http.ResponseWriter, _ *http.Request) {
+		p.Serve(func(w http.ResponseWriter, _ *http.Request) {
 			time.Sleep(time.Second)
 			_, _ = io.WriteString(w, active(nil))
 		})
@@ -210,7 +213,7 @@ func TestIntrospectionsOfOneTokenAtOnceAreOneCall(t *testing.T) {
 		synctest.Wait()
 		cancel()
 		wg.Wait()
-		if n := p.fetches.Load(); n != 1 {
+		if n := p.Fetches.Load(); n != 1 {
 			t.Errorf("%d calls", n)
 		}
 	})
@@ -219,7 +222,7 @@ func TestIntrospectionsOfOneTokenAtOnceAreOneCall(t *testing.T) {
 func TestIntrospectionCallsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := new(publisher)
-		p.serve(func(w http.ResponseWriter, _ *http.Request) {
+		p.Serve(func(w http.ResponseWriter, _ *http.Request) {
 			time.Sleep(2 * time.Second)
 			_, _ = io.WriteString(w, active(nil))
 		})
@@ -243,11 +246,11 @@ func TestIntrospectionCallsAreBounded(t *testing.T) {
 func TestIntrospectionCache(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := new(publisher)
-		p.say(active(map[string]any{"exp": time.Now().Unix() + 35}))
+		p.Say(active(map[string]any{"exp": time.Now().Unix() + 35}))
 		i := introspection(t, p, nil)
 		calls := func(n int64) {
 			t.Helper()
-			if got := p.fetches.Swap(0); got != n {
+			if got := p.Fetches.Swap(0); got != n {
 				t.Errorf("%d calls, want %d", got, n)
 			}
 		}
@@ -262,7 +265,7 @@ func TestIntrospectionCache(t *testing.T) {
 		want(t, i, opaque, jwtauth.Expired)
 		calls(0)
 
-		p.say(`{"active":false}`)
+		p.Say(`{"active":false}`)
 		want(t, i, "other", jwtauth.Inactive)
 		want(t, i, "other", jwtauth.Inactive)
 		calls(1)
@@ -280,10 +283,10 @@ func TestIntrospectionCache(t *testing.T) {
 // However many tokens are invented, those that are good stay remembered.
 func TestIntrospectionOfInventedTokensPushesOutNoGoodOne(t *testing.T) {
 	p := new(publisher)
-	p.say(active(nil))
+	p.Say(active(nil))
 	i := introspection(t, p, func(c *jwtauth.IntrospectionConfig) { c.CacheCapacity = 16 })
 	want(t, i, opaque, jwtauth.Accepted)
-	p.say(`{"active":false}`)
+	p.Say(`{"active":false}`)
 	for n := range 500 {
 		want(t, i, "invented"+strconv.Itoa(n), jwtauth.Inactive)
 	}
@@ -293,7 +296,7 @@ func TestIntrospectionOfInventedTokensPushesOutNoGoodOne(t *testing.T) {
 func TestIntrospectionRevocationIsAskedEachTime(t *testing.T) {
 	var list jwtauth.RevocationList
 	p := new(publisher)
-	p.say(active(map[string]any{"jti": "1"}))
+	p.Say(active(map[string]any{"jti": "1"}))
 	i := introspection(t, p, func(c *jwtauth.IntrospectionConfig) { c.Revocations = &list })
 	want(t, i, opaque, jwtauth.Accepted)
 	if err := list.RevokeToken(t.Context(), issuer, "1", time.Now().Add(time.Hour)); err != nil {
@@ -309,7 +312,7 @@ func TestIntrospectionRefusesWhatIsNoToken(t *testing.T) {
 		want(t, i, text, jwtauth.Malformed)
 	}
 	want(t, i, "", jwtauth.Missing)
-	if n := p.fetches.Load(); n != 0 {
+	if n := p.Fetches.Load(); n != 0 {
 		t.Errorf("%d calls", n)
 	}
 }
@@ -317,7 +320,7 @@ func TestIntrospectionRefusesWhatIsNoToken(t *testing.T) {
 // Each token goes to the one that knows its form, in whatever order they are.
 func TestIntrospectionBesideAVerifier(t *testing.T) {
 	p := new(publisher)
-	p.say(active(nil))
+	p.Say(active(nil))
 	i, v := introspection(t, p, nil), verifier(t, nil)
 	for _, a := range [][]usher.Authenticator{{i, v}, {v, i}} {
 		h := usher.Authenticate(a...).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -357,7 +360,7 @@ func TestIntrospectionAllocations(t *testing.T) {
 		t.Skip("allocations cannot be counted under the race detector")
 	}
 	p := new(publisher)
-	p.say(active(nil))
+	p.Say(active(nil))
 	i := introspection(t, p, func(c *jwtauth.IntrospectionConfig) { c.CacheTTL = time.Hour })
 	r := request(t, opaque)
 	_, _ = i.Authenticate(r)

@@ -184,7 +184,7 @@ func (broken) Revoked(context.Context, *jwtauth.Token) (bool, error) {
 func TestRevocationsThatDoNotAnswerAreUnavailable(t *testing.T) {
 	v := verifier(t, func(c *jwtauth.Config) { c.Revocations = broken{} })
 	want(t, v, good(), jwtauth.Unavailable)
-	if w := answer(t, v, request(t, good())); w.Code != 503 || w.Header().Get("Retry-After") == "" {
+	if w := respond(t, v, request(t, good())); w.Code != 503 || w.Header().Get("Retry-After") == "" {
 		t.Errorf("%d %v", w.Code, w.Header())
 	}
 }

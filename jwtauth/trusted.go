@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/jose"
+	"github.com/usher-go/usher/jwtauth/jwk"
 )
 
 // A TrustedIssuer is one whose tokens a [Verifier] accepts.
@@ -19,9 +21,9 @@ type TrustedIssuer struct {
 	// them, to the letter. At least one is required.
 	Audiences []string
 	// Algorithms are those that the issuer signs with. At least one is required.
-	Algorithms []Algorithm
+	Algorithms []jwk.Algorithm
 	// Keys are the keys of this issuer and of nobody else. Required.
-	Keys KeySet
+	Keys jwk.Set
 	// Profile is the kind of its tokens.
 	Profile Profile
 	// Type is the typ that its tokens must have, in place of that of the profile,
@@ -38,6 +40,9 @@ type TrustedIssuer struct {
 	// its iat or else from now to its exp; zero means an hour for ProfileAssertion
 	// and no limit else.
 	MaxLifetime time.Duration
+	// Revocations, if not nil, is consulted for each request with a valid token of
+	// this issuer, in addition to those of the Config. It is called as they are.
+	Revocations Revocations
 	// DangerouslyAcceptWithoutExpiry accepts tokens of ProfilePlain that have no
 	// exp, which are good until their key is removed.
 	DangerouslyAcceptWithoutExpiry bool
@@ -59,17 +64,18 @@ var rules = [profiles]rule{
 
 // trusted is a TrustedIssuer, ready for use.
 type trusted struct {
-	name       string
-	audiences  []string
-	algorithms []Algorithm
-	keys       KeySet
-	typ        string
-	required   []string
-	scopes     []string
-	lifetime   time.Duration
+	name        string
+	audiences   []string
+	algorithms  []jwk.Algorithm
+	keys        jwk.Set
+	typ         string
+	required    []string
+	scopes      []string
+	lifetime    time.Duration
+	revocations Revocations // nil if there are none
 }
 
-func newIssuers(list []TrustedIssuer) (issuers map[string]*trusted, errs []error) {
+func newIssuers(list []TrustedIssuer, patience time.Duration) (issuers map[string]*trusted, errs []error) {
 	if len(list) == 0 {
 		errs = append(errs, &usher.ConfigError{Field: "jwtauth.Config.Issuers", Reason: "at least one is required"})
 	}
@@ -80,22 +86,23 @@ func newIssuers(list []TrustedIssuer) (issuers map[string]*trusted, errs []error
 			errs = append(errs, &usher.ConfigError{Field: path + ".Issuer", Reason: "is there twice"})
 		}
 		errs = append(errs, c.faults(path)...)
-		issuers[c.Issuer] = c.compile()
+		issuers[c.Issuer] = c.compile(patience)
 	}
 	return issuers, errs
 }
 
-func (c *TrustedIssuer) compile() *trusted {
+func (c *TrustedIssuer) compile(patience time.Duration) *trusted {
 	r := rules[min(c.Profile, profiles-1)]
 	t := &trusted{
-		name:       c.Issuer,
-		audiences:  slices.Clone(c.Audiences),
-		algorithms: slices.Clone(c.Algorithms),
-		keys:       c.Keys,
-		typ:        r.typ,
-		required:   slices.Concat(r.required, c.RequiredClaims),
-		scopes:     grantingClaims(c.ScopeClaims),
-		lifetime:   orDefault(c.MaxLifetime, r.lifetime),
+		name:        c.Issuer,
+		audiences:   slices.Clone(c.Audiences),
+		algorithms:  slices.Clone(c.Algorithms),
+		keys:        c.Keys,
+		typ:         r.typ,
+		required:    slices.Concat(r.required, c.RequiredClaims),
+		scopes:      grantingClaims(c.ScopeClaims),
+		lifetime:    orDefault(c.MaxLifetime, r.lifetime),
+		revocations: guardRevocations(c.Revocations, patience),
 	}
 	if c.Type != "" {
 		t.typ = c.Type
@@ -103,7 +110,7 @@ func (c *TrustedIssuer) compile() *trusted {
 	if !c.DangerouslyAcceptWithoutExpiry {
 		t.required = append(t.required, "exp")
 	}
-	if keys, ok := c.Keys.(StaticKeys); ok {
+	if keys, ok := c.Keys.(jwk.Static); ok {
 		t.keys = slices.Clone(keys)
 	}
 	return t
@@ -127,15 +134,15 @@ func (c *TrustedIssuer) faults(path string) (errs []error) {
 		fault("Algorithms", "at least one is required")
 	}
 	for i, a := range c.Algorithms {
-		if _, ok := schemes[a]; !ok {
-			fault(fmt.Sprintf("Algorithms[%d]", i), fmt.Sprintf("must be one of %v", known()))
+		if !a.Valid() {
+			fault(fmt.Sprintf("Algorithms[%d]", i), "must be an algorithm of package jwk")
 		}
 	}
 	if c.Keys == nil {
 		fault("Keys", "is required")
 	}
-	if keys, ok := c.Keys.(StaticKeys); ok {
-		for _, reason := range keys.faults(c.Algorithms) {
+	if keys, ok := c.Keys.(jwk.Static); ok {
+		for _, reason := range keyFaults(keys, c.Algorithms) {
 			fault("Keys", reason)
 		}
 	}
@@ -157,26 +164,26 @@ func (c *TrustedIssuer) faults(path string) (errs []error) {
 	return errs
 }
 
-// faults returns why s are no keys for these algorithms.
-func (s StaticKeys) faults(algorithms []Algorithm) (reasons []string) {
+// keyFaults returns why s are no keys for these algorithms.
+func keyFaults(s jwk.Static, algorithms []jwk.Algorithm) (reasons []string) {
 	if len(s) == 0 {
 		return []string{"at least one key is required"}
 	}
 	type name struct {
 		id string
-		a  Algorithm
+		a  jwk.Algorithm
 	}
 	seen := make(map[name]bool)
 	for i, k := range s {
-		if k == nil || k.method == nil {
-			reasons = append(reasons, fmt.Sprintf("key %d was not made by NewKey", i))
+		if k == nil || k.Algorithm() == "" {
+			reasons = append(reasons, fmt.Sprintf("key %d was not made by jwk.New", i))
 			continue
 		}
-		n := name{k.id, k.algorithm}
-		if !slices.Contains(algorithms, k.algorithm) {
+		n := name{k.ID(), k.Algorithm()}
+		if !slices.Contains(algorithms, k.Algorithm()) {
 			reasons = append(reasons, fmt.Sprintf("%v is for an algorithm that is not among Algorithms", k))
 		}
-		if k.id != "" && seen[n] {
+		if k.ID() != "" && seen[n] {
 			reasons = append(reasons, fmt.Sprintf("%v is there twice", k))
 		}
 		seen[n] = true
@@ -185,55 +192,54 @@ func (s StaticKeys) faults(algorithms []Algorithm) (reasons []string) {
 }
 
 // checkHeader returns whether a token of t may have the header of g.
-func (t *trusted) checkHeader(g *gated) Verdict {
+func (t *trusted) checkHeader(g *jose.Token) Verdict {
 	switch {
-	case !slices.Contains(t.algorithms, g.algorithm):
+	case !slices.Contains(t.algorithms, jwk.Algorithm(g.Algorithm)):
 		return WrongAlgorithm
-	case t.typ != "" && !sameType(g.typ, t.typ):
+	case t.typ != "" && !sameType(g.Type, t.typ):
 		return WrongType
-	case t.typ == "" && g.typ != "" && !sameType(g.typ, "JWT"):
+	case t.typ == "" && g.Type != "" && !sameType(g.Type, "JWT"):
 		return WrongType
 	}
 	return Accepted
 }
 
-// A suspicious KeySet wants to know that a signature did not fit its key: the
-// key may have been replaced by another one of the same name.
-type suspicious interface{ suspect() }
+// maxTries bounds how many keys are tried for one token.
+const maxTries = 4
 
 // verifySignature returns whether t has signed g, and the version of the keys
 // that say so.
-func (t *trusted) verifySignature(ctx context.Context, g *gated) (version uint64, v Verdict, err error) {
-	keys, version, err := t.keys.Find(ctx, g.kid, g.algorithm)
+func (t *trusted) verifySignature(ctx context.Context, g *jose.Token) (version uint64, v Verdict, err error) {
+	keys, version, err := t.keys.Find(ctx, g.KeyID, jwk.Algorithm(g.Algorithm))
 	if err != nil {
 		return 0, Unavailable, err
 	}
 	tries := 0
 	for _, k := range keys {
 		// One key, one algorithm, whatever the set says (RFC 8725, section 3.1).
-		if k == nil || !k.fits(g.kid, g.algorithm) {
+		if k == nil || !k.Matches(g.KeyID, jwk.Algorithm(g.Algorithm)) {
 			continue
 		}
 		if tries == maxTries {
 			break
 		}
 		tries++
-		if err = k.verify(g.signed, g.signature); err == nil {
+		if err = k.Verify(g.Signed, g.Signature); err == nil {
 			return version, Accepted, nil
 		}
 	}
 	if tries == 0 {
 		return 0, UnknownKey, nil
 	}
-	if s, ok := t.keys.(suspicious); ok {
-		s.suspect()
+	if s, ok := t.keys.(jwk.Refresher); ok {
+		s.Refresh()
 	}
 	return 0, BadSignature, err
 }
 
 // checkClaims fills in token from claims that t has signed, and returns whether
 // they are what t may say.
-func (t *trusted) checkClaims(token *Token, claims []member, now time.Time, leeway time.Duration) Verdict {
+func (t *trusted) checkClaims(token *Token, claims []jose.Member, now time.Time, leeway time.Duration) Verdict {
 	if !token.readClaims(claims, t.scopes) || token.Issuer != t.name {
 		return InvalidClaims
 	}

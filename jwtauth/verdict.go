@@ -145,17 +145,14 @@ func (a *answers) to(v Verdict, cause error) error {
 	}
 	own := *e
 	own.Cause = fmt.Errorf("%w: %w", e.Cause, cause)
-	if u, ok := errors.AsType[*unavailableError](cause); ok {
-		own.RetryAfter = max(own.RetryAfter, u.retryAfter)
+	if u, ok := errors.AsType[delayError](cause); ok {
+		own.RetryAfter = max(own.RetryAfter, u.RetryAfter())
 	}
 	return &own
 }
 
-// An unavailableError knows when it is worth to try again.
-type unavailableError struct {
-	reason     error
-	retryAfter time.Duration
+// A delayError says when it is worth trying again.
+type delayError interface {
+	error
+	RetryAfter() time.Duration
 }
-
-func (e *unavailableError) Error() string { return e.reason.Error() }
-func (e *unavailableError) Unwrap() error { return e.reason }

@@ -9,6 +9,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/jose"
 )
 
 // Config configures a [Verifier].
@@ -116,7 +117,7 @@ func New(c Config) (*Verifier, error) {
 		longest: orDefault(c.MaxTokenLength, defaultTokenLength),
 	}
 	var more []error
-	v.issuers, more = newIssuers(c.Issuers)
+	v.issuers, more = newIssuers(c.Issuers, orDefault(max(c.RevocationTimeout, 0), defaultRevocationTimeout))
 	errs = append(errs, more...)
 	v.door, more = newDoor(doorConfig{
 		path:        "jwtauth.Config",
@@ -188,7 +189,7 @@ func (v *Verifier) Verify(ctx context.Context, token string) (*Token, error) {
 // JSON Web Token.
 func (v *Verifier) Detect(r *http.Request) (carrier string, certain bool) {
 	carrier, text := v.detect(r)
-	_, _, certain = segmentEnds(text)
+	_, _, certain = jose.Split(text)
 	return carrier, certain
 }
 
@@ -222,11 +223,11 @@ func (v *Verifier) judge(ctx context.Context, text string, now time.Time) (verif
 // examine verifies a token: its form, who is said to have issued it, with which
 // of that issuer's keys it is signed, and then what it says.
 func (v *Verifier) examine(ctx context.Context, text string, now time.Time) (remembered, Verdict, error) {
-	g, err := pass(text)
+	g, err := jose.Parse(text)
 	if err != nil {
 		return remembered{}, Malformed, err
 	}
-	i := v.issuerOf(g.claims)
+	i := v.issuerOf(g.Claims)
 	if i == nil {
 		return remembered{}, UnknownIssuer, nil
 	}
@@ -237,9 +238,10 @@ func (v *Verifier) examine(ctx context.Context, text string, now time.Time) (rem
 	if verdict != Accepted {
 		return remembered{}, verdict, err
 	}
-	e := remembered{issuer: i, version: version}
-	e.token = &Token{payload: g.payload}
-	if verdict := i.checkClaims(e.token, g.claims, now, v.leeway); verdict != Accepted {
+	e := remembered{version: version}
+	e.issuer = i
+	e.token = &Token{payload: g.Payload}
+	if verdict := i.checkClaims(e.token, g.Claims, now, v.leeway); verdict != Accepted {
 		return remembered{}, verdict, nil
 	}
 	if e.principal = v.principalOf(e.token, usher.KindJWT); e.principal == nil {
@@ -249,9 +251,9 @@ func (v *Verifier) examine(ctx context.Context, text string, now time.Time) (rem
 }
 
 // issuerOf returns the issuer that the claims name, or nil.
-func (v *Verifier) issuerOf(claims []member) *trusted {
-	value, _ := find(claims, "iss")
-	name, ok := unquote(value)
+func (v *Verifier) issuerOf(claims []jose.Member) *trusted {
+	value, _ := jose.Find(claims, "iss")
+	name, ok := jose.Unquote(value)
 	if !ok {
 		return nil
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/apikey"
 	"github.com/usher-go/usher/jwtauth"
+	"github.com/usher-go/usher/jwtauth/jwk"
 )
 
 // cached are directives for nginx with the cache that its manuals show.
@@ -68,14 +69,14 @@ func keys(t *testing.T, c apikey.Config, field, prefix string) carrier {
 func tokens(t *testing.T, c jwtauth.Config, field, prefix string) carrier {
 	t.Helper()
 	secret := []byte("0123456789abcdef0123456789abcdef")
-	key, err := jwtauth.NewKey(jwtauth.KeyConfig{Algorithm: jwtauth.HS256, Secret: secret})
+	key, err := jwk.New(jwk.KeyConfig{Algorithm: jwk.HS256, Secret: secret})
 	if err != nil {
 		t.Fatal(err)
 	}
 	const issuer, audience = "https://login.example", "https://api.example"
 	c.Issuers = []jwtauth.TrustedIssuer{{
 		Issuer: issuer, Audiences: []string{audience},
-		Algorithms: []jwtauth.Algorithm{jwtauth.HS256}, Keys: jwtauth.StaticKeys{key},
+		Algorithms: []jwk.Algorithm{jwk.HS256}, Keys: jwk.Static{key},
 	}}
 	c.Principal = func(t *jwtauth.Token, usual usher.Principal) usher.Principal {
 		usual.Owner = t.Subject

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/json"
@@ -9,6 +8,7 @@ import (
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/jwtauth"
+	"github.com/usher-go/usher/jwtauth/session"
 )
 
 // people is the web site's side: one account with a password, and the sessions of
@@ -16,51 +16,25 @@ import (
 // passwords hashed.
 type people struct {
 	name, password string
-	sessions       *jwtauth.SessionHandler
+	sessions       *session.Handler
 	verifier       *jwtauth.Verifier
 }
 
 func newPeople() (*people, error) {
-	_, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	key, err := jwtauth.NewKey(jwtauth.KeyConfig{ID: "first", Algorithm: jwtauth.EdDSA, Material: private})
-	if err != nil {
-		return nil, err
-	}
-	store, err := jwtauth.NewMemoryRefreshStore(0)
-	if err != nil {
-		return nil, err
-	}
-
 	// A login gives an access token for 15 minutes and a refresh token. After a
-	// logout both are refused at once.
-	ended := new(jwtauth.RevocationList)
-	issuer, err := jwtauth.NewIssuer(jwtauth.IssuerConfig{
-		Issuer:      "notes",
-		Audiences:   []string{"notes"},
-		Keys:        []jwtauth.SigningKey{{Key: key}},
-		Store:       store,
-		Revocations: ended,
-	})
+	// logout both are refused at once. All of it is in memory here; give a server that
+	// is to be restarted a Store and Keys.
+	manager, err := session.New(session.Config{Issuer: "notes", Audiences: []string{"notes"}})
 	if err != nil {
 		return nil, err
 	}
-	sessions, err := jwtauth.NewSessionHandler(jwtauth.SessionHandlerConfig{Issuer: issuer})
+	sessions, err := session.NewHandler(session.HandlerConfig{Manager: manager})
 	if err != nil {
 		return nil, err
 	}
 	verifier, err := jwtauth.New(jwtauth.Config{
-		Issuers: []jwtauth.TrustedIssuer{{
-			Issuer:     "notes",
-			Audiences:  []string{"notes"},
-			Algorithms: []jwtauth.Algorithm{jwtauth.EdDSA},
-			Keys:       issuer,
-			Profile:    jwtauth.ProfileSession,
-		}},
-		Revocations: ended,
-		Principal:   owner,
+		Issuers:   []jwtauth.TrustedIssuer{manager.TrustedIssuer()},
+		Principal: owner,
 	})
 	if err != nil {
 		return nil, err
@@ -83,5 +57,5 @@ func (p *people) login(w http.ResponseWriter, r *http.Request) {
 		})
 		return
 	}
-	p.sessions.Login(w, r, jwtauth.Session{Subject: p.name})
+	p.sessions.Login(w, r, session.Session{Subject: p.name})
 }

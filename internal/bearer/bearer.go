@@ -5,6 +5,7 @@ package bearer
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 )
 
@@ -83,4 +84,29 @@ func isBearer(v string, exact bool) bool {
 		return false
 	}
 	return len(v) == len(scheme) || v[len(scheme)] == ' ' || v[len(scheme)] == '\t' || v[len(scheme)] == ','
+}
+
+// MaxCookies is how many cookies of one name are considered.
+const MaxCookies = 4
+
+// Cookies returns the values of the cookies of r with this name, each value once,
+// without empty ones, and at most limit of them.
+func Cookies(r *http.Request, name string, limit int) []string {
+	var values []string
+	for _, c := range r.CookiesNamed(name) {
+		if len(values) < limit && c.Value != "" && !slices.Contains(values, c.Value) {
+			values = append(values, c.Value)
+		}
+	}
+	return values
+}
+
+// IsScope reports whether s is a scope-token (RFC 6749, section 3.3).
+func IsScope(s string) bool {
+	for _, c := range []byte(s) {
+		if c <= ' ' || c >= 0x7f || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return s != ""
 }

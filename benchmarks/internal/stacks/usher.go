@@ -15,6 +15,7 @@ import (
 	"github.com/usher-go/usher/envelope"
 	"github.com/usher-go/usher/idempotency"
 	"github.com/usher-go/usher/jwtauth"
+	"github.com/usher-go/usher/jwtauth/jwk"
 	"github.com/usher-go/usher/ratelimit"
 )
 
@@ -106,13 +107,13 @@ func keys(c Config) (usher.Authenticator, func() error, error) {
 }
 
 func verifier(c Config) (*jwtauth.Verifier, error) {
-	key, err := jwtauth.NewKey(jwtauth.KeyConfig{ID: "1", Algorithm: jwtauth.HS256, Secret: tokenSecret})
+	key, err := jwk.New(jwk.KeyConfig{ID: "1", Algorithm: jwk.HS256, Secret: tokenSecret})
 	if err != nil {
 		return nil, err
 	}
 	return jwtauth.New(jwtauth.Config{
 		Issuers: []jwtauth.TrustedIssuer{{
-			Issuer: issuer, Audiences: []string{audience}, Algorithms: []jwtauth.Algorithm{jwtauth.HS256}, Keys: jwtauth.StaticKeys{key},
+			Issuer: issuer, Audiences: []string{audience}, Algorithms: []jwk.Algorithm{jwk.HS256}, Keys: jwk.Static{key},
 		}},
 		MeterProvider: c.MeterProvider,
 	})

@@ -32,6 +32,8 @@ import (
 	"github.com/usher-go/usher/idempotency"
 	"github.com/usher-go/usher/internal/race"
 	"github.com/usher-go/usher/jwtauth"
+	"github.com/usher-go/usher/jwtauth/jwk"
+	"github.com/usher-go/usher/jwtauth/session"
 	"github.com/usher-go/usher/ratelimit"
 )
 
@@ -133,7 +135,7 @@ func TestNoKeyMaterialAnywhere(t *testing.T) {
 // session takes the tokens of a session and uses them.
 func (w *world) session() {
 	w.t.Helper()
-	tokens, err := w.issuer.Login(w.t.Context(), jwtauth.Session{Subject: "ada", Scopes: []string{"orders"}})
+	tokens, err := w.issuer.Login(w.t.Context(), session.Session{Subject: "ada", Scopes: []string{"orders"}})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -149,7 +151,7 @@ func (w *world) session() {
 	w.secrets["access token"], w.secrets["claims of a token"], w.secrets["signature of a token"] = access, part[1], part[2]
 	w.call("GET", "/session", "", "Authorization: Bearer "+access)
 
-	stolen, err := w.issuer.Login(w.t.Context(), jwtauth.Session{Subject: "ada"})
+	stolen, err := w.issuer.Login(w.t.Context(), session.Session{Subject: "ada"})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -205,18 +207,18 @@ func (s *spyingStore) Finish(ctx context.Context, k idempotency.Key, token idemp
 
 // A spyingSessions says all that a store of sessions is told.
 type spyingSessions struct {
-	jwtauth.RefreshStore
+	session.Store
 	say func(where string, values ...any)
 }
 
-func (s spyingSessions) Insert(ctx context.Context, r jwtauth.RefreshRecord) error {
+func (s spyingSessions) Insert(ctx context.Context, r session.Record) error {
 	s.say("sessions", r, &r, string(r.Answer))
-	return s.RefreshStore.Insert(ctx, r)
+	return s.Store.Insert(ctx, r)
 }
 
-func (s spyingSessions) Update(ctx context.Context, r jwtauth.RefreshRecord) error {
+func (s spyingSessions) Update(ctx context.Context, r session.Record) error {
 	s.say("sessions", r, &r, string(r.Answer))
-	return s.RefreshStore.Update(ctx, r)
+	return s.Store.Update(ctx, r)
 }
 
 var native = apikey.Native{Prefix: "acme", Environments: []string{"live"}}
@@ -236,7 +238,7 @@ type world struct {
 	store   *apikey.Memory
 	auth    *apikey.Authenticator
 	manager *apikey.Manager
-	issuer  *jwtauth.Issuer
+	issuer  *session.Manager
 	tokens  *jwtauth.Verifier
 	claims  *spyingStore
 	parts   []any // configurations and what was made of them
@@ -307,19 +309,19 @@ func newWorld(t *testing.T) *world {
 	}
 
 	ended := new(jwtauth.RevocationList)
-	sign := must(jwtauth.NewKey(jwtauth.KeyConfig{ID: "1", Algorithm: jwtauth.HS256, Secret: []byte(tokenSecret)}))
-	issuerConfig := jwtauth.IssuerConfig{
-		Issuer: self, Audiences: []string{self}, Keys: []jwtauth.SigningKey{{Key: sign}}, Grace: -1, Revocations: ended,
-		Store: spyingSessions{must(jwtauth.NewMemoryRefreshStore(0)), w.say},
-		Audit: func(_ context.Context, e jwtauth.SessionEvent) { w.say("audit of sessions", e, &e, e.Err) },
+	sign := must(jwk.New(jwk.KeyConfig{ID: "1", Algorithm: jwk.HS256, Secret: []byte(tokenSecret)}))
+	issuerConfig := session.Config{
+		Issuer: self, Audiences: []string{self}, Keys: []session.SigningKey{{Key: sign}}, Grace: -1, Revocations: ended,
+		Store: spyingSessions{must(session.NewMemory(session.MemoryConfig{})), w.say},
+		Audit: func(_ context.Context, e session.Event) { w.say("audit of sessions", e, &e, e.Err) },
 	}
-	w.issuer = must(jwtauth.NewIssuer(issuerConfig))
+	w.issuer = must(session.New(issuerConfig))
 	tokenConfig := jwtauth.Config{Revocations: ended, Issuers: []jwtauth.TrustedIssuer{{
-		Issuer: self, Audiences: []string{self}, Algorithms: []jwtauth.Algorithm{jwtauth.HS256}, Keys: w.issuer, Profile: jwtauth.ProfileSession,
+		Issuer: self, Audiences: []string{self}, Algorithms: []jwk.Algorithm{jwk.HS256}, Keys: w.issuer, Profile: jwtauth.ProfileSession,
 	}}}
 	w.tokens = must(jwtauth.New(tokenConfig))
-	sessionConfig := jwtauth.SessionHandlerConfig{Issuer: w.issuer}
-	sessions := must(jwtauth.NewSessionHandler(sessionConfig))
+	sessionConfig := session.HandlerConfig{Manager: w.issuer}
+	sessions := must(session.NewHandler(sessionConfig))
 	memory := must(idempotency.NewMemory(idempotency.MemoryConfig{}))
 	w.claims = &spyingStore{Store: memory, say: w.say}
 	onceConfig := idempotency.Config{Store: w.claims, OnError: func(_ context.Context, err error) { w.say("failures of the store", err) }}

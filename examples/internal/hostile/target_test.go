@@ -16,6 +16,8 @@ import (
 	"github.com/usher-go/usher/examples/internal/web"
 	"github.com/usher-go/usher/idempotency"
 	"github.com/usher-go/usher/jwtauth"
+	"github.com/usher-go/usher/jwtauth/jwk"
+	"github.com/usher-go/usher/jwtauth/session"
 	"github.com/usher-go/usher/ratelimit"
 )
 
@@ -83,7 +85,7 @@ type target struct {
 	auth    *apikey.Authenticator
 	manager *apikey.Manager
 	manage  http.Handler
-	issuer  *jwtauth.Issuer // of sessions
+	issuer  *session.Manager // of sessions
 	tokens  *jwtauth.Verifier
 	refresh http.HandlerFunc
 	door    *ratelimit.Limiter // per address, before authentication
@@ -183,26 +185,26 @@ const (
 
 // openSessions trusts an issuer elsewhere, and the target's own.
 func (s *target) openSessions() {
-	secret := web.Must(jwtauth.NewKey(jwtauth.KeyConfig{ID: "1", Algorithm: jwtauth.HS256, Secret: []byte("a secret of 32 bytes or of more.")}))
-	s.issuer = web.Must(jwtauth.NewIssuer(jwtauth.IssuerConfig{
+	secret := web.Must(jwk.New(jwk.KeyConfig{ID: "1", Algorithm: jwk.HS256, Secret: []byte("a secret of 32 bytes or of more.")}))
+	s.issuer = web.Must(session.New(session.Config{
 		Issuer:    targetSessions,
 		Audiences: []string{targetAudience},
-		Keys:      []jwtauth.SigningKey{{Key: secret}},
-		Store:     web.Must(jwtauth.NewMemoryRefreshStore(0)),
+		Keys:      []session.SigningKey{{Key: secret}},
+		Store:     web.Must(session.NewMemory(session.MemoryConfig{})),
 	}))
-	s.refresh = web.Must(jwtauth.NewSessionHandler(jwtauth.SessionHandlerConfig{Issuer: s.issuer})).Refresh
+	s.refresh = web.Must(session.NewHandler(session.HandlerConfig{Manager: s.issuer})).Refresh
 	s.tokens = web.Must(jwtauth.New(jwtauth.Config{
 		Issuers: []jwtauth.TrustedIssuer{
 			{
 				Issuer:     targetIssuer,
 				Audiences:  []string{targetAudience},
-				Algorithms: []jwtauth.Algorithm{jwtauth.RS256, jwtauth.ES256},
-				Keys:       append(tokentest.Trust(jwtauth.RS256, tokentest.Keys().RSA.Public()), tokentest.Trust(jwtauth.ES256, tokentest.Keys().EC.Public())...),
+				Algorithms: []jwk.Algorithm{jwk.RS256, jwk.ES256},
+				Keys:       append(tokentest.Trust(jwk.RS256, tokentest.Keys().RSA.Public()), tokentest.Trust(jwk.ES256, tokentest.Keys().EC.Public())...),
 			},
 			{
 				Issuer:     targetSessions,
 				Audiences:  []string{targetAudience},
-				Algorithms: []jwtauth.Algorithm{jwtauth.HS256},
+				Algorithms: []jwk.Algorithm{jwk.HS256},
 				Keys:       s.issuer,
 				Profile:    jwtauth.ProfileSession,
 			},
@@ -215,9 +217,9 @@ func (s *target) openSessions() {
 }
 
 // login opens a session of ada.
-func (s *target) login(c *contract.Client) jwtauth.Tokens {
+func (s *target) login(c *contract.Client) session.Tokens {
 	c.TB.Helper()
-	t, err := s.issuer.Login(c.TB.Context(), jwtauth.Session{Subject: "ada"})
+	t, err := s.issuer.Login(c.TB.Context(), session.Session{Subject: "ada"})
 	if err != nil {
 		c.TB.Fatal(err)
 	}

@@ -17,6 +17,8 @@ import (
 	"github.com/usher-go/usher/idempotency"
 	"github.com/usher-go/usher/internal/race"
 	"github.com/usher-go/usher/jwtauth"
+	"github.com/usher-go/usher/jwtauth/jwk"
+	"github.com/usher-go/usher/jwtauth/session"
 	"github.com/usher-go/usher/ratelimit"
 )
 
@@ -53,17 +55,17 @@ func apiKey(tb testing.TB) credential {
 
 // accessToken is a JSON Web Token that is remembered.
 func accessToken(tb testing.TB) credential {
-	key := web.Must(jwtauth.NewKey(jwtauth.KeyConfig{ID: "1", Algorithm: jwtauth.HS256, Secret: []byte(strings.Repeat("s", 32))}))
-	issuer := web.Must(jwtauth.NewIssuer(jwtauth.IssuerConfig{
-		Issuer: self, Audiences: []string{self}, Keys: []jwtauth.SigningKey{{Key: key}}, Store: web.Must(jwtauth.NewMemoryRefreshStore(0)),
+	key := web.Must(jwk.New(jwk.KeyConfig{ID: "1", Algorithm: jwk.HS256, Secret: []byte(strings.Repeat("s", 32))}))
+	issuer := web.Must(session.New(session.Config{
+		Issuer: self, Audiences: []string{self}, Keys: []session.SigningKey{{Key: key}}, Store: web.Must(session.NewMemory(session.MemoryConfig{})),
 	}))
-	tokens, err := issuer.Login(tb.Context(), jwtauth.Session{Subject: "ada"})
+	tokens, err := issuer.Login(tb.Context(), session.Session{Subject: "ada"})
 	if err != nil {
 		tb.Fatal(err)
 	}
 	return credential{web.Must(jwtauth.New(jwtauth.Config{
 		Issuers: []jwtauth.TrustedIssuer{{
-			Issuer: self, Audiences: []string{self}, Algorithms: []jwtauth.Algorithm{jwtauth.HS256}, Keys: issuer, Profile: jwtauth.ProfileSession,
+			Issuer: self, Audiences: []string{self}, Algorithms: []jwk.Algorithm{jwk.HS256}, Keys: issuer, Profile: jwtauth.ProfileSession,
 		}},
 		Principal: func(_ *jwtauth.Token, usual usher.Principal) usher.Principal {
 			usual.Level = usher.LevelReadOnly

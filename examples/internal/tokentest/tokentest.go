@@ -16,7 +16,7 @@ import (
 	"sync"
 
 	"github.com/usher-go/usher/examples/internal/web"
-	"github.com/usher-go/usher/jwtauth"
+	"github.com/usher-go/usher/jwtauth/jwk"
 )
 
 // A Signer signs what stands before the signature of a token.
@@ -93,6 +93,6 @@ var Keys = sync.OnceValue(func() KeyPairs {
 })
 
 // Trust returns the public half of a key as the keys of an issuer.
-func Trust(a jwtauth.Algorithm, public crypto.PublicKey) jwtauth.StaticKeys {
-	return jwtauth.StaticKeys{web.Must(jwtauth.NewKey(jwtauth.KeyConfig{Algorithm: a, Material: public}))}
+func Trust(a jwk.Algorithm, public crypto.PublicKey) jwk.Static {
+	return jwk.Static{web.Must(jwk.New(jwk.KeyConfig{Algorithm: a, Material: public}))}
 }

@@ -7,11 +7,11 @@ import (
 	"github.com/usher-go/usher"
 )
 
-// A session is how people log in: by a bearer token, which here is one of a fixed
+// A webSession is how people log in: by a bearer token, which here is one of a fixed
 // set, mapped to the account it belongs to.
-type session map[string]string
+type webSession map[string]string
 
-func (s session) Authenticate(r *http.Request) (*usher.Principal, error) {
+func (s webSession) Authenticate(r *http.Request) (*usher.Principal, error) {
 	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	if !ok {
 		return nil, usher.ErrNoCredential
@@ -23,16 +23,16 @@ func (s session) Authenticate(r *http.Request) (*usher.Principal, error) {
 	return &usher.Principal{ID: account, Kind: usher.KindJWT, Level: usher.LevelFull}, nil
 }
 
-func (s session) Detect(r *http.Request) (carrier string, certain bool) {
+func (s webSession) Detect(r *http.Request) (carrier string, certain bool) {
 	if strings.HasPrefix(r.Header.Get("Authorization"), "Bearer ") {
 		return "Authorization", false
 	}
 	return "", false
 }
 
-func (session) Challenge() string { return "Bearer" }
+func (webSession) Challenge() string { return "Bearer" }
 
-func (session) Carriers() []string { return []string{"Authorization"} }
+func (webSession) Carriers() []string { return []string{"Authorization"} }
 
 // The tokens of two people, as they come in a request.
 const (
@@ -41,4 +41,4 @@ const (
 )
 
 // People authenticates two people.
-var People usher.Authenticator = session{"session-of-ada": "ada", "session-of-bert": "bert"}
+var People usher.Authenticator = webSession{"session-of-ada": "ada", "session-of-bert": "bert"}

@@ -15,6 +15,7 @@ import (
 	"github.com/usher-go/usher/examples/internal/tokentest"
 	"github.com/usher-go/usher/examples/internal/web"
 	"github.com/usher-go/usher/jwtauth"
+	"github.com/usher-go/usher/jwtauth/jwk"
 	"github.com/usher-go/usher/ratelimit"
 )
 
@@ -79,13 +80,13 @@ func New() *Service {
 			{
 				Issuer:     kaieAuthority,
 				Audiences:  []string{kaieAPI},
-				Algorithms: []jwtauth.Algorithm{jwtauth.ES256},
-				Keys:       tokentest.Trust(jwtauth.ES256, tokentest.Keys().Authority.Public()),
+				Algorithms: []jwk.Algorithm{jwk.ES256},
+				Keys:       tokentest.Trust(jwk.ES256, tokentest.Keys().Authority.Public()),
 				Profile:    jwtauth.ProfileAccessToken,
 			},
-			customer("https://rsa.customer.example", jwtauth.RS256, tokentest.Keys().RSA.Public()),
-			customer("https://ec.customer.example", jwtauth.ES256, tokentest.Keys().EC.Public()),
-			customer("https://ed.customer.example", jwtauth.EdDSA, tokentest.Keys().Ed.Public()),
+			customer("https://rsa.customer.example", jwk.RS256, tokentest.Keys().RSA.Public()),
+			customer("https://ec.customer.example", jwk.ES256, tokentest.Keys().EC.Public()),
+			customer("https://ed.customer.example", jwk.EdDSA, tokentest.Keys().Ed.Public()),
 		},
 		Principal: kaieCaller,
 	}))
@@ -110,11 +111,11 @@ const (
 var kaieScopes = []string{canRead, canWrite}
 
 // customer trusts what a customer's server signs about itself, for an hour at most.
-func customer(name string, a jwtauth.Algorithm, public crypto.PublicKey) jwtauth.TrustedIssuer {
+func customer(name string, a jwk.Algorithm, public crypto.PublicKey) jwtauth.TrustedIssuer {
 	return jwtauth.TrustedIssuer{
 		Issuer:     name,
 		Audiences:  []string{kaieAPI},
-		Algorithms: []jwtauth.Algorithm{a},
+		Algorithms: []jwk.Algorithm{a},
 		Keys:       tokentest.Trust(a, public),
 		Profile:    jwtauth.ProfileAssertion,
 	}

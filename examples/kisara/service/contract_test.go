@@ -11,7 +11,7 @@ import (
 	"github.com/usher-go/usher/apikey"
 	"github.com/usher-go/usher/examples/internal/contract"
 	"github.com/usher-go/usher/examples/internal/tokentest"
-	"github.com/usher-go/usher/jwtauth"
+	"github.com/usher-go/usher/jwtauth/session"
 )
 
 const noCredential = "Unauthorized: No credentials provided"
@@ -28,9 +28,9 @@ func (s *Service) key(c *contract.Client, account, environment string) (string, 
 }
 
 // login opens a session for account.
-func (s *Service) login(c *contract.Client, account string) jwtauth.Tokens {
+func (s *Service) login(c *contract.Client, account string) session.Tokens {
 	c.TB.Helper()
-	t, err := s.issuer.Login(c.TB.Context(), jwtauth.Session{Subject: account})
+	t, err := s.issuer.Login(c.TB.Context(), session.Session{Subject: account})
 	if err != nil {
 		c.TB.Fatal(err)
 	}

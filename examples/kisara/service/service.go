@@ -20,6 +20,8 @@ import (
 	"github.com/usher-go/usher/envelope"
 	"github.com/usher-go/usher/examples/internal/web"
 	"github.com/usher-go/usher/jwtauth"
+	"github.com/usher-go/usher/jwtauth/jwk"
+	"github.com/usher-go/usher/jwtauth/session"
 	"github.com/usher-go/usher/ratelimit"
 )
 
@@ -31,9 +33,9 @@ type Service struct {
 	auth     *apikey.Authenticator
 	manager  *apikey.Manager
 	keys     http.Handler // the management of keys
-	issuer   *jwtauth.Issuer
+	issuer   *session.Manager
 	tokens   *jwtauth.Verifier
-	sessions *jwtauth.SessionHandler
+	sessions *session.Handler
 	limit    *ratelimit.Limiter
 
 	mu       sync.Mutex
@@ -98,12 +100,12 @@ var kisaraSecret = []byte("a secret of 32 bytes or of more.")
 // an issuer and an audience, without which none is accepted.
 func (s *Service) openSessions() {
 	ended := new(jwtauth.RevocationList)
-	key := web.Must(jwtauth.NewKey(jwtauth.KeyConfig{ID: "1", Algorithm: jwtauth.HS256, Secret: kisaraSecret}))
-	s.issuer = web.Must(jwtauth.NewIssuer(jwtauth.IssuerConfig{
+	key := web.Must(jwk.New(jwk.KeyConfig{ID: "1", Algorithm: jwk.HS256, Secret: kisaraSecret}))
+	s.issuer = web.Must(session.New(session.Config{
 		Issuer:      kisaraName,
 		Audiences:   []string{kisaraName},
-		Keys:        []jwtauth.SigningKey{{Key: key}},
-		Store:       web.Must(jwtauth.NewMemoryRefreshStore(0)),
+		Keys:        []session.SigningKey{{Key: key}},
+		Store:       web.Must(session.NewMemory(session.MemoryConfig{})),
 		Grace:       -1, // a token that was rotated is refused at once
 		Claims:      s.claims,
 		Revocations: ended,
@@ -112,7 +114,7 @@ func (s *Service) openSessions() {
 		Issuers: []jwtauth.TrustedIssuer{{
 			Issuer:     kisaraName,
 			Audiences:  []string{kisaraName},
-			Algorithms: []jwtauth.Algorithm{jwtauth.HS256},
+			Algorithms: []jwk.Algorithm{jwk.HS256},
 			Keys:       s.issuer,
 			Profile:    jwtauth.ProfileSession,
 		}},
@@ -128,17 +130,17 @@ func (s *Service) openSessions() {
 			return usual
 		},
 	}))
-	s.sessions = web.Must(jwtauth.NewSessionHandler(jwtauth.SessionHandlerConfig{
-		Issuer:        s.issuer,
-		RefreshCookie: &jwtauth.Cookie{Name: "refresh_token"},
-		TokensView: func(t jwtauth.Tokens) any {
+	s.sessions = web.Must(session.NewHandler(session.HandlerConfig{
+		Manager:       s.issuer,
+		RefreshCookie: &session.Cookie{Name: "refresh_token"},
+		TokensView: func(t session.Tokens) any {
 			return map[string]string{"access_token": t.AccessToken()}
 		},
 	}))
 }
 
 // claims says who a session belongs to, as its access tokens have it.
-func (s *Service) claims(_ context.Context, of jwtauth.Session) (map[string]any, error) {
+func (s *Service) claims(_ context.Context, of session.Session) (map[string]any, error) {
 	return map[string]any{"id": of.Subject, "email": of.Subject + "@kisara.example", "role": "USER"}, nil
 }
 

@@ -1,0 +1,145 @@
+// Package jose reads what JSON Web Tokens and Keys are made of: base64url, JSON
+// objects and the compact serialisation. It accepts one spelling of each.
+package jose
+
+import (
+	"errors"
+	"slices"
+	"strings"
+)
+
+// A Token is a JSON Web Token taken apart. Its signature has not been verified.
+type Token struct {
+	Algorithm string // never empty
+	Type      string // typ, "" if absent
+	KeyID     string // kid, "" if absent
+	Signed    string // what the signature is over
+	Signature []byte
+	Payload   string
+	Claims    []Member // parts of Payload
+}
+
+// Why a text is not a token that Parse accepts.
+var (
+	errSegments  = errors.New("not three segments of base64url")
+	errHeader    = errors.New("a header parameter is missing or has the wrong type")
+	errExtension = errors.New("the header requires an extension")
+	errVariant   = errors.New("the name of a member differs from a known one in case alone")
+)
+
+// Split returns the positions of the two dots of text, and whether text is three
+// segments of base64url, none of them empty. It reads each byte once and allocates
+// nothing, however many dots there are.
+func Split(text string) (first, second int, ok bool) {
+	for i := range len(text) {
+		switch c := text[i]; {
+		case inAlphabet[c]:
+		case c != '.' || second > 0:
+			return 0, 0, false
+		case first == 0:
+			first = i
+		default:
+			second = i
+		}
+	}
+	return first, second, first > 0 && second > first+1 && second < len(text)-1
+}
+
+// Parse takes a token apart. It refuses everything that could be read in two ways
+// or changes how a token is read: JSON serialisations and JWE, extensions (crit,
+// b64, zip), other spellings of base64, and ambiguous JSON. It ignores keys and
+// addresses of keys in the header (RFC 8725, section 3.10).
+func Parse(text string) (Token, error) {
+	first, second, ok := Split(text)
+	if !ok {
+		return Token{}, errSegments
+	}
+	t := Token{Signed: text[:second]}
+	buf := make([]byte, 0, Encoding.DecodedLen(len(text)))
+	raw := []byte(text)
+	header, err := Encoding.AppendDecode(buf, raw[:first])
+	if err != nil {
+		return Token{}, errSegments
+	}
+	if err := t.readHeader(header); err != nil {
+		return Token{}, err
+	}
+	rest := header[len(header):]
+	payload, err := Encoding.AppendDecode(rest, raw[first+1:second])
+	if err != nil {
+		return Token{}, errSegments
+	}
+	t.Signature, err = Encoding.AppendDecode(payload[len(payload):], raw[second+1:])
+	if err != nil {
+		return Token{}, errSegments
+	}
+	t.Payload, t.Claims, err = ParseObject(make([]Member, 0, 12), payload)
+	if err != nil {
+		return Token{}, err
+	}
+	if HasVariant(t.Claims, ClaimNames) {
+		return Token{}, errVariant
+	}
+	return t, nil
+}
+
+// ClaimNames are the claims that package jwtauth interprets, whatever its Config
+// says.
+var ClaimNames = []string{
+	"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "sid", "client_id",
+	"scope", "scp", "cnf",
+}
+
+// headerNames are the header parameters that change how a token is read.
+var headerNames = []string{"alg", "typ", "kid", "crit", "b64", "zip", "enc"}
+
+func (t *Token) readHeader(data []byte) error {
+	var buf [8]Member
+	_, members, err := ParseObject(buf[:0], data)
+	if err != nil {
+		return err
+	}
+	if HasVariant(members, headerNames) {
+		return errVariant
+	}
+	for _, m := range members {
+		var text string
+		switch m.Name {
+		case "alg", "typ", "kid":
+			var ok bool
+			if text, ok = Unquote(m.Value); !ok || text == "" {
+				return errHeader
+			}
+		case "crit", "b64", "zip", "enc":
+			return errExtension
+		}
+		switch m.Name {
+		case "alg":
+			t.Algorithm = text
+		case "typ":
+			t.Type = text
+		case "kid":
+			t.KeyID = text
+		}
+	}
+	if t.Algorithm == "" {
+		return errHeader
+	}
+	return nil
+}
+
+// HasVariant reports whether the name of a member equals one of names in all but
+// case.
+func HasVariant(members []Member, names []string) bool {
+	for _, m := range members {
+		if slices.Contains(names, m.Name) {
+			continue
+		}
+		for _, name := range names {
+			if strings.EqualFold(m.Name, name) {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,69 @@
+// Package outbound sends requests to servers that are trusted with secrets or asked
+// for keys.
+package outbound
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+)
+
+// ParseURL returns text as the URL of such a server: absolute, without user and
+// fragment, and https unless plain permits http.
+func ParseURL(text string, plain bool) (*url.URL, error) {
+	u, err := url.Parse(text)
+	switch {
+	case text == "":
+		return nil, errors.New("is required")
+	case err != nil || u.Host == "" || u.User != nil || u.Fragment != "":
+		return nil, errors.New("must be an absolute URL without user and fragment")
+	case u.Scheme != "https" && (u.Scheme != "http" || !plain):
+		return nil, errors.New("must be https")
+	}
+	return u, nil
+}
+
+// SameHost returns a copy of c, or of [http.DefaultClient] if c is nil, that follows
+// redirects only on the host that it was sent to and keeps no cookies.
+func SameHost(c *http.Client) *http.Client {
+	client := new(http.Client)
+	if c != nil {
+		*client = *c
+	}
+	client.Jar = nil
+	client.CheckRedirect = func(r *http.Request, via []*http.Request) error {
+		const maxRedirects = 3
+		first := via[0].URL
+		switch {
+		case len(via) > maxRedirects:
+			return errors.New("too many redirects")
+		case r.URL.Scheme != first.Scheme || r.URL.Host != first.Host:
+			return errors.New("a redirect to another host")
+		}
+		return nil
+	}
+	return client
+}
+
+// Do sends r and returns the body of the response, which must be a 200 of at most
+// limit bytes.
+func Do(client *http.Client, r *http.Request, limit int64) ([]byte, error) {
+	resp, err := client.Do(r)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("the server responded with %d", resp.StatusCode)
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(body)) > limit {
+		return nil, fmt.Errorf("the response has more than %d bytes", limit)
+	}
+	return body, nil
+}

@@ -1,0 +1,199 @@
+package jwk
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/big"
+	"slices"
+
+	"github.com/usher-go/usher/internal/jose"
+)
+
+// parsed is the content of a JSON Web Key.
+type parsed struct {
+	id        string
+	algorithm Algorithm
+	material  any
+}
+
+// parseJWK reads a JSON Web Key for signatures (RFC 7517; RFC 7518, section 6;
+// RFC 8037). Certificates in it are not looked at.
+func parseJWK(data []byte) (parsed, error) {
+	p := jwkParser{}
+	_, p.members, p.err = jose.ParseObject(nil, data)
+	k := parsed{id: p.text("kid"), algorithm: Algorithm(p.text("alg"))}
+	if use := p.text("use"); use != "" && use != "sig" {
+		p.fail("is not for signatures")
+	}
+	if value, ok := jose.Find(p.members, "key_ops"); ok {
+		ops, ok := jose.Strings(value)
+		if !ok || !slices.Contains(ops, "verify") && !slices.Contains(ops, "sign") {
+			p.fail("is not for signatures")
+		}
+	}
+	switch kty := p.text("kty"); {
+	case p.err != nil:
+	case kty == "RSA":
+		k.material = p.rsaKey()
+	case kty == "EC":
+		k.material = p.ecdsaKey()
+	case kty == "OKP":
+		k.material = p.ed25519Key()
+	case kty == "oct":
+		k.material = p.bytes("k", 0)
+	default:
+		p.fail("has a key type that is not known")
+	}
+	if p.err != nil {
+		return parsed{}, p.err
+	}
+	return k, nil
+}
+
+// A jwkParser takes members out of a JSON Web Key and keeps the first fault.
+type jwkParser struct {
+	members []jose.Member
+	err     error
+}
+
+func (p *jwkParser) fail(reason string) {
+	if p.err == nil {
+		p.err = errors.New(reason)
+	}
+}
+
+// text returns the value of a member that is a string, or "".
+func (p *jwkParser) text(name string) string {
+	value, ok := jose.Find(p.members, name)
+	if !ok {
+		return ""
+	}
+	text, ok := jose.Unquote(value)
+	if !ok {
+		p.fail(fmt.Sprintf("has a member %q that is not a string", name))
+	}
+	return text
+}
+
+// bytes returns the value of a member that is base64url, of this many bytes
+// unless size is 0.
+func (p *jwkParser) bytes(name string, size int) []byte {
+	b, ok := jose.Decode(p.text(name))
+	if !ok || len(b) == 0 || size > 0 && len(b) != size {
+		p.fail(fmt.Sprintf("has no member %q as its type asks for", name))
+		return make([]byte, size)
+	}
+	return b
+}
+
+func (p *jwkParser) number(name string) *big.Int { return new(big.Int).SetBytes(p.bytes(name, 0)) }
+
+// private reports whether the key has its private half.
+func (p *jwkParser) private() bool {
+	_, ok := jose.Find(p.members, "d")
+	return ok
+}
+
+func (p *jwkParser) rsaKey() any {
+	public := rsa.PublicKey{N: p.number("n")}
+	e := p.number("e")
+	if e.BitLen() > 31 {
+		p.fail("is an RSA key with a public exponent above 2^31")
+	}
+	public.E = int(e.Int64())
+	if !p.private() || p.err != nil {
+		return &public
+	}
+	if _, ok := jose.Find(p.members, "oth"); ok {
+		p.fail("is an RSA key of more than two primes")
+	}
+	k := &rsa.PrivateKey{PublicKey: public, D: p.number("d"), Primes: []*big.Int{p.number("p"), p.number("q")}}
+	if p.err == nil && (checkRSA(&public) != nil || k.Validate() != nil) {
+		p.fail("is an RSA key whose numbers do not fit together")
+	}
+	if p.err == nil {
+		k.Precompute()
+	}
+	return k
+}
+
+var curves = map[string]elliptic.Curve{"P-256": elliptic.P256(), "P-384": elliptic.P384(), "P-521": elliptic.P521()}
+
+func (p *jwkParser) ecdsaKey() any {
+	curve, ok := curves[p.text("crv")]
+	if !ok {
+		p.fail("has a curve that is not known")
+		return nil
+	}
+	size := (curve.Params().BitSize + 7) / 8
+	point := append([]byte{4}, p.bytes("x", size)...)
+	point = append(point, p.bytes("y", size)...)
+	public, err := ecdsa.ParseUncompressedPublicKey(curve, point)
+	if err != nil {
+		p.fail("is not a point on its curve")
+		return nil
+	}
+	if !p.private() {
+		return public
+	}
+	k, err := ecdsa.ParseRawPrivateKey(curve, p.bytes("d", size))
+	if err != nil || !k.PublicKey.Equal(public) {
+		p.fail("has a private half that does not fit its public one")
+		return nil
+	}
+	return k
+}
+
+func (p *jwkParser) ed25519Key() any {
+	if p.text("crv") != "Ed25519" {
+		p.fail("has a curve that is not known")
+	}
+	public := ed25519.PublicKey(p.bytes("x", ed25519.PublicKeySize))
+	if !p.private() {
+		return public
+	}
+	k := ed25519.NewKeyFromSeed(p.bytes("d", ed25519.SeedSize))
+	if !bytes.Equal(k.Public().(ed25519.PublicKey), public) {
+		p.fail("has a private half that does not fit its public one")
+	}
+	return k
+}
+
+// publicJWK returns the public half of k.
+func (k *Key) publicJWK() ([]byte, error) {
+	b64 := base64.RawURLEncoding.EncodeToString
+	out := struct {
+		Type      string    `json:"kty"`
+		ID        string    `json:"kid,omitempty"`
+		Use       string    `json:"use"`
+		Algorithm Algorithm `json:"alg"`
+		Curve     string    `json:"crv,omitempty"`
+		X         string    `json:"x,omitempty"`
+		Y         string    `json:"y,omitempty"`
+		N         string    `json:"n,omitempty"`
+		E         string    `json:"e,omitempty"`
+	}{ID: k.id, Use: "sig", Algorithm: k.algorithm}
+	switch public := k.verifying.(type) {
+	case *rsa.PublicKey:
+		out.Type, out.N, out.E = "RSA", b64(public.N.Bytes()), b64(big.NewInt(int64(public.E)).Bytes())
+	case *ecdsa.PublicKey:
+		point, err := public.Bytes()
+		if err != nil {
+			return nil, err
+		}
+		x, y := point[1:1+len(point)/2], point[1+len(point)/2:]
+		out.Type, out.Curve, out.X, out.Y = "EC", public.Curve.Params().Name, b64(x), b64(y)
+	case ed25519.PublicKey:
+		out.Type, out.Curve, out.X = "OKP", "Ed25519", b64(public)
+	default:
+		return nil, errors.New("jwk: a secret has no public half")
+	}
+	return json.Marshal(out)
+}

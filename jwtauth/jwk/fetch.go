@@ -1,0 +1,119 @@
+package jwk
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+
+	"github.com/usher-go/usher/internal/outbound"
+)
+
+// A fetcher fetches a set of keys.
+type fetcher struct {
+	url        *url.URL
+	client     *http.Client
+	maxBody    int64
+	maxKeys    int
+	algorithms []Algorithm
+}
+
+func newFetcher(u *url.URL, c RemoteConfig) fetcher {
+	f := fetcher{
+		url:        u,
+		maxBody:    cmp.Or(c.MaxBody, 1<<20),
+		maxKeys:    cmp.Or(c.MaxKeys, 100),
+		algorithms: slices.Clone(c.Algorithms),
+	}
+	if len(f.algorithms) == 0 {
+		f.algorithms = []Algorithm{RS256, ES256, ES384, ES512, EdDSA}
+	}
+	f.client = outbound.SameHost(c.Client)
+	return f
+}
+
+// A fetchedSet is what a set of keys has at a time.
+type fetchedSet struct {
+	keys    []*Key // at least one
+	skipped error  // why others were skipped, or nil
+}
+
+// fetch returns the set as it is now.
+func (f *fetcher) fetch(ctx context.Context) (s fetchedSet, err error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, f.url.String(), http.NoBody)
+	if err != nil {
+		return s, err
+	}
+	r.Header.Set("Accept", "application/jwk-set+json, application/json")
+	// What a cache on the way holds may be from before a rotation.
+	r.Header.Set("Cache-Control", "no-cache")
+	body, err := outbound.Do(f.client, r, f.maxBody)
+	if err != nil {
+		return s, err
+	}
+	var set struct {
+		Keys []json.RawMessage `json:"keys"`
+	}
+	if err := json.Unmarshal(body, &set); err != nil || set.Keys == nil {
+		return s, errors.New("the response is not a set of keys")
+	}
+	if len(set.Keys) > f.maxKeys {
+		return s, fmt.Errorf("the set has %d keys", len(set.Keys))
+	}
+	s.keys, s.skipped = f.parse(set.Keys)
+	if len(s.keys) == 0 {
+		return s, errors.Join(errors.New("the set has no key that can be used"), s.skipped)
+	}
+	return s, nil
+}
+
+// parse returns those of the keys that can be used.
+func (f *fetcher) parse(raw []json.RawMessage) (keys []*Key, skipped error) {
+	var errs []error
+	keys = make([]*Key, 0, len(raw))
+	for i, data := range raw {
+		k, err := f.parseKey(data)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("jwk: key %d of the set is skipped, as it %w", i, err))
+			continue
+		}
+		keys = append(keys, k)
+	}
+	return keys, errors.Join(errs...)
+}
+
+func (f *fetcher) parseKey(data []byte) (*Key, error) {
+	key, err := parseJWK(data)
+	if err != nil {
+		return nil, err
+	}
+	candidates := f.algorithms
+	if key.algorithm != "" {
+		candidates = []Algorithm{key.algorithm}
+	}
+	if _, ok := key.material.([]byte); ok {
+		return nil, errors.New("is a secret that was published")
+	}
+	err = errors.New("is for an algorithm that is not known")
+	for _, a := range candidates {
+		s, ok := schemes[a]
+		if !ok {
+			continue
+		}
+		if err = s.check(key.material); err == nil {
+			return s.key(key.id, a, key.material).public(), nil
+		}
+	}
+	return nil, err
+}
+
+// sameKeys reports whether two sets verify the same tokens.
+func sameKeys(a, b []*Key) bool {
+	return slices.EqualFunc(a, b, func(a, b *Key) bool {
+		return a.id == b.id && a.algorithm == b.algorithm && equalKeys(a.verifying, b.verifying)
+	})
+}

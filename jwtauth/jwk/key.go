@@ -1,0 +1,334 @@
+package jwk
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/usher-go/usher"
+)
+
+// KeyConfig describes a [Key]. Exactly one of Secret, PEM, JWK and Material
+// holds it.
+type KeyConfig struct {
+	// ID is the key's name, the kid of the tokens that it signs. A key without
+	// one verifies tokens whatever kid they have.
+	ID string
+	// Algorithm is the only one that the key is for. Required, unless JWK says it.
+	Algorithm Algorithm
+
+	// Secret is the key of an HMAC, at least as long as its hash: 32 bytes for
+	// HS256. It must come from a random source; no password is one.
+	Secret []byte
+	// PEM is a public key, a private key or a certificate, of which nothing but
+	// the public key counts.
+	PEM []byte
+	// JWK is a JSON Web Key (RFC 7517), public, private or a secret.
+	JWK []byte
+	// Material is an *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey, or the
+	// private key to one of them.
+	Material any
+}
+
+// A Key verifies tokens with one algorithm, and signs them if it is a private
+// key or a secret. It is safe for concurrent use and never changes. However it
+// is printed, it shows its ID and its algorithm only.
+type Key struct {
+	id        string
+	algorithm Algorithm
+	method    jwt.SigningMethod
+	verifying any // what method verifies with
+	signing   any // what method signs with, or nil
+}
+
+// New returns the key that c describes, or all faults of c. It refuses keys
+// that are too weak for their algorithm: secrets shorter than the hash, RSA keys
+// below 2048 bits or with a public exponent below 3, points off the curve.
+func New(c KeyConfig) (*Key, error) {
+	var errs []error
+	fault := func(field, reason string) {
+		errs = append(errs, &usher.ConfigError{Field: "jwk.KeyConfig." + field, Reason: reason})
+	}
+	given := 0
+	for _, is := range []bool{len(c.Secret) > 0, len(c.PEM) > 0, len(c.JWK) > 0, c.Material != nil} {
+		if is {
+			given++
+		}
+	}
+	if given != 1 {
+		fault("Secret", "exactly one of Secret, PEM, JWK and Material is required, and not empty")
+	}
+	source, material := "Secret", any(bytes.Clone(c.Secret))
+	switch {
+	case given != 1:
+	case len(c.PEM) > 0:
+		source = "PEM"
+		var err error
+		if material, err = parsePEM(c.PEM); err != nil {
+			fault(source, err.Error())
+		}
+	case len(c.JWK) > 0:
+		source = "JWK"
+		k, err := parseJWK(c.JWK)
+		if err != nil {
+			fault(source, err.Error())
+			break
+		}
+		material = k.material
+		if c.ID == "" {
+			c.ID = k.id
+		}
+		if c.Algorithm == "" {
+			c.Algorithm = k.algorithm
+		}
+		if k.algorithm != "" && k.algorithm != c.Algorithm {
+			fault("Algorithm", "differs from that of the JWK")
+		}
+		if k.id != "" && k.id != c.ID {
+			fault("ID", "differs from that of the JWK")
+		}
+	case c.Material != nil:
+		source = "Material"
+		var err error
+		if material, err = cloneKey(c.Material); err != nil {
+			fault(source, err.Error())
+		}
+	}
+	s, ok := schemes[c.Algorithm]
+	if !ok {
+		fault("Algorithm", notAlgorithm())
+	}
+	if len(errs) == 0 {
+		if err := s.check(material); err != nil {
+			fault(source, err.Error())
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return s.key(c.ID, c.Algorithm, material), nil
+}
+
+// key makes a Key of material that was checked.
+func (s scheme) key(id string, a Algorithm, material any) *Key {
+	k := &Key{id: id, algorithm: a, method: s.method, verifying: material}
+	switch m := material.(type) {
+	case []byte:
+		k.signing = m
+	case crypto.Signer:
+		k.signing, k.verifying = m, m.Public()
+	}
+	return k
+}
+
+// public returns the public half of k alone.
+func (k *Key) public() *Key {
+	return &Key{id: k.id, algorithm: k.algorithm, method: k.method, verifying: k.verifying}
+}
+
+// equalKeys reports whether two public keys are the same.
+func equalKeys(a, b any) bool {
+	public, ok := a.(interface{ Equal(x crypto.PublicKey) bool })
+	return ok && public.Equal(b)
+}
+
+// check returns why material is no key for s, or nil.
+func (s scheme) check(material any) error {
+	public := material
+	if signer, ok := material.(crypto.Signer); ok {
+		public = signer.Public()
+	}
+	switch k := public.(type) {
+	case []byte:
+		switch {
+		case s.family != hmacFamily:
+			return errWrongType
+		case len(k) < s.secret:
+			return fmt.Errorf("a secret must have at least %d bytes for this algorithm", s.secret)
+		case bytes.HasPrefix(bytes.TrimSpace(k), []byte("-----BEGIN")):
+			// Whoever knows the public key could sign with it.
+			return errors.New("is PEM and not a secret")
+		}
+		return nil
+	case *rsa.PublicKey:
+		if s.family != rsaFamily {
+			return errWrongType
+		}
+		return checkRSA(k)
+	case *ecdsa.PublicKey:
+		if s.family != ecdsaFamily || s.curve != k.Curve {
+			return errWrongType
+		}
+		// On the curve and not its zero.
+		if _, err := k.ECDH(); err != nil {
+			return errors.New("is not a point on its curve")
+		}
+		return nil
+	case ed25519.PublicKey:
+		if s.family != ed25519Family {
+			return errWrongType
+		}
+		return nil
+	}
+	return errWrongType
+}
+
+var errWrongType = errors.New("is not a key for this algorithm")
+
+// checkRSA returns why k is too weak, or so strong that verifying costs too much.
+func checkRSA(k *rsa.PublicKey) error {
+	switch bits := k.N.BitLen(); {
+	case bits < 2048 || bits > 8192:
+		return fmt.Errorf("an RSA key must have 2048 to 8192 bits and not %d", bits)
+	case k.N.Bit(0) == 0:
+		return errors.New("is an RSA key with an even modulus")
+	case k.E < 3 || k.E%2 == 0:
+		return errors.New("is an RSA key whose public exponent is not an odd number from 3")
+	}
+	return nil
+}
+
+// parsePEM returns the key in text, which must be one PEM block.
+func parsePEM(text []byte) (any, error) {
+	block, rest := pem.Decode(text)
+	if block == nil {
+		return nil, errors.New("is not PEM")
+	}
+	if len(bytes.TrimSpace(rest)) > 0 {
+		return nil, errors.New("must be one PEM block")
+	}
+	var (
+		k   any
+		err error
+	)
+	switch block.Type {
+	case "PUBLIC KEY":
+		k, err = x509.ParsePKIXPublicKey(block.Bytes)
+	case "RSA PUBLIC KEY":
+		k, err = x509.ParsePKCS1PublicKey(block.Bytes)
+	case "CERTIFICATE":
+		var c *x509.Certificate
+		if c, err = x509.ParseCertificate(block.Bytes); err == nil {
+			k = c.PublicKey
+		}
+	case "PRIVATE KEY":
+		k, err = x509.ParsePKCS8PrivateKey(block.Bytes)
+	case "RSA PRIVATE KEY":
+		k, err = x509.ParsePKCS1PrivateKey(block.Bytes)
+	case "EC PRIVATE KEY":
+		k, err = x509.ParseECPrivateKey(block.Bytes)
+	default:
+		return nil, fmt.Errorf("has a block of type %q, which is no key", block.Type)
+	}
+	if err != nil {
+		// What the parser says may quote the key.
+		return nil, fmt.Errorf("has a block of type %q that cannot be read", block.Type)
+	}
+	return k, nil
+}
+
+// cloneKey returns a copy of k by way of its encoding, which also shows that k
+// is whole.
+func cloneKey(k any) (clone any, err error) {
+	// The encoders panic on a key that lacks a part.
+	defer func() {
+		if recover() != nil {
+			clone, err = nil, errors.New("is not a whole key")
+		}
+	}()
+	switch k := k.(type) {
+	case *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey:
+		der, err := x509.MarshalPKIXPublicKey(k)
+		if err != nil {
+			return nil, errors.New("is not a whole key")
+		}
+		return x509.ParsePKIXPublicKey(der)
+	case *rsa.PrivateKey, *ecdsa.PrivateKey, ed25519.PrivateKey:
+		der, err := x509.MarshalPKCS8PrivateKey(k)
+		if err != nil {
+			return nil, errors.New("is not a whole key")
+		}
+		return x509.ParsePKCS8PrivateKey(der)
+	}
+	return nil, fmt.Errorf("is a %T, which is no key", k)
+}
+
+// ID returns the name of the key, or "".
+func (k *Key) ID() string { return k.id }
+
+// Algorithm returns the only algorithm that the key is for.
+func (k *Key) Algorithm() Algorithm { return k.algorithm }
+
+// CanSign reports whether the key is a private key or a secret.
+func (k *Key) CanSign() bool { return k.signing != nil }
+
+// Verify returns an error unless signature is that of text.
+func (k *Key) Verify(text string, signature []byte) error {
+	return k.method.Verify(text, signature, k.verifying)
+}
+
+// Sign returns the signature of text, or an error if the key cannot sign.
+func (k *Key) Sign(text string) ([]byte, error) {
+	if k.signing == nil {
+		return nil, errors.New("jwk: the key is public and cannot sign")
+	}
+	return k.method.Sign(text, k.signing)
+}
+
+// MarshalJSON returns the public half of the key as a JWK (RFC 7517) with kid,
+// alg and use. A secret has none, which is an error.
+func (k Key) MarshalJSON() ([]byte, error) { return k.publicJWK() }
+
+// Format prints the ID and the algorithm, whatever the verb.
+func (k Key) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, k.String()) }
+
+// String returns the ID and the algorithm.
+func (k Key) String() string { return fmt.Sprintf("key %q (%s)", k.id, k.algorithm) }
+
+// Matches reports whether the key may have signed a token with this kid, which may
+// be empty, and algorithm.
+func (k *Key) Matches(id string, a Algorithm) bool {
+	return k.algorithm == a && (id == "" || k.id == "" || k.id == id)
+}
+
+// Generate returns a new key for a, with a random ID: a secret of the length of the
+// hash, or a private key, of 3072 bits for RSA. The key is lost with the process; a
+// key whose tokens are to outlive it is loaded with [New].
+func Generate(a Algorithm) (*Key, error) {
+	s, ok := schemes[a]
+	if !ok {
+		return nil, &usher.ConfigError{Field: "jwk.Generate algorithm", Reason: notAlgorithm()}
+	}
+	var (
+		material any
+		err      error
+	)
+	switch s.family {
+	case hmacFamily:
+		secret := make([]byte, s.secret)
+		_, _ = rand.Read(secret) // never fails
+		material = secret
+	case rsaFamily:
+		material, err = rsa.GenerateKey(rand.Reader, 3072)
+	case ecdsaFamily:
+		material, err = ecdsa.GenerateKey(s.curve, rand.Reader)
+	case ed25519Family:
+		_, material, err = ed25519.GenerateKey(rand.Reader)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("jwk: generate a key: %w", err)
+	}
+	return s.key(rand.Text(), a, material), nil
+}
+
+func notAlgorithm() string { return fmt.Sprintf("must be one of %v", known()) }

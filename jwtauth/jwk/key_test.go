@@ -1,0 +1,134 @@
+package jwk_test
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"encoding/json"
+	"fmt"
+	"testing"
+
+	"github.com/usher-go/usher/jwtauth/jwk"
+)
+
+func TestKeyPrintsNoMaterial(t *testing.T) {
+	secret := []byte("0123456789abcdef0123456789abcdef")
+	k := mustKey(t, jwk.KeyConfig{ID: "a", Algorithm: jwk.HS256, Secret: secret})
+	const want = `key "a" (HS256)`
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+		if got := fmt.Sprintf(verb, k); got != want {
+			t.Errorf("%s prints %s", verb, got)
+		}
+		if got := fmt.Sprintf(verb, *k); got != want {
+			t.Errorf("%s of a copy prints %s", verb, got)
+		}
+	}
+	if b, err := json.Marshal(k); err == nil {
+		t.Errorf("a secret is encoded as %s", b)
+	}
+}
+
+func TestKeyIsACopy(t *testing.T) {
+	secret := []byte("0123456789abcdef0123456789abcdef")
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := mustKey(t, jwk.KeyConfig{Algorithm: jwk.EdDSA, Material: private})
+	before, _ := json.Marshal(k)
+	clear(private)
+	clear(secret)
+	if after, _ := json.Marshal(k); !bytes.Equal(before, after) {
+		t.Error("the key has changed with what it was made of")
+	}
+}
+
+func TestPublicHalfGoesThroughJWK(t *testing.T) {
+	private, err := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := mustKey(t, jwk.KeyConfig{ID: "x", Algorithm: jwk.ES512, Material: private})
+	first, err := json.Marshal(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public := mustKey(t, jwk.KeyConfig{JWK: first})
+	second, err := json.Marshal(public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(first, second) || public.CanSign() || !k.CanSign() || public.ID() != "x" || public.Algorithm() != jwk.ES512 {
+		t.Errorf("%s became %s (%v)", first, second, public)
+	}
+}
+
+func TestPitfallWeakKeysAreRefused(t *testing.T) {
+	small := must(rsa.GenerateKey(rand.Reader, 1024))
+	for name, c := range map[string]jwk.KeyConfig{
+		"no secret":                {Algorithm: jwk.HS256, Secret: nil},
+		"empty secret":             {Algorithm: jwk.HS256, Secret: []byte{}},
+		"31 bytes for HS256":       {Algorithm: jwk.HS256, Secret: secret[:31]},
+		"47 bytes for HS384":       {Algorithm: jwk.HS384, Secret: secret[:47]},
+		"63 bytes for HS512":       {Algorithm: jwk.HS512, Secret: secret[:63]},
+		"RSA of 1024 bits":         {Algorithm: jwk.RS256, Material: &small.PublicKey},
+		"private RSA of 1024 bits": {Algorithm: jwk.PS256, Material: small},
+		"no algorithm":             {Secret: secret},
+		"none":                     {Algorithm: "none", Secret: secret},
+		"P-256 for ES384":          {Algorithm: jwk.ES384, Material: ecKey()},
+		"RSA for ES256":            {Algorithm: jwk.ES256, Material: rsaKey()},
+		"Ed25519 for ES256":        {Algorithm: jwk.ES256, Material: ed25519Key()},
+		"a secret for RS256":       {Algorithm: jwk.RS256, Secret: secret},
+		"two at once":              {Algorithm: jwk.HS256, Secret: secret, JWK: []byte(`{}`)},
+		"a string":                 {Algorithm: jwk.HS256, Material: "0123456789abcdef0123456789abcdef"},
+		"a nil pointer":            {Algorithm: jwk.RS256, Material: (*rsa.PublicKey)(nil)},
+		"an empty RSA key":         {Algorithm: jwk.RS256, Material: &rsa.PublicKey{}},
+		"an empty private RSA key": {Algorithm: jwk.RS256, Material: &rsa.PrivateKey{}},
+		"an empty EC key":          {Algorithm: jwk.ES256, Material: &ecdsa.PublicKey{}},
+		"an empty private EC key":  {Algorithm: jwk.ES256, Material: &ecdsa.PrivateKey{}},
+		"a short Ed25519 key":      {Algorithm: jwk.EdDSA, Material: ed25519.PublicKey("x")},
+		"an empty Ed25519 key":     {Algorithm: jwk.EdDSA, Material: ed25519.PrivateKey{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if k, err := jwk.New(c); err == nil {
+				t.Errorf("%v", k)
+			} else if bytes.Contains([]byte(err.Error()), secret[:8]) {
+				t.Errorf("the secret is in the error: %v", err)
+			}
+		})
+	}
+	for name, data := range map[string]string{
+		"e of 1":              rsaJWK("AQ"),
+		"e of 2":              rsaJWK("Ag"),
+		"e of 2^64":           rsaJWK("AQAAAAAAAAAA"),
+		"no e":                rsaJWK(""),
+		"for encryption":      `{"kty":"oct","alg":"HS256","use":"enc","k":"` + b64(secret) + `"}`,
+		"to derive":           `{"kty":"oct","alg":"HS256","key_ops":["deriveKey"],"k":"` + b64(secret) + `"}`,
+		"key_ops of a number": `{"kty":"oct","alg":"HS256","key_ops":1,"k":"` + b64(secret) + `"}`,
+		"kid of a number":     `{"kty":"oct","alg":"HS256","kid":1,"k":"` + b64(secret) + `"}`,
+		"empty":               `{}`,
+		"two k":               `{"kty":"oct","alg":"HS256","k":"` + b64(secret) + `","k":"AAAA"}`,
+		"padded":              `{"kty":"oct","alg":"HS256","k":"` + b64(secret) + `="}`,
+		"off the curve":       `{"kty":"EC","alg":"ES256","crv":"P-256","x":"` + b64(make([]byte, 32)) + `","y":"` + b64(make([]byte, 32)) + `"}`,
+		"a short coordinate":  `{"kty":"EC","alg":"ES256","crv":"P-256","x":"AQ","y":"AQ"}`,
+		"Ed448":               `{"kty":"OKP","alg":"EdDSA","crv":"Ed448","x":"` + b64(make([]byte, 57)) + `"}`,
+		"X25519":              `{"kty":"OKP","alg":"EdDSA","crv":"X25519","x":"` + b64(make([]byte, 32)) + `"}`,
+		"secp256k1":           `{"kty":"EC","alg":"ES256K","crv":"secp256k1","x":"` + b64(make([]byte, 32)) + `","y":"` + b64(make([]byte, 32)) + `"}`,
+		"another private half": `{"kty":"OKP","alg":"EdDSA","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo","d":"` +
+			b64(make([]byte, 32)) + `"}`,
+		"no JSON": `-----BEGIN PUBLIC KEY-----`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			if k, err := jwk.New(jwk.KeyConfig{JWK: []byte(data)}); err == nil {
+				t.Errorf("%v", k)
+			}
+		})
+	}
+}
+
+func rsaJWK(e string) string {
+	return `{"kty":"RSA","alg":"RS256","n":"` + b64(rsaKey().N.Bytes()) + `","e":"` + e + `"}`
+}

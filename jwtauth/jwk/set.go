@@ -1,0 +1,61 @@
+package jwk
+
+import "context"
+
+// A Set knows the keys of one issuer. [Static] and [Remote] are ones. It
+// must be safe for concurrent use.
+type Set interface {
+	// Find returns the keys that may have signed a token with this kid, which is
+	// empty if the token names none, and this algorithm, and the version of the
+	// set that has them. A key that is not there is no error; keys that cannot be
+	// known at the time are one, which is answered with 503; a method RetryAfter()
+	// time.Duration of the error says when to try again. Keys that do not fit
+	// are not used, and no more than four are tried.
+	Find(ctx context.Context, kid string, a Algorithm) (keys []*Key, version uint64, err error)
+	// Version returns a number that becomes another one when a key is removed or
+	// replaced, and an error while the keys cannot be known. What was verified
+	// with keys of another version is verified again. Version is called for each
+	// request and must not wait.
+	Version() (uint64, error)
+}
+
+// Static are keys that never change while a [Verifier] uses them. [New]
+// copies the slice.
+type Static []*Key
+
+// Find implements [Set].
+func (s Static) Find(_ context.Context, kid string, a Algorithm) ([]*Key, uint64, error) {
+	return fitting(s, kid, a), 0, nil
+}
+
+// Version implements [Set].
+func (Static) Version() (uint64, error) { return 0, nil }
+
+// fitting returns those of keys that may have signed a token with this kid and
+// algorithm.
+func fitting(keys []*Key, kid string, a Algorithm) []*Key {
+	for i, k := range keys {
+		if !k.Matches(kid, a) {
+			continue
+		}
+		// Mostly it is one.
+		list := keys[i : i+1 : i+1]
+		for _, k := range keys[i+1:] {
+			if k.Matches(kid, a) {
+				list = append(list, k)
+			}
+		}
+		return list
+	}
+	return nil
+}
+
+// A Refresher is a [Set] that can be fetched again. A verifier calls Refresh when a
+// signature does not fit its key, which may have been replaced by another one of the
+// same name.
+type Refresher interface {
+	Set
+	// Refresh asks for the keys to be fetched soon. It does not wait, and may be
+	// called for each request.
+	Refresh()
+}

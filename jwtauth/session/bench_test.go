@@ -1,0 +1,68 @@
+package session_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/usher-go/usher/jwtauth/jwk"
+	"github.com/usher-go/usher/jwtauth/session"
+)
+
+var benchedAlgorithms = []jwk.Algorithm{jwk.HS256, jwk.RS256, jwk.ES256, jwk.EdDSA}
+
+func BenchmarkLogin(b *testing.B) {
+	for _, a := range benchedAlgorithms {
+		b.Run(string(a), func(b *testing.B) {
+			i := newIssuer(b, func(c *session.Config) { c.Keys[0].Key = signing(b, "k1", a) })
+			b.ReportAllocs()
+			for n := 0; b.Loop(); n++ {
+				if _, err := i.Login(b.Context(), session.Session{Subject: fmt.Sprint(n % 1000)}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkRefresh(b *testing.B) {
+	for _, a := range benchedAlgorithms {
+		b.Run(string(a), func(b *testing.B) {
+			i := newIssuer(b, func(c *session.Config) { c.Keys[0].Key = signing(b, "k1", a) })
+			tokens := login(b, i)
+			b.ReportAllocs()
+			for b.Loop() {
+				var err error
+				if tokens, err = i.Refresh(b.Context(), tokens.RefreshToken()); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkRefreshReplay(b *testing.B) {
+	i := newIssuer(b, func(c *session.Config) { c.Grace = 5 * time.Minute })
+	first := login(b, i)
+	mustRefresh(b, i, first.RefreshToken())
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := i.Refresh(b.Context(), first.RefreshToken()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkRefreshRefused(b *testing.B) {
+	i := newIssuer(b, nil)
+	for name, token := range map[string]string{"malformed": "x", "unknown": b64(make([]byte, 64))} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := i.Refresh(b.Context(), token); err == nil {
+					b.Fatal("accepted")
+				}
+			}
+		})
+	}
+}

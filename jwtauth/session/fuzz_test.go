@@ -1,0 +1,55 @@
+package session_test
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/usher-go/usher/jwtauth/session"
+)
+
+// A text that was not issued is refused, and one that has the form of a token has
+// one spelling.
+func FuzzRefreshToken(f *testing.F) {
+	store := &faulty{Store: newRefreshStore(f, 0)}
+	i := newIssuer(f, func(c *session.Config) { c.Store = store })
+	good := login(f, i).RefreshToken()
+	for _, seed := range []string{"", good, good[:85], good + "A", strings.Repeat("A", 86), strings.Repeat("_", 86), good[:84] + "\r\n"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		if text == good {
+			t.Skip("the one that is valid")
+		}
+		store.calls.Store(0)
+		if _, err := i.Refresh(t.Context(), text); !errors.Is(err, session.ErrInvalidRefreshToken) {
+			t.Fatalf("error %v for %q", err, text)
+		}
+		b, err := unb64(text)
+		formed := err == nil && len(b) == 64 && b64(b) == text
+		if asked := store.calls.Load() > 0; asked != formed {
+			t.Errorf("the store was asked: %t, for %q", asked, text)
+		}
+	})
+}
+
+// Whatever the body is, the answer is a refusal in JSON.
+func FuzzRefreshBody(f *testing.F) {
+	i := newIssuer(f, nil)
+	h := newSessionHandler(f, i, inCookie)
+	for _, seed := range []string{"", "{}", "null", `{"refresh_token":"x"}`, `{"refresh_token":"\ud800"}`, `{"refresh_token":"x","refresh_token":""}`, `{"a":1e999}`, `[`, `{"refresh_token":"x"}{}`} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, body string) {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader(body))
+		r.Header.Set("Content-Type", "application/json")
+		w := httptest.NewRecorder()
+		h.Refresh(w, r)
+		if w.Code != 400 && w.Code != 401 && w.Code != 413 || !json.Valid(w.Body.Bytes()) {
+			t.Errorf("%d %s for %q", w.Code, w.Body, body)
+		}
+	})
+}

@@ -1,0 +1,102 @@
+package session
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"time"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/guard"
+	"github.com/usher-go/usher/jwtauth"
+)
+
+// maxStoreCalls bounds how many calls of one store run at a time, those that hang
+// included.
+const maxStoreCalls = 64
+
+// guardedRevoker bounds the calls of a Revoker.
+type guardedRevoker struct {
+	revoker jwtauth.Revoker
+	guard   *guard.Guard
+}
+
+func guardRevoker(r jwtauth.Revoker, timeout time.Duration) jwtauth.Revoker {
+	if _, local := r.(*jwtauth.RevocationList); r == nil || local {
+		return r
+	}
+	full := func(err error) bool { return errors.Is(err, jwtauth.ErrRevocationsFull) }
+	return guardedRevoker{r, guard.New(timeout, maxStoreCalls).Results(full)}
+}
+
+func (g guardedRevoker) Revoked(ctx context.Context, t *jwtauth.Token) (bool, error) {
+	return guard.Call(ctx, g.guard, func(ctx context.Context) (bool, error) { return g.revoker.Revoked(ctx, t) }, nil)
+}
+
+func (g guardedRevoker) RevokeSession(ctx context.Context, issuer, id string, until time.Time) error {
+	return g.guard.Do(ctx, func(ctx context.Context) error { return g.revoker.RevokeSession(ctx, issuer, id, until) })
+}
+
+func (g guardedRevoker) RevokeSubject(ctx context.Context, issuer, subject string, before, until time.Time) error {
+	return g.guard.Do(ctx, func(ctx context.Context) error {
+		return g.revoker.RevokeSubject(ctx, issuer, subject, before, until)
+	})
+}
+
+// guardedStore bounds the calls of a Store. A call that is given up may still
+// run, so it has a record of its own.
+type guardedStore struct {
+	store Store
+	guard *guard.Guard
+}
+
+// guardStore returns s with bounded calls. A [Memory] waits for nothing
+// and stays as it is.
+func guardStore(s Store, timeout time.Duration) Store {
+	if _, local := s.(*Memory); local {
+		return s
+	}
+	return guardedStore{s, guard.New(timeout, maxStoreCalls).Results(func(err error) bool {
+		return errors.Is(err, ErrNotFound) || errors.Is(err, ErrConflict)
+	})}
+}
+
+func (g guardedStore) Insert(ctx context.Context, r Record) error {
+	r = r.clone()
+	return g.guard.Do(ctx, func(ctx context.Context) error { return g.store.Insert(ctx, r) })
+}
+
+func (g guardedStore) Lookup(ctx context.Context, handle [sha256.Size]byte) (Record, error) {
+	return guard.Call(ctx, g.guard, func(ctx context.Context) (Record, error) { return g.store.Lookup(ctx, handle) }, nil)
+}
+
+func (g guardedStore) Update(ctx context.Context, r Record) error {
+	r = r.clone()
+	return g.guard.Do(ctx, func(ctx context.Context) error { return g.store.Update(ctx, r) })
+}
+
+func (g guardedStore) Revoke(ctx context.Context, id string, at time.Time) error {
+	return g.guard.Do(ctx, func(ctx context.Context) error { return g.store.Revoke(ctx, id, at) })
+}
+
+func (g guardedStore) RevokeSubject(ctx context.Context, subject string, at time.Time) error {
+	return g.guard.Do(ctx, func(ctx context.Context) error { return g.store.RevokeSubject(ctx, subject, at) })
+}
+
+// guardClaims returns a claims callback with bounded calls. It mostly asks a
+// database.
+func guardClaims(claims claimsFunc, timeout time.Duration) claimsFunc {
+	if claims == nil {
+		return nil
+	}
+	g := guard.New(timeout, maxStoreCalls).Results(func(err error) bool {
+		_, refused := errors.AsType[*usher.Error](err)
+		return refused
+	})
+	return func(ctx context.Context, s Session) (map[string]any, error) {
+		s = s.clone()
+		return guard.Call(ctx, g, func(ctx context.Context) (map[string]any, error) { return claims(ctx, s) }, nil)
+	}
+}
+
+type claimsFunc = func(context.Context, Session) (map[string]any, error)

@@ -1,0 +1,121 @@
+package session
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/config"
+	"github.com/usher-go/usher/internal/jose"
+	"github.com/usher-go/usher/jwtauth/jwk"
+)
+
+// A SigningKey is a key of a [Manager] and when it signs.
+//
+// To change keys without refusing anybody, add the next key with a From that
+// every node and every verifier of another service will have heard of by then: an
+// hour ahead is plenty. It is published at once, signs from then on, and the old
+// one verifies until its last token has expired. Take that out any time later.
+type SigningKey struct {
+	// Key is a private key or a secret, with an ID of its own.
+	Key *jwk.Key
+	// From is when the key begins to sign, until that of the next one. The zero
+	// value means that it always has.
+	From time.Time
+}
+
+// A signer is a SigningKey that is ready for use.
+type signer struct {
+	key    *jwk.Key
+	header string // of the tokens, encoded, with the dot behind it
+	from   time.Time
+	// gone is when its last token has expired; zero if no other key is to follow.
+	gone time.Time
+}
+
+// newSigners returns keys in the order in which they sign, and adds their faults.
+func newSigners(f config.Faults[usher.ConfigError], keys []SigningKey, typ string, access time.Duration, now time.Time) []signer {
+	if len(keys) == 0 {
+		f.Add("Keys", "at least one is required with a Store")
+		return nil
+	}
+	signs := false
+	list := make([]signer, 0, len(keys))
+	for n, k := range keys {
+		f := f.In(fmt.Sprintf("Keys[%d]", n))
+		same := func(is func(SigningKey) bool) bool { return slices.ContainsFunc(keys[:n], is) }
+		signs = signs || !k.From.After(now)
+		switch {
+		case k.Key == nil || k.Key.Algorithm() == "":
+			f.Add("Key", "was not made by package jwk")
+			continue
+		case !k.Key.CanSign():
+			f.Add("Key", "is public and cannot sign")
+		case k.Key.ID() == "":
+			f.Add("Key", "must have an ID, so that tokens can name it")
+		case same(func(other SigningKey) bool { return other.Key != nil && other.Key.ID() == k.Key.ID() }):
+			f.Add("Key", "must not have the ID of another key")
+		}
+		f.If(same(func(other SigningKey) bool { return other.From.Equal(k.From) }), "From", "must not be that of another key")
+		list = append(list, signer{key: k.Key, header: tokenHeader(k.Key, typ), from: k.From})
+	}
+	f.If(!signs, "Keys", "one of them must sign now; leave From of the first one zero")
+	slices.SortFunc(list, func(a, b signer) int { return a.from.Compare(b.from) })
+	for n := range list {
+		if n+1 < len(list) {
+			list[n].gone = list[n+1].from.Add(access + maxLeeway)
+		}
+	}
+	return list
+}
+
+// tokenHeader returns the first segment of the tokens that k signs, and a dot.
+func tokenHeader(k *jwk.Key, typ string) string {
+	// Strings only, which always encode.
+	header, _ := json.Marshal(struct {
+		Algorithm jwk.Algorithm `json:"alg"`
+		ID        string        `json:"kid"`
+		Type      string        `json:"typ"`
+	}{k.Algorithm(), k.ID(), typ})
+	return jose.Encoding.EncodeToString(header) + "."
+}
+
+// signer returns the key that signs at this time.
+func (m *Manager) signer(now time.Time) *signer {
+	s := &m.signers[0]
+	for n := range m.signers {
+		if !m.signers[n].from.After(now) {
+			s = &m.signers[n]
+		}
+	}
+	return s
+}
+
+func (s *signer) isGone(now time.Time) bool { return !s.gone.IsZero() && !now.Before(s.gone) }
+
+// Find implements [jwk.Set]. It knows the keys that sign, those that will, and
+// those of which a token may still be good.
+func (m *Manager) Find(_ context.Context, kid string, a jwk.Algorithm) (keys []*jwk.Key, version uint64, err error) {
+	now := time.Now()
+	for n := range m.signers {
+		if s := &m.signers[n]; !s.isGone(now) && s.key.Matches(kid, a) {
+			keys = append(keys, s.key)
+		}
+	}
+	return keys, m.version(now), nil
+}
+
+// Version implements [jwk.Set]. It is the number of keys that are gone.
+func (m *Manager) Version() (uint64, error) { return m.version(time.Now()), nil }
+
+func (m *Manager) version(now time.Time) (n uint64) {
+	for k := range m.signers {
+		if m.signers[k].isGone(now) {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,148 @@
+package session
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/bearer"
+	"github.com/usher-go/usher/jwtauth"
+)
+
+// Logout ends each session that a request presents, and removes the cookies: 200
+// logged_out, without data. These are the sessions of the member refresh_token of the
+// body, be that JSON or a form, of up to four RefreshCookies, and of the access token
+// that the request was let in with, if it stands behind a [jwtauth.Verifier].
+//
+// A token that has expired, and a session that has ended already, are no failure, and
+// neither is a request without any token where tokens are in cookies. Nothing in the
+// body stops the sessions of cookies from ending. Failures are 405, 403
+// cross_origin_request for a page of another origin where the browser may have added
+// the token by itself or would lose its cookies, and 503 if the store failed: then the
+// cookies stay, so that the client can try again. Without any token in a cookie or behind a Verifier, a body
+// without one is 400 validation_failed, or 413 if it is too long.
+func (h *Handler) Logout(w http.ResponseWriter, r *http.Request) {
+	err := checkMethod(w, r)
+	if err == nil {
+		err = h.checkUnasked(r)
+	}
+	if err == nil {
+		err = h.logout(w, r)
+	}
+	if err == nil {
+		h.removeCookies(w)
+		h.respond(w, r, usher.Reply{Code: usher.CodeLoggedOut, Message: "Logged out."})
+	}
+	h.fail(w, r, err)
+}
+
+func (h *Handler) logout(w http.ResponseWriter, r *http.Request) error {
+	texts, access := h.inCookies(r, bearer.MaxCookies), h.session(r)
+	text, err := h.tokenInBody(w, r)
+	switch {
+	case text != "":
+		texts = append(texts, text)
+	case len(texts) == 0 && access == nil && h.refreshCookie == nil:
+		return err
+	}
+	return h.endPresented(r, h.address(r), texts, access)
+}
+
+// endPresented ends the sessions of refresh tokens and of an access token, if that is
+// not nil. One that cannot be ended keeps no other from ending.
+func (h *Handler) endPresented(r *http.Request, address string, refreshTokens []string, access *jwtauth.Token) error {
+	var errs []error
+	for _, text := range refreshTokens {
+		id, err := h.manager.logoutByToken(r.Context(), text, address)
+		errs = append(errs, err)
+		if access != nil && access.SessionID == id {
+			access = nil
+		}
+	}
+	if access != nil {
+		errs = append(errs, h.manager.logout(r.Context(), Event{
+			Action: "logout", SessionID: access.SessionID, Subject: access.Subject, Address: address,
+		}))
+	}
+	return errors.Join(errs...)
+}
+
+// tokenInBody returns the refresh token in the body of r, or why there is none.
+func (h *Handler) tokenInBody(w http.ResponseWriter, r *http.Request) (string, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, h.maxBody))
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return "", err
+	}
+	var (
+		text    string
+		members map[string]json.RawMessage
+	)
+	if json.Unmarshal(body, &members) == nil {
+		_ = json.Unmarshal(members["refresh_token"], &text) // another type is no token
+	} else {
+		form := http.Request{Method: http.MethodPost, Header: r.Header, Body: io.NopCloser(bytes.NewReader(body))}
+		text = form.PostFormValue("refresh_token")
+	}
+	if text == "" {
+		return "", errNoRefreshToken
+	}
+	return text, nil
+}
+
+// LogoutAll ends all sessions of the subject of the access token that the request
+// was let in with, and removes the cookies of this one: 200 logged_out_everywhere,
+// without data. It stands behind a [jwtauth.Verifier]; a request without a session is
+// refused with 401, another kind of credential with 403, and so is the page of
+// another origin where the browser may have added the token by itself.
+func (h *Handler) LogoutAll(w http.ResponseWriter, r *http.Request) {
+	err := checkMethod(w, r)
+	if err == nil {
+		err = h.checkUnasked(r)
+	}
+	if err == nil {
+		err = h.logoutAll(r)
+	}
+	if err == nil {
+		h.removeCookies(w)
+		h.respond(w, r, usher.Reply{Code: usher.CodeLoggedOutEverywhere, Message: "Logged out everywhere."})
+	}
+	h.fail(w, r, err)
+}
+
+func (h *Handler) logoutAll(r *http.Request) error {
+	t := h.session(r)
+	if t == nil {
+		if _, ok := usher.PrincipalFrom(r.Context()); ok {
+			return &usher.Error{
+				Status:  http.StatusForbidden,
+				Code:    usher.CodeWrongCredentialKind,
+				Message: "This kind of credential is not accepted here.",
+			}
+		}
+		return &usher.Error{
+			Status:  http.StatusUnauthorized,
+			Code:    usher.CodeMissingCredential,
+			Message: "The request carries no credential.",
+		}
+	}
+	return h.manager.logoutAll(r.Context(), Event{Action: "logout_all", Subject: t.Subject, Address: h.address(r)})
+}
+
+// checkUnasked refuses the requests of pages of other origins that a browser sends
+// without asking us first: with a token that it has added by itself, in one of our
+// cookies or in one that only the authenticator knows, and without any token where the
+// response would remove the cookies, which the browser may have kept to itself.
+func (h *Handler) checkUnasked(r *http.Request) error {
+	given, _ := bearer.Token(r.Header, false) // no page sends that to another origin unasked
+	unasked := given == "" && (h.session(r) != nil || h.refreshCookie != nil || h.accessCookie != nil)
+	for _, c := range []*Cookie{h.refreshCookie, h.accessCookie} {
+		unasked = unasked || c != nil && len(r.CookiesNamed(c.Name)) > 0
+	}
+	if !unasked {
+		return nil
+	}
+	return h.checkOrigin(r)
+}

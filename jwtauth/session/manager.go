@@ -1,0 +1,411 @@
+package session
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/bearer"
+	"github.com/usher-go/usher/internal/config"
+	"github.com/usher-go/usher/internal/report"
+	"github.com/usher-go/usher/internal/telemetry"
+	"github.com/usher-go/usher/jwtauth"
+	"github.com/usher-go/usher/jwtauth/jwk"
+)
+
+// Config configures a [Manager].
+type Config struct {
+	// Issuer is the claim iss of the access tokens. Required, without a "|".
+	Issuer string
+	// Audiences is their claim aud: the names of the services that they are for. At
+	// least one is required.
+	Audiences []string
+
+	// Store keeps the sessions. Nil keeps them in the memory of this process, and
+	// then Keys and Revocations have defaults that also last as long as the process.
+	Store Store
+	// Keys sign the access tokens. One of them must sign now. They are required if
+	// Store is not nil: nodes that share sessions share keys. Otherwise none means a
+	// new key for EdDSA.
+	Keys []SigningKey
+	// Revocations is told of each session that ends, so that its access tokens end
+	// at once. It reaches the [jwtauth.Verifier] by [Manager.TrustedIssuer]. Nil
+	// means that access tokens are valid until they expire, or, if Store is nil, a
+	// [jwtauth.RevocationList].
+	Revocations jwtauth.Revoker
+
+	// AccessLifetime is how long an access token is valid; zero means 15 minutes.
+	AccessLifetime time.Duration
+	// RefreshLifetime is how long a session lasts without a refresh; zero means 7
+	// days.
+	RefreshLifetime time.Duration
+	// SessionLifetime is how long a session lasts in any case; zero means 30 days.
+	SessionLifetime time.Duration
+	// Grace is how long after its exchange a refresh token still gets the response
+	// that it was exchanged for, byte for byte; zero means 10 seconds, a negative
+	// number none, and at most 5 minutes. It must exceed the difference between the
+	// clocks of the nodes.
+	Grace time.Duration
+
+	// Type is the typ of the access tokens; empty means "session+jwt", that of
+	// [jwtauth.ProfileSession].
+	Type string
+	// Claims, if not nil, returns further claims for an access token. It is called
+	// at each login and refresh, so that a token has current claims. It cannot set
+	// iss, sub, aud, exp, nbf, iat, jti, sid or scope. An [*usher.Error] becomes the
+	// response, for instance for somebody who is no longer a customer; any other
+	// error, and a panic, is a 503. It is called on a goroutine of its own.
+	Claims func(ctx context.Context, s Session) (map[string]any, error)
+
+	// Timeout bounds how long a login, refresh or logout waits for Store, Claims and
+	// Revocations, even if they ignore their context; zero means 3 seconds. For each
+	// of the three at most 64 calls run at a time, including those that hang, and 16
+	// wait for each of these; further calls fail at once. [Memory] and
+	// [jwtauth.RevocationList], which never wait, are called directly.
+	Timeout time.Duration
+	// Audit, if not nil, is called after each login, refresh and logout, on the
+	// goroutine of the caller.
+	Audit func(ctx context.Context, e Event)
+	// OnError is called for each failure of Store, Revocations and Claims, for a
+	// panic of Audit, and for what a [Handler] could not do once it had responded.
+	// Nil logs to [slog.Default], at most one line a second.
+	OnError func(ctx context.Context, err error)
+	// MeterProvider makes the counter usher.session.refreshes, which has the outcome
+	// as the attribute usher.session.result; nil means the global one.
+	MeterProvider metric.MeterProvider
+}
+
+// A Manager opens, refreshes and ends sessions. A [Handler] is its HTTP side. It is
+// safe for concurrent use and has nothing to close. It is also the [jwk.Set] of its
+// own tokens.
+//
+// A session has one valid refresh token at any time. Exchanging it is one atomic
+// step, which replaces it by another one. What happens if a token that was exchanged
+// before is used again:
+//
+//   - Within [Config.Grace], the token that was exchanged last gets the same response
+//     again, byte for byte. So two concurrent requests, and a client that retries, end
+//     up with the same tokens. The response is stored encrypted under the token that it
+//     was given for.
+//   - Later, the token that was exchanged last is exchanged once more if the server
+//     knows that its response was not delivered, because the server went down or the
+//     client hung up, and if the token in that response was never used. That token is
+//     void from then on. See [Manager.Delivered].
+//   - Any other use is taken for theft and ends the session, with all tokens that came
+//     of it, whoever holds them.
+//
+// So a lost response logs nobody out, and two holders of one token are told apart as
+// soon as the second one uses its own.
+type Manager struct {
+	name        string
+	audiences   []string
+	typ         string
+	signers     []signer
+	store       Store
+	access      time.Duration
+	refresh     time.Duration
+	session     time.Duration
+	grace       time.Duration
+	timeout     time.Duration
+	claims      claimsFunc
+	revoker     jwtauth.Revoker // as in the Config, for verifiers
+	revocations jwtauth.Revoker // the same with bounded calls
+	audit       func(context.Context, Event)
+	reporter    *report.Reporter
+	decisions   *telemetry.Decisions
+}
+
+var _ jwk.Set = (*Manager)(nil)
+
+// maxLeeway is the largest Leeway of a [jwtauth.Verifier].
+const maxLeeway = 5 * time.Minute
+
+// New returns a Manager, or all faults of c.
+func New(c Config) (*Manager, error) {
+	if c.Store == nil {
+		if err := c.completeInMemory(); err != nil {
+			return nil, err
+		}
+	}
+	m := &Manager{
+		name:      c.Issuer,
+		audiences: slices.Clone(c.Audiences),
+		typ:       cmp.Or(c.Type, "session+jwt"),
+		access:    cmp.Or(c.AccessLifetime, 15*time.Minute),
+		refresh:   cmp.Or(c.RefreshLifetime, 7*24*time.Hour),
+		session:   cmp.Or(c.SessionLifetime, 30*24*time.Hour),
+		grace:     max(cmp.Or(c.Grace, 10*time.Second), 0),
+		timeout:   cmp.Or(c.Timeout, 3*time.Second),
+		revoker:   c.Revocations,
+		audit:     c.Audit,
+		reporter:  report.New("session.Manager", c.OnError),
+	}
+	f := config.Of[usher.ConfigError]("session.Config")
+	m.validate(f)
+	m.signers = newSigners(f, c.Keys, m.typ, m.access, timeNow())
+	if err := f.Err(); err != nil {
+		return nil, err
+	}
+	m.store = guardStore(c.Store, m.timeout)
+	m.revocations = guardRevoker(c.Revocations, m.timeout)
+	m.claims = guardClaims(c.Claims, m.timeout)
+	m.decisions = telemetry.NewDecisions(telemetry.Config{
+		MeterProvider: c.MeterProvider,
+		Scope:         "github.com/usher-go/usher/jwtauth/session",
+		Counter:       "usher.session.refreshes",
+		Description:   "Refreshes of sessions by their outcome.",
+		Attribute:     "usher.session.result",
+		Outcomes:      refreshOutcomeNames[:],
+	})
+	return m, nil
+}
+
+// completeInMemory fills in what a Manager needs in a single process.
+func (c *Config) completeInMemory() error {
+	store, err := NewMemory(MemoryConfig{})
+	if err != nil {
+		return err
+	}
+	c.Store = store
+	if c.Revocations == nil {
+		c.Revocations = new(jwtauth.RevocationList)
+	}
+	if len(c.Keys) == 0 {
+		key, err := jwk.Generate(jwk.EdDSA)
+		if err != nil {
+			return err
+		}
+		c.Keys = []SigningKey{{Key: key}}
+	}
+	return nil
+}
+
+// validate adds the faults of the configuration, except those of the keys.
+func (m *Manager) validate(f config.Faults[usher.ConfigError]) {
+	f.If(m.name == "", "Issuer", config.Required)
+	f.If(strings.Contains(m.name, "|"), "Issuer", "must not contain a bar")
+	f.If(len(m.audiences) == 0 || slices.Contains(m.audiences, ""), "Audiences", "at least one is required, and none may be empty")
+	f.If(m.access < time.Second, "AccessLifetime", "must be at least a second")
+	f.If(m.refresh < m.access, "RefreshLifetime", "must not be shorter than AccessLifetime")
+	f.If(m.session < m.refresh, "SessionLifetime", "must not be shorter than RefreshLifetime")
+	// The access token in a response that is given again must still be valid.
+	f.If(m.grace >= m.access || m.grace > maxLeeway, "Grace", "must be shorter than AccessLifetime, and at most 5 minutes")
+	f.If(m.timeout < 0, "Timeout", config.NotNegative)
+}
+
+// TrustedIssuer returns m as an issuer for the Config of a [jwtauth.Verifier]: its
+// name, audiences, algorithms, keys, profile and revocations. Verifiers in other
+// services need another [jwk.Set], for instance a [jwk.Remote] of [Manager.ServeJWKS].
+func (m *Manager) TrustedIssuer() jwtauth.TrustedIssuer {
+	t := jwtauth.TrustedIssuer{
+		Issuer:      m.name,
+		Audiences:   slices.Clone(m.audiences),
+		Keys:        m,
+		Profile:     jwtauth.ProfileSession,
+		Type:        m.typ,
+		Revocations: m.revoker,
+	}
+	for n := range m.signers {
+		if a := m.signers[n].key.Algorithm(); !slices.Contains(t.Algorithms, a) {
+			t.Algorithms = append(t.Algorithms, a)
+		}
+	}
+	return t
+}
+
+// Tokens are what a login or a refresh gives. However they are printed or
+// encoded, the texts of the tokens are not seen.
+type Tokens struct {
+	// Session is the session as it then was.
+	Session Session
+	// AccessLifetime and RefreshLifetime are how long the tokens are good from the
+	// time of the answer, in whole seconds.
+	AccessLifetime, RefreshLifetime time.Duration
+
+	// Pointers, because fmt prints unexported fields without asking any method.
+	access, refresh *string
+	// undelivered is the session after a rotation of which nobody has said yet that
+	// its answer was delivered.
+	undelivered *Record
+}
+
+// AccessToken returns the text of the access token. Send it to the client and
+// nowhere else.
+func (t Tokens) AccessToken() string {
+	return reveal(t.access)
+}
+
+// RefreshToken returns the text of the refresh token. Send it to the client and
+// nowhere else.
+func (t Tokens) RefreshToken() string {
+	return reveal(t.refresh)
+}
+
+func reveal(text *string) string {
+	if text == nil {
+		return ""
+	}
+	return *text
+}
+
+// Login opens a session. Of template it uses Subject, Scopes and Data. That the
+// client is who Subject says is for the caller to know.
+//
+// Where the subject was revoked within the same second, Login waits for the next
+// one, as access tokens tell the time of their issue by the second.
+func (m *Manager) Login(ctx context.Context, template Session) (Tokens, error) {
+	return m.login(ctx, template, "")
+}
+
+func (m *Manager) login(ctx context.Context, template Session, address string) (Tokens, error) {
+	e := Event{Action: "login", Outcome: "accepted", Subject: template.Subject, Address: address}
+	t, err := m.open(ctx, template)
+	e.SessionID = t.Session.ID
+	if err != nil {
+		e.Outcome = failureOutcome(err)
+	}
+	m.note(ctx, e, err)
+	return t, err
+}
+
+func (m *Manager) open(ctx context.Context, template Session) (Tokens, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, m.timeout, errSlow)
+	defer cancel()
+	if template.Subject == "" || !utf8.ValidString(template.Subject) {
+		return Tokens{}, misuse("a login without a subject, or one that is no Unicode text")
+	}
+	for _, s := range template.Scopes {
+		if !bearer.IsScope(s) {
+			return Tokens{}, misuse("a login with the scope %q, which is none", s)
+		}
+	}
+	now := timeNow()
+	token := newRefreshToken()
+	r := Record{
+		Session: Session{
+			ID:          rand.Text(),
+			Subject:     template.Subject,
+			Scopes:      template.Scopes,
+			Data:        template.Data,
+			CreatedAt:   now,
+			RefreshedAt: now,
+			EndsAt:      now.Add(m.session),
+		},
+		Handle:   token.handle(),
+		Current:  token.hash(),
+		Revision: 1,
+	}
+	r.ExpiresAt = earlier(now.Add(m.refresh), r.EndsAt)
+	a, err := m.answerFor(ctx, r.Session, token, now)
+	if err != nil {
+		return Tokens{}, err
+	}
+	if err := m.store.Insert(ctx, r); err != nil {
+		return Tokens{}, fmt.Errorf("session: insert a session: %w", err)
+	}
+	return a.tokens(r.Session), nil
+}
+
+// Logout ends the session with this ID, the claim sid of its access tokens, for
+// good. Ending it again, or one that does not exist, is no error. After an error
+// call it again: the session may have ended or not. A deadline of ctx counts, but not
+// that it is canceled, as by a client that leaves.
+func (m *Manager) Logout(ctx context.Context, sessionID string) error {
+	return m.logout(ctx, Event{Action: "logout", SessionID: sessionID})
+}
+
+func (m *Manager) logout(ctx context.Context, e Event) error {
+	short, cancel := m.ending(ctx)
+	defer cancel()
+	e.Outcome = "accepted"
+	err := m.end(short, e.SessionID, timeNow())
+	if err != nil {
+		e.Outcome = failureOutcome(err)
+	}
+	m.note(ctx, e, err)
+	return err
+}
+
+// LogoutAll ends all sessions of a subject, as Logout does. Sessions that are
+// opened later are not touched.
+func (m *Manager) LogoutAll(ctx context.Context, subject string) error {
+	return m.logoutAll(ctx, Event{Action: "logout_all", Subject: subject})
+}
+
+func (m *Manager) logoutAll(ctx context.Context, e Event) error {
+	short, cancel := m.ending(ctx)
+	defer cancel()
+	e.Outcome = "accepted"
+	now := timeNow()
+	err := m.store.RevokeSubject(short, e.Subject, now)
+	if err == nil && m.revocations != nil {
+		err = m.revocations.RevokeSubject(short, m.name, e.Subject, now, m.lastUse(now))
+	}
+	if err != nil {
+		err = fmt.Errorf("session: end the sessions of a subject: %w", err)
+		e.Outcome = failureOutcome(err)
+	}
+	m.note(ctx, e, err)
+	return err
+}
+
+// end ends one session: first the store's, so that no further access token comes
+// of it, and then the access tokens that are about.
+func (m *Manager) end(ctx context.Context, id string, now time.Time) error {
+	err := m.store.Revoke(ctx, id, now)
+	if err == nil && m.revocations != nil {
+		err = m.revocations.RevokeSession(ctx, m.name, id, m.lastUse(now))
+	}
+	if err != nil {
+		return fmt.Errorf("session: end a session: %w", err)
+	}
+	return nil
+}
+
+// endAccess ends the access tokens of a session that has ended, once more: what ended
+// it may have failed, or its process ended, before it came to them.
+func (m *Manager) endAccess(ctx context.Context, s Session, now time.Time) error {
+	until := m.lastUse(s.RevokedAt)
+	if m.revocations == nil || now.After(until) {
+		return nil
+	}
+	if err := m.revocations.RevokeSession(ctx, m.name, s.ID, until); err != nil {
+		return fmt.Errorf("session: end the access tokens of a session: %w", err)
+	}
+	return nil
+}
+
+// lastUse is when a token that was issued by now is refused by every verifier.
+func (m *Manager) lastUse(now time.Time) time.Time { return now.Add(m.access + maxLeeway) }
+
+// ending returns a context to end sessions with, in which a client that leaves does
+// not keep its session, or the access tokens of one that has been ended.
+func (m *Manager) ending(ctx context.Context) (context.Context, context.CancelFunc) {
+	end := time.Now().Add(m.timeout)
+	if sooner, ok := ctx.Deadline(); ok {
+		end = earlier(end, sooner)
+	}
+	return context.WithDeadlineCause(context.WithoutCancel(ctx), end, errSlow)
+}
+
+// errSlow is why a call is given up that has taken too long.
+var errSlow = errors.New("session: the store takes too long")
+
+// timeNow is the present as stores keep it.
+func timeNow() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}

@@ -1,0 +1,379 @@
+package session
+
+import (
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/bearer"
+	"github.com/usher-go/usher/internal/jose"
+)
+
+// ErrInvalidRefreshToken is what a refresh token that cannot be exchanged is
+// answered with: one that was never issued, or whose session has expired or was
+// ended, which its use may just have done. Clients are not told which.
+var ErrInvalidRefreshToken = errors.New("session: the refresh token is not valid")
+
+// A refreshToken is opaque to its holder. Its first half is the same in all
+// tokens of a session and finds it: who has it has had a token of the session,
+// which nobody learns from an access token or from a copy of the store. The second
+// half is new each time. Each is 256 bits from a random source.
+type refreshToken [2 * refreshHalf]byte
+
+const (
+	refreshHalf   = 32
+	refreshLength = (8*2*refreshHalf + 5) / 6 // in base64url
+)
+
+func newRefreshToken() (t refreshToken) {
+	// It never fails, by its own documentation.
+	_, _ = rand.Read(t[:])
+	return t
+}
+
+// next returns another token of the same session.
+func (t refreshToken) next() refreshToken {
+	_, _ = rand.Read(t[refreshHalf:])
+	return t
+}
+
+func parseRefreshToken(text string) (t refreshToken, ok bool) {
+	if len(text) != refreshLength {
+		return t, false
+	}
+	b, ok := jose.Decode(text)
+	return t, ok && copy(t[:], b) == len(t)
+}
+
+func (t refreshToken) text() string              { return jose.Encoding.EncodeToString(t[:]) }
+func (t refreshToken) handle() [sha256.Size]byte { return sha256.Sum256(t[:refreshHalf]) }
+func (t refreshToken) hash() [sha256.Size]byte   { return sha256.Sum256(t[:]) }
+
+// A refreshOutcome is what becomes of a refresh token that was presented.
+type refreshOutcome uint8
+
+const (
+	refreshMalformed   refreshOutcome = iota // no token of any issuer looks so
+	refreshUnknown                           // of no session, or of one that is long gone
+	refreshRevoked                           // of a session that was ended
+	refreshExpired                           // of a session that has expired
+	refreshReused                            // exchanged before: the session is ended
+	refreshAmbiguous                         // beside one of the session of somebody else
+	refreshRotated                           // exchanged for another one
+	refreshReplayed                          // exchanged just now: the same answer again
+	refreshRecovered                         // exchanged before, but the answer was not delivered
+	refreshDenied                            // refused by Config.Claims or by the revocations
+	refreshUnavailable                       // the store does not answer
+	refreshOutcomes
+)
+
+var refreshOutcomeNames = [refreshOutcomes]string{
+	"malformed", "unknown", "revoked", "expired", "reused", "ambiguous",
+	"rotated", "replayed", "recovered", "denied", "unavailable",
+}
+
+// judge says what becomes of a token with this hash that belongs to the session.
+// It is the rule that [Manager] states.
+func (r *Record) judge(hash [sha256.Size]byte, now time.Time, grace time.Duration) refreshOutcome {
+	is := func(other [sha256.Size]byte) bool { return subtle.ConstantTimeCompare(hash[:], other[:]) == 1 }
+	switch {
+	case !r.RevokedAt.IsZero():
+		return refreshRevoked
+	case !now.Before(r.ExpiresAt):
+		return refreshExpired
+	case is(r.Current):
+		return refreshRotated
+	case !is(r.Previous):
+		return refreshReused
+	case now.Before(r.RefreshedAt.Add(grace)):
+		return refreshReplayed
+	case !r.Delivered:
+		return refreshRecovered
+	default:
+		return refreshReused
+	}
+}
+
+// Refresh exchanges a refresh token for new tokens. A token that is not good is
+// [ErrInvalidRefreshToken], and an [*usher.Error] of [Config.Claims] comes
+// back as it is. Any other error means that it could not be judged or exchanged
+// now; the client may try again with the same token.
+//
+// Once the client has its answer, call [Manager.Delivered].
+func (m *Manager) Refresh(ctx context.Context, token string) (Tokens, error) {
+	return m.exchange(ctx, []string{token}, "")
+}
+
+// exchange exchanges that one of texts which counts.
+func (m *Manager) exchange(ctx context.Context, texts []string, address string) (Tokens, error) {
+	short, cancel := context.WithTimeoutCause(ctx, m.timeout, errSlow)
+	defer cancel()
+	e := Event{Action: "refresh", Address: address}
+	t := Tokens{}
+	token, outcome, err := m.choose(short, texts)
+	if err == nil && outcome == refreshRotated {
+		// Of several at once one wins. The others look again, and find its answer.
+		const tries = 8
+		for range tries {
+			t, outcome, err = m.tryExchange(short, token, &e)
+			if !errors.Is(err, ErrConflict) {
+				break
+			}
+		}
+	}
+	switch {
+	case err != nil:
+		if outcome = refreshUnavailable; failureOutcome(err) == "denied" {
+			outcome = refreshDenied
+		}
+		t = Tokens{}
+	case outcome < refreshRotated:
+		err = fmt.Errorf("%w: %s", ErrInvalidRefreshToken, refreshOutcomeNames[outcome])
+	}
+	m.decisions.Record(ctx, int(outcome))
+	e.Outcome = refreshOutcomeNames[outcome]
+	m.note(ctx, e, err)
+	return t, err
+}
+
+// choose returns that one of texts which is to be exchanged and refreshRotated, or
+// another outcome if none is. A browser sends several where the path or domain of the
+// cookie was changed, and another host of the domain may plant one. So it is that of
+// the only live session, and of several sessions of one subject that of the last
+// login. Of one session it is the current token, or else the one before it.
+func (m *Manager) choose(ctx context.Context, texts []string) (token refreshToken, outcome refreshOutcome, err error) {
+	if len(texts) > bearer.MaxCookies {
+		return token, refreshAmbiguous, nil
+	}
+	var (
+		best   Record
+		bestIs refreshOutcome
+		parsed bool
+		now    = timeNow()
+	)
+	for _, text := range texts {
+		t, ok := parseRefreshToken(text)
+		if !ok {
+			continue
+		}
+		if len(texts) == 1 {
+			return t, refreshRotated, nil
+		}
+		if !parsed {
+			token, parsed = t, true
+		}
+		r, err := m.store.Lookup(ctx, t.handle())
+		if errors.Is(err, ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return token, refreshUnavailable, fmt.Errorf("session: look up a session: %w", err)
+		}
+		is := r.judge(t.hash(), now, m.grace)
+		switch {
+		case is == refreshRevoked || is == refreshExpired:
+			continue
+		case best.ID == "":
+		case r.Subject != best.Subject:
+			return token, refreshAmbiguous, nil
+		case r.ID == best.ID && (is == refreshReused || bestIs == refreshRotated):
+			continue
+		case r.ID != best.ID && r.CreatedAt.Before(best.CreatedAt):
+			continue
+		}
+		token, best, bestIs = t, r, is
+	}
+	if !parsed {
+		return token, refreshMalformed, nil
+	}
+	return token, refreshRotated, nil
+}
+
+// tryExchange does what is to be done with a token, once. It returns
+// ErrConflict if somebody else has changed the session meanwhile.
+func (m *Manager) tryExchange(ctx context.Context, token refreshToken, e *Event) (t Tokens, outcome refreshOutcome, err error) {
+	r, err := m.store.Lookup(ctx, token.handle())
+	if errors.Is(err, ErrNotFound) {
+		return t, refreshUnknown, nil
+	}
+	if err != nil {
+		return t, refreshUnavailable, fmt.Errorf("session: look up a session: %w", err)
+	}
+	e.SessionID, e.Subject = r.ID, r.Subject
+	now := timeNow()
+	switch outcome = r.judge(token.hash(), now, m.grace); outcome {
+	case refreshReused:
+		ending, cancel := m.ending(ctx)
+		defer cancel()
+		err = m.end(ending, r.ID, now)
+	case refreshRevoked:
+		ending, cancel := m.ending(ctx)
+		defer cancel()
+		err = m.endAccess(ending, r.Session, now)
+	case refreshReplayed:
+		t, err = replay(r, token)
+	case refreshRotated, refreshRecovered:
+		t, err = m.rotate(ctx, r, token, now)
+	}
+	return t, outcome, err
+}
+
+// rotate puts another token in the place of the current one, in one step.
+func (m *Manager) rotate(ctx context.Context, r Record, token refreshToken, now time.Time) (Tokens, error) {
+	next := token.next()
+	r.Previous, r.Current, r.Delivered = token.hash(), next.hash(), false
+	r.RefreshedAt, r.ExpiresAt = now, earlier(now.Add(m.refresh), r.EndsAt)
+	a, err := m.answerFor(ctx, r.Session, next, now)
+	if err != nil {
+		return Tokens{}, err
+	}
+	if r.Answer, err = a.seal(token); err != nil {
+		return Tokens{}, err
+	}
+	if err := m.store.Update(ctx, r); err != nil {
+		return Tokens{}, fmt.Errorf("session: rotate a refresh token: %w", err)
+	}
+	r.Revision++
+	t := a.tokens(r.Session)
+	t.undelivered = &r
+	return t, nil
+}
+
+// replay returns the answer that token was exchanged for.
+func replay(r Record, token refreshToken) (Tokens, error) {
+	a, err := openAnswer(r.Answer, token)
+	if err != nil {
+		return Tokens{}, err
+	}
+	t := a.tokens(r.Session)
+	if !r.Delivered {
+		t.undelivered = &r
+	}
+	return t, nil
+}
+
+// Delivered notes that the client has the answer with t, as far as can be told.
+// From then on, and after [Config.Grace], a second use of the token that was
+// exchanged for t ends the session. Until then it only voids t, so that a client
+// whose answer was lost is not logged out. A [Handler] does this by itself.
+//
+// An error is no reason to do anything: the session stays as it was.
+func (m *Manager) Delivered(ctx context.Context, t Tokens) error {
+	if t.undelivered == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, m.timeout, errSlow)
+	defer cancel()
+	r := *t.undelivered
+	r.Delivered = true
+	err := m.store.Update(ctx, r)
+	if errors.Is(err, ErrConflict) {
+		// Delivered already, and perhaps used since.
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("session: note a delivery: %w", err)
+	}
+	return nil
+}
+
+// logoutByToken ends the session that a refresh token is of, whichever of its
+// tokens that is, and returns the ID of the session. A token of no session is no
+// error (RFC 7009, section 2.2).
+func (m *Manager) logoutByToken(ctx context.Context, text, address string) (id string, err error) {
+	token, ok := parseRefreshToken(text)
+	if !ok {
+		return "", nil
+	}
+	short, cancel := m.ending(ctx)
+	defer cancel()
+	r, err := m.store.Lookup(short, token.handle())
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return "", nil
+	case err != nil:
+		err = fmt.Errorf("session: look up a session: %w", err)
+		m.reportFailure(ctx, err)
+		return "", err
+	}
+	return r.ID, m.logout(ctx, Event{Action: "logout", SessionID: r.ID, Subject: r.Subject, Address: address})
+}
+
+// An answer is what a client gets for a login or a refresh.
+type answer struct {
+	Access         string `json:"a"`
+	Refresh        string `json:"r"`
+	AccessSeconds  int64  `json:"x"`
+	RefreshSeconds int64  `json:"y"`
+}
+
+func (a answer) tokens(s Session) Tokens {
+	return Tokens{
+		Session:         s,
+		AccessLifetime:  time.Duration(a.AccessSeconds) * time.Second,
+		RefreshLifetime: time.Duration(a.RefreshSeconds) * time.Second,
+		access:          &a.Access,
+		refresh:         &a.Refresh,
+	}
+}
+
+// seal encrypts the answer so that only the token that it is given for opens it.
+// Whoever has that token may have the answer, and within the grace gets it; the
+// store has no more of it than its hash, from which the key does not follow.
+func (a answer) seal(token refreshToken) ([]byte, error) {
+	plain, err := json.Marshal(a)
+	if err != nil {
+		return nil, err
+	}
+	aead, err := answerCipher(token)
+	if err != nil {
+		return nil, err
+	}
+	return aead.Seal(nil, nil, plain, nil), nil
+}
+
+func openAnswer(sealed []byte, token refreshToken) (a answer, err error) {
+	aead, err := answerCipher(token)
+	if err != nil {
+		return a, err
+	}
+	plain, err := aead.Open(nil, nil, sealed, nil)
+	if err == nil {
+		err = json.Unmarshal(plain, &a)
+	}
+	if err != nil {
+		// What is wrong with it may quote it.
+		return a, errors.New("session: the answer in the store cannot be opened")
+	}
+	return a, nil
+}
+
+func answerCipher(token refreshToken) (cipher.AEAD, error) {
+	key, err := hkdf.Key(sha256.New, token[:], nil, "usher jwtauth refresh answer", 32)
+	if err != nil {
+		return nil, err
+	}
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCMWithRandomNonce(block)
+}
+
+// invalidRefreshToken is the one answer to all refresh tokens that are not good.
+var invalidRefreshToken = &usher.Error{
+	Status:  http.StatusUnauthorized,
+	Code:    usher.CodeInvalidRefreshToken,
+	Message: "The refresh token is not valid.",
+	Cause:   ErrInvalidRefreshToken,
+}

@@ -1,0 +1,608 @@
+package session_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/usher-go/usher/jwtauth"
+	"github.com/usher-go/usher/jwtauth/jwk"
+	"github.com/usher-go/usher/jwtauth/session"
+)
+
+var hs256Method = jwt.SigningMethodHS256
+
+func sum(b []byte) [sha256.Size]byte { return sha256.Sum256(b) }
+
+func unb64(text string) ([]byte, error) { return base64.RawURLEncoding.DecodeString(text) }
+
+// faulty is a store that fails as it is told.
+type faulty struct {
+	session.Store
+	calls atomic.Int64
+	// before and after, if not nil, are called with the name of each method; what
+	// they return is the answer.
+	before, after func(ctx context.Context, method string) error
+}
+
+func (f *faulty) call(ctx context.Context, method string, do func() error) error {
+	f.calls.Add(1)
+	if f.before != nil {
+		if err := f.before(ctx, method); err != nil {
+			return err
+		}
+	}
+	err := do()
+	if f.after != nil {
+		if failure := f.after(ctx, method); failure != nil {
+			return failure
+		}
+	}
+	return err
+}
+
+func (f *faulty) Insert(ctx context.Context, r session.Record) error {
+	return f.call(ctx, "Insert", func() error { return f.Store.Insert(ctx, r) })
+}
+
+func (f *faulty) Lookup(ctx context.Context, h [sha256.Size]byte) (r session.Record, err error) {
+	err = f.call(ctx, "Lookup", func() (err error) { r, err = f.Store.Lookup(ctx, h); return err })
+	return r, err
+}
+
+func (f *faulty) Update(ctx context.Context, r session.Record) error {
+	return f.call(ctx, "Update", func() error { return f.Store.Update(ctx, r) })
+}
+
+func (f *faulty) Revoke(ctx context.Context, id string, at time.Time) error {
+	return f.call(ctx, "Revoke", func() error { return f.Store.Revoke(ctx, id, at) })
+}
+
+func (f *faulty) RevokeSubject(ctx context.Context, subject string, at time.Time) error {
+	return f.call(ctx, "RevokeSubject", func() error { return f.Store.RevokeSubject(ctx, subject, at) })
+}
+
+// on returns a hook that fails the named method.
+func on(method string, err error) func(context.Context, string) error {
+	return func(_ context.Context, called string) error {
+		if called == method {
+			return err
+		}
+		return nil
+	}
+}
+
+// mustRefresh refreshes and takes the answer for delivered.
+func mustRefresh(tb testing.TB, i *session.Manager, token string) session.Tokens {
+	tb.Helper()
+	t, err := i.Refresh(tb.Context(), token)
+	if err != nil {
+		tb.Fatalf("Refresh: %v", err)
+	}
+	if err := i.Delivered(tb.Context(), t); err != nil {
+		tb.Fatalf("Delivered: %v", err)
+	}
+	return t
+}
+
+func wantInvalid(tb testing.TB, i *session.Manager, token string) {
+	tb.Helper()
+	t, err := i.Refresh(tb.Context(), token)
+	if !errors.Is(err, session.ErrInvalidRefreshToken) || t.AccessToken() != "" || t.RefreshToken() != "" {
+		tb.Errorf("error %v, want ErrInvalidRefreshToken", err)
+	}
+}
+
+// same fails unless a and b are one answer, to the byte.
+func same(tb testing.TB, a, b session.Tokens) {
+	tb.Helper()
+	if a.AccessToken() == "" || a.AccessToken() != b.AccessToken() || a.RefreshToken() != b.RefreshToken() ||
+		a.AccessLifetime != b.AccessLifetime || a.RefreshLifetime != b.RefreshLifetime {
+		tb.Error("two answers differ")
+	}
+}
+
+func TestRefreshTokensAreOpaqueAnd256BitsEach(t *testing.T) {
+	i := newIssuer(t, nil)
+	first := login(t, i)
+	second := mustRefresh(t, i, first.RefreshToken())
+	a, b := must(unb64(first.RefreshToken())), must(unb64(second.RefreshToken()))
+	if len(a) != 64 || len(b) != 64 {
+		t.Fatalf("%d and %d bytes", len(a), len(b))
+	}
+	if string(a[:32]) != string(b[:32]) || string(a[32:]) == string(b[32:]) {
+		t.Error("want one half that the session keeps and one that is new")
+	}
+}
+
+func TestRefreshExchangesTheTokenForAnother(t *testing.T) {
+	i := newIssuer(t, nil)
+	v := sessions(t, i, nil)
+	tokens := login(t, i)
+	seen := map[string]bool{tokens.RefreshToken(): true, tokens.AccessToken(): true}
+	for range 5 {
+		next := mustRefresh(t, i, tokens.RefreshToken())
+		if seen[next.RefreshToken()] || seen[next.AccessToken()] || next.Session.ID != tokens.Session.ID {
+			t.Fatal("an old token, or another session")
+		}
+		seen[next.RefreshToken()], seen[next.AccessToken()] = true, true
+		want(t, v, next.AccessToken(), jwtauth.Accepted)
+		tokens = next
+	}
+}
+
+// J15: two simultaneous refreshes with one token.
+func TestJ15RefreshesOfOneTokenAtOnceGetTheSameAnswer(t *testing.T) {
+	for _, a := range []jwk.Algorithm{jwk.HS256, jwk.PS256, jwk.ES256} {
+		t.Run(string(a), func(t *testing.T) {
+			i := newIssuer(t, func(c *session.Config) {
+				c.Grace = time.Minute
+				c.Keys = []session.SigningKey{{Key: signing(t, "k1", a)}}
+			})
+			tokens := login(t, i)
+			for range 5 {
+				answers := make([]session.Tokens, 32)
+				var wg sync.WaitGroup
+				start := make(chan struct{})
+				for n := range answers {
+					wg.Go(func() {
+						<-start
+						got, err := i.Refresh(t.Context(), tokens.RefreshToken())
+						if err == nil {
+							err = i.Delivered(t.Context(), got)
+						}
+						if err != nil {
+							t.Error(err)
+						}
+						answers[n] = got
+					})
+				}
+				close(start)
+				wg.Wait()
+				for _, other := range answers[1:] {
+					same(t, answers[0], other)
+				}
+				tokens = answers[0]
+			}
+		})
+	}
+}
+
+func TestReplayWithinTheGraceIsTheSameAnswerForEveryAlgorithm(t *testing.T) {
+	for _, a := range algorithms {
+		t.Run(string(a), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				calls := 0
+				i := newIssuer(t, func(c *session.Config) {
+					c.Keys = []session.SigningKey{{Key: signing(t, "k1", a)}}
+					c.Claims = func(context.Context, session.Session) (map[string]any, error) {
+						calls++
+						return map[string]any{"call": calls}, nil
+					}
+				})
+				first := login(t, i)
+				second := mustRefresh(t, i, first.RefreshToken())
+				time.Sleep(10*time.Second - time.Microsecond)
+				same(t, second, mustRefresh(t, i, first.RefreshToken()))
+				if calls != 2 {
+					t.Errorf("%d calls of Claims, want one for the login and one for the refresh", calls)
+				}
+				// It is one chain: what the answer holds is the good token.
+				mustRefresh(t, i, second.RefreshToken())
+			})
+		})
+	}
+}
+
+func TestJ15ReplayAfterTheGraceEndsTheSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var list jwtauth.RevocationList
+		i := newIssuer(t, func(c *session.Config) { c.Revocations = &list })
+		v := sessions(t, i, &list)
+		first := login(t, i)
+		second := mustRefresh(t, i, first.RefreshToken())
+		want(t, v, second.AccessToken(), jwtauth.Accepted)
+		time.Sleep(10 * time.Second)
+		wantInvalid(t, i, first.RefreshToken())
+		wantInvalid(t, i, second.RefreshToken())
+		want(t, v, first.AccessToken(), jwtauth.Revoked)
+		want(t, v, second.AccessToken(), jwtauth.Revoked)
+	})
+}
+
+func TestTheGraceIsForTheImmediatePredecessorAlone(t *testing.T) {
+	i := newIssuer(t, nil)
+	first := login(t, i)
+	second := mustRefresh(t, i, first.RefreshToken())
+	third := mustRefresh(t, i, second.RefreshToken())
+	wantInvalid(t, i, first.RefreshToken())
+	wantInvalid(t, i, third.RefreshToken())
+}
+
+func TestNoGraceMakesEverySecondUseAReuse(t *testing.T) {
+	i := newIssuer(t, func(c *session.Config) { c.Grace = -1 })
+	first := login(t, i)
+	second := mustRefresh(t, i, first.RefreshToken())
+	wantInvalid(t, i, first.RefreshToken())
+	wantInvalid(t, i, second.RefreshToken())
+}
+
+func TestATokenThatNobodyEverHadEndsNothing(t *testing.T) {
+	i := newIssuer(t, nil)
+	tokens := login(t, i)
+	b := must(unb64(tokens.RefreshToken()))
+	for n := range 32 { // another session's half, with the good one of this session
+		b[n] ^= 0xff
+	}
+	wantInvalid(t, i, b64(b))
+	// Whoever knows the session by its ID knows no half of its tokens.
+	wantInvalid(t, i, b64(append([]byte(tokens.Session.ID + "......")[:32], b[32:]...)))
+	mustRefresh(t, i, tokens.RefreshToken())
+}
+
+func TestCrashBetweenRotateAndReplyLosesNobody(t *testing.T) {
+	tests := map[string]time.Duration{
+		"the client tries again within the grace": 5 * time.Second,
+		"the client tries again the next day":     24 * time.Hour,
+		"the client tries again just in time":     7*24*time.Hour - time.Second,
+	}
+	for name, pause := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := issuerConfig(t)
+				store := &faulty{Store: c.Store}
+				c.Store = store
+				i := must(session.New(c))
+				first := mustRefresh(t, i, login(t, i).RefreshToken())
+				// The store has made the change when the server dies.
+				store.after = on("Update", errDown)
+				if _, err := i.Refresh(t.Context(), first.RefreshToken()); !errors.Is(err, errDown) {
+					t.Fatalf("error %v", err)
+				}
+				store.after = nil
+				time.Sleep(pause)
+
+				i = must(session.New(c)) // the server is started again
+				second := mustRefresh(t, i, first.RefreshToken())
+				want(t, sessions(t, i, nil), second.AccessToken(), jwtauth.Accepted)
+				third := mustRefresh(t, i, second.RefreshToken())
+				mustRefresh(t, i, third.RefreshToken())
+			})
+		})
+	}
+}
+
+// An answer that was not delivered may have been read by somebody else, who is
+// found out by using it.
+func TestAnUndeliveredAnswerIsVoidOnceItsTokenIsExchangedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var list jwtauth.RevocationList
+		i := newIssuer(t, func(c *session.Config) { c.Revocations = &list })
+		v := sessions(t, i, &list)
+		first := login(t, i)
+		lost := must(i.Refresh(t.Context(), first.RefreshToken()))
+		time.Sleep(time.Minute)
+		second := mustRefresh(t, i, first.RefreshToken())
+		if second.RefreshToken() == lost.RefreshToken() {
+			t.Fatal("the same token again, long after the grace: there would be nobody to find out")
+		}
+		wantInvalid(t, i, lost.RefreshToken())
+		wantInvalid(t, i, second.RefreshToken())
+		want(t, v, second.AccessToken(), jwtauth.Revoked)
+		want(t, v, lost.AccessToken(), jwtauth.Revoked)
+	})
+}
+
+func TestAnAnswerThatWasUsedWasDelivered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		i := newIssuer(t, nil)
+		first := login(t, i)
+		second := must(i.Refresh(t.Context(), first.RefreshToken())) // nobody says that it was delivered
+		time.Sleep(time.Minute)
+		third := mustRefresh(t, i, second.RefreshToken())
+		wantInvalid(t, i, first.RefreshToken())
+		wantInvalid(t, i, third.RefreshToken())
+	})
+}
+
+func TestARecoveredTokenHasAGraceAndThenIsReuse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		i := newIssuer(t, nil)
+		first := login(t, i)
+		must(i.Refresh(t.Context(), first.RefreshToken()))
+		time.Sleep(time.Minute)
+		second := mustRefresh(t, i, first.RefreshToken())
+		same(t, second, mustRefresh(t, i, first.RefreshToken()))
+		time.Sleep(time.Minute)
+		wantInvalid(t, i, first.RefreshToken())
+		wantInvalid(t, i, second.RefreshToken())
+	})
+}
+
+func TestDeliveredIsNotedOnceAndNeverDisturbs(t *testing.T) {
+	store := &faulty{Store: newRefreshStore(t, 0)}
+	i := newIssuer(t, func(c *session.Config) { c.Store = store })
+	first := login(t, i)
+	store.calls.Store(0)
+	if err := i.Delivered(t.Context(), first); err != nil || store.calls.Load() != 0 {
+		t.Errorf("after a login: %v, %d calls", err, store.calls.Load())
+	}
+	second := must(i.Refresh(t.Context(), first.RefreshToken()))
+	third := must(i.Refresh(t.Context(), second.RefreshToken()))
+	if err := i.Delivered(t.Context(), second); err != nil {
+		t.Errorf("after the next refresh: %v", err)
+	}
+	if err := i.Delivered(t.Context(), third); err != nil {
+		t.Error(err)
+	}
+	store.before = on("Update", errDown)
+	if err := i.Delivered(t.Context(), third); !errors.Is(err, errDown) {
+		t.Errorf("error %v", err)
+	}
+	store.before = nil
+	mustRefresh(t, i, third.RefreshToken())
+	if err := i.Delivered(t.Context(), session.Tokens{}); err != nil {
+		t.Errorf("of nothing: %v", err)
+	}
+}
+
+func TestSessionsEndWhenIdleAndInAnyCase(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		i := newIssuer(t, nil)
+		const day = 24 * time.Hour
+		idle, busy := login(t, i), login(t, i)
+		time.Sleep(7*day - time.Second)
+		// Just in time.
+		idle, busy = mustRefresh(t, i, idle.RefreshToken()), mustRefresh(t, i, busy.RefreshToken())
+		for range 3 {
+			time.Sleep(6 * day)
+			busy = mustRefresh(t, i, busy.RefreshToken())
+		}
+		wantInvalid(t, i, idle.RefreshToken())
+		time.Sleep(5*day - 10*time.Second)
+		busy = mustRefresh(t, i, busy.RefreshToken())
+		time.Sleep(11 * time.Second) // the thirtieth day
+		wantInvalid(t, i, busy.RefreshToken())
+	})
+}
+
+func TestAnEndedSessionGetsNoReplay(t *testing.T) {
+	i := newIssuer(t, nil)
+	first := login(t, i)
+	mustRefresh(t, i, first.RefreshToken())
+	if err := i.Logout(t.Context(), first.Session.ID); err != nil {
+		t.Fatal(err)
+	}
+	wantInvalid(t, i, first.RefreshToken())
+}
+
+func TestGarbageCostsNoCallOfTheStore(t *testing.T) {
+	store := &faulty{Store: newRefreshStore(t, 0)}
+	i := newIssuer(t, func(c *session.Config) { c.Store = store })
+	tokens := login(t, i)
+	good := tokens.RefreshToken()
+	store.calls.Store(0)
+	for _, text := range []string{
+		"", "x", good[1:], good + "A", good[:len(good)-1] + "=", good[:len(good)-1] + "B", // bits that mean nothing
+		good[:len(good)-2] + "\r\n", " " + good[1:], good[:43] + "." + good[44:], strings.Repeat("A", 1<<20), strings.Repeat(".", 1<<20),
+		strings.ReplaceAll(good, string(good[0]), "+"), tokens.AccessToken(),
+	} {
+		if text == good {
+			t.Fatal("not garbage")
+		}
+		wantInvalid(t, i, text)
+	}
+	if n := store.calls.Load(); n != 0 {
+		t.Errorf("%d calls", n)
+	}
+}
+
+func TestAStoreThatFailsIsNeverAWrongToken(t *testing.T) {
+	store := &faulty{Store: newRefreshStore(t, 0)}
+	i := newIssuer(t, func(c *session.Config) { c.Store = store })
+	first := login(t, i)
+	for _, method := range []string{"Lookup", "Update"} {
+		store.before = on(method, errDown)
+		if _, err := i.Refresh(t.Context(), first.RefreshToken()); !errors.Is(err, errDown) || errors.Is(err, session.ErrInvalidRefreshToken) {
+			t.Errorf("%s: error %v", method, err)
+		}
+	}
+	store.before = on("Insert", errDown)
+	if _, err := i.Login(t.Context(), session.Session{Subject: "ann"}); !errors.Is(err, errDown) {
+		t.Errorf("Login: %v", err)
+	}
+	store.before = on("Revoke", errDown)
+	if err := i.Logout(t.Context(), first.Session.ID); !errors.Is(err, errDown) {
+		t.Errorf("Logout: %v", err)
+	}
+	store.before = on("RevokeSubject", errDown)
+	if err := i.LogoutAll(t.Context(), "ann"); !errors.Is(err, errDown) {
+		t.Errorf("LogoutAll: %v", err)
+	}
+	store.before = nil
+	second := mustRefresh(t, i, first.RefreshToken())
+	mustRefresh(t, i, second.RefreshToken())
+	// The end of a session that could not be ended is tried again by the next use.
+	store.before = on("Revoke", errDown)
+	if _, err := i.Refresh(t.Context(), first.RefreshToken()); !errors.Is(err, errDown) {
+		t.Errorf("reuse: %v", err)
+	}
+	store.before = nil
+	wantInvalid(t, i, first.RefreshToken())
+	wantInvalid(t, i, second.RefreshToken())
+}
+
+func TestRevocationsThatFailAreTriedAgain(t *testing.T) {
+	list := &jwtauth.RevocationList{Capacity: 1}
+	i := newIssuer(t, func(c *session.Config) { c.Revocations = list })
+	if err := list.RevokeToken(t.Context(), issuer, "other", time.Now().Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	tokens := login(t, i)
+	for range 2 {
+		if err := i.Logout(t.Context(), tokens.Session.ID); !errors.Is(err, jwtauth.ErrRevocationsFull) {
+			t.Errorf("Logout: %v", err)
+		}
+		if err := i.LogoutAll(t.Context(), "ann"); !errors.Is(err, jwtauth.ErrRevocationsFull) {
+			t.Errorf("LogoutAll: %v", err)
+		}
+	}
+}
+
+func TestAStoreThatHangsHoldsNobodyLongerThanTheTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &faulty{Store: newRefreshStore(t, 0)}
+		i := newIssuer(t, func(c *session.Config) { c.Store = store })
+		tokens := login(t, i)
+		store.before = func(ctx context.Context, _ string) error { <-ctx.Done(); return ctx.Err() }
+		for name, call := range map[string]func() error{
+			"Login":     func() error { _, err := i.Login(t.Context(), session.Session{Subject: "ann"}); return err },
+			"Refresh":   func() error { _, err := i.Refresh(t.Context(), tokens.RefreshToken()); return err },
+			"Logout":    func() error { return i.Logout(t.Context(), tokens.Session.ID) },
+			"LogoutAll": func() error { return i.LogoutAll(t.Context(), "ann") },
+		} {
+			start := time.Now()
+			err := call()
+			if took := time.Since(start); err == nil || took != 3*time.Second {
+				t.Errorf("%s: %v after %v", name, err, took)
+			}
+		}
+	})
+}
+
+func TestAStoreThatAlwaysSaysConflictIsGivenUp(t *testing.T) {
+	store := &faulty{Store: newRefreshStore(t, 0)}
+	i := newIssuer(t, func(c *session.Config) { c.Store = store })
+	tokens := login(t, i)
+	store.before = on("Update", session.ErrConflict)
+	store.calls.Store(0)
+	if _, err := i.Refresh(t.Context(), tokens.RefreshToken()); err == nil || errors.Is(err, session.ErrInvalidRefreshToken) {
+		t.Errorf("error %v", err)
+	}
+	if n := store.calls.Load(); n > 20 {
+		t.Errorf("%d calls", n)
+	}
+}
+
+func TestAnAnswerThatCannotBeOpenedIsAFaultOfTheStore(t *testing.T) {
+	store := newRefreshStore(t, 0)
+	i := newIssuer(t, func(c *session.Config) { c.Store = store })
+	first := login(t, i)
+	mustRefresh(t, i, first.RefreshToken())
+	half := must(unb64(first.RefreshToken()))[:32]
+	r := must(store.Lookup(t.Context(), sum(half)))
+	r.Answer[len(r.Answer)/2] ^= 1
+	if err := store.Update(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := i.Refresh(t.Context(), first.RefreshToken()); err == nil || errors.Is(err, session.ErrInvalidRefreshToken) {
+		t.Errorf("error %v", err)
+	}
+}
+
+// Who has an older token and a copy of the store cannot read the last answer.
+func TestAnAnswerOpensForTheTokenThatItIsForAlone(t *testing.T) {
+	store := newRefreshStore(t, 0)
+	i := newIssuer(t, func(c *session.Config) { c.Store = store })
+	first := login(t, i)
+	second := mustRefresh(t, i, first.RefreshToken())
+	mustRefresh(t, i, second.RefreshToken())
+	b := must(unb64(first.RefreshToken()))
+	r := must(store.Lookup(t.Context(), sum(b[:32])))
+	r.Previous = sum(b)
+	if err := store.Update(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	if tokens, err := i.Refresh(t.Context(), first.RefreshToken()); err == nil || tokens.RefreshToken() != "" {
+		t.Errorf("error %v", err)
+	}
+}
+
+// What the store has lets nobody refresh: neither its hashes nor the answer.
+func TestACopyOfTheStoreRefreshesNothing(t *testing.T) {
+	store := newRefreshStore(t, 0)
+	i := newIssuer(t, func(c *session.Config) { c.Store = store })
+	first := login(t, i)
+	second := mustRefresh(t, i, first.RefreshToken())
+	half := must(unb64(first.RefreshToken()))[:32]
+	r := must(store.Lookup(t.Context(), sum(half)))
+	for _, token := range []string{first.RefreshToken(), second.RefreshToken()} {
+		for n, part := range [][]byte{must(unb64(token))[:32], must(unb64(token))[32:], []byte(token)} {
+			for _, stored := range [][]byte{r.Handle[:], r.Current[:], r.Previous[:], r.Answer} {
+				if strings.Contains(string(stored), string(part)) {
+					t.Errorf("part %d of a token is in the store", n)
+				}
+			}
+		}
+	}
+	if strings.Contains(string(r.Answer), second.AccessToken()) {
+		t.Error("the access token is in the store")
+	}
+	for _, b := range [][]byte{append(r.Handle[:], r.Current[:]...), append(half, r.Current[:]...)} {
+		wantInvalid(t, i, b64(b))
+	}
+}
+
+func TestAuditTellsEveryOutcome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got []string
+		store := &faulty{Store: newRefreshStore(t, 0)}
+		i := newIssuer(t, func(c *session.Config) {
+			c.Store = store
+			c.Audit = func(_ context.Context, e session.Event) {
+				if e.Time.IsZero() || (e.Err == nil) != strings.Contains("accepted rotated replayed recovered", e.Outcome) {
+					t.Errorf("%+v", e)
+				}
+				known := ""
+				if e.SessionID != "" {
+					known = " a session"
+				}
+				got = append(got, fmt.Sprintf("%s %s %s%s", e.Action, e.Outcome, e.Subject, known))
+			}
+		})
+		first := login(t, i)
+		second := must(i.Refresh(t.Context(), first.RefreshToken()))
+		_ = must(i.Refresh(t.Context(), first.RefreshToken()))
+		time.Sleep(time.Minute)
+		third := mustRefresh(t, i, first.RefreshToken())
+		store.before = on("Lookup", errDown)
+		_, _ = i.Refresh(t.Context(), third.RefreshToken())
+		store.before = nil
+		for _, token := range []string{"x", b64(make([]byte, 64)), second.RefreshToken(), third.RefreshToken()} {
+			wantInvalid(t, i, token)
+		}
+		idle := login(t, i)
+		time.Sleep(8 * 24 * time.Hour)
+		wantInvalid(t, i, idle.RefreshToken())
+		_ = i.Logout(t.Context(), idle.Session.ID)
+		_ = i.LogoutAll(t.Context(), "ann")
+		want := []string{
+			"login accepted ann a session",
+			"refresh rotated ann a session",
+			"refresh replayed ann a session",
+			"refresh recovered ann a session",
+			"refresh unavailable ",
+			"refresh malformed ",
+			"refresh unknown ",
+			"refresh reused ann a session",
+			"refresh revoked ann a session",
+			"login accepted ann a session",
+			"refresh expired ann a session",
+			"logout accepted  a session",
+			"logout_all accepted ann",
+		}
+		if strings.Join(got, "\n") != strings.Join(want, "\n") {
+			t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+	})
+}

@@ -1,0 +1,118 @@
+package session_test
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/jwtauth"
+	"github.com/usher-go/usher/jwtauth/session"
+)
+
+// A revoker is a list whose RevokeSession does first what it is told, once.
+type revoker struct {
+	jwtauth.RevocationList
+	first func() error
+	calls atomic.Int64
+}
+
+func (r *revoker) RevokeSession(ctx context.Context, issuer, id string, until time.Time) error {
+	if r.calls.Add(1) == 1 && r.first != nil {
+		if err := r.first(); err != nil {
+			return err
+		}
+	}
+	return r.RevocationList.RevokeSession(ctx, issuer, id, until)
+}
+
+// A thief has the latest tokens, and the victim's reuse of an older one is noticed
+// while something fails. Whatever that is, the access token of the thief ends at the
+// next refresh of either.
+func TestReuseEndsTheAccessTokensAlsoIfItFailsAtFirst(t *testing.T) {
+	for name, fail := range map[string]func(*faulty, *revoker){
+		"the Revoker fails": func(_ *faulty, r *revoker) { r.first = func() error { return errDown } },
+		"the process ends before the Revoker is called": func(s *faulty, _ *revoker) {
+			var once atomic.Bool
+			s.after = func(_ context.Context, method string) error {
+				if method == "Revoke" && once.CompareAndSwap(false, true) {
+					return errDown
+				}
+				return nil
+			}
+		},
+	} {
+		for _, who := range []string{"the victim", "the thief"} {
+			t.Run(name+", then "+who+" tries again", func(t *testing.T) {
+				store, revocations := &faulty{Store: newRefreshStore(t, 0)}, new(revoker)
+				i := newIssuer(t, func(c *session.Config) {
+					c.Store, c.Revocations, c.Grace = store, revocations, -1
+				})
+				h := newSessionHandler(t, i, inCookie)
+				mux := http.NewServeMux()
+				mux.HandleFunc("POST /refresh", h.Refresh)
+				mux.Handle("GET /", usher.Authenticate(sessions(t, i, revocations)).Wrap(http.HandlerFunc(
+					func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "secret") })))
+				s := httptest.NewServer(mux)
+				defer s.Close()
+				refresh := func(tokens session.Tokens, want int) {
+					t.Helper()
+					r := must(http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/refresh", nil))
+					r.AddCookie(&http.Cookie{Name: "__Host-refresh_token", Value: tokens.RefreshToken()})
+					resp, err := s.Client().Do(r)
+					if err != nil {
+						t.Fatal(err)
+					}
+					_ = resp.Body.Close()
+					if resp.StatusCode != want {
+						t.Errorf("refresh: %d, want %d", resp.StatusCode, want)
+					}
+				}
+				victims := login(t, i)
+				stolen := mustRefresh(t, i, victims.RefreshToken())
+				fail(store, revocations)
+				refresh(victims, 503)
+				if got := status(t, s.Client(), s.URL, stolen.AccessToken()); got != 200 {
+					t.Fatalf("%d: nothing has failed", got)
+				}
+				if who == "the victim" {
+					refresh(victims, 401)
+				} else {
+					refresh(stolen, 401)
+				}
+				if got := status(t, s.Client(), s.URL, stolen.AccessToken()); got != 401 {
+					t.Errorf("%d for the access token of the thief", got)
+				}
+			})
+		}
+	}
+}
+
+// The Revoker is called again while an access token can be about, and no longer.
+func TestAnEndedSessionIsRevokedAgainWhileItsAccessTokensLive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		revocations := new(revoker)
+		i := newIssuer(t, func(c *session.Config) { c.Revocations = revocations })
+		tokens := login(t, i)
+		if err := i.Logout(t.Context(), tokens.Session.ID); err != nil {
+			t.Fatal(err)
+		}
+		wantInvalid(t, i, tokens.RefreshToken())
+		if n := revocations.calls.Load(); n != 2 {
+			t.Errorf("%d calls, want one more", n)
+		}
+		if n := revocations.Len(); n != 1 {
+			t.Errorf("%d revocations, want 1", n)
+		}
+		time.Sleep(20*time.Minute + time.Millisecond) // the access lifetime, and the most that clocks may be off
+		wantInvalid(t, i, tokens.RefreshToken())
+		if n := revocations.calls.Load(); n != 2 {
+			t.Errorf("%d calls, want no more", n)
+		}
+	})
+}
