@@ -21,8 +21,8 @@ func (s *sink) Header() http.Header         { return s.header }
 func (s *sink) Write(p []byte) (int, error) { return len(p), nil }
 func (s *sink) WriteHeader(int)             {}
 
-// bench sends requests with a body of size bytes to a handler that answers with
-// as many.
+// bench sends requests with a body of size bytes to a handler that
+// responds with as many.
 type bench struct {
 	handler http.Handler
 	request *http.Request
@@ -40,7 +40,7 @@ func (readCloser) Close() error { return nil }
 func newBench(tb testing.TB, size int, bare bool) *bench {
 	tb.Helper()
 	b := &bench{content: bytes.Repeat([]byte("x"), size), writer: sink{http.Header{}}}
-	answer := bytes.Clone(b.content)
+	response := bytes.Clone(b.content)
 	buf := make([]byte, 4096)
 	b.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		for {
@@ -49,7 +49,7 @@ func newBench(tb testing.TB, size int, bare bool) *bench {
 			}
 		}
 		w.Header()["Content-Type"] = []string{"application/json"}
-		_, _ = w.Write(answer)
+		_, _ = w.Write(response)
 	})
 	if !bare {
 		store := newMemory(tb, idempotency.MemoryConfig{
@@ -94,7 +94,7 @@ func TestAllocs(t *testing.T) {
 		most float64
 	}{
 		{"the bare handler", func() { bare.do(again) }, 1},
-		{"a method that is not looked at", func() { get.do(again) }, 1},
+		{"a method that does not count", func() { get.do(again) }, 1},
 		{"a request without a key", func() { noKey.do(nil) }, 1},
 		{"a replay", func() { replay.do(again) }, 2},
 		{"a replay of 16 KiB", func() { large.do(again) }, 4},

@@ -35,24 +35,24 @@ func TestAnOutcomeThatPanicsIsUnknown(t *testing.T) {
 		}, true, unknown},
 		{"at a flush", func(w http.ResponseWriter, _ *http.Request) { _ = http.NewResponseController(w).Flush() }, true, unknown},
 		{"at a response that is too large", func(w http.ResponseWriter, _ *http.Request) {
-			fmt.Fprint(w, strings.Repeat("x", maxAnswer+1))
+			fmt.Fprint(w, strings.Repeat("x", maxResponse+1))
 		}, true, unknown},
 		{"after a panic of the handler", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, false, unknown},
-		{"after a mark, which comes first", func(w http.ResponseWriter, r *http.Request) {
+		{"after SetOutcome, which comes first", func(w http.ResponseWriter, r *http.Request) {
 			idempotency.From(r.Context()).SetOutcome(idempotency.Keep)
 			w.WriteHeader(http.StatusCreated)
 		}, true, replays},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var mu sync.Mutex
-			var told []error
+			var reported []error
 			m := newMiddleware(t, idempotency.Config{
-				MaxResponse: maxAnswer,
+				MaxResponse: maxResponse,
 				Outcome:     func(*http.Request, int) idempotency.Outcome { panic("bug") },
 				OnError: func(_ context.Context, err error) {
 					mu.Lock()
 					defer mu.Unlock()
-					told = append(told, err)
+					reported = append(reported, err)
 				},
 			})
 			calls := &counting{next: c.handler}
@@ -70,22 +70,22 @@ func TestAnOutcomeThatPanicsIsUnknown(t *testing.T) {
 			mu.Lock()
 			defer mu.Unlock()
 			if c.retry == replays {
-				if len(told) != 0 {
-					t.Errorf("told %v", told)
+				if len(reported) != 0 {
+					t.Errorf("OnError got %v", reported)
 				}
 				return
 			}
-			if len(told) == 0 {
-				t.Fatal("nobody is told")
+			if len(reported) == 0 {
+				t.Fatal("OnError was not called")
 			}
-			if p, ok := errors.AsType[*guard.PanicError](told[0]); !ok || p.Value != "bug" {
-				t.Errorf("told %v", told)
+			if p, ok := errors.AsType[*guard.PanicError](reported[0]); !ok || p.Value != "bug" {
+				t.Errorf("OnError got %v", reported)
 			}
 		})
 	}
 }
 
-// Nor does one that ends its goroutine.
+// The same holds for an Outcome that ends its goroutine.
 func TestAnOutcomeThatDoesNotReturnIsUnknown(t *testing.T) {
 	calls := new(counting)
 	h := newMiddleware(t, idempotency.Config{
@@ -127,7 +127,7 @@ func logged(t *testing.T) *bytes.Buffer {
 
 // An OnError that panics ends neither the process nor the request, whichever
 // goroutine it is called on.
-func TestAnOnErrorThatPanicsHarmsNobody(t *testing.T) {
+func TestAnOnErrorThatPanicsIsHarmless(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		fail   func(*hookedStore)

@@ -17,8 +17,8 @@ import (
 	"github.com/usher-go/usher/idempotency"
 )
 
-// endings are what handlers do once their context has ended, and what a retry
-// then gets: nobody can say what had been done by then.
+// endings are what handlers do once their context has ended, and what a retry then gets.
+// How much was done by then is uncertain.
 var endings = []struct {
 	name  string
 	react func(w http.ResponseWriter, r *http.Request)
@@ -59,8 +59,8 @@ func hangUp(t *testing.T, s *httptest.Server, entered, served <-chan struct{}) {
 	<-served
 }
 
-// firstOf wraps h and closes gone when the client of the first request has left,
-// and served when that request is served.
+// firstOf wraps h. It closes gone when the client of the first request has disconnected,
+// and served when that request has been served.
 func firstOf(h http.Handler, gone, served chan struct{}) http.Handler {
 	first := true
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -73,8 +73,8 @@ func firstOf(h http.Handler, gone, served chan struct{}) http.Handler {
 	})
 }
 
-// A client that times out and tries again gets the response of the work that its
-// first request has begun, whatever the handler does when its context ends.
+// A client that times out and retries gets the response of the work that its first request
+// began, whatever the handler does when its context ends.
 func TestTheRetryOfAClientThatTimedOutGetsTheRealResponse(t *testing.T) {
 	forProtocols(t, func(t *testing.T, serve func(http.Handler) *httptest.Server) {
 		for _, c := range endings {
@@ -124,8 +124,8 @@ func wantRetried(t *testing.T, s *httptest.Server, calls *counting, want string)
 	calls.want(t, 1)
 }
 
-// Work that goes on for too long after its client has gone is ended, and its
-// outcome is then unknown.
+// Work that goes on for too long after its client has disconnected is ended, and its
+// outcome is unknown.
 func TestWorkOutlivesItsClientForABoundedTime(t *testing.T) {
 	for _, c := range endings {
 		t.Run(c.name, func(t *testing.T) {
@@ -154,7 +154,7 @@ func TestWorkOutlivesItsClientForABoundedTime(t *testing.T) {
 	}
 }
 
-// A deadline from further out ends the work also if its client is still there.
+// A deadline from further out ends the work even if the client is still connected.
 func TestADeadlineFromOutsideEndsTheWork(t *testing.T) {
 	for name, limit := range map[string]func(http.Handler) http.Handler{
 		"of http.TimeoutHandler": func(h http.Handler) http.Handler {
@@ -213,7 +213,7 @@ func TestADeadlineFromOutsideEndsTheWork(t *testing.T) {
 	}
 }
 
-// A stream is not kept, so nobody needs it once its client has gone.
+// A stream is not stored, so it ends with its client.
 func TestAStreamEndsWithItsClient(t *testing.T) {
 	entered, gone, served := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	calls := &counting{next: func(w http.ResponseWriter, r *http.Request) {
@@ -248,17 +248,16 @@ func TestAStreamEndsWithItsClient(t *testing.T) {
 
 type valueKey struct{}
 
-// What a handler sees of the context of its request, in time that does not pass
-// by itself.
+// The context of a request, as its handler sees it.
 func TestTheContextOfARequestWithAKey(t *testing.T) {
 	for _, c := range []struct {
 		name string
-		// look is the handler; leave is how the client goes.
+		// look is the handler; leave disconnects the client.
 		look func(t *testing.T, ctx context.Context, leave func())
 		// deadline of the request from outside, if any.
 		deadline time.Duration
 	}{
-		{name: "has the values of the request, also once the client has gone", look: func(t *testing.T, ctx context.Context, leave func()) {
+		{name: "has the values of the request, even after the client has disconnected", look: func(t *testing.T, ctx context.Context, leave func()) {
 			for range 2 {
 				if ctx.Value(valueKey{}) != "value" || idempotency.From(ctx) == nil {
 					t.Error("a value is lost")
@@ -269,7 +268,7 @@ func TestTheContextOfARequestWithAKey(t *testing.T) {
 				leave()
 			}
 		}},
-		{name: "ends 60 seconds after the client has gone", look: func(t *testing.T, ctx context.Context, leave func()) {
+		{name: "ends 60 seconds after the client has disconnected", look: func(t *testing.T, ctx context.Context, leave func()) {
 			done := ctx.Done()
 			time.Sleep(time.Hour)
 			leave()
@@ -282,7 +281,7 @@ func TestTheContextOfARequestWithAKey(t *testing.T) {
 				t.Errorf("with %v, %v", ctx.Err(), context.Cause(ctx))
 			}
 		}},
-		{name: "also if nobody looked before that", look: func(t *testing.T, ctx context.Context, leave func()) {
+		{name: "even if nothing waited for it before that", look: func(t *testing.T, ctx context.Context, leave func()) {
 			leave()
 			if ctx.Err() != nil || context.Cause(ctx) != nil {
 				t.Errorf("it has ended with %v, %v", ctx.Err(), context.Cause(ctx))
@@ -312,7 +311,7 @@ func TestTheContextOfARequestWithAKey(t *testing.T) {
 				t.Errorf("it ended after %v with %v", time.Since(began), ctx.Err())
 			}
 		}},
-		{name: "ends by a deadline that comes after the client has gone", deadline: time.Second, look: func(t *testing.T, ctx context.Context, leave func()) {
+		{name: "ends by a deadline that comes after the client has disconnected", deadline: time.Second, look: func(t *testing.T, ctx context.Context, leave func()) {
 			began := time.Now()
 			leave()
 			<-ctx.Done()
@@ -350,7 +349,7 @@ func TestTheContextOfARequestWithAKey(t *testing.T) {
 				}))
 				do(h, r.WithContext(ctx))
 				if late.Err() == nil {
-					t.Error("it goes on after the handler has returned")
+					t.Error("the context goes on after the handler has returned")
 				}
 			})
 		})
@@ -372,9 +371,9 @@ func TestTheContextOfARequestWithAKey(t *testing.T) {
 	})
 }
 
-// A response that nobody wrote is not kept once the client has gone, also if the
-// handler has learned of that in another way than by its context.
-func TestAResponseThatWasNeverWrittenIsNotKept(t *testing.T) {
+// A response that the handler did not write is not stored once the client has
+// disconnected, even if the handler noticed that by other means than its context.
+func TestAResponseThatWasNeverWrittenIsNotStored(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		profile idempotency.Profile

@@ -21,8 +21,8 @@ import (
 
 var soak = os.Getenv("USHER_SOAK") != ""
 
-// nodes returns n middlewares over one store, as n processes would be, in front
-// of one handler.
+// nodes returns n middlewares over one store, like those of n processes, in front of
+// one handler.
 func nodes(tb testing.TB, n int, c idempotency.Config, next http.Handler) []http.Handler {
 	tb.Helper()
 	if c.Store == nil {
@@ -35,7 +35,7 @@ func nodes(tb testing.TB, n int, c idempotency.Config, next http.Handler) []http
 	return all
 }
 
-// slow answers after 50 ms, and differently each time.
+// slow returns a handler that responds after 50 ms, each time differently.
 func slow(executions *atomic.Int64) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		n := executions.Add(1)
@@ -46,14 +46,14 @@ func slow(executions *atomic.Int64) http.Handler {
 	})
 }
 
-// T1, P04: of any number of simultaneous twins one runs.
-func TestTwinsRunOnce(t *testing.T) {
-	runs, twins := 1, 10_000
+// T1, P04: of any number of simultaneous duplicates one runs.
+func TestDuplicateRequestsRunOnce(t *testing.T) {
+	runs, duplicates := 1, 10_000
 	if soak {
 		runs = 100
 	}
 	if race.Enabled {
-		runs, twins = 1, 5_000 // it can watch about 8,000 goroutines
+		runs, duplicates = 1, 5_000 // it can watch about 8,000 goroutines
 	}
 	for _, c := range []struct {
 		name  string
@@ -70,39 +70,39 @@ func TestTwinsRunOnce(t *testing.T) {
 			for range runs {
 				synctest.Test(t, func(t *testing.T) {
 					var executions atomic.Int64
-					all := nodes(t, c.nodes, idempotency.Config{Store: c.store(t), Wait: c.wait, MaxWaiters: twins}, slow(&executions))
-					answers := make([]*httptest.ResponseRecorder, twins)
+					all := nodes(t, c.nodes, idempotency.Config{Store: c.store(t), Wait: c.wait, MaxWaiters: duplicates}, slow(&executions))
+					responses := make([]*httptest.ResponseRecorder, duplicates)
 					var wg sync.WaitGroup
-					for i := range twins {
+					for i := range duplicates {
 						wg.Go(func() {
-							// Some come while the first runs, others after it.
+							// Some arrive while the first is in flight, others after it.
 							time.Sleep(time.Duration(i%100) * time.Millisecond)
-							answers[i] = do(all[i%len(all)], post("/orders", "body"))
+							responses[i] = do(all[i%len(all)], post("/orders", "body"))
 						})
 					}
 					wg.Wait()
 					if n := executions.Load(); n != 1 {
 						t.Errorf("%d executions, want 1", n)
 					}
-					checkTwins(t, answers, c.wait > 0)
+					checkDuplicates(t, responses, c.wait > 0)
 				})
 			}
 		})
 	}
 }
 
-// checkTwins fails unless one answer is the first, and all others are identical
+// checkDuplicates fails unless one response is the first, and all others are identical
 // replays, or conflicts with Retry-After.
-func checkTwins(t *testing.T, answers []*httptest.ResponseRecorder, noConflicts bool) {
+func checkDuplicates(t *testing.T, responses []*httptest.ResponseRecorder, noConflicts bool) {
 	t.Helper()
 	firsts, replays, conflicts := 0, 0, 0
-	for _, w := range answers {
+	for _, w := range responses {
 		switch {
 		case w.Code == 409 && w.Header().Get("Retry-After") == "1" && code(w) == usher.CodeIdempotencyInProgress:
 			conflicts++
 			continue
 		case w.Code != 201 || w.Body.String() != "order 1" || w.Header().Get("Location") != "/orders/1":
-			t.Fatalf("a twin got %d %s", w.Code, w.Body)
+			t.Fatalf("a duplicate got %d %s", w.Code, w.Body)
 		}
 		if w.Header().Get("Idempotency-Replayed") == "true" {
 			replays++
@@ -115,13 +115,13 @@ func checkTwins(t *testing.T, answers []*httptest.ResponseRecorder, noConflicts 
 	}
 }
 
-// T2: keys do not get into each other's way, and a changed body is always seen.
+// T2: keys do not affect each other, and a changed body is always noticed.
 func TestManyKeysWithMutatedBodies(t *testing.T) {
 	keys := 200
 	if soak {
 		keys = 1000
 	}
-	const twins = 50
+	const duplicates = 50
 	synctest.Test(t, func(t *testing.T) {
 		var executions atomic.Int64
 		all := nodes(t, 3, idempotency.Config{}, slow(&executions))
@@ -130,7 +130,7 @@ func TestManyKeysWithMutatedBodies(t *testing.T) {
 		var conflicts, replays, mismatchesInFlight, mismatchesAfter atomic.Int64
 		for k := range keys {
 			body := fmt.Appendf(nil, `{"key":%d,"amount":100}`, k)
-			for i := range twins {
+			for i := range duplicates {
 				sent, mutated := bytes.Clone(body), i > 0 && random.IntN(10) == 0
 				if mutated {
 					sent[random.IntN(len(sent))] ^= 1 << random.IntN(8)
@@ -195,7 +195,7 @@ func TestWaiting(t *testing.T) {
 		name string
 		test func(t *testing.T)
 	}{
-		{"a waiter gets the answer", func(t *testing.T) {
+		{"a waiter gets the response", func(t *testing.T) {
 			h, calls := running(t, config, 500*time.Millisecond, 201)
 			w := do(h, post("/", ""))
 			if w.Code != 201 || w.Body.String() != "1" || w.Header().Get("Idempotency-Replayed") != "true" {
@@ -208,7 +208,7 @@ func TestWaiting(t *testing.T) {
 			began := time.Now()
 			wantFailure(t, do(h, post("/", "")), 409, usher.CodeIdempotencyInProgress)
 			if d := time.Since(began); d != time.Second {
-				t.Errorf("it has waited %v", d)
+				t.Errorf("it waited for %v", d)
 			}
 			time.Sleep(5 * time.Second)
 			calls.want(t, 1)
@@ -225,11 +225,11 @@ func TestWaiting(t *testing.T) {
 			began := time.Now()
 			wantFailure(t, do(h, post("/", "other")), 422, usher.CodeIdempotencyKeyReused)
 			if d := time.Since(began); d != 0 {
-				t.Errorf("it has waited %v", d)
+				t.Errorf("it waited for %v", d)
 			}
 			time.Sleep(time.Second)
 		}},
-		{"only so many wait", func(t *testing.T) {
+		{"the number of waiters is limited", func(t *testing.T) {
 			h, _ := running(t, config, 500*time.Millisecond, 201)
 			var conflicts, replays atomic.Int32
 			var wg sync.WaitGroup
@@ -253,7 +253,7 @@ func TestWaiting(t *testing.T) {
 				t.Errorf("status %d", w.Code)
 			}
 		}},
-		{"a waiter whose client goes does not wait on", func(t *testing.T) {
+		{"a waiter whose client disconnects stops waiting", func(t *testing.T) {
 			h, calls := running(t, config, 500*time.Millisecond, 201)
 			began := time.Now()
 			r := post("/", "")
@@ -261,7 +261,7 @@ func TestWaiting(t *testing.T) {
 			defer cancel()
 			wantFailure(t, do(h, r.WithContext(ctx)), 409, usher.CodeIdempotencyInProgress)
 			if d := time.Since(began); d != 100*time.Millisecond {
-				t.Errorf("it has waited %v", d)
+				t.Errorf("it waited for %v", d)
 			}
 			time.Sleep(time.Second)
 			calls.want(t, 1)

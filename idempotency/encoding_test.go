@@ -11,8 +11,8 @@ import (
 	"github.com/usher-go/usher/idempotency"
 )
 
-// compress announces its encoding, before it knows the response, to clients that
-// take it.
+// compress announces its encoding before the handler has responded, to clients that accept
+// it.
 func compress(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Accept-Encoding") != "gzip" {
@@ -105,8 +105,8 @@ func TestEncodingOfACompressorFurtherOutIsNotStored(t *testing.T) {
 	}
 }
 
-// An encoding of the handler belongs to the body that is stored, also where another
-// stood in the header before.
+// An encoding that the handler sets belongs to the body and is stored, even if it replaces
+// one that was set further out.
 func TestEncodingOfTheHandlerIsStored(t *testing.T) {
 	m := newMiddleware(t, idempotency.Config{DangerouslyAllowAnonymous: true})
 	h := m.Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -15,7 +15,7 @@ import (
 	"github.com/usher-go/usher/idempotency"
 )
 
-// enveloped is an answer in the standard shape.
+// enveloped is a response in the standard shape.
 type enveloped struct {
 	Status   int    `json:"status_code"`
 	Message  string `json:"message"`
@@ -29,8 +29,8 @@ func requestID(id string) func(*http.Request) {
 	return func(r *http.Request) { r.Header.Set("X-Request-Id", id) }
 }
 
-// The ways in which a handler answers within an envelope.
-var answering = []struct {
+// The ways in which a handler responds within an envelope.
+var responding = []struct {
 	name string
 	// plain is set if the envelope wraps what the handler has written.
 	plain   bool
@@ -68,7 +68,7 @@ func newEnvelope(tb testing.TB) *envelope.Envelope {
 }
 
 func TestWithinAnEnvelope(t *testing.T) {
-	for _, c := range answering {
+	for _, c := range responding {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				calls := &counting{next: c.handler}
@@ -82,10 +82,10 @@ func TestWithinAnEnvelope(t *testing.T) {
 						t.Fatalf("%v: %s", err, w.Body)
 					}
 					if w.Code != c.status || got[i].Status != c.status || strings.Count(w.Body.String(), "status_code") != 1 {
-						t.Errorf("answer %d: %d %s", i, w.Code, w.Body)
+						t.Errorf("response %d: %d %s", i, w.Code, w.Body)
 					}
 					if w.Header().Get("X-Request-Id") != id || w.Header().Get("X-Content-Type-Options") != "nosniff" {
-						t.Errorf("answer %d: %v", i, w.Header())
+						t.Errorf("response %d: %v", i, w.Header())
 					}
 					time.Sleep(time.Hour)
 				}
@@ -98,7 +98,7 @@ func TestWithinAnEnvelope(t *testing.T) {
 					t.Errorf("the replay is of %v, want %v", got[1].Metadata.Timestamp, want)
 				}
 				if got[1].Message != got[0].Message || fmt.Sprint(got[1].Data) != fmt.Sprint(got[0].Data) {
-					t.Errorf("the replay says %+v, the first %+v", got[1], got[0])
+					t.Errorf("the replay has %+v, the first response %+v", got[1], got[0])
 				}
 			})
 		})
@@ -106,7 +106,7 @@ func TestWithinAnEnvelope(t *testing.T) {
 }
 
 func TestAroundAnEnvelope(t *testing.T) {
-	for _, c := range answering {
+	for _, c := range responding {
 		t.Run(c.name, func(t *testing.T) {
 			calls := &counting{next: c.handler}
 			h := newMiddleware(t, idempotency.Config{}).Wrap(newEnvelope(t).Wrap(calls))
@@ -126,7 +126,7 @@ func TestAroundAnEnvelope(t *testing.T) {
 
 // An envelope further out must not wrap what one further in has wrapped.
 func TestBetweenTwoEnvelopes(t *testing.T) {
-	for _, c := range answering {
+	for _, c := range responding {
 		t.Run(c.name, func(t *testing.T) {
 			calls := &counting{next: c.handler}
 			h := newEnvelope(t).Wrap(newMiddleware(t, idempotency.Config{}).Wrap(newEnvelope(t).Wrap(calls)))
@@ -134,7 +134,7 @@ func TestBetweenTwoEnvelopes(t *testing.T) {
 			again := do(h, post("/", ""))
 			for i, w := range []string{first.Body.String(), again.Body.String()} {
 				if strings.Count(w, "status_code") != 1 {
-					t.Errorf("answer %d: %s", i, w)
+					t.Errorf("response %d: %s", i, w)
 				}
 			}
 			calls.want(t, 1)
@@ -173,7 +173,7 @@ func TestRefusalsHaveTheShapeOfTheService(t *testing.T) {
 	}
 }
 
-// A panic after a part of the answer never looks like a whole answer.
+// A panic after a part of the response never looks like a whole response.
 func TestAPanicWithinAnEnvelope(t *testing.T) {
 	panics := 0
 	e, err := envelope.New(envelope.Config{

@@ -19,7 +19,7 @@ func asAcme(next http.Handler) http.Handler {
 	})
 }
 
-// order posts an order of tea with a key and prints the answer.
+// order posts an order of tea with a key and prints the response.
 func order(h http.Handler, key string) {
 	r := httptest.NewRequest(http.MethodPost, "/orders", strings.NewReader("tea"))
 	r.Header.Set("Idempotency-Key", key)
@@ -57,7 +57,7 @@ func Example() {
 	// 201 order 2: tea
 }
 
-// A handler that knows that nothing has happened lets the retry run.
+// A handler whose request certainly had no effect releases the key, so that a retry runs.
 func ExampleExecution_SetOutcome() {
 	once, err := idempotency.New(idempotency.Config{})
 	if err != nil {
@@ -82,8 +82,8 @@ func ExampleExecution_SetOutcome() {
 	// 200 paid
 }
 
-// A handler that takes long works under a context that ends when its claim is
-// lost, and gives the number of its execution to what can refuse the past.
+// A slow handler works with a context that ends when its claim is lost, and passes on its
+// fencing token and a key of its own.
 func ExampleExecution_Context() {
 	once, err := idempotency.New(idempotency.Config{})
 	if err != nil {
@@ -112,9 +112,9 @@ func ship(ctx context.Context, generation uint64, key string) error {
 	return ctx.Err()
 }
 
-// The common mistake: standing outside the authentication. Keys belong to
-// callers, and here nobody has said yet who calls, so a request with a key is
-// refused rather than shared between everybody.
+// The common mistake is to put the middleware outside authentication. Keys belong to
+// callers, and the caller is not known there. So a request with a key is refused, as all
+// callers would share their keys.
 func ExampleMiddleware_Wrap_incorrect() {
 	once, err := idempotency.New(idempotency.Config{})
 	if err != nil {

@@ -72,9 +72,9 @@ func (constant) Finish(context.Context, idempotency.Key, idempotency.Token, idem
 	return nil
 }
 
-// T12: whatever a record holds, the answer is a whole one or an error, and the
+// T12: whatever a record contains, the response is a whole one or an error, and the
 // handler does not run.
-func FuzzStoredAnswer(f *testing.F) {
+func FuzzStoredResponse(f *testing.F) {
 	whole := stored(f, 201, "body")
 	key := keyOf(f, post("/", ""))
 	f.Add(whole, uint8(2), uint16(0), byte(0))
@@ -99,7 +99,7 @@ func FuzzStoredAnswer(f *testing.F) {
 				t.Errorf("%x was replayed as %d %q", record, w.Code, w.Body)
 			}
 		case w.Code < 400 || code(w) == "":
-			t.Errorf("%x was answered with %d %s", record, w.Code, w.Body)
+			t.Errorf("%x got %d %s", record, w.Code, w.Body)
 		}
 	})
 }
@@ -143,8 +143,8 @@ func TestADamagedRecordIsAnError(t *testing.T) {
 	}
 }
 
-// A record of another configuration, or of a hand, cannot set what is never
-// stored.
+// A record that was written with another configuration, or by hand, cannot set header
+// fields that are never stored.
 func TestARecordWithForbiddenFields(t *testing.T) {
 	b := idempotency.AppendHead(nil, 200, http.Header{"Set-Cookie": {"a"}, "Link": {"b"}}, []string{"Link", "Set-Cookie"}, nil)
 	idempotency.Seal(b, keyOf(t, post("/", "")))

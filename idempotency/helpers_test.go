@@ -65,7 +65,7 @@ func as(p *usher.Principal) func(*http.Request) {
 	return func(r *http.Request) { *r = *usher.WithPrincipal(r, p) }
 }
 
-// counting is a handler that counts its executions and answers with the count.
+// counting is a handler that counts its executions and responds with the count.
 type counting struct {
 	n    atomic.Int64
 	next http.HandlerFunc // if not nil
@@ -93,7 +93,7 @@ func (c *counting) want(tb testing.TB, n int64) {
 	}
 }
 
-// do serves r, whatever h does. A panic is status 0.
+// do serves r and recovers from panics, which have the status 0.
 func do(h http.Handler, r *http.Request) (w *httptest.ResponseRecorder) {
 	w = httptest.NewRecorder()
 	defer func() {
@@ -105,7 +105,7 @@ func do(h http.Handler, r *http.Request) (w *httptest.ResponseRecorder) {
 	return w
 }
 
-// code returns the code of an error answer.
+// code returns the code of an error response.
 func code(w *httptest.ResponseRecorder) string {
 	var e struct{ Code string }
 	_ = json.Unmarshal(w.Body.Bytes(), &e)
@@ -140,7 +140,7 @@ func newHookedStore(tb testing.TB) *hookedStore {
 	return &hookedStore{Store: newMemory(tb, idempotency.MemoryConfig{})}
 }
 
-// errGoOn is returned by a hook of Renew that leaves it to the store.
+// errGoOn is returned by a hook of Renew that lets the store renew the lease.
 var errGoOn = errors.New("go on")
 
 // set changes the hooks.
@@ -182,7 +182,7 @@ func (f *hookedStore) Finish(ctx context.Context, k idempotency.Key, t idempoten
 	return f.Store.Finish(ctx, k, t, r)
 }
 
-// meter counts.
+// A meter collects the counters of a middleware.
 type meter struct{ *provider }
 
 type provider = oteltest.Meter

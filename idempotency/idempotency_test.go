@@ -2,7 +2,6 @@ package idempotency_test
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -16,15 +15,15 @@ import (
 	"github.com/usher-go/usher/internal/compare"
 )
 
-func TestARepetitionGetsTheFirstAnswer(t *testing.T) { // KK-19
+func TestADuplicateGetsTheFirstResponse(t *testing.T) { // KK-19
 	calls := new(counting)
 	h := newMiddleware(t, idempotency.Config{}).Wrap(calls)
 	first := do(h, post("/orders?a=1", `{"n":1}`))
 	if first.Code != 201 || first.Body.String() != `{"execution":1,"body":"{\"n\":1}"}` {
-		t.Fatalf("the first answer is %d %s", first.Code, first.Body)
+		t.Fatalf("the first response is %d %s", first.Code, first.Body)
 	}
 	if mark, ok := first.Header()["Idempotency-Replayed"]; ok {
-		t.Errorf("the first answer is marked %q", mark)
+		t.Errorf("the first response is marked %q", mark)
 	}
 	for range 3 {
 		again := do(h, post("/orders?a=1", `{"n":1}`))
@@ -36,7 +35,7 @@ func TestARepetitionGetsTheFirstAnswer(t *testing.T) { // KK-19
 	calls.want(t, 1)
 }
 
-func TestOnlyTheSameRequestIsARepetition(t *testing.T) {
+func TestOnlyTheSameRequestIsADuplicate(t *testing.T) {
 	bob := &usher.Principal{ID: "bob", Kind: usher.KindAPIKey}
 	with := func(h, v string) func(*http.Request) {
 		return func(r *http.Request) { r.Header.Set(h, v) }
@@ -55,7 +54,7 @@ func TestOnlyTheSameRequestIsARepetition(t *testing.T) {
 		{"the same", post("/o/1?a=1", "x"), replay, 1},
 		{"the key as a string of RFC 8941", post("/o/1?a=1", "x", key(`"k"`)), replay, 1},
 		{"other parameters of the media type", post("/o/1?a=1", "x", with("Content-Type", "Application/JSON; charset=utf-8")), replay, 1},
-		{"fields that are not compared", post("/o/1?a=1", "x", with("User-Agent", "b")), replay, 1},
+		{"header fields that are not compared", post("/o/1?a=1", "x", with("User-Agent", "b")), replay, 1},
 		{"P01: another principal", post("/o/1?a=1", "x", as(bob)), apart, 2},
 		{"P01: the same ID of another kind", post("/o/1?a=1", "x", as(&usher.Principal{ID: "alice", Kind: usher.KindJWT})), apart, 2},
 		{"P02: another method", post("/o/1?a=1", "x", method("PATCH")), apart, 2},
@@ -91,14 +90,14 @@ func TestOnlyTheSameRequestIsARepetition(t *testing.T) {
 				wantReplay(t, w, first)
 			default:
 				if _, marked := w.Header()["Idempotency-Replayed"]; marked || w.Body.String() == first.Body.String() {
-					t.Errorf("got %s, which another request was answered with", w.Body)
+					t.Errorf("got %s, the response to another request", w.Body)
 				}
 			}
 		})
 	}
 }
 
-func TestPartsOfAScopeDoNotRunIntoEachOther(t *testing.T) {
+func TestOwnerRouteAndKeyAreHashedApart(t *testing.T) {
 	calls := new(counting)
 	h := newMiddleware(t, idempotency.Config{
 		Route: func(r *http.Request) string { return r.Header.Get("Route") },
@@ -174,7 +173,7 @@ func TestAKeyInAnotherFieldOrTrailerIsNone(t *testing.T) {
 	calls.want(t, 2)
 }
 
-func TestRequestsThatAreNotLookedAt(t *testing.T) { // KK-24
+func TestRequestsThatPassWithoutAClaim(t *testing.T) { // KK-24
 	withoutKey := func(r *http.Request) { r.Header.Del("Idempotency-Key") }
 	for name, r := range map[string]func() *http.Request{
 		"no key": func() *http.Request { return post("/", "x", withoutKey) },
@@ -215,7 +214,7 @@ func TestARequiredKey(t *testing.T) {
 	}
 }
 
-func TestOneWithinAnotherIsOne(t *testing.T) {
+func TestNestedMiddlewaresClaimTheKeyOnce(t *testing.T) {
 	calls := new(counting)
 	inner := newMiddleware(t, idempotency.Config{Required: true}).Wrap(calls)
 	h := newMiddleware(t, idempotency.Config{}).Wrap(inner)
@@ -241,7 +240,7 @@ func TestCallersWithoutAPrincipal(t *testing.T) {
 		do(newMiddleware(t, idempotency.Config{}).Wrap(calls), post("/", "", anonymous, func(r *http.Request) { r.Header.Del("Idempotency-Key") }))
 		calls.want(t, 1)
 	})
-	t.Run("are one caller where that is configured", func(t *testing.T) {
+	t.Run("are one caller if that is configured", func(t *testing.T) {
 		calls := new(counting)
 		h := newMiddleware(t, idempotency.Config{DangerouslyAllowAnonymous: true}).Wrap(calls)
 		first := do(h, post("/", "", anonymous))
@@ -249,7 +248,7 @@ func TestCallersWithoutAPrincipal(t *testing.T) {
 		do(h, post("/", "", as(&usher.Principal{})))
 		calls.want(t, 2)
 	})
-	t.Run("have the scope that a service gives them", func(t *testing.T) {
+	t.Run("have the owner that Config.Owner returns", func(t *testing.T) {
 		calls := new(counting)
 		h := newMiddleware(t, idempotency.Config{
 			Owner: func(r *http.Request) (string, bool) { s := r.Header.Get("Session"); return s, s != "" },
@@ -265,8 +264,8 @@ func TestCallersWithoutAPrincipal(t *testing.T) {
 	})
 }
 
-func TestRoutesOfARouterOutsideAndInside(t *testing.T) {
-	t.Run("within the router keys of two routes are apart", func(t *testing.T) {
+func TestRoutesOutsideAndInsideARouter(t *testing.T) {
+	t.Run("inside the router two routes have separate keys", func(t *testing.T) {
 		calls := new(counting)
 		once := newMiddleware(t, idempotency.Config{})
 		mux := http.NewServeMux()
@@ -277,7 +276,7 @@ func TestRoutesOfARouterOutsideAndInside(t *testing.T) {
 		calls.want(t, 2)
 		wantFailure(t, do(mux, post("/a/2", "")), 422, usher.CodeIdempotencyKeyReused)
 	})
-	t.Run("around the router the second is refused and not swallowed", func(t *testing.T) {
+	t.Run("outside the router the second request is refused rather than replayed", func(t *testing.T) {
 		calls := new(counting)
 		mux := http.NewServeMux()
 		mux.Handle("POST /a", calls)
@@ -307,7 +306,7 @@ func TestHeadersOfAReplay(t *testing.T) {
 		}
 		w.WriteHeader(202)
 	}))
-	// A limiter further out says how things are today.
+	// A limiter further out sets the current state of its limits.
 	outer := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		served++
 		for _, name := range []string{"Ratelimit", "Ratelimit-Policy", "X-Ratelimit-Remaining", "X-Today"} {
@@ -316,7 +315,7 @@ func TestHeadersOfAReplay(t *testing.T) {
 		h.ServeHTTP(w, r)
 	})
 	if w := do(outer, post("/", "")); w.Header().Get("Set-Cookie") == "" || w.Header().Get("X-Other") == "" {
-		t.Fatalf("the first answer lacks what the handler has set: %v", w.Header())
+		t.Fatalf("the first response lacks what the handler has set: %v", w.Header())
 	}
 	got := do(outer, post("/", ""))
 	want := http.Header{
@@ -364,46 +363,7 @@ func TestAnotherHeaderAndOtherMethods(t *testing.T) {
 	}
 }
 
-func TestEveryFaultOfAConfigIsReported(t *testing.T) {
-	_, err := idempotency.New(idempotency.Config{
-		Header: "a b", ReplayHeader: "ü", Methods: []string{"POST", "GET", ""},
-		KeepHeaders: []string{"set-cookie", "X-Ratelimit-Limit", "a:b", ""},
-		Profile:     99, MaxBody: -1, MaxResponse: 1 << 31, BodyTimeout: -1, Wait: -1, MaxWaiters: -1,
-		TTL: time.Second, Lease: time.Minute, StoreTimeout: time.Hour, FinishTimeout: -1, DisconnectTimeout: -1,
-	})
-	want := []string{
-		"Header", "ReplayHeader", "Methods[1]", "Methods[2]", "KeepHeaders[0]", "KeepHeaders[1]", "KeepHeaders[2]",
-		"KeepHeaders[3]", "Profile", "MaxBody", "MaxResponse", "Wait", "MaxWaiters", "BodyTimeout", "DisconnectTimeout", "FinishTimeout",
-		"TTL", "Lease",
-	}
-	var got []string
-	for _, e := range err.(interface{ Unwrap() []error }).Unwrap() {
-		var c *usher.ConfigError
-		if !errors.As(e, &c) {
-			t.Fatalf("%T", e)
-		}
-		got = append(got, strings.TrimPrefix(c.Field, "idempotency.Config."))
-	}
-	if diff := compare.Diff(want, got); diff != "" {
-		t.Error(diff)
-	}
-	_, err = idempotency.NewMemory(idempotency.MemoryConfig{MaxRecords: -1, MaxRecordsPerOwner: -1, MaxBytes: -1, MaxBytesPerOwner: -1})
-	if err == nil || strings.Count(err.Error(), "must not be negative") != 4 {
-		t.Errorf("NewMemory: %v", err)
-	}
-}
-
-func TestAConfigMayChangeAfterNew(t *testing.T) {
-	c := idempotency.Config{Methods: []string{"PUT"}, KeepHeaders: []string{"X-A"}}
-	calls := new(counting)
-	h := newMiddleware(t, c).Wrap(calls)
-	c.Methods[0], c.KeepHeaders[0] = "POST", "X-B"
-	do(h, post("/", ""))
-	do(h, post("/", ""))
-	calls.want(t, 2)
-}
-
-func TestThePolicyIsPublished(t *testing.T) {
+func TestDiscoveryPublishesThePolicy(t *testing.T) {
 	m := newMiddleware(t, idempotency.Config{Methods: []string{"PUT", "POST"}, Wait: time.Second, TTL: 36*time.Hour + 90*time.Second})
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	w := do(m.Discovery(), r)
@@ -424,12 +384,12 @@ func TestThePolicyIsPublished(t *testing.T) {
 	}
 }
 
-// T9: a node whose clock is wrong cannot do harm with it.
-func TestNoInstantOfACallerReachesAStore(t *testing.T) {
+// T9: a node whose clock is wrong does no harm.
+func TestNoTimeOfACallerReachesAStore(t *testing.T) {
 	var look func(at string, typ reflect.Type)
 	look = func(at string, typ reflect.Type) {
 		if typ == reflect.TypeFor[time.Time]() {
-			t.Errorf("%s is an instant", at)
+			t.Errorf("%s is a time", at)
 		}
 		if typ.Kind() == reflect.Struct {
 			for field := range typ.Fields() {

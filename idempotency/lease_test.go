@@ -38,7 +38,7 @@ func TestAHandlerKeepsItsKeyForAsLongAsItRuns(t *testing.T) {
 	})
 }
 
-// P05: a process that dies leaves its keys for a lease and no longer.
+// P05: the keys of a process that dies are free after the lease.
 func TestTheKeyOfADeadProcessIsFreeAfterItsLease(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -46,7 +46,7 @@ func TestTheKeyOfADeadProcessIsFreeAfterItsLease(t *testing.T) {
 		die func(*hookedStore)
 	}{
 		{"before the handler's end", func(*hookedStore) {}},
-		{"while the answer is stored", func(f *hookedStore) {
+		{"while the response is stored", func(f *hookedStore) {
 			f.set(func(f *hookedStore) {
 				f.finish = func(ctx context.Context, _ idempotency.Key, _ idempotency.Token, _ idempotency.Result) error {
 					return errors.New("down")
@@ -87,8 +87,8 @@ func TestTheKeyOfADeadProcessIsFreeAfterItsLease(t *testing.T) {
 	}
 }
 
-// T5: the owner is paused for three leases; its successor completes; it comes
-// back.
+// T5: an owner is paused for three leases, its successor completes, and the owner
+// continues.
 func TestALateOwnerChangesNothing(t *testing.T) {
 	for _, end := range []string{"completes", "releases", "panics", "streams"} {
 		t.Run("and "+end, func(t *testing.T) {
@@ -105,7 +105,7 @@ func TestALateOwnerChangesNothing(t *testing.T) {
 				}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					e := idempotency.From(r.Context())
 					generation[0] = e.Generation()
-					// No heartbeat goes out while the process is stopped.
+					// A stopped process renews nothing.
 					paused.set(func(f *hookedStore) {
 						f.renew = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 					})
@@ -135,7 +135,7 @@ func TestALateOwnerChangesNothing(t *testing.T) {
 				body := <-finished
 				synctest.Wait()
 				if e := <-lateEnd; !isClosed(e.Lost()) {
-					t.Error("the late handler does not know")
+					t.Error("the late handler is not notified")
 				}
 				if end == "completes" && body != "late" {
 					t.Errorf("the late client got %q", body)
@@ -172,7 +172,7 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
-func TestAHandlerLearnsThatItsClaimIsLost(t *testing.T) {
+func TestAHandlerIsNotifiedOfALostClaim(t *testing.T) {
 	fail := func(err error) func(*hookedStore) {
 		return func(f *hookedStore) { f.renew = func(context.Context) error { return err } }
 	}
@@ -181,8 +181,8 @@ func TestAHandlerLearnsThatItsClaimIsLost(t *testing.T) {
 		err  error
 		lost time.Duration // after the beginning
 	}{
-		{"as soon as the store says so", idempotency.ErrLost, lease / 3},
-		{"when the lease is over and the store fails", errors.New("down"), lease},
+		{"as soon as the store returns it", idempotency.ErrLost, lease / 3},
+		{"when the lease has ended and the store fails", errors.New("down"), lease},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -195,11 +195,11 @@ func TestAHandlerLearnsThatItsClaimIsLost(t *testing.T) {
 					select {
 					case <-ctx.Done():
 					case <-time.After(time.Hour):
-						t.Error("it never learns")
+						t.Error("it is never notified")
 						return
 					}
 					if d := time.Since(began); d != c.lost {
-						t.Errorf("it learns after %v, want %v", d, c.lost)
+						t.Errorf("it is notified after %v, want %v", d, c.lost)
 					}
 					if err := context.Cause(ctx); !errors.Is(err, idempotency.ErrLost) {
 						t.Errorf("the cause is %v", err)
@@ -263,11 +263,11 @@ func TestDownstreamKeysAreStableAndApart(t *testing.T) {
 	}
 }
 
-// A handler may store its answer itself, in the transaction of its effect.
-func TestAnAnswerStoredByTheHandlerStands(t *testing.T) {
+// A handler may store its response itself, in the transaction of its effect.
+func TestAResponseStoredByTheHandlerStands(t *testing.T) {
 	store := newMemory(t, idempotency.MemoryConfig{})
 	for _, status := range []int{201, 500, 503, 0} {
-		t.Run(fmt.Sprint("and it answers ", status), func(t *testing.T) {
+		t.Run(fmt.Sprint("and it responds with ", status), func(t *testing.T) {
 			m := newMeter()
 			calls := &counting{next: func(w http.ResponseWriter, r *http.Request) {
 				e := idempotency.From(r.Context())
@@ -341,8 +341,8 @@ func TestEachOfManyExecutionsIsRenewedInItsOwnTime(t *testing.T) {
 	})
 }
 
-// renewed notes when Renew is called, by the request's own token, and fails it
-// as it is told.
+// renewed records when Renew is called, by the token of the request, and fails when fail
+// returns true.
 type renewed struct {
 	idempotency.Store
 	begun time.Time
@@ -363,7 +363,7 @@ func (r *renewed) Renew(ctx context.Context, k idempotency.Key, t idempotency.To
 	return r.Store.Renew(ctx, k, t, lease)
 }
 
-// sleeping is a handler that takes as long as its path says.
+// sleeping is a handler that sleeps for the duration in its path.
 var sleeping = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 	d, _ := time.ParseDuration(r.URL.Path[1:])
 	time.Sleep(d)
@@ -393,7 +393,7 @@ func TestTheEndOfOneExecutionDelaysNoRenewalOfAnother(t *testing.T) {
 	})
 }
 
-func TestARenewalThatFailedIsTriedAgainBeforeThoseOfOthers(t *testing.T) {
+func TestAFailedRenewalIsRetriedBeforeOthersAreDue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &renewed{
 			Store: newMemory(t, idempotency.MemoryConfig{}), begun: time.Now(), at: make(map[idempotency.Token][]time.Duration),

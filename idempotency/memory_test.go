@@ -29,11 +29,11 @@ func claimOf(owner, name int) idempotency.Claim {
 	return c
 }
 
-func answerOf(n int) idempotency.Result {
+func resultOf(n int) idempotency.Result {
 	return idempotency.Result{State: idempotency.StateDone, Status: 200, Payload: make([]byte, n), TTL: time.Hour}
 }
 
-// P07: keys without end by one caller.
+// P07: one caller uses ever more keys.
 func TestMemoryIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		keys := 100_000
@@ -51,7 +51,7 @@ func TestMemoryIsBounded(t *testing.T) {
 			}
 		}
 		if refused != keys-100 || m.Len() != 100 {
-			t.Errorf("%d of %d were refused, %d are held", refused, keys, m.Len())
+			t.Errorf("%d of %d were refused, %d are stored", refused, keys, m.Len())
 		}
 		for owner := 2; owner <= 10; owner++ {
 			for i := range 100 {
@@ -63,16 +63,16 @@ func TestMemoryIsBounded(t *testing.T) {
 		if _, err := m.Claim(t.Context(), claimOf(11, 0)); !errors.Is(err, idempotency.ErrFull) {
 			t.Errorf("the store takes more than it may: %v", err)
 		}
-		// What it has, it keeps.
+		// It keeps its records.
 		if r, err := m.Claim(t.Context(), claimOf(2, 7)); err != nil || r.State != idempotency.StateClaimed {
-			t.Errorf("a full store answers %+v, %v", r, err)
+			t.Errorf("a full store returns %+v, %v", r, err)
 		}
-		// There is room for everybody once the lives are over.
+		// Expired records make room.
 		time.Sleep(time.Hour)
 		for i := range 100 {
 			for owner := range 10 {
 				if _, err := m.Claim(t.Context(), claimOf(100+owner, i)); err != nil {
-					t.Fatalf("after the lives: %v", err)
+					t.Fatalf("after the records have expired: %v", err)
 				}
 			}
 		}
@@ -82,8 +82,8 @@ func TestMemoryIsBounded(t *testing.T) {
 	})
 }
 
-// Expiry keeps pace although no sweep ever runs.
-func TestMemoryForgetsAsItGoes(t *testing.T) {
+// Claims remove expired records as fast as new ones are added.
+func TestMemoryDropsExpiredRecordsAsItGoes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory(t, idempotency.MemoryConfig{MaxRecords: 1 << 20})
 		for i := range 20_000 {
@@ -92,7 +92,7 @@ func TestMemoryForgetsAsItGoes(t *testing.T) {
 			if _, err := m.Claim(t.Context(), c); err != nil {
 				t.Fatal(err)
 			}
-			r := answerOf(10)
+			r := resultOf(10)
 			if i%3 == 0 {
 				r.State = idempotency.StateReleased
 			}
@@ -102,21 +102,21 @@ func TestMemoryForgetsAsItGoes(t *testing.T) {
 			}
 			time.Sleep(10 * time.Millisecond)
 		}
-		// 100 a second live for at most 2 seconds.
+		// Of 100 a second, each expires within 2 seconds.
 		if m.Len() > 250 || m.Bytes() > 2500 {
 			t.Errorf("%d records with %d bytes are held", m.Len(), m.Bytes())
 		}
 	})
 }
 
-func TestMemoryKeepsATombstoneWhereThereIsNoRoomForAnAnswer(t *testing.T) {
+func TestMemoryKeepsATombstoneIfAResponseDoesNotFit(t *testing.T) {
 	m := newMemory(t, idempotency.MemoryConfig{MaxBytes: 1000, MaxBytesPerOwner: 600})
 	put := func(owner, name, size int) idempotency.State {
 		c := claimOf(owner, name)
 		if _, err := m.Claim(t.Context(), c); err != nil {
 			t.Fatal(err)
 		}
-		if err := m.Finish(t.Context(), c.Key, c.Token, answerOf(size)); err != nil {
+		if err := m.Finish(t.Context(), c.Key, c.Token, resultOf(size)); err != nil {
 			t.Fatal(err)
 		}
 		c.Token[15]++
@@ -142,7 +142,7 @@ func TestMemoryKeepsATombstoneWhereThereIsNoRoomForAnAnswer(t *testing.T) {
 	}
 }
 
-func TestBoundsAsClientsSeeThem(t *testing.T) {
+func TestLimitsAsClientsSeeThem(t *testing.T) {
 	calls := new(counting)
 	m := newMemory(t, idempotency.MemoryConfig{MaxRecords: 3, MaxRecordsPerOwner: 2, MaxBytes: 150})
 	h := newMiddleware(t, idempotency.Config{Store: m}).Wrap(calls)
@@ -171,8 +171,8 @@ func TestAClosedMemory(t *testing.T) {
 		t.Errorf("Close: %v, %d records", err, m.Len())
 	}
 	_, err := m.Claim(t.Context(), c)
-	if err == nil || m.Renew(t.Context(), c.Key, c.Token, time.Hour) == nil || m.Finish(t.Context(), c.Key, c.Token, answerOf(1)) == nil {
-		t.Error("it still works")
+	if err == nil || m.Renew(t.Context(), c.Key, c.Token, time.Hour) == nil || m.Finish(t.Context(), c.Key, c.Token, resultOf(1)) == nil {
+		t.Error("a closed Memory still works")
 	}
 	calls := new(counting)
 	wantFailure(t, do(newMiddleware(t, idempotency.Config{Store: m}).Wrap(calls), post("/", "")), 503, usher.CodeIdempotencyUnavailable)

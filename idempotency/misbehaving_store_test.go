@@ -252,11 +252,11 @@ func TestAStoreThatMisbehavesFor10Seconds(t *testing.T) {
 					if !place.claims && len(s.refused) != 0 {
 						t.Errorf("%d clients were refused although their keys could be claimed", len(s.refused))
 					}
-					// All who came in the first 9 seconds.
+					// At least all who called in the first 9 seconds.
 					if place.claims && len(s.refused) < 450 {
 						t.Errorf("only %d clients were refused during the outage", len(s.refused))
 					}
-					if d := time.Since(began); d > outage+2*lease {
+					if d := time.Since(began); d > outage+15*time.Second {
 						t.Errorf("all clients have a response after %v", d)
 					}
 					s.wantRecovered()

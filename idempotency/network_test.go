@@ -40,7 +40,7 @@ func forProtocols(t *testing.T, f func(t *testing.T, serve func(http.Handler) *h
 	}
 }
 
-// asAlice authenticates everybody.
+// asAlice authenticates every request as alice.
 func asAlice(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		next.ServeHTTP(w, usher.WithPrincipal(r, alice))
@@ -125,7 +125,7 @@ func TestBodiesArriveByteForByte(t *testing.T) {
 
 type onlyReader struct{ io.Reader }
 
-// pieces gives little at a time.
+// pieces returns few bytes at a time.
 type pieces struct {
 	rest []byte
 	size int
@@ -209,7 +209,7 @@ func TestASlowBodyIsRefusedAndHoldsNoKey(t *testing.T) {
 			time.Sleep(10 * time.Millisecond)
 		}
 	}()
-	// The client closes the pipe once it has the answer.
+	// The client closes the pipe once it has the response.
 	got := send(t, s, "k", slow)
 	if got.status != 408 || !strings.Contains(got.text, usher.CodeBodyTimeout) {
 		t.Errorf("got %d %s", got.status, got.text)
@@ -251,7 +251,7 @@ func TestExpectContinue(t *testing.T) {
 			status    int
 			continued bool
 		}{
-			{"a good request is told to go on", []string{"k"}, 1000, 201, true},
+			{"a valid request gets 100 Continue", []string{"k"}, 1000, 201, true},
 			{"a retry too, as its body is compared", []string{"k"}, 1000, 201, true},
 			{"a bad key is refused before the body", []string{"a", "b"}, 1000, 400, false},
 			{"a large body is refused before it is sent", []string{"l"}, 1001, 413, false},
@@ -274,7 +274,7 @@ func TestExpectContinue(t *testing.T) {
 }
 
 // P08: 103 and a stream reach the first client at once.
-func TestInformationalAnswersAndStreamsPass(t *testing.T) {
+func TestInformationalResponsesAndStreamsPass(t *testing.T) {
 	forProtocols(t, func(t *testing.T, serve func(http.Handler) *httptest.Server) {
 		seen := make(chan bool)
 		s := serve(asAlice(newMiddleware(t, idempotency.Config{}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -309,7 +309,7 @@ func TestInformationalAnswersAndStreamsPass(t *testing.T) {
 		if line, err := lines.ReadString('\n'); line != "data: 1\n" || err != nil {
 			t.Errorf("the first event is %q, %v", line, err)
 		}
-		// Also before the stream is over the key is spent.
+		// The key is spent before the stream has ended.
 		if got := send(t, s, "k", http.NoBody); got.status != 409 || !strings.Contains(got.text, usher.CodeIdempotencyResponseNotKept) {
 			t.Errorf("a retry got %d %s", got.status, got.text)
 		}
@@ -320,8 +320,8 @@ func TestInformationalAnswersAndStreamsPass(t *testing.T) {
 	})
 }
 
-// T10: a client that goes at any point leaves either nothing or a whole record.
-func TestAClientThatGoesAtAnyPoint(t *testing.T) {
+// T10: a client that disconnects at any point leaves either nothing or a whole record.
+func TestAClientThatDisconnectsAtAnyPoint(t *testing.T) {
 	const size = 8 << 10
 	body := strings.Repeat("b", size)
 	calls := new(counting)
@@ -365,11 +365,11 @@ func TestAClientThatGoesAtAnyPoint(t *testing.T) {
 		fmt.Fprint(conn, text[:len(text)-size+at])
 		_ = conn.Close()
 		<-done
-		wantRetried(fmt.Sprint("gone after ", at, " bytes of the request"), key, 1)
+		wantRetried(fmt.Sprint("disconnected after ", at, " bytes of the request"), key, 1)
 		<-done
 	}
 	for at := 0; at <= size; at += 1 << 10 {
-		key := fmt.Sprint("answer-", at)
+		key := fmt.Sprint("response-", at)
 		conn := dial(t, s)
 		fmt.Fprint(conn, request(key))
 		if _, err := io.CopyN(io.Discard, conn, int64(at)); err != nil {
@@ -377,7 +377,7 @@ func TestAClientThatGoesAtAnyPoint(t *testing.T) {
 		}
 		_ = conn.Close()
 		<-done
-		wantRetried(fmt.Sprint("gone after ", at, " bytes of the answer"), key, 1)
+		wantRetried(fmt.Sprint("disconnected after ", at, " bytes of the response"), key, 1)
 		<-done
 	}
 }
@@ -399,7 +399,7 @@ func TestAClientThatResetsItsStream(t *testing.T) {
 		close(entered)
 		<-gone
 		if err := r.Context().Err(); err != nil {
-			t.Errorf("the work is ended with its client: %v", err)
+			t.Errorf("the work ended with its client: %v", err)
 		}
 		w.WriteHeader(201)
 		fmt.Fprint(w, "done")
@@ -431,7 +431,7 @@ func TestAClientThatResetsItsStream(t *testing.T) {
 	r.Header.Set("Idempotency-Key", "k")
 	if resp, err := s.Client().Do(r); err == nil {
 		_ = resp.Body.Close()
-		t.Fatal("the client has got an answer")
+		t.Fatal("the client has got a response")
 	}
 	<-returned
 	retry, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL, strings.NewReader("body"))
@@ -537,8 +537,8 @@ func TestFormsAreHandedBack(t *testing.T) {
 	_ = r.MultipartForm.RemoveAll()
 }
 
-// Bodies of all sizes arrive as they were sent, whether their length is announced
-// or not, also where buffers end.
+// Bodies of all sizes arrive as they were sent, whether their length is announced or not,
+// even at the sizes of buffers.
 func TestBodiesOfAllSizesArrive(t *testing.T) {
 	var got []byte
 	h := newMiddleware(t, idempotency.Config{MaxBody: 4 << 20}).Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -560,8 +560,8 @@ func TestBodiesOfAllSizesArrive(t *testing.T) {
 	}
 }
 
-// A buffer grows by as much as it holds, and beyond what is announced only by the
-// byte that shows the end.
+// A buffer doubles, and grows beyond what is announced only by the byte that shows the
+// end.
 func TestRoomForABody(t *testing.T) {
 	for _, c := range []struct {
 		have, announced int64
@@ -577,8 +577,8 @@ func TestRoomForABody(t *testing.T) {
 	}
 }
 
-// Whatever a handler calls on its execution, what becomes of its key is decided
-// by its response and by Mark.
+// Whatever a handler calls on its execution, the outcome depends on its response and on
+// SetOutcome alone.
 func TestAHandlerCannotReachTheHooksOfItsResponseWriter(t *testing.T) {
 	for name, call := range map[string]func(any){
 		"Release": func(e any) {

@@ -20,11 +20,11 @@ import (
 
 // What a retry gets.
 const (
-	runs      = "runs"
-	replays   = "is replayed"
-	unknown   = usher.CodeIdempotencyOutcomeUnknown
-	notKept   = usher.CodeIdempotencyResponseNotKept
-	maxAnswer = 100
+	runs        = "runs"
+	replays     = "is replayed"
+	unknown     = usher.CodeIdempotencyOutcomeUnknown
+	notKept     = usher.CodeIdempotencyResponseNotKept
+	maxResponse = 100
 )
 
 // wantRetry fails unless a retry of what h has served once gets want.
@@ -40,7 +40,7 @@ func wantRetry(t *testing.T, h http.Handler, calls *counting, first *httptest.Re
 	default:
 		wantFailure(t, again, 409, want)
 		if again.Header().Get("Retry-After") != "" {
-			t.Error("the client is told to try again")
+			t.Error("the client is asked to retry")
 		}
 	}
 	calls.want(t, 1)
@@ -71,7 +71,7 @@ func TestProfiles(t *testing.T) {
 			t.Run(fmt.Sprintf("%s: %d", c.name, status), func(t *testing.T) {
 				calls := &counting{next: func(w http.ResponseWriter, r *http.Request) {
 					if status == 0 {
-						panic("no answer")
+						panic("no response")
 					}
 					w.WriteHeader(status)
 					if status != 204 && status != 304 {
@@ -93,7 +93,7 @@ func TestProfiles(t *testing.T) {
 	}
 }
 
-func TestOwnOutcomesComeBeforeTheProfile(t *testing.T) {
+func TestConfigOutcomeComesBeforeTheProfile(t *testing.T) {
 	for _, c := range []struct {
 		status int
 		want   string
@@ -101,7 +101,7 @@ func TestOwnOutcomesComeBeforeTheProfile(t *testing.T) {
 		t.Run(fmt.Sprint(c.status), func(t *testing.T) {
 			calls := &counting{next: func(w http.ResponseWriter, r *http.Request) {
 				if c.status == 0 {
-					panic("no answer")
+					panic("no response")
 				}
 				w.WriteHeader(c.status)
 			}}
@@ -116,7 +116,7 @@ func TestOwnOutcomesComeBeforeTheProfile(t *testing.T) {
 	}
 }
 
-func TestAHandlerKnowsBetter(t *testing.T) {
+func TestSetOutcomeComesBeforeTheProfile(t *testing.T) {
 	for _, c := range []struct {
 		mark   idempotency.Outcome
 		status int
@@ -133,7 +133,7 @@ func TestAHandlerKnowsBetter(t *testing.T) {
 				e.SetOutcome(idempotency.Unknown) // the last one counts
 				e.SetOutcome(c.mark)
 				if c.status == 0 {
-					panic("no answer")
+					panic("no response")
 				}
 				w.WriteHeader(c.status)
 			}}
@@ -143,8 +143,8 @@ func TestAHandlerKnowsBetter(t *testing.T) {
 	}
 }
 
-// T11, P08: what handlers do with their writer.
-func TestAnswersOfEveryKind(t *testing.T) {
+// T11, P08: handlers use their response writer in every way.
+func TestResponsesOfEveryKind(t *testing.T) {
 	body := func(n int) string { return strings.Repeat("x", n) }
 	for _, c := range []struct {
 		name    string
@@ -162,9 +162,9 @@ func TestAnswersOfEveryKind(t *testing.T) {
 				fmt.Fprint(w, "ab")
 			}
 		}, replays, strings.Repeat("ab", 10)},
-		{"one byte less than is kept", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, body(maxAnswer-1)) }, replays, body(maxAnswer - 1)},
-		{"as much as is kept", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, body(maxAnswer)) }, replays, body(maxAnswer)},
-		{"one byte more than is kept", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, body(maxAnswer+1)) }, notKept, body(maxAnswer + 1)},
+		{"one byte less than is kept", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, body(maxResponse-1)) }, replays, body(maxResponse - 1)},
+		{"as much as is kept", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, body(maxResponse)) }, replays, body(maxResponse)},
+		{"one byte more than is kept", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, body(maxResponse+1)) }, notKept, body(maxResponse + 1)},
 		{"more than is kept, in pieces", func(w http.ResponseWriter, _ *http.Request) {
 			for range 30 {
 				fmt.Fprint(w, body(10))
@@ -257,7 +257,7 @@ func TestAnswersOfEveryKind(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			calls := &counting{next: c.handler}
-			h := newMiddleware(t, idempotency.Config{MaxResponse: maxAnswer}).Wrap(calls)
+			h := newMiddleware(t, idempotency.Config{MaxResponse: maxResponse}).Wrap(calls)
 			w := httptest.NewRecorder()
 			failed := true
 			var wg sync.WaitGroup
@@ -278,7 +278,7 @@ func TestAnswersOfEveryKind(t *testing.T) {
 	}
 }
 
-// hijackable is a recorder whose connection can be taken.
+// hijackable is a recorder whose connection can be hijacked.
 type hijackable struct {
 	*httptest.ResponseRecorder
 	err error
@@ -298,18 +298,18 @@ func TestAHijackedConnectionLeavesATombstone(t *testing.T) {
 	calls.want(t, 1)
 }
 
-// The key must be finished before the client sees a byte: a process that dies
-// right after that would otherwise leave a key that is free.
+// The claim is finished before the client gets a byte. Otherwise a process that dies right
+// after that byte would leave the key free.
 func TestTheRecordIsWrittenBeforeTheFirstByteIsSent(t *testing.T) {
 	for name, handler := range map[string]http.HandlerFunc{
-		"a whole answer": func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "a") },
+		"a whole response": func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "a") },
 		"a flush": func(w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprint(w, "a")
 			w.(http.Flusher).Flush()
 		},
 		"too much": func(w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprint(w, "a")
-			fmt.Fprint(w, strings.Repeat("b", maxAnswer))
+			fmt.Fprint(w, strings.Repeat("b", maxResponse))
 		},
 		"too much, announced": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "200")
@@ -331,7 +331,7 @@ func TestTheRecordIsWrittenBeforeTheFirstByteIsSent(t *testing.T) {
 					return nil
 				}
 			})
-			h := newMiddleware(t, idempotency.Config{Store: store, MaxResponse: maxAnswer}).Wrap(handler)
+			h := newMiddleware(t, idempotency.Config{Store: store, MaxResponse: maxResponse}).Wrap(handler)
 			h.ServeHTTP(w, post("/", ""))
 			if finished != 1 || w.Body.Len() == 0 {
 				t.Errorf("finished %d times, %d bytes sent", finished, w.Body.Len())
@@ -340,8 +340,8 @@ func TestTheRecordIsWrittenBeforeTheFirstByteIsSent(t *testing.T) {
 	}
 }
 
-// P08: memory does not grow with the answer.
-func TestALargeAnswerIsNotHeld(t *testing.T) {
+// P08: memory does not grow with the response.
+func TestALargeResponseIsNotHeldInMemory(t *testing.T) {
 	const size = 100 << 20
 	chunk := make([]byte, 64<<10)
 	h := newMiddleware(t, idempotency.Config{}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -360,7 +360,7 @@ func TestALargeAnswerIsNotHeld(t *testing.T) {
 		t.Errorf("%d bytes were sent, want %d", w.n, size)
 	}
 	if grown := after.TotalAlloc - before.TotalAlloc; grown > 16<<20 {
-		t.Errorf("%d MiB were allocated for an answer of 100 MiB", grown>>20)
+		t.Errorf("%d MiB were allocated for a response of 100 MiB", grown>>20)
 	}
 	wantFailure(t, do(h, post("/", "")), 409, notKept)
 }
@@ -375,9 +375,8 @@ func (c *counter) Header() http.Header         { return c.header }
 func (c *counter) WriteHeader(int)             {}
 func (c *counter) Write(p []byte) (int, error) { c.n += len(p); return len(p), nil }
 
-// P13: a goroutine that a handler leaves behind reaches nothing of another
-// request.
-func TestAGoroutineThatIsLeftBehindReachesNothing(t *testing.T) {
+// P13: a goroutine that a handler leaves behind reaches nothing of another request.
+func TestAGoroutineLeftBehindReachesNoOtherRequest(t *testing.T) {
 	store := newMemory(t, idempotency.MemoryConfig{})
 	var wg sync.WaitGroup
 	var ended chan struct{} // of the request that is served
@@ -385,7 +384,7 @@ func TestAGoroutineThatIsLeftBehindReachesNothing(t *testing.T) {
 		body, e, ended := r.Body, idempotency.From(r.Context()), ended
 		returned := make(chan struct{})
 		defer close(returned)
-		fmt.Fprint(w, "answer")
+		fmt.Fprint(w, "response")
 		wg.Go(func() {
 			<-returned
 			p := make([]byte, 64)
@@ -409,23 +408,23 @@ func TestAGoroutineThatIsLeftBehindReachesNothing(t *testing.T) {
 		do(newMiddleware(t, idempotency.Config{Store: store}).Wrap(new(counting)), post("/", "a secret of another", key(fmt.Sprint("other-", i))))
 	}
 	wg.Wait()
-	if w := do(leaving, post("/", "mine", key("leaving-0"))); w.Body.String() != "answer" {
+	if w := do(leaving, post("/", "mine", key("leaving-0"))); w.Body.String() != "response" {
 		t.Errorf("the replay is %q", w.Body)
 	}
 }
 
-// P13: what is written after the return is not taken.
+// P13: writes fail once the handler has returned.
 func TestALateWriteIsRefused(t *testing.T) {
 	var late http.ResponseWriter
 	h := newMiddleware(t, idempotency.Config{}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		late = w
-		fmt.Fprint(w, "answer")
+		fmt.Fprint(w, "response")
 	}))
 	first := do(h, post("/", ""))
 	if n, err := late.Write([]byte("late")); n != 0 || err == nil {
 		t.Errorf("%d bytes were taken, %v", n, err)
 	}
-	if first.Body.String() != "answer" {
+	if first.Body.String() != "response" {
 		t.Errorf("the client got %q", first.Body)
 	}
 	wantReplay(t, do(h, post("/", "")), first)

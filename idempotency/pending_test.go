@@ -17,8 +17,8 @@ import (
 	"github.com/usher-go/usher/idempotency"
 )
 
-// A store that fails for a while just when the result of a request is to be
-// stored does not make the request run twice: it is stored later.
+// If the store fails for a while just when the result of a request is to be stored, the
+// request does not run twice: the result is stored later.
 func TestAStoreThatFailsAtTheEndOfARequestRunsItOnce(t *testing.T) {
 	const lease = time.Second
 	for _, c := range []struct {
@@ -28,7 +28,7 @@ func TestAStoreThatFailsAtTheEndOfARequestRunsItOnce(t *testing.T) {
 		code   string
 	}{
 		{"as the response is stored", false, 201, ""},
-		{"as the response begins to pass by", true, 409, notKept},
+		{"as the response begins to be sent", true, 409, notKept},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -81,8 +81,7 @@ func TestAStoreThatFailsAtTheEndOfARequestRunsItOnce(t *testing.T) {
 	}
 }
 
-// down lets a store fail to finish, and to renew if renew is set, from the first
-// Finish on and for a while.
+// down makes Finish fail, and Renew if renew is set, for d from the first Finish on.
 func down(f *hookedStore, d time.Duration, renew bool) {
 	var since time.Time
 	isDown := func() bool { return !since.IsZero() && time.Since(since) < d }
@@ -105,13 +104,13 @@ func down(f *hookedStore, d time.Duration, renew bool) {
 	})
 }
 
-func TestAResultIsOwedUntilTheStoreTakesIt(t *testing.T) {
+func TestAResultIsPendingUntilTheStoreTakesIt(t *testing.T) {
 	for _, c := range []struct {
 		name string
-		// Of the store: how long it takes no result, and no renewal either.
+		// down is how long the store takes no result, and no renewal if renew is set.
 		down  time.Duration
 		renew bool
-		// Of the request.
+		// The rest is of the request.
 		config idempotency.Config
 		status int
 		size   int
@@ -131,14 +130,14 @@ func TestAResultIsOwedUntilTheStoreTakesIt(t *testing.T) {
 		{"as a tombstone if the store never takes the response", 24 * time.Hour, false, idempotency.Config{}, 201, 4, notKept, map[string]int64{"tombstoned": 1}},
 		{"if the key is to be free", 5 * time.Second, true, idempotency.Config{}, 503, 4, runs, map[string]int64{"released": 1}},
 		{"and no longer than a lease if the key is to be free", 24 * time.Hour, false, idempotency.Config{}, 503, 4, runs, map[string]int64{"finish_failed": 1}},
-		{"and not beyond the life of the key", 24 * time.Hour, true, idempotency.Config{TTL: time.Hour}, 201, 4, runs, map[string]int64{"finish_failed": 1}},
+		{"and not after the record has expired", 24 * time.Hour, true, idempotency.Config{TTL: time.Hour}, 201, 4, runs, map[string]int64{"finish_failed": 1}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				store := newHookedStore(t)
 				down(store, c.down, c.renew)
 				if c.want == notKept && c.down > time.Hour {
-					// It takes what is small.
+					// It takes small results.
 					hook := store.finish
 					store.finish = func(ctx context.Context, k idempotency.Key, token idempotency.Token, r idempotency.Result) error {
 						if len(r.Payload) == 0 {
@@ -169,7 +168,7 @@ func TestAResultIsOwedUntilTheStoreTakesIt(t *testing.T) {
 					if w.Code != 409 && w.Code != c.status {
 						t.Fatalf("a duplicate got %d %s", w.Code, w.Body)
 					}
-					// It is tried again twelve times a lease.
+					// It is retried twelve times a lease.
 					if since := time.Since(began); since > c.down+lease/12+time.Second && code(w) == usher.CodeIdempotencyInProgress && c.down < time.Hour {
 						t.Fatalf("it is in progress after %v", since)
 					}
@@ -177,10 +176,10 @@ func TestAResultIsOwedUntilTheStoreTakesIt(t *testing.T) {
 				time.Sleep(time.Until(ends))
 				calls.want(t, 1)
 				if n, bytes := m.Pending(); n != 0 || bytes != 0 {
-					t.Errorf("%d results of %d bytes are owed still", n, bytes)
+					t.Errorf("%d results of %d bytes are still pending", n, bytes)
 				}
 				if n := m.Leases(); n != 0 {
-					t.Errorf("%d leases are kept still", n)
+					t.Errorf("%d leases are still kept", n)
 				}
 				for _, end := range []string{"kept", "tombstoned", "released", "lease_lost", "finish_failed"} {
 					if n := meter.counts(t)[end]; n != c.ends[end] {
@@ -194,13 +193,13 @@ func TestAResultIsOwedUntilTheStoreTakesIt(t *testing.T) {
 	}
 }
 
-// owing returns a Middleware that owes the results of n requests, whose store
-// fails until it is told to stop.
-func owing(t *testing.T, n, size int) (m *idempotency.Middleware, store *hookedStore, meter meter, told *atomic.Int32) {
-	store, meter, told = newHookedStore(t), newMeter(), new(atomic.Int32)
+// pendingService returns a Middleware with the pending results of n requests. Its store
+// fails until the hook of Finish is removed.
+func pendingService(t *testing.T, n, size int) (m *idempotency.Middleware, store *hookedStore, meter meter, reported *atomic.Int32) {
+	store, meter, reported = newHookedStore(t), newMeter(), new(atomic.Int32)
 	store.finish = func(context.Context, idempotency.Key, idempotency.Token, idempotency.Result) error { return errDown }
 	m = newMiddleware(t, idempotency.Config{
-		Store: store, MeterProvider: meter, FinishTimeout: time.Nanosecond, OnError: func(context.Context, error) { told.Add(1) },
+		Store: store, MeterProvider: meter, FinishTimeout: time.Nanosecond, OnError: func(context.Context, error) { reported.Add(1) },
 	})
 	h := m.Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, size)) }))
 	for i := range n {
@@ -208,28 +207,28 @@ func owing(t *testing.T, n, size int) (m *idempotency.Middleware, store *hookedS
 			t.Fatalf("request %d got %d %s", i, w.Code, w.Body)
 		}
 	}
-	return m, store, meter, told
+	return m, store, meter, reported
 }
 
-func TestWhatIsOwedIsBounded(t *testing.T) {
+func TestPendingResultsAreBounded(t *testing.T) {
 	t.Run("in number", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			m, store, meter, told := owing(t, 1100, 10)
-			if n, _ := m.Pending(); n != 1024 || meter.counts(t)["finish_failed"] != 1100-1024 || told.Load() != 1100+76 {
-				t.Errorf("%d are owed, %d errors were told, counted %v", n, told.Load(), meter.counts(t))
+			m, store, meter, reported := pendingService(t, 1100, 10)
+			if n, _ := m.Pending(); n != 1024 || meter.counts(t)["finish_failed"] != 1100-1024 || reported.Load() != 1100+76 {
+				t.Errorf("%d are pending, %d errors were reported, counted %v", n, reported.Load(), meter.counts(t))
 			}
 			store.set(func(f *hookedStore) { f.finish = nil })
 			time.Sleep(lease)
 			if n, bytes := m.Pending(); n != 0 || bytes != 0 || meter.counts(t)["kept"] != 1024 {
-				t.Errorf("%d of %d bytes are owed, counted %v", n, bytes, meter.counts(t))
+				t.Errorf("%d of %d bytes are pending, counted %v", n, bytes, meter.counts(t))
 			}
 		})
 	})
 	t.Run("in bytes", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			m, store, meter, _ := owing(t, 20, 1<<20)
+			m, store, meter, _ := pendingService(t, 20, 1<<20)
 			if n, bytes := m.Pending(); n != 20 || bytes > 16<<20 || bytes < 15<<20 {
-				t.Errorf("%d of %d bytes are owed", n, bytes)
+				t.Errorf("%d of %d bytes are pending", n, bytes)
 			}
 			store.set(func(f *hookedStore) { f.finish = nil })
 			time.Sleep(lease)
@@ -240,9 +239,9 @@ func TestWhatIsOwedIsBounded(t *testing.T) {
 	})
 }
 
-func TestShutdownStoresWhatIsOwed(t *testing.T) {
+func TestShutdownStoresPendingResults(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m, store, meter, _ := owing(t, 100, 10)
+		m, store, meter, _ := pendingService(t, 100, 10)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if err := m.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "100 results") {
@@ -267,7 +266,7 @@ func TestShutdownStoresWhatIsOwed(t *testing.T) {
 		}
 		both.Wait()
 		if n, _ := m.Pending(); n != 0 || m.Leases() != 0 || meter.counts(t)["kept"] != 100 {
-			t.Errorf("%d are owed, %d leases are kept, counted %v", n, m.Leases(), meter.counts(t))
+			t.Errorf("%d are pending, %d leases are kept, counted %v", n, m.Leases(), meter.counts(t))
 		}
 	})
 	if err := newMiddleware(t, idempotency.Config{}).Shutdown(t.Context()); err != nil {
@@ -275,10 +274,9 @@ func TestShutdownStoresWhatIsOwed(t *testing.T) {
 	}
 }
 
-// A store that fails for longer than a lease while the handler runs lets the lease
-// seem lost. If it still fails as the handler returns, the result is owed as any
-// other.
-func TestAResultIsOwedAlsoWhenTheLeaseSeemsLost(t *testing.T) {
+// If the store fails for longer than a lease while the handler runs, the lease seems lost.
+// If it still fails when the handler returns, the result is pending like any other.
+func TestAResultIsPendingEvenIfTheLeaseSeemsLost(t *testing.T) {
 	for _, c := range []struct {
 		name      string
 		handler   func(w http.ResponseWriter)
@@ -295,12 +293,12 @@ func TestAResultIsOwedAlsoWhenTheLeaseSeemsLost(t *testing.T) {
 			false, map[string]int64{"lease_lost": 1, "tombstoned": 1}, unknown,
 		},
 		{
-			"a response that has passed by",
+			"a response that has been sent",
 			func(w http.ResponseWriter) { _ = http.NewResponseController(w).Flush() },
 			false, map[string]int64{"lease_lost": 1, "tombstoned": 1}, notKept,
 		},
 		{
-			"a response whose key another has taken",
+			"a response whose key another request has taken",
 			func(w http.ResponseWriter) { fmt.Fprint(w, "paid") },
 			true, map[string]int64{"lease_lost": 1}, "",
 		},
@@ -327,7 +325,7 @@ func TestAResultIsOwedAlsoWhenTheLeaseSeemsLost(t *testing.T) {
 				store.set(func(f *hookedStore) { f.finish, f.renew = nil, nil })
 				time.Sleep(lease)
 				if n, bytes := m.Pending(); n != 0 || bytes != 0 || m.Leases() != 0 {
-					t.Errorf("%d results of %d bytes are owed, %d leases are kept", n, bytes, m.Leases())
+					t.Errorf("%d results of %d bytes are pending, %d leases are kept", n, bytes, m.Leases())
 				}
 				for _, end := range []string{"kept", "tombstoned", "released", "lease_lost", "finish_failed"} {
 					if n := meter.counts(t)[end]; n != c.ends[end] {
@@ -342,8 +340,8 @@ func TestAResultIsOwedAlsoWhenTheLeaseSeemsLost(t *testing.T) {
 	}
 }
 
-// A result that is owed is not written over that of a successor.
-func TestAResultIsOwedUntilSomebodyElseHasTheKey(t *testing.T) {
+// A pending result does not overwrite that of a successor.
+func TestAResultIsPendingUntilAnotherRequestHasTheKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newMemory(t, idempotency.MemoryConfig{})
 		cut := &hookedStore{Store: store}
@@ -359,13 +357,12 @@ func TestAResultIsOwedUntilSomebodyElseHasTheKey(t *testing.T) {
 		time.Sleep(2 * lease)
 		wantReplay(t, do(node, post("/", "")), first)
 		if n, _ := m.Pending(); n != 0 || meter.counts(t)["lease_lost"] != 1 {
-			t.Errorf("%d are owed, counted %v", n, meter.counts(t))
+			t.Errorf("%d are pending, counted %v", n, meter.counts(t))
 		}
 	})
 }
 
-// A renewal that comes just after a result was stored finds no claim. That is not
-// a claim that was lost.
+// A renewal just after a result was stored finds no claim. That is no lost claim.
 func TestARenewalWhileTheResultIsStoredLosesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newHookedStore(t)

@@ -15,8 +15,8 @@ import (
 	"github.com/usher-go/usher/idempotency"
 )
 
-// outOfStep is a store whose reply to a claim is the one before it when that is
-// set, as of a connection that has lost step with its requests.
+// outOfStep is a store whose replies to claims can be replaced, for instance by the one
+// before, as on a connection that has lost step with its requests.
 type outOfStep struct {
 	idempotency.Store
 	mu    sync.Mutex
@@ -74,8 +74,8 @@ func body(text string) func(*http.Request) {
 	}
 }
 
-// A store whose reply belongs to another key gets nobody another's response, nor
-// a second execution, nor the blame.
+// If a store returns the record of another key, no caller gets the response of another,
+// and no request runs twice or is refused as reused.
 func TestARecordOfAnotherKeyIsRefused(t *testing.T) {
 	type record = idempotency.Record
 	last := func(_ idempotency.Claim, _, last record) record { return last }
@@ -119,7 +119,7 @@ func TestARecordOfAnotherKeyIsRefused(t *testing.T) {
 				m := newMiddleware(t, idempotency.Config{Store: store, DangerouslyFailOpen: open})
 				s := httptest.NewServer(asNamed(m.Wrap(calls)))
 				t.Cleanup(s.Close)
-				for range 2 { // the second finds what the first has left
+				for range 2 { // the second finds the record of the first
 					roundTrip(t, s, request(t, s.URL, "k"))
 				}
 				calls.want(t, 1)
@@ -137,8 +137,8 @@ func TestARecordOfAnotherKeyIsRefused(t *testing.T) {
 	}
 }
 
-// A claim whose reply was another's is given back, so that the retry runs.
-func TestAClaimWhoseReplyWentAstrayIsGivenBack(t *testing.T) {
+// A claim that got the reply to another one is released, so that the retry runs.
+func TestAClaimWhoseReplyWentAstrayIsReleased(t *testing.T) {
 	calls := new(counting)
 	store := &outOfStep{Store: newMemory(t, idempotency.MemoryConfig{})}
 	s := httptest.NewServer(asNamed(newMiddleware(t, idempotency.Config{Store: store}).Wrap(calls)))
@@ -149,7 +149,7 @@ func TestAClaimWhoseReplyWentAstrayIsGivenBack(t *testing.T) {
 		t.Fatalf("got %d %s", got.status, got.text)
 	}
 	store.set(nil)
-	for { // it is given back in the background
+	for { // it is released in the background
 		got := roundTrip(t, s, request(t, s.URL, "k", header("Caller", "bert")))
 		if got.status == 409 {
 			continue
@@ -162,9 +162,9 @@ func TestAClaimWhoseReplyWentAstrayIsGivenBack(t *testing.T) {
 	calls.want(t, 2)
 }
 
-// What no claim can have found is refused, also where requests run while the
-// store fails.
-func TestARecordThatCannotBeIsRefused(t *testing.T) {
+// A record that no claim can return is refused, even where requests run while the store
+// fails.
+func TestAnImpossibleRecordIsRefused(t *testing.T) {
 	payload := stored(t, 201, "body")
 	for name, reply := range map[string]func(c idempotency.Claim) idempotency.Record{
 		"none": func(idempotency.Claim) idempotency.Record { return idempotency.Record{} },
@@ -202,13 +202,13 @@ func TestARecordThatCannotBeIsRefused(t *testing.T) {
 				store := newHookedStore(t)
 				store.claim = func(_ context.Context, c idempotency.Claim) (idempotency.Record, error) { return reply(c), nil }
 				calls := new(counting)
-				told := 0
+				reported := 0
 				h := newMiddleware(t, idempotency.Config{
-					Store: store, DangerouslyFailOpen: open, OnError: func(context.Context, error) { told++ },
+					Store: store, DangerouslyFailOpen: open, OnError: func(context.Context, error) { reported++ },
 				}).Wrap(calls)
 				w := do(h, post("/", ""))
-				if w.Code < 500 || code(w) == "" || w.Header().Get("Idempotency-Replayed") != "" || told != 1 {
-					t.Errorf("got %d %s, %d errors were told", w.Code, w.Body, told)
+				if w.Code < 500 || code(w) == "" || w.Header().Get("Idempotency-Replayed") != "" || reported != 1 {
+					t.Errorf("got %d %s, %d errors were reported", w.Code, w.Body, reported)
 				}
 				calls.want(t, 0)
 			})
@@ -216,8 +216,8 @@ func TestARecordThatCannotBeIsRefused(t *testing.T) {
 	}
 }
 
-// Two URLs of one route, as routers see it, are two requests: those that strip
-// prefixes, and those that serve several hosts, leave the same rest.
+// Two URLs that match one route are two requests, even if a prefix is stripped or several
+// hosts are served, so that the rest is the same.
 func TestAnotherURLIsAnotherRequest(t *testing.T) {
 	forProtocols(t, func(t *testing.T, serve func(http.Handler) *httptest.Server) {
 		calls := &counting{next: func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Host, r.RequestURI) }}
@@ -262,8 +262,8 @@ func TestAnotherURLIsAnotherRequest(t *testing.T) {
 	})
 }
 
-// A target in absolute form, as of a client that was told of a proxy, names the
-// same request as one in origin form, and no other.
+// A target in absolute form, which clients send to proxies, names the same request as one
+// in origin form, and no other.
 func TestATargetInAbsoluteForm(t *testing.T) {
 	calls := new(counting)
 	inner, mux := http.NewServeMux(), http.NewServeMux()

@@ -28,11 +28,11 @@ func TestAStoreThatFails(t *testing.T) {
 		claim claimFunc
 		after time.Duration
 	}{
-		{"a black hole that minds the context", func(ctx context.Context, _ idempotency.Claim) (idempotency.Record, error) {
+		{"a black hole that obeys its context", func(ctx context.Context, _ idempotency.Claim) (idempotency.Record, error) {
 			<-ctx.Done()
 			return idempotency.Record{}, ctx.Err()
 		}, 250 * time.Millisecond},
-		{"one that does not", func(context.Context, idempotency.Claim) (idempotency.Record, error) {
+		{"a black hole that ignores its context", func(context.Context, idempotency.Claim) (idempotency.Record, error) {
 			time.Sleep(time.Minute)
 			return idempotency.Record{}, errDown
 		}, 250 * time.Millisecond},
@@ -54,16 +54,16 @@ func TestAStoreThatFails(t *testing.T) {
 					store := newHookedStore(t)
 					store.set(func(f *hookedStore) { f.claim = c.claim })
 					m := newMeter()
-					var told atomic.Int32
+					var reported atomic.Int32
 					calls := new(counting)
 					h := newMiddleware(t, idempotency.Config{
 						Store: store, DangerouslyFailOpen: open, MeterProvider: m,
-						OnError: func(context.Context, error) { told.Add(1) },
+						OnError: func(context.Context, error) { reported.Add(1) },
 					}).Wrap(calls)
 					began := time.Now()
 					w := do(h, post("/", "body"))
 					if d := time.Since(began); d != c.after {
-						t.Errorf("answered after %v, want %v", d, c.after)
+						t.Errorf("it responded after %v, want %v", d, c.after)
 					}
 					counts := m.counts(t)
 					if open {
@@ -80,8 +80,8 @@ func TestAStoreThatFails(t *testing.T) {
 						}
 						calls.want(t, 0)
 					}
-					if told.Load() != 1 {
-						t.Errorf("%d errors were told", told.Load())
+					if reported.Load() != 1 {
+						t.Errorf("%d errors were reported", reported.Load())
 					}
 					time.Sleep(2 * time.Minute) // the goroutines end
 				})
@@ -90,7 +90,7 @@ func TestAStoreThatFails(t *testing.T) {
 	}
 }
 
-// A store that hangs for ever does not keep ever more goroutines.
+// A store that hangs forever holds a bounded number of goroutines.
 func TestAHangingStoreKeepsFewGoroutines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newHookedStore(t)
@@ -122,7 +122,7 @@ func TestAHangingStoreKeepsFewGoroutines(t *testing.T) {
 	})
 }
 
-// However many clients come at once, a store that hangs has few calls to bear.
+// However many clients call at once, a store that hangs gets a bounded number of calls.
 func TestAStoreThatHangsIsCalledFewTimesAtOnce(t *testing.T) {
 	store := newHookedStore(t)
 	var calls, most atomic.Int32
@@ -154,8 +154,8 @@ func TestAStoreThatHangsIsCalledFewTimesAtOnce(t *testing.T) {
 	close(end)
 }
 
-// Requests that have their key can finish it while claims hang.
-func TestClaimsThatHangHoldUpNobodyWhoHasAKey(t *testing.T) {
+// Requests with a claim can finish it while other claims hang.
+func TestClaimsThatHangDelayNoRequestWithAClaim(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newHookedStore(t)
 		leave, end := make(chan struct{}), make(chan struct{})
@@ -186,12 +186,12 @@ func TestClaimsThatHangHoldUpNobodyWhoHasAKey(t *testing.T) {
 		}
 		close(end)
 		store.set(func(f *hookedStore) { f.claim = nil })
-		time.Sleep(time.Second) // until the store is asked again
+		time.Sleep(time.Second) // until the store is called again
 		wantReplay(t, do(h, post("/", "")), got)
 	})
 }
 
-// A store that panics has failed, and is asked again.
+// A panic of the store is a failure, and the call is retried.
 func TestAStoreThatPanicsWhileAResponseIsStored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newHookedStore(t)
@@ -211,8 +211,8 @@ func TestAStoreThatPanicsWhileAResponseIsStored(t *testing.T) {
 	})
 }
 
-// A claim that was made too late for anybody is given back.
-func TestALateClaimIsGivenBack(t *testing.T) {
+// A claim that succeeds after its request was refused is released.
+func TestALateClaimIsReleased(t *testing.T) {
 	for name, fail := range map[string]func(f *hookedStore, ctx context.Context, c idempotency.Claim) (idempotency.Record, error){
 		"the claim comes after the time": func(f *hookedStore, ctx context.Context, c idempotency.Claim) (idempotency.Record, error) {
 			time.Sleep(time.Second)
@@ -249,7 +249,7 @@ func TestALateClaimIsGivenBack(t *testing.T) {
 }
 
 // T6: a client library repeats each call whose reply was lost.
-func TestLostRepliesHarmNobody(t *testing.T) {
+func TestLostRepliesAreHarmless(t *testing.T) {
 	rounds := 200
 	if soak {
 		rounds = 1000
@@ -294,7 +294,7 @@ func TestLostRepliesHarmNobody(t *testing.T) {
 	})
 }
 
-func TestStoringAnAnswerIsTriedForAWhile(t *testing.T) {
+func TestStoringAResponseIsRetried(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		down  time.Duration // after the first attempt
@@ -302,7 +302,7 @@ func TestStoringAnAnswerIsTriedForAWhile(t *testing.T) {
 		after time.Duration // at most
 	}{
 		{"a store that is back after a second", time.Second, true, 2 * time.Second},
-		{"a store that is down for long", time.Hour, false, 2 * time.Second},
+		{"a store that is down for an hour", time.Hour, false, 2 * time.Second},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -321,14 +321,14 @@ func TestStoringAnAnswerIsTriedForAWhile(t *testing.T) {
 				})
 				m := newMeter()
 				calls := new(counting)
-				var told []error
+				var reported []error
 				h := newMiddleware(t, idempotency.Config{
-					Store: store, MeterProvider: m, OnError: func(_ context.Context, err error) { told = append(told, err) },
+					Store: store, MeterProvider: m, OnError: func(_ context.Context, err error) { reported = append(reported, err) },
 				}).Wrap(calls)
 				began := time.Now()
 				first := do(h, post("/", ""))
 				if d := time.Since(began); d > c.after {
-					t.Errorf("answered after %v", d)
+					t.Errorf("it responded after %v", d)
 				}
 				if first.Code != 201 {
 					t.Errorf("the first client got %d %s, although the work was done", first.Code, first.Body)
@@ -337,21 +337,21 @@ func TestStoringAnAnswerIsTriedForAWhile(t *testing.T) {
 				counts := m.counts(t)
 				if c.kept {
 					wantReplay(t, again, first)
-					if counts["kept"] != 1 || len(told) != 1 || !errors.Is(told[0], errDown) {
-						t.Errorf("counted %v, told %v", counts, told)
+					if counts["kept"] != 1 || len(reported) != 1 || !errors.Is(reported[0], errDown) {
+						t.Errorf("counted %v, OnError got %v", counts, reported)
 					}
 					return
 				}
 				wantFailure(t, again, 409, usher.CodeIdempotencyInProgress)
-				if len(told) != 1 || !errors.Is(told[0], errDown) {
-					t.Errorf("told %v", told)
+				if len(reported) != 1 || !errors.Is(reported[0], errDown) {
+					t.Errorf("OnError got %v", reported)
 				}
-				// The store takes renewals, but not the response: what it takes when it is
-				// back is that there was one.
+				// The store takes renewals, but not the response. When it has recovered it
+				// takes a tombstone.
 				time.Sleep(c.down + lease)
 				wantFailure(t, do(h, post("/", "")), 409, notKept)
-				if counts := m.counts(t); counts["tombstoned"] != 1 || counts["finish_failed"] != 0 || len(told) != 1 {
-					t.Errorf("counted %v, told %v", counts, told)
+				if counts := m.counts(t); counts["tombstoned"] != 1 || counts["finish_failed"] != 0 || len(reported) != 1 {
+					t.Errorf("counted %v, OnError got %v", counts, reported)
 				}
 				calls.want(t, 1)
 			})
@@ -359,11 +359,11 @@ func TestStoringAnAnswerIsTriedForAWhile(t *testing.T) {
 	}
 }
 
-// T10: the client has gone before the handler has finished.
-func TestFinishedWorkIsStoredWhenTheClientHasGone(t *testing.T) {
+// T10: the client disconnects before the handler has finished.
+func TestFinishedWorkIsStoredWhenTheClientHasDisconnected(t *testing.T) {
 	for name, store := range map[string]func() idempotency.Store{
 		"in memory": func() idempotency.Store { return newMemory(t, idempotency.MemoryConfig{}) },
-		"in a store that minds the context": func() idempotency.Store {
+		"in a store that obeys its context": func() idempotency.Store {
 			f := newHookedStore(t)
 			f.set(func(f *hookedStore) {
 				f.claim = func(ctx context.Context, c idempotency.Claim) (idempotency.Record, error) {

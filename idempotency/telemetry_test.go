@@ -16,7 +16,7 @@ import (
 	"github.com/usher-go/usher/internal/oteltest"
 )
 
-func TestRequestsAreCountedAndNoted(t *testing.T) {
+func TestRequestsAreCountedAndTraced(t *testing.T) {
 	m := newMeter()
 	h := newMiddleware(t, idempotency.Config{MeterProvider: m}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.Header.Get("Idempotency-Key") {
@@ -52,15 +52,15 @@ func TestRequestsAreCountedAndNoted(t *testing.T) {
 	}
 }
 
-// A key is no secret, but it is the client's, and so are its bodies.
+// A key is no secret, but it belongs to the client, and so do its bodies.
 func TestNothingOfAClientIsOnAMetricOrInAnError(t *testing.T) {
 	const canary = "canary-5d41402abc4b"
 	m := newMeter()
-	var told []string
+	var reported []string
 	store := newHookedStore(t)
 	h := newMiddleware(t, idempotency.Config{
 		Store: store, MeterProvider: m,
-		OnError: func(_ context.Context, err error) { told = append(told, err.Error()) },
+		OnError: func(_ context.Context, err error) { reported = append(reported, err.Error()) },
 	}).Wrap(new(counting))
 	secret := func() *http.Request { return post("/"+canary+"?q="+canary, canary, key(canary)) }
 	do(h, secret())
@@ -78,16 +78,16 @@ func TestNothingOfAClientIsOnAMetricOrInAnError(t *testing.T) {
 	if !bytes.Contains(metrics, []byte("executed")) {
 		t.Errorf("the metrics %s were not searched", metrics)
 	}
-	if bytes.Contains(metrics, []byte(canary)) || strings.Contains(fmt.Sprint(told), canary) || len(told) != 1 {
-		t.Errorf("metrics %s, errors %q", metrics, told)
+	if bytes.Contains(metrics, []byte(canary)) || strings.Contains(fmt.Sprint(reported), canary) || len(reported) != 1 {
+		t.Errorf("metrics %s, errors %q", metrics, reported)
 	}
 	if strings.Contains(refusal.Body.String(), canary) || strings.Contains(refusal.Body.String(), errDown.Error()) {
 		t.Errorf("the client got %s", refusal.Body)
 	}
 }
 
-// What reaches a store names nobody: hashes alone.
-func TestAStoreSeesNoNames(t *testing.T) {
+// A store gets hashes, and no name of a caller.
+func TestAStoreSeesOnlyHashes(t *testing.T) {
 	store := newHookedStore(t)
 	store.set(func(f *hookedStore) {
 		f.claim = func(ctx context.Context, c idempotency.Claim) (idempotency.Record, error) {

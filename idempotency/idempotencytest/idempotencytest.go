@@ -4,8 +4,8 @@
 //		idempotencytest.TestStore(t, func(t testing.TB) idempotency.Store { return open(t) })
 //	}
 //
-// It is a module of its own, as it links a checker of linearizability that no
-// program should link.
+// It is a separate module, as it links a linearizability checker that no program should
+// link.
 package idempotencytest
 
 import (
@@ -22,10 +22,10 @@ import (
 	"github.com/usher-go/usher/idempotency"
 )
 
-// TestStore runs every test of the contract of [idempotency.Store], each on a
-// store that open returns. The stores may share a database: the tests use keys of
-// their own. It takes a few seconds; with USHER_SOAK set the histories of
-// [CheckLinearizable] are 2,000 instead of 60.
+// TestStore tests the contract of [idempotency.Store]. Each test runs on a store that
+// open returns. The stores may share a database, as every test uses new keys. TestStore
+// takes a few seconds. If USHER_SOAK is set, [CheckLinearizable] checks 2,000 histories
+// instead of 60.
 func TestStore(t *testing.T, open func(testing.TB) idempotency.Store) {
 	for _, c := range []struct {
 		name string
@@ -34,25 +34,25 @@ func TestStore(t *testing.T, open func(testing.TB) idempotency.Store) {
 		{"a free key is won", suite.free},
 		{"a repeated claim is the same claim", suite.claimAgain},
 		{"another token finds the key in flight", suite.inFlight},
-		{"other owners and names are other keys", suite.apart},
+		{"other owners and names are other keys", suite.distinctKeys},
 		{"an empty token is refused", suite.emptyToken},
 		{"renewing keeps the lease", suite.renew},
-		{"a lease that is over can be taken over, once", suite.takeOver},
-		{"a late owner cannot change its successor's claim or record", suite.fenced},
+		{"after its lease a claim can be taken over, once", suite.takeOver},
+		{"a late owner cannot change the claim or record of its successor", suite.fenced},
 		{"a late owner without a successor can still renew and finish", suite.late},
-		{"what is done is returned to everyone, byte for byte", suite.done},
-		{"a tombstone is returned to everyone", suite.tombstone},
+		{"a stored response is returned to every claim, byte for byte", suite.done},
+		{"a tombstone is returned to every claim", suite.tombstone},
 		{"finishing again changes nothing", suite.finishAgain},
-		{"a released key is free, for others", suite.released},
+		{"a released key is free for other tokens", suite.released},
 		{"a token without a claim can neither renew nor finish", suite.noClaim},
 		{"a claim ends in one of three states", suite.badState},
-		{"records are forgotten when their life is over", suite.life},
-		{"generations grow, also past release and life", suite.generations},
-		{"large and empty payloads come back as they were", suite.payloads},
-		{"nothing is shared with the caller", suite.isolation},
+		{"records expire", suite.expiry},
+		{"generations grow, even after release and expiry", suite.generations},
+		{"large and empty payloads are returned unchanged", suite.payloads},
+		{"the store retains no argument", suite.isolation},
 		{"of 100 parallel claims one wins", suite.parallelClaims},
 		{"of parallel takeovers one wins", suite.parallelTakeovers},
-		{"of parallel finishes by two tokens the owner's counts", suite.parallelFinishes},
+		{"of parallel finishes by two tokens only that of the owner counts", suite.parallelFinishes},
 		{"histories of concurrent calls are linearizable", suite.linearizable},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(suite{open(t)}, t) })
@@ -62,7 +62,7 @@ func TestStore(t *testing.T, open func(testing.TB) idempotency.Store) {
 type suite struct{ store idempotency.Store }
 
 func random(b []byte) {
-	// It never fails, by its own documentation.
+	// It never fails, as its documentation promises.
 	_, _ = rand.Read(b)
 }
 
@@ -77,24 +77,24 @@ func newToken() (t idempotency.Token) {
 	return t
 }
 
-// newClaim returns a claim of a key of its own, which no test outlasts.
+// newClaim returns a claim of a new key. It does not expire during a test.
 func newClaim() idempotency.Claim {
 	c := idempotency.Claim{Key: newKey(), Token: newToken(), Lease: time.Hour, TTL: 2 * time.Hour}
 	random(c.Fingerprint[:])
 	return c
 }
 
-// rival returns the claim of another token for the same key.
+// rival returns the claim of another token for the key of c.
 func rival(c idempotency.Claim) idempotency.Claim {
 	c.Token = newToken()
 	random(c.Fingerprint[:])
 	return c
 }
 
-// short is a lease or a life that is over after waiting.
+// short is a lease or TTL that has ended after wait.
 const short = 30 * time.Millisecond
 
-func waiting() { time.Sleep(3 * short) }
+func wait() { time.Sleep(3 * short) }
 
 func result(payload string) idempotency.Result {
 	return idempotency.Result{State: idempotency.StateDone, Status: 201, Payload: []byte(payload), TTL: time.Hour}
@@ -132,14 +132,14 @@ func (s suite) wantLost(t testing.TB, c idempotency.Claim) {
 	if err := s.store.Renew(t.Context(), c.Key, c.Token, time.Hour); !errors.Is(err, idempotency.ErrLost) {
 		t.Errorf("Renew: %v, want ErrLost", err)
 	}
-	for _, r := range []idempotency.Result{result("from the past"), {State: idempotency.StateTombstone, TTL: time.Hour}, release} {
+	for _, r := range []idempotency.Result{result("late"), {State: idempotency.StateTombstone, TTL: time.Hour}, release} {
 		if err := s.store.Finish(t.Context(), c.Key, c.Token, r); !errors.Is(err, idempotency.ErrLost) {
 			t.Errorf("Finish with state %d: %v, want ErrLost", r.State, err)
 		}
 	}
 }
 
-// wantRecord fails unless others find exactly this result of c.
+// wantRecord fails unless other claims find exactly this result of c.
 func (s suite) wantRecord(t testing.TB, c idempotency.Claim, want idempotency.Result) {
 	t.Helper()
 	got := s.claim(t, rival(c))
@@ -164,17 +164,17 @@ func (s suite) claimAgain(t *testing.T) {
 	if again.Generation != first.Generation {
 		t.Errorf("the generation went from %d to %d", first.Generation, again.Generation)
 	}
-	waiting()
+	wait()
 	c.Lease = time.Hour
 	if r := s.win(t, c); r.Lease <= short {
 		t.Errorf("a repeated claim leaves a lease of %v, want a new one", r.Lease)
 	}
 	if s.claim(t, rival(c)).Won {
-		t.Error("a repeated claim has not begun the lease anew")
+		t.Error("a repeated claim has not started the lease again")
 	}
 	s.finish(t, c, result("a"))
 	if r := s.claim(t, c); r.Won || r.State != idempotency.StateDone || string(r.Payload) != "a" {
-		t.Errorf("repeated once it was done, a claim returns %+v, want the record", r)
+		t.Errorf("a claim that is repeated after it was finished returns %+v, want the record", r)
 	}
 }
 
@@ -184,7 +184,7 @@ func (s suite) inFlight(t *testing.T) {
 	for range 3 {
 		r := s.claim(t, rival(c))
 		if r.Won || r.State != idempotency.StateClaimed || r.Fingerprint != c.Fingerprint || r.Generation != first.Generation {
-			t.Fatalf("got %+v, want the claim of the other", r)
+			t.Fatalf("got %+v, want the claim of the other token", r)
 		}
 		if r.Lease <= 0 || r.Lease > time.Hour {
 			t.Errorf("Lease = %v, want more than 0 and at most an hour", r.Lease)
@@ -192,7 +192,7 @@ func (s suite) inFlight(t *testing.T) {
 	}
 }
 
-func (s suite) apart(t *testing.T) {
+func (s suite) distinctKeys(t *testing.T) {
 	c := newClaim()
 	s.win(t, c)
 	other := rival(c)
@@ -210,14 +210,14 @@ func (s suite) emptyToken(t *testing.T) {
 	c := newClaim()
 	c.Token = idempotency.Token{}
 	if _, err := s.store.Claim(t.Context(), c); err == nil {
-		t.Error("Claim took an empty token")
+		t.Error("Claim accepted an empty token")
 	}
 	s.win(t, rival(c))
 	if err := s.store.Renew(t.Context(), c.Key, c.Token, time.Hour); err == nil {
-		t.Error("Renew took an empty token")
+		t.Error("Renew accepted an empty token")
 	}
 	if err := s.store.Finish(t.Context(), c.Key, c.Token, release); err == nil {
-		t.Error("Finish took an empty token")
+		t.Error("Finish accepted an empty token")
 	}
 }
 
@@ -230,7 +230,7 @@ func (s suite) renew(t *testing.T) {
 			t.Fatalf("Renew: %v", err)
 		}
 	}
-	waiting()
+	wait()
 	if r := s.claim(t, rival(c)); r.Won || r.Lease <= short {
 		t.Errorf("got %+v, want the renewed claim", r)
 	}
@@ -240,14 +240,14 @@ func (s suite) takeOver(t *testing.T) {
 	c := newClaim()
 	c.Lease = short
 	first := s.win(t, c)
-	waiting()
+	wait()
 	next := rival(c)
 	next.Lease = time.Hour
 	if second := s.win(t, next); second.Generation <= first.Generation {
 		t.Errorf("the generation went from %d to %d, want it to grow", first.Generation, second.Generation)
 	}
 	if s.claim(t, rival(c)).Won {
-		t.Error("the successor's claim was taken as well")
+		t.Error("the claim of the successor was taken over as well")
 	}
 }
 
@@ -255,16 +255,16 @@ func (s suite) fenced(t *testing.T) {
 	c := newClaim()
 	c.Lease = short
 	s.win(t, c)
-	waiting()
+	wait()
 	next := rival(c)
 	next.Lease = time.Hour
 	s.win(t, next)
 	s.wantLost(t, c)
 	if s.claim(t, c).Won {
-		t.Error("the late owner has the claim again")
+		t.Error("the late owner has claimed the key again")
 	}
 	if r := s.claim(t, rival(c)); r.Won || r.State != idempotency.StateClaimed || r.Fingerprint != next.Fingerprint {
-		t.Errorf("after the late owner's calls the record is %+v, want the successor's claim", r)
+		t.Errorf("after the calls of the late owner the record is %+v, want the claim of the successor", r)
 	}
 	s.finish(t, next, result("successor"))
 	s.wantLost(t, c)
@@ -275,11 +275,11 @@ func (s suite) late(t *testing.T) {
 	c := newClaim()
 	c.Lease = short
 	s.win(t, c)
-	waiting()
+	wait()
 	if err := s.store.Renew(t.Context(), c.Key, c.Token, short); err != nil {
 		t.Errorf("Renew: %v", err)
 	}
-	waiting()
+	wait()
 	s.finish(t, c, result("late"))
 	s.wantRecord(t, c, result("late"))
 }
@@ -330,7 +330,7 @@ func (s suite) released(t *testing.T) {
 	s.win(t, c)
 	s.finish(t, c, release)
 	if r, err := s.store.Claim(t.Context(), c); !errors.Is(err, idempotency.ErrLost) {
-		t.Errorf("a token that has released claims again: %+v, %v, want ErrLost", r, err)
+		t.Errorf("Claim by a token that has released the key: %+v, %v, want ErrLost", r, err)
 	}
 	next := rival(c)
 	s.win(t, next)
@@ -355,13 +355,13 @@ func (s suite) badState(t *testing.T) {
 	for _, state := range []idempotency.State{0, idempotency.StateClaimed, 5} {
 		r := idempotency.Result{State: state, TTL: time.Hour}
 		if err := s.store.Finish(t.Context(), c.Key, c.Token, r); err == nil {
-			t.Errorf("Finish took the state %d", state)
+			t.Errorf("Finish accepted the state %d", state)
 		}
 	}
 	s.win(t, c)
 }
 
-func (s suite) life(t *testing.T) {
+func (s suite) expiry(t *testing.T) {
 	for name, end := range map[string]idempotency.Result{
 		"claimed":   {},
 		"done":      {State: idempotency.StateDone, Payload: []byte("x"), TTL: short},
@@ -377,9 +377,9 @@ func (s suite) life(t *testing.T) {
 			if end.State != 0 {
 				s.finish(t, c, end)
 			}
-			waiting()
+			wait()
 			if err := s.store.Finish(t.Context(), c.Key, c.Token, result("late")); !errors.Is(err, idempotency.ErrLost) {
-				t.Errorf("Finish of a forgotten claim: %v, want ErrLost", err)
+				t.Errorf("Finish of an expired claim: %v, want ErrLost", err)
 			}
 			s.win(t, rival(c))
 		})
@@ -402,7 +402,7 @@ func (s suite) generations(t *testing.T) {
 		}
 		s.finish(t, next, end)
 		if i%2 == 1 {
-			waiting()
+			wait()
 		}
 	}
 }
@@ -427,7 +427,7 @@ func (s suite) isolation(t *testing.T) {
 	s.wantRecord(t, c, result("unchanged"))
 }
 
-// together runs n functions at once.
+// together calls f n times at once.
 func together(n int, f func(i int)) {
 	var ready, done sync.WaitGroup
 	start := make(chan struct{})
@@ -460,11 +460,11 @@ func (s suite) wantOneWinner(t *testing.T, c idempotency.Claim, n int) {
 		case r.Won:
 			won.Add(1)
 		case r.State != idempotency.StateClaimed:
-			t.Errorf("a loser got state %d, want Claimed", r.State)
+			t.Errorf("a claim that lost got state %d, want StateClaimed", r.State)
 		}
 	})
 	if n := won.Load(); n != 1 {
-		t.Errorf("%d have won, want 1", n)
+		t.Errorf("%d claims have won, want 1", n)
 	}
 }
 
@@ -472,7 +472,7 @@ func (s suite) parallelTakeovers(t *testing.T) {
 	c := newClaim()
 	c.Lease = short
 	s.win(t, c)
-	waiting()
+	wait()
 	c.Lease = time.Hour
 	s.wantOneWinner(t, c, 50)
 

@@ -18,18 +18,17 @@ import (
 const (
 	clients = 8
 	keys    = 4
-	// callsPerClient times clients is the length of a history.
+	// callsPerClient times clients is the number of calls in a history.
 	callsPerClient = 24
-	// checkTimeout is how long the search for an order of one history may take.
+	// checkTimeout limits the search for an order of one history.
 	checkTimeout = 20 * time.Second
 )
 
-// CheckLinearizable lets 8 clients make random calls on 4 keys at once, again and
-// again on new keys, and returns an error if what they got cannot be explained by
-// any order of their calls in which each is one step of the contract. The calls
-// claim, with tokens of others too; renew; finish in every way; and repeat
-// themselves. Some leases end at once, so that claims are taken over. A call that
-// fails counts as one that may have happened.
+// CheckLinearizable records histories of random calls that 8 clients make concurrently on
+// 4 keys. It returns an error if the results of a history cannot be explained by any order
+// of its calls in which each is one step of the contract. The calls claim keys, renew
+// leases, finish claims in every way, and are repeated. Some leases end at once, so that
+// claims are taken over. A call that returned an unknown error may have happened or not.
 func CheckLinearizable(ctx context.Context, s idempotency.Store, histories int) error {
 	for i := range histories {
 		h := record(ctx, s, uint64(i))
@@ -56,14 +55,14 @@ type input struct {
 	op    operation
 	key   int
 	token int
-	brief bool              // a lease that ends at once
+	brief bool              // the lease ends at once
 	state idempotency.State // of a finish
 	text  string            // its payload
 }
 
 // An output is what a call returned.
 type output struct {
-	failed     bool // with an error that says nothing
+	failed     bool // with an unknown error
 	lost       bool
 	won        bool
 	state      idempotency.State
@@ -71,13 +70,13 @@ type output struct {
 	text       string
 }
 
-// A state is a record as the contract sees it.
+// A state is a record in the model.
 type state struct {
 	state      idempotency.State // 0 for none
 	token      int
 	generation uint64
-	vague      bool // the generation is greater than this; nobody has seen it yet
-	brief      bool // the lease may be over
+	vague      bool // the generation is greater than this; no call has returned it yet
+	brief      bool // the lease may have ended
 	text       string
 }
 
@@ -130,7 +129,7 @@ func choose(random *rand.Rand, mine *[keys]int, client, n int) input {
 		in.op, in.brief = renew, random.IntN(2) == 0
 	default:
 		in.op = finish
-		// Mostly released, or there would soon be nothing left to do.
+		// Most claims are released. Otherwise all keys would soon be done.
 		switch random.IntN(8) {
 		case 0:
 			in.state = idempotency.StateDone
@@ -171,7 +170,7 @@ func perform(ctx context.Context, s idempotency.Store, in input, key idempotency
 	return out
 }
 
-// model is the contract, for one key.
+// model is the contract for one key.
 var model = porcupine.NondeterministicModel{
 	Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
 		parts := make([][]porcupine.Operation, keys)
@@ -188,8 +187,8 @@ var model = porcupine.NondeterministicModel{
 	Equal: func(a, b any) bool { return a == b },
 }
 
-// step returns the states in which the record may be after a call that returned
-// out; none, if the contract does not allow that.
+// step returns the possible states of the record after a call that returned out. There
+// are none if the contract does not allow that.
 func step(s state, in input, out output) []any {
 	if out.failed {
 		return append([]any{s}, stepUnseen(s, in)...) // it may have happened or not
@@ -204,8 +203,8 @@ func step(s state, in input, out output) []any {
 	}
 }
 
-// stepUnseen returns the states after a call that did its work and whose result
-// nobody saw.
+// stepUnseen returns the possible states after a call that took effect, but whose result
+// was lost.
 func stepUnseen(s state, in input) []any {
 	if in.op != claim {
 		return step(s, in, output{})

@@ -26,7 +26,7 @@ func TestMemory(t *testing.T) {
 	idempotencytest.TestStore(t, func(tb testing.TB) idempotency.Store { return newMemory(tb) })
 }
 
-// observer is a store that notes who has each key.
+// observer is a store that records which token has each key.
 type observer struct {
 	*idempotency.Memory
 	mu     sync.Mutex
@@ -47,7 +47,7 @@ func (o *observer) Claim(ctx context.Context, c idempotency.Claim) (idempotency.
 	return r, err
 }
 
-// owner returns the token that has the key, whoever asks.
+// owner returns the token that has the key, or else token.
 func (o *observer) owner(key idempotency.Key, token idempotency.Token) idempotency.Token {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -57,15 +57,14 @@ func (o *observer) owner(key idempotency.Key, token idempotency.Token) idempoten
 	return token
 }
 
-// unfencedFinish lets anybody finish, as a plain SET does.
+// unfencedFinish lets any token finish, as a plain SET would.
 type unfencedFinish struct{ *observer }
 
 func (s unfencedFinish) Finish(ctx context.Context, key idempotency.Key, token idempotency.Token, r idempotency.Result) error {
 	return s.Memory.Finish(ctx, key, s.owner(key, token), r)
 }
 
-// unfencedRelease only checks who finishes, and not who releases, as a plain DEL
-// does.
+// unfencedRelease lets any token release, as a plain DEL would.
 type unfencedRelease struct{ *observer }
 
 func (s unfencedRelease) Finish(ctx context.Context, key idempotency.Key, token idempotency.Token, r idempotency.Result) error {
@@ -81,8 +80,7 @@ func (s unfencedRenew) Renew(ctx context.Context, key idempotency.Key, token ide
 	return s.Memory.Renew(ctx, key, s.owner(key, token), lease)
 }
 
-// selfConflict takes its own claim for that of another, when the reply was lost
-// and the client library asks again.
+// selfConflict takes the claim of a repeated call for that of another token.
 type selfConflict struct{ *observer }
 
 func (s selfConflict) Claim(ctx context.Context, c idempotency.Claim) (idempotency.Record, error) {
@@ -92,7 +90,7 @@ func (s selfConflict) Claim(ctx context.Context, c idempotency.Claim) (idempoten
 	return r, err
 }
 
-// oneGeneration starts again with each claim.
+// oneGeneration gives every claim the same generation.
 type oneGeneration struct{ *observer }
 
 func (s oneGeneration) Claim(ctx context.Context, c idempotency.Claim) (idempotency.Record, error) {
@@ -101,7 +99,7 @@ func (s oneGeneration) Claim(ctx context.Context, c idempotency.Claim) (idempote
 	return r, err
 }
 
-// checkThenAct looks first and takes the key afterwards.
+// checkThenAct first checks whether the key is free and then takes it.
 type checkThenAct struct{ *observer }
 
 func (s checkThenAct) Claim(ctx context.Context, c idempotency.Claim) (idempotency.Record, error) {
@@ -136,20 +134,20 @@ func TestHistoriesOfBrokenStoresAreRejected(t *testing.T) {
 			t.Parallel()
 			err := idempotencytest.CheckLinearizable(t.Context(), store, 60)
 			if err == nil || !strings.Contains(err.Error(), "not linearizable") {
-				t.Errorf("60 histories passed: %v", err)
+				t.Errorf("60 histories were accepted: %v", err)
 			}
 		})
 	}
 }
 
-// lossy does its work and loses a part of the replies, or of the calls.
+// lossy loses some calls, and some replies.
 type lossy struct {
 	*idempotency.Memory
 	mu     sync.Mutex
 	random *rand.Rand
 }
 
-var errLost = errors.New("connection reset")
+var errReset = errors.New("connection reset")
 
 func (s *lossy) fate() int {
 	s.mu.Lock()
@@ -160,11 +158,11 @@ func (s *lossy) fate() int {
 func (s *lossy) Claim(ctx context.Context, c idempotency.Claim) (idempotency.Record, error) {
 	fate := s.fate()
 	if fate == 0 {
-		return idempotency.Record{}, errLost
+		return idempotency.Record{}, errReset
 	}
 	r, err := s.Memory.Claim(ctx, c)
 	if fate == 1 {
-		return idempotency.Record{}, errLost
+		return idempotency.Record{}, errReset
 	}
 	return r, err
 }
@@ -172,11 +170,11 @@ func (s *lossy) Claim(ctx context.Context, c idempotency.Claim) (idempotency.Rec
 func (s *lossy) Finish(ctx context.Context, key idempotency.Key, token idempotency.Token, r idempotency.Result) error {
 	fate := s.fate()
 	if fate == 0 {
-		return errLost
+		return errReset
 	}
 	err := s.Memory.Finish(ctx, key, token, r)
 	if fate == 1 {
-		return errLost
+		return errReset
 	}
 	return err
 }

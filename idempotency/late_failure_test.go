@@ -15,7 +15,7 @@ import (
 	"github.com/usher-go/usher/idempotency"
 )
 
-// A response that failed after it had begun is not kept as a success.
+// A response that failed after it had begun is not stored as a success.
 func TestAFailureAfterTheFirstByteIsNeverReplayed(t *testing.T) {
 	env, err := envelope.New(envelope.Config{
 		Wrap: true, Shape: envelope.Data(), OnError: func(context.Context, error) {},
@@ -53,8 +53,8 @@ func TestAFailureAfterTheFirstByteIsNeverReplayed(t *testing.T) {
 	}
 }
 
-// Nor is it where no envelope cuts the connection: the client then gets what any
-// server would send.
+// Nor is it without an envelope, which would cut the connection: the client then gets what
+// any server would send.
 func TestAnErrorAfterASuccessIsNeverReplayedWithoutAnEnvelope(t *testing.T) {
 	for _, c := range []struct {
 		name   string

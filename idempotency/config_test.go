@@ -1,0 +1,70 @@
+package idempotency_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/usher-go/usher/internal/compare"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/idempotency"
+)
+
+func TestEveryFaultOfAConfigIsReported(t *testing.T) {
+	_, err := idempotency.New(idempotency.Config{
+		Header: "a b", ReplayHeader: "ü", Methods: []string{"POST", "GET", ""},
+		KeepHeaders: []string{"set-cookie", "X-Ratelimit-Limit", "a:b", ""},
+		Profile:     99, MaxBody: -1, MaxResponse: 1 << 31, BodyTimeout: -1, Wait: -1, MaxWaiters: -1,
+		TTL: time.Second, Lease: time.Minute, StoreTimeout: time.Hour, FinishTimeout: -1, DisconnectTimeout: -1,
+	})
+	want := []string{
+		"Header", "ReplayHeader", "Methods[1]", "Methods[2]", "KeepHeaders[0]", "KeepHeaders[1]", "KeepHeaders[2]",
+		"KeepHeaders[3]", "Profile", "MaxBody", "MaxResponse", "Wait", "MaxWaiters", "BodyTimeout", "DisconnectTimeout", "FinishTimeout",
+		"TTL", "Lease",
+	}
+	var got []string
+	for _, e := range err.(interface{ Unwrap() []error }).Unwrap() {
+		var c *usher.ConfigError
+		if !errors.As(e, &c) {
+			t.Fatalf("%T", e)
+		}
+		got = append(got, strings.TrimPrefix(c.Field, "idempotency.Config."))
+	}
+	if diff := compare.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	_, err = idempotency.NewMemory(idempotency.MemoryConfig{MaxRecords: -1, MaxRecordsPerOwner: -1, MaxBytes: -1, MaxBytesPerOwner: -1})
+	if err == nil || strings.Count(err.Error(), "must not be negative") != 4 {
+		t.Errorf("NewMemory: %v", err)
+	}
+}
+
+func TestAConfigMayChangeAfterNew(t *testing.T) {
+	c := idempotency.Config{Methods: []string{"PUT"}, KeepHeaders: []string{"X-A"}}
+	calls := new(counting)
+	h := newMiddleware(t, c).Wrap(calls)
+	c.Methods[0], c.KeepHeaders[0] = "POST", "X-B"
+	do(h, post("/", ""))
+	do(h, post("/", ""))
+	calls.want(t, 2)
+}
+
+// A method that never matches would switch the protection off, and a safe one has
+// no effect that could happen twice.
+func TestMethodsAreInCapitalsAndUnsafe(t *testing.T) {
+	for _, name := range []string{
+		"", "post", "Patch", " POST", "POST ", "POST,PATCH", "P\u00d6ST", "*", "CONNECT",
+		"GET", "HEAD", "OPTIONS", "TRACE", "QUERY", "PROPFIND", "REPORT", "SEARCH", "PRI",
+	} {
+		_, err := idempotency.New(idempotency.Config{Methods: []string{"POST", name}})
+		fault, ok := errors.AsType[*usher.ConfigError](err)
+		if !ok || fault.Field != "idempotency.Config.Methods[1]" || fault.Reason == "" || strings.Contains(err.Error(), "Methods[0]") {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+	if _, err := idempotency.New(idempotency.Config{Methods: []string{"PUT", "DELETE", "LOCK", "PURGE", "M-ORDER"}}); err != nil {
+		t.Error(err)
+	}
+}
