@@ -182,8 +182,8 @@ func newVerifier(c *Config, faults config.Faults[usher.ConfigError]) verifier {
 	}
 	faults.If(c.StoreTimeout < 0, "StoreTimeout", config.NotNegative)
 	faults.If(c.MaxLookups < 0, "MaxLookups", config.NotNegative)
-	// The types and not the method: a store that embeds one of them has that, too,
-	// and a Lookup of its own that must be called.
+	// The types and not the method are tested: a store that embeds one of them has the
+	// method, too, and a Lookup of its own that must be called.
 	switch s := v.store.(type) {
 	case *Cache:
 		v.lookuper = s

@@ -17,28 +17,27 @@ import (
 
 // CacheConfig configures a [Cache].
 type CacheConfig struct {
-	// Store is asked for what the cache does not know. Required.
+	// Store is called for keys that the cache does not have. Required.
 	Store Store
-	// TTL is how long a key is remembered, counted from when the store was asked;
-	// zero means 10 seconds.
+	// TTL is how long a key is kept, counted from when its lookup began; zero means 10
+	// seconds.
 	TTL time.Duration
-	// NegativeTTL is how long it is remembered that there is no such key; zero
-	// means 5 seconds.
+	// NegativeTTL is how long the cache keeps that a key does not exist; zero means 5
+	// seconds.
 	NegativeTTL time.Duration
-	// Capacity is how many keys are remembered; zero means 65,536, of which each
-	// takes about a kilobyte.
+	// Capacity is how many keys are kept; zero means 65,536. Each takes about a
+	// kilobyte.
 	Capacity int
-	// NegativeCapacity is how many hashes without a key are remembered, in a place
-	// of their own; zero means 16,384.
+	// NegativeCapacity is how many hashes without a key are kept, apart from the keys;
+	// zero means 16,384.
 	NegativeCapacity int
-	// StoreTimeout bounds each call of the store, also of one that ignores its
+	// StoreTimeout bounds each call of the store, even if the store ignores its
 	// context; zero means 3 seconds. A call of Touch may take 10 seconds.
 	StoreTimeout time.Duration
-	// MaxLookups bounds how many lookups are under way at a time, so that a flood
-	// of invented keys does not use up the connections to the store; zero means 64.
-	// Up to 16 times as many wait for their turn, for half of StoreTimeout, and any
-	// more fail at once. Lookups of keys that the cache has known have as many
-	// places of their own.
+	// MaxLookups bounds how many lookups run at a time, so that invented keys cannot
+	// use up the connections to the store; zero means 64. Up to 16 times as many wait
+	// for their turn, for half of StoreTimeout, and any more fail at once. Keys that the
+	// cache has had before have as many places of their own.
 	MaxLookups int
 	// OnError, if not nil, is called with the reason for which the watch of a
 	// [Notifier] has ended, other than [Cache.Close]. Nil logs to [slog.Default]. The

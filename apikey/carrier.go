@@ -8,15 +8,15 @@ import (
 	"github.com/usher-go/usher/internal/bearer"
 )
 
-// carriers says where in a request a key may stand.
+// carriers are the places in a request that may carry a key.
 type carriers struct {
 	header string // canonical name of a field, or ""
 	bearer bool
-	exact  bool // the scheme is "Bearer" to the letter
+	exact  bool // the scheme must be spelled "Bearer"
 	query  string
 }
 
-// list returns the names of the header fields among them.
+// list returns the names of the header fields among the carriers.
 func (c *carriers) list() (names []string) {
 	if c.header != "" {
 		names = append(names, c.header)
@@ -27,8 +27,8 @@ func (c *carriers) list() (names []string) {
 	return names
 }
 
-// find returns the text of the key in r and the verdict Accepted, or Missing,
-// Malformed or Ambiguous.
+// find returns the text of the key in r and Accepted, or one of the verdicts Missing,
+// Malformed and Ambiguous.
 func (c *carriers) find(r *http.Request) (text string, v Verdict) {
 	v = Missing
 	if c.header != "" {
@@ -46,7 +46,7 @@ func (c *carriers) find(r *http.Request) (text string, v Verdict) {
 	return text, v
 }
 
-// join adds what another carrier holds.
+// join combines what the carriers so far have yielded with what another holds.
 func join(text string, v Verdict, found string, err error) (string, Verdict) {
 	switch {
 	case found == "" && err == nil:
@@ -78,8 +78,8 @@ func queryValue(u *url.URL, name string) (string, error) {
 	return "", bearer.ErrMalformed
 }
 
-// detect returns the carrier that holds something, and what it holds if that is
-// one credential.
+// detect returns the first carrier that is filled, and what it holds if that is one
+// credential.
 func (c *carriers) detect(r *http.Request) (carrier, text string) {
 	if c.header != "" {
 		if found, err := bearer.Header(r.Header, c.header); found != "" || err != nil {

@@ -1,38 +1,41 @@
-// Package apikey issues API keys, keeps them safe, and tells from a request whose
-// key it carries.
+// Package apikey issues, stores and authenticates API keys.
 //
-//	format := apikey.Native{Prefix: "shop", Environments: []string{"live", "test"}}
-//	store, err := apikey.NewCache(apikey.CacheConfig{Store: database})
-//	keys, err := apikey.NewManager(apikey.ManagerConfig{Store: store, Format: format})
-//	auth, err := apikey.New(apikey.Config{Store: store, Formats: []apikey.Format{format}, Environment: "live"})
+//	keys := usher.Must(apikey.NewManager(apikey.ManagerConfig{
+//		Store:  apikey.NewMemory(),
+//		Format: apikey.Native{Prefix: "shop"},
+//	}))
+//	auth := usher.Must(apikey.New(apikey.Config{Manager: keys}))
 //	mux.Handle("GET /orders", usher.Authenticate(auth).Wrap(listOrders))
 //
-// [NewManager] issues and revokes keys, [NewHandler] is its HTTP API, and [New] is
-// what stands before the routes that ask for a key. [NewMemory] is a store for
-// a single process.
+// A [Manager] issues, changes and revokes keys, and [NewHandler] returns its HTTP API.
+// An [Authenticator] verifies the keys in requests. [NewMemory] keeps keys for a single
+// process; a service keeps them in a [Store] of its database, with a [Cache] in front:
+//
+//	cache := usher.Must(apikey.NewCache(apikey.CacheConfig{Store: database}))
 //
 // # Guarantees
 //
-//   - The text of a key is in the answer to [Manager.Create] and [Manager.Rotate]
-//     and nowhere else: stores get a hash, and a [Secret] prints as "[redacted]".
-//   - What does not look like a key costs no lookup and no allocation, however
-//     long it is. That a key never existed, is revoked, expired or of another
-//     environment is not told apart by the answer.
+//   - The text of a key is returned by [Manager.Create] and [Manager.Rotate] and exists
+//     nowhere else: stores keep a hash, and a [Secret] prints as "[redacted]".
+//   - Text that does not have the form of a key costs no lookup and no allocation,
+//     however long it is. A response does not reveal whether a key never existed, is
+//     revoked, has expired, or is of another environment.
 //   - An owner never has more active keys than the limit, however many are created
-//     at once. A key belongs to the account of its creator and never grants what
-//     its creator does not hold, after a change and a rotation neither, and nobody
-//     changes or revokes a key that grants more than they hold.
-//   - A revoked key is refused at once by the node that revoked it, and elsewhere
-//     within the bound that [Cache] states.
-//   - A store that fails, panics or hangs is a 503 within its timeout and never a
-//     401. While it hangs, invented keys leave a bounded number of calls and
-//     goroutines behind, whatever becomes of their clients.
-//   - A callback that panics lets nobody in, changes nothing, and does not end the
-//     process.
-//   - A use is noted in memory and written in batches, never per request.
+//     concurrently. A key belongs to the account of its creator and never grants what
+//     its creator does not hold, not even after a change or a rotation, and callers can
+//     change and revoke only keys that grant no more than they hold.
+//   - A revoked key is refused immediately by the node that revoked it, and elsewhere
+//     within the time that [Cache] documents.
+//   - A store that fails, panics or hangs leads to a 503 within its timeout, and never
+//     to a 401. While most of its calls fail, requests fail at once. While it hangs,
+//     invented keys occupy a bounded number of calls and goroutines, even if their
+//     clients disconnect. Every failure reaches OnError or the log.
+//   - A callback that panics lets no request pass, changes nothing, and does not end
+//     the process.
+//   - A use is recorded in memory and written in batches, never per request.
 //
 // # Order
 //
-// Limits per address stand outside [usher.Authenticate], as checksums do not stop
-// somebody who computes them; limits per caller stand inside.
+// A limit per address belongs outside [usher.Authenticate]: checksums do not stop
+// attackers who compute them. A limit per caller belongs inside.
 package apikey

@@ -11,15 +11,16 @@ import (
 	"github.com/usher-go/usher/apikey"
 )
 
-// An existing route gets API keys.
+// An existing route accepts API keys.
 func Example() {
-	format := apikey.Native{Prefix: "shop", Environments: []string{"live", "test"}}
-	store := apikey.NewMemory()
-	keys, err := apikey.NewManager(apikey.ManagerConfig{Store: store, Format: format})
+	keys, err := apikey.NewManager(apikey.ManagerConfig{
+		Store:  apikey.NewMemory(),
+		Format: apikey.Native{Prefix: "shop", Environments: []string{"live", "test"}},
+	})
 	if err != nil {
 		panic(err)
 	}
-	auth, err := apikey.New(apikey.Config{Store: store, Formats: []apikey.Format{format}, Environment: "live"})
+	auth, err := apikey.New(apikey.Config{Manager: keys, Environment: "live"})
 	if err != nil {
 		panic(err)
 	}
@@ -49,27 +50,27 @@ func Example() {
 	// 401 {"type":"about:blank","title":"Unauthorized","status":401,"detail":"The API key is not valid.","code":"invalid_api_key"}
 }
 
-// The mistake is to give the Manager the store and the Authenticator a Cache in
-// front of it: the Cache is not told that the key is revoked, and answers from
-// memory until its TTL ends. (A store that is a Notifier tells it.)
+// The mistake is to use the Cache in the Authenticator and the store behind it in the
+// Manager: the Cache does not see the revocation, and keeps the key until its TTL ends.
+// (A store that is a Notifier notifies it.) With Config.Manager in place of Store and
+// Formats, both use the same store.
 func ExampleCache_incorrect() {
 	format := apikey.Native{Prefix: "shop"}
-	store := struct{ apikey.Store }{apikey.NewMemory()} // tells nobody of changes
+	store := struct{ apikey.Store }{apikey.NewMemory()} // is no Notifier
 	cache, err := apikey.NewCache(apikey.CacheConfig{Store: store})
 	if err != nil {
 		panic(err)
 	}
 	defer func() { _ = cache.Close() }()
-	auth, err := apikey.New(apikey.Config{Store: cache, Formats: []apikey.Format{format}})
-	if err != nil {
-		panic(err)
-	}
-	defer func() { _ = auth.Close() }()
-
 	keys, err := apikey.NewManager(apikey.ManagerConfig{Store: store, Format: format}) // want Store: cache
 	if err != nil {
 		panic(err)
 	}
+	auth, err := apikey.New(apikey.Config{Store: cache, Formats: []apikey.Format{format}}) // want Manager: keys
+	if err != nil {
+		panic(err)
+	}
+	defer func() { _ = auth.Close() }()
 
 	ctx := context.Background()
 	k, secret, err := keys.Create(ctx, apikey.Actor{System: true}, apikey.Key{Owner: "ann", Name: "x"})
@@ -83,23 +84,22 @@ func ExampleCache_incorrect() {
 		panic(err)
 	}
 	_, after := auth.Authenticate(r)
-	fmt.Println("good:", before == nil, "- still good when revoked:", after == nil)
-	// Output: good: true - still good when revoked: true
+	fmt.Println("valid:", before == nil, "- still valid when revoked:", after == nil)
+	// Output: valid: true - still valid when revoked: true
 }
 
-// Through the cache, a revocation holds at once.
+// A revocation through the Cache takes effect at once.
 func ExampleCache() {
-	format := apikey.Native{Prefix: "shop"}
 	cache, err := apikey.NewCache(apikey.CacheConfig{Store: apikey.NewMemory()})
 	if err != nil {
 		panic(err)
 	}
 	defer func() { _ = cache.Close() }()
-	keys, err := apikey.NewManager(apikey.ManagerConfig{Store: cache, Format: format})
+	keys, err := apikey.NewManager(apikey.ManagerConfig{Store: cache, Format: apikey.Native{Prefix: "shop"}})
 	if err != nil {
 		panic(err)
 	}
-	auth, err := apikey.New(apikey.Config{Store: cache, Formats: []apikey.Format{format}})
+	auth, err := apikey.New(apikey.Config{Manager: keys})
 	if err != nil {
 		panic(err)
 	}
@@ -133,7 +133,7 @@ func ExampleNewHandler() {
 	}
 	handler, err := apikey.NewHandler(apikey.HandlerConfig{
 		Manager: keys,
-		// Here everybody has an account of their own, and may do everything with its keys.
+		// Here each person has an account, and may do everything with its keys.
 		IDIsOwner: []usher.Kind{usher.KindJWT},
 		Level:     usher.LevelFull,
 	})

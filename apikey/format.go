@@ -1,10 +1,8 @@
 package apikey
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"slices"
 	"strings"
@@ -14,273 +12,41 @@ import (
 	"github.com/usher-go/usher/internal/jsonbody"
 )
 
-// A Format is what the keys of a service look like: [Native] for a new service,
-// [Opaque], [Split] and [Plain] for keys that exist, or one of your own. It must
-// be safe for concurrent use.
+// A Format is the form of the keys of a service: [Native] for a new service, [Opaque],
+// [Split] and [Plain] for existing keys, or one of your own. It must be safe for
+// concurrent use.
 type Format interface {
-	// Parse reports whether text has the shape of a key, checksum included. It
-	// returns the environment that the shape names, or "", and how many of the
-	// first characters may be shown to people.
+	// Parse reports whether text has the form of a key, including its checksum. It
+	// returns the environment that the text names, or "", and how many of the first
+	// characters may be displayed.
 	//
-	// Text comes from strangers and is at most 256 bytes long. Parse must test its
-	// length first and allocate nothing.
+	// The text comes from unauthenticated clients and is at most 256 bytes long. Parse
+	// must check its length first and allocate nothing.
 	Parse(text string) (environment string, visible int, ok bool)
-	// Prefixes returns the fixed beginnings of all keys, one for each
-	// environment, or none. Text that begins with one is judged by the formats
-	// that have it and by no other.
+	// Prefixes returns the fixed prefixes of all keys, one for each environment, or
+	// none. Text that begins with one of them is parsed only by the formats that have
+	// that prefix.
 	Prefixes() []string
-	// Entropy returns how many bits of a generated key nobody can predict. It is
-	// 0 for a format that only recognises keys.
+	// Entropy returns the number of random bits in a generated key. It is 0 for a
+	// format that only parses keys.
 	Entropy() int
-	// Generate makes a key for environment from random, or for the format's usual
-	// environment if that is "". A format whose shape names no environment takes
-	// any. An error that is an [*usher.Error] is shown to the caller who asked for
-	// this environment.
+	// Generate generates a key for environment from random, or for the format's usual
+	// environment if that is "". A format whose keys name no environment accepts any.
+	// An error that is an [*usher.Error] is sent to the caller that asked for this
+	// environment.
 	Generate(random io.Reader, environment string) (string, error)
 }
 
-// maxLength bounds the length of every key, and with it what one costs.
+// maxLength bounds the length of every key, and so what it costs to parse one.
 const maxLength = 256
 
-// minEntropy is the least for a generated key (OWASP ASVS 5.0, 11.5.1).
+// minEntropy is the least entropy of a generated key (OWASP ASVS 5.0, 11.5.1).
 const minEntropy = 128
 
 const (
 	base62    = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 	base64url = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 )
-
-// Native is the format for a service that starts now:
-// <prefix>_<environment>_ and 43 base62 characters, which hold 256 random bits,
-// and then 6 base62 characters of CRC-32 (IEEE) over these 43, computed as for
-// the tokens of GitHub. A mistyped, cut or invented key is recognised without
-// asking a store, and a scanner that finds one knows whose it is.
-//
-// The checksum is public: it stops accidents and noise, not somebody who
-// computes it. Limit failed attempts per address for that.
-type Native struct {
-	// Prefix names the service, in letters, digits and "_". Required.
-	Prefix string
-	// Environments are the names that may follow the prefix, the usual one
-	// first. With none, keys are <prefix>_ and the rest.
-	Environments []string
-}
-
-const (
-	nativeBody     = 43
-	nativeChecksum = 6
-)
-
-// Parse implements [Format]. Visible are the prefix and four characters.
-func (f Native) Parse(text string) (environment string, visible int, ok bool) {
-	environment, start, ok := cutLabel(text, f.Prefix, f.Environments, nativeBody+nativeChecksum)
-	if !ok {
-		return "", 0, false
-	}
-	body := text[start : start+nativeBody]
-	sum := checksum(body)
-	if text[start+nativeBody:] != string(sum[:]) || !madeOf(body, isBase62) {
-		return "", 0, false
-	}
-	return environment, start + 4, true
-}
-
-// Prefixes implements [Format].
-func (f Native) Prefixes() []string { return labels(f.Prefix, f.Environments) }
-
-// Entropy implements [Format].
-func (Native) Entropy() int { return 256 }
-
-// Generate implements [Format].
-func (f Native) Generate(random io.Reader, environment string) (string, error) {
-	label, err := label(f.Prefix, f.Environments, environment)
-	if err != nil {
-		return "", err
-	}
-	body, err := randomText(random, base62, nativeBody)
-	if err != nil {
-		return "", err
-	}
-	sum := checksum(body)
-	return label + body + string(sum[:]), nil
-}
-
-func (f Native) clone() Format { f.Environments = slices.Clone(f.Environments); return f }
-
-func (f Native) faults() []fault { return labelFaults(f.Prefix, f.Environments) }
-
-// checksum returns the CRC-32 of body in base62, padded with zeros on the left.
-func checksum(body string) (sum [nativeChecksum]byte) {
-	crc := crc(body)
-	for i := len(sum) - 1; i >= 0; i-- {
-		sum[i] = base62[crc%62]
-		crc /= 62
-	}
-	return sum
-}
-
-// crc is crc32.ChecksumIEEE, which would take a copy of text on the heap.
-func crc(text string) uint32 {
-	c := ^uint32(0)
-	for ; len(text) >= 8; text = text[8:] {
-		c ^= uint32(text[0]) | uint32(text[1])<<8 | uint32(text[2])<<16 | uint32(text[3])<<24
-		c = crcTables[7][c&0xff] ^ crcTables[6][c>>8&0xff] ^ crcTables[5][c>>16&0xff] ^ crcTables[4][c>>24] ^
-			crcTables[3][text[4]] ^ crcTables[2][text[5]] ^ crcTables[1][text[6]] ^ crcTables[0][text[7]]
-	}
-	for i := range len(text) {
-		c = crcTables[0][byte(c)^text[i]] ^ c>>8
-	}
-	return ^c
-}
-
-// crcTables say what a byte does to the checksum once n others have followed.
-var crcTables = func() (t [8]crc32.Table) {
-	t[0] = *crc32.IEEETable
-	for n := 1; n < len(t); n++ {
-		for i, c := range t[n-1] {
-			t[n][i] = t[0][byte(c)] ^ c>>8
-		}
-	}
-	return t
-}()
-
-// Opaque is a fixed prefix and then random base64url characters without a
-// checksum, such as ic_... or kaiko_live_...
-type Opaque struct {
-	// Prefix and Environments are as in [Native].
-	Prefix       string
-	Environments []string
-	// Length is the number of random characters, from 16 to 128; zero means 43.
-	// A key of fewer than 22 is recognised but not generated.
-	Length int
-}
-
-// Parse implements [Format]. Visible are the prefix and up to four characters,
-// fewer for a short key.
-func (f Opaque) Parse(text string) (environment string, visible int, ok bool) {
-	environment, start, ok := cutLabel(text, f.Prefix, f.Environments, f.length())
-	if !ok || !madeOf(text[start:], isBase64url) {
-		return "", 0, false
-	}
-	return environment, start + min(4, max(0, (f.length()-22)/2)), true
-}
-
-// Prefixes implements [Format].
-func (f Opaque) Prefixes() []string { return labels(f.Prefix, f.Environments) }
-
-// Entropy implements [Format].
-func (f Opaque) Entropy() int { return 6 * f.length() }
-
-// Generate implements [Format].
-func (f Opaque) Generate(random io.Reader, environment string) (string, error) {
-	label, err := label(f.Prefix, f.Environments, environment)
-	if err != nil {
-		return "", err
-	}
-	body, err := randomText(random, base64url, f.length())
-	return label + body, err
-}
-
-func (f Opaque) length() int { return cmp.Or(f.Length, 43) }
-
-func (f Opaque) clone() Format { f.Environments = slices.Clone(f.Environments); return f }
-
-func (f Opaque) faults() []fault {
-	faults := labelFaults(f.Prefix, f.Environments)
-	if n := f.length(); n < 16 || n > 128 {
-		faults = append(faults, fault{"Length", "must be from 16 to 128"})
-	}
-	return faults
-}
-
-// Split is a fixed prefix, a public identifier of 16 base64url characters, a
-// dot, and a secret of 43: ksr_live_<id>.<secret>. The identifier is visible;
-// the key is found by the hash of the whole all the same.
-type Split struct {
-	// Prefix and Environments are as in [Native].
-	Prefix       string
-	Environments []string
-}
-
-const (
-	splitID     = 16
-	splitSecret = 43
-)
-
-// Parse implements [Format]. Visible is everything before the dot.
-func (f Split) Parse(text string) (environment string, visible int, ok bool) {
-	environment, start, ok := cutLabel(text, f.Prefix, f.Environments, splitID+1+splitSecret)
-	if !ok {
-		return "", 0, false
-	}
-	dot := start + splitID
-	if text[dot] != '.' || !madeOf(text[start:dot], isBase64url) || !madeOf(text[dot+1:], isBase64url) {
-		return "", 0, false
-	}
-	return environment, dot, true
-}
-
-// Prefixes implements [Format].
-func (f Split) Prefixes() []string { return labels(f.Prefix, f.Environments) }
-
-// Entropy implements [Format]. It does not count the identifier.
-func (Split) Entropy() int { return 6 * splitSecret }
-
-// Generate implements [Format].
-func (f Split) Generate(random io.Reader, environment string) (string, error) {
-	label, err := label(f.Prefix, f.Environments, environment)
-	if err != nil {
-		return "", err
-	}
-	text, err := randomText(random, base64url, splitID+splitSecret)
-	if err != nil {
-		return "", err
-	}
-	return label + text[:splitID] + "." + text[splitID:], nil
-}
-
-func (f Split) clone() Format { f.Environments = slices.Clone(f.Environments); return f }
-
-func (f Split) faults() []fault { return labelFaults(f.Prefix, f.Environments) }
-
-// Plain recognises keys that were issued elsewhere and have no prefix in common:
-// any visible ASCII without a comma, with which proxies join header lines. It
-// generates none.
-type Plain struct {
-	// MinLength and MaxLength bound the length in bytes; zero means 16 and 256,
-	// which are also the outermost bounds.
-	MinLength, MaxLength int
-}
-
-// Parse implements [Format]. Nothing is visible.
-func (f Plain) Parse(text string) (environment string, visible int, ok bool) {
-	shortest, longest := f.bounds()
-	return "", 0, len(text) >= shortest && len(text) <= longest && madeOf(text, isPlain)
-}
-
-// Prefixes implements [Format].
-func (Plain) Prefixes() []string { return nil }
-
-// Entropy implements [Format].
-func (Plain) Entropy() int { return 0 }
-
-// Generate implements [Format]. It always fails.
-func (Plain) Generate(io.Reader, string) (string, error) {
-	return "", errors.New("apikey: a Plain format generates no keys")
-}
-
-func (f Plain) bounds() (shortest, longest int) {
-	return cmp.Or(f.MinLength, 16), cmp.Or(f.MaxLength, maxLength)
-}
-
-func (f Plain) clone() Format { return f }
-
-func (f Plain) faults() []fault {
-	if shortest, longest := f.bounds(); shortest < 16 || longest < shortest || longest > maxLength {
-		return []fault{{"MinLength", fmt.Sprintf("must be at least 16 and at most MaxLength, which is at most %d", maxLength)}}
-	}
-	return nil
-}
 
 // A definition is a format of this package.
 type definition interface {
@@ -309,8 +75,8 @@ func compileFormat(f Format, faults config.Faults[usher.ConfigError], field stri
 	return f, true
 }
 
-// cutLabel finds where the body of text begins, from the length that it has to
-// have: a body may hold "_" and "-" itself, and so may a prefix.
+// cutLabel finds the start of the body of text from the length that the body must
+// have, since both the body and the prefix may contain "_".
 func cutLabel(text, prefix string, environments []string, body int) (environment string, start int, ok bool) {
 	start = len(text) - body
 	if start <= len(prefix) || text[:len(prefix)] != prefix || text[len(prefix)] != '_' || text[start-1] != '_' {
@@ -327,7 +93,7 @@ func cutLabel(text, prefix string, environments []string, body int) (environment
 	return "", 0, false
 }
 
-// label returns the fixed beginning of keys for environment.
+// label returns the fixed prefix of keys for environment.
 func label(prefix string, environments []string, environment string) (string, error) {
 	switch {
 	case len(environments) == 0:
@@ -363,14 +129,14 @@ func labelFaults(prefix string, environments []string) (faults []fault) {
 	return faults
 }
 
-// randomText returns n characters of alphabet, each as likely as any other:
-// bytes that would make some likelier are thrown away.
+// randomText returns n characters of alphabet, each equally likely: bytes that would
+// make some of them more likely are discarded.
 func randomText(random io.Reader, alphabet string, n int) (string, error) {
 	fair := 256 - 256%len(alphabet)
 	text := make([]byte, 0, n)
 	var buf [64]byte
-	// Hardly ever are more than n bytes thrown away; a source of nothing else is
-	// broken.
+	// It is very unlikely that more than n bytes are discarded. If all are, the source
+	// is broken.
 	for range 2 + 2*n/len(buf) {
 		if _, err := io.ReadFull(random, buf[:]); err != nil {
 			return "", fmt.Errorf("apikey: no random bytes: %w", err)
@@ -387,14 +153,14 @@ func randomText(random io.Reader, alphabet string, n int) (string, error) {
 	return "", errors.New("apikey: the random bytes are not random")
 }
 
-// A class is a set of characters, as bits of one table for all.
+// A class is a set of characters: a bit in a table for all characters.
 type class uint8
 
 const (
 	isBase62 class = 1 << iota
 	isBase64url
 	isBase62OrUnderscore
-	isPlain // visible ASCII but the comma
+	isPlain // visible ASCII except the comma
 )
 
 var classes = func() (table [256]class) {

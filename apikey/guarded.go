@@ -14,29 +14,28 @@ import (
 const (
 	// storeTimeout bounds a call of a store unless the configuration does.
 	storeTimeout = 3 * time.Second
-	// maxCalls bounds the calls of one kind that a store is working on. Those that
-	// were given up count until they return.
+	// maxCalls bounds the calls of one kind that run at a time. Calls that were given
+	// up count until they return.
 	maxCalls = 64
-	// maxTouches does the same for the writes of last uses, each of up to a
-	// thousand keys.
+	// maxTouches bounds the writes of last uses, each of up to a thousand keys.
 	maxTouches = 4
 )
 
-// A guardedStore bounds the calls of a store that waits for something outside of the
-// process, and so may hang, ignore its context or panic. Lookups, which anybody can
+// A guardedStore bounds the calls of a store that depends on something outside the
+// process and so may hang, ignore its context or panic. Lookups, which any client can
 // cause, never take the places of changes.
 type guardedStore struct {
 	store   Store
 	lookups *guard.Guard
 	changes *guard.Guard
 	touches *guard.Guard
-	// cache, if not nil, forgets each key that a call may have changed which had been
-	// given up.
+	// cache, if not nil, removes each key that may have been changed by a call after
+	// that was given up.
 	cache *Cache
 }
 
-// guarded returns s with bounded calls, or s itself if it is a [Memory], which waits
-// for nothing, or a [Cache], which guards its store.
+// guarded returns s with bounded calls. A [Memory], which never waits, and a [Cache],
+// which guards its store, are returned as they are.
 func guarded(s Store, timeout time.Duration, maxLookups int) Store {
 	switch s.(type) {
 	case *Memory, *Cache:
@@ -60,7 +59,7 @@ func isResult(err error) bool {
 	return errors.Is(err, ErrNotFound) || errors.Is(err, ErrLimit) || errors.Is(err, ErrConflict)
 }
 
-// change makes a call that changes these keys.
+// change calls f, which changes these keys.
 func (s *guardedStore) change(ctx context.Context, f func(context.Context) error, keys ...Hash) error {
 	call := func(ctx context.Context) (struct{}, error) { return struct{}{}, f(ctx) }
 	_, err := guard.Call(ctx, s.changes, call, func(struct{}, error) {

@@ -7,26 +7,26 @@ import (
 	"github.com/usher-go/usher"
 )
 
-// A Key is what is known about an API key. It holds no key material and no
-// hash, so it may be printed, logged and sent.
+// A Key describes an API key. It holds no key material and no hash, so it may be
+// printed, logged and sent.
 //
 // A zero time means never. Times are in UTC and whole microseconds.
 type Key struct {
-	// ID names the key and is no secret.
+	// ID identifies the key and is not secret.
 	ID string `json:"id"`
 	// Owner is the account that the key belongs to.
 	Owner string `json:"owner"`
 	// Name is what its owner calls the key.
 	Name string `json:"name"`
-	// Prefix and LastFour are what may be shown of the text of the key, so that
+	// Prefix and LastFour are the characters of the key that may be displayed, so that
 	// people can tell keys apart.
 	Prefix   string `json:"prefix"`
 	LastFour string `json:"last_four"`
-	// Scopes are granted; none means that nothing is.
+	// Scopes are the granted scopes; none grants nothing.
 	Scopes []string `json:"scopes"`
 	// Level is the granted permission level.
 	Level usher.Level `json:"level"`
-	// Plan is what the owner had subscribed to when the key was made.
+	// Plan is what the owner had subscribed to when the key was created.
 	Plan string `json:"plan"`
 	// Environment is where the key is valid, for instance "live".
 	Environment string `json:"environment"`
@@ -37,13 +37,13 @@ type Key struct {
 	// ExpiresAt is the first moment at which the key is refused.
 	ExpiresAt time.Time `json:"expires_at,omitzero"`
 	RevokedAt time.Time `json:"revoked_at,omitzero"`
-	// LastUsedAt is about when the key was last used with success: it is written
-	// now and then and not at each use.
+	// LastUsedAt is approximately when the key was last used successfully. It is written
+	// periodically and not with each use.
 	LastUsedAt time.Time `json:"last_used_at,omitzero"`
-	// ReplacedBy is the ID of the key that [Manager.Rotate] made in place of this
-	// one, which lives until ExpiresAt.
+	// ReplacedBy is the ID of the key that [Manager.Rotate] issued in place of this one,
+	// which remains valid until ExpiresAt.
 	ReplacedBy string `json:"replaced_by,omitempty"`
-	// Revision is 1 at first and grows with each change but use.
+	// Revision is 1 at first and grows with each change, except by a use.
 	Revision int64 `json:"revision"`
 }
 

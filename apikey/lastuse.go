@@ -10,7 +10,7 @@ import (
 	"github.com/usher-go/usher/internal/report"
 )
 
-// lastUse notes in memory when keys were used, and writes that in batches.
+// A lastUse records in memory when keys were used, and writes that in batches.
 type lastUse struct {
 	store  Store
 	report *report.Reporter
@@ -26,8 +26,8 @@ type lastUse struct {
 }
 
 const (
-	// maxNoted bounds how many keys have a use that is not written yet. A use of
-	// yet another is not noted: the keys that are will be written soon.
+	// maxNoted bounds how many keys have a use that is not written yet. A use of any
+	// other key is not recorded until they are.
 	maxNoted = 1 << 16
 	// maxBatch bounds one write.
 	maxBatch = 1000
@@ -59,7 +59,7 @@ func newLastUse(store Store, interval time.Duration, report *report.Reporter) *l
 	return l
 }
 
-// note notes that the key with this ID is used now.
+// note records that the key with this ID is used now.
 func (l *lastUse) note(id string) {
 	at := time.Now().UnixMicro()
 	l.mu.Lock()
@@ -76,7 +76,7 @@ func (l *lastUse) keep(id string, at int64) {
 	}
 }
 
-// flush writes what is noted. What cannot be written is noted again.
+// flush writes the recorded uses. Those that cannot be written are recorded again.
 func (l *lastUse) flush(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, flushTimeout, guard.ErrTimeout)
 	defer cancel()
@@ -112,8 +112,8 @@ func (l *lastUse) restore(noted map[string]int64) {
 	}
 }
 
-// close writes what is noted for the last time, and returns the outcome of that to
-// all who call it.
+// close writes the recorded uses for the last time, and returns the error of that to
+// all of its callers.
 func (l *lastUse) close() error {
 	l.mu.Lock()
 	first := !l.closed

@@ -9,15 +9,16 @@ import (
 	"time"
 )
 
-// Memory is a [Store] and [Notifier] in the memory of one process, which keeps
-// nothing when that ends. It is safe for concurrent use.
+// Memory is a [Store] and [Notifier] in the memory of one process. All keys are lost
+// when the process ends, so it is for tests, and for services that import their keys
+// at each start. It is safe for concurrent use.
 type Memory struct {
 	mu      sync.RWMutex
 	byID    map[string]*Record
 	byHash  map[Hash]*Record
 	byOwner map[string][]*Record
-	// entries has a copy of each record that an Authenticator has asked for since
-	// it was changed, so that a key in use costs no copy.
+	// entries has a copy of each record that was looked up since its last change, so
+	// that a key in use costs no copy.
 	entries  map[Hash]*entry
 	watchers map[*watcher]struct{}
 }
@@ -209,13 +210,14 @@ func (m *Memory) Watch(ctx context.Context, ready func(), changed func(Hash)) er
 	}
 }
 
-// A watcher that does not keep up is told so rather than waited for.
+// A watcher that does not keep up loses its watch: no change waits for it.
 type watcher struct {
 	changes chan Hash
 	lost    chan struct{}
 }
 
-// change runs f alone, and then tells the watchers which keys it has changed.
+// change calls f under the lock, and notifies the watchers of the keys that it has
+// changed.
 func (m *Memory) change(ctx context.Context, f func() ([]Hash, error)) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -246,7 +248,7 @@ func (m *Memory) owned(owner, id string) (*Record, error) {
 	return nil, ErrNotFound
 }
 
-// current returns the stored form of r if that has r's revision.
+// current returns the stored record of r if it has r's revision.
 func (m *Memory) current(r Record) (*Record, error) {
 	stored, err := m.owned(r.Owner, r.ID)
 	if err == nil && stored.Revision != r.Revision {
@@ -273,7 +275,7 @@ func (m *Memory) add(r Record) {
 	m.byOwner[r.Owner] = append(m.byOwner[r.Owner], &r)
 }
 
-// update replaces what Store.Update replaces.
+// update sets what Store.Update sets.
 func (r *Record) update(from Record) {
 	from = from.clone()
 	r.Name, r.Scopes, r.Level, r.Plan = from.Name, from.Scopes, from.Level, from.Plan

@@ -6,19 +6,19 @@ import (
 	"log/slog"
 )
 
-// A Secret is key material on its way to somebody who may see it. Every way to
-// print, log or encode one gives "[redacted]"; only [Secret.Reveal] gives the
-// text. The zero value holds no text.
+// A Secret is key material on its way to someone who may see it. It prints, logs and
+// encodes as "[redacted]"; only [Secret.Reveal] returns the text. The zero value holds
+// no text.
 type Secret struct {
-	// A pointer, because fmt prints a Secret in an unexported field of another
-	// struct, and any value with %p, without asking its methods.
+	// A pointer, because fmt prints a Secret in an unexported field of another struct,
+	// and any value with %p, without calling its methods.
 	text *string
 }
 
 // NewSecret returns a Secret that holds text.
 func NewSecret(text string) Secret { return Secret{&text} }
 
-// Reveal returns the text. Send it to its owner, once, and nowhere else.
+// Reveal returns the text. Send it to its owner, once, and to nobody else.
 func (s Secret) Reveal() string {
 	if s.text == nil {
 		return ""
@@ -36,15 +36,15 @@ func (Secret) GoString() string { return redacted }
 
 // Format writes "[redacted]" for every verb.
 func (Secret) Format(f fmt.State, _ rune) {
-	// A fmt.State keeps its own error.
+	// The fmt.State records the error.
 	_, _ = io.WriteString(f, redacted)
 }
 
 // LogValue returns "[redacted]".
 func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
 
-// MarshalText returns "[redacted]". An answer that shall hold the text says so
-// with [Secret.Reveal].
+// MarshalText returns "[redacted]". A response with the text must call
+// [Secret.Reveal].
 func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
 // MarshalJSON returns "[redacted]" as a JSON string.
