@@ -60,7 +60,7 @@ var deciders = map[string]limiterMaker{
 	},
 	"x-time-rate-lru": func(_ testing.TB, room int) func() decider { return shared(newSharded(room).allow) },
 	"usher": func(tb testing.TB, room int) func() decider {
-		m := ratelimit.NewMemory(room)
+		m := must(ratelimit.NewMemory(ratelimit.MemoryConfig{Keys: room}))
 		ctx := tb.Context()
 		return func() decider {
 			charges := []ratelimit.Charge{{Policy: "p", Limit: ratelimit.TokenBucket(plenty, time.Second, plenty), Cost: 1}}
@@ -250,7 +250,7 @@ func decidingAll(n int) map[string]contestant {
 // policies is one decision over n policies, each with a key of its own.
 func policies(n int) contestant {
 	return func(tb testing.TB) subject {
-		m := ratelimit.NewMemory(0)
+		m := must(ratelimit.NewMemory(ratelimit.MemoryConfig{}))
 		charges := make([]ratelimit.Charge, n)
 		for i, key := range addresses(n) {
 			charges[i] = ratelimit.Charge{
@@ -341,7 +341,7 @@ func usherLimited(headers ratelimit.Headers) limited {
 		}
 		return must(ratelimit.New(ratelimit.Config{
 			Headers:  headers,
-			Policies: []ratelimit.Policy{{Name: "p", Key: ratelimit.ByAddress(nil), Limit: limit}},
+			Policies: []ratelimit.Policy{{Name: "p", Key: ratelimit.ByAddress(), Limit: limit}},
 		})).Wrap(http.HandlerFunc(nothing))
 	}
 }

@@ -103,7 +103,7 @@ func TestEncodingOfTheHandlerIsTakenBackBehindAuthenticate(t *testing.T) {
 	})
 	auth := usher.Authenticate(usher.Optional(nobody{}))
 	counting, err := ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{{
-		Name: "failures", Limit: ratelimit.RollingWindow(1000, time.Hour), Key: ratelimit.ByAddress(nil),
+		Name: "failures", Limit: ratelimit.RollingWindow(1000, time.Hour), Key: ratelimit.ByAddress(),
 		Count: func(status int) bool { return status >= 400 },
 	}}})
 	if err != nil {

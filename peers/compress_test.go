@@ -211,7 +211,7 @@ func (byName) Authenticate(r *http.Request) (*usher.Principal, error) {
 
 func limited(t *testing.T) usher.Middleware {
 	l, err := ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{{
-		Name: "bob", Key: ratelimit.ByPrincipal(nil), Limit: ratelimit.RollingWindow(1, time.Hour),
+		Name: "bob", Key: ratelimit.ByPrincipal(), Limit: ratelimit.RollingWindow(1, time.Hour),
 		Applies: func(r *http.Request) bool { return r.Header.Get("Caller") == "bob" },
 	}}})
 	if err != nil {

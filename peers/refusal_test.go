@@ -37,7 +37,7 @@ func TestARefusalReachesAClientThatIsStillSending(t *testing.T) {
 	}
 	counting, err := ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{{
 		Name: "failures", Limit: ratelimit.RollingWindow(1_000_000, time.Hour),
-		Key:   ratelimit.ByAddress(nil),
+		Key:   ratelimit.ByAddress(),
 		Count: func(status int) bool { return status >= 400 },
 	}}})
 	if err != nil {

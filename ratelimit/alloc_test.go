@@ -28,7 +28,7 @@ func plenty(tb testing.TB, headers ratelimit.Headers, n int) http.Handler {
 	var policies []ratelimit.Policy
 	for i := range n {
 		policies = append(policies, ratelimit.Policy{
-			Name: fmt.Sprint("p", i), Key: ratelimit.ByAddress(nil),
+			Name: fmt.Sprint("p", i), Key: ratelimit.ByAddress(),
 			Limit: ratelimit.TokenBucket(1e9, time.Second, 1e9),
 		})
 	}
@@ -39,7 +39,7 @@ func plenty(tb testing.TB, headers ratelimit.Headers, n int) http.Handler {
 // itself: with no middleware outside it, a request has to be copied.
 func twice(tb testing.TB) http.Handler {
 	l := limiterOf(tb, ratelimit.Policy{
-		Name: "p", Key: ratelimit.ByAddress(nil), Limit: ratelimit.TokenBucket(1e9, time.Second, 1e9),
+		Name: "p", Key: ratelimit.ByAddress(), Limit: ratelimit.TokenBucket(1e9, time.Second, 1e9),
 	})
 	l.Wrap(nothing)
 	return l.Wrap(nothing)
@@ -47,7 +47,7 @@ func twice(tb testing.TB) http.Handler {
 
 func spent(tb testing.TB) http.Handler {
 	return limiterOf(tb, ratelimit.Policy{
-		Name: "p", Key: ratelimit.ByAddress(nil), Limit: ratelimit.TokenBucket(1, 1000*time.Hour, 1),
+		Name: "p", Key: ratelimit.ByAddress(), Limit: ratelimit.TokenBucket(1, 1000*time.Hour, 1),
 	}).Wrap(nothing)
 }
 
@@ -67,12 +67,12 @@ func TestAllocs(t *testing.T) {
 	}
 	charges := []ratelimit.Charge{
 		{Policy: "a", Key: ratelimit.TextKey("k"), Limit: ratelimit.TokenBucket(1e9, time.Second, 1e9), Cost: 1},
-		{Policy: "b", Key: ratelimit.TextKey("k"), Limit: ratelimit.CalendarWindow(1e9, ratelimit.Month, nil), Cost: 1},
+		{Policy: "b", Key: ratelimit.TextKey("k"), Limit: ratelimit.CalendarWindow(1e9, ratelimit.Month), Cost: 1},
 		{Policy: "c", Key: ratelimit.TextKey("k"), Limit: ratelimit.Concurrency(1e9), Cost: 1},
 	}
-	m := ratelimit.NewMemory(0)
+	m := newMemory()
 	own := newLimiter(t, ratelimit.Config{Headers: ratelimit.NoHeaders, Policies: []ratelimit.Policy{{
-		Name: "p", Key: ratelimit.ByAddress(nil), Limit: ratelimit.RollingWindow(1, time.Hour),
+		Name: "p", Key: ratelimit.ByAddress(), Limit: ratelimit.RollingWindow(1, time.Hour),
 		LimitFor: func(*http.Request) ratelimit.Limit { return ratelimit.TokenBucket(1e9, time.Second, 1e9) },
 	}}}).Wrap(nothing)
 	for _, c := range []struct {
@@ -112,7 +112,7 @@ func BenchmarkFloor(b *testing.B) {
 	})
 	for _, n := range []int{1, 10_000} {
 		b.Run(fmt.Sprintf("rate-lru/keys=%d", n), func(b *testing.B) {
-			c := shard.New[string, *rate.Limiter](ratelimit.DefaultKeys, nil)
+			c := shard.New[string, *rate.Limiter](65_536, nil)
 			keys := make([]string, n)
 			for i := range keys {
 				keys[i] = fmt.Sprint("192.0.2.", i)
@@ -134,12 +134,12 @@ func BenchmarkDecision(b *testing.B) {
 	limits := map[string]ratelimit.Limit{
 		"bucket":   ratelimit.TokenBucket(1e9, time.Second, 1e9),
 		"rolling":  ratelimit.RollingWindow(1000, time.Microsecond),
-		"calendar": ratelimit.CalendarWindow(1e9, ratelimit.Month, nil),
+		"calendar": ratelimit.CalendarWindow(1e9, ratelimit.Month),
 	}
 	for _, name := range []string{"bucket", "rolling", "calendar"} {
 		for _, n := range []int{1, 10_000} {
 			b.Run(fmt.Sprintf("%s/keys=%d", name, n), func(b *testing.B) {
-				m := ratelimit.NewMemory(0)
+				m := newMemory()
 				keys := make([]ratelimit.Key, n)
 				for i := range keys {
 					keys[i] = ratelimit.TextKey(fmt.Sprint("192.0.2.", i))
@@ -155,7 +155,7 @@ func BenchmarkDecision(b *testing.B) {
 	}
 	for _, n := range []int{3, 8} {
 		b.Run(fmt.Sprintf("bucket/policies=%d", n), func(b *testing.B) {
-			m := ratelimit.NewMemory(0)
+			m := newMemory()
 			var charges []ratelimit.Charge
 			for i := range n {
 				charges = append(charges, ratelimit.Charge{
@@ -195,7 +195,7 @@ func BenchmarkMiddleware(b *testing.B) {
 }
 
 func BenchmarkFlood(b *testing.B) {
-	m := ratelimit.NewMemory(0)
+	m := newMemory()
 	charges := []ratelimit.Charge{{Policy: "p", Limit: ratelimit.TokenBucket(5, time.Hour, 5), Cost: 1}}
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {

@@ -19,7 +19,7 @@ import (
 var budgets = map[string]ratelimit.Limit{
 	"token bucket":    ratelimit.TokenBucket(100, 10_000*time.Hour, 100),
 	"rolling window":  ratelimit.RollingWindow(100, 24*time.Hour),
-	"calendar window": ratelimit.CalendarWindow(100, ratelimit.Year, nil),
+	"calendar window": ratelimit.CalendarWindow(100, ratelimit.Year),
 }
 
 // budget returns a handler that reserves what a request says and settles it as

@@ -67,3 +67,93 @@ func (c *calendar) adjust(l *Limit, now instant, at, cost int64) (moved int64) {
 }
 
 func (c *calendar) debt(*Limit, instant) debt { return debt{used: c.used, until: c.closes} }
+
+var unitLengths = [...]time.Duration{
+	Minute: time.Minute,
+	Hour:   time.Hour,
+	Day:    24 * time.Hour,
+	Week:   7 * 24 * time.Hour,
+	Month:  31 * 24 * time.Hour,
+	Year:   366 * 24 * time.Hour,
+}
+
+// Window returns the window of a [CalendarWindow] that t is in: its first instant, and
+// the first instant after it, which is always after t. One window begins where another
+// ends. Both are zero for any other limit.
+func (l Limit) Window(t time.Time) (start, end time.Time) {
+	if l.zone == nil {
+		return time.Time{}, time.Time{}
+	}
+	t = t.In(l.zone)
+	if l.unit == Minute || l.unit == Hour {
+		return elapsed(t, unitLengths[l.unit])
+	}
+	// Where clocks go back over midnight the date of t may be one for the second
+	// time, when the next has begun: what counts is where t lies among midnights.
+	from, to := l.dates(t, 0)
+	start, end = midnight(from, l.zone), midnight(to, l.zone)
+	for n := 1; !t.Before(end); n++ {
+		_, to = l.dates(t, n)
+		start, end = end, midnight(to, l.zone)
+	}
+	for n := -1; t.Before(start); n-- {
+		from, _ = l.dates(t, n)
+		start, end = midnight(from, l.zone), start
+	}
+	return start, end
+}
+
+// elapsed returns the window of elapsed time, not of the wall clock, that t is in:
+// an hour that summer time repeats is two. Zones are offset by whole minutes, some
+// not by whole hours, and a window ends where the offset changes.
+func elapsed(t time.Time, length time.Duration) (start, end time.Time) {
+	_, offset := t.Zone()
+	shift := time.Duration(offset) * time.Second
+	start = t.Add(shift).Truncate(length).Add(-shift)
+	end = start.Add(length)
+	// Not every bound that ZoneBounds returns is a change of the offset.
+	if _, before := start.Zone(); before != offset {
+		start, _ = t.ZoneBounds()
+	}
+	if _, after := end.Add(-1).Zone(); after != offset {
+		_, end = t.ZoneBounds()
+	}
+	return start, end
+}
+
+// A date is a day of the calendar without a time zone: midnight of it in UTC.
+type date = time.Time
+
+// dates returns the first day of the n-th unit after the one that t is in, by the
+// calendar of its zone, and the first day after that unit.
+func (l Limit) dates(t time.Time, n int) (from, to date) {
+	year, month, day := t.Date()
+	on := func(y int, m time.Month, d int) date { return time.Date(y, m, d, 0, 0, 0, 0, time.UTC) }
+	switch l.unit {
+	case Day:
+		return on(year, month, day+n), on(year, month, day+n+1)
+	case Week:
+		day -= (int(t.Weekday()) + 6) % 7
+		return on(year, month, day+7*n), on(year, month, day+7*n+7)
+	case Month:
+		return on(year, month+time.Month(n), 1), on(year, month+time.Month(n)+1, 1)
+	default:
+		return on(year+n, 1, 1), on(year+n+1, 1, 1)
+	}
+}
+
+// midnight returns the first instant of a day in a zone. Where clocks go forward
+// over midnight the day begins with the new time, for which [time.Date] may return
+// an instant before or after.
+func midnight(d date, zone *time.Location) time.Time {
+	year, month, day := d.Date()
+	t := time.Date(year, month, day, 0, 0, 0, 0, zone)
+	_, offset := t.Zone()
+	switch shown := t.Unix() + int64(offset); {
+	case shown < d.Unix():
+		_, t = t.ZoneBounds()
+	case shown > d.Unix():
+		t, _ = t.ZoneBounds()
+	}
+	return t
+}

@@ -62,7 +62,7 @@ func TestCalendarWindowsTile(t *testing.T) {
 			at = change
 			changes++
 			for _, unit := range units {
-				l := ratelimit.CalendarWindow(1, unit, zone)
+				l := ratelimit.CalendarWindow(1, unit).In(zone)
 				for _, around := range []time.Duration{-time.Hour, -time.Second, 0, time.Hour} {
 					now := change.Add(around)
 					start, end := l.Window(now)
@@ -102,7 +102,7 @@ func TestADayIsLimitedWhereClocksGoForwardAtMidnight(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				h := limiterOf(t, everyone("p", ratelimit.CalendarWindow(5, c.unit, zone(t, c.zone)))).Wrap(ok)
+				h := limiterOf(t, everyone("p", ratelimit.CalendarWindow(5, c.unit).In(zone(t, c.zone)))).Wrap(ok)
 				// The bubble begins in 2000.
 				time.Sleep(time.Until(at))
 				wantCodes(t, codes(8, h), 200, 200, 200, 200, 200, 429, 429, 429)
@@ -134,7 +134,7 @@ func TestADayBeginsWhenItsDateDoes(t *testing.T) {
 				t.Fatal(err)
 			}
 			change := local.Add(-time.Duration(c.offset) * time.Hour)
-			l := ratelimit.CalendarWindow(1, ratelimit.Day, shifted(t, change, c.offset*3600))
+			l := ratelimit.CalendarWindow(1, ratelimit.Day).In(shifted(t, change, c.offset*3600))
 			if _, end := l.Window(change.Add(-time.Second)); !end.Equal(change) {
 				t.Errorf("the day before ends at %v, want %v", end, change)
 			}
@@ -153,7 +153,7 @@ func TestADayWithoutMidnightIsLimitedOverASocket(t *testing.T) {
 	if before, after := change.Add(-1).In(zone).Hour(), change.In(zone).Hour(); before != 23 || after != 1 {
 		t.Fatalf("the clocks go from %d to %d hours", before, after)
 	}
-	s := httptest.NewServer(limiterOf(t, everyone("p", ratelimit.CalendarWindow(5, ratelimit.Day, zone))).Wrap(ok))
+	s := httptest.NewServer(limiterOf(t, everyone("p", ratelimit.CalendarWindow(5, ratelimit.Day).In(zone))).Wrap(ok))
 	defer s.Close()
 	admitted := 0
 	for range 20 {

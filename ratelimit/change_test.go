@@ -21,7 +21,7 @@ func (planOf) Authenticate(r *http.Request) (*usher.Principal, error) {
 
 func TestACredentialWithAShortWindowDoesNotResetALongOneOverASocket(t *testing.T) {
 	p := ratelimit.Policy{
-		Name: "plan", Key: ratelimit.ByOwner(nil), Limit: ratelimit.Nothing(),
+		Name: "plan", Key: ratelimit.ByOwner(), Limit: ratelimit.Nothing(),
 		Plans: map[string]ratelimit.Limit{
 			"slow": ratelimit.RollingWindow(10, time.Hour),
 			"fast": ratelimit.RollingWindow(1000, time.Millisecond),
@@ -46,7 +46,7 @@ func TestACredentialWithAShortWindowDoesNotResetALongOneOverASocket(t *testing.T
 
 func TestAnUpgradeToAnotherAlgorithmIsUsableAtOnceOverASocket(t *testing.T) {
 	p := ratelimit.Policy{
-		Name: "plan", Key: ratelimit.ByOwner(nil), Limit: ratelimit.RollingWindow(10, time.Hour),
+		Name: "plan", Key: ratelimit.ByOwner(), Limit: ratelimit.RollingWindow(10, time.Hour),
 		Plans: map[string]ratelimit.Limit{"pro": ratelimit.TokenBucket(100, time.Hour, 50)},
 	}
 	s := httptest.NewServer(usher.Chain(usher.Authenticate(planOf{}), limiterOf(t, p)).Wrap(ok))
@@ -70,20 +70,20 @@ func TestAChangeOfLimitTakesWhatWasUsedAndNoMore(t *testing.T) {
 	}{
 		{"window to bucket", rolling(10, time.Hour), bucket(100, time.Hour, 50), 1, 49},
 		{"long window to long bucket", rolling(100, 24*time.Hour), bucket(1000, 24*time.Hour, 100), 1, 99},
-		{"month to bucket", calendar(1000, ratelimit.Month, nil), bucket(1000, 24*time.Hour, 1000), 1, 999},
+		{"month to bucket", calendar(1000, ratelimit.Month), bucket(1000, 24*time.Hour, 1000), 1, 999},
 		{"used up, to a larger bucket", bucket(5, time.Minute, 5), bucket(20000, time.Minute, 20000), 5, 19995},
 		{"used up, to a larger window", rolling(5, time.Minute), rolling(20000, time.Minute), 5, 19995},
 		{"used up, to a longer window", rolling(5, time.Minute), rolling(20000, time.Hour), 5, 19995},
 		{"bucket to window", bucket(5, time.Minute, 5), rolling(10, time.Minute), 5, 5},
-		{"bucket to month", bucket(5, time.Minute, 5), calendar(10, ratelimit.Month, nil), 5, 5},
-		{"minute to month", calendar(5, ratelimit.Minute, nil), calendar(10, ratelimit.Month, nil), 5, 5},
+		{"bucket to month", bucket(5, time.Minute, 5), calendar(10, ratelimit.Month), 5, 5},
+		{"minute to month", calendar(5, ratelimit.Minute), calendar(10, ratelimit.Month), 5, 5},
 		{"to a smaller bucket", bucket(100, time.Hour, 100), bucket(10, time.Hour, 10), 3, 7},
 		{"to a smaller bucket that is used up", bucket(100, time.Hour, 100), bucket(10, time.Hour, 10), 50, 0},
 		{"to a smaller window", rolling(100, time.Hour), rolling(10, time.Hour), 30, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				m := ratelimit.NewMemory(0)
+				m := newMemory()
 				charge := ratelimit.Charge{Policy: "p", Limit: c.from, Cost: c.used}
 				if admitted, err := m.Take(t.Context(), []ratelimit.Charge{charge}); !admitted || err != nil {
 					t.Fatal(admitted, err)
@@ -102,11 +102,11 @@ func TestAChangeOfLimitTakesNothingThatIsOver(t *testing.T) {
 	for name, from := range map[string]ratelimit.Limit{
 		"token bucket":    ratelimit.TokenBucket(10, 10*time.Hour, 10),
 		"rolling window":  ratelimit.RollingWindow(10, 5*time.Hour),
-		"calendar window": ratelimit.CalendarWindow(10, ratelimit.Hour, nil),
+		"calendar window": ratelimit.CalendarWindow(10, ratelimit.Hour),
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				m := ratelimit.NewMemory(0)
+				m := newMemory()
 				take := func(l ratelimit.Limit, cost int64) int64 {
 					c := []ratelimit.Charge{{Policy: "p", Limit: l, Cost: cost}}
 					if admitted, err := m.Take(t.Context(), c); !admitted || err != nil {
@@ -131,7 +131,7 @@ func TestAChangeOfLimitTakesNothingThatIsOver(t *testing.T) {
 // key has used under any other, and not only under the one before it.
 func TestALimitBetweenTwoOthersHidesNoUse(t *testing.T) {
 	rolling, bucket := ratelimit.RollingWindow, ratelimit.TokenBucket
-	day := func(n int) ratelimit.Limit { return ratelimit.CalendarWindow(n, ratelimit.Day, nil) }
+	day := func(n int) ratelimit.Limit { return ratelimit.CalendarWindow(n, ratelimit.Day) }
 	minutes := func(from, n int) (between []ratelimit.Limit) {
 		for i := range n {
 			between = append(between, rolling(from+i, time.Minute))
@@ -160,7 +160,7 @@ func TestALimitBetweenTwoOthersHidesNoUse(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				m := ratelimit.NewMemory(0)
+				m := newMemory()
 				left := func(l ratelimit.Limit, cost int64) int64 {
 					c := []ratelimit.Charge{{Policy: "p", Limit: l, Cost: cost}}
 					if _, err := m.Take(t.Context(), c); err != nil {
@@ -189,7 +189,7 @@ func TestALimitBetweenTwoOthersHidesNoUse(t *testing.T) {
 // is owed for no longer under a third.
 func TestALimitThatComesNewForgetsWhatEachOtherForgets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := ratelimit.NewMemory(0)
+		m := newMemory()
 		left := func(l ratelimit.Limit, cost int64) int64 {
 			c := []ratelimit.Charge{{Policy: "p", Limit: l, Cost: cost}}
 			if admitted, err := m.Take(t.Context(), c); !admitted || err != nil {
@@ -214,7 +214,7 @@ func TestALimitThatComesNewForgetsWhatEachOtherForgets(t *testing.T) {
 
 // Each of many limits of one key is counted, but not all of them for ever.
 func TestManyLimitsOfOneKeyTakeBoundedMemory(t *testing.T) {
-	m := ratelimit.NewMemory(0)
+	m := newMemory()
 	charges := make([]ratelimit.Charge, 1)
 	take := func(i int) {
 		charges[0] = ratelimit.Charge{Policy: "p", Limit: ratelimit.RollingWindow(5, time.Hour+time.Duration(i)), Cost: 1}
@@ -239,11 +239,11 @@ func TestUnitsGivenBackUnderOneLimitAreNotMintedUnderAnother(t *testing.T) {
 	for name, l := range map[string]ratelimit.Limit{
 		"token bucket":    ratelimit.TokenBucket(3, 1000*time.Hour, 3),
 		"rolling window":  ratelimit.RollingWindow(3, 1000*time.Hour),
-		"calendar window": ratelimit.CalendarWindow(3, ratelimit.Year, nil),
+		"calendar window": ratelimit.CalendarWindow(3, ratelimit.Year),
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				m := ratelimit.NewMemory(0)
+				m := newMemory()
 				used := []ratelimit.Charge{{Policy: "p", Limit: l, Cost: 3}}
 				other := []ratelimit.Charge{{Policy: "p", Limit: ratelimit.RollingWindow(100, time.Hour), Cost: 1}}
 				if ok, err := m.Take(t.Context(), used); !ok || err != nil {
@@ -281,7 +281,7 @@ func TestRefundsDoNotGrowMemory(t *testing.T) {
 		{"in no order", func(i, n int) int { return i * 7 % n }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			m := ratelimit.NewMemory(0)
+			m := newMemory()
 			const inFlight = 100
 			run := func() {
 				held := make([]ratelimit.Charge, inFlight)
@@ -319,7 +319,7 @@ func TestRefundsDoNotGrowMemory(t *testing.T) {
 }
 
 func BenchmarkTwoLimitsOfOneKey(b *testing.B) {
-	m := ratelimit.NewMemory(0)
+	m := newMemory()
 	var charges [2][]ratelimit.Charge
 	for i := range charges {
 		charges[i] = []ratelimit.Charge{{

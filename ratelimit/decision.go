@@ -80,7 +80,7 @@ func (l *Limiter) take(r *http.Request, d *decision) {
 			d.canceled = true
 			return
 		}
-		if l.config.OnStoreFailure != FallBack {
+		if l.config.OnStoreFailure != FallBackToMemory {
 			d.fail(err, l.config.OnStoreFailure == DangerouslyFailOpen)
 			return
 		}

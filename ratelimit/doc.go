@@ -4,13 +4,13 @@
 //	limiter, err := ratelimit.New(ratelimit.Config{
 //		Policies: []ratelimit.Policy{{
 //			Name:  "address",
-//			Key:   ratelimit.ByAddress(ips),
+//			Key:   ratelimit.ByAddress(),
 //			Limit: ratelimit.TokenBucket(100, time.Minute, 20),
 //		}},
 //	})
 //	search, err := limiter.With(ratelimit.Policy{
 //		Name:  "search",
-//		Key:   ratelimit.ByPrincipal(ips),
+//		Key:   ratelimit.ByPrincipal(),
 //		Limit: ratelimit.RollingWindow(10, time.Minute),
 //	})
 //	mux.Handle("/", limiter.Wrap(pages))

@@ -9,6 +9,7 @@ import (
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/ratelimit"
+	"github.com/usher-go/usher/ushertest"
 )
 
 func hello(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "hello") }
@@ -18,7 +19,7 @@ func Example() {
 	limiter, err := ratelimit.New(ratelimit.Config{
 		Policies: []ratelimit.Policy{{
 			Name:  "address",
-			Key:   ratelimit.ByAddress(nil), // behind a proxy: a *clientip.Resolver
+			Key:   ratelimit.ByAddress(), // behind a proxy: a *clientip.Resolver
 			Limit: ratelimit.TokenBucket(1, time.Second, 3),
 		}},
 	})
@@ -44,11 +45,11 @@ func Example() {
 func ExamplePolicy_plans() {
 	limiter, err := ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{
 		{
-			Name: "second", Key: ratelimit.ByOwner(nil),
+			Name: "second", Key: ratelimit.ByOwner(),
 			Limit: ratelimit.RollingWindow(10, time.Second),
 			Plans: map[string]ratelimit.Limit{"pro": ratelimit.RollingWindow(100, time.Second)},
 		}, {
-			Name: "minute", Key: ratelimit.ByOwner(nil),
+			Name: "minute", Key: ratelimit.ByOwner(),
 			Limit: ratelimit.RollingWindow(600, time.Minute),
 			Plans: map[string]ratelimit.Limit{"pro": ratelimit.RollingWindow(6000, time.Minute)},
 		},
@@ -73,7 +74,7 @@ func ExamplePolicy_plans() {
 // both, and a refusal is charged to neither.
 func ExampleLimiter_With() {
 	everyone := func(name string, n int) ratelimit.Policy {
-		return ratelimit.Policy{Name: name, Key: ratelimit.Everyone(), Limit: ratelimit.RollingWindow(n, time.Hour)}
+		return ratelimit.Policy{Name: name, Key: ratelimit.Global(), Limit: ratelimit.RollingWindow(n, time.Hour)}
 	}
 	limiter, _ := ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{everyone("global", 100)}})
 	search, err := limiter.With(everyone("search", 1))
@@ -95,32 +96,35 @@ func ExampleLimiter_With() {
 	// / 200 "global";r=98;t=3600
 }
 
-// The common mistake: a limit by caller stands outside authentication, where
-// nobody is known yet, and so counts by address. CheckMounted finds it.
-func ExampleCheckMounted_incorrect() {
-	limiter, _ := ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{{
-		Name:  "caller",
-		Key:   ratelimit.ByPrincipal(nil),
-		Limit: ratelimit.RollingWindow(100, time.Minute),
-	}}})
-	auth := usher.Authenticate(authenticator{})
+// The common mistake: a limiter of callers stands outside authentication, where no
+// caller is known yet, and so counts by address. Package ushertest finds it.
+func ExampleByPrincipal_incorrect() {
+	limits, _ := ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{ratelimit.PerPrincipal(100, time.Minute)}})
+	limiter := ushertest.Watch(limits)
+	auth := usher.Authenticate(ushertest.Authenticator(usher.Principal{ID: "alice", Kind: usher.KindAPIKey}))
 	wrong := usher.Chain(limiter, auth).Wrap(http.HandlerFunc(hello))
 	right := usher.Chain(auth, limiter).Wrap(http.HandlerFunc(hello))
 
-	r := httptest.NewRequest(http.MethodGet, "/notes", nil) // with a good credential
-	fmt.Println(ratelimit.CheckMounted(wrong, r, limiter, true))
-	fmt.Println(ratelimit.CheckMounted(right, r, limiter, true))
+	for _, h := range []http.Handler{wrong, right} {
+		arrived, err := limiter.Reached(h, httptest.NewRequest(http.MethodGet, "/notes", nil))
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		caller, _ := usher.PrincipalFrom(arrived.Context())
+		fmt.Printf("%q\n", caller.ID)
+	}
 	// Output:
-	// ratelimit: GET /notes reaches the limiter before authentication
-	// <nil>
+	// ""
+	// "alice"
 }
 
 // A handler that knows only afterwards what a request has cost.
 func ExampleSettle() {
 	limiter, _ := ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{{
 		Name:   "tokens",
-		Key:    ratelimit.ByOwner(nil),
-		Limit:  ratelimit.CalendarWindow(100_000, ratelimit.Month, nil),
+		Key:    ratelimit.ByOwner(),
+		Limit:  ratelimit.CalendarWindow(100_000, ratelimit.Month),
 		Cost:   func(*http.Request) int { return 4096 }, // the most that one request may use
 		Settle: true,
 	}}})

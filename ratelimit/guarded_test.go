@@ -49,7 +49,7 @@ func TestAStoreThatMisbehavesIsBoundedOverASocket(t *testing.T) {
 		"a store that fails":               {func(<-chan struct{}) error { return faulty.ErrStore }, faulty.ErrStore.Error()},
 	} {
 		for mode, want := range map[ratelimit.FailureMode][]int{
-			ratelimit.FallBack:            {200, 200, 429},
+			ratelimit.FallBackToMemory:    {200, 200, 429},
 			ratelimit.DangerouslyFailOpen: {200, 200, 200},
 			ratelimit.FailClosed:          {503, 503, 503},
 		} {
@@ -57,7 +57,7 @@ func TestAStoreThatMisbehavesIsBoundedOverASocket(t *testing.T) {
 				release := make(chan struct{})
 				defer close(release)
 				var told errorsOf
-				store := &script{Memory: ratelimit.NewMemory(0)}
+				store := &script{Memory: newMemory()}
 				store.take = func(ctx context.Context, charges []ratelimit.Charge) (bool, error) {
 					if err := c.take(release); err != nil {
 						return false, err
@@ -94,7 +94,7 @@ func TestCallsOfAStoreThatHangsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
 		var running, most, refused atomic.Int64
-		store := &script{Memory: ratelimit.NewMemory(0)}
+		store := &script{Memory: newMemory()}
 		store.take = func(ctx context.Context, charges []ratelimit.Charge) (bool, error) {
 			most.Store(max(most.Load(), running.Add(1)))
 			defer running.Add(-1)
@@ -129,7 +129,7 @@ func TestALateCallSharesNoMemoryWithLaterRequests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		asked := make(chan []ratelimit.Charge, 100)
 		release := make(chan struct{})
-		store := &script{Memory: ratelimit.NewMemory(0)}
+		store := &script{Memory: newMemory()}
 		store.take = func(_ context.Context, charges []ratelimit.Charge) (bool, error) {
 			asked <- charges
 			<-release
@@ -161,7 +161,7 @@ func TestALateCallSharesNoMemoryWithLaterRequests(t *testing.T) {
 func TestWhatIsChargedTooLateIsGivenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var fast atomic.Bool
-		store := &script{Memory: ratelimit.NewMemory(0)}
+		store := &script{Memory: newMemory()}
 		store.take = func(ctx context.Context, charges []ratelimit.Charge) (bool, error) {
 			if !fast.Load() {
 				time.Sleep(200 * time.Millisecond)
@@ -201,7 +201,7 @@ func TestAdjustIsGuardedToo(t *testing.T) {
 				settled.Settle = true
 				h := newLimiter(t, ratelimit.Config{
 					Policies: []ratelimit.Policy{everyone("places", ratelimit.Concurrency(9)), settled},
-					Store:    &script{Memory: ratelimit.NewMemory(0), adjust: adjust},
+					Store:    &script{Memory: newMemory(), adjust: adjust},
 					OnError:  told.tell,
 				}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					if err := ratelimit.Settle(r.Context(), "units", 7); err == nil || errors.Is(err, ratelimit.ErrExhausted) {
@@ -226,10 +226,10 @@ func TestAdjustIsGuardedToo(t *testing.T) {
 
 // A refund of which nobody knows whether it was done is not done again.
 func TestAnUnknownRefundIsNotRepeated(t *testing.T) {
-	p := everyone("units", ratelimit.CalendarWindow(100, ratelimit.Year, nil))
+	p := everyone("units", ratelimit.CalendarWindow(100, ratelimit.Year))
 	p.Settle, p.Cost = true, func(*http.Request) int { return 10 }
 	p.Count = func(status int) bool { return status < 500 }
-	store := &script{Memory: ratelimit.NewMemory(0)}
+	store := &script{Memory: newMemory()}
 	store.adjust = func(ctx context.Context, charges []ratelimit.Charge) error {
 		return errors.Join(store.Memory.Adjust(ctx, charges), faulty.ErrStore) // done, but not said
 	}
@@ -254,10 +254,10 @@ func TestAnUnknownRefundIsNotRepeated(t *testing.T) {
 
 // A store that says it has moved more than it was asked to is not believed.
 func TestAStoreCannotMoveMoreThanItWasAskedTo(t *testing.T) {
-	p := everyone("units", ratelimit.CalendarWindow(100, ratelimit.Year, nil))
+	p := everyone("units", ratelimit.CalendarWindow(100, ratelimit.Year))
 	p.Settle, p.Cost = true, func(*http.Request) int { return 10 }
 	p.Count = func(int) bool { return false }
-	store := &script{Memory: ratelimit.NewMemory(0)}
+	store := &script{Memory: newMemory()}
 	var back int64
 	store.adjust = func(_ context.Context, charges []ratelimit.Charge) error {
 		back = min(back, charges[0].Cost)
@@ -282,7 +282,7 @@ func TestAStoreThatContradictsItselfHasFailed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var told errorsOf
-			store := &script{Memory: ratelimit.NewMemory(0)}
+			store := &script{Memory: newMemory()}
 			store.take = func(_ context.Context, charges []ratelimit.Charge) (bool, error) {
 				charges[0].Violated = c.violated
 				return c.admitted, nil

@@ -138,7 +138,7 @@ func setField(h http.Header, name string, value []string, replace bool) {
 func appendPolicies(b []byte, d *decision) []byte {
 	start := len(b)
 	for i, p := range d.charged {
-		if p.Unlisted {
+		if p.Hidden {
 			continue
 		}
 		if len(b) > start {
@@ -157,7 +157,7 @@ func appendPolicies(b []byte, d *decision) []byte {
 func listed(policies []*policy) string {
 	var items []string
 	for _, p := range policies {
-		if !p.Unlisted {
+		if !p.Hidden {
 			items = append(items, p.item)
 		}
 	}
@@ -169,7 +169,7 @@ func listed(policies []*policy) string {
 func appendStates(b []byte, d *decision) []byte {
 	start := len(b)
 	for i, p := range d.charged {
-		if p.Unlisted {
+		if p.Hidden {
 			continue
 		}
 		if len(b) > start {
@@ -203,7 +203,7 @@ func tightest(d *decision) int {
 	best := -1
 	for i, p := range d.charged {
 		c := &d.charges[i]
-		if p.Unlisted || c.Limit.algorithm == AlgorithmConcurrency {
+		if p.Hidden || c.Limit.algorithm == AlgorithmConcurrency {
 			continue
 		}
 		if best < 0 || tighter(c, &d.charges[best]) {

@@ -11,7 +11,7 @@ import (
 // to settle when its decision ends, which then serves another request.
 func TestEndedDecisionSettlesNothing(t *testing.T) {
 	l, err := New(Config{Policies: []Policy{{
-		Name: "tokens", Key: Everyone(), Limit: RollingWindow(10, time.Hour), Settle: true,
+		Name: "tokens", Key: Global(), Limit: RollingWindow(10, time.Hour), Settle: true,
 	}}})
 	if err != nil {
 		t.Fatal(err)

@@ -12,10 +12,10 @@ import (
 	"github.com/usher-go/usher/clientip"
 )
 
-// A Key is whom a policy counts: an address, or any text. Keys are comparable;
-// the zero Key is the one that all requests share.
+// A Key identifies whom a policy counts: an address, or any text. Keys are comparable.
+// The zero Key is the one that all requests share.
 type Key struct {
-	// origin keeps keys of different origin apart: the ID of an API key and the
+	// origin keeps keys of different origins apart: the ID of an API key and the
 	// subject of a token may be the same text. It is 0 for an address.
 	origin origin
 	hi, lo uint64 // an address in its 16-byte form
@@ -42,14 +42,14 @@ func originOf(name string) origin {
 }
 
 var (
-	fromText  = originOf("text")
-	fromRoute = originOf("route")
-	fromOwner = originOf("owner")
-	fromEach  = originOf("each")
+	textOrigin     = originOf("text")
+	routeOrigin    = originOf("route")
+	ownerOrigin    = originOf("owner")
+	combinedOrigin = originOf("combined")
 )
 
 // TextKey returns the key for a text, for instance an account number.
-func TextKey(text string) Key { return Key{origin: fromText, text: text} }
+func TextKey(text string) Key { return Key{origin: textOrigin, text: text} }
 
 // AddressKey returns the key for a block of addresses; an IPv4 address and its
 // IPv4-mapped form are the same.
@@ -61,7 +61,7 @@ func AddressKey(p netip.Prefix) Key {
 // String returns the key as text in which no two keys are the same, for stores.
 func (k Key) String() string { return string(k.append(nil)) }
 
-// append gives the text its length, so that none can pose as part of another.
+// append prefixes the text with its length, so that no key is part of another.
 func (k Key) append(b []byte) []byte {
 	for _, n := range [...]uint64{uint64(k.origin), k.hi, k.lo} {
 		b = strconv.AppendUint(b, n, 36)
@@ -79,30 +79,31 @@ func (k Key) clone() Key {
 }
 
 // A KeyFunc returns the key of a request under one policy, and whether the
-// policy counts the request at all. It must be safe for concurrent use. A key
-// taken from what a client sends, other than a verified credential, lets the
+// policy counts the request at all. It must be safe for concurrent use. A key that
+// is taken from anything a client sends, other than a verified credential, lets the
 // client choose its own counter.
 type KeyFunc func(r *http.Request) (Key, bool)
 
-// Everyone counts all requests together.
-func Everyone() KeyFunc {
+// Global counts all requests together.
+func Global() KeyFunc {
 	return func(*http.Request) (Key, bool) { return Key{}, true }
 }
 
-// ByAddress counts each client address, IPv6 by the network that ips is
-// configured for. A nil resolver takes the address of the peer. Requests whose
-// address is unknown, over a unix socket for instance, share one key.
-func ByAddress(ips *clientip.Resolver) KeyFunc {
-	return func(r *http.Request) (Key, bool) { return AddressKey(ips.Prefix(r)), true }
-}
+// ByAddress counts each client address, IPv6 addresses by their network
+// ([clientip.Network]). Behind a proxy a [clientip.Resolver] must stand outside the
+// limiter. Requests whose address is unknown, over a Unix socket for instance, share
+// one key.
+func ByAddress() KeyFunc { return byAddress }
 
-// ByPrincipal counts each caller that [usher.Authenticate] has let in, by the
-// kind and ID of the credential. Anonymous requests are counted by address.
-func ByPrincipal(ips *clientip.Resolver) KeyFunc {
+func byAddress(r *http.Request) (Key, bool) { return AddressKey(clientip.Network(r)), true }
+
+// ByPrincipal counts each caller that [usher.Authenticate] has admitted, by the kind
+// and ID of the credential. Anonymous requests are counted by address.
+func ByPrincipal() KeyFunc {
 	return func(r *http.Request) (Key, bool) {
 		p, ok := usher.PrincipalFrom(r.Context())
 		if !ok {
-			return AddressKey(ips.Prefix(r)), true
+			return byAddress(r)
 		}
 		return Key{origin: originOf(string(p.Kind)), text: p.ID}, true
 	}
@@ -111,16 +112,16 @@ func ByPrincipal(ips *clientip.Resolver) KeyFunc {
 // ByOwner counts each account, whichever of its credentials is used. A
 // credential without an owner is counted by itself, anonymous requests by
 // address.
-func ByOwner(ips *clientip.Resolver) KeyFunc {
+func ByOwner() KeyFunc {
 	return func(r *http.Request) (Key, bool) {
 		p, ok := usher.PrincipalFrom(r.Context())
 		switch {
 		case !ok:
-			return AddressKey(ips.Prefix(r)), true
+			return byAddress(r)
 		case p.Owner == "":
 			return Key{origin: originOf(string(p.Kind)), text: p.ID}, true
 		default:
-			return Key{origin: fromOwner, text: p.Owner}, true
+			return Key{origin: ownerOrigin, text: p.Owner}, true
 		}
 	}
 }
@@ -128,12 +129,12 @@ func ByOwner(ips *clientip.Resolver) KeyFunc {
 // ByRoute counts each route, by the pattern that the router has matched. It
 // must stand inside the router; requests that match nothing share one key.
 func ByRoute() KeyFunc {
-	return func(r *http.Request) (Key, bool) { return Key{origin: fromRoute, text: r.Pattern}, true }
+	return func(r *http.Request) (Key, bool) { return Key{origin: routeOrigin, text: r.Pattern}, true }
 }
 
-// Each counts every combination of the given keys, for instance
-// Each(ByPrincipal(nil), ByRoute()). It counts a request only if all of them do.
-func Each(keys ...KeyFunc) KeyFunc {
+// Combine counts every combination of the given keys, for instance
+// Combine(ByPrincipal(), ByRoute()). It counts a request only if all of them do.
+func Combine(keys ...KeyFunc) KeyFunc {
 	keys = slices.Clone(keys)
 	return func(r *http.Request) (Key, bool) {
 		var buf [128]byte
@@ -145,6 +146,6 @@ func Each(keys ...KeyFunc) KeyFunc {
 			}
 			b = k.append(b)
 		}
-		return Key{origin: fromEach, text: string(b)}, true
+		return Key{origin: combinedOrigin, text: string(b)}, true
 	}
 }

@@ -13,7 +13,7 @@ import (
 )
 
 var modes = map[string]ratelimit.FailureMode{
-	"falling back": ratelimit.FallBack, "open": ratelimit.DangerouslyFailOpen, "closed": ratelimit.FailClosed,
+	"falling back": ratelimit.FallBackToMemory, "open": ratelimit.DangerouslyFailOpen, "closed": ratelimit.FailClosed,
 }
 
 // A leaver is a server whose clients leave while its store is asked.
@@ -30,7 +30,7 @@ type leaver struct {
 func newLeaver(t *testing.T, mode ratelimit.FailureMode, policies ...ratelimit.Policy) *leaver {
 	t.Helper()
 	l := &leaver{
-		store: &flakyStore{Memory: ratelimit.NewMemory(0)},
+		store: &flakyStore{Memory: newMemory()},
 		asked: make(chan struct{}), gone: make(chan context.Context, 1), over: make(chan struct{}, 1),
 	}
 	h := newLimiter(t, ratelimit.Config{
@@ -121,7 +121,7 @@ func TestClientsThatLeaveAStoreThatFailsAreNotServed(t *testing.T) {
 			if told := l.told.all(); len(told) != 1 {
 				t.Errorf("OnError was told %v, want the failure of the store", told)
 			}
-			if mode == ratelimit.FallBack {
+			if mode == ratelimit.FallBackToMemory {
 				// The store is left alone, and nothing was charged in its place.
 				wantCodes(t, []int{l.get(t), l.get(t), l.get(t)}, 200, 200, 429)
 			}
@@ -152,7 +152,7 @@ func TestARequestThatHasEndedIsNotAsked(t *testing.T) {
 		}, http.StatusServiceUnavailable},
 	} {
 		t.Run(name, func(t *testing.T) {
-			store := &flakyStore{Memory: ratelimit.NewMemory(0)}
+			store := &flakyStore{Memory: newMemory()}
 			h := newLimiter(t, ratelimit.Config{
 				Policies: []ratelimit.Policy{everyone("p", ratelimit.RollingWindow(9, time.Hour))}, Store: store,
 			}).Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the handler ran") }))

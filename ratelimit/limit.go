@@ -1,16 +1,17 @@
 package ratelimit
 
 import (
-	"errors"
 	"fmt"
 	"strconv"
 	"time"
+
+	"github.com/usher-go/usher/internal/config"
 )
 
-// A Limit says how much a key may use, and how that is counted. Its
-// constructors are [TokenBucket], [RollingWindow], [CalendarWindow],
-// [Concurrency], [Unlimited] and [Nothing]. A quota of 0 admits nothing, whichever
-// of them made it. The zero Limit is not valid.
+// A Limit is how much a key may use, and how that is counted. Most services want a
+// [TokenBucket]. The other constructors are [RollingWindow], [CalendarWindow],
+// [Concurrency], [Unlimited] and [Nothing]. A quota of 0 admits nothing, whatever the
+// constructor. The zero Limit is not valid.
 type Limit struct {
 	algorithm Algorithm
 	unit      Unit
@@ -35,38 +36,40 @@ const (
 	AlgorithmNothing
 )
 
-// TokenBucket is a limit of quota units per period on the long run, of which
-// burst may be used at once. A key that has been idle may therefore use up to
-// burst + quota within one period: where that is too much, choose a burst below
-// the quota or a [RollingWindow].
+// TokenBucket allows quota units per period on average, and bursts of up to burst. A
+// key that has been idle can therefore use up to burst + quota within one period:
+// where that is too much, choose a burst below the quota or a [RollingWindow].
 //
-// It keeps one number and one time a key, and is what most services want.
+// It keeps one number and one time for each key, and is what most services want.
 func TokenBucket(quota int, per time.Duration, burst int) Limit {
 	return Limit{algorithm: AlgorithmTokenBucket, quota: int64(quota), per: per, burst: int64(burst)}
 }
 
-// RollingWindow is a limit of quota units in any span of this length, wherever
-// it begins: never one more. It keeps a time for each request within the
-// window, 16 bytes each, so it is for quotas of up to some thousands.
+// RollingWindow is a limit of quota units in any span of this length, wherever it
+// begins: never one more. It keeps the time of each request within the window, 16
+// bytes each, so it is for quotas of up to some thousands.
 func RollingWindow(quota int, per time.Duration) Limit {
 	return Limit{algorithm: AlgorithmRollingWindow, quota: int64(quota), per: per}
 }
 
-// CalendarWindow is a quota for each minute, hour, day, week, month or year of
-// the calendar in a time zone; a nil zone means UTC. Astride a boundary up to
-// twice the quota may be used within the length of one window.
-//
-// A day in a zone with summer time may have 23 or 25 hours, and the quota is
-// for the day.
-func CalendarWindow(quota int, unit Unit, zone *time.Location) Limit {
-	if zone == nil {
-		zone = time.UTC
-	}
-	return Limit{algorithm: AlgorithmCalendarWindow, quota: int64(quota), unit: unit, zone: zone}
+// CalendarWindow is a quota for each minute, hour, day, week, month or year of the
+// calendar in UTC. [Limit.In] chooses another time zone. Around a boundary a key can
+// use up to twice its quota within the length of one window.
+func CalendarWindow(quota int, unit Unit) Limit {
+	return Limit{algorithm: AlgorithmCalendarWindow, quota: int64(quota), unit: unit, zone: time.UTC}
 }
 
-// Concurrency is a limit of n requests at the same time. A place is free again
-// when the handler has returned or panicked.
+// In returns a [CalendarWindow] in another time zone, and any other limit as it is. A
+// day on which summer time begins or ends has 23 or 25 hours, and its usual quota.
+func (l Limit) In(zone *time.Location) Limit {
+	if l.algorithm == AlgorithmCalendarWindow {
+		l.zone = zone
+	}
+	return l
+}
+
+// Concurrency is a limit of n requests at the same time. A place is free again when
+// the handler has returned or panicked.
 func Concurrency(n int) Limit {
 	return Limit{algorithm: AlgorithmConcurrency, quota: int64(n)}
 }
@@ -75,7 +78,7 @@ func Concurrency(n int) Limit {
 func Unlimited() Limit { return Limit{algorithm: AlgorithmUnlimited} }
 
 // Nothing is a limit that refuses every request that costs anything, for instance
-// of a suspended account. Refusals have no Retry-After, as no wait helps.
+// for a suspended account. Refusals have no Retry-After, as no wait helps.
 func Nothing() Limit { return Limit{algorithm: AlgorithmNothing} }
 
 // A Unit is a unit of the calendar.
@@ -112,96 +115,6 @@ func (l Limit) Per() time.Duration {
 // Calendar returns the unit and the time zone of a calendar window.
 func (l Limit) Calendar() (Unit, *time.Location) { return l.unit, l.zone }
 
-var unitLengths = [...]time.Duration{
-	Minute: time.Minute,
-	Hour:   time.Hour,
-	Day:    24 * time.Hour,
-	Week:   7 * 24 * time.Hour,
-	Month:  31 * 24 * time.Hour,
-	Year:   366 * 24 * time.Hour,
-}
-
-// Window returns the calendar window that t is in: its first instant, and the
-// first one after it, which is always after t. One window begins where another
-// ends. Both are zero for a limit that is no calendar window.
-func (l Limit) Window(t time.Time) (start, end time.Time) {
-	if l.zone == nil {
-		return time.Time{}, time.Time{}
-	}
-	t = t.In(l.zone)
-	if l.unit == Minute || l.unit == Hour {
-		return elapsed(t, unitLengths[l.unit])
-	}
-	// Where clocks go back over midnight the date of t may be one for the second
-	// time, when the next has begun: what counts is where t lies among midnights.
-	from, to := l.dates(t, 0)
-	start, end = midnight(from, l.zone), midnight(to, l.zone)
-	for n := 1; !t.Before(end); n++ {
-		_, to = l.dates(t, n)
-		start, end = end, midnight(to, l.zone)
-	}
-	for n := -1; t.Before(start); n-- {
-		from, _ = l.dates(t, n)
-		start, end = midnight(from, l.zone), start
-	}
-	return start, end
-}
-
-// elapsed returns the window of elapsed time, not of the wall clock, that t is in:
-// an hour that summer time repeats is two. Zones are offset by whole minutes, some
-// not by whole hours, and a window ends where the offset changes.
-func elapsed(t time.Time, length time.Duration) (start, end time.Time) {
-	_, offset := t.Zone()
-	shift := time.Duration(offset) * time.Second
-	start = t.Add(shift).Truncate(length).Add(-shift)
-	end = start.Add(length)
-	// Not every bound that ZoneBounds returns is a change of the offset.
-	if _, before := start.Zone(); before != offset {
-		start, _ = t.ZoneBounds()
-	}
-	if _, after := end.Add(-1).Zone(); after != offset {
-		_, end = t.ZoneBounds()
-	}
-	return start, end
-}
-
-// A date is a day of the calendar without a time zone: midnight of it in UTC.
-type date = time.Time
-
-// dates returns the first day of the n-th unit after the one that t is in, by the
-// calendar of its zone, and the first day after that unit.
-func (l Limit) dates(t time.Time, n int) (from, to date) {
-	year, month, day := t.Date()
-	on := func(y int, m time.Month, d int) date { return time.Date(y, m, d, 0, 0, 0, 0, time.UTC) }
-	switch l.unit {
-	case Day:
-		return on(year, month, day+n), on(year, month, day+n+1)
-	case Week:
-		day -= (int(t.Weekday()) + 6) % 7
-		return on(year, month, day+7*n), on(year, month, day+7*n+7)
-	case Month:
-		return on(year, month+time.Month(n), 1), on(year, month+time.Month(n)+1, 1)
-	default:
-		return on(year+n, 1, 1), on(year+n+1, 1, 1)
-	}
-}
-
-// midnight returns the first instant of a day in a zone. Where clocks go forward
-// over midnight the day begins with the new time, for which [time.Date] may return
-// an instant before or after.
-func midnight(d date, zone *time.Location) time.Time {
-	year, month, day := d.Date()
-	t := time.Date(year, month, day, 0, 0, 0, 0, zone)
-	_, offset := t.Zone()
-	switch shown := t.Unix() + int64(offset); {
-	case shown < d.Unix():
-		_, t = t.ZoneBounds()
-	case shown > d.Unix():
-		t, _ = t.ZoneBounds()
-	}
-	return t
-}
-
 // String describes the limit for operators, for instance "60 in any 1m0s".
 func (l Limit) String() string {
 	switch l.algorithm {
@@ -235,29 +148,29 @@ func (u Unit) String() string {
 // maxQuota keeps sums of units and the integers of RFC 9651 far from overflow.
 const maxQuota = 1_000_000_000
 
-// validate returns every fault of the limit.
-func (l Limit) validate() error {
-	var errs []error
-	fault := func(bad bool, reason string) {
-		if bad {
-			errs = append(errs, errors.New(reason))
+// faults returns what is wrong with the limit.
+func (l Limit) faults() (reasons []string) {
+	add := func(faulty bool, reason string) {
+		if faulty {
+			reasons = append(reasons, reason)
 		}
 	}
 	switch l.algorithm {
 	case algorithmNone:
-		return errors.New("required: use TokenBucket, RollingWindow, CalendarWindow, Concurrency, Unlimited or Nothing")
+		return []string{config.Required}
 	case AlgorithmUnlimited, AlgorithmNothing:
 		return nil
 	case AlgorithmTokenBucket:
-		fault(l.per <= 0, "period must be positive")
-		fault(l.quota > 0 && l.burst < 1 || l.burst > maxQuota, "burst must be from 1 to 1e9")
+		add(l.per <= 0, "must have a period above 0")
+		add(l.quota > 0 && l.burst < 1 || l.burst > maxQuota, "must have a burst from 1 to 1e9")
 	case AlgorithmRollingWindow:
-		fault(l.per <= 0, "period must be positive")
+		add(l.per <= 0, "must have a period above 0")
 	case AlgorithmCalendarWindow:
-		fault(l.unit < Minute || l.unit > Year, "unknown calendar unit")
+		add(l.unit < Minute || l.unit > Year, "must have one of the Units")
+		add(l.zone == nil, "must have a time zone")
 	}
-	fault(l.quota < 0 || l.quota > maxQuota, "quota must be from 0 to 1e9")
-	return errors.Join(errs...)
+	add(l.quota < 0 || l.quota > maxQuota, "must have a quota from 0 to 1e9")
+	return reasons
 }
 
 // firstReset returns the time until more is left than the first request of a key

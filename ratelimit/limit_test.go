@@ -29,25 +29,25 @@ func TestCalendarWindow(t *testing.T) {
 		at         string
 		start, end string
 	}{
-		{"a minute", ratelimit.Minute, nil, "2026-03-01T10:20:30.5Z", "2026-03-01T10:20:00Z", "2026-03-01T10:21:00Z"},
-		{"an hour", ratelimit.Hour, nil, "2026-03-01T10:20:30Z", "2026-03-01T10:00:00Z", "2026-03-01T11:00:00Z"},
+		{"a minute", ratelimit.Minute, time.UTC, "2026-03-01T10:20:30.5Z", "2026-03-01T10:20:00Z", "2026-03-01T10:21:00Z"},
+		{"an hour", ratelimit.Hour, time.UTC, "2026-03-01T10:20:30Z", "2026-03-01T10:00:00Z", "2026-03-01T11:00:00Z"},
 		{"an hour in a zone of half hours", ratelimit.Hour, kolkata, "2026-03-01T10:20:30Z", "2026-03-01T09:30:00Z", "2026-03-01T10:30:00Z"},
 		{"an hour that summer time repeats is two", ratelimit.Hour, berlin, "2026-10-25T01:30:00Z", "2026-10-25T01:00:00Z", "2026-10-25T02:00:00Z"},
-		{"a day in UTC", ratelimit.Day, nil, "2026-03-01T23:59:59.999Z", "2026-03-01T00:00:00Z", "2026-03-02T00:00:00Z"},
+		{"a day in UTC", ratelimit.Day, time.UTC, "2026-03-01T23:59:59.999Z", "2026-03-01T00:00:00Z", "2026-03-02T00:00:00Z"},
 		{"a day begins at midnight of its zone", ratelimit.Day, berlin, "2026-03-01T23:30:00Z", "2026-03-01T23:00:00Z", "2026-03-02T23:00:00Z"},
 		{"the day on which summer time begins has 23 hours", ratelimit.Day, berlin, "2026-03-29T12:00:00Z", "2026-03-28T23:00:00Z", "2026-03-29T22:00:00Z"},
 		{"the day on which it ends has 25", ratelimit.Day, berlin, "2026-10-25T12:00:00Z", "2026-10-24T22:00:00Z", "2026-10-25T23:00:00Z"},
 		{"summer time of half an hour", ratelimit.Day, lordHowe, "2026-04-05T00:00:00Z", "2026-04-04T13:00:00Z", "2026-04-05T13:30:00Z"},
-		{"a week begins on Monday", ratelimit.Week, nil, "2026-11-22T10:00:00Z", "2026-11-16T00:00:00Z", "2026-11-23T00:00:00Z"},
-		{"and Monday is in it", ratelimit.Week, nil, "2026-11-23T00:00:00Z", "2026-11-23T00:00:00Z", "2026-11-30T00:00:00Z"},
-		{"February", ratelimit.Month, nil, "2026-02-28T23:00:00Z", "2026-02-01T00:00:00Z", "2026-03-01T00:00:00Z"},
-		{"February of a leap year", ratelimit.Month, nil, "2028-02-29T23:00:00Z", "2028-02-01T00:00:00Z", "2028-03-01T00:00:00Z"},
-		{"December", ratelimit.Month, nil, "2026-12-31T23:59:59Z", "2026-12-01T00:00:00Z", "2027-01-01T00:00:00Z"},
-		{"a year", ratelimit.Year, nil, "2026-07-01T00:00:00Z", "2026-01-01T00:00:00Z", "2027-01-01T00:00:00Z"},
+		{"a week begins on Monday", ratelimit.Week, time.UTC, "2026-11-22T10:00:00Z", "2026-11-16T00:00:00Z", "2026-11-23T00:00:00Z"},
+		{"and Monday is in it", ratelimit.Week, time.UTC, "2026-11-23T00:00:00Z", "2026-11-23T00:00:00Z", "2026-11-30T00:00:00Z"},
+		{"February", ratelimit.Month, time.UTC, "2026-02-28T23:00:00Z", "2026-02-01T00:00:00Z", "2026-03-01T00:00:00Z"},
+		{"February of a leap year", ratelimit.Month, time.UTC, "2028-02-29T23:00:00Z", "2028-02-01T00:00:00Z", "2028-03-01T00:00:00Z"},
+		{"December", ratelimit.Month, time.UTC, "2026-12-31T23:59:59Z", "2026-12-01T00:00:00Z", "2027-01-01T00:00:00Z"},
+		{"a year", ratelimit.Year, time.UTC, "2026-07-01T00:00:00Z", "2026-01-01T00:00:00Z", "2027-01-01T00:00:00Z"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			at, _ := time.Parse(time.RFC3339Nano, c.at)
-			start, end := ratelimit.CalendarWindow(1, c.unit, c.zone).Window(at)
+			start, end := ratelimit.CalendarWindow(1, c.unit).In(c.zone).Window(at)
 			if got := start.UTC().Format(time.RFC3339Nano); got != c.start {
 				t.Errorf("start = %s, want %s", got, c.start)
 			}
@@ -65,11 +65,11 @@ func TestEveryFaultOfAConfigIsReportedAtOnce(t *testing.T) {
 		StoreTimeout:   -1,
 		Policies: []ratelimit.Policy{
 			{Name: "no good", Limit: ratelimit.TokenBucket(0, 0, 0)},
-			{Name: "twice", Key: ratelimit.Everyone(), Limit: ratelimit.Concurrency(1),
+			{Name: "twice", Key: ratelimit.Global(), Limit: ratelimit.Concurrency(1),
 				Plans:  map[string]ratelimit.Limit{"pro": ratelimit.RollingWindow(1, time.Second)},
 				Settle: true, Count: func(int) bool { return true }},
-			{Name: "twice", Key: ratelimit.Everyone(), Limit: ratelimit.CalendarWindow(1, 0, nil)},
-			{Name: "none", Key: ratelimit.Everyone()},
+			{Name: "twice", Key: ratelimit.Global(), Limit: ratelimit.CalendarWindow(1, 0)},
+			{Name: "none", Key: ratelimit.Global()},
 		},
 	})
 	const at = "ratelimit.Config."
@@ -85,6 +85,9 @@ func TestEveryFaultOfAConfigIsReportedAtOnce(t *testing.T) {
 	}
 	if _, ok := errors.AsType[*usher.ConfigError](err); !ok {
 		t.Errorf("%T holds no ConfigError", err)
+	}
+	if _, err := ratelimit.NewMemory(ratelimit.MemoryConfig{Keys: -1}); err == nil || !strings.Contains(err.Error(), "ratelimit.MemoryConfig.Keys: ") {
+		t.Errorf("a negative number of keys: %v", err)
 	}
 	if _, err := ratelimit.New(ratelimit.Config{}); err == nil {
 		t.Error("a limiter without policies is accepted")

@@ -1,8 +1,8 @@
 package ratelimit
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -14,6 +14,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/config"
 	"github.com/usher-go/usher/internal/report"
 	"github.com/usher-go/usher/internal/telemetry"
 )
@@ -55,14 +56,14 @@ type Config struct {
 	MeterProvider metric.MeterProvider
 }
 
-// A FailureMode says what a [Limiter] does while its store fails.
+// A FailureMode is what a [Limiter] does while its store fails.
 type FailureMode uint8
 
 // The failure modes.
 const (
-	FallBack            FailureMode = iota // go on with local limits in memory
-	DangerouslyFailOpen                    // admit everything
-	FailClosed                             // refuse everything with 503
+	FallBackToMemory    FailureMode = iota // apply the limits in this process alone
+	DangerouslyFailOpen                    // admit every request
+	FailClosed                             // refuse every request with 503
 )
 
 // A Limiter decides requests over several policies at once. It is a
@@ -93,8 +94,6 @@ type Limiter struct {
 	// mounted is set once l wraps a handler, and nested once it may stand inside
 	// itself, as it wraps several or is called by others.
 	mounted, nested atomic.Bool
-	// probe is set while CheckMounted looks for this limiter.
-	probe atomic.Pointer[probe]
 }
 
 // family is what all limiters over one store have in common.
@@ -108,29 +107,19 @@ type family struct {
 // New returns a limiter. It reports every fault of c at once, as
 // [*usher.ConfigError]s.
 func New(c Config) (*Limiter, error) {
-	if c.StoreTimeout == 0 {
-		c.StoreTimeout = 100 * time.Millisecond
-	}
+	faults := config.Of[usher.ConfigError]("ratelimit.Config")
+	faults.If(c.OnStoreFailure > FailClosed, "OnStoreFailure", "must be one of the FailureModes")
+	faults.If(c.StoreTimeout < 0, "StoreTimeout", config.NotNegative)
+	faults.If(c.Headers > NoHeaders, "Headers", "must be one of the Headers")
+	c.StoreTimeout = cmp.Or(c.StoreTimeout, 100*time.Millisecond)
 	l := &Limiter{config: c, family: &family{names: make(map[string]bool)}}
 	l.config.Policies = nil
-	var errs []error
-	fault := func(bad bool, field, reason string) {
-		if bad {
-			errs = append(errs, &usher.ConfigError{Field: "ratelimit.Config." + field, Reason: reason})
-		}
-	}
-	fault(c.OnStoreFailure > FailClosed, "OnStoreFailure", "unknown failure mode")
-	fault(c.StoreTimeout < 0, "StoreTimeout", "must not be negative")
-	fault(c.Headers > NoHeaders, "Headers", "unknown choice of header fields")
-	if err := l.add("ratelimit.Config.Policies", c.Policies); err != nil {
-		errs = append(errs, err)
-	}
-	if err := errors.Join(errs...); err != nil {
+	if err := l.add(faults, "Policies", c.Policies); err != nil {
 		return nil, err
 	}
 	var ok bool
 	if l.memory, ok = c.Store.(*Memory); !ok {
-		l.memory = NewMemory(0)
+		l.memory = newMemory(defaultKeys)
 		if c.Store != nil {
 			l.shared = newSharedStore(c.Store, c.StoreTimeout)
 		}
@@ -158,12 +147,12 @@ func (l *Limiter) derive(only bool, policies []Policy) (*Limiter, error) {
 		config: l.config, memory: l.memory, shared: l.shared, family: l.family,
 		only: only, failures: l.failures, decisions: l.decisions,
 	}
-	at := "ratelimit.Limiter.Only"
+	method := "Only"
 	if !only {
-		at = "ratelimit.Limiter.With"
+		method = "With"
 		d.policies = slices.Clone(l.policies)
 	}
-	if err := d.add(at, policies); err != nil {
+	if err := d.add(config.Of[usher.ConfigError]("ratelimit.Limiter"), method, policies); err != nil {
 		return nil, err
 	}
 	d.finish()
@@ -171,31 +160,24 @@ func (l *Limiter) derive(only bool, policies []Policy) (*Limiter, error) {
 	return d, nil
 }
 
-// add validates and compiles policies and notes their names.
-func (l *Limiter) add(at string, policies []Policy) error {
-	var errs []error
-	fault := func(bad bool, at, reason string) {
-		if bad {
-			errs = append(errs, &usher.ConfigError{Field: at, Reason: reason})
-		}
-	}
-	fault(len(policies) == 0, at, "at least one policy is required")
-	fault(len(l.policies)+len(policies) > maxCharges, at,
-		fmt.Sprintf("at most %d policies in one decision", maxCharges))
+// add validates and compiles policies, which are in a field, and notes their names.
+// It returns all faults.
+func (l *Limiter) add(faults config.Faults[usher.ConfigError], field string, policies []Policy) error {
+	faults.If(len(policies) == 0, field, config.Required)
+	faults.If(len(l.policies)+len(policies) > maxCharges, field,
+		fmt.Sprintf("must not have more than %d policies in one decision", maxCharges))
 	l.family.mu.Lock()
 	defer l.family.mu.Unlock()
 	names := make(map[string]bool)
 	for i := range policies {
 		p := &policies[i]
-		at := fmt.Sprintf("%s[%d]", at, i)
-		if err := p.validate(at); err != nil {
-			errs = append(errs, err)
-		}
-		fault(l.family.names[p.Name] || names[p.Name], at+".Name",
-			fmt.Sprintf("%q is the name of another policy over this store, whose counters it would share", p.Name))
+		at := faults.In(fmt.Sprintf("%s[%d]", field, i))
+		p.validate(at)
+		at.If(l.family.names[p.Name] || names[p.Name], "Name",
+			fmt.Sprintf("must be unique: another policy over this store is named %q", p.Name))
 		names[p.Name] = true
 	}
-	if err := errors.Join(errs...); err != nil {
+	if err := faults.Err(); err != nil {
 		return err
 	}
 	for i := range policies {
@@ -272,9 +254,6 @@ func (l *Limiter) ServeNext(w http.ResponseWriter, r *http.Request, next http.Ha
 }
 
 func (l *Limiter) serve(w http.ResponseWriter, r *http.Request, next http.Handler) {
-	if l.probed(w, r) {
-		return
-	}
 	if l.config.Block != nil && l.config.Block(r) {
 		l.decisions.Record(r.Context(), blocked)
 		usher.Fail(w, r, l.blocked)

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/clientip"
 	"github.com/usher-go/usher/ratelimit"
 )
 
@@ -31,13 +32,32 @@ func newLimiter(t testing.TB, c ratelimit.Config) *ratelimit.Limiter {
 	return l
 }
 
+// newMemory returns a store of the usual size.
+func newMemory() *ratelimit.Memory {
+	m, err := ratelimit.NewMemory(ratelimit.MemoryConfig{})
+	if err != nil {
+		panic(err)
+	}
+	return m
+}
+
+// memoryOf returns a store of this size.
+func memoryOf(t testing.TB, keys int) *ratelimit.Memory {
+	t.Helper()
+	m, err := ratelimit.NewMemory(ratelimit.MemoryConfig{Keys: keys})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
 func limiterOf(t testing.TB, policies ...ratelimit.Policy) *ratelimit.Limiter {
 	t.Helper()
 	return newLimiter(t, ratelimit.Config{Policies: policies})
 }
 
 func everyone(name string, l ratelimit.Limit) ratelimit.Policy {
-	return ratelimit.Policy{Name: name, Key: ratelimit.Everyone(), Limit: l}
+	return ratelimit.Policy{Name: name, Key: ratelimit.Global(), Limit: l}
 }
 
 func must(t testing.TB) func(*ratelimit.Limiter, error) *ratelimit.Limiter {
@@ -86,6 +106,33 @@ func wantCodes(t *testing.T, got []int, want ...int) {
 	}
 }
 
+// Behind a proxy the client is the one that a resolver outside has found, also where
+// callers are not known.
+func TestAddressesAreThoseOfTheResolver(t *testing.T) {
+	ips, err := clientip.New(clientip.Config{TrustedProxies: []string{"192.0.2.1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	via := func(client string) func(*http.Request) {
+		return func(r *http.Request) { r.Header.Set("X-Forwarded-For", client) }
+	}
+	for name, key := range map[string]ratelimit.KeyFunc{
+		"ByAddress": ratelimit.ByAddress(), "ByPrincipal": ratelimit.ByPrincipal(), "ByOwner": ratelimit.ByOwner(),
+	} {
+		t.Run(name, func(t *testing.T) {
+			limiter := limiterOf(t, ratelimit.Policy{Name: "p", Key: key, Limit: ratelimit.RollingWindow(1, time.Hour)})
+			proxied := usher.Chain(ips, limiter).Wrap(ok)
+			wantCodes(t, codes(2, proxied, via("198.51.100.1")), 200, 429)
+			wantCodes(t, codes(1, proxied, via("198.51.100.2")), 200)
+			wantCodes(t, codes(1, proxied, via("2001:db8::1")), 200)
+			wantCodes(t, codes(1, proxied, via("2001:db8::2")), 429) // of one subscriber
+			// Without a resolver a field that anybody can send counts for nothing.
+			wantCodes(t, codes(1, limiter.Wrap(ok), via("198.51.100.3")), 200)
+			wantCodes(t, codes(1, limiter.Wrap(ok), via("198.51.100.4")), 429)
+		})
+	}
+}
+
 func TestKeys(t *testing.T) {
 	alice := as(usher.Principal{ID: "1", Kind: usher.KindAPIKey, Owner: "acme"})
 	bob := as(usher.Principal{ID: "2", Kind: usher.KindAPIKey, Owner: "acme"})
@@ -99,24 +146,24 @@ func TestKeys(t *testing.T) {
 		first, second func(*http.Request)
 		shared        bool
 	}{
-		{"everyone shares one key", ratelimit.Everyone(), from("192.0.2.1:1"), from("192.0.2.2:1"), true},
-		{"an address whatever its port", ratelimit.ByAddress(nil), from("192.0.2.1:1"), from("192.0.2.1:2"), true},
-		{"another address", ratelimit.ByAddress(nil), from("192.0.2.1:1"), from("192.0.2.2:1"), false},
-		{"an IPv4-mapped address is the IPv4 one", ratelimit.ByAddress(nil), from("192.0.2.1:1"), from("[::ffff:192.0.2.1]:1"), true},
-		{"mapped addresses are not one network", ratelimit.ByAddress(nil), from("[::ffff:192.0.2.1]:1"), from("[::ffff:192.0.2.2]:1"), false},
-		{"one network of IPv6", ratelimit.ByAddress(nil), from("[2001:db8::1]:1"), from("[2001:db8::ffff:2]:1"), true},
-		{"two networks of IPv6", ratelimit.ByAddress(nil), from("[2001:db8::1]:1"), from("[2001:db8:0:1::1]:1"), false},
-		{"two callers of one account", ratelimit.ByPrincipal(nil), alice, bob, false},
-		{"one ID in two kinds of credential", ratelimit.ByPrincipal(nil), alice, token, false},
-		{"an anonymous caller counts by address", ratelimit.ByPrincipal(nil), from("192.0.2.1:1"), from("192.0.2.1:2"), true},
-		{"an account over its credentials", ratelimit.ByOwner(nil), alice, bob, true},
-		{"a credential named like an account is not it", ratelimit.ByOwner(nil), alice, alone, false},
-		{"anonymous by account counts by address", ratelimit.ByOwner(nil), from("192.0.2.1:1"), from("192.0.2.2:2"), false},
+		{"everyone shares one key", ratelimit.Global(), from("192.0.2.1:1"), from("192.0.2.2:1"), true},
+		{"an address whatever its port", ratelimit.ByAddress(), from("192.0.2.1:1"), from("192.0.2.1:2"), true},
+		{"another address", ratelimit.ByAddress(), from("192.0.2.1:1"), from("192.0.2.2:1"), false},
+		{"an IPv4-mapped address is the IPv4 one", ratelimit.ByAddress(), from("192.0.2.1:1"), from("[::ffff:192.0.2.1]:1"), true},
+		{"mapped addresses are not one network", ratelimit.ByAddress(), from("[::ffff:192.0.2.1]:1"), from("[::ffff:192.0.2.2]:1"), false},
+		{"one network of IPv6", ratelimit.ByAddress(), from("[2001:db8::1]:1"), from("[2001:db8::ffff:2]:1"), true},
+		{"two networks of IPv6", ratelimit.ByAddress(), from("[2001:db8::1]:1"), from("[2001:db8:0:1::1]:1"), false},
+		{"two callers of one account", ratelimit.ByPrincipal(), alice, bob, false},
+		{"one ID in two kinds of credential", ratelimit.ByPrincipal(), alice, token, false},
+		{"an anonymous caller counts by address", ratelimit.ByPrincipal(), from("192.0.2.1:1"), from("192.0.2.1:2"), true},
+		{"an account over its credentials", ratelimit.ByOwner(), alice, bob, true},
+		{"a credential named like an account is not it", ratelimit.ByOwner(), alice, alone, false},
+		{"anonymous by account counts by address", ratelimit.ByOwner(), from("192.0.2.1:1"), from("192.0.2.2:2"), false},
 		{"a route", ratelimit.ByRoute(), route("GET /a"), route("GET /a"), true},
 		{"another route", ratelimit.ByRoute(), route("GET /a"), route("GET /b"), false},
 		{"what matches no route shares a key", ratelimit.ByRoute(), route(""), route(""), true},
-		{"each combination", ratelimit.Each(ratelimit.ByPrincipal(nil), ratelimit.ByRoute()), alice, bob, false},
-		{"the same combination", ratelimit.Each(ratelimit.ByPrincipal(nil), ratelimit.ByRoute()), bob, bob, true},
+		{"each combination", ratelimit.Combine(ratelimit.ByPrincipal(), ratelimit.ByRoute()), alice, bob, false},
+		{"the same combination", ratelimit.Combine(ratelimit.ByPrincipal(), ratelimit.ByRoute()), bob, bob, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			l := limiterOf(t, ratelimit.Policy{Name: "p", Key: c.key, Limit: ratelimit.RollingWindow(1, time.Hour)})
@@ -134,7 +181,7 @@ func TestNoTwoKeysAreTheSameText(t *testing.T) {
 		text := func(s string) ratelimit.KeyFunc {
 			return func(*http.Request) (ratelimit.Key, bool) { return ratelimit.TextKey(s), true }
 		}
-		k, _ := ratelimit.Each(text(a), text(b))(nil)
+		k, _ := ratelimit.Combine(text(a), text(b))(nil)
 		return k
 	}
 	seen := map[string]ratelimit.Key{}
@@ -188,8 +235,8 @@ func TestAClientThatObeysIsAdmitted(t *testing.T) {
 		{"slow token bucket", ratelimit.TokenBucket(1, 24*time.Hour, 1000)},
 		{"rolling window", ratelimit.RollingWindow(5, 7*time.Second)},
 		{"rolling window of a fraction", ratelimit.RollingWindow(2, 1700*time.Millisecond)},
-		{"calendar minute", ratelimit.CalendarWindow(4, ratelimit.Minute, nil)},
-		{"calendar month", ratelimit.CalendarWindow(4, ratelimit.Month, nil)},
+		{"calendar minute", ratelimit.CalendarWindow(4, ratelimit.Minute)},
+		{"calendar month", ratelimit.CalendarWindow(4, ratelimit.Month)},
 	} {
 		for name, wait := range map[string]func(http.Header) time.Duration{
 			"Retry-After": func(h http.Header) time.Duration { return seconds(h.Get("Retry-After")) },
@@ -238,7 +285,7 @@ func seconds(s string) time.Duration {
 
 func TestPlansAreResolvedForEachRequest(t *testing.T) {
 	p := ratelimit.Policy{
-		Name: "plan", Key: ratelimit.ByOwner(nil), Limit: ratelimit.RollingWindow(1, time.Hour),
+		Name: "plan", Key: ratelimit.ByOwner(), Limit: ratelimit.RollingWindow(1, time.Hour),
 		Plans: map[string]ratelimit.Limit{
 			"pro":       ratelimit.RollingWindow(3, time.Hour),
 			"unlimited": ratelimit.Unlimited(),
@@ -420,7 +467,7 @@ func TestOnlyChosenOutcomesCount(t *testing.T) {
 }
 
 func TestSettle(t *testing.T) {
-	tokens := everyone("tokens", ratelimit.CalendarWindow(100, ratelimit.Month, nil))
+	tokens := everyone("tokens", ratelimit.CalendarWindow(100, ratelimit.Month))
 	tokens.Settle = true
 	tokens.Cost = func(*http.Request) int { return 10 }
 	fixed := everyone("fixed", ratelimit.RollingWindow(100, time.Hour))
@@ -482,7 +529,7 @@ func TestSettle(t *testing.T) {
 
 func TestARefundStaysInItsWindow(t *testing.T) {
 	for name, l := range map[string]ratelimit.Limit{
-		"calendar window": ratelimit.CalendarWindow(3, ratelimit.Minute, nil),
+		"calendar window": ratelimit.CalendarWindow(3, ratelimit.Minute),
 		"rolling window":  ratelimit.RollingWindow(3, time.Minute),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -607,8 +654,8 @@ func TestConcurrencyRefusalHasRetryAfter(t *testing.T) {
 }
 
 func TestListsAndExceptions(t *testing.T) {
-	allowed := ratelimit.Addresses(nil, netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::ffff:172.16.0.0/108"))
-	banned := ratelimit.Addresses(nil, netip.MustParsePrefix("10.6.6.0/24"), netip.MustParsePrefix("2001:db8:bad::/48"))
+	allowed := clientip.In(netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::ffff:172.16.0.0/108"))
+	banned := clientip.In(netip.MustParsePrefix("10.6.6.0/24"), netip.MustParsePrefix("2001:db8:bad::/48"))
 	p := everyone("p", ratelimit.RollingWindow(1, time.Hour))
 	p.Applies = func(r *http.Request) bool { return r.Method != http.MethodOptions }
 	h := newLimiter(t, ratelimit.Config{Policies: []ratelimit.Policy{p}, Allow: allowed, Block: banned}).Wrap(ok)
@@ -634,11 +681,11 @@ func TestShadowPoliciesWatch(t *testing.T) {
 func TestHeaders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		// The bubble's clock begins at midnight.
-		minute := everyone("minute", ratelimit.CalendarWindow(1000, ratelimit.Minute, nil))
+		minute := everyone("minute", ratelimit.CalendarWindow(1000, ratelimit.Minute))
 		places := everyone("places", ratelimit.Concurrency(10))
 		day := everyone("day", ratelimit.RollingWindow(5, 24*time.Hour))
 		hidden := everyone("hidden", ratelimit.RollingWindow(1000000, time.Hour))
-		hidden.Unlisted = true
+		hidden.Hidden = true
 		now := time.Now().Unix()
 		for _, c := range []struct {
 			name    string
@@ -704,37 +751,6 @@ func TestRetryAfterCanBeLeftOut(t *testing.T) {
 	if w.Code != 429 || len(w.Header()["Retry-After"]) != 0 {
 		t.Errorf("%d %v", w.Code, w.Header())
 	}
-}
-
-func TestCheckMounted(t *testing.T) {
-	l := limiterOf(t, everyone("p", ratelimit.RollingWindow(1, time.Hour)))
-	deny := usher.Authenticate()
-	allow := usher.Authenticate(authenticator{})
-	request := func() *http.Request { return httptest.NewRequest(http.MethodGet, "/notes", nil) }
-	unreachable := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the handler ran") })
-	if err := ratelimit.CheckMounted(l.Wrap(unreachable), request(), l, false); err != nil {
-		t.Errorf("mounted: %v", err)
-	}
-	if err := ratelimit.CheckMounted(allow.Wrap(l.Wrap(unreachable)), request(), l, true); err != nil {
-		t.Errorf("inside authentication: %v", err)
-	}
-	if err := ratelimit.CheckMounted(ok, request(), l, false); !errors.Is(err, ratelimit.ErrNotMounted) {
-		t.Errorf("forgotten: %v", err)
-	}
-	if err := ratelimit.CheckMounted(deny.Wrap(l.Wrap(ok)), request(), l, false); !errors.Is(err, ratelimit.ErrNotMounted) ||
-		!strings.Contains(err.Error(), "401") {
-		t.Errorf("behind authentication: %v", err)
-	}
-	if err := ratelimit.CheckMounted(l.Wrap(allow.Wrap(ok)), request(), l, true); err == nil {
-		t.Error("outside authentication, though it counts callers: no error")
-	}
-	wantCodes(t, codes(2, l.Wrap(ok)), 200, 429) // the checks charged nothing
-}
-
-type authenticator struct{}
-
-func (authenticator) Authenticate(*http.Request) (*usher.Principal, error) {
-	return &usher.Principal{ID: "1", Kind: usher.KindAPIKey}, nil
 }
 
 // RateLimit-Policy names the policies that count the request and no others.

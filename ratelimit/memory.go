@@ -1,23 +1,26 @@
 package ratelimit
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/config"
 )
 
 // Memory is the [Store] of a single process. It is exact, allocates nothing for
 // a key that it knows, and starts no goroutine.
 //
-// It holds at most a fixed number of keys for each policy. A key beyond that
-// takes the place of the one that was idle for longest, whose use is not
-// forgotten but kept in a table of the same fixed size, in a slot that it may
-// share with others: a key that comes back, or comes for the first time and
-// meets a slot in use, starts with what the slot owes. So a flood of invented
-// keys neither grows the memory nor buys anybody a fresh allowance; it is
-// counted, all together, against the slots.
+// It holds at most a fixed number of keys for each policy, and evicts the least
+// recently used one for another. What an evicted key has used is not forgotten but
+// kept in a table of the same fixed size, in a slot that several keys may share: a key
+// that is not held starts with what its slot owes. So a flood of invented keys neither
+// grows the memory nor gives anybody a fresh allowance: all of them together are
+// counted against the slots.
 //
 // Places of concurrency limits are kept as long as they are held, which is what
 // bounds them.
@@ -29,16 +32,26 @@ type Memory struct {
 	tables map[string]*table
 }
 
-// DefaultKeys is how many keys a [Memory] holds for each policy by default.
-const DefaultKeys = 65_536
+// A MemoryConfig configures a [Memory]. Its zero value is one for production.
+type MemoryConfig struct {
+	// Keys is how many keys are held for each policy; zero means 65,536. A key takes
+	// about 400 bytes, and 16 bytes more for each request in a rolling window.
+	Keys int
+}
 
-// NewMemory returns a store for at most keys keys a policy; zero or less means
-// [DefaultKeys]. A key takes about 400 bytes, and 16 bytes more for each request
-// in a rolling window.
-func NewMemory(keys int) *Memory {
-	if keys <= 0 {
-		keys = DefaultKeys
+const defaultKeys = 65_536
+
+// NewMemory returns a store. It reports a fault of c as a [*usher.ConfigError].
+func NewMemory(c MemoryConfig) (*Memory, error) {
+	faults := config.Of[usher.ConfigError]("ratelimit.MemoryConfig")
+	faults.If(c.Keys < 0, "Keys", config.NotNegative)
+	if err := faults.Err(); err != nil {
+		return nil, err
 	}
+	return newMemory(cmp.Or(c.Keys, defaultKeys)), nil
+}
+
+func newMemory(keys int) *Memory {
 	return &Memory{base: time.Now(), capacity: keys, tables: make(map[string]*table)}
 }
 

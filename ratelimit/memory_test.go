@@ -8,5 +8,5 @@ import (
 )
 
 func TestMemory(t *testing.T) {
-	ratelimittest.TestStore(t, func(testing.TB) ratelimit.Store { return ratelimit.NewMemory(0) })
+	ratelimittest.TestStore(t, func(testing.TB) ratelimit.Store { return newMemory() })
 }

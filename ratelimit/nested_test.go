@@ -55,7 +55,7 @@ func TestANestedLimiterCountsWhatTheOuterOneCouldNotOverASocket(t *testing.T) {
 	}
 	plan := everyone("caller", ratelimit.Unlimited())
 	plan.Plans = map[string]ratelimit.Limit{"": three}
-	owner := ratelimit.Policy{Name: "caller", Key: ratelimit.ByOwner(nil), Limit: ratelimit.RollingWindow(100, time.Hour)}
+	owner := ratelimit.Policy{Name: "caller", Key: ratelimit.ByOwner(), Limit: ratelimit.RollingWindow(100, time.Hour)}
 	owner.LimitFor = func(r *http.Request) ratelimit.Limit {
 		if _, ok := usher.PrincipalFrom(r.Context()); ok {
 			return three

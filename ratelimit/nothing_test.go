@@ -45,7 +45,7 @@ func TestALimitOfNothingAdmitsNothingOverASocket(t *testing.T) {
 	for name, l := range map[string]ratelimit.Limit{
 		"a token bucket of 0":    ratelimit.TokenBucket(0, time.Minute, 5),
 		"a rolling window of 0":  ratelimit.RollingWindow(0, time.Minute),
-		"a calendar window of 0": ratelimit.CalendarWindow(0, ratelimit.Day, nil),
+		"a calendar window of 0": ratelimit.CalendarWindow(0, ratelimit.Day),
 		"Nothing":                ratelimit.Nothing(),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -92,7 +92,7 @@ func TestAPlanOfNothing(t *testing.T) {
 		"Nothing": {Limit: ratelimit.Concurrency(9), Plans: map[string]ratelimit.Limit{"none": ratelimit.Nothing()}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p.Name, p.Key = "p", ratelimit.ByOwner(nil)
+			p.Name, p.Key = "p", ratelimit.ByOwner()
 			h := limiterOf(t, p, everyone("beside", ratelimit.RollingWindow(2, time.Hour))).Wrap(ok)
 			wantCodes(t, codes(3, h, as(usher.Principal{ID: "k", Owner: "a", Plan: "none"})), 429, 429, 429)
 			wantCodes(t, codes(3, h, as(usher.Principal{ID: "k", Owner: "b"})), 200, 200, 429)
@@ -129,7 +129,7 @@ func TestAnInvalidLimitRefuses(t *testing.T) {
 		"a negative quota":     ratelimit.RollingWindow(-5, time.Hour),
 		"no period":            ratelimit.RollingWindow(5, 0),
 		"an empty bucket":      ratelimit.TokenBucket(5, time.Hour, 0),
-		"an unknown unit":      ratelimit.CalendarWindow(5, 99, nil),
+		"an unknown unit":      ratelimit.CalendarWindow(5, 99),
 		"another kind of it":   ratelimit.Concurrency(5),
 		"a quota out of range": ratelimit.RollingWindow(2e9, time.Hour),
 	} {

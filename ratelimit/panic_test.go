@@ -158,7 +158,7 @@ func TestTwoCountsAreAskedThoughTheFirstPanics(t *testing.T) {
 		OnError: told.tell,
 		Policies: []ratelimit.Policy{
 			counted("first", func(int) bool { first = true; return false }),
-			{Name: "broken", Key: ratelimit.Everyone(), Limit: ratelimit.RollingWindow(2, time.Hour), Count: func(int) bool { panic("count") }},
+			{Name: "broken", Key: ratelimit.Global(), Limit: ratelimit.RollingWindow(2, time.Hour), Count: func(int) bool { panic("count") }},
 			counted("last", func(int) bool { last = true; return false }),
 		},
 	}).Wrap(ok)

@@ -1,25 +1,28 @@
 package ratelimit
 
 import (
-	"errors"
+	"cmp"
 	"fmt"
 	"maps"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/config"
 	"github.com/usher-go/usher/internal/telemetry"
 )
 
-// A Policy is one limit of a [Limiter]: whom it counts, and how much they may
-// use. Name, Key and Limit are required.
+// A Policy is one limit of a [Limiter]: whom it counts, and how much they may use.
+// Name, Key and Limit are required. [PerAddress] and [PerPrincipal] make simple ones.
 type Policy struct {
 	// Name names the policy in header fields, refusals and metrics: 1 to 64
-	// letters, digits, dots, hyphens and underscores. It is unique among all
-	// limiters that share a store, as the store tells counters apart by it.
+	// letters, digits, dots, hyphens and underscores. It must be unique among all
+	// limiters that share a store, in which it identifies the counters.
 	Name string
-	// Key says whom the policy counts.
+	// Key returns whom the policy counts.
 	Key KeyFunc
 	// Limit is how much a key may use.
 	Limit Limit
@@ -32,8 +35,8 @@ type Policy struct {
 	//
 	// All limits of a policy bound the same use of a key: what is charged under one
 	// counts under the others too, so that a change of plan neither forgets nor
-	// invents use. What should be counted apart, for instance each method, needs keys
-	// or policies of its own.
+	// invents use. What should be counted apart, for instance each method, needs its
+	// own keys or policies.
 	LimitFor func(*http.Request) Limit
 	// Applies reports whether the policy counts the request; nil means always.
 	Applies func(*http.Request) bool
@@ -42,24 +45,36 @@ type Policy struct {
 	Cost func(*http.Request) int
 	// Count reports whether a response with this status is charged; nil means
 	// always. The cost is taken before the handler runs, so that nobody gets past
-	// the limit meanwhile, and given back if the response does not count. A handler
+	// the limit meanwhile, and refunded if the response does not count. A handler
 	// that panics counts as 500. If Count panics, the response is charged.
 	Count func(status int) bool
-	// Settle lets the handler change the cost by [Settle]. A request then needs at
-	// least one unit to be left, also if its cost is zero. To keep requests at the
-	// same time within the limit, let Cost reserve the most that one may need.
+	// Settle lets the handler change the cost with [Settle]. A request then needs at
+	// least one unit to be left, even if its cost is zero. To keep concurrent requests
+	// within the limit, let Cost reserve the most that one of them may need.
 	Settle bool
-	// Shadow makes the policy watch: it counts and reports but never refuses.
+	// Shadow makes the policy count and report, but never refuse.
 	Shadow bool
-	// Unlisted keeps the policy out of the header fields.
-	Unlisted bool
+	// Hidden keeps the policy out of the header fields.
+	Hidden bool
 	// Code is the code of the refusal; empty means [usher.CodeRateLimited].
 	Code string
-	// Message is what a refused client is told; empty means a standard text.
+	// Message is the message of the refusal; empty means a standard text.
 	Message string
 }
 
-// policy is a Policy with all that can be made beforehand.
+// PerAddress returns a policy named "address" that admits quota requests of each
+// client address in any span of this length. See [ByAddress] and [RollingWindow].
+func PerAddress(quota int, per time.Duration) Policy {
+	return Policy{Name: "address", Key: ByAddress(), Limit: RollingWindow(quota, per)}
+}
+
+// PerPrincipal returns a policy named "principal" that admits quota requests of each
+// caller in any span of this length. See [ByPrincipal] and [RollingWindow].
+func PerPrincipal(quota int, per time.Duration) Policy {
+	return Policy{Name: "principal", Key: ByPrincipal(), Limit: RollingWindow(quota, per)}
+}
+
+// A policy is a Policy with everything that can be made in advance.
 type policy struct {
 	Policy
 	item      string // in RateLimit-Policy, for Limit
@@ -75,41 +90,34 @@ const (
 
 var policyOutcomes = []string{refused: "refused", shadowed: "shadow_refused"}
 
-// validate returns every fault of p, whose place in the configuration is at.
-func (p *Policy) validate(at string) error {
-	var errs []error
-	fault := func(bad bool, field, reason string) {
-		if bad {
-			errs = append(errs, &usher.ConfigError{Field: at + "." + field, Reason: reason})
-		}
-	}
+// validate adds the faults of p to c.
+func (p *Policy) validate(c config.Faults[usher.ConfigError]) {
+	c.If(!validName(p.Name), "Name", "must be 1 to 64 letters, digits, dots, hyphens or underscores")
+	c.If(p.Key == nil, "Key", config.Required)
 	limit := func(field string, l Limit) {
-		if err := p.accept(l); err != nil {
-			fault(true, field, err.Error())
+		for _, reason := range p.faultsOf(l) {
+			c.Add(field, reason)
 		}
 	}
-	fault(!validName(p.Name), "Name", "must be 1 to 64 letters, digits, dots, hyphens or underscores")
-	fault(p.Key == nil, "Key", "required")
 	limit("Limit", p.Limit)
-	for plan, l := range p.Plans {
-		limit(fmt.Sprintf("Plans[%q]", plan), l)
+	for _, plan := range slices.Sorted(maps.Keys(p.Plans)) {
+		limit(fmt.Sprintf("Plans[%q]", plan), p.Plans[plan])
 	}
 	if p.Limit.algorithm == AlgorithmConcurrency {
-		fault(p.Count != nil, "Count", "a concurrency limit holds no cost that an answer could give back")
-		fault(p.Settle, "Settle", "a concurrency limit holds no cost to settle")
+		c.If(p.Count != nil, "Count", "must be nil for a concurrency limit, which gives every place back")
+		c.If(p.Settle, "Settle", "must be false for a concurrency limit, which gives every place back")
 	}
-	return errors.Join(errs...)
 }
 
-// accept returns every fault of l as a limit of p.
-func (p *Policy) accept(l Limit) error {
-	if err := l.validate(); err != nil {
-		return err
+// faultsOf returns what is wrong with l as a limit of p.
+func (p *Policy) faultsOf(l Limit) []string {
+	if reasons := l.faults(); len(reasons) > 0 {
+		return reasons
 	}
 	places := l.algorithm == AlgorithmConcurrency
 	always := l.algorithm == AlgorithmUnlimited || l.algorithm == AlgorithmNothing
 	if places != (p.Limit.algorithm == AlgorithmConcurrency) && !always {
-		return errors.New("a concurrency limit cannot stand in for another kind of limit")
+		return []string{"must be a concurrency limit if and only if Policy.Limit is one"}
 	}
 	return nil
 }
@@ -126,18 +134,11 @@ func validName(s string) bool {
 
 func compile(p Policy, c *Config) *policy {
 	p.Plans = maps.Clone(p.Plans)
-	if p.Code == "" {
-		p.Code = usher.CodeRateLimited
-		if p.Limit.algorithm == AlgorithmConcurrency {
-			p.Code = usher.CodeTooManyConcurrent
-		}
+	code, message := usher.CodeRateLimited, "Rate limit exceeded."
+	if p.Limit.algorithm == AlgorithmConcurrency {
+		code, message = usher.CodeTooManyConcurrent, "Too many requests at the same time."
 	}
-	if p.Message == "" {
-		p.Message = "Rate limit exceeded."
-		if p.Limit.algorithm == AlgorithmConcurrency {
-			p.Message = "Too many requests at the same time."
-		}
-	}
+	p.Code, p.Message = cmp.Or(p.Code, code), cmp.Or(p.Message, message)
 	return &policy{
 		Policy:    p,
 		item:      string(appendPolicyItem(nil, p.Name, &p.Limit)),
@@ -150,8 +151,8 @@ func compile(p Policy, c *Config) *policy {
 func (p *policy) limit(r *http.Request) (Limit, error) {
 	if p.LimitFor != nil {
 		if l := p.LimitFor(r); l != (Limit{}) {
-			if err := p.accept(l); err != nil {
-				return Limit{}, fmt.Errorf("ratelimit: LimitFor of policy %q: %w", p.Name, err)
+			if reasons := p.faultsOf(l); len(reasons) > 0 {
+				return Limit{}, fmt.Errorf("ratelimit: the limit that LimitFor of policy %q has returned %s", p.Name, strings.Join(reasons, " and "))
 			}
 			return l, nil
 		}

@@ -20,7 +20,7 @@ type flakyStore struct {
 	faulty.Calls
 }
 
-func newFlakyStore() *flakyStore { return &flakyStore{Memory: ratelimit.NewMemory(0)} }
+func newFlakyStore() *flakyStore { return &flakyStore{Memory: newMemory()} }
 
 func (s *flakyStore) Take(ctx context.Context, charges []ratelimit.Charge) (bool, error) {
 	if err := s.Call(ctx); err != nil {
@@ -60,7 +60,7 @@ func TestAStoreFailureDoesWhatItsModeSays(t *testing.T) {
 		mode ratelimit.FailureMode
 		want []int
 	}{
-		{"falls back to limits of its own", ratelimit.FallBack, []int{200, 200, 429}},
+		{"falls back to limits of its own", ratelimit.FallBackToMemory, []int{200, 200, 429}},
 		{"open admits everything", ratelimit.DangerouslyFailOpen, []int{200, 200, 200}},
 		{"closed refuses everything", ratelimit.FailClosed, []int{503, 503, 503}},
 	} {
@@ -265,7 +265,7 @@ func TestPlacesAreReturnedToTheStoreThatGaveThem(t *testing.T) {
 // A place that is not given back during an outage would never be.
 func TestPlacesAreReturnedWhileDecisionsAreLocal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &script{Memory: ratelimit.NewMemory(0)}
+		store := &script{Memory: newMemory()}
 		l := newLimiter(t, ratelimit.Config{
 			Policies: []ratelimit.Policy{everyone("p", ratelimit.Concurrency(1))}, Store: store,
 		})

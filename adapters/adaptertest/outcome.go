@@ -78,7 +78,7 @@ func checkReturnedOnce(b *bench) error {
 func checkReturnedCounted(b *bench) error {
 	limit := func(count func(status int) bool) Step {
 		return Step{Usher: must(ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{{
-			Name: "outcomes", Key: ratelimit.ByAddress(nil), Limit: ratelimit.RollingWindow(3, time.Hour), Count: count,
+			Name: "outcomes", Key: ratelimit.ByAddress(), Limit: ratelimit.RollingWindow(3, time.Hour), Count: count,
 		}}}))(b)}
 	}
 	statuses := func(err error, step Step) string {

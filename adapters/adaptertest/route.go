@@ -30,7 +30,7 @@ func checkLimit(b *bench) error {
 	var errs []error
 	for _, foreign := range []bool{false, true} {
 		limiter := must(ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{{
-			Name: "all", Key: ratelimit.Everyone(), Limit: ratelimit.RollingWindow(2, time.Hour),
+			Name: "all", Key: ratelimit.Global(), Limit: ratelimit.RollingWindow(2, time.Hour),
 		}}}))(b)
 		step := Step{Usher: limiter}
 		if foreign {

@@ -36,7 +36,7 @@ func newStack(b *bench, owners ...string) (use []Step, keys map[string]string) {
 		{Usher: must(envelope.New(envelope.Config{Shape: envelope.Data(), Wrap: true}))(b)},
 		{Usher: usher.Authenticate(auth)},
 		{Usher: must(ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{{
-			Name: "caller", Key: ratelimit.ByPrincipal(nil), Limit: ratelimit.RollingWindow(1_000_000, time.Hour),
+			Name: "caller", Key: ratelimit.ByPrincipal(), Limit: ratelimit.RollingWindow(1_000_000, time.Hour),
 		}}}))(b)},
 		{Usher: must(idempotency.New(idempotency.Config{Store: records}))(b)},
 	}, keys

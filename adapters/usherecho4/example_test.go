@@ -33,7 +33,7 @@ func Example() {
 	defer func() { _ = auth.Close() }()
 	env := must(envelope.New(envelope.Config{Shape: envelope.Data(), Wrap: true}))
 	limits := must(ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{
-		{Name: "address", Key: ratelimit.ByAddress(nil), Limit: ratelimit.TokenBucket(100, time.Minute, 20)},
+		{Name: "address", Key: ratelimit.ByAddress(), Limit: ratelimit.TokenBucket(100, time.Minute, 20)},
 	}}))
 	once := must(idempotency.New(idempotency.Config{}))
 

@@ -167,7 +167,7 @@ func TestErrorsAreWhatIdempotencyStores(t *testing.T) {
 // Failed logins that a handler leaves in c.Errors are counted.
 func TestErrorsAreWhatLimitsCount(t *testing.T) {
 	logins := must(ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{{
-		Name: "failed-logins", Key: ratelimit.ByAddress(nil), Limit: ratelimit.RollingWindow(3, time.Hour),
+		Name: "failed-logins", Key: ratelimit.ByAddress(), Limit: ratelimit.RollingWindow(3, time.Hour),
 		Count: func(status int) bool { return status == http.StatusUnauthorized },
 	}}}))
 	engine := gin.New()

@@ -32,7 +32,7 @@ func Example() {
 	env, err := envelope.New(envelope.Config{Shape: envelope.Data(), Wrap: true})
 	check(err)
 	limits, err := ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{
-		{Name: "address", Key: ratelimit.ByAddress(nil), Limit: ratelimit.TokenBucket(100, time.Minute, 20)},
+		{Name: "address", Key: ratelimit.ByAddress(), Limit: ratelimit.TokenBucket(100, time.Minute, 20)},
 	}})
 	check(err)
 	auth, err := apikey.New(apikey.Config{Store: store, Formats: []apikey.Format{format}})

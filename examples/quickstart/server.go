@@ -62,25 +62,25 @@ func newServer(ctx context.Context) (*server, error) {
 	// may call 60 times in any minute, of which at most 5 may write: one decision,
 	// all or nothing.
 	door, err := ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{{
-		Name: "address", Key: ratelimit.ByAddress(nil), Limit: ratelimit.TokenBucket(300, time.Minute, 60),
+		Name: "address", Key: ratelimit.ByAddress(), Limit: ratelimit.TokenBucket(300, time.Minute, 60),
 	}}})
 	if err != nil {
 		return nil, err
 	}
 	logins, err := ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{{
-		Name: "logins", Key: ratelimit.ByAddress(nil), Limit: ratelimit.RollingWindow(10, time.Minute),
+		Name: "logins", Key: ratelimit.ByAddress(), Limit: ratelimit.RollingWindow(10, time.Minute),
 	}}})
 	if err != nil {
 		return nil, err
 	}
 	calls, err := ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{{
-		Name: "calls", Key: ratelimit.ByPrincipal(nil), Limit: ratelimit.RollingWindow(60, time.Minute),
+		Name: "calls", Key: ratelimit.ByPrincipal(), Limit: ratelimit.RollingWindow(60, time.Minute),
 	}}})
 	if err != nil {
 		return nil, err
 	}
 	writes, err := calls.With(ratelimit.Policy{
-		Name: "writes", Key: ratelimit.ByPrincipal(nil), Limit: ratelimit.RollingWindow(5, time.Minute),
+		Name: "writes", Key: ratelimit.ByPrincipal(), Limit: ratelimit.RollingWindow(5, time.Minute),
 	})
 	if err != nil {
 		return nil, err

@@ -22,8 +22,8 @@ func main() {
 	auth, err := apikey.New(apikey.Config{Store: store, Formats: []apikey.Format{format}})
 	check(err)
 	limits, err := ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{
-		{Name: "second", Key: ratelimit.ByPrincipal(nil), Limit: ratelimit.RollingWindow(10, time.Second)},
-		{Name: "minute", Key: ratelimit.ByPrincipal(nil), Limit: ratelimit.RollingWindow(60, time.Minute)},
+		{Name: "second", Key: ratelimit.ByPrincipal(), Limit: ratelimit.RollingWindow(10, time.Second)},
+		{Name: "minute", Key: ratelimit.ByPrincipal(), Limit: ratelimit.RollingWindow(60, time.Minute)},
 	}})
 	check(err)
 	shape, err := envelope.New(envelope.Config{Wrap: true})

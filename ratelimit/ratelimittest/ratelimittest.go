@@ -64,7 +64,7 @@ func limits() map[string]ratelimit.Limit {
 	return map[string]ratelimit.Limit{
 		"token bucket":    ratelimit.TokenBucket(5, 1000*time.Hour, 5),
 		"rolling window":  ratelimit.RollingWindow(5, time.Hour),
-		"calendar window": ratelimit.CalendarWindow(5, ratelimit.Year, nil),
+		"calendar window": ratelimit.CalendarWindow(5, ratelimit.Year),
 		"concurrency":     ratelimit.Concurrency(5),
 	}
 }
@@ -319,7 +319,7 @@ func (s suite) nothing(t *testing.T) {
 	for name, l := range map[string]ratelimit.Limit{
 		"token bucket":    ratelimit.TokenBucket(0, time.Hour, 5),
 		"rolling window":  ratelimit.RollingWindow(0, time.Hour),
-		"calendar window": ratelimit.CalendarWindow(0, ratelimit.Year, nil),
+		"calendar window": ratelimit.CalendarWindow(0, ratelimit.Year),
 		"concurrency":     ratelimit.Concurrency(0),
 		"nothing":         ratelimit.Nothing(),
 	} {
@@ -361,7 +361,7 @@ func (s suite) changing(t *testing.T) {
 	for name, pair := range map[string][2]ratelimit.Limit{
 		"token bucket":    {ratelimit.TokenBucket(5, 1000*time.Hour, 5), ratelimit.TokenBucket(2, 1000*time.Hour, 2)},
 		"rolling window":  {ratelimit.RollingWindow(5, time.Hour), ratelimit.RollingWindow(2, time.Hour)},
-		"calendar window": {ratelimit.CalendarWindow(5, ratelimit.Year, nil), ratelimit.CalendarWindow(2, ratelimit.Year, nil)},
+		"calendar window": {ratelimit.CalendarWindow(5, ratelimit.Year), ratelimit.CalendarWindow(2, ratelimit.Year)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := charge(pair[0])
@@ -381,7 +381,7 @@ func (s suite) alternating(t *testing.T) {
 		for name, short := range map[string]ratelimit.Limit{
 			"token bucket":    ratelimit.TokenBucket(1000, time.Millisecond, 1000),
 			"rolling window":  ratelimit.RollingWindow(1000, time.Millisecond),
-			"calendar window": ratelimit.CalendarWindow(1000, ratelimit.Minute, nil),
+			"calendar window": ratelimit.CalendarWindow(1000, ratelimit.Minute),
 		} {
 			c := charge(c.Limit)
 			other := c
@@ -412,7 +412,7 @@ func (s suite) larger(t *testing.T) {
 		for name, large := range map[string]ratelimit.Limit{
 			"token bucket":    ratelimit.TokenBucket(1000, 1000*time.Hour, 1000),
 			"rolling window":  ratelimit.RollingWindow(1000, 1000*time.Hour),
-			"calendar window": ratelimit.CalendarWindow(1000, ratelimit.Year, nil),
+			"calendar window": ratelimit.CalendarWindow(1000, ratelimit.Year),
 		} {
 			t.Run(name, func(t *testing.T) {
 				c := charge(c.Limit)

@@ -142,6 +142,14 @@ func TestWrongStoresFail(t *testing.T) {
 	}
 }
 
+func newMemory() *ratelimit.Memory {
+	m, err := ratelimit.NewMemory(ratelimit.MemoryConfig{})
+	if err != nil {
+		panic(err)
+	}
+	return m
+}
+
 func TestWrongStore(t *testing.T) {
 	if *wrong == "" {
 		t.Skip("run by TestWrongStoresFail")
@@ -152,12 +160,12 @@ func TestWrongStore(t *testing.T) {
 	}
 	ratelimittest.TestStore(t, func(testing.TB) ratelimit.Store {
 		s := c.store
-		s.Memory = ratelimit.NewMemory(0)
+		s.Memory = newMemory()
 		return s
 	})
 }
 
 // The wrapper that the wrong stores share is not what fails them.
 func TestARightStorePasses(t *testing.T) {
-	ratelimittest.TestStore(t, func(testing.TB) ratelimit.Store { return store{Memory: ratelimit.NewMemory(0)} })
+	ratelimittest.TestStore(t, func(testing.TB) ratelimit.Store { return store{Memory: newMemory()} })
 }

@@ -23,12 +23,12 @@ func FuzzHeaders(f *testing.F) {
 		limits := []ratelimit.Limit{
 			ratelimit.TokenBucket(int(quota), time.Duration(per), int(burst)),
 			ratelimit.RollingWindow(int(quota), time.Duration(per)),
-			ratelimit.CalendarWindow(int(quota), ratelimit.Unit(1+uint64(per)%6), nil),
+			ratelimit.CalendarWindow(int(quota), ratelimit.Unit(1+uint64(per)%6)),
 			ratelimit.Concurrency(int(quota)),
 		}
 		l, err := ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{
-			{Name: name, Key: ratelimit.Everyone(), Limit: limits[algorithm%4]},
-			{Name: other, Key: ratelimit.Everyone(), Limit: limits[(algorithm+1)%4]},
+			{Name: name, Key: ratelimit.Global(), Limit: limits[algorithm%4]},
+			{Name: other, Key: ratelimit.Global(), Limit: limits[(algorithm+1)%4]},
 		}})
 		if err != nil {
 			return

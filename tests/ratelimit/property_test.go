@@ -11,6 +11,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/ratelimit"
 )
 
@@ -125,7 +126,7 @@ func drawLimit(t *rapid.T) ratelimit.Limit {
 		return ratelimit.RollingWindow(quota, per)
 	default:
 		unit := rapid.SampledFrom([]ratelimit.Unit{ratelimit.Minute, ratelimit.Hour, ratelimit.Day}).Draw(t, "unit")
-		return ratelimit.CalendarWindow(quota, unit, nil)
+		return ratelimit.CalendarWindow(quota, unit)
 	}
 }
 
@@ -151,7 +152,7 @@ func TestDecisionsAgreeWithASlowOracle(t *testing.T) {
 		for range rapid.IntRange(1, 4).Draw(t, "policies") {
 			limits = append(limits, drawLimit(t))
 		}
-		forth, back := ratelimit.NewMemory(0), ratelimit.NewMemory(0)
+		forth, back := newMemory(), newMemory()
 		oracles := map[string]*oracle{}
 		for range rapid.IntRange(1, 60).Draw(t, "requests") {
 			time.Sleep(drawPause(t))
@@ -250,7 +251,7 @@ func obey(t *rapid.T, charges []ratelimit.Charge, forth, back *ratelimit.Memory,
 func TestRollingWindowNeverExceedsItsQuota(t *testing.T) {
 	check(t, func(t *rapid.T) {
 		const quota, per = 5, 10 * time.Second
-		m := ratelimit.NewMemory(0)
+		m := newMemory()
 		var admitted []time.Time
 		for range rapid.IntRange(1, 200).Draw(t, "requests") {
 			time.Sleep(time.Duration(rapid.Int64Range(0, int64(3*time.Second)).Draw(t, "pause")))
@@ -277,7 +278,7 @@ func TestNoLimitIsForgottenForAnother(t *testing.T) {
 			limits[i] = drawLimit(t)
 			oracles[i] = &oracle{limit: limits[i]}
 		}
-		m := ratelimit.NewMemory(0)
+		m := usher.Must(ratelimit.NewMemory(ratelimit.MemoryConfig{}))
 		for range rapid.IntRange(1, 60).Draw(t, "requests") {
 			time.Sleep(drawPause(t))
 			i := rapid.IntRange(0, len(limits)-1).Draw(t, "limit")
@@ -295,3 +296,5 @@ func TestNoLimitIsForgottenForAnother(t *testing.T) {
 		}
 	})
 }
+
+func newMemory() *ratelimit.Memory { return usher.Must(ratelimit.NewMemory(ratelimit.MemoryConfig{})) }

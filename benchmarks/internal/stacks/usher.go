@@ -32,7 +32,7 @@ func newUsher(c Config) (h http.Handler, closer func() error, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	limits, err := limiter(c, ips)
+	limits, err := limiter(c)
 	if err != nil {
 		return nil, nil, errors.Join(err, closer())
 	}
@@ -41,7 +41,7 @@ func newUsher(c Config) (h http.Handler, closer func() error, err error) {
 		return nil, nil, errors.Join(err, closer())
 	}
 	r := chi.NewRouter()
-	r.Use(shape.Wrap)
+	r.Use(shape.Wrap, ips.Wrap)
 	r.Group(func(r chi.Router) {
 		r.Use(usher.Authenticate(auth).Wrap, limits.Wrap, once.Wrap)
 		r.Get("/notes", plain)
@@ -51,9 +51,9 @@ func newUsher(c Config) (h http.Handler, closer func() error, err error) {
 }
 
 // limiter returns the limit of the route with that of everybody.
-func limiter(c Config, ips *clientip.Resolver) (*ratelimit.Limiter, error) {
+func limiter(c Config) (*ratelimit.Limiter, error) {
 	policy := func(name string) ratelimit.Policy {
-		return ratelimit.Policy{Name: name, Key: ratelimit.ByPrincipal(ips), Limit: ratelimit.TokenBucket(plenty, time.Second, plenty)}
+		return ratelimit.Policy{Name: name, Key: ratelimit.ByPrincipal(), Limit: ratelimit.TokenBucket(plenty, time.Second, plenty)}
 	}
 	global, err := ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{policy("global")}, MeterProvider: c.MeterProvider})
 	if err != nil {

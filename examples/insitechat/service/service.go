@@ -51,7 +51,7 @@ func New() *Service {
 	s.limit = web.Must(ratelimit.New(ratelimit.Config{
 		Policies: []ratelimit.Policy{{
 			Name:    "minute",
-			Key:     ratelimit.ByPrincipal(nil),
+			Key:     ratelimit.ByPrincipal(),
 			Limit:   ratelimit.RollingWindow(60, time.Minute),
 			Message: "API rate limit exceeded. Max 60 requests per minute.",
 		}},
@@ -60,8 +60,8 @@ func New() *Service {
 	}))
 	s.chat = web.Must(s.limit.With(ratelimit.Policy{
 		Name:    "month",
-		Key:     ratelimit.ByOwner(nil),
-		Limit:   ratelimit.CalendarWindow(monthly, ratelimit.Month, time.UTC),
+		Key:     ratelimit.ByOwner(),
+		Limit:   ratelimit.CalendarWindow(monthly, ratelimit.Month),
 		Count:   func(status int) bool { return status < 400 }, // only messages that were answered
 		Message: "Monthly message limit reached.",
 	}))

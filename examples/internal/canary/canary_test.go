@@ -298,11 +298,11 @@ func newWorld(t *testing.T) *world {
 	envConfig := envelope.Config{Wrap: true}
 	env := must(envelope.New(envConfig))
 	limitConfig := ratelimit.Config{
-		Policies: []ratelimit.Policy{{Name: "address", Key: ratelimit.ByAddress(ips), Limit: ratelimit.TokenBucket(10_000, time.Second, 10_000)}},
+		Policies: []ratelimit.Policy{{Name: "address", Key: ratelimit.ByAddress(), Limit: ratelimit.TokenBucket(10_000, time.Second, 10_000)}},
 		Headers:  ratelimit.StandardAndEpochHeaders,
 	}
 	limit := must(ratelimit.New(limitConfig))
-	tight := must(limit.With(ratelimit.Policy{Name: "tight", Key: ratelimit.ByPrincipal(ips), Limit: ratelimit.RollingWindow(1, time.Hour)}))
+	tight := must(limit.With(ratelimit.Policy{Name: "tight", Key: ratelimit.ByPrincipal(), Limit: ratelimit.RollingWindow(1, time.Hour)}))
 	w.parts = []any{
 		peppers, envConfig, limitConfig, // without state
 		keyConfig, queryConfig, cacheConfig, managerConfig, handlerConfig, w.auth, byQuery, w.manager, cache, w.store, env, limit, tight, ips,

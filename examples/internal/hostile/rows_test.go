@@ -25,6 +25,7 @@ import (
 	"github.com/usher-go/usher/examples/internal/web"
 	"github.com/usher-go/usher/internal/race"
 	"github.com/usher-go/usher/ratelimit"
+	"github.com/usher-go/usher/ushertest"
 )
 
 var attacks = slices.Concat(credentials, tokens, lifecycle, addresses, repetitions, answers)
@@ -359,25 +360,26 @@ var addresses = []attack{
 		probe := func() *http.Request {
 			return httptest.NewRequestWithContext(c.TB.Context(), http.MethodGet, "/notes", nil)
 		}
-		if err := ratelimit.CheckMounted(s.handler, probe(), s.door, false); err != nil {
+		if _, err := s.door.Reached(s.handler, probe()); err != nil {
 			c.TB.Errorf("the limiter at the door: %v", err)
 		}
-		if err := ratelimit.CheckMounted(s.handler, probe(), s.inside, false); !errors.Is(err, ratelimit.ErrNotMounted) {
+		if _, err := s.inside.Reached(s.handler, probe()); !errors.Is(err, ushertest.ErrNotReached) {
 			c.TB.Errorf("the limiter behind authentication: %v", err)
 		}
 		key, _ := s.key(c, apikey.Key{Level: usher.LevelFull})
-		r := probe()
-		r.Header.Set("X-API-Key", key)
-		if err := ratelimit.CheckMounted(s.handler, r, s.inside, true); err != nil {
-			c.TB.Errorf("the limiter of callers: %v", err)
+		for limiter, authenticated := range map[*ushertest.Watched]bool{s.inside: true, s.door: false} {
+			r := probe()
+			r.Header.Set("X-API-Key", key)
+			arrived, err := limiter.Reached(s.handler, r)
+			if err != nil {
+				c.TB.Fatal(err)
+			}
+			if _, known := usher.PrincipalFrom(arrived.Context()); known != authenticated {
+				c.TB.Errorf("a limiter that stands behind authentication: %v, want %v", known, authenticated)
+			}
 		}
-		r = probe()
-		r.Header.Set("X-API-Key", key)
-		if err := ratelimit.CheckMounted(s.handler, r, s.door, true); err == nil {
-			c.TB.Error("the limiter at the door passes for one behind authentication")
-		}
-		forgotten := web.Must(s.door.With(ratelimit.Policy{Name: "forgotten", Key: ratelimit.Everyone(), Limit: ratelimit.Unlimited()}))
-		if err := ratelimit.CheckMounted(s.handler, probe(), forgotten, false); !errors.Is(err, ratelimit.ErrNotMounted) {
+		forgotten := ushertest.Watch(web.Must(ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{ratelimit.PerAddress(1, time.Hour)}})))
+		if _, err := forgotten.Reached(s.handler, probe()); !errors.Is(err, ushertest.ErrNotReached) {
 			c.TB.Errorf("the forgotten limiter: %v", err)
 		}
 	}},

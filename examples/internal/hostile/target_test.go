@@ -19,6 +19,7 @@ import (
 	"github.com/usher-go/usher/jwtauth/jwk"
 	"github.com/usher-go/usher/jwtauth/session"
 	"github.com/usher-go/usher/ratelimit"
+	"github.com/usher-go/usher/ushertest"
 )
 
 // TestHostile runs input that means no good against a full stack on every router:
@@ -88,8 +89,8 @@ type target struct {
 	issuer  *session.Manager // of sessions
 	tokens  *jwtauth.Verifier
 	refresh http.HandlerFunc
-	door    *ratelimit.Limiter // per address, before authentication
-	inside  *ratelimit.Limiter // per caller
+	door    *ushertest.Watched // the limiter per address, before authentication
+	inside  *ushertest.Watched // the limiter per caller
 	store   *countingStore
 	served  atomic.Int64 // requests that reached a handler
 }
@@ -114,16 +115,16 @@ func newTarget(tb testing.TB, c settings) *target {
 
 	s.openSessions()
 
-	limit := func(name string, key ratelimit.KeyFunc, l ratelimit.Limit) *ratelimit.Limiter {
+	limit := func(name string, key ratelimit.KeyFunc, l ratelimit.Limit) *ushertest.Watched {
 		if l == (ratelimit.Limit{}) {
 			l = ratelimit.TokenBucket(1000, time.Second, 1000)
 		}
 		c := c.limits
 		c.Policies = []ratelimit.Policy{{Name: name, Key: key, Limit: l}}
-		return web.Must(ratelimit.New(c))
+		return ushertest.Watch(web.Must(ratelimit.New(c)))
 	}
-	s.door = limit("address", ratelimit.ByAddress(s.ips), c.perAddress)
-	s.inside = limit("caller", ratelimit.ByPrincipal(s.ips), c.perCaller)
+	s.door = limit("address", ratelimit.ByAddress(), c.perAddress)
+	s.inside = limit("caller", ratelimit.ByPrincipal(), c.perCaller)
 	return s
 }
 

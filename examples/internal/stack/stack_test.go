@@ -82,7 +82,7 @@ func stack(c credential, nested bool) http.Handler {
 	ips := web.Must(clientip.New(clientip.Config{}))
 	plenty := ratelimit.TokenBucket(1_000_000_000, time.Second, 1_000_000_000)
 	policy := func(name string) ratelimit.Policy {
-		return ratelimit.Policy{Name: name, Key: ratelimit.ByPrincipal(ips), Limit: plenty}
+		return ratelimit.Policy{Name: name, Key: ratelimit.ByPrincipal(), Limit: plenty}
 	}
 	global := web.Must(ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{policy("global")}}))
 	notes := web.Must(global.With(policy("notes")))
@@ -96,7 +96,7 @@ func stack(c credential, nested bool) http.Handler {
 		web.Must(idempotency.New(idempotency.Config{})),
 	}
 	return web.ServeMux(web.App{
-		Middlewares: []usher.Middleware{env},
+		Middlewares: []usher.Middleware{env, ips},
 		Routes: []web.Route{
 			{Method: "GET", Pattern: "/notes", Middlewares: guard, Handler: http.HandlerFunc(bareHandler)},
 			{Method: "POST", Pattern: "/notes", Middlewares: guard, Handler: http.HandlerFunc(bareHandler)},

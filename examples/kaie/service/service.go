@@ -93,7 +93,7 @@ func New() *Service {
 	s.limit = web.Must(ratelimit.New(ratelimit.Config{
 		Policies: []ratelimit.Policy{{
 			Name:  "hour",
-			Key:   ratelimit.ByPrincipal(nil),
+			Key:   ratelimit.ByPrincipal(),
 			Limit: ratelimit.RollingWindow(1000, time.Hour),
 		}},
 		Headers: ratelimit.EpochHeaders,

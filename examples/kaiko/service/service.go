@@ -72,7 +72,7 @@ func New() *Service {
 	}))
 	s.manager = web.Must(apikey.NewManager(apikey.ManagerConfig{Store: store, Format: format}))
 
-	key := ratelimit.ByPrincipal(nil)
+	key := ratelimit.ByPrincipal()
 	s.limit = web.Must(ratelimit.New(ratelimit.Config{
 		Policies: []ratelimit.Policy{
 			{Name: "minute", Key: key, Limit: ratelimit.RollingWindow(1000, time.Minute)},
@@ -82,12 +82,12 @@ func New() *Service {
 	}))
 	// What a chat costs is known once it is answered.
 	s.chat = web.Must(s.limit.With(ratelimit.Policy{
-		Name:     "tokens",
-		Key:      ratelimit.ByOwner(nil),
-		Limit:    ratelimit.CalendarWindow(100_000, ratelimit.Month, time.UTC),
-		Settle:   true,
-		Unlisted: true,
-		Message:  "The monthly token limit is reached.",
+		Name:    "tokens",
+		Key:     ratelimit.ByOwner(),
+		Limit:   ratelimit.CalendarWindow(100_000, ratelimit.Month),
+		Settle:  true,
+		Hidden:  true,
+		Message: "The monthly token limit is reached.",
 	}))
 	s.once = web.Must(idempotency.New(idempotency.Config{}))
 	return s

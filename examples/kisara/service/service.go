@@ -16,7 +16,6 @@ import (
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/apikey"
-	"github.com/usher-go/usher/clientip"
 	"github.com/usher-go/usher/envelope"
 	"github.com/usher-go/usher/examples/internal/web"
 	"github.com/usher-go/usher/jwtauth"
@@ -47,7 +46,6 @@ type Service struct {
 // New returns a service without accounts, keys or data.
 func New() *Service {
 	s := &Service{accounts: map[string]bool{"ada": true, "bert": true}}
-	ips := web.Must(clientip.New(clientip.Config{})) // no proxy in front
 	store := apikey.NewMemory()
 	format := apikey.Split{Prefix: "ksr", Environments: []string{"live", "dev"}}
 
@@ -85,7 +83,7 @@ func New() *Service {
 	}))
 	s.openSessions()
 	s.limit = web.Must(ratelimit.New(ratelimit.Config{
-		Policies: []ratelimit.Policy{perMinute("global", 100, ips)},
+		Policies: []ratelimit.Policy{perMinute("global", 100)},
 		Headers:  ratelimit.DeltaHeaders,
 	}))
 	return s
@@ -158,8 +156,8 @@ func (s *Service) userExists(_ context.Context, t *jwtauth.Token) error {
 	return nil
 }
 
-func perMinute(name string, n int, ips *clientip.Resolver) ratelimit.Policy {
-	return ratelimit.Policy{Name: name, Key: ratelimit.ByAddress(ips), Limit: ratelimit.RollingWindow(n, time.Minute)}
+func perMinute(name string, n int) ratelimit.Policy {
+	return ratelimit.Policy{Name: name, Key: ratelimit.ByAddress(), Limit: ratelimit.RollingWindow(n, time.Minute)}
 }
 
 // Close ends what goes on in the background.
@@ -169,7 +167,7 @@ func (s *Service) Close() error { return s.auth.Close() }
 func (s *Service) App() web.App {
 	login := usher.Authenticate(tokenRequired{s.tokens})
 	either := usher.Authenticate(usher.Precedence(s.tokens, s.auth))
-	only := func(name string, n int) usher.Middleware { return web.Must(s.limit.Only(perMinute(name, n, nil))) }
+	only := func(name string, n int) usher.Middleware { return web.Must(s.limit.Only(perMinute(name, n))) }
 	use := func(m ...usher.Middleware) []usher.Middleware { return m }
 	keys := http.StripPrefix("/auth/api-keys", s.keys)
 	return web.App{

@@ -36,14 +36,14 @@ func New() *Service {
 		Policies: []ratelimit.Policy{
 			{
 				Name:     "second",
-				Key:      ratelimit.ByOwner(nil),
+				Key:      ratelimit.ByOwner(),
 				Limit:    ratelimit.RollingWindow(10, time.Second),
 				Plans:    map[string]ratelimit.Limit{"pro": ratelimit.RollingWindow(100, time.Second)},
 				LimitFor: enterprise(time.Second),
 			},
 			{
 				Name:     "minute",
-				Key:      ratelimit.ByOwner(nil),
+				Key:      ratelimit.ByOwner(),
 				Limit:    ratelimit.RollingWindow(600, time.Minute),
 				Plans:    map[string]ratelimit.Limit{"pro": ratelimit.RollingWindow(6000, time.Minute)},
 				LimitFor: enterprise(time.Minute),

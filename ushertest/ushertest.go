@@ -1,0 +1,96 @@
+// Package ushertest helps to test servers that use the middlewares of this module, or
+// any others.
+//
+// [Watch] finds out whether a request reaches a middleware, which a test of the
+// responses alone cannot: a limiter that was forgotten refuses nobody, and one outside
+// authentication counts addresses instead of callers.
+//
+//	limiter := ushertest.Watch(newLimiter())
+//	h := newServer(limiter)
+//	arrived, err := limiter.Reached(h, httptest.NewRequest("GET", "/notes", nil))
+//
+// [Authenticator] and [Issuer] replace what stands between a test and a handler behind
+// authentication.
+package ushertest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+
+	"github.com/usher-go/usher"
+)
+
+// A Watched is a middleware that can be asked whether requests reach it. Otherwise it
+// does what the middleware does that it watches.
+type Watched struct{ middleware usher.Middleware }
+
+// Watch returns a middleware to mount in the place of m.
+func Watch(m usher.Middleware) *Watched { return &Watched{m} }
+
+// ErrNotReached is matched by the error of [Watched.Reached].
+var ErrNotReached = errors.New("ushertest: the middleware was not reached")
+
+// visits is the context key of what Reached learns.
+type visits struct{}
+
+type visit struct {
+	to      *Watched
+	request *http.Request
+}
+
+// Reached sends r through h and returns the request as it arrives at w, from which
+// [usher.PrincipalFrom] reads who was authenticated before. The middleware and what is
+// behind it do not run, so a limiter is not charged; what stands outside handles r as
+// any other request.
+//
+// If r does not reach w, the error matches [ErrNotReached] and has the status with which
+// h has responded instead.
+func (w *Watched) Reached(h http.Handler, r *http.Request) (*http.Request, error) {
+	v := &visit{to: w}
+	response := httptest.NewRecorder()
+	h.ServeHTTP(response, r.WithContext(context.WithValue(r.Context(), visits{}, v)))
+	if v.request == nil {
+		return nil, fmt.Errorf("%w: the status of %s %s is %d", ErrNotReached, r.Method, r.URL.Path, response.Code)
+	}
+	return v.request, nil
+}
+
+// Wrap returns a handler that runs the middleware before next.
+func (w *Watched) Wrap(next http.Handler) http.Handler {
+	wrapped := w.middleware.Wrap(next)
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if !w.visited(rw, r) {
+			wrapped.ServeHTTP(rw, r)
+		}
+	})
+}
+
+// ServeNext runs the middleware before next.
+func (w *Watched) ServeNext(rw http.ResponseWriter, r *http.Request, next http.Handler) {
+	if !w.visited(rw, r) {
+		w.middleware.ServeNext(rw, r, next)
+	}
+}
+
+// visited responds to a request of Reached.
+func (w *Watched) visited(rw http.ResponseWriter, r *http.Request) bool {
+	v, ok := r.Context().Value(visits{}).(*visit)
+	if !ok || v.to != w {
+		return false
+	}
+	v.request = r
+	rw.WriteHeader(http.StatusNoContent)
+	return true
+}
+
+// Authenticator returns an authenticator that accepts every request as one of p.
+func Authenticator(p usher.Principal) usher.Authenticator { return &authenticator{p} }
+
+type authenticator struct{ principal usher.Principal }
+
+func (a *authenticator) Authenticate(*http.Request) (*usher.Principal, error) {
+	return &a.principal, nil
+}
