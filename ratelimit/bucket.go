@@ -69,24 +69,24 @@ func (b *bucket) prepare(now instant) (tokens float64) {
 	return b.limiter.TokensAt(b.last) - float64(b.owed)
 }
 
-func (b *bucket) ask(l *Limit, now instant, cost int64) answer {
+func (b *bucket) check(l *Limit, now instant, cost int64) result {
 	tokens := b.prepare(now)
-	a := answer{ok: true}
+	res := result{ok: true}
 	whole := b.whole(l, tokens)
-	a.remaining = int64(whole)
+	res.remaining = int64(whole)
 	if tokens < float64(l.burst) {
-		a.reset = b.time(whole + 1 - tokens)
+		res.reset = b.time(whole + 1 - tokens)
 	}
 	missing := float64(cost) - tokens
 	switch {
 	case cost == 0 || missing <= 0:
 	case cost > l.burst:
-		a.ok, a.wait = false, never
+		res.ok, res.wait = false, never
 	default:
-		a.wait = b.time(missing)
-		a.ok = a.wait <= tolerance
+		res.wait = b.time(missing)
+		res.ok = res.wait <= tolerance
 	}
-	return a
+	return res
 }
 
 // whole returns how many requests of one token the bucket can cover.

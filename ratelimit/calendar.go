@@ -35,21 +35,21 @@ func (c *calendar) turn(l *Limit, now instant) {
 	}
 }
 
-func (c *calendar) ask(l *Limit, now instant, cost int64) answer {
+func (c *calendar) check(l *Limit, now instant, cost int64) result {
 	c.turn(l, now)
 	left := max(c.end.Sub(now.time), 0)
-	a := answer{
+	res := result{
 		ok:        cost == 0 || c.used+cost <= l.quota,
 		remaining: max(l.quota-c.used, 0),
 		reset:     left,
 	}
-	if !a.ok {
-		a.wait = left
+	if !res.ok {
+		res.wait = left
 		if cost > l.quota {
-			a.wait = never
+			res.wait = never
 		}
 	}
-	return a
+	return res
 }
 
 func (c *calendar) take(_ *Limit, _ instant, cost int64) { c.used += cost }

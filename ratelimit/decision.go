@@ -27,7 +27,7 @@ type decision struct {
 
 // decide asks all policies at once that count r and that no limiter further out
 // has asked already.
-func (l *Limiter) decide(d *decision, r *http.Request, outer *held) {
+func (l *Limiter) decide(d *decision, r *http.Request, outer *pending) {
 	d.charges, d.charged = d.slots[:0], d.charged[:0]
 	d.admitted, d.failed, d.cause, d.store = true, false, nil, nil
 	d.canceled, d.replaces = false, false
@@ -56,7 +56,7 @@ func (l *Limiter) decide(d *decision, r *http.Request, outer *held) {
 		l.take(r, d)
 	}
 	if l.only && d.admitted && !d.failed {
-		d.replaces = outer.forgo(l.family, l.policies)
+		d.replaces = outer.refundAll(l.family, l.policies)
 	}
 }
 

@@ -264,20 +264,20 @@ func (l *Limiter) serve(w http.ResponseWriter, r *http.Request, next http.Handle
 		next.ServeHTTP(w, r)
 		return
 	}
-	outer := heldBy(r.Context())
+	outer := pendingIn(r.Context())
 	d := l.pool.Get().(*decision)
 	l.decide(d, r, outer)
 	if d.canceled {
 		l.abandon(w, r, d, outer)
 		return
 	}
-	if d.admitted && l.holds() {
-		l.serveHeld(w, r, next, d, outer)
+	if d.admitted && l.defers() {
+		l.servePending(w, r, next, d, outer)
 		return
 	}
 	var refusal *usher.Error
 	if !d.admitted {
-		outer.forgo(l.family, nil)
+		outer.refundAll(l.family, nil)
 		refusal = l.refusal(d)
 	}
 	l.count(r.Context(), d)
@@ -291,11 +291,11 @@ func (l *Limiter) serve(w http.ResponseWriter, r *http.Request, next http.Handle
 }
 
 // abandon ends a request that has ended while it was decided: next does not run.
-func (l *Limiter) abandon(w http.ResponseWriter, r *http.Request, d *decision, outer *held) {
+func (l *Limiter) abandon(w http.ResponseWriter, r *http.Request, d *decision, outer *pending) {
 	l.decisions.Record(r.Context(), canceled)
 	if d.admitted {
 		// It is charged, but neither places nor what its outcome does not charge.
-		h := &held{limiter: l, request: r, outer: outer, decision: d}
+		h := &pending{limiter: l, request: r, outer: outer, decision: d}
 		h.end(usher.StatusClientClosedRequest)
 	} else {
 		l.pool.Put(d)
@@ -307,6 +307,6 @@ func (l *Limiter) abandon(w http.ResponseWriter, r *http.Request, d *decision, o
 // something to do after the handler, or a limiter further in may decide with it.
 // This is known from how l is mounted, as a bare limiter that stands once in the
 // way of a request must cost no copy of it.
-func (l *Limiter) holds() bool {
+func (l *Limiter) defers() bool {
 	return l.lasting || l.nested.Load() || l.family.related.Load()
 }

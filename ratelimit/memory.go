@@ -105,7 +105,7 @@ func (m *Memory) Take(_ context.Context, charges []Charge) (admitted bool, err e
 	admitted = true
 	for i := range charges {
 		c := &charges[i]
-		c.ask(now)
+		c.check(now)
 		if c.Violated && !c.Shadow {
 			admitted = false
 		}
@@ -178,25 +178,25 @@ func unlock(charges []Charge) {
 // need returns how many units must be left.
 func (c *Charge) need() int64 { return max(c.Cost, c.Least) }
 
-// ask finds out whether the charge can be covered. The shard is locked.
-func (c *Charge) ask(now instant) {
+// check finds out whether the charge can be covered. The shard is locked.
+func (c *Charge) check(now instant) {
 	c.At = now.n
 	if c.Limit.quota == 0 {
 		c.refuse()
 		return
 	}
 	if c.Limit.algorithm == AlgorithmConcurrency {
-		held := c.table.held[c.shard][c.Key]
-		c.Violated = c.need() > 0 && held+c.need() > c.Limit.quota
-		c.Remaining, c.Reset, c.Wait = max(c.Limit.quota-held, 0), 0, 0
+		used := c.table.places[c.shard][c.Key]
+		c.Violated = c.need() > 0 && used+c.need() > c.Limit.quota
+		c.Remaining, c.Reset, c.Wait = max(c.Limit.quota-used, 0), 0, 0
 		if c.need() > c.Limit.quota {
 			c.Wait = never
 		}
 		return
 	}
 	c.entry = c.table.entry(c, now)
-	a := c.entry.state.ask(&c.Limit, now, c.need())
-	c.Violated, c.Remaining, c.Reset, c.Wait = !a.ok, a.remaining, a.reset, a.wait
+	res := c.entry.state.check(&c.Limit, now, c.need())
+	c.Violated, c.Remaining, c.Reset, c.Wait = !res.ok, res.remaining, res.reset, res.wait
 }
 
 // refuse finds that nothing is left, now or ever. What is known of the key stays
@@ -209,19 +209,19 @@ func (c *Charge) refuse() {
 	}
 }
 
-// take charges what ask has granted.
+// take charges what check has granted.
 func (c *Charge) take(now instant) {
 	if c.Limit.quota == 0 {
 		return
 	}
 	c.Remaining = max(c.Remaining-c.Cost, 0)
 	if c.Limit.algorithm == AlgorithmConcurrency {
-		c.table.hold(c, c.Cost)
+		c.table.occupy(c, c.Cost)
 		return
 	}
 	c.entry.take(now, c.Cost)
 	if c.Reset == 0 && c.Cost > 0 {
-		// Nothing was in use before, so ask knew no time at which more is left.
+		// Nothing was in use before, so check knew no time at which more is left.
 		c.Reset = c.Limit.firstReset()
 	}
 }
@@ -231,9 +231,9 @@ func (c *Charge) adjust(now instant) {
 	switch {
 	case c.Limit.quota == 0:
 	case c.Limit.algorithm == AlgorithmConcurrency:
-		held := c.table.held[c.shard][c.Key]
-		c.Moved = max(min(c.Cost, c.Limit.quota-held), -held)
-		c.table.hold(c, c.Moved)
+		used := c.table.places[c.shard][c.Key]
+		c.Moved = max(min(c.Cost, c.Limit.quota-used), -used)
+		c.table.occupy(c, c.Moved)
 	default:
 		c.Moved = c.table.entry(c, now).adjust(now, c.At, c.Cost)
 	}

@@ -69,8 +69,8 @@ func (r *rolling) grow() {
 	r.ring, r.head = bigger, 0
 }
 
-// giveBack takes up to cost units off the stamp of an instant.
-func (r *rolling) giveBack(at, cost int64) (given int64) {
+// refund takes up to cost units off the stamp of an instant.
+func (r *rolling) refund(at, cost int64) (given int64) {
 	i := r.count - 1
 	for i >= 0 && r.at(i).at > at {
 		i--
@@ -104,27 +104,27 @@ func (r *rolling) expire(l *Limit, now instant) {
 	}
 }
 
-func (r *rolling) ask(l *Limit, now instant, cost int64) answer {
+func (r *rolling) check(l *Limit, now instant, cost int64) result {
 	r.expire(l, now)
-	a := answer{ok: cost == 0 || r.used+cost <= l.quota, remaining: max(l.quota-r.used, 0)}
+	res := result{ok: cost == 0 || r.used+cost <= l.quota, remaining: max(l.quota-r.used, 0)}
 	if r.count > 0 {
-		a.reset = r.leaves(0, l, now)
+		res.reset = r.leaves(0, l, now)
 	}
-	if a.ok {
-		return a
+	if res.ok {
+		return res
 	}
 	if cost > l.quota {
-		a.wait = never
-		return a
+		res.wait = never
+		return res
 	}
 	// The oldest stamps leave first; each has a cost of at least one, so this
 	// looks at no more of them than the request costs.
 	excess := r.used + cost - l.quota
 	for i := 0; i < r.count && excess > 0; i++ {
 		excess -= r.at(i).cost
-		a.wait = r.leaves(i, l, now)
+		res.wait = r.leaves(i, l, now)
 	}
-	return a
+	return res
 }
 
 // leaves returns when the i-th oldest stamp stops to count.
@@ -141,7 +141,7 @@ func (r *rolling) take(_ *Limit, now instant, cost int64) {
 func (r *rolling) adjust(l *Limit, now instant, at, cost int64) (moved int64) {
 	r.expire(l, now)
 	if cost < 0 {
-		return -r.giveBack(at, -cost)
+		return -r.refund(at, -cost)
 	}
 	if moved = min(cost, max(l.quota-r.used, 0)); moved == 0 {
 		return 0

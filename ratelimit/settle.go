@@ -47,7 +47,7 @@ func (e *ExhaustedError) Unwrap() []error { return []error{ErrExhausted, e.refus
 // matches [ErrNotSettled]. Any other error is one of the store, which may or may
 // not have changed the charge; what it may have given back is not given back again.
 func Settle(ctx context.Context, policy string, cost int) error {
-	for h := heldBy(ctx); h != nil; h = h.outer {
+	for h := pendingIn(ctx); h != nil; h = h.outer {
 		if done, err := h.settle(policy, int64(min(max(cost, 0), maxQuota))); done {
 			return err
 		}
@@ -55,7 +55,7 @@ func Settle(ctx context.Context, policy string, cost int) error {
 	return fmt.Errorf("%w: no charge of policy %q", ErrNotSettled, policy)
 }
 
-func (h *held) settle(policy string, cost int64) (done bool, err error) {
+func (h *pending) settle(policy string, cost int64) (done bool, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	d := h.decision

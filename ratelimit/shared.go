@@ -45,7 +45,7 @@ func (s *sharedStore) Take(ctx context.Context, charges []Charge) (admitted bool
 		return admitted, err
 	}, func(admitted bool, err error) {
 		if err == nil && admitted {
-			s.giveBack(own)
+			s.refund(own)
 		}
 	})
 	if err != nil {
@@ -63,9 +63,9 @@ func violated(charges []Charge) bool {
 	return slices.ContainsFunc(charges, func(c Charge) bool { return c.Violated && !c.Shadow })
 }
 
-// giveBack gives back what was charged too late: its request was decided without
+// refund gives back what was charged too late: its request was decided without
 // the store.
-func (s *sharedStore) giveBack(charges []Charge) {
+func (s *sharedStore) refund(charges []Charge) {
 	charges = slices.DeleteFunc(charges, func(c Charge) bool { return c.Violated || c.Cost == 0 })
 	for i := range charges {
 		charges[i].Cost = -charges[i].Cost

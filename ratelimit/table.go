@@ -22,8 +22,8 @@ type table struct {
 	// debts has, for each shard, the slots for what dropped keys owe, once one
 	// was dropped. Their number is a power of two.
 	debts [][]debt
-	// held has, for each shard, the places of a concurrency limit in use.
-	held []map[Key]int64
+	// places has, for each shard, the places of a concurrency limit in use.
+	places []map[Key]int64
 }
 
 func newTable(m *Memory, order int) *table {
@@ -33,7 +33,7 @@ func newTable(m *Memory, order int) *table {
 		store: m, order: order, seed: maphash.MakeSeed(), keys: keys,
 		perShard: max(m.capacity/n, 1),
 		debts:    make([][]debt, n),
-		held:     make([]map[Key]int64, n),
+		places:   make([]map[Key]int64, n),
 	}
 }
 
@@ -115,30 +115,30 @@ func (t *table) owed(shard int, hash uint64) debt {
 	return debt{}
 }
 
-// hold takes n places for the charge's key, or gives -n back.
-func (t *table) hold(c *Charge, n int64) {
-	held := t.held[c.shard]
-	if held == nil {
-		held = make(map[Key]int64)
-		t.held[c.shard] = held
+// occupy takes n places for the key of the charge, or gives -n back.
+func (t *table) occupy(c *Charge, n int64) {
+	places := t.places[c.shard]
+	if places == nil {
+		places = make(map[Key]int64)
+		t.places[c.shard] = places
 	}
-	switch in, ok := held[c.Key]; {
+	switch in, ok := places[c.Key]; {
 	case n == 0:
 	case in+n <= 0:
-		delete(held, c.Key)
+		delete(places, c.Key)
 	case ok:
-		held[c.Key] = in + n
+		places[c.Key] = in + n
 	default:
-		held[c.Key.clone()] = n
+		places[c.Key.clone()] = n
 	}
 }
 
 func (t *table) len() int {
 	n := t.keys.Len()
-	for i := range t.held {
+	for i := range t.places {
 		s := t.keys.At(i)
 		s.Lock()
-		n += len(t.held[i])
+		n += len(t.places[i])
 		s.Unlock()
 	}
 	return n

@@ -17,9 +17,9 @@ func TestEndedDecisionSettlesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
-	var h *held
+	var h *pending
 	l.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		h = heldBy(r.Context())
+		h = pendingIn(r.Context())
 		if done, err := h.settle("tokens", 3); !done || err != nil {
 			t.Errorf("while the handler runs: %v, %v", done, err)
 		}

@@ -15,26 +15,26 @@ import (
 
 // held is a decision that is not over when the handler begins: it holds places,
 // waits for the outcome, may be settled, or is shared with limiters further in.
-type held struct {
+type pending struct {
 	limiter *Limiter
 	request *http.Request
-	outer   *held // of a limiter further out
+	outer   *pending // of a limiter further out
 
 	mu       sync.Mutex
 	decision *decision // nil once it is over
 	taken    uint16    // the policies of the limiter that count the request, a bit each
-	undone   uint16    // those of them that charge nothing after all
+	refunded uint16    // those of them that charge nothing after all
 	shared   bool      // others than the limiter know of it
 }
 
-// helds are those that nobody else has come to know, as nearly all.
-var helds = sync.Pool{New: func() any { return new(held) }}
+// pendingPool are those that nobody else has come to know, as nearly all.
+var pendingPool = sync.Pool{New: func() any { return new(pending) }}
 
 // decisions holds the innermost decision of a request that is not over.
-var decisions = exchange.NewSlot[held]()
+var decisions = exchange.NewSlot[pending]()
 
-// heldBy returns the innermost decision that is held for a request, or nil.
-func heldBy(ctx context.Context) *held {
+// pendingIn returns the innermost decision that is held for a request, or nil.
+func pendingIn(ctx context.Context) *pending {
 	x := exchange.From(ctx)
 	if x == nil {
 		return nil
@@ -49,7 +49,7 @@ func heldBy(ctx context.Context) *held {
 
 // share notes that h is known outside its limiter. It fails if h is not, or no
 // longer, a decision of this request.
-func (h *held) share(x *exchange.Exchange) bool {
+func (h *pending) share(x *exchange.Exchange) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if decisions.Load(x) != h {
@@ -59,9 +59,9 @@ func (h *held) share(x *exchange.Exchange) bool {
 	return true
 }
 
-// serveHeld runs next, and then gives back what the outcome says.
-func (l *Limiter) serveHeld(w http.ResponseWriter, r *http.Request, next http.Handler, d *decision, outer *held) {
-	h := helds.Get().(*held)
+// servePending runs next, and then gives back what the outcome says.
+func (l *Limiter) servePending(w http.ResponseWriter, r *http.Request, next http.Handler, d *decision, outer *pending) {
+	h := pendingPool.Get().(*pending)
 	h.limiter, h.request, h.outer, h.decision, h.taken = l, r, outer, d, l.bits(d.charged)
 	status := http.StatusInternalServerError // unless next returns
 	// Deferred first, as a place must be free again whatever happens.
@@ -111,11 +111,11 @@ func (l *Limiter) bits(charged []*policy) (bits uint16) {
 // its key as well, and then lets what that has charged be charged, whoever has
 // replaced it in between. Further out, where its caller was not known yet, a policy
 // may not have counted the request, or for somebody else.
-func (h *held) asked(p *policy, r *http.Request) bool {
+func (h *pending) asked(p *policy, r *http.Request) bool {
 	for ; h != nil; h = h.outer {
 		if i := slices.Index(h.limiter.policies, p); i >= 0 && h.taken&(1<<i) != 0 && h.charges(p, r) {
 			h.mu.Lock()
-			h.undone &^= 1 << i
+			h.refunded &^= 1 << i
 			h.mu.Unlock()
 			return true
 		}
@@ -124,7 +124,7 @@ func (h *held) asked(p *policy, r *http.Request) bool {
 }
 
 // charges reports whether what h counts under p is counted for the key of r.
-func (h *held) charges(p *policy, r *http.Request) bool {
+func (h *pending) charges(p *policy, r *http.Request) bool {
 	key, ok := p.Key(r)
 	if !ok {
 		return true // nobody else to count it for
@@ -138,17 +138,17 @@ func (h *held) charges(p *policy, r *http.Request) bool {
 	return i < 0 || h.decision.charges[i].Key == key
 }
 
-// undoes reports whether what is charged under p is given back in any case.
-func (h *held) undoes(p *policy) bool {
+// refunds reports whether what is charged under p is given back in any case.
+func (h *pending) refunds(p *policy) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.undone != 0 && h.undone&(1<<slices.Index(h.limiter.policies, p)) != 0
+	return h.refunded != 0 && h.refunded&(1<<slices.Index(h.limiter.policies, p)) != 0
 }
 
-// forgo makes h and the decisions further out, as far as their limiters are of one
+// refundAll makes h and the decisions further out, as far as their limiters are of one
 // family, give back in the end what they have charged, except under the policies
 // to keep. It reports whether there is any to give back.
-func (h *held) forgo(f *family, keep []*policy) (found bool) {
+func (h *pending) refundAll(f *family, keep []*policy) (found bool) {
 	for ; h != nil; h = h.outer {
 		if h.limiter.family != f {
 			continue
@@ -156,7 +156,7 @@ func (h *held) forgo(f *family, keep []*policy) (found bool) {
 		h.mu.Lock()
 		for i, p := range h.limiter.policies {
 			if !slices.Contains(keep, p) {
-				h.undone |= 1 << i
+				h.refunded |= 1 << i
 				found = true
 			}
 		}
@@ -168,7 +168,7 @@ func (h *held) forgo(f *family, keep []*policy) (found bool) {
 // end gives back the places that the request held and what its outcome does not
 // charge, and lets go of the decision: a handler that was abandoned may still
 // know h, but finds nothing in it. The request no longer leads to h.
-func (h *held) end(status int) {
+func (h *pending) end(status int) {
 	h.mu.Lock()
 	d, shared := h.decision, h.shared
 	h.decision = nil
@@ -176,13 +176,13 @@ func (h *held) end(status int) {
 	defer func() {
 		h.limiter.pool.Put(d)
 		if !shared {
-			h.limiter, h.request, h.outer, h.taken, h.undone = nil, nil, nil, 0, 0
-			helds.Put(h)
+			h.limiter, h.request, h.outer, h.taken, h.refunded = nil, nil, nil, 0, 0
+			pendingPool.Put(h)
 		}
 	}()
 	var faults []error
 	back := 0 // how many charges to give back, which are moved to the front
-	giveBack := func(i int) {
+	refund := func(i int) {
 		d.charges[i].Cost = -d.charges[i].Cost
 		d.charges[i], d.charges[back] = d.charges[back], d.charges[i]
 		d.charged[i], d.charged[back] = d.charged[back], d.charged[i]
@@ -204,8 +204,8 @@ func (h *held) end(status int) {
 	// First what nobody has to be asked about.
 	for i, p := range d.charged {
 		c := &d.charges[i]
-		if !c.Violated && c.Cost > 0 && (c.Limit.algorithm == AlgorithmConcurrency || h.undoes(p)) {
-			giveBack(i)
+		if !c.Violated && c.Cost > 0 && (c.Limit.algorithm == AlgorithmConcurrency || h.refunds(p)) {
+			refund(i)
 		}
 	}
 	for i := back; i < len(d.charged); i++ {
@@ -218,7 +218,7 @@ func (h *held) end(status int) {
 			faults = append(faults, err)
 		}
 		if !counts {
-			giveBack(i)
+			refund(i)
 		}
 	}
 }
