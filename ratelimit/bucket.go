@@ -7,17 +7,17 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// bucket is a token bucket.
+// A bucket is a token bucket.
 //
 // It is driven by AllowN alone, with a clock that never goes back:
 // Reservation.Cancel loses tokens (golang/go#56924), and an older time mints
 // them (golang/go#65508).
 type bucket struct {
 	limiter *rate.Limiter
-	nanos   float64 // in which a token is earned
-	slack   float64 // tokens that are earned within the tolerance
+	nanos   float64 // the time in which a token is earned
+	slack   float64 // the tokens that are earned within the tolerance
 	last    time.Time
-	owed    int64 // taken without asking, beyond what the bucket held
+	owed    int64 // taken beyond what the bucket held
 }
 
 func newBucket(l *Limit, now instant, d debt) *bucket {
@@ -34,7 +34,8 @@ func newBucket(l *Limit, now instant, d debt) *bucket {
 	return b
 }
 
-// faded returns what is still owed of d, which a bucket has paid off meanwhile.
+// faded returns what is still owed of d, of which a bucket pays off a part as time
+// passes.
 func (d debt) faded(l *Limit, now instant) debt {
 	if l.algorithm == AlgorithmTokenBucket && d.until > now.n {
 		missing := math.Ceil(float64(d.until-now.n) / l.tokenNanos())
@@ -50,9 +51,9 @@ func (l *Limit) rate() rate.Limit {
 // tokenNanos returns the nanoseconds in which a token is earned.
 func (l *Limit) tokenNanos() float64 { return float64(l.per) / float64(l.quota) }
 
-// tolerance is how much too early a request may come and still be admitted. It
-// stands against the rounding of tokens to a float64, by which a client that
-// waits exactly as long as it was told could come a few nanoseconds early.
+// tolerance is how much too early a request may come and still be admitted. Tokens are
+// rounded to a float64, so a client that waits exactly as long as the response said
+// could come a few nanoseconds early.
 const tolerance = time.Microsecond
 
 // prepare brings the bucket to now and returns what it holds.
@@ -101,8 +102,8 @@ func (b *bucket) time(tokens float64) time.Duration {
 
 func (b *bucket) take(_ *Limit, _ instant, cost int64) {
 	if cost > 0 && !b.limiter.AllowN(b.last, int(cost)) {
-		// Within the tolerance: the clock of the bucket goes ahead by as much, and
-		// waits there for the time to come.
+		// Within the tolerance the clock of the bucket runs ahead, and then stands still
+		// until the time has caught up.
 		b.last = b.last.Add(tolerance)
 		if !b.limiter.AllowN(b.last, int(cost)) {
 			b.owed += cost
@@ -117,7 +118,7 @@ func (b *bucket) adjust(l *Limit, now instant, _, cost int64) (moved int64) {
 		b.take(l, now, moved)
 		return moved
 	}
-	// A token of which time has given back a part already counts as a whole one.
+	// A token that is partly earned again counts as a whole one.
 	back := min(-cost, int64(math.Ceil(max(float64(l.burst)-tokens-b.slack, 0))))
 	paid := min(back, b.owed)
 	b.owed -= paid

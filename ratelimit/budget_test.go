@@ -106,7 +106,7 @@ func set(name, value string) func(*http.Request) {
 	return func(r *http.Request) { r.Header.Set(name, value) }
 }
 
-// What is charged only at the end still meets the limit, and is told when.
+// What is charged only at the end still meets the limit, and the handler learns when.
 func TestAReservationOfNothingAsksWhetherAnythingIsLeft(t *testing.T) {
 	for name, l := range budgets {
 		t.Run(name, func(t *testing.T) {

@@ -2,11 +2,11 @@ package ratelimit
 
 import "time"
 
-// calendar is a window of the calendar and what was used in it.
+// A calendar window is the present one and what was used in it.
 type calendar struct {
 	end    time.Time
-	opened int64 // the instant at which this key first used the window
-	closes int64 // the instant at which it ends, as seen from then
+	opened int64 // the instant at which the key first used the window
+	closes int64 // the instant at which it ends, as expected then
 	used   int64
 }
 
@@ -27,8 +27,8 @@ func (c *calendar) open(l *Limit, now instant) {
 	c.used = 0
 }
 
-// turn begins the next window if its time has come. A clock that is set back
-// stays in the window that has begun.
+// turn begins the next window once the present one has ended. If the clock is set back,
+// the window that has begun stays.
 func (c *calendar) turn(l *Limit, now instant) {
 	if !now.time.Before(c.end) {
 		c.open(l, now)
@@ -88,8 +88,8 @@ func (l Limit) Window(t time.Time) (start, end time.Time) {
 	if l.unit == Minute || l.unit == Hour {
 		return elapsed(t, unitLengths[l.unit])
 	}
-	// Where clocks go back over midnight the date of t may be one for the second
-	// time, when the next has begun: what counts is where t lies among midnights.
+	// Where clocks go back over midnight, a date occurs a second time after the next one
+	// has begun: what counts is where t lies among midnights.
 	from, to := l.dates(t, 0)
 	start, end = midnight(from, l.zone), midnight(to, l.zone)
 	for n := 1; !t.Before(end); n++ {
@@ -103,9 +103,9 @@ func (l Limit) Window(t time.Time) (start, end time.Time) {
 	return start, end
 }
 
-// elapsed returns the window of elapsed time, not of the wall clock, that t is in:
-// an hour that summer time repeats is two. Zones are offset by whole minutes, some
-// not by whole hours, and a window ends where the offset changes.
+// elapsed returns the window of elapsed time, not of the wall clock, that t is in: an
+// hour that the end of summer time repeats is two windows. Some zones are offset by
+// minutes, and a window ends where the offset changes.
 func elapsed(t time.Time, length time.Duration) (start, end time.Time) {
 	_, offset := t.Zone()
 	shift := time.Duration(offset) * time.Second

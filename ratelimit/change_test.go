@@ -269,11 +269,11 @@ func TestUnitsGivenBackUnderOneLimitAreNotMintedUnderAnother(t *testing.T) {
 	}
 }
 
-// Successes that are given back leave nothing behind, on one key as on many.
+// Successes that are refunded leave nothing behind, on one key as on many.
 func TestRefundsDoNotGrowMemory(t *testing.T) {
 	for _, c := range []struct {
 		name  string
-		order func(i, n int) int // which of n charges is given back next
+		order func(i, n int) int // which of n charges is refunded next
 	}{
 		{"each before the next", nil},
 		{"in the order in which they came", func(i, _ int) int { return i }},

@@ -10,23 +10,23 @@ import (
 	"github.com/usher-go/usher"
 )
 
-// decision is one request under the policies of a limiter.
+// A decision is one request under the policies of a limiter.
 type decision struct {
 	slots   []Charge  // room for one of each policy
 	charges []Charge  // of the policies that count the request
 	charged []*policy // the policies of charges
-	store   Store     // that has decided
-	// admitted is what the store said, or the failure mode in its place.
+	store   Store     // which has decided
+	// admitted is the decision of the store, or that of the failure mode.
 	admitted bool
 	failed   bool   // nothing was decided
 	cause    error  // of the failure
-	canceled bool   // the request has ended meanwhile
-	replaces bool   // a limiter further out, with its header fields
+	canceled bool   // the request has ended during the decision
+	replaces bool   // outer limiters and their header fields
 	text     []byte // the header fields
 }
 
-// decide asks all policies at once that count r and that no limiter further out
-// has asked already.
+// decide decides r over all policies that count it and that no outer limiter has asked
+// already.
 func (l *Limiter) decide(d *decision, r *http.Request, outer *pending) {
 	d.charges, d.charged = d.slots[:0], d.charged[:0]
 	d.admitted, d.failed, d.cause, d.store = true, false, nil, nil
@@ -60,8 +60,8 @@ func (l *Limiter) decide(d *decision, r *http.Request, outer *pending) {
 	}
 }
 
-// take asks the store, and does what the failure mode says if that fails. A store
-// that is shared takes its time, in which the client may leave.
+// take asks the store, or applies the failure mode if the store fails. The client may
+// leave while a shared store decides.
 func (l *Limiter) take(r *http.Request, d *decision) {
 	ctx := r.Context()
 	var err error
@@ -86,20 +86,20 @@ func (l *Limiter) take(r *http.Request, d *decision) {
 		}
 	}
 	d.store = l.memory
-	// The memory fails only on a broken contract, and that means refusal.
+	// A Memory fails only if its contract is broken, which refuses the request.
 	if d.admitted, err = l.memory.Take(ctx, d.charges); err != nil {
 		d.fail(err, false)
 	}
 }
 
-// fail notes that nothing was decided, and so nothing charged.
+// fail notes that nothing was decided or charged.
 func (d *decision) fail(cause error, admitted bool) {
 	d.failed, d.cause, d.admitted = true, cause, admitted
 	d.charges, d.charged = d.charges[:0], d.charged[:0]
 }
 
-// count reports the decision: one count if it is admitted, and one for each
-// policy that was violated.
+// count counts the decision: once if it admits the request, and once for each policy
+// that was violated.
 func (l *Limiter) count(ctx context.Context, d *decision) {
 	for i := range d.charges {
 		switch c := &d.charges[i]; {
@@ -115,8 +115,8 @@ func (l *Limiter) count(ctx context.Context, d *decision) {
 	}
 }
 
-// refusal returns the error of a refused request: that of the policy with the
-// longest wait, and the names of all that were violated.
+// refusal returns the error of a refused request: that of the policy with the longest
+// wait, with the names of all policies that were violated.
 func (l *Limiter) refusal(d *decision) *usher.Error {
 	if d.failed {
 		return unavailable(d.cause)
@@ -154,7 +154,7 @@ func unavailable(cause error) *usher.Error {
 	}
 }
 
-// canceledError is the error of a request that has ended while it was decided.
+// canceledError is the error of a request that has ended during its decision.
 func canceledError(ctx context.Context) *usher.Error {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return unavailable(context.Cause(ctx))
@@ -173,8 +173,8 @@ func longer(a, b time.Duration) bool {
 	return a > b
 }
 
-// retryAfter returns how long to wait, or 0 if no time would help. A place of a
-// concurrency limit may be free at any time.
+// retryAfter returns how long to wait, or 0 if no wait would help. A place of a
+// concurrency limit may become free at any time.
 func retryAfter(c *Charge) time.Duration {
 	switch {
 	case c.Wait < 0:

@@ -17,7 +17,7 @@ import (
 	"github.com/usher-go/usher/ratelimit"
 )
 
-// A script is a store that does what a test says, and else what a Memory does.
+// A script is a store that does what a test sets, or else what a Memory does.
 type script struct {
 	*ratelimit.Memory
 	take   func(context.Context, []ratelimit.Charge) (bool, error)
@@ -41,8 +41,8 @@ func (s *script) Adjust(ctx context.Context, charges []ratelimit.Charge) error {
 func TestAStoreThatMisbehavesIsBoundedOverASocket(t *testing.T) {
 	const timeout = 200 * time.Millisecond
 	for name, c := range map[string]struct {
-		take func(release <-chan struct{}) error
-		told string
+		take  func(release <-chan struct{}) error
+		cause string
 	}{
 		"a store that ignores its context": {func(release <-chan struct{}) error { <-release; return nil }, "in time"},
 		"a store that panics":              {func(<-chan struct{}) error { panic("store") }, "panic: store"},
@@ -56,7 +56,7 @@ func TestAStoreThatMisbehavesIsBoundedOverASocket(t *testing.T) {
 			t.Run(fmt.Sprint(name, ", mode ", mode), func(t *testing.T) {
 				release := make(chan struct{})
 				defer close(release)
-				var told errorsOf
+				var reported errorsOf
 				store := &script{Memory: newMemory()}
 				store.take = func(ctx context.Context, charges []ratelimit.Charge) (bool, error) {
 					if err := c.take(release); err != nil {
@@ -66,7 +66,7 @@ func TestAStoreThatMisbehavesIsBoundedOverASocket(t *testing.T) {
 				}
 				s := httptest.NewServer(newLimiter(t, ratelimit.Config{
 					Policies: []ratelimit.Policy{everyone("p", ratelimit.RollingWindow(2, time.Hour))},
-					Store:    store, StoreTimeout: timeout, OnStoreFailure: mode, OnError: told.tell,
+					Store:    store, StoreTimeout: timeout, OnStoreFailure: mode, OnError: reported.add,
 				}).Wrap(ok))
 				defer s.Close()
 				began := time.Now()
@@ -82,8 +82,8 @@ func TestAStoreThatMisbehavesIsBoundedOverASocket(t *testing.T) {
 					t.Errorf("three requests took %v, with a timeout of %v", took, timeout)
 				}
 				wantCodes(t, got, want...)
-				if errs := told.all(); len(errs) == 0 || !strings.Contains(errs[0].Error(), c.told) {
-					t.Errorf("OnError was told %v", errs)
+				if errs := reported.all(); len(errs) == 0 || !strings.Contains(errs[0].Error(), c.cause) {
+					t.Errorf("OnError was called with %v", errs)
 				}
 			})
 		}
@@ -124,7 +124,7 @@ func TestCallsOfAStoreThatHangsAreBounded(t *testing.T) {
 	})
 }
 
-// A call that was given up may go on as long as it likes.
+// A call may go on for any time after its timeout.
 func TestALateCallSharesNoMemoryWithLaterRequests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		asked := make(chan []ratelimit.Charge, 100)
@@ -158,7 +158,7 @@ func TestALateCallSharesNoMemoryWithLaterRequests(t *testing.T) {
 	})
 }
 
-func TestWhatIsChargedTooLateIsGivenBack(t *testing.T) {
+func TestWhatIsChargedTooLateIsRefunded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var fast atomic.Bool
 		store := &script{Memory: newMemory()}
@@ -196,13 +196,13 @@ func TestAdjustIsGuardedToo(t *testing.T) {
 	} {
 		t.Run("a store that "+name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var told errorsOf
+				var reported errorsOf
 				settled := everyone("units", ratelimit.RollingWindow(100, time.Hour))
 				settled.Settle = true
 				h := newLimiter(t, ratelimit.Config{
 					Policies: []ratelimit.Policy{everyone("places", ratelimit.Concurrency(9)), settled},
 					Store:    &script{Memory: newMemory(), adjust: adjust},
-					OnError:  told.tell,
+					OnError:  reported.add,
 				}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					if err := ratelimit.Settle(r.Context(), "units", 7); err == nil || errors.Is(err, ratelimit.ErrExhausted) {
 						t.Errorf("Settle: %v", err)
@@ -215,8 +215,8 @@ func TestAdjustIsGuardedToo(t *testing.T) {
 				if took := time.Since(began); took > 200*time.Millisecond {
 					t.Errorf("the request took %v, want one timeout each for Settle and for the end", took)
 				}
-				if errs := told.all(); len(errs) != 1 || !strings.Contains(errs[0].Error(), "give back") {
-					t.Errorf("OnError was told %v, want that places were not given back", errs)
+				if errs := reported.all(); len(errs) != 1 || !strings.Contains(errs[0].Error(), "refund") {
+					t.Errorf("OnError was called with %v, want that places were not refunded", errs)
 				}
 				time.Sleep(2 * time.Hour) // until the calls that hang have ended
 			})
@@ -224,20 +224,20 @@ func TestAdjustIsGuardedToo(t *testing.T) {
 	}
 }
 
-// A refund of which nobody knows whether it was done is not done again.
+// A refund that may have been made is not made again.
 func TestAnUnknownRefundIsNotRepeated(t *testing.T) {
 	p := everyone("units", ratelimit.CalendarWindow(100, ratelimit.Year))
 	p.Settle, p.Cost = true, func(*http.Request) int { return 10 }
 	p.Count = func(status int) bool { return status < 500 }
 	store := &script{Memory: newMemory()}
 	store.adjust = func(ctx context.Context, charges []ratelimit.Charge) error {
-		return errors.Join(store.Memory.Adjust(ctx, charges), faulty.ErrStore) // done, but not said
+		return errors.Join(store.Memory.Adjust(ctx, charges), faulty.ErrStore) // done, but not confirmed
 	}
 	h := newLimiter(t, ratelimit.Config{
 		Policies: []ratelimit.Policy{p}, Store: store, OnError: func(context.Context, error) {},
 	}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := ratelimit.Settle(r.Context(), "units", 4); err == nil {
-			t.Error("Settle does not tell that the store has failed")
+			t.Error("Settle does not return that the store has failed")
 		}
 		w.WriteHeader(http.StatusInternalServerError)
 	}))
@@ -252,7 +252,7 @@ func TestAnUnknownRefundIsNotRepeated(t *testing.T) {
 	}
 }
 
-// A store that says it has moved more than it was asked to is not believed.
+// A store that claims to have moved more than it was asked to is not believed.
 func TestAStoreCannotMoveMoreThanItWasAskedTo(t *testing.T) {
 	p := everyone("units", ratelimit.CalendarWindow(100, ratelimit.Year))
 	p.Settle, p.Cost = true, func(*http.Request) int { return 10 }
@@ -271,7 +271,7 @@ func TestAStoreCannotMoveMoreThanItWasAskedTo(t *testing.T) {
 			}
 		})))
 	if back != -15 {
-		t.Errorf("%d given back, want -15", back)
+		t.Errorf("%d refunded, want -15", back)
 	}
 }
 
@@ -281,7 +281,7 @@ func TestAStoreThatContradictsItselfHasFailed(t *testing.T) {
 		"it admits what a policy does not": {true, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var told errorsOf
+			var reported errorsOf
 			store := &script{Memory: newMemory()}
 			store.take = func(_ context.Context, charges []ratelimit.Charge) (bool, error) {
 				charges[0].Violated = c.violated
@@ -289,11 +289,11 @@ func TestAStoreThatContradictsItselfHasFailed(t *testing.T) {
 			}
 			h := newLimiter(t, ratelimit.Config{
 				Policies: []ratelimit.Policy{everyone("p", ratelimit.RollingWindow(2, time.Hour))},
-				Store:    store, OnStoreFailure: ratelimit.FailClosed, OnError: told.tell,
+				Store:    store, OnStoreFailure: ratelimit.FailClosed, OnError: reported.add,
 			}).Wrap(ok)
 			wantCodes(t, codes(1, h), 503)
-			if len(told.all()) != 1 {
-				t.Errorf("OnError was told %v", told.all())
+			if len(reported.all()) != 1 {
+				t.Errorf("OnError was called with %v", reported.all())
 			}
 		})
 	}

@@ -11,14 +11,14 @@ import (
 	"github.com/usher-go/usher/internal/delay"
 )
 
-// Headers says which header fields tell clients about the limits. The standard
-// ones are RateLimit-Policy and RateLimit of the IETF draft
-// (draft-ietf-httpapi-ratelimit-headers-11), which name every listed policy.
-// The others are X-RateLimit-Limit, -Remaining and -Reset, which tell of the
-// policy with the least left; concurrency limits are not among them.
+// Headers are the header fields that describe the limits to clients. The standard ones
+// are RateLimit-Policy and RateLimit of the IETF draft
+// (draft-ietf-httpapi-ratelimit-headers-11), which name every policy that is not
+// hidden. The others are X-RateLimit-Limit, -Remaining and -Reset, which describe the
+// policy with the least left, concurrency limits excepted.
 //
-// All times are rounded up to whole seconds, so that a client which obeys them
-// is not refused again.
+// All times are rounded up to whole seconds, so that a client that obeys them is not
+// refused again.
 type Headers uint8
 
 // The choices of header fields.
@@ -37,15 +37,15 @@ func (h Headers) standard() bool {
 
 func (h Headers) epoch() bool { return h == EpochHeaders || h == StandardAndEpochHeaders }
 
-// setHeader sets the fields. All text is made in one piece, as are the slices of
-// values, each of which belongs to this response alone and has room for no other.
-// Retry-After is among them for that reason only: usher.Fail would set it as well.
+// setHeader sets the fields. All text is one allocation, and so are the slices of
+// values, each of which belongs to this response alone and has no spare capacity.
+// Retry-After is among them for that reason alone: usher.Fail would set it as well.
 func (l *Limiter) setHeader(h http.Header, d *decision, refusal *usher.Error) {
 	style := l.config.Headers
 	if style == NoHeaders || len(d.charges) == 0 {
 		return
 	}
-	// The text of the policies is made once, for decisions that all of them are in.
+	// The text of the policies is computed once, for decisions over all of them.
 	usual := l.fixed && len(d.charged) == len(l.policies)
 	b := d.text[:0]
 	var ends [6]int
@@ -112,8 +112,8 @@ func (l *Limiter) setHeader(h http.Header, d *decision, refusal *usher.Error) {
 	}
 }
 
-// looser reports whether a limiter further out has told the client of a policy
-// with less left than c.
+// looser reports whether the fields of an outer limiter describe a policy with less left
+// than c.
 func looser(h http.Header, c *Charge) bool {
 	outer := h["X-Ratelimit-Remaining"]
 	if len(outer) == 0 || c.Violated {
@@ -123,7 +123,7 @@ func looser(h http.Header, c *Charge) bool {
 	return err == nil && remaining < c.Remaining
 }
 
-// setField sets a list field, or adds to what a limiter further out has said.
+// setField sets a list field, or adds to the items of an outer limiter.
 func setField(h http.Header, name string, value []string, replace bool) {
 	if value[0] == "" {
 		return
@@ -134,7 +134,7 @@ func setField(h http.Header, name string, value []string, replace bool) {
 	h[name] = value
 }
 
-// appendPolicies appends RateLimit-Policy: the listed policies.
+// appendPolicies appends RateLimit-Policy: the policies that are not hidden.
 func appendPolicies(b []byte, d *decision) []byte {
 	start := len(b)
 	for i, p := range d.charged {
@@ -164,8 +164,8 @@ func listed(policies []*policy) string {
 	return strings.Join(items, ", ")
 }
 
-// appendStates appends RateLimit: what is left under each listed policy, and
-// for how long there is no more.
+// appendStates appends RateLimit: what is left under each policy that is not hidden, and
+// for how long.
 func appendStates(b []byte, d *decision) []byte {
 	start := len(b)
 	for i, p := range d.charged {
@@ -188,8 +188,8 @@ func appendStates(b []byte, d *decision) []byte {
 	return b
 }
 
-// effective returns the time after which the client may count on more than is
-// left now: on what it asked for, if it was refused.
+// effective returns the time after which more is left than now: enough for the request,
+// if it was refused.
 func (c *Charge) effective() time.Duration {
 	if c.Violated && c.Wait > 0 {
 		return c.Wait
@@ -197,8 +197,8 @@ func (c *Charge) effective() time.Duration {
 	return c.Reset
 }
 
-// tightest returns the index of the listed charge that a client should mind
-// first, or -1.
+// tightest returns the index of the charge that limits the client first, among those of
+// policies that are not hidden, or -1.
 func tightest(d *decision) int {
 	best := -1
 	for i, p := range d.charged {
@@ -226,7 +226,7 @@ func tighter(a, b *Charge) bool {
 	}
 }
 
-// appendReset appends X-RateLimit-Reset, or nothing where no time brings more.
+// appendReset appends X-RateLimit-Reset, or nothing where no wait helps.
 func appendReset(b []byte, c *Charge, style Headers) []byte {
 	if c.Limit.quota == 0 {
 		return b

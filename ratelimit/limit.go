@@ -21,8 +21,8 @@ type Limit struct {
 	zone      *time.Location
 }
 
-// An Algorithm is how a [Limit] counts. Stores read it; users choose it by the
-// constructor.
+// An Algorithm is how a [Limit] counts. The constructor of the Limit chooses it, and
+// stores read it.
 type Algorithm uint8
 
 // The algorithms.
@@ -74,7 +74,7 @@ func Concurrency(n int) Limit {
 	return Limit{algorithm: AlgorithmConcurrency, quota: int64(n)}
 }
 
-// Unlimited is a limit that is never reached, for instance for a plan.
+// Unlimited is a limit that is never reached, for instance of a plan.
 func Unlimited() Limit { return Limit{algorithm: AlgorithmUnlimited} }
 
 // Nothing is a limit that refuses every request that costs anything, for instance

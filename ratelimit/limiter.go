@@ -21,13 +21,13 @@ import (
 
 // Config configures a [Limiter]. Policies are required.
 type Config struct {
-	// Policies are decided together: a request is admitted if all of them can
-	// cover it, and a refused one is charged to none. At most 16.
+	// Policies are decided together: a request is admitted if its cost fits under all
+	// of them, and a refused request is charged to none. At most 16.
 	Policies []Policy
 	// Store keeps the counters; nil means a [Memory] of its own.
 	Store Store
-	// OnStoreFailure says what happens while the store fails; the default is to
-	// go on with limits that are local to this process.
+	// OnStoreFailure is what happens while the store fails. By default the limits
+	// apply in this process alone.
 	OnStoreFailure FailureMode
 	// StoreTimeout is how long a decision may wait for the store; zero means 100
 	// milliseconds. It holds even if the store ignores its context. At most 128 decisions
@@ -38,7 +38,7 @@ type Config struct {
 	// calling the store, but for one a second, and start again with its first success.
 	// None of this applies to a Memory, which does not wait.
 	StoreTimeout time.Duration
-	// Headers says which header fields tell clients about the limits.
+	// Headers are the header fields that describe the limits to clients.
 	Headers Headers
 	// OnError is called with each failure of the store, each invalid limit and each
 	// panic of Count, and with the context of the request. Nil logs them to
@@ -47,9 +47,9 @@ type Config struct {
 	OnError func(ctx context.Context, err error)
 	// OmitRetryAfter leaves Retry-After out of refusals.
 	OmitRetryAfter bool
-	// Allow reports whether a request passes without being counted, and Block
-	// whether it is refused with 403; Block is asked first. [Addresses] makes them
-	// from lists. They must be safe for concurrent use.
+	// Allow reports whether a request passes without being counted, and Block whether
+	// it is refused with 403. Block is called first. [clientip.In] returns such
+	// functions. They must be safe for concurrent use.
 	Allow, Block func(*http.Request) bool
 	// MeterProvider counts decisions as usher.rate_limiting.requests; nil means
 	// the global one.
@@ -67,40 +67,40 @@ const (
 )
 
 // A Limiter decides requests over several policies at once. It is a
-// [usher.Middleware], safe for concurrent use, and does not change.
+// [usher.Middleware], is safe for concurrent use, and never changes.
 //
-// A route with limits of its own is wrapped by a limiter made by [Limiter.With]
-// or [Limiter.Only] in place of its parent. Limiters that derive from one another
-// or from a common parent still make one decision where one stands inside another,
-// and so does a limiter inside itself: the inner one takes only what those further
-// out have not taken, Only gives back what they took under other policies than its
-// own, and a refusal gives back everything. A refusal further out is final.
+// A route with its own limits is wrapped by a limiter that [Limiter.With] or
+// [Limiter.Only] returns, instead of by the parent. Limiters that derive from one
+// another or from a common parent make one decision even where one stands inside
+// another, and so does a limiter inside itself. The inner limiter charges only what the
+// outer ones have not charged, Only refunds what they have charged under other policies
+// than its own, and a refusal refunds everything. A refusal of an outer limiter is final.
 type Limiter struct {
 	config   Config
 	policies []*policy
-	lasting  bool   // a policy has something to do after the handler
+	lasting  bool   // a policy acts after the handler
 	fixed    bool   // no policy has a limit that depends on the request
 	listed   string // RateLimit-Policy, if fixed
 	memory   *Memory
 	tables   []*table     // of policies, in memory
 	shared   *sharedStore // nil if the store is a Memory
 	family   *family
-	only     bool // its policies replace those of limiters further out
+	only     bool // its policies replace those of outer limiters
 
 	failures  *report.Reporter
 	decisions *telemetry.Decisions
 	pool      *sync.Pool
 	blocked   *usher.Error
-	// mounted is set once l wraps a handler, and nested once it may stand inside
-	// itself, as it wraps several or is called by others.
+	// mounted is set once l wraps a handler, and nested once l may stand inside
+	// itself: it wraps several handlers, or an adapter calls it.
 	mounted, nested atomic.Bool
 }
 
-// family is what all limiters over one store have in common.
+// A family is what a limiter and those that derive from it share.
 type family struct {
 	mu    sync.Mutex
 	names map[string]bool
-	// related is set once one of them derives from another.
+	// related is set once there are two.
 	related atomic.Bool
 }
 
@@ -130,14 +130,14 @@ func New(c Config) (*Limiter, error) {
 	return l, nil
 }
 
-// With returns a limiter that decides over the policies of l and over more ones
-// at once, for a route with limits of its own. It shares the counters of l.
+// With returns a limiter that decides over the policies of l and more at once, for a
+// route with further limits. It shares the counters of l.
 func (l *Limiter) With(policies ...Policy) (*Limiter, error) {
 	return l.derive(false, policies)
 }
 
-// Only returns a limiter for a route whose policies replace those of l. It
-// shares the store and everything else that l is configured with.
+// Only returns a limiter for a route whose policies replace those of l. It shares the
+// rest of the configuration of l, its store included.
 func (l *Limiter) Only(policies ...Policy) (*Limiter, error) {
 	return l.derive(true, policies)
 }
@@ -187,7 +187,7 @@ func (l *Limiter) add(faults config.Faults[usher.ConfigError], field string, pol
 	return nil
 }
 
-// finish makes what requests need.
+// finish computes what requests need.
 func (l *Limiter) finish() {
 	l.lasting = slices.ContainsFunc(l.policies, (*policy).outlives)
 	l.fixed = !slices.ContainsFunc(l.policies, (*policy).varies)
@@ -235,7 +235,7 @@ func newDecisions(c *Config, outcomes []string, policy string) *telemetry.Decisi
 	return telemetry.NewDecisions(t)
 }
 
-// Wrap returns a handler that asks l before next.
+// Wrap returns a handler that serves next the requests that l admits.
 func (l *Limiter) Wrap(next http.Handler) http.Handler {
 	if !l.mounted.CompareAndSwap(false, true) {
 		l.nested.Store(true)
@@ -243,10 +243,10 @@ func (l *Limiter) Wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { l.serve(w, r, next) })
 }
 
-// ServeNext hands the request to next if it is admitted and responds with 429 if
-// not, with the header fields that the limiter is configured for on both.
+// ServeNext passes the request to next if l admits it, and responds with 429 if not.
+// Both responses have the header fields that [Config.Headers] names.
 func (l *Limiter) ServeNext(w http.ResponseWriter, r *http.Request, next http.Handler) {
-	// Where else the caller has mounted l, nobody knows.
+	// The caller may have mounted l elsewhere too.
 	if !l.nested.Load() {
 		l.nested.Store(true)
 	}
@@ -290,23 +290,22 @@ func (l *Limiter) serve(w http.ResponseWriter, r *http.Request, next http.Handle
 	next.ServeHTTP(w, r)
 }
 
-// abandon ends a request that has ended while it was decided: next does not run.
+// abandon ends a request whose client has left during the decision: next does not run.
 func (l *Limiter) abandon(w http.ResponseWriter, r *http.Request, d *decision, outer *pending) {
 	l.decisions.Record(r.Context(), canceled)
 	if d.admitted {
-		// It is charged, but neither places nor what its outcome does not charge.
-		h := &pending{limiter: l, request: r, outer: outer, decision: d}
-		h.end(usher.StatusClientClosedRequest)
+		// It is charged, except for places and what its status does not charge.
+		pd := &pending{limiter: l, request: r, outer: outer, decision: d}
+		pd.end(usher.StatusClientClosedRequest)
 	} else {
 		l.pool.Put(d)
 	}
 	usher.Fail(w, r, canceledError(r.Context()))
 }
 
-// holds reports whether a decision matters beyond its beginning: there is
-// something to do after the handler, or a limiter further in may decide with it.
-// This is known from how l is mounted, as a bare limiter that stands once in the
-// way of a request must cost no copy of it.
+// defers reports whether decisions of l must stay pending while the handler runs: a
+// policy acts after it, or an inner limiter may decide with them. That depends on how l
+// is mounted, since a limiter that is mounted once must not copy requests.
 func (l *Limiter) defers() bool {
 	return l.lasting || l.nested.Load() || l.family.related.Load()
 }

@@ -320,7 +320,7 @@ func TestPlansAreResolvedForEachRequest(t *testing.T) {
 	wantCodes(t, codes(1, h, contract("broken"), as(usher.Principal{ID: "k", Owner: "x"})), 503)
 	wantCodes(t, codes(1, h, contract("kind"), as(usher.Principal{ID: "k", Owner: "y"})), 503)
 	if len(faults) != 2 {
-		t.Errorf("OnError was told %v, want both invalid limits", faults)
+		t.Errorf("OnError was called with %v, want both invalid limits", faults)
 	}
 	// An upgrade takes what was used along.
 	wantCodes(t, codes(3, h, as(usher.Principal{ID: "k", Owner: "free", Plan: "pro"})), 200, 200, 429)
@@ -424,21 +424,21 @@ func TestCost(t *testing.T) {
 func TestOnlyChosenOutcomesCount(t *testing.T) {
 	p := everyone("failures", ratelimit.RollingWindow(2, time.Hour))
 	p.Count = func(status int) bool { return status >= 400 }
-	answer := func(f http.HandlerFunc) http.Handler { return limiterOf(t, p).Wrap(f) }
-	t.Run("an answer that does not count is given back", func(t *testing.T) {
-		wantCodes(t, codes(5, answer(ok)), 200, 200, 200, 200, 200)
+	response := func(f http.HandlerFunc) http.Handler { return limiterOf(t, p).Wrap(f) }
+	t.Run("a response that does not count is refunded", func(t *testing.T) {
+		wantCodes(t, codes(5, response(ok)), 200, 200, 200, 200, 200)
 	})
 	t.Run("one that counts is charged", func(t *testing.T) {
-		h := answer(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) })
+		h := response(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) })
 		wantCodes(t, codes(3, h), 401, 401, 429)
 	})
-	t.Run("an informational status is not the answer", func(t *testing.T) {
-		h := answer(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(103); w.WriteHeader(403) })
+	t.Run("an informational status is not the response", func(t *testing.T) {
+		h := response(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(103); w.WriteHeader(403) })
 		codes(2, h)
 		wantCodes(t, codes(1, h), 429)
 	})
 	t.Run("a panic counts as 500", func(t *testing.T) {
-		h := answer(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+		h := response(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 		for range 2 {
 			func() {
 				defer func() { _ = recover() }()
@@ -449,7 +449,7 @@ func TestOnlyChosenOutcomesCount(t *testing.T) {
 	})
 	t.Run("nobody gets past the limit while handlers run", func(t *testing.T) {
 		block := make(chan struct{})
-		h := answer(func(w http.ResponseWriter, _ *http.Request) { <-block })
+		h := response(func(w http.ResponseWriter, _ *http.Request) { <-block })
 		var wg sync.WaitGroup
 		var refused atomic.Int32
 		for range 10 {
@@ -586,7 +586,7 @@ func TestEveryPlaceOfAConcurrencyLimitIsReturned(t *testing.T) {
 		url     string
 		handler http.HandlerFunc
 	}{
-		{"after an answer", server.URL, ok},
+		{"after a response", server.URL, ok},
 		{"after http.ErrAbortHandler", server.URL, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }},
 		{"after a hijack", server.URL, func(w http.ResponseWriter, _ *http.Request) {
 			conn, _, err := http.NewResponseController(w).Hijack()
@@ -628,7 +628,7 @@ func TestEveryPlaceOfAConcurrencyLimitIsReturned(t *testing.T) {
 				}
 			}
 			if code := get(server.URL); code != http.StatusTooManyRequests {
-				t.Errorf("a third request was answered with %d", code)
+				t.Errorf("the status of a third request is %d", code)
 			}
 			close(block)
 			wg.Wait()
@@ -666,7 +666,7 @@ func TestListsAndExceptions(t *testing.T) {
 	options := func(r *http.Request) { r.Method = http.MethodOptions }
 	wantCodes(t, codes(2, h, options), 200, 200)
 	if w := do(h, options); len(w.Header()["Ratelimit"]) != 0 {
-		t.Errorf("a policy that does not apply is told of: %v", w.Header())
+		t.Errorf("the fields name a policy that does not apply: %v", w.Header())
 	}
 	wantCodes(t, codes(2, h), 200, 429)
 }
@@ -754,7 +754,7 @@ func TestRetryAfterCanBeLeftOut(t *testing.T) {
 }
 
 // RateLimit-Policy names the policies that count the request and no others.
-func TestPoliciesThatDoNotCountARequestAreNotTold(t *testing.T) {
+func TestPoliciesThatDoNotCountARequestAreNotListed(t *testing.T) {
 	second := everyone("second", ratelimit.RollingWindow(10, time.Second))
 	second.Applies = func(r *http.Request) bool { return r.Method == http.MethodPost }
 	h := limiterOf(t, everyone("first", ratelimit.RollingWindow(10, time.Second)), second).Wrap(nothing)

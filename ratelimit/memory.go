@@ -16,14 +16,13 @@ import (
 // a key that it knows, and starts no goroutine.
 //
 // It holds at most a fixed number of keys for each policy, and evicts the least
-// recently used one for another. What an evicted key has used is not forgotten but
-// kept in a table of the same fixed size, in a slot that several keys may share: a key
-// that is not held starts with what its slot owes. So a flood of invented keys neither
-// grows the memory nor gives anybody a fresh allowance: all of them together are
-// counted against the slots.
+// recently used one for another. What an evicted key has used is kept in a table of the
+// same fixed size, in a slot that several keys may share: a key that was evicted or is
+// new starts with what its slot owes. So a flood of invented keys neither grows the
+// memory nor gives anybody a fresh allowance: all of them are counted against the slots.
 //
-// Places of concurrency limits are kept as long as they are held, which is what
-// bounds them.
+// Places of concurrency limits are never evicted; their number is bounded by that of the
+// requests in flight.
 type Memory struct {
 	base     time.Time
 	capacity int
@@ -34,7 +33,7 @@ type Memory struct {
 
 // A MemoryConfig configures a [Memory]. Its zero value is one for production.
 type MemoryConfig struct {
-	// Keys is how many keys are held for each policy; zero means 65,536. A key takes
+	// Keys is the most keys that are kept for each policy; zero means 65,536. A key takes
 	// about 400 bytes, and 16 bytes more for each request in a rolling window.
 	Keys int
 }
@@ -55,7 +54,7 @@ func newMemory(keys int) *Memory {
 	return &Memory{base: time.Now(), capacity: keys, tables: make(map[string]*table)}
 }
 
-// Len returns the number of keys that are held for a policy.
+// Len returns the number of keys that are kept for a policy.
 func (m *Memory) Len(policy string) int {
 	m.mu.Lock()
 	t := m.tables[policy]
@@ -89,14 +88,14 @@ func (m *Memory) now(wall bool) instant {
 	return instant{m.base.Add(n), int64(n)}
 }
 
-// errTwice is a fault of the caller.
+// errTwice is the error of a caller that breaks the contract.
 var errTwice = errors.New("ratelimit: a policy occurs twice in one decision")
 
 // maxCharges is how many policies one decision may have.
 const maxCharges = 16
 
-// Take implements [Store]. It never waits for anything but other decisions on
-// the same shards, and fails only on a call that breaks the contract.
+// Take implements [Store]. It waits for nothing but other decisions on the same shards,
+// and fails only if its caller breaks the contract.
 func (m *Memory) Take(_ context.Context, charges []Charge) (admitted bool, err error) {
 	now, err := m.lock(charges)
 	if err != nil {
@@ -121,7 +120,7 @@ func (m *Memory) Take(_ context.Context, charges []Charge) (admitted bool, err e
 	return admitted, nil
 }
 
-// Adjust implements [Store]. It fails only on a call that breaks the contract.
+// Adjust implements [Store]. It fails only if its caller breaks the contract.
 func (m *Memory) Adjust(_ context.Context, charges []Charge) error {
 	now, err := m.lock(charges)
 	if err != nil {
@@ -134,10 +133,9 @@ func (m *Memory) Adjust(_ context.Context, charges []Charge) error {
 	return nil
 }
 
-// lock locks the shards of all keys and then reads the clock, so that no key
-// ever sees an earlier time than it saw before. Shards are locked in the order
-// in which their tables were made: with one order for everybody no two
-// decisions can wait for each other.
+// lock locks the shards of all keys and then reads the clock, so that the time of a key
+// never goes back. Shards are locked in the order in which their tables were made: with
+// one order for all, no two decisions can wait for each other.
 func (m *Memory) lock(charges []Charge) (instant, error) {
 	if len(charges) > maxCharges {
 		return instant{}, fmt.Errorf("ratelimit: more than %d policies in one decision", maxCharges)
@@ -178,7 +176,7 @@ func unlock(charges []Charge) {
 // need returns how many units must be left.
 func (c *Charge) need() int64 { return max(c.Cost, c.Least) }
 
-// check finds out whether the charge can be covered. The shard is locked.
+// check sets the results of the charge. The shard is locked.
 func (c *Charge) check(now instant) {
 	c.At = now.n
 	if c.Limit.quota == 0 {
@@ -199,8 +197,8 @@ func (c *Charge) check(now instant) {
 	c.Violated, c.Remaining, c.Reset, c.Wait = !res.ok, res.remaining, res.reset, res.wait
 }
 
-// refuse finds that nothing is left, now or ever. What is known of the key stays
-// as it is, for the day on which it has a limit again.
+// refuse sets the results of a limit that admits nothing. The entry of the key stays
+// as it is, for the time when the key has a limit again.
 func (c *Charge) refuse() {
 	c.Violated = c.need() > 0 && c.Limit.algorithm != AlgorithmUnlimited
 	c.Remaining, c.Reset, c.Wait = 0, 0, 0
@@ -209,7 +207,7 @@ func (c *Charge) refuse() {
 	}
 }
 
-// take charges what check has granted.
+// take charges a charge for which check has found no violation.
 func (c *Charge) take(now instant) {
 	if c.Limit.quota == 0 {
 		return
@@ -221,7 +219,7 @@ func (c *Charge) take(now instant) {
 	}
 	c.entry.take(now, c.Cost)
 	if c.Reset == 0 && c.Cost > 0 {
-		// Nothing was in use before, so check knew no time at which more is left.
+		// Nothing was in use before, so check could not set a time.
 		c.Reset = c.Limit.firstReset()
 	}
 }

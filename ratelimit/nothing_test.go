@@ -134,20 +134,20 @@ func TestAnInvalidLimitRefuses(t *testing.T) {
 		"a quota out of range": ratelimit.RollingWindow(2e9, time.Hour),
 	} {
 		t.Run(name, func(t *testing.T) {
-			var told []error
+			var reported []error
 			p := everyone("p", ratelimit.RollingWindow(9, time.Hour))
 			p.LimitFor = func(*http.Request) ratelimit.Limit { return l }
 			beside := everyone("beside", ratelimit.RollingWindow(1, time.Hour))
 			limiter := newLimiter(t, ratelimit.Config{
 				Policies: []ratelimit.Policy{beside, p},
-				OnError:  func(_ context.Context, err error) { told = append(told, err) },
+				OnError:  func(_ context.Context, err error) { reported = append(reported, err) },
 			})
 			w := do(limiter.Wrap(ok))
 			if w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), usher.CodeRateLimitUnavailable) {
 				t.Errorf("status %d: %s", w.Code, w.Body)
 			}
-			if len(told) != 1 || !strings.Contains(told[0].Error(), `"p"`) {
-				t.Errorf("OnError was told %v", told)
+			if len(reported) != 1 || !strings.Contains(reported[0].Error(), `"p"`) {
+				t.Errorf("OnError was called with %v", reported)
 			}
 			l = ratelimit.Limit{}
 			wantCodes(t, codes(2, limiter.Wrap(ok)), 200, 429) // the refused request used up nothing

@@ -14,22 +14,22 @@ import (
 	"github.com/usher-go/usher/ratelimit"
 )
 
-// errorsOf collects what OnError is told.
+// errorsOf collects the errors that OnError is called with.
 type errorsOf struct {
 	mu   sync.Mutex
-	told []error
+	errs []error
 }
 
-func (e *errorsOf) tell(_ context.Context, err error) {
+func (e *errorsOf) add(_ context.Context, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.told = append(e.told, err)
+	e.errs = append(e.errs, err)
 }
 
 func (e *errorsOf) all() []error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return slices.Clone(e.told)
+	return slices.Clone(e.errs)
 }
 
 func TestACountThatPanicsLeaksNoPlaceOverASocket(t *testing.T) {
@@ -45,10 +45,10 @@ func TestACountThatPanicsLeaksNoPlaceOverASocket(t *testing.T) {
 				}
 				return false
 			}
-			var told errorsOf
+			var reported errorsOf
 			s := httptest.NewServer(newLimiter(t, ratelimit.Config{
 				Policies: order(everyone("places", ratelimit.Concurrency(1)), counted),
-				OnError:  told.tell,
+				OnError:  reported.add,
 			}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if r.Header.Get("Panic") != "" {
 					w.WriteHeader(http.StatusTeapot)
@@ -65,8 +65,8 @@ func TestACountThatPanicsLeaksNoPlaceOverASocket(t *testing.T) {
 			if h := res.Header.Get("RateLimit"); !strings.Contains(h, `"counted";r=1;`) {
 				t.Errorf("RateLimit %s, want the response of which Count panicked to be charged and no other", h)
 			}
-			if errs := told.all(); len(errs) != 1 || !strings.Contains(errs[0].Error(), `Count of policy "counted"`) {
-				t.Errorf("OnError was told %v", errs)
+			if errs := reported.all(); len(errs) != 1 || !strings.Contains(errs[0].Error(), `Count of policy "counted"`) {
+				t.Errorf("OnError was called with %v", errs)
 			}
 		})
 	}
@@ -147,7 +147,7 @@ func TestCallbacksThatDoNotReturnLeakNothing(t *testing.T) {
 }
 
 func TestTwoCountsAreAskedThoughTheFirstPanics(t *testing.T) {
-	var told errorsOf
+	var reported errorsOf
 	counted := func(name string, count func(int) bool) ratelimit.Policy {
 		p := everyone(name, ratelimit.RollingWindow(1, time.Hour))
 		p.Count = count
@@ -155,7 +155,7 @@ func TestTwoCountsAreAskedThoughTheFirstPanics(t *testing.T) {
 	}
 	first, last := false, false
 	h := newLimiter(t, ratelimit.Config{
-		OnError: told.tell,
+		OnError: reported.add,
 		Policies: []ratelimit.Policy{
 			counted("first", func(int) bool { first = true; return false }),
 			{Name: "broken", Key: ratelimit.Global(), Limit: ratelimit.RollingWindow(2, time.Hour), Count: func(int) bool { panic("count") }},
@@ -163,7 +163,7 @@ func TestTwoCountsAreAskedThoughTheFirstPanics(t *testing.T) {
 		},
 	}).Wrap(ok)
 	wantCodes(t, codes(3, h), 200, 200, 429)
-	if !first || !last || len(told.all()) != 2 {
-		t.Errorf("first asked %v, last asked %v, OnError told %v", first, last, told.all())
+	if !first || !last || len(reported.all()) != 2 {
+		t.Errorf("first asked %v, last asked %v, OnError was called with %v", first, last, reported.all())
 	}
 }

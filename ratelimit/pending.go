@@ -13,64 +13,64 @@ import (
 	"github.com/usher-go/usher/internal/httpwriter"
 )
 
-// held is a decision that is not over when the handler begins: it holds places,
-// waits for the outcome, may be settled, or is shared with limiters further in.
+// A pending decision is not over when the handler begins: it occupies places, depends
+// on the status of the response, may be settled, or is shared with inner limiters.
 type pending struct {
 	limiter *Limiter
 	request *http.Request
-	outer   *pending // of a limiter further out
+	outer   *pending // of an outer limiter
 
 	mu       sync.Mutex
 	decision *decision // nil once it is over
 	taken    uint16    // the policies of the limiter that count the request, a bit each
 	refunded uint16    // those of them that charge nothing after all
-	shared   bool      // others than the limiter know of it
+	shared   bool      // code beside the limiter has found it
 }
 
-// pendingPool are those that nobody else has come to know, as nearly all.
+// pendingPool has those that are not shared, which are nearly all.
 var pendingPool = sync.Pool{New: func() any { return new(pending) }}
 
-// decisions holds the innermost decision of a request that is not over.
-var decisions = exchange.NewSlot[pending]()
+// innermost is the slot of the innermost pending decision of a request.
+var innermost = exchange.NewSlot[pending]()
 
-// pendingIn returns the innermost decision that is held for a request, or nil.
+// pendingIn returns the innermost pending decision of the request of ctx, or nil.
 func pendingIn(ctx context.Context) *pending {
 	x := exchange.From(ctx)
 	if x == nil {
 		return nil
 	}
 	for {
-		h := decisions.Load(x)
-		if h == nil || h.share(x) {
-			return h
+		pd := innermost.Load(x)
+		if pd == nil || pd.share(x) {
+			return pd
 		}
 	}
 }
 
-// share notes that h is known outside its limiter. It fails if h is not, or no
-// longer, a decision of this request.
-func (h *pending) share(x *exchange.Exchange) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if decisions.Load(x) != h {
+// share marks pd as shared. It fails if pd is not, or no longer, the innermost decision
+// of this request.
+func (pd *pending) share(x *exchange.Exchange) bool {
+	pd.mu.Lock()
+	defer pd.mu.Unlock()
+	if innermost.Load(x) != pd {
 		return false
 	}
-	h.shared = true
+	pd.shared = true
 	return true
 }
 
-// servePending runs next, and then gives back what the outcome says.
+// servePending runs next, and then refunds what the response does not charge.
 func (l *Limiter) servePending(w http.ResponseWriter, r *http.Request, next http.Handler, d *decision, outer *pending) {
-	h := pendingPool.Get().(*pending)
-	h.limiter, h.request, h.outer, h.decision, h.taken = l, r, outer, d, l.bits(d.charged)
+	pd := pendingPool.Get().(*pending)
+	pd.limiter, pd.request, pd.outer, pd.decision, pd.taken = l, r, outer, d, l.bits(d.charged)
 	status := http.StatusInternalServerError // unless next returns
-	// Deferred first, as a place must be free again whatever happens.
-	defer func() { h.end(status) }()
+	// Deferred first, since a place must be free again whatever happens.
+	defer func() { pd.end(status) }()
 	x, inner := exchange.Enter(r)
-	decisions.Store(x, h)
+	innermost.Store(x, pd)
 	defer func() {
 		exchange.Leave(r, inner)
-		decisions.Store(x, outer)
+		innermost.Store(x, outer)
 	}()
 	l.count(r.Context(), d)
 	l.setHeader(w.Header(), d, nil)
@@ -96,7 +96,7 @@ func (d *decision) countsOutcomes() bool {
 	return false
 }
 
-// bits returns the bits of policies of l, which come in its order.
+// bits returns the bits of policies of l, which are in the order of l.
 func (l *Limiter) bits(charged []*policy) (bits uint16) {
 	for i, p := range l.policies {
 		if len(charged) > 0 && charged[0] == p {
@@ -107,104 +107,104 @@ func (l *Limiter) bits(charged []*policy) (bits uint16) {
 	return bits
 }
 
-// asked reports whether h, or a decision further out, counts the request under p and
-// its key as well, and then lets what that has charged be charged, whoever has
-// replaced it in between. Further out, where its caller was not known yet, a policy
-// may not have counted the request, or for somebody else.
-func (h *pending) asked(p *policy, r *http.Request) bool {
-	for ; h != nil; h = h.outer {
-		if i := slices.Index(h.limiter.policies, p); i >= 0 && h.taken&(1<<i) != 0 && h.charges(p, r) {
-			h.mu.Lock()
-			h.refunded &^= 1 << i
-			h.mu.Unlock()
+// asked reports whether pd or an outer decision has counted the request under p for
+// the same key. What that decision has charged then stays charged, even if a limiter in
+// between has replaced it. An outer decision may have skipped the policy, or counted
+// another key, because the caller was not known yet.
+func (pd *pending) asked(p *policy, r *http.Request) bool {
+	for ; pd != nil; pd = pd.outer {
+		if i := slices.Index(pd.limiter.policies, p); i >= 0 && pd.taken&(1<<i) != 0 && pd.charges(p, r) {
+			pd.mu.Lock()
+			pd.refunded &^= 1 << i
+			pd.mu.Unlock()
 			return true
 		}
 	}
 	return false
 }
 
-// charges reports whether what h counts under p is counted for the key of r.
-func (h *pending) charges(p *policy, r *http.Request) bool {
+// charges reports whether what pd has counted under p is for the key of r.
+func (pd *pending) charges(p *policy, r *http.Request) bool {
 	key, ok := p.Key(r)
 	if !ok {
-		return true // nobody else to count it for
+		return true // there is no other key to count
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.decision == nil {
+	pd.mu.Lock()
+	defer pd.mu.Unlock()
+	if pd.decision == nil {
 		return true
 	}
-	i := slices.Index(h.decision.charged, p)
-	return i < 0 || h.decision.charges[i].Key == key
+	i := slices.Index(pd.decision.charged, p)
+	return i < 0 || pd.decision.charges[i].Key == key
 }
 
-// refunds reports whether what is charged under p is given back in any case.
-func (h *pending) refunds(p *policy) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.refunded != 0 && h.refunded&(1<<slices.Index(h.limiter.policies, p)) != 0
+// refunds reports whether what is charged under p is refunded in any case.
+func (pd *pending) refunds(p *policy) bool {
+	pd.mu.Lock()
+	defer pd.mu.Unlock()
+	return pd.refunded != 0 && pd.refunded&(1<<slices.Index(pd.limiter.policies, p)) != 0
 }
 
-// refundAll makes h and the decisions further out, as far as their limiters are of one
-// family, give back in the end what they have charged, except under the policies
-// to keep. It reports whether there is any to give back.
-func (h *pending) refundAll(f *family, keep []*policy) (found bool) {
-	for ; h != nil; h = h.outer {
-		if h.limiter.family != f {
+// refundAll marks what pd and the outer decisions of one family have charged as to be
+// refunded in the end, except under the policies to keep. It reports whether there is
+// anything to refund.
+func (pd *pending) refundAll(f *family, keep []*policy) (found bool) {
+	for ; pd != nil; pd = pd.outer {
+		if pd.limiter.family != f {
 			continue
 		}
-		h.mu.Lock()
-		for i, p := range h.limiter.policies {
+		pd.mu.Lock()
+		for i, p := range pd.limiter.policies {
 			if !slices.Contains(keep, p) {
-				h.refunded |= 1 << i
+				pd.refunded |= 1 << i
 				found = true
 			}
 		}
-		h.mu.Unlock()
+		pd.mu.Unlock()
 	}
 	return found
 }
 
-// end gives back the places that the request held and what its outcome does not
-// charge, and lets go of the decision: a handler that was abandoned may still
-// know h, but finds nothing in it. The request no longer leads to h.
-func (h *pending) end(status int) {
-	h.mu.Lock()
-	d, shared := h.decision, h.shared
-	h.decision = nil
-	h.mu.Unlock()
+// end frees the places of the request, refunds what its status does not charge, and
+// drops the decision: an abandoned handler may still have pd, but finds nothing in it.
+// The request no longer leads to pd.
+func (pd *pending) end(status int) {
+	pd.mu.Lock()
+	d, shared := pd.decision, pd.shared
+	pd.decision = nil
+	pd.mu.Unlock()
 	defer func() {
-		h.limiter.pool.Put(d)
+		pd.limiter.pool.Put(d)
 		if !shared {
-			h.limiter, h.request, h.outer, h.taken, h.refunded = nil, nil, nil, 0, 0
-			pendingPool.Put(h)
+			pd.limiter, pd.request, pd.outer, pd.taken, pd.refunded = nil, nil, nil, 0, 0
+			pendingPool.Put(pd)
 		}
 	}()
 	var faults []error
-	back := 0 // how many charges to give back, which are moved to the front
+	back := 0 // the number of charges to refund, which are moved to the front
 	refund := func(i int) {
 		d.charges[i].Cost = -d.charges[i].Cost
 		d.charges[i], d.charges[back] = d.charges[back], d.charges[i]
 		d.charged[i], d.charged[back] = d.charged[back], d.charged[i]
 		back++
 	}
-	// Deferred, as Count is not ours and may end this goroutine.
+	// Deferred, since Count may end this goroutine.
 	defer func() {
 		if back > 0 {
-			// Whether or not the client is still there. A store that fails now leaves
-			// the charge as it is, which errs on the safe side.
+			// The client may have left. A store that fails now leaves the charge as it
+			// is, which errs on the safe side.
 			if err := d.store.Adjust(context.Background(), d.charges[:back]); err != nil {
-				faults = append(faults, fmt.Errorf("ratelimit: give back: %w", err))
+				faults = append(faults, fmt.Errorf("ratelimit: refund: %w", err))
 			}
 		}
 		if err := errors.Join(faults...); err != nil {
-			h.limiter.failures.Error(h.request.Context(), err)
+			pd.limiter.failures.Error(pd.request.Context(), err)
 		}
 	}()
-	// First what nobody has to be asked about.
+	// First the refunds that do not depend on Count.
 	for i, p := range d.charged {
 		c := &d.charges[i]
-		if !c.Violated && c.Cost > 0 && (c.Limit.algorithm == AlgorithmConcurrency || h.refunds(p)) {
+		if !c.Violated && c.Cost > 0 && (c.Limit.algorithm == AlgorithmConcurrency || pd.refunds(p)) {
 			refund(i)
 		}
 	}
@@ -223,8 +223,8 @@ func (h *pending) end(status int) {
 	}
 }
 
-// counts reports whether a response with this status is charged, as one is of
-// which Count panics.
+// counts reports whether a response with this status is charged. If Count panics, it
+// is.
 func (p *policy) counts(status int) (counts bool, err error) {
 	counts = true
 	if err = guard.Run(func() error {

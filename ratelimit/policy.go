@@ -24,14 +24,15 @@ type Policy struct {
 	Name string
 	// Key returns whom the policy counts.
 	Key KeyFunc
-	// Limit is how much a key may use.
+	// Limit is what a key may use.
 	Limit Limit
 	// Plans are the limits for callers with these plans ([usher.Principal]), in
 	// place of Limit.
 	Plans map[string]Limit
-	// LimitFor returns the limit for a request, in place of Limit and Plans; for
-	// the zero Limit these apply. An invalid one is reported to Config.OnError, and
-	// the request is refused with 503. It must be safe for concurrent use.
+	// LimitFor returns the limit for a request, in place of Limit and Plans, which
+	// apply if it returns the zero Limit. An invalid limit is reported to
+	// [Config.OnError], and the request is refused with 503. LimitFor must be safe for
+	// concurrent use.
 	//
 	// All limits of a policy bound the same use of a key: what is charged under one
 	// counts under the others too, so that a change of plan neither forgets nor
@@ -40,8 +41,8 @@ type Policy struct {
 	LimitFor func(*http.Request) Limit
 	// Applies reports whether the policy counts the request; nil means always.
 	Applies func(*http.Request) bool
-	// Cost returns how many units the request takes; nil means one. A cost of
-	// zero or less takes nothing and is never refused, unless Settle is set.
+	// Cost returns how many units the request costs; nil means one. A cost of zero or
+	// less is never refused, unless Settle is set.
 	Cost func(*http.Request) int
 	// Count reports whether a response with this status is charged; nil means
 	// always. The cost is taken before the handler runs, so that nobody gets past
@@ -199,7 +200,7 @@ func (p *policy) charge(c *Charge, r *http.Request) (bool, error) {
 // varies reports whether the limit depends on the request.
 func (p *policy) varies() bool { return p.LimitFor != nil || p.Plans != nil }
 
-// outlives reports whether there is something to do after the handler.
+// outlives reports whether the policy acts after the handler.
 func (p *policy) outlives() bool {
 	return p.Count != nil || p.Settle || p.Limit.algorithm == AlgorithmConcurrency
 }

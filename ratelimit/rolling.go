@@ -6,17 +6,16 @@ import (
 	"time"
 )
 
-// rolling is an exact rolling window: it remembers each request that still
-// counts, oldest first.
+// A rolling window is exact: it keeps each request that still counts, oldest first.
 type rolling struct {
 	ring  []stamp // a power of two long
-	head  int     // of the oldest
+	head  int     // the index of the oldest
 	count int
 	used  int64
 }
 
-// A stamp is what was charged at one instant, and never 0: as a window holds no
-// more stamps than its quota has units, it cannot grow beyond that.
+// A stamp is what was charged at one instant. It is never 0, so a window has no more
+// stamps than its quota has units.
 type stamp struct {
 	at   int64
 	cost int64
@@ -24,8 +23,8 @@ type stamp struct {
 
 func newRolling(l *Limit, now instant, owed []debt) *rolling {
 	r := new(rolling)
-	// All of a debt counts until the last of it does not: never too little. One that
-	// ends later is a part of a greater one.
+	// All of a debt counts until the last unit of it expires: never too little. A debt
+	// that ends later is a part of a greater one.
 	slices.SortFunc(owed, func(a, b debt) int { return cmp.Compare(b.until, a.until) })
 	for _, d := range owed {
 		if more := min(d.used, l.quota) - r.used; d.until > now.n && more > 0 {
@@ -69,7 +68,7 @@ func (r *rolling) grow() {
 	r.ring, r.head = bigger, 0
 }
 
-// refund takes up to cost units off the stamp of an instant.
+// refund removes up to cost units from the stamp of an instant.
 func (r *rolling) refund(at, cost int64) (given int64) {
 	i := r.count - 1
 	for i >= 0 && r.at(i).at > at {
@@ -91,8 +90,8 @@ func (r *rolling) refund(at, cost int64) (given int64) {
 	return given
 }
 
-// expire forgets what no longer counts. A request counts for the whole length
-// of the window and not an instant longer.
+// expire drops what no longer counts. A request counts for the whole length of the
+// window and not an instant longer.
 func (r *rolling) expire(l *Limit, now instant) {
 	for r.count > 0 && now.n-r.at(0).at >= int64(l.per) {
 		r.used -= r.at(0).cost
@@ -117,8 +116,8 @@ func (r *rolling) check(l *Limit, now instant, cost int64) result {
 		res.wait = never
 		return res
 	}
-	// The oldest stamps leave first; each has a cost of at least one, so this
-	// looks at no more of them than the request costs.
+	// The oldest stamps expire first. Each has a cost of at least one, so this loop
+	// visits no more stamps than the request costs.
 	excess := r.used + cost - l.quota
 	for i := 0; i < r.count && excess > 0; i++ {
 		excess -= r.at(i).cost
@@ -127,7 +126,7 @@ func (r *rolling) check(l *Limit, now instant, cost int64) result {
 	return res
 }
 
-// leaves returns when the i-th oldest stamp stops to count.
+// leaves returns the time until the i-th oldest stamp expires.
 func (r *rolling) leaves(i int, l *Limit, now instant) time.Duration {
 	return time.Duration(r.at(i).at + int64(l.per) - now.n)
 }
@@ -146,8 +145,8 @@ func (r *rolling) adjust(l *Limit, now instant, at, cost int64) (moved int64) {
 	if moved = min(cost, max(l.quota-r.used, 0)); moved == 0 {
 		return 0
 	}
-	// Beside the charge that it adds to, where giving it back finds it; beyond the
-	// end of that window it would count for nothing.
+	// At the instant of the charge that it adds to, where a refund finds it; but if that
+	// has expired it would count for nothing.
 	if at > now.n || now.n-at >= int64(l.per) {
 		at = now.n
 	}

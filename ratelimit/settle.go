@@ -11,18 +11,18 @@ import (
 
 // The errors of [Settle].
 var (
-	// ErrNotSettled is matched if there is no charge to settle.
+	// ErrNotSettled is matched by the error for a request without a charge to settle.
 	ErrNotSettled = errors.New("ratelimit: not settled")
 	// ErrExhausted is matched by an [*ExhaustedError].
 	ErrExhausted = errors.New("ratelimit: exhausted")
 )
 
-// An ExhaustedError says that a key had less left than a request was settled to
-// cost: all that was left has been charged. It matches [ErrExhausted], and
+// An ExhaustedError is returned if a key had less left than the cost of a request:
+// everything that was left has been charged. It matches [ErrExhausted], and
 // [usher.Fail] responds to it with the status 429 of the policy.
 type ExhaustedError struct {
 	Policy string
-	// Shortfall is how many units of the cost are not charged.
+	// Shortfall is the number of units of the cost that are not charged.
 	Shortfall int64
 
 	refusal *usher.Error
@@ -35,30 +35,30 @@ func (e *ExhaustedError) Error() string {
 // Unwrap returns ErrExhausted and the refusal for clients.
 func (e *ExhaustedError) Unwrap() []error { return []error{ErrExhausted, e.refusal} }
 
-// Settle sets what the request of ctx costs under a policy, once the handler
-// knows: less than was taken gives units back, more takes them, as far as the
-// key has any left. Cost zero is a refund. It may be called more than once and
-// from any goroutine until the handler has returned; what was taken from a
-// window that has ended is not given back.
+// Settle sets the cost of the request of ctx under a policy, once the handler knows it.
+// A lower cost than was charged refunds units, and a higher one charges more, as far as
+// the key has any left. A cost of zero refunds everything. Settle may be called more
+// than once and from any goroutine until the handler has returned. Units of a window
+// that has ended are not refunded.
 //
-// If less was left than the cost, that is charged and Settle returns an
+// If less than the cost was left, that is charged and Settle returns an
 // [*ExhaustedError], so that a stream can be ended. The policy must have Settle set
 // and must have admitted the request: otherwise Settle returns an error that
 // matches [ErrNotSettled]. Any other error is one of the store, which may or may
-// not have changed the charge; what it may have given back is not given back again.
+// not have changed the charge; what it may have refunded is not refunded again.
 func Settle(ctx context.Context, policy string, cost int) error {
-	for h := pendingIn(ctx); h != nil; h = h.outer {
-		if done, err := h.settle(policy, int64(min(max(cost, 0), maxQuota))); done {
+	for pd := pendingIn(ctx); pd != nil; pd = pd.outer {
+		if done, err := pd.settle(policy, int64(min(max(cost, 0), maxQuota))); done {
 			return err
 		}
 	}
 	return fmt.Errorf("%w: no charge of policy %q", ErrNotSettled, policy)
 }
 
-func (h *pending) settle(policy string, cost int64) (done bool, err error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	d := h.decision
+func (pd *pending) settle(policy string, cost int64) (done bool, err error) {
+	pd.mu.Lock()
+	defer pd.mu.Unlock()
+	d := pd.decision
 	if d == nil {
 		return false, nil
 	}
@@ -70,7 +70,7 @@ func (h *pending) settle(policy string, cost int64) (done bool, err error) {
 	return false, nil
 }
 
-// settle makes the charge one of this cost, as far as the store can.
+// settle changes the charge to this cost, as far as the store permits.
 func (c *Charge) settle(store Store, p *policy, cost int64) error {
 	change := []Charge{*c}
 	change[0].Cost = cost - c.Cost

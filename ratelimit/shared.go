@@ -9,12 +9,12 @@ import (
 	"github.com/usher-go/usher/internal/guard"
 )
 
-// errUndecided is a fault of the store.
+// errUndecided is the error of a store that contradicts itself.
 var errUndecided = errors.New("ratelimit: the store admits what a policy refuses, or refuses what none does")
 
 // A sharedStore is a store that may hang, fail or panic. During an outage decisions
-// fail at once, but what earlier ones have taken is given back as far as the store
-// permits: nobody does that later.
+// fail at once, but what earlier decisions have charged is refunded as far as the store
+// permits: it could not be refunded later.
 type sharedStore struct {
 	store   Store
 	takes   *guard.Guard
@@ -32,10 +32,10 @@ func newSharedStore(s Store, timeout time.Duration) *sharedStore {
 	}
 }
 
-// Take implements Store within the timeout. It does not end with ctx: a client
-// that leaves is charged all the same, and says nothing about the store.
+// Take implements Store within the timeout. It does not end with ctx: a client that
+// leaves is charged all the same.
 func (s *sharedStore) Take(ctx context.Context, charges []Charge) (admitted bool, err error) {
-	// A call that is given up may go on for a while and has memory of its own.
+	// A call may go on after its timeout, so it has its own memory.
 	own := slices.Clone(charges)
 	admitted, err = guard.Call(context.WithoutCancel(ctx), s.takes, func(ctx context.Context) (bool, error) {
 		admitted, err := s.store.Take(ctx, own)
@@ -63,8 +63,7 @@ func violated(charges []Charge) bool {
 	return slices.ContainsFunc(charges, func(c Charge) bool { return c.Violated && !c.Shadow })
 }
 
-// refund gives back what was charged too late: its request was decided without
-// the store.
+// refund refunds what was charged too late: its request was decided without the store.
 func (s *sharedStore) refund(charges []Charge) {
 	charges = slices.DeleteFunc(charges, func(c Charge) bool { return c.Violated || c.Cost == 0 })
 	for i := range charges {

@@ -74,7 +74,7 @@ func TestAStoreFailureDoesWhatItsModeSays(t *testing.T) {
 						Store:          store,
 						OnStoreFailure: c.mode,
 						StoreTimeout:   storeTimeout,
-						OnError:        reported.tell,
+						OnError:        reported.add,
 					}).Wrap(ok)
 					store.Set(o.fault)
 					start := time.Now()
@@ -120,7 +120,7 @@ func TestASporadicFailureDecidesNothingElse(t *testing.T) {
 				var reported errorsOf
 				config := ratelimit.Config{
 					Policies: []ratelimit.Policy{everyone("p", ratelimit.RollingWindow(10*requests, time.Hour))},
-					Store:    store, StoreTimeout: storeTimeout, OnError: reported.tell,
+					Store:    store, StoreTimeout: storeTimeout, OnError: reported.add,
 				}
 				local := newLimiter(t, config).Wrap(ok)
 				config.OnStoreFailure = ratelimit.FailClosed
@@ -165,7 +165,7 @@ func TestAnOutageIsNoticedAndEnds(t *testing.T) {
 				var reported errorsOf
 				h := newLimiter(t, ratelimit.Config{
 					Policies: []ratelimit.Policy{everyone("p", ratelimit.RollingWindow(1_000_000, time.Hour))},
-					Store:    store, StoreTimeout: storeTimeout, OnStoreFailure: ratelimit.FailClosed, OnError: reported.tell,
+					Store:    store, StoreTimeout: storeTimeout, OnStoreFailure: ratelimit.FailClosed, OnError: reported.add,
 				}).Wrap(ok)
 				// run sends requests for d, and returns how many were refused and how many
 				// of them waited for the store.
@@ -201,7 +201,7 @@ func TestAnOutageIsNoticedAndEnds(t *testing.T) {
 				if refused != requests {
 					t.Errorf("%d of %d requests were refused during the outage, want all", refused, requests)
 				}
-				// What was charged too late is given back with a second call.
+				// What was charged too late is refunded with a second call.
 				if probes := store.N() - before; probes < 5 || probes > 2*8 || waited > 8 {
 					t.Errorf("%d calls of the store and %d requests that waited for it in 8 seconds, want one a second and its refund", probes, waited)
 				}
@@ -262,7 +262,7 @@ func TestPlacesAreReturnedToTheStoreThatGaveThem(t *testing.T) {
 	})
 }
 
-// A place that is not given back during an outage would never be.
+// A place that is not refunded during an outage would never be.
 func TestPlacesAreReturnedWhileDecisionsAreLocal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &script{Memory: newMemory()}

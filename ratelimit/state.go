@@ -6,30 +6,30 @@ import (
 	"time"
 )
 
-// An entry is a key and what it has used. It usually has one limit. When its plan
-// changes, or several are in use at a time, each limit has a usage of its own, and
-// whatever is charged under one of them counts under all: a short window that
-// ends makes no longer one forget.
+// An entry is a key and what it has used. A key usually has one limit. When its plan
+// changes, or when it has several limits at a time, each has a usage of its own, and
+// what is charged under one counts under all: the end of a short window does not
+// change what a longer one counts.
 type entry struct {
 	key Key
 	usage
-	others []usage // under the limits that others have met
+	others []usage // under the limits of other requests
 }
 
 // A usage is what a key has used under one limit.
 type usage struct {
 	limit Limit
 	state state
-	// missed is what was charged under another limit and did not fit here. Units
-	// that are given back are taken off it first: they were never taken here.
+	// missed is what was charged under another limit and did not fit here. Refunds
+	// reduce it first, since these units were never charged here.
 	missed int64
 }
 
-// maxOthers is how many limits of a key are remembered beside the present one.
+// maxOthers is how many limits of a key are kept beside the present one.
 const maxOthers = 3
 
-// change puts the usage under l in front. A limit that is new begins with what is
-// owed under the others, all of which it may come to replace.
+// change puts the usage under l in front. A new limit starts with what is owed under
+// the others, all of which it may replace.
 func (e *entry) change(l *Limit, now instant) {
 	for i := range e.others {
 		if u := &e.others[i]; u.limit == *l {
@@ -48,14 +48,14 @@ func (e *entry) change(l *Limit, now instant) {
 	})
 	e.usage = usage{limit: *l, state: newState(l, now, owed...)}
 	if len(known) > maxOthers {
-		// The one that ends first has the least to remember.
+		// The one that ends first matters least.
 		first := slices.MinFunc(known, func(a, b usage) int { return cmp.Compare(a.debt(now).until, b.debt(now).until) })
 		known = slices.DeleteFunc(known, func(u usage) bool { return u.limit == first.limit })
 	}
 	e.others = known
 }
 
-// take charges what check has granted under the present limit.
+// take charges a cost that fits under the present limit.
 func (e *entry) take(now instant, cost int64) {
 	e.state.take(&e.limit, now, cost)
 	if len(e.others) > 0 {
@@ -91,27 +91,26 @@ func (u *usage) follow(now instant, at, cost int64) {
 
 func (u *usage) debt(now instant) debt { return u.state.debt(&u.limit, now) }
 
-// An instant is one reading of the clock: the time, and the nanoseconds of
-// monotonic time since the store was made, which also name the instant.
+// An instant is one reading of the clock: the time, and the nanoseconds of monotonic
+// time since the store was made, which also identify the instant.
 type instant struct {
 	time time.Time
 	n    int64
 }
 
-// A state is what is known of one key under one limit, which is always the same.
-// Its methods are called under the lock of the key's shard, with instants that
-// never go back.
+// A state is what one key has used under one limit, which never changes. Its methods
+// are called under the lock of the key's shard, with instants that never go back.
 type state interface {
-	// check returns what a request of this cost meets. It changes nothing that
+	// check returns the result for a request of this cost. It changes nothing that
 	// another call could notice.
 	check(l *Limit, now instant, cost int64) result
-	// take charges a cost that check has just granted.
+	// take charges a cost for which check has just returned ok.
 	take(l *Limit, now instant, cost int64)
-	// adjust gives back up to -cost units that were taken at the instant at, or
-	// takes up to cost units more, as far as any are left. It returns how many it
+	// adjust refunds up to -cost units that were charged at the instant at, or
+	// charges up to cost more units, as far as any are left. It returns how many it
 	// has moved, with the sign of cost.
 	adjust(l *Limit, now instant, at, cost int64) (moved int64)
-	// debt returns what must not be forgotten when the state is.
+	// debt returns what must be kept when the state is dropped.
 	debt(l *Limit, now instant) debt
 }
 
@@ -124,8 +123,8 @@ type result struct {
 
 const never time.Duration = -1
 
-// newState returns the state of a key that owes the greatest of these debts: they
-// are what one use has left under several limits.
+// newState returns the state of a key that owes the greatest of these debts, which are
+// traces of the same use under several limits.
 func newState(l *Limit, now instant, owed ...debt) state {
 	switch l.algorithm {
 	case AlgorithmTokenBucket:
@@ -137,16 +136,16 @@ func newState(l *Limit, now instant, owed ...debt) state {
 	}
 }
 
-// A debt is what a key had used when its state was dropped. It is kept in place
-// of the state, in a slot that several keys share, and a key that comes back or
-// comes new starts with the debt in its slot: under a flood of keys nobody gets
-// a fresh start by being forgotten, and memory stays where it is.
+// A debt is what a key had used when its state was dropped. It is kept in place of the
+// state, in a slot that several keys share, and a key that has no state starts with the
+// debt in its slot: under a flood of keys nobody gets a fresh allowance by being
+// evicted, and memory does not grow.
 type debt struct {
 	used  int64 // units
 	until int64 // the instant at which nothing is owed any more
 }
 
-// over reports whether d is the one to remember of two debts in one slot.
+// over reports whether d is the one to keep of two debts in one slot.
 func (d debt) over(other debt, now instant) bool {
 	if other.until <= now.n {
 		return true
@@ -157,7 +156,7 @@ func (d debt) over(other debt, now instant) bool {
 	return d.until > other.until
 }
 
-// greatest returns the debt that remembers the most.
+// greatest returns the debt to keep of all.
 func greatest(owed []debt, now instant) (d debt) {
 	for _, o := range owed {
 		if o.over(d, now) {

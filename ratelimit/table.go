@@ -8,19 +8,19 @@ import (
 	"github.com/usher-go/usher/internal/shard"
 )
 
-// table holds the keys of one policy. What belongs to a shard is read and
-// written under its lock.
+// A table holds the keys of one policy. What belongs to a shard is read and written
+// under the lock of the shard.
 type table struct {
 	store *Memory
 	order int // in which tables are locked
-	// keys has the entry of a key under the hash of the key, which is made once
-	// and then serves for everything.
+	// keys has the entries by the hash of their key, which is computed once for each
+	// charge.
 	seed maphash.Seed
 	keys *shard.Cache[uint64, *entry]
 	// perShard is the most keys that a shard holds.
 	perShard int
-	// debts has, for each shard, the slots for what dropped keys owe, once one
-	// was dropped. Their number is a power of two.
+	// debts has, for each shard, the slots for what dropped keys owe, or nil as long
+	// as none was dropped. Their number is a power of two.
 	debts [][]debt
 	// places has, for each shard, the places of a concurrency limit in use.
 	places []map[Key]int64
@@ -37,9 +37,9 @@ func newTable(m *Memory, order int) *table {
 	}
 }
 
-// hash returns the hash of a key, which nobody outside can predict.
+// hash returns the hash of a key, which clients cannot predict.
 func (t *table) hash(k *Key) uint64 {
-	// The origin comes from the program, and no key has an address and a text.
+	// Clients do not choose the origin, and no key has an address and a text.
 	if k.text != "" {
 		return maphash.String(t.seed, k.text) ^ uint64(k.origin)*0x9e3779b97f4a7c15
 	}
@@ -50,8 +50,8 @@ func (t *table) hash(k *Key) uint64 {
 	return maphash.Bytes(t.seed, b[:])
 }
 
-// entry returns the entry of the charge's key, which is new if need be, with its
-// usage under the charge's limit in front.
+// entry returns the entry of the key of the charge, with the usage under the limit of
+// the charge in front. It adds one for a new key.
 func (t *table) entry(c *Charge, now instant) *entry {
 	keys := t.keys.At(c.shard)
 	hash := c.hash
@@ -87,7 +87,7 @@ func (t *table) admit(c *Charge, hash uint64, now instant) *entry {
 	return e
 }
 
-// slot spreads the keys of a shard, which share the low bits of their hash.
+// slot returns the slot for a hash, of which all keys of a shard share the low bits.
 func slot(slots []debt, hash uint64) *debt {
 	return &slots[(hash>>32)&uint64(len(slots)-1)]
 }

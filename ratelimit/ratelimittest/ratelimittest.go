@@ -16,8 +16,8 @@ import (
 	"github.com/usher-go/usher/ratelimit"
 )
 
-// TestStore runs the suite. Open returns a store for one test, which may be
-// shared with others as the suite uses names of its own for each.
+// TestStore runs the suite. Open returns a store for one test. Tests may share a store,
+// since each uses policy names of its own.
 func TestStore(t *testing.T, open func(testing.TB) ratelimit.Store) {
 	for _, c := range []struct {
 		name string
@@ -27,21 +27,21 @@ func TestStore(t *testing.T, open func(testing.TB) ratelimit.Store) {
 		{"keys and policies are counted apart", suite.apart},
 		{"a refused request is charged to no policy", suite.allOrNone},
 		{"the order of the policies makes no difference", suite.order},
-		{"a shadow policy never refuses and counts what it could cover", suite.shadow},
+		{"a shadow policy never refuses, and counts what fits", suite.shadow},
 		{"a cost takes as many units, and one above the limit never fits", suite.cost},
-		{"a cost of zero is covered even if nothing is left", suite.peek},
-		{"what is given back can be used again", suite.giveBack},
-		{"more is never given back than was taken", suite.giveTooMuch},
-		{"an adjustment takes what is left, and tells how much", suite.adjustUp},
-		{"what did not fit is not given back", suite.giveBackTaken},
+		{"a cost of zero fits even if nothing is left", suite.peek},
+		{"what is refunded can be used again", suite.refund},
+		{"never more is refunded than was taken", suite.refundTooMuch},
+		{"an adjustment takes what is left, and reports how much", suite.adjustUp},
+		{"what did not fit is not refunded", suite.refundTaken},
 		{"every charge of an adjustment is adjusted", suite.adjustAll},
 		{"a charge of nothing can ask for something to be left", suite.least},
-		{"a quota of zero covers nothing", suite.nothing},
-		{"places of a concurrency limit are free again when given back", suite.places},
+		{"under a quota of zero nothing fits", suite.nothing},
+		{"places of a concurrency limit are free again when refunded", suite.places},
 		{"a limit may change from one decision to the next", suite.changing},
-		{"a limit forgets nothing when the key meets another", suite.alternating},
+		{"a limit keeps its count when the key meets another", suite.alternating},
 		{"a larger limit starts with what was used and no more", suite.larger},
-		{"a violated policy tells how long to wait", suite.wait},
+		{"a violated policy reports how long to wait", suite.wait},
 		{"concurrent requests take exactly the limit", suite.concurrent},
 		{"overlapping decisions in every order come to an end", suite.overlapping},
 	} {
@@ -232,7 +232,7 @@ func (s suite) peek(t *testing.T) {
 	})
 }
 
-func (s suite) giveBack(t *testing.T) {
+func (s suite) refund(t *testing.T) {
 	s.each(t, func(t *testing.T, c ratelimit.Charge) {
 		c.Cost = 4
 		_, got := s.take(t, c)
@@ -241,7 +241,7 @@ func (s suite) giveBack(t *testing.T) {
 	})
 }
 
-func (s suite) giveTooMuch(t *testing.T) {
+func (s suite) refundTooMuch(t *testing.T) {
 	s.each(t, func(t *testing.T, c ratelimit.Charge) {
 		_, got := s.take(t, c)
 		s.adjust(t, got[0], -4, -1)
@@ -262,9 +262,9 @@ func (s suite) adjustUp(t *testing.T) {
 	})
 }
 
-// giveBackTaken settles far above what is left and takes it back, as a handler
-// does that fails in the end.
-func (s suite) giveBackTaken(t *testing.T) {
+// refundTaken settles far above what is left and then refunds it, as a handler that
+// fails in the end.
+func (s suite) refundTaken(t *testing.T) {
 	s.each(t, func(t *testing.T, c ratelimit.Charge) {
 		other := c
 		other.Cost = 3
@@ -439,7 +439,7 @@ func (s suite) wait(t *testing.T) {
 			}
 			time.Sleep(got[0].Wait)
 			if ok, got := s.take(t, c); !ok {
-				t.Errorf("refused after the wait, and told to wait another %v", got[0].Wait)
+				t.Errorf("refused after the wait, with another wait of %v", got[0].Wait)
 			}
 		})
 	}

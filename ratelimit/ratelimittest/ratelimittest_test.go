@@ -68,11 +68,11 @@ var stores = map[string]struct {
 	store store
 	fails string
 }{
-	"does not tell what it has moved": {
+	"does not report what it has moved": {
 		store{adjusted: func(c *ratelimit.Charge, _ int64) { c.Moved = 0 }},
 		"an_adjustment_takes_what_is_left",
 	},
-	"tells that it has moved all it was asked to": {
+	"reports that it has moved all it was asked to": {
 		store{adjusted: func(c *ratelimit.Charge, cost int64) { c.Moved = cost }},
 		"an_adjustment_takes_what_is_left",
 	},
@@ -86,11 +86,11 @@ var stores = map[string]struct {
 				c.At = 0
 			}
 		}},
-		"what_did_not_fit_is_not_given_back",
+		"what_did_not_fit_is_not_refunded",
 	},
-	"gives back nothing": {
+	"refunds nothing": {
 		store{adjust: func(c *ratelimit.Charge) { c.Cost = max(c.Cost, 0) }},
-		"what_is_given_back_can_be_used_again",
+		"what_is_refunded_can_be_used_again",
 	},
 	"adjusts only the first charge": {
 		store{onlyFirstAdjust: true},
@@ -110,11 +110,11 @@ var stores = map[string]struct {
 				c.Limit = ratelimit.Unlimited()
 			}
 		}},
-		"a_quota_of_zero_covers_nothing",
+		"under_a_quota_of_zero_nothing_fits",
 	},
-	"tells a wait under a quota of 0": {
+	"reports a wait under a quota of 0": {
 		store{taken: func(c *ratelimit.Charge) { c.Wait = max(c.Wait, 0) }},
-		"a_quota_of_zero_covers_nothing",
+		"under_a_quota_of_zero_nothing_fits",
 	},
 	"counts each limit of a key apart": {
 		store{

@@ -216,7 +216,7 @@ func decideOnce(t *rapid.T, limits []ratelimit.Limit, forth, back *ratelimit.Mem
 	obey(t, charges, forth, back, asked)
 }
 
-// obey waits as long as a refused client is told to, not a nanosecond less, and
+// obey waits as long as the refusal says, not a nanosecond less, and
 // must then be admitted.
 func obey(t *rapid.T, charges []ratelimit.Charge, forth, back *ratelimit.Memory, asked []*oracle) {
 	var wait time.Duration

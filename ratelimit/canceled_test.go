@@ -16,25 +16,25 @@ var modes = map[string]ratelimit.FailureMode{
 	"falling back": ratelimit.FallBackToMemory, "open": ratelimit.DangerouslyFailOpen, "closed": ratelimit.FailClosed,
 }
 
-// A leaver is a server whose clients leave while its store is asked.
-type leaver struct {
-	url   string
-	store *flakyStore
-	ran   atomic.Int64
-	told  errorsOf
-	asked chan struct{}
-	gone  chan context.Context // of the request, at the server
-	over  chan struct{}        // the server has done with the request
+// A canceledServer is a server whose clients leave while it calls its store.
+type canceledServer struct {
+	url      string
+	store    *flakyStore
+	ran      atomic.Int64
+	reported errorsOf
+	asked    chan struct{}
+	gone     chan context.Context // of the request, at the server
+	over     chan struct{}        // the server has finished the request
 }
 
-func newLeaver(t *testing.T, mode ratelimit.FailureMode, policies ...ratelimit.Policy) *leaver {
+func newCanceledServer(t *testing.T, mode ratelimit.FailureMode, policies ...ratelimit.Policy) *canceledServer {
 	t.Helper()
-	l := &leaver{
+	l := &canceledServer{
 		store: &flakyStore{Memory: newMemory()},
 		asked: make(chan struct{}), gone: make(chan context.Context, 1), over: make(chan struct{}, 1),
 	}
 	h := newLimiter(t, ratelimit.Config{
-		Policies: policies, Store: l.store, OnStoreFailure: mode, StoreTimeout: time.Minute, OnError: l.told.tell,
+		Policies: policies, Store: l.store, OnStoreFailure: mode, StoreTimeout: time.Minute, OnError: l.reported.add,
 	}).Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { l.ran.Add(1) }))
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() { l.over <- struct{}{} }()
@@ -48,7 +48,7 @@ func newLeaver(t *testing.T, mode ratelimit.FailureMode, policies ...ratelimit.P
 
 // leave sends a request and leaves when the store is asked. The store then returns
 // err, once the server knows that the client has gone.
-func (l *leaver) leave(t *testing.T, err error) {
+func (l *canceledServer) leave(t *testing.T, err error) {
 	t.Helper()
 	response := make(chan struct{})
 	l.store.Set(func(context.Context, int64) error {
@@ -74,15 +74,15 @@ func (l *leaver) leave(t *testing.T, err error) {
 	<-l.asked
 	cancel()
 	<-at.Done()
-	// Later calls of this request, which give back, are not held up.
+	// Later calls of this request, which refund, do not block.
 	l.store.Set(nil)
 	close(response)
 	<-done
 	<-l.over
 }
 
-// get sends a request that stays, after those that have left are over.
-func (l *leaver) get(t *testing.T) int {
+// get sends a request whose client stays, after those of clients that have left.
+func (l *canceledServer) get(t *testing.T) int {
 	t.Helper()
 	res, _ := get(t, l.url)
 	<-l.gone
@@ -93,7 +93,7 @@ func (l *leaver) get(t *testing.T) int {
 func TestClientsThatLeaveAreLimitedOverASocket(t *testing.T) {
 	for name, mode := range modes {
 		t.Run(name, func(t *testing.T) {
-			l := newLeaver(t, mode, everyone("p", ratelimit.RollingWindow(5, time.Hour)))
+			l := newCanceledServer(t, mode, everyone("p", ratelimit.RollingWindow(5, time.Hour)))
 			for range 20 {
 				l.leave(t, nil)
 			}
@@ -103,8 +103,8 @@ func TestClientsThatLeaveAreLimitedOverASocket(t *testing.T) {
 			if n := l.ran.Load(); n != 0 {
 				t.Errorf("the handler ran for %d clients that had gone", n)
 			}
-			if told := l.told.all(); len(told) != 0 {
-				t.Errorf("a client that leaves is a failure of the store: %v", told)
+			if reported := l.reported.all(); len(reported) != 0 {
+				t.Errorf("a client that leaves is a failure of the store: %v", reported)
 			}
 		})
 	}
@@ -113,16 +113,16 @@ func TestClientsThatLeaveAreLimitedOverASocket(t *testing.T) {
 func TestClientsThatLeaveAStoreThatFailsAreNotServed(t *testing.T) {
 	for name, mode := range modes {
 		t.Run(name, func(t *testing.T) {
-			l := newLeaver(t, mode, everyone("p", ratelimit.RollingWindow(2, time.Hour)))
+			l := newCanceledServer(t, mode, everyone("p", ratelimit.RollingWindow(2, time.Hour)))
 			l.leave(t, faulty.ErrStore)
 			if n := l.ran.Load(); n != 0 {
 				t.Error("the handler ran for a client that had gone")
 			}
-			if told := l.told.all(); len(told) != 1 {
-				t.Errorf("OnError was told %v, want the failure of the store", told)
+			if reported := l.reported.all(); len(reported) != 1 {
+				t.Errorf("OnError was called with %v, want the failure of the store", reported)
 			}
 			if mode == ratelimit.FallBackToMemory {
-				// The store is left alone, and nothing was charged in its place.
+				// Nothing was charged locally either.
 				wantCodes(t, []int{l.get(t), l.get(t), l.get(t)}, 200, 200, 429)
 			}
 		})
@@ -132,7 +132,7 @@ func TestClientsThatLeaveAStoreThatFailsAreNotServed(t *testing.T) {
 func TestAClientThatLeavesKeepsNoPlaceAndCountsByItsStatus(t *testing.T) {
 	failures := everyone("failures", ratelimit.RollingWindow(1, time.Hour))
 	failures.Count = func(status int) bool { return status == http.StatusUnauthorized }
-	l := newLeaver(t, ratelimit.FailClosed, everyone("places", ratelimit.Concurrency(1)), failures)
+	l := newCanceledServer(t, ratelimit.FailClosed, everyone("places", ratelimit.Concurrency(1)), failures)
 	for range 3 {
 		l.leave(t, nil)
 	}
@@ -141,7 +141,7 @@ func TestAClientThatLeavesKeepsNoPlaceAndCountsByItsStatus(t *testing.T) {
 	}
 }
 
-func TestARequestThatHasEndedIsNotAsked(t *testing.T) {
+func TestARequestThatHasEndedCallsNoStore(t *testing.T) {
 	for name, c := range map[string]struct {
 		end  func(context.Context) (context.Context, context.CancelFunc)
 		want int
