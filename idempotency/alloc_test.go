@@ -122,7 +122,7 @@ func BenchmarkMiddleware(b *testing.B) {
 			x := newBench(b, size, false)
 			b.ReportAllocs()
 			for b.Loop() {
-				// Storing everything for ever would measure the garbage collector.
+				// Storing everything forever would measure the garbage collector.
 				if x.n%10_000 == 9_999 {
 					b.StopTimer()
 					n := x.n

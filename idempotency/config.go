@@ -94,7 +94,7 @@ type Config struct {
 	// StoreTimeout limits each call of the store; zero means 250 milliseconds. It does
 	// not apply to a Memory, whose calls do not block.
 	StoreTimeout time.Duration
-	// FinishTimeout is how long a response is held back, over several attempts, while
+	// FinishTimeout is how long a response is delayed, over several attempts, while
 	// the store fails to take it; zero means 2 seconds. After that the client gets the
 	// response, and it is stored in the background: until the store takes it, but for
 	// TTL at most.

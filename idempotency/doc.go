@@ -25,7 +25,7 @@
 //     means an empty response writes its status.
 //   - A response is stored before its first byte is sent, even if the client has
 //     disconnected. One that is too large, flushed, hijacked or has trailers is sent
-//     as it is; a retry is told that the response is not available, and does not run.
+//     as it is; a retry gets 409, and does not run.
 //     The outcome of a response that is shorter or longer than its Content-Length is
 //     unknown.
 //   - The keys of a process that dies are free after [Config.Lease]. A process that
@@ -49,7 +49,7 @@
 // ([Execution.Generation]), and pass [Execution.DownstreamKey] to services that
 // accept keys.
 //
-// Bodies are held in memory, up to [Config.MaxBody], and so are responses, up to
+// Bodies are kept in memory, up to [Config.MaxBody], and so are responses, up to
 // [Config.MaxResponse]; nothing is written to disk. A body is read before the
 // handler runs and must arrive within [Config.BodyTimeout]. To disconnect a client
 // that sends nothing at all, set http.Server.ReadTimeout.
@@ -58,10 +58,10 @@
 //
 // Put this middleware inside authentication, as keys belong to callers; inside rate
 // limits, so that replays count and carry the current state of the limits; and
-// inside the envelope, which gives refusals their shape, and replays the request ID
-// and, around plain JSON, the metadata of the current request. What a handler writes
-// through usher.Respond, usher.Fail or the writers of the envelope is stored as it
-// was sent, metadata included, and not enveloped again.
+// inside the envelope, which gives refusals their shape. The envelope also gives a
+// replay the request ID and, around plain JSON, the metadata of its own request. What
+// a handler writes through usher.Respond, usher.Fail or the writers of the envelope
+// is stored as it was sent, metadata included, and not enveloped again.
 //
 // It works outside a router or inside. Outside, routes are not known yet, so two
 // routes share their keys, and the second request gets 422. Put compression outside:

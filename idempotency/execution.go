@@ -125,8 +125,8 @@ func (e *Execution) DownstreamKey(purpose string) string {
 }
 
 // Lost returns a channel that is closed when the claim is lost: another request may
-// then be running with the same key, and the response of this one is not stored. The
-// channel is nil on nil.
+// then be running with the same key, and the response of this one is not stored. On
+// nil it returns nil.
 func (e *Execution) Lost() <-chan struct{} {
 	if e == nil {
 		return nil

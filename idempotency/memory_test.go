@@ -77,7 +77,7 @@ func TestMemoryIsBounded(t *testing.T) {
 			}
 		}
 		if m.Len() != 1000 {
-			t.Errorf("%d are held", m.Len())
+			t.Errorf("%d are stored", m.Len())
 		}
 	})
 }
@@ -104,7 +104,7 @@ func TestMemoryDropsExpiredRecordsAsItGoes(t *testing.T) {
 		}
 		// Of 100 a second, each expires within 2 seconds.
 		if m.Len() > 250 || m.Bytes() > 2500 {
-			t.Errorf("%d records with %d bytes are held", m.Len(), m.Bytes())
+			t.Errorf("%d records with %d bytes are stored", m.Len(), m.Bytes())
 		}
 	})
 }
@@ -138,7 +138,7 @@ func TestMemoryKeepsATombstoneIfAResponseDoesNotFit(t *testing.T) {
 		}
 	}
 	if m.Bytes() != 1000 {
-		t.Errorf("%d bytes are held", m.Bytes())
+		t.Errorf("%d bytes are stored", m.Bytes())
 	}
 }
 

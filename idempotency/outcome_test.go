@@ -235,7 +235,7 @@ func TestResponsesOfEveryKind(t *testing.T) {
 			w.(http.Flusher).Flush()
 		}, runs, ""},
 		{"a panic", func(http.ResponseWriter, *http.Request) { panic("x") }, unknown, ""},
-		{"a panic after a status and a body that is held", func(w http.ResponseWriter, _ *http.Request) {
+		{"a panic after a status and a body that is collected", func(w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprint(w, "a")
 			panic("x")
 		}, unknown, ""},
@@ -341,7 +341,7 @@ func TestTheRecordIsWrittenBeforeTheFirstByteIsSent(t *testing.T) {
 }
 
 // P08: memory does not grow with the response.
-func TestALargeResponseIsNotHeldInMemory(t *testing.T) {
+func TestALargeResponseIsNotKeptInMemory(t *testing.T) {
 	const size = 100 << 20
 	chunk := make([]byte, 64<<10)
 	h := newMiddleware(t, idempotency.Config{}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -138,7 +138,7 @@ func TestARecordOfAnotherKeyIsRefused(t *testing.T) {
 }
 
 // A claim that got the reply to another one is released, so that the retry runs.
-func TestAClaimWhoseReplyWentAstrayIsReleased(t *testing.T) {
+func TestAClaimWhoseReplyWasLostIsReleased(t *testing.T) {
 	calls := new(counting)
 	store := &outOfStep{Store: newMemory(t, idempotency.MemoryConfig{})}
 	s := httptest.NewServer(asNamed(newMiddleware(t, idempotency.Config{Store: store}).Wrap(calls)))
