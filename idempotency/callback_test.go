@@ -134,23 +134,23 @@ func TestAnOnErrorThatPanicsIsHarmless(t *testing.T) {
 		status int
 		retry  string
 	}{
-		{"as the key cannot be claimed", func(f *hookedStore) {
+		{"when the key cannot be claimed", func(f *hookedStore) {
 			f.claim = func(context.Context, idempotency.Claim) (idempotency.Record, error) {
 				return idempotency.Record{}, errDown
 			}
 		}, 503, ""},
-		{"as a record cannot be read", func(f *hookedStore) {
+		{"when a record cannot be read", func(f *hookedStore) {
 			f.claim = func(_ context.Context, c idempotency.Claim) (idempotency.Record, error) {
 				return idempotency.Record{State: idempotency.StateDone, Fingerprint: c.Fingerprint}, nil
 			}
 		}, 500, ""},
-		{"as the result cannot be stored", func(f *hookedStore) {
+		{"when the result cannot be stored", func(f *hookedStore) {
 			f.finish = func(context.Context, idempotency.Key, idempotency.Token, idempotency.Result) error {
 				f.set(func(f *hookedStore) { f.finish = nil })
 				return errDown
 			}
 		}, 201, replays},
-		{"as the claim is lost, on the heartbeat's goroutine", func(f *hookedStore) {
+		{"when the claim is lost, on the heartbeat's goroutine", func(f *hookedStore) {
 			f.renew = func(context.Context) error { return idempotency.ErrLost }
 		}, 201, replays},
 	} {

@@ -6,10 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/usher-go/usher/internal/compare"
-
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/idempotency"
+	"github.com/usher-go/usher/internal/compare"
 )
 
 func TestEveryFaultOfAConfigIsReported(t *testing.T) {

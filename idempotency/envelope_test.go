@@ -124,7 +124,7 @@ func TestAroundAnEnvelope(t *testing.T) {
 	}
 }
 
-// An envelope further out must not wrap what one further in has wrapped.
+// An envelope further out must not wrap a response that one further in has wrapped.
 func TestBetweenTwoEnvelopes(t *testing.T) {
 	for _, c := range responding {
 		t.Run(c.name, func(t *testing.T) {

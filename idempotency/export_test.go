@@ -1,6 +1,6 @@
 package idempotency
 
-// What the tests of keys and stored responses reach into.
+// Internals that the tests of keys and stored responses use.
 var (
 	ParseKey   = parseKey
 	AppendHead = appendHead

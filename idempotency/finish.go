@@ -9,7 +9,8 @@ import (
 )
 
 // end finishes the claim and sends the response, if that has not happened yet. It is
-// called when the handler has returned, or has panicked.
+// called when the handler has returned, or has panicked. A goroutine that the handler
+// has left behind cannot write meanwhile, and its writes fail afterwards.
 func (e *Execution) end(returned bool) {
 	defer e.stopLease()
 	c := &e.response

@@ -16,8 +16,8 @@ import (
 // character of ASCII, and a quote or a backslash after a backslash.
 var quoted = regexp.MustCompile(`\A"((?:[ !#-\[\]-~]|\\["\\])*)"\z`)
 
-// What begins with a quote is a String of RFC 9651 and nothing else. The module
-// tests asks an independent parser.
+// A value that begins with a quote is a String of RFC 9651 and nothing else. The module
+// tests compares with an independent parser.
 func FuzzParseKey(f *testing.F) {
 	for _, s := range []string{"a", `"a"`, `"a\"b"`, `"a\\"`, `""`, `"`, `"a`, `a"`, `"a" `, `"a";b`, "a b", "\x7f", "ü", strings.Repeat("k", 256), `"\a"`, `"a"b"`} {
 		f.Add(s)

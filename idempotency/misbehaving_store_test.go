@@ -171,8 +171,8 @@ func (s *service) wantReported(isCause func(error) bool) {
 	}
 }
 
-// misbehaviours are what becomes of a call, and the cause that OnError gets.
-var misbehaviours = []struct {
+// misbehaviors are the faults of a call, and the causes that OnError gets.
+var misbehaviors = []struct {
 	name    string
 	fault   faulty.Fault
 	isCause func(error) bool
@@ -206,7 +206,7 @@ var places = []struct {
 // request of another client is refused because of it.
 func TestOneCallIn100ThatMisbehavesConcernsItsOwnRequest(t *testing.T) {
 	for _, place := range places {
-		for _, c := range misbehaviours {
+		for _, c := range misbehaviors {
 			t.Run(place.name+" it "+c.name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					s := newService(t)
@@ -239,7 +239,7 @@ func TestOneCallIn100ThatMisbehavesConcernsItsOwnRequest(t *testing.T) {
 func TestAStoreThatMisbehavesFor10Seconds(t *testing.T) {
 	const outage = 10 * time.Second
 	for _, place := range places {
-		for _, c := range misbehaviours {
+		for _, c := range misbehaviors {
 			t.Run(place.name+" it "+c.name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					s := newService(t)
@@ -285,10 +285,10 @@ func TestAStoreThatMisbehavesAtRandomRunsNoKeyTwice(t *testing.T) {
 				random := rand.New(rand.NewPCG(uint64(seed), 11))
 				fault := func(ctx context.Context, n int64) error {
 					mu.Lock()
-					i := random.IntN(10 * len(misbehaviours))
+					i := random.IntN(10 * len(misbehaviors))
 					mu.Unlock()
-					if i < len(misbehaviours) {
-						return misbehaviours[i].fault(ctx, n)
+					if i < len(misbehaviors) {
+						return misbehaviors[i].fault(ctx, n)
 					}
 					return nil
 				}

@@ -107,7 +107,7 @@ func TestConfigOutcomeComesBeforeTheProfile(t *testing.T) {
 			}}
 			h := newMiddleware(t, idempotency.Config{Outcome: func(r *http.Request, status int) idempotency.Outcome {
 				if r.URL.Path != "/" {
-					t.Errorf("asked about %s", r.URL)
+					t.Errorf("Outcome was called for %s", r.URL)
 				}
 				return map[int]idempotency.Outcome{201: idempotency.Release, 500: idempotency.Keep, 404: idempotency.Unknown, 0: idempotency.Release}[status]
 			}}).Wrap(calls)

@@ -27,8 +27,8 @@ func TestAStoreThatFailsAtTheEndOfARequestRunsItOnce(t *testing.T) {
 		status int
 		code   string
 	}{
-		{"as the response is stored", false, 201, ""},
-		{"as the response begins to be sent", true, 409, notKept},
+		{"when the response is stored", false, 201, ""},
+		{"when the response begins to be sent", true, 409, notKept},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

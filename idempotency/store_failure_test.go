@@ -388,7 +388,7 @@ func TestFinishedWorkIsStoredWhenTheClientHasDisconnected(t *testing.T) {
 			calls.next = func(w http.ResponseWriter, r *http.Request) {
 				gone()
 				if err := r.Context().Err(); err != nil {
-					t.Errorf("the work is ended with its client: %v", err)
+					t.Errorf("the work ended with its client: %v", err)
 				}
 				w.WriteHeader(201)
 				fmt.Fprint(w, "done")
