@@ -8,7 +8,6 @@ import (
 	"github.com/labstack/echo/v5"
 
 	"github.com/usher-go/usher"
-	"github.com/usher-go/usher/internal/exchange"
 )
 
 // HTTPErrorHandler is an [echo.HTTPErrorHandler] that answers by [usher.Fail]:
@@ -23,7 +22,7 @@ import (
 func HTTPErrorHandler(c *echo.Context, err error) {
 	w := c.Response()
 	if r, _ := echo.UnwrapResponse(w); r != nil && r.Committed {
-		tooLate(c.Request(), r.Status, err)
+		usher.NoteFailure(c.Request(), r.Status, err)
 		return
 	}
 	usher.Fail(w, c.Request(), neutral(err, w.Header()))
@@ -33,14 +32,6 @@ func HTTPErrorHandler(c *echo.Context, err error) {
 func committed(w http.ResponseWriter) bool {
 	r, _ := echo.UnwrapResponse(w)
 	return r != nil && r.Committed
-}
-
-// tooLate notes that a handler has failed after it had sent a status. If that was
-// the status of a success, an envelope aborts the connection.
-func tooLate(r *http.Request, sent int, err error) {
-	if x := exchange.From(r.Context()); x != nil && sent < http.StatusBadRequest {
-		x.Break(err)
-	}
 }
 
 // codes are those of errors that say nothing but their status.

@@ -7,7 +7,6 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/usher-go/usher"
-	"github.com/usher-go/usher/internal/exchange"
 )
 
 // HTTPErrorHandler is an [echo.HTTPErrorHandler] that answers by [usher.Fail]:
@@ -22,18 +21,10 @@ import (
 func HTTPErrorHandler(err error, c echo.Context) {
 	w := c.Response()
 	if w.Committed {
-		tooLate(c.Request(), w.Status, err)
+		usher.NoteFailure(c.Request(), w.Status, err)
 		return
 	}
 	usher.Fail(w, c.Request(), neutral(err, w.Header()))
-}
-
-// tooLate notes that a handler has failed after it had sent a status. If that was
-// the status of a success, an envelope aborts the connection.
-func tooLate(r *http.Request, sent int, err error) {
-	if x := exchange.From(r.Context()); x != nil && sent < http.StatusBadRequest {
-		x.Break(err)
-	}
 }
 
 // codes are those of errors that say nothing but their status.

@@ -1,15 +1,12 @@
 package usherecho4
 
 import (
-	"errors"
 	"net/http"
 	"sync"
 
 	"github.com/labstack/echo/v4"
 
 	"github.com/usher-go/usher"
-	"github.com/usher-go/usher/internal/exchange"
-	"github.com/usher-go/usher/internal/vary"
 )
 
 // Middleware returns m for [echo.Echo.Use], a group or a route. It panics if m is
@@ -99,7 +96,7 @@ func (s *step) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if s.err = s.next(c); s.err != nil && !response.Committed {
 			// Somebody further out may still make another error of it. A middleware that
 			// asks how the request has ended is to know of this one.
-			note(r, neutral(s.err, response.Header()))
+			usher.NoteFailure(r, 0, neutral(s.err, response.Header()))
 		}
 		return
 	}
@@ -110,33 +107,19 @@ func (s *step) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.err = s.next(c)
 	switch {
 	case s.err == nil:
-	case vary.Passes(w):
+	case usher.PassesThrough(w):
 		if !inner.Committed {
-			note(r, neutral(s.err, inner.Header()))
+			usher.NoteFailure(r, 0, neutral(s.err, inner.Header()))
 		}
 	case !inner.Committed || inner.Status < http.StatusBadRequest:
 		// The middleware wants to see this response, or that what was sent is no
 		// success, and once it has returned it is too late. The error goes on outwards
 		// all the same, as from echo's own BodyDump.
 		if inner.Committed { // which a handler of somebody else need not look at
-			tooLate(r, inner.Status, s.err)
+			usher.NoteFailure(r, inner.Status, s.err)
 		}
 		c.Echo().HTTPErrorHandler(s.err, c)
 	}
-}
-
-// note tells the middlewares further out that r has failed with err, to which
-// nobody has responded yet.
-func note(r *http.Request, err error) {
-	x := exchange.From(r.Context())
-	if x == nil {
-		return
-	}
-	status := http.StatusInternalServerError
-	if e, ok := errors.AsType[*usher.Error](err); ok && e.Status >= http.StatusBadRequest {
-		status = e.Status
-	}
-	x.Failed(status)
 }
 
 // flushing returns w, or if w cannot flush a writer in which that does nothing,

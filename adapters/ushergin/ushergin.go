@@ -1,7 +1,6 @@
 package ushergin
 
 import (
-	"errors"
 	"net/http"
 	"reflect"
 	"sync"
@@ -9,8 +8,6 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/usher-go/usher"
-	"github.com/usher-go/usher/internal/exchange"
-	"github.com/usher-go/usher/internal/vary"
 )
 
 // Middleware returns m for an engine, a group or a route of gin. It panics if m is
@@ -90,7 +87,7 @@ func (s *rest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if awaits(c) {
 			// Somebody further out may still make another error of it. A middleware that
 			// asks how the request has ended is to know of this one.
-			note(r, failure(c))
+			usher.NoteFailure(r, 0, failure(c))
 		}
 		return
 	}
@@ -100,28 +97,14 @@ func (s *rest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.done = true
 	switch {
 	case !awaits(c):
-	case vary.Passes(w):
-		note(r, failure(c))
+	case usher.PassesThrough(w):
+		usher.NoteFailure(r, 0, failure(c))
 	default:
 		// The middleware wants to see this response, and once it has returned it is too
 		// late.
 		respond(c)
 	}
 	inner.forward()
-}
-
-// note tells the middlewares further out that r has failed with err, to which
-// nobody has responded yet.
-func note(r *http.Request, err error) {
-	x := exchange.From(r.Context())
-	if x == nil {
-		return
-	}
-	status := http.StatusInternalServerError
-	if e, ok := errors.AsType[*usher.Error](err); ok && e.Status >= http.StatusBadRequest {
-		status = e.Status
-	}
-	x.Failed(status)
 }
 
 // same reports whether a is b. Writers that are no pointers, as somebody's may be,
