@@ -15,11 +15,11 @@ import (
 
 // A Responder writes answers in the shape of a service. The envelope is one.
 type Responder interface {
-	// RespondError writes e, which it must not change. The header fields that do
+	// WriteError writes e, which it must not change. The header fields that do
 	// not depend on the shape are already set.
-	RespondError(w http.ResponseWriter, r *http.Request, e *Error)
-	// RespondReply writes a success.
-	RespondReply(w http.ResponseWriter, r *http.Request, reply Reply)
+	WriteError(w http.ResponseWriter, r *http.Request, e *Error)
+	// WriteReply writes a success.
+	WriteReply(w http.ResponseWriter, r *http.Request, reply Reply)
 }
 
 // A Reply is the one neutral form of success, for handlers that do not know the
@@ -93,7 +93,7 @@ func Fail(w http.ResponseWriter, r *http.Request, err error) {
 	if x != nil {
 		if p := responderOf(x); p != nil {
 			setErrorHeader(w.Header(), e, make([]string, 1))
-			p.RespondError(w, r, e)
+			p.WriteError(w, r, e)
 			return
 		}
 	}
@@ -137,7 +137,7 @@ func Respond(w http.ResponseWriter, r *http.Request, reply Reply) {
 	}
 	if x := exchange.From(r.Context()); x != nil {
 		if p := responderOf(x); p != nil {
-			p.RespondReply(w, r, reply)
+			p.WriteReply(w, r, reply)
 			return
 		}
 	}

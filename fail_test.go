@@ -162,12 +162,12 @@ func TestErrorText(t *testing.T) {
 // A shape is a Responder that writes everything in one odd way.
 type shape struct{ name string }
 
-func (s shape) RespondError(w http.ResponseWriter, _ *http.Request, e *usher.Error) {
+func (s shape) WriteError(w http.ResponseWriter, _ *http.Request, e *usher.Error) {
 	w.WriteHeader(http.StatusTeapot)
 	_, _ = io.WriteString(w, s.name+" error "+e.Code)
 }
 
-func (s shape) RespondReply(w http.ResponseWriter, _ *http.Request, reply usher.Reply) {
+func (s shape) WriteReply(w http.ResponseWriter, _ *http.Request, reply usher.Reply) {
 	w.WriteHeader(http.StatusAccepted)
 	_, _ = fmt.Fprint(w, s.name, " reply ", reply.Status, " ", reply.Data)
 }

@@ -406,11 +406,11 @@ func TestHandlerKnowsWhoAsksAndFromWhere(t *testing.T) {
 // respondWith notes the replies that a handler gives to the envelope.
 type respondWith struct{ reply *usher.Reply }
 
-func (p respondWith) RespondError(w http.ResponseWriter, _ *http.Request, e *usher.Error) {
+func (p respondWith) WriteError(w http.ResponseWriter, _ *http.Request, e *usher.Error) {
 	w.WriteHeader(e.Status)
 }
 
-func (p respondWith) RespondReply(w http.ResponseWriter, _ *http.Request, reply usher.Reply) {
+func (p respondWith) WriteReply(w http.ResponseWriter, _ *http.Request, reply usher.Reply) {
 	*p.reply = reply
 	w.WriteHeader(reply.Status)
 }

@@ -10,11 +10,11 @@ import (
 	"github.com/usher-go/usher/internal/httpwriter"
 )
 
-// RespondError writes e in the shape of the service, for [usher.Fail]. Once a
+// WriteError writes e in the shape of the service, for [usher.Fail]. Once a
 // status has been sent it writes nothing, so that there are never two bodies. If that
 // was the status of a success, the connection is aborted when the handler has returned,
 // so that the client does not mistake a part for the whole.
-func (e *Envelope) RespondError(w http.ResponseWriter, r *http.Request, failure *usher.Error) {
+func (e *Envelope) WriteError(w http.ResponseWriter, r *http.Request, failure *usher.Error) {
 	t := e.transaction(w, r)
 	if t.succeeded() {
 		t.x.Break(failure) // finish reports it
@@ -116,7 +116,7 @@ func (t *transaction) response(s *scratch, status int, code, message string) *Re
 	return resp
 }
 
-// RespondReply writes a success in the shape of the service, for
+// WriteReply writes a success in the shape of the service, for
 // [usher.Respond]. Data that cannot be encoded becomes a 500.
 //
 // If the handler has sent a status itself, the data becomes the body of that response,
@@ -125,7 +125,7 @@ func (t *transaction) response(s *scratch, status int, code, message string) *Re
 //
 // Without data, a shape with bare successes sends only the status, as 204 if it was
 // 200.
-func (e *Envelope) RespondReply(w http.ResponseWriter, r *http.Request, reply usher.Reply) {
+func (e *Envelope) WriteReply(w http.ResponseWriter, r *http.Request, reply usher.Reply) {
 	t := e.transaction(w, r)
 	if reply.Message == "" {
 		reply.Message = t.successMessage()
