@@ -49,9 +49,8 @@ func Of(r *http.Request) netip.Addr {
 }
 
 // Network returns the network by which to count the client of r: the whole of an IPv4
-// address, but the first 64 bits of an IPv6 address, as a subscriber is assigned at
-// least that many addresses, or [Config.IPv6Prefix] bits. It is the zero Prefix if
-// the address is unknown.
+// address, or the first [Config.IPv6Prefix] bits of an IPv6 address, 64 without a
+// Resolver. It is the zero Prefix if the address is unknown.
 func Network(r *http.Request) netip.Prefix {
 	if c := stored(r); c != nil {
 		return network(c.Addr, c.IPv6Bits)
@@ -97,7 +96,7 @@ func WithAddr(r *http.Request, addr netip.Addr) *http.Request {
 	return inner
 }
 
-// stored returns what was stored of the client of r, or nil.
+// stored returns the client that was stored in r, or nil.
 func stored(r *http.Request) *exchange.Client {
 	if x := exchange.From(r.Context()); x != nil {
 		return x.Client()
@@ -162,8 +161,8 @@ const (
 	maxElement  = 512 // bytes
 )
 
-// walk returns the client of a request that came from hop with these lines of
-// a field, and the scheme that the element of the client states, if it does.
+// walk returns the client of a request from hop with these lines of a field, and the
+// scheme that the element of the client states, or "".
 func (res *Resolver) walk(f format, hop netip.Addr, lines []string) (client netip.Addr, proto string) {
 	elements := 0
 	for _, line := range slices.Backward(lines) {

@@ -26,7 +26,7 @@ func newResolver(t testing.TB, c clientip.Config) *clientip.Resolver {
 	return res
 }
 
-// request comes from peer with these values of one field.
+// request returns a request from peer with these values of one field.
 func request(peer, field string, lines ...string) *http.Request {
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	r.RemoteAddr = peer
@@ -36,7 +36,7 @@ func request(peer, field string, lines ...string) *http.Request {
 	return r
 }
 
-// text is the address as it is compared here; "" is an unknown one.
+// text returns the address as text, or "" if it is unknown.
 func text(addr netip.Addr) string {
 	if !addr.IsValid() {
 		return ""
@@ -54,7 +54,7 @@ func TestPeer(t *testing.T) {
 		"no port":                            {"192.0.2.1", "192.0.2.1"},
 		"IPv6 without brackets or port":      {"2001:db8::1", "2001:db8::1"},
 		"a Unix socket has no address":       {"@", ""},
-		"nothing is no address":              {"", ""},
+		"an empty text is no address":        {"", ""},
 		"a name is no address":               {"localhost:80", ""},
 		"a named socket has no address":      {"/run/app.sock", ""},
 	}
@@ -64,16 +64,18 @@ func TestPeer(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			for who, res := range map[string]*clientip.Resolver{"nil": nil, "zero Config": none} {
-				if got := text(res.Addr(request(tt.peer, ""))); got != tt.want {
-					t.Errorf("%s: got %q, want %q", who, got, tt.want)
-				}
+			r := request(tt.peer, "")
+			if got := text(none.Addr(r)); got != tt.want {
+				t.Errorf("zero Config: got %q, want %q", got, tt.want)
+			}
+			if got := text(clientip.Of(r)); got != tt.want {
+				t.Errorf("without a Resolver: got %q, want %q", got, tt.want)
 			}
 		})
 	}
 }
 
-// headers are all the ways in which a client claims to be somebody else.
+// headers are the fields in which clients claim to have another address.
 var headers = map[string][]string{
 	"X-Forwarded-For":  {"203.0.113.66"},
 	"Forwarded":        {"for=203.0.113.66"},
@@ -85,7 +87,7 @@ var headers = map[string][]string{
 	"X_forwarded_for":  {"203.0.113.66"},
 }
 
-func TestNoHeaderOfAnUntrustedPeerIsBelieved(t *testing.T) {
+func TestNoFieldOfAnUntrustedPeerIsBelieved(t *testing.T) {
 	for _, field := range []string{"", "X-Forwarded-For", "Forwarded", "X-Real-IP", "CF-Connecting-IP", "True-Client-IP"} {
 		for _, trusted := range [][]string{nil, {"10.0.0.0/8", "::1"}} {
 			res := newResolver(t, clientip.Config{Header: field, TrustedProxies: trusted})
@@ -98,14 +100,14 @@ func TestNoHeaderOfAnUntrustedPeerIsBelieved(t *testing.T) {
 	}
 }
 
-// TestR01 is the same through a real server, whose peer is on the loopback.
+// TestR01 shows the same over a real connection, whose peer is on the loopback.
 func TestR01AnUntrustedPeerStaysInItsBucket(t *testing.T) {
 	for _, field := range []string{"", "Forwarded", "X-Real-IP", "True-Client-IP"} {
 		t.Run("header "+field, func(t *testing.T) {
 			untrusted := newResolver(t, clientip.Config{Header: field, TrustedProxies: []string{"10.0.0.0/8"}})
 			trusted := newResolver(t, clientip.Config{Header: field, TrustedProxies: []string{"127.0.0.1"}})
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				_, _ = fmt.Fprintf(w, "%v %v", untrusted.Prefix(r), trusted.Prefix(r))
+				_, _ = fmt.Fprintf(w, "%v %v", network(untrusted, r), network(trusted, r))
 			}))
 			defer server.Close()
 			for i := range 3 {
@@ -141,7 +143,7 @@ func TestUnixSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = fmt.Fprintf(w, "%q %q", text((*clientip.Resolver)(nil).Addr(r)), text(res.Addr(r)))
+		_, _ = fmt.Fprintf(w, "%q %q", text(clientip.Of(r)), text(res.Addr(r)))
 	}))
 	_ = server.Listener.Close()
 	server.Listener = listener
@@ -202,12 +204,12 @@ func TestXForwardedFor(t *testing.T) {
 		"IPv4 with a port":                                  {[]string{evil + ", " + client + ":443"}, client},
 		"mapped IPv4":                                       {[]string{evil + ", ::ffff:198.51.100.7"}, client},
 		"mapped IPv4 in hexadecimal":                        {[]string{evil + ", ::FFFF:c633:6407"}, client},
-		"mapped IPv4 of a proxy is that proxy":              {[]string{client + ", ::ffff:10.0.0.2, [::ffff:a00:3]:80"}, client},
+		"a mapped IPv4 address of a proxy is that proxy":    {[]string{client + ", ::ffff:10.0.0.2, [::ffff:a00:3]:80"}, client},
 		"a zone is removed":                                 {[]string{evil + ", fe80::7%eth0"}, "fe80::7"},
 		"a zone with a newline is removed":                  {[]string{evil + ", fe80::7%a\nb"}, "fe80::7"},
 		"an IPv6 proxy is passed":                           {[]string{client + ", 2001:db8:aaaa::5"}, client},
 		"a single trusted address is passed":                {[]string{client + ", 192.0.2.10"}, client},
-		"its neighbour is not":                              {[]string{client + ", 192.0.2.11"}, "192.0.2.11"},
+		"its neighbour is the client":                       {[]string{client + ", 192.0.2.11"}, "192.0.2.11"},
 		"blanks and tabs":                                   {[]string{evil + " ,\t " + client + " \t"}, client},
 
 		"a word stops the walk at the peer":          {[]string{client + ", unknown"}, fallback},
@@ -227,11 +229,11 @@ func TestXForwardedFor(t *testing.T) {
 		"a zone on IPv4 stops it":                    {[]string{client + "%eth0"}, fallback},
 		"an empty zone stops it":                     {[]string{"fe80::7%"}, fallback},
 		"quotes stop it":                             {[]string{`"` + client + `"`}, fallback},
-		"an address in base ten stops it":            {[]string{"3325256711"}, fallback},
-		"a block stops it":                           {[]string{client + "/32"}, fallback},
+		"an address as one number stops it":          {[]string{"3325256711"}, fallback},
+		"a CIDR block stops it":                      {[]string{client + "/32"}, fallback},
 		"an overlong element stops it":               {[]string{client + "," + long + "10.0.0.3, 10.0.0.2"}, "10.0.0.2"},
 		"32 elements are walked":                     {[]string{client + strings.Repeat(", 10.0.0.2", 31)}, client},
-		"33 are not":                                 {[]string{client + ", 10.0.0.3" + strings.Repeat(", 10.0.0.2", 31)}, "10.0.0.3"},
+		"33 elements are not":                        {[]string{client + ", 10.0.0.3" + strings.Repeat(", 10.0.0.2", 31)}, "10.0.0.3"},
 		"33 lines are not":                           {append([]string{client, "10.0.0.3"}, slicesRepeat("10.0.0.2", 31)...), "10.0.0.3"},
 	}
 	res := newResolver(t, clientip.Config{TrustedProxies: proxies})
@@ -260,7 +262,7 @@ func TestForwarded(t *testing.T) {
 		"absent means the peer":                   {nil, fallback},
 		"one hop":                                 {[]string{"for=" + client}, client},
 		"a claim on the left is not believed":     {[]string{"for=" + evil + ", for=" + client}, client},
-		"the name has no case":                    {[]string{"For=" + evil + ", FOR=" + client}, client},
+		"the case of a name does not matter":      {[]string{"For=" + evil + ", FOR=" + client}, client},
 		"other parameters around it":              {[]string{"for=" + evil + `, by=10.0.0.1;for=` + client + `;proto=https;host="a, for=9.9.9.9"`}, client},
 		"IPv6 is quoted":                          {[]string{"for=" + evil + `, for="[2001:db8::7]"`}, "2001:db8::7"},
 		"IPv6 with a port":                        {[]string{"for=" + evil + `, for="[2001:db8::7]:4711"`}, "2001:db8::7"},
@@ -281,25 +283,25 @@ func TestForwarded(t *testing.T) {
 		"a half escape on the left hides nothing": {[]string{`for="\, for="198.51.100.7"`}, client},
 		"quotes on the left that meet its quotes": {[]string{`for=` + evil + `;x=", for="198.51.100.7"`}, client},
 
-		"unknown stops the walk":               {[]string{"for=" + client + ", for=unknown"}, fallback},
-		"it stops at the nearest proxy":        {[]string{"for=" + client + ", for=unknown, for=10.0.0.2"}, "10.0.0.2"},
-		"an obfuscated name stops it":          {[]string{"for=" + client + ", for=_hidden, for=10.0.0.2"}, "10.0.0.2"},
-		"an element without for stops it":      {[]string{"for=" + client + ", proto=https"}, fallback},
-		"for twice stops it":                   {[]string{"for=" + client + ";for=" + client}, fallback},
-		"an empty element stops it":            {[]string{"for=" + client + ", ,for=10.0.0.2"}, "10.0.0.2"},
-		"an empty value stops it":              {[]string{"for="}, fallback},
-		"an empty quoted value stops it":       {[]string{`for=""`}, fallback},
-		"a bare address stops it":              {[]string{client}, fallback},
-		"blanks around the equals sign stop":   {[]string{"for = " + client}, fallback},
-		"text behind a quoted value stops it":  {[]string{`for="198.51.100.7"x`}, fallback},
-		"an open quote on the right stops it":  {[]string{`for=198.51.100.7, for="10.0.0.2`}, fallback},
-		"a quote inside a value stops it":      {[]string{`for=198.51.100.7"`}, fallback},
-		"a bad parameter beside it stops it":   {[]string{"for=" + client + ";by"}, fallback},
-		"a bad name beside it stops it":        {[]string{"for=" + client + ";b y=1"}, fallback},
-		"a control in a quoted value stops it": {[]string{"for=" + client + ";x=\"\x01\""}, fallback},
-		"an escaped backslash is kept":         {[]string{`for="\\198.51.100.7"`}, fallback},
-		"an overlong element stops it":         {[]string{"for=" + client + `, for=10.0.0.3;x="` + strings.Repeat("y", 600) + `", for=10.0.0.2`}, "10.0.0.2"},
-		"33 elements are not walked":           {[]string{"for=" + client + ", for=10.0.0.3" + strings.Repeat(", for=10.0.0.2", 31)}, "10.0.0.3"},
+		"unknown stops the walk":              {[]string{"for=" + client + ", for=unknown"}, fallback},
+		"it stops at the nearest proxy":       {[]string{"for=" + client + ", for=unknown, for=10.0.0.2"}, "10.0.0.2"},
+		"an obfuscated name stops it":         {[]string{"for=" + client + ", for=_hidden, for=10.0.0.2"}, "10.0.0.2"},
+		"an element without for stops it":     {[]string{"for=" + client + ", proto=https"}, fallback},
+		"for twice stops it":                  {[]string{"for=" + client + ";for=" + client}, fallback},
+		"an empty element stops it":           {[]string{"for=" + client + ", ,for=10.0.0.2"}, "10.0.0.2"},
+		"an empty value stops it":             {[]string{"for="}, fallback},
+		"an empty quoted value stops it":      {[]string{`for=""`}, fallback},
+		"a bare address stops it":             {[]string{client}, fallback},
+		"blanks around the equals sign stop":  {[]string{"for = " + client}, fallback},
+		"text behind a quoted value stops it": {[]string{`for="198.51.100.7"x`}, fallback},
+		"an open quote on the right stops it": {[]string{`for=198.51.100.7, for="10.0.0.2`}, fallback},
+		"a quote inside a value stops it":     {[]string{`for=198.51.100.7"`}, fallback},
+		"a bad parameter beside it stops it":  {[]string{"for=" + client + ";by"}, fallback},
+		"a bad name beside it stops it":       {[]string{"for=" + client + ";b y=1"}, fallback},
+		"a control character stops it":        {[]string{"for=" + client + ";x=\"\x01\""}, fallback},
+		"an escaped backslash is kept":        {[]string{`for="\\198.51.100.7"`}, fallback},
+		"an overlong element stops it":        {[]string{"for=" + client + `, for=10.0.0.3;x="` + strings.Repeat("y", 600) + `", for=10.0.0.2`}, "10.0.0.2"},
+		"33 elements are not walked":          {[]string{"for=" + client + ", for=10.0.0.3" + strings.Repeat(", for=10.0.0.2", 31)}, "10.0.0.3"},
 	}
 	res := newResolver(t, clientip.Config{TrustedProxies: proxies, Header: "forwarded"})
 	for name, tt := range tests {
@@ -311,7 +313,7 @@ func TestForwarded(t *testing.T) {
 	}
 }
 
-func TestSingleHeader(t *testing.T) {
+func TestSingleField(t *testing.T) {
 	tests := map[string]struct {
 		lines []string
 		want  string
@@ -322,10 +324,10 @@ func TestSingleHeader(t *testing.T) {
 		"with a port":                     {[]string{client + ":80"}, client},
 		"IPv6":                            {[]string{"2001:db8::7"}, "2001:db8::7"},
 		"mapped IPv4":                     {[]string{"::ffff:198.51.100.7"}, client},
-		"a trusted address is one, too":   {[]string{"10.0.0.5"}, "10.0.0.5"},
+		"a trusted address is taken":      {[]string{"10.0.0.5"}, "10.0.0.5"},
 		"two lines mean the peer":         {[]string{client, client}, fallback},
 		"a list means the peer":           {[]string{evil + ", " + client}, fallback},
-		"nothing means the peer":          {[]string{""}, fallback},
+		"an empty line means the peer":    {[]string{""}, fallback},
 		"a word means the peer":           {[]string{"unknown"}, fallback},
 		"an overlong line means the peer": {[]string{strings.Repeat(" ", 600) + client}, fallback},
 	}
@@ -341,7 +343,7 @@ func TestSingleHeader(t *testing.T) {
 	}
 }
 
-func TestOnlyTheChosenHeaderIsRead(t *testing.T) {
+func TestOnlyTheConfiguredFieldIsRead(t *testing.T) {
 	for _, field := range []string{"", "Forwarded", "X-Real-IP"} {
 		res := newResolver(t, clientip.Config{TrustedProxies: proxies, Header: field})
 		r := request(proxy, "")
@@ -371,11 +373,11 @@ func TestDangerouslyTrustAnyPeer(t *testing.T) {
 		"a peer outside the list is believed": {
 			clientip.Config{TrustedProxies: proxies}, "8.8.8.8:1", "X-Forwarded-For", []string{client}, client,
 		},
-		"a single header":                   {clientip.Config{Header: "X-Real-IP"}, "@", "X-Real-IP", []string{client}, client},
-		"no header leaves the peer":         {clientip.Config{}, "8.8.8.8:1", "", nil, "8.8.8.8"},
-		"a bad header leaves it unknown":    {clientip.Config{}, "@", "X-Forwarded-For", []string{client + ", x"}, ""},
-		"no header leaves it unknown":       {clientip.Config{Header: "Forwarded"}, "@", "", nil, ""},
-		"a bad single header leaves a peer": {clientip.Config{Header: "X-Real-IP"}, "8.8.8.8:1", "X-Real-IP", []string{"x"}, "8.8.8.8"},
+		"a single field":                     {clientip.Config{Header: "X-Real-IP"}, "@", "X-Real-IP", []string{client}, client},
+		"no field leaves the peer":           {clientip.Config{}, "8.8.8.8:1", "", nil, "8.8.8.8"},
+		"a bad field leaves it unknown":      {clientip.Config{}, "@", "X-Forwarded-For", []string{client + ", x"}, ""},
+		"no field leaves it unknown":         {clientip.Config{Header: "Forwarded"}, "@", "", nil, ""},
+		"a bad single field leaves the peer": {clientip.Config{Header: "X-Real-IP"}, "8.8.8.8:1", "X-Real-IP", []string{"x"}, "8.8.8.8"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -388,7 +390,12 @@ func TestDangerouslyTrustAnyPeer(t *testing.T) {
 	}
 }
 
-func TestPrefixOf(t *testing.T) {
+// network returns the network of the client of r behind res.
+func network(res *clientip.Resolver, r *http.Request) netip.Prefix {
+	return clientip.Network(through(res, r))
+}
+
+func TestNetworkOfEveryAddress(t *testing.T) {
 	tests := []struct {
 		bits       int
 		addr, want string
@@ -408,43 +415,37 @@ func TestPrefixOf(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(fmt.Sprintf("%s by %d", tt.addr, tt.bits), func(t *testing.T) {
 			res := newResolver(t, clientip.Config{IPv6Prefix: tt.bits})
-			if got := res.PrefixOf(netip.MustParseAddr(tt.addr)); got.String() != tt.want {
-				t.Errorf("got %v, want %v", got, tt.want)
+			if got := network(res, request(net.JoinHostPort(tt.addr, "80"), "")); got.String() != tt.want {
+				t.Errorf("of the peer: got %v, want %v", got, tt.want)
+			}
+			r := clientip.WithAddr(through(res, request("@", "")), netip.MustParseAddr(tt.addr))
+			if got := clientip.Network(r); got.String() != tt.want {
+				t.Errorf("of a stored address: got %v, want %v", got, tt.want)
 			}
 		})
 	}
-	t.Run("an unknown address has none", func(t *testing.T) {
-		if got := newResolver(t, clientip.Config{}).PrefixOf(netip.Addr{}); got != (netip.Prefix{}) {
-			t.Errorf("got %v", got)
-		}
-	})
-	t.Run("nil counts IPv6 by 64 bits", func(t *testing.T) {
-		if got := (*clientip.Resolver)(nil).PrefixOf(netip.MustParseAddr("2001:db8::1")); got.String() != "2001:db8::/64" {
-			t.Errorf("got %v", got)
-		}
-	})
 }
 
 func TestR03OneClientHasOneBucket(t *testing.T) {
 	res := newResolver(t, clientip.Config{TrustedProxies: proxies})
 	buckets := map[netip.Prefix]bool{}
 	for i := range 1000 {
-		buckets[res.Prefix(request(proxy, "X-Forwarded-For", fmt.Sprintf("2001:db8:1:2:%x::%x", i, i*7)))] = true
-		buckets[res.Prefix(request(fmt.Sprintf("[2001:db8:1:2::%x]:80", i), ""))] = true
+		buckets[network(res, request(proxy, "X-Forwarded-For", fmt.Sprintf("2001:db8:1:2:%x::%x", i, i*7)))] = true
+		buckets[network(res, request(fmt.Sprintf("[2001:db8:1:2::%x]:80", i), ""))] = true
 	}
 	if len(buckets) != 1 {
 		t.Errorf("one /64 has %d buckets", len(buckets))
 	}
 	clear(buckets)
 	for _, notation := range []string{"1.2.3.4", "::ffff:1.2.3.4", "::FFFF:102:304", "[::ffff:1.2.3.4]:80", "0:0:0:0:0:ffff:0102:0304", "1.2.3.4:5"} {
-		buckets[res.Prefix(request(proxy, "X-Forwarded-For", notation))] = true
+		buckets[network(res, request(proxy, "X-Forwarded-For", notation))] = true
 	}
 	if len(buckets) != 1 {
 		t.Errorf("one IPv4 address has %d buckets: %v", len(buckets), buckets)
 	}
 	clear(buckets)
 	for i := range 100 {
-		buckets[res.Prefix(request(proxy, "X-Forwarded-For", fmt.Sprintf("::ffff:1.2.3.%d", i)))] = true
+		buckets[network(res, request(proxy, "X-Forwarded-For", fmt.Sprintf("::ffff:1.2.3.%d", i)))] = true
 	}
 	if len(buckets) != 100 {
 		t.Errorf("100 mapped IPv4 addresses share %d buckets", len(buckets))
@@ -462,7 +463,7 @@ func TestNewReportsEveryFault(t *testing.T) {
 	}
 	const (
 		shape = "must be an IP address or a CIDR block, without a zone"
-		all   = "trusts every address; to believe whoever calls, set DangerouslyTrustAnyPeer"
+		all   = "must not trust every address; to trust every peer, set DangerouslyTrustAnyPeer"
 		at    = "clientip.Config.TrustedProxies"
 	)
 	want := []string{
@@ -470,18 +471,18 @@ func TestNewReportsEveryFault(t *testing.T) {
 		at + "[2]: " + all,
 		at + "[3]: " + all,
 		at + "[4]: " + all,
-		at + "[6]: mixes IPv4 and IPv6; list a block of each",
+		at + "[6]: must not mix IPv4 and IPv6; list a block of each",
 		at + "[7]: " + shape,
 		at + "[8]: " + shape,
 		at + "[9]: " + shape,
-		"clientip.Config.Header: is not the name of a header field",
+		"clientip.Config.Header: must be the name of a header field",
 		"clientip.Config.IPv6Prefix: must be between 1 and 128, or 0 for 64",
 	}
 	if diff := compare.Diff(want, strings.Split(err.Error(), "\n")); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 	if _, err := clientip.New(clientip.Config{IPv6Prefix: -1}); err == nil {
-		t.Error("a negative prefix is accepted")
+		t.Error("New accepts a negative prefix")
 	}
 }
 
@@ -519,22 +520,21 @@ func TestAllocs(t *testing.T) {
 	}{
 		"peer only":             {none, request("192.0.2.1:80", "X-Forwarded-For", client)},
 		"peer only, IPv6":       {none, request("[2001:db8::1%eth0]:80", "")},
-		"nil":                   {nil, request("192.0.2.1:80", "")},
 		"X-Forwarded-For":       {xff, request(proxy, "X-Forwarded-For", evil+", "+client+", 10.0.0.2")},
 		"X-Forwarded-For lines": {xff, request(proxy, "X-Forwarded-For", evil, "2001:db8::7", "10.0.0.2")},
 		"Forwarded":             {fwd, request(proxy, "Forwarded", `for=`+evil+`, for="[2001:db8::7]:80";proto=https`)},
-		"a single header":       {one, request(proxy, "X-Real-IP", client)},
+		"a single field":        {one, request(proxy, "X-Real-IP", client)},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			if got := testing.AllocsPerRun(100, func() { tt.res.Prefix(tt.r) }); got != 0 {
+			if got := testing.AllocsPerRun(100, func() { tt.res.Addr(tt.r) }); got != 0 {
 				t.Errorf("%v allocations", got)
 			}
 		})
 	}
 }
 
-func BenchmarkPrefix(b *testing.B) {
+func BenchmarkAddr(b *testing.B) {
 	benchmarks := map[string]struct {
 		config clientip.Config
 		r      *http.Request
@@ -558,7 +558,7 @@ func BenchmarkPrefix(b *testing.B) {
 			res := newResolver(b, bb.config)
 			b.ReportAllocs()
 			for b.Loop() {
-				res.Prefix(bb.r)
+				res.Addr(bb.r)
 			}
 		})
 	}

@@ -56,7 +56,7 @@
 //
 //   - What a peer that is no trusted proxy sends never changes the address or the
 //     scheme, whatever field it is in.
-//   - The work per request is bounded however long the header is.
+//   - The work per request is bounded, however long the header is.
 //   - A Resolver allocates nothing within another middleware of this module. As the
 //     outermost it costs the one copy of the request that all of them share.
 //

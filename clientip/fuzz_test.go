@@ -10,8 +10,8 @@ import (
 	"github.com/usher-go/usher/clientip"
 )
 
-// The slow oracle: the grammars as regular expressions, and the walk over a list
-// of all elements.
+// The slow oracle consists of the grammars as regular expressions and of a walk over the
+// list of all elements.
 
 const token = "[0-9A-Za-z!#$%&'*+.^_`|~-]+"
 
@@ -50,8 +50,8 @@ func slowXForwardedFor(lines []string) (all []netip.Addr) {
 	return all
 }
 
-// slowForwarded takes the shortest well-formed end of each line as its last
-// element, as often as there is one. What is left is one bad element.
+// slowForwarded cuts the shortest well-formed suffix off each line, as its last element,
+// as often as there is one. The rest is one malformed element.
 func slowForwarded(lines []string) (all []netip.Addr) {
 	for _, line := range lines {
 		var elements []netip.Addr
@@ -107,8 +107,8 @@ func slowTrusts(addr netip.Addr) bool {
 	return false
 }
 
-// check compares a Resolver with the walk over all, and demands what the package
-// promises whatever the walk says.
+// check compares the result of a Resolver with that of the walk over all elements, and
+// asserts what the package promises for every walk.
 func check(t *testing.T, got netip.Addr, all []netip.Addr) {
 	t.Helper()
 	want := netip.MustParseAddr(fallback)
@@ -166,8 +166,8 @@ func FuzzXForwardedFor(f *testing.F) {
 	})
 }
 
-// FuzzPeer shows that the quick way to read the address of the peer finds what
-// the grammar says.
+// FuzzPeer shows that the fast parser of the peer's address returns what the grammar
+// requires.
 func FuzzPeer(f *testing.F) {
 	for _, seed := range []string{
 		"", "192.0.2.1:80", "192.0.2.1", "192.0.2.1:", "192.0.2.1:123456", "192.0.2.01:80", "0.0.0.0:0", "256.0.2.1:80", "1.2.3:80", "1.2.3.4.5:80",
@@ -202,8 +202,8 @@ func FuzzForwarded(f *testing.F) {
 	})
 }
 
-// FuzzForwardedPrefix shows that nothing a client sends changes how the element
-// is read that a proxy appends.
+// FuzzForwardedPrefix shows that nothing that a client sends changes how the element of
+// a proxy is read.
 func FuzzForwardedPrefix(f *testing.F) {
 	for _, seed := range []string{"", `for="`, `\`, `for="\`, `x="a",`, `"`, `for=203.0.113.66`} {
 		f.Add(seed)
@@ -240,6 +240,9 @@ func FuzzRequireTLS(f *testing.F) {
 		"Forwarded":       newResolver(f, clientip.Config{TrustedProxies: proxies, Header: "Forwarded"}),
 	}
 	f.Fuzz(func(t *testing.T, protos, elements string) {
+		if !short(strings.Split(protos, "\n")) {
+			t.Skip("longer than the oracle reads")
+		}
 		const plain, secure = "for=198.51.100.7;proto=http", "for=198.51.100.7;proto=https"
 		for field, res := range both {
 			// with returns whether a request from peer with these fields is admitted.
@@ -255,7 +258,7 @@ func FuzzRequireTLS(f *testing.F) {
 			if with("198.51.100.7:80", protos, elements) {
 				t.Errorf("%s: a client chooses its own scheme", field)
 			}
-			all := protos != ""
+			all := protos != "" && strings.Count(protos, ",")+strings.Count(protos, "\n") < 32
 			for proto := range strings.SplitSeq(strings.ReplaceAll(protos, "\n", ","), ",") {
 				all = all && secureScheme.MatchString(proto)
 			}

@@ -27,18 +27,18 @@ func TestOf(t *testing.T) {
 		want string
 	}{
 		"without a Resolver it is the peer, whatever the header says": {forwarded(), fallback},
-		"a Unix socket has none":               {request("@", ""), ""},
-		"a malformed RemoteAddr has none":      {request("192.0.2.1:80:80", ""), ""},
-		"a Resolver stores the client":         {through(behind, forwarded()), client},
-		"a Resolver without proxies the peer":  {through(direct, forwarded()), fallback},
-		"a Resolver stores that there is none": {through(behind, request("@", "")), ""},
-		"the innermost Resolver counts":        {through(usher.Chain(behind, direct), forwarded()), fallback},
-		"a stored address counts":              {clientip.WithAddr(forwarded(), netip.MustParseAddr(evil)), evil},
-		"a stored address is unmapped":         {clientip.WithAddr(forwarded(), netip.MustParseAddr("::ffff:192.0.2.1")), "192.0.2.1"},
-		"a stored address has no zone":         {clientip.WithAddr(forwarded(), netip.MustParseAddr("fe80::1%eth0")), "fe80::1"},
-		"that there is none can be stored":     {clientip.WithAddr(forwarded(), netip.Addr{}), ""},
-		"one stored within a Resolver counts":  {clientip.WithAddr(through(behind, forwarded()), netip.MustParseAddr(evil)), evil},
-		"one stored outside does not":          {through(behind, clientip.WithAddr(forwarded(), netip.MustParseAddr(evil))), client},
+		"a Unix socket has none":                     {request("@", ""), ""},
+		"a malformed RemoteAddr has none":            {request("192.0.2.1:80:80", ""), ""},
+		"a Resolver stores the client":               {through(behind, forwarded()), client},
+		"a Resolver without proxies stores the peer": {through(direct, forwarded()), fallback},
+		"a Resolver stores an unknown address":       {through(behind, request("@", "")), ""},
+		"the innermost Resolver counts":              {through(usher.Chain(behind, direct), forwarded()), fallback},
+		"a stored address counts":                    {clientip.WithAddr(forwarded(), netip.MustParseAddr(evil)), evil},
+		"a stored address is unmapped":               {clientip.WithAddr(forwarded(), netip.MustParseAddr("::ffff:192.0.2.1")), "192.0.2.1"},
+		"a stored address has no zone":               {clientip.WithAddr(forwarded(), netip.MustParseAddr("fe80::1%eth0")), "fe80::1"},
+		"an unknown address can be stored":           {clientip.WithAddr(forwarded(), netip.Addr{}), ""},
+		"one stored inside a Resolver counts":        {clientip.WithAddr(through(behind, forwarded()), netip.MustParseAddr(evil)), evil},
+		"one stored outside does not":                {through(behind, clientip.WithAddr(forwarded(), netip.MustParseAddr(evil))), client},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -58,8 +58,8 @@ func TestNetwork(t *testing.T) {
 	}{
 		"an IPv4 address is one client":           {request("192.0.2.1:80", ""), "192.0.2.1/32"},
 		"IPv6 has 64 bits without a Resolver":     {request(v6, ""), "2001:db8:1:2::/64"},
-		"and as many as the Resolver has":         {through(wide, request(v6, "")), "2001:db8:1::/48"},
-		"also for an address that is stored":      {clientip.WithAddr(through(wide, request("@", "")), netip.MustParseAddr("2001:db8:7::1")), "2001:db8:7::/48"},
+		"a Resolver sets the number of bits":      {through(wide, request(v6, "")), "2001:db8:1::/48"},
+		"also for a stored address":               {clientip.WithAddr(through(wide, request("@", "")), netip.MustParseAddr("2001:db8:7::1")), "2001:db8:7::/48"},
 		"a stored address has 64 bits by itself":  {clientip.WithAddr(request("@", ""), netip.MustParseAddr("2001:db8:7::1")), "2001:db8:7::/64"},
 		"a Resolver does not widen IPv4 networks": {through(wide, request("[::ffff:192.0.2.1]:80", "")), "192.0.2.1/32"},
 	}
@@ -90,7 +90,7 @@ func TestIn(t *testing.T) {
 		"an address of the network":      {"10.1.2.3:80", true},
 		"in its IPv4-mapped form":        {"[::ffff:10.1.2.3]:80", true},
 		"of a network that is mapped":    {"172.16.0.1:80", true},
-		"outside a network that is so":   {"172.32.0.1:80", false},
+		"outside a mapped network":       {"172.32.0.1:80", false},
 		"IPv6":                           {"[2001:db8:bad::1]:80", true},
 		"IPv6 outside":                   {"[2001:db8:bae::1]:80", false},
 		"outside":                        {"11.0.0.1:80", false},

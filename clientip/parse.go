@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// A format is the grammar of a header.
+// A format is the grammar of a header field.
 type format uint8
 
 const (
@@ -20,8 +20,8 @@ type element struct {
 	proto string     // the scheme of the request, or ""
 }
 
-// last parses the last element of line. It returns the element, what stands to the
-// left of it, and whether that holds more elements.
+// last parses the last element of line. It returns the element, the rest of line to the
+// left of it, and whether the rest holds more elements.
 func (f format) last(line string) (e element, rest string, more bool) {
 	start := max(0, len(line)-maxElement)
 	window := line[start:]
@@ -44,14 +44,13 @@ func (f format) last(line string) (e element, rest string, more bool) {
 	return e, line[:start+comma], true
 }
 
-// lastComma returns the index of the last comma outside of quoted strings, or -1.
+// lastComma returns the index of the last comma outside quoted strings, or -1.
 //
-// It goes from right to left, so that what a client wrote cannot change how the
-// elements are read that proxies appended. In that direction a quoted string
-// begins with the first quote that has no backslash before it: each one inside
-// has, and before the first stands an equals sign. In an element that is
-// malformed the comma may be a wrong one, but what is right of it is then
-// malformed, too.
+// It scans from right to left, so that what a client wrote cannot change how the
+// elements of proxies are read. From the right, a quoted string extends to the first
+// quote without a backslash before it: quotes inside the string have one, and the
+// opening quote follows an equals sign. In a malformed element lastComma may return a
+// wrong comma, but what is to the right of that is malformed, too.
 func lastComma(s string) int {
 	quoted := false
 	for i := len(s) - 1; i >= 0; i-- {
@@ -70,8 +69,8 @@ func lastComma(s string) int {
 // parseForwarded parses an element of Forwarded (RFC 7239, section 4). The result has
 // no address if the element is malformed anywhere or does not have exactly one for
 // parameter, and no scheme if it does not have exactly one proto parameter. Two things
-// are common although the RFC forbids them, and accepted: blanks around semicolons,
-// and values with colons or brackets that are not quoted.
+// are accepted that the RFC forbids, as they are common: blanks around semicolons, and
+// values with colons or brackets that are not quoted.
 func parseForwarded(text string) element {
 	var node, proto string
 	nodes, protos := 0, 0
@@ -105,7 +104,7 @@ func parseForwarded(text string) element {
 	return element{addr: parseNode(node), proto: proto}
 }
 
-// cutValue cuts the value of a parameter off the front of s.
+// cutValue cuts the value of a parameter off the start of s.
 func cutValue(s string) (value, rest string, ok bool) {
 	if strings.HasPrefix(s, `"`) {
 		return cutQuoted(s[1:])
@@ -117,8 +116,8 @@ func cutValue(s string) (value, rest string, ok bool) {
 	return s[:end], s[end:], end > 0
 }
 
-// cutQuoted cuts the rest of a quoted string (RFC 9110, section 5.6.4) off the
-// front of s, which begins after the opening quote.
+// cutQuoted cuts the rest of a quoted string (RFC 9110, section 5.6.4) off the start
+// of s, which begins after the opening quote.
 func cutQuoted(s string) (value, rest string, ok bool) {
 	pairs := false
 	for i := 0; i < len(s); i++ {
@@ -139,7 +138,7 @@ func cutQuoted(s string) (value, rest string, ok bool) {
 	return "", "", false
 }
 
-// unescape replaces each quoted pair by what it stands for.
+// unescape replaces each quoted pair by its second character.
 func unescape(s string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
@@ -151,8 +150,8 @@ func unescape(s string) string {
 	return b.String()
 }
 
-// parsePeer is parseNode, and quicker for what servers write most: an IPv4
-// address with a port.
+// parsePeer returns the same as parseNode, and is faster for an IPv4 address with a
+// port, which is the usual RemoteAddr.
 func parsePeer(s string) netip.Addr {
 	var quad [4]byte
 	octet, digits, n := 0, 0, 0
@@ -174,8 +173,8 @@ func parsePeer(s string) netip.Addr {
 	return parseNode(s)
 }
 
-// parseNode reads an address, with or without brackets and a port. It returns an
-// invalid one for anything else.
+// parseNode parses an address, with or without brackets and a port. It returns the zero
+// Addr for anything else.
 func parseNode(s string) netip.Addr {
 	host, port, bracketed := s, "", strings.HasPrefix(s, "[")
 	if bracketed {

@@ -13,17 +13,17 @@ import (
 // [Resolver], and outside everything that reads a credential. Without a Resolver
 // only the connection itself counts.
 //
-// RequireTLS never redirects: a client that follows a redirect sends its credential
-// in plain text first, each time, and nobody notices. Neither 426 nor 421 would do:
-// 426 offers to upgrade the same connection, which no client can do to TLS, and 421
-// invites the client to send the same request again (RFC 9110, sections 15.5.20 and
-// 15.5.22). The request is well-formed, so it is no 400. 403 means that the server
-// refuses the request, for reasons that need not concern the credential, and that
-// repeating it will not help (RFC 9110, section 15.5.4).
+// RequireTLS never redirects: a client that follows a redirect would send its credential
+// in plain text before each redirect, and the fault would stay unnoticed. 403 means that
+// the server understood the request and refuses it, for a reason that need not be the
+// credential (RFC 9110, section 15.5.4). The other candidates promise more: 426 offers
+// to upgrade the same connection, which is not how clients start TLS (section 15.5.22);
+// 421 lets the client send the same request again (section 15.5.20); and 400 is for
+// malformed requests.
 //
-// A credential that arrives in plain text may have been read on the way. Let clients
-// reach no plain port at all where you can; Strict-Transport-Security is the matter
-// of the server that ends TLS.
+// A credential that arrives in plain text may have been read on the way. Where possible,
+// do not let clients reach a plain port at all. RequireTLS does not send
+// Strict-Transport-Security; that is up to the server that terminates TLS.
 func RequireTLS() usher.Middleware { return requireTLS{} }
 
 type requireTLS struct{}
@@ -52,16 +52,16 @@ var errTLSRequired = &usher.Error{
 
 const forwardedProto = "X-Forwarded-Proto"
 
-// forwards reports whether a proxy states anything about whom it forwards for. If it
-// does, the connection is that of the proxy and does not count.
+// forwards reports whether a trusted proxy has forwarded the request. If it has, the
+// connection is that of the proxy, and whether it uses TLS does not count.
 func forwards(h http.Header, field string) bool {
 	return len(h[field]) > 0 || len(h[forwardedProto]) > 0 || len(h["Forwarded"]) > 0
 }
 
-// sentOverTLS reports whether h, which a trusted proxy at peer has sent, states that
-// the client used TLS: in Forwarded if that is the field which the proxies write, in
-// X-Forwarded-Proto otherwise, and without a contradiction in the other one. proto is
-// what the element of the client in Forwarded states.
+// sentOverTLS reports whether h, from a trusted proxy at peer, states that the client
+// used TLS: in Forwarded if that is the field of the Config, else in X-Forwarded-Proto,
+// and without a contradiction in the other field. The scheme in the element of the
+// client in Forwarded is proto.
 func (res *Resolver) sentOverTLS(h http.Header, peer netip.Addr, proto string) bool {
 	protos := h[forwardedProto]
 	if res.format == forwarded {
@@ -71,25 +71,29 @@ func (res *Resolver) sentOverTLS(h http.Header, peer netip.Addr, proto string) b
 	return allSecure(protos) && (proto == "" || isSecure(proto))
 }
 
-// allSecure reports whether lines hold at least one scheme, and none without TLS. No
-// position in the list is known to be that of the client's connection: some proxies
-// append to the field, others replace it.
+// allSecure reports whether lines hold at least one scheme and every scheme implies
+// TLS. Some proxies append to the field and others replace it, so no position in it is
+// known to be the connection of the client.
 func allSecure(lines []string) bool {
+	elements := 0
 	for _, line := range lines {
-		for more := true; more; {
+		if len(line) > maxElement {
+			return false
+		}
+		for more := true; more; elements++ {
 			var proto string
 			if proto, line, more = strings.Cut(line, ","); !isSecure(trim(proto)) {
 				return false
 			}
 		}
 	}
-	return len(lines) > 0
+	return 0 < elements && elements <= maxElements
 }
 
-// isSecure reports whether a scheme implies TLS. Some proxies write that of a
-// WebSocket.
+// isSecure reports whether a scheme implies TLS. For a WebSocket some proxies write
+// wss.
 func isSecure(proto string) bool {
-	// The length leaves only ASCII: EqualFold takes U+017F for an s.
+	// The length excludes non-ASCII letters: EqualFold equates U+017F with s.
 	return len(proto) == len("https") && strings.EqualFold(proto, "https") ||
 		len(proto) == len("wss") && strings.EqualFold(proto, "wss")
 }
