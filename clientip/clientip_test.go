@@ -87,7 +87,7 @@ var headers = map[string][]string{
 	"X_forwarded_for":  {"203.0.113.66"},
 }
 
-func TestNoFieldOfAnUntrustedPeerIsBelieved(t *testing.T) {
+func TestNoHeaderOfAnUntrustedPeerIsBelieved(t *testing.T) {
 	for _, field := range []string{"", "X-Forwarded-For", "Forwarded", "X-Real-IP", "CF-Connecting-IP", "True-Client-IP"} {
 		for _, trusted := range [][]string{nil, {"10.0.0.0/8", "::1"}} {
 			res := newResolver(t, clientip.Config{Header: field, TrustedProxies: trusted})

@@ -10,7 +10,7 @@ import (
 	"github.com/usher-go/usher/internal/race"
 )
 
-// allocs returns how many allocations h costs for one request.
+// allocs returns the number of allocations that h makes for one request.
 func allocs(t *testing.T, h http.Handler, r *http.Request) float64 {
 	t.Helper()
 	if race.Enabled {
@@ -23,8 +23,8 @@ func allocs(t *testing.T, h http.Handler, r *http.Request) float64 {
 	})
 }
 
-// The holder is the transaction, the copy of the request and the request ID.
-const holder = 3
+// perRequest allocations are the transaction, the copy of the request and its ID.
+const perRequest = 3
 
 func TestAllocations(t *testing.T) {
 	r := httptest.NewRequest(http.MethodGet, "/notes/1?page=2&token=", nil)
@@ -43,11 +43,11 @@ func TestAllocations(t *testing.T) {
 			handler http.Handler
 			most    float64
 		}{
-			{"the holder", env.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})), holder},
-			{"wrapping adds nothing", wrap.Wrap(asPlainJSON), holder},
-			{"a value adds nothing", env.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { envelope.For(w, r).Value(small) })), holder},
-			{"a large value adds its length", env.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { envelope.For(w, r).Value(large) })), holder + 2},
-			{"an error adds at most two", env.Wrap(failing(refusal)), holder + 2},
+			{"an envelope", env.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})), perRequest},
+			{"wrapping adds nothing", wrap.Wrap(asPlainJSON), perRequest},
+			{"a value adds nothing", env.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { envelope.For(w, r).Value(small) })), perRequest},
+			{"a large value adds its length", env.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { envelope.For(w, r).Value(large) })), perRequest + 2},
+			{"an error adds at most two", env.Wrap(failing(refusal)), perRequest + 2},
 		}
 		for _, tt := range tests {
 			t.Run(shape.name+"/"+tt.name, func(t *testing.T) {
@@ -60,12 +60,12 @@ func TestAllocations(t *testing.T) {
 	t.Run("a request ID of the client costs nothing", func(t *testing.T) {
 		r := r.Clone(t.Context())
 		r.Header.Set("X-Request-Id", "one")
-		if n := allocs(t, must(envelope.Config{Wrap: true}).Wrap(asPlainJSON), r); n > holder-1 {
+		if n := allocs(t, must(envelope.Config{Wrap: true}).Wrap(asPlainJSON), r); n > perRequest-1 {
 			t.Errorf("%v allocations", n)
 		}
 	})
-	t.Run("within another holder the request is not copied", func(t *testing.T) {
-		if n := allocs(t, must(envelope.Config{Wrap: true}).Wrap(asPlainJSON), usher.Track(r)); n > holder-1 {
+	t.Run("a request that carries an exchange is not copied", func(t *testing.T) {
+		if n := allocs(t, must(envelope.Config{Wrap: true}).Wrap(asPlainJSON), usher.Track(r)); n > perRequest-1 {
 			t.Errorf("%v allocations", n)
 		}
 	})

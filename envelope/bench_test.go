@@ -13,7 +13,7 @@ import (
 	"github.com/usher-go/usher/envelope"
 )
 
-// sink is a response writer that costs next to nothing.
+// sink is a response writer that costs almost nothing.
 type sink struct{ header http.Header }
 
 func (s *sink) Header() http.Header         { return s.header }
@@ -55,7 +55,7 @@ func benchmark(b *testing.B, h http.Handler) {
 	}
 }
 
-// byHand is the standard shape as services write it with encoding/json.
+// byHand is the standard shape as services encode it with encoding/json.
 type byHand struct {
 	StatusCode int    `json:"status_code"`
 	Message    string `json:"message"`
@@ -87,15 +87,15 @@ func BenchmarkExplicit(b *testing.B) {
 		b.Run(size.name+"/encoding-json-standard", func(b *testing.B) {
 			benchmark(b, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				start := time.Now()
-				var answer byHand
-				answer.StatusCode, answer.Message, answer.Data = http.StatusOK, "OK", v
-				answer.Metadata.Method, answer.Metadata.URL = r.Method, r.URL.RequestURI()
-				answer.Metadata.Milliseconds = time.Since(start).Milliseconds()
-				answer.Metadata.IP, _, _ = net.SplitHostPort(r.RemoteAddr)
-				answer.Metadata.Timestamp = start.UTC().Format("2006-01-02T15:04:05.000Z")
+				var response byHand
+				response.StatusCode, response.Message, response.Data = http.StatusOK, "OK", v
+				response.Metadata.Method, response.Metadata.URL = r.Method, r.URL.RequestURI()
+				response.Metadata.Milliseconds = time.Since(start).Milliseconds()
+				response.Metadata.IP, _, _ = net.SplitHostPort(r.RemoteAddr)
+				response.Metadata.Timestamp = start.UTC().Format("2006-01-02T15:04:05.000Z")
 				w.Header()["Content-Type"] = []string{"application/json"}
 				w.WriteHeader(http.StatusOK)
-				_ = json.NewEncoder(w).Encode(&answer)
+				_ = json.NewEncoder(w).Encode(&response)
 			}))
 		})
 		b.Run(size.name+"/marshal", func(b *testing.B) {
@@ -116,7 +116,7 @@ func BenchmarkExplicit(b *testing.B) {
 					envelope.For(w, r).Value(v)
 				})))
 			})
-			// What the writer itself costs, on a request that is in its envelope already.
+			// The cost of the writer alone, for a request that is inside its envelope already.
 			b.Run(size.name+"/"+shape.name+"/writer-alone", func(b *testing.B) {
 				env.ServeNext(&sink{make(http.Header)}, httptest.NewRequest(http.MethodGet, "/notes/1?page=2", nil),
 					http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {

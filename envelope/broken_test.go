@@ -20,8 +20,7 @@ import (
 
 var errDatabase = errors.New("db: connection lost")
 
-// swallows is a recoverer as most are: it says 500, whether that can still be said
-// or not.
+// swallows is a typical recoverer: it responds with 500, even if that is too late.
 func swallows(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		defer func() {
@@ -33,7 +32,7 @@ func swallows(next http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// flushes flushes the header and what next writes.
+// flushes flushes the header and the body that next writes.
 func flushes(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		next(w, r)
@@ -41,7 +40,7 @@ func flushes(next http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// copies is a proxy by hand, which ignores the error of the copy.
+// copies is a hand-written proxy that ignores the error of the copy.
 func copies(origin string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		request, _ := http.NewRequestWithContext(r.Context(), http.MethodGet, origin, nil)
@@ -74,7 +73,7 @@ func fails(err error, next http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// A reporter keeps what OnError is told.
+// A reporter keeps the errors that OnError gets.
 type reporter struct {
 	mu   sync.Mutex
 	errs []*usher.Error
@@ -93,7 +92,8 @@ func (p *reporter) reports() []*usher.Error {
 	return p.errs
 }
 
-// fetch returns status and body, and an error if the client has not got the whole.
+// fetch returns the status and the body, and an error if the client did not get the
+// whole response.
 func fetch(t *testing.T, s *httptest.Server) (status int, body string, err error) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL, nil)
@@ -109,7 +109,7 @@ func fetch(t *testing.T, s *httptest.Server) (status int, body string, err error
 	return response.StatusCode, string(b), err
 }
 
-func TestWhatBreaksOffIsNeverAWholeSuccess(t *testing.T) {
+func TestAnIncompleteResponseNeverLooksLikeAWholeSuccess(t *testing.T) {
 	upstream := breaking(t)
 	origin, err := url.Parse(upstream)
 	if err != nil {
@@ -136,7 +136,7 @@ func TestWhatBreaksOffIsNeverAWholeSuccess(t *testing.T) {
 		{name: "Fail with a status below 500 after a byte", handler: fails(&usher.Error{Status: 409, Cause: errDatabase}, writes(200, asJSON, "[1,2]")), reported: errDatabase},
 		{name: "Fail after a flush", handler: fails(late, flushes(writes(200, asJSON, "[1,2]"))), reported: errDatabase},
 		{name: "Fail after the status", handler: fails(late, writes(200, asJSON)), reported: errDatabase},
-		{name: "Fail within what is not wrapped", handler: fails(late, writes(200, map[string]string{"Content-Type": "text/csv"}, "a,b\n")), reported: errDatabase},
+		{name: "Fail during a body that is not wrapped", handler: fails(late, writes(200, map[string]string{"Content-Type": "text/csv"}, "a,b\n")), reported: errDatabase},
 		{name: "Fail after a whole value", handler: fails(late, func(w http.ResponseWriter, r *http.Request) { envelope.For(w, r).Value(1) }), reported: errDatabase},
 		{name: "a recoverer that swallows a late panic", handler: swallows(func(w http.ResponseWriter, _ *http.Request) {
 			writes(200, asJSON, `{"a":`)(w, nil)
@@ -168,8 +168,8 @@ func TestWhatBreaksOffIsNeverAWholeSuccess(t *testing.T) {
 	})
 }
 
-// What is declared and right, or says itself that it failed, is no reason to abort.
-func TestWhatOnlyLooksBrokenOffIsWhole(t *testing.T) {
+// A correct length, or a response that is an error, is no reason to abort.
+func TestResponsesThatOnlyLookIncompleteAreSent(t *testing.T) {
 	length := func(n string) map[string]string { return with(asJSON, "Content-Length", n) }
 	tests := []struct {
 		name    string
@@ -184,7 +184,7 @@ func TestWhatOnlyLooksBrokenOffIsWhole(t *testing.T) {
 		{"304", http.MethodGet, writes(304, length("9")), 304, ""},
 		{"0 bytes declared, none written", http.MethodGet, writes(200, length("0")), 200, `{"data":null}`},
 		{"more than declared, after all of it", http.MethodGet, writes(200, length("2"), "12", "34"), 200, `{"data":12}`},
-		{"a length that is none", http.MethodGet, writes(200, length("x"), "12"), 200, `{"data":12}`},
+		{"a length that is no number", http.MethodGet, writes(200, length("x"), "12"), 200, `{"data":12}`},
 		{
 			"an error that breaks off is an error, without its text", http.MethodGet,
 			writes(402, map[string]string{"Content-Type": "text/plain", "Content-Length": "40"}, "card num"),
@@ -228,7 +228,7 @@ func TestWhatOnlyLooksBrokenOffIsWhole(t *testing.T) {
 	}
 }
 
-// Without Wrap, too, and through another envelope.
+// It does so without Wrap, too, and through another envelope.
 func TestFailAfterTheFirstByteAbortsInEveryEnvelope(t *testing.T) {
 	h := fails(errDatabase, writes(200, asJSON, "12"))
 	quiet := envelope.Config{OnError: func(context.Context, error) {}}
@@ -251,7 +251,7 @@ func TestFailAfterTheFirstByteAbortsInEveryEnvelope(t *testing.T) {
 	}
 }
 
-// A client that goes away in the middle is no fault of the service.
+// A client that leaves before the end is no fault of the service.
 func TestAClientThatLeavesIsNotReported(t *testing.T) {
 	var reports reporter
 	left, done := make(chan struct{}), make(chan struct{})
@@ -280,8 +280,8 @@ func TestAClientThatLeavesIsNotReported(t *testing.T) {
 	}
 }
 
-// The default log says what broke off, and shows the client nothing of it.
-func TestWhatBreaksOffIsLogged(t *testing.T) {
+// The default log has the reason, and the client does not get it.
+func TestTheReasonOfAnAbortIsLogged(t *testing.T) {
 	log := captureLog(t)
 	s := httptest.NewServer(must(envelope.Config{Wrap: true}).Wrap(fails(errDatabase, writes(200, asJSON, "12"))))
 	_, body, err := fetch(t, s)
@@ -294,9 +294,9 @@ func TestWhatBreaksOffIsLogged(t *testing.T) {
 	}
 }
 
-// A recoverer further out than the envelope, such as gin's, may take the panic that
-// aborts a connection for any other.
-func TestAnAbortThatIsRecoveredFurtherOutIsNeverAWholeSuccess(t *testing.T) {
+// A recoverer further out than the envelope, such as gin's, may treat the panic that
+// aborts a connection like any other.
+func TestAnAbortThatIsRecoveredFurtherOutNeverLooksLikeAWholeSuccess(t *testing.T) {
 	begun := writes(200, asJSON, "[1]")
 	handlers := map[string]http.HandlerFunc{
 		"Fail":          func(w http.ResponseWriter, r *http.Request) { begun(w, r); usher.Fail(w, r, errDatabase) },

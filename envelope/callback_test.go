@@ -12,7 +12,7 @@ import (
 	"github.com/usher-go/usher/envelope"
 )
 
-// A callback that panics costs what it was to do, and not the response.
+// If a callback panics, its own effect is lost and the response is not.
 func TestACallbackThatPanics(t *testing.T) {
 	value := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { envelope.For(w, r).Value(1) })
 	late := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -31,7 +31,7 @@ func TestACallbackThatPanics(t *testing.T) {
 		{"OnError, for the text of a handler", envelope.Config{OnError: panicking}, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			http.Error(w, "x", http.StatusBadGateway)
 		}), 502, 1},
-		{"OnError, for what broke off", envelope.Config{OnError: panicking}, late, 0, 1},
+		{"OnError, for an aborted connection", envelope.Config{OnError: panicking}, late, 0, 1},
 		{"NewRequestID", envelope.Config{NewRequestID: func() string { panic("callback") }}, value, 200, 1},
 		{"Marshal", envelope.Config{Marshal: func(any) ([]byte, error) { panic("callback") }}, value, 500, 1},
 		{"Shape.Error, by Fail", envelope.Config{Shape: envelope.Shape{Error: func([]byte, *envelope.Response) []byte { panic("callback") }}}, failing(&usher.Error{Status: 404}), 500, 2},
@@ -47,7 +47,7 @@ func TestACallbackThatPanics(t *testing.T) {
 			tt.config.Wrap = true
 			tt.config.OnPanic = func(_ *http.Request, v any, stack []byte) {
 				if v != "callback" || len(stack) == 0 {
-					t.Errorf("told of %v", v)
+					t.Errorf("OnPanic got %v", v)
 				}
 				panics.Add(1)
 			}
@@ -63,7 +63,7 @@ func TestACallbackThatPanics(t *testing.T) {
 				t.Errorf("a shape that panics made the body %s", body)
 			}
 			if n := panics.Load(); n != tt.panics {
-				t.Errorf("%d panics told, want %d", n, tt.panics)
+				t.Errorf("%d panics reported, want %d", n, tt.panics)
 			}
 			if tt.status != 0 && get(t, s, "/").Header.Get("X-Request-Id") == "" {
 				t.Error("the response has no ID")
@@ -72,7 +72,7 @@ func TestACallbackThatPanics(t *testing.T) {
 	}
 }
 
-// Nothing that the handler meant for its own body goes with the bare status.
+// No header field that the handler set for its own body goes with the bare status.
 func TestAShapeThatPanicsLeavesABareStatus(t *testing.T) {
 	env := must(envelope.Config{
 		Wrap: true, Shape: envelope.Shape{Error: func([]byte, *envelope.Response) []byte { panic("callback") }},

@@ -26,7 +26,7 @@ var kisara = envelope.Config{
 	}},
 }
 
-// kaie has upper case codes of its own.
+// kaie has upper-case codes of its own.
 var kaie = envelope.Config{
 	Shape: envelope.Data(),
 	Catalogue: envelope.Catalogue{
@@ -47,7 +47,7 @@ var kaie = envelope.Config{
 	},
 }
 
-// kaiko needs few lines, as its types follow from the statuses.
+// kaiko needs few entries, as its types follow from the statuses.
 var kaiko = envelope.Config{
 	Shape:           envelope.Typed(),
 	RequestIDPrefix: "req-",
@@ -60,7 +60,7 @@ var kaiko = envelope.Config{
 	}},
 }
 
-// insitechat has one text for every 401, and otherwise the texts of whoever refuses.
+// insitechat has one text for every 401, and elsewhere the text of each refusal.
 var insitechat = envelope.Config{
 	Shape: envelope.Detail(),
 	Catalogue: envelope.Catalogue{Statuses: map[int]envelope.Entry{
@@ -71,7 +71,7 @@ var insitechat = envelope.Config{
 // kynetra documents bare successes and no error.
 var kynetra = envelope.Config{Shape: envelope.Bare()}
 
-// failing answers with err.
+// failing responds with err.
 func failing(err *usher.Error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) { usher.Fail(w, r, err) }
 }
@@ -162,7 +162,7 @@ func TestContract(t *testing.T) {
 			body:    `{"status_code":404,"message":"Not Found",` + kisaraMetadata + `}`,
 		},
 		{
-			name: "KS-33 Kisara: too many requests, exactly, whatever the limiter tells", config: kisara,
+			name: "KS-33 Kisara: too many requests, exactly, whatever the limiter's message is", config: kisara,
 			handler: failing(&usher.Error{
 				Status: 429, Code: "rate_limited", Message: "Rate limit exceeded.", RetryAfter: 1500 * time.Millisecond,
 				Details: map[string]any{"violated-policies": []string{"user"}},
@@ -186,7 +186,7 @@ func TestContract(t *testing.T) {
 			body:   `{"data":[1,2],"pagination":{"page":1,"limit":20,"total":41,"pages":3}}`,
 		},
 		{
-			name: "KE-01 Kaie: an empty list is no null", config: kaie,
+			name: "KE-01 Kaie: an empty list is not null", config: kaie,
 			handler: func(w http.ResponseWriter, r *http.Request) {
 				envelope.For(w, r).List([]int(nil), usher.Page{Number: 1, Limit: 20})
 			},
@@ -222,7 +222,7 @@ func TestContract(t *testing.T) {
 			body:   `{"data":{"id":"w1"}}`,
 		},
 		{
-			name: "KE-10 Kaie: too many requests tell how long to wait", config: kaie,
+			name: "KE-10 Kaie: too many requests have the time to wait", config: kaie,
 			handler: failing(&usher.Error{Status: 429, Code: "rate_limited", Message: "Rate limit exceeded.", RetryAfter: 59*time.Second + 1}),
 			status:  429,
 			body:    `{"error":{"code":"RATE_LIMIT_EXCEEDED","message":"Rate limit exceeded.","retry_after":60},"retry_after":60}`,
@@ -329,7 +329,7 @@ func TestContract(t *testing.T) {
 	}
 }
 
-func TestMadeRequestIDHasThePrefix(t *testing.T) {
+func TestAGeneratedRequestIDHasThePrefix(t *testing.T) {
 	s := start(t, must(kaiko).Wrap(http.HandlerFunc(func(_ http.ResponseWriter, _ *http.Request) {})))
 	made := regexp.MustCompile(`^req-[0-9a-z]{16}$`)
 	if id := get(t, s, "/").Header.Get("X-Request-Id"); !made.MatchString(id) {
@@ -384,7 +384,7 @@ func TestProblem(t *testing.T) {
 	}
 }
 
-// The default of the root package and Problem without a prefix are one format.
+// The default of the root package and Problem without a prefix have one format.
 func TestProblemIsWhatUsherWritesByItself(t *testing.T) {
 	err := &usher.Error{Status: 403, Code: "c", Message: "m", Param: "p", Fields: []usher.Field{{Name: "a", Message: "b"}}}
 	alone := get(t, start(t, failing(err)), "/")

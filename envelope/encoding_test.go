@@ -14,7 +14,7 @@ import (
 	"github.com/usher-go/usher/ratelimit"
 )
 
-// compress announces its encoding before it knows the response, as many do.
+// compress announces its encoding before the response begins, as many compressors do.
 func compress(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Encoding", "gzip")
@@ -31,7 +31,7 @@ type zipWriter struct {
 
 func (w zipWriter) Write(p []byte) (int, error) { return w.zip.Write(p) }
 
-// quiet reports nothing.
+// quiet returns an envelope that logs no failures.
 func quiet(c envelope.Config) *envelope.Envelope {
 	c.OnError = func(context.Context, error) {}
 	c.OnPanic = func(*http.Request, any, []byte) {}
@@ -83,7 +83,7 @@ func TestEncodingOfACompressorFurtherOut(t *testing.T) {
 			if !got.Uncompressed {
 				t.Error("the body was not compressed")
 			}
-			// Without the compressor no encoding is left.
+			// Without the compressor no encoding remains.
 			got = get(t, start(t, env.Wrap(tt.handler)), "/")
 			wantStatus(t, got, tt.status)
 			wantBody(t, got, tt.body)
@@ -94,7 +94,7 @@ func TestEncodingOfACompressorFurtherOut(t *testing.T) {
 	}
 }
 
-// The writer of [usher.Authenticate] is none that encodes what passes.
+// The writer of [usher.Authenticate] does not encode what passes through it.
 func TestEncodingOfTheHandlerIsTakenBackBehindAuthenticate(t *testing.T) {
 	taken := &usher.Error{Status: 409, Code: "taken", Message: "It is taken."}
 	fail := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -113,8 +113,8 @@ func TestEncodingOfTheHandlerIsTakenBackBehindAuthenticate(t *testing.T) {
 	for name, h := range map[string]http.Handler{
 		"alone":                 auth.Wrap(fail),
 		"twice":                 auth.Wrap(auth.Wrap(fail)),
-		"outside of a limit":    auth.Wrap(counting.Wrap(fail)),
-		"inside of a limit":     counting.Wrap(auth.Wrap(fail)),
+		"outside a limit":       auth.Wrap(counting.Wrap(fail)),
+		"inside a limit":        counting.Wrap(auth.Wrap(fail)),
 		"inside of an envelope": auth.Wrap(env.Wrap(fail)),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -128,15 +128,15 @@ func TestEncodingOfTheHandlerIsTakenBackBehindAuthenticate(t *testing.T) {
 	}
 }
 
-// nobody finds no credential.
+// nobody is an authenticator that finds no credential.
 type nobody struct{}
 
 func (nobody) Authenticate(*http.Request) (*usher.Principal, error) {
 	return nil, usher.ErrNoCredential
 }
 
-// An encoding that the handler applies to its own body passes, also if somebody
-// further out has announced another.
+// An encoding that the handler applies to its own body passes, even if a middleware
+// further out has announced another one.
 func TestEncodingOfTheHandlerPasses(t *testing.T) {
 	outer := func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -153,8 +153,8 @@ func TestEncodingOfTheHandlerPasses(t *testing.T) {
 	}
 }
 
-// Between the envelope and whoever fails there may be a compressor, which goes on to
-// compress what is written.
+// Between the envelope and the handler that fails there may be a compressor, which
+// compresses what the envelope writes.
 func TestEncodingOfACompressorFurtherInStaysOnFail(t *testing.T) {
 	env := quiet(envelope.Config{Shape: envelope.Data(), Wrap: true})
 	fail := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -167,26 +167,25 @@ func TestEncodingOfACompressorFurtherInStaysOnFail(t *testing.T) {
 	}
 }
 
-// What a compressor further in has made of the text of a failure is of no use to
-// the operator.
+// The compressed text of a failure is of no use to operators.
 func TestEncodingIsNotTakenForTheTextOfAFailure(t *testing.T) {
 	for status, handler := range map[int]http.Handler{
 		500: compress(writes(500, nil, "canary")),
 		502: writes(502, with(asJSON, "Content-Encoding", "br"), "\x1b\x02canary"),
 	} {
-		told := make(chan string, 1)
-		env, err := envelope.New(envelope.Config{Wrap: true, OnError: func(_ context.Context, err error) { told <- err.Error() }})
+		reported := make(chan string, 1)
+		env, err := envelope.New(envelope.Config{Wrap: true, OnError: func(_ context.Context, err error) { reported <- err.Error() }})
 		if err != nil {
 			t.Fatal(err)
 		}
 		wantStatus(t, get(t, start(t, env.Wrap(handler)), "/"), status)
-		if text := <-told; !strings.Contains(text, "encoded") || strings.Contains(text, "canary") || strings.Contains(text, "\x1f\x8b") {
-			t.Errorf("%d: OnError was told %q", status, text)
+		if text := <-reported; !strings.Contains(text, "encoded") || strings.Contains(text, "canary") || strings.Contains(text, "\x1f\x8b") {
+			t.Errorf("%d: OnError got %q", status, text)
 		}
 	}
 }
 
-// lazy keeps the status until the body begins, as gin's writer does.
+// lazy delays the status until the body begins, as gin's writer does.
 type lazy struct {
 	http.ResponseWriter
 	status int
@@ -203,7 +202,7 @@ func (w *lazy) Write(p []byte) (int, error) {
 	return w.ResponseWriter.Write(p)
 }
 
-// A length that is announced after the status, as by gin-contrib/gzip, is one of
+// A Content-Length that is set after the status, as by gin-contrib/gzip, is that of
 // another body.
 func TestLateLengthIsNotThatOfTheShape(t *testing.T) {
 	env := quiet(envelope.Config{Shape: envelope.Data(), Wrap: true})

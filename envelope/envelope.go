@@ -163,7 +163,7 @@ func route(r *http.Request) string {
 }
 
 // logError logs failures with a cause, and every 500. A service that sends another
-// status without a cause knows that it is unavailable.
+// status without a cause is unavailable on purpose.
 func logError(r *http.Request, e *usher.Error) {
 	if errorStatus(e) != http.StatusInternalServerError && e.Cause == nil {
 		return

@@ -87,7 +87,7 @@ func TestCatalogue(t *testing.T) {
 		want string
 	}{
 		{"a listed code has the entry's text", &usher.Error{Status: 400, Code: "known", Message: "own"}, "400 known_type K known text"},
-		{"an entry without a text keeps the answer's own, though the status has one", &usher.Error{Status: 400, Code: "own_text", Message: "own"}, "400 own own_text own"},
+		{"an entry without a text keeps the message of the response, although the status has one", &usher.Error{Status: 400, Code: "own_text", Message: "own"}, "400 own own_text own"},
 		{"an unlisted code has what the status has", &usher.Error{Status: 400, Code: "unknown", Message: "own"}, "400 status_type S400 status text"},
 		{"without a code the own text stays", &usher.Error{Status: 400, Message: "own"}, "400 status_type S400 own"},
 		{"without a code or a text", &usher.Error{Status: 400}, "400 status_type S400 status text"},
@@ -183,7 +183,7 @@ func TestRequestID(t *testing.T) {
 	})
 }
 
-// metadata returns the metadata of the answer to r.
+// metadata returns the metadata of the response to r.
 func metadata(t *testing.T, c envelope.Config, r *http.Request) (m struct {
 	Method, URL, IP, Timestamp string
 	ExecutionTimeMS            int `json:"execution_time_ms"`
@@ -348,7 +348,7 @@ func TestRoutes(t *testing.T) {
 			wantHeader(t, get(t, s, "/tree"), "Location", "/tree/")
 		})
 	}
-	t.Run("what a handler answers itself stays", func(t *testing.T) {
+	t.Run("what a handler writes itself stays", func(t *testing.T) {
 		if got := get(t, start(t, env.Mux(mux)), "/notes/2"); got.body != "no note 2\n" {
 			t.Errorf("body %q", got.body)
 		}
@@ -380,7 +380,7 @@ func TestRepliesWithoutABody(t *testing.T) {
 	wantStatus(t, got, 204)
 }
 
-// Without an envelope the writers still answer.
+// Without an envelope, Writer writes plain JSON and problem details.
 func TestWriterWithoutAnEnvelope(t *testing.T) {
 	s := start(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		out := envelope.For(w, r).Message("unused")

@@ -10,15 +10,14 @@ import (
 	"github.com/usher-go/usher/envelope"
 )
 
-// show prints what h answers to a request.
+// show prints the response of h to a request.
 func show(h http.Handler, method, target string) {
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequest(method, target, nil))
 	fmt.Println(w.Code, w.Body)
 }
 
-// The smallest server: new handlers write through [envelope.To] and
-// [usher.Fail].
+// In the smallest server, new handlers write through [envelope.For] and [usher.Fail].
 func Example() {
 	env, err := envelope.New(envelope.Config{Shape: envelope.Data()})
 	if err != nil {
@@ -45,8 +44,7 @@ func Example() {
 	// 404 {"error":{"code":"not_found","message":"Not Found"}}
 }
 
-// A handler that knows nothing of the envelope keeps writing plain JSON and
-// http.Error.
+// Existing handlers keep writing plain JSON and calling http.Error.
 func ExampleConfig_wrap() {
 	existing := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Query().Get("page") == "0" {
@@ -67,7 +65,7 @@ func ExampleConfig_wrap() {
 	// 400 {"error":{"code":"bad_request","message":"page counts from 1"}}
 }
 
-// A catalogue answers with the codes and texts that a service has documented.
+// A catalogue maps errors to the codes and texts that a service has documented.
 func ExampleCatalogue() {
 	env, err := envelope.New(envelope.Config{
 		Shape: envelope.Data(),
@@ -100,7 +98,7 @@ func ExampleCatalogue() {
 	// 500 {"error":{"code":"INTERNAL_ERROR","message":"Internal Server Error"}}
 }
 
-// A shape of one's own is a few functions that append JSON.
+// A custom shape consists of a few functions that append JSON.
 func ExampleShape() {
 	jsend := envelope.Shape{
 		Before: func(b []byte, resp *envelope.Response) []byte {
@@ -131,8 +129,8 @@ func ExampleShape() {
 	// 404 {"status":"error","message":"Not Found"}
 }
 
-// The envelope inside of authentication: what authentication refuses never gets
-// to the envelope and has another shape than the rest of the service.
+// The envelope inside authentication: refused requests never reach the envelope, so
+// their responses have another shape than those of the rest of the service.
 func ExampleEnvelope_Wrap_incorrect() {
 	env, err := envelope.New(envelope.Config{Shape: envelope.Detail()})
 	if err != nil {

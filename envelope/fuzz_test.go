@@ -14,8 +14,8 @@ import (
 	"github.com/usher-go/usher/envelope"
 )
 
-// FuzzError checks that every error is valid JSON in every shape, says what it
-// should and keeps what is private, by whatever request.
+// FuzzError checks that every error is valid JSON in every shape, has its status and
+// media type, and hides its cause, for every request.
 func FuzzError(f *testing.F) {
 	f.Add(404, "not_found", "no \"such\" \u2028</script>\xff\x00", "param", "detail", "/a?api_key=canary", "GET", int64(1))
 	f.Add(0, "", "", "", "", "/\xff?&;#=%", "M\r\n", int64(-1))
@@ -47,8 +47,8 @@ func FuzzError(f *testing.F) {
 	})
 }
 
-// FuzzWrap checks that whatever pieces a handler writes its JSON in, what comes
-// out is that JSON as the data.
+// FuzzWrap checks that the JSON of a handler becomes the data unchanged, in whatever
+// pieces the handler writes it.
 func FuzzWrap(f *testing.F) {
 	f.Add(`{"a":[1,2,"x"]}`, 3, false)
 	f.Add("\n null \n", 1, true)
@@ -77,7 +77,7 @@ func FuzzWrap(f *testing.F) {
 		}
 		want := strings.Trim(body, " \n\r\t")
 		if want == "null" {
-			want = string(got.Data) // a RawMessage cannot tell null from nothing
+			want = string(got.Data) // a RawMessage is the same for null and for nothing
 		}
 		if string(got.Data) != want {
 			t.Errorf("data %s, want %s", got.Data, want)
@@ -85,8 +85,8 @@ func FuzzWrap(f *testing.F) {
 	})
 }
 
-// FuzzURL checks that no spelling of a URL shows the value of a parameter that
-// the server would take for a secret.
+// FuzzURL checks that no spelling of a URL reveals the value of a parameter that a
+// server would read as a secret.
 func FuzzURL(f *testing.F) {
 	f.Add("api_key", "/a?x=1&", "&y=2")
 	f.Add("%61ccess_%74oken", "/?", "#")

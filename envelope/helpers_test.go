@@ -25,7 +25,7 @@ var shapes = []struct {
 	{"bare", envelope.Bare()},
 }
 
-// must returns the envelope of c, which has no fault.
+// must returns the envelope of c, which must have no fault.
 func must(c envelope.Config) *envelope.Envelope {
 	e, err := envelope.New(c)
 	if err != nil {
@@ -53,7 +53,7 @@ func forProtocols(t *testing.T, f func(t *testing.T, serve func(http.Handler) *h
 	}
 }
 
-// start serves h on loopback.
+// start serves h on the loopback.
 func start(t *testing.T, h http.Handler) *httptest.Server {
 	t.Helper()
 	s := httptest.NewServer(h)
@@ -61,7 +61,7 @@ func start(t *testing.T, h http.Handler) *httptest.Server {
 	return s
 }
 
-// A reply is an answer as a client got it.
+// A reply is a response as a client got it.
 type reply struct {
 	*http.Response
 	body string
@@ -95,7 +95,7 @@ func get(t *testing.T, s *httptest.Server, path string, header ...string) reply 
 	return do(t, s, http.MethodGet, path, header...)
 }
 
-// moving are the parts of an answer that no test can foretell.
+// moving are the parts of a response that differ each time.
 var moving = []struct {
 	pattern *regexp.Regexp
 	with    string
@@ -112,12 +112,12 @@ func still(body string) string {
 	return body
 }
 
-// wantBody fails unless the body is valid JSON and exactly want, but for the
-// moving parts.
+// wantBody fails the test unless the body is valid JSON and equals want, apart from
+// the moving parts.
 func wantBody(t *testing.T, got reply, want string) {
 	t.Helper()
 	if !json.Valid([]byte(got.body)) {
-		t.Errorf("body is no JSON: %q", got.body)
+		t.Errorf("body is not JSON: %q", got.body)
 	}
 	if diff := compare.Diff(want, still(got.body)); diff != "" {
 		t.Errorf("body (-want +got):\n%s", diff)

@@ -12,7 +12,7 @@ import (
 	"github.com/usher-go/usher/envelope"
 )
 
-// then sends a status, and then what next writes.
+// then returns a handler that sends a status before it calls next.
 func then(status int, contentType string, next func(envelope.Writer)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if contentType != "" {
@@ -121,7 +121,7 @@ func TestWhatFollowsAStatusHasThatStatus(t *testing.T) {
 	}
 }
 
-// Nobody waits for what http.TimeoutHandler has given up.
+// No client waits for a handler that http.TimeoutHandler has abandoned.
 func TestDataThatNobodyWaitsForIsNoLoss(t *testing.T) {
 	var reports reporter
 	env := must(envelope.Config{Wrap: true, OnError: reports.onError})
@@ -141,7 +141,7 @@ func TestDataThatNobodyWaitsForIsNoLoss(t *testing.T) {
 	}
 }
 
-// What cannot be sent any more is not lost in silence.
+// Data that is too late to send is reported.
 func TestLostDataIsReported(t *testing.T) {
 	twice := func(w http.ResponseWriter, r *http.Request) {
 		envelope.For(w, r).Value(1)

@@ -48,7 +48,7 @@ func TestPanicBeforeTheStatusIsOneError(t *testing.T) {
 				env := must(envelope.Config{
 					Shape: envelope.Data(), Wrap: wrap,
 					OnPanic: func(*http.Request, any, []byte) { panics++ },
-					OnError: func(context.Context, error) { t.Error("a panic is not reported as an error, too") },
+					OnError: func(context.Context, error) { t.Error("OnError got a panic") },
 				})
 				got := get(t, start(t, env.Wrap(h)), "/")
 				wantStatus(t, got, 500)
@@ -91,7 +91,7 @@ func TestPanicAfterTheStatusAbortsTheConnection(t *testing.T) {
 			http.Error(w, "x", 400)
 			panic("canary")
 		},
-		"after an explicit answer": func(w http.ResponseWriter, r *http.Request) {
+		"after an explicit response": func(w http.ResponseWriter, r *http.Request) {
 			envelope.For(w, r).Value(1)
 			panic("canary")
 		},
@@ -114,7 +114,7 @@ func TestPanicAfterTheStatusAbortsTheConnection(t *testing.T) {
 					body, err = io.ReadAll(resp.Body)
 					_ = resp.Body.Close()
 					if err == nil {
-						t.Errorf("a whole answer: %d %s", resp.StatusCode, body)
+						t.Errorf("a whole response: %d %s", resp.StatusCode, body)
 					}
 				}
 				if name == "http.ErrAbortHandler at once" {
@@ -131,7 +131,7 @@ func TestPanicAfterTheStatusAbortsTheConnection(t *testing.T) {
 	})
 }
 
-// captureLog makes buf the default log until the test ends.
+// captureLog collects the default log until the test ends.
 func captureLog(t *testing.T) *bytes.Buffer {
 	t.Helper()
 	var buf bytes.Buffer
@@ -169,7 +169,7 @@ func TestLogOfAPanicHoldsNoValue(t *testing.T) {
 			}
 		})
 	}
-	t.Run("the runtime's own errors are told", func(t *testing.T) {
+	t.Run("the runtime's own errors are logged", func(t *testing.T) {
 		log := captureLog(t)
 		h := must(envelope.Config{}).Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _ = r.URL.Path[10:] }))
 		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil))
@@ -206,7 +206,7 @@ func TestOnErrorGetsWhatIsNotSent(t *testing.T) {
 			}
 		})
 	}
-	t.Run("by default what has a cause is logged, and every 500", func(t *testing.T) {
+	t.Run("by default failures with a cause are logged, and every 500", func(t *testing.T) {
 		log := captureLog(t)
 		for _, e := range []*usher.Error{
 			{Status: 500}, {Status: 500, Cause: cause}, {Status: 502, Cause: cause}, {Status: 503, Cause: cause}, {Status: 504, Cause: cause},
@@ -225,8 +225,8 @@ func TestOnErrorGetsTheRouteAndTheContextOfTheRequest(t *testing.T) {
 	tests := map[string]struct{ pattern, method, want string }{
 		"a pattern with a method":    {"GET /notes/{id}", http.MethodGet, "envelope: GET /notes/{id}: 500 internal: db: connection lost"},
 		"a pattern without a method": {"/notes/{id}", http.MethodPut, "envelope: PUT /notes/{id}: 500 internal: db: connection lost"},
-		"a router that sets none":    {"", http.MethodGet, "envelope: GET: 500 internal: db: connection lost"},
-		"a method without end":       {"", strings.Repeat("M", 5000), "envelope: " + strings.Repeat("M", 32) + ": 500 internal: db: connection lost"},
+		"a router without patterns":  {"", http.MethodGet, "envelope: GET: 500 internal: db: connection lost"},
+		"a very long method":         {"", strings.Repeat("M", 5000), "envelope: " + strings.Repeat("M", 32) + ": 500 internal: db: connection lost"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -247,7 +247,7 @@ func TestOnErrorGetsTheRouteAndTheContextOfTheRequest(t *testing.T) {
 				t.Errorf("reported %v for request %q", got, id)
 			}
 			if e, ok := errors.AsType[*usher.Error](got); !ok || !errors.Is(e, errDatabase) {
-				t.Error("the error is not in what was reported")
+				t.Error("the report does not wrap the error")
 			}
 		})
 	}
@@ -293,7 +293,7 @@ func TestPanicsAreCounted(t *testing.T) {
 	t.Cleanup(func() { otel.SetMeterProvider(previous) })
 	t.Run("on the global provider", func(t *testing.T) { testPanicsAreCounted(t, &meter, nil) })
 	var own oteltest.Meter
-	t.Run("on one's own", func(t *testing.T) { testPanicsAreCounted(t, &own, &own) })
+	t.Run("on the provider of the Config", func(t *testing.T) { testPanicsAreCounted(t, &own, &own) })
 }
 
 func testPanicsAreCounted(t *testing.T, meter *oteltest.Meter, provider metric.MeterProvider) {

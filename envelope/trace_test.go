@@ -10,8 +10,8 @@ import (
 	"github.com/usher-go/usher/envelope"
 )
 
-// What a handler says of its own failure is for operators: they get it, and clients
-// do not.
+// The text of a handler's own error is for operators: they get it, and clients do
+// not.
 func TestTheTextOfAHandlersOwnErrorReachesOnError(t *testing.T) {
 	const secret = "pq: password authentication failed for hunter2"
 	text := func(status int, body string) http.HandlerFunc {
@@ -36,7 +36,7 @@ func TestTheTextOfAHandlersOwnErrorReachesOnError(t *testing.T) {
 		{name: "in pieces", handler: writes(500, nil, "pq: password authentication", " failed for hunter2"), status: 500, cause: secret},
 		{name: "before more than is kept", handler: text(500, secret+strings.Repeat("x", 200_000)), status: 500, cause: secret},
 		{name: "not in UTF-8", handler: text(500, secret+"\xff"), status: 500, cause: secret},
-		{name: "that broke off", handler: writes(500, map[string]string{"Content-Length": "900"}, secret), status: 500, cause: secret},
+		{name: "incomplete", handler: writes(500, map[string]string{"Content-Length": "900"}, secret), status: 500, cause: secret},
 		{name: "nothing but the status", handler: writes(500, nil), status: 500},
 		{name: "http.TimeoutHandler", handler: http.TimeoutHandler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			<-r.Context().Done()
@@ -91,7 +91,7 @@ func TestTheTextOfAHandlersOwnErrorIsLogged(t *testing.T) {
 	}
 }
 
-// usher.Fail has reported already.
+// A failure that usher.Fail has reported is not reported again.
 func TestAFailureIsReportedOnce(t *testing.T) {
 	for name, h := range map[string]http.HandlerFunc{
 		"Fail":                           failing(&usher.Error{Cause: errDatabase}),

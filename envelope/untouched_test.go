@@ -8,8 +8,8 @@ import (
 	"github.com/usher-go/usher/envelope"
 )
 
-// Documents and protocols with a form of their own pass as they are.
-func TestWhatStandsInUntouchedPasses(t *testing.T) {
+// Documents and protocols with a form of their own pass unchanged.
+func TestHandlersInUntouchedPass(t *testing.T) {
 	tests := []struct {
 		name    string
 		handler http.HandlerFunc

@@ -81,7 +81,7 @@ func TestWrap(t *testing.T) {
 			header: map[string]string{"Content-Length": "16"},
 		},
 		{
-			name:    "a long body is not held back, and has no length",
+			name:    "a long body is not delayed, and has no length",
 			handler: writes(200, with(asJSON, "Content-Length", fmt.Sprint(len(long))), long),
 			status:  200, body: `{"data":` + long + `}`,
 			header: map[string]string{"Content-Length": ""},
@@ -141,7 +141,7 @@ func TestWrap(t *testing.T) {
 			header: map[string]string{"ETag": `"v1"`},
 		},
 		{
-			name:    "an explicit answer is not wrapped again",
+			name:    "an explicit response is not wrapped again",
 			handler: func(w http.ResponseWriter, r *http.Request) { envelope.For(w, r).Value([]int{1}) },
 			status:  200, body: `{"data":[1]}`,
 		},
@@ -157,7 +157,7 @@ func TestWrap(t *testing.T) {
 			header: map[string]string{"Content-Type": "application/json"},
 		},
 		{
-			name:    "http.NotFound says no more than the status",
+			name:    "http.NotFound adds nothing to the status",
 			handler: http.NotFound,
 			status:  404, body: `{"error":{"code":"not_found","message":"Not Found"}}`,
 		},
@@ -202,12 +202,12 @@ func TestWrap(t *testing.T) {
 			status:  400, body: `{"error":{"code":"bad_request","message":"Bad Request","details":{"error":"bad"}}}`,
 		},
 		{
-			name:    "an error as broken JSON does not break the answer",
+			name:    "an error as malformed JSON does not break the response",
 			handler: writes(400, asJSON, `{"error":`),
 			status:  400, body: `{"error":{"code":"bad_request","message":"Bad Request"}}`,
 		},
 		{
-			name:    "an error as a lot of JSON is left out",
+			name:    "an error as a lot of JSON is omitted",
 			handler: writes(400, asJSON, long),
 			status:  400, body: `{"error":{"code":"bad_request","message":"Bad Request"}}`,
 		},
@@ -249,7 +249,7 @@ func TestPassesUntouched(t *testing.T) {
 		{name: "not modified", status: 304, header: asJSON},
 		{name: "a redirect", status: 302, header: map[string]string{"Content-Type": "text/html", "Location": "/x"}, body: "<a>"},
 		{name: "a redirect with JSON", status: 307, header: with(asJSON, "Location", "/x"), body: "{}"},
-		{name: "a part of a body that does not say which", status: 206, header: asJSON, body: "{}"},
+		{name: "a part of a body without Content-Range", status: 206, header: asJSON, body: "{}"},
 		{name: "a part of a body", status: 206, header: with(asJSON, "Content-Range", "bytes 0-1/9"), body: `{"`},
 		{name: "parts of a body", status: 206, header: map[string]string{"Content-Type": "multipart/byteranges; boundary=b"}, body: "--b"},
 		{name: "a part of a body with a status of 200", status: 200, header: with(asJSON, "Content-Range", "bytes 0-1/9"), body: `{"`},
@@ -325,7 +325,7 @@ func TestHeadHasTheHeaderOfGetWithoutALength(t *testing.T) {
 	})
 }
 
-func TestExplicitAnswerToHeadHasTheLengthOfGet(t *testing.T) {
+func TestAnExplicitResponseToHeadHasTheLengthOfGet(t *testing.T) {
 	s := start(t, wrapData.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		envelope.For(w, r).Value([]int{1, 2})
 	})))
@@ -469,7 +469,7 @@ func TestConnectionTakenOver(t *testing.T) {
 }
 
 // Without HTTP/1.1 there is no hijacking, and the refusal still has the shape.
-func TestConnectionThatCannotBeTakenOver(t *testing.T) {
+func TestConnectionThatCannotBeHijacked(t *testing.T) {
 	s := httptest.NewUnstartedServer(wrapData.Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		if _, _, err := http.NewResponseController(w).Hijack(); !errors.Is(err, http.ErrNotSupported) {
 			t.Errorf("Hijack: %v", err)
@@ -510,7 +510,7 @@ func TestTimeoutHandler(t *testing.T) {
 	timeout := func(d time.Duration, h http.HandlerFunc) http.Handler {
 		return wrapData.Wrap(http.TimeoutHandler(h, d, "<h1>too slow</h1>"))
 	}
-	t.Run("an explicit answer through it is not wrapped again", func(t *testing.T) {
+	t.Run("an explicit response through it is not wrapped again", func(t *testing.T) {
 		got := get(t, start(t, timeout(time.Minute, func(w http.ResponseWriter, r *http.Request) {
 			envelope.For(w, r).Value([]int{1})
 		})), "/")
@@ -537,8 +537,8 @@ func TestTimeoutHandler(t *testing.T) {
 	})
 }
 
-// A handler that http.TimeoutHandler has given up may be about to respond while its
-// 503 is sent: the header of that is not the handler's to change.
+// A handler that http.TimeoutHandler has abandoned may begin its response while the 503
+// is sent. It must not change the header of the 503.
 func TestAnAbandonedHandlerChangesNoHeaderOfAnother(t *testing.T) {
 	shape := envelope.Data()
 	shape.ErrorType = "application/problem+json"
@@ -668,8 +668,8 @@ func TestNothingIsWrittenTwice(t *testing.T) {
 	}
 }
 
-// A body that is too large closes the connection although http.MaxBytesReader
-// does not know the writer that it was given.
+// A body that is too large closes the connection, although http.MaxBytesReader does not
+// recognize the wrapped writer.
 func TestTooLargeBodyClosesTheConnection(t *testing.T) {
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 10)); err != nil {
@@ -694,7 +694,7 @@ func TestTooLargeBodyClosesTheConnection(t *testing.T) {
 	})
 }
 
-func TestRequestFromOutsideLearnsTheRouteAndTheID(t *testing.T) {
+func TestTheOuterRequestGetsTheRouteAndTheID(t *testing.T) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /x/{id}", func(http.ResponseWriter, *http.Request) {})
 	var pattern, id string
@@ -712,7 +712,7 @@ func TestRequestFromOutsideLearnsTheRouteAndTheID(t *testing.T) {
 	}
 }
 
-// usher.WithResponder can put another envelope in charge of a part of a service.
+// usher.WithResponder can give a part of a service another envelope.
 func TestResponderWithinAnotherEnvelope(t *testing.T) {
 	typed := must(envelope.Config{Shape: envelope.Typed()})
 	s := start(t, wrapData.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -741,7 +741,7 @@ func TestEnvelopesShareTheRequestID(t *testing.T) {
 }
 
 // The server removes the temporary files of a form only from its own request.
-func TestRequestOfTheServerLearnsWhatItsCopyKnows(t *testing.T) {
+func TestTheRequestOfTheServerGetsTheFormOfItsCopy(t *testing.T) {
 	r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader("--b\r\nContent-Disposition: form-data; name=a\r\n\r\n1\r\n--b--\r\n"))
 	r.Header.Set("Content-Type", "multipart/form-data; boundary=b")
 	h := must(envelope.Config{OnPanic: func(*http.Request, any, []byte) {}}).Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -756,7 +756,7 @@ func TestRequestOfTheServerLearnsWhatItsCopyKnows(t *testing.T) {
 	}
 }
 
-// Two entity tags are not one: which of them would it be?
+// A response with two entity tags has no valid one to change.
 func TestSeveralEntityTagsAreLeftAlone(t *testing.T) {
 	tags := []string{`"a"`, `"b"`}
 	h := must(envelope.Config{Wrap: true}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
