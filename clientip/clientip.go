@@ -118,15 +118,25 @@ func (res *Resolver) resolve(r *http.Request) exchange.Client {
 		return c
 	}
 	var proto string
-	if lines := r.Header[res.header]; res.format != single {
+	lines := r.Header[res.header]
+	if res.format != single {
 		c.Addr, proto = res.walk(res.format, peer, lines)
 	} else if len(lines) == 1 && len(lines[0]) <= maxElement {
 		if addr := parseNode(trim(lines[0])); addr.IsValid() {
 			c.Addr = addr
 		}
 	}
-	if forwards(r.Header, res.header) {
-		c.TLS = res.sentOverTLS(r.Header, peer, proto)
+	// If the proxy has forwarded the request, the connection is its own, and whether
+	// that uses TLS does not count. One field states the scheme, and the other one must
+	// not contradict it.
+	schemes, elements := r.Header["X-Forwarded-Proto"], r.Header["Forwarded"]
+	switch {
+	case len(lines) == 0 && len(schemes) == 0 && len(elements) == 0:
+	case res.format == forwarded:
+		c.TLS = isSecure(proto) && (len(schemes) == 0 || allSecure(schemes))
+	default:
+		_, proto = res.walk(forwarded, peer, elements)
+		c.TLS = allSecure(schemes) && (proto == "" || isSecure(proto))
 	}
 	return c
 }

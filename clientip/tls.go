@@ -2,7 +2,6 @@ package clientip
 
 import (
 	"net/http"
-	"net/netip"
 	"strings"
 
 	"github.com/usher-go/usher"
@@ -48,27 +47,6 @@ var errTLSRequired = &usher.Error{
 	Status:  http.StatusForbidden,
 	Code:    usher.CodeTLSRequired,
 	Message: "The request must be sent over TLS.",
-}
-
-const forwardedProto = "X-Forwarded-Proto"
-
-// forwards reports whether a trusted proxy has forwarded the request. If it has, the
-// connection is that of the proxy, and whether it uses TLS does not count.
-func forwards(h http.Header, field string) bool {
-	return len(h[field]) > 0 || len(h[forwardedProto]) > 0 || len(h["Forwarded"]) > 0
-}
-
-// sentOverTLS reports whether h, from a trusted proxy at peer, states that the client
-// used TLS: in Forwarded if that is the field of the Config, else in X-Forwarded-Proto,
-// and without a contradiction in the other field. The scheme in the element of the
-// client in Forwarded is proto.
-func (res *Resolver) sentOverTLS(h http.Header, peer netip.Addr, proto string) bool {
-	protos := h[forwardedProto]
-	if res.format == forwarded {
-		return isSecure(proto) && (len(protos) == 0 || allSecure(protos))
-	}
-	_, proto = res.walk(forwarded, peer, h["Forwarded"])
-	return allSecure(protos) && (proto == "" || isSecure(proto))
 }
 
 // allSecure reports whether lines hold at least one scheme and every scheme implies
