@@ -110,9 +110,6 @@ func (res *Resolver) Addr(r *http.Request) netip.Addr { return res.resolve(r).Ad
 // resolve returns the client of r.
 func (res *Resolver) resolve(r *http.Request) exchange.Client {
 	peer := parsePeer(r.RemoteAddr)
-	if res == nil {
-		return exchange.Client{Addr: peer, IPv6Bits: defaultIPv6Prefix, TLS: r.TLS != nil}
-	}
 	c := exchange.Client{Addr: peer, IPv6Bits: res.ipv6Bits, TLS: r.TLS != nil}
 	if !res.anyPeer && !contains(res.trusted, peer) {
 		return c
@@ -139,20 +136,6 @@ func (res *Resolver) resolve(r *http.Request) exchange.Client {
 		c.TLS = allSecure(schemes) && (proto == "" || isSecure(proto))
 	}
 	return c
-}
-
-// Prefix returns what [Resolver.PrefixOf] returns for the client of r.
-func (res *Resolver) Prefix(r *http.Request) netip.Prefix { return res.PrefixOf(res.Addr(r)) }
-
-// PrefixOf returns the network by which to count the client at addr: a whole
-// IPv4 address, but the first 64 bits of an IPv6 address, or as many as
-// [Config.IPv6Prefix] says. It is the zero Prefix for the zero Addr.
-func (res *Resolver) PrefixOf(addr netip.Addr) netip.Prefix {
-	bits := defaultIPv6Prefix
-	if res != nil {
-		bits = res.ipv6Bits
-	}
-	return network(addr.Unmap().WithZone(""), bits)
 }
 
 func contains(networks []netip.Prefix, addr netip.Addr) bool {

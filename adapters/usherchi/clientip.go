@@ -6,7 +6,6 @@ import (
 	"github.com/go-chi/chi/v5/middleware"
 
 	"github.com/usher-go/usher/clientip"
-	"github.com/usher-go/usher/ratelimit"
 )
 
 // ClientIP is a middleware that stores the address which one of chi's middlewares
@@ -21,11 +20,4 @@ func ClientIP(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
-}
-
-// ByClientIP counts each client that [ClientIP] has stored, IPv6 by its network.
-func ByClientIP() ratelimit.KeyFunc {
-	return func(r *http.Request) (ratelimit.Key, bool) {
-		return ratelimit.AddressKey(clientip.Network(r)), true
-	}
 }

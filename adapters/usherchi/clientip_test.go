@@ -41,7 +41,7 @@ func TestClientIP(t *testing.T) {
 			router.Use(usherchi.ClientIP)
 			router.Get("/", func(_ http.ResponseWriter, r *http.Request) {
 				addr = clientip.Of(r)
-				key, _ = usherchi.ByClientIP()(r)
+				key, _ = ratelimit.ByAddress()(r)
 			})
 			r := httptest.NewRequest(http.MethodGet, "/", nil)
 			r.RemoteAddr = tt.peer

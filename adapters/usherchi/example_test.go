@@ -36,7 +36,7 @@ func Example() {
 	env := must(envelope.New(envelope.Config{Shape: envelope.Data(), Wrap: true}))
 	limits := must(ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{{
 		Name:  "route",
-		Key:   ratelimit.Combine(usherchi.ByClientIP(), ratelimit.ByRoute()),
+		Key:   ratelimit.Combine(ratelimit.ByAddress(), ratelimit.ByRoute()),
 		Limit: ratelimit.RollingWindow(3, time.Minute),
 	}}}))
 	once := must(idempotency.New(idempotency.Config{}))
