@@ -23,7 +23,7 @@ func verdicts(meter *oteltest.Meter) map[string]int64 {
 	return counts
 }
 
-// statusRecorder notes the status that a handler sends to somebody who has left.
+// statusRecorder records the status that a handler sends to a client that has left.
 type statusRecorder struct {
 	http.ResponseWriter
 	status int
@@ -34,12 +34,12 @@ func (w *statusRecorder) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
-// Otherwise anybody who hangs up rings the alarm of the operators.
+// Otherwise any client that disconnects would raise an alarm.
 func TestAClientThatLeavesIsNoFailureOfTheStore(t *testing.T) {
 	for layer, over := range layers {
 		t.Run(layer, func(t *testing.T) {
 			asked, release := make(chan struct{}, 1), make(chan struct{})
-			s := &rude{Store: apikey.NewMemory(), instead: func(context.Context) { asked <- struct{}{}; <-release }}
+			s := &misbehaving{Store: apikey.NewMemory(), instead: func(context.Context) { asked <- struct{}{}; <-release }}
 			defer close(release)
 			meter := new(oteltest.Meter)
 			events := make(chan apikey.Event, 1)
@@ -131,7 +131,7 @@ func (silentError) Lookup(context.Context, apikey.Hash) (apikey.Record, error) {
 }
 
 func TestAManagementCallWhoseClientLeavesIsNo503(t *testing.T) {
-	s := &rude{Store: apikey.NewMemory(), instead: func(ctx context.Context) { <-ctx.Done() }}
+	s := &misbehaving{Store: apikey.NewMemory(), instead: func(ctx context.Context) { <-ctx.Done() }}
 	h, err := apikey.NewHandler(apikey.HandlerConfig{Manager: newManager(t, apikey.ManagerConfig{Store: s})})
 	if err != nil {
 		t.Fatal(err)

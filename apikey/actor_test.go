@@ -79,7 +79,7 @@ func TestAPolicyHoldsForEveryChange(t *testing.T) {
 	}
 }
 
-func TestTheHookSeesOldAndNewAndMayAlterTheNew(t *testing.T) {
+func TestChangeGetsOldAndNewAndMaySetTheNew(t *testing.T) {
 	type change struct {
 		old, k        string
 		sameID, fresh bool
@@ -140,8 +140,8 @@ func TestTheHookSeesOldAndNewAndMayAlterTheNew(t *testing.T) {
 	}
 }
 
-// A forgotten lookup of the caller must not open everything.
-func TestAnActorThatIsNobodyMayDoNothing(t *testing.T) {
+// If the server does not set the principal, the actor must not be allowed everything.
+func TestAnActorWithoutAnAccountMayDoNothing(t *testing.T) {
 	for name, by := range map[string]apikey.Actor{
 		"the zero value":                      {},
 		"an address only":                     {Address: netip.MustParseAddr("192.0.2.1")},
@@ -177,7 +177,7 @@ func TestAnActorThatIsNobodyMayDoNothing(t *testing.T) {
 
 // Owner and ID are two name spaces: the caller's ID is never taken for an owner
 // unless the configuration says that it is one.
-func TestAnIDIsNoOwner(t *testing.T) {
+func TestTheIDOfACallerIsNoOwner(t *testing.T) {
 	m := newManager(t, apikey.ManagerConfig{})
 	k, _ := create(t, m, apikey.Key{Owner: "acme", Level: usher.LevelFull})
 	config := apikey.HandlerConfig{Manager: m, IDIsOwner: []usher.Kind{usher.KindJWT}, Level: usher.LevelFull}
@@ -190,7 +190,7 @@ func TestAnIDIsNoOwner(t *testing.T) {
 		{"a client whose ID is the owner's name", usher.Principal{ID: "acme", Kind: usher.KindOAuth}, 403, 0},
 		{"a sender whose ID is the owner's name", usher.Principal{ID: "acme", Kind: usher.KindWebhook}, 403, 0},
 		{"a kind of one's own", usher.Principal{ID: "acme", Kind: "mine"}, 403, 0},
-		{"nobody at all", usher.Principal{Kind: usher.KindJWT}, 403, 0},
+		{"no principal at all", usher.Principal{Kind: usher.KindJWT}, 403, 0},
 		{"another account", usher.Principal{ID: "acme", Owner: "other", Kind: usher.KindJWT}, 200, 0},
 		{"a session of the account", usher.Principal{ID: "acme", Kind: usher.KindJWT}, 200, 1},
 		{"a client of the account", usher.Principal{ID: "c", Owner: "acme", Kind: usher.KindOAuth}, 200, 1},
@@ -242,7 +242,7 @@ func TestTheOwnerIsTheActorsOwn(t *testing.T) {
 }
 
 // A caller who lacks a right cannot take it from others either.
-func TestAKeyIsBeyondCallersThatHoldLess(t *testing.T) {
+func TestACallerCannotChangeAKeyThatGrantsMore(t *testing.T) {
 	for name, caller := range map[string]usher.Principal{
 		"no rights at all":    {},
 		"a lower level":       {Level: usher.LevelReadWrite, Scopes: []string{"admin"}},
@@ -296,7 +296,7 @@ func TestSessionsManageTheKeysOfTheirAccount(t *testing.T) {
 		t.Errorf("a scope that is not the service's: %d %v", status, v)
 	}
 	if status, v := c.do("POST", "/", `{"name":"x","level":"none"}`); status != 201 || member(v, "key", "level") != "none" {
-		t.Errorf("no level, as asked for: %d %v", status, v)
+		t.Errorf("no level, as requested: %d %v", status, v)
 	}
 }
 
@@ -313,8 +313,8 @@ func TestAKeyGetsNothingFromTheConfigurationForSessions(t *testing.T) {
 	}
 }
 
-// On another node the key is remembered as it was.
-func TestAKeyPassesOnNothingThatItHasLost(t *testing.T) {
+// The cache of another node still has the key as it was.
+func TestAKeyCannotGrantWhatItHasLost(t *testing.T) {
 	for name, narrow := range map[string]func(*apikey.Key){
 		"its level":     func(k *apikey.Key) { k.Level = usher.LevelReadOnly },
 		"a scope":       func(k *apikey.Key) { k.Scopes = []string{"read"} },
@@ -323,7 +323,7 @@ func TestAKeyPassesOnNothingThatItHasLost(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			store := apikey.NewMemory()
 			elsewhere := newManager(t, apikey.ManagerConfig{Store: store})
-			// It tells nobody of changes.
+			// The store is not a Notifier.
 			cache := newCache(t, apikey.CacheConfig{Store: silent{store}})
 			auth := newAuthenticator(t, apikey.Config{Store: cache})
 			h, err := apikey.NewHandler(apikey.HandlerConfig{
@@ -369,14 +369,14 @@ func TestAKeyPassesOnNothingThatItHasLost(t *testing.T) {
 	}
 }
 
-func TestNothingThatAKeyMakesOutlivesIt(t *testing.T) {
+func TestAKeyThatAKeyCreatesDoesNotOutliveIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t, apikey.ManagerConfig{})
 		end := time.Now().Add(time.Hour).UTC()
 		own, _ := create(t, m, apikey.Key{ExpiresAt: end})
 		other, _ := create(t, m, apikey.Key{})
 		sooner, _ := create(t, m, apikey.Key{ExpiresAt: end.Add(-time.Minute)})
-		// The principal says nothing of the expiry, and Details may be of any type.
+		// The principal does not have the expiry, and its Details may have any type.
 		by := apikey.Actor{Principal: &usher.Principal{ID: own.ID, Owner: "ann", Kind: usher.KindAPIKey, Details: "own"}}
 		ends := func(at time.Time) func(*apikey.Key) { return func(k *apikey.Key) { k.ExpiresAt = at } }
 		createAt := func(at time.Time) error {
@@ -403,7 +403,7 @@ func TestNothingThatAKeyMakesOutlivesIt(t *testing.T) {
 			{"its own end, deferred", update(own.ID, end.Add(time.Second)), 403},
 			{"another key's end, deferred to its own", update(sooner.ID, end), 0},
 			{"another key's end, deferred beyond it", update(sooner.ID, end.Add(time.Second)), 403},
-			{"the text of a key that lives longer", rotate(other.ID), 403},
+			{"the text of a key that expires later", rotate(other.ID), 403},
 			{"an end for a key that has none", update(other.ID, end.Add(time.Hour)), 0},
 			{"its own rotation", rotate(own.ID), 0},
 			{"anything, when it has ended", createAt(end), 403},
@@ -431,7 +431,7 @@ func TestAKeyThatIsRevokedManagesNothing(t *testing.T) {
 	}
 }
 
-func TestTheConfigurationOfRightsIsChecked(t *testing.T) {
+func TestGrantsOfTheHandlerAreValidated(t *testing.T) {
 	_, err := apikey.NewHandler(apikey.HandlerConfig{
 		Manager: newManager(t, apikey.ManagerConfig{MaxLevel: usher.LevelReadOnly}), DefaultLevel: usher.LevelReadWrite,
 		IDIsOwner: []usher.Kind{usher.KindAPIKey}, Level: 9, Scopes: []string{"a b"},

@@ -48,7 +48,7 @@ func request(fields ...string) *http.Request {
 	return r
 }
 
-// verdictOf returns the verdict that an error of Authenticate stands for.
+// verdictOf returns the verdict of an error of Authenticate.
 func verdictOf(t testing.TB, err error) apikey.Verdict {
 	t.Helper()
 	var v apikey.Verdict
@@ -93,7 +93,7 @@ func TestAuthenticatorReportsAllFaultsAtOnce(t *testing.T) {
 	}
 }
 
-func TestKeyIsTakenFromItsCarrierOnly(t *testing.T) {
+func TestAKeyIsReadFromItsCarrierOnly(t *testing.T) {
 	m, store := newManagerOn(t)
 	_, key := create(t, m, apikey.Key{})
 	_, other := create(t, m, apikey.Key{})
@@ -113,7 +113,7 @@ func TestKeyIsTakenFromItsCarrierOnly(t *testing.T) {
 		{"no cookie", apikey.Config{}, []string{"Cookie", "X-API-Key=" + key}, apikey.Missing},
 		{"A01 two equal lines", apikey.Config{}, []string{"X-API-Key", key, "X-API-Key", key}, apikey.Malformed},
 		{"A01 two lines", apikey.Config{}, []string{"X-API-Key", key, "X-API-Key", other}, apikey.Malformed},
-		{"A01 one empty line and one good", apikey.Config{}, []string{"X-API-Key", "", "X-API-Key", key}, apikey.Malformed},
+		{"A01 one empty line and one valid key", apikey.Config{}, []string{"X-API-Key", "", "X-API-Key", key}, apikey.Malformed},
 		{"A02 a list", apikey.Config{}, []string{"X-API-Key", key + ", " + other}, apikey.Malformed},
 		{"another header", apikey.Config{Header: "api_token"}, []string{"Api_token", key}, apikey.Accepted},
 		{"not the default one then", apikey.Config{Header: "Api-Token"}, []string{"X-API-Key", key}, apikey.Missing},
@@ -133,7 +133,7 @@ func TestKeyIsTakenFromItsCarrierOnly(t *testing.T) {
 		{"KK-02 the bearer of two", apikey.Config{Header: "x-api-key", Bearer: true}, []string{"Authorization", "Bearer " + key}, apikey.Accepted},
 		{"KK-06 both, different", apikey.Config{Header: "x-api-key", Bearer: true}, []string{"X-API-Key", key, "Authorization", "Bearer " + other}, apikey.Ambiguous},
 		{"KK-06 both, equal", apikey.Config{Header: "x-api-key", Bearer: true}, []string{"X-API-Key", key, "Authorization", "Bearer " + key}, apikey.Ambiguous},
-		{"A03 a good header and a bad bearer", apikey.Config{Header: "x-api-key", Bearer: true}, []string{"X-API-Key", key, "Authorization", "Bearer a b"}, apikey.Ambiguous},
+		{"A03 a valid key in the header and a malformed bearer", apikey.Config{Header: "x-api-key", Bearer: true}, []string{"X-API-Key", key, "Authorization", "Bearer a b"}, apikey.Ambiguous},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			test.config.Store = store
@@ -151,7 +151,7 @@ func newManagerOn(t testing.TB) (*apikey.Manager, apikey.Store) {
 	return newManager(t, apikey.ManagerConfig{Store: store}), store
 }
 
-func TestQueryIsReadOnlyIfThatIsAskedFor(t *testing.T) {
+func TestTheQueryIsReadOnlyIfThatIsConfigured(t *testing.T) {
 	m, store := newManagerOn(t)
 	_, key := create(t, m, apikey.Key{})
 	for _, test := range []struct {
@@ -221,8 +221,8 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
-// Keys of a format without environments are told apart by their record.
-func TestEnvironmentOfTheRecordCounts(t *testing.T) {
+// The environment of a key whose text names none is that of its record.
+func TestTheEnvironmentOfTheRecordCounts(t *testing.T) {
 	store := apikey.NewMemory()
 	m := newManager(t, apikey.ManagerConfig{Store: store, Format: opaque})
 	_, live := create(t, m, apikey.Key{Environment: "live"})
@@ -237,7 +237,7 @@ func TestEnvironmentOfTheRecordCounts(t *testing.T) {
 	}
 }
 
-func TestExpiryIsCheckedOnEveryRequestAlsoOnAHit(t *testing.T) {
+func TestExpiryIsCheckedForKeysInTheCacheToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &scripted{Store: apikey.NewMemory()}
 		cache := newCache(t, apikey.CacheConfig{Store: s, TTL: time.Hour})
@@ -277,7 +277,7 @@ func TestExpiryIsCheckedOnEveryRequestAlsoOnAHit(t *testing.T) {
 	})
 }
 
-// The answers a client gets, through a real server, to the byte.
+// The responses that a client gets from a real server, byte for byte.
 func TestRefusalsAreTheSameBytes(t *testing.T) {
 	for name, cached := range map[string]bool{"from the store": false, "from a cache": true} {
 		t.Run(name, func(t *testing.T) {
@@ -299,24 +299,24 @@ func TestRefusalsAreTheSameBytes(t *testing.T) {
 				t.Error("the handler was reached")
 			})))
 			defer srv.Close()
-			answers := map[string][]string{}
+			responses := map[string][]string{}
 			for name, text := range map[string]string{
 				"malformed": "shop_live_x", "no such prefix": "hello", "wrong checksum": revokedText[:len(revokedText)-1] + "!",
 				"unknown": generate(t, native, ""), "revoked": revokedText, "expired": expired, "wrong environment": elsewhere,
 				"unknown of the wrong environment": generate(t, native, "test"), "long": strings.Repeat("a", 100<<10),
 			} {
 				for range 2 {
-					answer := exchange(t, srv, "X-API-Key", text)
-					answers[answer] = append(answers[answer], name)
+					response := exchange(t, srv, "X-API-Key", text)
+					responses[response] = append(responses[response], name)
 				}
 			}
-			if len(answers) != 1 {
-				t.Fatalf("different answers: %v", answers)
+			if len(responses) != 1 {
+				t.Fatalf("different responses: %v", responses)
 			}
-			for answer := range answers {
+			for response := range responses {
 				for _, want := range []string{"401", `Www-Authenticate:[ApiKey realm="a \"shop\""]`, `"code":"invalid_api_key"`} {
-					if !strings.Contains(answer, want) {
-						t.Errorf("no %q in %s", want, answer)
+					if !strings.Contains(response, want) {
+						t.Errorf("no %q in %s", want, response)
 					}
 				}
 			}
@@ -325,7 +325,7 @@ func TestRefusalsAreTheSameBytes(t *testing.T) {
 }
 
 // exchange sends a request with these header fields and returns all of the
-// answer but its date.
+// response but its date.
 func exchange(t testing.TB, srv *httptest.Server, fields ...string) string {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, srv.URL, nil)
@@ -352,24 +352,24 @@ func TestGarbageCausesNoLookup(t *testing.T) {
 	const garbage = 1_000_000
 	s := newScripted(t, 0)
 	a := newAuthenticator(t, apikey.Config{Store: s, Environment: "live", LastUseInterval: -1})
-	good := generate(t, native, "")
+	valid := generate(t, native, "")
 	elsewhere := generate(t, native, "test")
 	r := request("X-API-Key", "")
 	// Every kind of garbage in turn: of any length, with the right shape and a
-	// wrong checksum, and a good key of another environment.
-	text := []byte(good)
+	// wrong checksum, and a well-formed key of another environment.
+	text := []byte(valid)
 	for i := range garbage {
 		switch i % 4 {
 		case 0:
-			n := i % (2 * len(good))
+			n := i % (2 * len(valid))
 			r.Header["X-Api-Key"][0] = strings.Repeat("a", n)
 		case 1:
 			// One different digit of the body is always found by a CRC.
 			text[10+i%43] ^= 1 << (i / 43 % 3)
 			r.Header["X-Api-Key"][0] = string(text)
-			copy(text, good)
+			copy(text, valid)
 		case 2:
-			r.Header["X-Api-Key"][0] = good[:i%len(good)]
+			r.Header["X-Api-Key"][0] = valid[:i%len(valid)]
 		case 3:
 			r.Header["X-Api-Key"][0] = elsewhere
 		}
@@ -380,7 +380,7 @@ func TestGarbageCausesNoLookup(t *testing.T) {
 	if got := s.lookups.Load(); got != 0 {
 		t.Errorf("%d lookups", got)
 	}
-	if _, err := a.Authenticate(request("X-API-Key", good)); !errors.Is(err, apikey.Unknown) || s.lookups.Load() != 1 {
+	if _, err := a.Authenticate(request("X-API-Key", valid)); !errors.Is(err, apikey.Unknown) || s.lookups.Load() != 1 {
 		t.Errorf("a well-formed key: %v after %d lookups", err, s.lookups.Load())
 	}
 }
@@ -394,25 +394,25 @@ func TestStoreThatFailsIs503(t *testing.T) {
 			a := newAuthenticator(t, apikey.Config{Store: store})
 			srv := httptest.NewServer(usher.Authenticate(a).Wrap(http.NotFoundHandler()))
 			defer srv.Close()
-			answer := exchange(t, srv, "X-API-Key", generate(t, native, ""))
+			response := exchange(t, srv, "X-API-Key", generate(t, native, ""))
 			for _, want := range []string{"503", "Retry-After:[1]", `"code":"authentication_unavailable"`} {
-				if !strings.Contains(answer, want) {
-					t.Errorf("no %q in %s", want, answer)
+				if !strings.Contains(response, want) {
+					t.Errorf("no %q in %s", want, response)
 				}
 			}
-			if strings.Contains(answer, "hunter2") {
-				t.Errorf("the cause is shown: %s", answer)
+			if strings.Contains(response, "hunter2") {
+				t.Errorf("the cause is sent: %s", response)
 			}
 			_, err := a.Authenticate(request("X-API-Key", generate(t, native, "")))
 			if !errors.Is(err, down) || !errors.Is(err, apikey.Unavailable) {
-				t.Errorf("operators are not told why: %v", err)
+				t.Errorf("the error lacks its cause: %v", err)
 			}
 		})
 	}
 }
 
 // A loose store finds a key by something that is not its hash.
-func TestTheHashIsComparedWhateverTheStoreFinds(t *testing.T) {
+func TestTheHashOfWhatTheStoreReturnsIsCompared(t *testing.T) {
 	s := newScripted(t, 1)
 	s.lookup = func(context.Context, apikey.Hash) (apikey.Record, error) { return record(0), nil }
 	a := newAuthenticator(t, apikey.Config{Store: s})
@@ -467,8 +467,8 @@ func TestErrorsAreConfigurable(t *testing.T) {
 	})
 }
 
-// The state of a key is told only to somebody who knows its text.
-func TestStateOfAKeyIsToldOnlyToItsHolder(t *testing.T) {
+// Only a caller with the text of a key learns its state.
+func TestOnlyTheHolderOfAKeyLearnsItsState(t *testing.T) {
 	store := apikey.NewMemory()
 	m := newManager(t, apikey.ManagerConfig{Store: store, Format: split})
 	k, text := create(t, m, apikey.Key{})
@@ -484,37 +484,37 @@ func TestStateOfAKeyIsToldOnlyToItsHolder(t *testing.T) {
 	}
 	forged := k.Prefix + "." + strings.Repeat("x", 43)
 	if _, err := a.Authenticate(request("X-API-Key", forged)); statusOf(err) != 401 {
-		t.Errorf("one who knows the identifier: %v", err)
+		t.Errorf("a caller with the identifier only: %v", err)
 	}
 }
 
 // A16: the owner is disabled or its rights reduced after the key was issued.
-func TestCheckIsAskedOnEveryRequest(t *testing.T) {
+func TestCheckIsCalledForEveryRequest(t *testing.T) {
 	store := newCache(t, apikey.CacheConfig{Store: apikey.NewMemory()})
 	m := newManager(t, apikey.ManagerConfig{Store: store})
 	k, text := create(t, m, apikey.Key{})
 	gone := &usher.Error{Status: 404, Code: "user_not_found", Message: "User not found"}
-	var answer error
+	var refusal error
 	a := newAuthenticator(t, apikey.Config{Store: store, Check: func(_ context.Context, got *apikey.Key) error {
 		if got.ID != k.ID || got.Owner != "ann" {
 			t.Errorf("checked %+v", got)
 		}
-		return answer
+		return refusal
 	}})
 	for _, test := range []struct {
-		name   string
-		answer error
-		status int
+		name    string
+		refusal error
+		status  int
 	}{
 		{"still a customer", nil, 0},
 		{"KS-06 owner deleted", gone, 404},
 		{"owner disabled", &usher.Error{Status: 401, Code: "disabled"}, 401},
 		{"reduced", fmt.Errorf("wrapped: %w", &usher.Error{Status: 403}), 403},
 		{"the check failed", errors.New("down"), 503},
-		{"the check failed with an answer", &usher.Error{Status: 500}, 503},
+		{"the check failed with an error of the server", &usher.Error{Status: 500}, 503},
 		{"again a customer", nil, 0},
 	} {
-		answer = test.answer
+		refusal = test.refusal
 		_, err := a.Authenticate(request("X-API-Key", text))
 		if got := statusOf(err); got != test.status || (err == nil) != (test.status == 0) {
 			t.Errorf("%s: %v, want %d", test.name, err, test.status)
@@ -686,7 +686,7 @@ func TestEveryVerdictIsAudited(t *testing.T) {
 				t.Fatalf("%v: %d events", v, len(events))
 			}
 			e := events[0]
-			// Of another environment than the shape says, the key is not looked up.
+			// A key whose text names another environment is not looked up.
 			known := v == apikey.Accepted || v == apikey.Revoked || v == apikey.Expired
 			if e.Action != "authenticate" || e.Verdict != v || !e.Time.Equal(time.Now()) || e.Actor.Address != netip.MustParseAddr("192.0.2.1") ||
 				e.Actor.Principal != p || !errors.Is(e.Err, err) || (e.KeyID != "") != known || (e.Owner == "ann") != known {
@@ -764,15 +764,15 @@ func TestKeyInMemoryCostsNoAllocation(t *testing.T) {
 			m := newManager(t, apikey.ManagerConfig{Store: tt.store, Peppers: tt.peppers})
 			_, text := create(t, m, apikey.Key{Scopes: []string{"read"}})
 			a := newAuthenticator(t, apikey.Config{Store: tt.store, Peppers: tt.peppers, Environment: "live"})
-			good, unknown := request("X-API-Key", text), request("X-API-Key", generate(t, native, ""))
+			valid, unknown := request("X-API-Key", text), request("X-API-Key", generate(t, native, ""))
 			if n := testing.AllocsPerRun(1000, func() {
-				p, err := a.Authenticate(good)
+				p, err := a.Authenticate(valid)
 				if err != nil {
 					t.Fatal(err)
 				}
-				a.RecordUse(good, p)
+				a.RecordUse(valid, p)
 			}); n != 0 {
-				t.Errorf("a good key: %v allocations", n)
+				t.Errorf("a valid key: %v allocations", n)
 			}
 			if n := testing.AllocsPerRun(1000, func() {
 				if _, err := a.Authenticate(unknown); !errors.Is(err, apikey.Unknown) {
@@ -794,8 +794,8 @@ func TestMiddlewareAllocations(t *testing.T) {
 	h := usher.Authenticate(newAuthenticator(t, apikey.Config{Store: store})).Wrap(handler)
 	w := discard{http.Header{}}
 	for name, r := range map[string]*http.Request{
-		"a good key: the holder and the copy of the request":        request("X-API-Key", text),
-		"garbage: the challenge and the other fields of the answer": request("X-API-Key", text[:len(text)-1]+"!"),
+		"a valid key: the exchange and the copy of the request": request("X-API-Key", text),
+		"garbage: the challenge and the other header fields":    request("X-API-Key", text[:len(text)-1]+"!"),
 	} {
 		if n := testing.AllocsPerRun(1000, func() {
 			h.ServeHTTP(w, r)
@@ -806,7 +806,7 @@ func TestMiddlewareAllocations(t *testing.T) {
 	}
 }
 
-func TestMemoryForgetsItsEntriesWithEachChange(t *testing.T) {
+func TestAMemoryDropsTheEntryOfAKeyThatChanges(t *testing.T) {
 	store := apikey.NewMemory()
 	m := newManager(t, apikey.ManagerConfig{Store: store})
 	k, text := create(t, m, apikey.Key{Scopes: []string{"read"}, Level: usher.LevelFull})
@@ -861,7 +861,7 @@ func TestParallelUse(t *testing.T) {
 	wg.Wait()
 }
 
-// watched is a Memory that somebody watches, as anyone may write one.
+// watched is a store that embeds a Memory and has a Lookup of its own.
 type watched struct {
 	*apikey.Memory
 	lookups int
@@ -872,7 +872,7 @@ func (w *watched) Lookup(ctx context.Context, h apikey.Hash) (apikey.Record, err
 	return w.Memory.Lookup(ctx, h)
 }
 
-func TestStoreThatEmbedsMemoryIsAskedItself(t *testing.T) {
+func TestAStoreThatEmbedsAMemoryIsCalledItself(t *testing.T) {
 	m, store := newManagerOn(t)
 	_, key := create(t, m, apikey.Key{})
 	w := &watched{Memory: store.(*apikey.Memory)}

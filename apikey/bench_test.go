@@ -77,11 +77,11 @@ func BenchmarkMiddleware(b *testing.B) {
 		handler http.Handler
 		text    string
 	}{
-		{"good key/usher", ours, text},
-		{"good key in a Memory/usher", bare, bareText},
-		{"good key/hand-written", own, text},
-		{"garbage with answer/usher", ours, text[:len(text)-1] + "!"},
-		{"garbage with answer/hand-written", own, text[:len(text)-1] + "!"},
+		{"valid key/usher", ours, text},
+		{"valid key in a Memory/usher", bare, bareText},
+		{"valid key/hand-written", own, text},
+		{"garbage with response/usher", ours, text[:len(text)-1] + "!"},
+		{"garbage with response/hand-written", own, text[:len(text)-1] + "!"},
 	} {
 		b.Run(bench.name, func(b *testing.B) {
 			r := request("X-API-Key", bench.text)
@@ -107,8 +107,8 @@ func BenchmarkAuthenticate(b *testing.B) {
 		a    *apikey.Authenticator
 		text string
 	}{
-		{"good key", plain, text},
-		{"good key with a pepper", withPepper, peppered},
+		{"valid key", plain, text},
+		{"valid key with a pepper", withPepper, peppered},
 		{"unknown key", plain, generate(b, native, "")},
 		{"wrong checksum", plain, text[:len(text)-1] + "!"},
 		{"garbage", plain, "garbage"},

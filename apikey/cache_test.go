@@ -84,7 +84,7 @@ func TestCacheReportsAllFaultsAtOnce(t *testing.T) {
 	}
 }
 
-func TestCacheAsksTheStoreOnceForEachTTL(t *testing.T) {
+func TestACacheCallsTheStoreOnceForEachTTL(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScripted(t, 1)
 		c := newCache(t, apikey.CacheConfig{Store: s, TTL: 10 * time.Second, NegativeTTL: 5 * time.Second})
@@ -109,9 +109,9 @@ func TestCacheAsksTheStoreOnceForEachTTL(t *testing.T) {
 	})
 }
 
-// An answer is as old as the question: a slow store does not lengthen the time
-// for which a revoked key may be remembered.
-func TestTTLCountsFromTheQuestion(t *testing.T) {
+// A key is as old as its lookup: a slow store does not lengthen the time for which a
+// revoked key may be kept.
+func TestTheTTLCountsFromTheStartOfTheLookup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScripted(t, 1)
 		s.lookup = func(ctx context.Context, h apikey.Hash) (apikey.Record, error) {
@@ -129,7 +129,7 @@ func TestTTLCountsFromTheQuestion(t *testing.T) {
 	})
 }
 
-func TestRevocationThroughTheCacheHoldsAtOnce(t *testing.T) {
+func TestARevocationThroughTheCacheTakesEffectAtOnce(t *testing.T) {
 	s := newScripted(t, 1)
 	c := newCache(t, apikey.CacheConfig{Store: s, TTL: time.Hour})
 	mustLookup(t, c, record(0), false)
@@ -141,7 +141,7 @@ func TestRevocationThroughTheCacheHoldsAtOnce(t *testing.T) {
 
 // The race itself: a lookup reads the key, the key is revoked, and only then
 // does the lookup return.
-func TestLateFillNeverRevivesAKey(t *testing.T) {
+func TestALateLookupNeverRestoresARevokedKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScripted(t, 1)
 		read, resume := make(chan struct{}), make(chan struct{})
@@ -166,7 +166,7 @@ func TestLateFillNeverRevivesAKey(t *testing.T) {
 		if _, err := c.Revoke(t.Context(), "ann", "key0", at0); err != nil {
 			t.Fatal(err)
 		}
-		// While the old lookup is still under way, nobody new may wait for it.
+		// While the old lookup is still under way, no new caller may wait for it.
 		mustLookup(t, c, record(0), true)
 		close(resume)
 		if r := <-early; !r.RevokedAt.IsZero() {
@@ -175,7 +175,7 @@ func TestLateFillNeverRevivesAKey(t *testing.T) {
 		synctest.Wait()
 		mustLookup(t, c, record(0), true)
 		if got := s.lookups.Load(); got != 2 {
-			t.Errorf("%d lookups, want 2: the revoked key is remembered, the late answer is not", got)
+			t.Errorf("%d lookups, want 2: the revoked key is kept, and the late result is not", got)
 		}
 	})
 }
@@ -210,7 +210,7 @@ func TestLateMissDoesNotHideANewKey(t *testing.T) {
 }
 
 // A revocation that fails may have happened all the same.
-func TestUnclearRevocationForgetsTheKey(t *testing.T) {
+func TestARevocationOfUnknownOutcomeRemovesTheKey(t *testing.T) {
 	s := newScripted(t, 2)
 	down := errors.New("connection lost")
 	s.revoke = func() error { return down }
@@ -226,7 +226,7 @@ func TestUnclearRevocationForgetsTheKey(t *testing.T) {
 	}
 	mustLookup(t, c, record(1), false)
 	if got := s.lookups.Load(); got != 3 {
-		t.Errorf("%d lookups, want 3: another owner cannot make a key forgotten", got)
+		t.Errorf("%d lookups, want 3: another owner cannot remove a key from the cache", got)
 	}
 }
 
@@ -246,14 +246,14 @@ func TestCallsForOneKeyShareALookupThatOutlivesTheFirst(t *testing.T) {
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			if _, err := c.Lookup(first, record(0).Hash); !errors.Is(err, context.Canceled) {
-				t.Errorf("the one who left: %v", err)
+				t.Errorf("the caller that left: %v", err)
 			}
 		})
 		synctest.Wait()
 		for range 50 {
 			wg.Go(func() {
 				if _, err := c.Lookup(t.Context(), record(0).Hash); err != nil {
-					t.Errorf("one who waits: %v", err)
+					t.Errorf("a caller that waits: %v", err)
 				}
 			})
 		}
@@ -288,15 +288,15 @@ func TestStoreThatHangsHoldsNobodyLongerThanItsTimeout(t *testing.T) {
 					t.Errorf("it took %v", got)
 				}
 				time.Sleep(2 * time.Hour)
-				if keys, unknown := c.Remembered(); keys != 0 || unknown != 0 {
-					t.Errorf("an answer that came too late is remembered: %d, %d", keys, unknown)
+				if keys, unknown := c.Kept(); keys != 0 || unknown != 0 {
+					t.Errorf("a result that came too late is kept: %d, %d", keys, unknown)
 				}
 			})
 		})
 	}
 }
 
-func TestErrorsAndPanicsAreNotRemembered(t *testing.T) {
+func TestErrorsAndPanicsAreNotKept(t *testing.T) {
 	s := newScripted(t, 1)
 	c := newCache(t, apikey.CacheConfig{Store: s})
 	down := errors.New("down")
@@ -312,7 +312,7 @@ func TestErrorsAndPanicsAreNotRemembered(t *testing.T) {
 	mustLookup(t, c, record(0), false)
 }
 
-func TestStoreThatFailsLeavesRememberedKeysUntilTheirTTL(t *testing.T) {
+func TestAStoreThatFailsLeavesKeysInTheCacheUntilTheirTTL(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScripted(t, 1)
 		c := newCache(t, apikey.CacheConfig{Store: s, TTL: 10 * time.Second})
@@ -351,15 +351,15 @@ func TestFloodOfLookupsTakesTurns(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		time.Sleep(time.Minute) // for the lookups that nobody waits for any more
+		time.Sleep(time.Minute) // for the lookups whose callers have given up
 		if most.Load() > 4 || unknown.Load()+late.Load() != 40 || unknown.Load() < 8 {
-			t.Errorf("%d at once, %d answered, %d not", most.Load(), unknown.Load(), late.Load())
+			t.Errorf("%d at once, %d had a result, %d had none", most.Load(), unknown.Load(), late.Load())
 		}
 	})
 }
 
-// However many keys are invented, the memory is bounded, and good keys stay.
-func TestInventedKeysPushOutNoGoodOne(t *testing.T) {
+// However many keys are invented, memory is bounded and valid keys are kept.
+func TestInventedKeysDisplaceNoValidOne(t *testing.T) {
 	const invented = 200_000
 	s := newScripted(t, 100)
 	c := newCache(t, apikey.CacheConfig{Store: s, TTL: time.Hour, NegativeTTL: time.Hour, Capacity: 1 << 12, NegativeCapacity: 1 << 12})
@@ -385,15 +385,15 @@ func TestInventedKeysPushOutNoGoodOne(t *testing.T) {
 		mustLookup(t, c, record(i), false)
 	}
 	if got := s.lookups.Load(); got != asked {
-		t.Errorf("%d of 100 good keys were pushed out", got-asked)
+		t.Errorf("%d of 100 valid keys were displaced", got-asked)
 	}
-	if _, unknown := c.Remembered(); unknown > 1<<12 {
-		t.Errorf("%d unknown hashes are remembered", unknown)
+	if _, unknown := c.Kept(); unknown > 1<<12 {
+		t.Errorf("%d unknown hashes are kept", unknown)
 	}
 }
 
-// Several nodes, each with a cache, and one store that tells them of changes.
-func TestNoticesEndAKeyOnEveryNode(t *testing.T) {
+// Several nodes, each with a cache, and one store that notifies them of changes.
+func TestNoticesRemoveAKeyFromEveryNode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := apikey.NewMemory()
 		if err := store.Insert(t.Context(), record(0), 0); err != nil {
@@ -406,8 +406,8 @@ func TestNoticesEndAKeyOnEveryNode(t *testing.T) {
 		synctest.Wait() // for the watches
 		for _, c := range nodes {
 			mustLookup(t, c, record(0), false)
-			if keys, _ := c.Remembered(); keys != 1 {
-				t.Fatalf("%d keys are remembered", keys)
+			if keys, _ := c.Kept(); keys != 1 {
+				t.Fatalf("%d keys are kept", keys)
 			}
 		}
 		if _, err := nodes[0].Revoke(t.Context(), "ann", "key0", at0); err != nil {
@@ -420,7 +420,7 @@ func TestNoticesEndAKeyOnEveryNode(t *testing.T) {
 	})
 }
 
-// A fragile store tells of changes until the test breaks that.
+// A fragile store is a Notifier until the test breaks its watch.
 type fragile struct {
 	apikey.Store
 	broken chan error
@@ -446,39 +446,39 @@ func (f *fragile) Watch(ctx context.Context, ready func(), _ func(apikey.Hash)) 
 	}
 }
 
-func TestWithoutNoticesNothingIsRemembered(t *testing.T) {
+func TestWithoutNoticesNothingIsKept(t *testing.T) {
 	for name, panics := range map[string]bool{"error": false, "panic": true} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newScripted(t, 1)
 				f := &fragile{Store: s, broken: make(chan error), back: make(chan struct{}), panics: panics}
-				var told []error
-				c := newCache(t, apikey.CacheConfig{Store: f, TTL: time.Hour, OnError: func(_ context.Context, err error) { told = append(told, err) }})
-				remembered := func(when string, want int) {
+				var reported []error
+				c := newCache(t, apikey.CacheConfig{Store: f, TTL: time.Hour, OnError: func(_ context.Context, err error) { reported = append(reported, err) }})
+				kept := func(when string, want int) {
 					t.Helper()
 					synctest.Wait()
 					mustLookup(t, c, record(0), false)
-					if keys, _ := c.Remembered(); keys != want {
-						t.Errorf("%s: %d keys are remembered, want %d", when, keys, want)
+					if keys, _ := c.Kept(); keys != want {
+						t.Errorf("%s: %d keys are kept, want %d", when, keys, want)
 					}
 				}
-				remembered("before the first watch", 0)
+				kept("before the first watch", 0)
 				f.back <- struct{}{}
-				remembered("while watching", 1)
+				kept("while watching", 1)
 				lost := errors.New("lost")
 				f.broken <- lost
-				remembered("when the watch is lost", 0)
-				if len(told) != 1 || !panics && !errors.Is(told[0], lost) {
-					t.Errorf("told %v", told)
+				kept("when the watch is lost", 0)
+				if len(reported) != 1 || !panics && !errors.Is(reported[0], lost) {
+					t.Errorf("reported %v", reported)
 				}
 				f.back <- struct{}{}
-				remembered("when it is back", 1)
+				kept("when it is back", 1)
 			})
 		})
 	}
 }
 
-func TestClosedCacheStillAnswers(t *testing.T) {
+func TestAClosedCacheStillPassesCallsOn(t *testing.T) {
 	s := newScripted(t, 1)
 	c, err := apikey.NewCache(apikey.CacheConfig{Store: s})
 	if err != nil {
@@ -490,15 +490,15 @@ func TestClosedCacheStillAnswers(t *testing.T) {
 			t.Fatal(err)
 		}
 		mustLookup(t, c, record(0), false)
-		if keys, _ := c.Remembered(); keys != 0 {
-			t.Errorf("%d keys are remembered", keys)
+		if keys, _ := c.Kept(); keys != 0 {
+			t.Errorf("%d keys are kept", keys)
 		}
 	}
 }
 
-// Everything at once, for the race detector, and for the one rule: whoever asks
-// after Revoke has returned learns of it.
-func TestRevocationHoldsUnderLoad(t *testing.T) {
+// Everything at once, for the race detector and for one rule: a lookup after Revoke has
+// returned sees the revocation.
+func TestARevocationTakesEffectUnderLoad(t *testing.T) {
 	const keys = 40
 	s := newScripted(t, keys)
 	c := newCache(t, apikey.CacheConfig{Store: s})

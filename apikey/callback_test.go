@@ -36,7 +36,7 @@ func (f spoiledFormat) Parse(text string) (environment string, visible int, ok b
 	return f.Format.Parse(text)
 }
 
-func TestACallbackThatPanicsLetsNobodyIn(t *testing.T) {
+func TestACallbackThatPanicsLetsNoRequestPass(t *testing.T) {
 	bad := new(spoiler)
 	for name, c := range map[string]apikey.Config{
 		"Check": {Check: func(context.Context, *apikey.Key) error { bad.spoil(); return nil }},
@@ -55,8 +55,8 @@ func TestACallbackThatPanicsLetsNobodyIn(t *testing.T) {
 			if _, err := m.Revoke(t.Context(), server, "ann", revoked.ID); err != nil {
 				t.Fatal(err)
 			}
-			var told atomic.Int64
-			c.Store, c.OnError = store, func(context.Context, error) { told.Add(1) }
+			var reported atomic.Int64
+			c.Store, c.OnError = store, func(context.Context, error) { reported.Add(1) }
 			var reached atomic.Int64
 			srv := httptest.NewServer(usher.Authenticate(newAuthenticator(t, c)).Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 				reached.Add(1)
@@ -66,13 +66,13 @@ func TestACallbackThatPanicsLetsNobodyIn(t *testing.T) {
 			if response := exchange(t, srv, "X-API-Key", text); !strings.HasPrefix(response, "503") || reached.Load() != 0 {
 				t.Errorf("a valid key: reached %d times, %s", reached.Load(), response)
 			}
-			if told.Load() != 1 {
-				t.Errorf("a valid key: OnError was called %d times", told.Load())
+			if reported.Load() != 1 {
+				t.Errorf("a valid key: OnError was called %d times", reported.Load())
 			}
 			if response := exchange(t, srv, "X-API-Key", revokedText); strings.HasPrefix(response, "2") || reached.Load() != 0 {
 				t.Errorf("a revoked key: %s", response)
-			} else if c.Audit != nil && (!strings.HasPrefix(response, "401") || told.Load() != 2) {
-				t.Errorf("a revoked key: OnError was called %d times, %s", told.Load(), response)
+			} else if c.Audit != nil && (!strings.HasPrefix(response, "401") || reported.Load() != 2) {
+				t.Errorf("a revoked key: OnError was called %d times, %s", reported.Load(), response)
 			}
 			bad.on.Store(false)
 			if response := exchange(t, srv, "X-API-Key", text); !strings.HasPrefix(response, "200") {
@@ -82,8 +82,8 @@ func TestACallbackThatPanicsLetsNobodyIn(t *testing.T) {
 	}
 }
 
-// What cannot be shown to its owner is not made: afterwards nobody would have the
-// text of a key that counts and lives.
+// A key that cannot be shown to its owner is not stored: it would be valid and count
+// against the limit, and nobody would have its text.
 func TestACallbackThatPanicsChangesNothing(t *testing.T) {
 	bad := new(spoiler)
 	issued := func(k apikey.Key, s apikey.Secret) any { return map[string]any{"api_key": s.Reveal(), "key": k} }
@@ -153,15 +153,15 @@ func (e encoder) MarshalJSON() ([]byte, error) {
 	return []byte("1"), nil
 }
 
-// A change that is made is told to its caller, whatever becomes of its audit.
+// The caller learns of a change that was made, even if its audit fails.
 func TestAnAuditThatPanicsLosesNoKey(t *testing.T) {
-	var told []error
+	var reported []error
 	store := apikey.NewMemory()
 	m := newManager(t, apikey.ManagerConfig{
 		Store: store,
 		Audit: func(context.Context, apikey.Event) { panic("oops") },
-		// Whoever is told of the panic may panic, too.
-		OnError: func(_ context.Context, err error) { told = append(told, err); panic("again") },
+		// OnError may panic as well.
+		OnError: func(_ context.Context, err error) { reported = append(reported, err); panic("again") },
 	})
 	c := newWire(t, apikey.HandlerConfig{Manager: m}, &usher.Principal{ID: "u1", Owner: "ann", Kind: usher.KindJWT})
 	status, v := c.do("POST", "/", `{"name":"x"}`)
@@ -182,12 +182,12 @@ func TestAnAuditThatPanicsLosesNoKey(t *testing.T) {
 	if status, v := c.do("DELETE", "/unknown", ""); status != 404 {
 		t.Errorf("revoke of nothing: %d %v", status, v)
 	}
-	if len(told) != 4 || !strings.Contains(told[0].Error(), "oops") {
-		t.Errorf("told %v", told)
+	if len(reported) != 4 || !strings.Contains(reported[0].Error(), "oops") {
+		t.Errorf("reported %v", reported)
 	}
 }
 
-// A view gets a copy: what is stored was checked before.
+// A view gets a copy: what is stored was validated before.
 func TestAViewCannotChangeWhatIsStored(t *testing.T) {
 	m := newManager(t, apikey.ManagerConfig{})
 	c := newWire(t, apikey.HandlerConfig{
@@ -204,25 +204,25 @@ func TestAViewCannotChangeWhatIsStored(t *testing.T) {
 	}
 }
 
-// Nobody else would catch a panic on a goroutine of ours: it would end the process.
+// Nothing else recovers a panic on a goroutine of the package: it would end the process.
 func TestOnErrorThatPanicsDoesNotEndTheProcess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var told atomic.Int64
-		onError := func(context.Context, error) { told.Add(1); panic("oops") }
+		var reported atomic.Int64
+		onError := func(context.Context, error) { reported.Add(1); panic("oops") }
 		lost := errors.New("lost")
 		f := &fragile{Store: newScripted(t, 1), broken: make(chan error), back: make(chan struct{})}
 		c := newCache(t, apikey.CacheConfig{Store: f, OnError: onError})
 		f.back <- struct{}{}
 		f.broken <- lost
 		synctest.Wait()
-		if told.Load() != 1 {
-			t.Errorf("the cache has told %d times", told.Load())
+		if reported.Load() != 1 {
+			t.Errorf("the cache has reported %d errors", reported.Load())
 		}
-		f.back <- struct{}{} // the watch goes on
+		f.back <- struct{}{} // the watch continues
 		synctest.Wait()
 		mustLookup(t, c, record(0), false)
-		if keys, _ := c.Remembered(); keys != 1 {
-			t.Errorf("%d keys are remembered", keys)
+		if keys, _ := c.Kept(); keys != 1 {
+			t.Errorf("%d keys are kept", keys)
 		}
 
 		s := &touched{Store: apikey.NewMemory()}
@@ -233,8 +233,8 @@ func TestOnErrorThatPanicsDoesNotEndTheProcess(t *testing.T) {
 		}
 		a.RecordUse(nil, &usher.Principal{ID: "k"})
 		time.Sleep(2500 * time.Millisecond)
-		if told.Load() != 3 {
-			t.Errorf("told %d times, want once more in each of 2 intervals", told.Load())
+		if reported.Load() != 3 {
+			t.Errorf("reported %d errors, want one more in each of 2 intervals", reported.Load())
 		}
 		if err := a.Close(); !errors.Is(err, lost) {
 			t.Error(err)

@@ -19,7 +19,7 @@ import (
 )
 
 // A14: everything that can be printed, logged, encoded or exported on the way of
-// a key, good and bad, is searched for its text.
+// a key, valid or not, is searched for its text.
 func TestKeyMaterialIsSeenNowhere(t *testing.T) {
 	var out bytes.Buffer
 	log := slog.New(slog.NewJSONHandler(&out, nil))
@@ -81,7 +81,7 @@ func TestKeyMaterialIsSeenNowhere(t *testing.T) {
 			w := httptest.NewRecorder()
 			h.ServeHTTP(w, req)
 			span.End()
-			dump("answer", fmt.Sprint(w.Header(), w.Body))
+			dump("response", fmt.Sprint(w.Header(), w.Body))
 		}
 	}
 	s.lookup = nil

@@ -15,7 +15,7 @@ var (
 	west   = time.FixedZone("", -14*60*60)
 )
 
-// An expiry that cannot be encoded would make the list of keys unreadable for good,
+// An expiry that cannot be encoded would make the list of keys unreadable for ever,
 // and one that is rounded to the zero time would make a key eternal.
 func TestAnExpiryThatIsNoUsualTimeIsRefusedAndStoresNothing(t *testing.T) {
 	m := newManager(t, apikey.ManagerConfig{})
@@ -139,7 +139,7 @@ func TestALifetimeIsBoundedFromTheCreationOn(t *testing.T) {
 		start := time.Now().UTC()
 		k, _ := create(t, m, apikey.Key{})
 		if !k.ExpiresAt.Equal(start.Add(90 * day)) {
-			t.Errorf("a key of which nobody says when it expires: %v", k.ExpiresAt)
+			t.Errorf("a key without an expiry: %v", k.ExpiresAt)
 		}
 		if k, err := m.Import(t.Context(), server, apikey.Key{Owner: "ann", Name: "x"}, apikey.Hash{1: 1}); err != nil || !k.ExpiresAt.Equal(start.Add(90*day)) {
 			t.Errorf("an imported key: %v, %v", k.ExpiresAt, err)

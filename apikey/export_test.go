@@ -8,8 +8,8 @@ func (m *Manager) SetRandom(r io.Reader) { m.random = r }
 // MaxLength is the length of the longest key.
 const MaxLength = maxLength
 
-// Remembered returns how many keys, and how many hashes without one, c holds.
-func (c *Cache) Remembered() (keys, unknown int) { return c.entries.Len() }
+// Kept returns how many keys, and how many hashes without a key, c holds.
+func (c *Cache) Kept() (keys, unknown int) { return c.entries.Len() }
 
 // Checksum returns the checksum of a body of any length.
 func Checksum(body string) string {

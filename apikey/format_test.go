@@ -33,7 +33,7 @@ func generate(t testing.TB, f apikey.Format, environment string) string {
 	return text
 }
 
-func TestGeneratedKeysHaveTheirShape(t *testing.T) {
+func TestGeneratedKeysHaveTheirForm(t *testing.T) {
 	for _, test := range []struct {
 		name        string
 		format      apikey.Format
@@ -99,7 +99,7 @@ func slowChecksum(body string) string {
 	return strings.Repeat("0", 6-len(n)) + n
 }
 
-func TestEveryMistypedNativeKeyIsRecognised(t *testing.T) {
+func TestEveryMistypedNativeKeyIsRefused(t *testing.T) {
 	text := generate(t, native, "")
 	for i := range len(text) {
 		for _, c := range []byte("aZ9_-. ,\x00\xff") {
@@ -114,7 +114,7 @@ func TestEveryMistypedNativeKeyIsRecognised(t *testing.T) {
 	}
 }
 
-func TestNoOtherShapeIsAKey(t *testing.T) {
+func TestTextOfAnotherFormIsNoKey(t *testing.T) {
 	for name, f := range map[string]apikey.Format{"native": native, "opaque": opaque, "split": split} {
 		good := generate(t, f, "")
 		for _, bad := range []string{
@@ -152,7 +152,7 @@ func TestBodiesMayHoldTheSeparator(t *testing.T) {
 	}
 }
 
-func TestPlainTakesVisibleCharactersOfTheRightLength(t *testing.T) {
+func TestPlainAcceptsVisibleCharactersOfTheRightLength(t *testing.T) {
 	f := apikey.Plain{MinLength: 20, MaxLength: 24}
 	for text, want := range map[string]bool{
 		strings.Repeat("a", 19): false, strings.Repeat("a", 20): true, strings.Repeat("~!", 12): true, strings.Repeat("a", 25): false,
@@ -206,7 +206,7 @@ type failingReader struct{}
 
 func (failingReader) Read([]byte) (int, error) { return 0, errors.New("no entropy") }
 
-// constReader is a source that is broken and does not know it.
+// constReader is a source that returns the same byte without an error.
 type constReader byte
 
 func (c constReader) Read(p []byte) (int, error) {
@@ -231,7 +231,7 @@ func TestNoKeyWithoutRandomness(t *testing.T) {
 	}
 }
 
-func TestUnknownEnvironmentIsTheCallersFault(t *testing.T) {
+func TestAnUnknownEnvironmentIsTheCallersFault(t *testing.T) {
 	_, err := native.Generate(rand.Reader, "prod")
 	var e *usher.Error
 	if !errors.As(err, &e) || e.Status != 400 {

@@ -18,60 +18,61 @@ import (
 	"github.com/usher-go/usher/internal/race"
 )
 
-// A rude store does something else instead of every call.
-type rude struct {
+// A misbehaving store does something else before each call.
+type misbehaving struct {
 	apikey.Store
 	calls   atomic.Int64
 	instead func(context.Context)
 }
 
-func (s *rude) do(ctx context.Context) {
+func (s *misbehaving) do(ctx context.Context) {
 	s.calls.Add(1)
 	s.instead(ctx)
 }
 
-func (s *rude) Insert(ctx context.Context, r apikey.Record, limit int) error {
+func (s *misbehaving) Insert(ctx context.Context, r apikey.Record, limit int) error {
 	s.do(ctx)
 	return s.Store.Insert(ctx, r, limit)
 }
 
-func (s *rude) Lookup(ctx context.Context, h apikey.Hash) (apikey.Record, error) {
+func (s *misbehaving) Lookup(ctx context.Context, h apikey.Hash) (apikey.Record, error) {
 	s.do(ctx)
 	return s.Store.Lookup(ctx, h)
 }
 
-func (s *rude) Find(ctx context.Context, owner, id string) (apikey.Record, error) {
+func (s *misbehaving) Find(ctx context.Context, owner, id string) (apikey.Record, error) {
 	s.do(ctx)
 	return s.Store.Find(ctx, owner, id)
 }
 
-func (s *rude) List(ctx context.Context, owner string, offset, limit int) ([]apikey.Key, int, error) {
+func (s *misbehaving) List(ctx context.Context, owner string, offset, limit int) ([]apikey.Key, int, error) {
 	s.do(ctx)
 	return s.Store.List(ctx, owner, offset, limit)
 }
 
-func (s *rude) Update(ctx context.Context, r apikey.Record) error {
+func (s *misbehaving) Update(ctx context.Context, r apikey.Record) error {
 	s.do(ctx)
 	return s.Store.Update(ctx, r)
 }
 
-func (s *rude) Rotate(ctx context.Context, old, next apikey.Record, limit int) error {
+func (s *misbehaving) Rotate(ctx context.Context, old, next apikey.Record, limit int) error {
 	s.do(ctx)
 	return s.Store.Rotate(ctx, old, next, limit)
 }
 
-func (s *rude) Revoke(ctx context.Context, owner, id string, at time.Time) (apikey.Record, error) {
+func (s *misbehaving) Revoke(ctx context.Context, owner, id string, at time.Time) (apikey.Record, error) {
 	s.do(ctx)
 	return s.Store.Revoke(ctx, owner, id, at)
 }
 
-func (s *rude) Touch(ctx context.Context, uses map[string]time.Time) error {
+func (s *misbehaving) Touch(ctx context.Context, uses map[string]time.Time) error {
 	s.do(ctx)
 	return s.Store.Touch(ctx, uses)
 }
 
-// Ways of a store to fail: each returns what it does, and ends what hangs.
-var rudeness = map[string]func() (func(context.Context), func()){
+// misbehaviours are ways in which a store fails. Each returns what the store does, and
+// a function that ends the calls that hang.
+var misbehaviours = map[string]func() (func(context.Context), func()){
 	"hangs": func() (func(context.Context), func()) {
 		release := make(chan struct{})
 		return func(context.Context) { <-release }, func() { close(release) }
@@ -98,12 +99,12 @@ var layers = map[string]func(testing.TB, apikey.Store) apikey.Store{
 }
 
 func TestAStoreThatHangsOrPanicsIs503(t *testing.T) {
-	for failing, how := range rudeness {
+	for failing, how := range misbehaviours {
 		for layer, over := range layers {
 			t.Run(failing+" "+layer, func(t *testing.T) {
 				instead, release := how()
 				defer release()
-				store := over(t, &rude{Store: apikey.NewMemory(), instead: instead})
+				store := over(t, &misbehaving{Store: apikey.NewMemory(), instead: instead})
 				a := newAuthenticator(t, apikey.Config{Store: store, StoreTimeout: shortTimeout, LastUseInterval: -1})
 				srv := httptest.NewServer(usher.Authenticate(a).Wrap(http.NotFoundHandler()))
 				defer srv.Close()
@@ -129,12 +130,12 @@ func TestAStoreThatHangsOrPanicsIs503(t *testing.T) {
 	}
 }
 
-// The same for the server's own calls, of which each has its deadline to the tick.
+// The same for the calls of the server itself: each has exactly its deadline.
 func TestEveryCallOfAManagerHasADeadline(t *testing.T) {
 	for layer, over := range layers {
 		t.Run(layer, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := &rude{Store: apikey.NewMemory(), instead: func(context.Context) {}}
+				s := &misbehaving{Store: apikey.NewMemory(), instead: func(context.Context) {}}
 				store := over(t, s)
 				m := newManager(t, apikey.ManagerConfig{Store: store, StoreTimeout: shortTimeout})
 				k, _ := create(t, m, apikey.Key{})
@@ -168,8 +169,8 @@ func TestEveryCallOfAManagerHasADeadline(t *testing.T) {
 	}
 }
 
-// A change that the store makes when nobody waits for it any more must not leave the
-// key in the cache as it was.
+// A change that the store makes after its caller has given up must not leave the old key
+// in the cache.
 func TestALateChangeIsNotMissedByTheCache(t *testing.T) {
 	for name, change := range map[string]func(context.Context, apikey.Store) error{
 		"Revoke": func(ctx context.Context, s apikey.Store) error {
@@ -189,7 +190,7 @@ func TestALateChangeIsNotMissedByTheCache(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var slow atomic.Bool
-				s := &rude{Store: newScripted(t, 1).Store, instead: func(context.Context) {
+				s := &misbehaving{Store: newScripted(t, 1).Store, instead: func(context.Context) {
 					if slow.Load() {
 						time.Sleep(time.Minute)
 					}
@@ -220,29 +221,29 @@ func TestALateChangeIsNotMissedByTheCache(t *testing.T) {
 	}
 }
 
-// detached is a store that changes keys whether or not its caller still waits.
-type detached struct{ *rude }
+// detached is a store that changes keys even if its caller has given up.
+type detached struct{ *misbehaving }
 
 func (s detached) Update(_ context.Context, r apikey.Record) error {
-	return s.rude.Update(context.Background(), r)
+	return s.misbehaving.Update(context.Background(), r)
 }
 
 func (s detached) Revoke(ctx context.Context, owner, id string, at time.Time) (apikey.Record, error) {
-	r, err := s.rude.Revoke(context.Background(), owner, id, at)
+	r, err := s.misbehaving.Revoke(context.Background(), owner, id, at)
 	if at.Equal(at0.Add(failing)) {
 		return apikey.Record{}, ctx.Err() // as database drivers do
 	}
 	return r, err
 }
 
-// failing is how much later than at0 a revocation is that detached reports as failed.
+// A revocation at this time after at0 is made by detached, which reports that it failed.
 const failing = time.Second
 
-// Over a socket: whoever sends invented keys and leaves costs nothing that stays.
-func TestForgedKeysOfClientsThatLeaveDoNotPileUp(t *testing.T) {
+// Over a socket: clients that send invented keys and disconnect leave nothing behind.
+func TestInventedKeysOfClientsThatDisconnectDoNotPileUp(t *testing.T) {
 	const requests, maxLookups = 1000, 4
 	release := make(chan struct{})
-	s := &rude{Store: apikey.NewMemory(), instead: func(context.Context) { <-release }}
+	s := &misbehaving{Store: apikey.NewMemory(), instead: func(context.Context) { <-release }}
 	cache := newCache(t, apikey.CacheConfig{Store: s, MaxLookups: maxLookups, StoreTimeout: time.Hour})
 	defer close(release)
 	a := newAuthenticator(t, apikey.Config{Store: cache, LastUseInterval: -1})
@@ -273,7 +274,7 @@ func TestForgedKeysOfClientsThatLeaveDoNotPileUp(t *testing.T) {
 		<-ended
 		client.Wait()
 	}
-	// Those that run have two goroutines each, those in line one, and the server a few.
+	// Each call that runs has two goroutines, each that waits has one, and the server has a few.
 	if n := runtime.NumGoroutine() - before; n > 2*maxLookups+16*maxLookups+50 {
 		t.Errorf("%d goroutines after %d requests whose clients have left", n, requests)
 	}
@@ -282,7 +283,7 @@ func TestForgedKeysOfClientsThatLeaveDoNotPileUp(t *testing.T) {
 	}
 }
 
-func TestForgedKeysNeverPileUpWhileTheStoreHangs(t *testing.T) {
+func TestInventedKeysNeverPileUpWhileTheStoreHangs(t *testing.T) {
 	const batch = 1000
 	forged := 100_000
 	if race.Enabled {
@@ -292,7 +293,7 @@ func TestForgedKeysNeverPileUpWhileTheStoreHangs(t *testing.T) {
 		t.Run(layer, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				release := make(chan struct{})
-				s := &rude{Store: apikey.NewMemory(), instead: func(context.Context) { <-release }}
+				s := &misbehaving{Store: apikey.NewMemory(), instead: func(context.Context) { <-release }}
 				a := newAuthenticator(t, apikey.Config{Store: over(t, s), LastUseInterval: -1})
 				defer func() { close(release); synctest.Wait() }()
 				synctest.Wait()
@@ -319,11 +320,11 @@ func TestForgedKeysNeverPileUpWhileTheStoreHangs(t *testing.T) {
 	}
 }
 
-// A store that stalls is not called for those who can no longer be helped.
+// A store that stalls is not called for requests that it could no longer serve in time.
 func TestNoLookupBeginsTooLate(t *testing.T) {
 	const timeout = 300 * time.Millisecond
 	synctest.Test(t, func(t *testing.T) {
-		s := &rude{Store: apikey.NewMemory()}
+		s := &misbehaving{Store: apikey.NewMemory()}
 		s.instead = func(ctx context.Context) {
 			if deadline, ok := ctx.Deadline(); !ok || time.Until(deadline) < timeout/2 {
 				t.Errorf("called %v before the deadline", time.Until(deadline))
@@ -379,7 +380,7 @@ func TestKnownKeysDoNotQueueBehindInventedOnes(t *testing.T) {
 			t.Errorf("the known key took %v", took)
 		}
 		if _, err := c.Lookup(t.Context(), record(1).Hash); err == nil || errors.Is(err, apikey.ErrNotFound) {
-			t.Errorf("a key that was never seen: %v", err)
+			t.Errorf("a key that was never looked up: %v", err)
 		}
 		time.Sleep(time.Minute)
 	})
@@ -411,12 +412,12 @@ func TestRevocationsDoNotQueueBehindLookups(t *testing.T) {
 }
 
 func TestCloseNeverHangs(t *testing.T) {
-	for failing, how := range rudeness {
+	for failing, how := range misbehaviours {
 		for layer, over := range layers {
 			t.Run(failing+" "+layer, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					instead, release := how()
-					s := &rude{Store: apikey.NewMemory(), instead: instead}
+					s := &misbehaving{Store: apikey.NewMemory(), instead: instead}
 					a, err := apikey.New(apikey.Config{Store: over(t, s), Formats: []apikey.Format{native}, LastUseInterval: time.Second})
 					if err != nil {
 						t.Fatal(err)
@@ -430,7 +431,7 @@ func TestCloseNeverHangs(t *testing.T) {
 					}
 					for range 2 {
 						if err := <-errs; err == nil {
-							t.Error("the uses are lost and Close says nothing")
+							t.Error("the uses are lost and Close returned no error")
 						}
 					}
 					if took := time.Since(start); took > 10*time.Second {
@@ -444,13 +445,13 @@ func TestCloseNeverHangs(t *testing.T) {
 	}
 }
 
-// deaf is a store whose Watch does not hear that it shall end.
-type deaf struct {
+// unresponsive is a store whose Watch ignores its context.
+type unresponsive struct {
 	apikey.Store
 	release, end chan struct{}
 }
 
-func (s deaf) Watch(_ context.Context, ready func(), _ func(apikey.Hash)) error {
+func (s unresponsive) Watch(_ context.Context, ready func(), _ func(apikey.Hash)) error {
 	ready()
 	<-s.release
 	ready()
@@ -458,9 +459,9 @@ func (s deaf) Watch(_ context.Context, ready func(), _ func(apikey.Hash)) error 
 	return errors.New("ended")
 }
 
-func TestCloseOfACacheDoesNotWaitForADeafStore(t *testing.T) {
+func TestCloseOfACacheDoesNotWaitForAStoreThatIgnoresIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := deaf{newScripted(t, 1), make(chan struct{}), make(chan struct{})}
+		s := unresponsive{newScripted(t, 1), make(chan struct{}), make(chan struct{})}
 		defer close(s.end)
 		c, err := apikey.NewCache(apikey.CacheConfig{Store: s})
 		if err != nil {
@@ -468,12 +469,12 @@ func TestCloseOfACacheDoesNotWaitForADeafStore(t *testing.T) {
 		}
 		synctest.Wait()
 		if err := c.Close(); err == nil {
-			t.Error("the watch goes on and Close says nothing")
+			t.Error("the watch goes on and Close returned no error")
 		}
-		for range 2 { // before and after it says that it is ready
+		for range 2 { // before and after it calls ready
 			mustLookup(t, c, record(0), false)
-			if keys, _ := c.Remembered(); keys != 0 {
-				t.Errorf("%d keys are remembered after Close", keys)
+			if keys, _ := c.Kept(); keys != 0 {
+				t.Errorf("%d keys are kept after Close", keys)
 			}
 			select {
 			case <-s.release:
@@ -498,13 +499,13 @@ func TestCloseDoesNotWaitForAnOnErrorThatHangs(t *testing.T) {
 		a.RecordUse(nil, &usher.Principal{ID: "k"})
 		time.Sleep(1500 * time.Millisecond)
 		if err := a.Close(); err == nil {
-			t.Error("the uses are lost and Close says nothing")
+			t.Error("the uses are lost and Close returned no error")
 		}
 		close(release)
 	})
 }
 
-func TestTheConfigurationOfStoresIsChecked(t *testing.T) {
+func TestBoundsOfStoresAreValidated(t *testing.T) {
 	_, err := apikey.New(apikey.Config{Store: silent{apikey.NewMemory()}, Formats: []apikey.Format{native}, StoreTimeout: -1, MaxLookups: -1})
 	if got := fieldsOf(err); len(got) != 2 || !got["apikey.Config.StoreTimeout"] || !got["apikey.Config.MaxLookups"] {
 		t.Errorf("%v", err)

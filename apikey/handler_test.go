@@ -19,7 +19,7 @@ import (
 	"github.com/usher-go/usher/internal/compare"
 )
 
-// A console is the management API as one person sees it.
+// A console is the management API as one person uses it.
 type console struct {
 	t       *testing.T
 	handler http.Handler
@@ -93,7 +93,7 @@ func TestHandlerReportsAllFaultsAtOnce(t *testing.T) {
 	}
 }
 
-func TestLifeOfAKey(t *testing.T) {
+func TestAKeyFromCreationToRevocation(t *testing.T) {
 	c := newConsole(t, apikey.ManagerConfig{}, apikey.HandlerConfig{Grace: time.Hour})
 	c.as = &usher.Principal{ID: "u1", Owner: "ann", Kind: usher.KindJWT, Scopes: []string{"read", "write"}, Level: usher.LevelFull}
 	expires := time.Now().Add(24 * time.Hour).UTC().Truncate(time.Second)
@@ -323,7 +323,7 @@ func TestOnlyPeopleManageTheirOwnKeys(t *testing.T) {
 
 	c.as = nil
 	if status, got := c.do("GET", "/", ""); status != 401 || got["code"] != usher.CodeMissingCredential {
-		t.Errorf("KS-10 nobody: %d %v", status, got)
+		t.Errorf("KS-10 no principal: %d %v", status, got)
 	}
 	c.as = &usher.Principal{ID: "k1", Owner: "ann", Kind: usher.KindAPIKey, Level: usher.LevelFull}
 	if status, got := c.do("POST", "/", `{"name":"x"}`); status != 403 || got["code"] != usher.CodeWrongCredentialKind {
@@ -345,7 +345,7 @@ func TestOnlyPeopleManageTheirOwnKeys(t *testing.T) {
 	}
 }
 
-func TestLimitOfKeysIsAnAnswer(t *testing.T) {
+func TestTheLimitOfKeysIsA409(t *testing.T) {
 	c := newConsole(t, apikey.ManagerConfig{MaxActive: 5}, apikey.HandlerConfig{})
 	for range 5 {
 		c.create(`{"name":"x"}`)
@@ -367,7 +367,7 @@ func TestManagementStoreThatFailsIs503(t *testing.T) {
 	}
 }
 
-func TestHandlerKnowsWhoAsksAndFromWhere(t *testing.T) {
+func TestTheActorOfARequestIsItsCallerAndAddress(t *testing.T) {
 	var events []apikey.Event
 	c := newConsole(t,
 		apikey.ManagerConfig{
@@ -415,7 +415,7 @@ func (p respondWith) WriteReply(w http.ResponseWriter, _ *http.Request, reply us
 	w.WriteHeader(reply.Status)
 }
 
-func TestPagesAreTold(t *testing.T) {
+func TestPagesAreReported(t *testing.T) {
 	c := newConsole(t, apikey.ManagerConfig{}, apikey.HandlerConfig{PageSize: 2, MaxPageSize: 3})
 	for range 7 {
 		c.create(`{"name":"x"}`)
@@ -482,7 +482,7 @@ func TestViewsOfKisara(t *testing.T) {
 	}
 }
 
-// The text of a key is in the two answers that issue it and nowhere else.
+// The text of a key is in the two responses that issue it and nowhere else.
 func TestTheTextOfAKeyIsShownOnce(t *testing.T) {
 	c := newConsole(t, apikey.ManagerConfig{}, apikey.HandlerConfig{})
 	id, text := c.create(`{"name":"x"}`)

@@ -116,14 +116,14 @@ func TestManyUsesAreWrittenInBoundedBatches(t *testing.T) {
 	})
 }
 
-func TestFailedWriteOfUsesIsTriedAgain(t *testing.T) {
+func TestAFailedWriteOfUsesIsRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		down := errors.New("down")
-		var told []error
+		var reported []error
 		s := &touched{Store: apikey.NewMemory()}
 		m := newManager(t, apikey.ManagerConfig{Store: s})
 		k, _ := create(t, m, apikey.Key{})
-		a := newAuthenticator(t, apikey.Config{Store: s, LastUseInterval: time.Second, OnError: func(_ context.Context, err error) { told = append(told, err) }})
+		a := newAuthenticator(t, apikey.Config{Store: s, LastUseInterval: time.Second, OnError: func(_ context.Context, err error) { reported = append(reported, err) }})
 		s.fail(func() error { return down })
 		early := time.Now().UTC()
 		a.RecordUse(nil, &usher.Principal{ID: k.ID})
@@ -131,8 +131,8 @@ func TestFailedWriteOfUsesIsTriedAgain(t *testing.T) {
 		s.fail(func() error { panic("oops") })
 		time.Sleep(time.Second)
 		synctest.Wait()
-		if len(told) != 2 || !errors.Is(told[0], down) || !strings.Contains(told[1].Error(), "oops") {
-			t.Errorf("told %v", told)
+		if len(reported) != 2 || !errors.Is(reported[0], down) || !strings.Contains(reported[1].Error(), "oops") {
+			t.Errorf("reported %v", reported)
 		}
 		s.fail(nil)
 		time.Sleep(time.Second)
@@ -184,7 +184,7 @@ func TestCloseWritesTheLastUses(t *testing.T) {
 	})
 }
 
-func TestLastUseCanBeTurnedOff(t *testing.T) {
+func TestRecordingOfUsesCanBeDisabled(t *testing.T) {
 	s := &touched{Store: apikey.NewMemory()}
 	a := newAuthenticator(t, apikey.Config{Store: s, LastUseInterval: -1})
 	a.RecordUse(nil, &usher.Principal{ID: "k"})
@@ -197,7 +197,7 @@ func TestLastUseCanBeTurnedOff(t *testing.T) {
 }
 
 // IC-16: a call that was refused, by the key or by a later step, is no use.
-func TestOnlyCallsThatGoThroughAreUses(t *testing.T) {
+func TestOnlyRequestsThatAreNotRefusedAreUses(t *testing.T) {
 	s := &touched{Store: apikey.NewMemory()}
 	m := newManager(t, apikey.ManagerConfig{Store: s})
 	a, err := apikey.New(apikey.Config{Store: s, Formats: []apikey.Format{native}})

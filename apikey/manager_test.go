@@ -108,7 +108,7 @@ func TestWeakKeysCannotBeIssued(t *testing.T) {
 	}
 }
 
-func TestCreatedKeyIsKeptWithoutItsText(t *testing.T) {
+func TestACreatedKeyIsStoredWithoutItsText(t *testing.T) {
 	store := apikey.NewMemory()
 	m := newManager(t, apikey.ManagerConfig{Store: store})
 	want := apikey.Key{
@@ -148,7 +148,7 @@ func TestVisibleCharactersAreConfigurable(t *testing.T) {
 	}
 }
 
-func TestNoKeyIsMadeWithoutRandomness(t *testing.T) {
+func TestNoKeyIsIssuedWithoutRandomness(t *testing.T) {
 	store := apikey.NewMemory()
 	m := newManager(t, apikey.ManagerConfig{Store: store})
 	k, _ := create(t, m, apikey.Key{})
@@ -238,7 +238,7 @@ func TestAKeyGrantsOnlyWhatItsCreatorHolds(t *testing.T) {
 	}
 }
 
-func TestNothingIsGrantedUnasked(t *testing.T) {
+func TestNothingIsGrantedByDefault(t *testing.T) {
 	m := newManager(t, apikey.ManagerConfig{})
 	k, _, err := m.Create(t.Context(), apikey.Actor{Principal: &usher.Principal{ID: "u1", Owner: "ann", Scopes: []string{"all"}, Level: usher.LevelFull}}, apikey.Key{Name: "x"})
 	if err != nil || len(k.Scopes) != 0 || k.Level != usher.LevelNone || k.Owner != "ann" {
@@ -246,11 +246,11 @@ func TestNothingIsGrantedUnasked(t *testing.T) {
 	}
 }
 
-func TestSettingsAreChecked(t *testing.T) {
+func TestSettingsAreValidated(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		key   apikey.Key
-		field string // "" means that it is good
+		field string // empty if it is valid
 		text  string
 	}{
 		{"KS-15 empty name", apikey.Key{Name: ""}, "name", "'name' must have a minimum length of 1. Current length is 0."},
@@ -339,7 +339,7 @@ func TestRotationCopiesTheSettingsAndKeepsTheOldKeyForItsGrace(t *testing.T) {
 	})
 }
 
-func TestRotationNeverLengthensALife(t *testing.T) {
+func TestRotationNeverExtendsTheExpiry(t *testing.T) {
 	m := newManager(t, apikey.ManagerConfig{})
 	k, _ := create(t, m, apikey.Key{ExpiresAt: time.Now().Add(time.Minute)})
 	next, _, err := m.Rotate(t.Context(), server, "ann", k.ID, time.Hour)
@@ -362,7 +362,7 @@ func TestRotationIsBounded(t *testing.T) {
 		}
 	}
 	// At the cap of active keys, rotation still works; but only as many old keys
-	// may live on.
+	// may remain valid.
 	for range 2 {
 		next, _, err := m.Rotate(t.Context(), server, "ann", k.ID, time.Hour)
 		if err != nil {
@@ -378,7 +378,7 @@ func TestRotationIsBounded(t *testing.T) {
 	}
 }
 
-// Whoever rotates a key gets to know one that grants the same.
+// A caller that rotates a key gets the text of one that grants the same.
 func TestRotationNeedsWhatTheKeyGrants(t *testing.T) {
 	m := newManager(t, apikey.ManagerConfig{})
 	k, _ := create(t, m, apikey.Key{Scopes: []string{"admin"}, Level: usher.LevelFull})
@@ -393,7 +393,7 @@ func TestRotationNeedsWhatTheKeyGrants(t *testing.T) {
 
 func TestUpdateNeverWidensBeyondTheActor(t *testing.T) {
 	m := newManager(t, apikey.ManagerConfig{})
-	nobody := apikey.Actor{Principal: &usher.Principal{ID: "u1", Owner: "ann", Plan: "free"}}
+	weak := apikey.Actor{Principal: &usher.Principal{ID: "u1", Owner: "ann", Plan: "free"}}
 	holder := apikey.Actor{Principal: &usher.Principal{ID: "u2", Owner: "ann", Plan: "free", Scopes: []string{"b", "a"}, Level: usher.LevelReadWrite}}
 	expires := time.Now().Add(time.Hour).UTC().Truncate(time.Microsecond)
 	for _, test := range []struct {
@@ -415,7 +415,7 @@ func TestUpdateNeverWidensBeyondTheActor(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			k, _ := create(t, m, apikey.Key{Scopes: []string{"a", "b"}, Level: usher.LevelReadWrite, Plan: "free", ExpiresAt: expires})
-			if _, err := m.Update(t.Context(), nobody, "ann", k.ID, test.change); statusOf(err) != 403 {
+			if _, err := m.Update(t.Context(), weak, "ann", k.ID, test.change); statusOf(err) != 403 {
 				t.Errorf("Update by one who holds nothing: %v, want status 403", err)
 			}
 			got, err := m.Update(t.Context(), holder, "ann", k.ID, test.change)
@@ -474,7 +474,7 @@ func TestParallelUpdatesAllHappen(t *testing.T) {
 	}
 }
 
-func TestEndedKeysCannotBeChanged(t *testing.T) {
+func TestRevokedAndExpiredKeysCannotBeChanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t, apikey.ManagerConfig{})
 		revoked, _ := create(t, m, apikey.Key{})
@@ -494,7 +494,7 @@ func TestEndedKeysCannotBeChanged(t *testing.T) {
 	})
 }
 
-func TestRevokingTwiceIsRevokingOnce(t *testing.T) {
+func TestRevokingTwiceChangesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t, apikey.ManagerConfig{})
 		k, _ := create(t, m, apikey.Key{})
@@ -509,7 +509,7 @@ func TestRevokingTwiceIsRevokingOnce(t *testing.T) {
 	})
 }
 
-func TestKeysOfOthersDoNotExist(t *testing.T) {
+func TestKeysOfOtherOwnersDoNotExist(t *testing.T) {
 	m := newManager(t, apikey.ManagerConfig{})
 	k, _ := create(t, m, apikey.Key{})
 	for _, id := range []string{k.ID, "unknown", ""} {
@@ -547,7 +547,7 @@ func TestImportedKeysAreFoundByTheirHash(t *testing.T) {
 	}
 	h[0] = 3
 	if _, err := m.Import(t.Context(), server, apikey.Key{Owner: "ann", Name: "x"}, h); err == nil {
-		t.Error("a hash with a pepper that nobody has")
+		t.Error("a hash with a pepper that is not configured")
 	}
 	for _, text := range []string{"", strings.Repeat("a", apikey.MaxLength+1)} {
 		if _, err := m.Hash(apikey.NewSecret(text)); err == nil {

@@ -11,7 +11,7 @@ func TestMemoryIsAStore(t *testing.T) {
 	apikeytest.TestStore(t, func(testing.TB) apikey.Store { return apikey.NewMemory() })
 }
 
-// A cache must be a store as well, whether or not it hears of changes.
+// A Cache is a Store as well, whether or not its store is a Notifier.
 func TestCacheIsAStore(t *testing.T) {
 	for name, store := range map[string]apikey.Store{
 		"with notices":    apikey.NewMemory(),
@@ -25,7 +25,7 @@ func TestCacheIsAStore(t *testing.T) {
 	}
 }
 
-// silent is a store that tells nobody of changes.
+// silent is a store that is not a Notifier.
 type silent struct{ apikey.Store }
 
 func newCache(t testing.TB, c apikey.CacheConfig) *apikey.Cache {

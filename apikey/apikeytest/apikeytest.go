@@ -1,4 +1,4 @@
-// Package apikeytest says whether an [apikey.Store] keeps its contract.
+// Package apikeytest tests whether an [apikey.Store] fulfils its contract.
 //
 //	func TestStore(t *testing.T) {
 //		apikeytest.TestStore(t, func(t testing.TB) apikey.Store { return open(t) })
@@ -20,43 +20,42 @@ import (
 	"github.com/usher-go/usher/apikey"
 )
 
-// TestStore runs every test of the contract of [apikey.Store], each on a store
-// that open returns. The stores may share a database: the tests use owners and
-// IDs of their own. If a store is an [apikey.Notifier], its notices are tested
-// as well.
+// TestStore runs every test of the contract of [apikey.Store], each on a store that
+// open returns. The stores may share a database: each test uses its own owners and IDs.
+// If a store is an [apikey.Notifier], its notices are tested as well.
 func TestStore(t *testing.T, open func(testing.TB) apikey.Store) {
 	for _, test := range []struct {
 		name string
 		run  func(*testing.T, apikey.Store)
 	}{
-		{"a record comes back as it went in", testRoundTrip},
-		{"a record without optional values comes back as it went in", testEmptyValues},
-		{"what is returned or was given shares nothing with the store", testIsolation},
-		{"unknown keys and those of others are the same", testNotFound},
-		{"an ID and a hash are taken once", testUnique},
+		{"a record is returned as it was stored", testRoundTrip},
+		{"a record without optional values is returned as it was stored", testEmptyValues},
+		{"arguments and results share nothing with the store", testIsolation},
+		{"unknown keys and those of other owners are the same", testNotFound},
+		{"an ID and a hash are used once", testUnique},
 		{"the limit counts active keys that are not replaced", testLimit},
 		{"100 parallel inserts at a limit of 5 leave exactly 5", testParallelInserts},
-		{"the limits of owners are apart", testOwnersApart},
-		{"the list has the newest first, in pages", testList},
+		{"each owner has its own limit", testOwnersApart},
+		{"a list has the newest key first, in pages", testList},
 		{"an update replaces the settings and nothing else", testUpdate},
 		{"an update of an old revision changes nothing", testUpdateConflict},
-		{"of parallel updates of one revision one wins", testParallelUpdates},
+		{"one of several parallel updates of a revision succeeds", testParallelUpdates},
 		{"a rotation updates one key and adds another", testRotate},
 		{"a rotation that fails changes nothing", testRotateAtomic},
-		{"of parallel rotations one wins", testParallelRotations},
-		{"revoking twice is revoking once", testRevoke},
+		{"one of several parallel rotations succeeds", testParallelRotations},
+		{"revoking a revoked key changes nothing", testRevoke},
 		{"parallel revocations agree", testParallelRevocations},
-		{"last use only moves forward", testTouch},
-		{"last use never changes a revoked key", testTouchRevoked},
-		{"parallel uses leave the latest", testParallelTouches},
+		{"the last use never moves back", testTouch},
+		{"a use never changes a revoked key", testTouchRevoked},
+		{"the latest of parallel uses remains", testParallelTouches},
 		{"a context that has ended ends the call", testContext},
-		{"changes are told to watchers", testWatch},
+		{"watchers are notified of changes", testWatch},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, open(t)) })
 	}
 }
 
-// now is a time as stores get it, in whole microseconds.
+// now returns the time as stores get it, in whole microseconds.
 func now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
 
 func unique() string { return rand.Text() }
@@ -84,7 +83,7 @@ func newRecord() apikey.Record {
 }
 
 func newHash() (h apikey.Hash) {
-	// It never fails, by its own documentation.
+	// rand.Read never returns an error.
 	_, _ = rand.Read(h[1:])
 	return h
 }
@@ -106,8 +105,8 @@ func want(t *testing.T, s apikey.Store, r apikey.Record) {
 	same(t, "Lookup", found, r, err)
 }
 
-// wantFound fails unless the store has exactly r under its ID. A [apikey.Cache]
-// does not learn of uses, so these are not looked up by hash.
+// wantFound fails unless the store has exactly r under its ID. It does not look r up by
+// its hash, as an [apikey.Cache] does not see uses.
 func wantFound(t *testing.T, s apikey.Store, r apikey.Record) {
 	t.Helper()
 	found, err := s.Find(t.Context(), r.Owner, r.ID)
@@ -126,8 +125,8 @@ func same(t *testing.T, what string, got, want apikey.Record, err error) {
 	}
 }
 
-// canonical makes records equal that mean the same: times are the same instant
-// whatever their location, and no scopes are no scopes.
+// canonical makes equivalent records equal: times have one location, and an empty list
+// of scopes is nil.
 func canonical(r apikey.Record) apikey.Record {
 	for _, at := range []*time.Time{&r.CreatedAt, &r.UpdatedAt, &r.ExpiresAt, &r.RevokedAt, &r.LastUsedAt} {
 		*at = at.UTC()
@@ -216,9 +215,9 @@ func testIsolation(t *testing.T, s apikey.Store) {
 func testNotFound(t *testing.T, s apikey.Store) {
 	ctx := t.Context()
 	r := insert(t, s, newRecord())
-	stranger, unknown := r, r
-	stranger.Owner, unknown.ID = "owner_"+unique(), "key_"+unique()
-	for name, r := range map[string]apikey.Record{"another owner's key": stranger, "an unknown ID": unknown} {
+	foreign, unknown := r, r
+	foreign.Owner, unknown.ID = "owner_"+unique(), "key_"+unique()
+	for name, r := range map[string]apikey.Record{"another owner's key": foreign, "an unknown ID": unknown} {
 		_, err := s.Find(ctx, r.Owner, r.ID)
 		wantError(t, "Find of "+name, err, apikey.ErrNotFound)
 		wantError(t, "Update of "+name, s.Update(ctx, r), apikey.ErrNotFound)
@@ -228,7 +227,7 @@ func testNotFound(t *testing.T, s apikey.Store) {
 	}
 	_, err := s.Lookup(ctx, newHash())
 	wantError(t, "Lookup", err, apikey.ErrNotFound)
-	if keys, total, err := s.List(ctx, stranger.Owner, 0, 10); err != nil || len(keys) != 0 || total != 0 {
+	if keys, total, err := s.List(ctx, foreign.Owner, 0, 10); err != nil || len(keys) != 0 || total != 0 {
 		t.Errorf("List of an owner without keys: %v, %d, %v", keys, total, err)
 	}
 	want(t, s, r)
@@ -299,7 +298,7 @@ func testLimit(t *testing.T, s apikey.Store) {
 	}
 }
 
-// each runs f n times at once and returns how often it returned which error.
+// each calls f n times concurrently and returns how often it returned which error.
 func each(n int, f func(i int) error) map[error]int {
 	var (
 		wg     sync.WaitGroup
@@ -355,7 +354,7 @@ func testList(t *testing.T, s apikey.Store) {
 	var ids []string
 	for i := range 7 {
 		r := newRecord()
-		// Two of each age, so that the ID decides, and only then.
+		// Two keys of each age, so that the ID decides between them, and only then.
 		r.ID = fmt.Sprintf("key_%s_%d%d", owner, 9-i/2, i%2)
 		r.Owner, r.CreatedAt = owner, start.Add(time.Duration(i/2)*time.Microsecond)
 		insert(t, s, r)
@@ -389,7 +388,7 @@ func testUpdate(t *testing.T, s apikey.Store) {
 	if err := s.Touch(ctx, map[string]time.Time{r.ID: used}); err != nil {
 		t.Fatal(err)
 	}
-	// Everything differs; only the settings may arrive.
+	// Every field differs, and only the settings may be stored.
 	update := newRecord()
 	update.Owner, update.ID, update.Hash, update.Revision, update.ReplacedBy = r.Owner, r.ID, r.Hash, r.Revision, "other"
 	update.Name, update.Scopes, update.Level, update.Plan = "new", []string{"read:orders"}, usher.LevelFull, "free"
@@ -431,8 +430,8 @@ func testParallelUpdates(t *testing.T, s apikey.Store) {
 	}
 }
 
-// rotation returns a key that is in the store, the same as it is after a
-// rotation, and its successor.
+// rotation returns a key that is in the store, that key as it is after a rotation, and
+// its successor.
 func rotation(t *testing.T, s apikey.Store) (r, old, next apikey.Record) {
 	t.Helper()
 	r = insert(t, s, newRecord())
@@ -477,7 +476,7 @@ func testRotateAtomic(t *testing.T, s apikey.Store) {
 	wantError(t, "Rotate to a taken ID", s.Rotate(ctx, old, taken, 0), apikey.ErrConflict)
 	unchanged("a taken ID")
 
-	// A second key of the owner, replaced and still alive, fills the limit of one.
+	// A second key of the owner, which is replaced and still valid, uses up the limit of 1.
 	second := newRecord()
 	second.Owner = r.Owner
 	insert(t, s, second)
@@ -492,7 +491,7 @@ func testRotateAtomic(t *testing.T, s apikey.Store) {
 	late := next
 	late.CreatedAt = second.ExpiresAt
 	if err := s.Rotate(ctx, old, late, 1); err != nil {
-		t.Errorf("Rotate when the other replaced key has ended: %v", err)
+		t.Errorf("Rotate when the other replaced key has expired: %v", err)
 	}
 }
 
@@ -598,7 +597,7 @@ func testParallelTouches(t *testing.T, s apikey.Store) {
 	first, second := insert(t, s, newRecord()), insert(t, s, newRecord())
 	counts := each(20, func(i int) error {
 		at := first.CreatedAt.Add(time.Duration(i) * time.Second)
-		// Both keys at once, which a store that locks row by row may dead-lock on.
+		// Both keys at once: a store that locks row by row might deadlock.
 		return s.Touch(t.Context(), map[string]time.Time{first.ID: at, second.ID: at})
 	})
 	if counts[nil] != 20 {
@@ -627,7 +626,7 @@ func testContext(t *testing.T, s apikey.Store) {
 			t.Errorf("%s: no error", name)
 		}
 		if errors.Is(err, apikey.ErrNotFound) || errors.Is(err, apikey.ErrLimit) || errors.Is(err, apikey.ErrConflict) {
-			t.Errorf("%s: %v, as if the store had answered", name, err)
+			t.Errorf("%s: %v, as if the store had responded", name, err)
 		}
 	}
 	want(t, s, r)
@@ -636,7 +635,7 @@ func testContext(t *testing.T, s apikey.Store) {
 func testWatch(t *testing.T, s apikey.Store) {
 	n, ok := s.(apikey.Notifier)
 	if !ok {
-		t.Skip("the store tells nobody of changes")
+		t.Skip("the store is no Notifier")
 	}
 	const patience = 10 * time.Second
 	ctx, cancel := context.WithCancel(t.Context())
@@ -659,10 +658,10 @@ func testWatch(t *testing.T, s apikey.Store) {
 		}
 		for len(missing) > 0 {
 			select {
-			case h := <-changes: // that of another test, perhaps
+			case h := <-changes: // may be that of another test
 				delete(missing, h)
 			case <-time.After(patience):
-				t.Fatalf("%s was not told", what)
+				t.Fatalf("there was no notice of %s", what)
 			}
 		}
 	}
