@@ -95,8 +95,8 @@ func (m *Manager) authorizeFor(ctx context.Context, by Actor, owner string) (aut
 	return a, err
 }
 
-// mayTouch returns why the actor may not change or revoke k, or nil.
-func (a *authority) mayTouch(k *Key) error {
+// mayChange returns why the actor may not change or revoke k, or nil.
+func (a *authority) mayChange(k *Key) error {
 	if !a.system && (!a.HasScopes(k.Scopes...) || k.Level > a.Level || a.elsewhere(k)) {
 		return forbidden("The API key grants more than the caller holds.")
 	}

@@ -120,9 +120,10 @@ var (
 // negative, it starts a goroutine that ends with [Authenticator.Close].
 func New(c Config) (*Authenticator, error) {
 	faults := config.Of[usher.ConfigError]("apikey.Config")
+	v, store := newVerifier(&c, faults)
 	a := &Authenticator{
 		carriers: newCarriers(&c, faults),
-		verifier: newVerifier(&c, faults),
+		verifier: v,
 		audit:    c.Audit,
 		report:   report.New("apikey", c.OnError),
 	}
@@ -141,7 +142,8 @@ func New(c Config) (*Authenticator, error) {
 	if c.Manager != nil {
 		timeout = cmp.Or(c.StoreTimeout, c.Manager.timeout)
 	}
-	a.store = guarded(a.store, timeout, cmp.Or(c.MaxLookups, maxCalls))
+	store = guarded(store, timeout, cmp.Or(c.MaxLookups, maxCalls))
+	a.fetch = fetchFrom(store)
 	a.decisions = telemetry.NewDecisions(telemetry.Config{
 		MeterProvider: c.MeterProvider,
 		Scope:         "github.com/usher-go/usher/apikey",
@@ -151,24 +153,24 @@ func New(c Config) (*Authenticator, error) {
 		Outcomes:      verdictNames[:],
 	})
 	if c.LastUseInterval >= 0 {
-		a.lastUse = newLastUse(a.store, cmp.Or(c.LastUseInterval, 10*time.Second), a.report)
+		a.lastUse = newLastUse(store, cmp.Or(c.LastUseInterval, 10*time.Second), a.report)
 	}
 	return a, nil
 }
 
-// newVerifier returns the verifier of c, whose store has no bounds yet.
-func newVerifier(c *Config, faults config.Faults[usher.ConfigError]) verifier {
-	v := verifier{
-		store:     c.Store,
+// newVerifier returns the verifier of c, which cannot fetch keys yet, and their store.
+func newVerifier(c *Config, faults config.Faults[usher.ConfigError]) (v verifier, store Store) {
+	v = verifier{
 		env:       c.Environment,
 		check:     c.Check,
 		principal: c.Principal,
 		foreign:   c.Check != nil || c.Principal != nil,
 	}
+	store = c.Store
 	if m := c.Manager; m != nil {
 		faults.If(c.Store != nil, "Store", "must be nil if Manager is set")
 		faults.If(len(c.Peppers) > 0, "Peppers", "must be empty if Manager is set")
-		v.store, v.hasher = m.source, m.hasher
+		store, v.hasher = m.source, m.hasher
 		v.add(m.format)
 	} else {
 		faults.If(c.Store == nil, "Store", "is required unless Manager is set")
@@ -182,15 +184,7 @@ func newVerifier(c *Config, faults config.Faults[usher.ConfigError]) verifier {
 	}
 	faults.If(c.StoreTimeout < 0, "StoreTimeout", config.NotNegative)
 	faults.If(c.MaxLookups < 0, "MaxLookups", config.NotNegative)
-	// The types and not the method are tested: a store that embeds one of them has the
-	// method, too, and a Lookup of its own that must be called.
-	switch s := v.store.(type) {
-	case *Cache:
-		v.lookuper = s
-	case *Memory:
-		v.lookuper = s
-	}
-	return v
+	return v, store
 }
 
 // newCarriers returns where c accepts keys.

@@ -66,7 +66,7 @@ func (m *Manager) prepare(ctx context.Context, by Actor, template Key) (Record, 
 
 func (m *Manager) newID() (string, error) { return randomText(m.random, base62, 22) }
 
-// generate generates the text of a key for r.Environment, and sets in r what is stored
+// generate returns the text of a new key for r.Environment, and sets in r what is stored
 // of it.
 func (m *Manager) generate(r *Record) (secret Secret, err error) {
 	err = callback("ManagerConfig.Format", func() error {
@@ -243,7 +243,7 @@ func (m *Manager) revoke(ctx context.Context, by Actor, owner, id string) (Recor
 		if err != nil {
 			return Record{}, err
 		}
-		if err := a.mayTouch(&found.Key); err != nil {
+		if err := a.mayChange(&found.Key); err != nil {
 			return Record{}, err
 		}
 	}
@@ -271,7 +271,7 @@ func (m *Manager) edit(ctx context.Context, by Actor, owner, id string, f func(a
 		if !found.Active(now) || found.ReplacedBy != "" {
 			return ErrConflict
 		}
-		if err := a.mayTouch(&found.Key); err != nil {
+		if err := a.mayChange(&found.Key); err != nil {
 			return err
 		}
 		err = f(a, found, now)

@@ -19,9 +19,9 @@ type HandlerConfig struct {
 	// Manager makes the changes. Required.
 	Manager *Manager
 
-	// Principal, if not nil, returns the caller, whose account's keys these are and who
-	// bounds what they may grant; nil means [usher.PrincipalFrom]. The request is refused
-	// with its error.
+	// Principal, if not nil, returns the caller, whose account owns the keys, and who
+	// cannot grant more than it holds; nil means [usher.PrincipalFrom]. A request is
+	// refused with its error.
 	Principal func(r *http.Request) (usher.Principal, error)
 	// IDIsOwner are the kinds of principal whose ID is the name of their account, for
 	// instance [usher.KindJWT] for sessions of people whose keys have their subject as
@@ -35,9 +35,8 @@ type HandlerConfig struct {
 	// of the service.
 	Level  usher.Level
 	Scopes []string
-	// DangerouslyAcceptAPIKeys accepts callers whose credential is an API key. With a
-	// stolen key one can then create keys that outlive its revocation, though not its
-	// expiry.
+	// DangerouslyAcceptAPIKeys accepts callers whose credential is an API key. A stolen
+	// key can then create others that outlive its revocation, though not its expiry.
 	DangerouslyAcceptAPIKeys bool
 
 	// DefaultLevel is the level of a new key if the request names none.

@@ -69,7 +69,7 @@ func (l *lastUse) note(id string) {
 	l.mu.Unlock()
 }
 
-// keep needs l.mu.
+// keep records a use, if there is room. It needs l.mu.
 func (l *lastUse) keep(id string, at int64) {
 	if last, ok := l.noted[id]; (ok || len(l.noted) < maxNoted) && at > last {
 		l.noted[id] = at

@@ -63,7 +63,7 @@ func (m *Memory) Lookup(ctx context.Context, h Hash) (Record, error) {
 	return Record{}, ErrNotFound
 }
 
-// lookup implements lookuper.
+// lookup returns the entry of the key with this hash.
 func (m *Memory) lookup(ctx context.Context, h Hash, _ time.Time) (*entry, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err

@@ -15,8 +15,7 @@ import (
 
 // A verifier decides whether the text of a key is valid.
 type verifier struct {
-	store     Store    // with bounded calls
-	lookuper  lookuper // the store, if it is one
+	fetch     fetch
 	formats   []format
 	hasher    *hasher
 	env       string // empty for any
@@ -25,10 +24,26 @@ type verifier struct {
 	foreign   bool // code that may panic is called: check, principal or a format
 }
 
-// A lookuper is a store that keeps the entries of keys in use: [Cache] and
-// [Memory].
-type lookuper interface {
-	lookup(ctx context.Context, h Hash, now time.Time) (*entry, error)
+// A fetch returns the entry of the key with this hash, or ErrNotFound.
+type fetch func(ctx context.Context, h Hash, now time.Time) (*entry, error)
+
+// fetchFrom returns how to fetch keys from s. A [Cache] and a [Memory] keep the entries
+// of keys in use. Their types are tested and not their method: a store that embeds one
+// of them has the method, too, and a Lookup of its own that must be called.
+func fetchFrom(s Store) fetch {
+	switch s := s.(type) {
+	case *Cache:
+		return s.lookup
+	case *Memory:
+		return s.lookup
+	}
+	return func(ctx context.Context, h Hash, _ time.Time) (*entry, error) {
+		r, err := s.Lookup(ctx, h)
+		if err != nil {
+			return nil, err
+		}
+		return &entry{record: r}, nil
+	}
 }
 
 // A format is a Format with its prefixes at hand.
@@ -166,17 +181,6 @@ func (v *verifier) lookup(ctx context.Context, text string, now time.Time) (*ent
 		}
 	}
 	return nil, Unknown, nil
-}
-
-func (v *verifier) fetch(ctx context.Context, h Hash, now time.Time) (*entry, error) {
-	if v.lookuper != nil {
-		return v.lookuper.lookup(ctx, h, now)
-	}
-	r, err := v.store.Lookup(ctx, h)
-	if err != nil {
-		return nil, err
-	}
-	return &entry{record: r}, nil
 }
 
 // A view is the principal that a verifier has made of an entry.
