@@ -22,21 +22,21 @@ const (
 	// stay far below this share: of 10 calls that fail in 1 % of cases, 5 fail once
 	// in 40 million times.
 	openPercent = 50
-	// pause is the time between two probes, which bounds how long an outage is
-	// noticed beyond its end.
+	// pause is the time between two probes. It bounds how long the breaker stays open
+	// after the end of an outage.
 	pause = time.Second
 )
 
-// A breaker counts how calls end and opens when too many of them fail. While it is
-// open it admits a probe after each pause, one at a time, and closes when one
-// succeeds. So it is closed again with the first call that comes a pause and a
-// timeout after the store has recovered, or earlier.
+// A breaker counts how calls end, and opens when too many of them fail. While it is open
+// it admits a probe after each pause, one at a time, and closes when a probe succeeds:
+// at the latest the first call that comes a pause and a timeout after the store has
+// recovered.
 type breaker struct {
 	timeout time.Duration // of a call
 
 	mu sync.Mutex
-	// epoch changes whenever the breaker opens or closes: calls that began before
-	// that have no say after it.
+	// epoch changes whenever the breaker opens or closes: the outcomes of calls that
+	// began before that do not count after it.
 	epoch   uint64
 	open    bool
 	probeAt time.Time // while open
@@ -54,14 +54,14 @@ type permit struct {
 	probe bool
 }
 
-// An outcome is what a call says about the store.
+// An outcome is what a call shows of the store.
 type outcome uint8
 
 const (
 	unknown   outcome = iota // nothing
-	succeeded                // it works
-	failed                   // it does not
-	busy                     // it was not called: all calls that may run are running
+	succeeded                // the store works
+	failed                   // the store does not work
+	busy                     // the maximum number of calls is running already
 )
 
 // admit returns a permit for a call, whose outcome must reach done. It reports false
@@ -76,8 +76,8 @@ func (b *breaker) admit() (permit, bool) {
 	if now.Before(b.probeAt) {
 		return permit{}, false
 	}
-	// Done sets an earlier time when the probe has ended, which takes a timeout at
-	// most.
+	// When the probe has ended, after a timeout at the latest, done sets the time of the
+	// next one.
 	b.probeAt = now.Add(b.timeout + pause)
 	return permit{epoch: b.epoch, probe: true}, true
 }
@@ -96,7 +96,7 @@ func (b *breaker) done(p permit, o outcome) {
 		b.probeAt = now.Add(pause)
 	case o != unknown:
 		b.count(now, o)
-		// Where all calls hang no other fails any more.
+		// While all calls that may run hang, no further call can fail.
 		if o != succeeded && b.broken() {
 			b.open = true
 			b.epoch++
@@ -105,8 +105,7 @@ func (b *breaker) done(p permit, o outcome) {
 	}
 }
 
-// count begins the bucket of this time, and adds to it what says something about the
-// store.
+// count begins the bucket of this time, and counts the outcome in it.
 func (b *breaker) count(now time.Time, o outcome) {
 	if b.base.IsZero() {
 		b.base = now

@@ -1,4 +1,4 @@
-// Package guard bounds what the code of others may cost: calls of stores, which
+// Package guard bounds what foreign code can do to a request: calls of stores, which
 // may hang, fail or panic, and callbacks, which may panic.
 package guard
 
@@ -38,7 +38,7 @@ type Guard struct {
 	breaker    *breaker // nil if the guard never opens
 }
 
-// The errors of calls that the guard has given up.
+// The errors of calls that have no result.
 var (
 	// ErrTimeout is returned if the store has not responded in time. The call may
 	// still take effect.
@@ -64,17 +64,18 @@ func New(timeout time.Duration, maxCalls int) *Guard {
 	}
 }
 
-// Results sets which errors are results, such as "not found": a store that returns
-// one works. All other errors count as failures, so a client that could cause one at
-// will could open the guard. Results returns g, and is called before the first call.
+// Results sets which errors are results, such as "not found": a store that returns one
+// works. All other errors count as failures, so a client that can cause one at will, and
+// sends half of all requests, can open the guard. Results returns g, and must be called
+// before the first call.
 func (g *Guard) Results(isResult func(error) bool) *Guard {
 	g.isResult = isResult
 	return g
 }
 
 // NeverOpen makes g call the store during an outage too. It is for calls that finish
-// what an earlier call has begun: they cannot be made later, and there are no more of
-// them than of the earlier calls. NeverOpen returns g, and is called before the first
+// what an earlier call has begun: they cannot be made later, and their number is bounded
+// by that of the earlier calls. NeverOpen returns g, and must be called before the first
 // call.
 func (g *Guard) NeverOpen() *Guard {
 	g.breaker = nil
@@ -89,18 +90,18 @@ func (g *Guard) Do(ctx context.Context, f func(context.Context) error) error {
 }
 
 // Call calls f on a goroutine of its own, with a context that ends after the
-// timeout of g, and returns what f returns. It does not wait for f any longer than
-// its context lasts, and then returns [ErrTimeout], or the cause for which ctx has
-// ended. So f must not use memory that its caller uses again.
+// timeout of g, and returns what f returns. It waits for f no longer than this context
+// lasts, and then returns [ErrTimeout], or the cause of the end of ctx. So f must not use
+// memory that its caller reuses.
 //
-// While as many calls are running as may, Call waits for its turn, but no longer
-// than half the timeout: a call that begins too late to succeed would only burden
-// a slow store. It then returns [ErrBusy], and does so at once when too many are
-// waiting already. While g is open it returns [ErrOpen] at once.
+// While the maximum number of calls is running, Call waits for its turn, but no longer
+// than half the timeout: a call that begins too late to succeed would only burden a slow
+// store. It then returns [ErrBusy], at once if too many calls are waiting already. While
+// g is open it returns [ErrOpen] at once.
 //
-// Timeouts, panics and errors that are no results count as failures of the store. A
-// call whose ctx has ended before it says nothing about the store, and neither does
-// ErrBusy: the calls that are running do.
+// Timeouts, panics, and errors that are not results count as failures of the store. A
+// call whose ctx ends before its timeout does not count, and neither does ErrBusy: the
+// calls that are running do.
 //
 // If late is not nil, it is called with the result of f when that comes after Call
 // has returned.
@@ -155,7 +156,7 @@ func call[T any](ctx context.Context, g *Guard, f func(context.Context) (T, erro
 			r.value, err = f(ctx)
 			return err
 		})
-		// After the end of ctx nobody may be receiving.
+		// After the end of ctx there may be no receiver.
 		select {
 		case results <- r:
 		case <-ctx.Done():
@@ -197,8 +198,8 @@ func (g *Guard) enter(ctx context.Context) error {
 
 func (g *Guard) leave() { <-g.turns }
 
-// A PanicError is a panic in the code of others. It unwraps to nothing: a store that
-// panics with an error has not returned it.
+// A PanicError is a panic of foreign code. It unwraps to nothing: a store that panics
+// with an error has not returned it.
 type PanicError struct {
 	Value any
 	Stack []byte

@@ -137,12 +137,12 @@ func TestACallerInLineGetsATurnWithHalfItsTimeLeftOrNone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := guard.New(timeout, 1)
 		for _, c := range []struct {
-			held time.Duration
-			want error
+			lasts time.Duration
+			want  error
 		}{{timeout/2 - 1, nil}, {timeout/2 + 1, guard.ErrBusy}} {
 			var first sync.WaitGroup
 			first.Go(func() {
-				_ = g.Do(t.Context(), func(context.Context) error { time.Sleep(c.held); return nil })
+				_ = g.Do(t.Context(), func(context.Context) error { time.Sleep(c.lasts); return nil })
 			})
 			synctest.Wait()
 			err := g.Do(t.Context(), func(ctx context.Context) error {
@@ -152,7 +152,7 @@ func TestACallerInLineGetsATurnWithHalfItsTimeLeftOrNone(t *testing.T) {
 				return nil
 			})
 			if !errors.Is(err, c.want) {
-				t.Errorf("behind a call of %v: got %v, want %v", c.held, err, c.want)
+				t.Errorf("behind a call of %v: got %v, want %v", c.lasts, err, c.want)
 			}
 			first.Wait()
 		}

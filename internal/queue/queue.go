@@ -1,12 +1,12 @@
-// Package queue is the one priority queue of what ends at some time, for the
-// stores that forget without a sweep.
+// Package queue has a priority queue of items that expire, for stores that drop them
+// without a sweep.
 package queue
 
-// An Item knows which of two comes first, and its own place in a [Queue].
+// An Item is ordered, and keeps its index in a [Queue].
 type Item[T any] interface {
 	// Before reports whether the item comes before other.
 	Before(other T) bool
-	// Moved tells the item its index, for heap.Fix and heap.Remove.
+	// Moved is called with the new index of the item, for heap.Fix and heap.Remove.
 	Moved(index int)
 }
 
@@ -39,7 +39,7 @@ func (q *Queue[T]) Pop() any {
 	last := len(*q) - 1
 	item := (*q)[last]
 	var none T
-	(*q)[last] = none // or it would be kept
+	(*q)[last] = none // for the garbage collector
 	*q = (*q)[:last]
 	return item
 }

@@ -1,7 +1,7 @@
 //go:build !race
 
-// Package race tells tests whether the race detector is on, which makes
-// allocations of its own and everything slower.
+// Package race reports whether the race detector is on, which slows tests down and makes
+// allocations of its own.
 package race
 
 // Enabled reports whether the race detector is on.

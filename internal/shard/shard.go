@@ -1,5 +1,5 @@
-// Package shard splits a bounded LRU into many, each under a lock of its own, so
-// that requests for different keys rarely wait for each other.
+// Package shard splits a bounded LRU into shards with a lock each, so that requests for
+// different keys rarely wait for each other.
 package shard
 
 import (
@@ -9,8 +9,8 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
-// A Cache is a bounded LRU from K to V in shards. It is safe for
-// concurrent use through the locks of its shards.
+// A Cache is a bounded LRU from K to V in shards. Callers hold the lock of a shard while
+// they use it.
 type Cache[K comparable, V any] struct {
 	seed   maphash.Seed
 	mask   uint64
@@ -21,18 +21,17 @@ type Cache[K comparable, V any] struct {
 type Shard[K comparable, V any] struct {
 	sync.Mutex
 	*simplelru.LRU[K, V]
-	// Neighbours on one cache line would slow each other down.
+	// Two locks on one cache line would slow each other down.
 	_ [48]byte
 }
 
 const maxShards = 64
 
-// New returns a cache of at most capacity entries, at least one a shard.
-// OnEvict, if not nil, is called under the shard's lock for each entry that is
-// removed, whether pushed out or removed on purpose.
+// New returns a cache of at most capacity entries, and at least one for each shard.
+// OnEvict, if not nil, is called under the lock of the shard for each entry that is
+// evicted or removed.
 //
-// The capacity is split evenly, so a shard may be full a little before the
-// whole is.
+// The capacity is split evenly, so a shard may be full before the whole cache is.
 func New[K comparable, V any](capacity int, onEvict func(key K, value V)) *Cache[K, V] {
 	n := 1
 	for n < maxShards && n*64 < capacity {
@@ -41,7 +40,7 @@ func New[K comparable, V any](capacity int, onEvict func(key K, value V)) *Cache
 	c := &Cache[K, V]{seed: maphash.MakeSeed(), mask: uint64(n - 1), shards: make([]Shard[K, V], n)}
 	size := max(capacity/n, 1)
 	for i := range c.shards {
-		// The only error is a size below one.
+		// The only error is for a size below one.
 		c.shards[i].LRU, _ = simplelru.NewLRU(size, onEvict)
 	}
 	return c
