@@ -30,7 +30,7 @@ func budget(t testing.TB, l ratelimit.Limit) http.Handler {
 		n, _ := strconv.Atoi(r.Header.Get(name))
 		return n
 	}
-	p := everyone("units", l)
+	p := forAll("units", l)
 	p.Settle = true
 	p.Cost = func(r *http.Request) int { return number(r, "Reserve") }
 	p.Count = func(status int) bool { return status < 500 }
@@ -57,7 +57,7 @@ func left(t testing.TB, h http.Header) int {
 	return n
 }
 
-func TestABudgetGivesBackOnlyWhatWasTakenOverASocket(t *testing.T) {
+func TestABudgetRefundsOnlyWhatWasTakenOverASocket(t *testing.T) {
 	for name, l := range budgets {
 		for _, c := range []struct {
 			name   string
@@ -107,7 +107,7 @@ func set(name, value string) func(*http.Request) {
 }
 
 // What is charged only at the end still meets the limit, and the handler learns when.
-func TestAReservationOfNothingAsksWhetherAnythingIsLeft(t *testing.T) {
+func TestAReservationOfNothingNeedsSomethingToBeLeft(t *testing.T) {
 	for name, l := range budgets {
 		t.Run(name, func(t *testing.T) {
 			h := budget(t, l)
@@ -124,10 +124,10 @@ func TestAReservationOfNothingAsksWhetherAnythingIsLeft(t *testing.T) {
 	}
 }
 
-func TestAStreamIsToldWhenItsBudgetIsOver(t *testing.T) {
+func TestAStreamLearnsWhenItsBudgetIsOver(t *testing.T) {
 	for name, l := range budgets {
 		t.Run(name, func(t *testing.T) {
-			p := everyone("units", l)
+			p := forAll("units", l)
 			p.Settle, p.Message = true, "Budget used up."
 			p.Cost = func(*http.Request) int { return 0 }
 			chunks := 0
@@ -155,9 +155,9 @@ func TestAStreamIsToldWhenItsBudgetIsOver(t *testing.T) {
 }
 
 // Units that are charged later than the request are in the same window as it.
-func TestAnExtraCostLeavesWithItsRequest(t *testing.T) {
+func TestAnExtraCostExpiresWithItsRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := everyone("units", ratelimit.RollingWindow(100, time.Minute))
+		p := forAll("units", ratelimit.RollingWindow(100, time.Minute))
 		p.Settle = true
 		limiter := limiterOf(t, p)
 		do(limiter.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -177,7 +177,7 @@ func TestAnExtraCostLeavesWithItsRequest(t *testing.T) {
 	})
 	t.Run("and counts in the present window if that has ended", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			p := everyone("units", ratelimit.RollingWindow(100, time.Minute))
+			p := forAll("units", ratelimit.RollingWindow(100, time.Minute))
 			p.Settle = true
 			limiter := limiterOf(t, p)
 			do(limiter.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -193,9 +193,9 @@ func TestAnExtraCostLeavesWithItsRequest(t *testing.T) {
 	})
 }
 
-func TestSettleErrsWhereNothingWasCharged(t *testing.T) {
+func TestSettleFailsWhereNothingWasCharged(t *testing.T) {
 	settled := func(l ratelimit.Limit, change func(*ratelimit.Policy)) (err error) {
-		p := everyone("units", l)
+		p := forAll("units", l)
 		p.Settle = true
 		change(&p)
 		do(limiterOf(t, p).Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {

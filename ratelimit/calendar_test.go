@@ -102,7 +102,7 @@ func TestADayIsLimitedWhereClocksGoForwardAtMidnight(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				h := limiterOf(t, everyone("p", ratelimit.CalendarWindow(5, c.unit).In(zone(t, c.zone)))).Wrap(ok)
+				h := limiterOf(t, forAll("p", ratelimit.CalendarWindow(5, c.unit).In(zone(t, c.zone)))).Wrap(ok)
 				// The bubble begins in 2000.
 				time.Sleep(time.Until(at))
 				wantCodes(t, codes(8, h), 200, 200, 200, 200, 200, 429, 429, 429)
@@ -153,7 +153,7 @@ func TestADayWithoutMidnightIsLimitedOverASocket(t *testing.T) {
 	if before, after := change.Add(-1).In(zone).Hour(), change.In(zone).Hour(); before != 23 || after != 1 {
 		t.Fatalf("the clocks go from %d to %d hours", before, after)
 	}
-	s := httptest.NewServer(limiterOf(t, everyone("p", ratelimit.CalendarWindow(5, ratelimit.Day).In(zone))).Wrap(ok))
+	s := httptest.NewServer(limiterOf(t, forAll("p", ratelimit.CalendarWindow(5, ratelimit.Day).In(zone))).Wrap(ok))
 	defer s.Close()
 	admitted := 0
 	for range 20 {

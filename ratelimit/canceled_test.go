@@ -93,7 +93,7 @@ func (l *canceledServer) get(t *testing.T) int {
 func TestClientsThatLeaveAreLimitedOverASocket(t *testing.T) {
 	for name, mode := range modes {
 		t.Run(name, func(t *testing.T) {
-			l := newCanceledServer(t, mode, everyone("p", ratelimit.RollingWindow(5, time.Hour)))
+			l := newCanceledServer(t, mode, forAll("p", ratelimit.RollingWindow(5, time.Hour)))
 			for range 20 {
 				l.leave(t, nil)
 			}
@@ -113,7 +113,7 @@ func TestClientsThatLeaveAreLimitedOverASocket(t *testing.T) {
 func TestClientsThatLeaveAStoreThatFailsAreNotServed(t *testing.T) {
 	for name, mode := range modes {
 		t.Run(name, func(t *testing.T) {
-			l := newCanceledServer(t, mode, everyone("p", ratelimit.RollingWindow(2, time.Hour)))
+			l := newCanceledServer(t, mode, forAll("p", ratelimit.RollingWindow(2, time.Hour)))
 			l.leave(t, faulty.ErrStore)
 			if n := l.ran.Load(); n != 0 {
 				t.Error("the handler ran for a client that had gone")
@@ -130,9 +130,9 @@ func TestClientsThatLeaveAStoreThatFailsAreNotServed(t *testing.T) {
 }
 
 func TestAClientThatLeavesKeepsNoPlaceAndCountsByItsStatus(t *testing.T) {
-	failures := everyone("failures", ratelimit.RollingWindow(1, time.Hour))
+	failures := forAll("failures", ratelimit.RollingWindow(1, time.Hour))
 	failures.Count = func(status int) bool { return status == http.StatusUnauthorized }
-	l := newCanceledServer(t, ratelimit.FailClosed, everyone("places", ratelimit.Concurrency(1)), failures)
+	l := newCanceledServer(t, ratelimit.FailClosed, forAll("places", ratelimit.Concurrency(1)), failures)
 	for range 3 {
 		l.leave(t, nil)
 	}
@@ -154,7 +154,7 @@ func TestARequestThatHasEndedCallsNoStore(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			store := &flakyStore{Memory: newMemory()}
 			h := newLimiter(t, ratelimit.Config{
-				Policies: []ratelimit.Policy{everyone("p", ratelimit.RollingWindow(9, time.Hour))}, Store: store,
+				Policies: []ratelimit.Policy{forAll("p", ratelimit.RollingWindow(9, time.Hour))}, Store: store,
 			}).Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the handler ran") }))
 			ctx, cancel := c.end(t.Context())
 			cancel()

@@ -187,7 +187,7 @@ func TestALimitBetweenTwoOthersHidesNoUse(t *testing.T) {
 
 // What is owed for a short time under one limit, and for a longer time under another,
 // is owed for no longer under a third.
-func TestALimitThatComesNewForgetsWhatEachOtherForgets(t *testing.T) {
+func TestANewLimitForgetsWhatEachOtherForgets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
 		left := func(l ratelimit.Limit, cost int64) int64 {
@@ -235,7 +235,7 @@ func TestManyLimitsOfOneKeyTakeBoundedMemory(t *testing.T) {
 	runtime.KeepAlive(m)
 }
 
-func TestUnitsGivenBackUnderOneLimitAreNotMintedUnderAnother(t *testing.T) {
+func TestUnitsRefundedUnderOneLimitAreNotMintedUnderAnother(t *testing.T) {
 	for name, l := range map[string]ratelimit.Limit{
 		"token bucket":    ratelimit.TokenBucket(3, 1000*time.Hour, 3),
 		"rolling window":  ratelimit.RollingWindow(3, 1000*time.Hour),

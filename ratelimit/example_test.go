@@ -14,14 +14,10 @@ import (
 
 func hello(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "hello") }
 
-// Every address may make three requests at once and one more each second.
+// Every address may make three requests in any minute.
 func Example() {
 	limiter, err := ratelimit.New(ratelimit.Config{
-		Policies: []ratelimit.Policy{{
-			Name:  "address",
-			Key:   ratelimit.ByAddress(), // behind a proxy: a *clientip.Resolver
-			Limit: ratelimit.TokenBucket(1, time.Second, 3),
-		}},
+		Policies: []ratelimit.Policy{ratelimit.PerAddress(3, time.Minute)},
 	})
 	if err != nil {
 		fmt.Println(err)
@@ -34,13 +30,37 @@ func Example() {
 		fmt.Printf("%d %s, retry after %q\n", w.Code, w.Header().Get("RateLimit"), w.Header().Get("Retry-After"))
 	}
 	// Output:
-	// 200 "address";r=2;t=1, retry after ""
-	// 200 "address";r=1;t=1, retry after ""
-	// 200 "address";r=0;t=1, retry after ""
-	// 429 "address";r=0;t=1, retry after "1"
+	// 200 "address";r=2;t=60, retry after ""
+	// 200 "address";r=1;t=60, retry after ""
+	// 200 "address";r=0;t=60, retry after ""
+	// 429 "address";r=0;t=60, retry after "60"
 }
 
-// A plan with two windows at once: ten a second and six hundred a minute, or
+// An idle client may send a burst of three requests, and then one each second.
+func ExampleTokenBucket() {
+	limiter, err := ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{{
+		Name:  "caller",
+		Key:   ratelimit.ByPrincipal(),
+		Limit: ratelimit.TokenBucket(60, time.Minute, 3),
+	}}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	h := limiter.Wrap(http.HandlerFunc(hello))
+	for range 4 {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+		fmt.Println(w.Code, w.Header().Get("RateLimit"))
+	}
+	// Output:
+	// 200 "caller";r=2;t=1
+	// 200 "caller";r=1;t=1
+	// 200 "caller";r=0;t=1
+	// 429 "caller";r=0;t=1
+}
+
+// A plan with two windows at once: ten requests a second and six hundred a minute, or
 // ten times that for another plan.
 func ExamplePolicy_plans() {
 	limiter, err := ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{
@@ -70,14 +90,14 @@ func ExamplePolicy_plans() {
 	// "second";q=100;w=1, "minute";q=6000;w=60
 }
 
-// A route with a stricter limit of its own: the request is decided once over
-// both, and a refusal is charged to neither.
+// A route with a stricter limit of its own: a request is decided once over both limits,
+// and a refused one is charged to neither.
 func ExampleLimiter_With() {
-	everyone := func(name string, n int) ratelimit.Policy {
+	forAll := func(name string, n int) ratelimit.Policy {
 		return ratelimit.Policy{Name: name, Key: ratelimit.Global(), Limit: ratelimit.RollingWindow(n, time.Hour)}
 	}
-	limiter, _ := ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{everyone("global", 100)}})
-	search, err := limiter.With(everyone("search", 1))
+	limiter, _ := ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{forAll("global", 100)}})
+	search, err := limiter.With(forAll("search", 1))
 	if err != nil {
 		fmt.Println(err)
 		return

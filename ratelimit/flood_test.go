@@ -140,7 +140,7 @@ func TestSixtyFourGoroutinesAdmitExactlyTheLimit(t *testing.T) {
 		"calendar window": ratelimit.CalendarWindow(1000, ratelimit.Year),
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := limiterOf(t, everyone("p", l)).Wrap(ok)
+			h := limiterOf(t, forAll("p", l)).Wrap(ok)
 			var admitted atomic.Int64
 			var wg sync.WaitGroup
 			for range 64 {
@@ -164,7 +164,7 @@ func TestSixtyFourGoroutinesAdmitExactlyTheLimit(t *testing.T) {
 // common, in different orders, on the same keys.
 func TestOverlappingCombinationsCannotDeadlock(t *testing.T) {
 	policy := func(i int) ratelimit.Policy {
-		return everyone(fmt.Sprint("p", i), ratelimit.RollingWindow(1_000_000, time.Hour))
+		return forAll(fmt.Sprint("p", i), ratelimit.RollingWindow(1_000_000, time.Hour))
 	}
 	base := limiterOf(t, policy(0), policy(1))
 	a := must(t)(base.With(policy(2), policy(3)))

@@ -65,7 +65,7 @@ func TestAStoreThatMisbehavesIsBoundedOverASocket(t *testing.T) {
 					return store.Memory.Take(ctx, charges)
 				}
 				s := httptest.NewServer(newLimiter(t, ratelimit.Config{
-					Policies: []ratelimit.Policy{everyone("p", ratelimit.RollingWindow(2, time.Hour))},
+					Policies: []ratelimit.Policy{forAll("p", ratelimit.RollingWindow(2, time.Hour))},
 					Store:    store, StoreTimeout: timeout, OnStoreFailure: mode, OnError: reported.add,
 				}).Wrap(ok))
 				defer s.Close()
@@ -102,7 +102,7 @@ func TestCallsOfAStoreThatHangsAreBounded(t *testing.T) {
 			return store.Memory.Take(ctx, charges)
 		}
 		h := newLimiter(t, ratelimit.Config{
-			Policies: []ratelimit.Policy{everyone("p", ratelimit.RollingWindow(100_000, time.Hour))},
+			Policies: []ratelimit.Policy{forAll("p", ratelimit.RollingWindow(100_000, time.Hour))},
 			Store:    store, StoreTimeout: 10 * time.Second, OnStoreFailure: ratelimit.FailClosed,
 			OnError: func(context.Context, error) { refused.Add(1) },
 		}).Wrap(ok)
@@ -138,7 +138,7 @@ func TestALateCallSharesNoMemoryWithLaterRequests(t *testing.T) {
 			}
 			return false, nil
 		}
-		p := everyone("p", ratelimit.RollingWindow(1000, time.Hour))
+		p := forAll("p", ratelimit.RollingWindow(1000, time.Hour))
 		p.Key = func(r *http.Request) (ratelimit.Key, bool) { return ratelimit.TextKey(r.URL.Path), true }
 		h := newLimiter(t, ratelimit.Config{Policies: []ratelimit.Policy{p}, Store: store, StoreTimeout: time.Millisecond}).Wrap(ok)
 		path := func(s string) func(*http.Request) { return func(r *http.Request) { r.URL.Path = s } }
@@ -170,7 +170,7 @@ func TestWhatIsChargedTooLateIsRefunded(t *testing.T) {
 		}
 		h := newLimiter(t, ratelimit.Config{
 			Policies: []ratelimit.Policy{
-				everyone("places", ratelimit.Concurrency(1)), everyone("p", ratelimit.RollingWindow(2, time.Hour)),
+				forAll("places", ratelimit.Concurrency(1)), forAll("p", ratelimit.RollingWindow(2, time.Hour)),
 			},
 			Store: store, StoreTimeout: 50 * time.Millisecond, OnStoreFailure: ratelimit.FailClosed,
 		}).Wrap(ok)
@@ -197,10 +197,10 @@ func TestAdjustIsGuardedToo(t *testing.T) {
 		t.Run("a store that "+name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var reported errorsOf
-				settled := everyone("units", ratelimit.RollingWindow(100, time.Hour))
+				settled := forAll("units", ratelimit.RollingWindow(100, time.Hour))
 				settled.Settle = true
 				h := newLimiter(t, ratelimit.Config{
-					Policies: []ratelimit.Policy{everyone("places", ratelimit.Concurrency(9)), settled},
+					Policies: []ratelimit.Policy{forAll("places", ratelimit.Concurrency(9)), settled},
 					Store:    &script{Memory: newMemory(), adjust: adjust},
 					OnError:  reported.add,
 				}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -226,7 +226,7 @@ func TestAdjustIsGuardedToo(t *testing.T) {
 
 // A refund that may have been made is not made again.
 func TestAnUnknownRefundIsNotRepeated(t *testing.T) {
-	p := everyone("units", ratelimit.CalendarWindow(100, ratelimit.Year))
+	p := forAll("units", ratelimit.CalendarWindow(100, ratelimit.Year))
 	p.Settle, p.Cost = true, func(*http.Request) int { return 10 }
 	p.Count = func(status int) bool { return status < 500 }
 	store := &script{Memory: newMemory()}
@@ -254,7 +254,7 @@ func TestAnUnknownRefundIsNotRepeated(t *testing.T) {
 
 // A store that claims to have moved more than it was asked to is not believed.
 func TestAStoreCannotMoveMoreThanItWasAskedTo(t *testing.T) {
-	p := everyone("units", ratelimit.CalendarWindow(100, ratelimit.Year))
+	p := forAll("units", ratelimit.CalendarWindow(100, ratelimit.Year))
 	p.Settle, p.Cost = true, func(*http.Request) int { return 10 }
 	p.Count = func(int) bool { return false }
 	store := &script{Memory: newMemory()}
@@ -288,7 +288,7 @@ func TestAStoreThatContradictsItselfHasFailed(t *testing.T) {
 				return c.admitted, nil
 			}
 			h := newLimiter(t, ratelimit.Config{
-				Policies: []ratelimit.Policy{everyone("p", ratelimit.RollingWindow(2, time.Hour))},
+				Policies: []ratelimit.Policy{forAll("p", ratelimit.RollingWindow(2, time.Hour))},
 				Store:    store, OnStoreFailure: ratelimit.FailClosed, OnError: reported.add,
 			}).Wrap(ok)
 			wantCodes(t, codes(1, h), 503)

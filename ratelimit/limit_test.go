@@ -58,6 +58,36 @@ func TestCalendarWindow(t *testing.T) {
 	}
 }
 
+func TestOtherLimitsHaveNoCalendarWindow(t *testing.T) {
+	for name, l := range map[string]ratelimit.Limit{
+		"the zero Limit":   {},
+		"a token bucket":   ratelimit.TokenBucket(1, time.Hour, 1),
+		"a rolling window": ratelimit.RollingWindow(1, time.Hour).In(zone(t, "Europe/Berlin")),
+		"a concurrency":    ratelimit.Concurrency(1),
+		"unlimited":        ratelimit.Unlimited(),
+		"nothing":          ratelimit.Nothing(),
+	} {
+		if start, end := l.Window(time.Now()); !start.IsZero() || !end.IsZero() {
+			t.Errorf("%s: the window is from %v to %v", name, start, end)
+		}
+	}
+	if got, want := ratelimit.RollingWindow(1, time.Hour).In(time.UTC), ratelimit.RollingWindow(1, time.Hour); got != want {
+		t.Errorf("a zone changes a rolling window to %v", got)
+	}
+}
+
+func TestPoliciesMadeInALine(t *testing.T) {
+	address := newLimiter(t, ratelimit.Config{Policies: []ratelimit.Policy{ratelimit.PerAddress(2, time.Minute)}}).Wrap(ok)
+	wantCodes(t, codes(3, address, from("192.0.2.1:1")), 200, 200, 429)
+	wantCodes(t, codes(1, address, from("192.0.2.2:1")), 200)
+	caller := newLimiter(t, ratelimit.Config{Policies: []ratelimit.Policy{ratelimit.PerPrincipal(2, time.Minute)}}).Wrap(ok)
+	wantCodes(t, codes(3, caller, as(usher.Principal{ID: "1"})), 200, 200, 429)
+	wantCodes(t, codes(1, caller, as(usher.Principal{ID: "2"})), 200)
+	if got := do(caller).Header().Get("RateLimit-Policy"); got != `"principal";q=2;w=60` {
+		t.Errorf("RateLimit-Policy = %s", got)
+	}
+}
+
 func TestEveryFaultOfAConfigIsReportedAtOnce(t *testing.T) {
 	_, err := ratelimit.New(ratelimit.Config{
 		OnStoreFailure: 9,
@@ -70,6 +100,7 @@ func TestEveryFaultOfAConfigIsReportedAtOnce(t *testing.T) {
 				Settle: true, Count: func(int) bool { return true }},
 			{Name: "twice", Key: ratelimit.Global(), Limit: ratelimit.CalendarWindow(1, 0)},
 			{Name: "none", Key: ratelimit.Global()},
+			{Name: "nowhere", Key: ratelimit.Global(), Limit: ratelimit.CalendarWindow(1, ratelimit.Day).In(nil)},
 		},
 	})
 	const at = "ratelimit.Config."
@@ -77,7 +108,7 @@ func TestEveryFaultOfAConfigIsReportedAtOnce(t *testing.T) {
 		at + "OnStoreFailure", at + "Headers", at + "StoreTimeout",
 		at + "Policies[0].Name", at + "Policies[0].Key", at + "Policies[0].Limit",
 		at + `Policies[1].Plans["pro"]`, at + "Policies[1].Count", at + "Policies[1].Settle",
-		at + "Policies[2].Name", at + "Policies[2].Limit", at + "Policies[3].Limit",
+		at + "Policies[2].Name", at + "Policies[2].Limit", at + "Policies[3].Limit", at + "Policies[4].Limit",
 	} {
 		if err == nil || !strings.Contains(err.Error(), field+": ") {
 			t.Errorf("no fault reported for %s", field)

@@ -56,7 +56,7 @@ func limiterOf(t testing.TB, policies ...ratelimit.Policy) *ratelimit.Limiter {
 	return newLimiter(t, ratelimit.Config{Policies: policies})
 }
 
-func everyone(name string, l ratelimit.Limit) ratelimit.Policy {
+func forAll(name string, l ratelimit.Limit) ratelimit.Policy {
 	return ratelimit.Policy{Name: name, Key: ratelimit.Global(), Limit: l}
 }
 
@@ -199,8 +199,8 @@ func TestNoTwoKeysAreTheSameText(t *testing.T) {
 
 func TestRefusal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		long := everyone("hour", ratelimit.RollingWindow(1, time.Hour))
-		short := everyone("second", ratelimit.RollingWindow(1, 1500*time.Millisecond))
+		long := forAll("hour", ratelimit.RollingWindow(1, time.Hour))
+		short := forAll("second", ratelimit.RollingWindow(1, 1500*time.Millisecond))
 		short.Message, short.Code = "Slow down.", "slow_down"
 		h := limiterOf(t, short, long).Wrap(ok)
 		do(h)
@@ -251,7 +251,7 @@ func TestAClientThatObeysIsAdmitted(t *testing.T) {
 			t.Run(c.name+" by "+name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					h := newLimiter(t, ratelimit.Config{
-						Policies: []ratelimit.Policy{everyone("p", c.limit)},
+						Policies: []ratelimit.Policy{forAll("p", c.limit)},
 						Headers:  ratelimit.StandardAndEpochHeaders,
 					}).Wrap(ok)
 					time.Sleep(1234567 * time.Nanosecond)
@@ -330,9 +330,9 @@ func TestPlansAreResolvedForEachRequest(t *testing.T) {
 
 func TestWithAndOnly(t *testing.T) {
 	setup := func(t *testing.T) (global, with, only *ratelimit.Limiter) {
-		global = limiterOf(t, everyone("global", ratelimit.RollingWindow(4, time.Hour)))
-		with = must(t)(global.With(everyone("with", ratelimit.RollingWindow(2, time.Hour))))
-		only = must(t)(global.Only(everyone("only", ratelimit.RollingWindow(3, time.Hour))))
+		global = limiterOf(t, forAll("global", ratelimit.RollingWindow(4, time.Hour)))
+		with = must(t)(global.With(forAll("with", ratelimit.RollingWindow(2, time.Hour))))
+		only = must(t)(global.Only(forAll("only", ratelimit.RollingWindow(3, time.Hour))))
 		return
 	}
 	t.Run("With charges the parent too, but not when it refuses", func(t *testing.T) {
@@ -385,7 +385,7 @@ func TestWithAndOnly(t *testing.T) {
 	})
 	t.Run("limiters that are not related decide apart", func(t *testing.T) {
 		global, _, _ := setup(t)
-		other := limiterOf(t, everyone("other", ratelimit.RollingWindow(9, time.Hour)))
+		other := limiterOf(t, forAll("other", ratelimit.RollingWindow(9, time.Hour)))
 		h := other.Wrap(global.Wrap(ok))
 		codes(5, h)
 		if got := do(h).Header().Values("RateLimit-Policy"); len(got) != 2 {
@@ -396,7 +396,7 @@ func TestWithAndOnly(t *testing.T) {
 	t.Run("a name is not used twice over one store", func(t *testing.T) {
 		global, _, _ := setup(t)
 		for _, derive := range []func(...ratelimit.Policy) (*ratelimit.Limiter, error){global.With, global.Only} {
-			if _, err := derive(everyone("with", ratelimit.Concurrency(1))); err == nil {
+			if _, err := derive(forAll("with", ratelimit.Concurrency(1))); err == nil {
 				t.Error("a second policy of the name is accepted")
 			}
 		}
@@ -404,7 +404,7 @@ func TestWithAndOnly(t *testing.T) {
 }
 
 func TestCost(t *testing.T) {
-	p := everyone("units", ratelimit.RollingWindow(10, time.Hour))
+	p := forAll("units", ratelimit.RollingWindow(10, time.Hour))
 	p.Cost = func(r *http.Request) int { n, _ := strconv.Atoi(r.Header.Get("Units")); return n }
 	h := limiterOf(t, p).Wrap(ok)
 	cost := func(n int) func(*http.Request) {
@@ -422,7 +422,7 @@ func TestCost(t *testing.T) {
 }
 
 func TestOnlyChosenOutcomesCount(t *testing.T) {
-	p := everyone("failures", ratelimit.RollingWindow(2, time.Hour))
+	p := forAll("failures", ratelimit.RollingWindow(2, time.Hour))
 	p.Count = func(status int) bool { return status >= 400 }
 	response := func(f http.HandlerFunc) http.Handler { return limiterOf(t, p).Wrap(f) }
 	t.Run("a response that does not count is refunded", func(t *testing.T) {
@@ -467,10 +467,10 @@ func TestOnlyChosenOutcomesCount(t *testing.T) {
 }
 
 func TestSettle(t *testing.T) {
-	tokens := everyone("tokens", ratelimit.CalendarWindow(100, ratelimit.Month))
+	tokens := forAll("tokens", ratelimit.CalendarWindow(100, ratelimit.Month))
 	tokens.Settle = true
 	tokens.Cost = func(*http.Request) int { return 10 }
-	fixed := everyone("fixed", ratelimit.RollingWindow(100, time.Hour))
+	fixed := forAll("fixed", ratelimit.RollingWindow(100, time.Hour))
 	var settle func(ctx context.Context) error
 	h := limiterOf(t, tokens, fixed).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := settle(r.Context()); err != nil {
@@ -534,7 +534,7 @@ func TestARefundStaysInItsWindow(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				p := everyone("p", l)
+				p := forAll("p", l)
 				p.Settle = true
 				limiter := limiterOf(t, p)
 				slow := limiter.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -551,8 +551,8 @@ func TestARefundStaysInItsWindow(t *testing.T) {
 	}
 }
 
-func TestEveryPlaceOfAConcurrencyLimitIsReturned(t *testing.T) {
-	p := everyone("places", ratelimit.Concurrency(2))
+func TestEveryPlaceOfAConcurrencyLimitIsFreed(t *testing.T) {
+	p := forAll("places", ratelimit.Concurrency(2))
 	var handler http.HandlerFunc
 	var mu sync.Mutex
 	current := func(h http.HandlerFunc) { mu.Lock(); handler = h; mu.Unlock() }
@@ -637,7 +637,7 @@ func TestEveryPlaceOfAConcurrencyLimitIsReturned(t *testing.T) {
 }
 
 func TestConcurrencyRefusalHasRetryAfter(t *testing.T) {
-	l := limiterOf(t, everyone("places", ratelimit.Concurrency(1)))
+	l := limiterOf(t, forAll("places", ratelimit.Concurrency(1)))
 	h := l.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		w := do(l.Wrap(ok), func(r *http.Request) {})
 		if w.Code != 429 || w.Header().Get("Retry-After") != "1" || !strings.Contains(w.Body.String(), usher.CodeTooManyConcurrent) {
@@ -656,7 +656,7 @@ func TestConcurrencyRefusalHasRetryAfter(t *testing.T) {
 func TestListsAndExceptions(t *testing.T) {
 	allowed := clientip.In(netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::ffff:172.16.0.0/108"))
 	banned := clientip.In(netip.MustParsePrefix("10.6.6.0/24"), netip.MustParsePrefix("2001:db8:bad::/48"))
-	p := everyone("p", ratelimit.RollingWindow(1, time.Hour))
+	p := forAll("p", ratelimit.RollingWindow(1, time.Hour))
 	p.Applies = func(r *http.Request) bool { return r.Method != http.MethodOptions }
 	h := newLimiter(t, ratelimit.Config{Policies: []ratelimit.Policy{p}, Allow: allowed, Block: banned}).Wrap(ok)
 	wantCodes(t, codes(3, h, from("10.1.2.3:1")), 200, 200, 200)
@@ -672,19 +672,19 @@ func TestListsAndExceptions(t *testing.T) {
 }
 
 func TestShadowPoliciesWatch(t *testing.T) {
-	shadow := everyone("shadow", ratelimit.RollingWindow(1, time.Hour))
+	shadow := forAll("shadow", ratelimit.RollingWindow(1, time.Hour))
 	shadow.Shadow = true
-	h := limiterOf(t, shadow, everyone("real", ratelimit.RollingWindow(3, time.Hour))).Wrap(ok)
+	h := limiterOf(t, shadow, forAll("real", ratelimit.RollingWindow(3, time.Hour))).Wrap(ok)
 	wantCodes(t, codes(4, h), 200, 200, 200, 429)
 }
 
 func TestHeaders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		// The bubble's clock begins at midnight.
-		minute := everyone("minute", ratelimit.CalendarWindow(1000, ratelimit.Minute))
-		places := everyone("places", ratelimit.Concurrency(10))
-		day := everyone("day", ratelimit.RollingWindow(5, 24*time.Hour))
-		hidden := everyone("hidden", ratelimit.RollingWindow(1000000, time.Hour))
+		minute := forAll("minute", ratelimit.CalendarWindow(1000, ratelimit.Minute))
+		places := forAll("places", ratelimit.Concurrency(10))
+		day := forAll("day", ratelimit.RollingWindow(5, 24*time.Hour))
+		hidden := forAll("hidden", ratelimit.RollingWindow(1000000, time.Hour))
 		hidden.Hidden = true
 		now := time.Now().Unix()
 		for _, c := range []struct {
@@ -725,7 +725,7 @@ func TestHeaders(t *testing.T) {
 
 func TestHeaderValuesBelongToOneResponse(t *testing.T) {
 	h := newLimiter(t, ratelimit.Config{
-		Policies: []ratelimit.Policy{everyone("p", ratelimit.RollingWindow(100, time.Hour))},
+		Policies: []ratelimit.Policy{forAll("p", ratelimit.RollingWindow(100, time.Hour))},
 		Headers:  ratelimit.StandardAndEpochHeaders,
 	}).Wrap(ok)
 	first := do(h).Header()
@@ -742,7 +742,7 @@ func TestHeaderValuesBelongToOneResponse(t *testing.T) {
 
 func TestRetryAfterCanBeLeftOut(t *testing.T) {
 	h := newLimiter(t, ratelimit.Config{
-		Policies:       []ratelimit.Policy{everyone("p", ratelimit.RollingWindow(1, time.Hour))},
+		Policies:       []ratelimit.Policy{forAll("p", ratelimit.RollingWindow(1, time.Hour))},
 		Headers:        ratelimit.NoHeaders,
 		OmitRetryAfter: true,
 	}).Wrap(ok)
@@ -755,9 +755,9 @@ func TestRetryAfterCanBeLeftOut(t *testing.T) {
 
 // RateLimit-Policy names the policies that count the request and no others.
 func TestPoliciesThatDoNotCountARequestAreNotListed(t *testing.T) {
-	second := everyone("second", ratelimit.RollingWindow(10, time.Second))
+	second := forAll("second", ratelimit.RollingWindow(10, time.Second))
 	second.Applies = func(r *http.Request) bool { return r.Method == http.MethodPost }
-	h := limiterOf(t, everyone("first", ratelimit.RollingWindow(10, time.Second)), second).Wrap(nothing)
+	h := limiterOf(t, forAll("first", ratelimit.RollingWindow(10, time.Second)), second).Wrap(nothing)
 	for method, want := range map[string]string{
 		http.MethodGet:  `"first";q=10;w=1`,
 		http.MethodPost: `"first";q=10;w=1, "second";q=10;w=1`,

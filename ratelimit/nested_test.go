@@ -15,10 +15,10 @@ import (
 // family returns a root of 6 an hour and what derives from it.
 func family(t testing.TB, group, route ratelimit.Limit) (root, with, sibling, only *ratelimit.Limiter) {
 	t.Helper()
-	root = limiterOf(t, everyone("root", ratelimit.RollingWindow(6, time.Hour)))
-	with = must(t)(root.With(everyone("group", group)))
-	sibling = must(t)(root.With(everyone("route", route)))
-	only = must(t)(root.Only(everyone("only", route)))
+	root = limiterOf(t, forAll("root", ratelimit.RollingWindow(6, time.Hour)))
+	with = must(t)(root.With(forAll("group", group)))
+	sibling = must(t)(root.With(forAll("route", route)))
+	only = must(t)(root.Only(forAll("only", route)))
 	return root, with, sibling, only
 }
 
@@ -48,12 +48,12 @@ func TestANestedLimiterCountsWhatTheOuterOneCouldNotOverASocket(t *testing.T) {
 		}
 		return ratelimit.TextKey(p.Owner), true
 	}}
-	applies := everyone("caller", three)
+	applies := forAll("caller", three)
 	applies.Applies = func(r *http.Request) bool {
 		_, ok := usher.PrincipalFrom(r.Context())
 		return ok
 	}
-	plan := everyone("caller", ratelimit.Unlimited())
+	plan := forAll("caller", ratelimit.Unlimited())
 	plan.Plans = map[string]ratelimit.Limit{"": three}
 	owner := ratelimit.Policy{Name: "caller", Key: ratelimit.ByOwner(), Limit: ratelimit.RollingWindow(100, time.Hour)}
 	owner.LimitFor = func(r *http.Request) ratelimit.Limit {
@@ -68,10 +68,10 @@ func TestANestedLimiterCountsWhatTheOuterOneCouldNotOverASocket(t *testing.T) {
 		plenty := ratelimit.RollingWindow(100, time.Hour)
 		for _, child := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, child=%t", name, child), func(t *testing.T) {
-				root := limiterOf(t, p, everyone("all", plenty))
+				root := limiterOf(t, p, forAll("all", plenty))
 				inner := root
 				if child {
-					inner = must(t)(root.With(everyone("child", plenty)))
+					inner = must(t)(root.With(forAll("child", plenty)))
 				}
 				h := root.Wrap(usher.Chain(usher.Authenticate(planOf{}), inner, inner).Wrap(ok))
 				if n, _ := admitted(t, 6, h); n != 3 {
@@ -90,30 +90,30 @@ func TestNestedLimitersChargeOnceOverASocket(t *testing.T) {
 		want  int // of 12
 	}{
 		{"a bare limiter inside itself", func(t *testing.T) http.Handler {
-			l := limiterOf(t, everyone("p", ratelimit.RollingWindow(10, time.Hour)))
+			l := limiterOf(t, forAll("p", ratelimit.RollingWindow(10, time.Hour)))
 			return l.Wrap(l.Wrap(ok))
 		}, 10},
 		{"three times, with a router between", func(t *testing.T) http.Handler {
-			l := limiterOf(t, everyone("p", ratelimit.RollingWindow(10, time.Hour)))
+			l := limiterOf(t, forAll("p", ratelimit.RollingWindow(10, time.Hour)))
 			mux := http.NewServeMux()
 			mux.Handle("/", l.Wrap(l.Wrap(ok)))
 			return l.Wrap(mux)
 		}, 10},
 		{"by ServeNext, as adapters do", func(t *testing.T) http.Handler {
-			l := limiterOf(t, everyone("p", ratelimit.RollingWindow(10, time.Hour)))
+			l := limiterOf(t, forAll("p", ratelimit.RollingWindow(10, time.Hour)))
 			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				usher.Chain(l, l).ServeNext(w, r, ok)
 			})
 		}, 10},
 		{"with a copy of the request between", func(t *testing.T) http.Handler {
-			l := limiterOf(t, everyone("p", ratelimit.RollingWindow(10, time.Hour)))
+			l := limiterOf(t, forAll("p", ratelimit.RollingWindow(10, time.Hour)))
 			inner := l.Wrap(ok)
 			return l.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				inner.ServeHTTP(w, r.Clone(r.Context()))
 			}))
 		}, 10},
 		{"inside authentication", func(t *testing.T) http.Handler {
-			l := limiterOf(t, everyone("p", ratelimit.RollingWindow(10, time.Hour)))
+			l := limiterOf(t, forAll("p", ratelimit.RollingWindow(10, time.Hour)))
 			return usher.Chain(usher.Authenticate(planOf{}), l, l).Wrap(ok)
 		}, 10},
 		{"two children of one parent", func(t *testing.T) http.Handler {
@@ -122,7 +122,7 @@ func TestNestedLimitersChargeOnceOverASocket(t *testing.T) {
 		}, 6},
 		{"a child of a child", func(t *testing.T) http.Handler {
 			_, group, _, _ := family(t, plenty, plenty)
-			return group.Wrap(must(t)(group.With(everyone("deep", plenty))).Wrap(ok))
+			return group.Wrap(must(t)(group.With(forAll("deep", plenty))).Wrap(ok))
 		}, 6},
 		{"Only inside a child of its parent", func(t *testing.T) http.Handler {
 			_, group, _, only := family(t, plenty, plenty)
@@ -134,7 +134,7 @@ func TestNestedLimitersChargeOnceOverASocket(t *testing.T) {
 		}, 10},
 		{"Only inside its own child", func(t *testing.T) http.Handler {
 			_, _, _, only := family(t, plenty, ratelimit.RollingWindow(10, time.Hour))
-			return must(t)(only.With(everyone("deep", plenty))).Wrap(only.Wrap(ok))
+			return must(t)(only.With(forAll("deep", plenty))).Wrap(only.Wrap(ok))
 		}, 10},
 		{"a parent inside the Only that has replaced it", func(t *testing.T) http.Handler {
 			root, _, _, only := family(t, plenty, plenty)
@@ -188,10 +188,10 @@ func TestARefusedRequestUsesUpNothingOfNestedLimitersOverASocket(t *testing.T) {
 
 // Limiters that were made apart decide apart: the outer one counts also what the
 // inner one refuses.
-func TestLimitersOfTwoFamiliesDecideApart(t *testing.T) {
-	outer := limiterOf(t, everyone("outer", ratelimit.RollingWindow(6, time.Hour)))
-	must(t)(outer.With(everyone("relative", ratelimit.RollingWindow(6, time.Hour))))
-	inner := limiterOf(t, everyone("inner", ratelimit.RollingWindow(2, time.Hour)))
+func TestLimitersOfTwoFamiliesDecideIndependently(t *testing.T) {
+	outer := limiterOf(t, forAll("outer", ratelimit.RollingWindow(6, time.Hour)))
+	must(t)(outer.With(forAll("relative", ratelimit.RollingWindow(6, time.Hour))))
+	inner := limiterOf(t, forAll("inner", ratelimit.RollingWindow(2, time.Hour)))
 	h := outer.Wrap(inner.Wrap(ok))
 	wantCodes(t, codes(6, h), 200, 200, 429, 429, 429, 429)
 	if got := do(h).Header().Get("RateLimit"); got != `"outer";r=0;t=3600` {
@@ -200,9 +200,9 @@ func TestLimitersOfTwoFamiliesDecideApart(t *testing.T) {
 }
 
 // A callback that panics further in is a failure of the request, which counts.
-func TestAPanicFurtherInGivesNothingBack(t *testing.T) {
-	root := limiterOf(t, everyone("root", ratelimit.RollingWindow(3, time.Hour)))
-	p := everyone("only", ratelimit.RollingWindow(100, time.Hour))
+func TestAPanicOfAnInnerHandlerRefundsNothing(t *testing.T) {
+	root := limiterOf(t, forAll("root", ratelimit.RollingWindow(3, time.Hour)))
+	p := forAll("only", ratelimit.RollingWindow(100, time.Hour))
 	p.Key = func(*http.Request) (ratelimit.Key, bool) { panic("key") }
 	only := must(t)(root.Only(p))
 	h := root.Wrap(only.Wrap(ok))

@@ -49,7 +49,7 @@ func TestALimitOfNothingAdmitsNothingOverASocket(t *testing.T) {
 		"Nothing":                ratelimit.Nothing(),
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := everyone("suspended", ratelimit.RollingWindow(5, time.Minute))
+			p := forAll("suspended", ratelimit.RollingWindow(5, time.Minute))
 			p.LimitFor = func(r *http.Request) ratelimit.Limit {
 				if r.Header.Get("Account") == "suspended" {
 					return l
@@ -93,28 +93,28 @@ func TestAPlanOfNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p.Name, p.Key = "p", ratelimit.ByOwner()
-			h := limiterOf(t, p, everyone("beside", ratelimit.RollingWindow(2, time.Hour))).Wrap(ok)
+			h := limiterOf(t, p, forAll("beside", ratelimit.RollingWindow(2, time.Hour))).Wrap(ok)
 			wantCodes(t, codes(3, h, as(usher.Principal{ID: "k", Owner: "a", Plan: "none"})), 429, 429, 429)
 			wantCodes(t, codes(3, h, as(usher.Principal{ID: "k", Owner: "b"})), 200, 200, 429)
 		})
 	}
 	t.Run("unless another plan says otherwise", func(t *testing.T) {
-		p := everyone("p", ratelimit.Nothing())
+		p := forAll("p", ratelimit.Nothing())
 		p.Plans = map[string]ratelimit.Limit{"paid": ratelimit.RollingWindow(1, time.Hour)}
 		h := limiterOf(t, p).Wrap(ok)
 		wantCodes(t, codes(1, h), 429)
 		wantCodes(t, codes(2, h, as(usher.Principal{ID: "k", Plan: "paid"})), 200, 429)
 	})
 	t.Run("a cost of 0 is nothing", func(t *testing.T) {
-		p := everyone("p", ratelimit.Nothing())
+		p := forAll("p", ratelimit.Nothing())
 		p.Cost = func(*http.Request) int { return 0 }
 		wantCodes(t, codes(1, limiterOf(t, p).Wrap(ok)), 200)
 	})
 }
 
-func TestUseIsRememberedWhileTheLimitIsNothing(t *testing.T) {
+func TestUseIsKeptWhileTheLimitIsNothing(t *testing.T) {
 	limit := ratelimit.RollingWindow(2, time.Hour)
-	p := everyone("p", ratelimit.RollingWindow(2, time.Hour))
+	p := forAll("p", ratelimit.RollingWindow(2, time.Hour))
 	p.LimitFor = func(*http.Request) ratelimit.Limit { return limit }
 	h := limiterOf(t, p).Wrap(ok)
 	wantCodes(t, codes(1, h), 200)
@@ -135,9 +135,9 @@ func TestAnInvalidLimitRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var reported []error
-			p := everyone("p", ratelimit.RollingWindow(9, time.Hour))
+			p := forAll("p", ratelimit.RollingWindow(9, time.Hour))
 			p.LimitFor = func(*http.Request) ratelimit.Limit { return l }
-			beside := everyone("beside", ratelimit.RollingWindow(1, time.Hour))
+			beside := forAll("beside", ratelimit.RollingWindow(1, time.Hour))
 			limiter := newLimiter(t, ratelimit.Config{
 				Policies: []ratelimit.Policy{beside, p},
 				OnError:  func(_ context.Context, err error) { reported = append(reported, err) },

@@ -38,7 +38,7 @@ func TestACountThatPanicsLeaksNoPlaceOverASocket(t *testing.T) {
 		"before the places": func(a, b ratelimit.Policy) []ratelimit.Policy { return []ratelimit.Policy{b, a} },
 	} {
 		t.Run(name, func(t *testing.T) {
-			counted := everyone("counted", ratelimit.RollingWindow(3, time.Hour))
+			counted := forAll("counted", ratelimit.RollingWindow(3, time.Hour))
 			counted.Count = func(status int) bool {
 				if status == http.StatusTeapot {
 					panic("secret")
@@ -47,7 +47,7 @@ func TestACountThatPanicsLeaksNoPlaceOverASocket(t *testing.T) {
 			}
 			var reported errorsOf
 			s := httptest.NewServer(newLimiter(t, ratelimit.Config{
-				Policies: order(everyone("places", ratelimit.Concurrency(1)), counted),
+				Policies: order(forAll("places", ratelimit.Concurrency(1)), counted),
 				OnError:  reported.add,
 			}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if r.Header.Get("Panic") != "" {
@@ -123,14 +123,14 @@ func TestCallbacksThatDoNotReturnLeakNothing(t *testing.T) {
 		for how, fail := range fails {
 			t.Run(name+" "+how, func(t *testing.T) {
 				broken := true
-				p := everyone("counted", ratelimit.RollingWindow(100, time.Hour))
+				p := forAll("counted", ratelimit.RollingWindow(100, time.Hour))
 				c := ratelimit.Config{OnError: func(context.Context, error) {}}
 				set(callbacks{&c, &p}, func() {
 					if broken {
 						fail()
 					}
 				})
-				c.Policies = []ratelimit.Policy{everyone("places", ratelimit.Concurrency(1)), p}
+				c.Policies = []ratelimit.Policy{forAll("places", ratelimit.Concurrency(1)), p}
 				h := newLimiter(t, c).Wrap(ok)
 				done := make(chan struct{})
 				go func() {
@@ -146,10 +146,10 @@ func TestCallbacksThatDoNotReturnLeakNothing(t *testing.T) {
 	}
 }
 
-func TestTwoCountsAreAskedThoughTheFirstPanics(t *testing.T) {
+func TestACountRunsThoughAnotherPanics(t *testing.T) {
 	var reported errorsOf
 	counted := func(name string, count func(int) bool) ratelimit.Policy {
-		p := everyone(name, ratelimit.RollingWindow(1, time.Hour))
+		p := forAll(name, ratelimit.RollingWindow(1, time.Hour))
 		p.Count = count
 		return p
 	}

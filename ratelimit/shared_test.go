@@ -54,7 +54,7 @@ var outages = map[string]struct {
 	"responds too late":   {faulty.Late(2 * storeTimeout), "in time", storeTimeout},
 }
 
-func TestAStoreFailureDoesWhatItsModeSays(t *testing.T) {
+func TestAStoreFailureAppliesItsMode(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		mode ratelimit.FailureMode
@@ -70,7 +70,7 @@ func TestAStoreFailureDoesWhatItsModeSays(t *testing.T) {
 					store := newFlakyStore()
 					var reported errorsOf
 					h := newLimiter(t, ratelimit.Config{
-						Policies:       []ratelimit.Policy{everyone("p", ratelimit.RollingWindow(2, time.Hour))},
+						Policies:       []ratelimit.Policy{forAll("p", ratelimit.RollingWindow(2, time.Hour))},
 						Store:          store,
 						OnStoreFailure: c.mode,
 						StoreTimeout:   storeTimeout,
@@ -119,7 +119,7 @@ func TestASporadicFailureDecidesNothingElse(t *testing.T) {
 				store := newFlakyStore()
 				var reported errorsOf
 				config := ratelimit.Config{
-					Policies: []ratelimit.Policy{everyone("p", ratelimit.RollingWindow(10*requests, time.Hour))},
+					Policies: []ratelimit.Policy{forAll("p", ratelimit.RollingWindow(10*requests, time.Hour))},
 					Store:    store, StoreTimeout: storeTimeout, OnError: reported.add,
 				}
 				local := newLimiter(t, config).Wrap(ok)
@@ -164,7 +164,7 @@ func TestAnOutageIsNoticedAndEnds(t *testing.T) {
 				store := newFlakyStore()
 				var reported errorsOf
 				h := newLimiter(t, ratelimit.Config{
-					Policies: []ratelimit.Policy{everyone("p", ratelimit.RollingWindow(1_000_000, time.Hour))},
+					Policies: []ratelimit.Policy{forAll("p", ratelimit.RollingWindow(1_000_000, time.Hour))},
 					Store:    store, StoreTimeout: storeTimeout, OnStoreFailure: ratelimit.FailClosed, OnError: reported.add,
 				}).Wrap(ok)
 				// run sends requests for d, and returns how many were refused and how many
@@ -224,7 +224,7 @@ func TestAStoreThatIsDownIsLeftAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFlakyStore()
 		h := newLimiter(t, ratelimit.Config{
-			Policies: []ratelimit.Policy{everyone("p", ratelimit.RollingWindow(2, time.Hour))},
+			Policies: []ratelimit.Policy{forAll("p", ratelimit.RollingWindow(2, time.Hour))},
 			Store:    store, OnStoreFailure: ratelimit.DangerouslyFailOpen,
 		}).Wrap(ok)
 		store.Set(hang)
@@ -248,7 +248,7 @@ func TestPlacesAreReturnedToTheStoreThatGaveThem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFlakyStore()
 		l := newLimiter(t, ratelimit.Config{
-			Policies: []ratelimit.Policy{everyone("p", ratelimit.Concurrency(1))}, Store: store,
+			Policies: []ratelimit.Policy{forAll("p", ratelimit.Concurrency(1))}, Store: store,
 		})
 		do(l.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 			store.Set(faulty.Fail)
@@ -267,7 +267,7 @@ func TestPlacesAreReturnedWhileDecisionsAreLocal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &script{Memory: newMemory()}
 		l := newLimiter(t, ratelimit.Config{
-			Policies: []ratelimit.Policy{everyone("p", ratelimit.Concurrency(1))}, Store: store,
+			Policies: []ratelimit.Policy{forAll("p", ratelimit.Concurrency(1))}, Store: store,
 		})
 		do(l.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 			store.take = func(context.Context, []ratelimit.Charge) (bool, error) { return false, faulty.ErrStore }
@@ -279,13 +279,13 @@ func TestPlacesAreReturnedWhileDecisionsAreLocal(t *testing.T) {
 	})
 }
 
-func TestAStoreThatHangsAfterTheHandlerHoldsNobodyUp(t *testing.T) {
+func TestAStoreThatHangsAfterTheHandlerCostsOneTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFlakyStore()
-		settled := everyone("units", ratelimit.RollingWindow(100, time.Hour))
+		settled := forAll("units", ratelimit.RollingWindow(100, time.Hour))
 		settled.Settle = true
 		h := newLimiter(t, ratelimit.Config{
-			Policies: []ratelimit.Policy{everyone("places", ratelimit.Concurrency(9)), settled},
+			Policies: []ratelimit.Policy{forAll("places", ratelimit.Concurrency(9)), settled},
 			Store:    store, StoreTimeout: storeTimeout,
 		}).Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			store.Set(hang)

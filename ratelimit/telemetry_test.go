@@ -17,10 +17,10 @@ import (
 func TestDecisionsAreCountedAndNoted(t *testing.T) {
 	meter := new(oteltest.Meter)
 	tracer := new(oteltest.Tracer)
-	shadow := everyone("shadow", ratelimit.RollingWindow(1, time.Hour))
+	shadow := forAll("shadow", ratelimit.RollingWindow(1, time.Hour))
 	shadow.Shadow = true
 	h := newLimiter(t, ratelimit.Config{
-		Policies:      []ratelimit.Policy{everyone("real", ratelimit.RollingWindow(2, time.Hour)), shadow},
+		Policies:      []ratelimit.Policy{forAll("real", ratelimit.RollingWindow(2, time.Hour)), shadow},
 		MeterProvider: meter,
 		Allow:         func(r *http.Request) bool { return r.Header.Get("List") == "allow" },
 		Block:         func(r *http.Request) bool { return r.Header.Get("List") == "block" },

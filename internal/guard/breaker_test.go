@@ -127,7 +127,7 @@ func TestABurstOfFailuresOnAnIdleStoreDoesNotOpen(t *testing.T) {
 	})
 }
 
-func TestAnOutage(t *testing.T) {
+func TestAnOutageFailsFastAndEnds(t *testing.T) {
 	const outage = 10 * time.Second
 	for name, c := range map[string]struct {
 		fault faulty.Fault

@@ -93,7 +93,7 @@ func TestAPanicIsAnErrorThatMatchesNoOther(t *testing.T) {
 	}
 }
 
-func TestAStoreThatHangsHoldsABoundedNumberOfCalls(t *testing.T) {
+func TestAStoreThatHangsHasABoundedNumberOfCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const calls, callers = 4, 1000
 		g := guard.New(timeout, calls)
@@ -133,7 +133,7 @@ func TestAStoreThatHangsHoldsABoundedNumberOfCalls(t *testing.T) {
 	})
 }
 
-func TestACallerInLineGetsATurnWithHalfItsTimeLeftOrNone(t *testing.T) {
+func TestAWaitingCallRunsWithHalfItsTimeLeftOrNotAtAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := guard.New(timeout, 1)
 		for _, c := range []struct {
@@ -159,7 +159,7 @@ func TestACallerInLineGetsATurnWithHalfItsTimeLeftOrNone(t *testing.T) {
 	})
 }
 
-func TestALateResultIsHandedOver(t *testing.T) {
+func TestALateResultReachesLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := guard.New(timeout, 1)
 		late := make(chan int, 1)

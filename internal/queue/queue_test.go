@@ -14,7 +14,7 @@ type item struct{ due, index int }
 func (i *item) Before(other *item) bool { return i.due < other.due }
 func (i *item) Moved(index int)         { i.index = index }
 
-func TestItemsComeInOrderAndKnowTheirPlace(t *testing.T) {
+func TestItemsComeInOrderAndHaveTheirIndex(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	var q queue.Queue[*item]
 	var all []*item
