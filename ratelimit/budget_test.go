@@ -22,8 +22,8 @@ var budgets = map[string]ratelimit.Limit{
 	"calendar window": ratelimit.CalendarWindow(100, ratelimit.Year),
 }
 
-// budget returns a handler that reserves what a request says and settles it as
-// often as it says, and then responds with the status that it says.
+// budget returns a handler that reserves, settles and responds as the header fields of a
+// request demand.
 func budget(t testing.TB, l ratelimit.Limit) http.Handler {
 	t.Helper()
 	number := func(r *http.Request, name string) int {
@@ -45,7 +45,7 @@ func budget(t testing.TB, l ratelimit.Limit) http.Handler {
 	}))
 }
 
-// left returns the units that a response says are left.
+// left returns the units that are left according to a response.
 func left(t testing.TB, h http.Header) int {
 	t.Helper()
 	_, after, _ := strings.Cut(h.Get("RateLimit"), ";r=")
@@ -154,7 +154,7 @@ func TestAStreamLearnsWhenItsBudgetIsOver(t *testing.T) {
 	}
 }
 
-// Units that are charged later than the request are in the same window as it.
+// Units that are charged after the request began are in the window of the request.
 func TestAnExtraCostExpiresWithItsRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := forAll("units", ratelimit.RollingWindow(100, time.Minute))

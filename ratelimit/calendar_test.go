@@ -39,9 +39,8 @@ func zones(t *testing.T) []*time.Location {
 	return all
 }
 
-// TestCalendarWindowsTile looks at the windows around every change of the clocks
-// of every zone: each ends after the time that it is asked for, and the next
-// begins where it ends.
+// TestCalendarWindowsTile checks the windows around every change of the clocks of every
+// zone: each ends after the time that it contains, and the next begins where it ends.
 func TestCalendarWindowsTile(t *testing.T) {
 	units := []ratelimit.Unit{
 		ratelimit.Minute, ratelimit.Hour, ratelimit.Day, ratelimit.Week, ratelimit.Month, ratelimit.Year,

@@ -46,8 +46,8 @@ func newCanceledServer(t *testing.T, mode ratelimit.FailureMode, policies ...rat
 	return l
 }
 
-// leave sends a request and leaves when the store is asked. The store then returns
-// err, once the server knows that the client has gone.
+// leave sends a request and cancels it when the store is called. The store then returns
+// err, once the server has noticed that the client has left.
 func (l *canceledServer) leave(t *testing.T, err error) {
 	t.Helper()
 	response := make(chan struct{})

@@ -12,7 +12,7 @@ import (
 	"github.com/usher-go/usher/ratelimit"
 )
 
-// planOf is an authenticator that believes the request.
+// planOf is an authenticator that accepts what the request claims.
 type planOf struct{}
 
 func (planOf) Authenticate(r *http.Request) (*usher.Principal, error) {
@@ -127,8 +127,8 @@ func TestAChangeOfLimitTakesNothingThatIsOver(t *testing.T) {
 	}
 }
 
-// A limit that comes new, or that was dropped for want of room, begins with what the
-// key has used under any other, and not only under the one before it.
+// A new limit, or one that was dropped for lack of room, begins with what the key has
+// used under any other limit, not only under the one before it.
 func TestALimitBetweenTwoOthersHidesNoUse(t *testing.T) {
 	rolling, bucket := ratelimit.RollingWindow, ratelimit.TokenBucket
 	day := func(n int) ratelimit.Limit { return ratelimit.CalendarWindow(n, ratelimit.Day) }
@@ -212,7 +212,7 @@ func TestANewLimitForgetsWhatEachOtherForgets(t *testing.T) {
 	})
 }
 
-// Each of many limits of one key is counted, but not all of them for ever.
+// Each of many limits of one key counts, but they do not all stay in memory.
 func TestManyLimitsOfOneKeyTakeBoundedMemory(t *testing.T) {
 	m := newMemory()
 	charges := make([]ratelimit.Charge, 1)
@@ -269,7 +269,7 @@ func TestUnitsRefundedUnderOneLimitAreNotMintedUnderAnother(t *testing.T) {
 	}
 }
 
-// Successes that are refunded leave nothing behind, on one key as on many.
+// Refunds leave nothing in memory, whether of one key or of many.
 func TestRefundsDoNotGrowMemory(t *testing.T) {
 	for _, c := range []struct {
 		name  string

@@ -14,7 +14,7 @@ import (
 	"github.com/usher-go/usher/ratelimit"
 )
 
-// TestFlood invents keys far beyond what the store holds: 10^6 by default, 10^7
+// TestFlood invents far more keys than the store keeps: 10^6 by default, 10^7
 // with USHER_SOAK=1.
 func TestFlood(t *testing.T) {
 	const held = 65_536
@@ -65,8 +65,8 @@ func TestFlood(t *testing.T) {
 			if end > full+full/4+1<<20 {
 				t.Errorf("the heap grew from %d to %d", full, end)
 			}
-			// As many as fit start afresh, and the slots of the rest let in their
-			// limit: not all, and not none.
+			// As many keys as fit have a fresh allowance, and the slots of the others admit
+			// their limit: some requests, but not all.
 			if admitted < held || admitted > 2*5*held+held {
 				t.Errorf("%d of %d newcomers admitted", admitted, keys)
 			}

@@ -202,7 +202,9 @@ func (l *Limiter) finish() {
 			charged: make([]*policy, 0, len(l.policies)),
 		}
 	}}
-	l.blocked = &usher.Error{Status: http.StatusForbidden, Code: usher.CodeBlocked, Message: "Requests from here are blocked."}
+	l.blocked = &usher.Error{
+		Status: http.StatusForbidden, Code: usher.CodeBlocked, Message: "Requests from here are blocked.",
+	}
 }
 
 // The outcomes that are counted for a limiter rather than a policy.

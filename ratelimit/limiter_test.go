@@ -106,8 +106,8 @@ func wantCodes(t *testing.T, got []int, want ...int) {
 	}
 }
 
-// Behind a proxy the client is the one that a resolver outside has found, also where
-// callers are not known.
+// Behind a proxy the address is that of the client that a resolver has found, for
+// anonymous callers too.
 func TestAddressesAreThoseOfTheResolver(t *testing.T) {
 	ips, err := clientip.New(clientip.Config{TrustedProxies: []string{"192.0.2.1"}})
 	if err != nil {
@@ -126,7 +126,7 @@ func TestAddressesAreThoseOfTheResolver(t *testing.T) {
 			wantCodes(t, codes(1, proxied, via("198.51.100.2")), 200)
 			wantCodes(t, codes(1, proxied, via("2001:db8::1")), 200)
 			wantCodes(t, codes(1, proxied, via("2001:db8::2")), 429) // of one subscriber
-			// Without a resolver a field that anybody can send counts for nothing.
+			// Without a resolver the limiter ignores a field that anybody can send.
 			wantCodes(t, codes(1, limiter.Wrap(ok), via("198.51.100.3")), 200)
 			wantCodes(t, codes(1, limiter.Wrap(ok), via("198.51.100.4")), 429)
 		})
@@ -322,9 +322,9 @@ func TestPlansAreResolvedForEachRequest(t *testing.T) {
 	if len(faults) != 2 {
 		t.Errorf("OnError was called with %v, want both invalid limits", faults)
 	}
-	// An upgrade takes what was used along.
+	// An upgrade keeps what was used.
 	wantCodes(t, codes(3, h, as(usher.Principal{ID: "k", Owner: "free", Plan: "pro"})), 200, 200, 429)
-	// Also to another algorithm.
+	// So does a change to another algorithm.
 	wantCodes(t, codes(2, h, contract("two"), as(usher.Principal{ID: "k", Owner: "free"})), 429, 429)
 }
 
@@ -609,7 +609,7 @@ func TestEveryPlaceOfAConcurrencyLimitIsFreed(t *testing.T) {
 			for range 5 {
 				get(c.url)
 			}
-			// Both places must come free, though not before the server has noticed.
+			// Both places must become free, once the server has noticed.
 			block, in := make(chan struct{}), make(chan struct{}, 2)
 			current(func(http.ResponseWriter, *http.Request) { in <- struct{}{}; <-block })
 			var wg sync.WaitGroup

@@ -37,8 +37,8 @@ func admitted(t testing.TB, n int, h http.Handler) (count int, last response) {
 	return count, last
 }
 
-// A policy that could not count a request further out, as its caller was not known
-// there yet, counts it further in.
+// A policy that could not count a request in an outer limiter, because the caller was
+// not known there, counts it in an inner one.
 func TestANestedLimiterCountsWhatTheOuterOneCouldNotOverASocket(t *testing.T) {
 	three := ratelimit.RollingWindow(3, time.Hour)
 	caller := ratelimit.Policy{Name: "caller", Limit: three, Key: func(r *http.Request) (ratelimit.Key, bool) {
@@ -186,8 +186,8 @@ func TestARefusedRequestUsesUpNothingOfNestedLimitersOverASocket(t *testing.T) {
 	}
 }
 
-// Limiters that were made apart decide apart: the outer one counts also what the
-// inner one refuses.
+// Limiters that do not derive from each other decide independently: the outer one also
+// counts what the inner one refuses.
 func TestLimitersOfTwoFamiliesDecideIndependently(t *testing.T) {
 	outer := limiterOf(t, forAll("outer", ratelimit.RollingWindow(6, time.Hour)))
 	must(t)(outer.With(forAll("relative", ratelimit.RollingWindow(6, time.Hour))))
@@ -199,7 +199,7 @@ func TestLimitersOfTwoFamiliesDecideIndependently(t *testing.T) {
 	}
 }
 
-// A callback that panics further in is a failure of the request, which counts.
+// A request whose inner callback panics has failed, and counts.
 func TestAPanicOfAnInnerHandlerRefundsNothing(t *testing.T) {
 	root := limiterOf(t, forAll("root", ratelimit.RollingWindow(3, time.Hour)))
 	p := forAll("only", ratelimit.RollingWindow(100, time.Hour))

@@ -72,8 +72,8 @@ func TestACountThatPanicsLeaksNoPlaceOverASocket(t *testing.T) {
 	}
 }
 
-// A callback that panics, or that ends its goroutine, at any time: no place is
-// leaked, and what was charged stays charged.
+// Whenever a callback panics or ends its goroutine, no place leaks, and what was charged
+// stays charged.
 func TestCallbacksThatDoNotReturnLeakNothing(t *testing.T) {
 	fails := map[string]func(){
 		"panics":              func() { panic("callback") },

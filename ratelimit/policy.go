@@ -153,7 +153,8 @@ func (p *policy) limit(r *http.Request) (Limit, error) {
 	if p.LimitFor != nil {
 		if l := p.LimitFor(r); l != (Limit{}) {
 			if reasons := p.faultsOf(l); len(reasons) > 0 {
-				return Limit{}, fmt.Errorf("ratelimit: the limit that LimitFor of policy %q has returned %s", p.Name, strings.Join(reasons, " and "))
+				return Limit{}, fmt.Errorf("ratelimit: the limit that LimitFor of policy %q has returned %s",
+					p.Name, strings.Join(reasons, " and "))
 			}
 			return l, nil
 		}

@@ -38,7 +38,7 @@ func (s *flakyStore) Adjust(ctx context.Context, charges []ratelimit.Charge) err
 
 func hang(ctx context.Context, _ int64) error { <-ctx.Done(); return context.Cause(ctx) }
 
-// storeTimeout is that of the limiters below.
+// storeTimeout is the timeout of the limiters below.
 const storeTimeout = 50 * time.Millisecond
 
 // outages are the ways in which every call of a store may fail.
@@ -104,8 +104,8 @@ func TestAStoreFailureAppliesItsMode(t *testing.T) {
 	}
 }
 
-// One slow or failing call in a hundred decides about one request in a hundred, and
-// not about those around it.
+// One slow or failing call in a hundred affects one request in a hundred, and not those
+// around it.
 func TestASporadicFailureDecidesNothingElse(t *testing.T) {
 	for name, fault := range map[string]faulty.Fault{
 		"fails":             faulty.Fail,
@@ -262,7 +262,7 @@ func TestPlacesAreReturnedToTheStoreThatGaveThem(t *testing.T) {
 	})
 }
 
-// A place that is not refunded during an outage would never be.
+// A place that is not freed during an outage would never be.
 func TestPlacesAreReturnedWhileDecisionsAreLocal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &script{Memory: newMemory()}
@@ -277,6 +277,51 @@ func TestPlacesAreReturnedWhileDecisionsAreLocal(t *testing.T) {
 		time.Sleep(time.Second)
 		wantCodes(t, codes(2, l.Wrap(ok)), 200, 200)
 	})
+}
+
+// Refunds that the store fails are lost, which errs on the safe side, and no others are.
+func TestASporadicFailureLosesNoOtherRefund(t *testing.T) {
+	for name, fault := range map[string]faulty.Fault{
+		"fails":             faulty.Fail,
+		"panics":            faulty.Panic,
+		"obeys its context": hang,
+	} {
+		t.Run("a call that "+name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const requests = 1000
+				var calls faulty.Calls
+				store := &script{Memory: newMemory()}
+				store.adjust = func(ctx context.Context, charges []ratelimit.Charge) error {
+					if err := calls.Call(ctx); err != nil {
+						return err
+					}
+					return store.Memory.Adjust(ctx, charges)
+				}
+				calls.Set(faulty.Every(100, fault))
+				p := forAll("p", ratelimit.RollingWindow(2*requests, time.Hour))
+				p.Count = func(status int) bool { return status != http.StatusOK }
+				var reported errorsOf
+				h := newLimiter(t, ratelimit.Config{
+					Policies: []ratelimit.Policy{p}, Store: store, StoreTimeout: storeTimeout, OnError: reported.add,
+				}).Wrap(ok)
+				for range requests {
+					if code := do(h).Code; code != http.StatusOK {
+						t.Fatalf("status %d", code)
+					}
+				}
+				if n := len(reported.all()); n != requests/100 {
+					t.Errorf("OnError was called %d times, want %d", n, requests/100)
+				}
+				charges := []ratelimit.Charge{{Policy: "p", Limit: p.Limit}}
+				if _, err := store.Memory.Take(t.Context(), charges); err != nil {
+					t.Fatal(err)
+				}
+				if used := 2*requests - charges[0].Remaining; used != requests/100 {
+					t.Errorf("%d units are used, want one for each of %d refunds that failed", used, requests/100)
+				}
+			})
+		})
+	}
 }
 
 func TestAStoreThatHangsAfterTheHandlerCostsOneTimeout(t *testing.T) {

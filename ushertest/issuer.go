@@ -46,7 +46,8 @@ func (i *Issuer) JWKS() []byte {
 	encode := base64.RawURLEncoding.EncodeToString
 	// An uncompressed point is the byte 4 and two coordinates of one length.
 	x, y := encode(point[1:33]), encode(point[33:])
-	return fmt.Appendf(nil, `{"keys":[{"kty":"EC","crv":"P-256","alg":"ES256","use":"sig","kid":%q,"x":%q,"y":%q}]}`, keyID, x, y)
+	return fmt.Appendf(nil,
+		`{"keys":[{"kty":"EC","crv":"P-256","alg":"ES256","use":"sig","kid":%q,"x":%q,"y":%q}]}`, keyID, x, y)
 }
 
 // Token returns a signed token with these claims. Claims that it lacks are added: iss is

@@ -12,8 +12,8 @@ import (
 	"github.com/usher-go/usher/ratelimit"
 )
 
-// FuzzHeaders holds the fields against an independent parser of structured
-// fields (RFC 9651).
+// FuzzHeaders reads the fields with an independent parser of structured fields
+// (RFC 9651).
 func FuzzHeaders(f *testing.F) {
 	f.Add("p", "q", int64(100), int64(60e9), int64(3), uint8(0))
 	f.Add("A.b-c_9", "x", int64(1), int64(1), int64(1), uint8(1))

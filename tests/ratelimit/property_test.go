@@ -15,8 +15,8 @@ import (
 	"github.com/usher-go/usher/ratelimit"
 )
 
-// An oracle decides slowly and plainly: it keeps everything that was ever
-// admitted, and computes with exact numbers.
+// An oracle decides slowly and simply: it keeps everything that it has admitted, and
+// computes with exact numbers.
 type oracle struct {
 	limit    ratelimit.Limit
 	admitted []usage
@@ -27,8 +27,8 @@ type usage struct {
 	cost int64
 }
 
-// verdict says whether a cost can be covered: yes, no, or (only for a token
-// bucket, within a microsecond of the boundary) either.
+// A verdict is whether a cost fits: yes, no, or (only for a token bucket, within a
+// microsecond of the boundary) either.
 type verdict int
 
 const (
@@ -52,7 +52,7 @@ func (o *oracle) ask(now time.Time, cost int64) verdict {
 	}
 }
 
-// within sums what was used since start, itself included or not.
+// within sums what was used since start, including it or not.
 func (o *oracle) within(start time.Time, included bool, cost int64) verdict {
 	sum := cost
 	for _, u := range o.admitted {
@@ -99,8 +99,8 @@ func (o *oracle) bucket(now time.Time, cost int64) verdict {
 	}
 }
 
-// check runs a property in a bubble of its own each time: rapid itself must stay
-// outside, where the time does not fly. What rapid panics with crosses over.
+// check runs each case of a property in a bubble of its own: rapid itself must stay
+// outside, where time is real. Its panics are passed on.
 func check(t *testing.T, property func(*rapid.T)) {
 	rapid.Check(t, func(rt *rapid.T) {
 		var panicked any
@@ -142,10 +142,9 @@ func drawPause(t *rapid.T) time.Duration {
 }
 
 // TestDecisionsAgreeWithASlowOracle draws random policies, keys, costs and
-// pauses, and holds each decision against exact arithmetic over everything that
-// was admitted before. That covers: no limit is ever exceeded, nothing is refused
-// without need, a refused request changes nothing (the oracle forgets it), and
-// all or no policies are charged.
+// pauses, and compares each decision with exact arithmetic over everything that was
+// admitted before. That covers: no limit is ever exceeded, nothing is refused without
+// need, a refused request changes nothing, and all or no policies are charged.
 func TestDecisionsAgreeWithASlowOracle(t *testing.T) {
 	check(t, func(t *rapid.T) {
 		var limits []ratelimit.Limit
@@ -246,8 +245,8 @@ func obey(t *rapid.T, charges []ratelimit.Charge, forth, back *ratelimit.Memory,
 	}
 }
 
-// TestRollingWindowNeverExceedsItsQuota looks at every span, not only at those
-// that end with a request.
+// TestRollingWindowNeverExceedsItsQuota checks every span, not only those that end with
+// a request.
 func TestRollingWindowNeverExceedsItsQuota(t *testing.T) {
 	check(t, func(t *rapid.T) {
 		const quota, per = 5, 10 * time.Second
