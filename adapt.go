@@ -14,8 +14,8 @@ import (
 //
 // It calls m once, so that what m keeps between requests is kept, and finds the next
 // of a request by its context, which costs a copy of the request. A request that m
-// hands on must therefore have the context that m received, or one derived from it;
-// any other one gets a 500, as nobody knows what follows it.
+// passes on must therefore have the context that m received, or one derived from it;
+// otherwise its next cannot be found, and the response is a 500.
 //
 // The result inherits what m does. [http.TimeoutHandler], for instance, calls next
 // on another goroutine, which may run on after the middleware has returned: that

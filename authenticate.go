@@ -10,19 +10,19 @@ import (
 	"github.com/usher-go/usher/internal/vary"
 )
 
-// Authenticate returns the middleware that lets a request pass only with a good
+// Authenticate returns the middleware that admits a request only with a valid
 // credential, and puts its [Principal] into the request.
 //
-// A request with credentials for two of a is refused with 401, unless they are
-// ranked by [Precedence]; one without any is refused with 401 and the challenges
-// of all, unless they are [Optional]; one that cannot be judged is refused with
-// 503. Authenticate of nothing refuses everything. It panics on a nil
-// authenticator.
+// A request that carries credentials for two authenticators is refused with 401,
+// unless [Precedence] ranks them. A request without a credential is refused with 401
+// and the challenges of all authenticators, unless they are [Optional]. If a credential
+// cannot be verified, the response is 503. Without any authenticator every request is
+// refused. Authenticate panics on a nil authenticator.
 //
-// Responses say to caches whose they are, also those to anonymous callers: Vary
+// Responses are marked for caches, including those to anonymous callers: Vary
 // names every header field that may carry a credential for one of a, in addition to
-// what the handler names there. With a principal, a response without a
-// Cache-Control of the handler's own has Cache-Control: private.
+// what the handler names there. A response to a principal has Cache-Control: private,
+// unless the handler sets Cache-Control itself.
 //
 // Decisions are counted as usher.authentication.requests on the global
 // OpenTelemetry meter provider and noted on the current span.
@@ -48,7 +48,7 @@ func Authenticate(a ...Authenticator) Middleware {
 			Outcomes:    authenticationOutcomes[:],
 		}),
 	}
-	// One authenticator needs no selection on the way of every request.
+	// One authenticator needs no selection.
 	switch len(a) {
 	case 0:
 		m.alone = none{}
@@ -129,7 +129,7 @@ func (a *authentication) serve(w http.ResponseWriter, r *http.Request, next http
 	a.pass(x, w, r, inner, next, true)
 }
 
-// recordUse tells by that the call of p went through, unless it was refused.
+// recordUse calls by for p, unless the request was refused.
 func recordUse(x *exchange.Exchange, by UseRecorder, r *http.Request, p *Principal) {
 	switch x.Failure() {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests:
@@ -148,8 +148,8 @@ func (a *authentication) pass(x *exchange.Exchange, w http.ResponseWriter, r, in
 	exchange.Serve(next, writer.Start(w, inner, a.carriers, private), r, inner)
 }
 
-// failure maps what an authenticator returned instead of a principal. Nothing at
-// all is a fault of the authenticator and lets nobody in.
+// failure returns the outcome and the error of a request without a principal. If the
+// authenticator returned neither, that is its fault, and the request is not admitted.
 func (a *authentication) failure(err error) (outcome int, e *Error) {
 	switch {
 	case errors.Is(err, errAnonymous):
@@ -192,7 +192,7 @@ func newMissing(challenges []string) *Error {
 	}
 }
 
-// none is the authenticator that knows no credential.
+// none is the authenticator that accepts no credential.
 type none struct{}
 
 func (none) Authenticate(*http.Request) (*Principal, error) { return nil, ErrNoCredential }

@@ -2,8 +2,8 @@ package usher
 
 // The codes of every failure that a package of this module sends, with the status
 // that goes with each by default. A code is stable and for programs; the catalogue
-// of an envelope maps it to a service's own status, code and text. Requests that a
-// service refuses itself have codes of its own.
+// of an envelope maps it to a service's own status, code and text. What a service
+// refuses itself has a code of its own.
 
 // Codes of package usher, and of more than one package.
 const (
@@ -18,7 +18,7 @@ const (
 	CodeMethodNotAllowed          = "method_not_allowed"         // 405: the path has other methods
 	CodePayloadTooLarge           = "payload_too_large"          // 413: the body is longer than allowed
 	CodeUnsupportedMediaType      = "unsupported_media_type"     // 415: the body is not JSON
-	CodeClientClosedRequest       = "client_closed_request"      // 499: the client has gone; nobody receives this
+	CodeClientClosedRequest       = "client_closed_request"      // 499: the client has gone and receives nothing
 	CodeInternal                  = "internal"                   // 500: a fault of the server that is not shown
 	CodeAuthenticationUnavailable = "authentication_unavailable" // 503: the credential could not be verified now
 	CodeDeadlineExceeded          = "deadline_exceeded"          // 503: the handler did not respond in time

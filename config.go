@@ -6,7 +6,7 @@ type ConfigError struct {
 	// Field is the path of the faulty field, for instance
 	// "ratelimit.Config.Policies[1].Key".
 	Field string
-	// Reason says what is wrong and what is allowed.
+	// Reason is what is wrong, or what is allowed.
 	Reason string
 }
 

@@ -16,10 +16,9 @@ import (
 // e. A nil e is a 503 with [CodeDeadlineExceeded]; a gateway gives one with 504.
 //
 // A handler must obey its context, as it runs on the goroutine of the request and is
-// not interrupted. Unlike [http.TimeoutHandler], Deadline buffers nothing: streams
-// pass, a response that has begun is left alone, and a handler that ends a long
-// stream at the deadline has ended it well. A handler that has succeeded late and
-// means to say so writes its status.
+// not interrupted. Unlike [http.TimeoutHandler], Deadline buffers nothing, and a response
+// that has begun is left alone: a stream simply ends with its context. A handler that
+// has succeeded after the deadline must write its status, as no response counts as none.
 //
 // An earlier deadline of the request remains, with the error of the Deadline that
 // set it. The body of the request and the connection have deadlines of their own: see

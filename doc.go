@@ -1,29 +1,32 @@
-// Package usher takes a request from the door of an existing HTTP server to its
-// handler: who is calling, may they call now, and in which shape is the answer
-// written. This package is the vocabulary that the others speak.
+// Package usher defines what its middleware packages share: middlewares and chains of
+// them, principals, authenticators, requirements, and errors.
 //
-//	auth := usher.Authenticate(keys)                      // an *apikey.Authenticator, for instance
+//	auth := usher.Authenticate(keys) // an *apikey.Authenticator, for instance
 //	write := usher.Require(usher.Requirement{Level: usher.LevelReadWrite})
 //	mux.Handle("POST /notes", usher.Chain(auth, write).Wrap(createNote))
 //
+// A [Middleware] wraps any http.Handler. [Adapt] makes one of a middleware of net/http,
+// and [MiddlewareFunc] one of a function. Handlers read the caller with
+// [PrincipalFrom], and respond with [Respond] and [Fail].
+//
 // # Guarantees
 //
-//   - A request never carries its principal further than its context, and never
-//     has one unless an [Authenticator] returned it.
-//   - Two credentials in one request are refused, unless [Precedence] says which
-//     one decides; a bad credential never falls back to another one.
-//   - A credential that could not be judged is a 503 and not a 401.
+//   - A request has a principal only if an [Authenticator] returned it for this
+//     request, or [WithPrincipal] set it.
+//   - Two credentials in one request are refused, unless [Precedence] ranks
+//     them; an invalid credential never falls back to another one.
+//   - A credential that could not be verified gets a 503, not a 401.
 //   - A shared cache gives no caller the response of another: Authenticate names in
-//     Vary what the response depends on, and responses that a handler does not
-//     declare otherwise are private. What [Fail] writes is stored nowhere.
+//     Vary what the response depends on, and responses whose handler does not set
+//     Cache-Control are private. Caches store nothing that [Fail] has written.
 //   - The cause of an [Error] is never sent to a client.
-//   - However many of this module's middlewares a request passes, it is copied
-//     once: the first puts one holder into its context, the others fill it in.
+//   - A request is copied once for all middlewares of this module that only add to its
+//     context: the first puts one holder there, and the others fill it in.
 //
 // # Order
 //
-// From the outside in: the envelope, so that every refusal has its shape; limits
-// per address; [Authenticate]; [Require]; limits per caller; idempotency; the
-// handler. An access log that wants to know who called stands outside all of
-// them and calls [Track].
+// From the outside in: access log, envelope, [Pattern], limits by address, [Deadline],
+// [Authenticate], [Require], limits by principal, idempotency, handler. A Require that
+// compares owners by r.PathValue stands behind the router. An access log that needs the
+// principal calls [Track].
 package usher

@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// An Error is the one neutral form of failure: what a client may be told, and
-// privately why. [Fail] writes it in the shape that the service answers in.
+// An Error is the one form of failure in this module: a public part, which [Fail]
+// writes in the shape of the service, and a private cause.
 //
-// An Error may be shared between requests, so nothing may change it once it has
+// An Error may be shared between requests and must not change once it has
 // been passed to Fail.
 type Error struct {
 	// Status is the HTTP status; zero means 500.
@@ -26,7 +26,7 @@ type Error struct {
 	Param string
 	// Fields lists what is wrong with the fields of a request, for validation.
 	Fields []Field
-	// Details is further public matter, encoded by encoding/json. A
+	// Details is further public data, encoded by encoding/json. A
 	// map[string]any becomes members of its own where the shape has room for them.
 	Details any
 	// RetryAfter is how long a client should wait; it is rounded up to whole
@@ -46,7 +46,7 @@ type Field struct {
 }
 
 // StatusClientClosedRequest is the status of a request whose client has gone before
-// there was a response. Nobody receives it: it keeps such requests apart from faults
+// there was a response. It keeps such requests apart from faults
 // of the server in logs and counters. It is in no RFC; nginx introduced it.
 const StatusClientClosedRequest = 499
 
@@ -67,7 +67,7 @@ func (e *Error) Error() string {
 }
 
 // Unwrap returns the private cause. Like Error it may be called on nil, which an
-// error variable of type *Error easily is by mistake: [Fail] answers it with 500.
+// error variable of type *Error easily is by mistake: [Fail] responds to it with 500.
 func (e *Error) Unwrap() error {
 	if e == nil {
 		return nil

@@ -13,7 +13,7 @@ import (
 	"github.com/usher-go/usher/internal/jsontext"
 )
 
-// A Responder writes answers in the shape of a service. The envelope is one.
+// A Responder writes responses in the shape of a service. The envelope is one.
 type Responder interface {
 	// WriteError writes e, which it must not change. The header fields that do
 	// not depend on the shape are already set.
@@ -22,8 +22,8 @@ type Responder interface {
 	WriteReply(w http.ResponseWriter, r *http.Request, reply Reply)
 }
 
-// A Reply is the one neutral form of success, for handlers that do not know the
-// shape which the service answers in; [Respond] writes it.
+// A Reply is the one form of success in this module. [Respond] writes it in the
+// shape of the service.
 type Reply struct {
 	// Status is the HTTP status; zero means 200.
 	Status int
@@ -31,13 +31,13 @@ type Reply struct {
 	Code string
 	// Message is for people, in shapes that have room for one.
 	Message string
-	// Data is encoded by encoding/json. Nil means that there is nothing to tell.
+	// Data is encoded by encoding/json. Nil means that there is none.
 	Data any
 	// Page is set for a list of which Data is one page.
 	Page *Page
 }
 
-// A Page says which part of a list an answer holds.
+// A Page is the part of a list that a response holds.
 type Page struct {
 	Number int // counted from 1
 	Limit  int // most items on a page
@@ -53,35 +53,35 @@ func (p Page) Pages() int {
 }
 
 // WithResponder returns a request for which [Fail] and [Respond] write through
-// p. If one of this module's middlewares has already seen r, p is noted in it
-// and r is returned, else a copy.
+// p. If a middleware of this module has already seen r, p is stored in r itself, else
+// in a copy.
 func WithResponder(r *http.Request, p Responder) *http.Request {
 	x, r := exchange.Enter(r)
-	var held any = p
-	exchange.Responder.Store(x, &held)
+	var responder any = p
+	exchange.Responder.Store(x, &responder)
 	return r
 }
 
 // responderOf returns the responder of a request, or nil.
 func responderOf(x *exchange.Exchange) Responder {
-	if held := exchange.Responder.Load(x); held != nil {
-		p, _ := (*held).(Responder)
+	if responder := exchange.Responder.Load(x); responder != nil {
+		p, _ := (*responder).(Responder)
 		return p
 	}
 	return nil
 }
 
-// Fail answers r with err, in the shape of the service: through the [Responder]
+// Fail responds to r with err, in the shape of the service: through the [Responder]
 // of the request if it has one, else as problem details (RFC 9457).
 //
-// An [*Error] in err's chain says what the client is told; any other error is
-// answered with 500 and not shown, except that an [*http.MaxBytesError] is a
-// 413. Fail sets Retry-After, WWW-Authenticate and Cache-Control: no-store, and
+// An [*Error] in err's chain is what the client sees. Any other error is a 500 and its
+// text is not sent, except that an [*http.MaxBytesError] is a 413, and the error of a
+// context that a [Deadline] has ended is that of the Deadline. Fail sets Retry-After, WWW-Authenticate and Cache-Control: no-store, and
 // removes the header fields that described a success. Content-Encoding stays, as
 // with [http.Error], unless the envelope knows that no compressor has set it. The
 // caller should return after Fail.
 //
-// A client that is still sending its body gets the response, too. Over HTTP/1 the
+// A client that is still sending its body receives the response too. Over HTTP/1 the
 // connection may have to be closed for that.
 func Fail(w http.ResponseWriter, r *http.Request, err error) {
 	e := asError(r.Context(), err)
@@ -115,7 +115,7 @@ var (
 	errMethodNotAllowed = &Error{Status: http.StatusMethodNotAllowed, Code: CodeMethodNotAllowed}
 )
 
-// leaveBody sees to it that the client gets the response although the body of r
+// leaveBody ensures that the client receives the response although the body of r
 // may not have been read to its end.
 func leaveBody(w http.ResponseWriter, r *http.Request, err error) {
 	if r.ContentLength == 0 {
@@ -128,7 +128,7 @@ func leaveBody(w http.ResponseWriter, r *http.Request, err error) {
 	httpwriter.Refuse(w, r)
 }
 
-// Respond answers r with reply, in the shape of the service: through the
+// Respond responds to r with reply, in the shape of the service: through the
 // [Responder] of the request if it has one, else as plain JSON. Without data
 // the status is sent alone, as 204 if it was 200.
 func Respond(w http.ResponseWriter, r *http.Request, reply Reply) {
@@ -156,8 +156,8 @@ func Respond(w http.ResponseWriter, r *http.Request, reply Reply) {
 	write(w, reply.Status, "application/json", body, make([]string, 2))
 }
 
-// setErrorHeader sets the fields of an error that no shape decides. It has room for
-// one value in values.
+// setErrorHeader sets the fields of an error that no shape decides. Values has room
+// for one field value.
 func setErrorHeader(h http.Header, e *Error, values []string) {
 	// A refusal depends on who calls and when, and a 404 or a 410 is kept even
 	// without being asked to (RFC 9110, section 15.1).
@@ -170,7 +170,7 @@ func setErrorHeader(h http.Header, e *Error, values []string) {
 	if e.RetryAfter > 0 {
 		var buf [20]byte
 		field := strconv.AppendInt(buf[:0], delay.Seconds(e.RetryAfter), 10)
-		// A limiter has mostly set it together with its own fields.
+		// The limiter has usually set it already.
 		if v := h["Retry-After"]; len(v) != 1 || v[0] != string(field) {
 			h["Retry-After"] = []string{string(field)}
 		}
@@ -185,8 +185,8 @@ func setErrorHeader(h http.Header, e *Error, values []string) {
 // bodies are buffers for problem details, which are small.
 var bodies = sync.Pool{New: func() any { return new([512]byte) }}
 
-// writeProblem writes e as problem details without a type of its own. It has room
-// for two values in values.
+// writeProblem writes e as problem details without a type of its own. Values has
+// room for two field values.
 func writeProblem(w http.ResponseWriter, e *Error, values []string) {
 	buf := bodies.Get().(*[512]byte)
 	write(w, e.status(), "application/problem+json", appendProblem(buf[:0], e), values)
@@ -219,14 +219,14 @@ func appendProblem(b []byte, e *Error) []byte {
 	return append(b, '}')
 }
 
-// write sends a body whose length the server finds out by itself. It has room for
-// two values in values.
+// write sends a body whose length the server counts. Values has room for two field
+// values.
 func write(w http.ResponseWriter, status int, contentType string, body []byte, values []string) {
 	h := w.Header()
 	values[0], values[1] = contentType, "nosniff"
 	h["Content-Type"] = values[0:1:1]
 	h["X-Content-Type-Options"] = values[1:2:2]
 	w.WriteHeader(status)
-	// The client may have gone; there is nobody left to tell.
+	// The client may have gone, and then there is no way to report that to it.
 	_, _ = w.Write(body)
 }

@@ -9,17 +9,17 @@ import (
 	"github.com/usher-go/usher/internal/exchange"
 )
 
-// A Principal says who calls. An [Authenticator] makes it; every later step of
-// the request reads it with [PrincipalFrom].
+// A Principal is the caller of a request. An [Authenticator] returns it, and
+// middlewares and handlers further in read it with [PrincipalFrom].
 //
-// A Principal is shared by all requests that present the same credential. Treat
-// it, its Scopes and its Details as read-only.
+// A Principal may be shared by all requests that carry the same credential. It, its
+// Scopes and its Details are read-only.
 type Principal struct {
 	// ID is the stable identity of the credential's subject: the ID of an API
 	// key, the subject of a token. It is unique within Kind, never a secret, and
 	// the default scope of idempotency keys and of limits per caller.
 	ID string
-	// Kind is the kind of credential that was presented.
+	// Kind is the kind of the credential.
 	Kind Kind
 	// Owner is the account that the credential belongs to. Several principals
 	// may share one; empty means that the credential stands for itself.
@@ -34,7 +34,7 @@ type Principal struct {
 	Plan string
 	// Environment is where the credential is valid, for instance "live".
 	Environment string
-	// Details is what the authenticator wants handlers to see, such as an
+	// Details is what the authenticator has for handlers, such as an
 	// *apikey.Key or the claims of a token. It never holds key material.
 	Details any
 }
@@ -139,24 +139,24 @@ func setPrincipal(x *exchange.Exchange, p *Principal) {
 var principals = exchange.NewSlot[Principal]()
 
 // WithPrincipal returns a request that carries p, for tests and for
-// authentication that is done elsewhere. If one of this module's middlewares
-// has already seen r, p is noted in it and r is returned, else a copy.
+// authentication that is done elsewhere. If a middleware of this module
+// has already seen r, p is stored in r itself, else in a copy.
 //
-// Who authenticates elsewhere also tells caches whose the response is: [Authenticate]
-// sets Vary and Cache-Control, and WithPrincipal has no response to set them in.
+// Unlike [Authenticate], WithPrincipal cannot mark the response for caches: code that
+// authenticates elsewhere sets Vary and Cache-Control itself.
 func WithPrincipal(r *http.Request, p *Principal) *http.Request {
 	x, r := exchange.Enter(r)
 	setPrincipal(x, p)
 	return r
 }
 
-// Track returns a request in which later middlewares note who calls, so that an
-// outer handler, an access log for instance, can read it with [PrincipalFrom]
-// once the inner ones have returned. It copies r unless that was done before.
+// Track returns a request in which middlewares further in store the principal, so that
+// an outer handler, an access log for instance, can read it with [PrincipalFrom]
+// once they have returned. It copies r unless that was done before.
 //
-// As with every copy of a request, a server removes the temporary files of a
-// multipart form only from its own: the handler that calls Track hands
-// MultipartForm back, as the example does.
+// A server removes the temporary files of a multipart form only from the request that
+// it made: the handler that calls Track copies MultipartForm from the tracked request
+// back to its own, as the example does.
 func Track(r *http.Request) *http.Request {
 	_, r = exchange.Enter(r)
 	return r

@@ -16,11 +16,11 @@ import (
 
 // Require returns the middleware that admits only callers who meet want. It
 // stands inside of [Authenticate]: a request without a principal is refused with
-// 401, one whose principal falls short with 403, or 404 for another [Requirement]
-// Owner. A caller must meet every Require of a chain. A refusal for lack of a scope
-// names the scopes of all of them up to there, as a token needs them all.
+// 401, one whose principal does not meet want with 403, or with 404 for another owner
+// (see Requirement.Owner). A caller must meet every Require of a chain, so a refusal
+// for lack of a scope names the scopes of the outer ones as well.
 //
-// Like Authenticate it is built where routes are declared, and panics if want is
+// Require is called where routes are declared. It panics if want is
 // invalid, with an error that joins a [*ConfigError] for every fault.
 //
 // Decisions are counted as usher.authorization.requests on the global OpenTelemetry
@@ -89,8 +89,8 @@ func (q *requirement) ServeNext(w http.ResponseWriter, r *http.Request, next htt
 	}
 }
 
-// missingPrincipal returns the error for a request that nobody has authenticated,
-// or whose caller is anonymous.
+// missingPrincipal returns the error for a request without a principal, which may have
+// passed an Optional authenticator.
 func missingPrincipal(x *exchange.Exchange) *Error {
 	if x != nil {
 		if challenges := exchange.Challenges.Load(x); challenges != nil && len(*challenges) > 0 {

@@ -11,7 +11,7 @@ import (
 	"github.com/usher-go/usher/internal/method"
 )
 
-// A Requirement says who may use a route. All of its fields must be met. The zero
+// A Requirement is what a caller needs to use a route. All of its fields must be met. The zero
 // value requires only a principal.
 type Requirement struct {
 	// Kinds are the kinds of credential that are accepted; none means any.
