@@ -16,7 +16,7 @@ import (
 )
 
 // A field is an authenticator for a credential in a header field. "good" is
-// good, "error" cannot be judged, "nothing" makes it break its contract, and
+// valid, "error" cannot be verified, "nothing" makes it break its contract, and
 // anything else is refused.
 type field string
 
@@ -105,7 +105,7 @@ func TestAuthenticate(t *testing.T) {
 
 		noCredential = outcome{401, "missing_credential", ""}
 		twoOfThem    = outcome{401, "ambiguous_credentials", ""}
-		notJudged    = outcome{503, "authentication_unavailable", ""}
+		unverified   = outcome{503, "authentication_unavailable", ""}
 		anonymous    = outcome{200, "", "anonymous"}
 		refusedA     = outcome{401, "bad_a", ""}
 		goodA        = outcome{200, "", "A good"}
@@ -117,67 +117,67 @@ func TestAuthenticate(t *testing.T) {
 		fields         []string
 		want           outcome
 	}{
-		"nothing refuses everything":                 {nil, []string{"A", "good"}, noCredential},
-		"a good credential passes":                   {list(a), []string{"A", "good"}, goodA},
-		"none is refused":                            {list(a), nil, noCredential},
-		"a bad one is refused":                       {list(a), []string{"A", "bad"}, refusedA},
-		"a refusal may be wrapped":                   {list(a), []string{"A", "wrapped"}, outcome{401, "wrapped_code", ""}},
-		"one that cannot be judged is 503, not 401":  {list(a), []string{"A", "error"}, notJudged},
-		"an authenticator may say 503 itself":        {list(a), []string{"A", "own 503"}, outcome{503, "own_code", ""}},
-		"neither principal nor error is 503":         {list(a), []string{"A", "nothing"}, notJudged},
-		"neither principal nor error, optional":      {list(usher.Optional(a)), []string{"A", "nothing"}, notJudged},
-		"a nil Error is an error":                    {list(a), []string{"A", "nil Error"}, notJudged},
-		"another field is none":                      {list(a), []string{"B", "good"}, noCredential},
-		"a detector alone":                           {list(da), []string{"A", "good"}, goodA},
-		"a detector alone refuses":                   {list(da), []string{"A", "bad"}, refusedA},
-		"a detector alone and none":                  {list(da), nil, noCredential},
-		"the first of two":                           {list(da, db), []string{"A", "good"}, goodA},
-		"the second of two":                          {list(da, db), []string{"B", "good"}, goodB},
-		"none of two":                                {list(da, db), nil, noCredential},
-		"both of two are ambiguous":                  {list(da, db), []string{"A", "good", "B", "good"}, twoOfThem},
-		"good and bad are ambiguous":                 {list(da, db), []string{"A", "good", "B", "bad"}, twoOfThem},
-		"bad and good are ambiguous":                 {list(da, db), []string{"A", "bad", "B", "good"}, twoOfThem},
-		"good and error are ambiguous":               {list(da, db), []string{"A", "good", "B", "error"}, twoOfThem},
-		"two without detection are ambiguous, too":   {list(a, b), []string{"A", "good", "B", "good"}, twoOfThem},
-		"good and bad without detection":             {list(a, b), []string{"A", "good", "B", "bad"}, twoOfThem},
-		"the second without detection":               {list(a, b), []string{"B", "good"}, goodB},
-		"an error without detection is no absence":   {list(a, b), []string{"A", "error"}, notJudged},
-		"error and good without detection":           {list(a, b), []string{"A", "error", "B", "good"}, twoOfThem},
-		"none without detection":                     {list(a, b), nil, noCredential},
-		"a mix of both kinds":                        {list(a, db), []string{"B", "good"}, goodB},
-		"a shared carrier goes to the certain one":   {list(sharedA, sharedCertainB), []string{"A", "good", "B", "good"}, goodB},
-		"in whatever order":                          {list(sharedCertainB, sharedA), []string{"A", "good", "B", "good"}, goodB},
-		"of two certain ones to the first":           {list(sharedCertainB, detector{field: "A", carrier: "shared", certain: true}), []string{"A", "good", "B", "good"}, goodB},
-		"without a certain one to the first":         {list(sharedA, sharedB), []string{"A", "good", "B", "good"}, goodA},
-		"and then it does not fall back":             {list(sharedA, sharedB), []string{"A", "bad", "B", "good"}, refusedA},
-		"a third carrier is ambiguous":               {list(sharedA, sharedCertainB, detector{field: "C"}), []string{"A", "good", "B", "good", "C", "good"}, twoOfThem},
-		"optional: none is anonymous":                {list(usher.Optional(a)), nil, anonymous},
-		"optional: good":                             {list(usher.Optional(a)), []string{"A", "good"}, goodA},
-		"optional: bad is still refused":             {list(usher.Optional(a)), []string{"A", "bad"}, refusedA},
-		"optional: not judged is still 503":          {list(usher.Optional(da)), []string{"A", "error"}, notJudged},
-		"optional all: none is anonymous":            {list(usher.Optional(da), usher.Optional(db)), nil, anonymous},
-		"optional all: both are ambiguous":           {list(usher.Optional(da), usher.Optional(db)), []string{"A", "good", "B", "good"}, twoOfThem},
-		"optional all: bad is refused":               {list(usher.Optional(da), usher.Optional(db)), []string{"A", "bad"}, refusedA},
-		"optional in part: none is refused":          {list(usher.Optional(da), db), nil, noCredential},
-		"optional twice":                             {list(usher.Optional(usher.Optional(da))), nil, anonymous},
-		"precedence: the first decides":              {list(usher.Precedence(da, db)), []string{"A", "good", "B", "good"}, goodA},
-		"precedence: the second alone":               {list(usher.Precedence(da, db)), []string{"B", "good"}, goodB},
-		"precedence: a bad first never falls back":   {list(usher.Precedence(da, db)), []string{"A", "bad", "B", "good"}, refusedA},
-		"precedence: an error never falls back":      {list(usher.Precedence(da, db)), []string{"A", "error", "B", "good"}, notJudged},
-		"precedence: nothing never falls back":       {list(usher.Precedence(da, db)), []string{"A", "nothing", "B", "good"}, notJudged},
-		"precedence: without detection":              {list(usher.Precedence(a, b)), []string{"A", "bad", "B", "good"}, refusedA},
-		"precedence: a bad second is not looked at":  {list(usher.Precedence(da, db)), []string{"A", "good", "B", "bad"}, goodA},
-		"precedence: none":                           {list(usher.Precedence(da, db)), nil, noCredential},
-		"precedence: of one":                         {list(usher.Precedence(da)), []string{"A", "good"}, goodA},
-		"precedence: the certain of a shared":        {list(usher.Precedence(sharedA, sharedCertainB)), []string{"A", "bad", "B", "good"}, goodB},
-		"precedence: optional and none":              {list(usher.Optional(usher.Precedence(da, db))), nil, anonymous},
-		"precedence: optional and bad":               {list(usher.Optional(usher.Precedence(da, db))), []string{"A", "bad", "B", "good"}, refusedA},
-		"precedence: of optional ones":               {list(usher.Precedence(usher.Optional(da), usher.Optional(db))), nil, anonymous},
-		"precedence: beside another is ambiguous":    {list(usher.Precedence(da, db), detector{field: "C"}), []string{"B", "good", "C", "good"}, twoOfThem},
-		"precedence: beside another, alone":          {list(usher.Precedence(da, db), detector{field: "C"}), []string{"A", "good", "B", "good"}, goodA},
-		"two without detection, one nested":          {list(b, usher.Optional(a)), []string{"A", "good", "B", "good"}, twoOfThem},
-		"two without detection, both nested":         {list(usher.Optional(b), usher.Precedence(a)), []string{"A", "good", "B", "bad"}, twoOfThem},
-		"precedence: carriers of a nested selection": {list(usher.Precedence(sharedA, db), sharedCertainB), []string{"A", "good", "B", "good"}, goodB},
+		"nothing refuses everything":                  {nil, []string{"A", "good"}, noCredential},
+		"a good credential passes":                    {list(a), []string{"A", "good"}, goodA},
+		"none is refused":                             {list(a), nil, noCredential},
+		"a bad one is refused":                        {list(a), []string{"A", "bad"}, refusedA},
+		"a refusal may be wrapped":                    {list(a), []string{"A", "wrapped"}, outcome{401, "wrapped_code", ""}},
+		"one that cannot be verified is 503, not 401": {list(a), []string{"A", "error"}, unverified},
+		"an authenticator may return a 503 itself":    {list(a), []string{"A", "own 503"}, outcome{503, "own_code", ""}},
+		"neither principal nor error is 503":          {list(a), []string{"A", "nothing"}, unverified},
+		"neither principal nor error, optional":       {list(usher.Optional(a)), []string{"A", "nothing"}, unverified},
+		"a nil Error is an error":                     {list(a), []string{"A", "nil Error"}, unverified},
+		"another field is none":                       {list(a), []string{"B", "good"}, noCredential},
+		"a detector alone":                            {list(da), []string{"A", "good"}, goodA},
+		"a detector alone refuses":                    {list(da), []string{"A", "bad"}, refusedA},
+		"a detector alone and none":                   {list(da), nil, noCredential},
+		"the first of two":                            {list(da, db), []string{"A", "good"}, goodA},
+		"the second of two":                           {list(da, db), []string{"B", "good"}, goodB},
+		"none of two":                                 {list(da, db), nil, noCredential},
+		"both of two are ambiguous":                   {list(da, db), []string{"A", "good", "B", "good"}, twoOfThem},
+		"good and bad are ambiguous":                  {list(da, db), []string{"A", "good", "B", "bad"}, twoOfThem},
+		"bad and good are ambiguous":                  {list(da, db), []string{"A", "bad", "B", "good"}, twoOfThem},
+		"good and error are ambiguous":                {list(da, db), []string{"A", "good", "B", "error"}, twoOfThem},
+		"two without detection are ambiguous, too":    {list(a, b), []string{"A", "good", "B", "good"}, twoOfThem},
+		"good and bad without detection":              {list(a, b), []string{"A", "good", "B", "bad"}, twoOfThem},
+		"the second without detection":                {list(a, b), []string{"B", "good"}, goodB},
+		"an error without detection is no absence":    {list(a, b), []string{"A", "error"}, unverified},
+		"error and good without detection":            {list(a, b), []string{"A", "error", "B", "good"}, twoOfThem},
+		"none without detection":                      {list(a, b), nil, noCredential},
+		"a mix of both kinds":                         {list(a, db), []string{"B", "good"}, goodB},
+		"a shared carrier goes to the certain one":    {list(sharedA, sharedCertainB), []string{"A", "good", "B", "good"}, goodB},
+		"in whatever order":                           {list(sharedCertainB, sharedA), []string{"A", "good", "B", "good"}, goodB},
+		"of two certain ones to the first":            {list(sharedCertainB, detector{field: "A", carrier: "shared", certain: true}), []string{"A", "good", "B", "good"}, goodB},
+		"without a certain one to the first":          {list(sharedA, sharedB), []string{"A", "good", "B", "good"}, goodA},
+		"and then it does not fall back":              {list(sharedA, sharedB), []string{"A", "bad", "B", "good"}, refusedA},
+		"a third carrier is ambiguous":                {list(sharedA, sharedCertainB, detector{field: "C"}), []string{"A", "good", "B", "good", "C", "good"}, twoOfThem},
+		"optional: none is anonymous":                 {list(usher.Optional(a)), nil, anonymous},
+		"optional: good":                              {list(usher.Optional(a)), []string{"A", "good"}, goodA},
+		"optional: bad is still refused":              {list(usher.Optional(a)), []string{"A", "bad"}, refusedA},
+		"optional: not verified is still 503":         {list(usher.Optional(da)), []string{"A", "error"}, unverified},
+		"optional all: none is anonymous":             {list(usher.Optional(da), usher.Optional(db)), nil, anonymous},
+		"optional all: both are ambiguous":            {list(usher.Optional(da), usher.Optional(db)), []string{"A", "good", "B", "good"}, twoOfThem},
+		"optional all: bad is refused":                {list(usher.Optional(da), usher.Optional(db)), []string{"A", "bad"}, refusedA},
+		"optional in part: none is refused":           {list(usher.Optional(da), db), nil, noCredential},
+		"optional twice":                              {list(usher.Optional(usher.Optional(da))), nil, anonymous},
+		"precedence: the first decides":               {list(usher.Precedence(da, db)), []string{"A", "good", "B", "good"}, goodA},
+		"precedence: the second alone":                {list(usher.Precedence(da, db)), []string{"B", "good"}, goodB},
+		"precedence: a bad first never falls back":    {list(usher.Precedence(da, db)), []string{"A", "bad", "B", "good"}, refusedA},
+		"precedence: an error never falls back":       {list(usher.Precedence(da, db)), []string{"A", "error", "B", "good"}, unverified},
+		"precedence: nothing never falls back":        {list(usher.Precedence(da, db)), []string{"A", "nothing", "B", "good"}, unverified},
+		"precedence: without detection":               {list(usher.Precedence(a, b)), []string{"A", "bad", "B", "good"}, refusedA},
+		"precedence: a bad second is not looked at":   {list(usher.Precedence(da, db)), []string{"A", "good", "B", "bad"}, goodA},
+		"precedence: none":                            {list(usher.Precedence(da, db)), nil, noCredential},
+		"precedence: of one":                          {list(usher.Precedence(da)), []string{"A", "good"}, goodA},
+		"precedence: the certain of a shared":         {list(usher.Precedence(sharedA, sharedCertainB)), []string{"A", "bad", "B", "good"}, goodB},
+		"precedence: optional and none":               {list(usher.Optional(usher.Precedence(da, db))), nil, anonymous},
+		"precedence: optional and bad":                {list(usher.Optional(usher.Precedence(da, db))), []string{"A", "bad", "B", "good"}, refusedA},
+		"precedence: of optional ones":                {list(usher.Precedence(usher.Optional(da), usher.Optional(db))), nil, anonymous},
+		"precedence: beside another is ambiguous":     {list(usher.Precedence(da, db), detector{field: "C"}), []string{"B", "good", "C", "good"}, twoOfThem},
+		"precedence: beside another, alone":           {list(usher.Precedence(da, db), detector{field: "C"}), []string{"A", "good", "B", "good"}, goodA},
+		"two without detection, one nested":           {list(b, usher.Optional(a)), []string{"A", "good", "B", "good"}, twoOfThem},
+		"two without detection, both nested":          {list(usher.Optional(b), usher.Precedence(a)), []string{"A", "good", "B", "bad"}, twoOfThem},
+		"precedence: carriers of a nested selection":  {list(usher.Precedence(sharedA, db), sharedCertainB), []string{"A", "good", "B", "good"}, goodB},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -286,7 +286,7 @@ func TestChallenges(t *testing.T) {
 		"a refusal keeps its own":         {usher.Authenticate(a), []string{"A", "own"}, []string{"Own"}},
 		"none on 503":                     {usher.Authenticate(a), []string{"A", "error"}, nil},
 		"no authenticator at all has one": {usher.Authenticate(), nil, []string{"Bearer"}},
-		"an anonymous caller of a closed route learns them": {
+		"an anonymous caller of a closed route receives them": {
 			usher.Chain(usher.Authenticate(usher.Optional(b)), usher.Require(usher.Requirement{})), nil, []string{basic},
 		},
 	}
@@ -382,7 +382,7 @@ func TestRecordUse(t *testing.T) {
 	}
 }
 
-func TestOnlyTheOneThatJudgedRecords(t *testing.T) {
+func TestOnlyTheAuthenticatorThatVerifiedRecords(t *testing.T) {
 	a, b := newRecorder("A"), newRecorder("B")
 	m := usher.Authenticate(usher.Precedence(a, b))
 	serve(m.Wrap(http.NotFoundHandler()), get("A", "good", "B", "good"))
@@ -392,14 +392,14 @@ func TestOnlyTheOneThatJudgedRecords(t *testing.T) {
 
 // Over a real server, with a handler that does to the credentials of its request
 // what proxies do. Each authenticator has a field and a list of its own.
-func TestUseIsRecordedByWhoHasJudged(t *testing.T) {
+func TestUseIsRecordedByTheAuthenticatorThatVerified(t *testing.T) {
 	changes := map[string]func(r *http.Request){
-		"leaves the credential":          func(*http.Request) {},
-		"removes the credential":         func(r *http.Request) { r.Header.Del("A") },
-		"replaces it by that of another": func(r *http.Request) { r.Header.Del("A"); r.Header.Set("B", "good") },
-		"adds that of another":           func(r *http.Request) { r.Header.Set("B", "good") },
-		"removes it and panics":          func(r *http.Request) { r.Header.Del("A"); panic(http.ErrAbortHandler) },
-		"hands on a request without any": func(r *http.Request) { clear(r.Header) },
+		"leaves the credential":           func(*http.Request) {},
+		"removes the credential":          func(r *http.Request) { r.Header.Del("A") },
+		"replaces it by that of another":  func(r *http.Request) { r.Header.Del("A"); r.Header.Set("B", "good") },
+		"adds that of another":            func(r *http.Request) { r.Header.Set("B", "good") },
+		"removes it and panics":           func(r *http.Request) { r.Header.Del("A"); panic(http.ErrAbortHandler) },
+		"passes on a request without any": func(r *http.Request) { clear(r.Header) },
 	}
 	var mu sync.Mutex
 	var used []string
@@ -445,7 +445,7 @@ func TestUseIsRecordedByWhoHasJudged(t *testing.T) {
 	}
 }
 
-// A noting detector says who was told of which use.
+// A noting detector records which uses it was told.
 type noting struct {
 	detector
 	note func(*usher.Principal)

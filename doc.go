@@ -20,8 +20,9 @@
 //     Vary what the response depends on, and responses whose handler does not set
 //     Cache-Control are private. Caches store nothing that [Fail] has written.
 //   - The cause of an [Error] is never sent to a client.
-//   - A request is copied once for all middlewares of this module that only add to its
-//     context: the first puts one holder there, and the others fill it in.
+//   - However many middlewares of this module a request passes, they copy it once: the
+//     first puts one holder into its context, and the others fill it in. Each [Adapt] and
+//     [Deadline] copies it once more.
 //
 // # Order
 //

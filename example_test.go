@@ -13,7 +13,7 @@ import (
 	"github.com/usher-go/usher"
 )
 
-// A Badge is a small authenticator: it knows the one badge of the porter, by its
+// A Badge is a small authenticator: it accepts one badge, by its
 // hash.
 type Badge struct{ sum [sha256.Size]byte }
 
@@ -25,16 +25,16 @@ func (b Badge) Authenticate(r *http.Request) (*usher.Principal, error) {
 	}
 	sum := sha256.Sum256([]byte(badges[0]))
 	if len(badges) > 1 || subtle.ConstantTimeCompare(sum[:], b.sum[:]) != 1 {
-		return nil, &usher.Error{Status: http.StatusUnauthorized, Code: "bad_badge", Message: "This badge is not known."}
+		return nil, &usher.Error{Status: http.StatusUnauthorized, Code: "bad_badge", Message: "This badge is not valid."}
 	}
-	return &usher.Principal{ID: "porter", Kind: "badge", Level: usher.LevelReadOnly}, nil
+	return &usher.Principal{ID: "badge 7", Kind: "badge", Level: usher.LevelReadOnly}, nil
 }
 
 var badge = Badge{sha256.Sum256([]byte("1234"))}
 
-// ask prints what h answers to a request with these fields.
+// ask prints the response of h to a request with these fields.
 func ask(h http.Handler, method string, fields ...string) {
-	r := httptest.NewRequest(method, "/door", nil)
+	r := httptest.NewRequest(method, "/notes", nil)
 	for i := 0; i+1 < len(fields); i += 2 {
 		r.Header.Add(fields[i], fields[i+1])
 	}
@@ -46,20 +46,20 @@ func ask(h http.Handler, method string, fields ...string) {
 // An authenticator is one method; the middleware around it does the rest.
 func Example() {
 	auth := usher.Authenticate(badge)
-	open := usher.Require(usher.Requirement{MethodLevels: map[string]usher.Level{"POST": usher.LevelReadWrite}})
+	write := usher.Require(usher.Requirement{MethodLevels: map[string]usher.Level{"POST": usher.LevelReadWrite}})
 
-	door := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	notes := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p, _ := usher.PrincipalFrom(r.Context())
 		fmt.Fprintf(w, "hello %s", p.ID)
 	})
-	h := usher.Chain(auth, open).Wrap(door)
+	h := usher.Chain(auth, write).Wrap(notes)
 
 	ask(h, "GET", "X-Badge", "1234")
 	ask(h, "GET", "X-Badge", "4321")
 	ask(h, "POST", "X-Badge", "1234")
 	// Output:
-	// 200 hello porter
-	// 401 {"type":"about:blank","title":"Unauthorized","status":401,"detail":"This badge is not known.","code":"bad_badge"}
+	// 200 hello badge 7
+	// 401 {"type":"about:blank","title":"Unauthorized","status":401,"detail":"This badge is not valid.","code":"bad_badge"}
 	// 403 {"type":"about:blank","title":"Forbidden","status":403,"detail":"The credential does not permit this.","code":"insufficient_permission"}
 }
 
@@ -80,7 +80,7 @@ func (v visitor) Authenticate(r *http.Request) (*usher.Principal, error) {
 func greet(w http.ResponseWriter, r *http.Request) {
 	p, ok := usher.PrincipalFrom(r.Context())
 	if !ok {
-		p.ID = "stranger"
+		p.ID = "anonymous"
 	}
 	fmt.Fprintf(w, "hello %s", p.ID)
 }
@@ -111,23 +111,23 @@ func ExampleOptional() {
 	ask(h, "GET", "X-Name", "alice")
 	ask(h, "GET", "X-Name", "mallory")
 	// Output:
-	// 200 hello stranger
+	// 200 hello anonymous
 	// 200 hello alice
 	// 401 {"type":"about:blank","title":"Unauthorized","status":401,"code":"unwelcome"}
 }
 
 func ExampleRequire() {
-	h := usher.Require(usher.Requirement{Scopes: []string{"doors:open"}}).Wrap(http.HandlerFunc(greet))
+	h := usher.Require(usher.Requirement{Scopes: []string{"notes:write"}}).Wrap(http.HandlerFunc(greet))
 
-	r := httptest.NewRequest(http.MethodGet, "/door", nil)
-	for _, p := range []*usher.Principal{{ID: "alice", Scopes: []string{"doors:open"}}, {ID: "bob"}} {
+	r := httptest.NewRequest(http.MethodGet, "/notes", nil)
+	for _, p := range []*usher.Principal{{ID: "alice", Scopes: []string{"notes:write"}}, {ID: "bob"}} {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, usher.WithPrincipal(r, p)) // as Authenticate would
 		fmt.Println(w.Code, w.Header()["Www-Authenticate"])
 	}
 	// Output:
 	// 200 []
-	// 403 [Bearer error="insufficient_scope", scope="doors:open"]
+	// 403 [Bearer error="insufficient_scope", scope="notes:write"]
 }
 
 // A function is a middleware, and so is any middleware of net/http.
@@ -151,18 +151,18 @@ func ExampleMiddlewareFunc() {
 func ExamplePattern() {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "up") })
-	mux.HandleFunc("GET /door", greet)
+	mux.HandleFunc("GET /notes", greet)
 	isHealth := func(r *http.Request) bool { return r.Pattern == "GET /health" }
 	h := usher.Chain(usher.Pattern(mux), usher.Unless(isHealth, usher.Authenticate(visitor{"X-Name"}))).Wrap(mux)
 
-	for _, path := range []string{"/health", "/door"} {
+	for _, path := range []string{"/health", "/notes"} {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
 		fmt.Println(path, w.Code)
 	}
 	// Output:
 	// /health 200
-	// /door 401
+	// /notes 401
 }
 
 // Handlers pass their context on and hand its error to Fail. Streams are exempted.
@@ -203,17 +203,17 @@ func ExampleAnyOf() {
 	own := func(r *http.Request) string { return r.PathValue("account") }
 	read := usher.AnyOf(
 		usher.Requirement{Kinds: []usher.Kind{usher.KindAPIKey}, Level: usher.LevelReadOnly},
-		usher.Requirement{Kinds: []usher.Kind{usher.KindJWT}, Scopes: []string{"doors:read"}},
+		usher.Requirement{Kinds: []usher.Kind{usher.KindJWT}, Scopes: []string{"notes:read"}},
 	)
 	mux := http.NewServeMux()
-	mux.Handle("GET /{account}/doors", usher.Chain(
+	mux.Handle("GET /{account}/notes", usher.Chain(
 		usher.Require(read), usher.Require(usher.Requirement{Owner: own}),
 	).Wrap(http.HandlerFunc(greet)))
 
 	key := &usher.Principal{ID: "key_1", Owner: "acme", Kind: usher.KindAPIKey, Level: usher.LevelReadOnly}
 	token := &usher.Principal{ID: "alice", Owner: "acme", Kind: usher.KindJWT}
 	for _, p := range []*usher.Principal{key, token} {
-		for _, path := range []string{"/acme/doors", "/other/doors"} {
+		for _, path := range []string{"/acme/notes", "/other/notes"} {
 			w := httptest.NewRecorder()
 			r := httptest.NewRequest(http.MethodGet, path, nil)
 			mux.ServeHTTP(w, usher.WithPrincipal(r, p)) // as Authenticate would
@@ -221,13 +221,13 @@ func ExampleAnyOf() {
 		}
 	}
 	// Output:
-	// api_key /acme/doors 200
-	// api_key /other/doors 404
-	// jwt /acme/doors 403
-	// jwt /other/doors 403
+	// api_key /acme/notes 200
+	// api_key /other/notes 404
+	// jwt /acme/notes 403
+	// jwt /other/notes 403
 }
 
-// Fail tells the client what an Error says and hides every other error.
+// Fail sends the public part of an Error and hides every other error.
 func ExampleFail() {
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		cause := errors.New("dial tcp 10.0.0.7:5432: connection refused")
@@ -237,8 +237,8 @@ func ExampleFail() {
 		}
 		usher.Fail(w, r, &usher.Error{
 			Status:  http.StatusServiceUnavailable,
-			Code:    "door_stuck",
-			Message: "The door is stuck. Please try again.",
+			Code:    "notes_unavailable",
+			Message: "The notes are not available. Please try again.",
 			Cause:   cause,
 		})
 	})
@@ -247,10 +247,10 @@ func ExampleFail() {
 	ask(h, "POST")
 	// Output:
 	// 500 {"type":"about:blank","title":"Internal Server Error","status":500,"code":"internal"}
-	// 503 {"type":"about:blank","title":"Service Unavailable","status":503,"detail":"The door is stuck. Please try again.","code":"door_stuck"}
+	// 503 {"type":"about:blank","title":"Service Unavailable","status":503,"detail":"The notes are not available. Please try again.","code":"notes_unavailable"}
 }
 
-// An access log stands outside of everything and still learns who called.
+// An access log stands outside of everything and still reads the principal.
 func ExampleTrack() {
 	accessLog := func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -266,14 +266,15 @@ func ExampleTrack() {
 	ask(h, "GET", "X-Name", "alice")
 	ask(h, "GET", "X-Name", "mallory")
 	// Output:
-	// GET /door "alice" true
+	// GET /notes "alice" true
 	// 200 hello alice
-	// GET /door "" false
+	// GET /notes "" false
 	// 401 {"type":"about:blank","title":"Unauthorized","status":401,"code":"unwelcome"}
 }
 
-// The common mistake: to answer nothing at all when a lookup fails, as if that
-// meant anonymous. It lets nobody in; say ErrNoCredential, or what went wrong.
+// The common mistake: to return neither a principal nor an error when a lookup fails,
+// as if that meant anonymous. No request is admitted; return ErrNoCredential, or the
+// error of the lookup.
 func ExampleAuthenticate_incorrect() {
 	incorrect := authenticatorFunc(func(*http.Request) (*usher.Principal, error) {
 		return nil, nil

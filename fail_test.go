@@ -58,7 +58,7 @@ func TestFail(t *testing.T) {
 			&usher.Error{Status: 400, Code: "invalid", Fields: []usher.Field{{Name: "name", Message: "is missing"}, {Name: `a"b`, Message: "<&>"}}}, 400,
 			`{"type":"about:blank","title":"Bad Request","status":400,"code":"invalid","errors":[{"field":"name","message":"is missing"},{"field":"a\"b","message":"\u003c\u0026\u003e"}]}`,
 		},
-		"an error of somebody else is 500 and hidden": {
+		"any other error is 500 and hidden": {
 			secret, 500,
 			`{"type":"about:blank","title":"Internal Server Error","status":500,"code":"internal"}`,
 		},
@@ -78,7 +78,7 @@ func TestFail(t *testing.T) {
 			fmt.Errorf("decode: %w", &http.MaxBytesError{Limit: 10}), 413,
 			`{"type":"about:blank","title":"Request Entity Too Large","status":413,"detail":"The request body is too large.","code":"payload_too_large"}`,
 		},
-		"an Error says what a limit is": {
+		"an Error has precedence over a limit": {
 			&usher.Error{Status: 400, Code: "own", Cause: &http.MaxBytesError{}}, 400,
 			`{"type":"about:blank","title":"Bad Request","status":400,"code":"own"}`,
 		},
@@ -199,7 +199,7 @@ func TestRespond(t *testing.T) {
 		kind   string
 	}{
 		"nothing to tell":            {usher.Reply{}, 204, "", ""},
-		"nothing to tell of a 201":   {usher.Reply{Status: 201}, 201, "", ""},
+		"a 201 without data":         {usher.Reply{Status: 201}, 201, "", ""},
 		"data":                       {usher.Reply{Data: map[string]int{"a": 1}}, 200, `{"a":1}`, "application/json"},
 		"data of a 201":              {usher.Reply{Status: 201, Code: "made", Message: "Made.", Data: []int{}}, 201, `[]`, "application/json"},
 		"a page":                     {usher.Reply{Data: []int{1}, Page: &usher.Page{Number: 1, Limit: 1, Total: 3}}, 200, `[1]`, "application/json"},

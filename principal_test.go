@@ -127,7 +127,7 @@ func TestAnOuterAccessLogSeesWhoCalled(t *testing.T) {
 			who = p.ID
 		})
 	}
-	// A middleware of somebody else stands between.
+	// A middleware of another package stands between.
 	type key struct{}
 	between := func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -83,7 +83,7 @@ func TestTemporaryFilesOfAFormAreRemoved(t *testing.T) {
 	}
 	panics := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		upload(w, r)
-		panic("after the answer")
+		panic("after the response")
 	})
 	recovers := func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -133,9 +133,9 @@ func TestTemporaryFilesOfAFormAreRemoved(t *testing.T) {
 	}
 }
 
-// TestAnAbandonedHandlerRacesNobody is for the race detector: after a timeout the
+// TestAnAbandonedHandlerDoesNotRace is for the race detector: after a timeout the
 // handler goes on writing into the holder while the outer middlewares read it.
-func TestAnAbandonedHandlerRacesNobody(t *testing.T) {
+func TestAnAbandonedHandlerDoesNotRace(t *testing.T) {
 	timedOut, done := make(chan struct{}), make(chan struct{})
 	inner := usher.Chain(
 		usher.Authenticate(field("A")),

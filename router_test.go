@@ -24,7 +24,7 @@ func TestNoteFailure(t *testing.T) {
 		failed int
 		broken bool
 	}{
-		"nobody has responded":        {0, errors.New("private"), 500, false},
+		"no response yet":             {0, errors.New("private"), 500, false},
 		"an Error":                    {0, public, 409, false},
 		"an Error that is wrapped":    {0, fmt.Errorf("handler: %w", public), 409, false},
 		"an Error without a status":   {0, &usher.Error{}, 500, false},

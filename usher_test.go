@@ -44,7 +44,7 @@ func get(fields ...string) *http.Request {
 	return r
 }
 
-// serve returns what h answers to r.
+// serve returns the response of h to r.
 func serve(h http.Handler, r *http.Request) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)
@@ -173,7 +173,7 @@ func TestMust(t *testing.T) {
 	usher.Must(1, err)
 }
 
-// refuse is a middleware that answers all by itself.
+// refuse is a middleware that responds itself.
 type refuse struct{}
 
 func (m refuse) Wrap(next http.Handler) http.Handler { return ways["ServeNext"](m, next) }
@@ -182,7 +182,7 @@ func (refuse) ServeNext(w http.ResponseWriter, _ *http.Request, _ http.Handler) 
 	w.WriteHeader(http.StatusTeapot)
 }
 
-func TestChainStopsWhereAMiddlewareAnswers(t *testing.T) {
+func TestChainStopsWhereAMiddlewareResponds(t *testing.T) {
 	for way, run := range ways {
 		t.Run(way, func(t *testing.T) {
 			var log []string

@@ -18,7 +18,7 @@ import (
 	"github.com/usher-go/usher/idempotency"
 )
 
-// A carried authenticator says which header fields it reads.
+// A carried authenticator lists the header fields that it reads.
 type carried struct {
 	detector
 	carriers []string
@@ -30,7 +30,7 @@ func carrying(f field, carriers ...string) carried {
 	return carried{detector{field: f}, carriers}
 }
 
-// caching is what a response tells caches.
+// caching is the part of a header for caches.
 type caching struct{ CacheControl, Vary []string }
 
 // over sends r to a server for h and returns the status and the header of the
@@ -58,7 +58,7 @@ func over(t *testing.T, h http.Handler, r *http.Request) (int, http.Header) {
 
 func cachingOf(h http.Header) caching { return caching{h["Cache-Control"], h["Vary"]} }
 
-func TestAuthenticatedResponsesTellCachesWhoseTheyAre(t *testing.T) {
+func TestAuthenticatedResponsesAreMarkedForCaches(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Cache-Control", "public, max-age=60")
 		w.Header().Set("Vary", "Accept")
@@ -178,7 +178,7 @@ func TestEveryCarrierIsNamed(t *testing.T) {
 		"refused: none":          {usher.Authenticate(a), nil, 401, caching{[]string{"no-store"}, nil}},
 		"refused: invalid":       {usher.Authenticate(usher.Optional(a)), []string{"A", "bad"}, 401, caching{[]string{"no-store"}, nil}},
 		"refused: two":           {usher.Authenticate(a, b), []string{"A", "good", "B", "good"}, 401, caching{[]string{"no-store"}, nil}},
-		"refused: not judged":    {usher.Authenticate(a), []string{"A", "error"}, 503, caching{[]string{"no-store"}, nil}},
+		"refused: not verified":  {usher.Authenticate(a), []string{"A", "error"}, 503, caching{[]string{"no-store"}, nil}},
 		"refused: anonymous":     {usher.Chain(usher.Authenticate(usher.Optional(a)), usher.Require(usher.Requirement{})), nil, 401, caching{[]string{"no-store"}, []string{"A"}}},
 		"refused: never entered": {usher.Require(usher.Requirement{}), nil, 401, caching{[]string{"no-store"}, nil}},
 	}
@@ -209,7 +209,7 @@ func TestAPanicLeavesNoCacheableResponse(t *testing.T) {
 	auth := usher.Authenticate(carrying("A", "A"))
 	panics := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("no") })
 	_, header := over(t, recovery(auth.Wrap(panics)), get("A", "good"))
-	equal(t, "recovered by somebody", caching{[]string{"private"}, []string{"A"}}, cachingOf(header))
+	equal(t, "recovered further out", caching{[]string{"private"}, []string{"A"}}, cachingOf(header))
 
 	env, err := envelope.New(envelope.Config{OnPanic: func(*http.Request, any, []byte) {}})
 	if err != nil {
@@ -219,7 +219,7 @@ func TestAPanicLeavesNoCacheableResponse(t *testing.T) {
 	equal(t, "recovered by an envelope", caching{[]string{"no-store"}, []string{"A"}}, cachingOf(header))
 }
 
-// A replay tells caches what the first response has told them, once.
+// A replay has the fields for caches of the first response, once.
 func TestAReplayTellsCachesTheSame(t *testing.T) {
 	handlers := map[string]struct {
 		header http.Header
