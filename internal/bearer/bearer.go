@@ -1,4 +1,4 @@
-// Package bearer takes credentials out of header fields, once and strictly, for
+// Package bearer extracts credentials from header fields, by the same strict rules for
 // every authenticator of this module.
 package bearer
 
@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// ErrMalformed says that a field holds something, but not one credential.
+// ErrMalformed is the error for a field that is not empty and not one credential.
 var ErrMalformed = errors.New("malformed credential")
 
 // maxLength is far above every credential in use and bounds the work that a

@@ -1,4 +1,4 @@
-// Package exchange holds what the middlewares of this module know about one
+// Package exchange holds the state that the middlewares of this module share for one
 // request. The first of them attaches an [Exchange] to the request, at the cost
 // of the one copy that a context value needs; the others find it and fill it in.
 package exchange
@@ -86,7 +86,7 @@ func (x *Exchange) Value(k any) any {
 	return x.Context.Value(k)
 }
 
-// Vary returns a writer for the response, which the caller hands back to
+// Vary returns a writer for the response, which the caller returns to
 // [Exchange.Unvary] when next has returned. The first costs no allocation.
 func (x *Exchange) Vary() *vary.Writer {
 	if x.varying.CompareAndSwap(false, true) {
@@ -102,15 +102,15 @@ func (x *Exchange) Unvary(w *vary.Writer) {
 	}
 }
 
-// Failed notes that the request was answered with an error of this status.
+// Failed records that the request has failed with this status.
 func (x *Exchange) Failed(status int) { x.failed.Store(int32(status)) }
 
 // Failure returns the status that was last passed to Failed, or 0.
 func (x *Exchange) Failure() int { return int(x.failed.Load()) }
 
-// Break notes that what has been sent looks like a success and is none, and why.
-// The first reason counts. An envelope then cuts the connection when the handler
-// has returned, and nobody keeps the response.
+// Break records that a response that looks like a success is broken, and why.
+// The first reason counts. An envelope then aborts the connection when the handler
+// has returned, and no middleware stores the response.
 func (x *Exchange) Break(why error) { x.broken.CompareAndSwap(nil, &why) }
 
 // Broken returns the reason that was passed to Break, or nil.
@@ -121,12 +121,12 @@ func (x *Exchange) Broken() error {
 	return nil
 }
 
-// Render notes that the answer of this status has the shape of the service
-// already, so that no envelope further out gives it one again. Whoever keeps an
-// answer to send it once more keeps this with it and notes it again.
+// Render records that the response of this status has the shape of the service
+// already, so that no envelope further out gives it one again. A middleware that stores
+// responses for replay stores this with them and calls Render again.
 func (x *Exchange) Render(status int) { x.rendered.Store(int32(status)) }
 
-// Rendered returns the status that was last passed to Render, or 0. It tells
-// about an answer only if that has the same status: an answer of another one,
-// of http.TimeoutHandler for instance, came from elsewhere.
+// Rendered returns the status that was last passed to Render, or 0. It concerns only
+// a response of the same status: one of another status, of http.TimeoutHandler for
+// instance, came from elsewhere.
 func (x *Exchange) Rendered() int { return int(x.rendered.Load()) }

@@ -20,19 +20,19 @@ type Hook interface {
 	// Body forwards p to the inner writer in whatever form it likes and returns
 	// how many bytes of p it took.
 	Body(inner http.ResponseWriter, p []byte) (int, error)
-	// Release is called before the handler flushes or hijacks: from here on the
-	// answer is no longer one piece. Hijacked tells which it is.
+	// Release is called before the handler flushes, or hijacks the connection: from here
+	// on the response is no longer one piece.
 	Release(hijacked bool)
 }
 
-// Writer is a http.ResponseWriter that tells a [Hook] what happens and keeps
-// count. It has http.Flusher, http.Hijacker, http.CloseNotifier, io.ReaderFrom,
+// Writer is a http.ResponseWriter that calls a [Hook] and counts what is
+// written. It has http.Flusher, http.Hijacker, http.CloseNotifier, io.ReaderFrom,
 // io.StringWriter, http.Pusher and, for http.ResponseController, FlushError and
 // Unwrap; what the inner writer cannot do is reported as http.ErrNotSupported.
 //
 // One ability cannot be kept: http.MaxBytesReader asks the server's own writer,
 // by a method that no other package can have, to close the connection of a body
-// that is too large (golang/go#73754). A Writer that knows its request makes up
+// that is too large (golang/go#73754). A Writer that has its request makes up
 // for it: see [Writer.SetRequest].
 //
 // The zero value needs Init. Like any http.ResponseWriter it serves one request;
@@ -53,20 +53,19 @@ func (w *Writer) Init(inner http.ResponseWriter, hook Hook) {
 }
 
 // SetRequest names the request that w responds to. Errors that a handler writes
-// are then preceded by [Refuse], so that none is lost because the handler has left
-// its body unread.
+// are then preceded by [Refuse], so that none is lost because the handler has not
+// read the body.
 func (w *Writer) SetRequest(r *http.Request) { w.request = r }
 
-// Detach lets go of the hook, which is told nothing more: what follows passes as
-// if there had been none. A hook that does not care for an answer calls it in
-// Head and gives the server its sendfile back.
+// Detach removes the hook, which is not called again. A hook that needs nothing of a
+// response calls it in Head, so that the server can use sendfile.
 func (w *Writer) Detach() { w.hook = nil }
 
 // Status returns the final status that was sent, or 0 if none was.
 func (w *Writer) Status() int { return int(w.status.Load()) }
 
 // LateError returns the status of an error that the handler sent after another
-// status, or 0: something failed when it was too late to say so.
+// status, or 0: the handler failed too late for an error response.
 func (w *Writer) LateError() int { return int(w.late.Load()) }
 
 // Bytes returns how many bytes of body the handler has written.
@@ -210,7 +209,7 @@ type onlyWriter struct{ io.Writer }
 // Flush flushes, as far as the inner writer can.
 func (w *Writer) Flush() { _ = w.FlushError() }
 
-// FlushError flushes and says whether that worked.
+// FlushError flushes and returns an error if that failed.
 func (w *Writer) FlushError() error {
 	w.commit()
 	if w.hook != nil {

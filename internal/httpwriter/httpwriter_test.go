@@ -54,7 +54,7 @@ func (s *spy) Body(inner http.ResponseWriter, p []byte) (int, error) {
 
 func (s *spy) Release(hijacked bool) { s.calls = append(s.calls, fmt.Sprint("release ", hijacked)) }
 
-// serve runs f behind a Writer with hook on a real server and returns the answer.
+// serve runs f behind a Writer with hook on a real server and returns the response.
 func serve(t *testing.T, http2 bool, hook httpwriter.Hook, f func(w *httpwriter.Writer, r *http.Request)) (int, string) {
 	t.Helper()
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -14,13 +14,13 @@ import (
 const serverReads = 256 << 10
 
 // Refuse prepares w for an error in response to r, of whose body more may be on
-// its way. Where a connection is closed while there is data that nobody has read,
+// its way. Where a connection is closed while there is unread data,
 // the client's side may drop the response (RFC 9112, section 9.6), and a proxy
 // makes a 502 of it. The server prevents that by itself, but not if the client
 // expected 100-continue or wants the connection closed, as nginx does by default.
 //
-// Refuse does not wait for the body: a slow client would hold whatever the
-// middlewares further out have taken for it. It does nothing for HTTP/2.
+// Refuse does not wait for the body: a slow client would hold what the
+// middlewares further out have reserved for it. It does nothing for HTTP/2.
 func Refuse(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength == 0 {
 		return
@@ -31,12 +31,12 @@ func Refuse(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// LeaveUnread makes the server close the connection of r after the response, and
-// so that the client still gets it although the rest of the body is not read. It
+// LeaveUnread makes the server close the connection of r after the response, in such a
+// way that the client still receives it although the rest of the body is not read. It
 // does nothing for HTTP/2, where each request has a stream of its own.
 //
-// The server's own writer alone can do that, and only a body that is too large
-// makes it (golang/go#73754).
+// Only the server's own writer can do that, and only for a body that is too large
+// (golang/go#73754).
 func LeaveUnread(w http.ResponseWriter, r *http.Request) {
 	if r.ProtoMajor != 1 {
 		return
@@ -56,17 +56,17 @@ func LeaveUnread(w http.ResponseWriter, r *http.Request) {
 var serverBody = func() reflect.Type {
 	r, err := http.ReadRequest(bufio.NewReader(strings.NewReader("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n")))
 	if err != nil {
-		return nil // and nobody drains
+		return nil // then nothing is drained
 	}
 	return reflect.TypeOf(r.Body)
 }()
 
-// patience is for how long drain waits, which is as long as the server lingers.
+// patience is how long drain waits, which is as long as the server lingers.
 const patience = 500 * time.Millisecond
 
-// drain reads a body of at most serverReads if it has mostly come already, as from
-// a proxy that buffers. The server's own alone bears a second reader, and that
-// stops reading at the latest when the handler has returned.
+// drain reads a body of at most serverReads if most of it has arrived, as from
+// a proxy that buffers. Only a body of the server may have a second reader, and it
+// ends that one when the handler has returned, at the latest.
 func drain(r *http.Request) {
 	if r.ContentLength > serverReads || r.ContentLength < 0 || reflect.TypeOf(r.Body) != serverBody {
 		return

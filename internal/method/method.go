@@ -1,5 +1,5 @@
-// Package method knows the methods of HTTP (RFC 9110, section 9), for every
-// configuration that names some.
+// Package method holds what packages need to know of the methods of HTTP (RFC 9110,
+// section 9).
 package method
 
 import "strings"
@@ -15,8 +15,7 @@ func Safe(name string) bool {
 }
 
 // Fault returns what is wrong with the name of a method in a configuration, or "".
-// Such a name is compared with that of a request to the letter, and every
-// registered method is in capitals.
+// Methods are case-sensitive, and every registered one is in capitals.
 func Fault(name string) string {
 	switch {
 	case name == "":
@@ -26,7 +25,7 @@ func Fault(name string) string {
 	case strings.ContainsFunc(name, notToken):
 		return "must be a method, without blanks and separators"
 	case strings.ToUpper(name) != name:
-		return "must be " + strings.ToUpper(name) + ", as methods are compared to the letter"
+		return "must be " + strings.ToUpper(name) + ", as methods are case-sensitive"
 	}
 	return ""
 }

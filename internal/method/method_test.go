@@ -34,8 +34,8 @@ func TestFault(t *testing.T) {
 	for name, want := range map[string]string{
 		"":           "must not be empty",
 		"*":          "must be a method; * stands for none",
-		"post":       "must be POST, as methods are compared to the letter",
-		"Post":       "must be POST, as methods are compared to the letter",
+		"post":       "must be POST, as methods are case-sensitive",
+		"Post":       "must be POST, as methods are case-sensitive",
 		" POST":      "must be a method, without blanks and separators",
 		"POST ":      "must be a method, without blanks and separators",
 		"POST,PUT":   "must be a method, without blanks and separators",

@@ -1,6 +1,6 @@
-// Package telemetry counts decisions and notes them on the current span, with
-// everything that can be built beforehand built beforehand: recording a decision
-// allocates nothing, and costs a few nanoseconds where telemetry is off.
+// Package telemetry counts decisions and notes them on the current span. All it needs
+// is built beforehand: to record a decision allocates nothing, and costs a few
+// nanoseconds where telemetry is off.
 package telemetry
 
 import (
@@ -23,13 +23,13 @@ type Config struct {
 	Scope string
 	// Counter and Description are the counter's; its unit is {request}.
 	Counter, Description string
-	// Attribute is the name under which the outcome stands on the counter and on
-	// the span.
+	// Attribute is the name of the attribute, on the counter and on the span, that has
+	// the outcome.
 	Attribute string
 	// Outcomes are all values that Attribute may have. They come from the
 	// program, never from a request.
 	Outcomes []string
-	// Fixed stands beside the outcome. It comes from the program.
+	// Fixed are attributes beside the outcome. They come from the program.
 	Fixed []attribute.KeyValue
 }
 

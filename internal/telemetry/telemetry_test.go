@@ -12,12 +12,12 @@ import (
 )
 
 var config = telemetry.Config{
-	Scope:       "github.com/usher-go/usher/door",
-	Counter:     "usher.door.requests",
-	Description: "Requests by what the door did.",
-	Attribute:   "usher.door.result",
-	Outcomes:    []string{"open", "shut"},
-	Fixed:       []attribute.KeyValue{attribute.String("usher.door.name", "front")},
+	Scope:       "github.com/usher-go/usher/example",
+	Counter:     "usher.example.requests",
+	Description: "Requests by their outcome.",
+	Attribute:   "usher.example.result",
+	Outcomes:    []string{"allowed", "refused"},
+	Fixed:       []attribute.KeyValue{attribute.String("usher.example.name", "front")},
 }
 
 func TestDecisions(t *testing.T) {
@@ -30,7 +30,7 @@ func TestDecisions(t *testing.T) {
 	d.Record(ctx, 0)
 	d.Count(t.Context(), 1)
 	d.Count(t.Context(), 1)
-	d.Note(ctx, 1)         // the last note stands
+	d.Note(ctx, 1)         // the last note remains
 	d.Note(t.Context(), 0) // no span, no note
 	span.End()
 
@@ -44,14 +44,14 @@ func TestDecisions(t *testing.T) {
 		sums[c.Attributes.Encoded(attribute.DefaultEncoder())] = c.Value
 	}
 	equal(t, "sums", map[string]int64{
-		"usher.door.name=front,usher.door.result=open": 1, "usher.door.name=front,usher.door.result=shut": 2,
+		"usher.example.name=front,usher.example.result=allowed": 1, "usher.example.name=front,usher.example.result=refused": 2,
 	}, sums)
 
 	var notes []string
 	for _, kv := range tracer.Spans()[0].Attributes {
 		notes = append(notes, string(kv.Key)+"="+kv.Value.String())
 	}
-	if !strings.Contains(strings.Join(notes, ","), "usher.door.result=shut") || strings.Contains(strings.Join(notes, ","), "open") {
+	if !strings.Contains(strings.Join(notes, ","), "usher.example.result=refused") || strings.Contains(strings.Join(notes, ","), "allowed") {
 		t.Errorf("notes %q", notes)
 	}
 	if len(tracer.Spans()[0].Events) != 0 {

@@ -1,5 +1,5 @@
-// Package vary tells the caches between a client and this server whose response
-// they hold: by Vary (RFC 9110, section 12.5.5) and Cache-Control (RFC 9111,
+// Package vary marks responses for the caches between a client and this server, so that
+// none reuses the response of another caller: by Vary (RFC 9110, section 12.5.5) and Cache-Control (RFC 9111,
 // section 5.2.2).
 package vary
 
@@ -18,12 +18,12 @@ type Fields struct {
 	value string // of Vary
 }
 
-// anything is what stands for a request as a whole, of which no cache knows
-// whether another is like it.
+// anything means that the response depends on more than header fields, so that no cache
+// can find an equal request.
 const anything = "*"
 
-// On returns the Fields with these names. "*" among them stands for whatever is
-// no header field.
+// On returns the Fields with these names. "*" among them stands for anything but
+// header fields.
 func On(names []string) *Fields {
 	if len(names) == 0 {
 		return nil
@@ -34,7 +34,7 @@ func On(names []string) *Fields {
 	return &Fields{names, strings.Join(names, ", ")}
 }
 
-// missing returns those that do not stand in the values of Vary.
+// missing returns the names that the values of Vary lack.
 func (f *Fields) missing(values []string) (names []string) {
 	for _, name := range f.names {
 		if !listed(values, name) {
@@ -78,15 +78,15 @@ func (w *Writer) Start(inner http.ResponseWriter, r *http.Request, fields *Field
 // passing is the writer that a handler gets.
 type passing struct{ httpwriter.Writer }
 
-// Passes reports whether w is what a [Writer] has started, which does not ask how
-// the response turns out: an adapter need not make one of an error for it.
+// Passes reports whether w is the writer that [Writer.Start] returned, which does not
+// depend on the response.
 func Passes(w http.ResponseWriter) bool {
 	_, ok := w.(*passing)
 	return ok
 }
 
-// End completes the header if the handler has left it to the server to send it, or
-// to somebody further out.
+// End completes the header if the handler has not sent it. The server or a handler
+// further out will.
 func (w *Writer) End() {
 	if w.writer.Status() == 0 && !w.writer.Hijacked() {
 		w.complete(w.writer.Header())
@@ -113,13 +113,13 @@ func (w *Writer) complete(h http.Header) {
 			value = strings.Join(append(slices.Clip(given), missing...), ", ")
 		}
 	}
-	// One line, as nginx before 1.23 looks at the last alone, and "*" without any
-	// name, as neither nginx nor Varnish knows it in a list.
+	// One line, as nginx before 1.23 reads only the last, and "*" without any
+	// name, as neither nginx nor Varnish finds it in a list.
 	w.values[1] = value
 	h["Vary"] = w.values[1:2:2]
 }
 
-// A hook is a Writer as its writer sees it. Handlers do not.
+// A hook is a Writer with the methods of [httpwriter.Hook], which handlers do not see.
 type hook Writer
 
 // Head implements [httpwriter.Hook].

@@ -18,7 +18,7 @@ func TestWriterCompletesTheHeader(t *testing.T) {
 		given   http.Header // what stands there when the header is sent
 		want    http.Header
 	}{
-		"nothing to say":              {nil, false, nil, nil},
+		"nothing to add":              {nil, false, nil, nil},
 		"private alone":               {nil, true, nil, http.Header{"Cache-Control": {"private"}}},
 		"one name":                    {[]string{"A"}, false, nil, http.Header{"Vary": {"A"}}},
 		"two names":                   {[]string{"A", "B"}, true, nil, http.Header{"Vary": {"A, B"}, "Cache-Control": {"private"}}},
