@@ -48,7 +48,7 @@ func checkPrincipal(b *bench, step Step) error {
 		return c.String(200, fmt.Sprint(p.ID, " ", ok))
 	})}})
 	return all(
-		same("answer to ann", c.get("/", "Caller: ann").body, "ann true"),
+		same("response to ann", c.get("/", "Caller: ann").body, "ann true"),
 		same("status without a caller", c.get("/").status, 401),
 	)
 }
@@ -107,15 +107,15 @@ func checkRefused(b *bench, step Step) error {
 }
 
 func checkRefusalSeen(b *bench, step Step) error {
-	seen := make(chan Answer, 1)
+	seen := make(chan Progress, 1)
 	outer := func(c Context, next func() error) error {
 		err := next()
-		seen <- c.Answer()
+		seen <- c.Progress()
 		return err
 	}
 	c := b.serve(App{Use: []Step{{Native: outer}, step}, Routes: []Route{get("/", ok)}})
 	a := c.get("/")
-	return same("what the outer middleware sees", <-seen, Answer{429, int64(len(a.body)), true})
+	return same("what the outer middleware sees", <-seen, Progress{429, int64(len(a.body)), true})
 }
 
 // captures is a check that a tee sees what the client gets.

@@ -50,8 +50,8 @@ func (b *bench) serveHandler(h http.Handler) *client {
 	return &client{b, s.URL, c, s.Listener.Addr(), s.Close}
 }
 
-// An answer is what a client got.
-type answer struct {
+// A response is what a client got.
+type response struct {
 	status int
 	header http.Header
 	body   string
@@ -59,14 +59,14 @@ type answer struct {
 
 // try sends a request with header lines such as "Caller: ann". It may be called
 // from any goroutine.
-func (c *client) try(method, path, body string, header ...string) (answer, error) {
+func (c *client) try(method, path, body string, header ...string) (response, error) {
 	resp, err := c.open(method, path, body, header...)
 	if err != nil {
-		return answer{}, err
+		return response{}, err
 	}
 	defer func() { _ = resp.Body.Close() }()
 	text, err := io.ReadAll(resp.Body)
-	return answer{resp.StatusCode, resp.Header, string(text)}, err
+	return response{resp.StatusCode, resp.Header, string(text)}, err
 }
 
 // open is try for a body that the caller reads and closes.
@@ -85,13 +85,13 @@ func (c *client) open(method, path, body string, header ...string) (*http.Respon
 	}
 	resp, err := c.http.Do(r)
 	if err == nil && c.b.over == http2 && resp.ProtoMajor != 2 {
-		c.b.Errorf("answered over %s", resp.Proto)
+		c.b.Errorf("the response came over %s", resp.Proto)
 	}
 	return resp, err
 }
 
-// do is try for requests that must be answered.
-func (c *client) do(method, path, body string, header ...string) answer {
+// do is try for requests that must get a response.
+func (c *client) do(method, path, body string, header ...string) response {
 	c.b.Helper()
 	a, err := c.try(method, path, body, header...)
 	if err != nil {
@@ -100,7 +100,7 @@ func (c *client) do(method, path, body string, header ...string) answer {
 	return a
 }
 
-func (c *client) get(path string, header ...string) answer {
+func (c *client) get(path string, header ...string) response {
 	c.b.Helper()
 	return c.do(http.MethodGet, path, "", header...)
 }

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// A declaration is what a file says about a router, for the table.
+// A declaration is what a file holds of a router, for the table.
 type declaration struct {
 	Router     string          `json:"router"`
 	Allocs     int             `json:"allocs"`
@@ -43,8 +43,8 @@ func declare(router Router) declaration {
 	return d
 }
 
-// checkDeclaration compares the file of router with what router declares, which
-// the rest of the suite compares with what it does.
+// checkDeclaration compares the file of router with what router declares. The rest
+// of the suite compares that with what router does.
 func checkDeclaration(t *testing.T, router Router) {
 	if router.Declaration == "" {
 		return

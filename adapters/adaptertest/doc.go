@@ -10,12 +10,13 @@
 //	func TestAllocs(t *testing.T)    { adaptertest.TestAllocs(t, router) }
 //
 // A behaviour has an ID, such as "10.body": the number of its row in the table of
-// all routers, and a word. It is checked over loopback TCP, by HTTP/1.1 and mostly
-// by HTTP/2. What a framework does otherwise its Router declares with a reason,
-// and the suite fails if that is not so, or no longer so: the table stays true.
-// USHER_UPDATE=1 go test writes the files of Router.Declaration, and in this
-// package the table in the README.
+// all routers, and a word. It is checked over loopback TCP, by HTTP/1.1 and, where
+// that makes sense, by HTTP/2. A Router declares with a reason where its framework
+// differs. The suite fails if a declared difference is not observed, so the table
+// stays true. USHER_UPDATE=1 go test writes the files of Router.Declaration, and in
+// this package the table in the README.
 //
-// It is a module of its own, as it links websocket libraries that no program
-// should link for its sake.
+// The package is a module of its own because it links websocket libraries, which no
+// program should link for its sake. It uses public packages only, so that adapters
+// in other repositories can be tested with it.
 package adaptertest

@@ -7,14 +7,13 @@ import (
 	"sync/atomic"
 )
 
-// checkReturned is a check that an error which a handler hands over becomes the
-// response where a tee sees it. The tee stands outside of what responds to errors.
+// checkReturned returns a check that an error which a handler returns becomes the
+// response where a tee sees it. The tee runs outside of what renders errors.
 func checkReturned(err error, status int, contains string) func(*bench) error {
 	return checkErrorSeen(err, status, contains, func(a *App, s Step) { a.Use = []Step{s} })
 }
 
-// checkReturnedInside is checkReturned with the tee inside of what responds to
-// errors.
+// checkReturnedInside is checkReturned with the tee inside of what renders errors.
 func checkReturnedInside(err error, status int, contains string) func(*bench) error {
 	return checkErrorSeen(err, status, contains, func(a *App, s Step) { a.Group.Use = []Step{s} })
 }
@@ -32,18 +31,17 @@ func checkErrorSeen(err error, status int, contains string, use func(*App, Step)
 		return first(err, all(
 			same("status", a.status, status),
 			same("the body has "+contains, strings.Contains(a.body, contains), true),
-			same("the body tells what is private", strings.Contains(a.body, "private"), false),
+			same("the body shows the private error", strings.Contains(a.body, "private"), false),
 			same("what is captured", seen, capture{a.status, a.body, true}),
 		))
 	})
 }
 
-// checkLateRenderer has an outer middleware of somebody else respond where the
-// handler has only set a status. It is left to that, and nothing of this module
-// responds before it.
+// checkLateRenderer checks that a foreign outer middleware can respond where the
+// handler has only set a status, and that nothing of usher responds before it.
 func checkLateRenderer(b *bench) error {
 	renderer := Step{Native: func(c Context, next func() error) error {
-		if err := next(); err != nil || c.Answer().Written {
+		if err := next(); err != nil || c.Progress().Written {
 			return err
 		}
 		return c.String(500, "rendered")
@@ -82,15 +80,14 @@ func checkErrorHandlerCalls(b *bench) error {
 	return all(same("body", a.body, "central"), same("calls", calls.Load(), 1))
 }
 
-// withErrorHandler returns an app whose handler fails, and how often its central
-// error handler is called. That does what it must: it looks whether somebody has
-// answered.
+// withErrorHandler returns an app whose handler fails, and counts the calls of its
+// central error handler. That handler does nothing if a response was written.
 func withErrorHandler() (app App, calls *atomic.Int32) {
 	calls = new(atomic.Int32)
 	return App{
 		OnError: func(c Context, _ error) {
 			calls.Add(1)
-			if !c.Answer().Written {
+			if !c.Progress().Written {
 				_ = c.String(418, "central")
 			}
 		},
@@ -98,9 +95,9 @@ func withErrorHandler() (app App, calls *atomic.Int32) {
 	}, calls
 }
 
-// checkUnrouted sends a GET to a path that no route has, or any other method to one
-// that has a GET alone.
-func checkUnrouted(method string, app App, sees ...func(answer, capture) error) func(*bench) error {
+// checkUnrouted sends a GET request to a path without a route, or another method to
+// a path whose only route is for GET.
+func checkUnrouted(method string, app App, sees ...func(response, capture) error) func(*bench) error {
 	return byAllWays(func(b *bench, t *tee, step Step) error {
 		app.Use, app.Routes = []Step{step}, []Route{get("/items", ok)}
 		path, status := "/items", http.StatusMethodNotAllowed
@@ -124,15 +121,17 @@ func checkUnrouted(method string, app App, sees ...func(answer, capture) error) 
 	})
 }
 
-func seesStatus(a answer, seen capture) error { return same("captured status", seen.status, a.status) }
-func seesBody(a answer, seen capture) error   { return same("captured body", seen.body, a.body) }
+func seesStatus(a response, seen capture) error {
+	return same("captured status", seen.status, a.status)
+}
+func seesBody(a response, seen capture) error { return same("captured body", seen.body, a.body) }
 
-func seesAllow(a answer, _ capture) error {
+func seesAllow(a response, _ capture) error {
 	allow := strings.Join(a.header["Allow"], ", ")
 	return same("GET in Allow: "+allow, strings.Contains(allow, http.MethodGet), true)
 }
 
-func seesProblem(a answer, seen capture) error {
+func seesProblem(a response, seen capture) error {
 	return all(
 		same("Content-Type", a.header.Get("Content-Type"), "application/problem+json"),
 		same("what is captured", seen, capture{a.status, a.body, true}),

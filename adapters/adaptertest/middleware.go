@@ -21,8 +21,8 @@ func (f middlewareFunc) Wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { f(w, r, next) })
 }
 
-// authenticate lets in whoever says in the field Caller who it is, and copies the
-// request for it.
+// authenticate accepts a request whose field Caller names the caller, and copies the
+// request.
 func authenticate() usher.Middleware { return usher.Authenticate(byName{}) }
 
 type byName struct{}
@@ -42,14 +42,14 @@ func refuse() usher.Middleware {
 	})
 }
 
-// A tee is a middleware that records the response which passes, as idempotency
-// does, by a writer with every ability.
+// A tee is a middleware that records the response, as idempotency does, by a writer
+// with every ability.
 type tee struct {
 	captures chan capture
-	entered  atomic.Int32 // how many captures there will be, less those that were taken
+	entered  atomic.Int32 // requests whose capture was not taken yet
 }
 
-// A capture is what a tee knows when next has returned or panicked.
+// A capture is what a tee has recorded when next has returned or panicked.
 type capture struct {
 	status   int
 	body     string
@@ -68,7 +68,7 @@ func (t *tee) ServeNext(w http.ResponseWriter, r *http.Request, next http.Handle
 
 func (t *tee) Wrap(next http.Handler) http.Handler { return middlewareFunc(t.ServeNext).Wrap(next) }
 
-// capture returns the next capture, which may come after the answer.
+// capture returns the next capture, which may come after the response.
 func (t *tee) capture() (capture, error) {
 	if t.entered.Add(-1) < 0 {
 		t.entered.Add(1)
@@ -82,8 +82,8 @@ func (t *tee) capture() (capture, error) {
 	}
 }
 
-// plainTee is a middleware of somebody else, whose writer has nothing but what
-// http.ResponseWriter asks for.
+// plainTee is a foreign middleware whose writer has only the methods of
+// http.ResponseWriter.
 func plainTee(t *tee) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -120,9 +120,9 @@ func (w *plainWriter) Write(p []byte) (int, error) {
 	return w.inner.Write(p)
 }
 
-// rewrite holds an answer back, puts it into angle brackets and adds a header
-// field, as middlewares do that need the whole body. Its writer has nothing but
-// what http.ResponseWriter asks for.
+// rewrite buffers a response, puts its body into angle brackets and adds a header
+// field, as middlewares do that need the whole body. Its writer has only the methods
+// of http.ResponseWriter.
 func rewrite(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	b := &buffer{header: w.Header()}
 	next.ServeHTTP(b, r)
@@ -174,7 +174,7 @@ func (b *buffer) send(w http.ResponseWriter) {
 	}
 }
 
-// mark notes that a request came by.
+// mark records that a request passed.
 func mark(name string) middlewareFunc {
 	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		w.Header().Add("Trace", name)

@@ -8,8 +8,8 @@ import (
 	"github.com/usher-go/usher"
 )
 
-// NetHTTP is a [Context] but for Answer, for routers whose handlers are those of
-// net/http: they embed it, add Answer, and replace Param if they have a way of
+// NetHTTP is a [Context] without Progress, for routers whose handlers are those of
+// net/http. They embed it, add Progress, and replace Param if they have a way of
 // their own.
 type NetHTTP struct {
 	W http.ResponseWriter
@@ -22,7 +22,7 @@ func (c *NetHTTP) Request() *http.Request { return c.R }
 // Writer returns W.
 func (c *NetHTTP) Writer() http.ResponseWriter { return c.W }
 
-// Principal asks [usher.PrincipalFrom].
+// Principal calls [usher.PrincipalFrom].
 func (c *NetHTTP) Principal() (usher.Principal, bool) { return usher.PrincipalFrom(c.R.Context()) }
 
 // Param returns [http.Request.PathValue].
@@ -37,7 +37,7 @@ func (c *NetHTTP) JSON(status int, v any) error {
 	return c.Blob(status, "application/json", b)
 }
 
-// String writes a text.
+// String writes text.
 func (c *NetHTTP) String(status int, text string) error {
 	return c.Blob(status, "text/plain; charset=utf-8", []byte(text))
 }
@@ -78,5 +78,5 @@ func (c *NetHTTP) Fail(status int) error {
 	return nil
 }
 
-// Return returns err, with which handlers of net/http can do nothing.
+// Return returns err. A handler of net/http has nobody to return it to.
 func (c *NetHTTP) Return(err error) error { return err }

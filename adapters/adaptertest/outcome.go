@@ -13,8 +13,8 @@ import (
 	"github.com/usher-go/usher/ratelimit"
 )
 
-// returning serves POST /orders/, inside of step and of what responds to errors of
-// handlers, by handing over err. It counts how often the handler has run.
+// returning serves POST /orders/ inside of step and of what renders errors. Its
+// handler returns err and counts its runs.
 func (b *bench) returning(err error, step Step) (c *client, ran *atomic.Int32) {
 	ran = new(atomic.Int32)
 	return b.serve(App{
@@ -26,8 +26,8 @@ func (b *bench) returning(err error, step Step) (c *client, ran *atomic.Int32) {
 	}), ran
 }
 
-// checkReturnedOnce is a check that idempotency treats a request whose handler has
-// handed over an error as one that was refused with that error's status.
+// checkReturnedOnce checks that idempotency treats a request whose handler returned
+// an error like one that was refused with the status of that error.
 func checkReturnedOnce(b *bench) error {
 	private := errors.New("private")
 	fail := func(status int) error { return &usher.Error{Status: status, Code: "refused"} }
@@ -61,7 +61,7 @@ func checkReturnedOnce(b *bench) error {
 			same("status of the retry", retry.status, tt.retry),
 			same("runs", ran.Load(), tt.runs),
 			same("the body is empty", first.body == "" || retry.body == "", false),
-			same("the body tells what is private", strings.Contains(first.body+retry.body, "private"), false),
+			same("the body shows the private error", strings.Contains(first.body+retry.body, "private"), false),
 		)
 		if tt.first == tt.retry {
 			err = all(err, same("body of the retry", retry.body, first.body))
@@ -73,8 +73,8 @@ func checkReturnedOnce(b *bench) error {
 	return errors.Join(errs...)
 }
 
-// checkReturnedCounted is a check that a limit which counts some outcomes counts an
-// error that a handler hands over as its status.
+// checkReturnedCounted checks that a limit which counts some outcomes counts an error
+// that a handler returns by its status.
 func checkReturnedCounted(b *bench) error {
 	limit := func(count func(status int) bool) Step {
 		return Step{Usher: must(ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{{
@@ -99,8 +99,8 @@ func checkReturnedCounted(b *bench) error {
 	)
 }
 
-// uses is an authenticator that counts for how many requests the use of a
-// credential is recorded.
+// uses is an authenticator that counts the requests for which it would record the
+// use of a credential.
 type uses struct {
 	byName
 	recorded *atomic.Int32
@@ -108,8 +108,8 @@ type uses struct {
 
 func (u uses) RecordUse(*http.Request, *usher.Principal) { u.recorded.Add(1) }
 
-// checkReturnedUse is a check that a credential which a handler refuses is not
-// recorded as used.
+// checkReturnedUse checks that a credential which a handler refuses is not recorded
+// as used.
 func checkReturnedUse(b *bench) error {
 	var errs []error
 	for status, want := range map[int]int32{401: 0, 403: 0, 429: 0, 409: 1} {

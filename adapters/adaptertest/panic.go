@@ -32,8 +32,8 @@ func checkRecoverInside(b *bench) error {
 	})(b)
 }
 
-// checkChainEnds has a middleware recover from the panic of another further in, such
-// as one that authorizes: what that has not let pass must not run.
+// checkChainEnds has a middleware recover from the panic of an inner one, for
+// instance one that authorizes: what that has not admitted must not run.
 func checkChainEnds(b *bench) error {
 	recovers := middlewareFunc(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		defer func() {

@@ -107,13 +107,13 @@ func checkCompression(b *bench) error {
 }
 
 // unpack returns the body of a as its Content-Encoding has it.
-func unpack(a answer) (string, error) {
+func unpack(a response) (string, error) {
 	if a.header.Get("Content-Encoding") != "gzip" {
 		return a.body, nil
 	}
 	zip, err := gzip.NewReader(strings.NewReader(a.body))
 	if err != nil {
-		return "", fmt.Errorf("the body is not compressed as its header says: %w", err)
+		return "", fmt.Errorf("the body is not compressed as its header announces: %w", err)
 	}
 	plain, err := io.ReadAll(zip)
 	return string(plain), err

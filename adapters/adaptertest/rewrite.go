@@ -10,10 +10,10 @@ import (
 	"strings"
 )
 
-// rewriting are the ways in which a middleware that holds back comes into a chain.
+// rewriting are the ways to mount a middleware that buffers the response.
 func rewriting(f middlewareFunc) []Step { return []Step{{Usher: f}, {Foreign: f.Wrap}} }
 
-// checkRewritten compares the answer with and without a rewriting middleware.
+// checkRewritten compares the response with and without a rewriting middleware.
 func checkRewritten(handler func(Context) error) func(*bench) error {
 	return func(b *bench) error {
 		bare := b.serve(App{Routes: []Route{get("/", handler)}}).get("/")

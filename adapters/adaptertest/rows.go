@@ -17,7 +17,7 @@ var rows = []row{
 		{word: "usher", check: func(b *bench) error { return checkPrincipal(b, Step{Usher: authenticate()}) }},
 		{word: "foreign", check: func(b *bench) error { return checkPrincipal(b, Step{Foreign: authenticate().Wrap}) }},
 	}},
-	{2, "outer native middlewares find their request and writer again, also after a panic", []behaviour{
+	{2, "outer native middlewares get their request and writer back, also after a panic", []behaviour{
 		{word: "returned", check: func(b *bench) error { return checkRestored(b, false) }},
 		{word: "panicked", check: func(b *bench) error { return checkRestored(b, true) }},
 	}},
@@ -25,7 +25,7 @@ var rows = []row{
 		{word: "usher", check: func(b *bench) error { return checkRefused(b, Step{Usher: refuse()}) }},
 		{word: "foreign", check: func(b *bench) error { return checkRefused(b, Step{Foreign: refuse().Wrap}) }},
 	}},
-	{4, "a refusal is known to outer native middlewares: status, size, written", []behaviour{
+	{4, "outer native middlewares see a refusal: status, size, written", []behaviour{
 		{word: "usher", check: func(b *bench) error { return checkRefusalSeen(b, Step{Usher: refuse()}) }},
 		{word: "foreign", check: func(b *bench) error { return checkRefusalSeen(b, Step{Foreign: refuse().Wrap}) }},
 	}},
@@ -54,7 +54,7 @@ var rows = []row{
 		{word: "usher", check: checkReturned(&usher.Error{Status: 409, Code: "taken"}, 409, `"code":"taken"`)},
 		{word: "private", check: checkReturned(errors.New("private"), 500, `"code":"internal"`)},
 	}},
-	{8, "what renders c.Errors may stand inside a capture or outside", []behaviour{
+	{8, "what renders c.Errors may run inside a capture or outside", []behaviour{
 		{word: "inside", check: checkReturned(&usher.Error{Status: 409, Code: "taken"}, 409, `"code":"taken"`)},
 		{word: "outside", check: checkReturnedInside(&usher.Error{Status: 409, Code: "taken"}, 409, `"code":"taken"`)},
 		{word: "foreign", check: checkLateRenderer},
@@ -73,12 +73,12 @@ var rows = []row{
 		{word: "allow", check: checkUnrouted(http.MethodPost, App{}, seesAllow)},
 		{word: "usher", check: checkUnrouted(http.MethodPost, App{Failures: true}, seesProblem, seesAllow)},
 	}},
-	{12, "an answer that is held back and rewritten arrives once, with its own length", []behaviour{
+	{12, "a response that is buffered and rewritten arrives once, with its own length", []behaviour{
 		{word: "json", check: checkRewritten(func(c Context) error { return c.JSON(200, 1) })},
 		{word: "string", check: checkRewritten(ok)},
 		{word: "file", check: checkRewrittenFile},
 	}},
-	{13, "an error behind a rewriting middleware arrives as one, never as 200", []behaviour{
+	{13, "an error behind a rewriting middleware arrives as an error, never as 200", []behaviour{
 		{word: "error", check: checkRewrittenFailure("/error", 418)},
 		{word: "unmatched", check: checkRewrittenFailure("/none", 404)},
 		{word: "panic", check: checkRewrittenFailure("/panic", 500, Step{Recover: true})},
@@ -101,7 +101,7 @@ var rows = []row{
 		{word: "gorilla", check: checkWebsocket(echoByGorilla), http1: true},
 		{word: "coder", check: checkWebsocket(echoByCoder), http1: true},
 	}},
-	{17, "the framework's recovery answers 500 outside, and is captured inside; what panics ends the chain", []behaviour{
+	{17, "the framework's recovery responds with 500 outside, and is captured inside; a panic ends the chain", []behaviour{
 		{word: "outside", check: checkRecoverOutside},
 		{word: "inside", check: checkRecoverInside},
 		{word: "chain", check: checkChainEnds},
@@ -110,7 +110,7 @@ var rows = []row{
 		{word: "alone", check: checkAbort()},
 		{word: "recovery", check: checkAbort(Step{Recover: true})},
 	}},
-	{19, "a middleware is built once, and what it counts lasts", []behaviour{
+	{19, "a middleware is built once, and its counts persist", []behaviour{
 		{word: "built", check: checkBuiltOnce},
 		{word: "limit", check: checkLimit},
 	}},
@@ -142,7 +142,7 @@ var rows = []row{
 		{word: "usher", check: checkLateHeader(func(f middlewareFunc) Step { return Step{Usher: f} })},
 		{word: "foreign", check: checkLateHeader(func(f middlewareFunc) Step { return Step{Foreign: f.Wrap} })},
 	}},
-	{25, "8 callers with 150 requests each get their own answers", []behaviour{
+	{25, "8 callers with 150 requests each get their own responses", []behaviour{
 		{word: "stack", check: checkCrowd},
 	}},
 	{26, "inside compression a capture has plain bytes, responses keep their shape, and replays fit their request", []behaviour{
@@ -155,7 +155,7 @@ var rows = []row{
 	{28, "usher's writers have Flush, Hijack, Unwrap and WriteString", []behaviour{
 		{word: "writer", check: checkAbilities},
 	}},
-	{29, "an error that a handler hands over counts as its status: idempotency, limits, last use", []behaviour{
+	{29, "an error that a handler returns counts by its status: idempotency, limits, last use", []behaviour{
 		{word: "once", check: checkReturnedOnce},
 		{word: "limits", check: checkReturnedCounted},
 		{word: "use", check: checkReturnedUse},

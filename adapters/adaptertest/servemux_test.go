@@ -39,7 +39,7 @@ var serveMux = adaptertest.Router{
 }
 
 const (
-	outside  = "What stands outside of a ServeMux runs before it has found the route."
+	outside  = "A middleware outside of a ServeMux runs before the ServeMux has found the route."
 	noErrors = "Handlers of net/http return no errors."
 )
 
@@ -83,7 +83,7 @@ func withAllow(methods []string, next http.Handler) http.Handler {
 	})
 }
 
-// orFail returns h, or what says so by usher.Fail if app asks for that.
+// orFail returns h, or a handler that calls usher.Fail if app requests that.
 func orFail(app adaptertest.App, h http.Handler, status int) http.Handler {
 	if h != nil || !app.Failures {
 		return h
@@ -164,10 +164,10 @@ func (w zipWriter) Write(p []byte) (int, error) { return w.zip.Write(p) }
 // context is what handlers of net/http work with.
 type context struct{ adaptertest.NetHTTP }
 
-func (c *context) Answer() adaptertest.Answer {
+func (c *context) Progress() adaptertest.Progress {
 	w, _ := c.W.(*adaptertest.Writer)
 	if w == nil {
-		return adaptertest.Answer{}
+		return adaptertest.Progress{}
 	}
-	return adaptertest.Answer{Status: w.Status(), Size: w.Size(), Written: w.Status() != 0}
+	return adaptertest.Progress{Status: w.Status(), Size: w.Size(), Written: w.Status() != 0}
 }

@@ -16,8 +16,8 @@ import (
 	"github.com/usher-go/usher/ratelimit"
 )
 
-// newStack returns everything at once, from the outside: the envelope, API keys, a
-// limit that nobody reaches, and idempotency. Each of owners gets a key.
+// newStack returns, from the outside: the envelope, API keys, a limit that nobody
+// reaches, and idempotency. Each of owners gets a key.
 func newStack(b *bench, owners ...string) (use []Step, keys map[string]string) {
 	format := apikey.Native{Prefix: "test", Environments: []string{"live"}}
 	store := apikey.NewMemory()
@@ -42,7 +42,7 @@ func newStack(b *bench, owners ...string) (use []Step, keys map[string]string) {
 	}, keys
 }
 
-// must is for constructors, which do not fail here.
+// must returns v: constructors do not fail here.
 func must[T any](v T, err error) func(*bench) T {
 	return func(b *bench) T {
 		b.Helper()
@@ -59,8 +59,8 @@ const (
 	payloadOfCaller = `{"sent":%q}`
 )
 
-// checkCrowd has many callers at once, each of whom must get back who it is, what
-// it asked for and what it sent. Their idempotency keys are the same.
+// checkCrowd has many callers at once. The response to each must name that caller,
+// the requested item and the body that was sent. All use the same idempotency keys.
 func checkCrowd(b *bench) error {
 	owners := make([]string, callers)
 	for i := range owners {

@@ -15,8 +15,8 @@ import (
 	gorilla "github.com/gorilla/websocket"
 )
 
-// A stream writes "first", hands it on to the client, calls proceed, which returns
-// when the client has it, and writes "second".
+// A stream writes and flushes "first", calls proceed, which returns when the client
+// has received it, and writes "second".
 type stream func(c Context, proceed func()) error
 
 func streamBy(flush func(http.ResponseWriter) error) stream {
@@ -47,7 +47,7 @@ func streamNatively(c Context, proceed func()) error {
 
 func checkStream(s stream) func(*bench) error {
 	return byAllWays(func(b *bench, t *tee, step Step) error {
-		// A writer that cannot flush is nothing to stream through.
+		// A writer that cannot flush cannot stream.
 		if step.Foreign != nil {
 			step = Step{Foreign: t.Wrap}
 		}
@@ -57,17 +57,17 @@ func checkStream(s stream) func(*bench) error {
 	})
 }
 
-// checkFirstByte wants one piece of the answer while the handler has not written
-// the next.
+// checkFirstByte checks that one piece of the response arrives before the handler has
+// written the next.
 func checkFirstByte(b *bench, use []Step, one, two string, s stream, header ...string) error {
 	arrived := make(chan struct{})
-	var held atomic.Bool
+	var delayed atomic.Bool
 	handler := func(c Context) error {
 		return s(c, func() {
 			select {
 			case <-arrived:
 			case <-time.After(10 * time.Second):
-				held.Store(true)
+				delayed.Store(true)
 			}
 		})
 	}
@@ -84,14 +84,14 @@ func checkFirstByte(b *bench, use []Step, one, two string, s stream, header ...s
 	close(arrived)
 	rest, err := io.ReadAll(resp.Body)
 	return all(err,
-		same("the first piece is held until the handler is done", held.Load(), false),
+		same("the first piece is delayed until the handler returns", delayed.Load(), false),
 		same("status", resp.StatusCode, 200),
 		same("first piece", string(piece), one),
 		same("the rest", string(rest), two),
 	)
 }
 
-// checkSSE sends events through everything, in a request with an idempotency key.
+// checkSSE sends events through the whole stack, in a request with an idempotency key.
 func checkSSE(b *bench) error {
 	use, keys := newStack(b, "ann")
 	events := func(c Context, proceed func()) error {
@@ -110,7 +110,7 @@ func checkSSE(b *bench) error {
 	return checkFirstByte(b, use, "data: 1\n\n", "data: 2\n\n", events, "X-API-Key: "+keys["ann"], "Idempotency-Key: one")
 }
 
-// checkFile sends a file through everything, as a whole and in part.
+// checkFile sends a file through the whole stack, as a whole and in part.
 func checkFile(b *bench) error {
 	use, keys := newStack(b, "ann")
 	path, text := newFile(b, 1<<20)
@@ -126,7 +126,7 @@ func checkFile(b *bench) error {
 	)
 }
 
-// checkHijack takes the connection over behind everything.
+// checkHijack takes the connection over behind the whole stack.
 func checkHijack(b *bench) error {
 	use, keys := newStack(b, "ann")
 	c := b.serve(App{Use: use, Routes: []Route{get("/", func(c Context) error {
@@ -147,10 +147,10 @@ func checkHijack(b *bench) error {
 	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
 	_, err = fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: a\r\nX-API-Key: %s\r\n\r\nhello\n", keys["ann"])
 	got, err2 := io.ReadAll(conn)
-	return all(err, err2, same("answer", string(got), "HTTP/1.1 101 Switching Protocols\r\n\r\ngot hello\n"))
+	return all(err, err2, same("response", string(got), "HTTP/1.1 101 Switching Protocols\r\n\r\ngot hello\n"))
 }
 
-// checkWebsocket has messages echoed by a handler behind everything.
+// checkWebsocket has messages echoed by a handler behind the whole stack.
 func checkWebsocket(echo func(c Context) error) func(*bench) error {
 	return func(b *bench) error {
 		use, keys := newStack(b, "ann")

@@ -10,7 +10,8 @@ import (
 	"testing"
 )
 
-// Test checks every behaviour on router, or that it is otherwise as declared.
+// Test checks that router has every behaviour, except those that it declares to lack
+// or to differ in.
 func Test(t *testing.T, router Router) {
 	if err := router.fault(); err != nil {
 		t.Error(err)
@@ -43,8 +44,8 @@ type behaviour struct {
 
 func (r row) id(b behaviour) string { return fmt.Sprintf("%d.%s", r.number, b.word) }
 
-// A bench is what a check works with. What a router does otherwise is the error of
-// the check; what prevents the check from being made is fatal.
+// A bench is what a check works with. The check returns an error if the router
+// differs; it is fatal if the check cannot be made.
 type bench struct {
 	testing.TB
 	router Router
@@ -62,29 +63,28 @@ func testBehaviour(t *testing.T, router Router, row row, b behaviour) {
 	}
 	for _, over := range transports {
 		t.Run(string(over), func(t *testing.T) {
-			if err := router.judge(id, b.check(&bench{t, router, over})); err != nil {
+			if err := router.verify(id, b.check(&bench{t, router, over})); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 }
 
-// judge compares the result of a check with what is declared.
-func (r Router) judge(id string, result error) error {
+// verify compares the result of a check with what is declared.
+func (r Router) verify(id string, result error) error {
 	difference, declared := r.Differences[id]
 	switch {
 	case !declared && result != nil:
 		return fmt.Errorf("%s: %w", id, result)
 	case declared && result == nil:
-		return fmt.Errorf("%s is as elsewhere, but declared to be different: %s", id, difference.Reason)
+		return fmt.Errorf("%s is declared to differ, but does not: %s", id, difference.Reason)
 	case declared && !strings.Contains(result.Error(), difference.Observed):
 		return fmt.Errorf("%s: %w\ndeclared: %s", id, result, difference.Observed)
 	}
 	return nil
 }
 
-// fault finds declarations of what the suite does not know, or without what makes
-// them one.
+// fault finds declarations of unknown behaviours and incomplete declarations.
 func (r Router) fault() error {
 	known := make(map[string]bool)
 	for _, row := range rows {
@@ -125,7 +125,7 @@ func show(v any) string {
 	return s
 }
 
-// first returns the first error, which is the one to look at.
+// first returns the first error, which explains those after it.
 func first(errs ...error) error { return cmp.Or(errs...) }
 
 // all returns all errors.

@@ -10,8 +10,8 @@ import (
 )
 
 // Table returns the table of routers in Markdown: rows of behaviours, and a column
-// for each of files, which are declarations of routers. What differs is explained
-// below it.
+// for each of files, which are declarations of routers. Notes below it explain the
+// differences.
 func Table(files ...string) (string, error) {
 	columns := make([]declaration, len(files))
 	for i, file := range files {
@@ -46,7 +46,7 @@ func Table(files ...string) (string, error) {
 	return b.String(), nil
 }
 
-// cell says how a router does in a row.
+// cell shows how a router does in a row.
 func (d declaration) cell(row row, notes *notes) string {
 	count := make(map[string]int)
 	var refer []string

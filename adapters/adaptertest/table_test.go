@@ -9,8 +9,8 @@ import (
 	"github.com/usher-go/usher/adapters/adaptertest"
 )
 
-// TestTable compares the table in the README with what the suites of all routers
-// have in their files; USHER_UPDATE=1 writes it.
+// TestTable compares the table in the README with the files that the suites of all
+// routers have written; USHER_UPDATE=1 writes it.
 func TestTable(t *testing.T) {
 	const readme, begin, end = "../../README.md", "<!-- adapters:begin -->\n", "<!-- adapters:end -->\n"
 	text, err := os.ReadFile(readme)
@@ -51,10 +51,10 @@ func TestTableOfStrangeFiles(t *testing.T) {
 		return path
 	}
 	if _, err := adaptertest.Table(write("broken", "{")); err == nil {
-		t.Error("a broken file is taken")
+		t.Error("a broken file is accepted")
 	}
 	if _, err := adaptertest.Table(filepath.Join(dir, "none")); err == nil {
-		t.Error("a missing file is taken")
+		t.Error("a missing file is accepted")
 	}
 	table, err := adaptertest.Table(write("old", `{"router":"old"}`))
 	if err != nil || !strings.Contains(table, "| behaviour | old |\n") || !strings.Contains(table, " ? |\n") {

@@ -145,7 +145,7 @@ func steps(list []adaptertest.Step) []func(http.Handler) http.Handler {
 	return converted
 }
 
-// native is a middleware that sees the answer as chi's own logger does.
+// native is a middleware that sees the response as chi's own logger does.
 func native(f func(adaptertest.Context, func() error) error) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -184,10 +184,10 @@ type context struct{ adaptertest.NetHTTP }
 
 func (c *context) Param(name string) string { return chi.URLParam(c.R, name) }
 
-func (c *context) Answer() adaptertest.Answer {
+func (c *context) Progress() adaptertest.Progress {
 	w, ok := c.W.(middleware.WrapResponseWriter)
 	if !ok {
-		return adaptertest.Answer{}
+		return adaptertest.Progress{}
 	}
-	return adaptertest.Answer{Status: w.Status(), Size: int64(w.BytesWritten()), Written: w.Status() != 0}
+	return adaptertest.Progress{Status: w.Status(), Size: int64(w.BytesWritten()), Written: w.Status() != 0}
 }

@@ -70,7 +70,7 @@ func (a adapter) echo(_ testing.TB, app adaptertest.App) http.Handler {
 }
 
 // withAllow is what echo's own handler does before it returns its error, but for
-// OPTIONS, which echo answers itself and the suite does not know of.
+// OPTIONS, which echo serves itself and the suite has no route for.
 func withAllow(h http.Handler) echo.HandlerFunc {
 	next := echo.WrapHandler(h)
 	return func(c *echo.Context) error {
@@ -145,7 +145,7 @@ func (c context) Fail(status int) error { return echo.NewHTTPError(status, "fail
 
 func (c context) Return(err error) error { return err }
 
-func (c context) Answer() adaptertest.Answer {
+func (c context) Progress() adaptertest.Progress {
 	r, _ := echo.UnwrapResponse(c.Response())
-	return adaptertest.Answer{Status: r.Status, Size: r.Size, Written: r.Committed}
+	return adaptertest.Progress{Status: r.Status, Size: r.Size, Written: r.Committed}
 }

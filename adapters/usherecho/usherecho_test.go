@@ -125,7 +125,7 @@ func TestStatusBeforeAnythingIsWritten(t *testing.T) {
 	e.Use(usherecho.Middleware(newEnvelope(t)))
 	var status int
 	e.GET("/", func(c *echo.Context) error {
-		status = context{c}.Answer().Status
+		status = context{c}.Progress().Status
 		return nil
 	})
 	e.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil))

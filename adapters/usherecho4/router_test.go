@@ -63,7 +63,7 @@ func (a adapter) echo(_ testing.TB, app adaptertest.App) http.Handler {
 	return e
 }
 
-// unmatched answers what no route matches as app says. This version of echo has
+// unmatched serves what no route matches as app requests. This version of echo has
 // handlers for that only in variables of its package.
 func unmatched(app adaptertest.App, next echo.HTTPErrorHandler) echo.HTTPErrorHandler {
 	return func(err error, c echo.Context) {
@@ -72,7 +72,7 @@ func unmatched(app adaptertest.App, next echo.HTTPErrorHandler) echo.HTTPErrorHa
 		case app.NotFound != nil && errors.Is(err, echo.ErrNotFound) && !w.Committed:
 			app.NotFound.ServeHTTP(w, c.Request())
 		case app.MethodNotAllowed != nil && errors.Is(err, echo.ErrMethodNotAllowed) && !w.Committed:
-			// echo answers OPTIONS itself, which the suite does not know of.
+			// echo serves OPTIONS itself, and the suite has no route for it.
 			h := w.Header()
 			h.Set(echo.HeaderAllow, strings.TrimPrefix(h.Get(echo.HeaderAllow), "OPTIONS, "))
 			app.MethodNotAllowed.ServeHTTP(w, c.Request())
@@ -155,7 +155,7 @@ func (c context) Fail(status int) error { return echo.NewHTTPError(status, "fail
 
 func (c context) Return(err error) error { return err }
 
-func (c context) Answer() adaptertest.Answer {
+func (c context) Progress() adaptertest.Progress {
 	r := c.Response()
-	return adaptertest.Answer{Status: r.Status, Size: r.Size, Written: r.Committed}
+	return adaptertest.Progress{Status: r.Status, Size: r.Size, Written: r.Committed}
 }

@@ -187,7 +187,7 @@ func (c context) Return(err error) error {
 	return nil
 }
 
-func (c context) Answer() adaptertest.Answer {
+func (c context) Progress() adaptertest.Progress {
 	w := c.Context.Writer
-	return adaptertest.Answer{Status: w.Status(), Size: int64(w.Size()), Written: w.Written()}
+	return adaptertest.Progress{Status: w.Status(), Size: int64(w.Size()), Written: w.Written()}
 }
