@@ -40,7 +40,7 @@ func at(tb testing.TB, place string, ask func(func())) {
 	})
 	root.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/api/items/7", nil))
 	if !asked {
-		tb.Fatal("nobody has asked")
+		tb.Fatal("Route was not called")
 	}
 }
 

@@ -22,9 +22,9 @@ func TestClientIP(t *testing.T) {
 		peer, header string
 		addr, counts string
 	}{
-		{"as the proxy says", behindProxy, "192.0.2.7:1000", "203.0.113.5", "203.0.113.5", "203.0.113.5/32"},
+		{"the address that the proxy states", behindProxy, "192.0.2.7:1000", "203.0.113.5", "203.0.113.5", "203.0.113.5/32"},
 		{"IPv6 by its network", behindProxy, "192.0.2.7:1000", "2001:db8:1:2:3::4", "2001:db8:1:2:3::4", "2001:db8:1:2::/64"},
-		{"the client is not believed", behindProxy, "203.0.113.9:1000", "203.0.113.5", "203.0.113.9", "203.0.113.9/32"},
+		{"the client is not trusted", behindProxy, "203.0.113.9:1000", "203.0.113.5", "203.0.113.9", "203.0.113.9/32"},
 		{"nonsense of a client is the proxy's", behindProxy, "192.0.2.7:1000", "me", "192.0.2.7", "192.0.2.7/32"},
 		{"without a resolver it is the peer", nil, "203.0.113.9:1000", "203.0.113.5", "203.0.113.9", "203.0.113.9/32"},
 		{"the peer", middleware.ClientIPFromRemoteAddr, "203.0.113.9:1000", "203.0.113.5", "203.0.113.9", "203.0.113.9/32"},

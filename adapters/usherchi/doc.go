@@ -1,4 +1,4 @@
-// Package usherchi adds to chi what usher's middlewares ask of a router. The
+// Package usherchi adds to chi what usher's middlewares need from a router. The
 // middlewares themselves need no adapter:
 //
 //	r := chi.NewRouter()
@@ -12,16 +12,16 @@
 //
 // # Guarantees
 //
-//   - [Route], [ByRoute] and [Pattern] know the whole pattern of a route in the
+//   - [Route], [ByRoute] and [Pattern] have the whole pattern of a route in the
 //     middlewares of the root and of sub-routers, also if the router is mounted under
-//     an http.ServeMux, and the empty one for each request that matches none. Chi
-//     itself knows nothing in the root and "/api/*" in the sub-router until then.
-//   - [ClientIP] never believes what a client writes into a header, unless a
-//     middleware of chi was told to.
+//     an http.ServeMux, and the empty pattern for each request that matches none. There
+//     chi itself has no pattern in the root, and "/api/*" in the sub-router.
+//   - [ClientIP] never trusts a header field of a client, unless a middleware of chi
+//     is configured to.
 //   - [MethodNotAllowed] sets Allow.
 //
-// The suite of package adaptertest holds usher on chi to what it is on net/http,
-// over real connections.
+// The suite of package adaptertest tests over real connections that usher behaves on
+// chi as on net/http.
 //
 // # Order
 //
@@ -33,16 +33,16 @@
 //
 // The envelope stands outside of all that may refuse a request, and
 // middleware.Compress outside of the envelope and of idempotency, which keep plain
-// bodies. middleware.Recoverer may stand anywhere: outside of a middleware it takes
-// over once that has let go; inside it is seen.
+// bodies. middleware.Recoverer may stand anywhere: a middleware sees the response of one
+// that stands inside of it, and is unwound before one that stands outside responds.
 //
-// # What chi does otherwise
+// # What chi does differently
 //
-//   - It uses its context for another request as soon as the first has returned.
+//   - It reuses its context for another request as soon as the first has returned.
 //     http.TimeoutHandler stands around the router and not inside.
-//   - It copies the request and keeps what the copy learns, so that the server does
-//     not find the temporary files of a multipart form: handlers that parse one call
+//   - It copies the request and does not return the multipart form of the copy, so that
+//     the server does not remove its temporary files: handlers that parse a form call
 //     RemoveAll on it.
-//   - middleware.RealIP believes whatever a client writes. Use those that
-//     [ClientIP] names, or a clientip.Resolver of this module.
+//   - middleware.RealIP trusts every client. Use those that [ClientIP] names, or a
+//     clientip.Resolver.
 package usherchi

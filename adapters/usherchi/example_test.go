@@ -20,7 +20,7 @@ import (
 	"github.com/usher-go/usher/ratelimit"
 )
 
-// A whole server: one shape for all answers and a limit on every route, API keys
+// A whole server: one shape for all responses and a limit on every route, API keys
 // for a sub-router, one route whose requests can be repeated, and the management
 // of keys by the people who own them.
 func Example() {
@@ -119,7 +119,7 @@ func ExampleMount() {
 	// /7/rotate
 }
 
-// In a sub-router chi knows only "/api/*" until it has found the route, and so all
+// In a sub-router chi has only "/api/*" until it has found the route, and so all
 // routes would share the limit of one.
 func ExampleByRoute_incorrect() {
 	limiter := func(key ratelimit.KeyFunc) *ratelimit.Limiter {

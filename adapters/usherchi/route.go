@@ -13,8 +13,9 @@ import (
 )
 
 // Pattern is a middleware that sets [http.Request.Pattern] to [Route] for those
-// after it on the same router. Limits by route, idempotency and logs then know it
-// there as they do behind the router. A sub-router that asks needs its own.
+// after it on the same router. Limits by route, idempotency and logs then have it
+// there as they do behind the router. A sub-router needs its own. It is
+// usher.PatternFunc(usherchi.Route) as a function for chi.Router.Use.
 func Pattern(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Pattern = Route(r)
@@ -23,16 +24,15 @@ func Pattern(next http.Handler) http.Handler {
 }
 
 // Route returns the whole pattern of the route that r matches, such as
-// /api/items/{id}, wherever it is asked: in middlewares of the root and of
-// sub-routers, where chi does not know it yet, and further in. It is empty for
+// /api/items/{id}, wherever it is called: in middlewares of the root and of
+// sub-routers, where chi has not found it yet, and further in. It is empty for
 // every request that matches none. It can be idempotency.Config.Route.
 //
-// Where chi does not know the pattern yet, Route looks for it as chi will do, which
+// Where chi has not found the pattern yet, Route looks for it as chi will do, which
 // costs about as much as routing. Middlewares that change what chi looks for, such
-// as middleware.StripSlashes and middleware.GetHead, stand outside. Of a router that
+// as middleware.StripSlashes and middleware.GetHead, stand outside. If a router
 // is hidden from its parent in another handler, such as that of http.StripPrefix,
-// the whole pattern is known when chi has found it; until then it is that of the
-// handler.
+// Route returns the pattern of that handler until chi has found the whole.
 func Route(r *http.Request) string {
 	rctx := chi.RouteContext(r.Context())
 	if rctx == nil {
@@ -77,8 +77,8 @@ func routed(rctx *chi.Context) bool {
 var scratches = sync.Pool{New: func() any { return chi.NewRouteContext() }}
 
 // find returns the pattern that the first of paths matches in the outermost router,
-// or none. It is not known if no path leads where chi has already come to: then
-// there is a router that the others do not know as one.
+// or none. It is not known if no path leads to the router that chi has reached: then
+// that router is hidden from its parent.
 func find(scratch, rctx *chi.Context, method string, paths [2]string) (pattern string, known bool) {
 	for _, path := range paths {
 		if path == "" {
@@ -97,9 +97,9 @@ func find(scratch, rctx *chi.Context, method string, paths [2]string) (pattern s
 	return "", known
 }
 
-// routingPaths returns what may be the path that the outermost router looks for.
-// Middlewares there may have changed it, of which a sub-router sees only what is
-// left for it.
+// routingPaths returns the possible paths that the outermost router looks for.
+// Middlewares there may have changed the path, and a sub-router sees only the rest of
+// it.
 func routingPaths(r *http.Request, rctx *chi.Context) [2]string {
 	whole := r.URL.RawPath
 	if whole == "" {

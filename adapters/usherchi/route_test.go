@@ -15,7 +15,7 @@ import (
 	"github.com/usher-go/usher/ratelimit"
 )
 
-// A trail notes what Route says at each place that a request comes by.
+// A trail notes what Route returns at each place that a request passes.
 type trail map[string]string
 
 func (t trail) at(place string) func(http.Handler) http.Handler {
@@ -191,7 +191,7 @@ func TestIdempotencyKeysBelongToRoutes(t *testing.T) {
 				last = w.Code
 			}
 			if last != tt.status {
-				t.Errorf("the second route answers %d, want %d", last, tt.status)
+				t.Errorf("the second route responds with %d, want %d", last, tt.status)
 			}
 		})
 	}
@@ -213,7 +213,7 @@ func TestRouteWithoutARouter(t *testing.T) {
 	}
 }
 
-// A path that nobody has registered must not buy a counter of its own.
+// A path that is not registered must not buy a counter of its own.
 func TestByRoute(t *testing.T) {
 	keys := make(map[ratelimit.Key][]string)
 	byRoute := usherchi.ByRoute()

@@ -10,14 +10,14 @@ import (
 	"github.com/usher-go/usher"
 )
 
-// NotFound answers 404 by [usher.Fail], for chi.Router.NotFound: in the shape of
+// NotFound is [usher.NotFound], for chi.Router.NotFound: it responds in the shape of
 // the envelope around the router, else with problem details.
 func NotFound(w http.ResponseWriter, r *http.Request) { usher.NotFound(w, r) }
 
-// MethodNotAllowed answers 405 by [usher.Fail], for chi.Router.MethodNotAllowed,
-// with the [AllowedMethods] in Allow: RFC 9110, section 15.5.6 requires that, and chi
-// sets it in its own answer alone. Chi asks for it also if it does not know the
-// method; then a path without any route is answered with 404.
+// MethodNotAllowed is [usher.MethodNotAllowed], for chi.Router.MethodNotAllowed,
+// with the [AllowedMethods] in Allow: RFC 9110, section 15.5.6 requires the field, and
+// chi sets it only in its own response. Chi also calls MethodNotAllowed for methods that
+// it does not have; then the response for a path without any route is 404.
 func MethodNotAllowed(w http.ResponseWriter, r *http.Request) {
 	if allowed := AllowedMethods(r); allowed != nil {
 		w.Header()["Allow"] = []string{strings.Join(allowed, ", ")}
@@ -34,7 +34,7 @@ var methods = [...]string{
 }
 
 // AllowedMethods returns in alphabetical order which of the standard methods and
-// QUERY have a route for the path of r, for handlers that answer 405 in a way of
+// QUERY have a route for the path of r, for handlers with a 405 of
 // their own. Methods added by chi.RegisterMethod are not among them, and nothing is
 // known in a router that is hidden from its parent; see [Route].
 func AllowedMethods(r *http.Request) []string {

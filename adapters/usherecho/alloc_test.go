@@ -11,7 +11,7 @@ import (
 	"github.com/usher-go/usher/adapters/usherecho"
 )
 
-// swap is a middleware that hands on another writer, which it has had before.
+// swap is a middleware that passes on another writer, which it has had before.
 type swap struct{ w flusher }
 
 type flusher struct{ http.ResponseWriter }
@@ -27,7 +27,7 @@ func (s *swap) ServeNext(w http.ResponseWriter, r *http.Request, next http.Handl
 	next.ServeHTTP(&s.w, r)
 }
 
-// TestAllocs of the suite counts what a middleware costs that hands on the writer
+// TestAllocs of the suite counts what a middleware costs that passes on the writer
 // it got.
 func TestAnotherWriterAllocs(t *testing.T) {
 	adaptertest.SkipUnderRace(t)

@@ -14,7 +14,7 @@ import (
 	"github.com/usher-go/usher/adapters/usherecho"
 )
 
-// What fails after the first byte, echo can tell nobody: neither its Recover nor
+// What fails after the first byte, echo cannot report: neither its Recover nor
 // its error handler writes a second body. The envelope cuts the connection.
 func TestAFailureAfterTheFirstByteIsNeverAWholeSuccess(t *testing.T) {
 	for name, h := range map[string]echo.HandlerFunc{

@@ -9,16 +9,16 @@
 //
 // # Guarantees
 //
-//   - What follows a middleware runs on what the middleware hands on: its request,
-//     and a writer over its writer, through which all of echo's ways to answer go.
-//   - What was there before is back after it, also if what follows panics.
-//   - A middleware that watches or changes answers has seen that to an error of the
-//     handler, and to a request without a route, before its next returns.
-//   - The pattern of the route is known to limits and idempotency keys before the
-//     handler runs, also if echo is mounted under an http.ServeMux; requests that
-//     match no route share the empty one.
+//   - What follows a middleware runs with the request that the middleware passes on, and
+//     with its writer, whichever way of echo a handler responds in.
+//   - The request and the response of echo are restored afterwards, also after a panic.
+//   - A middleware that depends on responses has seen the one to an error of the
+//     handler, or to a request without a route, before its next returns.
+//   - Limits and idempotency keys have the pattern of the route before the
+//     handler runs, also if echo is mounted under an http.ServeMux. Requests that
+//     match no route share the empty pattern.
 //
-// The suite of package adaptertest holds them to it, over real connections.
+// The suite of package adaptertest tests these guarantees over real connections.
 //
 // # Order
 //
@@ -28,20 +28,21 @@
 //
 // The envelope stands outside of all that may refuse a request, and compression
 // outside of the envelope and of idempotency, which keep plain bodies. A middleware
-// that makes another error of what the handler returns stands inside of both: they
-// ask for the answer when the error reaches them. Echo's Recover may stand anywhere:
-// outside of a middleware it takes over once that has let go; inside it is seen.
+// that replaces the error that the handler returns stands inside of both: they
+// need the response when the error reaches them. Echo's Recover may stand anywhere: a
+// middleware sees the response of one that stands inside of it, and is unwound before
+// one that stands outside responds.
 //
-// # What echo does otherwise
+// # What echo does differently
 //
-//   - echo.WrapMiddleware makes a new handler for each request and answers errors
-//     when the middleware is done: see the example of what goes wrong with it.
-//   - An Echo.HTTPErrorHandler of your own must look whether the response is
-//     committed, as echo's and [HTTPErrorHandler] do: it is asked inside, and by echo
+//   - echo.WrapMiddleware makes a new handler for each request and responds to errors
+//     when the middleware has returned: see the example of what goes wrong with it.
+//   - An Echo.HTTPErrorHandler of your own must check whether the response is
+//     committed, as echo's and [HTTPErrorHandler] do: it is called inside, and by echo
 //     once more with the error that was returned.
-//   - Context.RealIP is the peer, unless Echo.IPExtractor says otherwise: with
-//     echo.LegacyIPExtractor it believes whatever a client writes into
-//     X-Forwarded-For. Limits by address take a clientip.Resolver.
-//   - It uses its context for another request as soon as the first has returned.
+//   - Context.RealIP is the peer, unless Echo.IPExtractor is set: with
+//     echo.LegacyIPExtractor it trusts the X-Forwarded-For of every client. Limits by
+//     address use package clientip.
+//   - It reuses its context for another request as soon as the first has returned.
 //     http.TimeoutHandler stands around echo and not inside.
 package usherecho

@@ -53,7 +53,7 @@ func TestHTTPErrorHandler(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			w := answerTo(func(*echo.Context) error { return tt.err })
+			w := responseTo(func(*echo.Context) error { return tt.err })
 			var got, want map[string]any
 			if err := json.Unmarshal([]byte(tt.want), &want); err != nil {
 				t.Fatal(err)
@@ -72,8 +72,8 @@ func TestHTTPErrorHandler(t *testing.T) {
 	}
 }
 
-// answerTo returns the answer to a request for h.
-func answerTo(h echo.HandlerFunc, m ...echo.MiddlewareFunc) *httptest.ResponseRecorder {
+// responseTo returns the response to a request for h.
+func responseTo(h echo.HandlerFunc, m ...echo.MiddlewareFunc) *httptest.ResponseRecorder {
 	e := echo.New()
 	e.HTTPErrorHandler = usherecho.HTTPErrorHandler
 	e.GET("/", h, m...)
@@ -88,7 +88,7 @@ func TestHTTPErrorHandlerHandsOnDetails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := answerTo(func(*echo.Context) error { return structured{} }, usherecho.Middleware(env))
+	w := responseTo(func(*echo.Context) error { return structured{} }, usherecho.Middleware(env))
 	const want = `{"error":{"code":"conflict","message":"Conflict","details":{"version":7}}}`
 	if w.Body.String() != want {
 		t.Errorf("body %s, want %s", w.Body, want)
@@ -96,7 +96,7 @@ func TestHTTPErrorHandlerHandsOnDetails(t *testing.T) {
 }
 
 func TestHTTPErrorHandlerKeepsWhatIsSent(t *testing.T) {
-	w := answerTo(func(c *echo.Context) error {
+	w := responseTo(func(c *echo.Context) error {
 		_ = c.String(http.StatusAccepted, "sent")
 		return errors.New("later")
 	})
@@ -106,7 +106,7 @@ func TestHTTPErrorHandlerKeepsWhatIsSent(t *testing.T) {
 }
 
 func TestHTTPErrorHandlerKeepsTheHeader(t *testing.T) {
-	w := answerTo(func(c *echo.Context) error {
+	w := responseTo(func(c *echo.Context) error {
 		h := c.Response().Header()
 		h.Set("WWW-Authenticate", `Basic realm="x"`)
 		h.Set("Retry-After", "7")
@@ -118,7 +118,7 @@ func TestHTTPErrorHandlerKeepsTheHeader(t *testing.T) {
 	}
 }
 
-// Echo's own handler says 400.
+// Echo's own handler responds with 400.
 func TestBindOfABodyThatIsTooLarge(t *testing.T) {
 	e := echo.New()
 	e.HTTPErrorHandler = usherecho.HTTPErrorHandler

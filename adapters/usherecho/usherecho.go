@@ -11,17 +11,17 @@ import (
 )
 
 // Middleware returns m for [echo.Echo.Use], a group or a route. It panics if m is
-// nil, as that is a step that someone believes to be there.
+// nil: a missing check must not pass unnoticed.
 //
-// The request and the writer that m hands on are those of what follows, and those
-// of before are back when m returns, also by a panic. [http.Request.Pattern] is
+// What follows runs with the request and the writer that m passes on, and the previous
+// ones are restored when m returns or panics. [http.Request.Pattern] is
 // the path of the route before m runs, and empty for requests that match none. If
-// m hands on another writer, an error of the handler is answered by the central
-// error handler before next returns, so that m sees the response; not if m is
-// [usher.Authenticate], which does not look at it. The error is returned all the
-// same, for middlewares further out.
+// m passes on another writer, the central error handler responds to an error of the
+// handler before next returns, so that m sees the response; not if m is
+// [usher.Authenticate], which does not depend on it. The error is still returned,
+// for middlewares further out.
 //
-// It adds no allocation, and one if m hands on another writer.
+// It adds no allocation, and one if m passes on another writer.
 func Middleware(m usher.Middleware) echo.MiddlewareFunc {
 	if m == nil {
 		panic("usherecho: nil Middleware") //nolint:forbidigo // documented
@@ -38,14 +38,13 @@ func Middleware(m usher.Middleware) echo.MiddlewareFunc {
 	}
 }
 
-// WrapMiddleware returns any other middleware of net/http, as [Middleware] does
-// with those of usher, in place of [echo.WrapMiddleware]. It calls m once, here,
-// and costs a copy of each request. It panics if m is nil.
+// WrapMiddleware returns any other middleware of net/http, by [usher.Adapt], as
+// [Middleware] does with those of usher, in place of [echo.WrapMiddleware]. It panics if
+// m is nil.
 //
 // A middleware that calls next on another goroutine, as [http.TimeoutHandler]
-// does, cannot be used in echo at all: echo uses its context for another request
-// as soon as the middleware has returned. One that hands on a request without the
-// context of the one that it got is answered with 500.
+// does, cannot be used in echo at all: echo reuses its context for another request
+// as soon as the middleware has returned. Use [usher.Deadline].
 func WrapMiddleware(m func(http.Handler) http.Handler) echo.MiddlewareFunc {
 	adapted := usher.Adapt(m)
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
@@ -56,8 +55,8 @@ func WrapMiddleware(m func(http.Handler) http.Handler) echo.MiddlewareFunc {
 	}
 }
 
-// steps are used again, by middlewares that call next on the goroutine that
-// called them, and never after they have returned.
+// steps are reused, as a usher.Middleware calls next on the goroutine that
+// called it, and never after it has returned.
 var steps = sync.Pool{New: func() any { return new(step) }}
 
 // A step is the next of a middleware: what follows in echo.
@@ -70,23 +69,23 @@ type step struct {
 func (s *step) run(m usher.Middleware, c *echo.Context, next echo.HandlerFunc) error {
 	s.context, s.next = c, next
 	r := c.Request()
-	// Also if it is empty, which stands for every path without a route: the pattern
-	// of an http.ServeMux around echo would be that of all routes.
+	// Even if it is empty, which stands for every path without a route: otherwise the
+	// pattern of an http.ServeMux around echo would stand for all routes.
 	r.Pattern = c.Path()
 	m.ServeNext(c.Response(), r, s)
 	return s.err
 }
 
 // ServeHTTP runs what follows with the writer and the request of the middleware,
-// and puts those of before back, also if that panics: whatever stands further
-// out would write into a writer whose time is over.
+// and restores the previous ones, also after a panic: handlers further
+// out would write to a writer that is no longer in use.
 func (s *step) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := s.context
 	if request := c.Request(); r != request {
 		c.SetRequest(r)
 		defer func() {
 			// What follows may have copied the request once more, and the server removes
-			// the temporary files of a form only from the one that it made.
+			// the temporary files of a form only from the request that it made.
 			r.MultipartForm = c.Request().MultipartForm
 			c.SetRequest(request)
 		}()
@@ -94,8 +93,8 @@ func (s *step) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	response := c.Response()
 	if same(w, response) {
 		if s.err = s.next(c); s.err != nil && !committed(response) {
-			// Somebody further out may still make another error of it. A middleware that
-			// asks how the request has ended is to know of this one.
+			// A handler further out may still replace the error. A middleware that
+			// depends on how the request has ended needs this one.
 			usher.NoteFailure(r, 0, neutral(s.err, response.Header()))
 		}
 		return
@@ -112,18 +111,18 @@ func (s *step) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			usher.NoteFailure(r, 0, neutral(s.err, inner.Header()))
 		}
 	case !inner.Committed || inner.Status < http.StatusBadRequest:
-		// The middleware wants to see this response, or that what was sent is no
-		// success, and once it has returned it is too late. The error goes on outwards
-		// all the same, as from echo's own BodyDump.
-		if inner.Committed { // which a handler of somebody else need not look at
+		// The middleware must see this response, or that what was sent is no
+		// success, and once it has returned it is too late. The error is still returned
+		// outwards, as from echo's own BodyDump.
+		if inner.Committed { // which another error handler may not check
 			usher.NoteFailure(r, inner.Status, s.err)
 		}
 		c.Echo().HTTPErrorHandler(c, s.err)
 	}
 }
 
-// same reports whether a is b. Writers that are no pointers, as somebody's may be,
-// are taken for different: to compare them could panic.
+// same reports whether a is b. Writers that are no pointers count as different, as to
+// compare them could panic.
 func same(a, b http.ResponseWriter) bool {
 	return reflect.TypeOf(a).Kind() == reflect.Pointer && a == b
 }
@@ -150,8 +149,8 @@ func (unflushed) Flush() {}
 // Unwrap is for http.ResponseController.
 func (u unflushed) Unwrap() http.ResponseWriter { return u.ResponseWriter }
 
-// PathValues is a middleware that lets handlers of net/http read the parameters
-// of the route by [http.Request.PathValue]. It costs two allocations for each
+// PathValues is a middleware that sets the parameters of the route for
+// [http.Request.PathValue], which handlers of net/http read. It costs two allocations for each
 // request of a route that has any.
 func PathValues(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c *echo.Context) error {

@@ -26,7 +26,7 @@ func newEnvelope(t testing.TB) usher.Middleware {
 	return env
 }
 
-// The innermost adapter asks for the answer, and echo once more with the error that
+// The innermost adapter calls the error handler, and echo once more with the error that
 // all return; those between leave it alone.
 func TestErrorHandlerIsCalledForTheFirstCaptureOnly(t *testing.T) {
 	env, calls := newEnvelope(t), 0
@@ -61,7 +61,7 @@ func TestErrorIsReturnedOutwards(t *testing.T) {
 	}
 }
 
-// Whoever watches answers asks for them when the error arrives there.
+// A middleware that depends on responses needs them when the error arrives there.
 func TestErrorsAreTranslatedInside(t *testing.T) {
 	for _, inside := range []bool{true, false} {
 		e := echo.New()
@@ -83,7 +83,7 @@ func TestErrorsAreTranslatedInside(t *testing.T) {
 
 var errTaken = errors.New("taken")
 
-// translate tells echo what an error of the service means.
+// translate maps errors of the service to errors of echo.
 func translate(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c *echo.Context) error {
 		err := next(c)
@@ -162,7 +162,7 @@ func TestFormReachesTheRequestOfTheServer(t *testing.T) {
 	}
 }
 
-// Why limits by address do not take what echo says.
+// Why limits by address do not use the RealIP of echo.
 func TestRealIP(t *testing.T) {
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	r.RemoteAddr = "203.0.113.9:1000"

@@ -12,7 +12,7 @@ import (
 )
 
 // BenchmarkMiddleware measures what one middleware costs that does nothing, and one
-// that hands on another writer, beside a native one and echo's own adapter.
+// that passes on another writer, beside a native one and echo's own adapter.
 func BenchmarkMiddleware(b *testing.B) {
 	for _, bb := range []struct {
 		name string

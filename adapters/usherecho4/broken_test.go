@@ -14,7 +14,7 @@ import (
 	"github.com/usher-go/usher/adapters/usherecho4"
 )
 
-// What fails after the first byte, echo can tell nobody: neither its Recover nor
+// What fails after the first byte, echo cannot report: neither its Recover nor
 // its error handler writes a second body. The envelope cuts the connection.
 func TestAFailureAfterTheFirstByteIsNeverAWholeSuccess(t *testing.T) {
 	for name, h := range map[string]echo.HandlerFunc{
@@ -33,7 +33,7 @@ func TestAFailureAfterTheFirstByteIsNeverAWholeSuccess(t *testing.T) {
 				if !foreign {
 					e.HTTPErrorHandler = usherecho4.HTTPErrorHandler
 				}
-				// Otherwise Recover hands a panic to the error handler and to nobody else.
+				// Otherwise Recover hands a panic to the error handler alone.
 				recovery := middleware.DefaultRecoverConfig
 				recovery.DisableErrorHandler = foreign
 				e.Use(usherecho4.Middleware(newEnvelope(t)), middleware.RecoverWithConfig(recovery))

@@ -9,14 +9,14 @@ import (
 	"github.com/usher-go/usher"
 )
 
-// HTTPErrorHandler is an [echo.HTTPErrorHandler] that answers by [usher.Fail]:
+// HTTPErrorHandler is an [echo.HTTPErrorHandler] that responds with [usher.Fail]:
 // in the shape of the envelope around the request, else with problem details. It
 // writes nothing if a response has been sent already; if that was a success, the
 // envelope aborts the connection.
 //
-// A [*usher.Error] says itself what the client is told. Of an error of echo the
-// client gets the status and, below 500, the message; from 500 on no text of an
-// error is shown. Any other error is a 500. Allow and other header fields that
+// A [*usher.Error] is what the client sees. Of an error of echo the
+// client receives the status and, below 500, the message; from 500 on no text of an
+// error is sent. Any other error is a 500. Allow and other header fields that
 // echo and the handler have set are kept.
 func HTTPErrorHandler(err error, c echo.Context) {
 	w := c.Response()
@@ -27,7 +27,7 @@ func HTTPErrorHandler(err error, c echo.Context) {
 	usher.Fail(w, c.Request(), neutral(err, w.Header()))
 }
 
-// codes are those of errors that say nothing but their status.
+// codes are those of errors that have only a status.
 var codes = map[int]string{
 	http.StatusNotFound:              usher.CodeNotFound,
 	http.StatusMethodNotAllowed:      usher.CodeMethodNotAllowed,
@@ -87,7 +87,7 @@ func httpError(err error) (he *echo.HTTPError, field string) {
 	return he, ""
 }
 
-// known reports whether usher.Fail itself knows what err is.
+// known reports whether usher.Fail has a response of its own for err.
 func known(err error) bool {
 	if _, ok := errors.AsType[*usher.Error](err); ok {
 		return true

@@ -19,7 +19,7 @@ import (
 	"github.com/usher-go/usher/ratelimit"
 )
 
-// A whole server: one shape for all answers and a limit on every request, API keys
+// A whole server: one shape for all responses and a limit on every request, API keys
 // for a group, and one route whose requests can be repeated.
 func Example() {
 	format := apikey.Native{Prefix: "shop", Environments: []string{"live"}}
@@ -80,7 +80,7 @@ func Example() {
 	// POST /health 405 {"error":{"code":"method_not_allowed","message":"Method Not Allowed"}}
 }
 
-// A middleware that knows nothing of usher, here one of net/http.
+// A middleware that is independent of usher, here one of net/http.
 func ExampleWrapMiddleware() {
 	e := echo.New()
 	e.Use(usherecho4.WrapMiddleware(http.NewCrossOriginProtection().Handler))
@@ -98,7 +98,7 @@ func ExampleWrapMiddleware() {
 	// 403 cross-origin request detected from Sec-Fetch-Site header
 }
 
-// With echo.WrapMiddleware the error of a handler is answered when the middleware
+// With echo.WrapMiddleware the error of a handler gets its response when the middleware
 // has returned, which takes it for a success without a body: who tries again to
 // pay with a card that was declined is told that it worked.
 func ExampleMiddleware_incorrect() {

@@ -16,34 +16,34 @@ func FromGin(c *gin.Context) (usher.Principal, bool) {
 	return usher.PrincipalFrom(c.Request.Context())
 }
 
-// PathValues is a gin middleware that makes the parameters of the path known to
-// [http.Request.PathValue], for what follows: middlewares and handlers of net/http
-// that read them. It costs two allocations.
+// PathValues is a gin middleware that sets the parameters of the path for
+// [http.Request.PathValue], which middlewares and handlers of net/http read. It costs two
+// allocations.
 func PathValues(c *gin.Context) {
 	for _, p := range c.Params {
 		c.Request.SetPathValue(p.Key, p.Value)
 	}
 }
 
-// NoRoute answers 404 by [usher.Fail], for gin.Engine.NoRoute. Gin's own answer
-// is written after the whole chain, where middlewares see its status only.
+// NoRoute responds with [usher.NotFound], for gin.Engine.NoRoute. Gin writes its own
+// 404 after the whole chain, so that middlewares see only the status.
 func NoRoute(c *gin.Context) { usher.NotFound(c.Writer, c.Request) }
 
-// NoMethod answers 405 by [usher.Fail], for gin.Engine.NoMethod. Gin asks for it
+// NoMethod responds with [usher.MethodNotAllowed], for gin.Engine.NoMethod. Gin calls it
 // only if Engine.HandleMethodNotAllowed is set, and has then set Allow.
 func NoMethod(c *gin.Context) { usher.MethodNotAllowed(c.Writer, c.Request) }
 
 // Errors is a gin middleware that responds for a handler that has left an error in
 // c.Errors and has not written: with the last of them, by [usher.Fail]. A
-// [*usher.Error] says what the client is told. Another error is private: the status
-// is the one that the handler has set, if that is one of an error, else 500.
+// [*usher.Error] is what the client sees. Any other error is private: the status
+// is the one that the handler has set, if that is the status of an error, else 500.
 //
-// It stands right inside the envelope. The middlewares further in see that response
-// all the same: the innermost one that has replaced the writer gets it before its
-// next returns. What adds or changes errors after Context.Next therefore stands
-// inside of those.
+// Errors stands right inside the envelope. The middlewares further in still see its
+// response: the innermost one that has replaced the writer sees it before its
+// next returns. A middleware that adds or changes errors after Context.Next therefore
+// stands inside of those.
 //
-// It costs two allocations, of what it notes in c.
+// It costs two allocations, for what it stores in c.
 func Errors(c *gin.Context) {
 	if renderingOf(c) != pending {
 		c.Set(renderingKey{}, pending)
@@ -57,11 +57,11 @@ func Errors(c *gin.Context) {
 	respond(c)
 }
 
-// A rendering says what becomes of an error in c.Errors.
+// A rendering is the state of an error in c.Errors.
 type rendering uint8
 
 const (
-	none    rendering = iota // nothing that this package knows of
+	none    rendering = iota // no Errors has it
 	pending                  // an Errors further out responds with it
 	done                     // it is the response
 )
@@ -85,7 +85,7 @@ func respond(c *gin.Context) {
 	if len(c.Errors) == 0 || c.Writer.Written() || renderingOf(c) == done {
 		return
 	}
-	// If a middleware leaves the status of it alone, it is not Written further out.
+	// Further out it is not Written, if a middleware has only passed its status on.
 	c.Set(renderingKey{}, done)
 	usher.Fail(c.Writer, c.Request, failure(c))
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/usher-go/usher/ratelimit"
 )
 
-// A whole server: one shape for all answers, a limit on every request, API keys for
+// A whole server: one shape for all responses, a limit on every request, API keys for
 // a group, and one route whose requests can be repeated.
 func Example() {
 	format := apikey.Native{Prefix: "shop", Environments: []string{"live"}}
@@ -86,7 +86,7 @@ func Example() {
 	// POST /health 405 {"error":{"code":"method_not_allowed","message":"Method Not Allowed"}}
 }
 
-// A middleware that knows nothing of usher, here one of net/http.
+// A middleware that is independent of usher, here one of net/http.
 func ExampleWrapMiddleware() {
 	engine := gin.New()
 	engine.Use(ushergin.WrapMiddleware(http.NewCrossOriginProtection().Handler))
@@ -107,13 +107,13 @@ func ExampleWrapMiddleware() {
 // gin.WrapH is for handlers, not for middlewares: it does not know whether the
 // middleware has called next, so the handler runs for callers who were refused.
 func ExampleMiddleware_incorrect() {
-	nobody := usher.Authenticate(refuseAll{})
+	denyAll := usher.Authenticate(refuseAll{})
 	transfer := func(c *gin.Context) { c.String(200, "transferred!") }
 
 	engine := gin.New()
 	next := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
-	engine.POST("/wrong", gin.WrapH(nobody.Wrap(next)), transfer)
-	engine.POST("/right", ushergin.Middleware(nobody), transfer)
+	engine.POST("/wrong", gin.WrapH(denyAll.Wrap(next)), transfer)
+	engine.POST("/right", ushergin.Middleware(denyAll), transfer)
 
 	for _, path := range []string{"/wrong", "/right"} {
 		w := httptest.NewRecorder()
@@ -125,7 +125,7 @@ func ExampleMiddleware_incorrect() {
 	// /right 401 false
 }
 
-// What a handler leaves in c.Errors is answered in the shape of the service. What
+// What a handler leaves in c.Errors gets a response in the shape of the service. What
 // is private is not shown.
 func ExampleErrors() {
 	engine := gin.New()

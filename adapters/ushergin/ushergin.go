@@ -11,15 +11,15 @@ import (
 )
 
 // Middleware returns m for an engine, a group or a route of gin. It panics if m is
-// nil, as that is a step that someone believes to be there.
+// nil: a missing check must not pass unnoticed.
 //
-// What m refuses is aborted: nothing after it in the chain runs. So is a chain that
-// has panicked, if m recovers. The request and the writer that m hands on are those
-// of the chain after it, and those of before are back when m returns or the chain
-// panics. [http.Request.Pattern] is the full path of the route before m runs, and
+// A request that m refuses is aborted: nothing after m in the chain runs. So is a chain
+// that has panicked, if m recovers. The chain after m runs with the request and the
+// writer that m passes on, and the previous ones are restored when m returns or the
+// chain panics. [http.Request.Pattern] is the full path of the route before m runs, and
 // empty for requests that match none.
 //
-// It adds no allocation, and one if m hands on another writer.
+// It adds no allocation, and one if m passes on another writer.
 func Middleware(m usher.Middleware) gin.HandlerFunc {
 	if m == nil {
 		panic("ushergin: nil Middleware") //nolint:forbidigo // documented
@@ -33,14 +33,12 @@ func Middleware(m usher.Middleware) gin.HandlerFunc {
 	}
 }
 
-// WrapMiddleware returns any other middleware of net/http, as [Middleware] does
-// with those of usher. It calls m once, here, and costs a copy of each request. It
-// panics if m is nil.
+// WrapMiddleware returns any other middleware of net/http, by [usher.Adapt], as
+// [Middleware] does with those of usher. It panics if m is nil.
 //
 // A middleware that calls next on another goroutine, as [http.TimeoutHandler]
-// does, cannot be used in gin at all: gin uses its context for another request as
-// soon as the middleware has returned. One that hands on a request without the
-// context of the one that it got is answered with 500.
+// does, cannot be used in gin at all: gin reuses its context for another request as
+// soon as the middleware has returned. Use [usher.Deadline].
 func WrapMiddleware(m func(http.Handler) http.Handler) gin.HandlerFunc {
 	adapted := usher.Adapt(m)
 	return func(c *gin.Context) {
@@ -49,8 +47,8 @@ func WrapMiddleware(m func(http.Handler) http.Handler) gin.HandlerFunc {
 	}
 }
 
-// rests are used again, by middlewares that call next on the goroutine that
-// called them, and never after they have returned.
+// rests are reused, as a usher.Middleware calls next on the goroutine that
+// called it, and never after it has returned.
 var rests = sync.Pool{New: func() any { return new(rest) }}
 
 // A rest is the next of a middleware: what follows in the chain.
@@ -61,12 +59,12 @@ type rest struct {
 
 func (s *rest) run(m usher.Middleware, c *gin.Context) {
 	s.context = c
-	// Also if it is empty: the pattern of an http.ServeMux around the engine would
-	// be that of all routes.
+	// Even if it is empty: otherwise the pattern of an http.ServeMux around the engine
+	// would stand for all routes.
 	c.Request.Pattern = c.FullPath()
 	m.ServeNext(c.Writer, c.Request, s)
-	// Not done is also a chain that has panicked, if m recovered: gin would go on
-	// with what the one that panicked has not let pass.
+	// A chain that has panicked is not done either, if m recovered: gin would continue
+	// with handlers that the one that panicked has not called.
 	if !s.done {
 		c.Abort()
 	}
@@ -75,8 +73,8 @@ func (s *rest) run(m usher.Middleware, c *gin.Context) {
 func (s *rest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c, request, outer := s.context, s.context.Request, s.context.Writer
 	defer func() {
-		// A copy that was made inside has the form, of which the server is to remove
-		// the temporary files.
+		// A copy that was made inside has the form whose temporary files the server
+		// must remove.
 		r.MultipartForm = c.Request.MultipartForm
 		c.Request, c.Writer = request, outer
 	}()
@@ -85,8 +83,8 @@ func (s *rest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.Next()
 		s.done = true
 		if awaits(c) {
-			// Somebody further out may still make another error of it. A middleware that
-			// asks how the request has ended is to know of this one.
+			// A handler further out may still replace the error. A middleware that
+			// depends on how the request has ended needs this one.
 			usher.NoteFailure(r, 0, failure(c))
 		}
 		return
@@ -100,15 +98,15 @@ func (s *rest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case usher.PassesThrough(w):
 		usher.NoteFailure(r, 0, failure(c))
 	default:
-		// The middleware wants to see this response, and once it has returned it is too
+		// The middleware must see this response, and once it has returned it is too
 		// late.
 		respond(c)
 	}
 	inner.forward()
 }
 
-// same reports whether a is b. Writers that are no pointers, as somebody's may be,
-// are taken for different: to compare them could panic.
+// same reports whether a is b. Writers that are no pointers count as different, as to
+// compare them could panic.
 func same(a, b http.ResponseWriter) bool {
 	return reflect.TypeOf(a).Kind() == reflect.Pointer && a == b
 }

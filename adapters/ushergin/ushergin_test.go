@@ -18,7 +18,7 @@ import (
 	"github.com/usher-go/usher/adapters/ushergin"
 )
 
-// hook is a middleware that hands on a writer of its own.
+// hook is a middleware that passes on a writer of its own.
 type hook struct{}
 
 func (hook) Wrap(next http.Handler) http.Handler {
@@ -29,8 +29,8 @@ func (hook) ServeNext(w http.ResponseWriter, r *http.Request, next http.Handler)
 	next.ServeHTTP(&adaptertest.Writer{Inner: w}, r)
 }
 
-// answer serves GET /items/7 behind middlewares.
-func answer(t *testing.T, handler gin.HandlerFunc, middlewares ...gin.HandlerFunc) *httptest.ResponseRecorder {
+// serve serves GET /items/7 behind middlewares.
+func serve(t *testing.T, handler gin.HandlerFunc, middlewares ...gin.HandlerFunc) *httptest.ResponseRecorder {
 	t.Helper()
 	engine := gin.New()
 	engine.Use(middlewares...)
@@ -47,7 +47,7 @@ func TestWriterIsWhatGinExpects(t *testing.T) {
 			t.Errorf("status %d, size %d, written %t; want %d, %d, %t", w.Status(), w.Size(), w.Written(), status, size, written)
 		}
 	}
-	w := answer(t, func(c *gin.Context) {
+	w := serve(t, func(c *gin.Context) {
 		check(t, c, 200, -1, false)
 		c.Status(202)
 		c.Status(-1) // as Context.SSEvent does
@@ -89,7 +89,7 @@ func TestWriterThatCannotBeCompared(t *testing.T) {
 	native := func(c *gin.Context) {
 		c.Writer = funcWriter{c.Writer, func() { c.Header("Before", "yes") }}
 	}
-	w := answer(t, func(c *gin.Context) { _, _ = c.Writer.WriteString("ok") }, native, ushergin.Middleware(usher.Chain()))
+	w := serve(t, func(c *gin.Context) { _, _ = c.Writer.WriteString("ok") }, native, ushergin.Middleware(usher.Chain()))
 	if w.Code != 200 || w.Body.String() != "ok" || w.Header().Get("Before") != "yes" {
 		t.Errorf("status %d, body %s, header %v", w.Code, w.Body, w.Header())
 	}
@@ -104,8 +104,8 @@ func TestErrors(t *testing.T) {
 		status  int
 		body    string // a part of it
 	}{
-		{"no error is no answer", func(*gin.Context) {}, 200, ""},
-		{"an error of usher says what to tell", func(c *gin.Context) { _ = c.Error(public) }, 409, `"code":"taken"`},
+		{"no error, no response of Errors", func(*gin.Context) {}, 200, ""},
+		{"an error of usher is sent", func(c *gin.Context) { _ = c.Error(public) }, 409, `"code":"taken"`},
 		{"also if it is wrapped", func(c *gin.Context) { _ = c.Error(errors.Join(private, public)) }, 409, `"code":"taken"`},
 		{"any other error is 500", func(c *gin.Context) { _ = c.Error(private) }, 500, `"code":"internal"`},
 		{"or the status that the handler has set", func(c *gin.Context) { c.Status(400); _ = c.Error(private) }, 400, `"status":400`},
@@ -118,20 +118,20 @@ func TestErrors(t *testing.T) {
 	for _, tt := range tests {
 		for _, outside := range [][]gin.HandlerFunc{nil, {ushergin.Middleware(hook{})}} {
 			t.Run(tt.name, func(t *testing.T) {
-				w := answer(t, tt.handler, append(outside, ushergin.Errors)...)
+				w := serve(t, tt.handler, append(outside, ushergin.Errors)...)
 				body := w.Body.String()
 				if w.Code != tt.status || !strings.Contains(body, tt.body) || tt.body == "" && body != "" {
 					t.Errorf("%d %s, want %d and %s", w.Code, body, tt.status, tt.body)
 				}
 				if strings.Contains(body, "private") {
-					t.Errorf("the body tells what is private: %s", body)
+					t.Errorf("the body has the private error: %s", body)
 				}
 			})
 		}
 	}
 }
 
-// The context of gin is one of the request only if the engine says so.
+// The context of gin is one of the request only if the engine is configured so.
 func TestPrincipalOfGin(t *testing.T) {
 	for _, fallback := range []bool{false, true} {
 		engine := gin.New()
@@ -241,11 +241,11 @@ func TestGinIsAsDocumented(t *testing.T) {
 		t.Errorf("BindJSON does not send its status at once: %d %s", w.Code, w.Body)
 	}
 	if w := call("GET", "/address"); w.Body.String() != "1.2.3.4" {
-		t.Errorf("ClientIP does not believe anybody, but says %s", w.Body)
+		t.Errorf("ClientIP trusts not every peer, but returns %s", w.Body)
 	}
 }
 
-// TestWriterAllocs counts what a middleware costs that hands on another writer.
+// TestWriterAllocs counts what a middleware costs that passes on another writer.
 func TestWriterAllocs(t *testing.T) {
 	adaptertest.SkipUnderRace(t)
 	count := func(middlewares ...gin.HandlerFunc) float64 {

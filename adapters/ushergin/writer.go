@@ -13,7 +13,7 @@ import (
 const notWritten = -1 // as the Size of gin's writer
 
 // responseWriter makes a gin.ResponseWriter of the writer of a middleware. Like
-// gin's own it is lazy: a status is kept until the body begins, so that somebody
+// gin's own it is lazy: a status is kept until the body begins, so that a handler
 // further out may still change it.
 type responseWriter struct {
 	http.ResponseWriter // the middleware's
@@ -36,8 +36,8 @@ func (w *responseWriter) WriteHeader(status int) {
 	switch {
 	case status <= 0:
 	case w.Written():
-		// Too late for the client. A middleware that puts a shape around the body has
-		// to know, or what gin.Recovery has caught looks like a success.
+		// Too late for the client. A middleware that puts a shape around the body must
+		// see it, or what gin.Recovery has caught looks like a success.
 		if status >= http.StatusBadRequest {
 			w.ResponseWriter.WriteHeader(status)
 		}
@@ -49,7 +49,7 @@ func (w *responseWriter) WriteHeader(status int) {
 }
 
 // inform sends an informational status, such as 103, by the first writer that is
-// not gin's: to gin it would be the status of the answer, and overwritten.
+// not gin's: for gin it would be the status of the response, and overwritten.
 func inform(w http.ResponseWriter, status int) {
 	for {
 		if _, ok := w.(gin.ResponseWriter); !ok {
@@ -70,14 +70,14 @@ func (w *responseWriter) WriteHeaderNow() {
 	}
 	w.size = 0
 	w.ResponseWriter.WriteHeader(w.status)
-	// The connection is about to be taken over, so that nobody would send what gin
-	// still keeps.
+	// The connection is about to be hijacked, and then the status that gin still keeps
+	// would not be sent.
 	if w.status == http.StatusSwitchingProtocols && w.outer.Status() == w.status {
 		w.outer.WriteHeaderNow()
 	}
 }
 
-// forward tells the middleware of a status that came without a body. To gin it
+// forward passes a status without a body on to the middleware. In gin it
 // stays lazy.
 func (w *responseWriter) forward() {
 	if !w.Written() && w.status != http.StatusOK {
