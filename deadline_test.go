@@ -8,11 +8,14 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/envelope"
+	"github.com/usher-go/usher/idempotency"
 )
 
 var errGateway = &usher.Error{Status: http.StatusGatewayTimeout, Code: "too_slow", Message: "Too slow."}
@@ -81,6 +84,32 @@ func detached(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	<-ctx.Done()
 	usher.Fail(w, r.WithContext(ctx), ctx.Err())
+}
+
+// The error of a Deadline has the shape of the envelope around it, and idempotency
+// inside of it, which detaches the context of the handler, does not hide it.
+func TestDeadlineInAStack(t *testing.T) {
+	env := usher.Must(envelope.New(envelope.Config{Shape: envelope.Data()}))
+	for name, handler := range map[string]http.HandlerFunc{
+		"no response": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+		"its own Fail": func(w http.ResponseWriter, r *http.Request) {
+			<-r.Context().Done()
+			usher.Fail(w, r, r.Context().Err())
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				once := usher.Must(idempotency.New(idempotency.Config{}))
+				h := usher.Chain(env, usher.Deadline(time.Second, errGateway), usher.Authenticate(constant{caller}), once).Wrap(handler)
+				r := httptest.NewRequest(http.MethodPost, "/notes", nil)
+				r.Header.Set("Idempotency-Key", "key")
+				w := serve(h, r)
+				if w.Code != http.StatusGatewayTimeout || !strings.Contains(w.Body.String(), `"too_slow"`) || w.Header().Get("Content-Type") != "application/json" {
+					t.Errorf("status %d, %s: %s", w.Code, w.Header().Get("Content-Type"), w.Body)
+				}
+			})
+		})
+	}
 }
 
 func TestDeadlineLeavesOtherEndsAlone(t *testing.T) {
