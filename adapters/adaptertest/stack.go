@@ -22,7 +22,7 @@ func newStack(b *bench, owners ...string) (use []Step, keys map[string]string) {
 	format := apikey.Native{Prefix: "test", Environments: []string{"live"}}
 	store := apikey.NewMemory()
 	manager := must(apikey.NewManager(apikey.ManagerConfig{Store: store, Format: format}))(b)
-	auth := must(apikey.New(apikey.Config{Store: store, Formats: []apikey.Format{format}}))(b)
+	auth := must(apikey.New(apikey.Config{Manager: manager}))(b)
 	b.Cleanup(func() { _ = auth.Close() })
 	records := must(idempotency.NewMemory(idempotency.MemoryConfig{}))(b)
 	b.Cleanup(func() { _ = records.Close() })

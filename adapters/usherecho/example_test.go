@@ -29,7 +29,7 @@ func Example() {
 	if err != nil {
 		panic(err)
 	}
-	auth := must(apikey.New(apikey.Config{Store: store, Formats: []apikey.Format{format}}))
+	auth := must(apikey.New(apikey.Config{Manager: keys}))
 	defer func() { _ = auth.Close() }()
 	env := must(envelope.New(envelope.Config{Shape: envelope.Data(), Wrap: true}))
 	limits := must(ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{

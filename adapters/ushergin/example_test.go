@@ -35,7 +35,7 @@ func Example() {
 		{Name: "address", Key: ratelimit.ByAddress(), Limit: ratelimit.TokenBucket(100, time.Minute, 20)},
 	}})
 	check(err)
-	auth, err := apikey.New(apikey.Config{Store: store, Formats: []apikey.Format{format}})
+	auth, err := apikey.New(apikey.Config{Manager: keys})
 	check(err)
 	defer func() { _ = auth.Close() }()
 	once, err := idempotency.New(idempotency.Config{})

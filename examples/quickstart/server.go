@@ -44,8 +44,7 @@ func newServer(ctx context.Context) (*server, error) {
 		return nil, err
 	}
 	auth, err := apikey.New(apikey.Config{
-		Store:   store,
-		Formats: []apikey.Format{format},
+		Manager: keys,
 		Header:  "X-API-Key",
 		Bearer:  true,
 	})

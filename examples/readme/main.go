@@ -19,7 +19,7 @@ func main() {
 	store := apikey.NewMemory()
 	keys, err := apikey.NewManager(apikey.ManagerConfig{Store: store, Format: format})
 	check(err)
-	auth, err := apikey.New(apikey.Config{Store: store, Formats: []apikey.Format{format}})
+	auth, err := apikey.New(apikey.Config{Manager: keys})
 	check(err)
 	limits, err := ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{
 		{Name: "second", Key: ratelimit.ByPrincipal(), Limit: ratelimit.RollingWindow(10, time.Second)},
