@@ -114,7 +114,7 @@ func TestKisaraSessions(t *testing.T) {
 	const missing = "Unauthorized: No token provided"
 	v := verifier(t, func(c *jwtauth.Config) {
 		c.Issuers[0].RequiredClaims = []string{"email"}
-		c.Answers = map[jwtauth.Verdict]*usher.Error{
+		c.Errors = map[jwtauth.Verdict]*usher.Error{
 			jwtauth.Expired:       {Status: 401, Code: "token_expired", Message: "Token has expired"},
 			jwtauth.InvalidClaims: {Status: 401, Code: "authentication_failed", Message: "Authentication failed"},
 			jwtauth.BadSignature:  {Status: 401, Code: "invalid_token", Message: "Invalid token"},
@@ -416,5 +416,5 @@ func TestResourceMetadata(t *testing.T) {
 		t.Errorf("%d %v", w.Code, w.Header())
 	}
 	_, err = jwtauth.NewResourceMetadata(jwtauth.ResourceMetadata{Resource: "https://a#b", AuthorizationServers: []string{"http://a"}})
-	wantFaults(t, err, "jwtauth.ResourceMetadata.Resource", "jwtauth.ResourceMetadata.AuthorizationServers")
+	wantFaults(t, err, "jwtauth.ResourceMetadata.Resource", "jwtauth.ResourceMetadata.AuthorizationServers[0]")
 }

@@ -13,12 +13,11 @@ import (
 	"github.com/usher-go/usher/internal/telemetry"
 )
 
-// A tokenHash stands for a token: SHA-256 of a secret and the whole token. The
-// secret is another one in each cache, so nobody can look for two tokens that
-// meet in one.
+// A tokenHash identifies a token: SHA-256 of a secret and the whole token. Each cache
+// has a secret of its own, so nobody can search for two tokens with one hash.
 type tokenHash [sha256.Size]byte
 
-// A hasher hashes tokens without a copy of each.
+// A hasher hashes tokens without allocating.
 type hasher struct {
 	secret [32]byte
 	bufs   sync.Pool // of *[]byte that begin with the secret
@@ -42,18 +41,18 @@ func (h *hasher) hash(text string) tokenHash {
 	return sum
 }
 
-// A tokenCache remembers tokens that were found to be good, and nothing else.
+// A tokenCache remembers valid tokens, and nothing else.
 type tokenCache struct {
 	*hasher
 	ttl     time.Duration
-	entries *shard.Cache[tokenHash, *remembered]
+	entries *shard.Cache[tokenHash, *cacheEntry]
 	lookups *telemetry.Decisions
 }
 
-// remembered is what is known of a token.
-type remembered struct {
+// A cacheEntry is a verified token and what its verification depends on.
+type cacheEntry struct {
 	verified
-	version uint64 // of the issuer's keys, before they were asked
+	version uint64 // of the key set that had its key
 	until   time.Time
 }
 
@@ -67,27 +66,27 @@ func newTokenCache(capacity int, ttl time.Duration, meters metric.MeterProvider)
 	return &tokenCache{
 		hasher:  newHasher(),
 		ttl:     ttl,
-		entries: shard.New[tokenHash, *remembered](capacity, nil),
+		entries: shard.New[tokenHash, *cacheEntry](capacity, nil),
 		lookups: telemetry.NewDecisions(telemetry.Config{
 			MeterProvider: meters,
 			Scope:         "github.com/usher-go/usher/jwtauth",
 			Counter:       "usher.jwt.cache.lookups",
-			Description:   "Lookups of tokens that were verified before.",
+			Description:   "Lookups in the cache of verified tokens.",
 			Attribute:     "usher.jwt.cache.result",
 			Outcomes:      []string{hit: "hit", miss: "miss"},
 		}),
 	}
 }
 
-// find returns what is known of a token, if that still holds for its keys. Its
-// life is for the caller to check.
+// find returns a token that was verified with the present version of its keys. The
+// caller checks its exp.
 func (c *tokenCache) find(ctx context.Context, h tokenHash, now time.Time) (verified, bool) {
 	s := c.entries.Shard(h)
 	s.Lock()
 	e, ok := s.Get(h)
 	s.Unlock()
 	if ok && now.Before(e.until) {
-		// An error is told by the verification that follows.
+		// The verification that follows reports an error.
 		if version, err := e.issuer.keys.Version(); err == nil && version == e.version {
 			c.lookups.Count(ctx, hit)
 			return e.verified, true
@@ -97,7 +96,7 @@ func (c *tokenCache) find(ctx context.Context, h tokenHash, now time.Time) (veri
 	return verified{}, false
 }
 
-func (c *tokenCache) add(h tokenHash, e *remembered) {
+func (c *tokenCache) add(h tokenHash, e *cacheEntry) {
 	s := c.entries.Shard(h)
 	s.Lock()
 	s.Add(h, e)

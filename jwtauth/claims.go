@@ -7,13 +7,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/usher-go/usher/internal/bearer"
 	"github.com/usher-go/usher/internal/jose"
+	"github.com/usher-go/usher/internal/scope"
 )
 
-// readClaims fills in t from members, and reports whether those that have a
-// meaning here are of the type that RFC 7519, section 4.1 gives them. The claims
-// that grant scopes are named by granting.
+// readClaims fills in t from members, and reports whether the claims that it reads
+// have the types of RFC 7519, section 4.1. Granting names the claims that grant scopes.
 func (t *Token) readClaims(members []jose.Member, granting []string) bool {
 	for _, m := range members {
 		ok := true
@@ -47,24 +46,23 @@ func (t *Token) readClaims(members []jose.Member, granting []string) bool {
 	return true
 }
 
-// audience returns the values of aud: a string or an array of strings, none of
+// audience returns the values of aud: one string or an array of strings, none of
 // them empty.
 func audience(value string) ([]string, bool) {
 	list, ok := jose.Strings(value)
 	return list, ok && len(list) > 0 && !slices.Contains(list, "")
 }
 
-// lastSecond is the last second of the year 9999, which is as far as calendars
-// agree on.
+// lastSecond is the last second of the year 9999, the last year with four digits.
 const lastSecond = 253402300799
 
-// numericDate returns the time that a JSON number of seconds stands for. Numbers
-// that are negative or too large for a date stand for none.
+// numericDate returns the time of a NumericDate, and false for other values, negative
+// numbers and numbers too large for a date.
 func numericDate(value string) (time.Time, bool) {
 	if n, err := strconv.ParseInt(value, 10, 64); err == nil {
 		return time.Unix(n, 0), n >= 0 && n <= lastSecond
 	}
-	// Of the things that JSON may hold, ParseFloat takes numbers only.
+	// Of all JSON values ParseFloat accepts numbers only.
 	f, err := strconv.ParseFloat(value, 64)
 	if err != nil || !(f >= 0 && f <= lastSecond) {
 		return time.Time{}, false
@@ -73,14 +71,14 @@ func numericDate(value string) (time.Time, bool) {
 	return time.Unix(int64(seconds), int64(fraction*1e9)), true
 }
 
-// grantingClaims returns the names of all claims that grant scopes: scope (RFC 8693,
+// scopeClaims returns the names of all claims that grant scopes: scope (RFC 8693,
 // section 4.2), scp, and those of a Config.
-func grantingClaims(more []string) []string { return append([]string{"scope", "scp"}, more...) }
+func scopeClaims(more []string) []string { return append([]string{"scope", "scp"}, more...) }
 
-// scopes returns what is granted by the claims of these names, each a string of
-// scopes with a space between any two (RFC 6749, section 3.3) or an array. A claim
-// of another type grants nothing, and neither does text that is no scope-token: a
-// server may have meant by it one scope and not the words in it.
+// scopes returns the scopes that the claims with these names grant, each a string of
+// scopes separated by a space (RFC 6749, section 3.3) or an array. A claim of another
+// type grants nothing, and neither does text that is not a scope-token: a server may
+// have meant it as one scope and not as its words.
 func scopes(members []jose.Member, granting []string) []string {
 	var all []string
 	for _, name := range granting {
@@ -96,13 +94,13 @@ func scopes(members []jose.Member, granting []string) []string {
 			list = strings.Split(list[0], " ")
 		}
 		for _, s := range list {
-			if bearer.IsScope(s) {
+			if scope.Valid(s) {
 				all = append(all, s)
 			}
 		}
 	}
 	if len(all) > 1 {
-		// A few thousand fit into a token; comparing each with each would take long.
+		// A token has room for thousands; comparing all pairs would take too long.
 		seen := make(map[string]bool, len(all))
 		all = slices.DeleteFunc(all, func(s string) bool {
 			again := seen[s]
@@ -113,9 +111,9 @@ func scopes(members []jose.Member, granting []string) []string {
 	return slices.Clip(all)
 }
 
-// isRefreshToken reports whether a token says of itself that it is one for
-// refreshing, in a member that is in use for that: token_use (Amazon Cognito, Ory
-// Hydra), token_type (Simple JWT), typ (Keycloak) or type (Flask-JWT-Extended).
+// isRefreshToken reports whether a token declares itself a refresh token, in one of
+// the members in use for that: token_use (Amazon Cognito, Ory Hydra), token_type
+// (Simple JWT), typ (Keycloak) or type (Flask-JWT-Extended).
 func isRefreshToken(members []jose.Member) bool {
 	for _, name := range [...]string{"token_use", "token_type", "typ", "type"} {
 		value, ok := jose.Find(members, name)
@@ -131,7 +129,7 @@ func isRefreshToken(members []jose.Member) bool {
 	return false
 }
 
-// present reports whether a claim is there and says something.
+// present reports whether a claim is there and neither null nor empty.
 func present(members []jose.Member, name string) bool {
 	value, ok := jose.Find(members, name)
 	return ok && value != "null" && value != `""`

@@ -236,7 +236,7 @@ func TestJ08ConstructorsRefuseWhatWouldBeUnsafe(t *testing.T) {
 			},
 		},
 		Leeway: time.Hour, MaxTokenLength: 1 << 20, CacheTTL: -1, Cookie: "a b", ResourceMetadata: "http://x",
-		Answers: map[jwtauth.Verdict]*usher.Error{
+		Errors: map[jwtauth.Verdict]*usher.Error{
 			jwtauth.Accepted: {Status: 401}, jwtauth.Expired: nil, jwtauth.Revoked: {Status: 200}, jwtauth.Unavailable: {Status: 401},
 		},
 	})
@@ -251,8 +251,8 @@ func TestJ08ConstructorsRefuseWhatWouldBeUnsafe(t *testing.T) {
 		"jwtauth.Config.Issuers[3].Issuer", "jwtauth.Config.Issuers[3].Keys", "jwtauth.Config.Issuers[3].DangerouslyAcceptWithoutExpiry",
 		"jwtauth.Config.Leeway", "jwtauth.Config.MaxTokenLength", "jwtauth.Config.CacheTTL",
 		"jwtauth.Config.Cookie", "jwtauth.Config.ResourceMetadata",
-		"jwtauth.Config.Answers[accepted]", "jwtauth.Config.Answers[expired]",
-		"jwtauth.Config.Answers[revoked]", "jwtauth.Config.Answers[unavailable]",
+		"jwtauth.Config.Errors[accepted]", "jwtauth.Config.Errors[expired]",
+		"jwtauth.Config.Errors[revoked]", "jwtauth.Config.Errors[unavailable]",
 	)
 }
 

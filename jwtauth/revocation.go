@@ -1,6 +1,7 @@
 package jwtauth
 
 import (
+	"cmp"
 	"container/heap"
 	"context"
 	"errors"
@@ -8,49 +9,49 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/usher-go/usher/internal/guard"
 	"github.com/usher-go/usher/internal/queue"
 )
 
-// Revocations knows tokens that are not to be accepted although they are good.
-// A [Verifier] asks about each request, also for tokens that it remembers. An
-// implementation must be safe for concurrent use.
+// Revocations reports tokens that must be refused although they are valid. A
+// [Verifier] consults it for each request, including those whose token it remembers.
+// An implementation must be safe for concurrent use.
 type Revocations interface {
-	// Revoked reports whether t was revoked: by its issuer and ID, by its issuer
-	// and session, or because it was issued before a time for its subject. Tokens
-	// are not told apart by their text or a hash of it, as one token may have
-	// several. An error is a 503, and so is a call that panics or takes too long.
+	// Revoked reports whether t was revoked: by its issuer and ID, by its issuer and
+	// session, or because it was issued before some time to its subject. The text of
+	// a token, or a hash of it, does not identify it, as one token may have several
+	// texts. An error is a 503, and so is a call that panics or takes too long.
 	Revoked(ctx context.Context, t *Token) (bool, error)
 }
 
-// A Revoker is [Revocations] that can be added to, which is what an [Issuer] does
-// when a session ends. Each method may be repeated, and is done when it returns
-// nil; an error is a 503, and so is a call that panics or takes too long, which may
-// still be done.
+// A Revoker is [Revocations] that can be extended, as package session does when a
+// session ends. Each method may be repeated, and has taken effect when it returns nil.
+// An error is a 503, and so is a call that panics or takes too long; these may have
+// taken effect or not.
 type Revoker interface {
 	Revocations
 	// RevokeSession revokes all tokens of the session with this ID (sid). The
-	// revocation may be forgotten after until.
+	// revocation may be removed after until.
 	RevokeSession(ctx context.Context, issuer, id string, until time.Time) error
-	// RevokeSubject revokes all tokens of a subject that were issued before a time,
-	// and those that do not say when they were.
+	// RevokeSubject revokes all tokens of a subject that were issued before some
+	// time, and those without iat.
 	RevokeSubject(ctx context.Context, issuer, subject string, before, until time.Time) error
 }
 
-// ErrRevocationsFull is what a [RevocationList] answers when it cannot take
-// another revocation without giving up one that still matters.
+// ErrRevocationsFull is returned by a [RevocationList] that has no room for another
+// revocation without removing one that still matters.
 var ErrRevocationsFull = errors.New("jwtauth: the list of revocations is full")
 
-// A RevocationList is [Revocations] in memory, for a single process. Its zero
-// value is ready for use. It must not be copied, and is safe for concurrent use.
+// A RevocationList is [Revocations] in memory, for a single process. Its zero value
+// is ready for use. It must not be copied, and is safe for concurrent use.
 //
-// A revocation stays until the time that its caller says, and is never pushed
-// out before: when the list is full, the next one fails with
-// [ErrRevocationsFull]. Say when the last token that it may concern ends, which
-// is its exp and the leeway of the verifier; for access tokens of 15 minutes the
-// list holds a quarter of an hour of logouts and no more.
+// A revocation stays until the time that its caller passes as until, and is never
+// removed earlier: when the list is full, adding fails with [ErrRevocationsFull]. Set
+// until to the latest exp of the affected tokens plus the Leeway of the verifier. With
+// access tokens of 15 minutes the list has the logouts of a quarter of an hour.
 type RevocationList struct {
-	// Capacity is how many revocations are held at most; zero means 1,000,000, of
-	// which each takes about 300 bytes. Set it before the first use.
+	// Capacity is the maximum number of revocations, of about 300 bytes each; zero
+	// means 1,000,000. Set it before the first use.
 	Capacity int
 
 	mu    sync.RWMutex
@@ -61,7 +62,7 @@ type RevocationList struct {
 
 var _ Revoker = (*RevocationList)(nil)
 
-// revoked is what a revocation names.
+// revoked identifies what a revocation is about.
 type revoked struct {
 	by     revokedBy
 	issuer string
@@ -78,13 +79,13 @@ const (
 
 type revocation struct {
 	revoked
-	before time.Time // of a subject: what was issued earlier is revoked
+	before time.Time // for a subject: tokens issued earlier are revoked
 	until  time.Time
 	index  int
 }
 
-// RevokeToken revokes the token with this ID (jti). No error but
-// ErrRevocationsFull is returned.
+// RevokeToken revokes the token with this ID (jti). The only error is
+// ErrRevocationsFull.
 func (l *RevocationList) RevokeToken(_ context.Context, issuer, id string, until time.Time) error {
 	return l.add(revocation{revoked: revoked{byToken, issuer, id}, until: until})
 }
@@ -94,9 +95,8 @@ func (l *RevocationList) RevokeSession(_ context.Context, issuer, id string, unt
 	return l.add(revocation{revoked: revoked{bySession, issuer, id}, until: until})
 }
 
-// RevokeSubject implements [Revoker]. Tokens tell the time of their issue
-// by the second, so one that was issued within the second of before is revoked
-// too.
+// RevokeSubject implements [Revoker]. The iat of a token has whole seconds, so a
+// token issued within the second of before is revoked too.
 func (l *RevocationList) RevokeSubject(_ context.Context, issuer, subject string, before, until time.Time) error {
 	return l.add(revocation{revoked: revoked{bySubject, issuer, subject}, before: before, until: until})
 }
@@ -105,8 +105,8 @@ func (l *RevocationList) add(r revocation) error {
 	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	// Those that have ended go two at a time, so that they are removed faster than
-	// others come, and no call holds the lock for as long as it takes to remove all.
+	// At most two expired ones are removed at a time: that is faster than others are
+	// added, and no call holds the lock while many are removed.
 	for range 2 {
 		if len(l.ends) > 0 && now.After(l.ends[0].until) {
 			old := heap.Pop(&l.ends).(*revocation)
@@ -115,7 +115,7 @@ func (l *RevocationList) add(r revocation) error {
 	}
 	defer func() { l.size.Store(int64(len(l.known))) }()
 	if old, ok := l.known[r.revoked]; ok {
-		// A revocation only ever grows.
+		// A revocation is only ever extended.
 		if r.before.After(old.before) {
 			old.before = r.before
 		}
@@ -125,7 +125,7 @@ func (l *RevocationList) add(r revocation) error {
 		}
 		return nil
 	}
-	if len(l.known) >= orDefault(l.Capacity, 1_000_000) {
+	if len(l.known) >= cmp.Or(l.Capacity, 1_000_000) {
 		return ErrRevocationsFull
 	}
 	if l.known == nil {
@@ -155,11 +155,41 @@ func (l *RevocationList) Revoked(_ context.Context, t *Token) (bool, error) {
 	return false, nil
 }
 
-// Len returns the number of revocations that are held. Those whose time has come
-// leave two at a time when another one is added.
+// Len returns the number of revocations, including expired ones, of which two are
+// removed whenever another one is added.
 func (l *RevocationList) Len() int { return int(l.size.Load()) }
 
 // Before and Moved implement [queue.Item].
 func (r *revocation) Before(other *revocation) bool { return r.until.Before(other.until) }
 
 func (r *revocation) Moved(index int) { r.index = index }
+
+// defaultRevocationTimeout exceeds what a healthy store needs, even a distant one, and
+// is less than a client waits.
+const defaultRevocationTimeout = time.Second
+
+// maxRevocationCalls bounds how many calls of Revocations run at a time, including
+// those that hang.
+const maxRevocationCalls = 64
+
+// guardedRevocations bounds the calls of Revocations that wait for another process.
+type guardedRevocations struct {
+	revocations Revocations
+	guard       *guard.Guard
+}
+
+// guardRevocations returns r with bounded calls. A [RevocationList] never waits and is
+// returned as it is.
+func guardRevocations(r Revocations, timeout time.Duration) Revocations {
+	if _, local := r.(*RevocationList); r == nil || local {
+		return r
+	}
+	if timeout <= 0 {
+		timeout = defaultRevocationTimeout
+	}
+	return guardedRevocations{r, guard.New(timeout, maxRevocationCalls)}
+}
+
+func (g guardedRevocations) Revoked(ctx context.Context, t *Token) (bool, error) {
+	return guard.Call(ctx, g.guard, func(ctx context.Context) (bool, error) { return g.revocations.Revoked(ctx, t) }, nil)
+}

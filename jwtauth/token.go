@@ -10,8 +10,8 @@ import (
 	"github.com/usher-go/usher"
 )
 
-// A Token is one that was verified, or what an authorization server has said
-// about one. It is shared by all requests that present it; treat it as
+// A Token has the claims of a verified token, or what an authorization server has
+// responded about one. It is shared by all requests with the token; treat it as
 // read-only. Absent claims are zero.
 type Token struct {
 	Issuer    string
@@ -23,8 +23,9 @@ type Token struct {
 	IssuedAt  time.Time
 	NotBefore time.Time
 	ExpiresAt time.Time
-	// Scopes is what scope, scp and the ScopeClaims of the Config grant, each once,
-	// in that order. Text that is no scope-token (RFC 6749, section 3.3) is left out.
+	// Scopes are those granted by scope, scp and the ScopeClaims of the Config, in
+	// that order and without duplicates. Text that is not a scope-token (RFC 6749,
+	// section 3.3) is left out.
 	Scopes []string
 
 	payload string
@@ -32,7 +33,7 @@ type Token struct {
 }
 
 // Claims decodes all claims into v as encoding/json does. It decodes anew each
-// time, so callers share nothing but what the Token itself holds.
+// time, so callers share nothing but the Token itself.
 func (t *Token) Claims(v any) error {
 	if err := json.Unmarshal([]byte(t.payload), v); err != nil {
 		return fmt.Errorf("jwtauth: the claims do not fit %T: %w", v, err)
@@ -40,12 +41,12 @@ func (t *Token) Claims(v any) error {
 	return nil
 }
 
-// ErrNoToken is what [Claims] answers where no token was verified.
+// ErrNoToken is returned by [Claims] if no token was verified.
 var ErrNoToken = errors.New("jwtauth: no token was verified for this request")
 
-// Claims returns the claims of the token that the request with this context was
-// let in with, decoded into a T by encoding/json. It decodes each time that it
-// is called. The error matches [ErrNoToken] if there is no such token.
+// Claims returns the claims of the token that authenticated the request of ctx,
+// decoded into a T by encoding/json. It decodes at each call. The error matches
+// [ErrNoToken] if there is no such token.
 func Claims[T any](ctx context.Context) (T, error) {
 	var claims T
 	p, _ := usher.PrincipalFrom(ctx)
@@ -57,8 +58,8 @@ func Claims[T any](ctx context.Context) (T, error) {
 	return claims, err
 }
 
-// timely returns whether now is within the life of t.
-func (t *Token) timely(now time.Time, leeway time.Duration) Verdict {
+// checkTime returns whether t is valid at this time.
+func (t *Token) checkTime(now time.Time, leeway time.Duration) Verdict {
 	switch {
 	case !t.ExpiresAt.IsZero() && !now.Before(t.ExpiresAt.Add(leeway)):
 		return Expired
@@ -68,9 +69,9 @@ func (t *Token) timely(now time.Time, leeway time.Duration) Verdict {
 	return Accepted
 }
 
-// qualified returns the name of t's subject that is unique among all issuers, or
+// qualifiedSubject returns a name of t's subject that is unique among all issuers, or
 // "" if there is no subject. No issuer has a bar in its name.
-func (t *Token) qualified() string {
+func (t *Token) qualifiedSubject() string {
 	if t.Subject == "" {
 		return ""
 	}

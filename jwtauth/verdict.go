@@ -9,34 +9,35 @@ import (
 	"time"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/config"
+	"github.com/usher-go/usher/internal/refusal"
 )
 
-// A Verdict is what a [Verifier] or an [Introspection] finds about the token in
-// a request. It is the private cause of every refusal: errors.Is(err,
-// jwtauth.Expired).
+// A Verdict is the result of verifying the token in a request. It is the private
+// cause of every refusal: errors.Is(err, jwtauth.Expired).
 type Verdict uint8
 
-// The verdicts. By default all from Malformed to Inactive but Ambiguous get the
-// same answer, to the byte: 401 with error="invalid_token".
+// The verdicts. By default those from Malformed to Inactive get the same response,
+// byte for byte: 401 with error="invalid_token".
 const (
-	Missing        Verdict = iota // no token; answered by usher.Authenticate
-	Ambiguous                     // a token in each of two places: 400
-	Malformed                     // no token of the form that is accepted
-	UnknownIssuer                 // of an issuer that is not trusted
-	WrongAlgorithm                // signed with an algorithm that is not its issuer's
-	WrongType                     // a token of another kind
+	Missing        Verdict = iota // no token: usher.Authenticate decides
+	Ambiguous                     // a token in each of two header fields: 400
+	Malformed                     // not a token of the accepted form
+	UnknownIssuer                 // from an issuer that is not configured
+	WrongAlgorithm                // signed with an algorithm that its issuer does not use
+	WrongType                     // another kind of token
 	UnknownKey                    // signed with a key that its issuer does not have
 	BadSignature                  // not signed by its issuer
-	InvalidClaims                 // a claim is missing, or not as its issuer's profile asks
-	WrongAudience                 // meant for somebody else
-	Expired                       // past its exp
+	InvalidClaims                 // a required claim is missing, or a claim is invalid
+	WrongAudience                 // for another service
+	Expired                       // after its exp
 	NotYetValid                   // before its nbf, or issued in the future
-	Unconfirmed                   // bound to a key of its sender, which Config.Confirm has not seen
-	Revoked                       // named by Config.Revocations
-	Inactive                      // the authorization server says so
-	Denied                        // refused by Config.Check or Config.Confirm
-	Unavailable                   // keys, revocations or the authorization server do not respond: 503
-	Abandoned                     // the client has left before its token was judged
+	Unconfirmed                   // bound to a key of its sender, not confirmed by Config.Confirm
+	Revoked                       // revoked, according to Revocations
+	Inactive                      // inactive, according to the authorization server
+	Denied                        // refused by Config.Check or Config.Confirm, with its error
+	Unavailable                   // keys, revocations or the authorization server failed: 503
+	Abandoned                     // the client left before its token was verified
 	Accepted
 	verdicts
 )
@@ -55,104 +56,64 @@ func (v Verdict) String() string {
 	return fmt.Sprintf("Verdict(%d)", uint8(v))
 }
 
-// Error returns the verdict as the text of an error.
+// Error implements error.
 func (v Verdict) Error() string { return "jwtauth: " + v.String() }
 
-// answers holds the one answer to each verdict.
-type answers [verdicts]*usher.Error
+// refusals has the error for each verdict that is a refusal.
+type refusals struct {
+	table *refusal.Table[Verdict, usher.Field]
+}
 
-// newAnswers builds the default answers and replaces those in custom. Challenge
-// makes a challenge with an error code of RFC 6750.
-func newAnswers(custom map[Verdict]*usher.Error, path string, challenge func(code string) string) (a answers, errs []error) {
-	invalid := []string{challenge(usher.CodeInvalidToken)}
-	for v := range verdicts {
-		e := usher.Error{
-			Status:     http.StatusUnauthorized,
-			Code:       usher.CodeInvalidToken,
-			Message:    "The token is not valid.",
-			Challenges: invalid,
-		}
-		switch v {
-		case Missing, Denied, Accepted:
-			// Never looked up: their answers come from elsewhere, or are none.
-			continue
-		case Ambiguous:
-			e = usher.Error{
-				Status:     http.StatusBadRequest,
-				Code:       usher.CodeInvalidRequest,
-				Message:    "The request carries more than one token.",
-				Challenges: []string{challenge(usher.CodeInvalidRequest)},
-			}
-		case Unavailable:
-			e = usher.Error{
-				Status:     http.StatusServiceUnavailable,
-				Code:       usher.CodeAuthenticationUnavailable,
-				Message:    "The token could not be checked. Please try again.",
-				RetryAfter: time.Second,
-			}
-		case Abandoned:
-			e = usher.Error{
-				Status:  usher.StatusClientClosedRequest,
-				Code:    usher.CodeClientClosedRequest,
-				Message: "The client has closed the request.",
-			}
-		}
-		e.Cause = v
-		a[v] = &e
+// newRefusals returns the default errors, replaced by those in custom, and adds the
+// faults of custom to f. Challenge makes a challenge with an error code of RFC 6750.
+func newRefusals(f config.Faults[usher.ConfigError], custom map[Verdict]*usher.Error, challenge func(code string) string) *refusals {
+	errs := map[Verdict]refusal.Error[usher.Field]{
+		Ambiguous: {
+			Status:     http.StatusBadRequest,
+			Code:       usher.CodeInvalidRequest,
+			Message:    "The request carries more than one token.",
+			Challenges: []string{challenge(usher.CodeInvalidRequest)},
+		},
+		Unavailable: {
+			Status:     http.StatusServiceUnavailable,
+			Code:       usher.CodeAuthenticationUnavailable,
+			Message:    "The token could not be checked. Please try again.",
+			RetryAfter: time.Second,
+		},
+		Abandoned: {
+			Status:  usher.StatusClientClosedRequest,
+			Code:    usher.CodeClientClosedRequest,
+			Message: "The client has closed the request.",
+		},
 	}
+	for v := Malformed; v <= Inactive; v++ {
+		errs[v] = refusal.Error[usher.Field]{
+			Status:  http.StatusUnauthorized,
+			Code:    usher.CodeInvalidToken,
+			Message: "The token is not valid.",
+		}
+	}
+	r := &refusals{refusal.New([]string{challenge(usher.CodeInvalidToken)}, errs)}
 	for _, v := range slices.Sorted(maps.Keys(custom)) {
-		c := custom[v]
-		fault := func(reason string) {
-			errs = append(errs, &usher.ConfigError{Field: path + "[" + v.String() + "]", Reason: reason})
-		}
-		switch {
-		case v >= verdicts || a[v] == nil:
-			fault("this verdict has no answer that could be replaced")
-		case c == nil:
-			fault("must not be nil")
-		case v == Unavailable && c.Status < 500, v != Unavailable && (c.Status < 400 || c.Status > 499):
-			fault("must have a status from 400 to 499, or at least 500 for Unavailable")
-		default:
-			a[v] = answerLike(c, v, invalid)
+		if reason := r.table.Replace(v, (*refusal.Error[usher.Field])(custom[v])); reason != "" {
+			f.Add("Errors["+v.String()+"]", reason)
 		}
 	}
-	return a, errs
+	return r
 }
 
-// answerLike returns a copy of c that is the answer to v.
-func answerLike(c *usher.Error, v Verdict, challenges []string) *usher.Error {
-	e := *c
-	if e.Cause == nil {
-		e.Cause = v
-	} else {
-		e.Cause = fmt.Errorf("%w: %w", v, e.Cause)
+// error returns the error for a verdict, with cause as a further cause if it is not
+// nil.
+func (r *refusals) error(v Verdict, cause error) error {
+	e := (*usher.Error)(r.table.Error(v, cause))
+	if d, ok := errors.AsType[retryError](cause); ok {
+		e.RetryAfter = max(e.RetryAfter, d.RetryAfter()) // e is a copy, as there is a cause
 	}
-	if e.Status == http.StatusUnauthorized && len(e.Challenges) == 0 {
-		e.Challenges = challenges
-	}
-	return &e
+	return e
 }
 
-// to returns the error for a verdict that has come about by cause, if that is
-// not nil.
-func (a *answers) to(v Verdict, cause error) error {
-	if v == Denied {
-		return cause
-	}
-	e := a[v]
-	if cause == nil {
-		return e
-	}
-	own := *e
-	own.Cause = fmt.Errorf("%w: %w", e.Cause, cause)
-	if u, ok := errors.AsType[delayError](cause); ok {
-		own.RetryAfter = max(own.RetryAfter, u.RetryAfter())
-	}
-	return &own
-}
-
-// A delayError says when it is worth trying again.
-type delayError interface {
+// A retryError knows when it is worth trying again.
+type retryError interface {
 	error
 	RetryAfter() time.Duration
 }

@@ -1,101 +1,104 @@
 package jwtauth
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"net/http"
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/config"
 	"github.com/usher-go/usher/internal/jose"
 )
 
 // Config configures a [Verifier].
 type Config struct {
 	// Issuers are those whose tokens are accepted. At least one is required, and
-	// no two may have one name.
+	// their names must differ.
 	Issuers []TrustedIssuer
-	// Leeway is how far the clocks of issuers may be off: so much longer a token
-	// is accepted after its exp, and so much earlier before its nbf and iat. Zero
-	// means 5 seconds, a negative one none; at most 5 minutes.
+	// Leeway is the tolerated clock skew, applied to exp, nbf and iat. Zero means 5
+	// seconds, a negative number none; at most 5 minutes.
 	Leeway time.Duration
-	// MaxTokenLength is the longest token that is looked at, in bytes; zero means
-	// 8192, and at most 65,536.
+	// MaxTokenLength is the length of the longest token that is parsed, in bytes; zero
+	// means 8192, and at most 65,536.
 	MaxTokenLength int
 
 	// CacheCapacity is how many verified tokens are remembered; zero means 16,384,
 	// a negative number none. Each takes its claims and about a kilobyte.
 	CacheCapacity int
-	// CacheTTL is how long a token is remembered at most, and with it the answer
-	// of Principal; zero means 5 minutes.
+	// CacheTTL limits how long a token is remembered, and with it the result of
+	// Principal; zero means 5 minutes.
 	CacheTTL time.Duration
-	// Revocations, if not nil, is asked about each request with a good token.
+	// Revocations, if not nil, is consulted for each request with a valid token.
 	Revocations Revocations
-	// RevocationTimeout bounds how long a request waits for Revocations, also if these
+	// RevocationTimeout bounds how long a request waits for Revocations, even if they
 	// ignore their context; zero means a second. Then, or if they fail or panic, the
-	// response is 503. At most 64 calls run at a time, those that hang included, and 16
-	// wait for each; further requests are 503 at once. A [RevocationList], which waits
-	// for nothing, is asked directly.
+	// response is 503. At most 64 calls run at a time, including those that hang, and
+	// 16 wait for each of these; further requests are 503 at once. A [RevocationList],
+	// which never waits, is called directly.
 	RevocationTimeout time.Duration
 
-	// ExactBearer takes only the scheme "Bearer" written so, and ignores a field
-	// with another.
+	// ExactBearer accepts only the scheme "Bearer" in this spelling, and ignores a
+	// field with another one.
 	ExactBearer bool
-	// Cookie names a cookie that carries the token where there is no Authorization
-	// field with one. A browser sends cookies whoever asks it to, so give it
+	// Cookie names a cookie that carries the token if there is no Authorization
+	// field with one. A browser sends cookies with requests of any page, so give it
 	// SameSite, or check the origin of requests that change anything. Of up to four
-	// cookies of that name, which a browser sends for instance after a change of
-	// their path, the only valid one counts, or the latest of one principal.
+	// cookies of that name, which a browser sends for instance after their path was
+	// changed, the only valid one counts, or the latest of one principal.
 	Cookie string
-	// Realm and ResourceMetadata, the URL of the metadata of RFC 9728, stand in
-	// the challenges, if they are not empty.
+	// Realm and ResourceMetadata, the URL of the metadata of RFC 9728, are sent in the
+	// challenges, if they are not empty.
 	Realm, ResourceMetadata string
 
-	// Answers replaces the answers to some verdicts, each by an error with a
-	// status from 400 to 499, or for [Unavailable] from 500. The answers to
-	// Expired, NotYetValid, WrongAudience, InvalidClaims, Unconfirmed and Revoked go
-	// only to those whose token an issuer has signed.
-	Answers map[Verdict]*usher.Error
-	// Check, if not nil, is asked about each request with a good token, for
-	// instance whether its user still exists. An [*usher.Error] with a status from
-	// 400 to 499 is the answer; any other error gets that to Unavailable. Check
-	// must not change t.
+	// Errors replaces the errors for some verdicts, each by one with a status from
+	// 400 to 499, or for [Unavailable] from 500. The errors for Expired, NotYetValid,
+	// WrongAudience, InvalidClaims, Unconfirmed and Revoked are sent only to clients
+	// whose token an issuer has signed.
+	Errors map[Verdict]*usher.Error
+	// Check, if not nil, is called for each request with a valid token, for instance
+	// to see whether its user still exists. An [*usher.Error] with a status from 400
+	// to 499 is the response; any other error is [Unavailable]. Check must not change
+	// t.
 	Check func(ctx context.Context, t *Token) error
-	// Confirm is asked about each request with a valid token that is bound to a key
+	// Confirm is called for each request with a valid token that is bound to a key
 	// of its sender: one with a cnf claim (RFC 7800), as DPoP (RFC 9449) and TLS with
 	// client certificates (RFC 8705) use it. It returns nil if r proves possession of
 	// that key, and must refuse each cnf that it does not know. An [*usher.Error] is
 	// the response; any other error is [Unconfirmed]. Nil refuses these tokens, as
-	// whoever has copied one could use it, and so does Verify in any case, which has
-	// no request. [Token.Claims] gives the cnf.
+	// anybody who has copied one could use it, and so does Verify in any case, which
+	// has no request. [Token.Claims] gives the cnf.
 	Confirm func(r *http.Request, t *Token) error
-	// Principal, if not nil, makes the principal of a token from the usual one. It
-	// is called when a token is verified and not for each request. Details is t
-	// whatever it returns, and a token for which ID is empty is refused as
-	// [InvalidClaims]. With several issuers it must see to it that no two give one
-	// ID to different subjects.
+	// Principal, if not nil, makes the principal of a token from the default one. It
+	// is called when a token is verified and not for each request. Details is always
+	// t, and a token with an empty ID is refused as [InvalidClaims]. With several
+	// issuers it must not give one ID to different subjects.
 	//
-	// The usual principal has the kind [usher.KindJWT], the scopes of the token,
-	// and as ID its issuer, a bar and its subject, or nothing if it has no subject.
-	Principal func(t *Token, usual usher.Principal) usher.Principal
+	// The default principal has the kind [usher.KindJWT], the scopes of the token, and
+	// as ID its issuer, a bar and its subject, or nothing if it has no subject.
+	Principal func(t *Token, standard usher.Principal) usher.Principal
 
+	// OnError is called with the cause of each [Unavailable]: a failure of the keys,
+	// of Revocations, Check or Confirm. Nil logs to [slog.Default], at most one line a
+	// second.
+	OnError func(ctx context.Context, err error)
 	// MeterProvider makes the counters usher.jwt.verifications, which has the
 	// verdict as the attribute usher.jwt.result, and usher.jwt.cache.lookups, with
 	// hit or miss as usher.jwt.cache.result; nil means the global one.
 	MeterProvider metric.MeterProvider
 }
 
-// A Verifier judges the JSON Web Token in a request. It is an
+// A Verifier verifies the JSON Web Token in a request. It is an
 // [usher.Authenticator], [usher.Detector] and [usher.CarrierLister], and is safe for
-// concurrent use. It has nothing to close; a [JWKS] has.
+// concurrent use. It has nothing to close; a [jwk.Remote] has.
 type Verifier struct {
-	door
-	issuers map[string]*trusted
-	leeway  time.Duration
-	longest int
-	cache   *tokenCache // nil if nothing is remembered
+	authenticator
+	issuers   map[string]*issuer
+	leeway    time.Duration
+	maxLength int
+	cache     *tokenCache // nil if nothing is remembered
 }
 
 var (
@@ -105,87 +108,53 @@ var (
 
 // New returns a Verifier, or all faults of c.
 func New(c Config) (*Verifier, error) {
-	errs := boundFaults("jwtauth.Config", c.Leeway, c.RevocationTimeout, c.MaxTokenLength)
-	if c.CacheTTL < 0 {
-		errs = append(errs, &usher.ConfigError{
-			Field:  "jwtauth.Config.CacheTTL",
-			Reason: "must not be negative; CacheCapacity turns the cache off",
-		})
-	}
+	f := config.Of[usher.ConfigError]("jwtauth.Config")
 	v := &Verifier{
-		leeway:  max(orDefault(c.Leeway, defaultLeeway), 0),
-		longest: orDefault(c.MaxTokenLength, defaultTokenLength),
+		leeway:    leeway(f, c.Leeway),
+		maxLength: maxTokenLength(f, c.MaxTokenLength),
+		issuers:   newIssuers(f, c.Issuers, c.RevocationTimeout),
 	}
-	var more []error
-	v.issuers, more = newIssuers(c.Issuers, orDefault(max(c.RevocationTimeout, 0), defaultRevocationTimeout))
-	errs = append(errs, more...)
-	v.door, more = newDoor(doorConfig{
-		path:        "jwtauth.Config",
-		cookie:      c.Cookie,
-		realm:       c.Realm,
-		metadata:    c.ResourceMetadata,
-		exact:       c.ExactBearer,
-		revocations: c.Revocations,
-		patience:    c.RevocationTimeout,
-		answers:     c.Answers,
-		check:       c.Check,
-		confirm:     c.Confirm,
-		principal:   c.Principal,
-		meters:      c.MeterProvider,
-		counter:     "usher.jwt.verifications",
-		attribute:   "usher.jwt.result",
+	f.If(c.CacheTTL < 0, "CacheTTL", "must not be negative; CacheCapacity turns the cache off")
+	v.authenticator = newAuthenticator(f, options{
+		source:            "jwtauth.Verifier",
+		counter:           "usher.jwt.verifications",
+		attribute:         "usher.jwt.result",
+		cookie:            c.Cookie,
+		realm:             c.Realm,
+		metadata:          c.ResourceMetadata,
+		exactBearer:       c.ExactBearer,
+		revocations:       c.Revocations,
+		revocationTimeout: c.RevocationTimeout,
+		errors:            c.Errors,
+		check:             c.Check,
+		confirm:           c.Confirm,
+		principal:         c.Principal,
+		onError:           c.OnError,
+		meters:            c.MeterProvider,
 	})
-	errs = append(errs, more...)
-	if err := errors.Join(errs...); err != nil {
+	v.tokens = v
+	if err := f.Err(); err != nil {
 		return nil, err
 	}
 	if c.CacheCapacity >= 0 {
-		v.cache = newTokenCache(orDefault(c.CacheCapacity, 1<<14), orDefault(c.CacheTTL, 5*time.Minute), c.MeterProvider)
+		v.cache = newTokenCache(cmp.Or(c.CacheCapacity, 1<<14), cmp.Or(c.CacheTTL, 5*time.Minute), c.MeterProvider)
 	}
 	return v, nil
 }
 
-const (
-	defaultLeeway      = 5 * time.Second
-	defaultTokenLength = 8 << 10
-)
-
-// boundFaults returns what is wrong with three fields that several Configs have.
-func boundFaults(path string, leeway, revocationTimeout time.Duration, tokenLength int) (errs []error) {
-	if leeway > 5*time.Minute {
-		errs = append(errs, &usher.ConfigError{Field: path + ".Leeway", Reason: "must be at most 5 minutes"})
-	}
-	if revocationTimeout < 0 {
-		errs = append(errs, &usher.ConfigError{Field: path + ".RevocationTimeout", Reason: "must not be negative"})
-	}
-	if tokenLength < 0 || tokenLength > 64<<10 {
-		errs = append(errs, &usher.ConfigError{Field: path + ".MaxTokenLength", Reason: "must be from 0 to 65536"})
-	}
-	return errs
+// leeway returns the Leeway of a Config, or its default.
+func leeway(f config.Faults[usher.ConfigError], d time.Duration) time.Duration {
+	f.If(d > 5*time.Minute, "Leeway", "must be at most 5 minutes")
+	return max(cmp.Or(d, 5*time.Second), 0)
 }
 
-func orDefault[T ~int | ~int64](value, otherwise T) T {
-	if value == 0 {
-		return otherwise
-	}
-	return value
+// maxTokenLength returns the MaxTokenLength of a Config, or its default.
+func maxTokenLength(f config.Faults[usher.ConfigError], n int) int {
+	f.If(n < 0 || n > 64<<10, "MaxTokenLength", "must be from 0 to 65536")
+	return cmp.Or(n, 8<<10)
 }
 
-// Authenticate returns the principal of the token in r, an error that matches
-// [usher.ErrNoCredential] if there is none, or an [*usher.Error] whose cause is
-// the [Verdict]. A token that is remembered costs no allocation, unless it comes
-// in a cookie.
-func (v *Verifier) Authenticate(r *http.Request) (*usher.Principal, error) {
-	return v.authenticate(r, v)
-}
-
-// Verify judges a token that has come by another way than in a request. Its
-// errors are those of Authenticate.
-func (v *Verifier) Verify(ctx context.Context, token string) (*Token, error) {
-	return v.verify(ctx, token, v)
-}
-
-// Detect implements [usher.Detector]. It is certain of what has the form of a
+// Detect implements [usher.Detector]. It is certain about text that has the form of a
 // JSON Web Token.
 func (v *Verifier) Detect(r *http.Request) (carrier string, certain bool) {
 	carrier, text := v.detect(r)
@@ -193,23 +162,20 @@ func (v *Verifier) Detect(r *http.Request) (carrier string, certain bool) {
 	return carrier, certain
 }
 
-// Challenge implements [usher.Detector].
-func (v *Verifier) Challenge() string { return v.challenge }
-
-// judge returns what is remembered of a token or else verifies it.
-func (v *Verifier) judge(ctx context.Context, text string, now time.Time) (verified, Verdict, error) {
-	if len(text) > v.longest {
+// verifyText implements tokenVerifier.
+func (v *Verifier) verifyText(ctx context.Context, text string, now time.Time) (verified, Verdict, error) {
+	if len(text) > v.maxLength {
 		return verified{}, Malformed, nil
 	}
 	if v.cache == nil {
-		e, verdict, err := v.examine(ctx, text, now)
+		e, verdict, err := v.verifyAnew(ctx, text, now)
 		return e.verified, verdict, err
 	}
 	h := v.cache.hash(text)
 	if found, ok := v.cache.find(ctx, h, now); ok {
-		return found, found.token.timely(now, v.leeway), nil
+		return found, found.token.checkTime(now, v.leeway), nil
 	}
-	e, verdict, err := v.examine(ctx, text, now)
+	e, verdict, err := v.verifyAnew(ctx, text, now)
 	if verdict == Accepted {
 		e.until = now.Add(v.cache.ttl)
 		if exp := e.token.ExpiresAt.Add(v.leeway); !e.token.ExpiresAt.IsZero() && exp.Before(e.until) {
@@ -220,38 +186,37 @@ func (v *Verifier) judge(ctx context.Context, text string, now time.Time) (verif
 	return e.verified, verdict, err
 }
 
-// examine verifies a token: its form, who is said to have issued it, with which
-// of that issuer's keys it is signed, and then what it says.
-func (v *Verifier) examine(ctx context.Context, text string, now time.Time) (remembered, Verdict, error) {
-	g, err := jose.Parse(text)
+// verifyAnew verifies a token: its form, its issuer, its signature with one of the
+// keys of that issuer, and then its claims.
+func (v *Verifier) verifyAnew(ctx context.Context, text string, now time.Time) (cacheEntry, Verdict, error) {
+	parsed, err := jose.Parse(text)
 	if err != nil {
-		return remembered{}, Malformed, err
+		return cacheEntry{}, Malformed, err
 	}
-	i := v.issuerOf(g.Claims)
+	i := v.issuerOf(parsed.Claims)
 	if i == nil {
-		return remembered{}, UnknownIssuer, nil
+		return cacheEntry{}, UnknownIssuer, nil
 	}
-	if verdict := i.checkHeader(&g); verdict != Accepted {
-		return remembered{}, verdict, nil
+	if verdict := i.checkHeader(&parsed); verdict != Accepted {
+		return cacheEntry{}, verdict, nil
 	}
-	version, verdict, err := i.verifySignature(ctx, &g)
+	version, verdict, err := i.verifySignature(ctx, &parsed)
 	if verdict != Accepted {
-		return remembered{}, verdict, err
+		return cacheEntry{}, verdict, err
 	}
-	e := remembered{version: version}
-	e.issuer = i
-	e.token = &Token{payload: g.Payload}
-	if verdict := i.checkClaims(e.token, g.Claims, now, v.leeway); verdict != Accepted {
-		return remembered{}, verdict, nil
+	e := cacheEntry{version: version}
+	e.issuer, e.token = i, &Token{payload: parsed.Payload}
+	if verdict := i.checkClaims(e.token, parsed.Claims, now, v.leeway); verdict != Accepted {
+		return cacheEntry{}, verdict, nil
 	}
-	if e.principal = v.principalOf(e.token, usher.KindJWT); e.principal == nil {
-		return remembered{}, InvalidClaims, nil
+	if e.principal = v.newPrincipal(e.token, usher.KindJWT); e.principal == nil {
+		return cacheEntry{}, InvalidClaims, nil
 	}
 	return e, Accepted, nil
 }
 
 // issuerOf returns the issuer that the claims name, or nil.
-func (v *Verifier) issuerOf(claims []jose.Member) *trusted {
+func (v *Verifier) issuerOf(claims []jose.Member) *issuer {
 	value, _ := jose.Find(claims, "iss")
 	name, ok := jose.Unquote(value)
 	if !ok {

@@ -100,13 +100,3 @@ func Cookies(r *http.Request, name string, limit int) []string {
 	}
 	return values
 }
-
-// IsScope reports whether s is a scope-token (RFC 6749, section 3.3).
-func IsScope(s string) bool {
-	for _, c := range []byte(s) {
-		if c <= ' ' || c >= 0x7f || c == '"' || c == '\\' {
-			return false
-		}
-	}
-	return s != ""
-}

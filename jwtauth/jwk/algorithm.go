@@ -10,8 +10,8 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// An Algorithm is the name of a signature algorithm as it stands in the header
-// of a token (RFC 7518, section 3.1). Names are compared to the letter.
+// An Algorithm is the name of a signature algorithm in the header of a token (RFC
+// 7518, section 3.1). Names are case-sensitive.
 type Algorithm string
 
 // The algorithms. There is no "none".
@@ -32,7 +32,7 @@ const (
 	Ed25519 Algorithm = "Ed25519" // Ed25519, under the name of RFC 9864
 )
 
-// A scheme is what an algorithm is made of.
+// A scheme is the implementation of an algorithm.
 type scheme struct {
 	method jwt.SigningMethod
 	family family
@@ -40,7 +40,7 @@ type scheme struct {
 	curve  elliptic.Curve // of ECDSA keys
 }
 
-// A family is the type of keys that algorithms share.
+// A family of algorithms has one type of keys.
 type family uint8
 
 const (
@@ -50,8 +50,8 @@ const (
 	ed25519Family
 )
 
-// schemes are all algorithms. The registry of golang-jwt is not asked: it has
-// "none", and everybody may add to it.
+// schemes has all algorithms. The registry of golang-jwt is not used: it has "none",
+// and any package can add to it.
 var schemes = map[Algorithm]scheme{
 	HS256:   {method: jwt.SigningMethodHS256, family: hmacFamily, secret: 32},
 	HS384:   {method: jwt.SigningMethodHS384, family: hmacFamily, secret: 48},
@@ -69,8 +69,8 @@ var schemes = map[Algorithm]scheme{
 	Ed25519: {method: jwt.SigningMethodEdDSA, family: ed25519Family},
 }
 
-// pss is PSS to the letter of RFC 7518, section 3.5. That of golang-jwt takes
-// salts of any length.
+// pss returns PSS as specified in RFC 7518, section 3.5. golang-jwt accepts salts of
+// any length.
 func pss(h crypto.Hash) jwt.SigningMethod {
 	return &jwt.SigningMethodRSAPSS{
 		SigningMethodRSA: &jwt.SigningMethodRSA{Hash: h},

@@ -24,7 +24,7 @@ type parsed struct {
 }
 
 // parseJWK reads a JSON Web Key for signatures (RFC 7517; RFC 7518, section 6;
-// RFC 8037). Certificates in it are not looked at.
+// RFC 8037). It ignores certificates.
 func parseJWK(data []byte) (parsed, error) {
 	p := jwkParser{}
 	_, p.members, p.err = jose.ParseObject(nil, data)
@@ -49,7 +49,7 @@ func parseJWK(data []byte) (parsed, error) {
 	case kty == "oct":
 		k.material = p.bytes("k", 0)
 	default:
-		p.fail("has a key type that is not known")
+		p.fail("has an unknown key type")
 	}
 	if p.err != nil {
 		return parsed{}, p.err
@@ -57,7 +57,7 @@ func parseJWK(data []byte) (parsed, error) {
 	return k, nil
 }
 
-// A jwkParser takes members out of a JSON Web Key and keeps the first fault.
+// A jwkParser reads the members of a JSON Web Key and keeps the first error.
 type jwkParser struct {
 	members []jose.Member
 	err     error
@@ -87,7 +87,7 @@ func (p *jwkParser) text(name string) string {
 func (p *jwkParser) bytes(name string, size int) []byte {
 	b, ok := jose.Decode(p.text(name))
 	if !ok || len(b) == 0 || size > 0 && len(b) != size {
-		p.fail(fmt.Sprintf("has no member %q as its type asks for", name))
+		p.fail(fmt.Sprintf("has no valid member %q", name))
 		return make([]byte, size)
 	}
 	return b
@@ -116,7 +116,7 @@ func (p *jwkParser) rsaKey() any {
 	}
 	k := &rsa.PrivateKey{PublicKey: public, D: p.number("d"), Primes: []*big.Int{p.number("p"), p.number("q")}}
 	if p.err == nil && (checkRSA(&public) != nil || k.Validate() != nil) {
-		p.fail("is an RSA key whose numbers do not fit together")
+		p.fail("is an RSA key with inconsistent numbers")
 	}
 	if p.err == nil {
 		k.Precompute()
@@ -129,7 +129,7 @@ var curves = map[string]elliptic.Curve{"P-256": elliptic.P256(), "P-384": ellipt
 func (p *jwkParser) ecdsaKey() any {
 	curve, ok := curves[p.text("crv")]
 	if !ok {
-		p.fail("has a curve that is not known")
+		p.fail("has an unknown curve")
 		return nil
 	}
 	size := (curve.Params().BitSize + 7) / 8
@@ -145,7 +145,7 @@ func (p *jwkParser) ecdsaKey() any {
 	}
 	k, err := ecdsa.ParseRawPrivateKey(curve, p.bytes("d", size))
 	if err != nil || !k.PublicKey.Equal(public) {
-		p.fail("has a private half that does not fit its public one")
+		p.fail("has a private half that does not match its public one")
 		return nil
 	}
 	return k
@@ -153,7 +153,7 @@ func (p *jwkParser) ecdsaKey() any {
 
 func (p *jwkParser) ed25519Key() any {
 	if p.text("crv") != "Ed25519" {
-		p.fail("has a curve that is not known")
+		p.fail("has an unknown curve")
 	}
 	public := ed25519.PublicKey(p.bytes("x", ed25519.PublicKeySize))
 	if !p.private() {
@@ -161,7 +161,7 @@ func (p *jwkParser) ed25519Key() any {
 	}
 	k := ed25519.NewKeyFromSeed(p.bytes("d", ed25519.SeedSize))
 	if !bytes.Equal(k.Public().(ed25519.PublicKey), public) {
-		p.fail("has a private half that does not fit its public one")
+		p.fail("has a private half that does not match its public one")
 	}
 	return k
 }

@@ -36,20 +36,20 @@ func newFetcher(u *url.URL, c RemoteConfig) fetcher {
 	return f
 }
 
-// A fetchedSet is what a set of keys has at a time.
+// A fetchedSet is the result of a fetch.
 type fetchedSet struct {
 	keys    []*Key // at least one
-	skipped error  // why others were skipped, or nil
+	skipped error  // why other keys were skipped, or nil
 }
 
-// fetch returns the set as it is now.
+// fetch fetches the set.
 func (f *fetcher) fetch(ctx context.Context) (s fetchedSet, err error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, f.url.String(), http.NoBody)
 	if err != nil {
 		return s, err
 	}
 	r.Header.Set("Accept", "application/jwk-set+json, application/json")
-	// What a cache on the way holds may be from before a rotation.
+	// The response in a cache may be from before a rotation.
 	r.Header.Set("Cache-Control", "no-cache")
 	body, err := outbound.Do(f.client, r, f.maxBody)
 	if err != nil {
@@ -59,26 +59,26 @@ func (f *fetcher) fetch(ctx context.Context) (s fetchedSet, err error) {
 		Keys []json.RawMessage `json:"keys"`
 	}
 	if err := json.Unmarshal(body, &set); err != nil || set.Keys == nil {
-		return s, errors.New("the response is not a set of keys")
+		return s, errors.New("the response is not a key set")
 	}
 	if len(set.Keys) > f.maxKeys {
 		return s, fmt.Errorf("the set has %d keys", len(set.Keys))
 	}
 	s.keys, s.skipped = f.parse(set.Keys)
 	if len(s.keys) == 0 {
-		return s, errors.Join(errors.New("the set has no key that can be used"), s.skipped)
+		return s, errors.Join(errors.New("the set has no usable key"), s.skipped)
 	}
 	return s, nil
 }
 
-// parse returns those of the keys that can be used.
+// parse returns the usable keys.
 func (f *fetcher) parse(raw []json.RawMessage) (keys []*Key, skipped error) {
 	var errs []error
 	keys = make([]*Key, 0, len(raw))
 	for i, data := range raw {
 		k, err := f.parseKey(data)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("jwk: key %d of the set is skipped, as it %w", i, err))
+			errs = append(errs, fmt.Errorf("jwk: key %d of the set is skipped because it %w", i, err))
 			continue
 		}
 		keys = append(keys, k)
@@ -96,9 +96,9 @@ func (f *fetcher) parseKey(data []byte) (*Key, error) {
 		candidates = []Algorithm{key.algorithm}
 	}
 	if _, ok := key.material.([]byte); ok {
-		return nil, errors.New("is a secret that was published")
+		return nil, errors.New("is a published secret")
 	}
-	err = errors.New("is for an algorithm that is not known")
+	err = errors.New("is for an unknown algorithm")
 	for _, a := range candidates {
 		s, ok := schemes[a]
 		if !ok {
@@ -111,7 +111,7 @@ func (f *fetcher) parseKey(data []byte) (*Key, error) {
 	return nil, err
 }
 
-// sameKeys reports whether two sets verify the same tokens.
+// sameKeys reports whether two lists of keys are equal.
 func sameKeys(a, b []*Key) bool {
 	return slices.EqualFunc(a, b, func(a, b *Key) bool {
 		return a.id == b.id && a.algorithm == b.algorithm && equalKeys(a.verifying, b.verifying)

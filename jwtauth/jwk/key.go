@@ -16,33 +16,34 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/config"
 )
 
-// KeyConfig describes a [Key]. Exactly one of Secret, PEM, JWK and Material
-// holds it.
+// KeyConfig describes a [Key]. Exactly one of Secret, PEM, JWK and Material must be
+// set.
 type KeyConfig struct {
-	// ID is the key's name, the kid of the tokens that it signs. A key without
-	// one verifies tokens whatever kid they have.
+	// ID is the kid of the tokens that the key signs. A key without an ID verifies
+	// tokens with any kid.
 	ID string
-	// Algorithm is the only one that the key is for. Required, unless JWK says it.
+	// Algorithm is the only one that the key is for. Required, unless JWK has it.
 	Algorithm Algorithm
 
 	// Secret is the key of an HMAC, at least as long as its hash: 32 bytes for
-	// HS256. It must come from a random source; no password is one.
+	// HS256. It must come from a random source; a password does not.
 	Secret []byte
-	// PEM is a public key, a private key or a certificate, of which nothing but
-	// the public key counts.
+	// PEM is a public key, a private key, or a certificate, of which only the public
+	// key is used.
 	PEM []byte
-	// JWK is a JSON Web Key (RFC 7517), public, private or a secret.
+	// JWK is a JSON Web Key (RFC 7517): a public key, a private key or a secret.
 	JWK []byte
-	// Material is an *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey, or the
-	// private key to one of them.
+	// Material is an *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey, or one of
+	// the corresponding private keys.
 	Material any
 }
 
-// A Key verifies tokens with one algorithm, and signs them if it is a private
-// key or a secret. It is safe for concurrent use and never changes. However it
-// is printed, it shows its ID and its algorithm only.
+// A Key verifies tokens with one algorithm, and signs them if it is a private key or
+// a secret. It is safe for concurrent use and never changes. Printing it shows only its
+// ID and its algorithm.
 type Key struct {
 	id        string
 	algorithm Algorithm
@@ -55,10 +56,7 @@ type Key struct {
 // that are too weak for their algorithm: secrets shorter than the hash, RSA keys
 // below 2048 bits or with a public exponent below 3, points off the curve.
 func New(c KeyConfig) (*Key, error) {
-	var errs []error
-	fault := func(field, reason string) {
-		errs = append(errs, &usher.ConfigError{Field: "jwk.KeyConfig." + field, Reason: reason})
-	}
+	f := config.Of[usher.ConfigError]("jwk.KeyConfig")
 	given := 0
 	for _, is := range []bool{len(c.Secret) > 0, len(c.PEM) > 0, len(c.JWK) > 0, c.Material != nil} {
 		if is {
@@ -66,7 +64,7 @@ func New(c KeyConfig) (*Key, error) {
 		}
 	}
 	if given != 1 {
-		fault("Secret", "exactly one of Secret, PEM, JWK and Material is required, and not empty")
+		f.Add("Secret", "exactly one of Secret, PEM, JWK and Material is required")
 	}
 	source, material := "Secret", any(bytes.Clone(c.Secret))
 	switch {
@@ -75,13 +73,13 @@ func New(c KeyConfig) (*Key, error) {
 		source = "PEM"
 		var err error
 		if material, err = parsePEM(c.PEM); err != nil {
-			fault(source, err.Error())
+			f.Add(source, err.Error())
 		}
 	case len(c.JWK) > 0:
 		source = "JWK"
 		k, err := parseJWK(c.JWK)
 		if err != nil {
-			fault(source, err.Error())
+			f.Add(source, err.Error())
 			break
 		}
 		material = k.material
@@ -92,34 +90,33 @@ func New(c KeyConfig) (*Key, error) {
 			c.Algorithm = k.algorithm
 		}
 		if k.algorithm != "" && k.algorithm != c.Algorithm {
-			fault("Algorithm", "differs from that of the JWK")
+			f.Add("Algorithm", "must not differ from that of the JWK")
 		}
 		if k.id != "" && k.id != c.ID {
-			fault("ID", "differs from that of the JWK")
+			f.Add("ID", "must not differ from that of the JWK")
 		}
 	case c.Material != nil:
 		source = "Material"
 		var err error
 		if material, err = cloneKey(c.Material); err != nil {
-			fault(source, err.Error())
+			f.Add(source, err.Error())
 		}
 	}
 	s, ok := schemes[c.Algorithm]
 	if !ok {
-		fault("Algorithm", notAlgorithm())
+		f.Add("Algorithm", notAlgorithm())
 	}
-	if len(errs) == 0 {
-		if err := s.check(material); err != nil {
-			fault(source, err.Error())
-		}
-	}
-	if err := errors.Join(errs...); err != nil {
+	if err := f.Err(); err != nil {
 		return nil, err
+	}
+	if err := s.check(material); err != nil {
+		f.Add(source, err.Error())
+		return nil, f.Err()
 	}
 	return s.key(c.ID, c.Algorithm, material), nil
 }
 
-// key makes a Key of material that was checked.
+// key returns a Key with material that check accepts.
 func (s scheme) key(id string, a Algorithm, material any) *Key {
 	k := &Key{id: id, algorithm: a, method: s.method, verifying: material}
 	switch m := material.(type) {
@@ -131,7 +128,7 @@ func (s scheme) key(id string, a Algorithm, material any) *Key {
 	return k
 }
 
-// public returns the public half of k alone.
+// public returns a Key with only the public half of k.
 func (k *Key) public() *Key {
 	return &Key{id: k.id, algorithm: k.algorithm, method: k.method, verifying: k.verifying}
 }
@@ -142,7 +139,7 @@ func equalKeys(a, b any) bool {
 	return ok && public.Equal(b)
 }
 
-// check returns why material is no key for s, or nil.
+// check returns why material is not a key for s, or nil.
 func (s scheme) check(material any) error {
 	public := material
 	if signer, ok := material.(crypto.Signer); ok {
@@ -156,7 +153,7 @@ func (s scheme) check(material any) error {
 		case len(k) < s.secret:
 			return fmt.Errorf("a secret must have at least %d bytes for this algorithm", s.secret)
 		case bytes.HasPrefix(bytes.TrimSpace(k), []byte("-----BEGIN")):
-			// Whoever knows the public key could sign with it.
+			// Anybody who knows the public key could sign with it.
 			return errors.New("is PEM and not a secret")
 		}
 		return nil
@@ -185,7 +182,7 @@ func (s scheme) check(material any) error {
 
 var errWrongType = errors.New("is not a key for this algorithm")
 
-// checkRSA returns why k is too weak, or so strong that verifying costs too much.
+// checkRSA returns why k is too weak, or so large that verifying costs too much.
 func checkRSA(k *rsa.PublicKey) error {
 	switch bits := k.N.BitLen(); {
 	case bits < 2048 || bits > 8192:
@@ -228,42 +225,42 @@ func parsePEM(text []byte) (any, error) {
 	case "EC PRIVATE KEY":
 		k, err = x509.ParseECPrivateKey(block.Bytes)
 	default:
-		return nil, fmt.Errorf("has a block of type %q, which is no key", block.Type)
+		return nil, fmt.Errorf("has a block of type %q, which is not a key", block.Type)
 	}
 	if err != nil {
-		// What the parser says may quote the key.
+		// The error of the parser may quote the key.
 		return nil, fmt.Errorf("has a block of type %q that cannot be read", block.Type)
 	}
 	return k, nil
 }
 
-// cloneKey returns a copy of k by way of its encoding, which also shows that k
-// is whole.
+// cloneKey returns a copy of k by way of its encoding, which also shows that k is
+// complete.
 func cloneKey(k any) (clone any, err error) {
 	// The encoders panic on a key that lacks a part.
 	defer func() {
 		if recover() != nil {
-			clone, err = nil, errors.New("is not a whole key")
+			clone, err = nil, errors.New("is not a complete key")
 		}
 	}()
 	switch k := k.(type) {
 	case *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey:
 		der, err := x509.MarshalPKIXPublicKey(k)
 		if err != nil {
-			return nil, errors.New("is not a whole key")
+			return nil, errors.New("is not a complete key")
 		}
 		return x509.ParsePKIXPublicKey(der)
 	case *rsa.PrivateKey, *ecdsa.PrivateKey, ed25519.PrivateKey:
 		der, err := x509.MarshalPKCS8PrivateKey(k)
 		if err != nil {
-			return nil, errors.New("is not a whole key")
+			return nil, errors.New("is not a complete key")
 		}
 		return x509.ParsePKCS8PrivateKey(der)
 	}
-	return nil, fmt.Errorf("is a %T, which is no key", k)
+	return nil, fmt.Errorf("is a %T, which is not a key", k)
 }
 
-// ID returns the name of the key, or "".
+// ID returns the kid of the key, or "".
 func (k *Key) ID() string { return k.id }
 
 // Algorithm returns the only algorithm that the key is for.

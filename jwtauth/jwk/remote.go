@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/config"
 	"github.com/usher-go/usher/internal/guard"
 	"github.com/usher-go/usher/internal/outbound"
 	"github.com/usher-go/usher/internal/report"
@@ -22,35 +23,34 @@ type RemoteConfig struct {
 	// URL is where the issuer publishes its keys. It must be https, unless
 	// DangerouslyAllowHTTP is set. Required.
 	URL string
-	// Client fetches them; nil means
-	// [http.DefaultClient]. Its CheckRedirect and Jar are
-	// not used: redirects stay on the host of URL, and no cookies are sent.
+	// Client fetches them; nil means [http.DefaultClient]. Its CheckRedirect and Jar
+	// are not used: redirects are followed only on the host of URL, and no cookies are
+	// sent.
 	Client *http.Client
 	// Timeout bounds each fetch, and how long a request waits for the first one;
 	// zero means 5 seconds.
 	Timeout time.Duration
-	// RefreshEvery is how often the keys are fetched, and so how long a key that
-	// was removed may still be accepted; zero means 10 minutes. A tenth of it is
-	// left to chance, so that not all servers ask at once.
+	// RefreshEvery is how often the keys are fetched, and so how long a key that was
+	// removed may still be accepted; zero means 10 minutes. Up to 10 % jitter is
+	// subtracted.
 	RefreshEvery time.Duration
-	// CoolDown is the least time between two fetches that were asked for by tokens
-	// with a kid that is not known, or with a signature that does not fit; zero
-	// means 30 seconds. It is also the longest time between tries after a failure.
+	// CoolDown is the shortest time between two fetches that are due to tokens with an
+	// unknown kid or a bad signature; zero means 30 seconds. It is also the longest
+	// time between attempts after a failure.
 	CoolDown time.Duration
-	// StaleAfter is how long the last good set is used while no new one can be
-	// fetched. After that the keys are not known, and every token is answered with
-	// 503. Zero means 6 hours; it must be longer than RefreshEvery.
+	// StaleAfter is how long the last good set is used while no new one can be fetched.
+	// After that the keys are unavailable, which is a 503 for every token. Zero means 6
+	// hours; it must be longer than RefreshEvery.
 	StaleAfter time.Duration
-	// MaxBody is the most that the set may have, in bytes; zero means 1 MiB.
+	// MaxBody limits the size of the set in bytes; zero means 1 MiB.
 	MaxBody int64
-	// MaxKeys is the most keys that it may have; zero means 100.
+	// MaxKeys limits the number of its keys; zero means 100.
 	MaxKeys int
-	// Algorithms says what keys are for that do not say it themselves: the first
-	// that a key is good for. None means RS256, the ES algorithm of the curve, and
-	// EdDSA.
+	// Algorithms are for keys that do not name their own: such a key is for the first
+	// that suits it. None means RS256, the ES algorithm of the curve, and EdDSA.
 	Algorithms []Algorithm
-	// DangerouslyAllowHTTP accepts a URL without TLS, over which whoever is on the
-	// way can put in keys of their own.
+	// DangerouslyAllowHTTP accepts a URL without TLS. Anybody on the network path can
+	// then add keys of their own.
 	DangerouslyAllowHTTP bool
 	// OnError is called for each fetch that fails, and for keys that are skipped
 	// because they cannot be used. Nil logs to [slog.Default], at most one line a
@@ -61,13 +61,12 @@ type RemoteConfig struct {
 // A Remote is a [Set] that its issuer publishes at a URL (RFC 7517, section 5).
 // It is safe for concurrent use.
 //
-// No request waits for a fetch, but for the first: until that is over, at most
-// Timeout after [NewRemote], requests with a token wait for it. Keys are fetched
-// ahead of time. A token that names a key which is not known is refused at once
-// and has the keys fetched, once a CoolDown however many there are. Keys that
-// cannot be used are skipped: such as are too weak, not for signatures,
-// symmetric, or of a kind that is not known. A response that is no set, or one
-// without a key that can be used, is a failed fetch and changes nothing.
+// No request waits for a fetch except the first: until that is over, at most Timeout
+// after [NewRemote], requests with a token wait for it. Keys are fetched ahead of time.
+// A token with an unknown kid is refused at once and causes a fetch, at most once per
+// CoolDown. Keys are skipped if they are too weak, not for signatures, symmetric, or of
+// an unknown type. A response that is not a set, or has no usable key, is a failed fetch
+// and changes nothing.
 type Remote struct {
 	fetcher
 	refresh, coolDown, stale, timeout time.Duration
@@ -75,16 +74,16 @@ type Remote struct {
 
 	state  atomic.Pointer[snapshot]
 	first  chan struct{} // closed when the first fetch is over
-	wanted chan struct{} // holds something when a fetch is wanted
+	wanted chan struct{} // not empty when a fetch is wanted
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 }
 
-// A snapshot is what is known at a time. It never changes.
+// A snapshot is the set at some time. It never changes.
 type snapshot struct {
 	keys    []*Key
 	version uint64
-	fetched time.Time // when the set was asked for; zero if there is none
+	fetched time.Time // when the set was requested; zero if there is none
 	err     error     // why the last fetch failed
 	next    time.Time // when the next one is due
 }
@@ -94,25 +93,17 @@ var _ Refresher = (*Remote)(nil)
 // NewRemote returns a Remote, or all faults of c. It starts a goroutine that fetches
 // the keys at once and ends with [Remote.Close].
 func NewRemote(c RemoteConfig) (*Remote, error) {
-	var errs []error
-	fault := func(field, reason string) {
-		errs = append(errs, &usher.ConfigError{Field: "jwk.RemoteConfig." + field, Reason: reason})
-	}
+	f := config.Of[usher.ConfigError]("jwk.RemoteConfig")
 	u, err := outbound.ParseURL(c.URL, c.DangerouslyAllowHTTP)
 	if err != nil {
-		fault("URL", err.Error())
+		f.Add("URL", err.Error())
 	}
-	for _, d := range []struct {
-		field string
-		value int64
-	}{
-		{"Timeout", int64(c.Timeout)}, {"RefreshEvery", int64(c.RefreshEvery)}, {"CoolDown", int64(c.CoolDown)},
-		{"StaleAfter", int64(c.StaleAfter)}, {"MaxBody", c.MaxBody}, {"MaxKeys", int64(c.MaxKeys)},
-	} {
-		if d.value < 0 {
-			fault(d.field, "must not be negative")
-		}
-	}
+	f.If(c.Timeout < 0, "Timeout", config.NotNegative)
+	f.If(c.RefreshEvery < 0, "RefreshEvery", config.NotNegative)
+	f.If(c.CoolDown < 0, "CoolDown", config.NotNegative)
+	f.If(c.StaleAfter < 0, "StaleAfter", config.NotNegative)
+	f.If(c.MaxBody < 0, "MaxBody", config.NotNegative)
+	f.If(c.MaxKeys < 0, "MaxKeys", config.NotNegative)
 	j := &Remote{
 		refresh:  cmp.Or(c.RefreshEvery, 10*time.Minute),
 		coolDown: cmp.Or(c.CoolDown, 30*time.Second),
@@ -122,15 +113,11 @@ func NewRemote(c RemoteConfig) (*Remote, error) {
 		first:    make(chan struct{}),
 		wanted:   make(chan struct{}, 1),
 	}
-	if j.stale <= j.refresh {
-		fault("StaleAfter", "must be longer than RefreshEvery")
+	f.If(j.stale <= j.refresh, "StaleAfter", "must be longer than RefreshEvery")
+	for n, a := range c.Algorithms {
+		f.If(!a.Valid() || a.Symmetric(), fmt.Sprintf("Algorithms[%d]", n), "must be an asymmetric algorithm of this package")
 	}
-	for i, a := range c.Algorithms {
-		if s, ok := schemes[a]; !ok || s.family == hmacFamily {
-			fault(fmt.Sprintf("Algorithms[%d]", i), "is not an asymmetric algorithm of this package")
-		}
-	}
-	if err := errors.Join(errs...); err != nil {
+	if err := f.Err(); err != nil {
 		return nil, err
 	}
 	j.fetcher = newFetcher(u, c)
@@ -141,18 +128,17 @@ func NewRemote(c RemoteConfig) (*Remote, error) {
 	return j, nil
 }
 
-var errNoKeys = errors.New("jwk: no keys were fetched yet")
+var errNoKeys = errors.New("jwk: no keys have been fetched yet")
 
-// Close ends the fetching of keys. Those that are known are used until they are
-// stale.
+// Close stops fetching. The last keys are used until they are stale.
 func (j *Remote) Close() error {
 	j.cancel()
 	j.done.Wait()
 	return nil
 }
 
-// Health returns how old the set is that is in use, and why the last fetch
-// failed if it did. Before there is a set its age is 0 and the error is not nil.
+// Health returns the age of the set, and the error of the last fetch if it failed.
+// Before there is a set its age is 0 and the error is not nil.
 func (j *Remote) Health() (age time.Duration, err error) {
 	s := j.state.Load()
 	if !s.fetched.IsZero() {
@@ -188,8 +174,7 @@ func (j *Remote) Refresh() {
 	}
 }
 
-// current returns the state if its keys may be used. It waits for the first
-// fetch.
+// current returns the state if its keys may be used. It waits for the first fetch.
 func (j *Remote) current(ctx context.Context) (*snapshot, error) {
 	s := j.state.Load()
 	if s.next.IsZero() {
@@ -232,7 +217,7 @@ func (e *unavailableError) RetryAfter() time.Duration { return e.retryAfter }
 func (j *Remote) run(ctx context.Context) {
 	failures := 0
 	for started := false; ; started = true {
-		// Who has asked until now is served by this fetch.
+		// This fetch serves all requests for one until now.
 		select {
 		case <-j.wanted:
 		default:
@@ -270,8 +255,8 @@ func (j *Remote) wait(ctx context.Context, last time.Time) bool {
 	}
 }
 
-// update fetches the set and makes it the state, or notes why it could not.
-// The error may also be that of keys which were skipped.
+// update fetches the set and stores it, or the error. It also returns an error if keys
+// were skipped.
 func (j *Remote) update(ctx context.Context, now time.Time, failures *int) error {
 	old := j.state.Load()
 	s := *old
@@ -296,7 +281,7 @@ func (j *Remote) update(ctx context.Context, now time.Time, failures *int) error
 	return set.skipped
 }
 
-// backoff returns how long to wait after so many failures.
+// backoff returns how long to wait after this number of failures.
 func (j *Remote) backoff(failures int) time.Duration {
 	return min(time.Second<<min(failures-1, 20), j.coolDown, j.refresh)
 }

@@ -2,25 +2,24 @@ package jwk
 
 import "context"
 
-// A Set knows the keys of one issuer. [Static] and [Remote] are ones. It
-// must be safe for concurrent use.
+// A Set is the keys of one issuer, such as [Static] or [Remote]. It must be safe for
+// concurrent use.
 type Set interface {
-	// Find returns the keys that may have signed a token with this kid, which is
-	// empty if the token names none, and this algorithm, and the version of the
-	// set that has them. A key that is not there is no error; keys that cannot be
-	// known at the time are one, which is answered with 503; a method RetryAfter()
-	// time.Duration of the error says when to try again. Keys that do not fit
-	// are not used, and no more than four are tried.
+	// Find returns the keys that may have signed a token with this kid, which is empty
+	// if the token has none, and this algorithm, and the version of the set that has
+	// them. No matching key is not an error. An error means that the keys are
+	// unavailable, which is a 503; if it has a method RetryAfter() time.Duration, that
+	// says when to try again. A verifier ignores keys that do not match, and tries at
+	// most four.
 	Find(ctx context.Context, kid string, a Algorithm) (keys []*Key, version uint64, err error)
-	// Version returns a number that becomes another one when a key is removed or
-	// replaced, and an error while the keys cannot be known. What was verified
-	// with keys of another version is verified again. Version is called for each
-	// request and must not wait.
+	// Version returns a number that changes when a key is removed or replaced, and an
+	// error while the keys are unavailable. A token that was verified with keys of
+	// another version is verified again. Version is called for each request and must
+	// not wait.
 	Version() (uint64, error)
 }
 
-// Static are keys that never change while a [Verifier] uses them. [New]
-// copies the slice.
+// Static is a list of keys, at least one. A verifier copies the list.
 type Static []*Key
 
 // Find implements [Set].
@@ -38,7 +37,7 @@ func fitting(keys []*Key, kid string, a Algorithm) []*Key {
 		if !k.Matches(kid, a) {
 			continue
 		}
-		// Mostly it is one.
+		// Usually it is the only one.
 		list := keys[i : i+1 : i+1]
 		for _, k := range keys[i+1:] {
 			if k.Matches(kid, a) {

@@ -14,9 +14,9 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/usher-go/usher"
-	"github.com/usher-go/usher/internal/bearer"
 	"github.com/usher-go/usher/internal/config"
 	"github.com/usher-go/usher/internal/report"
+	"github.com/usher-go/usher/internal/scope"
 	"github.com/usher-go/usher/internal/telemetry"
 	"github.com/usher-go/usher/jwtauth"
 	"github.com/usher-go/usher/jwtauth/jwk"
@@ -284,7 +284,7 @@ func (m *Manager) open(ctx context.Context, template Session) (Tokens, error) {
 		return Tokens{}, misuse("a login without a subject, or one that is no Unicode text")
 	}
 	for _, s := range template.Scopes {
-		if !bearer.IsScope(s) {
+		if !scope.Valid(s) {
 			return Tokens{}, misuse("a login with the scope %q, which is none", s)
 		}
 	}

@@ -119,7 +119,7 @@ func (s *Service) openSessions() {
 		Leeway:      -1,
 		Revocations: ended,
 		ExactBearer: true,
-		Answers: map[jwtauth.Verdict]*usher.Error{
+		Errors: map[jwtauth.Verdict]*usher.Error{
 			jwtauth.Expired: {Status: http.StatusUnauthorized, Code: "token_expired", Message: "Token has expired"},
 		},
 		Check: s.userExists,

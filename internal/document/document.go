@@ -1,0 +1,73 @@
+// Package document serves public JSON documents that rarely change, such as key sets
+// and metadata.
+package document
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/usher-go/usher/internal/exchange"
+)
+
+// A Document is the content of a response.
+type Document struct {
+	Body []byte
+	// Type is the media type; empty means application/json.
+	Type string
+	// MaxAge is how long the response may be cached by anybody.
+	MaxAge time.Duration
+	// AnyOrigin lets pages of every origin read the document.
+	AnyOrigin bool
+}
+
+// Serve responds to GET and HEAD with d, or with 304 if the client has it already. For
+// another method it sets Allow and calls notAllowed. No envelope wraps the response.
+func Serve(w http.ResponseWriter, r *http.Request, d Document, notAllowed http.HandlerFunc) {
+	h := w.Header()
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		h["Allow"] = []string{"GET, HEAD"}
+		notAllowed(w, r)
+		return
+	}
+	sum := sha256.Sum256(d.Body)
+	etag := `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`
+	h["Etag"] = []string{etag}
+	h["Cache-Control"] = []string{"public, max-age=" + strconv.Itoa(int(d.MaxAge/time.Second))}
+	if d.AnyOrigin {
+		h["Access-Control-Allow-Origin"] = []string{"*"}
+	}
+	status := http.StatusOK
+	if matches(r.Header["If-None-Match"], etag) {
+		status = http.StatusNotModified
+	}
+	if x := exchange.From(r.Context()); x != nil {
+		x.Render(status) // the document has its own shape
+	}
+	if status == http.StatusNotModified {
+		w.WriteHeader(status)
+		return
+	}
+	h["Content-Type"] = []string{"application/json"}
+	if d.Type != "" {
+		h["Content-Type"] = []string{d.Type}
+	}
+	h["X-Content-Type-Options"] = []string{"nosniff"}
+	_, _ = w.Write(d.Body) // a client that has left needs no document
+}
+
+// matches reports whether If-None-Match names etag (RFC 9110, section 13.1.2).
+func matches(fields []string, etag string) bool {
+	return slices.ContainsFunc(fields, func(field string) bool {
+		for tag := range strings.SplitSeq(field, ",") {
+			if tag = strings.TrimSpace(tag); tag == "*" || strings.TrimPrefix(tag, "W/") == etag {
+				return true
+			}
+		}
+		return false
+	})
+}

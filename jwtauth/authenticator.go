@@ -1,0 +1,303 @@
+package jwtauth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/bearer"
+	"github.com/usher-go/usher/internal/config"
+	"github.com/usher-go/usher/internal/report"
+	"github.com/usher-go/usher/internal/telemetry"
+)
+
+// An authenticator is what [Verifier] and [Introspection] have in common: it finds
+// the token in a request, has it verified, and decides about the request.
+type authenticator struct {
+	tokens      tokenVerifier
+	exactBearer bool
+	cookie      string
+	challenge   string
+	refusals    *refusals
+	revocations Revocations
+	check       func(context.Context, *Token) error
+	confirm     func(*http.Request, *Token) error
+	principal   func(*Token, usher.Principal) usher.Principal
+	decisions   *telemetry.Decisions
+	reporter    *report.Reporter
+}
+
+// A tokenVerifier verifies the text of a token, or remembers that it did.
+type tokenVerifier interface {
+	verifyText(ctx context.Context, text string, now time.Time) (verified, Verdict, error)
+}
+
+// A verified token, with the principal made of it.
+type verified struct {
+	token     *Token
+	principal *usher.Principal
+	issuer    *issuer // nil after an introspection
+}
+
+// options are the fields that the Configs of both have.
+type options struct {
+	source             string // of failures
+	counter, attribute string
+	cookie             string
+	realm, metadata    string
+	exactBearer        bool
+	revocations        Revocations
+	revocationTimeout  time.Duration
+	errors             map[Verdict]*usher.Error
+	check              func(context.Context, *Token) error
+	confirm            func(*http.Request, *Token) error
+	principal          func(*Token, usher.Principal) usher.Principal
+	onError            func(context.Context, error)
+	meters             metric.MeterProvider
+}
+
+// newAuthenticator returns an authenticator without its tokens, and adds the faults
+// of o to f.
+func newAuthenticator(f config.Faults[usher.ConfigError], o options) authenticator {
+	f.If(o.cookie != "" && (&http.Cookie{Name: o.cookie, Value: "x"}).Valid() != nil, "Cookie", "must be a valid name of a cookie")
+	if o.metadata != "" {
+		u, err := url.Parse(o.metadata)
+		f.If(err != nil || u.Scheme != "https" || u.Host == "", "ResourceMetadata", "must be an https URL")
+	}
+	f.If(o.revocationTimeout < 0, "RevocationTimeout", config.NotNegative)
+	challenge := func(code string) string {
+		return usher.Challenge("Bearer", "realm", o.realm, "error", code, "resource_metadata", o.metadata)
+	}
+	return authenticator{
+		exactBearer: o.exactBearer,
+		cookie:      o.cookie,
+		challenge:   challenge(""),
+		refusals:    newRefusals(f, o.errors, challenge),
+		revocations: guardRevocations(o.revocations, o.revocationTimeout),
+		check:       o.check,
+		confirm:     o.confirm,
+		principal:   o.principal,
+		reporter:    report.New(o.source, o.onError),
+		decisions: telemetry.NewDecisions(telemetry.Config{
+			MeterProvider: o.meters,
+			Scope:         "github.com/usher-go/usher/jwtauth",
+			Counter:       o.counter,
+			Description:   "Requests by the verdict on their token.",
+			Attribute:     o.attribute,
+			Outcomes:      verdictNames[:],
+		}),
+	}
+}
+
+// Authenticate returns the principal of the token in r, an error that matches
+// [usher.ErrNoCredential] if there is none, or an [*usher.Error] whose cause is
+// the [Verdict]. A token that is remembered costs no allocation, unless it comes
+// in a cookie.
+func (a *authenticator) Authenticate(r *http.Request) (*usher.Principal, error) {
+	var (
+		found verified
+		err   error
+	)
+	text, cookies, v := a.extract(r)
+	switch {
+	case len(cookies) > 1:
+		found, v, err = a.chooseCookie(r, cookies)
+	case v == Accepted:
+		found, v, err = a.decide(r.Context(), r, text)
+	}
+	err = a.conclude(r.Context(), v, err)
+	return found.principal, err
+}
+
+// Verify verifies a token that did not come in a request. Its errors are those of
+// Authenticate.
+func (a *authenticator) Verify(ctx context.Context, token string) (*Token, error) {
+	found, v, err := a.decide(ctx, nil, token)
+	err = a.conclude(ctx, v, err)
+	return found.token, err
+}
+
+// conclude records a verdict, and returns the error for it and its cause.
+func (a *authenticator) conclude(ctx context.Context, v Verdict, cause error) error {
+	a.decisions.Record(ctx, int(v))
+	switch v {
+	case Accepted:
+		return nil
+	case Missing:
+		return usher.ErrNoCredential
+	case Denied:
+		return cause
+	case Unavailable:
+		if cause != nil {
+			a.reporter.Error(ctx, cause)
+		}
+	}
+	return a.refusals.error(v, cause)
+}
+
+// Carriers implements [usher.CarrierLister].
+func (a *authenticator) Carriers() []string {
+	if a.cookie != "" {
+		return []string{"Authorization", "Cookie"}
+	}
+	return []string{"Authorization"}
+}
+
+// Challenge implements [usher.Detector].
+func (a *authenticator) Challenge() string { return a.challenge }
+
+// detect returns the header field that carries a token, and the token if it is one.
+func (a *authenticator) detect(r *http.Request) (carrier, text string) {
+	if text, err := bearer.Token(r.Header, a.exactBearer); text != "" || err != nil {
+		return "Authorization", text
+	}
+	text, _, v := a.extract(r)
+	if v == Missing {
+		return "", ""
+	}
+	return "Cookie", text
+}
+
+// extract returns the text of the token in r and the verdict Accepted, or another
+// verdict. If tokens came in cookies, cookies has all of them.
+func (a *authenticator) extract(r *http.Request) (text string, cookies []string, v Verdict) {
+	text, err := bearer.Token(r.Header, a.exactBearer)
+	v = Missing
+	switch {
+	case err != nil:
+		v = Malformed
+	case text != "":
+		v = Accepted
+	}
+	if a.cookie == "" || len(r.Header["Cookie"]) == 0 {
+		return text, nil, v
+	}
+	switch cookies = bearer.Cookies(r, a.cookie, bearer.MaxCookies+1); {
+	case len(cookies) == 0:
+		return text, nil, v
+	case v != Missing:
+		return "", nil, Ambiguous
+	case len(cookies) > bearer.MaxCookies:
+		return "", nil, Malformed
+	default:
+		return cookies[0], cookies, Accepted
+	}
+}
+
+// chooseCookie decides about several cookies of one name. A browser sends two after
+// their path or domain was changed, and another host of the domain may plant one. So
+// the only one that is accepted counts, or the latest of one caller; those of two
+// callers are refused. If none is accepted, the verdict on the first one counts.
+func (a *authenticator) chooseCookie(r *http.Request, cookies []string) (best verified, v Verdict, err error) {
+	for n, text := range cookies {
+		found, verdict, cause := a.decide(r.Context(), r, text)
+		switch {
+		case verdict == Unavailable, verdict == Abandoned:
+			return verified{}, verdict, cause
+		case n == 0, v != Accepted && verdict == Accepted:
+			best, v, err = found, verdict, cause
+		case verdict != Accepted:
+		case found.principal.ID != best.principal.ID:
+			return verified{}, Malformed, errSeveralCallers
+		case found.token.IssuedAt.After(best.token.IssuedAt):
+			best = found
+		}
+	}
+	return best, v, err
+}
+
+var errSeveralCallers = errors.New("cookies of one name with the tokens of two callers")
+
+// decide verifies a token that came with r, or without a request if r is nil. A
+// verification may be remembered; confirmation, revocations and Check are consulted
+// each time. Without acceptance found is empty.
+func (a *authenticator) decide(ctx context.Context, r *http.Request, text string) (found verified, v Verdict, err error) {
+	found, v, err = a.tokens.verifyText(ctx, text, time.Now())
+	if v == Accepted {
+		v, err = a.admit(ctx, r, found)
+	}
+	if v == Unavailable && errors.Is(ctx.Err(), context.Canceled) {
+		v = Abandoned
+	}
+	if v != Accepted {
+		found = verified{}
+	}
+	return found, v, err
+}
+
+// admit consults what may refuse a valid token.
+func (a *authenticator) admit(ctx context.Context, r *http.Request, found verified) (Verdict, error) {
+	t := found.token
+	if t.bound {
+		if a.confirm == nil || r == nil {
+			return Unconfirmed, nil
+		}
+		if err := a.confirm(r, t); err != nil {
+			return callbackVerdict(err, Unconfirmed), err
+		}
+	}
+	if v, err := revocationVerdict(ctx, a.revocations, t); v != Accepted {
+		return v, err
+	}
+	if found.issuer != nil {
+		if v, err := revocationVerdict(ctx, found.issuer.revocations, t); v != Accepted {
+			return v, err
+		}
+	}
+	if a.check != nil {
+		if err := a.check(ctx, t); err != nil {
+			return callbackVerdict(err, Unavailable), err
+		}
+	}
+	return Accepted, nil
+}
+
+func revocationVerdict(ctx context.Context, r Revocations, t *Token) (Verdict, error) {
+	if r == nil {
+		return Accepted, nil
+	}
+	switch revoked, err := r.Revoked(ctx, t); {
+	case err != nil:
+		return Unavailable, fmt.Errorf("jwtauth: revocations: %w", err)
+	case revoked:
+		return Revoked, nil
+	}
+	return Accepted, nil
+}
+
+// callbackVerdict returns the verdict for an error of a callback: Denied if the error
+// is a response for the client, Unavailable if it is a failure of the server, else
+// fallback.
+func callbackVerdict(err error, fallback Verdict) Verdict {
+	var e *usher.Error
+	switch {
+	case !errors.As(err, &e) || e == nil:
+		return fallback
+	case e.Status >= 400 && e.Status <= 499:
+		return Denied
+	default:
+		return Unavailable
+	}
+}
+
+// newPrincipal returns the principal of t, or nil if it has no ID.
+func (a *authenticator) newPrincipal(t *Token, kind usher.Kind) *usher.Principal {
+	p := usher.Principal{ID: t.qualifiedSubject(), Kind: kind, Scopes: t.Scopes}
+	if a.principal != nil {
+		p = a.principal(t, p)
+	}
+	p.Details = t
+	if p.Kind == "" {
+		p.Kind = kind
+	}
+	if p.ID == "" {
+		return nil
+	}
+	return &p
+}

@@ -1,0 +1,142 @@
+package jwtauth
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/config"
+	"github.com/usher-go/usher/internal/jose"
+	"github.com/usher-go/usher/internal/outbound"
+)
+
+// IntrospectionConfig configures an [Introspection].
+type IntrospectionConfig struct {
+	// Endpoint is the introspection endpoint of the authorization server. It must
+	// be https, unless DangerouslyAllowHTTP is set. Required.
+	Endpoint string
+	// ClientID and ClientSecret authenticate this service, by HTTP Basic as in RFC
+	// 6749, section 2.3.1. Either these or Header is required.
+	ClientID, ClientSecret string
+	// Header is sent with each call, for servers that require something else, for
+	// instance an Authorization field with a token of this service.
+	Header http.Header
+	// Issuer is the name of the authorization server: a response with another iss
+	// is refused, and it makes the IDs of principals unique. Required, without a "|".
+	Issuer string
+	// Audiences are the names of this service: the aud of a response must have one of
+	// them. Required unless DangerouslyAcceptAnyAudience is set.
+	Audiences []string
+	// RequiredClaims are members that a response must have, besides active and exp.
+	//
+	// Many servers respond to a refresh token as they do to an access token (RFC
+	// 7662, section 2.1 permits both), and an API must not accept a refresh token. It
+	// is refused if the response identifies it: by a token_use (Ory Hydra), by a
+	// token_type other than Bearer, or by a typ (Keycloak). For other servers name a
+	// member here that only their responses about access tokens have: token_type with
+	// node-oidc-provider and Spring Authorization Server. Servers whose responses do
+	// not differ need TokenPrefix. Test it with a refresh token of your server.
+	RequiredClaims []string
+	// TokenPrefix is what all access tokens of the server begin with, and no other
+	// token does; a token without it is refused without a call. It is "ory_at_" with
+	// Ory Fosite and Ory Hydra. Their refresh tokens, which begin with "ory_rt_", and
+	// those of Authelia, with "authelia_rt_", are always refused: the response of
+	// Fosite about one is the same, byte for byte, as about an access token. Empty
+	// means any token.
+	TokenPrefix string
+	// ScopeClaims are members that grant scopes besides scope and scp, as in
+	// [TrustedIssuer].
+	ScopeClaims []string
+
+	// Client makes the calls; nil means [http.DefaultClient]. Its CheckRedirect
+	// and Jar are not used, and no redirect is followed.
+	Client *http.Client
+	// Timeout bounds each call; zero means 3 seconds.
+	Timeout time.Duration
+	// MaxCalls bounds how many calls run at a time, including those that hang; zero
+	// means 64. Sixteen wait for each of these, up to half of Timeout; further requests
+	// are 503 at once.
+	MaxCalls int
+	// CacheTTL is how long an active token is remembered, and so how long a
+	// revocation by the server may be missed; zero means 30 seconds. An inactive
+	// token is remembered for at most 5 seconds.
+	CacheTTL time.Duration
+	// CacheCapacity is how many active tokens are remembered, and in addition a quarter
+	// as many inactive ones; zero means 16,384, a negative number none.
+	CacheCapacity int
+
+	// Leeway, MaxTokenLength, Revocations, RevocationTimeout, ExactBearer, Cookie,
+	// Realm, ResourceMetadata, Errors, Check and OnError are as in [Config]. So is
+	// Confirm, which is also called for tokens of the token_type DPoP or PoP.
+	Leeway                  time.Duration
+	MaxTokenLength          int
+	Revocations             Revocations
+	RevocationTimeout       time.Duration
+	ExactBearer             bool
+	Cookie                  string
+	Realm, ResourceMetadata string
+	Errors                  map[Verdict]*usher.Error
+	Check                   func(ctx context.Context, t *Token) error
+	Confirm                 func(r *http.Request, t *Token) error
+	OnError                 func(ctx context.Context, err error)
+	// Principal is as in [Config], but the kind is [usher.KindOAuth].
+	Principal func(t *Token, standard usher.Principal) usher.Principal
+	// MeterProvider makes the counter usher.introspection.verifications, which has
+	// the verdict as the attribute usher.introspection.result; nil means the global
+	// one.
+	MeterProvider metric.MeterProvider
+
+	// DangerouslyAcceptAnyAudience accepts tokens for other services of the
+	// authorization server: anybody who runs one of these can use the tokens of its
+	// callers here. As refresh tokens rarely have the audience of a service, it also
+	// disables what stops them with many servers; see RequiredClaims.
+	DangerouslyAcceptAnyAudience bool
+	// DangerouslyAcceptWithoutExpiry accepts responses without exp. Refresh tokens
+	// that do not expire have none.
+	DangerouslyAcceptWithoutExpiry bool
+	// DangerouslyAllowHTTP accepts an endpoint without TLS, to which tokens and the
+	// client secret are sent.
+	DangerouslyAllowHTTP bool
+}
+
+func (c *IntrospectionConfig) validate(f config.Faults[usher.ConfigError]) {
+	if _, err := outbound.ParseURL(c.Endpoint, c.DangerouslyAllowHTTP); err != nil {
+		f.Add("Endpoint", err.Error())
+	}
+	f.If(c.ClientID == "" && len(c.Header) == 0, "ClientID", "is required unless there is a Header")
+	f.If(c.ClientID != "" && c.Header.Get("Authorization") != "", "Header", "must not have an Authorization field beside ClientID")
+	f.If((c.ClientID == "") != (c.ClientSecret == ""), "ClientSecret", "must be set if and only if ClientID is")
+	validateIssuer(f, c.Issuer)
+	if c.DangerouslyAcceptAnyAudience {
+		f.If(len(c.Audiences) > 0, "Audiences", "must be empty if DangerouslyAcceptAnyAudience is set")
+	} else {
+		f.If(len(c.Audiences) == 0 || slices.Contains(c.Audiences, ""), "Audiences", "at least one is required, and none may be empty")
+	}
+	f.If(slices.Contains(c.RequiredClaims, ""), "RequiredClaims", "must not have an empty name")
+	f.If(slices.Contains(c.ScopeClaims, ""), "ScopeClaims", "must not have an empty name")
+	f.If(strings.ContainsFunc(c.TokenPrefix, jose.NotToken68), "TokenPrefix", "must not have a character that no token has")
+	f.If(c.Timeout < 0, "Timeout", config.NotNegative)
+	f.If(c.CacheTTL < 0, "CacheTTL", config.NotNegative)
+	f.If(c.MaxCalls < 0, "MaxCalls", config.NotNegative)
+}
+
+// header returns the header fields of each call.
+func (c *IntrospectionConfig) header() http.Header {
+	h := c.Header.Clone()
+	if h == nil {
+		h = make(http.Header)
+	}
+	if c.ClientID != "" {
+		r := http.Request{Header: h}
+		r.SetBasicAuth(url.QueryEscape(c.ClientID), url.QueryEscape(c.ClientSecret))
+	}
+	h.Set("Accept", "application/json")
+	h.Set("Content-Type", "application/x-www-form-urlencoded")
+	return h
+}
