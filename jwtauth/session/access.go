@@ -16,29 +16,28 @@ import (
 	"github.com/usher-go/usher/jwtauth"
 )
 
-// maxAccessToken is what a [jwtauth.Verifier] takes unless it is told otherwise.
+// maxAccessToken is the default MaxTokenLength of a [jwtauth.Verifier].
 const maxAccessToken = 8 << 10
 
-// answerFor returns what a session gets at this time for a refresh token that is
-// new.
-func (m *Manager) answerFor(ctx context.Context, s Session, token refreshToken, now time.Time) (answer, error) {
+// newTokens returns the response that carries a new refresh token and an access token.
+func (m *Manager) newTokens(ctx context.Context, s Session, token refreshToken, now time.Time) (tokenResponse, error) {
 	var private map[string]any
 	if m.claims != nil {
 		var err error
 		if private, err = m.claims(ctx, s); err != nil {
-			return answer{}, fmt.Errorf("session: claims of a session: %w", err)
+			return tokenResponse{}, fmt.Errorf("session: claims of a session: %w", err)
 		}
 	}
-	now, err := m.admitted(ctx, s, now)
+	now, err := m.issueTime(ctx, s, now)
 	if err != nil {
-		return answer{}, err
+		return tokenResponse{}, err
 	}
 	end := earlier(now.Add(m.access), s.EndsAt)
 	access, err := m.accessToken(s, private, now, end)
 	if err != nil {
-		return answer{}, err
+		return tokenResponse{}, err
 	}
-	return answer{
+	return tokenResponse{
 		Access:         access,
 		Refresh:        token.text(),
 		AccessSeconds:  seconds(now, end),
@@ -46,14 +45,14 @@ func (m *Manager) answerFor(ctx context.Context, s Session, token refreshToken, 
 	}, nil
 }
 
-// seconds returns how many whole seconds lie between two times, as tokens tell
-// them.
+// seconds returns the number of whole seconds between two times, as in the claims of a
+// token.
 func seconds(from, to time.Time) int64 { return max(to.Unix()-from.Unix(), 0) }
 
-// admitted returns the time for which a session can be given an access token that
-// is not refused at once. That is now, unless the subject's tokens up to this
-// second were revoked: then it waits for the next one.
-func (m *Manager) admitted(ctx context.Context, s Session, now time.Time) (time.Time, error) {
+// issueTime returns the time of issue for an access token that is not revoked already.
+// That is now, unless the tokens of the subject up to this second were revoked: then it
+// waits for the next second.
+func (m *Manager) issueTime(ctx context.Context, s Session, now time.Time) (time.Time, error) {
 	if m.revocations == nil {
 		return now, nil
 	}
@@ -78,21 +77,21 @@ func (m *Manager) admitted(ctx context.Context, s Session, now time.Time) (time.
 	}
 }
 
-// errSessionRevoked is the answer to a login or refresh of somebody who was
-// revoked elsewhere than in the store.
+// errSessionRevoked is the response to a login or refresh of a subject who is revoked in
+// the Revocations but not in the Store.
 var errSessionRevoked = &usher.Error{
 	Status:  http.StatusForbidden,
 	Code:    usher.CodeSessionRevoked,
 	Message: "The session was ended.",
 }
 
-// reservedClaims are those that [Config.Claims] cannot set.
+// reservedClaims are the claims that [Config.Claims] cannot set.
 var reservedClaims = []string{"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "sid", "scope"}
 
 func (m *Manager) accessToken(s Session, private map[string]any, now, end time.Time) (string, error) {
 	for _, name := range reservedClaims {
 		if _, ok := private[name]; ok {
-			return "", misuse("the claim %q is not for Config.Claims to set", name)
+			return "", misuse("Config.Claims must not set the claim %q", name)
 		}
 	}
 	claims := make(map[string]any, len(private)+len(reservedClaims))
@@ -112,7 +111,7 @@ func (m *Manager) accessToken(s Session, private map[string]any, now, end time.T
 	}
 	payload, err := json.Marshal(claims)
 	if err != nil {
-		return "", misuse("claims that have no JSON: %w", err)
+		return "", misuse("encode the claims: %w", err)
 	}
 	k := m.signer(now)
 	signed := k.header + jose.Encoding.EncodeToString(payload)
@@ -124,14 +123,14 @@ func (m *Manager) accessToken(s Session, private map[string]any, now, end time.T
 	if len(token) > maxAccessToken {
 		return "", misuse("the claims make a token of %d bytes; at most %d are accepted", len(token), maxAccessToken)
 	}
-	// What no verifier would read shall not be found out by the client.
+	// A token that no verifier accepts must not reach the client.
 	if _, err := jose.Parse(token); err != nil {
-		return "", misuse("the claims make no token that is accepted: %w", err)
+		return "", misuse("the claims make a token that no verifier accepts: %w", err)
 	}
 	return token, nil
 }
 
-// misuse is the answer to what no client and no store is to blame for.
+// misuse returns the error for a mistake of the application.
 func misuse(format string, args ...any) error {
 	return &usher.Error{
 		Status: http.StatusInternalServerError,
@@ -140,7 +139,7 @@ func misuse(format string, args ...any) error {
 	}
 }
 
-// failureOutcome says in one word for an audit why a call has failed.
+// failureOutcome returns the Outcome of an Event for an error.
 func failureOutcome(err error) string {
 	if e, ok := errors.AsType[*usher.Error](err); ok && e != nil && e.Status >= 400 && e.Status <= 499 {
 		return "denied"

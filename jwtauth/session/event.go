@@ -4,42 +4,41 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/usher-go/usher/internal/guard"
 )
 
-// A Event is one entry for an audit log. It never holds a token.
+// An Event is one entry for an audit log. It never holds a token.
 type Event struct {
-	// Time is when it happened.
+	// Time is when the action ended.
 	Time time.Time
 	// Action is login, refresh, logout or logout_all.
 	Action string
-	// Outcome is accepted, denied or unavailable. That of a refresh is rotated,
-	// replayed or recovered if it went well; malformed, unknown, revoked, expired,
-	// reused or ambiguous if the token was not good; or denied or unavailable. Reused
-	// means that the session was ended, as two hold its tokens; ambiguous that there
-	// were cookies with live tokens of two subjects, or more than four.
+	// Outcome is accepted, denied or unavailable. For a refresh it is rotated, replayed
+	// or recovered if it succeeded; malformed, unknown, revoked, expired, reused or
+	// ambiguous if the token was invalid; or denied or unavailable. Reused means that
+	// the session was ended, as two clients have its tokens; ambiguous that there were
+	// cookies with live tokens of two subjects, or more than four.
 	Outcome string
-	// SessionID and Subject name the session. They are empty where none was found,
-	// and SessionID is for logout_all; Subject may be for logout.
+	// SessionID and Subject identify the session. They are empty if none was found.
+	// SessionID is also empty for logout_all, and Subject may be for logout.
 	SessionID, Subject string
-	// Address is where the client is, if the request came through a
-	// [Handler].
-	Address string
-	// Err is why the action failed. It is for operators.
+	// Address is the address of the client, if the request came through a [Handler].
+	Address netip.Addr
+	// Err is why the action failed, for operators.
 	Err error
 }
 
-// note reports what the server failed at, and tells Audit of the event.
+// note reports a failure of the server, and calls Audit.
 func (m *Manager) note(ctx context.Context, e Event, err error) {
 	m.reportFailure(ctx, err)
 	if m.audit == nil {
 		return
 	}
 	e.Time, e.Err = timeNow(), err
-	// What the event is of is done, and its response must be sent whatever becomes of
-	// the audit.
+	// The action is done, and its response must be sent even if Audit panics.
 	if err := guard.Run(func() error { m.audit(ctx, e); return nil }); err != nil {
 		m.reporter.Error(ctx, fmt.Errorf("session: Audit: %w", err))
 	}

@@ -11,8 +11,8 @@ import (
 	"github.com/usher-go/usher/jwtauth"
 )
 
-// maxStoreCalls bounds how many calls of one store run at a time, those that hang
-// included.
+// maxStoreCalls bounds how many calls of one store run at a time, including those that
+// hang.
 const maxStoreCalls = 64
 
 // guardedRevoker bounds the calls of a Revoker.
@@ -43,15 +43,15 @@ func (g guardedRevoker) RevokeSubject(ctx context.Context, issuer, subject strin
 	})
 }
 
-// guardedStore bounds the calls of a Store. A call that is given up may still
-// run, so it has a record of its own.
+// guardedStore bounds the calls of a Store. A call may go on after it has been given up,
+// so it has a record of its own.
 type guardedStore struct {
 	store Store
 	guard *guard.Guard
 }
 
-// guardStore returns s with bounded calls. A [Memory] waits for nothing
-// and stays as it is.
+// guardStore returns s with bounded calls. A [Memory] never waits and is returned as it
+// is.
 func guardStore(s Store, timeout time.Duration) Store {
 	if _, local := s.(*Memory); local {
 		return s
@@ -83,7 +83,7 @@ func (g guardedStore) RevokeSubject(ctx context.Context, subject string, at time
 	return g.guard.Do(ctx, func(ctx context.Context) error { return g.store.RevokeSubject(ctx, subject, at) })
 }
 
-// guardClaims returns a claims callback with bounded calls. It mostly asks a
+// guardClaims returns a claims callback with bounded calls. It usually queries a
 // database.
 func guardClaims(claims claimsFunc, timeout time.Duration) claimsFunc {
 	if claims == nil {

@@ -5,13 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/bearer"
+	"github.com/usher-go/usher/internal/config"
 	"github.com/usher-go/usher/internal/guard"
 	"github.com/usher-go/usher/internal/jsonbody"
 	"github.com/usher-go/usher/jwtauth"
@@ -21,18 +22,15 @@ import (
 type HandlerConfig struct {
 	// Manager makes the tokens. Required.
 	Manager *Manager
-	// RefreshCookie and AccessCookie deliver the tokens in cookies; nil delivers
-	// them in the JSON of the answer.
+	// RefreshCookie and AccessCookie deliver the tokens in cookies; nil delivers them
+	// in the JSON of the response.
 	RefreshCookie, AccessCookie *Cookie
 	// TrustedOrigins are origins such as "https://app.example.com" whose pages may
-	// send requests with cookies and be given some, beside those of the host itself.
+	// send requests with cookies and receive cookies, besides those of the host itself.
 	TrustedOrigins []string
-	// MaxBody bounds the body of a request in bytes; zero means 4 KiB.
+	// MaxBody limits the body of a request in bytes; zero means 4 KiB.
 	MaxBody int64
-	// Address says for the audit where a request comes from; nil means the peer of
-	// the connection.
-	Address func(r *http.Request) string
-	// TokensView makes the data of the answer to a login or refresh; nil means the
+	// TokensView makes the data of the response to a login or refresh; nil means the
 	// members of RFC 6749, section 5.1: access_token, token_type, expires_in,
 	// refresh_token and scope, without the tokens that are in cookies.
 	TokensView func(t Tokens) any
@@ -44,63 +42,39 @@ type HandlerConfig struct {
 //	mux.HandleFunc("POST /logout", sessions.Logout)
 //	mux.Handle("POST /logout-all", usher.Authenticate(verifier).Wrap(http.HandlerFunc(sessions.LogoutAll)))
 //
-// The handler of the login is the server's own: it calls Login once it knows who
-// is there. Everything is written by [usher.Respond] and [usher.Fail], so the
-// envelope in use decides its shape and may change its codes and texts. No answer
-// may be cached.
+// The login handler is the application's own: it calls Login once it knows who the
+// user is. Every response is written by [usher.Respond] or [usher.Fail], so an envelope
+// decides its shape and may change its codes and texts. No response may be cached.
 type Handler struct {
 	manager       *Manager
 	refreshCookie *Cookie
 	accessCookie  *Cookie
 	origins       *http.CrossOriginProtection
 	maxBody       int64
-	address       func(*http.Request) string
 	view          func(Tokens) any
 }
 
 // NewHandler returns a Handler, or all faults of c.
 func NewHandler(c HandlerConfig) (*Handler, error) {
-	var errs []error
-	const path = "session.HandlerConfig"
-	fault := func(field, reason string) {
-		errs = append(errs, &usher.ConfigError{Field: path + "." + field, Reason: reason})
-	}
+	f := config.Of[usher.ConfigError]("session.HandlerConfig")
 	h := &Handler{
-		manager: c.Manager,
-		origins: http.NewCrossOriginProtection(),
-		maxBody: cmp.Or(c.MaxBody, 4<<10),
-		address: c.Address,
-		view:    c.TokensView,
+		manager:       c.Manager,
+		origins:       http.NewCrossOriginProtection(),
+		maxBody:       cmp.Or(c.MaxBody, 4<<10),
+		view:          c.TokensView,
+		refreshCookie: c.RefreshCookie.complete(f.In("RefreshCookie"), "refresh_token"),
+		accessCookie:  c.AccessCookie.complete(f.In("AccessCookie"), "access_token"),
 	}
-	if c.Manager == nil {
-		fault("Manager", "is required")
-	}
-	if h.maxBody < 0 {
-		fault("MaxBody", "must not be negative")
-	}
-	cookie := func(c *Cookie, token, field string) *Cookie {
-		if c == nil {
-			return nil
-		}
-		own := *c
-		errs = append(errs, own.complete(token, path+"."+field)...)
-		return &own
-	}
-	h.refreshCookie = cookie(c.RefreshCookie, "refresh_token", "RefreshCookie")
-	h.accessCookie = cookie(c.AccessCookie, "access_token", "AccessCookie")
-	if h.refreshCookie != nil && h.accessCookie != nil && h.refreshCookie.Name == h.accessCookie.Name {
-		fault("AccessCookie.Name", "is that of RefreshCookie")
-	}
+	f.If(c.Manager == nil, "Manager", config.Required)
+	f.If(h.maxBody < 0, "MaxBody", config.NotNegative)
+	f.If(h.refreshCookie != nil && h.accessCookie != nil && h.refreshCookie.Name == h.accessCookie.Name,
+		"AccessCookie.Name", "must not be that of RefreshCookie")
 	for n, origin := range c.TrustedOrigins {
-		if err := h.origins.AddTrustedOrigin(origin); err != nil {
-			fault(fmt.Sprintf("TrustedOrigins[%d]", n), "must be scheme://host or scheme://host:port")
-		}
+		err := h.origins.AddTrustedOrigin(origin)
+		f.If(err != nil, fmt.Sprintf("TrustedOrigins[%d]", n), "must be scheme://host or scheme://host:port")
 	}
-	if err := errors.Join(errs...); err != nil {
+	if err := f.Err(); err != nil {
 		return nil, err
-	}
-	if h.address == nil {
-		h.address = peerAddress
 	}
 	if h.view == nil {
 		h.view = h.viewTokens
@@ -108,12 +82,10 @@ func NewHandler(c HandlerConfig) (*Handler, error) {
 	return h, nil
 }
 
-// peerAddress returns the address of the other end of the connection.
-func peerAddress(r *http.Request) string {
-	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
-		return host
-	}
-	return r.RemoteAddr
+// clientAddress returns the address of the client, for the audit.
+func clientAddress(r *http.Request) netip.Addr {
+	peer, _ := netip.ParseAddrPort(r.RemoteAddr) // zero without a network
+	return peer.Addr().Unmap()
 }
 
 type tokensView struct {
@@ -139,64 +111,58 @@ func (h *Handler) viewTokens(t Tokens) any {
 	return v
 }
 
-// Login opens a session and responds to r with its tokens: 200 logged_in. That the
-// client is who template.Subject says is for the caller to know. See
-// [Manager.Login]. A session whose RefreshCookie r carries is ended, as the new one
-// takes its place in the browser.
+// Login opens a session and responds to r with its tokens: 200 logged_in. The caller
+// must have verified that the user is template.Subject. See [Manager.Login]. A session
+// whose RefreshCookie is in r is ended, as the new one replaces it in the browser.
 //
-// Failures are 405 for another method than POST and, where tokens are delivered in
+// Failures are 405 for methods other than POST and, if tokens are delivered in
 // cookies, 403 cross_origin_request for a page of another origin, which could
-// otherwise log somebody in as somebody else. So a redirect from an identity provider
-// is no request to call it for; a page that it leads to may post what it has brought.
+// otherwise log a user in as somebody else. So do not call it for the redirect from an
+// identity provider; let the page that the redirect leads to post the result.
 func (h *Handler) Login(w http.ResponseWriter, r *http.Request, template Session) {
 	err := checkMethod(w, r)
 	if err == nil && (h.refreshCookie != nil || h.accessCookie != nil) {
 		err = h.checkOrigin(r)
 	}
-	var (
-		t       Tokens
-		address string
-	)
+	var t Tokens
 	if err == nil {
-		address = h.address(r)
-		t, err = h.manager.login(r.Context(), template, address)
+		t, err = h.manager.login(r.Context(), template, clientAddress(r))
 	}
 	if err == nil {
-		if err = h.answer(w, r, t, usher.CodeLoggedIn, "Logged in."); err != nil {
+		if err = h.respondTokens(w, r, t, usher.CodeLoggedIn, "Logged in."); err != nil {
 			// Nobody has the tokens of this session.
 			_ = h.manager.Logout(r.Context(), t.Session.ID) // reports its failure
 		}
 	}
 	if err == nil {
-		// The client has what it asked for, and a session that could not be ended ends
-		// by itself.
-		_ = h.endPresented(r, address, h.inCookies(r, bearer.MaxCookies), nil) // reports its failures
+		// The login has succeeded; a session that cannot be ended now expires.
+		_ = h.end(r, h.inCookies(r, bearer.MaxCookies), nil) // reports its failures
 	}
 	h.fail(w, r, err)
 }
 
-// Refresh answers POST {"refresh_token"} with new tokens: 200 token_refreshed.
+// Refresh responds to POST {"refresh_token"} with new tokens: 200 token_refreshed.
 // Without that member it takes the refresh token from the RefreshCookie, if there
-// is one; a token in the body decides alone.
+// is one; with it, cookies are ignored.
 //
-// Failures are 400 validation_failed for no token, 401 [usher.CodeInvalidRefreshToken]
-// for one that is not good, whatever is wrong with it, 403 cross_origin_request for
-// a page of another origin that comes with a cookie or would be given one, 405, 413,
-// 415, what [Config.Claims] says, and 503 if the store failed. None removes
-// cookies: a login may have replaced them while the request was under way.
+// Failures are 400 validation_failed without a token, 401
+// [usher.CodeInvalidRefreshToken] for every invalid one, 403 cross_origin_request for
+// a page of another origin that sends a cookie or would receive one, 405, 413, 415, the
+// error of [Config.Claims], and 503 if the store failed. None of them removes cookies: a
+// login may have replaced these in the meantime.
 func (h *Handler) Refresh(w http.ResponseWriter, r *http.Request) {
 	texts, err := h.refreshTokens(w, r)
 	var t Tokens
 	if err == nil {
-		t, err = h.manager.exchange(r.Context(), texts, h.address(r))
+		t, err = h.manager.exchange(r.Context(), texts, clientAddress(r))
 	}
 	if err == nil {
-		err = h.answer(w, r, t, usher.CodeTokenRefreshed, "Token refreshed.")
+		err = h.respondTokens(w, r, t, usher.CodeTokenRefreshed, "Token refreshed.")
 	}
 	h.fail(w, r, err)
 }
 
-// session returns the access token of this Issuer that r was let in with, or nil.
+// session returns the access token of the Manager that authenticated r, or nil.
 func (h *Handler) session(r *http.Request) *jwtauth.Token {
 	p, _ := usher.PrincipalFrom(r.Context())
 	t, _ := p.Details.(*jwtauth.Token)
@@ -226,7 +192,7 @@ func (h *Handler) refreshTokens(w http.ResponseWriter, r *http.Request) ([]strin
 		if h.refreshCookie == nil && h.accessCookie == nil {
 			return []string{text}, nil
 		}
-		// It may be another's, whose session the browser would be given.
+		// The browser would receive the session of whoever's token this is.
 		return []string{text}, h.checkOrigin(r)
 	case given:
 		return nil, jsonbody.Invalid(usher.Field{Name: "refresh_token", Message: "'refresh_token' must not be empty."})
@@ -240,15 +206,15 @@ func (h *Handler) refreshTokens(w http.ResponseWriter, r *http.Request) ([]strin
 
 var errNoRefreshToken = jsonbody.Invalid(usher.Field{Name: "refresh_token", Message: "'refresh_token' is required."})
 
-// inCookies returns the refresh tokens that are in cookies of r, but no more than most.
-func (h *Handler) inCookies(r *http.Request, most int) []string {
+// inCookies returns the refresh tokens in the cookies of r, at most limit of them.
+func (h *Handler) inCookies(r *http.Request, limit int) []string {
 	if h.refreshCookie == nil {
 		return nil
 	}
-	return bearer.Cookies(r, h.refreshCookie.Name, most)
+	return bearer.Cookies(r, h.refreshCookie.Name, limit)
 }
 
-// checkMethod keeps out the methods that pages of other sites can use unasked.
+// checkMethod refuses methods other than POST.
 func checkMethod(w http.ResponseWriter, r *http.Request) error {
 	if r.Method == http.MethodPost {
 		return nil
@@ -257,7 +223,7 @@ func checkMethod(w http.ResponseWriter, r *http.Request) error {
 	return &usher.Error{Status: http.StatusMethodNotAllowed, Code: usher.CodeMethodNotAllowed}
 }
 
-// checkOrigin refuses requests that the page of another origin has made.
+// checkOrigin refuses requests of pages of other origins.
 func (h *Handler) checkOrigin(r *http.Request) error {
 	if err := h.origins.Check(r); err != nil {
 		return &usher.Error{
@@ -270,14 +236,13 @@ func (h *Handler) checkOrigin(r *http.Request) error {
 	return nil
 }
 
-// answer answers with tokens, and notes that it did.
-func (h *Handler) answer(w http.ResponseWriter, r *http.Request, t Tokens, code, message string) error {
-	// Encoded before anything is sent, so that an answer that fails was not
-	// delivered.
+// respondTokens responds with tokens, and stores that they were delivered.
+func (h *Handler) respondTokens(w http.ResponseWriter, r *http.Request, t Tokens, code, message string) error {
+	// Encode before anything is sent, so that a response that fails is not delivered.
 	var data []byte
 	err := guard.Run(func() (err error) { data, err = json.Marshal(h.view(t)); return err })
 	if p, ok := errors.AsType[*guard.PanicError](err); ok {
-		// What it panicked with may quote a token.
+		// The value may quote a token.
 		err = fmt.Errorf("session: TokensView panicked with a %T", p.Value)
 	}
 	if err != nil {
@@ -290,8 +255,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, t Tokens, code,
 		http.SetCookie(w, h.accessCookie.make(t.AccessToken(), t.AccessLifetime))
 	}
 	h.respond(w, r, usher.Reply{Code: code, Message: message, Data: json.RawMessage(data)})
-	// It fails where the client has hung up, and may where it has not: then the
-	// client is treated with more patience.
+	// If this fails, a retry of the client is still accepted.
 	if err := h.manager.Delivered(r.Context(), t); err != nil && r.Context().Err() == nil {
 		h.manager.reporter.Error(r.Context(), err)
 	}
@@ -311,7 +275,7 @@ func (h *Handler) respond(w http.ResponseWriter, r *http.Request, reply usher.Re
 	usher.Respond(w, r, reply)
 }
 
-// fail answers with err if there is one.
+// fail responds with err if it is not nil.
 func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if err == nil {
 		return

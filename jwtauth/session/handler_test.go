@@ -485,7 +485,7 @@ func TestAuditTellsWhereARequestCameFrom(t *testing.T) {
 	post(t, h.Logout, refreshBody(member(t, w, "refresh_token")))
 	var got []string
 	for _, e := range events {
-		got = append(got, e.Action+" "+e.Outcome+" "+e.Subject+" "+e.Address)
+		got = append(got, e.Action+" "+e.Outcome+" "+e.Subject+" "+e.Address.String())
 	}
 	want := []string{"login accepted ann 192.0.2.1", "refresh rotated ann 192.0.2.1", "logout accepted ann 192.0.2.1"}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -4,26 +4,28 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"slices"
 	"time"
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/config"
+	"github.com/usher-go/usher/internal/document"
 	"github.com/usher-go/usher/internal/jose"
 	"github.com/usher-go/usher/jwtauth/jwk"
 )
 
 // A SigningKey is a key of a [Manager] and when it signs.
 //
-// To change keys without refusing anybody, add the next key with a From that
-// every node and every verifier of another service will have heard of by then: an
-// hour ahead is plenty. It is published at once, signs from then on, and the old
-// one verifies until its last token has expired. Take that out any time later.
+// To change keys without refusing anybody, add the next key with a From by which every
+// node and every verifier of another service will have it: an hour ahead is plenty. It
+// is published at once and signs from then on; the old one verifies until its last token
+// has expired, and can be removed later.
 type SigningKey struct {
 	// Key is a private key or a secret, with an ID of its own.
 	Key *jwk.Key
-	// From is when the key begins to sign, until that of the next one. The zero
-	// value means that it always has.
+	// From is when the key begins to sign, until the From of the next one. Zero means
+	// that it always has.
 	From time.Time
 }
 
@@ -32,7 +34,7 @@ type signer struct {
 	key    *jwk.Key
 	header string // of the tokens, encoded, with the dot behind it
 	from   time.Time
-	// gone is when its last token has expired; zero if no other key is to follow.
+	// gone is when its last token has expired; zero if no other key follows.
 	gone time.Time
 }
 
@@ -96,8 +98,8 @@ func (m *Manager) signer(now time.Time) *signer {
 
 func (s *signer) isGone(now time.Time) bool { return !s.gone.IsZero() && !now.Before(s.gone) }
 
-// Find implements [jwk.Set]. It knows the keys that sign, those that will, and
-// those of which a token may still be good.
+// Find implements [jwk.Set]. The set has the keys that sign, those that will, and those
+// with a token that may still be valid.
 func (m *Manager) Find(_ context.Context, kid string, a jwk.Algorithm) (keys []*jwk.Key, version uint64, err error) {
 	now := time.Now()
 	for n := range m.signers {
@@ -108,7 +110,7 @@ func (m *Manager) Find(_ context.Context, kid string, a jwk.Algorithm) (keys []*
 	return keys, m.version(now), nil
 }
 
-// Version implements [jwk.Set]. It is the number of keys that are gone.
+// Version implements [jwk.Set]. It is the number of keys whose tokens have all expired.
 func (m *Manager) Version() (uint64, error) { return m.version(time.Now()), nil }
 
 func (m *Manager) version(now time.Time) (n uint64) {
@@ -118,4 +120,35 @@ func (m *Manager) version(now time.Time) (n uint64) {
 		}
 	}
 	return n
+}
+
+// ServeJWKS responds with the public keys of the Manager, for verifiers in other services
+// (RFC 7517, section 5): those that sign, those that will, and those with a token that
+// may still be valid. Secrets are not published; if all keys are secrets the set is
+// empty.
+//
+//	mux.HandleFunc("GET /.well-known/jwks.json", manager.ServeJWKS)
+//
+// The response may be cached for 5 minutes. No envelope wraps it.
+func (m *Manager) ServeJWKS(w http.ResponseWriter, r *http.Request) {
+	body, err := m.publicKeys(time.Now())
+	if err != nil {
+		usher.Fail(w, r, err)
+		return
+	}
+	d := document.Document{Body: body, Type: "application/jwk-set+json", MaxAge: 5 * time.Minute}
+	document.Serve(w, r, d, usher.MethodNotAllowed)
+}
+
+func (m *Manager) publicKeys(now time.Time) ([]byte, error) {
+	set := struct {
+		Keys []*jwk.Key `json:"keys"`
+	}{[]*jwk.Key{}}
+	for n := range m.signers {
+		s := &m.signers[n]
+		if !s.key.Algorithm().Symmetric() && !s.isGone(now) {
+			set.Keys = append(set.Keys, s.key)
+		}
+	}
+	return json.Marshal(set)
 }

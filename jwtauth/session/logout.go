@@ -12,22 +12,22 @@ import (
 	"github.com/usher-go/usher/jwtauth"
 )
 
-// Logout ends each session that a request presents, and removes the cookies: 200
-// logged_out, without data. These are the sessions of the member refresh_token of the
-// body, be that JSON or a form, of up to four RefreshCookies, and of the access token
-// that the request was let in with, if it stands behind a [jwtauth.Verifier].
+// Logout ends each session whose token is in the request, and removes the cookies: 200
+// logged_out, without data. The tokens are the member refresh_token of the body, which
+// is JSON or a form, up to four RefreshCookies, and the access token that authenticated
+// the request, if the handler is behind a [jwtauth.Verifier].
 //
-// A token that has expired, and a session that has ended already, are no failure, and
-// neither is a request without any token where tokens are in cookies. Nothing in the
-// body stops the sessions of cookies from ending. Failures are 405, 403
-// cross_origin_request for a page of another origin where the browser may have added
-// the token by itself or would lose its cookies, and 503 if the store failed: then the
-// cookies stay, so that the client can try again. Without any token in a cookie or behind a Verifier, a body
-// without one is 400 validation_failed, or 413 if it is too long.
+// An expired token or an ended session is not a failure, and neither is a request
+// without a token if tokens are delivered in cookies. The sessions of cookies end
+// whatever the body has. Failures are 405, 403 cross_origin_request for a page of
+// another origin if the browser may have added the token by itself or would lose its
+// cookies, and 503 if the store failed: then the cookies stay, so that the client can
+// retry. Without a token in cookies or behind a Verifier, a body without one is 400
+// validation_failed, or 413 if it is too long.
 func (h *Handler) Logout(w http.ResponseWriter, r *http.Request) {
 	err := checkMethod(w, r)
 	if err == nil {
-		err = h.checkUnasked(r)
+		err = h.checkAmbient(r)
 	}
 	if err == nil {
 		err = h.logout(w, r)
@@ -48,13 +48,14 @@ func (h *Handler) logout(w http.ResponseWriter, r *http.Request) error {
 	case len(texts) == 0 && access == nil && h.refreshCookie == nil:
 		return err
 	}
-	return h.endPresented(r, h.address(r), texts, access)
+	return h.end(r, texts, access)
 }
 
-// endPresented ends the sessions of refresh tokens and of an access token, if that is
-// not nil. One that cannot be ended keeps no other from ending.
-func (h *Handler) endPresented(r *http.Request, address string, refreshTokens []string, access *jwtauth.Token) error {
+// end ends the sessions of refresh tokens and of an access token, if that is not nil. If
+// one cannot be ended, the others still are.
+func (h *Handler) end(r *http.Request, refreshTokens []string, access *jwtauth.Token) error {
 	var errs []error
+	address := clientAddress(r)
 	for _, text := range refreshTokens {
 		id, err := h.manager.logoutByToken(r.Context(), text, address)
 		errs = append(errs, err)
@@ -70,7 +71,7 @@ func (h *Handler) endPresented(r *http.Request, address string, refreshTokens []
 	return errors.Join(errs...)
 }
 
-// tokenInBody returns the refresh token in the body of r, or why there is none.
+// tokenInBody returns the refresh token in the body of r, or an error.
 func (h *Handler) tokenInBody(w http.ResponseWriter, r *http.Request) (string, error) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, h.maxBody))
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
@@ -81,7 +82,7 @@ func (h *Handler) tokenInBody(w http.ResponseWriter, r *http.Request) (string, e
 		members map[string]json.RawMessage
 	)
 	if json.Unmarshal(body, &members) == nil {
-		_ = json.Unmarshal(members["refresh_token"], &text) // another type is no token
+		_ = json.Unmarshal(members["refresh_token"], &text) // a value of another type is not a token
 	} else {
 		form := http.Request{Method: http.MethodPost, Header: r.Header, Body: io.NopCloser(bytes.NewReader(body))}
 		text = form.PostFormValue("refresh_token")
@@ -92,15 +93,15 @@ func (h *Handler) tokenInBody(w http.ResponseWriter, r *http.Request) (string, e
 	return text, nil
 }
 
-// LogoutAll ends all sessions of the subject of the access token that the request
-// was let in with, and removes the cookies of this one: 200 logged_out_everywhere,
-// without data. It stands behind a [jwtauth.Verifier]; a request without a session is
-// refused with 401, another kind of credential with 403, and so is the page of
-// another origin where the browser may have added the token by itself.
+// LogoutAll ends all sessions of the subject of the access token that authenticated the
+// request, and removes the cookies of this one: 200 logged_out_everywhere, without data.
+// It belongs behind a [jwtauth.Verifier]. A request without a session is refused with
+// 401, another kind of credential with 403, and so is a page of another origin if the
+// browser may have added the token by itself.
 func (h *Handler) LogoutAll(w http.ResponseWriter, r *http.Request) {
 	err := checkMethod(w, r)
 	if err == nil {
-		err = h.checkUnasked(r)
+		err = h.checkAmbient(r)
 	}
 	if err == nil {
 		err = h.logoutAll(r)
@@ -128,20 +129,20 @@ func (h *Handler) logoutAll(r *http.Request) error {
 			Message: "The request carries no credential.",
 		}
 	}
-	return h.manager.logoutAll(r.Context(), Event{Action: "logout_all", Subject: t.Subject, Address: h.address(r)})
+	return h.manager.logoutAll(r.Context(), Event{Action: "logout_all", Subject: t.Subject, Address: clientAddress(r)})
 }
 
-// checkUnasked refuses the requests of pages of other origins that a browser sends
-// without asking us first: with a token that it has added by itself, in one of our
-// cookies or in one that only the authenticator knows, and without any token where the
-// response would remove the cookies, which the browser may have kept to itself.
-func (h *Handler) checkUnasked(r *http.Request) error {
-	given, _ := bearer.Token(r.Header, false) // no page sends that to another origin unasked
-	unasked := given == "" && (h.session(r) != nil || h.refreshCookie != nil || h.accessCookie != nil)
+// checkAmbient refuses requests of pages of other origins that a browser sends without a
+// preflight: with a token that it adds by itself, in a cookie of the handler or of the
+// authenticator, and without any token if the response would remove cookies, which the
+// browser may have withheld.
+func (h *Handler) checkAmbient(r *http.Request) error {
+	given, _ := bearer.Token(r.Header, false) // which requires a preflight
+	ambient := given == "" && (h.session(r) != nil || h.refreshCookie != nil || h.accessCookie != nil)
 	for _, c := range []*Cookie{h.refreshCookie, h.accessCookie} {
-		unasked = unasked || c != nil && len(r.CookiesNamed(c.Name)) > 0
+		ambient = ambient || c != nil && len(r.CookiesNamed(c.Name)) > 0
 	}
-	if !unasked {
+	if !ambient {
 		return nil
 	}
 	return h.checkOrigin(r)

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -222,19 +223,19 @@ func (m *Manager) TrustedIssuer() jwtauth.TrustedIssuer {
 	return t
 }
 
-// Tokens are what a login or a refresh gives. However they are printed or
-// encoded, the texts of the tokens are not seen.
+// Tokens are the result of a login or a refresh. Printing or encoding them does not
+// reveal the tokens.
 type Tokens struct {
-	// Session is the session as it then was.
+	// Session is the session at that time.
 	Session Session
-	// AccessLifetime and RefreshLifetime are how long the tokens are good from the
-	// time of the answer, in whole seconds.
+	// AccessLifetime and RefreshLifetime are how long the tokens are valid from the
+	// time of the response, in whole seconds.
 	AccessLifetime, RefreshLifetime time.Duration
 
-	// Pointers, because fmt prints unexported fields without asking any method.
+	// Pointers, because fmt prints unexported fields without calling methods.
 	access, refresh *string
-	// undelivered is the session after a rotation of which nobody has said yet that
-	// its answer was delivered.
+	// undelivered is the session after a rotation whose response was not delivered
+	// yet, or nil.
 	undelivered *Record
 }
 
@@ -257,16 +258,16 @@ func reveal(text *string) string {
 	return *text
 }
 
-// Login opens a session. Of template it uses Subject, Scopes and Data. That the
-// client is who Subject says is for the caller to know.
+// Login opens a session with the Subject, Scopes and Data of template. The caller must
+// have verified that the client is the subject.
 //
-// Where the subject was revoked within the same second, Login waits for the next
-// one, as access tokens tell the time of their issue by the second.
+// If the subject was revoked within the same second, Login waits for the next one, as
+// the iat of access tokens has whole seconds.
 func (m *Manager) Login(ctx context.Context, template Session) (Tokens, error) {
-	return m.login(ctx, template, "")
+	return m.login(ctx, template, netip.Addr{})
 }
 
-func (m *Manager) login(ctx context.Context, template Session, address string) (Tokens, error) {
+func (m *Manager) login(ctx context.Context, template Session, address netip.Addr) (Tokens, error) {
 	e := Event{Action: "login", Outcome: "accepted", Subject: template.Subject, Address: address}
 	t, err := m.open(ctx, template)
 	e.SessionID = t.Session.ID
@@ -281,11 +282,11 @@ func (m *Manager) open(ctx context.Context, template Session) (Tokens, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, m.timeout, errSlow)
 	defer cancel()
 	if template.Subject == "" || !utf8.ValidString(template.Subject) {
-		return Tokens{}, misuse("a login without a subject, or one that is no Unicode text")
+		return Tokens{}, misuse("the subject of a login must be valid UTF-8 and not empty")
 	}
 	for _, s := range template.Scopes {
 		if !scope.Valid(s) {
-			return Tokens{}, misuse("a login with the scope %q, which is none", s)
+			return Tokens{}, misuse("a login has the invalid scope %q", s)
 		}
 	}
 	now := timeNow()
@@ -305,7 +306,7 @@ func (m *Manager) open(ctx context.Context, template Session) (Tokens, error) {
 		Revision: 1,
 	}
 	r.ExpiresAt = earlier(now.Add(m.refresh), r.EndsAt)
-	a, err := m.answerFor(ctx, r.Session, token, now)
+	a, err := m.newTokens(ctx, r.Session, token, now)
 	if err != nil {
 		return Tokens{}, err
 	}
@@ -315,10 +316,10 @@ func (m *Manager) open(ctx context.Context, template Session) (Tokens, error) {
 	return a.tokens(r.Session), nil
 }
 
-// Logout ends the session with this ID, the claim sid of its access tokens, for
-// good. Ending it again, or one that does not exist, is no error. After an error
-// call it again: the session may have ended or not. A deadline of ctx counts, but not
-// that it is canceled, as by a client that leaves.
+// Logout ends the session with this ID, the claim sid of its access tokens. Ending it
+// again, or one that does not exist, is not an error. After an error call it again: the
+// session may have ended or not. The deadline of ctx applies, but not its cancellation,
+// for instance by a client that leaves.
 func (m *Manager) Logout(ctx context.Context, sessionID string) error {
 	return m.logout(ctx, Event{Action: "logout", SessionID: sessionID})
 }
@@ -335,8 +336,8 @@ func (m *Manager) logout(ctx context.Context, e Event) error {
 	return err
 }
 
-// LogoutAll ends all sessions of a subject, as Logout does. Sessions that are
-// opened later are not touched.
+// LogoutAll ends all sessions of a subject, as Logout does. Sessions that are opened
+// later are not affected.
 func (m *Manager) LogoutAll(ctx context.Context, subject string) error {
 	return m.logoutAll(ctx, Event{Action: "logout_all", Subject: subject})
 }
@@ -358,8 +359,8 @@ func (m *Manager) logoutAll(ctx context.Context, e Event) error {
 	return err
 }
 
-// end ends one session: first the store's, so that no further access token comes
-// of it, and then the access tokens that are about.
+// end ends a session: first in the store, so that no further access token is issued, and
+// then its access tokens.
 func (m *Manager) end(ctx context.Context, id string, now time.Time) error {
 	err := m.store.Revoke(ctx, id, now)
 	if err == nil && m.revocations != nil {
@@ -371,8 +372,8 @@ func (m *Manager) end(ctx context.Context, id string, now time.Time) error {
 	return nil
 }
 
-// endAccess ends the access tokens of a session that has ended, once more: what ended
-// it may have failed, or its process ended, before it came to them.
+// endAccess ends the access tokens of an ended session again: the call that ended it may
+// have failed, or its process stopped, before it reached them.
 func (m *Manager) endAccess(ctx context.Context, s Session, now time.Time) error {
 	until := m.lastUse(s.RevokedAt)
 	if m.revocations == nil || now.After(until) {
@@ -384,11 +385,11 @@ func (m *Manager) endAccess(ctx context.Context, s Session, now time.Time) error
 	return nil
 }
 
-// lastUse is when a token that was issued by now is refused by every verifier.
+// lastUse is when every verifier refuses a token that was issued until now.
 func (m *Manager) lastUse(now time.Time) time.Time { return now.Add(m.access + maxLeeway) }
 
-// ending returns a context to end sessions with, in which a client that leaves does
-// not keep its session, or the access tokens of one that has been ended.
+// ending returns a context for ending a session. It is not canceled by a client that
+// leaves, so that its session and its access tokens end all the same.
 func (m *Manager) ending(ctx context.Context) (context.Context, context.CancelFunc) {
 	end := time.Now().Add(m.timeout)
 	if sooner, ok := ctx.Deadline(); ok {
@@ -397,10 +398,10 @@ func (m *Manager) ending(ctx context.Context) (context.Context, context.CancelFu
 	return context.WithDeadlineCause(context.WithoutCancel(ctx), end, errSlow)
 }
 
-// errSlow is why a call is given up that has taken too long.
-var errSlow = errors.New("session: the store takes too long")
+// errSlow is the cause for which a call that takes too long is given up.
+var errSlow = errors.New("session: no result within the timeout")
 
-// timeNow is the present as stores keep it.
+// timeNow is the present, as stores keep it.
 func timeNow() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
 
 func earlier(a, b time.Time) time.Time {

@@ -16,17 +16,16 @@ import (
 )
 
 const (
-	// sessionsPerSubject bounds what one account can take of a store that all
-	// share.
+	// sessionsPerSubject bounds how much of the shared store one account can use.
 	sessionsPerSubject = 1000
-	// revokedFor is how long a revoked session is remembered, so that an audit can
-	// tell a token of it from one that never existed.
+	// revokedFor is how long a revoked session is kept, so that an audit can tell its
+	// tokens from ones that never existed.
 	revokedFor = time.Hour
 )
 
-// Memory is a [Store] in the memory of one process, which
-// keeps nothing when that ends. It is safe for concurrent use and has no
-// goroutine: a session that has ended makes room when others come.
+// Memory is a [Store] in the memory of one process, which loses all sessions when that
+// ends. It is safe for concurrent use and has no goroutine: ended sessions are removed
+// when others are added.
 type Memory struct {
 	mu        sync.RWMutex
 	capacity  int
@@ -64,7 +63,7 @@ func NewMemory(c MemoryConfig) (*Memory, error) {
 
 var _ Store = (*Memory)(nil)
 
-// Len returns the number of sessions that take room, ended ones included.
+// Len returns the number of sessions, including ended ones that were not removed yet.
 func (m *Memory) Len() int {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
@@ -120,7 +119,7 @@ func (m *Memory) Update(ctx context.Context, r Record) error {
 	}
 	s.RefreshedAt, s.ExpiresAt = r.RefreshedAt, r.ExpiresAt
 	s.Current, s.Previous, s.Delivered = r.Current, r.Previous, r.Delivered
-	s.Answer = slices.Clone(r.Answer)
+	s.Response = slices.Clone(r.Response)
 	s.Revision++
 	heap.Fix(&m.queue, s.place)
 	return nil
@@ -161,9 +160,9 @@ func (m *Memory) revoke(s *storedSession, at time.Time) {
 	}
 }
 
-// makeRoom removes sessions until there is a place for one of subject. Those that
-// have ended go two at a time, so that they are removed faster than others come
-// and no call has to go through all.
+// makeRoom removes sessions until there is room for one of subject. At most two ended
+// ones are removed at a time: that is faster than others are added, and no call visits
+// all.
 func (m *Memory) makeRoom(subject string, now time.Time) {
 	for range 2 {
 		if len(m.queue) > 0 && !m.queue[0].leavesAt().After(now) {
@@ -201,7 +200,7 @@ type storedSession struct {
 	place int
 }
 
-// leavesAt is when the session may be forgotten.
+// leavesAt is when the session may be removed.
 func (s *storedSession) leavesAt() time.Time {
 	if !s.RevokedAt.IsZero() {
 		if at := s.RevokedAt.Add(revokedFor); at.Before(s.ExpiresAt) {
@@ -221,7 +220,7 @@ func (s *storedSession) Moved(index int) { s.place = index }
 // clone returns a copy that shares nothing with r.
 func (r Record) clone() Record {
 	r.Session = r.Session.clone()
-	r.Answer = slices.Clone(r.Answer)
+	r.Response = slices.Clone(r.Response)
 	return r
 }
 

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/usher-go/usher"
@@ -19,15 +20,15 @@ import (
 	"github.com/usher-go/usher/internal/jose"
 )
 
-// ErrInvalidRefreshToken is what a refresh token that cannot be exchanged is
-// answered with: one that was never issued, or whose session has expired or was
-// ended, which its use may just have done. Clients are not told which.
+// ErrInvalidRefreshToken is the error for a refresh token that cannot be exchanged: one
+// that was never issued, or whose session has expired or was ended, possibly by this
+// use. Responses do not tell which.
 var ErrInvalidRefreshToken = errors.New("session: the refresh token is not valid")
 
-// A refreshToken is opaque to its holder. Its first half is the same in all
-// tokens of a session and finds it: who has it has had a token of the session,
-// which nobody learns from an access token or from a copy of the store. The second
-// half is new each time. Each is 256 bits from a random source.
+// A refreshToken is opaque to its holder. Its first half is the same in all tokens of a
+// session and identifies it: whoever has it has had a token of the session, as neither
+// an access token nor a copy of the store reveals it. The second half is new each time.
+// Each is 256 bits from a random source.
 type refreshToken [2 * refreshHalf]byte
 
 const (
@@ -36,8 +37,7 @@ const (
 )
 
 func newRefreshToken() (t refreshToken) {
-	// It never fails, by its own documentation.
-	_, _ = rand.Read(t[:])
+	_, _ = rand.Read(t[:]) // never fails
 	return t
 }
 
@@ -59,21 +59,21 @@ func (t refreshToken) text() string              { return jose.Encoding.EncodeTo
 func (t refreshToken) handle() [sha256.Size]byte { return sha256.Sum256(t[:refreshHalf]) }
 func (t refreshToken) hash() [sha256.Size]byte   { return sha256.Sum256(t[:]) }
 
-// A refreshOutcome is what becomes of a refresh token that was presented.
+// A refreshOutcome is the result of using a refresh token.
 type refreshOutcome uint8
 
 const (
-	refreshMalformed   refreshOutcome = iota // no token of any issuer looks so
-	refreshUnknown                           // of no session, or of one that is long gone
+	refreshMalformed   refreshOutcome = iota // not the form of a refresh token
+	refreshUnknown                           // of no session, or of one that was removed
 	refreshRevoked                           // of a session that was ended
 	refreshExpired                           // of a session that has expired
 	refreshReused                            // exchanged before: the session is ended
-	refreshAmbiguous                         // beside one of the session of somebody else
+	refreshAmbiguous                         // together with a token of another subject
 	refreshRotated                           // exchanged for another one
-	refreshReplayed                          // exchanged just now: the same answer again
-	refreshRecovered                         // exchanged before, but the answer was not delivered
-	refreshDenied                            // refused by Config.Claims or by the revocations
-	refreshUnavailable                       // the store does not answer
+	refreshReplayed                          // exchanged within the grace: the same response again
+	refreshRecovered                         // exchanged before, but the response was not delivered
+	refreshDenied                            // refused by Config.Claims or by revocations
+	refreshUnavailable                       // the store failed
 	refreshOutcomes
 )
 
@@ -82,9 +82,9 @@ var refreshOutcomeNames = [refreshOutcomes]string{
 	"rotated", "replayed", "recovered", "denied", "unavailable",
 }
 
-// judge says what becomes of a token with this hash that belongs to the session.
-// It is the rule that [Manager] states.
-func (r *Record) judge(hash [sha256.Size]byte, now time.Time, grace time.Duration) refreshOutcome {
+// decide returns the outcome for a token of the session with this hash. It is the rule
+// in the documentation of [Manager].
+func (r *Record) decide(hash [sha256.Size]byte, now time.Time, grace time.Duration) refreshOutcome {
 	is := func(other [sha256.Size]byte) bool { return subtle.ConstantTimeCompare(hash[:], other[:]) == 1 }
 	switch {
 	case !r.RevokedAt.IsZero():
@@ -104,25 +104,25 @@ func (r *Record) judge(hash [sha256.Size]byte, now time.Time, grace time.Duratio
 	}
 }
 
-// Refresh exchanges a refresh token for new tokens. A token that is not good is
-// [ErrInvalidRefreshToken], and an [*usher.Error] of [Config.Claims] comes
-// back as it is. Any other error means that it could not be judged or exchanged
-// now; the client may try again with the same token.
+// Refresh exchanges a refresh token for new tokens. The error matches
+// [ErrInvalidRefreshToken] if the token is invalid; an [*usher.Error] of [Config.Claims]
+// is returned as it is. Any other error means that the token could not be checked or
+// exchanged now; the client may retry with the same token.
 //
-// Once the client has its answer, call [Manager.Delivered].
+// Once the response has been sent, call [Manager.Delivered].
 func (m *Manager) Refresh(ctx context.Context, token string) (Tokens, error) {
-	return m.exchange(ctx, []string{token}, "")
+	return m.exchange(ctx, []string{token}, netip.Addr{})
 }
 
-// exchange exchanges that one of texts which counts.
-func (m *Manager) exchange(ctx context.Context, texts []string, address string) (Tokens, error) {
+// exchange exchanges the token that choose returns.
+func (m *Manager) exchange(ctx context.Context, texts []string, address netip.Addr) (Tokens, error) {
 	short, cancel := context.WithTimeoutCause(ctx, m.timeout, errSlow)
 	defer cancel()
 	e := Event{Action: "refresh", Address: address}
 	t := Tokens{}
 	token, outcome, err := m.choose(short, texts)
 	if err == nil && outcome == refreshRotated {
-		// Of several at once one wins. The others look again, and find its answer.
+		// Of concurrent exchanges one succeeds. The others retry, and find its response.
 		const tries = 8
 		for range tries {
 			t, outcome, err = m.tryExchange(short, token, &e)
@@ -146,11 +146,11 @@ func (m *Manager) exchange(ctx context.Context, texts []string, address string) 
 	return t, err
 }
 
-// choose returns that one of texts which is to be exchanged and refreshRotated, or
-// another outcome if none is. A browser sends several where the path or domain of the
-// cookie was changed, and another host of the domain may plant one. So it is that of
-// the only live session, and of several sessions of one subject that of the last
-// login. Of one session it is the current token, or else the one before it.
+// choose returns the token to exchange and refreshRotated, or another outcome if there is
+// none. A browser sends several after the path or domain of the cookie was changed, and
+// another host of the domain may plant one. So it is the token of the only live session,
+// and of several sessions of one subject that of the last login. Of one session it is
+// the current token, or else the previous one.
 func (m *Manager) choose(ctx context.Context, texts []string) (token refreshToken, outcome refreshOutcome, err error) {
 	if len(texts) > bearer.MaxCookies {
 		return token, refreshAmbiguous, nil
@@ -179,7 +179,7 @@ func (m *Manager) choose(ctx context.Context, texts []string) (token refreshToke
 		if err != nil {
 			return token, refreshUnavailable, fmt.Errorf("session: look up a session: %w", err)
 		}
-		is := r.judge(t.hash(), now, m.grace)
+		is := r.decide(t.hash(), now, m.grace)
 		switch {
 		case is == refreshRevoked || is == refreshExpired:
 			continue
@@ -199,8 +199,8 @@ func (m *Manager) choose(ctx context.Context, texts []string) (token refreshToke
 	return token, refreshRotated, nil
 }
 
-// tryExchange does what is to be done with a token, once. It returns
-// ErrConflict if somebody else has changed the session meanwhile.
+// tryExchange uses a token once. It returns ErrConflict if the session was changed
+// concurrently.
 func (m *Manager) tryExchange(ctx context.Context, token refreshToken, e *Event) (t Tokens, outcome refreshOutcome, err error) {
 	r, err := m.store.Lookup(ctx, token.handle())
 	if errors.Is(err, ErrNotFound) {
@@ -211,7 +211,7 @@ func (m *Manager) tryExchange(ctx context.Context, token refreshToken, e *Event)
 	}
 	e.SessionID, e.Subject = r.ID, r.Subject
 	now := timeNow()
-	switch outcome = r.judge(token.hash(), now, m.grace); outcome {
+	switch outcome = r.decide(token.hash(), now, m.grace); outcome {
 	case refreshReused:
 		ending, cancel := m.ending(ctx)
 		defer cancel()
@@ -228,16 +228,16 @@ func (m *Manager) tryExchange(ctx context.Context, token refreshToken, e *Event)
 	return t, outcome, err
 }
 
-// rotate puts another token in the place of the current one, in one step.
+// rotate replaces the current token in one step.
 func (m *Manager) rotate(ctx context.Context, r Record, token refreshToken, now time.Time) (Tokens, error) {
 	next := token.next()
 	r.Previous, r.Current, r.Delivered = token.hash(), next.hash(), false
 	r.RefreshedAt, r.ExpiresAt = now, earlier(now.Add(m.refresh), r.EndsAt)
-	a, err := m.answerFor(ctx, r.Session, next, now)
+	a, err := m.newTokens(ctx, r.Session, next, now)
 	if err != nil {
 		return Tokens{}, err
 	}
-	if r.Answer, err = a.seal(token); err != nil {
+	if r.Response, err = a.encrypt(token); err != nil {
 		return Tokens{}, err
 	}
 	if err := m.store.Update(ctx, r); err != nil {
@@ -249,9 +249,9 @@ func (m *Manager) rotate(ctx context.Context, r Record, token refreshToken, now 
 	return t, nil
 }
 
-// replay returns the answer that token was exchanged for.
+// replay returns the response that token was exchanged for.
 func replay(r Record, token refreshToken) (Tokens, error) {
-	a, err := openAnswer(r.Answer, token)
+	a, err := decryptResponse(r.Response, token)
 	if err != nil {
 		return Tokens{}, err
 	}
@@ -262,12 +262,12 @@ func replay(r Record, token refreshToken) (Tokens, error) {
 	return t, nil
 }
 
-// Delivered notes that the client has the answer with t, as far as can be told.
-// From then on, and after [Config.Grace], a second use of the token that was
-// exchanged for t ends the session. Until then it only voids t, so that a client
-// whose answer was lost is not logged out. A [Handler] does this by itself.
+// Delivered stores that the response with t was sent to the client. From then on, and
+// after [Config.Grace], a second use of the token that was exchanged for t ends the
+// session. Until then it only voids t, so that a client whose response was lost is not
+// logged out. A [Handler] calls Delivered itself.
 //
-// An error is no reason to do anything: the session stays as it was.
+// An error needs no action: the session is unchanged.
 func (m *Manager) Delivered(ctx context.Context, t Tokens) error {
 	if t.undelivered == nil {
 		return nil
@@ -278,19 +278,18 @@ func (m *Manager) Delivered(ctx context.Context, t Tokens) error {
 	r.Delivered = true
 	err := m.store.Update(ctx, r)
 	if errors.Is(err, ErrConflict) {
-		// Delivered already, and perhaps used since.
+		// It was delivered before, and may have been used since.
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("session: note a delivery: %w", err)
+		return fmt.Errorf("session: store a delivery: %w", err)
 	}
 	return nil
 }
 
-// logoutByToken ends the session that a refresh token is of, whichever of its
-// tokens that is, and returns the ID of the session. A token of no session is no
-// error (RFC 7009, section 2.2).
-func (m *Manager) logoutByToken(ctx context.Context, text, address string) (id string, err error) {
+// logoutByToken ends the session of a refresh token, current or not, and returns its ID.
+// A token without a session is not an error (RFC 7009, section 2.2).
+func (m *Manager) logoutByToken(ctx context.Context, text string, address netip.Addr) (id string, err error) {
 	token, ok := parseRefreshToken(text)
 	if !ok {
 		return "", nil
@@ -309,15 +308,15 @@ func (m *Manager) logoutByToken(ctx context.Context, text, address string) (id s
 	return r.ID, m.logout(ctx, Event{Action: "logout", SessionID: r.ID, Subject: r.Subject, Address: address})
 }
 
-// An answer is what a client gets for a login or a refresh.
-type answer struct {
+// A tokenResponse has the tokens that a client gets for a login or a refresh.
+type tokenResponse struct {
 	Access         string `json:"a"`
 	Refresh        string `json:"r"`
 	AccessSeconds  int64  `json:"x"`
 	RefreshSeconds int64  `json:"y"`
 }
 
-func (a answer) tokens(s Session) Tokens {
+func (a tokenResponse) tokens(s Session) Tokens {
 	return Tokens{
 		Session:         s,
 		AccessLifetime:  time.Duration(a.AccessSeconds) * time.Second,
@@ -327,39 +326,39 @@ func (a answer) tokens(s Session) Tokens {
 	}
 }
 
-// seal encrypts the answer so that only the token that it is given for opens it.
-// Whoever has that token may have the answer, and within the grace gets it; the
-// store has no more of it than its hash, from which the key does not follow.
-func (a answer) seal(token refreshToken) ([]byte, error) {
+// encrypt encrypts the response under the token that it is given for. Whoever has that
+// token may have the response, and gets it within the grace; the store only has its hash,
+// from which the key cannot be derived.
+func (a tokenResponse) encrypt(token refreshToken) ([]byte, error) {
 	plain, err := json.Marshal(a)
 	if err != nil {
 		return nil, err
 	}
-	aead, err := answerCipher(token)
+	aead, err := responseCipher(token)
 	if err != nil {
 		return nil, err
 	}
 	return aead.Seal(nil, nil, plain, nil), nil
 }
 
-func openAnswer(sealed []byte, token refreshToken) (a answer, err error) {
-	aead, err := answerCipher(token)
+func decryptResponse(encrypted []byte, token refreshToken) (a tokenResponse, err error) {
+	aead, err := responseCipher(token)
 	if err != nil {
 		return a, err
 	}
-	plain, err := aead.Open(nil, nil, sealed, nil)
+	plain, err := aead.Open(nil, nil, encrypted, nil)
 	if err == nil {
 		err = json.Unmarshal(plain, &a)
 	}
 	if err != nil {
-		// What is wrong with it may quote it.
-		return a, errors.New("session: the answer in the store cannot be opened")
+		// The error may quote the response.
+		return a, errors.New("session: the response in the store cannot be decrypted")
 	}
 	return a, nil
 }
 
-func answerCipher(token refreshToken) (cipher.AEAD, error) {
-	key, err := hkdf.Key(sha256.New, token[:], nil, "usher jwtauth refresh answer", 32)
+func responseCipher(token refreshToken) (cipher.AEAD, error) {
+	key, err := hkdf.Key(sha256.New, token[:], nil, "usher session refresh response", 32)
 	if err != nil {
 		return nil, err
 	}
@@ -370,7 +369,7 @@ func answerCipher(token refreshToken) (cipher.AEAD, error) {
 	return cipher.NewGCMWithRandomNonce(block)
 }
 
-// invalidRefreshToken is the one answer to all refresh tokens that are not good.
+// invalidRefreshToken is the only response to invalid refresh tokens.
 var invalidRefreshToken = &usher.Error{
 	Status:  http.StatusUnauthorized,
 	Code:    usher.CodeInvalidRefreshToken,

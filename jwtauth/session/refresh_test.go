@@ -501,7 +501,7 @@ func TestAnAnswerThatCannotBeOpenedIsAFaultOfTheStore(t *testing.T) {
 	mustRefresh(t, i, first.RefreshToken())
 	half := must(unb64(first.RefreshToken()))[:32]
 	r := must(store.Lookup(t.Context(), sum(half)))
-	r.Answer[len(r.Answer)/2] ^= 1
+	r.Response[len(r.Response)/2] ^= 1
 	if err := store.Update(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}
@@ -538,14 +538,14 @@ func TestACopyOfTheStoreRefreshesNothing(t *testing.T) {
 	r := must(store.Lookup(t.Context(), sum(half)))
 	for _, token := range []string{first.RefreshToken(), second.RefreshToken()} {
 		for n, part := range [][]byte{must(unb64(token))[:32], must(unb64(token))[32:], []byte(token)} {
-			for _, stored := range [][]byte{r.Handle[:], r.Current[:], r.Previous[:], r.Answer} {
+			for _, stored := range [][]byte{r.Handle[:], r.Current[:], r.Previous[:], r.Response} {
 				if strings.Contains(string(stored), string(part)) {
 					t.Errorf("part %d of a token is in the store", n)
 				}
 			}
 		}
 	}
-	if strings.Contains(string(r.Answer), second.AccessToken()) {
+	if strings.Contains(string(r.Response), second.AccessToken()) {
 		t.Error("the access token is in the store")
 	}
 	for _, b := range [][]byte{append(r.Handle[:], r.Current[:]...), append(half, r.Current[:]...)} {

@@ -212,12 +212,12 @@ type spyingSessions struct {
 }
 
 func (s spyingSessions) Insert(ctx context.Context, r session.Record) error {
-	s.say("sessions", r, &r, string(r.Answer))
+	s.say("sessions", r, &r, string(r.Response))
 	return s.Store.Insert(ctx, r)
 }
 
 func (s spyingSessions) Update(ctx context.Context, r session.Record) error {
-	s.say("sessions", r, &r, string(r.Answer))
+	s.say("sessions", r, &r, string(r.Response))
 	return s.Store.Update(ctx, r)
 }
 

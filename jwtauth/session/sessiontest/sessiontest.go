@@ -91,7 +91,7 @@ func rotated(r session.Record) session.Record {
 	r.RefreshedAt = r.RefreshedAt.Add(time.Minute)
 	r.ExpiresAt = r.ExpiresAt.Add(time.Minute)
 	r.Delivered = false
-	r.Answer = []byte("sealed \x00\xff " + unique())
+	r.Response = []byte("sealed \x00\xff " + unique())
 	return r
 }
 
@@ -150,8 +150,8 @@ func canonical(r session.Record) session.Record {
 	if len(r.Data) == 0 {
 		r.Data = nil
 	}
-	if len(r.Answer) == 0 {
-		r.Answer = nil
+	if len(r.Response) == 0 {
+		r.Response = nil
 	}
 	return r
 }
@@ -221,17 +221,17 @@ func testIsolation(t *testing.T, s session.Store) {
 	want(t, s, r)
 
 	next := rotated(r)
-	answer := string(next.Answer)
+	answer := string(next.Response)
 	r = update(t, s, next)
-	next.Answer[0] = 'X'
-	r.Answer = []byte(answer)
+	next.Response[0] = 'X'
+	r.Response = []byte(answer)
 	want(t, s, r)
 
 	found, err := s.Lookup(t.Context(), r.Handle)
 	if err != nil {
 		t.Fatal(err)
 	}
-	found.Scopes[0], found.Data["device"], found.Answer[0] = "admin", "other", 'X'
+	found.Scopes[0], found.Data["device"], found.Response[0] = "admin", "other", 'X'
 	want(t, s, r)
 }
 
@@ -280,7 +280,7 @@ func testUpdate(t *testing.T, s session.Store) {
 		t.Fatal(err)
 	}
 	r.RefreshedAt, r.ExpiresAt = u.RefreshedAt, u.ExpiresAt
-	r.Current, r.Previous, r.Delivered, r.Answer = u.Current, u.Previous, true, u.Answer
+	r.Current, r.Previous, r.Delivered, r.Response = u.Current, u.Previous, true, u.Response
 	r.Revision = 2
 	want(t, s, r)
 	_, err := s.Lookup(t.Context(), u.Handle)
@@ -381,8 +381,8 @@ func testAnswers(t *testing.T, s session.Store) {
 	r := insert(t, s, newRecord())
 	for _, size := range []int{16 << 10, 0, 1} {
 		r = rotated(r)
-		r.Answer = make([]byte, size)
-		_, _ = rand.Read(r.Answer)
+		r.Response = make([]byte, size)
+		_, _ = rand.Read(r.Response)
 		r = update(t, s, r)
 		want(t, s, r)
 	}
