@@ -518,7 +518,7 @@ func TestLogoutEndsTheSessionOfTheAccessToken(t *testing.T) {
 // One session that cannot be ended keeps no other from ending, and the client from
 // no second try.
 func TestALogoutThatFailsInPartEndsTheRest(t *testing.T) {
-	store := &faulty{Store: newRefreshStore(t, 0)}
+	store := &hooked{Store: newRefreshStore(t, 0)}
 	i := newIssuer(t, func(c *session.Config) { c.Store = store })
 	h := newSessionHandler(t, i, inCookie)
 	first, second := login(t, i), login(t, i)
@@ -556,7 +556,7 @@ func TestAClientThatLeavesEndsItsSessionAllTheSame(t *testing.T) {
 		"a login in its place":                  {"/auth/login?as=ann", false, "Revoke"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			store := &faulty{Store: newRefreshStore(t, 0)}
+			store := &hooked{Store: newRefreshStore(t, 0)}
 			s := newSite(t, store, cookies(nil))
 			opened := login(t, s.issuer)
 			latest := opened
@@ -692,7 +692,7 @@ func TestPagesOfOtherOriginsCannotLogInOrOut(t *testing.T) {
 // Two tabs: one refreshes with the token of a session that has ended, the other logs
 // in, and the refusal comes last.
 func TestALateRefusalRemovesNoCookiesOfALogin(t *testing.T) {
-	store := &faulty{Store: newRefreshStore(t, 0)}
+	store := &hooked{Store: newRefreshStore(t, 0)}
 	s := newSite(t, store, cookies(nil))
 	b := s.browser()
 	b.want(200, "POST", "/auth/login?as=ann", "")

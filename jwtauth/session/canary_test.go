@@ -41,7 +41,7 @@ func TestSessionTokensAreSeenNowhere(t *testing.T) {
 		tracer := sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans)).Tracer("test")
 		c := issuerConfig(t)
 		memory := c.Store
-		store := &faulty{Store: memory}
+		store := &hooked{Store: memory}
 		c.Store = store
 		c.Audit = func(_ context.Context, e session.Event) { dump("event", e) }
 		c.MeterProvider = sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))

@@ -14,7 +14,7 @@ import (
 // A text that was not issued is refused, and one that has the form of a token has
 // one spelling.
 func FuzzRefreshToken(f *testing.F) {
-	store := &faulty{Store: newRefreshStore(f, 0)}
+	store := &hooked{Store: newRefreshStore(f, 0)}
 	i := newIssuer(f, func(c *session.Config) { c.Store = store })
 	good := login(f, i).RefreshToken()
 	for _, seed := range []string{"", good, good[:85], good + "A", strings.Repeat("A", 86), strings.Repeat("_", 86), good[:84] + "\r\n"} {

@@ -282,7 +282,7 @@ func TestSessionHandlersArePOSTOnly(t *testing.T) {
 }
 
 func TestAStoreThatFailsIs503AndKeepsTheCookie(t *testing.T) {
-	store := &faulty{Store: newRefreshStore(t, 0)}
+	store := &hooked{Store: newRefreshStore(t, 0)}
 	i := newIssuer(t, func(c *session.Config) { c.Store = store })
 	h := newSessionHandler(t, i, inCookie)
 	good := login(t, i).RefreshToken()
@@ -416,7 +416,7 @@ func TestLogoutAllNeedsASessionOfThisIssuer(t *testing.T) {
 func TestAnAnswerToNobodyIsNotDelivered(t *testing.T) {
 	for _, gone := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
-			store := &faulty{Store: newRefreshStore(t, 0)}
+			store := &hooked{Store: newRefreshStore(t, 0)}
 			i := newIssuer(t, func(c *session.Config) { c.Store = store })
 			h := newSessionHandler(t, i, nil)
 			token := login(t, i).RefreshToken()

@@ -509,7 +509,7 @@ func TestAccessTokenDoesNotOutliveItsSession(t *testing.T) {
 
 // J14: what one is for, the other is not.
 func TestJ14TokensOfOneKindAreNeverTakenForTheOther(t *testing.T) {
-	store := &faulty{Store: newRefreshStore(t, 0)}
+	store := &hooked{Store: newRefreshStore(t, 0)}
 	i := newIssuer(t, func(c *session.Config) { c.Store = store })
 	tokens := login(t, i)
 	want(t, sessions(t, i, nil), tokens.RefreshToken(), jwtauth.Malformed)

@@ -26,8 +26,8 @@ func sum(b []byte) [sha256.Size]byte { return sha256.Sum256(b) }
 
 func unb64(text string) ([]byte, error) { return base64.RawURLEncoding.DecodeString(text) }
 
-// faulty is a store that fails as it is told.
-type faulty struct {
+// hooked is a store with functions that are called before and after each method.
+type hooked struct {
 	session.Store
 	calls atomic.Int64
 	// before and after, if not nil, are called with the name of each method; what
@@ -35,7 +35,7 @@ type faulty struct {
 	before, after func(ctx context.Context, method string) error
 }
 
-func (f *faulty) call(ctx context.Context, method string, do func() error) error {
+func (f *hooked) call(ctx context.Context, method string, do func() error) error {
 	f.calls.Add(1)
 	if f.before != nil {
 		if err := f.before(ctx, method); err != nil {
@@ -51,24 +51,24 @@ func (f *faulty) call(ctx context.Context, method string, do func() error) error
 	return err
 }
 
-func (f *faulty) Insert(ctx context.Context, r session.Record) error {
+func (f *hooked) Insert(ctx context.Context, r session.Record) error {
 	return f.call(ctx, "Insert", func() error { return f.Store.Insert(ctx, r) })
 }
 
-func (f *faulty) Lookup(ctx context.Context, h [sha256.Size]byte) (r session.Record, err error) {
+func (f *hooked) Lookup(ctx context.Context, h [sha256.Size]byte) (r session.Record, err error) {
 	err = f.call(ctx, "Lookup", func() (err error) { r, err = f.Store.Lookup(ctx, h); return err })
 	return r, err
 }
 
-func (f *faulty) Update(ctx context.Context, r session.Record) error {
+func (f *hooked) Update(ctx context.Context, r session.Record) error {
 	return f.call(ctx, "Update", func() error { return f.Store.Update(ctx, r) })
 }
 
-func (f *faulty) Revoke(ctx context.Context, id string, at time.Time) error {
+func (f *hooked) Revoke(ctx context.Context, id string, at time.Time) error {
 	return f.call(ctx, "Revoke", func() error { return f.Store.Revoke(ctx, id, at) })
 }
 
-func (f *faulty) RevokeSubject(ctx context.Context, subject string, at time.Time) error {
+func (f *hooked) RevokeSubject(ctx context.Context, subject string, at time.Time) error {
 	return f.call(ctx, "RevokeSubject", func() error { return f.Store.RevokeSubject(ctx, subject, at) })
 }
 
@@ -260,7 +260,7 @@ func TestCrashBetweenRotateAndReplyLosesNobody(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := issuerConfig(t)
-				store := &faulty{Store: c.Store}
+				store := &hooked{Store: c.Store}
 				c.Store = store
 				i := must(session.New(c))
 				first := mustRefresh(t, i, login(t, i).RefreshToken())
@@ -330,7 +330,7 @@ func TestARecoveredTokenHasAGraceAndThenIsReuse(t *testing.T) {
 }
 
 func TestDeliveredIsNotedOnceAndNeverDisturbs(t *testing.T) {
-	store := &faulty{Store: newRefreshStore(t, 0)}
+	store := &hooked{Store: newRefreshStore(t, 0)}
 	i := newIssuer(t, func(c *session.Config) { c.Store = store })
 	first := login(t, i)
 	store.calls.Store(0)
@@ -387,7 +387,7 @@ func TestAnEndedSessionGetsNoReplay(t *testing.T) {
 }
 
 func TestGarbageCostsNoCallOfTheStore(t *testing.T) {
-	store := &faulty{Store: newRefreshStore(t, 0)}
+	store := &hooked{Store: newRefreshStore(t, 0)}
 	i := newIssuer(t, func(c *session.Config) { c.Store = store })
 	tokens := login(t, i)
 	good := tokens.RefreshToken()
@@ -408,7 +408,7 @@ func TestGarbageCostsNoCallOfTheStore(t *testing.T) {
 }
 
 func TestAStoreThatFailsIsNeverAWrongToken(t *testing.T) {
-	store := &faulty{Store: newRefreshStore(t, 0)}
+	store := &hooked{Store: newRefreshStore(t, 0)}
 	i := newIssuer(t, func(c *session.Config) { c.Store = store })
 	first := login(t, i)
 	for _, method := range []string{"Lookup", "Update"} {
@@ -461,7 +461,7 @@ func TestRevocationsThatFailAreTriedAgain(t *testing.T) {
 
 func TestAStoreThatHangsHoldsNobodyLongerThanTheTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &faulty{Store: newRefreshStore(t, 0)}
+		store := &hooked{Store: newRefreshStore(t, 0)}
 		i := newIssuer(t, func(c *session.Config) { c.Store = store })
 		tokens := login(t, i)
 		store.before = func(ctx context.Context, _ string) error { <-ctx.Done(); return ctx.Err() }
@@ -481,7 +481,7 @@ func TestAStoreThatHangsHoldsNobodyLongerThanTheTimeout(t *testing.T) {
 }
 
 func TestAStoreThatAlwaysSaysConflictIsGivenUp(t *testing.T) {
-	store := &faulty{Store: newRefreshStore(t, 0)}
+	store := &hooked{Store: newRefreshStore(t, 0)}
 	i := newIssuer(t, func(c *session.Config) { c.Store = store })
 	tokens := login(t, i)
 	store.before = on("Update", session.ErrConflict)
@@ -556,7 +556,7 @@ func TestACopyOfTheStoreRefreshesNothing(t *testing.T) {
 func TestAuditTellsEveryOutcome(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var got []string
-		store := &faulty{Store: newRefreshStore(t, 0)}
+		store := &hooked{Store: newRefreshStore(t, 0)}
 		i := newIssuer(t, func(c *session.Config) {
 			c.Store = store
 			c.Audit = func(_ context.Context, e session.Event) {

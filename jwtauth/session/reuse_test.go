@@ -35,9 +35,9 @@ func (r *revoker) RevokeSession(ctx context.Context, issuer, id string, until ti
 // while something fails. Whatever that is, the access token of the thief ends at the
 // next refresh of either.
 func TestReuseEndsTheAccessTokensAlsoIfItFailsAtFirst(t *testing.T) {
-	for name, fail := range map[string]func(*faulty, *revoker){
-		"the Revoker fails": func(_ *faulty, r *revoker) { r.first = func() error { return errDown } },
-		"the process ends before the Revoker is called": func(s *faulty, _ *revoker) {
+	for name, fail := range map[string]func(*hooked, *revoker){
+		"the Revoker fails": func(_ *hooked, r *revoker) { r.first = func() error { return errDown } },
+		"the process ends before the Revoker is called": func(s *hooked, _ *revoker) {
 			var once atomic.Bool
 			s.after = func(_ context.Context, method string) error {
 				if method == "Revoke" && once.CompareAndSwap(false, true) {
@@ -49,7 +49,7 @@ func TestReuseEndsTheAccessTokensAlsoIfItFailsAtFirst(t *testing.T) {
 	} {
 		for _, who := range []string{"the victim", "the thief"} {
 			t.Run(name+", then "+who+" tries again", func(t *testing.T) {
-				store, revocations := &faulty{Store: newRefreshStore(t, 0)}, new(revoker)
+				store, revocations := &hooked{Store: newRefreshStore(t, 0)}, new(revoker)
 				i := newIssuer(t, func(c *session.Config) {
 					c.Store, c.Revocations, c.Grace = store, revocations, -1
 				})

@@ -23,7 +23,7 @@ func TestAStoreThatIsNotWellIs503InTime(t *testing.T) {
 			t.Run(tt.method+" "+kind+" at a "+tt.request, func(t *testing.T) {
 				t.Parallel()
 				s := tokentest.NewStall(t, kind)
-				store, revocations := &faulty{Store: newRefreshStore(t, 0), before: s.Before}, &tokentest.Stalling{Stall: s}
+				store, revocations := &hooked{Store: newRefreshStore(t, 0), before: s.Before}, &tokentest.Stalling{Stall: s}
 				i := newIssuer(t, func(c *session.Config) {
 					c.Store, c.Revocations, c.Timeout = store, revocations, tokentest.Impatience
 					c.Claims = func(context.Context, session.Session) (map[string]any, error) { return nil, s.At("Claims") }

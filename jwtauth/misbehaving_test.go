@@ -1,0 +1,93 @@
+package jwtauth_test
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/usher-go/usher/internal/faulty"
+	"github.com/usher-go/usher/jwtauth"
+)
+
+// unreliable is Revocations whose calls may misbehave.
+type unreliable struct {
+	list  jwtauth.RevocationList
+	calls faulty.Calls
+}
+
+func (u *unreliable) Revoked(ctx context.Context, t *jwtauth.Token) (bool, error) {
+	if err := u.calls.Call(ctx); err != nil {
+		return false, err
+	}
+	return u.list.Revoked(ctx, t)
+}
+
+// A token is neither accepted nor called invalid while nobody knows whether it was
+// revoked, and operators learn each cause.
+func TestRevocationsThatMisbehave(t *testing.T) {
+	const n = 1000
+	tests := map[string]struct {
+		fault       func() faulty.Fault
+		unavailable int // of n requests, one every 20 ms
+	}{
+		"fail":                              {func() faulty.Fault { return faulty.Fail }, n},
+		"panic":                             {func() faulty.Fault { return faulty.Panic }, n},
+		"respond after the deadline":        {func() faulty.Fault { return faulty.Late(5 * time.Second) }, n},
+		"fail once in 100 calls":            {func() faulty.Fault { return faulty.Every(100, faulty.Fail) }, n / 100},
+		"panic once in 100 calls":           {func() faulty.Fault { return faulty.Every(100, faulty.Panic) }, n / 100},
+		"are late once in 100 calls":        {func() faulty.Fault { return faulty.Every(100, faulty.Late(5*time.Second)) }, n / 100},
+		"fail for the first 10 of the 20 s": {func() faulty.Fault { return faulty.For(10*time.Second, faulty.Fail) }, n / 2},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				u := new(unreliable)
+				var reports, causes atomic.Int64
+				v := verifier(t, func(c *jwtauth.Config) {
+					c.Revocations = u
+					c.OnError = func(_ context.Context, err error) {
+						reports.Add(1)
+						if errors.Is(err, faulty.ErrStore) {
+							causes.Add(1)
+						}
+					}
+				})
+				if err := u.list.RevokeToken(t.Context(), issuer, "revoked", time.Now().Add(time.Hour)); err != nil {
+					t.Fatal(err)
+				}
+				text, gone := good(), token(claims(map[string]any{"jti": "revoked"}))
+				want(t, v, text, jwtauth.Accepted)
+				u.calls.Set(tt.fault())
+				verdicts := make(chan jwtauth.Verdict, n)
+				for range n {
+					go func() { verdicts <- verdict(t, v, text) }()
+					time.Sleep(20 * time.Millisecond)
+				}
+				got := make(map[jwtauth.Verdict]int)
+				for range n {
+					got[<-verdicts]++
+				}
+				// A breaker may refuse a few more after an outage than have failed.
+				if got[jwtauth.Unavailable] < tt.unavailable || got[jwtauth.Unavailable] > tt.unavailable+n/5 {
+					t.Errorf("%d are unavailable, want %d", got[jwtauth.Unavailable], tt.unavailable)
+				}
+				if got[jwtauth.Accepted]+got[jwtauth.Unavailable] != n {
+					t.Errorf("verdicts %v", got)
+				}
+				if int(reports.Load()) != got[jwtauth.Unavailable] {
+					t.Errorf("%d reports of %d failures", reports.Load(), got[jwtauth.Unavailable])
+				}
+				if name == "fail" && causes.Load() == 0 {
+					t.Error("OnError did not get the cause")
+				}
+				u.calls.Set(nil)
+				time.Sleep(time.Minute)
+				want(t, v, text, jwtauth.Accepted)
+				want(t, v, gone, jwtauth.Revoked)
+			})
+		})
+	}
+}

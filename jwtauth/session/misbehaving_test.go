@@ -1,0 +1,144 @@
+package session_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/usher-go/usher/internal/faulty"
+	"github.com/usher-go/usher/jwtauth/session"
+)
+
+// unreliable is a Store whose calls may misbehave.
+type unreliable struct {
+	session.Store
+	calls faulty.Calls
+}
+
+func (u *unreliable) Insert(ctx context.Context, r session.Record) error {
+	if err := u.calls.Call(ctx); err != nil {
+		return err
+	}
+	return u.Store.Insert(context.WithoutCancel(ctx), r)
+}
+
+func (u *unreliable) Lookup(ctx context.Context, h [sha256.Size]byte) (session.Record, error) {
+	if err := u.calls.Call(ctx); err != nil {
+		return session.Record{}, err
+	}
+	return u.Store.Lookup(context.WithoutCancel(ctx), h)
+}
+
+func (u *unreliable) Update(ctx context.Context, r session.Record) error {
+	if err := u.calls.Call(ctx); err != nil {
+		return err
+	}
+	return u.Store.Update(context.WithoutCancel(ctx), r)
+}
+
+func (u *unreliable) Revoke(ctx context.Context, id string, at time.Time) error {
+	if err := u.calls.Call(ctx); err != nil {
+		return err
+	}
+	return u.Store.Revoke(context.WithoutCancel(ctx), id, at)
+}
+
+// A client that retries keeps its session, whatever the store does: each refresh is 200
+// or 503, never 401, and operators learn each cause.
+func TestAStoreThatMisbehavesLogsNobodyOut(t *testing.T) {
+	const n = 200
+	tests := map[string]struct {
+		fault    func() faulty.Fault
+		failures int // of n refreshes, one a second
+	}{
+		"fails for 10 s":               {func() faulty.Fault { return faulty.For(10*time.Second, faulty.Fail) }, 10},
+		"panics for 10 s":              {func() faulty.Fault { return faulty.For(10*time.Second, faulty.Panic) }, 10},
+		"ignores its context for 10 s": {func() faulty.Fault { return faulty.For(10*time.Second, faulty.Late(5*time.Second)) }, 3},
+		"fails once in 100 calls":      {func() faulty.Fault { return faulty.Every(100, faulty.Fail) }, 3 * n / 100},
+		"panics once in 100 calls":     {func() faulty.Fault { return faulty.Every(100, faulty.Panic) }, 3 * n / 100},
+		"is late once in 100 calls":    {func() faulty.Fault { return faulty.Every(100, faulty.Late(5*time.Second)) }, 3 * n / 100},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := &unreliable{Store: newRefreshStore(t, 0)}
+				var reports, causes atomic.Int64
+				m := newIssuer(t, func(c *session.Config) {
+					c.Store = store
+					c.OnError = func(_ context.Context, err error) {
+						reports.Add(1)
+						if errors.Is(err, faulty.ErrStore) {
+							causes.Add(1)
+						}
+					}
+				})
+				h := newSessionHandler(t, m, nil)
+				text := login(t, m).RefreshToken()
+				store.calls.Set(tt.fault())
+				unavailable := 0
+				for range n {
+					switch w := post(t, h.Refresh, refreshBody(text)); w.Code {
+					case 200:
+						text = member(t, w, "refresh_token")
+					case 503:
+						unavailable++
+					default:
+						t.Fatalf("%d %s", w.Code, w.Body)
+					}
+					time.Sleep(time.Second)
+				}
+				// A failure to store the delivery is no failure of the refresh, and a breaker
+				// may refuse a few more after an outage than have failed.
+				if unavailable == 0 || unavailable > tt.failures+10 {
+					t.Errorf("%d of %d refreshes failed, want about %d", unavailable, n, tt.failures)
+				}
+				if int(reports.Load()) < unavailable {
+					t.Errorf("%d reports of %d failures", reports.Load(), unavailable)
+				}
+				if name == "fails for 10 s" && causes.Load() == 0 {
+					t.Error("OnError did not get the cause")
+				}
+				store.calls.Set(nil)
+				time.Sleep(time.Minute)
+				mustRefresh(t, m, text)
+			})
+		})
+	}
+}
+
+// A login or logout during an outage is a 503, and succeeds afterwards.
+func TestAStoreThatMisbehavesAtALoginOrLogout(t *testing.T) {
+	for name, fault := range map[string]faulty.Fault{"fails": faulty.Fail, "panics": faulty.Panic, "is late": faulty.Late(5 * time.Second)} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := &unreliable{Store: newRefreshStore(t, 0)}
+				var reports atomic.Int64
+				m := newIssuer(t, func(c *session.Config) {
+					c.Store, c.OnError = store, func(context.Context, error) { reports.Add(1) }
+				})
+				opened := login(t, m)
+				store.calls.Set(faulty.For(10*time.Second, fault))
+				if _, err := m.Login(t.Context(), session.Session{Subject: "ann"}); err == nil {
+					t.Error("a login succeeded")
+				}
+				if err := m.Logout(t.Context(), opened.Session.ID); err == nil {
+					t.Error("a logout succeeded")
+				}
+				if n := reports.Load(); n != 2 {
+					t.Errorf("%d reports of 2 failures", n)
+				}
+				time.Sleep(time.Minute)
+				next := login(t, m)
+				mustRefresh(t, m, next.RefreshToken())
+				if err := m.Logout(t.Context(), opened.Session.ID); err != nil {
+					t.Error(err)
+				}
+				wantInvalid(t, m, opened.RefreshToken())
+			})
+		})
+	}
+}
