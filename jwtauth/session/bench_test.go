@@ -14,10 +14,10 @@ var benchedAlgorithms = []jwk.Algorithm{jwk.HS256, jwk.RS256, jwk.ES256, jwk.EdD
 func BenchmarkLogin(b *testing.B) {
 	for _, a := range benchedAlgorithms {
 		b.Run(string(a), func(b *testing.B) {
-			i := newIssuer(b, func(c *session.Config) { c.Keys[0].Key = signing(b, "k1", a) })
+			m := newManager(b, func(c *session.Config) { c.Keys[0].Key = signing(b, "k1", a) })
 			b.ReportAllocs()
 			for n := 0; b.Loop(); n++ {
-				if _, err := i.Login(b.Context(), session.Session{Subject: fmt.Sprint(n % 1000)}); err != nil {
+				if _, err := m.Login(b.Context(), session.Session{Subject: fmt.Sprint(n % 1000)}); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -28,12 +28,12 @@ func BenchmarkLogin(b *testing.B) {
 func BenchmarkRefresh(b *testing.B) {
 	for _, a := range benchedAlgorithms {
 		b.Run(string(a), func(b *testing.B) {
-			i := newIssuer(b, func(c *session.Config) { c.Keys[0].Key = signing(b, "k1", a) })
-			tokens := login(b, i)
+			m := newManager(b, func(c *session.Config) { c.Keys[0].Key = signing(b, "k1", a) })
+			tokens := login(b, m)
 			b.ReportAllocs()
 			for b.Loop() {
 				var err error
-				if tokens, err = i.Refresh(b.Context(), tokens.RefreshToken()); err != nil {
+				if tokens, err = m.Refresh(b.Context(), tokens.RefreshToken()); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -42,24 +42,24 @@ func BenchmarkRefresh(b *testing.B) {
 }
 
 func BenchmarkRefreshReplay(b *testing.B) {
-	i := newIssuer(b, func(c *session.Config) { c.Grace = 5 * time.Minute })
-	first := login(b, i)
-	mustRefresh(b, i, first.RefreshToken())
+	m := newManager(b, func(c *session.Config) { c.Grace = 5 * time.Minute })
+	first := login(b, m)
+	mustRefresh(b, m, first.RefreshToken())
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := i.Refresh(b.Context(), first.RefreshToken()); err != nil {
+		if _, err := m.Refresh(b.Context(), first.RefreshToken()); err != nil {
 			b.Fatal(err)
 		}
 	}
 }
 
 func BenchmarkRefreshRefused(b *testing.B) {
-	i := newIssuer(b, nil)
+	m := newManager(b, nil)
 	for name, token := range map[string]string{"malformed": "x", "unknown": b64(make([]byte, 64))} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := i.Refresh(b.Context(), token); err == nil {
+				if _, err := m.Refresh(b.Context(), token); err == nil {
 					b.Fatal("accepted")
 				}
 			}

@@ -45,7 +45,7 @@ func cookies(change func(refresh, access *session.Cookie)) func(*session.Handler
 func newSite(tb testing.TB, store session.Store, change func(*session.HandlerConfig)) *site {
 	tb.Helper()
 	s := &site{tb: tb, events: make(chan session.Event, 1000)}
-	s.issuer = newIssuer(tb, func(c *session.Config) {
+	s.issuer = newManager(tb, func(c *session.Config) {
 		if store != nil {
 			c.Store = store
 		}
@@ -60,7 +60,7 @@ func newSite(tb testing.TB, store session.Store, change func(*session.HandlerCon
 
 // configure puts another configuration in the place of the present one.
 func (s *site) configure(change func(*session.HandlerConfig)) {
-	h := newSessionHandler(s.tb, s.issuer, change)
+	h := newHandler(s.tb, s.issuer, change)
 	v := mustVerifier(s.tb, jwtauth.Config{
 		Issuers: []jwtauth.TrustedIssuer{{
 			Issuer: issuer, Audiences: []string{audience}, Algorithms: []jwk.Algorithm{jwk.HS256}, Keys: s.issuer,
@@ -279,8 +279,8 @@ func TestOfSeveralCookiesTheLiveAccessTokenCounts(t *testing.T) {
 }
 
 func TestOfSeveralRefreshTokensTheLiveOneIsExchanged(t *testing.T) {
-	i := newIssuer(t, func(c *session.Config) { c.Grace = -1 })
-	h := newSessionHandler(t, i, inCookie)
+	m := newManager(t, func(c *session.Config) { c.Grace = -1 })
+	h := newHandler(t, m, inCookie)
 	exchange := func(t *testing.T, status int, tokens ...string) {
 		t.Helper()
 		var list []string
@@ -291,55 +291,55 @@ func TestOfSeveralRefreshTokensTheLiveOneIsExchanged(t *testing.T) {
 	}
 	for name, run := range map[string]func(t *testing.T, order func(...string) []string){
 		"the current one and the one before it": func(t *testing.T, order func(...string) []string) {
-			first := login(t, i)
-			second := mustRefresh(t, i, first.RefreshToken())
+			first := login(t, m)
+			second := mustRefresh(t, m, first.RefreshToken())
 			exchange(t, 200, order(first.RefreshToken(), second.RefreshToken())...)
 		},
 		"the current one and one long before": func(t *testing.T, order func(...string) []string) {
-			first := login(t, i)
-			second := mustRefresh(t, i, first.RefreshToken())
-			third := mustRefresh(t, i, second.RefreshToken())
+			first := login(t, m)
+			second := mustRefresh(t, m, first.RefreshToken())
+			third := mustRefresh(t, m, second.RefreshToken())
 			exchange(t, 200, order(first.RefreshToken(), second.RefreshToken(), third.RefreshToken())...)
 		},
 		"one whose response was lost and one long before": func(t *testing.T, order func(...string) []string) {
-			first := login(t, i)
-			second := mustRefresh(t, i, first.RefreshToken())
-			must(i.Refresh(t.Context(), second.RefreshToken())) // and nobody says that it was delivered
+			first := login(t, m)
+			second := mustRefresh(t, m, first.RefreshToken())
+			must(m.Refresh(t.Context(), second.RefreshToken())) // and nobody says that it was delivered
 			exchange(t, 200, order(first.RefreshToken(), second.RefreshToken())...)
 		},
 		"one of a session that has ended": func(t *testing.T, order func(...string) []string) {
-			ended, live := login(t, i), login(t, i)
-			if err := i.Logout(t.Context(), ended.Session.ID); err != nil {
+			ended, live := login(t, m), login(t, m)
+			if err := m.Logout(t.Context(), ended.Session.ID); err != nil {
 				t.Fatal(err)
 			}
 			exchange(t, 200, order(ended.RefreshToken(), live.RefreshToken())...)
 		},
 		"what is no token, and one of no session": func(t *testing.T, order func(...string) []string) {
-			exchange(t, 200, order("x", b64(make([]byte, 64)), login(t, i).RefreshToken())...)
+			exchange(t, 200, order("x", b64(make([]byte, 64)), login(t, m).RefreshToken())...)
 		},
 		"none that is live": func(t *testing.T, order func(...string) []string) {
 			exchange(t, 401, order("x", b64(make([]byte, 64)))...)
 		},
 		"two of one that was reused": func(t *testing.T, order func(...string) []string) {
-			first := login(t, i)
-			second := mustRefresh(t, i, first.RefreshToken())
-			third := mustRefresh(t, i, second.RefreshToken())
+			first := login(t, m)
+			second := mustRefresh(t, m, first.RefreshToken())
+			third := mustRefresh(t, m, second.RefreshToken())
 			exchange(t, 401, order(first.RefreshToken(), "x")...)
-			wantInvalid(t, i, third.RefreshToken()) // taken for theft
+			wantInvalid(t, m, third.RefreshToken()) // taken for theft
 		},
 		"two subjects": func(t *testing.T, order func(...string) []string) {
-			ann, bob := login(t, i), must(i.Login(t.Context(), session.Session{Subject: "bob"}))
+			ann, bob := login(t, m), must(m.Login(t.Context(), session.Session{Subject: "bob"}))
 			exchange(t, 401, order(ann.RefreshToken(), bob.RefreshToken())...)
-			mustRefresh(t, i, ann.RefreshToken())
-			mustRefresh(t, i, bob.RefreshToken())
+			mustRefresh(t, m, ann.RefreshToken())
+			mustRefresh(t, m, bob.RefreshToken())
 		},
 		"two logins of one subject": func(t *testing.T, order func(...string) []string) {
-			first := login(t, i)
+			first := login(t, m)
 			time.Sleep(time.Millisecond) // the clock of sessions has microseconds
-			second := login(t, i)
+			second := login(t, m)
 			exchange(t, 200, order(first.RefreshToken(), second.RefreshToken())...)
-			mustRefresh(t, i, first.RefreshToken())
-			wantInvalid(t, i, second.RefreshToken()) // it was this one
+			mustRefresh(t, m, first.RefreshToken())
+			wantInvalid(t, m, second.RefreshToken()) // it was this one
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -353,14 +353,14 @@ func TestOfSeveralRefreshTokensTheLiveOneIsExchanged(t *testing.T) {
 func TestTheCurrentRefreshTokenCountsBeforeTheFormer(t *testing.T) {
 	for _, grace := range []time.Duration{-1, time.Minute} {
 		var outcome string
-		i := newIssuer(t, func(c *session.Config) {
+		m := newManager(t, func(c *session.Config) {
 			c.Grace = grace
 			c.Audit = func(_ context.Context, e session.Event) { outcome = e.Outcome }
 		})
-		h := newSessionHandler(t, i, inCookie)
+		h := newHandler(t, m, inCookie)
 		for _, reverse := range []bool{false, true} {
-			former := login(t, i).RefreshToken()
-			current := must(i.Refresh(t.Context(), former)).RefreshToken()
+			former := login(t, m).RefreshToken()
+			current := must(m.Refresh(t.Context(), former)).RefreshToken()
 			list := []string{"__Host-refresh_token=" + former, "__Host-refresh_token=" + current}
 			if reverse {
 				slices.Reverse(list)
@@ -375,11 +375,11 @@ func TestTheCurrentRefreshTokenCountsBeforeTheFormer(t *testing.T) {
 
 func TestASessionThatHasExpiredIsNotLive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		i := newIssuer(t, nil)
-		h := newSessionHandler(t, i, inCookie)
-		expired := login(t, i)
+		m := newManager(t, nil)
+		h := newHandler(t, m, inCookie)
+		expired := login(t, m)
 		time.Sleep(24 * time.Hour)
-		live := must(i.Login(t.Context(), session.Session{Subject: "bob"}))
+		live := must(m.Login(t.Context(), session.Session{Subject: "bob"}))
 		time.Sleep(6 * 24 * time.Hour)
 		wantStatus(t, post(t, h.Refresh, "", "Cookie: __Host-refresh_token="+expired.RefreshToken()+
 			"; __Host-refresh_token="+live.RefreshToken()), 200)
@@ -435,8 +435,8 @@ func TestLogoutEndsEverySessionThatIsPresented(t *testing.T) {
 }
 
 func TestLogoutEndsTheSessionsOfSeveralCookies(t *testing.T) {
-	i := newIssuer(t, nil)
-	h := newSessionHandler(t, i, inCookie)
+	m := newManager(t, nil)
+	h := newHandler(t, m, inCookie)
 	for name, tt := range map[string]struct{ cookies, want string }{ // e ends, l lives on
 		"one":                        {"s", "e"},
 		"two":                        {"ss", "ee"},
@@ -451,11 +451,11 @@ func TestLogoutEndsTheSessionsOfSeveralCookies(t *testing.T) {
 			for _, c := range tt.cookies {
 				token := map[rune]string{'x': "x", '_': ""}[c]
 				if c == 's' || c == 'd' {
-					opened := login(t, i)
+					opened := login(t, m)
 					token = opened.RefreshToken()
 					tokens = append(tokens, token)
 					if c == 'd' {
-						if err := i.Logout(t.Context(), opened.Session.ID); err != nil {
+						if err := m.Logout(t.Context(), opened.Session.ID); err != nil {
 							t.Fatal(err)
 						}
 					}
@@ -469,7 +469,7 @@ func TestLogoutEndsTheSessionsOfSeveralCookies(t *testing.T) {
 			}
 			var got strings.Builder
 			for _, token := range tokens {
-				if _, err := i.Refresh(t.Context(), token); err != nil {
+				if _, err := m.Refresh(t.Context(), token); err != nil {
 					got.WriteByte('e')
 				} else {
 					got.WriteByte('l')
@@ -518,10 +518,10 @@ func TestLogoutEndsTheSessionOfTheAccessToken(t *testing.T) {
 // One session that cannot be ended keeps no other from ending, and the client from
 // no second try.
 func TestALogoutThatFailsInPartEndsTheRest(t *testing.T) {
-	store := &hooked{Store: newRefreshStore(t, 0)}
-	i := newIssuer(t, func(c *session.Config) { c.Store = store })
-	h := newSessionHandler(t, i, inCookie)
-	first, second := login(t, i), login(t, i)
+	store := &hooked{Store: newMemory(t, 0)}
+	m := newManager(t, func(c *session.Config) { c.Store = store })
+	h := newHandler(t, m, inCookie)
+	first, second := login(t, m), login(t, m)
 	lookups := 0
 	store.before = func(_ context.Context, method string) error {
 		if method == "Lookup" {
@@ -537,9 +537,9 @@ func TestALogoutThatFailsInPartEndsTheRest(t *testing.T) {
 	if got := w.Header()["Set-Cookie"]; got != nil {
 		t.Errorf("Set-Cookie %q", got)
 	}
-	wantInvalid(t, i, second.RefreshToken())
+	wantInvalid(t, m, second.RefreshToken())
 	wantStatus(t, post(t, h.Logout, "", both), 204)
-	wantInvalid(t, i, first.RefreshToken())
+	wantInvalid(t, m, first.RefreshToken())
 }
 
 // A page sends the request and goes on to another.
@@ -556,7 +556,7 @@ func TestAClientThatLeavesEndsItsSessionAllTheSame(t *testing.T) {
 		"a login in its place":                  {"/auth/login?as=ann", false, "Revoke"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			store := &hooked{Store: newRefreshStore(t, 0)}
+			store := &hooked{Store: newMemory(t, 0)}
 			s := newSite(t, store, cookies(nil))
 			opened := login(t, s.issuer)
 			latest := opened
@@ -692,7 +692,7 @@ func TestPagesOfOtherOriginsCannotLogInOrOut(t *testing.T) {
 // Two tabs: one refreshes with the token of a session that has ended, the other logs
 // in, and the refusal comes last.
 func TestALateRefusalRemovesNoCookiesOfALogin(t *testing.T) {
-	store := &hooked{Store: newRefreshStore(t, 0)}
+	store := &hooked{Store: newMemory(t, 0)}
 	s := newSite(t, store, cookies(nil))
 	b := s.browser()
 	b.want(200, "POST", "/auth/login?as=ann", "")

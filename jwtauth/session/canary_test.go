@@ -39,14 +39,14 @@ func TestSessionTokensAreSeenNowhere(t *testing.T) {
 		reader := sdkmetric.NewManualReader()
 		spans := tracetest.NewInMemoryExporter()
 		tracer := sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans)).Tracer("test")
-		c := issuerConfig(t)
+		c := managerConfig(t)
 		memory := c.Store
 		store := &hooked{Store: memory}
 		c.Store = store
 		c.Audit = func(_ context.Context, e session.Event) { dump("event", e) }
 		c.MeterProvider = sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))
-		i := must(session.New(c))
-		h := newSessionHandler(t, i, inCookie)
+		m := must(session.New(c))
+		h := newHandler(t, m, inCookie)
 		dump("key", c.Keys[0])
 
 		var hidden []string
@@ -58,8 +58,8 @@ func TestSessionTokensAreSeenNowhere(t *testing.T) {
 			hidden = append(hidden, tokens.RefreshToken()[:43], tokens.RefreshToken()[43:], signature)
 			return tokens
 		}
-		first := hide(login(t, i))
-		second := hide(must(i.Refresh(t.Context(), first.RefreshToken())))
+		first := hide(login(t, m))
+		second := hide(must(m.Refresh(t.Context(), first.RefreshToken())))
 		for _, failing := range []bool{true, false} {
 			store.before = nil
 			if failing {
@@ -83,7 +83,7 @@ func TestSessionTokensAreSeenNowhere(t *testing.T) {
 				if w.Code != 200 {
 					dump("answer", fmt.Sprint(w.Header(), w.Body))
 				}
-				_, err := i.Refresh(ctx, token)
+				_, err := m.Refresh(ctx, token)
 				dump("error", err)
 			}
 		}
@@ -93,9 +93,9 @@ func TestSessionTokensAreSeenNowhere(t *testing.T) {
 		w = post(t, h.Refresh, `{"`+second.RefreshToken()[:80]+`":1`)
 		dump("answer", fmt.Sprint(w.Header(), w.Body))
 
-		third := login(t, i)
+		third := login(t, m)
 		half := must(unb64(third.RefreshToken()))[:32]
-		hide(must(i.Refresh(t.Context(), third.RefreshToken())))
+		hide(must(m.Refresh(t.Context(), third.RefreshToken())))
 		r := must(memory.Lookup(t.Context(), sum(half)))
 		dump("record", r)
 		time.Sleep(time.Minute)

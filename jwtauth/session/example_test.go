@@ -17,28 +17,7 @@ import (
 	"github.com/usher-go/usher/jwtauth/session"
 )
 
-// exampleIssuer is an issuer with everything that an example needs.
-func exampleIssuer(change func(*session.Config)) *session.Manager {
-	_, private, _ := ed25519.GenerateKey(rand.Reader)
-	key, _ := jwk.New(jwk.KeyConfig{ID: "2026-11", Algorithm: jwk.EdDSA, Material: private})
-	store, _ := session.NewMemory(session.MemoryConfig{})
-	c := session.Config{
-		Issuer:    "https://shop.example",
-		Audiences: []string{"https://api.shop.example"},
-		Keys:      []session.SigningKey{{Key: key}},
-		Store:     store,
-	}
-	if change != nil {
-		change(&c)
-	}
-	issuer, err := session.New(c)
-	if err != nil {
-		panic(err)
-	}
-	return issuer
-}
-
-// call sends a request to an example and returns its answer.
+// call sends a request to an example and returns the response.
 func call(h http.Handler, method, path, body, accessToken string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, path, strings.NewReader(body))
 	r.Header.Set("Content-Type", "application/json")
@@ -52,22 +31,15 @@ func call(h http.Handler, method, path, body, accessToken string) *httptest.Resp
 
 // Log in, call with the access token, refresh, and log out.
 func ExampleHandler() {
-	var revocations jwtauth.RevocationList
-	issuer := exampleIssuer(func(c *session.Config) { c.Revocations = &revocations })
-	verifier, err := jwtauth.New(jwtauth.Config{
-		Issuers: []jwtauth.TrustedIssuer{{
-			Issuer:     "https://shop.example",
-			Audiences:  []string{"https://api.shop.example"},
-			Algorithms: []jwk.Algorithm{jwk.EdDSA},
-			Keys:       issuer, // in the same process; elsewhere it is a JWKS
-			Profile:    jwtauth.ProfileSession,
-		}},
-		Revocations: &revocations,
-	})
+	manager, err := session.New(session.Config{Issuer: "https://shop.example", Audiences: []string{"https://api.shop.example"}})
 	if err != nil {
 		panic(err)
 	}
-	sessions, err := session.NewHandler(session.HandlerConfig{Manager: issuer})
+	verifier, err := jwtauth.New(jwtauth.Config{Issuers: []jwtauth.TrustedIssuer{manager.TrustedIssuer()}})
+	if err != nil {
+		panic(err)
+	}
+	sessions, err := session.NewHandler(session.HandlerConfig{Manager: manager})
 	if err != nil {
 		panic(err)
 	}
@@ -79,7 +51,7 @@ func ExampleHandler() {
 	})
 	mux.HandleFunc("POST /refresh", sessions.Refresh)
 	mux.HandleFunc("POST /logout", sessions.Logout)
-	mux.HandleFunc("GET /.well-known/jwks.json", issuer.ServeJWKS)
+	mux.HandleFunc("GET /.well-known/jwks.json", manager.ServeJWKS)
 	mux.Handle("GET /orders", usher.Authenticate(verifier).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p, _ := usher.PrincipalFrom(r.Context())
 		fmt.Fprint(w, "orders of ", p.ID, " ", p.Scopes)
@@ -108,11 +80,11 @@ func ExampleHandler() {
 	// refresh 401
 }
 
-// The answer of a service whose pages keep the refresh token in a cookie.
+// The response of a service whose pages keep the refresh token in a cookie.
 func ExampleHandlerConfig() {
-	issuer := exampleIssuer(nil)
+	manager := must(session.New(session.Config{Issuer: "https://shop.example", Audiences: []string{"https://api.shop.example"}}))
 	sessions, err := session.NewHandler(session.HandlerConfig{
-		Manager:        issuer,
+		Manager:        manager,
 		RefreshCookie:  &session.Cookie{},
 		TrustedOrigins: []string{"https://www.shop.example"},
 		TokensView: func(t session.Tokens) any {
@@ -136,15 +108,22 @@ func ExampleHandlerConfig() {
 // The next key is published at once and signs from its time on; the tokens of its
 // predecessor are good until they expire.
 func ExampleSigningKey() {
-	_, private, _ := ed25519.GenerateKey(rand.Reader)
-	next, err := jwk.New(jwk.KeyConfig{ID: "2026-12", Algorithm: jwk.EdDSA, Material: private})
+	key := func(id string) *jwk.Key {
+		_, private, _ := ed25519.GenerateKey(rand.Reader) // from a secret manager
+		return must(jwk.New(jwk.KeyConfig{ID: id, Algorithm: jwk.EdDSA, Material: private}))
+	}
+	manager, err := session.New(session.Config{
+		Issuer:    "https://shop.example",
+		Audiences: []string{"https://api.shop.example"},
+		Keys: []session.SigningKey{
+			{Key: key("2026-11")},
+			{Key: key("2026-12"), From: time.Now().Add(time.Hour)},
+		},
+	})
 	if err != nil {
 		panic(err)
 	}
-	issuer := exampleIssuer(func(c *session.Config) {
-		c.Keys = append(c.Keys, session.SigningKey{Key: next, From: time.Now().Add(time.Hour)})
-	})
-	w := call(http.HandlerFunc(issuer.ServeJWKS), "GET", "/", "", "")
+	w := call(http.HandlerFunc(manager.ServeJWKS), "GET", "/", "", "")
 	var set struct {
 		Keys []struct {
 			ID string `json:"kid"`
@@ -155,18 +134,18 @@ func ExampleSigningKey() {
 	// Output: [{2026-11} {2026-12}]
 }
 
-// The mistake is to refresh before each call instead of when the access token
-// ends, from two places, each with the token that it found: the second comes with
-// one that was exchanged twice since, and that looks like theft.
+// The mistake is to refresh before each call instead of when the access token expires,
+// in two places, each with the refresh token that it has: the second place uses a token
+// that was exchanged twice since, which looks like theft.
 func ExampleManager_Refresh_incorrect() {
-	issuer := exampleIssuer(nil)
-	login, _ := issuer.Login(context.Background(), session.Session{Subject: "ann"})
+	manager := must(session.New(session.Config{Issuer: "https://shop.example", Audiences: []string{"https://api.shop.example"}}))
+	login, _ := manager.Login(context.Background(), session.Session{Subject: "ann"})
 
-	one, _ := issuer.Refresh(context.Background(), login.RefreshToken())
-	two, _ := issuer.Refresh(context.Background(), one.RefreshToken())
-	_, err := issuer.Refresh(context.Background(), login.RefreshToken()) // from the other place
+	one, _ := manager.Refresh(context.Background(), login.RefreshToken())
+	two, _ := manager.Refresh(context.Background(), one.RefreshToken())
+	_, err := manager.Refresh(context.Background(), login.RefreshToken()) // from the other place
 	fmt.Println(err)
-	_, err = issuer.Refresh(context.Background(), two.RefreshToken())
+	_, err = manager.Refresh(context.Background(), two.RefreshToken())
 	fmt.Println(err)
 	// Output:
 	// session: the refresh token is not valid: reused

@@ -14,9 +14,9 @@ import (
 // A text that was not issued is refused, and one that has the form of a token has
 // one spelling.
 func FuzzRefreshToken(f *testing.F) {
-	store := &hooked{Store: newRefreshStore(f, 0)}
-	i := newIssuer(f, func(c *session.Config) { c.Store = store })
-	good := login(f, i).RefreshToken()
+	store := &hooked{Store: newMemory(f, 0)}
+	m := newManager(f, func(c *session.Config) { c.Store = store })
+	good := login(f, m).RefreshToken()
 	for _, seed := range []string{"", good, good[:85], good + "A", strings.Repeat("A", 86), strings.Repeat("_", 86), good[:84] + "\r\n"} {
 		f.Add(seed)
 	}
@@ -25,7 +25,7 @@ func FuzzRefreshToken(f *testing.F) {
 			t.Skip("the one that is valid")
 		}
 		store.calls.Store(0)
-		if _, err := i.Refresh(t.Context(), text); !errors.Is(err, session.ErrInvalidRefreshToken) {
+		if _, err := m.Refresh(t.Context(), text); !errors.Is(err, session.ErrInvalidRefreshToken) {
 			t.Fatalf("error %v for %q", err, text)
 		}
 		b, err := unb64(text)
@@ -38,8 +38,8 @@ func FuzzRefreshToken(f *testing.F) {
 
 // Whatever the body is, the answer is a refusal in JSON.
 func FuzzRefreshBody(f *testing.F) {
-	i := newIssuer(f, nil)
-	h := newSessionHandler(f, i, inCookie)
+	m := newManager(f, nil)
+	h := newHandler(f, m, inCookie)
 	for _, seed := range []string{"", "{}", "null", `{"refresh_token":"x"}`, `{"refresh_token":"\ud800"}`, `{"refresh_token":"x","refresh_token":""}`, `{"a":1e999}`, `[`, `{"refresh_token":"x"}{}`} {
 		f.Add(seed)
 	}

@@ -22,9 +22,9 @@ import (
 	"github.com/usher-go/usher/jwtauth/session"
 )
 
-func newSessionHandler(tb testing.TB, i *session.Manager, change func(*session.HandlerConfig)) *session.Handler {
+func newHandler(tb testing.TB, m *session.Manager, change func(*session.HandlerConfig)) *session.Handler {
 	tb.Helper()
-	c := session.HandlerConfig{Manager: i}
+	c := session.HandlerConfig{Manager: m}
 	if change != nil {
 		change(&c)
 	}
@@ -76,8 +76,8 @@ func member(tb testing.TB, w *httptest.ResponseRecorder, name string) string {
 }
 
 func TestTokensInJSONHaveTheNamesOfRFC6749(t *testing.T) {
-	i := newIssuer(t, nil)
-	h := newSessionHandler(t, i, nil)
+	m := newManager(t, nil)
+	h := newHandler(t, m, nil)
 	w := post(t, func(w http.ResponseWriter, r *http.Request) {
 		h.Login(w, r, session.Session{Subject: "ann", Scopes: []string{"read", "write"}})
 	}, "")
@@ -89,7 +89,7 @@ func TestTokensInJSONHaveTheNamesOfRFC6749(t *testing.T) {
 	if len(w.Result().Cookies()) != 0 {
 		t.Errorf("cookies: %v", w.Result().Cookies())
 	}
-	want(t, sessions(t, i, nil), member(t, w, "access_token"), jwtauth.Accepted)
+	want(t, sessions(t, m, nil), member(t, w, "access_token"), jwtauth.Accepted)
 	first := member(t, w, "refresh_token")
 	w = post(t, h.Refresh, refreshBody(first))
 	wantStatus(t, w, 200)
@@ -114,9 +114,9 @@ func TestRefreshCookieCannotBeReadOrSentElsewhere(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			i := newIssuer(t, nil)
-			h := newSessionHandler(t, i, func(c *session.HandlerConfig) { c.RefreshCookie = &tt.cookie })
-			w := post(t, h.Refresh, refreshBody(login(t, i).RefreshToken()))
+			m := newManager(t, nil)
+			h := newHandler(t, m, func(c *session.HandlerConfig) { c.RefreshCookie = &tt.cookie })
+			w := post(t, h.Refresh, refreshBody(login(t, m).RefreshToken()))
 			wantStatus(t, w, 200)
 			if strings.Contains(w.Body.String(), "refresh_token") {
 				t.Errorf("the refresh token is in the body as well: %s", w.Body)
@@ -134,18 +134,18 @@ func TestRefreshCookieCannotBeReadOrSentElsewhere(t *testing.T) {
 }
 
 func TestAccessTokenInACookieIsTakenByTheVerifier(t *testing.T) {
-	i := newIssuer(t, nil)
-	h := newSessionHandler(t, i, func(c *session.HandlerConfig) {
+	m := newManager(t, nil)
+	h := newHandler(t, m, func(c *session.HandlerConfig) {
 		c.RefreshCookie, c.AccessCookie = new(session.Cookie), new(session.Cookie)
 	})
-	w := post(t, h.Refresh, refreshBody(login(t, i).RefreshToken()))
+	w := post(t, h.Refresh, refreshBody(login(t, m).RefreshToken()))
 	wantStatus(t, w, 200)
 	if got := w.Body.String(); got != `{"token_type":"Bearer","expires_in":900}` {
 		t.Errorf("body %s", got)
 	}
 	v := mustVerifier(t, jwtauth.Config{
 		Issuers: []jwtauth.TrustedIssuer{{
-			Issuer: issuer, Audiences: []string{audience}, Algorithms: []jwk.Algorithm{jwk.HS256}, Keys: i,
+			Issuer: issuer, Audiences: []string{audience}, Algorithms: []jwk.Algorithm{jwk.HS256}, Keys: m,
 			Profile: jwtauth.ProfileSession,
 		}},
 		Cookie: "__Host-access_token",
@@ -166,15 +166,15 @@ func TestAccessTokenInACookieIsTakenByTheVerifier(t *testing.T) {
 // bytes.
 func TestRefreshTokensThatAreNotGoodGetOneAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		i := newIssuer(t, nil)
-		h := newSessionHandler(t, i, nil)
-		expired, ended, stale := login(t, i), login(t, i), session.Tokens{}
+		m := newManager(t, nil)
+		h := newHandler(t, m, nil)
+		expired, ended, stale := login(t, m), login(t, m), session.Tokens{}
 		time.Sleep(7 * 24 * time.Hour)
-		ended, stale = login(t, i), login(t, i)
-		if err := i.Logout(t.Context(), ended.Session.ID); err != nil {
+		ended, stale = login(t, m), login(t, m)
+		if err := m.Logout(t.Context(), ended.Session.ID); err != nil {
 			t.Fatal(err)
 		}
-		mustRefresh(t, i, stale.RefreshToken())
+		mustRefresh(t, m, stale.RefreshToken())
 		time.Sleep(time.Minute)
 		var first *httptest.ResponseRecorder
 		for name, token := range map[string]string{
@@ -241,14 +241,14 @@ func TestRefreshAnswersBadRequestsByWhatIsWrong(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			i := newIssuer(t, nil)
-			h := newSessionHandler(t, i, func(c *session.HandlerConfig) {
+			m := newManager(t, nil)
+			h := newHandler(t, m, func(c *session.HandlerConfig) {
 				c.TrustedOrigins = []string{"https://app.example.com"}
 				if tt.cookie {
 					inCookie(c)
 				}
 			})
-			good = login(t, i).RefreshToken()
+			good = login(t, m).RefreshToken()
 			var header []string
 			for _, line := range tt.header {
 				header = append(header, strings.ReplaceAll(line, "<good>", good))
@@ -264,9 +264,9 @@ func TestRefreshAnswersBadRequestsByWhatIsWrong(t *testing.T) {
 }
 
 func TestSessionHandlersArePOSTOnly(t *testing.T) {
-	i := newIssuer(t, nil)
-	h := newSessionHandler(t, i, inCookie)
-	good := login(t, i).RefreshToken()
+	m := newManager(t, nil)
+	h := newHandler(t, m, inCookie)
+	good := login(t, m).RefreshToken()
 	for name, serve := range map[string]http.HandlerFunc{"Refresh": h.Refresh, "Logout": h.Logout, "LogoutAll": h.LogoutAll} {
 		for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPut, http.MethodDelete} {
 			r := httptest.NewRequestWithContext(t.Context(), method, "/", nil)
@@ -278,14 +278,14 @@ func TestSessionHandlersArePOSTOnly(t *testing.T) {
 			}
 		}
 	}
-	mustRefresh(t, i, good)
+	mustRefresh(t, m, good)
 }
 
 func TestAStoreThatFailsIs503AndKeepsTheCookie(t *testing.T) {
-	store := &hooked{Store: newRefreshStore(t, 0)}
-	i := newIssuer(t, func(c *session.Config) { c.Store = store })
-	h := newSessionHandler(t, i, inCookie)
-	good := login(t, i).RefreshToken()
+	store := &hooked{Store: newMemory(t, 0)}
+	m := newManager(t, func(c *session.Config) { c.Store = store })
+	h := newHandler(t, m, inCookie)
+	good := login(t, m).RefreshToken()
 	store.before = func(context.Context, string) error { return errDown }
 	doLogin := func(w http.ResponseWriter, r *http.Request) { h.Login(w, r, session.Session{Subject: "ann"}) }
 	for name, serve := range map[string]http.HandlerFunc{"Login": doLogin, "Refresh": h.Refresh, "Logout": h.Logout} {
@@ -299,12 +299,12 @@ func TestAStoreThatFailsIs503AndKeepsTheCookie(t *testing.T) {
 }
 
 func TestWhatNobodyElseIsToBlameForIs500(t *testing.T) {
-	i := newIssuer(t, func(c *session.Config) {
+	m := newManager(t, func(c *session.Config) {
 		c.Claims = func(_ context.Context, s session.Session) (map[string]any, error) {
 			return map[string]any{s.Data["claim"]: "x"}, nil
 		}
 	})
-	h := newSessionHandler(t, i, nil)
+	h := newHandler(t, m, nil)
 	for _, s := range []session.Session{
 		{}, {Subject: "ann", Scopes: []string{"a b"}}, {Subject: "ann", Data: map[string]string{"claim": "exp"}},
 	} {
@@ -318,11 +318,11 @@ func TestWhatNobodyElseIsToBlameForIs500(t *testing.T) {
 
 func TestWhatClaimsSayIsTheAnswer(t *testing.T) {
 	var refusal error
-	i := newIssuer(t, func(c *session.Config) {
+	m := newManager(t, func(c *session.Config) {
 		c.Claims = func(context.Context, session.Session) (map[string]any, error) { return nil, refusal }
 	})
-	h := newSessionHandler(t, i, nil)
-	good := login(t, i).RefreshToken()
+	h := newHandler(t, m, nil)
+	good := login(t, m).RefreshToken()
 	refusal = &usher.Error{Status: http.StatusForbidden, Code: "account_closed", Message: "The account is closed."}
 	w := post(t, h.Refresh, refreshBody(good))
 	wantStatus(t, w, 403)
@@ -333,8 +333,8 @@ func TestWhatClaimsSayIsTheAnswer(t *testing.T) {
 
 // A 401 that comes late would remove the cookies of a login meanwhile.
 func TestARefreshThatIsRefusedRemovesNoCookie(t *testing.T) {
-	i := newIssuer(t, nil)
-	h := newSessionHandler(t, i, inCookie)
+	m := newManager(t, nil)
+	h := newHandler(t, m, inCookie)
 	for _, body := range []string{"", refreshBody("x")} {
 		w := post(t, h.Refresh, body, "Cookie: __Host-refresh_token=x")
 		wantStatus(t, w, 401)
@@ -345,12 +345,12 @@ func TestARefreshThatIsRefusedRemovesNoCookie(t *testing.T) {
 }
 
 func TestLogoutByAnyTokenOfTheSession(t *testing.T) {
-	i := newIssuer(t, nil)
-	h := newSessionHandler(t, i, inCookie)
-	v := sessions(t, i, nil)
+	m := newManager(t, nil)
+	h := newHandler(t, m, inCookie)
+	v := sessions(t, m, nil)
 	behind := usher.Authenticate(usher.Optional(v)).Wrap(http.HandlerFunc(h.Logout)).ServeHTTP
-	first := login(t, i)
-	second := mustRefresh(t, i, first.RefreshToken())
+	first := login(t, m)
+	second := mustRefresh(t, m, first.RefreshToken())
 	tests := map[string]func() *httptest.ResponseRecorder{
 		"in the body": func() *httptest.ResponseRecorder { return post(t, h.Logout, refreshBody(second.RefreshToken())) },
 		"in a cookie": func() *httptest.ResponseRecorder {
@@ -363,63 +363,63 @@ func TestLogoutByAnyTokenOfTheSession(t *testing.T) {
 	}
 	for name, logout := range tests {
 		t.Run(name, func(t *testing.T) {
-			first = login(t, i)
-			second = mustRefresh(t, i, first.RefreshToken())
+			first = login(t, m)
+			second = mustRefresh(t, m, first.RefreshToken())
 			w := logout()
 			wantStatus(t, w, 204)
 			if got := w.Header().Get("Set-Cookie"); !strings.HasPrefix(got, "__Host-refresh_token=; Path=/; Max-Age=0;") {
 				t.Errorf("Set-Cookie %q", got)
 			}
-			wantInvalid(t, i, second.RefreshToken())
+			wantInvalid(t, m, second.RefreshToken())
 			wantStatus(t, logout(), 204) // again
 		})
 	}
 }
 
 func TestLogoutWithoutASession(t *testing.T) {
-	i := newIssuer(t, nil)
-	inJSON, withCookies := newSessionHandler(t, i, nil), newSessionHandler(t, i, inCookie)
+	m := newManager(t, nil)
+	inJSON, withCookies := newHandler(t, m, nil), newHandler(t, m, inCookie)
 	wantStatus(t, post(t, inJSON.Logout, ""), 400)
 	wantStatus(t, post(t, withCookies.Logout, ""), 204)
 	for _, token := range []string{"x", b64(make([]byte, 64))} {
 		wantStatus(t, post(t, inJSON.Logout, refreshBody(token)), 204) // RFC 7009, section 2.2
 	}
-	tokens := login(t, i)
+	tokens := login(t, m)
 	w := post(t, withCookies.Logout, "", "Cookie: __Host-refresh_token="+tokens.RefreshToken(), "Sec-Fetch-Site: cross-site")
 	wantStatus(t, w, 403)
-	mustRefresh(t, i, tokens.RefreshToken())
+	mustRefresh(t, m, tokens.RefreshToken())
 }
 
 func TestLogoutAllNeedsASessionOfThisIssuer(t *testing.T) {
-	i := newIssuer(t, nil)
-	h := newSessionHandler(t, i, inCookie)
+	m := newManager(t, nil)
+	h := newHandler(t, m, inCookie)
 	as := func(p *usher.Principal) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) { h.LogoutAll(w, usher.WithPrincipal(r, p)) }
 	}
-	first, second := login(t, i), login(t, i)
+	first, second := login(t, m), login(t, m)
 	wantStatus(t, post(t, h.LogoutAll, refreshBody(first.RefreshToken())), 401)
 	wantStatus(t, post(t, as(&usher.Principal{ID: "ann", Kind: usher.KindAPIKey}), ""), 403)
 	other := &jwtauth.Token{Issuer: "https://other.example", Subject: "ann", SessionID: "x"}
 	wantStatus(t, post(t, as(&usher.Principal{ID: "ann", Kind: usher.KindJWT, Details: other}), ""), 403)
-	mustRefresh(t, i, first.RefreshToken())
+	mustRefresh(t, m, first.RefreshToken())
 
-	behind := usher.Authenticate(sessions(t, i, nil)).Wrap(http.HandlerFunc(h.LogoutAll)).ServeHTTP
+	behind := usher.Authenticate(sessions(t, m, nil)).Wrap(http.HandlerFunc(h.LogoutAll)).ServeHTTP
 	w := post(t, behind, "", "Authorization: Bearer "+first.AccessToken())
 	wantStatus(t, w, 204)
 	if len(w.Header()["Set-Cookie"]) != 1 {
 		t.Errorf("Set-Cookie %q", w.Header()["Set-Cookie"])
 	}
-	wantInvalid(t, i, second.RefreshToken())
+	wantInvalid(t, m, second.RefreshToken())
 }
 
 // A client that hangs up before its answer is not taken for one that has it.
 func TestAnAnswerToNobodyIsNotDelivered(t *testing.T) {
 	for _, gone := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
-			store := &hooked{Store: newRefreshStore(t, 0)}
-			i := newIssuer(t, func(c *session.Config) { c.Store = store })
-			h := newSessionHandler(t, i, nil)
-			token := login(t, i).RefreshToken()
+			store := &hooked{Store: newMemory(t, 0)}
+			m := newManager(t, func(c *session.Config) { c.Store = store })
+			h := newHandler(t, m, nil)
+			token := login(t, m).RefreshToken()
 			ctx, hangUp := context.WithCancel(t.Context())
 			defer hangUp()
 			store.after = func(_ context.Context, method string) error {
@@ -433,7 +433,7 @@ func TestAnAnswerToNobodyIsNotDelivered(t *testing.T) {
 			h.Refresh(httptest.NewRecorder(), r)
 			store.after = nil
 			time.Sleep(time.Minute)
-			_, err := i.Refresh(t.Context(), token)
+			_, err := m.Refresh(t.Context(), token)
 			if errors.Is(err, session.ErrInvalidRefreshToken) == gone {
 				t.Errorf("gone %t: error %v", gone, err)
 			}
@@ -443,14 +443,14 @@ func TestAnAnswerToNobodyIsNotDelivered(t *testing.T) {
 
 func TestAViewThatFailsIsNotDelivered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		i := newIssuer(t, nil)
-		h := newSessionHandler(t, i, func(c *session.HandlerConfig) {
+		m := newManager(t, nil)
+		h := newHandler(t, m, func(c *session.HandlerConfig) {
 			c.TokensView = func(session.Tokens) any { return func() {} }
 		})
-		token := login(t, i).RefreshToken()
+		token := login(t, m).RefreshToken()
 		wantStatus(t, post(t, h.Refresh, refreshBody(token)), 500)
 		time.Sleep(time.Minute)
-		mustRefresh(t, i, token)
+		mustRefresh(t, m, token)
 	})
 }
 
@@ -468,7 +468,7 @@ func TestSessionHandlerConfigFaultsAreReportedAtOnce(t *testing.T) {
 		}
 	}
 	for _, c := range []session.Cookie{{Name: "a b"}, {Name: "a;"}, {Path: "/;"}, {Domain: "a b"}} {
-		if _, err := session.NewHandler(session.HandlerConfig{Manager: newIssuer(t, nil), RefreshCookie: &c}); err == nil {
+		if _, err := session.NewHandler(session.HandlerConfig{Manager: newManager(t, nil), RefreshCookie: &c}); err == nil {
 			t.Errorf("%+v is taken", c)
 		}
 	}
@@ -476,10 +476,10 @@ func TestSessionHandlerConfigFaultsAreReportedAtOnce(t *testing.T) {
 
 func TestAuditTellsWhereARequestCameFrom(t *testing.T) {
 	var events []session.Event
-	i := newIssuer(t, func(c *session.Config) {
+	m := newManager(t, func(c *session.Config) {
 		c.Audit = func(_ context.Context, e session.Event) { events = append(events, e) }
 	})
-	h := newSessionHandler(t, i, nil)
+	h := newHandler(t, m, nil)
 	w := post(t, func(w http.ResponseWriter, r *http.Request) { h.Login(w, r, session.Session{Subject: "ann"}) }, "")
 	w = post(t, h.Refresh, refreshBody(member(t, w, "refresh_token")))
 	post(t, h.Logout, refreshBody(member(t, w, "refresh_token")))
@@ -502,14 +502,14 @@ func kisara(tb testing.TB) (http.Handler, *session.Manager) {
 		usher.CodeInvalidRefreshToken: {Message: "Invalid refresh token"},
 		usher.CodeValidationFailed:    {Message: "Validation Error"},
 	}}}))
-	i := newIssuer(tb, nil)
-	h := newSessionHandler(tb, i, func(c *session.HandlerConfig) {
+	m := newManager(tb, nil)
+	h := newHandler(tb, m, func(c *session.HandlerConfig) {
 		c.RefreshCookie = &session.Cookie{Name: "refresh_token"}
 		c.TokensView = func(t session.Tokens) any { return map[string]string{"access_token": t.AccessToken()} }
 	})
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /auth/refresh", h.Refresh)
-	return env.Wrap(mux), i
+	return env.Wrap(mux), m
 }
 
 func TestKisara(t *testing.T) {

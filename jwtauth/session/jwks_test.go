@@ -48,14 +48,14 @@ func published(tb testing.TB, w *httptest.ResponseRecorder) []string {
 }
 
 func TestJWKSHasThePublicHalvesAndNoSecret(t *testing.T) {
-	i := newIssuer(t, func(c *session.Config) {
+	m := newManager(t, func(c *session.Config) {
 		c.Keys = nil
 		for n, a := range algorithms {
 			c.Keys = append(c.Keys, session.SigningKey{Key: signing(t, "key "+string(a), a), From: time.Unix(int64(n), 0).AddDate(90, 0, 0)})
 		}
 		c.Keys[0].From = time.Time{}
 	})
-	w := serveJWKS(t, http.HandlerFunc(i.ServeJWKS), http.MethodGet)
+	w := serveJWKS(t, http.HandlerFunc(m.ServeJWKS), http.MethodGet)
 	var want []string
 	for _, a := range algorithms {
 		if !strings.HasPrefix(string(a), "HS") {
@@ -70,22 +70,22 @@ func TestJWKSHasThePublicHalvesAndNoSecret(t *testing.T) {
 		t.Errorf("header %v", h)
 	}
 
-	secrets := newIssuer(t, nil)
+	secrets := newManager(t, nil)
 	if got := serveJWKS(t, http.HandlerFunc(secrets.ServeJWKS), http.MethodGet).Body.String(); got != `{"keys":[]}` {
 		t.Errorf("with secrets only: %s", got)
 	}
 }
 
 func TestJWKSIsReadOnlyAndInNoEnvelope(t *testing.T) {
-	i := newIssuer(t, func(c *session.Config) {
+	m := newManager(t, func(c *session.Config) {
 		c.Keys = []session.SigningKey{{Key: signing(t, "k1", jwk.ES256)}}
 	})
 	env := must(envelope.New(envelope.Config{Wrap: true}))
-	w := serveJWKS(t, env.Wrap(http.HandlerFunc(i.ServeJWKS)), http.MethodGet)
+	w := serveJWKS(t, env.Wrap(http.HandlerFunc(m.ServeJWKS)), http.MethodGet)
 	if diff := cmp.Diff([]string{"k1 ES256"}, published(t, w)); diff != "" {
 		t.Error(diff)
 	}
-	w = serveJWKS(t, http.HandlerFunc(i.ServeJWKS), http.MethodPost)
+	w = serveJWKS(t, http.HandlerFunc(m.ServeJWKS), http.MethodPost)
 	if w.Code != 405 || w.Header().Get("Allow") != "GET, HEAD" {
 		t.Errorf("POST: %d %v", w.Code, w.Header())
 	}
@@ -93,7 +93,7 @@ func TestJWKSIsReadOnlyAndInNoEnvelope(t *testing.T) {
 
 func TestJWKSHasAKeyBeforeItSignsAndUntilItsLastTokenHasExpired(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		i := newIssuer(t, func(c *session.Config) {
+		m := newManager(t, func(c *session.Config) {
 			c.Keys = []session.SigningKey{
 				{Key: signing(t, "old", jwk.ES256)},
 				{Key: signing(t, "new", jwk.EdDSA), From: time.Now().Add(time.Hour)},
@@ -108,7 +108,7 @@ func TestJWKSHasAKeyBeforeItSignsAndUntilItsLastTokenHasExpired(t *testing.T) {
 			{time.Second, []string{"new EdDSA"}},
 		} {
 			time.Sleep(step.wait)
-			if diff := cmp.Diff(step.want, published(t, serveJWKS(t, http.HandlerFunc(i.ServeJWKS), http.MethodGet))); diff != "" {
+			if diff := cmp.Diff(step.want, published(t, serveJWKS(t, http.HandlerFunc(m.ServeJWKS), http.MethodGet))); diff != "" {
 				t.Errorf("after %v: %s", step.wait, diff)
 			}
 		}
@@ -117,10 +117,10 @@ func TestJWKSHasAKeyBeforeItSignsAndUntilItsLastTokenHasExpired(t *testing.T) {
 
 // Another service that knows the address of the keys accepts the tokens.
 func TestJWKSServesTheVerifiersOfOtherServices(t *testing.T) {
-	i := newIssuer(t, func(c *session.Config) {
+	m := newManager(t, func(c *session.Config) {
 		c.Keys = []session.SigningKey{{Key: signing(t, "k1", jwk.PS384)}}
 	})
-	server := httptest.NewTLSServer(http.HandlerFunc(i.ServeJWKS))
+	server := httptest.NewTLSServer(http.HandlerFunc(m.ServeJWKS))
 	defer server.Close()
 	keys, err := jwk.NewRemote(jwk.RemoteConfig{URL: server.URL, Client: server.Client()})
 	if err != nil {
@@ -131,5 +131,5 @@ func TestJWKSServesTheVerifiersOfOtherServices(t *testing.T) {
 		Issuer: issuer, Audiences: []string{audience}, Algorithms: []jwk.Algorithm{jwk.PS384}, Keys: keys,
 		Profile: jwtauth.ProfileSession,
 	}}})
-	want(t, v, login(t, i).AccessToken(), jwtauth.Accepted)
+	want(t, v, login(t, m).AccessToken(), jwtauth.Accepted)
 }

@@ -54,8 +54,8 @@ func TestRefreshesAreLinearizable(t *testing.T) {
 	const rounds, clients, requests = 60, 4, 12
 	ends := 0
 	for round := range rounds {
-		i := newIssuer(t, func(c *session.Config) { c.Grace = time.Minute })
-		first := mustRefresh(t, i, login(t, i).RefreshToken())
+		m := newManager(t, func(c *session.Config) { c.Grace = time.Minute })
+		first := mustRefresh(t, m, login(t, m).RefreshToken())
 		var (
 			mu      sync.Mutex
 			known   = []string{first.RefreshToken()}
@@ -86,10 +86,10 @@ func TestRefreshesAreLinearizable(t *testing.T) {
 					var got sessionResult
 					var err error
 					if token == "" {
-						err = i.Logout(t.Context(), first.Session.ID)
+						err = m.Logout(t.Context(), first.Session.ID)
 					} else {
 						var answer session.Tokens
-						answer, err = i.Refresh(t.Context(), token)
+						answer, err = m.Refresh(t.Context(), token)
 						got.token = answer.RefreshToken()
 					}
 					returned := time.Since(start)
@@ -117,7 +117,7 @@ func TestRefreshesAreLinearizable(t *testing.T) {
 		case porcupine.Unknown:
 			t.Fatalf("round %d: not decided", round)
 		}
-		if _, err := i.Refresh(t.Context(), known[len(known)-1]); err != nil {
+		if _, err := m.Refresh(t.Context(), known[len(known)-1]); err != nil {
 			ends++
 		}
 	}

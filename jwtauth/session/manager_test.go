@@ -43,21 +43,21 @@ func signing(tb testing.TB, id string, a jwk.Algorithm) *jwk.Key {
 	return mustKey(tb, c)
 }
 
-func issuerConfig(tb testing.TB) session.Config {
+func managerConfig(tb testing.TB) session.Config {
 	tb.Helper()
 	return session.Config{
 		Issuer:    issuer,
 		Audiences: []string{audience},
 		Keys:      []session.SigningKey{{Key: signing(tb, "k1", jwk.HS256)}},
-		Store:     newRefreshStore(tb, 0),
+		Store:     newMemory(tb, 0),
 	}
 }
 
-// newIssuer returns one with a store of its own, changed by change if that is not
+// newManager returns one with a store of its own, changed by change if that is not
 // nil.
-func newIssuer(tb testing.TB, change func(*session.Config)) *session.Manager {
+func newManager(tb testing.TB, change func(*session.Config)) *session.Manager {
 	tb.Helper()
-	c := issuerConfig(tb)
+	c := managerConfig(tb)
 	if change != nil {
 		change(&c)
 	}
@@ -69,7 +69,7 @@ func newIssuer(tb testing.TB, change func(*session.Config)) *session.Manager {
 }
 
 // sessions returns a verifier of what i issues.
-func sessions(tb testing.TB, i *session.Manager, revocations jwtauth.Revocations) *jwtauth.Verifier {
+func sessions(tb testing.TB, m *session.Manager, revocations jwtauth.Revocations) *jwtauth.Verifier {
 	tb.Helper()
 	return mustVerifier(tb, jwtauth.Config{
 		Issuers: []jwtauth.TrustedIssuer{{
@@ -80,16 +80,16 @@ func sessions(tb testing.TB, i *session.Manager, revocations jwtauth.Revocations
 				jwk.PS256, jwk.PS384, jwk.PS512, jwk.ES256, jwk.ES384, jwk.ES512,
 				jwk.EdDSA, jwk.Ed25519,
 			},
-			Keys:    i,
+			Keys:    m,
 			Profile: jwtauth.ProfileSession,
 		}},
 		Revocations: revocations,
 	})
 }
 
-func login(tb testing.TB, i *session.Manager) session.Tokens {
+func login(tb testing.TB, m *session.Manager) session.Tokens {
 	tb.Helper()
-	t, err := i.Login(tb.Context(), session.Session{Subject: "ann"})
+	t, err := m.Login(tb.Context(), session.Session{Subject: "ann"})
 	if err != nil {
 		tb.Fatalf("Login: %v", err)
 	}
@@ -105,22 +105,22 @@ var algorithms = []jwk.Algorithm{
 func TestAccessTokensOfEveryAlgorithmAreAcceptedByAVerifier(t *testing.T) {
 	for _, a := range algorithms {
 		t.Run(string(a), func(t *testing.T) {
-			i := newIssuer(t, func(c *session.Config) {
+			m := newManager(t, func(c *session.Config) {
 				c.Keys = []session.SigningKey{{Key: signing(t, "k1", a)}}
 			})
-			want(t, sessions(t, i, nil), login(t, i).AccessToken(), jwtauth.Accepted)
+			want(t, sessions(t, m, nil), login(t, m).AccessToken(), jwtauth.Accepted)
 		})
 	}
 }
 
 func TestAccessTokenSaysWhatTheSessionIs(t *testing.T) {
-	i := newIssuer(t, func(c *session.Config) {
+	m := newManager(t, func(c *session.Config) {
 		c.Claims = func(_ context.Context, s session.Session) (map[string]any, error) {
 			return map[string]any{"email": s.Subject + "@example.com", "role": "admin"}, nil
 		}
 	})
 	before := time.Now().Truncate(time.Second)
-	tokens, err := i.Login(t.Context(), session.Session{
+	tokens, err := m.Login(t.Context(), session.Session{
 		Subject: "ann", Scopes: []string{"read", "write"}, Data: map[string]string{"device": "phone"},
 		// What is not for the caller to say:
 		ID: "mine", EndsAt: before.Add(1e6 * time.Hour), RevokedAt: before,
@@ -128,7 +128,7 @@ func TestAccessTokenSaysWhatTheSessionIs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	token, err := sessions(t, i, nil).Verify(t.Context(), tokens.AccessToken())
+	token, err := sessions(t, m, nil).Verify(t.Context(), tokens.AccessToken())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,14 +149,14 @@ func TestAccessTokenSaysWhatTheSessionIs(t *testing.T) {
 	if tokens.AccessLifetime != 15*time.Minute || tokens.RefreshLifetime != 7*24*time.Hour {
 		t.Errorf("lifetimes %v and %v", tokens.AccessLifetime, tokens.RefreshLifetime)
 	}
-	other := login(t, i)
+	other := login(t, m)
 	if other.Session.ID == s.ID || other.RefreshToken() == tokens.RefreshToken() || other.AccessToken() == tokens.AccessToken() {
 		t.Error("two logins have something in common")
 	}
 }
 
 func TestLoginRefusesWhatCannotStandInAToken(t *testing.T) {
-	i := newIssuer(t, nil)
+	m := newManager(t, nil)
 	for name, template := range map[string]session.Session{
 		"no subject":                   {},
 		"a scope with a blank":         {Subject: "ann", Scopes: []string{"read write"}},
@@ -165,7 +165,7 @@ func TestLoginRefusesWhatCannotStandInAToken(t *testing.T) {
 		"a subject that is no Unicode": {Subject: "ann\xff"},
 		"a subject that is too long":   {Subject: strings.Repeat("x", 8<<10)},
 	} {
-		if tokens, err := i.Login(t.Context(), template); err == nil || tokens.AccessToken() != "" || tokens.RefreshToken() != "" {
+		if tokens, err := m.Login(t.Context(), template); err == nil || tokens.AccessToken() != "" || tokens.RefreshToken() != "" {
 			t.Errorf("%s: error %v", name, err)
 		}
 	}
@@ -185,10 +185,10 @@ func TestClaimsCannotSayWhatIsNotForThemToSay(t *testing.T) {
 	}
 	for name, private := range tests {
 		t.Run(name, func(t *testing.T) {
-			i := newIssuer(t, func(c *session.Config) {
+			m := newManager(t, func(c *session.Config) {
 				c.Claims = func(context.Context, session.Session) (map[string]any, error) { return private, nil }
 			})
-			if tokens, err := i.Login(t.Context(), session.Session{Subject: "ann"}); err == nil || tokens.AccessToken() != "" {
+			if tokens, err := m.Login(t.Context(), session.Session{Subject: "ann"}); err == nil || tokens.AccessToken() != "" {
 				t.Errorf("error %v", err)
 			}
 		})
@@ -198,22 +198,22 @@ func TestClaimsCannotSayWhatIsNotForThemToSay(t *testing.T) {
 func TestClaimsAreAskedAtEachRefreshAndMayRefuse(t *testing.T) {
 	closed := &usher.Error{Status: http.StatusForbidden, Code: "account_closed"}
 	role, refusal := "admin", error(nil)
-	i := newIssuer(t, func(c *session.Config) {
+	m := newManager(t, func(c *session.Config) {
 		c.Claims = func(_ context.Context, s session.Session) (map[string]any, error) {
 			s.Scopes[0] = "all" // of a copy
 			return map[string]any{"role": role}, refusal
 		}
 	})
-	first, err := i.Login(t.Context(), session.Session{Subject: "ann", Scopes: []string{"read"}})
+	first, err := m.Login(t.Context(), session.Session{Subject: "ann", Scopes: []string{"read"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	role = "user"
-	second, err := i.Refresh(t.Context(), first.RefreshToken())
+	second, err := m.Refresh(t.Context(), first.RefreshToken())
 	if err != nil {
 		t.Fatal(err)
 	}
-	token, err := sessions(t, i, nil).Verify(t.Context(), second.AccessToken())
+	token, err := sessions(t, m, nil).Verify(t.Context(), second.AccessToken())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,16 +223,16 @@ func TestClaimsAreAskedAtEachRefreshAndMayRefuse(t *testing.T) {
 	}
 
 	refusal = closed
-	if _, err := i.Refresh(t.Context(), second.RefreshToken()); !errors.Is(err, closed) {
+	if _, err := m.Refresh(t.Context(), second.RefreshToken()); !errors.Is(err, closed) {
 		t.Errorf("error %v, want that of Claims", err)
 	}
 	refusal = errors.New("down")
-	if _, err := i.Refresh(t.Context(), second.RefreshToken()); !errors.Is(err, refusal) || errors.Is(err, session.ErrInvalidRefreshToken) {
+	if _, err := m.Refresh(t.Context(), second.RefreshToken()); !errors.Is(err, refusal) || errors.Is(err, session.ErrInvalidRefreshToken) {
 		t.Errorf("error %v, want one that can be tried again", err)
 	}
 	// Nothing was exchanged by those.
 	refusal = nil
-	if _, err := i.Refresh(t.Context(), second.RefreshToken()); err != nil {
+	if _, err := m.Refresh(t.Context(), second.RefreshToken()); err != nil {
 		t.Error(err)
 	}
 }
@@ -266,7 +266,7 @@ func TestIssuerConfigFaultsAreReportedAtOnce(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			c := issuerConfig(t)
+			c := managerConfig(t)
 			tt.change(&c)
 			i, err := session.New(c)
 			if i != nil {
@@ -308,7 +308,7 @@ func TestASmallConfigHasImmediateLogout(t *testing.T) {
 // What a Manager is configured with is stated once.
 func TestTrustedIssuerIsWhatTheManagerIssues(t *testing.T) {
 	later := time.Now().Add(time.Hour)
-	m := newIssuer(t, func(c *session.Config) {
+	m := newManager(t, func(c *session.Config) {
 		c.Type, c.Revocations = "example+jwt", new(jwtauth.RevocationList)
 		c.Audiences = []string{"a", "b"}
 		c.Keys = []session.SigningKey{{Key: signing(t, "k1", jwk.HS256)}, {Key: signing(t, "k2", jwk.EdDSA), From: later}}
@@ -328,10 +328,10 @@ func TestTrustedIssuerIsWhatTheManagerIssues(t *testing.T) {
 }
 
 func TestIssuerKeepsNothingOfItsConfig(t *testing.T) {
-	c := issuerConfig(t)
-	i := must(session.New(c))
+	c := managerConfig(t)
+	m := must(session.New(c))
 	c.Audiences[0], c.Keys[0].From = "https://other.example", time.Now().Add(time.Hour)
-	want(t, sessions(t, i, nil), login(t, i).AccessToken(), jwtauth.Accepted)
+	want(t, sessions(t, m, nil), login(t, m).AccessToken(), jwtauth.Accepted)
 }
 
 // A key is published before it signs, signs from its time on, and its
@@ -340,10 +340,10 @@ func TestKeysAreChangedWithoutRefusingAnybody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		change := time.Now().Add(time.Hour)
 		old, next := signing(t, "old", jwk.HS256), signing(t, "next", jwk.EdDSA)
-		i := newIssuer(t, func(c *session.Config) {
+		m := newManager(t, func(c *session.Config) {
 			c.Keys = []session.SigningKey{{Key: next, From: change}, {Key: old}}
 		})
-		v := sessions(t, i, nil)
+		v := sessions(t, m, nil)
 		kid := func(tokens session.Tokens) string {
 			t.Helper()
 			var header struct{ Kid, Alg string }
@@ -355,23 +355,23 @@ func TestKeysAreChangedWithoutRefusingAnybody(t *testing.T) {
 		}
 		version := func() uint64 {
 			t.Helper()
-			n, err := i.Version()
+			n, err := m.Version()
 			if err != nil {
 				t.Fatal(err)
 			}
 			return n
 		}
-		if got := kid(login(t, i)); got != "old HS256" {
+		if got := kid(login(t, m)); got != "old HS256" {
 			t.Errorf("before the change %q signs", got)
 		}
 		time.Sleep(time.Hour - time.Second)
-		last := login(t, i)
+		last := login(t, m)
 		if got := kid(last); got != "old HS256" {
 			t.Errorf("just before the change %q signs", got)
 		}
 		start := version()
 		time.Sleep(time.Second)
-		first := login(t, i)
+		first := login(t, m)
 		if got := kid(first); got != "next EdDSA" {
 			t.Errorf("after the change %q signs", got)
 		}
@@ -385,30 +385,30 @@ func TestKeysAreChangedWithoutRefusingAnybody(t *testing.T) {
 		if got := version(); got == start {
 			t.Errorf("version %d as before, though a key has gone", got)
 		}
-		keys, n, err := i.Find(t.Context(), "old", jwk.HS256)
+		keys, n, err := m.Find(t.Context(), "old", jwk.HS256)
 		if len(keys) != 0 || n != version() || err != nil {
 			t.Errorf("the old key is still known: %v, %d, %v", keys, n, err)
 		}
-		want(t, v, login(t, i).AccessToken(), jwtauth.Accepted)
+		want(t, v, login(t, m).AccessToken(), jwtauth.Accepted)
 	})
 }
 
 func TestLogoutEndsASessionAtOnceAndOnlyThat(t *testing.T) {
 	var list jwtauth.RevocationList
-	i := newIssuer(t, func(c *session.Config) { c.Revocations = &list })
-	v := sessions(t, i, &list)
-	ended, other := login(t, i), login(t, i)
+	m := newManager(t, func(c *session.Config) { c.Revocations = &list })
+	v := sessions(t, m, &list)
+	ended, other := login(t, m), login(t, m)
 	want(t, v, ended.AccessToken(), jwtauth.Accepted) // and remembered
 	for range 2 {
-		if err := i.Logout(t.Context(), ended.Session.ID); err != nil {
+		if err := m.Logout(t.Context(), ended.Session.ID); err != nil {
 			t.Fatal(err)
 		}
 		want(t, v, ended.AccessToken(), jwtauth.Revoked)
-		wantInvalid(t, i, ended.RefreshToken())
+		wantInvalid(t, m, ended.RefreshToken())
 	}
 	want(t, v, other.AccessToken(), jwtauth.Accepted)
-	mustRefresh(t, i, other.RefreshToken())
-	if err := i.Logout(t.Context(), "no such session"); err != nil {
+	mustRefresh(t, m, other.RefreshToken())
+	if err := m.Logout(t.Context(), "no such session"); err != nil {
 		t.Errorf("an unknown session: %v", err)
 	}
 }
@@ -416,21 +416,21 @@ func TestLogoutEndsASessionAtOnceAndOnlyThat(t *testing.T) {
 func TestALogoutIsRememberedAsLongAsAnAccessTokenLives(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var list jwtauth.RevocationList
-		i := newIssuer(t, func(c *session.Config) { c.Revocations = &list })
-		v := sessions(t, i, &list)
-		one, all := login(t, i), must(i.Login(t.Context(), session.Session{Subject: "bert"}))
+		m := newManager(t, func(c *session.Config) { c.Revocations = &list })
+		v := sessions(t, m, &list)
+		one, all := login(t, m), must(m.Login(t.Context(), session.Session{Subject: "bert"}))
 		time.Sleep(time.Second)
-		if err := errors.Join(i.Logout(t.Context(), one.Session.ID), i.LogoutAll(t.Context(), "bert")); err != nil {
+		if err := errors.Join(m.Logout(t.Context(), one.Session.ID), m.LogoutAll(t.Context(), "bert")); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(15*time.Minute + 3*time.Second)             // the leeway of v is five seconds
-		if err := i.Logout(t.Context(), "other"); err != nil { // the list forgets as others come
+		if err := m.Logout(t.Context(), "other"); err != nil { // the list forgets as others come
 			t.Fatal(err)
 		}
 		want(t, v, one.AccessToken(), jwtauth.Revoked)
 		want(t, v, all.AccessToken(), jwtauth.Revoked)
 		time.Sleep(5 * time.Minute)
-		if err := i.Logout(t.Context(), "another"); err != nil {
+		if err := m.Logout(t.Context(), "another"); err != nil {
 			t.Fatal(err)
 		}
 		if n := list.Len(); n != 2 {
@@ -442,45 +442,45 @@ func TestALogoutIsRememberedAsLongAsAnAccessTokenLives(t *testing.T) {
 func TestLogoutAllEndsTheSessionsOfOneSubjectAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var list jwtauth.RevocationList
-		i := newIssuer(t, func(c *session.Config) { c.Revocations = &list })
-		v := sessions(t, i, &list)
-		phone, laptop := login(t, i), login(t, i)
-		other := must(i.Login(t.Context(), session.Session{Subject: "bert"}))
+		m := newManager(t, func(c *session.Config) { c.Revocations = &list })
+		v := sessions(t, m, &list)
+		phone, laptop := login(t, m), login(t, m)
+		other := must(m.Login(t.Context(), session.Session{Subject: "bert"}))
 		for _, tokens := range []session.Tokens{phone, laptop, other} {
 			want(t, v, tokens.AccessToken(), jwtauth.Accepted)
 		}
 		time.Sleep(300 * time.Millisecond)
-		if err := i.LogoutAll(t.Context(), "ann"); err != nil {
+		if err := m.LogoutAll(t.Context(), "ann"); err != nil {
 			t.Fatal(err)
 		}
 		for _, tokens := range []session.Tokens{phone, laptop} {
 			want(t, v, tokens.AccessToken(), jwtauth.Revoked)
-			wantInvalid(t, i, tokens.RefreshToken())
+			wantInvalid(t, m, tokens.RefreshToken())
 		}
 		want(t, v, other.AccessToken(), jwtauth.Accepted)
-		mustRefresh(t, i, other.RefreshToken())
+		mustRefresh(t, m, other.RefreshToken())
 
 		// Who changes a password logs everybody out and herself in, at once. Tokens
 		// tell their time by the second, so this waits for the next.
 		before := time.Now()
-		again := login(t, i)
+		again := login(t, m)
 		if waited := time.Since(before); waited > time.Second {
 			t.Errorf("the login took %v", waited)
 		}
 		want(t, v, again.AccessToken(), jwtauth.Accepted)
-		mustRefresh(t, i, again.RefreshToken())
+		mustRefresh(t, m, again.RefreshToken())
 	})
 }
 
 func TestSomebodyRevokedElsewhereIsNotGivenTokens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var list jwtauth.RevocationList
-		i := newIssuer(t, func(c *session.Config) { c.Revocations = &list })
-		tokens := login(t, i)
+		m := newManager(t, func(c *session.Config) { c.Revocations = &list })
+		tokens := login(t, m)
 		if err := list.RevokeSession(t.Context(), issuer, tokens.Session.ID, time.Now().Add(time.Hour)); err != nil {
 			t.Fatal(err)
 		}
-		got, err := i.Refresh(t.Context(), tokens.RefreshToken())
+		got, err := m.Refresh(t.Context(), tokens.RefreshToken())
 		if e, ok := errors.AsType[*usher.Error](err); !ok || e.Status != http.StatusForbidden || got.AccessToken() != "" {
 			t.Errorf("error %v", err)
 		}
@@ -489,38 +489,38 @@ func TestSomebodyRevokedElsewhereIsNotGivenTokens(t *testing.T) {
 
 func TestAccessTokenDoesNotOutliveItsSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		i := newIssuer(t, func(c *session.Config) {
+		m := newManager(t, func(c *session.Config) {
 			c.RefreshLifetime, c.SessionLifetime = 20*time.Minute, 50*time.Minute
 		})
-		tokens := login(t, i)
+		tokens := login(t, m)
 		end := time.Now().Add(50 * time.Minute)
 		for range 2 {
 			time.Sleep(19 * time.Minute)
-			tokens = mustRefresh(t, i, tokens.RefreshToken())
+			tokens = mustRefresh(t, m, tokens.RefreshToken())
 		}
-		token := must(sessions(t, i, nil).Verify(t.Context(), tokens.AccessToken()))
+		token := must(sessions(t, m, nil).Verify(t.Context(), tokens.AccessToken()))
 		if !token.ExpiresAt.Equal(end.Truncate(time.Second)) || tokens.AccessLifetime != 12*time.Minute || tokens.RefreshLifetime != 12*time.Minute {
 			t.Errorf("expires at %v after %v and %v, want %v", token.ExpiresAt, tokens.AccessLifetime, tokens.RefreshLifetime, end)
 		}
 		time.Sleep(12 * time.Minute)
-		wantInvalid(t, i, tokens.RefreshToken())
+		wantInvalid(t, m, tokens.RefreshToken())
 	})
 }
 
 // J14: what one is for, the other is not.
 func TestJ14TokensOfOneKindAreNeverTakenForTheOther(t *testing.T) {
-	store := &hooked{Store: newRefreshStore(t, 0)}
-	i := newIssuer(t, func(c *session.Config) { c.Store = store })
-	tokens := login(t, i)
-	want(t, sessions(t, i, nil), tokens.RefreshToken(), jwtauth.Malformed)
+	store := &hooked{Store: newMemory(t, 0)}
+	m := newManager(t, func(c *session.Config) { c.Store = store })
+	tokens := login(t, m)
+	want(t, sessions(t, m, nil), tokens.RefreshToken(), jwtauth.Malformed)
 	store.calls.Store(0)
-	wantInvalid(t, i, tokens.AccessToken())
+	wantInvalid(t, m, tokens.AccessToken())
 	if n := store.calls.Load(); n != 0 {
 		t.Errorf("an access token as refresh token costs %d calls of the store", n)
 	}
 
 	trusted := jwtauth.TrustedIssuer{
-		Issuer: issuer, Audiences: []string{audience}, Algorithms: []jwk.Algorithm{jwk.HS256}, Keys: i,
+		Issuer: issuer, Audiences: []string{audience}, Algorithms: []jwk.Algorithm{jwk.HS256}, Keys: m,
 	}
 	for name, tt := range map[string]struct {
 		change func(*jwtauth.TrustedIssuer)
@@ -541,19 +541,19 @@ func TestJ14TokensOfOneKindAreNeverTakenForTheOther(t *testing.T) {
 	}
 	// And a token of the same key that is none of a session.
 	forged := sealed(`{"alg":"HS256","kid":"k1","typ":"JWT"}`, string(must(json.Marshal(claims(map[string]any{"sid": "x", "jti": "y"})))), hs256Method, secret)
-	want(t, sessions(t, i, nil), forged, jwtauth.WrongType)
+	want(t, sessions(t, m, nil), forged, jwtauth.WrongType)
 }
 
 func TestAnIssuerOfAnotherProfile(t *testing.T) {
-	i := newIssuer(t, func(c *session.Config) {
+	m := newManager(t, func(c *session.Config) {
 		c.Type = "at+jwt"
 		c.Claims = func(context.Context, session.Session) (map[string]any, error) {
 			return map[string]any{"client_id": "web"}, nil
 		}
 	})
 	v := mustVerifier(t, jwtauth.Config{Issuers: []jwtauth.TrustedIssuer{{
-		Issuer: issuer, Audiences: []string{audience}, Algorithms: []jwk.Algorithm{jwk.HS256}, Keys: i,
+		Issuer: issuer, Audiences: []string{audience}, Algorithms: []jwk.Algorithm{jwk.HS256}, Keys: m,
 		Profile: jwtauth.ProfileAccessToken,
 	}}})
-	want(t, v, login(t, i).AccessToken(), jwtauth.Accepted)
+	want(t, v, login(t, m).AccessToken(), jwtauth.Accepted)
 }

@@ -13,10 +13,10 @@ import (
 )
 
 func TestMemoryRefreshStoreKeepsTheContract(t *testing.T) {
-	sessiontest.TestStore(t, func(t testing.TB) session.Store { return newRefreshStore(t, 0) })
+	sessiontest.TestStore(t, func(t testing.TB) session.Store { return newMemory(t, 0) })
 }
 
-func newRefreshStore(t testing.TB, capacity int) *session.Memory {
+func newMemory(t testing.TB, capacity int) *session.Memory {
 	t.Helper()
 	s, err := session.NewMemory(session.MemoryConfig{Capacity: capacity})
 	if err != nil {
@@ -63,7 +63,7 @@ func has(t testing.TB, s session.Store, r session.Record) bool {
 }
 
 func TestMemoryRefreshStoreForgetsExpiredSessionsAsOthersCome(t *testing.T) {
-	s, start := newRefreshStore(t, 1<<20), time.Now()
+	s, start := newMemory(t, 1<<20), time.Now()
 	for i := range 1000 {
 		mustInsert(t, s, newSession(fmt.Sprint(i), start, time.Hour))
 	}
@@ -77,7 +77,7 @@ func TestMemoryRefreshStoreForgetsExpiredSessionsAsOthersCome(t *testing.T) {
 }
 
 func TestMemoryRefreshStoreKeepsALiveSessionBehindExpiredOnes(t *testing.T) {
-	s, start := newRefreshStore(t, 0), time.Now()
+	s, start := newMemory(t, 0), time.Now()
 	r := mustInsert(t, s, newSession("ada", start, time.Hour))
 	short := mustInsert(t, s, newSession("bert", start, 2*time.Hour))
 	// A rotation moves the end of the first behind that of the second.
@@ -93,7 +93,7 @@ func TestMemoryRefreshStoreKeepsALiveSessionBehindExpiredOnes(t *testing.T) {
 
 func TestMemoryRefreshStoreFullEndsTheSessionThatExpiresFirst(t *testing.T) {
 	const capacity = 100
-	s, start := newRefreshStore(t, capacity), time.Now()
+	s, start := newMemory(t, capacity), time.Now()
 	first := mustInsert(t, s, newSession("first", start, time.Hour))
 	second := mustInsert(t, s, newSession("second", start, 2*time.Hour))
 	for i := range capacity - 1 {
@@ -111,7 +111,7 @@ func TestMemoryRefreshStoreFullEndsTheSessionThatExpiresFirst(t *testing.T) {
 }
 
 func TestMemoryRefreshStoreFullEndsRevokedSessionsFirst(t *testing.T) {
-	s, start := newRefreshStore(t, 2), time.Now()
+	s, start := newMemory(t, 2), time.Now()
 	live := mustInsert(t, s, newSession("ada", start, 24*time.Hour))
 	ended := mustInsert(t, s, newSession("bert", start, 48*time.Hour))
 	if err := s.Revoke(t.Context(), ended.ID, start); err != nil {
@@ -124,7 +124,7 @@ func TestMemoryRefreshStoreFullEndsRevokedSessionsFirst(t *testing.T) {
 }
 
 func TestMemoryRefreshStoreOneSubjectCannotEndTheSessionsOfOthers(t *testing.T) {
-	s, start := newRefreshStore(t, 4096), time.Now()
+	s, start := newMemory(t, 4096), time.Now()
 	other := mustInsert(t, s, newSession("ada", start, time.Minute))
 	for range 3_000 {
 		mustInsert(t, s, newSession("mallory", start, time.Hour))

@@ -65,9 +65,9 @@ func TestAStoreThatMisbehavesLogsNobodyOut(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				store := &unreliable{Store: newRefreshStore(t, 0)}
+				store := &unreliable{Store: newMemory(t, 0)}
 				var reports, causes atomic.Int64
-				m := newIssuer(t, func(c *session.Config) {
+				m := newManager(t, func(c *session.Config) {
 					c.Store = store
 					c.OnError = func(_ context.Context, err error) {
 						reports.Add(1)
@@ -76,7 +76,7 @@ func TestAStoreThatMisbehavesLogsNobodyOut(t *testing.T) {
 						}
 					}
 				})
-				h := newSessionHandler(t, m, nil)
+				h := newHandler(t, m, nil)
 				text := login(t, m).RefreshToken()
 				store.calls.Set(tt.fault())
 				unavailable := 0
@@ -115,9 +115,9 @@ func TestAStoreThatMisbehavesAtALoginOrLogout(t *testing.T) {
 	for name, fault := range map[string]faulty.Fault{"fails": faulty.Fail, "panics": faulty.Panic, "is late": faulty.Late(5 * time.Second)} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				store := &unreliable{Store: newRefreshStore(t, 0)}
+				store := &unreliable{Store: newMemory(t, 0)}
 				var reports atomic.Int64
-				m := newIssuer(t, func(c *session.Config) {
+				m := newManager(t, func(c *session.Config) {
 					c.Store, c.OnError = store, func(context.Context, error) { reports.Add(1) }
 				})
 				opened := login(t, m)

@@ -17,7 +17,7 @@ import (
 func TestAnAuditThatPanicsTakesNoResponseAway(t *testing.T) {
 	for _, worse := range []bool{false, true} {
 		var told atomic.Int64
-		i := newIssuer(t, func(c *session.Config) {
+		m := newManager(t, func(c *session.Config) {
 			c.Audit = func(context.Context, session.Event) { panic("no") }
 			c.OnError = func(_ context.Context, err error) {
 				if !strings.Contains(err.Error(), "Audit") {
@@ -29,12 +29,12 @@ func TestAnAuditThatPanicsTakesNoResponseAway(t *testing.T) {
 				}
 			}
 		})
-		h := newSessionHandler(t, i, inCookie)
+		h := newHandler(t, m, inCookie)
 		mux := http.NewServeMux()
 		mux.HandleFunc("POST /login", func(w http.ResponseWriter, r *http.Request) { h.Login(w, r, session.Session{Subject: "ann"}) })
 		mux.HandleFunc("POST /refresh", h.Refresh)
 		mux.HandleFunc("POST /logout", h.Logout)
-		mux.Handle("POST /logout-all", usher.Authenticate(sessions(t, i, nil)).Wrap(http.HandlerFunc(h.LogoutAll)))
+		mux.Handle("POST /logout-all", usher.Authenticate(sessions(t, m, nil)).Wrap(http.HandlerFunc(h.LogoutAll)))
 		s := quiet(t, mux)
 		var refresh, access string
 		for n, tt := range []struct {
@@ -67,15 +67,15 @@ func TestAnAuditThatPanicsTakesNoResponseAway(t *testing.T) {
 }
 
 func TestAViewThatPanicsLeavesNoHalfASession(t *testing.T) {
-	store := newRefreshStore(t, 0)
+	store := newMemory(t, 0)
 	var events atomic.Pointer[session.Event]
-	i := newIssuer(t, func(c *session.Config) {
+	m := newManager(t, func(c *session.Config) {
 		c.Store = store
 		c.Audit = func(_ context.Context, e session.Event) { events.Store(&e) }
 	})
 	var panics atomic.Bool
 	panics.Store(true)
-	h := newSessionHandler(t, i, func(c *session.HandlerConfig) {
+	h := newHandler(t, m, func(c *session.HandlerConfig) {
 		c.TokensView = func(t session.Tokens) any {
 			if panics.Load() {
 				panic(errors.New(t.RefreshToken()))
@@ -109,7 +109,7 @@ func TestAViewThatPanicsLeavesNoHalfASession(t *testing.T) {
 	if e := events.Load(); e == nil || e.Action != "logout" || e.Outcome != "accepted" {
 		t.Errorf("the session of which nobody has the tokens was not ended: %+v", e)
 	}
-	opened := login(t, i)
+	opened := login(t, m)
 	if got, body := send("/refresh", refreshBody(opened.RefreshToken())); got != 500 {
 		t.Errorf("refresh: %d %s", got, body)
 	}
@@ -124,7 +124,7 @@ func TestAViewThatPanicsLeavesNoHalfASession(t *testing.T) {
 	}
 	_, next, _ := strings.Cut(body, `"data":"`)
 	next, _, _ = strings.Cut(next, `"`)
-	mustRefresh(t, i, next)
+	mustRefresh(t, m, next)
 }
 
 // It runs on a goroutine of ours, where a panic would end the process.

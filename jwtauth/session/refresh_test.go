@@ -83,21 +83,21 @@ func on(method string, err error) func(context.Context, string) error {
 }
 
 // mustRefresh refreshes and takes the answer for delivered.
-func mustRefresh(tb testing.TB, i *session.Manager, token string) session.Tokens {
+func mustRefresh(tb testing.TB, m *session.Manager, token string) session.Tokens {
 	tb.Helper()
-	t, err := i.Refresh(tb.Context(), token)
+	t, err := m.Refresh(tb.Context(), token)
 	if err != nil {
 		tb.Fatalf("Refresh: %v", err)
 	}
-	if err := i.Delivered(tb.Context(), t); err != nil {
+	if err := m.Delivered(tb.Context(), t); err != nil {
 		tb.Fatalf("Delivered: %v", err)
 	}
 	return t
 }
 
-func wantInvalid(tb testing.TB, i *session.Manager, token string) {
+func wantInvalid(tb testing.TB, m *session.Manager, token string) {
 	tb.Helper()
-	t, err := i.Refresh(tb.Context(), token)
+	t, err := m.Refresh(tb.Context(), token)
 	if !errors.Is(err, session.ErrInvalidRefreshToken) || t.AccessToken() != "" || t.RefreshToken() != "" {
 		tb.Errorf("error %v, want ErrInvalidRefreshToken", err)
 	}
@@ -113,9 +113,9 @@ func same(tb testing.TB, a, b session.Tokens) {
 }
 
 func TestRefreshTokensAreOpaqueAnd256BitsEach(t *testing.T) {
-	i := newIssuer(t, nil)
-	first := login(t, i)
-	second := mustRefresh(t, i, first.RefreshToken())
+	m := newManager(t, nil)
+	first := login(t, m)
+	second := mustRefresh(t, m, first.RefreshToken())
 	a, b := must(unb64(first.RefreshToken())), must(unb64(second.RefreshToken()))
 	if len(a) != 64 || len(b) != 64 {
 		t.Fatalf("%d and %d bytes", len(a), len(b))
@@ -126,12 +126,12 @@ func TestRefreshTokensAreOpaqueAnd256BitsEach(t *testing.T) {
 }
 
 func TestRefreshExchangesTheTokenForAnother(t *testing.T) {
-	i := newIssuer(t, nil)
-	v := sessions(t, i, nil)
-	tokens := login(t, i)
+	m := newManager(t, nil)
+	v := sessions(t, m, nil)
+	tokens := login(t, m)
 	seen := map[string]bool{tokens.RefreshToken(): true, tokens.AccessToken(): true}
 	for range 5 {
-		next := mustRefresh(t, i, tokens.RefreshToken())
+		next := mustRefresh(t, m, tokens.RefreshToken())
 		if seen[next.RefreshToken()] || seen[next.AccessToken()] || next.Session.ID != tokens.Session.ID {
 			t.Fatal("an old token, or another session")
 		}
@@ -145,11 +145,11 @@ func TestRefreshExchangesTheTokenForAnother(t *testing.T) {
 func TestJ15RefreshesOfOneTokenAtOnceGetTheSameAnswer(t *testing.T) {
 	for _, a := range []jwk.Algorithm{jwk.HS256, jwk.PS256, jwk.ES256} {
 		t.Run(string(a), func(t *testing.T) {
-			i := newIssuer(t, func(c *session.Config) {
+			m := newManager(t, func(c *session.Config) {
 				c.Grace = time.Minute
 				c.Keys = []session.SigningKey{{Key: signing(t, "k1", a)}}
 			})
-			tokens := login(t, i)
+			tokens := login(t, m)
 			for range 5 {
 				answers := make([]session.Tokens, 32)
 				var wg sync.WaitGroup
@@ -157,9 +157,9 @@ func TestJ15RefreshesOfOneTokenAtOnceGetTheSameAnswer(t *testing.T) {
 				for n := range answers {
 					wg.Go(func() {
 						<-start
-						got, err := i.Refresh(t.Context(), tokens.RefreshToken())
+						got, err := m.Refresh(t.Context(), tokens.RefreshToken())
 						if err == nil {
-							err = i.Delivered(t.Context(), got)
+							err = m.Delivered(t.Context(), got)
 						}
 						if err != nil {
 							t.Error(err)
@@ -183,22 +183,22 @@ func TestReplayWithinTheGraceIsTheSameAnswerForEveryAlgorithm(t *testing.T) {
 		t.Run(string(a), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				calls := 0
-				i := newIssuer(t, func(c *session.Config) {
+				m := newManager(t, func(c *session.Config) {
 					c.Keys = []session.SigningKey{{Key: signing(t, "k1", a)}}
 					c.Claims = func(context.Context, session.Session) (map[string]any, error) {
 						calls++
 						return map[string]any{"call": calls}, nil
 					}
 				})
-				first := login(t, i)
-				second := mustRefresh(t, i, first.RefreshToken())
+				first := login(t, m)
+				second := mustRefresh(t, m, first.RefreshToken())
 				time.Sleep(10*time.Second - time.Microsecond)
-				same(t, second, mustRefresh(t, i, first.RefreshToken()))
+				same(t, second, mustRefresh(t, m, first.RefreshToken()))
 				if calls != 2 {
 					t.Errorf("%d calls of Claims, want one for the login and one for the refresh", calls)
 				}
 				// It is one chain: what the answer holds is the good token.
-				mustRefresh(t, i, second.RefreshToken())
+				mustRefresh(t, m, second.RefreshToken())
 			})
 		})
 	}
@@ -207,47 +207,47 @@ func TestReplayWithinTheGraceIsTheSameAnswerForEveryAlgorithm(t *testing.T) {
 func TestJ15ReplayAfterTheGraceEndsTheSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var list jwtauth.RevocationList
-		i := newIssuer(t, func(c *session.Config) { c.Revocations = &list })
-		v := sessions(t, i, &list)
-		first := login(t, i)
-		second := mustRefresh(t, i, first.RefreshToken())
+		m := newManager(t, func(c *session.Config) { c.Revocations = &list })
+		v := sessions(t, m, &list)
+		first := login(t, m)
+		second := mustRefresh(t, m, first.RefreshToken())
 		want(t, v, second.AccessToken(), jwtauth.Accepted)
 		time.Sleep(10 * time.Second)
-		wantInvalid(t, i, first.RefreshToken())
-		wantInvalid(t, i, second.RefreshToken())
+		wantInvalid(t, m, first.RefreshToken())
+		wantInvalid(t, m, second.RefreshToken())
 		want(t, v, first.AccessToken(), jwtauth.Revoked)
 		want(t, v, second.AccessToken(), jwtauth.Revoked)
 	})
 }
 
 func TestTheGraceIsForTheImmediatePredecessorAlone(t *testing.T) {
-	i := newIssuer(t, nil)
-	first := login(t, i)
-	second := mustRefresh(t, i, first.RefreshToken())
-	third := mustRefresh(t, i, second.RefreshToken())
-	wantInvalid(t, i, first.RefreshToken())
-	wantInvalid(t, i, third.RefreshToken())
+	m := newManager(t, nil)
+	first := login(t, m)
+	second := mustRefresh(t, m, first.RefreshToken())
+	third := mustRefresh(t, m, second.RefreshToken())
+	wantInvalid(t, m, first.RefreshToken())
+	wantInvalid(t, m, third.RefreshToken())
 }
 
 func TestNoGraceMakesEverySecondUseAReuse(t *testing.T) {
-	i := newIssuer(t, func(c *session.Config) { c.Grace = -1 })
-	first := login(t, i)
-	second := mustRefresh(t, i, first.RefreshToken())
-	wantInvalid(t, i, first.RefreshToken())
-	wantInvalid(t, i, second.RefreshToken())
+	m := newManager(t, func(c *session.Config) { c.Grace = -1 })
+	first := login(t, m)
+	second := mustRefresh(t, m, first.RefreshToken())
+	wantInvalid(t, m, first.RefreshToken())
+	wantInvalid(t, m, second.RefreshToken())
 }
 
 func TestATokenThatNobodyEverHadEndsNothing(t *testing.T) {
-	i := newIssuer(t, nil)
-	tokens := login(t, i)
+	m := newManager(t, nil)
+	tokens := login(t, m)
 	b := must(unb64(tokens.RefreshToken()))
 	for n := range 32 { // another session's half, with the good one of this session
 		b[n] ^= 0xff
 	}
-	wantInvalid(t, i, b64(b))
+	wantInvalid(t, m, b64(b))
 	// Whoever knows the session by its ID knows no half of its tokens.
-	wantInvalid(t, i, b64(append([]byte(tokens.Session.ID + "......")[:32], b[32:]...)))
-	mustRefresh(t, i, tokens.RefreshToken())
+	wantInvalid(t, m, b64(append([]byte(tokens.Session.ID + "......")[:32], b[32:]...)))
+	mustRefresh(t, m, tokens.RefreshToken())
 }
 
 func TestCrashBetweenRotateAndReplyLosesNobody(t *testing.T) {
@@ -259,24 +259,24 @@ func TestCrashBetweenRotateAndReplyLosesNobody(t *testing.T) {
 	for name, pause := range tests {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c := issuerConfig(t)
+				c := managerConfig(t)
 				store := &hooked{Store: c.Store}
 				c.Store = store
-				i := must(session.New(c))
-				first := mustRefresh(t, i, login(t, i).RefreshToken())
+				m := must(session.New(c))
+				first := mustRefresh(t, m, login(t, m).RefreshToken())
 				// The store has made the change when the server dies.
 				store.after = on("Update", errDown)
-				if _, err := i.Refresh(t.Context(), first.RefreshToken()); !errors.Is(err, errDown) {
+				if _, err := m.Refresh(t.Context(), first.RefreshToken()); !errors.Is(err, errDown) {
 					t.Fatalf("error %v", err)
 				}
 				store.after = nil
 				time.Sleep(pause)
 
-				i = must(session.New(c)) // the server is started again
-				second := mustRefresh(t, i, first.RefreshToken())
-				want(t, sessions(t, i, nil), second.AccessToken(), jwtauth.Accepted)
-				third := mustRefresh(t, i, second.RefreshToken())
-				mustRefresh(t, i, third.RefreshToken())
+				m = must(session.New(c)) // the server is started again
+				second := mustRefresh(t, m, first.RefreshToken())
+				want(t, sessions(t, m, nil), second.AccessToken(), jwtauth.Accepted)
+				third := mustRefresh(t, m, second.RefreshToken())
+				mustRefresh(t, m, third.RefreshToken())
 			})
 		})
 	}
@@ -287,17 +287,17 @@ func TestCrashBetweenRotateAndReplyLosesNobody(t *testing.T) {
 func TestAnUndeliveredAnswerIsVoidOnceItsTokenIsExchangedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var list jwtauth.RevocationList
-		i := newIssuer(t, func(c *session.Config) { c.Revocations = &list })
-		v := sessions(t, i, &list)
-		first := login(t, i)
-		lost := must(i.Refresh(t.Context(), first.RefreshToken()))
+		m := newManager(t, func(c *session.Config) { c.Revocations = &list })
+		v := sessions(t, m, &list)
+		first := login(t, m)
+		lost := must(m.Refresh(t.Context(), first.RefreshToken()))
 		time.Sleep(time.Minute)
-		second := mustRefresh(t, i, first.RefreshToken())
+		second := mustRefresh(t, m, first.RefreshToken())
 		if second.RefreshToken() == lost.RefreshToken() {
 			t.Fatal("the same token again, long after the grace: there would be nobody to find out")
 		}
-		wantInvalid(t, i, lost.RefreshToken())
-		wantInvalid(t, i, second.RefreshToken())
+		wantInvalid(t, m, lost.RefreshToken())
+		wantInvalid(t, m, second.RefreshToken())
 		want(t, v, second.AccessToken(), jwtauth.Revoked)
 		want(t, v, lost.AccessToken(), jwtauth.Revoked)
 	})
@@ -305,91 +305,91 @@ func TestAnUndeliveredAnswerIsVoidOnceItsTokenIsExchangedAgain(t *testing.T) {
 
 func TestAnAnswerThatWasUsedWasDelivered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		i := newIssuer(t, nil)
-		first := login(t, i)
-		second := must(i.Refresh(t.Context(), first.RefreshToken())) // nobody says that it was delivered
+		m := newManager(t, nil)
+		first := login(t, m)
+		second := must(m.Refresh(t.Context(), first.RefreshToken())) // nobody says that it was delivered
 		time.Sleep(time.Minute)
-		third := mustRefresh(t, i, second.RefreshToken())
-		wantInvalid(t, i, first.RefreshToken())
-		wantInvalid(t, i, third.RefreshToken())
+		third := mustRefresh(t, m, second.RefreshToken())
+		wantInvalid(t, m, first.RefreshToken())
+		wantInvalid(t, m, third.RefreshToken())
 	})
 }
 
 func TestARecoveredTokenHasAGraceAndThenIsReuse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		i := newIssuer(t, nil)
-		first := login(t, i)
-		must(i.Refresh(t.Context(), first.RefreshToken()))
+		m := newManager(t, nil)
+		first := login(t, m)
+		must(m.Refresh(t.Context(), first.RefreshToken()))
 		time.Sleep(time.Minute)
-		second := mustRefresh(t, i, first.RefreshToken())
-		same(t, second, mustRefresh(t, i, first.RefreshToken()))
+		second := mustRefresh(t, m, first.RefreshToken())
+		same(t, second, mustRefresh(t, m, first.RefreshToken()))
 		time.Sleep(time.Minute)
-		wantInvalid(t, i, first.RefreshToken())
-		wantInvalid(t, i, second.RefreshToken())
+		wantInvalid(t, m, first.RefreshToken())
+		wantInvalid(t, m, second.RefreshToken())
 	})
 }
 
 func TestDeliveredIsNotedOnceAndNeverDisturbs(t *testing.T) {
-	store := &hooked{Store: newRefreshStore(t, 0)}
-	i := newIssuer(t, func(c *session.Config) { c.Store = store })
-	first := login(t, i)
+	store := &hooked{Store: newMemory(t, 0)}
+	m := newManager(t, func(c *session.Config) { c.Store = store })
+	first := login(t, m)
 	store.calls.Store(0)
-	if err := i.Delivered(t.Context(), first); err != nil || store.calls.Load() != 0 {
+	if err := m.Delivered(t.Context(), first); err != nil || store.calls.Load() != 0 {
 		t.Errorf("after a login: %v, %d calls", err, store.calls.Load())
 	}
-	second := must(i.Refresh(t.Context(), first.RefreshToken()))
-	third := must(i.Refresh(t.Context(), second.RefreshToken()))
-	if err := i.Delivered(t.Context(), second); err != nil {
+	second := must(m.Refresh(t.Context(), first.RefreshToken()))
+	third := must(m.Refresh(t.Context(), second.RefreshToken()))
+	if err := m.Delivered(t.Context(), second); err != nil {
 		t.Errorf("after the next refresh: %v", err)
 	}
-	if err := i.Delivered(t.Context(), third); err != nil {
+	if err := m.Delivered(t.Context(), third); err != nil {
 		t.Error(err)
 	}
 	store.before = on("Update", errDown)
-	if err := i.Delivered(t.Context(), third); !errors.Is(err, errDown) {
+	if err := m.Delivered(t.Context(), third); !errors.Is(err, errDown) {
 		t.Errorf("error %v", err)
 	}
 	store.before = nil
-	mustRefresh(t, i, third.RefreshToken())
-	if err := i.Delivered(t.Context(), session.Tokens{}); err != nil {
+	mustRefresh(t, m, third.RefreshToken())
+	if err := m.Delivered(t.Context(), session.Tokens{}); err != nil {
 		t.Errorf("of nothing: %v", err)
 	}
 }
 
 func TestSessionsEndWhenIdleAndInAnyCase(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		i := newIssuer(t, nil)
+		m := newManager(t, nil)
 		const day = 24 * time.Hour
-		idle, busy := login(t, i), login(t, i)
+		idle, busy := login(t, m), login(t, m)
 		time.Sleep(7*day - time.Second)
 		// Just in time.
-		idle, busy = mustRefresh(t, i, idle.RefreshToken()), mustRefresh(t, i, busy.RefreshToken())
+		idle, busy = mustRefresh(t, m, idle.RefreshToken()), mustRefresh(t, m, busy.RefreshToken())
 		for range 3 {
 			time.Sleep(6 * day)
-			busy = mustRefresh(t, i, busy.RefreshToken())
+			busy = mustRefresh(t, m, busy.RefreshToken())
 		}
-		wantInvalid(t, i, idle.RefreshToken())
+		wantInvalid(t, m, idle.RefreshToken())
 		time.Sleep(5*day - 10*time.Second)
-		busy = mustRefresh(t, i, busy.RefreshToken())
+		busy = mustRefresh(t, m, busy.RefreshToken())
 		time.Sleep(11 * time.Second) // the thirtieth day
-		wantInvalid(t, i, busy.RefreshToken())
+		wantInvalid(t, m, busy.RefreshToken())
 	})
 }
 
 func TestAnEndedSessionGetsNoReplay(t *testing.T) {
-	i := newIssuer(t, nil)
-	first := login(t, i)
-	mustRefresh(t, i, first.RefreshToken())
-	if err := i.Logout(t.Context(), first.Session.ID); err != nil {
+	m := newManager(t, nil)
+	first := login(t, m)
+	mustRefresh(t, m, first.RefreshToken())
+	if err := m.Logout(t.Context(), first.Session.ID); err != nil {
 		t.Fatal(err)
 	}
-	wantInvalid(t, i, first.RefreshToken())
+	wantInvalid(t, m, first.RefreshToken())
 }
 
 func TestGarbageCostsNoCallOfTheStore(t *testing.T) {
-	store := &hooked{Store: newRefreshStore(t, 0)}
-	i := newIssuer(t, func(c *session.Config) { c.Store = store })
-	tokens := login(t, i)
+	store := &hooked{Store: newMemory(t, 0)}
+	m := newManager(t, func(c *session.Config) { c.Store = store })
+	tokens := login(t, m)
 	good := tokens.RefreshToken()
 	store.calls.Store(0)
 	for _, text := range []string{
@@ -400,7 +400,7 @@ func TestGarbageCostsNoCallOfTheStore(t *testing.T) {
 		if text == good {
 			t.Fatal("not garbage")
 		}
-		wantInvalid(t, i, text)
+		wantInvalid(t, m, text)
 	}
 	if n := store.calls.Load(); n != 0 {
 		t.Errorf("%d calls", n)
@@ -408,52 +408,52 @@ func TestGarbageCostsNoCallOfTheStore(t *testing.T) {
 }
 
 func TestAStoreThatFailsIsNeverAWrongToken(t *testing.T) {
-	store := &hooked{Store: newRefreshStore(t, 0)}
-	i := newIssuer(t, func(c *session.Config) { c.Store = store })
-	first := login(t, i)
+	store := &hooked{Store: newMemory(t, 0)}
+	m := newManager(t, func(c *session.Config) { c.Store = store })
+	first := login(t, m)
 	for _, method := range []string{"Lookup", "Update"} {
 		store.before = on(method, errDown)
-		if _, err := i.Refresh(t.Context(), first.RefreshToken()); !errors.Is(err, errDown) || errors.Is(err, session.ErrInvalidRefreshToken) {
+		if _, err := m.Refresh(t.Context(), first.RefreshToken()); !errors.Is(err, errDown) || errors.Is(err, session.ErrInvalidRefreshToken) {
 			t.Errorf("%s: error %v", method, err)
 		}
 	}
 	store.before = on("Insert", errDown)
-	if _, err := i.Login(t.Context(), session.Session{Subject: "ann"}); !errors.Is(err, errDown) {
+	if _, err := m.Login(t.Context(), session.Session{Subject: "ann"}); !errors.Is(err, errDown) {
 		t.Errorf("Login: %v", err)
 	}
 	store.before = on("Revoke", errDown)
-	if err := i.Logout(t.Context(), first.Session.ID); !errors.Is(err, errDown) {
+	if err := m.Logout(t.Context(), first.Session.ID); !errors.Is(err, errDown) {
 		t.Errorf("Logout: %v", err)
 	}
 	store.before = on("RevokeSubject", errDown)
-	if err := i.LogoutAll(t.Context(), "ann"); !errors.Is(err, errDown) {
+	if err := m.LogoutAll(t.Context(), "ann"); !errors.Is(err, errDown) {
 		t.Errorf("LogoutAll: %v", err)
 	}
 	store.before = nil
-	second := mustRefresh(t, i, first.RefreshToken())
-	mustRefresh(t, i, second.RefreshToken())
+	second := mustRefresh(t, m, first.RefreshToken())
+	mustRefresh(t, m, second.RefreshToken())
 	// The end of a session that could not be ended is tried again by the next use.
 	store.before = on("Revoke", errDown)
-	if _, err := i.Refresh(t.Context(), first.RefreshToken()); !errors.Is(err, errDown) {
+	if _, err := m.Refresh(t.Context(), first.RefreshToken()); !errors.Is(err, errDown) {
 		t.Errorf("reuse: %v", err)
 	}
 	store.before = nil
-	wantInvalid(t, i, first.RefreshToken())
-	wantInvalid(t, i, second.RefreshToken())
+	wantInvalid(t, m, first.RefreshToken())
+	wantInvalid(t, m, second.RefreshToken())
 }
 
 func TestRevocationsThatFailAreTriedAgain(t *testing.T) {
 	list := &jwtauth.RevocationList{Capacity: 1}
-	i := newIssuer(t, func(c *session.Config) { c.Revocations = list })
+	m := newManager(t, func(c *session.Config) { c.Revocations = list })
 	if err := list.RevokeToken(t.Context(), issuer, "other", time.Now().Add(time.Hour)); err != nil {
 		t.Fatal(err)
 	}
-	tokens := login(t, i)
+	tokens := login(t, m)
 	for range 2 {
-		if err := i.Logout(t.Context(), tokens.Session.ID); !errors.Is(err, jwtauth.ErrRevocationsFull) {
+		if err := m.Logout(t.Context(), tokens.Session.ID); !errors.Is(err, jwtauth.ErrRevocationsFull) {
 			t.Errorf("Logout: %v", err)
 		}
-		if err := i.LogoutAll(t.Context(), "ann"); !errors.Is(err, jwtauth.ErrRevocationsFull) {
+		if err := m.LogoutAll(t.Context(), "ann"); !errors.Is(err, jwtauth.ErrRevocationsFull) {
 			t.Errorf("LogoutAll: %v", err)
 		}
 	}
@@ -461,15 +461,15 @@ func TestRevocationsThatFailAreTriedAgain(t *testing.T) {
 
 func TestAStoreThatHangsHoldsNobodyLongerThanTheTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &hooked{Store: newRefreshStore(t, 0)}
-		i := newIssuer(t, func(c *session.Config) { c.Store = store })
-		tokens := login(t, i)
+		store := &hooked{Store: newMemory(t, 0)}
+		m := newManager(t, func(c *session.Config) { c.Store = store })
+		tokens := login(t, m)
 		store.before = func(ctx context.Context, _ string) error { <-ctx.Done(); return ctx.Err() }
 		for name, call := range map[string]func() error{
-			"Login":     func() error { _, err := i.Login(t.Context(), session.Session{Subject: "ann"}); return err },
-			"Refresh":   func() error { _, err := i.Refresh(t.Context(), tokens.RefreshToken()); return err },
-			"Logout":    func() error { return i.Logout(t.Context(), tokens.Session.ID) },
-			"LogoutAll": func() error { return i.LogoutAll(t.Context(), "ann") },
+			"Login":     func() error { _, err := m.Login(t.Context(), session.Session{Subject: "ann"}); return err },
+			"Refresh":   func() error { _, err := m.Refresh(t.Context(), tokens.RefreshToken()); return err },
+			"Logout":    func() error { return m.Logout(t.Context(), tokens.Session.ID) },
+			"LogoutAll": func() error { return m.LogoutAll(t.Context(), "ann") },
 		} {
 			start := time.Now()
 			err := call()
@@ -481,12 +481,12 @@ func TestAStoreThatHangsHoldsNobodyLongerThanTheTimeout(t *testing.T) {
 }
 
 func TestAStoreThatAlwaysSaysConflictIsGivenUp(t *testing.T) {
-	store := &hooked{Store: newRefreshStore(t, 0)}
-	i := newIssuer(t, func(c *session.Config) { c.Store = store })
-	tokens := login(t, i)
+	store := &hooked{Store: newMemory(t, 0)}
+	m := newManager(t, func(c *session.Config) { c.Store = store })
+	tokens := login(t, m)
 	store.before = on("Update", session.ErrConflict)
 	store.calls.Store(0)
-	if _, err := i.Refresh(t.Context(), tokens.RefreshToken()); err == nil || errors.Is(err, session.ErrInvalidRefreshToken) {
+	if _, err := m.Refresh(t.Context(), tokens.RefreshToken()); err == nil || errors.Is(err, session.ErrInvalidRefreshToken) {
 		t.Errorf("error %v", err)
 	}
 	if n := store.calls.Load(); n > 20 {
@@ -495,45 +495,45 @@ func TestAStoreThatAlwaysSaysConflictIsGivenUp(t *testing.T) {
 }
 
 func TestAnAnswerThatCannotBeOpenedIsAFaultOfTheStore(t *testing.T) {
-	store := newRefreshStore(t, 0)
-	i := newIssuer(t, func(c *session.Config) { c.Store = store })
-	first := login(t, i)
-	mustRefresh(t, i, first.RefreshToken())
+	store := newMemory(t, 0)
+	m := newManager(t, func(c *session.Config) { c.Store = store })
+	first := login(t, m)
+	mustRefresh(t, m, first.RefreshToken())
 	half := must(unb64(first.RefreshToken()))[:32]
 	r := must(store.Lookup(t.Context(), sum(half)))
 	r.Response[len(r.Response)/2] ^= 1
 	if err := store.Update(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := i.Refresh(t.Context(), first.RefreshToken()); err == nil || errors.Is(err, session.ErrInvalidRefreshToken) {
+	if _, err := m.Refresh(t.Context(), first.RefreshToken()); err == nil || errors.Is(err, session.ErrInvalidRefreshToken) {
 		t.Errorf("error %v", err)
 	}
 }
 
 // Who has an older token and a copy of the store cannot read the last answer.
 func TestAnAnswerOpensForTheTokenThatItIsForAlone(t *testing.T) {
-	store := newRefreshStore(t, 0)
-	i := newIssuer(t, func(c *session.Config) { c.Store = store })
-	first := login(t, i)
-	second := mustRefresh(t, i, first.RefreshToken())
-	mustRefresh(t, i, second.RefreshToken())
+	store := newMemory(t, 0)
+	m := newManager(t, func(c *session.Config) { c.Store = store })
+	first := login(t, m)
+	second := mustRefresh(t, m, first.RefreshToken())
+	mustRefresh(t, m, second.RefreshToken())
 	b := must(unb64(first.RefreshToken()))
 	r := must(store.Lookup(t.Context(), sum(b[:32])))
 	r.Previous = sum(b)
 	if err := store.Update(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}
-	if tokens, err := i.Refresh(t.Context(), first.RefreshToken()); err == nil || tokens.RefreshToken() != "" {
+	if tokens, err := m.Refresh(t.Context(), first.RefreshToken()); err == nil || tokens.RefreshToken() != "" {
 		t.Errorf("error %v", err)
 	}
 }
 
 // What the store has lets nobody refresh: neither its hashes nor the answer.
 func TestACopyOfTheStoreRefreshesNothing(t *testing.T) {
-	store := newRefreshStore(t, 0)
-	i := newIssuer(t, func(c *session.Config) { c.Store = store })
-	first := login(t, i)
-	second := mustRefresh(t, i, first.RefreshToken())
+	store := newMemory(t, 0)
+	m := newManager(t, func(c *session.Config) { c.Store = store })
+	first := login(t, m)
+	second := mustRefresh(t, m, first.RefreshToken())
 	half := must(unb64(first.RefreshToken()))[:32]
 	r := must(store.Lookup(t.Context(), sum(half)))
 	for _, token := range []string{first.RefreshToken(), second.RefreshToken()} {
@@ -549,15 +549,15 @@ func TestACopyOfTheStoreRefreshesNothing(t *testing.T) {
 		t.Error("the access token is in the store")
 	}
 	for _, b := range [][]byte{append(r.Handle[:], r.Current[:]...), append(half, r.Current[:]...)} {
-		wantInvalid(t, i, b64(b))
+		wantInvalid(t, m, b64(b))
 	}
 }
 
 func TestAuditTellsEveryOutcome(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var got []string
-		store := &hooked{Store: newRefreshStore(t, 0)}
-		i := newIssuer(t, func(c *session.Config) {
+		store := &hooked{Store: newMemory(t, 0)}
+		m := newManager(t, func(c *session.Config) {
 			c.Store = store
 			c.Audit = func(_ context.Context, e session.Event) {
 				if e.Time.IsZero() || (e.Err == nil) != strings.Contains("accepted rotated replayed recovered", e.Outcome) {
@@ -570,22 +570,22 @@ func TestAuditTellsEveryOutcome(t *testing.T) {
 				got = append(got, fmt.Sprintf("%s %s %s%s", e.Action, e.Outcome, e.Subject, known))
 			}
 		})
-		first := login(t, i)
-		second := must(i.Refresh(t.Context(), first.RefreshToken()))
-		_ = must(i.Refresh(t.Context(), first.RefreshToken()))
+		first := login(t, m)
+		second := must(m.Refresh(t.Context(), first.RefreshToken()))
+		_ = must(m.Refresh(t.Context(), first.RefreshToken()))
 		time.Sleep(time.Minute)
-		third := mustRefresh(t, i, first.RefreshToken())
+		third := mustRefresh(t, m, first.RefreshToken())
 		store.before = on("Lookup", errDown)
-		_, _ = i.Refresh(t.Context(), third.RefreshToken())
+		_, _ = m.Refresh(t.Context(), third.RefreshToken())
 		store.before = nil
 		for _, token := range []string{"x", b64(make([]byte, 64)), second.RefreshToken(), third.RefreshToken()} {
-			wantInvalid(t, i, token)
+			wantInvalid(t, m, token)
 		}
-		idle := login(t, i)
+		idle := login(t, m)
 		time.Sleep(8 * 24 * time.Hour)
-		wantInvalid(t, i, idle.RefreshToken())
-		_ = i.Logout(t.Context(), idle.Session.ID)
-		_ = i.LogoutAll(t.Context(), "ann")
+		wantInvalid(t, m, idle.RefreshToken())
+		_ = m.Logout(t.Context(), idle.Session.ID)
+		_ = m.LogoutAll(t.Context(), "ann")
 		want := []string{
 			"login accepted ann a session",
 			"refresh rotated ann a session",

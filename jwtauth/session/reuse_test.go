@@ -49,14 +49,14 @@ func TestReuseEndsTheAccessTokensAlsoIfItFailsAtFirst(t *testing.T) {
 	} {
 		for _, who := range []string{"the victim", "the thief"} {
 			t.Run(name+", then "+who+" tries again", func(t *testing.T) {
-				store, revocations := &hooked{Store: newRefreshStore(t, 0)}, new(revoker)
-				i := newIssuer(t, func(c *session.Config) {
+				store, revocations := &hooked{Store: newMemory(t, 0)}, new(revoker)
+				m := newManager(t, func(c *session.Config) {
 					c.Store, c.Revocations, c.Grace = store, revocations, -1
 				})
-				h := newSessionHandler(t, i, inCookie)
+				h := newHandler(t, m, inCookie)
 				mux := http.NewServeMux()
 				mux.HandleFunc("POST /refresh", h.Refresh)
-				mux.Handle("GET /", usher.Authenticate(sessions(t, i, revocations)).Wrap(http.HandlerFunc(
+				mux.Handle("GET /", usher.Authenticate(sessions(t, m, revocations)).Wrap(http.HandlerFunc(
 					func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "secret") })))
 				s := httptest.NewServer(mux)
 				defer s.Close()
@@ -73,8 +73,8 @@ func TestReuseEndsTheAccessTokensAlsoIfItFailsAtFirst(t *testing.T) {
 						t.Errorf("refresh: %d, want %d", resp.StatusCode, want)
 					}
 				}
-				victims := login(t, i)
-				stolen := mustRefresh(t, i, victims.RefreshToken())
+				victims := login(t, m)
+				stolen := mustRefresh(t, m, victims.RefreshToken())
 				fail(store, revocations)
 				refresh(victims, 503)
 				if got := status(t, s.Client(), s.URL, stolen.AccessToken()); got != 200 {
@@ -97,12 +97,12 @@ func TestReuseEndsTheAccessTokensAlsoIfItFailsAtFirst(t *testing.T) {
 func TestAnEndedSessionIsRevokedAgainWhileItsAccessTokensLive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		revocations := new(revoker)
-		i := newIssuer(t, func(c *session.Config) { c.Revocations = revocations })
-		tokens := login(t, i)
-		if err := i.Logout(t.Context(), tokens.Session.ID); err != nil {
+		m := newManager(t, func(c *session.Config) { c.Revocations = revocations })
+		tokens := login(t, m)
+		if err := m.Logout(t.Context(), tokens.Session.ID); err != nil {
 			t.Fatal(err)
 		}
-		wantInvalid(t, i, tokens.RefreshToken())
+		wantInvalid(t, m, tokens.RefreshToken())
 		if n := revocations.calls.Load(); n != 2 {
 			t.Errorf("%d calls, want one more", n)
 		}
@@ -110,7 +110,7 @@ func TestAnEndedSessionIsRevokedAgainWhileItsAccessTokensLive(t *testing.T) {
 			t.Errorf("%d revocations, want 1", n)
 		}
 		time.Sleep(20*time.Minute + time.Millisecond) // the access lifetime, and the most that clocks may be off
-		wantInvalid(t, i, tokens.RefreshToken())
+		wantInvalid(t, m, tokens.RefreshToken())
 		if n := revocations.calls.Load(); n != 2 {
 			t.Errorf("%d calls, want no more", n)
 		}

@@ -23,15 +23,15 @@ func TestAStoreThatIsNotWellIs503InTime(t *testing.T) {
 			t.Run(tt.method+" "+kind+" at a "+tt.request, func(t *testing.T) {
 				t.Parallel()
 				s := tokentest.NewStall(t, kind)
-				store, revocations := &hooked{Store: newRefreshStore(t, 0), before: s.Before}, &tokentest.Stalling{Stall: s}
-				i := newIssuer(t, func(c *session.Config) {
+				store, revocations := &hooked{Store: newMemory(t, 0), before: s.Before}, &tokentest.Stalling{Stall: s}
+				m := newManager(t, func(c *session.Config) {
 					c.Store, c.Revocations, c.Timeout = store, revocations, tokentest.Impatience
 					c.Claims = func(context.Context, session.Session) (map[string]any, error) { return nil, s.At("Claims") }
 				})
-				h := newSessionHandler(t, i, inCookie)
+				h := newHandler(t, m, inCookie)
 				v := mustVerifier(t, jwtauth.Config{
 					Issuers: []jwtauth.TrustedIssuer{{
-						Issuer: issuer, Audiences: []string{audience}, Algorithms: []jwk.Algorithm{jwk.HS256}, Keys: i,
+						Issuer: issuer, Audiences: []string{audience}, Algorithms: []jwk.Algorithm{jwk.HS256}, Keys: m,
 						Profile: jwtauth.ProfileSession,
 					}},
 					Revocations: revocations, RevocationTimeout: tokentest.Impatience,
@@ -46,7 +46,7 @@ func TestAStoreThatIsNotWellIs503InTime(t *testing.T) {
 				server := httptest.NewServer(mux)
 				t.Cleanup(server.Close)
 				t.Cleanup(s.End)
-				opened := login(t, i)
+				opened := login(t, m)
 				send := func() int {
 					t.Helper()
 					r := must(http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL+"/"+tt.request, nil))
@@ -80,8 +80,8 @@ func TestAStoreThatIsNotWellIs503InTime(t *testing.T) {
 }
 
 func TestStoresInTheProcessAreCalledDirectly(t *testing.T) {
-	i := newIssuer(t, func(c *session.Config) { c.Revocations = new(jwtauth.RevocationList) })
-	if !session.CallsDirectly(i) {
+	m := newManager(t, func(c *session.Config) { c.Revocations = new(jwtauth.RevocationList) })
+	if !session.CallsDirectly(m) {
 		t.Error("Memory or RevocationList is guarded")
 	}
 }
