@@ -99,7 +99,7 @@ func TestPrincipalFrom(t *testing.T) {
 	if !ok || p.ID != "bob" {
 		t.Errorf("got %v, %t", p, ok)
 	}
-	// Whoever changes what PrincipalFrom returned changes a copy.
+	// PrincipalFrom returns a copy, which a handler may change.
 	p.ID = "mallory"
 	if p, _ := usher.PrincipalFrom(r.Context()); p.ID != "bob" {
 		t.Errorf("got %v", p)

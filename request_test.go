@@ -51,7 +51,7 @@ func TestAStackCopiesTheRequestOnce(t *testing.T) {
 	}
 }
 
-func TestThePatternIsHandedBack(t *testing.T) {
+func TestThePatternReachesTheOuterRequest(t *testing.T) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /notes", func(http.ResponseWriter, *http.Request) {})
 	r := get("A", "good")

@@ -211,7 +211,7 @@ func TestErrorsRespondOnce(t *testing.T) {
 	}
 }
 
-// Somebody else's renderer is not forestalled, even if an Errors has been there.
+// Another renderer of c.Errors responds, even if Errors stood further in.
 func TestErrorsOfOthersAreLeftAlone(t *testing.T) {
 	render := func(c *gin.Context) {
 		c.Next()

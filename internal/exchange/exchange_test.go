@@ -21,10 +21,10 @@ var (
 	texts   = exchange.NewSlot[string]()
 )
 
-func TestThereAreNoMoreSlotsThanPlaces(t *testing.T) {
+func TestNewSlotPanicsWithoutPlaces(t *testing.T) {
 	defer func() {
 		if recover() == nil {
-			t.Error("two slots have one place")
+			t.Error("NewSlot did not panic")
 		}
 	}()
 	for range 256 {
@@ -61,10 +61,10 @@ func TestAttachKeepsCancellation(t *testing.T) {
 	r := embedding.Attach(httptest.NewRequestWithContext(ctx, http.MethodGet, "/", nil))
 	cancel()
 	if r.Context().Err() == nil {
-		t.Error("the copy lives on")
+		t.Error("the copy is not canceled")
 	}
 	if exchange.From(r.Context()) != &embedding.Exchange {
-		t.Error("the holder is another")
+		t.Error("the request carries another holder")
 	}
 }
 
@@ -77,7 +77,7 @@ func TestSlots(t *testing.T) {
 	numbers.Store(x, &number)
 	texts.Store(x, &text)
 	if numbers.Load(x) != &number || texts.Load(x) != &text || exchange.Challenges.Load(x) != nil {
-		t.Error("a slot holds what another was given")
+		t.Error("a slot holds the value of another")
 	}
 	numbers.Store(x, nil)
 	if numbers.Load(x) != nil || texts.Load(x) != &text {
@@ -147,7 +147,7 @@ func TestManyAtOnce(t *testing.T) {
 			for i := range 100 {
 				numbers.Store(x, &i)
 				if *numbers.Load(x) > 100 {
-					t.Error("what was read was never written")
+					t.Error("a value was read that was never stored")
 				}
 				x.SetClient(exchange.Client{IPv6Bits: i})
 				if x.Client().IPv6Bits > 100 {
