@@ -16,10 +16,9 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/sdk/metric"
-	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/oteltest"
 	"github.com/usher-go/usher/internal/race"
 	"github.com/usher-go/usher/jwtauth"
 	"github.com/usher-go/usher/jwtauth/jwk"
@@ -339,27 +338,18 @@ func (discard) Write(p []byte) (int, error) { return len(p), nil }
 func (discard) WriteHeader(int)             {}
 
 func TestTelemetryCountsVerdictsAndHits(t *testing.T) {
-	reader := metric.NewManualReader()
-	provider := metric.NewMeterProvider(metric.WithReader(reader))
-	v := verifier(t, func(c *jwtauth.Config) { c.MeterProvider = provider })
+	meter := new(oteltest.Meter)
+	v := verifier(t, func(c *jwtauth.Config) { c.MeterProvider = meter })
 	text := good()
 	for _, text := range []string{text, text, text, "a.b.c", ""} {
 		_, _ = v.Authenticate(request(t, text))
 	}
-	var data metricdata.ResourceMetrics
-	if err := reader.Collect(t.Context(), &data); err != nil {
-		t.Fatal(err)
-	}
 	got := map[string]int64{}
-	for _, scope := range data.ScopeMetrics {
-		for _, m := range scope.Metrics {
-			for _, p := range m.Data.(metricdata.Sum[int64]).DataPoints {
-				p.Attributes.Filter(func(kv attribute.KeyValue) bool {
-					got[fmt.Sprintf("%s %s=%s", m.Name, kv.Key, kv.Value.AsString())] += p.Value
-					return true
-				})
-			}
-		}
+	for _, c := range meter.Counts() {
+		c.Attributes.Filter(func(kv attribute.KeyValue) bool {
+			got[fmt.Sprintf("%s %s=%s", c.Name, kv.Key, kv.Value.AsString())] += c.Value
+			return true
+		})
 	}
 	for name, n := range map[string]int64{
 		"usher.jwt.verifications usher.jwt.result=accepted":   3,

@@ -7,8 +7,8 @@ import (
 	"testing"
 
 	"github.com/golang-jwt/jwt/v5"
-	"github.com/google/go-cmp/cmp"
 
+	"github.com/usher-go/usher/internal/compare"
 	"github.com/usher-go/usher/jwtauth"
 )
 
@@ -50,11 +50,11 @@ func FuzzVerify(f *testing.F) {
 		sub, _ := theirs.GetSubject()
 		aud, _ := theirs.GetAudience()
 		exp, _ := theirs.GetExpirationTime()
-		if got.Issuer != iss || got.Subject != sub || !cmp.Equal(got.Audience, []string(aud)) || got.ExpiresAt.Unix() != exp.Unix() {
+		if got.Issuer != iss || got.Subject != sub || !compare.Equal(got.Audience, []string(aud)) || got.ExpiresAt.Unix() != exp.Unix() {
 			t.Fatalf("%+v, golang-jwt reads %v", got, theirs)
 		}
 		var ours map[string]any
-		if err := got.Claims(&ours); err != nil || !cmp.Equal(ours, map[string]any(theirs)) {
+		if err := got.Claims(&ours); err != nil || !compare.Equal(ours, map[string]any(theirs)) {
 			t.Fatalf("%v %v, golang-jwt reads %v", err, ours, theirs)
 		}
 	})

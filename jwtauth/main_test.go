@@ -4,12 +4,12 @@ import (
 	"log/slog"
 	"testing"
 
-	"go.uber.org/goleak"
+	"github.com/usher-go/usher/internal/leak"
 )
 
 // Whatever a constructor starts, Close ends. Failures that tests provoke are not
 // logged.
 func TestMain(m *testing.M) {
 	slog.SetDefault(slog.New(slog.DiscardHandler))
-	goleak.VerifyTestMain(m)
+	leak.Main(m)
 }

@@ -11,9 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/compare"
 	"github.com/usher-go/usher/jwtauth"
 )
 
@@ -103,7 +102,7 @@ func TestRefusalsAreTheSameBytes(t *testing.T) {
 		"not yet":         token(claims(map[string]any{"nbf": 4102444800})),
 		"revoked":         token(claims(map[string]any{"jti": "revoked"})),
 	} {
-		if diff := cmp.Diff(first, dump(text)); diff != "" {
+		if diff := compare.Diff(first, dump(text)); diff != "" {
 			t.Errorf("%s: %s", name, diff)
 		}
 	}

@@ -13,9 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/compare"
 	"github.com/usher-go/usher/jwtauth"
 	"github.com/usher-go/usher/jwtauth/jwk"
 	"github.com/usher-go/usher/jwtauth/session"
@@ -613,7 +612,7 @@ func TestPagesOfOtherOriginsCannotLogInOrOut(t *testing.T) {
 			b.want(403, "POST", "/logout-all", "", header...)
 			b.want(403, "POST", "/auth/refresh", "", header...)
 			b.want(403, "POST", "/auth/login?as=mallory", "", header...)
-			if diff := cmp.Diff(before, b.held("/auth/refresh")); diff != "" {
+			if diff := compare.Diff(before, b.held("/auth/refresh")); diff != "" {
 				t.Error("the cookies have changed: " + diff)
 			}
 			b.want(200, "GET", "/app/page", "")

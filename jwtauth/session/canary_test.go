@@ -13,11 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
-	"go.opentelemetry.io/otel/sdk/metric/metricdata"
-	sdktrace "go.opentelemetry.io/otel/sdk/trace"
-	"go.opentelemetry.io/otel/sdk/trace/tracetest"
-
+	"github.com/usher-go/usher/internal/oteltest"
 	"github.com/usher-go/usher/jwtauth/session"
 )
 
@@ -36,15 +32,14 @@ func TestSessionTokensAreSeenNowhere(t *testing.T) {
 				out.Write(b)
 			}
 		}
-		reader := sdkmetric.NewManualReader()
-		spans := tracetest.NewInMemoryExporter()
-		tracer := sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans)).Tracer("test")
+		meter := new(oteltest.Meter)
+		tracer := new(oteltest.Tracer)
 		c := managerConfig(t)
 		memory := c.Store
 		store := &hooked{Store: memory}
 		c.Store = store
 		c.Audit = func(_ context.Context, e session.Event) { dump("event", e) }
-		c.MeterProvider = sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))
+		c.MeterProvider = meter
 		m := must(session.New(c))
 		h := newHandler(t, m, inCookie)
 		dump("key", c.Keys[0])
@@ -104,12 +99,8 @@ func TestSessionTokensAreSeenNowhere(t *testing.T) {
 			panic(fmt.Sprintf("%+v", struct{ inner session.Tokens }{third}))
 		}()
 		hide(third)
-		var metrics metricdata.ResourceMetrics
-		if err := reader.Collect(t.Context(), &metrics); err != nil {
-			t.Fatal(err)
-		}
-		dump("metrics", metrics)
-		dump("spans", spans.GetSpans())
+		dump("metrics", meter.Counts())
+		dump("spans", tracer.Spans())
 
 		for what, sign := range map[string]string{"spans": "usher.session.result", "events": "malformed", "errors": "not valid", "metrics": "usher.session.refreshes"} {
 			if !strings.Contains(out.String(), sign) {

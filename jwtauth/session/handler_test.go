@@ -13,10 +13,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/envelope"
+	"github.com/usher-go/usher/internal/compare"
 	"github.com/usher-go/usher/jwtauth"
 	"github.com/usher-go/usher/jwtauth/jwk"
 	"github.com/usher-go/usher/jwtauth/session"
@@ -186,7 +185,7 @@ func TestRefreshTokensThatAreNotGoodGetOneAnswer(t *testing.T) {
 			if first == nil {
 				first = w
 			}
-			if w.Body.String() != first.Body.String() || cmp.Diff(first.Header(), w.Header()) != "" {
+			if w.Body.String() != first.Body.String() || compare.Diff(first.Header(), w.Header()) != "" {
 				t.Errorf("%s: %v %s\nand %v %s", name, w.Header(), w.Body, first.Header(), first.Body)
 			}
 		}
@@ -488,7 +487,7 @@ func TestAuditTellsWhereARequestCameFrom(t *testing.T) {
 		got = append(got, e.Action+" "+e.Outcome+" "+e.Subject+" "+e.Address.String())
 	}
 	want := []string{"login accepted ann 192.0.2.1", "refresh rotated ann 192.0.2.1", "logout accepted ann 192.0.2.1"}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := compare.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -9,9 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/usher-go/usher/envelope"
+	"github.com/usher-go/usher/internal/compare"
 	"github.com/usher-go/usher/jwtauth"
 	"github.com/usher-go/usher/jwtauth/jwk"
 	"github.com/usher-go/usher/jwtauth/session"
@@ -62,7 +61,7 @@ func TestJWKSHasThePublicHalvesAndNoSecret(t *testing.T) {
 			want = append(want, "key "+string(a)+" "+string(a))
 		}
 	}
-	if diff := cmp.Diff(want, published(t, w)); diff != "" {
+	if diff := compare.Diff(want, published(t, w)); diff != "" {
 		t.Errorf("keys (-want +got):\n%s", diff)
 	}
 	h := w.Header()
@@ -82,7 +81,7 @@ func TestJWKSIsReadOnlyAndInNoEnvelope(t *testing.T) {
 	})
 	env := must(envelope.New(envelope.Config{Wrap: true}))
 	w := serveJWKS(t, env.Wrap(http.HandlerFunc(m.ServeJWKS)), http.MethodGet)
-	if diff := cmp.Diff([]string{"k1 ES256"}, published(t, w)); diff != "" {
+	if diff := compare.Diff([]string{"k1 ES256"}, published(t, w)); diff != "" {
 		t.Error(diff)
 	}
 	w = serveJWKS(t, http.HandlerFunc(m.ServeJWKS), http.MethodPost)
@@ -108,7 +107,7 @@ func TestJWKSHasAKeyBeforeItSignsAndUntilItsLastTokenHasExpired(t *testing.T) {
 			{time.Second, []string{"new EdDSA"}},
 		} {
 			time.Sleep(step.wait)
-			if diff := cmp.Diff(step.want, published(t, serveJWKS(t, http.HandlerFunc(m.ServeJWKS), http.MethodGet))); diff != "" {
+			if diff := compare.Diff(step.want, published(t, serveJWKS(t, http.HandlerFunc(m.ServeJWKS), http.MethodGet))); diff != "" {
 				t.Errorf("after %v: %s", step.wait, diff)
 			}
 		}

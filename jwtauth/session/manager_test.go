@@ -14,9 +14,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/compare"
 	"github.com/usher-go/usher/jwtauth"
 	"github.com/usher-go/usher/jwtauth/jwk"
 	"github.com/usher-go/usher/jwtauth/session"
@@ -133,7 +132,7 @@ func TestAccessTokenSaysWhatTheSessionIs(t *testing.T) {
 		t.Fatal(err)
 	}
 	if token.Subject != "ann" || token.SessionID != tokens.Session.ID || token.SessionID == "mine" || token.ID == "" ||
-		!cmp.Equal(token.Scopes, []string{"read", "write"}) || !cmp.Equal(token.Audience, []string{audience}) ||
+		!compare.Equal(token.Scopes, []string{"read", "write"}) || !compare.Equal(token.Audience, []string{audience}) ||
 		token.IssuedAt.Before(before) || token.ExpiresAt.Sub(token.IssuedAt) != 15*time.Minute {
 		t.Errorf("%+v", token)
 	}
@@ -218,7 +217,7 @@ func TestClaimsAreAskedAtEachRefreshAndMayRefuse(t *testing.T) {
 		t.Fatal(err)
 	}
 	var private struct{ Role string }
-	if err := token.Claims(&private); err != nil || private.Role != "user" || !cmp.Equal(token.Scopes, []string{"read"}) {
+	if err := token.Claims(&private); err != nil || private.Role != "user" || !compare.Equal(token.Scopes, []string{"read"}) {
 		t.Errorf("role %q, scopes %v, %v", private.Role, token.Scopes, err)
 	}
 
@@ -280,7 +279,7 @@ func TestIssuerConfigFaultsAreReportedAtOnce(t *testing.T) {
 					}
 				}
 			}
-			if diff := cmp.Diff(tt.fields, fields); diff != "" {
+			if diff := compare.Diff(tt.fields, fields); diff != "" {
 				t.Errorf("faults (-want +got):\n%s\n%v", diff, err)
 			}
 		})
