@@ -1,6 +1,7 @@
 package usher_test
 
 import (
+	"encoding/json"
 	"os"
 	"os/exec"
 	"slices"
@@ -48,5 +49,32 @@ func TestDependencies(t *testing.T) {
 		if !slices.Contains(dependencies, module) {
 			t.Errorf("the module links %s", module)
 		}
+	}
+}
+
+// What only tests need is required by a module of its own, which nobody else
+// requires.
+func TestRequirements(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), "go", "mod", "edit", "-json").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mod struct {
+		Require []struct{ Path string }
+		Replace []any
+	}
+	if err := json.Unmarshal(out, &mod); err != nil {
+		t.Fatal(err)
+	}
+	if len(mod.Require) == 0 {
+		t.Fatalf("go mod edit -json prints %s", out)
+	}
+	for _, r := range mod.Require {
+		if !slices.Contains(dependencies, r.Path) {
+			t.Errorf("go.mod requires %s, which no program needs", r.Path)
+		}
+	}
+	if len(mod.Replace) > 0 {
+		t.Errorf("go.mod replaces %v, for itself alone", mod.Replace)
 	}
 }
