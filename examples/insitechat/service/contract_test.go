@@ -33,7 +33,7 @@ var limitFields = []string{"Retry-After", "RateLimit", "RateLimit-Policy", "X-Ra
 func TestContract(t *testing.T) { contract.Run(t, New, rows) }
 
 var rows = []contract.Row[*Service]{
-	{Name: "IC-01 a list is a bare array and says nothing of limits", Test: func(c *contract.Client, s *Service) {
+	{Name: "IC-01 a list is a bare array, without header fields of limits", Test: func(c *contract.Client, s *Service) {
 		key, _ := s.key(c, "ada")
 		c.Get("/v1/chatbots", key).Is(200, "["+oneBot+"]").Has("Content-Type", "application/json").Lacks(limitFields...)
 	}},
@@ -63,7 +63,7 @@ var rows = []contract.Row[*Service]{
 		c.Get(botPath+"/sources", key).Is(200, `[{"id":"s2","type":"text","title":"New","url":null,"status":"pending",`+tail+
 			`,{"id":"s1","type":"text","title":"Old","url":null,"status":"done",`+strings.Replace(tail, "0", "1", 1)+`]`)
 	}},
-	{Name: "IC-06 a chat answers with the response alone", Test: func(c *contract.Client, s *Service) {
+	{Name: "IC-06 a chat responds with the text alone", Test: func(c *contract.Client, s *Service) {
 		key, _ := s.key(c, "ada")
 		c.Post(botPath+"/chat", `{"message":"hi"}`, key).Is(200, `{"response":"You said: hi"}`)
 	}},
@@ -147,7 +147,7 @@ var rows = []contract.Row[*Service]{
 		}
 		c.Post("/v1/api-keys", `{"name":"k"}`, web.AsBert).HasStatus(201)
 	}},
-	{Name: "IC-13 revoking a key makes room for another, which is shown in this answer only", Test: func(c *contract.Client, s *Service) {
+	{Name: "IC-13 revoking a key makes room for another, which is shown in this response only", Test: func(c *contract.Client, s *Service) {
 		var first apikey.Key
 		for range 5 {
 			_, first = s.key(c, "ada")
@@ -198,7 +198,7 @@ var rows = []contract.Row[*Service]{
 			c.TB.Errorf("a refused call moved the last use from %v to %v", used, at)
 		}
 	}},
-	{Name: "IC-21 a server failure is 500 with a detail that says nothing of it (inferred: text)", Test: func(c *contract.Client, s *Service) {
+	{Name: "IC-21 a server failure is 500 with a detail that hides the cause (inferred: text)", Test: func(c *contract.Client, s *Service) {
 		key, _ := s.key(c, "ada")
 		s.broken = true
 		c.Get("/v1/chatbots", key).Is(500, `{"detail":"Internal Server Error"}`)

@@ -15,8 +15,8 @@ import (
 )
 
 // A Service has chat bots for web sites. Its errors are one text, its keys are
-// bearer tokens of which an account has five at most, and it says nothing of
-// limits but that they are used up.
+// bearer tokens of which an account has five at most, and clients learn nothing of
+// a limit until it is used up.
 type Service struct {
 	env     *envelope.Envelope
 	auth    *apikey.Authenticator
@@ -62,7 +62,7 @@ func New() *Service {
 		Name:    "month",
 		Key:     ratelimit.ByOwner(),
 		Limit:   ratelimit.CalendarWindow(monthly, ratelimit.Month),
-		Count:   func(status int) bool { return status < 400 }, // only messages that were answered
+		Count:   func(status int) bool { return status < 400 }, // only messages that succeeded
 		Message: "Monthly message limit reached.",
 	}))
 	return s
@@ -111,7 +111,7 @@ func (s *Service) bots(w http.ResponseWriter, r *http.Request) {
 	envelope.For(w, r).Value([]chatBot{bot})
 }
 
-// found reports whether the bot in the path exists, or answers that not.
+// found reports whether the bot in the path exists, and responds with 404 if not.
 func found(w http.ResponseWriter, r *http.Request) bool {
 	ok := r.PathValue("id") == bot.ID
 	if !ok {

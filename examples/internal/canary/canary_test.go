@@ -38,16 +38,16 @@ import (
 )
 
 // TestNoKeyMaterialAnywhere sends key material in every way through a whole stack
-// and then looks for it in everything that the stack has said to anybody.
+// and then searches everything that the stack has sent, stored, logged or exported.
 //
 // What a client puts into the path of a URL, into its request ID or into the name
-// of a key or of a member of JSON is its own text and no place for a secret: the answer to that client
-// may repeat it. Logs, spans and metrics must not hold a path either, and neither
-// answers nor they may hold what stands in a query parameter for secrets.
+// of a key or of a member of JSON is its own text and no place for a secret: the
+// response to that client may repeat it. Logs, spans and metrics must not hold a path either, and neither
+// responses nor they may hold the value of a query parameter for secrets.
 func TestNoKeyMaterialAnywhere(t *testing.T) {
 	w := newWorld(t)
 
-	// The one answer that shows a key.
+	// The one response that shows a key.
 	made := w.call("POST", "/api-keys", `{"name":"k","level":"full"}`, "X-Session: ada")
 	valid := member(t, made, "api_key")
 	w.own["valid key"] = valid
@@ -61,7 +61,7 @@ func TestNoKeyMaterialAnywhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.secrets["revoked key"] = secret.Reveal()
-	w.say("secret", secret, &secret, []any{secret}, map[string]any{"k": secret})
+	w.show("secret", secret, &secret, []any{secret}, map[string]any{"k": secret})
 
 	last, err := w.manager.Find(t.Context(), "ada", member(t, rotated, "key.id"))
 	if err != nil {
@@ -120,12 +120,12 @@ func TestNoKeyMaterialAnywhere(t *testing.T) {
 			r := httptest.NewRequest(http.MethodGet, "/notes", nil)
 			r.Header.Set(name, s)
 			p, err := w.auth.Authenticate(r)
-			w.say("verdict", p, err)
+			w.show("verdict", p, err)
 			p, err = w.tokens.Authenticate(r)
-			w.say("verdict", p, err)
+			w.show("verdict", p, err)
 		}
 		_, err := w.issuer.Refresh(t.Context(), s)
-		w.say("verdict", err)
+		w.show("verdict", err)
 	}
 	w.close()
 	w.collect()
@@ -139,7 +139,7 @@ func (w *world) session() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.say("tokens", tokens, &tokens, []any{tokens}, map[string]any{"t": tokens})
+	w.show("tokens", tokens, &tokens, []any{tokens}, map[string]any{"t": tokens})
 	w.secrets["refresh token"] = tokens.RefreshToken()
 	next := w.call("POST", "/refresh", `{"refresh_token":"`+tokens.RefreshToken()+`"}`)
 	for what, name := range map[string]string{"next refresh token": "refresh_token", "next access token": "access_token"} {
@@ -177,17 +177,17 @@ func (w *world) orders(s string, header ...string) {
 	order("/orders", s, body, "Idempotency-Key: "+s)
 	order("/orders", s+" ", body)
 	order("/orders", "panic-"+s, body, "X-Panic: "+s)
-	order("/orders", "panic-"+s, body, "X-Panic: "+s) // nobody knows
+	order("/orders", "panic-"+s, body, "X-Panic: "+s) // the outcome is unknown
 	order("/orders?api_key="+s, "query-"+s, body)
 	w.claims.failing.Store(true)
 	order("/orders", s, body)
 	w.claims.failing.Store(false)
 }
 
-// A spyingStore says all that an idempotency store is told.
+// A spyingStore records everything that an idempotency store is given.
 type spyingStore struct {
 	idempotency.Store
-	say     func(where string, values ...any) // not the world, which would be printed with it
+	show    func(where string, values ...any) // not the world, which would be printed with it
 	failing atomic.Bool
 }
 
@@ -196,28 +196,28 @@ func (s *spyingStore) Claim(ctx context.Context, c idempotency.Claim) (idempoten
 		return idempotency.Record{}, fmt.Errorf("claim %v: %w", c.Key, io.ErrUnexpectedEOF)
 	}
 	r, err := s.Store.Claim(ctx, c)
-	s.say("records", c, &c, r, err)
+	s.show("records", c, &c, r, err)
 	return r, err
 }
 
 func (s *spyingStore) Finish(ctx context.Context, k idempotency.Key, token idempotency.Token, r idempotency.Result) error {
-	s.say("records", k, token, r, &r, string(r.Payload))
+	s.show("records", k, token, r, &r, string(r.Payload))
 	return s.Store.Finish(ctx, k, token, r)
 }
 
-// A spyingSessions says all that a store of sessions is told.
+// A spyingSessions records everything that a store of sessions is given.
 type spyingSessions struct {
 	session.Store
-	say func(where string, values ...any)
+	show func(where string, values ...any)
 }
 
 func (s spyingSessions) Insert(ctx context.Context, r session.Record) error {
-	s.say("sessions", r, &r, string(r.Response))
+	s.show("sessions", r, &r, string(r.Response))
 	return s.Store.Insert(ctx, r)
 }
 
 func (s spyingSessions) Update(ctx context.Context, r session.Record) error {
-	s.say("sessions", r, &r, string(r.Response))
+	s.show("sessions", r, &r, string(r.Response))
 	return s.Store.Update(ctx, r)
 }
 
@@ -230,7 +230,7 @@ const (
 
 const pepper = "pepper-canary-pepper-canary-pepper-canary"
 
-// A world is a whole stack and all that it says.
+// A world is a whole stack and everything that it has shown.
 type world struct {
 	t       *testing.T
 	server  *httptest.Server
@@ -247,11 +247,11 @@ type world struct {
 	logs    *buffer
 
 	secrets map[string]string // by what they are
-	own     map[string]string // keys that one answer may show
+	own     map[string]string // keys that one response may show
 	path    bool              // the secret stands in the path
 
-	mu   sync.Mutex
-	said map[string]string // by where
+	mu    sync.Mutex
+	shown map[string]string // by where
 }
 
 type buffer struct {
@@ -267,7 +267,7 @@ func (b *buffer) Write(p []byte) (int, error) {
 
 func newWorld(t *testing.T) *world {
 	w := &world{
-		t: t, store: apikey.NewMemory(), logs: new(buffer), said: make(map[string]string), own: make(map[string]string),
+		t: t, store: apikey.NewMemory(), logs: new(buffer), shown: make(map[string]string), own: make(map[string]string),
 		secrets: map[string]string{"pepper": pepper, "secret of tokens": tokenSecret},
 		spans:   tracetest.NewSpanRecorder(), reader: metric.NewManualReader(),
 	}
@@ -279,7 +279,7 @@ func newWorld(t *testing.T) *world {
 	otel.SetTracerProvider(tracers)
 	otel.SetMeterProvider(meters)
 
-	audit := func(_ context.Context, e apikey.Event) { w.say("audit", e, &e) }
+	audit := func(_ context.Context, e apikey.Event) { w.show("audit", e, &e) }
 	ips := must(clientip.New(clientip.Config{TrustedProxies: []string{"127.0.0.1"}}))
 	peppers := []apikey.Pepper{{Version: 1, Key: apikey.NewSecret(pepper)}}
 	cacheConfig := apikey.CacheConfig{Store: w.store}
@@ -312,8 +312,8 @@ func newWorld(t *testing.T) *world {
 	sign := must(jwk.New(jwk.KeyConfig{ID: "1", Algorithm: jwk.HS256, Secret: []byte(tokenSecret)}))
 	issuerConfig := session.Config{
 		Issuer: self, Audiences: []string{self}, Keys: []session.SigningKey{{Key: sign}}, Grace: -1, Revocations: ended,
-		Store: spyingSessions{must(session.NewMemory(session.MemoryConfig{})), w.say},
-		Audit: func(_ context.Context, e session.Event) { w.say("audit of sessions", e, &e, e.Err) },
+		Store: spyingSessions{must(session.NewMemory(session.MemoryConfig{})), w.show},
+		Audit: func(_ context.Context, e session.Event) { w.show("audit of sessions", e, &e, e.Err) },
 	}
 	w.issuer = must(session.New(issuerConfig))
 	tokenConfig := jwtauth.Config{Revocations: ended, Issuers: []jwtauth.TrustedIssuer{{
@@ -323,8 +323,8 @@ func newWorld(t *testing.T) *world {
 	sessionConfig := session.HandlerConfig{Manager: w.issuer}
 	sessions := must(session.NewHandler(sessionConfig))
 	memory := must(idempotency.NewMemory(idempotency.MemoryConfig{}))
-	w.claims = &spyingStore{Store: memory, say: w.say}
-	onceConfig := idempotency.Config{Store: w.claims, OnError: func(_ context.Context, err error) { w.say("failures of the store", err) }}
+	w.claims = &spyingStore{Store: memory, show: w.show}
+	onceConfig := idempotency.Config{Store: w.claims, OnError: func(_ context.Context, err error) { w.show("failures of the store", err) }}
 	once := must(idempotency.New(onceConfig))
 	w.parts = append(w.parts, sign, []any{sign}, issuerConfig, tokenConfig, sessionConfig, onceConfig, w.issuer, w.tokens, sessions, memory, once, ended)
 
@@ -348,7 +348,7 @@ func newWorld(t *testing.T) *world {
 					panics(rw, r)
 				}
 				e := idempotency.From(r.Context())
-				w.say("execution", e.Key(), e.Token(), e.Generation(), e.DownstreamKey("bank"))
+				w.show("execution", e.Key(), e.Token(), e.Generation(), e.DownstreamKey("bank"))
 				_, _ = io.Copy(io.Discard, r.Body)
 				rw.Header().Set("Content-Type", "application/json")
 				_, _ = io.WriteString(rw, `{"order":1}`)
@@ -390,7 +390,7 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-// login knows people by a field that the test sends.
+// login authenticates people by a header field of the test.
 type login struct{}
 
 func (login) Authenticate(r *http.Request) (*usher.Principal, error) {
@@ -403,7 +403,7 @@ func (login) Authenticate(r *http.Request) (*usher.Principal, error) {
 func (w *world) notes() http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		p, _ := usher.PrincipalFrom(r.Context())
-		w.say("principal", p, &p, p.Details)
+		w.show("principal", p, &p, p.Details)
 		rw.Header().Set("Content-Type", "application/json")
 		_, _ = io.WriteString(rw, `[]`)
 	})
@@ -417,20 +417,20 @@ func panics(rw http.ResponseWriter, r *http.Request) {
 	panic(fmt.Errorf("could not use %s%s", r.Header.Get("X-Panic"), r.PathValue("id")))
 }
 
-// say keeps values in every way that a program prints them.
-func (w *world) say(where string, values ...any) {
+// show records values in every form in which a program prints them.
+func (w *world) show(where string, values ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var b strings.Builder
 	for _, v := range values {
 		encoded, _ := json.Marshal(v)
 		fmt.Fprintf(&b, "%v\n%+v\n%#v\n%s\n%q\n%x\n%s\n", v, v, v, v, v, v, encoded)
-		slog.Info("said", "value", v)
+		slog.Info("shown", "value", v)
 	}
-	w.said[where] += b.String()
+	w.shown[where] += b.String()
 }
 
-// call sends a request, keeps the answer but for the one that shows a key, and
+// call sends a request, records the response except the one that shows a key, and
 // returns its data.
 func (w *world) call(method, path, body string, header ...string) json.RawMessage {
 	w.t.Helper()
@@ -449,26 +449,26 @@ func (w *world) call(method, path, body string, header ...string) json.RawMessag
 	}
 	defer func() { _ = resp.Body.Close() }()
 	b, _ := io.ReadAll(resp.Body) // a panic after the status ends the connection
-	where := "answers"
+	where := "responses"
 	if w.path {
-		where = "answers to who put it into the path"
+		where = "responses to requests with it in the path"
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var answer struct{ Data json.RawMessage }
-	_ = json.Unmarshal(b, &answer)
+	var response struct{ Data json.RawMessage }
+	_ = json.Unmarshal(b, &response)
 	if resp.StatusCode == http.StatusCreated || path == "/refresh" && resp.StatusCode == http.StatusOK {
-		where = "answers that show a key"
+		where = "responses that show a key"
 	}
-	w.said[where] += fmt.Sprintf("%d %v %v %s\n", resp.StatusCode, resp.Header, resp.Trailer, b)
-	return answer.Data
+	w.shown[where] += fmt.Sprintf("%d %v %v %s\n", resp.StatusCode, resp.Header, resp.Trailer, b)
+	return response.Data
 }
 
 // collect takes what telemetry, logs and the store hold.
 func (w *world) collect() {
 	for _, span := range w.spans.Ended() {
 		stub := tracetest.SpanStubFromReadOnlySpan(span)
-		w.said["spans"] += fmt.Sprintf("%s %v %v %v\n", stub.Name, stub.Attributes, stub.Events, stub.Status)
+		w.shown["spans"] += fmt.Sprintf("%s %v %v %v\n", stub.Name, stub.Attributes, stub.Events, stub.Status)
 	}
 	var metrics metricdata.ResourceMetrics
 	if err := w.reader.Collect(w.t.Context(), &metrics); err != nil {
@@ -478,7 +478,7 @@ func (w *world) collect() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.said["metrics"] = string(encoded)
+	w.shown["metrics"] = string(encoded)
 	keys, _, err := w.store.List(w.t.Context(), "ada", 0, 100)
 	if err != nil {
 		w.t.Fatal(err)
@@ -488,17 +488,17 @@ func (w *world) collect() {
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		w.say("store", k, record, &record)
+		w.show("store", k, record, &record)
 	}
 	// Printing reads without a lock what was written under one, which the race
 	// detector rightly minds.
 	if race.Enabled {
-		w.say("configurations", w.parts[:3]...)
+		w.show("configurations", w.parts[:3]...)
 	} else {
-		w.say("configurations", w.parts...)
+		w.show("configurations", w.parts...)
 	}
 	w.logs.mu.Lock()
-	w.said["logs"] = w.logs.b.String()
+	w.shown["logs"] = w.logs.b.String()
 	w.logs.mu.Unlock()
 }
 
@@ -506,30 +506,30 @@ func (w *world) collect() {
 func (w *world) check() {
 	// Each place must have been filled, or nothing was looked at.
 	for where, word := range map[string]string{
-		"answers":                             "Too Many Requests",
-		"answers to who put it into the path": "metadata",
-		"answers that show a key":             w.secrets["valid key"],
-		"spans":                               "usher.apikey.result",
-		"metrics":                             "usher.apikey.verifications",
-		"logs":                                "envelope: handler panicked",
-		"audit":                               "revoke",
-		"store":                               "last_four",
-		"configurations":                      "RequestIDPrefix",
-		"verdict":                             "apikey: revoked",
-		"principal":                           "api_key",
-		"secret":                              "[redacted]",
-		"tokens":                              "AccessLifetime",
-		"sessions":                            "RefreshedAt",
-		"audit of sessions":                   "reused",
-		"records":                             `{"order":1}`,
-		"failures of the store":               "unexpected EOF",
-		"execution":                           "[",
+		"responses": "Too Many Requests",
+		"responses to requests with it in the path": "metadata",
+		"responses that show a key":                 w.secrets["valid key"],
+		"spans":                                     "usher.apikey.result",
+		"metrics":                                   "usher.apikey.verifications",
+		"logs":                                      "envelope: handler panicked",
+		"audit":                                     "revoke",
+		"store":                                     "last_four",
+		"configurations":                            "RequestIDPrefix",
+		"verdict":                                   "apikey: revoked",
+		"principal":                                 "api_key",
+		"secret":                                    "[redacted]",
+		"tokens":                                    "AccessLifetime",
+		"sessions":                                  "RefreshedAt",
+		"audit of sessions":                         "reused",
+		"records":                                   `{"order":1}`,
+		"failures of the store":                     "unexpected EOF",
+		"execution":                                 "[",
 	} {
-		if where == "answers" {
+		if where == "responses" {
 			word = "429"
 		}
-		if !strings.Contains(w.said[where], word) {
-			w.t.Errorf("%s: nothing said of %q", where, word)
+		if !strings.Contains(w.shown[where], word) {
+			w.t.Errorf("%s: nothing shown of %q", where, word)
 		}
 	}
 	for what, secret := range w.secrets {
@@ -539,21 +539,21 @@ func (w *world) check() {
 			hidden, base64.StdEncoding.EncodeToString([]byte(hidden)), base64.RawURLEncoding.EncodeToString([]byte(hidden)),
 			hex.EncodeToString([]byte(hidden)), fmt.Sprintf("%X", hidden), fmt.Sprint([]byte(hidden)),
 		} {
-			for where, said := range w.said {
-				at := strings.Index(said, form)
+			for where, text := range w.shown {
+				at := strings.Index(text, form)
 				switch {
 				case at < 0:
-				case where == "answers to who put it into the path":
-				case where == "answers that show a key" && w.own[what] != "" && strings.Count(said, form) == 1:
+				case where == "responses to requests with it in the path":
+				case where == "responses that show a key" && w.own[what] != "" && strings.Count(text, form) == 1:
 				default:
-					w.t.Errorf("the %s is in %s: ...%s", what, where, said[max(0, at-300):min(len(said), at+100)])
+					w.t.Errorf("the %s is in %s: ...%s", what, where, text[max(0, at-300):min(len(text), at+100)])
 				}
 			}
 		}
 	}
 }
 
-// member returns a member of the data of an answer.
+// member returns a member of the data of a response.
 func member(t *testing.T, data json.RawMessage, path string) string {
 	t.Helper()
 	for name := range strings.SplitSeq(path, ".") {

@@ -26,7 +26,7 @@ type Client struct {
 	listener *listener // of a server in memory
 }
 
-// A Response is what a client got.
+// A Response is what a client received.
 type Response struct {
 	*http.Response
 	Client *Client
@@ -121,7 +121,7 @@ func (c *Client) Raw(request string) *Response {
 	}
 	defer func() { _ = conn.Close() }()
 	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
-	go func() { _, _ = io.WriteString(conn, request) }() // the server may answer before it has read all
+	go func() { _, _ = io.WriteString(conn, request) }() // the server may respond before it has read everything
 	line, _, _ := strings.Cut(request, "\r\n")
 	method, _, _ := strings.Cut(line, " ")
 	resp, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
@@ -137,7 +137,7 @@ func (c *Client) Raw(request string) *Response {
 }
 
 // Pipeline sends several requests as they are over one connection and returns the
-// statuses of the answers, which are for these methods.
+// statuses of the responses, which are for these methods.
 func (c *Client) Pipeline(requests string, methods ...string) (statuses []int) {
 	c.TB.Helper()
 	conn, err := c.dial()
@@ -172,7 +172,7 @@ func Cut(s string) string {
 }
 
 // Is checks the status, and the whole body byte for byte, in which placeholders
-// such as <time> stand for what cannot be foretold.
+// such as <time> stand for what differs from run to run.
 func (a *Response) Is(status int, body string) *Response {
 	a.Client.TB.Helper()
 	a.HasStatus(status)
@@ -180,7 +180,7 @@ func (a *Response) Is(status int, body string) *Response {
 		a.Client.TB.Errorf("%s: body\n got %s\nwant %s", a.Sent, Cut(a.Text), body)
 	}
 	if a.Text != "" && strings.Contains(a.Header.Get("Content-Type"), "json") && !json.Valid([]byte(a.Text)) {
-		a.Client.TB.Errorf("%s: the body is no JSON: %s", a.Sent, Cut(a.Text))
+		a.Client.TB.Errorf("%s: the body is not JSON: %s", a.Sent, Cut(a.Text))
 	}
 	return a
 }
@@ -224,7 +224,7 @@ func (a *Response) Has(name, value string) *Response {
 	return a
 }
 
-// Lacks checks that the answer has none of these fields.
+// Lacks checks that the response has none of these fields.
 func (a *Response) Lacks(names ...string) *Response {
 	a.Client.TB.Helper()
 	for _, name := range names {
@@ -235,7 +235,7 @@ func (a *Response) Lacks(names ...string) *Response {
 	return a
 }
 
-// Same checks that two answers are the same bytes with the same header fields,
+// Same checks that two responses are the same bytes with the same header fields,
 // apart from those that differ from one request to the next.
 func (a *Response) Same(b *Response) {
 	a.Client.TB.Helper()
@@ -255,7 +255,7 @@ func fields(a *Response) http.Header {
 	return h
 }
 
-// still returns a body without its moving parts.
+// still returns a body without the parts that differ from one request to the next.
 func still(body string) string { return moving.ReplaceAllString(body, "_") }
 
 var moving = regexp.MustCompile(`"(execution_time_ms|timestamp|url|request_id)":("[^"]*"|\d+)`)
@@ -282,7 +282,7 @@ func (a *Response) Member(path string) string {
 // Bearer returns the header line that presents a bearer token.
 func Bearer(text string) string { return "Authorization: Bearer " + text }
 
-// placeholders are what may stand in an expected text.
+// placeholders are the placeholders of expected texts, and what they match.
 var placeholders = map[string]string{
 	"<n>":       `[0-9]+`,
 	"<time>":    `[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z`,

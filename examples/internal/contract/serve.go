@@ -43,7 +43,7 @@ func Serve(tb testing.TB, h http.Handler, over Transport) *Client {
 	}}
 }
 
-// peerAddr is where in-memory clients call from, unless they say otherwise.
+// peerAddr is the address of in-memory clients, except those of From.
 var peerAddr = netip.MustParseAddr("192.0.2.1")
 
 func serveMemory(tb testing.TB, h http.Handler) *Client {

@@ -35,7 +35,7 @@ func (s *target) ran(c *contract.Client, want int64) {
 // repeat is the header line of an idempotency key.
 const repeat = "Idempotency-Key: 8e03978e-40d5-43dd-bc93-6894a57f9324"
 
-// orders answers each request with a number of its own and with what it read.
+// orders responds to each request with a number of its own and the body it read.
 func orders(c *settings) {
 	var n atomic.Int64
 	order := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -52,7 +52,7 @@ func orders(c *settings) {
 	}
 }
 
-// statuses answers with the status in the path, or panics at 0.
+// statuses responds with the status in the path, or panics at 0.
 func statuses(profile idempotency.Profile) func(*settings) {
 	return func(c *settings) {
 		c.once.Profile = profile
@@ -67,7 +67,7 @@ func statuses(profile idempotency.Profile) func(*settings) {
 }
 
 var repetitions = []attack{
-	{"P01 the same key of two callers is two requests, and neither sees the other's answer", nil, orders, func(c *contract.Client, s *target) {
+	{"P01 the same key of two callers is two requests, and neither sees the other's response", nil, orders, func(c *contract.Client, s *target) {
 		ada, bert := s.full(c, "ada"), s.full(c, "bert")
 		first := c.Post("/orders", `{"a":1}`, ada, repeat).HasStatus(201)
 		other := c.Post("/orders", `{"a":1}`, bert, repeat).HasStatus(201).Lacks("Idempotency-Replayed")
@@ -83,7 +83,7 @@ var repetitions = []attack{
 		}
 		s.ran(c, 2)
 	}},
-	{"P02 the same key with another method, route or query is never the stored answer", nil, orders, func(c *contract.Client, s *target) {
+	{"P02 the same key with another method, route or query never gets the stored response", nil, orders, func(c *contract.Client, s *target) {
 		ada := s.full(c, "ada")
 		first := c.Post("/orders", `{"a":1}`, ada, repeat).HasStatus(201).Member("data.order")
 		for _, r := range [][2]string{{"PATCH", "/orders"}, {"POST", "/refunds"}, {"POST", "/orders?a=1"}, {"POST", "/%6frders"}} {
@@ -102,7 +102,7 @@ var repetitions = []attack{
 		}
 		s.ran(c, 1)
 	}},
-	{"P08 an answer that cannot be kept passes as it is, and a retry neither gets it nor runs", nil,
+	{"P08 a response that cannot be stored passes unchanged, and a retry neither gets it nor runs", nil,
 		func(c *settings) {
 			c.once.MaxResponse = 1 << 10
 			post := func(path string, f http.HandlerFunc) web.Route {

@@ -28,7 +28,7 @@ import (
 	"github.com/usher-go/usher/ushertest"
 )
 
-var attacks = slices.Concat(credentials, tokens, lifecycle, addresses, repetitions, answers)
+var attacks = slices.Concat(credentials, tokens, lifecycle, addresses, repetitions, responses)
 
 // bytesOnly are attacks that only bytes on a connection can make.
 var bytesOnly = []contract.Transport{contract.HTTP1}
@@ -98,7 +98,7 @@ var credentials = []attack{
 			c.Get("/notes", line).HasStatus(200).Has("Cache-Control", "private").Has("Vary", "Authorization, X-Api-Key")
 		}
 	}},
-	{"A03 by precedence the first kind decides alone", nil,
+	{"A03 with a precedence the first kind decides alone", nil,
 		func(c *settings) {
 			c.authenticate = func(s *target) []usher.Authenticator {
 				return []usher.Authenticator{usher.Precedence(s.tokens, s.auth)}
@@ -131,7 +131,7 @@ var credentials = []attack{
 			a := c.Get("/notes?" + query + key)
 			s.refused(a)
 			if strings.Contains(a.Text, key) {
-				c.TB.Errorf("the answer repeats the key: %s", a.Text)
+				c.TB.Errorf("the response repeats the key: %s", a.Text)
 			}
 		}
 		s.refused(c.Post("/notes", `{"api_key":"`+key+`"}`))
@@ -151,7 +151,7 @@ var credentials = []attack{
 		a := c.Get("/notes", "X-API-Key: "+long)
 		s.refused(a)
 		if strings.Contains(a.Text, "aaaa") {
-			c.TB.Error("the answer repeats the key")
+			c.TB.Error("the response repeats the key")
 		}
 		a.Same(c.Get("/notes", "X-API-Key: acme_live_short"))
 		if race.Enabled {
@@ -262,7 +262,7 @@ func behindProxy(c *settings) {
 }
 
 var addresses = []attack{
-	{"R01 what an untrusted peer says about its address buys nothing", nil, threeAMinute, func(c *contract.Client, _ *target) {
+	{"R01 an untrusted peer gains nothing by the address that it claims", nil, threeAMinute, func(c *contract.Client, _ *target) {
 		for i, name := range []string{
 			"X-Forwarded-For", "X-Real-IP", "True-Client-IP", "X_Forwarded_For", "CF-Connecting-IP", "X-Client-IP", "X-Cluster-Client-IP", "Forwarded",
 		} {
@@ -310,7 +310,7 @@ var addresses = []attack{
 		}
 		c.Get("/", "X-Forwarded-For: 203.0.113.5:80").HasStatus(429)
 	}},
-	{"R11 places come back after panics, aborts, hijacks, timeouts, streams and clients that leave", nil,
+	{"R11 places are freed after panics, aborts, hijacks, timeouts, streams and clients that leave", nil,
 		func(c *settings) {
 			c.perAddress = ratelimit.Concurrency(2)
 			c.routes = []web.Route{
@@ -335,7 +335,7 @@ var addresses = []attack{
 			for _, path := range []string{"/panic", "/abort", "/hijack", "/timeout"} {
 				for i := range 5 {
 					if a, err := c.Try("POST", path, "{}"); err == nil && a.StatusCode == 429 {
-						c.TB.Fatalf("%s: request %d found no place", path, i+1)
+						c.TB.Fatalf("%s: request %d got no place", path, i+1)
 					}
 				}
 			}
@@ -352,22 +352,22 @@ var addresses = []attack{
 				}
 				defer leave()
 				if status != 200 {
-					c.TB.Fatal("a place did not come back")
+					c.TB.Fatal("a place was not freed")
 				}
 			}
 		}},
-	{"R16 a limiter that is not mounted, or stands behind authentication by mistake, is found", nil, nil, func(c *contract.Client, s *target) {
+	{"R16 a limiter that is not mounted, or is behind authentication by mistake, is found", nil, nil, func(c *contract.Client, s *target) {
 		probe := func() *http.Request {
 			return httptest.NewRequestWithContext(c.TB.Context(), http.MethodGet, "/notes", nil)
 		}
-		if _, err := s.door.Reached(s.handler, probe()); err != nil {
-			c.TB.Errorf("the limiter at the door: %v", err)
+		if _, err := s.outer.Reached(s.handler, probe()); err != nil {
+			c.TB.Errorf("the outer limiter: %v", err)
 		}
-		if _, err := s.inside.Reached(s.handler, probe()); !errors.Is(err, ushertest.ErrNotReached) {
+		if _, err := s.inner.Reached(s.handler, probe()); !errors.Is(err, ushertest.ErrNotReached) {
 			c.TB.Errorf("the limiter behind authentication: %v", err)
 		}
 		key, _ := s.key(c, apikey.Key{Level: usher.LevelFull})
-		for limiter, authenticated := range map[*ushertest.Watched]bool{s.inside: true, s.door: false} {
+		for limiter, authenticated := range map[*ushertest.Watched]bool{s.inner: true, s.outer: false} {
 			r := probe()
 			r.Header.Set("X-API-Key", key)
 			arrived, err := limiter.Reached(s.handler, r)
@@ -378,15 +378,15 @@ var addresses = []attack{
 				c.TB.Errorf("a limiter that stands behind authentication: %v, want %v", known, authenticated)
 			}
 		}
-		forgotten := ushertest.Watch(web.Must(ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{ratelimit.PerAddress(1, time.Hour)}})))
-		if _, err := forgotten.Reached(s.handler, probe()); !errors.Is(err, ushertest.ErrNotReached) {
-			c.TB.Errorf("the forgotten limiter: %v", err)
+		unmounted := ushertest.Watch(web.Must(ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{ratelimit.PerAddress(1, time.Hour)}})))
+		if _, err := unmounted.Reached(s.handler, probe()); !errors.Is(err, ushertest.ErrNotReached) {
+			c.TB.Errorf("the limiter that is not mounted: %v", err)
 		}
 	}},
 }
 
-// stream begins a request to /stream, whose answer does not end, and returns what
-// ends it.
+// stream begins a request to /stream, whose response does not end, and returns a
+// function that ends it.
 func stream(c *contract.Client) (status int, leave func()) {
 	c.TB.Helper()
 	ctx, cancel := context.WithCancel(c.TB.Context())
@@ -418,7 +418,7 @@ func route(path string, h http.Handler) web.Route {
 	return web.Route{Method: "GET", Pattern: path, Handler: h}
 }
 
-var answers = []attack{
+var responses = []attack{
 	{"E01 a hostile message is valid JSON in every shape, and inert in a page", nil, nil, func(c *contract.Client, given *target) {
 		for name, shape := range map[string]envelope.Shape{
 			"standard": envelope.Standard(), "data": envelope.Data(), "typed": envelope.Typed(),
@@ -526,7 +526,7 @@ var answers = []attack{
 			c.TB.Errorf("early statuses %v", early)
 		}
 	}},
-	{"E06 answers without a body leave a connection in step", bytesOnly, bodiless, func(c *contract.Client, _ *target) {
+	{"E06 responses without a body leave a connection in step", bytesOnly, bodiless, func(c *contract.Client, _ *target) {
 		keep := func(method, path string) string { return method + " " + path + " HTTP/1.1\r\nHost: x\r\n\r\n" }
 		all := keep("HEAD", "/json") + keep("GET", "/204") + keep("GET", "/304") + keep("HEAD", "/nowhere")
 		statuses := c.Pipeline(all+request("/json"), "HEAD", "GET", "GET", "HEAD", "GET")
@@ -534,7 +534,7 @@ var answers = []attack{
 			c.TB.Errorf("statuses %v", statuses)
 		}
 	}},
-	{"E08 what a store, a query or a handler failed with is never in an answer", nil,
+	{"E08 the error of a store, a query or a handler is never in a response", nil,
 		func(c *settings) {
 			private := fmt.Errorf("select: %w", errPrivate)
 			c.routes = []web.Route{
@@ -558,7 +558,7 @@ var answers = []attack{
 			silent(c.Get("/api-keys", web.AsAda).HasStatus(503).Has("Retry-After", "1"))
 			silent(c.Post("/api-keys", `{"name":"k"}`, web.AsAda).HasStatus(503))
 		}},
-	{"E08 what the store of limits failed with is never in an answer, and opens no door", nil,
+	{"E08 the error of the store of limits is never in a response, and admits nobody", nil,
 		func(c *settings) {
 			c.limits.Store, c.limits.OnStoreFailure = failingLimits{}, ratelimit.FailClosed
 		}, func(c *contract.Client, s *target) {
@@ -592,13 +592,13 @@ func bodiless(c *settings) {
 
 var errPrivate = errors.New(`pq: password authentication failed for user "acme" at 10.0.0.7 (SQLSTATE 28P01)`)
 
-// silent checks that an answer says nothing of errPrivate.
+// silent checks that a response contains nothing of errPrivate.
 func silent(a *contract.Response) {
 	a.Client.TB.Helper()
-	said := a.Text + fmt.Sprint(a.Header)
+	text := a.Text + fmt.Sprint(a.Header)
 	for _, word := range []string{"pq:", "password", "10.0.0.7", "SQLSTATE", "select", "goroutine", ".go:"} {
-		if strings.Contains(said, word) {
-			a.Client.TB.Errorf("%s: the answer says %q: %s", a.Sent, word, said)
+		if strings.Contains(text, word) {
+			a.Client.TB.Errorf("%s: the response contains %q: %s", a.Sent, word, text)
 		}
 	}
 }

@@ -22,9 +22,9 @@ import (
 	"github.com/usher-go/usher/ushertest"
 )
 
-// TestHostile runs input that means no good against a full stack on every router:
-// envelope, limit per address, keys or tokens, limit per caller, levels,
-// idempotency. Requests that no Go client sends go over TCP as bytes.
+// TestHostile sends hostile input to a full stack on every router: envelope, limit
+// per address, keys or tokens, limit per caller, levels, idempotency. Requests that
+// no Go client sends go over TCP as bytes.
 func TestHostile(t *testing.T) {
 	for _, router := range contract.Routers() {
 		t.Run(router.Name, func(t *testing.T) {
@@ -53,7 +53,7 @@ func (a *attack) run(t *testing.T, router contract.Router, over contract.Transpo
 	a.test(contract.Serve(t, s.handler, over), s)
 }
 
-// An attack is one kind of hostile input and what must come of it.
+// An attack is one kind of hostile input and the required outcome.
 type attack struct {
 	name string
 	over []contract.Transport // nil means over HTTP/1.1 and HTTP/2
@@ -89,8 +89,8 @@ type target struct {
 	issuer  *session.Manager // of sessions
 	tokens  *jwtauth.Verifier
 	refresh http.HandlerFunc
-	door    *ushertest.Watched // the limiter per address, before authentication
-	inside  *ushertest.Watched // the limiter per caller
+	outer   *ushertest.Watched // the limiter per address, before authentication
+	inner   *ushertest.Watched // the limiter per caller, after it
 	store   *countingStore
 	served  atomic.Int64 // requests that reached a handler
 }
@@ -123,18 +123,18 @@ func newTarget(tb testing.TB, c settings) *target {
 		c.Policies = []ratelimit.Policy{{Name: name, Key: key, Limit: l}}
 		return ushertest.Watch(web.Must(ratelimit.New(c)))
 	}
-	s.door = limit("address", ratelimit.ByAddress(), c.perAddress)
-	s.inside = limit("caller", ratelimit.ByPrincipal(), c.perCaller)
+	s.outer = limit("address", ratelimit.ByAddress(), c.perAddress)
+	s.inner = limit("caller", ratelimit.ByPrincipal(), c.perCaller)
 	return s
 }
 
 func (s *target) App() web.App {
-	judges := []usher.Authenticator{s.auth}
+	authenticators := []usher.Authenticator{s.auth}
 	if s.authenticate != nil {
-		judges = s.authenticate(s)
+		authenticators = s.authenticate(s)
 	}
 	guard := []usher.Middleware{
-		usher.Authenticate(judges...), s.inside,
+		usher.Authenticate(authenticators...), s.inner,
 		usher.Require(usher.Requirement{
 			Level:        usher.LevelReadOnly,
 			MethodLevels: map[string]usher.Level{http.MethodPost: usher.LevelReadWrite, http.MethodDelete: usher.LevelFull},
@@ -149,7 +149,7 @@ func (s *target) App() web.App {
 	login := []usher.Middleware{usher.Authenticate(web.People)}
 	keys := http.StripPrefix("/api-keys", s.manage)
 	return web.App{
-		Middlewares: []usher.Middleware{s.env, s.ips, s.door},
+		Middlewares: []usher.Middleware{s.env, s.ips, s.outer},
 		Routes: append([]web.Route{
 			web.Handle("GET", "/notes", guard, http.HandlerFunc(s.notes)),
 			web.Handle("POST", "/notes", guard, http.HandlerFunc(s.notes)),
@@ -171,7 +171,7 @@ func (s *target) counted(h http.Handler) http.Handler {
 	})
 }
 
-// notes is an existing handler, which knows nothing of this module.
+// notes is an existing handler, which uses nothing of this module.
 func (s *target) notes(w http.ResponseWriter, _ *http.Request) {
 	s.served.Add(1)
 	w.Header().Set("Content-Type", "application/json")
@@ -184,7 +184,7 @@ const (
 	targetSessions = "https://sessions.example"
 )
 
-// openSessions trusts an issuer elsewhere, and the target's own.
+// openSessions accepts the tokens of a foreign issuer and of the target's own.
 func (s *target) openSessions() {
 	secret := web.Must(jwk.New(jwk.KeyConfig{ID: "1", Algorithm: jwk.HS256, Secret: []byte("a secret of 32 bytes or of more.")}))
 	s.issuer = web.Must(session.New(session.Config{
@@ -254,7 +254,7 @@ func (s *target) refused(a *contract.Response) {
 	}
 }
 
-// A countingStore counts lookups, and fails if it is told to.
+// A countingStore counts lookups, and fails while failure is set.
 type countingStore struct {
 	*apikey.Memory
 	lookups atomic.Int64

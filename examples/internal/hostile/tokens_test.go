@@ -30,14 +30,12 @@ func issuedClaims(change map[string]any) string {
 	return tokentest.Claims(tokentest.With(map[string]any{"iss": targetIssuer, "aud": targetAudience, "sub": "ada", "iat": now, "exp": now + 3600}, change))
 }
 
-// headed returns the header line that presents a token which is good but for its
-// header.
+// headed returns the header line of a token that is valid except for its header.
 func headed(header string) string {
 	return contract.Bearer(tokentest.Sign(header, issuedClaims(nil), tokentest.RS256(tokentest.Keys().RSA)))
 }
 
-// issued returns the header line that presents a token which is good but for
-// these claims.
+// issued returns the header line of a token that is valid except for these claims.
 func issued(change map[string]any) string {
 	return contract.Bearer(tokentest.Sign(`{"alg":"RS256"}`, issuedClaims(change), tokentest.RS256(tokentest.Keys().RSA)))
 }
@@ -45,8 +43,8 @@ func issued(change map[string]any) string {
 // refresh returns the body that presents a refresh token.
 func refresh(text string) string { return `{"refresh_token":"` + text + `"}` }
 
-// alike checks that each of these lines is refused with the answer to a token
-// that is none.
+// alike checks that each of these lines is refused with the response to a malformed
+// token.
 func (s *target) alike(c *contract.Client, lines ...string) {
 	c.TB.Helper()
 	first := c.Get("/notes", "Authorization: Bearer bad")
@@ -56,7 +54,7 @@ func (s *target) alike(c *contract.Client, lines ...string) {
 		s.refused(a)
 		a.Same(first)
 	}
-	// Else nothing would have been shown.
+	// A valid token shows that nothing else was at fault.
 	c.Get("/notes", issued(nil)).HasStatus(200)
 	s.served.Store(0)
 }
@@ -135,7 +133,7 @@ var tokens = []attack{
 			contract.Bearer(part[0]+"."+part[1]+"."+base64.StdEncoding.EncodeToString(web.Must(base64.RawURLEncoding.DecodeString(part[2])))),
 		)
 	}},
-	{"J05 a life that is over, has not begun, never ends or is no time is 401", nil, withTokens, func(c *contract.Client, s *target) {
+	{"J05 a lifetime that is over, has not begun, never ends or is not a time is 401", nil, withTokens, func(c *contract.Client, s *target) {
 		now := time.Now().Unix()
 		for _, change := range []map[string]any{
 			{"exp": nil}, {"exp": now - 60}, {"exp": 0}, {"exp": -1}, {"exp": fmt.Sprint(now + 60)}, {"exp": true}, {"exp": []int64{now + 60}},
@@ -144,7 +142,7 @@ var tokens = []attack{
 			s.alike(c, issued(change))
 		}
 	}},
-	{"J07 an audience that is not ours to the letter is 401", nil, withTokens, func(c *contract.Client, s *target) {
+	{"J07 an audience that is not exactly ours is 401", nil, withTokens, func(c *contract.Client, s *target) {
 		for _, aud := range []any{
 			nil, "", []string{}, []string{""}, []any{[]string{targetAudience}}, 7, map[string]any{"0": targetAudience},
 			targetAudience + "/", "https://api", "https://API.example", " " + targetAudience, []string{"https://other.example"}, targetIssuer,

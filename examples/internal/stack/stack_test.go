@@ -24,14 +24,14 @@ import (
 
 const self = "https://acme.example"
 
-// A bareHandler is what a service has before anything stands around it.
+// bareHandler is a handler without middlewares.
 func bareHandler(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.Copy(io.Discard, r.Body)
 	w.Header()["Content-Type"] = []string{"application/json"}
 	_, _ = io.WriteString(w, `{"id":1,"text":"a note"}`)
 }
 
-// A credential is a good one, the field that carries it, and who judges it.
+// A credential is a valid credential, its header field, and what verifies it.
 type credential struct {
 	usher.Authenticator
 	field, value string
@@ -40,7 +40,7 @@ type credential struct {
 // apiKey is a key from a cache.
 func apiKey(tb testing.TB) credential {
 	format := apikey.Native{Prefix: "acme", Environments: []string{"live"}}
-	// A store that tells of changes would be asked each time until it is heard.
+	// A store that announces changes would be read each time until the cache listens.
 	cache := web.Must(apikey.NewCache(apikey.CacheConfig{Store: struct{ apikey.Store }{apikey.NewMemory()}}))
 	tb.Cleanup(func() { _ = cache.Close() })
 	auth := web.Must(apikey.New(apikey.Config{Store: cache, Formats: []apikey.Format{format}, Environment: "live"}))
@@ -53,7 +53,7 @@ func apiKey(tb testing.TB) credential {
 	return credential{auth, "X-Api-Key", secret.Reveal()}
 }
 
-// accessToken is a JSON Web Token that is remembered.
+// accessToken is a JSON Web Token that a verifier has cached.
 func accessToken(tb testing.TB) credential {
 	key := web.Must(jwk.New(jwk.KeyConfig{ID: "1", Algorithm: jwk.HS256, Secret: []byte(strings.Repeat("s", 32))}))
 	issuer := web.Must(session.New(session.Config{
@@ -174,7 +174,7 @@ func serving(tb testing.TB, h http.Handler, r *http.Request, prepare func()) fun
 // transaction of the envelope, the copy of the request, its ID, and the text and
 // the values of the fields about limits. A limit within a limit holds its decision
 // and adds to the fields of the first. A first request with an idempotency key
-// leaves a record with its answer behind; a repetition gets the fields of that.
+// leaves a record with its response behind; a repetition gets the fields of that.
 func TestStackAllocs(t *testing.T) {
 	if race.Enabled {
 		t.Skip("allocations cannot be counted under the race detector")
@@ -239,7 +239,7 @@ func BenchmarkStackPost(b *testing.B) {
 			serve := posting(b, h(), key, true)
 			b.ReportAllocs()
 			for n := 1; b.Loop(); n++ {
-				// To keep every answer would be to measure the garbage collector.
+				// Keeping every response would measure the garbage collector.
 				if n%10_000 == 0 {
 					b.StopTimer()
 					serve = posting(b, h(), key, true)

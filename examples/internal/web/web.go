@@ -16,13 +16,13 @@ import (
 
 // An App is a service as a router sees it.
 type App struct {
-	// Middlewares stand around every request, also one that matches no route. The
-	// first is the outermost.
+	// Middlewares run for every request, also one that matches no route. The first is
+	// the outermost.
 	Middlewares []usher.Middleware
 	Routes      []Route
-	// NotFound answers what no route matches, and MethodNotAllowed what only
-	// routes with other methods match. The router sets Allow for the latter. Nil
-	// means the router's own.
+	// NotFound serves requests that match no route, and MethodNotAllowed those that
+	// match only routes with other methods, for which the router sets Allow. Nil means
+	// the router's own.
 	NotFound, MethodNotAllowed http.Handler
 }
 
@@ -33,7 +33,7 @@ type Route struct {
 	// handler reads with [http.Request.PathValue]. "/" matches the root alone. A
 	// GET route also takes HEAD.
 	Pattern string
-	// Middlewares stand around this route alone, inside those of the App.
+	// Middlewares run for this route alone, inside those of the App.
 	Middlewares []usher.Middleware
 	Handler     http.Handler
 }

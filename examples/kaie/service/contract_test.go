@@ -1,6 +1,7 @@
 package service
 
 import (
+	"crypto"
 	"fmt"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"github.com/usher-go/usher/apikey"
 	"github.com/usher-go/usher/examples/internal/contract"
 	"github.com/usher-go/usher/examples/internal/tokentest"
+	"github.com/usher-go/usher/jwtauth/jwk"
 )
 
 // granted returns the header line that presents an access token of the
@@ -21,7 +23,7 @@ func granted(id, scope string, change map[string]any) string {
 	}, change)), tokentest.ES256(tokentest.Keys().Authority)))
 }
 
-// A customerServer signs what it says about itself.
+// A customerServer signs its own tokens.
 type customerServer struct {
 	name, header string
 	sign         tokentest.Signer
@@ -36,8 +38,8 @@ func customerServers() []customerServer {
 	}
 }
 
-// says returns the header line that presents a token, with some claims changed.
-func (s customerServer) says(change map[string]any) string {
+// token returns the header line of a token with some claims changed.
+func (s customerServer) token(change map[string]any) string {
 	now := time.Now().Unix()
 	return contract.Bearer(tokentest.Sign(s.header, tokentest.Claims(tokentest.With(map[string]any{
 		"iss": s.name, "aud": kaieAPI, "sub": "billing", "iat": now, "exp": now + 3600,
@@ -61,7 +63,23 @@ const (
 	kaieForbidden  = `{"error":{"code":"INSUFFICIENT_PERMISSIONS","message":"The credential does not permit this."}}`
 )
 
-func TestContract(t *testing.T) { contract.Run(t, New, rows) }
+func TestContract(t *testing.T) { contract.Run(t, start, rows) }
+
+// start returns a service that accepts the tokens of three customers.
+func start() *Service {
+	k := tokentest.Keys()
+	customer := func(issuer string, a jwk.Algorithm, public crypto.PublicKey) Customer {
+		return Customer{issuer, a, tokentest.Trust(a, public)}
+	}
+	return New(Keys{
+		Authority: tokentest.Trust(jwk.ES256, k.Authority.Public()),
+		Customers: []Customer{
+			customer("https://rsa.customer.example", jwk.RS256, k.RSA.Public()),
+			customer("https://ec.customer.example", jwk.ES256, k.EC.Public()),
+			customer("https://ed.customer.example", jwk.EdDSA, k.Ed.Public()),
+		},
+	})
+}
 
 var rows = []contract.Row[*Service]{
 	{Name: "KE-01 a list has data and pagination", Test: func(c *contract.Client, s *Service) {
@@ -145,7 +163,7 @@ var rows = []contract.Row[*Service]{
 		c.Post("/v1/workflows", `{`, key).Is(400,
 			`{"error":{"code":"INVALID_REQUEST","message":"The request is not valid.","details":[{"field":"body","message":"The body must be a JSON object of the documented form."}]}}`)
 	}},
-	{Name: "KE-08 page and limit have defaults, and a limit above 100 is taken for 100 (inferred)", Test: func(c *contract.Client, s *Service) {
+	{Name: "KE-08 page and limit have defaults, and a limit above 100 means 100 (inferred)", Test: func(c *contract.Client, s *Service) {
 		key, _ := s.key(c, usher.LevelReadOnly)
 		for range 101 {
 			s.workflows = append(s.workflows, workflow{ID: "w"})
@@ -185,32 +203,32 @@ var rows = []contract.Row[*Service]{
 		first, second := granted("1", canRead, nil), granted("2", canRead, nil)
 		c.Admitted(1000, 200, "/v1/workflows", first)
 		c.Get("/v1/workflows", first).HasStatus(429).Has("Retry-After", "3600")
-		for _, other := range []string{second, key, servers[0].says(nil), servers[1].says(nil)} {
+		for _, other := range []string{second, key, servers[0].token(nil), servers[1].token(nil)} {
 			c.Get("/v1/workflows", other).HasStatus(200).Has("X-RateLimit-Remaining", "999")
 		}
 		// It makes no difference to a server how many tokens it signs.
-		c.Get("/v1/workflows", servers[0].says(map[string]any{"jti": "another"})).HasStatus(200).Has("X-RateLimit-Remaining", "998")
+		c.Get("/v1/workflows", servers[0].token(map[string]any{"jti": "another"})).HasStatus(200).Has("X-RateLimit-Remaining", "998")
 	}},
 	{Name: "KE-15 a server signs for itself, with RS256, ES256 or EdDSA (inferred: claims)", Test: func(c *contract.Client, _ *Service) {
 		servers := customerServers()
 		for i, s := range servers {
-			c.Get("/v1/workflows", s.says(nil)).HasStatus(200)
-			c.Post("/v1/workflows", `{"name":"a"}`, s.says(nil)).HasStatus(201)
+			c.Get("/v1/workflows", s.token(nil)).HasStatus(200)
+			c.Post("/v1/workflows", `{"name":"a"}`, s.token(nil)).HasStatus(201)
 			// What it may do does not stand in what it signs.
-			c.Delete("/v1/workflows/w1", s.says(map[string]any{"scope": "admin", "level": "full"})).Is(403, kaieForbidden)
+			c.Delete("/v1/workflows/w1", s.token(map[string]any{"scope": "admin", "level": "full"})).Is(403, kaieForbidden)
 
 			now := time.Now().Unix()
-			first := c.Get("/v1/workflows", s.says(map[string]any{"exp": now + 3601})).Is(401, kaieBadToken)
+			first := c.Get("/v1/workflows", s.token(map[string]any{"exp": now + 3601})).Is(401, kaieBadToken)
 			for _, change := range []map[string]any{
 				{"iss": nil}, {"sub": nil}, {"aud": nil}, {"iat": nil}, {"exp": nil},
 				{"aud": kaieAuthority}, {"iss": servers[(i+1)%3].name}, {"iss": kaieAuthority},
 				{"iat": now - 7200, "exp": now - 3600}, {"nbf": now + 60},
 			} {
-				c.Get("/v1/workflows", s.says(change)).Is(401, kaieBadToken).Same(first)
+				c.Get("/v1/workflows", s.token(change)).Is(401, kaieBadToken).Same(first)
 			}
 			other := s
 			other.header = strings.Replace(servers[(i+1)%3].header, "JWT", "at+jwt", 1)
-			c.Get("/v1/workflows", other.says(nil)).Is(401, kaieBadToken).Same(first)
+			c.Get("/v1/workflows", other.token(nil)).Is(401, kaieBadToken).Same(first)
 		}
 	}},
 	{Name: "404, 405, 413 and 500 have the shape of every error", Test: func(c *contract.Client, s *Service) {

@@ -3,7 +3,6 @@
 package service
 
 import (
-	"crypto"
 	"net/http"
 	"strconv"
 	"sync"
@@ -12,7 +11,6 @@ import (
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/apikey"
 	"github.com/usher-go/usher/envelope"
-	"github.com/usher-go/usher/examples/internal/tokentest"
 	"github.com/usher-go/usher/examples/internal/web"
 	"github.com/usher-go/usher/jwtauth"
 	"github.com/usher-go/usher/jwtauth/jwk"
@@ -20,9 +18,9 @@ import (
 )
 
 // A Service automates workflows. It has {data} and {error}, upper-case codes, and a
-// limit per caller and hour. Three kinds of bearer tokens are told apart by their
+// limit per caller and hour. Three kinds of bearer tokens are distinguished by
 // form and issuer: keys with three levels, access tokens of its authorization
-// server with scopes, and what the servers of customers sign for themselves.
+// server with scopes, and tokens that the servers of customers sign.
 type Service struct {
 	env     *envelope.Envelope
 	auth    *apikey.Authenticator
@@ -40,8 +38,21 @@ type workflow struct {
 	CreatedAt string `json:"created_at"`
 }
 
-// New returns a service without accounts, keys or data.
-func New() *Service {
+// Keys are those that tokens are verified with.
+type Keys struct {
+	Authority jwk.Static // of the authorization server, for ES256
+	Customers []Customer
+}
+
+// A Customer has a server that signs its own tokens.
+type Customer struct {
+	Issuer    string
+	Algorithm jwk.Algorithm
+	Keys      jwk.Static
+}
+
+// New returns a service without API keys or workflows.
+func New(keys Keys) *Service {
 	store := apikey.NewMemory()
 	format := apikey.Native{Prefix: "kaie"}
 	s := new(Service)
@@ -70,26 +81,12 @@ func New() *Service {
 		Formats: []apikey.Format{format},
 		Bearer:  true,
 		Principal: func(_ *apikey.Key, usual usher.Principal) usher.Principal {
-			usual.Scopes = kaieScopes // its level says what a key permits
+			usual.Scopes = kaieScopes // its level limits a key
 			return usual
 		},
 	}))
 	s.manager = web.Must(apikey.NewManager(apikey.ManagerConfig{Store: store, Format: format}))
-	s.tokens = web.Must(jwtauth.New(jwtauth.Config{
-		Issuers: []jwtauth.TrustedIssuer{
-			{
-				Issuer:     kaieAuthority,
-				Audiences:  []string{kaieAPI},
-				Algorithms: []jwk.Algorithm{jwk.ES256},
-				Keys:       tokentest.Trust(jwk.ES256, tokentest.Keys().Authority.Public()),
-				Profile:    jwtauth.ProfileAccessToken,
-			},
-			customer("https://rsa.customer.example", jwk.RS256, tokentest.Keys().RSA.Public()),
-			customer("https://ec.customer.example", jwk.ES256, tokentest.Keys().EC.Public()),
-			customer("https://ed.customer.example", jwk.EdDSA, tokentest.Keys().Ed.Public()),
-		},
-		Principal: kaieCaller,
-	}))
+	s.tokens = web.Must(jwtauth.New(jwtauth.Config{Issuers: issuers(keys), Principal: kaieCaller}))
 	s.limit = web.Must(ratelimit.New(ratelimit.Config{
 		Policies: []ratelimit.Policy{{
 			Name:  "hour",
@@ -110,27 +107,38 @@ const (
 
 var kaieScopes = []string{canRead, canWrite}
 
-// customer trusts what a customer's server signs about itself, for an hour at most.
-func customer(name string, a jwk.Algorithm, public crypto.PublicKey) jwtauth.TrustedIssuer {
-	return jwtauth.TrustedIssuer{
-		Issuer:     name,
+// issuers accepts the tokens of the authorization server, and those that the servers
+// of customers sign, valid for an hour at most.
+func issuers(keys Keys) []jwtauth.TrustedIssuer {
+	list := []jwtauth.TrustedIssuer{{
+		Issuer:     kaieAuthority,
 		Audiences:  []string{kaieAPI},
-		Algorithms: []jwk.Algorithm{a},
-		Keys:       tokentest.Trust(a, public),
-		Profile:    jwtauth.ProfileAssertion,
+		Algorithms: []jwk.Algorithm{jwk.ES256},
+		Keys:       keys.Authority,
+		Profile:    jwtauth.ProfileAccessToken,
+	}}
+	for _, c := range keys.Customers {
+		list = append(list, jwtauth.TrustedIssuer{
+			Issuer:     c.Issuer,
+			Audiences:  []string{kaieAPI},
+			Algorithms: []jwk.Algorithm{c.Algorithm},
+			Keys:       c.Keys,
+			Profile:    jwtauth.ProfileAssertion,
+		})
 	}
+	return list
 }
 
-// kaieCaller says what a token permits, and what its requests are counted by.
+// kaieCaller returns what a token permits, and the ID that its requests count for.
 func kaieCaller(t *jwtauth.Token, usual usher.Principal) usher.Principal {
 	if t.Issuer == kaieAuthority {
-		// Its scopes say what it permits, and it is counted for itself.
+		// The scopes limit it, and each token has a limit of its own.
 		usual.Kind, usual.Level = usher.KindOAuth, usher.LevelFull
 		usual.ID, usual.Owner = t.Issuer+"|"+t.ID, t.Subject
 		return usual
 	}
-	// A server signs as many tokens as it likes, and in them what it likes. So it
-	// is counted by its name, and may do what servers may.
+	// A server signs as many tokens as it likes, with any claims. So its requests
+	// count for its name, and its claims grant nothing.
 	usual.Level, usual.Scopes = usher.LevelReadWrite, kaieScopes
 	return usual
 }
@@ -146,7 +154,7 @@ func (s *Service) App() web.App {
 		http.MethodPost:   usher.LevelReadWrite,
 		http.MethodDelete: usher.LevelFull,
 	}
-	// What has neither the form of a key nor that of a token is taken for a token.
+	// A credential with neither form is refused as a token.
 	auth := usher.Authenticate(s.tokens, s.auth)
 	guard := func(scope string) []usher.Middleware {
 		return []usher.Middleware{auth, s.limit, usher.Require(usher.Requirement{

@@ -65,7 +65,7 @@ var (
 func TestContract(t *testing.T) { contract.Run(t, New, rows) }
 
 var rows = []contract.Row[*Service]{
-	{Name: "KK-01 an analysis is bare and tells what is left", Timed: true, Test: func(c *contract.Client, s *Service) {
+	{Name: "KK-01 an analysis is bare, with header fields of what is left", Timed: true, Test: func(c *contract.Client, s *Service) {
 		key, _ := s.key(c, "live")
 		c.Post(analysis, analyse, "x-api-key: "+key).Is(200, analysed).
 			Has("X-RateLimit-Limit", "1000").Has("X-RateLimit-Remaining", "999").
@@ -140,7 +140,7 @@ var rows = []contract.Row[*Service]{
 		time.Sleep(time.Minute)
 		c.Post(analysis, analyse, key).HasStatus(200)
 	}},
-	{Name: "KK-14 the 11th simultaneous request is 429, and each place is free again (inferred: answer)", Timed: true, Test: func(c *contract.Client, s *Service) {
+	{Name: "KK-14 the 11th simultaneous request is 429, and each place is freed (inferred: response)", Timed: true, Test: func(c *contract.Client, s *Service) {
 		text, _ := s.key(c, "live")
 		key := "x-api-key: " + text
 		s.gate = make(chan struct{})
@@ -159,7 +159,7 @@ var rows = []contract.Row[*Service]{
 		waiting.Wait()
 		c.Post(analysis, analyse, key).Is(200, analysed).Has("X-RateLimit-Remaining", "989")
 	}},
-	{Name: "KK-15 tokens count against the month, and only chats cost them (inferred: answer)", Timed: true, Test: func(c *contract.Client, s *Service) {
+	{Name: "KK-15 tokens count against the month, and only chats cost them (inferred: response)", Timed: true, Test: func(c *contract.Client, s *Service) {
 		text, _ := s.key(c, "live")
 		key := "x-api-key: " + text
 		c.Post("/v2/chat?tokens=60000", "", key).Is(200, `{"total_tokens":60000}`)
@@ -184,7 +184,7 @@ var rows = []contract.Row[*Service]{
 		start := time.Now()
 		c.Post(analysis, analyse, "x-api-key: "+key).Is(504, typed("server_error", "timeout", "The request took longer than 30 seconds", ""))
 		if d := time.Since(start); d != 30*time.Second {
-			c.TB.Errorf("answered after %v", d)
+			c.TB.Errorf("the response came after %v", d)
 		}
 	}},
 	{Name: "KK-18 an unexpected failure is 500 internal and one of a dependency 503, neither with its cause", Test: func(c *contract.Client, s *Service) {
@@ -196,7 +196,7 @@ var rows = []contract.Row[*Service]{
 			Is(503, typed("server_error", "service_unavailable", "The API key could not be checked. Please try again.", "")).
 			Has("Retry-After", "1")
 	}},
-	{Name: "KK-19 a repetition is the first answer, marked, and the work is done once (inferred: header)", Test: func(c *contract.Client, s *Service) {
+	{Name: "KK-19 a repetition gets the first response, marked, and the work is done once (inferred: header)", Test: func(c *contract.Client, s *Service) {
 		text, _ := s.key(c, "live")
 		key := "x-api-key: " + text
 		c.Post(analysis, analyse, key, repeat).Is(200, analysed).Lacks("Idempotency-Replayed").Has("X-RateLimit-Remaining", "999")
@@ -205,7 +205,7 @@ var rows = []contract.Row[*Service]{
 		c.Post(analysis, analyse, "Authorization: Bearer "+text, repeat).Is(200, analysed).Has("Idempotency-Replayed", "true")
 		s.analyses(c, 1)
 
-		// So is an answer that says no, to the byte. The request ID in the header is
+		// So does a repetition of a refused request, byte for byte. The request ID in the header is
 		// that of the repetition.
 		wrong := strings.Replace(repeat, "8", "9", 1)
 		const body = `{"model":"emotion-v1","messages":[]}`

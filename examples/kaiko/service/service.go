@@ -21,8 +21,8 @@ import (
 )
 
 // A Service recognises emotions. It has typed errors, takes keys in two header fields,
-// tells revoked keys from unknown ones, limits requests, simultaneous requests and
-// tokens, and runs an analysis with an idempotency key once.
+// distinguishes revoked keys from unknown ones, limits requests, simultaneous
+// requests and tokens, and runs an analysis with an idempotency key once.
 type Service struct {
 	env     *envelope.Envelope
 	auth    *apikey.Authenticator
@@ -80,7 +80,7 @@ func New() *Service {
 		},
 		Headers: ratelimit.EpochHeaders,
 	}))
-	// What a chat costs is known once it is answered.
+	// The cost of a chat is known when it is done.
 	s.chat = web.Must(s.limit.With(ratelimit.Policy{
 		Name:    "tokens",
 		Key:     ratelimit.ByOwner(),
@@ -227,13 +227,13 @@ func (*Service) batch(w http.ResponseWriter, r *http.Request) {
 	envelope.For(w, r).Value(map[string]int{"analysed": len(in.Messages)})
 }
 
-// talk costs as many tokens as the request says.
+// talk costs as many tokens as the request names.
 func (*Service) talk(w http.ResponseWriter, r *http.Request) {
 	tokens, err := strconv.Atoi(r.URL.Query().Get("tokens"))
 	if err == nil {
 		err = ratelimit.Settle(r.Context(), "tokens", tokens)
 	}
-	// What is beyond the month's tokens has been said already; the next request is
+	// A chat that goes beyond the month's tokens is already done; the next request is
 	// refused.
 	if err != nil && !errors.Is(err, ratelimit.ErrExhausted) {
 		usher.Fail(w, r, err)

@@ -56,7 +56,7 @@ func forged(secret []byte, change map[string]any) string {
 // refresh returns the body that presents a refresh token.
 func refresh(text string) string { return `{"refresh_token":"` + text + `"}` }
 
-// refreshed checks the answer to a refresh and returns the new tokens.
+// refreshed checks the response to a refresh and returns the new tokens.
 func refreshed(a *contract.Response) (access, next string) {
 	a.Client.TB.Helper()
 	a.Enveloped(200, "Token refreshed successfully", `{"access_token":"<jwt>"}`).Has("Cache-Control", "no-store").
@@ -67,7 +67,7 @@ func refreshed(a *contract.Response) (access, next string) {
 func TestContract(t *testing.T) { contract.Run(t, New, rows) }
 
 var rows = []contract.Row[*Service]{
-	{Name: "KS-01 a valid key is answered in the envelope", Test: func(c *contract.Client, s *Service) {
+	{Name: "KS-01 a valid key gets a response in the envelope", Test: func(c *contract.Client, s *Service) {
 		key, _ := s.key(c, "ada", "live")
 		c.Get("/user", key).Enveloped(200, "User found", `{"name":"ada","link_id":"ada","profile_url":null}`)
 	}},
@@ -82,7 +82,7 @@ var rows = []contract.Row[*Service]{
 		c.Get("/user", "X-API-Key: ").Enveloped(401, noCredential, "").Same(none)
 		c.Get("/user", "X-API-Key:  \t ").Enveloped(401, noCredential, "").Same(none)
 	}},
-	{Name: "KS-04 malformed, unknown, wrong secret, revoked and wrong environment are the same answer", Test: func(c *contract.Client, s *Service) {
+	{Name: "KS-04 malformed, unknown, wrong secret, revoked and wrong environment get the same response", Test: func(c *contract.Client, s *Service) {
 		key, _ := s.key(c, "ada", "live")
 		revoked, k := s.key(c, "ada", "live")
 		if _, err := s.manager.Revoke(c.TB.Context(), apikey.Actor{System: true}, "ada", k.ID); err != nil {
@@ -100,7 +100,7 @@ var rows = []contract.Row[*Service]{
 			c.Get("/user", bad).Enveloped(401, "Invalid API key", "").Same(malformed)
 		}
 	}},
-	{Name: "KS-05 an expired key says so, and only to who holds all of it", Timed: true, Test: func(c *contract.Client, s *Service) {
+	{Name: "KS-05 only a client with the whole key learns that it has expired", Timed: true, Test: func(c *contract.Client, s *Service) {
 		k, secret, err := s.manager.Create(c.TB.Context(), apikey.Actor{System: true}, apikey.Key{
 			Owner: "ada", Name: "k", Environment: "live", ExpiresAt: time.Now().Add(time.Hour),
 		})
@@ -148,12 +148,12 @@ var rows = []contract.Row[*Service]{
 		c.Get("/auth/api-keys", ada).Enveloped(401, "Token has expired", "")
 		c.Get("/user", ada).Enveloped(401, "Token has expired", "")
 	}},
-	{Name: "KS-11 that a token has expired is told to nobody who made it up", Test: func(c *contract.Client, _ *Service) {
+	{Name: "KS-11 a forged token gets no message that it has expired", Test: func(c *contract.Client, _ *Service) {
 		expired := map[string]any{"iat": time.Now().Unix() - 1800, "exp": time.Now().Unix() - 900}
 		c.Get("/auth/api-keys", forged(kisaraSecret, expired)).Enveloped(401, "Token has expired", "")
 		c.Get("/auth/api-keys", forged([]byte("another secret of 32 bytes ......"), expired)).Enveloped(401, "Invalid token", "")
 	}},
-	{Name: "KS-12 a bad signature, a malformed and a not yet valid token are the same answer", Test: func(c *contract.Client, s *Service) {
+	{Name: "KS-12 a bad signature, a malformed and a not yet valid token get the same response", Test: func(c *contract.Client, s *Service) {
 		good := s.as(c, "ada")
 		malformed := c.Get("/auth/api-keys", "Authorization: Bearer bad").Enveloped(401, "Invalid token", "")
 		for _, bad := range []string{
@@ -222,7 +222,7 @@ var rows = []contract.Row[*Service]{
 		}
 		s.key(c, "bert", "live")
 	}},
-	{Name: "KS-17 and KS-18 revoking a key twice is the same answer, and the time stays", Test: func(c *contract.Client, s *Service) {
+	{Name: "KS-17 and KS-18 revoking a key twice gets the same response, and the time stays", Test: func(c *contract.Client, s *Service) {
 		ada := s.as(c, "ada")
 		_, k := s.key(c, "ada", "live")
 		first := c.Delete("/auth/api-keys/"+k.ID, ada).Enveloped(200, "API key revoked successfully", "")
@@ -328,7 +328,7 @@ var rows = []contract.Row[*Service]{
 		c.Get("/nowhere").Enveloped(429, "Rate limit exceeded", "")
 		c.Get("/").Enveloped(429, "Rate limit exceeded", "")
 	}},
-	{Name: "KS-32 another method is 405 in the envelope and says which are allowed (inferred)", Test: func(c *contract.Client, s *Service) {
+	{Name: "KS-32 another method is 405 in the envelope with those allowed (inferred)", Test: func(c *contract.Client, s *Service) {
 		ada := s.as(c, "ada")
 		a := c.Do("PUT", "/auth/api-keys", `{}`, ada).Enveloped(405, "Method Not Allowed", "")
 		if allow := strings.Join(a.Header.Values("Allow"), ", "); !strings.Contains(allow, "GET") || !strings.Contains(allow, "POST") {
@@ -347,7 +347,7 @@ var rows = []contract.Row[*Service]{
 		time.Sleep(59500 * time.Millisecond)
 		c.Get("/user", key).HasStatus(200)
 	}},
-	{Name: "KS-34 keys are 10 a minute, messages 30 and the rest 100 for an address, whoever asks", Test: func(c *contract.Client, s *Service) {
+	{Name: "KS-34 keys are 10 a minute, messages 30 and the rest 100 for an address, whatever the credential", Test: func(c *contract.Client, s *Service) {
 		ada := s.as(c, "ada")
 		bert := s.as(c, "bert")
 		c.Admitted(5, 200, "/auth/api-keys", ada)

@@ -137,12 +137,12 @@ func (s *Service) openSessions() {
 	}))
 }
 
-// claims says who a session belongs to, as its access tokens have it.
+// claims returns the claims of the owner of a session for its access tokens.
 func (s *Service) claims(_ context.Context, of session.Session) (map[string]any, error) {
 	return map[string]any{"id": of.Subject, "email": of.Subject + "@kisara.example", "role": "USER"}, nil
 }
 
-// userExists refuses tokens that are nobody's.
+// userExists refuses the tokens of accounts that do not exist.
 func (s *Service) userExists(_ context.Context, t *jwtauth.Token) error {
 	var user struct {
 		Email string `json:"email"`
@@ -298,7 +298,7 @@ type kisaraMessage struct {
 	CreatedAt string `json:"created_at"`
 }
 
-// content reads a message of 1 to 500 characters, or answers what is wrong.
+// content reads a message of 1 to 500 characters, or responds with what is wrong.
 func (s *Service) content(w http.ResponseWriter, r *http.Request) (string, bool) {
 	var in struct {
 		Content string `json:"message_content"`
@@ -313,7 +313,7 @@ func (s *Service) content(w http.ResponseWriter, r *http.Request) (string, bool)
 	return in.Content, true
 }
 
-// author reports whether the owner of a link exists, or answers that not.
+// author reports whether the owner of a link exists, and responds with 404 if not.
 func (s *Service) author(w http.ResponseWriter, r *http.Request) bool {
 	s.mu.Lock()
 	found := s.accounts[r.PathValue("link_id")]
@@ -345,7 +345,7 @@ func (s *Service) post(w http.ResponseWriter, r *http.Request) {
 
 func (s *Service) reply(w http.ResponseWriter, r *http.Request) {
 	if p, _ := usher.PrincipalFrom(r.Context()); account(p) != r.PathValue("link_id") {
-		// Its documentation says 401 and not 403.
+		// The documentation requires 401, not 403.
 		usher.Fail(w, r, &usher.Error{Status: http.StatusUnauthorized, Code: "not_owner", Message: "User not authorized to reply"})
 		return
 	}
