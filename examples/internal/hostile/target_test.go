@@ -3,6 +3,7 @@ package hostile_test
 import (
 	"context"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -52,6 +53,11 @@ func (a *attack) run(t *testing.T, router contract.Router, over contract.Transpo
 	s.router, s.handler = router, router.Mount(s.App())
 	a.test(contract.Serve(t, s.handler, over), s)
 }
+
+var attacks = slices.Concat(credentials, tokens, lifecycle, addresses, repetitions, responses)
+
+// bytesOnly are attacks that only bytes on a connection can make.
+var bytesOnly = []contract.Transport{contract.HTTP1}
 
 // An attack is one kind of hostile input and the required outcome.
 type attack struct {
