@@ -36,19 +36,19 @@ func New() *Service {
 	store := apikey.NewMemory()
 	format := apikey.Opaque{Prefix: "ic", Length: 44}
 	s := new(Service)
-	s.env = web.Must(envelope.New(envelope.Config{
+	s.env = usher.Must(envelope.New(envelope.Config{
 		Shape: envelope.Detail(),
 		Catalogue: envelope.Catalogue{
 			Codes:    map[string]envelope.Entry{usher.CodeAPIKeyLimit: {Status: http.StatusBadRequest}},
 			Statuses: map[int]envelope.Entry{http.StatusUnauthorized: {Message: "Unauthorized"}},
 		},
 	}))
-	s.auth = web.Must(apikey.New(apikey.Config{Store: store, Formats: []apikey.Format{format}, Bearer: true}))
-	s.manager = web.Must(apikey.NewManager(apikey.ManagerConfig{Store: store, Format: format, MaxActive: 5, Visible: 8}))
-	s.keys = web.Must(apikey.NewHandler(apikey.HandlerConfig{
+	s.auth = usher.Must(apikey.New(apikey.Config{Store: store, Formats: []apikey.Format{format}, Bearer: true}))
+	s.manager = usher.Must(apikey.NewManager(apikey.ManagerConfig{Store: store, Format: format, MaxActive: 5, Visible: 8}))
+	s.keys = usher.Must(apikey.NewHandler(apikey.HandlerConfig{
 		Manager: s.manager, IDIsOwner: []usher.Kind{usher.KindJWT}, Unpaged: true,
 	}))
-	s.limit = web.Must(ratelimit.New(ratelimit.Config{
+	s.limit = usher.Must(ratelimit.New(ratelimit.Config{
 		Policies: []ratelimit.Policy{{
 			Name:    "minute",
 			Key:     ratelimit.ByPrincipal(),
@@ -58,7 +58,7 @@ func New() *Service {
 		Headers:        ratelimit.NoHeaders,
 		OmitRetryAfter: true,
 	}))
-	s.chat = web.Must(s.limit.With(ratelimit.Policy{
+	s.chat = usher.Must(s.limit.With(ratelimit.Policy{
 		Name:    "month",
 		Key:     ratelimit.ByOwner(),
 		Limit:   ratelimit.CalendarWindow(monthly, ratelimit.Month),

@@ -280,57 +280,57 @@ func newWorld(t *testing.T) *world {
 	otel.SetMeterProvider(meters)
 
 	audit := func(_ context.Context, e apikey.Event) { w.show("audit", e, &e) }
-	ips := must(clientip.New(clientip.Config{TrustedProxies: []string{"127.0.0.1"}}))
+	ips := usher.Must(clientip.New(clientip.Config{TrustedProxies: []string{"127.0.0.1"}}))
 	peppers := []apikey.Pepper{{Version: 1, Key: apikey.NewSecret(pepper)}}
 	cacheConfig := apikey.CacheConfig{Store: w.store}
-	cache := must(apikey.NewCache(cacheConfig))
+	cache := usher.Must(apikey.NewCache(cacheConfig))
 	keyConfig := apikey.Config{
 		Store: cache, Formats: []apikey.Format{native}, Peppers: peppers, Header: "X-API-Key", Bearer: true,
 		Environment: "live", Audit: audit,
 	}
-	w.auth = must(apikey.New(keyConfig))
+	w.auth = usher.Must(apikey.New(keyConfig))
 	queryConfig := keyConfig
 	queryConfig.DangerouslyAcceptQueryParameter = "api_key"
-	byQuery := must(apikey.New(queryConfig))
+	byQuery := usher.Must(apikey.New(queryConfig))
 	managerConfig := apikey.ManagerConfig{Store: cache, Format: native, Peppers: peppers, Audit: audit}
-	w.manager = must(apikey.NewManager(managerConfig))
+	w.manager = usher.Must(apikey.NewManager(managerConfig))
 	handlerConfig := apikey.HandlerConfig{Manager: w.manager, IDIsOwner: []usher.Kind{usher.KindJWT}}
 	envConfig := envelope.Config{Wrap: true}
-	env := must(envelope.New(envConfig))
+	env := usher.Must(envelope.New(envConfig))
 	limitConfig := ratelimit.Config{
 		Policies: []ratelimit.Policy{{Name: "address", Key: ratelimit.ByAddress(), Limit: ratelimit.TokenBucket(10_000, time.Second, 10_000)}},
 		Headers:  ratelimit.StandardAndEpochHeaders,
 	}
-	limit := must(ratelimit.New(limitConfig))
-	tight := must(limit.With(ratelimit.Policy{Name: "tight", Key: ratelimit.ByPrincipal(), Limit: ratelimit.RollingWindow(1, time.Hour)}))
+	limit := usher.Must(ratelimit.New(limitConfig))
+	tight := usher.Must(limit.With(ratelimit.Policy{Name: "tight", Key: ratelimit.ByPrincipal(), Limit: ratelimit.RollingWindow(1, time.Hour)}))
 	w.parts = []any{
 		peppers, envConfig, limitConfig, // without state
 		keyConfig, queryConfig, cacheConfig, managerConfig, handlerConfig, w.auth, byQuery, w.manager, cache, w.store, env, limit, tight, ips,
 	}
 
 	ended := new(jwtauth.RevocationList)
-	sign := must(jwk.New(jwk.KeyConfig{ID: "1", Algorithm: jwk.HS256, Secret: []byte(tokenSecret)}))
+	sign := usher.Must(jwk.New(jwk.KeyConfig{ID: "1", Algorithm: jwk.HS256, Secret: []byte(tokenSecret)}))
 	issuerConfig := session.Config{
 		Issuer: self, Audiences: []string{self}, Keys: []session.SigningKey{{Key: sign}}, Grace: -1, Revocations: ended,
-		Store: spyingSessions{must(session.NewMemory(session.MemoryConfig{})), w.show},
+		Store: spyingSessions{usher.Must(session.NewMemory(session.MemoryConfig{})), w.show},
 		Audit: func(_ context.Context, e session.Event) { w.show("audit of sessions", e, &e, e.Err) },
 	}
-	w.issuer = must(session.New(issuerConfig))
+	w.issuer = usher.Must(session.New(issuerConfig))
 	tokenConfig := jwtauth.Config{Revocations: ended, Issuers: []jwtauth.TrustedIssuer{{
 		Issuer: self, Audiences: []string{self}, Algorithms: []jwk.Algorithm{jwk.HS256}, Keys: w.issuer, Profile: jwtauth.ProfileSession,
 	}}}
-	w.tokens = must(jwtauth.New(tokenConfig))
+	w.tokens = usher.Must(jwtauth.New(tokenConfig))
 	sessionConfig := session.HandlerConfig{Manager: w.issuer}
-	sessions := must(session.NewHandler(sessionConfig))
-	memory := must(idempotency.NewMemory(idempotency.MemoryConfig{}))
+	sessions := usher.Must(session.NewHandler(sessionConfig))
+	memory := usher.Must(idempotency.NewMemory(idempotency.MemoryConfig{}))
 	w.claims = &spyingStore{Store: memory, show: w.show}
 	onceConfig := idempotency.Config{Store: w.claims, OnError: func(_ context.Context, err error) { w.show("failures of the store", err) }}
-	once := must(idempotency.New(onceConfig))
+	once := usher.Must(idempotency.New(onceConfig))
 	w.parts = append(w.parts, sign, []any{sign}, issuerConfig, tokenConfig, sessionConfig, onceConfig, w.issuer, w.tokens, sessions, memory, once, ended)
 
 	either := usher.Authenticate(w.auth)
 	use := func(m ...usher.Middleware) []usher.Middleware { return m }
-	keys := http.StripPrefix("/api-keys", must(apikey.NewHandler(handlerConfig)))
+	keys := http.StripPrefix("/api-keys", usher.Must(apikey.NewHandler(handlerConfig)))
 	login := usher.Authenticate(login{})
 	app := web.App{
 		Middlewares: use(env, ips, limit),
@@ -381,13 +381,6 @@ func newWorld(t *testing.T) *world {
 		}
 	}
 	return w
-}
-
-func must[T any](v T, err error) T {
-	if err != nil {
-		panic(err)
-	}
-	return v
 }
 
 // login authenticates people by a header field of the test.

@@ -143,7 +143,7 @@ var addresses = []attack{
 				c.TB.Errorf("a limiter that stands behind authentication: %v, want %v", known, authenticated)
 			}
 		}
-		unmounted := ushertest.Watch(web.Must(ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{ratelimit.PerAddress(1, time.Hour)}})))
+		unmounted := ushertest.Watch(usher.Must(ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{ratelimit.PerAddress(1, time.Hour)}})))
 		if _, err := unmounted.Reached(s.handler, probe()); !errors.Is(err, ushertest.ErrNotReached) {
 			c.TB.Errorf("the limiter that is not mounted: %v", err)
 		}

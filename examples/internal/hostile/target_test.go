@@ -105,8 +105,8 @@ var targetFormat = apikey.Native{Prefix: "acme", Environments: []string{"live", 
 
 func newTarget(tb testing.TB, c settings) *target {
 	s := &target{settings: c, store: &countingStore{Memory: apikey.NewMemory()}}
-	s.ips = web.Must(clientip.New(clientip.Config{TrustedProxies: c.proxies}))
-	s.env = web.Must(envelope.New(envelope.Config{
+	s.ips = usher.Must(clientip.New(clientip.Config{TrustedProxies: c.proxies}))
+	s.env = usher.Must(envelope.New(envelope.Config{
 		Shape:   c.shape,
 		Wrap:    true,
 		OnError: func(context.Context, error) {},
@@ -114,10 +114,10 @@ func newTarget(tb testing.TB, c settings) *target {
 	}))
 
 	c.keys.Store, c.keys.Formats = s.store, []apikey.Format{targetFormat}
-	s.auth = web.Must(apikey.New(c.keys))
+	s.auth = usher.Must(apikey.New(c.keys))
 	tb.Cleanup(func() { _ = s.auth.Close() })
-	s.manager = web.Must(apikey.NewManager(apikey.ManagerConfig{Store: s.store, Format: targetFormat, MaxActive: 5}))
-	s.manage = web.Must(apikey.NewHandler(apikey.HandlerConfig{Manager: s.manager, IDIsOwner: []usher.Kind{usher.KindJWT}}))
+	s.manager = usher.Must(apikey.NewManager(apikey.ManagerConfig{Store: s.store, Format: targetFormat, MaxActive: 5}))
+	s.manage = usher.Must(apikey.NewHandler(apikey.HandlerConfig{Manager: s.manager, IDIsOwner: []usher.Kind{usher.KindJWT}}))
 
 	s.openSessions()
 
@@ -127,7 +127,7 @@ func newTarget(tb testing.TB, c settings) *target {
 		}
 		c := c.limits
 		c.Policies = []ratelimit.Policy{{Name: name, Key: key, Limit: l}}
-		return ushertest.Watch(web.Must(ratelimit.New(c)))
+		return ushertest.Watch(usher.Must(ratelimit.New(c)))
 	}
 	s.outer = limit("address", ratelimit.ByAddress(), c.perAddress)
 	s.inner = limit("caller", ratelimit.ByPrincipal(), c.perCaller)
@@ -145,7 +145,7 @@ func (s *target) App() web.App {
 			Level:        usher.LevelReadOnly,
 			MethodLevels: map[string]usher.Level{http.MethodPost: usher.LevelReadWrite, http.MethodDelete: usher.LevelFull},
 		}),
-		web.Must(idempotency.New(s.once)),
+		usher.Must(idempotency.New(s.once)),
 	}
 	more := s.routes
 	for _, r := range s.guarded {
@@ -192,15 +192,15 @@ const (
 
 // openSessions accepts the tokens of a foreign issuer and of the target's own.
 func (s *target) openSessions() {
-	secret := web.Must(jwk.New(jwk.KeyConfig{ID: "1", Algorithm: jwk.HS256, Secret: []byte("a secret of 32 bytes or of more.")}))
-	s.issuer = web.Must(session.New(session.Config{
+	secret := usher.Must(jwk.New(jwk.KeyConfig{ID: "1", Algorithm: jwk.HS256, Secret: []byte("a secret of 32 bytes or of more.")}))
+	s.issuer = usher.Must(session.New(session.Config{
 		Issuer:    targetSessions,
 		Audiences: []string{targetAudience},
 		Keys:      []session.SigningKey{{Key: secret}},
-		Store:     web.Must(session.NewMemory(session.MemoryConfig{})),
+		Store:     usher.Must(session.NewMemory(session.MemoryConfig{})),
 	}))
-	s.refresh = web.Must(session.NewHandler(session.HandlerConfig{Manager: s.issuer})).Refresh
-	s.tokens = web.Must(jwtauth.New(jwtauth.Config{
+	s.refresh = usher.Must(session.NewHandler(session.HandlerConfig{Manager: s.issuer})).Refresh
+	s.tokens = usher.Must(jwtauth.New(jwtauth.Config{
 		Issuers: []jwtauth.TrustedIssuer{
 			{
 				Issuer:     targetIssuer,

@@ -16,7 +16,6 @@ import (
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/examples/internal/contract"
 	"github.com/usher-go/usher/examples/internal/tokentest"
-	"github.com/usher-go/usher/examples/internal/web"
 	"github.com/usher-go/usher/internal/race"
 )
 
@@ -72,8 +71,8 @@ var tokens = []attack{
 	}},
 	{"J02 a public key is no secret", nil, withTokens, func(c *contract.Client, s *target) {
 		k := tokentest.Keys()
-		ec := web.Must(x509.MarshalPKIXPublicKey(k.EC.Public()))
-		pkix := web.Must(x509.MarshalPKIXPublicKey(k.RSA.Public()))
+		ec := usher.Must(x509.MarshalPKIXPublicKey(k.EC.Public()))
+		pkix := usher.Must(x509.MarshalPKIXPublicKey(k.RSA.Public()))
 		pkcs1 := x509.MarshalPKCS1PublicKey(&k.RSA.PublicKey)
 		for _, secret := range [][]byte{
 			ec, pkix, pkcs1, k.RSA.N.Bytes(),
@@ -115,9 +114,9 @@ var tokens = []attack{
 		good := strings.TrimPrefix(issued(nil), "Authorization: Bearer ")
 		part := strings.Split(good, ".")
 		var deflated bytes.Buffer
-		w := web.Must(flate.NewWriter(&deflated, 9))
+		w := usher.Must(flate.NewWriter(&deflated, 9))
 		_, err := w.Write([]byte(issuedClaims(nil)))
-		web.Must(w, err)
+		usher.Must(w, err)
 		_ = w.Close()
 		s.alike(c,
 			contract.Bearer(tokentest.Sign(`{"alg":"RS256","zip":"DEF"}`, deflated.String(), tokentest.RS256(tokentest.Keys().RSA))),
@@ -130,7 +129,7 @@ var tokens = []attack{
 			contract.Bearer(fmt.Sprintf(`{"protected":%q,"payload":%q,"signature":%q}`, part[0], part[1], part[2])),
 			contract.Bearer(fmt.Sprintf(`{"payload":%q,"signatures":[{"protected":%q,"signature":%q}]}`, part[1], part[0], part[2])),
 			contract.Bearer(part[0]+"="+"."+part[1]+"."+part[2]),
-			contract.Bearer(part[0]+"."+part[1]+"."+base64.StdEncoding.EncodeToString(web.Must(base64.RawURLEncoding.DecodeString(part[2])))),
+			contract.Bearer(part[0]+"."+part[1]+"."+base64.StdEncoding.EncodeToString(usher.Must(base64.RawURLEncoding.DecodeString(part[2])))),
 		)
 	}},
 	{"J05 a lifetime that is over, has not begun, never ends or is not a time is 401", nil, withTokens, func(c *contract.Client, s *target) {

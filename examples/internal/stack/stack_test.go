@@ -41,11 +41,11 @@ type credential struct {
 func apiKey(tb testing.TB) credential {
 	format := apikey.Native{Prefix: "acme", Environments: []string{"live"}}
 	// A store that announces changes would be read each time until the cache listens.
-	cache := web.Must(apikey.NewCache(apikey.CacheConfig{Store: struct{ apikey.Store }{apikey.NewMemory()}}))
+	cache := usher.Must(apikey.NewCache(apikey.CacheConfig{Store: struct{ apikey.Store }{apikey.NewMemory()}}))
 	tb.Cleanup(func() { _ = cache.Close() })
-	auth := web.Must(apikey.New(apikey.Config{Store: cache, Formats: []apikey.Format{format}, Environment: "live"}))
+	auth := usher.Must(apikey.New(apikey.Config{Store: cache, Formats: []apikey.Format{format}, Environment: "live"}))
 	tb.Cleanup(func() { _ = auth.Close() })
-	manager := web.Must(apikey.NewManager(apikey.ManagerConfig{Store: cache, Format: format}))
+	manager := usher.Must(apikey.NewManager(apikey.ManagerConfig{Store: cache, Format: format}))
 	_, secret, err := manager.Create(tb.Context(), apikey.Actor{System: true}, apikey.Key{Owner: "ada", Name: "k", Level: usher.LevelReadOnly})
 	if err != nil {
 		tb.Fatal(err)
@@ -55,15 +55,15 @@ func apiKey(tb testing.TB) credential {
 
 // accessToken is a JSON Web Token that a verifier has cached.
 func accessToken(tb testing.TB) credential {
-	key := web.Must(jwk.New(jwk.KeyConfig{ID: "1", Algorithm: jwk.HS256, Secret: []byte(strings.Repeat("s", 32))}))
-	issuer := web.Must(session.New(session.Config{
-		Issuer: self, Audiences: []string{self}, Keys: []session.SigningKey{{Key: key}}, Store: web.Must(session.NewMemory(session.MemoryConfig{})),
+	key := usher.Must(jwk.New(jwk.KeyConfig{ID: "1", Algorithm: jwk.HS256, Secret: []byte(strings.Repeat("s", 32))}))
+	issuer := usher.Must(session.New(session.Config{
+		Issuer: self, Audiences: []string{self}, Keys: []session.SigningKey{{Key: key}}, Store: usher.Must(session.NewMemory(session.MemoryConfig{})),
 	}))
 	tokens, err := issuer.Login(tb.Context(), session.Session{Subject: "ada"})
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return credential{web.Must(jwtauth.New(jwtauth.Config{
+	return credential{usher.Must(jwtauth.New(jwtauth.Config{
 		Issuers: []jwtauth.TrustedIssuer{{
 			Issuer: self, Audiences: []string{self}, Algorithms: []jwk.Algorithm{jwk.HS256}, Keys: issuer, Profile: jwtauth.ProfileSession,
 		}},
@@ -79,21 +79,21 @@ func accessToken(tb testing.TB) credential {
 // nested, the first limit stands around the second, which then counts only what
 // the first does not; else the second stands in its place.
 func stack(c credential, nested bool) http.Handler {
-	ips := web.Must(clientip.New(clientip.Config{}))
+	ips := usher.Must(clientip.New(clientip.Config{}))
 	plenty := ratelimit.TokenBucket(1_000_000_000, time.Second, 1_000_000_000)
 	policy := func(name string) ratelimit.Policy {
 		return ratelimit.Policy{Name: name, Key: ratelimit.ByPrincipal(), Limit: plenty}
 	}
-	global := web.Must(ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{policy("global")}}))
-	notes := web.Must(global.With(policy("notes")))
-	env := web.Must(envelope.New(envelope.Config{Wrap: true}))
+	global := usher.Must(ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{policy("global")}}))
+	notes := usher.Must(global.With(policy("notes")))
+	env := usher.Must(envelope.New(envelope.Config{Wrap: true}))
 	limits := []usher.Middleware{notes}
 	if nested {
 		limits = []usher.Middleware{global, notes}
 	}
 	guard := []usher.Middleware{
 		usher.Authenticate(c), usher.Chain(limits...), usher.Require(usher.Requirement{Level: usher.LevelReadOnly}),
-		web.Must(idempotency.New(idempotency.Config{})),
+		usher.Must(idempotency.New(idempotency.Config{})),
 	}
 	return web.ServeMux(web.App{
 		Middlewares: []usher.Middleware{env, ips},

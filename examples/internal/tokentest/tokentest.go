@@ -15,7 +15,7 @@ import (
 	"maps"
 	"sync"
 
-	"github.com/usher-go/usher/examples/internal/web"
+	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/jwtauth/jwk"
 )
 
@@ -31,7 +31,7 @@ func Sign(header, claims string, s Signer) string {
 }
 
 // Claims returns members as the claims of a token.
-func Claims(members map[string]any) string { return string(web.Must(json.Marshal(members))) }
+func Claims(members map[string]any) string { return string(usher.Must(json.Marshal(members))) }
 
 // With returns claims with some changed, or removed by nil.
 func With(all, change map[string]any) map[string]any {
@@ -54,7 +54,7 @@ func HS256(secret []byte) Signer {
 func RS256(key *rsa.PrivateKey) Signer {
 	return func(signed []byte) []byte {
 		sum := sha256.Sum256(signed)
-		return web.Must(rsa.SignPKCS1v15(nil, key, crypto.SHA256, sum[:]))
+		return usher.Must(rsa.SignPKCS1v15(nil, key, crypto.SHA256, sum[:]))
 	}
 }
 
@@ -63,7 +63,7 @@ func ES256(key *ecdsa.PrivateKey) Signer {
 	return func(signed []byte) []byte {
 		sum := sha256.Sum256(signed)
 		r, s, err := ecdsa.Sign(rand.Reader, key, sum[:])
-		web.Must(r, err)
+		usher.Must(r, err)
 		return append(r.FillBytes(make([]byte, 32)), s.FillBytes(make([]byte, 32))...)
 	}
 }
@@ -85,14 +85,14 @@ type KeyPairs struct {
 var Keys = sync.OnceValue(func() KeyPairs {
 	_, ed, err := ed25519.GenerateKey(nil)
 	return KeyPairs{
-		RSA:       web.Must(rsa.GenerateKey(rand.Reader, 2048)),
-		EC:        web.Must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)),
-		Ed:        web.Must(ed, err),
-		Authority: web.Must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)),
+		RSA:       usher.Must(rsa.GenerateKey(rand.Reader, 2048)),
+		EC:        usher.Must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)),
+		Ed:        usher.Must(ed, err),
+		Authority: usher.Must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)),
 	}
 })
 
 // Trust returns the public half of a key as the keys of an issuer.
 func Trust(a jwk.Algorithm, public crypto.PublicKey) jwk.Static {
-	return jwk.Static{web.Must(jwk.New(jwk.KeyConfig{Algorithm: a, Material: public}))}
+	return jwk.Static{usher.Must(jwk.New(jwk.KeyConfig{Algorithm: a, Material: public}))}
 }

@@ -93,12 +93,3 @@ func Decode(w http.ResponseWriter, r *http.Request, v any) bool {
 
 // Now returns the time as the services write it.
 func Now() string { return time.Now().UTC().Format("2006-01-02T15:04:05.000Z") }
-
-// Must returns v. The configurations here are constants, so an error is a fault of
-// the program.
-func Must[T any](v T, err error) T {
-	if err != nil {
-		panic(err)
-	}
-	return v
-}

@@ -56,7 +56,7 @@ func New(keys Keys) *Service {
 	store := apikey.NewMemory()
 	format := apikey.Native{Prefix: "kaie"}
 	s := new(Service)
-	s.env = web.Must(envelope.New(envelope.Config{
+	s.env = usher.Must(envelope.New(envelope.Config{
 		Shape: envelope.Data(),
 		Catalogue: envelope.Catalogue{
 			Codes: map[string]envelope.Entry{
@@ -76,7 +76,7 @@ func New(keys Keys) *Service {
 			},
 		},
 	}))
-	s.auth = web.Must(apikey.New(apikey.Config{
+	s.auth = usher.Must(apikey.New(apikey.Config{
 		Store:   store,
 		Formats: []apikey.Format{format},
 		Bearer:  true,
@@ -85,9 +85,9 @@ func New(keys Keys) *Service {
 			return usual
 		},
 	}))
-	s.manager = web.Must(apikey.NewManager(apikey.ManagerConfig{Store: store, Format: format}))
-	s.tokens = web.Must(jwtauth.New(jwtauth.Config{Issuers: issuers(keys), Principal: kaieCaller}))
-	s.limit = web.Must(ratelimit.New(ratelimit.Config{
+	s.manager = usher.Must(apikey.NewManager(apikey.ManagerConfig{Store: store, Format: format}))
+	s.tokens = usher.Must(jwtauth.New(jwtauth.Config{Issuers: issuers(keys), Principal: kaieCaller}))
+	s.limit = usher.Must(ratelimit.New(ratelimit.Config{
 		Policies: []ratelimit.Policy{{
 			Name:  "hour",
 			Key:   ratelimit.ByPrincipal(),

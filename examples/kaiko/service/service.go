@@ -44,7 +44,7 @@ func New() *Service {
 	s := &Service{ids: make(map[string]bool)}
 	store := failingStore{apikey.NewMemory(), &s.outage}
 	format := apikey.Opaque{Prefix: "kaiko", Environments: []string{"live", "test"}}
-	s.env = web.Must(envelope.New(envelope.Config{
+	s.env = usher.Must(envelope.New(envelope.Config{
 		Shape:           envelope.Typed(),
 		RequestIDPrefix: "req-",
 		Catalogue: envelope.Catalogue{
@@ -59,7 +59,7 @@ func New() *Service {
 			},
 		},
 	}))
-	s.auth = web.Must(apikey.New(apikey.Config{
+	s.auth = usher.Must(apikey.New(apikey.Config{
 		Store:       store,
 		Formats:     []apikey.Format{format},
 		Header:      "x-api-key",
@@ -70,10 +70,10 @@ func New() *Service {
 			apikey.Expired: {Status: http.StatusForbidden, Code: "key_revoked", Message: "The API key is revoked or expired."},
 		},
 	}))
-	s.manager = web.Must(apikey.NewManager(apikey.ManagerConfig{Store: store, Format: format}))
+	s.manager = usher.Must(apikey.NewManager(apikey.ManagerConfig{Store: store, Format: format}))
 
 	key := ratelimit.ByPrincipal()
-	s.limit = web.Must(ratelimit.New(ratelimit.Config{
+	s.limit = usher.Must(ratelimit.New(ratelimit.Config{
 		Policies: []ratelimit.Policy{
 			{Name: "minute", Key: key, Limit: ratelimit.RollingWindow(1000, time.Minute)},
 			{Name: "simultaneous", Key: key, Limit: ratelimit.Concurrency(10)},
@@ -81,7 +81,7 @@ func New() *Service {
 		Headers: ratelimit.EpochHeaders,
 	}))
 	// The cost of a chat is known when it is done.
-	s.chat = web.Must(s.limit.With(ratelimit.Policy{
+	s.chat = usher.Must(s.limit.With(ratelimit.Policy{
 		Name:    "tokens",
 		Key:     ratelimit.ByOwner(),
 		Limit:   ratelimit.CalendarWindow(100_000, ratelimit.Month),
@@ -89,7 +89,7 @@ func New() *Service {
 		Hidden:  true,
 		Message: "The monthly token limit is reached.",
 	}))
-	s.once = web.Must(idempotency.New(idempotency.Config{}))
+	s.once = usher.Must(idempotency.New(idempotency.Config{}))
 	return s
 }
 

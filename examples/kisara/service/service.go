@@ -49,7 +49,7 @@ func New() *Service {
 	store := apikey.NewMemory()
 	format := apikey.Split{Prefix: "ksr", Environments: []string{"live", "dev"}}
 
-	s.env = web.Must(envelope.New(envelope.Config{
+	s.env = usher.Must(envelope.New(envelope.Config{
 		Catalogue: envelope.Catalogue{Codes: map[string]envelope.Entry{
 			usher.CodeMissingCredential:   {Message: "Unauthorized: No credentials provided"},
 			usher.CodeInvalidAPIKey:       {Message: "Invalid API key"},
@@ -64,7 +64,7 @@ func New() *Service {
 			"token_refreshed":             {Message: "Token refreshed successfully"},
 		}},
 	}))
-	s.auth = web.Must(apikey.New(apikey.Config{
+	s.auth = usher.Must(apikey.New(apikey.Config{
 		Store:       store,
 		Formats:     []apikey.Format{format},
 		Environment: "live",
@@ -73,8 +73,8 @@ func New() *Service {
 		},
 		Check: s.ownerExists,
 	}))
-	s.manager = web.Must(apikey.NewManager(apikey.ManagerConfig{Store: store, Format: format}))
-	s.keys = web.Must(apikey.NewHandler(apikey.HandlerConfig{
+	s.manager = usher.Must(apikey.NewManager(apikey.ManagerConfig{Store: store, Format: format}))
+	s.keys = usher.Must(apikey.NewHandler(apikey.HandlerConfig{
 		Manager:    s.manager,
 		IDIsOwner:  []usher.Kind{usher.KindJWT},
 		Unpaged:    true,
@@ -82,7 +82,7 @@ func New() *Service {
 		ListView:   kisaraList,
 	}))
 	s.openSessions()
-	s.limit = web.Must(ratelimit.New(ratelimit.Config{
+	s.limit = usher.Must(ratelimit.New(ratelimit.Config{
 		Policies: []ratelimit.Policy{perMinute("global", 100)},
 		Headers:  ratelimit.DeltaHeaders,
 	}))
@@ -98,17 +98,17 @@ var kisaraSecret = []byte("a secret of 32 bytes or of more.")
 // an issuer and an audience, without which none is accepted.
 func (s *Service) openSessions() {
 	ended := new(jwtauth.RevocationList)
-	key := web.Must(jwk.New(jwk.KeyConfig{ID: "1", Algorithm: jwk.HS256, Secret: kisaraSecret}))
-	s.issuer = web.Must(session.New(session.Config{
+	key := usher.Must(jwk.New(jwk.KeyConfig{ID: "1", Algorithm: jwk.HS256, Secret: kisaraSecret}))
+	s.issuer = usher.Must(session.New(session.Config{
 		Issuer:      kisaraName,
 		Audiences:   []string{kisaraName},
 		Keys:        []session.SigningKey{{Key: key}},
-		Store:       web.Must(session.NewMemory(session.MemoryConfig{})),
+		Store:       usher.Must(session.NewMemory(session.MemoryConfig{})),
 		Grace:       -1, // a token that was rotated is refused at once
 		Claims:      s.claims,
 		Revocations: ended,
 	}))
-	s.tokens = web.Must(jwtauth.New(jwtauth.Config{
+	s.tokens = usher.Must(jwtauth.New(jwtauth.Config{
 		Issuers: []jwtauth.TrustedIssuer{{
 			Issuer:     kisaraName,
 			Audiences:  []string{kisaraName},
@@ -128,7 +128,7 @@ func (s *Service) openSessions() {
 			return usual
 		},
 	}))
-	s.sessions = web.Must(session.NewHandler(session.HandlerConfig{
+	s.sessions = usher.Must(session.NewHandler(session.HandlerConfig{
 		Manager:       s.issuer,
 		RefreshCookie: &session.Cookie{Name: "refresh_token"},
 		TokensView: func(t session.Tokens) any {
@@ -167,7 +167,7 @@ func (s *Service) Close() error { return s.auth.Close() }
 func (s *Service) App() web.App {
 	login := usher.Authenticate(tokenRequired{s.tokens})
 	either := usher.Authenticate(usher.Precedence(s.tokens, s.auth))
-	only := func(name string, n int) usher.Middleware { return web.Must(s.limit.Only(perMinute(name, n))) }
+	only := func(name string, n int) usher.Middleware { return usher.Must(s.limit.Only(perMinute(name, n))) }
 	use := func(m ...usher.Middleware) []usher.Middleware { return m }
 	keys := http.StripPrefix("/auth/api-keys", s.keys)
 	return web.App{

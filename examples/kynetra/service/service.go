@@ -29,10 +29,10 @@ func New() *Service {
 	issued := apikey.Opaque{Prefix: "sk", Environments: []string{"prod"}}
 	short := apikey.Opaque{Prefix: "sk", Environments: []string{"prod"}, Length: 16} // recognised, no longer issued
 	s := new(Service)
-	s.env = web.Must(envelope.New(envelope.Config{Shape: envelope.Bare()}))
-	s.auth = web.Must(apikey.New(apikey.Config{Store: store, Formats: []apikey.Format{issued, short}, Bearer: true}))
-	s.manager = web.Must(apikey.NewManager(apikey.ManagerConfig{Store: store, Format: issued}))
-	s.limit = web.Must(ratelimit.New(ratelimit.Config{
+	s.env = usher.Must(envelope.New(envelope.Config{Shape: envelope.Bare()}))
+	s.auth = usher.Must(apikey.New(apikey.Config{Store: store, Formats: []apikey.Format{issued, short}, Bearer: true}))
+	s.manager = usher.Must(apikey.NewManager(apikey.ManagerConfig{Store: store, Format: issued}))
+	s.limit = usher.Must(ratelimit.New(ratelimit.Config{
 		Policies: []ratelimit.Policy{
 			{
 				Name:     "second",
