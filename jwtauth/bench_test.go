@@ -50,10 +50,10 @@ func BenchmarkAuthenticate(b *testing.B) {
 func BenchmarkMiddleware(b *testing.B) {
 	h := usher.Authenticate(verifier(b, nil)).Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	for name, r := range map[string]*http.Request{
-		"remembered":               request(b, good()),
-		"remembered, with holder":  usher.Track(request(b, good())),
-		"garbage with answer":      request(b, "garbage"),
-		"bad signature and answer": request(b, good()[:len(good())-43]+strings.Repeat("A", 43)),
+		"remembered":                 request(b, good()),
+		"remembered, with holder":    usher.Track(request(b, good())),
+		"garbage with response":      request(b, "garbage"),
+		"bad signature and response": request(b, good()[:len(good())-43]+strings.Repeat("A", 43)),
 	} {
 		b.Run(name, func(b *testing.B) {
 			w := discard{http.Header{}}

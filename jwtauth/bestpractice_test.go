@@ -32,7 +32,7 @@ func TestBestCurrentPractice(t *testing.T) {
 		want  jwtauth.Verdict
 	}{
 		"3.1 an algorithm that is not in the list":                 {sealed(`{"alg":"HS384"}`, body, jwt.SigningMethodHS384, secret), jwtauth.WrongAlgorithm},
-		"3.1 names are compared to the letter":                     {plain(`{"alg":"Hs256"}`, body), jwtauth.WrongAlgorithm},
+		"3.1 names are case-sensitive":                             {plain(`{"alg":"Hs256"}`, body), jwtauth.WrongAlgorithm},
 		"3.1 noNE is not in the list":                              {plain(`{"alg":"noNE"}`, body), jwtauth.WrongAlgorithm},
 		"3.1 one key, one algorithm: RS256 key used with PS256":    {sealed(`{"alg":"PS256","kid":"r"}`, body, jwt.SigningMethodPS256, rsaKey()), jwtauth.UnknownKey},
 		"3.1 the algorithm of the key found by kid":                {plain(`{"alg":"HS256","kid":"r"}`, body), jwtauth.UnknownKey},

@@ -93,7 +93,7 @@ func TestCacheRefusesARemovedKeyAtOnce(t *testing.T) {
 	want(t, v, text, jwtauth.UnknownKey)
 	set.set(nil, mustKey(t, jwk.KeyConfig{Algorithm: jwk.HS256, Secret: []byte(strings.Repeat("y", 32))}))
 	want(t, v, text, jwtauth.BadSignature)
-	set.set(errors.New("no answer"))
+	set.set(errors.New("no response"))
 	want(t, v, text, jwtauth.Unavailable)
 }
 
@@ -171,7 +171,7 @@ func TestCacheIsNotSharedBetweenVerifiers(t *testing.T) {
 	want(t, of("both"), text, jwtauth.Accepted)
 }
 
-func TestCacheKnowsTheWholeToken(t *testing.T) {
+func TestCacheKeyIsTheWholeToken(t *testing.T) {
 	v := verifier(t, nil)
 	text := good()
 	want(t, v, text, jwtauth.Accepted)
@@ -188,7 +188,7 @@ func TestCacheRemembersNoRefusal(t *testing.T) {
 	v, set := rotating(t, nil)
 	text := good()
 	keys := set.keys
-	set.set(errors.New("no answer"))
+	set.set(errors.New("no response"))
 	want(t, v, text, jwtauth.Unavailable)
 	set.set(nil)
 	want(t, v, text, jwtauth.UnknownKey)
@@ -214,7 +214,7 @@ func TestCacheEntryBelongsToTheKeysThatWereAsked(t *testing.T) {
 	want(t, v, text, jwtauth.Accepted)
 }
 
-// A lateSet changes as soon as it has answered.
+// A lateSet changes as soon as it has responded.
 type lateSet struct {
 	*keySet
 	after func()

@@ -27,8 +27,8 @@
 //   - A token permits no more than was granted: scopes are those of scope and scp and of
 //     claims that the Config names, a token that is bound to a key of its sender is
 //     refused unless Config.Confirm accepts the proof, and a token that identifies itself
-//     as a refresh token is refused. For servers whose introspection does not tell the two
-//     apart, set RequiredClaims or TokenPrefix in the IntrospectionConfig.
+//     as a refresh token is refused. For servers whose introspection does not distinguish
+//     the two, set RequiredClaims or TokenPrefix in the IntrospectionConfig.
 //   - A token is verified once and then remembered, by a keyed hash of the whole token.
 //     The removal of its key, a revocation, and its exp still apply to the next request.
 //   - Whenever a token cannot be verified because keys, revocations or the authorization

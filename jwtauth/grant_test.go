@@ -116,8 +116,8 @@ func TestARefreshTokenDoesNotOpenTheAPIByIntrospection(t *testing.T) {
 	}
 }
 
-// Where the response does not tell, the token may.
-func TestARefreshTokenIsKnownByItsPrefix(t *testing.T) {
+// If the response does not identify a refresh token, its text may.
+func TestARefreshTokenIsRecognizedByItsPrefix(t *testing.T) {
 	for name, tt := range map[string]struct {
 		prefix, token string
 		want, calls   int

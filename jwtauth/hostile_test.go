@@ -185,7 +185,7 @@ func TestJ04OtherSerialisationsAndExtensionsAreRefused(t *testing.T) {
 	}
 }
 
-func TestJ07AudienceMustBeOursToTheLetter(t *testing.T) {
+func TestJ07AudienceMustBeEqual(t *testing.T) {
 	refused := map[string]string{
 		"absent":            `null`,
 		"empty list":        `[]`,
@@ -343,8 +343,8 @@ func TestJ14TokensOfAnotherKindAreRefused(t *testing.T) {
 	}
 }
 
-// twin returns the token with the other signature that ECDSA has for it.
-func twin(tb testing.TB, token string) string {
+// otherSignature returns the token with the other signature that ECDSA has for it.
+func otherSignature(tb testing.TB, token string) string {
 	tb.Helper()
 	last := strings.LastIndexByte(token, '.')
 	sig := must(jwt.NewParser().DecodeSegment(token[last+1:]))

@@ -22,7 +22,7 @@ import (
 
 const opaque = "mF_9.B5f-4.1JqM~+/="
 
-// active is the answer about a good token, changed by some.
+// active is the response about a good token, changed by some.
 func active(some map[string]any) string {
 	all := claims(map[string]any{"active": true, "scope": "read", "client_id": "app"})
 	for name, v := range some {
@@ -84,11 +84,11 @@ func TestIntrospectionCall(t *testing.T) {
 	h.ServeHTTP(httptest.NewRecorder(), request(t, opaque))
 }
 
-func TestIntrospectionAnswers(t *testing.T) {
+func TestIntrospectionResponses(t *testing.T) {
 	now := time.Now().Unix()
 	for name, tt := range map[string]struct {
-		answer string
-		want   jwtauth.Verdict
+		response string
+		want     jwtauth.Verdict
 	}{
 		"active":                  {active(nil), jwtauth.Accepted},
 		"inactive":                {`{"active":false}`, jwtauth.Inactive},
@@ -126,7 +126,7 @@ func TestIntrospectionAnswers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := new(publisher)
-			p.Say(tt.answer)
+			p.Say(tt.response)
 			i := introspection(t, p, func(c *jwtauth.IntrospectionConfig) {
 				if name == "without a required name" {
 					c.RequiredClaims = []string{"username"}

@@ -12,8 +12,8 @@ import (
 	"github.com/usher-go/usher/internal/document"
 )
 
-// ResourceMetadata tells clients which authorization servers issue tokens for a
-// service (RFC 9728).
+// ResourceMetadata names the authorization servers that issue tokens for a service
+// (RFC 9728).
 type ResourceMetadata struct {
 	// Resource is the identifier of the service, an https URL without a fragment.
 	// Required. Tokens should have it as their audience.

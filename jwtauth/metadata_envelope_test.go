@@ -62,7 +62,7 @@ func TestResourceMetadataHasItsOwnFormInEveryEnvelope(t *testing.T) {
 						t.Errorf("body %s", body)
 					}
 					if strings.Contains(string(body), "127.0.0.1") || strings.Contains(string(body), "q=1") {
-						t.Errorf("what is cached for all tells of one caller: %s", body)
+						t.Errorf("a response that is cached for all has data of one caller: %s", body)
 					}
 				})
 			}

@@ -16,11 +16,11 @@ func TestAnOnErrorThatPanicsEndsNoProcess(t *testing.T) {
 	s, next := newSigner("1"), newSigner("2")
 	p := new(publisher)
 	p.Serve(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) })
-	told := make(chan struct{}, 100)
+	reported := make(chan struct{}, 100)
 	j := overTLS(t, p, func(c *jwk.RemoteConfig) {
 		c.OnError = func(context.Context, error) {
 			select {
-			case told <- struct{}{}:
+			case reported <- struct{}{}:
 			default:
 			}
 			panic("no")
@@ -30,14 +30,14 @@ func TestAnOnErrorThatPanicsEndsNoProcess(t *testing.T) {
 	if got := status(t, api.Client(), api.URL, s.Token()); got != 503 {
 		t.Errorf("%d, want 503", got)
 	}
-	<-told
+	<-reported
 	p.Say(publish(s))
 	eventually(t, "the keys", func() bool { return status(t, api.Client(), api.URL, s.Token()) == 200 })
 	p.Say(`{"keys":[]}`)
 	if got := status(t, api.Client(), api.URL, next.Token()); got != 401 { // asks for a fetch
 		t.Errorf("%d, want 401", got)
 	}
-	<-told
+	<-reported
 	p.Say(publish(s, next))
 	if got := status(t, api.Client(), api.URL, newSigner("3").Token()); got != 401 {
 		t.Errorf("%d, want 401", got)

@@ -30,7 +30,7 @@ func TestPitfallsOfTheParserUnderneath(t *testing.T) {
 		token string
 		want  jwtauth.Verdict
 	}{
-		"exp of 0 is no life without end":           {with("exp", "0"), jwtauth.Expired},
+		"exp of 0 is not an unlimited lifetime":     {with("exp", "0"), jwtauth.Expired},
 		"exp of -0.0 is none either":                {with("exp", "-0.0"), jwtauth.Expired},
 		"exp below 0":                               {with("exp", "-1"), jwtauth.InvalidClaims},
 		"exp of a string":                           {with("exp", `"4102444800"`), jwtauth.InvalidClaims},
@@ -136,14 +136,14 @@ func TestPitfallLineEndsInBase64AreRefused(t *testing.T) {
 	}
 }
 
-func TestPitfallTwinOfAnECDSASignatureIsOneTokenToRevocations(t *testing.T) {
+func TestPitfallBothSignaturesOfECDSAAreOneTokenToRevocations(t *testing.T) {
 	var list jwtauth.RevocationList
 	i := hs256(t)
 	i.Algorithms = []jwk.Algorithm{jwk.ES256}
 	i.Keys = jwk.Static{mustKey(t, jwk.KeyConfig{Algorithm: jwk.ES256, Material: ecKey()})}
 	v := mustVerifier(t, jwtauth.Config{Issuers: []jwtauth.TrustedIssuer{i}, Revocations: &list})
 	first := sealed(`{"alg":"ES256"}`, string(must(json.Marshal(claims(map[string]any{"jti": "1"})))), jwt.SigningMethodES256, ecKey())
-	second := twin(t, first)
+	second := otherSignature(t, first)
 	want(t, v, first, jwtauth.Accepted)
 	want(t, v, second, jwtauth.Accepted) // ordinary ECDSA
 	if err := list.RevokeToken(t.Context(), issuer, "1", time.Now().Add(time.Hour)); err != nil {

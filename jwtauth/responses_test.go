@@ -16,7 +16,7 @@ import (
 	"github.com/usher-go/usher/jwtauth"
 )
 
-func TestAnswersOfRFC6750(t *testing.T) {
+func TestResponsesOfRFC6750(t *testing.T) {
 	change := func(c *jwtauth.Config) {
 		c.Realm, c.ResourceMetadata, c.Cookie = "api", "https://api.example/.well-known/oauth-protected-resource", "session"
 	}

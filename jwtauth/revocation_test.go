@@ -69,7 +69,7 @@ func TestRevocationListForgetsNothingThatMatters(t *testing.T) {
 			}
 		}
 		if err := revoke("3", time.Hour); !errors.Is(err, jwtauth.ErrRevocationsFull) {
-			t.Fatalf("a full list answered %v", err)
+			t.Fatalf("a full list returned %v", err)
 		}
 		if !is("0") || !is("1") || !is("2") || is("3") {
 			t.Error("the list has changed although it was full")
@@ -132,7 +132,7 @@ func TestRevocationsThatExpireTogetherStopNoRequest(t *testing.T) {
 			t.Fatal(err)
 		}
 		if want := n - 1 - i; list.Len() != want {
-			t.Fatalf("%d revocations are held, want %d: one call has removed more than two", list.Len(), want)
+			t.Fatalf("%d revocations, want %d: one call has removed more than two", list.Len(), want)
 		}
 		if got := status(t, api.Client(), api.URL, token(claims(map[string]any{"jti": "late" + strconv.Itoa(i)}))); got != 401 {
 			t.Errorf("%d for a revoked token", got)
@@ -166,7 +166,7 @@ func TestEndedRevocationsNeedNoRoom(t *testing.T) {
 			}
 		}
 		if list.Len() != 100 {
-			t.Errorf("%d are held, want 100", list.Len())
+			t.Errorf("%d revocations, want 100", list.Len())
 		}
 		if err := list.RevokeToken(t.Context(), issuer, "one more", until.Add(time.Hour)); !errors.Is(err, jwtauth.ErrRevocationsFull) {
 			t.Errorf("a full list: %v", err)
@@ -181,7 +181,7 @@ func (broken) Revoked(context.Context, *jwtauth.Token) (bool, error) {
 	return false, errors.New("the store is down")
 }
 
-func TestRevocationsThatDoNotAnswerAreUnavailable(t *testing.T) {
+func TestRevocationsThatFailAreUnavailable(t *testing.T) {
 	v := verifier(t, func(c *jwtauth.Config) { c.Revocations = broken{} })
 	want(t, v, good(), jwtauth.Unavailable)
 	if w := respond(t, v, request(t, good())); w.Code != 503 || w.Header().Get("Retry-After") == "" {

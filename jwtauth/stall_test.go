@@ -17,7 +17,7 @@ import (
 	"github.com/usher-go/usher/jwtauth/internal/tokentest"
 )
 
-func TestAnAuthorizationServerThatIsNotWellIs503InTime(t *testing.T) {
+func TestAnAuthorizationServerThatFailsIs503InTime(t *testing.T) {
 	for _, kind := range []string{"hangs", "panics", "fails", "exits"} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
@@ -35,7 +35,7 @@ func TestAnAuthorizationServerThatIsNotWellIs503InTime(t *testing.T) {
 }
 
 // Requests pile up neither calls nor goroutines while the revocations hang, and each
-// is told so at once or in time.
+// gets its 503 at once or in time.
 func TestCallsOfRevocationsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const requests = 5000
@@ -67,7 +67,7 @@ func TestCallsOfRevocationsAreBounded(t *testing.T) {
 	})
 }
 
-// Whoever sends invented tokens and hangs up leaves nothing behind that grows.
+// Clients that send invented tokens and hang up leave nothing behind that grows.
 func TestAbandonedIntrospectionsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const requests = 2000

@@ -87,6 +87,6 @@ func (a Algorithm) Valid() bool {
 	return ok
 }
 
-// Symmetric reports whether the keys for a are secrets, so that whoever can verify
-// a signature can also make one.
+// Symmetric reports whether the keys for a are secrets, so that anybody who can
+// verify a signature can also make one.
 func (a Algorithm) Symmetric() bool { return a.Valid() && schemes[a].family == hmacFamily }

@@ -34,7 +34,7 @@ func TestJ10UnknownKidsCauseOneFetchACoolDownAndNoWait(t *testing.T) {
 		if n := p.Fetches.Load(); n != 1 {
 			t.Fatalf("%d fetches to begin with", n)
 		}
-		stranger := newSigner("")
+		foreign := newSigner("")
 		p.Serve(func(w http.ResponseWriter, _ *http.Request) { // slow from now on
 			time.Sleep(4 * time.Second)
 			_, _ = io.WriteString(w, publish(good))
@@ -42,9 +42,9 @@ func TestJ10UnknownKidsCauseOneFetchACoolDownAndNoWait(t *testing.T) {
 		start := time.Now()
 		for range 120 {
 			for i := range 10 {
-				stranger.ID = "unknown" + strconv.Itoa(i)
+				foreign.ID = "unknown" + strconv.Itoa(i)
 				before := time.Now()
-				want(t, v, stranger.Token(), jwtauth.UnknownKey)
+				want(t, v, foreign.Token(), jwtauth.UnknownKey)
 				if i == 0 {
 					want(t, v, good.Token(), jwtauth.Accepted)
 				}
@@ -151,7 +151,7 @@ func TestJ11RemovedKeyIsRefusedAfterRefresh(t *testing.T) {
 // A server that publishes nothing of use has a fault: to believe it would refuse
 // everybody.
 func TestAKeySetWithoutAUsableKeyReplacesNone(t *testing.T) {
-	s, stranger := newSigner("1"), newSigner("2")
+	s, foreign := newSigner("1"), newSigner("2")
 	n := b64(rsaKey().N.Bytes())
 	for name, set := range map[string]string{
 		"no keys":                  keySetOf(),
@@ -185,22 +185,22 @@ func TestAKeySetWithoutAUsableKeyReplacesNone(t *testing.T) {
 			}
 			get(s.Token(), 200)
 			p.Say(set)
-			get(stranger.Token(), 401) // asks for a fetch
+			get(foreign.Token(), 401) // asks for a fetch
 			select {
 			case err := <-failed:
 				if strings.Contains(err.Error(), b64(secret)) {
 					t.Error(err)
 				}
 			case <-time.After(10 * time.Second):
-				t.Fatal("no failure was told")
+				t.Fatal("no failure was reported")
 			}
 			get(s.Token(), 200)
 			if _, err := j.Health(); err == nil {
 				t.Error("healthy")
 			}
-			p.Say(publish(s, stranger))
+			p.Say(publish(s, foreign))
 			get(newSigner("3").Token(), 401)
-			eventually(t, "the new key", func() bool { return status(t, api.Client(), api.URL, stranger.Token()) == 200 })
+			eventually(t, "the new key", func() bool { return status(t, api.Client(), api.URL, foreign.Token()) == 200 })
 			if _, err := j.Health(); err != nil {
 				t.Error(err)
 			}
@@ -305,7 +305,7 @@ func TestJWKSColdStart(t *testing.T) {
 			}
 		})
 	})
-	t.Run("but not for ever", func(t *testing.T) {
+	t.Run("but not forever", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := new(publisher)
 			p.Serve(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
@@ -376,20 +376,20 @@ func TestJWKSAfterClose(t *testing.T) {
 	})
 }
 
-// What a real server may answer instead of a set. The last good one stays.
-func TestJ11BadAnswersOfARealServer(t *testing.T) {
-	s, stranger := newSigner("1"), newSigner("2")
+// What a real server may send instead of a set. The last good one stays.
+func TestJ11BadResponsesOfARealServer(t *testing.T) {
+	s, foreign := newSigner("1"), newSigner("2")
 	elsewhere := new(publisher)
-	elsewhere.Say(publish(stranger))
+	elsewhere.Say(publish(foreign))
 	other := httptest.NewTLSServer(elsewhere)
 	defer other.Close()
 	many := make([]string, 100_000)
 	for i := range many {
 		many[i] = "{}"
 	}
-	for name, answer := range map[string]func(w http.ResponseWriter, r *http.Request){
+	for name, response := range map[string]func(w http.ResponseWriter, r *http.Request){
 		"10 MB": func(w http.ResponseWriter, _ *http.Request) {
-			_, _ = io.WriteString(w, `{"pad":"`+strings.Repeat("x", 10<<20)+`",`+publish(stranger)[1:])
+			_, _ = io.WriteString(w, `{"pad":"`+strings.Repeat("x", 10<<20)+`",`+publish(foreign)[1:])
 		},
 		"10 MB without a length": func(w http.ResponseWriter, _ *http.Request) {
 			for range 1000 {
@@ -405,10 +405,10 @@ func TestJ11BadAnswersOfARealServer(t *testing.T) {
 		"null":             func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"keys":null}`) },
 		"an array":         func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `[]`) },
 		"nothing":          func(http.ResponseWriter, *http.Request) {},
-		"half":             func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, publish(stranger)[:40]) },
+		"half":             func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, publish(foreign)[:40]) },
 		"500": func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(500)
-			_, _ = io.WriteString(w, publish(stranger))
+			_, _ = io.WriteString(w, publish(foreign))
 		},
 		"redirect to another host": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, other.URL, http.StatusFound) },
 		"redirect to plain HTTP": func(w http.ResponseWriter, r *http.Request) {
@@ -440,16 +440,16 @@ func TestJ11BadAnswersOfARealServer(t *testing.T) {
 				}
 			}))
 			want(t, v, s.Token(), jwtauth.Accepted)
-			p.Serve(answer)
-			want(t, v, stranger.Token(), jwtauth.UnknownKey) // asks for a fetch
+			p.Serve(response)
+			want(t, v, foreign.Token(), jwtauth.UnknownKey) // asks for a fetch
 			select {
 			case err := <-failed:
 				t.Log(err)
 			case <-time.After(10 * time.Second):
-				t.Fatal("no failure was told")
+				t.Fatal("no failure was reported")
 			}
 			want(t, v, s.Token(), jwtauth.Accepted)
-			want(t, v, stranger.Token(), jwtauth.UnknownKey)
+			want(t, v, foreign.Token(), jwtauth.UnknownKey)
 		})
 	}
 	t.Cleanup(func() {
@@ -468,7 +468,7 @@ func TestJWKSFollowsARedirectOnItsHost(t *testing.T) {
 			return
 		}
 		if r.Header.Get("Cache-Control") != "no-cache" {
-			t.Error("an answer from a cache would do")
+			t.Error("a response from a cache would do")
 		}
 		_, _ = io.WriteString(w, publish(s))
 	})

@@ -21,7 +21,7 @@ import (
 )
 
 // A site is a server with sessions in cookies, at https://app.example.com. Its
-// login believes in whatever name it is told.
+// login accepts any name.
 type site struct {
 	tb     testing.TB
 	issuer *session.Manager
@@ -120,8 +120,8 @@ func (b *browser) want(status int, method, path, body string, header ...string) 
 	}
 }
 
-// held returns the cookies that are sent to a path, such as "refresh=...".
-func (b *browser) held(path string) (list []string) {
+// stored returns the cookies that are sent to a path, such as "refresh=...".
+func (b *browser) stored(path string) (list []string) {
 	r := must(http.NewRequestWithContext(b.tb.Context(), http.MethodGet, origin+path, nil))
 	for _, c := range b.client.Jar.Cookies(r.URL) {
 		list = append(list, c.Name+"="+c.Value)
@@ -132,7 +132,7 @@ func (b *browser) held(path string) (list []string) {
 // value returns what is in a cookie.
 func (b *browser) value(name string) string {
 	b.tb.Helper()
-	for _, c := range b.held("/auth/refresh") {
+	for _, c := range b.stored("/auth/refresh") {
 		if value, ok := strings.CutPrefix(c, name+"="); ok {
 			return value
 		}
@@ -180,8 +180,8 @@ func TestAChangeOfTheCookiesLogsNobodyOut(t *testing.T) {
 					b.want(200, "POST", "/auth/refresh", "")
 					page(who)
 				}
-				if len(b.held("/auth/refresh")) < 2 {
-					t.Errorf("the browser has no cookie of before: %q", b.held("/auth/refresh"))
+				if len(b.stored("/auth/refresh")) < 2 {
+					t.Errorf("the browser has no cookie of before: %q", b.stored("/auth/refresh"))
 				}
 				// The former cookie may outlive its session, but opens nothing.
 				b.want(204, "POST", "/auth/logout", "")
@@ -251,7 +251,7 @@ func TestOfSeveralCookiesTheLiveAccessTokenCounts(t *testing.T) {
 		"five":                               {[]string{"x", "y", "z", expired, latest}, jwtauth.Malformed, ""},
 		"five, of which two are equal":       {[]string{"x", "x", "z", expired, latest}, jwtauth.Accepted, "latest"},
 		"of two callers":                     {[]string{other, latest}, jwtauth.Malformed, ""},
-		"beside one that cannot be judged":   {[]string{unknown, latest}, jwtauth.Unavailable, ""},
+		"beside one that cannot be verified": {[]string{unknown, latest}, jwtauth.Unavailable, ""},
 		"none, of which one has expired":     {[]string{expired, "x"}, jwtauth.Expired, ""},
 		"beside one whose account is closed": {[]string{closed, latest}, jwtauth.Accepted, "latest"},
 	} {
@@ -385,7 +385,7 @@ func TestASessionThatHasExpiredIsNotLive(t *testing.T) {
 	})
 }
 
-func TestLogoutEndsEverySessionThatIsPresented(t *testing.T) {
+func TestLogoutEndsEverySessionOfTheRequest(t *testing.T) {
 	const form, multipart = "application/x-www-form-urlencoded", "multipart/form-data; boundary=b"
 	part := func(name, value string) string {
 		return "--b\r\nContent-Disposition: form-data; name=\"" + name + "\"\r\n\r\n" + value + "\r\n--b--\r\n"
@@ -420,7 +420,7 @@ func TestLogoutEndsEverySessionThatIsPresented(t *testing.T) {
 			other.want(200, "POST", "/auth/login?as=ann", "")
 			refresh, inBody := b.value("refresh"), other.value("refresh")
 			b.want(204, "POST", "/auth/logout", strings.ReplaceAll(tt.body, "<token>", inBody), "Content-Type: "+tt.contentType)
-			if got := b.held("/auth/logout"); len(got) != 0 {
+			if got := b.stored("/auth/logout"); len(got) != 0 {
 				t.Errorf("the browser still has %q", got)
 			}
 			wantInvalid(t, s.issuer, refresh)
@@ -602,17 +602,17 @@ func TestPagesOfOtherOriginsCannotLogInOrOut(t *testing.T) {
 			s := newSite(t, nil, cookies(func(refresh, _ *session.Cookie) { refresh.Path = "/auth/refresh" }))
 			b := s.browser()
 			b.want(403, "POST", "/auth/login?as=mallory", "", header...)
-			if got := b.held("/auth/refresh"); len(got) != 0 {
+			if got := b.stored("/auth/refresh"); len(got) != 0 {
 				t.Errorf("the page has set %q", got)
 			}
 			b.want(200, "POST", "/auth/login?as=ann", "")
-			before := b.held("/auth/refresh")
+			before := b.stored("/auth/refresh")
 			// The access cookie alone comes with these.
 			b.want(403, "POST", "/logout", "", header...)
 			b.want(403, "POST", "/logout-all", "", header...)
 			b.want(403, "POST", "/auth/refresh", "", header...)
 			b.want(403, "POST", "/auth/login?as=mallory", "", header...)
-			if diff := compare.Diff(before, b.held("/auth/refresh")); diff != "" {
+			if diff := compare.Diff(before, b.stored("/auth/refresh")); diff != "" {
 				t.Error("the cookies have changed: " + diff)
 			}
 			b.want(200, "GET", "/app/page", "")
@@ -669,7 +669,7 @@ func TestPagesOfOtherOriginsCannotLogInOrOut(t *testing.T) {
 		s := newSite(t, nil, cookies(nil))
 		b := s.browser()
 		b.want(405, "GET", "/auth/login?as=mallory", "")
-		if got := b.held("/"); len(got) != 0 {
+		if got := b.stored("/"); len(got) != 0 {
 			t.Errorf("cookies %q", got)
 		}
 	})
@@ -718,7 +718,7 @@ func TestALateRefusalRemovesNoCookiesOfALogin(t *testing.T) {
 	if status := <-refused; status != 401 {
 		t.Errorf("%d, want 401", status)
 	}
-	if got := b.held("/auth/refresh"); len(got) != 2 {
+	if got := b.stored("/auth/refresh"); len(got) != 2 {
 		t.Errorf("the browser has %q", got)
 	}
 	b.want(200, "GET", "/app/page", "")

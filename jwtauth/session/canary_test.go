@@ -76,7 +76,7 @@ func TestSessionTokensAreSeenNowhere(t *testing.T) {
 				serve(w, r)
 				span.End()
 				if w.Code != 200 {
-					dump("answer", fmt.Sprint(w.Header(), w.Body))
+					dump("response", fmt.Sprint(w.Header(), w.Body))
 				}
 				_, err := m.Refresh(ctx, token)
 				dump("error", err)
@@ -84,9 +84,9 @@ func TestSessionTokensAreSeenNowhere(t *testing.T) {
 		}
 		// A body that is broken where the token stands.
 		w := post(t, h.Refresh, `{"refresh_token":"`+second.RefreshToken())
-		dump("answer", fmt.Sprint(w.Header(), w.Body))
+		dump("response", fmt.Sprint(w.Header(), w.Body))
 		w = post(t, h.Refresh, `{"`+second.RefreshToken()[:80]+`":1`)
-		dump("answer", fmt.Sprint(w.Header(), w.Body))
+		dump("response", fmt.Sprint(w.Header(), w.Body))
 
 		third := login(t, m)
 		half := must(unb64(third.RefreshToken()))[:32]

@@ -27,7 +27,7 @@
 //     and no page of another origin can log anybody in or out by cookies.
 //   - A change of the path or domain of the cookies logs nobody out, and a cookie that
 //     another host of the domain has planted is not used instead of a live one.
-//   - Responses do not tell why a refresh token is invalid. A store that fails, hangs or
+//   - No response says why a refresh token is invalid. A store that fails, hangs or
 //     panics is a 503 within the timeout and never a 401, and its error reaches OnError.
 //   - Signing keys are changed without refusing anybody, and secrets are never published.
 //

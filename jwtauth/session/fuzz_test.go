@@ -36,7 +36,7 @@ func FuzzRefreshToken(f *testing.F) {
 	})
 }
 
-// Whatever the body is, the answer is a refusal in JSON.
+// Whatever the body is, the response is a refusal in JSON.
 func FuzzRefreshBody(f *testing.F) {
 	m := newManager(f, nil)
 	h := newHandler(f, m, inCookie)

@@ -192,7 +192,7 @@ func (h *Handler) refreshTokens(w http.ResponseWriter, r *http.Request) ([]strin
 		if h.refreshCookie == nil && h.accessCookie == nil {
 			return []string{text}, nil
 		}
-		// The browser would receive the session of whoever's token this is.
+		// The token may be another user's, whose session the browser would receive.
 		return []string{text}, h.checkOrigin(r)
 	case given:
 		return nil, jsonbody.Invalid(usher.Field{Name: "refresh_token", Message: "'refresh_token' must not be empty."})

@@ -96,7 +96,7 @@ func TestTokensInJSONHaveTheNamesOfRFC6749(t *testing.T) {
 		t.Errorf("refresh: %s", w.Body)
 	}
 	if again := post(t, h.Refresh, refreshBody(first)); again.Body.String() != w.Body.String() {
-		t.Error("within the grace the answers differ")
+		t.Error("within the grace the responses differ")
 	}
 }
 
@@ -161,9 +161,9 @@ func TestAccessTokenInACookieIsTakenByTheVerifier(t *testing.T) {
 	}
 }
 
-// What is wrong with a refresh token is told nobody: the answers are the same
+// No response says what is wrong with a refresh token: the responses are the same
 // bytes.
-func TestRefreshTokensThatAreNotGoodGetOneAnswer(t *testing.T) {
+func TestInvalidRefreshTokensGetTheSameResponse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t, nil)
 		h := newHandler(t, m, nil)
@@ -198,7 +198,7 @@ func TestRefreshTokensThatAreNotGoodGetOneAnswer(t *testing.T) {
 	})
 }
 
-func TestRefreshAnswersBadRequestsByWhatIsWrong(t *testing.T) {
+func TestRefreshNamesTheFaultOfABadRequest(t *testing.T) {
 	good := "" // set below
 	tests := map[string]struct {
 		body   string
@@ -262,7 +262,7 @@ func TestRefreshAnswersBadRequestsByWhatIsWrong(t *testing.T) {
 	}
 }
 
-func TestSessionHandlersArePOSTOnly(t *testing.T) {
+func TestHandlersArePOSTOnly(t *testing.T) {
 	m := newManager(t, nil)
 	h := newHandler(t, m, inCookie)
 	good := login(t, m).RefreshToken()
@@ -297,7 +297,7 @@ func TestAStoreThatFailsIs503AndKeepsTheCookie(t *testing.T) {
 	wantStatus(t, post(t, h.Refresh, "", "Cookie: __Host-refresh_token="+good), 200)
 }
 
-func TestWhatNobodyElseIsToBlameForIs500(t *testing.T) {
+func TestMistakesOfTheApplicationAre500(t *testing.T) {
 	m := newManager(t, func(c *session.Config) {
 		c.Claims = func(_ context.Context, s session.Session) (map[string]any, error) {
 			return map[string]any{s.Data["claim"]: "x"}, nil
@@ -315,7 +315,7 @@ func TestWhatNobodyElseIsToBlameForIs500(t *testing.T) {
 	}
 }
 
-func TestWhatClaimsSayIsTheAnswer(t *testing.T) {
+func TestAnErrorOfClaimsIsTheResponse(t *testing.T) {
 	var refusal error
 	m := newManager(t, func(c *session.Config) {
 		c.Claims = func(context.Context, session.Session) (map[string]any, error) { return nil, refusal }
@@ -389,7 +389,7 @@ func TestLogoutWithoutASession(t *testing.T) {
 	mustRefresh(t, m, tokens.RefreshToken())
 }
 
-func TestLogoutAllNeedsASessionOfThisIssuer(t *testing.T) {
+func TestLogoutAllNeedsASessionOfThisManager(t *testing.T) {
 	m := newManager(t, nil)
 	h := newHandler(t, m, inCookie)
 	as := func(p *usher.Principal) http.HandlerFunc {
@@ -411,8 +411,8 @@ func TestLogoutAllNeedsASessionOfThisIssuer(t *testing.T) {
 	wantInvalid(t, m, second.RefreshToken())
 }
 
-// A client that hangs up before its answer is not taken for one that has it.
-func TestAnAnswerToNobodyIsNotDelivered(t *testing.T) {
+// A client that hangs up before its response is not taken for one that has it.
+func TestAResponseToAClientThatLeftIsNotDelivered(t *testing.T) {
 	for _, gone := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
 			store := &hooked{Store: newMemory(t, 0)}
@@ -453,7 +453,7 @@ func TestAViewThatFailsIsNotDelivered(t *testing.T) {
 	})
 }
 
-func TestSessionHandlerConfigFaultsAreReportedAtOnce(t *testing.T) {
+func TestHandlerConfigFaultsAreReportedTogether(t *testing.T) {
 	_, err := session.NewHandler(session.HandlerConfig{
 		RefreshCookie:  &session.Cookie{Name: "a", Path: "x", SameSite: http.SameSiteNoneMode},
 		AccessCookie:   &session.Cookie{Name: "a"},
@@ -473,7 +473,7 @@ func TestSessionHandlerConfigFaultsAreReportedAtOnce(t *testing.T) {
 	}
 }
 
-func TestAuditTellsWhereARequestCameFrom(t *testing.T) {
+func TestAuditGetsTheAddressOfTheClient(t *testing.T) {
 	var events []session.Event
 	m := newManager(t, func(c *session.Config) {
 		c.Audit = func(_ context.Context, e session.Event) { events = append(events, e) }

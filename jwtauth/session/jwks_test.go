@@ -23,7 +23,7 @@ func serveJWKS(tb testing.TB, h http.Handler, method string) *httptest.ResponseR
 	return w
 }
 
-// published returns the kids and algorithms in an answer, and fails if anything
+// published returns the kids and algorithms in a response, and fails if anything
 // private is in it.
 func published(tb testing.TB, w *httptest.ResponseRecorder) []string {
 	tb.Helper()
@@ -46,7 +46,7 @@ func published(tb testing.TB, w *httptest.ResponseRecorder) []string {
 	return kids
 }
 
-func TestJWKSHasThePublicHalvesAndNoSecret(t *testing.T) {
+func TestServeJWKSHasThePublicHalvesAndNoSecret(t *testing.T) {
 	m := newManager(t, func(c *session.Config) {
 		c.Keys = nil
 		for n, a := range algorithms {

@@ -38,7 +38,7 @@ type Config struct {
 	// Store is not nil: nodes that share sessions share keys. Otherwise none means a
 	// new key for EdDSA.
 	Keys []SigningKey
-	// Revocations is told of each session that ends, so that its access tokens end
+	// Revocations gets each session that ends, so that its access tokens end
 	// at once. It reaches the [jwtauth.Verifier] by [Manager.TrustedIssuer]. Nil
 	// means that access tokens are valid until they expire, or, if Store is nil, a
 	// [jwtauth.RevocationList].
@@ -102,9 +102,9 @@ type Config struct {
 //     client hung up, and if the token in that response was never used. That token is
 //     void from then on. See [Manager.Delivered].
 //   - Any other use is taken for theft and ends the session, with all tokens that came
-//     of it, whoever holds them.
+//     of it, no matter who has them.
 //
-// So a lost response logs nobody out, and two holders of one token are told apart as
+// So a lost response logs nobody out, and two clients with one token are distinguished as
 // soon as the second one uses its own.
 type Manager struct {
 	name        string

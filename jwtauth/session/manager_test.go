@@ -112,7 +112,7 @@ func TestAccessTokensOfEveryAlgorithmAreAcceptedByAVerifier(t *testing.T) {
 	}
 }
 
-func TestAccessTokenSaysWhatTheSessionIs(t *testing.T) {
+func TestAccessTokenHasTheClaimsOfTheSession(t *testing.T) {
 	m := newManager(t, func(c *session.Config) {
 		c.Claims = func(_ context.Context, s session.Session) (map[string]any, error) {
 			return map[string]any{"email": s.Subject + "@example.com", "role": "admin"}, nil
@@ -154,7 +154,7 @@ func TestAccessTokenSaysWhatTheSessionIs(t *testing.T) {
 	}
 }
 
-func TestLoginRefusesWhatCannotStandInAToken(t *testing.T) {
+func TestLoginRefusesWhatATokenCannotHave(t *testing.T) {
 	m := newManager(t, nil)
 	for name, template := range map[string]session.Session{
 		"no subject":                   {},
@@ -170,7 +170,7 @@ func TestLoginRefusesWhatCannotStandInAToken(t *testing.T) {
 	}
 }
 
-func TestClaimsCannotSayWhatIsNotForThemToSay(t *testing.T) {
+func TestClaimsCannotSetReservedClaims(t *testing.T) {
 	tests := map[string]map[string]any{
 		"iss":                        {"iss": "https://evil.example"},
 		"sub":                        {"sub": "root"},
@@ -236,7 +236,7 @@ func TestClaimsAreAskedAtEachRefreshAndMayRefuse(t *testing.T) {
 	}
 }
 
-func TestIssuerConfigFaultsAreReportedAtOnce(t *testing.T) {
+func TestConfigFaultsAreReportedTogether(t *testing.T) {
 	public := mustKey(t, jwk.KeyConfig{ID: "p", Algorithm: jwk.ES256, Material: &ecKey().PublicKey})
 	nameless := mustKey(t, jwk.KeyConfig{Algorithm: jwk.HS256, Secret: secret})
 	k1 := signing(t, "k1", jwk.HS256)
@@ -326,7 +326,7 @@ func TestTrustedIssuerIsWhatTheManagerIssues(t *testing.T) {
 	want(t, v, opened.AccessToken(), jwtauth.Revoked)
 }
 
-func TestIssuerKeepsNothingOfItsConfig(t *testing.T) {
+func TestManagerKeepsNothingOfItsConfig(t *testing.T) {
 	c := managerConfig(t)
 	m := must(session.New(c))
 	c.Audiences[0], c.Keys[0].From = "https://other.example", time.Now().Add(time.Hour)
@@ -433,7 +433,7 @@ func TestALogoutIsRememberedAsLongAsAnAccessTokenLives(t *testing.T) {
 			t.Fatal(err)
 		}
 		if n := list.Len(); n != 2 {
-			t.Errorf("%d revocations are held, want the last two", n)
+			t.Errorf("%d revocations, want the last two", n)
 		}
 	})
 }
@@ -460,7 +460,7 @@ func TestLogoutAllEndsTheSessionsOfOneSubjectAtOnce(t *testing.T) {
 		mustRefresh(t, m, other.RefreshToken())
 
 		// Who changes a password logs everybody out and herself in, at once. Tokens
-		// tell their time by the second, so this waits for the next.
+		// have whole seconds in iat, so this waits for the next one.
 		before := time.Now()
 		again := login(t, m)
 		if waited := time.Since(before); waited > time.Second {
@@ -471,7 +471,7 @@ func TestLogoutAllEndsTheSessionsOfOneSubjectAtOnce(t *testing.T) {
 	})
 }
 
-func TestSomebodyRevokedElsewhereIsNotGivenTokens(t *testing.T) {
+func TestARevokedSubjectGetsNoTokens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var list jwtauth.RevocationList
 		m := newManager(t, func(c *session.Config) { c.Revocations = &list })
@@ -543,7 +543,7 @@ func TestJ14TokensOfOneKindAreNeverTakenForTheOther(t *testing.T) {
 	want(t, sessions(t, m, nil), forged, jwtauth.WrongType)
 }
 
-func TestAnIssuerOfAnotherProfile(t *testing.T) {
+func TestAManagerWithAnotherType(t *testing.T) {
 	m := newManager(t, func(c *session.Config) {
 		c.Type = "at+jwt"
 		c.Claims = func(context.Context, session.Session) (map[string]any, error) {

@@ -18,8 +18,8 @@ import (
 const (
 	// sessionsPerSubject bounds how much of the shared store one account can use.
 	sessionsPerSubject = 1000
-	// revokedFor is how long a revoked session is kept, so that an audit can tell its
-	// tokens from ones that never existed.
+	// revokedFor is how long a revoked session is kept, so that an audit can
+	// distinguish its tokens from ones that never existed.
 	revokedFor = time.Hour
 )
 

@@ -12,7 +12,7 @@ import (
 	"github.com/usher-go/usher/jwtauth/session/sessiontest"
 )
 
-func TestMemoryRefreshStoreKeepsTheContract(t *testing.T) {
+func TestMemoryKeepsTheContract(t *testing.T) {
 	sessiontest.TestStore(t, func(t testing.TB) session.Store { return newMemory(t, 0) })
 }
 
@@ -25,18 +25,18 @@ func newMemory(t testing.TB, capacity int) *session.Memory {
 	return s
 }
 
-func TestMemoryRefreshStoreOfNegativeCapacityIsAnError(t *testing.T) {
+func TestMemoryOfNegativeCapacityIsAnError(t *testing.T) {
 	if _, err := session.NewMemory(session.MemoryConfig{Capacity: -1}); err == nil {
 		t.Error("no error")
 	}
 }
 
-// newSession returns a session that begins at this time and lives for life.
-func newSession(subject string, at time.Time, life time.Duration) session.Record {
+// newSession returns a session that begins at this time and lasts for a lifetime.
+func newSession(subject string, at time.Time, lifetime time.Duration) session.Record {
 	r := session.Record{
 		Session: session.Session{
 			ID: rand.Text(), Subject: subject,
-			CreatedAt: at, RefreshedAt: at, ExpiresAt: at.Add(life), EndsAt: at.Add(life),
+			CreatedAt: at, RefreshedAt: at, ExpiresAt: at.Add(lifetime), EndsAt: at.Add(lifetime),
 		},
 		Handle:   sha256.Sum256([]byte(rand.Text())),
 		Current:  sha256.Sum256([]byte(rand.Text())),
@@ -62,7 +62,7 @@ func has(t testing.TB, s session.Store, r session.Record) bool {
 	return err == nil
 }
 
-func TestMemoryRefreshStoreForgetsExpiredSessionsAsOthersCome(t *testing.T) {
+func TestMemoryForgetsExpiredSessionsAsOthersCome(t *testing.T) {
 	s, start := newMemory(t, 1<<20), time.Now()
 	for i := range 1000 {
 		mustInsert(t, s, newSession(fmt.Sprint(i), start, time.Hour))
@@ -76,7 +76,7 @@ func TestMemoryRefreshStoreForgetsExpiredSessionsAsOthersCome(t *testing.T) {
 	}
 }
 
-func TestMemoryRefreshStoreKeepsALiveSessionBehindExpiredOnes(t *testing.T) {
+func TestMemoryKeepsALiveSessionBehindExpiredOnes(t *testing.T) {
 	s, start := newMemory(t, 0), time.Now()
 	r := mustInsert(t, s, newSession("ada", start, time.Hour))
 	short := mustInsert(t, s, newSession("bert", start, 2*time.Hour))
@@ -91,7 +91,7 @@ func TestMemoryRefreshStoreKeepsALiveSessionBehindExpiredOnes(t *testing.T) {
 	}
 }
 
-func TestMemoryRefreshStoreFullEndsTheSessionThatExpiresFirst(t *testing.T) {
+func TestMemoryFullEndsTheSessionThatExpiresFirst(t *testing.T) {
 	const capacity = 100
 	s, start := newMemory(t, capacity), time.Now()
 	first := mustInsert(t, s, newSession("first", start, time.Hour))
@@ -110,7 +110,7 @@ func TestMemoryRefreshStoreFullEndsTheSessionThatExpiresFirst(t *testing.T) {
 	}
 }
 
-func TestMemoryRefreshStoreFullEndsRevokedSessionsFirst(t *testing.T) {
+func TestMemoryFullEndsRevokedSessionsFirst(t *testing.T) {
 	s, start := newMemory(t, 2), time.Now()
 	live := mustInsert(t, s, newSession("ada", start, 24*time.Hour))
 	ended := mustInsert(t, s, newSession("bert", start, 48*time.Hour))
@@ -123,7 +123,7 @@ func TestMemoryRefreshStoreFullEndsRevokedSessionsFirst(t *testing.T) {
 	}
 }
 
-func TestMemoryRefreshStoreOneSubjectCannotEndTheSessionsOfOthers(t *testing.T) {
+func TestMemoryOneSubjectCannotEndTheSessionsOfOthers(t *testing.T) {
 	s, start := newMemory(t, 4096), time.Now()
 	other := mustInsert(t, s, newSession("ada", start, time.Minute))
 	for range 3_000 {

@@ -16,14 +16,14 @@ import (
 
 func TestAnAuditThatPanicsTakesNoResponseAway(t *testing.T) {
 	for _, worse := range []bool{false, true} {
-		var told atomic.Int64
+		var reported atomic.Int64
 		m := newManager(t, func(c *session.Config) {
 			c.Audit = func(context.Context, session.Event) { panic("no") }
 			c.OnError = func(_ context.Context, err error) {
 				if !strings.Contains(err.Error(), "Audit") {
 					t.Error(err)
 				}
-				told.Add(1)
+				reported.Add(1)
 				if worse {
 					panic("no either")
 				}
@@ -59,14 +59,14 @@ func TestAnAuditThatPanicsTakesNoResponseAway(t *testing.T) {
 			if _, rest, ok := strings.Cut(body, `"access_token":"`); ok {
 				access, _, _ = strings.Cut(rest, `"`)
 			}
-			if told.Load() < int64(n+1) {
-				t.Errorf("%s: OnError was not told", tt.path)
+			if reported.Load() < int64(n+1) {
+				t.Errorf("%s: OnError was not called", tt.path)
 			}
 		}
 	}
 }
 
-func TestAViewThatPanicsLeavesNoHalfASession(t *testing.T) {
+func TestAViewThatPanicsLeavesNoSession(t *testing.T) {
 	store := newMemory(t, 0)
 	var events atomic.Pointer[session.Event]
 	m := newManager(t, func(c *session.Config) {

@@ -22,11 +22,11 @@ import (
 
 // ErrInvalidRefreshToken is the error for a refresh token that cannot be exchanged: one
 // that was never issued, or whose session has expired or was ended, possibly by this
-// use. Responses do not tell which.
+// use. No response says which.
 var ErrInvalidRefreshToken = errors.New("session: the refresh token is not valid")
 
 // A refreshToken is opaque to its holder. Its first half is the same in all tokens of a
-// session and identifies it: whoever has it has had a token of the session, as neither
+// session and identifies it: a client that has it has had a token of the session, as neither
 // an access token nor a copy of the store reveals it. The second half is new each time.
 // Each is 256 bits from a random source.
 type refreshToken [2 * refreshHalf]byte
@@ -326,7 +326,7 @@ func (a tokenResponse) tokens(s Session) Tokens {
 	}
 }
 
-// encrypt encrypts the response under the token that it is given for. Whoever has that
+// encrypt encrypts the response under the token that it is given for. Any client with that
 // token may have the response, and gets it within the grace; the store only has its hash,
 // from which the key cannot be derived.
 func (a tokenResponse) encrypt(token refreshToken) ([]byte, error) {

@@ -31,7 +31,7 @@ type hooked struct {
 	session.Store
 	calls atomic.Int64
 	// before and after, if not nil, are called with the name of each method; what
-	// they return is the answer.
+	// they return is the response.
 	before, after func(ctx context.Context, method string) error
 }
 
@@ -82,7 +82,7 @@ func on(method string, err error) func(context.Context, string) error {
 	}
 }
 
-// mustRefresh refreshes and takes the answer for delivered.
+// mustRefresh refreshes and takes the response for delivered.
 func mustRefresh(tb testing.TB, m *session.Manager, token string) session.Tokens {
 	tb.Helper()
 	t, err := m.Refresh(tb.Context(), token)
@@ -103,12 +103,12 @@ func wantInvalid(tb testing.TB, m *session.Manager, token string) {
 	}
 }
 
-// same fails unless a and b are one answer, to the byte.
+// same fails unless a and b are the same response, byte for byte.
 func same(tb testing.TB, a, b session.Tokens) {
 	tb.Helper()
 	if a.AccessToken() == "" || a.AccessToken() != b.AccessToken() || a.RefreshToken() != b.RefreshToken() ||
 		a.AccessLifetime != b.AccessLifetime || a.RefreshLifetime != b.RefreshLifetime {
-		tb.Error("two answers differ")
+		tb.Error("two responses differ")
 	}
 }
 
@@ -142,7 +142,7 @@ func TestRefreshExchangesTheTokenForAnother(t *testing.T) {
 }
 
 // J15: two simultaneous refreshes with one token.
-func TestJ15RefreshesOfOneTokenAtOnceGetTheSameAnswer(t *testing.T) {
+func TestJ15ConcurrentRefreshesOfOneTokenGetTheSameResponse(t *testing.T) {
 	for _, a := range []jwk.Algorithm{jwk.HS256, jwk.PS256, jwk.ES256} {
 		t.Run(string(a), func(t *testing.T) {
 			m := newManager(t, func(c *session.Config) {
@@ -151,10 +151,10 @@ func TestJ15RefreshesOfOneTokenAtOnceGetTheSameAnswer(t *testing.T) {
 			})
 			tokens := login(t, m)
 			for range 5 {
-				answers := make([]session.Tokens, 32)
+				responses := make([]session.Tokens, 32)
 				var wg sync.WaitGroup
 				start := make(chan struct{})
-				for n := range answers {
+				for n := range responses {
 					wg.Go(func() {
 						<-start
 						got, err := m.Refresh(t.Context(), tokens.RefreshToken())
@@ -164,21 +164,21 @@ func TestJ15RefreshesOfOneTokenAtOnceGetTheSameAnswer(t *testing.T) {
 						if err != nil {
 							t.Error(err)
 						}
-						answers[n] = got
+						responses[n] = got
 					})
 				}
 				close(start)
 				wg.Wait()
-				for _, other := range answers[1:] {
-					same(t, answers[0], other)
+				for _, other := range responses[1:] {
+					same(t, responses[0], other)
 				}
-				tokens = answers[0]
+				tokens = responses[0]
 			}
 		})
 	}
 }
 
-func TestReplayWithinTheGraceIsTheSameAnswerForEveryAlgorithm(t *testing.T) {
+func TestReplayWithinTheGraceIsTheSameResponseForEveryAlgorithm(t *testing.T) {
 	for _, a := range algorithms {
 		t.Run(string(a), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -197,7 +197,7 @@ func TestReplayWithinTheGraceIsTheSameAnswerForEveryAlgorithm(t *testing.T) {
 				if calls != 2 {
 					t.Errorf("%d calls of Claims, want one for the login and one for the refresh", calls)
 				}
-				// It is one chain: what the answer holds is the good token.
+				// It is one chain: what the response holds is the good token.
 				mustRefresh(t, m, second.RefreshToken())
 			})
 		})
@@ -237,7 +237,7 @@ func TestNoGraceMakesEverySecondUseAReuse(t *testing.T) {
 	wantInvalid(t, m, second.RefreshToken())
 }
 
-func TestATokenThatNobodyEverHadEndsNothing(t *testing.T) {
+func TestATokenThatWasNeverIssuedEndsNothing(t *testing.T) {
 	m := newManager(t, nil)
 	tokens := login(t, m)
 	b := must(unb64(tokens.RefreshToken()))
@@ -245,12 +245,12 @@ func TestATokenThatNobodyEverHadEndsNothing(t *testing.T) {
 		b[n] ^= 0xff
 	}
 	wantInvalid(t, m, b64(b))
-	// Whoever knows the session by its ID knows no half of its tokens.
+	// The ID of a session reveals neither half of its tokens.
 	wantInvalid(t, m, b64(append([]byte(tokens.Session.ID + "......")[:32], b[32:]...)))
 	mustRefresh(t, m, tokens.RefreshToken())
 }
 
-func TestCrashBetweenRotateAndReplyLosesNobody(t *testing.T) {
+func TestACrashBetweenRotationAndResponseLogsNobodyOut(t *testing.T) {
 	tests := map[string]time.Duration{
 		"the client tries again within the grace": 5 * time.Second,
 		"the client tries again the next day":     24 * time.Hour,
@@ -282,9 +282,9 @@ func TestCrashBetweenRotateAndReplyLosesNobody(t *testing.T) {
 	}
 }
 
-// An answer that was not delivered may have been read by somebody else, who is
+// A response that was not delivered may have been read by somebody else, who is
 // found out by using it.
-func TestAnUndeliveredAnswerIsVoidOnceItsTokenIsExchangedAgain(t *testing.T) {
+func TestAnUndeliveredResponseIsVoidOnceItsTokenIsExchangedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var list jwtauth.RevocationList
 		m := newManager(t, func(c *session.Config) { c.Revocations = &list })
@@ -303,7 +303,7 @@ func TestAnUndeliveredAnswerIsVoidOnceItsTokenIsExchangedAgain(t *testing.T) {
 	})
 }
 
-func TestAnAnswerThatWasUsedWasDelivered(t *testing.T) {
+func TestAResponseWhoseTokenWasUsedWasDelivered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t, nil)
 		first := login(t, m)
@@ -329,7 +329,7 @@ func TestARecoveredTokenHasAGraceAndThenIsReuse(t *testing.T) {
 	})
 }
 
-func TestDeliveredIsNotedOnceAndNeverDisturbs(t *testing.T) {
+func TestDeliveredTakesEffectOnceAndNeverFails(t *testing.T) {
 	store := &hooked{Store: newMemory(t, 0)}
 	m := newManager(t, func(c *session.Config) { c.Store = store })
 	first := login(t, m)
@@ -459,7 +459,7 @@ func TestRevocationsThatFailAreTriedAgain(t *testing.T) {
 	}
 }
 
-func TestAStoreThatHangsHoldsNobodyLongerThanTheTimeout(t *testing.T) {
+func TestAStoreThatHangsDelaysNoCallBeyondTheTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &hooked{Store: newMemory(t, 0)}
 		m := newManager(t, func(c *session.Config) { c.Store = store })
@@ -480,7 +480,7 @@ func TestAStoreThatHangsHoldsNobodyLongerThanTheTimeout(t *testing.T) {
 	})
 }
 
-func TestAStoreThatAlwaysSaysConflictIsGivenUp(t *testing.T) {
+func TestAStoreThatAlwaysReportsAConflictIsGivenUp(t *testing.T) {
 	store := &hooked{Store: newMemory(t, 0)}
 	m := newManager(t, func(c *session.Config) { c.Store = store })
 	tokens := login(t, m)
@@ -494,7 +494,7 @@ func TestAStoreThatAlwaysSaysConflictIsGivenUp(t *testing.T) {
 	}
 }
 
-func TestAnAnswerThatCannotBeOpenedIsAFaultOfTheStore(t *testing.T) {
+func TestAResponseThatCannotBeDecryptedIsAFailureOfTheStore(t *testing.T) {
 	store := newMemory(t, 0)
 	m := newManager(t, func(c *session.Config) { c.Store = store })
 	first := login(t, m)
@@ -510,8 +510,8 @@ func TestAnAnswerThatCannotBeOpenedIsAFaultOfTheStore(t *testing.T) {
 	}
 }
 
-// Who has an older token and a copy of the store cannot read the last answer.
-func TestAnAnswerOpensForTheTokenThatItIsForAlone(t *testing.T) {
+// Who has an older token and a copy of the store cannot read the last response.
+func TestAResponseIsDecryptedByItsOwnTokenOnly(t *testing.T) {
 	store := newMemory(t, 0)
 	m := newManager(t, func(c *session.Config) { c.Store = store })
 	first := login(t, m)
@@ -528,7 +528,7 @@ func TestAnAnswerOpensForTheTokenThatItIsForAlone(t *testing.T) {
 	}
 }
 
-// What the store has lets nobody refresh: neither its hashes nor the answer.
+// What the store has lets nobody refresh: neither its hashes nor the response.
 func TestACopyOfTheStoreRefreshesNothing(t *testing.T) {
 	store := newMemory(t, 0)
 	m := newManager(t, func(c *session.Config) { c.Store = store })
@@ -553,7 +553,7 @@ func TestACopyOfTheStoreRefreshesNothing(t *testing.T) {
 	}
 }
 
-func TestAuditTellsEveryOutcome(t *testing.T) {
+func TestAuditGetsEveryOutcome(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var got []string
 		store := &hooked{Store: newMemory(t, 0)}

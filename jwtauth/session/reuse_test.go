@@ -15,7 +15,7 @@ import (
 	"github.com/usher-go/usher/jwtauth/session"
 )
 
-// A revoker is a list whose RevokeSession does first what it is told, once.
+// A revoker is a list whose next RevokeSession calls a function first.
 type revoker struct {
 	jwtauth.RevocationList
 	first func() error

@@ -13,7 +13,7 @@ import (
 	"github.com/usher-go/usher/jwtauth/session"
 )
 
-func TestAStoreThatIsNotWellIs503InTime(t *testing.T) {
+func TestAStoreThatFailsIs503InTime(t *testing.T) {
 	for _, kind := range []string{"hangs", "panics", "fails", "exits"} {
 		for _, tt := range []struct{ method, request string }{
 			{"Insert", "login"}, {"Lookup", "refresh"}, {"Update", "refresh"}, {"Lookup", "logout"}, {"Revoke", "logout"},
@@ -72,7 +72,7 @@ func TestAStoreThatIsNotWellIs503InTime(t *testing.T) {
 				}
 				s.On.Store(nil)
 				if got := send(); got >= 400 {
-					t.Errorf("%d once the store is well again", got)
+					t.Errorf("%d once the store works again", got)
 				}
 			})
 		}

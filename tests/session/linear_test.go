@@ -16,7 +16,7 @@ import (
 // A sessionOp is a refresh with a token, or a logout if that is "".
 type sessionOp struct{ token string }
 
-// A sessionResult is the refresh token of the answer, or "" for a refusal.
+// A sessionResult is the refresh token of the response, or "" for a refusal.
 type sessionResult struct{ token string }
 
 // A sessionState is all that a session is while its grace lasts.
@@ -37,7 +37,7 @@ var sessionModel = porcupine.Model{
 		case s.ended:
 			return got.token == "", s
 		case s.current == "" || op.token == s.current:
-			// The first refresh of a history tells which token was the first.
+			// The first refresh of a history shows which token was the first.
 			return got.token != "" && got.token != op.token, sessionState{current: got.token, previous: op.token}
 		case op.token == s.previous:
 			return got.token == s.current, s
@@ -48,7 +48,7 @@ var sessionModel = porcupine.Model{
 	},
 }
 
-// Whatever several clients do at once with the tokens that they have, the answers
+// Whatever several clients do at once with the tokens that they have, the responses
 // are those of some order of their requests, one at a time.
 func TestRefreshesAreLinearizable(t *testing.T) {
 	const rounds, clients, requests = 60, 4, 12
@@ -68,7 +68,7 @@ func TestRefreshesAreLinearizable(t *testing.T) {
 			wg.Go(func() {
 				for range requests {
 					mu.Lock()
-					// Mostly the newest, often the one before it, and now and then an
+					// Usually the newest, often the one before it, and now and then an
 					// older one or a logout.
 					back, dice := 0, random.IntN(200)
 					switch {
@@ -88,9 +88,9 @@ func TestRefreshesAreLinearizable(t *testing.T) {
 					if token == "" {
 						err = m.Logout(t.Context(), first.Session.ID)
 					} else {
-						var answer session.Tokens
-						answer, err = m.Refresh(t.Context(), token)
-						got.token = answer.RefreshToken()
+						var response session.Tokens
+						response, err = m.Refresh(t.Context(), token)
+						got.token = response.RefreshToken()
 					}
 					returned := time.Since(start)
 					if err != nil && !errors.Is(err, session.ErrInvalidRefreshToken) {
@@ -113,7 +113,7 @@ func TestRefreshesAreLinearizable(t *testing.T) {
 		history = append(history, first0)
 		switch porcupine.CheckOperationsTimeout(sessionModel, history, 10*time.Second) {
 		case porcupine.Illegal:
-			t.Fatalf("round %d: no order of its %d requests explains the answers", round, len(history))
+			t.Fatalf("round %d: no order of its %d requests explains the responses", round, len(history))
 		case porcupine.Unknown:
 			t.Fatalf("round %d: not decided", round)
 		}

@@ -60,7 +60,7 @@ type Publisher struct {
 	Fetches atomic.Int64
 }
 
-// ServeHTTP responds as p was last told to.
+// ServeHTTP responds as p was last set to.
 func (p *Publisher) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.Fetches.Add(1)
 	p.mu.Lock()

@@ -37,7 +37,7 @@ func TestStore(t *testing.T, open func(testing.TB) session.Store) {
 		{"an update that is repeated changes nothing", testUpdateRepeated},
 		{"of parallel rotations of one revision one wins", testParallelRotations},
 		{"parallel rotations make one chain without gaps", testChain},
-		{"the answer of a rotation can be long or gone", testAnswers},
+		{"the response of a rotation can be long or gone", testResponses},
 		{"revoking twice is revoking once", testRevoke},
 		{"revoking what does not exist is no error", testRevokeUnknown},
 		{"a revoked session is not updated", testRevokedUpdate},
@@ -221,10 +221,10 @@ func testIsolation(t *testing.T, s session.Store) {
 	want(t, s, r)
 
 	next := rotated(r)
-	answer := string(next.Response)
+	response := string(next.Response)
 	r = update(t, s, next)
 	next.Response[0] = 'X'
-	r.Response = []byte(answer)
+	r.Response = []byte(response)
 	want(t, s, r)
 
 	found, err := s.Lookup(t.Context(), r.Handle)
@@ -377,7 +377,7 @@ func testChain(t *testing.T, s session.Store) {
 	}
 }
 
-func testAnswers(t *testing.T, s session.Store) {
+func testResponses(t *testing.T, s session.Store) {
 	r := insert(t, s, newRecord())
 	for _, size := range []int{16 << 10, 0, 1} {
 		r = rotated(r)
@@ -542,7 +542,7 @@ func testContext(t *testing.T, s session.Store) {
 			t.Errorf("%s: no error", name)
 		}
 		if errors.Is(err, session.ErrNotFound) || errors.Is(err, session.ErrConflict) {
-			t.Errorf("%s: %v, as if the store had answered", name, err)
+			t.Errorf("%s: %v, as if the store had returned", name, err)
 		}
 	}
 	want(t, s, r)
