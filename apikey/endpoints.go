@@ -9,23 +9,22 @@ import (
 	"time"
 
 	"github.com/usher-go/usher"
-	"github.com/usher-go/usher/internal/jsonbody"
 )
 
 func (h *handler) create(c *call) error {
 	var template Key
-	d, err := jsonbody.Read(c.w, c.r, h.MaxBody, true)
+	d, err := readBody(c.w, c.r, h.MaxBody, true)
 	if err != nil {
 		return err
 	}
 	d.Required("name", &template.Name)
 	d.Optional("scopes", &template.Scopes)
-	if !d.Optional("level", &template.Level) {
+	if !d.OptionalAs("level", &template.Level, levels) {
 		template.Level = h.DefaultLevel
 	}
 	d.Optional("environment", &template.Environment)
 	d.Optional("expires_at", &template.ExpiresAt)
-	if err := d.Fault(); err != nil {
+	if err := bodyFault(d); err != nil {
 		return err
 	}
 	template.Owner = c.owner
@@ -73,7 +72,7 @@ func (h *handler) list(c *call) error {
 		number(c.r, "page", &page.Number, maxPage, &faults)
 		number(c.r, "limit", &page.Limit, h.MaxPageSize, &faults)
 		if len(faults) > 0 {
-			return jsonbody.Invalid(faults...)
+			return usher.Invalid(faults...)
 		}
 	}
 	keys, total, err := h.Manager.List(c.r.Context(), c.owner, (page.Number-1)*page.Limit, page.Limit)
@@ -129,16 +128,16 @@ func (h *handler) find(c *call) error {
 }
 
 func (h *handler) update(c *call) error {
-	d, err := jsonbody.Read(c.w, c.r, h.MaxBody, true)
+	d, err := readBody(c.w, c.r, h.MaxBody, true)
 	if err != nil {
 		return err
 	}
 	var to Key
 	name := d.Optional("name", &to.Name)
 	scopes := d.Optional("scopes", &to.Scopes)
-	level := d.Optional("level", &to.Level)
+	level := d.OptionalAs("level", &to.Level, levels)
 	expires := d.Optional("expires_at", &to.ExpiresAt)
-	if err := d.Fault(); err != nil {
+	if err := bodyFault(d); err != nil {
 		return err
 	}
 	var data any
@@ -167,7 +166,7 @@ func (h *handler) update(c *call) error {
 }
 
 func (h *handler) rotate(c *call) error {
-	d, err := jsonbody.Read(c.w, c.r, h.MaxBody, false)
+	d, err := readBody(c.w, c.r, h.MaxBody, false)
 	if err != nil {
 		return err
 	}
@@ -176,7 +175,7 @@ func (h *handler) rotate(c *call) error {
 	if d.Optional("grace_seconds", &seconds) {
 		grace = time.Duration(seconds) * time.Second
 	}
-	if err := d.Fault(); err != nil {
+	if err := bodyFault(d); err != nil {
 		return err
 	}
 	var data any

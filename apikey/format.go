@@ -9,7 +9,6 @@ import (
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/config"
-	"github.com/usher-go/usher/internal/jsonbody"
 )
 
 // A Format is the form of the keys of a service: [Native] for a new service, [Opaque],
@@ -101,7 +100,7 @@ func label(prefix string, environments []string, environment string) (string, er
 	case environment == "":
 		environment = environments[0]
 	case !slices.Contains(environments, environment):
-		return "", jsonbody.Invalid(usher.Field{Name: "environment", Message: "must be one of " + strings.Join(environments, ", ") + "."})
+		return "", usher.Invalid(usher.Field{Name: "environment", Message: "must be one of " + strings.Join(environments, ", ") + "."})
 	}
 	return prefix + "_" + environment + "_", nil
 }

@@ -8,7 +8,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/usher-go/usher"
-	"github.com/usher-go/usher/internal/jsonbody"
 	"github.com/usher-go/usher/internal/scope"
 )
 
@@ -36,7 +35,7 @@ func (m *Manager) check(k, old *Key) error {
 	check("level", old == nil || k.Level != old.Level, m.checkLevel)
 	check("expires_at", old == nil || !k.ExpiresAt.Equal(old.ExpiresAt), m.checkExpiry)
 	if len(faults) > 0 {
-		return jsonbody.Invalid(faults...)
+		return usher.Invalid(faults...)
 	}
 	return nil
 }
@@ -98,7 +97,7 @@ func (m *Manager) maxExpiry(created time.Time) time.Time {
 
 func (m *Manager) checkGrace(grace time.Duration) error {
 	if grace < 0 || grace > m.maxGrace {
-		return jsonbody.Invalid(usher.Field{
+		return usher.Invalid(usher.Field{
 			Name:    "grace_seconds",
 			Message: "'grace_seconds' must be from 0 to " + strconv.FormatInt(int64(m.maxGrace/time.Second), 10) + ".",
 		})

@@ -1,82 +1,78 @@
-// Package jsonbody reads the bodies of requests that are one JSON object, with
-// answers that name what is wrong with which member.
+// Package jsonbody reads request bodies that are one JSON object, and reports what is
+// wrong with which member.
 package jsonbody
 
 import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"mime"
 	"net/http"
 	"slices"
 	"time"
-
-	"github.com/usher-go/usher"
 )
 
-// Invalid returns the failure that names these faults.
-func Invalid(faults ...usher.Field) *usher.Error {
-	return &usher.Error{
-		Status:  http.StatusBadRequest,
-		Code:    usher.CodeValidationFailed,
-		Message: "The request is not valid.",
-		Fields:  faults,
+// A Field is a usher.Field, whose name a package below usher cannot write.
+type Field interface {
+	~struct {
+		Name    string `json:"field"`
+		Message string `json:"message"`
 	}
 }
 
-// An Object is a JSON object of which the members are taken one by one. It
-// collects what is wrong with them. Members are known by their exact names.
-type Object struct {
-	members map[string]json.RawMessage
-	faults  []usher.Field
+// An Error is the reason why a body is not one JSON object. Its message is public.
+type Error struct {
+	Status  int // 400 or 415
+	Message string
+	Cause   error // private, may be nil
 }
 
-// Read reads the body of r, one JSON object of at most limit bytes and nothing
-// after it. Where a body is not required, an empty one stands for an empty object.
-func Read(w http.ResponseWriter, r *http.Request, limit int64, required bool) (*Object, error) {
+func (e *Error) Error() string { return fmt.Sprintf("%d %s", e.Status, e.Message) }
+func (e *Error) Unwrap() error { return e.Cause }
+
+// An Object is a JSON object whose members are read one by one. It collects what is
+// wrong with them. The names of members are case-sensitive.
+type Object[F Field] struct {
+	members map[string]json.RawMessage
+	faults  []F
+}
+
+// Read reads the body of r, one JSON object of at most limit bytes and nothing after it.
+// Unless a body is required, an empty one means an empty object. The error is an
+// [*Error] or an [*http.MaxBytesError].
+func Read[F Field](w http.ResponseWriter, r *http.Request, limit int64, required bool) (*Object[F], error) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	if err != nil {
 		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 			return nil, err
 		}
-		return nil, &usher.Error{
-			Status:  http.StatusBadRequest,
-			Code:    usher.CodeValidationFailed,
-			Message: "The request body could not be read.",
-			Cause:   err,
-		}
+		return nil, &Error{http.StatusBadRequest, "The request body could not be read.", err}
 	}
 	if len(body) == 0 && !required {
-		return &Object{}, nil
+		return &Object[F]{}, nil
 	}
-	// A browser asks before it sends this type to another origin.
+	// A browser sends this type to another origin only after a preflight.
 	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); len(body) > 0 && (err != nil || t != "application/json") {
-		return nil, &usher.Error{
-			Status:  http.StatusUnsupportedMediaType,
-			Code:    usher.CodeUnsupportedMediaType,
-			Message: "The request body must be application/json.",
-		}
+		return nil, &Error{http.StatusUnsupportedMediaType, "The request body must be application/json.", nil}
 	}
-	o := new(Object)
-	// Unmarshal takes null for an empty map.
+	o := new(Object[F])
+	// Unmarshal accepts null as an empty map.
 	if err := json.Unmarshal(body, &o.members); err != nil || bytes.Equal(bytes.TrimSpace(body), []byte("null")) {
-		return nil, &usher.Error{
-			Status:  http.StatusBadRequest,
-			Code:    usher.CodeValidationFailed,
-			Message: "The request body must be one JSON object.",
-			Cause:   err,
-		}
+		return nil, &Error{http.StatusBadRequest, "The request body must be one JSON object.", err}
 	}
 	return o, nil
 }
 
-// Optional reads a member into v and reports whether it is there. V points to a
-// string, a []string, an int32, an [usher.Level], or a [time.Time], which alone may
-// be null. The zero time, which other languages take for one that is not set, is a
-// fault: it must not be taken for null.
-func (o *Object) Optional(name string, v any) bool {
+// Optional reads a member into v and reports whether it is there. V points to a string,
+// a []string, an int32, or a [time.Time], which alone may be null. The zero time, which
+// other languages use for a time that is not set, is a fault: it must not become null.
+func (o *Object[F]) Optional(name string, v any) bool { return o.OptionalAs(name, v, kind(v)) }
+
+// OptionalAs is Optional for a v of any type, whose JSON is described by kind.
+func (o *Object[F]) OptionalAs(name string, v any, kind string) bool {
 	raw, ok := o.members[name]
 	if !ok {
 		return false
@@ -85,44 +81,42 @@ func (o *Object) Optional(name string, v any) bool {
 	t, nullable := v.(*time.Time)
 	null := string(raw) == "null"
 	if err := json.Unmarshal(raw, v); err != nil || null && !nullable || nullable && !null && t.IsZero() {
-		o.faults = append(o.faults, usher.Field{Name: name, Message: "'" + name + "' must be " + kind(v) + "."})
+		o.fault(name, "'"+name+"' must be "+kind+".")
 	}
 	return true
 }
 
-// Required reads a member that must be there. Null counts as no value.
-func (o *Object) Required(name string, v any) {
+// Required reads a member that must be there and not null.
+func (o *Object[F]) Required(name string, v any) {
 	if raw, ok := o.members[name]; !ok || string(raw) == "null" {
 		delete(o.members, name)
-		o.faults = append(o.faults, usher.Field{Name: name, Message: "'" + name + "' is required."})
+		o.fault(name, "'"+name+"' is required.")
 		return
 	}
 	o.Optional(name, v)
 }
 
-// Fault returns what is wrong with the members, the first of those that nobody
-// asked for among it.
-func (o *Object) Fault() error {
+func (o *Object[F]) fault(name, message string) {
+	o.faults = append(o.faults, F{Name: name, Message: message})
+}
+
+// Faults returns what is wrong with the members, including the first unknown ones.
+func (o *Object[F]) Faults() []F {
 	const most = 20
 	for _, name := range slices.Sorted(maps.Keys(o.members)) {
 		if len(o.faults) == most {
 			break
 		}
-		o.faults = append(o.faults, usher.Field{Name: name, Message: "There is no such field."})
+		o.fault(name, "There is no such field.")
 	}
-	if len(o.faults) > 0 {
-		return Invalid(o.faults...)
-	}
-	return nil
+	return o.faults
 }
 
-// kind says what is expected for v.
+// kind describes the JSON for v.
 func kind(v any) string {
 	switch v.(type) {
 	case *[]string:
 		return "a list of strings"
-	case *usher.Level:
-		return "none, read_only, read_write or full"
 	case *int32:
 		return "a whole number"
 	case *string:

@@ -12,12 +12,12 @@ import (
 	"github.com/usher-go/usher/internal/jsonbody"
 )
 
-func read(body, contentType string, required bool) (*jsonbody.Object, error) {
+func read(body, contentType string, required bool) (*jsonbody.Object[usher.Field], error) {
 	r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(body))
 	if contentType != "" {
 		r.Header.Set("Content-Type", contentType)
 	}
-	return jsonbody.Read(httptest.NewRecorder(), r, 64, required)
+	return jsonbody.Read[usher.Field](httptest.NewRecorder(), r, 64, required)
 }
 
 func TestRead(t *testing.T) {
@@ -46,7 +46,7 @@ func TestRead(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			o, err := read(tt.body, tt.contentType, tt.required)
-			e, _ := errors.AsType[*usher.Error](err)
+			e, _ := errors.AsType[*jsonbody.Error](err)
 			_, large := errors.AsType[*http.MaxBytesError](err)
 			switch {
 			case tt.status == 0 && (err != nil || o == nil),
@@ -86,7 +86,7 @@ func TestMembersAreTakenByTheirExactNamesAndTypes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(tt.body))
 			r.Header.Set("Content-Type", "application/json")
-			o, err := jsonbody.Read(httptest.NewRecorder(), r, 1<<10, true)
+			o, err := jsonbody.Read[usher.Field](httptest.NewRecorder(), r, 1<<10, true)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -94,13 +94,11 @@ func TestMembersAreTakenByTheirExactNamesAndTypes(t *testing.T) {
 			o.Required("text", &f.text)
 			o.Optional("list", &f.list)
 			o.Optional("number", &f.number)
-			o.Optional("level", &f.level)
+			o.OptionalAs("level", &f.level, "none, read_only, read_write or full")
 			o.Optional("at", &f.at)
 			var messages []string
-			if e, _ := errors.AsType[*usher.Error](o.Fault()); e != nil {
-				for _, f := range e.Fields {
-					messages = append(messages, f.Message)
-				}
+			for _, f := range o.Faults() {
+				messages = append(messages, f.Message)
 			}
 			if got := strings.Join(messages, " "); got != tt.faults {
 				t.Errorf("faults %q, want %q", got, tt.faults)

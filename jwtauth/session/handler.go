@@ -178,14 +178,14 @@ func (h *Handler) refreshTokens(w http.ResponseWriter, r *http.Request) ([]strin
 	if err := checkMethod(w, r); err != nil {
 		return nil, err
 	}
-	body, err := jsonbody.Read(w, r, h.maxBody, false)
+	body, err := jsonbody.Read[usher.Field](w, r, h.maxBody, false)
 	if err != nil {
-		return nil, err
+		return nil, bodyError(err)
 	}
 	var text string
 	given := body.Optional("refresh_token", &text)
-	if err := body.Fault(); err != nil {
-		return nil, err
+	if faults := body.Faults(); len(faults) > 0 {
+		return nil, usher.Invalid(faults...)
 	}
 	switch {
 	case text != "":
@@ -195,7 +195,7 @@ func (h *Handler) refreshTokens(w http.ResponseWriter, r *http.Request) ([]strin
 		// The token may be another user's, whose session the browser would receive.
 		return []string{text}, h.checkOrigin(r)
 	case given:
-		return nil, jsonbody.Invalid(usher.Field{Name: "refresh_token", Message: "'refresh_token' must not be empty."})
+		return nil, usher.Invalid(usher.Field{Name: "refresh_token", Message: "'refresh_token' must not be empty."})
 	}
 	texts := h.inCookies(r, bearer.MaxCookies+1)
 	if len(texts) == 0 {
@@ -204,7 +204,20 @@ func (h *Handler) refreshTokens(w http.ResponseWriter, r *http.Request) ([]strin
 	return texts, h.checkOrigin(r)
 }
 
-var errNoRefreshToken = jsonbody.Invalid(usher.Field{Name: "refresh_token", Message: "'refresh_token' is required."})
+var errNoRefreshToken = usher.Invalid(usher.Field{Name: "refresh_token", Message: "'refresh_token' is required."})
+
+// bodyError returns the response to a body that is not a JSON object.
+func bodyError(err error) error {
+	e, ok := errors.AsType[*jsonbody.Error](err)
+	if !ok {
+		return err
+	}
+	code := usher.CodeValidationFailed
+	if e.Status == http.StatusUnsupportedMediaType {
+		code = usher.CodeUnsupportedMediaType
+	}
+	return &usher.Error{Status: e.Status, Code: code, Message: e.Message, Cause: e.Cause}
+}
 
 // inCookies returns the refresh tokens in the cookies of r, at most limit of them.
 func (h *Handler) inCookies(r *http.Request, limit int) []string {
