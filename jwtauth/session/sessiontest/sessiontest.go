@@ -1,4 +1,4 @@
-// Package sessiontest says whether a [session.Store] keeps its contract.
+// Package sessiontest tests whether a [session.Store] fulfils its contract.
 //
 //	func TestStore(t *testing.T) {
 //		sessiontest.TestStore(t, func(t testing.TB) session.Store { return open(t) })

@@ -1,0 +1,110 @@
+package session
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/config"
+	"github.com/usher-go/usher/jwtauth"
+	"github.com/usher-go/usher/jwtauth/jwk"
+)
+
+// Config configures a [Manager].
+type Config struct {
+	// Issuer is the claim iss of the access tokens. Required, without a "|".
+	Issuer string
+	// Audiences is their claim aud: the names of the services that they are for. At
+	// least one is required.
+	Audiences []string
+
+	// Store keeps the sessions. Nil keeps them in the memory of this process, and
+	// then Keys and Revocations have defaults that also last as long as the process.
+	Store Store
+	// Keys sign the access tokens. One of them must sign now. They are required if
+	// Store is not nil: nodes that share sessions share keys. Otherwise none means a
+	// new key for EdDSA.
+	Keys []SigningKey
+	// Revocations gets each session that ends, so that its access tokens end
+	// at once. It reaches the [jwtauth.Verifier] by [Manager.TrustedIssuer]. Nil
+	// means that access tokens are valid until they expire, or, if Store is nil, a
+	// [jwtauth.RevocationList].
+	Revocations jwtauth.Revoker
+
+	// AccessLifetime is how long an access token is valid; zero means 15 minutes.
+	AccessLifetime time.Duration
+	// RefreshLifetime is how long a session lasts without a refresh; zero means 7
+	// days.
+	RefreshLifetime time.Duration
+	// SessionLifetime is how long a session lasts in any case; zero means 30 days.
+	SessionLifetime time.Duration
+	// Grace is how long after its exchange a refresh token still gets the response
+	// that it was exchanged for, byte for byte; zero means 10 seconds, a negative
+	// number none, and at most 5 minutes. It must exceed the difference between the
+	// clocks of the nodes.
+	Grace time.Duration
+
+	// Type is the typ of the access tokens; empty means "session+jwt", that of
+	// [jwtauth.ProfileSession].
+	Type string
+	// Claims, if not nil, returns further claims for an access token. It is called
+	// at each login and refresh, so that a token has current claims. It cannot set
+	// iss, sub, aud, exp, nbf, iat, jti, sid or scope. An [*usher.Error] becomes the
+	// response, for instance for somebody who is no longer a customer; any other
+	// error, and a panic, is a 503. It is called on a goroutine of its own.
+	Claims func(ctx context.Context, s Session) (map[string]any, error)
+
+	// Timeout bounds how long a login, refresh or logout waits for Store, Claims and
+	// Revocations, even if they ignore their context; zero means 3 seconds. For each
+	// of the three at most 64 calls run at a time, including those that hang, and 16
+	// wait for each of these; further calls fail at once. [Memory] and
+	// [jwtauth.RevocationList], which never wait, are called directly.
+	Timeout time.Duration
+	// Audit, if not nil, is called after each login, refresh and logout, on the
+	// goroutine of the caller.
+	Audit func(ctx context.Context, e Event)
+	// OnError is called for each failure of Store, Revocations and Claims, for a
+	// panic of Audit, and for what a [Handler] could not do once it had responded.
+	// Nil logs to [slog.Default], at most one line a second.
+	OnError func(ctx context.Context, err error)
+	// MeterProvider makes the counter usher.session.refreshes, which has the outcome
+	// as the attribute usher.session.result; nil means the global one.
+	MeterProvider metric.MeterProvider
+}
+
+// completeInMemory fills in what a Manager needs in a single process.
+func (c *Config) completeInMemory() error {
+	store, err := NewMemory(MemoryConfig{})
+	if err != nil {
+		return err
+	}
+	c.Store = store
+	if c.Revocations == nil {
+		c.Revocations = new(jwtauth.RevocationList)
+	}
+	if len(c.Keys) == 0 {
+		key, err := jwk.Generate(jwk.EdDSA)
+		if err != nil {
+			return err
+		}
+		c.Keys = []SigningKey{{Key: key}}
+	}
+	return nil
+}
+
+// validate adds the faults of the configuration, except those of the keys.
+func (m *Manager) validate(f config.Faults[usher.ConfigError]) {
+	f.If(m.name == "", "Issuer", config.Required)
+	f.If(strings.Contains(m.name, "|"), "Issuer", "must not contain a bar")
+	f.If(len(m.audiences) == 0 || slices.Contains(m.audiences, ""), "Audiences", "at least one is required, and none may be empty")
+	f.If(m.access < time.Second, "AccessLifetime", "must be at least a second")
+	f.If(m.refresh < m.access, "RefreshLifetime", "must not be shorter than AccessLifetime")
+	f.If(m.session < m.refresh, "SessionLifetime", "must not be shorter than RefreshLifetime")
+	// The access token in a response that is given again must still be valid.
+	f.If(m.grace >= m.access || m.grace > maxLeeway, "Grace", "must be shorter than AccessLifetime, and at most 5 minutes")
+	f.If(m.timeout < 0, "Timeout", config.NotNegative)
+}
