@@ -10,7 +10,7 @@ type Set interface {
 	// them. No matching key is not an error. An error means that the keys are
 	// unavailable, which is a 503; if it has a method RetryAfter() time.Duration, that
 	// says when to try again. A verifier ignores keys that do not match, and tries at
-	// most four.
+	// most four. It calls Find without a deadline of its own, so Find must obey ctx.
 	Find(ctx context.Context, kid string, a Algorithm) (keys []*Key, version uint64, err error)
 	// Version returns a number that changes when a key is removed or replaced, and an
 	// error while the keys are unavailable. A token that was verified with keys of

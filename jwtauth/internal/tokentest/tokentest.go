@@ -38,9 +38,11 @@ var (
 	// Secret is the key of the tokens that are signed with HS256.
 	Secret = []byte(strings.Repeat("0123456789abcdef", 4))
 
-	// RSAKey, ECKey and Ed25519Key are private keys.
-	RSAKey     = sync.OnceValue(func() *rsa.PrivateKey { return Must(rsa.GenerateKey(rand.Reader, 2048)) })
-	ECKey      = sync.OnceValue(func() *ecdsa.PrivateKey { return Must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)) })
+	// RSAKey returns a private key.
+	RSAKey = sync.OnceValue(func() *rsa.PrivateKey { return Must(rsa.GenerateKey(rand.Reader, 2048)) })
+	// ECKey returns a private key.
+	ECKey = sync.OnceValue(func() *ecdsa.PrivateKey { return Must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)) })
+	// Ed25519Key returns a private key.
 	Ed25519Key = sync.OnceValue(func() ed25519.PrivateKey {
 		_, k, err := ed25519.GenerateKey(rand.Reader)
 		return Must(k, err)
