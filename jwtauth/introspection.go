@@ -11,14 +11,11 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sync/singleflight"
-
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/config"
-	"github.com/usher-go/usher/internal/guard"
 	"github.com/usher-go/usher/internal/jose"
+	"github.com/usher-go/usher/internal/loader"
 	"github.com/usher-go/usher/internal/outbound"
-	"github.com/usher-go/usher/internal/shard"
 )
 
 // An Introspection asks the authorization server about each token (RFC 7662). It
@@ -42,16 +39,13 @@ type Introspection struct {
 	ttl       time.Duration
 	leeway    time.Duration
 	maxLength int
-	active    *shard.Cache[tokenHash, *activeToken] // nil if nothing is remembered
-	inactive  *shard.Cache[tokenHash, time.Time]
-	calls     *guard.Guard
-	flights   singleflight.Group
+	responses *loader.Cache[tokenHash, *response]
 }
 
-// An activeToken is one that the server has called active.
-type activeToken struct {
+// A response is what the server has said about a token.
+type response struct {
 	verified
-	until time.Time
+	verdict Verdict
 }
 
 var (
@@ -99,20 +93,20 @@ func NewIntrospection(c IntrospectionConfig) (*Introspection, error) {
 	if err := f.Err(); err != nil {
 		return nil, err
 	}
-	i.calls = guard.New(cmp.Or(c.Timeout, 3*time.Second), cmp.Or(c.MaxCalls, 64)).Results(func(err error) bool {
-		_, onToken := errors.AsType[Verdict](err)
-		return onToken
-	})
 	if !c.DangerouslyAcceptWithoutExpiry {
 		i.required = append(i.required, "exp")
 	}
 	i.client = outbound.SameHost(c.Client)
 	// A redirect would take the token elsewhere.
 	i.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	if capacity := cmp.Or(c.CacheCapacity, 1<<14); capacity > 0 {
-		i.active = shard.New[tokenHash, *activeToken](capacity, nil)
-		i.inactive = shard.New[tokenHash, time.Time](max(capacity/4, 1), nil)
-	}
+	capacity := cmp.Or(c.CacheCapacity, 1<<14)
+	i.responses = loader.New[tokenHash](loader.Config[*response]{
+		Lifetime:         i.lifetime,
+		Capacity:         capacity,
+		NegativeCapacity: capacity / 4,
+		Timeout:          cmp.Or(c.Timeout, 3*time.Second),
+		MaxFetches:       cmp.Or(c.MaxCalls, 64),
+	})
 	return i, nil
 }
 
@@ -137,87 +131,43 @@ func (i *Introspection) verifyText(ctx context.Context, text string, now time.Ti
 		return verified{}, WrongType, nil
 	}
 	h := i.hash(text)
-	if found, v := i.recall(h, now); v != Missing {
-		return found, v, nil
-	}
-	return i.share(ctx, text, h, now)
-}
-
-// share asks the server about a token, in one call with all other requests that have
-// it at the time.
-func (i *Introspection) share(ctx context.Context, text string, h tokenHash, now time.Time) (verified, Verdict, error) {
-	// The call serves all requests that wait for it, so it must not end with the one
-	// that began it.
-	detached := context.WithoutCancel(ctx)
-	flight := i.flights.DoChan(string(h[:]), func() (any, error) { return i.ask(detached, text, h) })
-	select {
-	case r := <-flight:
-		e, _ := r.Val.(*activeToken)
-		switch v, ok := errors.AsType[Verdict](r.Err); {
-		case ok:
-			return verified{}, v, nil
-		case r.Err != nil:
-			return verified{}, Unavailable, r.Err
+	e, ok := i.responses.Cached(h, now)
+	if !ok {
+		var err error
+		if e, err = i.ask(ctx, h, text); err != nil {
+			return verified{}, Unavailable, err
 		}
-		return e.verified, e.token.checkTime(now, i.leeway), nil
-	case <-ctx.Done():
-		return verified{}, Unavailable, ctx.Err()
 	}
+	if e.verdict != Accepted {
+		return verified{}, e.verdict, nil
+	}
+	return e.verified, e.token.checkTime(now, i.leeway), nil
 }
 
-// recall returns a remembered token or verdict. Missing means that there is none.
-func (i *Introspection) recall(h tokenHash, now time.Time) (verified, Verdict) {
-	if i.active == nil {
-		return verified{}, Missing
-	}
-	s := i.active.Shard(h)
-	s.Lock()
-	e, ok := s.Get(h)
-	s.Unlock()
-	if ok && now.Before(e.until) {
-		return e.verified, e.token.checkTime(now, i.leeway)
-	}
-	n := i.inactive.Shard(h)
-	n.Lock()
-	until, ok := n.Get(h)
-	n.Unlock()
-	if ok && now.Before(until) {
-		return verified{}, Inactive
-	}
-	return verified{}, Missing
-}
-
-// ask asks the server about a token and remembers the response. A Verdict as the error
-// is about the token; any other error means that there is no response.
-func (i *Introspection) ask(ctx context.Context, text string, h tokenHash) (*activeToken, error) {
-	return guard.Call(ctx, i.calls, func(ctx context.Context) (*activeToken, error) {
-		// The response may be as old as the call.
-		asked := time.Now()
+// ask asks the server about a token, in one call with all other requests that have it
+// at the time.
+func (i *Introspection) ask(ctx context.Context, h tokenHash, text string) (*response, error) {
+	return i.responses.Load(ctx, h, func(ctx context.Context) (*response, error) {
 		body, err := i.call(ctx, text)
 		if err != nil {
 			return nil, err
 		}
-		e := &activeToken{until: asked.Add(i.ttl)}
-		v, err := i.read(e, body)
-		switch {
-		case err != nil:
-			return nil, err
-		case v == Inactive && i.active != nil:
-			n := i.inactive.Shard(h)
-			n.Lock()
-			n.Add(h, asked.Add(min(i.ttl, inactiveTTL)))
-			n.Unlock()
-			return nil, v
-		case v != Accepted:
-			return nil, v
-		case i.active != nil:
-			s := i.active.Shard(h)
-			s.Lock()
-			s.Add(h, e)
-			s.Unlock()
-		}
-		return e, nil
-	}, nil)
+		e := new(response)
+		e.verdict, err = i.read(e, body)
+		return e, err
+	})
+}
+
+// lifetime returns for how long a response is kept, and whether it is negative.
+func (i *Introspection) lifetime(e *response) (ttl time.Duration, negative bool) {
+	switch e.verdict {
+	case Accepted:
+		return i.ttl, false
+	case Inactive:
+		return min(i.ttl, inactiveTTL), true
+	default:
+		return 0, true
+	}
 }
 
 // call sends the token and returns the body of the response.
@@ -238,7 +188,7 @@ func (i *Introspection) call(ctx context.Context, text string) ([]byte, error) {
 
 // read fills in e from the response of the server, and returns the verdict on the
 // token, or an error if the response is invalid.
-func (i *Introspection) read(e *activeToken, body []byte) (Verdict, error) {
+func (i *Introspection) read(e *response, body []byte) (Verdict, error) {
 	text, members, err := jose.ParseObject(nil, body)
 	if err != nil {
 		return 0, fmt.Errorf("jwtauth: the response to an introspection is invalid: %w", err)

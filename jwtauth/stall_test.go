@@ -91,6 +91,7 @@ func TestAbandonedIntrospectionsAreBounded(t *testing.T) {
 					t.Error(err)
 				}
 			}()
+			synctest.Wait() // the client waits for the server
 			hangUp()
 		}
 		synctest.Wait()
