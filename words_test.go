@@ -96,10 +96,18 @@ var clean = []string{
 	"internal/bearer",
 	"internal/config",
 	"internal/delay",
+	"internal/document",
 	"internal/faulty",
+	"internal/jose",
 	"internal/jsontext",
+	"internal/outbound",
 	"internal/report",
 	"internal/shard",
+	"jwtauth",
+	"jwtauth/internal/tokentest",
+	"jwtauth/jwk",
+	"jwtauth/session",
+	"jwtauth/session/sessiontest",
 	"peers",
 }
 
@@ -111,8 +119,6 @@ var notYet = []string{
 	"clientip",
 	"examples/quickstart",
 	"internal/method",
-	"jwtauth",
-	"jwtauth/session", "jwtauth/session/sessiontest",
 	"ratelimit",
 	"ratelimit/ratelimittest",
 

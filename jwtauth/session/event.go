@@ -25,7 +25,8 @@ type Event struct {
 	// SessionID and Subject identify the session. They are empty if none was found.
 	// SessionID is also empty for logout_all, and Subject may be for logout.
 	SessionID, Subject string
-	// Address is the address of the client, if the request came through a [Handler].
+	// Address is the address of the client ([clientip.Of]), if the request came through
+	// a [Handler].
 	Address netip.Addr
 	// Err is why the action failed, for operators.
 	Err error

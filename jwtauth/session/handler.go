@@ -6,11 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/netip"
 	"strings"
 	"time"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/clientip"
 	"github.com/usher-go/usher/internal/bearer"
 	"github.com/usher-go/usher/internal/config"
 	"github.com/usher-go/usher/internal/guard"
@@ -82,12 +82,6 @@ func NewHandler(c HandlerConfig) (*Handler, error) {
 	return h, nil
 }
 
-// clientAddress returns the address of the client, for the audit.
-func clientAddress(r *http.Request) netip.Addr {
-	peer, _ := netip.ParseAddrPort(r.RemoteAddr) // zero without a network
-	return peer.Addr().Unmap()
-}
-
 type tokensView struct {
 	AccessToken  string `json:"access_token,omitempty"`
 	TokenType    string `json:"token_type"`
@@ -126,7 +120,7 @@ func (h *Handler) Login(w http.ResponseWriter, r *http.Request, template Session
 	}
 	var t Tokens
 	if err == nil {
-		t, err = h.manager.login(r.Context(), template, clientAddress(r))
+		t, err = h.manager.login(r.Context(), template, clientip.Of(r))
 	}
 	if err == nil {
 		if err = h.respondTokens(w, r, t, usher.CodeLoggedIn, "Logged in."); err != nil {
@@ -154,7 +148,7 @@ func (h *Handler) Refresh(w http.ResponseWriter, r *http.Request) {
 	texts, err := h.refreshTokens(w, r)
 	var t Tokens
 	if err == nil {
-		t, err = h.manager.exchange(r.Context(), texts, clientAddress(r))
+		t, err = h.manager.exchange(r.Context(), texts, clientip.Of(r))
 	}
 	if err == nil {
 		err = h.respondTokens(w, r, t, usher.CodeTokenRefreshed, "Token refreshed.")

@@ -8,6 +8,7 @@ import (
 	"net/http"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/clientip"
 	"github.com/usher-go/usher/internal/bearer"
 	"github.com/usher-go/usher/jwtauth"
 )
@@ -55,7 +56,7 @@ func (h *Handler) logout(w http.ResponseWriter, r *http.Request) error {
 // one cannot be ended, the others still are.
 func (h *Handler) end(r *http.Request, refreshTokens []string, access *jwtauth.Token) error {
 	var errs []error
-	address := clientAddress(r)
+	address := clientip.Of(r)
 	for _, text := range refreshTokens {
 		id, err := h.manager.logoutByToken(r.Context(), text, address)
 		errs = append(errs, err)
@@ -129,7 +130,7 @@ func (h *Handler) logoutAll(r *http.Request) error {
 			Message: "The request carries no credential.",
 		}
 	}
-	return h.manager.logoutAll(r.Context(), Event{Action: "logout_all", Subject: t.Subject, Address: clientAddress(r)})
+	return h.manager.logoutAll(r.Context(), Event{Action: "logout_all", Subject: t.Subject, Address: clientip.Of(r)})
 }
 
 // checkAmbient refuses requests of pages of other origins that a browser sends without a
