@@ -16,7 +16,6 @@ var dependencies = []string{
 	"github.com/golang-jwt/jwt/v5",
 	"github.com/hashicorp/golang-lru/v2",
 	"golang.org/x/crypto",
-	"golang.org/x/sync",
 	"golang.org/x/sys",
 	"golang.org/x/time",
 
