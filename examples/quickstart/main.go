@@ -7,6 +7,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -19,6 +20,9 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/apikey"
 )
 
 func main() {
@@ -30,8 +34,7 @@ func main() {
 	}
 }
 
-// run serves until ctx ends, and then lets the requests that are under way come
-// to their end.
+// run serves until ctx ends, and then lets the requests in flight finish.
 func run(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("quickstart", flag.ContinueOnError)
 	addr := flags.String("addr", "127.0.0.1:8080", "address to listen on; port 0 picks a free one")
@@ -39,23 +42,22 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	s, err := newServer(ctx)
-	if err != nil {
-		return err
-	}
 	var listen net.ListenConfig
 	listener, err := listen.Listen(ctx, "tcp", *addr)
 	if err != nil {
-		return errors.Join(err, s.close())
+		return err
 	}
-	url := "http://" + listener.Addr().String()
+	c := credentials{User: "demo", Password: rand.Text()}
+	s := newServer(c.User, c.Password)
+	if err := c.issue(ctx, s.keys); err != nil {
+		return errors.Join(err, listener.Close(), s.auth.Close())
+	}
+	show := banner
 	if *asJSON {
-		err = json.NewEncoder(out).Encode(map[string]any{"url": url, "credentials": s.credentials})
-	} else {
-		err = banner(out, url, s.credentials)
+		show = printJSON
 	}
-	if err != nil {
-		return errors.Join(err, listener.Close(), s.close())
+	if err := show(out, "http://"+listener.Addr().String(), c); err != nil {
+		return errors.Join(err, listener.Close(), s.auth.Close())
 	}
 
 	h := &http.Server{Handler: s, ReadHeaderTimeout: 5 * time.Second}
@@ -63,20 +65,48 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	go func() { served <- h.Serve(listener) }()
 	select {
 	case err := <-served:
-		return errors.Join(err, s.close())
+		return errors.Join(err, s.auth.Close())
 	case <-ctx.Done():
 	}
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	return errors.Join(h.Shutdown(grace), s.close())
+	return errors.Join(h.Shutdown(grace), s.auth.Close())
+}
+
+// credentials are what the program prints for trying it out.
+type credentials struct {
+	APIKey   string `json:"api_key"`   // reads and writes notes
+	ReadOnly string `json:"read_only"` // only reads
+	User     string `json:"user"`      // logs in, and then manages API keys
+	Password string `json:"password"`
+}
+
+// issue makes the two API keys.
+func (c *credentials) issue(ctx context.Context, keys *apikey.Manager) error {
+	for level, text := range map[usher.Level]*string{
+		usher.LevelReadWrite: &c.APIKey,
+		usher.LevelReadOnly:  &c.ReadOnly,
+	} {
+		key := apikey.Key{Owner: c.User, Name: "demo", Level: level}
+		_, secret, err := keys.Create(ctx, apikey.Actor{System: true}, key)
+		if err != nil {
+			return err
+		}
+		*text = secret.Reveal()
+	}
+	return nil
+}
+
+func printJSON(out io.Writer, url string, c credentials) error {
+	return json.NewEncoder(out).Encode(map[string]any{"url": url, "credentials": c})
 }
 
 // A trial is something to paste into a shell.
 type trial struct {
 	about   string
 	command string
-	status  int    // that the last request is answered with
-	shows   string // in what it prints
+	status  int    // of the last response
+	shows   string // is in what it prints
 }
 
 func trials(url string, c credentials) []trial {
@@ -89,14 +119,14 @@ func trials(url string, c credentials) []trial {
 			fmt.Sprintf(`curl -i %s/notes -H 'Authorization: Bearer %s' -d '{"text":"buy milk"}'`, url, c.APIKey), 201, `"text":"buy milk"`},
 		{"A key that may only read: 403.",
 			fmt.Sprintf(`curl -i %s/notes -H 'X-API-Key: %s' -d '{"text":"buy milk"}'`, url, c.ReadOnly), 403, `"status_code":403`},
-		{"The same request twice: the note is made once, and the second answer is marked as replayed.",
+		{"The same request twice: the note is made once, and the second response is a replay.",
 			fmt.Sprintf(`for i in 1 2; do curl -i %s/notes -H 'X-API-Key: %s' -H 'Idempotency-Key: note-1' -d '{"text":"only once"}'; echo; done`, url, c.APIKey), 201, `Idempotency-Replayed: true`},
-		{"The key again with another text: 422.",
+		{"The same Idempotency-Key with another text: 422.",
 			fmt.Sprintf(`curl -i %s/notes -H 'X-API-Key: %s' -H 'Idempotency-Key: note-1' -d '{"text":"another"}'`, url, c.APIKey), 422, `"status_code":422`},
-		{"The sixth write in a minute: 429, with Retry-After.",
-			fmt.Sprintf(`for i in 1 2; do curl -i %s/notes -H 'X-API-Key: %s' -d '{"text":"again"}'; echo; done`, url, c.APIKey), 429, `Retry-After: `},
-		{"Log in, and keep the tokens in two variables of this shell.",
-			fmt.Sprintf(`LOGIN=$(curl -i %s/login -H 'Content-Type: application/json' -d '{"user":"%s","password":"%s"}'); echo "$LOGIN"; %s; %s`,
+		{"Six writes: no more than five in any minute, so the last one gets 429, with Retry-After.",
+			fmt.Sprintf(`for i in 1 2 3 4 5 6; do curl -i %s/notes -H 'X-API-Key: %s' -d '{"text":"again"}'; echo; done`, url, c.APIKey), 429, `Retry-After: `},
+		{"Log in. The response has two tokens; sed copies them into the variables ACCESS and REFRESH.",
+			fmt.Sprintf(`LOGIN=$(curl -isS %s/login -H 'Content-Type: application/json' -d '{"user":"%s","password":"%s"}'); echo "$LOGIN"; %s; %s`,
 				url, c.User, c.Password, keep("ACCESS", "access_token"), keep("REFRESH", "refresh_token")), 200, `"access_token":"`},
 		{"With the access token: the same notes.",
 			fmt.Sprintf(`curl -i %s/notes -H "Authorization: Bearer $ACCESS"`, url), 200, `"text":"only once"`},
@@ -104,9 +134,9 @@ func trials(url string, c credentials) []trial {
 			fmt.Sprintf(`curl -i %s/api-keys -H "Authorization: Bearer $ACCESS" -H 'Content-Type: application/json' -d '{"name":"laptop"}'`, url), 201, `"api_key":"notes_live_`},
 		{"List the keys: no secrets.",
 			fmt.Sprintf(`curl -i %s/api-keys -H "Authorization: Bearer $ACCESS"`, url), 200, `"last_four":"`},
-		{"An API key is no session: 401.",
+		{"Only people manage keys: an API key does not count here, 401.",
 			fmt.Sprintf(`curl -i %s/api-keys -H 'X-API-Key: %s'`, url, c.APIKey), 401, `"status_code":401`},
-		{"Refresh: another pair of tokens. Within ten seconds the same again.",
+		{"Refresh: a new pair of tokens. The same request again gets the same pair, for ten seconds.",
 			fmt.Sprintf(`curl -i %s/refresh -H 'Content-Type: application/json' -d "{\"refresh_token\":\"$REFRESH\"}"`, url), 200, `"refresh_token":"`},
 		{"Log out.",
 			fmt.Sprintf(`curl -i %s/logout -H 'Content-Type: application/json' -d "{\"refresh_token\":\"$REFRESH\"}"`, url), 200, `"status_code":200`},
@@ -115,7 +145,7 @@ func trials(url string, c credentials) []trial {
 	}
 }
 
-// keep returns a command that takes a member out of the answer to the login.
+// keep returns a command that copies a member of the response to the login.
 func keep(variable, member string) string {
 	return fmt.Sprintf(`%s=$(echo "$LOGIN" | sed -n 's/.*"%s":"\([^"]*\)".*/\1/p')`, variable, member)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -55,7 +57,7 @@ func readiness(t *testing.T, lines *bufio.Scanner) (r ready) {
 func TestASessionFromLoginToLogout(t *testing.T) {
 	lines, _ := start(t, "-json")
 	ready := readiness(t, lines)
-	var answer struct {
+	var response struct {
 		Data struct {
 			Access  string `json:"access_token"`
 			Refresh string `json:"refresh_token"`
@@ -77,20 +79,20 @@ func TestASessionFromLoginToLogout(t *testing.T) {
 		if res.StatusCode != want {
 			t.Errorf("%s %s: %d, want %d: %s", method, path, res.StatusCode, want, text)
 		}
-		_ = json.Unmarshal(text, &answer)
+		_ = json.Unmarshal(text, &response)
 	}
-	refresh := func() string { return fmt.Sprintf(`{"refresh_token":%q}`, answer.Data.Refresh) }
+	refresh := func() string { return fmt.Sprintf(`{"refresh_token":%q}`, response.Data.Refresh) }
 
 	call(401, "POST", "/login", "", `{"user":"demo","password":"guess"}`)
 	call(200, "POST", "/login", "", fmt.Sprintf(`{"user":%q,"password":%q}`, ready.Credentials["user"], ready.Credentials["password"]))
-	first := answer.Data
+	first := response.Data
 	call(200, "GET", "/notes", first.Access, "")
 	call(201, "POST", "/api-keys", first.Access, `{"name":"laptop"}`)
 	call(401, "POST", "/api-keys", ready.Credentials["api_key"], `{"name":"laptop"}`)
 	call(200, "POST", "/refresh", "", refresh())
-	second := answer.Data
+	second := response.Data
 	if second.Access == first.Access || second.Refresh == first.Refresh {
-		t.Error("the refresh has changed nothing")
+		t.Error("the refresh did not change the tokens")
 	}
 	call(200, "GET", "/api-keys", second.Access, "")
 	call(200, "POST", "/logout", "", refresh())
@@ -114,7 +116,7 @@ func TestJSONIsOneLineForScripts(t *testing.T) {
 		t.Errorf("%d %s", res.StatusCode, body)
 	}
 	if err := stop(); err != nil {
-		t.Errorf("it did not end cleanly: %v", err)
+		t.Errorf("the server did not end cleanly: %v", err)
 	}
 	if lines.Scan() {
 		t.Errorf("a second line: %s", lines.Text())
@@ -145,7 +147,7 @@ func TestTheBannersCommandsDoWhatTheySay(t *testing.T) {
 			t.Fatalf("unexpected: %s", line)
 		}
 		commands = append(commands, printed[i+1])
-		script = append(script, strings.ReplaceAll(printed[i+1], "curl -i", "curl -si"), "echo; echo "+mark)
+		script = append(script, strings.ReplaceAll(printed[i+1], "curl -i ", "curl -isS "), "echo; echo "+mark)
 	}
 	if len(commands) != len(want) {
 		t.Fatalf("%d commands in the banner, want %d", len(commands), len(want))
@@ -157,23 +159,58 @@ func TestTheBannersCommandsDoWhatTheySay(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	status := regexp.MustCompile(`HTTP/1\.1 (\d{3})`)
-	answers := strings.Split(string(out), mark+"\n")
+	responses := strings.Split(string(out), mark+"\n")
 	for n, want := range want {
-		all := status.FindAllStringSubmatch(answers[n], -1)
+		all := status.FindAllStringSubmatch(responses[n], -1)
 		if len(all) == 0 || all[len(all)-1][1] != strconv.Itoa(want.status) {
-			t.Errorf("# %s\n%s\nanswered, where %d was to come:\n%s", want.about, commands[n], want.status, answers[n])
+			t.Errorf("# %s\n%s\nthe last status is not %d:\n%s", want.about, commands[n], want.status, responses[n])
 		}
-		if !strings.Contains(answers[n], want.shows) {
-			t.Errorf("# %s\n%s\ndoes not show %s:\n%s", want.about, commands[n], want.shows, answers[n])
+		if !strings.Contains(responses[n], want.shows) {
+			t.Errorf("# %s\n%s\ndoes not show %s:\n%s", want.about, commands[n], want.shows, responses[n])
 		}
 	}
 	if err := stop(); err != nil {
-		t.Errorf("it did not end cleanly: %v", err)
+		t.Errorf("the server did not end cleanly: %v", err)
 	}
 }
 
 // mark stands between the outputs of two commands.
 const mark = "== the next command =="
+
+// TestTheSetUpIsShort bounds the file that sets up usher, and keeps the set-up there.
+func TestTheSetUpIsShort(t *testing.T) {
+	sources, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	setUp := regexp.MustCompile(`usher\.Must\(|Config\{`)
+	for _, name := range sources {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		source, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if name != "server.go" {
+			if found := setUp.Find(source); found != nil {
+				t.Errorf("%s has %s, which belongs in server.go", name, found)
+			}
+			continue
+		}
+		if n := bytes.Count(source, []byte("\n")); n > 100 {
+			t.Errorf("%s has %d lines, want at most 100", name, n)
+		}
+		if n := bytes.Count(source, []byte("if err != nil")); n > 3 {
+			t.Errorf("%s has %d times if err != nil, want at most 3", name, n)
+		}
+		for line := range bytes.Lines(source) {
+			if n := len(bytes.ReplaceAll(line, []byte("\t"), []byte("    "))); n > 121 {
+				t.Errorf("%s has a line of %d columns, want at most 120: %s", name, n-1, line)
+			}
+		}
+	}
+}
 
 func TestABadAddressIsAnError(t *testing.T) {
 	if err := run(t.Context(), []string{"-addr", "256.0.0.1:1"}, io.Discard); err == nil {

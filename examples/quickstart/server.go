@@ -1,131 +1,99 @@
 package main
 
 import (
-	"context"
+	"crypto/subtle"
+	"encoding/json"
 	"net/http"
 	"time"
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/apikey"
+	"github.com/usher-go/usher/clientip"
 	"github.com/usher-go/usher/envelope"
 	"github.com/usher-go/usher/idempotency"
+	"github.com/usher-go/usher/jwtauth"
+	"github.com/usher-go/usher/jwtauth/session"
 	"github.com/usher-go/usher/ratelimit"
 )
 
-// credentials are what the program prints for trying it out.
-type credentials struct {
-	APIKey   string `json:"api_key"`   // reads and writes notes
-	ReadOnly string `json:"read_only"` // only reads
-	User     string `json:"user"`      // logs in, and then manages API keys
-	Password string `json:"password"`
-}
-
-// server is the notes API with usher around it.
+// server is the notes API with usher around it. Everything is in memory: what should
+// survive a restart needs a Store.
 type server struct {
 	http.Handler
-	auth *apikey.Authenticator
-	credentials
+	keys           *apikey.Manager
+	auth           *apikey.Authenticator
+	sessions       *session.Handler
+	user, password string // of the only account; a real server hashes its passwords
 }
 
-func (s *server) close() error { return s.auth.Close() }
+func newServer(user, password string) *server {
+	// Every response has one shape, also those that the handlers write themselves.
+	shape := usher.Must(envelope.New(envelope.Config{Wrap: true}))
+	// Behind a proxy: clientip.Config{TrustedProxies: []string{"10.0.0.0/8"}}.
+	client := usher.Must(clientip.New(clientip.Config{}))
 
-func newServer(ctx context.Context) (*server, error) {
-	// Every answer has one shape, also those that the handlers write themselves.
-	shape, err := envelope.New(envelope.Config{Wrap: true})
-	if err != nil {
-		return nil, err
-	}
-
-	// API keys look like notes_live_..., and come as X-API-Key or as Bearer.
+	// Programs send an API key, notes_live_..., as X-API-Key or as Bearer.
 	format := apikey.Native{Prefix: "notes", Environments: []string{"live"}}
-	store := apikey.NewMemory()
-	keys, err := apikey.NewManager(apikey.ManagerConfig{Store: store, Format: format, MaxActive: 5})
-	if err != nil {
-		return nil, err
-	}
-	auth, err := apikey.New(apikey.Config{
-		Manager: keys,
-		Header:  "X-API-Key",
-		Bearer:  true,
-	})
-	if err != nil {
-		return nil, err
-	}
+	keys := usher.Must(apikey.NewManager(apikey.ManagerConfig{Store: apikey.NewMemory(), Format: format, MaxActive: 5}))
+	auth := usher.Must(apikey.New(apikey.Config{Manager: keys, Header: "X-API-Key", Bearer: true}))
 
-	people, err := newPeople()
-	if err != nil {
-		return nil, err
-	}
+	// People log in for an access token and a refresh token. A logout ends both at once.
+	manager := usher.Must(session.New(session.Config{Issuer: "notes", Audiences: []string{"notes"}}))
+	sessions := usher.Must(session.NewHandler(session.HandlerConfig{Manager: manager}))
+	issuers := []jwtauth.TrustedIssuer{manager.TrustedIssuer()}
+	tokens := usher.Must(jwtauth.New(jwtauth.Config{Issuers: issuers, Principal: owner}))
 
-	// Each address may knock 300 times a minute, and try 10 passwords. Each caller
-	// may call 60 times in any minute, of which at most 5 may write: one decision,
-	// all or nothing.
-	door, err := ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{{
-		Name: "address", Key: ratelimit.ByAddress(), Limit: ratelimit.TokenBucket(300, time.Minute, 60),
-	}}})
-	if err != nil {
-		return nil, err
-	}
-	logins, err := ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{{
-		Name: "logins", Key: ratelimit.ByAddress(), Limit: ratelimit.RollingWindow(10, time.Minute),
-	}}})
-	if err != nil {
-		return nil, err
-	}
-	calls, err := ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{{
-		Name: "calls", Key: ratelimit.ByPrincipal(), Limit: ratelimit.RollingWindow(60, time.Minute),
-	}}})
-	if err != nil {
-		return nil, err
-	}
-	writes, err := calls.With(ratelimit.Policy{
-		Name: "writes", Key: ratelimit.ByPrincipal(), Limit: ratelimit.RollingWindow(5, time.Minute),
-	})
-	if err != nil {
-		return nil, err
-	}
+	// In any minute an address has 300 requests, 10 of them logins, and a caller has 60,
+	// 5 of them writes. A request is charged to all of its limits or to none.
+	policies := []ratelimit.Policy{ratelimit.PerAddress(300, time.Minute)}
+	address := usher.Must(ratelimit.New(ratelimit.Config{Policies: policies}))
+	logins := usher.Must(address.With(perMinute("logins", ratelimit.ByAddress(), 10)))
+	calls := usher.Must(address.With(ratelimit.PerPrincipal(60, time.Minute)))
+	writes := usher.Must(calls.With(perMinute("writes", ratelimit.ByPrincipal(), 5)))
 
 	// A write that is retried with the same Idempotency-Key runs once.
-	once, err := idempotency.New(idempotency.Config{})
-	if err != nil {
-		return nil, err
-	}
+	once := usher.Must(idempotency.New(idempotency.Config{}))
 
-	// Notes are for programs with a key and for people who have logged in.
-	either := usher.Authenticate(auth, people.verifier)
+	// Notes are for programs and people. Keys are for people: no key can make another.
+	either, people := usher.Authenticate(auth, tokens), usher.Authenticate(tokens)
 	read := usher.Chain(either, usher.Require(usher.Requirement{Level: usher.LevelReadOnly}), calls)
 	write := usher.Chain(either, usher.Require(usher.Requirement{Level: usher.LevelReadWrite}), writes, once)
+	manage := usher.Must(apikey.NewHandler(apikey.HandlerConfig{Manager: keys, DefaultLevel: usher.LevelReadOnly}))
+	managed := people.Wrap(http.StripPrefix("/api-keys", manage))
 
-	// Owners manage their keys in a session. A key is no session: it cannot make
-	// another key.
-	manage, err := apikey.NewHandler(apikey.HandlerConfig{Manager: keys, DefaultLevel: usher.LevelReadOnly})
-	if err != nil {
-		return nil, err
-	}
-
-	api := new(notes)
-	mux := http.NewServeMux()
-	mux.Handle("GET /notes", read.Wrap(http.HandlerFunc(api.all)))
-	mux.Handle("POST /notes", write.Wrap(http.HandlerFunc(api.create)))
-	mux.Handle("DELETE /notes/{id}", write.Wrap(http.HandlerFunc(api.remove)))
-	managed := usher.Authenticate(people.verifier).Wrap(http.StripPrefix("/api-keys", manage))
+	s := &server{keys: keys, auth: auth, sessions: sessions, user: user, password: password}
+	notes, mux := new(notes), http.NewServeMux()
+	mux.Handle("GET /notes", read.Wrap(http.HandlerFunc(notes.all)))
+	mux.Handle("POST /notes", write.Wrap(http.HandlerFunc(notes.create)))
+	mux.Handle("DELETE /notes/{id}", write.Wrap(http.HandlerFunc(notes.remove)))
 	mux.Handle("/api-keys", managed)
 	mux.Handle("/api-keys/", managed)
-	mux.Handle("POST /login", logins.Wrap(http.HandlerFunc(people.login)))
-	mux.HandleFunc("POST /refresh", people.sessions.Refresh)
-	mux.HandleFunc("POST /logout", people.sessions.Logout)
+	mux.Handle("POST /login", logins.Wrap(http.HandlerFunc(s.login)))
+	mux.HandleFunc("POST /refresh", sessions.Refresh)
+	mux.HandleFunc("POST /logout", sessions.Logout)
+	s.Handler = usher.Chain(shape, client, address).Wrap(mux)
+	return s
+}
 
-	s := &server{Handler: usher.Chain(shape, door).Wrap(mux), auth: auth}
-	s.User, s.Password = people.name, people.password
-	for level, text := range map[usher.Level]*string{
-		usher.LevelReadWrite: &s.APIKey,
-		usher.LevelReadOnly:  &s.ReadOnly,
-	} {
-		_, secret, err := keys.Create(ctx, apikey.Actor{System: true}, apikey.Key{Owner: people.name, Name: "demo", Level: level})
-		if err != nil {
-			return nil, err
-		}
-		*text = secret.Reveal()
+func perMinute(name string, key ratelimit.KeyFunc, quota int) ratelimit.Policy {
+	return ratelimit.Policy{Name: name, Key: key, Limit: ratelimit.RollingWindow(quota, time.Minute)}
+}
+
+// owner lets people do everything with what is theirs.
+func owner(t *jwtauth.Token, p usher.Principal) usher.Principal {
+	p.Owner, p.Level = t.Subject, usher.LevelFull
+	return p
+}
+
+func (s *server) login(w http.ResponseWriter, r *http.Request) {
+	var in struct{ User, Password string }
+	err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<10)).Decode(&in)
+	if err != nil || in.User != s.user || subtle.ConstantTimeCompare([]byte(in.Password), []byte(s.password)) == 0 {
+		usher.Fail(w, r, &usher.Error{
+			Status: http.StatusUnauthorized, Code: "wrong_password",
+			Message: "The name or the password is wrong.", Cause: err,
+		})
+		return
 	}
-	return s, nil
+	s.sessions.Login(w, r, session.Session{Subject: s.user})
 }
