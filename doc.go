@@ -26,8 +26,9 @@
 //
 // # Order
 //
-// From the outside in: access log, envelope, [Pattern], limits by address, [Deadline],
-// [Authenticate], [Require], limits by principal, idempotency, handler. A Require that
-// compares owners by r.PathValue stands behind the router. An access log that needs the
-// principal calls [Track].
+// From the outside in: access log, envelope, clientip.Resolver, [Pattern], limits by
+// address, [Deadline], [Authenticate], [Require], limits by caller, idempotency, handler.
+// The Resolver and Pattern may also stand outside the envelope. A Require that compares
+// owners by r.PathValue stands behind the router. An access log that needs the principal
+// or the address of the client calls [Track].
 package usher

@@ -150,9 +150,10 @@ func WithPrincipal(r *http.Request, p *Principal) *http.Request {
 	return r
 }
 
-// Track returns a request in which middlewares further in store the principal, so that
-// an outer handler, an access log for instance, can read it with [PrincipalFrom]
-// once they have returned. It copies r unless that was done before.
+// Track returns a request in which middlewares further in store the principal and the
+// address of the client, so that an outer handler, an access log for instance, can read
+// them with [PrincipalFrom] and clientip.Of once they have returned. It copies r unless
+// that was done before.
 //
 // A server removes the temporary files of a multipart form only from the request that
 // it made: the handler that calls Track copies MultipartForm from the tracked request

@@ -36,6 +36,7 @@
 //
 // # Order
 //
-// A limit per address belongs outside [usher.Authenticate]: checksums do not stop
-// attackers who compute them. A limit per caller belongs inside.
+// Limits per address belong outside [usher.Authenticate], as checksums do not stop
+// attackers who compute them; [usher.Require] and limits per caller belong inside. Behind
+// proxies a clientip.Resolver stands outside all of them, and events have its address.
 package apikey

@@ -62,9 +62,11 @@
 //
 // # Order
 //
-// The Resolver stands outside every middleware that reads the address, and RequireTLS
-// follows it, before anything reads a credential. An envelope stands outside both, so
-// that it writes the refusal; it reads the address after the handler has returned. A
-// Resolver reads [http.Request.RemoteAddr]: no middleware outside it may overwrite that
-// field from a header.
+// The Resolver stands right inside the envelope, where it allocates nothing, or outside,
+// and in any case outside every limit and every middleware that reads a credential. The
+// envelope reads the address when it writes a response. RequireTLS follows the Resolver,
+// inside the envelope, which gives the refusal its shape. An access log outside reads the
+// address from the request that [usher.Track] returns. A Resolver reads
+// [http.Request.RemoteAddr]: no middleware outside it may overwrite that field from a
+// header.
 package clientip

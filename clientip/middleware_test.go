@@ -49,6 +49,15 @@ func TestOf(t *testing.T) {
 	}
 }
 
+// An access log outside the Resolver reads the address once the handler has returned.
+func TestTheAddressReachesATrackedRequestOutside(t *testing.T) {
+	behind := newResolver(t, clientip.Config{TrustedProxies: proxies})
+	tracked := usher.Track(request(proxy, "X-Forwarded-For", client))
+	if through(behind, tracked); text(clientip.Of(tracked)) != client {
+		t.Errorf("got %q, want %q", text(clientip.Of(tracked)), client)
+	}
+}
+
 func TestNetwork(t *testing.T) {
 	const v6 = "[2001:db8:1:2:3::4]:80"
 	wide := newResolver(t, clientip.Config{IPv6Prefix: 48})

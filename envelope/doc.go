@@ -65,9 +65,9 @@
 // # Order
 //
 // The envelope stands outside everything that may refuse a request, so that refusals
-// have its shape. A clientip.Resolver may stand on either side of it. Compression stands
-// outside the envelope: a Content-Encoding that is set before the envelope belongs to a
-// compressor that will encode the body, and stays. With compression inside, only refusals
-// and failures can be put into the shape. Servers of HTML pages are mounted beside the
-// envelope, not inside it.
+// have its shape. A clientip.Resolver stands right inside it, where it costs nothing, or
+// outside. Compression stands outside the envelope: a Content-Encoding that is set before
+// the envelope belongs to a compressor that will encode the body, and stays. With
+// compression inside, only refusals and failures can be put into the shape. Servers of
+// HTML pages are mounted beside the envelope, not inside it.
 package envelope

@@ -49,6 +49,7 @@
 // known: outside it would count by address alone. These are two limiters and two
 // decisions, of which the first also counts what the second refuses. Both stand inside
 // the envelope, which gives refusals their shape, and inside a [clientip.Resolver] if
-// there are proxies. In a test, package ushertest reports whether a request reaches a
-// limiter, and as whom.
+// there are proxies; a limiter by caller stands inside [usher.Require] and outside
+// idempotency, so that it counts replays. In a test, package ushertest reports whether a
+// request reaches a limiter, and as whom.
 package ratelimit

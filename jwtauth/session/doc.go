@@ -33,7 +33,8 @@
 //
 // # Order
 //
-// Limits per address belong outside the handlers for login and refresh. Only LogoutAll
-// needs [usher.Authenticate] outside it; behind it, Logout also ends the session of the
-// access token.
+// Limits per address belong outside the handlers for login and refresh. Behind proxies a
+// clientip.Resolver stands outside both, and events have its address. Only LogoutAll needs
+// [usher.Authenticate] outside it; behind it, Logout also ends the session of the access
+// token.
 package session
