@@ -126,8 +126,9 @@ func ByOwner() KeyFunc {
 	}
 }
 
-// ByRoute counts each route, by the pattern that the router has matched. It
-// must stand inside the router; requests that match nothing share one key.
+// ByRoute counts each route, by the pattern that the router has matched. The limiter
+// must stand inside the router or [usher.Pattern]; requests that match nothing share
+// one key.
 func ByRoute() KeyFunc {
 	return func(r *http.Request) (Key, bool) { return Key{origin: routeOrigin, text: r.Pattern}, true }
 }
