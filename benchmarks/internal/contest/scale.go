@@ -75,19 +75,19 @@ var scales = []Scale{
 		Points: []int{1, 4, 32, 256, 1024}, Contestants: exact, Unit: nanoseconds,
 	},
 	{
-		Layer: "ScaleFirst", About: "a first request with an idempotency key and an answer of the same size", Axis: "bytes",
+		Layer: "ScaleFirst", About: "a first request with an idempotency key and a response of the same size", Axis: "bytes",
 		Points: bodies, Contestants: onceAt, Unit: nanoseconds,
 	},
 	{
-		Layer: "ScaleReplay", About: "a repetition of a request with an idempotency key and an answer of the same size", Axis: "bytes",
+		Layer: "ScaleReplay", About: "a repetition of a request with an idempotency key and a response of the same size", Axis: "bytes",
 		Points: bodies, Contestants: onceAt, Unit: nanoseconds,
 	},
 	{
-		Layer: "ScaleExplicit", About: "a handler answers with a value in the standard envelope", Axis: "bytes",
+		Layer: "ScaleExplicit", About: "a handler responds with a value in the standard envelope", Axis: "bytes",
 		Points: bodies, Unit: nanoseconds, Contestants: []Contestant{
 			{Name: "json-data", Floor: true, LeavesOut: "the envelope: json.Marshal of the data alone"},
 			{Name: Usher, Module: usherModule},
-			{Name: "encoding-json", LeavesOut: "request IDs, answers of others"},
+			{Name: "encoding-json", LeavesOut: "request IDs, responses of others"},
 		},
 	},
 	{

@@ -166,16 +166,16 @@ var limiter = []Row{
 		Allocs:      []Allocs{{Most: 0}},
 	},
 	{
-		Layer: "LimiterMiddleware", Work: "allowed-with-fields", About: "a request passes and its answer tells of the limit",
+		Layer: "LimiterMiddleware", Work: "allowed-with-fields", About: "a request passes and its response reports the limit",
 		Contestants: allowed,
 		Speeds: []Speed{
-			{Against: rivals(allowed, "echo"), Ratio: 1.0 / 3, StandsFor: "all that tell of limit, rest and reset; the target is older than the fields of echo"},
+			{Against: rivals(allowed, "echo"), Ratio: 1.0 / 3, StandsFor: "all that report limit, rest and reset; the target is older than the fields of echo"},
 			{Against: []string{"echo"}, Ratio: 1, StandsFor: "echo, which says less"},
 		},
 		Allocs: []Allocs{{Most: 2}},
 	},
 	{
-		Layer: "LimiterMiddleware", Work: "allowed-without-fields", About: "a request passes and nothing tells of the limit",
+		Layer: "LimiterMiddleware", Work: "allowed-without-fields", About: "a request passes and nothing reports the limit",
 		Contestants: silent,
 		Speeds:      []Speed{{Against: rivals(silent), Ratio: 1}},
 		Allocs:      []Allocs{{Most: 0}},
@@ -250,7 +250,7 @@ var keys = []Row{
 		Allocs: []Allocs{{Most: 2, Guard: true}},
 	},
 	{
-		Layer: "APIKey", Work: "garbage-verdict", About: "a key that was never issued is recognised, without an answer",
+		Layer: "APIKey", Work: "garbage-verdict", About: "a key that was never issued is recognised, without a response",
 		Contestants: []Contestant{{Name: Usher, Module: usherModule}},
 		Speeds: []Speed{{
 			Against: []string{"Floor/sha256/47B"}, Ratio: 2.5,
@@ -279,25 +279,25 @@ const forIdem = "bright-room/idem, which could not be fetched, by the same work 
 
 var idempotency = []Row{
 	{
-		Layer: "Idempotency", Work: "first-100B", About: "a first request of 100 bytes runs, its answer of as many is kept",
+		Layer: "Idempotency", Work: "first-100B", About: "a first request of 100 bytes runs, its response of as many is kept",
 		Contestants: once, Missing: missingOnce,
 		Speeds: []Speed{{Against: rivals(once), Ratio: 1, StandsFor: forIdem}},
 		Allocs: []Allocs{{Most: 4, Guard: true}},
 	},
 	{
-		Layer: "Idempotency", Work: "first-16KiB", About: "a first request of 16 KiB runs, its answer of as many is kept",
+		Layer: "Idempotency", Work: "first-16KiB", About: "a first request of 16 KiB runs, its response of as many is kept",
 		Contestants: once, Missing: missingOnce,
 		Speeds: []Speed{{Against: rivals(once), Ratio: 1, StandsFor: forIdem + ", which hashes 16 KiB as well: so 1 and not 1.6"}},
 		Allocs: []Allocs{{Most: 4, Guard: true}},
 	},
 	{
-		Layer: "Idempotency", Work: "replay-100B", About: "a repetition gets the first answer of 100 bytes",
+		Layer: "Idempotency", Work: "replay-100B", About: "a repetition gets the first response of 100 bytes",
 		Contestants: once, Missing: missingOnce,
 		Speeds: []Speed{{Against: rivals(once), Ratio: 0.6, StandsFor: forIdem}},
 		Allocs: []Allocs{{Most: 4}},
 	},
 	{
-		Layer: "Idempotency", Work: "replay-16KiB", About: "a repetition gets the first answer of 16 KiB",
+		Layer: "Idempotency", Work: "replay-16KiB", About: "a repetition gets the first response of 16 KiB",
 		Contestants: once, Missing: missingOnce,
 		Speeds: []Speed{{Against: rivals(once), Ratio: 1, StandsFor: forIdem}},
 		Allocs: []Allocs{{Most: 4}},
@@ -310,10 +310,10 @@ var writers = []Contestant{
 	bare,
 	{Name: "json-data", Base: "bare", Floor: true, LeavesOut: "the envelope: json.Marshal of the data alone"},
 	{Name: Usher, Base: "bare", Module: usherModule},
-	{Name: "encoding-json", Base: "bare", LeavesOut: "request IDs, bounds on what is repeated of the request, answers of others"},
-	{Name: "echo", Base: "echo-bare", Module: echo5, LeavesOut: "request IDs, bounds on what is repeated of the request, answers of others"},
-	{Name: "chi-render", Base: "bare", Module: render, LeavesOut: "request IDs, bounds on what is repeated of the request, answers of others"},
-	{Name: "huma", Base: "chi-bare", Module: huma, LeavesOut: "request IDs, bounds on what is repeated of the request, answers of others"},
+	{Name: "encoding-json", Base: "bare", LeavesOut: "request IDs, bounds on what is repeated of the request, responses of others"},
+	{Name: "echo", Base: "echo-bare", Module: echo5, LeavesOut: "request IDs, bounds on what is repeated of the request, responses of others"},
+	{Name: "chi-render", Base: "bare", Module: render, LeavesOut: "request IDs, bounds on what is repeated of the request, responses of others"},
+	{Name: "huma", Base: "chi-bare", Module: huma, LeavesOut: "request IDs, bounds on what is repeated of the request, responses of others"},
 }
 
 var wrappers = []Contestant{
@@ -325,13 +325,13 @@ var wrappers = []Contestant{
 
 var envelope = []Row{
 	{
-		Layer: "Envelope", Work: "explicit-200B", About: "a handler answers with a value of 200 bytes in the standard envelope",
+		Layer: "Envelope", Work: "explicit-200B", About: "a handler responds with a value of 200 bytes in the standard envelope",
 		Contestants: writers,
 		Speeds:      []Speed{{Against: rivals(writers), Ratio: 0.75}},
 		Allocs:      []Allocs{{Most: 2}, {Most: 4, Guard: true}},
 	},
 	{
-		Layer: "Envelope", Work: "explicit-16KiB", About: "a handler answers with a value of 16 KiB in the standard envelope",
+		Layer: "Envelope", Work: "explicit-16KiB", About: "a handler responds with a value of 16 KiB in the standard envelope",
 		Contestants: writers,
 		Speeds:      []Speed{{Against: []string{"json-data"}, Ratio: 1.05}},
 		Allocs:      []Allocs{{Most: 6, Guard: true}},
@@ -385,7 +385,7 @@ var telemetry = []Row{
 		Contestants: []Contestant{
 			bare,
 			{Name: Usher, Base: "bare", Module: usherModule},
-			{Name: "otelhttp", Base: "bare", Module: otelhttp, LeavesOut: "decisions: it tells of the request as a whole"},
+			{Name: "otelhttp", Base: "bare", Module: otelhttp, LeavesOut: "decisions: it reports the request as a whole"},
 		},
 		Speeds: []Speed{{Against: []string{"otelhttp"}, Ratio: 100.0 / 2600, StandsFor: "100 ns where otelhttp adds 2.6 us"}},
 		Allocs: []Allocs{{Most: 0}},
@@ -395,7 +395,7 @@ var telemetry = []Row{
 		Contestants: []Contestant{
 			bare,
 			{Name: Usher, Base: "otelhttp", Module: usherModule},
-			{Name: "otelhttp", Base: "bare", Module: otelhttp, LeavesOut: "decisions: it tells of the request as a whole"},
+			{Name: "otelhttp", Base: "bare", Module: otelhttp, LeavesOut: "decisions: it reports the request as a whole"},
 		},
 		Speeds: []Speed{{Against: []string{"otelhttp"}, Ratio: 4.0 / 9, StandsFor: "4 us where otelhttp adds 9 us"}},
 		Allocs: []Allocs{{Most: 0}},
@@ -409,7 +409,7 @@ func adapter(work, router, module, base, rival, rivalModule string, most int) Ro
 			{Name: base, Floor: true, Module: module, LeavesOut: "everything: the router and the handler"},
 			{Name: "native", Base: base, Floor: true, LeavesOut: "the adapter: a middleware of the router itself"},
 			{Name: Usher, Base: base, Module: usherModule},
-			{Name: rival, Base: base, Module: rivalModule, LeavesOut: "errors and answers that the router writes later"},
+			{Name: rival, Base: base, Module: rivalModule, LeavesOut: "errors and responses that the router writes later"},
 		},
 		Speeds: []Speed{{Against: []string{rival}, Ratio: 1}},
 		Allocs: []Allocs{{Most: most}},

@@ -113,7 +113,7 @@ func (r *Report) throughput() chart.Bars {
 
 func (r *Report) latency() chart.Lines {
 	lines := chart.Lines{
-		Title:    "How long an answer takes",
+		Title:    "How long a response takes",
 		Subtitle: fmt.Sprintf("GET with an API key, %s requests a second on a fixed schedule, counted from when each was due; GOMAXPROCS=2", r.set.Config("rate")),
 		X:        "percentile of requests", Y: "latency, logarithmic", YFormat: chart.Seconds,
 	}

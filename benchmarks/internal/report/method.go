@@ -17,7 +17,7 @@ func (r *Report) method(b *strings.Builder) {
 - The spread is the farther bound of the 95 %% confidence interval of the median. Times are
   comparable within one run only; allocations are exact everywhere.
 - Each contestant is driven through its public API as its own documentation shows, with
-  the same request and the same writer in memory, and its answer is looked at before the
+  the same request and the same writer in memory, and its response is looked at before the
   clock starts. Over the loopback every status is checked, and the body once per
   connection.
 - The latency of the open loop is recorded in an

@@ -19,8 +19,8 @@ var scaleTitles = map[string]string{
 	"ScaleGoroutines": "Cost of a decision against the number of goroutines",
 	"ScaleFirst":      "Cost of a first request against its size",
 	"ScaleReplay":     "Cost of a repetition against its size",
-	"ScaleExplicit":   "Cost of an answer against its size",
-	"ScaleWrap":       "Cost of wrapping an answer against its size",
+	"ScaleExplicit":   "Cost of a response against its size",
+	"ScaleWrap":       "Cost of wrapping a response against its size",
 	"ScaleMemory":     "Memory under a flood of new keys",
 	"ScalePause":      "Longest call in a flood of new keys",
 }

@@ -20,7 +20,7 @@ stacks are in [internal/stacks](../internal/stacks/stacks.go), which says what e
 out. None has OpenTelemetry's server spans, which would cost all three the same.
 
 Clients and server share the processors of one machine. So requests per second, with
-connections that send as fast as they are answered, say as much about the clients, and where
+connections that send again as soon as a response has come, say as much about the clients, and where
 GOMAXPROCS is the number of processors they come from two programs that compete for them.
 The processor time of the server per request (getrusage) is what compares stacks: its
 inverse is what a processor of its own could serve.
