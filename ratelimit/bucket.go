@@ -13,11 +13,11 @@ import (
 // Reservation.Cancel loses tokens (golang/go#56924), and an older time mints
 // them (golang/go#65508).
 type bucket struct {
-	limiter *rate.Limiter
-	nanos   float64 // the time in which a token is earned
-	slack   float64 // the tokens that are earned within the tolerance
-	last    time.Time
-	owed    int64 // taken beyond what the bucket held
+	limiter   *rate.Limiter
+	nanos     float64 // the time in which a token is earned
+	slack     float64 // the tokens that are earned within the tolerance
+	last      time.Time
+	overdrawn int64 // taken beyond what the bucket had
 }
 
 func newBucket(l *Limit, now instant, d debt) *bucket {
@@ -34,7 +34,7 @@ func newBucket(l *Limit, now instant, d debt) *bucket {
 	return b
 }
 
-// faded returns what is still owed of d, of which a bucket pays off a part as time
+// faded returns what is left of d, of which a bucket pays off a part as time
 // passes.
 func (d debt) faded(l *Limit, now instant) debt {
 	if l.algorithm == AlgorithmTokenBucket && d.until > now.n {
@@ -61,13 +61,13 @@ func (b *bucket) prepare(now instant) (tokens float64) {
 	if now.time.After(b.last) {
 		b.last = now.time
 	}
-	if b.owed > 0 {
-		paid := min(b.owed, int64(max(b.limiter.TokensAt(b.last), 0)))
+	if b.overdrawn > 0 {
+		paid := min(b.overdrawn, int64(max(b.limiter.TokensAt(b.last), 0)))
 		if b.limiter.AllowN(b.last, int(paid)) {
-			b.owed -= paid
+			b.overdrawn -= paid
 		}
 	}
-	return b.limiter.TokensAt(b.last) - float64(b.owed)
+	return b.limiter.TokensAt(b.last) - float64(b.overdrawn)
 }
 
 func (b *bucket) check(l *Limit, now instant, cost int64) result {
@@ -106,7 +106,7 @@ func (b *bucket) take(_ *Limit, _ instant, cost int64) {
 		// until the time has caught up.
 		b.last = b.last.Add(tolerance)
 		if !b.limiter.AllowN(b.last, int(cost)) {
-			b.owed += cost
+			b.overdrawn += cost
 		}
 	}
 }
@@ -120,8 +120,8 @@ func (b *bucket) adjust(l *Limit, now instant, _, cost int64) (moved int64) {
 	}
 	// A token that is partly earned again counts as a whole one.
 	back := min(-cost, int64(math.Ceil(max(float64(l.burst)-tokens-b.slack, 0))))
-	paid := min(back, b.owed)
-	b.owed -= paid
+	paid := min(back, b.overdrawn)
+	b.overdrawn -= paid
 	// A negative number puts tokens back, up to the burst.
 	b.limiter.AllowN(b.last, -int(back-paid))
 	return -back

@@ -185,8 +185,8 @@ func TestALimitBetweenTwoOthersHidesNoUse(t *testing.T) {
 	}
 }
 
-// What is owed for a short time under one limit, and for a longer time under another,
-// is owed for no longer under a third.
+// A short debt under one limit and a longer one under another last no longer under a
+// third.
 func TestANewLimitForgetsWhatEachOtherForgets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
@@ -284,20 +284,20 @@ func TestRefundsDoNotGrowMemory(t *testing.T) {
 			m := newMemory()
 			const inFlight = 100
 			run := func() {
-				held := make([]ratelimit.Charge, inFlight)
-				for i := range held {
-					held[i] = ratelimit.Charge{Policy: "p", Limit: ratelimit.RollingWindow(inFlight, time.Hour), Cost: 1}
-					if ok, err := m.Take(t.Context(), held[i:i+1]); !ok || err != nil {
+				pending := make([]ratelimit.Charge, inFlight)
+				for i := range pending {
+					pending[i] = ratelimit.Charge{Policy: "p", Limit: ratelimit.RollingWindow(inFlight, time.Hour), Cost: 1}
+					if ok, err := m.Take(t.Context(), pending[i:i+1]); !ok || err != nil {
 						t.Fatal(ok, err)
 					}
-					if held[i].Cost = -1; c.order == nil {
-						_ = m.Adjust(t.Context(), held[i:i+1])
+					if pending[i].Cost = -1; c.order == nil {
+						_ = m.Adjust(t.Context(), pending[i:i+1])
 					}
 				}
-				for i := range held {
+				for i := range pending {
 					if c.order != nil {
 						j := c.order(i, inFlight)
-						_ = m.Adjust(t.Context(), held[j:j+1])
+						_ = m.Adjust(t.Context(), pending[j:j+1])
 					}
 				}
 			}

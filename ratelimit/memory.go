@@ -18,7 +18,7 @@ import (
 // It holds at most a fixed number of keys for each policy, and evicts the least
 // recently used one for another. What an evicted key has used is kept in a table of the
 // same fixed size, in a slot that several keys may share: a key that was evicted or is
-// new starts with what its slot owes. So a flood of invented keys neither grows the
+// new starts with the debt in its slot. So a flood of invented keys neither grows the
 // memory nor gives anybody a fresh allowance: all of them are counted against the slots.
 //
 // Places of concurrency limits are never evicted; their number is bounded by that of the

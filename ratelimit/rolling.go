@@ -21,12 +21,12 @@ type stamp struct {
 	cost int64
 }
 
-func newRolling(l *Limit, now instant, owed []debt) *rolling {
+func newRolling(l *Limit, now instant, debts []debt) *rolling {
 	r := new(rolling)
 	// All of a debt counts until the last unit of it expires: never too little. A debt
 	// that ends later is a part of a greater one.
-	slices.SortFunc(owed, func(a, b debt) int { return cmp.Compare(b.until, a.until) })
-	for _, d := range owed {
+	slices.SortFunc(debts, func(a, b debt) int { return cmp.Compare(b.until, a.until) })
+	for _, d := range debts {
 		if more := min(d.used, l.quota) - r.used; d.until > now.n && more > 0 {
 			r.add(min(d.until-int64(l.per), now.n), more)
 		}

@@ -28,7 +28,7 @@ type usage struct {
 // maxOthers is how many limits of a key are kept beside the present one.
 const maxOthers = 3
 
-// change puts the usage under l in front. A new limit starts with what is owed under
+// change puts the usage under l in front. A new limit starts with the debts under
 // the others, all of which it may replace.
 func (e *entry) change(l *Limit, now instant) {
 	for i := range e.others {
@@ -38,15 +38,15 @@ func (e *entry) change(l *Limit, now instant) {
 		}
 	}
 	known := append(e.others, e.usage)
-	owed := make([]debt, 0, len(known))
+	debts := make([]debt, 0, len(known))
 	known = slices.DeleteFunc(known, func(u usage) bool {
 		d := u.debt(now)
 		if d.until > now.n {
-			owed = append(owed, d)
+			debts = append(debts, d)
 		}
 		return d.until <= now.n
 	})
-	e.usage = usage{limit: *l, state: newState(l, now, owed...)}
+	e.usage = usage{limit: *l, state: newState(l, now, debts...)}
 	if len(known) > maxOthers {
 		// The one that ends first matters least.
 		first := slices.MinFunc(known, func(a, b usage) int { return cmp.Compare(a.debt(now).until, b.debt(now).until) })
@@ -123,16 +123,16 @@ type result struct {
 
 const never time.Duration = -1
 
-// newState returns the state of a key that owes the greatest of these debts, which are
+// newState returns the state of a key with the greatest of these debts, which are
 // traces of the same use under several limits.
-func newState(l *Limit, now instant, owed ...debt) state {
+func newState(l *Limit, now instant, debts ...debt) state {
 	switch l.algorithm {
 	case AlgorithmTokenBucket:
-		return newBucket(l, now, greatest(owed, now))
+		return newBucket(l, now, greatest(debts, now))
 	case AlgorithmRollingWindow:
-		return newRolling(l, now, owed)
+		return newRolling(l, now, debts)
 	default:
-		return newCalendar(l, now, greatest(owed, now))
+		return newCalendar(l, now, greatest(debts, now))
 	}
 }
 
@@ -142,7 +142,7 @@ func newState(l *Limit, now instant, owed ...debt) state {
 // evicted, and memory does not grow.
 type debt struct {
 	used  int64 // units
-	until int64 // the instant at which nothing is owed any more
+	until int64 // the instant at which the debt is over
 }
 
 // over reports whether d is the one to keep of two debts in one slot.
@@ -157,8 +157,8 @@ func (d debt) over(other debt, now instant) bool {
 }
 
 // greatest returns the debt to keep of all.
-func greatest(owed []debt, now instant) (d debt) {
-	for _, o := range owed {
+func greatest(debts []debt, now instant) (d debt) {
+	for _, o := range debts {
 		if o.over(d, now) {
 			d = o
 		}

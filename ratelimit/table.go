@@ -81,8 +81,8 @@ func (t *table) admit(c *Charge, hash uint64, now instant) *entry {
 			}
 		}
 	}
-	owed := t.owed(c.shard, hash).faded(&c.Limit, now)
-	e := &entry{key: c.Key.clone(), usage: usage{limit: c.Limit, state: newState(&c.Limit, now, owed)}}
+	old := t.debt(c.shard, hash).faded(&c.Limit, now)
+	e := &entry{key: c.Key.clone(), usage: usage{limit: c.Limit, state: newState(&c.Limit, now, old)}}
 	keys.Add(hash, e)
 	return e
 }
@@ -107,8 +107,8 @@ func (t *table) remember(shard int, hash uint64, d debt, now instant) {
 	}
 }
 
-// owed returns the debt that a key of this hash starts with.
-func (t *table) owed(shard int, hash uint64) debt {
+// debt returns the debt that a key of this hash starts with.
+func (t *table) debt(shard int, hash uint64) debt {
 	if slots := t.debts[shard]; slots != nil {
 		return *slot(slots, hash)
 	}
