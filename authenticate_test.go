@@ -445,7 +445,7 @@ func TestUseIsRecordedByTheAuthenticatorThatVerified(t *testing.T) {
 	}
 }
 
-// A noting detector records which uses it was told.
+// A noting detector passes on the uses that are reported to it.
 type noting struct {
 	detector
 	note func(*usher.Principal)

@@ -42,19 +42,19 @@ type Detector interface {
 	Challenge() string
 }
 
-// A CarrierLister names the header fields by which a cache can tell its callers
-// apart. Responses to the callers of any other Authenticator have Vary: *, so that no
-// shared cache reuses them.
+// A CarrierLister names the header fields by which a cache can distinguish its callers.
+// Responses to the callers of any other Authenticator have Vary: *, so that no shared
+// cache reuses them.
 type CarrierLister interface {
 	Authenticator
 	// Carriers returns the names of all request header fields that may carry its
 	// credential, always the same. A query parameter is not among them, as
-	// caches tell URLs apart; "*" stands for what no cache sees, such as the
+	// caches distinguish URLs; "*" stands for what no cache sees, such as the
 	// certificate of a client.
 	Carriers() []string
 }
 
-// A UseRecorder is told which calls its credentials were used for. RecordUse is
+// A UseRecorder records which calls its credentials were used for. RecordUse is
 // called for a principal that it returned itself, when the handler
 // has returned or panicked, unless [Fail] refused the request further in
 // with 401, 403 or 429. The handler may have changed the credentials in r by then: p

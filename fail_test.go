@@ -198,13 +198,13 @@ func TestRespond(t *testing.T) {
 		body   string
 		kind   string
 	}{
-		"nothing to tell":            {usher.Reply{}, 204, "", ""},
+		"nothing to send":            {usher.Reply{}, 204, "", ""},
 		"a 201 without data":         {usher.Reply{Status: 201}, 201, "", ""},
 		"data":                       {usher.Reply{Data: map[string]int{"a": 1}}, 200, `{"a":1}`, "application/json"},
 		"data of a 201":              {usher.Reply{Status: 201, Code: "made", Message: "Made.", Data: []int{}}, 201, `[]`, "application/json"},
 		"a page":                     {usher.Reply{Data: []int{1}, Page: &usher.Page{Number: 1, Limit: 1, Total: 3}}, 200, `[1]`, "application/json"},
-		"what JSON cannot tell":      {usher.Reply{Data: func() {}}, 500, `{"type":"about:blank","title":"Internal Server Error","status":500,"code":"internal"}`, "application/problem+json"},
-		"what JSON cannot tell, NaN": {usher.Reply{Data: math.NaN()}, 500, `{"type":"about:blank","title":"Internal Server Error","status":500,"code":"internal"}`, "application/problem+json"},
+		"what JSON cannot hold":      {usher.Reply{Data: func() {}}, 500, `{"type":"about:blank","title":"Internal Server Error","status":500,"code":"internal"}`, "application/problem+json"},
+		"what JSON cannot hold, NaN": {usher.Reply{Data: math.NaN()}, 500, `{"type":"about:blank","title":"Internal Server Error","status":500,"code":"internal"}`, "application/problem+json"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

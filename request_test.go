@@ -108,7 +108,7 @@ func TestTemporaryFilesOfAFormAreRemoved(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, _ = part.Write(bytes.Repeat([]byte("x"), 12<<20)) // ParseMultipartForm keeps 10 MiB more than it is told
+			_, _ = part.Write(bytes.Repeat([]byte("x"), 12<<20)) // ParseMultipartForm keeps 10 MiB more than its argument
 			_ = form.Close()
 			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL, &body)
 			if err != nil {

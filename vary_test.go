@@ -220,7 +220,7 @@ func TestAPanicLeavesNoCacheableResponse(t *testing.T) {
 }
 
 // A replay has the fields for caches of the first response, once.
-func TestAReplayTellsCachesTheSame(t *testing.T) {
+func TestAReplayHasTheSameFieldsForCaches(t *testing.T) {
 	handlers := map[string]struct {
 		header http.Header
 		want   caching

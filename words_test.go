@@ -77,60 +77,9 @@ var banned = map[string]string{
 // plain are phrases in which a banned word is the right one.
 var plain = []string{"lock held", "lock is held", "held up"}
 
-// clean are the directories whose comments, names and texts, tests included, are
-// free of banned words. A package that has been rewritten is added here.
-var clean = []string{
-	"benchmarks",
-	"benchmarks/cmd/bench",
-	"benchmarks/cmd/server",
-	"benchmarks/internal/byhand",
-	"benchmarks/internal/chart",
-	"benchmarks/internal/gobench",
-	"benchmarks/internal/load",
-	"benchmarks/internal/loopback",
-	"benchmarks/internal/results",
-	"benchmarks/internal/stacks",
-	"examples/quickstart",
-	"examples/readme",
-	"idempotency",
-	"idempotency/idempotencytest",
-	"internal/bearer",
-	"internal/config",
-	"internal/delay",
-	"internal/document",
-	"internal/faulty",
-	"internal/jose",
-	"internal/jsontext",
-	"internal/outbound",
-	"internal/report",
-	"internal/shard",
-	"jwtauth",
-	"jwtauth/internal/tokentest",
-	"jwtauth/jwk",
-	"jwtauth/session",
-	"jwtauth/session/sessiontest",
-	"peers",
-}
-
-// notYet are the directories whose exported names and messages still hold banned
-// words. It is to become empty; TestWords logs the entries that can go.
-var notYet = []string{
-	"adapters/adaptertest",
-	"apikey/apikeytest",
-	"clientip",
-	"internal/method",
-	"ratelimit",
-	"ratelimit/ratelimittest",
-
-	// The texts of the committed report, which a run of the benchmarks writes.
-	"benchmarks/internal/contest",
-	"benchmarks/internal/report",
-}
-
-// TestWords looks for banned words in the exported names and the messages of every
-// package, and in everything that a reader sees of those in clean.
+// TestWords looks for banned words in everything that a reader sees of every package,
+// tests included: names, comments, texts and the names of files.
 func TestWords(t *testing.T) {
-	exempt := make(map[string]int)
 	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -141,38 +90,21 @@ func TestWords(t *testing.T) {
 		if !strings.HasSuffix(path, ".go") || path == "words_test.go" {
 			return nil
 		}
-		dir := filepath.ToSlash(filepath.Dir(path))
-		found, err := findWords(path, nil, slices.Contains(clean, dir))
-		if err != nil {
-			return err
-		}
-		if slices.Contains(notYet, dir) {
-			exempt[dir] += len(found)
-			return nil
-		}
+		found, err := findWords(path, nil)
 		for _, f := range found {
 			t.Error(f)
 		}
-		return nil
+		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, dir := range notYet {
-		if exempt[dir] == 0 {
-			t.Logf("%s holds no banned word: remove it from notYet", dir)
-		}
-	}
 }
 
-// findWords returns where a file holds banned words: in its exported names and its
-// messages, which are texts with a blank, unless it is a test, and in everything
-// that it declares and says if all is set. A nil src means the file at path.
-func findWords(path string, src any, all bool) (found []string, err error) {
-	isTest := strings.HasSuffix(path, "_test.go")
-	if isTest && !all {
-		return nil, nil
-	}
+// findWords returns where a file holds banned words: in its name, its comments, the
+// names that it declares, and its texts, which are strings with a blank. A nil src means
+// the file at path.
+func findWords(path string, src any) (found []string, err error) {
 	files := token.NewFileSet()
 	file, err := parser.ParseFile(files, path, src, parser.ParseComments)
 	if err != nil {
@@ -183,12 +115,10 @@ func findWords(path string, src any, all bool) (found []string, err error) {
 			found = append(found, fmt.Sprintf("%s: %s has %q: write %s", files.Position(at), what, word, banned[word]))
 		}
 	}
-	if all {
-		look(file.Package, "the name of the file", strings.TrimSuffix(filepath.Base(path), ".go"))
-		for _, group := range file.Comments {
-			for _, comment := range group.List {
-				look(comment.Pos(), "a comment", withoutQuotes(comment.Text))
-			}
+	look(file.Package, "the name of the file", strings.TrimSuffix(filepath.Base(path), ".go"))
+	for _, group := range file.Comments {
+		for _, comment := range group.List {
+			look(comment.Pos(), "a comment", withoutQuotes(comment.Text))
 		}
 	}
 	ast.Inspect(file, func(node ast.Node) bool {
@@ -204,9 +134,7 @@ func findWords(path string, src any, all bool) (found []string, err error) {
 			}
 		}
 		for _, name := range declared(node) {
-			if all || name.IsExported() {
-				look(name.Pos(), "the name "+name.Name, name.Name)
-			}
+			look(name.Pos(), "the name "+name.Name, name.Name)
 		}
 		return true
 	})
@@ -286,39 +214,36 @@ func TestWordsAreFound(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		path string
-		all  bool
 		src  string
 		want []string
 	}{
-		{"a function", "p.go", false, "func WriteAnswer() {}", []string{"answer"}},
-		{"a method", "p.go", false, "func (t T) HTTPAnswers() {}", []string{"answers"}},
-		{"a type with a field", "p.go", false, "type TwinLife struct{ MaxAnswer int }", []string{"life", "twin", "answer"}},
-		{"a method of an interface", "p.go", false, "type I interface{ Judge() }", []string{"judge"}},
-		{"a constant and a variable", "p.go", false, "const StateHeld = 1; var ErrTwin error", []string{"held", "twin"}},
-		{"a message", "p.go", false, `var err = errors.New("the answer is late")`, []string{"answer"}},
-		{"a message in raw quotes", "p.go", false, "var err = errors.New(`the answer is late`)", []string{"answer"}},
-		{"a phrase over a line end", "p.go", false, `const s = "no key\nto the letter"`, []string{"to the letter"}},
-		{"each word once", "p.go", false, `const s = "an answer, and an answer"`, []string{"answer"}},
+		{"a function", "p.go", "func WriteAnswer() {}", []string{"answer"}},
+		{"a method", "p.go", "func (t T) HTTPAnswers() {}", []string{"answers"}},
+		{"a type with a field", "p.go", "type TwinLife struct{ MaxAnswer int }", []string{"life", "twin", "answer"}},
+		{"a method of an interface", "p.go", "type I interface{ Judge() }", []string{"judge"}},
+		{"a constant and a variable", "p.go", "const StateHeld = 1; var ErrTwin error", []string{"held", "twin"}},
+		{"a message", "p.go", `var err = errors.New("the answer is late")`, []string{"answer"}},
+		{"a message in raw quotes", "p.go", "var err = errors.New(`the answer is late`)", []string{"answer"}},
+		{"a phrase over a line end", "p.go", `const s = "no key\nto the letter"`, []string{"to the letter"}},
+		{"each word once", "p.go", `const s = "an answer, and an answer"`, []string{"answer"}},
 
-		{"a part of a longer word", "p.go", false, `var Lifetime = "withheld doorstep propagates"; type Gateway int`, nil},
-		{"an attribute, which is no sentence", "p.go", false, `const s = "answer"`, nil},
-		{"a tag of a field", "p.go", false, "type T struct{ A int `json:\"answer\" xml:\"answer\"` }", nil},
-		{"an import", "p.go", false, `import "example.com/the answer"`, nil},
-		{"a word in its plain sense", "p.go", false, `const s = "called with the lock held"`, nil},
-		{"names and comments of a package that is not clean", "p.go", false, "// An answer.\nfunc answer(life int) {}", nil},
-		{"a test of a package that is not clean", "p_test.go", false, `func TestTwins() { t.Error("the twins") }`, nil},
+		{"a part of a longer word", "p.go", `var Lifetime = "withheld doorstep propagates"; type Gateway int`, nil},
+		{"an attribute, which is no sentence", "p.go", `const s = "answer"`, nil},
+		{"a tag of a field", "p.go", "type T struct{ A int `json:\"answer\" xml:\"answer\"` }", nil},
+		{"an import", "p.go", `import "example.com/the answer"`, nil},
+		{"a word in its plain sense", "p.go", `const s = "called with the lock held"`, nil},
 
-		{"a comment", "p.go", true, "// It tells\n// nobody.\nvar a int", []string{"tells"}},
-		{"a comment within a function", "p.go", true, "func f() { /* the door */ }", []string{"door"}},
-		{"what a comment quotes", "p.go", true, `// "The server shall answer", as RFC 1 says.` + "\nvar a int", nil},
-		{"names inside", "p.go", true, "func f(twin int) { for life := range 1 { held := 1 } }", []string{"twin", "life", "held"}},
-		{"names of others", "p.go", true, "func f() { dns.Answer(life) }", nil},
-		{"names with underscores", "p.go", true, "const max_answer = 1", []string{"answer"}},
-		{"the name of a file", "twins_test.go", true, "", []string{"twins"}},
-		{"a test", "p_test.go", true, `func TestTwins() { t.Error("the door") }`, []string{"twins", "door"}},
+		{"a comment", "p.go", "// It tells\n// nobody.\nvar a int", []string{"tells"}},
+		{"a comment within a function", "p.go", "func f() { /* the door */ }", []string{"door"}},
+		{"what a comment quotes", "p.go", `// "The server shall answer", as RFC 1 says.` + "\nvar a int", nil},
+		{"names inside", "p.go", "func f(twin int) { for life := range 1 { held := 1 } }", []string{"twin", "life", "held"}},
+		{"names of others", "p.go", "func f() { dns.Answer(life) }", nil},
+		{"names with underscores", "p.go", "const max_answer = 1", []string{"answer"}},
+		{"the name of a file", "twins_test.go", "", []string{"twins"}},
+		{"a test", "p_test.go", `func TestTwins() { t.Error("the door") }`, []string{"twins", "door"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			found, err := findWords(test.path, head+test.src, test.all)
+			found, err := findWords(test.path, head+test.src)
 			if err != nil {
 				t.Fatal(err)
 			}

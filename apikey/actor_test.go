@@ -215,7 +215,7 @@ func TestTheIDOfACallerIsNoOwner(t *testing.T) {
 	}
 }
 
-// Whoever uses a Manager with an owner from a request must not hand out the keys of
+// Code that passes a Manager the owner from a request must not hand out the keys of
 // another account.
 func TestTheOwnerIsTheActorsOwn(t *testing.T) {
 	m := newManager(t, apikey.ManagerConfig{})

@@ -120,7 +120,7 @@ func TestAKeyIsReadFromItsCarrierOnly(t *testing.T) {
 
 		{"bearer", apikey.Config{Bearer: true}, []string{"Authorization", "Bearer " + key}, apikey.Accepted},
 		{"bearer in any case", apikey.Config{Bearer: true}, []string{"Authorization", "bEARER " + key}, apikey.Accepted},
-		{"KS-09 bearer to the letter", apikey.Config{Bearer: true, ExactBearer: true}, []string{"Authorization", "bearer " + key}, apikey.Missing},
+		{"KS-09 bearer in lower case, with the exact scheme", apikey.Config{Bearer: true, ExactBearer: true}, []string{"Authorization", "bearer " + key}, apikey.Missing},
 		{"IC-03 no header with bearer", apikey.Config{Bearer: true}, []string{"X-API-Key", key}, apikey.Missing},
 		{"another scheme", apikey.Config{Bearer: true}, []string{"Authorization", "Basic " + key}, apikey.Missing},
 		{"A02 two bearer lines", apikey.Config{Bearer: true}, []string{"Authorization", "Bearer " + key, "Authorization", "Bearer " + key}, apikey.Malformed},
@@ -178,8 +178,7 @@ func TestTheQueryIsReadOnlyIfThatIsConfigured(t *testing.T) {
 	}
 }
 
-// situations returns a manager and a presented key for each verdict that a key
-// can get. It must run in a bubble, as one of the keys expires.
+// situations returns the text of a key for each verdict that a key can get. It must run in a bubble, as one of the keys expires.
 func situations(t *testing.T, store apikey.Store) map[apikey.Verdict]string {
 	m := newManager(t, apikey.ManagerConfig{Store: store})
 	_, accepted := create(t, m, apikey.Key{})

@@ -15,7 +15,7 @@ var (
 	west   = time.FixedZone("", -14*60*60)
 )
 
-// An expiry that cannot be encoded would make the list of keys unreadable for ever,
+// An expiry that cannot be encoded would make the list of keys unreadable forever,
 // and one that is rounded to the zero time would make a key eternal.
 func TestAnExpiryThatIsNoUsualTimeIsRefusedAndStoresNothing(t *testing.T) {
 	m := newManager(t, apikey.ManagerConfig{})

@@ -12,8 +12,8 @@ import (
 // Native is the format for a new service: <prefix>_<environment>_ and 43 base62
 // characters with 256 random bits, followed by 6 base62 characters of their CRC-32
 // (IEEE), computed as for the tokens of GitHub. A mistyped, truncated or invented key
-// is refused without a lookup, and a secret scanner that finds one can tell which
-// service issued it.
+// is refused without a lookup, and a secret scanner that finds one can name the
+// service that issued it.
 //
 // The checksum is public. It stops accidents and noise, but no attacker who computes
 // it: limit failed attempts per address against those.

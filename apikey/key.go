@@ -19,7 +19,7 @@ type Key struct {
 	// Name is what its owner calls the key.
 	Name string `json:"name"`
 	// Prefix and LastFour are the characters of the key that may be displayed, so that
-	// people can tell keys apart.
+	// people can distinguish keys.
 	Prefix   string `json:"prefix"`
 	LastFour string `json:"last_four"`
 	// Scopes are the granted scopes; none grants nothing.

@@ -334,7 +334,7 @@ func TestRotationCopiesTheSettingsAndKeepsTheOldKeyForItsGrace(t *testing.T) {
 			t.Errorf("second rotation: %v", err)
 		}
 		if _, err := m.Update(t.Context(), server, "ann", old.ID, func(k *apikey.Key) { k.ExpiresAt = time.Time{} }); !errors.Is(err, apikey.ErrConflict) {
-			t.Errorf("longer life for a replaced key: %v", err)
+			t.Errorf("longer lifetime for a replaced key: %v", err)
 		}
 	})
 }

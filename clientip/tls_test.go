@@ -23,10 +23,10 @@ func admits(m usher.Middleware, r *http.Request) bool {
 
 func TestRequireTLS(t *testing.T) {
 	const (
-		stranger = "198.51.100.7:4000"
-		xff      = "X-Forwarded-For"
-		xfp      = "X-Forwarded-Proto"
-		fwd      = "Forwarded"
+		visitor = "198.51.100.7:4000"
+		xff     = "X-Forwarded-For"
+		xfp     = "X-Forwarded-Proto"
+		fwd     = "Forwarded"
 	)
 	trusting := clientip.Config{TrustedProxies: proxies}
 	standard := clientip.Config{TrustedProxies: proxies, Header: fwd}
@@ -37,11 +37,11 @@ func TestRequireTLS(t *testing.T) {
 		header http.Header
 		want   bool
 	}{
-		"plain":                                 {trusting, stranger, false, nil, false},
-		"TLS":                                   {trusting, stranger, true, nil, true},
-		"a claim of a client is not believed":   {trusting, stranger, false, http.Header{xfp: {"https"}, fwd: {"for=1.2.3.4;proto=https"}}, false},
-		"nor one in Forwarded":                  {standard, stranger, false, http.Header{xfp: {"https"}, fwd: {"for=1.2.3.4;proto=https"}}, false},
-		"nor a claim to be plain":               {trusting, stranger, true, http.Header{xfp: {"http"}, fwd: {"for=1.2.3.4;proto=http"}}, true},
+		"plain":                                 {trusting, visitor, false, nil, false},
+		"TLS":                                   {trusting, visitor, true, nil, true},
+		"a claim of a client is not believed":   {trusting, visitor, false, http.Header{xfp: {"https"}, fwd: {"for=1.2.3.4;proto=https"}}, false},
+		"nor one in Forwarded":                  {standard, visitor, false, http.Header{xfp: {"https"}, fwd: {"for=1.2.3.4;proto=https"}}, false},
+		"nor a claim to be plain":               {trusting, visitor, true, http.Header{xfp: {"http"}, fwd: {"for=1.2.3.4;proto=http"}}, true},
 		"nor without any proxy":                 {clientip.Config{}, proxy, false, http.Header{xfp: {"https"}}, false},
 		"a Unix socket is not a trusted proxy":  {trusting, "@", false, http.Header{xfp: {"https"}}, false},
 		"a Unix socket that is trusted":         {clientip.Config{DangerouslyTrustAnyPeer: true}, "@", false, http.Header{xfp: {"https"}}, true},

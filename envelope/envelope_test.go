@@ -441,7 +441,7 @@ func TestResponderWithoutTheMiddleware(t *testing.T) {
 	wantHeader(t, got, "X-Request-Id", "one")
 }
 
-func TestLongAnswerHasItsLength(t *testing.T) {
+func TestLongResponseHasItsLength(t *testing.T) {
 	got := get(t, start(t, must(envelope.Config{Shape: envelope.Data()}).Wrap(http.HandlerFunc(
 		func(w http.ResponseWriter, r *http.Request) { envelope.For(w, r).Value(strings.Repeat("x", 100_000)) }))), "/")
 	wantHeader(t, got, "Content-Length", "100011")

@@ -134,7 +134,7 @@ func (t *transaction) finish(inner *http.Request) {
 }
 
 // brokenOff returns why a success that has been sent is not whole, or nil. An error
-// needs no such check: its status tells the client not to rely on the body.
+// needs no such check: a client does not rely on the body of such a status.
 func (t *transaction) brokenOff() error {
 	if why := t.x.Broken(); why != nil && t.succeeded() {
 		return why

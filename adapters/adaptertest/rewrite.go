@@ -78,15 +78,15 @@ func flushByAssertion(w http.ResponseWriter) error {
 
 func flushByController(w http.ResponseWriter) error { return http.NewResponseController(w).Flush() }
 
-// checkFlushHeld has a handler flush behind f, which sets a header field when the
+// checkFlushBuffered has a handler flush behind f, which sets a header field when the
 // handler is done.
-func checkFlushHeld(f middlewareFunc, flush func(http.ResponseWriter) error) func(*bench) error {
+func checkFlushBuffered(f middlewareFunc, flush func(http.ResponseWriter) error) func(*bench) error {
 	return func(b *bench) error {
 		var errs []error
 		for _, step := range rewriting(f) {
 			a := b.serve(App{Use: []Step{step}, Routes: []Route{get("/", func(c Context) error {
 				_, err := c.Writer().Write([]byte("a"))
-				_ = flush(c.Writer()) // what holds back need not be able to
+				_ = flush(c.Writer()) // a buffering writer need not be able to
 				_, err2 := c.Writer().Write([]byte("b"))
 				return all(err, err2)
 			})}}).get("/")

@@ -99,8 +99,8 @@ func ExampleWrapMiddleware() {
 }
 
 // With echo.WrapMiddleware the error of a handler gets its response when the middleware
-// has returned, which takes it for a success without a body: who tries again to
-// pay with a card that was declined is told that it worked.
+// has returned. The middleware takes it for a success without a body: a retry of a
+// payment with a declined card gets the response that the payment worked.
 func ExampleMiddleware_incorrect() {
 	env := must(envelope.New(envelope.Config{Shape: envelope.Data(), Wrap: true}))
 	once := must(idempotency.New(idempotency.Config{DangerouslyAllowAnonymous: true}))
@@ -124,8 +124,8 @@ func ExampleMiddleware_incorrect() {
 	// /right 402 "{\"error\":{\"code\":\"payment_required\",\"message\":\"Declined.\"}}"
 }
 
-// What is public is told, in the shape of the service or as problem details; what
-// is private is not.
+// What is public reaches the client, in the shape of the service or as problem details;
+// what is private does not.
 func ExampleHTTPErrorHandler() {
 	e := echo.New()
 	e.HTTPErrorHandler = usherecho4.HTTPErrorHandler

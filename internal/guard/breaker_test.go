@@ -176,7 +176,7 @@ func TestAnOutageFailsFastAndEnds(t *testing.T) {
 	}
 }
 
-// While the guard is open the store has one call at a time, whoever asks.
+// While the guard is open, all callers together have one call of the store at a time.
 func TestProbesComeOneAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newTraffic(guard.New(timeout, 64))
@@ -195,7 +195,7 @@ func TestProbesComeOneAtATime(t *testing.T) {
 		if got := c.ended(); got[guard.ErrOpen] != 999 {
 			t.Errorf("calls ended with %v, want all but the probe to fail at once", got)
 		}
-		// A success closes it for everybody.
+		// A success closes it for all callers.
 		time.Sleep(timeout)
 		for range 64 {
 			c.call(t.Context())

@@ -32,7 +32,7 @@ var _ interface {
 	CloseNotify() <-chan bool
 } = (*httpwriter.Writer)(nil)
 
-// A spy is a hook that notes what it is told and writes bodies in upper case.
+// A spy is a hook that notes its calls and writes bodies in upper case.
 type spy struct {
 	calls  []string
 	detach *httpwriter.Writer
@@ -152,7 +152,7 @@ func TestWriter(t *testing.T) {
 						sent, body = serve(t, http2, hook, run)
 						want = strings.ToUpper(want)
 						if !slices.Equal(hook.calls, tt.calls) {
-							t.Errorf("hook was told %q, want %q", hook.calls, tt.calls)
+							t.Errorf("hook was called with %q, want %q", hook.calls, tt.calls)
 						}
 					}
 					if status != tt.status || tt.status != 0 && sent != tt.status {
@@ -167,14 +167,14 @@ func TestWriter(t *testing.T) {
 	}
 }
 
-func TestDetachedHookIsToldNoMore(t *testing.T) {
+func TestDetachedHookIsCalledNoMore(t *testing.T) {
 	hook := &spy{detach: new(httpwriter.Writer)}
 	_, body := serve(t, false, hook, func(w *httpwriter.Writer, _ *http.Request) {
 		_, _ = io.Copy(w, strings.NewReader(strings.Repeat("x", 1000)))
 		w.Flush()
 	})
 	if body != strings.Repeat("x", 1000) || !slices.Equal(hook.calls, []string{"head 200"}) {
-		t.Errorf("hook was told %q, body %q", hook.calls, body)
+		t.Errorf("hook was called with %q, body %q", hook.calls, body)
 	}
 }
 
@@ -230,7 +230,7 @@ func TestHijack(t *testing.T) {
 		}
 	})
 	if sent != 299 || body != "hi" || !slices.Equal(hook.calls, []string{"release true"}) {
-		t.Errorf("%d %q, hook was told %q", sent, body, hook.calls)
+		t.Errorf("%d %q, hook was called with %q", sent, body, hook.calls)
 	}
 }
 
@@ -362,6 +362,6 @@ func TestSwitchingProtocolsIsTheStatus(t *testing.T) {
 	w.Init(&bare{header: make(http.Header)}, hook)
 	w.WriteHeader(http.StatusSwitchingProtocols)
 	if w.Status() != 101 || !slices.Equal(hook.calls, []string{"head 101"}) {
-		t.Errorf("status %d, hook was told %q", w.Status(), hook.calls)
+		t.Errorf("status %d, hook was called with %q", w.Status(), hook.calls)
 	}
 }

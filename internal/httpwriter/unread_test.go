@@ -150,8 +150,8 @@ func TestOnlyErrorsAreRefusals(t *testing.T) {
 	}
 }
 
-// A detached writer has a header of its own, so that the server learns of nothing
-// that it is not told.
+// A detached writer has a header of its own, so that the server learns
+// only what is reported to it.
 type detached struct{ http.ResponseWriter }
 
 func (detached) Header() http.Header           { return http.Header{} }

@@ -18,12 +18,12 @@ import (
 )
 
 var config = telemetry.Config{
-	Scope:       "github.com/usher-go/usher/gate",
-	Counter:     "usher.gate.decisions",
-	Description: "Requests by what the gate did.",
-	Attribute:   "usher.gate.result",
+	Scope:       "github.com/usher-go/usher/entrance",
+	Counter:     "usher.entrance.decisions",
+	Description: "Requests by what the entrance did.",
+	Attribute:   "usher.entrance.result",
 	Outcomes:    []string{"open", "shut"},
-	Fixed:       []attribute.KeyValue{attribute.String("usher.gate.name", "front")},
+	Fixed:       []attribute.KeyValue{attribute.String("usher.entrance.name", "front")},
 }
 
 func TestDecisionsAllocs(t *testing.T) {

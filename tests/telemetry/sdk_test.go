@@ -57,7 +57,7 @@ func TestTheMeterOfTestsCountsAsTheSDK(t *testing.T) {
 		c := config
 		c.MeterProvider = provider
 		one := telemetry.NewDecisions(c)
-		c.Counter, c.Fixed = "usher.gate.requests", nil
+		c.Counter, c.Fixed = "usher.entrance.requests", nil
 		other := telemetry.NewDecisions(c)
 		for _, outcome := range []int{0, 1, 1} {
 			one.Count(t.Context(), outcome)

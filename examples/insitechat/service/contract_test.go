@@ -11,7 +11,7 @@ import (
 	"github.com/usher-go/usher/examples/internal/web"
 )
 
-// key issues a key and returns the header line that presents it.
+// key issues a key and returns the header line that carries it.
 func (s *Service) key(c *contract.Client, owner string) (string, apikey.Key) {
 	c.TB.Helper()
 	k, secret, err := s.manager.Create(c.TB.Context(), apikey.Actor{System: true}, apikey.Key{Owner: owner, Name: "k"})
@@ -92,7 +92,7 @@ var rows = []contract.Row[*Service]{
 		time.Sleep(time.Until(start.Add(61100 * time.Millisecond)))
 		c.Get("/v1/chatbots", key).HasStatus(200)
 	}},
-	{Name: "IC-09 the window rolls: never 61 in any 60 s astride a full minute", Timed: true, Test: func(c *contract.Client, s *Service) {
+	{Name: "IC-09 the window rolls: never 61 in any 60 s around a full minute", Timed: true, Test: func(c *contract.Client, s *Service) {
 		key, _ := s.key(c, "ada")
 		time.Sleep(59 * time.Second)
 		c.Admitted(60, 200, "/v1/chatbots", key)

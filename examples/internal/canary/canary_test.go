@@ -484,7 +484,7 @@ func (w *world) collect() {
 		w.show("store", k, record, &record)
 	}
 	// Printing reads without a lock what was written under one, which the race
-	// detector rightly minds.
+	// detector rightly reports.
 	if race.Enabled {
 		w.show("configurations", w.parts[:3]...)
 	} else {

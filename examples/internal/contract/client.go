@@ -279,7 +279,7 @@ func (a *Response) Member(path string) string {
 	return string(raw)
 }
 
-// Bearer returns the header line that presents a bearer token.
+// Bearer returns the header line that carries a bearer token.
 func Bearer(text string) string { return "Authorization: Bearer " + text }
 
 // placeholders are the placeholders of expected texts, and what they match.

@@ -17,7 +17,7 @@ import (
 )
 
 // full issues a key that may do everything and returns the header line that
-// presents it.
+// carries it.
 func (s *target) full(c *contract.Client, owner string) string {
 	c.TB.Helper()
 	text, _ := s.key(c, apikey.Key{Owner: owner, Level: usher.LevelFull})

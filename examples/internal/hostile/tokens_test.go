@@ -39,7 +39,7 @@ func issued(change map[string]any) string {
 	return contract.Bearer(tokentest.Sign(`{"alg":"RS256"}`, issuedClaims(change), tokentest.RS256(tokentest.Keys().RSA)))
 }
 
-// refresh returns the body that presents a refresh token.
+// refresh returns the body that carries a refresh token.
 func refresh(text string) string { return `{"refresh_token":"` + text + `"}` }
 
 // alike checks that each of these lines is refused with the response to a malformed

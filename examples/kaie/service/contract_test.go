@@ -14,7 +14,7 @@ import (
 	"github.com/usher-go/usher/jwtauth/jwk"
 )
 
-// granted returns the header line that presents an access token of the
+// granted returns the header line that carries an access token of the
 // authorization server, with some claims changed.
 func granted(id, scope string, change map[string]any) string {
 	now := time.Now().Unix()
@@ -46,7 +46,7 @@ func (s customerServer) token(change map[string]any) string {
 	}, change)), s.sign))
 }
 
-// key issues a key with a level and returns the header line that presents it.
+// key issues a key with a level and returns the header line that carries it.
 func (s *Service) key(c *contract.Client, level usher.Level) (string, apikey.Key) {
 	c.TB.Helper()
 	k, secret, err := s.manager.Create(c.TB.Context(), apikey.Actor{System: true}, apikey.Key{Owner: "ada", Name: "k", Level: level})

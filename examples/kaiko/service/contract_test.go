@@ -143,7 +143,7 @@ var rows = []contract.Row[*Service]{
 	{Name: "KK-14 the 11th simultaneous request is 429, and each place is freed (inferred: response)", Timed: true, Test: func(c *contract.Client, s *Service) {
 		text, _ := s.key(c, "live")
 		key := "x-api-key: " + text
-		s.gate = make(chan struct{})
+		s.resume = make(chan struct{})
 		var waiting sync.WaitGroup
 		for range 10 {
 			waiting.Go(func() {
@@ -155,7 +155,7 @@ var rows = []contract.Row[*Service]{
 		time.Sleep(time.Second) // until all ten wait
 		c.Post(analysis, analyse, key).
 			Is(429, typed("rate_limit_error", "too_many_requests", "Too many requests at the same time.", "")).Has("Retry-After", "1")
-		close(s.gate)
+		close(s.resume)
 		waiting.Wait()
 		c.Post(analysis, analyse, key).Is(200, analysed).Has("X-RateLimit-Remaining", "989")
 	}},
@@ -180,7 +180,7 @@ var rows = []contract.Row[*Service]{
 	}},
 	{Name: "KK-17 a handler that takes longer than 30 s is 504 (inferred)", Timed: true, Test: func(c *contract.Client, s *Service) {
 		key, _ := s.key(c, "live")
-		s.gate = make(chan struct{})
+		s.resume = make(chan struct{})
 		start := time.Now()
 		c.Post(analysis, analyse, "x-api-key: "+key).Is(504, typed("server_error", "timeout", "The request took longer than 30 seconds", ""))
 		if d := time.Since(start); d != 30*time.Second {
@@ -219,7 +219,7 @@ var rows = []contract.Row[*Service]{
 	{Name: "KK-20 a repetition while the first runs is 409 (inferred)", Timed: true, Test: func(c *contract.Client, s *Service) {
 		text, _ := s.key(c, "live")
 		key := "x-api-key: " + text
-		s.gate = make(chan struct{})
+		s.resume = make(chan struct{})
 		var first sync.WaitGroup
 		first.Go(func() {
 			if a, err := c.Try("POST", analysis, analyse, key, repeat); err != nil || a.StatusCode != 200 {
@@ -229,7 +229,7 @@ var rows = []contract.Row[*Service]{
 		time.Sleep(time.Second) // until it waits
 		c.Post(analysis, analyse, key, repeat).Is(409, typed("conflict_error", "idempotency_in_progress",
 			"A request with this idempotency key is still in progress.", "Idempotency-Key")).Has("Retry-After", "1")
-		close(s.gate)
+		close(s.resume)
 		first.Wait()
 		c.Post(analysis, analyse, key, repeat).Is(200, analysed).Has("Idempotency-Replayed", "true")
 		s.analyses(c, 1)

@@ -32,7 +32,7 @@ type Service struct {
 	once    *idempotency.Middleware
 
 	outage error         // what the store of keys fails with
-	gate   chan struct{} // analyses wait for it, if it is not nil
+	resume chan struct{} // analyses wait for it, if it is not nil
 
 	mu  sync.Mutex
 	ids map[string]bool // external IDs in the one context there is
@@ -197,11 +197,11 @@ func (s *Service) infer(ctx context.Context, messages []kaikoMessage) error {
 	if len(messages) > 0 && messages[0].Content == "crash" {
 		return errors.New("inference: cuda: out of memory at 0xdeadbeef")
 	}
-	if s.gate == nil {
+	if s.resume == nil {
 		return nil
 	}
 	select {
-	case <-s.gate:
+	case <-s.resume:
 		return nil
 	case <-ctx.Done():
 		return &usher.Error{

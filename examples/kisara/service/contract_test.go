@@ -17,7 +17,7 @@ import (
 const noCredential = "Unauthorized: No credentials provided"
 
 // key issues a key for account in an environment and returns the header line that
-// presents it.
+// carries it.
 func (s *Service) key(c *contract.Client, account, environment string) (string, apikey.Key) {
 	c.TB.Helper()
 	k, secret, err := s.manager.Create(c.TB.Context(), apikey.Actor{System: true}, apikey.Key{Owner: account, Name: "k", Environment: environment})
@@ -37,13 +37,13 @@ func (s *Service) login(c *contract.Client, account string) session.Tokens {
 	return t
 }
 
-// as returns the header line that presents an access token of account.
+// as returns the header line that carries an access token of account.
 func (s *Service) as(c *contract.Client, account string) string {
 	c.TB.Helper()
 	return contract.Bearer(s.login(c, account).AccessToken())
 }
 
-// forged returns the header line that presents a token of ada with some claims
+// forged returns the header line that carries a token of ada with some claims
 // changed, or removed by nil, and signed with a secret.
 func forged(secret []byte, change map[string]any) string {
 	now := time.Now().Unix()
@@ -53,7 +53,7 @@ func forged(secret []byte, change map[string]any) string {
 	}, change)), tokentest.HS256(secret)))
 }
 
-// refresh returns the body that presents a refresh token.
+// refresh returns the body that carries a refresh token.
 func refresh(text string) string { return `{"refresh_token":"` + text + `"}` }
 
 // refreshed checks the response to a refresh and returns the new tokens.

@@ -11,7 +11,7 @@ import (
 )
 
 // key imports a key of an account with a plan, as they were once issued, and
-// returns the header line that presents it.
+// returns the header line that carries it.
 func (s *Service) key(c *contract.Client, owner, plan string) string {
 	c.TB.Helper()
 	text := "sk_prod_" + fmt.Sprintf("%016.16s", owner+plan)
