@@ -32,8 +32,7 @@ func (res *Resolver) Wrap(next http.Handler) http.Handler {
 func (res *Resolver) ServeNext(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	x, inner := exchange.Enter(r)
 	x.SetClient(res.resolve(r))
-	defer exchange.Leave(r, inner)
-	next.ServeHTTP(w, inner)
+	exchange.Serve(next, w, r, inner)
 }
 
 // Of returns the address of the client of r: the one that a [Resolver] or [WithAddr]

@@ -76,12 +76,12 @@ func (e *Envelope) Wrap(next http.Handler) http.Handler {
 func (e *Envelope) ServeNext(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	t, inner := e.enter(w, r)
 	defer func() {
-		t.leave(inner)
+		t.leave()
 		if v := recover(); v != nil {
 			t.recovered(inner, v)
 		}
 	}()
-	next.ServeHTTP(&t.writer, inner)
+	exchange.Serve(next, &t.writer, r, inner)
 	t.finish(inner)
 }
 

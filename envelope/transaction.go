@@ -72,8 +72,7 @@ func (e *Envelope) enter(w http.ResponseWriter, r *http.Request) (*transaction, 
 }
 
 // leave is called when next has returned or panicked.
-func (t *transaction) leave(inner *http.Request) {
-	exchange.Leave(t.request, inner)
+func (t *transaction) leave() {
 	if t.outer != nil {
 		transactions.Store(t.x, t.outer)
 		exchange.Responder.Store(t.x, &t.outer.env.responder)

@@ -30,12 +30,11 @@ func (m *Middleware) execute(w http.ResponseWriter, r *http.Request, next http.H
 	defer func() {
 		defer e.work.end()
 		executions.Store(e.exchange, nil)
-		exchange.Leave(r, inner)
 		_ = e.body.Close()
 		in.release()
 		e.end(returned)
 	}()
-	next.ServeHTTP(&e.response.writer, inner)
+	exchange.Serve(next, &e.response.writer, r, inner)
 	returned = true
 }
 

@@ -68,10 +68,7 @@ func (l *Limiter) servePending(w http.ResponseWriter, r *http.Request, next http
 	defer func() { pd.end(status) }()
 	x, inner := exchange.Enter(r)
 	innermost.Store(x, pd)
-	defer func() {
-		exchange.Leave(r, inner)
-		innermost.Store(x, outer)
-	}()
+	defer innermost.Store(x, outer)
 	l.count(r.Context(), d)
 	l.setHeader(w.Header(), d, nil)
 	var watch *httpwriter.Writer
@@ -81,7 +78,7 @@ func (l *Limiter) servePending(w http.ResponseWriter, r *http.Request, next http
 		watch.SetRequest(inner)
 		w = watch
 	}
-	next.ServeHTTP(w, inner)
+	exchange.Serve(next, w, r, inner)
 	if status = http.StatusOK; watch != nil && watch.Status() != 0 {
 		status = watch.Status()
 	}

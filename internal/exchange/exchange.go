@@ -70,6 +70,7 @@ func Serve(next http.Handler, w http.ResponseWriter, r, inner *http.Request) {
 // Leave copies to r what handlers have stored in inner, a copy of r. The server
 // removes the temporary files of a multipart form only from the request that it
 // made (golang/go#58809), and an outer access log reads the pattern that matched.
+// Call [Serve] instead where no lock is needed.
 func Leave(r, inner *http.Request) {
 	if r == inner {
 		return
