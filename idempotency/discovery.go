@@ -9,12 +9,14 @@ import (
 	"time"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/document"
 )
 
 // Discovery returns a handler that publishes what clients may rely on, as
 // draft-ietf-httpapi-idempotency-key-header-07 asks: the header field, the methods,
 // how long a key is remembered (an ISO 8601 duration), and whether a duplicate of a
-// request in flight waits. It responds to GET and HEAD with JSON.
+// request in flight waits. It responds to GET and HEAD with JSON that no
+// envelope wraps and that may be cached for an hour.
 func (m *Middleware) Discovery() http.Handler {
 	inFlight := "conflict"
 	if m.config.Wait > 0 {
@@ -23,7 +25,7 @@ func (m *Middleware) Discovery() http.Handler {
 	methods := slices.Clone(m.config.Methods)
 	slices.Sort(methods)
 	// Strings and numbers can always be encoded.
-	text, _ := json.Marshal(struct {
+	body, _ := json.Marshal(struct {
 		Header       string   `json:"header"`
 		Required     bool     `json:"required"`
 		Methods      []string `json:"methods"`
@@ -37,15 +39,9 @@ func (m *Middleware) Discovery() http.Handler {
 		m.config.Header, m.config.Required, methods, maxKey, isoDuration(m.config.TTL), m.config.MaxBody,
 		[]string{"method", "host", "path", "query", "media_type", "content_encoding", "body"}, inFlight, m.config.ReplayHeader,
 	})
+	d := document.Document{Body: body, MaxAge: time.Hour}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			w.Header()["Allow"] = []string{"GET, HEAD"}
-			usher.MethodNotAllowed(w, r)
-			return
-		}
-		w.Header()["Content-Type"] = []string{"application/json"}
-		// If this fails the client has disconnected.
-		_, _ = w.Write(text)
+		document.Serve(w, r, d, usher.MethodNotAllowed)
 	})
 }
 

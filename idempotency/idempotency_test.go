@@ -374,6 +374,19 @@ func TestDiscoveryPublishesThePolicy(t *testing.T) {
 	if w.Code != 200 || w.Body.String() != want || w.Header().Get("Content-Type") != "application/json" {
 		t.Errorf("got %d %s\nwant %s", w.Code, w.Body, want)
 	}
+	if h := w.Header(); h.Get("X-Content-Type-Options") != "nosniff" || h.Get("Cache-Control") != "public, max-age=3600" {
+		t.Errorf("got %v", h)
+	}
+	again := r.Clone(t.Context())
+	again.Header.Set("If-None-Match", w.Header().Get("Etag"))
+	if w := do(m.Discovery(), again); w.Code != 304 || w.Body.Len() != 0 {
+		t.Errorf("known already: %d %s", w.Code, w.Body)
+	}
+	again.Method = http.MethodHead
+	again.Header.Del("If-None-Match")
+	if w := do(m.Discovery(), again); w.Code != 200 || w.Header().Get("Etag") == "" {
+		t.Errorf("HEAD: %d, ETag %q", w.Code, w.Header().Get("Etag"))
+	}
 	r.Method = http.MethodPost
 	if w := do(m.Require().Discovery(), r); w.Code != 405 || w.Header().Get("Allow") != "GET, HEAD" {
 		t.Errorf("POST: %d, Allow %q", w.Code, w.Header().Get("Allow"))
