@@ -6,7 +6,7 @@ import (
 	"go/token"
 	"io/fs"
 	"path/filepath"
-	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -75,10 +75,6 @@ var exportedNames = map[string]int{
 	"jwtauth/session": 20,
 }
 
-// tooLarge are the packages that have more names than their bound. It is to become
-// empty.
-var tooLarge = []string{}
-
 func TestPackagesAreSmall(t *testing.T) {
 	names := make(map[string]int)
 	sources(t, func(path string, file *ast.File, _ *token.FileSet) {
@@ -92,16 +88,47 @@ func TestPackagesAreSmall(t *testing.T) {
 		if !ok {
 			most = 40
 		}
-		switch exempt := slices.Contains(tooLarge, dir); {
-		case n > most && !exempt:
+		if n > most {
 			t.Errorf("%s exports %d names, want at most %d", dir, n, most)
-		case n <= most && exempt:
-			t.Logf("%s exports %d names: remove it from tooLarge", dir, n)
 		}
 	}
 	if names["."] < 20 {
 		t.Errorf("the root package exports only %d names", names["."])
 	}
+}
+
+// A place that no slot takes costs every request, and a slot without a place panics.
+func TestAnExchangeHasAPlaceForEachSlot(t *testing.T) {
+	slots, places := 0, ""
+	sources(t, func(_ string, file *ast.File, _ *token.FileSet) {
+		ast.Inspect(file, func(node ast.Node) bool {
+			switch node := node.(type) {
+			case *ast.CallExpr:
+				if f, ok := node.Fun.(*ast.IndexExpr); ok && called(f.X) == "NewSlot" {
+					slots++
+				}
+			case *ast.ValueSpec:
+				if file.Name.Name == "exchange" && node.Names[0].Name == "places" {
+					places = node.Values[0].(*ast.BasicLit).Value
+				}
+			}
+			return true
+		})
+	})
+	if places != strconv.Itoa(slots) {
+		t.Errorf("%d slots share %s places", slots, places)
+	}
+}
+
+// called returns the name of a function without its package.
+func called(f ast.Expr) string {
+	switch f := f.(type) {
+	case *ast.Ident:
+		return f.Name
+	case *ast.SelectorExpr:
+		return f.Sel.Name
+	}
+	return ""
 }
 
 // exported returns how many exported types, functions and variables decl declares.

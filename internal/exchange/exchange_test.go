@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"reflect"
 	"sync"
 	"testing"
 
@@ -187,6 +188,13 @@ func TestSlotAllocs(t *testing.T) {
 		numbers.Load(x)
 	}); got != 0 {
 		t.Errorf("%v allocations", got)
+	}
+}
+
+// One byte more, and each request pays for the next size of the allocator, which is 352.
+func TestAnExchangeFitsItsSizeClass(t *testing.T) {
+	if got := reflect.TypeFor[exchange.Exchange]().Size(); got > 320 {
+		t.Errorf("%d bytes, want at most 320", got)
 	}
 }
 
