@@ -25,8 +25,8 @@ type Authenticator interface {
 }
 
 // ErrNoCredential is what an [Authenticator] returns for a request without a
-// credential of its kind.
-var ErrNoCredential = errors.New("usher: no credential")
+// credential of its kind. [Fail] responds to it with 401 and [CodeMissingCredential].
+var ErrNoCredential error = newMissing(nil)
 
 // A Detector reports whether, and in which header field, a request carries its
 // credential, without verifying it. Several authenticators can then share a route.

@@ -82,6 +82,10 @@ func TestFail(t *testing.T) {
 			&usher.Error{Status: 400, Code: "own", Cause: &http.MaxBytesError{}}, 400,
 			`{"type":"about:blank","title":"Bad Request","status":400,"code":"own"}`,
 		},
+		"no credential": {
+			fmt.Errorf("verify: %w", usher.ErrNoCredential), 401,
+			`{"type":"about:blank","title":"Unauthorized","status":401,"detail":"The request carries no credential.","code":"missing_credential"}`,
+		},
 		"a status that is no failure": {
 			&usher.Error{Status: 200, Code: "odd"}, 500,
 			`{"type":"about:blank","title":"Internal Server Error","status":500,"code":"odd"}`,

@@ -91,17 +91,16 @@ func (q *requirement) ServeNext(w http.ResponseWriter, r *http.Request, next htt
 
 // missingPrincipal returns the error for a request without a principal, which may have
 // passed an Optional authenticator.
-func missingPrincipal(x *exchange.Exchange) *Error {
+func missingPrincipal(x *exchange.Exchange) error {
 	if x != nil {
 		if challenges := exchange.Challenges.Load(x); challenges != nil && len(*challenges) > 0 {
 			return newMissing(*challenges)
 		}
 	}
-	return errMissing
+	return ErrNoCredential
 }
 
 var (
-	errMissing   = newMissing(nil)
 	errWrongKind = &Error{
 		Status:  http.StatusForbidden,
 		Code:    CodeWrongCredentialKind,

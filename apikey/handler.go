@@ -225,11 +225,7 @@ func (h *handler) admit(w http.ResponseWriter, r *http.Request, id string) (*cal
 func principalFrom(r *http.Request) (usher.Principal, error) {
 	p, ok := usher.PrincipalFrom(r.Context())
 	if !ok {
-		return p, &usher.Error{
-			Status:  http.StatusUnauthorized,
-			Code:    usher.CodeMissingCredential,
-			Message: "The request carries no credential.",
-		}
+		return p, usher.ErrNoCredential
 	}
 	return p, nil
 }

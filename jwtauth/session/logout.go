@@ -124,11 +124,7 @@ func (h *Handler) logoutAll(r *http.Request) error {
 				Message: "This kind of credential is not accepted here.",
 			}
 		}
-		return &usher.Error{
-			Status:  http.StatusUnauthorized,
-			Code:    usher.CodeMissingCredential,
-			Message: "The request carries no credential.",
-		}
+		return usher.ErrNoCredential
 	}
 	return h.manager.logoutAll(r.Context(), Event{Action: "logout_all", Subject: t.Subject, Address: clientip.Of(r)})
 }
