@@ -154,7 +154,7 @@ func (a *authentication) failure(err error) (outcome int, e *Error) {
 	switch {
 	case errors.Is(err, errAnonymous):
 		return anonymous, nil
-	case errors.Is(err, ErrNoCredential):
+	case isMissing(err):
 		return missing, a.missing
 	case errors.Is(err, errAmbiguous):
 		return ambiguous, a.ambiguous

@@ -30,6 +30,8 @@ func (f field) Authenticate(r *http.Request) (*usher.Principal, error) {
 		return nil, errors.New("the store of " + string(f) + " is down")
 	case "own 503":
 		return nil, &usher.Error{Status: http.StatusServiceUnavailable, Code: "own_code", RetryAfter: time.Minute}
+	case "503 of none":
+		return nil, &usher.Error{Status: http.StatusServiceUnavailable, Code: "own_code", Cause: usher.ErrNoCredential}
 	case "own 499":
 		return nil, &usher.Error{Status: usher.StatusClientClosedRequest, Code: usher.CodeClientClosedRequest}
 	case "wrapped":
@@ -154,6 +156,7 @@ func TestAuthenticate(t *testing.T) {
 		"optional: none is anonymous":                 {list(usher.Optional(a)), nil, anonymous},
 		"optional: good":                              {list(usher.Optional(a)), []string{"A", "good"}, goodA},
 		"optional: bad is still refused":              {list(usher.Optional(a)), []string{"A", "bad"}, refusedA},
+		"optional: a refusal whose cause is none":     {list(usher.Optional(a)), []string{"A", "503 of none"}, outcome{503, "own_code", ""}},
 		"optional: not verified is still 503":         {list(usher.Optional(da)), []string{"A", "error"}, unverified},
 		"optional all: none is anonymous":             {list(usher.Optional(da), usher.Optional(db)), nil, anonymous},
 		"optional all: both are ambiguous":            {list(usher.Optional(da), usher.Optional(db)), []string{"A", "good", "B", "good"}, twoOfThem},

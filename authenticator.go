@@ -28,6 +28,14 @@ type Authenticator interface {
 // credential of its kind. [Fail] responds to it with 401 and [CodeMissingCredential].
 var ErrNoCredential error = newMissing(nil)
 
+// isMissing reports whether an authenticator has found no credential. It has found one if
+// it refuses with an Error of its own, even if the cause of that is another's
+// ErrNoCredential.
+func isMissing(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && error(e) == ErrNoCredential
+}
+
 // A Detector reports whether, and in which header field, a request carries its
 // credential, without verifying it. Several authenticators can then share a route.
 type Detector interface {
@@ -99,7 +107,7 @@ func (o optional) Authenticate(r *http.Request) (*Principal, error) {
 
 func (o optional) verify(r *http.Request) (*Principal, UseRecorder, error) {
 	p, by, err := o.selection.verify(r)
-	if errors.Is(err, ErrNoCredential) {
+	if isMissing(err) {
 		return nil, nil, errAnonymous
 	}
 	return p, by, err
@@ -177,7 +185,7 @@ func (c choice) verify(r *http.Request) (*Principal, UseRecorder, error) {
 	if !c.verified {
 		c.p, c.err = c.by.Authenticate(r)
 	}
-	if c.optional && errors.Is(c.err, ErrNoCredential) {
+	if c.optional && isMissing(c.err) {
 		return nil, nil, errAnonymous
 	}
 	recorder, _ := c.by.(UseRecorder)
@@ -225,7 +233,7 @@ func detect(d Detector, r *http.Request) choice {
 		return c
 	case *prober:
 		p, err := d.Authenticate(r)
-		if errors.Is(err, ErrNoCredential) {
+		if isMissing(err) {
 			return choice{err: ErrNoCredential}
 		}
 		return choice{by: d, carrier: d.carrier, verified: true, p: p, err: err}
