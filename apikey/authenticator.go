@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/textproto"
 	"slices"
-	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
@@ -16,6 +15,7 @@ import (
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/clientip"
 	"github.com/usher-go/usher/internal/config"
+	"github.com/usher-go/usher/internal/httptoken"
 	"github.com/usher-go/usher/internal/report"
 	"github.com/usher-go/usher/internal/telemetry"
 )
@@ -193,14 +193,9 @@ func newCarriers(c *Config, faults config.Faults[usher.ConfigError]) carriers {
 	if header == "" && !c.Bearer {
 		header = "X-Api-Key"
 	}
-	faults.If(strings.ContainsFunc(c.Header, func(r rune) bool { return !isToken(r) }) || header == "Authorization" || header == "Cookie",
+	faults.If(c.Header != "" && !httptoken.Valid(c.Header) || header == "Authorization" || header == "Cookie",
 		"Header", "must be the name of a header field other than Authorization and Cookie")
 	return carriers{header: header, bearer: c.Bearer, exact: c.ExactBearer, query: c.DangerouslyAcceptQueryParameter}
-}
-
-// isToken reports whether r may be in the name of a header field.
-func isToken(r rune) bool {
-	return r < 0x80 && (classes[r]&isBase62 != 0 || strings.ContainsRune("!#$%&'*+-.^_`|~", r))
 }
 
 // Close writes the recorded times of last use and ends the goroutine that writes

@@ -10,6 +10,7 @@ import (
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/config"
+	"github.com/usher-go/usher/internal/httptoken"
 )
 
 // Config describes the proxies in front of a server. Its zero value describes a server
@@ -58,7 +59,7 @@ func New(c Config) (*Resolver, error) {
 		res.format = forwarded
 	default:
 		res.format = single
-		faults.If(!isToken(c.Header), "Header", "must be the name of a header field")
+		faults.If(!httptoken.Valid(c.Header), "Header", "must be the name of a header field")
 	}
 	faults.If(c.IPv6Prefix < 0 || c.IPv6Prefix > 128, "IPv6Prefix", "must be between 1 and 128, or 0 for 64")
 	if err := faults.Err(); err != nil {

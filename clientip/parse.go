@@ -3,6 +3,8 @@ package clientip
 import (
 	"net/netip"
 	"strings"
+
+	"github.com/usher-go/usher/internal/httptoken"
 )
 
 // A format is the grammar of a header field.
@@ -80,7 +82,7 @@ func parseForwarded(text string) element {
 			continue
 		}
 		name, rest, ok := strings.Cut(text, "=")
-		if !ok || !isToken(name) {
+		if !ok || !httptoken.Valid(name) {
 			return element{}
 		}
 		value, rest, ok := cutValue(rest)
@@ -206,7 +208,7 @@ func isPort(s string) bool {
 		return false
 	}
 	if strings.HasPrefix(s, "_") {
-		return len(s) > 1 && isToken(s)
+		return len(s) > 1 && httptoken.Valid(s)
 	}
 	for i := range len(s) {
 		if s[i] < '0' || s[i] > '9' {
@@ -214,18 +216,6 @@ func isPort(s string) bool {
 		}
 	}
 	return len(s) >= 1 && len(s) <= 5
-}
-
-// isToken reports whether s is a token (RFC 9110, section 5.6.2).
-func isToken(s string) bool {
-	for i := range len(s) {
-		c := s[i]
-		alphanumeric := c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'z'
-		if !alphanumeric && strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
-			return false
-		}
-	}
-	return s != ""
 }
 
 // trim removes the blanks that may surround an element.

@@ -7,13 +7,13 @@ import (
 	"net/http"
 	"net/textproto"
 	"slices"
-	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/config"
+	"github.com/usher-go/usher/internal/httptoken"
 	"github.com/usher-go/usher/internal/method"
 )
 
@@ -128,8 +128,8 @@ const (
 // withDefaults returns a copy of c with every default filled in, and all faults of c.
 func (c Config) withDefaults() (Config, error) {
 	faults := config.Of[usher.ConfigError]("idempotency.Config")
-	faults.If(!validFieldName(c.Header, true), "Header", "must be the name of a header field")
-	faults.If(!validFieldName(c.ReplayHeader, true), "ReplayHeader", "must be the name of a header field")
+	faults.If(c.Header != "" && !httptoken.Valid(c.Header), "Header", "must be the name of a header field")
+	faults.If(c.ReplayHeader != "" && !httptoken.Valid(c.ReplayHeader), "ReplayHeader", "must be the name of a header field")
 	c.Header = textproto.CanonicalMIMEHeaderKey(cmp.Or(c.Header, defaultHeader))
 	c.ReplayHeader = textproto.CanonicalMIMEHeaderKey(cmp.Or(c.ReplayHeader, defaultReplayHeader))
 	c.Methods = slices.Clone(c.Methods)
@@ -148,7 +148,7 @@ func (c Config) withDefaults() (Config, error) {
 	for i, name := range c.KeepHeaders {
 		name = textproto.CanonicalMIMEHeaderKey(name)
 		field := fmt.Sprintf("KeepHeaders[%d]", i)
-		faults.If(!validFieldName(name, false), field, "must be the name of a header field")
+		faults.If(!httptoken.Valid(name), field, "must be the name of a header field")
 		faults.If(neverStored(name), field, "must not be "+name+", which belongs to a single exchange")
 	}
 	faults.If(c.Profile > ProfileKeepSuccess, "Profile", "must be one of the profiles of this package")
@@ -177,16 +177,4 @@ func (c Config) withDefaults() (Config, error) {
 	faults.If(c.TTL < c.Lease, "TTL", "must not be shorter than Lease")
 	faults.If(c.Lease < 4*c.StoreTimeout, "Lease", "must be at least four times StoreTimeout, to be renewed in time")
 	return c, faults.Err()
-}
-
-// validFieldName reports whether s is a token (RFC 9110, section 5.6.2), or empty
-// where that is allowed.
-func validFieldName(s string, emptyAllowed bool) bool {
-	for _, c := range []byte(s) {
-		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') &&
-			strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
-			return false
-		}
-	}
-	return emptyAllowed || s != ""
 }

@@ -2,7 +2,11 @@
 // section 9).
 package method
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/usher-go/usher/internal/httptoken"
+)
 
 // Safe reports whether a method is registered as safe: a client that sends it asks
 // for no change (RFC 9110, sections 9.2.1 and 16.1.1; QUERY is that of RFC 10008).
@@ -22,16 +26,10 @@ func Fault(name string) string {
 		return "must not be empty"
 	case name == "*":
 		return "must be a method; * stands for none"
-	case strings.ContainsFunc(name, notToken):
+	case !httptoken.Valid(name):
 		return "must be a method, without blanks and separators"
 	case strings.ToUpper(name) != name:
 		return "must be " + strings.ToUpper(name) + ", as methods are case-sensitive"
 	}
 	return ""
-}
-
-// notToken reports whether r stands in no token (RFC 9110, section 5.6.2).
-func notToken(r rune) bool {
-	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') &&
-		!strings.ContainsRune("!#$%&'*+-.^_`|~", r)
 }
