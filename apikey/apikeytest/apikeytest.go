@@ -18,6 +18,7 @@ import (
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/apikey"
+	"github.com/usher-go/usher/internal/storetest"
 )
 
 // TestStore runs every test of the contract of [apikey.Store], each on a store that
@@ -137,17 +138,10 @@ func canonical(r apikey.Record) apikey.Record {
 	return r
 }
 
-func wantError(t *testing.T, what string, err, want error) {
-	t.Helper()
-	if !errors.Is(err, want) {
-		t.Errorf("%s: error %v, want %v", what, err, want)
-	}
-}
-
 func testRoundTrip(t *testing.T, s apikey.Store) {
 	r := newRecord()
 	_, err := s.Lookup(t.Context(), r.Hash)
-	wantError(t, "Lookup before Insert", err, apikey.ErrNotFound)
+	storetest.WantError(t, "Lookup before Insert", err, apikey.ErrNotFound)
 	insert(t, s, r)
 	want(t, s, r)
 	peppered := newRecord()
@@ -161,7 +155,7 @@ func testRoundTrip(t *testing.T, s apikey.Store) {
 	other := peppered.Hash
 	other[0] = 254
 	_, err = s.Lookup(t.Context(), other)
-	wantError(t, "Lookup with another version", err, apikey.ErrNotFound)
+	storetest.WantError(t, "Lookup with another version", err, apikey.ErrNotFound)
 }
 
 func testEmptyValues(t *testing.T, s apikey.Store) {
@@ -219,14 +213,14 @@ func testNotFound(t *testing.T, s apikey.Store) {
 	foreign.Owner, unknown.ID = "owner_"+unique(), "key_"+unique()
 	for name, r := range map[string]apikey.Record{"another owner's key": foreign, "an unknown ID": unknown} {
 		_, err := s.Find(ctx, r.Owner, r.ID)
-		wantError(t, "Find of "+name, err, apikey.ErrNotFound)
-		wantError(t, "Update of "+name, s.Update(ctx, r), apikey.ErrNotFound)
-		wantError(t, "Rotate of "+name, s.Rotate(ctx, r, newRecord(), 0), apikey.ErrNotFound)
+		storetest.WantError(t, "Find of "+name, err, apikey.ErrNotFound)
+		storetest.WantError(t, "Update of "+name, s.Update(ctx, r), apikey.ErrNotFound)
+		storetest.WantError(t, "Rotate of "+name, s.Rotate(ctx, r, newRecord(), 0), apikey.ErrNotFound)
 		_, err = s.Revoke(ctx, r.Owner, r.ID, now())
-		wantError(t, "Revoke of "+name, err, apikey.ErrNotFound)
+		storetest.WantError(t, "Revoke of "+name, err, apikey.ErrNotFound)
 	}
 	_, err := s.Lookup(ctx, newHash())
-	wantError(t, "Lookup", err, apikey.ErrNotFound)
+	storetest.WantError(t, "Lookup", err, apikey.ErrNotFound)
 	if keys, total, err := s.List(ctx, foreign.Owner, 0, 10); err != nil || len(keys) != 0 || total != 0 {
 		t.Errorf("List of an owner without keys: %v, %d, %v", keys, total, err)
 	}
@@ -238,12 +232,12 @@ func testUnique(t *testing.T, s apikey.Store) {
 	r := insert(t, s, newRecord())
 	sameID, sameHash := newRecord(), newRecord()
 	sameID.ID, sameHash.Hash = r.ID, r.Hash
-	wantError(t, "Insert with a taken ID", s.Insert(ctx, sameID, 0), apikey.ErrConflict)
-	wantError(t, "Insert with a taken hash", s.Insert(ctx, sameHash, 0), apikey.ErrConflict)
+	storetest.WantError(t, "Insert with a taken ID", s.Insert(ctx, sameID, 0), apikey.ErrConflict)
+	storetest.WantError(t, "Insert with a taken hash", s.Insert(ctx, sameHash, 0), apikey.ErrConflict)
 	if _, err := s.Revoke(ctx, r.Owner, r.ID, now()); err != nil {
 		t.Fatal(err)
 	}
-	wantError(t, "Insert with the hash of a revoked key", s.Insert(ctx, sameHash, 0), apikey.ErrConflict)
+	storetest.WantError(t, "Insert with the hash of a revoked key", s.Insert(ctx, sameHash, 0), apikey.ErrConflict)
 	for _, owner := range []string{sameID.Owner, sameHash.Owner} {
 		if _, total, err := s.List(ctx, owner, 0, 10); err != nil || total != 0 {
 			t.Errorf("after a conflict: %d keys, %v", total, err)
@@ -268,9 +262,9 @@ func testLimit(t *testing.T, s apikey.Store) {
 		t.Fatal(err)
 	}
 	_, err = add(start, time.Time{})
-	wantError(t, "third", err, apikey.ErrLimit)
+	storetest.WantError(t, "third", err, apikey.ErrLimit)
 	_, err = add(start.Add(time.Hour-time.Microsecond), time.Time{})
-	wantError(t, "just before one expires", err, apikey.ErrLimit)
+	storetest.WantError(t, "just before one expires", err, apikey.ErrLimit)
 	third, err := add(start.Add(time.Hour), time.Time{})
 	if err != nil {
 		t.Errorf("when one has expired: %v", err)
@@ -289,7 +283,7 @@ func testLimit(t *testing.T, s apikey.Store) {
 		t.Fatal(err)
 	}
 	_, err = add(start.Add(2*time.Hour), time.Time{})
-	wantError(t, "after a rotation, which leaves as many", err, apikey.ErrLimit)
+	storetest.WantError(t, "after a rotation, which leaves as many", err, apikey.ErrLimit)
 	if _, err := s.Revoke(ctx, owner, next.ID, start); err != nil {
 		t.Fatal(err)
 	}
@@ -300,29 +294,7 @@ func testLimit(t *testing.T, s apikey.Store) {
 
 // each calls f n times concurrently and returns how often it returned which error.
 func each(n int, f func(i int) error) map[error]int {
-	var (
-		wg     sync.WaitGroup
-		start  = make(chan struct{})
-		errs   = make([]error, n)
-		counts = map[error]int{}
-	)
-	for i := range n {
-		wg.Go(func() {
-			<-start
-			errs[i] = f(i)
-		})
-	}
-	close(start)
-	wg.Wait()
-	for _, err := range errs {
-		for _, known := range []error{apikey.ErrLimit, apikey.ErrConflict, apikey.ErrNotFound} {
-			if errors.Is(err, known) {
-				err = known
-			}
-		}
-		counts[err]++
-	}
-	return counts
+	return storetest.Each(n, f, apikey.ErrLimit, apikey.ErrConflict, apikey.ErrNotFound)
 }
 
 func testParallelInserts(t *testing.T, s apikey.Store) {
@@ -408,13 +380,13 @@ func testUpdateConflict(t *testing.T, s apikey.Store) {
 	r := insert(t, s, newRecord())
 	stale := r
 	stale.Name, stale.Revision = "stale", 7
-	wantError(t, "Update of a later revision", s.Update(ctx, stale), apikey.ErrConflict)
+	storetest.WantError(t, "Update of a later revision", s.Update(ctx, stale), apikey.ErrConflict)
 	revoked, err := s.Revoke(ctx, r.Owner, r.ID, r.CreatedAt.Add(time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}
 	stale.Revision = 1
-	wantError(t, "Update of the revision before the revocation", s.Update(ctx, stale), apikey.ErrConflict)
+	storetest.WantError(t, "Update of the revision before the revocation", s.Update(ctx, stale), apikey.ErrConflict)
 	want(t, s, revoked)
 }
 
@@ -460,20 +432,20 @@ func testRotateAtomic(t *testing.T, s apikey.Store) {
 		t.Helper()
 		want(t, s, r)
 		_, err := s.Lookup(ctx, next.Hash)
-		wantError(t, "successor after "+what, err, apikey.ErrNotFound)
+		storetest.WantError(t, "successor after "+what, err, apikey.ErrNotFound)
 	}
 	stale := old
 	stale.Revision = 3
-	wantError(t, "Rotate of another revision", s.Rotate(ctx, stale, next, 0), apikey.ErrConflict)
+	storetest.WantError(t, "Rotate of another revision", s.Rotate(ctx, stale, next, 0), apikey.ErrConflict)
 	unchanged("a conflict")
 
 	taken := next
 	taken.Hash = r.Hash
-	wantError(t, "Rotate to a taken hash", s.Rotate(ctx, old, taken, 0), apikey.ErrConflict)
+	storetest.WantError(t, "Rotate to a taken hash", s.Rotate(ctx, old, taken, 0), apikey.ErrConflict)
 	unchanged("a taken hash")
 	taken = next
 	taken.ID = r.ID
-	wantError(t, "Rotate to a taken ID", s.Rotate(ctx, old, taken, 0), apikey.ErrConflict)
+	storetest.WantError(t, "Rotate to a taken ID", s.Rotate(ctx, old, taken, 0), apikey.ErrConflict)
 	unchanged("a taken ID")
 
 	// A second key of the owner, which is replaced and still valid, uses up the limit of 1.
@@ -486,7 +458,7 @@ func testRotateAtomic(t *testing.T, s apikey.Store) {
 	if err := s.Rotate(ctx, second, replacement, 1); err != nil {
 		t.Fatal(err)
 	}
-	wantError(t, "Rotate over the limit", s.Rotate(ctx, old, next, 1), apikey.ErrLimit)
+	storetest.WantError(t, "Rotate over the limit", s.Rotate(ctx, old, next, 1), apikey.ErrLimit)
 	unchanged("the limit")
 	late := next
 	late.CreatedAt = second.ExpiresAt

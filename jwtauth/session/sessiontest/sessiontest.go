@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/usher-go/usher/internal/storetest"
 	"github.com/usher-go/usher/jwtauth/session"
 )
 
@@ -156,38 +157,9 @@ func canonical(r session.Record) session.Record {
 	return r
 }
 
-func wantError(t *testing.T, what string, err, want error) {
-	t.Helper()
-	if !errors.Is(err, want) {
-		t.Errorf("%s: error %v, want %v", what, err, want)
-	}
-}
-
-// each runs f n times at once and returns how often it returned which error.
+// each calls f n times concurrently and returns how often it returned which error.
 func each(n int, f func(i int) error) map[error]int {
-	var (
-		wg     sync.WaitGroup
-		start  = make(chan struct{})
-		errs   = make([]error, n)
-		counts = map[error]int{}
-	)
-	for i := range n {
-		wg.Go(func() {
-			<-start
-			errs[i] = f(i)
-		})
-	}
-	close(start)
-	wg.Wait()
-	for _, err := range errs {
-		for _, known := range []error{session.ErrConflict, session.ErrNotFound} {
-			if errors.Is(err, known) {
-				err = known
-			}
-		}
-		counts[err]++
-	}
-	return counts
+	return storetest.Each(n, f, session.ErrConflict, session.ErrNotFound)
 }
 
 func testRoundTrip(t *testing.T, s session.Store) {
@@ -238,13 +210,13 @@ func testIsolation(t *testing.T, s session.Store) {
 func testNotFound(t *testing.T, s session.Store) {
 	r := insert(t, s, newRecord())
 	_, err := s.Lookup(t.Context(), newHash())
-	wantError(t, "Lookup", err, session.ErrNotFound)
+	storetest.WantError(t, "Lookup", err, session.ErrNotFound)
 	_, err = s.Lookup(t.Context(), r.Current)
-	wantError(t, "Lookup by the hash of a token", err, session.ErrNotFound)
+	storetest.WantError(t, "Lookup by the hash of a token", err, session.ErrNotFound)
 	unknown := newRecord()
-	wantError(t, "Update", s.Update(t.Context(), unknown), session.ErrConflict)
+	storetest.WantError(t, "Update", s.Update(t.Context(), unknown), session.ErrConflict)
 	_, err = s.Lookup(t.Context(), unknown.Handle)
-	wantError(t, "Lookup after an update of nothing", err, session.ErrNotFound)
+	storetest.WantError(t, "Lookup after an update of nothing", err, session.ErrNotFound)
 	want(t, s, r)
 }
 
@@ -252,12 +224,12 @@ func testUnique(t *testing.T, s session.Store) {
 	r := insert(t, s, newRecord())
 	sameID, sameHandle := newRecord(), newRecord()
 	sameID.ID, sameHandle.Handle = r.ID, r.Handle
-	wantError(t, "Insert with a taken ID", s.Insert(t.Context(), sameID), session.ErrConflict)
-	wantError(t, "Insert with a taken handle", s.Insert(t.Context(), sameHandle), session.ErrConflict)
-	wantError(t, "Insert again", s.Insert(t.Context(), r), session.ErrConflict)
+	storetest.WantError(t, "Insert with a taken ID", s.Insert(t.Context(), sameID), session.ErrConflict)
+	storetest.WantError(t, "Insert with a taken handle", s.Insert(t.Context(), sameHandle), session.ErrConflict)
+	storetest.WantError(t, "Insert again", s.Insert(t.Context(), r), session.ErrConflict)
 	want(t, s, r)
 	_, err := s.Lookup(t.Context(), sameID.Handle)
-	wantError(t, "Lookup of what was not inserted", err, session.ErrNotFound)
+	storetest.WantError(t, "Lookup of what was not inserted", err, session.ErrNotFound)
 }
 
 func testParallelInserts(t *testing.T, s session.Store) {
@@ -284,7 +256,7 @@ func testUpdate(t *testing.T, s session.Store) {
 	r.Revision = 2
 	want(t, s, r)
 	_, err := s.Lookup(t.Context(), u.Handle)
-	wantError(t, "Lookup of another handle in the update", err, session.ErrNotFound)
+	storetest.WantError(t, "Lookup of another handle in the update", err, session.ErrNotFound)
 }
 
 func testUpdateConflict(t *testing.T, s session.Store) {
@@ -292,7 +264,7 @@ func testUpdateConflict(t *testing.T, s session.Store) {
 	for _, revision := range []int64{0, 2, 7, -1} {
 		u := rotated(r)
 		u.Revision = revision
-		wantError(t, "Update of another revision", s.Update(t.Context(), u), session.ErrConflict)
+		storetest.WantError(t, "Update of another revision", s.Update(t.Context(), u), session.ErrConflict)
 	}
 	want(t, s, r)
 }
@@ -301,7 +273,7 @@ func testUpdateRepeated(t *testing.T, s session.Store) {
 	r := insert(t, s, newRecord())
 	u := rotated(r)
 	after := update(t, s, u)
-	wantError(t, "the same again", s.Update(t.Context(), u), session.ErrConflict)
+	storetest.WantError(t, "the same again", s.Update(t.Context(), u), session.ErrConflict)
 	want(t, s, after)
 }
 
@@ -420,7 +392,7 @@ func testRevokedUpdate(t *testing.T, s session.Store) {
 	for _, revision := range []int64{1, 2} {
 		u := rotated(r)
 		u.Revision = revision
-		wantError(t, "Update", s.Update(t.Context(), u), session.ErrConflict)
+		storetest.WantError(t, "Update", s.Update(t.Context(), u), session.ErrConflict)
 	}
 	wantRevoked(t, s, r, at)
 }
@@ -458,7 +430,7 @@ func testRevokeWins(t *testing.T, s session.Store) {
 	if !errors.Is(err, session.ErrNotFound) && (err != nil || !found.RevokedAt.Equal(at)) {
 		t.Errorf("Lookup: revoked at %v, %v", found.RevokedAt, err)
 	}
-	wantError(t, "Update afterwards", s.Update(t.Context(), found), session.ErrConflict)
+	storetest.WantError(t, "Update afterwards", s.Update(t.Context(), found), session.ErrConflict)
 }
 
 func testRevokeSubject(t *testing.T, s session.Store) {
@@ -480,7 +452,7 @@ func testRevokeSubject(t *testing.T, s session.Store) {
 		wantRevoked(t, s, second, at)
 		wantRevoked(t, s, ended, before)
 	}
-	wantError(t, "Update", s.Update(t.Context(), rotated(second)), session.ErrConflict)
+	storetest.WantError(t, "Update", s.Update(t.Context(), rotated(second)), session.ErrConflict)
 }
 
 func testRevokeSubjectOthers(t *testing.T, s session.Store) {
