@@ -30,7 +30,7 @@ const (
 // A breaker counts how calls end, and opens when too many of them fail. While it is open
 // it admits a probe after each pause, one at a time, and closes when a probe succeeds:
 // at the latest the first call that comes a pause and a timeout after the store has
-// recovered.
+// recovered, unless its client leaves.
 type breaker struct {
 	timeout time.Duration // of a call
 
@@ -92,6 +92,10 @@ func (b *breaker) done(p permit, o outcome) {
 		b.open = false
 		b.epoch++
 		b.counts = [buckets]count{}
+	case p.probe && o == unknown:
+		// Its client has left. The next call is the probe, or clients that leave would
+		// keep the breaker open.
+		b.probeAt = now
 	case p.probe:
 		b.probeAt = now.Add(pause)
 	case o != unknown:

@@ -100,8 +100,9 @@ func (g *Guard) Do(ctx context.Context, f func(context.Context) error) error {
 // g is open it returns [ErrOpen] at once.
 //
 // Timeouts, panics, and errors that are not results count as failures of the store. A
-// call whose ctx ends before its timeout does not count, and neither does ErrBusy: the
-// calls that are running do.
+// call whose ctx ends before its timeout does not count, unless the cause is ErrTimeout:
+// several calls may have one timeout. Neither does ErrBusy: the calls that are running
+// do.
 //
 // If late is not nil, it is called with the result of f when that comes after Call
 // has returned.
@@ -127,7 +128,7 @@ func (g *Guard) outcome(ctx context.Context, err error) outcome {
 	switch {
 	case err == nil, g.isResult(err):
 		return succeeded
-	case ctx.Err() != nil && !errors.Is(err, ErrTimeout):
+	case ctx.Err() != nil && !errors.Is(err, ErrTimeout) && !errors.Is(context.Cause(ctx), ErrTimeout):
 		return unknown
 	case errors.Is(err, ErrBusy):
 		return busy

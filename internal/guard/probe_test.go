@@ -1,0 +1,59 @@
+package guard_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/usher-go/usher/internal/faulty"
+	"github.com/usher-go/usher/internal/guard"
+)
+
+// A probe whose client leaves shows nothing of the store. After an outage the guard
+// closes with the first client that stays, however many leave.
+func TestClientsThatLeaveDoNotKeepAGuardOpen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTraffic(guard.New(timeout, 64))
+		c.store.Set(faulty.Fail)
+		c.run(t.Context(), 10*time.Millisecond, time.Millisecond)
+		c.store.Set(faulty.Late(5 * time.Millisecond))
+		c.ended()
+		time.Sleep(pause)
+		for range 1000 {
+			ctx, cancel := context.WithCancel(t.Context())
+			c.call(ctx)
+			time.Sleep(time.Millisecond)
+			cancel()
+			synctest.Wait()
+		}
+		if got := c.ended(); got[context.Canceled] != 1000 {
+			t.Errorf("calls whose clients leave ended with %v", got)
+		}
+		c.call(t.Context())
+		c.running.Wait()
+		if got := c.ended(); got[nil] != 1 {
+			t.Errorf("the call of a client that stays ended with %v, want a success", got)
+		}
+	})
+}
+
+// Where several calls share a timeout, the last of them exhausts it and never its own.
+func TestATimeoutOfSeveralCallsIsAFailureOfTheStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTraffic(guard.New(timeout, 64))
+		c.store.Set(func(ctx context.Context, _ int64) error { <-ctx.Done(); return ctx.Err() })
+		for range 20 {
+			ctx, cancel := context.WithTimeoutCause(t.Context(), timeout-time.Millisecond, guard.ErrTimeout)
+			defer cancel()
+			c.call(ctx)
+		}
+		c.running.Wait()
+		c.ended()
+		c.call(t.Context())
+		c.running.Wait()
+		if got := c.ended(); got[guard.ErrOpen] != 1 {
+			t.Errorf("a call ended with %v, want it to fail at once", got)
+		}
+	})
+}
