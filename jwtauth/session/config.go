@@ -59,9 +59,10 @@ type Config struct {
 	Claims func(ctx context.Context, s Session) (map[string]any, error)
 
 	// Timeout bounds how long a login, refresh or logout waits for Store, Claims and
-	// Revocations, even if they ignore their context; zero means 3 seconds. For each
-	// of the three at most 64 calls run at a time, including those that hang, and 16
-	// wait for each of these; further calls fail at once. [Memory] and
+	// Revocations, even if they ignore their context; zero means 3 seconds. At
+	// most 64 lookups and 64 changes of Store run at a time, and as many calls of each
+	// of the others, including those that hang, and 16 wait for each of these; further
+	// calls fail at once. [Memory] and
 	// [jwtauth.RevocationList], which never wait, are called directly.
 	Timeout time.Duration
 	// Audit, if not nil, is called after each login, refresh and logout, on the

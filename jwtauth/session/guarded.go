@@ -11,7 +11,7 @@ import (
 	"github.com/usher-go/usher/jwtauth"
 )
 
-// maxStoreCalls bounds how many calls of one store run at a time, including those that
+// maxStoreCalls bounds how many calls of one kind run at a time, including those that
 // hang.
 const maxStoreCalls = 64
 
@@ -44,10 +44,12 @@ func (g guardedRevoker) RevokeSubject(ctx context.Context, issuer, subject strin
 }
 
 // guardedStore bounds the calls of a Store. A call may go on after it has been given up,
-// so it has a record of its own.
+// so it has a record of its own. Lookups, which any client can cause, never take the
+// places of changes, and do not show whether changes succeed.
 type guardedStore struct {
-	store Store
-	guard *guard.Guard
+	store   Store
+	lookups *guard.Guard
+	changes *guard.Guard
 }
 
 // guardStore returns s with bounded calls. A [Memory] never waits and is returned as it
@@ -56,31 +58,34 @@ func guardStore(s Store, timeout time.Duration) Store {
 	if _, local := s.(*Memory); local {
 		return s
 	}
-	return guardedStore{s, guard.New(timeout, maxStoreCalls).Results(func(err error) bool {
-		return errors.Is(err, ErrNotFound) || errors.Is(err, ErrConflict)
-	})}
+	isResult := func(err error) bool { return errors.Is(err, ErrNotFound) || errors.Is(err, ErrConflict) }
+	return guardedStore{
+		store:   s,
+		lookups: guard.New(timeout, maxStoreCalls).Results(isResult),
+		changes: guard.New(timeout, maxStoreCalls).Results(isResult),
+	}
 }
 
 func (g guardedStore) Insert(ctx context.Context, r Record) error {
 	r = r.clone()
-	return g.guard.Do(ctx, func(ctx context.Context) error { return g.store.Insert(ctx, r) })
+	return g.changes.Do(ctx, func(ctx context.Context) error { return g.store.Insert(ctx, r) })
 }
 
 func (g guardedStore) Lookup(ctx context.Context, handle [sha256.Size]byte) (Record, error) {
-	return guard.Call(ctx, g.guard, func(ctx context.Context) (Record, error) { return g.store.Lookup(ctx, handle) }, nil)
+	return guard.Call(ctx, g.lookups, func(ctx context.Context) (Record, error) { return g.store.Lookup(ctx, handle) }, nil)
 }
 
 func (g guardedStore) Update(ctx context.Context, r Record) error {
 	r = r.clone()
-	return g.guard.Do(ctx, func(ctx context.Context) error { return g.store.Update(ctx, r) })
+	return g.changes.Do(ctx, func(ctx context.Context) error { return g.store.Update(ctx, r) })
 }
 
 func (g guardedStore) Revoke(ctx context.Context, id string, at time.Time) error {
-	return g.guard.Do(ctx, func(ctx context.Context) error { return g.store.Revoke(ctx, id, at) })
+	return g.changes.Do(ctx, func(ctx context.Context) error { return g.store.Revoke(ctx, id, at) })
 }
 
 func (g guardedStore) RevokeSubject(ctx context.Context, subject string, at time.Time) error {
-	return g.guard.Do(ctx, func(ctx context.Context) error { return g.store.RevokeSubject(ctx, subject, at) })
+	return g.changes.Do(ctx, func(ctx context.Context) error { return g.store.RevokeSubject(ctx, subject, at) })
 }
 
 // guardClaims returns a claims callback with bounded calls. It usually queries a

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/config"
+	"github.com/usher-go/usher/internal/guard"
 	"github.com/usher-go/usher/internal/report"
 	"github.com/usher-go/usher/internal/scope"
 	"github.com/usher-go/usher/internal/telemetry"
@@ -300,8 +300,10 @@ func (m *Manager) ending(ctx context.Context) (context.Context, context.CancelFu
 	return context.WithDeadlineCause(context.WithoutCancel(ctx), end, errSlow)
 }
 
-// errSlow is the cause for which a call that takes too long is given up.
-var errSlow = errors.New("session: no result within the timeout")
+// errSlow is the cause for which a call that takes too long is given up. To the guard of
+// what was called last, that is its timeout: each call has the rest of one timeout, and
+// would otherwise never have exhausted its own.
+var errSlow = fmt.Errorf("session: no result within the timeout: %w", guard.ErrTimeout)
 
 // timeNow is the present, as stores keep it.
 func timeNow() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }

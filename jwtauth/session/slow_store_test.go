@@ -1,0 +1,59 @@
+package session_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/usher-go/usher/jwtauth/session"
+)
+
+// A hangingUpdate is a Store whose lookups take a while, and whose updates hang.
+type hangingUpdate struct {
+	session.Store
+	updates int
+}
+
+func (u *hangingUpdate) Lookup(ctx context.Context, h [32]byte) (session.Record, error) {
+	time.Sleep(time.Millisecond)
+	return u.Store.Lookup(ctx, h)
+}
+
+func (u *hangingUpdate) Update(ctx context.Context, r session.Record) error {
+	u.updates++
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// The time that a request has for all of its calls ends before that of the last of them.
+// A store that exhausts it has failed all the same, and soon fails fast.
+func TestAStoreWhoseUpdatesHangFailsFast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &hangingUpdate{Store: newMemory(t, 0)}
+		m := newManager(t, func(c *session.Config) { c.Store = store })
+		h := newHandler(t, m, nil)
+		text := login(t, m).RefreshToken()
+		fast := make(chan bool, 600)
+		for range cap(fast) {
+			go func() {
+				began := time.Now()
+				if w := post(t, h.Refresh, refreshBody(text)); w.Code != 503 {
+					t.Errorf("%d %s", w.Code, w.Body)
+				}
+				fast <- time.Since(began) < 10*time.Millisecond
+			}()
+			time.Sleep(10 * time.Millisecond)
+		}
+		n := 0
+		for range cap(fast) {
+			if <-fast {
+				n++
+			}
+		}
+		if n < 60 {
+			t.Errorf("%d of %d requests failed fast", n, cap(fast))
+		}
+		time.Sleep(2 * time.Hour)
+	})
+}
