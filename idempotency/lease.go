@@ -72,10 +72,11 @@ func (e *Execution) renew() {
 		failure = fmt.Errorf("idempotency: renew the lease, to be retried: %w", err)
 	}
 	e.mu.Unlock()
+	e.renewAfter(pause)
+	// OnError may take longer than the rest of the lease.
 	if failure != nil {
 		e.m.failures.Error(e.request.Context(), failure)
 	}
-	e.renewAfter(pause)
 }
 
 // renewAfter schedules the next renewal, unless the renewals of e have ended.
