@@ -35,35 +35,51 @@ func New(source string, onError func(context.Context, error)) *Reporter {
 	return &Reporter{source: source, onError: onError}
 }
 
-// Error reports err, which is not nil. It does not panic if OnError does.
+// Error reports err, which is not nil. A panic of OnError is logged as failures are
+// without it.
 func (r *Reporter) Error(ctx context.Context, err error) {
 	if r.onError == nil {
-		r.log(ctx, err)
+		r.log(ctx, "failure", func() []slog.Attr { return cause(err) })
 		return
 	}
 	defer func() {
 		if v := recover(); v != nil {
-			slog.Default().LogAttrs(ctx, slog.LevelError, r.source+": OnError panicked",
-				slog.Any("error", err), slog.String("panic", fmt.Sprintf("%T", v)), slog.String("stack", string(debug.Stack())))
+			r.log(ctx, "OnError panicked", func() []slog.Attr {
+				failure := slog.Attr{Key: "failure", Value: slog.GroupValue(cause(err)...)}
+				return append(panicked(v, debug.Stack()), failure)
+			})
 		}
 	}()
 	r.onError(ctx, err)
 }
 
-func (r *Reporter) log(ctx context.Context, err error) {
+// cause returns the attributes of a failure.
+func cause(err error) []slog.Attr {
+	if p, ok := errors.AsType[*guard.PanicError](err); ok {
+		return panicked(p.Value, p.Stack)
+	}
+	return []slog.Attr{slog.Any("error", err)}
+}
+
+// panicked returns the attributes of a panic. The value may hold whatever the code that
+// panicked had at hand.
+func panicked(v any, stack []byte) []slog.Attr {
+	return []slog.Attr{slog.String("panic", fmt.Sprintf("%T", v)), slog.String("stack", string(stack))}
+}
+
+// log logs what has happened, at most once an interval.
+func (r *Reporter) log(ctx context.Context, what string, attrs func() []slog.Attr) {
 	now := time.Now().UnixNano()
 	next := r.next.Load()
-	if now < next || !r.next.CompareAndSwap(next, now+int64(interval)) {
+	// A clock that was set back must not silence the log.
+	early := now < next && next-now <= int64(interval)
+	if early || !r.next.CompareAndSwap(next, now+int64(interval)) {
 		r.suppressed.Add(1)
 		return
 	}
-	attrs := []slog.Attr{slog.Any("error", err)}
-	if p, ok := errors.AsType[*guard.PanicError](err); ok {
-		// The value may hold whatever the code that panicked had at hand.
-		attrs = []slog.Attr{slog.String("panic", fmt.Sprintf("%T", p.Value)), slog.String("stack", string(p.Stack))}
-	}
+	all := attrs()
 	if n := r.suppressed.Swap(0); n > 0 {
-		attrs = append(attrs, slog.Int64("suppressed", n))
+		all = append(all, slog.Int64("suppressed", n))
 	}
-	slog.Default().LogAttrs(ctx, slog.LevelError, r.source+": failure", attrs...)
+	slog.Default().LogAttrs(ctx, slog.LevelError, r.source+": "+what, all...)
 }

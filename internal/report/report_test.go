@@ -70,3 +70,29 @@ func TestWithoutOnErrorAFloodIsOneLineASecond(t *testing.T) {
 		}
 	})
 }
+
+func TestAFloodOfPanicsOfOnErrorIsOneLineASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := report.New("ratelimit", func(context.Context, error) { panic("oops") })
+		lines := logged(t, func() {
+			for range 100 {
+				r.Error(t.Context(), errStore)
+			}
+			time.Sleep(time.Second)
+			r.Error(t.Context(), errStore)
+		})
+		if len(lines) != 2 || !strings.Contains(lines[1], "suppressed=99") {
+			t.Errorf("logged %d lines, the last is %q", len(lines), lines[len(lines)-1])
+		}
+	})
+}
+
+func TestTheValueOfAPanicIsNotLoggedIfOnErrorPanicsToo(t *testing.T) {
+	r := report.New("ratelimit", func(context.Context, error) { panic("hidden") })
+	err := guard.Run(func() error { panic("secret") })
+	lines := logged(t, func() { r.Error(t.Context(), errors.Join(errStore, err)) })
+	if text := strings.Join(lines, "\n"); strings.Contains(text, "secret") || strings.Contains(text, "hidden") ||
+		!strings.Contains(text, "OnError panicked") {
+		t.Errorf("logged %q, want no value of a panic", lines)
+	}
+}
