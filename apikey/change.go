@@ -239,13 +239,16 @@ func (m *Manager) revoke(ctx context.Context, by Actor, owner, id string) (Recor
 		return Record{}, err
 	}
 	if !a.system {
-		found, err := m.store.Find(ctx, owner, id)
+		found, err := m.find(ctx, owner, id)
 		if err != nil {
 			return Record{}, err
 		}
 		if err := a.mayChange(&found.Key); err != nil {
 			return Record{}, err
 		}
+	}
+	if !isID(id) {
+		return Record{}, ErrNotFound
 	}
 	return m.store.Revoke(ctx, owner, id, storedNow())
 }
@@ -263,7 +266,7 @@ func (m *Manager) edit(ctx context.Context, by Actor, owner, id string, f func(a
 		if !errors.Is(err, ErrConflict) {
 			break
 		}
-		found, findErr := m.store.Find(ctx, owner, id)
+		found, findErr := m.find(ctx, owner, id)
 		if findErr != nil {
 			return findErr
 		}

@@ -210,12 +210,19 @@ func (m *Manager) Hash(text Secret) (Hash, error) {
 
 // Find returns a key of owner.
 func (m *Manager) Find(ctx context.Context, owner, id string) (Key, error) {
-	r, err := m.store.Find(ctx, owner, id)
+	r, err := m.find(ctx, owner, id)
 	if err != nil {
 		m.failed(ctx, "find", err)
 		return Key{}, err
 	}
 	return r.Key, nil
+}
+
+func (m *Manager) find(ctx context.Context, owner, id string) (Record, error) {
+	if !isID(id) {
+		return Record{}, ErrNotFound
+	}
+	return m.store.Find(ctx, owner, id)
 }
 
 // List returns up to limit keys of owner, the newest first, without the first offset

@@ -3,6 +3,7 @@ package apikey
 import (
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -103,6 +104,14 @@ func (m *Manager) checkGrace(grace time.Duration) error {
 		})
 	}
 	return nil
+}
+
+// isID reports whether a key may have the ID id. Any other text, which a client has
+// invented, reaches no store: one that does not take it, as PostgreSQL refuses a zero
+// byte, would count as down.
+func isID(id string) bool {
+	const longest = 255
+	return id != "" && len(id) <= longest && utf8.ValidString(id) && !strings.ContainsFunc(id, unicode.IsControl)
 }
 
 // isScope reports whether a key may have the scope s.

@@ -1,0 +1,69 @@
+package apikey_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/apikey"
+)
+
+// A textStore fails for text that databases do not take, as PostgreSQL does.
+type textStore struct{ apikey.Store }
+
+func (s *textStore) check(id string) error {
+	if !utf8.ValidString(id) || strings.ContainsRune(id, 0) || len(id) > 2700 {
+		return errors.New("invalid byte sequence for encoding UTF8")
+	}
+	return nil
+}
+
+func (s *textStore) Find(ctx context.Context, owner, id string) (apikey.Record, error) {
+	if err := s.check(id); err != nil {
+		return apikey.Record{}, err
+	}
+	return s.Store.Find(ctx, owner, id)
+}
+
+func (s *textStore) Revoke(ctx context.Context, owner, id string, at time.Time) (apikey.Record, error) {
+	if err := s.check(id); err != nil {
+		return apikey.Record{}, err
+	}
+	return s.Store.Revoke(ctx, owner, id, at)
+}
+
+// No ID that a client invents is a failure of the store: many of these would make it
+// count as down, and nobody could revoke a key.
+func TestInventedIDsDoNotMakeTheStoreCountAsDown(t *testing.T) {
+	c := newConsole(t, apikey.ManagerConfig{
+		Store:   &textStore{apikey.NewMemory()},
+		OnError: func(_ context.Context, err error) { t.Error(err) },
+	}, apikey.HandlerConfig{})
+	id, _ := c.create(`{"name":"x"}`)
+	m := newManager(t, apikey.ManagerConfig{Store: c.store})
+	for _, bad := range []string{"%00", "%ff", "a%c0%80", strings.Repeat("a", 5000)} {
+		for range 5 {
+			for method, want := range map[string]int{http.MethodGet: 404, http.MethodDelete: 404} {
+				if got, body := c.do(method, "/"+bad, ""); got != want {
+					t.Fatalf("%s %.10s: %d %v", method, bad, got, body)
+				}
+			}
+			if got, body := c.do(http.MethodPatch, "/"+bad, `{"name":"y"}`); got != 404 {
+				t.Fatalf("PATCH %.10s: %d %v", bad, got, body)
+			}
+		}
+	}
+	if got, body := c.do(http.MethodDelete, "/"+id, ""); got != 204 {
+		t.Errorf("the revocation of a key: %d %v", got, body)
+	}
+	for range 20 {
+		if _, err := m.Revoke(t.Context(), apikey.Actor{Principal: &usher.Principal{Owner: "ann", Kind: usher.KindJWT}}, "ann", "\xff"); !errors.Is(err, apikey.ErrNotFound) {
+			t.Fatal(err)
+		}
+	}
+}
