@@ -106,6 +106,10 @@ func NewIntrospection(c IntrospectionConfig) (*Introspection, error) {
 		NegativeCapacity: capacity / 4,
 		Timeout:          cmp.Or(c.Timeout, 3*time.Second),
 		MaxFetches:       cmp.Or(c.MaxCalls, 64),
+		IsResult: func(err error) bool {
+			_, ok := errors.AsType[tokenError](err)
+			return ok
+		},
 	})
 	return i, nil
 }
@@ -153,9 +157,27 @@ func (i *Introspection) ask(ctx context.Context, h tokenHash, text string) (*res
 			return nil, err
 		}
 		e := new(response)
-		e.verdict, err = i.read(e, body)
-		return e, err
+		if e.verdict, err = i.read(e, body); err != nil {
+			return nil, tokenError{err}
+		}
+		return e, nil
 	})
+}
+
+// A tokenError is a response that concerns one token. It is no failure of the server, as
+// a client that sends many such tokens must not make those of others unavailable.
+type tokenError struct{ error }
+
+func (e tokenError) Unwrap() error { return e.error }
+
+// concernsToken reports whether a call failed because of its token: the response is too
+// long, or the server refuses the request rather than this service.
+func concernsToken(err error) bool {
+	var status outbound.StatusError
+	if !errors.As(err, &status) {
+		return errors.Is(err, outbound.ErrTooLong)
+	}
+	return status == http.StatusBadRequest || status == http.StatusRequestEntityTooLarge || status == http.StatusUnprocessableEntity
 }
 
 // lifetime returns for how long a response is kept, and whether it is negative.
@@ -181,7 +203,11 @@ func (i *Introspection) call(ctx context.Context, text string) ([]byte, error) {
 	const most = 64 << 10
 	body, err := outbound.Do(i.client, r, most)
 	if err != nil {
-		return nil, fmt.Errorf("jwtauth: introspection: %w", err)
+		concerns := concernsToken(err)
+		if err = fmt.Errorf("jwtauth: introspection: %w", err); concerns {
+			err = tokenError{err}
+		}
+		return nil, err
 	}
 	return body, nil
 }

@@ -27,6 +27,10 @@ type Config[V any] struct {
 	// behind invented keys. See [guard.Call] for how many wait, and how long.
 	// Required.
 	MaxFetches int
+	// IsResult, if not nil, reports whether a source whose fetch returned this error
+	// works all the same. All other errors count as failures of the source; see
+	// [guard.Guard.Results].
+	IsResult func(error) bool
 }
 
 // A Cache keeps what was fetched. It is safe for concurrent use.
@@ -76,6 +80,10 @@ func New[K comparable, V any](c Config[V]) *Cache[K, V] {
 		keepAny:   c.Capacity > 0,
 		first:     guard.New(c.Timeout, c.MaxFetches),
 		renewals:  guard.New(c.Timeout, c.MaxFetches),
+	}
+	if c.IsResult != nil {
+		cache.first.Results(c.IsResult)
+		cache.renewals.Results(c.IsResult)
 	}
 	cache.flights = make([]map[K]*flight[V], cache.values.Shards())
 	for i := range cache.flights {

@@ -47,6 +47,14 @@ func SameHost(c *http.Client) *http.Client {
 	return client
 }
 
+// A StatusError is the status of a response that is not 200.
+type StatusError int
+
+func (e StatusError) Error() string { return fmt.Sprintf("the server responded with %d", int(e)) }
+
+// ErrTooLong is matched by the error for a response that is too long.
+var ErrTooLong = errors.New("the response is too long")
+
 // Do sends r and returns the body of the response, which must be a 200 of at most
 // limit bytes.
 func Do(client *http.Client, r *http.Request, limit int64) ([]byte, error) {
@@ -56,14 +64,14 @@ func Do(client *http.Client, r *http.Request, limit int64) ([]byte, error) {
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("the server responded with %d", resp.StatusCode)
+		return nil, StatusError(resp.StatusCode)
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
 	if err != nil {
 		return nil, err
 	}
 	if int64(len(body)) > limit {
-		return nil, fmt.Errorf("the response has more than %d bytes", limit)
+		return nil, fmt.Errorf("%w: more than %d bytes", ErrTooLong, limit)
 	}
 	return body, nil
 }

@@ -1,0 +1,54 @@
+package jwtauth_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/jwtauth"
+)
+
+// Some servers respond to a token that they cannot read with an error of the client. A
+// client that sends many of these makes no token of another one unavailable.
+func TestInventedTokensDoNotMakeTheServerCountAsDown(t *testing.T) {
+	for _, status := range []int{200, 400, 413, 422} {
+		synctest.Test(t, func(t *testing.T) {
+			p := new(publisher)
+			var calls atomic.Int64
+			p.Serve(func(w http.ResponseWriter, r *http.Request) {
+				calls.Add(1)
+				if strings.HasPrefix(r.PostFormValue("token"), "junk") {
+					w.WriteHeader(status)
+					return
+				}
+				_, _ = io.WriteString(w, active(nil))
+			})
+			i := introspection(t, p, func(c *jwtauth.IntrospectionConfig) { c.OnError = func(context.Context, error) {} })
+			for n := range 300 {
+				if _, err := i.Authenticate(request(t, fmt.Sprint("junk", n))); statusOf(err) != 503 {
+					t.Fatalf("junk: %v", err)
+				}
+				if n%10 == 0 {
+					if _, err := i.Authenticate(request(t, fmt.Sprint("good", n))); err != nil {
+						t.Fatalf("after %d tokens that the server refuses with %d: %v", n, status, err)
+					}
+				}
+				time.Sleep(20 * time.Millisecond)
+			}
+		})
+	}
+}
+
+func statusOf(err error) int {
+	if e, ok := err.(*usher.Error); ok {
+		return e.Status
+	}
+	return 0
+}
