@@ -2,6 +2,7 @@ package envelope
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/exchange"
+	"github.com/usher-go/usher/internal/guard"
 	"github.com/usher-go/usher/internal/telemetry"
 )
 
@@ -168,9 +170,18 @@ func logError(r *http.Request, e *usher.Error) {
 	if errorStatus(e) != http.StatusInternalServerError && e.Cause == nil {
 		return
 	}
-	slog.Default().LogAttrs(r.Context(), slog.LevelError, "envelope: request failed",
+	attrs := []slog.Attr{
 		slog.String("method", cut(r.Method, maxMethod)),
 		slog.String("route", r.Pattern),
 		slog.String("request_id", RequestID(r.Context())),
-		slog.String("error", e.Error()))
+	}
+	if p, ok := errors.AsType[*guard.PanicError](e.Cause); ok {
+		// As in logPanic, the value may hold anything.
+		own := *e
+		own.Cause = nil
+		e = &own
+		attrs = append(attrs, slog.String("panic", fmt.Sprintf("%T", p.Value)), slog.String("stack", string(p.Stack)))
+	}
+	attrs = append(attrs, slog.String("error", e.Error()))
+	slog.Default().LogAttrs(r.Context(), slog.LevelError, "envelope: request failed", attrs...)
 }
