@@ -47,7 +47,7 @@ const (
 // Codes of sessions.
 const (
 	CodeInvalidRefreshToken = "invalid_refresh_token" // 401: unknown, expired, revoked or used before
-	CodeSessionRevoked      = "session_revoked"       // 401: the session was ended
+	CodeSessionRevoked      = "session_revoked"       // 403: a login or refresh of a subject who is revoked
 	CodeCrossOriginRequest  = "cross_origin_request"  // 403: a request with cookies from another site
 )
 
