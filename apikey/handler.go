@@ -104,14 +104,17 @@ func NewHandler(c HandlerConfig) (http.Handler, error) {
 	if m := c.Manager; m == nil {
 		faults.Add("Manager", config.Required)
 	} else {
-		faults.If(c.Grace < 0 || c.Grace > m.maxGrace, "Grace", "must be from 0 to ManagerConfig.MaxGrace")
+		faults.If(c.Grace > m.maxGrace, "Grace", "must be at most ManagerConfig.MaxGrace")
 		faults.If(c.DefaultLevel > m.maxLevel, "DefaultLevel", "must be at most ManagerConfig.MaxLevel")
 	}
+	faults.If(c.Grace < 0, "Grace", config.NotNegative)
+	faults.If(c.Manager == nil && c.DefaultLevel > usher.LevelFull, "DefaultLevel", "must be a level")
 	faults.If(slices.Contains(c.IDIsOwner, usher.KindAPIKey), "IDIsOwner", "must not name API keys, which have an Owner")
 	faults.If(c.Level > usher.LevelFull, "Level", "must be a level")
 	faults.If(slices.ContainsFunc(c.Scopes, func(s string) bool { return !isScope(s) }),
 		"Scopes", "must be scopes of 1 to 128 visible characters other than quote and backslash")
-	faults.If(c.PageSize < 1 || c.PageSize > c.MaxPageSize, "PageSize", "must be from 1 to MaxPageSize")
+	faults.If(c.MaxPageSize < 0, "MaxPageSize", config.NotNegative)
+	faults.If(c.PageSize < 0 || c.MaxPageSize >= 0 && c.PageSize > c.MaxPageSize, "PageSize", "must be from 1 to MaxPageSize")
 	faults.If(c.MaxBody < 0, "MaxBody", config.NotNegative)
 	if err := faults.Err(); err != nil {
 		return nil, err

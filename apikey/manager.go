@@ -110,17 +110,19 @@ func NewManager(c ManagerConfig) (*Manager, error) {
 	faults := config.Of[usher.ConfigError]("apikey.ManagerConfig")
 	faults.If(c.Store == nil, "Store", config.Required)
 	faults.If(c.StoreTimeout < 0, "StoreTimeout", config.NotNegative)
+	faults.If(c.Visible < 0, "Visible", config.NotNegative)
 	var ok bool
 	if m.format, ok = compileFormat(c.Format, faults, "Format"); ok {
 		if bits := m.format.Entropy(); bits < minEntropy {
 			faults.Add("Format", fmt.Sprintf("must generate at least %d bits of entropy, and generates %d", minEntropy, bits))
-		} else if !m.hides(c.Visible) {
-			faults.Add("Visible", "must be from 0 to the length of a key, and leave 112 bits hidden")
+		} else if c.Visible > 0 && !m.hides(c.Visible) {
+			faults.Add("Visible", "must be at most the length of a key, and leave 112 bits hidden")
 		}
 	}
 	m.hasher = newHasher(c.Peppers, faults)
 	faults.If(m.maxActive < 0, "MaxActive", config.NotNegative)
-	faults.If(m.minName < 0 || m.maxName < m.minName, "MaxName", "must be at least MinName, which must be at least 1")
+	faults.If(m.minName < 0, "MinName", config.NotNegative)
+	faults.If(m.maxName < max(m.minName, 0), "MaxName", "must be at least MinName")
 	faults.If(m.maxGrace < 0, "MaxGrace", config.NotNegative)
 	faults.If(m.maxLifetime < 0, "MaxLifetime", config.NotNegative)
 	faults.If(m.maxLevel > usher.LevelFull, "MaxLevel", "must be a level")
@@ -134,9 +136,6 @@ func NewManager(c ManagerConfig) (*Manager, error) {
 // hides reports whether keys of which the first visible characters are stored have
 // enough characters left to guess. It decides by a key that it generates and discards.
 func (m *Manager) hides(visible int) bool {
-	if visible == 0 {
-		return true
-	}
 	text, err := m.format.Generate(rand.Reader, "")
 	if err != nil {
 		return false
@@ -145,7 +144,7 @@ func (m *Manager) hides(visible int) bool {
 	// Eight characters may be shown in any case: four of the usual ones and the last
 	// four, each of at most six bits.
 	extra := max(0, visible-usual) + 8
-	return visible > 0 && visible <= len(text) && m.format.Entropy()-6*extra >= 112
+	return visible <= len(text) && m.format.Entropy()-6*extra >= 112
 }
 
 // A preview gets a key that a change is about to store, and its text if that is new.

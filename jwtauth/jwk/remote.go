@@ -113,7 +113,7 @@ func NewRemote(c RemoteConfig) (*Remote, error) {
 		first:    make(chan struct{}),
 		wanted:   make(chan struct{}, 1),
 	}
-	f.If(j.stale <= j.refresh, "StaleAfter", "must be longer than RefreshEvery")
+	f.If(j.stale >= 0 && j.stale <= j.refresh, "StaleAfter", "must be longer than RefreshEvery")
 	for n, a := range c.Algorithms {
 		f.If(!a.Valid() || a.Symmetric(), fmt.Sprintf("Algorithms[%d]", n), "must be an asymmetric algorithm of this package")
 	}

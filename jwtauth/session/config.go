@@ -103,8 +103,8 @@ func (m *Manager) validate(f config.Faults[usher.ConfigError]) {
 	f.If(strings.Contains(m.name, "|"), "Issuer", "must not contain a bar")
 	f.If(len(m.audiences) == 0 || slices.Contains(m.audiences, ""), "Audiences", "at least one is required, and none may be empty")
 	f.If(m.access < time.Second, "AccessLifetime", "must be at least a second")
-	f.If(m.refresh < m.access, "RefreshLifetime", "must not be shorter than AccessLifetime")
-	f.If(m.session < m.refresh, "SessionLifetime", "must not be shorter than RefreshLifetime")
+	f.If(m.refresh < max(m.access, 0), "RefreshLifetime", "must not be shorter than AccessLifetime")
+	f.If(m.session < max(m.refresh, 0), "SessionLifetime", "must not be shorter than RefreshLifetime")
 	// The access token in a response that is given again must still be valid.
 	f.If(m.grace >= m.access || m.grace > maxLeeway, "Grace", "must be shorter than AccessLifetime, and at most 5 minutes")
 	f.If(m.timeout < 0, "Timeout", config.NotNegative)
