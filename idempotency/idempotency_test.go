@@ -419,3 +419,19 @@ func TestNoTimeOfACallerReachesAStore(t *testing.T) {
 		}
 	}
 }
+
+func TestKeysAreThoseOfTheRoutePattern(t *testing.T) {
+	once := newMiddleware(t, idempotency.Config{})
+	orders := new(counting)
+	outer, inner := http.NewServeMux(), http.NewServeMux()
+	outer.Handle("POST /orders/{id}", orders)
+	inner.Handle("POST /orders/{id}", once.Wrap(orders))
+	request := func() *http.Request { return post("/orders/7", `{}`, key("1")) }
+
+	first := do(inner, request())
+	wantReplay(t, do(usher.Chain(usher.Pattern(outer), once).Wrap(outer), request()), first)
+	orders.want(t, 1)
+	// Without a pattern it is another key, as the documentation warns.
+	do(once.Wrap(outer), request())
+	orders.want(t, 2)
+}

@@ -75,6 +75,9 @@ const (
 // another, and so does a limiter inside itself. The inner limiter charges only what the
 // outer ones have not charged, Only refunds what they have charged under other policies
 // than its own, and a refusal refunds everything. A refusal of an outer limiter is final.
+// What does not count as another limiter is the one handler that Wrap has returned: a
+// request that passes through it twice, as a handler serves it again or as two places
+// have one usher.Adapt(limiter.Wrap), is charged twice.
 type Limiter struct {
 	config   Config
 	policies []*policy

@@ -10,6 +10,7 @@ import (
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/ratelimit"
+	"github.com/usher-go/usher/ushertest"
 )
 
 // family returns a root of 6 an hour and what derives from it.
@@ -217,5 +218,37 @@ func TestAPanicOfAnInnerHandlerRefundsNothing(t *testing.T) {
 	}
 	if refused != 2 {
 		t.Errorf("%d of 5 refused, want 2", refused)
+	}
+}
+
+// However a limiter is wrapped, it charges once where it stands inside itself. The one
+// handler that Wrap has returned is not another limiter, as the documentation warns.
+func TestALimiterInsideItselfChargesOnceInAnyWrapping(t *testing.T) {
+	always := func(*http.Request) bool { return true }
+	tests := map[string]struct {
+		nest func(l *ratelimit.Limiter) usher.Middleware
+		want string
+	}{
+		"by itself":         {func(l *ratelimit.Limiter) usher.Middleware { return usher.Chain(l, l) }, "2"},
+		"a chain of chains": {func(l *ratelimit.Limiter) usher.Middleware { c := usher.Chain(l); return usher.Chain(c, usher.Chain(c)) }, "2"},
+		"watched":           {func(l *ratelimit.Limiter) usher.Middleware { w := ushertest.Watch(l); return usher.Chain(w, w) }, "2"},
+		"watched inside":    {func(l *ratelimit.Limiter) usher.Middleware { return usher.Chain(l, ushertest.Watch(l)) }, "2"},
+		"on condition":      {func(l *ratelimit.Limiter) usher.Middleware { m := usher.When(always, l); return usher.Chain(m, m) }, "2"},
+		"adapted inside":    {func(l *ratelimit.Limiter) usher.Middleware { return usher.Chain(l, usher.Adapt(l.Wrap)) }, "2"},
+		"adapted outside":   {func(l *ratelimit.Limiter) usher.Middleware { return usher.Chain(usher.Adapt(l.Wrap), l) }, "2"},
+		"one handler":       {func(l *ratelimit.Limiter) usher.Middleware { m := usher.Adapt(l.Wrap); return usher.Chain(m, m) }, "1"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			l := must(t)(ratelimit.New(ratelimit.Config{
+				Policies: []ratelimit.Policy{ratelimit.PerAddress(3, time.Hour)}, Headers: ratelimit.DeltaHeaders,
+			}))
+			h := tt.nest(l).Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+			if got := w.Header().Get("X-RateLimit-Remaining"); got != tt.want {
+				t.Errorf("%s of 3 left, want %s", got, tt.want)
+			}
+		})
 	}
 }
