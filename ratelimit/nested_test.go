@@ -229,14 +229,17 @@ func TestALimiterInsideItselfChargesOnceInAnyWrapping(t *testing.T) {
 		nest func(l *ratelimit.Limiter) usher.Middleware
 		want string
 	}{
-		"by itself":         {func(l *ratelimit.Limiter) usher.Middleware { return usher.Chain(l, l) }, "2"},
-		"a chain of chains": {func(l *ratelimit.Limiter) usher.Middleware { c := usher.Chain(l); return usher.Chain(c, usher.Chain(c)) }, "2"},
-		"watched":           {func(l *ratelimit.Limiter) usher.Middleware { w := ushertest.Watch(l); return usher.Chain(w, w) }, "2"},
-		"watched inside":    {func(l *ratelimit.Limiter) usher.Middleware { return usher.Chain(l, ushertest.Watch(l)) }, "2"},
-		"on condition":      {func(l *ratelimit.Limiter) usher.Middleware { m := usher.When(always, l); return usher.Chain(m, m) }, "2"},
-		"adapted inside":    {func(l *ratelimit.Limiter) usher.Middleware { return usher.Chain(l, usher.Adapt(l.Wrap)) }, "2"},
-		"adapted outside":   {func(l *ratelimit.Limiter) usher.Middleware { return usher.Chain(usher.Adapt(l.Wrap), l) }, "2"},
-		"one handler":       {func(l *ratelimit.Limiter) usher.Middleware { m := usher.Adapt(l.Wrap); return usher.Chain(m, m) }, "1"},
+		"by itself": {func(l *ratelimit.Limiter) usher.Middleware { return usher.Chain(l, l) }, "2"},
+		"a chain of chains": {func(l *ratelimit.Limiter) usher.Middleware {
+			c := usher.Chain(l)
+			return usher.Chain(c, usher.Chain(c))
+		}, "2"},
+		"watched":         {func(l *ratelimit.Limiter) usher.Middleware { w := ushertest.Watch(l); return usher.Chain(w, w) }, "2"},
+		"watched inside":  {func(l *ratelimit.Limiter) usher.Middleware { return usher.Chain(l, ushertest.Watch(l)) }, "2"},
+		"on condition":    {func(l *ratelimit.Limiter) usher.Middleware { m := usher.When(always, l); return usher.Chain(m, m) }, "2"},
+		"adapted inside":  {func(l *ratelimit.Limiter) usher.Middleware { return usher.Chain(l, usher.Adapt(l.Wrap)) }, "2"},
+		"adapted outside": {func(l *ratelimit.Limiter) usher.Middleware { return usher.Chain(usher.Adapt(l.Wrap), l) }, "2"},
+		"one handler":     {func(l *ratelimit.Limiter) usher.Middleware { m := usher.Adapt(l.Wrap); return usher.Chain(m, m) }, "1"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
