@@ -24,7 +24,9 @@ import (
 // set it. The body of the request and the connection have deadlines of their own: see
 // ReadTimeout and WriteTimeout of [http.Server].
 //
-// Deadline stands inside of the envelope. It panics if d is not positive.
+// Deadline stands inside of the envelope, and on either side of idempotency, for which
+// its error means that the outcome is unknown, as a retry could repeat what the handler
+// did in time. It panics if d is not positive.
 func Deadline(d time.Duration, e *Error) Middleware {
 	if d <= 0 {
 		panic("usher: Deadline must be positive") //nolint:forbidigo // documented
@@ -62,7 +64,7 @@ func (m *deadline) ServeNext(w http.ResponseWriter, r *http.Request, next http.H
 	c.writer.SetRequest(inner)
 	exchange.Serve(next, &c.writer, r, inner)
 	if c.missed() && c.writer.Status() == 0 && !c.writer.Hijacked() {
-		Fail(w, inner, m.e)
+		Fail(w, inner, context.DeadlineExceeded)
 	}
 }
 
@@ -93,12 +95,16 @@ func (c *deadlineCall) missed() bool {
 }
 
 // missedDeadline returns the error for a handler that has failed with err because of
-// a [Deadline], or nil.
+// a [Deadline], or nil. It records the failure in the exchange: the handler may have had
+// an effect before, which the status of the error does not say.
 func missedDeadline(ctx context.Context, err error) *Error {
 	if !errors.Is(err, context.DeadlineExceeded) {
 		return nil
 	}
 	if c, ok := ctx.Value(deadlineKey{}).(*deadlineCall); ok && c.missed() {
+		if x := exchange.From(ctx); x != nil {
+			x.TimeOut()
+		}
 		return c.e
 	}
 	return nil

@@ -1,6 +1,7 @@
 package idempotency_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -397,5 +398,47 @@ func TestAResponseThatWasNeverWrittenIsNotStored(t *testing.T) {
 			first := do(h, usher.WithPrincipal(r.WithContext(ctx), alice))
 			wantRetry(t, h, calls, first, c.want)
 		})
+	}
+}
+
+// The error of a Deadline has a status that profiles release, but the handler may have
+// had its effect in time.
+func TestAMissedDeadlineIsNotRepeated(t *testing.T) {
+	deadlines := map[string]*usher.Error{
+		"503": nil,
+		"504": {Status: http.StatusGatewayTimeout, Code: "upstream_timeout"},
+		"408": {Status: http.StatusRequestTimeout, Code: "too_slow"},
+	}
+	for name, e := range deadlines {
+		for _, outside := range []bool{true, false} {
+			for _, returns := range []string{"with the error", "without a response"} {
+				for profile, runs := range map[idempotency.Profile]int64{
+					idempotency.ProfileDefault: 1, idempotency.ProfileStripe: 1, idempotency.ProfileKeepSuccess: 2,
+				} {
+					t.Run(fmt.Sprintf("%s, outside %v, %s, profile %d", name, outside, returns, profile), func(t *testing.T) {
+						synctest.Test(t, func(t *testing.T) {
+							once, deadline := newMiddleware(t, idempotency.Config{Profile: profile}), usher.Deadline(time.Second, e)
+							chain := usher.Chain(once, deadline)
+							if outside {
+								chain = usher.Chain(deadline, once)
+							}
+							effects := &counting{next: func(w http.ResponseWriter, r *http.Request) {
+								<-r.Context().Done()
+								if returns == "with the error" {
+									usher.Fail(w, r, fmt.Errorf("query: %w", r.Context().Err()))
+								}
+							}}
+							h := chain.Wrap(effects)
+							first := do(h, post("/", `{}`, key("1")))
+							if want := cmp.Or(e, &usher.Error{Status: 503}).Status; first.Code != want {
+								t.Errorf("the client gets %d, want %d", first.Code, want)
+							}
+							do(h, post("/", `{}`, key("1")))
+							effects.want(t, runs)
+						})
+					})
+				}
+			}
+		}
 	}
 }

@@ -27,8 +27,9 @@ const (
 type Profile uint8
 
 // The profiles. The status is 0 if the handler did not return, or wrote nothing before
-// its client disconnected or its time ran out. An error that a profile would keep is
-// Unknown if it was written after the context of the request had ended.
+// its client disconnected or its time ran out, and for the error of a usher.Deadline.
+// Any other error that a profile would keep is Unknown if it was written after the
+// context of the request had ended.
 const (
 	// ProfileDefault keeps 200 to 498, except for 401, 403, 408, 409, 425 and 429,
 	// which it releases, as it does 501 and 503. Any other server error, a panic, and
@@ -102,6 +103,9 @@ func (e *Execution) decide(status int) Outcome {
 		return Keep
 	}
 	if o == 0 {
+		if status >= 400 && e.exchange.TimedOut() {
+			status = 0 // for the profile, whatever status the Deadline gives its error
+		}
 		o = e.m.config.Profile.Outcome(status)
 		// The error may only mean that time ran out.
 		if o == Keep && status >= 400 && e.work.Err() != nil {

@@ -17,7 +17,7 @@ import (
 	"github.com/usher-go/usher/clientip"
 )
 
-// hopByHop is the claim of a client that tells proxies to remove what they add.
+// hopByHop is the claim of a client that asks proxies to remove the fields that they add.
 const hopByHop = "a hop-by-hop name"
 
 // A client behind each proxy is what that proxy reports, whatever the client claims.

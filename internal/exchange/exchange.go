@@ -23,6 +23,7 @@ type Exchange struct {
 	failed   atomic.Int32
 	rendered atomic.Int32
 	broken   atomic.Pointer[error]
+	timedOut atomic.Bool
 	values   values
 
 	client      atomic.Pointer[Client]
@@ -108,6 +109,13 @@ func (x *Exchange) Failed(status int) { x.failed.Store(int32(status)) }
 
 // Failure returns the status that was last passed to Failed, or 0.
 func (x *Exchange) Failure() int { return int(x.failed.Load()) }
+
+// TimeOut records that the handler has failed because its time ran out: what it had
+// done by then is unknown, whatever status the error has.
+func (x *Exchange) TimeOut() { x.timedOut.Store(true) }
+
+// TimedOut reports whether TimeOut was called.
+func (x *Exchange) TimedOut() bool { return x.timedOut.Load() }
 
 // Break records that a response that looks like a success is broken, and why.
 // The first reason counts. An envelope then aborts the connection when the handler
