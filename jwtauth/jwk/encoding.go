@@ -180,7 +180,7 @@ func (k *Key) publicJWK() ([]byte, error) {
 		N         string    `json:"n,omitempty"`
 		E         string    `json:"e,omitempty"`
 	}{ID: k.id, Use: "sig", Algorithm: k.algorithm}
-	switch public := k.verifying.(type) {
+	switch public := (*k.verifying).(type) {
 	case *rsa.PublicKey:
 		out.Type, out.N, out.E = "RSA", b64(public.N.Bytes()), b64(big.NewInt(int64(public.E)).Bytes())
 	case *ecdsa.PublicKey:

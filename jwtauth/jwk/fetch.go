@@ -114,6 +114,6 @@ func (f *fetcher) parseKey(data []byte) (*Key, error) {
 // sameKeys reports whether two lists of keys are equal.
 func sameKeys(a, b []*Key) bool {
 	return slices.EqualFunc(a, b, func(a, b *Key) bool {
-		return a.id == b.id && a.algorithm == b.algorithm && equalKeys(a.verifying, b.verifying)
+		return a.id == b.id && a.algorithm == b.algorithm && equalKeys(*a.verifying, *b.verifying)
 	})
 }

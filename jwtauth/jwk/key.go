@@ -48,8 +48,11 @@ type Key struct {
 	id        string
 	algorithm Algorithm
 	method    jwt.SigningMethod
-	verifying any // what method verifies with
-	signing   any // what method signs with, or nil
+
+	// Pointers to interfaces, because fmt prints unexported fields without calling
+	// methods: a key in a field of another struct, for instance.
+	verifying *any // what method verifies with
+	signing   *any // what method signs with, or nil
 }
 
 // New returns the key that c describes, or all faults of c. It refuses keys
@@ -118,12 +121,13 @@ func New(c KeyConfig) (*Key, error) {
 
 // key returns a Key with material that check accepts.
 func (s scheme) key(id string, a Algorithm, material any) *Key {
-	k := &Key{id: id, algorithm: a, method: s.method, verifying: material}
+	k := &Key{id: id, algorithm: a, method: s.method, verifying: &material}
 	switch m := material.(type) {
 	case []byte:
-		k.signing = m
+		k.signing = &material
 	case crypto.Signer:
-		k.signing, k.verifying = m, m.Public()
+		public := any(m.Public())
+		k.signing, k.verifying = &material, &public
 	}
 	return k
 }
@@ -271,7 +275,7 @@ func (k *Key) CanSign() bool { return k.signing != nil }
 
 // Verify returns an error unless signature is that of text.
 func (k *Key) Verify(text string, signature []byte) error {
-	return k.method.Verify(text, signature, k.verifying)
+	return k.method.Verify(text, signature, *k.verifying)
 }
 
 // Sign returns the signature of text, or an error if the key cannot sign.
@@ -279,7 +283,7 @@ func (k *Key) Sign(text string) ([]byte, error) {
 	if k.signing == nil {
 		return nil, errors.New("jwk: the key is public and cannot sign")
 	}
-	return k.method.Sign(text, k.signing)
+	return k.method.Sign(text, *k.signing)
 }
 
 // MarshalJSON returns the public half of the key as a JWK (RFC 7517) with kid,

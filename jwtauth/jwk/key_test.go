@@ -9,6 +9,7 @@ import (
 	"crypto/rsa"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/usher-go/usher/jwtauth/jwk"
@@ -28,6 +29,40 @@ func TestKeyPrintsNoMaterial(t *testing.T) {
 	}
 	if b, err := json.Marshal(k); err == nil {
 		t.Errorf("a secret is encoded as %s", b)
+	}
+}
+
+// Fmt calls no method of an unexported field, and follows a pointer in one for a verb
+// that does not suit it.
+func TestKeyInAnotherValuePrintsNoMaterial(t *testing.T) {
+	secret := []byte("0123456789abcdef0123456789abcdef")
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		key      *jwk.Key
+		material []byte
+	}{
+		{mustKey(t, jwk.KeyConfig{ID: "a", Algorithm: jwk.HS256, Secret: secret}), secret},
+		{mustKey(t, jwk.KeyConfig{ID: "a", Algorithm: jwk.EdDSA, Material: private}), private.Seed()},
+	} {
+		for _, v := range []any{
+			struct{ k jwk.Key }{*c.key},
+			struct{ k *jwk.Key }{c.key},
+			&struct{ k *jwk.Key }{c.key},
+			struct{ k jwk.Static }{jwk.Static{c.key}},
+			[]jwk.Key{*c.key},
+		} {
+			for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%p"} {
+				got := fmt.Sprintf(verb, v)
+				for _, form := range []string{"%s", "%x", "%X", "%d", "% x"} {
+					if text := strings.Trim(fmt.Sprintf(form, c.material), "[]"); strings.Contains(got, text) {
+						t.Errorf("%s of a %T prints the material: %s", verb, v, got)
+					}
+				}
+			}
+		}
 	}
 }
 
