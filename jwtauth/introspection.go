@@ -13,6 +13,7 @@ import (
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/config"
+	"github.com/usher-go/usher/internal/guard"
 	"github.com/usher-go/usher/internal/jose"
 	"github.com/usher-go/usher/internal/loader"
 	"github.com/usher-go/usher/internal/outbound"
@@ -30,7 +31,7 @@ type Introspection struct {
 	*hasher
 	url       string
 	client    *http.Client
-	header    http.Header
+	header    func() http.Header // of each call; fmt prints no secrets that a func returns
 	issuer    string
 	audiences []string // nil accepts any
 	required  []string
@@ -62,7 +63,7 @@ func NewIntrospection(c IntrospectionConfig) (*Introspection, error) {
 	i := &Introspection{
 		hasher:    newHasher(),
 		url:       c.Endpoint,
-		header:    c.header(),
+		header:    c.header().Clone,
 		issuer:    c.Issuer,
 		audiences: slices.Clone(c.Audiences),
 		required:  slices.Clone(c.RequiredClaims),
@@ -108,7 +109,9 @@ func NewIntrospection(c IntrospectionConfig) (*Introspection, error) {
 		MaxFetches:       cmp.Or(c.MaxCalls, 64),
 		IsResult: func(err error) bool {
 			_, ok := errors.AsType[tokenError](err)
-			return ok
+			// A Principal that cannot handle some claims panics for these alone.
+			_, panicked := errors.AsType[*guard.PanicError](err)
+			return ok || panicked
 		},
 	})
 	return i, nil
@@ -170,14 +173,20 @@ type tokenError struct{ error }
 
 func (e tokenError) Unwrap() error { return e.error }
 
-// concernsToken reports whether a call failed because of its token: the response is too
-// long, or the server refuses the request rather than this service.
+// concernsToken reports whether a call may have failed because of its token: the response
+// is too long, or the server refuses the request rather than this service, or fails at
+// it. A 500 may have any cause, but the server has responded.
 func concernsToken(err error) bool {
 	var status outbound.StatusError
 	if !errors.As(err, &status) {
 		return errors.Is(err, outbound.ErrTooLong)
 	}
-	return status == http.StatusBadRequest || status == http.StatusRequestEntityTooLarge || status == http.StatusUnprocessableEntity
+	switch status {
+	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity, http.StatusInternalServerError:
+		return true
+	default:
+		return false
+	}
 }
 
 // lifetime returns for how long a response is kept, and whether it is negative.
@@ -199,7 +208,7 @@ func (i *Introspection) call(ctx context.Context, text string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.Header = i.header.Clone()
+	r.Header = i.header()
 	const most = 64 << 10
 	body, err := outbound.Do(i.client, r, most)
 	if err != nil {

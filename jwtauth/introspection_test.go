@@ -2,8 +2,10 @@ package jwtauth_test
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -82,6 +84,18 @@ func TestIntrospectionCall(t *testing.T) {
 		}
 	}))
 	h.ServeHTTP(httptest.NewRecorder(), request(t, opaque))
+}
+
+func TestIntrospectionPrintsNoSecret(t *testing.T) {
+	i := introspection(t, new(publisher), func(c *jwtauth.IntrospectionConfig) { c.Header = http.Header{"X-Private": {"canary"}} })
+	basic := strings.TrimRight(base64.StdEncoding.EncodeToString([]byte("api:s3cret")), "=")
+	for _, v := range []any{i, struct{ i *jwtauth.Introspection }{i}} {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q"} {
+			if got := fmt.Sprintf(verb, v); strings.Contains(got, basic) || strings.Contains(got, "canary") || strings.Contains(got, "s3cret") {
+				t.Errorf("%s of a %T prints a secret: %s", verb, v, got)
+			}
+		}
+	}
 }
 
 func TestIntrospectionResponses(t *testing.T) {

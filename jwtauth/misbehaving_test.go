@@ -3,11 +3,16 @@ package jwtauth_test
 import (
 	"context"
 	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/faulty"
 	"github.com/usher-go/usher/jwtauth"
 )
@@ -87,6 +92,86 @@ func TestRevocationsThatMisbehave(t *testing.T) {
 				time.Sleep(time.Minute)
 				want(t, v, text, jwtauth.Accepted)
 				want(t, v, gone, jwtauth.Revoked)
+			})
+		})
+	}
+}
+
+// A client that sends tokens which the server or the application cannot handle does not
+// stop the calls for the tokens of others.
+func TestTokensThatFailTheirIntrospectionAffectNoOthers(t *testing.T) {
+	respond := func(status int, body string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(status)
+			_, _ = io.WriteString(w, body)
+		}
+	}
+	for name, bad := range map[string]http.HandlerFunc{
+		"a 500":                    respond(500, ""),
+		"text that is not Unicode": respond(200, `{"active":true,"name":"\ud800"}`),
+		"a panic of Principal": func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = io.WriteString(w, active(map[string]any{"sub": "bad"}))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := new(publisher)
+				p.Serve(func(w http.ResponseWriter, r *http.Request) {
+					if strings.HasPrefix(r.PostFormValue("token"), "bad") {
+						bad(w, r)
+						return
+					}
+					_, _ = io.WriteString(w, active(nil))
+				})
+				i := introspection(t, p, func(c *jwtauth.IntrospectionConfig) {
+					c.OnError = func(context.Context, error) {}
+					c.Principal = func(t *jwtauth.Token, standard usher.Principal) usher.Principal {
+						if t.Subject == "bad" {
+							panic("no such user")
+						}
+						return standard
+					}
+				})
+				want(t, i, "known", jwtauth.Accepted)
+				time.Sleep(time.Minute) // until it must be renewed
+				for n := range 100 {
+					want(t, i, "bad"+strconv.Itoa(n), jwtauth.Unavailable)
+				}
+				want(t, i, "new", jwtauth.Accepted)
+				want(t, i, "known", jwtauth.Accepted)
+			})
+		})
+	}
+}
+
+// During an outage of the authorization server requests fail at once.
+func TestAnOutageOfIntrospectionFailsFastAndEnds(t *testing.T) {
+	for name, fail := range map[string]http.HandlerFunc{
+		"a gateway without the server": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) },
+		"a server that is overloaded":  func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) },
+		"a server that hangs":          func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var calls atomic.Int64
+				p := new(publisher)
+				p.Serve(func(w http.ResponseWriter, r *http.Request) { calls.Add(1); fail(w, r) })
+				i := introspection(t, p, func(c *jwtauth.IntrospectionConfig) { c.OnError = func(context.Context, error) {} })
+				for n := range 100 {
+					go want(t, i, "a"+strconv.Itoa(n), jwtauth.Unavailable)
+				}
+				time.Sleep(3500 * time.Millisecond)
+				before := calls.Load()
+				for n := range 100 {
+					want(t, i, "b"+strconv.Itoa(n), jwtauth.Unavailable)
+				}
+				if n := calls.Load() - before; n > 1 {
+					t.Errorf("%d calls during the outage, want at most a probe", n)
+				}
+				p.Say(active(nil))
+				time.Sleep(10 * time.Second)
+				want(t, i, "c", jwtauth.Accepted)
+				want(t, i, "d", jwtauth.Accepted)
 			})
 		})
 	}
