@@ -75,7 +75,8 @@ func (g *Guard) Results(isResult func(error) bool) *Guard {
 
 // NeverOpen makes g call the store during an outage too. It is for calls that finish
 // what an earlier call has begun: they cannot be made later, and their number is bounded
-// by that of the earlier calls. NeverOpen returns g, and must be called before the first
+// by that of the earlier calls. It is also for callbacks whose errors may be due to the
+// client. NeverOpen returns g, and must be called before the first
 // call.
 func (g *Guard) NeverOpen() *Guard {
 	g.breaker = nil

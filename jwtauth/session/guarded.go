@@ -6,7 +6,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/guard"
 	"github.com/usher-go/usher/jwtauth"
 )
@@ -89,15 +88,13 @@ func (g guardedStore) RevokeSubject(ctx context.Context, subject string, at time
 }
 
 // guardClaims returns a claims callback with bounded calls. It usually queries a
-// database.
+// database. Its errors may be about one session, whose client can retry at will, so they
+// never stop the calls for others.
 func guardClaims(claims claimsFunc, timeout time.Duration) claimsFunc {
 	if claims == nil {
 		return nil
 	}
-	g := guard.New(timeout, maxStoreCalls).Results(func(err error) bool {
-		_, refused := errors.AsType[*usher.Error](err)
-		return refused
-	})
+	g := guard.New(timeout, maxStoreCalls).NeverOpen()
 	return func(ctx context.Context, s Session) (map[string]any, error) {
 		s = s.clone()
 		return guard.Call(ctx, g, func(ctx context.Context) (map[string]any, error) { return claims(ctx, s) }, nil)

@@ -142,3 +142,32 @@ func TestAStoreThatMisbehavesAtALoginOrLogout(t *testing.T) {
 		})
 	}
 }
+
+// A client that retries although Claims fails for its session affects no other session.
+func TestClaimsThatFailForOneSessionAffectNoOthers(t *testing.T) {
+	for name, fail := range map[string]faulty.Fault{"fail": faulty.Fail, "panic": faulty.Panic} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var calls faulty.Calls
+				calls.Set(fail)
+				m := newManager(t, func(c *session.Config) {
+					c.OnError = func(context.Context, error) {}
+					c.Claims = func(ctx context.Context, s session.Session) (map[string]any, error) {
+						if s.Subject == "bad" {
+							return nil, calls.Call(ctx)
+						}
+						return nil, nil
+					}
+				})
+				opened := login(t, m)
+				for range 100 {
+					if _, err := m.Login(t.Context(), session.Session{Subject: "bad"}); err == nil {
+						t.Fatal("a login without its claims succeeded")
+					}
+				}
+				mustRefresh(t, m, opened.RefreshToken())
+				login(t, m)
+			})
+		})
+	}
+}
