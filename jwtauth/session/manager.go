@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -183,8 +184,13 @@ func (m *Manager) login(ctx context.Context, template Session, address netip.Add
 func (m *Manager) open(ctx context.Context, template Session) (Tokens, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, m.timeout, errSlow)
 	defer cancel()
-	if template.Subject == "" || !utf8.ValidString(template.Subject) {
-		return Tokens{}, misuse("the subject of a login must be valid UTF-8 and not empty")
+	if template.Subject == "" || !isText(template.Subject) {
+		return Tokens{}, misuse("the subject of a login must be valid UTF-8 without NUL and not empty")
+	}
+	for name, value := range template.Data {
+		if !isText(name) || !isText(value) {
+			return Tokens{}, misuse("the data of a login must be valid UTF-8 without NUL")
+		}
 	}
 	for _, s := range template.Scopes {
 		if !scope.Valid(s) {
@@ -217,6 +223,10 @@ func (m *Manager) open(ctx context.Context, template Session) (Tokens, error) {
 	}
 	return a.tokens(r.Session), nil
 }
+
+// isText reports whether every store can keep s. Many databases fail at other text, and
+// their failures stop the calls for others.
+func isText(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }
 
 // Logout ends the session with this ID, the claim sid of its access tokens. Ending it
 // again, or one that does not exist, is not an error. After an error call it again: the

@@ -4,11 +4,15 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
+	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/faulty"
 	"github.com/usher-go/usher/jwtauth/session"
 )
@@ -170,4 +174,38 @@ func TestClaimsThatFailForOneSessionAffectNoOthers(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A textStore refuses text as PostgreSQL does.
+type textStore struct{ session.Store }
+
+func (s textStore) Insert(ctx context.Context, r session.Record) error {
+	if text := fmt.Sprint(r.Subject, r.Data); !utf8.ValidString(text) || strings.ContainsRune(text, 0) {
+		return errors.New("invalid byte sequence for encoding UTF8")
+	}
+	return s.Store.Insert(ctx, r)
+}
+
+// The name of a device often comes from the client.
+func TestALoginWithDataThatIsNoTextAffectsNoOthers(t *testing.T) {
+	m := newManager(t, func(c *session.Config) {
+		c.Store = textStore{c.Store}
+		c.OnError = func(context.Context, error) {}
+	})
+	opened := login(t, m)
+	for n, bad := range []session.Session{
+		{Subject: "ann", Data: map[string]string{"device": "a\x00b"}},
+		{Subject: "ann", Data: map[string]string{"device": "a\xff"}},
+		{Subject: "ann", Data: map[string]string{"\x00": "a"}},
+		{Subject: "ann\x00"},
+	} {
+		for range 10 {
+			_, err := m.Login(t.Context(), bad)
+			if e, ok := errors.AsType[*usher.Error](err); !ok || e.Status != 500 {
+				t.Fatalf("%d: %v", n, err)
+			}
+		}
+	}
+	mustRefresh(t, m, opened.RefreshToken())
+	login(t, m)
 }

@@ -18,7 +18,7 @@ type Session struct {
 	// Scopes are granted to the session's access tokens.
 	Scopes []string
 	// Data is the application's, to be available at a refresh: the name of a device, for
-	// instance. Stores keep it in clear.
+	// instance. Stores keep it in clear. It must be valid UTF-8 without NUL.
 	Data map[string]string
 	// CreatedAt is the time of the login, and RefreshedAt that of the last rotation,
 	// or CreatedAt before the first.
