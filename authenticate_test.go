@@ -180,7 +180,11 @@ func TestAuthenticate(t *testing.T) {
 		"precedence: beside another, alone":           {list(usher.Precedence(da, db), detector{field: "C"}), []string{"A", "good", "B", "good"}, goodA},
 		"two without detection, one nested":           {list(b, usher.Optional(a)), []string{"A", "good", "B", "good"}, twoOfThem},
 		"two without detection, both nested":          {list(usher.Optional(b), usher.Precedence(a)), []string{"A", "good", "B", "bad"}, twoOfThem},
-		"precedence: carriers of a nested selection":  {list(usher.Precedence(sharedA, db), sharedCertainB), []string{"A", "good", "B", "good"}, goodB},
+		"precedence: carriers of a nested selection":  {list(usher.Precedence(sharedA, detector{field: "C"}), sharedCertainB), []string{"A", "good", "B", "good"}, goodB},
+		"precedence: it ranks only its own":           {list(usher.Precedence(sharedA, detector{field: "C"}), sharedCertainB), []string{"A", "good", "B", "good", "C", "good"}, twoOfThem},
+		"precedence: in whatever order":               {list(sharedCertainB, usher.Precedence(sharedA, detector{field: "C"})), []string{"A", "good", "B", "good", "C", "good"}, twoOfThem},
+		"precedence: of precedence, beside another":   {list(sharedCertainB, usher.Precedence(usher.Precedence(sharedA, detector{field: "C"}))), []string{"A", "good", "B", "good", "C", "good"}, twoOfThem},
+		"precedence: one of its own beside another":   {list(usher.Precedence(sharedCertainB, detector{field: "C"}), sharedA), []string{"A", "good", "B", "good", "C", "good"}, goodB},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -44,6 +44,8 @@ type Detector interface {
 	// header field, or "" if there is none. It reports certain if the
 	// credential has a form that only this authenticator issues; a carrier
 	// that several share, such as Authorization, goes to the one that is certain.
+	// If more than one carrier is filled, Detect returns one that others do not share:
+	// two credentials are refused because their carriers differ.
 	Detect(r *http.Request) (carrier string, certain bool)
 	// Challenge is the value for WWW-Authenticate that asks for a credential of
 	// this kind (RFC 9110, section 11.6.1), or "".
@@ -168,6 +170,7 @@ type choice struct {
 	by       Authenticator // nil for a request that err is the end of
 	carrier  string        // "" if the request carries no credential
 	certain  bool
+	more     bool // a [Precedence] has passed over another carrier
 	optional bool
 
 	verified bool // principal and err are the result of by
@@ -204,9 +207,19 @@ func (s selection) choose(r *http.Request) choice {
 		case len(s.list) == 1:
 			return c
 		case c.carrier == "":
-		case chosen.carrier == "", c.carrier == chosen.carrier && c.certain && !chosen.certain:
+		case chosen.carrier == "":
 			chosen = c
-		case c.carrier != chosen.carrier && !s.ranked:
+		case c.carrier == chosen.carrier:
+			if c.certain && !chosen.certain {
+				chosen, c = c, chosen
+			}
+			if c.more && !s.ranked {
+				return choice{carrier: chosen.carrier, err: errAmbiguous}
+			}
+			chosen.more = chosen.more || c.more
+		case s.ranked:
+			chosen.more = true
+		default:
 			return choice{carrier: chosen.carrier, err: errAmbiguous}
 		}
 	}

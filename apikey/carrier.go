@@ -79,21 +79,22 @@ func queryValue(u *url.URL, name string) (string, error) {
 }
 
 // detect returns the first carrier that is filled, and what it holds if that is one
-// credential.
+// credential. Authorization is the last: what it holds may belong to another
+// authenticator, and must not hide a key elsewhere.
 func (c *carriers) detect(r *http.Request) (carrier, text string) {
 	if c.header != "" {
 		if found, err := bearer.Header(r.Header, c.header); found != "" || err != nil {
 			return c.header, found
 		}
 	}
-	if c.bearer {
-		if found, err := bearer.Token(r.Header, c.exact); found != "" || err != nil {
-			return "Authorization", found
-		}
-	}
 	if c.query != "" {
 		if found, err := queryValue(r.URL, c.query); found != "" || err != nil {
 			return "query parameter " + c.query, found
+		}
+	}
+	if c.bearer {
+		if found, err := bearer.Token(r.Header, c.exact); found != "" || err != nil {
+			return "Authorization", found
 		}
 	}
 	return "", ""

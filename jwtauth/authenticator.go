@@ -152,14 +152,16 @@ func (a *authenticator) Carriers() []string {
 // Challenge implements [usher.Detector].
 func (a *authenticator) Challenge() string { return a.challenge }
 
-// detect returns the header field that carries a token, and the token if it is one.
+// detect returns the header field that carries a token, and the token if it is one. If
+// both fields may, it returns Cookie: what Authorization holds may belong to another
+// authenticator, and must not hide the cookie.
 func (a *authenticator) detect(r *http.Request) (carrier, text string) {
-	if text, err := bearer.Token(r.Header, a.exactBearer); text != "" || err != nil {
-		return "Authorization", text
-	}
 	text, _, v := a.extract(r)
 	if v == Missing {
 		return "", ""
+	}
+	if found, err := bearer.Token(r.Header, a.exactBearer); v != Ambiguous && (found != "" || err != nil) {
+		return "Authorization", text
 	}
 	return "Cookie", text
 }

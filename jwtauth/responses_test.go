@@ -358,6 +358,7 @@ func TestDetectIsCertainOfTokensAlone(t *testing.T) {
 		"two lines":    {http.Header{"Authorization": {"Bearer a.b.c", "Bearer a.b.c"}}, "Authorization", false},
 		"a cookie":     {http.Header{"Cookie": {"session=a.b.c"}}, "Cookie", true},
 		"other cookie": {http.Header{"Cookie": {"other=a.b.c"}}, "", false},
+		"both":         {http.Header{"Authorization": {"Bearer shop_live_x"}, "Cookie": {"session=a.b.c"}}, "Cookie", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			carrier, certain := v.Detect(&http.Request{Header: tt.header})
