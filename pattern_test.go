@@ -71,28 +71,36 @@ func TestPatternIsWhatTheMuxSets(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			before, after = "not run", "not run"
-			conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", server.Listener.Addr().String())
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer func() { _ = conn.Close() }()
 			if tt.host == "" {
 				tt.host = "example.com"
 			}
-			if _, err := conn.Write([]byte(tt.line + " HTTP/1.1\r\nHost: " + tt.host + "\r\nConnection: close\r\n\r\n")); err != nil {
-				t.Fatal(err)
-			}
-			method, _, _ := strings.Cut(tt.line, " ")
-			resp, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
-			if err != nil {
-				t.Fatal(err)
-			}
-			_ = resp.Body.Close()
-			equal(t, "status", tt.status, resp.StatusCode)
+			status, _ := send(t, server, tt.line, tt.host)
+			equal(t, "status", tt.status, status)
 			equal(t, "before the mux", tt.pattern, before)
 			equal(t, "set by the mux", tt.pattern, after)
 		})
 	}
+}
+
+// send sends a request with this line as it is, and returns the status and the header of
+// the response.
+func send(t *testing.T, server *httptest.Server, line, host string) (status int, header http.Header) {
+	t.Helper()
+	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	if _, err := conn.Write([]byte(line + " HTTP/1.1\r\nHost: " + host + "\r\nConnection: close\r\n\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	method, _, _ := strings.Cut(line, " ")
+	resp, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	return resp.StatusCode, resp.Header
 }
 
 func TestPatternFunc(t *testing.T) {
@@ -109,4 +117,45 @@ func TestPatternFunc(t *testing.T) {
 func TestPatternOfNilPanics(t *testing.T) {
 	mustPanic(t, "usher: Pattern of a nil ServeMux", func() { usher.Pattern(nil) })
 	mustPanic(t, "usher: PatternFunc of a nil function", func() { usher.PatternFunc(nil) })
+}
+
+// A client chooses how it spells a path. Where the route is another one, an exemption
+// by pattern ends, and one by path does not.
+func TestAnExemptionByPatternIsThatOfTheRoute(t *testing.T) {
+	mux := http.NewServeMux()
+	for _, pattern := range []string{"GET /public/info", "POST /public/info", "/{name}", "admin.example.com/", "GET /static/"} {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { w.Header().Set("Route", r.Pattern) })
+	}
+	exempt := map[string]bool{"GET /public/info": true, "GET /static/": true}
+	refusing := usher.MiddlewareFunc(func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
+		usher.Fail(w, r, &usher.Error{Status: http.StatusForbidden})
+	})
+	isExempt := func(r *http.Request) bool { return exempt[r.Pattern] }
+	server := httptest.NewServer(usher.Chain(usher.Pattern(mux), usher.Unless(isExempt, refusing)).Wrap(mux))
+	defer server.Close()
+
+	for line, reached := range map[string]string{
+		"GET /public/info":                           "GET /public/info",
+		"HEAD /public/info":                          "GET /public/info",
+		"GET /%70ublic/info?x":                       "GET /public/info",
+		"GET /static/a%2Fb":                          "GET /static/",
+		"GET /public%2Finfo":                         "",
+		"GET /public%2finfo":                         "",
+		"POST /public/info":                          "",
+		"OPTIONS /public/info":                       "",
+		"get /public/info":                           "",
+		"GET /public/info/":                          "",
+		"GET //public%2Finfo":                        "",
+		"GET /static/../secret":                      "",
+		"GET /static/%2e%2e/secret":                  "GET /static/", // as the mux routes it
+		"CONNECT /static/../secret":                  "",
+		"GET http://admin.example.com/public/x":      "",
+		"POST http://admin.example.com/static/x":     "",
+		"GET http://admin.example.com:80/static%2fx": "",
+	} {
+		status, header := send(t, server, line, "example.com")
+		if got := header.Get("Route"); got != reached || reached == "" && status == http.StatusOK {
+			t.Errorf("%s: status %d, route %q reached, want %q", line, status, got, reached)
+		}
+	}
 }

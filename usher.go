@@ -106,8 +106,11 @@ func wrap(m Middleware, next http.Handler) http.Handler {
 }
 
 // When returns the middleware that runs m for the requests for which cond is true,
-// and calls next for all others. Cond is called once for each request. When panics
-// if cond or m is nil.
+// and calls next for all others. Cond is called once for each request and must leave its
+// body unread. When panics if cond or m is nil.
+//
+// To protect a few routes, give m to these routes. A When around a router leaves out
+// every request that cond does not recognize: see [Unless].
 func When(cond func(*http.Request) bool, m Middleware) Middleware {
 	return newConditional("usher: When", cond, m, true)
 }
@@ -116,8 +119,10 @@ func When(cond func(*http.Request) bool, m Middleware) Middleware {
 // from m, such as health checks and static files. It panics if cond or m is nil.
 //
 // Whatever cond is true for passes without m, so it must be true only for what the
-// router routes the same way: compare [http.Request.Pattern], inside of [Pattern],
-// or a whole path. A prefix of the path also matches "/static/../admin", which some
+// router routes the same way: compare [http.Request.Pattern], inside of [Pattern]. Even
+// a whole path is not enough, as http.Request.URL.Path has lost what routers decide by:
+// it is "/public/info" for every method and host, and for "/public%2Finfo" too, which
+// is "/{name}" to an http.ServeMux. A prefix also matches "/static/../admin", which some
 // routers resolve to "/admin".
 func Unless(cond func(*http.Request) bool, m Middleware) Middleware {
 	return newConditional("usher: Unless", cond, m, false)
