@@ -29,9 +29,11 @@ func NoteFailure(r *http.Request, sent int, err error) {
 	}
 }
 
-// PassesThrough reports whether w is the writer of a middleware that does not depend on
-// the response, such as [Authenticate]. It is for adapters of routers whose handlers
-// return errors: any other middleware that has replaced the writer must see the response
-// to an error before its next returns. For this one the adapter may leave the response
-// to the router, and calls [NoteFailure].
-func PassesThrough(w http.ResponseWriter) bool { return vary.Passes(w) }
+// PassesThrough reports whether between w and outer, which it leads to, are only the
+// writers of middlewares that do not depend on the response, such as [Authenticate]. It
+// is for adapters of routers whose handlers return errors: outer is the writer that the
+// adapter has given to a middleware or a [Chain], and w the one that its next got. Any
+// other middleware in between must see the response to an error before its next returns.
+// If PassesThrough is true, the adapter may leave the response to the router, and calls
+// [NoteFailure].
+func PassesThrough(w, outer http.ResponseWriter) bool { return vary.Passes(w, outer) }

@@ -80,14 +80,33 @@ func TestPassesThrough(t *testing.T) {
 		"the envelope":          {env, false},
 		"Deadline":              {usher.Deadline(time.Minute, nil), false},
 		"inside Authenticate":   {usher.Chain(usher.Authenticate(constant{caller}), env), false},
+		"outside Authenticate":  {usher.Chain(env, usher.Authenticate(constant{caller})), false},
+		"between Authenticates": {usher.Chain(usher.Authenticate(constant{caller}), env, usher.Authenticate(constant{caller})), false},
+		"Authenticate twice":    {usher.Chain(usher.Authenticate(constant{caller}), usher.Authenticate(constant{caller})), true},
 	} {
-		serve(tt.m.Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			if got := usher.PassesThrough(w); got != tt.want {
-				t.Errorf("%s: passes through %t, want %t", name, got, tt.want)
+		for kind, outer := range map[string]http.ResponseWriter{
+			"a pointer": httptest.NewRecorder(), "no pointer": struct{ http.ResponseWriter }{httptest.NewRecorder()},
+		} {
+			tt.m.ServeNext(outer, get(), http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				if got := usher.PassesThrough(w, outer); got != tt.want {
+					t.Errorf("%s around %s: passes through %t, want %t", name, kind, got, tt.want)
+				}
+			}))
+		}
+		outer := incomparable{"": httptest.NewRecorder()}
+		tt.m.ServeNext(outer, get(), http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			if usher.PassesThrough(w, outer) {
+				t.Errorf("%s around a writer that cannot be compared: passes through", name)
 			}
-		})), get())
+		}))
 	}
 }
+
+type incomparable map[string]http.ResponseWriter
+
+func (w incomparable) Header() http.Header         { return w[""].Header() }
+func (w incomparable) Write(p []byte) (int, error) { return w[""].Write(p) }
+func (w incomparable) WriteHeader(status int)      { w[""].WriteHeader(status) }
 
 // An adapter for handlers that return errors is a few lines.
 func ExampleNoteFailure() {

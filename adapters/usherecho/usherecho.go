@@ -106,7 +106,7 @@ func (s *step) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.err = s.next(c)
 	switch {
 	case s.err == nil:
-	case usher.PassesThrough(w):
+	case usher.PassesThrough(w, response):
 		if !inner.Committed {
 			usher.NoteFailure(r, 0, neutral(s.err, inner.Header()))
 		}

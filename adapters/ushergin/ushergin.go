@@ -95,7 +95,7 @@ func (s *rest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.done = true
 	switch {
 	case !awaits(c):
-	case usher.PassesThrough(w):
+	case usher.PassesThrough(w, outer):
 		usher.NoteFailure(r, 0, failure(c))
 	default:
 		// The middleware must see this response, and once it has returned it is too

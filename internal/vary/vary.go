@@ -5,6 +5,7 @@ package vary
 
 import (
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -78,11 +79,20 @@ func (w *Writer) Start(inner http.ResponseWriter, r *http.Request, fields *Field
 // passing is the writer that a handler gets.
 type passing struct{ httpwriter.Writer }
 
-// Passes reports whether w is the writer that [Writer.Start] returned, which does not
-// depend on the response.
-func Passes(w http.ResponseWriter) bool {
-	_, ok := w.(*passing)
-	return ok
+// Passes reports whether w is a writer that [Writer.Start] returned, which does not
+// depend on the response, and leads to outer through no other kind of writer.
+func Passes(w, outer http.ResponseWriter) bool {
+	for {
+		p, ok := w.(*passing)
+		if !ok {
+			return false
+		}
+		w = p.Unwrap()
+		// To compare writers that are no pointers could panic.
+		if reflect.ValueOf(w).Comparable() && w == outer {
+			return true
+		}
+	}
 }
 
 // End completes the header if the handler has not sent it. The server or a handler
