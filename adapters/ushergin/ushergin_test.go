@@ -10,6 +10,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/gin-gonic/gin"
 
@@ -304,4 +306,39 @@ func BenchmarkMiddleware(b *testing.B) {
 			}
 		})
 	}
+}
+
+// A handler that has succeeded too late, or whose client has gone, writes its status: in
+// gin a 200 as well, although a status without a body is the default there.
+func TestAStatusThatTheHandlerHasSetIsAResponse(t *testing.T) {
+	for name, test := range map[string]struct {
+		handler gin.HandlerFunc
+		status  int
+	}{
+		"nothing":     {func(*gin.Context) {}, http.StatusGatewayTimeout},
+		"200":         {func(c *gin.Context) { c.Status(http.StatusOK) }, http.StatusOK},
+		"201":         {func(c *gin.Context) { c.Status(http.StatusCreated) }, http.StatusCreated},
+		"201 and 200": {func(c *gin.Context) { c.Status(http.StatusCreated); c.Status(http.StatusOK) }, http.StatusOK},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			e := gin.New()
+			deadline := usher.Deadline(time.Second, &usher.Error{Status: http.StatusGatewayTimeout})
+			e.Use(ushergin.Middleware(deadline), ushergin.Middleware(usher.Authenticate(anyone{})))
+			e.GET("/", func(c *gin.Context) {
+				time.Sleep(time.Minute)
+				test.handler(c)
+			})
+			w := httptest.NewRecorder()
+			e.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+			if w.Code != test.status {
+				t.Errorf("%s after the deadline: status %d, want %d", name, w.Code, test.status)
+			}
+		})
+	}
+}
+
+type anyone struct{}
+
+func (anyone) Authenticate(*http.Request) (*usher.Principal, error) {
+	return &usher.Principal{ID: "ann"}, nil
 }

@@ -20,6 +20,7 @@ type responseWriter struct {
 
 	outer  gin.ResponseWriter // what the middleware writes to in the end
 	status int
+	set    bool // by the handler; otherwise status is that of outer
 	size   int
 }
 
@@ -44,7 +45,7 @@ func (w *responseWriter) WriteHeader(status int) {
 	case status < 200 && status != http.StatusSwitchingProtocols:
 		inform(w.outer, status)
 	default:
-		w.status = status
+		w.status, w.set = status, true
 	}
 }
 
@@ -80,7 +81,7 @@ func (w *responseWriter) WriteHeaderNow() {
 // forward passes a status without a body on to the middleware. In gin it
 // stays lazy.
 func (w *responseWriter) forward() {
-	if !w.Written() && w.status != http.StatusOK {
+	if !w.Written() && (w.set || w.status != http.StatusOK) {
 		w.ResponseWriter.WriteHeader(w.status)
 	}
 }
