@@ -26,9 +26,12 @@
 //
 // # Order
 //
-// From the outside in: access log, envelope, clientip.Resolver, [Pattern], limits by
-// address, [Deadline], [Authenticate], [Require], limits by caller, idempotency, handler.
-// The Resolver and Pattern may also stand outside the envelope. A Require that compares
-// owners by r.PathValue stands behind the router. An access log that needs the principal
-// or the address of the client calls [Track].
+// From the outside in: access log, compression, envelope, [Pattern], clientip.Resolver,
+// clientip.RequireTLS, CORS, limits by address, [Deadline]; the router; and for each route
+// [Authenticate], [Require], limits by principal, idempotency, handler. The example named
+// Server shows a whole stack.
+//
+// All of them may also stand outside the router, except a Require that compares owners by
+// r.PathValue. An access log that needs the principal or
+// the address of the client calls [Track].
 package usher

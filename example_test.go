@@ -130,14 +130,27 @@ func ExampleRequire() {
 	// 403 [Bearer error="insufficient_scope", scope="notes:write"]
 }
 
-// A function is a middleware, and so is any middleware of net/http.
+// A function is a middleware.
 func ExampleMiddlewareFunc() {
 	version := usher.MiddlewareFunc(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		w.Header().Set("Api-Version", "3")
 		next.ServeHTTP(w, r)
 	})
+	h := usher.Chain(version, usher.Authenticate(visitor{"X-Name"})).Wrap(http.HandlerFunc(greet))
+
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/notes", nil))
+	fmt.Println(w.Code, w.Header().Get("Api-Version"))
+	// Output:
+	// 401 3
+}
+
+// A middleware of net/http, of otelhttp or of rs/cors for instance, becomes a link of a
+// Chain. One for CORS stands outside authentication, as browsers send no credential with
+// a preflight request.
+func ExampleAdapt() {
 	sameOrigin := usher.Adapt(http.NewCrossOriginProtection().Handler)
-	h := usher.Chain(version, sameOrigin, usher.Authenticate(visitor{"X-Name"})).Wrap(http.HandlerFunc(greet))
+	h := usher.Chain(sameOrigin, usher.Authenticate(visitor{"X-Name"})).Wrap(http.HandlerFunc(greet))
 
 	ask(h, "POST", "X-Name", "alice")
 	ask(h, "POST", "X-Name", "alice", "Sec-Fetch-Site", "cross-site")

@@ -74,7 +74,7 @@ func TestPatternIsWhatTheMuxSets(t *testing.T) {
 			if tt.host == "" {
 				tt.host = "example.com"
 			}
-			status, _ := send(t, server, tt.line, tt.host)
+			status, _ := sendLine(t, server, tt.line, tt.host)
 			equal(t, "status", tt.status, status)
 			equal(t, "before the mux", tt.pattern, before)
 			equal(t, "set by the mux", tt.pattern, after)
@@ -84,7 +84,7 @@ func TestPatternIsWhatTheMuxSets(t *testing.T) {
 
 // send sends a request with this line as it is, and returns the status and the header of
 // the response.
-func send(t *testing.T, server *httptest.Server, line, host string) (status int, header http.Header) {
+func sendLine(t *testing.T, server *httptest.Server, line, host string) (status int, header http.Header) {
 	t.Helper()
 	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", server.Listener.Addr().String())
 	if err != nil {
@@ -153,7 +153,7 @@ func TestAnExemptionByPatternIsThatOfTheRoute(t *testing.T) {
 		"POST http://admin.example.com/static/x":     "",
 		"GET http://admin.example.com:80/static%2fx": "",
 	} {
-		status, header := send(t, server, line, "example.com")
+		status, header := sendLine(t, server, line, "example.com")
 		if got := header.Get("Route"); got != reached || reached == "" && status == http.StatusOK {
 			t.Errorf("%s: status %d, route %q reached, want %q", line, status, got, reached)
 		}
