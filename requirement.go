@@ -37,7 +37,9 @@ type Requirement struct {
 	// Without this check a caller reads the data of another account by its ID: broken
 	// object level authorization, the first risk of the OWASP API list (API1:2023). What
 	// has an ID of its own below the account still needs the owner in its query.
-	// Path values are known only to what the router calls: Require stands there.
+	// Path values are known only to what the router calls: Require stands there, and
+	// behind the PathValues of the adapter in gin and echo. Where they are not known,
+	// r.PathValue returns "", and every request is refused.
 	Owner func(r *http.Request) string
 	// RevealOwner responds to another owner with 403 and [CodeWrongOwner]. Otherwise
 	// the response is that of [NotFound], so that nobody learns which accounts exist.

@@ -44,11 +44,11 @@ type Config struct {
 	StoreTimeout time.Duration
 	MaxLookups   int
 
-	// Header is the header field that carries the key; empty means X-API-Key,
-	// unless Bearer is set.
+	// Header is the header field that carries the key; empty means X-API-Key, or no
+	// such field if Bearer is set.
 	Header string
-	// Bearer accepts keys in "Authorization: Bearer <key>". Set Header as well to
-	// accept both; a request with a key in each is refused.
+	// Bearer accepts keys in "Authorization: Bearer <key>" instead of X-API-Key. To
+	// accept both, set Header as well; a request with a key in each is refused.
 	Bearer bool
 	// ExactBearer accepts the scheme only if it is spelled "Bearer", and ignores a
 	// field with any other scheme.

@@ -12,6 +12,10 @@ import (
 // [Resolver], and outside everything that reads a credential. Without a Resolver
 // only the connection itself counts.
 //
+// Health checks that reach the server directly, without TLS, are exempted by
+// [usher.Unless]. In a test, httptest.NewRequest makes a request over TLS if its target
+// begins with https://.
+//
 // RequireTLS never redirects: a client that follows a redirect would send its credential
 // in plain text before each redirect, and the fault would stay unnoticed. 403 means that
 // the server understood the request and refuses it, for a reason that need not be the

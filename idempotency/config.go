@@ -40,8 +40,9 @@ type Config struct {
 	// them share one set of keys: a caller that guesses the key of another gets its
 	// response. It has no effect if Owner is set.
 	DangerouslyAllowAnonymous bool
-	// Route returns the route pattern that r has matched, for routers that do not set
-	// http.Request.Pattern.
+	// Route returns the route pattern that r has matched. Nil means
+	// http.Request.Pattern, which [usher.Pattern] and the adapters set where the router
+	// does not.
 	Route func(r *http.Request) string
 
 	// MaxBody limits the body of a request with a key, in bytes; a longer one gets

@@ -63,11 +63,13 @@
 // a handler writes through usher.Respond, usher.Fail or the writers of the envelope
 // is stored as it was sent, metadata included, and not enveloped again.
 //
-// It works outside a router or inside. Outside, routes are not known yet, so two
-// routes share their keys, and the second request gets 422; inside of usher.Pattern the
-// keys are those of the router. Whatever changes the pattern of a route changes its keys:
-// a new pattern, but also usher.Pattern or [Config.Route] where there was none. A retry of
-// a request from before that change runs again, for up to [Config.TTL].
+// It works inside a router, or outside behind usher.Pattern. Without that, routes are not
+// known outside: all routes share their keys, and a key that comes back on another route
+// gets 422.
+//
+// Whatever changes the pattern of a route changes its keys: a new pattern, but also
+// usher.Pattern or [Config.Route] where there was none. A retry of a request from before
+// that change runs again, for up to [Config.TTL].
 //
 // Put compression outside: bodies are stored plain, without the Content-Encoding that a
 // compressor further out has announced, and each replay is compressed as its own request

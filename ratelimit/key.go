@@ -126,9 +126,9 @@ func ByOwner() KeyFunc {
 	}
 }
 
-// ByRoute counts each route, by the pattern that the router has matched. The limiter
-// must stand inside the router or [usher.Pattern]; requests that match nothing share
-// one key.
+// ByRoute counts each route, by the pattern that the router has matched: the limiter
+// stands inside the router, or inside [usher.Pattern]. Requests that match no route share
+// one key, and so do all requests where the pattern is not known yet.
 func ByRoute() KeyFunc {
 	return func(r *http.Request) (Key, bool) { return Key{origin: routeOrigin, text: r.Pattern}, true }
 }
