@@ -10,9 +10,12 @@ import (
 
 // ClientIP is a middleware that stores the address which one of chi's middlewares
 // ClientIPFromXFF, ClientIPFromHeader and so on has found, where clientip.Of and every
-// other package of usher read it. It stands inside that middleware and takes the place
-// of a clientip.Resolver. If chi has found no address, the client is the peer of the
-// connection, which no client can choose.
+// other package of usher read it. It stands inside that middleware. If chi has found no
+// address, the client is the peer of the connection, which no client can choose.
+//
+// It is for servers that use chi's middlewares already; others use a clientip.Resolver.
+// Chi finds the address, but not the scheme: behind a proxy, clientip.RequireTLS refuses
+// every request unless there is a Resolver.
 func ClientIP(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if addr := middleware.GetClientIPAddr(r.Context()); addr.IsValid() {

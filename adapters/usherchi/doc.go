@@ -2,7 +2,7 @@
 // middlewares themselves need no adapter:
 //
 //	r := chi.NewRouter()
-//	r.Use(usherchi.Pattern, env.Wrap, limits.Wrap)
+//	r.Use(env.Wrap, usherchi.Pattern, limits.Wrap)
 //	r.NotFound(usherchi.NotFound)
 //	r.MethodNotAllowed(usherchi.MethodNotAllowed)
 //	r.Route("/api", func(r chi.Router) {
@@ -12,7 +12,7 @@
 //
 // # Guarantees
 //
-//   - [Route], [ByRoute] and [Pattern] have the whole pattern of a route in the
+//   - [Route], [ByRoute] and [Pattern] find the whole pattern of a route in the
 //     middlewares of the root and of sub-routers, also if the router is mounted under
 //     an http.ServeMux, and the empty pattern for each request that matches none. There
 //     chi itself has no pattern in the root, and "/api/*" in the sub-router.
@@ -30,6 +30,9 @@
 // their routes alone. A limit against scanning belongs to the root. Middlewares that
 // change what chi looks for, middleware.GetHead or middleware.StripSlashes, stand
 // before [Pattern], and [ClientIP] follows middleware.ClientIPFromXFF or its like.
+//
+// A usher.Requirement with an Owner may stand in Router.Use of the sub-router whose path
+// has the parameter, and anywhere below: r.PathValue and chi.URLParam have it there.
 //
 // The envelope stands outside of all that may refuse a request, and
 // middleware.Compress outside of the envelope and of idempotency, which keep plain

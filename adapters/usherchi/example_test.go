@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
-	"github.com/go-chi/chi/v5/middleware"
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/adapters/usherchi"
@@ -43,7 +42,7 @@ func Example() {
 	manage := must(apikey.NewHandler(apikey.HandlerConfig{Manager: manager, Principal: person}))
 
 	root := chi.NewRouter()
-	root.Use(middleware.ClientIPFromRemoteAddr, usherchi.ClientIP, usherchi.Pattern, env.Wrap, limits.Wrap)
+	root.Use(env.Wrap, usherchi.Pattern, limits.Wrap)
 	root.NotFound(usherchi.NotFound)
 	root.MethodNotAllowed(usherchi.MethodNotAllowed)
 	root.Get("/health", func(w http.ResponseWriter, r *http.Request) { envelope.For(w, r).Value("up") })
@@ -120,7 +119,8 @@ func ExampleMount() {
 }
 
 // In a sub-router chi has only "/api/*" until it has found the route, and so all
-// routes would share the limit of one.
+// routes would share the limit of one. A usherchi.Pattern before the limiter does the
+// same as usherchi.ByRoute, and is seen by everything after it.
 func ExampleByRoute_incorrect() {
 	limiter := func(key ratelimit.KeyFunc) *ratelimit.Limiter {
 		return must(ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{

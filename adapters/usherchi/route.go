@@ -12,10 +12,12 @@ import (
 	"github.com/usher-go/usher/ratelimit"
 )
 
-// Pattern is a middleware that sets [http.Request.Pattern] to [Route] for those
-// after it on the same router. Limits by route, idempotency and logs then have it
-// there as they do behind the router. A sub-router needs its own. It is
-// usher.PatternFunc(usherchi.Route) as a function for chi.Router.Use.
+// Pattern is a middleware that sets [http.Request.Pattern] to [Route] for the
+// middlewares after it on the same router, where limits by route, idempotency and logs
+// read it. Chi replaces it by "/api/*" when it enters a sub-router: a sub-router whose Use
+// has such middlewares begins with a Pattern of its own. Those of Router.With need none.
+//
+// It is usher.PatternFunc(usherchi.Route) as a function for chi.Router.Use.
 func Pattern(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Pattern = Route(r)

@@ -33,6 +33,9 @@
 // middleware sees the response of one that stands inside of it, and is unwound before
 // one that stands outside responds.
 //
+// [PathValues] stands outside everything that reads r.PathValue: a usher.Requirement with
+// an Owner refuses every request without it.
+//
 // # What echo does differently
 //
 //   - echo.WrapMiddleware makes a new handler for each request and responds to errors

@@ -150,8 +150,8 @@ func (unflushed) Flush() {}
 func (u unflushed) Unwrap() http.ResponseWriter { return u.ResponseWriter }
 
 // PathValues is a middleware that sets the parameters of the route for
-// [http.Request.PathValue], which handlers of net/http read. It costs two allocations for each
-// request of a route that has any.
+// [http.Request.PathValue], which middlewares and handlers of net/http read. It costs two
+// allocations for each request of a route that has any.
 func PathValues(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c *echo.Context) error {
 		r := c.Request()

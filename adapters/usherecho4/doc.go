@@ -33,12 +33,15 @@
 // middleware sees the response of one that stands inside of it, and is unwound before
 // one that stands outside responds.
 //
+// [PathValues] stands outside everything that reads r.PathValue: a usher.Requirement with
+// an Owner refuses every request without it.
+//
 // # What echo does differently
 //
 //   - echo.WrapMiddleware makes a new handler for each request and responds to errors
 //     when the middleware has returned: see the example of what goes wrong with it.
-//   - An Echo.HTTPErrorHandler of your own must look whether the response is
-//     committed, as echo's and [HTTPErrorHandler] do: it is asked inside, and by echo
+//   - An Echo.HTTPErrorHandler of your own must check whether the response is
+//     committed, as echo's and [HTTPErrorHandler] do: it is called inside, and by echo
 //     once more with the error that was returned.
 //   - Context.RealIP trusts the X-Forwarded-For of every client, unless
 //     Echo.IPExtractor is set. Limits by address use package clientip.

@@ -40,6 +40,9 @@
 // middleware sees the response of a gin.Recovery that stands inside of it, and is
 // unwound before one that stands outside responds.
 //
+// [PathValues] stands outside everything that reads r.PathValue: a usher.Requirement with
+// an Owner refuses every request without it.
+//
 // # What gin does differently
 //
 //   - It writes the text of its own 404 and 405 after the whole chain, so that
