@@ -98,6 +98,33 @@ func ExampleWrapMiddleware() {
 	// 403 cross-origin request detected from Sec-Fetch-Site header
 }
 
+// A Requirement reads the parameters of the path from the request of net/http, where
+// PathValues sets them.
+func ExamplePathValues() {
+	own := usher.Require(usher.Requirement{
+		Owner: func(r *http.Request) string { return r.PathValue("account") },
+	})
+	e := echo.New()
+	e.Use(usherecho.PathValues, usherecho.WrapMiddleware(asAcme), usherecho.Middleware(own))
+	e.GET("/accounts/:account/notes", func(c *echo.Context) error { return c.String(http.StatusOK, "milk") })
+
+	for _, account := range []string{"acme", "other"} {
+		w := httptest.NewRecorder()
+		e.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/accounts/"+account+"/notes", nil))
+		fmt.Println(account, w.Code)
+	}
+	// Output:
+	// acme 200
+	// other 404
+}
+
+// asAcme stands for usher.Authenticate.
+func asAcme(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		next.ServeHTTP(w, usher.WithPrincipal(r, &usher.Principal{ID: "key_1", Owner: "acme"}))
+	})
+}
+
 // With echo.WrapMiddleware the error of a handler gets its response when the middleware
 // has returned. The middleware takes it for a success without a body: a retry of a
 // payment with a declined card gets the response that the payment worked.

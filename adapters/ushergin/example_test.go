@@ -104,6 +104,33 @@ func ExampleWrapMiddleware() {
 	// 403 cross-origin request detected from Sec-Fetch-Site header
 }
 
+// A Requirement reads the parameters of the path from the request of net/http, where
+// PathValues sets them.
+func ExamplePathValues() {
+	own := usher.Require(usher.Requirement{
+		Owner: func(r *http.Request) string { return r.PathValue("account") },
+	})
+	engine := gin.New()
+	engine.Use(ushergin.PathValues, ushergin.WrapMiddleware(asAcme), ushergin.Middleware(own))
+	engine.GET("/accounts/:account/notes", func(c *gin.Context) { c.String(200, "milk") })
+
+	for _, account := range []string{"acme", "other"} {
+		w := httptest.NewRecorder()
+		engine.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/accounts/"+account+"/notes", nil))
+		fmt.Println(account, w.Code)
+	}
+	// Output:
+	// acme 200
+	// other 404
+}
+
+// asAcme stands for usher.Authenticate.
+func asAcme(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		next.ServeHTTP(w, usher.WithPrincipal(r, &usher.Principal{ID: "key_1", Owner: "acme"}))
+	})
+}
+
 // gin.WrapH is for handlers, not for middlewares: it does not know whether the
 // middleware has called next, so the handler runs for callers who were refused.
 func ExampleMiddleware_incorrect() {
