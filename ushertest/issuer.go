@@ -13,7 +13,21 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// An Issuer signs tokens for tests with a key of its own, by ES256.
+// An Issuer signs tokens for tests with a key of its own, by ES256. A jwtauth.Verifier
+// accepts them if it trusts the issuer:
+//
+//	issuer := ushertest.NewIssuer(t, "https://issuer.example")
+//	key, err := jwk.New(jwk.KeyConfig{ID: "ushertest", Algorithm: jwk.ES256, Material: issuer.PublicKey()})
+//	...
+//	tokens, err := jwtauth.New(jwtauth.Config{Issuers: []jwtauth.TrustedIssuer{{
+//		Issuer:     "https://issuer.example",
+//		Audiences:  []string{"https://api.example"},
+//		Algorithms: []jwk.Algorithm{jwk.ES256},
+//		Keys:       jwk.Static{key},
+//	}}})
+//	...
+//	token := issuer.Token(map[string]any{"sub": "ann", "aud": "https://api.example"})
+//	r.Header.Set("Authorization", "Bearer "+token)
 type Issuer struct {
 	tb   testing.TB
 	name string

@@ -9,8 +9,9 @@
 //	h := newServer(limiter)
 //	arrived, err := limiter.Reached(h, httptest.NewRequest("GET", "/notes", nil))
 //
-// [Authenticator] and [Issuer] replace what stands between a test and a handler behind
-// authentication.
+// [Authenticator] stands for the credentials of a whole server, and [Issuer] signs tokens
+// for a real jwtauth.Verifier. A handler alone needs neither: [usher.WithPrincipal] gives
+// its request a caller, and clientip.WithAddr an address.
 package ushertest
 
 import (
@@ -86,7 +87,10 @@ func (w *Watched) visited(rw http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-// Authenticator returns an authenticator that accepts every request as one of p.
+// Authenticator returns an authenticator that accepts every request as one of p:
+//
+//	auth := usher.Authenticate(ushertest.Authenticator(usher.Principal{ID: "ann"}))
+//	h := newServer(auth)
 func Authenticator(p usher.Principal) usher.Authenticator { return &authenticator{p} }
 
 type authenticator struct{ principal usher.Principal }

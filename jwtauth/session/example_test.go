@@ -80,6 +80,45 @@ func ExampleHandler() {
 	// refresh 401
 }
 
+// A session belongs to an account: a claim carries it, and the principal gets it as its
+// Owner, which usher.Require and ratelimit.ByOwner read.
+func ExampleConfig_account() {
+	manager := usher.Must(session.New(session.Config{
+		Issuer:    "https://shop.example",
+		Audiences: []string{"https://api.shop.example"},
+		Claims: func(_ context.Context, s session.Session) (map[string]any, error) {
+			return map[string]any{"account": s.Data["account"]}, nil // or from a database
+		},
+	}))
+	verifier := usher.Must(jwtauth.New(jwtauth.Config{
+		Issuers: []jwtauth.TrustedIssuer{manager.TrustedIssuer()},
+		Principal: func(t *jwtauth.Token, p usher.Principal) usher.Principal {
+			var claims struct{ Account string }
+			if err := t.Claims(&claims); err == nil {
+				p.Owner = claims.Account // without one, Require admits it to no account
+			}
+			return p
+		},
+	}))
+	own := usher.Require(usher.Requirement{Owner: func(r *http.Request) string { return r.PathValue("account") }})
+	mux := http.NewServeMux()
+	mux.Handle("GET /{account}/orders", usher.Chain(usher.Authenticate(verifier), own).Wrap(
+		http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "orders") })))
+
+	tokens, err := manager.Login(context.Background(), session.Session{
+		Subject: "ann", Data: map[string]string{"account": "acme"},
+	})
+	if err != nil {
+		panic(err)
+	}
+	for _, account := range []string{"acme", "other"} {
+		fmt.Println(account, call(mux, "GET", "/"+account+"/orders", "", tokens.AccessToken()).Code)
+	}
+	// Output:
+	// acme 200
+	// other 404
+}
+
 // The response of a service whose pages keep the refresh token in a cookie.
 func ExampleHandlerConfig() {
 	manager := must(session.New(session.Config{Issuer: "https://shop.example", Audiences: []string{"https://api.shop.example"}}))
