@@ -51,12 +51,14 @@ const (
 	wrongKind
 	insufficientScope
 	insufficientPermission
+	noOwner
 	wrongOwner
 )
 
 var authorizationOutcomes = [...]string{
 	allowed: "allowed", noPrincipal: "missing", wrongKind: "wrong_kind",
-	insufficientScope: "insufficient_scope", insufficientPermission: "insufficient_permission", wrongOwner: "wrong_owner",
+	insufficientScope: "insufficient_scope", insufficientPermission: "insufficient_permission",
+	noOwner: "no_owner", wrongOwner: "wrong_owner",
 }
 
 type requirement struct {
@@ -121,6 +123,11 @@ var (
 		Code:   CodeNotFound,
 		Cause:  errors.New("usher: the route belongs to another owner"),
 	}
+	errNoOwner = &Error{
+		Status: http.StatusNotFound,
+		Code:   CodeNotFound,
+		Cause:  errors.New("usher: Requirement.Owner returned no owner: a path value is known only inside the router"),
+	}
 )
 
 // A condition is a Requirement that is ready to be checked.
@@ -154,12 +161,13 @@ func (c *condition) check(r *http.Request, p *Principal, outer *scopeSet) (neede
 		return nil, insufficientScope, needed.insufficient
 	case p.Level < c.levelFor(r.Method):
 		return nil, insufficientPermission, errPermission
-	case c.Owner != nil && !owns(p, c.Owner(r)):
-		if c.RevealOwner {
-			return nil, wrongOwner, errWrongOwner
+	}
+	if c.Owner != nil {
+		if o, refusal := c.checkOwner(p, c.Owner(r)); refusal != nil {
+			return nil, o, refusal
 		}
-		return nil, wrongOwner, errHiddenOwner
-	case len(c.alternatives) == 0:
+	}
+	if len(c.alternatives) == 0 {
 		return needed, allowed, nil
 	}
 	for _, alternative := range c.alternatives {
@@ -174,8 +182,23 @@ func (c *condition) check(r *http.Request, p *Principal, outer *scopeSet) (neede
 	return nil, outcome, e
 }
 
-// owns reports whether owner is the account of p.
-func owns(p *Principal, owner string) bool { return owner != "" && p.Owner == owner }
+// checkOwner returns why p may not use what belongs to owner. The outcome for a route
+// without an owner is one of its own, as it is usually a fault of the set-up, such as a
+// Require outside the router, and not an attempt.
+func (c *condition) checkOwner(p *Principal, owner string) (outcome int, e *Error) {
+	switch {
+	case owner != "" && p.Owner == owner:
+		return allowed, nil
+	case owner == "":
+		outcome, e = noOwner, errNoOwner
+	default:
+		outcome, e = wrongOwner, errHiddenOwner
+	}
+	if c.RevealOwner {
+		e = errWrongOwner
+	}
+	return outcome, e
+}
 
 // levelFor returns the least level of a request with this method.
 func (c *condition) levelFor(name string) Level {

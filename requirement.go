@@ -39,7 +39,8 @@ type Requirement struct {
 	// has an ID of its own below the account still needs the owner in its query.
 	// Path values are known only to what the router calls: Require stands there, and
 	// behind the PathValues of the adapter in gin and echo. Where they are not known,
-	// r.PathValue returns "", and every request is refused.
+	// r.PathValue returns "", and every request is refused: with the result no_owner in
+	// usher.authorization.requests.
 	Owner func(r *http.Request) string
 	// RevealOwner responds to another owner with 403 and [CodeWrongOwner]. Otherwise
 	// the response is that of [NotFound], so that nobody learns which accounts exist.

@@ -91,9 +91,10 @@ func TestAuthorizationTelemetry(t *testing.T) {
 	otel.SetMeterProvider(&meter)
 	defer otel.SetMeterProvider(global)
 
+	owner := "acme"
 	m := usher.Require(usher.Requirement{
 		Kinds: []usher.Kind{usher.KindJWT}, Scopes: []string{"a"}, Level: usher.LevelFull,
-		Owner: func(*http.Request) string { return "acme" },
+		Owner: func(*http.Request) string { return owner },
 	})
 	want := map[string]int64{}
 	for outcome, p := range map[string]*usher.Principal{
@@ -102,9 +103,14 @@ func TestAuthorizationTelemetry(t *testing.T) {
 		"insufficient_scope":      {Kind: usher.KindJWT},
 		"insufficient_permission": {Kind: usher.KindJWT, Scopes: []string{"a"}},
 		"wrong_owner":             {Kind: usher.KindJWT, Scopes: []string{"a"}, Level: usher.LevelFull, Owner: "other"},
+		"no_owner":                {Kind: usher.KindJWT, Scopes: []string{"a"}, Level: usher.LevelFull, Owner: "acme"},
 		"allowed":                 {Kind: usher.KindJWT, Scopes: []string{"a"}, Level: usher.LevelFull, Owner: "acme"},
 	} {
 		want[counter+outcome]++
+		owner = "acme"
+		if outcome == "no_owner" {
+			owner = "" // as r.PathValue returns outside the router
+		}
 		r := get()
 		ctx, span := tracer.Start(r.Context(), "server")
 		r = r.WithContext(ctx)
