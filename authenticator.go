@@ -64,11 +64,10 @@ type CarrierLister interface {
 	Carriers() []string
 }
 
-// A UseRecorder records which calls its credentials were used for. RecordUse is
-// called for a principal that it returned itself, when the handler
-// has returned or panicked, unless [Fail] refused the request further in
-// with 401, 403 or 429. The handler may have changed the credentials in r by then: p
-// is the caller.
+// A UseRecorder records the use of its credentials. Authenticate calls RecordUse with a
+// principal that the UseRecorder has returned, when the handler has returned or panicked,
+// unless [Fail] refused the request further in with 401, 403 or 429. The handler may have
+// changed the credentials in r by then: p is the caller.
 type UseRecorder interface {
 	Authenticator
 	RecordUse(r *http.Request, p *Principal)

@@ -32,6 +32,12 @@
 // Server shows a whole stack.
 //
 // All of them may also stand outside the router, except a Require that compares owners by
-// r.PathValue. An access log that needs the principal or
-// the address of the client calls [Track].
+// r.PathValue. An access log that needs the principal or the address of the client calls
+// [Track].
+//
+// # Shutdown
+//
+// Some parts write in the background, or keep a goroutine. After http.Server.Shutdown has
+// returned, call idempotency.Middleware.Shutdown, then Close of apikey.Authenticator,
+// apikey.Cache and jwk.Remote, and close the stores last.
 package usher

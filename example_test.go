@@ -159,8 +159,8 @@ func ExampleAdapt() {
 	// 403 cross-origin request detected from Sec-Fetch-Site header
 }
 
-// Pattern makes the route known to what stands outside of the router: here to an
-// exemption, which cannot be reached by another spelling of the path.
+// Pattern makes the route known to middlewares outside the router. Here it exempts one
+// route, and no other spelling of the path is exempted with it.
 func ExamplePattern() {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "up") })
@@ -263,7 +263,7 @@ func ExampleFail() {
 	// 503 {"type":"about:blank","title":"Service Unavailable","status":503,"detail":"The notes are not available. Please try again.","code":"notes_unavailable"}
 }
 
-// An access log stands outside of everything and still reads the principal.
+// An access log outside everything else still reads the principal.
 func ExampleTrack() {
 	accessLog := func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -285,9 +285,9 @@ func ExampleTrack() {
 	// 401 {"type":"about:blank","title":"Unauthorized","status":401,"code":"unwelcome"}
 }
 
-// The common mistake: to return neither a principal nor an error when a lookup fails,
-// as if that meant anonymous. No request is admitted; return ErrNoCredential, or the
-// error of the lookup.
+// A common mistake is to return neither a principal nor an error when a lookup fails, as
+// if that meant anonymous. No request is admitted; return ErrNoCredential, or the error
+// of the lookup.
 func ExampleAuthenticate_incorrect() {
 	incorrect := authenticatorFunc(func(*http.Request) (*usher.Principal, error) {
 		return nil, nil
@@ -303,8 +303,8 @@ type authenticatorFunc func(r *http.Request) (*usher.Principal, error)
 
 func (f authenticatorFunc) Authenticate(r *http.Request) (*usher.Principal, error) { return f(r) }
 
-// The other common mistake: to stack Authenticate in order to accept either
-// credential. Each of them must be satisfied; name both in one.
+// Another common mistake is to stack Authenticate in order to accept either credential.
+// Each of them must be satisfied; pass both to one.
 func ExampleAuthenticate_incorrectStack() {
 	name, token := visitor{"X-Name"}, visitor{"X-Token"}
 

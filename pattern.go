@@ -4,13 +4,13 @@ import "net/http"
 
 // Pattern returns the middleware that sets [http.Request.Pattern] to the pattern that
 // mux will match, so that limits by route, idempotency and [Unless] know the route
-// although they stand outside of mux:
+// although they stand outside mux:
 //
 //	h := usher.Chain(usher.Pattern(mux), limits, once).Wrap(mux)
 //
 // It is what mux itself sets later, for redirects and HEAD requests too, and empty if
 // mux responds with 404 or 405. Middlewares that change the method, the host or the path
-// of requests stand outside of Pattern. It costs about as much as routing, and panics
+// of requests stand outside Pattern. It costs about as much as routing, and panics
 // if mux is nil.
 func Pattern(mux *http.ServeMux) Middleware {
 	if mux == nil {

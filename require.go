@@ -15,7 +15,7 @@ import (
 )
 
 // Require returns the middleware that admits only callers who meet want. It
-// stands inside of [Authenticate]: a request without a principal is refused with
+// stands inside [Authenticate]: a request without a principal is refused with
 // 401, one whose principal does not meet want with 403, or with 404 for another owner
 // (see Requirement.Owner). A caller must meet every Require of a chain, so a refusal
 // for lack of a scope names the scopes of the outer ones as well.

@@ -10,7 +10,11 @@ import (
 // RequireTLS returns the middleware that refuses every request that its client did
 // not send over TLS, with 403 and [usher.CodeTLSRequired]. It stands inside the
 // [Resolver], and outside everything that reads a credential. Without a Resolver
-// only the connection itself counts.
+// only the connection itself counts. If it refuses clients of a proxy that did use
+// TLS, the proxy is not among the TrustedProxies or does not state the scheme. For nginx:
+//
+//	proxy_set_header X-Forwarded-Proto $scheme;
+//	proxy_set_header X-Forwarded-For   $proxy_add_x_forwarded_for;
 //
 // Health checks that reach the server directly, without TLS, are exempted by
 // [usher.Unless]. In a test, httptest.NewRequest makes a request over TLS if its target

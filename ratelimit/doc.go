@@ -28,7 +28,7 @@
 //     [TokenBucket] and [CalendarWindow] with the bursts that they describe. If the
 //     limit of a key changes, even from one request to the next, each limit keeps
 //     what it bounds.
-//   - A client that waits as long as Retry-After or RateLimit say, and shares its
+//   - A client that waits as long as Retry-After or RateLimit says, and shares its
 //     key with nobody, is admitted.
 //   - Memory is bounded. A flood of invented keys neither grows it nor gives a
 //     limited key a fresh allowance; see [Memory].

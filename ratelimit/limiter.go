@@ -31,11 +31,11 @@ type Config struct {
 	OnStoreFailure FailureMode
 	// StoreTimeout is how long a decision may wait for the store; zero means 100
 	// milliseconds. It holds even if the store ignores its context. At most 128 decisions
-	// call the store at a time, those that hang included, and 16 times as many wait for
-	// their turn, half the timeout at most.
+	// call the store at a time, including those that hang; 16 times as many wait for
+	// their turn, for at most half the timeout.
 	//
 	// When half of at least 10 calls within 2 seconds have failed, decisions stop
-	// calling the store, but for one a second, and start again with its first success.
+	// calling the store, except for one a second, and start again with its first success.
 	// None of this applies to a Memory, which does not wait.
 	StoreTimeout time.Duration
 	// Headers are the header fields that describe the limits to clients.

@@ -34,10 +34,9 @@
 // A usher.Requirement with an Owner may stand in Router.Use of the sub-router whose path
 // has the parameter, and anywhere below: r.PathValue and chi.URLParam have it there.
 //
-// The envelope stands outside of all that may refuse a request, and
-// middleware.Compress outside of the envelope and of idempotency, which keep plain
-// bodies. middleware.Recoverer may stand anywhere: a middleware sees the response of one
-// that stands inside of it, and is unwound before one that stands outside responds.
+// The envelope stands outside everything that may refuse a request, and
+// middleware.Compress outside the envelope and idempotency, which keep plain bodies. middleware.Recoverer may stand anywhere: a middleware sees the response of one
+// that stands inside it, and is unwound before one that stands outside responds.
 //
 // # What chi does differently
 //

@@ -89,7 +89,7 @@ func Example() {
 	// POST /health 405 {"error":{"code":"method_not_allowed","message":"Method Not Allowed"}}
 }
 
-// person is how the service knows people, by their session.
+// person authenticates people by their session.
 func person(r *http.Request) (usher.Principal, error) {
 	if c, err := r.Cookie("session"); err != nil || c.Value != "ann" {
 		return usher.Principal{}, &usher.Error{
@@ -99,8 +99,8 @@ func person(r *http.Request) (usher.Principal, error) {
 	return usher.Principal{ID: "ann", Owner: "acme", Level: usher.LevelFull}, nil
 }
 
-// What http.StripPrefix is for elsewhere: the handler gets paths without all that
-// has led there.
+// Mount strips the prefix, as http.StripPrefix does elsewhere, including what the routers
+// further out have matched.
 func ExampleMount() {
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, r.URL.Path)

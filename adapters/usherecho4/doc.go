@@ -26,11 +26,11 @@
 // middlewares of a group for the paths below it. Those of Echo.Pre run before echo
 // has found a route: limits by route and idempotency do not belong there.
 //
-// The envelope stands outside of all that may refuse a request, and compression
-// outside of the envelope and of idempotency, which keep plain bodies. A middleware
-// that replaces the error that the handler returns stands inside of both: they
+// The envelope stands outside everything that may refuse a request, and compression
+// outside the envelope and idempotency, which keep plain bodies. A middleware
+// that replaces the error that the handler returns stands inside both: they
 // need the response when the error reaches them. Echo's Recover may stand anywhere: a
-// middleware sees the response of one that stands inside of it, and is unwound before
+// middleware sees the response of one that stands inside it, and is unwound before
 // one that stands outside responds.
 //
 // [PathValues] stands outside everything that reads r.PathValue: a usher.Requirement with

@@ -151,8 +151,8 @@ func ExampleMiddleware_incorrect() {
 	// /right 402 "{\"error\":{\"code\":\"payment_required\",\"message\":\"Declined.\"}}"
 }
 
-// What is public reaches the client, in the shape of the service or as problem details;
-// what is private does not.
+// A public error is sent in the shape of the service, or as problem details; the text of
+// a private one is not.
 func ExampleHTTPErrorHandler() {
 	e := echo.New()
 	e.HTTPErrorHandler = usherecho4.HTTPErrorHandler

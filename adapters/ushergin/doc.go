@@ -11,13 +11,13 @@
 //
 // # Guarantees
 //
-//   - The chain inside of a middleware runs with the request that the middleware passes
+//   - The chain inside a middleware runs with the request that the middleware passes
 //     on, and with its writer, whichever way of gin a handler responds in. A request
 //     that the middleware refuses is aborted. So is a chain that has panicked, if the
 //     middleware recovers.
 //   - The request and the writer of gin are restored afterwards, also after a panic.
 //   - The response of [Errors] to an error in c.Errors is seen by each
-//     middleware inside of the envelope, wherever Errors stands there.
+//     middleware inside the envelope, wherever Errors stands there.
 //   - A status without a body stays lazy, as in gin: a middleware sees it, and a handler
 //     further out may still replace it.
 //   - Limits and idempotency keys have the pattern of the route before the
@@ -31,13 +31,13 @@
 // Engine.Use runs for every request, also one that matches no route. Middlewares of
 // a group do not run for paths below it that match none, so a limit against
 // scanning belongs to the engine. [Errors] stands right inside the envelope, so that
-// it responds for all that follow, and compression outside of both. A middleware that
-// adds or replaces errors after Context.Next stands inside of the middlewares that
+// it responds for all that follow, and compression outside both. A middleware that
+// adds or replaces errors after Context.Next stands inside the middlewares that
 // are to see the response. So does another renderer of c.Errors:
-// usher's middlewares inside of it see what the handler has set, such as an empty 200.
+// usher's middlewares inside it see what the handler has set, such as an empty 200.
 //
-// The envelope responds to panics. Without one, or outside of it, gin.Recovery does. A
-// middleware sees the response of a gin.Recovery that stands inside of it, and is
+// The envelope responds to panics. Without one, or outside it, gin.Recovery does. A
+// middleware sees the response of a gin.Recovery that stands inside it, and is
 // unwound before one that stands outside responds.
 //
 // [PathValues] stands outside everything that reads r.PathValue: a usher.Requirement with

@@ -41,7 +41,7 @@ func NoMethod(c *gin.Context) { usher.MethodNotAllowed(c.Writer, c.Request) }
 // Errors stands right inside the envelope. The middlewares further in still see its
 // response: the innermost one that has replaced the writer sees it before its
 // next returns. A middleware that adds or changes errors after Context.Next therefore
-// stands inside of those.
+// stands inside those.
 //
 // It costs two allocations, for what it stores in c.
 func Errors(c *gin.Context) {

@@ -152,8 +152,8 @@ func ExampleMiddleware_incorrect() {
 	// /right 401 false
 }
 
-// What a handler leaves in c.Errors gets a response in the shape of the service. What
-// is private is not shown.
+// Errors responds to an error in c.Errors in the shape of the service. The text of a
+// private one is not sent.
 func ExampleErrors() {
 	engine := gin.New()
 	engine.Use(ushergin.Errors)
