@@ -116,6 +116,35 @@ func ExampleLimiter_With() {
 	// / 200 "global";r=98;t=3600
 }
 
+// Each caller has an allowance of its own for each route. Outside the router, usher.Pattern
+// makes the route known.
+func ExampleByRoute() {
+	limiter, err := ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{{
+		Name:  "route",
+		Key:   ratelimit.Combine(ratelimit.ByPrincipal(), ratelimit.ByRoute()),
+		Limit: ratelimit.RollingWindow(1, time.Minute),
+	}}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /notes/{id}", hello)
+	mux.HandleFunc("GET /tags/{id}", hello)
+	auth := usher.Authenticate(ushertest.Authenticator(usher.Principal{ID: "alice", Kind: usher.KindAPIKey}))
+	h := usher.Chain(auth, usher.Pattern(mux), limiter).Wrap(mux)
+
+	for _, path := range []string{"/notes/1", "/notes/2", "/tags/1"} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		fmt.Println(path, w.Code)
+	}
+	// Output:
+	// /notes/1 200
+	// /notes/2 429
+	// /tags/1 200
+}
+
 // The common mistake: a limiter of callers stands outside authentication, where no
 // caller is known yet, and so counts by address. Package ushertest finds it.
 func ExampleByPrincipal_incorrect() {

@@ -64,7 +64,9 @@ type Policy struct {
 }
 
 // PerAddress returns a policy named "address" that admits quota requests of each
-// client address in any span of this length. See [ByAddress] and [RollingWindow].
+// client address in any span of this length. See [ByAddress] and [RollingWindow]. If a
+// request passes two such policies, give one of them another Name: clients read the names
+// in the header fields.
 func PerAddress(quota int, per time.Duration) Policy {
 	return Policy{Name: "address", Key: ByAddress(), Limit: RollingWindow(quota, per)}
 }
