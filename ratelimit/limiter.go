@@ -34,8 +34,9 @@ type Config struct {
 	// call the store at a time, including those that hang; 16 times as many wait for
 	// their turn, for at most half the timeout.
 	//
-	// When half of at least 10 calls within 2 seconds have failed, decisions stop
-	// calling the store, except for one a second, and start again with its first success.
+	// When, of at least 10 calls within 2 seconds, half have timed out or four in five
+	// have failed, decisions stop calling the store, but for one a second, and start again
+	// with its first success.
 	// None of this applies to a Memory, which does not wait.
 	StoreTimeout time.Duration
 	// Headers are the header fields that describe the limits to clients.

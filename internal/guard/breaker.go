@@ -5,9 +5,10 @@ import (
 	"time"
 )
 
-// How a breaker decides. The window is short, since an outage is noticed when half
-// of the calls in it have failed: under steady traffic that is half a window after
-// the first failure, or a whole one where calls hang and few of them run.
+// How a breaker decides. The window is short, since an outage is noticed when half of
+// the calls in it have timed out, or most have failed: under steady traffic that is half
+// a window after the first failure or a little more, or a whole one where calls hang and
+// few of them run.
 const (
 	// buckets times bucketLength is the window: 2 seconds, which move in steps of a
 	// tenth.
@@ -17,11 +18,14 @@ const (
 	// asked less often than 5 times a second costs little while it is down, and a few
 	// failures say little about it.
 	minCalls = 10
-	// openPercent is the share of these calls that must have failed. A store that
-	// responds to more than half of its calls is worth a call, and sporadic failures
-	// stay far below this share: of 10 calls that fail in 1 % of cases, 5 fail once
-	// in 40 million times.
-	openPercent = 50
+	// timeoutPercent is the share of these calls that must have timed out, and
+	// failedPercent the share that must have failed in any way. A call that times out
+	// costs a request its wait and one of the places; one that fails at once costs
+	// nothing. So a store that is down for some tenants, or for one of its shards, is
+	// called for the others. Sporadic failures stay far below these shares: of 10 calls
+	// that time out in 1 % of cases, 5 do so once in 40 million times.
+	timeoutPercent = 50
+	failedPercent  = 80
 	// pause is the time between two probes. It bounds how long the breaker stays open
 	// after the end of an outage.
 	pause = time.Second
@@ -46,7 +50,8 @@ type breaker struct {
 	counts [buckets]count
 }
 
-type count struct{ calls, failed int }
+// A count has the calls of a bucket, those that failed, and those that timed out.
+type count struct{ calls, failed, late int }
 
 // A permit is the right to make a call.
 type permit struct {
@@ -61,6 +66,7 @@ const (
 	unknown   outcome = iota // nothing
 	succeeded                // the store works
 	failed                   // the store does not work
+	late                     // it has not responded in time
 	busy                     // the maximum number of calls is running already
 )
 
@@ -127,6 +133,10 @@ func (b *breaker) count(now time.Time, o outcome) {
 	case failed:
 		c.calls++
 		c.failed++
+	case late:
+		c.calls++
+		c.failed++
+		c.late++
 	}
 }
 
@@ -136,6 +146,8 @@ func (b *breaker) broken() bool {
 	for _, c := range b.counts {
 		sum.calls += c.calls
 		sum.failed += c.failed
+		sum.late += c.late
 	}
-	return sum.calls >= minCalls && sum.failed*100 >= sum.calls*openPercent
+	return sum.calls >= minCalls &&
+		(sum.late*100 >= sum.calls*timeoutPercent || sum.failed*100 >= sum.calls*failedPercent)
 }

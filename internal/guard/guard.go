@@ -21,11 +21,12 @@ import (
 //     finds out whether the store has recovered. One call in a hundred that fails
 //     never opens it.
 //
-// The guard opens when at least 10 calls have ended within 2 seconds and half of them
-// have failed: under steady traffic at the latest 2 seconds and a timeout after the
-// outage has begun. It then calls the store once a second, and closes with the first
+// The guard opens when at least 10 calls have ended within 2 seconds, and half of them
+// have timed out or four in five have failed: under steady traffic at the latest 2
+// seconds and a timeout after the outage has begun. It then calls the store once a
+// second, and at once if the client of such a call leaves. It closes with the first
 // success: at the latest with the first call that begins a second and a timeout after
-// the store has recovered.
+// the store has recovered, unless its client leaves.
 //
 // A guarded call costs a goroutine. A store that waits for nothing outside the
 // process needs no guard. A Guard is safe for concurrent use.
@@ -66,7 +67,7 @@ func New(timeout time.Duration, maxCalls int) *Guard {
 
 // Results sets which errors are results, such as "not found": a store that returns one
 // works. All other errors count as failures, so a client that can cause one at will, and
-// sends half of all requests, can open the guard. Results returns g, and must be called
+// sends four of five requests, can open the guard. Results returns g, and must be called
 // before the first call.
 func (g *Guard) Results(isResult func(error) bool) *Guard {
 	g.isResult = isResult
@@ -133,6 +134,8 @@ func (g *Guard) outcome(ctx context.Context, err error) outcome {
 		return unknown
 	case errors.Is(err, ErrBusy):
 		return busy
+	case errors.Is(err, ErrTimeout), errors.Is(err, context.DeadlineExceeded):
+		return late
 	default:
 		return failed
 	}

@@ -57,3 +57,24 @@ func TestATimeoutOfSeveralCallsIsAFailureOfTheStore(t *testing.T) {
 		}
 	})
 }
+
+// A store that fails at once for some of its keys is called for the others: a tenant, or
+// a shard, that is down does not take all others with it.
+func TestAStoreThatIsDownForSomeWorksForOthers(t *testing.T) {
+	for _, interval := range []time.Duration{time.Millisecond, 10 * time.Millisecond} {
+		synctest.Test(t, func(t *testing.T) {
+			c := newTraffic(guard.New(timeout, 64))
+			c.store.Set(func(_ context.Context, n int64) error {
+				if n%10 < 6 {
+					return faulty.ErrStore
+				}
+				return nil
+			})
+			outcomes := c.run(t.Context(), 10_000*interval, interval)
+			c.running.Wait()
+			if n := outcomes[guard.ErrOpen]; n > 0 {
+				t.Errorf("%d of %d calls failed because of others", n, total(outcomes))
+			}
+		})
+	}
+}
