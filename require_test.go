@@ -202,7 +202,7 @@ func TestRequirePanicsWithTheFaultsOfAlternatives(t *testing.T) {
 	}
 }
 
-// A request for the data of another account must not be served, and must not show
+// A19: a request for the data of another account must not be served, and must not show
 // that there is such data: OWASP API1:2023.
 func TestRequireOwner(t *testing.T) {
 	account := func(r *http.Request) string { return r.PathValue("account") }

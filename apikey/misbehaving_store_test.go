@@ -216,7 +216,7 @@ func TestAuthenticationOverAStoreThatMisbehaves(t *testing.T) {
 	}
 }
 
-// For the 10 seconds of the outage, keys in the cache are valid until their TTL ends.
+// X03: for the 10 seconds of the outage, keys in the cache are valid until their TTL ends.
 func TestAuthenticationDuringAnOutage(t *testing.T) {
 	const outage, pause = 10 * time.Second, 50 * time.Millisecond
 	for _, test := range []struct {

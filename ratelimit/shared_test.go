@@ -153,6 +153,7 @@ func TestASporadicFailureDecidesNothingElse(t *testing.T) {
 	}
 }
 
+// X03: requests do not wait for a store that is down.
 func TestAnOutageIsNoticedAndEnds(t *testing.T) {
 	const outage, interval = 10 * time.Second, 10 * time.Millisecond
 	for name, o := range outages {

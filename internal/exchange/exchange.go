@@ -20,18 +20,17 @@ import (
 type Exchange struct {
 	context.Context
 
-	failed   atomic.Int32
-	rendered atomic.Int32
-	broken   atomic.Pointer[error]
-	timedOut atomic.Bool
-	values   values
-
-	client      atomic.Pointer[Client]
+	failed      atomic.Int32
+	rendered    atomic.Int32
+	timedOut    atomic.Bool
 	clientTaken atomic.Bool // firstClient is in use
-	firstClient Client
+	varying     atomic.Bool // vary is in use
 
-	varying atomic.Bool // vary is in use
-	vary    vary.Writer
+	broken      atomic.Pointer[error]
+	values      values
+	client      atomic.Pointer[Client]
+	firstClient Client
+	vary        vary.Writer
 }
 
 type key struct{}

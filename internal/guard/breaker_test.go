@@ -127,6 +127,7 @@ func TestABurstOfFailuresOnAnIdleStoreDoesNotOpen(t *testing.T) {
 	})
 }
 
+// X03: requests do not wait for a store that is down.
 func TestAnOutageFailsFastAndEnds(t *testing.T) {
 	const outage = 10 * time.Second
 	for name, c := range map[string]struct {
