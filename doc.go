@@ -9,6 +9,10 @@
 // and [MiddlewareFunc] one of a function. Handlers read the caller with
 // [PrincipalFrom], and respond with [Respond] and [Fail].
 //
+// Packages apikey, jwtauth and jwtauth/session authenticate; ratelimit and idempotency
+// protect handlers; envelope gives responses their shape; clientip finds the address of
+// the client; ushertest is for tests.
+//
 // # Guarantees
 //
 //   - A request has a principal only if an [Authenticator] returned it for this

@@ -10,7 +10,7 @@ import (
 	"github.com/usher-go/usher/internal/httpwriter"
 )
 
-// WriteError writes e in the shape of the service, for [usher.Fail]. Once a
+// WriteError writes failure in the shape of the service, for [usher.Fail]. Once a
 // status has been sent it writes nothing, so that there are never two bodies. If that
 // was the status of a success, the connection is aborted when the handler has returned,
 // so that the client does not mistake a part for the whole.

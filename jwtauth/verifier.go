@@ -79,7 +79,7 @@ type Config struct {
 	// The default principal has the kind [usher.KindJWT], the scopes of the token, and
 	// as ID its issuer, a bar and its subject, or nothing if it has no subject. It has no
 	// Owner: a service whose callers belong to accounts takes it from a claim here, as
-	// the example of the session package does.
+	// the example Config (Account) of package session does.
 	Principal func(t *Token, standard usher.Principal) usher.Principal
 
 	// OnError is called with the cause of each [Unavailable]: a failure of the keys,
