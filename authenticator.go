@@ -26,14 +26,16 @@ type Authenticator interface {
 
 // ErrNoCredential is what an [Authenticator] returns for a request without a
 // credential of its kind. [Fail] responds to it with 401 and [CodeMissingCredential].
-var ErrNoCredential error = newMissing(nil)
+var ErrNoCredential error = errMissing
+
+var errMissing = newMissing(nil)
 
 // isMissing reports whether an authenticator has found no credential. It has found one if
 // it refuses with an Error of its own, even if the cause of that is another's
 // ErrNoCredential.
 func isMissing(err error) bool {
 	e, ok := errors.AsType[*Error](err)
-	return ok && error(e) == ErrNoCredential
+	return ok && e == errMissing
 }
 
 // A Detector reports whether, and in which header field, a request carries its
