@@ -17,7 +17,7 @@ func TestAnOnErrorThatPanicsEndsNoProcess(t *testing.T) {
 	p := new(publisher)
 	p.Serve(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) })
 	reported := make(chan struct{}, 100)
-	j := overTLS(t, p, func(c *jwk.RemoteConfig) {
+	remote := overTLS(t, p, func(c *jwk.RemoteConfig) {
 		c.OnError = func(context.Context, error) {
 			select {
 			case reported <- struct{}{}:
@@ -26,7 +26,7 @@ func TestAnOnErrorThatPanicsEndsNoProcess(t *testing.T) {
 			panic("no")
 		}
 	})
-	api := served(t, trusting(t, j))
+	api := served(t, trusting(t, remote))
 	if got := status(t, api.Client(), api.URL, s.Token()); got != 503 {
 		t.Errorf("%d, want 503", got)
 	}

@@ -104,7 +104,7 @@ func NewRemote(c RemoteConfig) (*Remote, error) {
 	f.If(c.StaleAfter < 0, "StaleAfter", config.NotNegative)
 	f.If(c.MaxBody < 0, "MaxBody", config.NotNegative)
 	f.If(c.MaxKeys < 0, "MaxKeys", config.NotNegative)
-	j := &Remote{
+	r := &Remote{
 		refresh:  cmp.Or(c.RefreshEvery, 10*time.Minute),
 		coolDown: cmp.Or(c.CoolDown, 30*time.Second),
 		stale:    cmp.Or(c.StaleAfter, 6*time.Hour),
@@ -113,34 +113,34 @@ func NewRemote(c RemoteConfig) (*Remote, error) {
 		first:    make(chan struct{}),
 		wanted:   make(chan struct{}, 1),
 	}
-	f.If(j.stale >= 0 && j.stale <= j.refresh, "StaleAfter", "must be longer than RefreshEvery")
+	f.If(r.stale >= 0 && r.stale <= r.refresh, "StaleAfter", "must be longer than RefreshEvery")
 	for n, a := range c.Algorithms {
 		f.If(!a.Valid() || a.Symmetric(), fmt.Sprintf("Algorithms[%d]", n), "must be an asymmetric algorithm of this package")
 	}
 	if err := f.Err(); err != nil {
 		return nil, err
 	}
-	j.fetcher = newFetcher(u, c)
-	j.state.Store(&snapshot{err: errNoKeys})
+	r.fetcher = newFetcher(u, c)
+	r.state.Store(&snapshot{err: errNoKeys})
 	var ctx context.Context
-	ctx, j.cancel = context.WithCancel(context.Background())
-	j.done.Go(func() { j.run(ctx) })
-	return j, nil
+	ctx, r.cancel = context.WithCancel(context.Background())
+	r.done.Go(func() { r.run(ctx) })
+	return r, nil
 }
 
 var errNoKeys = errors.New("jwk: no keys have been fetched yet")
 
 // Close stops fetching. The last keys are used until they are stale.
-func (j *Remote) Close() error {
-	j.cancel()
-	j.done.Wait()
+func (r *Remote) Close() error {
+	r.cancel()
+	r.done.Wait()
 	return nil
 }
 
 // Health returns the age of the set, and the error of the last fetch if it failed.
 // Before there is a set its age is 0 and the error is not nil.
-func (j *Remote) Health() (age time.Duration, err error) {
-	s := j.state.Load()
+func (r *Remote) Health() (age time.Duration, err error) {
+	s := r.state.Load()
 	if !s.fetched.IsZero() {
 		age = time.Since(s.fetched)
 	}
@@ -148,52 +148,52 @@ func (j *Remote) Health() (age time.Duration, err error) {
 }
 
 // Find implements [Set].
-func (j *Remote) Find(ctx context.Context, kid string, a Algorithm) ([]*Key, uint64, error) {
-	s, err := j.current(ctx)
+func (r *Remote) Find(ctx context.Context, kid string, a Algorithm) ([]*Key, uint64, error) {
+	s, err := r.current(ctx)
 	if err != nil {
 		return nil, 0, err
 	}
 	keys := fitting(s.keys, kid, a)
 	if len(keys) == 0 {
-		j.Refresh()
+		r.Refresh()
 	}
 	return keys, s.version, nil
 }
 
 // Version implements [Set].
-func (j *Remote) Version() (uint64, error) {
-	s := j.state.Load()
-	return s.version, j.usable(s)
+func (r *Remote) Version() (uint64, error) {
+	s := r.state.Load()
+	return s.version, r.usable(s)
 }
 
 // Refresh implements [Refresher]. The keys are fetched at most once a CoolDown.
-func (j *Remote) Refresh() {
+func (r *Remote) Refresh() {
 	select {
-	case j.wanted <- struct{}{}:
+	case r.wanted <- struct{}{}:
 	default:
 	}
 }
 
 // current returns the state if its keys may be used. It waits for the first fetch.
-func (j *Remote) current(ctx context.Context) (*snapshot, error) {
-	s := j.state.Load()
+func (r *Remote) current(ctx context.Context) (*snapshot, error) {
+	s := r.state.Load()
 	if s.next.IsZero() {
-		patience := time.NewTimer(j.timeout)
+		patience := time.NewTimer(r.timeout)
 		defer patience.Stop()
 		select {
-		case <-j.first:
+		case <-r.first:
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		case <-patience.C:
 		}
-		s = j.state.Load()
+		s = r.state.Load()
 	}
-	return s, j.usable(s)
+	return s, r.usable(s)
 }
 
 // usable returns why the keys of s must not be used, or nil.
-func (j *Remote) usable(s *snapshot) error {
-	if !s.fetched.IsZero() && time.Since(s.fetched) < j.stale {
+func (r *Remote) usable(s *snapshot) error {
+	if !s.fetched.IsZero() && time.Since(s.fetched) < r.stale {
 		return nil
 	}
 	reason := s.err
@@ -214,41 +214,41 @@ func (e *unavailableError) Unwrap() error             { return e.reason }
 func (e *unavailableError) RetryAfter() time.Duration { return e.retryAfter }
 
 // run fetches the keys when they are due or wanted, until ctx ends.
-func (j *Remote) run(ctx context.Context) {
+func (r *Remote) run(ctx context.Context) {
 	failures := 0
 	for started := false; ; started = true {
 		// This fetch serves all requests for one until now.
 		select {
-		case <-j.wanted:
+		case <-r.wanted:
 		default:
 		}
 		last := time.Now()
-		err := j.update(ctx, last, &failures)
+		err := r.update(ctx, last, &failures)
 		if !started {
-			close(j.first)
+			close(r.first)
 		}
 		if err != nil && ctx.Err() == nil {
-			j.reporter.Error(ctx, err)
+			r.reporter.Error(ctx, err)
 		}
-		if !j.wait(ctx, last) {
+		if !r.wait(ctx, last) {
 			return
 		}
 	}
 }
 
 // wait waits until the next fetch is due, and reports false if there is none.
-func (j *Remote) wait(ctx context.Context, last time.Time) bool {
-	due := j.state.Load().next
+func (r *Remote) wait(ctx context.Context, last time.Time) bool {
+	due := r.state.Load().next
 	timer := time.NewTimer(time.Until(due))
 	defer timer.Stop()
-	for wanted := j.wanted; ; wanted = nil {
+	for wanted := r.wanted; ; wanted = nil {
 		select {
 		case <-ctx.Done():
 			return false
 		case <-timer.C:
 			return true
 		case <-wanted:
-			if soon := last.Add(j.coolDown); soon.Before(due) {
+			if soon := last.Add(r.coolDown); soon.Before(due) {
 				timer.Reset(time.Until(soon))
 			}
 		}
@@ -257,31 +257,31 @@ func (j *Remote) wait(ctx context.Context, last time.Time) bool {
 
 // update fetches the set and stores it, or the error. It also returns an error if keys
 // were skipped.
-func (j *Remote) update(ctx context.Context, now time.Time, failures *int) error {
-	old := j.state.Load()
+func (r *Remote) update(ctx context.Context, now time.Time, failures *int) error {
+	old := r.state.Load()
 	s := *old
-	ctx, cancel := context.WithTimeout(ctx, j.timeout)
+	ctx, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
 	var set fetchedSet
-	err := guard.Run(func() (err error) { set, err = j.fetch(ctx); return err })
+	err := guard.Run(func() (err error) { set, err = r.fetch(ctx); return err })
 	if err != nil {
 		*failures++
 		s.err = fmt.Errorf("jwk: fetching keys: %w", err)
-		s.next = time.Now().Add(j.backoff(*failures))
-		j.state.Store(&s)
+		s.next = time.Now().Add(r.backoff(*failures))
+		r.state.Store(&s)
 		return s.err
 	}
 	*failures = 0
 	s.err, s.fetched = nil, now
-	s.next = now.Add(j.refresh - rand.N(j.refresh/10+1))
+	s.next = now.Add(r.refresh - rand.N(r.refresh/10+1))
 	if old.fetched.IsZero() || !sameKeys(old.keys, set.keys) {
 		s.keys, s.version = set.keys, old.version+1
 	}
-	j.state.Store(&s)
+	r.state.Store(&s)
 	return set.skipped
 }
 
 // backoff returns how long to wait after this number of failures.
-func (j *Remote) backoff(failures int) time.Duration {
-	return min(time.Second<<min(failures-1, 20), j.coolDown, j.refresh)
+func (r *Remote) backoff(failures int) time.Duration {
+	return min(time.Second<<min(failures-1, 20), r.coolDown, r.refresh)
 }

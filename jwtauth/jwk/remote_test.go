@@ -168,7 +168,7 @@ func TestAKeySetWithoutAUsableKeyReplacesNone(t *testing.T) {
 			p := new(publisher)
 			p.Say(publish(s))
 			failed := make(chan error, 100)
-			j := overTLS(t, p, func(c *jwk.RemoteConfig) {
+			remote := overTLS(t, p, func(c *jwk.RemoteConfig) {
 				c.OnError = func(_ context.Context, err error) {
 					select {
 					case failed <- err:
@@ -176,7 +176,7 @@ func TestAKeySetWithoutAUsableKeyReplacesNone(t *testing.T) {
 					}
 				}
 			})
-			api := served(t, trusting(t, j))
+			api := served(t, trusting(t, remote))
 			get := func(text string, want int) {
 				t.Helper()
 				if got := status(t, api.Client(), api.URL, text); got != want {
@@ -195,13 +195,13 @@ func TestAKeySetWithoutAUsableKeyReplacesNone(t *testing.T) {
 				t.Fatal("no failure was reported")
 			}
 			get(s.Token(), 200)
-			if _, err := j.Health(); err == nil {
+			if _, err := remote.Health(); err == nil {
 				t.Error("healthy")
 			}
 			p.Say(publish(s, foreign))
 			get(newSigner("3").Token(), 401)
 			eventually(t, "the new key", func() bool { return status(t, api.Client(), api.URL, foreign.Token()) == 200 })
-			if _, err := j.Health(); err != nil {
+			if _, err := remote.Health(); err != nil {
 				t.Error(err)
 			}
 		})
@@ -246,10 +246,10 @@ func TestJWKSOutage(t *testing.T) {
 		s := newSigner("1")
 		p := new(publisher)
 		p.Say(publish(s))
-		j := simulated(t, p, nil)
-		v := trusting(t, j)
+		remote := simulated(t, p, nil)
+		v := trusting(t, remote)
 		want(t, v, s.Token(), jwtauth.Accepted)
-		if age, err := j.Health(); age != 0 || err != nil {
+		if age, err := remote.Health(); age != 0 || err != nil {
 			t.Error(age, err)
 		}
 		started := time.Now()
@@ -258,7 +258,7 @@ func TestJWKSOutage(t *testing.T) {
 			want(t, v, s.Token(), jwtauth.Accepted) // no valid token is refused within the bound
 			time.Sleep(time.Minute)
 		}
-		if age, err := j.Health(); age < 5*time.Hour || err == nil {
+		if age, err := remote.Health(); age < 5*time.Hour || err == nil {
 			t.Error(age, err)
 		}
 		text := s.Token()
@@ -278,7 +278,7 @@ func TestJWKSOutage(t *testing.T) {
 		time.Sleep(30 * time.Second)
 		synctest.Wait()
 		want(t, v, s.Token(), jwtauth.Accepted)
-		if age, err := j.Health(); age > 30*time.Second || err != nil {
+		if age, err := remote.Health(); age > 30*time.Second || err != nil {
 			t.Error(age, err)
 		}
 	})
@@ -339,10 +339,10 @@ func TestJWKSColdStart(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := new(publisher)
 			p.Serve(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) })
-			j := simulated(t, p, nil)
-			v := trusting(t, j)
+			remote := simulated(t, p, nil)
+			v := trusting(t, remote)
 			want(t, v, s.Token(), jwtauth.Unavailable)
-			if age, err := j.Health(); age != 0 || err == nil {
+			if age, err := remote.Health(); age != 0 || err == nil {
 				t.Error(age, err)
 			}
 			p.Say(publish(s))
@@ -358,11 +358,11 @@ func TestJWKSAfterClose(t *testing.T) {
 		s := newSigner("1")
 		p := new(publisher)
 		p.Say(publish(s))
-		j := simulated(t, p, func(c *jwk.RemoteConfig) { c.StaleAfter = time.Hour })
-		v := trusting(t, j)
+		remote := simulated(t, p, func(c *jwk.RemoteConfig) { c.StaleAfter = time.Hour })
+		v := trusting(t, remote)
 		want(t, v, s.Token(), jwtauth.Accepted)
 		for range 2 {
-			if err := j.Close(); err != nil {
+			if err := remote.Close(); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -506,16 +506,16 @@ func TestJ11UnusableKeysAreSkippedAndNeverTheSet(t *testing.T) {
 			p := new(publisher)
 			p.Say(keySetOf(other, s.JWK(), other))
 			var skipped atomic.Value
-			j := overTLS(t, p, func(c *jwk.RemoteConfig) { c.OnError = func(_ context.Context, err error) { skipped.Store(err) } })
-			want(t, trusting(t, j), s.Token(), jwtauth.Accepted)
-			keys, _, err := j.Find(t.Context(), "bad", jwk.EdDSA)
+			remote := overTLS(t, p, func(c *jwk.RemoteConfig) { c.OnError = func(_ context.Context, err error) { skipped.Store(err) } })
+			want(t, trusting(t, remote), s.Token(), jwtauth.Accepted)
+			keys, _, err := remote.Find(t.Context(), "bad", jwk.EdDSA)
 			if err != nil || len(keys) != 0 {
 				t.Errorf("%v %v", keys, err)
 			}
-			if keys, _, _ := j.Find(t.Context(), "bad", jwk.RS256); len(keys) != 0 {
+			if keys, _, _ := remote.Find(t.Context(), "bad", jwk.RS256); len(keys) != 0 {
 				t.Errorf("%v", keys)
 			}
-			if keys, _, _ := j.Find(t.Context(), "bad", jwk.HS256); len(keys) != 0 {
+			if keys, _, _ := remote.Find(t.Context(), "bad", jwk.HS256); len(keys) != 0 {
 				t.Errorf("%v", keys)
 			}
 			if name != "x5c of a number is fine" {
@@ -550,9 +550,9 @@ func TestJWKSKeysWithoutAlgorithm(t *testing.T) {
 		jwk.RS256: nil,
 		jwk.PS384: {jwk.ES256, jwk.PS384, jwk.RS256},
 	} {
-		j := overTLS(t, p, func(c *jwk.RemoteConfig) { c.Algorithms = algorithms })
+		remote := overTLS(t, p, func(c *jwk.RemoteConfig) { c.Algorithms = algorithms })
 		for _, a := range everyAlgorithm {
-			keys, _, err := j.Find(t.Context(), "r", a)
+			keys, _, err := remote.Find(t.Context(), "r", a)
 			if err != nil || (len(keys) == 1) != (a == want) {
 				t.Errorf("%s with %v: %v %v", a, algorithms, keys, err)
 			}
@@ -580,15 +580,15 @@ func TestJWKSConfigFaults(t *testing.T) {
 	p.Say(publish(s))
 	server := httptest.NewServer(p)
 	defer server.Close()
-	j := mustJWKS(t, jwk.RemoteConfig{URL: server.URL, Client: server.Client(), DangerouslyAllowHTTP: true})
-	want(t, trusting(t, j), s.Token(), jwtauth.Accepted)
+	remote := mustJWKS(t, jwk.RemoteConfig{URL: server.URL, Client: server.Client(), DangerouslyAllowHTTP: true})
+	want(t, trusting(t, remote), s.Token(), jwtauth.Accepted)
 }
 
 func TestJWKSClientThatPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		j := mustJWKS(t, jwk.RemoteConfig{URL: "https://issuer.example", Client: &http.Client{Transport: panics{}}})
-		want(t, trusting(t, j), newSigner("1").Token(), jwtauth.Unavailable)
-		if _, err := j.Health(); err == nil || !strings.Contains(fmt.Sprint(err), "panic") {
+		remote := mustJWKS(t, jwk.RemoteConfig{URL: "https://issuer.example", Client: &http.Client{Transport: panics{}}})
+		want(t, trusting(t, remote), newSigner("1").Token(), jwtauth.Unavailable)
+		if _, err := remote.Health(); err == nil || !strings.Contains(fmt.Sprint(err), "panic") {
 			t.Error(err)
 		}
 	})

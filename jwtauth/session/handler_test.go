@@ -527,8 +527,8 @@ func TestKisara(t *testing.T) {
 	}
 	const invalid = `\{"status_code":401,"message":"Invalid refresh token"`
 	t.Run("KS-21 a good refresh token", func(t *testing.T) {
-		api, i := kisara(t)
-		w := refresh(t, api, refreshBody(login(t, i).RefreshToken()), 200,
+		api, m := kisara(t)
+		w := refresh(t, api, refreshBody(login(t, m).RefreshToken()), 200,
 			`\{"status_code":200,"message":"Token refreshed successfully","data":\{"access_token":"[\w.-]+"\}`)
 		got := regexp.MustCompile(`[\w-]{86}`).ReplaceAllString(w.Header().Get("Set-Cookie"), "...")
 		if got != "refresh_token=...; Path=/; Max-Age=604800; HttpOnly; Secure; SameSite=Strict" {
@@ -537,8 +537,8 @@ func TestKisara(t *testing.T) {
 	})
 	t.Run("KS-22 one that was rotated, is wrong or has expired", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			api, i := kisara(t)
-			first, expired := login(t, i), login(t, i)
+			api, m := kisara(t)
+			first, expired := login(t, m), login(t, m)
 			refresh(t, api, refreshBody(first.RefreshToken()), 200, `.*`)
 			time.Sleep(10 * time.Second)
 			refresh(t, api, refreshBody(first.RefreshToken()), 401, invalid)

@@ -52,22 +52,22 @@ func managerConfig(tb testing.TB) session.Config {
 	}
 }
 
-// newManager returns one with a store of its own, changed by change if that is not
-// nil.
+// newManager returns a Manager with a store of its own. Change, if not nil, changes its
+// Config.
 func newManager(tb testing.TB, change func(*session.Config)) *session.Manager {
 	tb.Helper()
 	c := managerConfig(tb)
 	if change != nil {
 		change(&c)
 	}
-	i, err := session.New(c)
+	m, err := session.New(c)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return i
+	return m
 }
 
-// sessions returns a verifier of what i issues.
+// sessions returns a verifier of what m issues.
 func sessions(tb testing.TB, m *session.Manager, revocations jwtauth.Revocations) *jwtauth.Verifier {
 	tb.Helper()
 	return mustVerifier(tb, jwtauth.Config{
@@ -267,9 +267,9 @@ func TestConfigFaultsAreReportedTogether(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := managerConfig(t)
 			tt.change(&c)
-			i, err := session.New(c)
-			if i != nil {
-				t.Error("an issuer beside the faults")
+			m, err := session.New(c)
+			if m != nil {
+				t.Error("a Manager beside the faults")
 			}
 			var fields []string
 			if joined, ok := err.(interface{ Unwrap() []error }); ok {
