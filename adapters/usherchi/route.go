@@ -28,7 +28,8 @@ func Pattern(next http.Handler) http.Handler {
 // Route returns the whole pattern of the route that r matches, such as
 // /api/items/{id}, wherever it is called: in middlewares of the root and of
 // sub-routers, where chi has not found it yet, and further in. It is empty for
-// every request that matches none. It can be idempotency.Config.Route.
+// every request that matches none, except at the root of a mounted router that has no
+// route there, which has the pattern of the mount. It can be idempotency.Config.Route.
 //
 // Where chi has not found the pattern yet, Route looks for it as chi will do, which
 // costs about as much as routing. Middlewares that change what chi looks for, such
@@ -92,7 +93,13 @@ func find(scratch, rctx *chi.Context, method string, paths [2]string) (pattern s
 			continue
 		}
 		if pattern != "" {
-			return pattern, true
+			root, ok := atRoot(scratch, rctx, method)
+			if !ok {
+				return pattern, true
+			}
+			if root != "" {
+				return root, true
+			}
 		}
 		known = true
 	}

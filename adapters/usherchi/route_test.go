@@ -4,6 +4,7 @@ import (
 	stdcontext "context"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/go-chi/chi/v5"
@@ -237,5 +238,63 @@ func TestByRoute(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, keys, cmp.AllowUnexported(ratelimit.Key{})); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// At the root of a mounted router chi calls that router for every method.
+func TestTheRootOfAMountedRouter(t *testing.T) {
+	var before, ran string
+	root := chi.NewRouter()
+	root.Use(func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			before = usherchi.Route(r)
+			next.ServeHTTP(w, r)
+		})
+	})
+	root.MethodNotAllowed(usherchi.MethodNotAllowed)
+	h := func(_ http.ResponseWriter, r *http.Request) { ran = chi.RouteContext(r.Context()).RoutePattern() }
+	items := func(r chi.Router) { r.Get("/", h); r.Post("/{id}", h) }
+	root.Route("/items", items)
+	root.Route("/shops/{shop:[a-z]+}", func(r chi.Router) { r.Route("/items", items) })
+	root.Route("/rest", func(r chi.Router) { r.Get("/", h); r.HandleFunc("/*", h) })
+	root.Route("/none", func(r chi.Router) { r.Get("/x", h) })
+	root.Get("/none", h)
+	root.Mount("/files", http.HandlerFunc(h))
+	root.Get("/apart", h)
+	root.Route("/apart/", func(r chi.Router) { r.Post("/", h) })
+	root.Get("/", h)
+	root.Route("/deep", func(r chi.Router) {
+		r.Get("/", h)
+		r.Route("/", func(r chi.Router) { r.Post("/x", h) })
+	})
+
+	for line, want := range map[string]struct{ pattern, allow string }{
+		"GET /items":          {"/items", ""},
+		"GET /items/":         {"/items", ""},
+		"POST /items":         {"", "GET"},
+		"DELETE /items/":      {"", "GET"},
+		"POST /items/7":       {"/items/{id}", ""},
+		"GET /shops/a/items":  {"/shops/{shop:[a-z]+}/items", ""},
+		"POST /shops/a/items": {"", "GET"},
+		"GET /rest":           {"/rest", ""},
+		"POST /rest":          {"/rest/*", ""},
+		"POST /rest/x":        {"/rest/*", ""},
+		"GET /none":           {"/none", ""},
+		"GET /files":          {"/files", ""},
+		"POST /files/x":       {"/files/*", ""},
+		"GET /apart":          {"/apart", ""},
+		"POST /apart/":        {"/apart", ""},
+		"GET /":               {"/", ""},
+		"POST /":              {"", "GET"},
+		"GET /deep":           {"/deep", ""},
+		"POST /deep/x":        {"/deep/x", ""},
+	} {
+		before, ran = "not run", ""
+		w := httptest.NewRecorder()
+		method, path, _ := strings.Cut(line, " ")
+		root.ServeHTTP(w, httptest.NewRequest(method, path, nil))
+		if before != want.pattern || ran != want.pattern || w.Header().Get("Allow") != want.allow {
+			t.Errorf("%s: %q before and %q in the handler, want %q; status %d, Allow: %s", line, before, ran, want.pattern, w.Code, w.Header().Get("Allow"))
+		}
 	}
 }
