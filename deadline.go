@@ -76,12 +76,10 @@ type deadlineCall struct {
 	writer httpwriter.Writer
 }
 
-type deadlineKey struct{}
-
 // Value returns the call itself for its key. Contexts that are detached from this
 // one and have the same deadline still find it.
 func (c *deadlineCall) Value(key any) any {
-	if key == (any)(deadlineKey{}) {
+	if key == exchange.DeadlineKey {
 		return c
 	}
 	return c.Context.Value(key)
@@ -94,6 +92,14 @@ func (c *deadlineCall) missed() bool {
 	return errors.Is(err, context.DeadlineExceeded) || err == nil && !time.Now().Before(c.at)
 }
 
+// Missed implements [exchange.Deadline].
+func (c *deadlineCall) Missed() int {
+	if c.missed() {
+		return c.e.status()
+	}
+	return 0
+}
+
 // missedDeadline returns the error for a handler that has failed with err because of
 // a [Deadline], or nil. It records the failure in the exchange: the handler may have had
 // an effect before, which the status of the error does not say.
@@ -101,7 +107,7 @@ func missedDeadline(ctx context.Context, err error) *Error {
 	if !errors.Is(err, context.DeadlineExceeded) {
 		return nil
 	}
-	if c, ok := ctx.Value(deadlineKey{}).(*deadlineCall); ok && c.missed() {
+	if c, ok := exchange.DeadlineOf(ctx).(*deadlineCall); ok && c.missed() {
 		if x := exchange.From(ctx); x != nil {
 			x.TimeOut()
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/envelope"
 	"github.com/usher-go/usher/idempotency"
+	"github.com/usher-go/usher/ratelimit"
 )
 
 var errGateway = &usher.Error{Status: http.StatusGatewayTimeout, Code: "too_slow", Message: "Too slow."}
@@ -108,6 +109,31 @@ func TestDeadlineInAStack(t *testing.T) {
 					t.Errorf("status %d, %s: %s", w.Code, w.Header().Get("Content-Type"), w.Body)
 				}
 			})
+		})
+	}
+}
+
+// A limit that counts by status stands inside, where there is no response yet.
+func TestALimitCountsTheResponseOfADeadline(t *testing.T) {
+	for name, tt := range map[string]struct {
+		handler http.HandlerFunc
+		status  int
+	}{
+		"no response in time":         {func(http.ResponseWriter, *http.Request) {}, 200},
+		"no response at the deadline": {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, 504},
+		"a status at the deadline":    {func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done(); w.WriteHeader(201) }, 201},
+		"a longer Deadline inside":    {usher.Deadline(time.Minute, nil).Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })).ServeHTTP, 504},
+		"a shorter Deadline inside":   {usher.Deadline(time.Millisecond, nil).Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })).ServeHTTP, 503},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			counted := 0
+			limiter := usher.Must(ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{{
+				Name: "outcomes", Key: ratelimit.Global(), Limit: ratelimit.RollingWindow(3, time.Hour),
+				Count: func(status int) bool { counted = status; return true },
+			}}}))
+			w := serve(usher.Chain(usher.Deadline(time.Second, errGateway), limiter).Wrap(tt.handler), get())
+			equal(t, name+": status", tt.status, w.Code)
+			equal(t, name+": counted", tt.status, counted)
 		})
 	}
 }

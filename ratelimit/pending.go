@@ -1,6 +1,7 @@
 package ratelimit
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -79,9 +80,16 @@ func (l *Limiter) servePending(w http.ResponseWriter, r *http.Request, next http
 		w = watch
 	}
 	exchange.Serve(next, w, r, inner)
-	if status = http.StatusOK; watch != nil && watch.Status() != 0 {
-		status = watch.Status()
+	status = http.StatusOK
+	if watch == nil {
+		return
 	}
+	if status = watch.Status(); status == 0 && !watch.Hijacked() {
+		if deadline := exchange.DeadlineOf(inner.Context()); deadline != nil {
+			status = deadline.Missed()
+		}
+	}
+	status = cmp.Or(status, http.StatusOK) // as the server will send
 }
 
 func (d *decision) countsOutcomes() bool {
