@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/usher-go/usher/internal/guard"
@@ -94,7 +95,12 @@ func guardClaims(claims claimsFunc, timeout time.Duration) claimsFunc {
 	if claims == nil {
 		return nil
 	}
-	g := guard.New(timeout, maxStoreCalls).NeverOpen()
+	// What it returns in time shows that it works. It may fail for one subject alone, who
+	// must not make the logins of others fail.
+	slow := []error{guard.ErrTimeout, guard.ErrBusy, context.DeadlineExceeded, context.Canceled}
+	g := guard.New(timeout, maxStoreCalls).Results(func(err error) bool {
+		return !slices.ContainsFunc(slow, func(s error) bool { return errors.Is(err, s) })
+	})
 	return func(ctx context.Context, s Session) (map[string]any, error) {
 		s = s.clone()
 		return guard.Call(ctx, g, func(ctx context.Context) (map[string]any, error) { return claims(ctx, s) }, nil)

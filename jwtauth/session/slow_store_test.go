@@ -2,6 +2,7 @@ package session_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -56,4 +57,33 @@ func TestAStoreWhoseUpdatesHangFailsFast(t *testing.T) {
 		}
 		time.Sleep(2 * time.Hour)
 	})
+}
+
+// A subject for whom Claims fails, such as one who was deleted, does not keep others from
+// logging in, however often it tries.
+func TestClaimsThatFailForOneSubjectFailForNoOther(t *testing.T) {
+	for name, fail := range map[string]func() error{
+		"an error": func() error { return errors.New("no rows") },
+		"a panic":  func() error { panic("no rows") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newManager(t, func(c *session.Config) {
+				c.Claims = func(_ context.Context, s session.Session) (map[string]any, error) {
+					if s.Subject == "gone" {
+						return nil, fail()
+					}
+					return nil, nil
+				}
+				c.OnError = func(context.Context, error) {}
+			})
+			for range 50 {
+				if _, err := m.Login(t.Context(), session.Session{Subject: "gone"}); err == nil {
+					t.Fatal("a login without claims")
+				}
+			}
+			if _, err := m.Login(t.Context(), session.Session{Subject: "ann"}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 }
