@@ -58,7 +58,9 @@ func AddressKey(p netip.Prefix) Key {
 	return Key{hi: binary.BigEndian.Uint64(b[:8]), lo: binary.BigEndian.Uint64(b[8:])}
 }
 
-// String returns the key as text in which no two keys are the same, for stores.
+// String returns the key as text in which no two keys are the same, for stores. It may
+// have any bytes of any length if the [KeyFunc] takes them from a request. A store that
+// fails for some of these, instead of hashing them, lets one client make it count as down.
 func (k Key) String() string { return string(k.append(nil)) }
 
 // append prefixes the text with its length, so that no key is part of another.

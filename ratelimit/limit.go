@@ -69,7 +69,9 @@ func (l Limit) In(zone *time.Location) Limit {
 }
 
 // Concurrency is a limit of n requests at the same time. A place is free again when
-// the handler has returned or panicked.
+// the handler has returned or panicked. In a store that processes share, the place of a
+// process that has died, or of a call whose result was lost, is free once the store
+// drops it; see [Store].
 func Concurrency(n int) Limit {
 	return Limit{algorithm: AlgorithmConcurrency, quota: int64(n)}
 }

@@ -12,6 +12,11 @@ import (
 // call has returned. It decides by its own clock, which never goes back. The order of
 // the policies of a decision makes no difference. Package ratelimittest checks this
 // contract.
+//
+// A store that processes share must also drop the places of concurrency limits that
+// nobody refunds, a while after the longest request: the process may have died, or a call
+// that failed may have taken effect. No caller repeats such a call, since that could free
+// the place of another request. Without this, an outage takes places for good.
 type Store interface {
 	// Take decides one request. It admits the request if every charge that is not in
 	// shadow fits, and then charges all that fit; otherwise it charges nothing. In
