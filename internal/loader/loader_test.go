@@ -482,7 +482,7 @@ func FuzzGenerations(f *testing.F) {
 		synctest.Test(t, func(t *testing.T) {
 			const keys = 3
 			c := loader.New[int](loader.Config[int]{
-				Lifetime: func(int) (time.Duration, bool) { return time.Hour, false },
+				Lifetime: func(v int) (time.Duration, bool) { return time.Hour, v%2 == 1 },
 				Capacity: 64, NegativeCapacity: 64, Timeout: time.Hour, MaxFetches: 64,
 			})
 			var current [keys]atomic.Int64
@@ -517,10 +517,10 @@ func FuzzGenerations(f *testing.F) {
 					}
 				case 3:
 					current[k].Add(1)
-					switch step >> 6 {
-					case 0:
+					switch {
+					case step>>6 == 0 && current[k].Load()%2 == 1: // no negative value is kept
 						c.ForgetFunc(func(v int) bool { return v < int(current[k].Load()) })
-					case 1:
+					case step>>6 == 1:
 						c.Resume()
 					default:
 						c.Forget(k)
