@@ -156,7 +156,7 @@ func (c *Cache) watch(ctx context.Context, n Notifier) {
 		err := c.watchOnce(ctx, n, func() { wait = shortest })
 		c.entries.Suspend()
 		if ctx.Err() == nil {
-			c.report.Error(ctx, fmt.Errorf("apikey: the watch for changed keys has ended: %w", err))
+			c.report.Background(ctx, fmt.Errorf("apikey: the watch for changed keys has ended: %w", err))
 		}
 		select {
 		case <-ctx.Done():

@@ -51,7 +51,7 @@ func newLastUse(store Store, interval time.Duration, report *report.Reporter) *l
 				return
 			case <-ticker.C:
 				if err := l.flush(ctx); err != nil && ctx.Err() == nil {
-					l.report.Error(ctx, err)
+					l.report.Background(ctx, err)
 				}
 			}
 		}

@@ -22,6 +22,7 @@ type Reporter struct {
 
 	next       atomic.Int64 // the Unix time in ns at which the next line may be logged
 	suppressed atomic.Int64
+	background atomic.Bool // a call of Background is running
 }
 
 // interval is the least time between two lines in the log: a store that is down
@@ -51,6 +52,22 @@ func (r *Reporter) Error(ctx context.Context, err error) {
 		}
 	}()
 	r.onError(ctx, err)
+}
+
+// Background is Error for a loop that must go on even if OnError does not return. It does
+// not wait for it, and leaves out what fails meanwhile.
+func (r *Reporter) Background(ctx context.Context, err error) {
+	if r.onError == nil {
+		r.Error(ctx, err)
+		return
+	}
+	if !r.background.CompareAndSwap(false, true) {
+		return
+	}
+	go func() {
+		defer r.background.Store(false)
+		r.Error(ctx, err)
+	}()
 }
 
 // cause returns the attributes of a failure.

@@ -53,8 +53,8 @@ type RemoteConfig struct {
 	// then add keys of their own.
 	DangerouslyAllowHTTP bool
 	// OnError is called for each fetch that fails, and for keys that are skipped
-	// because they cannot be used. Nil logs to [slog.Default], at most one line a
-	// second.
+	// because they cannot be used, unless an earlier call is still running, which delays
+	// no fetch. Nil logs to [slog.Default], at most one line a second.
 	OnError func(ctx context.Context, err error)
 }
 
@@ -228,7 +228,7 @@ func (r *Remote) run(ctx context.Context) {
 			close(r.first)
 		}
 		if err != nil && ctx.Err() == nil {
-			r.reporter.Error(ctx, err)
+			r.reporter.Background(ctx, err)
 		}
 		if !r.wait(ctx, last) {
 			return
