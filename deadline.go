@@ -1,6 +1,7 @@
 package usher
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -101,17 +102,33 @@ func (c *deadlineCall) Missed() int {
 }
 
 // missedDeadline returns the error for a handler that has failed with err because of
-// a [Deadline], or nil. It records the failure in the exchange: the handler may have had
-// an effect before, which the status of the error does not say.
+// a [Deadline], or nil. Its cause is err, which says what took too long.
 func missedDeadline(ctx context.Context, err error) *Error {
 	if !errors.Is(err, context.DeadlineExceeded) {
 		return nil
 	}
-	if c, ok := exchange.DeadlineOf(ctx).(*deadlineCall); ok && c.missed() {
-		if x := exchange.From(ctx); x != nil {
-			x.TimeOut()
-		}
-		return c.e
+	c, ok := exchange.DeadlineOf(ctx).(*deadlineCall)
+	if !ok || !c.missed() {
+		return nil
 	}
-	return nil
+	timeOut(ctx)
+	e := *c.e
+	e.Cause = cmp.Or(e.Cause, err)
+	return &e
+}
+
+// noteMissedDeadline notes that a handler has failed with e, if that is the error of a
+// [Deadline], which [context.Cause] returns.
+func noteMissedDeadline(ctx context.Context, e *Error) {
+	if c, ok := exchange.DeadlineOf(ctx).(*deadlineCall); ok && c.e == e && c.missed() {
+		timeOut(ctx)
+	}
+}
+
+// timeOut records in the exchange that a Deadline was missed: the handler may have had an
+// effect before, which the status of the error does not say.
+func timeOut(ctx context.Context) {
+	if x := exchange.From(ctx); x != nil {
+		x.TimeOut()
+	}
 }

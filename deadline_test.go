@@ -182,3 +182,30 @@ func TestDeadlineOfNothingPanics(t *testing.T) {
 	mustPanic(t, "usher: Deadline must be positive", func() { usher.Deadline(0, nil) })
 	mustPanic(t, "usher: Deadline must be positive", func() { usher.Deadline(-time.Second, nil) })
 }
+
+// OnError and the log learn what took too long, which no client does.
+func TestDeadlineKeepsTheCauseForOperators(t *testing.T) {
+	for _, outside := range []*usher.Error{nil, errGateway} {
+		synctest.Test(t, func(t *testing.T) {
+			var got error
+			env, err := envelope.New(envelope.Config{OnError: func(_ context.Context, err error) { got = err }})
+			if err != nil {
+				t.Fatal(err)
+			}
+			h := usher.Chain(env, usher.Deadline(time.Second, outside)).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				<-r.Context().Done()
+				usher.Fail(w, r, fmt.Errorf("query of the users: %w", r.Context().Err()))
+			}))
+			w := serve(h, get())
+			if got == nil || !strings.Contains(got.Error(), "query of the users") {
+				t.Errorf("OnError gets %v", got)
+			}
+			if strings.Contains(w.Body.String(), "users") {
+				t.Errorf("the client gets %s", w.Body)
+			}
+		})
+	}
+	if errGateway.Cause != nil {
+		t.Error("the error of the Deadline has changed")
+	}
+}

@@ -86,6 +86,7 @@ func (e *Error) status() int {
 // or the one it wraps, or a neutral one that hides it.
 func asError(ctx context.Context, err error) *Error {
 	if e, ok := errors.AsType[*Error](err); ok && e != nil {
+		noteMissedDeadline(ctx, e)
 		return e
 	}
 	if e := missedDeadline(ctx, err); e != nil {

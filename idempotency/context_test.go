@@ -411,7 +411,7 @@ func TestAMissedDeadlineIsNotRepeated(t *testing.T) {
 	}
 	for name, e := range deadlines {
 		for _, outside := range []bool{true, false} {
-			for _, returns := range []string{"with the error", "without a response"} {
+			for _, returns := range []string{"with the error", "with its cause", "without a response"} {
 				for profile, runs := range map[idempotency.Profile]int64{
 					idempotency.ProfileDefault: 1, idempotency.ProfileStripe: 1, idempotency.ProfileKeepSuccess: 2,
 				} {
@@ -424,8 +424,11 @@ func TestAMissedDeadlineIsNotRepeated(t *testing.T) {
 							}
 							effects := &counting{next: func(w http.ResponseWriter, r *http.Request) {
 								<-r.Context().Done()
-								if returns == "with the error" {
+								switch returns {
+								case "with the error":
 									usher.Fail(w, r, fmt.Errorf("query: %w", r.Context().Err()))
+								case "with its cause":
+									usher.Fail(w, r, fmt.Errorf("query: %w", context.Cause(r.Context())))
 								}
 							}}
 							h := chain.Wrap(effects)

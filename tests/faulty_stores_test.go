@@ -258,7 +258,7 @@ func TestPaymentsOverStoresThatMisbehave(t *testing.T) {
 	}
 
 	statuses := make(map[int]int)
-	answered := make(map[string]string)
+	responded := make(map[string]string)
 	note := func(status int) {
 		mu.Lock()
 		statuses[status]++
@@ -291,10 +291,10 @@ func TestPaymentsOverStoresThatMisbehave(t *testing.T) {
 					switch {
 					case status == 201:
 						mu.Lock()
-						if first, ok := answered[k]; ok && first != body {
+						if first, ok := responded[k]; ok && first != body {
 							t.Errorf("%s: responses %s and %s", k, first, body)
 						}
-						answered[k] = body
+						responded[k] = body
 						mu.Unlock()
 						done++
 						continue
