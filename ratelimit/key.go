@@ -93,7 +93,9 @@ func Global() KeyFunc {
 
 // ByAddress counts each client address, IPv6 addresses by their network
 // ([clientip.Network]). Behind a proxy a [clientip.Resolver] must stand outside the
-// limiter. Requests whose address is unknown, over a Unix socket for instance, share
+// limiter: without one, or with one inside, all clients of the proxy share its key, so
+// that one of them uses up the limit of all. In a test, [clientip.Of] the request that
+// ushertest.Watched.Reached returns is the address that counts. Requests whose address is unknown, over a Unix socket for instance, share
 // one key.
 func ByAddress() KeyFunc { return byAddress }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/clientip"
 	"github.com/usher-go/usher/ratelimit"
 	"github.com/usher-go/usher/ushertest"
 )
@@ -253,5 +254,37 @@ func TestALimiterInsideItselfChargesOnceInAnyWrapping(t *testing.T) {
 				t.Errorf("%s of 3 left, want %s", got, tt.want)
 			}
 		})
+	}
+}
+
+// A Resolver inside the limiter comes too late, and a test of the order can show it.
+func TestALimiterOutsideTheResolverCountsTheProxy(t *testing.T) {
+	resolver, err := clientip.New(clientip.Config{TrustedProxies: []string{"192.0.2.1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	from := func(client string) *http.Request {
+		r := httptest.NewRequest(http.MethodGet, "/", nil) // from 192.0.2.1
+		r.Header.Set("X-Forwarded-For", client)
+		return r
+	}
+	for _, inside := range []bool{true, false} {
+		limiter := ushertest.Watch(must(t)(ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{ratelimit.PerAddress(1, time.Hour)}})))
+		chain, counted, second := usher.Chain(resolver, limiter), "203.0.113.7", http.StatusOK
+		if !inside {
+			chain, counted, second = usher.Chain(limiter, resolver), "192.0.2.1", http.StatusTooManyRequests
+		}
+		h := chain.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+		arrived, err := limiter.Reached(h, from("203.0.113.7"))
+		if err != nil || clientip.Of(arrived).String() != counted {
+			t.Errorf("inside %v: %v, %v counts, want %s", inside, err, clientip.Of(arrived), counted)
+		}
+		for i, want := range []int{http.StatusOK, second} {
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, from(fmt.Sprintf("203.0.113.%d", i)))
+			if w.Code != want {
+				t.Errorf("inside %v: client %d gets %d, want %d", inside, i, w.Code, want)
+			}
+		}
 	}
 }
