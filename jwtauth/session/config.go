@@ -24,6 +24,8 @@ type Config struct {
 
 	// Store keeps the sessions. Nil keeps them in the memory of this process, and
 	// then Keys and Revocations have defaults that also last as long as the process.
+	// With Keys that last longer, access tokens are valid after a restart until they
+	// expire, even if their sessions had ended; set Revocations that last as long.
 	Store Store
 	// Keys sign the access tokens. One of them must sign now. They are required if
 	// Store is not nil: nodes that share sessions share keys. Otherwise none means a

@@ -556,3 +556,31 @@ func TestAManagerWithAnotherType(t *testing.T) {
 	}}})
 	want(t, v, login(t, m).AccessToken(), jwtauth.Accepted)
 }
+
+func TestARestartWithoutAStore(t *testing.T) {
+	for name, tt := range map[string]struct {
+		keys        []session.SigningKey
+		revocations jwtauth.Revoker
+		want        jwtauth.Verdict // on a token whose session had ended
+	}{
+		"with a new key":                    {nil, nil, jwtauth.UnknownKey},
+		"with the same key":                 {[]session.SigningKey{{Key: signing(t, "k1", jwk.HS256)}}, nil, jwtauth.Accepted},
+		"with the same key and revocations": {[]session.SigningKey{{Key: signing(t, "k1", jwk.HS256)}}, new(jwtauth.RevocationList), jwtauth.Revoked},
+	} {
+		t.Run(name, func(t *testing.T) {
+			start := func() (*session.Manager, *jwtauth.Verifier) {
+				m := newManager(t, func(c *session.Config) { c.Store, c.Keys, c.Revocations = nil, tt.keys, tt.revocations })
+				return m, mustVerifier(t, jwtauth.Config{Issuers: []jwtauth.TrustedIssuer{m.TrustedIssuer()}})
+			}
+			m, v := start()
+			opened := login(t, m)
+			if err := m.Logout(t.Context(), opened.Session.ID); err != nil {
+				t.Fatal(err)
+			}
+			want(t, v, opened.AccessToken(), jwtauth.Revoked)
+			m, v = start()
+			want(t, v, opened.AccessToken(), tt.want)
+			wantInvalid(t, m, opened.RefreshToken())
+		})
+	}
+}
