@@ -5,6 +5,7 @@ package method
 import (
 	"strings"
 
+	"github.com/usher-go/usher/internal/config"
 	"github.com/usher-go/usher/internal/httptoken"
 )
 
@@ -23,7 +24,7 @@ func Safe(name string) bool {
 func Fault(name string) string {
 	switch {
 	case name == "":
-		return "must not be empty"
+		return config.NotEmpty
 	case name == "*":
 		return "must be a method; * stands for none"
 	case !httptoken.Valid(name):

@@ -8,6 +8,8 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+
+	"github.com/usher-go/usher/internal/config"
 )
 
 // ParseURL returns text as the URL of such a server: absolute, without user and
@@ -16,7 +18,7 @@ func ParseURL(text string, plain bool) (*url.URL, error) {
 	u, err := url.Parse(text)
 	switch {
 	case text == "":
-		return nil, errors.New("is required")
+		return nil, errors.New(config.Required)
 	case err != nil || u.Host == "" || u.User != nil || u.Fragment != "":
 		return nil, errors.New("must be an absolute URL without user and fragment")
 	case u.Scheme != "https" && (u.Scheme != "http" || !plain):

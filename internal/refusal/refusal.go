@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"time"
+
+	"github.com/usher-go/usher/internal/config"
 )
 
 // A Verdict is what an authenticator has found. It is the private cause of the error
@@ -56,7 +58,7 @@ func (t *Table[V, Field]) Replace(v V, e *Error[Field]) (reason string) {
 	case old == nil:
 		return "cannot be replaced"
 	case e == nil:
-		return "must not be nil"
+		return config.NotNil
 	case old.Status >= http.StatusInternalServerError && e.Status < http.StatusInternalServerError:
 		return "must have a status of 500 or above"
 	case old.Status < http.StatusInternalServerError && (e.Status < 400 || e.Status > 499):
