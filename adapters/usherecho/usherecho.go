@@ -23,7 +23,7 @@ import (
 //
 // It adds no allocation, and one if m passes on another writer.
 func Middleware(m usher.Middleware) echo.MiddlewareFunc {
-	if m == nil {
+	if f, ok := m.(usher.MiddlewareFunc); m == nil || ok && f == nil {
 		panic("usherecho: nil Middleware") //nolint:forbidigo // documented
 	}
 	return func(next echo.HandlerFunc) echo.HandlerFunc {

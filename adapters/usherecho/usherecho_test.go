@@ -181,6 +181,7 @@ func TestNilIsAPanic(t *testing.T) {
 	for name, wrap := range map[string]func(){
 		"Middleware":     func() { usherecho.Middleware(nil) },
 		"WrapMiddleware": func() { usherecho.WrapMiddleware(nil) },
+		"Func":           func() { usherecho.Middleware(usher.MiddlewareFunc(nil)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			defer func() {

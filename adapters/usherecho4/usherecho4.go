@@ -23,7 +23,7 @@ import (
 // It adds one allocation, as any middleware of echo v4, and another if m passes on
 // another writer.
 func Middleware(m usher.Middleware) echo.MiddlewareFunc {
-	if m == nil {
+	if f, ok := m.(usher.MiddlewareFunc); m == nil || ok && f == nil {
 		panic("usherecho4: nil Middleware") //nolint:forbidigo // documented
 	}
 	return func(next echo.HandlerFunc) echo.HandlerFunc {

@@ -181,6 +181,7 @@ func TestNilIsAPanic(t *testing.T) {
 	for name, wrap := range map[string]func(){
 		"Middleware":     func() { usherecho4.Middleware(nil) },
 		"WrapMiddleware": func() { usherecho4.WrapMiddleware(nil) },
+		"Func":           func() { usherecho4.Middleware(usher.MiddlewareFunc(nil)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			defer func() {

@@ -21,7 +21,7 @@ import (
 //
 // It adds no allocation, and one if m passes on another writer.
 func Middleware(m usher.Middleware) gin.HandlerFunc {
-	if m == nil {
+	if f, ok := m.(usher.MiddlewareFunc); m == nil || ok && f == nil {
 		panic("ushergin: nil Middleware") //nolint:forbidigo // documented
 	}
 	return func(c *gin.Context) {

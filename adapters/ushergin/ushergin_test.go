@@ -205,6 +205,7 @@ func TestNilMiddlewarePanics(t *testing.T) {
 	for name, mount := range map[string]func(){
 		"Middleware":     func() { ushergin.Middleware(nil) },
 		"WrapMiddleware": func() { ushergin.WrapMiddleware(nil) },
+		"Func":           func() { ushergin.Middleware(usher.MiddlewareFunc(nil)) },
 	} {
 		func() {
 			defer func() {
