@@ -3,6 +3,7 @@ package apikey_test
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,12 +14,12 @@ import (
 // A brokenWatch is a Notifier whose first watch ends.
 type brokenWatch struct {
 	apikey.Store
-	watches int
+	watches atomic.Int64
 }
 
 func (w *brokenWatch) Watch(ctx context.Context, ready func(), _ func(apikey.Hash)) error {
 	ready()
-	if w.watches++; w.watches == 1 {
+	if w.watches.Add(1) == 1 {
 		return errors.New("the connection is lost")
 	}
 	<-ctx.Done()
@@ -33,8 +34,8 @@ func TestAnOnErrorThatHangsDelaysNoWatch(t *testing.T) {
 		store := &brokenWatch{Store: apikey.NewMemory()}
 		newCache(t, apikey.CacheConfig{Store: store, OnError: func(context.Context, error) { <-hang }})
 		time.Sleep(time.Hour)
-		if store.watches != 2 {
-			t.Errorf("%d watches in an hour, want another one after the first has ended", store.watches)
+		if n := store.watches.Load(); n != 2 {
+			t.Errorf("%d watches in an hour, want another one after the first has ended", n)
 		}
 	})
 }

@@ -2,6 +2,7 @@ package jwtauth_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -47,7 +48,7 @@ func TestInventedTokensDoNotMakeTheServerCountAsDown(t *testing.T) {
 }
 
 func statusOf(err error) int {
-	if e, ok := err.(*usher.Error); ok {
+	if e, ok := errors.AsType[*usher.Error](err); ok {
 		return e.Status
 	}
 	return 0

@@ -50,7 +50,7 @@ func (f *faults) strike(ctx context.Context) error {
 }
 
 // call calls f between two strokes: it may have an effect although it fails.
-func call[T any](s *faults, ctx context.Context, f func() (T, error)) (v T, err error) {
+func call[T any](ctx context.Context, s *faults, f func() (T, error)) (v T, err error) {
 	if rand.IntN(2) == 0 {
 		if err := s.strike(ctx); err != nil {
 			return v, err
@@ -74,16 +74,16 @@ type keyStore struct {
 
 func (s *keyStore) Lookup(ctx context.Context, h apikey.Hash) (apikey.Record, error) {
 	s.lookups.Add(1)
-	return call(s.faults, ctx, func() (apikey.Record, error) { return s.Store.Lookup(context.WithoutCancel(ctx), h) })
+	return call(ctx, s.faults, func() (apikey.Record, error) { return s.Store.Lookup(context.WithoutCancel(ctx), h) })
 }
 
 func (s *keyStore) Insert(ctx context.Context, r apikey.Record, limit int) error {
-	_, err := call(s.faults, ctx, func() (nothing, error) { return nothing{}, s.Store.Insert(context.WithoutCancel(ctx), r, limit) })
+	_, err := call(ctx, s.faults, func() (nothing, error) { return nothing{}, s.Store.Insert(context.WithoutCancel(ctx), r, limit) })
 	return err
 }
 
 func (s *keyStore) Revoke(ctx context.Context, owner, id string, at time.Time) (apikey.Record, error) {
-	return call(s.faults, ctx, func() (apikey.Record, error) {
+	return call(ctx, s.faults, func() (apikey.Record, error) {
 		return s.Store.Revoke(context.WithoutCancel(ctx), owner, id, at)
 	})
 }
@@ -94,16 +94,16 @@ type recordStore struct {
 }
 
 func (s *recordStore) Claim(ctx context.Context, c idempotency.Claim) (idempotency.Record, error) {
-	return call(s.faults, ctx, func() (idempotency.Record, error) { return s.Store.Claim(context.WithoutCancel(ctx), c) })
+	return call(ctx, s.faults, func() (idempotency.Record, error) { return s.Store.Claim(context.WithoutCancel(ctx), c) })
 }
 
 func (s *recordStore) Renew(ctx context.Context, k idempotency.Key, t idempotency.Token, lease time.Duration) error {
-	_, err := call(s.faults, ctx, func() (nothing, error) { return nothing{}, s.Store.Renew(context.WithoutCancel(ctx), k, t, lease) })
+	_, err := call(ctx, s.faults, func() (nothing, error) { return nothing{}, s.Store.Renew(context.WithoutCancel(ctx), k, t, lease) })
 	return err
 }
 
 func (s *recordStore) Finish(ctx context.Context, k idempotency.Key, t idempotency.Token, r idempotency.Result) error {
-	_, err := call(s.faults, ctx, func() (nothing, error) { return nothing{}, s.Store.Finish(context.WithoutCancel(ctx), k, t, r) })
+	_, err := call(ctx, s.faults, func() (nothing, error) { return nothing{}, s.Store.Finish(context.WithoutCancel(ctx), k, t, r) })
 	return err
 }
 
@@ -113,11 +113,11 @@ type limitStore struct {
 }
 
 func (s *limitStore) Take(ctx context.Context, c []ratelimit.Charge) (bool, error) {
-	return call(s.faults, ctx, func() (bool, error) { return s.Store.Take(context.WithoutCancel(ctx), c) })
+	return call(ctx, s.faults, func() (bool, error) { return s.Store.Take(context.WithoutCancel(ctx), c) })
 }
 
 func (s *limitStore) Adjust(ctx context.Context, c []ratelimit.Charge) error {
-	_, err := call(s.faults, ctx, func() (nothing, error) { return nothing{}, s.Store.Adjust(context.WithoutCancel(ctx), c) })
+	_, err := call(ctx, s.faults, func() (nothing, error) { return nothing{}, s.Store.Adjust(context.WithoutCancel(ctx), c) })
 	return err
 }
 
@@ -211,7 +211,7 @@ func TestPaymentsOverStoresThatMisbehave(t *testing.T) {
 		if err != nil {
 			return 0, err.Error()
 		}
-		defer resp.Body.Close()
+		defer func() { _ = resp.Body.Close() }()
 		body, err := io.ReadAll(resp.Body)
 		if err != nil {
 			return 0, err.Error()
