@@ -96,12 +96,17 @@ func TestALateOwnerChangesNothing(t *testing.T) {
 				store := newMemory(t, idempotency.MemoryConfig{})
 				paused := &hookedStore{Store: store}
 				m := newMeter()
+				var mu sync.Mutex // of reported
 				var reported []error
 				var generation [2]uint64
 				lateEnd := make(chan *idempotency.Execution, 1)
 				late := newMiddleware(t, idempotency.Config{
 					Store: paused, MeterProvider: m,
-					OnError: func(_ context.Context, err error) { reported = append(reported, err) },
+					OnError: func(_ context.Context, err error) {
+						mu.Lock()
+						defer mu.Unlock()
+						reported = append(reported, err)
+					},
 				}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					e := idempotency.From(r.Context())
 					generation[0] = e.Generation()
@@ -148,6 +153,8 @@ func TestALateOwnerChangesNothing(t *testing.T) {
 				if generation[0] >= generation[1] {
 					t.Errorf("generations %d and then %d", generation[0], generation[1])
 				}
+				mu.Lock()
+				defer mu.Unlock()
 				losses := 0
 				for _, err := range reported {
 					if strings.Contains(err.Error(), "the lease is lost") {
