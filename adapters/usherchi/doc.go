@@ -3,7 +3,7 @@
 //
 //	r := chi.NewRouter()
 //	r.Use(env.Wrap, usherchi.Pattern, limits.Wrap)
-//	r.NotFound(usherchi.NotFound)
+//	r.NotFound(usher.NotFound)
 //	r.MethodNotAllowed(usherchi.MethodNotAllowed)
 //	r.Route("/api", func(r chi.Router) {
 //		r.Use(usher.Authenticate(keys).Wrap)

@@ -43,7 +43,7 @@ func Example() {
 
 	root := chi.NewRouter()
 	root.Use(env.Wrap, usherchi.Pattern, limits.Wrap)
-	root.NotFound(usherchi.NotFound)
+	root.NotFound(usher.NotFound)
 	root.MethodNotAllowed(usherchi.MethodNotAllowed)
 	root.Get("/health", func(w http.ResponseWriter, r *http.Request) { envelope.For(w, r).Value("up") })
 

@@ -106,7 +106,7 @@ func newWith(_ testing.TB, app adaptertest.App) http.Handler {
 
 func unmatched(r chi.Router, app adaptertest.App) {
 	if app.Failures {
-		r.NotFound(usherchi.NotFound)
+		r.NotFound(usher.NotFound)
 		r.MethodNotAllowed(usherchi.MethodNotAllowed)
 	}
 	if app.NotFound != nil {

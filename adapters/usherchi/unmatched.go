@@ -10,10 +10,6 @@ import (
 	"github.com/usher-go/usher"
 )
 
-// NotFound is [usher.NotFound], for chi.Router.NotFound: it responds in the shape of
-// the envelope around the router, else with problem details.
-func NotFound(w http.ResponseWriter, r *http.Request) { usher.NotFound(w, r) }
-
 // MethodNotAllowed is [usher.MethodNotAllowed], for chi.Router.MethodNotAllowed,
 // with the [AllowedMethods] in Allow: RFC 9110, section 15.5.6 requires the field, and
 // chi sets it only in its own response. Chi also calls MethodNotAllowed for methods that
@@ -22,7 +18,7 @@ func MethodNotAllowed(w http.ResponseWriter, r *http.Request) {
 	if allowed := AllowedMethods(r); allowed != nil {
 		w.Header()["Allow"] = []string{strings.Join(allowed, ", ")}
 	} else if !slices.Contains(methods[:], r.Method) {
-		NotFound(w, r)
+		usher.NotFound(w, r)
 		return
 	}
 	usher.MethodNotAllowed(w, r)

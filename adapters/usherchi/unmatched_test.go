@@ -9,6 +9,7 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/chi/v5/middleware"
 
+	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/adapters/usherchi"
 	"github.com/usher-go/usher/envelope"
 )
@@ -44,7 +45,7 @@ func TestUnmatched(t *testing.T) {
 			router := chi.NewRouter()
 			tt.with(router)
 			router.Use(env.Wrap)
-			router.NotFound(usherchi.NotFound)
+			router.NotFound(usher.NotFound)
 			router.MethodNotAllowed(usherchi.MethodNotAllowed)
 			router.Get("/items/{id}", none)
 			router.Post("/items/{id}", none)

@@ -24,7 +24,7 @@ func BenchmarkMiddleware(b *testing.B) {
 		}}},
 		{"usher", []echo.MiddlewareFunc{usherecho.Middleware(usher.Chain())}},
 		{"usher, another writer", []echo.MiddlewareFunc{usherecho.Middleware(new(swap))}},
-		{"foreign", []echo.MiddlewareFunc{usherecho.WrapMiddleware(usher.Chain(new(swap)).Wrap)}},
+		{"foreign", []echo.MiddlewareFunc{usherecho.Adapt(usher.Chain(new(swap)).Wrap)}},
 		{"echo.WrapMiddleware", []echo.MiddlewareFunc{echo.WrapMiddleware(usher.Chain(new(swap)).Wrap)}},
 	} {
 		b.Run(bb.name, func(b *testing.B) {

@@ -45,7 +45,7 @@ func Example() {
 	api := e.Group("/api", usherecho.Middleware(usher.Authenticate(auth)))
 	orders := 0
 	api.POST("/orders", func(c *echo.Context) error {
-		caller, _ := usherecho.FromEcho(c)
+		caller, _ := usherecho.PrincipalFrom(c)
 		orders++
 		return c.JSON(http.StatusCreated, map[string]any{"order": orders, "for": caller.Owner})
 	}, usherecho.Middleware(once))
@@ -81,9 +81,9 @@ func Example() {
 }
 
 // A middleware that is independent of usher, here one of net/http.
-func ExampleWrapMiddleware() {
+func ExampleAdapt() {
 	e := echo.New()
-	e.Use(usherecho.WrapMiddleware(http.NewCrossOriginProtection().Handler))
+	e.Use(usherecho.Adapt(http.NewCrossOriginProtection().Handler))
 	e.POST("/orders", func(c *echo.Context) error { return c.String(http.StatusOK, "ordered") })
 
 	for _, site := range []string{"same-origin", "cross-site"} {
@@ -105,7 +105,7 @@ func ExamplePathValues() {
 		Owner: func(r *http.Request) string { return r.PathValue("account") },
 	})
 	e := echo.New()
-	e.Use(usherecho.PathValues, usherecho.WrapMiddleware(asAcme), usherecho.Middleware(own))
+	e.Use(usherecho.PathValues, usherecho.Adapt(asAcme), usherecho.Middleware(own))
 	e.GET("/accounts/:account/notes", func(c *echo.Context) error { return c.String(http.StatusOK, "milk") })
 
 	for _, account := range []string{"acme", "other"} {

@@ -19,7 +19,7 @@ import (
 
 var router = adaptertest.Router{
 	Name:    "echo v5",
-	Handler: adapter{usherecho.Middleware, usherecho.WrapMiddleware}.echo,
+	Handler: adapter{usherecho.Middleware, usherecho.Adapt}.echo,
 	Lacks: map[string]string{
 		"8.inside":  "Handlers of echo return their errors; none are collected.",
 		"8.outside": "Handlers of echo return their errors; none are collected.",
@@ -124,7 +124,7 @@ type context struct{ *echo.Context }
 
 func (c context) Writer() http.ResponseWriter { return c.Response() }
 
-func (c context) Principal() (usher.Principal, bool) { return usherecho.FromEcho(c.Context) }
+func (c context) Principal() (usher.Principal, bool) { return usherecho.PrincipalFrom(c.Context) }
 
 func (c context) Status(status int) error { return c.NoContent(status) }
 

@@ -38,14 +38,14 @@ func Middleware(m usher.Middleware) echo.MiddlewareFunc {
 	}
 }
 
-// WrapMiddleware returns any other middleware of net/http, by [usher.Adapt], as
+// Adapt returns any other middleware of net/http, by [usher.Adapt], as
 // [Middleware] does with those of usher, in place of [echo.WrapMiddleware]. It panics if
 // m is nil.
 //
 // A middleware that calls next on another goroutine, as [http.TimeoutHandler]
 // does, cannot be used in echo at all: echo reuses its context for another request
 // as soon as the middleware has returned. Use [usher.Deadline].
-func WrapMiddleware(m func(http.Handler) http.Handler) echo.MiddlewareFunc {
+func Adapt(m func(http.Handler) http.Handler) echo.MiddlewareFunc {
 	adapted := usher.Adapt(m)
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c *echo.Context) error {
@@ -162,7 +162,7 @@ func PathValues(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// FromEcho returns the principal of the request, and whether there is one.
-func FromEcho(c *echo.Context) (usher.Principal, bool) {
+// PrincipalFrom returns the principal of the request, and whether there is one.
+func PrincipalFrom(c *echo.Context) (usher.Principal, bool) {
 	return usher.PrincipalFrom(c.Request().Context())
 }

@@ -35,7 +35,7 @@ func TestErrorHandlerIsCalledForTheFirstCaptureOnly(t *testing.T) {
 		calls++
 		usherecho.HTTPErrorHandler(c, err)
 	}
-	e.Use(usherecho.Middleware(env), usherecho.Middleware(env), usherecho.WrapMiddleware(env.Wrap))
+	e.Use(usherecho.Middleware(env), usherecho.Middleware(env), usherecho.Adapt(env.Wrap))
 	w := httptest.NewRecorder()
 	e.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/none", nil))
 	if w.Code != http.StatusNotFound || calls != 2 {
@@ -180,7 +180,7 @@ func TestRealIP(t *testing.T) {
 func TestNilIsAPanic(t *testing.T) {
 	for name, wrap := range map[string]func(){
 		"Middleware":     func() { usherecho.Middleware(nil) },
-		"WrapMiddleware": func() { usherecho.WrapMiddleware(nil) },
+		"Adapt": func() { usherecho.Adapt(nil) },
 		"Func":           func() { usherecho.Middleware(usher.MiddlewareFunc(nil)) },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -24,7 +24,7 @@ func BenchmarkMiddleware(b *testing.B) {
 		}}},
 		{"usher", []echo.MiddlewareFunc{usherecho4.Middleware(usher.Chain())}},
 		{"usher, another writer", []echo.MiddlewareFunc{usherecho4.Middleware(new(swap))}},
-		{"foreign", []echo.MiddlewareFunc{usherecho4.WrapMiddleware(usher.Chain(new(swap)).Wrap)}},
+		{"foreign", []echo.MiddlewareFunc{usherecho4.Adapt(usher.Chain(new(swap)).Wrap)}},
 		{"echo.WrapMiddleware", []echo.MiddlewareFunc{echo.WrapMiddleware(usher.Chain(new(swap)).Wrap)}},
 	} {
 		b.Run(bb.name, func(b *testing.B) {

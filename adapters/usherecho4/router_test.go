@@ -17,7 +17,7 @@ import (
 
 var router = adaptertest.Router{
 	Name:    "echo v4",
-	Handler: adapter{usherecho4.Middleware, usherecho4.WrapMiddleware}.echo,
+	Handler: adapter{usherecho4.Middleware, usherecho4.Adapt}.echo,
 	Lacks: map[string]string{
 		"8.inside":  "Handlers of echo return their errors; none are collected.",
 		"8.outside": "Handlers of echo return their errors; none are collected.",
@@ -134,7 +134,7 @@ type context struct{ echo.Context }
 
 func (c context) Writer() http.ResponseWriter { return c.Response() }
 
-func (c context) Principal() (usher.Principal, bool) { return usherecho4.FromEcho(c.Context) }
+func (c context) Principal() (usher.Principal, bool) { return usherecho4.PrincipalFrom(c.Context) }
 
 func (c context) Status(status int) error { return c.NoContent(status) }
 

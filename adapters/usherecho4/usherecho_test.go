@@ -35,7 +35,7 @@ func TestErrorHandlerIsCalledForTheFirstCaptureOnly(t *testing.T) {
 		calls++
 		usherecho4.HTTPErrorHandler(err, c)
 	}
-	e.Use(usherecho4.Middleware(env), usherecho4.Middleware(env), usherecho4.WrapMiddleware(env.Wrap))
+	e.Use(usherecho4.Middleware(env), usherecho4.Middleware(env), usherecho4.Adapt(env.Wrap))
 	w := httptest.NewRecorder()
 	e.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/none", nil))
 	if w.Code != http.StatusNotFound || calls != 2 {
@@ -180,7 +180,7 @@ func TestRealIP(t *testing.T) {
 func TestNilIsAPanic(t *testing.T) {
 	for name, wrap := range map[string]func(){
 		"Middleware":     func() { usherecho4.Middleware(nil) },
-		"WrapMiddleware": func() { usherecho4.WrapMiddleware(nil) },
+		"Adapt": func() { usherecho4.Adapt(nil) },
 		"Func":           func() { usherecho4.Middleware(usher.MiddlewareFunc(nil)) },
 	} {
 		t.Run(name, func(t *testing.T) {

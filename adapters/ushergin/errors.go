@@ -9,10 +9,10 @@ import (
 	"github.com/usher-go/usher"
 )
 
-// FromGin returns the principal of the request, and whether there is one. It works
+// PrincipalFrom returns the principal of the request, and whether there is one. It works
 // on c whether or not gin.Engine.ContextWithFallback is set;
 // [usher.PrincipalFrom] with c as the context works only if it is.
-func FromGin(c *gin.Context) (usher.Principal, bool) {
+func PrincipalFrom(c *gin.Context) (usher.Principal, bool) {
 	return usher.PrincipalFrom(c.Request.Context())
 }
 

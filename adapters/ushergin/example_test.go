@@ -51,7 +51,7 @@ func Example() {
 	api := engine.Group("/api", ushergin.Middleware(usher.Authenticate(auth)))
 	orders := 0
 	api.POST("/orders", ushergin.Middleware(once), func(c *gin.Context) {
-		caller, _ := ushergin.FromGin(c)
+		caller, _ := ushergin.PrincipalFrom(c)
 		orders++
 		c.JSON(http.StatusCreated, gin.H{"order": orders, "for": caller.Owner})
 	})
@@ -87,9 +87,9 @@ func Example() {
 }
 
 // A middleware that is independent of usher, here one of net/http.
-func ExampleWrapMiddleware() {
+func ExampleAdapt() {
 	engine := gin.New()
-	engine.Use(ushergin.WrapMiddleware(http.NewCrossOriginProtection().Handler))
+	engine.Use(ushergin.Adapt(http.NewCrossOriginProtection().Handler))
 	engine.POST("/orders", func(c *gin.Context) { c.String(200, "ordered") })
 
 	for _, site := range []string{"same-origin", "cross-site"} {
@@ -111,7 +111,7 @@ func ExamplePathValues() {
 		Owner: func(r *http.Request) string { return r.PathValue("account") },
 	})
 	engine := gin.New()
-	engine.Use(ushergin.PathValues, ushergin.WrapMiddleware(asAcme), ushergin.Middleware(own))
+	engine.Use(ushergin.PathValues, ushergin.Adapt(asAcme), ushergin.Middleware(own))
 	engine.GET("/accounts/:account/notes", func(c *gin.Context) { c.String(200, "milk") })
 
 	for _, account := range []string{"acme", "other"} {

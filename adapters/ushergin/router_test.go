@@ -18,7 +18,7 @@ import (
 
 var router = adaptertest.Router{
 	Name:    "gin",
-	Handler: adapter{ushergin.Middleware, ushergin.WrapMiddleware}.engine,
+	Handler: adapter{ushergin.Middleware, ushergin.Adapt}.engine,
 	Differences: map[string]adaptertest.Difference{
 		"10.body": {
 			Reason:   "Gin writes its own 404 after the whole chain; an Engine.NoRoute handler is seen.",
@@ -145,7 +145,7 @@ type context struct{ *gin.Context }
 
 func (c context) Request() *http.Request             { return c.Context.Request }
 func (c context) Writer() http.ResponseWriter        { return c.Context.Writer }
-func (c context) Principal() (usher.Principal, bool) { return ushergin.FromGin(c.Context) }
+func (c context) Principal() (usher.Principal, bool) { return ushergin.PrincipalFrom(c.Context) }
 
 func (c context) JSON(status int, v any) error {
 	c.Context.JSON(status, v)

@@ -33,13 +33,13 @@ func Middleware(m usher.Middleware) gin.HandlerFunc {
 	}
 }
 
-// WrapMiddleware returns any other middleware of net/http, by [usher.Adapt], as
+// Adapt returns any other middleware of net/http, by [usher.Adapt], as
 // [Middleware] does with those of usher. It panics if m is nil.
 //
 // A middleware that calls next on another goroutine, as [http.TimeoutHandler]
 // does, cannot be used in gin at all: gin reuses its context for another request as
 // soon as the middleware has returned. Use [usher.Deadline].
-func WrapMiddleware(m func(http.Handler) http.Handler) gin.HandlerFunc {
+func Adapt(m func(http.Handler) http.Handler) gin.HandlerFunc {
 	adapted := usher.Adapt(m)
 	return func(c *gin.Context) {
 		// Not from the pool: other middlewares may keep their next.

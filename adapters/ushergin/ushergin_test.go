@@ -140,8 +140,8 @@ func TestPrincipalOfGin(t *testing.T) {
 		engine.ContextWithFallback = fallback
 		engine.GET("/", func(c *gin.Context) {
 			c.Request = usher.WithPrincipal(c.Request, &usher.Principal{ID: "ann"})
-			if p, ok := ushergin.FromGin(c); !ok || p.ID != "ann" {
-				t.Errorf("FromGin returns %q, %t", p.ID, ok)
+			if p, ok := ushergin.PrincipalFrom(c); !ok || p.ID != "ann" {
+				t.Errorf("PrincipalFrom returns %q, %t", p.ID, ok)
 			}
 			if _, ok := usher.PrincipalFrom(c); ok != fallback {
 				t.Errorf("PrincipalFrom finds one: %t, with ContextWithFallback %t", ok, fallback)
@@ -204,7 +204,7 @@ func files(t *testing.T, dir string) int {
 func TestNilMiddlewarePanics(t *testing.T) {
 	for name, mount := range map[string]func(){
 		"Middleware":     func() { ushergin.Middleware(nil) },
-		"WrapMiddleware": func() { ushergin.WrapMiddleware(nil) },
+		"Adapt": func() { ushergin.Adapt(nil) },
 		"Func":           func() { ushergin.Middleware(usher.MiddlewareFunc(nil)) },
 	} {
 		func() {
@@ -294,7 +294,7 @@ func BenchmarkMiddleware(b *testing.B) {
 		{"native", []gin.HandlerFunc{func(c *gin.Context) { c.Next() }}},
 		{"usher", []gin.HandlerFunc{ushergin.Middleware(pass)}},
 		{"usher with a writer", []gin.HandlerFunc{ushergin.Middleware(hook{})}},
-		{"foreign", []gin.HandlerFunc{ushergin.WrapMiddleware(pass.Wrap)}},
+		{"foreign", []gin.HandlerFunc{ushergin.Adapt(pass.Wrap)}},
 	} {
 		b.Run(bb.name, func(b *testing.B) {
 			engine := gin.New()
