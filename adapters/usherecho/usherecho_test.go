@@ -179,9 +179,9 @@ func TestRealIP(t *testing.T) {
 
 func TestNilIsAPanic(t *testing.T) {
 	for name, wrap := range map[string]func(){
-		"Middleware":     func() { usherecho.Middleware(nil) },
-		"Adapt": func() { usherecho.Adapt(nil) },
-		"Func":           func() { usherecho.Middleware(usher.MiddlewareFunc(nil)) },
+		"Middleware": func() { usherecho.Middleware(nil) },
+		"Adapt":      func() { usherecho.Adapt(nil) },
+		"Func":       func() { usherecho.Middleware(usher.MiddlewareFunc(nil)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			defer func() {

@@ -179,9 +179,9 @@ func TestRealIP(t *testing.T) {
 
 func TestNilIsAPanic(t *testing.T) {
 	for name, wrap := range map[string]func(){
-		"Middleware":     func() { usherecho4.Middleware(nil) },
-		"Adapt": func() { usherecho4.Adapt(nil) },
-		"Func":           func() { usherecho4.Middleware(usher.MiddlewareFunc(nil)) },
+		"Middleware": func() { usherecho4.Middleware(nil) },
+		"Adapt":      func() { usherecho4.Adapt(nil) },
+		"Func":       func() { usherecho4.Middleware(usher.MiddlewareFunc(nil)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			defer func() {

@@ -203,9 +203,9 @@ func files(t *testing.T, dir string) int {
 
 func TestNilMiddlewarePanics(t *testing.T) {
 	for name, mount := range map[string]func(){
-		"Middleware":     func() { ushergin.Middleware(nil) },
-		"Adapt": func() { ushergin.Adapt(nil) },
-		"Func":           func() { ushergin.Middleware(usher.MiddlewareFunc(nil)) },
+		"Middleware": func() { ushergin.Middleware(nil) },
+		"Adapt":      func() { ushergin.Adapt(nil) },
+		"Func":       func() { ushergin.Middleware(usher.MiddlewareFunc(nil)) },
 	} {
 		func() {
 			defer func() {
