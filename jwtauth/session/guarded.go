@@ -89,8 +89,7 @@ func (g guardedStore) RevokeSubject(ctx context.Context, subject string, at time
 }
 
 // guardClaims returns a claims callback with bounded calls. It usually queries a
-// database. Its errors may be about one session, whose client can retry at will, so they
-// never stop the calls for others.
+// database.
 func guardClaims(claims claimsFunc, timeout time.Duration) claimsFunc {
 	if claims == nil {
 		return nil

@@ -11,18 +11,14 @@ import (
 )
 
 // A hangingUpdate is a Store whose lookups take a while, and whose updates hang.
-type hangingUpdate struct {
-	session.Store
-	updates int
-}
+type hangingUpdate struct{ session.Store }
 
 func (u *hangingUpdate) Lookup(ctx context.Context, h [32]byte) (session.Record, error) {
 	time.Sleep(time.Millisecond)
 	return u.Store.Lookup(ctx, h)
 }
 
-func (u *hangingUpdate) Update(ctx context.Context, r session.Record) error {
-	u.updates++
+func (u *hangingUpdate) Update(ctx context.Context, _ session.Record) error {
 	<-ctx.Done()
 	return ctx.Err()
 }
