@@ -66,8 +66,8 @@ type Config struct {
 	Profile Profile
 	// Outcome, if not nil, is called before Profile applies. The status is that of the
 	// response, or 0 if the handler did not return, or wrote nothing before its
-	// context ended. The zero Outcome leaves the decision to Profile. A panic means
-	// Unknown.
+	// context ended, and for the error of a usher.Deadline. The zero Outcome leaves the
+	// decision to Profile. A panic means Unknown.
 	Outcome func(r *http.Request, status int) Outcome
 
 	// TTL is how long a record is kept; zero means 24 hours.

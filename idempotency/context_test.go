@@ -401,6 +401,39 @@ func TestAResponseThatWasNeverWrittenIsNotStored(t *testing.T) {
 	}
 }
 
+// Config.Outcome may leave what it does not know to a profile by the status that it gets.
+func TestAMissedDeadlineIsNotRepeatedBecauseOfOutcome(t *testing.T) {
+	for _, outside := range []bool{true, false} {
+		for _, responds := range []bool{true, false} {
+			t.Run(fmt.Sprintf("outside %v, responds %v", outside, responds), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					once := newMiddleware(t, idempotency.Config{Outcome: func(_ *http.Request, status int) idempotency.Outcome {
+						if status != 0 {
+							t.Errorf("the status is %d, want 0", status)
+						}
+						return idempotency.ProfileDefault.Outcome(status)
+					}})
+					deadline := usher.Deadline(time.Second, nil)
+					chain := usher.Chain(once, deadline)
+					if outside {
+						chain = usher.Chain(deadline, once)
+					}
+					effects := &counting{next: func(w http.ResponseWriter, r *http.Request) {
+						<-r.Context().Done()
+						if responds {
+							usher.Fail(w, r, r.Context().Err())
+						}
+					}}
+					h := chain.Wrap(effects)
+					do(h, post("/", `{}`, key("1")))
+					do(h, post("/", `{}`, key("1")))
+					effects.want(t, 1)
+				})
+			})
+		}
+	}
+}
+
 // The error of a Deadline has a status that profiles release, but the handler may have
 // had its effect in time.
 func TestAMissedDeadlineIsNotRepeated(t *testing.T) {

@@ -96,6 +96,9 @@ func (e *Execution) decide(status int) Outcome {
 	e.mu.Lock()
 	o := e.outcome
 	e.mu.Unlock()
+	if status >= 400 && e.exchange.TimedOut() {
+		status = 0 // whatever status the Deadline gives its error
+	}
 	if o == 0 && e.m.config.Outcome != nil {
 		o = e.configuredOutcome(status)
 	}
@@ -103,9 +106,6 @@ func (e *Execution) decide(status int) Outcome {
 		return Keep
 	}
 	if o == 0 {
-		if status >= 400 && e.exchange.TimedOut() {
-			status = 0 // for the profile, whatever status the Deadline gives its error
-		}
 		o = e.m.config.Profile.Outcome(status)
 		// The error may only mean that time ran out.
 		if o == Keep && status >= 400 && e.work.Err() != nil {
