@@ -138,6 +138,33 @@ func TestALimitCountsTheResponseOfADeadline(t *testing.T) {
 	}
 }
 
+// A limit refuses a request whose deadline its store has exhausted, and counts its own
+// status.
+func TestALimitCountsItsOwnResponseAtTheDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		counted := 0
+		limiter := usher.Must(ratelimit.New(ratelimit.Config{
+			Store: slowTake{usher.Must(ratelimit.NewMemory(ratelimit.MemoryConfig{}))},
+			Policies: []ratelimit.Policy{{
+				Name: "outcomes", Key: ratelimit.Global(), Limit: ratelimit.RollingWindow(3, time.Hour),
+				Count: func(status int) bool { counted = status; return true },
+			}},
+		}))
+		w := serve(usher.Chain(usher.Deadline(time.Millisecond, errGateway), limiter).Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+			t.Error("the request is admitted")
+		})), get())
+		equal(t, "counted", w.Code, counted)
+	})
+}
+
+// A slowTake is a store that decides after the deadline.
+type slowTake struct{ *ratelimit.Memory }
+
+func (s slowTake) Take(ctx context.Context, charges []ratelimit.Charge) (bool, error) {
+	time.Sleep(2 * time.Millisecond)
+	return s.Memory.Take(ctx, charges)
+}
+
 func TestDeadlineLeavesOtherEndsAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())

@@ -296,17 +296,19 @@ func (l *Limiter) serve(w http.ResponseWriter, r *http.Request, next http.Handle
 	next.ServeHTTP(w, r)
 }
 
-// abandon ends a request whose client has left during the decision: next does not run.
+// abandon ends a request whose client has left, or whose time has run out, during the
+// decision: next does not run.
 func (l *Limiter) abandon(w http.ResponseWriter, r *http.Request, d *decision, outer *pending) {
 	l.decisions.Record(r.Context(), canceled)
+	e := canceledError(r.Context())
 	if d.admitted {
 		// It is charged, except for places and what its status does not charge.
 		pd := &pending{limiter: l, request: r, outer: outer, decision: d}
-		pd.end(usher.StatusClientClosedRequest)
+		pd.end(e.Status)
 	} else {
 		l.pool.Put(d)
 	}
-	usher.Fail(w, r, canceledError(r.Context()))
+	usher.Fail(w, r, e)
 }
 
 // defers reports whether decisions of l must stay pending while the handler runs: a
