@@ -76,6 +76,43 @@ type outcome struct {
 	Principal string // ID, "anonymous" or "" where the handler was not called
 }
 
+// A partial detector finds its field filled, but of other credentials than its own it
+// learns only as it verifies them.
+type partial struct{ detector }
+
+func (p partial) Authenticate(r *http.Request) (*usher.Principal, error) {
+	if r.Header.Get(string(p.field)) == "foreign" {
+		return nil, usher.ErrNoCredential
+	}
+	return p.detector.Authenticate(r)
+}
+
+// Optional authenticators beside one that is not admit nobody as anonymous, not even
+// with a field that they detect and then find to be none of theirs.
+func TestOptionalAdmitsAsAnonymousOnlyIfAllAreOptional(t *testing.T) {
+	a, b := partial{detector{field: "A"}}, detector{field: "B"}
+	refused, anonymous := outcome{401, "missing_credential", ""}, outcome{200, "", "anonymous"}
+	for name, tt := range map[string]struct {
+		m    usher.Middleware
+		want outcome
+	}{
+		"beside another":                {usher.Authenticate(usher.Optional(a), b), refused},
+		"in a Precedence":               {usher.Authenticate(usher.Precedence(usher.Optional(a), b)), refused},
+		"in a Precedence among others":  {usher.Authenticate(usher.Precedence(usher.Optional(a), b), detector{field: "C"}), refused},
+		"alone":                         {usher.Authenticate(usher.Optional(a)), anonymous},
+		"beside an optional one":        {usher.Authenticate(usher.Optional(a), usher.Optional(b)), anonymous},
+		"in an optional Precedence":     {usher.Authenticate(usher.Optional(usher.Precedence(usher.Optional(a), b))), anonymous},
+		"in a Precedence of optionals":  {usher.Authenticate(usher.Precedence(usher.Optional(a), usher.Optional(b))), anonymous},
+		"in an optional one, and other": {usher.Authenticate(usher.Optional(usher.Precedence(a, b)), detector{field: "C"}), refused},
+	} {
+		r := get()
+		r.Header.Set("A", "foreign")
+		if got := outcomeOf(t, tt.m, r); got != tt.want {
+			t.Errorf("%s: got %+v, want %+v", name, got, tt.want)
+		}
+	}
+}
+
 func outcomeOf(t *testing.T, m usher.Middleware, r *http.Request) outcome {
 	t.Helper()
 	var o outcome

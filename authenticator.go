@@ -154,7 +154,12 @@ func (s selection) Authenticate(r *http.Request) (*Principal, error) {
 // may have changed the credentials in r.
 func (s selection) verify(r *http.Request) (*Principal, UseRecorder, error) {
 	if len(s.list) != 1 {
-		return s.choose(r).verify(r)
+		p, by, err := s.choose(r).verify(r)
+		// One that is optional has found that the credential is none of its own.
+		if errors.Is(err, errAnonymous) && !s.optional {
+			err = ErrNoCredential
+		}
+		return p, by, err
 	}
 	switch d := s.list[0].(type) { // which needs no detection
 	case selection:
