@@ -31,7 +31,7 @@ func newTraffic(g *guard.Guard) *traffic {
 	return &traffic{guard: g, outcomes: make(map[error]int)}
 }
 
-var sentinels = []error{nil, guard.ErrOpen, guard.ErrTimeout, guard.ErrBusy, faulty.ErrStore, context.Canceled, errResult}
+var sentinels = []error{nil, guard.ErrOpen, guard.ErrTimeout, guard.ErrBusy, faulty.ErrStore, context.Canceled, errResult, errDeadline}
 
 func (c *traffic) call(ctx context.Context) {
 	c.running.Go(func() {

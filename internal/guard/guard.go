@@ -102,9 +102,10 @@ func (g *Guard) Do(ctx context.Context, f func(context.Context) error) error {
 // g is open it returns [ErrOpen] at once.
 //
 // Timeouts, panics, and errors that are not results count as failures of the store. A
-// call whose ctx ends before its timeout does not count, unless the cause is ErrTimeout:
-// several calls may have one timeout. Neither does ErrBusy: the calls that are running
-// do.
+// call whose ctx ends before its timeout does not count, unless the cause is ErrTimeout,
+// as several calls may have one timeout, or the deadline of ctx has ended it after a
+// tenth of the timeout or more: where requests have less time than a call, nothing else
+// shows that the store hangs. ErrBusy does not count: the calls that are running do.
 //
 // If late is not nil, it is called with the result of f when that comes after Call
 // has returned.
@@ -114,23 +115,29 @@ func Call[T any](ctx context.Context, g *Guard, f func(context.Context) (T, erro
 		return none, context.Cause(ctx)
 	}
 	if g.breaker == nil {
-		return call(ctx, g, f, late)
+		v, _, err := call(ctx, g, f, late)
+		return v, err
 	}
 	permit, ok := g.breaker.admit()
 	if !ok {
 		return none, ErrOpen
 	}
-	v, err := call(ctx, g, f, late)
-	g.breaker.done(permit, g.outcome(ctx, err))
+	v, began, err := call(ctx, g, f, late)
+	g.breaker.done(permit, g.outcome(ctx, began, err))
 	return v, err
 }
 
-// outcome returns what a call for ctx says about the store.
-func (g *Guard) outcome(ctx context.Context, err error) outcome {
+// outcome returns what a call for ctx says about the store. Began is zero if the store
+// was not called.
+func (g *Guard) outcome(ctx context.Context, began time.Time, err error) outcome {
+	cause := context.Cause(ctx) // nil if ctx has not ended
 	switch {
-	case err == nil, g.isResult(err):
+	case err == nil, g.isResult(err) && (cause == nil || !errors.Is(err, cause)):
 		return succeeded
-	case ctx.Err() != nil && !errors.Is(err, ErrTimeout) && !errors.Is(context.Cause(ctx), ErrTimeout):
+	case cause != nil && !errors.Is(err, ErrTimeout) && !errors.Is(cause, ErrTimeout):
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) && !began.IsZero() && time.Since(began) >= g.timeout/10 {
+			return late
+		}
 		return unknown
 	case errors.Is(err, ErrBusy):
 		return busy
@@ -141,14 +148,15 @@ func (g *Guard) outcome(ctx context.Context, err error) outcome {
 	}
 }
 
-// call calls f within the bounds of g.
-func call[T any](ctx context.Context, g *Guard, f func(context.Context) (T, error), late func(T, error)) (T, error) {
+// call calls f within the bounds of g, and returns when f began.
+func call[T any](ctx context.Context, g *Guard, f func(context.Context) (T, error), late func(T, error)) (v T, began time.Time, err error) {
 	var none T
 	ctx, cancel := context.WithTimeoutCause(ctx, g.timeout, ErrTimeout)
 	defer cancel()
 	if err := g.enter(ctx); err != nil {
-		return none, err
+		return none, began, err
 	}
+	began = time.Now()
 	type result struct {
 		value T
 		err   error
@@ -172,9 +180,9 @@ func call[T any](ctx context.Context, g *Guard, f func(context.Context) (T, erro
 	}()
 	select {
 	case r := <-results:
-		return r.value, r.err
+		return r.value, began, r.err
 	case <-ctx.Done():
-		return none, context.Cause(ctx)
+		return none, began, context.Cause(ctx)
 	}
 }
 
