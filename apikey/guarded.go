@@ -49,7 +49,8 @@ func newGuardedStore(s Store, timeout time.Duration, maxLookups int, cache *Cach
 		store:   s,
 		lookups: guard.New(timeout, maxLookups).Results(isResult),
 		changes: guard.New(timeout, maxCalls).Results(isResult),
-		touches: guard.New(flushTimeout, maxTouches),
+		// There is one call an interval, and the last cannot be made later.
+		touches: guard.New(flushTimeout, maxTouches).NeverOpen(),
 		cache:   cache,
 	}
 }

@@ -53,6 +53,35 @@ func (s *touched) written() (batches, uses int) {
 	return len(s.batches), uses
 }
 
+// The last write is made although earlier ones have failed until a moment ago: it
+// cannot be made later.
+func TestCloseWritesUsesRightAfterAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &touched{Store: apikey.NewMemory()}
+		m := newManager(t, apikey.ManagerConfig{Store: s})
+		k, text := create(t, m, apikey.Key{})
+		a, err := apikey.New(apikey.Config{Manager: m, LastUseInterval: 10 * time.Millisecond, OnError: func(context.Context, error) {}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.fail(func() error { return errors.New("down") })
+		r := request("X-API-Key", text)
+		p, err := a.Authenticate(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.RecordUse(r, p)
+		time.Sleep(time.Second)
+		s.fail(nil)
+		if err := a.Close(); err != nil {
+			t.Error(err)
+		}
+		if lastUsed(t, m, k).IsZero() {
+			t.Error("the use is lost")
+		}
+	})
+}
+
 func lastUsed(t testing.TB, m *apikey.Manager, k apikey.Key) time.Time {
 	t.Helper()
 	k, err := m.Find(t.Context(), k.Owner, k.ID)
