@@ -108,7 +108,7 @@ type Config struct {
 	// OnError is called for failures of the store, lost claims and panics of Outcome, on
 	// any goroutine. Of several attempts to store one result, the first failure is
 	// reported, and that the result is given up. The context is that of the request. Nil
-	// means that failures are logged to [slog.Default], at most one line a second. If
+	// means that failures are logged to [log/slog.Default], at most one line a second. If
 	// OnError panics, that is logged and goes no further.
 	OnError func(ctx context.Context, err error)
 	// MeterProvider provides the counters usher.idempotency.requests, by

@@ -37,7 +37,7 @@ type Middleware struct {
 var _ usher.Middleware = (*Middleware)(nil)
 
 // New returns the Middleware that c describes. It reports every fault of c at once,
-// as [*usher.ConfigError]s. It starts no goroutine.
+// each as a [*usher.ConfigError]. It starts no goroutine.
 func New(c Config) (*Middleware, error) {
 	c, err := c.withDefaults()
 	if err != nil {

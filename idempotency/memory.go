@@ -48,8 +48,8 @@ type Memory struct {
 	shards  [memoryShards]memoryShard
 }
 
-// NewMemory returns an empty store. It reports every fault of c at once, as
-// [*usher.ConfigError]s.
+// NewMemory returns an empty store. It reports every fault of c at once, each as a
+// [*usher.ConfigError].
 func NewMemory(c MemoryConfig) (*Memory, error) {
 	faults := config.Of[usher.ConfigError]("idempotency.MemoryConfig")
 	faults.If(c.MaxRecords < 0, "MaxRecords", config.NotNegative)

@@ -83,7 +83,7 @@ type Config struct {
 	Principal func(t *Token, standard usher.Principal) usher.Principal
 
 	// OnError is called with the cause of each [Unavailable]: a failure of the keys,
-	// of Revocations, Check or Confirm. Nil logs to [slog.Default], at most one line a
+	// of Revocations, Check or Confirm. Nil logs to [log/slog.Default], at most one line a
 	// second.
 	OnError func(ctx context.Context, err error)
 	// MeterProvider makes the counters usher.jwt.verifications, which has the

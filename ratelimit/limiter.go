@@ -43,7 +43,7 @@ type Config struct {
 	Headers Headers
 	// OnError is called with each failure of the store, each invalid limit and each
 	// panic of Count, and with the context of the request. Nil logs them to
-	// [slog.Default], at most one a second, and of a panic the type and the stack alone.
+	// [log/slog.Default], at most one a second, and of a panic the type and the stack alone.
 	// It must be safe for concurrent use.
 	OnError func(ctx context.Context, err error)
 	// OmitRetryAfter leaves Retry-After out of refusals.
@@ -108,8 +108,8 @@ type family struct {
 	related atomic.Bool
 }
 
-// New returns a limiter. It reports every fault of c at once, as
-// [*usher.ConfigError]s.
+// New returns a limiter. It reports every fault of c at once, each as a
+// [*usher.ConfigError].
 func New(c Config) (*Limiter, error) {
 	faults := config.Of[usher.ConfigError]("ratelimit.Config")
 	faults.If(c.OnStoreFailure > FailClosed, "OnStoreFailure", "must be one of the FailureModes")

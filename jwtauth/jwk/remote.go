@@ -54,7 +54,7 @@ type RemoteConfig struct {
 	DangerouslyAllowHTTP bool
 	// OnError is called for each fetch that fails, and for keys that are skipped
 	// because they cannot be used, unless an earlier call is still running, which delays
-	// no fetch. Nil logs to [slog.Default], at most one line a second.
+	// no fetch. Nil logs to [log/slog.Default], at most one line a second.
 	OnError func(ctx context.Context, err error)
 }
 

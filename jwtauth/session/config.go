@@ -72,7 +72,7 @@ type Config struct {
 	Audit func(ctx context.Context, e Event)
 	// OnError is called for each failure of Store, Revocations and Claims, for a
 	// panic of Audit, and for what a [Handler] could not do once it had responded.
-	// Nil logs to [slog.Default], at most one line a second.
+	// Nil logs to [log/slog.Default], at most one line a second.
 	OnError func(ctx context.Context, err error)
 	// MeterProvider makes the counter usher.session.refreshes, which has the outcome
 	// as the attribute usher.session.result; nil means the global one.
