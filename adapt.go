@@ -9,18 +9,17 @@ import (
 	"github.com/usher-go/usher/internal/exchange"
 )
 
-// Adapt returns m, any middleware of net/http, as a [Middleware]. It panics if m is
-// nil.
+// Adapt converts m, any net/http middleware, into a [Middleware]. It panics if m is nil.
 //
-// It calls m once, so that what m keeps between requests is kept, and finds the next
-// of a request by its context, which costs a copy of the request. A request that m
-// passes on must therefore have the context that m received, or one derived from it;
-// otherwise its next cannot be found, and the response is a 500.
+// It calls m only once, so m can keep state between requests. It finds the next handler
+// of a request through the request's context, which costs a copy of the request. A
+// request that m passes on must therefore have the context that m received, or one
+// derived from it; otherwise the next handler cannot be found, and the response is a 500.
 //
-// The result inherits what m does. [http.TimeoutHandler], for instance, calls next
-// on another goroutine, which may run on after the middleware has returned: that
-// works on a router of net/http, but not with adapters for routers that reuse their
-// own context, such as gin and echo. [Deadline] does neither.
+// The result behaves as m does. [http.TimeoutHandler], for instance, calls next on
+// another goroutine, which may still be running after the middleware has returned. That
+// works on a net/http router, but not with adapters for routers that reuse their own
+// context, such as gin and echo. [Deadline] does neither.
 func Adapt(m func(http.Handler) http.Handler) Middleware {
 	if m == nil {
 		panic("usher: Adapt of a nil middleware") //nolint:forbidigo // documented
@@ -41,7 +40,7 @@ func (a *adapted) ServeNext(w http.ResponseWriter, r *http.Request, next http.Ha
 	a.handler.ServeHTTP(w, c.request)
 }
 
-// proceed is the next of the middleware.
+// proceed is the handler that the middleware wraps: it calls the next of the request.
 func (a *adapted) proceed(w http.ResponseWriter, r *http.Request) {
 	c, ok := r.Context().Value(a).(*adaptedCall)
 	if !ok {
@@ -54,8 +53,8 @@ func (a *adapted) proceed(w http.ResponseWriter, r *http.Request) {
 
 var errContextLost = errors.New("usher: a middleware has replaced the context of its request instead of deriving from it")
 
-// An adaptedCall is one request on its way through an adapted middleware, and its
-// context there.
+// An adaptedCall is one request inside an adapted middleware, and the context of that
+// request.
 type adaptedCall struct {
 	context.Context
 	middleware *adapted
@@ -65,7 +64,7 @@ type adaptedCall struct {
 	request *http.Request // as the middleware received it; nil once it has returned
 }
 
-// Value returns the call itself for its middleware, else the parent's value.
+// Value returns the call itself if key is its middleware, else the parent's value.
 func (c *adaptedCall) Value(key any) any {
 	if key == any(c.middleware) {
 		return c
@@ -73,7 +72,8 @@ func (c *adaptedCall) Value(key any) any {
 	return c.Context.Value(key)
 }
 
-// learn stores in the request what next has stored in inner, a copy of it.
+// learn copies to the request what next has stored in inner, which is a copy of the
+// request.
 func (c *adaptedCall) learn(inner *http.Request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -82,7 +82,8 @@ func (c *adaptedCall) learn(inner *http.Request) {
 	}
 }
 
-// leave does the same for r, of which the request is a copy, and is the last to.
+// leave copies to r what the request, a copy of r, has learned. After that learn does
+// nothing.
 func (c *adaptedCall) leave(r *http.Request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

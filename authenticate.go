@@ -10,8 +10,8 @@ import (
 	"github.com/usher-go/usher/internal/vary"
 )
 
-// Authenticate returns the middleware that admits a request only with a valid
-// credential, and puts its [Principal] into the request.
+// Authenticate returns a middleware that admits a request only if it has a valid
+// credential, and stores the credential's [Principal] in the request.
 //
 // A request that carries credentials for two authenticators is refused with 401,
 // unless [Precedence] ranks them. A request without a credential is refused with 401
@@ -19,10 +19,10 @@ import (
 // cannot be verified, the response is 503. Without any authenticator every request is
 // refused. Authenticate panics on a nil authenticator.
 //
-// Responses are marked for caches, including those to anonymous callers: Vary
-// names every header field that may carry a credential for one of a, in addition to
-// what the handler names there. A response to a principal has Cache-Control: private,
-// unless the handler sets Cache-Control itself.
+// Responses are marked for caches, including responses to anonymous callers: Vary lists
+// every header field that may carry a credential for one of a, in addition to what the
+// handler lists. A response to a principal has Cache-Control: private, unless the handler
+// sets Cache-Control itself.
 //
 // Decisions are counted as usher.authentication.requests on the global
 // OpenTelemetry meter provider and noted on the current span.
@@ -81,8 +81,8 @@ var authenticationOutcomes = [...]string{
 
 type authentication struct {
 	selection  selection
-	alone      Authenticator // in place of the selection, if it is not nil
-	recorder   UseRecorder   // alone, if it is one
+	alone      Authenticator // used instead of the selection, unless nil
+	recorder   UseRecorder   // alone, if it is a UseRecorder
 	carriers   *vary.Fields
 	challenges []string
 	missing    *Error
@@ -111,7 +111,7 @@ func (a *authentication) ServeNext(w http.ResponseWriter, r *http.Request, next 
 	Fail(w, r, e)
 }
 
-// verify returns the principal of r, and the authenticator if that is a [UseRecorder].
+// verify returns the principal of r, and its authenticator if that is a [UseRecorder].
 func (a *authentication) verify(r *http.Request) (p *Principal, by UseRecorder, err error) {
 	if a.alone == nil {
 		return a.selection.verify(r)
@@ -138,7 +138,7 @@ func recordUse(x *exchange.Exchange, by UseRecorder, r *http.Request, p *Princip
 	}
 }
 
-// pass runs next with inner, which is r or its copy.
+// pass runs next with inner, which is r or a copy of r.
 func (a *authentication) pass(x *exchange.Exchange, w http.ResponseWriter, r, inner *http.Request, next http.Handler, private bool) {
 	writer := x.Vary()
 	defer func() {
@@ -148,8 +148,9 @@ func (a *authentication) pass(x *exchange.Exchange, w http.ResponseWriter, r, in
 	exchange.Serve(next, writer.Start(w, inner, a.carriers, private), r, inner)
 }
 
-// failure returns the outcome and the error of a request without a principal. If the
-// authenticator returned neither, that is its fault, and the request is not admitted.
+// failure returns the outcome and the error of a request without a principal. An
+// authenticator that returned neither principal nor error is faulty, and the request is
+// refused.
 func (a *authentication) failure(err error) (outcome int, e *Error) {
 	switch {
 	case errors.Is(err, errAnonymous):

@@ -11,12 +11,11 @@ import (
 
 // An Authenticator verifies one kind of credential.
 //
-// Authenticate returns the principal of a valid credential; an error that
-// matches [ErrNoCredential] if r carries none of its kind; an [*Error] for a
-// credential that is refused (401), to which [Authenticate] adds the challenges
-// if it has none; and any other error if it could not verify the credential, to
-// which the response is 503, never 401. It must be safe for concurrent use and must
-// not keep or change r.
+// Authenticate returns the principal of a valid credential; an error that matches
+// [ErrNoCredential] if r carries no credential of its kind; an [*Error] for a credential
+// that is refused (401), to which [Authenticate] adds the challenges if it has none; and
+// any other error if it could not verify the credential, in which case the response is
+// 503, never 401. It must be safe for concurrent use and must not keep or change r.
 //
 // [Authenticate] does more with an Authenticator that is also a [Detector], a
 // [CarrierLister] or a [UseRecorder].
@@ -30,63 +29,63 @@ var ErrNoCredential error = errMissing
 
 var errMissing = newMissing(nil)
 
-// isMissing reports whether an authenticator has found no credential. It has found one if
-// it refuses with an Error of its own, even if the cause of that is another's
-// ErrNoCredential.
+// isMissing reports whether err means that an authenticator has found no credential. An
+// authenticator that refuses with an Error of its own has found one, even if the cause of
+// that Error is the ErrNoCredential of another.
 func isMissing(err error) bool {
 	e, ok := errors.AsType[*Error](err)
 	return ok && e == errMissing
 }
 
-// A Detector reports whether, and in which header field, a request carries its
-// credential, without verifying it. Several authenticators can then share a route.
+// A Detector reports whether, and in which header field, a request carries a credential
+// of its kind, without verifying the credential. Detectors let several authenticators
+// share a route.
 type Detector interface {
 	Authenticator
 	// Detect returns the carrier of the credential, usually the canonical name of a
-	// header field, or "" if there is none. It reports certain if the
-	// credential has a form that only this authenticator issues; a carrier
-	// that several share, such as Authorization, goes to the one that is certain.
-	// If more than one carrier is filled, Detect returns one that others do not share:
-	// two credentials are refused because their carriers differ.
+	// header field, or "" if there is none. It reports certain if the credential has a
+	// form that only this authenticator issues. A carrier that several authenticators
+	// share, such as Authorization, goes to the one that is certain. If several carriers
+	// hold a credential, Detect returns one that other authenticators do not share: two
+	// credentials are refused because their carriers differ.
 	Detect(r *http.Request) (carrier string, certain bool)
-	// Challenge is the value for WWW-Authenticate that asks for a credential of
+	// Challenge returns the WWW-Authenticate value that asks for a credential of
 	// this kind (RFC 9110, section 11.6.1), or "".
 	Challenge() string
 }
 
-// A CarrierLister names the header fields by which a cache can distinguish its callers.
-// Responses to the callers of any other Authenticator have Vary: *, so that no shared
-// cache reuses them.
+// A CarrierLister lists the header fields by which a cache can distinguish the
+// authenticator's callers. With any other Authenticator, responses have Vary: *, so that
+// no shared cache reuses them.
 type CarrierLister interface {
 	Authenticator
-	// Carriers returns the names of all request header fields that may carry its
-	// credential, always the same. A query parameter is not among them, as
-	// caches distinguish URLs; "*" stands for what no cache sees, such as the
-	// certificate of a client.
+	// Carriers returns the names of all request header fields that may carry the
+	// credential. It always returns the same names. Query parameters are not listed, as
+	// caches distinguish URLs; "*" stands for what no cache sees, such as a client
+	// certificate.
 	Carriers() []string
 }
 
-// A UseRecorder records the use of its credentials. Authenticate calls RecordUse with a
-// principal that the UseRecorder has returned, when the handler has returned or panicked,
-// unless [Fail] refused the request further in with 401, 403 or 429. The handler may have
-// changed the credentials in r by then: p is the caller.
+// A UseRecorder records the use of credentials. When the handler has returned or
+// panicked, Authenticate calls RecordUse with the principal that the UseRecorder
+// returned, unless [Fail] refused the request inside with 401, 403 or 429. By then the
+// handler may have changed the credentials in r; p is still the caller.
 type UseRecorder interface {
 	Authenticator
 	RecordUse(r *http.Request, p *Principal)
 }
 
-// Optional returns an authenticator that admits a request without a credential
-// as anonymous. A credential that is present must still be valid. Among
-// several authenticators it has this effect only if all of them are optional.
+// Optional returns an authenticator that admits a request without a credential as
+// anonymous. A credential that is present must still be valid. Among several
+// authenticators, Optional has this effect only if all of them are optional.
 func Optional(a Authenticator) Authenticator {
 	return optional{newSelection(false, a)}
 }
 
-// Precedence returns an authenticator for requests that may carry several
-// credentials: the first of list for which the request carries one decides,
-// alone and finally. If it refuses, the request is refused, whatever else it
-// carries. Where several of list share that carrier, one that is certain of the
-// credential goes before one that is not.
+// Precedence returns an authenticator for requests that may carry several credentials.
+// Only the first of list for which the request carries a credential decides: if it
+// refuses, the request is refused, whatever else it carries. If several of list share
+// that carrier, one that is certain of the credential precedes one that is not.
 //
 // Without Precedence, two credentials in one request are refused.
 func Precedence(list ...Authenticator) Authenticator {
@@ -94,8 +93,9 @@ func Precedence(list ...Authenticator) Authenticator {
 }
 
 var (
-	// errAnonymous is what Optional returns instead of ErrNoCredential. An
-	// authenticator that returns neither principal nor error is never taken for it.
+	// errAnonymous is what Optional returns instead of ErrNoCredential. So an
+	// authenticator that returns neither principal nor error is never mistaken for
+	// Optional.
 	errAnonymous = errors.New("usher: anonymous")
 	// errAmbiguous is what a selection returns for two credentials in one request.
 	errAmbiguous = errors.New("usher: more than one credential")
@@ -116,13 +116,13 @@ func (o optional) verify(r *http.Request) (*Principal, UseRecorder, error) {
 	return p, by, err
 }
 
-// A selection is several authenticators of which one verifies each request.
+// A selection is a list of authenticators, of which one verifies each request.
 type selection struct {
 	list []Detector
-	// ranked: the first that finds a credential decides. Otherwise a second
-	// carrier with a credential makes the request ambiguous.
+	// ranked means that the first authenticator that finds a credential decides.
+	// Otherwise a second carrier with a credential makes the request ambiguous.
 	ranked bool
-	// optional: a request without a credential is anonymous.
+	// optional means that a request without a credential is anonymous.
 	optional bool
 }
 
@@ -149,9 +149,9 @@ func (s selection) Authenticate(r *http.Request) (*Principal, error) {
 	return p, err
 }
 
-// verify also returns the authenticator that has verified the credential, if that
-// is a [UseRecorder]. Once the handler has run it is too late to find out: the handler
-// may have changed the credentials in r.
+// verify also returns the authenticator that has verified the credential, if that is a
+// [UseRecorder]. After the handler has run it is too late to find that authenticator: the
+// handler may have changed the credentials in r.
 func (s selection) verify(r *http.Request) (*Principal, UseRecorder, error) {
 	if len(s.list) != 1 {
 		p, by, err := s.choose(r).verify(r)
@@ -161,7 +161,7 @@ func (s selection) verify(r *http.Request) (*Principal, UseRecorder, error) {
 		}
 		return p, by, err
 	}
-	switch d := s.list[0].(type) { // which needs no detection
+	switch d := s.list[0].(type) { // the only one needs no detection
 	case selection:
 		return d.verify(r)
 	case optional:
@@ -173,7 +173,7 @@ func (s selection) verify(r *http.Request) (*Principal, UseRecorder, error) {
 
 // A choice is the authenticator that decides about a request.
 type choice struct {
-	by       Authenticator // nil for a request that err is the end of
+	by       Authenticator // nil if err refuses the request
 	carrier  string        // "" if the request carries no credential
 	certain  bool
 	more     bool // a [Precedence] has passed over another carrier
@@ -201,12 +201,12 @@ func (c choice) verify(r *http.Request) (*Principal, UseRecorder, error) {
 	return c.p, recorder, c.err
 }
 
-// choose detects the credentials of r, each once, and decides which one counts.
+// choose detects each credential of r once, and decides which one counts.
 func (s selection) choose(r *http.Request) choice {
 	var chosen choice
 	for _, d := range s.list {
 		if _, ok := d.(*prober); ok && s.ranked && chosen.carrier != "" {
-			continue // it shares no carrier, so its credential cannot count
+			continue // a prober shares no carrier, so its credential cannot count
 		}
 		c := detect(d, r)
 		switch {
@@ -238,7 +238,7 @@ func (s selection) choose(r *http.Request) choice {
 	return chosen
 }
 
-// detect returns the choice of d, if it is the only authenticator.
+// detect returns the choice for r as if d were the only authenticator.
 func detect(d Detector, r *http.Request) choice {
 	switch d := d.(type) {
 	case selection:
@@ -270,8 +270,8 @@ func (s selection) Detect(r *http.Request) (carrier string, certain bool) {
 	return c.carrier, c.certain
 }
 
-// Carriers returns those of all: whichever of them decides, a request that carries
-// another credential might have got another response.
+// Carriers returns the carriers of all authenticators in the list: whichever of them
+// decides, a request with another credential might have got another response.
 func (s selection) Carriers() []string {
 	var all []string
 	for _, d := range s.list {
@@ -298,11 +298,11 @@ func carriersOf(a Authenticator) []string {
 	return names
 }
 
-// Challenge returns the challenges of all, as one list.
+// Challenge returns the challenges of all authenticators, as one list.
 func (s selection) Challenge() string { return strings.Join(s.challenges(), ", ") }
 
-// challenges returns each different challenge once. One field line for each is
-// easier on clients than a list in one line.
+// challenges returns each distinct challenge once. One field line per challenge is easier
+// for clients to parse than a list in one line.
 func (s selection) challenges() []string {
 	var all []string
 	add := func(c string) {
@@ -327,11 +327,11 @@ func (s selection) challenges() []string {
 	return all
 }
 
-// A prober makes a [Detector] of an authenticator that is none: it detects a
+// A prober turns an authenticator that is not a [Detector] into one: it detects a
 // credential by verifying it.
 type prober struct {
 	Authenticator
-	carrier string // that no other authenticator has
+	carrier string // a made-up name that no other authenticator has
 }
 
 func newProber(a Authenticator) *prober {

@@ -2,11 +2,10 @@ package usher
 
 import "strings"
 
-// Challenge returns a value for the WWW-Authenticate field (RFC 9110, section
-// 11.6.1): the scheme and its parameters, given as name and value in turn. A
-// parameter whose value is empty is left out. Values are quoted, so that
-// no value can end itself and begin another challenge; bytes that
-// a header field may not carry become spaces.
+// Challenge returns a value for the WWW-Authenticate field (RFC 9110, section 11.6.1):
+// the scheme and its parameters, given as alternating names and values. A parameter with
+// an empty value is omitted. Values are quoted, so no value can end early and begin
+// another challenge; bytes that a header field may not carry become spaces.
 func Challenge(scheme string, params ...string) string {
 	var b strings.Builder
 	b.WriteString(scheme)

@@ -1,9 +1,9 @@
 package usher
 
-// The codes of every failure that a package of this module sends, with the status
-// that goes with each by default. A code is stable and for programs; the catalogue
-// of an envelope maps it to a service's own status, code and text. What a service
-// refuses itself has a code of its own.
+// The codes of every failure that a package of this module sends, each with its default
+// status. A code is stable and for programs; the catalogue of an envelope maps it to a
+// service's own status, code and text. A service chooses its own codes for what it
+// refuses itself.
 
 // Codes of package usher, and of more than one package.
 const (
@@ -14,12 +14,12 @@ const (
 	CodeInsufficientScope         = "insufficient_scope"         // 403: a scope is not granted
 	CodeInsufficientPermission    = "insufficient_permission"    // 403: the permission level is too low
 	CodeWrongOwner                = "wrong_owner"                // 403: the route belongs to another account
-	CodeNotFound                  = "not_found"                  // 404: there is nothing at this path
-	CodeMethodNotAllowed          = "method_not_allowed"         // 405: the path has other methods
+	CodeNotFound                  = "not_found"                  // 404: no route matches this path
+	CodeMethodNotAllowed          = "method_not_allowed"         // 405: the path allows only other methods
 	CodePayloadTooLarge           = "payload_too_large"          // 413: the body is longer than allowed
 	CodeUnsupportedMediaType      = "unsupported_media_type"     // 415: the body is not JSON
 	CodeClientClosedRequest       = "client_closed_request"      // 499: the client has gone and receives nothing
-	CodeInternal                  = "internal"                   // 500: a fault of the server that is not shown
+	CodeInternal                  = "internal"                   // 500: a fault of the server, which the client does not see
 	CodeAuthenticationUnavailable = "authentication_unavailable" // 503: the credential could not be verified now
 	CodeDeadlineExceeded          = "deadline_exceeded"          // 503: the handler did not respond in time
 	CodeServiceUnavailable        = "service_unavailable"        // 503: a store that a management request needs has failed

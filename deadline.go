@@ -11,23 +11,25 @@ import (
 	"github.com/usher-go/usher/internal/httpwriter"
 )
 
-// Deadline returns the middleware that gives the context of each request a deadline d
-// from now, and responds with e if the handler has missed it: if it returns without
-// a response, or fails with [context.DeadlineExceeded], which [Fail] then replaces by
-// e. A nil e is a 503 with [CodeDeadlineExceeded]; a gateway gives one with 504.
+// Deadline returns a middleware that gives each request, as it arrives, a context with a
+// deadline d from then, and responds with e if the handler misses the deadline: that is,
+// if the handler then returns without a response, or fails with
+// [context.DeadlineExceeded], which [Fail] replaces by e. A nil e means a 503 with
+// [CodeDeadlineExceeded]; a gateway passes an error with 504.
 //
-// A handler must obey its context, as it runs on the goroutine of the request and is
-// not interrupted. Unlike [http.TimeoutHandler], Deadline buffers nothing, and a response
-// that has begun is left alone: a stream simply ends with its context. A handler that
-// has succeeded after the deadline must write its status, as no response counts as none.
+// A handler must obey its context, as it runs on the goroutine of the request and is not
+// interrupted. Unlike [http.TimeoutHandler], Deadline buffers nothing, and leaves a
+// response that has begun alone: a stream simply ends with its context. A handler that
+// succeeds after the deadline must write its status explicitly, as otherwise it counts as
+// a handler without a response.
 //
-// An earlier deadline of the request remains, with the error of the Deadline that
-// set it. The body of the request and the connection have deadlines of their own: see
-// ReadTimeout and WriteTimeout of [http.Server].
+// An earlier deadline of the request remains, with the error of the Deadline that set it.
+// The request body and the connection have deadlines of their own: see ReadTimeout and
+// WriteTimeout of [http.Server].
 //
-// Deadline stands inside of the envelope, and on either side of idempotency, for which
-// its error means that the outcome is unknown, as a retry could repeat what the handler
-// did in time. It panics if d is not positive.
+// Put Deadline inside the envelope, and inside or outside idempotency. To idempotency the
+// error of Deadline means that the outcome is unknown, as a retry could repeat what the
+// handler did in time. Deadline panics if d is not positive.
 func Deadline(d time.Duration, e *Error) Middleware {
 	if d <= 0 {
 		panic("usher: Deadline must be positive") //nolint:forbidigo // documented
@@ -69,7 +71,7 @@ func (m *deadline) ServeNext(w http.ResponseWriter, r *http.Request, next http.H
 	}
 }
 
-// A deadlineCall is one request on its way through a Deadline, and its context.
+// A deadlineCall is one request inside a Deadline, and the context of that request.
 type deadlineCall struct {
 	context.Context
 	at     time.Time
@@ -77,8 +79,8 @@ type deadlineCall struct {
 	writer httpwriter.Writer
 }
 
-// Value returns the call itself for its key. Contexts that are detached from this
-// one and have the same deadline still find it.
+// Value returns the call itself for exchange.DeadlineKey. A context that is detached from
+// this one and has the same deadline still finds the call.
 func (c *deadlineCall) Value(key any) any {
 	if key == exchange.DeadlineKey {
 		return c
@@ -86,8 +88,8 @@ func (c *deadlineCall) Value(key any) any {
 	return c.Context.Value(key)
 }
 
-// missed reports whether the deadline is over. A context derived from this one may
-// end a moment before it.
+// missed reports whether the deadline has passed. A context derived from this one may end
+// a moment before this one does.
 func (c *deadlineCall) missed() bool {
 	err := c.Err()
 	return errors.Is(err, context.DeadlineExceeded) || err == nil && !time.Now().Before(c.at)
@@ -101,8 +103,8 @@ func (c *deadlineCall) Missed() int {
 	return 0
 }
 
-// missedDeadline returns the error for a handler that has failed with err because of
-// a [Deadline], or nil. Its cause is err, which says what took too long.
+// missedDeadline returns the error for a handler that has failed with err because of a
+// [Deadline], or nil. The cause of the error is err, which describes what took too long.
 func missedDeadline(ctx context.Context, err error) *Error {
 	if !errors.Is(err, context.DeadlineExceeded) {
 		return nil
@@ -117,16 +119,16 @@ func missedDeadline(ctx context.Context, err error) *Error {
 	return &e
 }
 
-// noteMissedDeadline notes that a handler has failed with e, if that is the error of a
-// [Deadline], which [context.Cause] returns.
+// noteMissedDeadline records a missed deadline if e, with which a handler has failed, is
+// the error of a [Deadline]: [context.Cause] returns that error.
 func noteMissedDeadline(ctx context.Context, e *Error) {
 	if c, ok := exchange.DeadlineOf(ctx).(*deadlineCall); ok && c.e == e && c.missed() {
 		timeOut(ctx)
 	}
 }
 
-// timeOut records in the exchange that a Deadline was missed: the handler may have had an
-// effect before, which the status of the error does not say.
+// timeOut records in the exchange that a Deadline was missed: the status of the error
+// does not show that the handler may already have had an effect.
 func timeOut(ctx context.Context) {
 	if x := exchange.From(ctx); x != nil {
 		x.TimeOut()

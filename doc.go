@@ -1,13 +1,13 @@
 // Package usher defines what its middleware packages share: middlewares and chains of
-// them, principals, authenticators, requirements, and errors.
+// middlewares, principals, authenticators, requirements, and errors.
 //
 //	auth := usher.Authenticate(keys) // an *apikey.Authenticator, for instance
 //	write := usher.Require(usher.Requirement{Level: usher.LevelReadWrite})
 //	mux.Handle("POST /notes", usher.Chain(auth, write).Wrap(createNote))
 //
-// A [Middleware] wraps any http.Handler. [Adapt] makes one of a middleware of net/http,
-// and [MiddlewareFunc] one of a function. Handlers read the caller with
-// [PrincipalFrom], and respond with [Respond] and [Fail].
+// A [Middleware] wraps any http.Handler. [Adapt] converts a net/http middleware into one,
+// and [MiddlewareFunc] a function. Handlers read the caller with [PrincipalFrom], and
+// respond with [Respond] and [Fail].
 //
 // Packages apikey, jwtauth and jwtauth/session authenticate; ratelimit and idempotency
 // protect handlers; envelope gives responses their shape; clientip finds the address of
@@ -20,28 +20,28 @@
 //   - Two credentials in one request are refused, unless [Precedence] ranks
 //     them; an invalid credential never falls back to another one.
 //   - A credential that could not be verified gets a 503, not a 401.
-//   - A shared cache gives no caller the response of another: Authenticate names in
-//     Vary what the response depends on, and responses whose handler does not set
-//     Cache-Control are private. Caches store nothing that [Fail] has written.
+//   - A shared cache never gives one caller the response of another: Authenticate lists
+//     in Vary what the response depends on, and makes responses private unless their
+//     handler sets Cache-Control. Caches store nothing that [Fail] writes.
 //   - The cause of an [Error] is never sent to a client.
-//   - However many middlewares of this module a request passes, they copy it once: the
-//     first puts one holder into its context, and the others fill it in. Each [Adapt] and
-//     [Deadline] copies it once more.
+//   - However many middlewares of this module a request passes through, they copy it
+//     once: the first puts a holder into its context, and the others fill in that holder.
+//     Each [Adapt] and [Deadline] copies the request once more.
 //
 // # Order
 //
 // From the outside in: access log, compression, envelope, [Pattern], clientip.Resolver,
-// clientip.RequireTLS, CORS, limits by address, [Deadline]; the router; and for each route
+// clientip.RequireTLS, CORS, limits by address, [Deadline]; the router; and on each route
 // [Authenticate], [Require], limits by principal, idempotency, handler. The example named
 // Server shows a whole stack.
 //
-// All of them may also stand outside the router, except a Require that compares owners by
-// r.PathValue. An access log that needs the principal or the address of the client calls
-// [Track].
+// All of the middlewares may also go outside the router, except a Require that compares
+// owners by r.PathValue. An access log that needs the principal or the client's address
+// calls [Track].
 //
 // # Shutdown
 //
-// Some parts write in the background, or keep a goroutine. After http.Server.Shutdown has
+// Some types write in the background or keep a goroutine. After http.Server.Shutdown has
 // returned, call idempotency.Middleware.Shutdown, then Close of apikey.Authenticator,
 // apikey.Cache and jwk.Remote, and close the stores last.
 package usher

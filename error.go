@@ -22,12 +22,12 @@ type Error struct {
 	// Message is for people and is sent to the client; empty means the text of
 	// the status.
 	Message string
-	// Param names the parameter or header at fault, if one is.
+	// Param names the faulty parameter or header field, if there is one.
 	Param string
 	// Fields lists what is wrong with the fields of a request, for validation.
 	Fields []Field
-	// Details is further public data, encoded by encoding/json. A
-	// map[string]any becomes members of its own where the shape has room for them.
+	// Details is further public data, encoded by encoding/json. The entries of a
+	// map[string]any become separate members where the shape has room for them.
 	Details any
 	// RetryAfter is how long a client should wait; it is rounded up to whole
 	// seconds. Zero sends no Retry-After.
@@ -45,13 +45,13 @@ type Field struct {
 	Message string `json:"message"`
 }
 
-// StatusClientClosedRequest is the status of a request whose client has gone before
-// there was a response. It keeps such requests apart from faults
-// of the server in logs and counters. It is in no RFC; nginx introduced it.
+// StatusClientClosedRequest is the status of a request whose client disconnected before
+// there was a response. It distinguishes such requests from faults of the server in logs
+// and counters. It is in no RFC; nginx introduced it.
 const StatusClientClosedRequest = 499
 
-// Error describes the failure to operators. It never holds key material, but it
-// holds the cause and so is not for clients.
+// Error describes the failure for operators. The text never holds key material, but it
+// includes the cause and so is not for clients.
 func (e *Error) Error() string {
 	if e == nil {
 		return "usher: nil Error"
@@ -66,8 +66,8 @@ func (e *Error) Error() string {
 	return text
 }
 
-// Unwrap returns the private cause. Like Error it may be called on nil, which an
-// error variable of type *Error easily is by mistake: [Fail] responds to it with 500.
+// Unwrap returns the private cause. Like Error it may be called on a nil *Error, which
+// easily ends up in an error variable by mistake: [Fail] responds to that with 500.
 func (e *Error) Unwrap() error {
 	if e == nil {
 		return nil
@@ -82,8 +82,8 @@ func (e *Error) status() int {
 	return e.Status
 }
 
-// asError returns err, with which a handler of ctx has failed, as an *Error: itself,
-// or the one it wraps, or a neutral one that hides it.
+// asError returns the *Error for err, with which a handler of ctx has failed: err itself,
+// the *Error that err wraps, or a neutral one that hides err.
 func asError(ctx context.Context, err error) *Error {
 	if e, ok := errors.AsType[*Error](err); ok && e != nil {
 		noteMissedDeadline(ctx, e)

@@ -13,10 +13,10 @@ import (
 	"github.com/usher-go/usher/internal/jsontext"
 )
 
-// A Responder writes responses in the shape of a service. The envelope is one.
+// A Responder writes responses in the shape of a service. The envelope is a Responder.
 type Responder interface {
-	// WriteError writes e, which it must not change. The header fields that do
-	// not depend on the shape are already set.
+	// WriteError writes e and must not change it. The header fields that do not depend on
+	// the shape are already set.
 	WriteError(w http.ResponseWriter, r *http.Request, e *Error)
 	// WriteReply writes a success.
 	WriteReply(w http.ResponseWriter, r *http.Request, reply Reply)
@@ -29,18 +29,18 @@ type Reply struct {
 	Status int
 	// Code is stable; an envelope's catalogue may map it to a text.
 	Code string
-	// Message is for people, in shapes that have room for one.
+	// Message is for people; shapes without room for it omit it.
 	Message string
 	// Data is encoded by encoding/json. Nil means that there is none.
 	Data any
-	// Page is set for a list of which Data is one page.
+	// Page is set if Data is one page of a list.
 	Page *Page
 }
 
 // A Page is the part of a list that a response holds.
 type Page struct {
 	Number int // counted from 1
-	Limit  int // most items on a page
+	Limit  int // maximum number of items on a page
 	Total  int // items on all pages
 }
 
@@ -52,9 +52,8 @@ func (p Page) Pages() int {
 	return (p.Total-1)/p.Limit + 1
 }
 
-// WithResponder returns a request for which [Fail] and [Respond] write through
-// p. If a middleware of this module has already seen r, p is stored in r itself, else
-// in a copy.
+// WithResponder returns a request for which [Fail] and [Respond] write through p. It
+// stores p in r itself if a middleware of this module has already seen r, else in a copy.
 func WithResponder(r *http.Request, p Responder) *http.Request {
 	x, r := exchange.Enter(r)
 	var responder any = p
@@ -74,15 +73,16 @@ func responderOf(x *exchange.Exchange) Responder {
 // Fail responds to r with err, in the shape of the service: through the [Responder]
 // of the request if it has one, else as problem details (RFC 9457).
 //
-// An [*Error] in err's chain is what the client sees. Any other error is a 500 and its
-// text is not sent, except that an [*http.MaxBytesError] is a 413, and the error of a
-// context that a [Deadline] has ended is that of the Deadline. Fail sets Retry-After, WWW-Authenticate and Cache-Control: no-store, and
-// removes the header fields that described a success. Content-Encoding stays, as
-// with [http.Error], unless the envelope knows that no compressor has set it. The
-// caller should return after Fail.
+// If err's chain has an [*Error], that is what the client sees. Any other error becomes a
+// 500, and its text is not sent, with two exceptions: an [*http.MaxBytesError] becomes a
+// 413, and the error of a context that a [Deadline] has ended becomes the error of that
+// Deadline. Fail sets Retry-After, WWW-Authenticate and Cache-Control: no-store, and
+// removes the header fields that described a success. Content-Encoding stays, as with
+// [http.Error], unless the envelope knows that no compressor has set it. The caller
+// should return after Fail.
 //
-// A client that is still sending its body receives the response too. Over HTTP/1 the
-// connection may have to be closed for that.
+// A client that is still sending its body receives the response too. Over HTTP/1 this may
+// require closing the connection.
 func Fail(w http.ResponseWriter, r *http.Request, err error) {
 	e := asError(r.Context(), err)
 	x := exchange.From(r.Context())
@@ -107,7 +107,7 @@ func Fail(w http.ResponseWriter, r *http.Request, err error) {
 func NotFound(w http.ResponseWriter, r *http.Request) { Fail(w, r, errNotFound) }
 
 // MethodNotAllowed responds with 405 and [CodeMethodNotAllowed], in the shape of the
-// service. The caller sets Allow before (RFC 9110, section 15.5.6).
+// service. The caller sets Allow first (RFC 9110, section 15.5.6).
 func MethodNotAllowed(w http.ResponseWriter, r *http.Request) { Fail(w, r, errMethodNotAllowed) }
 
 var (
@@ -115,8 +115,8 @@ var (
 	errMethodNotAllowed = &Error{Status: http.StatusMethodNotAllowed, Code: CodeMethodNotAllowed}
 )
 
-// leaveBody ensures that the client receives the response although the body of r
-// may not have been read to its end.
+// leaveBody ensures that the client receives the response even if the body of r has not
+// been read to its end.
 func leaveBody(w http.ResponseWriter, r *http.Request, err error) {
 	if r.ContentLength == 0 {
 		return
@@ -128,9 +128,9 @@ func leaveBody(w http.ResponseWriter, r *http.Request, err error) {
 	httpwriter.Refuse(w, r)
 }
 
-// Respond responds to r with reply, in the shape of the service: through the
-// [Responder] of the request if it has one, else as plain JSON. Without data
-// the status is sent alone, as 204 if it was 200.
+// Respond responds to r with reply, in the shape of the service: through the [Responder]
+// of the request if it has one, else as plain JSON. Without data it sends only the
+// status, with 204 in place of 200.
 func Respond(w http.ResponseWriter, r *http.Request, reply Reply) {
 	if reply.Status == 0 {
 		reply.Status = http.StatusOK
@@ -156,11 +156,11 @@ func Respond(w http.ResponseWriter, r *http.Request, reply Reply) {
 	write(w, reply.Status, "application/json", body, make([]string, 2))
 }
 
-// setErrorHeader sets the fields of an error that no shape decides. Values has room
-// for one field value.
+// setErrorHeader sets the header fields of an error that do not depend on the shape.
+// Values has room for one field value.
 func setErrorHeader(h http.Header, e *Error, values []string) {
-	// A refusal depends on who calls and when, and a 404 or a 410 is kept even
-	// without being asked to (RFC 9110, section 15.1).
+	// A refusal depends on who calls and when, and caches may store a 404 or a 410 even
+	// if no field allows them to (RFC 9110, section 15.1).
 	values[0] = "no-store"
 	h["Cache-Control"] = values[:1:1]
 	delete(h, "Content-Length")
@@ -219,7 +219,7 @@ func appendProblem(b []byte, e *Error) []byte {
 	return append(b, '}')
 }
 
-// write sends a body whose length the server counts. Values has room for two field
+// write sends a body; the server sets its Content-Length. Values has room for two field
 // values.
 func write(w http.ResponseWriter, status int, contentType string, body []byte, values []string) {
 	h := w.Header()
@@ -227,6 +227,6 @@ func write(w http.ResponseWriter, status int, contentType string, body []byte, v
 	h["Content-Type"] = values[0:1:1]
 	h["X-Content-Type-Options"] = values[1:2:2]
 	w.WriteHeader(status)
-	// The client may have gone, and then there is no way to report that to it.
+	// An error means that the client has gone, so it cannot be reported to the client.
 	_, _ = w.Write(body)
 }

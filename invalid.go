@@ -2,8 +2,8 @@ package usher
 
 import "net/http"
 
-// Invalid returns the failure for a request that is not valid: 400 with
-// [CodeValidationFailed] and what is wrong with its fields.
+// Invalid returns the error for an invalid request: 400 with [CodeValidationFailed] and
+// the faults of its fields.
 func Invalid(fields ...Field) *Error {
 	return &Error{
 		Status:  http.StatusBadRequest,

@@ -2,16 +2,15 @@ package usher
 
 import "net/http"
 
-// Pattern returns the middleware that sets [http.Request.Pattern] to the pattern that
-// mux will match, so that limits by route, idempotency and [Unless] know the route
-// although they stand outside mux:
+// Pattern returns a middleware that sets [http.Request.Pattern] to the pattern that mux
+// will match, so that limits by route, idempotency and [Unless] can use it outside mux:
 //
 //	h := usher.Chain(usher.Pattern(mux), limits, once).Wrap(mux)
 //
-// It is what mux itself sets later, for redirects and HEAD requests too, and empty if
-// mux responds with 404 or 405. Middlewares that change the method, the host or the path
-// of requests stand outside Pattern. It costs about as much as routing, and panics
-// if mux is nil.
+// The pattern is the one that mux itself sets later, for redirects and HEAD requests too,
+// and is empty if mux responds with 404 or 405. Put middlewares that change the method,
+// host or path of requests outside Pattern. The middleware costs about as much as
+// routing. Pattern panics if mux is nil.
 func Pattern(mux *http.ServeMux) Middleware {
 	if mux == nil {
 		panic("usher: Pattern of a nil ServeMux") //nolint:forbidigo // documented
@@ -25,9 +24,9 @@ func Pattern(mux *http.ServeMux) Middleware {
 	})
 }
 
-// PatternFunc is [Pattern] for other routers: find returns the pattern of the route
-// that r will match, and "" if there is none. It must not return the path of r, as
-// clients choose paths and may choose many. PatternFunc panics if find is nil.
+// PatternFunc is [Pattern] for other routers: find returns the pattern of the route that
+// r will match, or "" if there is none. Find must not return the path of r, as clients
+// choose paths and may choose many. PatternFunc panics if find is nil.
 func PatternFunc(find func(r *http.Request) string) Middleware {
 	if find == nil {
 		panic("usher: PatternFunc of a nil function") //nolint:forbidigo // documented

@@ -9,10 +9,10 @@ import (
 	"github.com/usher-go/usher/internal/exchange"
 )
 
-// A Principal is the caller of a request. An [Authenticator] returns it, and
-// middlewares and handlers further in read it with [PrincipalFrom].
+// A Principal is the caller of a request. An [Authenticator] returns it, and inner
+// middlewares and handlers read it with [PrincipalFrom].
 //
-// A Principal may be shared by all requests that carry the same credential. It, its
+// All requests that carry the same credential may share a Principal. The Principal, its
 // Scopes and its Details are read-only.
 type Principal struct {
 	// ID is the stable identity of the credential's subject: the ID of an API
@@ -32,15 +32,15 @@ type Principal struct {
 	Level Level
 	// Plan is what the owner has subscribed to; limits may depend on it.
 	Plan string
-	// Environment is where the credential is valid, for instance "live".
+	// Environment is the one in which the credential is valid, for instance "live".
 	Environment string
 	// Details is what the authenticator has for handlers, such as an
 	// *apikey.Key or the claims of a token. It never holds key material.
 	Details any
 }
 
-// HasScopes reports whether every one of scopes was granted. It is true for no
-// scopes at all.
+// HasScopes reports whether all of scopes were granted. Without arguments it returns
+// true.
 func (p Principal) HasScopes(scopes ...string) bool {
 	for _, s := range scopes {
 		if !slices.Contains(p.Scopes, s) {
@@ -62,11 +62,11 @@ const (
 	KindWebhook Kind = "webhook"
 )
 
-// A Level is a permission level: an ordered alternative to scopes, in which
-// each level grants what the ones below it grant. The zero value grants nothing.
+// A Level is a permission level, an ordered alternative to scopes: each level also grants
+// what the levels below it grant. The zero value grants nothing.
 type Level uint8
 
-// The permission levels in rising order.
+// The permission levels in ascending order.
 const (
 	LevelNone      Level = iota
 	LevelReadOnly        // views and reads
@@ -84,7 +84,7 @@ func (l Level) String() string {
 	return fmt.Sprintf("Level(%d)", uint8(l))
 }
 
-// MarshalText writes the name of the level. A level that has none is an error.
+// MarshalText returns the name of the level. It fails for a level without a name.
 func (l Level) MarshalText() ([]byte, error) {
 	if int(l) < len(levelNames) {
 		return []byte(levelNames[l]), nil
@@ -92,7 +92,7 @@ func (l Level) MarshalText() ([]byte, error) {
 	return nil, fmt.Errorf("usher: no such permission level: %d", uint8(l))
 }
 
-// UnmarshalText reads the name of a level; empty text is [LevelNone].
+// UnmarshalText parses the name of a level; empty text is [LevelNone].
 func (l *Level) UnmarshalText(text []byte) error {
 	if len(text) == 0 {
 		*l = LevelNone
@@ -106,11 +106,11 @@ func (l *Level) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// PrincipalFrom returns the principal that [Authenticate] put into the request,
+// PrincipalFrom returns the principal that [Authenticate] stored in the request,
 // and whether there is one.
 //
-// With the context of a request that [Track] returned, it also returns the principal
-// that a middleware further in has found.
+// With the context of a request that [Track] returned, it also finds a principal that an
+// inner middleware has stored.
 func PrincipalFrom(ctx context.Context) (Principal, bool) {
 	if p := principalOf(exchange.From(ctx)); p != nil {
 		return *p, true
@@ -126,8 +126,8 @@ func principalOf(x *exchange.Exchange) *Principal {
 	return principals.Load(x)
 }
 
-// setPrincipal stores p, or nil for an anonymous caller. What a Require further out
-// has needed was asked of another principal.
+// setPrincipal stores p, or nil for an anonymous caller. It clears the scopes that an
+// outer Require has needed, as those were needed of another principal.
 func setPrincipal(x *exchange.Exchange, p *Principal) {
 	principals.Store(x, p)
 	if neededScopes.Load(x) != nil {
@@ -138,26 +138,26 @@ func setPrincipal(x *exchange.Exchange, p *Principal) {
 // principals holds the principal of a request.
 var principals = exchange.NewSlot[Principal]()
 
-// WithPrincipal returns a request that carries p, for tests and for
-// authentication that is done elsewhere. If a middleware of this module
-// has already seen r, p is stored in r itself, else in a copy.
+// WithPrincipal returns a request that carries p, for tests and for authentication that
+// is done elsewhere. It stores p in r itself if a middleware of this module has already
+// seen r, else in a copy.
 //
 // Unlike [Authenticate], WithPrincipal cannot mark the response for caches: code that
-// authenticates elsewhere sets Vary and Cache-Control itself.
+// authenticates elsewhere must set Vary and Cache-Control itself.
 func WithPrincipal(r *http.Request, p *Principal) *http.Request {
 	x, r := exchange.Enter(r)
 	setPrincipal(x, p)
 	return r
 }
 
-// Track returns a request in which middlewares further in store the principal and the
-// address of the client, so that an outer handler, an access log for instance, can read
-// them with [PrincipalFrom] and clientip.Of once they have returned. It copies r unless
-// that was done before.
+// Track returns a request in which inner middlewares store the principal and the address
+// of the client. After these have returned, an outer handler, such as an access log, can
+// read both from that request with [PrincipalFrom] and clientip.Of. Track copies r unless
+// a middleware of this module has already seen it.
 //
-// A server removes the temporary files of a multipart form only from the request that
-// it made: the handler that calls Track copies MultipartForm from the tracked request
-// back to its own, as the example does.
+// A server removes the temporary files of a multipart form only for the request that it
+// made. The handler that calls Track therefore copies MultipartForm from the tracked
+// request back to its own, as the example does.
 func Track(r *http.Request) *http.Request {
 	_, r = exchange.Enter(r)
 	return r

@@ -14,14 +14,14 @@ import (
 	"github.com/usher-go/usher/internal/telemetry"
 )
 
-// Require returns the middleware that admits only callers who meet want. It
-// stands inside [Authenticate]: a request without a principal is refused with
-// 401, one whose principal does not meet want with 403, or with 404 for another owner
-// (see Requirement.Owner). A caller must meet every Require of a chain, so a refusal
-// for lack of a scope names the scopes of the outer ones as well.
+// Require returns a middleware that admits only callers who meet want. Put it inside
+// [Authenticate]: it refuses a request without a principal with 401, and one whose
+// principal does not meet want with 403, or with 404 for another owner (see
+// Requirement.Owner). A caller must meet every Require of a chain, so a refusal for lack
+// of a scope also names the scopes of the outer Requires.
 //
-// Require is called where routes are declared. It panics if want is
-// invalid, with an error that joins a [*ConfigError] for every fault.
+// As Require is called where routes are declared, it panics if want is invalid, with an
+// error that joins a [*ConfigError] for every fault.
 //
 // Decisions are counted as usher.authorization.requests on the global OpenTelemetry
 // meter provider and noted on the current span.
@@ -43,7 +43,7 @@ func Require(want Requirement) Middleware {
 	}
 }
 
-// The outcomes of authorization, as indices of authorizationOutcomes. Those with a
+// The outcomes of authorization, as indices of authorizationOutcomes. Refusals of a
 // principal are in the order of the checks: a higher one is nearer to passing.
 const (
 	allowed = iota
@@ -133,9 +133,9 @@ var (
 // A condition is a Requirement that is ready to be checked.
 type condition struct {
 	Requirement
-	safe, unsafe Level // of methods that are not listed
+	safe, unsafe Level // levels of methods that are not listed
 	alternatives []*condition
-	scopeSets    atomic.Pointer[scopeSet] // a short list, the last one made first
+	scopeSets    atomic.Pointer[scopeSet] // a short list, newest first
 }
 
 func newCondition(want Requirement) *condition {
@@ -150,8 +150,8 @@ func newCondition(want Requirement) *condition {
 	return c
 }
 
-// check returns why p may not pass with r, or if it may the scopes that were needed
-// so far, of which outer are those before c.
+// check returns why p may not make the request r. If p may, check returns the scopes that
+// have been needed so far: outer, which those outside c needed, and the scopes of c.
 func (c *condition) check(r *http.Request, p *Principal, outer *scopeSet) (needed *scopeSet, outcome int, e *Error) {
 	needed = c.within(outer)
 	switch {
@@ -182,9 +182,9 @@ func (c *condition) check(r *http.Request, p *Principal, outer *scopeSet) (neede
 	return nil, outcome, e
 }
 
-// checkOwner returns why p may not use what belongs to owner. The outcome for a route
-// without an owner is one of its own, as it is usually a fault of the set-up, such as a
-// Require outside the router, and not an attempt.
+// checkOwner returns why p may not use what belongs to owner. A route without an owner
+// has a separate outcome, as the reason is usually a faulty set-up, such as a Require
+// outside the router, and not an attack.
 func (c *condition) checkOwner(p *Principal, owner string) (outcome int, e *Error) {
 	switch {
 	case owner != "" && p.Owner == owner:
@@ -200,7 +200,7 @@ func (c *condition) checkOwner(p *Principal, owner string) (outcome int, e *Erro
 	return outcome, e
 }
 
-// levelFor returns the least level of a request with this method.
+// levelFor returns the lowest level that a request with this method needs.
 func (c *condition) levelFor(name string) Level {
 	if l, ok := c.MethodLevels[name]; ok {
 		return l
@@ -211,27 +211,27 @@ func (c *condition) levelFor(name string) Level {
 	return c.unsafe
 }
 
-// A scopeSet is the scopes of a condition and of those before it, which a request
-// has met on its way.
+// A scopeSet is the scopes of a condition and of the outer conditions that a request has
+// met.
 type scopeSet struct {
 	scopes       []string
 	insufficient *Error
 
-	outer *scopeSet // the scopes before the condition
+	outer *scopeSet // the scopes of the outer conditions
 
 	// The list in which the condition keeps its sets, so that a request allocates none.
 	older *scopeSet
 	count int
 }
 
-// neededScopes holds the scopes that the Requires outside have needed.
+// neededScopes holds the scopes that outer Requires have needed.
 var neededScopes = exchange.NewSlot[scopeSet]()
 
-// maxScopeSets bounds the sets that a condition keeps. There is one for each way
-// through the routes of a program to the condition.
+// maxScopeSets limits how many sets a condition keeps. Each path to the condition through
+// the outer Requires of a program has its own set.
 const maxScopeSets = 16
 
-// within returns the scopes of outer and of c.
+// within returns the scopes of outer and c.
 func (c *condition) within(outer *scopeSet) *scopeSet {
 	if len(c.Scopes) == 0 {
 		return outer

@@ -11,60 +11,59 @@ import (
 	"github.com/usher-go/usher/internal/method"
 )
 
-// A Requirement is what a caller needs to use a route. All of its fields must be met. The zero
-// value requires only a principal.
+// A Requirement is what a caller needs to use a route. A caller must meet all of its
+// fields. The zero value requires only a principal.
 type Requirement struct {
-	// Kinds are the kinds of credential that are accepted; none means any.
+	// Kinds are the accepted kinds of credential; empty means any.
 	Kinds []Kind
 	// Scopes must all be granted. Each is a scope-token (RFC 6749, section 3.3).
 	Scopes []string
-	// Level is the least permission level.
+	// Level is the lowest permission level that is accepted.
 	Level Level
-	// MethodLevels are the least permission levels of requests with these
-	// methods, in place of Level, for instance LevelFull for DELETE. Methods are in
-	// capitals, as in requests.
+	// MethodLevels replaces Level for requests with these methods, for instance by
+	// LevelFull for DELETE. Methods are in capitals, as in requests.
 	//
-	// If any are listed, a safe method that is not needs what GET needs: its entry or
-	// else Level. So HEAD and QUERY open nothing that GET does not. An unlisted method
-	// that is not registered as safe needs the highest level of all: that of any entry,
-	// Level, or LevelReadWrite.
+	// If any method is listed, an unlisted safe method needs what GET needs: the entry of
+	// GET, or else Level. So HEAD and QUERY allow nothing that GET does not. An unlisted
+	// method that is not registered as safe needs the highest of all entries, Level, and
+	// LevelReadWrite.
 	MethodLevels map[string]Level
 	// Owner returns the account that owns what the request asks for, for instance
-	// r.PathValue("account"). It must be the Owner of the principal, byte for byte; a
-	// principal without an owner, and a route for which Owner returns "", match nothing.
-	// Nil means that every owner may use the route.
+	// r.PathValue("account"). The principal's Owner must equal it byte for byte. A
+	// principal without an owner is refused, and so is every principal where Owner
+	// returns "". Nil means that every owner may use the route.
 	//
-	// Without this check a caller reads the data of another account by its ID: broken
-	// object level authorization, the first risk of the OWASP API list (API1:2023). What
-	// has an ID of its own below the account still needs the owner in its query.
-	// Path values are known only to what the router calls: Require stands there, and
-	// behind the PathValues of the adapter in gin and echo. Where they are not known,
-	// r.PathValue returns "", and every request is refused: with the result no_owner in
+	// Without this check a caller can read the data of another account by its ID: broken
+	// object level authorization, the first risk of the OWASP API list (API1:2023). To
+	// look up an object by its own ID below the account, still include the owner in the
+	// query. Path values are set only inside the router: put Require there, and in gin
+	// and echo also inside the adapter's PathValues. Elsewhere r.PathValue returns "",
+	// and every request is refused, with the result no_owner in
 	// usher.authorization.requests.
 	Owner func(r *http.Request) string
-	// RevealOwner responds to another owner with 403 and [CodeWrongOwner]. Otherwise
-	// the response is that of [NotFound], so that nobody learns which accounts exist.
+	// RevealOwner makes the response to another owner a 403 with [CodeWrongOwner].
+	// Otherwise it is that of [NotFound], so that nobody learns which accounts exist.
 	RevealOwner bool
 
 	anyOf []Requirement
 }
 
-// AnyOf returns the Requirement that is met if one of alternatives is, for routes on
-// which each kind of credential needs something else:
+// AnyOf returns a Requirement that is met if one of alternatives is met, for routes on
+// which each kind of credential needs something different:
 //
 //	usher.Require(usher.AnyOf(
 //		usher.Requirement{Kinds: []usher.Kind{usher.KindAPIKey}, Level: usher.LevelReadWrite},
 //		usher.Requirement{Kinds: []usher.Kind{usher.KindJWT}, Scopes: []string{"notes:write"}},
 //	))
 //
-// A caller who meets none is refused by the alternative that comes nearest, which is
-// one for the kind of the credential if there is any. Fields that are set in the result must
-// be met as well as one alternative.
+// A caller who meets none is refused with the error of the nearest alternative, which is
+// one for the caller's kind of credential if there is any. If fields of the result are
+// set, a caller must meet them as well as one alternative.
 func AnyOf(alternatives ...Requirement) Requirement {
 	return Requirement{anyOf: append([]Requirement{}, alternatives...)}
 }
 
-// addFaults adds everything that is wrong with want.
+// addFaults adds every fault of want.
 func (want *Requirement) addFaults(faults config.Faults[ConfigError]) {
 	const unknown = "must be one of LevelNone to LevelFull"
 	for i, k := range want.Kinds {
@@ -91,8 +90,8 @@ func (want *Requirement) addFaults(faults config.Faults[ConfigError]) {
 // notInScope reports whether a scope-token cannot contain r.
 func notInScope(r rune) bool { return r <= ' ' || r >= 0x7f || r == '"' || r == '\\' }
 
-// unlisted returns the least levels of methods that are not listed: of safe ones
-// and of all others.
+// unlisted returns the lowest accepted levels for unlisted methods: for safe ones and for
+// all others.
 func (want *Requirement) unlisted() (safe, unsafe Level) {
 	safe, unsafe = want.Level, want.Level
 	if l, ok := want.MethodLevels[http.MethodGet]; ok {

@@ -7,11 +7,11 @@ import (
 
 // A Middleware is one step between a server and its handler.
 //
-// All state of a Middleware lives outside next: Wrap is a thin closure over
-// ServeNext, so one Middleware may wrap any number of handlers, and an adapter
-// for a router calls ServeNext for each request without building anything. A
-// Middleware is safe for concurrent use. It calls next at most once, on the
-// goroutine that called it, and never after it has returned.
+// A Middleware keeps all of its state itself, and none per handler: Wrap is a thin
+// closure over ServeNext. So one Middleware may wrap any number of handlers, and a
+// router's adapter calls ServeNext for each request without building anything. A
+// Middleware is safe for concurrent use. It calls next at most once, on the goroutine
+// that called the Middleware, and never after it has returned.
 type Middleware interface {
 	// Wrap returns a handler that runs the middleware before next.
 	Wrap(next http.Handler) http.Handler
@@ -19,8 +19,8 @@ type Middleware interface {
 	ServeNext(w http.ResponseWriter, r *http.Request, next http.Handler)
 }
 
-// A MiddlewareFunc is a function that is a [Middleware]. It obeys the rules of
-// Middleware and costs no allocation.
+// A MiddlewareFunc is a function that serves as a [Middleware]. It must obey the rules of
+// Middleware, and costs no allocation.
 type MiddlewareFunc func(w http.ResponseWriter, r *http.Request, next http.Handler)
 
 // Wrap returns a handler that calls f with next. It panics if f is nil.
@@ -36,9 +36,9 @@ func (f MiddlewareFunc) ServeNext(w http.ResponseWriter, r *http.Request, next h
 	f(w, r, next)
 }
 
-// Chain composes middlewares into one; the first is the outermost, which sees
-// a request first and its response last. An empty Chain calls next. Chain panics on
-// a nil middleware: a missing check must not pass unnoticed.
+// Chain composes middlewares into one. The first is the outermost: it sees a request
+// first and its response last. An empty Chain calls next. Chain panics on a nil
+// middleware: a missing check must not pass unnoticed.
 //
 // Wrap costs nothing per request beyond the middlewares themselves; ServeNext
 // costs one allocation.
@@ -58,7 +58,7 @@ func Chain(m ...Middleware) Middleware {
 	return c
 }
 
-// isNil reports whether m can serve no request.
+// isNil reports whether m is nil, or a nil MiddlewareFunc.
 func isNil(m Middleware) bool {
 	if f, ok := m.(MiddlewareFunc); ok {
 		return f == nil
@@ -80,8 +80,8 @@ func (c chain) ServeNext(w http.ResponseWriter, r *http.Request, next http.Handl
 		next.ServeHTTP(w, r)
 		return
 	}
-	// Each step is written once and never again, so that a middleware which
-	// breaks the rule and calls next from another goroutine meets no race here.
+	// Each step is written only once, so a middleware that breaks the rule and calls next
+	// on another goroutine causes no race here.
 	steps := make([]step, len(c)-1)
 	for i := len(steps) - 1; i >= 0; i-- {
 		steps[i] = step{c[i+1], next}
@@ -100,30 +100,30 @@ func (s *step) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.middleware.ServeNext(w, r, s.next)
 }
 
-// wrap is Wrap for every middleware of this package.
+// wrap implements Wrap for the middlewares of this package.
 func wrap(m Middleware, next http.Handler) http.Handler {
 	return &step{m, next}
 }
 
-// When returns the middleware that runs m for the requests for which cond is true,
-// and calls next for all others. Cond is called once for each request and must leave its
-// body unread. When panics if cond or m is nil.
+// When returns a middleware that runs m for the requests for which cond is true, and
+// calls next for all others. It calls cond once for each request; cond must not read the
+// request body. When panics if cond or m is nil.
 //
-// To protect a few routes, give m to these routes. A When around a router leaves out
-// every request that cond does not recognize: see [Unless].
+// To protect a few routes, wrap those routes in m. A When around a router leaves every
+// request unprotected that cond does not recognize: see [Unless].
 func When(cond func(*http.Request) bool, m Middleware) Middleware {
 	return newConditional("usher: When", cond, m, true)
 }
 
-// Unless returns the middleware that exempts the requests for which cond is true
-// from m, such as health checks and static files. It panics if cond or m is nil.
+// Unless returns a middleware that runs m, except for the requests for which cond is
+// true, such as health checks and static files. It panics if cond or m is nil.
 //
-// Whatever cond is true for passes without m, so it must be true only for what the
-// router routes the same way: compare [http.Request.Pattern], inside of [Pattern]. Even
-// a whole path is not enough, as http.Request.URL.Path has lost what routers decide by:
-// it is "/public/info" for every method and host, and for "/public%2Finfo" too, which
-// is "/{name}" to an http.ServeMux. A prefix also matches "/static/../admin", which some
-// routers resolve to "/admin".
+// Every request for which cond is true skips m, so cond must be true only for requests
+// that the router sends to exempt routes: compare [http.Request.Pattern], inside
+// [Pattern]. Comparing the whole path is not enough, as http.Request.URL.Path lacks some
+// of what routers decide by: it is "/public/info" for every method and host, and also for
+// "/public%2Finfo", which an http.ServeMux matches to "/{name}". A prefix also matches
+// "/static/../admin", which some routers resolve to "/admin".
 func Unless(cond func(*http.Request) bool, m Middleware) Middleware {
 	return newConditional("usher: Unless", cond, m, false)
 }
