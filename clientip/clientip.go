@@ -9,10 +9,10 @@ import (
 	"github.com/usher-go/usher/internal/exchange"
 )
 
-// A Resolver is the [usher.Middleware] that finds the address of each client and
-// stores it in the request, where [Of], [Network], [In], [RequireTLS] and the other
-// packages of this module read it. If a request passes several Resolvers, the
-// innermost counts. A Resolver is immutable and safe for concurrent use.
+// A Resolver is the [usher.Middleware] that finds the address of each client and stores
+// it in the request, where [Of], [Network], [In], [RequireTLS] and the other packages of
+// this module read it. If a request passes several Resolvers, the innermost counts. A
+// Resolver is immutable and safe for concurrent use.
 type Resolver struct {
 	trusted  []netip.Prefix
 	anyPeer  bool
@@ -35,11 +35,11 @@ func (res *Resolver) ServeNext(w http.ResponseWriter, r *http.Request, next http
 	exchange.Serve(next, w, r, inner)
 }
 
-// Of returns the address of the client of r: the one that a [Resolver] or [WithAddr]
-// has stored, else that of the peer of the connection. It is an IPv4 address, or an
-// IPv6 address that is neither IPv4-mapped nor has a zone. It is the zero Addr if the
-// address is unknown: the peer of a Unix socket has none, and a RemoteAddr that a
-// middleware has overwritten may hold none.
+// Of returns the address of the client of r: the one that a [Resolver] or [WithAddr] has
+// stored, else that of the peer of the connection. It is an IPv4 address, or an IPv6
+// address that is not IPv4-mapped and has no zone. It is the zero Addr if the address is
+// unknown: the peer of a Unix socket has no address, and a RemoteAddr that a middleware
+// has overwritten may not be an address.
 func Of(r *http.Request) netip.Addr {
 	if c := stored(r); c != nil {
 		return c.Addr
@@ -47,9 +47,9 @@ func Of(r *http.Request) netip.Addr {
 	return parsePeer(r.RemoteAddr)
 }
 
-// Network returns the network by which to count the client of r: the whole of an IPv4
-// address, or the first [Config.IPv6Prefix] bits of an IPv6 address, 64 without a
-// Resolver. It is the zero Prefix if the address is unknown.
+// Network returns the network by which to count the client of r: a whole IPv4 address, or
+// the first [Config.IPv6Prefix] bits of an IPv6 address, 64 without a Resolver. It is the
+// zero Prefix if the address is unknown.
 func Network(r *http.Request) netip.Prefix {
 	if c := stored(r); c != nil {
 		return network(c.Addr, c.IPv6Bits)
@@ -62,7 +62,7 @@ func network(addr netip.Addr, ipv6Bits int) netip.Prefix {
 	if addr.Is6() {
 		bits = ipv6Bits
 	}
-	// The only error is a number of bits that no such address has.
+	// The only possible error is a number of bits that the address does not have.
 	p, _ := addr.Prefix(bits)
 	return p
 }
@@ -81,9 +81,9 @@ func In(networks ...netip.Prefix) func(*http.Request) bool {
 }
 
 // WithAddr returns a request whose client has the address addr, for tests and for
-// middlewares that find the address in another way. If a middleware of this module
-// has already seen r, WithAddr stores the address there and returns r, else it returns
-// a copy.
+// middlewares that find the address in another way. If a middleware of this module has
+// already seen r, WithAddr stores the address in r and returns r; otherwise it returns a
+// copy.
 func WithAddr(r *http.Request, addr netip.Addr) *http.Request {
 	x, inner := exchange.Enter(r)
 	c := exchange.Client{IPv6Bits: defaultIPv6Prefix, TLS: r.TLS != nil}
@@ -122,9 +122,9 @@ func (res *Resolver) resolve(r *http.Request) exchange.Client {
 			c.Addr = addr
 		}
 	}
-	// If the proxy has forwarded the request, the connection is its own, and whether
-	// that uses TLS does not count. One field states the scheme, and the other one must
-	// not contradict it.
+	// If the proxy has forwarded the request, the connection is the proxy's own, and it
+	// does not matter whether that uses TLS. One field states the scheme, and the other
+	// field must not contradict it.
 	schemes, elements := r.Header["X-Forwarded-Proto"], r.Header["Forwarded"]
 	switch {
 	case len(lines) == 0 && len(schemes) == 0 && len(elements) == 0:
@@ -146,15 +146,15 @@ func contains(networks []netip.Prefix, addr netip.Addr) bool {
 	return false
 }
 
-// The bounds of the work that a hostile header costs. Both are far above what
-// chains of proxies produce.
+// Limits on the work that a hostile header causes. Both are far above what chains of
+// proxies produce.
 const (
 	maxElements = 32
 	maxElement  = 512 // bytes
 )
 
-// walk returns the client of a request from hop with these lines of a field, and the
-// scheme that the element of the client states, or "".
+// walk returns the client of a request that hop has sent with these lines of a field, and
+// the scheme that the element of the client states, or "".
 func (res *Resolver) walk(f format, hop netip.Addr, lines []string) (client netip.Addr, proto string) {
 	elements := 0
 	for _, line := range slices.Backward(lines) {

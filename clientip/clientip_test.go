@@ -100,7 +100,8 @@ func TestNoHeaderOfAnUntrustedPeerIsBelieved(t *testing.T) {
 	}
 }
 
-// TestR01 shows the same over a real connection, whose peer is on the loopback.
+// TestR01 shows over a real connection that header fields change nothing. The peer is on
+// the loopback.
 func TestR01AnUntrustedPeerStaysInItsBucket(t *testing.T) {
 	for _, field := range []string{"", "Forwarded", "X-Real-IP", "True-Client-IP"} {
 		t.Run("header "+field, func(t *testing.T) {

@@ -16,25 +16,25 @@ import (
 // Config describes the proxies in front of a server. Its zero value describes a server
 // without proxies.
 type Config struct {
-	// TrustedProxies are the addresses and CIDR blocks of the proxies that are trusted
-	// to state whom they forward for, for instance "127.0.0.1" and "10.0.0.0/8". List
-	// every proxy of a chain, and nothing that a client can send from. With none, no
-	// header field is ever read.
+	// TrustedProxies are the addresses and CIDR blocks of the proxies that are trusted to
+	// state which client they forward for, for instance "127.0.0.1" and "10.0.0.0/8".
+	// List every proxy of a chain, and no address that a client can send from. If the
+	// list is empty, no header field is ever read.
 	TrustedProxies []string
 	// Header names the field in which the proxies write the address. The default is
 	// X-Forwarded-For. Forwarded has the grammar of RFC 7239. Any other field, such as
-	// X-Real-IP or CF-Connecting-IP, must come as one line with one address, and is
-	// ignored otherwise; make sure that the proxy replaces the field of that name that
-	// a client has sent.
+	// X-Real-IP or CF-Connecting-IP, must be one line with one address, and is ignored
+	// otherwise; make sure that the proxy replaces a field of that name that a client has
+	// sent.
 	Header string
-	// IPv6Prefix is the number of bits of an IPv6 address that identify a client, from
-	// 1 to 128; 0 means 64, the least that a network assigns to one subscriber.
+	// IPv6Prefix is the number of bits of an IPv6 address that identify a client, from 1
+	// to 128; 0 means 64, as a network assigns at least a /64 to one subscriber.
 	IPv6Prefix int
 	// DangerouslyTrustAnyPeer trusts every peer of a connection as a proxy. It is for
 	// servers that only a proxy can reach and whose peers have no address to list: on a
 	// Unix socket, or in the private network of a platform. Anyone else who reaches such
-	// a server chooses its own address. TrustedProxies still applies to the rest of the
-	// chain.
+	// a server can choose the address that it sees. TrustedProxies still applies to the
+	// rest of the chain.
 	DangerouslyTrustAnyPeer bool
 }
 
@@ -68,8 +68,8 @@ func New(c Config) (*Resolver, error) {
 	return res, nil
 }
 
-// parseTrusted parses an address or a CIDR block. It unmaps it, as the addresses that
-// are compared with it are unmapped.
+// parseTrusted parses an address or a CIDR block. It unmaps an IPv4-mapped one, as the
+// addresses that are compared with the result are unmapped.
 func parseTrusted(text string) (netip.Prefix, error) {
 	var p netip.Prefix
 	if strings.Contains(text, "/") {

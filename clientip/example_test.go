@@ -41,7 +41,7 @@ func ExampleOf() {
 }
 
 // The common mistake is to take the leftmost address of X-Forwarded-For. The client
-// writes that one, so each request can claim another.
+// writes that address, so each request can claim a different one.
 func ExampleOf_incorrect() {
 	leftmost := func(r *http.Request) string {
 		first, _, _ := strings.Cut(r.Header.Get("X-Forwarded-For"), ",")
@@ -120,8 +120,8 @@ func ExampleRequireTLS() {
 	// 198.51.100.7:4000 http 403
 }
 
-// RequireTLS inside the authentication: the credential has been verified, and logged
-// perhaps, before the request is refused.
+// A mistake is to put RequireTLS inside authentication: the credential has been verified,
+// and perhaps logged, before the request is refused.
 func ExampleRequireTLS_incorrect() {
 	auth := usher.Authenticate()
 	for _, m := range []usher.Middleware{

@@ -50,8 +50,8 @@ func slowXForwardedFor(lines []string) (all []netip.Addr) {
 	return all
 }
 
-// slowForwarded cuts the shortest well-formed suffix off each line, as its last element,
-// as often as there is one. The rest is one malformed element.
+// slowForwarded repeatedly cuts the shortest well-formed suffix off each line, as its
+// last element. What remains is one malformed element.
 func slowForwarded(lines []string) (all []netip.Addr) {
 	for _, line := range lines {
 		var elements []netip.Addr

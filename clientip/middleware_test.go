@@ -172,7 +172,8 @@ func TestMiddlewareAllocs(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			// Each run needs a request of its own: a second address of one costs one.
+			// Each run needs a new request: storing a second address in the same request
+			// costs another allocation.
 			requests := make([]*http.Request, 101)
 			for i := range requests {
 				requests[i] = tt.make()

@@ -48,11 +48,11 @@ func (f format) last(line string) (e element, rest string, more bool) {
 
 // lastComma returns the index of the last comma outside quoted strings, or -1.
 //
-// It scans from right to left, so that what a client wrote cannot change how the
-// elements of proxies are read. From the right, a quoted string extends to the first
-// quote without a backslash before it: quotes inside the string have one, and the
-// opening quote follows an equals sign. In a malformed element lastComma may return a
-// wrong comma, but what is to the right of that is malformed, too.
+// It scans from right to left, so that what a client wrote cannot change how the elements
+// of proxies are read. From the right, a quoted string extends to the first quote without
+// a backslash before it: quotes inside the string have a backslash, and the opening quote
+// follows an equals sign. In a malformed element lastComma may return a wrong comma, but
+// then the text to the right of that comma is malformed, too.
 func lastComma(s string) int {
 	quoted := false
 	for i := len(s) - 1; i >= 0; i-- {
@@ -68,11 +68,11 @@ func lastComma(s string) int {
 	return -1
 }
 
-// parseForwarded parses an element of Forwarded (RFC 7239, section 4). The result has
-// no address if the element is malformed anywhere or does not have exactly one for
-// parameter, and no scheme if it does not have exactly one proto parameter. Two things
-// are accepted that the RFC forbids, as they are common: blanks around semicolons, and
-// values with colons or brackets that are not quoted.
+// parseForwarded parses an element of Forwarded (RFC 7239, section 4). The result has no
+// address if the element is malformed anywhere or does not have exactly one for
+// parameter, and no scheme if it does not have exactly one proto parameter. It accepts
+// two things that the RFC forbids, as they are common: blanks around semicolons, and
+// unquoted values with colons or brackets.
 func parseForwarded(text string) element {
 	var node, proto string
 	nodes, protos := 0, 0
@@ -140,7 +140,7 @@ func cutQuoted(s string) (value, rest string, ok bool) {
 	return "", "", false
 }
 
-// unescape replaces each quoted pair by its second character.
+// unescape replaces each quoted pair with its second character.
 func unescape(s string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
@@ -152,8 +152,8 @@ func unescape(s string) string {
 	return b.String()
 }
 
-// parsePeer returns the same as parseNode, and is faster for an IPv4 address with a
-// port, which is the usual RemoteAddr.
+// parsePeer returns the same as parseNode, but is faster for an IPv4 address with a port,
+// which is the usual RemoteAddr.
 func parsePeer(s string) netip.Addr {
 	var quad [4]byte
 	octet, digits, n := 0, 0, 0
@@ -200,8 +200,8 @@ func parseNode(s string) netip.Addr {
 	return addr.Unmap()
 }
 
-// isPort reports whether s is a colon with a port or an obfuscated one (RFC 7239,
-// section 6).
+// isPort reports whether s is a colon and a port or an obfuscated port (RFC 7239, section
+// 6).
 func isPort(s string) bool {
 	s, ok := strings.CutPrefix(s, ":")
 	if !ok {

@@ -7,26 +7,25 @@ import (
 	"github.com/usher-go/usher"
 )
 
-// RequireTLS returns the middleware that refuses every request that its client did
-// not send over TLS, with 403 and [usher.CodeTLSRequired]. It stands inside the
-// [Resolver], and outside everything that reads a credential. Without a Resolver
-// only the connection itself counts. If it refuses clients of a proxy that did use
-// TLS, the proxy is not among the TrustedProxies or does not state the scheme. For nginx:
+// RequireTLS returns a middleware that refuses every request that its client did not send
+// over TLS, with 403 and [usher.CodeTLSRequired]. Put it inside the [Resolver], and
+// outside everything that reads a credential. Without a Resolver only the connection
+// itself counts. If RequireTLS refuses clients that reached a proxy over TLS, the proxy
+// is not among the TrustedProxies or does not state the scheme. For nginx:
 //
 //	proxy_set_header X-Forwarded-Proto $scheme;
 //	proxy_set_header X-Forwarded-For   $proxy_add_x_forwarded_for;
 //
-// Health checks that reach the server directly, without TLS, are exempted by
-// [usher.Unless]. In a test, httptest.NewRequest makes a request over TLS if its target
-// begins with https://.
+// Use [usher.Unless] to exempt health checks that reach the server directly, without TLS.
+// In a test, httptest.NewRequest makes a request over TLS if its target begins with
+// https://.
 //
 // RequireTLS never redirects: a client that follows a redirect would send its credential
-// in plain text before each redirect, and the fault would stay unnoticed. 403 means that
-// the server understood the request and refuses it, for a reason that need not be the
-// credential (RFC 9110, section 15.5.4). The other candidates promise more: 426 offers
-// to upgrade the same connection, which is not how clients start TLS (section 15.5.22);
-// 421 lets the client send the same request again (section 15.5.20); and 400 is for
-// malformed requests.
+// in plain text before each redirect, and nobody would notice. 403 means that the server
+// understood the request and refuses it, for a reason that need not be the credential
+// (RFC 9110, section 15.5.4). Other statuses promise more: 426 offers to upgrade the same
+// connection, which is not how clients start TLS (section 15.5.22); 421 lets the client
+// send the same request again (section 15.5.20); and 400 is for malformed requests.
 //
 // A credential that arrives in plain text may have been read on the way. Where possible,
 // do not let clients reach a plain port at all. RequireTLS does not send
@@ -57,9 +56,9 @@ var errTLSRequired = &usher.Error{
 	Message: "The request must be sent over TLS.",
 }
 
-// allSecure reports whether lines hold at least one scheme and every scheme implies
-// TLS. Some proxies append to the field and others replace it, so no position in it is
-// known to be the connection of the client.
+// allSecure reports whether lines hold at least one scheme and every scheme implies TLS.
+// Some proxies append to the field and others replace it, so no fixed position in it
+// describes the connection of the client.
 func allSecure(lines []string) bool {
 	elements := 0
 	for _, line := range lines {
@@ -76,8 +75,7 @@ func allSecure(lines []string) bool {
 	return 0 < elements && elements <= maxElements
 }
 
-// isSecure reports whether a scheme implies TLS. For a WebSocket some proxies write
-// wss.
+// isSecure reports whether a scheme implies TLS. Some proxies write wss for a WebSocket.
 func isSecure(proto string) bool {
 	// The length excludes non-ASCII letters: EqualFold equates U+017F with s.
 	return len(proto) == len("https") && strings.EqualFold(proto, "https") ||

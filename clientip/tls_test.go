@@ -21,7 +21,7 @@ func admits(m usher.Middleware, r *http.Request) bool {
 	return through(usher.Chain(m, clientip.RequireTLS()), r) != nil
 }
 
-// X02: what a client claims is not believed.
+// X02: a client cannot claim to use TLS.
 func TestRequireTLS(t *testing.T) {
 	const (
 		visitor = "198.51.100.7:4000"
