@@ -12,8 +12,8 @@ import (
 	"github.com/usher-go/usher/internal/jsontext"
 )
 
-// A scratch holds what one response is built from: a buffer, an encoder into it, and
-// the [Response] for the shape.
+// A scratch holds what it takes to build one response: a buffer, an encoder that writes
+// to the buffer, and the [Response] for the shape.
 type scratch struct {
 	b        []byte
 	enc      *json.Encoder
@@ -40,7 +40,7 @@ func (s *scratch) release() {
 	scratches.Put(s)
 }
 
-// Write appends p, for the encoder.
+// Write appends p to the buffer. The encoder calls it.
 func (s *scratch) Write(p []byte) (int, error) {
 	s.b = append(s.b, p...)
 	return len(p), nil
@@ -124,13 +124,13 @@ func appendRetryAfter(b []byte, d time.Duration) []byte {
 	return strconv.AppendInt(b, delay.Seconds(d), 10)
 }
 
-// A second holds the text of one second of time, up to the point of the fraction.
+// A second holds the formatted text of one second of time, up to the decimal point.
 type second struct {
 	unix int64
 	text string
 }
 
-// latest is the second that was written last. Most responses share it.
+// latest is the second that was formatted last. Most responses reuse it.
 var latest atomic.Pointer[second]
 
 // appendTime appends t in UTC in the format of RFC 3339, with milliseconds.

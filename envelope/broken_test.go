@@ -228,7 +228,7 @@ func TestResponsesThatOnlyLookIncompleteAreSent(t *testing.T) {
 	}
 }
 
-// It does so without Wrap, too, and through another envelope.
+// A failure also aborts the connection without Wrap, and through another envelope.
 func TestFailAfterTheFirstByteAbortsInEveryEnvelope(t *testing.T) {
 	h := fails(errDatabase, writes(200, asJSON, "12"))
 	quiet := envelope.Config{OnError: func(context.Context, error) {}}
@@ -251,7 +251,7 @@ func TestFailAfterTheFirstByteAbortsInEveryEnvelope(t *testing.T) {
 	}
 }
 
-// A client that leaves before the end is no fault of the service.
+// A client that disconnects early is no fault of the service.
 func TestAClientThatLeavesIsNotReported(t *testing.T) {
 	var reports reporter
 	left, done := make(chan struct{}), make(chan struct{})
@@ -294,8 +294,8 @@ func TestTheReasonOfAnAbortIsLogged(t *testing.T) {
 	}
 }
 
-// A recoverer further out than the envelope, such as gin's, may treat the panic that
-// aborts a connection like any other.
+// A recoverer outside the envelope, such as gin's, may treat the panic that aborts a
+// connection like any other.
 func TestAnAbortThatIsRecoveredFurtherOutNeverLooksLikeAWholeSuccess(t *testing.T) {
 	begun := writes(200, asJSON, "[1]")
 	handlers := map[string]http.HandlerFunc{

@@ -72,7 +72,7 @@ func TestACallbackThatPanics(t *testing.T) {
 	}
 }
 
-// No header field that the handler set for its own body goes with the bare status.
+// The bare status is sent without the header fields that the handler set for its own body.
 func TestAShapeThatPanicsLeavesABareStatus(t *testing.T) {
 	env := must(envelope.Config{
 		Wrap: true, Shape: envelope.Shape{Error: func([]byte, *envelope.Response) []byte { panic("callback") }},

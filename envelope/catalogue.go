@@ -11,21 +11,22 @@ import (
 // A Catalogue maps the neutral codes of errors and replies to the statuses, codes and
 // texts that a service has documented. The zero value changes nothing.
 //
-// Empty fields of an entry leave the value of the response. If the code of a response
-// is listed, the entry of the code precedes the response, which precedes the entry of
-// its status. If the code is not listed, the entry of the status precedes the response.
-// If the response has no code, its own message precedes the entry of the status.
+// An empty field of an entry keeps the value of the response. If the code of a response
+// is listed, the entry for the code takes precedence over the response, and the response
+// over the entry for its status. If the code is not listed, the entry for the status
+// takes precedence over the response. If the response has no code, its own message takes
+// precedence over the entry for the status.
 type Catalogue struct {
-	// Codes are the entries by code. An empty Type means that of the status.
+	// Codes are the entries by code. An empty Type means the Type for the status.
 	Codes map[string]Entry
 	// Statuses are the entries by status, after Codes has been applied.
 	Statuses map[int]Entry
 }
 
-// An Entry is what a [Catalogue] states for one code or status.
+// An Entry is what a [Catalogue] lists for one code or status.
 type Entry struct {
-	// Status replaces the HTTP status, in Codes only: that of an error by one of
-	// 400 to 599, that of a success by one of 200 to 299. Zero keeps it.
+	// Status replaces the HTTP status, in Codes only: that of an error with 400 to 599,
+	// that of a success with 200 to 299. Zero keeps the status.
 	Status int
 	// Code, Type and Message replace those of the response.
 	Code, Type, Message string
@@ -49,7 +50,7 @@ func (c *Catalogue) apply(resp *Response) {
 	}
 }
 
-// replace replaces what the response has by what is listed.
+// replace replaces values of resp with those that are listed.
 func (c *Catalogue) replace(resp *Response) {
 	entry, listed := c.Codes[resp.Code]
 	if failed := resp.Status >= 400; entry.Status != 0 && failed == (entry.Status >= 400) {

@@ -13,54 +13,53 @@ import (
 	"github.com/usher-go/usher/internal/config"
 )
 
-// A Config describes an [Envelope]. The zero value is ready for use: the [Standard]
-// shape for every response that is written through this module, while what handlers
-// write themselves stays as it is.
+// A Config describes an [Envelope]. The zero value is ready for use: every response that
+// is written through this module has the [Standard] shape, and what handlers write
+// themselves stays as it is.
 type Config struct {
 	// Shape is the shape of all responses; the zero Shape means [Standard].
 	Shape Shape
-	// Catalogue has the statuses, codes and texts that the service has documented.
+	// Catalogue lists the statuses, codes and texts that the service has documented.
 	Catalogue Catalogue
 	// Wrap extends the shape to what handlers write themselves: plain JSON, and
 	// errors that are plain JSON, plain text or empty. The package documentation
 	// lists what passes unchanged.
 	Wrap bool
 
-	// SecretParams are names of query parameters whose values metadata must not
-	// repeat, in addition to those that look like secrets: api_key, access_token,
-	// password, code and the like. Case and punctuation do not matter.
+	// SecretParams are names of query parameters whose values must not appear in
+	// metadata, in addition to names that look secret: api_key, access_token, password,
+	// code and the like. Case and punctuation do not matter.
 	SecretParams []string
 
-	// RequestIDPrefix begins every request ID that the envelope generates, for
-	// instance "req-": at most 40 of A-Z, a-z, 0-9, '.', '_' and '-'.
+	// RequestIDPrefix begins every request ID that the envelope generates, for instance
+	// "req-". It has at most 40 characters of A-Z, a-z, 0-9, '.', '_' and '-'.
 	RequestIDPrefix string
-	// NewRequestID generates the ID of a request that has none or an invalid one.
-	// Nil means RequestIDPrefix and 16 random letters and digits, which also replace
-	// the ID if NewRequestID panics; OnPanic is then called.
+	// NewRequestID generates the ID of a request that has none or an invalid one. Nil
+	// means RequestIDPrefix and 16 random letters and digits. If NewRequestID panics, the
+	// envelope calls OnPanic and uses such an ID.
 	NewRequestID func() string
 
 	// Marshal encodes values; nil means encoding/json.
 	Marshal func(v any) ([]byte, error)
 
 	// OnError is called for every error of 500 or more that the envelope writes, for
-	// [usher.Fail] or in place of what a handler wrote itself; for a connection that
-	// the envelope aborts; and for data that is lost. The error wraps a [*usher.Error]
-	// with the private cause, and its text has the method and the route pattern of
-	// the request. If a handler wrote the error itself, the cause is the first 4 KiB
-	// of its body. The context is that of the request: [RequestID] returns its ID.
+	// [usher.Fail] or in place of what a handler wrote itself; for a connection that the
+	// envelope aborts; and for data that is lost. The error wraps a [*usher.Error] with
+	// the private cause, and its text includes the method and the route pattern of the
+	// request. If a handler wrote the error itself, the cause is the first 4 KiB of what
+	// it wrote. The context is that of the request: [RequestID] returns the ID from it.
 	//
-	// Nil logs to [slog.Default] every failure with a cause and every 500, without a
-	// limit on the rate, as no two need have the same cause. If OnError panics,
-	// OnPanic is called.
+	// Nil logs every failure with a cause and every 500 to [slog.Default], without a rate
+	// limit, as each may have a different cause. If OnError panics, OnPanic is called.
 	OnError func(ctx context.Context, err error)
-	// OnPanic is called with what a handler, or another function of the Config,
-	// panicked with. The value may hold any data of the handler, key material
-	// included. Nil logs to [slog.Default] the stack and the type of the value, and
-	// the text of a [runtime.Error].
+	// OnPanic is called with the value that a handler, or another function of the Config,
+	// panicked with. The value may hold any data of the handler, even key material. Nil
+	// logs the stack, the type of the value, and the text of a [runtime.Error] to
+	// [slog.Default].
 	OnPanic func(r *http.Request, v any, stack []byte)
 
-	// MeterProvider provides the counter of panics, usher.envelope.panics, by whether
-	// the request could still get a response. Nil means the global one.
+	// MeterProvider provides the counter of panics, usher.envelope.panics, which is split
+	// by whether the request could still get a response. Nil means the global provider.
 	MeterProvider metric.MeterProvider
 }
 

@@ -14,60 +14,60 @@
 //	})
 //	http.ListenAndServe(addr, env.Wrap(auth.Wrap(mux)))
 //
-// New code writes through [For], [usher.Respond] and [usher.Fail]. With [Config.Wrap]
-// the envelope also puts what existing handlers write themselves into the shape.
+// New code writes through [For], [usher.Respond] and [usher.Fail]. With [Config.Wrap] the
+// envelope also puts what existing handlers write themselves into the shape.
 //
 // # What is wrapped
 //
 // With [Config.Wrap], a response of 200 to 299 whose Content-Type is application/json
-// becomes the data of the shape, without being decoded, copied or delayed. A response
-// of 400 or more is replaced by an error of the shape if it is text/plain, has no
+// becomes the data of the shape, without being decoded, copied or delayed. A response of
+// 400 or more is replaced with an error of the shape if it is text/plain, has no
 // Content-Type or has no body; shapes that wrap successes also replace JSON. Below 500,
-// one short line of text becomes the message, and JSON of up to 64 KiB the details.
-// From 500 on, the client sees nothing that the handler wrote, as that is where the
-// errors of databases end up: [Config.OnError] gets it instead.
+// one short line of text becomes the message, and JSON of up to 64 KiB the details. From
+// 500 on, [Config.OnError] gets what the handler wrote, and the client sees none of it,
+// as such responses often contain database errors.
 //
 // Everything else passes unchanged: redirects; 204, 205, 206 and 304; parts of a body;
-// bodies below 500 that a compressor further in has encoded; responses that announce
-// trailers; every other media type, such as text/event-stream, application/x-ndjson
-// and application/problem+json; JSON without a Content-Type, which the server detects
-// as text; and hijacked connections. Flushing delays nothing and adds nothing. A
-// response to HEAD has the header of the response to GET, without a Content-Length.
-// [Untouched] exempts handlers of documents with a form of their own.
+// bodies below 500 that an inner compressor has encoded; responses that announce
+// trailers; every other media type, such as text/event-stream, application/x-ndjson and
+// application/problem+json; JSON without a Content-Type, which the server detects as
+// text; and hijacked connections. Flushing delays nothing and adds nothing. A response to
+// HEAD has the header of the response to GET, without a Content-Length. [Untouched]
+// exempts handlers whose documents have a fixed form.
 //
-// The envelope removes the fields that describe the bytes of the handler:
-// Content-Length, Accept-Ranges and the digests. A strong entity tag becomes weak unless
-// the shape is [Shape.Constant], and so does that of a 304 for a client that sent the
-// weak one. If-Match never matches a weak tag: a service that needs it for updates uses
-// a constant shape, or writes its tag into the data.
+// The envelope removes the fields that describe the bytes of the handler: Content-Length,
+// Accept-Ranges and the digests. A strong entity tag becomes weak unless the shape is
+// [Shape.Constant]. The tag of a 304 also becomes weak if the client sent the weak tag.
+// If-Match never matches a weak tag: a service that needs If-Match for updates uses a
+// constant shape, or writes the tag into the data.
 //
 // # Guarantees
 //
-//   - A response is put into the shape once, also through http.TimeoutHandler and
-//     through an envelope within an envelope; the innermost one decides.
+//   - A response is put into a shape only once, even through http.TimeoutHandler or
+//     nested envelopes; the innermost envelope decides.
 //   - There is never a second body.
-//   - A failure never looks like a whole success. Once the status of a success has been
-//     sent, the connection is aborted by [usher.Fail]; by a panic; and under
-//     [Config.Wrap] by an error status that comes too late, for instance from a
-//     recoverer, and by a body that is shorter than the Content-Length that the handler
-//     has declared, as by the server itself. [Config.OnError] is called.
-//   - A panic before that becomes a 500. No client sees the value or the stack.
-//     http.ErrAbortHandler passes on.
+//   - A failure never looks like a complete success. Once the status of a success has
+//     been sent, these abort the connection and call [Config.OnError]: [usher.Fail]; a
+//     panic; and under [Config.Wrap] an error status that comes too late, for instance
+//     from a recoverer, and a body shorter than the Content-Length that the handler
+//     declared, for which the server itself would abort too.
+//   - A panic before that becomes a 500. No client sees the value or the stack. The
+//     envelope passes http.ErrAbortHandler on.
 //   - The private cause of an error is never sent; [Config.OnError] gets it.
-//   - Every response has X-Request-Id. The ID of a client is used only if it consists of
-//     1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'.
+//   - Every response has X-Request-Id. The envelope uses the ID of a client only if it
+//     consists of 1 to 64 characters of A-Z, a-z, 0-9, '.', '_' and '-'.
 //
-// Behind a wrapped writer http.MaxBytesReader cannot make the server close the
-// connection after a body that is too large (golang/go#73754), and the server would
-// reset it before the client has read the response. With the envelope, every error
-// reaches a client that is still sending, also an error that the handler wrote.
+// Through a wrapped writer, http.MaxBytesReader cannot make the server close the
+// connection after a body that is too large (golang/go#73754), and the server would reset
+// the connection before the client has read the response. With the envelope, every error
+// reaches a client that is still sending, even an error that the handler wrote itself.
 //
 // # Order
 //
-// The envelope stands outside everything that may refuse a request, so that refusals
-// have its shape. A clientip.Resolver stands right inside it, where it costs nothing, or
-// outside. Compression stands outside the envelope: a Content-Encoding that is set before
-// the envelope belongs to a compressor that will encode the body, and stays. With
-// compression inside, only refusals and failures can be put into the shape. Servers of
-// HTML pages are mounted beside the envelope, not inside it.
+// Put the envelope outside everything that may refuse a request, so that refusals have
+// its shape. Put a clientip.Resolver directly inside it, where the Resolver costs
+// nothing, or outside. Put compression outside the envelope: a Content-Encoding that is
+// set before the envelope belongs to a compressor that will encode the body, and stays.
+// With compression inside, only refusals and failures can be put into the shape. Mount
+// servers of HTML pages beside the envelope, not inside it.
 package envelope

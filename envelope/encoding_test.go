@@ -135,8 +135,8 @@ func (nobody) Authenticate(*http.Request) (*usher.Principal, error) {
 	return nil, usher.ErrNoCredential
 }
 
-// An encoding that the handler applies to its own body passes, even if a middleware
-// further out has announced another one.
+// An encoding that the handler applies to its own body passes, even if an outer
+// middleware has announced another one.
 func TestEncodingOfTheHandlerPasses(t *testing.T) {
 	outer := func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -153,8 +153,8 @@ func TestEncodingOfTheHandlerPasses(t *testing.T) {
 	}
 }
 
-// Between the envelope and the handler that fails there may be a compressor, which
-// compresses what the envelope writes.
+// A compressor between the envelope and a failing handler compresses what the envelope
+// writes.
 func TestEncodingOfACompressorFurtherInStaysOnFail(t *testing.T) {
 	env := quiet(envelope.Config{Shape: envelope.Data(), Wrap: true})
 	fail := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -202,7 +202,7 @@ func (w *lazy) Write(p []byte) (int, error) {
 	return w.ResponseWriter.Write(p)
 }
 
-// A Content-Length that is set after the status, as by gin-contrib/gzip, is that of
+// A Content-Length that is set after the status, as gin-contrib/gzip does, is that of
 // another body.
 func TestLateLengthIsNotThatOfTheShape(t *testing.T) {
 	env := quiet(envelope.Config{Shape: envelope.Data(), Wrap: true})

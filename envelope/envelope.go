@@ -107,9 +107,9 @@ func (e *Envelope) inShape(r *http.Request) *http.Request {
 	return usher.WithResponder(r, e)
 }
 
-// Mux returns a handler that serves mux, and responds with 404 and 405 in the shape
-// of the service where mux has no handler. It adds one look-up to requests that match.
-// Under [Config.Wrap] it is not needed.
+// Mux returns a handler that serves mux, and where mux has no handler responds with 404
+// or 405 in the shape of the service. It adds one look-up to requests that match. It is
+// not needed with [Config.Wrap].
 func (e *Envelope) Mux(mux *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h, pattern := mux.Handler(r)
@@ -141,7 +141,7 @@ func (f *refusal) Header() http.Header       { return f.header }
 func (f *refusal) WriteHeader(status int)    { f.status = status }
 func (*refusal) Write(p []byte) (int, error) { return len(p), nil }
 
-// report passes failure to OnError, whose own panic does not concern the request.
+// report passes failure to OnError. A panic of OnError does not affect the request.
 func (e *Envelope) report(r *http.Request, failure *usher.Error) {
 	e.guard(r, func() {
 		if e.onError == nil {
@@ -164,8 +164,8 @@ func route(r *http.Request) string {
 	}
 }
 
-// logError logs failures with a cause, and every 500. A service that sends another
-// status without a cause is unavailable on purpose.
+// logError logs failures with a cause, and every 500. A service that sends another status
+// without a cause is unavailable on purpose.
 func logError(r *http.Request, e *usher.Error) {
 	if errorStatus(e) != http.StatusInternalServerError && e.Cause == nil {
 		return

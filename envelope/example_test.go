@@ -129,8 +129,8 @@ func ExampleShape() {
 	// 404 {"status":"error","message":"Not Found"}
 }
 
-// The envelope inside authentication: refused requests never reach the envelope, so
-// their responses have another shape than those of the rest of the service.
+// A mistake is to put the envelope inside authentication: refused requests never reach
+// the envelope, so their responses differ in shape from the rest of the service.
 func ExampleEnvelope_Wrap_incorrect() {
 	env, err := envelope.New(envelope.Config{Shape: envelope.Detail()})
 	if err != nil {

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// A description is what a header states about the body.
+// A description is what the header states about the body.
 type description struct {
 	mediaType mediaType
 	etag      string   // the one entity tag, or ""
@@ -107,8 +107,8 @@ func declaredLength(h http.Header) int64 {
 	return n
 }
 
-// weakenNotModified makes the strong tag of a 304 weak if the client sent a weak one,
-// which it got with a wrapped response.
+// weakenNotModified makes the strong tag of a 304 weak if the client sent the weak tag,
+// which it received with a wrapped response.
 func (t *transaction) weakenNotModified(h http.Header, etag string) {
 	if !strings.HasPrefix(etag, `"`) {
 		return
@@ -131,7 +131,7 @@ func (t *transaction) restoreEncoding(h http.Header) {
 	}
 }
 
-// dropStale removes the fields that describe the bytes of another body, or offer
+// dropStale removes the fields that describe the bytes of the replaced body, or offer
 // parts of it.
 func dropStale(h http.Header) {
 	for name := range h {

@@ -35,9 +35,9 @@ func newPanics(provider metric.MeterProvider) *telemetry.Decisions {
 	})
 }
 
-// recovered responds to a request whose handler panicked with v. Once a status has
-// been sent, it can only abort the connection, so that the client does not mistake what
-// it got for a whole response.
+// recovered responds to a request whose handler panicked with v. Once a status has been
+// sent, recovered can only abort the connection, so that the client does not mistake what
+// it received for a complete response.
 func (t *transaction) recovered(inner *http.Request, v any) {
 	if v == http.ErrAbortHandler { //nolint:errorlint // as the server compares it
 		t.cut()
@@ -63,12 +63,12 @@ func (t *transaction) recovered(inner *http.Request, v any) {
 	}
 }
 
-// cut aborts the connection by the panic that the server expects for that. A recoverer
-// further out may stop the panic, as gin's does, and the server would then complete the
-// response; the deadline prevents that.
+// cut aborts the connection with the panic that the server expects. An outer recoverer
+// may stop the panic, as gin's does, and the server would then complete the response; the
+// deadline prevents that.
 func (t *transaction) cut() {
 	if t.sent() && !t.writer.Hijacked() {
-		// If a writer further out has no deadline, only the panic remains.
+		// If an outer writer does not support deadlines, only the panic remains.
 		_ = http.NewResponseController(t.writer.Unwrap()).SetWriteDeadline(longAgo)
 	}
 	panic(http.ErrAbortHandler) //nolint:forbidigo // documented
@@ -76,7 +76,7 @@ func (t *transaction) cut() {
 
 var longAgo = time.Unix(1, 0)
 
-// sendBare sends only a status, where the shape itself has failed.
+// sendBare sends only a status. It is for when the shape itself has failed.
 func (t *transaction) sendBare(status int) {
 	h := t.writer.Header()
 	clear(h)
@@ -110,9 +110,9 @@ func try(f func()) (v any, stack []byte, panicked bool) {
 	return nil, nil, false
 }
 
-// logPanic logs that a handler panicked, and where. It does not log the value, which
-// may hold anything; only the errors of the runtime, such as an index out of range, are
-// known to hold no data of the request.
+// logPanic logs that a handler panicked, and where. It does not log the value, which may
+// hold anything: only runtime errors, such as an index out of range, are known to hold no
+// data of the request.
 func logPanic(r *http.Request, v any, stack []byte) {
 	what := fmt.Sprintf("%T", v)
 	if e, ok := v.(runtime.Error); ok {

@@ -11,7 +11,7 @@ import (
 	"github.com/usher-go/usher"
 )
 
-// maxCollected is the length up to which the body of an error is kept.
+// maxCollected is the maximum number of bytes that are kept of an error's body.
 const maxCollected = 64 << 10
 
 func (t *transaction) collect(p []byte) {
@@ -25,7 +25,7 @@ func (t *transaction) collect(p []byte) {
 }
 
 // replace writes the error that replaces what the handler wrote. From 500 on, the
-// handler's own text is the only trace of what happened, and OnError gets it.
+// handler's own text is the only record of what happened, and OnError gets it.
 func (t *transaction) replace(w http.ResponseWriter, inner *http.Request) {
 	s := newScratch()
 	defer s.release()
@@ -50,7 +50,7 @@ func (t *transaction) replace(w http.ResponseWriter, inner *http.Request) {
 	}
 }
 
-// maxWritten is the length up to which OnError gets what a handler wrote.
+// maxWritten is the maximum number of bytes of a handler's body that OnError gets.
 const maxWritten = 4 << 10
 
 // written returns an error with the text that the handler wrote, or nil.
@@ -68,9 +68,9 @@ func (t *transaction) written() error {
 	return errors.New("the handler wrote: " + text)
 }
 
-// original returns the part of the handler's own error that the client may see: a
-// short text as the message, or valid JSON unchanged. With a status of 500 or more it
-// returns nothing, as that is where handlers write the errors of their database.
+// original returns the part of the handler's own error that the client may see: a short
+// text as the message, or valid JSON unchanged. For a status of 500 or more it returns
+// nothing, as there handlers often write the errors of their database.
 func (t *transaction) original(status int) (message string, body []byte) {
 	if t.collected == nil || t.encoded || t.overflow || t.isShort() || status >= 500 {
 		return "", nil
@@ -92,8 +92,8 @@ func (t *transaction) original(status int) (message string, body []byte) {
 // maxText is the length of the longest text that becomes the message of an error.
 const maxText = 512
 
-// publicText returns text if it can be the message of an error: one printable line
-// that says more than the status.
+// publicText returns text if it can be the message of an error: one printable line that
+// adds something to the status. Otherwise it returns "".
 func publicText(text string) string {
 	text = strings.TrimSpace(text)
 	if len(text) > maxText || !utf8.ValidString(text) || text == "404 page not found" {

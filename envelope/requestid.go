@@ -8,9 +8,9 @@ import (
 	"github.com/usher-go/usher/internal/exchange"
 )
 
-// RequestID returns the ID of the request with the context ctx, or "" if the request
-// has not passed through an [Envelope]. A middleware outside the envelope gets the ID
-// too, once the envelope has returned, if it has called [usher.Track].
+// RequestID returns the ID of the request with the context ctx, or "" if the request has
+// not passed through an [Envelope]. A middleware outside the envelope that has called
+// [usher.Track] can also read the ID, once the envelope has returned.
 func RequestID(ctx context.Context) string {
 	if t := transactionFrom(exchange.From(ctx)); t != nil {
 		return t.id
@@ -64,11 +64,11 @@ func validRequestIDText(s string) bool {
 	return true
 }
 
-// randomID is how many characters of an ID are random.
+// randomID is the number of random characters in an ID.
 const randomID = 16
 
-// newRequestID returns prefix and 80 random bits. An ID is not a secret, so the
-// generator of the runtime, a ChaCha8 that the system has seeded, suffices.
+// newRequestID returns prefix and 80 random bits. An ID is not a secret, so the runtime's
+// generator, a ChaCha8 seeded by the system, suffices.
 func newRequestID(prefix string) string {
 	const alphabet = "0123456789abcdefghjkmnpqrstvwxyz"
 	var buf [maxRequestID]byte

@@ -11,9 +11,9 @@ import (
 )
 
 // WriteError writes failure in the shape of the service, for [usher.Fail]. Once a
-// status has been sent it writes nothing, so that there are never two bodies. If that
-// was the status of a success, the connection is aborted when the handler has returned,
-// so that the client does not mistake a part for the whole.
+// response has begun it writes no second body. If the status of a success has been sent,
+// the envelope aborts the connection when the handler has returned, so that the client
+// does not mistake part of a response for all of it.
 func (e *Envelope) WriteError(w http.ResponseWriter, r *http.Request, failure *usher.Error) {
 	t := e.transaction(w, r)
 	if t.succeeded() {
@@ -46,8 +46,8 @@ func (t *transaction) failLate(w http.ResponseWriter, failure *usher.Error) {
 	_, _ = w.Write(s.b)
 }
 
-// shaper returns the innermost transaction from t outwards that is in this phase,
-// or nil.
+// shaper returns the innermost transaction from t outwards that is in the given phase, or
+// nil.
 func (t *transaction) shaper(in phase) *transaction {
 	for ; t != nil; t = t.outer {
 		if t.phase == in {
@@ -57,7 +57,7 @@ func (t *transaction) shaper(in phase) *transaction {
 	return nil
 }
 
-// appendError appends failure. A status other than 0 replaces that of failure.
+// appendError appends failure. A status other than 0 replaces the status of failure.
 func (t *transaction) appendError(s *scratch, status int, failure *usher.Error) []byte {
 	resp := t.response(s, errorStatus(failure), failure.Code, failure.Message)
 	resp.Param, resp.Fields, resp.Details, resp.RetryAfter = failure.Param, failure.Fields, failure.Details, failure.RetryAfter
@@ -86,9 +86,9 @@ func (t *transaction) writeError(w http.ResponseWriter, failure *usher.Error) {
 	t.send(w, status, t.env.shape.ErrorType, s.b)
 }
 
-// writesTo reports whether w is the writer of t, or one of this module around it.
-// A foreign writer around it may be that of a compressor, whose Content-Encoding must
-// stay (golang/go#66343).
+// writesTo reports whether w is the writer of t, or reaches it through writers of this
+// module alone. A foreign writer in between may belong to a compressor, whose
+// Content-Encoding must stay (golang/go#66343).
 func (t *transaction) writesTo(w http.ResponseWriter) bool {
 	own := httpwriter.Of(w)
 	for own != nil && own != &t.writer {
@@ -119,11 +119,11 @@ func (t *transaction) response(s *scratch, status int, code, message string) *Re
 // WriteReply writes a success in the shape of the service, for
 // [usher.Respond]. Data that cannot be encoded becomes a 500.
 //
-// If the handler has sent a status itself, the data becomes the body of that response,
-// with the header as it was then. Data after a body, or for a status that allows none,
-// is lost and reported to OnError.
+// If the handler has already sent a status itself, the data becomes the body of that
+// response, with the header as it was sent. Data that follows a body, or that belongs to
+// a status without a body, is lost and reported to OnError.
 //
-// Without data, a shape with bare successes sends only the status, as 204 if it was
+// Without data, a shape with bare successes sends only the status, with 204 in place of
 // 200.
 func (e *Envelope) WriteReply(w http.ResponseWriter, r *http.Request, reply usher.Reply) {
 	t := e.transaction(w, r)
@@ -224,7 +224,7 @@ func bodyAllowed(status int) bool {
 	return true
 }
 
-// serverCounts is the length up to which the server sets Content-Length itself.
+// serverCounts is the maximum length of a body for which the server sets Content-Length.
 const serverCounts = 2 << 10
 
 // send writes a whole response.
@@ -232,7 +232,7 @@ func (t *transaction) send(w http.ResponseWriter, status int, contentType string
 	h := w.Header()
 	types, sniffing := t.contentType[:], t.nosniff[:]
 	if !t.writesTo(w) {
-		// A foreign writer may be that of an abandoned handler, while t responds.
+		// A foreign writer may belong to an abandoned handler, while t responds.
 		values := make([]string, 2)
 		types, sniffing = values[:1], values[1:]
 	}

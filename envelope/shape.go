@@ -9,23 +9,23 @@ import (
 	"github.com/usher-go/usher/clientip"
 )
 
-// A Shape is the form of the responses of a service: what comes before and after the
-// data of a success, and the whole of an error. Its functions append JSON to b and
-// return the result. They must be safe for concurrent use and must keep neither b nor
-// the [Response].
+// A Shape is the form of a service's responses: the text before and after the data of a
+// success, and the whole text of an error. Its functions append JSON to b and return the
+// result. They must be safe for concurrent use and must keep neither b nor the
+// [Response].
 //
 // The data itself is never decoded, even if a handler has encoded it.
 type Shape struct {
-	// Before appends what comes before the data, and After what comes after it.
-	// A success without data ([Response.NoData]) consists of both, with nothing between.
-	// If both are nil, successes are bare: the data is the whole body.
+	// Before appends what comes before the data, and After what comes after it. The body
+	// of a success without data ([Response.NoData]) is the output of Before followed by
+	// that of After. If both are nil, successes are bare: the data is the whole body.
 	Before, After func(b []byte, resp *Response) []byte
 	// Error appends an error.
 	Error func(b []byte, resp *Response) []byte
 	// ErrorType is the media type of errors; empty means application/json.
 	ErrorType string
-	// Constant states that Before and After append the same bytes whenever the data
-	// is the same. The strong entity tag of a wrapped response then stays strong.
+	// Constant states that Before and After append the same bytes whenever the data is
+	// the same. A strong entity tag of a wrapped response then stays strong.
 	Constant bool
 }
 
@@ -36,16 +36,16 @@ type Response struct {
 	Status int
 	// Code is the error code. For a success it is usually empty.
 	Code string
-	// Type is the type in the catalogue for the code or the status, or "".
+	// Type is the type that the catalogue lists for the code or the status, or "".
 	Type string
 	// Message is for people. It is never empty.
 	Message string
-	// NoData is set for a success without data.
+	// NoData reports a success without data.
 	NoData bool
 	// Page is set for a success whose data is one page of a list.
 	Page *usher.Page
 
-	// Param, Fields, Details and RetryAfter are those of the [usher.Error].
+	// Param, Fields, Details and RetryAfter are copied from the [usher.Error].
 	Param      string
 	Fields     []usher.Field
 	Details    any
@@ -53,9 +53,9 @@ type Response struct {
 	// Original is the valid JSON that a wrapped handler wrote as its own error, or nil.
 	Original []byte
 
-	// RequestID is the ID that the client gets as X-Request-Id.
+	// RequestID is the ID that the client receives as X-Request-Id.
 	RequestID string
-	// Start is the time at which the envelope got the request.
+	// Start is the time at which the envelope received the request.
 	Start time.Time
 
 	t *transaction
@@ -65,7 +65,7 @@ type Response struct {
 // Elapsed returns the time since Start, by the monotonic clock.
 func (resp *Response) Elapsed() time.Duration { return max(time.Since(resp.Start), 0) }
 
-// Request returns the request as the envelope got it. Its URL and its header may hold
+// Request returns the request as the envelope received it. Its URL and header may hold
 // secrets of the caller.
 func (resp *Response) Request() *http.Request { return resp.t.request }
 
@@ -73,7 +73,7 @@ func (resp *Response) Request() *http.Request { return resp.t.request }
 // [clientip.Resolver] outside or inside the envelope has stored, else that of the peer
 // of the connection. It is the zero Addr if the address is unknown.
 func (resp *Response) ClientIP() netip.Addr {
-	// The request of t may be the one before the exchange was attached.
+	// The request of t may be the original, to which no exchange is attached.
 	if c := resp.t.x.Client(); c != nil {
 		return c.Addr
 	}

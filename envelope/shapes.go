@@ -16,14 +16,14 @@ import (
 //	 "metadata":{"method":"GET","url":"/notes","execution_time_ms":3,
 //	             "ip":"192.0.2.1","timestamp":"2026-01-02T15:04:05.678Z"}}
 //
-// Errors, and successes without data, have no "data". A page adds "pagination" after
-// the data. Faulty fields add "errors":[{"field","message"}] after the message, and the
-// JSON that a wrapped handler wrote as an error becomes "details" there.
-// [usher.Error.Details] are omitted.
+// Errors, and successes without data, have no "data". A page adds "pagination" after the
+// data. Faulty fields add "errors":[{"field","message"}] after the message, and JSON that
+// a wrapped handler wrote as an error adds "details" there. [usher.Error.Details] is
+// omitted.
 //
-// The time is the number of whole milliseconds until the data was written. The address
-// is "" if it is unknown. As the metadata describes the caller, such a response does not
-// belong in a shared cache.
+// The execution time is the number of whole milliseconds until the data was written. The
+// address is "" if it is unknown. As the metadata describes the caller, keep such
+// responses out of shared caches.
 func Standard() Shape {
 	return Shape{Before: standardBefore, After: standardAfter, Error: standardError}
 }
@@ -74,10 +74,10 @@ func standardError(b []byte, resp *Response) []byte {
 //	{"data":[...],"pagination":{"page":1,"limit":20,"total":41,"pages":3}}
 //	{"error":{"code":"not_found","message":"Not Found","details":...}}
 //
-// Without data, "data" is null. "details" are those of the error, or its faulty fields,
-// or the JSON that a wrapped handler wrote as an error; without any of these the member
-// is omitted. An error that asks the client to wait has the number of seconds as
-// "retry_after", inside "error" and at the top.
+// Without data, "data" is null. The member "details" has the Details of the error, or
+// else its faulty fields, or else the JSON that a wrapped handler wrote as an error;
+// without any of these it is omitted. An error that asks the client to wait has the
+// number of seconds as "retry_after", inside "error" and at the top.
 func Data() Shape {
 	return Shape{Before: dataBefore, After: dataAfter, Error: dataError, Constant: true}
 }
@@ -118,8 +118,8 @@ func dataError(b []byte, resp *Response) []byte {
 //	{"error":{"type":"invalid_request_error","code":"missing_field",
 //	          "message":"...","param":"name","request_id":"req-..."}}
 //
-// "param" is omitted if no parameter is at fault. A type that is not in the catalogue
-// follows from the status: authentication_error, forbidden_error, not_found_error,
+// "param" is omitted if no parameter is at fault. If the catalogue has no type, the
+// status determines it: authentication_error, forbidden_error, not_found_error,
 // conflict_error, rate_limit_error, invalid_request_error for the rest of 4xx, and
 // server_error. Faulty fields add "errors"; details are omitted.
 func Typed() Shape { return Shape{Error: typedError} }
@@ -158,8 +158,8 @@ func errorType(status int) string {
 	}
 }
 
-// Detail returns the shape with bare successes whose errors are one text, in which the
-// faulty fields follow the message:
+// Detail returns the shape with bare successes in which an error is one text: the
+// message, followed by the faulty fields:
 //
 //	{"detail":"Not Found"}
 //	{"detail":"The request is not valid. name: is required; age: is too small"}
@@ -185,12 +185,12 @@ func detailError(b []byte, resp *Response) []byte {
 //	{"type":"https://api.example.com/problems/rate_limited","title":"Too Many Requests",
 //	 "status":429,"detail":"...","code":"rate_limited"}
 //
-// The type is that of the catalogue if it is an absolute URI, else typePrefix followed
+// The type is that of the catalogue if that is an absolute URI, else typePrefix followed
 // by the type of the catalogue or the code; with an empty typePrefix it is about:blank.
-// Faulty fields become "errors". The members of a map[string]any in
-// [usher.Error.Details] become extension members, and any other details "details".
-// RFC 9457, section 3.2 recommends that names of extensions consist of at least three
-// letters, digits or underscores and start with a letter.
+// Faulty fields become "errors". The entries of a map[string]any in [usher.Error.Details]
+// become extension members, and any other details become "details". RFC 9457, section 3.2
+// recommends that extension names consist of at least three letters, digits or
+// underscores and start with a letter.
 func Problem(typePrefix string) Shape {
 	return Shape{ErrorType: "application/problem+json", Error: func(b []byte, resp *Response) []byte {
 		return appendProblem(b, resp, typePrefix)
@@ -250,7 +250,7 @@ func appendExtensions(b []byte, resp *Response, members map[string]any) []byte {
 //
 //	{"code":"not_found","message":"Not Found"}
 //
-// "param", "errors" and "details" follow if the error has any.
+// The members "param", "errors" and "details" follow if the error has them.
 func Bare() Shape { return Shape{Error: bareError} }
 
 func bareError(b []byte, resp *Response) []byte {

@@ -14,8 +14,8 @@ import (
 	"github.com/usher-go/usher/internal/guard"
 )
 
-// A store that panics is a failure with a cause. The value of the panic, which may hold
-// anything, is no more in the log than that of a handler.
+// A store that panics is a failure with a cause. The log does not have the value of the
+// panic, which may hold anything, just as for a handler.
 func TestTheValueOfAPanicOfAStoreIsNotLogged(t *testing.T) {
 	var text bytes.Buffer
 	before := slog.Default()

@@ -14,10 +14,10 @@ import (
 type transaction struct {
 	env     *Envelope
 	request *http.Request
-	// outer is the transaction of an envelope further out, or nil.
+	// outer is the transaction of an outer envelope, or nil.
 	outer *transaction
-	// x is the exchange of the request: own, unless a middleware further out has
-	// attached one already.
+	// x is the exchange of the request: own, unless an outer middleware has already
+	// attached one.
 	x      *exchange.Exchange
 	own    exchange.Exchange
 	writer httpwriter.Writer
@@ -25,24 +25,24 @@ type transaction struct {
 	start  time.Time
 	// The values of header fields.
 	idField, nosniff, contentType [1]string
-	// encoding is the Content-Encoding that a compressor further out has announced. It
-	// will apply the encoding to what the envelope writes.
+	// encoding is the Content-Encoding that an outer compressor has announced, and will
+	// apply to what the envelope writes.
 	encoding []string
 
 	phase     phase
-	declared  mediaType    // of what the handler writes
-	reply     *usher.Reply // if what the handler writes is the data of one
-	failure   *usher.Error // if the handler itself passed to Fail what is replaced
-	length    int64        // that the handler has declared, or -1
+	declared  mediaType    // the media type of what the handler writes
+	reply     *usher.Reply // the reply, if what the handler writes is its data
+	failure   *usher.Error // the error, if the handler passed it to Fail after the status
+	length    int64        // the length that the handler has declared, or -1
 	offered   int64        // bytes that the handler has tried to write
 	overflow  bool         // the handler wrote more than collected may hold
 	encoded   bool         // what is collected is compressed
 	collected *scratch     // the body of an error that is being replaced
-	// around holds the response between Before and After. The goroutine that swaps it
-	// out owns it.
+	// around holds the scratch of the response between Before and After. The goroutine
+	// that swaps it out owns it.
 	around atomic.Pointer[scratch]
 
-	// An abandoned handler may still be running.
+	// These are atomic, as an abandoned handler may still be running.
 	message   atomic.Pointer[string]
 	untouched atomic.Bool
 }
@@ -108,7 +108,7 @@ func (e *Envelope) transaction(w http.ResponseWriter, r *http.Request) *transact
 	return t
 }
 
-// sent reports whether it is too late for another response.
+// sent reports whether a response has begun, so that it is too late for another.
 func (t *transaction) sent() bool {
 	return t.writer.Status() != 0 || t.writer.Hijacked() || t.outer != nil && t.outer.sent()
 }
@@ -121,7 +121,7 @@ func (t *transaction) succeeded() bool {
 	return t.outer != nil && t.outer.succeeded()
 }
 
-// isHead reports whether the response has no body, whatever is written.
+// isHead reports whether the request is a HEAD request, whose response has no body.
 func (t *transaction) isHead() bool { return t.request.Method == http.MethodHead }
 
 // successMessage returns the message that the handler set with [Writer.Message].

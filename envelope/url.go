@@ -14,8 +14,8 @@ const (
 	maxMethod = 32
 )
 
-// target returns the path and the query as the client sent them, without the scheme
-// and the authority of a request to a proxy, which may hold a password.
+// target returns the path and the query as the client sent them. It omits the scheme and
+// the authority of a request to a proxy, as the authority may hold a password.
 func target(r *http.Request) string {
 	if strings.HasPrefix(r.RequestURI, "/") || r.URL == nil {
 		return r.RequestURI
@@ -34,7 +34,7 @@ var (
 	}
 )
 
-// secrets are the names of query parameters that are secret as a whole.
+// secrets are the normalized names of query parameters whose values are secret.
 type secrets map[string]struct{}
 
 func newSecrets(more []string) secrets {
@@ -48,7 +48,7 @@ func newSecrets(more []string) secrets {
 	return s
 }
 
-// maxParamName is the length of the longest name that is read; a longer one counts as
+// maxParamName is the length of the longest name that is checked; a longer one counts as
 // secret.
 const maxParamName = 128
 
@@ -105,7 +105,7 @@ func unhex(c byte) (byte, bool) {
 }
 
 // isSeparator reports whether a parameter may begin after c in a URL. Some servers and
-// clients read parameters after ';' and '#', too.
+// clients also read parameters after ';' and '#'.
 func isSeparator(c byte) bool { return c == '?' || c == '&' || c == ';' || c == '#' }
 
 // appendURL appends url as a JSON string of limited length, with the values of secret

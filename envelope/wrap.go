@@ -14,11 +14,11 @@ type phase uint8
 const (
 	passing   phase = iota // forward it unchanged
 	wrapping               // put it into the shape; no byte has been written yet
-	wrapped                // put it into the shape; what comes before it is written
+	wrapped                // put it into the shape; what comes before the data is written
 	replacing              // collect it and write an error of the shape instead
 )
 
-// Head decides how the body is treated.
+// Head decides how to treat the body.
 func (t *transaction) Head(status int) {
 	h := t.writer.Header()
 	body := describe(h)
@@ -38,7 +38,7 @@ func (t *transaction) Head(status int) {
 	t.writer.Detach()
 }
 
-// plan decides by the status and by what the header states about the body.
+// plan returns the phase for the status and for what the header states about the body.
 func (t *transaction) plan(status int, body *description) phase {
 	encoded := !slices.Equal(body.encoding, t.encoding) && slices.ContainsFunc(body.encoding, isEncoding)
 	switch {
@@ -46,7 +46,7 @@ func (t *transaction) plan(status int, body *description) phase {
 		t.x.Rendered() == status, t.untouched.Load(), body.trailer, encoded && status < 500:
 		return passing
 	}
-	t.encoded = encoded // such a body can be replaced, but not read
+	t.encoded = encoded // an encoded body can be replaced, but not read
 	wraps := t.env.shape.Before != nil
 	t.declared = body.mediaType
 	switch {
@@ -75,12 +75,12 @@ func (t *transaction) Body(inner http.ResponseWriter, p []byte) (int, error) {
 		return len(p), nil
 	}
 	if t.isHead() {
-		// The server would derive a Content-Length from it, and not the one of GET.
+		// From p the server would derive a Content-Length, which differs from that of GET.
 		return len(p), nil
 	}
 	skipped := 0
 	if t.phase == wrapping {
-		// As long as there is only white space, there may be no data at all.
+		// White space alone is not data.
 		for skipped < len(p) && isSpace(p[skipped]) {
 			skipped++
 		}
@@ -94,14 +94,14 @@ func (t *transaction) Body(inner http.ResponseWriter, p []byte) (int, error) {
 	return skipped + n, err
 }
 
-// Release does nothing: what comes before the data is written with its first byte,
-// whenever that is flushed.
+// Release does nothing: what comes before the data is written with the first byte of the
+// data, whenever that is flushed.
 func (*transaction) Release(bool) {}
 
 func isSpace(c byte) bool { return c == ' ' || c == '\n' || c == '\r' || c == '\t' }
 
-// finish completes the response after the handler has returned. It is not called
-// after a panic, so the unfinished response of a failed handler never looks whole.
+// finish completes the response after the handler has returned. It is not called after a
+// panic, so the unfinished response of a failed handler never looks complete.
 func (t *transaction) finish(inner *http.Request) {
 	if t.writer.Hijacked() {
 		return
@@ -117,7 +117,7 @@ func (t *transaction) finish(inner *http.Request) {
 	}
 	w := t.writer.Unwrap()
 	if t.phase != passing {
-		// A compressor further in may have set it when the handler returned, and a writer
+		// An inner compressor may have set it when the handler returned, and a writer
 		// that delays the status, as gin's does, would send it.
 		delete(w.Header(), "Content-Length")
 	}
@@ -133,14 +133,14 @@ func (t *transaction) finish(inner *http.Request) {
 	t.phase = passing
 }
 
-// brokenOff returns why a success that has been sent is not whole, or nil. An error
-// needs no such check: a client does not rely on the body of such a status.
+// brokenOff returns why a success that has been sent is incomplete, or nil. An error
+// needs no such check: a client does not rely on its body.
 func (t *transaction) brokenOff() error {
 	if why := t.x.Broken(); why != nil && t.succeeded() {
 		return why
 	}
 	if t.phase != wrapping && t.phase != wrapped {
-		return nil // the server checks what passes
+		return nil // the server checks a body that passes unchanged
 	}
 	if status := t.writer.LateError(); status != 0 {
 		return fmt.Errorf("the handler sent the status %d after %d", status, t.writer.Status())
@@ -151,15 +151,14 @@ func (t *transaction) brokenOff() error {
 	return nil
 }
 
-// isShort reports whether the body is shorter than the length that the handler has
-// declared.
+// isShort reports whether the body is shorter than the handler declared.
 func (t *transaction) isShort() bool { return t.length >= 0 && t.writer.Bytes() < t.length }
 
-// abort cuts the connection, as the server would have done: nothing else shows the
+// abort cuts the connection, as the server would have done: nothing else can show the
 // client that the response is incomplete.
 func (t *transaction) abort(inner *http.Request, why error) {
 	t.x.Failed(http.StatusInternalServerError)
-	if inner.Context().Err() == nil { // else the client has gone, which is no fault
+	if inner.Context().Err() == nil { // otherwise the client has gone, which is not a fault
 		t.env.report(inner, &usher.Error{
 			Status: http.StatusInternalServerError, Code: usher.CodeInternal,
 			Cause: fmt.Errorf("the connection is aborted, as the response had begun: %w", why),
@@ -177,7 +176,7 @@ func (t *transaction) begin(inner http.ResponseWriter) {
 	t.around.Store(s)
 }
 
-// end writes what comes after the data, or the whole of a success without data.
+// end writes what comes after the data, or a whole success without data.
 func (t *transaction) end(inner http.ResponseWriter, noData bool) {
 	s := t.around.Swap(nil)
 	if s == nil {

@@ -468,7 +468,7 @@ func TestConnectionTakenOver(t *testing.T) {
 	}
 }
 
-// Without HTTP/1.1 there is no hijacking, and the refusal still has the shape.
+// HTTP/2 has no hijacking, and the refusal still has the shape.
 func TestConnectionThatCannotBeHijacked(t *testing.T) {
 	s := httptest.NewUnstartedServer(wrapData.Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		if _, _, err := http.NewResponseController(w).Hijack(); !errors.Is(err, http.ErrNotSupported) {
@@ -712,7 +712,7 @@ func TestTheOuterRequestGetsTheRouteAndTheID(t *testing.T) {
 	}
 }
 
-// usher.WithResponder can give a part of a service another envelope.
+// usher.WithResponder can give part of a service another envelope.
 func TestResponderWithinAnotherEnvelope(t *testing.T) {
 	typed := must(envelope.Config{Shape: envelope.Typed()})
 	s := start(t, wrapData.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -756,7 +756,7 @@ func TestTheRequestOfTheServerGetsTheFormOfItsCopy(t *testing.T) {
 	}
 }
 
-// A response with two entity tags has no valid one to change.
+// A response with two entity tags has no valid tag to change.
 func TestSeveralEntityTagsAreLeftAlone(t *testing.T) {
 	tags := []string{`"a"`, `"b"`}
 	h := must(envelope.Config{Wrap: true}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -11,8 +11,8 @@ import (
 
 // A Writer writes the response to one request in the shape of the service, through
 // [usher.Respond] and [usher.Fail]: without an [Envelope] around the request it writes
-// plain JSON and problem details. It encodes a value before it sends anything, so that
-// a value that cannot be encoded becomes a 500.
+// plain JSON and problem details. It encodes a value before it sends anything, so a value
+// that cannot be encoded becomes a 500.
 type Writer struct {
 	w       http.ResponseWriter
 	r       *http.Request
@@ -23,9 +23,9 @@ type Writer struct {
 // For returns the writer of the response to r.
 func For(w http.ResponseWriter, r *http.Request) Writer { return Writer{w: w, r: r} }
 
-// Message returns a writer with a message for a success, which shapes with room for one
-// show. The message also applies to plain JSON that the handler then writes itself, if
-// that is wrapped.
+// Message returns a writer with a message for a success. Shapes without room for a
+// message omit it. The message also applies to plain JSON that the handler then writes
+// itself, if that is wrapped.
 func (o Writer) Message(text string) Writer {
 	o.message = text
 	if t := transactionFrom(exchange.From(o.r.Context())); t != nil {
@@ -37,8 +37,8 @@ func (o Writer) Message(text string) Writer {
 // Status returns a writer with the status of a success, 200 to 299, for [Writer.Value]
 // and [Writer.List]. Any other status is a fault of the handler and becomes a 500.
 //
-// Use it in place of [http.ResponseWriter.WriteHeader], which would send the header
-// before the media type is set.
+// Use it instead of [http.ResponseWriter.WriteHeader], which would send the header before
+// the media type is set.
 func (o Writer) Status(status int) Writer {
 	o.status = status
 	return o
@@ -59,8 +59,8 @@ func (o Writer) Untouched() {
 //
 //	mux.Handle("/.well-known/", envelope.Untouched(documents))
 //
-// [usher.Fail] still uses the shape, so that a request that is refused further in gets
-// the usual error.
+// [usher.Fail] still uses the shape, so a request that is refused inside gets the usual
+// error.
 func Untouched(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		For(w, r).Untouched()
@@ -74,9 +74,8 @@ func (o Writer) Value(v any) {
 	o.respond(usher.Reply{Status: o.status, Message: o.message, Data: v})
 }
 
-// List sends items, one page of a list, as the data, with the status of
-// [Writer.Status] or 200. A nil slice is an empty list. Shapes with bare successes do not
-// show the page.
+// List sends items, one page of a list, as the data, with the status of [Writer.Status]
+// or 200. A nil slice is an empty list. Shapes with bare successes omit the page.
 func (o Writer) List(items any, page usher.Page) {
 	if v := reflect.ValueOf(items); !v.IsValid() || v.Kind() == reflect.Slice && v.IsNil() {
 		items = []struct{}{}
@@ -92,8 +91,8 @@ func (o Writer) respond(reply usher.Reply) {
 	usher.Respond(o.w, o.r, reply)
 }
 
-// Created responds with 201 and v as the data. The location is the URI reference of
-// what was created; an empty one sends no Location.
+// Created responds with 201 and v as the data. The location is the URI reference of the
+// new resource; an empty location sends no Location.
 func (o Writer) Created(location string, v any) {
 	if location != "" {
 		o.w.Header()["Location"] = []string{location}
@@ -106,8 +105,8 @@ func (o Writer) NoContent() {
 	usher.Respond(o.w, o.r, usher.Reply{Status: http.StatusNoContent})
 }
 
-// Invalid responds with 400, [usher.CodeValidationFailed] and the faults of the fields
-// of the request.
+// Invalid responds with 400, [usher.CodeValidationFailed] and the faults of the request's
+// fields.
 func (o Writer) Invalid(fields ...usher.Field) {
 	usher.Fail(o.w, o.r, &usher.Error{
 		Status:  http.StatusBadRequest,
