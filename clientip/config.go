@@ -40,7 +40,7 @@ type Config struct {
 
 const defaultIPv6Prefix = 64
 
-// New returns a Resolver. Its error joins a [*usher.ConfigError] for every fault of c.
+// New returns a Resolver. Its error joins an [*usher.ConfigError] for every fault of c.
 func New(c Config) (*Resolver, error) {
 	faults := config.Of[usher.ConfigError]("clientip.Config")
 	res := &Resolver{anyPeer: c.DangerouslyTrustAnyPeer, ipv6Bits: cmp.Or(c.IPv6Prefix, defaultIPv6Prefix)}

@@ -44,7 +44,7 @@ type Config struct {
 
 	// OnError is called for every error of 500 or more that the envelope writes, for
 	// [usher.Fail] or in place of what a handler wrote itself; for a connection that the
-	// envelope aborts; and for data that is lost. The error wraps a [*usher.Error] with
+	// envelope aborts; and for data that is lost. The error wraps an [*usher.Error] with
 	// the private cause, and its text includes the method and the route pattern of the
 	// request. If a handler wrote the error itself, the cause is the first 4 KiB of what
 	// it wrote. The context is that of the request: [RequestID] returns the ID from it.

@@ -14,7 +14,7 @@ import (
 	"github.com/usher-go/usher/internal/telemetry"
 )
 
-// An Envelope writes the responses of a service in one shape. It is a
+// An Envelope writes the responses of a service in one shape. It is an
 // [usher.Middleware], and the [usher.Responder] of the requests that pass through it.
 // It is immutable and safe for concurrent use.
 type Envelope struct {
@@ -36,7 +36,7 @@ var (
 	_ usher.Responder  = (*Envelope)(nil)
 )
 
-// New returns the Envelope that c describes. Its error joins a [*usher.ConfigError]
+// New returns the Envelope that c describes. Its error joins an [*usher.ConfigError]
 // for every fault of c.
 func New(c Config) (*Envelope, error) {
 	if err := c.validate(); err != nil {
