@@ -6,22 +6,22 @@ import (
 	"testing"
 )
 
-// TestAllocs counts what the adapter adds, for each request, to a middleware that
-// replaces neither the request nor the writer. It must be what router declares.
+// TestAllocs checks that the adapter adds as many allocations per request as router
+// declares, to a middleware that replaces neither the request nor the writer.
 func TestAllocs(t *testing.T, router Router) {
 	SkipUnderRace(t)
 	pass := Step{Usher: middlewareFunc(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		next.ServeHTTP(w, r)
 	})}
-	// Five of them, so that what is counted is not lost in rounding.
+	// Five middlewares, so that rounding does not hide an allocation.
 	bare, with := countAllocs(t, router), countAllocs(t, router, pass, pass, pass, pass, pass)
 	if added := with - bare; added != 5*router.Allocs {
 		t.Errorf("five middlewares add %d allocations to %d, want %d each", added, bare, router.Allocs)
 	}
 }
 
-// SkipUnderRace skips a test that counts allocations if the race detector is on,
-// which makes allocations of its own.
+// SkipUnderRace skips a test that counts allocations if the race detector is on: the
+// detector makes allocations of its own.
 func SkipUnderRace(tb testing.TB) {
 	tb.Helper()
 	if raceEnabled {
@@ -34,7 +34,7 @@ func countAllocs(tb testing.TB, router Router, use ...Step) int {
 	h := router.Handler(tb, App{Use: use, Routes: []Route{get("/items/{id}", status)}})
 	w := &discard{header: make(http.Header)}
 	r := httptest.NewRequestWithContext(tb.Context(), http.MethodGet, "/items/41", nil)
-	h.ServeHTTP(w, r) // some frameworks build the chain now
+	h.ServeHTTP(w, r) // some frameworks build the chain on the first request
 	if w.status != http.StatusNoContent {
 		tb.Fatalf("status %d", w.status)
 	}

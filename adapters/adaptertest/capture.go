@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 )
 
-// A way is how a tee comes into a chain.
+// A way is a way to mount a tee in a chain.
 type way struct {
 	name string
 	step func(*tee) Step
@@ -18,7 +18,7 @@ var ways = []way{
 	{"foreign", func(t *tee) Step { return Step{Foreign: plainTee(t)} }},
 }
 
-// byAllWays is a check of a tee that is mounted in each way.
+// byAllWays returns a check that runs check with a tee mounted in each way.
 func byAllWays(check func(b *bench, t *tee, step Step) error) func(*bench) error {
 	return func(b *bench) error {
 		var errs []error
@@ -118,7 +118,7 @@ func checkRefusalSeen(b *bench, step Step) error {
 	return same("what the outer middleware sees", <-seen, Progress{429, int64(len(a.body)), true})
 }
 
-// captures is a check that a tee sees what the client gets.
+// captures returns a check that a tee sees what the client gets.
 func captures(handler func(Context) error, status int) func(*bench) error {
 	return byAllWays(func(b *bench, t *tee, step Step) error {
 		c := b.serve(App{Use: []Step{step}, Routes: []Route{get("/", handler)}})

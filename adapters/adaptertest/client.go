@@ -24,7 +24,7 @@ type client struct {
 	url  string
 	http *http.Client
 	addr net.Addr
-	// stop closes the server and returns when its last request is done with.
+	// stop closes the server and returns when its last request has ended.
 	stop func()
 }
 
@@ -50,7 +50,7 @@ func (b *bench) serveHandler(h http.Handler) *client {
 	return &client{b, s.URL, c, s.Listener.Addr(), s.Close}
 }
 
-// A response is what a client got.
+// A response is a response as a client received it.
 type response struct {
 	status int
 	header http.Header

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// A declaration is what a file holds of a router, for the table.
+// A declaration is the content of a router's file, for the table.
 type declaration struct {
 	Router     string          `json:"router"`
 	Allocs     int             `json:"allocs"`
@@ -43,8 +43,8 @@ func declare(router Router) declaration {
 	return d
 }
 
-// checkDeclaration compares the file of router with what router declares. The rest
-// of the suite compares that with what router does.
+// checkDeclaration compares the file of router with what router declares. The rest of the
+// suite compares the declarations with what router does.
 func checkDeclaration(t *testing.T, router Router) {
 	if router.Declaration == "" {
 		return

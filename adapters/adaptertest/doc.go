@@ -1,5 +1,5 @@
-// Package adaptertest checks that usher's middlewares behave on a router as they
-// do on net/http.
+// Package adaptertest checks that usher's middlewares behave on a router as they do on
+// net/http.
 //
 //	var router = adaptertest.Router{
 //		Name:    "gin",
@@ -9,14 +9,14 @@
 //	func TestRouter(t *testing.T)    { adaptertest.Test(t, router) }
 //	func TestAllocs(t *testing.T)    { adaptertest.TestAllocs(t, router) }
 //
-// A behaviour has an ID, such as "10.body": the number of its row in the table of
-// all routers, and a word. It is checked over loopback TCP, by HTTP/1.1 and, where
-// that makes sense, by HTTP/2. A Router declares with a reason where its framework
-// differs. The suite fails if a declared difference is not observed, so the table
-// stays true. USHER_UPDATE=1 go test writes the files of Router.Declaration, and in
-// this package the table in the README.
+// A behaviour has an ID, such as "10.body": the number of its row in the table of all
+// routers, and a word. It is checked over loopback TCP, with HTTP/1.1 and, where that
+// makes sense, with HTTP/2. A Router declares where its framework differs, and why. The
+// suite fails if a declared difference is not observed, so the table stays true.
+// USHER_UPDATE=1 go test writes the files of Router.Declaration, and in this package the
+// table in the README.
 //
-// The package is a module of its own because it links websocket libraries, which no
-// program should link for its sake. It uses public packages only, so that adapters
-// in other repositories can be tested with it.
+// The package is a separate module because it links websocket libraries, which no program
+// should have to link. It uses public packages only, so adapters in other repositories
+// can use it for their tests.
 package adaptertest

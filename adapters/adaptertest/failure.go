@@ -7,13 +7,13 @@ import (
 	"sync/atomic"
 )
 
-// checkReturned returns a check that an error which a handler returns becomes the
-// response where a tee sees it. The tee runs outside of what renders errors.
+// checkReturned returns a check that an error that a handler returns becomes the response
+// that a tee sees. The tee runs outside the middleware that renders errors.
 func checkReturned(err error, status int, contains string) func(*bench) error {
 	return checkErrorSeen(err, status, contains, func(a *App, s Step) { a.Use = []Step{s} })
 }
 
-// checkReturnedInside is checkReturned with the tee inside of what renders errors.
+// checkReturnedInside is checkReturned with the tee inside the middleware that renders errors.
 func checkReturnedInside(err error, status int, contains string) func(*bench) error {
 	return checkErrorSeen(err, status, contains, func(a *App, s Step) { a.Group.Use = []Step{s} })
 }
@@ -37,8 +37,8 @@ func checkErrorSeen(err error, status int, contains string, use func(*App, Step)
 	})
 }
 
-// checkLateRenderer checks that a foreign outer middleware can respond where the
-// handler has only set a status, and that nothing of usher responds before it.
+// checkLateRenderer checks that a foreign outer middleware can respond where the handler
+// has only set a status, and that no middleware of usher responds first.
 func checkLateRenderer(b *bench) error {
 	renderer := Step{Native: func(c Context, next func() error) error {
 		if err := next(); err != nil || c.Progress().Written {
@@ -80,8 +80,8 @@ func checkErrorHandlerCalls(b *bench) error {
 	return all(same("body", a.body, "central"), same("calls", calls.Load(), 1))
 }
 
-// withErrorHandler returns an app whose handler fails, and counts the calls of its
-// central error handler. That handler does nothing if a response was written.
+// withErrorHandler returns an app whose handler fails, and the number of calls of its
+// central error handler. The error handler does nothing if a response was written.
 func withErrorHandler() (app App, calls *atomic.Int32) {
 	calls = new(atomic.Int32)
 	return App{

@@ -10,7 +10,7 @@ import (
 	"github.com/usher-go/usher"
 )
 
-// middlewareFunc is a usher.Middleware of one function.
+// middlewareFunc is a function that serves as an usher.Middleware.
 type middlewareFunc func(w http.ResponseWriter, r *http.Request, next http.Handler)
 
 func (f middlewareFunc) ServeNext(w http.ResponseWriter, r *http.Request, next http.Handler) {
@@ -42,11 +42,11 @@ func refuse() usher.Middleware {
 	})
 }
 
-// A tee is a middleware that records the response, as idempotency does, by a writer
-// with every ability.
+// A tee is a middleware that records the response, as idempotency does, with a writer
+// that has every ability.
 type tee struct {
 	captures chan capture
-	entered  atomic.Int32 // requests whose capture was not taken yet
+	entered  atomic.Int32 // number of requests whose capture has not been taken yet
 }
 
 // A capture is what a tee has recorded when next has returned or panicked.
@@ -120,9 +120,9 @@ func (w *plainWriter) Write(p []byte) (int, error) {
 	return w.inner.Write(p)
 }
 
-// rewrite buffers a response, puts its body into angle brackets and adds a header
-// field, as middlewares do that need the whole body. Its writer has only the methods
-// of http.ResponseWriter.
+// rewrite buffers a response, puts its body into angle brackets and adds a header field,
+// like a middleware that needs the whole body. Its writer has only the methods of
+// http.ResponseWriter.
 func rewrite(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	b := &buffer{header: w.Header()}
 	next.ServeHTTP(b, r)
@@ -174,7 +174,7 @@ func (b *buffer) send(w http.ResponseWriter) {
 	}
 }
 
-// mark records that a request passed.
+// mark returns a middleware that records name in the response.
 func mark(name string) middlewareFunc {
 	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		w.Header().Add("Trace", name)

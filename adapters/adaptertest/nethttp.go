@@ -9,8 +9,8 @@ import (
 )
 
 // NetHTTP is a [Context] without Progress, for routers whose handlers are those of
-// net/http. They embed it, add Progress, and replace Param if they have a way of
-// their own.
+// net/http. The Context of such a router embeds NetHTTP, adds Progress, and replaces
+// Param if the router has another way to read parameters.
 type NetHTTP struct {
 	W http.ResponseWriter
 	R *http.Request
@@ -50,7 +50,7 @@ func (c *NetHTTP) Blob(status int, mediaType string, body []byte) error {
 	return err
 }
 
-// Status sends a status alone.
+// Status sends only a status.
 func (c *NetHTTP) Status(status int) error {
 	c.W.WriteHeader(status)
 	return nil
@@ -78,5 +78,5 @@ func (c *NetHTTP) Fail(status int) error {
 	return nil
 }
 
-// Return returns err. A handler of net/http has nobody to return it to.
+// Return returns err. A net/http handler has no caller to return it to.
 func (c *NetHTTP) Return(err error) error { return err }

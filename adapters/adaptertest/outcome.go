@@ -13,8 +13,8 @@ import (
 	"github.com/usher-go/usher/ratelimit"
 )
 
-// returning serves POST /orders/ inside of step and of what renders errors. Its
-// handler returns err and counts its runs.
+// returning serves POST /orders/ inside step and inside the middleware that renders
+// errors. The handler returns err, and ran counts how often it has run.
 func (b *bench) returning(err error, step Step) (c *client, ran *atomic.Int32) {
 	ran = new(atomic.Int32)
 	return b.serve(App{
@@ -26,8 +26,8 @@ func (b *bench) returning(err error, step Step) (c *client, ran *atomic.Int32) {
 	}), ran
 }
 
-// checkReturnedOnce checks that idempotency treats a request whose handler returned
-// an error like one that was refused with the status of that error.
+// checkReturnedOnce checks that idempotency treats a request whose handler returned an
+// error like a request that was refused with the status of that error.
 func checkReturnedOnce(b *bench) error {
 	private := errors.New("private")
 	fail := func(status int) error { return &usher.Error{Status: status, Code: "refused"} }
@@ -52,7 +52,7 @@ func checkReturnedOnce(b *bench) error {
 	}
 	var errs []error
 	for _, tt := range tests {
-		// Authenticate further in, in one chain with it, does not hide the outcome.
+		// Authenticate inside idempotency, in the same Chain, does not hide the outcome.
 		for _, inner := range []usher.Middleware{usher.Chain(), usher.Authenticate(usher.Optional(byName{}))} {
 			once := must(idempotency.New(idempotency.Config{Profile: tt.profile, DangerouslyAllowAnonymous: true}))(b)
 			c, ran := b.returning(tt.err, Step{Usher: usher.Chain(once, inner)})
@@ -76,8 +76,8 @@ func checkReturnedOnce(b *bench) error {
 	return errors.Join(errs...)
 }
 
-// checkReturnedCounted checks that a limit which counts some outcomes counts an error
-// that a handler returns by its status.
+// checkReturnedCounted checks that a limit that counts some outcomes counts an error that
+// a handler returns by its status.
 func checkReturnedCounted(b *bench) error {
 	limit := func(count func(status int) bool) Step {
 		return Step{Usher: must(ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{{
@@ -102,8 +102,7 @@ func checkReturnedCounted(b *bench) error {
 	)
 }
 
-// uses is an authenticator that counts the requests for which it would record the
-// use of a credential.
+// uses is an authenticator that counts the calls of RecordUse.
 type uses struct {
 	byName
 	recorded *atomic.Int32
@@ -111,8 +110,8 @@ type uses struct {
 
 func (u uses) RecordUse(*http.Request, *usher.Principal) { u.recorded.Add(1) }
 
-// checkReturnedUse checks that a credential which a handler refuses is not recorded
-// as used.
+// checkReturnedUse checks that a credential that a handler refuses is not recorded as
+// used.
 func checkReturnedUse(b *bench) error {
 	var errs []error
 	for status, want := range map[int]int32{401: 0, 403: 0, 429: 0, 409: 1} {

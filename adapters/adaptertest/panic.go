@@ -32,8 +32,8 @@ func checkRecoverInside(b *bench) error {
 	})(b)
 }
 
-// checkChainEnds has a middleware recover from the panic of an inner one, for
-// instance one that authorizes: what that has not admitted must not run.
+// checkChainEnds has a middleware recover from the panic of an inner middleware. If the
+// inner one authorizes, for instance, what it has not admitted must not run.
 func checkChainEnds(b *bench) error {
 	recovers := middlewareFunc(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		defer func() {
@@ -62,7 +62,7 @@ func checkAbort(outer ...Step) func(*bench) error {
 			Routes: []Route{get("/", func(Context) error { panic(http.ErrAbortHandler) })},
 		})
 		if a, err := c.try(http.MethodGet, "/", "", "Caller: ann"); err == nil {
-			return fmt.Errorf("the client got %d instead of an end of the connection", a.status)
+			return fmt.Errorf("the client got %d, want an aborted connection", a.status)
 		}
 		seen, err := t.capture()
 		return first(err, same("what is captured", seen, capture{}))

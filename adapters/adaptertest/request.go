@@ -106,7 +106,7 @@ func checkCompression(b *bench) error {
 	})(b)
 }
 
-// unpack returns the body of a as its Content-Encoding has it.
+// unpack returns the body of a, decoded by its Content-Encoding.
 func unpack(a response) (string, error) {
 	if a.header.Get("Content-Encoding") != "gzip" {
 		return a.body, nil
@@ -119,8 +119,8 @@ func unpack(a response) (string, error) {
 	return string(plain), err
 }
 
-// checkCompressedStack has the envelope, authentication and idempotency respond
-// inside of compression. Those of other libraries are tested in the module peers.
+// checkCompressedStack has the envelope, authentication and idempotency respond inside
+// compression. The module peers tests the compressors of other libraries.
 func checkCompressedStack(b *bench) error {
 	use, keys := newStack(b, "ann")
 	long := strings.Repeat("a long text ", 500)

@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// rewriting are the ways to mount a middleware that buffers the response.
+// rewriting returns the ways to mount f, a middleware that buffers the response.
 func rewriting(f middlewareFunc) []Step { return []Step{{Usher: f}, {Foreign: f.Wrap}} }
 
 // checkRewritten compares the response with and without a rewriting middleware.
@@ -66,7 +66,7 @@ func checkRewrittenFailure(path string, status int, outer ...Step) func(*bench) 
 	}
 }
 
-// flushByAssertion flushes as handlers do that ask for a http.Flusher.
+// flushByAssertion flushes like a handler that asserts an http.Flusher.
 func flushByAssertion(w http.ResponseWriter) error {
 	f, ok := w.(http.Flusher)
 	if !ok {
@@ -78,15 +78,15 @@ func flushByAssertion(w http.ResponseWriter) error {
 
 func flushByController(w http.ResponseWriter) error { return http.NewResponseController(w).Flush() }
 
-// checkFlushBuffered has a handler flush behind f, which sets a header field when the
-// handler is done.
+// checkFlushBuffered has a handler flush inside f, which sets a header field after the
+// handler has returned.
 func checkFlushBuffered(f middlewareFunc, flush func(http.ResponseWriter) error) func(*bench) error {
 	return func(b *bench) error {
 		var errs []error
 		for _, step := range rewriting(f) {
 			a := b.serve(App{Use: []Step{step}, Routes: []Route{get("/", func(c Context) error {
 				_, err := c.Writer().Write([]byte("a"))
-				_ = flush(c.Writer()) // a buffering writer need not be able to
+				_ = flush(c.Writer()) // a buffering writer need not support it
 				_, err2 := c.Writer().Write([]byte("b"))
 				return all(err, err2)
 			})}}).get("/")

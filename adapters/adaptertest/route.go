@@ -49,7 +49,7 @@ func checkLimit(b *bench) error {
 	return errors.Join(errs...)
 }
 
-// patterns is a middleware that notes the pattern which it finds before next.
+// patterns records the pattern that a middleware finds before it calls next.
 type patterns chan string
 
 func (p patterns) step() Step {
@@ -75,8 +75,8 @@ func (p patterns) of(c *client, paths ...string) ([]string, error) {
 
 func withParameters() []Route { return []Route{get("/items/{id}", ok), get("/others/{id}", ok)} }
 
-// checkPattern has a middleware that place puts somewhere find the patterns of
-// three requests, two of which have the same.
+// checkPattern has place mount a middleware that finds the patterns of three requests,
+// two of which have the same pattern.
 func checkPattern(place func(*App, Step)) func(*bench) error {
 	return func(b *bench) error {
 		p := make(patterns, 10)
@@ -120,7 +120,7 @@ func checkPatternUnmatched(b *bench) error {
 		Routes: withParameters(),
 		Group:  Group{Prefix: "/group", Routes: withParameters()},
 	})
-	// Not /items/41/none: the last parameter of a pattern of echo takes all that is left.
+	// Not /items/41/none: in echo the last parameter of a pattern matches the whole rest.
 	found, err := p.of(c, "/none", "/none/41", "/none/41/items", "/group/none", "/group/none/41")
 	if err != nil {
 		return err
@@ -128,7 +128,7 @@ func checkPatternUnmatched(b *bench) error {
 	return all(
 		same("the second", found[1], found[0]),
 		same("the third", found[2], found[0]),
-		same("the second of the group", found[4], found[3]), // a group may have one of its own
+		same("the second of the group", found[4], found[3]), // a group may have a pattern of its own
 	)
 }
 

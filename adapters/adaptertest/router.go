@@ -10,58 +10,58 @@ import (
 
 // A Router is a framework together with its adapter, as the suite sees it.
 type Router struct {
-	// Name is that of the framework in names of tests and in the table, for
-	// instance "gin".
+	// Name is the name of the framework in test names and in the table, for instance
+	// "gin".
 	Name string
-	// Handler builds the server that app describes. It is called for every test;
-	// the result must be usable concurrently. Handler leaves out what the framework
-	// has no equivalent of, and Lacks declares it.
+	// Handler builds the server that app describes. It is called for every test; the
+	// result must be safe for concurrent use. If the framework has no equivalent for
+	// something, Handler leaves it out, and Lacks declares it.
 	Handler func(tb testing.TB, app App) http.Handler
-	// Differences are the behaviours in which this router is documented to differ, by
-	// their ID, such as "10.body". The suite fails if one of them does not differ.
+	// Differences are the behaviours in which this router is documented to differ, by ID,
+	// such as "10.body". The suite fails if one of them does not differ.
 	Differences map[string]Difference
-	// Lacks are the behaviours that this router cannot have, by their ID, with the
-	// reason: a framework whose handlers return no error cannot lose one.
+	// Lacks are the behaviours that this router cannot have, by ID, each with the reason:
+	// a framework whose handlers return no error, for instance, cannot lose one.
 	Lacks map[string]string
 	// Allocs is how many allocations the adapter may add to a middleware that
 	// replaces neither the request nor the writer.
 	Allocs int
 	// Declaration is a file, by convention testdata/<name>.json, with what this Router
-	// declares, for the table of all routers. [Test] compares the file, and with
-	// USHER_UPDATE=1 writes it. Empty means none.
+	// declares, for the table of all routers. [Test] compares the file with the Router;
+	// with USHER_UPDATE=1 it writes the file. Empty means no file.
 	Declaration string
 }
 
 // A Difference is a behaviour in which a router is known to differ from net/http.
 type Difference struct {
-	// Reason explains the difference to users: it stands in the table.
+	// Reason explains the difference to users. The table shows it.
 	Reason string
-	// Observed is a part of the failure that the suite would report, so that a second
-	// fault cannot hide behind the first.
+	// Observed is part of the failure that the suite would report, so that the difference
+	// cannot hide a second fault.
 	Observed string
 }
 
-// An App is what the suite wants a framework to serve.
+// An App describes a server that the suite asks a framework to build.
 type App struct {
-	// Use runs for every request, also one that matches no route, as far as the
-	// framework can do that. The first is the outermost.
+	// Use runs for every request, even one that matches no route if the framework
+	// supports that. The first Step is the outermost.
 	Use []Step
-	// Routes are those outside of the group.
+	// Routes are the routes outside the group.
 	Routes []Route
-	// Group has no routes where a behaviour needs none.
+	// Group has no routes if a behaviour does not need a group.
 	Group Group
-	// PathValues requests parameters by [http.Request.PathValue] as well, where that
-	// is an option of the adapter.
+	// PathValues asks for parameters to be available through [http.Request.PathValue]
+	// too, if that is an option of the adapter.
 	PathValues bool
-	// Failures requests what the adapter offers for unmatched routes, wrong methods
-	// and errors of handlers, which then respond by [usher.Fail]. Where that is a
-	// middleware, it runs inside Use and outside everything else.
+	// Failures asks for what the adapter offers for unmatched routes, wrong methods and
+	// errors of handlers, so that [usher.Fail] responds to all of these. If the adapter
+	// offers a middleware, it runs inside Use and outside everything else.
 	Failures bool
-	// NotFound serves requests that match no route, and MethodNotAllowed those that
-	// match only routes with other methods; Allow is set before the latter is called.
-	// Nil means the framework's own, or with Failures the adapter's.
+	// NotFound serves requests that match no route, and MethodNotAllowed those that match
+	// only routes with other methods; Allow is set before MethodNotAllowed is called. Nil
+	// means the framework's own handler, or with Failures the adapter's.
 	NotFound, MethodNotAllowed http.Handler
-	// OnError, if not nil, replaces the central error handler in frameworks that have
+	// OnError, if not nil, replaces the central error handler of a framework that has
 	// one.
 	OnError func(c Context, err error)
 }
@@ -80,10 +80,10 @@ type Route struct {
 	// root alone.
 	Pattern string
 	Use     []Step
-	// Native is the handler in the framework's own form. If it is nil, Handler serves
-	// the route.
+	// Native is a handler in the framework's own form. If it is nil, Handler serves the
+	// route.
 	Native func(c Context) error
-	// Handler is a handler of net/http, mounted as users of the framework do.
+	// Handler is a net/http handler, mounted as users of the framework would mount it.
 	Handler http.Handler
 }
 
@@ -91,30 +91,29 @@ type Route struct {
 type Step struct {
 	// Usher is mounted through the adapter.
 	Usher usher.Middleware
-	// Foreign is a middleware of net/http, mounted through the adapter's second entry
-	// point.
+	// Foreign is a net/http middleware, mounted through the adapter's second entry point.
 	Foreign func(http.Handler) http.Handler
-	// Native is a middleware in the framework's own form. It returns the error of
-	// next, which is nil in frameworks whose handlers return none.
+	// Native is a middleware in the framework's own form. It returns the error of next,
+	// which is nil in a framework whose handlers return no error.
 	Native func(c Context, next func() error) error
 	// Recover is the framework's own middleware that turns panics into 500.
 	Recover bool
-	// Compress is the framework's own middleware that compresses bodies with gzip,
-	// or any other if it has none.
+	// Compress is the framework's own middleware that compresses bodies with gzip, or any
+	// other such middleware if the framework has none.
 	Compress bool
 }
 
-// A Context is what handlers and middlewares of the framework work with. Its
-// methods do what users of the framework would write.
+// A Context is what handlers and middlewares of the framework receive. Its methods do
+// what users of the framework would write.
 //
 // A Context of a framework that reports whether a chain was cut short also has
 // IsAborted() bool, which the suite then calls.
 type Context interface {
 	Request() *http.Request
 	Writer() http.ResponseWriter
-	// Principal is usher's principal by the accessor that the adapter documents.
+	// Principal returns usher's principal through the accessor that the adapter documents.
 	Principal() (usher.Principal, bool)
-	// Param is a parameter of the path by the framework's accessor.
+	// Param returns a parameter of the path through the framework's accessor.
 	Param(name string) string
 
 	JSON(status int, v any) error
@@ -125,17 +124,17 @@ type Context interface {
 	File(path string) error
 	// Stream calls step until it returns false, and flushes after each call.
 	Stream(step func(w io.Writer) bool) error
-	// Fail fails with a status by the framework's own kind of error, for instance
+	// Fail fails with a status through the framework's own kind of error, for instance
 	// echo.NewHTTPError(status) or gin's AbortWithError.
 	Fail(status int) error
-	// Return passes an error on to what renders errors, for instance by gin's Error.
+	// Return passes an error to whatever renders errors, for instance with gin's Error.
 	Return(err error) error
 
-	// Progress is what the framework's writer reports of the response so far.
+	// Progress returns what the framework's writer reports about the response so far.
 	Progress() Progress
 }
 
-// A Progress is what a writer reports of a response.
+// A Progress is what a writer reports about a response.
 type Progress struct {
 	Status  int
 	Size    int64 // of the body, in bytes

@@ -8,7 +8,7 @@ import (
 	"github.com/usher-go/usher"
 )
 
-// allocsRow is the row of which the table shows the number.
+// allocsRow is the row for which the table shows the number of allocations.
 const allocsRow = 27
 
 // rows is the table of all routers.

@@ -83,7 +83,7 @@ func withAllow(methods []string, next http.Handler) http.Handler {
 	})
 }
 
-// orFail returns h, or a handler that calls usher.Fail if app requests that.
+// orFail returns h, or if app asks for that a handler that calls usher.Fail.
 func orFail(app adaptertest.App, h http.Handler, status int) http.Handler {
 	if h != nil || !app.Failures {
 		return h
@@ -122,7 +122,7 @@ func wrap(steps []adaptertest.Step, h http.Handler) http.Handler {
 	return h
 }
 
-// native is a middleware that counts what its writer sees, as an access log does.
+// native is a middleware that records what its writer sees, as an access log does.
 func native(f func(adaptertest.Context, func() error) error, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := &context{adaptertest.NetHTTP{W: &adaptertest.Writer{Inner: w}, R: r}}
@@ -161,7 +161,7 @@ type zipWriter struct {
 
 func (w zipWriter) Write(p []byte) (int, error) { return w.zip.Write(p) }
 
-// context is what handlers of net/http work with.
+// context is the Context of net/http handlers.
 type context struct{ adaptertest.NetHTTP }
 
 func (c *context) Progress() adaptertest.Progress {

@@ -16,8 +16,8 @@ import (
 	"github.com/usher-go/usher/ratelimit"
 )
 
-// newStack returns, from the outside: the envelope, API keys, a limit that nobody
-// reaches, and idempotency. Each of owners gets a key.
+// newStack returns, from the outside in, the envelope, API keys, a limit that nobody
+// reaches, and idempotency. It returns a key for each of owners.
 func newStack(b *bench, owners ...string) (use []Step, keys map[string]string) {
 	format := apikey.Native{Prefix: "test", Environments: []string{"live"}}
 	store := apikey.NewMemory()
@@ -42,7 +42,7 @@ func newStack(b *bench, owners ...string) (use []Step, keys map[string]string) {
 	}, keys
 }
 
-// must returns v: constructors do not fail here.
+// must returns a function that returns v. Constructors do not fail here.
 func must[T any](v T, err error) func(*bench) T {
 	return func(b *bench) T {
 		b.Helper()
@@ -59,8 +59,8 @@ const (
 	payloadOfCaller = `{"sent":%q}`
 )
 
-// checkCrowd has many callers at once. The response to each must name that caller,
-// the requested item and the body that was sent. All use the same idempotency keys.
+// checkCrowd runs many callers at once. Each response must name the caller, the requested
+// item and the body that was sent. All callers use the same idempotency keys.
 func checkCrowd(b *bench) error {
 	owners := make([]string, callers)
 	for i := range owners {
@@ -89,8 +89,7 @@ func checkCrowd(b *bench) error {
 	return errors.Join(faults...)
 }
 
-// call sends the requests of one caller, of which every third repeats the one
-// before.
+// call sends the requests of one caller. Every third request repeats the previous one.
 func (c *client) call(owner, key string) error {
 	for i := range requestsByEach {
 		method, path, body := http.MethodGet, fmt.Sprintf("/items/%d", i), ""

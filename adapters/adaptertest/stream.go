@@ -15,8 +15,8 @@ import (
 	gorilla "github.com/gorilla/websocket"
 )
 
-// A stream writes and flushes "first", calls proceed, which returns when the client
-// has received it, and writes "second".
+// A stream writes and flushes "first", calls proceed, which returns when the client has
+// received that, and writes "second".
 type stream func(c Context, proceed func()) error
 
 func streamBy(flush func(http.ResponseWriter) error) stream {
@@ -57,8 +57,8 @@ func checkStream(s stream) func(*bench) error {
 	})
 }
 
-// checkFirstByte checks that one piece of the response arrives before the handler has
-// written the next.
+// checkFirstByte checks that one piece of the response arrives before the handler writes
+// the next.
 func checkFirstByte(b *bench, use []Step, one, two string, s stream, header ...string) error {
 	arrived := make(chan struct{})
 	var delayed atomic.Bool
@@ -110,7 +110,7 @@ func checkSSE(b *bench) error {
 	return checkFirstByte(b, use, "data: 1\n\n", "data: 2\n\n", events, "X-API-Key: "+keys["ann"], "Idempotency-Key: one")
 }
 
-// checkFile sends a file through the whole stack, as a whole and in part.
+// checkFile sends a whole file, and part of it, through the whole stack.
 func checkFile(b *bench) error {
 	use, keys := newStack(b, "ann")
 	path, text := newFile(b, 1<<20)
@@ -126,7 +126,7 @@ func checkFile(b *bench) error {
 	)
 }
 
-// checkHijack takes the connection over behind the whole stack.
+// checkHijack hijacks the connection inside the whole stack.
 func checkHijack(b *bench) error {
 	use, keys := newStack(b, "ann")
 	c := b.serve(App{Use: use, Routes: []Route{get("/", func(c Context) error {
@@ -150,7 +150,7 @@ func checkHijack(b *bench) error {
 	return all(err, err2, same("response", string(got), "HTTP/1.1 101 Switching Protocols\r\n\r\ngot hello\n"))
 }
 
-// checkWebsocket has messages echoed by a handler behind the whole stack.
+// checkWebsocket has a handler inside the whole stack echo messages.
 func checkWebsocket(echo func(c Context) error) func(*bench) error {
 	return func(b *bench) error {
 		use, keys := newStack(b, "ann")
@@ -174,7 +174,7 @@ func checkWebsocket(echo func(c Context) error) func(*bench) error {
 			}
 		}
 		_, err = c.try(http.MethodGet, "/", "")
-		return err // the server is still there for others
+		return err // the server must still serve others
 	}
 }
 
@@ -215,7 +215,7 @@ func echoByCoder(c Context) error {
 	}
 }
 
-// checkAbilities looks for what handlers and libraries look for in a writer.
+// checkAbilities checks for the methods that handlers and libraries look for in a writer.
 func checkAbilities(b *bench) error {
 	use, keys := newStack(b, "ann")
 	found := make(chan error, 1)

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// Test checks that router has every behaviour, except those that it declares to lack
-// or to differ in.
+// Test checks that router has every behaviour, except those that it declares to lack, and
+// that it differs where it declares to.
 func Test(t *testing.T, router Router) {
 	if err := router.fault(); err != nil {
 		t.Error(err)
@@ -28,7 +28,7 @@ func Test(t *testing.T, router Router) {
 	}
 }
 
-// A row is a line of the table of all routers.
+// A row is a row of the table of all routers.
 type row struct {
 	number     int
 	name       string
@@ -39,13 +39,13 @@ type row struct {
 type behaviour struct {
 	word  string
 	check func(b *bench) error // nil if another test checks it
-	http1 bool                 // whether it makes sense over HTTP/1.1 alone
+	http1 bool                 // whether it makes sense only over HTTP/1.1
 }
 
 func (r row) id(b behaviour) string { return fmt.Sprintf("%d.%s", r.number, b.word) }
 
-// A bench is what a check works with. The check returns an error if the router
-// differs; it is fatal if the check cannot be made.
+// A bench is what a check works with. The check returns an error if the router differs,
+// and calls Fatal if it cannot run.
 type bench struct {
 	testing.TB
 	router Router
@@ -70,7 +70,7 @@ func testBehaviour(t *testing.T, router Router, row row, b behaviour) {
 	}
 }
 
-// verify compares the result of a check with what is declared.
+// verify compares the result of a check with what the router declares.
 func (r Router) verify(id string, result error) error {
 	difference, declared := r.Differences[id]
 	switch {
@@ -84,7 +84,7 @@ func (r Router) verify(id string, result error) error {
 	return nil
 }
 
-// fault finds declarations of unknown behaviours and incomplete declarations.
+// fault reports declarations that are incomplete or name an unknown behaviour.
 func (r Router) fault() error {
 	known := make(map[string]bool)
 	for _, row := range rows {
@@ -103,13 +103,13 @@ func (r Router) fault() error {
 			errs = append(errs, fmt.Errorf("declared lack %q: no such behaviour, or no reason", id))
 		}
 		if _, both := r.Differences[id]; both {
-			errs = append(errs, fmt.Errorf("%q is both lacking and different", id))
+			errs = append(errs, fmt.Errorf("%q is declared both in Lacks and in Differences", id))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// same is an error unless got is want.
+// same returns an error unless got equals want.
 func same[T comparable](what string, got, want T) error {
 	if got == want {
 		return nil
@@ -125,8 +125,8 @@ func show(v any) string {
 	return s
 }
 
-// first returns the first error, which explains those after it.
+// first returns the first error, which explains the later ones.
 func first(errs ...error) error { return cmp.Or(errs...) }
 
-// all returns all errors.
+// all joins all errors.
 func all(errs ...error) error { return errors.Join(errs...) }

@@ -9,9 +9,9 @@ import (
 	"strings"
 )
 
-// Table returns the table of routers in Markdown: rows of behaviours, and a column
-// for each of files, which are declarations of routers. Notes below it explain the
-// differences.
+// Table returns the table of routers in Markdown: a row for each kind of behaviour, and a
+// column for each of files, which are declarations of routers. Notes below the table
+// explain the differences.
 func Table(files ...string) (string, error) {
 	columns := make([]declaration, len(files))
 	for i, file := range files {
@@ -46,7 +46,7 @@ func Table(files ...string) (string, error) {
 	return b.String(), nil
 }
 
-// cell shows how a router does in a row.
+// cell returns the cell of a router in a row.
 func (d declaration) cell(row row, notes *notes) string {
 	count := make(map[string]int)
 	var refer []string

@@ -8,12 +8,12 @@ import (
 	"sync/atomic"
 )
 
-// A Writer is the response writer of a middleware that has every ability of the
-// server's own, and records what passes through it. It must be used through a
-// pointer; the zero value needs Inner.
+// A Writer is a middleware's response writer that has every ability of the server's own,
+// and records what passes through it. It must be used through a pointer, and Inner must
+// be set.
 type Writer struct {
 	Inner http.ResponseWriter
-	// KeepBody says whether Body is recorded.
+	// KeepBody controls whether Body is recorded.
 	KeepBody bool
 
 	status atomic.Int32
@@ -37,7 +37,7 @@ func (w *Writer) Unwrap() http.ResponseWriter { return w.Inner }
 // Header returns the header of Inner.
 func (w *Writer) Header() http.Header { return w.Inner.Header() }
 
-// WriteHeader sends a status. Informational ones are not recorded.
+// WriteHeader sends a status. It does not record an informational status.
 func (w *Writer) WriteHeader(status int) {
 	w.Inner.WriteHeader(status)
 	if status >= 200 || status == http.StatusSwitchingProtocols {
@@ -85,7 +85,7 @@ func (w *Writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return http.NewResponseController(w.Inner).Hijack()
 }
 
-// Push starts an HTTP/2 push if Inner can.
+// Push starts an HTTP/2 push if Inner supports that.
 func (w *Writer) Push(target string, opts *http.PushOptions) error {
 	if p, ok := w.Inner.(http.Pusher); ok {
 		return p.Push(target, opts)
