@@ -11,8 +11,8 @@ import (
 	"github.com/usher-go/usher/adapters/usherchi"
 )
 
-// at returns what asks for the route of a request again and again: before chi has
-// found it, in the root and in a sub-router, and afterwards.
+// at returns a function that calls Route for the same request repeatedly: before chi has
+// found the route, in the root and in a sub-router, and afterwards.
 func at(tb testing.TB, place string, ask func(func())) {
 	asked := false
 	asking := func(next http.Handler) http.Handler {

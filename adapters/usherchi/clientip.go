@@ -8,14 +8,14 @@ import (
 	"github.com/usher-go/usher/clientip"
 )
 
-// ClientIP is a middleware that stores the address which one of chi's middlewares
-// ClientIPFromXFF, ClientIPFromHeader and so on has found, where clientip.Of and every
-// other package of usher read it. It stands inside that middleware. If chi has found no
-// address, the client is the peer of the connection, which no client can choose.
+// ClientIP is a middleware that stores the address found by one of chi's middlewares,
+// such as ClientIPFromXFF and ClientIPFromHeader, for clientip.Of and every other package
+// of usher. Put it inside that middleware. If chi has found no address, the client is the
+// peer of the connection, which no client can choose.
 //
-// It is for servers that use chi's middlewares already; others use a clientip.Resolver.
-// Chi finds the address, but not the scheme: behind a proxy, clientip.RequireTLS refuses
-// every request unless there is a Resolver.
+// ClientIP is for servers that already use chi's middlewares; others use a
+// clientip.Resolver. Chi finds the address, but not the scheme: behind a proxy,
+// clientip.RequireTLS refuses every request unless there is a Resolver.
 func ClientIP(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if addr := middleware.GetClientIPAddr(r.Context()); addr.IsValid() {

@@ -13,38 +13,41 @@
 // # Guarantees
 //
 //   - [Route], [ByRoute] and [Pattern] find the whole pattern of a route in the
-//     middlewares of the root and of sub-routers, also if the router is mounted under
-//     an http.ServeMux, and the empty pattern for each request that matches none. There
-//     chi itself has no pattern in the root, and "/api/*" in the sub-router.
-//   - [ClientIP] never trusts a header field of a client, unless a middleware of chi
-//     is configured to.
+//     middlewares of the root and of sub-routers, even if the router is mounted under an
+//     http.ServeMux, and the empty pattern for each request that matches no route. Chi
+//     itself has no pattern yet in the middlewares of the root, and only "/api/*" in
+//     those of the sub-router.
+//   - [ClientIP] never trusts a client's header field, unless a middleware of chi is
+//     configured to.
 //   - [MethodNotAllowed] sets Allow.
 //
-// The suite of package adaptertest tests over real connections that usher behaves on
-// chi as on net/http.
+// The suite of package adaptertest tests over real connections that usher behaves on chi
+// as it does on net/http.
 //
 // # Order
 //
-// Router.Use of the root runs for every request, also one that matches no route;
-// that of a sub-router for the paths below it; Router.With and Router.Group for
-// their routes alone. A limit against scanning belongs to the root. Middlewares that
-// change what chi looks for, middleware.GetHead or middleware.StripSlashes, stand
-// before [Pattern], and [ClientIP] follows middleware.ClientIPFromXFF or its like.
+// Middlewares of Router.Use run for every request on the root, even one that matches no
+// route, and for the paths below it on a sub-router; those of Router.With and
+// Router.Group run only for their routes. A limit against scanning belongs on the root.
+// Put middlewares that change what chi looks for, such as middleware.GetHead or
+// middleware.StripSlashes, outside [Pattern], and put [ClientIP] inside
+// middleware.ClientIPFromXFF or a similar one.
 //
-// A usher.Requirement with an Owner may stand in Router.Use of the sub-router whose path
-// has the parameter, and anywhere below: r.PathValue and chi.URLParam have it there.
+// An usher.Require that compares owners works in Router.Use of the sub-router whose path
+// has the parameter, and anywhere below: there r.PathValue and chi.URLParam return it.
 //
-// The envelope stands outside everything that may refuse a request, and
-// middleware.Compress outside the envelope and idempotency, which keep plain bodies. middleware.Recoverer may stand anywhere: a middleware sees the response of one
-// that stands inside it, and is unwound before one that stands outside responds.
+// Put the envelope outside everything that may refuse a request, and middleware.Compress
+// outside the envelope and idempotency, which need plain bodies. middleware.Recoverer may
+// go anywhere: a middleware outside a Recoverer sees its response, and one inside has
+// been unwound before the Recoverer responds.
 //
 // # What chi does differently
 //
-//   - It reuses its context for another request as soon as the first has returned.
-//     http.TimeoutHandler stands around the router and not inside.
-//   - It copies the request and does not return the multipart form of the copy, so that
-//     the server does not remove its temporary files: handlers that parse a form call
-//     RemoveAll on it.
-//   - middleware.RealIP trusts every client. Use those that [ClientIP] names, or a
-//     clientip.Resolver.
+//   - Chi reuses its context for another request as soon as the first has returned: put
+//     http.TimeoutHandler around the router, not inside it.
+//   - Chi copies the request and does not return the multipart form of the copy, so the
+//     server does not remove the temporary files of the form: handlers that parse a form
+//     call RemoveAll on it.
+//   - middleware.RealIP trusts every client. Use the middlewares that [ClientIP] names,
+//     or a clientip.Resolver.
 package usherchi

@@ -99,8 +99,8 @@ func person(r *http.Request) (usher.Principal, error) {
 	return usher.Principal{ID: "ann", Owner: "acme", Level: usher.LevelFull}, nil
 }
 
-// Mount strips the prefix, as http.StripPrefix does elsewhere, including what the routers
-// further out have matched.
+// Mount strips the prefix, as http.StripPrefix does elsewhere, including the prefixes of
+// outer routers.
 func ExampleMount() {
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, r.URL.Path)
@@ -118,9 +118,9 @@ func ExampleMount() {
 	// /7/rotate
 }
 
-// In a sub-router chi has only "/api/*" until it has found the route, and so all
-// routes would share the limit of one. A usherchi.Pattern before the limiter does the
-// same as usherchi.ByRoute, and is seen by everything after it.
+// In a sub-router chi has only "/api/*" until it has found the route, so all routes would
+// share one limit. An usherchi.Pattern outside the limiter has the same effect as
+// usherchi.ByRoute, and everything inside it sees the pattern.
 func ExampleByRoute_incorrect() {
 	limiter := func(key ratelimit.KeyFunc) *ratelimit.Limiter {
 		return must(ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{

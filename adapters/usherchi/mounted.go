@@ -9,12 +9,12 @@ import (
 	"github.com/go-chi/chi/v5"
 )
 
-// A mounted router gets requests for its root by a route of its parent that has every
-// method, and chi.Routes.Find does not look behind that route.
+// A mounted router receives requests for its root through a route of its parent that has
+// every method, and chi.Routes.Find does not look inside that route.
 
-// atRoot returns the pattern for the root of the router that scratch has found, if it has
-// found one, and whether it is the end of the search. The pattern is empty if the root has
-// routes, but none for method.
+// atRoot returns the pattern for the root of the mounted router that scratch has found,
+// if any, and whether the search ends there. The pattern is empty if the root has routes,
+// but none for method.
 func atRoot(scratch, rctx *chi.Context, method string) (pattern string, found bool) {
 	router := mountedAt(rctx.Routes, scratch.RoutePatterns)
 	if router == nil {
@@ -44,11 +44,12 @@ func mountedAt(routes chi.Routes, patterns []string) *chi.Mux {
 	return router
 }
 
-// mounts are the routers that are mounted in one, by the patterns that lead there: to
-// the root, "/items" and "/items/", and further in, "/items/*".
+// mounts are the routers that are mounted in one router, by the patterns that lead to
+// each: "/items" and "/items/" to its root, and "/items/*" to the rest.
 type mounts map[string]weak.Pointer[chi.Mux]
 
-// mounted has the mounts of each router, which does not change once it serves requests.
+// mounted has the mounts of each router. A router does not change once it serves
+// requests.
 var mounted sync.Map // from weak.Pointer[chi.Mux] to mounts
 
 func mountsOf(router *chi.Mux) mounts {
@@ -64,7 +65,7 @@ func mountsOf(router *chi.Mux) mounts {
 			m[prefix], m[prefix+"/"], m[r.Pattern] = to, to, to
 		}
 	}
-	// Chi lists a route for the root only if it is none of the mount.
+	// Chi lists a route for the root only if that does not come from the mount.
 	for _, r := range routes {
 		if !strings.HasSuffix(r.Pattern, "/*") {
 			delete(m, r.Pattern)

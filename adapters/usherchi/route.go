@@ -12,12 +12,13 @@ import (
 	"github.com/usher-go/usher/ratelimit"
 )
 
-// Pattern is a middleware that sets [http.Request.Pattern] to [Route] for the
-// middlewares after it on the same router, where limits by route, idempotency and logs
-// read it. Chi replaces it by "/api/*" when it enters a sub-router: a sub-router whose Use
-// has such middlewares begins with a Pattern of its own. Those of Router.With need none.
+// Pattern is a middleware that sets [http.Request.Pattern] to [Route] for the middlewares
+// inside it on the same router, where limits by route, idempotency and logs read it. Chi
+// replaces the pattern with "/api/*" when it enters a sub-router: if the Use of a
+// sub-router has such middlewares, begin it with another Pattern. Those of Router.With
+// need none.
 //
-// It is usher.PatternFunc(usherchi.Route) as a function for chi.Router.Use.
+// Pattern is usher.PatternFunc(usherchi.Route) in the form that chi.Router.Use takes.
 func Pattern(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Pattern = Route(r)
@@ -25,17 +26,17 @@ func Pattern(next http.Handler) http.Handler {
 	})
 }
 
-// Route returns the whole pattern of the route that r matches, such as
-// /api/items/{id}, wherever it is called: in middlewares of the root and of
-// sub-routers, where chi has not found it yet, and further in. It is empty for
-// every request that matches none, except at the root of a mounted router that has no
-// route there, which has the pattern of the mount. It can be idempotency.Config.Route.
+// Route returns the whole pattern of the route that r matches, such as /api/items/{id},
+// wherever it is called: in middlewares of the root and of sub-routers, where chi has not
+// found the pattern yet, and inside those. Route returns "" for every request that
+// matches no route, except at the root of a mounted router without a route there: for
+// that it returns the pattern of the mount. Route can serve as idempotency.Config.Route.
 //
-// Where chi has not found the pattern yet, Route looks for it as chi will do, which
-// costs about as much as routing. Middlewares that change what chi looks for, such
-// as middleware.StripSlashes and middleware.GetHead, stand outside. If a router
-// is hidden from its parent in another handler, such as that of http.StripPrefix,
-// Route returns the pattern of that handler until chi has found the whole.
+// Where chi has not found the pattern yet, Route looks for it as chi will do, which costs
+// about as much as routing. Put middlewares that change what chi looks for, such as
+// middleware.StripSlashes and middleware.GetHead, outside. If another handler, such as
+// that of http.StripPrefix, hides a router from its parent, Route returns the pattern of
+// that handler until chi has found the whole pattern.
 func Route(r *http.Request) string {
 	rctx := chi.RouteContext(r.Context())
 	if rctx == nil {
@@ -60,14 +61,14 @@ func Route(r *http.Request) string {
 	return pattern
 }
 
-// ByRoute counts each route by its [Route]; requests that match none share one
-// key. It is ratelimit.ByRoute where no [Pattern] stands outside.
+// ByRoute counts each route by its [Route]; requests that match no route share one key.
+// Use it in place of ratelimit.ByRoute where no [Pattern] is outside the limiter.
 func ByRoute() ratelimit.KeyFunc {
 	return func(r *http.Request) (ratelimit.Key, bool) { return ratelimit.TextKey(Route(r)), true }
 }
 
-// routed reports whether nothing is left to be found. A pattern that ends in a
-// wildcard may be that of a sub-router.
+// routed reports whether chi has found the whole pattern. A pattern that ends in a
+// wildcard may belong to a sub-router.
 func routed(rctx *chi.Context) bool {
 	if rctx.Routes == nil {
 		return true // made by hand, for a test
@@ -79,9 +80,9 @@ func routed(rctx *chi.Context) bool {
 // scratches are contexts for looking for routes.
 var scratches = sync.Pool{New: func() any { return chi.NewRouteContext() }}
 
-// find returns the pattern that the first of paths matches in the outermost router,
-// or none. It is not known if no path leads to the router that chi has reached: then
-// that router is hidden from its parent.
+// find returns the pattern that the first matching path has in the outermost router, or
+// "". Known is false if no path leads to the router that chi has reached: then that
+// router is hidden from its parent.
 func find(scratch, rctx *chi.Context, method string, paths [2]string) (pattern string, known bool) {
 	for _, path := range paths {
 		if path == "" {
@@ -106,9 +107,8 @@ func find(scratch, rctx *chi.Context, method string, paths [2]string) (pattern s
 	return "", known
 }
 
-// routingPaths returns the possible paths that the outermost router looks for.
-// Middlewares there may have changed the path, and a sub-router sees only the rest of
-// it.
+// routingPaths returns the paths that the outermost router may look for. Middlewares
+// there may have changed the path, and a sub-router sees only the rest of it.
 func routingPaths(r *http.Request, rctx *chi.Context) [2]string {
 	whole := r.URL.RawPath
 	if whole == "" {

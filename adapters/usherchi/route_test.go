@@ -16,7 +16,7 @@ import (
 	"github.com/usher-go/usher/ratelimit"
 )
 
-// A trail notes what Route returns at each place that a request passes.
+// A trail records what Route returns at each place that a request passes through.
 type trail map[string]string
 
 func (t trail) at(place string) func(http.Handler) http.Handler {
@@ -123,8 +123,8 @@ func TestRouteIsTheSameEverywhere(t *testing.T) {
 	}
 }
 
-// A router in another handler is no sub-router to chi, and must not be taken for
-// the root, which may have the same paths.
+// Chi does not see a router inside another handler as a sub-router. Route must not
+// mistake it for the root, which may have the same paths.
 func TestRouteOfAHiddenRouter(t *testing.T) {
 	for _, mount := range []bool{false, true} {
 		got := make(trail)
@@ -150,7 +150,7 @@ func TestRouteOfAHiddenRouter(t *testing.T) {
 	}
 }
 
-// Chi takes an empty path for the root.
+// Chi treats an empty path as the root.
 func TestRouteOfAnEmptyPath(t *testing.T) {
 	got := make(trail)
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
@@ -161,8 +161,8 @@ func TestRouteOfAnEmptyPath(t *testing.T) {
 	}
 }
 
-// Before it is routed, a request has the pattern of no route, which all have in
-// common: a key that was used for one would be refused for another.
+// Before a request is routed, its pattern is empty, which is the same for all routes: a
+// key that was used on one route would be refused on another.
 func TestIdempotencyKeysBelongToRoutes(t *testing.T) {
 	for name, tt := range map[string]struct {
 		use    func(http.Handler) http.Handler
@@ -214,7 +214,7 @@ func TestRouteWithoutARouter(t *testing.T) {
 	}
 }
 
-// A path that is not registered must not buy a counter of its own.
+// A path that is not registered must not get a counter of its own.
 func TestByRoute(t *testing.T) {
 	keys := make(map[ratelimit.Key][]string)
 	byRoute := usherchi.ByRoute()
@@ -241,7 +241,7 @@ func TestByRoute(t *testing.T) {
 	}
 }
 
-// At the root of a mounted router chi calls that router for every method.
+// For the root of a mounted router, chi calls that router with every method.
 func TestTheRootOfAMountedRouter(t *testing.T) {
 	var before, ran string
 	root := chi.NewRouter()

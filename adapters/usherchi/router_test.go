@@ -15,8 +15,8 @@ import (
 	"github.com/usher-go/usher/adapters/usherchi"
 )
 
-// chiUse is chi with the middlewares of Router.Use: those of the root also stand
-// around requests that match nothing, and all stand before the route is known.
+// chiUse is chi with the middlewares of Router.Use: those of the root also run for
+// requests that match no route, and all run before the route is known.
 var chiUse = adaptertest.Router{
 	Name:    "chi Use",
 	Handler: newUse,
@@ -155,7 +155,7 @@ func native(f func(adaptertest.Context, func() error) error) func(http.Handler) 
 	}
 }
 
-// recoverer is chi's, which prints nothing here.
+// recoverer is chi's Recoverer, which prints nothing here.
 func recoverer(next http.Handler) http.Handler {
 	h := middleware.Recoverer(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -179,7 +179,7 @@ func handler(r adaptertest.Route) http.Handler {
 	})
 }
 
-// context is what handlers on chi work with.
+// context is the Context of handlers on chi.
 type context struct{ adaptertest.NetHTTP }
 
 func (c *context) Param(name string) string { return chi.URLParam(c.R, name) }
