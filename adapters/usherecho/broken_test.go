@@ -14,8 +14,8 @@ import (
 	"github.com/usher-go/usher/adapters/usherecho"
 )
 
-// What fails after the first byte, echo cannot report: neither its Recover nor
-// its error handler writes a second body. The envelope cuts the connection.
+// Echo cannot report a failure after the first byte: neither its Recover nor its error
+// handler writes a second body. The envelope aborts the connection.
 func TestAFailureAfterTheFirstByteIsNeverAWholeSuccess(t *testing.T) {
 	for name, h := range map[string]echo.HandlerFunc{
 		"an error": func(c *echo.Context) error {

@@ -80,7 +80,7 @@ func Example() {
 	// POST /health 405 {"error":{"code":"method_not_allowed","message":"Method Not Allowed"}}
 }
 
-// A middleware that is independent of usher, here one of net/http.
+// A middleware that is independent of usher, here from net/http.
 func ExampleAdapt() {
 	e := echo.New()
 	e.Use(usherecho.Adapt(http.NewCrossOriginProtection().Handler))
@@ -98,8 +98,8 @@ func ExampleAdapt() {
 	// 403 cross-origin request detected from Sec-Fetch-Site header
 }
 
-// A Requirement reads the parameters of the path from the request of net/http, where
-// PathValues sets them.
+// A Requirement reads the parameters of the path from the http.Request, where PathValues
+// sets them.
 func ExamplePathValues() {
 	own := usher.Require(usher.Requirement{
 		Owner: func(r *http.Request) string { return r.PathValue("account") },
@@ -125,9 +125,9 @@ func asAcme(next http.Handler) http.Handler {
 	})
 }
 
-// With echo.WrapMiddleware the error of a handler gets its response when the middleware
-// has returned. The middleware takes it for a success without a body: a retry of a
-// payment with a declined card gets the response that the payment worked.
+// With echo.WrapMiddleware, echo responds to the error of a handler after the middleware
+// has returned. The middleware mistakes the error for a success without a body: the retry
+// of a payment with a declined card gets a response that reports success.
 func ExampleMiddleware_incorrect() {
 	env := must(envelope.New(envelope.Config{Shape: envelope.Data(), Wrap: true}))
 	once := must(idempotency.New(idempotency.Config{DangerouslyAllowAnonymous: true}))

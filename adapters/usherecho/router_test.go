@@ -32,7 +32,7 @@ func TestRouter(t *testing.T) { adaptertest.Test(t, router) }
 
 func TestAllocs(t *testing.T) { adaptertest.TestAllocs(t, router) }
 
-// An adapter is what middlewares are mounted with.
+// An adapter mounts middlewares.
 type adapter struct {
 	middleware func(usher.Middleware) echo.MiddlewareFunc
 	foreign    func(func(http.Handler) http.Handler) echo.MiddlewareFunc
@@ -69,8 +69,8 @@ func (a adapter) echo(_ testing.TB, app adaptertest.App) http.Handler {
 	return e
 }
 
-// withAllow is what echo's own handler does before it returns its error, but for
-// OPTIONS, which echo serves itself and the suite has no route for.
+// withAllow does what echo's own handler does before that returns its error, except for
+// OPTIONS, which echo serves itself and for which the suite has no route.
 func withAllow(h http.Handler) echo.HandlerFunc {
 	next := echo.WrapHandler(h)
 	return func(c *echo.Context) error {
@@ -119,7 +119,7 @@ func native(f func(adaptertest.Context, func() error) error) echo.MiddlewareFunc
 	}
 }
 
-// context is what handlers of echo work with.
+// context is the Context of handlers on echo.
 type context struct{ *echo.Context }
 
 func (c context) Writer() http.ResponseWriter { return c.Response() }

@@ -26,8 +26,8 @@ func newEnvelope(t testing.TB) usher.Middleware {
 	return env
 }
 
-// The innermost adapter calls the error handler, and echo once more with the error that
-// all return; those between leave it alone.
+// The innermost adapter calls the error handler, and echo calls it once more with the
+// error that all adapters return. The adapters in between do not call it.
 func TestErrorHandlerIsCalledForTheFirstCaptureOnly(t *testing.T) {
 	env, calls := newEnvelope(t), 0
 	e := echo.New()
@@ -61,7 +61,8 @@ func TestErrorIsReturnedOutwards(t *testing.T) {
 	}
 }
 
-// A middleware that depends on responses needs them when the error arrives there.
+// A middleware that depends on the response needs it when the error reaches the
+// middleware.
 func TestErrorsAreTranslatedInside(t *testing.T) {
 	for _, inside := range []bool{true, false} {
 		e := echo.New()
@@ -107,7 +108,7 @@ func TestNoRouteIsKnownInPre(t *testing.T) {
 	}
 }
 
-// patternOf is a middleware that notes the pattern which it finds.
+// patternOf is a middleware that records the pattern that it finds.
 type patternOf struct{ found string }
 
 func (p *patternOf) Wrap(next http.Handler) http.Handler {
@@ -119,7 +120,7 @@ func (p *patternOf) ServeNext(w http.ResponseWriter, r *http.Request, next http.
 	next.ServeHTTP(w, r)
 }
 
-// As on a context of echo's own.
+// The status is the same as on echo's own context.
 func TestStatusBeforeAnythingIsWritten(t *testing.T) {
 	e := echo.New()
 	e.Use(usherecho.Middleware(newEnvelope(t)))
@@ -134,7 +135,7 @@ func TestStatusBeforeAnythingIsWritten(t *testing.T) {
 	}
 }
 
-// A middleware of echo's own kind that copies the request need not put it back.
+// A native echo middleware that copies the request need not restore it.
 func TestFormReachesTheRequestOfTheServer(t *testing.T) {
 	e := echo.New()
 	e.Use(usherecho.Middleware(newEnvelope(t)), func(next echo.HandlerFunc) echo.HandlerFunc {
@@ -162,7 +163,7 @@ func TestFormReachesTheRequestOfTheServer(t *testing.T) {
 	}
 }
 
-// Why limits by address do not use the RealIP of echo.
+// This is why limits by address do not use the RealIP of echo.
 func TestRealIP(t *testing.T) {
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	r.RemoteAddr = "203.0.113.9:1000"

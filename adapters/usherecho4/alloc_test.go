@@ -11,7 +11,7 @@ import (
 	"github.com/usher-go/usher/adapters/usherecho4"
 )
 
-// swap is a middleware that passes on another writer, which it has had before.
+// swap is a middleware that passes on another writer, made in advance.
 type swap struct{ w flusher }
 
 type flusher struct{ http.ResponseWriter }
@@ -27,8 +27,8 @@ func (s *swap) ServeNext(w http.ResponseWriter, r *http.Request, next http.Handl
 	next.ServeHTTP(&s.w, r)
 }
 
-// TestAllocs of the suite counts what a middleware costs that passes on the writer
-// it got.
+// TestAllocs of the suite counts the cost of a middleware that passes on the writer it
+// received.
 func TestAnotherWriterAllocs(t *testing.T) {
 	adaptertest.SkipUnderRace(t)
 	count := func(m ...echo.MiddlewareFunc) float64 {

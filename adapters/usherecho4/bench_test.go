@@ -11,8 +11,8 @@ import (
 	"github.com/usher-go/usher/adapters/usherecho4"
 )
 
-// BenchmarkMiddleware measures what one middleware costs that does nothing, and one
-// that passes on another writer, beside a native one and echo's own adapter.
+// BenchmarkMiddleware measures the cost of a middleware that does nothing and of one that
+// passes on another writer, compared with a native one and echo's own adapter.
 func BenchmarkMiddleware(b *testing.B) {
 	for _, bb := range []struct {
 		name string

@@ -9,42 +9,41 @@
 //
 // # Guarantees
 //
-//   - What follows a middleware runs with the request that the middleware passes on, and
-//     with its writer, whichever way of echo a handler responds in.
+//   - What is inside a middleware runs with the request and the writer that the
+//     middleware passes on, whichever of echo's methods a handler responds with.
 //   - The request and the response of echo are restored afterwards, also after a panic.
-//   - A middleware that depends on responses has seen the one to an error of the
+//   - A middleware that depends on responses sees the response to an error of the
 //     handler, or to a request without a route, before its next returns.
-//   - Limits and idempotency keys have the pattern of the route before the
-//     handler runs, also if echo is mounted under an http.ServeMux. Requests that
-//     match no route share the empty pattern.
+//   - Limits and idempotency see the pattern of the route before the handler runs, even
+//     if echo is mounted under an http.ServeMux. Requests that match no route share the
+//     empty pattern.
 //
 // The suite of package adaptertest tests these guarantees over real connections.
 //
 // # Order
 //
-// Echo.Use runs for every request, also one that matches no route, and the
-// middlewares of a group for the paths below it. Those of Echo.Pre run before echo
-// has found a route: limits by route and idempotency do not belong there.
+// Middlewares of Echo.Use run for every request, even one that matches no route, and
+// those of a group for the paths below it. Middlewares of Echo.Pre run before echo has
+// found a route: limits by route and idempotency do not belong there.
 //
-// The envelope stands outside everything that may refuse a request, and compression
-// outside the envelope and idempotency, which keep plain bodies. A middleware
-// that replaces the error that the handler returns stands inside both: they
-// need the response when the error reaches them. Echo's Recover may stand anywhere: a
-// middleware sees the response of one that stands inside it, and is unwound before
-// one that stands outside responds.
+// Put the envelope outside everything that may refuse a request, and compression outside
+// the envelope and idempotency, which need plain bodies. Put a middleware that replaces
+// the error that the handler returns inside both: they need the response when the error
+// reaches them. Echo's Recover may go anywhere: a middleware outside a Recover sees its
+// response, and one inside has been unwound before the Recover responds.
 //
-// [PathValues] stands outside everything that reads r.PathValue: a usher.Requirement with
-// an Owner refuses every request without it.
+// Put [PathValues] outside everything that reads r.PathValue: without it an
+// usher.Requirement with an Owner refuses every request.
 //
 // # What echo does differently
 //
-//   - echo.WrapMiddleware makes a new handler for each request and responds to errors
-//     when the middleware has returned: see the example of what goes wrong with it.
-//   - An Echo.HTTPErrorHandler of your own must check whether the response is
-//     committed, as echo's and [HTTPErrorHandler] do: it is called inside, and by echo
-//     once more with the error that was returned.
+//   - echo.WrapMiddleware makes a new handler for each request, and errors get a response
+//     only after the middleware has returned: see the example of what goes wrong with it.
+//   - An Echo.HTTPErrorHandler of your own must check whether the response is committed,
+//     as echo's and [HTTPErrorHandler] do: it is called inside the middleware, and once
+//     more by echo with the returned error.
 //   - Context.RealIP trusts the X-Forwarded-For of every client, unless
 //     Echo.IPExtractor is set. Limits by address use package clientip.
-//   - It reuses its context for another request as soon as the first has returned.
-//     http.TimeoutHandler stands around echo and not inside.
+//   - Echo reuses its context for another request as soon as the first has returned: put
+//     http.TimeoutHandler around echo, not inside it.
 package usherecho4

@@ -14,10 +14,10 @@ import (
 // writes nothing if a response has been sent already; if that was a success, the
 // envelope aborts the connection.
 //
-// A [*usher.Error] is what the client sees. Of an error of echo the
-// client receives the status and, below 500, the message; from 500 on no text of an
-// error is sent. Any other error is a 500. Allow and other header fields that
-// echo and the handler have set are kept.
+// The client sees the public part of an [*usher.Error]. Of an echo error the client
+// receives the status and, below 500, the message; from 500 on no text of an error is
+// sent. Any other error is a 500. Header fields that echo and the handler have set, such
+// as Allow, are kept.
 func HTTPErrorHandler(err error, c echo.Context) {
 	w := c.Response()
 	if w.Committed {
@@ -27,7 +27,7 @@ func HTTPErrorHandler(err error, c echo.Context) {
 	usher.Fail(w, c.Request(), neutral(err, w.Header()))
 }
 
-// codes are those of errors that have only a status.
+// codes are the codes of errors that have only a status.
 var codes = map[int]string{
 	http.StatusNotFound:              usher.CodeNotFound,
 	http.StatusMethodNotAllowed:      usher.CodeMethodNotAllowed,
@@ -35,7 +35,7 @@ var codes = map[int]string{
 	http.StatusInternalServerError:   usher.CodeInternal,
 }
 
-// neutral returns an error of echo as a *usher.Error, and any other as it is.
+// neutral converts an error of echo into an *usher.Error, and returns any other unchanged.
 func neutral(err error, h http.Header) error {
 	if known(err) {
 		return err
@@ -71,8 +71,8 @@ func neutral(err error, h http.Header) error {
 	return e
 }
 
-// httpError returns the error of echo in err's chain, or nil, and the field that
-// could not be bound, if that is what it is about.
+// httpError returns the error of echo in err's chain, or nil. If that is about a field
+// that could not be bound, it also returns the field.
 func httpError(err error) (he *echo.HTTPError, field string) {
 	if be, ok := errors.AsType[*echo.BindingError](err); ok {
 		return be.HTTPError, be.Field

@@ -18,7 +18,7 @@ import (
 	"github.com/usher-go/usher/envelope"
 )
 
-// structured is an error that brings the body for echo's own handler with it.
+// structured is an error that has the body for echo's own handler.
 var structured = echo.NewHTTPError(http.StatusConflict, map[string]int{"version": 7})
 
 func TestHTTPErrorHandler(t *testing.T) {

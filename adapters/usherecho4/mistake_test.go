@@ -11,8 +11,8 @@ import (
 	"github.com/usher-go/usher/adapters/adaptertest"
 )
 
-// TestEchoWrapMiddleware shows what goes wrong with echo's own adapter, and so that
-// the suite finds it.
+// TestEchoWrapMiddleware shows what goes wrong with echo's own adapter, and that the
+// suite detects it.
 func TestEchoWrapMiddleware(t *testing.T) {
 	differences := make(map[string]adaptertest.Difference)
 	for observed, ids := range map[string]string{

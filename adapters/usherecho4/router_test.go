@@ -31,7 +31,7 @@ func TestRouter(t *testing.T) { adaptertest.Test(t, router) }
 
 func TestAllocs(t *testing.T) { adaptertest.TestAllocs(t, router) }
 
-// An adapter is what middlewares are mounted with.
+// An adapter mounts middlewares.
 type adapter struct {
 	middleware func(usher.Middleware) echo.MiddlewareFunc
 	foreign    func(func(http.Handler) http.Handler) echo.MiddlewareFunc
@@ -63,8 +63,8 @@ func (a adapter) echo(_ testing.TB, app adaptertest.App) http.Handler {
 	return e
 }
 
-// unmatched serves what no route matches as app requests. This version of echo has
-// handlers for that only in variables of its package.
+// unmatched serves requests that match no route, as app asks. This version of echo has
+// handlers for them only in variables of its package.
 func unmatched(app adaptertest.App, next echo.HTTPErrorHandler) echo.HTTPErrorHandler {
 	return func(err error, c echo.Context) {
 		w := c.Response()
@@ -82,8 +82,8 @@ func unmatched(app adaptertest.App, next echo.HTTPErrorHandler) echo.HTTPErrorHa
 	}
 }
 
-// methods returns the methods of r, as this version of echo does not take HEAD for
-// GET.
+// methods returns the methods of r. A GET route needs HEAD too, as this version of echo
+// does not serve HEAD with GET routes.
 func methods(r adaptertest.Route) []string {
 	if r.Method == http.MethodGet {
 		return []string{http.MethodGet, http.MethodHead}
@@ -129,7 +129,7 @@ func native(f func(adaptertest.Context, func() error) error) echo.MiddlewareFunc
 	}
 }
 
-// context is what handlers of echo work with.
+// context is the Context of handlers on echo.
 type context struct{ echo.Context }
 
 func (c context) Writer() http.ResponseWriter { return c.Response() }

@@ -12,15 +12,15 @@ import (
 // Middleware returns m for [echo.Echo.Use], a group or a route. It panics if m is
 // nil: a missing check must not pass unnoticed.
 //
-// What follows runs with the request and the writer that m passes on, and the previous
-// ones are restored when m returns or panics. [http.Request.Pattern] is
-// the path of the route before m runs, and empty for requests that match none. If
-// m passes on another writer, the central error handler responds to an error of the
-// handler before next returns, so that m sees the response; not if m is
-// [usher.Authenticate], which does not depend on it. The error is still returned,
-// for middlewares further out.
+// What is inside m runs with the request and the writer that m passes on, and the
+// previous ones are restored when m returns or panics. Before m runs,
+// [http.Request.Pattern] is set to the path of the route, or to "" for requests that
+// match no route. If m passes on another writer, the central error handler responds to an
+// error of the handler before next returns, so that m sees the response. This is not done
+// for [usher.Authenticate], which does not depend on the response. The error is still
+// returned to outer middlewares.
 //
-// It adds one allocation, as any middleware of echo v4, and another if m passes on
+// It adds one allocation, as any echo v4 middleware does, and another if m passes on
 // another writer.
 func Middleware(m usher.Middleware) echo.MiddlewareFunc {
 	if f, ok := m.(usher.MiddlewareFunc); m == nil || ok && f == nil {
@@ -30,7 +30,7 @@ func Middleware(m usher.Middleware) echo.MiddlewareFunc {
 		return func(c echo.Context) error {
 			s := steps.Get().(*step)
 			err := s.run(m, c, next)
-			// Not after a panic: then m may still hold s.
+			// Not done after a panic: m may then still use s.
 			*s = step{}
 			steps.Put(s)
 			return err
@@ -38,28 +38,27 @@ func Middleware(m usher.Middleware) echo.MiddlewareFunc {
 	}
 }
 
-// Adapt returns any other middleware of net/http, by [usher.Adapt], as
-// [Middleware] does with those of usher, in place of [echo.WrapMiddleware]. It panics if
-// m is nil.
+// Adapt is [Middleware] for any other net/http middleware, which it converts with
+// [usher.Adapt]. Use it in place of [echo.WrapMiddleware]. It panics if m is nil.
 //
-// A middleware that calls next on another goroutine, as [http.TimeoutHandler]
-// does, cannot be used in echo at all: echo reuses its context for another request
-// as soon as the middleware has returned. Use [usher.Deadline].
+// A middleware that calls next on another goroutine, as [http.TimeoutHandler] does, does
+// not work inside echo at all: echo reuses its context for another request as soon as the
+// middleware has returned. Use [usher.Deadline].
 func Adapt(m func(http.Handler) http.Handler) echo.MiddlewareFunc {
 	adapted := usher.Adapt(m)
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
-			// Not from the pool: other middlewares may keep their next.
+			// Not from the pool: other middlewares may keep their next handler.
 			return new(step).run(adapted, c, next)
 		}
 	}
 }
 
-// steps are reused, as a usher.Middleware calls next on the goroutine that
-// called it, and never after it has returned.
+// steps are reused, as an usher.Middleware calls next on the goroutine on which it was
+// called, and never after it has returned.
 var steps = sync.Pool{New: func() any { return new(step) }}
 
-// A step is the next of a middleware: what follows in echo.
+// A step is the next handler of a middleware: it runs what is inside in echo.
 type step struct {
 	context echo.Context
 	next    echo.HandlerFunc
@@ -69,23 +68,23 @@ type step struct {
 func (s *step) run(m usher.Middleware, c echo.Context, next echo.HandlerFunc) error {
 	s.context, s.next = c, next
 	r := c.Request()
-	// Even if it is empty, which stands for every path without a route: otherwise the
-	// pattern of an http.ServeMux around echo would stand for all routes.
+	// Set it even to "", which means a path without a route: otherwise the pattern of an
+	// http.ServeMux around echo would remain for all routes.
 	r.Pattern = c.Path()
 	m.ServeNext(c.Response(), r, s)
 	return s.err
 }
 
-// ServeHTTP runs what follows with the writer and the request of the middleware,
-// and restores the previous ones, also after a panic: handlers further
-// out would write to a writer that is no longer in use.
+// ServeHTTP runs what is inside with the writer and the request of the middleware, and
+// restores the previous ones, even after a panic: otherwise outer handlers would write to
+// a writer that is no longer in use.
 func (s *step) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := s.context
 	if request := c.Request(); r != request {
 		c.SetRequest(r)
 		defer func() {
-			// What follows may have copied the request once more, and the server removes
-			// the temporary files of a form only from the request that it made.
+			// An inner handler may have copied the request once more, and the server
+			// removes the temporary files of a form only for the request that it made.
 			r.MultipartForm = c.Request().MultipartForm
 			c.SetRequest(request)
 		}()
@@ -93,14 +92,14 @@ func (s *step) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	response := c.Response()
 	if w == http.ResponseWriter(response) {
 		if s.err = s.next(c); s.err != nil && !response.Committed {
-			// A handler further out may still replace the error. A middleware that
-			// depends on how the request has ended needs this one.
+			// An outer handler may still replace the error. A middleware that depends on
+			// the outcome of the request needs this error.
 			usher.NoteFailure(r, 0, neutral(s.err, response.Header()))
 		}
 		return
 	}
 	inner := echo.NewResponse(flushing(w), c.Echo())
-	inner.Status = http.StatusOK // as that of a new context
+	inner.Status = http.StatusOK // as in a new context
 	c.SetResponse(inner)
 	defer c.SetResponse(response)
 	s.err = s.next(c)
@@ -111,9 +110,9 @@ func (s *step) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			usher.NoteFailure(r, 0, neutral(s.err, inner.Header()))
 		}
 	case !inner.Committed || inner.Status < http.StatusBadRequest:
-		// The middleware must see this response, or that what was sent is no
-		// success, and once it has returned it is too late. The error is still returned
-		// outwards, as from echo's own BodyDump.
+		// The middleware must see this response, or that what was sent is not a success,
+		// before it returns. The error is still returned outwards, as from echo's own
+		// BodyDump.
 		if inner.Committed { // which another error handler may not check
 			usher.NoteFailure(r, inner.Status, s.err)
 		}
@@ -121,8 +120,8 @@ func (s *step) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// flushing returns w, or if w cannot flush a writer in which that does nothing,
-// as net/http has it; echo.Response would panic.
+// flushing returns w if it can flush, else w with a Flush that does nothing, as in
+// net/http. Without one, echo.Response would panic.
 func flushing(w http.ResponseWriter) http.ResponseWriter {
 	for inner := w; ; {
 		switch v := inner.(type) {
@@ -143,9 +142,9 @@ func (unflushed) Flush() {}
 // Unwrap is for http.ResponseController.
 func (u unflushed) Unwrap() http.ResponseWriter { return u.ResponseWriter }
 
-// PathValues is a middleware that sets the parameters of the route for
-// [http.Request.PathValue], which middlewares and handlers of net/http read. It costs two
-// allocations for each request of a route that has any.
+// PathValues is a middleware that makes the parameters of the route available through
+// [http.Request.PathValue], for middlewares and handlers of net/http. It costs two
+// allocations for each request to a route with parameters.
 func PathValues(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		r := c.Request()
