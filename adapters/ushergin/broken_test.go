@@ -14,7 +14,8 @@ import (
 	"github.com/usher-go/usher/envelope"
 )
 
-// gin keeps a status that comes too late to itself. The envelope has to know of it.
+// Gin does not forward a status that comes too late. The envelope must still see that
+// status.
 func TestAPanicThatRecoveryHasCaughtIsNeverAWholeSuccess(t *testing.T) {
 	env, err := envelope.New(envelope.Config{Wrap: true, OnError: func(stdcontext.Context, error) {}})
 	if err != nil {
@@ -42,8 +43,8 @@ func TestAPanicThatRecoveryHasCaughtIsNeverAWholeSuccess(t *testing.T) {
 	}
 }
 
-// As by gin.Default, Recovery stands outside of the envelope, and takes what aborts a
-// connection for a client that has gone.
+// As in gin.Default, Recovery is outside the envelope. It mistakes the panic that aborts
+// a connection for a client that has gone.
 func TestAnAbortThatRecoveryHasCaughtIsNeverAWholeSuccess(t *testing.T) {
 	env, err := envelope.New(envelope.Config{Shape: envelope.Bare(), OnError: func(stdcontext.Context, error) {}})
 	if err != nil {

@@ -10,14 +10,14 @@ import (
 )
 
 // PrincipalFrom returns the principal of the request, and whether there is one. It works
-// on c whether or not gin.Engine.ContextWithFallback is set;
-// [usher.PrincipalFrom] with c as the context works only if it is.
+// whether or not gin.Engine.ContextWithFallback is set; [usher.PrincipalFrom] with c as
+// the context works only if that is set.
 func PrincipalFrom(c *gin.Context) (usher.Principal, bool) {
 	return usher.PrincipalFrom(c.Request.Context())
 }
 
-// PathValues is a gin middleware that sets the parameters of the path for
-// [http.Request.PathValue], which middlewares and handlers of net/http read. It costs two
+// PathValues is a gin middleware that makes the parameters of the path available through
+// [http.Request.PathValue], for middlewares and handlers of net/http. It costs two
 // allocations.
 func PathValues(c *gin.Context) {
 	for _, p := range c.Params {
@@ -25,25 +25,25 @@ func PathValues(c *gin.Context) {
 	}
 }
 
-// NoRoute responds with [usher.NotFound], for gin.Engine.NoRoute. Gin writes its own
-// 404 after the whole chain, so that middlewares see only the status.
+// NoRoute responds with [usher.NotFound], for gin.Engine.NoRoute. Gin writes its own 404
+// after the whole chain, so middlewares would see only the status.
 func NoRoute(c *gin.Context) { usher.NotFound(c.Writer, c.Request) }
 
 // NoMethod responds with [usher.MethodNotAllowed], for gin.Engine.NoMethod. Gin calls it
-// only if Engine.HandleMethodNotAllowed is set, and has then set Allow.
+// only if Engine.HandleMethodNotAllowed is set, and sets Allow first.
 func NoMethod(c *gin.Context) { usher.MethodNotAllowed(c.Writer, c.Request) }
 
-// Errors is a gin middleware that responds for a handler that has left an error in
-// c.Errors and has not written: with the last of them, by [usher.Fail]. A
-// [*usher.Error] is what the client sees. Any other error is private: the status
-// is the one that the handler has set, if that is the status of an error, else 500.
+// Errors is a gin middleware that responds for a handler that has left errors in c.Errors
+// and has written nothing. It passes the last error to [usher.Fail]. The client sees the
+// public part of an [*usher.Error]. Any other error is private: the status is the one that
+// the handler has set, if that is the status of an error, else 500.
 //
-// Errors stands right inside the envelope. The middlewares further in still see its
-// response: the innermost one that has replaced the writer sees it before its
-// next returns. A middleware that adds or changes errors after Context.Next therefore
-// stands inside those.
+// Put Errors directly inside the envelope. Middlewares inside Errors still see the
+// response: the innermost of those that have replaced the writer sees it before its next
+// returns. So put a middleware that adds or changes errors after Context.Next inside
+// those.
 //
-// It costs two allocations, for what it stores in c.
+// Errors costs two allocations, for what it stores in c.
 func Errors(c *gin.Context) {
 	if renderingOf(c) != pending {
 		c.Set(renderingKey{}, pending)
@@ -57,13 +57,13 @@ func Errors(c *gin.Context) {
 	respond(c)
 }
 
-// A rendering is the state of an error in c.Errors.
+// A rendering is the state of the response to an error in c.Errors.
 type rendering uint8
 
 const (
-	none    rendering = iota // no Errors has it
-	pending                  // an Errors further out responds with it
-	done                     // it is the response
+	none    rendering = iota // no Errors will respond with the error
+	pending                  // an outer Errors will respond with it
+	done                     // an Errors has responded with it
 )
 
 // renderingKey is the key of the rendering in a gin.Context.
@@ -75,7 +75,7 @@ func renderingOf(c *gin.Context) rendering {
 	return r
 }
 
-// awaits reports whether an [Errors] further out has an error to respond with.
+// awaits reports whether an outer [Errors] has an error to respond with.
 func awaits(c *gin.Context) bool {
 	return len(c.Errors) > 0 && !c.Writer.Written() && renderingOf(c) == pending
 }
@@ -85,7 +85,7 @@ func respond(c *gin.Context) {
 	if len(c.Errors) == 0 || c.Writer.Written() || renderingOf(c) == done {
 		return
 	}
-	// Further out it is not Written, if a middleware has only passed its status on.
+	// Outer writers are not Written if a middleware has passed on only the status.
 	c.Set(renderingKey{}, done)
 	usher.Fail(c.Writer, c.Request, failure(c))
 }

@@ -67,8 +67,8 @@ var errNoCredit = &usher.Error{Status: 402, Code: "no_credit", Message: "No cred
 
 const noCredit = `402 {"error":{"code":"no_credit","message":"No credit is left."}}`
 
-// What a handler leaves in c.Errors is what idempotency stores and what a retry
-// gets, wherever Errors stands inside the envelope.
+// Idempotency stores the response to what a handler leaves in c.Errors, and a retry gets
+// it, wherever inside the envelope Errors is.
 func TestErrorsAreWhatIdempotencyStores(t *testing.T) {
 	private := errors.New("private")
 	internal := `500 {"error":{"code":"internal","message":"Internal Server Error"}}`
@@ -185,7 +185,7 @@ func TestErrorsAreWhatLimitsCount(t *testing.T) {
 	}
 }
 
-// silent is a middleware that leaves nothing of a response but the status.
+// silent is a middleware that drops all of a response but the status.
 type silent struct{}
 
 func (silent) Wrap(next http.Handler) http.Handler {
@@ -200,8 +200,8 @@ type silentWriter struct{ http.ResponseWriter }
 
 func (silentWriter) Write(p []byte) (int, error) { return len(p), nil }
 
-// A response of which a middleware has left the status alone is not Written to gin.
-// Errors does not respond once more, to what the middleware did not want to send.
+// To gin, a response of which a middleware passes on only the status is not Written.
+// Errors must not respond again: the middleware dropped that response on purpose.
 func TestErrorsRespondOnce(t *testing.T) {
 	engine := gin.New()
 	engine.Use(ushergin.Errors, ushergin.Middleware(silent{}))
@@ -211,7 +211,7 @@ func TestErrorsRespondOnce(t *testing.T) {
 	}
 }
 
-// Another renderer of c.Errors responds, even if Errors stood further in.
+// Another renderer of c.Errors responds, even if Errors is inside it.
 func TestErrorsOfOthersAreLeftAlone(t *testing.T) {
 	render := func(c *gin.Context) {
 		c.Next()

@@ -86,7 +86,7 @@ func Example() {
 	// POST /health 405 {"error":{"code":"method_not_allowed","message":"Method Not Allowed"}}
 }
 
-// A middleware that is independent of usher, here one of net/http.
+// A middleware that is independent of usher, here from net/http.
 func ExampleAdapt() {
 	engine := gin.New()
 	engine.Use(ushergin.Adapt(http.NewCrossOriginProtection().Handler))
@@ -104,8 +104,8 @@ func ExampleAdapt() {
 	// 403 cross-origin request detected from Sec-Fetch-Site header
 }
 
-// A Requirement reads the parameters of the path from the request of net/http, where
-// PathValues sets them.
+// A Requirement reads the parameters of the path from the http.Request, where PathValues
+// sets them.
 func ExamplePathValues() {
 	own := usher.Require(usher.Requirement{
 		Owner: func(r *http.Request) string { return r.PathValue("account") },

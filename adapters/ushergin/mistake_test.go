@@ -12,8 +12,8 @@ import (
 	"github.com/usher-go/usher/adapters/adaptertest"
 )
 
-// TestMiddlewareByHand shows what goes wrong without the adapter, and so that the
-// suite finds it.
+// TestMiddlewareByHand shows what goes wrong without the adapter, and that the suite
+// detects it.
 func TestMiddlewareByHand(t *testing.T) {
 	differences := maps.Clone(router.Differences)
 	for observed, ids := range map[string]string{
@@ -48,8 +48,8 @@ func TestMiddlewareByHand(t *testing.T) {
 	})
 }
 
-// byHand is what is copied from one project to another. It has the middleware
-// made for each request, never aborts, and leaves out the writer.
+// byHand is the adapter that projects copy from one another. It builds the middleware for
+// each request, never aborts, and ignores the writer.
 func byHand(m func(http.Handler) http.Handler) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		m(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {

@@ -46,7 +46,7 @@ func TestRouter(t *testing.T) { adaptertest.Test(t, router) }
 
 func TestAllocs(t *testing.T) { adaptertest.TestAllocs(t, router) }
 
-// An adapter is what an engine mounts middlewares with.
+// An adapter mounts middlewares on an engine.
 type adapter struct {
 	middleware func(usher.Middleware) gin.HandlerFunc
 	foreign    func(func(http.Handler) http.Handler) gin.HandlerFunc
@@ -121,7 +121,7 @@ func (a adapter) middlewares(steps []adaptertest.Step) []gin.HandlerFunc {
 	return handlers
 }
 
-// compress does what middlewares for compression do in gin, which has none itself.
+// compress does what compression middlewares for gin do; gin itself has none.
 func compress(c *gin.Context) {
 	outer := c.Writer
 	zip := gzip.NewWriter(outer)
@@ -140,7 +140,7 @@ type gzipWriter struct {
 func (w gzipWriter) Write(p []byte) (int, error)       { return w.zip.Write(p) }
 func (w gzipWriter) WriteString(s string) (int, error) { return w.zip.Write([]byte(s)) }
 
-// context is what handlers of gin work with.
+// context is the Context of handlers on gin.
 type context struct{ *gin.Context }
 
 func (c context) Request() *http.Request             { return c.Context.Request }

@@ -15,11 +15,11 @@ import (
 //
 // A request that m refuses is aborted: nothing after m in the chain runs. So is a chain
 // that has panicked, if m recovers. The chain after m runs with the request and the
-// writer that m passes on, and the previous ones are restored when m returns or the
-// chain panics. [http.Request.Pattern] is the full path of the route before m runs, and
-// empty for requests that match none.
+// writer that m passes on, and the previous ones are restored when m returns or the chain
+// panics. Before m runs, [http.Request.Pattern] is set to the full path of the route, or
+// to "" for requests that match no route.
 //
-// It adds no allocation, and one if m passes on another writer.
+// It adds no allocation, or one if m passes on another writer.
 func Middleware(m usher.Middleware) gin.HandlerFunc {
 	if f, ok := m.(usher.MiddlewareFunc); m == nil || ok && f == nil {
 		panic("ushergin: nil Middleware") //nolint:forbidigo // documented
@@ -27,31 +27,31 @@ func Middleware(m usher.Middleware) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		r := rests.Get().(*rest)
 		r.run(m, c)
-		// Not after a panic: then m may still hold r.
+		// Not done after a panic: m may then still use r.
 		*r = rest{}
 		rests.Put(r)
 	}
 }
 
-// Adapt returns any other middleware of net/http, by [usher.Adapt], as
-// [Middleware] does with those of usher. It panics if m is nil.
+// Adapt is [Middleware] for any other net/http middleware, which it converts with
+// [usher.Adapt]. It panics if m is nil.
 //
-// A middleware that calls next on another goroutine, as [http.TimeoutHandler]
-// does, cannot be used in gin at all: gin reuses its context for another request as
-// soon as the middleware has returned. Use [usher.Deadline].
+// A middleware that calls next on another goroutine, as [http.TimeoutHandler] does, does
+// not work inside gin at all: gin reuses its context for another request as soon as the
+// middleware has returned. Use [usher.Deadline].
 func Adapt(m func(http.Handler) http.Handler) gin.HandlerFunc {
 	adapted := usher.Adapt(m)
 	return func(c *gin.Context) {
-		// Not from the pool: other middlewares may keep their next.
+		// Not from the pool: other middlewares may keep their next handler.
 		new(rest).run(adapted, c)
 	}
 }
 
-// rests are reused, as a usher.Middleware calls next on the goroutine that
-// called it, and never after it has returned.
+// rests are reused, as an usher.Middleware calls next on the goroutine on which it was
+// called, and never after it has returned.
 var rests = sync.Pool{New: func() any { return new(rest) }}
 
-// A rest is the next of a middleware: what follows in the chain.
+// A rest is the next handler of a middleware: it runs the rest of the chain.
 type rest struct {
 	context *gin.Context
 	done    bool
@@ -59,12 +59,12 @@ type rest struct {
 
 func (s *rest) run(m usher.Middleware, c *gin.Context) {
 	s.context = c
-	// Even if it is empty: otherwise the pattern of an http.ServeMux around the engine
-	// would stand for all routes.
+	// Set it even to "": otherwise the pattern of an http.ServeMux around the engine
+	// would remain for all routes.
 	c.Request.Pattern = c.FullPath()
 	m.ServeNext(c.Writer, c.Request, s)
-	// A chain that has panicked is not done either, if m recovered: gin would continue
-	// with handlers that the one that panicked has not called.
+	// If m has recovered from a panic, the chain is not done either: gin would continue
+	// with the handlers after the one that panicked.
 	if !s.done {
 		c.Abort()
 	}
@@ -73,8 +73,8 @@ func (s *rest) run(m usher.Middleware, c *gin.Context) {
 func (s *rest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c, request, outer := s.context, s.context.Request, s.context.Writer
 	defer func() {
-		// A copy that was made inside has the form whose temporary files the server
-		// must remove.
+		// An inner copy of the request has the form whose temporary files the server must
+		// remove.
 		r.MultipartForm = c.Request.MultipartForm
 		c.Request, c.Writer = request, outer
 	}()
@@ -83,8 +83,8 @@ func (s *rest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.Next()
 		s.done = true
 		if awaits(c) {
-			// A handler further out may still replace the error. A middleware that
-			// depends on how the request has ended needs this one.
+			// An outer handler may still replace the error. A middleware that depends on
+			// the outcome of the request needs this error.
 			usher.NoteFailure(r, 0, failure(c))
 		}
 		return
@@ -98,15 +98,14 @@ func (s *rest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case usher.PassesThrough(w, outer):
 		usher.NoteFailure(r, 0, failure(c))
 	default:
-		// The middleware must see this response, and once it has returned it is too
-		// late.
+		// The middleware must see this response before it returns.
 		respond(c)
 	}
 	inner.forward()
 }
 
-// same reports whether a is b. Writers that are no pointers count as different, as to
-// compare them could panic.
+// same reports whether a is b. Writers that are not pointers count as different, as
+// comparing them could panic.
 func same(a, b http.ResponseWriter) bool {
 	return reflect.TypeOf(a).Kind() == reflect.Pointer && a == b
 }

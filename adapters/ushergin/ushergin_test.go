@@ -133,7 +133,8 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// The context of gin is one of the request only if the engine is configured so.
+// A gin.Context has the values of the request's context only if the engine is configured
+// that way.
 func TestPrincipalOfGin(t *testing.T) {
 	for _, fallback := range []bool{false, true} {
 		engine := gin.New()
@@ -151,8 +152,8 @@ func TestPrincipalOfGin(t *testing.T) {
 	}
 }
 
-// Middlewares of gin that copy the request leave the files of forms behind, unless
-// one of usher's stands outside.
+// Gin middlewares that copy the request leave the files of forms behind, unless one of
+// usher's middlewares is outside them.
 func TestFormsOfNativeCopiesAreRemoved(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("TMPDIR", dir)
@@ -218,7 +219,7 @@ func TestNilMiddlewarePanics(t *testing.T) {
 	}
 }
 
-// What the documentation says of gin itself.
+// This test checks what the package documentation states about gin itself.
 func TestGinIsAsDocumented(t *testing.T) {
 	engine := gin.New()
 	engine.Use(ushergin.Errors)
@@ -248,7 +249,7 @@ func TestGinIsAsDocumented(t *testing.T) {
 	}
 }
 
-// TestWriterAllocs counts what a middleware costs that passes on another writer.
+// TestWriterAllocs counts the cost of a middleware that passes on another writer.
 func TestWriterAllocs(t *testing.T) {
 	adaptertest.SkipUnderRace(t)
 	count := func(middlewares ...gin.HandlerFunc) float64 {
@@ -258,14 +259,14 @@ func TestWriterAllocs(t *testing.T) {
 		w, r := httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil)
 		return testing.AllocsPerRun(1000, func() { engine.ServeHTTP(w, r) })
 	}
-	// The writer of the middleware is one, that of the adapter the other.
+	// One is the writer of the middleware, the other that of the adapter.
 	if n := count(ushergin.Middleware(hook{})) - count(); n != 2 {
 		t.Errorf("%v allocations, want 2", n)
 	}
 }
 
-// TestErrorsAllocs counts what Errors costs where there is none: the map of gin's
-// keys, which other middlewares share.
+// TestErrorsAllocs counts the cost of Errors for a request without errors. It includes
+// gin's map of keys, which other middlewares share.
 func TestErrorsAllocs(t *testing.T) {
 	adaptertest.SkipUnderRace(t)
 	count := func(middlewares ...gin.HandlerFunc) float64 {
@@ -309,8 +310,8 @@ func BenchmarkMiddleware(b *testing.B) {
 	}
 }
 
-// A handler that has succeeded too late, or whose client has gone, writes its status: in
-// gin a 200 as well, although a status without a body is the default there.
+// A handler that succeeds too late, or whose client has gone, must write its status: in
+// gin even a 200, which is the default there.
 func TestAStatusThatTheHandlerHasSetIsAResponse(t *testing.T) {
 	for name, test := range map[string]struct {
 		handler gin.HandlerFunc

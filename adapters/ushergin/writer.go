@@ -12,15 +12,15 @@ import (
 
 const notWritten = -1 // as the Size of gin's writer
 
-// responseWriter makes a gin.ResponseWriter of the writer of a middleware. Like
-// gin's own it is lazy: a status is kept until the body begins, so that a handler
-// further out may still change it.
+// responseWriter makes a gin.ResponseWriter of the writer of a middleware. Like gin's own
+// it is lazy: it keeps a status until the body begins, so that an outer handler may still
+// change it.
 type responseWriter struct {
 	http.ResponseWriter // the middleware's
 
 	outer  gin.ResponseWriter // what the middleware writes to in the end
 	status int
-	set    bool // by the handler; otherwise status is that of outer
+	set    bool // whether the handler has set status; otherwise it is that of outer
 	size   int
 }
 
@@ -37,8 +37,8 @@ func (w *responseWriter) WriteHeader(status int) {
 	switch {
 	case status <= 0:
 	case w.Written():
-		// Too late for the client. A middleware that puts a shape around the body must
-		// see it, or what gin.Recovery has caught looks like a success.
+		// It is too late for the client. But a middleware that puts a shape around the
+		// body must see the status, or what gin.Recovery has caught looks like a success.
 		if status >= http.StatusBadRequest {
 			w.ResponseWriter.WriteHeader(status)
 		}
@@ -49,8 +49,8 @@ func (w *responseWriter) WriteHeader(status int) {
 	}
 }
 
-// inform sends an informational status, such as 103, by the first writer that is
-// not gin's: for gin it would be the status of the response, and overwritten.
+// inform sends an informational status, such as 103, with the first writer that is not
+// gin's: gin would take it for the status of the response, and overwrite it.
 func inform(w http.ResponseWriter, status int) {
 	for {
 		if _, ok := w.(gin.ResponseWriter); !ok {
@@ -78,8 +78,8 @@ func (w *responseWriter) WriteHeaderNow() {
 	}
 }
 
-// forward passes a status without a body on to the middleware. In gin it
-// stays lazy.
+// forward passes a status without a body on to the middleware. In gin the status stays
+// lazy.
 func (w *responseWriter) forward() {
 	if !w.Written() && (w.set || w.status != http.StatusOK) {
 		w.ResponseWriter.WriteHeader(w.status)
@@ -124,9 +124,9 @@ func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return conn, rw, err
 }
 
-// CloseNotify is for code older than request contexts. The channel never fires
-// where no writer further out can notify.
+// CloseNotify is for code older than request contexts. The channel never fires if no
+// outer writer can notify.
 func (w *responseWriter) CloseNotify() <-chan bool { return w.outer.CloseNotify() }
 
-// Pusher returns the server's, or nil.
+// Pusher returns the server's Pusher, or nil.
 func (w *responseWriter) Pusher() http.Pusher { return w.outer.Pusher() }
