@@ -35,8 +35,8 @@ func plenty(tb testing.TB, headers ratelimit.Headers, n int) http.Handler {
 	return newLimiter(tb, ratelimit.Config{Policies: policies, Headers: headers}).Wrap(nothing)
 }
 
-// twice returns a limiter that wraps two handlers, so that it may stand inside itself:
-// without a middleware outside, it must copy a request.
+// twice returns a limiter that wraps two handlers and so may be inside itself: without an
+// outer middleware it must copy a request.
 func twice(tb testing.TB) http.Handler {
 	l := limiterOf(tb, ratelimit.Policy{
 		Name: "p", Key: ratelimit.ByAddress(), Limit: ratelimit.TokenBucket(1e9, time.Second, 1e9),
@@ -100,8 +100,8 @@ func TestAllocs(t *testing.T) {
 	}
 }
 
-// The floor that decisions are compared with: a bare limiter of x/time/rate for all, and
-// one for each key in the same sharded LRU.
+// BenchmarkFloor measures the floor for decisions: one bare limiter of x/time/rate for
+// all keys, and one for each key in the same sharded LRU.
 func BenchmarkFloor(b *testing.B) {
 	b.Run("rate", func(b *testing.B) {
 		l := rate.NewLimiter(1e9, 1e9)

@@ -34,8 +34,7 @@ func newBucket(l *Limit, now instant, d debt) *bucket {
 	return b
 }
 
-// faded returns what is left of d, of which a bucket pays off a part as time
-// passes.
+// faded returns what is left of d: a bucket pays off its debt as time passes.
 func (d debt) faded(l *Limit, now instant) debt {
 	if l.algorithm == AlgorithmTokenBucket && d.until > now.n {
 		missing := math.Ceil(float64(d.until-now.n) / l.tokenNanos())
@@ -52,11 +51,11 @@ func (l *Limit) rate() rate.Limit {
 func (l *Limit) tokenNanos() float64 { return float64(l.per) / float64(l.quota) }
 
 // tolerance is how much too early a request may come and still be admitted. Tokens are
-// rounded to a float64, so a client that waits exactly as long as the response said
+// rounded to a float64, so a client that waits exactly as long as the response asked
 // could come a few nanoseconds early.
 const tolerance = time.Microsecond
 
-// prepare brings the bucket to now and returns what it holds.
+// prepare advances the bucket to now and returns how many tokens it has.
 func (b *bucket) prepare(now instant) (tokens float64) {
 	if now.time.After(b.last) {
 		b.last = now.time

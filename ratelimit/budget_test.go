@@ -15,7 +15,7 @@ import (
 	"github.com/usher-go/usher/ratelimit"
 )
 
-// budgets are a budget of 100 by each algorithm, which no test outlasts.
+// budgets has a limit of 100 for each algorithm, with a period that no test outlasts.
 var budgets = map[string]ratelimit.Limit{
 	"token bucket":    ratelimit.TokenBucket(100, 10_000*time.Hour, 100),
 	"rolling window":  ratelimit.RollingWindow(100, 24*time.Hour),
@@ -23,7 +23,7 @@ var budgets = map[string]ratelimit.Limit{
 }
 
 // budget returns a handler that reserves, settles and responds as the header fields of a
-// request demand.
+// request ask.
 func budget(t testing.TB, l ratelimit.Limit) http.Handler {
 	t.Helper()
 	number := func(r *http.Request, name string) int {
@@ -175,7 +175,7 @@ func TestAnExtraCostExpiresWithItsRequest(t *testing.T) {
 			t.Errorf("a minute after the request %d left, want 97", got)
 		}
 	})
-	t.Run("and counts in the present window if that has ended", func(t *testing.T) {
+	t.Run("an extra cost counts in the present window if that of the request has ended", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := forAll("units", ratelimit.RollingWindow(100, time.Minute))
 			p.Settle = true

@@ -2,7 +2,7 @@ package ratelimit
 
 import "time"
 
-// A calendar window is the present one and what was used in it.
+// A calendar is the present window and what was used in it.
 type calendar struct {
 	end    time.Time
 	opened int64 // the instant at which the key first used the window
@@ -19,7 +19,7 @@ func newCalendar(l *Limit, now instant, d debt) *calendar {
 	return c
 }
 
-// open begins the window that now is in.
+// open begins the window that contains now.
 func (c *calendar) open(l *Limit, now instant) {
 	_, c.end = l.Window(now.time)
 	c.opened = now.n
@@ -77,7 +77,7 @@ var unitLengths = [...]time.Duration{
 	Year:   366 * 24 * time.Hour,
 }
 
-// Window returns the window of a [CalendarWindow] that t is in: its first instant, and
+// Window returns the window of a [CalendarWindow] that contains t: its first instant, and
 // the first instant after it, which is always after t. One window begins where another
 // ends. Both are zero for any other limit.
 func (l Limit) Window(t time.Time) (start, end time.Time) {
@@ -89,7 +89,7 @@ func (l Limit) Window(t time.Time) (start, end time.Time) {
 		return elapsed(t, unitLengths[l.unit])
 	}
 	// Where clocks go back over midnight, a date occurs a second time after the next one
-	// has begun: what counts is where t lies among midnights.
+	// has begun. So the position of t among the midnights counts, not its date.
 	from, to := l.dates(t, 0)
 	start, end = midnight(from, l.zone), midnight(to, l.zone)
 	for n := 1; !t.Before(end); n++ {
@@ -103,7 +103,7 @@ func (l Limit) Window(t time.Time) (start, end time.Time) {
 	return start, end
 }
 
-// elapsed returns the window of elapsed time, not of the wall clock, that t is in: an
+// elapsed returns the window that contains t in elapsed time, not by the wall clock: an
 // hour that the end of summer time repeats is two windows. Some zones are offset by
 // minutes, and a window ends where the offset changes.
 func elapsed(t time.Time, length time.Duration) (start, end time.Time) {
@@ -124,7 +124,7 @@ func elapsed(t time.Time, length time.Duration) (start, end time.Time) {
 // A date is a day of the calendar without a time zone: midnight of it in UTC.
 type date = time.Time
 
-// dates returns the first day of the n-th unit after the one that t is in, by the
+// dates returns the first day of the n-th unit after the one that contains t, by the
 // calendar of its zone, and the first day after that unit.
 func (l Limit) dates(t time.Time, n int) (from, to date) {
 	year, month, day := t.Date()

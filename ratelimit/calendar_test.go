@@ -144,7 +144,7 @@ func TestADayBeginsWhenItsDateDoes(t *testing.T) {
 	}
 }
 
-// The zone is one whose clocks go forward at midnight, which is in half an hour.
+// The clocks of the zone go forward at midnight, which is in half an hour.
 func TestADayWithoutMidnightIsLimitedOverASocket(t *testing.T) {
 	change := time.Now().UTC().Truncate(time.Minute).Add(30 * time.Minute)
 	west := change.Hour()*3600 + change.Minute()*60

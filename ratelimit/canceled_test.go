@@ -16,7 +16,7 @@ var modes = map[string]ratelimit.FailureMode{
 	"falling back": ratelimit.FallBackToMemory, "open": ratelimit.DangerouslyFailOpen, "closed": ratelimit.FailClosed,
 }
 
-// A canceledServer is a server whose clients leave while it calls its store.
+// A canceledServer is a server whose clients disconnect while it calls its store.
 type canceledServer struct {
 	url      string
 	store    *flakyStore
@@ -47,7 +47,7 @@ func newCanceledServer(t *testing.T, mode ratelimit.FailureMode, policies ...rat
 }
 
 // leave sends a request and cancels it when the store is called. The store then returns
-// err, once the server has noticed that the client has left.
+// err, once the server has noticed that the client has disconnected.
 func (l *canceledServer) leave(t *testing.T, err error) {
 	t.Helper()
 	response := make(chan struct{})
@@ -81,7 +81,7 @@ func (l *canceledServer) leave(t *testing.T, err error) {
 	<-l.over
 }
 
-// get sends a request whose client stays, after those of clients that have left.
+// get sends a request whose client stays, after requests whose clients have disconnected.
 func (l *canceledServer) get(t *testing.T) int {
 	t.Helper()
 	res, _ := get(t, l.url)

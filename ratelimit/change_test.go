@@ -12,7 +12,7 @@ import (
 	"github.com/usher-go/usher/ratelimit"
 )
 
-// planOf is an authenticator that accepts what the request claims.
+// planOf is an authenticator that accepts the plan that the request claims.
 type planOf struct{}
 
 func (planOf) Authenticate(r *http.Request) (*usher.Principal, error) {
@@ -52,7 +52,7 @@ func TestAnUpgradeToAnotherAlgorithmIsUsableAtOnceOverASocket(t *testing.T) {
 	s := httptest.NewServer(usher.Chain(usher.Authenticate(planOf{}), limiterOf(t, p)).Wrap(ok))
 	defer s.Close()
 	if res, _ := get(t, s.URL); res.StatusCode != http.StatusOK {
-		t.Fatalf("before: status %d", res.StatusCode)
+		t.Fatalf("before the change: status %d", res.StatusCode)
 	}
 	res, _ := get(t, s.URL, "Plan", "pro")
 	if got := res.Header.Get("RateLimit"); res.StatusCode != http.StatusOK || got[:len(`"plan";r=48;`)] != `"plan";r=48;` {
@@ -175,7 +175,7 @@ func TestALimitBetweenTwoOthersHidesNoUse(t *testing.T) {
 					time.Sleep(time.Second)
 					left(l, 0)
 				}
-				time.Sleep(2 * time.Minute) // the short ones are over
+				time.Sleep(2 * time.Minute) // the short windows are over
 				left(rolling(10, time.Minute), 0)
 				if n := left(c.then, 0); n != c.left {
 					t.Errorf("%d left, want %d", n, c.left)
@@ -185,8 +185,8 @@ func TestALimitBetweenTwoOthersHidesNoUse(t *testing.T) {
 	}
 }
 
-// A short debt under one limit and a longer one under another last no longer under a
-// third.
+// A short debt under one limit and a longer debt under another last no longer under a
+// third limit.
 func TestANewLimitForgetsWhatEachOtherForgets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()

@@ -25,7 +25,7 @@ type decision struct {
 	text     []byte // the header fields
 }
 
-// decide decides r over all policies that count it and that no outer limiter has asked
+// decide decides r under all policies that count it and that no outer limiter has counted
 // already.
 func (l *Limiter) decide(d *decision, r *http.Request, outer *pending) {
 	d.charges, d.charged = d.slots[:0], d.charged[:0]
@@ -60,8 +60,8 @@ func (l *Limiter) decide(d *decision, r *http.Request, outer *pending) {
 	}
 }
 
-// take asks the store, or applies the failure mode if the store fails. The client may
-// leave while a shared store decides.
+// take lets the store decide, or applies the failure mode if the store fails. The client
+// may disconnect while a shared store decides.
 func (l *Limiter) take(r *http.Request, d *decision) {
 	ctx := r.Context()
 	var err error
@@ -86,13 +86,13 @@ func (l *Limiter) take(r *http.Request, d *decision) {
 		}
 	}
 	d.store = l.memory
-	// A Memory fails only if its contract is broken, which refuses the request.
+	// A Memory fails only if its contract is broken; the request is then refused.
 	if d.admitted, err = l.memory.Take(ctx, d.charges); err != nil {
 		d.fail(err, false)
 	}
 }
 
-// fail notes that nothing was decided or charged.
+// fail records that nothing was decided or charged.
 func (d *decision) fail(cause error, admitted bool) {
 	d.failed, d.cause, d.admitted = true, cause, admitted
 	d.charges, d.charged = d.charges[:0], d.charged[:0]
@@ -115,8 +115,8 @@ func (l *Limiter) count(ctx context.Context, d *decision) {
 	}
 }
 
-// refusal returns the error of a refused request: that of the policy with the longest
-// wait, with the names of all policies that were violated.
+// refusal returns the error for a refused request: that of the policy with the longest
+// wait, with the names of all violated policies.
 func (l *Limiter) refusal(d *decision) *usher.Error {
 	if d.failed {
 		return unavailable(d.cause)
@@ -143,7 +143,7 @@ func (l *Limiter) refusal(d *decision) *usher.Error {
 	return e
 }
 
-// unavailable is the error of a request that could not be decided.
+// unavailable returns the error for a request that could not be decided.
 func unavailable(cause error) *usher.Error {
 	return &usher.Error{
 		Status:     http.StatusServiceUnavailable,
@@ -154,7 +154,7 @@ func unavailable(cause error) *usher.Error {
 	}
 }
 
-// canceledError is the error of a request that has ended during its decision.
+// canceledError returns the error for a request that ended during its decision.
 func canceledError(ctx context.Context) *usher.Error {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return unavailable(context.Cause(ctx))
@@ -165,7 +165,7 @@ func canceledError(ctx context.Context) *usher.Error {
 	}
 }
 
-// longer compares waits, of which a negative one never ends.
+// longer reports whether the wait a is longer than b; a negative wait never ends.
 func longer(a, b time.Duration) bool {
 	if a < 0 || b < 0 {
 		return a < 0 && b >= 0

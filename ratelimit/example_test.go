@@ -145,8 +145,8 @@ func ExampleByRoute() {
 	// /tags/1 200
 }
 
-// The common mistake: a limiter of callers stands outside authentication, where no
-// caller is known yet, and so counts by address. Package ushertest finds it.
+// A common mistake is to put a limiter of callers outside authentication, where no caller
+// is known yet, so that it counts by address. Package ushertest finds the mistake.
 func ExampleByPrincipal_incorrect() {
 	limits, _ := ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{ratelimit.PerPrincipal(100, time.Minute)}})
 	limiter := ushertest.Watch(limits)
@@ -168,7 +168,7 @@ func ExampleByPrincipal_incorrect() {
 	// "alice"
 }
 
-// A handler that knows only afterwards what a request has cost.
+// A handler learns only at the end what a request has cost.
 func ExampleSettle() {
 	limiter, _ := ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{{
 		Name:   "tokens",

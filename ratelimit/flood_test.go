@@ -114,7 +114,7 @@ func TestNewKeysRecoverAfterAFlood(t *testing.T) {
 	})
 }
 
-// The debt of a bucket whose key was dropped is paid off as in the bucket.
+// The debt of a bucket whose key was dropped is paid off at the rate of the bucket.
 func TestTheDebtOfABucketFades(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := memoryOf(t, 1)

@@ -18,7 +18,8 @@ import (
 	"github.com/usher-go/usher/ratelimit"
 )
 
-// A script is a store that does what a test sets, or else what a Memory does.
+// A script is a store that calls the functions that a test sets, or else those of a
+// Memory.
 type script struct {
 	*ratelimit.Memory
 	take   func(context.Context, []ratelimit.Charge) (bool, error)
@@ -39,7 +40,7 @@ func (s *script) Adjust(ctx context.Context, charges []ratelimit.Charge) error {
 	return s.Memory.Adjust(ctx, charges)
 }
 
-// overPipes returns a client of a server of h whose connections are pipes, which obey
+// overPipes returns a client of a server of h. Their connections are pipes, which obey
 // the clock of a bubble.
 func overPipes(t *testing.T, h http.Handler) *http.Client {
 	l := pipes{conns: make(chan net.Conn), closed: make(chan struct{})}

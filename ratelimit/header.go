@@ -17,8 +17,8 @@ import (
 // hidden. The others are X-RateLimit-Limit, -Remaining and -Reset, which describe the
 // policy with the least left, concurrency limits excepted.
 //
-// All times are rounded up to whole seconds, so that a client that obeys them is not
-// refused again.
+// All times are rounded up to whole seconds, so a client that obeys them is not refused
+// again.
 type Headers uint8
 
 // The choices of header fields.
@@ -37,15 +37,16 @@ func (h Headers) standard() bool {
 
 func (h Headers) epoch() bool { return h == EpochHeaders || h == StandardAndEpochHeaders }
 
-// setHeader sets the fields. All text is one allocation, and so are the slices of
-// values, each of which belongs to this response alone and has no spare capacity.
-// Retry-After is among them for that reason alone: usher.Fail would set it as well.
+// setHeader sets the fields with two allocations: one for all text, and one for the
+// slices of values. Each slice belongs to this response alone and has no spare capacity.
+// Retry-After is set here only to share these allocations: usher.Fail would set it as
+// well.
 func (l *Limiter) setHeader(h http.Header, d *decision, refusal *usher.Error) {
 	style := l.config.Headers
 	if style == NoHeaders || len(d.charges) == 0 {
 		return
 	}
-	// The text of the policies is computed once, for decisions over all of them.
+	// For decisions over all policies, RateLimit-Policy was computed in advance.
 	usual := l.fixed && len(d.charged) == len(l.policies)
 	b := d.text[:0]
 	var ends [6]int

@@ -22,8 +22,8 @@ type Key struct {
 	text   string
 }
 
-// An origin is a short name in one word, which is quicker to hash and to compare
-// than the name.
+// An origin is a name in one machine word, which is quicker to hash and to compare than
+// the name.
 type origin uint64
 
 func originOf(name string) origin {
@@ -58,9 +58,9 @@ func AddressKey(p netip.Prefix) Key {
 	return Key{hi: binary.BigEndian.Uint64(b[:8]), lo: binary.BigEndian.Uint64(b[8:])}
 }
 
-// String returns the key as text in which no two keys are the same, for stores. It may
-// have any bytes of any length if the [KeyFunc] takes them from a request. A store that
-// fails for some of these, instead of hashing them, lets one client make it count as down.
+// String returns a text for stores that is different for each key. If the [KeyFunc] takes
+// keys from a request, the text may have any bytes and any length. A store should hash
+// it: one that fails for some texts lets a single client make it count as down.
 func (k Key) String() string { return string(k.append(nil)) }
 
 // append prefixes the text with its length, so that no key is part of another.
@@ -92,11 +92,11 @@ func Global() KeyFunc {
 }
 
 // ByAddress counts each client address, IPv6 addresses by their network
-// ([clientip.Network]). Behind a proxy a [clientip.Resolver] must stand outside the
-// limiter: without one, or with one inside, all clients of the proxy share its key, so
-// that one of them uses up the limit of all. In a test, [clientip.Of] the request that
-// ushertest.Watched.Reached returns is the address that counts. Requests whose address is unknown, over a Unix socket for instance, share
-// one key.
+// ([clientip.Network]). Behind a proxy, put a [clientip.Resolver] outside the limiter:
+// without one, or with one inside, all clients of the proxy share its key, so that one of
+// them uses up the limit of all. To test this, call [clientip.Of] with the request that
+// ushertest.Watched.Reached returns: it returns the address that counts. Requests whose
+// address is unknown, over a Unix socket for instance, share one key.
 func ByAddress() KeyFunc { return byAddress }
 
 func byAddress(r *http.Request) (Key, bool) { return AddressKey(clientip.Network(r)), true }
@@ -130,9 +130,9 @@ func ByOwner() KeyFunc {
 	}
 }
 
-// ByRoute counts each route, by the pattern that the router has matched: the limiter
-// stands inside the router, or inside [usher.Pattern]. Requests that match no route share
-// one key, and so do all requests where the pattern is not known yet.
+// ByRoute counts each route, by the pattern that the router has matched: put the limiter
+// inside the router, or inside [usher.Pattern]. Requests that match no route share one
+// key, and so do all requests whose pattern is not known yet.
 func ByRoute() KeyFunc {
 	return func(r *http.Request) (Key, bool) { return Key{origin: routeOrigin, text: r.Pattern}, true }
 }

@@ -45,9 +45,9 @@ func TokenBucket(quota int, per time.Duration, burst int) Limit {
 	return Limit{algorithm: AlgorithmTokenBucket, quota: int64(quota), per: per, burst: int64(burst)}
 }
 
-// RollingWindow is a limit of quota units in any span of this length, wherever it
-// begins: never one more. It keeps the time of each request within the window, 16
-// bytes each, so it is for quotas of up to some thousands.
+// RollingWindow allows quota units in any period of length per, wherever it begins: never
+// one more. It keeps the time of each request within the window, at 16 bytes each, so it
+// suits quotas of up to a few thousand.
 func RollingWindow(quota int, per time.Duration) Limit {
 	return Limit{algorithm: AlgorithmRollingWindow, quota: int64(quota), per: per}
 }
@@ -175,8 +175,8 @@ func (l Limit) faults() (reasons []string) {
 	return reasons
 }
 
-// firstReset returns the time until more is left than the first request of a key
-// has left.
+// firstReset returns the time until more is left than right after the first request of a
+// key.
 func (l *Limit) firstReset() time.Duration {
 	if l.algorithm == AlgorithmTokenBucket {
 		return time.Duration(l.tokenNanos())

@@ -76,7 +76,7 @@ func TestOtherLimitsHaveNoCalendarWindow(t *testing.T) {
 	}
 }
 
-func TestPoliciesMadeInALine(t *testing.T) {
+func TestPerAddressAndPerPrincipalMakePolicies(t *testing.T) {
 	address := newLimiter(t, ratelimit.Config{Policies: []ratelimit.Policy{ratelimit.PerAddress(2, time.Minute)}}).Wrap(ok)
 	wantCodes(t, codes(3, address, from("192.0.2.1:1")), 200, 200, 429)
 	wantCodes(t, codes(1, address, from("192.0.2.2:1")), 200)

@@ -26,25 +26,24 @@ type Config struct {
 	Policies []Policy
 	// Store keeps the counters; nil means a [Memory] of its own.
 	Store Store
-	// OnStoreFailure is what happens while the store fails. By default the limits
+	// OnStoreFailure chooses what happens while the store fails. By default the limits
 	// apply in this process alone.
 	OnStoreFailure FailureMode
 	// StoreTimeout is how long a decision may wait for the store; zero means 100
 	// milliseconds. It holds even if the store ignores its context. At most 128 decisions
-	// call the store at a time, including those that hang; 16 times as many wait for
+	// call the store at a time, including calls that hang; 16 times as many may wait for
 	// their turn, for at most half the timeout.
 	//
-	// When, of at least 10 calls within 2 seconds, half have timed out or four in five
-	// have failed, decisions stop calling the store, but for one a second, and start again
-	// with its first success.
-	// None of this applies to a Memory, which does not wait.
+	// If, of at least 10 calls within 2 seconds, half have timed out or four in five have
+	// failed, decisions stop calling the store, except for one a second, until a call
+	// succeeds. None of this applies to a Memory, which does not wait.
 	StoreTimeout time.Duration
 	// Headers are the header fields that describe the limits to clients.
 	Headers Headers
-	// OnError is called with each failure of the store, each invalid limit and each
-	// panic of Count, and with the context of the request. Nil logs them to
-	// [log/slog.Default], at most one a second, and of a panic the type and the stack alone.
-	// It must be safe for concurrent use.
+	// OnError is called with the context of the request for each failure of the store,
+	// each invalid limit and each panic of Count. Nil logs them to [log/slog.Default], at
+	// most one a second; of a panic it logs only the type and the stack. It must be safe
+	// for concurrent use.
 	OnError func(ctx context.Context, err error)
 	// OmitRetryAfter leaves Retry-After out of refusals.
 	OmitRetryAfter bool
@@ -70,15 +69,16 @@ const (
 // A Limiter decides requests over several policies at once. It is a
 // [usher.Middleware], is safe for concurrent use, and never changes.
 //
-// A route with its own limits is wrapped by a limiter that [Limiter.With] or
-// [Limiter.Only] returns, instead of by the parent. Limiters that derive from one
-// another or from a common parent make one decision even where one stands inside
-// another, and so does a limiter inside itself. The inner limiter charges only what the
-// outer ones have not charged, Only refunds what they have charged under other policies
-// than its own, and a refusal refunds everything. A refusal of an outer limiter is final.
-// What does not count as another limiter is the one handler that Wrap has returned: a
-// request that passes through it twice, as a handler serves it again or as two places
-// have one usher.Adapt(limiter.Wrap), is charged twice.
+// To give a route its own limits, wrap it with a limiter that [Limiter.With] or
+// [Limiter.Only] returns, instead of the parent. Limiters derived from one another or
+// from a common parent make one decision even when nested, and so does a limiter inside
+// itself. The inner limiter charges only what the outer ones have not charged, Only
+// refunds what they have charged under policies other than its own, and a refusal refunds
+// everything. A refusal by an outer limiter is final.
+//
+// A request that passes twice through one handler that Wrap has returned is charged
+// twice. This happens if a handler serves the request again, or if one
+// usher.Adapt(limiter.Wrap) is mounted in two places.
 type Limiter struct {
 	config   Config
 	policies []*policy
@@ -95,16 +95,16 @@ type Limiter struct {
 	decisions *telemetry.Decisions
 	pool      *sync.Pool
 	blocked   *usher.Error
-	// mounted is set once l wraps a handler, and nested once l may stand inside
-	// itself: it wraps several handlers, or an adapter calls it.
+	// mounted is set once l wraps a handler, and nested once l may be inside itself: it
+	// wraps several handlers, or an adapter calls it.
 	mounted, nested atomic.Bool
 }
 
-// A family is what a limiter and those that derive from it share.
+// A family is the state that a limiter shares with those derived from it.
 type family struct {
 	mu    sync.Mutex
 	names map[string]bool
-	// related is set once there are two.
+	// related is set once the family has two limiters.
 	related atomic.Bool
 }
 
@@ -134,8 +134,8 @@ func New(c Config) (*Limiter, error) {
 	return l, nil
 }
 
-// With returns a limiter that decides over the policies of l and more at once, for a
-// route with further limits. It shares the counters of l.
+// With returns a limiter that decides the policies of l and the given ones together, for
+// a route with additional limits. It shares the counters of l.
 func (l *Limiter) With(policies ...Policy) (*Limiter, error) {
 	return l.derive(false, policies)
 }
@@ -164,8 +164,8 @@ func (l *Limiter) derive(only bool, policies []Policy) (*Limiter, error) {
 	return d, nil
 }
 
-// add validates and compiles policies, which are in a field, and notes their names.
-// It returns all faults.
+// add validates and compiles the policies of a field, and records their names. It returns
+// all faults.
 func (l *Limiter) add(faults config.Faults[usher.ConfigError], field string, policies []Policy) error {
 	faults.If(len(policies) == 0, field, config.Required)
 	faults.If(len(l.policies)+len(policies) > maxCharges, field,
@@ -250,7 +250,7 @@ func (l *Limiter) Wrap(next http.Handler) http.Handler {
 }
 
 // ServeNext passes the request to next if l admits it, and responds with 429 if not.
-// Both responses have the header fields that [Config.Headers] names.
+// Either response has the header fields that [Config.Headers] names.
 func (l *Limiter) ServeNext(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	// The caller may have mounted l elsewhere too.
 	if !l.nested.Load() {
@@ -296,13 +296,14 @@ func (l *Limiter) serve(w http.ResponseWriter, r *http.Request, next http.Handle
 	next.ServeHTTP(w, r)
 }
 
-// abandon ends a request whose client has left, or whose time has run out, during the
+// abandon ends a request whose client disconnected, or whose time ran out, during the
 // decision: next does not run.
 func (l *Limiter) abandon(w http.ResponseWriter, r *http.Request, d *decision, outer *pending) {
 	l.decisions.Record(r.Context(), canceled)
 	e := canceledError(r.Context())
 	if d.admitted {
-		// It is charged, except for places and what its status does not charge.
+		// The request stays charged, except for places and under policies that do not
+		// count its status.
 		pd := &pending{limiter: l, request: r, outer: outer, decision: d}
 		pd.end(e.Status)
 	} else {
@@ -311,9 +312,9 @@ func (l *Limiter) abandon(w http.ResponseWriter, r *http.Request, d *decision, o
 	usher.Fail(w, r, e)
 }
 
-// defers reports whether decisions of l must stay pending while the handler runs: a
-// policy acts after it, or an inner limiter may decide with them. That depends on how l
-// is mounted, since a limiter that is mounted once must not copy requests.
+// defers reports whether decisions of l must stay pending while the handler runs: because
+// a policy acts after the handler, or because an inner limiter may share the decision.
+// How l is mounted matters, since a limiter that is mounted once must not copy requests.
 func (l *Limiter) defers() bool {
 	return l.lasting || l.nested.Load() || l.family.related.Load()
 }

@@ -106,8 +106,8 @@ func wantCodes(t *testing.T, got []int, want ...int) {
 	}
 }
 
-// Behind a proxy the address is that of the client that a resolver has found, for
-// anonymous callers too.
+// Behind a proxy the address is the client's, as a resolver has found it, for anonymous
+// callers too.
 func TestAddressesAreThoseOfTheResolver(t *testing.T) {
 	ips, err := clientip.New(clientip.Config{TrustedProxies: []string{"192.0.2.1"}})
 	if err != nil {
@@ -142,7 +142,7 @@ func TestKeys(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		key  ratelimit.KeyFunc
-		// A second request, after one by the first, is refused if it has its key.
+		// The second request is refused if it has the key of the first.
 		first, second func(*http.Request)
 		shared        bool
 	}{
@@ -428,7 +428,7 @@ func TestOnlyChosenOutcomesCount(t *testing.T) {
 	t.Run("a response that does not count is refunded", func(t *testing.T) {
 		wantCodes(t, codes(5, response(ok)), 200, 200, 200, 200, 200)
 	})
-	t.Run("one that counts is charged", func(t *testing.T) {
+	t.Run("a response that counts is charged", func(t *testing.T) {
 		h := response(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) })
 		wantCodes(t, codes(3, h), 401, 401, 429)
 	})
@@ -447,7 +447,7 @@ func TestOnlyChosenOutcomesCount(t *testing.T) {
 		}
 		wantCodes(t, codes(1, h), 429)
 	})
-	t.Run("nobody gets past the limit while handlers run", func(t *testing.T) {
+	t.Run("concurrent requests stay within the limit while handlers run", func(t *testing.T) {
 		block := make(chan struct{})
 		h := response(func(w http.ResponseWriter, _ *http.Request) { <-block })
 		var wg sync.WaitGroup

@@ -12,14 +12,14 @@ import (
 	"github.com/usher-go/usher/internal/config"
 )
 
-// Memory is the [Store] of a single process. It is exact, allocates nothing for
-// a key that it knows, and starts no goroutine.
+// Memory is the [Store] of a single process. It is exact, allocates nothing for a key
+// that it already keeps, and starts no goroutine.
 //
-// It holds at most a fixed number of keys for each policy, and evicts the least
-// recently used one for another. What an evicted key has used is kept in a table of the
-// same fixed size, in a slot that several keys may share: a key that was evicted or is
-// new starts with the debt in its slot. So a flood of invented keys neither grows the
-// memory nor gives anybody a fresh allowance: all of them are counted against the slots.
+// It keeps at most a fixed number of keys for each policy, and evicts the least recently
+// used one to make room. What an evicted key has used is kept in a table of the same
+// fixed size, in a slot that several keys may share: a key that was evicted or is new
+// starts with the debt in its slot. So a flood of invented keys neither grows the memory
+// nor gives anybody a fresh allowance: each of them counts against a slot.
 //
 // Places of concurrency limits are never evicted; their number is bounded by that of the
 // requests in flight.
@@ -31,7 +31,7 @@ type Memory struct {
 	tables map[string]*table
 }
 
-// A MemoryConfig configures a [Memory]. Its zero value is one for production.
+// A MemoryConfig configures a [Memory]. The zero value is fit for production.
 type MemoryConfig struct {
 	// Keys is the most keys that are kept for each policy; zero means 65,536. A key takes
 	// about 400 bytes, and 16 bytes more for each request in a rolling window.
@@ -88,7 +88,7 @@ func (m *Memory) now(wall bool) instant {
 	return instant{m.base.Add(n), int64(n)}
 }
 
-// errTwice is the error of a caller that breaks the contract.
+// errTwice is returned to a caller that breaks the contract.
 var errTwice = errors.New("ratelimit: a policy occurs twice in one decision")
 
 // maxCharges is how many policies one decision may have.
@@ -197,8 +197,8 @@ func (c *Charge) check(now instant) {
 	c.Violated, c.Remaining, c.Reset, c.Wait = !res.ok, res.remaining, res.reset, res.wait
 }
 
-// refuse sets the results of a limit that admits nothing. The entry of the key stays
-// as it is, for the time when the key has a limit again.
+// refuse sets the results of a limit that admits nothing. The entry of the key stays as
+// it is until the key has a limit again.
 func (c *Charge) refuse() {
 	c.Violated = c.need() > 0 && c.Limit.algorithm != AlgorithmUnlimited
 	c.Remaining, c.Reset, c.Wait = 0, 0, 0

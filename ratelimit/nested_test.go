@@ -14,7 +14,7 @@ import (
 	"github.com/usher-go/usher/ushertest"
 )
 
-// family returns a root of 6 an hour and what derives from it.
+// family returns a limiter of 6 an hour and limiters derived from it.
 func family(t testing.TB, group, route ratelimit.Limit) (root, with, sibling, only *ratelimit.Limiter) {
 	t.Helper()
 	root = limiterOf(t, forAll("root", ratelimit.RollingWindow(6, time.Hour)))
@@ -39,8 +39,8 @@ func admitted(t testing.TB, n int, h http.Handler) (count int, last response) {
 	return count, last
 }
 
-// A policy that could not count a request in an outer limiter, because the caller was
-// not known there, counts it in an inner one.
+// A policy that could not count a request in an outer limiter, because the caller was not
+// known there, counts the request in an inner limiter.
 func TestANestedLimiterCountsWhatTheOuterOneCouldNotOverASocket(t *testing.T) {
 	three := ratelimit.RollingWindow(3, time.Hour)
 	caller := ratelimit.Policy{Name: "caller", Limit: three, Key: func(r *http.Request) (ratelimit.Key, bool) {
@@ -188,7 +188,7 @@ func TestARefusedRequestUsesUpNothingOfNestedLimitersOverASocket(t *testing.T) {
 	}
 }
 
-// Limiters that do not derive from each other decide independently: the outer one also
+// Limiters that are not derived from one another decide independently: the outer one also
 // counts what the inner one refuses.
 func TestLimitersOfTwoFamiliesDecideIndependently(t *testing.T) {
 	outer := limiterOf(t, forAll("outer", ratelimit.RollingWindow(6, time.Hour)))
@@ -222,8 +222,8 @@ func TestAPanicOfAnInnerHandlerRefundsNothing(t *testing.T) {
 	}
 }
 
-// However a limiter is wrapped, it charges once where it stands inside itself. The one
-// handler that Wrap has returned is not another limiter, as the documentation warns.
+// However a limiter is wrapped, it charges once inside itself. Passing twice through one
+// handler that Wrap has returned charges twice, as the documentation warns.
 func TestALimiterInsideItselfChargesOnceInAnyWrapping(t *testing.T) {
 	always := func(*http.Request) bool { return true }
 	tests := map[string]struct {

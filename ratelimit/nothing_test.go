@@ -13,7 +13,7 @@ import (
 	"github.com/usher-go/usher/ratelimit"
 )
 
-// A response is one that has been read.
+// A response is a response that has been read.
 type response struct {
 	StatusCode int
 	Header     http.Header
@@ -98,7 +98,7 @@ func TestAPlanOfNothing(t *testing.T) {
 			wantCodes(t, codes(3, h, as(usher.Principal{ID: "k", Owner: "b"})), 200, 200, 429)
 		})
 	}
-	t.Run("unless another plan says otherwise", func(t *testing.T) {
+	t.Run("another plan still admits", func(t *testing.T) {
 		p := forAll("p", ratelimit.Nothing())
 		p.Plans = map[string]ratelimit.Limit{"paid": ratelimit.RollingWindow(1, time.Hour)}
 		h := limiterOf(t, p).Wrap(ok)

@@ -25,10 +25,10 @@ type pending struct {
 	decision *decision // nil once it is over
 	taken    uint16    // the policies of the limiter that count the request, a bit each
 	refunded uint16    // those of them that charge nothing after all
-	shared   bool      // code beside the limiter has found it
+	shared   bool      // code other than the limiter has found it
 }
 
-// pendingPool has those that are not shared, which are nearly all.
+// pendingPool reuses pending decisions that are not shared, which are nearly all.
 var pendingPool = sync.Pool{New: func() any { return new(pending) }}
 
 // innermost is the slot of the innermost pending decision of a request.
@@ -128,7 +128,7 @@ func (pd *pending) asked(p *policy, r *http.Request) bool {
 	return false
 }
 
-// charges reports whether what pd has counted under p is for the key of r.
+// charges reports whether pd has counted the key of r under p.
 func (pd *pending) charges(p *policy, r *http.Request) bool {
 	key, ok := p.Key(r)
 	if !ok {
@@ -150,9 +150,9 @@ func (pd *pending) refunds(p *policy) bool {
 	return pd.refunded != 0 && pd.refunded&(1<<slices.Index(pd.limiter.policies, p)) != 0
 }
 
-// refundAll marks what pd and the outer decisions of one family have charged as to be
-// refunded in the end, except under the policies to keep. It reports whether there is
-// anything to refund.
+// refundAll marks the charges of pd and the outer decisions of family f to be refunded at
+// the end, except those under the policies in keep. It reports whether there is anything
+// to refund.
 func (pd *pending) refundAll(f *family, keep []*policy) (found bool) {
 	for ; pd != nil; pd = pd.outer {
 		if pd.limiter.family != f {
@@ -196,8 +196,8 @@ func (pd *pending) end(status int) {
 	// Deferred, since Count may end this goroutine.
 	defer func() {
 		if back > 0 {
-			// The client may have left. A store that fails now leaves the charge as it
-			// is, which errs on the safe side.
+			// The context of the request may have ended with its client. If the store
+			// fails now, the charge stays, which errs on the safe side.
 			if err := d.store.Adjust(context.Background(), d.charges[:back]); err != nil {
 				faults = append(faults, fmt.Errorf("ratelimit: refund: %w", err))
 			}
@@ -228,8 +228,8 @@ func (pd *pending) end(status int) {
 	}
 }
 
-// counts reports whether a response with this status is charged. If Count panics, it
-// is.
+// counts reports whether a response with this status is charged. It is charged if Count
+// panics.
 func (p *policy) counts(status int) (counts bool, err error) {
 	counts = true
 	if err = guard.Run(func() error {

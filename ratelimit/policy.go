@@ -35,19 +35,19 @@ type Policy struct {
 	// concurrent use.
 	//
 	// All limits of a policy bound the same use of a key: what is charged under one
-	// counts under the others too, so that a change of plan neither forgets nor
-	// invents use. What should be counted apart, for instance each method, needs its
-	// own keys or policies.
+	// counts under the others too, so a change of plan neither forgets nor invents use.
+	// To count requests apart, by method for instance, give them keys or policies of
+	// their own.
 	LimitFor func(*http.Request) Limit
 	// Applies reports whether the policy counts the request; nil means always.
 	Applies func(*http.Request) bool
 	// Cost returns how many units the request costs; nil means one. A cost of zero or
 	// less is never refused, unless Settle is set.
 	Cost func(*http.Request) int
-	// Count reports whether a response with this status is charged; nil means
-	// always. The cost is taken before the handler runs, so that nobody gets past
-	// the limit meanwhile, and refunded if the response does not count. A handler
-	// that panics counts as 500. If Count panics, the response is charged.
+	// Count reports whether a response with this status is charged; nil means always. The
+	// cost is charged before the handler runs, so that concurrent requests stay within
+	// the limit, and refunded if the response does not count. A handler that panics
+	// counts as 500. If Count panics, the response is charged.
 	Count func(status int) bool
 	// Settle lets the handler change the cost with [Settle]. A request then needs at
 	// least one unit to be left, even if its cost is zero. To keep concurrent requests
@@ -63,21 +63,21 @@ type Policy struct {
 	Message string
 }
 
-// PerAddress returns a policy named "address" that admits quota requests of each
-// client address in any span of this length. See [ByAddress] and [RollingWindow]. If a
-// request passes two such policies, give one of them another Name: clients read the names
-// in the header fields.
+// PerAddress returns a policy named "address" that admits quota requests from each client
+// address in any period of length per. See [ByAddress] and [RollingWindow]. If a request
+// passes two such policies, give one of them another Name: clients read the names in the
+// header fields.
 func PerAddress(quota int, per time.Duration) Policy {
 	return Policy{Name: "address", Key: ByAddress(), Limit: RollingWindow(quota, per)}
 }
 
-// PerPrincipal returns a policy named "principal" that admits quota requests of each
-// caller in any span of this length. See [ByPrincipal] and [RollingWindow].
+// PerPrincipal returns a policy named "principal" that admits quota requests from each
+// caller in any period of length per. See [ByPrincipal] and [RollingWindow].
 func PerPrincipal(quota int, per time.Duration) Policy {
 	return Policy{Name: "principal", Key: ByPrincipal(), Limit: RollingWindow(quota, per)}
 }
 
-// A policy is a Policy with everything that can be made in advance.
+// A policy is a Policy with everything that can be computed in advance.
 type policy struct {
 	Policy
 	item      string // in RateLimit-Policy, for Limit

@@ -14,8 +14,8 @@ type rolling struct {
 	used  int64
 }
 
-// A stamp is what was charged at one instant. It is never 0, so a window has no more
-// stamps than its quota has units.
+// A stamp is what was charged at one instant. Its cost is never 0, so a window has no
+// more stamps than its quota has units.
 type stamp struct {
 	at   int64
 	cost int64
@@ -23,8 +23,8 @@ type stamp struct {
 
 func newRolling(l *Limit, now instant, debts []debt) *rolling {
 	r := new(rolling)
-	// All of a debt counts until the last unit of it expires: never too little. A debt
-	// that ends later is a part of a greater one.
+	// A whole debt counts until its last unit expires, so never too little counts. A debt
+	// that ends later is part of a greater one.
 	slices.SortFunc(debts, func(a, b debt) int { return cmp.Compare(b.until, a.until) })
 	for _, d := range debts {
 		if more := min(d.used, l.quota) - r.used; d.until > now.n && more > 0 {
@@ -145,8 +145,8 @@ func (r *rolling) adjust(l *Limit, now instant, at, cost int64) (moved int64) {
 	if moved = min(cost, max(l.quota-r.used, 0)); moved == 0 {
 		return 0
 	}
-	// At the instant of the charge that it adds to, where a refund finds it; but if that
-	// has expired it would count for nothing.
+	// Add to the original charge, where a refund finds the units; but if that charge has
+	// expired, they would count for nothing.
 	if at > now.n || now.n-at >= int64(l.per) {
 		at = now.n
 	}

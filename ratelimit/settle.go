@@ -11,15 +11,15 @@ import (
 
 // The errors of [Settle].
 var (
-	// ErrNotSettled is matched by the error for a request without a charge to settle.
+	// ErrNotSettled means that the request has no charge to settle.
 	ErrNotSettled = errors.New("ratelimit: not settled")
-	// ErrExhausted is matched by an [*ExhaustedError].
+	// ErrExhausted is wrapped by every [*ExhaustedError].
 	ErrExhausted = errors.New("ratelimit: exhausted")
 )
 
-// An ExhaustedError is returned if a key had less left than the cost of a request:
-// everything that was left has been charged. It matches [ErrExhausted], and
-// [usher.Fail] responds to it with the status 429 of the policy.
+// An ExhaustedError means that a key had less left than a request costs: everything that
+// was left has been charged. It matches [ErrExhausted], and [usher.Fail] responds to it
+// with the policy's 429.
 type ExhaustedError struct {
 	Policy string
 	// Shortfall is the number of units of the cost that are not charged.
@@ -35,17 +35,17 @@ func (e *ExhaustedError) Error() string {
 // Unwrap returns ErrExhausted and the refusal for clients.
 func (e *ExhaustedError) Unwrap() []error { return []error{ErrExhausted, e.refusal} }
 
-// Settle sets the cost of the request of ctx under a policy, once the handler knows it.
-// A lower cost than was charged refunds units, and a higher one charges more, as far as
-// the key has any left. A cost of zero refunds everything. Settle may be called more
-// than once and from any goroutine until the handler has returned. Units of a window
-// that has ended are not refunded.
+// Settle sets what the request of ctx costs under a policy, once the handler has
+// determined it. A lower cost than was charged refunds units, and a higher one charges
+// more, as far as the key has any left. A cost of zero refunds everything. Settle may be
+// called more than once and from any goroutine until the handler has returned. Units of a
+// window that has ended are not refunded.
 //
-// If less than the cost was left, that is charged and Settle returns an
-// [*ExhaustedError], so that a stream can be ended. The policy must have Settle set
-// and must have admitted the request: otherwise Settle returns an error that
-// matches [ErrNotSettled]. Any other error is one of the store, which may or may
-// not have changed the charge; what it may have refunded is not refunded again.
+// If less than the cost was left, Settle charges what was left and returns an
+// [*ExhaustedError], so that the handler can end a stream. The policy must have Settle
+// set and must have admitted the request: otherwise Settle returns an error that matches
+// [ErrNotSettled]. Any other error comes from the store, which may or may not have
+// changed the charge; what it may have refunded is not refunded again.
 func Settle(ctx context.Context, policy string, cost int) error {
 	for pd := pendingIn(ctx); pd != nil; pd = pd.outer {
 		if done, err := pd.settle(policy, int64(min(max(cost, 0), maxQuota))); done {

@@ -33,9 +33,9 @@ func newSharedStore(s Store, timeout time.Duration) *sharedStore {
 }
 
 // Take implements Store within the timeout. It does not end with ctx: a client that
-// leaves is charged all the same.
+// disconnects is charged all the same.
 func (s *sharedStore) Take(ctx context.Context, charges []Charge) (admitted bool, err error) {
-	// A call may go on after its timeout, so it has its own memory.
+	// A call may go on after its timeout, so it works on a copy.
 	own := slices.Clone(charges)
 	admitted, err = guard.Call(context.WithoutCancel(ctx), s.takes, func(ctx context.Context) (bool, error) {
 		admitted, err := s.store.Take(ctx, own)

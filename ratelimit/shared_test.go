@@ -104,8 +104,8 @@ func TestAStoreFailureAppliesItsMode(t *testing.T) {
 	}
 }
 
-// One slow or failing call in a hundred affects one request in a hundred, and not those
-// around it.
+// One slow or failing call in a hundred affects one request in a hundred, and not the
+// requests around it.
 func TestASporadicFailureDecidesNothingElse(t *testing.T) {
 	for name, fault := range map[string]faulty.Fault{
 		"fails":             faulty.Fail,
@@ -263,7 +263,7 @@ func TestPlacesAreReturnedToTheStoreThatGaveThem(t *testing.T) {
 	})
 }
 
-// A place that is not freed during an outage would never be.
+// A place that is not freed during an outage would never be freed.
 func TestPlacesAreReturnedWhileDecisionsAreLocal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &script{Memory: newMemory()}
@@ -280,7 +280,8 @@ func TestPlacesAreReturnedWhileDecisionsAreLocal(t *testing.T) {
 	})
 }
 
-// Refunds that the store fails are lost, which errs on the safe side, and no others are.
+// Refunds for which the store fails are lost, which errs on the safe side. No other
+// refunds are.
 func TestASporadicFailureLosesNoOtherRefund(t *testing.T) {
 	for name, fault := range map[string]faulty.Fault{
 		"fails":             faulty.Fail,

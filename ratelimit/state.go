@@ -25,11 +25,11 @@ type usage struct {
 	missed int64
 }
 
-// maxOthers is how many limits of a key are kept beside the present one.
+// maxOthers is how many limits of a key are kept besides the present one.
 const maxOthers = 3
 
-// change puts the usage under l in front. A new limit starts with the debts under
-// the others, all of which it may replace.
+// change makes the usage under l the present one. A new limit starts with the debts under
+// all the others, one of which may be dropped.
 func (e *entry) change(l *Limit, now instant) {
 	for i := range e.others {
 		if u := &e.others[i]; u.limit == *l {
@@ -48,7 +48,7 @@ func (e *entry) change(l *Limit, now instant) {
 	})
 	e.usage = usage{limit: *l, state: newState(l, now, debts...)}
 	if len(known) > maxOthers {
-		// The one that ends first matters least.
+		// The usage that ends first matters least.
 		first := slices.MinFunc(known, func(a, b usage) int { return cmp.Compare(a.debt(now).until, b.debt(now).until) })
 		known = slices.DeleteFunc(known, func(u usage) bool { return u.limit == first.limit })
 	}
@@ -98,7 +98,7 @@ type instant struct {
 	n    int64
 }
 
-// A state is what one key has used under one limit, which never changes. Its methods
+// A state is what one key has used under one limit. The limit never changes. Its methods
 // are called under the lock of the key's shard, with instants that never go back.
 type state interface {
 	// check returns the result for a request of this cost. It changes nothing that
@@ -123,8 +123,8 @@ type result struct {
 
 const never time.Duration = -1
 
-// newState returns the state of a key with the greatest of these debts, which are
-// traces of the same use under several limits.
+// newState returns the state of a key with the greatest of these debts, which record the
+// same use under several limits.
 func newState(l *Limit, now instant, debts ...debt) state {
 	switch l.algorithm {
 	case AlgorithmTokenBucket:
@@ -145,7 +145,7 @@ type debt struct {
 	until int64 // the instant at which the debt is over
 }
 
-// over reports whether d is the one to keep of two debts in one slot.
+// over reports whether d, not other, is the debt to keep if one slot has both.
 func (d debt) over(other debt, now instant) bool {
 	if other.until <= now.n {
 		return true
@@ -156,7 +156,7 @@ func (d debt) over(other debt, now instant) bool {
 	return d.until > other.until
 }
 
-// greatest returns the debt to keep of all.
+// greatest returns the debt to keep of several.
 func greatest(debts []debt, now instant) (d debt) {
 	for _, o := range debts {
 		if o.over(d, now) {

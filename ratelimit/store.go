@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// A Store keeps what keys have used. [NewMemory] makes one for a single process;
-// other modules have stores that several processes share.
+// A Store keeps count of what keys have used. [NewMemory] returns one for a single
+// process; other modules provide stores that several processes share.
 //
 // A Store is safe for concurrent use, and retains nothing of its arguments after a
 // call has returned. It decides by its own clock, which never goes back. The order of
@@ -14,24 +14,25 @@ import (
 // contract.
 //
 // A store that processes share must also drop the places of concurrency limits that
-// nobody refunds, a while after the longest request: the process may have died, or a call
-// that failed may have taken effect. No caller repeats such a call, since that could free
-// the place of another request. Without this, an outage takes places for good.
+// nobody refunds, after somewhat more time than the longest request takes: the process
+// may have died, or a call that failed may have taken effect. No caller repeats such a
+// call, since that could free the place of another request. If the store never dropped
+// these places, an outage would take them for good.
 type Store interface {
 	// Take decides one request. It admits the request if every charge that is not in
 	// shadow fits, and then charges all that fit; otherwise it charges nothing. In
 	// either case it sets the results in charges. A decision is one round trip. A
 	// policy occurs at most once in charges.
 	//
-	// An error means that nothing was decided; then everything that fits or nothing
-	// was charged.
+	// An error means that nothing was decided; either everything that fits was charged,
+	// or nothing.
 	Take(ctx context.Context, charges []Charge) (admitted bool, err error)
 
-	// Adjust changes what earlier calls of Take have charged, by the Cost of each
-	// charge. A positive cost is charged as far as the key has anything left. A
-	// negative one is refunded, but no more than the key has used, and nothing once
-	// its window has ended. Adjust sets Moved to the number of units that it has
-	// moved: callers refund no unit that did not fit. At is what Take has set.
+	// Adjust changes what earlier calls of Take have charged, by the Cost of each charge.
+	// A positive cost is charged as far as the key has anything left. A negative one is
+	// refunded, but no more than the key has used, and nothing once its window has ended.
+	// Adjust sets Moved to the number of units that it has moved, since callers must
+	// refund no unit that did not fit. At is the value that Take has set.
 	Adjust(ctx context.Context, charges []Charge) error
 }
 
@@ -41,10 +42,10 @@ type Charge struct {
 	Policy string
 	// Key identifies whom the policy counts.
 	Key Key
-	// Limit is what the key may use. It may differ from one decision to the next, and
-	// each limit still bounds what it bounds alone: what is charged under one counts
-	// under the others. A quota of 0 covers no cost above 0, whatever the algorithm,
-	// and its Wait is negative.
+	// Limit is what the key may use. It may differ from one decision to the next. Each
+	// limit still enforces its own bound: what is charged under one counts under the
+	// others. A quota of 0 covers no cost above 0, whatever the algorithm, and its Wait
+	// is negative.
 	Limit Limit
 	// Cost is how many units to take, or by how many to adjust. Take refuses a cost
 	// above what the limit can ever cover; a cost of 0 always fits.

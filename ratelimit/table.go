@@ -19,10 +19,10 @@ type table struct {
 	keys *shard.Cache[uint64, *entry]
 	// perShard is the most keys that a shard holds.
 	perShard int
-	// debts has, for each shard, the slots for what dropped keys owe, or nil as long
-	// as none was dropped. Their number is a power of two.
+	// debts has, for each shard, the slots for the debts of dropped keys, or nil until a
+	// key is dropped. Their number is a power of two.
 	debts [][]debt
-	// places has, for each shard, the places of a concurrency limit in use.
+	// places has, for each shard, how many places of a concurrency limit each key uses.
 	places []map[Key]int64
 }
 
@@ -39,7 +39,7 @@ func newTable(m *Memory, order int) *table {
 
 // hash returns the hash of a key, which clients cannot predict.
 func (t *table) hash(k *Key) uint64 {
-	// Clients do not choose the origin, and no key has an address and a text.
+	// Clients do not choose the origin, and no key has both an address and a text.
 	if k.text != "" {
 		return maphash.String(t.seed, k.text) ^ uint64(k.origin)*0x9e3779b97f4a7c15
 	}
@@ -50,14 +50,14 @@ func (t *table) hash(k *Key) uint64 {
 	return maphash.Bytes(t.seed, b[:])
 }
 
-// entry returns the entry of the key of the charge, with the usage under the limit of
-// the charge in front. It adds one for a new key.
+// entry returns the entry for the key of c, with the usage under the limit of c as the
+// present one. It adds an entry for a new key.
 func (t *table) entry(c *Charge, now instant) *entry {
 	keys := t.keys.At(c.shard)
 	hash := c.hash
 	e, ok := keys.Get(hash)
 	for ok && e.key != c.Key {
-		// Two keys of one hash: one in 2^64.
+		// Two keys with one hash: a chance of one in 2^64.
 		hash++
 		e, ok = keys.Get(hash)
 	}
@@ -87,7 +87,8 @@ func (t *table) admit(c *Charge, hash uint64, now instant) *entry {
 	return e
 }
 
-// slot returns the slot for a hash, of which all keys of a shard share the low bits.
+// slot returns the slot for a hash. It uses the high bits: the low ones are the same for
+// all keys of a shard.
 func slot(slots []debt, hash uint64) *debt {
 	return &slots[(hash>>32)&uint64(len(slots)-1)]
 }
@@ -115,7 +116,7 @@ func (t *table) debt(shard int, hash uint64) debt {
 	return debt{}
 }
 
-// occupy takes n places for the key of the charge, or gives -n back.
+// occupy takes n places for the key of the charge, or frees -n places.
 func (t *table) occupy(c *Charge, n int64) {
 	places := t.places[c.shard]
 	if places == nil {

@@ -28,14 +28,14 @@ func TestStore(t *testing.T, open func(testing.TB) ratelimit.Store) {
 		{"a refused request is charged to no policy", suite.allOrNone},
 		{"the order of the policies makes no difference", suite.order},
 		{"a shadow policy never refuses, and counts what fits", suite.shadow},
-		{"a cost takes as many units, and one above the limit never fits", suite.cost},
+		{"a cost takes that many units, and one above the limit never fits", suite.cost},
 		{"a cost of zero fits even if nothing is left", suite.peek},
 		{"what is refunded can be used again", suite.refund},
-		{"never more is refunded than was taken", suite.refundTooMuch},
+		{"no more is refunded than was taken", suite.refundTooMuch},
 		{"an adjustment takes what is left, and reports how much", suite.adjustUp},
 		{"what did not fit is not refunded", suite.refundTaken},
 		{"every charge of an adjustment is adjusted", suite.adjustAll},
-		{"a charge of nothing can ask for something to be left", suite.least},
+		{"a charge of zero can require units to be left", suite.least},
 		{"under a quota of zero nothing fits", suite.nothing},
 		{"places of a concurrency limit are free again when refunded", suite.places},
 		{"a limit may change from one decision to the next", suite.changing},
@@ -43,7 +43,7 @@ func TestStore(t *testing.T, open func(testing.TB) ratelimit.Store) {
 		{"a larger limit starts with what was used and no more", suite.larger},
 		{"a violated policy reports how long to wait", suite.wait},
 		{"concurrent requests take exactly the limit", suite.concurrent},
-		{"overlapping decisions in every order come to an end", suite.overlapping},
+		{"overlapping decisions in any order do not deadlock", suite.overlapping},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(suite{open(t)}, t) })
 	}
@@ -53,13 +53,14 @@ type suite struct{ store ratelimit.Store }
 
 var serial atomic.Int64
 
-// charge returns a charge of one unit by a policy that no other test has.
+// charge returns a charge of one unit under a policy that no other test uses.
 func charge(l ratelimit.Limit) ratelimit.Charge {
 	name := fmt.Sprintf("test-%d-%d", time.Now().UnixNano(), serial.Add(1))
 	return ratelimit.Charge{Policy: name, Key: ratelimit.TextKey("key"), Limit: l, Cost: 1}
 }
 
-// limits are one of each algorithm with a quota of five that no test outlasts.
+// limits returns one limit of each algorithm, with a quota of five and a period that no
+// test outlasts.
 func limits() map[string]ratelimit.Limit {
 	return map[string]ratelimit.Limit{
 		"token bucket":    ratelimit.TokenBucket(5, 1000*time.Hour, 5),
@@ -84,7 +85,7 @@ func (s suite) take(t testing.TB, charges ...ratelimit.Charge) (bool, []ratelimi
 	return admitted, charges
 }
 
-// wantLeft fails unless exactly n more units can be taken of c.
+// wantLeft fails the test unless exactly n more units can be taken under c.
 func (s suite) wantLeft(t testing.TB, c ratelimit.Charge, n int64) {
 	t.Helper()
 	c.Cost = 0
@@ -98,7 +99,7 @@ func (s suite) wantLeft(t testing.TB, c ratelimit.Charge, n int64) {
 	}
 }
 
-// adjust fails unless the store moves so many units.
+// adjust fails the test unless an adjustment by cost moves this many units.
 func (s suite) adjust(t testing.TB, c ratelimit.Charge, cost, moved int64) {
 	t.Helper()
 	c.Cost, c.Moved = cost, -99
@@ -181,7 +182,7 @@ func (s suite) order(t *testing.T) {
 		ok1, _ := s.take(t, forth...)
 		ok2, _ := s.take(t, back...)
 		if ok1 != ok2 {
-			t.Fatalf("admitted %v forth and %v back", ok1, ok2)
+			t.Fatalf("admitted %v in one order and %v in the reverse", ok1, ok2)
 		}
 		for i := range forth {
 			f, b := forth[i], back[len(back)-1-i]
@@ -262,7 +263,7 @@ func (s suite) adjustUp(t *testing.T) {
 	})
 }
 
-// refundTaken settles far above what is left and then refunds it, as a handler that
+// refundTaken settles far above what is left and then refunds it, as for a handler that
 // fails in the end.
 func (s suite) refundTaken(t *testing.T) {
 	s.each(t, func(t *testing.T, c ratelimit.Charge) {
@@ -349,7 +350,7 @@ func (s suite) places(t *testing.T) {
 		_, first := s.take(t, c)
 		_, second := s.take(t, c)
 		if ok, _ := s.take(t, c); ok {
-			t.Fatal("a third place of two")
+			t.Fatal("a third request is admitted under a limit of two")
 		}
 		s.adjust(t, first[0], -1, -1)
 		s.adjust(t, second[0], -1, -1)
@@ -376,7 +377,7 @@ func (s suite) changing(t *testing.T) {
 func (s suite) alternating(t *testing.T) {
 	s.each(t, func(t *testing.T, c ratelimit.Charge) {
 		if c.Limit.Algorithm() == ratelimit.AlgorithmConcurrency {
-			t.Skip("it has no window")
+			t.Skip("a concurrency limit has no window")
 		}
 		for name, short := range map[string]ratelimit.Limit{
 			"token bucket":    ratelimit.TokenBucket(1000, time.Millisecond, 1000),
@@ -407,7 +408,7 @@ func (s suite) alternating(t *testing.T) {
 func (s suite) larger(t *testing.T) {
 	s.each(t, func(t *testing.T, c ratelimit.Charge) {
 		if c.Limit.Algorithm() == ratelimit.AlgorithmConcurrency {
-			t.Skip("it has no plan of another algorithm")
+			t.Skip("a concurrency limit shares no use with other algorithms")
 		}
 		for name, large := range map[string]ratelimit.Limit{
 			"token bucket":    ratelimit.TokenBucket(1000, 1000*time.Hour, 1000),

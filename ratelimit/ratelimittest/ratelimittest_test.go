@@ -15,7 +15,7 @@ import (
 
 var wrong = flag.String("wrong", "", "the wrong store that TestWrongStore runs the suite against")
 
-// A store changes what a Memory gets and returns.
+// A store changes the arguments and the results of a Memory.
 type store struct {
 	*ratelimit.Memory
 	take, taken     func(*ratelimit.Charge)
@@ -63,7 +63,8 @@ func each(charges []ratelimit.Charge, f func(*ratelimit.Charge)) {
 	}
 }
 
-// stores are wrong, each in one way, and the test of the suite that must fail.
+// stores are stores that are wrong in one way each, with the test of the suite that must
+// fail.
 var stores = map[string]struct {
 	store store
 	fails string
@@ -98,11 +99,11 @@ var stores = map[string]struct {
 	},
 	"does not look at Least": {
 		store{take: func(c *ratelimit.Charge) { c.Least = 0 }},
-		"a_charge_of_nothing_can_ask",
+		"a_charge_of_zero_can_require",
 	},
 	"charges what Least asks for": {
 		store{take: func(c *ratelimit.Charge) { c.Cost = max(c.Cost, c.Least) }},
-		"a_charge_of_nothing_can_ask",
+		"a_charge_of_zero_can_require",
 	},
 	"takes a quota of 0 for none": {
 		store{take: func(c *ratelimit.Charge) {
@@ -165,7 +166,7 @@ func TestWrongStore(t *testing.T) {
 	})
 }
 
-// The wrapper that the wrong stores share is not what fails them.
+// The wrapper that the wrong stores share does not itself fail the suite.
 func TestARightStorePasses(t *testing.T) {
 	ratelimittest.TestStore(t, func(testing.TB) ratelimit.Store { return store{Memory: newMemory()} })
 }
