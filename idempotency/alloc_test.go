@@ -59,7 +59,7 @@ func newBench(tb testing.TB, size int, bare bool) *bench {
 	}
 	b.reader = bytes.NewReader(b.content)
 	b.body = readCloser{b.reader}
-	// An authentication further out has made the one copy of the request.
+	// An outer authentication has made the one copy of the request.
 	b.request = usher.WithPrincipal(post("/orders", "", anonymous), alice)
 	b.request.ContentLength = int64(size)
 	return b

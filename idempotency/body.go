@@ -69,8 +69,9 @@ func (m *Middleware) readBody(b []byte, r *http.Request) ([]byte, error) {
 	}
 }
 
-// room returns by how much to grow a buffer that has taken have bytes of a body: by as
-// much again, but at most by the rest of what is announced and one byte to see the end.
+// room returns by how many bytes to grow a buffer that has received have bytes of a body:
+// as many again, but at most the rest of the announced length and one byte to see the
+// end.
 func room(have, announced int64) int {
 	more := max(have, 512)
 	if announced >= have {
@@ -96,7 +97,7 @@ func (m *Middleware) readError(err error) error {
 		return nil
 	}
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return err // from a limit further out
+		return err // from an outer limit
 	}
 	return &usher.Error{
 		Status:  http.StatusBadRequest,
@@ -107,8 +108,8 @@ func (m *Middleware) readError(err error) error {
 }
 
 // body is the request body for the handler: the bytes that were hashed. They are in a
-// buffer that later serves another request, so reads fail once it is closed, even those
-// of a goroutine that the handler has left behind.
+// buffer that later serves another request, so reads fail once the body is closed, even
+// those of a goroutine that the handler has left behind.
 type body struct {
 	mu     sync.Mutex
 	rest   []byte

@@ -98,7 +98,7 @@ func TestAnOutcomeThatDoesNotReturnIsUnknown(t *testing.T) {
 	calls.want(t, 1)
 }
 
-// A writer further out that panics when the response is sent changes nothing.
+// An outer writer that panics when the response is sent changes nothing.
 func TestAWriterThatPanicsChangesNothing(t *testing.T) {
 	calls := new(counting)
 	h := newMiddleware(t, idempotency.Config{}).Wrap(calls)
@@ -182,8 +182,8 @@ func TestAnOnErrorThatPanicsIsHarmless(t *testing.T) {
 	}
 }
 
-// A callback that panics before the key is claimed aborts the request as any
-// handler would, and leaves nothing behind.
+// A callback that panics before the key is claimed aborts the request as in any handler,
+// and leaves nothing behind.
 func TestACallbackThatPanicsBeforeTheClaimLeavesNothing(t *testing.T) {
 	for name, config := range map[string]func(bug func()) idempotency.Config{
 		"Owner": func(bug func()) idempotency.Config {
@@ -206,7 +206,7 @@ func TestACallbackThatPanicsBeforeTheClaimLeavesNothing(t *testing.T) {
 			calls := new(counting)
 			s := httptest.NewServer(asAlice(m.Wrap(calls)))
 			t.Cleanup(s.Close)
-			// The transport would send a request again whose connection was in use before.
+			// The transport would resend a request whose connection has been used before.
 			if resp, err := s.Client().Do(request(t, s.URL, "k")); err == nil {
 				_ = resp.Body.Close()
 				t.Errorf("the request got %d", resp.StatusCode)

@@ -10,14 +10,14 @@ import (
 	"github.com/usher-go/usher/internal/httpwriter"
 )
 
-// A capture collects the response of an execution until that is stored, or passes on
-// a response that cannot be stored. It is the [httpwriter.Hook] of its own writer, so
-// that handlers, who have the Execution, cannot call the hook.
+// A capture collects the response of an execution until it is stored, or passes on a
+// response that cannot be stored. It is the [httpwriter.Hook] of its own writer, so that
+// handlers, which have the Execution, cannot call the hook.
 type capture struct {
 	execution *Execution
 	writer    httpwriter.Writer
-	// outerEncoding is the Content-Encoding that a middleware further out announced
-	// before the handler ran.
+	// outerEncoding is the Content-Encoding that an outer middleware announced before the
+	// handler ran.
 	outerEncoding []string
 
 	mu       sync.Mutex // as a handler may leave a goroutine behind
@@ -90,8 +90,7 @@ func (c *capture) collect() {
 	c.declared = declaredLength(h)
 	c.buffer = newBuffer()
 	c.buffer.b = appendHead(c.buffer.b, c.status, h, c.execution.m.keptHeaders, c.outerEncoding)
-	// This is the moment to ask: an envelope further out notes next that it has
-	// wrapped the response.
+	// Ask now: an outer envelope records next that it has wrapped the response.
 	if c.execution.exchange.Rendered() == c.status {
 		c.flags = flagRendered
 	}
@@ -182,8 +181,8 @@ func (c *capture) incomplete() bool {
 	if c.status < 400 && c.writer.LateError() != 0 {
 		return true
 	}
-	// A length that does not match Content-Length comes from an upstream that broke
-	// off, for instance. The first client notices, as the server closes its connection.
+	// A length that does not match Content-Length comes from an upstream that broke off,
+	// for instance. The first client notices, because the server closes its connection.
 	if c.declared < 0 || !bodyAllowed(c.status) {
 		return false
 	}

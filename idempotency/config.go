@@ -87,18 +87,18 @@ type Config struct {
 	// the work that was done. After that time the context of the request ends with the
 	// cause [ErrDisconnected].
 	//
-	// A deadline of the request's own context, as set by http.TimeoutHandler, still
-	// ends its work. Any other cancellation from outside counts as a disconnect, for
-	// instance that of a base context when the server shuts down. A response that is
-	// streamed rather than stored ends the context together with its client.
+	// A deadline of the request's own context, as set by http.TimeoutHandler, still ends
+	// its work. Any other cancellation from outside counts as a disconnect, for instance
+	// that of a base context when the server shuts down. If the response is streamed
+	// rather than stored, the context ends as soon as the client disconnects.
 	DisconnectTimeout time.Duration
 	// StoreTimeout limits each call of the store; zero means 250 milliseconds. It does
 	// not apply to a Memory, whose calls do not block.
 	StoreTimeout time.Duration
-	// FinishTimeout is how long a response is delayed, over several attempts, while
-	// the store fails to take it; zero means 2 seconds. After that the client gets the
-	// response, and it is stored in the background: until the store takes it, but for
-	// TTL at most.
+	// FinishTimeout is how long a response is delayed, over several attempts, while the
+	// store fails to accept it; zero means 2 seconds. After that the client gets the
+	// response, and attempts to store it go on in the background until the store accepts
+	// it, but for TTL at most.
 	FinishTimeout time.Duration
 	// DangerouslyFailOpen executes requests without protection while the store fails.
 	// They are counted, and their responses carry "Idempotency-Status: ignored". By
@@ -107,13 +107,13 @@ type Config struct {
 
 	// OnError is called for failures of the store, lost claims and panics of Outcome, on
 	// any goroutine. Of several attempts to store one result, the first failure is
-	// reported, and that the result is given up. The context is that of the request. Nil
-	// means that failures are logged to [log/slog.Default], at most one line a second. If
-	// OnError panics, that is logged and goes no further.
+	// reported, and so is giving the result up. The context is that of the request. Nil
+	// means that failures are logged to [log/slog.Default], at most one line a second. A
+	// panic of OnError is logged and goes no further.
 	OnError func(ctx context.Context, err error)
 	// MeterProvider provides the counters usher.idempotency.requests, by
-	// usher.idempotency.result, and usher.idempotency.claims, by
-	// usher.idempotency.end. Nil means the global one.
+	// usher.idempotency.result, and usher.idempotency.claims, by usher.idempotency.end.
+	// Nil means the global provider.
 	MeterProvider metric.MeterProvider
 }
 

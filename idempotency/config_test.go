@@ -50,8 +50,8 @@ func TestAConfigMayChangeAfterNew(t *testing.T) {
 	calls.want(t, 2)
 }
 
-// A method that never matches would switch the protection off, and a safe one has
-// no effect that could happen twice.
+// A method that never matches would switch the protection off, and a safe method has no
+// effect that could happen twice.
 func TestMethodsAreInCapitalsAndUnsafe(t *testing.T) {
 	for _, name := range []string{
 		"", "post", "Patch", " POST", "POST ", "POST,PATCH", "P\u00d6ST", "*", "CONNECT",

@@ -8,17 +8,17 @@ import (
 	"time"
 )
 
-// ErrDisconnected is the cause with which the context of a request with a key ends when
+// ErrDisconnected is the cause if the context of a request with a key ends because
 // [Config.DisconnectTimeout] has passed since its client disconnected.
 var ErrDisconnected = errors.New("idempotency: the client has disconnected, and the time for its request is over")
 
 // A workContext is the context of a request that is executed with its key. It has the
-// values and the deadline of the request's own context, but outlives its cancellation
-// for a while: the server cancels it when the client disconnects, and the retry of that
-// client is to get the response.
+// values and the deadline of the request's own context. The server cancels that context
+// when the client disconnects; the workContext outlives it for a while, so that the
+// client's retry gets the response.
 //
-// Few handlers wait for the end of their context, so that is set up on demand. It costs
-// no goroutine while the client is connected.
+// Few handlers wait for the end of their context, so waiting is set up on demand. It
+// costs no goroutine while the client is connected.
 type workContext struct {
 	outer context.Context // of the request as it arrived
 	grace time.Duration
@@ -76,7 +76,7 @@ func (c *workContext) Value(key any) any {
 	return value
 }
 
-// ending returns the context that ends. It makes it at the first call.
+// ending returns the own context of c. The first call makes it.
 func (c *workContext) ending() *ownContext {
 	if own := c.own.Load(); own != nil {
 		return own
@@ -117,7 +117,7 @@ func (c *workContext) disconnect(own *ownContext) {
 	_, deadline := c.outer.Deadline()
 	switch expired := errors.Is(c.outer.Err(), context.DeadlineExceeded); {
 	case c.over, expired && deadline:
-		// It has ended, or the same deadline ends it.
+		// The handler has returned, or the own context ends at the same deadline.
 	case expired, c.bound:
 		own.cancel(context.Cause(c.outer))
 	case own.timer == nil:
@@ -131,7 +131,7 @@ func (c *workContext) deserted() bool {
 	return c.outer.Err() != nil || own != nil && own.Err() != nil
 }
 
-// bind lets the context end with the client again.
+// bind makes the context end when the client disconnects.
 func (c *workContext) bind() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -38,8 +38,8 @@ var endings = []struct {
 	{"has done its work", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(201) }, replays},
 }
 
-// hangUp posts with the key k and gives up once entered is closed. It returns
-// when the server has served the request.
+// hangUp posts with the key k and disconnects once entered is closed. It returns when the
+// server has served the request.
 func hangUp(t *testing.T, s *httptest.Server, entered, served <-chan struct{}) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -155,8 +155,8 @@ func TestWorkOutlivesItsClientForABoundedTime(t *testing.T) {
 	}
 }
 
-// A deadline from further out ends the work even if the client is still connected.
-func TestADeadlineFromOutsideEndsTheWork(t *testing.T) {
+// An outer deadline ends the work even if the client is still connected.
+func TestAnOuterDeadlineEndsTheWork(t *testing.T) {
 	for name, limit := range map[string]func(http.Handler) http.Handler{
 		"of http.TimeoutHandler": func(h http.Handler) http.Handler {
 			return http.TimeoutHandler(h, 10*time.Millisecond, "too late")
@@ -179,7 +179,7 @@ func TestADeadlineFromOutsideEndsTheWork(t *testing.T) {
 					}
 					<-r.Context().Done()
 					if err := r.Context().Err(); !errors.Is(err, context.DeadlineExceeded) {
-						t.Errorf("it ended with %v", err)
+						t.Errorf("the context ended with %v", err)
 					}
 					c.react(w, r)
 				}
@@ -253,9 +253,9 @@ type valueKey struct{}
 func TestTheContextOfARequestWithAKey(t *testing.T) {
 	for _, c := range []struct {
 		name string
-		// look is the handler; leave disconnects the client.
+		// look runs in the handler; leave disconnects the client.
 		look func(t *testing.T, ctx context.Context, leave func())
-		// deadline of the request from outside, if any.
+		// deadline is the outer deadline of the request, if any.
 		deadline time.Duration
 	}{
 		{name: "has the values of the request, even after the client has disconnected", look: func(t *testing.T, ctx context.Context, leave func()) {
@@ -276,16 +276,16 @@ func TestTheContextOfARequestWithAKey(t *testing.T) {
 			left := time.Now()
 			<-done
 			if d := time.Since(left); d != 60*time.Second {
-				t.Errorf("it ended after %v", d)
+				t.Errorf("the context ended after %v", d)
 			}
 			if !errors.Is(ctx.Err(), context.Canceled) || !errors.Is(context.Cause(ctx), idempotency.ErrDisconnected) {
 				t.Errorf("with %v, %v", ctx.Err(), context.Cause(ctx))
 			}
 		}},
-		{name: "even if nothing waited for it before that", look: func(t *testing.T, ctx context.Context, leave func()) {
+		{name: "ends so even if nothing waited for it", look: func(t *testing.T, ctx context.Context, leave func()) {
 			leave()
 			if ctx.Err() != nil || context.Cause(ctx) != nil {
-				t.Errorf("it has ended with %v, %v", ctx.Err(), context.Cause(ctx))
+				t.Errorf("the context has already ended with %v, %v", ctx.Err(), context.Cause(ctx))
 			}
 			time.Sleep(time.Minute)
 			synctest.Wait()
@@ -302,14 +302,14 @@ func TestTheContextOfARequestWithAKey(t *testing.T) {
 				t.Errorf("the cause is %v", context.Cause(child))
 			}
 		}},
-		{name: "ends by a deadline from outside", deadline: time.Second, look: func(t *testing.T, ctx context.Context, _ func()) {
+		{name: "ends by an outer deadline", deadline: time.Second, look: func(t *testing.T, ctx context.Context, _ func()) {
 			began := time.Now()
 			if at, ok := ctx.Deadline(); !ok || at.Sub(began) != time.Second {
 				t.Errorf("the deadline is %v, %v", at, ok)
 			}
 			<-ctx.Done()
 			if time.Since(began) != time.Second || !errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				t.Errorf("it ended after %v with %v", time.Since(began), ctx.Err())
+				t.Errorf("the context ended after %v with %v", time.Since(began), ctx.Err())
 			}
 		}},
 		{name: "ends by a deadline that comes after the client has disconnected", deadline: time.Second, look: func(t *testing.T, ctx context.Context, leave func()) {
@@ -317,7 +317,7 @@ func TestTheContextOfARequestWithAKey(t *testing.T) {
 			leave()
 			<-ctx.Done()
 			if time.Since(began) != time.Second || !errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				t.Errorf("it ended after %v with %v", time.Since(began), ctx.Err())
+				t.Errorf("the context ended after %v with %v", time.Since(began), ctx.Err())
 			}
 		}},
 		{name: "costs no goroutine while the client is there", look: func(t *testing.T, ctx context.Context, _ func()) {
@@ -360,13 +360,13 @@ func TestTheContextOfARequestWithAKey(t *testing.T) {
 			var late context.Context
 			h := newMiddleware(t, idempotency.Config{}).Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 				if late = r.Context(); looked && isClosed(late.Done()) {
-					t.Error("it has ended before")
+					t.Error("the context ended before the handler")
 				}
 			}))
 			do(h, post("/", ""))
 			<-late.Done()
 			if !errors.Is(late.Err(), context.Canceled) || !errors.Is(context.Cause(late), context.Canceled) {
-				t.Errorf("it ended with %v, %v", late.Err(), context.Cause(late))
+				t.Errorf("the context ended with %v, %v", late.Err(), context.Cause(late))
 			}
 		}
 	})

@@ -7,13 +7,13 @@
 //
 // # Guarantees
 //
-//   - Of all requests of one caller with one method, route and key, one runs at a
-//     time, and none after it, unless it had no effect. While it runs, duplicates get
+//   - Of all requests of one caller with one method, route and key, one runs at a time,
+//     and no other runs after it unless it had no effect. While it runs, duplicates get
 //     409, or wait for it for up to [Config.Wait]; afterwards they get its response.
-//   - A key that comes back with another host, request target, media type, content
+//   - A key that is reused with another host, request target, media type, content
 //     encoding or body gets 422, even while the first request is in flight. Host and
-//     target count as the client sent them: a retry to another name of the service,
-//     or through a proxy that rewrites them, is another request.
+//     target count as the client sent them: a retry to another name of the service, or
+//     through a proxy that rewrites them, is another request.
 //   - No caller gets the response of another caller, method or route. A record is
 //     bound to its owner and key: a request for which the store returns the record of
 //     another key gets an error and does not run.
@@ -24,25 +24,24 @@
 //     client has disconnected or the request has run out of time. A handler that
 //     means an empty response writes its status.
 //   - A response is stored before its first byte is sent, even if the client has
-//     disconnected. One that is too large, flushed, hijacked or has trailers is sent
-//     as it is; a retry gets 409, and does not run.
-//     The outcome of a response that is shorter or longer than its Content-Length is
-//     unknown.
+//     disconnected. A response that is too large, flushed or hijacked, or has trailers,
+//     is sent as it is; a retry gets 409, and does not run. The outcome of a response
+//     that is shorter or longer than its Content-Length is unknown.
 //   - The keys of a process that dies are free after [Config.Lease]. A process that
 //     only seemed dead cannot overwrite what its successor has stored.
-//   - While the store fails, requests with a key get 503 within
-//     [Config.StoreTimeout], and do not run. If it fails when a request ends, the
-//     client gets its response after [Config.FinishTimeout], the lease is kept, and
-//     the result is stored once the store takes it: see [Middleware.Shutdown].
+//   - While the store fails, requests with a key get 503 within [Config.StoreTimeout],
+//     and do not run. If it fails when a request ends, the client gets its response after
+//     [Config.FinishTimeout], the lease is kept, and the result is stored once the store
+//     accepts it: see [Middleware.Shutdown].
 //
 // # Limits
 //
 // At most one request at a time holds a valid lease; that is not exactly once. If a
-// process dies after the effect and before the response is stored, the key is free
-// after the lease, and the retry has the effect again. The same happens if a process
-// is paused, or cut off from the store, for longer than its lease and its handler
-// ignores [Execution.Lost]; and if it holds 1,024 results that the store has not
-// taken and another is added.
+// process dies after the effect and before the response is stored, the key is free after
+// the lease, and the retry has the effect again. The same happens in two other cases: if
+// a process is paused, or cut off from the store, for longer than its lease and its
+// handler ignores [Execution.Lost]; and if it already has 1,024 results that the store
+// has yet to accept and another is added.
 //
 // To close this gap, store the response in the transaction of the effect
 // ([Execution.Result]), protect the data with the fencing token
@@ -56,23 +55,23 @@
 //
 // # Order
 //
-// Put this middleware inside authentication, as keys belong to callers; inside rate
-// limits, so that replays count and carry the current state of the limits; and
-// inside the envelope, which gives refusals their shape. The envelope also gives a
-// replay the request ID and, around plain JSON, the metadata of its own request. What
-// a handler writes through usher.Respond, usher.Fail or the writers of the envelope
-// is stored as it was sent, metadata included, and not enveloped again.
+// Put this middleware inside authentication, because keys belong to callers; inside rate
+// limits, so that replays count and carry the current state of the limits; and inside the
+// envelope, which gives refusals their shape. The envelope also gives a replay the
+// request ID of its own request and, around plain JSON, that request's metadata. What a
+// handler writes through usher.Respond, usher.Fail or the writers of the envelope is
+// stored as it was sent, metadata included, and not enveloped again.
 //
-// It works inside a router, or outside behind usher.Pattern. Without that, routes are not
-// known outside: all routes share their keys, and a key that comes back on another route
-// gets 422.
+// Put it inside the router, or outside the router and inside usher.Pattern. Outside the
+// router without usher.Pattern, the route is unknown: all routes share one set of keys,
+// and a key that is reused on another route gets 422.
 //
-// Whatever changes the pattern of a route changes its keys: a new pattern, but also
-// usher.Pattern or [Config.Route] where there was none. A retry of a request from before
-// that change runs again, for up to [Config.TTL].
+// Anything that changes the pattern of a route changes its keys: a new pattern, but also
+// adding usher.Pattern or [Config.Route]. For up to [Config.TTL] after such a change, a
+// retry of an earlier request runs again.
 //
-// Put compression outside: bodies are stored plain, without the Content-Encoding that a
-// compressor further out has announced, and each replay is compressed as its own request
-// asks for. Put http.TimeoutHandler outside as well: inside, it responds with 503 while
-// the handler goes on, and 503 releases the key, so that a retry runs.
+// Put compression outside: bodies are stored plain, without the Content-Encoding that an
+// outer compressor has announced, and each replay is compressed as its own request asks.
+// Put http.TimeoutHandler outside as well: inside, it responds with 503 while the handler
+// goes on, and 503 releases the key, so a retry runs.
 package idempotency

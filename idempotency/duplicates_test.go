@@ -21,8 +21,8 @@ import (
 
 var soak = os.Getenv("USHER_SOAK") != ""
 
-// nodes returns n middlewares over one store, like those of n processes, in front of
-// one handler.
+// nodes returns n middlewares over one store, like those of n processes, around one
+// handler.
 func nodes(tb testing.TB, n int, c idempotency.Config, next http.Handler) []http.Handler {
 	tb.Helper()
 	if c.Store == nil {
@@ -46,7 +46,7 @@ func slow(executions *atomic.Int64) http.Handler {
 	})
 }
 
-// T1, P04: of any number of simultaneous duplicates one runs.
+// T1, P04: of any number of simultaneous duplicates, one runs.
 func TestDuplicateRequestsRunOnce(t *testing.T) {
 	runs, duplicates := 1, 10_000
 	if soak {
@@ -91,8 +91,8 @@ func TestDuplicateRequestsRunOnce(t *testing.T) {
 	}
 }
 
-// checkDuplicates fails unless one response is the first, and all others are identical
-// replays, or conflicts with Retry-After.
+// checkDuplicates fails the test unless one response is the first and all others are
+// identical replays, or conflicts with Retry-After.
 func checkDuplicates(t *testing.T, responses []*httptest.ResponseRecorder, noConflicts bool) {
 	t.Helper()
 	firsts, replays, conflicts := 0, 0, 0
@@ -208,7 +208,7 @@ func TestWaiting(t *testing.T) {
 			began := time.Now()
 			wantFailure(t, do(h, post("/", "")), 409, usher.CodeIdempotencyInProgress)
 			if d := time.Since(began); d != time.Second {
-				t.Errorf("it waited for %v", d)
+				t.Errorf("the request waited for %v", d)
 			}
 			time.Sleep(5 * time.Second)
 			calls.want(t, 1)
@@ -225,7 +225,7 @@ func TestWaiting(t *testing.T) {
 			began := time.Now()
 			wantFailure(t, do(h, post("/", "other")), 422, usher.CodeIdempotencyKeyReused)
 			if d := time.Since(began); d != 0 {
-				t.Errorf("it waited for %v", d)
+				t.Errorf("the request waited for %v", d)
 			}
 			time.Sleep(time.Second)
 		}},
@@ -261,7 +261,7 @@ func TestWaiting(t *testing.T) {
 			defer cancel()
 			wantFailure(t, do(h, r.WithContext(ctx)), 409, usher.CodeIdempotencyInProgress)
 			if d := time.Since(began); d != 100*time.Millisecond {
-				t.Errorf("it waited for %v", d)
+				t.Errorf("the request waited for %v", d)
 			}
 			time.Sleep(time.Second)
 			calls.want(t, 1)

@@ -33,7 +33,7 @@ type zipWriter struct {
 
 func (w zipWriter) Write(p []byte) (int, error) { return w.zip.Write(p) }
 
-// A decoded response has the body that its Content-Encoding makes of it.
+// A decoded response has its body without the Content-Encoding.
 type decoded struct {
 	status             int
 	encoding, replayed string
@@ -68,9 +68,9 @@ func postOver(t *testing.T, s *httptest.Server, encoding string) decoded {
 	return decoded{response.StatusCode, h.Get("Content-Encoding"), h.Get("Idempotency-Replayed"), string(text)}
 }
 
-// A compressor further out compresses each replay anew, or not, as its own request
-// asks for.
-func TestEncodingOfACompressorFurtherOutIsNotStored(t *testing.T) {
+// An outer compressor compresses each replay anew, or not, as the replay's own request
+// asks.
+func TestEncodingOfAnOuterCompressorIsNotStored(t *testing.T) {
 	long := strings.Repeat("a long text ", 500)
 	handlers := map[string]http.HandlerFunc{
 		"a short body": func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "short") },
@@ -105,8 +105,8 @@ func TestEncodingOfACompressorFurtherOutIsNotStored(t *testing.T) {
 	}
 }
 
-// An encoding that the handler sets belongs to the body and is stored, even if it replaces
-// one that was set further out.
+// An encoding that the handler sets belongs to the body and is stored, even if it
+// replaces one that an outer middleware has set.
 func TestEncodingOfTheHandlerIsStored(t *testing.T) {
 	m := newMiddleware(t, idempotency.Config{DangerouslyAllowAnonymous: true})
 	h := m.Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

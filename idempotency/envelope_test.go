@@ -124,7 +124,7 @@ func TestAroundAnEnvelope(t *testing.T) {
 	}
 }
 
-// An envelope further out must not wrap a response that one further in has wrapped.
+// An outer envelope must not wrap a response that an inner one has wrapped.
 func TestBetweenTwoEnvelopes(t *testing.T) {
 	for _, c := range responding {
 		t.Run(c.name, func(t *testing.T) {
@@ -173,7 +173,7 @@ func TestRefusalsHaveTheShapeOfTheService(t *testing.T) {
 	}
 }
 
-// A panic after a part of the response never looks like a whole response.
+// A panic in the middle of a response never looks like a whole response.
 func TestAPanicWithinAnEnvelope(t *testing.T) {
 	panics := 0
 	e, err := envelope.New(envelope.Config{

@@ -12,7 +12,7 @@ import (
 	"github.com/usher-go/usher/idempotency"
 )
 
-// asAcme stands for the authentication of a real server.
+// asAcme replaces the authentication of a real server.
 func asAcme(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		next.ServeHTTP(w, usher.WithPrincipal(r, &usher.Principal{ID: "acme", Kind: usher.KindAPIKey}))
@@ -113,8 +113,8 @@ func ship(ctx context.Context, generation uint64, key string) error {
 }
 
 // The common mistake is to put the middleware outside authentication. Keys belong to
-// callers, and the caller is not known there. So a request with a key is refused, as all
-// callers would share their keys.
+// callers, and the caller is not known there. So a request with a key is refused:
+// otherwise all callers would share their keys.
 func ExampleMiddleware_Wrap_incorrect() {
 	once, err := idempotency.New(idempotency.Config{})
 	if err != nil {

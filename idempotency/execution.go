@@ -11,9 +11,9 @@ import (
 	"github.com/usher-go/usher/internal/exchange"
 )
 
-// An Execution is the single run of a request with a key, for the use of its
-// handler. All methods are safe for concurrent use. They may be called on nil, which
-// stands for a request without a key.
+// An Execution is the single run of a request with a key, for the use of its handler. All
+// methods are safe for concurrent use. They may be called on nil, which means a request
+// without a key.
 type Execution struct {
 	m          *Middleware
 	key        Key
@@ -24,7 +24,7 @@ type Execution struct {
 	body        body
 	work        workContext
 	exchange    *exchange.Exchange
-	ownExchange exchange.Exchange // in use if no middleware further out has attached one
+	ownExchange exchange.Exchange // in use if no outer middleware has attached one
 	response    capture
 	finished    bool // Finish was called; guarded by response.mu
 
@@ -53,9 +53,10 @@ func From(ctx context.Context) *Execution {
 }
 
 // SetOutcome decides the outcome, whatever the status of the response: Release if the
-// request had no effect, Keep if its response is final, Unknown if neither is
-// certain. The last call counts, until the handler returns or its response begins to
-// be sent, as after a flush. The zero Outcome undoes an earlier call.
+// request had no effect, Keep if its response is final, Unknown if neither is certain.
+// The last call counts. A call has no effect once the handler has returned or its
+// response has begun to be sent, as after a flush. The zero Outcome undoes an earlier
+// call.
 //
 // A handler that sets Keep and then panics has no response: its outcome is Unknown.
 func (e *Execution) SetOutcome(o Outcome) {
@@ -85,10 +86,9 @@ func (e *Execution) Token() Token {
 	return e.token
 }
 
-// Result returns a result that stores the given response. A [Store] that finishes the
-// claim with it in the transaction of the handler makes the effect of the request and
-// its record one step: both happen or neither. The handler then sends the same
-// response.
+// Result returns a result that stores the given response. If a [Store] finishes the claim
+// with this result in the transaction of the handler, the effect of the request and its
+// record are one step: both happen or neither. The handler then sends the same response.
 func (e *Execution) Result(status int, header http.Header, body []byte) Result {
 	if e == nil {
 		return Result{}

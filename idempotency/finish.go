@@ -21,7 +21,7 @@ func (e *Execution) end(returned bool) {
 		returned = false
 	}
 	defer func() {
-		if !e.finished { // something below has panicked
+		if !e.finished { // something inside has panicked
 			e.tombstone(Unknown, c.status)
 		}
 	}()
@@ -94,9 +94,9 @@ func (e *Execution) release() {
 	e.finish(Result{State: StateReleased, TTL: e.m.config.Lease}, released)
 }
 
-// finish finishes the claim, and retries for a while if the store fails. The payload
-// of r may change after it returns. Until the store has taken the result, the lease
-// is kept: a request that got the key would repeat the effect.
+// finish finishes the claim, and retries for a while if the store fails. The payload of r
+// may change after it returns. Until the store has accepted the result, the lease is
+// kept: a request that got the key would repeat the effect.
 func (e *Execution) finish(r Result, end int) {
 	e.finished = true
 	if e.m.memory {
@@ -117,8 +117,8 @@ func (e *Execution) finish(r Result, end int) {
 	e.settle(err, end)
 }
 
-// finishWithTimeout tries to finish the claim until [Config.FinishTimeout]. It reports
-// the first failure.
+// finishWithTimeout tries to finish the claim for up to [Config.FinishTimeout]. It
+// reports the first failure.
 func (e *Execution) finishWithTimeout(r Result) error {
 	deadline := time.Now().Add(e.m.config.FinishTimeout)
 	for pause := firstPause; ; pause *= 2 {
@@ -127,7 +127,7 @@ func (e *Execution) finishWithTimeout(r Result) error {
 			return err
 		}
 		if pause == firstPause {
-			e.m.failures.Error(e.request.Context(), fmt.Errorf("idempotency: finish the claim, to be retried: %w", err))
+			e.m.failures.Error(e.request.Context(), fmt.Errorf("idempotency: finish the claim, will retry: %w", err))
 		}
 		if time.Now().Add(pause).After(deadline) {
 			return err

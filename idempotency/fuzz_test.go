@@ -12,12 +12,12 @@ import (
 	"github.com/usher-go/usher/idempotency"
 )
 
-// quoted is a String of RFC 9651: what stands between the quotes is a printable
-// character of ASCII, and a quote or a backslash after a backslash.
+// quoted matches a String of RFC 9651: between the quotes are printable ASCII characters,
+// with a backslash before each quote and backslash.
 var quoted = regexp.MustCompile(`\A"((?:[ !#-\[\]-~]|\\["\\])*)"\z`)
 
 // A value that begins with a quote is a String of RFC 9651 and nothing else. The module
-// tests compares with an independent parser.
+// tests compares this with an independent parser.
 func FuzzParseKey(f *testing.F) {
 	for _, s := range []string{"a", `"a"`, `"a\"b"`, `"a\\"`, `""`, `"`, `"a`, `a"`, `"a" `, `"a";b`, "a b", "\x7f", "ü", strings.Repeat("k", 256), `"\a"`, `"a"b"`} {
 		f.Add(s)
@@ -115,7 +115,7 @@ func TestADamagedRecordIsAnError(t *testing.T) {
 		return w.Code, code(w)
 	}
 	if status, _ := serve(whole); status != 201 {
-		t.Fatalf("the whole one: %d", status)
+		t.Fatalf("the undamaged record: %d", status)
 	}
 	for i := range whole {
 		for bit := range 8 {

@@ -17,12 +17,12 @@ import (
 // duplicate of it the response of the first. It is a [usher.Middleware], immutable
 // and safe for concurrent use.
 //
-// Inside another Middleware that has already claimed the key of the request it does
-// nothing.
+// It does nothing inside another Middleware that has already claimed the key of the
+// request.
 type Middleware struct {
 	config      Config
 	store       Store
-	memory      bool // the store is a Memory, which neither blocks nor fails for a while
+	memory      bool // the store is a Memory, which neither blocks nor has outages
 	keptHeaders []string
 	refusals    refusals
 	waiting     *atomic.Int64
@@ -151,9 +151,9 @@ const (
 	lastPause  = 250 * time.Millisecond
 )
 
-// claim claims the key. If a duplicate is in flight it waits for that, as far as
-// [Config.Wait] allows. It polls with the same token, so that a request whose
-// duplicate is released runs.
+// claim claims the key. While a duplicate is in flight it waits, as long as [Config.Wait]
+// allows. It polls with the same token, so this request runs if its duplicate is
+// released.
 func (m *Middleware) claim(ctx context.Context, c *Claim) (Record, error) {
 	record, err := m.store.Claim(ctx, *c)
 	if m.config.Wait == 0 || err != nil || !inFlight(&record, c) {

@@ -183,7 +183,7 @@ func TestRequestsThatPassWithoutAClaim(t *testing.T) { // KK-24
 		t.Run(name, func(t *testing.T) {
 			calls := &counting{next: func(w http.ResponseWriter, r *http.Request) {
 				if e := idempotency.From(r.Context()); e != nil {
-					t.Error("it has an execution")
+					t.Error("the request has an Execution")
 				}
 			}}
 			h := newMiddleware(t, idempotency.Config{}).Wrap(calls)
@@ -306,7 +306,7 @@ func TestHeadersOfAReplay(t *testing.T) {
 		}
 		w.WriteHeader(202)
 	}))
-	// A limiter further out sets the current state of its limits.
+	// An outer limiter sets the current state of its limits.
 	outer := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		served++
 		for _, name := range []string{"Ratelimit", "Ratelimit-Policy", "X-Ratelimit-Remaining", "X-Today"} {
@@ -397,7 +397,7 @@ func TestDiscoveryPublishesThePolicy(t *testing.T) {
 	}
 }
 
-// T9: a node whose clock is wrong does no harm.
+// T9: a process whose clock is wrong does no harm.
 func TestNoTimeOfACallerReachesAStore(t *testing.T) {
 	var look func(at string, typ reflect.Type)
 	look = func(at string, typ reflect.Type) {
@@ -431,7 +431,7 @@ func TestKeysAreThoseOfTheRoutePattern(t *testing.T) {
 	first := do(inner, request())
 	wantReplay(t, do(usher.Chain(usher.Pattern(outer), once).Wrap(outer), request()), first)
 	orders.want(t, 1)
-	// Without a pattern it is another key, as the documentation warns.
+	// Without a pattern the key is another one, as the documentation warns.
 	do(once.Wrap(outer), request())
 	orders.want(t, 2)
 }

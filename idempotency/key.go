@@ -103,8 +103,9 @@ func (m *Middleware) appendName(b []byte, r *http.Request, key string) []byte {
 	return appendPart(b, key)
 }
 
-// A keyDigest identifies a [Key] inside the record that is stored under it. One half is
-// from the owner, one from the name. Both are hashes, so no two keys share a digest.
+// A keyDigest identifies a [Key] inside the record that is stored under it. One half
+// comes from the owner, the other from the name. Both are hashes, so no two keys share a
+// digest.
 type keyDigest [16]byte
 
 func (k *Key) digest() (d keyDigest) {
@@ -123,8 +124,8 @@ func fingerprint(key *Key, request []byte) (f [32]byte) {
 }
 
 // appendRequest appends what the fingerprint covers, except for the body. It covers the
-// target as the client sent it and as the request has it now, because a middleware in
-// between may strip prefixes or rewrite paths.
+// target both as the client sent it and as it is now, because an outer middleware may
+// strip prefixes or rewrite paths.
 func appendRequest(b []byte, r *http.Request) []byte {
 	b = appendPart(b, r.Method)
 	b = appendPart(b, strings.ToLower(r.Host))
@@ -145,7 +146,7 @@ func appendRequest(b []byte, r *http.Request) []byte {
 }
 
 // originForm returns a request target without the scheme and host of the absolute form
-// (RFC 9112, section 3.2.2). The server has taken r.Host from there.
+// (RFC 9112, section 3.2.2). The server has copied the host to r.Host.
 func originForm(target string) string {
 	if strings.HasPrefix(target, "/") {
 		return target
@@ -165,7 +166,7 @@ func mediaType(value string) string {
 }
 
 // storeKey returns the key of the record for r. It overwrites scratch, and returns it in
-// case that it has grown.
+// case it has grown.
 func (m *Middleware) storeKey(scratch []byte, r *http.Request, key string) (k Key, grown []byte, ok bool) {
 	b, ok := m.appendOwner(scratch[:0], r)
 	if !ok {

@@ -53,8 +53,8 @@ func TestAFailureAfterTheFirstByteIsNeverReplayed(t *testing.T) {
 	}
 }
 
-// Nor is it without an envelope, which would cut the connection: the client then gets what
-// any server would send.
+// Without an envelope, which would cut the connection, such a response is not stored
+// either: the client gets what any server would send.
 func TestAnErrorAfterASuccessIsNeverReplayedWithoutAnEnvelope(t *testing.T) {
 	for _, c := range []struct {
 		name   string

@@ -35,9 +35,8 @@ func (e *Execution) stopLease() {
 	e.m.heartbeat.remove(&e.renewal)
 }
 
-// renew renews the lease once. If the store fails it is retried until the lease must
-// have ended; then the claim counts as lost. If a result is pending, storing that
-// comes first.
+// renew renews the lease once. If the store fails, the renewal is retried until the lease
+// must have ended; then the claim counts as lost. A pending result is stored first.
 func (e *Execution) renew() {
 	e.mu.Lock()
 	stopped, pending := e.leaseStopped, e.pending != nil
@@ -69,7 +68,7 @@ func (e *Execution) renew() {
 		return
 	default:
 		pause = min(lease/retriesPerLease, left)
-		failure = fmt.Errorf("idempotency: renew the lease, to be retried: %w", err)
+		failure = fmt.Errorf("idempotency: renew the lease, will retry: %w", err)
 	}
 	e.mu.Unlock()
 	e.renewAfter(pause)

@@ -202,11 +202,11 @@ func TestAHandlerIsNotifiedOfALostClaim(t *testing.T) {
 					select {
 					case <-ctx.Done():
 					case <-time.After(time.Hour):
-						t.Error("it is never notified")
+						t.Error("the handler is never notified")
 						return
 					}
 					if d := time.Since(began); d != c.lost {
-						t.Errorf("it is notified after %v, want %v", d, c.lost)
+						t.Errorf("the handler is notified after %v, want %v", d, c.lost)
 					}
 					if err := context.Cause(ctx); !errors.Is(err, idempotency.ErrLost) {
 						t.Errorf("the cause is %v", err)
@@ -222,7 +222,7 @@ func TestAHandlerIsNotifiedOfALostClaim(t *testing.T) {
 			})
 		})
 	}
-	t.Run("and not if the store recovers in time", func(t *testing.T) {
+	t.Run("not if the store recovers in time", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			store := newHookedStore(t)
 			store.set(fail(errors.New("down")))
@@ -242,7 +242,7 @@ func TestAHandlerIsNotifiedOfALostClaim(t *testing.T) {
 func TestExecutionOfARequestWithoutAKey(t *testing.T) {
 	e := idempotency.From(t.Context())
 	if e != nil {
-		t.Fatal("there is one")
+		t.Fatal("a request without a key has an Execution")
 	}
 	e.SetOutcome(idempotency.Keep)
 	ctx, cancel := e.Context(t.Context())
@@ -270,8 +270,8 @@ func TestDownstreamKeysAreStableAndApart(t *testing.T) {
 	}
 }
 
-// A handler may store its response itself, in the transaction of its effect.
-func TestAResponseStoredByTheHandlerStands(t *testing.T) {
+// A handler may store its response itself, in the transaction that has its effect.
+func TestAResponseStoredByTheHandlerIsKept(t *testing.T) {
 	store := newMemory(t, idempotency.MemoryConfig{})
 	for _, status := range []int{201, 500, 503, 0} {
 		t.Run(fmt.Sprint("and it responds with ", status), func(t *testing.T) {
@@ -315,8 +315,8 @@ func (r *renewals) Renew(ctx context.Context, k idempotency.Key, t idempotency.T
 	return r.Store.Renew(ctx, k, t, lease)
 }
 
-// All executions share one timer, and each is renewed in its own time: three
-// times a lease, from its beginning to its end and no longer.
+// All executions share one timer, but the lease of each is renewed on its own schedule:
+// three times per lease, from the beginning of the execution to its end and no longer.
 func TestEachOfManyExecutionsIsRenewedInItsOwnTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &renewals{Store: newMemory(t, idempotency.MemoryConfig{}), of: make(map[idempotency.Token]int)}

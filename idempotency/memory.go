@@ -33,9 +33,9 @@ type MemoryConfig struct {
 // Memory is a [Store] for a single process. Its records are lost when the process ends.
 // It is safe for concurrent use and starts no goroutine.
 //
-// It never drops a record before that expires. At its limits it refuses new keys, with
+// It never drops a record before it expires. At its limits it refuses new keys, with
 // [ErrOwnerFull] or [ErrFull], and keeps a tombstone in place of a response for which
-// there is no room: the request is then not replayed, but neither does it run again.
+// there is no room: a retry is then neither replayed nor run.
 //
 // Each claim removes a few expired records.
 type Memory struct {

@@ -94,8 +94,8 @@ func (m *Memory) remove(s *memoryShard, e *entry) {
 	m.bytes.Add(-n)
 }
 
-// expire sets when e expires. A later time than before takes effect when the entry is
-// due, which costs nothing now.
+// expire sets when e expires. A later time than before costs nothing now: it takes effect
+// when the entry is due.
 func (s *memoryShard) expire(e *entry, at time.Duration) {
 	e.expires = at
 	if at < e.due {

@@ -54,7 +54,7 @@ func (s *misbehavingStore) Finish(ctx context.Context, k idempotency.Key, t idem
 	return err
 }
 
-// A service is a handler behind a store that misbehaves. It counts what happens.
+// A service is a handler with a store that misbehaves. It counts what happens.
 type service struct {
 	t     *testing.T
 	store *misbehavingStore
@@ -116,8 +116,8 @@ func (s *service) call(k string) *httptest.ResponseRecorder {
 	return httptest.NewRecorder()
 }
 
-// load lets n clients, one every 20 ms, send a request each. It returns when all of them
-// have their response.
+// load has n clients send a request each, one every 20 ms. It returns when all of them
+// have a response.
 func (s *service) load(n int) {
 	var clients sync.WaitGroup
 	for i := range n {
@@ -127,8 +127,8 @@ func (s *service) load(n int) {
 	clients.Wait()
 }
 
-// wantRecovered fails unless the store, which works again, has every result, and new
-// requests run at once. No key may have had more than one execution.
+// wantRecovered fails the test unless the store, which works again, has every result, and
+// new requests run at once. No key may have had more than one execution.
 func (s *service) wantRecovered() {
 	s.t.Helper()
 	time.Sleep(lease)
@@ -152,8 +152,8 @@ func (s *service) wantRecovered() {
 	}
 }
 
-// wantReported fails unless OnError got the cause, and nothing that a failing store does
-// not explain.
+// wantReported fails the test unless OnError got the cause, and only errors that a
+// failing store explains.
 func (s *service) wantReported(isCause func(error) bool) {
 	s.t.Helper()
 	causes := 0
@@ -202,8 +202,8 @@ var places = []struct {
 	}},
 }
 
-// A call in a hundred that fails or is slow concerns the request that made it. No
-// request of another client is refused because of it.
+// If one call in a hundred fails or is slow, that affects only the request that made the
+// call. No request of another client is refused because of it.
 func TestOneCallIn100ThatMisbehavesConcernsItsOwnRequest(t *testing.T) {
 	for _, place := range places {
 		for _, c := range misbehaviors {
@@ -252,7 +252,7 @@ func TestAStoreThatMisbehavesFor10Seconds(t *testing.T) {
 					if !place.claims && len(s.refused) != 0 {
 						t.Errorf("%d clients were refused although their keys could be claimed", len(s.refused))
 					}
-					// At least all who called in the first 9 seconds.
+					// At least all clients that called in the first 9 seconds.
 					if place.claims && len(s.refused) < 450 {
 						t.Errorf("only %d clients were refused during the outage", len(s.refused))
 					}
@@ -270,8 +270,8 @@ func TestAStoreThatMisbehavesFor10Seconds(t *testing.T) {
 	}
 }
 
-// Whatever becomes of each single call, at random, no key has two executions, and each
-// client gets the response of the one.
+// Whatever happens to each call, at random, no key has two executions, and each client
+// gets the response of the only one.
 func TestAStoreThatMisbehavesAtRandomRunsNoKeyTwice(t *testing.T) {
 	runs := 3
 	if soak {

@@ -114,7 +114,7 @@ func TestBodiesArriveByteForByte(t *testing.T) {
 				if strings.HasPrefix(name, "with") && length != int64(n) {
 					t.Errorf("%d bytes %s: ContentLength %d", n, name, length)
 				}
-				// However the retry is sent, it is the same request.
+				// A retry is the same request, however it is sent.
 				if again := send(t, s, key, bytes.NewReader(body)); !again.replayed() {
 					t.Errorf("%d bytes %s: the retry got %d", n, name, again.status)
 				}
@@ -184,7 +184,7 @@ func TestAGigabyteIsNotRead(t *testing.T) {
 	calls.want(t, 0)
 }
 
-func TestALimitFurtherOutIsA413(t *testing.T) {
+func TestAnOuterLimitIsA413(t *testing.T) {
 	calls := new(counting)
 	h := newMiddleware(t, idempotency.Config{}).Wrap(calls)
 	w := httptest.NewRecorder()
@@ -216,7 +216,7 @@ func TestASlowBodyIsRefusedAndHoldsNoKey(t *testing.T) {
 	}
 	calls.want(t, 0)
 	if got := send(t, s, "k", strings.NewReader("quick")); got.status != 201 {
-		t.Errorf("after it: %d", got.status)
+		t.Errorf("the retry got %d", got.status)
 	}
 }
 
@@ -231,7 +231,7 @@ func TestABodyThatBreaksOffIsRefused(t *testing.T) {
 	}
 	calls.want(t, 0)
 	if w := do(h, post("/", "whole")); w.Code != 201 {
-		t.Errorf("after it: %d", w.Code)
+		t.Errorf("the retry got %d", w.Code)
 	}
 }
 
@@ -577,8 +577,8 @@ func TestRoomForABody(t *testing.T) {
 	}
 }
 
-// Whatever a handler calls on its execution, the outcome depends on its response and on
-// SetOutcome alone.
+// Whatever a handler calls on its Execution, the outcome depends only on its response and
+// on SetOutcome.
 func TestAHandlerCannotReachTheHooksOfItsResponseWriter(t *testing.T) {
 	for name, call := range map[string]func(any){
 		"Release": func(e any) {

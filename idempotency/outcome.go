@@ -22,8 +22,8 @@ const (
 	Unknown
 )
 
-// A Profile maps the status of a response to an [Outcome]. A handler that knows
-// better overrides it with [Execution.SetOutcome].
+// A Profile maps the status of a response to an [Outcome]. A handler can override it with
+// [Execution.SetOutcome].
 type Profile uint8
 
 // The profiles. The status is 0 if the handler did not return, or wrote nothing before
@@ -31,9 +31,9 @@ type Profile uint8
 // Any other error that a profile would keep is Unknown if it was written after the
 // context of the request had ended.
 const (
-	// ProfileDefault keeps 200 to 498, except for 401, 403, 408, 409, 425 and 429,
-	// which it releases, as it does 501 and 503. Any other server error, a panic, and
-	// 499, which means that the client disconnected, are Unknown.
+	// ProfileDefault releases 401, 403, 408, 409, 425, 429, 501 and 503, and keeps all
+	// others from 200 to 498. Any other server error, a panic, and 499, which means that
+	// the client disconnected, are Unknown.
 	ProfileDefault Profile = iota
 	// ProfileStripe also keeps server errors, as Stripe does. It releases the statuses
 	// with which Stripe responds before it executes a request: 400, 401, 403, 408,
@@ -115,8 +115,8 @@ func (e *Execution) decide(status int) Outcome {
 	return o
 }
 
-// configuredOutcome calls [Config.Outcome]. If that panics the outcome is Unknown:
-// the work is done and must not be repeated.
+// configuredOutcome calls [Config.Outcome]. If it panics, the outcome is Unknown: the
+// work is done and must not be repeated.
 func (e *Execution) configuredOutcome(status int) (o Outcome) {
 	err := guard.Run(func() error {
 		o = e.m.config.Outcome(&e.request, status)

@@ -27,7 +27,7 @@ const (
 	maxResponse = 100
 )
 
-// wantRetry fails unless a retry of what h has served once gets want.
+// wantRetry fails the test unless a retry of a request that h has served once gets want.
 func wantRetry(t *testing.T, h http.Handler, calls *counting, first *httptest.ResponseRecorder, want string) {
 	t.Helper()
 	again := do(h, post("/", "body"))
@@ -326,7 +326,7 @@ func TestTheRecordIsWrittenBeforeTheFirstByteIsSent(t *testing.T) {
 						t.Errorf("%q was sent before", w.Body)
 					}
 					if r.State == idempotency.StateReleased {
-						t.Error("it was released")
+						t.Error("the key was released")
 					}
 					return nil
 				}
@@ -375,7 +375,7 @@ func (c *counter) Header() http.Header         { return c.header }
 func (c *counter) WriteHeader(int)             {}
 func (c *counter) Write(p []byte) (int, error) { c.n += len(p); return len(p), nil }
 
-// P13: a goroutine that a handler leaves behind reaches nothing of another request.
+// P13: a goroutine that a handler leaves behind cannot reach another request.
 func TestAGoroutineLeftBehindReachesNoOtherRequest(t *testing.T) {
 	store := newMemory(t, idempotency.MemoryConfig{})
 	var wg sync.WaitGroup
@@ -390,14 +390,14 @@ func TestAGoroutineLeftBehindReachesNoOtherRequest(t *testing.T) {
 			p := make([]byte, 64)
 			for range 200 {
 				if n, err := body.Read(p); n > 0 && string(p[:n]) != "mine" || err == nil && n == 0 {
-					t.Errorf("it reads %q, %v", p[:n], err)
+					t.Errorf("the goroutine reads %q, %v", p[:n], err)
 				}
 				e.SetOutcome(idempotency.Release)
 				runtime.Gosched()
 			}
 			<-ended
 			if _, err := body.Read(p); !errors.Is(err, http.ErrBodyReadAfterClose) {
-				t.Errorf("it reads with %v", err)
+				t.Errorf("a read after the end returns %v", err)
 			}
 		})
 	}))

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// A pendingResult is how a claim ends, while the store has yet to take it. The
-// heartbeat keeps the lease and retries until the store takes the result, another
+// A pendingResult is the result of a claim that the store has yet to accept. The
+// heartbeat keeps the lease and retries until the store accepts the result, another
 // request has the key, or the record has expired.
 type pendingResult struct {
 	result  Result
@@ -23,16 +23,17 @@ func (r *pendingResult) dropResponse() {
 	r.result.State, r.result.Payload, r.end = StateTombstone, nil, tombstoned
 }
 
-// The bounds of what is pending in a Middleware. A response beyond maxPendingBytes
-// becomes a tombstone. A result beyond maxPending is given up, so its key is free
-// after its lease.
+// The bounds on the pending results of a Middleware. A response beyond maxPendingBytes
+// becomes a tombstone. A result beyond maxPending is given up, so its key is free after
+// its lease.
 const (
 	maxPending      = 1024
 	maxPendingBytes = 16 << 20
 )
 
-// maxRefused is how often a store may take renewals but not the result, before a
-// tombstone takes its place: five leases. The response may be too large for the store.
+// maxRefused is how often the store may accept a renewal but not the result, before a
+// tombstone replaces the result: five leases. The response may be too large for the
+// store.
 const maxRefused = 5 * retriesPerLease
 
 // pendingResults are the executions of a [Middleware] whose result is pending.
@@ -85,11 +86,11 @@ func (p *pendingResults) all() []*Execution {
 	return all
 }
 
-// Shutdown stores the results that are pending: those of requests that ended while
-// the store failed, which are otherwise stored in the background. Call it after the
-// server has shut down and before the store is closed. It returns nil when no result
-// is pending, and an error if ctx ends first. The keys of results that are lost with
-// the process are free after their leases, and a retry runs again.
+// Shutdown stores the pending results, those of requests that ended while the store
+// failed. Otherwise they are stored in the background. Call it after the server has shut
+// down and before the store is closed. It returns nil when no result is pending, and an
+// error if ctx ends first. If the process ends with results pending, their keys are free
+// after their leases, and a retry runs again.
 func (m *Middleware) Shutdown(ctx context.Context) error {
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
 		all := m.pending.all()
@@ -119,7 +120,7 @@ func (e *Execution) finishLater(r Result, end int) bool {
 		return false
 	}
 	e.mu.Lock()
-	// The renewals have stopped if the lease seemed lost. Finish returns whether it is.
+	// The renewals have stopped if the lease seemed lost. Finish will show whether it is.
 	e.pending, e.leaseStopped = p, false
 	e.mu.Unlock()
 	e.renewAfter(e.m.config.Lease / retriesPerLease)
@@ -143,7 +144,7 @@ func (e *Execution) retryFinish() {
 		e.finishedLate(p, err)
 		return
 	}
-	// No other request may get the key meanwhile. If one has, Finish returns that.
+	// No other request may get the key meanwhile. If one has, Finish returns ErrLost.
 	renewed := e.m.store.Renew(ctx, e.key, e.token, e.m.config.Lease) == nil
 
 	e.mu.Lock()

@@ -36,7 +36,7 @@ func TestAStoreThatFailsAtTheEndOfARequestRunsItOnce(t *testing.T) {
 			stored := make(chan struct{})
 			var tries atomic.Int32
 			store.finish = func(ctx context.Context, k idempotency.Key, token idempotency.Token, r idempotency.Result) error {
-				// Far more tries than FinishTimeout has room for.
+				// Far more attempts than FinishTimeout has room for.
 				if tries.Add(1) < 4 {
 					return errDown
 				}
@@ -107,7 +107,7 @@ func down(f *hookedStore, d time.Duration, renew bool) {
 func TestAResultIsPendingUntilTheStoreTakesIt(t *testing.T) {
 	for _, c := range []struct {
 		name string
-		// down is how long the store takes no result, and no renewal if renew is set.
+		// down is how long the store accepts no result, and no renewal if renew is set.
 		down  time.Duration
 		renew bool
 		// The rest is of the request.
@@ -137,7 +137,7 @@ func TestAResultIsPendingUntilTheStoreTakesIt(t *testing.T) {
 				store := newHookedStore(t)
 				down(store, c.down, c.renew)
 				if c.want == notKept && c.down > time.Hour {
-					// It takes small results.
+					// The store accepts small results.
 					hook := store.finish
 					store.finish = func(ctx context.Context, k idempotency.Key, token idempotency.Token, r idempotency.Result) error {
 						if len(r.Payload) == 0 {
@@ -168,9 +168,9 @@ func TestAResultIsPendingUntilTheStoreTakesIt(t *testing.T) {
 					if w.Code != 409 && w.Code != c.status {
 						t.Fatalf("a duplicate got %d %s", w.Code, w.Body)
 					}
-					// It is retried twelve times a lease.
+					// Finish is retried twelve times per lease.
 					if since := time.Since(began); since > c.down+lease/12+time.Second && code(w) == usher.CodeIdempotencyInProgress && c.down < time.Hour {
-						t.Fatalf("it is in progress after %v", since)
+						t.Fatalf("the request is still in progress after %v", since)
 					}
 				}
 				time.Sleep(time.Until(ends))
@@ -270,12 +270,13 @@ func TestShutdownStoresPendingResults(t *testing.T) {
 		}
 	})
 	if err := newMiddleware(t, idempotency.Config{}).Shutdown(t.Context()); err != nil {
-		t.Errorf("of a Memory: %v", err)
+		t.Errorf("Shutdown with a Memory: %v", err)
 	}
 }
 
-// If the store fails for longer than a lease while the handler runs, the lease seems lost.
-// If it still fails when the handler returns, the result is pending like any other.
+// If the store fails for longer than a lease while the handler runs, the lease seems
+// lost. If the store still fails when the handler returns, the result is pending like any
+// other.
 func TestAResultIsPendingEvenIfTheLeaseSeemsLost(t *testing.T) {
 	for _, c := range []struct {
 		name      string
@@ -362,7 +363,8 @@ func TestAResultIsPendingUntilAnotherRequestHasTheKey(t *testing.T) {
 	})
 }
 
-// A renewal just after a result was stored finds no claim. That is no lost claim.
+// A renewal just after a result was stored finds no claim. This does not count as a lost
+// claim.
 func TestARenewalWhileTheResultIsStoredLosesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newHookedStore(t)

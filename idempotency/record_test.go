@@ -15,8 +15,8 @@ import (
 	"github.com/usher-go/usher/idempotency"
 )
 
-// outOfStep is a store whose replies to claims can be replaced, for instance by the one
-// before, as on a connection that has lost step with its requests.
+// outOfStep is a store whose replies to claims can be replaced, for instance by the
+// previous reply, as on a connection that is out of step with its requests.
 type outOfStep struct {
 	idempotency.Store
 	mu    sync.Mutex
@@ -216,8 +216,8 @@ func TestAnImpossibleRecordIsRefused(t *testing.T) {
 	}
 }
 
-// Two URLs that match one route are two requests, even if a prefix is stripped or several
-// hosts are served, so that the rest is the same.
+// Two URLs that match one route are two requests, even if they differ only in a prefix
+// that is stripped or in their host.
 func TestAnotherURLIsAnotherRequest(t *testing.T) {
 	forProtocols(t, func(t *testing.T, serve func(http.Handler) *httptest.Server) {
 		calls := &counting{next: func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Host, r.RequestURI) }}

@@ -39,7 +39,7 @@ const serverCounts = 2 << 10
 // send sends a stored response.
 func (m *Middleware) send(w http.ResponseWriter, r *http.Request, stored *storedResponse) {
 	h := w.Header()
-	compressed := len(h["Content-Encoding"]) > 0 // by a middleware further out, to another length
+	compressed := len(h["Content-Encoding"]) > 0 // by an outer middleware, to another length
 	stored.setHeader(h, m.config.ReplayHeader, "true")
 	if len(stored.body) > serverCounts && !compressed {
 		h["Content-Length"] = []string{strconv.Itoa(len(stored.body))}
@@ -65,8 +65,8 @@ func withStatus(e *usher.Error, status int) *usher.Error {
 	return &own
 }
 
-// unreadableRecord returns the error for a record that cannot be read. A process
-// that runs the version which wrote it may be able to.
+// unreadableRecord returns the error for a record that cannot be read. A process that
+// runs the version that wrote the record may still read it.
 func unreadableRecord(cause error) *usher.Error {
 	e := &usher.Error{
 		Status: http.StatusInternalServerError, Code: usher.CodeIdempotencyRecordUnreadable, Cause: cause,

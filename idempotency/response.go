@@ -43,15 +43,15 @@ const flagRendered = 1
 
 var (
 	errCorrupt = errors.New("idempotency: the stored response is damaged")
-	errVersion = errors.New("idempotency: the stored response is of another version of this package")
+	errVersion = errors.New("idempotency: the response was stored by another version of this package")
 	errForeign = errors.New("idempotency: the stored response belongs to another key")
 
 	castagnoli = crc32.MakeTable(crc32.Castagnoli)
 )
 
-// appendHead begins a response, with those fields of h whose names are in kept, which
-// is sorted. A Content-Encoding equal to outer belongs to a compressor further out,
-// which has not seen the body yet and compresses each replay itself.
+// appendHead begins a response with the fields of h whose names are in kept, a sorted
+// list. A Content-Encoding equal to outer belongs to an outer compressor, which has not
+// seen the body yet and compresses each replay itself.
 func appendHead(b []byte, status int, h http.Header, kept, outer []string) []byte {
 	b = append(b, responseVersion, byte(replayable), 0)
 	b = binary.BigEndian.AppendUint16(b, uint16(status))
@@ -97,8 +97,8 @@ func sum(b []byte) uint32 {
 	return crc32.Update(crc32.Checksum(b[:sumAt], castagnoli), castagnoli, b[digestAt:])
 }
 
-// A storedResponse is a stored response as readResponse returns it. Header and body
-// are parts of the stored bytes.
+// A storedResponse is what readResponse returns. Header and body are parts of the stored
+// bytes.
 type storedResponse struct {
 	kind     kind
 	rendered bool
@@ -158,9 +158,9 @@ func validHeader(b []byte) bool {
 	return true
 }
 
-// setHeader sets the stored fields in h, and one more. All text is allocated at once,
-// and so are the slices of values. These are not shared with other responses, and
-// appending to one does not overwrite the next.
+// setHeader sets the stored fields in h, and the field with this name. All text is
+// allocated at once, and so are the slices of values. These are not shared with other
+// responses, and appending to one does not overwrite the next.
 func (r *storedResponse) setHeader(h http.Header, name, value string) {
 	fields := 1
 	for b := r.header; len(b) > 0; fields++ {

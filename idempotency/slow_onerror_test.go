@@ -11,7 +11,7 @@ import (
 	"github.com/usher-go/usher/idempotency"
 )
 
-// OnError may take its time, for instance to send the error elsewhere. It delays no
+// OnError may be slow, for instance because it sends the error elsewhere. It delays no
 // renewal: the lease is kept, and no other request gets the key.
 func TestAnOnErrorThatIsSlowLosesNoLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -18,12 +18,12 @@ import (
 // is released or has expired.
 //
 // Every method is one atomic step: it happens entirely or not at all, and concurrent
-// calls have the same results as in some order one after the other. A call may be
-// repeated with the same token, for instance by a client library that lost the reply,
-// and then has the effect and the result of a single call. All durations are measured by
-// the clock of the store; no caller passes an instant of its own clock. A store retains
-// none of its arguments, and returns an error for an empty token. After an error that is
-// not one of this package, the step may have happened or not.
+// calls have the same results as in some sequential order. A call may be repeated with
+// the same token, for instance by a client library that lost the reply, and then has the
+// effect and the result of a single call. All durations are measured by the clock of the
+// store; no caller passes an instant of its own clock. A store retains none of its
+// arguments, and returns an error for an empty token. After an error that is not one of
+// this package, the step may or may not have happened.
 //
 // A claim belongs to its token until another token takes the key over or the record
 // expires, even after the lease has ended. So a late owner can still finish if no other
@@ -34,9 +34,9 @@ type Store interface {
 	// and returns the existing record. If that is a claim of the same token, the call is
 	// a repeated one: Won is set, and lease and TTL start again.
 	//
-	// Each claim of a key gets a Generation greater than all before it, if possible even
-	// after the records with those have expired. The maximum of the last one plus 1 and
-	// the store's time in microseconds is a good choice.
+	// Each claim of a key gets a Generation greater than all earlier ones, if possible
+	// even after their records have expired. A good choice is the larger of the last one
+	// plus 1 and the store's time in microseconds.
 	//
 	// Claim returns ErrLost to a token that has released the key, so that a delayed copy
 	// of its call cannot claim the key again. It may return ErrOwnerFull or ErrFull
@@ -72,7 +72,7 @@ type Key struct {
 // A Token identifies one attempt to claim a key. It is random and never all zero.
 type Token [16]byte
 
-// newToken returns a unique token. Tokens are no secret: no client ever sends or sees
+// newToken returns a unique token. Tokens are not secret: no client ever sends or sees
 // one. So the generator of the runtime, a ChaCha8 seeded by the system, is good enough,
 // and saves a system call.
 func newToken() (t Token) {
@@ -112,7 +112,7 @@ type Record struct {
 	Won bool
 	// Generation grows with each claim of the key.
 	Generation uint64
-	// Fingerprint is that of the claim which the record belongs to.
+	// Fingerprint is that of the claim that the record belongs to.
 	Fingerprint [32]byte
 	// Lease is the rest of the lease if State is StateClaimed; 0 if it has ended.
 	Lease time.Duration

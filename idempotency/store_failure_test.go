@@ -63,7 +63,7 @@ func TestAStoreThatFails(t *testing.T) {
 					began := time.Now()
 					w := do(h, post("/", "body"))
 					if d := time.Since(began); d != c.after {
-						t.Errorf("it responded after %v, want %v", d, c.after)
+						t.Errorf("the response took %v, want %v", d, c.after)
 					}
 					counts := m.counts(t)
 					if open {
@@ -328,7 +328,7 @@ func TestStoringAResponseIsRetried(t *testing.T) {
 				began := time.Now()
 				first := do(h, post("/", ""))
 				if d := time.Since(began); d > c.after {
-					t.Errorf("it responded after %v", d)
+					t.Errorf("the response took %v", d)
 				}
 				if first.Code != 201 {
 					t.Errorf("the first client got %d %s, although the work was done", first.Code, first.Body)
@@ -346,8 +346,8 @@ func TestStoringAResponseIsRetried(t *testing.T) {
 				if len(reported) != 1 || !errors.Is(reported[0], errDown) {
 					t.Errorf("OnError got %v", reported)
 				}
-				// The store takes renewals, but not the response. When it has recovered it
-				// takes a tombstone.
+				// The store accepts renewals, but not the response. Once it has recovered
+				// it accepts a tombstone.
 				time.Sleep(c.down + lease)
 				wantFailure(t, do(h, post("/", "")), 409, notKept)
 				if counts := m.counts(t); counts["tombstoned"] != 1 || counts["finish_failed"] != 0 || len(reported) != 1 {

@@ -52,7 +52,7 @@ func TestRequestsAreCountedAndTraced(t *testing.T) {
 	}
 }
 
-// A key is no secret, but it belongs to the client, and so do its bodies.
+// A key is not secret, but it belongs to the client, and so do the bodies.
 func TestNothingOfAClientIsOnAMetricOrInAnError(t *testing.T) {
 	const canary = "canary-5d41402abc4b"
 	m := newMeter()

@@ -4,8 +4,8 @@
 //		idempotencytest.TestStore(t, func(t testing.TB) idempotency.Store { return open(t) })
 //	}
 //
-// It is a separate module, as it links a linearizability checker that no program should
-// link.
+// It is a separate module because it links a linearizability checker that no program
+// should link.
 package idempotencytest
 
 import (
@@ -91,7 +91,7 @@ func rival(c idempotency.Claim) idempotency.Claim {
 	return c
 }
 
-// short is a lease or TTL that has ended after wait.
+// short is a lease or TTL that has ended once wait has returned.
 const short = 30 * time.Millisecond
 
 func wait() { time.Sleep(3 * short) }

@@ -25,8 +25,8 @@ const (
 )
 
 // CheckLinearizable records histories of random calls that 8 clients make concurrently on
-// 4 keys. It returns an error if the results of a history cannot be explained by any order
-// of its calls in which each is one step of the contract. The calls claim keys, renew
+// 4 keys. It returns an error if no sequential order of the calls in a history, each of
+// them one step of the contract, explains their results. The calls claim keys, renew
 // leases, finish claims in every way, and are repeated. Some leases end at once, so that
 // claims are taken over. A call that returned an unknown error may have happened or not.
 func CheckLinearizable(ctx context.Context, s idempotency.Store, histories int) error {
@@ -188,7 +188,7 @@ var model = porcupine.NondeterministicModel{
 }
 
 // step returns the possible states of the record after a call that returned out. There
-// are none if the contract does not allow that.
+// are none if the contract does not allow out.
 func step(s state, in input, out output) []any {
 	if out.failed {
 		return append([]any{s}, stepUnseen(s, in)...) // it may have happened or not

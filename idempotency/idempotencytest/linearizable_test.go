@@ -80,7 +80,7 @@ func (s unfencedRenew) Renew(ctx context.Context, key idempotency.Key, token ide
 	return s.Memory.Renew(ctx, key, s.owner(key, token), lease)
 }
 
-// selfConflict takes the claim of a repeated call for that of another token.
+// selfConflict mistakes the claim of a repeated call for that of another token.
 type selfConflict struct{ *observer }
 
 func (s selfConflict) Claim(ctx context.Context, c idempotency.Claim) (idempotency.Record, error) {
