@@ -11,8 +11,8 @@ import (
 	"github.com/usher-go/usher/ushertest"
 )
 
-// newServer takes from outside what a test replaces: in production auth is
-// usher.Authenticate of a real authenticator, and limits a limiter.
+// newServer takes as parameters what a test replaces: in production, auth is
+// usher.Authenticate of a real authenticator, and limits is a limiter.
 func newServer(auth, limits usher.Middleware) http.Handler {
 	read := usher.Require(usher.Requirement{Scopes: []string{"notes:read"}})
 	mux := http.NewServeMux()
@@ -36,7 +36,7 @@ func ExampleAuthenticator() {
 		fmt.Println(scope, w.Code)
 	}
 
-	// A handler alone needs no authenticator.
+	// A test of one handler needs no authenticator.
 	r := httptest.NewRequest(http.MethodGet, "/notes", nil)
 	w := httptest.NewRecorder()
 	listNotes(w, usher.WithPrincipal(r, &usher.Principal{ID: "key_1", Owner: "acme"}))
@@ -47,7 +47,7 @@ func ExampleAuthenticator() {
 	// notes of acme
 }
 
-// The limiter of callers stands on the route, and inside authentication.
+// The limiter of callers wraps the route, and is inside authentication.
 func ExampleWatched_Reached() {
 	auth := usher.Authenticate(ushertest.Authenticator(usher.Principal{ID: "key_1", Kind: usher.KindAPIKey}))
 	limits := ushertest.Watch(usher.Must(ratelimit.New(ratelimit.Config{

@@ -13,7 +13,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// An Issuer signs tokens for tests with a key of its own, by ES256. A jwtauth.Verifier
+// An Issuer signs tokens for tests by ES256, with a key of its own. A jwtauth.Verifier
 // accepts them if it trusts the issuer:
 //
 //	issuer := ushertest.NewIssuer(t, "https://issuer.example")
@@ -37,7 +37,7 @@ type Issuer struct {
 // keyID identifies the key in tokens and in the key set.
 const keyID = "ushertest"
 
-// NewIssuer returns an issuer whose tokens have this iss.
+// NewIssuer returns an issuer whose tokens have name as their iss.
 func NewIssuer(tb testing.TB, name string) *Issuer {
 	tb.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -58,15 +58,15 @@ func (i *Issuer) JWKS() []byte {
 		i.tb.Fatalf("ushertest: encode the key: %v", err)
 	}
 	encode := base64.RawURLEncoding.EncodeToString
-	// An uncompressed point is the byte 4 and two coordinates of one length.
+	// An uncompressed point is the byte 4 and two coordinates of equal length.
 	x, y := encode(point[1:33]), encode(point[33:])
 	return fmt.Appendf(nil,
 		`{"keys":[{"kty":"EC","crv":"P-256","alg":"ES256","use":"sig","kid":%q,"x":%q,"y":%q}]}`, keyID, x, y)
 }
 
-// Token returns a signed token with these claims. Claims that it lacks are added: iss is
-// the name of the issuer, iat is now, and exp is in an hour. A claim that is nil is left
-// out.
+// Token returns a signed token with these claims. Missing claims are added: iss is the
+// name of the issuer, iat is now, and exp is an hour from now. A claim that is nil is
+// left out.
 func (i *Issuer) Token(claims map[string]any) string {
 	i.tb.Helper()
 	now := time.Now()

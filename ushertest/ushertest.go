@@ -1,17 +1,17 @@
-// Package ushertest helps to test servers that use the middlewares of this module, or
-// any others.
+// Package ushertest helps test servers that use the middlewares of this module, or any
+// others.
 //
-// [Watch] finds out whether a request reaches a middleware, which a test of the
-// responses alone cannot: a limiter that was forgotten refuses nobody, and one outside
+// [Watch] shows whether a request reaches a middleware, which a test of the responses
+// alone cannot: a limiter that was forgotten refuses nobody, and one outside
 // authentication counts addresses instead of callers.
 //
 //	limiter := ushertest.Watch(newLimiter())
 //	h := newServer(limiter)
 //	arrived, err := limiter.Reached(h, httptest.NewRequest("GET", "/notes", nil))
 //
-// [Authenticator] stands for the credentials of a whole server, and [Issuer] signs tokens
-// for a real jwtauth.Verifier. A handler alone needs neither: [usher.WithPrincipal] gives
-// its request a caller, and clientip.WithAddr an address.
+// [Authenticator] replaces the credentials of a whole server, and [Issuer] signs tokens
+// for a real jwtauth.Verifier. A test of one handler needs neither: [usher.WithPrincipal]
+// gives its request a caller, and clientip.WithAddr an address.
 package ushertest
 
 import (
@@ -24,17 +24,17 @@ import (
 	"github.com/usher-go/usher"
 )
 
-// A Watched is a middleware that can be asked whether requests reach it. Otherwise it
-// does what the middleware does that it watches.
+// A Watched wraps a middleware and reports whether requests reach it. Otherwise it
+// behaves like that middleware.
 type Watched struct{ middleware usher.Middleware }
 
-// Watch returns a middleware to mount in the place of m.
+// Watch returns a middleware to mount in place of m.
 func Watch(m usher.Middleware) *Watched { return &Watched{m} }
 
-// ErrNotReached is matched by the error of [Watched.Reached].
+// ErrNotReached is wrapped by the error of [Watched.Reached].
 var ErrNotReached = errors.New("ushertest: the middleware was not reached")
 
-// visits is the context key of what Reached learns.
+// visits is the context key of the visit that Reached looks for.
 type visits struct{}
 
 type visit struct {
@@ -43,12 +43,12 @@ type visit struct {
 }
 
 // Reached sends r through h and returns the request as it arrives at w, from which
-// [usher.PrincipalFrom] reads who was authenticated before. The middleware and what is
-// behind it do not run, so a limiter is not charged; what stands outside handles r as
-// any other request.
+// [usher.PrincipalFrom] reads the caller that was authenticated on the way. The
+// middleware and everything inside it do not run, so a limiter charges nothing;
+// everything outside handles r like any other request.
 //
-// If r does not reach w, the error matches [ErrNotReached] and has the status with which
-// h has responded instead.
+// If r does not reach w, the error matches [ErrNotReached] and names the status with
+// which h has responded instead.
 func (w *Watched) Reached(h http.Handler, r *http.Request) (*http.Request, error) {
 	v := &visit{to: w}
 	response := httptest.NewRecorder()
@@ -87,7 +87,7 @@ func (w *Watched) visited(rw http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-// Authenticator returns an authenticator that accepts every request as one of p:
+// Authenticator returns an authenticator that accepts every request as coming from p:
 //
 //	auth := usher.Authenticate(ushertest.Authenticator(usher.Principal{ID: "ann"}))
 //	h := newServer(auth)

@@ -166,8 +166,8 @@ func TestTheKeySetOfAnIssuerVerifiesItsTokens(t *testing.T) {
 	}
 }
 
-// Example checks that a limiter of callers stands inside authentication, where callers
-// are known.
+// Example checks that a limiter of callers is inside authentication, where callers are
+// known.
 func Example() {
 	limits, _ := ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{ratelimit.PerPrincipal(100, time.Minute)}})
 	limiter := ushertest.Watch(limits)
