@@ -5,18 +5,18 @@ import (
 	"time"
 )
 
-// How a breaker decides. The window is short, since an outage is noticed when half of
-// the calls in it have timed out, or most have failed: under steady traffic that is half
-// a window after the first failure or a little more, or a whole one where calls hang and
-// few of them run.
+// How a breaker decides. The window is short, since an outage is noticed only when half
+// of the calls in the window have timed out or most have failed. Under steady traffic
+// that takes half a window or a little more from the first failure, or a whole one if
+// calls hang and few of them run.
 const (
 	// buckets times bucketLength is the window: 2 seconds, which move in steps of a
 	// tenth.
 	buckets      = 10
 	bucketLength = 200 * time.Millisecond
 	// minCalls is how many calls of the window must have an outcome. A store that is
-	// asked less often than 5 times a second costs little while it is down, and a few
-	// failures say little about it.
+	// called less often than 5 times a second costs little while it is down, and a few
+	// failures show little about it.
 	minCalls = 10
 	// timeoutPercent is the share of these calls that must have timed out, and
 	// failedPercent the share that must have failed in any way. A call that times out
@@ -32,9 +32,9 @@ const (
 )
 
 // A breaker counts how calls end, and opens when too many of them fail. While it is open
-// it admits a probe after each pause, one at a time, and closes when a probe succeeds:
-// at the latest the first call that comes a pause and a timeout after the store has
-// recovered, unless its client leaves.
+// it admits a probe after each pause, one at a time, and closes when a probe succeeds: at
+// the latest the first call that comes a pause and a timeout after the store has
+// recovered, unless the client of that call disconnects.
 type breaker struct {
 	timeout time.Duration // of a call
 
@@ -59,7 +59,7 @@ type permit struct {
 	probe bool
 }
 
-// An outcome is what a call shows of the store.
+// An outcome is what a call shows about the store.
 type outcome uint8
 
 const (
@@ -99,8 +99,8 @@ func (b *breaker) done(p permit, o outcome) {
 		b.epoch++
 		b.counts = [buckets]count{}
 	case p.probe && o == unknown:
-		// Its client has left. The next call is the probe, or clients that leave would
-		// keep the breaker open.
+		// The client of the probe has disconnected. The next call is the probe, or
+		// clients that disconnect would keep the breaker open.
 		b.probeAt = now
 	case p.probe:
 		b.probeAt = now.Add(pause)

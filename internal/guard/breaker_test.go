@@ -17,7 +17,7 @@ const (
 	pause  = time.Second
 )
 
-// A traffic is calls at an even rate, each on a goroutine of its own.
+// A traffic makes calls at an even rate, each on a goroutine of its own.
 type traffic struct {
 	guard *guard.Guard
 	store faulty.Calls
@@ -48,8 +48,8 @@ func (c *traffic) call(ctx context.Context) {
 	})
 }
 
-// run makes calls for d, one each interval, and returns how those have ended that did
-// so meanwhile.
+// run makes calls for d, one each interval, and returns the results of the calls that
+// ended meanwhile.
 func (c *traffic) run(ctx context.Context, d, interval time.Duration) map[error]int {
 	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(interval) {
 		c.call(ctx)
@@ -57,7 +57,7 @@ func (c *traffic) run(ctx context.Context, d, interval time.Duration) map[error]
 	return c.ended()
 }
 
-// ended returns how the calls have ended since it was called last.
+// ended returns the results of the calls that have ended since it was last called.
 func (c *traffic) ended() map[error]int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -114,7 +114,7 @@ func TestABurstOfFailuresOnAnIdleStoreDoesNotOpen(t *testing.T) {
 		if got := c.ended(); got[faulty.ErrStore] != 9 || got[nil] != 1 {
 			t.Errorf("calls ended with %v, want 9 failures and a success", got)
 		}
-		// What lies further back than the window does not count.
+		// Calls from before the window do not count.
 		c.store.Set(faulty.Fail)
 		for range 5 {
 			time.Sleep(window)
@@ -208,7 +208,7 @@ func TestProbesComeOneAtATime(t *testing.T) {
 	})
 }
 
-// Calls from before the outage end late, and have no say after it.
+// Calls from an earlier outage end late, and do not count after it.
 func TestCallsOfAnEarlierOutageDoNotOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const long = 5 * time.Second

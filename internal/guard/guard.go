@@ -17,16 +17,16 @@ import (
 //   - A panic becomes an error.
 //   - The number of calls that run or wait is limited, so that a store that hangs
 //     cannot exhaust the process.
-//   - While most calls fail, the guard is open: calls fail at once, and one at a time
-//     finds out whether the store has recovered. One call in a hundred that fails
-//     never opens it.
+//   - While most calls fail, the guard is open: calls fail at once, except that one at a
+//     time probes whether the store has recovered. One failure in a hundred calls never
+//     opens it.
 //
 // The guard opens when at least 10 calls have ended within 2 seconds, and half of them
 // have timed out or four in five have failed: under steady traffic at the latest 2
-// seconds and a timeout after the outage has begun. It then calls the store once a
-// second, and at once if the client of such a call leaves. It closes with the first
-// success: at the latest with the first call that begins a second and a timeout after
-// the store has recovered, unless its client leaves.
+// seconds and a timeout after the outage has begun. An open guard calls the store once a
+// second, and again at once if the client of such a call disconnects. It closes with the
+// first success: at the latest with the first call that begins a second and a timeout
+// after the store has recovered, unless the client of that call disconnects.
 //
 // A guarded call costs a goroutine. A store that waits for nothing outside the
 // process needs no guard. A Guard is safe for concurrent use.
@@ -54,7 +54,7 @@ var (
 const waitersPerCall = 16
 
 // New returns a Guard for a store whose calls may take up to timeout, and of which at
-// most maxCalls may run at a time, those that hang included. Both are above 0.
+// most maxCalls may run at a time, those that hang included. Both must be above 0.
 func New(timeout time.Duration, maxCalls int) *Guard {
 	return &Guard{
 		timeout:    timeout,
@@ -65,20 +65,19 @@ func New(timeout time.Duration, maxCalls int) *Guard {
 	}
 }
 
-// Results sets which errors are results, such as "not found": a store that returns one
-// works. All other errors count as failures, so a client that can cause one at will, and
-// sends four of five requests, can open the guard. Results returns g, and must be called
-// before the first call.
+// Results sets which errors are results, such as "not found": a store that returns one is
+// working. All other errors count as failures, so a client that can cause one at will,
+// and sends four of five requests, can open the guard. Results returns g, and must be
+// called before the first call.
 func (g *Guard) Results(isResult func(error) bool) *Guard {
 	g.isResult = isResult
 	return g
 }
 
-// NeverOpen makes g call the store during an outage too. It is for calls that finish
-// what an earlier call has begun: they cannot be made later, and their number is bounded
-// by that of the earlier calls. It is also for callbacks whose errors may be due to the
-// client. NeverOpen returns g, and must be called before the first
-// call.
+// NeverOpen makes g call the store during an outage too. It is for calls that finish what
+// an earlier call has begun: they cannot be made later, and their number is bounded by
+// that of the earlier calls. It is also for callbacks whose errors clients may cause.
+// NeverOpen returns g, and must be called before the first call.
 func (g *Guard) NeverOpen() *Guard {
 	g.breaker = nil
 	return g

@@ -121,7 +121,7 @@ func TestAStoreThatHangsHasABoundedNumberOfCalls(t *testing.T) {
 		if called.Load() != calls || timeouts != calls || busy != callers-calls {
 			t.Errorf("%d called, %d timed out, %d busy", called.Load(), timeouts, busy)
 		}
-		// What hangs holds its place until it returns.
+		// A call that hangs keeps its place until it returns.
 		if err := g.Do(t.Context(), func(context.Context) error { return nil }); !errors.Is(err, guard.ErrBusy) {
 			t.Errorf("got %v, want ErrBusy while all calls hang", err)
 		}

@@ -10,8 +10,8 @@ import (
 	"github.com/usher-go/usher/internal/guard"
 )
 
-// A probe whose client leaves shows nothing of the store. After an outage the guard
-// closes with the first client that stays, however many leave.
+// A probe whose client disconnects shows nothing about the store. After an outage the
+// guard closes with the first client that stays, however many disconnect.
 func TestClientsThatLeaveDoNotKeepAGuardOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newTraffic(guard.New(timeout, 64))
@@ -38,7 +38,8 @@ func TestClientsThatLeaveDoNotKeepAGuardOpen(t *testing.T) {
 	})
 }
 
-// Where several calls share a timeout, the last of them exhausts it and never its own.
+// If several calls share a timeout, the last of them exhausts the shared timeout and
+// never its own.
 func TestATimeoutOfSeveralCallsIsAFailureOfTheStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newTraffic(guard.New(timeout, 64))
@@ -58,8 +59,8 @@ func TestATimeoutOfSeveralCallsIsAFailureOfTheStore(t *testing.T) {
 	})
 }
 
-// A store that fails at once for some of its keys is called for the others: a tenant, or
-// a shard, that is down does not take all others with it.
+// A store that fails at once for some of its keys is called for the others: a tenant or a
+// shard that is down does not take the others with it.
 func TestAStoreThatIsDownForSomeWorksForOthers(t *testing.T) {
 	for _, interval := range []time.Duration{time.Millisecond, 10 * time.Millisecond} {
 		synctest.Test(t, func(t *testing.T) {
