@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// A clock that is set back by an hour silences the log for no hour.
+// A clock that is set back by an hour does not silence the log for an hour.
 func TestAClockThatIsSetBackDoesNotSilenceTheLog(t *testing.T) {
 	var text bytes.Buffer
 	before := slog.Default()

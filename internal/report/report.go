@@ -1,5 +1,4 @@
-// Package report brings failures that no response may show to those who operate the
-// server.
+// Package report sends the server's operators the failures that no response may show.
 package report
 
 import (
@@ -29,15 +28,15 @@ type Reporter struct {
 // fails for every request.
 const interval = time.Second
 
-// New returns a Reporter for the package or type that is named source. Without
-// onError it logs to [slog.Default], at most one line a second, which has how many
-// were left out before it. Of a [guard.PanicError] it logs the type and the stack.
+// New returns a Reporter for the package or type that is named source. Without onError it
+// logs to [slog.Default], at most one line a second, with the number of lines left out
+// before it. Of a [guard.PanicError] it logs the type and the stack.
 func New(source string, onError func(context.Context, error)) *Reporter {
 	return &Reporter{source: source, onError: onError}
 }
 
-// Error reports err, which is not nil. A panic of OnError is logged as failures are
-// without it.
+// Error reports err, which is not nil. A panic of OnError is logged as a failure is
+// without OnError.
 func (r *Reporter) Error(ctx context.Context, err error) {
 	if r.onError == nil {
 		r.log(ctx, "failure", func() []slog.Attr { return cause(err) })
@@ -55,7 +54,7 @@ func (r *Reporter) Error(ctx context.Context, err error) {
 }
 
 // Background is Error for a loop that must go on even if OnError does not return. It does
-// not wait for it, and leaves out what fails meanwhile.
+// not wait for OnError, and drops failures while OnError is running.
 func (r *Reporter) Background(ctx context.Context, err error) {
 	if r.onError == nil {
 		r.Error(ctx, err)
@@ -84,7 +83,7 @@ func panicked(v any, stack []byte) []slog.Attr {
 	return []slog.Attr{slog.String("panic", fmt.Sprintf("%T", v)), slog.String("stack", string(stack))}
 }
 
-// log logs what has happened, at most once an interval.
+// log logs what has happened, at most once per interval.
 func (r *Reporter) log(ctx context.Context, what string, attrs func() []slog.Attr) {
 	now := time.Now().UnixNano()
 	next := r.next.Load()
