@@ -2,7 +2,7 @@ package exchange
 
 import "net/netip"
 
-// A Client is what package clientip has resolved of the client of a request.
+// A Client is what package clientip has resolved about the client of a request.
 type Client struct {
 	// Addr is the address of the client, or the zero Addr if it is unknown.
 	Addr netip.Addr

@@ -2,7 +2,7 @@ package exchange
 
 import "context"
 
-// A Deadline is what the context of a request inside of a usher.Deadline has of it.
+// A Deadline is what a usher.Deadline puts into the context of a request.
 type Deadline interface {
 	// Missed returns the status with which the Deadline responds to a handler that
 	// returns now without a response, or 0 if there is time left.

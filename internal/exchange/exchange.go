@@ -60,8 +60,8 @@ func (x *Exchange) Attach(r *http.Request) *http.Request {
 	return r.WithContext(x)
 }
 
-// Serve runs next with inner, which is r or a copy of it, and then gives r what next
-// has stored in the copy, also if next panics.
+// Serve runs next with inner, which is r or a copy of it, and then copies to r what next
+// has stored in inner, even if next panics.
 func Serve(next http.Handler, w http.ResponseWriter, r, inner *http.Request) {
 	defer Leave(r, inner)
 	next.ServeHTTP(w, inner)
@@ -87,8 +87,8 @@ func (x *Exchange) Value(k any) any {
 	return x.Context.Value(k)
 }
 
-// Vary returns a writer for the response, which the caller returns to
-// [Exchange.Unvary] when next has returned. The first costs no allocation.
+// Vary returns a writer for the response. The caller passes it to [Exchange.Unvary] once
+// next has returned. The first writer costs no allocation.
 func (x *Exchange) Vary() *vary.Writer {
 	if x.varying.CompareAndSwap(false, true) {
 		return &x.vary
@@ -96,7 +96,7 @@ func (x *Exchange) Vary() *vary.Writer {
 	return new(vary.Writer)
 }
 
-// Unvary lets the next caller of Vary have w.
+// Unvary makes w available to the next caller of Vary.
 func (x *Exchange) Unvary(w *vary.Writer) {
 	if w == &x.vary {
 		x.varying.Store(false)
@@ -129,12 +129,12 @@ func (x *Exchange) Broken() error {
 	return nil
 }
 
-// Render records that the response of this status has the shape of the service
-// already, so that no envelope further out gives it one again. A middleware that stores
-// responses for replay stores this with them and calls Render again.
+// Render records that the response with this status already has the shape of the service,
+// so that no outer envelope wraps it again. A middleware that stores responses for replay
+// stores this fact with them, and calls Render again.
 func (x *Exchange) Render(status int) { x.rendered.Store(int32(status)) }
 
-// Rendered returns the status that was last passed to Render, or 0. It concerns only
-// a response of the same status: one of another status, of http.TimeoutHandler for
-// instance, came from elsewhere.
+// Rendered returns the status that was last passed to Render, or 0. It applies only to a
+// response with that status: one with another status came from elsewhere, from
+// http.TimeoutHandler for instance.
 func (x *Exchange) Rendered() int { return int(x.rendered.Load()) }

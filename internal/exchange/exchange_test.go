@@ -38,7 +38,7 @@ func TestEnterCopiesOnce(t *testing.T) {
 	r = r.WithContext(context.WithValue(r.Context(), key("outer"), 1))
 	x, inner := exchange.Enter(r)
 	if inner == r || exchange.From(inner.Context()) != x || exchange.From(r.Context()) != nil {
-		t.Fatal("the holder is not in a copy of the request")
+		t.Fatal("the exchange is not in a copy of the request")
 	}
 	again, same := exchange.Enter(inner)
 	if again != x || same != inner {
@@ -46,7 +46,7 @@ func TestEnterCopiesOnce(t *testing.T) {
 	}
 	derived := context.WithValue(inner.Context(), key("inner"), 2)
 	if exchange.From(derived) != x {
-		t.Error("a derived context has lost the holder")
+		t.Error("a derived context has lost the exchange")
 	}
 	if derived.Value(key("outer")) != 1 || derived.Value(key("inner")) != 2 || derived.Value(key("none")) != nil {
 		t.Error("values of others are lost")
@@ -65,7 +65,7 @@ func TestAttachKeepsCancellation(t *testing.T) {
 		t.Error("the copy is not canceled")
 	}
 	if exchange.From(r.Context()) != &embedding.Exchange {
-		t.Error("the request carries another holder")
+		t.Error("the request carries another exchange")
 	}
 }
 
@@ -112,7 +112,7 @@ func TestTheZeroSlotHoldsNothing(t *testing.T) {
 	(exchange.Slot[int]{}).Store(x, &number)
 }
 
-func TestServeGivesTheRequestWhatItsCopyHas(t *testing.T) {
+func TestServeCopiesBackWhatTheCopyHas(t *testing.T) {
 	form := new(multipart.Form)
 	for _, panics := range []bool{false, true} {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
@@ -191,14 +191,15 @@ func TestSlotAllocs(t *testing.T) {
 	}
 }
 
-// One byte more, and each request pays for the next size of the allocator, which is 352.
+// With one more byte each request would pay for the next size class of the allocator,
+// which is 352.
 func TestAnExchangeFitsItsSizeClass(t *testing.T) {
 	if got := reflect.TypeFor[exchange.Exchange]().Size(); got > 320 {
 		t.Errorf("%d bytes, want at most 320", got)
 	}
 }
 
-// BenchmarkExchange is what a stack of middlewares does with one request.
+// BenchmarkExchange measures what a stack of middlewares does with one request.
 func BenchmarkExchange(b *testing.B) {
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	number, text := 1, "text"

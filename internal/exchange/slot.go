@@ -2,21 +2,20 @@ package exchange
 
 import "sync/atomic"
 
-// A Slot is the place of one pointer in every [Exchange]. The zero Slot is no place:
-// it loads nil, and to store in it panics. Use [NewSlot].
+// A Slot is the place of one pointer in every [Exchange]. The zero Slot has no place:
+// Load returns nil, and Store panics. Use [NewSlot].
 type Slot[T any] struct{ place uint8 } // counted from 1
 
-// places is the number of slots in this module, which a test of the house counts: each
-// request pays for all of them.
+// places is the number of slots in this module. A test checks it, since each request pays
+// for all of them.
 const places = 7
 
 type values [places]atomic.Value
 
 var taken uint8
 
-// NewSlot returns a slot that no other package has. It is for package variables,
-// which are initialized one after the other, and panics if there are more of them
-// than places.
+// NewSlot returns a slot that no other package has. It is for package variables, which
+// are initialized one after another. It panics if there are more slots than places.
 func NewSlot[T any]() Slot[T] {
 	if taken == places {
 		panic("exchange: more slots than places") //nolint:forbidigo // documented
@@ -42,6 +41,6 @@ func (s Slot[T]) Store(x *Exchange, v *T) { x.values[s.place-1].Store(v) }
 var (
 	// Responder holds a usher.Responder.
 	Responder = NewSlot[any]()
-	// Challenges are those for a caller who came without a credential.
+	// Challenges holds the challenges for a caller without a credential.
 	Challenges = NewSlot[[]string]()
 )
