@@ -1,6 +1,6 @@
-// Package httpwriter is the one response writer of this module: it stands
-// between a handler and the server's writer, sees what passes, and keeps every
-// ability of the writer below it.
+// Package httpwriter has the one response writer of this module: it wraps the server's
+// writer, sees what a handler writes, and keeps every ability of the writer that it
+// wraps.
 package httpwriter
 
 import (
@@ -20,20 +20,20 @@ type Hook interface {
 	// Body forwards p to the inner writer in whatever form it likes and returns
 	// how many bytes of p it took.
 	Body(inner http.ResponseWriter, p []byte) (int, error)
-	// Release is called before the handler flushes, or hijacks the connection: from here
+	// Release is called before the handler flushes, or hijacks the connection: from then
 	// on the response is no longer one piece.
 	Release(hijacked bool)
 }
 
-// Writer is a http.ResponseWriter that calls a [Hook] and counts what is
-// written. It has http.Flusher, http.Hijacker, http.CloseNotifier, io.ReaderFrom,
-// io.StringWriter, http.Pusher and, for http.ResponseController, FlushError and
-// Unwrap; what the inner writer cannot do is reported as http.ErrNotSupported.
+// Writer is a http.ResponseWriter that calls a [Hook] and counts what is written. It
+// implements http.Flusher, http.Hijacker, http.CloseNotifier, io.ReaderFrom,
+// io.StringWriter, http.Pusher and, for http.ResponseController, FlushError and Unwrap;
+// what the inner writer cannot do is reported as http.ErrNotSupported.
 //
-// One ability cannot be kept: http.MaxBytesReader asks the server's own writer,
-// by a method that no other package can have, to close the connection of a body
-// that is too large (golang/go#73754). A Writer that has its request makes up
-// for it: see [Writer.SetRequest].
+// One ability cannot be kept: http.MaxBytesReader asks the server's own writer, by a
+// method that no other package can implement, to close the connection of a body that is
+// too large (golang/go#73754). A Writer that has its request makes up for it: see
+// [Writer.SetRequest].
 //
 // The zero value needs Init. Like any http.ResponseWriter it serves one request;
 // Status and Hijacked may be called at any time from anywhere.
@@ -57,15 +57,15 @@ func (w *Writer) Init(inner http.ResponseWriter, hook Hook) {
 // read the body.
 func (w *Writer) SetRequest(r *http.Request) { w.request = r }
 
-// Detach removes the hook, which is not called again. A hook that needs nothing of a
+// Detach removes the hook, which is not called again. A hook that needs nothing more of a
 // response calls it in Head, so that the server can use sendfile.
 func (w *Writer) Detach() { w.hook = nil }
 
 // Status returns the final status that was sent, or 0 if none was.
 func (w *Writer) Status() int { return int(w.status.Load()) }
 
-// LateError returns the status of an error that the handler sent after another
-// status, or 0: the handler failed too late for an error response.
+// LateError returns the status of an error that the handler sent after another status,
+// too late for an error response, or 0.
 func (w *Writer) LateError() int { return int(w.late.Load()) }
 
 // Bytes returns how many bytes of body the handler has written.
@@ -81,9 +81,9 @@ func Of(w http.ResponseWriter) *Writer {
 
 func (w *Writer) self() *Writer { return w }
 
-// Progress returns the status that has been sent through the first Writer from w
-// inwards, and how many bytes of the body; or 0 if none has, or w does not lead to
-// one. The goroutine that writes to w calls it.
+// Progress returns the status and the number of body bytes that were sent through the
+// outermost Writer, from w inwards, that has sent a status. Both are 0 if there is none.
+// Only the goroutine that writes to w may call it.
 func Progress(w http.ResponseWriter) (status int, bytes int64) {
 	for {
 		if own := Of(w); own != nil && own.Status() != 0 {
@@ -119,8 +119,8 @@ func (w *Writer) WriteHeader(status int) {
 	if first && w.hook != nil {
 		w.hook.Head(status)
 	}
-	// A second call goes on to the server, which logs it and who made it. So does
-	// an impossible status, at which the server panics: nothing was sent then.
+	// A second call goes on to the server, which logs it with its caller. So does an
+	// invalid status, for which the server panics before it sends anything.
 	w.inner.WriteHeader(status)
 	switch {
 	case first:
@@ -238,8 +238,8 @@ func (w *Writer) Push(target string, opts *http.PushOptions) error {
 	return http.ErrNotSupported
 }
 
-// CloseNotify is for code older than request contexts, which asserts that its
-// writer has it. The channel never fires where the inner writer cannot notify.
+// CloseNotify is for code older than request contexts, which asserts that its writer
+// implements it. The channel never fires where the inner writer cannot notify.
 func (w *Writer) CloseNotify() <-chan bool {
 	if n, ok := find[interface{ CloseNotify() <-chan bool }](w.inner); ok {
 		return n.CloseNotify()

@@ -32,7 +32,7 @@ var _ interface {
 	CloseNotify() <-chan bool
 } = (*httpwriter.Writer)(nil)
 
-// A spy is a hook that notes its calls and writes bodies in upper case.
+// A spy is a hook that records its calls and writes bodies in upper case.
 type spy struct {
 	calls  []string
 	detach *httpwriter.Writer
@@ -167,7 +167,7 @@ func TestWriter(t *testing.T) {
 	}
 }
 
-func TestDetachedHookIsCalledNoMore(t *testing.T) {
+func TestADetachedHookIsNotCalledAgain(t *testing.T) {
 	hook := &spy{detach: new(httpwriter.Writer)}
 	_, body := serve(t, false, hook, func(w *httpwriter.Writer, _ *http.Request) {
 		_, _ = io.Copy(w, strings.NewReader(strings.Repeat("x", 1000)))
@@ -285,7 +285,7 @@ func TestWhatTheInnerWriterCannotDoIsReported(t *testing.T) {
 		_, _ = w.WriteString("A")
 		n, err := w.ReadFrom(strings.NewReader(strings.Repeat("B", 1000)))
 		if n != 1000 || err != nil || inner.body.Len() != 1001 || w.Bytes() != 1001 {
-			t.Errorf("%d, %v, body of %d, %d counted", n, err, inner.body.Len(), w.Bytes())
+			t.Errorf("ReadFrom: %d, %v, body of %d, %d counted", n, err, inner.body.Len(), w.Bytes())
 		}
 	}
 }
@@ -348,10 +348,10 @@ func TestShortWritesAreCountedAndReported(t *testing.T) {
 		var w httpwriter.Writer
 		w.Init(&failing{bare{header: make(http.Header)}}, hook)
 		if n, err := w.WriteString("abcd"); n != 2 || !errors.Is(err, context.Canceled) || w.Bytes() != 2 {
-			t.Errorf("%d, %v, %d counted", n, err, w.Bytes())
+			t.Errorf("a short write: %d, %v, %d counted", n, err, w.Bytes())
 		}
 		if n, err := w.ReadFrom(strings.NewReader("abcd")); n != 2 || !errors.Is(err, context.Canceled) || w.Bytes() != 4 {
-			t.Errorf("%d, %v, %d counted", n, err, w.Bytes())
+			t.Errorf("a short write: %d, %v, %d counted", n, err, w.Bytes())
 		}
 	}
 }

@@ -9,18 +9,18 @@ import (
 	"time"
 )
 
-// serverReads is how much of a body that a handler has not read the server reads
-// by itself, once the handler has returned.
+// serverReads is how much of an unread body the server reads by itself once the handler
+// has returned.
 const serverReads = 256 << 10
 
-// Refuse prepares w for an error in response to r, of whose body more may be on
-// its way. Where a connection is closed while there is unread data,
-// the client's side may drop the response (RFC 9112, section 9.6), and a proxy
-// makes a 502 of it. The server prevents that by itself, but not if the client
-// expected 100-continue or wants the connection closed, as nginx does by default.
+// Refuse prepares w for an error in response to r, whose body may still be arriving. If a
+// connection is closed with data unread, the client's side may drop the response (RFC
+// 9112, section 9.6), and a proxy turns it into a 502. The server prevents that by
+// itself, but not if the client expects 100-continue or wants the connection closed, as
+// nginx does by default.
 //
-// Refuse does not wait for the body: a slow client would hold what the
-// middlewares further out have reserved for it. It does nothing for HTTP/2.
+// Refuse does not wait for the body: a slow client would keep what the outer middlewares
+// have reserved for it. It does nothing for HTTP/2.
 func Refuse(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength == 0 {
 		return
@@ -31,8 +31,8 @@ func Refuse(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// LeaveUnread makes the server close the connection of r after the response, in such a
-// way that the client still receives it although the rest of the body is not read. It
+// LeaveUnread makes the server close the connection of r after the response without
+// reading the rest of the body, but so that the client still receives the response. It
 // does nothing for HTTP/2, where each request has a stream of its own.
 //
 // Only the server's own writer can do that, and only for a body that is too large
@@ -41,7 +41,7 @@ func LeaveUnread(w http.ResponseWriter, r *http.Request) {
 	if r.ProtoMajor != 1 {
 		return
 	}
-	// For a writer further in that is not the server's and passes only this on.
+	// For an inner writer that is not the server's and passes on only this.
 	w.Header()["Connection"] = []string{"close"}
 	server := innermost(w)
 	var one [1]byte
@@ -64,9 +64,9 @@ var serverBody = func() reflect.Type {
 // patience is how long drain waits, which is as long as the server lingers.
 const patience = 500 * time.Millisecond
 
-// drain reads a body of at most serverReads if most of it has arrived, as from
-// a proxy that buffers. Only a body of the server may have a second reader, and it
-// ends that one when the handler has returned, at the latest.
+// drain reads a body of at most serverReads if most of it has arrived, as from a proxy
+// that buffers. Only the server's own body may have a second reader: it ends that reader
+// at the latest when the handler has returned.
 func drain(r *http.Request) {
 	if r.ContentLength > serverReads || r.ContentLength < 0 || reflect.TypeOf(r.Body) != serverBody {
 		return

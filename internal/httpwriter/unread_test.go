@@ -23,7 +23,7 @@ func (f foreign) Read([]byte) (int, error) {
 
 func (foreign) Close() error { return nil }
 
-// The server itself sees to the connections that it keeps.
+// The server itself takes care of connections that it keeps open.
 func TestRefuseClosesOnlyWhatTheServerWouldBreak(t *testing.T) {
 	const small, large = 10_000, 300_000
 	tests := []struct {
@@ -62,8 +62,8 @@ func TestRefuseClosesOnlyWhatTheServerWouldBreak(t *testing.T) {
 	}
 }
 
-// A client that sends nothing of its body, on a connection that it wants closed,
-// holds no middleware and gets the response.
+// A client that sends nothing of its body, on a connection that it wants closed, blocks
+// no middleware and gets the response.
 func TestARefusalDoesNotWaitForTheBody(t *testing.T) {
 	for name, refuse := range map[string]func(http.ResponseWriter, *http.Request){
 		"by Refuse": func(w http.ResponseWriter, r *http.Request) {
@@ -110,8 +110,9 @@ func TestARefusalDoesNotWaitForTheBody(t *testing.T) {
 // opaque has no Unwrap.
 type opaque struct{ http.ResponseWriter }
 
-// Nobody can make the server linger then, so what has come is read before it closes.
-func TestABodyThatHasComeIsReadBehindAWriterThatHidesTheServers(t *testing.T) {
+// Nothing can make the server linger then, so the part of the body that has arrived is
+// read before the server closes.
+func TestABodyThatHasArrivedIsReadInsideAWriterThatHidesTheServers(t *testing.T) {
 	left := make(chan int64, 1)
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		httpwriter.Refuse(opaque{w}, r)
@@ -150,8 +151,8 @@ func TestOnlyErrorsAreRefusals(t *testing.T) {
 	}
 }
 
-// A detached writer has a header of its own, so that the server learns
-// only what is reported to it.
+// A detached writer has a header of its own, so the server sees only what is passed on to
+// it.
 type detached struct{ http.ResponseWriter }
 
 func (detached) Header() http.Header           { return http.Header{} }
