@@ -1,6 +1,6 @@
-// Package vary marks responses for the caches between a client and this server, so that
-// none reuses the response of another caller: by Vary (RFC 9110, section 12.5.5) and Cache-Control (RFC 9111,
-// section 5.2.2).
+// Package vary marks responses for the caches between a client and this server, by Vary
+// (RFC 9110, section 12.5.5) and Cache-Control (RFC 9111, section 5.2.2), so that none
+// reuses the response of another caller.
 package vary
 
 import (
@@ -12,8 +12,8 @@ import (
 	"github.com/usher-go/usher/internal/httpwriter"
 )
 
-// Fields are the names of the request header fields that a response depends on.
-// They do not change. Nil are none.
+// Fields are the names of the request header fields that a response depends on. They do
+// not change. Nil means none.
 type Fields struct {
 	names []string
 	value string // of Vary
@@ -23,8 +23,8 @@ type Fields struct {
 // can find an equal request.
 const anything = "*"
 
-// On returns the Fields with these names. "*" among them stands for anything but
-// header fields.
+// On returns the Fields with these names. "*" among them means that the response depends
+// on more than header fields.
 func On(names []string) *Fields {
 	if len(names) == 0 {
 		return nil
@@ -35,7 +35,7 @@ func On(names []string) *Fields {
 	return &Fields{names, strings.Join(names, ", ")}
 }
 
-// missing returns the names that the values of Vary lack.
+// missing returns the names in f that are not in values, which are those of Vary.
 func (f *Fields) missing(values []string) (names []string) {
 	for _, name := range f.names {
 		if !listed(values, name) {
@@ -56,9 +56,9 @@ func listed(values []string, name string) bool {
 	return false
 }
 
-// A Writer completes the header of a response when it is sent, so that what the
-// handler sets, adds or deletes before is neither lost nor contradicted. Its zero
-// value needs Start.
+// A Writer completes the header of a response when the response is sent, so that what the
+// handler has set, added or deleted is neither lost nor contradicted. Its zero value
+// needs Start.
 type Writer struct {
 	writer  passing
 	fields  *Fields
@@ -66,8 +66,8 @@ type Writer struct {
 	values  [2]string // of the fields that are set
 }
 
-// Start returns the writer for a handler whose response to r depends on fields and,
-// if it is private, is for one caller alone. Then it has Cache-Control: private
+// Start returns the writer for a handler whose response to r depends on fields and, if
+// private is set, is for one caller alone. A private response has Cache-Control: private
 // unless the handler sets a Cache-Control of its own.
 func (w *Writer) Start(inner http.ResponseWriter, r *http.Request, fields *Fields, private bool) http.ResponseWriter {
 	w.fields, w.private = fields, private
@@ -79,8 +79,8 @@ func (w *Writer) Start(inner http.ResponseWriter, r *http.Request, fields *Field
 // passing is the writer that a handler gets.
 type passing struct{ httpwriter.Writer }
 
-// Passes reports whether w is a writer that [Writer.Start] returned, which does not
-// depend on the response, and leads to outer through no other kind of writer.
+// Passes reports whether w is a writer that [Writer.Start] returned, and leads to outer
+// through such writers alone. They do not depend on the response.
 func Passes(w, outer http.ResponseWriter) bool {
 	for {
 		p, ok := w.(*passing)
@@ -88,15 +88,15 @@ func Passes(w, outer http.ResponseWriter) bool {
 			return false
 		}
 		w = p.Unwrap()
-		// To compare writers that are no pointers could panic.
+		// Comparing writers that are not pointers could panic.
 		if reflect.ValueOf(w).Comparable() && w == outer {
 			return true
 		}
 	}
 }
 
-// End completes the header if the handler has not sent it. The server or a handler
-// further out will.
+// End completes the header if the handler has not sent it. The server or an outer handler
+// will.
 func (w *Writer) End() {
 	if w.writer.Status() == 0 && !w.writer.Hijacked() {
 		w.complete(w.writer.Header())

@@ -15,7 +15,7 @@ func TestWriterCompletesTheHeader(t *testing.T) {
 	tests := map[string]struct {
 		names   []string
 		private bool
-		given   http.Header // what stands there when the header is sent
+		given   http.Header // the header just before it is sent
 		want    http.Header
 	}{
 		"nothing to add":              {nil, false, nil, nil},
@@ -70,7 +70,7 @@ func request(t *testing.T) *http.Request {
 	return httptest.NewRequest(http.MethodGet, "/", http.NoBody)
 }
 
-// A server's writer takes a file in one go.
+// A server is a writer that takes a file in one go, as that of a server does.
 type server struct {
 	*httptest.ResponseRecorder
 	taken int64
@@ -94,7 +94,7 @@ func TestFilesReachTheServersReadFrom(t *testing.T) {
 	}
 }
 
-// A handler may give the same values to every response, from one array.
+// A handler may give every response the same values, from one array.
 func TestGivenValuesAreNotWrittenTo(t *testing.T) {
 	shared := []string{"X", "Y", "Z"}
 	recorder := httptest.NewRecorder()
