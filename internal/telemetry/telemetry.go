@@ -1,6 +1,6 @@
-// Package telemetry counts decisions and notes them on the current span. All it needs
-// is built beforehand: to record a decision allocates nothing, and costs a few
-// nanoseconds where telemetry is off.
+// Package telemetry counts decisions and notes them on the current span. Everything is
+// built in advance: recording a decision allocates nothing, and costs a few nanoseconds
+// if telemetry is off.
 package telemetry
 
 import (
@@ -23,13 +23,13 @@ type Config struct {
 	Scope string
 	// Counter and Description are the counter's; its unit is {request}.
 	Counter, Description string
-	// Attribute is the name of the attribute, on the counter and on the span, that has
-	// the outcome.
+	// Attribute is the name of the attribute with the outcome, on the counter and on the
+	// span.
 	Attribute string
 	// Outcomes are all values that Attribute may have. They come from the
 	// program, never from a request.
 	Outcomes []string
-	// Fixed are attributes beside the outcome. They come from the program.
+	// Fixed are attributes besides the outcome. They come from the program.
 	Fixed []attribute.KeyValue
 }
 
@@ -48,7 +48,7 @@ func NewDecisions(c Config) *Decisions {
 	}
 	d := new(Decisions)
 	meter := c.MeterProvider.Meter(c.Scope, metric.WithInstrumentationVersion(Version))
-	// An instrument that comes with an error works, or does nothing.
+	// An instrument that is returned with an error works, or does nothing.
 	d.counter, _ = meter.Int64Counter(c.Counter,
 		metric.WithDescription(c.Description), metric.WithUnit("{request}"))
 	for _, outcome := range c.Outcomes {
@@ -65,14 +65,14 @@ func (d *Decisions) Count(ctx context.Context, outcome int) {
 	d.counter.Add(ctx, 1, d.counts[outcome]...)
 }
 
-// Note notes the outcome on the current span if that is being recorded.
+// Note notes the outcome on the current span if the span is being recorded.
 func (d *Decisions) Note(ctx context.Context, outcome int) {
 	if span := trace.SpanFromContext(ctx); span.IsRecording() {
 		span.SetAttributes(d.notes[outcome]...)
 	}
 }
 
-// Record does both.
+// Record counts and notes the outcome.
 func (d *Decisions) Record(ctx context.Context, outcome int) {
 	d.Count(ctx, outcome)
 	d.Note(ctx, outcome)
