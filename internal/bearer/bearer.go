@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// ErrMalformed is the error for a field that is not empty and not one credential.
+// ErrMalformed is the error for a field that is neither empty nor one credential.
 var ErrMalformed = errors.New("malformed credential")
 
 // maxLength is far above every credential in use and bounds the work that a
@@ -31,8 +31,8 @@ func Header(h http.Header, name string) (string, error) {
 	return "", ErrMalformed
 }
 
-// Token returns the token of "Authorization: Bearer <token>" (RFC 6750, section
-// 2.1), or "" if the request has no such field or its scheme is another.
+// Token returns the token of "Authorization: Bearer <token>" (RFC 6750, section 2.1), or
+// "" if the request has no such field or it has another scheme.
 //
 // The scheme is compared without regard to case (RFC 9110, section 11.1) unless
 // exact is set. Two lines, one of which is Bearer, a list, a tab or a second
@@ -64,8 +64,8 @@ func Token(h http.Header, exact bool) (string, error) {
 	return token, nil
 }
 
-// single reports whether text is one word of no list. Tokens are long, and three
-// searches for a byte are several times faster than one for any of three.
+// single reports whether text is one word and not a list. Tokens are long, and three
+// searches for one byte are several times faster than one search for any of three.
 func single(text string) bool {
 	return strings.IndexByte(text, ' ') < 0 && strings.IndexByte(text, '\t') < 0 && strings.IndexByte(text, ',') < 0
 }

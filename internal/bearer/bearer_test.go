@@ -113,8 +113,8 @@ func TestAllocs(t *testing.T) {
 	}
 }
 
-// check demands of what was taken out of lines that it is one credential of one
-// line, or else nothing.
+// check fails the test unless what was taken out of lines is one credential of one line,
+// or nothing.
 func check(t *testing.T, lines []string, got string, err error) {
 	t.Helper()
 	if err != nil && (got != "" || !errors.Is(err, bearer.ErrMalformed)) {

@@ -8,8 +8,8 @@ import (
 // MaxCookies is how many cookies of one name are considered.
 const MaxCookies = 4
 
-// Cookies returns the values of the cookies of r with this name, each value once,
-// without empty ones, and at most limit of them.
+// Cookies returns the distinct, non-empty values of the cookies of r with this name, and
+// at most limit of them.
 func Cookies(r *http.Request, name string, limit int) []string {
 	var values []string
 	for _, c := range r.CookiesNamed(name) {

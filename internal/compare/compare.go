@@ -1,4 +1,4 @@
-// Package compare reports, to tests, in what two values differ.
+// Package compare reports to tests how two values differ.
 package compare
 
 import (
@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// Diff returns a line for each place where got is not want, or "" if they are
-// equal. Values are equal as for [reflect.DeepEqual], except that those with a
-// method Equal are equal as it says; values of two types are not equal.
+// Diff returns a line for each place where got is not want, or "" if they are equal.
+// Values are equal as for [reflect.DeepEqual], except that a method Equal decides where
+// values have one; values of different types are not equal.
 func Diff(want, got any) string {
 	var d differ
 	d.compare("", reflect.ValueOf(want), reflect.ValueOf(got))

@@ -19,12 +19,13 @@ type Faults[E ~struct{ Field, Reason string }] struct {
 	list *[]error
 }
 
-// Of returns no faults yet, of the Config with this name: "ratelimit.Config".
+// Of returns an empty list of faults of the Config with this name, such as
+// "ratelimit.Config".
 func Of[E ~struct{ Field, Reason string }](name string) Faults[E] {
 	return Faults[E]{path: name, list: new([]error)}
 }
 
-// In returns f for the members of a field. What is added to it is added to f.
+// In returns f for the members of a field. Faults added to it are added to f.
 func (f Faults[E]) In(field string) Faults[E] {
 	return Faults[E]{path: f.path + "." + field, list: f.list}
 }
@@ -35,7 +36,7 @@ func (f Faults[E]) Add(field, reason string) {
 	*f.list = append(*f.list, any(&e).(error))
 }
 
-// If adds a fault of a field if there is one.
+// If adds a fault of a field if faulty is true.
 func (f Faults[E]) If(faulty bool, field, reason string) {
 	if faulty {
 		f.Add(field, reason)

@@ -19,7 +19,7 @@ type Document struct {
 	Body []byte
 	// Type is the media type; empty means application/json.
 	Type string
-	// MaxAge is how long the response may be cached by anybody.
+	// MaxAge is how long any cache may keep the response.
 	MaxAge time.Duration
 	// AnyOrigin lets pages of every origin read the document.
 	AnyOrigin bool
@@ -57,7 +57,7 @@ func Serve(w http.ResponseWriter, r *http.Request, d Document, notAllowed http.H
 		h["Content-Type"] = []string{d.Type}
 	}
 	h["X-Content-Type-Options"] = []string{"nosniff"}
-	_, _ = w.Write(d.Body) // a client that has left needs no document
+	_, _ = w.Write(d.Body) // a client that has disconnected needs no document
 }
 
 // matches reports whether If-None-Match names etag (RFC 9110, section 13.1.2).

@@ -1,4 +1,4 @@
-// Package faulty lets a store misbehave as those of other processes do, for tests.
+// Package faulty makes a test's store misbehave as stores in other processes do.
 package faulty
 
 import (
@@ -11,7 +11,7 @@ import (
 // ErrStore is the error of a call that fails.
 var ErrStore = errors.New("faulty: the store has failed")
 
-// A Fault is what becomes of the nth call of a store, counted from 1. A test's store
+// A Fault decides what happens to the nth call of a store, counted from 1. A test's store
 // calls it before the real one, and returns its error if that is not nil.
 type Fault func(ctx context.Context, n int64) error
 
@@ -22,8 +22,7 @@ type Calls struct {
 	n     atomic.Int64
 }
 
-// Set sets what becomes of later calls, which are counted from 1 again. Nil lets
-// them pass.
+// Set sets the fault of later calls, which are counted from 1 again. Nil lets them pass.
 func (c *Calls) Set(f Fault) {
 	c.n.Store(0)
 	c.fault.Store(&f)
@@ -47,8 +46,8 @@ func Fail(context.Context, int64) error { return ErrStore }
 // Panic panics in every call.
 func Panic(context.Context, int64) error { panic("faulty: the store panics") }
 
-// Late lets a call pass after d, whatever its context says meanwhile: the store
-// ignores it, and takes effect when nobody waits any more.
+// Late lets a call pass after d, even if its context ends before: the store ignores the
+// context, and the call takes effect when nobody waits any more.
 func Late(d time.Duration) Fault {
 	return func(context.Context, int64) error {
 		time.Sleep(d)
@@ -56,7 +55,7 @@ func Late(d time.Duration) Fault {
 	}
 }
 
-// Every lets f be the fault of each nth call, and the others pass.
+// Every applies f to each nth call, and lets the others pass.
 func Every(n int64, f Fault) Fault {
 	return func(ctx context.Context, i int64) error {
 		if i%n != 0 {
@@ -66,7 +65,7 @@ func Every(n int64, f Fault) Fault {
 	}
 }
 
-// For lets f be the fault of the calls of the next d, and then all pass.
+// For applies f to the calls of the next d, and then lets all pass.
 func For(d time.Duration, f Fault) Fault {
 	end := time.Now().Add(d)
 	return func(ctx context.Context, n int64) error {

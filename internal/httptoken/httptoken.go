@@ -1,4 +1,4 @@
-// Package httptoken checks names of HTTP: those of methods, header fields and parameters.
+// Package httptoken checks the names of HTTP methods, header fields and parameters.
 package httptoken
 
 import "strings"

@@ -15,7 +15,7 @@ var inAlphabet = func() (t [256]bool) {
 	return t
 }()
 
-// Decode decodes base64url, of which text must be the only encoding.
+// Decode decodes text, which must be the only base64url encoding of the result.
 func Decode(text string) ([]byte, bool) {
 	for i := range len(text) {
 		if !inAlphabet[text[i]] {

@@ -11,7 +11,7 @@ import (
 // A Member is one member of a JSON object. Its value is still encoded.
 type Member struct{ Name, Value string }
 
-// Why a text is not an object that ParseObject accepts.
+// The reasons why ParseObject refuses a text.
 var (
 	errNoObject  = errors.New("not one JSON object")
 	errText      = errors.New("not valid Unicode")
@@ -20,7 +20,7 @@ var (
 )
 
 // maxMembers is more than any header or set of claims has. It bounds the work of
-// comparing each name with each.
+// comparing each name with every other.
 const maxMembers = 128
 
 // ParseObject appends the members of the JSON object in data to list. Text is the

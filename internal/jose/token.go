@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// A Token is a JSON Web Token taken apart. Its signature has not been verified.
+// A Token is a parsed JSON Web Token. Its signature has not been verified.
 type Token struct {
 	Algorithm string // never empty
 	Type      string // typ, "" if absent
@@ -19,7 +19,7 @@ type Token struct {
 	Claims    []Member // parts of Payload
 }
 
-// Why a text is not a token that Parse accepts.
+// The reasons why Parse refuses a text.
 var (
 	errSegments  = errors.New("not three segments of base64url")
 	errHeader    = errors.New("a header parameter is missing or has the wrong type")
@@ -45,10 +45,10 @@ func Split(text string) (first, second int, ok bool) {
 	return first, second, first > 0 && second > first+1 && second < len(text)-1
 }
 
-// Parse takes a token apart. It refuses everything that could be read in two ways
-// or changes how a token is read: JSON serialisations and JWE, extensions (crit,
-// b64, zip), other spellings of base64, and ambiguous JSON. It ignores keys and
-// addresses of keys in the header (RFC 8725, section 3.10).
+// Parse parses a token. It refuses everything that could be read in two ways or changes
+// how a token is read: JSON serialisations and JWE, extensions (crit, b64, zip), other
+// spellings of base64, and ambiguous JSON. It ignores keys and addresses of keys in the
+// header (RFC 8725, section 3.10).
 func Parse(text string) (Token, error) {
 	first, second, ok := Split(text)
 	if !ok {

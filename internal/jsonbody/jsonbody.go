@@ -71,7 +71,7 @@ func Read[F Field](w http.ResponseWriter, r *http.Request, limit int64, required
 // other languages use for a time that is not set, is a fault: it must not become null.
 func (o *Object[F]) Optional(name string, v any) bool { return o.OptionalAs(name, v, kind(v)) }
 
-// OptionalAs is Optional for a v of any type, whose JSON is described by kind.
+// OptionalAs is Optional for a v of any type. Kind describes the JSON for v.
 func (o *Object[F]) OptionalAs(name string, v any, kind string) bool {
 	raw, ok := o.members[name]
 	if !ok {

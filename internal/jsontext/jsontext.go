@@ -5,7 +5,7 @@ import "unicode/utf8"
 
 const hex = "0123456789abcdef"
 
-// plain has the ASCII bytes that stand for themselves in a string.
+// plain has the ASCII bytes that need no escape in a string.
 var plain = func() (table [256]bool) {
 	for c := ' '; c < utf8.RuneSelf; c++ {
 		table[c] = c != '"' && c != '\\' && c != '<' && c != '>' && c != '&'
@@ -13,9 +13,9 @@ var plain = func() (table [256]bool) {
 	return table
 }()
 
-// AppendString appends s as a JSON string, to the byte as encoding/json does by
-// default: control characters, U+2028, U+2029 and the characters that mean
-// something to HTML are escaped, and invalid UTF-8 becomes U+FFFD.
+// AppendString appends s as a JSON string, byte for byte as encoding/json does by
+// default: control characters, U+2028, U+2029 and the characters that are special in HTML
+// are escaped, and invalid UTF-8 becomes U+FFFD.
 func AppendString(b []byte, s string) []byte {
 	b = append(b, '"')
 	b = AppendEscaped(b, s)

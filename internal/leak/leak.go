@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Main runs the tests of m and ends the program, in failure also if goroutines are
-// left then. It is for TestMain.
+// Main runs the tests of m and exits. It also fails if goroutines are left then. It is
+// for TestMain.
 func Main(m *testing.M) {
 	status := m.Run()
 	if left := Goroutines(); status == 0 && len(left) > 0 {
@@ -21,7 +21,7 @@ func Main(m *testing.M) {
 	os.Exit(status)
 }
 
-// patience is how long goroutines that are about to end may take.
+// patience is how long goroutines may take to end.
 const patience = 2 * time.Second
 
 // Goroutines returns the stacks of all goroutines but the caller's and those of
@@ -37,7 +37,7 @@ func Goroutines() []string {
 	}
 }
 
-// expected are functions whose goroutines belong to nobody's test.
+// expected are functions whose goroutines belong to no test.
 var expected = []string{
 	"testing.(*T).Run(", "testing.(*F).Fuzz(", "testing.runFuzzing(", "testing.runFuzzTests(", "testing.tRunner.func",
 	"os/signal.signal_recv(", "os/signal.loop(", "runtime.ensureSigM(", "runtime.ReadTrace(",

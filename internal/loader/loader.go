@@ -1,5 +1,5 @@
-// Package loader is the cache in front of a source that takes time to respond and may
-// fail: a store of keys, an authorization server.
+// Package loader caches the values of a source that takes time to respond and may fail,
+// such as a store of keys or an authorization server.
 package loader
 
 import (
@@ -13,22 +13,21 @@ import (
 
 // Config configures a [Cache].
 type Config[V any] struct {
-	// Lifetime returns how long a value is kept, counted from when its fetch began,
-	// and whether it is negative: a value that says that there is nothing. A value
-	// whose TTL is not above 0 is not kept. Required.
+	// Lifetime returns how long a value is kept, counted from when its fetch began, and
+	// whether it is negative: a value that means there is nothing. A value whose TTL is
+	// not above 0 is not kept. Required.
 	Lifetime func(v V) (ttl time.Duration, negative bool)
 	// Capacity bounds the values that are kept, and NegativeCapacity the negative
 	// ones, which never displace others. A Capacity of 0 keeps nothing.
 	Capacity, NegativeCapacity int
 	// Timeout bounds each fetch. Required.
 	Timeout time.Duration
-	// MaxFetches bounds the fetches that run at a time. Those of keys that the cache
-	// has had before have as many places of their own, so that they do not wait
-	// behind invented keys. See [guard.Call] for how many wait, and how long.
-	// Required.
+	// MaxFetches bounds the fetches that run at a time. Fetches of keys that the cache
+	// has had before have as many places of their own, so that they do not wait behind
+	// those of invented keys. See [guard.Call] for how many wait, and how long. Required.
 	MaxFetches int
-	// IsResult, if not nil, reports whether a source whose fetch returned this error
-	// works all the same. All other errors count as failures of the source; see
+	// IsResult, if not nil, reports whether a source whose fetch returned this error is
+	// working all the same. All other errors count as failures of the source; see
 	// [guard.Guard.Results].
 	IsResult func(error) bool
 }
@@ -36,8 +35,8 @@ type Config[V any] struct {
 // A Cache keeps what was fetched. It is safe for concurrent use.
 //
 // Callers that ask for one key at the same time share one fetch, which outlives the
-// caller that began it. A value is as old as the question: its TTL counts from when
-// its fetch began. Errors are not kept, and a panic of a fetch is an error.
+// caller that began it. The TTL of a value counts from when its fetch began. Errors are
+// not kept, and a panic of a fetch is an error.
 //
 // Once [Cache.Forget] has returned, no caller gets a value whose fetch began before,
 // except those that were waiting for it already.
@@ -109,8 +108,8 @@ func (c *Cache[K, V]) Cached(k K, now time.Time) (V, bool) {
 	return none, false
 }
 
-// Load returns the value of k that is kept, or the result of fetch, together with all
-// others that ask for k at the time. The context of fetch has the values of ctx, and
+// Load returns the value of k that is kept, or else the result of fetch, which all
+// callers that ask for k meanwhile share. The context of fetch has the values of ctx, but
 // ends after the timeout and not with ctx. If ctx ends first, Load returns its cause.
 func (c *Cache[K, V]) Load(ctx context.Context, k K, fetch func(context.Context) (V, error)) (V, error) {
 	var none V
@@ -191,7 +190,7 @@ func (c *Cache[K, V]) fly(ctx context.Context, f *flight[V], i int, k K, g *guar
 	close(f.done)
 }
 
-// keep keeps a value that was asked for at this time. It needs the lock of s, the
+// keep keeps a value whose fetch began at asked. The caller holds the lock of s, the
 // shard of k among the values.
 func (c *Cache[K, V]) keep(s *shard.Shard[K, kept[V]], k K, v V, asked time.Time) {
 	ttl, negative := c.lifetime(v)
@@ -211,7 +210,8 @@ func (c *Cache[K, V]) keep(s *shard.Shard[K, kept[V]], k K, v V, asked time.Time
 	s.Add(k, e)
 }
 
-// Forget removes what is kept of k, and keeps nothing of a fetch that has begun.
+// Forget removes the value of k. The result of a fetch of k that has already begun is not
+// kept.
 func (c *Cache[K, V]) Forget(k K) {
 	i := c.values.Index(c.values.Hash(k))
 	s := c.values.At(i)
@@ -225,8 +225,9 @@ func (c *Cache[K, V]) Forget(k K) {
 	n.Unlock()
 }
 
-// ForgetFunc removes every value for which match returns true, the negative ones
-// excepted, and keeps nothing of all fetches that have begun. It looks at every value.
+// ForgetFunc removes every value, except for negative ones, for which match returns true.
+// The results of all fetches that have already begun are not kept. It looks at every
+// value.
 func (c *Cache[K, V]) ForgetFunc(match func(V) bool) {
 	for i := range c.values.Shards() {
 		s := c.values.At(i)

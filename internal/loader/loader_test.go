@@ -22,8 +22,7 @@ const (
 	timeout     = 3 * time.Second
 )
 
-// lifetime takes a value below 0 for a negative one, and keeps no value of 1,000 or
-// more.
+// lifetime treats a value below 0 as negative, and keeps no value of 1,000 or more.
 func lifetime(v int) (time.Duration, bool) {
 	switch {
 	case v < 0:
@@ -77,7 +76,7 @@ func (s *source) fetch(k int) func(context.Context) (int, error) {
 	}
 }
 
-// get is what users of the cache do: they look, and then load.
+// get uses the cache as its users do: it calls Cached, and then Load.
 func get(ctx context.Context, c *loader.Cache[int, int], k int, fetch func(context.Context) (int, error)) (int, error) {
 	if v, ok := c.Cached(k, time.Now()); ok {
 		return v, nil
@@ -124,7 +123,7 @@ func TestAValueIsFetchedOnceForEachTTL(t *testing.T) {
 }
 
 // A slow source does not lengthen the time for which its value is kept.
-func TestAValueIsAsOldAsTheQuestion(t *testing.T) {
+func TestATTLCountsFromTheBeginningOfTheFetch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, s := newCache(64, 64), &source{takes: 2 * time.Second}
 		s.set(1, 7)
@@ -229,28 +228,28 @@ func TestACallerWhoseContextHasEndedFetchesNothing(t *testing.T) {
 }
 
 // A caller that looked just before the fetch of another ended must not begin another.
-func TestLoadReturnsWhatIsKeptByThen(t *testing.T) {
+func TestLoadReturnsAValueThatIsAlreadyKept(t *testing.T) {
 	for _, want := range []int{7, -7} {
 		c, s := newCache(64, 64), new(source)
 		s.set(1, want)
 		for range 2 {
 			if v, err := c.Load(t.Context(), 1, s.fetch(1)); err != nil || v != want {
-				t.Errorf("%d, %v", v, err)
+				t.Errorf("got %d, %v", v, err)
 			}
 		}
 		wantFetches(t, s, 1)
 	}
 }
 
-// changes are the ways to make a value that has been read from the source outdated.
+// changes are the ways in which a value that was read from the source becomes outdated.
 var changes = map[string]func(c *loader.Cache[int, int], k int){
 	"Forget":     func(c *loader.Cache[int, int], k int) { c.Forget(k) },
 	"ForgetFunc": func(c *loader.Cache[int, int], _ int) { c.ForgetFunc(func(int) bool { return true }) },
 	"Resume":     func(c *loader.Cache[int, int], _ int) { c.Resume() },
 }
 
-// The race itself: a fetch reads the value, the value changes, and only then does the
-// fetch return.
+// The race: a fetch reads the value, the value changes, and only then does the fetch
+// return.
 func TestAFetchThatBeganBeforeAChangeFillsNothing(t *testing.T) {
 	for name, change := range changes {
 		for _, old := range []int{1, -1} {
@@ -374,7 +373,7 @@ func TestAnErrorDoesNotProlongAValue(t *testing.T) {
 		fail := func(context.Context) (int, error) { return 0, down }
 		time.Sleep(ttl - 1)
 		if v, err := get(t.Context(), c, 1, fail); v != 7 || err != nil {
-			t.Errorf("%d, %v", v, err)
+			t.Errorf("got %d, %v", v, err)
 		}
 		time.Sleep(time.Nanosecond)
 		if _, err := get(t.Context(), c, 1, fail); !errors.Is(err, down) {
@@ -472,8 +471,8 @@ func TestAllocCached(t *testing.T) {
 	}
 }
 
-// A caller that asks after Forget has returned never gets a value from before: any
-// order of reads, changes and returns of fetches is a schedule of this test.
+// A caller that asks after Forget has returned never gets a value from before. The fuzzer
+// chooses the order of reads, changes and returns of fetches.
 func FuzzGenerations(f *testing.F) {
 	f.Add([]byte{0, 2, 1, 0, 3})
 	f.Add([]byte{0, 4, 0, 8, 3, 1, 2, 0})
@@ -541,7 +540,7 @@ func FuzzGenerations(f *testing.F) {
 	})
 }
 
-// The same with real parallelism, for the race detector.
+// The same as FuzzGenerations with real parallelism, for the race detector.
 func TestNoCallerGetsAValueFromBeforeAChange(t *testing.T) {
 	const keys, versions = 8, 200
 	c := newCache(64, 64)

@@ -1,5 +1,4 @@
-// Package method holds what packages need to know of the methods of HTTP (RFC 9110,
-// section 9).
+// Package method checks HTTP methods (RFC 9110, section 9).
 package method
 
 import (

@@ -1,6 +1,5 @@
-// Package oteltest keeps in memory what a package under test counts and what it
-// notes on spans, by the API of OpenTelemetry alone. The module tests holds it
-// against the SDK.
+// Package oteltest keeps in memory what a package under test counts and what it notes on
+// spans, by the API of OpenTelemetry alone. The module tests compares it with the SDK.
 package oteltest
 
 import (

@@ -12,15 +12,15 @@ import (
 	"github.com/usher-go/usher/internal/config"
 )
 
-// ParseURL returns text as the URL of such a server: absolute, without user and
-// fragment, and https unless plain permits http.
+// ParseURL returns text as the URL of such a server: absolute, without user or fragment,
+// and https unless plain permits http.
 func ParseURL(text string, plain bool) (*url.URL, error) {
 	u, err := url.Parse(text)
 	switch {
 	case text == "":
 		return nil, errors.New(config.Required)
 	case err != nil || u.Host == "" || u.User != nil || u.Fragment != "":
-		return nil, errors.New("must be an absolute URL without user and fragment")
+		return nil, errors.New("must be an absolute URL without user or fragment")
 	case u.Scheme != "https" && (u.Scheme != "http" || !plain):
 		return nil, errors.New("must be https")
 	}
@@ -54,7 +54,7 @@ type StatusError int
 
 func (e StatusError) Error() string { return fmt.Sprintf("the server responded with %d", int(e)) }
 
-// ErrTooLong is matched by the error for a response that is too long.
+// ErrTooLong is wrapped by the error for a response that is too long.
 var ErrTooLong = errors.New("the response is too long")
 
 // Do sends r and returns the body of the response, which must be a 200 of at most

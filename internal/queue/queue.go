@@ -1,5 +1,5 @@
-// Package queue has a priority queue of items that expire, for stores that drop them
-// without a sweep.
+// Package queue provides a priority queue of items that expire, for stores that drop
+// expired items without a sweep.
 package queue
 
 // An Item is ordered, and keeps its index in a [Queue].

@@ -42,7 +42,7 @@ func TestItemsComeInOrderAndHaveTheirIndex(t *testing.T) {
 	slices.SortFunc(all, func(a, b *item) int { return a.due - b.due })
 	for _, want := range all {
 		if got := heap.Pop(&q).(*item); got.due != want.due {
-			t.Fatalf("%d came, want %d", got.due, want.due)
+			t.Fatalf("the first item is due at %d, want %d", got.due, want.due)
 		}
 	}
 	if q.Len() != 0 {

@@ -39,8 +39,8 @@ type Table[V Verdict, Field any] struct {
 }
 
 // New returns a table of these errors. The cause of each becomes its verdict. A 401
-// without challenges gets those that are passed, in this table and in what replaces
-// it.
+// without challenges gets the given ones, whether it is in errors or replaces one of
+// them.
 func New[V Verdict, Field any](challenges []string, errors map[V]Error[Field]) *Table[V, Field] {
 	t := &Table[V, Field]{errors: make(map[V]*Error[Field], len(errors)), challenges: challenges}
 	for v, e := range errors {
@@ -49,9 +49,9 @@ func New[V Verdict, Field any](challenges []string, errors map[V]Error[Field]) *
 	return t
 }
 
-// Replace makes e the error for v, and returns an empty string or what is wrong with
-// that. A refusal stays a refusal, and a failure of the server stays one: a status
-// must be of the same class as before.
+// Replace makes e the error for v and returns an empty string, or returns why it cannot.
+// A refusal stays a refusal, and a failure of the server stays one: a status must be of
+// the same class as before.
 func (t *Table[V, Field]) Replace(v V, e *Error[Field]) (reason string) {
 	old := t.errors[v]
 	switch {
@@ -80,8 +80,8 @@ func (t *Table[V, Field]) set(v V, e Error[Field]) {
 	t.errors[v] = &e
 }
 
-// Error returns the error for v, which is shared, or a copy of it that has cause as a
-// cause too. The table must have one for v.
+// Error returns the error for v, which is shared, or a copy that wraps cause too. The
+// table must have an error for v.
 func (t *Table[V, Field]) Error(v V, cause error) *Error[Field] {
 	e := t.errors[v]
 	if cause == nil {

@@ -16,7 +16,7 @@ func add[K comparable, V any](c *shard.Cache[K, V], key K, value V) {
 	s.Add(key, value)
 }
 
-func TestTheCapHolds(t *testing.T) {
+func TestACacheStaysWithinItsCapacity(t *testing.T) {
 	for _, capacity := range []int{-1, 0, 1, 2, 63, 64, 65, 100, 1000, 4096, 5000, 65536} {
 		t.Run(fmt.Sprint(capacity), func(t *testing.T) {
 			evicted := 0
@@ -28,7 +28,7 @@ func TestTheCapHolds(t *testing.T) {
 					t.Fatalf("%d entries after %d keys", c.Len(), i+1)
 				}
 			}
-			// A flood fills the whole, but for what the even split leaves over.
+			// A flood fills the cache, except for what the even split leaves over.
 			if n := c.Len(); n > max(capacity, 1) || n < capacity-c.Shards() {
 				t.Errorf("%d entries in %d shards", n, c.Shards())
 			}

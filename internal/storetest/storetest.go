@@ -1,4 +1,4 @@
-// Package storetest has what the suites of tests for stores share.
+// Package storetest has what the test suites for stores share.
 package storetest
 
 import (
@@ -35,7 +35,7 @@ func Each(n int, f func(i int) error, known ...error) map[error]int {
 	return counts
 }
 
-// WantError reports a fault of t unless err, of the call that what names, wraps want.
+// WantError fails t unless err wraps want. What names the call that returned err.
 func WantError(t testing.TB, what string, err, want error) {
 	t.Helper()
 	if !errors.Is(err, want) {
