@@ -14,17 +14,17 @@ import (
 // An Actor is the caller that asks for a change of a key. The zero value may do
 // nothing.
 type Actor struct {
-	// Principal is the caller. Its account is its Owner. Without an Owner it may do
-	// nothing, as its ID may equal the name of another account. It may change only the
-	// keys of that account that grant no more than it holds: scopes among its own, a
-	// level no higher, and its environment if it has one. A key that it creates, or
-	// gives another plan, must have its plan. A key that it creates or extends with an
-	// API key must not outlive that API key. If the principal's Details are a [Key]
-	// that was changed since, the result is ErrConflict: the caller may have lost what
-	// it would pass on.
+	// Principal is the caller, and its Owner is the caller's account. A principal without
+	// an Owner may do nothing, because its ID may equal the name of another account. It
+	// may change only keys of its own account, and only those that grant no more than it
+	// holds: scopes among its own, a level no higher, and its environment if it has one.
+	// A key that it creates, or whose plan it changes, must have the principal's plan. If
+	// its credential is an API key, a key that it creates or extends must not outlive
+	// that API key. If its Details are a [Key] that has changed since, the result is
+	// ErrConflict: the caller may have lost what it would grant.
 	Principal *usher.Principal
-	// System marks a call of the server itself, which may do anything. A Principal is
-	// then only for the audit.
+	// System marks a call by the server itself, which may do anything. Principal is then
+	// only recorded in the audit.
 	System bool
 	// Address is the client's address, for the audit.
 	Address netip.Addr
@@ -32,24 +32,24 @@ type Actor struct {
 
 // An Event is one entry for an audit log. It never holds key material.
 type Event struct {
-	// Time is when it happened.
+	// Time is when the event happened.
 	Time time.Time
 	// Action is authenticate, create, import, update, rotate or revoke.
 	Action string
 	// Verdict is the outcome of authenticate, and [Accepted] or [Denied] for the
 	// other actions.
 	Verdict Verdict
-	// KeyID and Owner identify the key. They are empty if no key was found: what the
-	// caller claims without a valid key cannot be trusted.
+	// KeyID and Owner identify the key. They are empty if no key was found, because the
+	// caller's own claims cannot be trusted without a valid key.
 	KeyID, Owner string
-	// Actor is the caller. In an authentication its Principal is that of the key, if
-	// the key was accepted.
+	// Actor is the caller. For authenticate, its Principal is the key's, if the key was
+	// accepted.
 	Actor Actor
 	// Err is why the action failed. It is for operators.
 	Err error
 }
 
-// An authority is what an actor may do at this moment.
+// An authority describes what an actor may do at this moment.
 type authority struct {
 	system bool
 	usher.Principal
@@ -57,7 +57,7 @@ type authority struct {
 	expires time.Time
 }
 
-// authorize returns what by may do, or an error if that is nothing.
+// authorize returns what the actor may do, or an error if it may do nothing.
 func (m *Manager) authorize(ctx context.Context, by Actor) (authority, error) {
 	if by.System {
 		return authority{system: true}, nil
@@ -69,8 +69,8 @@ func (m *Manager) authorize(ctx context.Context, by Actor) (authority, error) {
 	if a.Kind != usher.KindAPIKey {
 		return a, nil
 	}
-	// The principal does not have the expiry of its key, and a cache may not know yet
-	// that the key was revoked or narrowed.
+	// The principal does not carry the expiry of its key, and a cache may not have seen
+	// yet that the key was revoked or narrowed.
 	own, err := m.store.Find(ctx, a.Owner, a.ID)
 	switch {
 	case errors.Is(err, ErrNotFound), err == nil && !own.Active(storedNow()):
@@ -85,8 +85,8 @@ func (m *Manager) authorize(ctx context.Context, by Actor) (authority, error) {
 	return a, nil
 }
 
-// authorizeFor is authorize for an actor that names a key by its owner. For an actor,
-// the keys of other owners do not exist.
+// authorizeFor is authorize for an action on a key of owner. For an actor, the keys of
+// other owners do not exist.
 func (m *Manager) authorizeFor(ctx context.Context, by Actor, owner string) (authority, error) {
 	a, err := m.authorize(ctx, by)
 	if err == nil && !a.system && a.Owner != owner {
@@ -125,7 +125,7 @@ func (a *authority) mayGrant(k *Key, plan bool) error {
 	return nil
 }
 
-// elsewhere reports whether k is of another environment than the actor.
+// elsewhere reports whether k belongs to an environment other than the actor's.
 func (a *authority) elsewhere(k *Key) bool {
 	return a.Environment != "" && k.Environment != a.Environment
 }

@@ -26,21 +26,21 @@ type Config struct {
 	// format and its peppers, so the two cannot differ. A service that only verifies
 	// keys sets Store and Formats instead.
 	Manager *Manager
-	// Store keeps the keys. Put a [Cache] in front of one that is not in memory.
-	// Required without a Manager, and excluded by one.
+	// Store keeps the keys. Wrap a store that is not in memory in a [Cache]. Required
+	// unless Manager is set, and must be nil if it is.
 	Store Store
-	// Formats are the formats of the keys that are accepted. At least one is required
-	// without a Manager. With one they are accepted in addition to its format.
+	// Formats are the formats of the keys that are accepted, in addition to that of
+	// Manager. At least one is required unless Manager is set.
 	Formats []Format
-	// Peppers are those of the Manager that issues the keys, and excluded by Manager. A
-	// key is looked up once for each, the newest first, so leave out those that no key
-	// needs any more.
+	// Peppers are those of the Manager that issues the keys; they must be empty if
+	// Manager is set. A key is looked up once for each pepper, the newest first, so leave
+	// out peppers that no key needs any more.
 	Peppers []Pepper
-	// StoreTimeout bounds each call of the store, even if the store ignores its
-	// context; zero means that of the Manager, or 3 seconds. MaxLookups bounds how many
-	// lookups run at a time; zero means 64. Up to 16 times as many wait for their turn,
-	// for half of StoreTimeout, and any more are refused with 503 at once. A [Cache] has
-	// its own configuration for both, and a [Memory] needs neither.
+	// StoreTimeout bounds each call of the store, even if the store ignores its context;
+	// zero means the Manager's, or 3 seconds. MaxLookups bounds how many lookups run at a
+	// time; zero means 64. Up to 16 times as many wait for their turn, for half of
+	// StoreTimeout, and any more are refused with 503 at once. A [Cache] has its own
+	// configuration for both, and a [Memory] needs neither.
 	StoreTimeout time.Duration
 	MaxLookups   int
 
@@ -57,34 +57,33 @@ type Config struct {
 	// URLs end up in logs, histories and Referer fields, and the keys with them.
 	DangerouslyAcceptQueryParameter string
 
-	// Environment is the one whose keys are accepted; empty means any.
+	// Environment is the environment whose keys are accepted; empty means any.
 	Environment string
 	// Realm is the realm of the challenge; empty means none.
 	Realm string
 
-	// Errors replaces the errors with which some verdicts are refused. The status of
-	// each must be from 400 to 499, or for [Unavailable] 500 or above. A key that was
-	// never issued and one that is no longer valid get the same response unless they
-	// differ here. Only a caller who holds the text of a key ever gets the errors for
-	// Revoked and Expired.
+	// Errors replaces the errors for some verdicts. The status of each must be from 400
+	// to 499, or for [Unavailable] 500 or above. A key that was never issued and one that
+	// is no longer valid get the same response unless they differ here. Only a caller who
+	// has the text of a key ever gets the errors for Revoked and Expired.
 	Errors map[Verdict]*usher.Error
-	// Check, if not nil, is called for each request with a valid key, for instance to
-	// ask whether its owner is still a customer. A request is refused with the error if
-	// that is an [*usher.Error] with a status from 400 to 499, and with the one for
-	// Unavailable otherwise. Check must not change k.
+	// Check, if not nil, is called for each request with a valid key, for instance to ask
+	// whether its owner is still a customer. If Check returns an [*usher.Error] with a
+	// status from 400 to 499, the request is refused with it; any other error refuses the
+	// request as Unavailable. Check must not change k.
 	Check func(ctx context.Context, k *Key) error
-	// Principal, if not nil, returns the principal of a key, given the usual one, for
-	// instance with the scopes of a role. It is called when a key is looked up, and not
-	// for each request. Whatever it returns, ID is the key's and Kind is
+	// Principal, if not nil, returns the principal of a key, given the usual one. It may
+	// add the scopes of a role, for instance. It is called when a key is looked up, not
+	// for each request. Whatever it returns, the ID is the key's and the Kind is
 	// [usher.KindAPIKey].
 	Principal func(k *Key, usual usher.Principal) usher.Principal
 
-	// Audit, if not nil, is called with the verdict on each request that carries a
-	// key, on the goroutine of the request. If it panics, a valid key is refused with
-	// the error for Unavailable: no request passes unrecorded.
+	// Audit, if not nil, is called with the verdict on each request that carries a key,
+	// on the goroutine of the request. If Audit panics, a valid key is refused as
+	// Unavailable: no request passes unrecorded.
 	Audit func(ctx context.Context, e Event)
-	// LastUseInterval is how often the times of last use are written, in one batch;
-	// zero means 10 seconds, and a negative one never. [Authenticator.Close] writes the
+	// LastUseInterval is how often the times of last use are written, in one batch; zero
+	// means every 10 seconds, a negative value never. [Authenticator.Close] writes the
 	// last batch.
 	LastUseInterval time.Duration
 
@@ -158,7 +157,8 @@ func New(c Config) (*Authenticator, error) {
 	return a, nil
 }
 
-// newVerifier returns the verifier of c, which cannot fetch keys yet, and their store.
+// newVerifier returns the verifier of c, which cannot fetch keys yet, and the store of
+// the keys.
 func newVerifier(c *Config, faults config.Faults[usher.ConfigError]) (v verifier, store Store) {
 	v = verifier{
 		env:       c.Environment,
@@ -187,7 +187,7 @@ func newVerifier(c *Config, faults config.Faults[usher.ConfigError]) (v verifier
 	return v, store
 }
 
-// newCarriers returns where c accepts keys.
+// newCarriers returns the carriers that c accepts keys from.
 func newCarriers(c *Config, faults config.Faults[usher.ConfigError]) carriers {
 	header := textproto.CanonicalMIMEHeaderKey(c.Header)
 	if header == "" && !c.Bearer {
@@ -198,8 +198,8 @@ func newCarriers(c *Config, faults config.Faults[usher.ConfigError]) carriers {
 	return carriers{header: header, bearer: c.Bearer, exact: c.ExactBearer, query: c.DangerouslyAcceptQueryParameter}
 }
 
-// Close writes the recorded times of last use and ends the goroutine that writes
-// them. It returns the error of that write, within 10 seconds if the store hangs. The
+// Close writes the recorded times of last use and ends the goroutine that writes them. It
+// returns the error of the last write, within 10 seconds even if the store hangs. The
 // Authenticator still verifies keys afterwards, but records no use.
 func (a *Authenticator) Close() error {
 	if a.lastUse == nil {
@@ -251,7 +251,7 @@ func (a *Authenticator) Authenticate(r *http.Request) (*usher.Principal, error) 
 	return p, err
 }
 
-// note passes an event to Config.Audit.
+// note passes e to Config.Audit.
 func (a *Authenticator) note(r *http.Request, e Event) error {
 	return callback("Config.Audit", func() error {
 		e.Actor.Address = clientip.Of(r)
@@ -260,7 +260,7 @@ func (a *Authenticator) note(r *http.Request, e Event) error {
 	})
 }
 
-// refuse returns the error for a verdict that has this cause, which may be nil.
+// refuse returns the error for v. The cause may be nil.
 func (a *Authenticator) refuse(v Verdict, cause error) error {
 	if v == Denied {
 		return cause
@@ -268,8 +268,8 @@ func (a *Authenticator) refuse(v Verdict, cause error) error {
 	return (*usher.Error)(a.refusals.Error(v, cause))
 }
 
-// Detect implements [usher.Detector]. It is certain of a key that begins with a
-// prefix of one of its formats.
+// Detect implements [usher.Detector]. It is certain about a key that begins with a prefix
+// of one of the formats.
 func (a *Authenticator) Detect(r *http.Request) (carrier string, certain bool) {
 	carrier, text := a.detect(r)
 	return carrier, slices.ContainsFunc(a.formats, func(f format) bool { return f.claims(text) })
@@ -278,12 +278,12 @@ func (a *Authenticator) Detect(r *http.Request) (carrier string, certain bool) {
 // Carriers implements [usher.CarrierLister].
 func (a *Authenticator) Carriers() []string { return a.list() }
 
-// Challenge implements [usher.Detector]. The scheme is Bearer if that is accepted,
-// else ApiKey, which is not registered but in common use.
+// Challenge implements [usher.Detector]. The scheme is Bearer if that is accepted, and
+// otherwise ApiKey, which is not registered but is in common use.
 func (a *Authenticator) Challenge() string { return a.challenge }
 
-// RecordUse implements [usher.UseRecorder]: it records that the key of p is used now,
-// which is written to the store with the next batch.
+// RecordUse implements [usher.UseRecorder]. It records that the key of p is used now; the
+// next batch writes that to the store.
 func (a *Authenticator) RecordUse(_ *http.Request, p *usher.Principal) {
 	if a.lastUse != nil {
 		a.lastUse.note(p.ID)

@@ -8,10 +8,10 @@ import (
 	"github.com/usher-go/usher/internal/jsonbody"
 )
 
-// levels describes the JSON of a [usher.Level].
+// levels describes the JSON of an [usher.Level].
 const levels = "none, read_only, read_write or full"
 
-// readBody reads the body of r, and returns the response to one that is not a JSON
+// readBody reads the body of r. Its error is the response to a body that is not a JSON
 // object.
 func readBody(w http.ResponseWriter, r *http.Request, limit int64, required bool) (*jsonbody.Object[usher.Field], error) {
 	o, err := jsonbody.Read[usher.Field](w, r, limit, required)
@@ -26,7 +26,7 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64, required bool
 	return nil, &usher.Error{Status: e.Status, Code: code, Message: e.Message, Cause: e.Cause}
 }
 
-// bodyFault returns the response to a body with invalid members, or nil.
+// bodyFault returns the response to a body with invalid members, or nil if all are valid.
 func bodyFault(o *jsonbody.Object[usher.Field]) error {
 	if faults := o.Faults(); len(faults) > 0 {
 		return usher.Invalid(faults...)

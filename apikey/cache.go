@@ -22,44 +22,44 @@ type CacheConfig struct {
 	// TTL is how long a key is kept, counted from when its lookup began; zero means 10
 	// seconds.
 	TTL time.Duration
-	// NegativeTTL is how long the cache keeps that a key does not exist; zero means 5
+	// NegativeTTL is how long the cache remembers that a key does not exist; zero means 5
 	// seconds.
 	NegativeTTL time.Duration
 	// Capacity is how many keys are kept; zero means 65,536. Each takes about a
 	// kilobyte.
 	Capacity int
-	// NegativeCapacity is how many hashes without a key are kept, apart from the keys;
-	// zero means 16,384.
+	// NegativeCapacity is how many hashes without a key are kept, separately from the
+	// keys; zero means 16,384.
 	NegativeCapacity int
 	// StoreTimeout bounds each call of the store, even if the store ignores its
 	// context; zero means 3 seconds. A call of Touch may take 10 seconds.
 	StoreTimeout time.Duration
-	// MaxLookups bounds how many lookups run at a time, so that invented keys cannot
-	// use up the connections to the store; zero means 64. Up to 16 times as many wait
-	// for their turn, for half of StoreTimeout, and any more fail at once. Keys that the
-	// cache has had before have as many places of their own.
+	// MaxLookups bounds how many lookups run at a time, so that invented keys cannot use
+	// up the connections to the store; zero means 64. Up to 16 times as many wait for
+	// their turn, for half of StoreTimeout, and any more fail at once. Keys that the
+	// cache has had before have the same number of places of their own.
 	MaxLookups int
-	// OnError, if not nil, is called with the reason for which the watch of a
-	// [Notifier] has ended, other than [Cache.Close]. Nil logs to [slog.Default]. The
-	// errors of lookups reach the OnError of the [Authenticator].
+	// OnError, if not nil, is called with the reason when the watch of a [Notifier] ends,
+	// except by [Cache.Close]. Nil logs to [slog.Default]. Errors of lookups reach the
+	// OnError of the [Authenticator].
 	OnError func(ctx context.Context, err error)
 }
 
-// A Cache is a [Store] that keeps what [Store.Lookup] of another store has returned.
-// The [Manager] and the [Authenticator] must use the same Cache, as they do when
+// A Cache is a [Store] that keeps the results of another store's [Store.Lookup]. The
+// [Manager] and the [Authenticator] must use the same Cache, as they do when
 // [Config.Manager] is set. It is safe for concurrent use.
 //
 // Once Revoke, Rotate or Update of a Cache has returned, no later lookup through it
-// returns the key as it was before. On other nodes a revocation takes effect within
-// the longer of TTL and StoreTimeout, 10 seconds by default, and if the store is a
-// [Notifier] as soon as its notice arrives. When the notices stop, the cache removes
-// everything and keeps nothing until they are back.
+// returns the key as it was before. On other nodes a revocation takes effect within the
+// longer of TTL and StoreTimeout, 10 seconds by default, or, if the store is a
+// [Notifier], as soon as its notice arrives. When the notices stop, the cache removes
+// everything and keeps nothing until they resume.
 //
-// Keys that do not exist are kept apart from those that do, so attempts with invented
-// keys displace no valid one. Concurrent lookups of one key share one call of the
-// store, which outlives the request that began it. Errors are not kept: while the
-// store fails, a key that is kept stays valid until its TTL ends, and a lookup of any
-// other returns the error.
+// Hashes without a key are kept separately from keys, so attempts with invented keys
+// displace no valid one. Concurrent lookups of one key share one call of the store, which
+// outlives the request that began it. Errors are not kept: while the store fails, a key
+// in the cache stays valid until its TTL ends, and a lookup of any other key returns the
+// error.
 type Cache struct {
 	source  Store // as configured
 	store   Store // source with bounded calls, unless it is a Memory
@@ -68,10 +68,10 @@ type Cache struct {
 
 	report *report.Reporter
 	cancel context.CancelFunc
-	ended  chan struct{} // is closed when the watch has ended
+	ended  chan struct{} // closed when the watch has ended
 }
 
-// An entry is a key that is kept. Only its view changes.
+// An entry is a key in the cache. Only its view changes.
 type entry struct {
 	record Record
 	view   atomic.Pointer[view]
@@ -134,8 +134,8 @@ func NewCache(c CacheConfig) (*Cache, error) {
 	return cache, nil
 }
 
-// Close ends the watch for changes, if there is one. The cache then keeps nothing and
-// passes every call to its store. Close returns an error if the watch has not ended
+// Close ends the watch for changes, if there is one. From then on the cache keeps nothing
+// and passes every call to its store. Close returns an error if the watch has not ended
 // within StoreTimeout.
 func (c *Cache) Close() (err error) {
 	c.cancel()
@@ -259,13 +259,13 @@ func (c *Cache) Revoke(ctx context.Context, owner, id string, at time.Time) (Rec
 	return r, err
 }
 
-// revoked removes a key after the attempt to revoke it.
+// revoked removes a key after an attempt to revoke it.
 func (c *Cache) revoked(owner, id string, r Record, err error) {
 	switch {
 	case err == nil:
 		c.entries.Forget(r.Hash)
 	case !errors.Is(err, ErrNotFound):
-		// It may have been revoked all the same.
+		// The key may have been revoked all the same.
 		c.entries.ForgetFunc(func(e *entry) bool { return e.record.ID == id && e.record.Owner == owner })
 	}
 }

@@ -27,8 +27,8 @@ func (c *carriers) list() (names []string) {
 	return names
 }
 
-// find returns the text of the key in r and Accepted, or one of the verdicts Missing,
-// Malformed and Ambiguous.
+// find returns the text of the key in r and Accepted, or the verdict Missing, Malformed
+// or Ambiguous.
 func (c *carriers) find(r *http.Request) (text string, v Verdict) {
 	v = Missing
 	if c.header != "" {
@@ -46,7 +46,7 @@ func (c *carriers) find(r *http.Request) (text string, v Verdict) {
 	return text, v
 }
 
-// join combines what the carriers so far have yielded with what another holds.
+// join combines the result of the carriers so far with what another one holds.
 func join(text string, v Verdict, found string, err error) (string, Verdict) {
 	switch {
 	case found == "" && err == nil:
@@ -78,9 +78,9 @@ func queryValue(u *url.URL, name string) (string, error) {
 	return "", bearer.ErrMalformed
 }
 
-// detect returns the first carrier that is filled, and what it holds if that is one
-// credential. Authorization is the last: what it holds may belong to another
-// authenticator, and must not hide a key elsewhere.
+// detect returns the first carrier that is not empty, and its text if it holds exactly
+// one credential. Authorization is the last: its credential may be for another
+// authenticator, and must not hide a key in another carrier.
 func (c *carriers) detect(r *http.Request) (carrier, text string) {
 	if c.header != "" {
 		if found, err := bearer.Header(r.Header, c.header); found != "" || err != nil {

@@ -27,8 +27,8 @@ func (m *Manager) create(ctx context.Context, by Actor, template Key, see previe
 	return r, secret, m.store.Insert(ctx, r, m.maxActive)
 }
 
-// prepare returns the record of a new key, without its hash, and what its creator may
-// do.
+// prepare returns the record of a new key, without its hash, and the authority of its
+// creator.
 func (m *Manager) prepare(ctx context.Context, by Actor, template Key) (Record, authority, error) {
 	now := storedNow()
 	r := Record{Key: Key{
@@ -66,8 +66,8 @@ func (m *Manager) prepare(ctx context.Context, by Actor, template Key) (Record, 
 
 func (m *Manager) newID() (string, error) { return randomText(m.random, base62, 22) }
 
-// generate returns the text of a new key for r.Environment, and sets in r what is stored
-// of it.
+// generate returns the text of a new key for r.Environment, and sets the fields of r that
+// are stored of it.
 func (m *Manager) generate(r *Record) (secret Secret, err error) {
 	err = callback("ManagerConfig.Format", func() error {
 		secret, err = m.generateText(r)
@@ -117,7 +117,7 @@ func (m *Manager) updateWith(ctx context.Context, by Actor, owner, id string, ch
 	return r.Key, nil
 }
 
-// update returns found with what change sets.
+// update returns found with the settings that change makes.
 func (m *Manager) update(ctx context.Context, by Actor, a authority, found Record, change func(*Key), now time.Time) (Record, error) {
 	edited := found.Key.clone()
 	change(&edited)
@@ -139,12 +139,12 @@ func (m *Manager) update(ctx context.Context, by Actor, a authority, found Recor
 	return r, nil
 }
 
-// set copies what may be changed of a key.
+// set copies the settings of a key that may be changed.
 func (k *Key) set(from Key) {
 	k.Name, k.Scopes, k.Level, k.Plan, k.ExpiresAt = from.Name, distinct(from.Scopes), from.Level, from.Plan, from.ExpiresAt
 }
 
-// ask lets ManagerConfig.Change complete or refuse a change from old to k.
+// ask lets ManagerConfig.Change complete or refuse the change from old to k.
 func (m *Manager) ask(ctx context.Context, by Actor, old, k *Key) error {
 	if m.change == nil {
 		return nil
@@ -222,7 +222,7 @@ func (m *Manager) successor(ctx context.Context, by Actor, a authority, old *Key
 	if err := m.ask(ctx, by, old, &next.Key); err != nil {
 		return Record{}, err
 	}
-	// A level above the present bound is lowered by an explicit Update, and not as a
+	// A level above the present bound is lowered only by an explicit Update, never as a
 	// side effect that the users of the key do not expect.
 	from := *old
 	from.Level = usher.LevelNone

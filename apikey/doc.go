@@ -7,9 +7,9 @@
 //	auth := usher.Must(apikey.New(apikey.Config{Manager: keys}))
 //	mux.Handle("GET /orders", usher.Authenticate(auth).Wrap(listOrders))
 //
-// A [Manager] issues, changes and revokes keys, and [NewHandler] returns its HTTP API.
-// An [Authenticator] verifies the keys in requests. [NewMemory] keeps keys for a single
-// process; a service keeps them in a [Store] of its database, with a [Cache] in front:
+// A [Manager] issues, changes and revokes keys, and [NewHandler] returns its HTTP API. An
+// [Authenticator] verifies the keys in requests. [NewMemory] keeps keys for a single
+// process; a service keeps them in its database, as a [Store] wrapped in a [Cache]:
 //
 //	cache := usher.Must(apikey.NewCache(apikey.CacheConfig{Store: database}))
 //
@@ -19,7 +19,7 @@
 //     nowhere else: stores keep a hash, and a [Secret] prints as "[redacted]".
 //   - Text that does not have the form of a key costs no lookup and no allocation,
 //     however long it is. A response does not reveal whether a key never existed, is
-//     revoked, has expired, or is of another environment.
+//     revoked, has expired, or belongs to another environment.
 //   - An owner never has more active keys than the limit, however many are created
 //     concurrently. A key belongs to the account of its creator and never grants what
 //     its creator does not hold, not even after a change or a rotation, and callers can
@@ -36,7 +36,8 @@
 //
 // # Order
 //
-// Limits per address belong outside [usher.Authenticate], as checksums do not stop
-// attackers who compute them; [usher.Require] and limits per caller belong inside. Behind
-// proxies a clientip.Resolver stands outside all of them, and events have its address.
+// Limits per address go outside [usher.Authenticate], because checksums do not stop
+// attackers who compute them; [usher.Require] and limits per caller go inside. Behind
+// proxies, put a clientip.Resolver outside all of them; events have the address that it
+// finds.
 package apikey

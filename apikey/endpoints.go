@@ -36,8 +36,8 @@ func (h *handler) create(c *call) error {
 	return nil
 }
 
-// issued returns the preview that sets the data of a response with the text of a key.
-// It is called before the key is stored, as afterwards the text would be lost.
+// issued returns a preview that sets the data of a response with the text of a key. The
+// preview runs before the key is stored: if it failed later, the text would be lost.
 func (h *handler) issued(data *any) preview {
 	return func(k Key, secret Secret) (err error) {
 		*data, err = show("HandlerConfig.IssuedView", func() any { return h.IssuedView(showable(k), secret) })
@@ -45,7 +45,7 @@ func (h *handler) issued(data *any) preview {
 	}
 }
 
-// show returns the data of a response, and ensures that it can be encoded.
+// show returns the data of a response, which is certain to be encodable.
 func show(name string, f func() any) (data any, err error) {
 	err = callback(name, func() error {
 		data = f()
@@ -67,7 +67,7 @@ func (h *handler) list(c *call) error {
 		page.Limit = h.MaxPageSize
 	} else {
 		var faults []usher.Field
-		// Far beyond every list, and far from overflow.
+		// Far beyond any list, and far from overflow.
 		const maxPage = 1 << 20
 		number(c.r, "page", &page.Number, maxPage, &faults)
 		number(c.r, "limit", &page.Limit, h.MaxPageSize, &faults)
@@ -96,7 +96,8 @@ func (h *handler) list(c *call) error {
 	return nil
 }
 
-// number sets n to a query parameter, if there is one, or to most if that is lower.
+// number sets n to the query parameter name, or to most if that is lower. Without the
+// parameter n stays as it is.
 func number(r *http.Request, name string, n *int, most int, faults *[]usher.Field) {
 	text := r.URL.Query().Get(name)
 	if text == "" {
@@ -221,7 +222,7 @@ type issuedView struct {
 }
 
 // showable returns k with times that every encoder accepts. A store may hold a key that
-// was issued under other rules, and one such key must not make the whole list fail.
+// was issued under other rules; one such key must not make the whole list fail.
 func showable(k Key) Key {
 	for _, t := range []*time.Time{&k.CreatedAt, &k.UpdatedAt, &k.ExpiresAt, &k.RevokedAt, &k.LastUsedAt} {
 		switch {

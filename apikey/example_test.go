@@ -50,13 +50,13 @@ func Example() {
 	// 401 {"type":"about:blank","title":"Unauthorized","status":401,"detail":"The API key is not valid.","code":"invalid_api_key"}
 }
 
-// The mistake is to use the Cache in the Authenticator and the store behind it in the
+// The mistake is to give the Cache to the Authenticator, but the store behind it to the
 // Manager: the Cache does not see the revocation, and keeps the key until its TTL ends.
-// (A store that is a Notifier notifies it.) With Config.Manager in place of Store and
+// (A store that is a Notifier would notify it.) With Config.Manager in place of Store and
 // Formats, both use the same store.
 func ExampleCache_incorrect() {
 	format := apikey.Native{Prefix: "shop"}
-	store := struct{ apikey.Store }{apikey.NewMemory()} // is no Notifier
+	store := struct{ apikey.Store }{apikey.NewMemory()} // not a Notifier
 	cache, err := apikey.NewCache(apikey.CacheConfig{Store: store})
 	if err != nil {
 		panic(err)
@@ -133,14 +133,14 @@ func ExampleNewHandler() {
 	}
 	handler, err := apikey.NewHandler(apikey.HandlerConfig{
 		Manager: keys,
-		// Here each person has an account, and may do everything with its keys.
+		// Here each person has an account and may do everything with its keys.
 		IDIsOwner: []usher.Kind{usher.KindJWT},
 		Level:     usher.LevelFull,
 	})
 	if err != nil {
 		panic(err)
 	}
-	session := func(next http.Handler) http.Handler { // stands for the server's own
+	session := func(next http.Handler) http.Handler { // in place of the server's own
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			next.ServeHTTP(w, usher.WithPrincipal(r, &usher.Principal{ID: "ann", Kind: usher.KindJWT}))
 		})

@@ -11,9 +11,8 @@ import (
 	"github.com/usher-go/usher/internal/config"
 )
 
-// A Format is the form of the keys of a service: [Native] for a new service, [Opaque],
-// [Split] and [Plain] for existing keys, or one of your own. It must be safe for
-// concurrent use.
+// A Format is the form of a service's keys: [Native] for a new service, [Opaque], [Split]
+// or [Plain] for existing keys, or one of your own. It must be safe for concurrent use.
 type Format interface {
 	// Parse reports whether text has the form of a key, including its checksum. It
 	// returns the environment that the text names, or "", and how many of the first
@@ -29,10 +28,9 @@ type Format interface {
 	// Entropy returns the number of random bits in a generated key. It is 0 for a
 	// format that only parses keys.
 	Entropy() int
-	// Generate generates a key for environment from random, or for the format's usual
-	// environment if that is "". A format whose keys name no environment accepts any.
-	// An error that is an [*usher.Error] is sent to the caller that asked for this
-	// environment.
+	// Generate generates a key from random for environment; "" means the format's usual
+	// environment. A format whose keys name no environment accepts any. An [*usher.Error]
+	// is sent to the caller that asked for the key.
 	Generate(random io.Reader, environment string) (string, error)
 }
 
@@ -55,10 +53,11 @@ type definition interface {
 	faults() []fault
 }
 
-// A fault is what is wrong with a field of a format.
+// A fault is the reason why a field of a format is invalid.
 type fault struct{ field, reason string }
 
-// compileFormat returns a copy of f if it has no faults, and else adds them.
+// compileFormat returns a copy of f if f has no faults, and otherwise adds them to
+// faults.
 func compileFormat(f Format, faults config.Faults[usher.ConfigError], field string) (Format, bool) {
 	switch f := f.(type) {
 	case nil:
@@ -74,8 +73,8 @@ func compileFormat(f Format, faults config.Faults[usher.ConfigError], field stri
 	return f, true
 }
 
-// cutLabel finds the start of the body of text from the length that the body must
-// have, since both the body and the prefix may contain "_".
+// cutLabel finds the body of text by the length that the body must have, since both the
+// body and the prefix may contain "_".
 func cutLabel(text, prefix string, environments []string, body int) (environment string, start int, ok bool) {
 	start = len(text) - body
 	if start <= len(prefix) || text[:len(prefix)] != prefix || text[len(prefix)] != '_' || text[start-1] != '_' {
@@ -128,14 +127,14 @@ func labelFaults(prefix string, environments []string) (faults []fault) {
 	return faults
 }
 
-// randomText returns n characters of alphabet, each equally likely: bytes that would
-// make some of them more likely are discarded.
+// randomText returns n characters of alphabet, each equally likely: it discards bytes
+// that would make some characters more likely.
 func randomText(random io.Reader, alphabet string, n int) (string, error) {
 	fair := 256 - 256%len(alphabet)
 	text := make([]byte, 0, n)
 	var buf [64]byte
-	// It is very unlikely that more than n bytes are discarded. If all are, the source
-	// is broken.
+	// More than n discarded bytes are very unlikely. If all are discarded, the source is
+	// broken.
 	for range 2 + 2*n/len(buf) {
 		if _, err := io.ReadFull(random, buf[:]); err != nil {
 			return "", fmt.Errorf("apikey: no random bytes: %w", err)

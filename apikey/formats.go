@@ -11,17 +11,17 @@ import (
 
 // Native is the format for a new service: <prefix>_<environment>_ and 43 base62
 // characters with 256 random bits, followed by 6 base62 characters of their CRC-32
-// (IEEE), computed as for the tokens of GitHub. A mistyped, truncated or invented key
-// is refused without a lookup, and a secret scanner that finds one can name the
-// service that issued it.
+// (IEEE), computed as for the tokens of GitHub. A mistyped, truncated or invented key is
+// refused without a lookup, and a secret scanner that finds a key can name the service
+// that issued it.
 //
-// The checksum is public. It stops accidents and noise, but no attacker who computes
-// it: limit failed attempts per address against those.
+// The checksum is public. It stops accidents and noise, but not an attacker who computes
+// it: limit failed attempts per address as well.
 type Native struct {
 	// Prefix names the service, in letters, digits and "_". Required.
 	Prefix string
-	// Environments are the names that may follow the prefix, the usual one first.
-	// Without any, a key is <prefix>_ and the rest.
+	// Environments are the names that may follow the prefix, the usual one first. If
+	// there are none, a key is <prefix>_ followed by the 49 characters.
 	Environments []string
 }
 
@@ -78,7 +78,7 @@ func checksum(body string) (sum [nativeChecksum]byte) {
 	return sum
 }
 
-// crc is crc32.ChecksumIEEE, which would take a copy of text on the heap.
+// crc is crc32.ChecksumIEEE without the copy of text that it would need on the heap.
 func crc(text string) uint32 {
 	c := ^uint32(0)
 	for ; len(text) >= 8; text = text[8:] {
@@ -92,7 +92,7 @@ func crc(text string) uint32 {
 	return ^c
 }
 
-// crcTables[n] has the effect of a byte on the checksum after n more bytes.
+// crcTables[n] has the effect of a byte on the checksum once n more bytes have followed.
 var crcTables = func() (t [8]crc32.Table) {
 	t[0] = *crc32.IEEETable
 	for n := 1; n < len(t); n++ {
@@ -114,7 +114,7 @@ type Opaque struct {
 	Length int
 }
 
-// Parse implements [Format]. The prefix and up to four characters are visible, fewer of
+// Parse implements [Format]. The prefix and up to four characters are visible, fewer for
 // a short key.
 func (f Opaque) Parse(text string) (environment string, visible int, ok bool) {
 	environment, start, ok := cutLabel(text, f.Prefix, f.Environments, f.length())
@@ -153,8 +153,8 @@ func (f Opaque) faults() []fault {
 }
 
 // Split is a fixed prefix, a public identifier of 16 base64url characters, a dot, and a
-// secret of 43 such characters: shop_live_<id>.<secret>. The identifier is visible, but
-// the key is found by the hash of its whole text.
+// secret of 43 such characters: shop_live_<id>.<secret>. The identifier is visible, but a
+// key is looked up by the hash of its whole text.
 type Split struct {
 	// Prefix and Environments are as in [Native].
 	Prefix       string
@@ -203,8 +203,8 @@ func (f Split) clone() Format { f.Environments = slices.Clone(f.Environments); r
 func (f Split) faults() []fault { return labelFaults(f.Prefix, f.Environments) }
 
 // Plain accepts keys that were issued elsewhere and have no common prefix: any visible
-// ASCII characters except the comma, with which proxies join header lines. It generates
-// none.
+// ASCII characters except the comma, because proxies join header lines with it. It
+// generates none.
 type Plain struct {
 	// MinLength and MaxLength bound the length in bytes; zero means 16 and 256, which
 	// are also the widest bounds.

@@ -12,10 +12,10 @@ import (
 )
 
 const (
-	// storeTimeout bounds a call of a store unless the configuration does.
+	// storeTimeout is the default bound on a call of a store.
 	storeTimeout = 3 * time.Second
-	// maxCalls bounds the calls of one kind that run at a time. Calls that were given
-	// up count until they return.
+	// maxCalls bounds the calls of one kind that run at a time. Abandoned calls count
+	// until they return.
 	maxCalls = 64
 	// maxTouches bounds the writes of last uses, each of up to a thousand keys.
 	maxTouches = 4
@@ -29,8 +29,8 @@ type guardedStore struct {
 	lookups *guard.Guard
 	changes *guard.Guard
 	touches *guard.Guard
-	// cache, if not nil, removes each key that may have been changed by a call after
-	// that was given up.
+	// cache, if not nil, removes each key that a call may have changed after the call was
+	// abandoned.
 	cache *Cache
 }
 
@@ -60,7 +60,7 @@ func isResult(err error) bool {
 	return errors.Is(err, ErrNotFound) || errors.Is(err, ErrLimit) || errors.Is(err, ErrConflict)
 }
 
-// change calls f, which changes these keys.
+// change calls f, which changes the keys with these hashes.
 func (s *guardedStore) change(ctx context.Context, f func(context.Context) error, keys ...Hash) error {
 	call := func(ctx context.Context) (struct{}, error) { return struct{}{}, f(ctx) }
 	_, err := guard.Call(ctx, s.changes, call, func(struct{}, error) {
@@ -120,9 +120,8 @@ func (s *guardedStore) Touch(ctx context.Context, uses map[string]time.Time) err
 	return s.touches.Do(ctx, func(ctx context.Context) error { return s.store.Touch(ctx, uses) })
 }
 
-// callback calls f, which calls a function of a configuration. A panic of that becomes
-// a failure of the server, so a callback must be called before anything that it could
-// leave half done.
+// callback calls f, which calls a function of a Config. A panic becomes a failure of the
+// server, so a callback must run before anything that a panic could leave half done.
 func callback(name string, f func() error) error {
 	err := guard.Run(f)
 	if p, ok := errors.AsType[*guard.PanicError](err); ok {

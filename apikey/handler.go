@@ -19,57 +19,58 @@ type HandlerConfig struct {
 	// Manager makes the changes. Required.
 	Manager *Manager
 
-	// Principal, if not nil, returns the caller, whose account owns the keys, and who
-	// cannot grant more than it holds; nil means [usher.PrincipalFrom]. A request is
-	// refused with its error.
+	// Principal, if not nil, returns the caller. The caller's account owns the keys, and
+	// the caller cannot grant more than it holds. An error of Principal refuses the
+	// request. Nil means [usher.PrincipalFrom].
 	Principal func(r *http.Request) (usher.Principal, error)
-	// IDIsOwner are the kinds of principal whose ID is the name of their account, for
-	// instance [usher.KindJWT] for sessions of people whose keys have their subject as
-	// Owner. A principal of another kind without an Owner is refused, as its ID may equal
-	// the name of another account.
+	// IDIsOwner lists the kinds of principal whose ID is the name of their account: for
+	// instance [usher.KindJWT], where people log in and their subject is the Owner of
+	// their keys. A principal of any other kind without an Owner is refused, because its
+	// ID may equal the name of another account.
 	IDIsOwner []usher.Kind
-	// Level and Scopes are what every caller holds in addition to what its principal
-	// holds, unless its credential is an API key. A session usually holds neither, and so
-	// could not even revoke a key that grants anything. Where everybody who may log in to
-	// an account may do everything with its keys, name the highest level and all scopes
-	// of the service.
+	// Level and Scopes are held by every caller in addition to those of its principal,
+	// unless its credential is an API key. A session usually has neither, and so could
+	// not even revoke a key that grants anything. If everybody who can log in to an
+	// account may do everything with its keys, set the highest level and all scopes of
+	// the service.
 	Level  usher.Level
 	Scopes []string
 	// DangerouslyAcceptAPIKeys accepts callers whose credential is an API key. A stolen
-	// key can then create others that outlive its revocation, though not its expiry.
+	// key can then create others, which outlive its revocation, though not its expiry.
 	DangerouslyAcceptAPIKeys bool
 
 	// DefaultLevel is the level of a new key if the request names none.
 	DefaultLevel usher.Level
 	// Grace is how long a key remains valid after its rotation if the request does not
-	// say; zero ends it at once.
+	// specify it; zero ends the key at once.
 	Grace time.Duration
-	// PageSize is how many keys a page of the list has if the request does not say, and
-	// MaxPageSize the most that it may ask for; zero means 20 and 100.
+	// PageSize is how many keys a page of the list has if the request does not specify
+	// it, and MaxPageSize is the most that a request may ask for; zero means 20 and 100.
 	PageSize, MaxPageSize int
 	// Unpaged lists the newest MaxPageSize keys without paging.
 	Unpaged bool
 	// MaxBody bounds the body of a request in bytes; zero means 16 KiB.
 	MaxBody int64
 
-	// The views return the data of the responses, for encoding/json; nil means the
-	// shapes that NewHandler documents. IssuedView is for a response with the text of a
-	// key, which must contain it as [Secret.Reveal]. The views of a change are called
-	// before it: if one panics or its result cannot be encoded, nothing is changed.
+	// The views return the data of the responses, for encoding/json; nil means the shapes
+	// that NewHandler documents. IssuedView is for a response with the text of a key, and
+	// must include the result of [Secret.Reveal]. A view runs before the change that it
+	// shows: if it panics or its result cannot be encoded, nothing is changed.
 	KeyView    func(k Key) any
 	IssuedView func(k Key, secret Secret) any
 	ListView   func(keys []Key) any
 }
 
-// NewHandler returns the HTTP API with which the owners of keys manage them, or all
-// faults of c. Mount it behind the authentication of people, under both forms of its
-// path:
+// NewHandler returns the HTTP API for owners to manage their keys, or all faults of c.
+// Mount it inside the authentication of people, at its path with and without a trailing
+// slash:
 //
 //	keys := session.Wrap(http.StripPrefix("/api-keys", handler))
 //	mux.Handle("/api-keys", keys)
 //	mux.Handle("/api-keys/", keys)
 //
-// A session in a cookie also needs [http.CrossOriginProtection] in front of it.
+// If the session is in a cookie, also put [http.CrossOriginProtection] outside the
+// handler.
 //
 //	POST   /             {name, scopes, level, environment, expires_at}
 //	                     201 api_key_created
@@ -91,11 +92,12 @@ type HandlerConfig struct {
 // {"api_key", "key"}, and a list is an array of keys.
 //
 // A caller sees only the keys of its own account, which is [usher.Principal.Owner]. It
-// can grant only what it holds, and change or revoke only keys that grant no more than
-// that; see [Actor]. Failures are 400 [usher.CodeValidationFailed], 401, 403, 404
-// [usher.CodeAPIKeyNotFound], 409 [usher.CodeAPIKeyLimit] and [usher.CodeAPIKeyConflict],
-// 413, 415, and 503 if the store failed. [usher.Respond] and [usher.Fail] write
-// everything, so the envelope in use decides the shape and may change codes and texts.
+// can grant only what it holds, and can change or revoke only keys that grant no more
+// than it holds; see [Actor]. Failures are 400 [usher.CodeValidationFailed], 401, 403,
+// 404 [usher.CodeAPIKeyNotFound], 409 [usher.CodeAPIKeyLimit] and
+// [usher.CodeAPIKeyConflict], 413, 415, and 503 if the store failed. Every response is
+// written by [usher.Respond] or [usher.Fail], so the envelope in use decides its shape
+// and may change codes and texts.
 func NewHandler(c HandlerConfig) (http.Handler, error) {
 	c.PageSize = cmp.Or(c.PageSize, 20)
 	c.MaxPageSize = cmp.Or(c.MaxPageSize, 100)
@@ -137,7 +139,7 @@ func NewHandler(c HandlerConfig) (http.Handler, error) {
 
 type handler struct{ HandlerConfig }
 
-// A call is a request of an authorized caller.
+// A call is a request by an authorized caller.
 type call struct {
 	w     http.ResponseWriter
 	r     *http.Request
@@ -146,8 +148,8 @@ type call struct {
 	id    string
 }
 
-// ServeHTTP routes without an http.ServeMux, which would respond to unknown paths and
-// methods in a shape of its own, and redirect to paths without the prefix that was
+// ServeHTTP routes without an http.ServeMux. That would respond to unknown paths and
+// methods in a shape of its own, and its redirects would lack the prefix that was
 // stripped.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header()["Cache-Control"] = []string{"no-store"}
@@ -182,7 +184,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// allowed returns the value of Allow.
+// allowed returns the value of the Allow field.
 func allowed(methods map[string]func(*call) error) string {
 	var names []string
 	for name := range methods {
@@ -195,7 +197,7 @@ func allowed(methods map[string]func(*call) error) string {
 	return strings.Join(names, ", ")
 }
 
-// admit returns the call that r makes, or why its caller may not make any.
+// admit returns the call that r makes, or the response if its caller may not make any.
 func (h *handler) admit(w http.ResponseWriter, r *http.Request, id string) (*call, error) {
 	var p usher.Principal
 	if err := callback("HandlerConfig.Principal", func() (err error) {
@@ -233,7 +235,7 @@ func principalFrom(r *http.Request) (usher.Principal, error) {
 	return p, nil
 }
 
-// failure returns the response to a request for which the Manager has returned err.
+// failure returns the response to a request whose Manager call returned err.
 func (h *handler) failure(r *http.Request, err error) error {
 	var (
 		e       *usher.Error

@@ -22,8 +22,8 @@ type Hash [1 + sha256.Size]byte
 // that a copy of the store alone is not enough to test guesses. Generated keys do not
 // need one, as nobody guesses 128 bits; imported keys may.
 //
-// A Pepper without a key and with Version 0 stands for plain SHA-256, for keys that
-// were issued before there was a pepper.
+// A Pepper with Version 0 and no key means plain SHA-256, for keys that were issued
+// before there was a pepper.
 type Pepper struct {
 	// Version identifies the pepper. The highest is used for new keys. Never reuse the
 	// version of another pepper.
@@ -42,7 +42,7 @@ type pepper struct {
 	macs    *sync.Pool // of *mac; nil for plain SHA-256
 }
 
-// A mac is pooled, because making one costs more than using it.
+// A mac is pooled because making one costs more than using it.
 type mac struct {
 	hash.Hash
 	in  [maxLength]byte
@@ -84,7 +84,7 @@ func (h *hasher) newest(text string) Hash { return h.peppers[0].hash(text) }
 func (p *pepper) hash(text string) (h Hash) {
 	h[0] = p.version
 	if p.macs == nil {
-		// Sum256([]byte(text)) would take a copy of text on the heap.
+		// Sum256([]byte(text)) would copy text to the heap.
 		var buf [maxLength]byte
 		n := copy(buf[:], text)
 		sum := sha256.Sum256(buf[:n])

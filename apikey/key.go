@@ -16,17 +16,17 @@ type Key struct {
 	ID string `json:"id"`
 	// Owner is the account that the key belongs to.
 	Owner string `json:"owner"`
-	// Name is what its owner calls the key.
+	// Name is the owner's name for the key.
 	Name string `json:"name"`
-	// Prefix and LastFour are the characters of the key that may be displayed, so that
-	// people can distinguish keys.
+	// Prefix and LastFour are the first and last characters of the key, which may be
+	// displayed so that people can distinguish keys.
 	Prefix   string `json:"prefix"`
 	LastFour string `json:"last_four"`
-	// Scopes are the granted scopes; none grants nothing.
+	// Scopes are the granted scopes. An empty list grants nothing.
 	Scopes []string `json:"scopes"`
 	// Level is the granted permission level.
 	Level usher.Level `json:"level"`
-	// Plan is what the owner had subscribed to when the key was created.
+	// Plan is the plan that the owner had subscribed to when the key was created.
 	Plan string `json:"plan"`
 	// Environment is where the key is valid, for instance "live".
 	Environment string `json:"environment"`
@@ -38,12 +38,12 @@ type Key struct {
 	ExpiresAt time.Time `json:"expires_at,omitzero"`
 	RevokedAt time.Time `json:"revoked_at,omitzero"`
 	// LastUsedAt is approximately when the key was last used successfully. It is written
-	// periodically and not with each use.
+	// periodically, not at each use.
 	LastUsedAt time.Time `json:"last_used_at,omitzero"`
 	// ReplacedBy is the ID of the key that [Manager.Rotate] issued in place of this one,
 	// which remains valid until ExpiresAt.
 	ReplacedBy string `json:"replaced_by,omitempty"`
-	// Revision is 1 at first and grows with each change, except by a use.
+	// Revision is 1 at first and grows with each change; a use is not a change.
 	Revision int64 `json:"revision"`
 }
 

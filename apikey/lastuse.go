@@ -10,7 +10,7 @@ import (
 	"github.com/usher-go/usher/internal/report"
 )
 
-// A lastUse records in memory when keys were used, and writes that in batches.
+// A lastUse records in memory when keys were used, and writes the times in batches.
 type lastUse struct {
 	store  Store
 	report *report.Reporter
@@ -20,14 +20,14 @@ type lastUse struct {
 	closed bool
 
 	cancel   context.CancelFunc
-	ended    chan struct{} // is closed when the goroutine has ended
-	finished chan struct{} // is closed when the last write is done
+	ended    chan struct{} // closed when the goroutine has ended
+	finished chan struct{} // closed when the last write is done
 	err      error         // of the last write
 }
 
 const (
-	// maxNoted bounds how many keys have a use that is not written yet. A use of any
-	// other key is not recorded until they are.
+	// maxNoted bounds how many keys have a use that is not written yet. Until those are
+	// written, uses of other keys are not recorded.
 	maxNoted = 1 << 16
 	// maxBatch bounds one write.
 	maxBatch = 1000
@@ -69,7 +69,7 @@ func (l *lastUse) note(id string) {
 	l.mu.Unlock()
 }
 
-// keep records a use, if there is room. It needs l.mu.
+// keep records a use if there is room. It needs l.mu.
 func (l *lastUse) keep(id string, at int64) {
 	if last, ok := l.noted[id]; (ok || len(l.noted) < maxNoted) && at > last {
 		l.noted[id] = at
@@ -112,8 +112,8 @@ func (l *lastUse) restore(noted map[string]int64) {
 	}
 }
 
-// close writes the recorded uses for the last time, and returns the error of that to
-// all of its callers.
+// close writes the recorded uses for the last time. All of its callers get the error of
+// that write.
 func (l *lastUse) close() error {
 	l.mu.Lock()
 	first := !l.closed

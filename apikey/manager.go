@@ -17,8 +17,8 @@ import (
 
 // ManagerConfig configures a [Manager].
 type ManagerConfig struct {
-	// Store keeps the keys: a [Cache] in front of a database, or [NewMemory], which
-	// loses them when the process ends. Required.
+	// Store keeps the keys: a [Cache] of a database, or a [Memory], which loses the keys
+	// when the process ends. Required.
 	Store Store
 	// StoreTimeout bounds each call of the store, even if the store ignores its
 	// context; zero means 3 seconds. A [Cache] has its own configuration, and a
@@ -27,11 +27,11 @@ type ManagerConfig struct {
 	// Format is the format of new keys, with at least 128 bits of entropy.
 	// Required.
 	Format Format
-	// Peppers are the keys of the hashes that the store keeps; the newest is used for
-	// new keys.
+	// Peppers are the secret keys of the hashes in the store; the newest is used for new
+	// keys.
 	Peppers []Pepper
 	// MaxActive is how many active keys an owner may have; zero means 100. Keys that
-	// remain valid after a rotation have the same bound and are counted separately.
+	// remain valid after a rotation are counted separately, with the same bound.
 	MaxActive int
 	// MinName and MaxName bound the length of a name in characters; zero means 1
 	// and 80.
@@ -40,29 +40,29 @@ type ManagerConfig struct {
 	// days.
 	MaxGrace time.Duration
 	// MaxLifetime bounds how long a key is valid, counted from its creation. A new key
-	// without ExpiresAt then gets the latest expiry that is allowed. Zero sets no
-	// bound: a key may never expire, and if it does, by 9999-12-30.
+	// without ExpiresAt then gets the latest expiry that is allowed. Zero sets no bound,
+	// but a key that expires must do so by 9999-12-30.
 	MaxLifetime time.Duration
 	// Visible is how many of the first characters of a key are stored, so that they can
-	// be displayed; zero means what the Format says. The last four are stored as well.
-	// At least 112 bits must stay hidden.
+	// be displayed; zero means as many as Format.Parse returns. The last four are stored
+	// as well. At least 112 bits must stay hidden.
 	Visible int
 	// MaxLevel is the highest level that a key may have; zero means
 	// [usher.LevelFull].
 	MaxLevel usher.Level
 
-	// Change, if not nil, may complete or refuse a change of any actor before it is
-	// checked and stored. k is the key as it is to be. old is the key as it is, or the
-	// one that k replaces if their IDs differ, or nil for a key that is created or
-	// imported. Change may set Name, Scopes, Level, Plan and ExpiresAt of k, and
-	// Environment if old is nil. It is called again if the key is changed concurrently.
+	// Change, if not nil, may complete or refuse a change by any actor before it is
+	// checked and stored. k is the key after the change. old is the key before it; or the
+	// key that k replaces, if their IDs differ; or nil if k is created or imported.
+	// Change may set Name, Scopes, Level, Plan and ExpiresAt of k, and Environment if old
+	// is nil. It is called again if the key is changed concurrently.
 	Change func(ctx context.Context, by Actor, old, k *Key) error
 	// Audit, if not nil, is called after each change and each failed attempt, on the
 	// caller's goroutine.
 	Audit func(ctx context.Context, e Event)
-	// OnError, if not nil, is called with each failure of the store and of a callback,
-	// also if the caller of a method gets it as its error. Nil logs to [slog.Default],
-	// at most one line a second.
+	// OnError, if not nil, is called with each failure of the store or a callback, even
+	// if a method also returns the failure to its caller. Nil logs to [slog.Default], at
+	// most one line a second.
 	OnError func(ctx context.Context, err error)
 }
 
@@ -133,22 +133,22 @@ func NewManager(c ManagerConfig) (*Manager, error) {
 	return m, nil
 }
 
-// hides reports whether keys of which the first visible characters are stored have
-// enough characters left to guess. It decides by a key that it generates and discards.
+// hides reports whether enough of a key stays hidden if its first visible characters are
+// stored. It generates a key to find out, and discards it.
 func (m *Manager) hides(visible int) bool {
 	text, err := m.format.Generate(rand.Reader, "")
 	if err != nil {
 		return false
 	}
 	_, usual, _ := m.format.Parse(text)
-	// Eight characters may be shown in any case: four of the usual ones and the last
-	// four, each of at most six bits.
+	// Eight characters may always be shown, four of the usual ones and the last four,
+	// each of at most six bits.
 	extra := max(0, visible-usual) + 8
 	return visible <= len(text) && m.format.Entropy()-6*extra >= 112
 }
 
-// A preview gets a key that a change is about to store, and its text if that is new.
-// An error stops the change: a key that cannot be shown to its owner is not stored.
+// A preview gets a key that a change is about to store, and the text of a new key. An
+// error stops the change: a key that cannot be shown to its owner is not stored.
 type preview func(k Key, secret Secret) error
 
 func noPreview(Key, Secret) error { return nil }
@@ -157,9 +157,9 @@ func noPreview(Key, Secret) error { return nil }
 // cannot be retrieved later. It uses Owner, Name, Scopes, Level, Plan, Environment and
 // ExpiresAt of template.
 //
-// An empty Owner means that of the actor, an empty Plan the actor's, and an empty
-// Environment the usual one of the format. No scopes and [usher.LevelNone] grant
-// nothing. The actor must hold what the key grants; see [Actor].
+// An empty Owner or Plan means the actor's, and an empty Environment means the usual one
+// of the format. No scopes and [usher.LevelNone] grant nothing. The actor must hold what
+// the key grants; see [Actor].
 func (m *Manager) Create(ctx context.Context, by Actor, template Key) (Key, Secret, error) {
 	return m.createWith(ctx, by, template, noPreview)
 }
@@ -174,9 +174,9 @@ func (m *Manager) createWith(ctx context.Context, by Actor, template Key, see pr
 	return r.Key, secret, nil
 }
 
-// Import adds a key that was issued elsewhere, by the hash of its text: its SHA-256
-// after a zero byte, or what [Manager.Hash] returns. It uses what [Manager.Create] uses
-// of template, and Prefix and LastFour. The [Authenticator] needs a [Format] that
+// Import adds a key that was issued elsewhere, by the hash of its text: its SHA-256 after
+// a zero byte, or what [Manager.Hash] returns. It uses the same fields of template as
+// [Manager.Create], and Prefix and LastFour. The [Authenticator] needs a [Format] that
 // accepts the key.
 func (m *Manager) Import(ctx context.Context, by Actor, template Key, h Hash) (Key, error) {
 	r, a, err := m.prepare(ctx, by, template)
@@ -224,29 +224,30 @@ func (m *Manager) find(ctx context.Context, owner, id string) (Record, error) {
 	return m.store.Find(ctx, owner, id)
 }
 
-// List returns up to limit keys of owner, the newest first, without the first offset
-// ones, and how many there are in all, revoked and expired keys included.
+// List skips the first offset keys of owner, the newest first, and returns up to limit of
+// the rest. It also returns how many there are in all. Revoked and expired keys are
+// included.
 func (m *Manager) List(ctx context.Context, owner string, offset, limit int) (keys []Key, total int, err error) {
 	keys, total, err = m.store.List(ctx, owner, max(offset, 0), max(limit, 0))
 	m.failed(ctx, "list", err)
 	return keys, total, err
 }
 
-// Update lets change set Name, Scopes, Level, Plan and ExpiresAt of an active key;
-// anything else that it sets is ignored. If the key is changed concurrently, change is
+// Update lets change set Name, Scopes, Level, Plan and ExpiresAt of an active key; it
+// ignores anything else that change sets. If the key is changed concurrently, change is
 // called again with the key as it then is.
 //
-// The actor must hold what the key grants before the change and, unless the change
-// only narrows that, after it.
+// The actor must hold what the key grants before the change and, unless the change only
+// narrows the key, what it grants after the change.
 func (m *Manager) Update(ctx context.Context, by Actor, owner, id string, change func(*Key)) (Key, error) {
 	return m.updateWith(ctx, by, owner, id, change, noPreview)
 }
 
-// Rotate issues a key in place of an active one, with the same settings and prefix.
-// The old key remains valid for another grace, or until its own expiry if that is
-// sooner; it cannot be rotated again. The new key expires when the old one would have,
-// or sooner if [ManagerConfig.MaxLifetime] requires that. The actor must hold what the
-// key grants, as it gets the text of a key that grants as much.
+// Rotate issues a key in place of an active one, with the same settings and prefix. The
+// old key remains valid for grace, or until its own expiry if that is sooner; it cannot
+// be rotated again. The new key expires when the old one would have, or sooner if
+// [ManagerConfig.MaxLifetime] requires it. The actor must hold what the key grants,
+// because it gets the text of a key that grants the same.
 func (m *Manager) Rotate(ctx context.Context, by Actor, owner, id string, grace time.Duration) (Key, Secret, error) {
 	return m.rotateWith(ctx, by, owner, id, grace, noPreview)
 }
@@ -278,8 +279,8 @@ func (m *Manager) note(ctx context.Context, action string, by Actor, k Key, err 
 	m.failed(ctx, action, callback("ManagerConfig.Audit", func() error { m.audit(ctx, e); return nil }))
 }
 
-// failed passes err to OnError if it is a failure of the server: neither a result of
-// the store, nor a response to the client, nor due to a client that has left.
+// failed passes err to OnError if err is a failure of the server: not a result of the
+// store, not a response to the client, and not caused by a client that has left.
 func (m *Manager) failed(ctx context.Context, action string, err error) {
 	if err == nil || isResult(err) || isClientError(err) || left(ctx) && errors.Is(err, context.Cause(ctx)) {
 		return

@@ -9,16 +9,16 @@ import (
 	"time"
 )
 
-// Memory is a [Store] and [Notifier] in the memory of one process. All keys are lost
-// when the process ends, so it is for tests, and for services that import their keys
-// at each start. It is safe for concurrent use.
+// Memory is a [Store] and [Notifier] in the memory of one process. All keys are lost when
+// the process ends, so it suits tests, and services that import their keys at each start.
+// It is safe for concurrent use.
 type Memory struct {
 	mu      sync.RWMutex
 	byID    map[string]*Record
 	byHash  map[Hash]*Record
 	byOwner map[string][]*Record
-	// entries has a copy of each record that was looked up since its last change, so
-	// that a key in use costs no copy.
+	// entries has a copy of each record that was looked up since its last change, so that
+	// looking up a key in use copies nothing.
 	entries  map[Hash]*entry
 	watchers map[*watcher]struct{}
 }
@@ -210,7 +210,7 @@ func (m *Memory) Watch(ctx context.Context, ready func(), changed func(Hash)) er
 	}
 }
 
-// A watcher that does not keep up loses its watch: no change waits for it.
+// A watcher that cannot keep up loses its watch: no change waits for it.
 type watcher struct {
 	changes chan Hash
 	lost    chan struct{}
@@ -248,7 +248,7 @@ func (m *Memory) owned(owner, id string) (*Record, error) {
 	return nil, ErrNotFound
 }
 
-// current returns the stored record of r if it has r's revision.
+// current returns the stored record of r if its revision is r's.
 func (m *Memory) current(r Record) (*Record, error) {
 	stored, err := m.owned(r.Owner, r.ID)
 	if err == nil && stored.Revision != r.Revision {
@@ -275,7 +275,7 @@ func (m *Memory) add(r Record) {
 	m.byOwner[r.Owner] = append(m.byOwner[r.Owner], &r)
 }
 
-// update sets what Store.Update sets.
+// update sets the fields that Store.Update sets.
 func (r *Record) update(from Record) {
 	from = from.clone()
 	r.Name, r.Scopes, r.Level, r.Plan = from.Name, from.Scopes, from.Level, from.Plan

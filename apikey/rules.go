@@ -12,15 +12,15 @@ import (
 	"github.com/usher-go/usher/internal/scope"
 )
 
-// The bounds of what a key may have, far above any use.
+// The bounds on a key's settings, far above any use.
 const (
 	maxScopes = 100
 	maxScope  = 128
 )
 
-// check returns what is wrong with the settings of k, as one *usher.Error. old is the
-// key as it was before, or nil for a new one: a setting that does not change may stem
-// from other rules.
+// check returns what is wrong with the settings of k, as one *usher.Error. old is the key
+// before the change, or nil for a new one: a setting that does not change may stem from
+// other rules.
 func (m *Manager) check(k, old *Key) error {
 	var faults []usher.Field
 	check := func(name string, changed bool, wrong func(*Key) string) {
@@ -106,9 +106,9 @@ func (m *Manager) checkGrace(grace time.Duration) error {
 	return nil
 }
 
-// isID reports whether a key may have the ID id. Any other text, which a client has
-// invented, reaches no store: one that does not take it, as PostgreSQL refuses a zero
-// byte, would count as down.
+// isID reports whether a key may have the ID id. Other text was invented by a client and
+// must not reach the store: a store that cannot take it would count as down. PostgreSQL,
+// for instance, refuses a zero byte.
 func isID(id string) bool {
 	const longest = 255
 	return id != "" && len(id) <= longest && utf8.ValidString(id) && !strings.ContainsFunc(id, unicode.IsControl)
@@ -118,7 +118,7 @@ func isID(id string) bool {
 func isScope(s string) bool { return len(s) <= maxScope && scope.Valid(s) }
 
 // distinct returns a copy of list without duplicates. It stops once the copy is longer
-// than a key may have.
+// than a key's list may be.
 func distinct(list []string) []string {
 	var all []string
 	for _, s := range list {

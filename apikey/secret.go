@@ -6,9 +6,9 @@ import (
 	"log/slog"
 )
 
-// A Secret is key material on its way to someone who may see it. It prints, logs and
-// encodes as "[redacted]"; only [Secret.Reveal] returns the text. The zero value holds
-// no text.
+// A Secret is key material in transit to someone who may see it. It prints, logs and
+// encodes as "[redacted]"; only [Secret.Reveal] returns the text. The zero value holds no
+// text.
 type Secret struct {
 	// A pointer, because fmt prints a Secret in an unexported field of another struct,
 	// and any value with %p, without calling its methods.
@@ -43,8 +43,7 @@ func (Secret) Format(f fmt.State, _ rune) {
 // LogValue returns "[redacted]".
 func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
 
-// MarshalText returns "[redacted]". A response with the text must call
-// [Secret.Reveal].
+// MarshalText returns "[redacted]". To send the text in a response, call [Secret.Reveal].
 func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
 // MarshalJSON returns "[redacted]" as a JSON string.

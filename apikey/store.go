@@ -20,11 +20,11 @@ import (
 // returned; the present time is always an argument. A key is active at a time if
 // RevokedAt is zero, and ExpiresAt is zero or later.
 type Store interface {
-	// Insert adds r. If limit is above 0 and the owner already has limit or more
-	// keys that are active at r.CreatedAt and not replaced, it adds nothing and
-	// returns ErrLimit. This must hold for concurrent calls, so lock the owner and not
-	// the rows: two calls that each see one free place must not both take it. If r.ID
-	// or r.Hash is in use, also by a revoked key, Insert returns ErrConflict.
+	// Insert adds r. If limit is above 0 and the owner already has limit or more keys
+	// that are active at r.CreatedAt and not replaced, it adds nothing and returns
+	// ErrLimit. This must hold for concurrent calls too, so lock the owner, not the rows:
+	// two calls that see the same free place must not both take it. If r.ID or r.Hash is
+	// in use, also by a revoked key, Insert returns ErrConflict.
 	Insert(ctx context.Context, r Record, limit int) error
 
 	// Lookup returns the key with this hash, whatever its state, or ErrNotFound.
@@ -34,10 +34,10 @@ type Store interface {
 	// ErrNotFound.
 	Find(ctx context.Context, owner, id string) (Record, error)
 
-	// List returns up to limit of the owner's keys, whatever their state, the latest
-	// CreatedAt first and then the greater ID first, without the first offset ones; and
-	// how many there are in all. Neither argument is negative. An owner without keys has
-	// an empty list.
+	// List orders the owner's keys, whatever their state, by the latest CreatedAt first
+	// and then by the greater ID first. It skips the first offset keys, returns up to
+	// limit of the rest, and returns how many there are in all. Neither argument is
+	// negative. An owner without keys has an empty list.
 	List(ctx context.Context, owner string, offset, limit int) (keys []Key, total int, err error)
 
 	// Update replaces Name, Scopes, Level, Plan, ExpiresAt and UpdatedAt of the
@@ -47,10 +47,10 @@ type Store interface {
 	// is no such key, it returns ErrNotFound.
 	Update(ctx context.Context, r Record) error
 
-	// Rotate updates old as Update does, sets its ReplacedBy, and adds next, all or
-	// nothing. If limit is above 0 and the owner already has limit or more keys that are
-	// active at next.CreatedAt and replaced, it changes nothing and returns ErrLimit. If
-	// next.ID or next.Hash is in use, it returns ErrConflict.
+	// Rotate updates old as Update does, sets its ReplacedBy, and adds next; it does all
+	// of this or nothing. If limit is above 0 and the owner already has limit or more
+	// keys that are active at next.CreatedAt and replaced, it changes nothing and returns
+	// ErrLimit. If next.ID or next.Hash is in use, it returns ErrConflict.
 	Rotate(ctx context.Context, old, next Record, limit int) error
 
 	// Revoke sets RevokedAt and UpdatedAt to at, adds one to Revision, and returns the
@@ -65,15 +65,14 @@ type Store interface {
 }
 
 // A Notifier is a [Store] that notifies every node of keys that have changed, so that a
-// [Cache] on another node refuses a revoked key at once and not only when its TTL
-// ends.
+// [Cache] on another node refuses a revoked key at once, and not only when its TTL ends.
 type Notifier interface {
 	Store
 	// Watch calls ready once it is certain to see every later change, and then calls
-	// changed with the hash of each key that Insert, Update, Rotate or Revoke has
-	// changed on any node. It returns when ctx ends, or as soon as it may have missed a
-	// change: its caller must then discard what it has cached, and call Watch again. It
-	// makes no two calls concurrently, and none after it has returned.
+	// changed with the hash of each key that Insert, Update, Rotate or Revoke has changed
+	// on any node. It returns when ctx ends, or as soon as it may have missed a change:
+	// its caller must then discard its cache and call Watch again. Watch makes no two of
+	// these calls concurrently, and none after it has returned.
 	Watch(ctx context.Context, ready func(), changed func(Hash)) error
 }
 

@@ -14,7 +14,7 @@ import (
 	"github.com/usher-go/usher/internal/refusal"
 )
 
-// A Verdict is what an [Authenticator] finds about the key in a request. It is the
+// A Verdict is an [Authenticator]'s decision about the key in a request. It is the
 // private cause of every refusal: errors.Is(err, apikey.Revoked).
 type Verdict uint8
 
@@ -56,7 +56,7 @@ type (
 	refused  = refusal.Error[usher.Field]
 )
 
-// newRefusals returns the error for each verdict: that in own, or the default.
+// newRefusals returns the error for each verdict: the one in own, or the default.
 func newRefusals(own map[Verdict]*usher.Error, challenge, invalidChallenge string, faults config.Faults[usher.ConfigError]) *refusals {
 	invalid := refused{
 		Status:  http.StatusUnauthorized,
@@ -92,13 +92,13 @@ func newRefusals(own map[Verdict]*usher.Error, challenge, invalidChallenge strin
 }
 
 // abandoned is the failure of a request whose client has left. Nobody receives it; it
-// keeps such requests apart from failures of the server in logs and counters.
+// distinguishes such requests from failures of the server in logs and counters.
 var abandoned = usher.Error{
 	Status:  usher.StatusClientClosedRequest,
 	Code:    usher.CodeClientClosedRequest,
 	Message: "The client has closed the request.",
 }
 
-// left reports whether the client of the request with this context has gone. If a
-// deadline of the server has passed, it has not.
+// left reports whether ctx ended because the client left, and not because a deadline of
+// the server passed.
 func left(ctx context.Context) bool { return errors.Is(ctx.Err(), context.Canceled) }

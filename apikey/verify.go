@@ -24,12 +24,13 @@ type verifier struct {
 	foreign   bool // code that may panic is called: check, principal or a format
 }
 
-// A fetch returns the entry of the key with this hash, or ErrNotFound.
+// A fetch returns the entry of the key with hash h, or ErrNotFound.
 type fetch func(ctx context.Context, h Hash, now time.Time) (*entry, error)
 
-// fetchFrom returns how to fetch keys from s. A [Cache] and a [Memory] keep the entries
-// of keys in use. Their types are tested and not their method: a store that embeds one
-// of them has the method, too, and a Lookup of its own that must be called.
+// fetchFrom returns the function that fetches keys from s. A [Cache] and a [Memory] keep
+// the entries of keys in use. The type switch names these types, not their method: a
+// store that embeds one of them also has the method, but may have a Lookup of its own,
+// which must be called.
 func fetchFrom(s Store) fetch {
 	switch s := s.(type) {
 	case *Cache:
@@ -46,7 +47,7 @@ func fetchFrom(s Store) fetch {
 	}
 }
 
-// A format is a Format with its prefixes at hand.
+// A format is a Format with its prefixes.
 type format struct {
 	Format
 	prefixes []string
@@ -70,9 +71,9 @@ func (v *verifier) add(f Format) {
 	}
 }
 
-// verify returns the verdict on the key with this text, and its principal if the
-// verdict is Accepted. The entry is not nil if the verdict is about one key. If a
-// callback or a format panics, the verdict is Unavailable.
+// verify returns the verdict on the key with this text, and its principal if the verdict
+// is Accepted. The entry is not nil if the verdict is about a stored key. If a callback
+// or a format panics, the verdict is Unavailable.
 func (v *verifier) verify(ctx context.Context, text string, now time.Time) (e *entry, p *usher.Principal, verdict Verdict, err error) {
 	if !v.foreign {
 		return v.decide(ctx, text, now)
@@ -121,13 +122,13 @@ func (v *verifier) decide(ctx context.Context, text string, now time.Time) (*ent
 	return e, v.principalOf(e), Accepted, nil
 }
 
-// isClientError reports whether err is a response that refuses a request.
+// isClientError reports whether err is a response with a status from 400 to 499.
 func isClientError(err error) bool {
 	e, ok := errors.AsType[*usher.Error](err)
 	return ok && e != nil && e.Status >= 400 && e.Status <= 499
 }
 
-// failedFor returns the verdict on a key of which the lookup or the check failed.
+// failedFor returns the verdict on a key whose lookup or check failed.
 func failedFor(ctx context.Context) Verdict {
 	if left(ctx) {
 		return Abandoned
@@ -135,8 +136,8 @@ func failedFor(ctx context.Context) Verdict {
 	return Unavailable
 }
 
-// parse returns the environment that the text of a key names, and whether it has one
-// of the formats. Where formats claim the text by its beginning, only they decide.
+// parse returns the environment that text names, and whether text has one of the formats.
+// If any format has a prefix that text begins with, only such formats decide.
 func (v *verifier) parse(text string) (environment string, ok bool) {
 	claimed := false
 	for i := range v.formats {
@@ -174,8 +175,8 @@ func (v *verifier) lookup(ctx context.Context, text string, now time.Time) (*ent
 		} else if !errors.Is(err, ErrNotFound) {
 			return nil, failedFor(ctx), fmt.Errorf("Store.Lookup: %w", err)
 		}
-		// A store may match loosely, by a collation for instance. The comparison is
-		// made for a missing key as well, so that it costs the same.
+		// A store may match loosely, for instance by a collation. A missing key is
+		// compared as well, so that it takes the same time.
 		if subtle.ConstantTimeCompare(h[:], found[:]) == 1 && err == nil {
 			return e, Accepted, nil
 		}
@@ -183,14 +184,14 @@ func (v *verifier) lookup(ctx context.Context, text string, now time.Time) (*ent
 	return nil, Unknown, nil
 }
 
-// A view is the principal that a verifier has made of an entry.
+// A view is the principal that a verifier has made from an entry.
 type view struct {
 	by        *verifier
 	principal *usher.Principal
 }
 
-// principalOf returns the principal of an entry. It is made once for as long as the
-// entry is kept.
+// principalOf returns the principal of an entry. It makes the principal only once while
+// the entry is kept.
 func (v *verifier) principalOf(e *entry) *usher.Principal {
 	if made := e.view.Load(); made != nil && made.by == v {
 		return made.principal

@@ -1,4 +1,4 @@
-// Package apikeytest tests whether an [apikey.Store] fulfils its contract.
+// Package apikeytest tests that an [apikey.Store] fulfils its contract.
 //
 //	func TestStore(t *testing.T) {
 //		apikeytest.TestStore(t, func(t testing.TB) apikey.Store { return open(t) })
@@ -32,12 +32,12 @@ func TestStore(t *testing.T, open func(testing.TB) apikey.Store) {
 		{"a record is returned as it was stored", testRoundTrip},
 		{"a record without optional values is returned as it was stored", testEmptyValues},
 		{"arguments and results share nothing with the store", testIsolation},
-		{"unknown keys and those of other owners are the same", testNotFound},
-		{"an ID and a hash are used once", testUnique},
+		{"unknown keys and keys of other owners look the same", testNotFound},
+		{"an ID or a hash cannot be used twice", testUnique},
 		{"the limit counts active keys that are not replaced", testLimit},
 		{"100 parallel inserts at a limit of 5 leave exactly 5", testParallelInserts},
 		{"each owner has its own limit", testOwnersApart},
-		{"a list has the newest key first, in pages", testList},
+		{"a list is paged, with the newest key first", testList},
 		{"an update replaces the settings and nothing else", testUpdate},
 		{"an update of an old revision changes nothing", testUpdateConflict},
 		{"one of several parallel updates of a revision succeeds", testParallelUpdates},
@@ -48,7 +48,7 @@ func TestStore(t *testing.T, open func(testing.TB) apikey.Store) {
 		{"parallel revocations agree", testParallelRevocations},
 		{"the last use never moves back", testTouch},
 		{"a use never changes a revoked key", testTouchRevoked},
-		{"the latest of parallel uses remains", testParallelTouches},
+		{"the latest of parallel uses is kept", testParallelTouches},
 		{"a context that has ended ends the call", testContext},
 		{"watchers are notified of changes", testWatch},
 	} {
@@ -56,12 +56,12 @@ func TestStore(t *testing.T, open func(testing.TB) apikey.Store) {
 	}
 }
 
-// now returns the time as stores get it, in whole microseconds.
+// now returns the time as stores receive it, in whole microseconds.
 func now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
 
 func unique() string { return rand.Text() }
 
-// newRecord returns a record with every value set, for an owner of its own.
+// newRecord returns a record with every field set, for a new owner.
 func newRecord() apikey.Record {
 	at := now()
 	r := apikey.Record{Key: apikey.Key{
@@ -107,7 +107,7 @@ func want(t *testing.T, s apikey.Store, r apikey.Record) {
 }
 
 // wantFound fails unless the store has exactly r under its ID. It does not look r up by
-// its hash, as an [apikey.Cache] does not see uses.
+// its hash, because an [apikey.Cache] does not see uses.
 func wantFound(t *testing.T, s apikey.Store, r apikey.Record) {
 	t.Helper()
 	found, err := s.Find(t.Context(), r.Owner, r.ID)
@@ -283,7 +283,7 @@ func testLimit(t *testing.T, s apikey.Store) {
 		t.Fatal(err)
 	}
 	_, err = add(start.Add(2*time.Hour), time.Time{})
-	storetest.WantError(t, "after a rotation, which leaves as many", err, apikey.ErrLimit)
+	storetest.WantError(t, "after a rotation, which leaves the count the same", err, apikey.ErrLimit)
 	if _, err := s.Revoke(ctx, owner, next.ID, start); err != nil {
 		t.Fatal(err)
 	}
@@ -292,7 +292,7 @@ func testLimit(t *testing.T, s apikey.Store) {
 	}
 }
 
-// each calls f n times concurrently and returns how often it returned which error.
+// each calls f n times concurrently and counts the errors that f returned.
 func each(n int, f func(i int) error) map[error]int {
 	return storetest.Each(n, f, apikey.ErrLimit, apikey.ErrConflict, apikey.ErrNotFound)
 }
@@ -326,7 +326,7 @@ func testList(t *testing.T, s apikey.Store) {
 	var ids []string
 	for i := range 7 {
 		r := newRecord()
-		// Two keys of each age, so that the ID decides between them, and only then.
+		// Two keys of each age, so that the ID decides only between these two.
 		r.ID = fmt.Sprintf("key_%s_%d%d", owner, 9-i/2, i%2)
 		r.Owner, r.CreatedAt = owner, start.Add(time.Duration(i/2)*time.Microsecond)
 		insert(t, s, r)
@@ -402,8 +402,8 @@ func testParallelUpdates(t *testing.T, s apikey.Store) {
 	}
 }
 
-// rotation returns a key that is in the store, that key as it is after a rotation, and
-// its successor.
+// rotation returns a key in the store, the record that a rotation makes of it, and its
+// successor.
 func rotation(t *testing.T, s apikey.Store) (r, old, next apikey.Record) {
 	t.Helper()
 	r = insert(t, s, newRecord())
@@ -607,7 +607,7 @@ func testContext(t *testing.T, s apikey.Store) {
 func testWatch(t *testing.T, s apikey.Store) {
 	n, ok := s.(apikey.Notifier)
 	if !ok {
-		t.Skip("the store is no Notifier")
+		t.Skip("the store is not a Notifier")
 	}
 	const patience = 10 * time.Second
 	ctx, cancel := context.WithCancel(t.Context())
@@ -630,7 +630,7 @@ func testWatch(t *testing.T, s apikey.Store) {
 		}
 		for len(missing) > 0 {
 			select {
-			case h := <-changes: // may be that of another test
+			case h := <-changes: // may come from another test
 				delete(missing, h)
 			case <-time.After(patience):
 				t.Fatalf("there was no notice of %s", what)
