@@ -28,7 +28,7 @@ type HandlerConfig struct {
 	// their keys. A principal of any other kind without an Owner is refused, because its
 	// ID may equal the name of another account.
 	IDIsOwner []usher.Kind
-	// Level and Scopes are held by every caller in addition to those of its principal,
+	// Level and Scopes are granted to every caller in addition to those of its principal,
 	// unless its credential is an API key. A session usually has neither, and so could
 	// not even revoke a key that grants anything. If everybody who can log in to an
 	// account may do everything with its keys, set the highest level and all scopes of
