@@ -40,7 +40,7 @@ type scheme struct {
 	curve  elliptic.Curve // of ECDSA keys
 }
 
-// A family of algorithms has one type of keys.
+// A family is a group of algorithms with one type of key.
 type family uint8
 
 const (
@@ -50,8 +50,8 @@ const (
 	ed25519Family
 )
 
-// schemes has all algorithms. The registry of golang-jwt is not used: it has "none",
-// and any package can add to it.
+// schemes has all algorithms. The registry of golang-jwt is not used: it has "none", and
+// any package can register more.
 var schemes = map[Algorithm]scheme{
 	HS256:   {method: jwt.SigningMethodHS256, family: hmacFamily, secret: 32},
 	HS384:   {method: jwt.SigningMethodHS384, family: hmacFamily, secret: 48},
@@ -69,8 +69,8 @@ var schemes = map[Algorithm]scheme{
 	Ed25519: {method: jwt.SigningMethodEdDSA, family: ed25519Family},
 }
 
-// pss returns PSS as specified in RFC 7518, section 3.5. golang-jwt accepts salts of
-// any length.
+// pss returns RSA PSS with the salt length of RFC 7518, section 3.5. That of golang-jwt
+// accepts salts of any length.
 func pss(h crypto.Hash) jwt.SigningMethod {
 	return &jwt.SigningMethodRSAPSS{
 		SigningMethodRSA: &jwt.SigningMethodRSA{Hash: h},

@@ -82,8 +82,8 @@ func (p *jwkParser) text(name string) string {
 	return text
 }
 
-// bytes returns the value of a member that is base64url, of this many bytes
-// unless size is 0.
+// bytes returns the decoded value of a base64url member. It must have size bytes, unless
+// size is 0.
 func (p *jwkParser) bytes(name string, size int) []byte {
 	b, ok := jose.Decode(p.text(name))
 	if !ok || len(b) == 0 || size > 0 && len(b) != size {
@@ -95,7 +95,7 @@ func (p *jwkParser) bytes(name string, size int) []byte {
 
 func (p *jwkParser) number(name string) *big.Int { return new(big.Int).SetBytes(p.bytes(name, 0)) }
 
-// private reports whether the key has its private half.
+// private reports whether the key includes its private half.
 func (p *jwkParser) private() bool {
 	_, ok := jose.Find(p.members, "d")
 	return ok

@@ -49,7 +49,7 @@ func (f *fetcher) fetch(ctx context.Context) (s fetchedSet, err error) {
 		return s, err
 	}
 	r.Header.Set("Accept", "application/jwk-set+json, application/json")
-	// The response in a cache may be from before a rotation.
+	// A cached response may be older than a rotation.
 	r.Header.Set("Cache-Control", "no-cache")
 	body, err := outbound.Do(f.client, r, f.maxBody)
 	if err != nil {

@@ -25,11 +25,11 @@ type KeyConfig struct {
 	// ID is the kid of the tokens that the key signs. A key without an ID verifies
 	// tokens with any kid.
 	ID string
-	// Algorithm is the only one that the key is for. Required, unless JWK has it.
+	// Algorithm is the only algorithm that the key is for. Required unless JWK names it.
 	Algorithm Algorithm
 
-	// Secret is the key of an HMAC, at least as long as its hash: 32 bytes for
-	// HS256. It must come from a random source; a password does not.
+	// Secret is an HMAC key, at least as long as the hash: 32 bytes for HS256. It must be
+	// random; a password is not.
 	Secret []byte
 	// PEM is a public key, a private key, or a certificate, of which only the public
 	// key is used.
@@ -49,15 +49,15 @@ type Key struct {
 	algorithm Algorithm
 	method    jwt.SigningMethod
 
-	// Pointers to interfaces, because fmt prints unexported fields without calling
-	// methods: a key in a field of another struct, for instance.
+	// Pointers to interfaces, because fmt prints unexported fields without calling their
+	// methods, for instance a Key in a field of another struct.
 	verifying *any // what method verifies with
 	signing   *any // what method signs with, or nil
 }
 
-// New returns the key that c describes, or all faults of c. It refuses keys
-// that are too weak for their algorithm: secrets shorter than the hash, RSA keys
-// below 2048 bits or with a public exponent below 3, points off the curve.
+// New returns the key that c describes, or all faults of c. It refuses keys that are too
+// weak for their algorithm: secrets shorter than the hash, RSA keys below 2048 bits or
+// with a public exponent below 3, and points that are not on the curve.
 func New(c KeyConfig) (*Key, error) {
 	f := config.Of[usher.ConfigError]("jwk.KeyConfig")
 	given := 0
@@ -143,7 +143,7 @@ func equalKeys(a, b any) bool {
 	return ok && public.Equal(b)
 }
 
-// check returns why material is not a key for s, or nil.
+// check returns the reason why material is not a key for s, or nil.
 func (s scheme) check(material any) error {
 	public := material
 	if signer, ok := material.(crypto.Signer); ok {
@@ -157,7 +157,7 @@ func (s scheme) check(material any) error {
 		case len(k) < s.secret:
 			return fmt.Errorf("a secret must have at least %d bytes for this algorithm", s.secret)
 		case bytes.HasPrefix(bytes.TrimSpace(k), []byte("-----BEGIN")):
-			// Anybody who knows the public key could sign with it.
+			// Anybody who has the public key could sign with it.
 			return errors.New("is PEM and not a secret")
 		}
 		return nil
@@ -170,7 +170,7 @@ func (s scheme) check(material any) error {
 		if s.family != ecdsaFamily || s.curve != k.Curve {
 			return errWrongType
 		}
-		// On the curve and not its zero.
+		// ECDH refuses points off the curve and the point at infinity.
 		if _, err := k.ECDH(); err != nil {
 			return errors.New("is not a point on its curve")
 		}
@@ -186,11 +186,12 @@ func (s scheme) check(material any) error {
 
 var errWrongType = errors.New("is not a key for this algorithm")
 
-// checkRSA returns why k is too weak, or so large that verifying costs too much.
+// checkRSA returns the reason why k is too weak, or so large that verifying costs too
+// much, or nil.
 func checkRSA(k *rsa.PublicKey) error {
 	switch bits := k.N.BitLen(); {
 	case bits < 2048 || bits > 8192:
-		return fmt.Errorf("an RSA key must have 2048 to 8192 bits and not %d", bits)
+		return fmt.Errorf("an RSA key must have 2048 to 8192 bits, not %d", bits)
 	case k.N.Bit(0) == 0:
 		return errors.New("is an RSA key with an even modulus")
 	case k.E < 3 || k.E%2 == 0:
@@ -238,7 +239,7 @@ func parsePEM(text []byte) (any, error) {
 	return k, nil
 }
 
-// cloneKey returns a copy of k by way of its encoding, which also shows that k is
+// cloneKey returns a copy of k. It encodes and decodes k, which also shows that k is
 // complete.
 func cloneKey(k any) (clone any, err error) {
 	// The encoders panic on a key that lacks a part.
@@ -286,8 +287,8 @@ func (k *Key) Sign(text string) ([]byte, error) {
 	return k.method.Sign(text, *k.signing)
 }
 
-// MarshalJSON returns the public half of the key as a JWK (RFC 7517) with kid,
-// alg and use. A secret has none, which is an error.
+// MarshalJSON returns the public half of the key as a JWK (RFC 7517) with kid, alg and
+// use. For a secret, which has no public half, it returns an error.
 func (k Key) MarshalJSON() ([]byte, error) { return k.publicJWK() }
 
 // Format prints the ID and the algorithm, whatever the verb.
@@ -296,15 +297,15 @@ func (k Key) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, k.String()) 
 // String returns the ID and the algorithm.
 func (k Key) String() string { return fmt.Sprintf("key %q (%s)", k.id, k.algorithm) }
 
-// Matches reports whether the key may have signed a token with this kid, which may
-// be empty, and algorithm.
+// Matches reports whether the key may have signed a token with this algorithm and this
+// kid, which may be empty.
 func (k *Key) Matches(id string, a Algorithm) bool {
 	return k.algorithm == a && (id == "" || k.id == "" || k.id == id)
 }
 
-// Generate returns a new key for a, with a random ID: a secret of the length of the
-// hash, or a private key, of 3072 bits for RSA. The key is lost with the process; a
-// key whose tokens are to outlive it is loaded with [New].
+// Generate returns a new key for a, with a random ID: a secret of the length of the hash,
+// or a private key, of 3072 bits for RSA. The key is lost when the process ends; if its
+// tokens must stay valid longer, load a key with [New].
 func Generate(a Algorithm) (*Key, error) {
 	s, ok := schemes[a]
 	if !ok {

@@ -23,50 +23,51 @@ type RemoteConfig struct {
 	// URL is where the issuer publishes its keys. It must be https, unless
 	// DangerouslyAllowHTTP is set. Required.
 	URL string
-	// Client fetches them; nil means [http.DefaultClient]. Its CheckRedirect and Jar
+	// Client fetches the keys; nil means [http.DefaultClient]. Its CheckRedirect and Jar
 	// are not used: redirects are followed only on the host of URL, and no cookies are
 	// sent.
 	Client *http.Client
-	// Timeout bounds each fetch, and how long a request waits for the first one;
-	// zero means 5 seconds.
+	// Timeout bounds each fetch, and how long a request waits for the first fetch; zero
+	// means 5 seconds.
 	Timeout time.Duration
-	// RefreshEvery is how often the keys are fetched, and so how long a key that was
-	// removed may still be accepted; zero means 10 minutes. Up to 10 % jitter is
+	// RefreshEvery is how often the keys are fetched, and so how long a removed key may
+	// still be accepted; zero means every 10 minutes. A jitter of up to 10% is
 	// subtracted.
 	RefreshEvery time.Duration
-	// CoolDown is the shortest time between two fetches that are due to tokens with an
-	// unknown kid or a bad signature; zero means 30 seconds. It is also the longest
-	// time between attempts after a failure.
+	// CoolDown is the shortest time between two fetches that tokens with an unknown kid
+	// or a bad signature cause; zero means 30 seconds. It is also the longest time
+	// between attempts after a failure.
 	CoolDown time.Duration
 	// StaleAfter is how long the last good set is used while no new one can be fetched.
-	// After that the keys are unavailable, which is a 503 for every token. Zero means 6
-	// hours; it must be longer than RefreshEvery.
+	// After that the keys are unavailable, which leads to a 503 for every token. Zero
+	// means 6 hours; StaleAfter must be longer than RefreshEvery.
 	StaleAfter time.Duration
 	// MaxBody limits the size of the set in bytes; zero means 1 MiB.
 	MaxBody int64
-	// MaxKeys limits the number of its keys; zero means 100.
+	// MaxKeys limits the number of keys in the set; zero means 100.
 	MaxKeys int
-	// Algorithms are for keys that do not name their own: such a key is for the first
-	// that suits it. None means RS256, the ES algorithm of the curve, and EdDSA.
+	// Algorithms are for keys that do not name an algorithm: such a key is for the first
+	// one that suits it. An empty list means RS256, the ES algorithm of the curve, and
+	// EdDSA.
 	Algorithms []Algorithm
 	// DangerouslyAllowHTTP accepts a URL without TLS. Anybody on the network path can
 	// then add keys of their own.
 	DangerouslyAllowHTTP bool
-	// OnError is called for each fetch that fails, and for keys that are skipped
-	// because they cannot be used, unless an earlier call is still running, which delays
-	// no fetch. Nil logs to [log/slog.Default], at most one line a second.
+	// OnError is called for each fetch that fails, and for keys that are skipped because
+	// they cannot be used. It is not called while an earlier call is still running; a
+	// slow call delays no fetch. Nil logs to [log/slog.Default], at most one line a second.
 	OnError func(ctx context.Context, err error)
 }
 
 // A Remote is a [Set] that its issuer publishes at a URL (RFC 7517, section 5).
 // It is safe for concurrent use.
 //
-// No request waits for a fetch except the first: until that is over, at most Timeout
-// after [NewRemote], requests with a token wait for it. Keys are fetched ahead of time.
-// A token with an unknown kid is refused at once and causes a fetch, at most once per
+// Requests with a token wait only for the first fetch, which is over at most Timeout
+// after [NewRemote]. Later fetches happen ahead of time, and no request waits for them. A
+// token with an unknown kid is refused at once and causes a fetch, at most once per
 // CoolDown. Keys are skipped if they are too weak, not for signatures, symmetric, or of
-// an unknown type. A response that is not a set, or has no usable key, is a failed fetch
-// and changes nothing.
+// an unknown type. A response that is not a set, or has no usable key, counts as a failed
+// fetch and changes nothing.
 type Remote struct {
 	fetcher
 	refresh, coolDown, stale, timeout time.Duration
@@ -79,7 +80,7 @@ type Remote struct {
 	done   sync.WaitGroup
 }
 
-// A snapshot is the set at some time. It never changes.
+// A snapshot is the state of the set at one time. It never changes.
 type snapshot struct {
 	keys    []*Key
 	version uint64
@@ -137,8 +138,8 @@ func (r *Remote) Close() error {
 	return nil
 }
 
-// Health returns the age of the set, and the error of the last fetch if it failed.
-// Before there is a set its age is 0 and the error is not nil.
+// Health returns the age of the set, and the error of the last fetch if it failed. Until
+// there is a set, the age is 0 and the error is not nil.
 func (r *Remote) Health() (age time.Duration, err error) {
 	s := r.state.Load()
 	if !s.fetched.IsZero() {
@@ -166,7 +167,7 @@ func (r *Remote) Version() (uint64, error) {
 	return s.version, r.usable(s)
 }
 
-// Refresh implements [Refresher]. The keys are fetched at most once a CoolDown.
+// Refresh implements [Refresher]. The keys are fetched at most once per CoolDown.
 func (r *Remote) Refresh() {
 	select {
 	case r.wanted <- struct{}{}:
@@ -174,7 +175,7 @@ func (r *Remote) Refresh() {
 	}
 }
 
-// current returns the state if its keys may be used. It waits for the first fetch.
+// current returns the snapshot if its keys may be used. It waits for the first fetch.
 func (r *Remote) current(ctx context.Context) (*snapshot, error) {
 	s := r.state.Load()
 	if s.next.IsZero() {
@@ -191,7 +192,7 @@ func (r *Remote) current(ctx context.Context) (*snapshot, error) {
 	return s, r.usable(s)
 }
 
-// usable returns why the keys of s must not be used, or nil.
+// usable returns the reason why the keys of s must not be used, or nil.
 func (r *Remote) usable(s *snapshot) error {
 	if !s.fetched.IsZero() && time.Since(s.fetched) < r.stale {
 		return nil
@@ -203,7 +204,7 @@ func (r *Remote) usable(s *snapshot) error {
 	return &unavailableError{reason: reason, retryAfter: time.Until(s.next)}
 }
 
-// An unavailableError says when the next fetch is due.
+// An unavailableError reports when the next fetch is due.
 type unavailableError struct {
 	reason     error
 	retryAfter time.Duration
@@ -217,7 +218,7 @@ func (e *unavailableError) RetryAfter() time.Duration { return e.retryAfter }
 func (r *Remote) run(ctx context.Context) {
 	failures := 0
 	for started := false; ; started = true {
-		// This fetch serves all requests for one until now.
+		// This fetch serves all requests for a fetch until now.
 		select {
 		case <-r.wanted:
 		default:
@@ -236,7 +237,7 @@ func (r *Remote) run(ctx context.Context) {
 	}
 }
 
-// wait waits until the next fetch is due, and reports false if there is none.
+// wait waits until the next fetch is due, and returns false if ctx ends first.
 func (r *Remote) wait(ctx context.Context, last time.Time) bool {
 	due := r.state.Load().next
 	timer := time.NewTimer(time.Until(due))
@@ -255,7 +256,7 @@ func (r *Remote) wait(ctx context.Context, last time.Time) bool {
 	}
 }
 
-// update fetches the set and stores it, or the error. It also returns an error if keys
+// update fetches the set, and stores it or the error. It also returns an error if keys
 // were skipped.
 func (r *Remote) update(ctx context.Context, now time.Time, failures *int) error {
 	old := r.state.Load()

@@ -2,19 +2,20 @@ package jwk
 
 import "context"
 
-// A Set is the keys of one issuer, such as [Static] or [Remote]. It must be safe for
+// A Set has the keys of one issuer, as [Static] and [Remote] do. It must be safe for
 // concurrent use.
 type Set interface {
-	// Find returns the keys that may have signed a token with this kid, which is empty
-	// if the token has none, and this algorithm, and the version of the set that has
-	// them. No matching key is not an error. An error means that the keys are
-	// unavailable, which is a 503; if it has a method RetryAfter() time.Duration, that
-	// says when to try again. A verifier ignores keys that do not match, and tries at
-	// most four. It calls Find without a deadline of its own, so Find must obey ctx.
+	// Find returns the keys that may have signed a token with this algorithm and this
+	// kid, which is empty if the token has none. It also returns the version of the set
+	// that has the keys. Finding no key is not an error. An error means that the keys are
+	// unavailable, which leads to a 503; if it has a method RetryAfter() time.Duration,
+	// that returns how long to wait before a retry. A verifier ignores keys that do not
+	// match, and tries at most four. It calls Find without a deadline of its own, so Find
+	// must return when ctx ends.
 	Find(ctx context.Context, kid string, a Algorithm) (keys []*Key, version uint64, err error)
 	// Version returns a number that changes when a key is removed or replaced, and an
 	// error while the keys are unavailable. A token that was verified with keys of
-	// another version is verified again. Version is called for each request and must
+	// another version is verified again. Version is called for each request, so it must
 	// not wait.
 	Version() (uint64, error)
 }
@@ -30,14 +31,13 @@ func (s Static) Find(_ context.Context, kid string, a Algorithm) ([]*Key, uint64
 // Version implements [Set].
 func (Static) Version() (uint64, error) { return 0, nil }
 
-// fitting returns those of keys that may have signed a token with this kid and
-// algorithm.
+// fitting returns the keys that may have signed a token with this kid and algorithm.
 func fitting(keys []*Key, kid string, a Algorithm) []*Key {
 	for i, k := range keys {
 		if !k.Matches(kid, a) {
 			continue
 		}
-		// Usually it is the only one.
+		// Usually it is the only matching key.
 		list := keys[i : i+1 : i+1]
 		for _, k := range keys[i+1:] {
 			if k.Matches(kid, a) {
@@ -49,9 +49,8 @@ func fitting(keys []*Key, kid string, a Algorithm) []*Key {
 	return nil
 }
 
-// A Refresher is a [Set] that can be fetched again. A verifier calls Refresh when a
-// signature does not fit its key, which may have been replaced by another one of the
-// same name.
+// A Refresher is a [Set] that can be fetched again. A verifier calls Refresh when a key
+// does not verify a signature: another key with the same ID may have replaced it.
 type Refresher interface {
 	Set
 	// Refresh asks for the keys to be fetched soon. It does not wait, and may be
