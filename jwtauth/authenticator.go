@@ -17,8 +17,8 @@ import (
 	"github.com/usher-go/usher/internal/telemetry"
 )
 
-// An authenticator is what [Verifier] and [Introspection] have in common: it finds
-// the token in a request, has it verified, and decides about the request.
+// An authenticator is the common part of [Verifier] and [Introspection]: it finds the
+// token in a request, has it verified, and decides about the request.
 type authenticator struct {
 	tokens      tokenVerifier
 	exactBearer bool
@@ -33,21 +33,21 @@ type authenticator struct {
 	reporter    *report.Reporter
 }
 
-// A tokenVerifier verifies the text of a token, or remembers that it did.
+// A tokenVerifier verifies the text of a token, or remembers that it has.
 type tokenVerifier interface {
 	verifyText(ctx context.Context, text string, now time.Time) (verified, Verdict, error)
 }
 
-// A verified token, with the principal made of it.
+// A verified is a verified token with the principal made from it.
 type verified struct {
 	token     *Token
 	principal *usher.Principal
 	issuer    *issuer // nil after an introspection
 }
 
-// options are the fields that the Configs of both have.
+// options are the fields that [Config] and [IntrospectionConfig] share.
 type options struct {
-	source             string // of failures
+	source             string // of failures, for reports
 	counter, attribute string
 	cookie             string
 	realm, metadata    string
@@ -96,9 +96,9 @@ func newAuthenticator(f config.Faults[usher.ConfigError], o options) authenticat
 }
 
 // Authenticate returns the principal of the token in r, an error that matches
-// [usher.ErrNoCredential] if there is none, or an [*usher.Error] whose cause is
-// the [Verdict]. A token that is remembered costs no allocation, unless it comes
-// in a cookie.
+// [usher.ErrNoCredential] if there is none, or an [*usher.Error] whose cause is the
+// [Verdict]. A token that is remembered costs no allocation, unless it arrives in a
+// cookie.
 func (a *authenticator) Authenticate(r *http.Request) (*usher.Principal, error) {
 	var (
 		found verified
@@ -115,7 +115,7 @@ func (a *authenticator) Authenticate(r *http.Request) (*usher.Principal, error) 
 	return found.principal, err
 }
 
-// Verify verifies a token that did not come in a request. Its errors are those of
+// Verify verifies a token that did not arrive in a request. Its errors are those of
 // Authenticate.
 func (a *authenticator) Verify(ctx context.Context, token string) (*Token, error) {
 	found, v, err := a.decide(ctx, nil, token)
@@ -123,7 +123,7 @@ func (a *authenticator) Verify(ctx context.Context, token string) (*Token, error
 	return found.token, err
 }
 
-// conclude records a verdict, and returns the error for it and its cause.
+// conclude records v, and returns the error for v with this cause.
 func (a *authenticator) conclude(ctx context.Context, v Verdict, cause error) error {
 	a.decisions.Record(ctx, int(v))
 	switch v {
@@ -152,9 +152,9 @@ func (a *authenticator) Carriers() []string {
 // Challenge implements [usher.Detector].
 func (a *authenticator) Challenge() string { return a.challenge }
 
-// detect returns the header field that carries a token, and the token if it is one. If
-// both fields may, it returns Cookie: what Authorization holds may belong to another
-// authenticator, and must not hide the cookie.
+// detect returns the header field that carries a token, and its text if it is exactly one
+// token. If both fields may carry one, detect returns Cookie: the credential in
+// Authorization may be for another authenticator, and must not hide the cookie.
 func (a *authenticator) detect(r *http.Request) (carrier, text string) {
 	text, _, v := a.extract(r)
 	if v == Missing {
@@ -167,7 +167,7 @@ func (a *authenticator) detect(r *http.Request) (carrier, text string) {
 }
 
 // extract returns the text of the token in r and the verdict Accepted, or another
-// verdict. If tokens came in cookies, cookies has all of them.
+// verdict. If tokens arrived in cookies, cookies has all of them.
 func (a *authenticator) extract(r *http.Request) (text string, cookies []string, v Verdict) {
 	text, err := bearer.Token(r.Header, a.exactBearer)
 	v = Missing
@@ -192,10 +192,11 @@ func (a *authenticator) extract(r *http.Request) (text string, cookies []string,
 	}
 }
 
-// chooseCookie decides about several cookies of one name. A browser sends two after
-// their path or domain was changed, and another host of the domain may plant one. So
-// the only one that is accepted counts, or the latest of one caller; those of two
-// callers are refused. If none is accepted, the verdict on the first one counts.
+// chooseCookie decides between several cookies of one name. A browser sends two after
+// their path or domain was changed, and another host of the domain may plant one. So the
+// only accepted token counts, or the latest if all accepted ones are of one caller;
+// tokens of two callers are refused. If none is accepted, the verdict on the first one
+// counts.
 func (a *authenticator) chooseCookie(r *http.Request, cookies []string) (best verified, v Verdict, err error) {
 	for n, text := range cookies {
 		found, verdict, cause := a.decide(r.Context(), r, text)
@@ -216,9 +217,9 @@ func (a *authenticator) chooseCookie(r *http.Request, cookies []string) (best ve
 
 var errSeveralCallers = errors.New("cookies of one name with the tokens of two callers")
 
-// decide verifies a token that came with r, or without a request if r is nil. A
-// verification may be remembered; confirmation, revocations and Check are consulted
-// each time. Without acceptance found is empty.
+// decide verifies a token that arrived in r, or without a request if r is nil. A
+// verification may be remembered; confirmation, revocations and Check are consulted each
+// time. Unless the token is accepted, found is empty.
 func (a *authenticator) decide(ctx context.Context, r *http.Request, text string) (found verified, v Verdict, err error) {
 	found, v, err = a.tokens.verifyText(ctx, text, time.Now())
 	if v == Accepted {
@@ -233,7 +234,7 @@ func (a *authenticator) decide(ctx context.Context, r *http.Request, text string
 	return found, v, err
 }
 
-// admit consults what may refuse a valid token.
+// admit consults Confirm, Revocations and Check, which may refuse a valid token.
 func (a *authenticator) admit(ctx context.Context, r *http.Request, found verified) (Verdict, error) {
 	t := found.token
 	if t.bound {
@@ -273,8 +274,8 @@ func revocationVerdict(ctx context.Context, r Revocations, t *Token) (Verdict, e
 	return Accepted, nil
 }
 
-// callbackVerdict returns the verdict for an error of a callback: Denied if the error
-// is a response for the client, Unavailable if it is a failure of the server, else
+// callbackVerdict returns the verdict for an error of a callback: Denied if the error is
+// a response to the client, Unavailable if it is a failure of the server, and otherwise
 // fallback.
 func callbackVerdict(err error, fallback Verdict) Verdict {
 	var e *usher.Error
@@ -288,7 +289,7 @@ func callbackVerdict(err error, fallback Verdict) Verdict {
 	}
 }
 
-// newPrincipal returns the principal of t, or nil if it has no ID.
+// newPrincipal returns the principal of t, or nil if that has no ID.
 func (a *authenticator) newPrincipal(t *Token, kind usher.Kind) *usher.Principal {
 	p := usher.Principal{ID: t.qualifiedSubject(), Kind: kind, Scopes: t.Scopes}
 	if a.principal != nil {

@@ -41,7 +41,7 @@ func (h *hasher) hash(text string) tokenHash {
 	return sum
 }
 
-// A tokenCache remembers valid tokens, and nothing else.
+// A tokenCache remembers valid tokens and nothing else.
 type tokenCache struct {
 	*hasher
 	ttl     time.Duration
@@ -52,7 +52,7 @@ type tokenCache struct {
 // A cacheEntry is a verified token and what its verification depends on.
 type cacheEntry struct {
 	verified
-	version uint64 // of the key set that had its key
+	version uint64 // of the key set that its key came from
 	until   time.Time
 }
 
@@ -86,7 +86,7 @@ func (c *tokenCache) find(ctx context.Context, h tokenHash, now time.Time) (veri
 	e, ok := s.Get(h)
 	s.Unlock()
 	if ok && now.Before(e.until) {
-		// The verification that follows reports an error.
+		// The verification that follows reports the error.
 		if version, err := e.issuer.keys.Version(); err == nil && version == e.version {
 			c.lookups.Count(ctx, hit)
 			return e.verified, true

@@ -53,16 +53,16 @@ func audience(value string) ([]string, bool) {
 	return list, ok && len(list) > 0 && !slices.Contains(list, "")
 }
 
-// lastSecond is the last second of the year 9999, the last year with four digits.
+// lastSecond is the last second of the year 9999, the last with four digits.
 const lastSecond = 253402300799
 
-// numericDate returns the time of a NumericDate, and false for other values, negative
-// numbers and numbers too large for a date.
+// numericDate returns the time of a NumericDate. It returns false for other values,
+// negative numbers and numbers that are too large for a date.
 func numericDate(value string) (time.Time, bool) {
 	if n, err := strconv.ParseInt(value, 10, 64); err == nil {
 		return time.Unix(n, 0), n >= 0 && n <= lastSecond
 	}
-	// Of all JSON values ParseFloat accepts numbers only.
+	// Of all JSON values, ParseFloat accepts only numbers.
 	f, err := strconv.ParseFloat(value, 64)
 	if err != nil || !(f >= 0 && f <= lastSecond) {
 		return time.Time{}, false
@@ -75,10 +75,10 @@ func numericDate(value string) (time.Time, bool) {
 // section 4.2), scp, and those of a Config.
 func scopeClaims(more []string) []string { return append([]string{"scope", "scp"}, more...) }
 
-// scopes returns the scopes that the claims with these names grant, each a string of
-// scopes separated by a space (RFC 6749, section 3.3) or an array. A claim of another
-// type grants nothing, and neither does text that is not a scope-token: a server may
-// have meant it as one scope and not as its words.
+// scopes returns the scopes that the claims with these names grant. Each claim is a
+// string of scopes separated by spaces (RFC 6749, section 3.3) or an array. A claim of
+// another type grants nothing. Neither does text that is not a scope-token: a server may
+// have meant it as a single scope, not as several words.
 func scopes(members []jose.Member, granting []string) []string {
 	var all []string
 	for _, name := range granting {
@@ -111,9 +111,9 @@ func scopes(members []jose.Member, granting []string) []string {
 	return slices.Clip(all)
 }
 
-// isRefreshToken reports whether a token declares itself a refresh token, in one of
-// the members in use for that: token_use (Amazon Cognito, Ory Hydra), token_type
-// (Simple JWT), typ (Keycloak) or type (Flask-JWT-Extended).
+// isRefreshToken reports whether a token declares itself a refresh token, in a member
+// that servers use for that: token_use (Amazon Cognito, Ory Hydra), token_type (Simple
+// JWT), typ (Keycloak) or type (Flask-JWT-Extended).
 func isRefreshToken(members []jose.Member) bool {
 	for _, name := range [...]string{"token_use", "token_type", "typ", "type"} {
 		value, ok := jose.Find(members, name)
@@ -129,7 +129,7 @@ func isRefreshToken(members []jose.Member) bool {
 	return false
 }
 
-// present reports whether a claim is there and neither null nor empty.
+// present reports whether a claim exists and is neither null nor empty.
 func present(members []jose.Member, name string) bool {
 	value, ok := jose.Find(members, name)
 	return ok && value != "null" && value != `""`

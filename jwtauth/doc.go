@@ -10,34 +10,36 @@
 //	}}})
 //	mux.Handle("GET /orders", usher.Authenticate(tokens).Wrap(listOrders))
 //
-// [New] makes a [Verifier] of JSON Web Tokens. [NewIntrospection] is for opaque tokens,
-// about which the authorization server is asked. [Claims] decodes the claims of the
-// token of a request into a type of the application. Package jwk has the keys, and
-// package session issues tokens of [ProfileSession] for an application's own users.
+// [New] makes a [Verifier] of JSON Web Tokens. [NewIntrospection] is for opaque tokens:
+// it asks the authorization server about them. [Claims] decodes the claims of a request's
+// token into a type of the application. Package jwk has the keys, and package session
+// issues tokens of [ProfileSession] for an application's own users.
 //
 // # Guarantees
 //
-//   - A token is accepted only if it comes from a configured issuer, is for a configured
+//   - A token is accepted only if it is from a configured issuer, is for a configured
 //     audience, is signed with an algorithm that is both the issuer's and the key's, and
 //     has not expired.
-//   - A token can be read in one way only: other serialisations and spellings, extensions,
-//     JSON with a name twice or in two cases, and invalid Unicode are refused. Text that
-//     does not have the form of a token costs no allocation in proportion to its length,
-//     and nothing in a header is ever fetched.
-//   - A token permits no more than was granted: scopes are those of scope and scp and of
-//     claims that the Config names, a token that is bound to a key of its sender is
-//     refused unless Config.Confirm accepts the proof, and a token that identifies itself
-//     as a refresh token is refused. For servers whose introspection does not distinguish
-//     the two, set RequiredClaims or TokenPrefix in the IntrospectionConfig.
-//   - A token is verified once and then remembered, by a keyed hash of the whole token.
-//     The removal of its key, a revocation, and its exp still apply to the next request.
-//   - Whenever a token cannot be verified because keys, revocations or the authorization
-//     server hang, panic or fail, the response is 503 within their timeout and never 401,
-//     and a bounded number of calls and requests wait for them. The cause reaches OnError.
-//   - No response says what is wrong with a token, unless Config.Errors does.
+//   - A token can be read in one way only: other serialisations and spellings,
+//     extensions, JSON in which a name occurs twice, even in different case, and invalid
+//     Unicode are refused. Text that does not have the form of a token costs no
+//     allocation in proportion to its length, and nothing in a header is ever fetched.
+//   - A token permits no more than was granted: scopes are read only from scope, scp and
+//     the claims that the Config names; a token that is bound to a key of its sender is
+//     refused unless Config.Confirm accepts the proof; and a token that identifies itself
+//     as a refresh token is refused. If introspection by your server does not distinguish
+//     refresh tokens from access tokens, set RequiredClaims or TokenPrefix in the
+//     IntrospectionConfig.
+//   - A token is verified once and then remembered by a keyed hash of the whole token.
+//     The removal of its key, a revocation, and its exp still take effect at the next
+//     request.
+//   - If a token cannot be verified because keys, revocations or the authorization server
+//     hang, panic or fail, the response is 503 within their timeout, never 401, and only
+//     a bounded number of calls and requests wait. The cause reaches OnError.
+//   - No response reveals what is wrong with a token, unless Config.Errors does.
 //
 // # Order
 //
-// Limits per address belong outside [usher.Authenticate], as it costs more to check a
-// signature than to invent one; [usher.Require] and limits per caller belong inside.
+// Limits per address go outside [usher.Authenticate], because it costs more to check a
+// signature than to invent one; [usher.Require] and limits per caller go inside.
 package jwtauth

@@ -15,7 +15,7 @@ import (
 	"github.com/usher-go/usher/jwtauth/jwk"
 )
 
-// An existing route gets tokens that another service signs with a shared secret.
+// An existing route accepts tokens that another service signs with a shared secret.
 func Example() {
 	secret := []byte("an example: 32 random bytes, say") // from a secret manager
 	key, err := jwk.New(jwk.KeyConfig{Algorithm: jwk.HS256, Secret: secret})
@@ -70,9 +70,9 @@ func Example() {
 	// 401 Bearer
 }
 
-// The mistake is to take the name of the user from a claim that the issuer lets
-// people choose for themselves. An account belongs to the subject, which is the
-// issuer's own and never given to somebody else.
+// The mistake is to take the name of the user from a claim that the issuer lets people
+// choose for themselves. An account belongs to the subject, which the issuer assigns and
+// never gives to anybody else.
 func ExampleConfig_incorrect() {
 	key := must(jwk.New(jwk.KeyConfig{Algorithm: jwk.HS256, Secret: secret}))
 	tokens := must(jwtauth.New(jwtauth.Config{
@@ -84,7 +84,7 @@ func ExampleConfig_incorrect() {
 				Username string `json:"preferred_username"`
 			}
 			_ = t.Claims(&claims)
-			p.ID = claims.Username // want p.ID as it is
+			p.ID = claims.Username // want p.ID unchanged
 			return p
 		},
 	}))
@@ -99,7 +99,7 @@ func ExampleConfig_incorrect() {
 	// f00d is ann <nil>
 }
 
-// A logged-out session ends at once, although its token is remembered.
+// A session that is logged out ends at once, although its token is remembered.
 func ExampleRevocationList() {
 	var list jwtauth.RevocationList
 	key := must(jwk.New(jwk.KeyConfig{Algorithm: jwk.HS256, Secret: secret}))
@@ -123,7 +123,7 @@ func ExampleRevocationList() {
 	// true
 }
 
-// Opaque tokens are asked about at the authorization server.
+// The authorization server is asked about opaque tokens.
 func ExampleNewIntrospection() {
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.PostFormValue("token") == "opaque" {

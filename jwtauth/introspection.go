@@ -19,13 +19,13 @@ import (
 	"github.com/usher-go/usher/internal/outbound"
 )
 
-// An Introspection asks the authorization server about each token (RFC 7662). It
-// is for opaque tokens; a [Verifier] needs no call. It is an
+// An Introspection asks the authorization server about each token (RFC 7662). It is for
+// opaque tokens; a [Verifier] verifies JSON Web Tokens without a call. It is an
 // [usher.Authenticator], [usher.Detector] and [usher.CarrierLister], and is safe for
 // concurrent use.
 //
-// Requests with one token share one call. A server that does not respond, or not as
-// RFC 7662 specifies, is a 503, which is not remembered.
+// Concurrent requests with one token share one call. If the server does not respond, or
+// not as RFC 7662 specifies, the response is a 503, which is not remembered.
 type Introspection struct {
 	authenticator
 	*hasher
@@ -43,7 +43,7 @@ type Introspection struct {
 	responses *loader.Cache[tokenHash, *response]
 }
 
-// A response is what the server has said about a token.
+// A response is the server's response about a token.
 type response struct {
 	verified
 	verdict Verdict
@@ -98,7 +98,7 @@ func NewIntrospection(c IntrospectionConfig) (*Introspection, error) {
 		i.required = append(i.required, "exp")
 	}
 	i.client = outbound.SameHost(c.Client)
-	// A redirect would take the token elsewhere.
+	// Following a redirect would send the token elsewhere.
 	i.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	capacity := cmp.Or(c.CacheCapacity, 1<<14)
 	i.responses = loader.New[tokenHash](loader.Config[*response]{
@@ -109,7 +109,7 @@ func NewIntrospection(c IntrospectionConfig) (*Introspection, error) {
 		MaxFetches:       cmp.Or(c.MaxCalls, 64),
 		IsResult: func(err error) bool {
 			_, ok := errors.AsType[tokenError](err)
-			// A Principal that cannot handle some claims panics for these alone.
+			// A Principal function that cannot handle some claims panics only for those.
 			_, panicked := errors.AsType[*guard.PanicError](err)
 			return ok || panicked
 		},
@@ -118,8 +118,8 @@ func NewIntrospection(c IntrospectionConfig) (*Introspection, error) {
 }
 
 // Detect implements [usher.Detector]. It is certain about text that does not have the
-// form of a JSON Web Token, so that a [Verifier] beside it gets text that has. API keys
-// in the same field need their authenticator listed before this one.
+// form of a JSON Web Token, so that a [Verifier] beside it gets the text that does. If
+// API keys share the field, list their authenticator before this one.
 func (i *Introspection) Detect(r *http.Request) (carrier string, certain bool) {
 	carrier, text := i.detect(r)
 	if text == "" {
@@ -151,8 +151,8 @@ func (i *Introspection) verifyText(ctx context.Context, text string, now time.Ti
 	return e.verified, e.token.checkTime(now, i.leeway), nil
 }
 
-// ask asks the server about a token, in one call with all other requests that have it
-// at the time.
+// ask asks the server about a token. All requests that have the token at the time share
+// one call.
 func (i *Introspection) ask(ctx context.Context, h tokenHash, text string) (*response, error) {
 	return i.responses.Load(ctx, h, func(ctx context.Context) (*response, error) {
 		body, err := i.call(ctx, text)
@@ -167,14 +167,15 @@ func (i *Introspection) ask(ctx context.Context, h tokenHash, text string) (*res
 	})
 }
 
-// A tokenError is a response that concerns one token. It is no failure of the server, as
-// a client that sends many such tokens must not make those of others unavailable.
+// A tokenError is a response that concerns one token. It does not count as a failure of
+// the server: a client that sends many such tokens must not make other clients' tokens
+// unavailable.
 type tokenError struct{ error }
 
 func (e tokenError) Unwrap() error { return e.error }
 
 // concernsToken reports whether a call may have failed because of its token: the response
-// is too long, or the server refuses the request rather than this service, or fails at
+// is too long, or the server refuses this request (not this service) or fails to process
 // it. A 500 may have any cause, but the server has responded.
 func concernsToken(err error) bool {
 	var status outbound.StatusError
@@ -189,7 +190,7 @@ func concernsToken(err error) bool {
 	}
 }
 
-// lifetime returns for how long a response is kept, and whether it is negative.
+// lifetime returns how long a response is kept, and whether it is negative.
 func (i *Introspection) lifetime(e *response) (ttl time.Duration, negative bool) {
 	switch e.verdict {
 	case Accepted:
@@ -259,15 +260,15 @@ func (i *Introspection) read(e *response, body []byte) (Verdict, error) {
 	return Accepted, nil
 }
 
-// refreshPrefixes are those of the refresh tokens of servers whose responses do not
-// identify them.
+// refreshPrefixes are the prefixes of refresh tokens that the responses of their servers
+// do not identify.
 var refreshPrefixes = [...]string{"ory_rt_", "authelia_rt_"}
 
-// introspectedNames are the members of a response that are interpreted.
+// introspectedNames are the members of a response that this package interprets.
 var introspectedNames = append([]string{"token_type", "token_use"}, jose.ClaimNames...)
 
-// isAccess reports whether a response may be about an access token, and sets bound if
-// that is bound to a key of its sender.
+// isAccess reports whether a response may be about an access token, and sets t.bound if
+// the token is bound to a key of its sender.
 func (t *Token) isAccess(members []jose.Member) bool {
 	if present(members, "token_type") {
 		value, _ := jose.Find(members, "token_type")

@@ -21,11 +21,11 @@ type IntrospectionConfig struct {
 	// Endpoint is the introspection endpoint of the authorization server. It must
 	// be https, unless DangerouslyAllowHTTP is set. Required.
 	Endpoint string
-	// ClientID and ClientSecret authenticate this service, by HTTP Basic as in RFC
-	// 6749, section 2.3.1. Either these or Header is required.
+	// ClientID and ClientSecret authenticate this service by HTTP Basic (RFC 6749,
+	// section 2.3.1). Either these or Header is required.
 	ClientID, ClientSecret string
-	// Header is sent with each call, for servers that require something else, for
-	// instance an Authorization field with a token of this service.
+	// Header is sent with each call, for servers that require another form of
+	// authentication, for instance an Authorization field with a token of this service.
 	Header http.Header
 	// Issuer is the name of the authorization server: a response with another iss
 	// is refused, and it makes the IDs of principals unique. Required, without a "|".
@@ -35,22 +35,22 @@ type IntrospectionConfig struct {
 	Audiences []string
 	// RequiredClaims are members that a response must have, besides active and exp.
 	//
-	// Many servers respond to a refresh token as they do to an access token (RFC
-	// 7662, section 2.1 permits both), and an API must not accept a refresh token. It
-	// is refused if the response identifies it: by a token_use (Ory Hydra), by a
-	// token_type other than Bearer, or by a typ (Keycloak). For other servers name a
-	// member here that only their responses about access tokens have: token_type with
-	// node-oidc-provider and Spring Authorization Server. Servers whose responses do
-	// not differ need TokenPrefix. Test it with a refresh token of your server.
+	// An API must not accept a refresh token, but many servers respond to one as they do
+	// to an access token (RFC 7662, section 2.1 permits both). A refresh token is refused
+	// if the response identifies it: by a token_use (Ory Hydra), by a token_type other
+	// than Bearer, or by a typ (Keycloak). For other servers, name a member here that
+	// only their responses about access tokens have: token_type for node-oidc-provider
+	// and Spring Authorization Server. If the responses of a server do not differ, set
+	// TokenPrefix. Test your configuration with a refresh token of your server.
 	RequiredClaims []string
-	// TokenPrefix is what all access tokens of the server begin with, and no other
-	// token does; a token without it is refused without a call. It is "ory_at_" with
-	// Ory Fosite and Ory Hydra. Their refresh tokens, which begin with "ory_rt_", and
-	// those of Authelia, with "authelia_rt_", are always refused: the response of
-	// Fosite about one is the same, byte for byte, as about an access token. Empty
-	// means any token.
+	// TokenPrefix is a prefix that all access tokens of the server have, and no other
+	// tokens; a token without it is refused without a call. For Ory Fosite and Ory Hydra
+	// it is "ory_at_". Their refresh tokens, which begin with "ory_rt_", and those of
+	// Authelia, which begin with "authelia_rt_", are always refused: Fosite's response
+	// about one is the same, byte for byte, as about an access token. Empty means any
+	// token.
 	TokenPrefix string
-	// ScopeClaims are members that grant scopes besides scope and scp, as in
+	// ScopeClaims are members that grant scopes, besides scope and scp, as in
 	// [TrustedIssuer].
 	ScopeClaims []string
 
@@ -59,21 +59,21 @@ type IntrospectionConfig struct {
 	Client *http.Client
 	// Timeout bounds each call; zero means 3 seconds.
 	Timeout time.Duration
-	// MaxCalls bounds how many calls run at a time, including those that hang; zero
-	// means 64. Sixteen wait for each of these, up to half of Timeout; further requests
-	// are 503 at once.
+	// MaxCalls bounds how many calls run at a time, including those that hang; zero means
+	// 64. Sixteen requests wait for each of these, up to half of Timeout; any more are
+	// refused with 503 at once.
 	MaxCalls int
-	// CacheTTL is how long an active token is remembered, and so how long a
-	// revocation by the server may be missed; zero means 30 seconds. An inactive
-	// token is remembered for at most 5 seconds.
+	// CacheTTL is how long an active token is remembered, and so how long a revocation by
+	// the server may go unnoticed; zero means 30 seconds. An inactive token is remembered
+	// for at most 5 seconds.
 	CacheTTL time.Duration
-	// CacheCapacity is how many active tokens are remembered, and in addition a quarter
-	// as many inactive ones; zero means 16,384, a negative number none.
+	// CacheCapacity is how many active tokens are remembered; a quarter as many inactive
+	// ones are remembered in addition. Zero means 16,384, a negative number none.
 	CacheCapacity int
 
-	// Leeway, MaxTokenLength, Revocations, RevocationTimeout, ExactBearer, Cookie,
-	// Realm, ResourceMetadata, Errors, Check and OnError are as in [Config]. So is
-	// Confirm, which is also called for tokens of the token_type DPoP or PoP.
+	// Leeway, MaxTokenLength, Revocations, RevocationTimeout, ExactBearer, Cookie, Realm,
+	// ResourceMetadata, Errors, Check and OnError are as in [Config]. So is Confirm, but
+	// it is also called for tokens of the token_type DPoP or PoP.
 	Leeway                  time.Duration
 	MaxTokenLength          int
 	Revocations             Revocations
@@ -92,10 +92,10 @@ type IntrospectionConfig struct {
 	// one.
 	MeterProvider metric.MeterProvider
 
-	// DangerouslyAcceptAnyAudience accepts tokens for other services of the
-	// authorization server: anybody who runs one of these can use the tokens of its
-	// callers here. As refresh tokens rarely have the audience of a service, it also
-	// disables what stops them with many servers; see RequiredClaims.
+	// DangerouslyAcceptAnyAudience accepts tokens for other services of the authorization
+	// server: anybody who runs such a service can use the tokens of its callers here. It
+	// also disables the check that stops the refresh tokens of many servers, which rarely
+	// have the audience of a service; see RequiredClaims.
 	DangerouslyAcceptAnyAudience bool
 	// DangerouslyAcceptWithoutExpiry accepts responses without exp. Refresh tokens
 	// that do not expire have none.
@@ -111,7 +111,7 @@ func (c *IntrospectionConfig) validate(f config.Faults[usher.ConfigError]) {
 	}
 	f.If(c.ClientID == "" && len(c.Header) == 0, "ClientID", "is required unless there is a Header")
 	f.If(c.ClientID != "" && c.Header.Get("Authorization") != "", "Header", "must not have an Authorization field beside ClientID")
-	f.If((c.ClientID == "") != (c.ClientSecret == ""), "ClientSecret", "must be set if and only if ClientID is")
+	f.If((c.ClientID == "") != (c.ClientSecret == ""), "ClientSecret", "must be set if ClientID is, and only then")
 	validateIssuer(f, c.Issuer)
 	if c.DangerouslyAcceptAnyAudience {
 		f.If(len(c.Audiences) > 0, "Audiences", "must be empty if DangerouslyAcceptAnyAudience is set")
@@ -120,7 +120,7 @@ func (c *IntrospectionConfig) validate(f config.Faults[usher.ConfigError]) {
 	}
 	f.If(slices.Contains(c.RequiredClaims, ""), "RequiredClaims", "must not have an empty name")
 	f.If(slices.Contains(c.ScopeClaims, ""), "ScopeClaims", "must not have an empty name")
-	f.If(strings.ContainsFunc(c.TokenPrefix, jose.NotToken68), "TokenPrefix", "must not have a character that no token has")
+	f.If(strings.ContainsFunc(c.TokenPrefix, jose.NotToken68), "TokenPrefix", "must have only characters that a bearer token may have")
 	f.If(c.Timeout < 0, "Timeout", config.NotNegative)
 	f.If(c.CacheTTL < 0, "CacheTTL", config.NotNegative)
 	f.If(c.MaxCalls < 0, "MaxCalls", config.NotNegative)

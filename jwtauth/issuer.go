@@ -14,45 +14,45 @@ import (
 	"github.com/usher-go/usher/jwtauth/jwk"
 )
 
-// A TrustedIssuer is one whose tokens a [Verifier] accepts.
+// A TrustedIssuer is an issuer whose tokens a [Verifier] accepts.
 type TrustedIssuer struct {
-	// Issuer must equal the iss of its tokens. Required, without a "|", which no URL
-	// has either.
+	// Issuer must equal the iss of the issuer's tokens. Required. It must not contain a
+	// "|", which no URL has.
 	Issuer string
 	// Audiences are the names of this service: the aud of a token must have one of
 	// them. At least one is required.
 	Audiences []string
-	// Algorithms are those that the issuer signs with. At least one is required.
+	// Algorithms are the algorithms that the issuer signs with. At least one is required.
 	Algorithms []jwk.Algorithm
 	// Keys are the keys of this issuer and of nobody else. Required.
 	Keys jwk.Set
-	// Profile is the kind of its tokens.
+	// Profile is the kind of the issuer's tokens.
 	Profile Profile
-	// Type is the typ that its tokens must have instead of that of the profile, for
-	// instance "example+jwt".
+	// Type is the typ that the tokens must have in place of the profile's, for instance
+	// "example+jwt".
 	Type string
 	// RequiredClaims are claims that must be present, besides those of the profile.
 	RequiredClaims []string
-	// ScopeClaims are claims that grant scopes besides scope and scp, each a string
-	// of scopes or an array of them. Name only claims that the issuer limits to what
-	// the client was granted: the permissions of Auth0, for instance, are all those
-	// of the user, whatever the client asked for.
+	// ScopeClaims are claims that grant scopes, besides scope and scp: each a string of
+	// scopes or an array of them. Name only claims that the issuer limits to what the
+	// client was granted. Auth0's permissions claim, for instance, has all permissions of
+	// the user, whatever the client asked for.
 	ScopeClaims []string
-	// MaxLifetime limits the lifetime of a token, from its iat or else from now to
-	// its exp; zero means an hour for ProfileAssertion and no limit for the others.
+	// MaxLifetime limits the time from a token's iat, or from now if it has none, to its
+	// exp; zero means an hour for ProfileAssertion and no limit for other profiles.
 	MaxLifetime time.Duration
-	// Revocations, if not nil, is consulted for each request with a valid token of
-	// this issuer, in the same way as Config.Revocations and in addition to it.
+	// Revocations, if not nil, is consulted for each request with a valid token of this
+	// issuer, like Config.Revocations and in addition to it.
 	Revocations Revocations
 	// DangerouslyAcceptWithoutExpiry accepts tokens of ProfilePlain that have no
 	// exp, which are valid until their key is removed.
 	DangerouslyAcceptWithoutExpiry bool
 }
 
-// A Profile is a kind of token with rules of its own. The rules of any two
-// exclude each other by typ or by a claim that one of them requires (RFC 8725,
-// section 3.12). In every profile iss must be the issuer's, aud must name one of the
-// audiences, and exp must be present.
+// A Profile is a kind of token with rules of its own. The rules of any two profiles
+// exclude each other by typ or by a claim that one of them requires (RFC 8725, section
+// 3.12). In every profile iss must be the issuer's, aud must name one of the audiences,
+// and exp must be present.
 type Profile uint8
 
 // The profiles.
@@ -72,7 +72,7 @@ const (
 	profiles
 )
 
-// rules are what the profiles require.
+// rules are the requirements of the profiles.
 var rules = [profiles]struct {
 	typ      string // "" accepts JWT, or no typ
 	required []string
@@ -97,14 +97,14 @@ type issuer struct {
 	revocations Revocations // nil if there are none
 }
 
-// newIssuers returns the issuers by name, and adds the faults of list to f.
+// newIssuers returns the issuers of list by name, and adds the faults of list to f.
 func newIssuers(f config.Faults[usher.ConfigError], list []TrustedIssuer, revocationTimeout time.Duration) map[string]*issuer {
 	f.If(len(list) == 0, "Issuers", "at least one is required")
 	issuers := make(map[string]*issuer, len(list))
 	for n, c := range list {
 		f := f.In(fmt.Sprintf("Issuers[%d]", n))
 		_, twice := issuers[c.Issuer]
-		f.If(twice, "Issuer", "must not be that of another one")
+		f.If(twice, "Issuer", "must not be that of another issuer")
 		c.validate(f)
 		issuers[c.Issuer] = c.compile(revocationTimeout)
 	}
@@ -175,7 +175,7 @@ func (c *TrustedIssuer) compile(revocationTimeout time.Duration) *issuer {
 	return i
 }
 
-// checkHeader returns whether a token of i may have the header of t.
+// checkHeader returns the verdict on the header of t.
 func (i *issuer) checkHeader(t *jose.Token) Verdict {
 	switch {
 	case !slices.Contains(i.algorithms, jwk.Algorithm(t.Algorithm)):
@@ -203,8 +203,8 @@ func shortType(typ string) string {
 // maxTries bounds how many keys are tried for one token.
 const maxTries = 4
 
-// verifySignature returns whether i has signed t, and the version of the key set that
-// has the key.
+// verifySignature returns the verdict on the signature of t, and the version of the key
+// set that has its key.
 func (i *issuer) verifySignature(ctx context.Context, t *jose.Token) (version uint64, v Verdict, err error) {
 	algorithm := jwk.Algorithm(t.Algorithm)
 	keys, version, err := i.keys.Find(ctx, t.KeyID, algorithm)
@@ -234,8 +234,8 @@ func (i *issuer) verifySignature(ctx context.Context, t *jose.Token) (version ui
 	return 0, BadSignature, err
 }
 
-// checkClaims fills in token from claims that i has signed, and returns whether they
-// are acceptable.
+// checkClaims fills in token from claims that i has signed, and returns the verdict on
+// them.
 func (i *issuer) checkClaims(token *Token, claims []jose.Member, now time.Time, leeway time.Duration) Verdict {
 	if !token.readClaims(claims, i.scopes) || token.Issuer != i.name {
 		return InvalidClaims

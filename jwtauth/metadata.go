@@ -18,20 +18,20 @@ type ResourceMetadata struct {
 	// Resource is the identifier of the service, an https URL without a fragment.
 	// Required. Tokens should have it as their audience.
 	Resource string `json:"resource"`
-	// AuthorizationServers are their issuers.
+	// AuthorizationServers are the issuers of the authorization servers.
 	AuthorizationServers []string `json:"authorization_servers,omitempty"`
-	// Scopes are those that clients may request.
+	// Scopes are the scopes that clients may request.
 	Scopes []string `json:"scopes_supported,omitempty"`
-	// Name and Documentation are for people.
+	// Name and Documentation are for people to read.
 	Name          string `json:"resource_name,omitempty"`
 	Documentation string `json:"resource_documentation,omitempty"`
 }
 
 // NewResourceMetadata returns the handler that responds to GET and HEAD with m, or all
-// faults of m. Mount it outside authentication, at
-// /.well-known/oauth-protected-resource followed by the path of Resource if it
-// has one, and set Config.ResourceMetadata to its URL. The response may be cached for
-// an hour.
+// faults of m. Mount the handler outside authentication, at
+// /.well-known/oauth-protected-resource followed by the path of Resource if it has one,
+// and set Config.ResourceMetadata to the handler's URL. The response may be cached for an
+// hour.
 func NewResourceMetadata(m ResourceMetadata) (http.Handler, error) {
 	f := config.Of[usher.ConfigError]("jwtauth.ResourceMetadata")
 	check := func(field, text string) {

@@ -13,42 +13,42 @@ import (
 	"github.com/usher-go/usher/internal/queue"
 )
 
-// Revocations reports tokens that must be refused although they are valid. A
-// [Verifier] consults it for each request, including those whose token it remembers.
-// An implementation must be safe for concurrent use.
+// Revocations reports tokens that must be refused although they are valid. A [Verifier]
+// consults it for each request, even if it remembers the token. An implementation must be
+// safe for concurrent use.
 type Revocations interface {
 	// Revoked reports whether t was revoked: by its issuer and ID, by its issuer and
-	// session, or because it was issued before some time to its subject. The text of
-	// a token, or a hash of it, does not identify it, as one token may have several
-	// texts. An error is a 503, and so is a call that panics or takes too long.
+	// session, or because it was issued to its subject before some time. Do not identify
+	// a token by its text or a hash of that: one token may have several texts. An error
+	// leads to a 503, and so does a call that panics or takes too long.
 	Revoked(ctx context.Context, t *Token) (bool, error)
 }
 
-// A Revoker is [Revocations] that can be extended, as package session does when a
-// session ends. Each method may be repeated, and has taken effect when it returns nil.
-// An error is a 503, and so is a call that panics or takes too long; these may have
-// taken effect or not.
+// A Revoker is a [Revocations] that can be extended; package session does so when a
+// session ends. A call of any method may be repeated, and has taken effect once it
+// returns nil. An error leads to a 503, and so does a call that panics or takes too long;
+// such a call may have taken effect or not.
 type Revoker interface {
 	Revocations
-	// RevokeSession revokes all tokens of the session with this ID (sid). The
-	// revocation may be removed after until.
+	// RevokeSession revokes all tokens of the session with this ID (sid). The revocation
+	// may be removed after the time until.
 	RevokeSession(ctx context.Context, issuer, id string, until time.Time) error
-	// RevokeSubject revokes all tokens of a subject that were issued before some
-	// time, and those without iat.
+	// RevokeSubject revokes all tokens of a subject that were issued before the time
+	// before, and those without iat.
 	RevokeSubject(ctx context.Context, issuer, subject string, before, until time.Time) error
 }
 
-// ErrRevocationsFull is returned by a [RevocationList] that has no room for another
-// revocation without removing one that still matters.
+// ErrRevocationsFull is returned by a [RevocationList] that could make room for another
+// revocation only by removing one that still matters.
 var ErrRevocationsFull = errors.New("jwtauth: the list of revocations is full")
 
-// A RevocationList is [Revocations] in memory, for a single process. Its zero value
-// is ready for use. It must not be copied, and is safe for concurrent use.
+// A RevocationList is a [Revoker] in memory, for a single process. Its zero value is
+// ready for use. It must not be copied, and is safe for concurrent use.
 //
-// A revocation stays until the time that its caller passes as until, and is never
-// removed earlier: when the list is full, adding fails with [ErrRevocationsFull]. Set
-// until to the latest exp of the affected tokens plus the Leeway of the verifier. With
-// access tokens of 15 minutes the list has the logouts of a quarter of an hour.
+// A revocation stays until the time that its caller passes as until, and is never removed
+// earlier: when the list is full, adding fails with [ErrRevocationsFull]. Set until to
+// the latest exp of the affected tokens plus the Leeway of the verifier. If access tokens
+// are valid for 15 minutes, the list has the logouts of the last quarter of an hour.
 type RevocationList struct {
 	// Capacity is the maximum number of revocations, of about 300 bytes each; zero
 	// means 1,000,000. Set it before the first use.
@@ -56,13 +56,13 @@ type RevocationList struct {
 
 	mu    sync.RWMutex
 	known map[revoked]*revocation
-	ends  queue.Queue[*revocation] // the one that ends first in front
+	ends  queue.Queue[*revocation] // the one that ends first is first
 	size  atomic.Int64
 }
 
 var _ Revoker = (*RevocationList)(nil)
 
-// revoked identifies what a revocation is about.
+// A revoked identifies what a revocation applies to.
 type revoked struct {
 	by     revokedBy
 	issuer string
@@ -105,8 +105,8 @@ func (l *RevocationList) add(r revocation) error {
 	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	// At most two expired ones are removed at a time: that is faster than others are
-	// added, and no call holds the lock while many are removed.
+	// At most two expired revocations are removed at a time: that is faster than others
+	// are added, and no call has the lock while it removes many.
 	for range 2 {
 		if len(l.ends) > 0 && now.After(l.ends[0].until) {
 			old := heap.Pop(&l.ends).(*revocation)
@@ -164,8 +164,8 @@ func (r *revocation) Before(other *revocation) bool { return r.until.Before(othe
 
 func (r *revocation) Moved(index int) { r.index = index }
 
-// defaultRevocationTimeout exceeds what a healthy store needs, even a distant one, and
-// is less than a client waits.
+// defaultRevocationTimeout is longer than a healthy store needs, even a distant one, and
+// shorter than a client waits.
 const defaultRevocationTimeout = time.Second
 
 // maxRevocationCalls bounds how many calls of Revocations run at a time, including

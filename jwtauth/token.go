@@ -10,9 +10,9 @@ import (
 	"github.com/usher-go/usher"
 )
 
-// A Token has the claims of a verified token, or what an authorization server has
-// responded about one. It is shared by all requests with the token; treat it as
-// read-only. Absent claims are zero.
+// A Token has the claims of a verified token, or an authorization server's response about
+// one. All requests with the token share it; treat it as read-only. Absent claims are
+// zero.
 type Token struct {
 	Issuer    string
 	Subject   string
@@ -23,7 +23,7 @@ type Token struct {
 	IssuedAt  time.Time
 	NotBefore time.Time
 	ExpiresAt time.Time
-	// Scopes are those granted by scope, scp and the ScopeClaims of the Config, in
+	// Scopes are the scopes granted by scope, scp and the ScopeClaims of the Config, in
 	// that order and without duplicates. Text that is not a scope-token (RFC 6749,
 	// section 3.3) is left out.
 	Scopes []string
@@ -32,8 +32,8 @@ type Token struct {
 	bound   bool // to a key of its sender
 }
 
-// Claims decodes all claims into v as encoding/json does. It decodes anew each
-// time, so callers share nothing but the Token itself.
+// Claims decodes all claims into v as encoding/json does. It decodes them at each call,
+// so callers share nothing but the Token itself.
 func (t *Token) Claims(v any) error {
 	if err := json.Unmarshal([]byte(t.payload), v); err != nil {
 		return fmt.Errorf("jwtauth: the claims do not fit %T: %w", v, err)
@@ -44,9 +44,9 @@ func (t *Token) Claims(v any) error {
 // ErrNoToken is returned by [Claims] if no token was verified.
 var ErrNoToken = errors.New("jwtauth: no token was verified for this request")
 
-// Claims returns the claims of the token that authenticated the request of ctx,
-// decoded into a T by encoding/json. It decodes at each call. The error matches
-// [ErrNoToken] if there is no such token.
+// Claims returns the claims of the token that authenticated the request of ctx, decoded
+// into a T by encoding/json. It decodes them at each call. The error matches [ErrNoToken]
+// if there is no such token.
 func Claims[T any](ctx context.Context) (T, error) {
 	var claims T
 	p, _ := usher.PrincipalFrom(ctx)
@@ -58,7 +58,7 @@ func Claims[T any](ctx context.Context) (T, error) {
 	return claims, err
 }
 
-// checkTime returns whether t is valid at this time.
+// checkTime returns the verdict on t at this time.
 func (t *Token) checkTime(now time.Time, leeway time.Duration) Verdict {
 	switch {
 	case !t.ExpiresAt.IsZero() && !now.Before(t.ExpiresAt.Add(leeway)):

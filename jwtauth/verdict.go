@@ -13,8 +13,8 @@ import (
 	"github.com/usher-go/usher/internal/refusal"
 )
 
-// A Verdict is the result of verifying the token in a request. It is the private
-// cause of every refusal: errors.Is(err, jwtauth.Expired).
+// A Verdict is an authenticator's decision about the token in a request. It is the
+// private cause of every refusal: errors.Is(err, jwtauth.Expired).
 type Verdict uint8
 
 // The verdicts. By default those from Malformed to Inactive get the same response,
@@ -65,7 +65,8 @@ type refusals struct {
 }
 
 // newRefusals returns the default errors, replaced by those in custom, and adds the
-// faults of custom to f. Challenge makes a challenge with an error code of RFC 6750.
+// faults of custom to f. The function challenge makes a challenge with an error code of
+// RFC 6750.
 func newRefusals(f config.Faults[usher.ConfigError], custom map[Verdict]*usher.Error, challenge func(code string) string) *refusals {
 	errs := map[Verdict]refusal.Error[usher.Field]{
 		Ambiguous: {
@@ -102,8 +103,8 @@ func newRefusals(f config.Faults[usher.ConfigError], custom map[Verdict]*usher.E
 	return r
 }
 
-// error returns the error for a verdict, with cause as a further cause if it is not
-// nil.
+// error returns the error for v. If cause is not nil, it is a further cause of that
+// error.
 func (r *refusals) error(v Verdict, cause error) error {
 	e := (*usher.Error)(r.table.Error(v, cause))
 	if d, ok := errors.AsType[retryError](cause); ok {
@@ -112,7 +113,7 @@ func (r *refusals) error(v Verdict, cause error) error {
 	return e
 }
 
-// A retryError knows when it is worth trying again.
+// A retryError reports how long to wait before a retry.
 type retryError interface {
 	error
 	RetryAfter() time.Duration

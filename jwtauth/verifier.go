@@ -15,46 +15,46 @@ import (
 
 // Config configures a [Verifier].
 type Config struct {
-	// Issuers are those whose tokens are accepted. At least one is required, and
+	// Issuers are the issuers whose tokens are accepted. At least one is required, and
 	// their names must differ.
 	Issuers []TrustedIssuer
 	// Leeway is the tolerated clock skew, applied to exp, nbf and iat. Zero means 5
 	// seconds, a negative number none; at most 5 minutes.
 	Leeway time.Duration
 	// MaxTokenLength is the length of the longest token that is parsed, in bytes; zero
-	// means 8192, and at most 65,536.
+	// means 8192. It is at most 65,536.
 	MaxTokenLength int
 
 	// CacheCapacity is how many verified tokens are remembered; zero means 16,384,
 	// a negative number none. Each takes its claims and about a kilobyte.
 	CacheCapacity int
-	// CacheTTL limits how long a token is remembered, and with it the result of
-	// Principal; zero means 5 minutes.
+	// CacheTTL limits how long a token and the result of Principal are remembered; zero
+	// means 5 minutes.
 	CacheTTL time.Duration
 	// Revocations, if not nil, is consulted for each request with a valid token.
 	Revocations Revocations
 	// RevocationTimeout bounds how long a request waits for Revocations, even if they
-	// ignore their context; zero means a second. Then, or if they fail or panic, the
-	// response is 503. At most 64 calls run at a time, including those that hang, and
-	// 16 wait for each of these; further requests are 503 at once. A [RevocationList],
-	// which never waits, is called directly.
+	// ignore their context; zero means a second. After that time, or if they fail or
+	// panic, the response is 503. At most 64 calls run at a time, including those that
+	// hang, and 16 requests wait for each of these; any more are refused with 503 at
+	// once. A [RevocationList], which never waits, is called directly.
 	RevocationTimeout time.Duration
 
-	// ExactBearer accepts only the scheme "Bearer" in this spelling, and ignores a
-	// field with another one.
+	// ExactBearer accepts the scheme only if it is spelled "Bearer", and ignores a field
+	// with any other scheme.
 	ExactBearer bool
-	// Cookie names a cookie that carries the token if there is no Authorization
-	// field with one. A browser sends cookies with requests of any page, so give it
-	// SameSite, or check the origin of requests that change anything. Of up to four
-	// cookies of that name, which a browser sends for instance after their path was
-	// changed, the only valid one counts, or the latest of one principal.
+	// Cookie names a cookie that carries the token if no Authorization field does. A
+	// browser sends cookies with requests from any page, so set SameSite on this one, or
+	// check the origin of requests that change anything. A browser may send several
+	// cookies of that name, for instance after their path was changed. Of up to four, the
+	// only valid one counts, or the latest if all valid ones are of one principal.
 	Cookie string
-	// Realm and ResourceMetadata, the URL of the metadata of RFC 9728, are sent in the
-	// challenges, if they are not empty.
+	// Realm and ResourceMetadata, which is the URL of the metadata (RFC 9728), are sent
+	// in the challenges if they are not empty.
 	Realm, ResourceMetadata string
 
-	// Errors replaces the errors for some verdicts, each by one with a status from
-	// 400 to 499, or for [Unavailable] from 500. The errors for Expired, NotYetValid,
+	// Errors replaces the errors for some verdicts. The status of each must be from 400
+	// to 499, or for [Unavailable] 500 or above. The errors for Expired, NotYetValid,
 	// WrongAudience, InvalidClaims, Unconfirmed and Revoked are sent only to clients
 	// whose token an issuer has signed.
 	Errors map[Verdict]*usher.Error
@@ -63,22 +63,22 @@ type Config struct {
 	// to 499 is the response; any other error is [Unavailable]. Check must not change
 	// t.
 	Check func(ctx context.Context, t *Token) error
-	// Confirm is called for each request with a valid token that is bound to a key
-	// of its sender: one with a cnf claim (RFC 7800), as DPoP (RFC 9449) and TLS with
-	// client certificates (RFC 8705) use it. It returns nil if r proves possession of
-	// that key, and must refuse each cnf that it does not know. An [*usher.Error] is
-	// the response; any other error is [Unconfirmed]. Nil refuses these tokens, as
-	// anybody who has copied one could use it, and so does Verify in any case, which
-	// has no request. [Token.Claims] gives the cnf.
+	// Confirm is called for each request with a valid token that is bound to a key of its
+	// sender: one with a cnf claim (RFC 7800), as DPoP (RFC 9449) and TLS with client
+	// certificates (RFC 8705) use it. It returns nil if r proves possession of that key,
+	// and must refuse any cnf that it does not understand. An [*usher.Error] is the
+	// response; any other error is [Unconfirmed]. A nil Confirm refuses these tokens,
+	// because anybody who has copied one could use it. Verify, which has no request,
+	// always refuses them. [Token.Claims] returns the cnf.
 	Confirm func(r *http.Request, t *Token) error
-	// Principal, if not nil, makes the principal of a token from the default one. It
-	// is called when a token is verified and not for each request. Details is always
-	// t, and a token with an empty ID is refused as [InvalidClaims]. With several
-	// issuers it must not give one ID to different subjects.
+	// Principal, if not nil, makes the principal of a token from the default one. It is
+	// called when a token is verified, not for each request. Details is always t, and a
+	// token whose principal has an empty ID is refused as [InvalidClaims]. If there are
+	// several issuers, Principal must not give different subjects the same ID.
 	//
-	// The default principal has the kind [usher.KindJWT], the scopes of the token, and
-	// as ID its issuer, a bar and its subject, or nothing if it has no subject. It has no
-	// Owner: a service whose callers belong to accounts takes it from a claim here, as
+	// The default principal has the kind [usher.KindJWT] and the scopes of the token. Its
+	// ID is the token's issuer, a bar and its subject, or empty if there is no subject.
+	// It has no Owner: if callers belong to accounts, set the Owner from a claim here, as
 	// the example Config (Account) of package session does.
 	Principal func(t *Token, standard usher.Principal) usher.Principal
 
@@ -92,15 +92,15 @@ type Config struct {
 	MeterProvider metric.MeterProvider
 }
 
-// A Verifier verifies the JSON Web Token in a request. It is an
-// [usher.Authenticator], [usher.Detector] and [usher.CarrierLister], and is safe for
-// concurrent use. It has nothing to close; a [jwk.Remote] has.
+// A Verifier verifies the JSON Web Token in a request. It is an [usher.Authenticator],
+// [usher.Detector] and [usher.CarrierLister], and is safe for concurrent use. A Verifier
+// need not be closed, but a [jwk.Remote] must be.
 type Verifier struct {
 	authenticator
 	issuers   map[string]*issuer
 	leeway    time.Duration
 	maxLength int
-	cache     *tokenCache // nil if nothing is remembered
+	cache     *tokenCache // nil if tokens are not remembered
 }
 
 var (
@@ -156,8 +156,8 @@ func maxTokenLength(f config.Faults[usher.ConfigError], n int) int {
 	return cmp.Or(n, 8<<10)
 }
 
-// Detect implements [usher.Detector]. It is certain about text that has the form of a
-// JSON Web Token.
+// Detect implements [usher.Detector]. It is certain about text in the form of a JSON Web
+// Token.
 func (v *Verifier) Detect(r *http.Request) (carrier string, certain bool) {
 	carrier, text := v.detect(r)
 	_, _, certain = jose.Split(text)
