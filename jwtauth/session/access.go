@@ -19,7 +19,7 @@ import (
 // maxAccessToken is the default MaxTokenLength of a [jwtauth.Verifier].
 const maxAccessToken = 8 << 10
 
-// newTokens returns the response that carries a new refresh token and an access token.
+// newTokens returns the response with token and a new access token.
 func (m *Manager) newTokens(ctx context.Context, s Session, token refreshToken, now time.Time) (tokenResponse, error) {
 	var private map[string]any
 	if m.claims != nil {
@@ -45,12 +45,12 @@ func (m *Manager) newTokens(ctx context.Context, s Session, token refreshToken, 
 	}, nil
 }
 
-// seconds returns the number of whole seconds between two times, as in the claims of a
-// token.
+// seconds returns the seconds from one time to another, both cut to whole seconds as in
+// the claims of a token.
 func seconds(from, to time.Time) int64 { return max(to.Unix()-from.Unix(), 0) }
 
-// issueTime returns the time of issue for an access token that is not revoked already.
-// That is now, unless the tokens of the subject up to this second were revoked: then it
+// issueTime returns a time of issue at which an access token is not already revoked. That
+// is now, unless the tokens of the subject up to this second were revoked: then issueTime
 // waits for the next second.
 func (m *Manager) issueTime(ctx context.Context, s Session, now time.Time) (time.Time, error) {
 	if m.revocations == nil {
@@ -77,8 +77,8 @@ func (m *Manager) issueTime(ctx context.Context, s Session, now time.Time) (time
 	}
 }
 
-// errSessionRevoked is the response to a login or refresh of a subject who is revoked in
-// the Revocations but not in the Store.
+// errSessionRevoked is the response to a login or refresh of a subject that is revoked in
+// Revocations but not in Store.
 var errSessionRevoked = &usher.Error{
 	Status:  http.StatusForbidden,
 	Code:    usher.CodeSessionRevoked,
@@ -130,7 +130,7 @@ func (m *Manager) accessToken(s Session, private map[string]any, now, end time.T
 	return token, nil
 }
 
-// misuse returns the error for a mistake of the application.
+// misuse returns the error for a mistake by the application.
 func misuse(format string, args ...any) error {
 	return &usher.Error{
 		Status: http.StatusInternalServerError,

@@ -18,23 +18,24 @@ import (
 type Config struct {
 	// Issuer is the claim iss of the access tokens. Required, without a "|".
 	Issuer string
-	// Audiences is their claim aud: the names of the services that they are for. At
-	// least one is required.
+	// Audiences is the claim aud of the access tokens: the names of the services that
+	// they are for. At least one is required.
 	Audiences []string
 
-	// Store keeps the sessions. Nil keeps them in the memory of this process, and
-	// then Keys and Revocations have defaults that also last as long as the process.
-	// With Keys that last longer, access tokens are valid after a restart until they
-	// expire, even if their sessions had ended; set Revocations that last as long.
+	// Store keeps the sessions. Nil keeps them in the memory of this process; Keys and
+	// Revocations then have defaults that also last as long as the process. If you set
+	// Keys that outlast the process, access tokens remain valid after a restart until
+	// they expire, even if their sessions had ended, so set Revocations that last as long
+	// as the Keys.
 	Store Store
-	// Keys sign the access tokens. One of them must sign now. They are required if
-	// Store is not nil: nodes that share sessions share keys. Otherwise none means a
-	// new key for EdDSA.
+	// Keys sign the access tokens. One of them must sign now. They are required if Store
+	// is set, because nodes that share sessions must share keys. Otherwise an empty list
+	// means a new key for EdDSA.
 	Keys []SigningKey
-	// Revocations gets each session that ends, so that its access tokens end
-	// at once. It reaches the [jwtauth.Verifier] by [Manager.TrustedIssuer]. Nil
-	// means that access tokens are valid until they expire, or, if Store is nil, a
-	// [jwtauth.RevocationList].
+	// Revocations is extended with each session that ends, so that its access tokens end
+	// at once. [Manager.TrustedIssuer] passes it to the [jwtauth.Verifier]. If it is nil,
+	// access tokens are valid until they expire; but if Store is nil too, the default is
+	// a [jwtauth.RevocationList].
 	Revocations jwtauth.Revoker
 
 	// AccessLifetime is how long an access token is valid; zero means 15 minutes.
@@ -44,42 +45,41 @@ type Config struct {
 	RefreshLifetime time.Duration
 	// SessionLifetime is how long a session lasts in any case; zero means 30 days.
 	SessionLifetime time.Duration
-	// Grace is how long after its exchange a refresh token still gets the response
-	// that it was exchanged for, byte for byte; zero means 10 seconds, a negative
-	// number none, and at most 5 minutes. It must exceed the difference between the
-	// clocks of the nodes.
+	// Grace is how long after its exchange a refresh token still gets the same response
+	// again, byte for byte; zero means 10 seconds, a negative number no grace. It is at
+	// most 5 minutes. It must exceed the difference between the clocks of the nodes.
 	Grace time.Duration
 
-	// Type is the typ of the access tokens; empty means "session+jwt", that of
+	// Type is the typ of the access tokens; empty means "session+jwt", the typ of
 	// [jwtauth.ProfileSession].
 	Type string
-	// Claims, if not nil, returns further claims for an access token. It is called
-	// at each login and refresh, so that a token has current claims. It cannot set
-	// iss, sub, aud, exp, nbf, iat, jti, sid or scope. An [*usher.Error] becomes the
-	// response, for instance for somebody who is no longer a customer; any other
-	// error, and a panic, is a 503. It is called on a goroutine of its own.
+	// Claims, if not nil, returns further claims for an access token. It is called at
+	// each login and refresh, so that a token has current claims. It cannot set iss, sub,
+	// aud, exp, nbf, iat, jti, sid or scope. An [*usher.Error] becomes the response, for
+	// instance if the subject is no longer a customer; any other error, or a panic, leads
+	// to a 503. It is called on a goroutine of its own.
 	Claims func(ctx context.Context, s Session) (map[string]any, error)
 
 	// Timeout bounds how long a login, refresh or logout waits for Store, Claims and
-	// Revocations, even if they ignore their context; zero means 3 seconds. At
-	// most 64 lookups and 64 changes of Store run at a time, and as many calls of each
-	// of the others, including those that hang, and 16 wait for each of these; further
-	// calls fail at once. [Memory] and
-	// [jwtauth.RevocationList], which never wait, are called directly.
+	// Revocations, even if they ignore their context; zero means 3 seconds. At most 64
+	// lookups and 64 changes of Store run at a time, and 64 calls each of Claims and
+	// Revocations, including calls that hang. Sixteen wait for each of these; any more
+	// fail at once. [Memory] and [jwtauth.RevocationList], which never wait, are called
+	// directly.
 	Timeout time.Duration
 	// Audit, if not nil, is called after each login, refresh and logout, on the
 	// goroutine of the caller.
 	Audit func(ctx context.Context, e Event)
-	// OnError is called for each failure of Store, Revocations and Claims, for a
-	// panic of Audit, and for what a [Handler] could not do once it had responded.
-	// Nil logs to [log/slog.Default], at most one line a second.
+	// OnError is called for each failure of Store, Revocations and Claims, for a panic of
+	// Audit, and for whatever a [Handler] fails to do after it has responded. Nil logs to
+	// [log/slog.Default], at most one line a second.
 	OnError func(ctx context.Context, err error)
 	// MeterProvider makes the counter usher.session.refreshes, which has the outcome
 	// as the attribute usher.session.result; nil means the global one.
 	MeterProvider metric.MeterProvider
 }
 
-// completeInMemory fills in what a Manager needs in a single process.
+// completeInMemory fills in the defaults of a Manager for a single process.
 func (c *Config) completeInMemory() error {
 	store, err := NewMemory(MemoryConfig{})
 	if err != nil {
@@ -107,7 +107,7 @@ func (m *Manager) validate(f config.Faults[usher.ConfigError]) {
 	f.If(m.access < time.Second, "AccessLifetime", "must be at least a second")
 	f.If(m.refresh < max(m.access, 0), "RefreshLifetime", "must not be shorter than AccessLifetime")
 	f.If(m.session < max(m.refresh, 0), "SessionLifetime", "must not be shorter than RefreshLifetime")
-	// The access token in a response that is given again must still be valid.
+	// The access token in a repeated response must still be valid.
 	f.If(m.grace >= m.access || m.grace > maxLeeway, "Grace", "must be shorter than AccessLifetime, and at most 5 minutes")
 	f.If(m.timeout < 0, "Timeout", config.NotNegative)
 }

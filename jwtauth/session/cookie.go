@@ -9,26 +9,25 @@ import (
 	"github.com/usher-go/usher/internal/config"
 )
 
-// A Cookie configures the delivery of a token in a cookie. Scripts can never read it
-// (HttpOnly), and it expires with its token (Max-Age).
+// A Cookie configures the delivery of a token in a cookie. Scripts can never read the
+// cookie (HttpOnly), and it expires with its token (Max-Age).
 //
-// A browser sends a cookie with requests of any page. SameSite excludes pages of other
-// sites, but not of other hosts of the same site; so a [Handler] refuses requests of
-// other origins that send a cookie or would receive one, and a server whose
-// [jwtauth.Verifier] takes access tokens from a cookie puts
-// [http.CrossOriginProtection] before its routes.
+// A browser sends a cookie with requests from any page. SameSite excludes pages of other
+// sites, but not of other hosts of the same site; so a [Handler] refuses requests from
+// other origins that send a cookie or would receive one. If your [jwtauth.Verifier] takes
+// access tokens from a cookie, put [http.CrossOriginProtection] outside your routes.
 //
-// After a change of Path or Domain browsers also send the former cookie, until it
-// expires. Of up to four cookies of one name the one of a live session counts, and of
-// several live sessions of one subject that of the last login. Those of two subjects are
-// refused, as another host of the domain may have planted one; choose another Name to
-// discard the former cookies at once.
+// After a change of Path or Domain, browsers also send the former cookie until it
+// expires. Of up to four cookies of one name, the one of a live session counts; if
+// several are of live sessions of one subject, the one of the last login counts. Cookies
+// of two subjects are refused, because another host of the domain may have planted one.
+// To discard the former cookies at once, choose another Name.
 type Cookie struct {
-	// Name is the name of the cookie. Empty means refresh_token or access_token with
-	// the prefix __Host-, so that browsers accept it from no other host, or __Secure-
-	// if Path or Domain rule that out.
+	// Name is the name of the cookie. Empty means refresh_token or access_token with a
+	// prefix: __Host-, so that browsers accept the cookie from no other host, or
+	// __Secure- if Path or Domain rules out __Host-.
 	Name string
-	// Path is the path that the cookie is sent to; empty means "/".
+	// Path is the path to which browsers send the cookie; empty means "/".
 	Path string
 	// Domain makes the browser send the cookie to all hosts of a domain; empty means
 	// this host only.
@@ -40,8 +39,8 @@ type Cookie struct {
 	DangerouslyInsecure bool
 }
 
-// complete returns a copy of c with all fields set, and adds its faults to f. Token is
-// the name of the token in the cookie.
+// complete returns a copy of c with all fields set, and adds its faults to f. The
+// argument token is the name of the token in the cookie.
 func (c *Cookie) complete(f config.Faults[usher.ConfigError], token string) *Cookie {
 	if c == nil {
 		return nil
@@ -70,7 +69,7 @@ func (c *Cookie) complete(f config.Faults[usher.ConfigError], token string) *Coo
 func (c *Cookie) make(value string, lifetime time.Duration) *http.Cookie {
 	age := int(lifetime / time.Second)
 	if age <= 0 {
-		// net/http omits 0, which would make a cookie that does not expire.
+		// net/http omits a Max-Age of 0, and a cookie without one would not expire.
 		value, age = "", -1
 	}
 	return &http.Cookie{

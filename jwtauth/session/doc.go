@@ -7,34 +7,37 @@
 //	mux.HandleFunc("POST /logout", sessions.Logout)
 //	mux.Handle("GET /notes", usher.Authenticate(verifier).Wrap(listNotes))
 //
-// A login gives an access token, which a [jwtauth.Verifier] accepts, and a refresh token,
-// which is exchanged for new ones. The login handler is the application's own: it calls
-// [Handler.Login] once it knows who the user is. Without a [Store] everything is in the
-// memory of the process.
+// A login returns an access token, which a [jwtauth.Verifier] accepts, and a refresh
+// token, which can be exchanged for new tokens. The login handler is the application's
+// own: it calls [Handler.Login] once it knows who the user is. Without a [Store],
+// everything is in the memory of the process.
 //
 // # Guarantees
 //
 //   - A session has one valid refresh token at any time, however many requests exchange
 //     it concurrently: they get the same response, byte for byte. After the grace, a
 //     second use of a token ends the session and, with Revocations, its access tokens at
-//     once; if that fails in part, the next use of any of its refresh tokens completes it.
-//   - A lost response logs nobody out: the client may retry within the grace, and later if
-//     the response was not delivered. See [Manager].
-//   - Refresh tokens are stored as hashes, and the last response is encrypted under the
-//     token that it was given for: a copy of the store grants nothing.
+//     once. If that fails in part, the next use of any refresh token of the session
+//     completes it.
+//   - A lost response logs nobody out: the client may retry within the grace, and even
+//     later if the response was not delivered. See [Manager].
+//   - Refresh tokens are stored as hashes, and the last response is stored encrypted
+//     under the token that was exchanged for it: a copy of the store grants nothing.
 //   - An access token is never accepted as a refresh token, nor the other way round.
-//   - A logout ends each session whose token is in the request, whatever else that has,
-//     and no page of another origin can log anybody in or out by cookies.
+//   - A logout ends each session whose token is in the request, whatever else the request
+//     has, and no page of another origin can log anybody in or out by cookies.
 //   - A change of the path or domain of the cookies logs nobody out, and a cookie that
 //     another host of the domain has planted is not used instead of a live one.
-//   - No response says why a refresh token is invalid. A store that fails, hangs or
-//     panics is a 503 within the timeout and never a 401, and its error reaches OnError.
-//   - Signing keys are changed without refusing anybody, and secrets are never published.
+//   - No response reveals why a refresh token is invalid. A store that fails, hangs or
+//     panics leads to a 503 within the timeout, never to a 401, and its error reaches
+//     OnError.
+//   - Signing keys can be changed without refusing anybody, and secrets are never
+//     published.
 //
 // # Order
 //
-// Limits per address belong outside the handlers for login and refresh. Behind proxies a
-// clientip.Resolver stands outside both, and events have its address. Only LogoutAll needs
-// [usher.Authenticate] outside it; behind it, Logout also ends the session of the access
-// token.
+// Limits per address go outside the handlers for login and refresh. Behind proxies, put a
+// clientip.Resolver outside both; events have the address that it finds. Only LogoutAll
+// needs [usher.Authenticate] outside it. Inside [usher.Authenticate], Logout also ends
+// the session of the access token.
 package session

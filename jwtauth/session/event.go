@@ -17,16 +17,16 @@ type Event struct {
 	// Action is login, refresh, logout or logout_all.
 	Action string
 	// Outcome is accepted, denied or unavailable. For a refresh it is rotated, replayed
-	// or recovered if it succeeded; malformed, unknown, revoked, expired, reused or
-	// ambiguous if the token was invalid; or denied or unavailable. Reused means that
-	// the session was ended, as two clients have its tokens; ambiguous that there were
-	// cookies with live tokens of two subjects, or more than four.
+	// or recovered if the refresh succeeded; malformed, unknown, revoked, expired, reused
+	// or ambiguous if the token was invalid; or denied or unavailable. Reused means that
+	// the session was ended because two clients have its tokens. Ambiguous means that
+	// there were cookies with live tokens of two subjects, or more than four cookies.
 	Outcome string
 	// SessionID and Subject identify the session. They are empty if none was found.
 	// SessionID is also empty for logout_all, and Subject may be for logout.
 	SessionID, Subject string
-	// Address is the address of the client ([clientip.Of]), if the request came through
-	// a [Handler].
+	// Address is the address of the client ([clientip.Of]), if a [Handler] served the
+	// request.
 	Address netip.Addr
 	// Err is why the action failed, for operators.
 	Err error
@@ -39,7 +39,7 @@ func (m *Manager) note(ctx context.Context, e Event, err error) {
 		return
 	}
 	e.Time, e.Err = timeNow(), err
-	// The action is done, and its response must be sent even if Audit panics.
+	// The action is done; its response must be sent even if Audit panics.
 	if err := guard.Run(func() error { m.audit(ctx, e); return nil }); err != nil {
 		m.reporter.Error(ctx, fmt.Errorf("session: Audit: %w", err))
 	}

@@ -80,8 +80,8 @@ func ExampleHandler() {
 	// refresh 401
 }
 
-// A session belongs to an account: a claim carries it, and the principal gets it as its
-// Owner, which usher.Require and ratelimit.ByOwner read.
+// A session belongs to an account. A claim carries the account to the principal's Owner,
+// which usher.Require and ratelimit.ByOwner read.
 func ExampleConfig_account() {
 	manager := usher.Must(session.New(session.Config{
 		Issuer:    "https://shop.example",
@@ -95,7 +95,7 @@ func ExampleConfig_account() {
 		Principal: func(t *jwtauth.Token, p usher.Principal) usher.Principal {
 			var claims struct{ Account string }
 			if err := t.Claims(&claims); err == nil {
-				p.Owner = claims.Account // without one, Require admits it to no account
+				p.Owner = claims.Account // without an Owner, Require admits it to no account
 			}
 			return p
 		},
@@ -144,8 +144,8 @@ func ExampleHandlerConfig() {
 	// __Host-refresh_token true true 604800
 }
 
-// The next key is published at once and signs from its time on; the tokens of its
-// predecessor are good until they expire.
+// The next key is published at once and signs from its From on. The tokens of its
+// predecessor are valid until they expire.
 func ExampleSigningKey() {
 	key := func(id string) *jwk.Key {
 		_, private, _ := ed25519.GenerateKey(rand.Reader) // from a secret manager
@@ -173,9 +173,9 @@ func ExampleSigningKey() {
 	// Output: [{2026-11} {2026-12}]
 }
 
-// The mistake is to refresh before each call instead of when the access token expires,
-// in two places, each with the refresh token that it has: the second place uses a token
-// that was exchanged twice since, which looks like theft.
+// The mistake is to refresh before each call, not when the access token expires, and to
+// do so in two places, each with a refresh token of its own. The second place uses a
+// token that has since been exchanged twice, which looks like theft.
 func ExampleManager_Refresh_incorrect() {
 	manager := must(session.New(session.Config{Issuer: "https://shop.example", Audiences: []string{"https://api.shop.example"}}))
 	login, _ := manager.Login(context.Background(), session.Session{Subject: "ann"})

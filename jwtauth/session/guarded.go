@@ -43,9 +43,9 @@ func (g guardedRevoker) RevokeSubject(ctx context.Context, issuer, subject strin
 	})
 }
 
-// guardedStore bounds the calls of a Store. A call may go on after it has been given up,
-// so it has a record of its own. Lookups, which any client can cause, never take the
-// places of changes, and do not show whether changes succeed.
+// guardedStore bounds the calls of a Store. An abandoned call may continue, so each call
+// has its own copy of the record. Lookups, which any client can cause, never take the
+// places of changes, and their success is no evidence that changes succeed.
 type guardedStore struct {
 	store   Store
 	lookups *guard.Guard
@@ -88,14 +88,14 @@ func (g guardedStore) RevokeSubject(ctx context.Context, subject string, at time
 	return g.changes.Do(ctx, func(ctx context.Context) error { return g.store.RevokeSubject(ctx, subject, at) })
 }
 
-// guardClaims returns a claims callback with bounded calls. It usually queries a
-// database.
+// guardClaims returns claims with bounded calls. The callback usually queries a database.
+// Its errors may concern one session, whose client can retry at will, so they never stop
 func guardClaims(claims claimsFunc, timeout time.Duration) claimsFunc {
 	if claims == nil {
 		return nil
 	}
-	// What it returns in time shows that it works. It may fail for one subject alone, who
-	// must not make the logins of others fail.
+	// A callback that returns in time works, even if it returns an error: it may fail for
+	// one subject alone, who must not make the logins of others fail.
 	slow := []error{guard.ErrTimeout, guard.ErrBusy, context.DeadlineExceeded, context.Canceled}
 	g := guard.New(timeout, maxStoreCalls).Results(func(err error) bool {
 		return !slices.ContainsFunc(slow, func(s error) bool { return errors.Is(err, s) })

@@ -105,14 +105,15 @@ func (h *Handler) viewTokens(t Tokens) any {
 	return v
 }
 
-// Login opens a session and responds to r with its tokens: 200 logged_in. The caller
-// must have verified that the user is template.Subject. See [Manager.Login]. A session
-// whose RefreshCookie is in r is ended, as the new one replaces it in the browser.
+// Login opens a session and responds to r with its tokens: 200 logged_in. The caller must
+// have verified that the user is template.Subject. See [Manager.Login]. If r has the
+// RefreshCookie of a session, that session is ended, because the new cookie replaces it
+// in the browser.
 //
-// Failures are 405 for methods other than POST and, if tokens are delivered in
-// cookies, 403 cross_origin_request for a page of another origin, which could
-// otherwise log a user in as somebody else. So do not call it for the redirect from an
-// identity provider; let the page that the redirect leads to post the result.
+// Failures are 405 for methods other than POST and, if tokens are delivered in cookies,
+// 403 cross_origin_request for a page of another origin, which could otherwise log a user
+// in as somebody else. So do not call Login for the redirect from an identity provider:
+// let the page that the redirect leads to post the result.
 func (h *Handler) Login(w http.ResponseWriter, r *http.Request, template Session) {
 	err := checkMethod(w, r)
 	if err == nil && (h.refreshCookie != nil || h.accessCookie != nil) {
@@ -124,26 +125,26 @@ func (h *Handler) Login(w http.ResponseWriter, r *http.Request, template Session
 	}
 	if err == nil {
 		if err = h.respondTokens(w, r, t, usher.CodeLoggedIn, "Logged in."); err != nil {
-			// Nobody has the tokens of this session.
-			_ = h.manager.Logout(r.Context(), t.Session.ID) // reports its failure
+			// Nobody received the tokens of this session.
+			_ = h.manager.Logout(r.Context(), t.Session.ID) // a failure reaches OnError
 		}
 	}
 	if err == nil {
 		// The login has succeeded; a session that cannot be ended now expires.
-		_ = h.end(r, h.inCookies(r, bearer.MaxCookies), nil) // reports its failures
+		_ = h.end(r, h.inCookies(r, bearer.MaxCookies), nil) // a failure reaches OnErrors
 	}
 	h.fail(w, r, err)
 }
 
 // Refresh responds to POST {"refresh_token"} with new tokens: 200 token_refreshed.
-// Without that member it takes the refresh token from the RefreshCookie, if there
-// is one; with it, cookies are ignored.
+// Without that member, the refresh token is taken from the RefreshCookie, if there is
+// one; with it, cookies are ignored.
 //
-// Failures are 400 validation_failed without a token, 401
-// [usher.CodeInvalidRefreshToken] for every invalid one, 403 cross_origin_request for
-// a page of another origin that sends a cookie or would receive one, 405, 413, 415, the
-// error of [Config.Claims], and 503 if the store failed. None of them removes cookies: a
-// login may have replaced these in the meantime.
+// Failures are 400 validation_failed without a token, 401 [usher.CodeInvalidRefreshToken]
+// for every invalid token, 403 cross_origin_request for a page of another origin that
+// sends a cookie or would receive one, 405, 413, 415, the error of [Config.Claims], and
+// 503 if the store failed. No failure removes cookies: a login may have replaced them in
+// the meantime.
 func (h *Handler) Refresh(w http.ResponseWriter, r *http.Request) {
 	texts, err := h.refreshTokens(w, r)
 	var t Tokens
@@ -166,8 +167,7 @@ func (h *Handler) session(r *http.Request) *jwtauth.Token {
 	return t
 }
 
-// refreshTokens returns the refresh tokens that r carries: the one in its body, or
-// else those in cookies.
+// refreshTokens returns the refresh token in the body of r, or else those in its cookies.
 func (h *Handler) refreshTokens(w http.ResponseWriter, r *http.Request) ([]string, error) {
 	if err := checkMethod(w, r); err != nil {
 		return nil, err
@@ -186,7 +186,8 @@ func (h *Handler) refreshTokens(w http.ResponseWriter, r *http.Request) ([]strin
 		if h.refreshCookie == nil && h.accessCookie == nil {
 			return []string{text}, nil
 		}
-		// The token may be another user's, whose session the browser would receive.
+		// The token may be another user's, and the browser would receive that user's
+		// session.
 		return []string{text}, h.checkOrigin(r)
 	case given:
 		return nil, usher.Invalid(usher.Field{Name: "refresh_token", Message: "'refresh_token' must not be empty."})
@@ -230,7 +231,7 @@ func checkMethod(w http.ResponseWriter, r *http.Request) error {
 	return &usher.Error{Status: http.StatusMethodNotAllowed, Code: usher.CodeMethodNotAllowed}
 }
 
-// checkOrigin refuses requests of pages of other origins.
+// checkOrigin refuses requests from pages of other origins.
 func (h *Handler) checkOrigin(r *http.Request) error {
 	if err := h.origins.Check(r); err != nil {
 		return &usher.Error{
@@ -243,9 +244,10 @@ func (h *Handler) checkOrigin(r *http.Request) error {
 	return nil
 }
 
-// respondTokens responds with tokens, and stores that they were delivered.
+// respondTokens responds with t, and records its delivery in the store.
 func (h *Handler) respondTokens(w http.ResponseWriter, r *http.Request, t Tokens, code, message string) error {
-	// Encode before anything is sent, so that a response that fails is not delivered.
+	// Encode before anything is sent, so that a response that cannot be encoded does not
+	// count as delivered.
 	var data []byte
 	err := guard.Run(func() (err error) { data, err = json.Marshal(h.view(t)); return err })
 	if p, ok := errors.AsType[*guard.PanicError](err); ok {

@@ -15,26 +15,26 @@ import (
 	"github.com/usher-go/usher/jwtauth/jwk"
 )
 
-// A SigningKey is a key of a [Manager] and when it signs.
+// A SigningKey is a key of a [Manager] and the time from which it signs.
 //
 // To change keys without refusing anybody, add the next key with a From by which every
-// node and every verifier of another service will have it: an hour ahead is plenty. It
-// is published at once and signs from then on; the old one verifies until its last token
-// has expired, and can be removed later.
+// node and every verifier in other services will have it: an hour ahead is plenty. It is
+// published at once and signs from that time on. The old key verifies until its last
+// token has expired, and can be removed after that.
 type SigningKey struct {
-	// Key is a private key or a secret, with an ID of its own.
+	// Key is a private key or a secret. Its ID must be unique.
 	Key *jwk.Key
-	// From is when the key begins to sign, until the From of the next one. Zero means
-	// that it always has.
+	// From is when the key begins to sign; it signs until the From of the next key. Zero
+	// means that the key has always signed.
 	From time.Time
 }
 
 // A signer is a SigningKey that is ready for use.
 type signer struct {
 	key    *jwk.Key
-	header string // of the tokens, encoded, with the dot behind it
+	header string // of the tokens, encoded, with the dot that follows it
 	from   time.Time
-	// gone is when its last token has expired; zero if no other key follows.
+	// gone is when the last token of the key has expired; zero if no other key follows.
 	gone time.Time
 }
 
@@ -59,12 +59,12 @@ func newSigners(f config.Faults[usher.ConfigError], keys []SigningKey, typ strin
 		case k.Key.ID() == "":
 			f.Add("Key", "must have an ID, so that tokens can name it")
 		case same(func(other SigningKey) bool { return other.Key != nil && other.Key.ID() == k.Key.ID() }):
-			f.Add("Key", "must not have the ID of another key")
+			f.Add("Key", "must not have the same ID as another key")
 		}
-		f.If(same(func(other SigningKey) bool { return other.From.Equal(k.From) }), "From", "must not be that of another key")
+		f.If(same(func(other SigningKey) bool { return other.From.Equal(k.From) }), "From", "must not equal that of another key")
 		list = append(list, signer{key: k.Key, header: tokenHeader(k.Key, typ), from: k.From})
 	}
-	f.If(!signs, "Keys", "one of them must sign now; leave From of the first one zero")
+	f.If(!signs, "Keys", "one key must sign now; leave the From of the first one zero")
 	slices.SortFunc(list, func(a, b signer) int { return a.from.Compare(b.from) })
 	for n := range list {
 		if n+1 < len(list) {
@@ -76,7 +76,7 @@ func newSigners(f config.Faults[usher.ConfigError], keys []SigningKey, typ strin
 
 // tokenHeader returns the first segment of the tokens that k signs, and a dot.
 func tokenHeader(k *jwk.Key, typ string) string {
-	// Strings only, which always encode.
+	// Strings always encode.
 	header, _ := json.Marshal(struct {
 		Algorithm jwk.Algorithm `json:"alg"`
 		ID        string        `json:"kid"`
@@ -98,8 +98,8 @@ func (m *Manager) signer(now time.Time) *signer {
 
 func (s *signer) isGone(now time.Time) bool { return !s.gone.IsZero() && !now.Before(s.gone) }
 
-// Find implements [jwk.Set]. The set has the keys that sign, those that will, and those
-// with a token that may still be valid.
+// Find implements [jwk.Set]. The set has the key that signs, keys that will sign, and
+// keys with a token that may still be valid.
 func (m *Manager) Find(_ context.Context, kid string, a jwk.Algorithm) (keys []*jwk.Key, version uint64, err error) {
 	now := time.Now()
 	for n := range m.signers {
@@ -123,8 +123,8 @@ func (m *Manager) version(now time.Time) (n uint64) {
 }
 
 // ServeJWKS responds with the public keys of the Manager, for verifiers in other services
-// (RFC 7517, section 5): those that sign, those that will, and those with a token that
-// may still be valid. Secrets are not published; if all keys are secrets the set is
+// (RFC 7517, section 5): the key that signs, keys that will sign, and keys with a token
+// that may still be valid. Secrets are not published; if all keys are secrets, the set is
 // empty.
 //
 //	mux.HandleFunc("GET /.well-known/jwks.json", manager.ServeJWKS)

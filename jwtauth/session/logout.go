@@ -14,17 +14,17 @@ import (
 )
 
 // Logout ends each session whose token is in the request, and removes the cookies: 200
-// logged_out, without data. The tokens are the member refresh_token of the body, which
-// is JSON or a form, up to four RefreshCookies, and the access token that authenticated
-// the request, if the handler is behind a [jwtauth.Verifier].
+// logged_out, without data. The tokens are the member refresh_token of the body, which is
+// JSON or a form; up to four RefreshCookies; and the access token that authenticated the
+// request, if a [jwtauth.Verifier] is outside the handler.
 //
-// An expired token or an ended session is not a failure, and neither is a request
-// without a token if tokens are delivered in cookies. The sessions of cookies end
-// whatever the body has. Failures are 405, 403 cross_origin_request for a page of
-// another origin if the browser may have added the token by itself or would lose its
-// cookies, and 503 if the store failed: then the cookies stay, so that the client can
-// retry. Without a token in cookies or behind a Verifier, a body without one is 400
-// validation_failed, or 413 if it is too long.
+// An expired token or an ended session is not a failure, and neither is a request without
+// a token if tokens are delivered in cookies. The sessions of cookies end whatever the
+// body has. Failures are 405; 403 cross_origin_request for a page of another origin if
+// the browser may have added the token by itself or would lose its cookies; and 503 if
+// the store failed, in which case the cookies stay so that the client can retry. If there
+// is no token in cookies or from a Verifier, a body without one is 400 validation_failed,
+// or 413 if it is too long.
 func (h *Handler) Logout(w http.ResponseWriter, r *http.Request) {
 	err := checkMethod(w, r)
 	if err == nil {
@@ -52,8 +52,8 @@ func (h *Handler) logout(w http.ResponseWriter, r *http.Request) error {
 	return h.end(r, texts, access)
 }
 
-// end ends the sessions of refresh tokens and of an access token, if that is not nil. If
-// one cannot be ended, the others still are.
+// end ends the sessions of the refresh tokens, and of the access token if that is not
+// nil. If one session cannot be ended, the others still are.
 func (h *Handler) end(r *http.Request, refreshTokens []string, access *jwtauth.Token) error {
 	var errs []error
 	address := clientip.Of(r)
@@ -95,10 +95,11 @@ func (h *Handler) tokenInBody(w http.ResponseWriter, r *http.Request) (string, e
 }
 
 // LogoutAll ends all sessions of the subject of the access token that authenticated the
-// request, and removes the cookies of this one: 200 logged_out_everywhere, without data.
-// It belongs behind a [jwtauth.Verifier]. A request without a session is refused with
-// 401, another kind of credential with 403, and so is a page of another origin if the
-// browser may have added the token by itself.
+// request, and removes the cookies of this session: 200 logged_out_everywhere, without
+// data. Put [usher.Authenticate] with a [jwtauth.Verifier] outside it. A request without
+// a session is refused with 401, and one with another kind of credential with 403. A page
+// of another origin is refused with 403 too, if the browser may have added the token by
+// itself.
 func (h *Handler) LogoutAll(w http.ResponseWriter, r *http.Request) {
 	err := checkMethod(w, r)
 	if err == nil {
@@ -129,10 +130,10 @@ func (h *Handler) logoutAll(r *http.Request) error {
 	return h.manager.logoutAll(r.Context(), Event{Action: "logout_all", Subject: t.Subject, Address: clientip.Of(r)})
 }
 
-// checkAmbient refuses requests of pages of other origins that a browser sends without a
-// preflight: with a token that it adds by itself, in a cookie of the handler or of the
-// authenticator, and without any token if the response would remove cookies, which the
-// browser may have withheld.
+// checkAmbient refuses requests from pages of other origins that a browser sends without
+// a preflight: those with a token that the browser adds by itself, in a cookie of the
+// handler or of the authenticator, and those without any token if the response would
+// remove cookies, which the browser may not have sent.
 func (h *Handler) checkAmbient(r *http.Request) error {
 	given, _ := bearer.Token(r.Header, false) // which requires a preflight
 	ambient := given == "" && (h.session(r) != nil || h.refreshCookie != nil || h.accessCookie != nil)

@@ -25,23 +25,22 @@ import (
 // safe for concurrent use and has nothing to close. It is also the [jwk.Set] of its
 // own tokens.
 //
-// A session has one valid refresh token at any time. Exchanging it is one atomic
-// step, which replaces it by another one. What happens if a token that was exchanged
-// before is used again:
+// A session has one valid refresh token at any time. Exchanging it is one atomic step
+// that replaces it with another one. If a token that was exchanged before is used again:
 //
 //   - Within [Config.Grace], the token that was exchanged last gets the same response
-//     again, byte for byte. So two concurrent requests, and a client that retries, end
-//     up with the same tokens. The response is stored encrypted under the token that it
-//     was given for.
-//   - Later, the token that was exchanged last is exchanged once more if the server
-//     knows that its response was not delivered, because the server went down or the
-//     client hung up, and if the token in that response was never used. That token is
-//     void from then on. See [Manager.Delivered].
-//   - Any other use is taken for theft and ends the session, with all tokens that came
-//     of it, no matter who has them.
+//     again, byte for byte. So concurrent requests and a client that retries end up with
+//     the same tokens. The response is stored encrypted under the token that was
+//     exchanged for it.
+//   - Later, the token that was exchanged last is exchanged once more if the response was
+//     not recorded as delivered, because the server went down or the client hung up, and
+//     if the token in that response was never used. The token in that response is void
+//     from then on. See [Manager.Delivered].
+//   - Any other use counts as theft and ends the session with all of its tokens, no
+//     matter who has them.
 //
-// So a lost response logs nobody out, and two clients with one token are distinguished as
-// soon as the second one uses its own.
+// So a lost response logs nobody out, and two clients with one token are detected as soon
+// as the second one uses its token.
 type Manager struct {
 	name        string
 	audiences   []string
@@ -106,9 +105,9 @@ func New(c Config) (*Manager, error) {
 	return m, nil
 }
 
-// TrustedIssuer returns m as an issuer for the Config of a [jwtauth.Verifier]: its
-// name, audiences, algorithms, keys, profile and revocations. Verifiers in other
-// services need another [jwk.Set], for instance a [jwk.Remote] of [Manager.ServeJWKS].
+// TrustedIssuer returns m as an issuer for the Config of a [jwtauth.Verifier], with its
+// name, audiences, algorithms, keys, profile and revocations. Verifiers in other services
+// need another [jwk.Set], for instance a [jwk.Remote] of [Manager.ServeJWKS].
 func (m *Manager) TrustedIssuer() jwtauth.TrustedIssuer {
 	t := jwtauth.TrustedIssuer{
 		Issuer:      m.name,
@@ -126,18 +125,18 @@ func (m *Manager) TrustedIssuer() jwtauth.TrustedIssuer {
 	return t
 }
 
-// Tokens are the result of a login or a refresh. Printing or encoding them does not
-// reveal the tokens.
+// Tokens is the result of a login or a refresh. Printing or encoding it does not reveal
+// the tokens.
 type Tokens struct {
-	// Session is the session at that time.
+	// Session is the session at the time of the login or refresh.
 	Session Session
 	// AccessLifetime and RefreshLifetime are how long the tokens are valid from the
 	// time of the response, in whole seconds.
 	AccessLifetime, RefreshLifetime time.Duration
 
-	// Pointers, because fmt prints unexported fields without calling methods.
+	// Pointers, because fmt prints unexported fields without calling their methods.
 	access, refresh *string
-	// undelivered is the session after a rotation whose response was not delivered
+	// undelivered is the session after a rotation whose response has not been delivered
 	// yet, or nil.
 	undelivered *Record
 }
@@ -164,8 +163,8 @@ func reveal(text *string) string {
 // Login opens a session with the Subject, Scopes and Data of template. The caller must
 // have verified that the client is the subject.
 //
-// If the subject was revoked within the same second, Login waits for the next one, as
-// the iat of access tokens has whole seconds.
+// If the subject was revoked within the same second, Login waits for the next second,
+// because the iat of access tokens has whole seconds.
 func (m *Manager) Login(ctx context.Context, template Session) (Tokens, error) {
 	return m.login(ctx, template, netip.Addr{})
 }
@@ -224,14 +223,14 @@ func (m *Manager) open(ctx context.Context, template Session) (Tokens, error) {
 	return a.tokens(r.Session), nil
 }
 
-// isText reports whether every store can keep s. Many databases fail at other text, and
-// their failures stop the calls for others.
+// isText reports whether every store can keep s. Many databases fail on other text, and
+// such failures would stop the calls for other sessions.
 func isText(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }
 
-// Logout ends the session with this ID, the claim sid of its access tokens. Ending it
-// again, or one that does not exist, is not an error. After an error call it again: the
-// session may have ended or not. The deadline of ctx applies, but not its cancellation,
-// for instance by a client that leaves.
+// Logout ends the session with this ID, the claim sid of its access tokens. Ending a
+// session again, or one that does not exist, is not an error. After an error call Logout
+// again: the session may have ended or not. The deadline of ctx applies, but its
+// cancellation does not, for instance when a client disconnects.
 func (m *Manager) Logout(ctx context.Context, sessionID string) error {
 	return m.logout(ctx, Event{Action: "logout", SessionID: sessionID})
 }
@@ -271,7 +270,7 @@ func (m *Manager) logoutAll(ctx context.Context, e Event) error {
 	return err
 }
 
-// end ends a session: first in the store, so that no further access token is issued, and
+// end ends a session in the store first, so that no further access token is issued, and
 // then its access tokens.
 func (m *Manager) end(ctx context.Context, id string, now time.Time) error {
 	err := m.store.Revoke(ctx, id, now)
@@ -284,8 +283,8 @@ func (m *Manager) end(ctx context.Context, id string, now time.Time) error {
 	return nil
 }
 
-// endAccess ends the access tokens of an ended session again: the call that ended it may
-// have failed, or its process stopped, before it reached them.
+// endAccess ends the access tokens of an ended session again: the call that ended the
+// session may have failed, or its process stopped, before it ended them.
 func (m *Manager) endAccess(ctx context.Context, s Session, now time.Time) error {
 	until := m.lastUse(s.RevokedAt)
 	if m.revocations == nil || now.After(until) {
@@ -297,11 +296,12 @@ func (m *Manager) endAccess(ctx context.Context, s Session, now time.Time) error
 	return nil
 }
 
-// lastUse is when every verifier refuses a token that was issued until now.
+// lastUse returns the time from which every verifier refuses a token that was issued by
+// now.
 func (m *Manager) lastUse(now time.Time) time.Time { return now.Add(m.access + maxLeeway) }
 
-// ending returns a context for ending a session. It is not canceled by a client that
-// leaves, so that its session and its access tokens end all the same.
+// ending returns a context for ending a session. A client that disconnects does not
+// cancel it, so that the session and its access tokens end all the same.
 func (m *Manager) ending(ctx context.Context) (context.Context, context.CancelFunc) {
 	end := time.Now().Add(m.timeout)
 	if sooner, ok := ctx.Deadline(); ok {
@@ -310,12 +310,12 @@ func (m *Manager) ending(ctx context.Context) (context.Context, context.CancelFu
 	return context.WithDeadlineCause(context.WithoutCancel(ctx), end, errSlow)
 }
 
-// errSlow is the cause for which a call that takes too long is given up. To the guard of
-// what was called last, that is its timeout: each call has the rest of one timeout, and
-// would otherwise never have exhausted its own.
+// errSlow is the cause when a call takes too long and is abandoned. It matches the
+// timeout of the guard of the last call: each call gets the rest of one shared timeout,
+// and would otherwise never exhaust its own.
 var errSlow = fmt.Errorf("session: no result within the timeout: %w", guard.ErrTimeout)
 
-// timeNow is the present, as stores keep it.
+// timeNow returns the present time as stores keep it.
 func timeNow() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
 
 func earlier(a, b time.Time) time.Time {

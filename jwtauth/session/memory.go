@@ -16,23 +16,23 @@ import (
 )
 
 const (
-	// sessionsPerSubject bounds how much of the shared store one account can use.
+	// sessionsPerSubject bounds how much of the store one account can use.
 	sessionsPerSubject = 1000
-	// revokedFor is how long a revoked session is kept, so that an audit can
-	// distinguish its tokens from ones that never existed.
+	// revokedFor is how long a revoked session is kept, so that an audit can distinguish
+	// its tokens from tokens that never existed.
 	revokedFor = time.Hour
 )
 
-// Memory is a [Store] in the memory of one process, which loses all sessions when that
-// ends. It is safe for concurrent use and has no goroutine: ended sessions are removed
-// when others are added.
+// Memory is a [Store] in the memory of one process. All sessions are lost when the
+// process ends. It is safe for concurrent use and has no goroutine: ended sessions are
+// removed when others are added.
 type Memory struct {
 	mu        sync.RWMutex
 	capacity  int
 	byHandle  map[[sha256.Size]byte]*storedSession
 	byID      map[string]*storedSession
 	bySubject map[string]map[*storedSession]struct{}
-	queue     queue.Queue[*storedSession] // the one that leaves first in front
+	queue     queue.Queue[*storedSession] // the one to be removed first is first
 }
 
 // MemoryConfig configures a [Memory].
@@ -43,10 +43,9 @@ type MemoryConfig struct {
 
 // NewMemory returns an empty Memory, or all faults of c.
 //
-// When it is full, a new session ends the one that would expire first, which is the
-// one that has not been refreshed for the longest time. A subject has at most 1000
-// sessions, so that one account cannot end those of others: its next one ends one of
-// its own.
+// When a Memory is full, a new session ends the one that would expire first, which is the
+// one that was refreshed least recently. A subject has at most 1000 sessions; one more
+// ends another of its own, so that one account cannot end the sessions of others.
 func NewMemory(c MemoryConfig) (*Memory, error) {
 	f := config.Of[usher.ConfigError]("session.MemoryConfig")
 	f.If(c.Capacity < 0, "Capacity", config.NotNegative)
@@ -161,8 +160,8 @@ func (m *Memory) revoke(s *storedSession, at time.Time) {
 }
 
 // makeRoom removes sessions until there is room for one of subject. At most two ended
-// ones are removed at a time: that is faster than others are added, and no call visits
-// all.
+// sessions are removed at a time: that is faster than others are added, and no call
+// visits all.
 func (m *Memory) makeRoom(subject string, now time.Time) {
 	for range 2 {
 		if len(m.queue) > 0 && !m.queue[0].leavesAt().After(now) {
@@ -200,7 +199,7 @@ type storedSession struct {
 	place int
 }
 
-// leavesAt is when the session may be removed.
+// leavesAt returns when the session may be removed.
 func (s *storedSession) leavesAt() time.Time {
 	if !s.RevokedAt.IsZero() {
 		if at := s.RevokedAt.Add(revokedFor); at.Before(s.ExpiresAt) {

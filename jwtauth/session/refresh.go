@@ -14,9 +14,9 @@ import (
 	"github.com/usher-go/usher/internal/bearer"
 )
 
-// ErrInvalidRefreshToken is the error for a refresh token that cannot be exchanged: one
-// that was never issued, or whose session has expired or was ended, possibly by this
-// use. No response says which.
+// ErrInvalidRefreshToken is the error for a refresh token that cannot be exchanged: it
+// was never issued, or its session has expired or was ended, possibly by this use. No
+// response reveals which.
 var ErrInvalidRefreshToken = errors.New("session: the refresh token is not valid")
 
 // invalidRefreshToken is the only response to invalid refresh tokens.
@@ -36,9 +36,9 @@ const (
 	refreshRevoked                           // of a session that was ended
 	refreshExpired                           // of a session that has expired
 	refreshReused                            // exchanged before: the session is ended
-	refreshAmbiguous                         // together with a token of another subject
+	refreshAmbiguous                         // sent with a token of another subject
 	refreshRotated                           // exchanged for another one
-	refreshReplayed                          // exchanged within the grace: the same response again
+	refreshReplayed                          // exchanged within the grace: gets the same response again
 	refreshRecovered                         // exchanged before, but the response was not delivered
 	refreshDenied                            // refused by Config.Claims or by revocations
 	refreshUnavailable                       // the store failed
@@ -50,8 +50,8 @@ var refreshOutcomeNames = [refreshOutcomes]string{
 	"rotated", "replayed", "recovered", "denied", "unavailable",
 }
 
-// decide returns the outcome for a token of the session with this hash. It is the rule
-// in the documentation of [Manager].
+// decide returns the outcome for a token of the session with this hash, by the rules in
+// the documentation of [Manager].
 func (r *Record) decide(hash [sha256.Size]byte, now time.Time, grace time.Duration) refreshOutcome {
 	is := func(other [sha256.Size]byte) bool { return subtle.ConstantTimeCompare(hash[:], other[:]) == 1 }
 	switch {
@@ -90,7 +90,8 @@ func (m *Manager) exchange(ctx context.Context, texts []string, address netip.Ad
 	t := Tokens{}
 	token, outcome, err := m.choose(short, texts)
 	if err == nil && outcome == refreshRotated {
-		// Of concurrent exchanges one succeeds. The others retry, and find its response.
+		// One of several concurrent exchanges succeeds. The others retry and find its
+		// response.
 		const tries = 8
 		for range tries {
 			t, outcome, err = m.tryExchange(short, token, &e)
@@ -115,10 +116,10 @@ func (m *Manager) exchange(ctx context.Context, texts []string, address netip.Ad
 }
 
 // choose returns the token to exchange and refreshRotated, or another outcome if there is
-// none. A browser sends several after the path or domain of the cookie was changed, and
-// another host of the domain may plant one. So it is the token of the only live session,
-// and of several sessions of one subject that of the last login. Of one session it is
-// the current token, or else the previous one.
+// none. A browser sends several tokens after the path or domain of the cookie was
+// changed, and another host of the domain may plant one. So choose returns the token of
+// the only live session, or, if several are of one subject, of the session with the last
+// login. Of one session it prefers the current token to the previous one.
 func (m *Manager) choose(ctx context.Context, texts []string) (token refreshToken, outcome refreshOutcome, err error) {
 	if len(texts) > bearer.MaxCookies {
 		return token, refreshAmbiguous, nil
@@ -230,10 +231,10 @@ func replay(r Record, token refreshToken) (Tokens, error) {
 	return t, nil
 }
 
-// Delivered stores that the response with t was sent to the client. From then on, and
-// after [Config.Grace], a second use of the token that was exchanged for t ends the
-// session. Until then it only voids t, so that a client whose response was lost is not
-// logged out. A [Handler] calls Delivered itself.
+// Delivered records in the store that the response with t was sent to the client. From
+// then on, and after [Config.Grace], a second use of the token that was exchanged for t
+// ends the session. Until then a second use only voids t, so that a client whose response
+// was lost is not logged out. A [Handler] calls Delivered itself.
 //
 // An error needs no action: the session is unchanged.
 func (m *Manager) Delivered(ctx context.Context, t Tokens) error {
@@ -246,7 +247,7 @@ func (m *Manager) Delivered(ctx context.Context, t Tokens) error {
 	r.Delivered = true
 	err := m.store.Update(ctx, r)
 	if errors.Is(err, ErrConflict) {
-		// It was delivered before, and may have been used since.
+		// The response was delivered before, and t may have been used since.
 		return nil
 	}
 	if err != nil {

@@ -13,10 +13,10 @@ import (
 	"github.com/usher-go/usher/internal/jose"
 )
 
-// A refreshToken is opaque to its holder. Its first half is the same in all tokens of a
-// session and identifies it: a client that has it has had a token of the session, as neither
-// an access token nor a copy of the store reveals it. The second half is new each time.
-// Each is 256 bits from a random source.
+// A refreshToken is opaque to its holder. Its first half is the same in all refresh
+// tokens of a session and identifies the session. A client that has that half has had
+// such a token, because neither an access token nor a copy of the store reveals it. The
+// second half is new each time. Each half is 256 bits from a random source.
 type refreshToken [2 * refreshHalf]byte
 
 const (
@@ -47,7 +47,7 @@ func (t refreshToken) text() string              { return jose.Encoding.EncodeTo
 func (t refreshToken) handle() [sha256.Size]byte { return sha256.Sum256(t[:refreshHalf]) }
 func (t refreshToken) hash() [sha256.Size]byte   { return sha256.Sum256(t[:]) }
 
-// A tokenResponse has the tokens that a client gets for a login or a refresh.
+// A tokenResponse has the tokens of the response to a login or refresh.
 type tokenResponse struct {
 	Access         string `json:"a"`
 	Refresh        string `json:"r"`
@@ -65,9 +65,9 @@ func (a tokenResponse) tokens(s Session) Tokens {
 	}
 }
 
-// encrypt encrypts the response under the token that it is given for. Any client with that
-// token may have the response, and gets it within the grace; the store only has its hash,
-// from which the key cannot be derived.
+// encrypt encrypts the response under the token that was exchanged for it. Any client
+// with that token may have the response, and gets it within the grace. The store has only
+// the hash of the token, from which the key cannot be derived.
 func (a tokenResponse) encrypt(token refreshToken) ([]byte, error) {
 	plain, err := json.Marshal(a)
 	if err != nil {

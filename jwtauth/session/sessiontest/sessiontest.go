@@ -1,4 +1,4 @@
-// Package sessiontest tests whether a [session.Store] fulfils its contract.
+// Package sessiontest tests that a [session.Store] fulfils its contract.
 //
 //	func TestStore(t *testing.T) {
 //		sessiontest.TestStore(t, func(t testing.TB) session.Store { return open(t) })
@@ -19,53 +19,52 @@ import (
 	"github.com/usher-go/usher/jwtauth/session"
 )
 
-// TestStore runs every test of the contract of [session.Store],
-// each on a store that open returns. The stores may share a database: the tests
-// use subjects and IDs of their own. A store must have room for 100 sessions.
+// TestStore runs every test of the contract of [session.Store], each on a store that open
+// returns. The stores may share a database: each test uses its own subjects and IDs. A
+// store must have room for 100 sessions.
 func TestStore(t *testing.T, open func(testing.TB) session.Store) {
 	for _, test := range []struct {
 		name string
 		run  func(*testing.T, session.Store)
 	}{
-		{"a record comes back as it went in", testRoundTrip},
-		{"a record without optional values comes back as it went in", testEmptyValues},
-		{"what is returned or was given shares nothing with the store", testIsolation},
+		{"a record is returned as it was stored", testRoundTrip},
+		{"a record without optional values is returned as it was stored", testEmptyValues},
+		{"arguments and results share nothing with the store", testIsolation},
 		{"an unknown handle is not found", testNotFound},
-		{"an ID and a handle are taken once", testUnique},
-		{"of parallel inserts of one session one wins", testParallelInserts},
+		{"an ID or a handle cannot be used twice", testUnique},
+		{"one of several parallel inserts of a session succeeds", testParallelInserts},
 		{"an update replaces the rotation and nothing else", testUpdate},
 		{"an update of another revision changes nothing", testUpdateConflict},
-		{"an update that is repeated changes nothing", testUpdateRepeated},
-		{"of parallel rotations of one revision one wins", testParallelRotations},
+		{"a repeated update changes nothing", testUpdateRepeated},
+		{"one of several parallel rotations of a revision succeeds", testParallelRotations},
 		{"parallel rotations make one chain without gaps", testChain},
-		{"the response of a rotation can be long or gone", testResponses},
-		{"revoking twice is revoking once", testRevoke},
-		{"revoking what does not exist is no error", testRevokeUnknown},
+		{"the response of a rotation may be long or empty", testResponses},
+		{"revoking a revoked session changes nothing", testRevoke},
+		{"revoking a session that does not exist is not an error", testRevokeUnknown},
 		{"a revoked session is not updated", testRevokedUpdate},
 		{"parallel revocations agree", testParallelRevocations},
-		{"a rotation and a revocation at once leave a revoked session", testRevokeWins},
+		{"a concurrent rotation and revocation leave a revoked session", testRevokeWins},
 		{"a subject's sessions are revoked together", testRevokeSubject},
-		{"sessions of others and later ones are not revoked", testRevokeSubjectOthers},
-		{"a subject's end and its rotations at once leave revoked sessions", testRevokeSubjectWins},
+		{"later sessions and those of other subjects are not revoked", testRevokeSubjectOthers},
+		{"revoking a subject during its rotations leaves revoked sessions", testRevokeSubjectWins},
 		{"a context that has ended ends the call", testContext},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, open(t)) })
 	}
 }
 
-// now is a time as stores get it, in whole microseconds.
+// now returns the time as stores receive it, in whole microseconds.
 func now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
 
 func unique() string { return rand.Text() }
 
 func newHash() (h [sha256.Size]byte) {
-	// It never fails, by its own documentation.
+	// rand.Read never returns an error.
 	_, _ = rand.Read(h[:])
 	return h
 }
 
-// newRecord returns a record with every value set that a login sets, for a
-// subject of its own.
+// newRecord returns a record with every field set that a login sets, for a new subject.
 func newRecord() session.Record {
 	at := now()
 	return session.Record{
@@ -85,8 +84,8 @@ func newRecord() session.Record {
 	}
 }
 
-// rotated returns r as its next rotation leaves it, but for its Revision, which
-// is that of r.
+// rotated returns r as its next rotation leaves it, except that the Revision is still
+// that of r.
 func rotated(r session.Record) session.Record {
 	r.Previous, r.Current = r.Current, newHash()
 	r.RefreshedAt = r.RefreshedAt.Add(time.Minute)
@@ -104,7 +103,8 @@ func insert(t *testing.T, s session.Store, r session.Record) session.Record {
 	return r
 }
 
-// update makes an update that must succeed, and returns what the store then has.
+// update makes an update that must succeed, and returns the record that the store then
+// has.
 func update(t *testing.T, s session.Store, r session.Record) session.Record {
 	t.Helper()
 	if err := s.Update(t.Context(), r); err != nil {
@@ -128,8 +128,8 @@ func want(t *testing.T, s session.Store, r session.Record) {
 	}
 }
 
-// wantRevoked fails if the session of r is neither forgotten nor as r and revoked
-// at this time.
+// wantRevoked fails unless the session of r was removed, or is unchanged except that it
+// was revoked at this time.
 func wantRevoked(t *testing.T, s session.Store, r session.Record, at time.Time) {
 	t.Helper()
 	if _, err := s.Lookup(t.Context(), r.Handle); errors.Is(err, session.ErrNotFound) {
@@ -139,8 +139,8 @@ func wantRevoked(t *testing.T, s session.Store, r session.Record, at time.Time) 
 	want(t, s, r)
 }
 
-// canonical makes records equal that mean the same: times are the same instant
-// whatever their location, and what is empty is empty.
+// canonical makes equivalent records equal: times have one location, and an empty slice
+// or map has one form.
 func canonical(r session.Record) session.Record {
 	for _, at := range []*time.Time{&r.CreatedAt, &r.RefreshedAt, &r.ExpiresAt, &r.EndsAt, &r.RevokedAt} {
 		*at = at.UTC()
@@ -157,7 +157,7 @@ func canonical(r session.Record) session.Record {
 	return r
 }
 
-// each calls f n times concurrently and returns how often it returned which error.
+// each calls f n times concurrently and counts the errors that f returned.
 func each(n int, f func(i int) error) map[error]int {
 	return storetest.Each(n, f, session.ErrConflict, session.ErrNotFound)
 }
@@ -216,7 +216,7 @@ func testNotFound(t *testing.T, s session.Store) {
 	unknown := newRecord()
 	storetest.WantError(t, "Update", s.Update(t.Context(), unknown), session.ErrConflict)
 	_, err = s.Lookup(t.Context(), unknown.Handle)
-	storetest.WantError(t, "Lookup after an update of nothing", err, session.ErrNotFound)
+	storetest.WantError(t, "Lookup after an update of an unknown session", err, session.ErrNotFound)
 	want(t, s, r)
 }
 
@@ -229,7 +229,7 @@ func testUnique(t *testing.T, s session.Store) {
 	storetest.WantError(t, "Insert again", s.Insert(t.Context(), r), session.ErrConflict)
 	want(t, s, r)
 	_, err := s.Lookup(t.Context(), sameID.Handle)
-	storetest.WantError(t, "Lookup of what was not inserted", err, session.ErrNotFound)
+	storetest.WantError(t, "Lookup of a session that was not inserted", err, session.ErrNotFound)
 }
 
 func testParallelInserts(t *testing.T, s session.Store) {
@@ -243,7 +243,7 @@ func testParallelInserts(t *testing.T, s session.Store) {
 
 func testUpdate(t *testing.T, s session.Store) {
 	r := insert(t, s, newRecord())
-	// Everything differs; only the rotation may arrive.
+	// Every field differs, and only those of the rotation may be stored.
 	u := rotated(newRecord())
 	u.ID, u.Revision, u.Delivered = r.ID, r.Revision, true
 	u.CreatedAt, u.EndsAt, u.RevokedAt = now().Add(time.Hour), now().Add(time.Hour), now()
@@ -300,8 +300,8 @@ func testParallelRotations(t *testing.T, s session.Store) {
 	}
 }
 
-// testChain rotates one session from many sides, each of which reads and then
-// changes what it has read. Each rotation must follow from the one before it.
+// testChain rotates one session from many goroutines, each of which reads the session and
+// then rotates what it has read. Each rotation must follow from the one before it.
 func testChain(t *testing.T, s session.Store) {
 	const sides, rotations = 8, 10
 	r := insert(t, s, newRecord())
@@ -478,7 +478,7 @@ func testRevokeSubjectWins(t *testing.T, s session.Store) {
 	insert(t, s, second)
 	counts := each(20, func(i int) error {
 		switch {
-		// Two at once, which a store that locks row by row may dead-lock on.
+		// Two at once: a store that locks row by row might deadlock.
 		case i < 2:
 			return s.RevokeSubject(t.Context(), first.Subject, now())
 		case i%2 == 0:
@@ -514,7 +514,7 @@ func testContext(t *testing.T, s session.Store) {
 			t.Errorf("%s: no error", name)
 		}
 		if errors.Is(err, session.ErrNotFound) || errors.Is(err, session.ErrConflict) {
-			t.Errorf("%s: %v, as if the store had returned", name, err)
+			t.Errorf("%s: %v, as if the store had responded", name, err)
 		}
 	}
 	want(t, s, r)
