@@ -60,7 +60,7 @@ type Publisher struct {
 	Fetches atomic.Int64
 }
 
-// ServeHTTP responds as p was last set to.
+// ServeHTTP responds as Serve or Say last set.
 func (p *Publisher) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.Fetches.Add(1)
 	p.mu.Lock()
@@ -81,8 +81,7 @@ func (p *Publisher) Say(body string) {
 	p.Serve(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, body) })
 }
 
-// RoundTrip lets a Publisher respond without a network, so that time can be
-// Simulated.
+// RoundTrip lets a Publisher respond without a network, for tests in simulated time.
 func (p *Publisher) RoundTrip(r *http.Request) (*http.Response, error) {
 	w := httptest.NewRecorder()
 	done := make(chan struct{})
@@ -96,7 +95,7 @@ func (p *Publisher) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 }
 
-// Trusting is a verifier of tokens that keys verify.
+// Trusting returns a verifier that trusts tokens signed with keys.
 func Trusting(tb testing.TB, keys jwk.Set) *jwtauth.Verifier {
 	tb.Helper()
 	i := HS256(tb)
@@ -115,7 +114,7 @@ func MustRemote(tb testing.TB, c jwk.RemoteConfig) *jwk.Remote {
 	return j
 }
 
-// Simulated is a JWKS without a network, for use under synctest.
+// Simulated returns a Remote without a network, for use under synctest.
 func Simulated(tb testing.TB, p *Publisher, change func(*jwk.RemoteConfig)) *jwk.Remote {
 	tb.Helper()
 	c := jwk.RemoteConfig{URL: "https://issuer.example/jwks", Client: &http.Client{Transport: p}}
@@ -125,7 +124,7 @@ func Simulated(tb testing.TB, p *Publisher, change func(*jwk.RemoteConfig)) *jwk
 	return MustRemote(tb, c)
 }
 
-// OverTLS is a JWKS from a real server on loopback.
+// OverTLS returns a Remote of a real server on loopback.
 func OverTLS(tb testing.TB, p *Publisher, change func(*jwk.RemoteConfig)) *jwk.Remote {
 	tb.Helper()
 	server := httptest.NewTLSServer(p)

@@ -16,12 +16,12 @@ import (
 // ErrDown is the error of a store that fails.
 var ErrDown = errors.New("the store is down")
 
-// A Stall is what a call of a failing store does: it ends with an error, or does not
-// end before the test does.
+// A Stall is the behavior of a call of a failing store: the call ends with an error, or
+// does not end before the test does.
 type Stall struct {
 	Do      func() error
 	release chan struct{}
-	End     func()                 // of what hangs
+	End     func()                 // ends the calls that hang
 	On      atomic.Pointer[string] // the method that stalls
 	Calls   atomic.Int64
 }

@@ -1,5 +1,5 @@
-// Package tokentest has what the tests of jwtauth and the packages below it share:
-// keys, tokens, verifiers and servers of key sets.
+// Package tokentest has the helpers that the tests of jwtauth and the packages below it
+// share: keys, tokens, verifiers and servers of key sets.
 package tokentest
 
 import (
@@ -77,7 +77,7 @@ func MustVerifier(tb testing.TB, c jwtauth.Config) *jwtauth.Verifier {
 	return v
 }
 
-// HS256 is a trusted issuer that signs with secret.
+// HS256 returns a trusted issuer that signs with Secret.
 func HS256(tb testing.TB) jwtauth.TrustedIssuer {
 	tb.Helper()
 	return jwtauth.TrustedIssuer{
@@ -88,7 +88,7 @@ func HS256(tb testing.TB) jwtauth.TrustedIssuer {
 	}
 }
 
-// Verifier is one that trusts hs256, changed by change if that is not nil.
+// Verifier returns a verifier that trusts HS256, changed by change if that is not nil.
 func Verifier(tb testing.TB, change func(*jwtauth.Config)) *jwtauth.Verifier {
 	tb.Helper()
 	c := jwtauth.Config{Issuers: []jwtauth.TrustedIssuer{HS256(tb)}}
@@ -98,7 +98,7 @@ func Verifier(tb testing.TB, change func(*jwtauth.Config)) *jwtauth.Verifier {
 	return MustVerifier(tb, c)
 }
 
-// Claims are those of a good token, changed by some; nil removes a claim.
+// Claims returns the claims of a good token, changed by some; nil removes a claim.
 func Claims(some map[string]any) map[string]any {
 	now := time.Now().Unix()
 	all := map[string]any{"iss": Issuer, "aud": Audience, "sub": "ann", "iat": now, "exp": now + 600}
@@ -117,7 +117,7 @@ func Sealed(header, payload string, method jwt.SigningMethod, key any) string {
 	return text + "." + B64(Must(method.Sign(text, key)))
 }
 
-// Plain is sealed with HS256 and secret.
+// Plain is Sealed with HS256 and Secret.
 func Plain(header, payload string) string {
 	return Sealed(header, payload, jwt.SigningMethodHS256, Secret)
 }
@@ -125,13 +125,13 @@ func Plain(header, payload string) string {
 // JWTHeader is the header of Token.
 const JWTHeader = `{"alg":"HS256","typ":"JWT"}`
 
-// Token is a token of these claims, signed with HS256 and secret.
+// Token returns a token with these claims, signed with HS256 and Secret.
 func Token(c map[string]any) string { return Plain(JWTHeader, string(Must(json.Marshal(c)))) }
 
-// Good is a token that verifier accepts.
+// Good returns a token that Verifier accepts.
 func Good() string { return Token(Claims(nil)) }
 
-// Payload is the payload of a good token with this member added.
+// Payload returns the payload of a good token with this member added.
 func Payload(member string) string {
 	text := string(Must(json.Marshal(Claims(nil))))
 	return text[:len(text)-1] + "," + member + "}"
@@ -147,7 +147,7 @@ func Request(tb testing.TB, token string) *http.Request {
 	return r
 }
 
-// Verdict returns what an authenticator finds about a token.
+// Verdict returns an authenticator's verdict on a token.
 func Verdict(tb testing.TB, a usher.Authenticator, token string) jwtauth.Verdict {
 	tb.Helper()
 	p, err := a.Authenticate(Request(tb, token))
@@ -180,7 +180,7 @@ func Want(tb testing.TB, a usher.Authenticator, token string, want jwtauth.Verdi
 	}
 }
 
-// Respond returns the response to r behind a.
+// Respond returns the response to r of a handler inside a.
 func Respond(tb testing.TB, a usher.Authenticator, r *http.Request) *httptest.ResponseRecorder {
 	tb.Helper()
 	w := httptest.NewRecorder()
@@ -215,7 +215,7 @@ func WantFaults(t *testing.T, err error, fields ...string) {
 	}
 }
 
-// Served is a server with a route that a needs to let in with these scopes.
+// Served returns a server with a route that requires a and these scopes.
 func Served(tb testing.TB, a usher.Authenticator, scopes ...string) *httptest.Server {
 	tb.Helper()
 	route := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "secret") })
@@ -225,7 +225,7 @@ func Served(tb testing.TB, a usher.Authenticator, scopes ...string) *httptest.Se
 	return s
 }
 
-// Status is that of the response to a GET with a bearer token.
+// Status returns the status of the response to a GET with a bearer token.
 func Status(tb testing.TB, c *http.Client, url, token string) int {
 	tb.Helper()
 	r := Must(http.NewRequestWithContext(tb.Context(), http.MethodGet, url, nil))
@@ -252,7 +252,7 @@ func Eventually(tb testing.TB, what string, ok func() bool) {
 	}
 }
 
-// Quiet is a server that does not print the panics of its handlers.
+// Quiet returns a server that does not print the panics of its handlers.
 func Quiet(tb testing.TB, h http.Handler) *httptest.Server {
 	tb.Helper()
 	s := httptest.NewUnstartedServer(h)
