@@ -14,40 +14,40 @@ import (
 // Config configures a [Cache].
 type Config[V any] struct {
 	// Lifetime returns how long a value is kept, counted from when its fetch began, and
-	// whether it is negative: a value that means there is nothing. A value whose TTL is
-	// not above 0 is not kept. Required.
+	// whether the value is negative: it means that there is nothing for the key. A value
+	// whose TTL is not above 0 is not kept. Required.
 	Lifetime func(v V) (ttl time.Duration, negative bool)
-	// Capacity bounds the values that are kept, and NegativeCapacity the negative
+	// Capacity bounds the values that are kept, and NegativeCapacity bounds the negative
 	// ones, which never displace others. A Capacity of 0 keeps nothing.
 	Capacity, NegativeCapacity int
 	// Timeout bounds each fetch. Required.
 	Timeout time.Duration
-	// MaxFetches bounds the fetches that run at a time. Fetches of keys that the cache
-	// has had before have as many places of their own, so that they do not wait behind
-	// those of invented keys. See [guard.Call] for how many wait, and how long. Required.
+	// MaxFetches bounds the fetches that run at a time. Keys that the cache has had
+	// before have the same number of places of their own, so that they do not wait behind
+	// invented keys. See [guard.Call] for how many wait, and how long. Required.
 	MaxFetches int
-	// IsResult, if not nil, reports whether a source whose fetch returned this error is
-	// working all the same. All other errors count as failures of the source; see
+	// IsResult, if not nil, reports whether the source works although its fetch returned
+	// this error. All other errors count as failures of the source; see
 	// [guard.Guard.Results].
 	IsResult func(error) bool
 }
 
-// A Cache keeps what was fetched. It is safe for concurrent use.
+// A Cache keeps fetched values. It is safe for concurrent use.
 //
 // Callers that ask for one key at the same time share one fetch, which outlives the
-// caller that began it. The TTL of a value counts from when its fetch began. Errors are
-// not kept, and a panic of a fetch is an error.
+// caller that began it. A value is as old as its fetch: its TTL counts from when the
+// fetch began. Errors are not kept, and a panic of a fetch is an error.
 //
-// Once [Cache.Forget] has returned, no caller gets a value whose fetch began before,
-// except those that were waiting for it already.
+// Once [Cache.Forget] has returned, no caller gets a value whose fetch began earlier,
+// except callers that were already waiting for it.
 type Cache[K comparable, V any] struct {
 	lifetime func(V) (time.Duration, bool)
 
 	values    *shard.Cache[K, kept[V]]
 	negatives *shard.Cache[K, kept[V]]
-	// flights are the fetches that a caller may join, for each shard of values and
-	// under its lock. A fetch that is no longer among them when it ends has been
-	// overtaken by a change of its key, and its value is not kept.
+	// flights has the fetches that a caller may join, for each shard of values and under
+	// its lock. If a fetch is no longer there when it ends, a change of its key has
+	// overtaken it, and its value is not kept.
 	flights []map[K]*flight[V]
 	// keeping is false while nothing is kept. A fetch reads it under the lock of its
 	// shard.
@@ -92,7 +92,7 @@ func New[K comparable, V any](c Config[V]) *Cache[K, V] {
 	return cache
 }
 
-// Cached returns the value that is kept for k, if its TTL has not ended at now. It
+// Cached returns the value that is kept for k, if its TTL has not ended by now. It
 // allocates nothing.
 func (c *Cache[K, V]) Cached(k K, now time.Time) (V, bool) {
 	for _, list := range [...]*shard.Cache[K, kept[V]]{c.values, c.negatives} {
@@ -108,9 +108,9 @@ func (c *Cache[K, V]) Cached(k K, now time.Time) (V, bool) {
 	return none, false
 }
 
-// Load returns the value of k that is kept, or else the result of fetch, which all
-// callers that ask for k meanwhile share. The context of fetch has the values of ctx, but
-// ends after the timeout and not with ctx. If ctx ends first, Load returns its cause.
+// Load returns the value that is kept for k, or the result of fetch, which all callers
+// that ask for k at the time share. The context of fetch has the values of ctx, but ends
+// after the timeout, not with ctx. If ctx ends first, Load returns its cause.
 func (c *Cache[K, V]) Load(ctx context.Context, k K, fetch func(context.Context) (V, error)) (V, error) {
 	var none V
 	if ctx.Err() != nil {
@@ -125,7 +125,7 @@ func (c *Cache[K, V]) Load(ctx context.Context, k K, fetch func(context.Context)
 	}
 }
 
-// join returns the flight for k, which it begins if there is none.
+// join returns the flight for k, and begins one if there is none.
 func (c *Cache[K, V]) join(ctx context.Context, k K, fetch func(context.Context) (V, error)) *flight[V] {
 	i := c.values.Index(c.values.Hash(k))
 	s := c.values.At(i)
@@ -155,8 +155,7 @@ func (c *Cache[K, V]) join(ctx context.Context, k K, fetch func(context.Context)
 	return f
 }
 
-// negative returns the negative value of k. Its caller may hold the lock of a shard
-// of values.
+// negative returns the negative value of k. Its caller may have locked a shard of values.
 func (c *Cache[K, V]) negative(k K) kept[V] {
 	n := c.negatives.Shard(k)
 	n.Lock()
@@ -190,8 +189,8 @@ func (c *Cache[K, V]) fly(ctx context.Context, f *flight[V], i int, k K, g *guar
 	close(f.done)
 }
 
-// keep keeps a value whose fetch began at asked. The caller holds the lock of s, the
-// shard of k among the values.
+// keep keeps a value whose fetch began at asked. It needs the lock of s, the shard of
+// values that k belongs to.
 func (c *Cache[K, V]) keep(s *shard.Shard[K, kept[V]], k K, v V, asked time.Time) {
 	ttl, negative := c.lifetime(v)
 	if ttl <= 0 {
@@ -210,7 +209,7 @@ func (c *Cache[K, V]) keep(s *shard.Shard[K, kept[V]], k K, v V, asked time.Time
 	s.Add(k, e)
 }
 
-// Forget removes the value of k. The result of a fetch of k that has already begun is not
+// Forget removes the value of k. The result of a fetch that has already begun is not
 // kept.
 func (c *Cache[K, V]) Forget(k K) {
 	i := c.values.Index(c.values.Hash(k))
@@ -225,9 +224,9 @@ func (c *Cache[K, V]) Forget(k K) {
 	n.Unlock()
 }
 
-// ForgetFunc removes every value, except for negative ones, for which match returns true.
-// The results of all fetches that have already begun are not kept. It looks at every
-// value.
+// ForgetFunc removes every value for which match returns true, except negative ones. The
+// results of fetches that have already begun are not kept, whatever their key. It visits
+// every value.
 func (c *Cache[K, V]) ForgetFunc(match func(V) bool) {
 	for i := range c.values.Shards() {
 		s := c.values.At(i)
@@ -242,13 +241,13 @@ func (c *Cache[K, V]) ForgetFunc(match func(V) bool) {
 	}
 }
 
-// Suspend removes everything, and keeps nothing until [Cache.Resume].
+// Suspend removes everything. The cache then keeps nothing until [Cache.Resume].
 func (c *Cache[K, V]) Suspend() {
 	c.keeping.Store(false)
 	c.clear()
 }
 
-// Resume ends what Suspend began, for fetches that begin after it was called.
+// Resume ends a Suspend, for fetches that begin after Resume was called.
 func (c *Cache[K, V]) Resume() {
 	c.clear()
 	c.keeping.Store(c.keepAny)

@@ -89,7 +89,6 @@ func (g guardedStore) RevokeSubject(ctx context.Context, subject string, at time
 }
 
 // guardClaims returns claims with bounded calls. The callback usually queries a database.
-// Its errors may concern one session, whose client can retry at will, so they never stop
 func guardClaims(claims claimsFunc, timeout time.Duration) claimsFunc {
 	if claims == nil {
 		return nil
