@@ -6,8 +6,8 @@ import "encoding/base64"
 // that every text has one encoding.
 var Encoding = base64.RawURLEncoding.Strict()
 
-// inAlphabet has the characters of base64url. The decoder of the standard library
-// skips line ends even when it is strict.
+// inAlphabet has the characters of base64url. It is needed because the decoder of the
+// standard library skips line ends even when it is strict.
 var inAlphabet = func() (t [256]bool) {
 	for _, c := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") {
 		t[c] = true
@@ -15,7 +15,8 @@ var inAlphabet = func() (t [256]bool) {
 	return t
 }()
 
-// Decode decodes text, which must be the only base64url encoding of the result.
+// Decode decodes base64url. It reports false unless text is the only encoding of its
+// value.
 func Decode(text string) ([]byte, bool) {
 	for i := range len(text) {
 		if !inAlphabet[text[i]] {

@@ -11,25 +11,25 @@ import (
 // A Member is one member of a JSON object. Its value is still encoded.
 type Member struct{ Name, Value string }
 
-// The reasons why ParseObject refuses a text.
+// The reasons why ParseObject does not accept a text.
 var (
 	errNoObject  = errors.New("not one JSON object")
 	errText      = errors.New("not valid Unicode")
-	errAmbiguous = errors.New("two members have the same name, or names that differ in case alone")
+	errAmbiguous = errors.New("two members have the same name, or names that differ only in case")
 	errMembers   = errors.New("too many members")
 )
 
 // maxMembers is more than any header or set of claims has. It bounds the work of
-// comparing each name with every other.
+// comparing each name with each other.
 const maxMembers = 128
 
-// ParseObject appends the members of the JSON object in data to list. Text is the
-// object; the members are substrings of it.
+// ParseObject appends the members of the JSON object in data to list. The members are
+// substrings of text, which is the whole object.
 //
-// Parsers differ in which of two members with the same name they use, and
-// encoding/json matches names without regard to case (RFC 8725, section 2.4), so an
-// object in which that could matter is refused. So is text that parsers repair, each
-// in its own way: invalid UTF-8 and unpaired surrogates, at any depth.
+// Parsers differ in which of two members with the same name they use, and encoding/json
+// matches names without regard to case (RFC 8725, section 2.4), so an object in which
+// that could matter is refused. Text that parsers repair, each in its own way, is refused
+// too: invalid UTF-8 and unpaired surrogates, at any depth.
 func ParseObject(list []Member, data []byte) (text string, members []Member, err error) {
 	if !json.Valid(data) {
 		return "", nil, errNoObject
@@ -80,8 +80,8 @@ func skipSpace(s string, i int) int {
 	return i
 }
 
-// skipString returns the end of the string that begins at i, or -1 if a
-// surrogate in it is unpaired.
+// skipString returns the end of the string that begins at i, or -1 if the string has an
+// unpaired surrogate.
 func skipString(s string, i int) int {
 	for i++; s[i] != '"'; i++ {
 		if s[i] != '\\' {
@@ -94,7 +94,7 @@ func skipString(s string, i int) int {
 		switch s[i+1] | 0x20 {
 		case 'd':
 			if s[i+2] < '8' {
-				break // no surrogate
+				break // not a surrogate
 			}
 			low := i + len("udddd")
 			if s[i+2]|0x20 >= 'c' || !strings.HasPrefix(s[low:], `\u`) ||
@@ -139,7 +139,7 @@ func skipValue(s string, i int) int {
 	return i
 }
 
-// Unquote returns the text of a JSON string, and whether value is one.
+// Unquote returns the text of a JSON string, and whether value is a JSON string.
 func Unquote(value string) (string, bool) {
 	if value == "" || value[0] != '"' {
 		return "", false
@@ -162,8 +162,8 @@ func Find(list []Member, name string) (value string, ok bool) {
 	return "", false
 }
 
-// Strings returns the strings of a JSON array, or one string as a list, and whether
-// value is either.
+// Strings returns the strings of a JSON array, or a JSON string as a list of one, and
+// whether value is either.
 func Strings(value string) ([]string, bool) {
 	if value[0] == '"' {
 		text, ok := Unquote(value)

@@ -1,5 +1,5 @@
-// Package jose reads what JSON Web Tokens and Keys are made of: base64url, JSON
-// objects and the compact serialisation. It accepts one spelling of each.
+// Package jose reads the parts of JSON Web Tokens and Keys: base64url, JSON objects and
+// the compact serialisation. It accepts one spelling of each.
 package jose
 
 import (
@@ -13,23 +13,23 @@ type Token struct {
 	Algorithm string // never empty
 	Type      string // typ, "" if absent
 	KeyID     string // kid, "" if absent
-	Signed    string // what the signature is over
+	Signed    string // the text that the signature covers
 	Signature []byte
 	Payload   string
 	Claims    []Member // parts of Payload
 }
 
-// The reasons why Parse refuses a text.
+// The reasons why Parse does not accept a text.
 var (
 	errSegments  = errors.New("not three segments of base64url")
 	errHeader    = errors.New("a header parameter is missing or has the wrong type")
 	errExtension = errors.New("the header requires an extension")
-	errVariant   = errors.New("the name of a member differs from a known one in case alone")
+	errVariant   = errors.New("the name of a member differs from a known one only in case")
 )
 
-// Split returns the positions of the two dots of text, and whether text is three
-// segments of base64url, none of them empty. It reads each byte once and allocates
-// nothing, however many dots there are.
+// Split returns the positions of the two dots in text, and whether text is three segments
+// of base64url, none of them empty. It reads each byte once and allocates nothing,
+// however many dots there are.
 func Split(text string) (first, second int, ok bool) {
 	for i := range len(text) {
 		switch c := text[i]; {
@@ -45,9 +45,9 @@ func Split(text string) (first, second int, ok bool) {
 	return first, second, first > 0 && second > first+1 && second < len(text)-1
 }
 
-// Parse parses a token. It refuses everything that could be read in two ways or changes
-// how a token is read: JSON serialisations and JWE, extensions (crit, b64, zip), other
-// spellings of base64, and ambiguous JSON. It ignores keys and addresses of keys in the
+// Parse parses a token. It refuses everything that could be read in two ways or that
+// changes how a token is read: JSON serialisations and JWE, extensions (crit, b64, zip),
+// other spellings of base64, and ambiguous JSON. It ignores keys and URLs of keys in the
 // header (RFC 8725, section 3.10).
 func Parse(text string) (Token, error) {
 	first, second, ok := Split(text)
@@ -83,8 +83,7 @@ func Parse(text string) (Token, error) {
 	return t, nil
 }
 
-// ClaimNames are the claims that package jwtauth interprets, whatever its Config
-// says.
+// ClaimNames are the claims that package jwtauth interprets, whatever its Config is.
 var ClaimNames = []string{
 	"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "sid", "client_id",
 	"scope", "scp", "cnf",
@@ -128,8 +127,7 @@ func (t *Token) readHeader(data []byte) error {
 	return nil
 }
 
-// HasVariant reports whether the name of a member equals one of names in all but
-// case.
+// HasVariant reports whether the name of a member differs from one of names only in case.
 func HasVariant(members []Member, names []string) bool {
 	for _, m := range members {
 		if slices.Contains(names, m.Name) {
