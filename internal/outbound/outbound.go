@@ -1,5 +1,4 @@
-// Package outbound sends requests to servers that are trusted with secrets or asked
-// for keys.
+// Package outbound sends requests to servers that receive secrets or supply keys.
 package outbound
 
 import (
@@ -12,8 +11,8 @@ import (
 	"github.com/usher-go/usher/internal/config"
 )
 
-// ParseURL returns text as the URL of such a server: absolute, without user or fragment,
-// and https unless plain permits http.
+// ParseURL parses the URL of such a server. It must be absolute, have no user or
+// fragment, and be https unless plain permits http.
 func ParseURL(text string, plain bool) (*url.URL, error) {
 	u, err := url.Parse(text)
 	switch {
@@ -28,7 +27,7 @@ func ParseURL(text string, plain bool) (*url.URL, error) {
 }
 
 // SameHost returns a copy of c, or of [http.DefaultClient] if c is nil, that follows
-// redirects only on the host that it was sent to and keeps no cookies.
+// redirects only to the host of the original request and keeps no cookies.
 func SameHost(c *http.Client) *http.Client {
 	client := new(http.Client)
 	if c != nil {
