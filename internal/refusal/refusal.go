@@ -1,5 +1,5 @@
-// Package refusal holds the errors with which an authenticator refuses requests: one
-// for each verdict that it may reach about a credential.
+// Package refusal has the errors with which an authenticator refuses requests: one for
+// each verdict that refuses a credential.
 package refusal
 
 import (
@@ -10,15 +10,15 @@ import (
 	"github.com/usher-go/usher/internal/config"
 )
 
-// A Verdict is what an authenticator has found. It is the private cause of the error
-// with which it refuses.
+// A Verdict is an authenticator's decision about a credential. It is the private cause of
+// the error that refuses the request.
 type Verdict interface {
 	~uint8
 	error
 }
 
-// An Error is a usher.Error, whose name a package below usher cannot write: a pointer
-// to one converts to *Error[usher.Field] and back.
+// An Error is an usher.Error, which a package that usher imports cannot name: an
+// *usher.Error converts to *Error[usher.Field] and back.
 type Error[Field any] struct {
 	Status     int
 	Code       string
@@ -31,16 +31,15 @@ type Error[Field any] struct {
 	Cause      error
 }
 
-// A Table has the error for each verdict that is a refusal. All requests with one
-// verdict get the same error, so that they get the same bytes.
+// A Table has the error for each verdict that is a refusal. All requests with one verdict
+// get the same error, and so the same bytes.
 type Table[V Verdict, Field any] struct {
 	errors     map[V]*Error[Field]
 	challenges []string
 }
 
 // New returns a table of these errors. The cause of each becomes its verdict. A 401
-// without challenges gets the given ones, whether it is in errors or replaces one of
-// them.
+// without challenges gets these challenges, both here and in Replace.
 func New[V Verdict, Field any](challenges []string, errors map[V]Error[Field]) *Table[V, Field] {
 	t := &Table[V, Field]{errors: make(map[V]*Error[Field], len(errors)), challenges: challenges}
 	for v, e := range errors {
@@ -49,9 +48,9 @@ func New[V Verdict, Field any](challenges []string, errors map[V]Error[Field]) *
 	return t
 }
 
-// Replace makes e the error for v and returns an empty string, or returns why it cannot.
-// A refusal stays a refusal, and a failure of the server stays one: a status must be of
-// the same class as before.
+// Replace makes e the error for v. It returns the reason if that is not allowed, or an
+// empty string. A refusal stays a refusal, and a failure of the server stays a failure:
+// the status must be of the same class as before.
 func (t *Table[V, Field]) Replace(v V, e *Error[Field]) (reason string) {
 	old := t.errors[v]
 	switch {
@@ -80,8 +79,8 @@ func (t *Table[V, Field]) set(v V, e Error[Field]) {
 	t.errors[v] = &e
 }
 
-// Error returns the error for v, which is shared, or a copy that wraps cause too. The
-// table must have an error for v.
+// Error returns the shared error for v, or, if cause is not nil, a copy that also has
+// that cause. The table must have an error for v.
 func (t *Table[V, Field]) Error(v V, cause error) *Error[Field] {
 	e := t.errors[v]
 	if cause == nil {
