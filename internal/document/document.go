@@ -19,14 +19,14 @@ type Document struct {
 	Body []byte
 	// Type is the media type; empty means application/json.
 	Type string
-	// MaxAge is how long any cache may keep the response.
+	// MaxAge is how long anybody may cache the response.
 	MaxAge time.Duration
 	// AnyOrigin lets pages of every origin read the document.
 	AnyOrigin bool
 }
 
-// Serve responds to GET and HEAD with d, or with 304 if the client has it already. For
-// another method it sets Allow and calls notAllowed. No envelope wraps the response.
+// Serve responds to GET and HEAD with d, or with 304 if the client already has d. For any
+// other method it sets Allow and calls notAllowed. No envelope wraps the response.
 func Serve(w http.ResponseWriter, r *http.Request, d Document, notAllowed http.HandlerFunc) {
 	h := w.Header()
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
