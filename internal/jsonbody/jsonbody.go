@@ -1,5 +1,5 @@
-// Package jsonbody reads request bodies that are one JSON object, and reports what is
-// wrong with which member.
+// Package jsonbody reads request bodies that are one JSON object, and reports the faults
+// of each member.
 package jsonbody
 
 import (
@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// A Field is a usher.Field, whose name a package below usher cannot write.
+// A Field is an usher.Field, which a package that usher imports cannot name.
 type Field interface {
 	~struct {
 		Name    string `json:"field"`
@@ -33,16 +33,16 @@ type Error struct {
 func (e *Error) Error() string { return fmt.Sprintf("%d %s", e.Status, e.Message) }
 func (e *Error) Unwrap() error { return e.Cause }
 
-// An Object is a JSON object whose members are read one by one. It collects what is
-// wrong with them. The names of members are case-sensitive.
+// An Object is a JSON object whose members are read one by one. It collects their faults.
+// The names of members are case-sensitive.
 type Object[F Field] struct {
 	members map[string]json.RawMessage
 	faults  []F
 }
 
 // Read reads the body of r, one JSON object of at most limit bytes and nothing after it.
-// Unless a body is required, an empty one means an empty object. The error is an
-// [*Error] or an [*http.MaxBytesError].
+// Unless required is set, an empty body means an empty object. The error is an [*Error]
+// or an [*http.MaxBytesError].
 func Read[F Field](w http.ResponseWriter, r *http.Request, limit int64, required bool) (*Object[F], error) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	if err != nil {
@@ -59,19 +59,19 @@ func Read[F Field](w http.ResponseWriter, r *http.Request, limit int64, required
 		return nil, &Error{http.StatusUnsupportedMediaType, "The request body must be application/json.", nil}
 	}
 	o := new(Object[F])
-	// Unmarshal accepts null as an empty map.
+	// Unmarshal accepts null and leaves the map nil.
 	if err := json.Unmarshal(body, &o.members); err != nil || bytes.Equal(bytes.TrimSpace(body), []byte("null")) {
 		return nil, &Error{http.StatusBadRequest, "The request body must be one JSON object.", err}
 	}
 	return o, nil
 }
 
-// Optional reads a member into v and reports whether it is there. V points to a string,
-// a []string, an int32, or a [time.Time], which alone may be null. The zero time, which
+// Optional reads a member into v and reports whether it is present. v points to a string,
+// a []string, an int32, or a [time.Time]; only a time may be null. The zero time, which
 // other languages use for a time that is not set, is a fault: it must not become null.
 func (o *Object[F]) Optional(name string, v any) bool { return o.OptionalAs(name, v, kind(v)) }
 
-// OptionalAs is Optional for a v of any type. Kind describes the JSON for v.
+// OptionalAs is Optional for a v of any type; kind describes its JSON.
 func (o *Object[F]) OptionalAs(name string, v any, kind string) bool {
 	raw, ok := o.members[name]
 	if !ok {
@@ -86,7 +86,7 @@ func (o *Object[F]) OptionalAs(name string, v any, kind string) bool {
 	return true
 }
 
-// Required reads a member that must be there and not null.
+// Required reads a member that must be present and not null.
 func (o *Object[F]) Required(name string, v any) {
 	if raw, ok := o.members[name]; !ok || string(raw) == "null" {
 		delete(o.members, name)
@@ -100,7 +100,7 @@ func (o *Object[F]) fault(name, message string) {
 	o.faults = append(o.faults, F{Name: name, Message: message})
 }
 
-// Faults returns what is wrong with the members, including the first unknown ones.
+// Faults returns the faults of the members, including the first unknown ones.
 func (o *Object[F]) Faults() []F {
 	const most = 20
 	for _, name := range slices.Sorted(maps.Keys(o.members)) {
