@@ -123,7 +123,8 @@ func TestVerdictsOnRequestsThatEnded(t *testing.T) {
 	}
 }
 
-// silentError is a store whose own context has ended, which is not the request's.
+// silentError is a store that returns the error of a context of its own, not the
+// request's.
 type silentError struct{ apikey.Store }
 
 func (silentError) Lookup(context.Context, apikey.Hash) (apikey.Record, error) {

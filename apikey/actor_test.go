@@ -17,7 +17,7 @@ import (
 	"github.com/usher-go/usher/internal/compare"
 )
 
-// What a policy refuses for a new key, no change and no rotation brings about.
+// If a policy refuses a setting for a new key, no change or rotation can set it either.
 func TestAPolicyHoldsForEveryChange(t *testing.T) {
 	const day = 24 * time.Hour
 	store := apikey.NewMemory()
@@ -63,7 +63,7 @@ func TestAPolicyHoldsForEveryChange(t *testing.T) {
 		t.Errorf("%v", list)
 	}
 
-	// A key of a time before the policy.
+	// A key that is older than the policy.
 	strong, _ := create(t, newManager(t, apikey.ManagerConfig{Store: store}), apikey.Key{Level: usher.LevelFull, Scopes: []string{"a"}})
 	if status, v := c.do("POST", "/"+strong.ID+"/rotate", ""); status != 400 || invalidFields(v) != "level" {
 		t.Errorf("rotation of a key above the highest level: %d %v", status, v)
@@ -166,7 +166,7 @@ func TestAnActorWithoutAnAccountMayDoNothing(t *testing.T) {
 				}
 			}
 			if secret.Reveal() != "" || next.Reveal() != "" {
-				t.Error("a text is handed out")
+				t.Error("the text of a key is returned")
 			}
 			if keys, total, err := m.List(t.Context(), "ann", 0, 9); err != nil || total != 1 || !compare.Equal(keys[0], k) {
 				t.Errorf("%+v, %v", keys, err)
@@ -175,8 +175,8 @@ func TestAnActorWithoutAnAccountMayDoNothing(t *testing.T) {
 	}
 }
 
-// Owner and ID are two name spaces: the caller's ID is never taken for an owner
-// unless the configuration says that it is one.
+// Owner and ID are separate namespaces: the caller's ID is never used as an owner unless
+// the configuration allows it.
 func TestTheIDOfACallerIsNoOwner(t *testing.T) {
 	m := newManager(t, apikey.ManagerConfig{})
 	k, _ := create(t, m, apikey.Key{Owner: "acme", Level: usher.LevelFull})
@@ -189,7 +189,7 @@ func TestTheIDOfACallerIsNoOwner(t *testing.T) {
 	}{
 		{"a client whose ID is the owner's name", usher.Principal{ID: "acme", Kind: usher.KindOAuth}, 403, 0},
 		{"a sender whose ID is the owner's name", usher.Principal{ID: "acme", Kind: usher.KindWebhook}, 403, 0},
-		{"a kind of one's own", usher.Principal{ID: "acme", Kind: "mine"}, 403, 0},
+		{"a kind of the application", usher.Principal{ID: "acme", Kind: "mine"}, 403, 0},
 		{"no principal at all", usher.Principal{Kind: usher.KindJWT}, 403, 0},
 		{"another account", usher.Principal{ID: "acme", Owner: "other", Kind: usher.KindJWT}, 200, 0},
 		{"a session of the account", usher.Principal{ID: "acme", Kind: usher.KindJWT}, 200, 1},
@@ -241,7 +241,7 @@ func TestTheOwnerIsTheActorsOwn(t *testing.T) {
 	}
 }
 
-// A caller who lacks a right cannot take it from others either.
+// A caller that lacks a right cannot remove it from other keys either.
 func TestACallerCannotChangeAKeyThatGrantsMore(t *testing.T) {
 	for name, caller := range map[string]usher.Principal{
 		"no rights at all":    {},
@@ -276,7 +276,7 @@ func TestACallerCannotChangeAKeyThatGrantsMore(t *testing.T) {
 	}
 }
 
-// The usual case: sessions hold neither level nor scopes.
+// The usual case: sessions have neither a level nor scopes.
 func TestSessionsManageTheKeysOfTheirAccount(t *testing.T) {
 	m := newManager(t, apikey.ManagerConfig{})
 	leaked, _ := create(t, m, apikey.Key{Owner: "ann", Level: usher.LevelFull, Scopes: []string{"admin"}})
@@ -399,14 +399,14 @@ func TestAKeyThatAKeyCreatesDoesNotOutliveIt(t *testing.T) {
 			{"a new key without an end", createAt(time.Time{}), 403},
 			{"a new key with a later end", createAt(end.Add(time.Microsecond)), 403},
 			{"a new key with the same end", createAt(end), 0},
-			{"its own end, removed", update(own.ID, time.Time{}), 403},
-			{"its own end, deferred", update(own.ID, end.Add(time.Second)), 403},
-			{"another key's end, deferred to its own", update(sooner.ID, end), 0},
-			{"another key's end, deferred beyond it", update(sooner.ID, end.Add(time.Second)), 403},
+			{"its own key, without an end", update(own.ID, time.Time{}), 403},
+			{"its own key, with a later end", update(own.ID, end.Add(time.Second)), 403},
+			{"another key, extended to its own end", update(sooner.ID, end), 0},
+			{"another key, extended beyond its own end", update(sooner.ID, end.Add(time.Second)), 403},
 			{"the text of a key that expires later", rotate(other.ID), 403},
-			{"an end for a key that has none", update(other.ID, end.Add(time.Hour)), 0},
+			{"a key without an end, given one", update(other.ID, end.Add(time.Hour)), 0},
 			{"its own rotation", rotate(own.ID), 0},
-			{"anything, when it has ended", createAt(end), 403},
+			{"a new key, once its own has expired", createAt(end), 403},
 		} {
 			if statusOf(test.err) != test.status || (test.err == nil) != (test.status == 0) {
 				t.Errorf("%s: %v, want %d", test.name, test.err, test.status)
@@ -425,7 +425,7 @@ func TestAKeyThatIsRevokedManagesNothing(t *testing.T) {
 	if _, err := m.Revoke(t.Context(), server, "ann", own.ID); err != nil {
 		t.Fatal(err)
 	}
-	// A cache on another node may still let it in.
+	// A cache on another node may still admit the key.
 	if _, _, err := m.Create(t.Context(), by, apikey.Key{Name: "y"}); statusOf(err) != 403 {
 		t.Error(err)
 	}

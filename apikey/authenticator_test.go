@@ -178,7 +178,8 @@ func TestTheQueryIsReadOnlyIfThatIsConfigured(t *testing.T) {
 	}
 }
 
-// situations returns the text of a key for each verdict that a key can get. It must run in a bubble, as one of the keys expires.
+// situations returns the text of a key for each verdict that a key can get. It must run
+// in a synctest bubble, because one of the keys expires.
 func situations(t *testing.T, store apikey.Store) map[apikey.Verdict]string {
 	m := newManager(t, apikey.ManagerConfig{Store: store})
 	_, accepted := create(t, m, apikey.Key{})
@@ -461,7 +462,7 @@ func TestErrorsAreConfigurable(t *testing.T) {
 			t.Error(err)
 		}
 		if forbidden.Cause != nil || expired.Challenges != nil {
-			t.Error("the errors of the configuration have changed")
+			t.Error("the errors of the Config have changed")
 		}
 	})
 }
@@ -616,7 +617,7 @@ func TestSeveralFormatsShareARoute(t *testing.T) {
 		}
 	}
 	s.lookups.Store(0)
-	// What begins like a key of a stricter format is no plain key.
+	// Text that begins like a key of a stricter format is not a plain key.
 	bad := generate(t, native, "")
 	if _, err := a.Authenticate(request("X-API-Key", bad[:len(bad)-1]+"!")); !errors.Is(err, apikey.Malformed) || s.lookups.Load() != 0 {
 		t.Errorf("%v after %d lookups", err, s.lookups.Load())
@@ -660,7 +661,7 @@ func TestCarriersAreTheConfiguredHeaderFields(t *testing.T) {
 		"another header field": {apikey.Config{Header: "x-shop-key"}, []string{"X-Shop-Key"}},
 		"bearer":               {apikey.Config{Bearer: true}, []string{"Authorization"}},
 		"both":                 {apikey.Config{Header: "X-API-Key", Bearer: true}, []string{"X-Api-Key", "Authorization"}},
-		// A query parameter is a part of the URL, by which caches go.
+		// A query parameter is part of the URL, which caches use as their key.
 		"a query parameter, too": {apikey.Config{Bearer: true, DangerouslyAcceptQueryParameter: "key"}, []string{"Authorization"}},
 	} {
 		tt.config.Store = apikey.NewMemory()
@@ -676,7 +677,7 @@ func TestEveryVerdictIsAudited(t *testing.T) {
 		var events []apikey.Event
 		a := newAuthenticator(t, apikey.Config{Store: store, Environment: "live", Audit: func(_ context.Context, e apikey.Event) { events = append(events, e) }})
 		if _, err := a.Authenticate(request()); !errors.Is(err, usher.ErrNoCredential) || len(events) != 0 {
-			t.Errorf("no key at all: %v, %d events", err, len(events))
+			t.Errorf("without a key: %v, %d events", err, len(events))
 		}
 		for v, text := range situations(t, store) {
 			events = nil

@@ -15,7 +15,7 @@ import (
 	"github.com/usher-go/usher/apikey"
 )
 
-// A discard is a ResponseWriter that keeps nothing but its header.
+// A discard is a ResponseWriter that keeps only its header.
 type discard struct{ header http.Header }
 
 func (d discard) Header() http.Header         { return d.header }

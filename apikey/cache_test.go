@@ -20,7 +20,7 @@ import (
 type scripted struct {
 	apikey.Store
 	lookups atomic.Int64
-	// lookup, if not nil, is called in place of the store's, which it may call.
+	// lookup, if not nil, is called in place of the store's Lookup, which it may call.
 	lookup func(ctx context.Context, h apikey.Hash) (apikey.Record, error)
 	revoke func() error
 }
@@ -80,7 +80,7 @@ func TestCacheReportsAllFaultsAtOnce(t *testing.T) {
 	}
 	cache := newCache(t, apikey.CacheConfig{Store: silent{apikey.NewMemory()}})
 	if _, err := apikey.NewCache(apikey.CacheConfig{Store: cache}); err == nil {
-		t.Error("a cache of a cache")
+		t.Error("a cache of a cache is accepted")
 	}
 }
 
@@ -166,11 +166,11 @@ func TestALateLookupNeverRestoresARevokedKey(t *testing.T) {
 		if _, err := c.Revoke(t.Context(), "ann", "key0", at0); err != nil {
 			t.Fatal(err)
 		}
-		// While the old lookup is still under way, no new caller may wait for it.
+		// While the old lookup still runs, no new caller may wait for it.
 		mustLookup(t, c, record(0), true)
 		close(resume)
 		if r := <-early; !r.RevokedAt.IsZero() {
-			t.Error("the early lookup did not race at all")
+			t.Error("the early lookup did not race")
 		}
 		synctest.Wait()
 		mustLookup(t, c, record(0), true)
@@ -180,7 +180,7 @@ func TestALateLookupNeverRestoresARevokedKey(t *testing.T) {
 	})
 }
 
-// The same with a key that did not exist when it was looked up.
+// The same race, with a key that did not exist when it was looked up.
 func TestLateMissDoesNotHideANewKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScripted(t, 0)
@@ -496,8 +496,8 @@ func TestAClosedCacheStillPassesCallsOn(t *testing.T) {
 	}
 }
 
-// Everything at once, for the race detector and for one rule: a lookup after Revoke has
-// returned sees the revocation.
+// All methods run concurrently, for the race detector and to test one rule: a lookup that
+// begins after Revoke has returned sees the revocation.
 func TestARevocationTakesEffectUnderLoad(t *testing.T) {
 	const keys = 40
 	s := newScripted(t, keys)

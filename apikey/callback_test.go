@@ -25,7 +25,7 @@ func (s *spoiler) spoil() {
 	}
 }
 
-// spoiledFormat is a format of one's own with a fault.
+// spoiledFormat is a format of the application that panics.
 type spoiledFormat struct {
 	apikey.Format
 	*spoiler
@@ -76,7 +76,7 @@ func TestACallbackThatPanicsLetsNoRequestPass(t *testing.T) {
 			}
 			bad.on.Store(false)
 			if response := exchange(t, srv, "X-API-Key", text); !strings.HasPrefix(response, "200") {
-				t.Errorf("when it no longer panics: %s", response)
+				t.Errorf("once it no longer panics: %s", response)
 			}
 		})
 	}
@@ -139,7 +139,7 @@ func TestACallbackThatPanicsChangesNothing(t *testing.T) {
 				t.Errorf("%d keys, %+v, %v", total, keys, err)
 			}
 			if status, v := c.do("POST", "/"+k.ID+"/rotate", ""); status != 201 || member(v, "api_key") == "" {
-				t.Errorf("when it no longer panics: %d %v", status, v)
+				t.Errorf("once it no longer panics: %d %v", status, v)
 			}
 		})
 	}
@@ -187,7 +187,7 @@ func TestAnAuditThatPanicsLosesNoKey(t *testing.T) {
 	}
 }
 
-// A view gets a copy: what is stored was validated before.
+// A view gets a copy, because the stored key has already been validated.
 func TestAViewCannotChangeWhatIsStored(t *testing.T) {
 	m := newManager(t, apikey.ManagerConfig{})
 	c := newWire(t, apikey.HandlerConfig{

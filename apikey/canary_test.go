@@ -18,8 +18,8 @@ import (
 	"github.com/usher-go/usher/internal/oteltest"
 )
 
-// A14: everything that can be printed, logged, encoded or exported on the way of
-// a key, valid or not, is searched for its text.
+// A14: everything that can be printed, logged, encoded or exported while a key, valid or
+// not, is processed is searched for its text.
 func TestKeyMaterialIsSeenNowhere(t *testing.T) {
 	var out bytes.Buffer
 	log := slog.New(slog.NewJSONHandler(&out, nil))
@@ -108,7 +108,7 @@ func TestKeyMaterialIsSeenNowhere(t *testing.T) {
 		hidden := text[14 : len(text)-4]
 		for _, form := range []string{hidden, fmt.Sprintf("%x", hidden), fmt.Sprintf("%X", hidden), fmt.Sprint([]byte(hidden))} {
 			if strings.Contains(out.String(), form) {
-				t.Errorf("text %d is seen", i)
+				t.Errorf("text %d is visible", i)
 			}
 		}
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/usher-go/usher/internal/guard"
 )
 
-// newFromManager returns an Authenticator that states nothing but its Manager.
+// newFromManager returns an Authenticator whose Config sets only Manager.
 func newFromManager(t testing.TB, c apikey.Config) *apikey.Authenticator {
 	t.Helper()
 	a, err := apikey.New(c)
@@ -42,14 +42,15 @@ func TestAnAuthenticatorHasTheStoreFormatAndPeppersOfItsManager(t *testing.T) {
 			if _, err := a.Authenticate(request("X-API-Key", old)); !errors.Is(err, apikey.Malformed) {
 				t.Errorf("a key of another format: %v", err)
 			}
-			// With its format, the key from before the newest pepper is valid, too.
+			// A key that is older than the newest pepper is valid too, if its format is
+			// set.
 			both := newFromManager(t, apikey.Config{Manager: m, Formats: []apikey.Format{native}})
 			for name, text := range map[string]string{"its own": text, "in addition": old} {
 				if _, err := both.Authenticate(request("X-API-Key", text)); err != nil {
 					t.Errorf("a key of a format that is %s: %v", name, err)
 				}
 			}
-			// A cache cannot be passed by.
+			// A cache cannot be bypassed.
 			if _, err := m.Revoke(t.Context(), server, "ann", k.ID); err != nil {
 				t.Fatal(err)
 			}

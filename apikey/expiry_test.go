@@ -85,7 +85,7 @@ func TestNoMethodOfAManagerStoresAnExpiryThatIsNoUsualTime(t *testing.T) {
 	}
 }
 
-// Whatever a store already holds, its owner can read, change and rotate it.
+// Whatever key a store already has, its owner can read, change and rotate it.
 func TestAKeyWithAnUnusualTimeInTheStoreBreaksNothing(t *testing.T) {
 	for name, spoil := range map[string]func(*apikey.Record){
 		"an expiry in the year 10000":   func(r *apikey.Record) { r.ExpiresAt = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC) },
@@ -165,7 +165,8 @@ func TestALifetimeIsBoundedFromTheCreationOn(t *testing.T) {
 			t.Errorf("a rotation has changed the expiry to %v, %v", next.ExpiresAt, err)
 		}
 
-		// A key from before there was a bound can be renamed, and is bounded when it is rotated.
+		// A key that is older than the bound can be renamed, and is bounded when it is
+		// rotated.
 		eternal, _ := create(t, newManager(t, apikey.ManagerConfig{Store: store}), apikey.Key{})
 		if _, err := m.Update(t.Context(), server, "ann", eternal.ID, func(k *apikey.Key) { k.Name = "y" }); err != nil {
 			t.Errorf("renaming an eternal key: %v", err)

@@ -190,9 +190,8 @@ func TestCharactersAreEquallyLikely(t *testing.T) {
 		if len(counts) != f.n {
 			t.Errorf("%s: %d different characters, want %d", name, len(counts), f.n)
 		}
-		// Modulo 62 would make eight characters likelier by a quarter. A fair count
-		// is within 7 standard deviations, here less than 14 per cent, practically
-		// always.
+		// Modulo 62 would make eight characters likelier by a quarter. A fair count is
+		// practically always within 7 standard deviations, here less than 14 percent.
 		mean := float64(total) / float64(f.n)
 		for c, n := range counts {
 			if d := float64(n) - mean; d*d > 49*mean {
@@ -227,7 +226,7 @@ func TestNoKeyWithoutRandomness(t *testing.T) {
 		}
 	}
 	if text, err := native.Generate(constReader(0xff), ""); err == nil {
-		t.Errorf("from bytes that are all thrown away: %q", text)
+		t.Errorf("from bytes that are all discarded: %q", text)
 	}
 }
 

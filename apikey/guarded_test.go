@@ -18,7 +18,7 @@ import (
 	"github.com/usher-go/usher/internal/race"
 )
 
-// A misbehaving store does something else before each call.
+// A misbehaving store calls a function before each call.
 type misbehaving struct {
 	apikey.Store
 	calls   atomic.Int64
@@ -130,7 +130,7 @@ func TestAStoreThatHangsOrPanicsIs503(t *testing.T) {
 	}
 }
 
-// The same for the calls of the server itself: each has exactly its deadline.
+// The same for calls by the server itself: each ends exactly at its deadline.
 func TestEveryCallOfAManagerHasADeadline(t *testing.T) {
 	for layer, over := range layers {
 		t.Run(layer, func(t *testing.T) {
@@ -205,11 +205,11 @@ func TestALateChangeIsNotMissedByTheCache(t *testing.T) {
 				}
 				slow.Store(true)
 				if err := change(t.Context(), c); err == nil {
-					t.Fatal("a store that takes a minute is waited for")
+					t.Fatal("the caller waits for a store that takes a minute")
 				}
 				slow.Store(false)
 				if !unchanged() {
-					t.Error("the store has changed it already")
+					t.Error("the store has already changed the key")
 				}
 				time.Sleep(time.Minute)
 				synctest.Wait()
@@ -236,7 +236,7 @@ func (s detached) Revoke(ctx context.Context, owner, id string, at time.Time) (a
 	return r, err
 }
 
-// A revocation at this time after at0 is made by detached, which reports that it failed.
+// detached makes a revocation at this time after at0, but reports that it failed.
 const failing = time.Second
 
 // Over a socket: clients that send invented keys and disconnect leave nothing behind.

@@ -89,7 +89,7 @@ func TestHandlerReportsAllFaultsAtOnce(t *testing.T) {
 		t.Errorf("faults %v, want 3", got)
 	}
 	if _, err := apikey.NewHandler(apikey.HandlerConfig{Manager: newManager(t, apikey.ManagerConfig{MaxGrace: time.Hour}), Grace: 2 * time.Hour}); err == nil {
-		t.Error("a grace beyond the most is accepted")
+		t.Error("a grace above the maximum is accepted")
 	}
 }
 

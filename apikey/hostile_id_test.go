@@ -13,7 +13,7 @@ import (
 	"github.com/usher-go/usher/apikey"
 )
 
-// A textStore fails for text that databases do not take, as PostgreSQL does.
+// A textStore fails on text that databases do not accept, as PostgreSQL does.
 type textStore struct{ apikey.Store }
 
 func (s *textStore) check(id string) error {
@@ -37,8 +37,8 @@ func (s *textStore) Revoke(ctx context.Context, owner, id string, at time.Time) 
 	return s.Store.Revoke(ctx, owner, id, at)
 }
 
-// No ID that a client invents is a failure of the store: many of these would make it
-// count as down, and nobody could revoke a key.
+// An ID that a client invents never causes a failure of the store: many failures would
+// make the store count as down, and nobody could revoke a key.
 func TestInventedIDsDoNotMakeTheStoreCountAsDown(t *testing.T) {
 	c := newConsole(t, apikey.ManagerConfig{
 		Store:   &textStore{apikey.NewMemory()},

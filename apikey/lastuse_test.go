@@ -16,7 +16,7 @@ import (
 	"github.com/usher-go/usher/apikey"
 )
 
-// A touched store notes the batches that it is given.
+// A touched store records the batches that it gets.
 type touched struct {
 	apikey.Store
 	mu      sync.Mutex
@@ -168,7 +168,7 @@ func TestAFailedWriteOfUsesIsRetried(t *testing.T) {
 		if got := lastUsed(t, m, k); !got.Equal(early) {
 			t.Errorf("last used at %v, want %v", got, early)
 		}
-		// A use that came later than the failed one is not lost to it.
+		// A later use is not overwritten by the one whose write failed.
 		s.fail(func() error { a.RecordUse(nil, &usher.Principal{ID: k.ID}); return down })
 		a.RecordUse(nil, &usher.Principal{ID: k.ID})
 		time.Sleep(time.Second)
@@ -225,7 +225,8 @@ func TestRecordingOfUsesCanBeDisabled(t *testing.T) {
 	}
 }
 
-// IC-16: a call that was refused, by the key or by a later step, is no use.
+// IC-16: a call that was refused, because of the key or by a later step, does not count
+// as a use.
 func TestOnlyRequestsThatAreNotRefusedAreUses(t *testing.T) {
 	s := &touched{Store: apikey.NewMemory()}
 	m := newManager(t, apikey.ManagerConfig{Store: s})

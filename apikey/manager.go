@@ -17,8 +17,8 @@ import (
 
 // ManagerConfig configures a [Manager].
 type ManagerConfig struct {
-	// Store keeps the keys: a [Cache] of a database, or a [Memory], which loses the keys
-	// when the process ends. Required.
+	// Store keeps the keys: a database wrapped in a [Cache], or a [Memory], which loses
+	// the keys when the process ends. Required.
 	Store Store
 	// StoreTimeout bounds each call of the store, even if the store ignores its
 	// context; zero means 3 seconds. A [Cache] has its own configuration, and a

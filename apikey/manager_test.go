@@ -222,7 +222,7 @@ func TestAKeyGrantsOnlyWhatItsCreatorHolds(t *testing.T) {
 		{"a higher level", apikey.Key{Level: usher.LevelFull, Environment: "test"}, 403},
 		{"another plan", apikey.Key{Plan: "enterprise", Environment: "test"}, 403},
 		{"another environment", apikey.Key{Environment: "live"}, 403},
-		{"the usual environment, which is another", apikey.Key{}, 403},
+		{"the usual environment, which is not its own", apikey.Key{}, 403},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			m := newManager(t, apikey.ManagerConfig{})
@@ -258,7 +258,7 @@ func TestSettingsAreValidated(t *testing.T) {
 		{"KS-14 80 characters", apikey.Key{Name: strings.Repeat("é", 80)}, "", ""},
 		{"KS-14 1 character", apikey.Key{Name: "x"}, "", ""},
 		{"a line end in the name", apikey.Key{Name: "a\nb"}, "name", "'name' must not contain control characters."},
-		{"no UTF-8 in the name", apikey.Key{Name: "a\xffb"}, "name", "'name' must not contain control characters."},
+		{"invalid UTF-8 in the name", apikey.Key{Name: "a\xffb"}, "name", "'name' must not contain control characters."},
 		{"a scope with a blank", apikey.Key{Name: "x", Scopes: []string{"a b"}}, "scopes", ""},
 		{"an empty scope", apikey.Key{Name: "x", Scopes: []string{""}}, "scopes", ""},
 		{"a long scope", apikey.Key{Name: "x", Scopes: []string{strings.Repeat("a", 129)}}, "scopes", ""},
@@ -320,7 +320,7 @@ func TestRotationCopiesTheSettingsAndKeepsTheOldKeyForItsGrace(t *testing.T) {
 			t.Errorf("the new key: %s", diff)
 		}
 		if next.ID == old.ID || secret.Reveal() == text || !strings.HasPrefix(secret.Reveal(), "shop_test_") {
-			t.Errorf("the new key is no new key, or has another prefix")
+			t.Errorf("the new key is the old one, or has another prefix")
 		}
 		got, err := m.Find(t.Context(), "ann", old.ID)
 		if err != nil {
