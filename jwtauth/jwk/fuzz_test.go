@@ -7,7 +7,7 @@ import (
 	"github.com/usher-go/usher/jwtauth/jwk"
 )
 
-// FuzzJWK checks that whatever is taken for a key comes back from its encoding.
+// FuzzJWK checks that whatever is accepted as a key survives encoding and decoding.
 func FuzzJWK(f *testing.F) {
 	f.Add([]byte(newSigner("1").JWK()))
 	f.Add([]byte(rsaJWK("AQAB")))

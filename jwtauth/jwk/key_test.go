@@ -32,8 +32,8 @@ func TestKeyPrintsNoMaterial(t *testing.T) {
 	}
 }
 
-// Fmt calls no method of an unexported field, and follows a pointer in one for a verb
-// that does not suit it.
+// Package fmt calls no method of an unexported field, and follows a pointer in such a
+// field if the verb does not suit it.
 func TestKeyInAnotherValuePrintsNoMaterial(t *testing.T) {
 	secret := []byte("0123456789abcdef0123456789abcdef")
 	_, private, err := ed25519.GenerateKey(rand.Reader)
@@ -77,7 +77,7 @@ func TestKeyIsACopy(t *testing.T) {
 	clear(private)
 	clear(secret)
 	if after, _ := json.Marshal(k); !bytes.Equal(before, after) {
-		t.Error("the key has changed with what it was made of")
+		t.Error("the key has changed with the material that it was made from")
 	}
 }
 

@@ -14,8 +14,8 @@ import (
 	"github.com/usher-go/usher/jwtauth/jwk"
 )
 
-// While the server of a key set misbehaves, the last set is used and no request waits;
-// without a first set tokens are unavailable. Afterwards the present set is used.
+// While the server of a key set misbehaves, the last set is used and no request waits; if
+// there is no first set yet, tokens are unavailable. Afterwards the present set is used.
 func TestAKeySetWhoseServerMisbehaves(t *testing.T) {
 	tests := map[string]faulty.Fault{
 		"fails":                           faulty.Fail,
@@ -78,7 +78,7 @@ func TestAKeySetWhoseServerMisbehaves(t *testing.T) {
 	}
 }
 
-// One failed fetch in 100 is noticed by nobody but the operators.
+// Only the operators notice one failed fetch in 100.
 func TestAKeySetThatFailsOnceIn100Fetches(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSigner("1")

@@ -96,7 +96,7 @@ func TestJWKSFindsANewKeyWithinACoolDown(t *testing.T) {
 		want(t, v, next.Token(), jwtauth.Accepted)
 		want(t, v, old.Token(), jwtauth.Accepted)
 
-		// After a quiet time at once.
+		// After a quiet time a fetch happens at once.
 		last := newSigner("last")
 		time.Sleep(time.Minute)
 		p.Say(publish(old, next, last))
@@ -148,7 +148,7 @@ func TestJ11RemovedKeyIsRefusedAfterRefresh(t *testing.T) {
 	})
 }
 
-// A server that publishes nothing of use has a fault: to believe it would refuse
+// A server that publishes no usable key has a fault: accepting its set would refuse
 // everybody.
 func TestAKeySetWithoutAUsableKeyReplacesNone(t *testing.T) {
 	s, foreign := newSigner("1"), newSigner("2")
@@ -468,7 +468,7 @@ func TestJWKSFollowsARedirectOnItsHost(t *testing.T) {
 			return
 		}
 		if r.Header.Get("Cache-Control") != "no-cache" {
-			t.Error("a response from a cache would do")
+			t.Error("a response from a cache is accepted")
 		}
 		_, _ = io.WriteString(w, publish(s))
 	})
@@ -535,7 +535,7 @@ func TestJWKSKeysOfOneNameAreBothTried(t *testing.T) {
 	v := trusting(t, overTLS(t, p, nil))
 	want(t, v, first.Token(), jwtauth.Accepted)
 	want(t, v, second.Token(), jwtauth.Accepted)
-	// But no more than four, however many have the name.
+	// But no more than four, however many have the same kid.
 	p = new(publisher)
 	last := newSigner("same")
 	p.Say(publish(newSigner("same"), newSigner("same"), newSigner("same"), newSigner("same"), last))
