@@ -57,7 +57,7 @@ func newSite(tb testing.TB, store session.Store, change func(*session.HandlerCon
 	return s
 }
 
-// configure puts another configuration in the place of the present one.
+// configure replaces the configuration.
 func (s *site) configure(change func(*session.HandlerConfig)) {
 	h := newHandler(s.tb, s.issuer, change)
 	v := mustVerifier(s.tb, jwtauth.Config{
@@ -129,7 +129,7 @@ func (b *browser) stored(path string) (list []string) {
 	return list
 }
 
-// value returns what is in a cookie.
+// value returns the value of a cookie.
 func (b *browser) value(name string) string {
 	b.tb.Helper()
 	for _, c := range b.stored("/auth/refresh") {
@@ -181,12 +181,12 @@ func TestAChangeOfTheCookiesLogsNobodyOut(t *testing.T) {
 					page(who)
 				}
 				if len(b.stored("/auth/refresh")) < 2 {
-					t.Errorf("the browser has no cookie of before: %q", b.stored("/auth/refresh"))
+					t.Errorf("the browser has lost the former cookie: %q", b.stored("/auth/refresh"))
 				}
 				// The former cookie may outlive its session, but opens nothing.
 				b.want(204, "POST", "/auth/logout", "")
 				if status, _ := b.send("POST", "/auth/refresh", ""); status == 200 {
-					t.Error("logged out, and refreshed")
+					t.Error("a refresh succeeded after the logout")
 				}
 				b.want(401, "GET", "/app/page", "")
 			})
@@ -194,8 +194,8 @@ func TestAChangeOfTheCookiesLogsNobodyOut(t *testing.T) {
 	}
 }
 
-// Another host of the domain plants a cookie of its own session: that is neither used
-// in the place of the victim's nor ends it.
+// Another host of the domain plants a cookie of its own session. That cookie is not used
+// in place of the victim's, and does not end the victim's session.
 func TestAPlantedCookieIsNotUsedBesideALiveOne(t *testing.T) {
 	s := newSite(t, nil, cookies(nil))
 	victim, attacker := s.browser(), s.browser()
@@ -215,7 +215,7 @@ func TestAPlantedCookieIsNotUsedBesideALiveOne(t *testing.T) {
 	s.browser().want(401, "GET", "/app/page", "", access)
 	victim.want(200, "POST", "/auth/refresh", "")
 	attacker.want(200, "POST", "/auth/refresh", "")
-	// When the attacker's has ended, the victim's is the only live one.
+	// Once the attacker's session has ended, the victim's is the only live one.
 	attacker.want(204, "POST", "/logout", "")
 	s.browser().want(200, "GET", "/app/page", "", "Cookie: access="+victim.value("access")+"; access=x")
 }
@@ -348,7 +348,7 @@ func TestOfSeveralRefreshTokensTheLiveOneIsExchanged(t *testing.T) {
 	}
 }
 
-// The one before it would get the same response again, or void it.
+// The previous token would get the same response again, or void it.
 func TestTheCurrentRefreshTokenCountsBeforeTheFormer(t *testing.T) {
 	for _, grace := range []time.Duration{-1, time.Minute} {
 		var outcome string
@@ -481,7 +481,7 @@ func TestLogoutEndsTheSessionsOfSeveralCookies(t *testing.T) {
 	}
 }
 
-// The session that lets the request in ends as well, and once.
+// The session that authenticates the request ends as well, and only once.
 func TestLogoutEndsTheSessionOfTheAccessToken(t *testing.T) {
 	s := newSite(t, nil, cookies(nil))
 	b, other := s.browser(), s.browser()
@@ -491,7 +491,7 @@ func TestLogoutEndsTheSessionOfTheAccessToken(t *testing.T) {
 	b.want(204, "POST", "/logout", refreshBody("stale"), "Content-Type: application/json")
 	wantInvalid(t, s.issuer, refresh)
 	s.browser().want(401, "GET", "/app/page", "", "Authorization: Bearer "+access)
-	// By the access token alone, beside the cookie of another session.
+	// Only the access token identifies the session, beside the cookie of another session.
 	other.want(200, "POST", "/auth/login?as=bob", "")
 	third := must(s.issuer.Login(t.Context(), session.Session{Subject: "ann"}))
 	last := other.value("refresh")
@@ -514,8 +514,7 @@ func TestLogoutEndsTheSessionOfTheAccessToken(t *testing.T) {
 	}
 }
 
-// One session that cannot be ended keeps no other from ending, and the client from
-// no second try.
+// If one session cannot be ended, the others still end, and the client can retry.
 func TestALogoutThatFailsInPartEndsTheRest(t *testing.T) {
 	store := &hooked{Store: newMemory(t, 0)}
 	m := newManager(t, func(c *session.Config) { c.Store = store })
@@ -607,7 +606,7 @@ func TestPagesOfOtherOriginsCannotLogInOrOut(t *testing.T) {
 			}
 			b.want(200, "POST", "/auth/login?as=ann", "")
 			before := b.stored("/auth/refresh")
-			// The access cookie alone comes with these.
+			// Browsers send only the access cookie with these.
 			b.want(403, "POST", "/logout", "", header...)
 			b.want(403, "POST", "/logout-all", "", header...)
 			b.want(403, "POST", "/auth/refresh", "", header...)
@@ -655,7 +654,7 @@ func TestPagesOfOtherOriginsCannotLogInOrOut(t *testing.T) {
 			mustRefresh(t, s.issuer, mallory)
 		})
 	}
-	t.Run("a cookie that only the Verifier knows", func(t *testing.T) {
+	t.Run("a cookie that only the Verifier reads", func(t *testing.T) {
 		s := newSite(t, nil, nil)
 		opened := login(t, s.issuer)
 		for _, path := range []string{"/logout", "/logout-all"} {
@@ -682,7 +681,7 @@ func TestPagesOfOtherOriginsCannotLogInOrOut(t *testing.T) {
 		b.want(200, "POST", "/auth/login?as=ann", "", "Origin: https://spa.example.com", "Sec-Fetch-Site: same-site")
 		b.want(204, "POST", "/logout", "", "Origin: https://spa.example.com", "Sec-Fetch-Site: same-site")
 	})
-	t.Run("tokens that are in no cookie", func(t *testing.T) {
+	t.Run("tokens that are not in a cookie", func(t *testing.T) {
 		s := newSite(t, nil, nil)
 		s.browser().want(200, "POST", "/auth/login?as=ann", "", elsewhere["another site"]...)
 	})

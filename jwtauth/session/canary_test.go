@@ -17,8 +17,8 @@ import (
 	"github.com/usher-go/usher/jwtauth/session"
 )
 
-// A14: everything that can be printed, logged, encoded or exported on the way of
-// a session's tokens, good and bad, is searched for their text.
+// A14: everything that can be printed, logged, encoded or exported while a session's
+// tokens, good and bad, are processed is searched for their text.
 func TestSessionTokensAreSeenNowhere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
@@ -82,7 +82,7 @@ func TestSessionTokensAreSeenNowhere(t *testing.T) {
 				dump("error", err)
 			}
 		}
-		// A body that is broken where the token stands.
+		// A body that is malformed at the token.
 		w := post(t, h.Refresh, `{"refresh_token":"`+second.RefreshToken())
 		dump("response", fmt.Sprint(w.Header(), w.Body))
 		w = post(t, h.Refresh, `{"`+second.RefreshToken()[:80]+`":1`)
@@ -111,7 +111,7 @@ func TestSessionTokensAreSeenNowhere(t *testing.T) {
 		for n, token := range append(hidden, string(secret)) {
 			for _, form := range []string{token, fmt.Sprintf("%x", token), fmt.Sprintf("%X", token), fmt.Sprint([]byte(token))} {
 				if at := strings.Index(all, form); at >= 0 {
-					t.Errorf("text %d is seen: ...%s", n, all[max(0, at-200):at])
+					t.Errorf("text %d is visible: ...%s", n, all[max(0, at-200):at])
 				}
 			}
 		}

@@ -11,8 +11,8 @@ import (
 	"github.com/usher-go/usher/jwtauth/session"
 )
 
-// A text that was not issued is refused, and one that has the form of a token has
-// one spelling.
+// Text that was not issued is refused, and text in the form of a token has only one
+// spelling.
 func FuzzRefreshToken(f *testing.F) {
 	store := &hooked{Store: newMemory(f, 0)}
 	m := newManager(f, func(c *session.Config) { c.Store = store })

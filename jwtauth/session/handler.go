@@ -131,7 +131,7 @@ func (h *Handler) Login(w http.ResponseWriter, r *http.Request, template Session
 	}
 	if err == nil {
 		// The login has succeeded; a session that cannot be ended now expires.
-		_ = h.end(r, h.inCookies(r, bearer.MaxCookies), nil) // a failure reaches OnErrors
+		_ = h.end(r, h.inCookies(r, bearer.MaxCookies), nil) // a failure reaches OnError
 	}
 	h.fail(w, r, err)
 }

@@ -161,8 +161,7 @@ func TestAccessTokenInACookieIsTakenByTheVerifier(t *testing.T) {
 	}
 }
 
-// No response says what is wrong with a refresh token: the responses are the same
-// bytes.
+// No response reveals what is wrong with a refresh token: all have the same bytes.
 func TestInvalidRefreshTokensGetTheSameResponse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t, nil)
@@ -330,7 +329,7 @@ func TestAnErrorOfClaimsIsTheResponse(t *testing.T) {
 	}
 }
 
-// A 401 that comes late would remove the cookies of a login meanwhile.
+// A late 401 would remove the cookies of a login that happened in the meantime.
 func TestARefreshThatIsRefusedRemovesNoCookie(t *testing.T) {
 	m := newManager(t, nil)
 	h := newHandler(t, m, inCookie)
@@ -411,7 +410,7 @@ func TestLogoutAllNeedsASessionOfThisManager(t *testing.T) {
 	wantInvalid(t, m, second.RefreshToken())
 }
 
-// A client that hangs up before its response is not taken for one that has it.
+// If a client hangs up before its response, the response does not count as delivered.
 func TestAResponseToAClientThatLeftIsNotDelivered(t *testing.T) {
 	for _, gone := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
@@ -468,7 +467,7 @@ func TestHandlerConfigFaultsAreReportedTogether(t *testing.T) {
 	}
 	for _, c := range []session.Cookie{{Name: "a b"}, {Name: "a;"}, {Path: "/;"}, {Domain: "a b"}} {
 		if _, err := session.NewHandler(session.HandlerConfig{Manager: newManager(t, nil), RefreshCookie: &c}); err == nil {
-			t.Errorf("%+v is taken", c)
+			t.Errorf("%+v is accepted", c)
 		}
 	}
 }
@@ -535,7 +534,7 @@ func TestKisara(t *testing.T) {
 			t.Errorf("Set-Cookie %q", got)
 		}
 	})
-	t.Run("KS-22 one that was rotated, is wrong or has expired", func(t *testing.T) {
+	t.Run("KS-22 a refresh token that was rotated, is wrong or has expired", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			api, m := kisara(t)
 			first, expired := login(t, m), login(t, m)
@@ -547,7 +546,7 @@ func TestKisara(t *testing.T) {
 			refresh(t, api, refreshBody(expired.RefreshToken()), 401, invalid)
 		})
 	})
-	t.Run("KS-23 none", func(t *testing.T) {
+	t.Run("KS-23 no refresh token", func(t *testing.T) {
 		api, _ := kisara(t)
 		refresh(t, api, `{"refresh_token":""}`, 400, `\{"status_code":400,"message":"Validation Error","errors":\[\{"field":"refresh_token","message":"'refresh_token' must not be empty."\}\]`)
 		refresh(t, api, `{}`, 400, `\{"status_code":400,"message":"Validation Error","errors":\[\{"field":"refresh_token","message":"'refresh_token' is required."\}\]`)

@@ -23,8 +23,8 @@ func serveJWKS(tb testing.TB, h http.Handler, method string) *httptest.ResponseR
 	return w
 }
 
-// published returns the kids and algorithms in a response, and fails if anything
-// private is in it.
+// published returns the kids and algorithms in a response, and fails if the response has
+// anything private.
 func published(tb testing.TB, w *httptest.ResponseRecorder) []string {
 	tb.Helper()
 	var set struct{ Keys []map[string]string }

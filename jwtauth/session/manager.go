@@ -310,9 +310,9 @@ func (m *Manager) ending(ctx context.Context) (context.Context, context.CancelFu
 	return context.WithDeadlineCause(context.WithoutCancel(ctx), end, errSlow)
 }
 
-// errSlow is the cause when a call takes too long and is abandoned. It matches the
-// timeout of the guard of the last call: each call gets the rest of one shared timeout,
-// and would otherwise never exhaust its own.
+// errSlow is the cause when a call takes too long and is abandoned. The guard of the last
+// call takes it for its own timeout. That is needed because calls share one timeout, so
+// that no call exhausts its own.
 var errSlow = fmt.Errorf("session: no result within the timeout: %w", guard.ErrTimeout)
 
 // timeNow returns the present time as stores keep it.

@@ -67,7 +67,7 @@ func newManager(tb testing.TB, change func(*session.Config)) *session.Manager {
 	return m
 }
 
-// sessions returns a verifier of what m issues.
+// sessions returns a verifier of the tokens that m issues.
 func sessions(tb testing.TB, m *session.Manager, revocations jwtauth.Revocations) *jwtauth.Verifier {
 	tb.Helper()
 	return mustVerifier(tb, jwtauth.Config{
@@ -121,7 +121,7 @@ func TestAccessTokenHasTheClaimsOfTheSession(t *testing.T) {
 	before := time.Now().Truncate(time.Second)
 	tokens, err := m.Login(t.Context(), session.Session{
 		Subject: "ann", Scopes: []string{"read", "write"}, Data: map[string]string{"device": "phone"},
-		// What is not for the caller to say:
+		// The caller cannot set these:
 		ID: "mine", EndsAt: before.Add(1e6 * time.Hour), RevokedAt: before,
 	})
 	if err != nil {
@@ -227,9 +227,9 @@ func TestClaimsAreAskedAtEachRefreshAndMayRefuse(t *testing.T) {
 	}
 	refusal = errors.New("down")
 	if _, err := m.Refresh(t.Context(), second.RefreshToken()); !errors.Is(err, refusal) || errors.Is(err, session.ErrInvalidRefreshToken) {
-		t.Errorf("error %v, want one that can be tried again", err)
+		t.Errorf("error %v, want one that permits a retry", err)
 	}
-	// Nothing was exchanged by those.
+	// Those refreshes exchanged nothing.
 	refusal = nil
 	if _, err := m.Refresh(t.Context(), second.RefreshToken()); err != nil {
 		t.Error(err)
@@ -269,7 +269,7 @@ func TestConfigFaultsAreReportedTogether(t *testing.T) {
 			tt.change(&c)
 			m, err := session.New(c)
 			if m != nil {
-				t.Error("a Manager beside the faults")
+				t.Error("New returned a Manager and faults")
 			}
 			var fields []string
 			if joined, ok := err.(interface{ Unwrap() []error }); ok {
@@ -304,7 +304,7 @@ func TestASmallConfigHasImmediateLogout(t *testing.T) {
 	}
 }
 
-// What a Manager is configured with is stated once.
+// The configuration of a Manager is stated only once.
 func TestTrustedIssuerIsWhatTheManagerIssues(t *testing.T) {
 	later := time.Now().Add(time.Hour)
 	m := newManager(t, func(c *session.Config) {
@@ -333,8 +333,8 @@ func TestManagerKeepsNothingOfItsConfig(t *testing.T) {
 	want(t, sessions(t, m, nil), login(t, m).AccessToken(), jwtauth.Accepted)
 }
 
-// A key is published before it signs, signs from its time on, and its
-// predecessor verifies until its last token has expired.
+// A key is published before it signs and signs from its From on. Its predecessor verifies
+// until its last token has expired.
 func TestKeysAreChangedWithoutRefusingAnybody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		change := time.Now().Add(time.Hour)
@@ -459,8 +459,8 @@ func TestLogoutAllEndsTheSessionsOfOneSubjectAtOnce(t *testing.T) {
 		want(t, v, other.AccessToken(), jwtauth.Accepted)
 		mustRefresh(t, m, other.RefreshToken())
 
-		// Who changes a password logs everybody out and herself in, at once. Tokens
-		// have whole seconds in iat, so this waits for the next one.
+		// A user who changes her password is logged out everywhere and in again at once.
+		// Tokens have whole seconds in iat, so the login waits for the next second.
 		before := time.Now()
 		again := login(t, m)
 		if waited := time.Since(before); waited > time.Second {
@@ -506,7 +506,7 @@ func TestAccessTokenDoesNotOutliveItsSession(t *testing.T) {
 	})
 }
 
-// J14: what one is for, the other is not.
+// J14: neither kind of token is accepted in place of the other.
 func TestJ14TokensOfOneKindAreNeverTakenForTheOther(t *testing.T) {
 	store := &hooked{Store: newMemory(t, 0)}
 	m := newManager(t, func(c *session.Config) { c.Store = store })
@@ -538,7 +538,7 @@ func TestJ14TokensOfOneKindAreNeverTakenForTheOther(t *testing.T) {
 			want(t, mustVerifier(t, jwtauth.Config{Issuers: []jwtauth.TrustedIssuer{c}}), tokens.AccessToken(), tt.want)
 		})
 	}
-	// And a token of the same key that is none of a session.
+	// A token that the same key signed, but that is not a session's.
 	forged := sealed(`{"alg":"HS256","kid":"k1","typ":"JWT"}`, string(must(json.Marshal(claims(map[string]any{"sid": "x", "jti": "y"})))), hs256Method, secret)
 	want(t, sessions(t, m, nil), forged, jwtauth.WrongType)
 }

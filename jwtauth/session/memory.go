@@ -32,7 +32,7 @@ type Memory struct {
 	byHandle  map[[sha256.Size]byte]*storedSession
 	byID      map[string]*storedSession
 	bySubject map[string]map[*storedSession]struct{}
-	queue     queue.Queue[*storedSession] // the one to be removed first is first
+	queue     queue.Queue[*storedSession] // the first to be removed comes first
 }
 
 // MemoryConfig configures a [Memory].

@@ -67,7 +67,7 @@ func TestMemoryForgetsExpiredSessionsAsOthersCome(t *testing.T) {
 	for i := range 1000 {
 		mustInsert(t, s, newSession(fmt.Sprint(i), start, time.Hour))
 	}
-	// Twice as fast as they came.
+	// Sessions are removed twice as fast as they were added.
 	for i := range 500 {
 		mustInsert(t, s, newSession(fmt.Sprint(i), start.Add(time.Hour), time.Hour))
 	}
@@ -130,7 +130,7 @@ func TestMemoryOneSubjectCannotEndTheSessionsOfOthers(t *testing.T) {
 		mustInsert(t, s, newSession("mallory", start, time.Hour))
 	}
 	if !has(t, s, other) {
-		t.Error("the other's session is gone")
+		t.Error("the other subject's session is gone")
 	}
 	if got := s.Len(); got != 1001 {
 		t.Errorf("%d sessions, want 1000 of one subject and one of the other", got)

@@ -95,8 +95,8 @@ func TestAStoreThatMisbehavesLogsNobodyOut(t *testing.T) {
 					}
 					time.Sleep(time.Second)
 				}
-				// A failure to store the delivery is no failure of the refresh, and a breaker
-				// may refuse a few more after an outage than have failed.
+				// A failure to record the delivery does not fail the refresh, and after
+				// an outage a breaker may refuse a few calls more than have failed.
 				if unavailable == 0 || unavailable > tt.failures+10 {
 					t.Errorf("%d of %d refreshes failed, want about %d", unavailable, n, tt.failures)
 				}

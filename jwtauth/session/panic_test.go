@@ -107,7 +107,7 @@ func TestAViewThatPanicsLeavesNoSession(t *testing.T) {
 		t.Errorf("login: %d %s", got, body)
 	}
 	if e := events.Load(); e == nil || e.Action != "logout" || e.Outcome != "accepted" {
-		t.Errorf("the session of which nobody has the tokens was not ended: %+v", e)
+		t.Errorf("the session whose tokens nobody has was not ended: %+v", e)
 	}
 	opened := login(t, m)
 	if got, body := send("/refresh", refreshBody(opened.RefreshToken())); got != 500 {
@@ -116,7 +116,7 @@ func TestAViewThatPanicsLeavesNoSession(t *testing.T) {
 	if e := cause.Load(); e == nil || !strings.HasSuffix(e.Cause.Error(), "TokensView panicked with a *errors.errorString") {
 		t.Errorf("the cause is %+v", e)
 	}
-	// Nobody has the next token, so the one before it still serves.
+	// Nobody has the next token, so the previous one is still valid.
 	panics.Store(false)
 	got, body := send("/refresh", refreshBody(opened.RefreshToken()))
 	if got != 200 {
@@ -127,4 +127,4 @@ func TestAViewThatPanicsLeavesNoSession(t *testing.T) {
 	mustRefresh(t, m, next)
 }
 
-// It runs on a goroutine of ours, where a panic would end the process.
+// It runs on a goroutine of the package, where a panic would end the process.

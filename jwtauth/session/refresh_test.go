@@ -30,8 +30,8 @@ func unb64(text string) ([]byte, error) { return base64.RawURLEncoding.DecodeStr
 type hooked struct {
 	session.Store
 	calls atomic.Int64
-	// before and after, if not nil, are called with the name of each method; what
-	// they return is the response.
+	// before and after, if not nil, are called with the name of each method. An error of
+	// theirs is the method's.
 	before, after func(ctx context.Context, method string) error
 }
 
@@ -82,7 +82,7 @@ func on(method string, err error) func(context.Context, string) error {
 	}
 }
 
-// mustRefresh refreshes and takes the response for delivered.
+// mustRefresh refreshes and records the response as delivered.
 func mustRefresh(tb testing.TB, m *session.Manager, token string) session.Tokens {
 	tb.Helper()
 	t, err := m.Refresh(tb.Context(), token)
@@ -121,7 +121,7 @@ func TestRefreshTokensAreOpaqueAnd256BitsEach(t *testing.T) {
 		t.Fatalf("%d and %d bytes", len(a), len(b))
 	}
 	if string(a[:32]) != string(b[:32]) || string(a[32:]) == string(b[32:]) {
-		t.Error("want one half that the session keeps and one that is new")
+		t.Error("want one half that stays the same in the session and one that is new")
 	}
 }
 
@@ -197,7 +197,7 @@ func TestReplayWithinTheGraceIsTheSameResponseForEveryAlgorithm(t *testing.T) {
 				if calls != 2 {
 					t.Errorf("%d calls of Claims, want one for the login and one for the refresh", calls)
 				}
-				// It is one chain: what the response holds is the good token.
+				// There is one chain: the token in the response is the good one.
 				mustRefresh(t, m, second.RefreshToken())
 			})
 		})
@@ -282,8 +282,8 @@ func TestACrashBetweenRotationAndResponseLogsNobodyOut(t *testing.T) {
 	}
 }
 
-// A response that was not delivered may have been read by somebody else, who is
-// found out by using it.
+// Somebody else may have read a response that was not delivered. Using its token reveals
+// that.
 func TestAnUndeliveredResponseIsVoidOnceItsTokenIsExchangedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var list jwtauth.RevocationList
@@ -294,7 +294,7 @@ func TestAnUndeliveredResponseIsVoidOnceItsTokenIsExchangedAgain(t *testing.T) {
 		time.Sleep(time.Minute)
 		second := mustRefresh(t, m, first.RefreshToken())
 		if second.RefreshToken() == lost.RefreshToken() {
-			t.Fatal("the same token again, long after the grace: there would be nobody to find out")
+			t.Fatal("the same token again, long after the grace: a thief would go unnoticed")
 		}
 		wantInvalid(t, m, lost.RefreshToken())
 		wantInvalid(t, m, second.RefreshToken())
@@ -430,12 +430,13 @@ func TestAStoreThatFailsIsNeverAWrongToken(t *testing.T) {
 		if err := m.LogoutAll(t.Context(), "ann"); !errors.Is(err, errDown) {
 			t.Errorf("LogoutAll: %v", err)
 		}
-		// Until the failures are forgotten, which could make others fail at once.
+		// Wait until the failures are forgotten, because they could make other calls fail
+		// at once.
 		time.Sleep(3 * time.Second)
 		store.before = nil
 		second := mustRefresh(t, m, first.RefreshToken())
 		mustRefresh(t, m, second.RefreshToken())
-		// The end of a session that could not be ended is tried again by the next use.
+		// If a session could not be ended, the next use tries to end it again.
 		store.before = on("Revoke", errDown)
 		if _, err := m.Refresh(t.Context(), first.RefreshToken()); !errors.Is(err, errDown) {
 			t.Errorf("reuse: %v", err)
@@ -514,7 +515,7 @@ func TestAResponseThatCannotBeDecryptedIsAFailureOfTheStore(t *testing.T) {
 	}
 }
 
-// Who has an older token and a copy of the store cannot read the last response.
+// Somebody with an older token and a copy of the store cannot read the last response.
 func TestAResponseIsDecryptedByItsOwnTokenOnly(t *testing.T) {
 	store := newMemory(t, 0)
 	m := newManager(t, func(c *session.Config) { c.Store = store })
@@ -532,7 +533,8 @@ func TestAResponseIsDecryptedByItsOwnTokenOnly(t *testing.T) {
 	}
 }
 
-// What the store has lets nobody refresh: neither its hashes nor the response.
+// Nobody can refresh with the contents of the store: neither with its hashes nor with the
+// response.
 func TestACopyOfTheStoreRefreshesNothing(t *testing.T) {
 	store := newMemory(t, 0)
 	m := newManager(t, func(c *session.Config) { c.Store = store })

@@ -31,9 +31,9 @@ func (r *revoker) RevokeSession(ctx context.Context, issuer, id string, until ti
 	return r.RevocationList.RevokeSession(ctx, issuer, id, until)
 }
 
-// A thief has the latest tokens, and the victim's reuse of an older one is noticed
-// while something fails. Whatever that is, the access token of the thief ends at the
-// next refresh of either.
+// A thief has the latest tokens, and the victim's reuse of an older one is noticed while
+// something fails. Whatever fails, the thief's access token ends at the next refresh by
+// either of them.
 func TestReuseEndsTheAccessTokensAlsoIfItFailsAtFirst(t *testing.T) {
 	for name, fail := range map[string]func(*hooked, *revoker){
 		"the Revoker fails": func(_ *hooked, r *revoker) { r.first = func() error { return errDown } },
@@ -93,7 +93,7 @@ func TestReuseEndsTheAccessTokensAlsoIfItFailsAtFirst(t *testing.T) {
 	}
 }
 
-// The Revoker is called again while an access token can be about, and no longer.
+// The Revoker is called again only while an access token may still be valid.
 func TestAnEndedSessionIsRevokedAgainWhileItsAccessTokensLive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		revocations := new(revoker)

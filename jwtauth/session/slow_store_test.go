@@ -10,8 +10,11 @@ import (
 	"github.com/usher-go/usher/jwtauth/session"
 )
 
-// A hangingUpdate is a Store whose lookups take a while, and whose updates hang.
-type hangingUpdate struct{ session.Store }
+// A hangingUpdate is a Store whose lookups take some time and whose updates hang.
+type hangingUpdate struct {
+	session.Store
+	updates int
+}
 
 func (u *hangingUpdate) Lookup(ctx context.Context, h [32]byte) (session.Record, error) {
 	time.Sleep(time.Millisecond)
@@ -23,8 +26,8 @@ func (u *hangingUpdate) Update(ctx context.Context, _ session.Record) error {
 	return ctx.Err()
 }
 
-// The time that a request has for all of its calls ends before that of the last of them.
-// A store that exhausts it has failed all the same, and soon fails fast.
+// The timeout that a request has for all of its calls ends before that of its last call.
+// A store that exhausts it counts as failed all the same, and its calls soon fail fast.
 func TestAStoreWhoseUpdatesHangFailsFast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &hangingUpdate{Store: newMemory(t, 0)}
@@ -55,8 +58,8 @@ func TestAStoreWhoseUpdatesHangFailsFast(t *testing.T) {
 	})
 }
 
-// A subject for whom Claims fails, such as one who was deleted, does not keep others from
-// logging in, however often it tries.
+// A subject for whom Claims fails, for instance because it was deleted, does not keep
+// others from logging in, however often it tries.
 func TestClaimsThatFailForOneSubjectFailForNoOther(t *testing.T) {
 	for name, fail := range map[string]func() error{
 		"an error": func() error { return errors.New("no rows") },
