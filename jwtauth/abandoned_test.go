@@ -14,7 +14,7 @@ import (
 	"github.com/usher-go/usher/jwtauth/jwk"
 )
 
-// Otherwise anybody who hangs up rings the alarm of the operators.
+// Otherwise any client that disconnects would raise an alarm.
 func TestAClientThatLeavesIsNoFailureOfWhatIsAsked(t *testing.T) {
 	asked := make(chan struct{}, 1)
 	ask := func(ctx context.Context) {
@@ -79,7 +79,7 @@ func TestAClientThatLeavesIsNoFailureOfWhatIsAsked(t *testing.T) {
 	}
 }
 
-// What the server ends by itself is its own failure.
+// A context that the server ends is a failure of the server.
 func TestADeadlineOfTheServerIsUnavailable(t *testing.T) {
 	v := verifier(t, func(c *jwtauth.Config) {
 		c.Revocations = revocationsFunc(func(ctx context.Context) { <-ctx.Done() })
@@ -91,7 +91,7 @@ func TestADeadlineOfTheServerIsUnavailable(t *testing.T) {
 	}
 }
 
-// revocationsFunc is Revocations that ask with it.
+// A revocationsFunc is a Revocations that calls it.
 type revocationsFunc func(context.Context)
 
 func (f revocationsFunc) Revoked(ctx context.Context, _ *jwtauth.Token) (bool, error) {
@@ -99,7 +99,7 @@ func (f revocationsFunc) Revoked(ctx context.Context, _ *jwtauth.Token) (bool, e
 	return false, ctx.Err()
 }
 
-// keysFunc is a key set that asks with it.
+// A keysFunc is a key set that calls it.
 type keysFunc func(context.Context)
 
 func (f keysFunc) Find(ctx context.Context, _ string, _ jwk.Algorithm) ([]*jwk.Key, uint64, error) {

@@ -12,8 +12,8 @@ import (
 	"github.com/usher-go/usher/jwtauth/jwk"
 )
 
-// The checks of RFC 8725 and of the draft that is to replace it, by section. What
-// other tests show in full is named here and shown once.
+// The checks of RFC 8725 and of the draft that is to replace it, by section. If other
+// tests show a check in full, it is shown here only once.
 func TestBestCurrentPractice(t *testing.T) {
 	body := string(must(json.Marshal(claims(nil))))
 	both := hs256(t)
@@ -75,7 +75,7 @@ func TestBestCurrentPractice(t *testing.T) {
 			t.Errorf("%+v %v", p, err)
 		}
 	})
-	t.Run("3.12 a type of one's own", func(t *testing.T) {
+	t.Run("3.12 a type of the application", func(t *testing.T) {
 		i := hs256(t)
 		i.Type = "order+jwt"
 		v := mustVerifier(t, jwtauth.Config{Issuers: []jwtauth.TrustedIssuer{i}})
@@ -85,7 +85,7 @@ func TestBestCurrentPractice(t *testing.T) {
 	})
 }
 
-// A token must never be seen again in what is written about it.
+// Nothing that is written about a token may show it.
 func TestTokenIsInNoError(t *testing.T) {
 	v := verifier(t, nil)
 	canary := "canary0123456789"

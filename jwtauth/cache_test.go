@@ -24,7 +24,7 @@ import (
 	"github.com/usher-go/usher/jwtauth/jwk"
 )
 
-// A keySet is a KeySet whose keys change, and which counts how often it is asked.
+// A keySet is a key set whose keys change. It counts how often it is asked.
 type keySet struct {
 	mu      sync.Mutex
 	keys    []*jwk.Key
@@ -53,7 +53,7 @@ func (s *keySet) set(err error, keys ...*jwk.Key) {
 	s.keys, s.err = keys, err
 }
 
-// rotating is a verifier like verifier, but for its keys.
+// rotating returns a verifier like verifier, and its key set, whose keys may change.
 func rotating(tb testing.TB, change func(*jwtauth.Config)) (*jwtauth.Verifier, *keySet) {
 	tb.Helper()
 	i := hs256(tb)
@@ -196,8 +196,8 @@ func TestCacheRemembersNoRefusal(t *testing.T) {
 	want(t, v, text, jwtauth.Accepted)
 }
 
-// A key set that changes while a token is being verified must not leave the
-// token remembered for the keys that came after.
+// If a key set changes while a token is being verified, the token must not be remembered
+// as verified by the new keys.
 func TestCacheEntryBelongsToTheKeysThatWereAsked(t *testing.T) {
 	i := hs256(t)
 	inner := i.Keys.(jwk.Static)

@@ -12,8 +12,8 @@ import (
 	"github.com/usher-go/usher/jwtauth"
 )
 
-// FuzzVerify signs arbitrary headers and payloads. Whatever is accepted must be
-// read alike by golang-jwt, strictly configured.
+// FuzzVerify signs arbitrary headers and payloads. If a token is accepted, golang-jwt in
+// its strict configuration must read it in the same way.
 func FuzzVerify(f *testing.F) {
 	body := string(must(json.Marshal(map[string]any{"iss": issuer, "aud": audience, "sub": "ann", "iat": 1, "exp": 4102444800})))
 	for _, header := range []string{jwtHeader, `{"alg":"HS256"}`, ` { "typ" : "JWT" , "alg" : "HS256" } `, `{"alg":"none"}`, `{"alg":"HS256","kid":"x"}`} {
@@ -60,7 +60,7 @@ func FuzzVerify(f *testing.F) {
 	})
 }
 
-// FuzzToken feeds arbitrary text to everything that takes a token apart.
+// FuzzToken feeds arbitrary text to every function that parses a token.
 func FuzzToken(f *testing.F) {
 	f.Add(good())
 	f.Add("a.b.c")

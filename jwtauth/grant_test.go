@@ -54,7 +54,7 @@ func TestOnlyScopesThatWereGrantedOpenARoute(t *testing.T) {
 	}
 }
 
-// authorizationServer is one that responds to each introspection with body.
+// authorizationServer returns a server that responds to each introspection with body.
 func authorizationServer(tb testing.TB, body string) *httptest.Server {
 	tb.Helper()
 	p := new(publisher)
@@ -116,7 +116,7 @@ func TestARefreshTokenDoesNotOpenTheAPIByIntrospection(t *testing.T) {
 	}
 }
 
-// If the response does not identify a refresh token, its text may.
+// If the response does not identify a refresh token, the text of the token may.
 func TestARefreshTokenIsRecognizedByItsPrefix(t *testing.T) {
 	for name, tt := range map[string]struct {
 		prefix, token string
@@ -234,7 +234,7 @@ func TestABoundTokenOpensTheAPIForWhoProvesPossession(t *testing.T) {
 		t.Cleanup(transport.CloseIdleConnections)
 		return &http.Client{Transport: transport}
 	}
-	// The certificate of the server serves for the client as well.
+	// The client uses the certificate of the server.
 	own := api.TLS.Certificates[0]
 	sum := sha256.Sum256(own.Certificate[0])
 	bound := token(claims(map[string]any{"cnf": map[string]any{"x5t#S256": b64(sum[:])}}))
@@ -257,7 +257,7 @@ func TestABoundTokenOpensTheAPIForWhoProvesPossession(t *testing.T) {
 			t.Errorf("%s: %d, want %d", tt.name, got, tt.want)
 		}
 	}
-	// Outside of a request nothing can be confirmed.
+	// Without a request nothing can be confirmed.
 	if _, err := v.Verify(t.Context(), bound); !errors.Is(err, jwtauth.Unconfirmed) {
 		t.Errorf("Verify: %v", err)
 	}

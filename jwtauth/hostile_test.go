@@ -82,7 +82,7 @@ func TestJ02PublicKeyIsNoSecret(t *testing.T) {
 			}
 		}
 	}
-	// An issuer of both: each key is for its own algorithm all the same.
+	// An issuer with both algorithms: even then each key is only for its own.
 	i := hs256(t)
 	i.Algorithms = append(i.Algorithms, jwk.RS256)
 	i.Keys = jwk.Static{mustKey(t, jwk.KeyConfig{ID: "r", Algorithm: jwk.RS256, Material: &rsaKey().PublicKey})}
@@ -276,7 +276,7 @@ func TestJ09SameKidInTwoSetsIsTwoKeys(t *testing.T) {
 	want(t, v, sign("https://unknown.example", secret), jwtauth.UnknownIssuer)
 	want(t, v, sign(strings.ToUpper(issuer), secret), jwtauth.UnknownIssuer)
 
-	// The subject of one is not that of the other.
+	// The subject of one issuer is not the same subject of the other.
 	a := must(v.Authenticate(request(t, sign(issuer, secret))))
 	b := must(v.Authenticate(request(t, sign(other, otherSecret))))
 	if a.ID == b.ID {
@@ -302,7 +302,7 @@ func TestJ12KeysAndAddressesInTheHeaderAreNotLookedAt(t *testing.T) {
 			i.Algorithms = []jwk.Algorithm{jwk.EdDSA, jwk.HS256}
 			v := mustVerifier(t, jwtauth.Config{Issuers: []jwtauth.TrustedIssuer{i}})
 			want(t, v, sealed(`{"alg":"EdDSA","kid":"x",`+member+`}`, body, jwt.SigningMethodEdDSA, own), jwtauth.UnknownKey)
-			// Ignored means that a token which is good without it is good with it.
+			// Ignored means that a token that is accepted without it is accepted with it.
 			want(t, v, plain(`{"alg":"HS256",`+member+`}`, body), jwtauth.Accepted)
 		})
 	}

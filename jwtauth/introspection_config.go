@@ -111,7 +111,7 @@ func (c *IntrospectionConfig) validate(f config.Faults[usher.ConfigError]) {
 	}
 	f.If(c.ClientID == "" && len(c.Header) == 0, "ClientID", "is required unless there is a Header")
 	f.If(c.ClientID != "" && c.Header.Get("Authorization") != "", "Header", "must not have an Authorization field beside ClientID")
-	f.If((c.ClientID == "") != (c.ClientSecret == ""), "ClientSecret", "must be set if ClientID is, and only then")
+	f.If((c.ClientID == "") != (c.ClientSecret == ""), "ClientSecret", "must be set if and only if ClientID is")
 	validateIssuer(f, c.Issuer)
 	if c.DangerouslyAcceptAnyAudience {
 		f.If(len(c.Audiences) > 0, "Audiences", "must be empty if DangerouslyAcceptAnyAudience is set")

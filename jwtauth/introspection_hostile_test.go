@@ -17,7 +17,8 @@ import (
 )
 
 // Some servers respond to a token that they cannot read with an error of the client. A
-// client that sends many of these makes no token of another one unavailable.
+// client that sends many such tokens does not make the tokens of other clients
+// unavailable.
 func TestInventedTokensDoNotMakeTheServerCountAsDown(t *testing.T) {
 	for _, status := range []int{200, 400, 413, 422} {
 		synctest.Test(t, func(t *testing.T) {

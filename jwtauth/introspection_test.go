@@ -24,7 +24,7 @@ import (
 
 const opaque = "mF_9.B5f-4.1JqM~+/="
 
-// active is the response about a good token, changed by some.
+// active returns the response about a good token, changed by some.
 func active(some map[string]any) string {
 	all := claims(map[string]any{"active": true, "scope": "read", "client_id": "app"})
 	for name, v := range some {
@@ -250,7 +250,7 @@ func TestIntrospectionCallsAreBounded(t *testing.T) {
 		for range 10 {
 			counts[<-got]++
 		}
-		// Two at a time: the others give up after half of the timeout, 1.5 s.
+		// Two run at a time: the others give up after half of the timeout, 1.5 s.
 		if d := time.Since(start); d != 2*time.Second || counts[jwtauth.Accepted] != 2 || counts[jwtauth.Unavailable] != 8 {
 			t.Errorf("%v after %v", counts, d)
 		}
@@ -294,7 +294,7 @@ func TestIntrospectionCache(t *testing.T) {
 	})
 }
 
-// However many tokens are invented, those that are good stay remembered.
+// However many tokens are invented, the good ones stay remembered.
 func TestIntrospectionOfInventedTokensPushesOutNoGoodOne(t *testing.T) {
 	p := new(publisher)
 	p.Say(active(nil))
@@ -331,7 +331,7 @@ func TestIntrospectionRefusesWhatIsNoToken(t *testing.T) {
 	}
 }
 
-// Each token goes to the one that knows its form, in whatever order they are.
+// Each token goes to the authenticator of its form, in whatever order they are listed.
 func TestIntrospectionBesideAVerifier(t *testing.T) {
 	p := new(publisher)
 	p.Say(active(nil))

@@ -7,8 +7,8 @@ import (
 	"github.com/usher-go/usher/internal/leak"
 )
 
-// Whatever a constructor starts, Close ends. Failures that tests provoke are not
-// logged.
+// Close ends every goroutine that a constructor starts. Failures that tests provoke are
+// not logged.
 func TestMain(m *testing.M) {
 	slog.SetDefault(slog.New(slog.DiscardHandler))
 	leak.Main(m)

@@ -14,8 +14,8 @@ import (
 	"github.com/usher-go/usher/jwtauth"
 )
 
-// Clients of RFC 9728 read the members at the top, and a shared cache keeps what it
-// gets for one caller for all of them.
+// Clients of RFC 9728 read the members at the top level, and a shared cache sends one
+// caller's response to all callers.
 func TestResourceMetadataHasItsOwnFormInEveryEnvelope(t *testing.T) {
 	metadata, err := jwtauth.NewResourceMetadata(jwtauth.ResourceMetadata{
 		Resource: "https://api.example.com", AuthorizationServers: []string{"https://id.example.com"},

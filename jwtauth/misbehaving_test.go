@@ -17,7 +17,7 @@ import (
 	"github.com/usher-go/usher/jwtauth"
 )
 
-// unreliable is Revocations whose calls may misbehave.
+// unreliable is a Revocations whose calls may misbehave.
 type unreliable struct {
 	list  jwtauth.RevocationList
 	calls faulty.Calls
@@ -30,8 +30,8 @@ func (u *unreliable) Revoked(ctx context.Context, t *jwtauth.Token) (bool, error
 	return u.list.Revoked(ctx, t)
 }
 
-// A token is neither accepted nor called invalid while nobody knows whether it was
-// revoked, and operators learn each cause.
+// While the server cannot find out whether a token was revoked, the token is neither
+// accepted nor called invalid, and operators learn each cause.
 func TestRevocationsThatMisbehave(t *testing.T) {
 	const n = 1000
 	tests := map[string]struct {
@@ -75,7 +75,7 @@ func TestRevocationsThatMisbehave(t *testing.T) {
 				for range n {
 					got[<-verdicts]++
 				}
-				// A breaker may refuse a few more after an outage than have failed.
+				// After an outage a breaker may refuse a few calls more than have failed.
 				if got[jwtauth.Unavailable] < tt.unavailable || got[jwtauth.Unavailable] > tt.unavailable+n/5 {
 					t.Errorf("%d are unavailable, want %d", got[jwtauth.Unavailable], tt.unavailable)
 				}

@@ -45,8 +45,8 @@ func TestAnOnErrorThatPanicsEndsNoProcess(t *testing.T) {
 	eventually(t, "the next key", func() bool { return status(t, api.Client(), api.URL, next.Token()) == 200 })
 }
 
-// A callback that panics on the goroutine of a request lets nobody in, and spoils no
-// request but that.
+// A callback that panics on the goroutine of a request admits nobody, and affects no
+// other request.
 func TestACallbackOfTheVerifierThatPanicsSpoilsOneRequest(t *testing.T) {
 	for name, set := range map[string]func(c *jwtauth.Config, fail func()){
 		"Check": func(c *jwtauth.Config, fail func()) {

@@ -15,13 +15,13 @@ import (
 	"github.com/usher-go/usher/jwtauth/jwk"
 )
 
-// with returns a good token but for the value of one claim, which is JSON.
+// with returns a token that is good except for the value of one claim, which is JSON.
 func with(name, value string) string {
 	return token(claims(map[string]any{name: json.RawMessage(value)}))
 }
 
-// What golang-jwt v5.3.1 was measured to accept in one of its ways to parse, with
-// a correct signature each.
+// Tokens, each with a correct signature, that golang-jwt v5.3.1 was measured to accept in
+// one of its ways to parse.
 func TestPitfallsOfTheParserUnderneath(t *testing.T) {
 	body := string(must(json.Marshal(claims(nil))))
 	expired := claims(map[string]any{"exp": time.Now().Unix() - 3600})
@@ -120,7 +120,7 @@ func TestPitfallTrailingBitsOfBase64AreRefused(t *testing.T) {
 }
 
 func TestPitfallLineEndsInBase64AreRefused(t *testing.T) {
-	// A field of a request carries none, but Verify may be given any text.
+	// A header field cannot carry a line end, but Verify may be called with any text.
 	v := verifier(t, nil)
 	text := good()
 	for _, end := range []string{"\n", "\r", "\r\n", " ", "=", "\x00", "\t"} {
@@ -153,7 +153,7 @@ func TestPitfallBothSignaturesOfECDSAAreOneTokenToRevocations(t *testing.T) {
 	want(t, v, second, jwtauth.Revoked)
 }
 
-// A salt of another length than the hash is not what RFC 7518, section 3.5 allows.
+// RFC 7518, section 3.5 does not allow a salt whose length differs from the hash's.
 func TestPitfallSaltOfAnotherLengthIsRefused(t *testing.T) {
 	i := hs256(t)
 	i.Algorithms = []jwk.Algorithm{jwk.PS256}

@@ -79,7 +79,7 @@ func TestTooLittleScopeIsInsufficientScope(t *testing.T) {
 	}
 }
 
-// All that can be wrong with a token looks the same from outside.
+// Whatever is wrong with a token, the response looks the same to a client.
 func TestRefusalsAreTheSameBytes(t *testing.T) {
 	var list jwtauth.RevocationList
 	if err := list.RevokeToken(t.Context(), issuer, "revoked", time.Now().Add(time.Hour)); err != nil {
@@ -320,7 +320,7 @@ func TestPrincipalAndClaims(t *testing.T) {
 				t.Errorf("%+v", p.Details)
 			}
 			if _, err := jwtauth.Claims[struct{ Email int }](r.Context()); err == nil {
-				t.Error("claims that do not fit are no error")
+				t.Error("claims that do not fit cause no error")
 			}
 		}))
 		w := httptest.NewRecorder()

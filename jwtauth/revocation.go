@@ -56,7 +56,7 @@ type RevocationList struct {
 
 	mu    sync.RWMutex
 	known map[revoked]*revocation
-	ends  queue.Queue[*revocation] // the one that ends first is first
+	ends  queue.Queue[*revocation] // the first to end comes first
 	size  atomic.Int64
 }
 

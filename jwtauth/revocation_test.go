@@ -74,7 +74,7 @@ func TestRevocationListForgetsNothingThatMatters(t *testing.T) {
 		if !is("0") || !is("1") || !is("2") || is("3") {
 			t.Error("the list has changed although it was full")
 		}
-		// Once more for what is there already needs no room, and never shortens it.
+		// Repeating a revocation needs no room, and never shortens it.
 		if err := revoke("0", time.Second); err != nil {
 			t.Fatal(err)
 		}
@@ -111,8 +111,8 @@ func TestRevocationOfASubjectOnlyGrows(t *testing.T) {
 	}
 }
 
-// Requests need the lock under which a revocation is added, so that removes no more
-// than two of those that have ended, however many there are.
+// Requests need the lock under which a revocation is added, so adding one removes at most
+// two that have ended, however many there are.
 func TestRevocationsThatExpireTogetherStopNoRequest(t *testing.T) {
 	const n = 2000
 	list := jwtauth.RevocationList{Capacity: n}
@@ -124,7 +124,7 @@ func TestRevocationsThatExpireTogetherStopNoRequest(t *testing.T) {
 		}
 	}
 	if list.Len() != n {
-		t.Fatal("some have ended already")
+		t.Fatal("some revocations have already ended")
 	}
 	time.Sleep(time.Until(until) + time.Millisecond)
 	for i := range 3 {
@@ -143,7 +143,8 @@ func TestRevocationsThatExpireTogetherStopNoRequest(t *testing.T) {
 	}
 }
 
-// Those that have ended are gone before others need their place, of whatever kind.
+// Revocations that have ended, of whatever kind, are removed before others need their
+// place.
 func TestEndedRevocationsNeedNoRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		list := jwtauth.RevocationList{Capacity: 100}
@@ -174,7 +175,7 @@ func TestEndedRevocationsNeedNoRoom(t *testing.T) {
 	})
 }
 
-// broken cannot say what is revoked.
+// broken fails to report what is revoked.
 type broken struct{}
 
 func (broken) Revoked(context.Context, *jwtauth.Token) (bool, error) {

@@ -34,8 +34,8 @@ func TestAnAuthorizationServerThatFailsIs503InTime(t *testing.T) {
 	}
 }
 
-// Requests pile up neither calls nor goroutines while the revocations hang, and each
-// gets its 503 at once or in time.
+// While the revocations hang, requests accumulate neither calls nor goroutines, and each
+// gets a 503 at once or within the timeout.
 func TestCallsOfRevocationsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const requests = 5000
@@ -86,7 +86,8 @@ func TestAbandonedIntrospectionsAreBounded(t *testing.T) {
 			ctx, hangUp := context.WithCancel(t.Context())
 			go func() {
 				_, err := i.Verify(ctx, "invented"+strconv.Itoa(n))
-				// The line may be full before the client is seen to have gone.
+				// The queue may be full before the server notices that the client has
+				// gone.
 				if !errors.Is(err, jwtauth.Abandoned) && !errors.Is(err, jwtauth.Unavailable) {
 					t.Error(err)
 				}
@@ -108,7 +109,7 @@ func TestAbandonedIntrospectionsAreBounded(t *testing.T) {
 	})
 }
 
-// goroutinesOfIntrospection returns how many goroutines are about an introspection.
+// goroutinesOfIntrospection returns how many goroutines run an introspection.
 func goroutinesOfIntrospection() (n int) {
 	stacks := make([]byte, 64<<20)
 	stacks = stacks[:runtime.Stack(stacks, true)]

@@ -59,7 +59,7 @@ func TestTokensOfOtherImplementationsVerify(t *testing.T) {
 		for i, v := range list {
 			t.Run(file+"/"+string(v.Algorithm), func(t *testing.T) {
 				if !slices.Contains(everyAlgorithm, v.Algorithm) {
-					t.Fatal("is there twice, or unknown")
+					t.Fatal("the name occurs twice, or is unknown")
 				}
 				p, err := v.verifier(t, v.key(t)).Authenticate(request(t, v.Token))
 				if err != nil {
@@ -72,7 +72,7 @@ func TestTokensOfOtherImplementationsVerify(t *testing.T) {
 				changed := v.Token[:end] + string(flip(v.Token[end])) + v.Token[end+1:]
 				want(t, v.verifier(t, v.key(t)), changed, jwtauth.BadSignature)
 
-				// The same token under a key of the same kind that is not its own.
+				// The same token, verified with another key of the same kind.
 				other := vectors(t, map[string]string{"node.json": "python.json", "python.json": "node.json"}[file])[i]
 				want(t, v.verifier(t, other.key(t)), v.Token, jwtauth.BadSignature)
 			})
@@ -88,8 +88,8 @@ func flip(c byte) byte {
 	return 'A'
 }
 
-// The examples of the standards. Their payloads are no claims of ours, so the
-// signatures are verified alone.
+// The examples of the standards. Their payloads are not claims that this package accepts,
+// so only the signatures are verified.
 func TestExamplesOfTheStandardsVerify(t *testing.T) {
 	const joe = "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ"
 	for name, v := range map[string]vector{
