@@ -76,7 +76,7 @@ func (s *source) fetch(k int) func(context.Context) (int, error) {
 	}
 }
 
-// get uses the cache as its users do: it calls Cached, and then Load.
+// get does what users of the cache do: it calls Cached, and then Load.
 func get(ctx context.Context, c *loader.Cache[int, int], k int, fetch func(context.Context) (int, error)) (int, error) {
 	if v, ok := c.Cached(k, time.Now()); ok {
 		return v, nil
@@ -227,8 +227,9 @@ func TestACallerWhoseContextHasEndedFetchesNothing(t *testing.T) {
 	})
 }
 
-// A caller that looked just before the fetch of another ended must not begin another.
-func TestLoadReturnsAValueThatIsAlreadyKept(t *testing.T) {
+// A caller that called Cached just before another caller's fetch ended must not begin a
+// second fetch.
+func TestLoadReturnsWhatIsKeptByThen(t *testing.T) {
 	for _, want := range []int{7, -7} {
 		c, s := newCache(64, 64), new(source)
 		s.set(1, want)
@@ -262,7 +263,7 @@ func TestAFetchThatBeganBeforeAChangeFillsNothing(t *testing.T) {
 					time.Sleep(time.Second)
 					s.set(1, 2)
 					change(c, 1)
-					// The old fetch still runs, and no new caller may wait for it.
+					// The old fetch still runs, but no new caller may wait for it.
 					wantValue(t, c, s, 1, 2)
 					if v := <-early; v != old {
 						t.Errorf("the caller that was waiting got %d: the fetch did not race", v)
@@ -341,7 +342,7 @@ func TestNothingIsKeptWhileSuspended(t *testing.T) {
 		c.Resume() // the fetch began while a change could be missed
 		caller.Wait()
 		if values, _ := c.Len(); values != 0 {
-			t.Error("a fetch from before Resume has filled the cache")
+			t.Error("a fetch that began before Resume has filled the cache")
 		}
 		wantValue(t, c, s, 1, 0)
 		wantValue(t, c, s, 1, 0)
@@ -363,7 +364,7 @@ func TestErrorsAndPanicsAreNotKept(t *testing.T) {
 	wantValue(t, c, s, 1, 7)
 }
 
-// While the source fails, a value stays until its TTL ends and no longer.
+// While the source fails, a value stays until its TTL ends, and no longer.
 func TestAnErrorDoesNotProlongAValue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, s := newCache(64, 64), new(source)
@@ -397,7 +398,7 @@ func TestASourceThatHangsHoldsNobodyLongerThanTheTimeout(t *testing.T) {
 	})
 }
 
-// Invented keys wait in a line of their own, which has an end.
+// Invented keys wait in a bounded queue of their own.
 func TestAFloodOfNewKeysIsBoundedAndDelaysNoKnownKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, s := newCache(1<<10, 1<<10), new(source)
@@ -471,8 +472,8 @@ func TestAllocCached(t *testing.T) {
 	}
 }
 
-// A caller that asks after Forget has returned never gets a value from before. The fuzzer
-// chooses the order of reads, changes and returns of fetches.
+// A caller that asks after Forget has returned never gets an older value. A schedule is
+// an order of reads, changes and returns of fetches.
 func FuzzGenerations(f *testing.F) {
 	f.Add([]byte{0, 2, 1, 0, 3})
 	f.Add([]byte{0, 4, 0, 8, 3, 1, 2, 0})
@@ -540,7 +541,7 @@ func FuzzGenerations(f *testing.F) {
 	})
 }
 
-// The same as FuzzGenerations with real parallelism, for the race detector.
+// The same test with real parallelism, for the race detector.
 func TestNoCallerGetsAValueFromBeforeAChange(t *testing.T) {
 	const keys, versions = 8, 200
 	c := newCache(64, 64)
