@@ -15,7 +15,8 @@ import (
 	"time"
 )
 
-// A Field is an usher.Field, which a package that usher imports cannot name.
+// A Field is an usher.Field. Internal packages do not import usher, so its fields are
+// repeated here.
 type Field interface {
 	~struct {
 		Name    string `json:"field"`
