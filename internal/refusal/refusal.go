@@ -17,8 +17,8 @@ type Verdict interface {
 	error
 }
 
-// An Error is an usher.Error, which a package that usher imports cannot name: an
-// *usher.Error converts to *Error[usher.Field] and back.
+// An Error is an usher.Error. Internal packages do not import usher, so its fields are
+// repeated here; an *usher.Error converts to *Error[usher.Field] and back.
 type Error[Field any] struct {
 	Status     int
 	Code       string

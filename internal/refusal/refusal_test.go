@@ -47,7 +47,7 @@ func TestACauseIsAddedToACopy(t *testing.T) {
 		t.Errorf("%+v", e)
 	}
 	if shared := table.Error(unavailable, nil); errors.Is(shared.Cause, down) {
-		t.Error("the cause of one request is that of all")
+		t.Error("the cause of one request became the cause of all")
 	}
 }
 
