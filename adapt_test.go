@@ -131,7 +131,7 @@ func TestAdaptOfATimeoutHandler(t *testing.T) {
 	}
 }
 
-// The server removes temporary files only of the request that it made.
+// The server removes temporary files only for the request that it made.
 func TestAdaptLetsTheServerRemoveTemporaryFiles(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("TMPDIR", dir)

@@ -15,9 +15,9 @@ import (
 	"github.com/usher-go/usher"
 )
 
-// A field is an authenticator for a credential in a header field. "good" is
-// valid, "error" cannot be verified, "nothing" makes it break its contract, and
-// anything else is refused.
+// A field is an authenticator for a credential in a header field. The value "good" is
+// valid, "error" cannot be verified, "nothing" makes the authenticator break its
+// contract, and any other value is refused.
 type field string
 
 func (f field) Authenticate(r *http.Request) (*usher.Principal, error) {
@@ -48,8 +48,8 @@ func (f field) Authenticate(r *http.Request) (*usher.Principal, error) {
 	}
 }
 
-// A detector is a field that can be detected: by default the credential is in
-// the field itself and never certain.
+// A detector is a field that is a Detector: by default its carrier is the field itself,
+// and it is never certain.
 type detector struct {
 	field
 	carrier   string // of all its credentials, if not the field
@@ -69,7 +69,7 @@ func (d detector) Detect(r *http.Request) (carrier string, certain bool) {
 
 func (d detector) Challenge() string { return d.challenge }
 
-// An outcome is what became of a request.
+// An outcome is the result of a request.
 type outcome struct {
 	Status    int
 	Code      string // of the error
@@ -253,7 +253,7 @@ func (c counted) Authenticate(r *http.Request) (*usher.Principal, error) {
 	return c.detector.Authenticate(r)
 }
 
-// A countedBlind authenticator is no Detector.
+// A countedBlind authenticator is not a Detector.
 type countedBlind struct {
 	field
 	verified *int
@@ -339,7 +339,7 @@ func TestChallenges(t *testing.T) {
 			h := tt.m.Wrap(http.NotFoundHandler())
 			first := serve(h, get(tt.fields...))
 			equal(t, "challenges", tt.want, first.Header().Values("WWW-Authenticate"))
-			// An outer middleware may change what it finds.
+			// An outer middleware may change the header that it finds.
 			for i := range first.Header()["Www-Authenticate"] {
 				first.Header()["Www-Authenticate"][i] = "changed"
 			}
@@ -353,7 +353,7 @@ func TestChallengeOfSeveralIsOneList(t *testing.T) {
 	equal(t, "challenge", "Bearer, Basic", d.Challenge())
 }
 
-// A recorder is a detector that notes which calls went through.
+// A recorder is a detector that records the uses that are reported to it.
 type recorder struct {
 	detector
 	mu   *sync.Mutex
@@ -370,7 +370,7 @@ func (u recorder) RecordUse(_ *http.Request, p *usher.Principal) {
 	*u.used = append(*u.used, p.ID)
 }
 
-// A blindRecorder cannot detect.
+// A blindRecorder is a recorder that is not a Detector.
 type blindRecorder struct {
 	field
 	used *[]string
@@ -392,16 +392,16 @@ func TestRecordUse(t *testing.T) {
 		next       http.Handler
 		want       []string
 	}{
-		"a served call is recorded":       {"good", ok, []string{"A good"}},
-		"one that failed otherwise":       {"good", fail(http.StatusInternalServerError), []string{"A good"}},
-		"one that was not found":          {"good", fail(http.StatusNotFound), []string{"A good"}},
-		"a refused credential is not":     {"bad", ok, nil},
-		"none is not":                     {"", ok, nil},
-		"one over a limit is not":         {"good", fail(http.StatusTooManyRequests), nil},
-		"one without permission is not":   {"good", fail(http.StatusForbidden), nil},
-		"one refused further in is not":   {"good", fail(http.StatusUnauthorized), nil},
-		"Require counts as a refusal":     {"good", usher.Require(usher.Requirement{Level: usher.LevelFull}).Wrap(ok), nil},
-		"a status that was set by itself": {"good", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }), []string{"A good"}},
+		"a served call is recorded":         {"good", ok, []string{"A good"}},
+		"one that failed otherwise":         {"good", fail(http.StatusInternalServerError), []string{"A good"}},
+		"one that was not found":            {"good", fail(http.StatusNotFound), []string{"A good"}},
+		"a refused credential is not":       {"bad", ok, nil},
+		"none is not":                       {"", ok, nil},
+		"one over a limit is not":           {"good", fail(http.StatusTooManyRequests), nil},
+		"one without permission is not":     {"good", fail(http.StatusForbidden), nil},
+		"one that is refused inside is not": {"good", fail(http.StatusUnauthorized), nil},
+		"Require counts as a refusal":       {"good", usher.Require(usher.Requirement{Level: usher.LevelFull}).Wrap(ok), nil},
+		"a status that was set by itself":   {"good", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }), []string{"A good"}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -434,8 +434,8 @@ func TestOnlyTheAuthenticatorThatVerifiedRecords(t *testing.T) {
 	equal(t, "second", []string(nil), *b.used)
 }
 
-// Over a real server, with a handler that does to the credentials of its request
-// what proxies do. Each authenticator has a field and a list of its own.
+// This test uses a real server, and a handler that changes the credentials of its request
+// as proxies do. Each authenticator has its own field and list.
 func TestUseIsRecordedByTheAuthenticatorThatVerified(t *testing.T) {
 	changes := map[string]func(r *http.Request){
 		"leaves the credential":           func(*http.Request) {},
@@ -489,7 +489,7 @@ func TestUseIsRecordedByTheAuthenticatorThatVerified(t *testing.T) {
 	}
 }
 
-// A noting detector passes on the uses that are reported to it.
+// A noting detector passes the uses that are reported to it to note.
 type noting struct {
 	detector
 	note func(*usher.Principal)

@@ -31,7 +31,7 @@ func TestChallenge(t *testing.T) {
 	}
 }
 
-// A challenge is what a client reads.
+// A challenge is a challenge as a client parses it.
 type challenge struct {
 	Scheme string
 	Params [][2]string

@@ -13,8 +13,8 @@ import (
 	"github.com/usher-go/usher"
 )
 
-// The comment of each code in codes.go lists the statuses with which it is sent, and
-// the sources send it with no other.
+// The comment of each code in codes.go lists the statuses with which the code is sent,
+// and the sources send it with no other status.
 func TestCodesAreSentWithTheirDocumentedStatus(t *testing.T) {
 	documented := make(map[string][]int)
 	sources(t, func(path string, file *ast.File, _ *token.FileSet) {
@@ -54,7 +54,8 @@ func TestCodesAreSentWithTheirDocumentedStatus(t *testing.T) {
 			return true
 		})
 	})
-	// Their status is not written beside them; tests of their packages show it.
+	// The sources do not set the status next to these codes; the tests of their packages
+	// check it.
 	apart := []string{"CodeRateLimited", "CodeTooManyConcurrent", "CodeUnsupportedMediaType"}
 	for code, list := range documented {
 		if len(list) == 0 {

@@ -52,7 +52,7 @@ var numericConfigs = []numericConfig{
 	configOf(ratelimit.NewMemory),
 }
 
-// negativeMeans are the numbers whose documentation gives a negative one a meaning.
+// negativeMeans are the fields for which a negative number has a documented meaning.
 var negativeMeans = []string{
 	"apikey.Config.LastUseInterval",
 	"jwtauth.Config.Leeway",
@@ -62,8 +62,8 @@ var negativeMeans = []string{
 	"session.Config.Grace",
 }
 
-// A number or duration that no Config can mean is reported once and by its name,
-// whatever else is at fault.
+// An impossible number or duration is reported exactly once and by its field, whatever
+// else is at fault.
 func TestEveryNumberOfAConfigIsValidated(t *testing.T) {
 	for _, c := range numericConfigs {
 		v := reflect.ValueOf(c.config).Elem()

@@ -14,8 +14,8 @@ import (
 	"github.com/usher-go/usher/ushertest"
 )
 
-// A key and a token, both of which Authorization may carry, and each of which may come
-// in another place: two in one request are refused wherever they are.
+// Authorization may carry a key or a token, and other places may carry each of them too:
+// two credentials in one request are refused, wherever they are.
 func TestAKeyAndATokenInOneRequest(t *testing.T) {
 	format, store := apikey.Native{Prefix: "shop", Environments: []string{"live"}}, apikey.NewMemory()
 	keys := usher.Must(apikey.New(apikey.Config{

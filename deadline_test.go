@@ -70,7 +70,7 @@ func TestDeadline(t *testing.T) {
 	}
 }
 
-// own fails with the deadline of one call, which is not that of the request.
+// own fails with the deadline of one call, which is not the deadline of the request.
 func own(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), time.Millisecond)
 	defer cancel()
@@ -78,7 +78,7 @@ func own(w http.ResponseWriter, r *http.Request) {
 	usher.Fail(w, r, ctx.Err())
 }
 
-// detached does as middlewares do whose work outlives the client.
+// detached detaches the context, as a middleware does whose work outlives the client.
 func detached(w http.ResponseWriter, r *http.Request) {
 	end, _ := r.Context().Deadline()
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(r.Context()), end)
@@ -87,8 +87,8 @@ func detached(w http.ResponseWriter, r *http.Request) {
 	usher.Fail(w, r.WithContext(ctx), ctx.Err())
 }
 
-// The error of a Deadline has the shape of the envelope around it, and idempotency
-// inside of it, which detaches the context of the handler, does not hide it.
+// The error of a Deadline has the shape of the envelope outside it. Idempotency inside
+// the Deadline, which detaches the context of the handler, does not hide the error.
 func TestDeadlineInAStack(t *testing.T) {
 	env := usher.Must(envelope.New(envelope.Config{Shape: envelope.Data()}))
 	for name, handler := range map[string]http.HandlerFunc{
@@ -113,7 +113,7 @@ func TestDeadlineInAStack(t *testing.T) {
 	}
 }
 
-// A limit that counts by status stands inside, where there is no response yet.
+// The limit that counts by status is inside the Deadline, where there is no response yet.
 func TestALimitCountsTheResponseOfADeadline(t *testing.T) {
 	for name, tt := range map[string]struct {
 		handler http.HandlerFunc
@@ -210,7 +210,7 @@ func TestDeadlineOfNothingPanics(t *testing.T) {
 	mustPanic(t, "usher: Deadline must be positive", func() { usher.Deadline(-time.Second, nil) })
 }
 
-// OnError and the log learn what took too long, which no client does.
+// OnError and the log get what took too long; clients do not.
 func TestDeadlineKeepsTheCauseForOperators(t *testing.T) {
 	for _, outside := range []*usher.Error{nil, errGateway} {
 		synctest.Test(t, func(t *testing.T) {

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// dependencies are all modules that a program may link because it imports a
-// package of this module.
+// dependencies are all modules that importing a package of this module may link into a
+// program.
 var dependencies = []string{
 	"github.com/usher-go/usher",
 	"github.com/golang-jwt/jwt/v5",
@@ -49,8 +49,7 @@ func TestDependencies(t *testing.T) {
 	}
 }
 
-// What only tests need is required by a module of its own, which nobody else
-// requires.
+// What only tests need is required by a separate module, which nothing else requires.
 func TestRequirements(t *testing.T) {
 	out, err := exec.CommandContext(t.Context(), "go", "mod", "edit", "-json").Output()
 	if err != nil {

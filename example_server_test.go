@@ -19,8 +19,9 @@ import (
 	"github.com/usher-go/usher/ratelimit"
 )
 
-// A whole server behind a proxy that terminates TLS. API keys of programs and sessions of
-// people open the same routes, and each stays within its own account.
+// A whole server behind a proxy that terminates TLS. The API keys of programs and the
+// sessions of people give access to the same routes, and each caller stays within its own
+// account.
 func Example_server() {
 	mux := http.NewServeMux()
 
@@ -78,7 +79,7 @@ func Example_server() {
 	mux.HandleFunc("POST /refresh", sessions.Refresh)
 	mux.HandleFunc("POST /logout", sessions.Logout)
 
-	// What every request passes. Health checks do not come through the proxy.
+	// What every request passes through. Health checks do not come through the proxy.
 	env := usher.Must(envelope.New(envelope.Config{Shape: envelope.Data(), Wrap: true}))
 	ips := usher.Must(clientip.New(clientip.Config{TrustedProxies: []string{"10.0.0.0/8"}}))
 	isHealth := func(r *http.Request) bool { return r.Pattern == "GET /healthz" }

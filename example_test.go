@@ -85,8 +85,8 @@ func greet(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, "hello %s", p.ID)
 }
 
-// Two credentials in one request are refused, unless Precedence says which one
-// decides. It then decides alone: a bad one never falls back to the other.
+// Two credentials in one request are refused, unless Precedence ranks them. Then one
+// credential decides alone: a bad one never falls back to the other.
 func ExamplePrecedence() {
 	name, token := visitor{"X-Name"}, visitor{"X-Token"}
 
@@ -145,9 +145,9 @@ func ExampleMiddlewareFunc() {
 	// 401 3
 }
 
-// A middleware of net/http, of otelhttp or of rs/cors for instance, becomes a link of a
-// Chain. One for CORS stands outside authentication, as browsers send no credential with
-// a preflight request.
+// A net/http middleware, for instance from otelhttp or rs/cors, becomes part of a Chain.
+// Put CORS outside authentication, as browsers send no credential with a preflight
+// request.
 func ExampleAdapt() {
 	sameOrigin := usher.Adapt(http.NewCrossOriginProtection().Handler)
 	h := usher.Chain(sameOrigin, usher.Authenticate(visitor{"X-Name"})).Wrap(http.HandlerFunc(greet))
@@ -159,8 +159,8 @@ func ExampleAdapt() {
 	// 403 cross-origin request detected from Sec-Fetch-Site header
 }
 
-// Pattern makes the route known to middlewares outside the router. Here it exempts one
-// route, and no other spelling of the path is exempted with it.
+// Pattern makes the route known to middlewares outside the router. Here Unless exempts
+// one route by its pattern, and no other spelling of the path.
 func ExamplePattern() {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "up") })
@@ -178,7 +178,7 @@ func ExamplePattern() {
 	// /notes 401
 }
 
-// Handlers pass their context on and hand its error to Fail. Streams are exempted.
+// Handlers pass their context on, and pass its error to Fail. Streams are exempt.
 func ExampleDeadline() {
 	deadline := usher.Deadline(time.Millisecond, &usher.Error{
 		Status:  http.StatusGatewayTimeout,
@@ -202,7 +202,7 @@ func ExampleDeadline() {
 	// 504 {"type":"about:blank","title":"Gateway Timeout","status":504,"detail":"The report takes longer than expected.","code":"deadline_exceeded"}
 }
 
-// Must is for the set-up of a program: a faulty Config must not start.
+// Must is for the set-up of a program, which must not start with a faulty Config.
 func ExampleMust() {
 	location := usher.Must(time.LoadLocation("UTC"))
 	fmt.Println(location)
@@ -210,8 +210,8 @@ func ExampleMust() {
 	// UTC
 }
 
-// Each kind of credential needs something else, and every caller stays within its
-// own account: the others do not seem to exist.
+// Each kind of credential needs something different, and every caller stays within its
+// own account: other accounts do not seem to exist.
 func ExampleAnyOf() {
 	own := func(r *http.Request) string { return r.PathValue("account") }
 	read := usher.AnyOf(
@@ -286,8 +286,8 @@ func ExampleTrack() {
 }
 
 // A common mistake is to return neither a principal nor an error when a lookup fails, as
-// if that meant anonymous. No request is admitted; return ErrNoCredential, or the error
-// of the lookup.
+// if that meant anonymous. Such a request is refused; return ErrNoCredential, or the
+// error of the lookup.
 func ExampleAuthenticate_incorrect() {
 	incorrect := authenticatorFunc(func(*http.Request) (*usher.Principal, error) {
 		return nil, nil
@@ -303,8 +303,9 @@ type authenticatorFunc func(r *http.Request) (*usher.Principal, error)
 
 func (f authenticatorFunc) Authenticate(r *http.Request) (*usher.Principal, error) { return f(r) }
 
-// Another common mistake is to stack Authenticate in order to accept either credential.
-// Each of them must be satisfied; pass both to one.
+// Another common mistake is to stack two Authenticates in order to accept either
+// credential. A request must then satisfy both; pass both authenticators to one
+// Authenticate.
 func ExampleAuthenticate_incorrectStack() {
 	name, token := visitor{"X-Name"}, visitor{"X-Token"}
 

@@ -17,8 +17,8 @@ import (
 	_ "github.com/usher-go/usher/ratelimit"
 )
 
-// TestImportingStartsNoGoroutine looks at a process that has done nothing yet
-// but initialize every package: this test, started anew and alone.
+// TestImportingStartsNoGoroutine looks at a process that has only initialized every
+// package: it runs this test alone in a new process.
 func TestImportingStartsNoGoroutine(t *testing.T) {
 	if os.Getenv("USHER_TEST_ALONE") == "" {
 		exe, err := os.Executable()

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// Handlers and users must not be able to call what the response writer calls: no
-// exported type has a method of httpwriter.Hook.
+// Only the response writer may call the methods of httpwriter.Hook, not handlers or
+// users: no exported type has such a method.
 func TestNoExportedTypeIsAHookOfTheResponseWriter(t *testing.T) {
 	hook := map[string]bool{"Head": true, "Body": true, "Release": true}
 	files, unexported := 0, 0

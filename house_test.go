@@ -66,8 +66,8 @@ func TestEveryCodeIsDeclaredInCodesGo(t *testing.T) {
 	}
 }
 
-// exportedNames bounds the exported names of packages; 40 where there is no entry.
-// Constants do not count: they stand in documented groups.
+// exportedNames limits the number of exported names of each package; without an entry the
+// limit is 40. Constants do not count: they are in documented groups.
 var exportedNames = map[string]int{
 	".":               46,
 	"jwtauth":         32,
@@ -97,7 +97,7 @@ func TestPackagesAreSmall(t *testing.T) {
 	}
 }
 
-// A place that no slot takes costs every request, and a slot without a place panics.
+// Every request pays for a place that no slot takes, and a slot without a place panics.
 func TestAnExchangeHasAPlaceForEachSlot(t *testing.T) {
 	slots, places := 0, ""
 	sources(t, func(_ string, file *ast.File, _ *token.FileSet) {

@@ -11,7 +11,7 @@ import (
 	"github.com/usher-go/usher"
 )
 
-// Over a real connection, as clients of net/http send no unclean paths.
+// This test writes to the connection, as net/http clients send no unclean paths.
 func TestPatternIsWhatTheMuxSets(t *testing.T) {
 	mux := http.NewServeMux()
 	for _, pattern := range []string{
@@ -63,7 +63,7 @@ func TestPatternIsWhatTheMuxSets(t *testing.T) {
 		"an absolute target":             {"GET http://api.example.com/notes", "other.example.com", 200, "GET api.example.com/notes"},
 		"CONNECT to a path":              {"CONNECT /tunnel", "", 200, "CONNECT /tunnel"},
 		"CONNECT to an unclean path":     {"CONNECT /a/../tunnel", "", 404, ""},
-		// The one pattern that ServeMux takes from a client: it reaches no handler.
+		// Only here ServeMux takes the pattern from a client; no handler is reached.
 		"CONNECT to a redirect": {"CONNECT /proxy/a", "", 307, "/proxy/a/"},
 		"CONNECT to a host":     {"CONNECT example.com:443", "example.com:443", 404, ""},
 		"a server as a whole":   {"GET *", "", 400, ""},
@@ -82,8 +82,8 @@ func TestPatternIsWhatTheMuxSets(t *testing.T) {
 	}
 }
 
-// send sends a request with this line as it is, and returns the status and the header of
-// the response.
+// send sends a request with exactly this request line, and returns the status and the
+// header of the response.
 func sendLine(t *testing.T, server *httptest.Server, line, host string) (status int, header http.Header) {
 	t.Helper()
 	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", server.Listener.Addr().String())
@@ -119,8 +119,8 @@ func TestPatternOfNilPanics(t *testing.T) {
 	mustPanic(t, "usher: PatternFunc of a nil function", func() { usher.PatternFunc(nil) })
 }
 
-// A client chooses how it spells a path. Where the route is another one, an exemption
-// by pattern ends, and one by path does not.
+// A client chooses how to spell a path. If the spelling leads to another route, an
+// exemption by pattern does not apply, but one by path still does.
 func TestAnExemptionByPatternIsThatOfTheRoute(t *testing.T) {
 	mux := http.NewServeMux()
 	for _, pattern := range []string{"GET /public/info", "POST /public/info", "/{name}", "admin.example.com/", "GET /static/"} {

@@ -127,7 +127,7 @@ func TestAnOuterAccessLogSeesWhoCalled(t *testing.T) {
 			who = p.ID
 		})
 	}
-	// A middleware of another package stands between.
+	// There is a middleware of another package in between.
 	type key struct{}
 	between := func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -14,7 +14,7 @@ import (
 	"github.com/usher-go/usher"
 )
 
-// watched is a middleware that notes the requests which pass it.
+// watched is a middleware that records the requests that pass through it.
 type watched struct{ seen *[]*http.Request }
 
 func (m watched) Wrap(next http.Handler) http.Handler { return ways["ServeNext"](m, next) }
@@ -133,8 +133,8 @@ func TestTemporaryFilesOfAFormAreRemoved(t *testing.T) {
 	}
 }
 
-// TestAnAbandonedHandlerDoesNotRace is for the race detector: after a timeout the
-// handler goes on writing into the holder while the outer middlewares read it.
+// TestAnAbandonedHandlerDoesNotRace is for the race detector: after a timeout the handler
+// still writes to the holder while the outer middlewares read it.
 func TestAnAbandonedHandlerDoesNotRace(t *testing.T) {
 	timedOut, done := make(chan struct{}), make(chan struct{})
 	inner := usher.Chain(

@@ -81,7 +81,7 @@ func TestRequirementIsCopied(t *testing.T) {
 	}
 }
 
-// A leveled authenticator takes the level by its name.
+// A leveled authenticator reads the name of the level from the request.
 type leveled struct{}
 
 func (leveled) Authenticate(r *http.Request) (*usher.Principal, error) {
@@ -202,8 +202,8 @@ func TestRequirePanicsWithTheFaultsOfAlternatives(t *testing.T) {
 	}
 }
 
-// A19: a request for the data of another account must not be served, and must not show
-// that there is such data: OWASP API1:2023.
+// A19: a request for the data of another account must not be served, and the response
+// must not show that such data exists: OWASP API1:2023.
 func TestRequireOwner(t *testing.T) {
 	account := func(r *http.Request) string { return r.PathValue("account") }
 	hidden := usher.Requirement{Owner: account}
@@ -328,8 +328,8 @@ func TestAlternativesAreCopied(t *testing.T) {
 	}
 }
 
-// The challenge names what a token for this resource needs (RFC 6750, section 3.1),
-// which is what every Require on the way to it asks for.
+// The challenge names the scopes that a token for this resource needs (RFC 6750, section
+// 3.1): those of every Require on the way to it.
 func TestTheChallengeNamesTheScopesOfAllRequires(t *testing.T) {
 	scopes := func(list ...string) usher.Middleware { return usher.Require(usher.Requirement{Scopes: list}) }
 	level := usher.Require(usher.Requirement{})
@@ -346,7 +346,7 @@ func TestTheChallengeNamesTheScopesOfAllRequires(t *testing.T) {
 		"shared by routes, the first":       {usher.Chain(scopes("a"), shared, leaf), "a s c"},
 		"shared by routes, the second":      {usher.Chain(scopes("b"), shared, leaf), "b s c"},
 		"those of the alternative that met": {usher.Chain(usher.Require(usher.AnyOf(webhook, usher.Requirement{Scopes: []string{"a"}})), leaf), "a c"},
-		"none of what stands inside":        {usher.Chain(leaf, scopes("a")), "c"},
+		"none of an inner Require":          {usher.Chain(leaf, scopes("a")), "c"},
 		"another principal inside":          {usher.Chain(scopes("a"), usher.Authenticate(constant{&usher.Principal{}}), leaf), "c"},
 	}
 	p := &usher.Principal{Scopes: []string{"a", "b", "s"}}
@@ -360,7 +360,7 @@ func TestTheChallengeNamesTheScopesOfAllRequires(t *testing.T) {
 	}
 }
 
-// A Require that has let a request pass is outside of nothing that comes later.
+// The scopes of a Require no longer count once it has returned.
 func TestScopesEndWithTheirRequire(t *testing.T) {
 	a := usher.Require(usher.Requirement{Scopes: []string{"a"}}).Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	c := usher.Require(usher.Requirement{Scopes: []string{"c"}}).Wrap(http.NotFoundHandler())
@@ -369,7 +369,8 @@ func TestScopesEndWithTheirRequire(t *testing.T) {
 	equal(t, "challenge", `Bearer error="insufficient_scope", scope="c"`, serve(c, r).Header().Get("WWW-Authenticate"))
 }
 
-// Behind a Require for each request, which is a mistake, the one inside must not grow.
+// If each request makes a new outer Require, which is a mistake, the inner one must not
+// grow.
 func TestManyRequiresOutsideOfOne(t *testing.T) {
 	leaf := usher.Require(usher.Requirement{Scopes: []string{"c"}})
 	p := &usher.Principal{Scopes: []string{"a"}}

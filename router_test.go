@@ -108,7 +108,7 @@ func (w incomparable) Header() http.Header         { return w[""].Header() }
 func (w incomparable) Write(p []byte) (int, error) { return w[""].Write(p) }
 func (w incomparable) WriteHeader(status int)      { w[""].WriteHeader(status) }
 
-// An adapter for handlers that return errors is a few lines.
+// An adapter for handlers that return errors takes a few lines.
 func ExampleNoteFailure() {
 	type handler func(w http.ResponseWriter, r *http.Request) error
 	adapt := func(h handler) http.Handler {

@@ -65,12 +65,11 @@ func TestEveryThreatIsDefined(t *testing.T) {
 	}
 }
 
-// A testName is that of a test, or the ID of a case, and of its package without
-// _test.
+// A testName is the name of a test, or the ID of a case, with its package without _test.
 type testName struct{ pkg, name string }
 
-// isTest reports whether name is a test of pkg or, if it ends in the ID of a
-// threat, the beginning of one. An empty pkg means any.
+// isTest reports whether name is a test of pkg or, if it ends in the ID of a threat, the
+// beginning of a test's name. An empty pkg means any package.
 func isTest(tests map[testName]bool, pkg, name string) bool {
 	for t := range tests {
 		id := threatOfFunction.FindStringSubmatch(t.name)

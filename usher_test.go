@@ -11,8 +11,8 @@ import (
 	"github.com/usher-go/usher/internal/compare"
 )
 
-// A mark is a middleware that notes when a request passes it, on its way in and
-// on its way out.
+// A mark is a middleware that records when a request passes through it, on the way in and
+// on the way out.
 type mark struct {
 	name string
 	log  *[]string
@@ -28,7 +28,7 @@ func (m mark) ServeNext(w http.ResponseWriter, r *http.Request, next http.Handle
 	*m.log = append(*m.log, m.name+" out")
 }
 
-// ways are the two ways to run a middleware, which must not differ.
+// ways are the two ways to run a middleware. They must behave alike.
 var ways = map[string]func(m usher.Middleware, next http.Handler) http.Handler{
 	"Wrap": func(m usher.Middleware, next http.Handler) http.Handler { return m.Wrap(next) },
 	"ServeNext": func(m usher.Middleware, next http.Handler) http.Handler {

@@ -90,7 +90,7 @@ func TestAuthenticatedResponsesAreMarkedForCaches(t *testing.T) {
 		"304": {http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			http.ServeContent(w, r, "", modified, strings.NewReader("x"))
 		}), conditional(modified), 304, whole},
-		// It deletes Cache-Control from what is no file.
+		// The file server deletes Cache-Control if there is no such file.
 		"404 of a file server": {http.FileServerFS(fstest.MapFS{}), nil, 404, whole},
 		"a flush": {http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			if err := http.NewResponseController(w).Flush(); err != nil {
@@ -194,7 +194,7 @@ func TestEveryCarrierIsNamed(t *testing.T) {
 	}
 }
 
-// Whatever stands further out responds in place of a handler that has panicked.
+// An outer middleware responds in place of a handler that has panicked.
 func TestAPanicLeavesNoCacheableResponse(t *testing.T) {
 	recovery := func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -209,7 +209,7 @@ func TestAPanicLeavesNoCacheableResponse(t *testing.T) {
 	auth := usher.Authenticate(carrying("A", "A"))
 	panics := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("no") })
 	_, header := over(t, recovery(auth.Wrap(panics)), get("A", "good"))
-	equal(t, "recovered further out", caching{[]string{"private"}, []string{"A"}}, cachingOf(header))
+	equal(t, "recovered outside", caching{[]string{"private"}, []string{"A"}}, cachingOf(header))
 
 	env, err := envelope.New(envelope.Config{OnPanic: func(*http.Request, any, []byte) {}})
 	if err != nil {
@@ -219,7 +219,7 @@ func TestAPanicLeavesNoCacheableResponse(t *testing.T) {
 	equal(t, "recovered by an envelope", caching{[]string{"no-store"}, []string{"A"}}, cachingOf(header))
 }
 
-// A replay has the fields for caches of the first response, once.
+// A replay has the cache fields of the first response, each once.
 func TestAReplayHasTheSameFieldsForCaches(t *testing.T) {
 	handlers := map[string]struct {
 		header http.Header
@@ -252,7 +252,7 @@ func TestAReplayHasTheSameFieldsForCaches(t *testing.T) {
 	}
 }
 
-// What one response does with its header does not reach another.
+// Changes to the header of one response do not affect another.
 func TestResponsesShareNoValues(t *testing.T) {
 	for _, m := range []usher.Middleware{
 		usher.Authenticate(carrying("A", "A")),

@@ -15,9 +15,9 @@ import (
 	"unicode"
 )
 
-// banned are words that this module does not use, with the words of the RFCs and
-// of other libraries that it uses instead. A phrase is matched as it stands, a word
-// as a whole and as a part of a name.
+// banned are words that this module does not use, with the words of the RFCs and of other
+// libraries that it uses instead. A phrase is matched exactly, and a word as a whole word
+// or as a part of a name.
 var banned = map[string]string{
 	"afresh":          "again",
 	"answer":          "response, respond",
@@ -191,8 +191,8 @@ func bannedWords(text string) (found []string) {
 	return found
 }
 
-// words returns the words of a text in small letters. Those of a name begin with
-// capitals: HTTPServer has two.
+// words returns the words of a text in lower case. A capital begins a new word in a name:
+// HTTPServer has two.
 func words(text string) []string {
 	runes := []rune(text)
 	var spaced strings.Builder

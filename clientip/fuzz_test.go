@@ -132,7 +132,7 @@ func check(t *testing.T, got netip.Addr, all []netip.Addr) {
 			return
 		}
 		if !slowTrusts(addr) {
-			t.Fatalf("%v stands left of %v, which is not trusted, in %v", got, addr, all)
+			t.Fatalf("got %v, which is left of the untrusted %v in %v", got, addr, all)
 		}
 	}
 	t.Errorf("%v is neither the peer nor in %v", got, all)

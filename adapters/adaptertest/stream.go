@@ -227,7 +227,7 @@ func checkAbilities(b *bench) error {
 			same("http.Flusher", flusher, true),
 			same("http.Hijacker", hijacker, true),
 			same("Unwrap", unwrapper, true),
-			same("io.StringWriter further out", hasStringWriter(w), true),
+			same("io.StringWriter outside", hasStringWriter(w), true),
 		)
 		next.ServeHTTP(w, r)
 	})})

@@ -225,7 +225,7 @@ func TestErrorsOfOthersAreLeftAlone(t *testing.T) {
 		use  []gin.HandlerFunc
 	}{
 		{"without Errors", []gin.HandlerFunc{render, ushergin.Middleware(hook{}), late}},
-		{"with Errors further in, which has returned", []gin.HandlerFunc{render, ushergin.Middleware(hook{}), late, ushergin.Errors}},
+		{"with an inner Errors that has returned", []gin.HandlerFunc{render, ushergin.Middleware(hook{}), late, ushergin.Errors}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -1,6 +1,5 @@
-// Quickstart is a little notes API, and the lines that add API keys, sessions,
-// layered rate limits, idempotent retries and a response envelope to it. It needs
-// nothing but itself:
+// Quickstart is a small notes API, with the lines that add API keys, sessions, layered
+// rate limits, idempotent retries and a response envelope. It needs no other service:
 //
 //	go run ./examples/quickstart
 package main
@@ -34,7 +33,7 @@ func main() {
 	}
 }
 
-// run serves until ctx ends, and then lets the requests in flight finish.
+// run serves until ctx ends, and then waits for the requests in flight.
 func run(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("quickstart", flag.ContinueOnError)
 	addr := flags.String("addr", "127.0.0.1:8080", "address to listen on; port 0 picks a free one")
@@ -73,7 +72,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return errors.Join(h.Shutdown(grace), s.auth.Close())
 }
 
-// credentials are what the program prints for trying it out.
+// credentials are printed for trying out the program.
 type credentials struct {
 	APIKey   string `json:"api_key"`   // reads and writes notes
 	ReadOnly string `json:"read_only"` // only reads
@@ -101,12 +100,12 @@ func printJSON(out io.Writer, url string, c credentials) error {
 	return json.NewEncoder(out).Encode(map[string]any{"url": url, "credentials": c})
 }
 
-// A trial is something to paste into a shell.
+// A trial is a command to paste into a shell.
 type trial struct {
 	about   string
 	command string
 	status  int    // of the last response
-	shows   string // is in what it prints
+	shows   string // a part of what it prints
 }
 
 func trials(url string, c credentials) []trial {

@@ -174,7 +174,7 @@ func TestTheBannersCommandsDoWhatTheySay(t *testing.T) {
 	}
 }
 
-// mark stands between the outputs of two commands.
+// mark separates the outputs of two commands.
 const mark = "== the next command =="
 
 // TestTheSetUpIsShort bounds the file that sets up usher, and keeps the set-up there.

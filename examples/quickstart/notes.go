@@ -8,8 +8,7 @@ import (
 	"sync"
 )
 
-// notes is the API that exists already: plain net/http, plain JSON, and nothing
-// of usher.
+// notes is the existing API: plain net/http and plain JSON, without usher.
 type notes struct {
 	mu   sync.Mutex
 	last int

@@ -16,18 +16,18 @@ import (
 	"github.com/usher-go/usher/ratelimit"
 )
 
-// server is the notes API with usher around it. Everything is in memory: what should
-// survive a restart needs a Store.
+// server is the notes API with usher around it. It keeps everything in memory: data that
+// must survive a restart needs another Store.
 type server struct {
 	http.Handler
 	keys           *apikey.Manager
 	auth           *apikey.Authenticator
 	sessions       *session.Handler
-	user, password string // of the only account; a real server hashes its passwords
+	user, password string // of the only account; a real server hashes passwords
 }
 
 func newServer(user, password string) *server {
-	// Every response has one shape, also those that the handlers write themselves.
+	// All responses have one shape, even those that the handlers write themselves.
 	shape := usher.Must(envelope.New(envelope.Config{Wrap: true}))
 	// Behind a proxy: clientip.Config{TrustedProxies: []string{"10.0.0.0/8"}}.
 	client := usher.Must(clientip.New(clientip.Config{}))
@@ -43,7 +43,7 @@ func newServer(user, password string) *server {
 	issuers := []jwtauth.TrustedIssuer{manager.TrustedIssuer()}
 	tokens := usher.Must(jwtauth.New(jwtauth.Config{Issuers: issuers, Principal: owner}))
 
-	// In any minute an address has 300 requests, 10 of them logins, and a caller has 60,
+	// In any minute an address may make 300 requests, 10 of them logins, and a caller 60,
 	// 5 of them writes. A request is charged to all of its limits or to none.
 	policies := []ratelimit.Policy{ratelimit.PerAddress(300, time.Minute)}
 	address := usher.Must(ratelimit.New(ratelimit.Config{Policies: policies}))
@@ -79,7 +79,7 @@ func perMinute(name string, key ratelimit.KeyFunc, quota int) ratelimit.Policy {
 	return ratelimit.Policy{Name: name, Key: key, Limit: ratelimit.RollingWindow(quota, time.Minute)}
 }
 
-// owner lets people do everything with what is theirs.
+// owner gives people full permission on their own account.
 func owner(t *jwtauth.Token, p usher.Principal) usher.Principal {
 	p.Owner, p.Level = t.Subject, usher.LevelFull
 	return p
