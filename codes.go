@@ -14,7 +14,7 @@ const (
 	CodeInsufficientScope         = "insufficient_scope"         // 403: a scope is not granted
 	CodeInsufficientPermission    = "insufficient_permission"    // 403: the permission level is too low
 	CodeWrongOwner                = "wrong_owner"                // 403: the route belongs to another account
-	CodeNotFound                  = "not_found"                  // 404: no route matches this path
+	CodeNotFound                  = "not_found"                  // 404: there is nothing at this path
 	CodeMethodNotAllowed          = "method_not_allowed"         // 405: the path allows only other methods
 	CodePayloadTooLarge           = "payload_too_large"          // 413: the body is longer than allowed
 	CodeUnsupportedMediaType      = "unsupported_media_type"     // 415: the body is not JSON

@@ -52,7 +52,7 @@ func TestDeadline(t *testing.T) {
 		"a shorter Deadline inside":            {usher.Deadline(time.Second/2, nil).Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _ = wait(r) })).ServeHTTP, 503, `{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"The server did not respond in time.","code":"deadline_exceeded"}`},
 		"a longer Deadline inside":             {usher.Deadline(time.Minute, nil).Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _ = wait(r) })).ServeHTTP, 504, ""},
 		"Authenticate inside":                  {usher.Authenticate(constant{caller}).Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _ = wait(r) })).ServeHTTP, 504, ""},
-		"a deadline that is not over yet":      {func(w http.ResponseWriter, r *http.Request) { usher.Fail(w, r, context.DeadlineExceeded) }, 500, `{"type":"about:blank","title":"Internal Server Error","status":500,"code":"internal"}`},
+		"before the deadline has passed":       {func(w http.ResponseWriter, r *http.Request) { usher.Fail(w, r, context.DeadlineExceeded) }, 500, `{"type":"about:blank","title":"Internal Server Error","status":500,"code":"internal"}`},
 	}
 	for name, tt := range tests {
 		for way, run := range ways {

@@ -86,11 +86,11 @@ func TestFail(t *testing.T) {
 			fmt.Errorf("verify: %w", usher.ErrNoCredential), 401,
 			`{"type":"about:blank","title":"Unauthorized","status":401,"detail":"The request carries no credential.","code":"missing_credential"}`,
 		},
-		"a status that is no failure": {
+		"the status of a success": {
 			&usher.Error{Status: 200, Code: "odd"}, 500,
 			`{"type":"about:blank","title":"Internal Server Error","status":500,"code":"odd"}`,
 		},
-		"a status that is none": {
+		"an invalid status": {
 			&usher.Error{Status: 1000}, 500,
 			`{"type":"about:blank","title":"Internal Server Error","status":500}`,
 		},

@@ -43,7 +43,7 @@ func TestPatternIsWhatTheMuxSets(t *testing.T) {
 		"a route":                        {"GET /notes", "", 200, "GET /notes"},
 		"a method of its own":            {"POST /notes", "", 200, "POST /notes"},
 		"HEAD is served by GET":          {"HEAD /notes", "", 200, "GET /notes"},
-		"HEAD of its own":                {"HEAD /head", "", 200, "HEAD /head"},
+		"a route for HEAD":               {"HEAD /head", "", 200, "HEAD /head"},
 		"a method without a route":       {"PUT /notes", "", 405, ""},
 		"no route":                       {"GET /none", "", 404, ""},
 		"a wildcard":                     {"GET /notes/7", "", 200, "GET /notes/{id}"},
@@ -121,7 +121,7 @@ func TestPatternOfNilPanics(t *testing.T) {
 
 // A client chooses how to spell a path. If the spelling leads to another route, an
 // exemption by pattern does not apply, but one by path still does.
-func TestAnExemptionByPatternIsThatOfTheRoute(t *testing.T) {
+func TestAnExemptionByPatternCoversOnlyItsRoute(t *testing.T) {
 	mux := http.NewServeMux()
 	for _, pattern := range []string{"GET /public/info", "POST /public/info", "/{name}", "admin.example.com/", "GET /static/"} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { w.Header().Set("Route", r.Pattern) })

@@ -89,7 +89,7 @@ func (leveled) Authenticate(r *http.Request) (*usher.Principal, error) {
 	return p, p.Level.UnmarshalText([]byte(r.Header.Get("Level")))
 }
 
-func TestMethodsThatAreNotListedOpenNothing(t *testing.T) {
+func TestUnlistedMethodsAllowNothingMore(t *testing.T) {
 	const (
 		none, read, write, full = usher.LevelNone, usher.LevelReadOnly, usher.LevelReadWrite, usher.LevelFull
 
@@ -225,10 +225,10 @@ func TestRequireOwner(t *testing.T) {
 		"an escaped name":                {hidden, &usher.Principal{Owner: "a/b"}, "/a%2Fb/notes", 200, ""},
 		"the principal has none":         {hidden, &usher.Principal{ID: "acme"}, "/acme/notes", 404, "not_found"},
 		"the route has none":             {hidden, &usher.Principal{Owner: "acme"}, "/notes", 404, "not_found"},
-		"neither has one":                {hidden, &usher.Principal{ID: "acme"}, "/notes", 404, "not_found"},
+		"neither has an owner":           {hidden, &usher.Principal{ID: "acme"}, "/notes", 404, "not_found"},
 		"the scope is refused before":    {levels, &usher.Principal{Owner: "acme", Level: usher.LevelFull}, "/other/notes", 403, "insufficient_scope"},
 		"the level is refused before":    {levels, &usher.Principal{Owner: "acme", Scopes: []string{"a"}}, "/other/notes", 403, "insufficient_permission"},
-		"all is met but the owner":       {levels, &usher.Principal{Owner: "acme", Level: usher.LevelFull, Scopes: []string{"a"}}, "/other/notes", 404, "not_found"},
+		"only the owner does not match":  {levels, &usher.Principal{Owner: "acme", Level: usher.LevelFull, Scopes: []string{"a"}}, "/other/notes", 404, "not_found"},
 		"no principal":                   {hidden, nil, "/acme/notes", 401, "missing_credential"},
 		"the owner and one alternative":  {withOwner(account, usher.AnyOf(usher.Requirement{})), &usher.Principal{Owner: "acme"}, "/acme/notes", 200, ""},
 		"alternatives need the owner":    {withOwner(account, usher.AnyOf(usher.Requirement{})), &usher.Principal{Owner: "acme"}, "/other/notes", 404, "not_found"},
@@ -288,7 +288,7 @@ func TestRequireAnyOf(t *testing.T) {
 		"the level of a key is too low":        {either, key(usher.LevelReadOnly, "notes:write"), 403, "insufficient_permission", ""},
 		"the scope of a token is missing":      {either, token("notes:read"), 403, "insufficient_scope", insufficient + `"notes:write"`},
 		"a level does not stand for a scope":   {either, &usher.Principal{Kind: usher.KindOAuth, Level: usher.LevelFull}, 403, "insufficient_scope", insufficient + `"notes:write"`},
-		"a kind that none accepts":             {either, &usher.Principal{Kind: usher.KindWebhook, Level: usher.LevelFull, Scopes: []string{"notes:write"}}, 403, "wrong_credential_kind", ""},
+		"a kind that no alternative accepts":   {either, &usher.Principal{Kind: usher.KindWebhook, Level: usher.LevelFull, Scopes: []string{"notes:write"}}, 403, "wrong_credential_kind", ""},
 		"no principal":                         {either, nil, 401, "missing_credential", "Bearer"},
 		"of equals the first refuses":          {usher.AnyOf(usher.Requirement{Scopes: []string{"a"}}, usher.Requirement{Scopes: []string{"b"}}), token(), 403, "insufficient_scope", insufficient + `"a"`},
 		"fields of all are met too":            {scoped, token("notes", "notes:write"), 200, "", ""},
@@ -371,7 +371,7 @@ func TestScopesEndWithTheirRequire(t *testing.T) {
 
 // If each request makes a new outer Require, which is a mistake, the inner one must not
 // grow.
-func TestManyRequiresOutsideOfOne(t *testing.T) {
+func TestManyOuterRequires(t *testing.T) {
 	leaf := usher.Require(usher.Requirement{Scopes: []string{"c"}})
 	p := &usher.Principal{Scopes: []string{"a"}}
 	for range 100 {

@@ -57,8 +57,8 @@ type Requirement struct {
 //	))
 //
 // A caller who meets none is refused with the error of the nearest alternative, which is
-// one for the caller's kind of credential if there is any. If fields of the result are
-// set, a caller must meet them as well as one alternative.
+// one for the caller's kind of credential if there is any. A caller must also meet the
+// fields that are set in the result itself.
 func AnyOf(alternatives ...Requirement) Requirement {
 	return Requirement{anyOf: append([]Requirement{}, alternatives...)}
 }

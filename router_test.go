@@ -24,17 +24,17 @@ func TestNoteFailure(t *testing.T) {
 		failed int
 		broken bool
 	}{
-		"no response yet":             {0, errors.New("private"), 500, false},
-		"an Error":                    {0, public, 409, false},
-		"an Error that is wrapped":    {0, fmt.Errorf("handler: %w", public), 409, false},
-		"an Error without a status":   {0, &usher.Error{}, 500, false},
-		"a body that is too large":    {0, &http.MaxBytesError{Limit: 1}, 413, false},
-		"a success was sent":          {200, public, 0, true},
-		"a redirect was sent":         {302, public, 0, true},
-		"an error was sent":           {400, public, 0, false},
-		"another error was sent":      {500, errors.New("private"), 0, false},
-		"no error at all":             {0, nil, 0, false},
-		"no error, a success as such": {200, nil, 0, false},
+		"no response yet":              {0, errors.New("private"), 500, false},
+		"an Error":                     {0, public, 409, false},
+		"an Error that is wrapped":     {0, fmt.Errorf("handler: %w", public), 409, false},
+		"an Error without a status":    {0, &usher.Error{}, 500, false},
+		"a body that is too large":     {0, &http.MaxBytesError{Limit: 1}, 413, false},
+		"a success was sent":           {200, public, 0, true},
+		"a redirect was sent":          {302, public, 0, true},
+		"an error was sent":            {400, public, 0, false},
+		"another error was sent":       {500, errors.New("private"), 0, false},
+		"no error":                     {0, nil, 0, false},
+		"no error, a success was sent": {200, nil, 0, false},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -191,9 +191,9 @@ func TestXForwardedFor(t *testing.T) {
 		lines []string
 		want  string
 	}{
-		"absent means the peer":                             {nil, fallback},
+		"without the field, the peer":                       {nil, fallback},
 		"one hop":                                           {[]string{client}, client},
-		"a claim on the left is not believed":               {[]string{evil + ", " + client}, client},
+		"a claim on the left does not count":                {[]string{evil + ", " + client}, client},
 		"trusted proxies on the right are passed":           {[]string{evil + ", " + client + ", 10.0.0.3,10.0.0.2"}, client},
 		"lines are one list in order":                       {[]string{evil, client, "10.0.0.2"}, client},
 		"a list and a line":                                 {[]string{evil + "," + client, "10.0.0.2"}, client},
@@ -260,9 +260,9 @@ func TestForwarded(t *testing.T) {
 		lines []string
 		want  string
 	}{
-		"absent means the peer":                   {nil, fallback},
+		"without the field, the peer":             {nil, fallback},
 		"one hop":                                 {[]string{"for=" + client}, client},
-		"a claim on the left is not believed":     {[]string{"for=" + evil + ", for=" + client}, client},
+		"a claim on the left does not count":      {[]string{"for=" + evil + ", for=" + client}, client},
 		"the case of a name does not matter":      {[]string{"For=" + evil + ", FOR=" + client}, client},
 		"other parameters around it":              {[]string{"for=" + evil + `, by=10.0.0.1;for=` + client + `;proto=https;host="a, for=9.9.9.9"`}, client},
 		"IPv6 is quoted":                          {[]string{"for=" + evil + `, for="[2001:db8::7]"`}, "2001:db8::7"},
@@ -319,7 +319,7 @@ func TestSingleField(t *testing.T) {
 		lines []string
 		want  string
 	}{
-		"absent means the peer":           {nil, fallback},
+		"without the field, the peer":     {nil, fallback},
 		"the address":                     {[]string{client}, client},
 		"with blanks":                     {[]string{" " + client + "\t"}, client},
 		"with a port":                     {[]string{client + ":80"}, client},
@@ -371,7 +371,7 @@ func TestDangerouslyTrustAnyPeer(t *testing.T) {
 		"known proxies are passed": {
 			clientip.Config{TrustedProxies: proxies}, "@", "X-Forwarded-For", []string{evil + ", " + client + ", 10.0.0.2"}, client,
 		},
-		"a peer outside the list is believed": {
+		"a peer outside the list is trusted": {
 			clientip.Config{TrustedProxies: proxies}, "8.8.8.8:1", "X-Forwarded-For", []string{client}, client,
 		},
 		"a single field":                     {clientip.Config{Header: "X-Real-IP"}, "@", "X-Real-IP", []string{client}, client},

@@ -223,8 +223,8 @@ func FuzzForwardedPrefix(f *testing.F) {
 
 var secureScheme = regexp.MustCompile(`^[ \t]*([hH][tT][tT][pP][sS]|[wW][sS][sS])[ \t]*$`)
 
-// FuzzRequireTLS shows that only trusted proxies decide about TLS, and that they are
-// believed only if nothing that they state contradicts it.
+// FuzzRequireTLS shows that only trusted proxies can state that a client used TLS, and
+// only if nothing else that they state contradicts this.
 func FuzzRequireTLS(f *testing.F) {
 	for _, seed := range []string{
 		"", "https", "http", "https, https", "https,http", "https\nhttp", "HTTPS", "wss", `"https"`, "https,", ",https", "\n", "http\u017f",

@@ -123,7 +123,7 @@ func TestIn(t *testing.T) {
 	}
 }
 
-func TestTheOuterRequestGetsItsPatternBack(t *testing.T) {
+func TestThePatternOfTheOuterRequestIsRestored(t *testing.T) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /items/{id}", func(http.ResponseWriter, *http.Request) {})
 	r := httptest.NewRequest(http.MethodGet, "/items/1", nil)

@@ -40,14 +40,14 @@ func TestRequireTLS(t *testing.T) {
 	}{
 		"plain":                                 {trusting, visitor, false, nil, false},
 		"TLS":                                   {trusting, visitor, true, nil, true},
-		"a claim of a client is not believed":   {trusting, visitor, false, http.Header{xfp: {"https"}, fwd: {"for=1.2.3.4;proto=https"}}, false},
-		"nor one in Forwarded":                  {standard, visitor, false, http.Header{xfp: {"https"}, fwd: {"for=1.2.3.4;proto=https"}}, false},
-		"nor a claim to be plain":               {trusting, visitor, true, http.Header{xfp: {"http"}, fwd: {"for=1.2.3.4;proto=http"}}, true},
-		"nor without any proxy":                 {clientip.Config{}, proxy, false, http.Header{xfp: {"https"}}, false},
+		"a client claims https":                 {trusting, visitor, false, http.Header{xfp: {"https"}, fwd: {"for=1.2.3.4;proto=https"}}, false},
+		"a client claims https in Forwarded":    {standard, visitor, false, http.Header{xfp: {"https"}, fwd: {"for=1.2.3.4;proto=https"}}, false},
+		"a client over TLS claims http":         {trusting, visitor, true, http.Header{xfp: {"http"}, fwd: {"for=1.2.3.4;proto=http"}}, true},
+		"no trusted proxy, a peer claims https": {clientip.Config{}, proxy, false, http.Header{xfp: {"https"}}, false},
 		"a Unix socket is not a trusted proxy":  {trusting, "@", false, http.Header{xfp: {"https"}}, false},
 		"a Unix socket that is trusted":         {clientip.Config{DangerouslyTrustAnyPeer: true}, "@", false, http.Header{xfp: {"https"}}, true},
-		"a proxy that calls itself, plain":      {trusting, proxy, false, nil, false},
-		"a proxy that calls itself, TLS":        {trusting, proxy, true, nil, true},
+		"a call of the proxy itself, plain":     {trusting, proxy, false, nil, false},
+		"a call of the proxy itself, TLS":       {trusting, proxy, true, nil, true},
 		"a proxy states https":                  {trusting, proxy, false, http.Header{xff: {client}, xfp: {"https"}}, true},
 		"the case of a scheme does not matter":  {trusting, proxy, false, http.Header{xfp: {"HTTPS"}}, true},
 		"blanks around it":                      {trusting, proxy, false, http.Header{xfp: {" https\t"}}, true},
@@ -57,7 +57,7 @@ func TestRequireTLS(t *testing.T) {
 		"a proxy states http over its own TLS":  {trusting, proxy, true, http.Header{xff: {client}, xfp: {"http"}}, false},
 		"a proxy states https over its own TLS": {trusting, proxy, true, http.Header{xff: {client}, xfp: {"https"}}, true},
 		"a proxy that forwards and states none": {trusting, proxy, true, http.Header{xff: {client}}, false},
-		"and in the other field":                {trusting, proxy, false, http.Header{xff: {client}, fwd: {"for=" + client + ";proto=https"}}, false},
+		"https only in the other field":         {trusting, proxy, false, http.Header{xff: {client}, fwd: {"for=" + client + ";proto=https"}}, false},
 		"other fields do not count": {
 			trusting, proxy, false, http.Header{"X-Forwarded-Ssl": {"on"}, "Front-End-Https": {"on"}, "X-Url-Scheme": {"https"}, "X-Forwarded-Scheme": {"https"}, "X-Forwarded-Port": {"443"}}, false,
 		},
@@ -124,7 +124,7 @@ func TestRequireTLSWithoutAResolver(t *testing.T) {
 	nothing := usher.Chain()
 	r := request(proxy, "X-Forwarded-Proto", "https")
 	if admits(nothing, r) || admits(nothing, usher.Track(r)) {
-		t.Error("a header field is believed although nobody trusts the proxy")
+		t.Error("a header field counts, although the proxy is not trusted")
 	}
 	r.TLS = new(tls.ConnectionState)
 	if !admits(nothing, r) || !admits(nothing, usher.Track(r)) {

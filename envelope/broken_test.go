@@ -296,7 +296,7 @@ func TestTheReasonOfAnAbortIsLogged(t *testing.T) {
 
 // A recoverer outside the envelope, such as gin's, may treat the panic that aborts a
 // connection like any other.
-func TestAnAbortThatIsRecoveredFurtherOutNeverLooksLikeAWholeSuccess(t *testing.T) {
+func TestAnAbortThatIsRecoveredOutsideNeverLooksLikeAWholeSuccess(t *testing.T) {
 	begun := writes(200, asJSON, "[1]")
 	handlers := map[string]http.HandlerFunc{
 		"Fail":          func(w http.ResponseWriter, r *http.Request) { begun(w, r); usher.Fail(w, r, errDatabase) },

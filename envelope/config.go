@@ -36,7 +36,7 @@ type Config struct {
 	RequestIDPrefix string
 	// NewRequestID generates the ID of a request that has none or an invalid one. Nil
 	// means RequestIDPrefix and 16 random letters and digits. If NewRequestID panics, the
-	// envelope calls OnPanic and uses such an ID.
+	// envelope calls OnPanic and generates 16 random letters and digits itself.
 	NewRequestID func() string
 
 	// Marshal encodes values; nil means encoding/json.

@@ -39,7 +39,7 @@ func quiet(c envelope.Config) *envelope.Envelope {
 }
 
 // The client of get decodes a body by its Content-Encoding.
-func TestEncodingOfACompressorFurtherOut(t *testing.T) {
+func TestEncodingOfAnOuterCompressor(t *testing.T) {
 	long := strings.Repeat("a long text ", 500)
 	failure := &usher.Error{Status: 409, Code: "taken", Message: "It is taken."}
 	const (
@@ -95,7 +95,7 @@ func TestEncodingOfACompressorFurtherOut(t *testing.T) {
 }
 
 // The writer of [usher.Authenticate] does not encode what passes through it.
-func TestEncodingOfTheHandlerIsTakenBackBehindAuthenticate(t *testing.T) {
+func TestEncodingOfTheHandlerIsRemovedInsideAuthenticate(t *testing.T) {
 	taken := &usher.Error{Status: 409, Code: "taken", Message: "It is taken."}
 	fail := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Encoding", "br")
@@ -155,7 +155,7 @@ func TestEncodingOfTheHandlerPasses(t *testing.T) {
 
 // A compressor between the envelope and a failing handler compresses what the envelope
 // writes.
-func TestEncodingOfACompressorFurtherInStaysOnFail(t *testing.T) {
+func TestEncodingOfAnInnerCompressorStaysOnFail(t *testing.T) {
 	env := quiet(envelope.Config{Shape: envelope.Data(), Wrap: true})
 	fail := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		usher.Fail(w, r, &usher.Error{Status: 409, Code: "taken", Message: strings.Repeat("It is taken. ", 300)})
@@ -168,7 +168,7 @@ func TestEncodingOfACompressorFurtherInStaysOnFail(t *testing.T) {
 }
 
 // The compressed text of a failure is of no use to operators.
-func TestEncodingIsNotTakenForTheTextOfAFailure(t *testing.T) {
+func TestAnEncodedBodyIsNotTheTextOfAFailure(t *testing.T) {
 	for status, handler := range map[int]http.Handler{
 		500: compress(writes(500, nil, "canary")),
 		502: writes(502, with(asJSON, "Content-Encoding", "br"), "\x1b\x02canary"),

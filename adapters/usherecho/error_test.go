@@ -83,7 +83,7 @@ func responseTo(h echo.HandlerFunc, m ...echo.MiddlewareFunc) *httptest.Response
 }
 
 // Details are for shapes that have room for them.
-func TestHTTPErrorHandlerHandsOnDetails(t *testing.T) {
+func TestHTTPErrorHandlerPassesDetailsOn(t *testing.T) {
 	env, err := envelope.New(envelope.Config{Shape: envelope.Data()})
 	if err != nil {
 		t.Fatal(err)

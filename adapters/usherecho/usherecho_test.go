@@ -178,7 +178,7 @@ func TestRealIP(t *testing.T) {
 	}
 }
 
-func TestNilIsAPanic(t *testing.T) {
+func TestNilPanics(t *testing.T) {
 	for name, wrap := range map[string]func(){
 		"Middleware": func() { usherecho.Middleware(nil) },
 		"Adapt":      func() { usherecho.Adapt(nil) },
