@@ -11,10 +11,7 @@ import (
 )
 
 // A hangingUpdate is a Store whose lookups take some time and whose updates hang.
-type hangingUpdate struct {
-	session.Store
-	updates int
-}
+type hangingUpdate struct{ session.Store }
 
 func (u *hangingUpdate) Lookup(ctx context.Context, h [32]byte) (session.Record, error) {
 	time.Sleep(time.Millisecond)
