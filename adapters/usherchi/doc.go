@@ -26,8 +26,8 @@
 //
 // # Order
 //
-// Middlewares of Router.Use run for every request on the root, even one that matches no
-// route, and for the paths below it on a sub-router; those of Router.With and
+// On the root, middlewares of Router.Use run for every request, even one that matches no
+// route; on a sub-router they run for the paths below it. Those of Router.With and
 // Router.Group run only for their routes. A limit against scanning belongs on the root.
 // Put middlewares that change what chi looks for, such as middleware.GetHead or
 // middleware.StripSlashes, outside [Pattern], and put [ClientIP] inside
