@@ -47,10 +47,11 @@
 //     nested envelopes; the innermost envelope decides.
 //   - There is never a second body.
 //   - A failure never looks like a complete success. Once the status of a success has
-//     been sent, these abort the connection and call [Config.OnError]: [usher.Fail]; a
-//     panic; and under [Config.Wrap] an error status that comes too late, for instance
-//     from a recoverer, and a body shorter than the Content-Length that the handler
-//     declared, for which the server itself would abort too.
+//     been sent, these abort the connection: [usher.Fail]; a panic; and under
+//     [Config.Wrap] an error status that comes too late, for instance from a recoverer,
+//     and a body shorter than the Content-Length that the handler declared, for which the
+//     server itself would abort too. [Config.OnError] is called, or [Config.OnPanic] for
+//     a panic.
 //   - A panic before that becomes a 500. No client sees the value or the stack. The
 //     envelope passes http.ErrAbortHandler on.
 //   - The private cause of an error is never sent; [Config.OnError] gets it.
