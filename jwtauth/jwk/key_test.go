@@ -117,7 +117,7 @@ func TestPitfallWeakKeysAreRefused(t *testing.T) {
 		"RSA for ES256":            {Algorithm: jwk.ES256, Material: rsaKey()},
 		"Ed25519 for ES256":        {Algorithm: jwk.ES256, Material: ed25519Key()},
 		"a secret for RS256":       {Algorithm: jwk.RS256, Secret: secret},
-		"two at once":              {Algorithm: jwk.HS256, Secret: secret, JWK: []byte(`{}`)},
+		"two kinds of material":    {Algorithm: jwk.HS256, Secret: secret, JWK: []byte(`{}`)},
 		"a string":                 {Algorithm: jwk.HS256, Material: "0123456789abcdef0123456789abcdef"},
 		"a nil pointer":            {Algorithm: jwk.RS256, Material: (*rsa.PublicKey)(nil)},
 		"an empty RSA key":         {Algorithm: jwk.RS256, Material: &rsa.PublicKey{}},
@@ -141,7 +141,7 @@ func TestPitfallWeakKeysAreRefused(t *testing.T) {
 		"e of 2^64":           rsaJWK("AQAAAAAAAAAA"),
 		"no e":                rsaJWK(""),
 		"for encryption":      `{"kty":"oct","alg":"HS256","use":"enc","k":"` + b64(secret) + `"}`,
-		"to derive":           `{"kty":"oct","alg":"HS256","key_ops":["deriveKey"],"k":"` + b64(secret) + `"}`,
+		"for key derivation":  `{"kty":"oct","alg":"HS256","key_ops":["deriveKey"],"k":"` + b64(secret) + `"}`,
 		"key_ops of a number": `{"kty":"oct","alg":"HS256","key_ops":1,"k":"` + b64(secret) + `"}`,
 		"kid of a number":     `{"kty":"oct","alg":"HS256","kid":1,"k":"` + b64(secret) + `"}`,
 		"empty":               `{}`,
@@ -154,7 +154,7 @@ func TestPitfallWeakKeysAreRefused(t *testing.T) {
 		"secp256k1":           `{"kty":"EC","alg":"ES256K","crv":"secp256k1","x":"` + b64(make([]byte, 32)) + `","y":"` + b64(make([]byte, 32)) + `"}`,
 		"another private half": `{"kty":"OKP","alg":"EdDSA","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo","d":"` +
 			b64(make([]byte, 32)) + `"}`,
-		"no JSON": `-----BEGIN PUBLIC KEY-----`,
+		"not JSON": `-----BEGIN PUBLIC KEY-----`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			if k, err := jwk.New(jwk.KeyConfig{JWK: []byte(data)}); err == nil {

@@ -154,14 +154,14 @@ func TestAKeySetWithoutAUsableKeyReplacesNone(t *testing.T) {
 	s, foreign := newSigner("1"), newSigner("2")
 	n := b64(rsaKey().N.Bytes())
 	for name, set := range map[string]string{
-		"no keys":                  keySetOf(),
-		"null":                     `{"keys":null}`,
-		"no member":                `{}`,
-		"keys of an unknown kind":  keySetOf(`{"kty":"AKP","kid":"1","alg":"ML-DSA-44","pub":"AAAA"}`),
-		"keys for encryption":      keySetOf(`{"kty":"RSA","kid":"1","use":"enc","n":"`+n+`","e":"AQAB"}`, `{"kty":"RSA","kid":"1","alg":"RSA-OAEP","n":"`+n+`","e":"AQAB"}`),
-		"keys that are too weak":   keySetOf(`{"kty":"RSA","kid":"1","alg":"RS256","n":"` + n[:100] + `","e":"AQAB"}`),
-		"a secret":                 keySetOf(`{"kty":"oct","kid":"1","alg":"HS256","k":"` + b64(secret) + `"}`),
-		"keys that are no objects": keySetOf("null", "1", "[]"),
+		"no keys":                   keySetOf(),
+		"null":                      `{"keys":null}`,
+		"no member":                 `{}`,
+		"keys of an unknown kind":   keySetOf(`{"kty":"AKP","kid":"1","alg":"ML-DSA-44","pub":"AAAA"}`),
+		"keys for encryption":       keySetOf(`{"kty":"RSA","kid":"1","use":"enc","n":"`+n+`","e":"AQAB"}`, `{"kty":"RSA","kid":"1","alg":"RSA-OAEP","n":"`+n+`","e":"AQAB"}`),
+		"keys that are too weak":    keySetOf(`{"kty":"RSA","kid":"1","alg":"RS256","n":"` + n[:100] + `","e":"AQAB"}`),
+		"a secret":                  keySetOf(`{"kty":"oct","kid":"1","alg":"HS256","k":"` + b64(secret) + `"}`),
+		"keys that are not objects": keySetOf("null", "1", "[]"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -414,10 +414,10 @@ func TestJ11BadResponsesOfARealServer(t *testing.T) {
 		"redirect to plain HTTP": func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "http://"+r.Host, http.StatusFound)
 		},
-		"redirect without end": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/again", http.StatusFound) },
-		"an abort":             func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
-		"slow":                 func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
-		"slow by drops": func(w http.ResponseWriter, r *http.Request) {
+		"endless redirects": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/again", http.StatusFound) },
+		"an abort":          func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		"slow":              func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+		"sent byte by byte": func(w http.ResponseWriter, r *http.Request) {
 			for r.Context().Err() == nil {
 				_, _ = io.WriteString(w, " ")
 				_ = http.NewResponseController(w).Flush()
