@@ -144,8 +144,8 @@ func (b *browser) value(name string) string {
 func TestAChangeOfTheCookiesLogsNobodyOut(t *testing.T) {
 	type change func(refresh, access *session.Cookie)
 	for name, tt := range map[string]struct{ before, after change }{
-		"from a path to all": {func(r, a *session.Cookie) { r.Path, a.Path = "/auth", "/app" }, nil},
-		"from all to a path": {nil, func(r, a *session.Cookie) { r.Path, a.Path = "/auth", "/app" }},
+		"from one path to all paths": {func(r, a *session.Cookie) { r.Path, a.Path = "/auth", "/app" }, nil},
+		"from all paths to one path": {nil, func(r, a *session.Cookie) { r.Path, a.Path = "/auth", "/app" }},
 		"from the host to the domain": {nil, func(r, a *session.Cookie) {
 			r.Domain, a.Domain = "example.com", "example.com"
 		}},
@@ -244,16 +244,16 @@ func TestOfSeveralCookiesTheLiveAccessTokenCounts(t *testing.T) {
 		verdict jwtauth.Verdict
 		id      string // of the token
 	}{
-		"the latest of one caller":           {[]string{older, latest}, jwtauth.Accepted, "latest"},
-		"beside one that has expired":        {[]string{expired, latest}, jwtauth.Accepted, "latest"},
-		"beside what is no token":            {[]string{"x", older}, jwtauth.Accepted, "older"},
-		"four":                               {[]string{"x", "y", expired, latest}, jwtauth.Accepted, "latest"},
-		"five":                               {[]string{"x", "y", "z", expired, latest}, jwtauth.Malformed, ""},
-		"five, of which two are equal":       {[]string{"x", "x", "z", expired, latest}, jwtauth.Accepted, "latest"},
-		"of two callers":                     {[]string{other, latest}, jwtauth.Malformed, ""},
-		"beside one that cannot be verified": {[]string{unknown, latest}, jwtauth.Unavailable, ""},
-		"none, of which one has expired":     {[]string{expired, "x"}, jwtauth.Expired, ""},
-		"beside one whose account is closed": {[]string{closed, latest}, jwtauth.Accepted, "latest"},
+		"the latest of one caller":            {[]string{older, latest}, jwtauth.Accepted, "latest"},
+		"beside one that has expired":         {[]string{expired, latest}, jwtauth.Accepted, "latest"},
+		"beside text that is not a token":     {[]string{"x", older}, jwtauth.Accepted, "older"},
+		"four":                                {[]string{"x", "y", expired, latest}, jwtauth.Accepted, "latest"},
+		"five":                                {[]string{"x", "y", "z", expired, latest}, jwtauth.Malformed, ""},
+		"five, of which two are equal":        {[]string{"x", "x", "z", expired, latest}, jwtauth.Accepted, "latest"},
+		"of two callers":                      {[]string{other, latest}, jwtauth.Malformed, ""},
+		"beside one that cannot be verified":  {[]string{unknown, latest}, jwtauth.Unavailable, ""},
+		"no valid token, one of them expired": {[]string{expired, "x"}, jwtauth.Expired, ""},
+		"beside one whose account is closed":  {[]string{closed, latest}, jwtauth.Accepted, "latest"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			try := func(cookies []string) {
@@ -289,37 +289,37 @@ func TestOfSeveralRefreshTokensTheLiveOneIsExchanged(t *testing.T) {
 		wantStatus(t, post(t, h.Refresh, "", "Cookie: "+strings.Join(list, "; ")), status)
 	}
 	for name, run := range map[string]func(t *testing.T, order func(...string) []string){
-		"the current one and the one before it": func(t *testing.T, order func(...string) []string) {
+		"the current token and the previous one": func(t *testing.T, order func(...string) []string) {
 			first := login(t, m)
 			second := mustRefresh(t, m, first.RefreshToken())
 			exchange(t, 200, order(first.RefreshToken(), second.RefreshToken())...)
 		},
-		"the current one and one long before": func(t *testing.T, order func(...string) []string) {
+		"the current token and a much older one": func(t *testing.T, order func(...string) []string) {
 			first := login(t, m)
 			second := mustRefresh(t, m, first.RefreshToken())
 			third := mustRefresh(t, m, second.RefreshToken())
 			exchange(t, 200, order(first.RefreshToken(), second.RefreshToken(), third.RefreshToken())...)
 		},
-		"one whose response was lost and one long before": func(t *testing.T, order func(...string) []string) {
+		"a token whose response was lost and a much older one": func(t *testing.T, order func(...string) []string) {
 			first := login(t, m)
 			second := mustRefresh(t, m, first.RefreshToken())
 			must(m.Refresh(t.Context(), second.RefreshToken())) // and nobody says that it was delivered
 			exchange(t, 200, order(first.RefreshToken(), second.RefreshToken())...)
 		},
-		"one of a session that has ended": func(t *testing.T, order func(...string) []string) {
+		"a token of a session that has ended": func(t *testing.T, order func(...string) []string) {
 			ended, live := login(t, m), login(t, m)
 			if err := m.Logout(t.Context(), ended.Session.ID); err != nil {
 				t.Fatal(err)
 			}
 			exchange(t, 200, order(ended.RefreshToken(), live.RefreshToken())...)
 		},
-		"what is no token, and one of no session": func(t *testing.T, order func(...string) []string) {
+		"text that is not a token, and a token of no session": func(t *testing.T, order func(...string) []string) {
 			exchange(t, 200, order("x", b64(make([]byte, 64)), login(t, m).RefreshToken())...)
 		},
-		"none that is live": func(t *testing.T, order func(...string) []string) {
+		"no live session": func(t *testing.T, order func(...string) []string) {
 			exchange(t, 401, order("x", b64(make([]byte, 64)))...)
 		},
-		"two of one that was reused": func(t *testing.T, order func(...string) []string) {
+		"a token that was reused": func(t *testing.T, order func(...string) []string) {
 			first := login(t, m)
 			second := mustRefresh(t, m, first.RefreshToken())
 			third := mustRefresh(t, m, second.RefreshToken())
@@ -405,8 +405,8 @@ func TestLogoutEndsEverySessionOfTheRequest(t *testing.T) {
 		"a token that is null":        {`{"refresh_token":null}`, "application/json", false},
 		"a token that is empty":       {`{"refresh_token":""}`, "application/json", false},
 		"a token that is a number":    {`{"refresh_token":1}`, "application/json", false},
-		"JSON that breaks off":        {`{"refresh_token":`, "application/json", false},
-		"too much":                    {strings.Repeat("x", 5<<10), "text/plain", false},
+		"truncated JSON":              {`{"refresh_token":`, "application/json", false},
+		"a body that is too long":     {strings.Repeat("x", 5<<10), "text/plain", false},
 		"a token in JSON":             {`{"refresh_token":"<token>"}`, "application/json", true},
 		"a token in JSON with more":   {`{"refresh_token":"<token>","all":true}`, "application/json", true},
 		"a token in JSON of a beacon": {`{"refresh_token":"<token>"}`, "text/plain;charset=UTF-8", true},
@@ -437,13 +437,13 @@ func TestLogoutEndsTheSessionsOfSeveralCookies(t *testing.T) {
 	m := newManager(t, nil)
 	h := newHandler(t, m, inCookie)
 	for name, tt := range map[string]struct{ cookies, want string }{ // e ends, l lives on
-		"one":                        {"s", "e"},
-		"two":                        {"ss", "ee"},
-		"four":                       {"ssss", "eeee"},
-		"one and what is no token":   {"xs", "e"},
-		"one and an empty one":       {"_s", "e"},
-		"one that has ended already": {"ds", "ee"},
-		"a fifth":                    {"sssss", "eeeel"},
+		"one":                                    {"s", "e"},
+		"two":                                    {"ss", "ee"},
+		"four":                                   {"ssss", "eeee"},
+		"one token and text that is not a token": {"xs", "e"},
+		"one token and an empty cookie":          {"_s", "e"},
+		"one that has ended already":             {"ds", "ee"},
+		"a fifth":                                {"sssss", "eeeel"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var sent, tokens []string
@@ -551,7 +551,7 @@ func TestAClientThatLeavesEndsItsSessionAllTheSame(t *testing.T) {
 		"logout, when it is ended":              {"/auth/logout", false, "Revoke"},
 		"logout everywhere":                     {"/logout-all", false, "RevokeSubject"},
 		"a token that is used again":            {"/auth/refresh", true, "Revoke"},
-		"a login in its place":                  {"/auth/login?as=ann", false, "Revoke"},
+		"a login that replaces it":              {"/auth/login?as=ann", false, "Revoke"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			store := &hooked{Store: newMemory(t, 0)}

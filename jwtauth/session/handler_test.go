@@ -214,9 +214,9 @@ func TestRefreshNamesTheFaultOfABadRequest(t *testing.T) {
 		"a token that is a number":               {`{"refresh_token":1}`, nil, false, 400},
 		"another member":                         {`{"refresh_token":"<good>","x":1}`, nil, false, 400},
 		"a name in other case":                   {`{"Refresh_Token":"<good>"}`, nil, false, 400},
-		"no JSON":                                {`refresh_token=<good>`, nil, false, 400},
+		"not JSON":                               {`refresh_token=<good>`, nil, false, 400},
 		"an array":                               {`["<good>"]`, nil, false, 400},
-		"too much":                               {`{"refresh_token":"` + strings.Repeat("x", 1<<20) + `"}`, nil, false, 413},
+		"a body that is too long":                {`{"refresh_token":"` + strings.Repeat("x", 1<<20) + `"}`, nil, false, 413},
 		"a token in a cookie that nobody reads":  {"", []string{"Cookie: __Host-refresh_token=<good>"}, false, 400},
 		"five cookies":                           {"", []string{"Cookie: __Host-refresh_token=<good>; __Host-refresh_token=x; __Host-refresh_token=y; __Host-refresh_token=z; __Host-refresh_token=w"}, true, 401},
 		"two cookies without a token":            {"", []string{"Cookie: __Host-refresh_token=x; __Host-refresh_token=y"}, true, 401},
@@ -227,15 +227,15 @@ func TestRefreshNamesTheFaultOfABadRequest(t *testing.T) {
 		"a token in the body from another site that would set a cookie": {`{"refresh_token":"<good>"}`, []string{"Sec-Fetch-Site: cross-site"}, true, 403},
 		"a bad token in the body, never a good one in the cookie":       {`{"refresh_token":"x"}`, []string{"Cookie: __Host-refresh_token=<good>"}, true, 401},
 
-		"a good one":                                   {`{"refresh_token":"<good>"}`, nil, false, 200},
-		"a good cookie":                                {"", []string{"Cookie: __Host-refresh_token=<good>"}, true, 200},
-		"a good cookie beside another":                 {"", []string{"Cookie: __Host-refresh_token=x; __Host-refresh_token=<good>"}, true, 200},
-		"a good cookie twice, and an empty one":        {"", []string{"Cookie: __Host-refresh_token=<good>; __Host-refresh_token=; __Host-refresh_token=<good>"}, true, 200},
-		"a good cookie and an empty object":            {"{}", []string{"Cookie: __Host-refresh_token=<good>"}, true, 200},
-		"a good cookie from the same origin":           {"", []string{"Cookie: __Host-refresh_token=<good>", "Sec-Fetch-Site: same-origin"}, true, 200},
-		"a good cookie from a trusted origin":          {"", []string{"Cookie: __Host-refresh_token=<good>", "Sec-Fetch-Site: same-site", "Origin: https://app.example.com"}, true, 200},
-		"a good one in the body beside a stale cookie": {`{"refresh_token":"<good>"}`, []string{"Cookie: __Host-refresh_token=x"}, true, 200},
-		"a good one in the body from anywhere":         {`{"refresh_token":"<good>"}`, []string{"Sec-Fetch-Site: cross-site"}, false, 200},
+		"a good token":                                   {`{"refresh_token":"<good>"}`, nil, false, 200},
+		"a good cookie":                                  {"", []string{"Cookie: __Host-refresh_token=<good>"}, true, 200},
+		"a good cookie beside another":                   {"", []string{"Cookie: __Host-refresh_token=x; __Host-refresh_token=<good>"}, true, 200},
+		"a good cookie twice, and an empty one":          {"", []string{"Cookie: __Host-refresh_token=<good>; __Host-refresh_token=; __Host-refresh_token=<good>"}, true, 200},
+		"a good cookie and an empty object":              {"{}", []string{"Cookie: __Host-refresh_token=<good>"}, true, 200},
+		"a good cookie from the same origin":             {"", []string{"Cookie: __Host-refresh_token=<good>", "Sec-Fetch-Site: same-origin"}, true, 200},
+		"a good cookie from a trusted origin":            {"", []string{"Cookie: __Host-refresh_token=<good>", "Sec-Fetch-Site: same-site", "Origin: https://app.example.com"}, true, 200},
+		"a good token in the body beside a stale cookie": {`{"refresh_token":"<good>"}`, []string{"Cookie: __Host-refresh_token=x"}, true, 200},
+		"a good token in the body from any origin":       {`{"refresh_token":"<good>"}`, []string{"Sec-Fetch-Site: cross-site"}, false, 200},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -354,7 +354,7 @@ func TestLogoutByAnyTokenOfTheSession(t *testing.T) {
 		"in a cookie": func() *httptest.ResponseRecorder {
 			return post(t, h.Logout, "", "Cookie: __Host-refresh_token="+second.RefreshToken())
 		},
-		"one exchanged": func() *httptest.ResponseRecorder { return post(t, h.Logout, refreshBody(first.RefreshToken())) },
+		"a token that was exchanged": func() *httptest.ResponseRecorder { return post(t, h.Logout, refreshBody(first.RefreshToken())) },
 		"the access token": func() *httptest.ResponseRecorder {
 			return post(t, behind, "", "Authorization: Bearer "+second.AccessToken())
 		},

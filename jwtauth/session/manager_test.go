@@ -157,12 +157,12 @@ func TestAccessTokenHasTheClaimsOfTheSession(t *testing.T) {
 func TestLoginRefusesWhatATokenCannotHave(t *testing.T) {
 	m := newManager(t, nil)
 	for name, template := range map[string]session.Session{
-		"no subject":                   {},
-		"a scope with a blank":         {Subject: "ann", Scopes: []string{"read write"}},
-		"an empty scope":               {Subject: "ann", Scopes: []string{"read", ""}},
-		"a scope with a quote":         {Subject: "ann", Scopes: []string{`"`}},
-		"a subject that is no Unicode": {Subject: "ann\xff"},
-		"a subject that is too long":   {Subject: strings.Repeat("x", 8<<10)},
+		"no subject":                    {},
+		"a scope with a blank":          {Subject: "ann", Scopes: []string{"read write"}},
+		"an empty scope":                {Subject: "ann", Scopes: []string{"read", ""}},
+		"a scope with a quote":          {Subject: "ann", Scopes: []string{`"`}},
+		"a subject that is not Unicode": {Subject: "ann\xff"},
+		"a subject that is too long":    {Subject: strings.Repeat("x", 8<<10)},
 	} {
 		if tokens, err := m.Login(t.Context(), template); err == nil || tokens.AccessToken() != "" || tokens.RefreshToken() != "" {
 			t.Errorf("%s: error %v", name, err)
@@ -172,15 +172,15 @@ func TestLoginRefusesWhatATokenCannotHave(t *testing.T) {
 
 func TestClaimsCannotSetReservedClaims(t *testing.T) {
 	tests := map[string]map[string]any{
-		"iss":                        {"iss": "https://evil.example"},
-		"sub":                        {"sub": "root"},
-		"exp":                        {"exp": 4102444800},
-		"sid":                        {"sid": "x"},
-		"scope":                      {"scope": "admin"},
-		"a variant that could count": {"EXP": 4102444800},
-		"two that differ in case":    {"role": "user", "Role": "admin"},
-		"what JSON has no form for":  {"x": func() {}},
-		"more than a token may hold": {"x": strings.Repeat("x", 8<<10)},
+		"iss":                                {"iss": "https://evil.example"},
+		"sub":                                {"sub": "root"},
+		"exp":                                {"exp": 4102444800},
+		"sid":                                {"sid": "x"},
+		"scope":                              {"scope": "admin"},
+		"a variant that could count":         {"EXP": 4102444800},
+		"two that differ in case":            {"role": "user", "Role": "admin"},
+		"a value that JSON cannot represent": {"x": func() {}},
+		"more than fits into a token":        {"x": strings.Repeat("x", 8<<10)},
 	}
 	for name, private := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -258,10 +258,10 @@ func TestConfigFaultsAreReportedTogether(t *testing.T) {
 		"a public key":                                {func(c *session.Config) { c.Keys = []session.SigningKey{{Key: public}} }, []string{"Keys[0].Key"}},
 		"a key without ID":                            {func(c *session.Config) { c.Keys = []session.SigningKey{{Key: nameless}} }, []string{"Keys[0].Key"}},
 		"one ID twice":                                {func(c *session.Config) { c.Keys = []session.SigningKey{{Key: k1}, {Key: k1, From: later}} }, []string{"Keys[1].Key"}},
-		"two that sign": {func(c *session.Config) {
+		"two keys that sign at once": {func(c *session.Config) {
 			c.Keys = []session.SigningKey{{Key: k1}, {Key: signing(t, "k2", jwk.HS256)}}
 		}, []string{"Keys[1].From"}},
-		"none that signs yet": {func(c *session.Config) { c.Keys = []session.SigningKey{{Key: k1, From: later}} }, []string{"Keys"}},
+		"no key that signs yet": {func(c *session.Config) { c.Keys = []session.SigningKey{{Key: k1, From: later}} }, []string{"Keys"}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

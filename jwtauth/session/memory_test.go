@@ -80,7 +80,7 @@ func TestMemoryKeepsALiveSessionBehindExpiredOnes(t *testing.T) {
 	s, start := newMemory(t, 0), time.Now()
 	r := mustInsert(t, s, newSession("ada", start, time.Hour))
 	short := mustInsert(t, s, newSession("bert", start, 2*time.Hour))
-	// A rotation moves the end of the first behind that of the second.
+	// After a rotation the first session ends later than the second.
 	r.ExpiresAt = start.Add(3 * time.Hour)
 	if err := s.Update(t.Context(), r); err != nil {
 		t.Fatal(err)

@@ -114,7 +114,7 @@ func TestAStoreThatMisbehavesLogsNobodyOut(t *testing.T) {
 	}
 }
 
-// A login or logout during an outage is a 503, and succeeds afterwards.
+// A login or logout during an outage gets a 503, and succeeds afterwards.
 func TestAStoreThatMisbehavesAtALoginOrLogout(t *testing.T) {
 	for name, fault := range map[string]faulty.Fault{"fails": faulty.Fail, "panics": faulty.Panic, "is late": faulty.Late(5 * time.Second)} {
 		t.Run(name, func(t *testing.T) {
