@@ -99,7 +99,7 @@ func TestRefusalsAreTheSameBytes(t *testing.T) {
 		"claims":          token(claims(map[string]any{"exp": nil})),
 		"audience":        token(claims(map[string]any{"aud": "x"})),
 		"expired":         token(claims(map[string]any{"exp": 1})),
-		"not yet":         token(claims(map[string]any{"nbf": 4102444800})),
+		"not yet valid":   token(claims(map[string]any{"nbf": 4102444800})),
 		"revoked":         token(claims(map[string]any{"jti": "revoked"})),
 	} {
 		if diff := compare.Diff(first, dump(text)); diff != "" {
@@ -203,7 +203,7 @@ func TestTokenAndKeyInOneRequest(t *testing.T) {
 	}{
 		"KS-07 a good token decides, and the key is not looked at": {"Bearer " + good(), "bad", 200, 0},
 		"KS-08 a bad token never falls back to the key":            {"Bearer x", "good", 401, 0},
-		"KS-09 Basic is not ours":                                  {"Basic eA==", "good", 200, 1},
+		"KS-09 Basic is another scheme":                            {"Basic eA==", "good", 200, 1},
 		"KS-09 bearer is not Bearer":                               {"bearer " + good(), "good", 200, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -228,17 +228,17 @@ func TestServerToServerAssertions(t *testing.T) {
 		some map[string]any
 		want jwtauth.Verdict
 	}{
-		"KE-15 an hour":               {map[string]any{"exp": now + 3600}, jwtauth.Accepted},
-		"KE-15 more than an hour":     {map[string]any{"exp": now + 3601}, jwtauth.InvalidClaims},
-		"KE-15 no iat":                {map[string]any{"iat": nil}, jwtauth.InvalidClaims},
-		"KE-15 no sub":                {map[string]any{"sub": nil}, jwtauth.InvalidClaims},
-		"KE-15 an empty sub":          {map[string]any{"sub": ""}, jwtauth.InvalidClaims},
-		"KE-15 no exp":                {map[string]any{"exp": nil}, jwtauth.InvalidClaims},
-		"KE-15 no aud":                {map[string]any{"aud": nil}, jwtauth.WrongAudience},
-		"KE-15 no iss":                {map[string]any{"iss": nil}, jwtauth.UnknownIssuer},
-		"KE-04 expired":               {map[string]any{"iat": now - 3700, "exp": now - 100}, jwtauth.Expired},
-		"KE-15 issued in the future":  {map[string]any{"iat": now + 3600, "exp": now + 3700}, jwtauth.NotYetValid},
-		"KE-15 with a claim of a jti": {map[string]any{"jti": "1"}, jwtauth.Accepted},
+		"KE-15 an hour":              {map[string]any{"exp": now + 3600}, jwtauth.Accepted},
+		"KE-15 more than an hour":    {map[string]any{"exp": now + 3601}, jwtauth.InvalidClaims},
+		"KE-15 no iat":               {map[string]any{"iat": nil}, jwtauth.InvalidClaims},
+		"KE-15 no sub":               {map[string]any{"sub": nil}, jwtauth.InvalidClaims},
+		"KE-15 an empty sub":         {map[string]any{"sub": ""}, jwtauth.InvalidClaims},
+		"KE-15 no exp":               {map[string]any{"exp": nil}, jwtauth.InvalidClaims},
+		"KE-15 no aud":               {map[string]any{"aud": nil}, jwtauth.WrongAudience},
+		"KE-15 no iss":               {map[string]any{"iss": nil}, jwtauth.UnknownIssuer},
+		"KE-04 expired":              {map[string]any{"iat": now - 3700, "exp": now - 100}, jwtauth.Expired},
+		"KE-15 issued in the future": {map[string]any{"iat": now + 3600, "exp": now + 3700}, jwtauth.NotYetValid},
+		"KE-15 with a jti":           {map[string]any{"jti": "1"}, jwtauth.Accepted},
 	} {
 		t.Run(name, func(t *testing.T) { want(t, v, token(claims(tt.some)), tt.want) })
 	}

@@ -36,17 +36,17 @@ func TestRevocationIsForOneIssuer(t *testing.T) {
 		token jwtauth.Token
 		want  bool
 	}{
-		"the token":                           {jwtauth.Token{Issuer: issuer, ID: "x"}, true},
-		"the session":                         {jwtauth.Token{Issuer: issuer, SessionID: "y"}, true},
-		"the subject":                         {jwtauth.Token{Issuer: issuer, Subject: "z", IssuedAt: time.Now().Add(-time.Minute)}, true},
-		"the subject, issued at a time":       {jwtauth.Token{Issuer: issuer, Subject: "z"}, true},
-		"the subject, issued later":           {jwtauth.Token{Issuer: issuer, Subject: "z", IssuedAt: time.Now().Add(time.Minute)}, false},
-		"another issuer's token":              {jwtauth.Token{Issuer: "o", ID: "x", SessionID: "y", Subject: "z"}, false},
-		"a session with the name of a token":  {jwtauth.Token{Issuer: issuer, SessionID: "x"}, false},
-		"a token with the name of a subject":  {jwtauth.Token{Issuer: issuer, ID: "z"}, false},
-		"a subject with the name of a token":  {jwtauth.Token{Issuer: issuer, Subject: "x"}, false},
-		"a token that names nothing":          {jwtauth.Token{Issuer: issuer}, false},
-		"another of the subject's, by itself": {jwtauth.Token{Issuer: issuer, ID: "q", SessionID: "r", Subject: "s"}, false},
+		"the token":                          {jwtauth.Token{Issuer: issuer, ID: "x"}, true},
+		"the session":                        {jwtauth.Token{Issuer: issuer, SessionID: "y"}, true},
+		"the subject":                        {jwtauth.Token{Issuer: issuer, Subject: "z", IssuedAt: time.Now().Add(-time.Minute)}, true},
+		"the subject, issued at a time":      {jwtauth.Token{Issuer: issuer, Subject: "z"}, true},
+		"the subject, issued later":          {jwtauth.Token{Issuer: issuer, Subject: "z", IssuedAt: time.Now().Add(time.Minute)}, false},
+		"another issuer's token":             {jwtauth.Token{Issuer: "o", ID: "x", SessionID: "y", Subject: "z"}, false},
+		"a session with the name of a token": {jwtauth.Token{Issuer: issuer, SessionID: "x"}, false},
+		"a token with the name of a subject": {jwtauth.Token{Issuer: issuer, ID: "z"}, false},
+		"a subject with the name of a token": {jwtauth.Token{Issuer: issuer, Subject: "x"}, false},
+		"a token that names nothing":         {jwtauth.Token{Issuer: issuer}, false},
+		"another token of the subject":       {jwtauth.Token{Issuer: issuer, ID: "q", SessionID: "r", Subject: "s"}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := revoked(t, &list, &tt.token); got != tt.want {
