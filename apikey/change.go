@@ -117,7 +117,7 @@ func (m *Manager) updateWith(ctx context.Context, by Actor, owner, id string, ch
 	return r.Key, nil
 }
 
-// update returns found with the settings that change makes.
+// update returns found with the settings that the function change has made.
 func (m *Manager) update(ctx context.Context, by Actor, a authority, found Record, change func(*Key), now time.Time) (Record, error) {
 	edited := found.Key.clone()
 	change(&edited)

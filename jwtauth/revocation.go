@@ -33,8 +33,8 @@ type Revoker interface {
 	// RevokeSession revokes all tokens of the session with this ID (sid). The revocation
 	// may be removed after the time until.
 	RevokeSession(ctx context.Context, issuer, id string, until time.Time) error
-	// RevokeSubject revokes all tokens of a subject that were issued before the time
-	// before, and those without iat.
+	// RevokeSubject revokes all tokens of a subject whose iat is earlier than the
+	// argument before, and those without iat.
 	RevokeSubject(ctx context.Context, issuer, subject string, before, until time.Time) error
 }
 
