@@ -157,6 +157,32 @@ func TestALimitCountsItsOwnResponseAtTheDeadline(t *testing.T) {
 	})
 }
 
+// A handler that returned in time without a response has succeeded, however long the
+// store takes for the refund.
+func TestARefundDoesNotMissTheDeadlineForTheHandler(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		counted := 0
+		limiter := usher.Must(ratelimit.New(ratelimit.Config{
+			Store: slowAdjust{usher.Must(ratelimit.NewMemory(ratelimit.MemoryConfig{}))},
+			Policies: []ratelimit.Policy{{
+				Name: "failures", Key: ratelimit.Global(), Limit: ratelimit.RollingWindow(3, time.Hour),
+				Count: func(status int) bool { counted = status; return status >= 400 },
+			}},
+		}))
+		w := serve(usher.Chain(usher.Deadline(time.Millisecond, errGateway), limiter).Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})), get())
+		equal(t, "status", 200, w.Code)
+		equal(t, "counted", 200, counted)
+	})
+}
+
+// A slowAdjust is a store that refunds after the deadline.
+type slowAdjust struct{ *ratelimit.Memory }
+
+func (s slowAdjust) Adjust(ctx context.Context, charges []ratelimit.Charge) error {
+	time.Sleep(2 * time.Millisecond)
+	return s.Memory.Adjust(ctx, charges)
+}
+
 // A slowTake is a store that decides after the deadline.
 type slowTake struct{ *ratelimit.Memory }
 

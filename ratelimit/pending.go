@@ -65,14 +65,21 @@ func (l *Limiter) servePending(w http.ResponseWriter, r *http.Request, next http
 	pd := pendingPool.Get().(*pending)
 	pd.limiter, pd.request, pd.outer, pd.decision, pd.taken = l, r, outer, d, l.bits(d.charged)
 	status := http.StatusInternalServerError // unless next returns
+	var deadline exchange.Deadline           // that next has met without a response
+	var watch *httpwriter.Writer
 	// Deferred first, since a place must be free again whatever happens.
-	defer func() { pd.end(status) }()
+	defer func() {
+		pd.end(status)
+		// What was counted must be what the client gets, however long that took.
+		if deadline != nil && deadline.Missed() != 0 {
+			watch.WriteHeader(status)
+		}
+	}()
 	x, inner := exchange.Enter(r)
 	innermost.Store(x, pd)
 	defer innermost.Store(x, outer)
 	l.count(r.Context(), d)
 	l.setHeader(w.Header(), d, nil)
-	var watch *httpwriter.Writer
 	if d.countsOutcomes() {
 		watch = new(httpwriter.Writer)
 		watch.Init(w, nil)
@@ -85,8 +92,10 @@ func (l *Limiter) servePending(w http.ResponseWriter, r *http.Request, next http
 		return
 	}
 	if status = watch.Status(); status == 0 && !watch.Hijacked() {
-		if deadline := exchange.DeadlineOf(inner.Context()); deadline != nil {
-			status = deadline.Missed()
+		if around := exchange.DeadlineOf(inner.Context()); around != nil {
+			if status = around.Missed(); status == 0 {
+				deadline = around
+			}
 		}
 	}
 	status = cmp.Or(status, http.StatusOK) // as the server will send
