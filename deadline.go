@@ -120,9 +120,10 @@ func missedDeadline(ctx context.Context, err error) *Error {
 }
 
 // noteMissedDeadline records a missed deadline if e, with which a handler has failed, is
-// the error of a [Deadline]: [context.Cause] returns that error.
+// the error of a [Deadline], which [context.Cause] returns, or is caused by its end.
 func noteMissedDeadline(ctx context.Context, e *Error) {
-	if c, ok := exchange.DeadlineOf(ctx).(*deadlineCall); ok && c.e == e && c.missed() {
+	c, ok := exchange.DeadlineOf(ctx).(*deadlineCall)
+	if ok && (c.e == e || errors.Is(e.Cause, context.DeadlineExceeded)) && c.missed() {
 		timeOut(ctx)
 	}
 }
