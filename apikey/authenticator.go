@@ -72,11 +72,11 @@ type Config struct {
 	// status from 400 to 499, the request is refused with it; any other error refuses the
 	// request as Unavailable. Check must not change k.
 	Check func(ctx context.Context, k *Key) error
-	// Principal, if not nil, returns the principal of a key, given the usual one. It may
+	// Principal, if not nil, returns the principal of a key, given the standard one. It may
 	// add the scopes of a role, for instance. It is called when a key is looked up, not
 	// for each request. Whatever it returns, the ID is the key's and the Kind is
 	// [usher.KindAPIKey].
-	Principal func(k *Key, usual usher.Principal) usher.Principal
+	Principal func(k *Key, standard usher.Principal) usher.Principal
 
 	// Audit, if not nil, is called with the verdict on each request that carries a key,
 	// on the goroutine of the request. If Audit panics, a valid key is refused as

@@ -87,7 +87,8 @@ func (w *Watched) visited(rw http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-// Authenticator returns an authenticator that accepts every request as coming from p:
+// Authenticator returns an authenticator that accepts every request as coming from p, as
+// if it had a credential in Authorization:
 //
 //	auth := usher.Authenticate(ushertest.Authenticator(usher.Principal{ID: "ann"}))
 //	h := newServer(auth)
@@ -98,3 +99,6 @@ type authenticator struct{ principal usher.Principal }
 func (a *authenticator) Authenticate(*http.Request) (*usher.Principal, error) {
 	return &a.principal, nil
 }
+
+// Carriers implements [usher.CarrierLister]: responses have the Vary of most servers.
+func (*authenticator) Carriers() []string { return []string{"Authorization"} }

@@ -185,3 +185,12 @@ func Example() {
 	// Output:
 	// the limiter counts "alice"
 }
+
+func TestAuthenticatorNamesItsCarrierToCaches(t *testing.T) {
+	auth := usher.Authenticate(ushertest.Authenticator(usher.Principal{ID: "ann"}))
+	w := httptest.NewRecorder()
+	auth.Wrap(http.NotFoundHandler()).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil))
+	if got := w.Header().Get("Vary"); got != "Authorization" {
+		t.Errorf("Vary is %q, want that of a server with tokens", got)
+	}
+}
