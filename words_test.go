@@ -6,6 +6,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -78,7 +79,7 @@ var banned = map[string]string{
 var plain = []string{"lock held", "lock is held", "held up"}
 
 // TestWords looks for banned words in everything that a reader sees of every package,
-// tests included: names, comments, texts and the names of files.
+// tests included: names, comments, texts and the names of files, and in all pages.
 func TestWords(t *testing.T) {
 	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -87,10 +88,14 @@ func TestWords(t *testing.T) {
 		if d.IsDir() && path != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "testdata") {
 			return filepath.SkipDir
 		}
-		if !strings.HasSuffix(path, ".go") || path == "words_test.go" {
-			return nil
+		var found []string
+		switch {
+		case strings.HasSuffix(path, ".go") && path != "words_test.go":
+			found, err = findWords(path, nil)
+		// The changelog names what was renamed.
+		case strings.HasSuffix(path, ".md") && path != "CHANGELOG.md":
+			found, err = findWordsOfPage(path)
 		}
-		found, err := findWords(path, nil)
 		for _, f := range found {
 			t.Error(f)
 		}
@@ -139,6 +144,19 @@ func findWords(path string, src any) (found []string, err error) {
 		return true
 	})
 	return found, nil
+}
+
+// findWordsOfPage returns where a page of Markdown holds banned words.
+func findWordsOfPage(path string) (found []string, err error) {
+	page, err := os.ReadFile(path)
+	n := 0
+	for line := range strings.Lines(string(page)) {
+		n++
+		for _, word := range bannedWords(withoutQuotes(line)) {
+			found = append(found, fmt.Sprintf("%s:%d: the page has %q: write %s", path, n, word, banned[word]))
+		}
+	}
+	return found, err
 }
 
 // declared returns the names that node declares.
