@@ -282,3 +282,14 @@ func TestWordsAreFound(t *testing.T) {
 		})
 	}
 }
+
+func TestWordsOfPagesAreFound(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "page.md")
+	if err := os.WriteFile(path, []byte("# Title\n\nThe answer, and \"the answer\" of an RFC.\nA Lifetime.\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	found, err := findWordsOfPage(path)
+	if err != nil || len(found) != 1 || !strings.HasPrefix(found[0], path+`:3: the page has "answer"`) {
+		t.Errorf("found %q, %v", found, err)
+	}
+}

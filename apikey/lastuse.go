@@ -121,10 +121,7 @@ func (l *lastUse) close() error {
 	l.mu.Unlock()
 	if first {
 		l.cancel()
-		select {
-		case <-l.ended:
-		case <-time.After(flushTimeout): // OnError does not return
-		}
+		<-l.ended // soon, as no write outlasts its context
 		l.err = l.flush(context.Background())
 		close(l.finished)
 	}
