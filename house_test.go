@@ -69,7 +69,7 @@ func TestEveryCodeIsDeclaredInCodesGo(t *testing.T) {
 // exportedNames limits the number of exported names of each package; without an entry the
 // limit is 40. Constants do not count: they are in documented groups.
 var exportedNames = map[string]int{
-	".":               46,
+	".":               48,
 	"jwtauth":         32,
 	"jwtauth/jwk":     20,
 	"jwtauth/session": 20,

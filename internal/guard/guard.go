@@ -39,15 +39,15 @@ type Guard struct {
 	breaker    *breaker // nil if the guard never opens
 }
 
-// The errors of calls that have no result.
+// The errors of calls that have no result. They match [ErrUnavailable].
 var (
 	// ErrTimeout is returned if the store has not responded in time. The call may
 	// still take effect.
-	ErrTimeout = errors.New("the store has not responded in time")
+	ErrTimeout error = unavailable("the store has not responded in time")
 	// ErrBusy is returned if too many calls run or wait. The store was not called.
-	ErrBusy = errors.New("too many calls of the store are running or waiting")
+	ErrBusy error = unavailable("too many calls of the store are running or waiting")
 	// ErrOpen is returned while the guard is open. The store was not called.
-	ErrOpen = errors.New("the store is not called, as most calls have failed")
+	ErrOpen error = unavailable("the store is not called, as most calls have failed")
 )
 
 // waitersPerCall is how many calls may wait for each that may run.
@@ -66,7 +66,8 @@ func New(timeout time.Duration, maxCalls int) *Guard {
 }
 
 // Results sets which errors are results, such as "not found": a store that returns one is
-// working. All other errors count as failures, so a client that can cause one at will,
+// working. [ErrCorrupt] and [ErrFull] always are: what one key has stored must not stop the
+// calls for all others. All other errors count as failures, so a client that can cause one at will,
 // and sends four of five requests, can open the guard. Results returns g, and must be
 // called before the first call.
 func (g *Guard) Results(isResult func(error) bool) *Guard {
@@ -131,7 +132,7 @@ func Call[T any](ctx context.Context, g *Guard, f func(context.Context) (T, erro
 func (g *Guard) outcome(ctx context.Context, began time.Time, err error) outcome {
 	cause := context.Cause(ctx) // nil if ctx has not ended
 	switch {
-	case err == nil, g.isResult(err) && (cause == nil || !errors.Is(err, cause)):
+	case err == nil, working(err), g.isResult(err) && (cause == nil || !errors.Is(err, cause)):
 		return succeeded
 	case cause != nil && !errors.Is(err, ErrTimeout) && !errors.Is(cause, ErrTimeout):
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) && !began.IsZero() && time.Since(began) >= g.timeout/10 {

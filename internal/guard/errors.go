@@ -1,0 +1,22 @@
+package guard
+
+import "errors"
+
+// The errors of stores, which the root package exports. They are documented there.
+var (
+	ErrUnavailable = errors.New("the store is unavailable")
+	ErrCorrupt     = errors.New("what is stored cannot be read")
+	ErrFull        = errors.New("the store is full")
+	ErrClosed      = errors.New("the store is closed")
+	ErrSchema      = errors.New("the store has another schema")
+)
+
+// An unavailable is one reason why a store is unavailable. It matches ErrUnavailable.
+type unavailable string
+
+func (u unavailable) Error() string { return string(u) }
+
+func (u unavailable) Is(target error) bool { return target == ErrUnavailable }
+
+// working reports whether err shows that the store works.
+func working(err error) bool { return errors.Is(err, ErrCorrupt) || errors.Is(err, ErrFull) }

@@ -1,0 +1,37 @@
+package usher
+
+import (
+	"context"
+
+	"github.com/usher-go/usher/internal/guard"
+)
+
+// The errors of stores, whatever they keep and wherever. A store wraps them, so test for
+// them with [errors.Is]. The text of such an error is for operators: it is never sent to
+// a client.
+var (
+	// ErrUnavailable means that a store could not be reached, did not respond in time, or
+	// could not accept the call at present. The call may have taken effect or not. The
+	// same call may succeed later.
+	ErrUnavailable = guard.ErrUnavailable
+	// ErrCorrupt means that what is stored cannot be read, or belongs to something else.
+	// The call has changed nothing. It fails again until an operator has removed or
+	// repaired what is stored; calls for other keys are not affected.
+	ErrCorrupt = guard.ErrCorrupt
+	// ErrFull means that a store has no room for what it was to keep. The call has
+	// changed nothing. What is stored already can still be read.
+	ErrFull = guard.ErrFull
+	// ErrClosed means that a store was closed before the call ended.
+	ErrClosed = guard.ErrClosed
+	// ErrSchema means that a store was set up by another version of its package, or not
+	// at all. The call has changed nothing.
+	ErrSchema = guard.ErrSchema
+)
+
+// A Checker reports whether it can do its work, for a health check. Stores on a server
+// are Checkers.
+type Checker interface {
+	// Check returns nil, or an error whose text is a sentence that an operator can act
+	// on: what is wrong, and which setting or server to change. It returns when ctx ends.
+	Check(ctx context.Context) error
+}
