@@ -6,10 +6,11 @@ SHELL := bash
 MODULES := $(shell go list -m -f '{{.Dir}}')
 
 # Programs that the tests start or that go test needs, each with its Debian package.
-# A store's service is one more line.
 PROGRAMS := \
 	cc:gcc \
 	curl:curl \
+	redis-server:redis-server \
+	postgres:postgresql \
 
 # Programs that only the tests in peers start.
 PEERS := \
@@ -29,7 +30,8 @@ RACE = $(shell command -v cc >/dev/null && [ "$$(go env CGO_ENABLED)" = 1 ] && e
 step = @printf '\n== %s %s\n' "$$(date +%H:%M:%S)" "$(1)"
 each = @for dir in $(MODULES); do echo "-- $${dir\#\#*/}"; cd "$$dir"; $(1); done
 
-export PATH := $(PATH):/usr/local/sbin:/usr/sbin
+# Debian keeps the programs of each version of PostgreSQL apart.
+export PATH := $(PATH):/usr/local/sbin:/usr/sbin:$(lastword $(wildcard /usr/lib/postgresql/*/bin))
 
 .PHONY: test test-peers programs peers build tidy vet lint race alloc fuzz soak bench bench-quick bench-allocs
 

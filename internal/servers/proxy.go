@@ -1,0 +1,168 @@
+package servers
+
+import (
+	"bytes"
+	"net"
+	"sync"
+	"testing"
+)
+
+// A Proxy passes TCP connections on to a server until it is told to fail, in the ways in
+// which networks do. Give each client a proxy of its own. It is safe for concurrent use.
+type Proxy struct {
+	// Addr is the address at which the proxy listens.
+	Addr string
+
+	target string
+	listen net.Listener
+	done   sync.WaitGroup
+
+	mu      sync.Mutex
+	changed sync.Cond
+	blocked bool
+	closed  bool
+	cut     []byte // in the request whose reply is lost; nil for none
+	links   map[*link]struct{}
+}
+
+// A link is one connection through the proxy.
+type link struct {
+	client, server net.Conn
+	cut            bool // the next reply is lost
+}
+
+// NewProxy returns a proxy to the server at target, which ends with the test.
+func NewProxy(t testing.TB, target string) *Proxy {
+	t.Helper()
+	var lc net.ListenConfig
+	l, err := lc.Listen(t.Context(), "tcp", freeAddr(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &Proxy{Addr: l.Addr().String(), target: target, listen: l, links: make(map[*link]struct{})}
+	p.changed.L = &p.mu
+	p.done.Go(p.accept)
+	t.Cleanup(p.close)
+	return p
+}
+
+// Block makes the proxy a black hole: it accepts connections and everything that is sent,
+// and passes nothing on in either direction until unblock is called.
+func (p *Proxy) Block() (unblock func()) {
+	p.set(func() { p.blocked = true })
+	return func() { p.set(func() { p.blocked = false }) }
+}
+
+// CutReply loses the next reply to a request that contains this text: the server gets the
+// request and executes it, and then the connection is reset. An empty text means any
+// request.
+func (p *Proxy) CutReply(request string) { p.set(func() { p.cut = []byte(request) }) }
+
+// Reset resets all connections.
+func (p *Proxy) Reset() {
+	p.set(func() {
+		for l := range p.links {
+			l.reset()
+		}
+	})
+}
+
+func (p *Proxy) set(f func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f()
+	p.changed.Broadcast()
+}
+
+func (p *Proxy) close() {
+	_ = p.listen.Close()
+	p.set(func() { p.closed, p.blocked = true, false })
+	p.Reset()
+	p.done.Wait()
+}
+
+func (p *Proxy) accept() {
+	for {
+		client, err := p.listen.Accept()
+		if err != nil {
+			return
+		}
+		p.done.Go(func() { p.serve(client) })
+	}
+}
+
+func (p *Proxy) serve(client net.Conn) {
+	server, err := net.Dial("tcp", p.target) //nolint:noctx // A loopback address fails at once.
+	if err != nil {
+		_ = client.Close()
+		return
+	}
+	l := &link{client: client, server: server}
+	p.set(func() { p.links[l] = struct{}{} })
+	var both sync.WaitGroup
+	both.Go(func() { p.pass(l, client, server, p.request) })
+	both.Go(func() { p.pass(l, server, client, p.reply) })
+	both.Wait()
+	p.set(func() { delete(p.links, l) })
+}
+
+// pass copies what from sends to to, as long as seen permits, and then closes both.
+func (p *Proxy) pass(l *link, from, to net.Conn, seen func(*link, []byte) bool) {
+	defer func() {
+		_ = from.Close()
+		_ = to.Close()
+	}()
+	b := make([]byte, 64<<10)
+	for {
+		n, err := from.Read(b)
+		if n > 0 {
+			if !seen(l, b[:n]) {
+				return
+			}
+			if _, err := to.Write(b[:n]); err != nil {
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// request reports whether what a client has sent goes on to the server.
+func (p *Proxy) request(l *link, b []byte) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.wait()
+	if p.cut != nil && bytes.Contains(b, p.cut) {
+		p.cut, l.cut = nil, true
+	}
+	return !p.closed
+}
+
+// reply reports whether what the server has sent goes on to the client.
+func (p *Proxy) reply(l *link, _ []byte) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.wait()
+	if l.cut {
+		l.reset()
+	}
+	return !p.closed && !l.cut
+}
+
+// wait waits while the proxy is blocked. The caller holds p.mu.
+func (p *Proxy) wait() {
+	for p.blocked {
+		p.changed.Wait()
+	}
+}
+
+func (l *link) reset() {
+	for _, c := range []net.Conn{l.client, l.server} {
+		if t, ok := c.(*net.TCPConn); ok {
+			_ = t.SetLinger(0)
+		}
+		_ = c.Close()
+	}
+}
