@@ -178,17 +178,17 @@ func TestARefundDoesNotMissTheDeadlineForTheHandler(t *testing.T) {
 // A slowAdjust is a store that refunds after the deadline.
 type slowAdjust struct{ *ratelimit.Memory }
 
-func (s slowAdjust) Adjust(ctx context.Context, charges []ratelimit.Charge) error {
+func (s slowAdjust) Adjust(ctx context.Context, d *ratelimit.Decision) error {
 	time.Sleep(2 * time.Millisecond)
-	return s.Memory.Adjust(ctx, charges)
+	return s.Memory.Adjust(ctx, d)
 }
 
 // A slowTake is a store that decides after the deadline.
 type slowTake struct{ *ratelimit.Memory }
 
-func (s slowTake) Take(ctx context.Context, charges []ratelimit.Charge) (bool, error) {
+func (s slowTake) Take(ctx context.Context, d *ratelimit.Decision) error {
 	time.Sleep(2 * time.Millisecond)
-	return s.Memory.Take(ctx, charges)
+	return s.Memory.Take(ctx, d)
 }
 
 func TestDeadlineLeavesOtherEndsAlone(t *testing.T) {

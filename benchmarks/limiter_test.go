@@ -63,11 +63,12 @@ var deciders = map[string]limiterMaker{
 		m := must(ratelimit.NewMemory(ratelimit.MemoryConfig{Keys: room}))
 		ctx := tb.Context()
 		return func() decider {
-			charges := []ratelimit.Charge{{Policy: "p", Limit: ratelimit.TokenBucket(plenty, time.Second, plenty), Cost: 1}}
+			d := &ratelimit.Decision{Charges: []ratelimit.Charge{
+				{Policy: "p", Limit: ratelimit.TokenBucket(plenty, time.Second, plenty), Cost: 1},
+			}}
 			return func(key string) bool {
-				charges[0].Key = ratelimit.TextKey(key)
-				admitted, err := m.Take(ctx, charges)
-				return admitted && err == nil
+				d.Charges[0].Key = ratelimit.TextKey(key)
+				return m.Take(ctx, d) == nil && d.Admitted
 			}
 		}
 	},
@@ -251,15 +252,15 @@ func decidingAll(n int) map[string]contestant {
 func policies(n int) contestant {
 	return func(tb testing.TB) subject {
 		m := must(ratelimit.NewMemory(ratelimit.MemoryConfig{}))
-		charges := make([]ratelimit.Charge, n)
+		d := &ratelimit.Decision{Charges: make([]ratelimit.Charge, n)}
 		for i, key := range addresses(n) {
-			charges[i] = ratelimit.Charge{
+			d.Charges[i] = ratelimit.Charge{
 				Policy: fmt.Sprint("p", i), Key: ratelimit.TextKey(key),
 				Limit: ratelimit.TokenBucket(plenty, time.Second, plenty), Cost: 1,
 			}
 		}
 		ctx := tb.Context()
-		run := func() { kept.ok, _ = m.Take(ctx, charges) }
+		run := func() { kept.ok = m.Take(ctx, d) == nil && d.Admitted }
 		return subject{run: run, check: func() error {
 			run()
 			if !kept.ok {

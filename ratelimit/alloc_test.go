@@ -71,6 +71,7 @@ func TestAllocs(t *testing.T) {
 		{Policy: "c", Key: ratelimit.TextKey("k"), Limit: ratelimit.Concurrency(1e9), Cost: 1},
 	}
 	m := newMemory()
+	one, three := &ratelimit.Decision{Charges: charges[:1]}, &ratelimit.Decision{Charges: charges}
 	own := newLimiter(t, ratelimit.Config{Headers: ratelimit.NoHeaders, Policies: []ratelimit.Policy{{
 		Name: "p", Key: ratelimit.ByAddress(), Limit: ratelimit.RollingWindow(1, time.Hour),
 		LimitFor: func(*http.Request) ratelimit.Limit { return ratelimit.TokenBucket(1e9, time.Second, 1e9) },
@@ -80,8 +81,8 @@ func TestAllocs(t *testing.T) {
 		most float64
 		run  func()
 	}{
-		{"a decision", 0, func() { _, _ = m.Take(t.Context(), charges[:1]) }},
-		{"a decision over three policies", 0, func() { _, _ = m.Take(t.Context(), charges) }},
+		{"a decision", 0, func() { _ = m.Take(t.Context(), one) }},
+		{"a decision over three policies", 0, func() { _ = m.Take(t.Context(), three) }},
 		{"middleware without header fields", 0, serve(plenty(t, ratelimit.NoHeaders, 1), "192.0.2.1:1")},
 		{"middleware without header fields, three policies", 0, serve(plenty(t, ratelimit.NoHeaders, 3), "192.0.2.1:1")},
 		{"middleware without header fields, IPv6", 0, serve(plenty(t, ratelimit.NoHeaders, 1), "[2001:db8::1]:1")},
@@ -144,11 +145,11 @@ func BenchmarkDecision(b *testing.B) {
 				for i := range keys {
 					keys[i] = ratelimit.TextKey(fmt.Sprint("192.0.2.", i))
 				}
-				charges := []ratelimit.Charge{{Policy: "p", Limit: limits[name], Cost: 1}}
+				d := &ratelimit.Decision{Charges: []ratelimit.Charge{{Policy: "p", Limit: limits[name], Cost: 1}}}
 				b.ReportAllocs()
 				for i := 0; b.Loop(); i++ {
-					charges[0].Key = keys[i%n]
-					_, _ = m.Take(b.Context(), charges)
+					d.Charges[0].Key = keys[i%n]
+					_ = m.Take(b.Context(), d)
 				}
 			})
 		}
@@ -156,15 +157,15 @@ func BenchmarkDecision(b *testing.B) {
 	for _, n := range []int{3, 8} {
 		b.Run(fmt.Sprintf("bucket/policies=%d", n), func(b *testing.B) {
 			m := newMemory()
-			var charges []ratelimit.Charge
+			d := new(ratelimit.Decision)
 			for i := range n {
-				charges = append(charges, ratelimit.Charge{
+				d.Charges = append(d.Charges, ratelimit.Charge{
 					Policy: fmt.Sprint("p", i), Key: ratelimit.TextKey(fmt.Sprint(i)), Limit: limits["bucket"], Cost: 1,
 				})
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				_, _ = m.Take(b.Context(), charges)
+				_ = m.Take(b.Context(), d)
 			}
 		})
 	}
@@ -196,10 +197,10 @@ func BenchmarkMiddleware(b *testing.B) {
 
 func BenchmarkFlood(b *testing.B) {
 	m := newMemory()
-	charges := []ratelimit.Charge{{Policy: "p", Limit: ratelimit.TokenBucket(5, time.Hour, 5), Cost: 1}}
+	d := &ratelimit.Decision{Charges: []ratelimit.Charge{{Policy: "p", Limit: ratelimit.TokenBucket(5, time.Hour, 5), Cost: 1}}}
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
-		charges[0].Key = ratelimit.TextKey(fmt.Sprint(i))
-		_, _ = m.Take(b.Context(), charges)
+		d.Charges[0].Key = ratelimit.TextKey(fmt.Sprint(i))
+		_ = m.Take(b.Context(), d)
 	}
 }

@@ -4,7 +4,10 @@ import "time"
 
 // A calendar is the present window and what was used in it.
 type calendar struct {
-	end    time.Time
+	end time.Time
+	// next is the end of the window after that, if the caller has given windows. It is
+	// end if that is not known.
+	next   time.Time
 	opened int64 // the instant at which the key first used the window
 	closes int64 // the instant at which it ends, as expected then
 	used   int64
@@ -21,7 +24,16 @@ func newCalendar(l *Limit, now instant, d debt) *calendar {
 
 // open begins the window that contains now.
 func (c *calendar) open(l *Limit, now instant) {
-	_, c.end = l.Window(now.time)
+	switch w := now.windows; {
+	case w != nil && now.time.Before(w[0].End):
+		c.end, c.next = w[0].End, w[1].End
+	case w != nil:
+		c.end, c.next = w[1].End, w[1].End
+	case !c.next.IsZero():
+		c.end = c.next
+	default:
+		_, c.end = l.Window(now.time)
+	}
 	c.opened = now.n
 	c.closes = now.n + int64(c.end.Sub(now.time))
 	c.used = 0
@@ -34,6 +46,9 @@ func (c *calendar) turn(l *Limit, now instant) {
 		c.open(l, now)
 	}
 }
+
+// unknown reports whether the window that contains now is not known any more.
+func (c *calendar) unknown(now instant) bool { return !c.next.IsZero() && !now.time.Before(c.next) }
 
 func (c *calendar) check(l *Limit, now instant, cost int64) result {
 	c.turn(l, now)
@@ -101,6 +116,13 @@ func (l Limit) Window(t time.Time) (start, end time.Time) {
 		start, end = midnight(from, l.zone), start
 	}
 	return start, end
+}
+
+// windows returns the window that contains t, and the next one.
+func (l Limit) windows(t time.Time) (w [2]Window) {
+	w[0].Start, w[0].End = l.Window(t)
+	w[1].Start, w[1].End = l.Window(w[0].End)
+	return w
 }
 
 // elapsed returns the window that contains t in elapsed time, not by the wall clock: an

@@ -85,12 +85,12 @@ func TestAChangeOfLimitTakesWhatWasUsedAndNoMore(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				m := newMemory()
 				charge := ratelimit.Charge{Policy: "p", Limit: c.from, Cost: c.used}
-				if admitted, err := m.Take(t.Context(), []ratelimit.Charge{charge}); !admitted || err != nil {
+				if admitted, err := take(t.Context(), m, []ratelimit.Charge{charge}); !admitted || err != nil {
 					t.Fatal(admitted, err)
 				}
 				charge.Limit, charge.Cost = c.to, 0
 				got := []ratelimit.Charge{charge}
-				if _, err := m.Take(t.Context(), got); err != nil || got[0].Remaining != c.left {
+				if _, err := take(t.Context(), m, got); err != nil || got[0].Remaining != c.left {
 					t.Errorf("%d left after %d were used, want %d (%v)", got[0].Remaining, c.used, c.left, err)
 				}
 			})
@@ -109,7 +109,7 @@ func TestAChangeOfLimitTakesNothingThatIsOver(t *testing.T) {
 				m := newMemory()
 				take := func(l ratelimit.Limit, cost int64) int64 {
 					c := []ratelimit.Charge{{Policy: "p", Limit: l, Cost: cost}}
-					if admitted, err := m.Take(t.Context(), c); !admitted || err != nil {
+					if admitted, err := take(t.Context(), m, c); !admitted || err != nil {
 						t.Fatal(admitted, err)
 					}
 					return c[0].Remaining
@@ -163,7 +163,7 @@ func TestALimitBetweenTwoOthersHidesNoUse(t *testing.T) {
 				m := newMemory()
 				left := func(l ratelimit.Limit, cost int64) int64 {
 					c := []ratelimit.Charge{{Policy: "p", Limit: l, Cost: cost}}
-					if _, err := m.Take(t.Context(), c); err != nil {
+					if _, err := take(t.Context(), m, c); err != nil {
 						t.Fatal(err)
 					}
 					return c[0].Remaining
@@ -192,7 +192,7 @@ func TestANewLimitForgetsWhatEachOtherForgets(t *testing.T) {
 		m := newMemory()
 		left := func(l ratelimit.Limit, cost int64) int64 {
 			c := []ratelimit.Charge{{Policy: "p", Limit: l, Cost: cost}}
-			if admitted, err := m.Take(t.Context(), c); !admitted || err != nil {
+			if admitted, err := take(t.Context(), m, c); !admitted || err != nil {
 				t.Fatal(admitted, err)
 			}
 			return c[0].Remaining
@@ -218,7 +218,7 @@ func TestManyLimitsOfOneKeyTakeBoundedMemory(t *testing.T) {
 	charges := make([]ratelimit.Charge, 1)
 	take := func(i int) {
 		charges[0] = ratelimit.Charge{Policy: "p", Limit: ratelimit.RollingWindow(5, time.Hour+time.Duration(i)), Cost: 1}
-		if _, err := m.Take(t.Context(), charges); err != nil {
+		if _, err := take(t.Context(), m, charges); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -246,22 +246,22 @@ func TestUnitsRefundedUnderOneLimitAreNotMintedUnderAnother(t *testing.T) {
 				m := newMemory()
 				used := []ratelimit.Charge{{Policy: "p", Limit: l, Cost: 3}}
 				other := []ratelimit.Charge{{Policy: "p", Limit: ratelimit.RollingWindow(100, time.Hour), Cost: 1}}
-				if ok, err := m.Take(t.Context(), used); !ok || err != nil {
+				if ok, err := take(t.Context(), m, used); !ok || err != nil {
 					t.Fatal(ok, err)
 				}
 				for range 10 {
 					time.Sleep(time.Second)
 					other[0].Cost = 1
-					if ok, err := m.Take(t.Context(), other); !ok || err != nil {
+					if ok, err := take(t.Context(), m, other); !ok || err != nil {
 						t.Fatal(ok, err)
 					}
 					other[0].Cost = -1
-					if err := m.Adjust(t.Context(), other); err != nil {
+					if err := adjust(t.Context(), m, other); err != nil {
 						t.Fatal(err)
 					}
 				}
 				used[0].Cost = 1
-				if ok, _ := m.Take(t.Context(), used); ok {
+				if ok, _ := take(t.Context(), m, used); ok {
 					t.Error("a fourth unit of three was admitted")
 				}
 			})
@@ -287,17 +287,17 @@ func TestRefundsDoNotGrowMemory(t *testing.T) {
 				pending := make([]ratelimit.Charge, inFlight)
 				for i := range pending {
 					pending[i] = ratelimit.Charge{Policy: "p", Limit: ratelimit.RollingWindow(inFlight, time.Hour), Cost: 1}
-					if ok, err := m.Take(t.Context(), pending[i:i+1]); !ok || err != nil {
+					if ok, err := take(t.Context(), m, pending[i:i+1]); !ok || err != nil {
 						t.Fatal(ok, err)
 					}
 					if pending[i].Cost = -1; c.order == nil {
-						_ = m.Adjust(t.Context(), pending[i:i+1])
+						_ = adjust(t.Context(), m, pending[i:i+1])
 					}
 				}
 				for i := range pending {
 					if c.order != nil {
 						j := c.order(i, inFlight)
-						_ = m.Adjust(t.Context(), pending[j:j+1])
+						_ = adjust(t.Context(), m, pending[j:j+1])
 					}
 				}
 			}
@@ -310,7 +310,7 @@ func TestRefundsDoNotGrowMemory(t *testing.T) {
 				t.Errorf("the heap grew from %d to %d bytes for one key", before, after)
 			}
 			left := []ratelimit.Charge{{Policy: "p", Limit: ratelimit.RollingWindow(inFlight, time.Hour)}}
-			if _, err := m.Take(t.Context(), left); err != nil || left[0].Remaining != inFlight || left[0].Reset != 0 {
+			if _, err := take(t.Context(), m, left); err != nil || left[0].Remaining != inFlight || left[0].Reset != 0 {
 				t.Errorf("%d left, more in %v, want %d and nothing to come (%v)", left[0].Remaining, left[0].Reset, inFlight, err)
 			}
 			runtime.KeepAlive(m)
@@ -320,14 +320,14 @@ func TestRefundsDoNotGrowMemory(t *testing.T) {
 
 func BenchmarkTwoLimitsOfOneKey(b *testing.B) {
 	m := newMemory()
-	var charges [2][]ratelimit.Charge
-	for i := range charges {
-		charges[i] = []ratelimit.Charge{{
+	var decisions [2]ratelimit.Decision
+	for i := range decisions {
+		decisions[i].Charges = []ratelimit.Charge{{
 			Policy: "p", Key: ratelimit.TextKey("k"), Limit: ratelimit.TokenBucket(1e9, time.Second, 1e9-i), Cost: 1,
 		}}
 	}
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
-		_, _ = m.Take(b.Context(), charges[i%2])
+		_ = m.Take(b.Context(), &decisions[i%2])
 	}
 }

@@ -12,30 +12,35 @@ import (
 
 // A decision is one request under the policies of a limiter.
 type decision struct {
-	slots   []Charge  // room for one of each policy
-	charges []Charge  // of the policies that count the request
-	charged []*policy // the policies of charges
-	store   Store     // which has decided
-	// admitted is the decision of the store, or that of the failure mode.
-	admitted bool
-	failed   bool   // nothing was decided
-	cause    error  // of the failure
-	canceled bool   // the request has ended during the decision
-	replaces bool   // outer limiters and their header fields
-	text     []byte // the header fields
+	// Decision has the charges of the policies that count the request. Admitted is the
+	// decision of the store, or that of the failure mode.
+	Decision
+	slots    []Charge  // room for one charge of each policy
+	charged  []*policy // the policies of Charges
+	store    adjuster  // which has decided
+	failed   bool      // nothing was decided
+	cause    error     // of the failure
+	canceled bool      // the request has ended during the decision
+	replaces bool      // outer limiters and their header fields
+	text     []byte    // the header fields
+}
+
+// An adjuster is the part of a store that a decision needs afterwards.
+type adjuster interface {
+	Adjust(ctx context.Context, d *Decision) error
 }
 
 // decide decides r under all policies that count it and that no outer limiter has counted
 // already.
 func (l *Limiter) decide(d *decision, r *http.Request, outer *pending) {
-	d.charges, d.charged = d.slots[:0], d.charged[:0]
-	d.admitted, d.failed, d.cause, d.store = true, false, nil, nil
+	d.Charges, d.charged = d.slots[:0], d.charged[:0]
+	d.Admitted, d.failed, d.cause, d.store = true, false, nil, nil
 	d.canceled, d.replaces = false, false
 	for i, p := range l.policies {
 		if outer != nil && outer.asked(p, r) {
 			continue
 		}
-		n := len(d.charges)
+		n := len(d.Charges)
 		c := &d.slots[n]
 		c.table = l.tables[i]
 		counts, err := p.charge(c, r)
@@ -48,14 +53,14 @@ func (l *Limiter) decide(d *decision, r *http.Request, outer *pending) {
 				return
 			}
 		case counts:
-			d.charges = d.slots[:n+1]
+			d.Charges = d.slots[:n+1]
 			d.charged = append(d.charged, p)
 		}
 	}
-	if len(d.charges) > 0 {
+	if len(d.Charges) > 0 {
 		l.take(r, d)
 	}
-	if l.only && d.admitted && !d.failed {
+	if l.only && d.Admitted && !d.failed {
 		d.replaces = outer.refundAll(l.family, l.policies)
 	}
 }
@@ -68,8 +73,8 @@ func (l *Limiter) take(r *http.Request, d *decision) {
 	if l.shared != nil {
 		if ctx.Err() == nil {
 			d.store = l.shared
-			if d.admitted, err = l.shared.Take(ctx, d.charges); err == nil {
-				d.canceled = d.admitted && ctx.Err() != nil
+			if err = l.shared.Take(ctx, &d.Decision); err == nil {
+				d.canceled = d.Admitted && ctx.Err() != nil
 				return
 			}
 			l.decisions.Record(ctx, storeFailed)
@@ -87,22 +92,22 @@ func (l *Limiter) take(r *http.Request, d *decision) {
 	}
 	d.store = l.memory
 	// A Memory fails only if its contract is broken; the request is then refused.
-	if d.admitted, err = l.memory.Take(ctx, d.charges); err != nil {
+	if err = l.memory.Take(ctx, &d.Decision); err != nil {
 		d.fail(err, false)
 	}
 }
 
 // fail records that nothing was decided or charged.
 func (d *decision) fail(cause error, admitted bool) {
-	d.failed, d.cause, d.admitted = true, cause, admitted
-	d.charges, d.charged = d.charges[:0], d.charged[:0]
+	d.failed, d.cause, d.Admitted = true, cause, admitted
+	d.Charges, d.charged = d.Charges[:0], d.charged[:0]
 }
 
 // count counts the decision: once if it admits the request, and once for each policy
 // that was violated.
 func (l *Limiter) count(ctx context.Context, d *decision) {
-	for i := range d.charges {
-		switch c := &d.charges[i]; {
+	for i := range d.Charges {
+		switch c := &d.Charges[i]; {
 		case !c.Violated:
 		case c.Shadow:
 			d.charged[i].decisions.Count(ctx, shadowed)
@@ -110,7 +115,7 @@ func (l *Limiter) count(ctx context.Context, d *decision) {
 			d.charged[i].decisions.Record(ctx, refused)
 		}
 	}
-	if d.admitted && !d.failed {
+	if d.Admitted && !d.failed {
 		l.decisions.Record(ctx, acquired)
 	}
 }
@@ -122,17 +127,17 @@ func (l *Limiter) refusal(d *decision) *usher.Error {
 		return unavailable(d.cause)
 	}
 	worst, violations := -1, 0
-	for i := range d.charges {
-		c := &d.charges[i]
+	for i := range d.Charges {
+		c := &d.Charges[i]
 		if !c.Violated || c.Shadow {
 			continue
 		}
 		violations++
-		if worst < 0 || longer(c.Wait, d.charges[worst].Wait) {
+		if worst < 0 || longer(c.Wait, d.Charges[worst].Wait) {
 			worst = i
 		}
 	}
-	p, c := d.charged[worst], &d.charges[worst]
+	p, c := d.charged[worst], &d.Charges[worst]
 	e := &usher.Error{Status: http.StatusTooManyRequests, Code: p.Code, Message: p.Message, Details: p.violated}
 	if violations > 1 {
 		e.Details = map[string]any{"violated-policies": violatedNames(d)}
@@ -188,8 +193,8 @@ func retryAfter(c *Charge) time.Duration {
 
 func violatedNames(d *decision) []string {
 	var names []string
-	for i := range d.charges {
-		if c := &d.charges[i]; c.Violated && !c.Shadow {
+	for i := range d.Charges {
+		if c := &d.Charges[i]; c.Violated && !c.Shadow {
 			names = append(names, c.Policy)
 		}
 	}

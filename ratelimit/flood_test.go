@@ -30,7 +30,7 @@ func TestFlood(t *testing.T) {
 			m := memoryOf(t, capacity)
 			take := func(key string) bool {
 				c := []ratelimit.Charge{{Policy: "p", Key: ratelimit.TextKey(key), Limit: l, Cost: 1}}
-				admitted, err := m.Take(t.Context(), c)
+				admitted, err := take(t.Context(), m, c)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -90,7 +90,7 @@ func TestNewKeysRecoverAfterAFlood(t *testing.T) {
 				Policy: "p", Key: ratelimit.TextKey(key),
 				Limit: ratelimit.RollingWindow(2, time.Minute), Cost: 1,
 			}}
-			admitted, err := m.Take(t.Context(), c)
+			admitted, err := take(t.Context(), m, c)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -122,7 +122,7 @@ func TestTheDebtOfABucketFades(t *testing.T) {
 			c := []ratelimit.Charge{{
 				Policy: "p", Key: ratelimit.TextKey(key), Limit: ratelimit.TokenBucket(10, 10*time.Hour, 10), Cost: cost,
 			}}
-			if _, err := m.Take(t.Context(), c); err != nil {
+			if _, err := take(t.Context(), m, c); err != nil {
 				t.Fatal(err)
 			}
 			return c[0].Remaining

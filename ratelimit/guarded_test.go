@@ -22,22 +22,21 @@ import (
 // Memory.
 type script struct {
 	*ratelimit.Memory
-	take   func(context.Context, []ratelimit.Charge) (bool, error)
-	adjust func(context.Context, []ratelimit.Charge) error
+	take, adjust func(context.Context, *ratelimit.Decision) error
 }
 
-func (s *script) Take(ctx context.Context, charges []ratelimit.Charge) (bool, error) {
+func (s *script) Take(ctx context.Context, d *ratelimit.Decision) error {
 	if s.take != nil {
-		return s.take(ctx, charges)
+		return s.take(ctx, d)
 	}
-	return s.Memory.Take(ctx, charges)
+	return s.Memory.Take(ctx, d)
 }
 
-func (s *script) Adjust(ctx context.Context, charges []ratelimit.Charge) error {
+func (s *script) Adjust(ctx context.Context, d *ratelimit.Decision) error {
 	if s.adjust != nil {
-		return s.adjust(ctx, charges)
+		return s.adjust(ctx, d)
 	}
-	return s.Memory.Adjust(ctx, charges)
+	return s.Memory.Adjust(ctx, d)
 }
 
 // overPipes returns a client of a server of h. Their connections are pipes, which obey
@@ -96,11 +95,11 @@ func TestAStoreThatMisbehavesIsBoundedOverAConnection(t *testing.T) {
 					defer close(release)
 					var reported errorsOf
 					store := &script{Memory: newMemory()}
-					store.take = func(ctx context.Context, charges []ratelimit.Charge) (bool, error) {
+					store.take = func(ctx context.Context, d *ratelimit.Decision) error {
 						if err := c.take(release); err != nil {
-							return false, err
+							return err
 						}
-						return store.Memory.Take(ctx, charges)
+						return store.Memory.Take(ctx, d)
 					}
 					client := overPipes(t, newLimiter(t, ratelimit.Config{
 						Policies: []ratelimit.Policy{forAll("p", ratelimit.RollingWindow(2, time.Hour))},
@@ -139,11 +138,11 @@ func TestCallsOfAStoreThatHangsAreBounded(t *testing.T) {
 		release := make(chan struct{})
 		var running, most, refused atomic.Int64
 		store := &script{Memory: newMemory()}
-		store.take = func(ctx context.Context, charges []ratelimit.Charge) (bool, error) {
+		store.take = func(ctx context.Context, d *ratelimit.Decision) error {
 			most.Store(max(most.Load(), running.Add(1)))
 			defer running.Add(-1)
 			<-release
-			return store.Memory.Take(ctx, charges)
+			return store.Memory.Take(ctx, d)
 		}
 		h := newLimiter(t, ratelimit.Config{
 			Policies: []ratelimit.Policy{forAll("p", ratelimit.RollingWindow(100_000, time.Hour))},
@@ -174,13 +173,13 @@ func TestALateCallSharesNoMemoryWithLaterRequests(t *testing.T) {
 		asked := make(chan []ratelimit.Charge, 100)
 		release := make(chan struct{})
 		store := &script{Memory: newMemory()}
-		store.take = func(_ context.Context, charges []ratelimit.Charge) (bool, error) {
-			asked <- charges
+		store.take = func(_ context.Context, d *ratelimit.Decision) error {
+			asked <- d.Charges
 			<-release
-			for i := range charges {
-				charges[i].Violated, charges[i].Remaining = true, -7
+			for i := range d.Charges {
+				d.Charges[i].Violated, d.Charges[i].Remaining = true, -7
 			}
-			return false, nil
+			return nil
 		}
 		p := forAll("p", ratelimit.RollingWindow(1000, time.Hour))
 		p.Key = func(r *http.Request) (ratelimit.Key, bool) { return ratelimit.TextKey(r.URL.Path), true }
@@ -206,11 +205,11 @@ func TestWhatIsChargedTooLateIsRefunded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var fast atomic.Bool
 		store := &script{Memory: newMemory()}
-		store.take = func(ctx context.Context, charges []ratelimit.Charge) (bool, error) {
+		store.take = func(ctx context.Context, d *ratelimit.Decision) error {
 			if !fast.Load() {
 				time.Sleep(200 * time.Millisecond)
 			}
-			return store.Memory.Take(ctx, charges)
+			return store.Memory.Take(ctx, d)
 		}
 		h := newLimiter(t, ratelimit.Config{
 			Policies: []ratelimit.Policy{
@@ -225,18 +224,18 @@ func TestWhatIsChargedTooLateIsRefunded(t *testing.T) {
 	})
 }
 
-func hangFor(d time.Duration) func(context.Context, []ratelimit.Charge) error {
-	return func(context.Context, []ratelimit.Charge) error {
+func hangFor(d time.Duration) func(context.Context, *ratelimit.Decision) error {
+	return func(context.Context, *ratelimit.Decision) error {
 		time.Sleep(d)
 		return nil
 	}
 }
 
 func TestAdjustIsGuardedToo(t *testing.T) {
-	for name, adjust := range map[string]func(context.Context, []ratelimit.Charge) error{
+	for name, adjust := range map[string]func(context.Context, *ratelimit.Decision) error{
 		"hangs":  hangFor(time.Hour),
-		"panics": func(context.Context, []ratelimit.Charge) error { panic("store") },
-		"fails":  func(context.Context, []ratelimit.Charge) error { return faulty.ErrStore },
+		"panics": func(context.Context, *ratelimit.Decision) error { panic("store") },
+		"fails":  func(context.Context, *ratelimit.Decision) error { return faulty.ErrStore },
 	} {
 		t.Run("a store that "+name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -274,8 +273,8 @@ func TestAnUnknownRefundIsNotRepeated(t *testing.T) {
 	p.Settle, p.Cost = true, func(*http.Request) int { return 10 }
 	p.Count = func(status int) bool { return status < 500 }
 	store := &script{Memory: newMemory()}
-	store.adjust = func(ctx context.Context, charges []ratelimit.Charge) error {
-		return errors.Join(store.Memory.Adjust(ctx, charges), faulty.ErrStore) // done, but not confirmed
+	store.adjust = func(ctx context.Context, d *ratelimit.Decision) error {
+		return errors.Join(store.Memory.Adjust(ctx, d), faulty.ErrStore) // done, but not confirmed
 	}
 	h := newLimiter(t, ratelimit.Config{
 		Policies: []ratelimit.Policy{p}, Store: store, OnError: func(context.Context, error) {},
@@ -286,12 +285,12 @@ func TestAnUnknownRefundIsNotRepeated(t *testing.T) {
 		w.WriteHeader(http.StatusInternalServerError)
 	}))
 	charges := []ratelimit.Charge{{Policy: "units", Limit: p.Limit, Cost: 20}} // of others
-	if _, err := store.Memory.Take(t.Context(), charges); err != nil {
+	if _, err := take(t.Context(), store.Memory, charges); err != nil {
 		t.Fatal(err)
 	}
 	do(h)
 	charges[0].Cost = 0
-	if _, err := store.Memory.Take(t.Context(), charges); err != nil || charges[0].Remaining != 80 {
+	if _, err := take(t.Context(), store.Memory, charges); err != nil || charges[0].Remaining != 80 {
 		t.Errorf("%d left of 100, of which others have used 20 (%v)", charges[0].Remaining, err)
 	}
 }
@@ -303,9 +302,9 @@ func TestAStoreCannotMoveMoreThanItWasAskedTo(t *testing.T) {
 	p.Count = func(int) bool { return false }
 	store := &script{Memory: newMemory()}
 	var back int64
-	store.adjust = func(_ context.Context, charges []ratelimit.Charge) error {
-		back = min(back, charges[0].Cost)
-		charges[0].Moved = 1000
+	store.adjust = func(_ context.Context, d *ratelimit.Decision) error {
+		back = min(back, d.Charges[0].Cost)
+		d.Charges[0].Moved = 1000
 		return nil
 	}
 	do(newLimiter(t, ratelimit.Config{Policies: []ratelimit.Policy{p}, Store: store}).Wrap(
@@ -327,9 +326,9 @@ func TestAStoreThatContradictsItselfHasFailed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var reported errorsOf
 			store := &script{Memory: newMemory()}
-			store.take = func(_ context.Context, charges []ratelimit.Charge) (bool, error) {
-				charges[0].Violated = c.violated
-				return c.admitted, nil
+			store.take = func(_ context.Context, d *ratelimit.Decision) error {
+				d.Charges[0].Violated, d.Admitted = c.violated, c.admitted
+				return nil
 			}
 			h := newLimiter(t, ratelimit.Config{
 				Policies: []ratelimit.Policy{forAll("p", ratelimit.RollingWindow(2, time.Hour))},

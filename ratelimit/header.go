@@ -43,7 +43,7 @@ func (h Headers) epoch() bool { return h == EpochHeaders || h == StandardAndEpoc
 // well.
 func (l *Limiter) setHeader(h http.Header, d *decision, refusal *usher.Error) {
 	style := l.config.Headers
-	if style == NoHeaders || len(d.charges) == 0 {
+	if style == NoHeaders || len(d.Charges) == 0 {
 		return
 	}
 	// For decisions over all policies, RateLimit-Policy was computed in advance.
@@ -63,7 +63,7 @@ func (l *Limiter) setHeader(h http.Header, d *decision, refusal *usher.Error) {
 	legacy := -1
 	if style != StandardHeaders {
 		if legacy = tightest(d); legacy >= 0 {
-			c := &d.charges[legacy]
+			c := &d.Charges[legacy]
 			b = strconv.AppendInt(b, c.Limit.quota, 10)
 			end()
 			b = strconv.AppendInt(b, c.Remaining, 10)
@@ -99,7 +99,7 @@ func (l *Limiter) setHeader(h http.Header, d *decision, refusal *usher.Error) {
 	}
 	if legacy >= 0 {
 		limit, remaining, reset := next(), next(), next()
-		if d.replaces || !looser(h, &d.charges[legacy]) {
+		if d.replaces || !looser(h, &d.Charges[legacy]) {
 			h["X-Ratelimit-Limit"], h["X-Ratelimit-Remaining"] = limit, remaining
 			if reset[0] != "" {
 				h["X-Ratelimit-Reset"] = reset
@@ -145,7 +145,7 @@ func appendPolicies(b []byte, d *decision) []byte {
 		if len(b) > start {
 			b = append(b, ", "...)
 		}
-		if c := &d.charges[i]; c.Limit == p.Limit {
+		if c := &d.Charges[i]; c.Limit == p.Limit {
 			b = append(b, p.item...)
 		} else {
 			b = appendPolicyItem(b, p.Name, &c.Limit)
@@ -176,7 +176,7 @@ func appendStates(b []byte, d *decision) []byte {
 		if len(b) > start {
 			b = append(b, ", "...)
 		}
-		c := &d.charges[i]
+		c := &d.Charges[i]
 		b = append(b, '"')
 		b = append(b, p.Name...)
 		b = append(b, `";r=`...)
@@ -203,11 +203,11 @@ func (c *Charge) effective() time.Duration {
 func tightest(d *decision) int {
 	best := -1
 	for i, p := range d.charged {
-		c := &d.charges[i]
+		c := &d.Charges[i]
 		if p.Hidden || c.Limit.algorithm == AlgorithmConcurrency {
 			continue
 		}
-		if best < 0 || tighter(c, &d.charges[best]) {
+		if best < 0 || tighter(c, &d.Charges[best]) {
 			best = i
 		}
 	}

@@ -277,12 +277,12 @@ func (l *Limiter) serve(w http.ResponseWriter, r *http.Request, next http.Handle
 		l.abandon(w, r, d, outer)
 		return
 	}
-	if d.admitted && l.defers() {
+	if d.Admitted && l.defers() {
 		l.servePending(w, r, next, d, outer)
 		return
 	}
 	var refusal *usher.Error
-	if !d.admitted {
+	if !d.Admitted {
 		outer.refundAll(l.family, nil)
 		refusal = l.refusal(d)
 	}
@@ -301,7 +301,7 @@ func (l *Limiter) serve(w http.ResponseWriter, r *http.Request, next http.Handle
 func (l *Limiter) abandon(w http.ResponseWriter, r *http.Request, d *decision, outer *pending) {
 	l.decisions.Record(r.Context(), canceled)
 	e := canceledError(r.Context())
-	if d.admitted {
+	if d.Admitted {
 		// The request stays charged, except for places and under policies that do not
 		// count its status.
 		pd := &pending{limiter: l, request: r, outer: outer, decision: d}

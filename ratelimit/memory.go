@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/usher-go/usher"
@@ -26,6 +27,9 @@ import (
 type Memory struct {
 	base     time.Time
 	capacity int
+
+	closed  atomic.Bool
+	repeats repeats
 
 	mu     sync.Mutex
 	tables map[string]*table
@@ -82,10 +86,10 @@ func (m *Memory) table(policy string) *table {
 func (m *Memory) now(wall bool) instant {
 	if wall {
 		t := time.Now()
-		return instant{t, int64(t.Sub(m.base))}
+		return instant{time: t, n: int64(t.Sub(m.base))}
 	}
 	n := time.Since(m.base)
-	return instant{m.base.Add(n), int64(n)}
+	return instant{time: m.base.Add(n), n: int64(n)}
 }
 
 // errTwice is returned to a caller that breaks the contract.
@@ -95,41 +99,103 @@ var errTwice = errors.New("ratelimit: a policy occurs twice in one decision")
 const maxCharges = 16
 
 // Take implements [Store]. It waits for nothing but other decisions on the same shards,
-// and fails only if its caller breaks the contract.
-func (m *Memory) Take(_ context.Context, charges []Charge) (admitted bool, err error) {
-	now, err := m.lock(charges)
-	if err != nil {
-		return false, err
-	}
-	admitted = true
-	for i := range charges {
-		c := &charges[i]
-		c.check(now)
-		if c.Violated && !c.Shadow {
-			admitted = false
-		}
-	}
-	if admitted {
-		for i := range charges {
-			if c := &charges[i]; !c.Violated {
-				c.take(now)
-			}
-		}
-	}
-	unlock(charges)
-	return admitted, nil
+// and fails only if it is closed or its caller breaks the contract.
+func (m *Memory) Take(_ context.Context, d *Decision) error {
+	return m.once(d, false)
 }
 
-// Adjust implements [Store]. It fails only if its caller breaks the contract.
-func (m *Memory) Adjust(_ context.Context, charges []Charge) error {
+// Adjust implements [Store]. It fails only if it is closed or its caller breaks the
+// contract.
+func (m *Memory) Adjust(_ context.Context, d *Decision) error {
+	return m.once(d, true)
+}
+
+// Renew implements [Store].
+func (m *Memory) Renew(_ context.Context, places []Place, lease time.Duration) (lost []Place, err error) {
+	if m.closed.Load() {
+		return nil, usher.ErrClosed
+	}
+	for i := range places {
+		p := &places[i]
+		t := m.table(p.Policy)
+		shard := t.keys.Index(t.hash(&p.Key))
+		s := t.keys.At(shard)
+		s.Lock()
+		now := m.now(false)
+		ok := t.renew(shard, p, now.n+int64(lease), now)
+		s.Unlock()
+		if !ok {
+			lost = append(lost, *p)
+		}
+	}
+	return lost, nil
+}
+
+// Close implements [Store]. A [Limiter] over a closed Memory refuses requests with 503.
+func (m *Memory) Close() error {
+	m.closed.Store(true)
+	return nil
+}
+
+// once calls take or adjust, unless the call is a repetition.
+func (m *Memory) once(d *Decision, adjusts bool) error {
+	if m.closed.Load() {
+		return usher.ErrClosed
+	}
+	if d.ID == (ID{}) {
+		return m.decide(d, adjusts)
+	}
+	c, repeated, err := m.repeats.begin(d, adjusts, m.now(false).n)
+	if err != nil || repeated {
+		return err
+	}
+	err = m.decide(d, adjusts)
+	c.end(d, err)
+	return err
+}
+
+func (m *Memory) decide(d *Decision, adjusts bool) error {
+	if adjusts {
+		return m.adjust(d)
+	}
+	return m.take(d)
+}
+
+func (m *Memory) take(d *Decision) error {
+	charges := d.Charges
 	now, err := m.lock(charges)
 	if err != nil {
 		return err
 	}
+	d.Admitted = true
 	for i := range charges {
-		charges[i].adjust(now)
+		c := &charges[i]
+		c.TakenBy = d.ID
+		c.check(now.of(c))
+		if c.Violated && !c.Shadow {
+			d.Admitted = false
+		}
+	}
+	if d.Admitted {
+		for i := range charges {
+			if c := &charges[i]; !c.Violated {
+				c.take(now.of(c))
+			}
+		}
 	}
 	unlock(charges)
+	return nil
+}
+
+func (m *Memory) adjust(d *Decision) error {
+	now, err := m.lock(d.Charges)
+	if err != nil {
+		return err
+	}
+	for i := range d.Charges {
+		d.Charges[i].adjust(now.of(&d.Charges[i]))
+	}
+	unlock(d.Charges)
 	return nil
 }
 
@@ -162,7 +228,38 @@ func (m *Memory) lock(charges []Charge) (instant, error) {
 	for _, i := range order[:len(charges)] {
 		charges[i].table.keys.At(charges[i].shard).Lock()
 	}
-	return m.now(wall), nil
+	now := m.now(wall)
+	if wall && !known(charges, now) {
+		unlock(charges)
+		return instant{}, errClocks
+	}
+	return now, nil
+}
+
+// errClocks is returned if no window that the caller has given is the present one.
+var errClocks = errors.New("ratelimit: the clocks of the process and of the store are too far apart: " +
+	"the store's time is in neither of the two calendar windows")
+
+// known reports whether the present window of every calendar is known.
+func known(charges []Charge, now instant) bool {
+	for i := range charges {
+		c := &charges[i]
+		if end := c.Windows[1].End; end.IsZero() || now.time.Before(end) || c.Limit.quota == 0 {
+			continue
+		}
+		if u := c.table.usage(c); u == nil || !now.time.Before(u.state.(*calendar).end) {
+			return false
+		}
+	}
+	return true
+}
+
+// of returns the instant with the windows of c, if the caller has given any.
+func (now instant) of(c *Charge) instant {
+	if !c.Windows[0].End.IsZero() {
+		now.windows = &c.Windows
+	}
+	return now
 }
 
 func unlock(charges []Charge) {
@@ -174,17 +271,18 @@ func unlock(charges []Charge) {
 }
 
 // need returns how many units must be left.
-func (c *Charge) need() int64 { return max(c.Cost, c.Least) }
+func (c *Charge) need() int64 { return max(c.Cost, c.MinRemaining) }
 
 // check sets the results of the charge. The shard is locked.
 func (c *Charge) check(now instant) {
-	c.At = now.n
+	c.TakenAt = now.n
 	if c.Limit.quota == 0 {
 		c.refuse()
 		return
 	}
 	if c.Limit.algorithm == AlgorithmConcurrency {
-		used := c.table.places[c.shard][c.Key]
+		p := c.table.placesOf(c, now)
+		used := p.used()
 		c.Violated = c.need() > 0 && used+c.need() > c.Limit.quota
 		c.Remaining, c.Reset, c.Wait = max(c.Limit.quota-used, 0), 0, 0
 		if c.need() > c.Limit.quota {
@@ -214,7 +312,7 @@ func (c *Charge) take(now instant) {
 	}
 	c.Remaining = max(c.Remaining-c.Cost, 0)
 	if c.Limit.algorithm == AlgorithmConcurrency {
-		c.table.occupy(c, c.Cost)
+		c.table.occupy(c, c.table.places[c.shard][c.Key], c.TakenBy, c.Cost, now)
 		return
 	}
 	c.entry.take(now, c.Cost)
@@ -229,10 +327,8 @@ func (c *Charge) adjust(now instant) {
 	switch {
 	case c.Limit.quota == 0:
 	case c.Limit.algorithm == AlgorithmConcurrency:
-		used := c.table.places[c.shard][c.Key]
-		c.Moved = max(min(c.Cost, c.Limit.quota-used), -used)
-		c.table.occupy(c, c.Moved)
+		c.Moved = c.table.adjustPlaces(c, c.Cost, now)
 	default:
-		c.Moved = c.table.entry(c, now).adjust(now, c.At, c.Cost)
+		c.Moved = c.table.entry(c, now).adjust(now, c.TakenAt, c.Cost)
 	}
 }

@@ -149,7 +149,7 @@ func (pd *pending) charges(p *policy, r *http.Request) bool {
 		return true
 	}
 	i := slices.Index(pd.decision.charged, p)
-	return i < 0 || pd.decision.charges[i].Key == key
+	return i < 0 || pd.decision.Charges[i].Key == key
 }
 
 // refunds reports whether what is charged under p is refunded in any case.
@@ -197,8 +197,8 @@ func (pd *pending) end(status int) {
 	var faults []error
 	back := 0 // the number of charges to refund, which are moved to the front
 	refund := func(i int) {
-		d.charges[i].Cost = -d.charges[i].Cost
-		d.charges[i], d.charges[back] = d.charges[back], d.charges[i]
+		d.Charges[i].Cost = -d.Charges[i].Cost
+		d.Charges[i], d.Charges[back] = d.Charges[back], d.Charges[i]
 		d.charged[i], d.charged[back] = d.charged[back], d.charged[i]
 		back++
 	}
@@ -207,7 +207,8 @@ func (pd *pending) end(status int) {
 		if back > 0 {
 			// The context of the request may have ended with its client. If the store
 			// fails now, the charge stays, which errs on the safe side.
-			if err := d.store.Adjust(context.Background(), d.charges[:back]); err != nil {
+			d.Charges = d.Charges[:back]
+			if err := d.store.Adjust(context.Background(), &d.Decision); err != nil {
 				faults = append(faults, fmt.Errorf("ratelimit: refund: %w", err))
 			}
 		}
@@ -217,13 +218,13 @@ func (pd *pending) end(status int) {
 	}()
 	// First the refunds that do not depend on Count.
 	for i, p := range d.charged {
-		c := &d.charges[i]
+		c := &d.Charges[i]
 		if !c.Violated && c.Cost > 0 && (c.Limit.algorithm == AlgorithmConcurrency || pd.refunds(p)) {
 			refund(i)
 		}
 	}
 	for i := back; i < len(d.charged); i++ {
-		c, p := &d.charges[i], d.charged[i]
+		c, p := &d.Charges[i], d.charged[i]
 		if c.Violated || c.Cost == 0 || p.Count == nil {
 			continue
 		}

@@ -192,9 +192,9 @@ func (p *policy) charge(c *Charge, r *http.Request) (bool, error) {
 	if p.Cost != nil {
 		c.Cost = int64(min(max(p.Cost(r), 0), maxQuota))
 	}
-	c.Least = 0
+	c.MinRemaining = 0
 	if p.Settle {
-		c.Least = 1
+		c.MinRemaining = 1
 	}
 	c.Policy, c.Shadow = p.Name, p.Shadow
 	return c.Limit.algorithm != AlgorithmUnlimited, nil

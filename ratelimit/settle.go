@@ -62,8 +62,8 @@ func (pd *pending) settle(policy string, cost int64) (done bool, err error) {
 	if d == nil {
 		return false, nil
 	}
-	for i := range d.charges {
-		if c := &d.charges[i]; c.Policy == policy && !c.Violated && d.charged[i].Settle {
+	for i := range d.Charges {
+		if c := &d.Charges[i]; c.Policy == policy && !c.Violated && d.charged[i].Settle {
 			return true, c.settle(d.store, d.charged[i], cost)
 		}
 	}
@@ -71,17 +71,18 @@ func (pd *pending) settle(policy string, cost int64) (done bool, err error) {
 }
 
 // settle changes the charge to this cost, as far as the store permits.
-func (c *Charge) settle(store Store, p *policy, cost int64) error {
-	change := []Charge{*c}
-	change[0].Cost = cost - c.Cost
-	if change[0].Cost == 0 {
+func (c *Charge) settle(store adjuster, p *policy, cost int64) error {
+	if cost == c.Cost {
 		return nil
 	}
-	if err := store.Adjust(context.Background(), change); err != nil {
+	change := *c
+	change.Cost = cost - c.Cost
+	d := Decision{Charges: []Charge{change}}
+	if err := store.Adjust(context.Background(), &d); err != nil {
 		c.Cost = min(c.Cost, cost)
 		return fmt.Errorf("ratelimit: settle policy %q: %w", c.Policy, err)
 	}
-	c.Cost += change[0].Moved
+	c.Cost += d.Charges[0].Moved
 	if short := cost - c.Cost; short > 0 {
 		return &ExhaustedError{Policy: c.Policy, Shortfall: short, refusal: &usher.Error{
 			Status: http.StatusTooManyRequests, Code: p.Code, Message: p.Message, Details: p.violated,

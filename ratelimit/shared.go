@@ -3,7 +3,9 @@ package ratelimit
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/usher-go/usher/internal/guard"
@@ -17,6 +19,9 @@ var errUndecided = errors.New("ratelimit: the store admits what a policy refuses
 // permits: it could not be refunded later.
 type sharedStore struct {
 	store   Store
+	lease   time.Duration
+	node    uint64
+	seq     atomic.Uint64
 	takes   *guard.Guard
 	adjusts *guard.Guard
 }
@@ -24,38 +29,71 @@ type sharedStore struct {
 // maxCalls is how many calls of each of the two kinds may run at a time.
 const maxCalls = 128
 
+// defaultLease is how long a place stays taken if its process dies.
+const defaultLease = 10 * time.Second
+
 func newSharedStore(s Store, timeout time.Duration) *sharedStore {
 	return &sharedStore{
 		store:   s,
+		lease:   defaultLease,
+		node:    rand.Uint64(),
 		takes:   guard.New(timeout, maxCalls),
 		adjusts: guard.New(timeout, maxCalls).NeverOpen(),
 	}
 }
 
+// prepare returns a copy of d for one call of the store, with an ID of its own. A call may
+// go on after its timeout, so it works on a copy.
+func (s *sharedStore) prepare(d *Decision) *Decision {
+	own := &Decision{
+		ID:      ID{Node: s.node, Seq: s.seq.Add(1)},
+		Charges: slices.Clone(d.Charges),
+	}
+	s.complete(own.Charges)
+	return own
+}
+
+// complete sets what a store cannot know.
+func (s *sharedStore) complete(charges []Charge) {
+	var now time.Time
+	for i := range charges {
+		switch c := &charges[i]; c.Limit.algorithm {
+		case AlgorithmCalendarWindow:
+			if now.IsZero() {
+				now = time.Now()
+			}
+			c.Windows = c.Limit.windows(now)
+		case AlgorithmConcurrency:
+			c.Lease = s.lease
+		}
+	}
+}
+
 // Take implements Store within the timeout. It does not end with ctx: a client that
 // disconnects is charged all the same.
-func (s *sharedStore) Take(ctx context.Context, charges []Charge) (admitted bool, err error) {
-	// A call may go on after its timeout, so it works on a copy.
-	own := slices.Clone(charges)
-	admitted, err = guard.Call(context.WithoutCancel(ctx), s.takes, func(ctx context.Context) (bool, error) {
-		admitted, err := s.store.Take(ctx, own)
-		if err == nil && admitted == violated(own) {
+func (s *sharedStore) Take(ctx context.Context, d *Decision) error {
+	own := s.prepare(d)
+	_, err := guard.Call(context.WithoutCancel(ctx), s.takes, func(ctx context.Context) (struct{}, error) {
+		err := s.store.Take(ctx, own)
+		if err == nil && own.Admitted == violated(own.Charges) {
 			err = errUndecided
 		}
-		return admitted, err
-	}, func(admitted bool, err error) {
-		if err == nil && admitted {
+		return struct{}{}, err
+	}, func(_ struct{}, err error) {
+		if err == nil && own.Admitted {
 			s.refund(own)
 		}
 	})
 	if err != nil {
-		return false, err
+		return err
 	}
-	for i := range charges {
-		c, o := &charges[i], &own[i]
-		c.Violated, c.Remaining, c.Reset, c.Wait, c.At = o.Violated, max(o.Remaining, 0), max(o.Reset, 0), o.Wait, o.At
+	d.Admitted = own.Admitted
+	for i := range d.Charges {
+		c, o := &d.Charges[i], &own.Charges[i]
+		c.Violated, c.Remaining, c.Reset, c.Wait = o.Violated, max(o.Remaining, 0), max(o.Reset, 0), o.Wait
+		c.TakenBy, c.TakenAt = own.ID, o.TakenAt
 	}
-	return admitted, nil
+	return nil
 }
 
 // violated reports whether a policy refuses the request.
@@ -64,26 +102,28 @@ func violated(charges []Charge) bool {
 }
 
 // refund refunds what was charged too late: its request was decided without the store.
-func (s *sharedStore) refund(charges []Charge) {
-	charges = slices.DeleteFunc(charges, func(c Charge) bool { return c.Violated || c.Cost == 0 })
-	for i := range charges {
-		charges[i].Cost = -charges[i].Cost
+func (s *sharedStore) refund(late *Decision) {
+	late.Charges = slices.DeleteFunc(late.Charges, func(c Charge) bool { return c.Violated || c.Cost == 0 })
+	if len(late.Charges) == 0 {
+		return
 	}
-	if len(charges) > 0 {
-		_ = s.Adjust(context.Background(), charges)
+	for i := range late.Charges {
+		c := &late.Charges[i]
+		c.Cost, c.TakenBy = -c.Cost, late.ID
 	}
+	_ = s.Adjust(context.Background(), late)
 }
 
 // Adjust implements Store within the timeout, during an outage too.
-func (s *sharedStore) Adjust(ctx context.Context, charges []Charge) error {
-	own := slices.Clone(charges)
+func (s *sharedStore) Adjust(ctx context.Context, d *Decision) error {
+	own := s.prepare(d)
 	err := s.adjusts.Do(context.WithoutCancel(ctx), func(ctx context.Context) error { return s.store.Adjust(ctx, own) })
 	if err != nil {
 		return err
 	}
-	for i := range charges {
-		c := &charges[i]
-		c.Moved = max(min(own[i].Moved, max(c.Cost, 0)), min(c.Cost, 0))
+	for i := range d.Charges {
+		c := &d.Charges[i]
+		c.Moved = max(min(own.Charges[i].Moved, max(c.Cost, 0)), min(c.Cost, 0))
 	}
 	return nil
 }

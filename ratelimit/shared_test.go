@@ -22,18 +22,18 @@ type flakyStore struct {
 
 func newFlakyStore() *flakyStore { return &flakyStore{Memory: newMemory()} }
 
-func (s *flakyStore) Take(ctx context.Context, charges []ratelimit.Charge) (bool, error) {
-	if err := s.Call(ctx); err != nil {
-		return false, err
-	}
-	return s.Memory.Take(ctx, charges)
-}
-
-func (s *flakyStore) Adjust(ctx context.Context, charges []ratelimit.Charge) error {
+func (s *flakyStore) Take(ctx context.Context, d *ratelimit.Decision) error {
 	if err := s.Call(ctx); err != nil {
 		return err
 	}
-	return s.Memory.Adjust(ctx, charges)
+	return s.Memory.Take(ctx, d)
+}
+
+func (s *flakyStore) Adjust(ctx context.Context, d *ratelimit.Decision) error {
+	if err := s.Call(ctx); err != nil {
+		return err
+	}
+	return s.Memory.Adjust(ctx, d)
 }
 
 func hang(ctx context.Context, _ int64) error { <-ctx.Done(); return context.Cause(ctx) }
@@ -271,7 +271,7 @@ func TestPlacesAreReturnedWhileDecisionsAreLocal(t *testing.T) {
 			Policies: []ratelimit.Policy{forAll("p", ratelimit.Concurrency(1))}, Store: store,
 		})
 		do(l.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
-			store.take = func(context.Context, []ratelimit.Charge) (bool, error) { return false, faulty.ErrStore }
+			store.take = func(context.Context, *ratelimit.Decision) error { return faulty.ErrStore }
 			codes(20, l.Wrap(ok)) // until the store is left alone
 		})))
 		store.take = nil
@@ -293,11 +293,11 @@ func TestASporadicFailureLosesNoOtherRefund(t *testing.T) {
 				const requests = 1000
 				var calls faulty.Calls
 				store := &script{Memory: newMemory()}
-				store.adjust = func(ctx context.Context, charges []ratelimit.Charge) error {
+				store.adjust = func(ctx context.Context, d *ratelimit.Decision) error {
 					if err := calls.Call(ctx); err != nil {
 						return err
 					}
-					return store.Memory.Adjust(ctx, charges)
+					return store.Memory.Adjust(ctx, d)
 				}
 				calls.Set(faulty.Every(100, fault))
 				p := forAll("p", ratelimit.RollingWindow(2*requests, time.Hour))
@@ -315,7 +315,7 @@ func TestASporadicFailureLosesNoOtherRefund(t *testing.T) {
 					t.Errorf("OnError was called %d times, want %d", n, requests/100)
 				}
 				charges := []ratelimit.Charge{{Policy: "p", Limit: p.Limit}}
-				if _, err := store.Memory.Take(t.Context(), charges); err != nil {
+				if _, err := take(t.Context(), store.Memory, charges); err != nil {
 					t.Fatal(err)
 				}
 				if used := 2*requests - charges[0].Remaining; used != requests/100 {

@@ -71,8 +71,15 @@ func (e *entry) adjust(now instant, at, cost int64) (moved int64) {
 	return moved
 }
 
-// spread charges the other limits with what was charged under the present one.
+// spread charges the other limits with what was charged under the present one. It drops a
+// calendar window if neither it nor the next one, whose bounds its last caller has given,
+// contains the present time.
 func (e *entry) spread(now instant, at, cost int64) {
+	now.windows = nil
+	e.others = slices.DeleteFunc(e.others, func(u usage) bool {
+		c, ok := u.state.(*calendar)
+		return ok && c.unknown(now)
+	})
 	for i := range e.others {
 		e.others[i].follow(now, at, cost)
 	}
@@ -96,6 +103,8 @@ func (u *usage) debt(now instant) debt { return u.state.debt(&u.limit, now) }
 type instant struct {
 	time time.Time
 	n    int64
+	// windows are those that the caller has given for the present limit, or nil.
+	windows *[2]Window
 }
 
 // A state is what one key has used under one limit. The limit never changes. Its methods

@@ -22,8 +22,8 @@ type table struct {
 	// debts has, for each shard, the slots for the debts of dropped keys, or nil until a
 	// key is dropped. Their number is a power of two.
 	debts [][]debt
-	// places has, for each shard, how many places of a concurrency limit each key uses.
-	places []map[Key]int64
+	// places has, for each shard, the places of concurrency limits that each key uses.
+	places []map[Key]places
 }
 
 func newTable(m *Memory, order int) *table {
@@ -33,7 +33,7 @@ func newTable(m *Memory, order int) *table {
 		store: m, order: order, seed: maphash.MakeSeed(), keys: keys,
 		perShard: max(m.capacity/n, 1),
 		debts:    make([][]debt, n),
-		places:   make([]map[Key]int64, n),
+		places:   make([]map[Key]places, n),
 	}
 }
 
@@ -68,6 +68,28 @@ func (t *table) entry(c *Charge, now instant) *entry {
 		e.change(&c.Limit, now)
 	}
 	return e
+}
+
+// usage returns the usage of the key of c under its limit, or nil.
+func (t *table) usage(c *Charge) *usage {
+	hash := c.hash
+	e, ok := t.keys.At(c.shard).Peek(hash)
+	for ok && e.key != c.Key {
+		hash++
+		e, ok = t.keys.At(c.shard).Peek(hash)
+	}
+	if !ok {
+		return nil
+	}
+	if e.limit == c.Limit {
+		return &e.usage
+	}
+	for i := range e.others {
+		if e.others[i].limit == c.Limit {
+			return &e.others[i]
+		}
+	}
+	return nil
 }
 
 // admit makes room for a new key and adds it.
@@ -114,24 +136,6 @@ func (t *table) debt(shard int, hash uint64) debt {
 		return *slot(slots, hash)
 	}
 	return debt{}
-}
-
-// occupy takes n places for the key of the charge, or frees -n places.
-func (t *table) occupy(c *Charge, n int64) {
-	places := t.places[c.shard]
-	if places == nil {
-		places = make(map[Key]int64)
-		t.places[c.shard] = places
-	}
-	switch in, ok := places[c.Key]; {
-	case n == 0:
-	case in+n <= 0:
-		delete(places, c.Key)
-	case ok:
-		places[c.Key] = in + n
-	default:
-		places[c.Key.clone()] = n
-	}
 }
 
 func (t *table) len() int {

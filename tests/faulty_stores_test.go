@@ -112,12 +112,13 @@ type limitStore struct {
 	*faults
 }
 
-func (s *limitStore) Take(ctx context.Context, c []ratelimit.Charge) (bool, error) {
-	return call(ctx, s.faults, func() (bool, error) { return s.Store.Take(context.WithoutCancel(ctx), c) })
+func (s *limitStore) Take(ctx context.Context, d *ratelimit.Decision) error {
+	_, err := call(ctx, s.faults, func() (nothing, error) { return nothing{}, s.Store.Take(context.WithoutCancel(ctx), d) })
+	return err
 }
 
-func (s *limitStore) Adjust(ctx context.Context, c []ratelimit.Charge) error {
-	_, err := call(ctx, s.faults, func() (nothing, error) { return nothing{}, s.Store.Adjust(context.WithoutCancel(ctx), c) })
+func (s *limitStore) Adjust(ctx context.Context, d *ratelimit.Decision) error {
+	_, err := call(ctx, s.faults, func() (nothing, error) { return nothing{}, s.Store.Adjust(context.WithoutCancel(ctx), d) })
 	return err
 }
 

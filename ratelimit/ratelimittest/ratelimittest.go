@@ -51,7 +51,27 @@ func TestStore(t *testing.T, open func(testing.TB) ratelimit.Store) {
 
 type suite struct{ store ratelimit.Store }
 
-var serial atomic.Int64
+var (
+	serial atomic.Int64
+	node   = rand.Uint64()
+)
+
+// decisionOf returns a decision of charges, with an ID that no other call has.
+func decisionOf(charges ...ratelimit.Charge) *ratelimit.Decision {
+	d := &ratelimit.Decision{ID: ratelimit.ID{Node: node, Seq: uint64(serial.Add(1))}, Charges: charges}
+	now := time.Now()
+	for i := range charges {
+		c := &charges[i]
+		if start, end := c.Limit.Window(now); !end.IsZero() {
+			c.Windows[0] = ratelimit.Window{Start: start, End: end}
+			c.Windows[1].Start, c.Windows[1].End = c.Limit.Window(end)
+		}
+		if c.Limit.Algorithm() == ratelimit.AlgorithmConcurrency {
+			c.Lease = time.Minute
+		}
+	}
+	return d
+}
 
 // charge returns a charge of one unit under a policy that no other test uses.
 func charge(l ratelimit.Limit) ratelimit.Charge {
@@ -78,11 +98,11 @@ func (s suite) each(t *testing.T, test func(*testing.T, ratelimit.Charge)) {
 
 func (s suite) take(t testing.TB, charges ...ratelimit.Charge) (bool, []ratelimit.Charge) {
 	t.Helper()
-	admitted, err := s.store.Take(t.Context(), charges)
-	if err != nil {
+	d := decisionOf(charges...)
+	if err := s.store.Take(t.Context(), d); err != nil {
 		t.Fatalf("Take: %v", err)
 	}
-	return admitted, charges
+	return d.Admitted, d.Charges
 }
 
 // wantLeft fails the test unless exactly n more units can be taken under c.
@@ -103,11 +123,11 @@ func (s suite) wantLeft(t testing.TB, c ratelimit.Charge, n int64) {
 func (s suite) adjust(t testing.TB, c ratelimit.Charge, cost, moved int64) {
 	t.Helper()
 	c.Cost, c.Moved = cost, -99
-	charges := []ratelimit.Charge{c}
-	if err := s.store.Adjust(t.Context(), charges); err != nil {
+	d := decisionOf(c)
+	if err := s.store.Adjust(t.Context(), d); err != nil {
 		t.Fatalf("Adjust: %v", err)
 	}
-	if got := charges[0].Moved; got != moved {
+	if got := d.Charges[0].Moved; got != moved {
 		t.Errorf("an adjustment by %d has moved %d units, want %d", cost, got, moved)
 	}
 }
@@ -285,7 +305,7 @@ func (s suite) adjustAll(t *testing.T) {
 		beside := charge(c.Limit)
 		_, got := s.take(t, c, beside)
 		got[0].Cost, got[1].Cost = 2, -1
-		if err := s.store.Adjust(t.Context(), got); err != nil {
+		if err := s.store.Adjust(t.Context(), decisionOf(got...)); err != nil {
 			t.Fatalf("Adjust: %v", err)
 		}
 		if got[0].Moved != 2 || got[1].Moved != -1 {
@@ -298,18 +318,18 @@ func (s suite) adjustAll(t *testing.T) {
 
 func (s suite) least(t *testing.T) {
 	s.each(t, func(t *testing.T, c ratelimit.Charge) {
-		c.Cost, c.Least = 0, 2
+		c.Cost, c.MinRemaining = 0, 2
 		if ok, got := s.take(t, c); !ok || got[0].Remaining != 5 {
 			t.Errorf("with all left: admitted %v, remaining %d, want it to take nothing", ok, got[0].Remaining)
 		}
 		used := c
-		used.Cost, used.Least = 4, 0
+		used.Cost, used.MinRemaining = 4, 0
 		s.take(t, used)
 		if ok, got := s.take(t, c); ok || !got[0].Violated || got[0].Wait < 0 || got[0].Remaining != 1 {
 			t.Errorf("with 1 left of 2: admitted %v, violated %v, wait %v, remaining %d",
 				ok, got[0].Violated, got[0].Wait, got[0].Remaining)
 		}
-		c.Least = 1
+		c.MinRemaining = 1
 		if ok, _ := s.take(t, c); !ok {
 			t.Error("with 1 left of 1: refused")
 		}
@@ -453,9 +473,9 @@ func (s suite) concurrent(t *testing.T) {
 		for range 16 {
 			wg.Go(func() {
 				for range 5 {
-					if ok, err := s.store.Take(t.Context(), []ratelimit.Charge{c}); err != nil {
-						t.Error(err)
-					} else if ok {
+					if d := decisionOf(c); s.store.Take(t.Context(), d) != nil {
+						t.Error("Take fails")
+					} else if d.Admitted {
 						admitted.Add(1)
 					}
 				}
@@ -481,11 +501,11 @@ func (s suite) overlapping(t *testing.T) {
 			for range 40 {
 				some := append([]ratelimit.Charge(nil), all...)
 				random.Shuffle(len(some), func(i, j int) { some[i], some[j] = some[j], some[i] })
-				ok, err := s.store.Take(t.Context(), some[:1+random.IntN(len(some))])
-				if err != nil {
+				d := decisionOf(some[:1+random.IntN(len(some))]...)
+				if err := s.store.Take(t.Context(), d); err != nil {
 					t.Error(err)
 				}
-				if ok {
+				if d.Admitted {
 					admitted.Add(1)
 				}
 			}

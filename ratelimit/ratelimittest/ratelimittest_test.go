@@ -24,32 +24,36 @@ type store struct {
 	onlyFirstAdjust bool
 }
 
-func (s store) Take(ctx context.Context, charges []ratelimit.Charge) (bool, error) {
-	own := slices.Clone(charges)
-	each(own, s.take)
-	admitted, err := s.Memory.Take(ctx, own)
-	each(own, s.taken)
-	for i := range charges {
-		c, o := &charges[i], &own[i]
-		c.Violated, c.Remaining, c.Reset, c.Wait, c.At = o.Violated, o.Remaining, o.Reset, o.Wait, o.At
+func (s store) Take(ctx context.Context, d *ratelimit.Decision) error {
+	own := *d
+	own.Charges = slices.Clone(d.Charges)
+	each(own.Charges, s.take)
+	err := s.Memory.Take(ctx, &own)
+	each(own.Charges, s.taken)
+	d.Admitted = own.Admitted
+	for i := range d.Charges {
+		c, o := &d.Charges[i], &own.Charges[i]
+		c.Violated, c.Remaining, c.Reset, c.Wait, c.TakenBy, c.TakenAt =
+			o.Violated, o.Remaining, o.Reset, o.Wait, o.TakenBy, o.TakenAt
 		if o.Violated && !o.Shadow {
-			admitted = false
+			d.Admitted = false
 		}
 	}
-	return admitted, err
+	return err
 }
 
-func (s store) Adjust(ctx context.Context, charges []ratelimit.Charge) error {
-	own := slices.Clone(charges)
+func (s store) Adjust(ctx context.Context, d *ratelimit.Decision) error {
+	own := *d
+	own.Charges = slices.Clone(d.Charges)
 	if s.onlyFirstAdjust {
-		own = own[:1]
+		own.Charges = own.Charges[:1]
 	}
-	each(own, s.adjust)
-	err := s.Memory.Adjust(ctx, own)
-	for i := range own {
-		charges[i].Moved = own[i].Moved
+	each(own.Charges, s.adjust)
+	err := s.Memory.Adjust(ctx, &own)
+	for i := range own.Charges {
+		d.Charges[i].Moved = own.Charges[i].Moved
 		if s.adjusted != nil {
-			s.adjusted(&charges[i], own[i].Cost)
+			s.adjusted(&d.Charges[i], own.Charges[i].Cost)
 		}
 	}
 	return err
@@ -84,7 +88,7 @@ var stores = map[string]struct {
 	"stamps what it takes later at another instant": {
 		store{adjust: func(c *ratelimit.Charge) {
 			if c.Cost > 0 {
-				c.At = 0
+				c.TakenAt = 0
 			}
 		}},
 		"what_did_not_fit_is_not_refunded",
@@ -97,12 +101,12 @@ var stores = map[string]struct {
 		store{onlyFirstAdjust: true},
 		"every_charge_of_an_adjustment_is_adjusted",
 	},
-	"does not look at Least": {
-		store{take: func(c *ratelimit.Charge) { c.Least = 0 }},
+	"does not look at MinRemaining": {
+		store{take: func(c *ratelimit.Charge) { c.MinRemaining = 0 }},
 		"a_charge_of_zero_can_require",
 	},
-	"charges what Least asks for": {
-		store{take: func(c *ratelimit.Charge) { c.Cost = max(c.Cost, c.Least) }},
+	"charges what MinRemaining asks for": {
+		store{take: func(c *ratelimit.Charge) { c.Cost = max(c.Cost, c.MinRemaining) }},
 		"a_charge_of_zero_can_require",
 	},
 	"takes a quota of 0 for none": {

@@ -216,9 +216,7 @@ func silent(a *contract.Response) {
 	}
 }
 
-type failingLimits struct{}
+type failingLimits struct{ ratelimit.Store }
 
-func (failingLimits) Take(context.Context, []ratelimit.Charge) (bool, error) {
-	return false, errPrivate
-}
-func (failingLimits) Adjust(context.Context, []ratelimit.Charge) error { return errPrivate }
+func (failingLimits) Take(context.Context, *ratelimit.Decision) error   { return errPrivate }
+func (failingLimits) Adjust(context.Context, *ratelimit.Decision) error { return errPrivate }

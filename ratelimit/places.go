@@ -1,0 +1,115 @@
+package ratelimit
+
+import "slices"
+
+// places are those that a key uses of a concurrency limit.
+type places struct {
+	anonymous int64 // in use until they are refunded
+	leased    []leased
+}
+
+// leased are the places that one decision has taken, with a lease.
+type leased struct {
+	by    ID
+	n     int64
+	until int64 // the instant at which the lease ends
+}
+
+func (p *places) used() (n int64) {
+	n = p.anonymous
+	for i := range p.leased {
+		n += p.leased[i].n
+	}
+	return n
+}
+
+func (p *places) find(by ID) int {
+	return slices.IndexFunc(p.leased, func(l leased) bool { return l.by == by })
+}
+
+// expire frees the places whose lease has ended.
+func (p *places) expire(now int64) {
+	p.leased = slices.DeleteFunc(p.leased, func(l leased) bool { return l.until <= now })
+}
+
+// move charges the decision by with n places, or frees -n of its places.
+func (p *places) move(by ID, n, until int64) {
+	i := p.find(by)
+	switch {
+	case n == 0:
+	case i < 0:
+		p.leased = append(p.leased, leased{by, n, until})
+	case p.leased[i].n+n <= 0:
+		p.leased = slices.Delete(p.leased, i, i+1)
+	default:
+		p.leased[i].n += n
+	}
+}
+
+// placesOf returns the places of the key of c. Those whose lease has ended are free.
+func (t *table) placesOf(c *Charge, now instant) places {
+	p := t.places[c.shard][c.Key]
+	if len(p.leased) > 0 {
+		p.expire(now.n)
+		t.keep(c.shard, c.Key, p)
+	}
+	return p
+}
+
+// occupy takes n places for the key of c, or frees -n places.
+func (t *table) occupy(c *Charge, p places, by ID, n int64, now instant) {
+	switch {
+	case n == 0:
+		return
+	case c.Lease > 0:
+		p.move(by, n, now.n+int64(c.Lease))
+	default:
+		p.anonymous = max(p.anonymous+n, 0)
+	}
+	t.keep(c.shard, c.Key, p)
+}
+
+// adjust moves up to n places of the decision that took c, and returns how many it has
+// moved. A decision that has no places any more moves none.
+func (t *table) adjustPlaces(c *Charge, n int64, now instant) (moved int64) {
+	p := t.placesOf(c, now)
+	own := p.anonymous
+	if c.Lease > 0 {
+		i := p.find(c.TakenBy)
+		if i < 0 {
+			return 0
+		}
+		own = p.leased[i].n
+	}
+	moved = max(min(n, max(c.Limit.quota-p.used(), 0)), -own)
+	t.occupy(c, p, c.TakenBy, moved, now)
+	return moved
+}
+
+// renew starts the lease of a place again, if its lease has not ended.
+func (t *table) renew(shard int, place *Place, until int64, now instant) bool {
+	p := t.places[shard][place.Key]
+	i := p.find(place.TakenBy)
+	if i < 0 || p.leased[i].until <= now.n {
+		return false
+	}
+	p.leased[i].until = until
+	return true
+}
+
+// keep keeps the places of a key, or forgets a key that uses none.
+func (t *table) keep(shard int, k Key, p places) {
+	m := t.places[shard]
+	if p.anonymous == 0 && len(p.leased) == 0 {
+		delete(m, k)
+		return
+	}
+	if m == nil {
+		m = make(map[Key]places)
+		t.places[shard] = m
+	}
+	if _, ok := m[k]; !ok {
+		k = k.clone()
+	}
+	m[k] = p
+}

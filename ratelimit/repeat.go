@@ -1,0 +1,112 @@
+package ratelimit
+
+import (
+	"errors"
+	"sync"
+	"time"
+)
+
+// repeatable is how long a Memory remembers the results of a call.
+const repeatable = 5 * time.Second
+
+// errReused is returned to a caller that breaks the contract.
+var errReused = errors.New("ratelimit: one ID for two different calls")
+
+// repeats are the results of recent calls by their ID. A call that comes again gets the
+// same results.
+type repeats struct {
+	mu    sync.Mutex
+	calls map[ID]*call
+	// recent has the calls in the order in which they began; those before first are
+	// forgotten.
+	recent []*call
+	first  int
+}
+
+// A call is locked until it has ended. Then it has results, or it has failed.
+type call struct {
+	sync.Mutex
+	id       ID
+	began    int64
+	adjusts  bool
+	done     bool
+	admitted bool
+	results  []outcome
+}
+
+// An outcome is what a call has set in a charge.
+type outcome struct {
+	violated    bool
+	remaining   int64
+	reset, wait time.Duration
+	at, moved   int64
+}
+
+// begin returns the call that d is, which the caller must end, or repeats what the same
+// call has set before.
+func (r *repeats) begin(d *Decision, adjusts bool, now int64) (c *call, repeated bool, err error) {
+	r.mu.Lock()
+	r.forget(now)
+	c, known := r.calls[d.ID]
+	if !known {
+		if r.calls == nil {
+			r.calls = make(map[ID]*call)
+		}
+		c = &call{id: d.ID, began: now, adjusts: adjusts}
+		r.calls[d.ID] = c
+		r.recent = append(r.recent, c)
+	}
+	if !known {
+		c.Lock() // free, since nobody has seen it yet
+		r.mu.Unlock()
+		return c, false, nil
+	}
+	r.mu.Unlock()
+	c.Lock()
+	if !c.done && c.adjusts == adjusts {
+		return c, false, nil // the first attempt has failed
+	}
+	defer c.Unlock()
+	if c.adjusts != adjusts || len(c.results) != len(d.Charges) {
+		return nil, false, errReused
+	}
+	d.Admitted = c.admitted
+	for i := range d.Charges {
+		to, o := &d.Charges[i], &c.results[i]
+		if adjusts {
+			to.Moved = o.moved
+			continue
+		}
+		to.Violated, to.Remaining, to.Reset, to.Wait = o.violated, o.remaining, o.reset, o.wait
+		to.TakenBy, to.TakenAt = d.ID, o.at
+	}
+	return nil, true, nil
+}
+
+// forget drops the calls that began too long ago.
+func (r *repeats) forget(now int64) {
+	for r.first < len(r.recent) && now-r.recent[r.first].began > int64(repeatable) {
+		delete(r.calls, r.recent[r.first].id)
+		r.recent[r.first] = nil
+		r.first++
+	}
+	if r.first > len(r.recent)/2 {
+		n := copy(r.recent, r.recent[r.first:])
+		clear(r.recent[n:])
+		r.recent, r.first = r.recent[:n], 0
+	}
+}
+
+// end keeps the results of a call, unless it has failed.
+func (c *call) end(d *Decision, err error) {
+	defer c.Unlock()
+	if err != nil {
+		return
+	}
+	c.done, c.admitted = true, d.Admitted
+	c.results = make([]outcome, len(d.Charges))
+	for i := range d.Charges {
+		o := &d.Charges[i]
+		c.results[i] = outcome{o.Violated, o.Remaining, o.Reset, o.Wait, o.TakenAt, o.Moved}
+	}
+}
