@@ -145,9 +145,9 @@ func TestAnOnErrorThatPanicsIsHarmless(t *testing.T) {
 			}
 		}, 500, ""},
 		{"when the result cannot be stored", func(f *hookedStore) {
-			f.finish = func(context.Context, idempotency.Key, idempotency.Token, idempotency.Result) error {
+			f.finish = func(context.Context, idempotency.Completion) (idempotency.State, error) {
 				f.set(func(f *hookedStore) { f.finish = nil })
-				return errDown
+				return 0, errDown
 			}
 		}, 201, replays},
 		{"when the claim is lost, on the heartbeat's goroutine", func(f *hookedStore) {

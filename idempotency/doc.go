@@ -44,7 +44,7 @@
 // has yet to accept and another is added.
 //
 // To close this gap, store the response in the transaction of the effect
-// ([Execution.Result]), protect the data with the fencing token
+// ([Execution.Completion]), protect the data with the fencing token
 // ([Execution.Generation]), and pass [Execution.DownstreamKey] to services that
 // accept keys.
 //

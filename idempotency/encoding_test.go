@@ -79,8 +79,8 @@ func TestEncodingOfAnOuterCompressorIsNotStored(t *testing.T) {
 		"an error":     func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusUnprocessableEntity) },
 		"a result": func(w http.ResponseWriter, r *http.Request) {
 			e := idempotency.From(r.Context())
-			result := e.Result(200, w.Header(), []byte(long))
-			if strings.Contains(string(result.Payload[:100]), "Content-Encoding") {
+			c := e.Completion(200, w.Header(), []byte(long))
+			if strings.Contains(string(c.Result.Payload[:100]), "Content-Encoding") {
 				t.Error("the result has the encoding of the compressor")
 			}
 			_, _ = io.WriteString(w, long)

@@ -68,35 +68,24 @@ func (e *Execution) SetOutcome(o Outcome) {
 	e.mu.Unlock()
 }
 
-// Key returns the key of the record, for a [Store] that finishes the claim in the
-// transaction of the handler.
-func (e *Execution) Key() Key {
+// Completion returns a completion that ends the claim and stores the given response, for
+// [TxStore.FinishTx]. If the handler calls that in the transaction of its effect, the
+// effect and its record are one step: both happen or neither. The handler commits, and
+// then sends the same response.
+//
+// On nil it returns the zero Completion, which every store refuses.
+func (e *Execution) Completion(status int, header http.Header, body []byte) Completion {
 	if e == nil {
-		return Key{}
-	}
-	return e.key
-}
-
-// Token returns the token of the claim, for a [Store] that finishes the claim in the
-// transaction of the handler.
-func (e *Execution) Token() Token {
-	if e == nil {
-		return Token{}
-	}
-	return e.token
-}
-
-// Result returns a result that stores the given response. If a [Store] finishes the claim
-// with this result in the transaction of the handler, the effect of the request and its
-// record are one step: both happen or neither. The handler then sends the same response.
-func (e *Execution) Result(status int, header http.Header, body []byte) Result {
-	if e == nil {
-		return Result{}
+		return Completion{}
 	}
 	b := appendHead(nil, status, header, e.m.keptHeaders, e.response.outerEncoding)
 	b = append(b, body...)
 	seal(b, 0, &e.key)
-	return Result{State: StateDone, Status: status, Payload: b, TTL: e.m.config.TTL}
+	return Completion{
+		Key:    e.key,
+		Token:  e.token,
+		Result: Result{State: StateDone, Status: status, Payload: b, TTL: e.m.config.TTL},
+	}
 }
 
 // Generation returns a fencing token: a number greater than that of every earlier

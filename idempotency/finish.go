@@ -73,7 +73,7 @@ func (e *Execution) endCollected() {
 		e.tombstone(Unknown, c.status)
 	case o == Keep && !c.hasTrailers():
 		seal(c.buffer.b, c.flags, &e.key)
-		e.finish(Result{State: StateDone, Status: c.status, Payload: c.buffer.b, TTL: e.m.config.TTL}, kept)
+		e.finish(Result{State: StateDone, Status: c.status, Payload: c.buffer.b, TTL: e.m.config.TTL})
 	default:
 		e.tombstone(o, c.status)
 	}
@@ -81,27 +81,28 @@ func (e *Execution) endCollected() {
 
 // tombstone records an outcome that is unknown, or a response that cannot be stored.
 func (e *Execution) tombstone(o Outcome, status int) {
-	k := notKept
+	state := StateTombstone
 	if o == Unknown {
-		k = unknown
+		state = StateUnknown
 	}
-	e.finish(Result{State: StateTombstone, Status: status, Payload: bodiless(k, status, &e.key), TTL: e.m.config.TTL}, tombstoned)
+	e.finish(Result{State: state, Status: status, TTL: e.m.config.TTL})
 }
 
 // release frees the key. The record stays for another lease, so that repeated calls
 // of the store are recognized.
 func (e *Execution) release() {
-	e.finish(Result{State: StateReleased, TTL: e.m.config.Lease}, released)
+	e.finish(Result{State: StateReleased, TTL: e.m.config.Lease})
 }
 
 // finish finishes the claim, and retries for a while if the store fails. The payload of r
 // may change after it returns. Until the store has accepted the result, the lease is
 // kept: a request that got the key would repeat the effect.
-func (e *Execution) finish(r Result, end int) {
+func (e *Execution) finish(r Result) {
 	e.finished = true
 	if e.m.memory {
 		e.stopLease()
-		e.settle(e.m.store.Finish(e.request.Context(), e.key, e.token, r), end)
+		kept, err := e.tryFinish(&r)
+		e.settle(&r, kept, err)
 		return
 	}
 	e.mu.Lock()
@@ -109,42 +110,64 @@ func (e *Execution) finish(r Result, end int) {
 	e.mu.Unlock()
 	// A call that outlives its timeout must not read a buffer of another request.
 	r.Payload = bytes.Clone(r.Payload)
-	err := e.finishWithTimeout(r)
-	if err != nil && !errors.Is(err, ErrLost) && e.finishLater(r, end) {
+	kept, err := e.finishWithTimeout(&r)
+	if err != nil && !errors.Is(err, ErrLost) && e.finishLater(&r) {
 		return
 	}
 	e.stopLease()
-	e.settle(err, end)
+	e.settle(&r, kept, err)
+}
+
+// tryFinish tries once to finish the claim.
+func (e *Execution) tryFinish(r *Result) (kept State, err error) {
+	return e.m.store.Finish(e.request.Context(), Completion{e.key, e.token, *r})
 }
 
 // finishWithTimeout tries to finish the claim for up to [Config.FinishTimeout]. It
 // reports the first failure.
-func (e *Execution) finishWithTimeout(r Result) error {
+func (e *Execution) finishWithTimeout(r *Result) (kept State, err error) {
 	deadline := time.Now().Add(e.m.config.FinishTimeout)
 	for pause := firstPause; ; pause *= 2 {
-		err := e.m.store.Finish(e.request.Context(), e.key, e.token, r)
+		kept, err = e.tryFinish(r)
 		if err == nil || errors.Is(err, ErrLost) {
-			return err
+			return kept, err
 		}
 		if pause == firstPause {
 			e.m.failures.Error(e.request.Context(), fmt.Errorf("idempotency: finish the claim, will retry: %w", err))
 		}
 		if time.Now().Add(pause).After(deadline) {
-			return err
+			return 0, err
 		}
 		time.Sleep(pause)
 	}
 }
 
-// settle counts and reports how the claim has ended.
-func (e *Execution) settle(err error, end int) {
+// settle counts and reports how the claim has ended: with an error of the store, or with
+// the state that the store keeps in place of r.
+func (e *Execution) settle(r *Result, kept State, err error) {
+	ctx := e.request.Context()
 	switch {
-	case err == nil:
-		e.m.claims.Record(e.request.Context(), end)
 	case errors.Is(err, ErrLost):
 		e.lose(fmt.Errorf("idempotency: finish the claim: %w", err))
+	case err != nil:
+		e.m.claims.Record(ctx, finishFailed)
+		e.m.failures.Error(ctx, fmt.Errorf("idempotency: give up the result of the claim: %w", err))
+	case kept == StateTombstone && r.State == StateDone:
+		e.m.claims.Record(ctx, responseDropped)
+		e.m.failures.Error(ctx, errDropped)
 	default:
-		e.m.claims.Record(e.request.Context(), finishFailed)
-		e.m.failures.Error(e.request.Context(), fmt.Errorf("idempotency: give up the result of the claim: %w", err))
+		e.m.claims.Record(ctx, endOf(kept))
+	}
+}
+
+// endOf returns how a claim has ended whose record is in this state.
+func endOf(kept State) int {
+	switch kept {
+	case StateDone:
+		return responseKept
+	case StateReleased:
+		return released
+	default:
+		return tombstoned
 	}
 }

@@ -44,7 +44,7 @@ func keyOf(tb testing.TB, r *http.Request) (key idempotency.Key) {
 	store := newHookedStore(tb)
 	store.claim = func(_ context.Context, c idempotency.Claim) (idempotency.Record, error) {
 		key = c.Key
-		return idempotency.Record{}, idempotency.ErrFull
+		return idempotency.Record{}, usher.ErrFull
 	}
 	do(newMiddleware(tb, idempotency.Config{Store: store}).Wrap(new(counting)), r)
 	return key
@@ -65,12 +65,13 @@ func (c constant) Claim(_ context.Context, claim idempotency.Claim) (idempotency
 	c.Fingerprint = claim.Fingerprint
 	return c.Record, nil
 }
-func (constant) Renew(context.Context, idempotency.Key, idempotency.Token, time.Duration) error {
-	return nil
+func (constant) Renew(context.Context, []idempotency.ClaimID, time.Duration) ([]idempotency.ClaimID, error) {
+	return nil, nil
 }
-func (constant) Finish(context.Context, idempotency.Key, idempotency.Token, idempotency.Result) error {
-	return nil
+func (constant) Finish(_ context.Context, c idempotency.Completion) (idempotency.State, error) {
+	return c.Result.State, nil
 }
+func (constant) Close() error { return nil }
 
 // T12: whatever a record contains, the response is a whole one or an error, and the
 // handler does not run.
@@ -82,7 +83,7 @@ func FuzzStoredResponse(f *testing.F) {
 	f.Add(append([]byte{2}, whole[1:]...), uint8(2), uint16(0), byte(0))
 	f.Add(whole, uint8(3), uint16(3), byte(4))
 	f.Add([]byte{}, uint8(2), uint16(0), byte(0))
-	f.Add([]byte("\x01\x01\x00\x00\xc8\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00\x00\x00"), uint8(2), uint16(0), byte(0))
+	f.Add([]byte("\x01\x00\x00\xc8\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00\x00\x00"), uint8(2), uint16(0), byte(0))
 	f.Fuzz(func(t *testing.T, record []byte, state uint8, at uint16, flip byte) {
 		if len(record) > 0 {
 			record[int(at)%len(record)] ^= flip

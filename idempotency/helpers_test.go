@@ -133,14 +133,15 @@ type hookedStore struct {
 	mu     sync.Mutex
 	claim  func(context.Context, idempotency.Claim) (idempotency.Record, error)
 	renew  func(context.Context) error
-	finish func(context.Context, idempotency.Key, idempotency.Token, idempotency.Result) error
+	finish func(context.Context, idempotency.Completion) (idempotency.State, error)
 }
 
 func newHookedStore(tb testing.TB) *hookedStore {
 	return &hookedStore{Store: newMemory(tb, idempotency.MemoryConfig{})}
 }
 
-// errGoOn is returned by a hook of Renew that lets the store renew the lease.
+// errGoOn is returned by a hook of Renew that lets the store renew the leases. ErrLost
+// means that all claims are lost.
 var errGoOn = errors.New("go on")
 
 // set changes the hooks.
@@ -160,26 +161,30 @@ func (f *hookedStore) Claim(ctx context.Context, c idempotency.Claim) (idempoten
 	return f.Store.Claim(ctx, c)
 }
 
-func (f *hookedStore) Renew(ctx context.Context, k idempotency.Key, t idempotency.Token, lease time.Duration) error {
+func (f *hookedStore) Renew(ctx context.Context, claims []idempotency.ClaimID, lease time.Duration) ([]idempotency.ClaimID, error) {
 	f.mu.Lock()
 	hook := f.renew
 	f.mu.Unlock()
 	if hook != nil {
-		if err := hook(ctx); !errors.Is(err, errGoOn) {
-			return err
+		err := hook(ctx)
+		if errors.Is(err, idempotency.ErrLost) {
+			return claims, nil
+		}
+		if !errors.Is(err, errGoOn) {
+			return nil, err
 		}
 	}
-	return f.Store.Renew(ctx, k, t, lease)
+	return f.Store.Renew(ctx, claims, lease)
 }
 
-func (f *hookedStore) Finish(ctx context.Context, k idempotency.Key, t idempotency.Token, r idempotency.Result) error {
+func (f *hookedStore) Finish(ctx context.Context, c idempotency.Completion) (idempotency.State, error) {
 	f.mu.Lock()
 	hook := f.finish
 	f.mu.Unlock()
 	if hook != nil {
-		return hook(ctx, k, t, r)
+		return hook(ctx, c)
 	}
-	return f.Store.Finish(ctx, k, t, r)
+	return f.Store.Finish(ctx, c)
 }
 
 // A meter collects the counters of a middleware.

@@ -189,7 +189,7 @@ func inFlight(r *Record, c *Claim) bool {
 // failsOpen reports whether a request whose claim failed with err may run
 // unprotected.
 func (m *Middleware) failsOpen(err error) bool {
-	return m.config.DangerouslyFailOpen && !errors.Is(err, ErrOwnerFull) && !errors.Is(err, errRecord)
+	return m.config.DangerouslyFailOpen && !errors.Is(err, ErrOwnerFull) && !errors.Is(err, usher.ErrCorrupt)
 }
 
 // respond responds to a request whose key was claimed before.
@@ -225,7 +225,8 @@ var requestResults = []string{
 
 // The ends of claims, as indices of claimEnds.
 const (
-	kept = iota
+	responseKept = iota
+	responseDropped
 	tombstoned
 	released
 	leaseLost
@@ -233,7 +234,7 @@ const (
 )
 
 var claimEnds = []string{
-	kept: "kept", tombstoned: "tombstoned", released: "released",
+	responseKept: "kept", responseDropped: "dropped", tombstoned: "tombstoned", released: "released",
 	leaseLost: "lease_lost", finishFailed: "finish_failed",
 }
 

@@ -51,7 +51,7 @@ func (e *Execution) renew() {
 		return
 	}
 	began := time.Now()
-	err := e.m.store.Renew(e.request.Context(), e.key, e.token, lease)
+	err := e.renewLease()
 	var failure error
 
 	e.mu.Lock()
@@ -76,6 +76,15 @@ func (e *Execution) renew() {
 	if failure != nil {
 		e.m.failures.Error(e.request.Context(), failure)
 	}
+}
+
+// renewLease tries once to renew the lease.
+func (e *Execution) renewLease() error {
+	lost, err := e.m.store.Renew(e.request.Context(), []ClaimID{{e.key, e.token}}, e.m.config.Lease)
+	if err == nil && len(lost) > 0 {
+		err = ErrLost
+	}
+	return err
 }
 
 // renewAfter schedules the next renewal, unless the renewals of e have ended.

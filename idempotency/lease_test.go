@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -48,8 +49,8 @@ func TestTheKeyOfADeadProcessIsFreeAfterItsLease(t *testing.T) {
 		{"before the handler's end", func(*hookedStore) {}},
 		{"while the response is stored", func(f *hookedStore) {
 			f.set(func(f *hookedStore) {
-				f.finish = func(ctx context.Context, _ idempotency.Key, _ idempotency.Token, _ idempotency.Result) error {
-					return errors.New("down")
+				f.finish = func(context.Context, idempotency.Completion) (idempotency.State, error) {
+					return 0, errors.New("down")
 				}
 			})
 		}},
@@ -246,8 +247,8 @@ func TestExecutionOfARequestWithoutAKey(t *testing.T) {
 	}
 	e.SetOutcome(idempotency.Keep)
 	ctx, cancel := e.Context(t.Context())
-	if e.Generation() != 0 || e.DownstreamKey("a") != "" || e.Lost() != nil || e.Key() != (idempotency.Key{}) ||
-		e.Token() != (idempotency.Token{}) || e.Result(200, nil, nil).State != 0 || ctx.Err() != nil {
+	if e.Generation() != 0 || e.DownstreamKey("a") != "" || e.Lost() != nil ||
+		!reflect.DeepEqual(e.Completion(200, nil, nil), idempotency.Completion{}) || ctx.Err() != nil {
 		t.Error("a nil Execution is not empty")
 	}
 	if cancel(); ctx.Err() == nil {
@@ -278,9 +279,9 @@ func TestAResponseStoredByTheHandlerIsKept(t *testing.T) {
 			m := newMeter()
 			calls := &counting{next: func(w http.ResponseWriter, r *http.Request) {
 				e := idempotency.From(r.Context())
-				result := e.Result(201, http.Header{"Location": {"/7"}, "Set-Cookie": {"a"}}, []byte("created"))
-				if err := store.Finish(r.Context(), e.Key(), e.Token(), result); err != nil {
-					t.Error(err)
+				c := e.Completion(201, http.Header{"Location": {"/7"}, "Set-Cookie": {"a"}}, []byte("created"))
+				if kept, err := store.Finish(r.Context(), c); kept != idempotency.StateDone || err != nil {
+					t.Error(kept, err)
 				}
 				if status == 0 {
 					panic("after the commit")
@@ -308,11 +309,13 @@ type renewals struct {
 	of map[idempotency.Token]int
 }
 
-func (r *renewals) Renew(ctx context.Context, k idempotency.Key, t idempotency.Token, lease time.Duration) error {
+func (r *renewals) Renew(ctx context.Context, claims []idempotency.ClaimID, lease time.Duration) ([]idempotency.ClaimID, error) {
 	r.mu.Lock()
-	r.of[t]++
+	for _, c := range claims {
+		r.of[c.Token]++
+	}
 	r.mu.Unlock()
-	return r.Store.Renew(ctx, k, t, lease)
+	return r.Store.Renew(ctx, claims, lease)
 }
 
 // All executions share one timer, but the lease of each is renewed on its own schedule:
@@ -359,15 +362,17 @@ type renewed struct {
 	at map[idempotency.Token][]time.Duration
 }
 
-func (r *renewed) Renew(ctx context.Context, k idempotency.Key, t idempotency.Token, lease time.Duration) error {
+func (r *renewed) Renew(ctx context.Context, claims []idempotency.ClaimID, lease time.Duration) ([]idempotency.ClaimID, error) {
 	since := time.Since(r.begun)
 	r.mu.Lock()
-	r.at[t] = append(r.at[t], since)
+	for _, c := range claims {
+		r.at[c.Token] = append(r.at[c.Token], since)
+	}
 	r.mu.Unlock()
 	if r.fail != nil && r.fail(since) {
-		return errors.New("down")
+		return nil, errors.New("down")
 	}
-	return r.Store.Renew(ctx, k, t, lease)
+	return r.Store.Renew(ctx, claims, lease)
 }
 
 // sleeping is a handler that sleeps for the duration in its path.

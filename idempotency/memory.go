@@ -34,7 +34,7 @@ type MemoryConfig struct {
 // It is safe for concurrent use and starts no goroutine.
 //
 // It never drops a record before it expires. At its limits it refuses new keys, with
-// [ErrOwnerFull] or [ErrFull], and keeps a tombstone in place of a response for which
+// [ErrOwnerFull] or [usher.ErrFull], and keeps a tombstone in place of a response for which
 // there is no room: a retry is then neither replayed nor run.
 //
 // Each claim removes a few expired records.
@@ -75,7 +75,7 @@ func newMemory(c MemoryConfig) *Memory {
 	return m
 }
 
-// Close drops all records. Later calls fail.
+// Close implements [Store]. It drops all records.
 func (m *Memory) Close() error {
 	m.closed.Store(true)
 	for i := range m.shards {
@@ -119,7 +119,7 @@ func (m *Memory) Claim(_ context.Context, c Claim) (Record, error) {
 	}
 	r, err := m.claim(s, &c, now)
 	s.mu.Unlock()
-	if errors.Is(err, ErrFull) && m.makeRoom() {
+	if errors.Is(err, errFull) && m.makeRoom() {
 		s.mu.Lock()
 		if !m.closed.Load() {
 			r, err = m.claim(s, &c, time.Since(m.base))
@@ -181,48 +181,69 @@ func (e *entry) record(won bool, now time.Duration) Record {
 }
 
 // Renew implements [Store].
-func (m *Memory) Renew(_ context.Context, key Key, token Token, lease time.Duration) error {
-	s, now, err := m.lock(&key, &token)
+func (m *Memory) Renew(_ context.Context, claims []ClaimID, lease time.Duration) (lost []ClaimID, err error) {
+	switch {
+	case len(claims) > MaxRenew:
+		return nil, errRenew
+	case m.closed.Load():
+		return nil, errClosed
+	}
+	for i := range claims {
+		renewed, err := m.renew(&claims[i], lease)
+		if err != nil {
+			return nil, err
+		}
+		if !renewed {
+			lost = append(lost, claims[i])
+		}
+	}
+	return lost, nil
+}
+
+// renew renews one claim. It returns false if the claim is lost.
+func (m *Memory) renew(c *ClaimID, lease time.Duration) (bool, error) {
+	s, now, err := m.lock(&c.Key, &c.Token)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer s.mu.Unlock()
-	e := s.entries[key]
-	if e == nil || e.expires <= now || e.state != StateClaimed || e.token != token {
-		return ErrLost
+	e := s.entries[c.Key]
+	if e == nil || e.expires <= now || e.state != StateClaimed || e.token != c.Token {
+		return false, nil
 	}
 	e.leaseEnds = now + lease
 	s.expire(e, max(e.expires, e.leaseEnds))
-	return nil
+	return true, nil
 }
 
 // Finish implements [Store].
-func (m *Memory) Finish(_ context.Context, key Key, token Token, r Result) error {
-	if r.State != StateDone && r.State != StateTombstone && r.State != StateReleased {
-		return errResult
+func (m *Memory) Finish(_ context.Context, c Completion) (kept State, err error) {
+	r := &c.Result
+	if !r.valid() {
+		return 0, errResult
 	}
 	var payload []byte
-	if r.State != StateReleased {
+	if r.State == StateDone {
 		payload = bytes.Clone(r.Payload) // outside the lock
 	}
-	s, now, err := m.lock(&key, &token)
+	s, now, err := m.lock(&c.Key, &c.Token)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer s.mu.Unlock()
-	e := s.entries[key]
-	if e == nil || e.expires <= now || e.token != token {
-		return ErrLost
+	e := s.entries[c.Key]
+	if e == nil || e.expires <= now || e.token != c.Token {
+		return 0, ErrLost
 	}
 	if e.state != StateClaimed {
-		return nil
+		return e.state, nil
 	}
 	e.state, e.status = r.State, r.Status
-	if m.reserve(s.owners[key.Owner], int64(len(payload))) {
+	if m.reserve(s.owners[c.Key.Owner], int64(len(payload))) {
 		e.payload = payload
 	} else {
 		e.state = StateTombstone
 	}
 	s.expire(e, now+r.TTL)
-	return nil
+	return e.state, nil
 }

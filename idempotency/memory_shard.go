@@ -69,7 +69,7 @@ func (m *Memory) add(s *memoryShard, key Key, expires time.Duration) (*entry, er
 	}
 	if m.records.Add(1) > int64(m.config.MaxRecords) {
 		m.records.Add(-1)
-		return nil, ErrFull
+		return nil, errFull
 	}
 	if u.records++; u.records == 1 {
 		s.owners[key.Owner] = u

@@ -33,6 +33,10 @@ func resultOf(n int) idempotency.Result {
 	return idempotency.Result{State: idempotency.StateDone, Status: 200, Payload: make([]byte, n), TTL: time.Hour}
 }
 
+func completion(c idempotency.Claim, r idempotency.Result) idempotency.Completion {
+	return idempotency.Completion{Key: c.Key, Token: c.Token, Result: r}
+}
+
 // P07: one caller uses ever more keys.
 func TestMemoryIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -60,7 +64,7 @@ func TestMemoryIsBounded(t *testing.T) {
 				}
 			}
 		}
-		if _, err := m.Claim(t.Context(), claimOf(11, 0)); !errors.Is(err, idempotency.ErrFull) {
+		if _, err := m.Claim(t.Context(), claimOf(11, 0)); !errors.Is(err, usher.ErrFull) {
 			t.Errorf("the store takes more than it may: %v", err)
 		}
 		// It keeps its records.
@@ -97,7 +101,7 @@ func TestMemoryDropsExpiredRecordsAsItGoes(t *testing.T) {
 				r.State = idempotency.StateReleased
 			}
 			r.TTL = time.Duration(1+i%2) * time.Second
-			if err := m.Finish(t.Context(), c.Key, c.Token, r); err != nil {
+			if _, err := m.Finish(t.Context(), completion(c, r)); err != nil {
 				t.Fatal(err)
 			}
 			time.Sleep(10 * time.Millisecond)
@@ -116,12 +120,13 @@ func TestMemoryKeepsATombstoneIfAResponseDoesNotFit(t *testing.T) {
 		if _, err := m.Claim(t.Context(), c); err != nil {
 			t.Fatal(err)
 		}
-		if err := m.Finish(t.Context(), c.Key, c.Token, resultOf(size)); err != nil {
+		kept, err := m.Finish(t.Context(), completion(c, resultOf(size)))
+		if err != nil {
 			t.Fatal(err)
 		}
 		c.Token[15]++
 		r, err := m.Claim(t.Context(), c)
-		if err != nil || r.Won || r.Status != 200 || r.State == idempotency.StateTombstone && r.Payload != nil {
+		if err != nil || r.Won || r.State != kept || r.Status != 200 || r.State == idempotency.StateTombstone && r.Payload != nil {
 			t.Fatalf("got %+v, %v", r, err)
 		}
 		return r.State
@@ -170,9 +175,13 @@ func TestAClosedMemory(t *testing.T) {
 	if err := errors.Join(m.Close(), m.Close()); err != nil || m.Len() != 0 {
 		t.Errorf("Close: %v, %d records", err, m.Len())
 	}
-	_, err := m.Claim(t.Context(), c)
-	if err == nil || m.Renew(t.Context(), c.Key, c.Token, time.Hour) == nil || m.Finish(t.Context(), c.Key, c.Token, resultOf(1)) == nil {
-		t.Error("a closed Memory still works")
+	_, claim := m.Claim(t.Context(), c)
+	_, renew := m.Renew(t.Context(), nil, time.Hour)
+	_, finish := m.Finish(t.Context(), completion(c, resultOf(1)))
+	for _, err := range []error{claim, renew, finish} {
+		if !errors.Is(err, usher.ErrClosed) {
+			t.Errorf("a closed Memory returns %v", err)
+		}
 	}
 	calls := new(counting)
 	wantFailure(t, do(newMiddleware(t, idempotency.Config{Store: m}).Wrap(calls), post("/", "")), 503, usher.CodeIdempotencyUnavailable)

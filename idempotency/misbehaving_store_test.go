@@ -36,22 +36,22 @@ func (s *misbehavingStore) Claim(ctx context.Context, c idempotency.Claim) (idem
 	return r, err
 }
 
-func (s *misbehavingStore) Renew(ctx context.Context, k idempotency.Key, t idempotency.Token, lease time.Duration) error {
+func (s *misbehavingStore) Renew(ctx context.Context, claims []idempotency.ClaimID, lease time.Duration) ([]idempotency.ClaimID, error) {
 	if err := s.beforeRenew.Call(ctx); err != nil {
-		return err
+		return nil, err
 	}
-	return s.Store.Renew(ctx, k, t, lease)
+	return s.Store.Renew(ctx, claims, lease)
 }
 
-func (s *misbehavingStore) Finish(ctx context.Context, k idempotency.Key, t idempotency.Token, r idempotency.Result) error {
+func (s *misbehavingStore) Finish(ctx context.Context, c idempotency.Completion) (idempotency.State, error) {
 	if err := s.beforeFinish.Call(ctx); err != nil {
-		return err
+		return 0, err
 	}
-	err := s.Store.Finish(ctx, k, t, r)
+	kept, err := s.Store.Finish(ctx, c)
 	if lost := s.afterFinish.Call(ctx); lost != nil {
-		return lost
+		return 0, lost
 	}
-	return err
+	return kept, err
 }
 
 // A service is a handler with a store that misbehaves. It counts what happens.

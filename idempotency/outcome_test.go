@@ -321,14 +321,14 @@ func TestTheRecordIsWrittenBeforeTheFirstByteIsSent(t *testing.T) {
 			w := httptest.NewRecorder()
 			finished := 0
 			store.set(func(f *hookedStore) {
-				f.finish = func(_ context.Context, _ idempotency.Key, _ idempotency.Token, r idempotency.Result) error {
+				f.finish = func(_ context.Context, c idempotency.Completion) (idempotency.State, error) {
 					if finished++; w.Body.Len() > 0 || w.Flushed {
 						t.Errorf("%q was sent before", w.Body)
 					}
-					if r.State == idempotency.StateReleased {
+					if c.Result.State == idempotency.StateReleased {
 						t.Error("the key was released")
 					}
-					return nil
+					return c.Result.State, nil
 				}
 			})
 			h := newMiddleware(t, idempotency.Config{Store: store, MaxResponse: maxResponse}).Wrap(handler)

@@ -13,14 +13,14 @@ import (
 // request has the key, or the record has expired.
 type pendingResult struct {
 	result  Result
-	end     int       // of the claim, for the counter
 	expires time.Time // the record
 	refused int       // how often the store took a renewal, but not the result
+	dropped bool      // the result is a tombstone in place of a response
 }
 
 // dropResponse turns r into a tombstone.
 func (r *pendingResult) dropResponse() {
-	r.result.State, r.result.Payload, r.end = StateTombstone, nil, tombstoned
+	r.result.State, r.result.Payload, r.dropped = StateTombstone, nil, true
 }
 
 // The bounds on the pending results of a Middleware. A response beyond maxPendingBytes
@@ -114,8 +114,8 @@ func (m *Middleware) Shutdown(ctx context.Context) error {
 
 // finishLater leaves r to the heartbeat. It returns false if too many results are
 // pending.
-func (e *Execution) finishLater(r Result, end int) bool {
-	p := &pendingResult{result: r, end: end, expires: time.Now().Add(r.TTL)}
+func (e *Execution) finishLater(r *Result) bool {
+	p := &pendingResult{result: *r, expires: time.Now().Add(r.TTL)}
 	if !e.m.pending.add(e, p) {
 		return false
 	}
@@ -138,14 +138,13 @@ func (e *Execution) retryFinish() {
 	r := p.result
 	e.mu.Unlock()
 
-	ctx := e.request.Context()
-	err := e.m.store.Finish(ctx, e.key, e.token, r)
+	kept, err := e.tryFinish(&r)
 	if err == nil || errors.Is(err, ErrLost) || time.Now().After(p.expires) {
-		e.finishedLate(p, err)
+		e.finishedLate(p, kept, err)
 		return
 	}
 	// No other request may get the key meanwhile. If one has, Finish returns ErrLost.
-	renewed := e.m.store.Renew(ctx, e.key, e.token, e.m.config.Lease) == nil
+	renewed := e.renewLease() == nil
 
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -157,7 +156,7 @@ func (e *Execution) retryFinish() {
 }
 
 // finishedLate ends the execution whose result p was pending.
-func (e *Execution) finishedLate(p *pendingResult, err error) {
+func (e *Execution) finishedLate(p *pendingResult, kept State, err error) {
 	e.mu.Lock()
 	first := e.pending == p // and no concurrent retry was faster
 	if first {
@@ -167,6 +166,10 @@ func (e *Execution) finishedLate(p *pendingResult, err error) {
 	if first {
 		e.m.pending.remove(e, p)
 		e.stopLease()
-		e.settle(err, p.end)
+		r := p.result
+		if p.dropped {
+			r.State = StateDone // as it was meant
+		}
+		e.settle(&r, kept, err)
 	}
 }

@@ -35,16 +35,16 @@ func TestAStoreThatFailsAtTheEndOfARequestRunsItOnce(t *testing.T) {
 			store := newHookedStore(t)
 			stored := make(chan struct{})
 			var tries atomic.Int32
-			store.finish = func(ctx context.Context, k idempotency.Key, token idempotency.Token, r idempotency.Result) error {
+			store.finish = func(ctx context.Context, c idempotency.Completion) (idempotency.State, error) {
 				// Far more attempts than FinishTimeout has room for.
 				if tries.Add(1) < 4 {
-					return errDown
+					return 0, errDown
 				}
-				err := store.Store.Finish(ctx, k, token, r)
+				kept, err := store.Store.Finish(ctx, c)
 				if tries.Load() == 4 {
 					close(stored)
 				}
-				return err
+				return kept, err
 			}
 			leave := make(chan struct{})
 			calls := new(counting)
@@ -86,14 +86,14 @@ func down(f *hookedStore, d time.Duration, renew bool) {
 	var since time.Time
 	isDown := func() bool { return !since.IsZero() && time.Since(since) < d }
 	f.set(func(f *hookedStore) {
-		f.finish = func(ctx context.Context, k idempotency.Key, token idempotency.Token, r idempotency.Result) error {
+		f.finish = func(ctx context.Context, c idempotency.Completion) (idempotency.State, error) {
 			if since.IsZero() {
 				since = time.Now()
 			}
 			if isDown() {
-				return errDown
+				return 0, errDown
 			}
-			return f.Store.Finish(ctx, k, token, r)
+			return f.Store.Finish(ctx, c)
 		}
 		f.renew = func(ctx context.Context) error {
 			if renew && isDown() {
@@ -127,7 +127,7 @@ func TestAResultIsPendingUntilTheStoreTakesIt(t *testing.T) {
 			"of a response that is not kept", 5 * time.Second, true,
 			idempotency.Config{MaxResponse: 3}, 201, 4, notKept, map[string]int64{"tombstoned": 1},
 		},
-		{"as a tombstone if the store never takes the response", 24 * time.Hour, false, idempotency.Config{}, 201, 4, notKept, map[string]int64{"tombstoned": 1}},
+		{"as a tombstone if the store never takes the response", 24 * time.Hour, false, idempotency.Config{}, 201, 4, notKept, map[string]int64{"dropped": 1}},
 		{"if the key is to be free", 5 * time.Second, true, idempotency.Config{}, 503, 4, runs, map[string]int64{"released": 1}},
 		{"and no longer than a lease if the key is to be free", 24 * time.Hour, false, idempotency.Config{}, 503, 4, runs, map[string]int64{"finish_failed": 1}},
 		{"and not after the record has expired", 24 * time.Hour, true, idempotency.Config{TTL: time.Hour}, 201, 4, runs, map[string]int64{"finish_failed": 1}},
@@ -139,11 +139,11 @@ func TestAResultIsPendingUntilTheStoreTakesIt(t *testing.T) {
 				if c.want == notKept && c.down > time.Hour {
 					// The store accepts small results.
 					hook := store.finish
-					store.finish = func(ctx context.Context, k idempotency.Key, token idempotency.Token, r idempotency.Result) error {
-						if len(r.Payload) == 0 {
-							return store.Store.Finish(ctx, k, token, r)
+					store.finish = func(ctx context.Context, c idempotency.Completion) (idempotency.State, error) {
+						if len(c.Result.Payload) == 0 {
+							return store.Store.Finish(ctx, c)
 						}
-						return hook(ctx, k, token, r)
+						return hook(ctx, c)
 					}
 				}
 				meter := newMeter()
@@ -181,7 +181,7 @@ func TestAResultIsPendingUntilTheStoreTakesIt(t *testing.T) {
 				if n := m.Leases(); n != 0 {
 					t.Errorf("%d leases are still kept", n)
 				}
-				for _, end := range []string{"kept", "tombstoned", "released", "lease_lost", "finish_failed"} {
+				for _, end := range []string{"kept", "dropped", "tombstoned", "released", "lease_lost", "finish_failed"} {
 					if n := meter.counts(t)[end]; n != c.ends[end] {
 						t.Errorf("%s: %d", end, n)
 					}
@@ -197,7 +197,7 @@ func TestAResultIsPendingUntilTheStoreTakesIt(t *testing.T) {
 // fails until the hook of Finish is removed.
 func pendingService(t *testing.T, n, size int) (m *idempotency.Middleware, store *hookedStore, meter meter, reported *atomic.Int32) {
 	store, meter, reported = newHookedStore(t), newMeter(), new(atomic.Int32)
-	store.finish = func(context.Context, idempotency.Key, idempotency.Token, idempotency.Result) error { return errDown }
+	store.finish = func(context.Context, idempotency.Completion) (idempotency.State, error) { return 0, errDown }
 	m = newMiddleware(t, idempotency.Config{
 		Store: store, MeterProvider: meter, FinishTimeout: time.Nanosecond, OnError: func(context.Context, error) { reported.Add(1) },
 	})
@@ -226,14 +226,14 @@ func TestPendingResultsAreBounded(t *testing.T) {
 	})
 	t.Run("in bytes", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			m, store, meter, _ := pendingService(t, 20, 1<<20)
+			m, store, meter, reported := pendingService(t, 20, 1<<20)
 			if n, bytes := m.Pending(); n != 20 || bytes > 16<<20 || bytes < 15<<20 {
 				t.Errorf("%d of %d bytes are pending", n, bytes)
 			}
 			store.set(func(f *hookedStore) { f.finish = nil })
 			time.Sleep(lease)
-			if counts := meter.counts(t); counts["kept"] != 15 || counts["tombstoned"] != 5 {
-				t.Errorf("counted %v", counts)
+			if counts := meter.counts(t); counts["kept"] != 15 || counts["dropped"] != 5 || reported.Load() != 20+5 {
+				t.Errorf("counted %v, %d errors were reported", counts, reported.Load())
 			}
 		})
 	})
@@ -250,9 +250,9 @@ func TestShutdownStoresPendingResults(t *testing.T) {
 		go func() {
 			time.Sleep(time.Second)
 			store.set(func(f *hookedStore) {
-				f.finish = func(ctx context.Context, k idempotency.Key, token idempotency.Token, r idempotency.Result) error {
+				f.finish = func(ctx context.Context, c idempotency.Completion) (idempotency.State, error) {
 					time.Sleep(time.Millisecond)
-					return f.Store.Finish(ctx, k, token, r)
+					return f.Store.Finish(ctx, c)
 				}
 			})
 		}()
@@ -308,7 +308,7 @@ func TestAResultIsPendingEvenIfTheLeaseSeemsLost(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				store, meter := newHookedStore(t), newMeter()
 				store.renew = func(context.Context) error { return errDown }
-				store.finish = func(context.Context, idempotency.Key, idempotency.Token, idempotency.Result) error { return errDown }
+				store.finish = func(context.Context, idempotency.Completion) (idempotency.State, error) { return 0, errDown }
 				m := newMiddleware(t, idempotency.Config{Store: store, MeterProvider: meter})
 				calls := new(counting)
 				calls.next = func(w http.ResponseWriter, _ *http.Request) {
@@ -328,7 +328,7 @@ func TestAResultIsPendingEvenIfTheLeaseSeemsLost(t *testing.T) {
 				if n, bytes := m.Pending(); n != 0 || bytes != 0 || m.Leases() != 0 {
 					t.Errorf("%d results of %d bytes are pending, %d leases are kept", n, bytes, m.Leases())
 				}
-				for _, end := range []string{"kept", "tombstoned", "released", "lease_lost", "finish_failed"} {
+				for _, end := range []string{"kept", "dropped", "tombstoned", "released", "lease_lost", "finish_failed"} {
 					if n := meter.counts(t)[end]; n != c.ends[end] {
 						t.Errorf("%s: %d, want %d", end, n, c.ends[end])
 					}
@@ -373,10 +373,10 @@ func TestARenewalWhileTheResultIsStoredLosesNothing(t *testing.T) {
 			renewals++
 			return errGoOn
 		}
-		store.finish = func(ctx context.Context, k idempotency.Key, token idempotency.Token, r idempotency.Result) error {
-			err := store.Store.Finish(ctx, k, token, r)
+		store.finish = func(ctx context.Context, c idempotency.Completion) (idempotency.State, error) {
+			kept, err := store.Store.Finish(ctx, c)
 			time.Sleep(200 * time.Millisecond) // until the reply arrives
-			return err
+			return kept, err
 		}
 		meter := newMeter()
 		m := newMiddleware(t, idempotency.Config{

@@ -187,11 +187,17 @@ func TestAnImpossibleRecordIsRefused(t *testing.T) {
 		"released and won": func(c idempotency.Claim) idempotency.Record {
 			return idempotency.Record{State: idempotency.StateReleased, Won: true, Fingerprint: c.Fingerprint}
 		},
-		"of an unknown state": func(c idempotency.Claim) idempotency.Record {
-			return idempotency.Record{State: 5, Fingerprint: c.Fingerprint, Payload: payload}
+		"in a state that there is not": func(c idempotency.Claim) idempotency.Record {
+			return idempotency.Record{State: 6, Fingerprint: c.Fingerprint, Payload: payload}
 		},
 		"a tombstone with a response": func(c idempotency.Claim) idempotency.Record {
 			return idempotency.Record{State: idempotency.StateTombstone, Fingerprint: c.Fingerprint, Payload: payload}
+		},
+		"unknown and won": func(c idempotency.Claim) idempotency.Record {
+			return idempotency.Record{State: idempotency.StateUnknown, Won: true, Fingerprint: c.Fingerprint}
+		},
+		"unknown with a response": func(c idempotency.Claim) idempotency.Record {
+			return idempotency.Record{State: idempotency.StateUnknown, Fingerprint: c.Fingerprint, Payload: payload}
 		},
 		"done without a response": func(c idempotency.Claim) idempotency.Record {
 			return idempotency.Record{State: idempotency.StateDone, Fingerprint: c.Fingerprint}

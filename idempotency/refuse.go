@@ -17,12 +17,22 @@ func (m *Middleware) refuse(w http.ResponseWriter, r *http.Request, result int, 
 
 // refuseUnclaimed refuses a request whose claim failed with err.
 func (m *Middleware) refuseUnclaimed(w http.ResponseWriter, r *http.Request, err error) {
-	if errors.Is(err, ErrOwnerFull) {
+	switch {
+	case errors.Is(err, ErrOwnerFull):
 		m.refuse(w, r, refused, m.refusals.tooMany)
-		return
+	case unreadableRecord(err):
+		m.refuseUnreadable(w, r, err)
+	default:
+		m.failures.Error(r.Context(), err)
+		m.refuse(w, r, storeFailed, unavailable(err))
 	}
-	m.failures.Error(r.Context(), err)
-	m.refuse(w, r, storeFailed, unavailable(err))
+}
+
+// unreadableRecord reports whether a claim failed with err because the record of its key
+// cannot be read. After a reply that was meant for another call, the key can be claimed
+// again.
+func unreadableRecord(err error) bool {
+	return errors.Is(err, usher.ErrCorrupt) && !errors.Is(err, errRecord)
 }
 
 // retryAfter is the Retry-After for a request in flight and for a failing store.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/guard"
 	"github.com/usher-go/usher/internal/report"
 )
@@ -62,30 +63,39 @@ func (s *remote) Claim(ctx context.Context, c Claim) (Record, error) {
 	return Record{}, fmt.Errorf("idempotency: claim the key: %w", err)
 }
 
-// doubtful reports whether a claim that failed with err may have been made.
+// doubtful reports whether a claim that failed with err may have been made. A reply that
+// was meant for another call says nothing about this one.
 func doubtful(err error) bool {
-	return err != nil && !errors.Is(err, ErrLost) && !errors.Is(err, ErrOwnerFull) && !errors.Is(err, ErrFull)
+	for _, refusal := range []error{ErrLost, ErrOwnerFull, usher.ErrFull, usher.ErrCorrupt} {
+		if errors.Is(err, refusal) {
+			return errors.Is(err, errRecord)
+		}
+	}
+	return err != nil
 }
 
 // release releases a claim whose request was refused. If that fails, the key is free
 // after the lease.
 func (s *remote) release(ctx context.Context, c *Claim) {
 	err := s.releases.Do(ctx, func(ctx context.Context) error {
-		return s.store.Finish(ctx, c.Key, c.Token, Result{State: StateReleased, TTL: c.Lease})
+		_, err := s.store.Finish(ctx, Completion{c.Key, c.Token, Result{State: StateReleased, TTL: c.Lease}})
+		return err
 	})
 	if err != nil && !errors.Is(err, ErrLost) { // which means that there was no claim
 		s.failures.Error(ctx, fmt.Errorf("idempotency: release a claim of a refused request: %w", err))
 	}
 }
 
-func (s *remote) Renew(ctx context.Context, key Key, token Token, lease time.Duration) error {
-	return s.ends.Do(context.WithoutCancel(ctx), func(ctx context.Context) error {
-		return s.store.Renew(ctx, key, token, lease)
-	})
+func (s *remote) Renew(ctx context.Context, claims []ClaimID, lease time.Duration) (lost []ClaimID, err error) {
+	return guard.Call(context.WithoutCancel(ctx), s.ends, func(ctx context.Context) ([]ClaimID, error) {
+		return s.store.Renew(ctx, claims, lease)
+	}, nil)
 }
 
-func (s *remote) Finish(ctx context.Context, key Key, token Token, r Result) error {
-	return s.ends.Do(context.WithoutCancel(ctx), func(ctx context.Context) error {
-		return s.store.Finish(ctx, key, token, r)
-	})
+func (s *remote) Finish(ctx context.Context, c Completion) (kept State, err error) {
+	return guard.Call(context.WithoutCancel(ctx), s.ends, func(ctx context.Context) (State, error) {
+		return s.store.Finish(ctx, c)
+	}, nil)
 }
+
+func (s *remote) Close() error { return s.store.Close() }

@@ -11,23 +11,19 @@ import (
 
 // replay responds with what is stored in record.
 func (m *Middleware) replay(w http.ResponseWriter, r *http.Request, c *Claim, record *Record) {
-	if record.State == StateTombstone && len(record.Payload) == 0 {
-		m.refuse(w, r, notReplayable, withStatus(&m.refusals.notKept, record.Status))
-		return
-	}
-	stored, err := readResponse(record.Payload, &c.Key)
-	if err == nil && (record.State == StateDone) != (stored.kind == replayable) {
-		err = errCorrupt
-	}
 	switch {
-	case err != nil:
-		m.failures.Error(r.Context(), err)
-		m.refuse(w, r, unreadable, unreadableRecord(err))
-	case stored.kind == notKept:
-		m.refuse(w, r, notReplayable, withStatus(&m.refusals.notKept, stored.status))
-	case stored.kind == unknown:
-		m.refuse(w, r, notReplayable, withStatus(&m.refusals.unknown, stored.status))
+	case record.State != StateDone && len(record.Payload) > 0:
+		m.refuseUnreadable(w, r, errCorrupt)
+	case record.State == StateTombstone:
+		m.refuse(w, r, notReplayable, withStatus(&m.refusals.notKept, record.Status))
+	case record.State == StateUnknown:
+		m.refuse(w, r, notReplayable, withStatus(&m.refusals.unknown, record.Status))
 	default:
+		stored, err := readResponse(record.Payload, &c.Key)
+		if err != nil {
+			m.refuseUnreadable(w, r, err)
+			return
+		}
 		m.requests.Record(r.Context(), replayed)
 		m.send(w, r, &stored)
 	}
@@ -65,9 +61,10 @@ func withStatus(e *usher.Error, status int) *usher.Error {
 	return &own
 }
 
-// unreadableRecord returns the error for a record that cannot be read. A process that
-// runs the version that wrote the record may still read it.
-func unreadableRecord(cause error) *usher.Error {
+// refuseUnreadable responds to a request whose record cannot be read. A process that runs
+// the version that wrote the record may still read it.
+func (m *Middleware) refuseUnreadable(w http.ResponseWriter, r *http.Request, cause error) {
+	m.failures.Error(r.Context(), cause)
 	e := &usher.Error{
 		Status: http.StatusInternalServerError, Code: usher.CodeIdempotencyRecordUnreadable, Cause: cause,
 		Message: "The response to the first request with this idempotency key could not be read.",
@@ -75,5 +72,5 @@ func unreadableRecord(cause error) *usher.Error {
 	if errors.Is(cause, errVersion) {
 		e.Status, e.RetryAfter = http.StatusServiceUnavailable, retryAfter
 	}
-	return e
+	m.refuse(w, r, unreadable, e)
 }

@@ -3,48 +3,45 @@ package idempotency
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"net/http"
 	"net/textproto"
 	"slices"
 	"strings"
+
+	"github.com/usher-go/usher"
 )
 
 // A stored response has this form, with integers in big-endian order:
 //
 //	0   version
-//	1   kind
-//	2   flags
-//	3   status, 2 bytes
-//	5   length of the header, 4 bytes
-//	9   length of the body, 4 bytes
-//	13  CRC-32 (Castagnoli) of everything else, 4 bytes
-//	17  digest of the key, 16 bytes
-//	33  header: name and value in turn, each preceded by its length as a varint
+//	1   flags
+//	2   status, 2 bytes
+//	4   length of the header, 4 bytes
+//	8   length of the body, 4 bytes
+//	12  CRC-32 (Castagnoli) of everything else, 4 bytes
+//	16  digest of the key, 16 bytes
+//	32  header: name and value in turn, each preceded by its length as a varint
 //	    body
 const (
 	responseVersion = 1
-	sumAt           = 13
-	digestAt        = 17
-	headerAt        = 33
-)
-
-// A kind is the purpose of a stored response.
-type kind uint8
-
-const (
-	replayable kind = 1 // a whole response, for replays
-	notKept    kind = 2 // the request was executed; its response could not be stored
-	unknown    kind = 3 // the request may have had an effect
+	flagsAt         = 1
+	statusAt        = 2
+	headerLengthAt  = 4
+	bodyLengthAt    = 8
+	sumAt           = 12
+	digestAt        = 16
+	headerAt        = 32
 )
 
 // flagRendered is set if the response already has the shape of the service.
 const flagRendered = 1
 
 var (
-	errCorrupt = errors.New("idempotency: the stored response is damaged")
+	errCorrupt = fmt.Errorf("idempotency: the stored response is damaged: %w", usher.ErrCorrupt)
+	errForeign = fmt.Errorf("idempotency: the stored response belongs to another key: %w", usher.ErrCorrupt)
 	errVersion = errors.New("idempotency: the response was stored by another version of this package")
-	errForeign = errors.New("idempotency: the stored response belongs to another key")
 
 	castagnoli = crc32.MakeTable(crc32.Castagnoli)
 )
@@ -53,7 +50,7 @@ var (
 // list. A Content-Encoding equal to outer belongs to an outer compressor, which has not
 // seen the body yet and compresses each replay itself.
 func appendHead(b []byte, status int, h http.Header, kept, outer []string) []byte {
-	b = append(b, responseVersion, byte(replayable), 0)
+	b = append(b, responseVersion, 0)
 	b = binary.BigEndian.AppendUint16(b, uint16(status))
 	b = append(b, make([]byte, headerAt-len(b))...)
 	for name, values := range h {
@@ -68,30 +65,22 @@ func appendHead(b []byte, status int, h http.Header, kept, outer []string) []byt
 			b = appendPart(b, value)
 		}
 	}
-	binary.BigEndian.PutUint32(b[5:], uint32(len(b)-headerAt))
+	binary.BigEndian.PutUint32(b[headerLengthAt:], uint32(len(b)-headerAt))
 	return b
 }
 
 // seal completes a response to which the body has been appended, and binds it to key.
 func seal(b []byte, flags byte, key *Key) {
-	b[2] = flags
+	b[flagsAt] = flags
 	digest := key.digest()
 	copy(b[digestAt:], digest[:])
-	header := int(binary.BigEndian.Uint32(b[5:]))
-	binary.BigEndian.PutUint32(b[9:], uint32(len(b)-headerAt-header))
+	header := int(binary.BigEndian.Uint32(b[headerLengthAt:]))
+	binary.BigEndian.PutUint32(b[bodyLengthAt:], uint32(len(b)-headerAt-header))
 	binary.BigEndian.PutUint32(b[sumAt:], sum(b))
 }
 
 // bodyOf returns the body of a response that is not sealed yet.
-func bodyOf(b []byte) []byte { return b[headerAt+binary.BigEndian.Uint32(b[5:]):] }
-
-// bodiless returns a response that consists of a kind and a status.
-func bodiless(k kind, status int, key *Key) []byte {
-	b := appendHead(make([]byte, 0, headerAt), status, nil, nil, nil)
-	b[1] = byte(k)
-	seal(b, 0, key)
-	return b
-}
+func bodyOf(b []byte) []byte { return b[headerAt+binary.BigEndian.Uint32(b[headerLengthAt:]):] }
 
 func sum(b []byte) uint32 {
 	return crc32.Update(crc32.Checksum(b[:sumAt], castagnoli), castagnoli, b[digestAt:])
@@ -100,7 +89,6 @@ func sum(b []byte) uint32 {
 // A storedResponse is what readResponse returns. Header and body are parts of the stored
 // bytes.
 type storedResponse struct {
-	kind     kind
 	rendered bool
 	status   int
 	header   []byte
@@ -116,7 +104,7 @@ func readResponse(b []byte, key *Key) (r storedResponse, err error) {
 		return r, errCorrupt
 	}
 	rest := b[headerAt:]
-	header, body := binary.BigEndian.Uint32(b[5:]), binary.BigEndian.Uint32(b[9:])
+	header, body := binary.BigEndian.Uint32(b[headerLengthAt:]), binary.BigEndian.Uint32(b[bodyLengthAt:])
 	if uint64(header)+uint64(body) != uint64(len(rest)) || binary.BigEndian.Uint32(b[sumAt:]) != sum(b) {
 		return r, errCorrupt
 	}
@@ -124,14 +112,12 @@ func readResponse(b []byte, key *Key) (r storedResponse, err error) {
 		return r, errForeign
 	}
 	r = storedResponse{
-		kind:     kind(b[1]),
-		rendered: b[2]&flagRendered != 0,
-		status:   int(binary.BigEndian.Uint16(b[3:])),
+		rendered: b[flagsAt]&flagRendered != 0,
+		status:   int(binary.BigEndian.Uint16(b[statusAt:])),
 		header:   rest[:header],
 		body:     rest[header:],
 	}
-	valid := r.kind == notKept || r.kind == unknown || r.kind == replayable && r.status >= 200 && r.status <= 999
-	if !valid || !validHeader(r.header) {
+	if r.status < 200 || r.status > 999 || !validHeader(r.header) {
 		return storedResponse{}, errCorrupt
 	}
 	return r, nil

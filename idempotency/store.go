@@ -4,59 +4,96 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"github.com/usher-go/usher"
 )
 
 // A Store keeps one record for each key in use. [NewMemory] returns one for a single
 // process; other modules provide stores that several processes share. Package
 // idempotencytest checks the contract.
 //
-// A record has one of four states: claimed, while its request runs; done, with the
-// response; tombstone, if the request has run and there is no response to replay; and
-// released, if the request had no effect. A key is free if it has no record, or one that
-// is released or has expired.
+// A record has one of five states: claimed, while its request runs; done, with the
+// response; tombstone, if the request has run and there is no response to replay; unknown,
+// if the request may have had an effect; and released, if it had none. A key is free if it
+// has no record, or one that is released or has expired.
 //
-// Every method is one atomic step: it happens entirely or not at all, and concurrent
-// calls have the same results as in some sequential order. A call may be repeated with
-// the same token, for instance by a client library that lost the reply, and then has the
-// effect and the result of a single call. All durations are measured by the clock of the
-// store; no caller passes an instant of its own clock. A store retains none of its
-// arguments, and returns an error for an empty token. After an error that is not one of
-// this package, the step may or may not have happened.
+// Claim and Finish are one atomic step each, and so is the renewal of each claim by Renew:
+// a step happens entirely or not at all, and concurrent calls have the same results as in
+// some sequential order. A call may be repeated with the same token, for instance by a
+// caller that lost the reply, and then has the effect and the result of a single call. All
+// durations are measured by the clock of the store; no caller passes an instant of its own
+// clock. A store retains none of its arguments, and returns an error for an empty token.
+// It is safe for concurrent use.
 //
 // A claim belongs to its token until another token takes the key over or the record
 // expires, even after the lease has ended. So a late owner can still finish if no other
 // request has taken the key, and never if one has.
+//
+// A record belongs to one key and is never returned for another: every part of the key
+// counts, to its last byte. To notice a store that returns the record of another key
+// nevertheless, as on a connection that is out of step, a [Middleware] begins each
+// fingerprint with a digest of the key, and repeats it in the payload of a response. A
+// store treats both as opaque bytes.
+//
+// Every method returns when ctx ends. Errors match those of package usher:
+// [usher.ErrUnavailable] if the store cannot be reached, [usher.ErrCorrupt] if the record
+// cannot be read, which is never a free key, [usher.ErrFull] and [usher.ErrClosed]. After
+// ErrLost, ErrOwnerFull, ErrFull and ErrCorrupt the call has changed nothing. After any
+// other error it may have taken effect or not.
 type Store interface {
 	// Claim takes the key if it is free, or claimed by another token whose lease has
 	// ended, and returns the claimed record with Won set. Otherwise it changes nothing
 	// and returns the existing record. If that is a claim of the same token, the call is
-	// a repeated one: Won is set, and lease and TTL start again.
+	// a repeated one: Won is set, the lease starts again, and the record does not expire
+	// before its TTL from now.
 	//
 	// Each claim of a key gets a Generation greater than all earlier ones, if possible
 	// even after their records have expired. A good choice is the larger of the last one
 	// plus 1 and the store's time in microseconds.
 	//
 	// Claim returns ErrLost to a token that has released the key, so that a delayed copy
-	// of its call cannot claim the key again. It may return ErrOwnerFull or ErrFull
+	// of its call cannot claim the key again. It may return ErrOwnerFull or usher.ErrFull
 	// instead of taking a key.
 	Claim(ctx context.Context, c Claim) (Record, error)
 
-	// Renew starts the lease of a claim again, from now. The record does not expire
-	// before the lease ends. If the key is not claimed by this token, Renew changes
-	// nothing and returns ErrLost.
-	Renew(ctx context.Context, key Key, token Token, lease time.Duration) error
+	// Renew starts the leases of claims again, from now: in one call all that a process
+	// needs, at most [MaxRenew]. No record expires before its lease ends. Renew returns
+	// the claims that are lost, in any order, and changes nothing about them: their keys
+	// are not claimed by their tokens, or their records cannot be read. It renews all
+	// others. After an error it may have renewed some.
+	Renew(ctx context.Context, claims []ClaimID, lease time.Duration) (lost []ClaimID, err error)
 
-	// Finish ends a claim: it sets the state, status, payload and TTL of the record. If
-	// this token has already finished its claim, in whatever way, Finish changes nothing
-	// and returns nil; so a response may be stored earlier, for instance in the
-	// transaction of the handler. If the key does not belong to this token, Finish
-	// changes nothing and returns ErrLost.
+	// Finish ends a claim: it sets the state, status, payload and TTL of the record, and
+	// returns the state that the record has now. That is the state of the result, except
+	// that a store without room for a payload keeps StateTombstone in place of StateDone.
 	//
-	// A released record has no payload. A store without room for a payload keeps the
-	// record as a tombstone without one.
-	Finish(ctx context.Context, key Key, token Token, r Result) error
+	// If this token has already finished its claim, in whatever way, Finish changes
+	// nothing and returns the state of the record; so a response may be stored earlier,
+	// for instance in the transaction of the handler. If the key does not belong to this
+	// token, Finish changes nothing and returns ErrLost.
+	Finish(ctx context.Context, c Completion) (kept State, err error)
+
+	// Close ends the use of the store. Later calls, and those that are running, return
+	// usher.ErrClosed; those that are running may also end as if it had not been called.
+	// Closing again does nothing and returns nil.
+	Close() error
+}
+
+// MaxRenew is the maximum number of claims in one call of [Store.Renew].
+const MaxRenew = 1000
+
+// A TxStore is a [Store] whose records are kept where a handler keeps its own data. Tx is
+// its type of transactions.
+type TxStore[Tx any] interface {
+	Store
+	// FinishTx is Finish in a transaction of the handler: it takes effect when tx is
+	// committed. Until then no other caller sees it, and if tx is rolled back the key is
+	// still claimed. If FinishTx returns an error, the handler rolls tx back: after
+	// ErrLost, another request may be running with the key.
+	FinishTx(ctx context.Context, tx Tx, c Completion) (kept State, err error)
 }
 
 // A Key names a record. Both parts are hashes, so they have a fixed length and reveal
@@ -98,10 +135,11 @@ type State uint8
 
 // The states of a record. Stores may persist these numbers.
 const (
-	StateClaimed   State = 1
-	StateDone      State = 2
-	StateTombstone State = 3
-	StateReleased  State = 4
+	StateClaimed   State = 1 // its request is running
+	StateDone      State = 2 // the response is the payload
+	StateTombstone State = 3 // the request has run; its response is not kept
+	StateReleased  State = 4 // the request had no effect
+	StateUnknown   State = 5 // the request may have had an effect
 )
 
 // A Record is what [Store.Claim] has found or made.
@@ -116,8 +154,8 @@ type Record struct {
 	Fingerprint [32]byte
 	// Lease is the rest of the lease if State is StateClaimed; 0 if it has ended.
 	Lease time.Duration
-	// Status and Payload are those of the Result. The payload may be shared and must not
-	// be modified.
+	// Status and Payload are those of the Result. Only a record in StateDone has a
+	// payload. The payload may be shared and must not be modified.
 	Status  int
 	Payload []byte
 }
@@ -130,34 +168,53 @@ func (r *Record) check(c *Claim) error {
 	case keyDigest(r.Fingerprint[:]) != c.Key.digest():
 	case r.State == StateClaimed && (!r.Won || r.Fingerprint == c.Fingerprint):
 		return nil
-	case (r.State == StateDone || r.State == StateTombstone) && !r.Won:
+	case (r.State == StateDone || r.State == StateTombstone || r.State == StateUnknown) && !r.Won:
 		return nil
 	}
 	return errRecord
 }
 
+// A ClaimID names a claim: a key, and the token that has claimed it.
+type ClaimID struct {
+	Key   Key
+	Token Token
+}
+
+// A Completion ends a claim. It is a plain value: [Execution.Completion] makes one for
+// [TxStore.FinishTx].
+type Completion struct {
+	Key    Key
+	Token  Token
+	Result Result
+}
+
 // A Result is how a claim ends.
 type Result struct {
-	// State is StateDone, StateTombstone or StateReleased.
+	// State is any but StateClaimed.
 	State State
 	// Status is the HTTP status of the response; 0 if there was none.
 	Status int
-	// Payload is opaque to the store.
+	// Payload is opaque to the store. It belongs to StateDone, and is ignored with any
+	// other state.
 	Payload []byte
 	// TTL is how long the record is kept.
 	TTL time.Duration
 }
+
+// valid reports whether a claim can end like this.
+func (r *Result) valid() bool { return r.State >= StateDone && r.State <= StateUnknown }
 
 var (
 	// ErrLost means that the key is not, or no longer, claimed by this token.
 	ErrLost = errors.New("idempotency: the claim is lost")
 	// ErrOwnerFull means that the owner has as many records as allowed.
 	ErrOwnerFull = errors.New("idempotency: too many keys of one owner")
-	// ErrFull means that the store has no room for another record.
-	ErrFull = errors.New("idempotency: the store is full")
 
 	errNoToken = errors.New("idempotency: empty token")
-	errResult  = errors.New("idempotency: the result must be done, tombstone or released")
-	errRecord  = errors.New("idempotency: the store has returned the record of another key")
-	errClosed  = errors.New("idempotency: the store is closed")
+	errResult  = errors.New("idempotency: a claim cannot end in this state")
+	errRenew   = fmt.Errorf("idempotency: more than %d claims in one call", MaxRenew)
+	errRecord  = fmt.Errorf("idempotency: the store has returned the record of another key: %w", usher.ErrCorrupt)
+	errFull    = fmt.Errorf("idempotency: no room for another record: %w", usher.ErrFull)
+	errDropped = fmt.Errorf("idempotency: a tombstone is stored in place of the response, so a retry gets an error: %w", usher.ErrFull)
+	errClosed  = fmt.Errorf("idempotency: %w", usher.ErrClosed)
 )

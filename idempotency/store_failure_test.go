@@ -44,7 +44,7 @@ func TestAStoreThatFails(t *testing.T) {
 			return idempotency.Record{}, errDown
 		}, 0},
 		{"full", func(context.Context, idempotency.Claim) (idempotency.Record, error) {
-			return idempotency.Record{}, idempotency.ErrFull
+			return idempotency.Record{}, usher.ErrFull
 		}, 0},
 		{"a panic", func(context.Context, idempotency.Claim) (idempotency.Record, error) { panic("bug") }, 0},
 	} {
@@ -102,7 +102,7 @@ func TestAHangingStoreKeepsFewGoroutines(t *testing.T) {
 				hanging.Add(1)
 				defer hanging.Add(-1)
 				<-end
-				return idempotency.Record{}, idempotency.ErrFull
+				return idempotency.Record{}, usher.ErrFull
 			}
 		})
 		calls := new(counting)
@@ -133,7 +133,7 @@ func TestAStoreThatHangsIsCalledFewTimesAtOnce(t *testing.T) {
 		}
 		<-end
 		calls.Add(-1)
-		return idempotency.Record{}, idempotency.ErrFull
+		return idempotency.Record{}, usher.ErrFull
 	}
 	executions := new(counting)
 	s := httptest.NewServer(asAlice(newMiddleware(t, idempotency.Config{Store: store}).Wrap(executions)))
@@ -170,7 +170,7 @@ func TestClaimsThatHangDelayNoRequestWithAClaim(t *testing.T) {
 		store.set(func(f *hookedStore) {
 			f.claim = func(context.Context, idempotency.Claim) (idempotency.Record, error) {
 				<-end
-				return idempotency.Record{}, idempotency.ErrFull
+				return idempotency.Record{}, usher.ErrFull
 			}
 		})
 		var others sync.WaitGroup
@@ -195,7 +195,7 @@ func TestClaimsThatHangDelayNoRequestWithAClaim(t *testing.T) {
 func TestAStoreThatPanicsWhileAResponseIsStored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newHookedStore(t)
-		store.finish = func(context.Context, idempotency.Key, idempotency.Token, idempotency.Result) error {
+		store.finish = func(context.Context, idempotency.Completion) (idempotency.State, error) {
 			store.set(func(f *hookedStore) { f.finish = nil })
 			panic("bug")
 		}
@@ -270,11 +270,11 @@ func TestLostRepliesAreHarmless(t *testing.T) {
 				}
 				return f.Store.Claim(ctx, c)
 			}
-			f.finish = func(ctx context.Context, k idempotency.Key, token idempotency.Token, r idempotency.Result) error {
+			f.finish = func(ctx context.Context, c idempotency.Completion) (idempotency.State, error) {
 				for again() {
-					_ = f.Store.Finish(ctx, k, token, r)
+					_, _ = f.Store.Finish(ctx, c)
 				}
-				return f.Store.Finish(ctx, k, token, r)
+				return f.Store.Finish(ctx, c)
 			}
 		})
 		m := newMeter()
@@ -309,14 +309,14 @@ func TestStoringAResponseIsRetried(t *testing.T) {
 				store := newHookedStore(t)
 				var down time.Time
 				store.set(func(f *hookedStore) {
-					f.finish = func(ctx context.Context, k idempotency.Key, token idempotency.Token, r idempotency.Result) error {
+					f.finish = func(ctx context.Context, end idempotency.Completion) (idempotency.State, error) {
 						if down.IsZero() {
 							down = time.Now()
 						}
 						if time.Since(down) < c.down {
-							return errDown
+							return 0, errDown
 						}
-						return f.Store.Finish(ctx, k, token, r)
+						return f.Store.Finish(ctx, end)
 					}
 				})
 				m := newMeter()
@@ -350,7 +350,7 @@ func TestStoringAResponseIsRetried(t *testing.T) {
 				// it accepts a tombstone.
 				time.Sleep(c.down + lease)
 				wantFailure(t, do(h, post("/", "")), 409, notKept)
-				if counts := m.counts(t); counts["tombstoned"] != 1 || counts["finish_failed"] != 0 || len(reported) != 1 {
+				if counts := m.counts(t); counts["dropped"] != 1 || counts["finish_failed"] != 0 || len(reported) != 2 || !errors.Is(reported[1], usher.ErrFull) {
 					t.Errorf("counted %v, OnError got %v", counts, reported)
 				}
 				calls.want(t, 1)
@@ -372,11 +372,11 @@ func TestFinishedWorkIsStoredWhenTheClientHasDisconnected(t *testing.T) {
 					}
 					return f.Store.Claim(ctx, c)
 				}
-				f.finish = func(ctx context.Context, k idempotency.Key, token idempotency.Token, r idempotency.Result) error {
+				f.finish = func(ctx context.Context, c idempotency.Completion) (idempotency.State, error) {
 					if err := ctx.Err(); err != nil {
-						return err
+						return 0, err
 					}
-					return f.Store.Finish(ctx, k, token, r)
+					return f.Store.Finish(ctx, c)
 				}
 			})
 			return f

@@ -97,14 +97,12 @@ func (s *recordStore) Claim(ctx context.Context, c idempotency.Claim) (idempoten
 	return call(ctx, s.faults, func() (idempotency.Record, error) { return s.Store.Claim(context.WithoutCancel(ctx), c) })
 }
 
-func (s *recordStore) Renew(ctx context.Context, k idempotency.Key, t idempotency.Token, lease time.Duration) error {
-	_, err := call(ctx, s.faults, func() (nothing, error) { return nothing{}, s.Store.Renew(context.WithoutCancel(ctx), k, t, lease) })
-	return err
+func (s *recordStore) Renew(ctx context.Context, claims []idempotency.ClaimID, lease time.Duration) ([]idempotency.ClaimID, error) {
+	return call(ctx, s.faults, func() ([]idempotency.ClaimID, error) { return s.Store.Renew(context.WithoutCancel(ctx), claims, lease) })
 }
 
-func (s *recordStore) Finish(ctx context.Context, k idempotency.Key, t idempotency.Token, r idempotency.Result) error {
-	_, err := call(ctx, s.faults, func() (nothing, error) { return nothing{}, s.Store.Finish(context.WithoutCancel(ctx), k, t, r) })
-	return err
+func (s *recordStore) Finish(ctx context.Context, c idempotency.Completion) (idempotency.State, error) {
+	return call(ctx, s.faults, func() (idempotency.State, error) { return s.Store.Finish(context.WithoutCancel(ctx), c) })
 }
 
 type limitStore struct {

@@ -45,7 +45,7 @@ func TestStore(t *testing.T, open func(testing.TB) idempotency.Store) {
 		{"finishing again changes nothing", suite.finishAgain},
 		{"a released key is free for other tokens", suite.released},
 		{"a token without a claim can neither renew nor finish", suite.noClaim},
-		{"a claim ends in one of three states", suite.badState},
+		{"a claim cannot end in any other state", suite.badState},
 		{"records expire", suite.expiry},
 		{"generations grow, even after release and expiry", suite.generations},
 		{"large and empty payloads are returned unchanged", suite.payloads},
@@ -120,20 +120,35 @@ func (s suite) win(t testing.TB, c idempotency.Claim) idempotency.Record {
 	return r
 }
 
+// end calls Finish.
+func (s suite) end(ctx context.Context, c idempotency.Claim, r idempotency.Result) (idempotency.State, error) {
+	return s.store.Finish(ctx, idempotency.Completion{Key: c.Key, Token: c.Token, Result: r})
+}
+
 func (s suite) finish(t testing.TB, c idempotency.Claim, r idempotency.Result) {
 	t.Helper()
-	if err := s.store.Finish(t.Context(), c.Key, c.Token, r); err != nil {
-		t.Fatalf("Finish: %v", err)
+	if kept, err := s.end(t.Context(), c, r); kept != r.State || err != nil {
+		t.Fatalf("Finish with state %d: %d, %v", r.State, kept, err)
 	}
+}
+
+// renewOne renews one claim.
+func (s suite) renewOne(ctx context.Context, c idempotency.Claim, lease time.Duration) error {
+	id := idempotency.ClaimID{Key: c.Key, Token: c.Token}
+	lost, err := s.store.Renew(ctx, []idempotency.ClaimID{id}, lease)
+	if err == nil && len(lost) > 0 {
+		return idempotency.ErrLost
+	}
+	return err
 }
 
 func (s suite) wantLost(t testing.TB, c idempotency.Claim) {
 	t.Helper()
-	if err := s.store.Renew(t.Context(), c.Key, c.Token, time.Hour); !errors.Is(err, idempotency.ErrLost) {
+	if err := s.renewOne(t.Context(), c, time.Hour); !errors.Is(err, idempotency.ErrLost) {
 		t.Errorf("Renew: %v, want ErrLost", err)
 	}
 	for _, r := range []idempotency.Result{result("late"), {State: idempotency.StateTombstone, TTL: time.Hour}, release} {
-		if err := s.store.Finish(t.Context(), c.Key, c.Token, r); !errors.Is(err, idempotency.ErrLost) {
+		if _, err := s.end(t.Context(), c, r); !errors.Is(err, idempotency.ErrLost) {
 			t.Errorf("Finish with state %d: %v, want ErrLost", r.State, err)
 		}
 	}
@@ -213,10 +228,10 @@ func (s suite) emptyToken(t *testing.T) {
 		t.Error("Claim accepted an empty token")
 	}
 	s.win(t, rival(c))
-	if err := s.store.Renew(t.Context(), c.Key, c.Token, time.Hour); err == nil {
+	if err := s.renewOne(t.Context(), c, time.Hour); err == nil {
 		t.Error("Renew accepted an empty token")
 	}
-	if err := s.store.Finish(t.Context(), c.Key, c.Token, release); err == nil {
+	if _, err := s.end(t.Context(), c, release); err == nil {
 		t.Error("Finish accepted an empty token")
 	}
 }
@@ -226,7 +241,7 @@ func (s suite) renew(t *testing.T) {
 	c.Lease = short
 	s.win(t, c)
 	for range 2 {
-		if err := s.store.Renew(t.Context(), c.Key, c.Token, time.Hour); err != nil {
+		if err := s.renewOne(t.Context(), c, time.Hour); err != nil {
 			t.Fatalf("Renew: %v", err)
 		}
 	}
@@ -276,7 +291,7 @@ func (s suite) late(t *testing.T) {
 	c.Lease = short
 	s.win(t, c)
 	wait()
-	if err := s.store.Renew(t.Context(), c.Key, c.Token, short); err != nil {
+	if err := s.renewOne(t.Context(), c, short); err != nil {
 		t.Errorf("Renew: %v", err)
 	}
 	wait()
@@ -292,7 +307,7 @@ func (s suite) done(t *testing.T) {
 	for range 3 {
 		s.wantRecord(t, c, want)
 	}
-	if err := s.store.Renew(t.Context(), c.Key, c.Token, time.Hour); !errors.Is(err, idempotency.ErrLost) {
+	if err := s.renewOne(t.Context(), c, time.Hour); !errors.Is(err, idempotency.ErrLost) {
 		t.Errorf("Renew of a finished claim: %v, want ErrLost", err)
 	}
 }
@@ -300,7 +315,7 @@ func (s suite) done(t *testing.T) {
 func (s suite) tombstone(t *testing.T) {
 	c := newClaim()
 	s.win(t, c)
-	want := idempotency.Result{State: idempotency.StateTombstone, Status: 500, Payload: []byte("why"), TTL: time.Hour}
+	want := idempotency.Result{State: idempotency.StateTombstone, Status: 500, TTL: time.Hour}
 	s.finish(t, c, want)
 	s.wantRecord(t, c, want)
 }
@@ -312,7 +327,9 @@ func (s suite) finishAgain(t *testing.T) {
 		s.win(t, c)
 		s.finish(t, c, first)
 		for _, r := range []idempotency.Result{first, result("second"), tombstone, release} {
-			s.finish(t, c, r)
+			if kept, err := s.end(t.Context(), c, r); kept != first.State || err != nil {
+				t.Errorf("Finish again with state %d: %d, %v", r.State, kept, err)
+			}
 		}
 		t.Log(name)
 		s.wantRecord(t, c, first)
@@ -321,7 +338,9 @@ func (s suite) finishAgain(t *testing.T) {
 	s.win(t, c)
 	s.finish(t, c, release)
 	s.finish(t, c, release)
-	s.finish(t, c, result("after release"))
+	if kept, err := s.end(t.Context(), c, result("after release")); kept != idempotency.StateReleased || err != nil {
+		t.Errorf("Finish after release: %d, %v", kept, err)
+	}
 	s.win(t, rival(c))
 }
 
@@ -352,9 +371,9 @@ func (s suite) noClaim(t *testing.T) {
 func (s suite) badState(t *testing.T) {
 	c := newClaim()
 	s.win(t, c)
-	for _, state := range []idempotency.State{0, idempotency.StateClaimed, 5} {
+	for _, state := range []idempotency.State{0, idempotency.StateClaimed, 6} {
 		r := idempotency.Result{State: state, TTL: time.Hour}
-		if err := s.store.Finish(t.Context(), c.Key, c.Token, r); err == nil {
+		if _, err := s.end(t.Context(), c, r); err == nil {
 			t.Errorf("Finish accepted the state %d", state)
 		}
 	}
@@ -378,7 +397,7 @@ func (s suite) expiry(t *testing.T) {
 				s.finish(t, c, end)
 			}
 			wait()
-			if err := s.store.Finish(t.Context(), c.Key, c.Token, result("late")); !errors.Is(err, idempotency.ErrLost) {
+			if _, err := s.end(t.Context(), c, result("late")); !errors.Is(err, idempotency.ErrLost) {
 				t.Errorf("Finish of an expired claim: %v, want ErrLost", err)
 			}
 			s.win(t, rival(c))
@@ -493,10 +512,10 @@ func (s suite) parallelFinishes(t *testing.T) {
 		s.win(t, owner)
 		together(8, func(i int) {
 			if i%2 == 0 {
-				if err := s.store.Finish(context.Background(), old.Key, old.Token, release); !errors.Is(err, idempotency.ErrLost) {
+				if _, err := s.end(context.Background(), old, release); !errors.Is(err, idempotency.ErrLost) {
 					t.Errorf("Finish of the late owner: %v, want ErrLost", err)
 				}
-			} else if err := s.store.Finish(context.Background(), owner.Key, owner.Token, result("owner")); err != nil {
+			} else if _, err := s.end(context.Background(), owner, result("owner")); err != nil {
 				t.Errorf("Finish of the owner: %v", err)
 			}
 		})

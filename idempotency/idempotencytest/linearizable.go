@@ -63,6 +63,7 @@ type input struct {
 // An output is what a call returned.
 type output struct {
 	failed     bool // with an unknown error
+	unseen     bool // the call took effect, and its result was lost
 	lost       bool
 	won        bool
 	state      idempotency.State
@@ -130,13 +131,15 @@ func choose(random *rand.Rand, mine *[keys]int, client, n int) input {
 	default:
 		in.op = finish
 		// Most claims are released. Otherwise all keys would soon be done.
-		switch random.IntN(8) {
+		switch random.IntN(9) {
 		case 0:
 			in.state = idempotency.StateDone
 		case 1:
 			in.state = idempotency.StateTombstone
+		case 2:
+			in.state = idempotency.StateUnknown
 		default:
-			in.state, in.text = idempotency.StateReleased, ""
+			in.state = idempotency.StateReleased
 		}
 	}
 	return in
@@ -155,11 +158,13 @@ func perform(ctx context.Context, s idempotency.Store, in input, key idempotency
 		r, err = s.Claim(ctx, idempotency.Claim{Key: key, Token: token, Lease: lease, TTL: 2 * time.Hour})
 		out = output{won: r.Won, state: r.State, generation: r.Generation, text: string(r.Payload)}
 	case renew:
-		err = s.Renew(ctx, key, token, lease)
+		var lost []idempotency.ClaimID
+		lost, err = s.Renew(ctx, []idempotency.ClaimID{{Key: key, Token: token}}, lease)
+		out.lost = len(lost) > 0
 	case finish:
-		err = s.Finish(ctx, key, token, idempotency.Result{
+		out.state, err = s.Finish(ctx, idempotency.Completion{Key: key, Token: token, Result: idempotency.Result{
 			State: in.state, Payload: []byte(in.text), TTL: 2 * time.Hour,
-		})
+		}})
 	}
 	if errors.Is(err, idempotency.ErrLost) {
 		return output{lost: true}
@@ -207,7 +212,7 @@ func step(s state, in input, out output) []any {
 // was lost.
 func stepUnseen(s state, in input) []any {
 	if in.op != claim {
-		return step(s, in, output{})
+		return step(s, in, output{unseen: true})
 	}
 	out := output{won: true, state: idempotency.StateClaimed, generation: s.generation}
 	if s.state != idempotency.StateClaimed || s.token != in.token {
@@ -234,7 +239,7 @@ func stepClaim(s state, in input, out output) []any {
 	}
 	if !out.won {
 		inFlight := s.state == idempotency.StateClaimed && !mine
-		ended := s.state == idempotency.StateDone || s.state == idempotency.StateTombstone
+		ended := s.state == idempotency.StateDone || s.state == idempotency.StateTombstone || s.state == idempotency.StateUnknown
 		seen := s
 		seen.generation, seen.vague = out.generation, false
 		return keepIf(seen, same && out.state == s.state && out.text == s.text && (inFlight || ended))
@@ -264,9 +269,12 @@ func stepFinish(s state, in input, out output) []any {
 	case s.state == 0 || s.token != in.token:
 		return keepIf(s, out.lost)
 	case s.state == idempotency.StateClaimed:
-		s.state, s.text, s.brief = in.state, in.text, false
+		s.state, s.text, s.brief = in.state, "", false
+		if in.state == idempotency.StateDone {
+			s.text = in.text
+		}
 	}
-	return keepIf(s, !out.lost)
+	return keepIf(s, !out.lost && (out.unseen || out.state == s.state))
 }
 
 func keepIf(s state, allowed bool) []any {

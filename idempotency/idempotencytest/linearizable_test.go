@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -60,24 +61,29 @@ func (o *observer) owner(key idempotency.Key, token idempotency.Token) idempoten
 // unfencedFinish lets any token finish, as a plain SET would.
 type unfencedFinish struct{ *observer }
 
-func (s unfencedFinish) Finish(ctx context.Context, key idempotency.Key, token idempotency.Token, r idempotency.Result) error {
-	return s.Memory.Finish(ctx, key, s.owner(key, token), r)
+func (s unfencedFinish) Finish(ctx context.Context, c idempotency.Completion) (idempotency.State, error) {
+	c.Token = s.owner(c.Key, c.Token)
+	return s.Memory.Finish(ctx, c)
 }
 
 // unfencedRelease lets any token release, as a plain DEL would.
 type unfencedRelease struct{ *observer }
 
-func (s unfencedRelease) Finish(ctx context.Context, key idempotency.Key, token idempotency.Token, r idempotency.Result) error {
-	if r.State == idempotency.StateReleased {
-		token = s.owner(key, token)
+func (s unfencedRelease) Finish(ctx context.Context, c idempotency.Completion) (idempotency.State, error) {
+	if c.Result.State == idempotency.StateReleased {
+		c.Token = s.owner(c.Key, c.Token)
 	}
-	return s.Memory.Finish(ctx, key, token, r)
+	return s.Memory.Finish(ctx, c)
 }
 
 type unfencedRenew struct{ *observer }
 
-func (s unfencedRenew) Renew(ctx context.Context, key idempotency.Key, token idempotency.Token, lease time.Duration) error {
-	return s.Memory.Renew(ctx, key, s.owner(key, token), lease)
+func (s unfencedRenew) Renew(ctx context.Context, claims []idempotency.ClaimID, lease time.Duration) ([]idempotency.ClaimID, error) {
+	claims = slices.Clone(claims)
+	for i, c := range claims {
+		claims[i].Token = s.owner(c.Key, c.Token)
+	}
+	return s.Memory.Renew(ctx, claims, lease)
 }
 
 // selfConflict mistakes the claim of a repeated call for that of another token.
@@ -167,16 +173,16 @@ func (s *lossy) Claim(ctx context.Context, c idempotency.Claim) (idempotency.Rec
 	return r, err
 }
 
-func (s *lossy) Finish(ctx context.Context, key idempotency.Key, token idempotency.Token, r idempotency.Result) error {
+func (s *lossy) Finish(ctx context.Context, c idempotency.Completion) (idempotency.State, error) {
 	fate := s.fate()
 	if fate == 0 {
-		return errReset
+		return 0, errReset
 	}
-	err := s.Memory.Finish(ctx, key, token, r)
+	kept, err := s.Memory.Finish(ctx, c)
 	if fate == 1 {
-		return errReset
+		return 0, errReset
 	}
-	return err
+	return kept, err
 }
 
 func TestHistoriesWithLostRepliesAreAccepted(t *testing.T) {

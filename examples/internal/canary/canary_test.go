@@ -200,9 +200,9 @@ func (s *spyingStore) Claim(ctx context.Context, c idempotency.Claim) (idempoten
 	return r, err
 }
 
-func (s *spyingStore) Finish(ctx context.Context, k idempotency.Key, token idempotency.Token, r idempotency.Result) error {
-	s.show("records", k, token, r, &r, string(r.Payload))
-	return s.Store.Finish(ctx, k, token, r)
+func (s *spyingStore) Finish(ctx context.Context, c idempotency.Completion) (idempotency.State, error) {
+	s.show("records", c, &c, string(c.Result.Payload))
+	return s.Store.Finish(ctx, c)
 }
 
 // A spyingSessions records everything that a store of sessions is given.
@@ -348,7 +348,7 @@ func newWorld(t *testing.T) *world {
 					panics(rw, r)
 				}
 				e := idempotency.From(r.Context())
-				w.show("execution", e.Key(), e.Token(), e.Generation(), e.DownstreamKey("bank"))
+				w.show("execution", e.Completion(200, nil, nil), e.Generation(), e.DownstreamKey("bank"))
 				_, _ = io.Copy(io.Discard, r.Body)
 				rw.Header().Set("Content-Type", "application/json")
 				_, _ = io.WriteString(rw, `{"order":1}`)
