@@ -20,7 +20,7 @@ type Actor struct {
 	// holds: scopes among its own, a level no higher, and its environment if it has one.
 	// A key that it creates, or whose plan it changes, must have the principal's plan. If
 	// its credential is an API key, a key that it creates or extends must not outlive
-	// that API key. If its Details are a [Key] that has changed since, the result is
+	// that API key, nor be accepted from a network from which that API key is not. If its Details are a [Key] that has changed since, the result is
 	// ErrConflict: the caller may have lost what it would grant.
 	Principal *usher.Principal
 	// System marks a call by the server itself, which may do anything. Principal is then
@@ -53,8 +53,10 @@ type Event struct {
 type authority struct {
 	system bool
 	usher.Principal
-	// expires is when the API key of the actor expires; zero means never.
-	expires time.Time
+	// expires is when the API key of the actor expires, and networks are those from which
+	// it is accepted; zero means never, and none means any.
+	expires  time.Time
+	networks []netip.Prefix
 }
 
 // authorize returns what the actor may do, or an error if it may do nothing.
@@ -71,7 +73,7 @@ func (m *Manager) authorize(ctx context.Context, by Actor) (authority, error) {
 	}
 	// The principal does not carry the expiry of its key, and a cache may not have seen
 	// yet that the key was revoked or narrowed.
-	own, err := m.store.Find(ctx, a.Owner, a.ID)
+	own, err := m.find(ctx, a.Owner, a.ID)
 	switch {
 	case errors.Is(err, ErrNotFound), err == nil && !own.Active(storedNow()):
 		return authority{}, forbidden("The caller's API key cannot manage others.")
@@ -81,15 +83,27 @@ func (m *Manager) authorize(ctx context.Context, by Actor) (authority, error) {
 	if seen, ok := a.Details.(*Key); ok && seen.Revision != own.Revision {
 		return authority{}, ErrConflict
 	}
-	a.expires = own.ExpiresAt
+	a.expires, a.networks = own.ExpiresAt, own.AllowedNetworks
 	return a, nil
+}
+
+// name returns the actor as [Key.CreatedBy] has it.
+func (a *authority) name() (string, error) {
+	if a.system {
+		return "system", nil
+	}
+	name := string(a.Kind) + ":" + a.ID
+	if !isText(name, MaxCreatedBy) {
+		return "", forbidden("The caller has an ID that cannot be recorded.")
+	}
+	return name, nil
 }
 
 // authorizeFor is authorize for an action on a key of owner. For an actor, the keys of
 // other owners do not exist.
 func (m *Manager) authorizeFor(ctx context.Context, by Actor, owner string) (authority, error) {
 	a, err := m.authorize(ctx, by)
-	if err == nil && !a.system && a.Owner != owner {
+	if err == nil && (!isOwner(owner) || !a.system && a.Owner != owner) {
 		err = ErrNotFound
 	}
 	return a, err
@@ -103,9 +117,10 @@ func (a *authority) mayChange(k *Key) error {
 	return nil
 }
 
-// mayGrant returns why the actor may not grant what k grants, or nil. plan reports
-// whether the plan is new to the key, and so granted.
-func (a *authority) mayGrant(k *Key, plan bool) error {
+// mayGrant returns why the actor may not grant what k grants, or nil. old is the key
+// before the change, or the one that k replaces, or nil: a plan that k has from it is not
+// granted again.
+func (a *authority) mayGrant(k, old *Key) error {
 	switch {
 	case a.system:
 		return nil
@@ -117,12 +132,22 @@ func (a *authority) mayGrant(k *Key, plan bool) error {
 			Code:    usher.CodeInsufficientScope,
 			Message: "A key cannot have a scope that its creator lacks.",
 		}
-	case k.Level > a.Level, plan && k.Plan != a.Plan, a.elsewhere(k):
+	case k.Level > a.Level, a.elsewhere(k), !a.mayPlan(k, old):
 		return forbidden("A key cannot grant more than its creator holds.")
 	case !a.expires.IsZero() && (k.ExpiresAt.IsZero() || k.ExpiresAt.After(a.expires)):
 		return forbidden("A key cannot outlive the key that it is made or changed with.")
+	case !within(k.AllowedNetworks, a.networks):
+		return forbidden("A key cannot be accepted from networks from which the key is not that it is made or changed with.")
 	}
 	return nil
+}
+
+// mayPlan reports whether the plans of k that old does not have are the actor's.
+func (a *authority) mayPlan(k, old *Key) bool {
+	if old == nil {
+		return k.Plan == a.Plan && k.plan() == a.Plan
+	}
+	return (k.Plan == old.Plan || k.Plan == a.Plan) && (k.PlanOverride == old.PlanOverride || k.plan() == a.Plan)
 }
 
 // elsewhere reports whether k belongs to an environment other than the actor's.
@@ -143,5 +168,20 @@ func narrower(k, old *Key) bool {
 	}
 	sooner := k.ExpiresAt.Equal(old.ExpiresAt) || old.ExpiresAt.IsZero() ||
 		!k.ExpiresAt.IsZero() && k.ExpiresAt.Before(old.ExpiresAt)
-	return sooner && k.Level <= old.Level && k.Plan == old.Plan
+	enabled := k.DisabledAt.IsZero() && !old.DisabledAt.IsZero()
+	return sooner && !enabled && k.Level <= old.Level && k.Plan == old.Plan && k.PlanOverride == old.PlanOverride &&
+		within(k.AllowedNetworks, old.AllowedNetworks)
+}
+
+// within reports whether all addresses of list are also addresses of networks. No networks
+// are all addresses.
+func within(list, networks []netip.Prefix) bool {
+	if len(list) == 0 || len(networks) == 0 {
+		return len(networks) == 0
+	}
+	return !slices.ContainsFunc(list, func(n netip.Prefix) bool {
+		return !slices.ContainsFunc(networks, func(w netip.Prefix) bool {
+			return w.Bits() <= n.Bits() && w.Contains(n.Addr())
+		})
+	})
 }

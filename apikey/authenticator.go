@@ -64,8 +64,9 @@ type Config struct {
 
 	// Errors replaces the errors for some verdicts. The status of each must be from 400
 	// to 499, or for [Unavailable] 500 or above. A key that was never issued and one that
-	// is no longer valid get the same response unless they differ here. Only a caller who
-	// has the text of a key ever gets the errors for Revoked and Expired.
+	// is not valid here and now get the same response unless they differ here. Only a
+	// caller who has the text of a key ever gets the errors for Revoked, Expired, Disabled
+	// and WrongNetwork.
 	Errors map[Verdict]*usher.Error
 	// Check, if not nil, is called for each request with a valid key, for instance to ask
 	// whether its owner is still a customer. If Check returns an [*usher.Error] with a
@@ -225,7 +226,7 @@ func (a *Authenticator) Authenticate(r *http.Request) (*usher.Principal, error) 
 	)
 	now := time.Now()
 	if v == Accepted {
-		e, p, v, err = a.verify(ctx, text, now)
+		e, p, v, err = a.verify(r, text, now)
 	}
 	if v != Accepted {
 		err = a.refuse(v, err)
@@ -282,10 +283,10 @@ func (a *Authenticator) Carriers() []string { return a.list() }
 // otherwise ApiKey, which is not registered but is in common use.
 func (a *Authenticator) Challenge() string { return a.challenge }
 
-// RecordUse implements [usher.UseRecorder]. It records that the key of p is used now; the
-// next batch writes that to the store.
-func (a *Authenticator) RecordUse(_ *http.Request, p *usher.Principal) {
+// RecordUse implements [usher.UseRecorder]. It records that the client of r uses the key
+// of p now; the next batch writes that to the store.
+func (a *Authenticator) RecordUse(r *http.Request, p *usher.Principal) {
 	if a.lastUse != nil {
-		a.lastUse.note(p.ID)
+		a.lastUse.note(p.ID, clientip.Of(r))
 	}
 }

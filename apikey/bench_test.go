@@ -136,9 +136,9 @@ func BenchmarkAuthenticate(b *testing.B) {
 
 func BenchmarkRecordUse(b *testing.B) {
 	a := newAuthenticator(b, apikey.Config{Store: apikey.NewMemory()})
-	p := &usher.Principal{ID: "key"}
+	p, r := &usher.Principal{ID: "key"}, request()
 	b.ReportAllocs()
 	for b.Loop() {
-		a.RecordUse(nil, p)
+		a.RecordUse(r, p)
 	}
 }

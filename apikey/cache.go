@@ -134,9 +134,9 @@ func NewCache(c CacheConfig) (*Cache, error) {
 	return cache, nil
 }
 
-// Close ends the watch for changes, if there is one. From then on the cache keeps nothing
-// and passes every call to its store. Close returns an error if the watch has not ended
-// within StoreTimeout.
+// Close ends the watch for changes, if there is one. It does not close the store: from
+// then on the cache keeps nothing and passes every call to the store. Close returns an
+// error if the watch has not ended within StoreTimeout.
 func (c *Cache) Close() (err error) {
 	c.cancel()
 	select {
@@ -271,6 +271,6 @@ func (c *Cache) revoked(owner, id string, r Record, err error) {
 }
 
 // Touch implements [Store].
-func (c *Cache) Touch(ctx context.Context, uses map[string]time.Time) error {
+func (c *Cache) Touch(ctx context.Context, uses map[string]Use) error {
 	return c.store.Touch(ctx, uses)
 }

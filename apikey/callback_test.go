@@ -231,7 +231,7 @@ func TestOnErrorThatPanicsDoesNotEndTheProcess(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		a.RecordUse(nil, &usher.Principal{ID: "k"})
+		a.RecordUse(request(), &usher.Principal{ID: "k"})
 		time.Sleep(2500 * time.Millisecond)
 		if reported.Load() != 3 {
 			t.Errorf("reported %d errors, want one more in each of 2 intervals", reported.Load())

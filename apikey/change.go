@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"time"
 
 	"github.com/usher-go/usher"
@@ -18,7 +19,7 @@ func (m *Manager) create(ctx context.Context, by Actor, template Key, see previe
 	if err != nil {
 		return r, Secret{}, err
 	}
-	if err := a.mayGrant(&r.Key, true); err != nil {
+	if err := a.mayGrant(&r.Key, nil); err != nil {
 		return r, Secret{}, err
 	}
 	if err := see(r.clone().Key, secret); err != nil {
@@ -43,6 +44,9 @@ func (m *Manager) prepare(ctx context.Context, by Actor, template Key) (Record, 
 	if err != nil {
 		return r, a, err
 	}
+	if r.CreatedBy, err = a.name(); err != nil {
+		return r, a, err
+	}
 	r.Owner = cmp.Or(r.Owner, a.Owner)
 	r.Plan = cmp.Or(r.Plan, a.Plan)
 	if r.Owner == "" {
@@ -60,7 +64,7 @@ func (m *Manager) prepare(ctx context.Context, by Actor, template Key) (Record, 
 	if err := m.check(&r.Key, nil); err != nil {
 		return r, a, err
 	}
-	r.ExpiresAt = canonical(r.ExpiresAt)
+	r.round(now)
 	return r, a, nil
 }
 
@@ -91,7 +95,7 @@ func (m *Manager) generateText(r *Record) (Secret, error) {
 	r.Prefix = text[:cmp.Or(m.visible, visible)]
 	r.LastFour = text[len(text)-4:]
 	r.Hash = m.hasher.newest(text)
-	return NewSecret(text), nil
+	return NewSecret(text), checkShown(&r.Key)
 }
 
 func (m *Manager) updateWith(ctx context.Context, by Actor, owner, id string, change func(*Key), see preview) (Key, error) {
@@ -130,9 +134,9 @@ func (m *Manager) update(ctx context.Context, by Actor, a authority, found Recor
 	if err := m.check(&r.Key, &found.Key); err != nil {
 		return r, err
 	}
-	r.ExpiresAt = canonical(r.ExpiresAt)
+	r.round(now)
 	if !narrower(&r.Key, &found.Key) {
-		if err := a.mayGrant(&r.Key, r.Plan != found.Plan); err != nil {
+		if err := a.mayGrant(&r.Key, &found.Key); err != nil {
 			return r, err
 		}
 	}
@@ -141,7 +145,15 @@ func (m *Manager) update(ctx context.Context, by Actor, a authority, found Recor
 
 // set copies the settings of a key that may be changed.
 func (k *Key) set(from Key) {
-	k.Name, k.Scopes, k.Level, k.Plan, k.ExpiresAt = from.Name, distinct(from.Scopes), from.Level, from.Plan, from.ExpiresAt
+	k.Name, k.Description = from.Name, from.Description
+	k.Metadata = nil
+	if len(from.Metadata) > 0 {
+		k.Metadata = maps.Clone(from.Metadata)
+	}
+	k.Scopes, k.Level = distinct(from.Scopes, MaxScopes), from.Level
+	k.Plan, k.PlanOverride = from.Plan, from.PlanOverride
+	k.AllowedNetworks = canonicalNetworks(from.AllowedNetworks)
+	k.ExpiresAt, k.DisabledAt = from.ExpiresAt, from.DisabledAt
 }
 
 // ask lets ManagerConfig.Change complete or refuse the change from old to k.
@@ -149,7 +161,7 @@ func (m *Manager) ask(ctx context.Context, by Actor, old, k *Key) error {
 	if m.change == nil {
 		return nil
 	}
-	edited := *k
+	edited := k.clone()
 	if old != nil {
 		c := old.clone()
 		old = &c
@@ -208,13 +220,22 @@ func (m *Manager) rotate(ctx context.Context, by Actor, a authority, old Record,
 
 // successor returns the record of the key that replaces old, without its hash.
 func (m *Manager) successor(ctx context.Context, by Actor, a authority, old *Key, now time.Time) (Record, error) {
-	next := Record{Key: old.clone()}
-	next.CreatedAt, next.UpdatedAt, next.LastUsedAt, next.Revision = now, now, time.Time{}, 1
-	id, err := m.newID()
-	if err != nil {
+	next := Record{Key: Key{
+		Owner:       old.Owner,
+		Environment: old.Environment,
+		CreatedAt:   now,
+		UpdatedAt:   now,
+		Parent:      old.ID,
+		Revision:    1,
+	}}
+	next.set(*old)
+	var err error
+	if next.CreatedBy, err = a.name(); err != nil {
 		return Record{}, err
 	}
-	next.ID = id
+	if next.ID, err = m.newID(); err != nil {
+		return Record{}, err
+	}
 	// The old key may have been issued under other rules.
 	if bound := m.maxExpiry(now); next.ExpiresAt.After(bound) || next.ExpiresAt.IsZero() && m.maxLifetime > 0 {
 		next.ExpiresAt = bound
@@ -229,8 +250,8 @@ func (m *Manager) successor(ctx context.Context, by Actor, a authority, old *Key
 	if err := m.check(&next.Key, &from); err != nil {
 		return Record{}, err
 	}
-	next.ExpiresAt = canonical(next.ExpiresAt)
-	return next, a.mayGrant(&next.Key, next.Plan != old.Plan)
+	next.round(now)
+	return next, a.mayGrant(&next.Key, old)
 }
 
 func (m *Manager) revoke(ctx context.Context, by Actor, owner, id string) (Record, error) {
@@ -253,7 +274,7 @@ func (m *Manager) revoke(ctx context.Context, by Actor, owner, id string) (Recor
 	return m.store.Revoke(ctx, owner, id, storedNow())
 }
 
-// edit calls f with an active key that the actor may change, and calls it again if the
+// edit calls f with a key that has not ended, and that the actor may change, and calls it again if the
 // key is changed concurrently.
 func (m *Manager) edit(ctx context.Context, by Actor, owner, id string, f func(a authority, found Record, now time.Time) error) error {
 	const tries = 5
@@ -271,7 +292,7 @@ func (m *Manager) edit(ctx context.Context, by Actor, owner, id string, f func(a
 			return findErr
 		}
 		now := storedNow()
-		if !found.Active(now) || found.ReplacedBy != "" {
+		if found.Ended(now) || found.ReplacedBy != "" {
 			return ErrConflict
 		}
 		if err := a.mayChange(&found.Key); err != nil {

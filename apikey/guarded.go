@@ -116,9 +116,12 @@ func (s *guardedStore) Revoke(ctx context.Context, owner, id string, at time.Tim
 	})
 }
 
-func (s *guardedStore) Touch(ctx context.Context, uses map[string]time.Time) error {
+func (s *guardedStore) Touch(ctx context.Context, uses map[string]Use) error {
 	return s.touches.Do(ctx, func(ctx context.Context) error { return s.store.Touch(ctx, uses) })
 }
+
+// Close implements [Store]. Nothing of this package calls it.
+func (s *guardedStore) Close() error { return s.store.Close() }
 
 // callback calls f, which calls a function of a Config. A panic becomes a failure of the
 // server, so a callback must run before anything that a panic could leave half done.

@@ -65,7 +65,7 @@ func (s *misbehaving) Revoke(ctx context.Context, owner, id string, at time.Time
 	return s.Store.Revoke(ctx, owner, id, at)
 }
 
-func (s *misbehaving) Touch(ctx context.Context, uses map[string]time.Time) error {
+func (s *misbehaving) Touch(ctx context.Context, uses map[string]apikey.Use) error {
 	s.do(ctx)
 	return s.Store.Touch(ctx, uses)
 }
@@ -423,7 +423,7 @@ func TestCloseNeverHangs(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					a.RecordUse(nil, &usher.Principal{ID: "k"})
+					a.RecordUse(request(), &usher.Principal{ID: "k"})
 					time.Sleep(1500 * time.Millisecond) // a write is under way
 					start := time.Now()
 					errs := make(chan error)
@@ -497,7 +497,7 @@ func TestCloseDoesNotWaitForAnOnErrorThatHangs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		a.RecordUse(nil, &usher.Principal{ID: "k"})
+		a.RecordUse(request(), &usher.Principal{ID: "k"})
 		time.Sleep(1500 * time.Millisecond)
 		if err := a.Close(); err == nil {
 			t.Error("the uses are lost and Close returned no error")

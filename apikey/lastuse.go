@@ -3,6 +3,7 @@ package apikey
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -16,13 +17,19 @@ type lastUse struct {
 	report *report.Reporter
 
 	mu     sync.Mutex
-	noted  map[string]int64 // microseconds since 1970
+	noted  map[string]noted
 	closed bool
 
 	cancel   context.CancelFunc
 	ended    chan struct{} // closed when the goroutine has ended
 	finished chan struct{} // closed when the last write is done
 	err      error         // of the last write
+}
+
+// A noted is a [Use] that is not written yet.
+type noted struct {
+	at   int64 // microseconds since 1970
+	from netip.Addr
 }
 
 const (
@@ -38,7 +45,7 @@ const (
 func newLastUse(store Store, interval time.Duration, report *report.Reporter) *lastUse {
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &lastUse{
-		store: store, report: report, noted: make(map[string]int64),
+		store: store, report: report, noted: make(map[string]noted),
 		cancel: cancel, ended: make(chan struct{}), finished: make(chan struct{}),
 	}
 	go func() {
@@ -59,20 +66,20 @@ func newLastUse(store Store, interval time.Duration, report *report.Reporter) *l
 	return l
 }
 
-// note records that the key with this ID is used now.
-func (l *lastUse) note(id string) {
-	at := time.Now().UnixMicro()
+// note records that the key with this ID is used now, from this address.
+func (l *lastUse) note(id string, from netip.Addr) {
+	use := noted{time.Now().UnixMicro(), from}
 	l.mu.Lock()
 	if !l.closed {
-		l.keep(id, at)
+		l.keep(id, use)
 	}
 	l.mu.Unlock()
 }
 
 // keep records a use if there is room. It needs l.mu.
-func (l *lastUse) keep(id string, at int64) {
-	if last, ok := l.noted[id]; (ok || len(l.noted) < maxNoted) && at > last {
-		l.noted[id] = at
+func (l *lastUse) keep(id string, use noted) {
+	if last, ok := l.noted[id]; (ok || len(l.noted) < maxNoted) && use.at > last.at {
+		l.noted[id] = use
 	}
 }
 
@@ -81,34 +88,34 @@ func (l *lastUse) flush(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, flushTimeout, guard.ErrTimeout)
 	defer cancel()
 	l.mu.Lock()
-	noted := l.noted
-	l.noted = make(map[string]int64, len(noted))
+	uses := l.noted
+	l.noted = make(map[string]noted, len(uses))
 	l.mu.Unlock()
 
-	for len(noted) > 0 {
-		batch := make(map[string]time.Time, min(len(noted), maxBatch))
-		for id, at := range noted {
-			batch[id] = time.UnixMicro(at).UTC()
+	for len(uses) > 0 {
+		batch := make(map[string]Use, min(len(uses), maxBatch))
+		for id, use := range uses {
+			batch[id] = Use{At: time.UnixMicro(use.at).UTC(), From: use.from}
 			if len(batch) == maxBatch {
 				break
 			}
 		}
 		if err := l.store.Touch(ctx, batch); err != nil {
-			l.restore(noted)
+			l.restore(uses)
 			return fmt.Errorf("apikey: the times of last use were not written: %w", err)
 		}
 		for id := range batch {
-			delete(noted, id)
+			delete(uses, id)
 		}
 	}
 	return nil
 }
 
-func (l *lastUse) restore(noted map[string]int64) {
+func (l *lastUse) restore(uses map[string]noted) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for id, at := range noted {
-		l.keep(id, at)
+	for id, use := range uses {
+		l.keep(id, use)
 	}
 }
 

@@ -20,11 +20,11 @@ import (
 type touched struct {
 	apikey.Store
 	mu      sync.Mutex
-	batches []map[string]time.Time
+	batches []map[string]apikey.Use
 	touch   func() error
 }
 
-func (s *touched) Touch(ctx context.Context, uses map[string]time.Time) error {
+func (s *touched) Touch(ctx context.Context, uses map[string]apikey.Use) error {
 	s.mu.Lock()
 	s.batches = append(s.batches, uses)
 	touch := s.touch
@@ -135,7 +135,7 @@ func TestManyUsesAreWrittenInBoundedBatches(t *testing.T) {
 		s := &touched{Store: apikey.NewMemory()}
 		a := newAuthenticator(t, apikey.Config{Store: s})
 		for i := range 70_000 {
-			a.RecordUse(nil, &usher.Principal{ID: fmt.Sprint(i)})
+			a.RecordUse(request(), &usher.Principal{ID: fmt.Sprint(i)})
 		}
 		time.Sleep(10*time.Second + 1)
 		batches, uses := s.written()
@@ -155,7 +155,7 @@ func TestAFailedWriteOfUsesIsRetried(t *testing.T) {
 		a := newAuthenticator(t, apikey.Config{Store: s, LastUseInterval: time.Second, OnError: func(_ context.Context, err error) { reported = append(reported, err) }})
 		s.fail(func() error { return down })
 		early := time.Now().UTC()
-		a.RecordUse(nil, &usher.Principal{ID: k.ID})
+		a.RecordUse(request(), &usher.Principal{ID: k.ID})
 		time.Sleep(1500 * time.Millisecond)
 		s.fail(func() error { panic("oops") })
 		time.Sleep(time.Second)
@@ -169,8 +169,8 @@ func TestAFailedWriteOfUsesIsRetried(t *testing.T) {
 			t.Errorf("last used at %v, want %v", got, early)
 		}
 		// A later use is not overwritten by the one whose write failed.
-		s.fail(func() error { a.RecordUse(nil, &usher.Principal{ID: k.ID}); return down })
-		a.RecordUse(nil, &usher.Principal{ID: k.ID})
+		s.fail(func() error { a.RecordUse(request(), &usher.Principal{ID: k.ID}); return down })
+		a.RecordUse(request(), &usher.Principal{ID: k.ID})
 		time.Sleep(time.Second)
 		late := time.Now().UTC()
 		s.fail(nil)
@@ -190,13 +190,13 @@ func TestCloseWritesTheLastUses(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		a.RecordUse(nil, &usher.Principal{ID: k.ID})
+		a.RecordUse(request(), &usher.Principal{ID: k.ID})
 		for range 2 {
 			if err := a.Close(); err != nil {
 				t.Fatal(err)
 			}
 		}
-		a.RecordUse(nil, &usher.Principal{ID: k.ID})
+		a.RecordUse(request(), &usher.Principal{ID: k.ID})
 		if got := lastUsed(t, m, k); !got.Equal(time.Now()) {
 			t.Errorf("last used at %v", got)
 		}
@@ -206,7 +206,7 @@ func TestCloseWritesTheLastUses(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		a.RecordUse(nil, &usher.Principal{ID: k.ID})
+		a.RecordUse(request(), &usher.Principal{ID: k.ID})
 		if err := a.Close(); err == nil {
 			t.Error("a write that failed is not reported")
 		}
@@ -216,7 +216,7 @@ func TestCloseWritesTheLastUses(t *testing.T) {
 func TestRecordingOfUsesCanBeDisabled(t *testing.T) {
 	s := &touched{Store: apikey.NewMemory()}
 	a := newAuthenticator(t, apikey.Config{Store: s, LastUseInterval: -1})
-	a.RecordUse(nil, &usher.Principal{ID: "k"})
+	a.RecordUse(request(), &usher.Principal{ID: "k"})
 	if err := a.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -263,7 +263,7 @@ func TestLateWriteDoesNotChangeARevokedKey(t *testing.T) {
 		m := newManager(t, apikey.ManagerConfig{Store: s})
 		k, _ := create(t, m, apikey.Key{})
 		a := newAuthenticator(t, apikey.Config{Store: s})
-		a.RecordUse(nil, &usher.Principal{ID: k.ID})
+		a.RecordUse(request(), &usher.Principal{ID: k.ID})
 		if _, err := m.Revoke(t.Context(), server, k.Owner, k.ID); err != nil {
 			t.Fatal(err)
 		}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/usher-go/usher"
@@ -30,11 +31,12 @@ type ManagerConfig struct {
 	// Peppers are the secret keys of the hashes in the store; the newest is used for new
 	// keys.
 	Peppers []Pepper
-	// MaxActive is how many active keys an owner may have; zero means 100. Keys that
-	// remain valid after a rotation are counted separately, with the same bound.
+	// MaxActive is how many keys an owner may have that have not ended; zero means 100.
+	// Disabled keys count, as they can be enabled again. Keys that remain valid after a
+	// rotation are counted separately, with the same bound.
 	MaxActive int
 	// MinName and MaxName bound the length of a name in characters; zero means 1
-	// and 80.
+	// and 80. MaxName is at most [MaxName].
 	MinName, MaxName int
 	// MaxGrace bounds how long a key may remain valid after its rotation; zero means 7
 	// days.
@@ -54,8 +56,8 @@ type ManagerConfig struct {
 	// Change, if not nil, may complete or refuse a change by any actor before it is
 	// checked and stored. k is the key after the change. old is the key before it; or the
 	// key that k replaces, if their IDs differ; or nil if k is created or imported.
-	// Change may set Name, Scopes, Level, Plan and ExpiresAt of k, and Environment if old
-	// is nil. It is called again if the key is changed concurrently.
+	// Change may set of k what [Manager.Update] may set, and Environment if old is nil. It
+	// is called again if the key is changed concurrently.
 	Change func(ctx context.Context, by Actor, old, k *Key) error
 	// Audit, if not nil, is called after each change and each failed attempt, on the
 	// caller's goroutine.
@@ -122,7 +124,8 @@ func NewManager(c ManagerConfig) (*Manager, error) {
 	m.hasher = newHasher(c.Peppers, faults)
 	faults.If(m.maxActive < 0, "MaxActive", config.NotNegative)
 	faults.If(m.minName < 0, "MinName", config.NotNegative)
-	faults.If(m.maxName < max(m.minName, 0), "MaxName", "must be at least MinName")
+	faults.If(m.maxName < max(m.minName, 0) || m.maxName > MaxName,
+		"MaxName", "must be at least MinName, and at most "+strconv.Itoa(MaxName))
 	faults.If(m.maxGrace < 0, "MaxGrace", config.NotNegative)
 	faults.If(m.maxLifetime < 0, "MaxLifetime", config.NotNegative)
 	faults.If(m.maxLevel > usher.LevelFull, "MaxLevel", "must be a level")
@@ -154,8 +157,8 @@ type preview func(k Key, secret Secret) error
 func noPreview(Key, Secret) error { return nil }
 
 // Create issues a key. It returns the key and its text, which is stored nowhere and
-// cannot be retrieved later. It uses Owner, Name, Scopes, Level, Plan, Environment and
-// ExpiresAt of template.
+// cannot be retrieved later. It uses Owner and Environment of template and what
+// [Manager.Update] may set.
 //
 // An empty Owner or Plan means the actor's, and an empty Environment means the usual one
 // of the format. No scopes and [usher.LevelNone] grant nothing. The actor must hold what
@@ -183,9 +186,12 @@ func (m *Manager) Import(ctx context.Context, by Actor, template Key, h Hash) (K
 	if err == nil && !slices.ContainsFunc(m.hasher.peppers, func(p pepper) bool { return p.version == h[0] }) {
 		err = fmt.Errorf("apikey: import of a hash with pepper version %d, which is not configured", h[0])
 	}
+	if err == nil && h == (Hash{h[0]}) {
+		err = errors.New("apikey: import of a hash that is all zeros")
+	}
 	if err == nil {
 		r.Hash, r.Prefix, r.LastFour = h, template.Prefix, template.LastFour
-		err = a.mayGrant(&r.Key, true)
+		err = cmp.Or(checkShown(&r.Key), a.mayGrant(&r.Key, nil))
 	}
 	if err == nil {
 		err = m.store.Insert(ctx, r, m.maxActive)
@@ -218,7 +224,7 @@ func (m *Manager) Find(ctx context.Context, owner, id string) (Key, error) {
 }
 
 func (m *Manager) find(ctx context.Context, owner, id string) (Record, error) {
-	if !isID(id) {
+	if !isID(id) || !isOwner(owner) {
 		return Record{}, ErrNotFound
 	}
 	return m.store.Find(ctx, owner, id)
@@ -228,13 +234,18 @@ func (m *Manager) find(ctx context.Context, owner, id string) (Record, error) {
 // the rest. It also returns how many there are in all. Revoked and expired keys are
 // included.
 func (m *Manager) List(ctx context.Context, owner string, offset, limit int) (keys []Key, total int, err error) {
+	if !isOwner(owner) {
+		return nil, 0, nil
+	}
 	keys, total, err = m.store.List(ctx, owner, max(offset, 0), max(limit, 0))
 	m.failed(ctx, "list", err)
 	return keys, total, err
 }
 
-// Update lets change set Name, Scopes, Level, Plan and ExpiresAt of an active key; it
-// ignores anything else that change sets. If the key is changed concurrently, change is
+// Update lets change set Name, Description, Metadata, Scopes, Level, Plan, PlanOverride,
+// AllowedNetworks, DisabledAt and ExpiresAt of a key that has neither ended nor been
+// replaced; it ignores anything else that change sets. Any DisabledAt disables the key at
+// once, and the zero value enables it. If the key is changed concurrently, change is
 // called again with the key as it then is.
 //
 // The actor must hold what the key grants before the change and, unless the change only
@@ -243,8 +254,8 @@ func (m *Manager) Update(ctx context.Context, by Actor, owner, id string, change
 	return m.updateWith(ctx, by, owner, id, change, noPreview)
 }
 
-// Rotate issues a key in place of an active one, with the same settings and prefix. The
-// old key remains valid for grace, or until its own expiry if that is sooner; it cannot
+// Rotate issues a key in place of one that has neither ended nor been replaced, with the
+// same settings and prefix; the key that replaces a disabled one is disabled. The old key remains valid for grace, or until its own expiry if that is sooner; it cannot
 // be rotated again. The new key expires when the old one would have, or sooner if
 // [ManagerConfig.MaxLifetime] requires it. The actor must hold what the key grants,
 // because it gets the text of a key that grants the same.

@@ -120,7 +120,7 @@ func TestACreatedKeyIsStoredWithoutItsText(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := secret.Reveal()
-	want.ID, want.CreatedAt, want.UpdatedAt = k.ID, k.CreatedAt, k.CreatedAt
+	want.ID, want.CreatedAt, want.UpdatedAt, want.CreatedBy = k.ID, k.CreatedAt, k.CreatedAt, "system"
 	want.Prefix, want.LastFour = text[:14], text[len(text)-4:]
 	if diff := compare.Diff(want, k); diff != "" {
 		t.Error(diff)
@@ -315,7 +315,7 @@ func TestRotationCopiesTheSettingsAndKeepsTheOldKeyForItsGrace(t *testing.T) {
 		want := old
 		now := start.Add(time.Minute)
 		want.ID, want.Prefix, want.LastFour = next.ID, secret.Reveal()[:14], secret.Reveal()[len(text)-4:]
-		want.CreatedAt, want.UpdatedAt = now, now
+		want.CreatedAt, want.UpdatedAt, want.Parent = now, now, old.ID
 		if diff := compare.Diff(want, next); diff != "" {
 			t.Errorf("the new key: %s", diff)
 		}

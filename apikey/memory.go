@@ -1,26 +1,32 @@
 package apikey
 
 import (
-	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/usher-go/usher"
 )
 
-// Memory is a [Store] and [Notifier] in the memory of one process. All keys are lost when
-// the process ends, so it suits tests, and services that import their keys at each start.
-// It is safe for concurrent use.
+// Memory is a [Store], [Admin] and [Notifier] in the memory of one process. All keys are
+// lost when the process ends, so it suits tests, and services that import their keys at
+// each start. It is safe for concurrent use.
+//
+// The work of a call does not grow with the number of keys, except that Select, RevokeAll
+// and Purge visit all of them, or all of one owner.
 type Memory struct {
-	mu      sync.RWMutex
-	byID    map[string]*Record
-	byHash  map[Hash]*Record
-	byOwner map[string][]*Record
+	mu       sync.RWMutex
+	byID     map[string]*Record
+	byHash   map[Hash]*Record
+	accounts map[string]*account // by owner
 	// entries has a copy of each record that was looked up since its last change, so that
 	// looking up a key in use copies nothing.
 	entries  map[Hash]*entry
 	watchers map[*watcher]struct{}
+	closed   bool
 }
 
 // NewMemory returns an empty store.
@@ -28,7 +34,7 @@ func NewMemory() *Memory {
 	return &Memory{
 		byID:     make(map[string]*Record),
 		byHash:   make(map[Hash]*Record),
-		byOwner:  make(map[string][]*Record),
+		accounts: make(map[string]*account),
 		entries:  make(map[Hash]*entry),
 		watchers: make(map[*watcher]struct{}),
 	}
@@ -39,7 +45,7 @@ var _ Notifier = (*Memory)(nil)
 // Insert implements [Store].
 func (m *Memory) Insert(ctx context.Context, r Record, limit int) error {
 	return m.change(ctx, func() ([]Hash, error) {
-		if limit > 0 && m.count(r.Owner, r.CreatedAt, false) >= limit {
+		if limit > 0 && m.unended(r.Owner, r.CreatedAt, false) >= limit {
 			return nil, ErrLimit
 		}
 		if m.taken(r) {
@@ -52,10 +58,9 @@ func (m *Memory) Insert(ctx context.Context, r Record, limit int) error {
 
 // Lookup implements [Store].
 func (m *Memory) Lookup(ctx context.Context, h Hash) (Record, error) {
-	if err := ctx.Err(); err != nil {
+	if err := m.read(ctx); err != nil {
 		return Record{}, err
 	}
-	m.mu.RLock()
 	defer m.mu.RUnlock()
 	if r := m.byHash[h]; r != nil {
 		return r.clone(), nil
@@ -65,10 +70,9 @@ func (m *Memory) Lookup(ctx context.Context, h Hash) (Record, error) {
 
 // lookup returns the entry of the key with this hash.
 func (m *Memory) lookup(ctx context.Context, h Hash, _ time.Time) (*entry, error) {
-	if err := ctx.Err(); err != nil {
+	if err := m.read(ctx); err != nil {
 		return nil, err
 	}
-	m.mu.RLock()
 	e := m.entries[h]
 	known := e != nil || m.byHash[h] != nil
 	m.mu.RUnlock()
@@ -91,10 +95,9 @@ func (m *Memory) lookup(ctx context.Context, h Hash, _ time.Time) (*entry, error
 
 // Find implements [Store].
 func (m *Memory) Find(ctx context.Context, owner, id string) (Record, error) {
-	if err := ctx.Err(); err != nil {
+	if err := m.read(ctx); err != nil {
 		return Record{}, err
 	}
-	m.mu.RLock()
 	defer m.mu.RUnlock()
 	r, err := m.owned(owner, id)
 	if err != nil {
@@ -105,19 +108,19 @@ func (m *Memory) Find(ctx context.Context, owner, id string) (Record, error) {
 
 // List implements [Store].
 func (m *Memory) List(ctx context.Context, owner string, offset, limit int) ([]Key, int, error) {
-	if err := ctx.Err(); err != nil {
+	if err := m.read(ctx); err != nil {
 		return nil, 0, err
 	}
-	m.mu.RLock()
 	defer m.mu.RUnlock()
-	all := slices.Clone(m.byOwner[owner])
-	slices.SortFunc(all, func(a, b *Record) int {
-		return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(b.ID, a.ID))
-	})
+	var all []*Record
+	if a := m.accounts[owner]; a != nil {
+		all = a.keys
+	}
 	total := len(all)
-	all = all[min(offset, total):]
-	keys := make([]Key, 0, min(limit, len(all)))
-	for _, r := range all[:min(limit, len(all))] {
+	all = all[:total-min(offset, total)]
+	n := min(limit, len(all))
+	keys := make([]Key, 0, n)
+	for _, r := range slices.Backward(all[len(all)-n:]) {
 		keys = append(keys, r.Key.clone())
 	}
 	return keys, total, nil
@@ -130,7 +133,7 @@ func (m *Memory) Update(ctx context.Context, r Record) error {
 		if err != nil {
 			return nil, err
 		}
-		stored.update(r)
+		m.edit(stored, func() { stored.update(r) })
 		return []Hash{stored.Hash}, nil
 	})
 }
@@ -142,14 +145,16 @@ func (m *Memory) Rotate(ctx context.Context, old, next Record, limit int) error 
 		if err != nil {
 			return nil, err
 		}
-		if limit > 0 && m.count(old.Owner, next.CreatedAt, true) >= limit {
+		if limit > 0 && m.unended(old.Owner, next.CreatedAt, true) >= limit {
 			return nil, ErrLimit
 		}
 		if m.taken(next) {
 			return nil, ErrConflict
 		}
-		stored.update(old)
-		stored.ReplacedBy = old.ReplacedBy
+		m.edit(stored, func() {
+			stored.update(old)
+			stored.ReplacedBy = old.ReplacedBy
+		})
 		m.add(next)
 		return []Hash{stored.Hash, next.Hash}, nil
 	})
@@ -162,10 +167,7 @@ func (m *Memory) Revoke(ctx context.Context, owner, id string, at time.Time) (re
 		if err != nil {
 			return nil, err
 		}
-		if r.RevokedAt.IsZero() {
-			r.RevokedAt, r.UpdatedAt = at, at
-			r.Revision++
-		}
+		m.revoke(r, at)
 		revoked = r.clone()
 		return []Hash{r.Hash}, nil
 	})
@@ -173,12 +175,12 @@ func (m *Memory) Revoke(ctx context.Context, owner, id string, at time.Time) (re
 }
 
 // Touch implements [Store].
-func (m *Memory) Touch(ctx context.Context, uses map[string]time.Time) error {
+func (m *Memory) Touch(ctx context.Context, uses map[string]Use) error {
 	return m.change(ctx, func() ([]Hash, error) {
-		for id, at := range uses {
+		for id, use := range uses {
 			r := m.byID[id]
-			if r != nil && r.RevokedAt.IsZero() && at.After(r.LastUsedAt) {
-				r.LastUsedAt = at
+			if r != nil && r.RevokedAt.IsZero() && use.At.After(r.LastUsedAt) {
+				r.LastUsedAt, r.LastUsedFrom = use.At, use.From
 				delete(m.entries, r.Hash)
 			}
 		}
@@ -188,10 +190,10 @@ func (m *Memory) Touch(ctx context.Context, uses map[string]time.Time) error {
 
 // Watch implements [Notifier].
 func (m *Memory) Watch(ctx context.Context, ready func(), changed func(Hash)) error {
-	w := &watcher{changes: make(chan Hash, 1024), lost: make(chan struct{})}
-	m.mu.Lock()
-	m.watchers[w] = struct{}{}
-	m.mu.Unlock()
+	w := &watcher{changes: make(chan Hash, 1024), lost: make(chan error, 1)}
+	if err := m.change(ctx, func() ([]Hash, error) { m.watchers[w] = struct{}{}; return nil, nil }); err != nil {
+		return err
+	}
 	defer func() {
 		m.mu.Lock()
 		delete(m.watchers, w)
@@ -202,18 +204,47 @@ func (m *Memory) Watch(ctx context.Context, ready func(), changed func(Hash)) er
 		select {
 		case h := <-w.changes:
 			changed(h)
-		case <-w.lost:
-			return errors.New("apikey: a watcher is too slow")
+		case err := <-w.lost:
+			return err
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
 }
 
+// Close implements [Store]. It ends every Watch.
+func (m *Memory) Close() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.closed = true
+	for w := range m.watchers {
+		m.lose(w, errClosed)
+	}
+	return nil
+}
+
+var (
+	errClosed = fmt.Errorf("apikey: %w", usher.ErrClosed)
+	errSlow   = errors.New("apikey: a watcher is too slow")
+)
+
 // A watcher that cannot keep up loses its watch: no change waits for it.
 type watcher struct {
 	changes chan Hash
-	lost    chan struct{}
+	lost    chan error
+}
+
+// read locks m for reading, unless the call must not be made.
+func (m *Memory) read(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	m.mu.RLock()
+	if m.closed {
+		m.mu.RUnlock()
+		return errClosed
+	}
+	return nil
 }
 
 // change calls f under the lock, and notifies the watchers of the keys that it has
@@ -224,6 +255,9 @@ func (m *Memory) change(ctx context.Context, f func() ([]Hash, error)) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.closed {
+		return errClosed
+	}
 	changed, err := f()
 	for _, h := range changed {
 		delete(m.entries, h)
@@ -231,8 +265,7 @@ func (m *Memory) change(ctx context.Context, f func() ([]Hash, error)) error {
 			select {
 			case w.changes <- h:
 			default:
-				close(w.lost)
-				delete(m.watchers, w)
+				m.lose(w, errSlow)
 			}
 		}
 	}
@@ -240,6 +273,12 @@ func (m *Memory) change(ctx context.Context, f func() ([]Hash, error)) error {
 }
 
 // The methods below need m.mu.
+
+// lose ends a watch.
+func (m *Memory) lose(w *watcher, err error) {
+	w.lost <- err
+	delete(m.watchers, w)
+}
 
 func (m *Memory) owned(owner, id string) (*Record, error) {
 	if r := m.byID[id]; r != nil && r.Owner == owner {
@@ -257,13 +296,14 @@ func (m *Memory) current(r Record) (*Record, error) {
 	return stored, err
 }
 
-func (m *Memory) count(owner string, now time.Time, replaced bool) (n int) {
-	for _, r := range m.byOwner[owner] {
-		if r.Active(now) && (r.ReplacedBy != "") == replaced {
-			n++
-		}
+// unended returns how many keys of owner that are replaced, or that are not, have not
+// ended at now.
+func (m *Memory) unended(owner string, now time.Time, replaced bool) int {
+	a := m.accounts[owner]
+	if a == nil {
+		return 0
 	}
-	return n
+	return a.unended(now, replaced)
 }
 
 func (m *Memory) taken(r Record) bool { return m.byID[r.ID] != nil || m.byHash[r.Hash] != nil }
@@ -272,13 +312,39 @@ func (m *Memory) add(r Record) {
 	r = r.clone()
 	m.byID[r.ID] = &r
 	m.byHash[r.Hash] = &r
-	m.byOwner[r.Owner] = append(m.byOwner[r.Owner], &r)
+	a := m.accounts[r.Owner]
+	if a == nil {
+		a = new(account)
+		m.accounts[r.Owner] = a
+	}
+	a.add(&r)
+}
+
+// edit calls change, which changes stored.
+func (m *Memory) edit(stored *Record, change func()) {
+	a := m.accounts[stored.Owner]
+	a.discount(stored)
+	change()
+	a.count(stored)
+}
+
+// revoke revokes r unless it is revoked already.
+func (m *Memory) revoke(r *Record, at time.Time) {
+	if !r.RevokedAt.IsZero() {
+		return
+	}
+	m.edit(r, func() {
+		r.RevokedAt, r.UpdatedAt = at, at
+		r.Revision++
+	})
 }
 
 // update sets the fields that Store.Update sets.
 func (r *Record) update(from Record) {
 	from = from.clone()
-	r.Name, r.Scopes, r.Level, r.Plan = from.Name, from.Scopes, from.Level, from.Plan
+	r.Name, r.Description, r.Metadata = from.Name, from.Description, from.Metadata
+	r.Scopes, r.Level, r.Plan, r.PlanOverride = from.Scopes, from.Level, from.Plan, from.PlanOverride
+	r.AllowedNetworks, r.DisabledAt = from.AllowedNetworks, from.DisabledAt
 	r.ExpiresAt, r.UpdatedAt = from.ExpiresAt, from.UpdatedAt
 	r.Revision++
 }

@@ -71,7 +71,7 @@ func (s *faultyStore) Revoke(ctx context.Context, owner, id string, at time.Time
 	return s.Store.Revoke(context.WithoutCancel(ctx), owner, id, at)
 }
 
-func (s *faultyStore) Touch(ctx context.Context, uses map[string]time.Time) error {
+func (s *faultyStore) Touch(ctx context.Context, uses map[string]apikey.Use) error {
 	if err := s.Call(ctx); err != nil {
 		return err
 	}
@@ -426,7 +426,7 @@ func TestTimesOfLastUseSurviveAnOutage(t *testing.T) {
 				a := newAuthenticator(t, apikey.Config{Store: s, LastUseInterval: time.Second, OnError: reported.onError(faulty.ErrStore, guard.ErrTimeout)})
 				s.Set(faulty.For(10*time.Second, fault))
 				used := time.Now()
-				a.RecordUse(nil, &usher.Principal{ID: k.ID})
+				a.RecordUse(request(), &usher.Principal{ID: k.ID})
 				time.Sleep(25 * time.Second)
 				found, err := m.Find(t.Context(), k.Owner, k.ID)
 				if err != nil || found.LastUsedAt.Sub(used).Abs() > time.Microsecond {

@@ -1,6 +1,9 @@
 package apikey
 
 import (
+	"fmt"
+	"maps"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -10,12 +13,6 @@ import (
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/scope"
-)
-
-// The bounds on a key's settings, far above any use.
-const (
-	maxScopes = 100
-	maxScope  = 128
 )
 
 // check returns what is wrong with the settings of k, as one *usher.Error. old is the key
@@ -32,9 +29,21 @@ func (m *Manager) check(k, old *Key) error {
 		}
 	}
 	check("name", old == nil || k.Name != old.Name, m.checkName)
+	check("description", old == nil || k.Description != old.Description, checkDescription)
+	check("metadata", old == nil || !maps.Equal(k.Metadata, old.Metadata), checkMetadata)
 	check("scopes", old == nil || !slices.Equal(k.Scopes, old.Scopes), checkScopes)
 	check("level", old == nil || k.Level != old.Level, m.checkLevel)
+	check("plan", old == nil || k.Plan != old.Plan, func(k *Key) string { return checkText("plan", k.Plan, MaxPlan) })
+	check("plan_override", old == nil || k.PlanOverride != old.PlanOverride, func(k *Key) string {
+		return checkText("plan_override", k.PlanOverride, MaxPlan)
+	})
+	check("allowed_networks", old == nil || !slices.Equal(k.AllowedNetworks, old.AllowedNetworks), checkNetworks)
+	check("disabled_at", old == nil || !k.DisabledAt.Equal(old.DisabledAt), checkDisabled)
 	check("expires_at", old == nil || !k.ExpiresAt.Equal(old.ExpiresAt), m.checkExpiry)
+	if old == nil {
+		check("owner", true, func(k *Key) string { return checkText("owner", k.Owner, MaxOwner) })
+		check("environment", true, func(k *Key) string { return checkText("environment", k.Environment, MaxEnvironment) })
+	}
 	if len(faults) > 0 {
 		return usher.Invalid(faults...)
 	}
@@ -53,12 +62,63 @@ func (m *Manager) checkName(k *Key) string {
 	return ""
 }
 
+func checkDescription(k *Key) string {
+	control := func(r rune) bool { return unicode.IsControl(r) && r != '\t' && r != '\n' && r != '\r' }
+	switch n := utf8.RuneCountInString(k.Description); {
+	case n > MaxDescription:
+		return "'description' must have a maximum length of " + strconv.Itoa(MaxDescription) + ". Current length is " + strconv.Itoa(n) + "."
+	case !utf8.ValidString(k.Description) || strings.ContainsFunc(k.Description, control):
+		return "'description' must not contain control characters."
+	}
+	return ""
+}
+
+func checkMetadata(k *Key) string {
+	if len(k.Metadata) > MaxMetadata {
+		return "There must be no more than " + strconv.Itoa(MaxMetadata) + " entries of metadata."
+	}
+	for name, value := range k.Metadata {
+		if name == "" || !isText(name, MaxMetadataName) || !isText(value, MaxMetadataValue) {
+			return "A name in 'metadata' must be 1 to " + strconv.Itoa(MaxMetadataName) + " bytes of text, and a value at most " +
+				strconv.Itoa(MaxMetadataValue) + "."
+		}
+	}
+	return ""
+}
+
 func checkScopes(k *Key) string {
-	if len(k.Scopes) > maxScopes {
-		return "There must be no more than " + strconv.Itoa(maxScopes) + " scopes."
+	if len(k.Scopes) > MaxScopes {
+		return "There must be no more than " + strconv.Itoa(MaxScopes) + " scopes."
 	}
 	if slices.ContainsFunc(k.Scopes, func(s string) bool { return !isScope(s) }) {
-		return "A scope must be 1 to " + strconv.Itoa(maxScope) + " visible characters other than quote and backslash."
+		return "A scope must be 1 to " + strconv.Itoa(MaxScope) + " visible characters other than quote and backslash."
+	}
+	return ""
+}
+
+func checkNetworks(k *Key) string {
+	if len(k.AllowedNetworks) > MaxNetworks {
+		return "There must be no more than " + strconv.Itoa(MaxNetworks) + " allowed networks."
+	}
+	if slices.ContainsFunc(k.AllowedNetworks, func(n netip.Prefix) bool { return !n.IsValid() }) {
+		return "An allowed network must be an address and the number of its bits that count, such as 192.0.2.0/24."
+	}
+	return ""
+}
+
+// checkShown returns what is wrong with the characters of a key that are stored of it.
+func checkShown(k *Key) error {
+	if !isText(k.Prefix, MaxPrefix) || !isText(k.LastFour, 4) {
+		return fmt.Errorf("apikey: a key may have %d bytes of text as its Prefix, and four as LastFour", MaxPrefix)
+	}
+	return nil
+}
+
+// checkText returns what is wrong with the value of a field that is text of at most this
+// many bytes.
+func checkText(name, value string, most int) string {
+	if !isText(value, most) {
+		return "'" + name + "' must be at most " + strconv.Itoa(most) + " bytes of text."
 	}
 	return ""
 }
@@ -87,6 +147,15 @@ func (m *Manager) checkExpiry(k *Key) string {
 	return ""
 }
 
+// checkDisabled returns what is wrong with DisabledAt, which must not be rounded yet:
+// the first microsecond of the year 1 would become never, and enable the key.
+func checkDisabled(k *Key) string {
+	if !k.DisabledAt.IsZero() && (canonical(k.DisabledAt).IsZero() || k.DisabledAt.Before(time.Time{})) {
+		return "'disabled_at' must be in the year 1 or later."
+	}
+	return ""
+}
+
 // maxExpiry returns the latest expiry of a key that is created at this time.
 func (m *Manager) maxExpiry(created time.Time) time.Time {
 	bound := created.Add(m.maxLifetime)
@@ -110,23 +179,44 @@ func (m *Manager) checkGrace(grace time.Duration) error {
 // must not reach the store: a store that cannot take it would count as down. PostgreSQL,
 // for instance, refuses a zero byte.
 func isID(id string) bool {
-	const longest = 255
-	return id != "" && len(id) <= longest && utf8.ValidString(id) && !strings.ContainsFunc(id, unicode.IsControl)
+	return id != "" && len(id) <= MaxID && madeOf(id, isBase64url)
+}
+
+// isOwner reports whether keys may belong to owner. The keys of any other are none, and
+// its name must not reach the store.
+func isOwner(owner string) bool { return owner != "" && isText(owner, MaxOwner) }
+
+// isText reports whether a store can keep s in a field of at most this many bytes.
+func isText(s string, most int) bool {
+	return len(s) <= most && utf8.ValidString(s) && strings.IndexByte(s, 0) < 0
 }
 
 // isScope reports whether a key may have the scope s.
-func isScope(s string) bool { return len(s) <= maxScope && scope.Valid(s) }
+func isScope(s string) bool { return len(s) <= MaxScope && scope.Valid(s) }
 
 // distinct returns a copy of list without duplicates. It stops once the copy is longer
 // than a key's list may be.
-func distinct(list []string) []string {
-	var all []string
-	for _, s := range list {
-		if !slices.Contains(all, s) && len(all) <= maxScopes {
-			all = append(all, s)
+func distinct[T comparable](list []T, most int) []T {
+	var all []T
+	for _, v := range list {
+		if !slices.Contains(all, v) && len(all) <= most {
+			all = append(all, v)
 		}
 	}
 	return all
+}
+
+// canonicalNetworks returns a copy of list in which equal networks look equal: masked, and
+// IPv4 networks in the form of clientip.Of.
+func canonicalNetworks(list []netip.Prefix) []netip.Prefix {
+	all := make([]netip.Prefix, 0, min(len(list), MaxNetworks+1))
+	for _, n := range list[:min(len(list), cap(all))] {
+		if a := n.Addr(); a.Is4In6() && n.Bits() >= 96 {
+			n = netip.PrefixFrom(a.Unmap(), n.Bits()-96)
+		}
+		all = append(all, n.Masked())
+	}
+	return distinct(all, MaxNetworks)
 }
 
 // storedNow returns the present time as stores keep it, so that a key that a Manager
@@ -142,4 +232,14 @@ func canonical(t time.Time) time.Time {
 		return time.Time{}
 	}
 	return t.UTC().Truncate(time.Microsecond)
+}
+
+// round brings the settings of k to the form in which stores keep them, after check has
+// accepted them. A key cannot be disabled in advance, so a later time means now.
+func (k *Key) round(now time.Time) {
+	k.ExpiresAt = canonical(k.ExpiresAt)
+	if k.DisabledAt.After(now) {
+		k.DisabledAt = now
+	}
+	k.DisabledAt = canonical(k.DisabledAt)
 }

@@ -18,8 +18,8 @@ import (
 // private cause of every refusal: errors.Is(err, apikey.Revoked).
 type Verdict uint8
 
-// The verdicts. By default Malformed, Unknown, Revoked, Expired and WrongEnvironment
-// have the same response, byte for byte.
+// The verdicts. By default Malformed, Unknown, Revoked, Expired, Disabled,
+// WrongEnvironment and WrongNetwork have the same response, byte for byte.
 const (
 	Missing          Verdict = iota // no key; usher.Authenticate responds
 	Malformed                       // not in the form of any key of this service, or two values in one field
@@ -27,7 +27,9 @@ const (
 	Unknown                         // well formed, but never issued
 	Revoked                         // 401 like Unknown, unless Config.Errors differs
 	Expired                         // past its ExpiresAt
+	Disabled                        // see Key.DisabledAt
 	WrongEnvironment                // issued for another environment
+	WrongNetwork                    // used from outside its AllowedNetworks
 	Denied                          // refused by Config.Check
 	Unavailable                     // the store or a callback failed: 503
 	Abandoned                       // the client left before its key was found
@@ -37,7 +39,7 @@ const (
 
 var verdictNames = [verdicts]string{
 	"missing", "malformed", "ambiguous", "unknown", "revoked", "expired",
-	"wrong_environment", "denied", "unavailable", "abandoned", "accepted",
+	"disabled", "wrong_environment", "wrong_network", "denied", "unavailable", "abandoned", "accepted",
 }
 
 // String returns the name of the verdict, which is also its name in telemetry.
@@ -68,7 +70,9 @@ func newRefusals(own map[Verdict]*usher.Error, challenge, invalidChallenge strin
 		Unknown:          invalid,
 		Revoked:          invalid,
 		Expired:          invalid,
+		Disabled:         invalid,
 		WrongEnvironment: invalid,
+		WrongNetwork:     invalid,
 		Ambiguous: {
 			Status:     http.StatusUnauthorized,
 			Code:       usher.CodeAmbiguousCredentials,

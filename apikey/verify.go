@@ -5,11 +5,13 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/clientip"
 	"github.com/usher-go/usher/internal/guard"
 )
 
@@ -71,23 +73,23 @@ func (v *verifier) add(f Format) {
 	}
 }
 
-// verify returns the verdict on the key with this text, and its principal if the verdict
+// verify returns the verdict on the key with this text in r, and its principal if the verdict
 // is Accepted. The entry is not nil if the verdict is about a stored key. If a callback
 // or a format panics, the verdict is Unavailable.
-func (v *verifier) verify(ctx context.Context, text string, now time.Time) (e *entry, p *usher.Principal, verdict Verdict, err error) {
+func (v *verifier) verify(r *http.Request, text string, now time.Time) (e *entry, p *usher.Principal, verdict Verdict, err error) {
 	if !v.foreign {
-		return v.decide(ctx, text, now)
+		return v.decide(r, text, now)
 	}
 	verdict = Unavailable
 	err = guard.Run(func() error {
 		var err error
-		e, p, verdict, err = v.decide(ctx, text, now)
+		e, p, verdict, err = v.decide(r, text, now)
 		return err
 	})
 	return e, p, verdict, err
 }
 
-func (v *verifier) decide(ctx context.Context, text string, now time.Time) (*entry, *usher.Principal, Verdict, error) {
+func (v *verifier) decide(r *http.Request, text string, now time.Time) (*entry, *usher.Principal, Verdict, error) {
 	if len(text) > maxLength {
 		return nil, nil, Malformed, nil
 	}
@@ -98,6 +100,7 @@ func (v *verifier) decide(ctx context.Context, text string, now time.Time) (*ent
 	if v.env != "" && environment != "" && environment != v.env {
 		return nil, nil, WrongEnvironment, nil
 	}
+	ctx := r.Context()
 	e, verdict, err := v.lookup(ctx, text, now)
 	if verdict != Accepted {
 		return nil, nil, verdict, err
@@ -108,8 +111,12 @@ func (v *verifier) decide(ctx context.Context, text string, now time.Time) (*ent
 		return e, nil, Revoked, nil
 	case k.expired(now):
 		return e, nil, Expired, nil
+	case !k.DisabledAt.IsZero():
+		return e, nil, Disabled, nil
 	case v.env != "" && k.Environment != v.env:
 		return e, nil, WrongEnvironment, nil
+	case len(k.AllowedNetworks) > 0 && !k.allows(clientip.Of(r)):
+		return e, nil, WrongNetwork, nil
 	}
 	if v.check != nil {
 		if err := v.check(ctx, k); err != nil {
@@ -204,7 +211,7 @@ func (v *verifier) principalOf(e *entry) *usher.Principal {
 		Name:        k.Name,
 		Scopes:      k.Scopes,
 		Level:       k.Level,
-		Plan:        k.Plan,
+		Plan:        k.plan(),
 		Environment: k.Environment,
 		Details:     k,
 	}

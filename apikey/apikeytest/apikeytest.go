@@ -89,6 +89,9 @@ func newHash() (h apikey.Hash) {
 	return h
 }
 
+// use returns a use from an unknown address.
+func use(at time.Time) apikey.Use { return apikey.Use{At: at} }
+
 func insert(t *testing.T, s apikey.Store, r apikey.Record) apikey.Record {
 	t.Helper()
 	if err := s.Insert(t.Context(), r, 0); err != nil {
@@ -357,7 +360,7 @@ func testUpdate(t *testing.T, s apikey.Store) {
 	r := insert(t, s, newRecord())
 	want(t, s, r)
 	used := r.CreatedAt.Add(time.Second)
-	if err := s.Touch(ctx, map[string]time.Time{r.ID: used}); err != nil {
+	if err := s.Touch(ctx, map[string]apikey.Use{r.ID: use(used)}); err != nil {
 		t.Fatal(err)
 	}
 	// Every field differs, and only the settings may be stored.
@@ -518,25 +521,25 @@ func testTouch(t *testing.T, s apikey.Store) {
 	ctx := t.Context()
 	first, second := insert(t, s, newRecord()), insert(t, s, newRecord())
 	at := first.CreatedAt.Add(time.Minute)
-	touch := func(uses map[string]time.Time) {
+	touch := func(uses map[string]apikey.Use) {
 		t.Helper()
 		if err := s.Touch(ctx, uses); err != nil {
 			t.Fatalf("Touch: %v", err)
 		}
 	}
 	touch(nil)
-	touch(map[string]time.Time{first.ID: at, second.ID: at.Add(time.Second), "key_" + unique(): at})
+	touch(map[string]apikey.Use{first.ID: use(at), second.ID: use(at.Add(time.Second)), "key_" + unique(): use(at)})
 	first.LastUsedAt, second.LastUsedAt = at, at.Add(time.Second)
 	wantFound(t, s, first)
 	wantFound(t, s, second)
-	touch(map[string]time.Time{first.ID: at.Add(-time.Second), second.ID: at.Add(time.Minute)})
+	touch(map[string]apikey.Use{first.ID: use(at.Add(-time.Second)), second.ID: use(at.Add(time.Minute))})
 	second.LastUsedAt = at.Add(time.Minute)
 	wantFound(t, s, first)
 	wantFound(t, s, second)
 
-	many := map[string]time.Time{first.ID: at.Add(time.Hour)}
+	many := map[string]apikey.Use{first.ID: use(at.Add(time.Hour))}
 	for range 999 {
-		many["key_"+unique()] = at
+		many["key_"+unique()] = use(at)
 	}
 	touch(many)
 	first.LastUsedAt = at.Add(time.Hour)
@@ -547,7 +550,7 @@ func testTouchRevoked(t *testing.T, s apikey.Store) {
 	ctx := t.Context()
 	r := insert(t, s, newRecord())
 	used := r.CreatedAt.Add(time.Second)
-	if err := s.Touch(ctx, map[string]time.Time{r.ID: used}); err != nil {
+	if err := s.Touch(ctx, map[string]apikey.Use{r.ID: use(used)}); err != nil {
 		t.Fatal(err)
 	}
 	revoked, err := s.Revoke(ctx, r.Owner, r.ID, used.Add(time.Minute))
@@ -555,7 +558,7 @@ func testTouchRevoked(t *testing.T, s apikey.Store) {
 		t.Fatal(err)
 	}
 	for _, at := range []time.Time{used.Add(time.Second), used.Add(time.Hour)} {
-		if err := s.Touch(ctx, map[string]time.Time{r.ID: at}); err != nil {
+		if err := s.Touch(ctx, map[string]apikey.Use{r.ID: use(at)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -570,7 +573,7 @@ func testParallelTouches(t *testing.T, s apikey.Store) {
 	counts := each(20, func(i int) error {
 		at := first.CreatedAt.Add(time.Duration(i) * time.Second)
 		// Both keys at once: a store that locks row by row might deadlock.
-		return s.Touch(t.Context(), map[string]time.Time{first.ID: at, second.ID: at})
+		return s.Touch(t.Context(), map[string]apikey.Use{first.ID: use(at), second.ID: use(at)})
 	})
 	if counts[nil] != 20 {
 		t.Fatalf("outcomes: %v, want 20 without error", counts)
@@ -591,7 +594,7 @@ func testContext(t *testing.T, s apikey.Store) {
 		"Update": func() error { return s.Update(ctx, r) },
 		"Rotate": func() error { return s.Rotate(ctx, r, newRecord(), 0) },
 		"Revoke": func() error { _, err := s.Revoke(ctx, r.Owner, r.ID, now()); return err },
-		"Touch":  func() error { return s.Touch(ctx, map[string]time.Time{r.ID: now()}) },
+		"Touch":  func() error { return s.Touch(ctx, map[string]apikey.Use{r.ID: use(now())}) },
 	} {
 		err := call()
 		if err == nil {
