@@ -7,10 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/usher-go/usher/internal/race"
-	"github.com/usher-go/usher/internal/shard"
 	"github.com/usher-go/usher/ratelimit"
 )
 
@@ -101,43 +98,14 @@ func TestAllocs(t *testing.T) {
 	}
 }
 
-// BenchmarkFloor measures the floor for decisions: one bare limiter of x/time/rate for
-// all keys, and one for each key in the same sharded LRU.
-func BenchmarkFloor(b *testing.B) {
-	b.Run("rate", func(b *testing.B) {
-		l := rate.NewLimiter(1e9, 1e9)
-		b.ReportAllocs()
-		for b.Loop() {
-			l.Allow()
-		}
-	})
-	for _, n := range []int{1, 10_000} {
-		b.Run(fmt.Sprintf("rate-lru/keys=%d", n), func(b *testing.B) {
-			c := shard.New[string, *rate.Limiter](65_536, nil)
-			keys := make([]string, n)
-			for i := range keys {
-				keys[i] = fmt.Sprint("192.0.2.", i)
-				c.Shard(keys[i]).Add(keys[i], rate.NewLimiter(1e9, 1e9))
-			}
-			b.ReportAllocs()
-			for i := 0; b.Loop(); i++ {
-				s := c.Shard(keys[i%n])
-				s.Lock()
-				l, _ := s.Get(keys[i%n])
-				l.AllowN(time.Now(), 1)
-				s.Unlock()
-			}
-		})
-	}
-}
-
 func BenchmarkDecision(b *testing.B) {
 	limits := map[string]ratelimit.Limit{
 		"bucket":   ratelimit.TokenBucket(1e9, time.Second, 1e9),
+		"used":     ratelimit.TokenBucket(1000, time.Second, 1e9),
 		"rolling":  ratelimit.RollingWindow(1000, time.Microsecond),
 		"calendar": ratelimit.CalendarWindow(1e9, ratelimit.Month),
 	}
-	for _, name := range []string{"bucket", "rolling", "calendar"} {
+	for _, name := range []string{"bucket", "used", "rolling", "calendar"} {
 		for _, n := range []int{1, 10_000} {
 			b.Run(fmt.Sprintf("%s/keys=%d", name, n), func(b *testing.B) {
 				m := newMemory()

@@ -1,132 +1,159 @@
 package ratelimit
 
 import (
-	"math"
+	"math/bits"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
-// A bucket is a token bucket.
-//
-// It is driven by AllowN alone, with a clock that never goes back:
-// Reservation.Cancel loses tokens (golang/go#56924), and an older time mints
-// them (golang/go#65508).
+// A bucket is a token bucket, as the generic cell rate algorithm in exact integers. All
+// that it keeps is the instant at which it is full again. What is taken moves this instant
+// on by the time in which it is earned, and nothing is rounded but the results: up, so
+// that a client that waits as long as the response asks is admitted.
 type bucket struct {
-	limiter   *rate.Limiter
-	nanos     float64 // the time in which a token is earned
-	slack     float64 // the tokens that are earned within the tolerance
-	last      time.Time
-	overdrawn int64 // taken beyond what the bucket had
+	full exact
+	one  exact // the time in which a token is earned
+}
+
+// An exact number of nanoseconds: whole ones, and parts of which as many as the quota of
+// the limit make one. There are always fewer parts than that.
+type exact struct {
+	whole int64
+	parts uint64
+}
+
+// farthest is a span that no limit without faults reaches. Spans above it are cut, so that
+// no sum of an instant and a span overflows.
+const farthest = 1 << 62
+
+// span returns the time in which n tokens are earned.
+func (l *Limit) span(n int64) exact {
+	hi, lo := bits.Mul64(uint64(n), uint64(l.per))
+	quota := uint64(l.quota)
+	if hi >= quota {
+		return exact{whole: farthest}
+	}
+	whole, parts := bits.Div64(hi, lo, quota)
+	if whole >= farthest {
+		return exact{whole: farthest}
+	}
+	return exact{int64(whole), parts}
+}
+
+func (x exact) plus(y exact, l *Limit) exact {
+	x.whole += y.whole
+	x.parts += y.parts
+	if quota := uint64(l.quota); x.parts >= quota {
+		x.whole++
+		x.parts -= quota
+	}
+	return x
+}
+
+func (x exact) minus(y exact, l *Limit) exact {
+	x.whole -= y.whole
+	if x.parts < y.parts {
+		x.whole--
+		x.parts += uint64(l.quota)
+	}
+	x.parts -= y.parts
+	return x
+}
+
+// up rounds up to whole nanoseconds.
+func (x exact) up() int64 {
+	if x.parts > 0 {
+		return x.whole + 1
+	}
+	return x.whole
 }
 
 func newBucket(l *Limit, now instant, d debt) *bucket {
-	nanos := l.tokenNanos()
-	b := &bucket{
-		limiter: rate.NewLimiter(l.rate(), int(l.burst)),
-		nanos:   nanos,
-		slack:   float64(tolerance) / nanos,
-		last:    now.time,
-	}
+	b := &bucket{one: l.span(1)}
 	if d.until > now.n {
-		b.limiter.AllowN(now.time, int(min(d.used, l.burst)))
+		b.full = exact{whole: now.n}.plus(l.span(min(d.used, l.burst)), l)
 	}
 	return b
 }
 
-// faded returns what is left of d: a bucket pays off its debt as time passes.
-func (d debt) faded(l *Limit, now instant) debt {
-	if l.algorithm == AlgorithmTokenBucket && d.until > now.n {
-		missing := math.Ceil(float64(d.until-now.n) / l.tokenNanos())
-		d.used = int64(min(missing, float64(d.used)))
+// missing returns the time until the bucket is full.
+func (b *bucket) missing(now instant) exact {
+	if b.full.whole < now.n {
+		return exact{}
 	}
-	return d
+	return exact{b.full.whole - now.n, b.full.parts}
 }
 
-func (l *Limit) rate() rate.Limit {
-	return rate.Limit(float64(l.quota) / l.per.Seconds())
+// used returns how many tokens are missing, where one that is partly earned again counts
+// as missing, and the time until it is one fewer.
+func (b *bucket) used(l *Limit, now instant) (tokens int64, next time.Duration) {
+	missing := b.missing(now)
+	if missing == (exact{}) {
+		return 0, 0
+	}
+	// In parts of a nanosecond, with one subtracted: so many tokens and a rest are missing
+	// besides the last one.
+	hi, lo := bits.Mul64(uint64(missing.whole), uint64(l.quota))
+	lo, carry := bits.Add64(lo, missing.parts, 0)
+	lo, borrow := bits.Sub64(lo, 1, 0)
+	besides, rest := bits.Div64(hi+carry-borrow, lo, uint64(l.per))
+	return int64(besides) + 1, time.Duration(rest/uint64(l.quota)) + 1
 }
 
-// tokenNanos returns the nanoseconds in which a token is earned.
-func (l *Limit) tokenNanos() float64 { return float64(l.per) / float64(l.quota) }
-
-// tolerance is how much too early a request may come and still be admitted. Tokens are
-// rounded to a float64, so a client that waits exactly as long as the response asked
-// could come a few nanoseconds early.
-const tolerance = time.Microsecond
-
-// prepare advances the bucket to now and returns how many tokens it has.
-func (b *bucket) prepare(now instant) (tokens float64) {
-	if now.time.After(b.last) {
-		b.last = now.time
-	}
-	if b.overdrawn > 0 {
-		paid := min(b.overdrawn, int64(max(b.limiter.TokensAt(b.last), 0)))
-		if b.limiter.AllowN(b.last, int(paid)) {
-			b.overdrawn -= paid
-		}
-	}
-	return b.limiter.TokensAt(b.last) - float64(b.overdrawn)
-}
-
-func (b *bucket) check(l *Limit, now instant, cost int64) result {
-	tokens := b.prepare(now)
-	res := result{ok: true}
-	whole := b.whole(l, tokens)
-	res.remaining = int64(whole)
-	if tokens < float64(l.burst) {
-		res.reset = b.time(whole + 1 - tokens)
-	}
-	missing := float64(cost) - tokens
+func (b *bucket) check(l *Limit, now instant, cost int64) (res result) {
+	used, next := b.used(l, now)
+	res.remaining, res.reset = l.burst-used, next
 	switch {
-	case cost == 0 || missing <= 0:
+	case cost <= res.remaining || cost == 0:
+		res.ok = true
 	case cost > l.burst:
-		res.ok, res.wait = false, never
+		res.wait = never
 	default:
-		res.wait = b.time(missing)
-		res.ok = res.wait <= tolerance
+		res.wait = time.Duration(b.missing(now).minus(l.span(l.burst-cost), l).up())
 	}
 	return res
 }
 
-// whole returns how many requests of one token the bucket can cover.
-func (b *bucket) whole(l *Limit, tokens float64) float64 {
-	return min(max(math.Floor(tokens+b.slack), 0), float64(l.burst))
-}
-
-// time returns how long it takes to earn so many tokens.
-func (b *bucket) time(tokens float64) time.Duration {
-	return time.Duration(min(tokens*b.nanos, math.MaxInt64/2))
-}
-
-func (b *bucket) take(_ *Limit, _ instant, cost int64) {
-	if cost > 0 && !b.limiter.AllowN(b.last, int(cost)) {
-		// Within the tolerance the clock of the bucket runs ahead, and then stands still
-		// until the time has caught up.
-		b.last = b.last.Add(tolerance)
-		if !b.limiter.AllowN(b.last, int(cost)) {
-			b.overdrawn += cost
-		}
+func (b *bucket) take(l *Limit, now instant, cost int64) {
+	if b.full.whole < now.n {
+		b.full = exact{whole: now.n}
+	}
+	if cost == 1 {
+		b.full = b.full.plus(b.one, l)
+	} else {
+		b.full = b.full.plus(l.span(cost), l)
 	}
 }
 
 func (b *bucket) adjust(l *Limit, now instant, _, cost int64) (moved int64) {
-	tokens := b.prepare(now)
-	if cost > 0 {
-		moved = min(cost, int64(b.whole(l, tokens)))
+	used, _ := b.used(l, now)
+	if cost >= 0 {
+		moved = min(cost, l.burst-used)
 		b.take(l, now, moved)
 		return moved
 	}
-	// A token that is partly earned again counts as a whole one.
-	back := min(-cost, int64(math.Ceil(max(float64(l.burst)-tokens-b.slack, 0))))
-	paid := min(back, b.overdrawn)
-	b.overdrawn -= paid
-	// A negative number puts tokens back, up to the burst.
-	b.limiter.AllowN(b.last, -int(back-paid))
-	return -back
+	moved = max(cost, -used)
+	b.full = b.full.minus(l.span(-moved), l)
+	return moved
 }
 
 func (b *bucket) debt(l *Limit, now instant) debt {
-	missing := float64(l.burst) - b.prepare(now)
-	return debt{used: int64(math.Ceil(missing)), until: now.n + int64(b.time(missing))}
+	used, _ := b.used(l, now)
+	return debt{used: used, until: b.full.up()}
+}
+
+// faded returns what is left of d: a bucket pays off its debt as time passes.
+func (d debt) faded(l *Limit, now instant) debt {
+	if l.algorithm != AlgorithmTokenBucket || d.until <= now.n {
+		return d
+	}
+	hi, lo := bits.Mul64(uint64(d.until-now.n), uint64(l.quota))
+	if per := uint64(l.per); hi < per {
+		if earned, rest := bits.Div64(hi, lo, per); earned < uint64(d.used) {
+			d.used = int64(earned)
+			if rest > 0 {
+				d.used++
+			}
+		}
+	}
+	return d
 }

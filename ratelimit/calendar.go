@@ -2,57 +2,70 @@ package ratelimit
 
 import "time"
 
-// A calendar is the present window and what was used in it.
+// A calendar is the present window and what was used in it. Times of the wall clock are
+// nanoseconds since 1970.
 type calendar struct {
-	end time.Time
-	// next is the end of the window after that, if the caller has given windows. It is
-	// end if that is not known.
-	next   time.Time
+	end int64 // of the window, by the wall clock
+	// next is the end of the window after that, if the caller has given windows, or 0. It
+	// is end if that is not known.
+	next   int64
 	opened int64 // the instant at which the key first used the window
 	closes int64 // the instant at which it ends, as expected then
 	used   int64
 }
 
+// newCalendar is called with a charge of a calendar.
 func newCalendar(l *Limit, now instant, d debt) *calendar {
 	c := new(calendar)
-	c.open(l, now)
+	c.open(l, now, now.calendar.wall)
 	if d.until > now.n {
 		c.used = min(d.used, l.quota)
 	}
 	return c
 }
 
-// open begins the window that contains now.
-func (c *calendar) open(l *Limit, now instant) {
-	switch w := now.windows; {
-	case w != nil && now.time.Before(w[0].End):
-		c.end, c.next = w[0].End, w[1].End
-	case w != nil:
-		c.end, c.next = w[1].End, w[1].End
-	case !c.next.IsZero():
+// time returns the time by the wall clock, or as expected when the window was opened.
+func (c *calendar) time(now instant) int64 {
+	if now.calendar == nil {
+		return c.end + now.n - c.closes
+	}
+	return now.calendar.wall
+}
+
+// open begins the window that contains t.
+func (c *calendar) open(l *Limit, now instant, t int64) {
+	switch charge := now.calendar; {
+	case charge == nil && c.next != 0:
 		c.end = c.next
+	case charge == nil || charge.Windows[0].End.IsZero():
+		_, end := l.Window(time.Unix(0, t))
+		c.end, c.next = end.UnixNano(), 0
 	default:
-		_, c.end = l.Window(now.time)
+		c.end, c.next = charge.Windows[0].End.UnixNano(), charge.Windows[1].End.UnixNano()
+		if t >= c.end {
+			c.end = c.next
+		}
 	}
 	c.opened = now.n
-	c.closes = now.n + int64(c.end.Sub(now.time))
+	c.closes = now.n + c.end - t
 	c.used = 0
 }
 
-// turn begins the next window once the present one has ended. If the clock is set back,
-// the window that has begun stays.
-func (c *calendar) turn(l *Limit, now instant) {
-	if !now.time.Before(c.end) {
-		c.open(l, now)
+// turn begins the next window once the present one has ended, and returns the time that is
+// left of it. If the clock is set back, the window that has begun stays.
+func (c *calendar) turn(l *Limit, now instant) (left time.Duration) {
+	t := c.time(now)
+	if t >= c.end {
+		c.open(l, now, t)
 	}
+	return time.Duration(c.end - t)
 }
 
 // unknown reports whether the window that contains now is not known any more.
-func (c *calendar) unknown(now instant) bool { return !c.next.IsZero() && !now.time.Before(c.next) }
+func (c *calendar) unknown(now instant) bool { return c.next != 0 && c.time(now) >= c.next }
 
 func (c *calendar) check(l *Limit, now instant, cost int64) result {
-	c.turn(l, now)
-	left := max(c.end.Sub(now.time), 0)
+	left := c.turn(l, now)
 	res := result{
 		ok:        cost == 0 || c.used+cost <= l.quota,
 		remaining: max(l.quota-c.used, 0),

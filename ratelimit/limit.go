@@ -114,6 +114,12 @@ func (l Limit) Per() time.Duration {
 	return l.per
 }
 
+// same reports whether two limits have the same bound, and so one count. A time zone is
+// known by its name.
+func (l *Limit) same(o *Limit) bool {
+	return *l == *o || l.zone != nil && o.zone != nil && l.zone.String() == o.zone.String() && *l == o.In(l.zone)
+}
+
 // Calendar returns the unit and the time zone of a calendar window.
 func (l Limit) Calendar() (Unit, *time.Location) { return l.unit, l.zone }
 
@@ -150,6 +156,20 @@ func (u Unit) String() string {
 // maxQuota keeps sums of units and the integers of RFC 9651 far from overflow.
 const maxQuota = 1_000_000_000
 
+// The longest times keep sums of instants far from overflow in every store.
+const (
+	maxPeriod = 10 * 366 * 24 * time.Hour
+	maxRefill = 10 * maxPeriod
+
+	faultyPeriod = "must have a period of whole microseconds, above 0 and at most ten years"
+)
+
+// validPeriod reports whether stores with clocks of microseconds and of nanoseconds can
+// agree on a period.
+func validPeriod(per time.Duration) bool {
+	return per > 0 && per <= maxPeriod && per%time.Microsecond == 0
+}
+
 // faults returns what is wrong with the limit.
 func (l Limit) faults() (reasons []string) {
 	add := func(faulty bool, reason string) {
@@ -163,10 +183,12 @@ func (l Limit) faults() (reasons []string) {
 	case AlgorithmUnlimited, AlgorithmNothing:
 		return nil
 	case AlgorithmTokenBucket:
-		add(l.per <= 0, "must have a period above 0")
+		add(!validPeriod(l.per), faultyPeriod)
 		add(l.quota > 0 && l.burst < 1 || l.burst > maxQuota, "must have a burst from 1 to 1e9")
+		add(len(reasons) == 0 && l.quota > 0 && l.span(l.burst).whole >= int64(maxRefill),
+			"must earn a burst within 100 years")
 	case AlgorithmRollingWindow:
-		add(l.per <= 0, "must have a period above 0")
+		add(!validPeriod(l.per), faultyPeriod)
 	case AlgorithmCalendarWindow:
 		add(l.unit < Minute || l.unit > Year, "must have one of the Units")
 		add(l.zone == nil, "must have a time zone")
@@ -179,7 +201,7 @@ func (l Limit) faults() (reasons []string) {
 // key.
 func (l *Limit) firstReset() time.Duration {
 	if l.algorithm == AlgorithmTokenBucket {
-		return time.Duration(l.tokenNanos())
+		return time.Duration(l.span(1).up())
 	}
 	return l.per
 }

@@ -81,16 +81,8 @@ func (m *Memory) table(policy string) *table {
 	return t
 }
 
-// now reads the clock. The wall clock, which may be set, matters to the calendar
-// alone; without it the reading is cheaper.
-func (m *Memory) now(wall bool) instant {
-	if wall {
-		t := time.Now()
-		return instant{time: t, n: int64(t.Sub(m.base))}
-	}
-	n := time.Since(m.base)
-	return instant{time: m.base.Add(n), n: int64(n)}
-}
+// now reads the clock.
+func (m *Memory) now() instant { return instant{n: int64(time.Since(m.base))} }
 
 // errTwice is returned to a caller that breaks the contract.
 var errTwice = errors.New("ratelimit: a policy occurs twice in one decision")
@@ -121,7 +113,7 @@ func (m *Memory) Renew(_ context.Context, places []Place, lease time.Duration) (
 		shard := t.keys.Index(t.hash(&p.Key))
 		s := t.keys.At(shard)
 		s.Lock()
-		now := m.now(false)
+		now := m.now()
 		ok := t.renew(shard, p, now.n+int64(lease), now)
 		s.Unlock()
 		if !ok {
@@ -145,7 +137,7 @@ func (m *Memory) once(d *Decision, adjusts bool) error {
 	if d.ID == (ID{}) {
 		return m.decide(d, adjusts)
 	}
-	c, repeated, err := m.repeats.begin(d, adjusts, m.now(false).n)
+	c, repeated, err := m.repeats.begin(d, adjusts, m.now().n)
 	if err != nil || repeated {
 		return err
 	}
@@ -206,15 +198,21 @@ func (m *Memory) lock(charges []Charge) (instant, error) {
 	if len(charges) > maxCharges {
 		return instant{}, fmt.Errorf("ratelimit: more than %d policies in one decision", maxCharges)
 	}
+	if len(charges) == 1 {
+		// The same with less to do, for the most usual decision.
+		c := &charges[0]
+		m.locate(c)
+		c.table.keys.At(c.shard).Lock()
+		if c.Limit.algorithm == AlgorithmCalendarWindow {
+			return m.readWall(charges)
+		}
+		return m.now(), nil
+	}
 	var order [maxCharges]uint8
 	wall := false
 	for i := range charges {
 		c := &charges[i]
-		if c.table == nil || c.table.store != m {
-			c.table = m.table(c.Policy)
-		}
-		c.hash = c.table.hash(&c.Key)
-		c.shard = c.table.keys.Index(c.hash)
+		m.locate(c)
 		wall = wall || c.Limit.algorithm == AlgorithmCalendarWindow
 		j := i
 		for ; j > 0 && charges[order[j-1]].table.order > c.table.order; j-- {
@@ -228,36 +226,51 @@ func (m *Memory) lock(charges []Charge) (instant, error) {
 	for _, i := range order[:len(charges)] {
 		charges[i].table.keys.At(charges[i].shard).Lock()
 	}
-	now := m.now(wall)
-	if wall && !known(charges, now) {
-		unlock(charges)
-		return instant{}, errClocks
+	if wall {
+		return m.readWall(charges)
 	}
-	return now, nil
+	return m.now(), nil
+}
+
+// locate finds the shard of the key of c.
+func (m *Memory) locate(c *Charge) {
+	if c.table == nil || c.table.store != m {
+		c.table = m.table(c.Policy)
+	}
+	c.hash = c.table.hash(&c.Key)
+	c.shard = c.table.keys.Index(c.hash)
 }
 
 // errClocks is returned if no window that the caller has given is the present one.
 var errClocks = errors.New("ratelimit: the clocks of the process and of the store are too far apart: " +
 	"the store's time is in neither of the two calendar windows")
 
-// known reports whether the present window of every calendar is known.
-func known(charges []Charge, now instant) bool {
+// readWall reads the wall clock as well, which may be set and so matters to the calendar
+// alone. If that fails it unlocks the shards of charges.
+func (m *Memory) readWall(charges []Charge) (instant, error) {
+	t := time.Now()
+	wall := t.UnixNano()
 	for i := range charges {
 		c := &charges[i]
-		if end := c.Windows[1].End; end.IsZero() || now.time.Before(end) || c.Limit.quota == 0 {
+		if c.Limit.algorithm != AlgorithmCalendarWindow {
 			continue
 		}
-		if u := c.table.usage(c); u == nil || !now.time.Before(u.state.(*calendar).end) {
-			return false
+		c.wall = wall
+		if end := c.Windows[1].End; end.IsZero() || t.Before(end) || c.Limit.quota == 0 {
+			continue
+		}
+		if u := c.table.usage(c); u == nil || wall >= u.state.(*calendar).end {
+			unlock(charges)
+			return instant{}, errClocks
 		}
 	}
-	return true
+	return instant{n: int64(t.Sub(m.base))}, nil
 }
 
-// of returns the instant with the windows of c, if the caller has given any.
+// of returns the instant for the limit of c.
 func (now instant) of(c *Charge) instant {
-	if !c.Windows[0].End.IsZero() {
-		now.windows = &c.Windows
+	if c.Limit.algorithm == AlgorithmCalendarWindow {
+		now.calendar = c
 	}
 	return now
 }

@@ -32,7 +32,7 @@ const maxOthers = 3
 // all the others, one of which may be dropped.
 func (e *entry) change(l *Limit, now instant) {
 	for i := range e.others {
-		if u := &e.others[i]; u.limit == *l {
+		if u := &e.others[i]; u.limit.same(l) {
 			e.usage, *u = *u, e.usage
 			return
 		}
@@ -75,7 +75,7 @@ func (e *entry) adjust(now instant, at, cost int64) (moved int64) {
 // calendar window if neither it nor the next one, whose bounds its last caller has given,
 // contains the present time.
 func (e *entry) spread(now instant, at, cost int64) {
-	now.windows = nil
+	now.calendar = nil
 	e.others = slices.DeleteFunc(e.others, func(u usage) bool {
 		c, ok := u.state.(*calendar)
 		return ok && c.unknown(now)
@@ -96,15 +96,21 @@ func (u *usage) follow(now instant, at, cost int64) {
 	}
 }
 
-func (u *usage) debt(now instant) debt { return u.state.debt(&u.limit, now) }
+// debt returns what must be kept when the usage is dropped. Its end is rounded up, so that
+// stores agree whose clocks have nanoseconds or microseconds.
+func (u *usage) debt(now instant) debt {
+	d := u.state.debt(&u.limit, now)
+	d.until += (int64(time.Microsecond) - d.until%int64(time.Microsecond)) % int64(time.Microsecond)
+	return d
+}
 
-// An instant is one reading of the clock: the time, and the nanoseconds of monotonic
-// time since the store was made, which also identify the instant.
+// An instant is one reading of the clock: the nanoseconds of monotonic time since the
+// store was made, which also identify the instant.
 type instant struct {
-	time time.Time
-	n    int64
-	// windows are those that the caller has given for the present limit, or nil.
-	windows *[2]Window
+	n int64
+	// calendar is the charge if its limit is a [CalendarWindow], and else nil: it has the
+	// time by the wall clock, and may have windows.
+	calendar *Charge
 }
 
 // A state is what one key has used under one limit. The limit never changes. Its methods

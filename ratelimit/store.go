@@ -112,6 +112,7 @@ type Charge struct {
 	entry *entry
 	shard int
 	hash  uint64
+	wall  int64 // of a calendar: the present time, in nanoseconds since 1970
 }
 
 // A Place is what a decision has charged under a [Concurrency] limit: TakenBy is the ID

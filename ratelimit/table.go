@@ -64,7 +64,7 @@ func (t *table) entry(c *Charge, now instant) *entry {
 	switch {
 	case !ok:
 		e = t.admit(c, hash, now)
-	case e.limit != c.Limit:
+	case !e.limit.same(&c.Limit):
 		e.change(&c.Limit, now)
 	}
 	return e
@@ -81,11 +81,11 @@ func (t *table) usage(c *Charge) *usage {
 	if !ok {
 		return nil
 	}
-	if e.limit == c.Limit {
+	if e.limit.same(&c.Limit) {
 		return &e.usage
 	}
 	for i := range e.others {
-		if e.others[i].limit == c.Limit {
+		if e.others[i].limit.same(&c.Limit) {
 			return &e.others[i]
 		}
 	}
