@@ -8,144 +8,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/usher-go/usher/ratelimit"
 	"github.com/usher-go/usher/ratelimit/ratelimittest"
 )
-
-var wrong = flag.String("wrong", "", "the wrong store that TestWrongStore runs the suite against")
-
-// A store changes the arguments and the results of a Memory.
-type store struct {
-	*ratelimit.Memory
-	take, taken     func(*ratelimit.Charge)
-	adjust          func(*ratelimit.Charge)
-	adjusted        func(charge *ratelimit.Charge, cost int64)
-	onlyFirstAdjust bool
-}
-
-func (s store) Take(ctx context.Context, d *ratelimit.Decision) error {
-	own := *d
-	own.Charges = slices.Clone(d.Charges)
-	each(own.Charges, s.take)
-	err := s.Memory.Take(ctx, &own)
-	each(own.Charges, s.taken)
-	d.Admitted = own.Admitted
-	for i := range d.Charges {
-		c, o := &d.Charges[i], &own.Charges[i]
-		c.Violated, c.Remaining, c.Reset, c.Wait, c.TakenBy, c.TakenAt =
-			o.Violated, o.Remaining, o.Reset, o.Wait, o.TakenBy, o.TakenAt
-		if o.Violated && !o.Shadow {
-			d.Admitted = false
-		}
-	}
-	return err
-}
-
-func (s store) Adjust(ctx context.Context, d *ratelimit.Decision) error {
-	own := *d
-	own.Charges = slices.Clone(d.Charges)
-	if s.onlyFirstAdjust {
-		own.Charges = own.Charges[:1]
-	}
-	each(own.Charges, s.adjust)
-	err := s.Memory.Adjust(ctx, &own)
-	for i := range own.Charges {
-		d.Charges[i].Moved = own.Charges[i].Moved
-		if s.adjusted != nil {
-			s.adjusted(&d.Charges[i], own.Charges[i].Cost)
-		}
-	}
-	return err
-}
-
-func each(charges []ratelimit.Charge, f func(*ratelimit.Charge)) {
-	for i := range charges {
-		if f != nil {
-			f(&charges[i])
-		}
-	}
-}
-
-// stores are stores that are wrong in one way each, with the test of the suite that must
-// fail.
-var stores = map[string]struct {
-	store store
-	fails string
-}{
-	"does not report what it has moved": {
-		store{adjusted: func(c *ratelimit.Charge, _ int64) { c.Moved = 0 }},
-		"an_adjustment_takes_what_is_left",
-	},
-	"reports that it has moved all it was asked to": {
-		store{adjusted: func(c *ratelimit.Charge, cost int64) { c.Moved = cost }},
-		"an_adjustment_takes_what_is_left",
-	},
-	"takes nothing upwards": {
-		store{adjust: func(c *ratelimit.Charge) { c.Cost = min(c.Cost, 0) }},
-		"an_adjustment_takes_what_is_left",
-	},
-	"stamps what it takes later at another instant": {
-		store{adjust: func(c *ratelimit.Charge) {
-			if c.Cost > 0 {
-				c.TakenAt = 0
-			}
-		}},
-		"what_did_not_fit_is_not_refunded",
-	},
-	"refunds nothing": {
-		store{adjust: func(c *ratelimit.Charge) { c.Cost = max(c.Cost, 0) }},
-		"what_is_refunded_can_be_used_again",
-	},
-	"adjusts only the first charge": {
-		store{onlyFirstAdjust: true},
-		"every_charge_of_an_adjustment_is_adjusted",
-	},
-	"does not look at MinRemaining": {
-		store{take: func(c *ratelimit.Charge) { c.MinRemaining = 0 }},
-		"a_charge_of_zero_can_require",
-	},
-	"charges what MinRemaining asks for": {
-		store{take: func(c *ratelimit.Charge) { c.Cost = max(c.Cost, c.MinRemaining) }},
-		"a_charge_of_zero_can_require",
-	},
-	"takes a quota of 0 for none": {
-		store{take: func(c *ratelimit.Charge) {
-			if c.Limit.Quota() == 0 {
-				c.Limit = ratelimit.Unlimited()
-			}
-		}},
-		"under_a_quota_of_zero_nothing_fits",
-	},
-	"reports a wait under a quota of 0": {
-		store{taken: func(c *ratelimit.Charge) { c.Wait = max(c.Wait, 0) }},
-		"under_a_quota_of_zero_nothing_fits",
-	},
-	"counts each limit of a key apart": {
-		store{
-			take:   func(c *ratelimit.Charge) { c.Policy += c.Limit.String() },
-			adjust: func(c *ratelimit.Charge) { c.Policy += c.Limit.String() },
-		},
-		"a_larger_limit_starts_with_what_was_used",
-	},
-}
-
-// TestWrongStoresFail runs the suite in a process of its own for each wrong store.
-func TestWrongStoresFail(t *testing.T) {
-	for name, c := range stores {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestWrongStore$", "-wrong", name) //nolint:gosec // this test itself
-			out, err := cmd.CombinedOutput()
-			if err == nil {
-				t.Fatal("the suite passes")
-			}
-			if !strings.Contains(string(out), "--- FAIL: TestWrongStore/"+c.fails) {
-				t.Errorf("another test than %s fails:\n%s", c.fails, out)
-			}
-		})
-	}
-}
 
 func newMemory() *ratelimit.Memory {
 	m, err := ratelimit.NewMemory(ratelimit.MemoryConfig{})
@@ -155,22 +22,178 @@ func newMemory() *ratelimit.Memory {
 	return m
 }
 
-func TestWrongStore(t *testing.T) {
-	if *wrong == "" {
-		t.Skip("run by TestWrongStoresFail")
-	}
-	c, ok := stores[*wrong]
-	if !ok {
-		t.Skip("no such store")
-	}
+func TestAMemoryPasses(t *testing.T) {
+	ratelimittest.TestStore(t, func(testing.TB) ratelimit.Store { return newMemory() })
+}
+
+// The wrappers that the wrong stores share do not themselves fail the suite.
+func TestARightStorePasses(t *testing.T) {
 	ratelimittest.TestStore(t, func(testing.TB) ratelimit.Store {
-		s := c.store
-		s.Memory = newMemory()
-		return s
+		return asked(func(*ratelimit.Charge) {})(results(func(*ratelimit.Charge) {})(newMemory()))
 	})
 }
 
-// The wrapper that the wrong stores share does not itself fail the suite.
-func TestARightStorePasses(t *testing.T) {
-	ratelimittest.TestStore(t, func(testing.TB) ratelimit.Store { return store{Memory: newMemory()} })
+// A mistake makes a store wrong in one way.
+type mistake struct {
+	row  string // that must fail
+	made func(*ratelimit.Memory) ratelimit.Store
+}
+
+var wrong = flag.String("wrong", "", "the mistake of the store that TestWrongStore runs the suite against")
+
+var mistakes = []map[string]mistake{
+	amountMistakes, keyMistakes, windowMistakes, adjustMistakes, changeMistakes, placeMistakes, repeatMistakes, callMistakes,
+}
+
+// TestWrongStoresFail runs the row of the suite that must fail for each wrong store, in a
+// process of its own.
+func TestWrongStoresFail(t *testing.T) {
+	for _, of := range mistakes {
+		for name, m := range of {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				wantFailure(t, "TestWrongStore", m.row, name)
+			})
+		}
+	}
+}
+
+// wantFailure runs one row of a test in a process of its own, where it must fail.
+func wantFailure(t *testing.T, test, row, name string) {
+	t.Helper()
+	run, failed := "^"+test+"$", "--- FAIL: "+test
+	if row != "" {
+		// A name becomes a pattern, whose parts a slash separates.
+		row = strings.ReplaceAll(row, " ", "_")
+		run, failed = run+"/^"+row+"$", failed+"/"+row
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run="+run, "-test.timeout=1m", "-wrong", name) //nolint:gosec // this test itself
+	out, err := cmd.CombinedOutput()
+	if err == nil || !strings.Contains(string(out), failed) {
+		t.Errorf("no failure of %q, but %v:\n%s", row, err, out)
+	}
+}
+
+func TestWrongStore(t *testing.T) {
+	for _, of := range mistakes {
+		if m, ok := of[*wrong]; ok {
+			ratelimittest.TestStore(t, func(testing.TB) ratelimit.Store { return m.made(newMemory()) })
+			return
+		}
+	}
+	t.Skip("run by TestWrongStoresFail")
+}
+
+// A store is another one whose methods are replaced, as far as they are set.
+type store struct {
+	ratelimit.Store
+	take, adjust func(context.Context, *ratelimit.Decision) error
+	renew        func(context.Context, []ratelimit.Place, time.Duration) ([]ratelimit.Place, error)
+	close        func() error
+}
+
+func (s store) Take(ctx context.Context, d *ratelimit.Decision) error {
+	if s.take != nil {
+		return s.take(ctx, d)
+	}
+	return s.Store.Take(ctx, d)
+}
+
+func (s store) Adjust(ctx context.Context, d *ratelimit.Decision) error {
+	if s.adjust != nil {
+		return s.adjust(ctx, d)
+	}
+	return s.Store.Adjust(ctx, d)
+}
+
+func (s store) Renew(ctx context.Context, places []ratelimit.Place, lease time.Duration) ([]ratelimit.Place, error) {
+	if s.renew != nil {
+		return s.renew(ctx, places, lease)
+	}
+	return s.Store.Renew(ctx, places, lease)
+}
+
+func (s store) Close() error {
+	if s.close != nil {
+		return s.close()
+	}
+	return s.Store.Close()
+}
+
+// call calls a method with a copy of d that change has changed, and takes the results.
+func call(ctx context.Context, method func(context.Context, *ratelimit.Decision) error, d *ratelimit.Decision, change func(*ratelimit.Decision)) error {
+	own := ratelimit.Decision{ID: d.ID, Charges: slices.Clone(d.Charges)}
+	change(&own)
+	err := method(ctx, &own)
+	d.Admitted = own.Admitted
+	for i := range own.Charges {
+		c, o := &d.Charges[i], &own.Charges[i]
+		c.Violated, c.Remaining, c.Reset, c.Wait, c.Moved = o.Violated, o.Remaining, o.Reset, o.Wait, o.Moved
+		c.TakenBy, c.TakenAt = o.TakenBy, o.TakenAt
+	}
+	return err
+}
+
+// wrap returns a function that makes a store of one that is like it.
+type wrap func(ratelimit.Store) ratelimit.Store
+
+func (w wrap) made(m *ratelimit.Memory) ratelimit.Store { return w(m) }
+
+// asked changes the charges that a store is asked to take or to adjust.
+func asked(change func(*ratelimit.Charge)) wrap {
+	return func(s ratelimit.Store) ratelimit.Store {
+		return askedTo(change, change)(s)
+	}
+}
+
+func askedTo(take, adjust func(*ratelimit.Charge)) wrap {
+	all := func(f func(*ratelimit.Charge)) func(*ratelimit.Decision) {
+		return func(d *ratelimit.Decision) {
+			for i := range d.Charges {
+				if f != nil {
+					f(&d.Charges[i])
+				}
+			}
+		}
+	}
+	return func(s ratelimit.Store) ratelimit.Store {
+		return store{
+			Store:  s,
+			take:   func(ctx context.Context, d *ratelimit.Decision) error { return call(ctx, s.Take, d, all(take)) },
+			adjust: func(ctx context.Context, d *ratelimit.Decision) error { return call(ctx, s.Adjust, d, all(adjust)) },
+		}
+	}
+}
+
+// results changes the results of Take.
+func results(change func(*ratelimit.Charge)) wrap {
+	return func(s ratelimit.Store) ratelimit.Store {
+		return store{Store: s, take: func(ctx context.Context, d *ratelimit.Decision) error {
+			err := s.Take(ctx, d)
+			if err != nil {
+				return err
+			}
+			d.Admitted = true
+			for i := range d.Charges {
+				change(&d.Charges[i])
+				if d.Charges[i].Violated && !d.Charges[i].Shadow {
+					d.Admitted = false
+				}
+			}
+			return nil
+		}}
+	}
+}
+
+// moved changes the results of Adjust.
+func moved(change func(*ratelimit.Charge)) wrap {
+	return func(s ratelimit.Store) ratelimit.Store {
+		return store{Store: s, adjust: func(ctx context.Context, d *ratelimit.Decision) error {
+			err := s.Adjust(ctx, d)
+			for i := range d.Charges {
+				change(&d.Charges[i])
+			}
+			return err
+		}}
+	}
 }

@@ -1,0 +1,169 @@
+package ratelimittest
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/usher-go/usher/ratelimit"
+)
+
+// TestDecisions makes 100,000 random calls at random instants, first to a
+// [ratelimit.Memory] and then to the store that open returns, whose clock setClock sets.
+// Every result must be the same, with times rounded up to whole microseconds. The instants
+// are whole microseconds and never go back; setClock is called before a call, and not
+// during one. What the store keeps must not end by any other clock.
+//
+// A failed test reports its seed: set USHER_SEED to it to repeat the calls. With -short
+// there are fewer calls, and more if USHER_SOAK is set.
+func TestDecisions(t *testing.T, open func(testing.TB) (store ratelimit.Store, setClock func(time.Time))) {
+	scripts := 100
+	switch {
+	case testing.Short():
+		scripts = 5
+	case os.Getenv("USHER_SOAK") != "":
+		scripts = 1000
+	}
+	seed := rand.Uint64()
+	if s := os.Getenv("USHER_SEED"); s != "" {
+		n, err := strconv.ParseUint(s, 10, 64)
+		if err != nil {
+			t.Fatalf("USHER_SEED: %v", err)
+		}
+		seed = n
+	}
+	t.Logf("USHER_SEED=%d", seed)
+
+	store, setClock := open(t)
+	t.Cleanup(func() { _ = store.Close() })
+	for n := range scripts {
+		s := &script{random: rand.New(rand.NewPCG(seed, uint64(n)))}
+		synctest.Test(t, func(t *testing.T) { s.record(t, n) })
+		if t.Failed() {
+			return
+		}
+		s.replay(t, store, setClock)
+	}
+}
+
+// A step is one call of a script, with what a Memory has returned.
+type step struct {
+	at     time.Time
+	method method
+	call   ratelimit.Decision // of Take or Adjust
+	places []ratelimit.Place  // of Renew
+	lease  time.Duration
+	lost   []ratelimit.Place
+	err    error
+	// takes are the charges of earlier steps that an Adjust changes.
+	takes []taken
+}
+
+// A taken is a charge of an earlier step.
+type taken struct{ step, charge int }
+
+// replay makes the calls of a script to a store and compares the results.
+func (s *script) replay(t *testing.T, store ratelimit.Store, setClock func(time.Time)) {
+	var now time.Time
+	at := make([][]int64, len(s.steps)) // what the store has set as TakenAt
+	ctx := t.Context()
+	for i := range s.steps {
+		want := &s.steps[i]
+		if !want.at.Equal(now) {
+			now = want.at
+			setClock(now)
+		}
+		got := want.request()
+		for j, earlier := range want.takes {
+			got.call.Charges[j].TakenAt = at[earlier.step][earlier.charge]
+		}
+		got.do(ctx, store)
+		for _, c := range got.call.Charges {
+			at[i] = append(at[i], c.TakenAt)
+		}
+		if wrong := want.compare(&got); wrong != "" {
+			t.Fatalf("call %d of %d, at %v: %s\n%s", i+1, len(s.steps), now, wrong, s.history(i))
+		}
+	}
+}
+
+// request returns the arguments of a step.
+func (w *step) request() step {
+	return step{at: w.at, method: w.method, call: w.method.request(&w.call), places: w.places, lease: w.lease, takes: w.takes}
+}
+
+// do makes the call, and keeps the results.
+func (w *step) do(ctx context.Context, store ratelimit.Store) {
+	if w.method == renew {
+		w.lost, w.err = store.Renew(ctx, w.places, w.lease)
+		return
+	}
+	w.err = w.method.of(store)(ctx, &w.call)
+}
+
+// compare returns in which way got differs from what is wanted.
+func (w *step) compare(got *step) string {
+	switch {
+	case (got.err != nil) != (w.err != nil):
+		return fmt.Sprintf("error %v, want %v", got.err, w.err)
+	case w.err != nil:
+		return ""
+	case w.method == renew:
+		order := func(a, b ratelimit.Place) int {
+			return cmp.Or(cmp.Compare(a.Policy, b.Policy), cmp.Compare(a.Key.String(), b.Key.String()),
+				cmp.Compare(a.TakenBy.Node, b.TakenBy.Node), cmp.Compare(a.TakenBy.Seq, b.TakenBy.Seq))
+		}
+		a, b := slices.SortedFunc(slices.Values(got.lost), order), slices.SortedFunc(slices.Values(w.lost), order)
+		if !slices.Equal(a, b) {
+			return fmt.Sprintf("lost %v, want %v", a, b)
+		}
+		return ""
+	case got.call.Admitted != w.call.Admitted:
+		return fmt.Sprintf("admitted %v, want %v", got.call.Admitted, w.call.Admitted)
+	}
+	for i := range w.call.Charges {
+		if g, w := w.method.result(&got.call.Charges[i]), w.method.result(&w.call.Charges[i]); g != w {
+			return fmt.Sprintf("charge %d: %s\nwant %s", i+1, g, w)
+		}
+	}
+	return ""
+}
+
+// history describes the last steps up to the n-th that concern the same policies and keys.
+func (s *script) history(n int) string {
+	var lines []string
+	failed := &s.steps[n]
+	for i := n; i >= 0 && len(lines) < 40; i-- {
+		w := &s.steps[i]
+		for _, c := range w.call.Charges {
+			if failed.concerns(c.Policy, c.Key) {
+				at := w.at.Sub(failed.at)
+				lines = append(lines, fmt.Sprintf("%4d %14v %-6v %s %v (%v): cost %d, least %d, shadow %v, lease %v, windows to %v and %v, of %x: admitted %v, %s",
+					i+1, at, w.method, c.Policy, c.Key, c.Limit, c.Cost, c.MinRemaining, c.Shadow, c.Lease,
+					c.Windows[0].End.Sub(failed.at), c.Windows[1].End.Sub(failed.at), c.TakenBy, w.call.Admitted, w.method.result(&c)))
+			}
+		}
+		for _, p := range w.places {
+			if failed.concerns(p.Policy, p.Key) {
+				lines = append(lines, fmt.Sprintf("%4d %14v Renew  %s %v of %x for %v: lost %v",
+					i+1, w.at.Sub(failed.at), p.Policy, p.Key, p.TakenBy, w.lease, slices.Contains(w.lost, p)))
+			}
+		}
+	}
+	slices.Reverse(lines)
+	return strings.Join(lines, "\n")
+}
+
+// concerns reports whether a step uses a key of a policy.
+func (w *step) concerns(policy string, key ratelimit.Key) bool {
+	return slices.ContainsFunc(w.call.Charges, func(c ratelimit.Charge) bool { return c.Policy == policy && c.Key == key }) ||
+		slices.ContainsFunc(w.places, func(p ratelimit.Place) bool { return p.Policy == policy && p.Key == key })
+}

@@ -1,0 +1,191 @@
+package ratelimittest
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/usher-go/usher/ratelimit"
+)
+
+// near fails the test unless got is what was left of want at some time since began.
+func near(t *testing.T, what string, got, want time.Duration, began time.Time) {
+	t.Helper()
+	const slack = time.Second // between two clocks
+	if got > want+slack || got < want-time.Since(began)-slack {
+		t.Errorf("%s = %v, want %v", what, got, want)
+	}
+}
+
+// untilEnd returns how long the window of c lasts, or 0 if c has none.
+func untilEnd(c ratelimit.Charge) time.Duration {
+	switch c.Limit.Algorithm() {
+	case ratelimit.AlgorithmRollingWindow:
+		return c.Limit.Per()
+	case ratelimit.AlgorithmCalendarWindow:
+		return time.Until(c.Windows[0].End)
+	default:
+		return 0
+	}
+}
+
+func (s suite) reset(t *testing.T) {
+	each(t, limits(), func(t *testing.T, c ratelimit.Charge) {
+		began, unused, used := time.Now(), time.Duration(0), untilEnd(c)
+		switch c.Limit.Algorithm() {
+		case ratelimit.AlgorithmTokenBucket:
+			used = c.Limit.Per() / 5
+		case ratelimit.AlgorithmCalendarWindow:
+			unused = used
+		}
+		peek := c
+		peek.Cost = 0
+		near(t, "Reset before any use", s.take(t, peek).Charges[0].Reset, unused, began)
+		near(t, "Reset after the first use", s.take(t, c).Charges[0].Reset, used, began)
+		near(t, "Reset without a charge", s.take(t, peek).Charges[0].Reset, used, began)
+		c.Cost = 4
+		near(t, "Reset after the last use", s.take(t, c).Charges[0].Reset, used, began)
+		near(t, "Reset of a refused request", s.take(t, c).Charges[0].Reset, used, began)
+	})
+}
+
+func (s suite) wait(t *testing.T) {
+	each(t, limits(), func(t *testing.T, c ratelimit.Charge) {
+		began := time.Now()
+		for i := range 5 {
+			if got := s.take(t, c).Charges[0].Wait; got != 0 {
+				t.Errorf("request %d is admitted with a wait of %v", i+1, got)
+			}
+		}
+		for _, cost := range []int64{1, 3, 5} {
+			want := untilEnd(c)
+			if c.Limit.Algorithm() == ratelimit.AlgorithmTokenBucket {
+				want = c.Limit.Per() / 5 * time.Duration(cost)
+			}
+			c.Cost, c.MinRemaining = cost, 0
+			near(t, fmt.Sprintf("Wait for a cost of %d", cost), s.take(t, c).Charges[0].Wait, want, began)
+			c.Cost, c.MinRemaining = 0, cost
+			near(t, fmt.Sprintf("Wait for %d to be left", cost), s.take(t, c).Charges[0].Wait, want, began)
+		}
+	})
+}
+
+// short returns a charge of one unit under a limit that allows quota units within a short
+// period.
+func short(name string, quota int, period time.Duration) ratelimit.Charge {
+	switch name {
+	case "token bucket":
+		return charge(ratelimit.TokenBucket(quota, period, quota))
+	case "rolling window":
+		return charge(ratelimit.RollingWindow(quota, period))
+	default:
+		// Windows end with microseconds, as instants of stores do.
+		now := time.Now().Truncate(time.Microsecond)
+		c := charge(ratelimit.CalendarWindow(quota, ratelimit.Year))
+		c.Windows = [2]ratelimit.Window{
+			{Start: now.Add(-time.Hour), End: now.Add(period)},
+			{Start: now.Add(period), End: now.Add(time.Hour)},
+		}
+		return c
+	}
+}
+
+func (s suite) obey(t *testing.T) {
+	for name := range uses() {
+		t.Run(name, func(t *testing.T) {
+			var c ratelimit.Charge
+			soon(t, func(period time.Duration) error {
+				c = short(name, 3, period)
+				for i := range 3 {
+					if d := s.take(t, c); !d.Admitted {
+						return fmt.Errorf("request %d of 3 is refused", i+1)
+					}
+				}
+				d := s.take(t, c)
+				c = d.Charges[0]
+				if d.Admitted || c.Wait <= 0 || c.Wait > period {
+					return fmt.Errorf("the fourth request of 3: admitted %v, wait %v, want at most %v", d.Admitted, c.Wait, period)
+				}
+				return nil
+			})
+			due := time.Now().Add(c.Wait)
+			eventually(t, due, "refused though the wait is over", func() bool { return s.take(t, c).Admitted })
+		})
+	}
+}
+
+func (s suite) nextWindow(t *testing.T) {
+	var c ratelimit.Charge
+	period, began := soon(t, func(period time.Duration) error {
+		c = short("calendar window", 5, period)
+		c.Cost = 5
+		if !s.take(t, c).Admitted {
+			return errors.New("a cost of 5 of 5 is refused")
+		}
+		c.Cost = 1
+		switch d := s.take(t, c); {
+		case d.Admitted:
+			return errors.New("a sixth unit of 5 is admitted")
+		case d.Charges[0].Reset > 2*period || d.Charges[0].Wait > 2*period:
+			return fmt.Errorf("within a window of %v: Reset = %v, Wait = %v", period, d.Charges[0].Reset, d.Charges[0].Wait)
+		}
+		return nil
+	})
+	var d *ratelimit.Decision
+	eventually(t, began.Add(period), "the window does not end", func() bool {
+		d = s.take(t, c)
+		return d.Admitted
+	})
+	if got := d.Charges[0].Remaining; got != 4 {
+		t.Errorf("after the first request in the next window: Remaining = %d, want 4", got)
+	}
+	near(t, "Reset in the next window", d.Charges[0].Reset, c.Windows[1].End.Sub(c.Windows[1].Start), began)
+	c.Windows = [2]ratelimit.Window{c.Windows[1], {Start: c.Windows[1].End, End: c.Windows[1].End.Add(time.Hour)}}
+	s.wantLeft(t, c, 4)
+}
+
+// sameWindow decides for processes whose clocks are ahead, and behind, of the store's.
+func (s suite) sameWindow(t *testing.T) {
+	now := time.Now().Truncate(time.Microsecond)
+	bound := func(hours int) time.Time { return now.Add(time.Duration(hours) * time.Hour) }
+	window := func(hours int) ratelimit.Window {
+		return ratelimit.Window{Start: bound(hours), End: bound(hours + 2)}
+	}
+	c := charge(ratelimit.CalendarWindow(5, ratelimit.Day))
+	c.Windows = [2]ratelimit.Window{window(-1), window(1)}
+	s.fill(t, c)
+	ahead := c
+	ahead.Windows = [2]ratelimit.Window{window(1), window(3)}
+	d := s.take(t, ahead)
+	if d.Admitted {
+		t.Error("a process whose clock is ahead begins a window before the present one has ended")
+	}
+	near(t, "Wait of a process whose clock is ahead", d.Charges[0].Wait, time.Hour, now)
+	behind := c
+	behind.Windows = [2]ratelimit.Window{window(-3), window(-1)}
+	d = s.take(t, behind)
+	if d.Admitted {
+		t.Error("a process whose clock is behind begins a window that has been")
+	}
+	near(t, "Wait of a process whose clock is behind", d.Charges[0].Wait, time.Hour, now)
+	behind.Key = ratelimit.TextKey("other")
+	near(t, "Reset of a new key, by a process whose clock is behind", s.take(t, behind).Charges[0].Reset, time.Hour, now)
+}
+
+func (s suite) noWindow(t *testing.T) {
+	c, beside := charge(ratelimit.CalendarWindow(5, ratelimit.Day)), charge(ratelimit.RollingWindow(5, time.Hour))
+	now := time.Now().Truncate(time.Microsecond)
+	present := c.Windows
+	c.Windows = [2]ratelimit.Window{
+		{Start: now.Add(-3 * time.Hour), End: now.Add(-2 * time.Hour)},
+		{Start: now.Add(-2 * time.Hour), End: now.Add(-time.Hour)},
+	}
+	d := &ratelimit.Decision{ID: newID(), Charges: []ratelimit.Charge{beside, c}}
+	if err := s.call(t, s.store.Take, d); err == nil {
+		t.Errorf("Take returns no error, and admitted is %v", d.Admitted)
+	}
+	s.wantLeft(t, beside, 5)
+	c.Windows = present
+	s.wantLeft(t, c, 5)
+}
