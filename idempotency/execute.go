@@ -3,6 +3,7 @@ package idempotency
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"github.com/usher-go/usher/internal/exchange"
 )
@@ -38,9 +39,11 @@ func (m *Middleware) execute(w http.ResponseWriter, r *http.Request, next http.H
 	returned = true
 }
 
-func newExecution(m *Middleware, c *Claim, generation uint64) *Execution {
-	e := &Execution{m: m, key: c.Key, token: c.Token, generation: generation}
-	e.renewal.execution = e
+// newExecution returns the execution of a request whose claim c was made by a call of the
+// store that began then.
+func newExecution(m *Middleware, c *Claim, generation uint64, began time.Time) *Execution {
+	e := &Execution{m: m, key: c.Key, token: c.Token, generation: generation, leaseEnds: began.Add(c.Lease)}
+	e.renewal.Value = e
 	return e
 }
 

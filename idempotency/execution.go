@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/usher-go/usher/internal/exchange"
+	"github.com/usher-go/usher/internal/heartbeat"
 )
 
 // An Execution is the single run of a request with a key, for the use of its handler. All
@@ -37,7 +38,8 @@ type Execution struct {
 	cancelLost   context.CancelFunc
 	leaseEnds    time.Time // by the clock of this process
 	leaseStopped bool      // the lease is needed no longer
-	renewal      renewal
+	groupSize    int       // how many claims the next call of Renew has at most; 0 means MaxRenew
+	renewal      heartbeat.Item[*Execution]
 }
 
 // executions holds the execution of a request.

@@ -20,11 +20,7 @@ func ReadResponse(b []byte, key Key) (status int, header, body []byte, err error
 func (m *Memory) Bytes() int64 { return m.bytes.Load() }
 
 // Leases returns how many leases are kept.
-func (m *Middleware) Leases() int {
-	m.heartbeat.mu.Lock()
-	defer m.heartbeat.mu.Unlock()
-	return len(m.heartbeat.renewals)
-}
+func (m *Middleware) Leases() int { return m.heartbeat.Len() }
 
 // Pending returns how many results are pending, and the bytes of their responses.
 func (m *Middleware) Pending() (n, bytes int) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/heartbeat"
 	"github.com/usher-go/usher/internal/report"
 	"github.com/usher-go/usher/internal/telemetry"
 )
@@ -27,7 +28,7 @@ type Middleware struct {
 	refusals    refusals
 	waiting     *atomic.Int64
 
-	heartbeat *heartbeat
+	heartbeat *heartbeat.Heartbeat[*Execution]
 	pending   *pendingResults
 
 	failures         *report.Reporter
@@ -49,10 +50,10 @@ func New(c Config) (*Middleware, error) {
 		refusals:    newRefusals(c.Header),
 		waiting:     new(atomic.Int64),
 
-		heartbeat: &heartbeat{base: time.Now()},
-		pending:   new(pendingResults),
-		failures:  report.New("idempotency", c.OnError),
+		pending:  new(pendingResults),
+		failures: report.New("idempotency", c.OnError),
 	}
+	m.heartbeat = newHeartbeat(m)
 	if c.Store == nil {
 		c.Store = newMemory(MemoryConfig{})
 	}
@@ -93,10 +94,10 @@ func (m *Middleware) ServeNext(w http.ResponseWriter, r *http.Request, next http
 		m.refuse(w, r, refused, err)
 		return
 	}
-	record, err := m.claim(r.Context(), &c)
+	record, asked, err := m.claim(r.Context(), &c)
 	switch {
 	case err == nil && record.Won:
-		m.execute(w, r, next, in, bodyAt, newExecution(m, &c, record.Generation))
+		m.execute(w, r, next, in, bodyAt, newExecution(m, &c, record.Generation, asked))
 	case err != nil && m.failsOpen(err):
 		m.executeUnprotected(w, r, next, in, bodyAt, err)
 	case err != nil:
@@ -153,17 +154,18 @@ const (
 
 // claim claims the key. While a duplicate is in flight it waits, as long as [Config.Wait]
 // allows. It polls with the same token, so this request runs if its duplicate is
-// released.
-func (m *Middleware) claim(ctx context.Context, c *Claim) (Record, error) {
-	record, err := m.store.Claim(ctx, *c)
+// released. It returns when the last call of the store began: the lease counts from then.
+func (m *Middleware) claim(ctx context.Context, c *Claim) (record Record, asked time.Time, err error) {
+	asked = time.Now()
+	record, err = m.store.Claim(ctx, *c)
 	if m.config.Wait == 0 || err != nil || !inFlight(&record, c) {
-		return record, err
+		return record, asked, err
 	}
 	defer m.waiting.Add(-1)
 	if m.waiting.Add(1) > int64(m.config.MaxWaiters) {
-		return record, nil
+		return record, asked, nil
 	}
-	deadline := time.Now().Add(m.config.Wait)
+	deadline := asked.Add(m.config.Wait)
 	for pause := firstPause; inFlight(&record, c); pause = min(2*pause, lastPause) {
 		left := time.Until(deadline)
 		if left <= 0 {
@@ -171,14 +173,15 @@ func (m *Middleware) claim(ctx context.Context, c *Claim) (Record, error) {
 		}
 		select {
 		case <-ctx.Done():
-			return record, nil
+			return record, asked, nil
 		case <-time.After(min(pause, left)):
 		}
+		asked = time.Now()
 		if record, err = m.store.Claim(ctx, *c); err != nil {
 			break
 		}
 	}
-	return record, err
+	return record, asked, err
 }
 
 // inFlight reports whether r is the claim of a duplicate of c.

@@ -302,55 +302,6 @@ func TestAResponseStoredByTheHandlerIsKept(t *testing.T) {
 	}
 }
 
-// renewals counts the renewals of each token.
-type renewals struct {
-	idempotency.Store
-	mu sync.Mutex
-	of map[idempotency.Token]int
-}
-
-func (r *renewals) Renew(ctx context.Context, claims []idempotency.ClaimID, lease time.Duration) ([]idempotency.ClaimID, error) {
-	r.mu.Lock()
-	for _, c := range claims {
-		r.of[c.Token]++
-	}
-	r.mu.Unlock()
-	return r.Store.Renew(ctx, claims, lease)
-}
-
-// All executions share one timer, but the lease of each is renewed on its own schedule:
-// three times per lease, from the beginning of the execution to its end and no longer.
-func TestEachOfManyExecutionsIsRenewedInItsOwnTime(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		store := &renewals{Store: newMemory(t, idempotency.MemoryConfig{}), of: make(map[idempotency.Token]int)}
-		const short, long = lease / 6, 2*lease - time.Second
-		h := newMiddleware(t, idempotency.Config{Store: store}).Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-			if r.URL.Path == "/long" {
-				time.Sleep(long)
-			} else {
-				time.Sleep(short)
-			}
-		}))
-		const each = 20
-		for i := range each {
-			go do(h, post("/long", "", key(fmt.Sprint("long-", i))))
-			time.Sleep(700 * time.Millisecond)
-			go do(h, post("/short", "", key(fmt.Sprint("short-", i))))
-		}
-		time.Sleep(5 * lease)
-		store.mu.Lock()
-		defer store.mu.Unlock()
-		if len(store.of) != each {
-			t.Errorf("%d executions were renewed, want %d", len(store.of), each)
-		}
-		for _, n := range store.of {
-			if n != 5 {
-				t.Errorf("one was renewed %d times, want 5", n)
-			}
-		}
-	})
-}
-
 // renewed records when Renew is called, by the token of the request, and fails when fail
 // returns true.
 type renewed struct {

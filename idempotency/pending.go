@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -61,12 +62,14 @@ func (p *pendingResults) add(e *Execution, r *pendingResult) bool {
 	return true
 }
 
-// dropResponse turns r into a tombstone.
-func (p *pendingResults) dropResponse(r *pendingResult) {
+// refuse records that the store took a renewal, but not r.
+func (p *pendingResults) refuse(r *pendingResult) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.bytes -= len(r.result.Payload)
-	r.dropResponse()
+	if r.refused++; r.refused == maxRefused && r.result.State == StateDone {
+		p.bytes -= len(r.result.Payload)
+		r.dropResponse()
+	}
 }
 
 func (p *pendingResults) remove(e *Execution, r *pendingResult) {
@@ -100,11 +103,7 @@ func (m *Middleware) Shutdown(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return fmt.Errorf("idempotency: %d results are not stored: %w", len(all), context.Cause(ctx))
 		}
-		var retries sync.WaitGroup
-		for _, e := range all {
-			retries.Go(e.retryFinish)
-		}
-		retries.Wait()
+		m.retryAll(all)
 		select {
 		case <-ctx.Done():
 		case <-time.After(pause):
@@ -127,6 +126,22 @@ func (e *Execution) finishLater(r *Result) bool {
 	return true
 }
 
+// retryAll tries once to store the pending results of executions. It keeps the leases of
+// those that are still pending: no other request may get a key meanwhile. If one has,
+// Finish returns ErrLost.
+func (m *Middleware) retryAll(all []*Execution) {
+	var tries sync.WaitGroup
+	for _, e := range all {
+		tries.Go(e.retryFinish)
+	}
+	tries.Wait()
+	m.renewAll(slices.DeleteFunc(all, func(e *Execution) bool {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		return e.pending == nil
+	}))
+}
+
 // retryFinish tries once to store the pending result.
 func (e *Execution) retryFinish() {
 	e.mu.Lock()
@@ -137,21 +152,9 @@ func (e *Execution) retryFinish() {
 	}
 	r := p.result
 	e.mu.Unlock()
-
 	kept, err := e.tryFinish(&r)
 	if err == nil || errors.Is(err, ErrLost) || time.Now().After(p.expires) {
 		e.finishedLate(p, kept, err)
-		return
-	}
-	// No other request may get the key meanwhile. If one has, Finish returns ErrLost.
-	renewed := e.renewLease() == nil
-
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if renewed && e.pending == p && p.result.State == StateDone {
-		if p.refused++; p.refused == maxRefused {
-			e.m.pending.dropResponse(p)
-		}
 	}
 }
 

@@ -21,11 +21,14 @@ type remote struct {
 	// A request with a claim must be able to renew and finish it, however many claims
 	// hang.
 	ends *guard.Guard
+	// Renewals that hang must not keep a request from finishing its claim, nor the other
+	// way around.
+	renewals *guard.Guard
 	// A claim that succeeded too late must be released, even while most claims fail.
 	releases *guard.Guard
 }
 
-// maxCalls limits the concurrent calls of each of the three kinds, including those that
+// maxCalls limits the concurrent calls of each kind, including those that
 // hang.
 const maxCalls = 64
 
@@ -35,6 +38,7 @@ func newRemote(store Store, timeout time.Duration, failures *report.Reporter) *r
 		failures: failures,
 		claims:   guard.New(timeout, maxCalls).Results(func(err error) bool { return !doubtful(err) }),
 		ends:     guard.New(timeout, maxCalls).NeverOpen(),
+		renewals: guard.New(timeout, maxCalls).NeverOpen(),
 		releases: guard.New(timeout, maxCalls).NeverOpen(),
 	}
 }
@@ -87,7 +91,7 @@ func (s *remote) release(ctx context.Context, c *Claim) {
 }
 
 func (s *remote) Renew(ctx context.Context, claims []ClaimID, lease time.Duration) (lost []ClaimID, err error) {
-	return guard.Call(context.WithoutCancel(ctx), s.ends, func(ctx context.Context) ([]ClaimID, error) {
+	return guard.Call(context.WithoutCancel(ctx), s.renewals, func(ctx context.Context) ([]ClaimID, error) {
 		return s.store.Renew(ctx, claims, lease)
 	}, nil)
 }

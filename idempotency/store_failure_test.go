@@ -349,6 +349,7 @@ func TestStoringAResponseIsRetried(t *testing.T) {
 				// The store accepts renewals, but not the response. Once it has recovered
 				// it accepts a tombstone.
 				time.Sleep(c.down + lease)
+				synctest.Wait()
 				wantFailure(t, do(h, post("/", "")), 409, notKept)
 				if counts := m.counts(t); counts["dropped"] != 1 || counts["finish_failed"] != 0 || len(reported) != 2 || !errors.Is(reported[1], usher.ErrFull) {
 					t.Errorf("counted %v, OnError got %v", counts, reported)
