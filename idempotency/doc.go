@@ -43,10 +43,11 @@
 // handler ignores [Execution.Lost]; and if it already has 1,024 results that the store
 // has yet to accept and another is added.
 //
-// To close this gap, store the response in the transaction of the effect
-// ([Execution.Completion]), protect the data with the fencing token
-// ([Execution.Generation]), and pass [Execution.DownstreamKey] to services that
-// accept keys.
+// To close this gap, finish the claim in the transaction of the effect: a [TxStore] keeps
+// the records where the handler keeps its data, and [Execution.Completion] returns what its
+// FinishTx takes. Where that is not possible, protect the data with the fencing token
+// ([Execution.Generation]), and pass [Execution.DownstreamKey] to services that accept
+// keys.
 //
 // Bodies are kept in memory, up to [Config.MaxBody], and so are responses, up to
 // [Config.MaxResponse]; nothing is written to disk. A body is read before the

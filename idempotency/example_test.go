@@ -112,6 +112,69 @@ func ship(ctx context.Context, generation uint64, key string) error {
 	return ctx.Err()
 }
 
+// A database has both the orders and the records. It stands for a server of databases,
+// whose store is a [idempotency.TxStore].
+type database struct {
+	*idempotency.Memory
+	orders int
+}
+
+// A transaction changes the database when it is committed.
+type transaction struct {
+	orders      int
+	completions []idempotency.Completion
+}
+
+func (db *database) FinishTx(_ context.Context, tx *transaction, c idempotency.Completion) (idempotency.State, error) {
+	tx.completions = append(tx.completions, c)
+	return c.Result.State, nil
+}
+
+func (db *database) commit(ctx context.Context, tx *transaction) error {
+	for _, c := range tx.completions {
+		if _, err := db.Finish(ctx, c); err != nil {
+			return err
+		}
+	}
+	db.orders += tx.orders
+	return nil
+}
+
+// A handler whose data is in the same database as the records finishes the claim in its
+// own transaction. Either there is an order and the response to it, or there is neither,
+// even if the process dies in between.
+func ExampleExecution_Completion() {
+	db := &database{Memory: usher.Must(idempotency.NewMemory(idempotency.MemoryConfig{}))}
+	once, err := idempotency.New(idempotency.Config{Store: db})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	h := asAcme(once.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		tx := &transaction{orders: 1}
+		body := fmt.Appendf(nil, "order %d", db.orders+tx.orders)
+		if e := idempotency.From(r.Context()); e != nil { // else the request has no key
+			if _, err := db.FinishTx(r.Context(), tx, e.Completion(http.StatusCreated, w.Header(), body)); err != nil {
+				usher.Fail(w, r, err) // tx is not committed
+				return
+			}
+		}
+		if err := db.commit(r.Context(), tx); err != nil {
+			usher.Fail(w, r, err)
+			return
+		}
+		w.WriteHeader(http.StatusCreated)
+		_, _ = w.Write(body)
+	})))
+	order(h, "a")
+	order(h, "a")
+	order(h, "b")
+	// Output:
+	// 201 order 1
+	// 201 order 1 (replayed)
+	// 201 order 2
+}
+
 // The common mistake is to put the middleware outside authentication. Keys belong to
 // callers, and the caller is not known there. So a request with a key is refused:
 // otherwise all callers would share their keys.

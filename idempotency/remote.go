@@ -12,7 +12,7 @@ import (
 )
 
 // remote guards a store that may fail, hang or panic. Its calls return within
-// [Config.StoreTimeout], whatever the store does. They do not end when the client
+// [Config.StoreTimeout], whatever the store does. Those that are lost are repeated. They do not end when the client
 // disconnects, and a claim that succeeds too late is released.
 type remote struct {
 	store    Store
@@ -46,7 +46,7 @@ func newRemote(store Store, timeout time.Duration, failures *report.Reporter) *r
 func (s *remote) Claim(ctx context.Context, c Claim) (Record, error) {
 	ctx = context.WithoutCancel(ctx)
 	r, err := guard.Call(ctx, s.claims, func(ctx context.Context) (Record, error) {
-		r, err := s.store.Claim(ctx, c)
+		r, err := twice(ctx, func() (Record, error) { return s.store.Claim(ctx, c) })
 		if err == nil {
 			err = r.check(&c)
 		}
@@ -82,7 +82,9 @@ func doubtful(err error) bool {
 // after the lease.
 func (s *remote) release(ctx context.Context, c *Claim) {
 	err := s.releases.Do(ctx, func(ctx context.Context) error {
-		_, err := s.store.Finish(ctx, Completion{c.Key, c.Token, Result{State: StateReleased, TTL: c.Lease}})
+		_, err := twice(ctx, func() (State, error) {
+			return s.store.Finish(ctx, Completion{c.Key, c.Token, Result{State: StateReleased, TTL: c.Lease}})
+		})
 		return err
 	})
 	if err != nil && !errors.Is(err, ErrLost) { // which means that there was no claim
@@ -98,8 +100,19 @@ func (s *remote) Renew(ctx context.Context, claims []ClaimID, lease time.Duratio
 
 func (s *remote) Finish(ctx context.Context, c Completion) (kept State, err error) {
 	return guard.Call(context.WithoutCancel(ctx), s.ends, func(ctx context.Context) (State, error) {
-		return s.store.Finish(ctx, c)
+		return twice(ctx, func() (State, error) { return s.store.Finish(ctx, c) })
 	}, nil)
+}
+
+// twice calls f, and once more if the store was unavailable and time is left: a connection
+// that has been reset is no reason to refuse a request. This is safe, because the token
+// makes two calls one.
+func twice[T any](ctx context.Context, f func() (T, error)) (T, error) {
+	v, err := f()
+	if errors.Is(err, usher.ErrUnavailable) && ctx.Err() == nil {
+		return f()
+	}
+	return v, err
 }
 
 func (s *remote) Close() error { return s.store.Close() }
