@@ -1,16 +1,11 @@
 package jwtauth
 
 import (
-	"cmp"
-	"container/heap"
 	"context"
 	"errors"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/usher-go/usher/internal/guard"
-	"github.com/usher-go/usher/internal/queue"
 )
 
 // Revocations reports tokens that must be refused although they are valid. A [Verifier]
@@ -27,142 +22,74 @@ type Revocations interface {
 // A Revoker is a [Revocations] that can be extended; package session does so when a
 // session ends. A call of any method may be repeated, and has taken effect once it
 // returns nil. An error leads to a 503, and so does a call that panics or takes too long;
-// such a call may have taken effect or not.
+// such a call may have taken effect or not, unless the error matches [usher.ErrFull].
+//
+// A revocation never ends before the time until, whatever later calls say. Issuers, IDs
+// and subjects are valid UTF-8 without NUL, of 1 to 1,024 bytes, and are compared byte by
+// byte; any other is an error, and so is one that is empty.
 type Revoker interface {
 	Revocations
-	// RevokeSession revokes all tokens of the session with this ID (sid). The revocation
-	// may be removed after the time until.
+	// RevokeToken revokes the token with this ID (jti). The revocation may be removed
+	// after the time until.
+	RevokeToken(ctx context.Context, issuer, id string, until time.Time) error
+	// RevokeSession revokes all tokens of the session with this ID (sid).
 	RevokeSession(ctx context.Context, issuer, id string, until time.Time) error
-	// RevokeSubject revokes all tokens of a subject whose iat is earlier than the
-	// argument before, and those without iat.
-	RevokeSubject(ctx context.Context, issuer, subject string, before, until time.Time) error
+	// RevokeSubject revokes all tokens of a subject whose iat is earlier than
+	// issuedBefore, and those without iat.
+	RevokeSubject(ctx context.Context, issuer, subject string, issuedBefore, until time.Time) error
 }
 
-// ErrRevocationsFull is returned by a [RevocationList] that could make room for another
-// revocation only by removing one that still matters.
-var ErrRevocationsFull = errors.New("jwtauth: the list of revocations is full")
-
-// A RevocationList is a [Revoker] in memory, for a single process. Its zero value is
-// ready for use. It must not be copied, and is safe for concurrent use.
-//
-// A revocation stays until the time that its caller passes as until, and is never removed
-// earlier: when the list is full, adding fails with [ErrRevocationsFull]. Set until to
-// the latest exp of the affected tokens plus the Leeway of the verifier. If access tokens
-// are valid for 15 minutes, the list has the logouts of the last quarter of an hour.
-type RevocationList struct {
-	// Capacity is the maximum number of revocations, of about 300 bytes each; zero
-	// means 1,000,000. Set it before the first use.
-	Capacity int
-
-	mu    sync.RWMutex
-	known map[revoked]*revocation
-	ends  queue.Queue[*revocation] // the first to end comes first
-	size  atomic.Int64
+// A RevocationSource is a [Revoker] whose list several processes share, each of which can
+// follow it. A [RevocationMirror] does so.
+type RevocationSource interface {
+	Revoker
+	// Follow calls changed for each revocation after a position, in the order of their
+	// positions, and goes on with those that are added or extended until ctx ends. The
+	// position "" is before all revocations that are not past their Until; any other is
+	// the [Revocation.Position] of one that this list has passed to changed, be it in
+	// another call or another process. So a call of Follow with the last position that
+	// the previous call has passed on continues where that has ended, without a gap.
+	// Follow may leave out a revocation that is past its Until or was extended since.
+	//
+	// Follow calls ready once, as soon as it has passed on everything that was there when
+	// it was called. It makes no two calls of ready and changed concurrently, and none
+	// after it has returned. It returns nil once ctx has ended, an error that matches
+	// [ErrPosition] if the list cannot continue from the position, and any other error as
+	// soon as it may have missed something: if it can no longer be reached, within a second
+	// of its last response.
+	Follow(ctx context.Context, after string, ready func(), changed func(Revocation)) error
 }
 
-var _ Revoker = (*RevocationList)(nil)
-
-// A revoked identifies what a revocation applies to.
-type revoked struct {
-	by     revokedBy
-	issuer string
-	value  string
+// A Revocation is an entry of a [RevocationSource].
+type Revocation struct {
+	// Position is the place of this entry in the list. It changes when the revocation is
+	// extended. Only the source can interpret it.
+	Position string
+	// Kind is what is revoked.
+	Kind RevocationKind
+	// Issuer is the iss, and Value the jti, sid or sub, of the tokens that are revoked.
+	Issuer, Value string
+	// IssuedBefore is zero unless Kind is [RevokedSubject]: then the tokens with an
+	// earlier iat are revoked, and those without. A source may round it and Until up to
+	// the next microsecond.
+	IssuedBefore time.Time
+	// Until is when all these tokens have expired.
+	Until time.Time
 }
 
-type revokedBy uint8
+// A RevocationKind is what a [Revocation] applies to.
+type RevocationKind uint8
 
+// The kinds of revocations.
 const (
-	byToken revokedBy = iota
-	bySession
-	bySubject
+	RevokedToken   RevocationKind = iota // the token whose jti is the Value
+	RevokedSession                       // all tokens whose sid is the Value
+	RevokedSubject                       // the tokens whose sub is the Value and that were issued before a time
 )
 
-type revocation struct {
-	revoked
-	before time.Time // for a subject: tokens issued earlier are revoked
-	until  time.Time
-	index  int
-}
-
-// RevokeToken revokes the token with this ID (jti). The only error is
-// ErrRevocationsFull.
-func (l *RevocationList) RevokeToken(_ context.Context, issuer, id string, until time.Time) error {
-	return l.add(revocation{revoked: revoked{byToken, issuer, id}, until: until})
-}
-
-// RevokeSession implements [Revoker].
-func (l *RevocationList) RevokeSession(_ context.Context, issuer, id string, until time.Time) error {
-	return l.add(revocation{revoked: revoked{bySession, issuer, id}, until: until})
-}
-
-// RevokeSubject implements [Revoker]. The iat of a token has whole seconds, so a
-// token issued within the second of before is revoked too.
-func (l *RevocationList) RevokeSubject(_ context.Context, issuer, subject string, before, until time.Time) error {
-	return l.add(revocation{revoked: revoked{bySubject, issuer, subject}, before: before, until: until})
-}
-
-func (l *RevocationList) add(r revocation) error {
-	now := time.Now()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	// At most two expired revocations are removed at a time: that is faster than others
-	// are added, and no call has the lock while it removes many.
-	for range 2 {
-		if len(l.ends) > 0 && now.After(l.ends[0].until) {
-			old := heap.Pop(&l.ends).(*revocation)
-			delete(l.known, old.revoked)
-		}
-	}
-	defer func() { l.size.Store(int64(len(l.known))) }()
-	if old, ok := l.known[r.revoked]; ok {
-		// A revocation is only ever extended.
-		if r.before.After(old.before) {
-			old.before = r.before
-		}
-		if r.until.After(old.until) {
-			old.until = r.until
-			heap.Fix(&l.ends, old.index)
-		}
-		return nil
-	}
-	if len(l.known) >= cmp.Or(l.Capacity, 1_000_000) {
-		return ErrRevocationsFull
-	}
-	if l.known == nil {
-		l.known = make(map[revoked]*revocation)
-	}
-	l.known[r.revoked] = &r
-	heap.Push(&l.ends, &r)
-	return nil
-}
-
-// Revoked implements [Revocations]. It returns no error.
-func (l *RevocationList) Revoked(_ context.Context, t *Token) (bool, error) {
-	if l.size.Load() == 0 {
-		return false, nil
-	}
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	if t.ID != "" && l.known[revoked{byToken, t.Issuer, t.ID}] != nil {
-		return true, nil
-	}
-	if t.SessionID != "" && l.known[revoked{bySession, t.Issuer, t.SessionID}] != nil {
-		return true, nil
-	}
-	if r := l.known[revoked{bySubject, t.Issuer, t.Subject}]; r != nil {
-		return t.IssuedAt.Before(r.before), nil
-	}
-	return false, nil
-}
-
-// Len returns the number of revocations, including expired ones, of which two are
-// removed whenever another one is added.
-func (l *RevocationList) Len() int { return int(l.size.Load()) }
-
-// Before and Moved implement [queue.Item].
-func (r *revocation) Before(other *revocation) bool { return r.until.Before(other.until) }
-
-func (r *revocation) Moved(index int) { r.index = index }
+// ErrPosition means that a [RevocationSource] cannot continue from a position: it has
+// removed later revocations, or the position is of another list. Follow it from "" then.
+var ErrPosition = errors.New("jwtauth: the revocations cannot be followed from this position")
 
 // defaultRevocationTimeout is longer than a healthy store needs, even a distant one, and
 // shorter than a client waits.
@@ -178,10 +105,11 @@ type guardedRevocations struct {
 	guard       *guard.Guard
 }
 
-// guardRevocations returns r with bounded calls. A [RevocationList] never waits and is
-// returned as it is.
+// guardRevocations returns r with bounded calls. A [RevocationList] or
+// [RevocationMirror], which does not wait for another process, is returned as it is.
 func guardRevocations(r Revocations, timeout time.Duration) Revocations {
-	if _, local := r.(*RevocationList); r == nil || local {
+	switch r.(type) {
+	case nil, *RevocationList, *RevocationMirror:
 		return r
 	}
 	if timeout <= 0 {

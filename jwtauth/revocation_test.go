@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/jwtauth"
 )
 
@@ -68,7 +69,7 @@ func TestRevocationListForgetsNothingThatMatters(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := revoke("3", time.Hour); !errors.Is(err, jwtauth.ErrRevocationsFull) {
+		if err := revoke("3", time.Hour); !errors.Is(err, usher.ErrFull) {
 			t.Fatalf("a full list returned %v", err)
 		}
 		if !is("0") || !is("1") || !is("2") || is("3") {
@@ -169,7 +170,7 @@ func TestEndedRevocationsNeedNoRoom(t *testing.T) {
 		if list.Len() != 100 {
 			t.Errorf("%d revocations, want 100", list.Len())
 		}
-		if err := list.RevokeToken(t.Context(), issuer, "one more", until.Add(time.Hour)); !errors.Is(err, jwtauth.ErrRevocationsFull) {
+		if err := list.RevokeToken(t.Context(), issuer, "one more", until.Add(time.Hour)); !errors.Is(err, usher.ErrFull) {
 			t.Errorf("a full list: %v", err)
 		}
 	})

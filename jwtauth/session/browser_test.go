@@ -308,7 +308,7 @@ func TestOfSeveralRefreshTokensTheLiveOneIsExchanged(t *testing.T) {
 		},
 		"a token of a session that has ended": func(t *testing.T, order func(...string) []string) {
 			ended, live := login(t, m), login(t, m)
-			if err := m.Logout(t.Context(), ended.Session.ID); err != nil {
+			if _, err := m.Logout(t.Context(), ended.Session.Subject, ended.Session.ID); err != nil {
 				t.Fatal(err)
 			}
 			exchange(t, 200, order(ended.RefreshToken(), live.RefreshToken())...)
@@ -454,7 +454,7 @@ func TestLogoutEndsTheSessionsOfSeveralCookies(t *testing.T) {
 					token = opened.RefreshToken()
 					tokens = append(tokens, token)
 					if c == 'd' {
-						if err := m.Logout(t.Context(), opened.Session.ID); err != nil {
+						if _, err := m.Logout(t.Context(), opened.Session.Subject, opened.Session.ID); err != nil {
 							t.Fatal(err)
 						}
 					}
@@ -694,7 +694,7 @@ func TestALateRefusalRemovesNoCookiesOfALogin(t *testing.T) {
 	s := newSite(t, store, cookies(nil))
 	b := s.browser()
 	b.want(200, "POST", "/auth/login?as=ann", "")
-	if err := s.issuer.LogoutAll(t.Context(), "ann"); err != nil {
+	if _, err := s.issuer.LogoutAll(t.Context(), "ann"); err != nil {
 		t.Fatal(err)
 	}
 	arrived, release := make(chan struct{}), make(chan struct{})

@@ -45,6 +45,10 @@ type Config struct {
 	RefreshLifetime time.Duration
 	// SessionLifetime is how long a session lasts in any case; zero means 30 days.
 	SessionLifetime time.Duration
+	// MaxSessions is how many live sessions a subject may have; zero means 100. It is at
+	// most 1,000. One more login ends the session that was refreshed least recently, with
+	// its access tokens.
+	MaxSessions int
 	// Grace is how long after its exchange a refresh token still gets the same response
 	// again, byte for byte; zero means 10 seconds, a negative number no grace. It is at
 	// most 5 minutes. It must exceed the difference between the clocks of the nodes.
@@ -68,7 +72,8 @@ type Config struct {
 	// directly.
 	Timeout time.Duration
 	// Audit, if not nil, is called after each login, refresh and logout, on the
-	// goroutine of the caller.
+	// goroutine of the caller. Its events name each session that has ended otherwise than
+	// by its expiry.
 	Audit func(ctx context.Context, e Event)
 	// OnError is called for each failure of Store, Revocations and Claims, for a panic of
 	// Audit, and for whatever a [Handler] fails to do after it has responded. Nil logs to
@@ -109,5 +114,6 @@ func (m *Manager) validate(f config.Faults[usher.ConfigError]) {
 	f.If(m.session < max(m.refresh, 0), "SessionLifetime", "must not be shorter than RefreshLifetime")
 	// The access token in a repeated response must still be valid.
 	f.If(m.grace >= m.access || m.grace > maxLeeway, "Grace", "must be shorter than AccessLifetime, and at most 5 minutes")
+	f.If(m.maxSessions < 0 || m.maxSessions > sessionsPerSubject, "MaxSessions", "must be from 0 to 1000")
 	f.If(m.timeout < 0, "Timeout", config.NotNegative)
 }

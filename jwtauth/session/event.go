@@ -20,11 +20,16 @@ type Event struct {
 	// or recovered if the refresh succeeded; malformed, unknown, revoked, expired, reused
 	// or ambiguous if the token was invalid; or denied or unavailable. Reused means that
 	// the session was ended because two clients have its tokens. Ambiguous means that
-	// there were cookies with live tokens of two subjects, or more than four cookies.
+	// there were cookies with live tokens of two subjects, or more than four cookies. For
+	// a logout it is also unknown, if the subject has no such session.
 	Outcome string
 	// SessionID and Subject identify the session. They are empty if none was found.
-	// SessionID is also empty for logout_all, and Subject may be for logout.
+	// SessionID is also empty for logout_all.
 	SessionID, Subject string
+	// Ended are the sessions that were live until the action ended them: that of a logout
+	// or of a reused token, those of a logout_all, or those that a login has ended because
+	// there were too many. If the action has failed, some or all may be missing.
+	Ended []Session
 	// Address is the address of the client ([clientip.Of]), if a [Handler] served the
 	// request.
 	Address netip.Addr
@@ -34,7 +39,9 @@ type Event struct {
 
 // note reports a failure of the server, and calls Audit.
 func (m *Manager) note(ctx context.Context, e Event, err error) {
-	m.reportFailure(ctx, err)
+	if e.Outcome != "unknown" {
+		m.reportFailure(ctx, err)
+	}
 	if m.audit == nil {
 		return
 	}

@@ -25,21 +25,24 @@ func guardRevoker(r jwtauth.Revoker, timeout time.Duration) jwtauth.Revoker {
 	if _, local := r.(*jwtauth.RevocationList); r == nil || local {
 		return r
 	}
-	full := func(err error) bool { return errors.Is(err, jwtauth.ErrRevocationsFull) }
-	return guardedRevoker{r, guard.New(timeout, maxStoreCalls).Results(full)}
+	return guardedRevoker{r, guard.New(timeout, maxStoreCalls)}
 }
 
 func (g guardedRevoker) Revoked(ctx context.Context, t *jwtauth.Token) (bool, error) {
 	return guard.Call(ctx, g.guard, func(ctx context.Context) (bool, error) { return g.revoker.Revoked(ctx, t) }, nil)
 }
 
+func (g guardedRevoker) RevokeToken(ctx context.Context, issuer, id string, until time.Time) error {
+	return g.guard.Do(ctx, func(ctx context.Context) error { return g.revoker.RevokeToken(ctx, issuer, id, until) })
+}
+
 func (g guardedRevoker) RevokeSession(ctx context.Context, issuer, id string, until time.Time) error {
 	return g.guard.Do(ctx, func(ctx context.Context) error { return g.revoker.RevokeSession(ctx, issuer, id, until) })
 }
 
-func (g guardedRevoker) RevokeSubject(ctx context.Context, issuer, subject string, before, until time.Time) error {
+func (g guardedRevoker) RevokeSubject(ctx context.Context, issuer, subject string, issuedBefore, until time.Time) error {
 	return g.guard.Do(ctx, func(ctx context.Context) error {
-		return g.revoker.RevokeSubject(ctx, issuer, subject, before, until)
+		return g.revoker.RevokeSubject(ctx, issuer, subject, issuedBefore, until)
 	})
 }
 
@@ -66,13 +69,17 @@ func guardStore(s Store, timeout time.Duration) Store {
 	}
 }
 
-func (g guardedStore) Insert(ctx context.Context, r Record) error {
+func (g guardedStore) Insert(ctx context.Context, r Record, limit int) ([]Session, error) {
 	r = r.clone()
-	return g.changes.Do(ctx, func(ctx context.Context) error { return g.store.Insert(ctx, r) })
+	return guard.Call(ctx, g.changes, func(ctx context.Context) ([]Session, error) { return g.store.Insert(ctx, r, limit) }, nil)
 }
 
 func (g guardedStore) Lookup(ctx context.Context, handle [sha256.Size]byte) (Record, error) {
 	return guard.Call(ctx, g.lookups, func(ctx context.Context) (Record, error) { return g.store.Lookup(ctx, handle) }, nil)
+}
+
+func (g guardedStore) List(ctx context.Context, subject string, now time.Time) ([]Session, error) {
+	return guard.Call(ctx, g.lookups, func(ctx context.Context) ([]Session, error) { return g.store.List(ctx, subject, now) }, nil)
 }
 
 func (g guardedStore) Update(ctx context.Context, r Record) error {
@@ -80,13 +87,15 @@ func (g guardedStore) Update(ctx context.Context, r Record) error {
 	return g.changes.Do(ctx, func(ctx context.Context) error { return g.store.Update(ctx, r) })
 }
 
-func (g guardedStore) Revoke(ctx context.Context, id string, at time.Time) error {
-	return g.changes.Do(ctx, func(ctx context.Context) error { return g.store.Revoke(ctx, id, at) })
+func (g guardedStore) Revoke(ctx context.Context, subject, id string, at time.Time) (Session, error) {
+	return guard.Call(ctx, g.changes, func(ctx context.Context) (Session, error) { return g.store.Revoke(ctx, subject, id, at) }, nil)
 }
 
-func (g guardedStore) RevokeSubject(ctx context.Context, subject string, at time.Time) error {
-	return g.changes.Do(ctx, func(ctx context.Context) error { return g.store.RevokeSubject(ctx, subject, at) })
+func (g guardedStore) RevokeSubject(ctx context.Context, subject string, at time.Time) ([]Session, error) {
+	return guard.Call(ctx, g.changes, func(ctx context.Context) ([]Session, error) { return g.store.RevokeSubject(ctx, subject, at) }, nil)
 }
+
+func (g guardedStore) Close() error { return g.store.Close() }
 
 // guardClaims returns claims with bounded calls. The callback usually queries a database.
 func guardClaims(claims claimsFunc, timeout time.Duration) claimsFunc {

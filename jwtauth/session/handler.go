@@ -126,7 +126,7 @@ func (h *Handler) Login(w http.ResponseWriter, r *http.Request, template Session
 	if err == nil {
 		if err = h.respondTokens(w, r, t, usher.CodeLoggedIn, "Logged in."); err != nil {
 			// Nobody received the tokens of this session.
-			_ = h.manager.Logout(r.Context(), t.Session.ID) // a failure reaches OnError
+			_, _ = h.manager.Logout(r.Context(), t.Session.Subject, t.Session.ID) // a failure reaches OnError
 		}
 	}
 	if err == nil {

@@ -169,7 +169,7 @@ func TestInvalidRefreshTokensGetTheSameResponse(t *testing.T) {
 		expired, ended, stale := login(t, m), login(t, m), session.Tokens{}
 		time.Sleep(7 * 24 * time.Hour)
 		ended, stale = login(t, m), login(t, m)
-		if err := m.Logout(t.Context(), ended.Session.ID); err != nil {
+		if _, err := m.Logout(t.Context(), ended.Session.Subject, ended.Session.ID); err != nil {
 			t.Fatal(err)
 		}
 		mustRefresh(t, m, stale.RefreshToken())

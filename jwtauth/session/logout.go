@@ -65,9 +65,10 @@ func (h *Handler) end(r *http.Request, refreshTokens []string, access *jwtauth.T
 		}
 	}
 	if access != nil {
-		errs = append(errs, h.manager.logout(r.Context(), Event{
+		_, err := h.manager.logout(r.Context(), Event{
 			Action: "logout", SessionID: access.SessionID, Subject: access.Subject, Address: address,
-		}))
+		}, true)
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
@@ -127,7 +128,8 @@ func (h *Handler) logoutAll(r *http.Request) error {
 		}
 		return usher.ErrNoCredential
 	}
-	return h.manager.logoutAll(r.Context(), Event{Action: "logout_all", Subject: t.Subject, Address: clientip.Of(r)})
+	_, err := h.manager.logoutAll(r.Context(), Event{Action: "logout_all", Subject: t.Subject, Address: clientip.Of(r)})
+	return err
 }
 
 // checkAmbient refuses requests from pages of other origins that a browser sends without

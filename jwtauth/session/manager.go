@@ -4,18 +4,16 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/config"
 	"github.com/usher-go/usher/internal/guard"
 	"github.com/usher-go/usher/internal/report"
-	"github.com/usher-go/usher/internal/scope"
 	"github.com/usher-go/usher/internal/telemetry"
 	"github.com/usher-go/usher/jwtauth"
 	"github.com/usher-go/usher/jwtauth/jwk"
@@ -50,6 +48,7 @@ type Manager struct {
 	access      time.Duration
 	refresh     time.Duration
 	session     time.Duration
+	maxSessions int
 	grace       time.Duration
 	timeout     time.Duration
 	claims      claimsFunc
@@ -73,17 +72,18 @@ func New(c Config) (*Manager, error) {
 		}
 	}
 	m := &Manager{
-		name:      c.Issuer,
-		audiences: slices.Clone(c.Audiences),
-		typ:       cmp.Or(c.Type, "session+jwt"),
-		access:    cmp.Or(c.AccessLifetime, 15*time.Minute),
-		refresh:   cmp.Or(c.RefreshLifetime, 7*24*time.Hour),
-		session:   cmp.Or(c.SessionLifetime, 30*24*time.Hour),
-		grace:     max(cmp.Or(c.Grace, 10*time.Second), 0),
-		timeout:   cmp.Or(c.Timeout, 3*time.Second),
-		revoker:   c.Revocations,
-		audit:     c.Audit,
-		reporter:  report.New("session.Manager", c.OnError),
+		name:        c.Issuer,
+		audiences:   slices.Clone(c.Audiences),
+		typ:         cmp.Or(c.Type, "session+jwt"),
+		access:      cmp.Or(c.AccessLifetime, 15*time.Minute),
+		refresh:     cmp.Or(c.RefreshLifetime, 7*24*time.Hour),
+		session:     cmp.Or(c.SessionLifetime, 30*24*time.Hour),
+		maxSessions: cmp.Or(c.MaxSessions, 100),
+		grace:       max(cmp.Or(c.Grace, 10*time.Second), 0),
+		timeout:     cmp.Or(c.Timeout, 3*time.Second),
+		revoker:     c.Revocations,
+		audit:       c.Audit,
+		reporter:    report.New("session.Manager", c.OnError),
 	}
 	f := config.Of[usher.ConfigError]("session.Config")
 	m.validate(f)
@@ -160,8 +160,14 @@ func reveal(text *string) string {
 	return *text
 }
 
-// Login opens a session with the Subject, Scopes and Data of template. The caller must
-// have verified that the client is the subject.
+// Login opens a session with the Subject, Scopes and Data of template. If its EndsAt is
+// not zero, the session ends then, unless [Config.SessionLifetime] ends it sooner. The
+// caller must have verified that the client is the subject.
+//
+// If the subject has [Config.MaxSessions] sessions already, Login ends the one that was
+// refreshed least recently. If the access tokens of that session cannot be revoked, the
+// login fails, and they are accepted until they expire or the refresh token of that
+// session is used.
 //
 // If the subject was revoked within the same second, Login waits for the next second,
 // because the iat of access tokens has whole seconds.
@@ -171,32 +177,25 @@ func (m *Manager) Login(ctx context.Context, template Session) (Tokens, error) {
 
 func (m *Manager) login(ctx context.Context, template Session, address netip.Addr) (Tokens, error) {
 	e := Event{Action: "login", Outcome: "accepted", Subject: template.Subject, Address: address}
-	t, err := m.open(ctx, template)
-	e.SessionID = t.Session.ID
+	t, err := m.open(ctx, template, &e)
 	if err != nil {
 		e.Outcome = failureOutcome(err)
 	}
 	m.note(ctx, e, err)
+	if err != nil && e.SessionID != "" {
+		// Nobody receives the tokens of this session. If it cannot be ended, it expires.
+		_, _ = m.logout(ctx, Event{Action: "logout", SessionID: e.SessionID, Subject: e.Subject, Address: address}, true)
+	}
 	return t, err
 }
 
-func (m *Manager) open(ctx context.Context, template Session) (Tokens, error) {
+func (m *Manager) open(ctx context.Context, template Session, e *Event) (Tokens, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, m.timeout, errSlow)
 	defer cancel()
-	if template.Subject == "" || !isText(template.Subject) {
-		return Tokens{}, misuse("the subject of a login must be valid UTF-8 without NUL and not empty")
-	}
-	for name, value := range template.Data {
-		if !isText(name) || !isText(value) {
-			return Tokens{}, misuse("the data of a login must be valid UTF-8 without NUL")
-		}
-	}
-	for _, s := range template.Scopes {
-		if !scope.Valid(s) {
-			return Tokens{}, misuse("a login has the invalid scope %q", s)
-		}
-	}
 	now := timeNow()
+	if err := checkTemplate(&template, now); err != nil {
+		return Tokens{}, err
+	}
 	token := newRefreshToken()
 	r := Record{
 		Session: Session{
@@ -212,75 +211,123 @@ func (m *Manager) open(ctx context.Context, template Session) (Tokens, error) {
 		Current:  token.hash(),
 		Revision: 1,
 	}
+	if !template.EndsAt.IsZero() {
+		r.EndsAt = earlier(template.EndsAt.UTC().Truncate(time.Microsecond), r.EndsAt)
+	}
 	r.ExpiresAt = earlier(now.Add(m.refresh), r.EndsAt)
 	a, err := m.newTokens(ctx, r.Session, token, now)
 	if err != nil {
 		return Tokens{}, err
 	}
-	if err := m.store.Insert(ctx, r); err != nil {
+	ended, err := m.store.Insert(ctx, r, m.maxSessions)
+	if err != nil {
 		return Tokens{}, fmt.Errorf("session: insert a session: %w", err)
+	}
+	e.SessionID, e.Ended = r.ID, ended
+	if err := m.endAccessOf(ctx, ended, now); err != nil {
+		return Tokens{}, err
 	}
 	return a.tokens(r.Session), nil
 }
 
-// isText reports whether every store can keep s. Many databases fail on other text, and
-// such failures would stop the calls for other sessions.
-func isText(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }
-
-// Logout ends the session with this ID, the claim sid of its access tokens. Ending a
-// session again, or one that does not exist, is not an error. After an error call Logout
-// again: the session may have ended or not. The deadline of ctx applies, but its
-// cancellation does not, for instance when a client disconnects.
-func (m *Manager) Logout(ctx context.Context, sessionID string) error {
-	return m.logout(ctx, Event{Action: "logout", SessionID: sessionID})
+// Sessions returns the live sessions of a subject, the one that was refreshed last first.
+// The session of a request is the one whose ID is the SessionID of the token that
+// authenticated it.
+func (m *Manager) Sessions(ctx context.Context, subject string) ([]Session, error) {
+	short, cancel := context.WithTimeoutCause(ctx, m.timeout, errSlow)
+	defer cancel()
+	list, err := m.store.List(short, subject, timeNow())
+	if slices.ContainsFunc(list, func(s Session) bool { return s.Subject != subject }) {
+		list, err = nil, errOther
+	}
+	if err != nil {
+		err = fmt.Errorf("session: list the sessions of a subject: %w", err)
+		m.reportFailure(ctx, err)
+	}
+	return list, err
 }
 
-func (m *Manager) logout(ctx context.Context, e Event) error {
+// errOther is the error when a store has returned what was not asked for.
+var errOther = fmt.Errorf("the store has returned another session: %w", usher.ErrCorrupt)
+
+// Logout ends the subject's session with this ID, the claims sub and sid of its access
+// tokens, and returns it as it then is. If there is no such session, or if it is of
+// another subject, Logout does nothing and returns [ErrNotFound]; so the ID may be one
+// that the subject has chosen from its [Manager.Sessions]. Ending an ended session again
+// is not an error while the store keeps it. After any other error call Logout again: the
+// session may have ended or not. The deadline of ctx applies, but its cancellation does
+// not, for instance when a client disconnects.
+func (m *Manager) Logout(ctx context.Context, subject, sessionID string) (Session, error) {
+	return m.logout(ctx, Event{Action: "logout", SessionID: sessionID, Subject: subject}, false)
+}
+
+// logout ends the session that e identifies. If certain is set, the session is known to
+// be the subject's, and it is not an error if the store has it no more.
+func (m *Manager) logout(ctx context.Context, e Event, certain bool) (Session, error) {
 	short, cancel := m.ending(ctx)
 	defer cancel()
-	e.Outcome = "accepted"
-	err := m.end(short, e.SessionID, timeNow())
-	if err != nil {
+	s, err := m.end(short, &e, certain)
+	switch {
+	case err == nil:
+		e.Outcome = "accepted"
+	case errors.Is(err, ErrNotFound):
+		e.Outcome = "unknown"
+	default:
 		e.Outcome = failureOutcome(err)
 	}
 	m.note(ctx, e, err)
-	return err
+	return s, err
 }
 
-// LogoutAll ends all sessions of a subject, as Logout does. Sessions that are opened
-// later are not affected.
-func (m *Manager) LogoutAll(ctx context.Context, subject string) error {
+// LogoutAll ends all sessions of a subject, as Logout does, and returns those that were
+// live until then. Sessions that are opened later are not affected.
+func (m *Manager) LogoutAll(ctx context.Context, subject string) ([]Session, error) {
 	return m.logoutAll(ctx, Event{Action: "logout_all", Subject: subject})
 }
 
-func (m *Manager) logoutAll(ctx context.Context, e Event) error {
+func (m *Manager) logoutAll(ctx context.Context, e Event) ([]Session, error) {
 	short, cancel := m.ending(ctx)
 	defer cancel()
-	e.Outcome = "accepted"
 	now := timeNow()
-	err := m.store.RevokeSubject(short, e.Subject, now)
+	var err error
+	e.Ended, err = m.store.RevokeSubject(short, e.Subject, now)
 	if err == nil && m.revocations != nil {
+		// This also ends the access tokens of sessions that have ended before.
 		err = m.revocations.RevokeSubject(short, m.name, e.Subject, now, m.lastUse(now))
 	}
+	if err == nil {
+		// This also ends those that were issued by a node whose clock is ahead.
+		err = m.endAccessOf(short, e.Ended, now)
+	}
+	e.Outcome = "accepted"
 	if err != nil {
 		err = fmt.Errorf("session: end the sessions of a subject: %w", err)
 		e.Outcome = failureOutcome(err)
 	}
 	m.note(ctx, e, err)
-	return err
+	return e.Ended, err
 }
 
-// end ends a session in the store first, so that no further access token is issued, and
-// then its access tokens.
-func (m *Manager) end(ctx context.Context, id string, now time.Time) error {
-	err := m.store.Revoke(ctx, id, now)
+// end ends the session that e identifies in the store first, so that no further access
+// token is issued, and then its access tokens. See logout.
+func (m *Manager) end(ctx context.Context, e *Event, certain bool) (Session, error) {
+	now := timeNow()
+	s, err := m.store.Revoke(ctx, e.Subject, e.SessionID, now)
+	switch {
+	case certain && errors.Is(err, ErrNotFound):
+		err = nil
+	case err == nil && (s.ID != e.SessionID || s.Subject != e.Subject):
+		err = errOther
+	case err == nil && s.endedAt(now):
+		e.Ended = []Session{s}
+	}
 	if err == nil && m.revocations != nil {
-		err = m.revocations.RevokeSession(ctx, m.name, id, m.lastUse(now))
+		err = m.revocations.RevokeSession(ctx, m.name, e.SessionID, m.lastUse(now))
 	}
 	if err != nil {
-		return fmt.Errorf("session: end a session: %w", err)
+		return Session{}, fmt.Errorf("session: end a session: %w", err)
 	}
-	return nil
+	return s, nil
 }
 
 // endAccess ends the access tokens of an ended session again: the call that ended the
@@ -294,6 +341,18 @@ func (m *Manager) endAccess(ctx context.Context, s Session, now time.Time) error
 		return fmt.Errorf("session: end the access tokens of a session: %w", err)
 	}
 	return nil
+}
+
+// endAccessOf ends the access tokens of sessions that were ended now, except of those
+// that can have none: whose last refresh was too long ago, by any clock.
+func (m *Manager) endAccessOf(ctx context.Context, ended []Session, now time.Time) error {
+	var errs []error
+	for _, s := range ended {
+		if !now.After(m.lastUse(s.RefreshedAt.Add(m.timeout + maxLeeway))) {
+			errs = append(errs, m.endAccess(ctx, s, now))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // lastUse returns the time from which every verifier refuses a token that was issued by

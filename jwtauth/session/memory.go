@@ -5,6 +5,7 @@ import (
 	"container/heap"
 	"context"
 	"crypto/sha256"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -16,7 +17,8 @@ import (
 )
 
 const (
-	// sessionsPerSubject bounds how much of the store one account can use.
+	// sessionsPerSubject bounds how much of the store one account can use. It is the
+	// greatest limit of Insert, so that only sessions that are not live exceed it.
 	sessionsPerSubject = 1000
 	// revokedFor is how long a revoked session is kept, so that an audit can distinguish
 	// its tokens from tokens that never existed.
@@ -33,6 +35,7 @@ type Memory struct {
 	byID      map[string]*storedSession
 	bySubject map[string]map[*storedSession]struct{}
 	queue     queue.Queue[*storedSession] // the first to be removed comes first
+	closed    bool
 }
 
 // MemoryConfig configures a [Memory].
@@ -43,9 +46,10 @@ type MemoryConfig struct {
 
 // NewMemory returns an empty Memory, or all faults of c.
 //
-// When a Memory is full, a new session ends the one that would expire first, which is the
-// one that was refreshed least recently. A subject has at most 1000 sessions; one more
-// ends another of its own, so that one account cannot end the sessions of others.
+// When a Memory is full, a new session removes the one that would expire first, which is
+// usually the one that was refreshed least recently. If that was live, Insert returns it
+// too, although it may be another subject's. A subject has at most 1000 sessions, ended
+// ones included, so that one account cannot end the sessions of others.
 func NewMemory(c MemoryConfig) (*Memory, error) {
 	f := config.Of[usher.ConfigError]("session.MemoryConfig")
 	f.If(c.Capacity < 0, "Capacity", config.NotNegative)
@@ -70,16 +74,24 @@ func (m *Memory) Len() int {
 }
 
 // Insert implements [Store].
-func (m *Memory) Insert(ctx context.Context, r Record) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
+func (m *Memory) Insert(ctx context.Context, r Record, limit int) ([]Session, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.byID[r.ID] != nil || m.byHandle[r.Handle] != nil {
-		return ErrConflict
+	if err := m.usable(ctx); err != nil {
+		return nil, err
 	}
-	m.makeRoom(r.Subject, r.CreatedAt)
+	if m.byID[r.ID] != nil || m.byHandle[r.Handle] != nil {
+		return nil, ErrConflict
+	}
+	var ended []Session
+	limit = min(limit, sessionsPerSubject)
+	if live := m.live(r.Subject, r.CreatedAt); len(live) >= limit {
+		for _, s := range live[limit-1:] {
+			m.revoke(s, r.CreatedAt)
+			ended = append(ended, s.Session.clone())
+		}
+	}
+	ended = append(ended, m.makeRoom(r.Subject, r.CreatedAt)...)
 	s := &storedSession{Record: r.clone()}
 	m.byID[s.ID], m.byHandle[s.Handle] = s, s
 	own := m.bySubject[s.Subject]
@@ -89,29 +101,43 @@ func (m *Memory) Insert(ctx context.Context, r Record) error {
 	}
 	own[s] = struct{}{}
 	heap.Push(&m.queue, s)
-	return nil
+	return ended, nil
 }
 
 // Lookup implements [Store].
 func (m *Memory) Lookup(ctx context.Context, handle [sha256.Size]byte) (Record, error) {
-	if err := ctx.Err(); err != nil {
-		return Record{}, err
-	}
 	m.mu.RLock()
 	defer m.mu.RUnlock()
+	if err := m.usable(ctx); err != nil {
+		return Record{}, err
+	}
 	if s := m.byHandle[handle]; s != nil {
 		return s.clone(), nil
 	}
 	return Record{}, ErrNotFound
 }
 
+// List implements [Store].
+func (m *Memory) List(ctx context.Context, subject string, now time.Time) ([]Session, error) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	if err := m.usable(ctx); err != nil {
+		return nil, err
+	}
+	var list []Session
+	for _, s := range m.live(subject, now) {
+		list = append(list, s.Session.clone())
+	}
+	return list, nil
+}
+
 // Update implements [Store].
 func (m *Memory) Update(ctx context.Context, r Record) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if err := m.usable(ctx); err != nil {
+		return err
+	}
 	s := m.byID[r.ID]
 	if s == nil || s.Revision != r.Revision || !s.RevokedAt.IsZero() {
 		return ErrConflict
@@ -125,32 +151,68 @@ func (m *Memory) Update(ctx context.Context, r Record) error {
 }
 
 // Revoke implements [Store].
-func (m *Memory) Revoke(ctx context.Context, id string, at time.Time) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
+func (m *Memory) Revoke(ctx context.Context, subject, id string, at time.Time) (Session, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if s := m.byID[id]; s != nil {
-		m.revoke(s, at)
+	if err := m.usable(ctx); err != nil {
+		return Session{}, err
 	}
-	return nil
+	s := m.byID[id]
+	if s == nil || s.Subject != subject {
+		return Session{}, ErrNotFound
+	}
+	m.revoke(s, at)
+	return s.Session.clone(), nil
 }
 
 // RevokeSubject implements [Store].
-func (m *Memory) RevokeSubject(ctx context.Context, subject string, at time.Time) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
+func (m *Memory) RevokeSubject(ctx context.Context, subject string, at time.Time) ([]Session, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if err := m.usable(ctx); err != nil {
+		return nil, err
+	}
+	var ended []Session
 	for s := range m.bySubject[subject] {
 		m.revoke(s, at)
+		if s.endedAt(at) {
+			ended = append(ended, s.Session.clone())
+		}
 	}
+	return ended, nil
+}
+
+// Close implements [Store].
+func (m *Memory) Close() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.closed = true
 	return nil
 }
 
 // The methods below need m.mu.
+
+// usable returns why a call for ctx has to fail, or nil.
+func (m *Memory) usable(ctx context.Context) error {
+	if m.closed {
+		return fmt.Errorf("session: %w", usher.ErrClosed)
+	}
+	return ctx.Err()
+}
+
+// live returns the subject's sessions that are live at now, in the order of List.
+func (m *Memory) live(subject string, now time.Time) []*storedSession {
+	var live []*storedSession
+	for s := range m.bySubject[subject] {
+		if s.liveAt(now) {
+			live = append(live, s)
+		}
+	}
+	slices.SortFunc(live, func(a, b *storedSession) int {
+		return cmp.Or(b.RefreshedAt.Compare(a.RefreshedAt), cmp.Compare(b.ID, a.ID))
+	})
+	return live
+}
 
 func (m *Memory) revoke(s *storedSession, at time.Time) {
 	if s.RevokedAt.IsZero() {
@@ -159,10 +221,10 @@ func (m *Memory) revoke(s *storedSession, at time.Time) {
 	}
 }
 
-// makeRoom removes sessions until there is room for one of subject. At most two ended
-// sessions are removed at a time: that is faster than others are added, and no call
-// visits all.
-func (m *Memory) makeRoom(subject string, now time.Time) {
+// makeRoom removes sessions until there is room for one of subject, and returns those
+// that were live. At most two ended sessions are removed at a time: that is faster than
+// others are added, and no call visits all.
+func (m *Memory) makeRoom(subject string, now time.Time) (ended []Session) {
 	for range 2 {
 		if len(m.queue) > 0 && !m.queue[0].leavesAt().After(now) {
 			m.remove(m.queue[0])
@@ -171,15 +233,21 @@ func (m *Memory) makeRoom(subject string, now time.Time) {
 	if own := m.bySubject[subject]; len(own) >= sessionsPerSubject {
 		var first *storedSession
 		for s := range own {
-			if first == nil || s.leavesAt().Before(first.leavesAt()) {
+			if !s.liveAt(now) && (first == nil || s.leavesAt().Before(first.leavesAt())) {
 				first = s
 			}
 		}
-		m.remove(first)
+		m.remove(first) // Insert has left fewer live ones
 	}
 	if len(m.queue) >= m.capacity {
-		m.remove(m.queue[0])
+		s := m.queue[0]
+		if s.liveAt(now) {
+			s.RevokedAt = now
+			ended = append(ended, s.Session)
+		}
+		m.remove(s)
 	}
+	return ended
 }
 
 func (m *Memory) remove(s *storedSession) {
@@ -215,6 +283,12 @@ func (s *storedSession) Before(other *storedSession) bool {
 }
 
 func (s *storedSession) Moved(index int) { s.place = index }
+
+// liveAt reports whether s is live at a time.
+func (s *Session) liveAt(at time.Time) bool { return s.RevokedAt.IsZero() && at.Before(s.ExpiresAt) }
+
+// endedAt reports whether s was live until it was ended at this time.
+func (s *Session) endedAt(at time.Time) bool { return s.RevokedAt.Equal(at) && at.Before(s.ExpiresAt) }
 
 // clone returns a copy that shares nothing with r.
 func (r Record) clone() Record {

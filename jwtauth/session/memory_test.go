@@ -47,7 +47,7 @@ func newSession(subject string, at time.Time, lifetime time.Duration) session.Re
 
 func mustInsert(t testing.TB, s session.Store, r session.Record) session.Record {
 	t.Helper()
-	if err := s.Insert(t.Context(), r); err != nil {
+	if _, err := s.Insert(t.Context(), r, 1000); err != nil {
 		t.Fatal(err)
 	}
 	return r
@@ -114,7 +114,7 @@ func TestMemoryFullEndsRevokedSessionsFirst(t *testing.T) {
 	s, start := newMemory(t, 2), time.Now()
 	live := mustInsert(t, s, newSession("ada", start, 24*time.Hour))
 	ended := mustInsert(t, s, newSession("bert", start, 48*time.Hour))
-	if err := s.Revoke(t.Context(), ended.ID, start); err != nil {
+	if _, err := s.Revoke(t.Context(), "bert", ended.ID, start); err != nil {
 		t.Fatal(err)
 	}
 	mustInsert(t, s, newSession("eve", start, 24*time.Hour))

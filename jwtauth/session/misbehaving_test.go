@@ -23,11 +23,25 @@ type unreliable struct {
 	calls faulty.Calls
 }
 
-func (u *unreliable) Insert(ctx context.Context, r session.Record) error {
+func (u *unreliable) Insert(ctx context.Context, r session.Record, limit int) ([]session.Session, error) {
 	if err := u.calls.Call(ctx); err != nil {
-		return err
+		return nil, err
 	}
-	return u.Store.Insert(context.WithoutCancel(ctx), r)
+	return u.Store.Insert(context.WithoutCancel(ctx), r, limit)
+}
+
+func (u *unreliable) List(ctx context.Context, subject string, now time.Time) ([]session.Session, error) {
+	if err := u.calls.Call(ctx); err != nil {
+		return nil, err
+	}
+	return u.Store.List(context.WithoutCancel(ctx), subject, now)
+}
+
+func (u *unreliable) RevokeSubject(ctx context.Context, subject string, at time.Time) ([]session.Session, error) {
+	if err := u.calls.Call(ctx); err != nil {
+		return nil, err
+	}
+	return u.Store.RevokeSubject(context.WithoutCancel(ctx), subject, at)
 }
 
 func (u *unreliable) Lookup(ctx context.Context, h [sha256.Size]byte) (session.Record, error) {
@@ -44,11 +58,11 @@ func (u *unreliable) Update(ctx context.Context, r session.Record) error {
 	return u.Store.Update(context.WithoutCancel(ctx), r)
 }
 
-func (u *unreliable) Revoke(ctx context.Context, id string, at time.Time) error {
+func (u *unreliable) Revoke(ctx context.Context, subject, id string, at time.Time) (session.Session, error) {
 	if err := u.calls.Call(ctx); err != nil {
-		return err
+		return session.Session{}, err
 	}
-	return u.Store.Revoke(context.WithoutCancel(ctx), id, at)
+	return u.Store.Revoke(context.WithoutCancel(ctx), subject, id, at)
 }
 
 // A client that retries keeps its session, whatever the store does: each refresh is 200
@@ -129,7 +143,7 @@ func TestAStoreThatMisbehavesAtALoginOrLogout(t *testing.T) {
 				if _, err := m.Login(t.Context(), session.Session{Subject: "ann"}); err == nil {
 					t.Error("a login succeeded")
 				}
-				if err := m.Logout(t.Context(), opened.Session.ID); err == nil {
+				if _, err := m.Logout(t.Context(), opened.Session.Subject, opened.Session.ID); err == nil {
 					t.Error("a logout succeeded")
 				}
 				if n := reports.Load(); n != 2 {
@@ -138,7 +152,7 @@ func TestAStoreThatMisbehavesAtALoginOrLogout(t *testing.T) {
 				time.Sleep(time.Minute)
 				next := login(t, m)
 				mustRefresh(t, m, next.RefreshToken())
-				if err := m.Logout(t.Context(), opened.Session.ID); err != nil {
+				if _, err := m.Logout(t.Context(), opened.Session.Subject, opened.Session.ID); err != nil {
 					t.Error(err)
 				}
 				wantInvalid(t, m, opened.RefreshToken())
@@ -179,11 +193,11 @@ func TestClaimsThatFailForOneSessionAffectNoOthers(t *testing.T) {
 // A textStore refuses text as PostgreSQL does.
 type textStore struct{ session.Store }
 
-func (s textStore) Insert(ctx context.Context, r session.Record) error {
+func (s textStore) Insert(ctx context.Context, r session.Record, limit int) ([]session.Session, error) {
 	if text := fmt.Sprint(r.Subject, r.Data); !utf8.ValidString(text) || strings.ContainsRune(text, 0) {
-		return errors.New("invalid byte sequence for encoding UTF8")
+		return nil, errors.New("invalid byte sequence for encoding UTF8")
 	}
-	return s.Store.Insert(ctx, r)
+	return s.Store.Insert(ctx, r, limit)
 }
 
 // The name of a device often comes from the client.

@@ -141,12 +141,12 @@ func (m *Manager) choose(ctx context.Context, texts []string) (token refreshToke
 		if !parsed {
 			token, parsed = t, true
 		}
-		r, err := m.store.Lookup(ctx, t.handle())
+		r, err := m.lookup(ctx, t)
 		if errors.Is(err, ErrNotFound) {
 			continue
 		}
 		if err != nil {
-			return token, refreshUnavailable, fmt.Errorf("session: look up a session: %w", err)
+			return token, refreshUnavailable, err
 		}
 		is := r.decide(t.hash(), now, m.grace)
 		switch {
@@ -168,15 +168,27 @@ func (m *Manager) choose(ctx context.Context, texts []string) (token refreshToke
 	return token, refreshRotated, nil
 }
 
+// lookup returns the session of token, or ErrNotFound.
+func (m *Manager) lookup(ctx context.Context, token refreshToken) (Record, error) {
+	r, err := m.store.Lookup(ctx, token.handle())
+	if err == nil && r.Handle != token.handle() {
+		err = errOther
+	}
+	if err != nil {
+		return Record{}, fmt.Errorf("session: look up a session: %w", err)
+	}
+	return r, nil
+}
+
 // tryExchange uses a token once. It returns ErrConflict if the session was changed
 // concurrently.
 func (m *Manager) tryExchange(ctx context.Context, token refreshToken, e *Event) (t Tokens, outcome refreshOutcome, err error) {
-	r, err := m.store.Lookup(ctx, token.handle())
+	r, err := m.lookup(ctx, token)
 	if errors.Is(err, ErrNotFound) {
 		return t, refreshUnknown, nil
 	}
 	if err != nil {
-		return t, refreshUnavailable, fmt.Errorf("session: look up a session: %w", err)
+		return t, refreshUnavailable, err
 	}
 	e.SessionID, e.Subject = r.ID, r.Subject
 	now := timeNow()
@@ -184,7 +196,7 @@ func (m *Manager) tryExchange(ctx context.Context, token refreshToken, e *Event)
 	case refreshReused:
 		ending, cancel := m.ending(ctx)
 		defer cancel()
-		err = m.end(ending, r.ID, now)
+		_, err = m.end(ending, e, true)
 	case refreshRevoked:
 		ending, cancel := m.ending(ctx)
 		defer cancel()
@@ -265,14 +277,14 @@ func (m *Manager) logoutByToken(ctx context.Context, text string, address netip.
 	}
 	short, cancel := m.ending(ctx)
 	defer cancel()
-	r, err := m.store.Lookup(short, token.handle())
+	r, err := m.lookup(short, token)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return "", nil
 	case err != nil:
-		err = fmt.Errorf("session: look up a session: %w", err)
 		m.reportFailure(ctx, err)
 		return "", err
 	}
-	return r.ID, m.logout(ctx, Event{Action: "logout", SessionID: r.ID, Subject: r.Subject, Address: address})
+	_, err = m.logout(ctx, Event{Action: "logout", SessionID: r.ID, Subject: r.Subject, Address: address}, true)
+	return r.ID, err
 }

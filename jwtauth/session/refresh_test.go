@@ -15,6 +15,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/jwtauth"
 	"github.com/usher-go/usher/jwtauth/jwk"
 	"github.com/usher-go/usher/jwtauth/session"
@@ -51,8 +52,9 @@ func (f *hooked) call(ctx context.Context, method string, do func() error) error
 	return err
 }
 
-func (f *hooked) Insert(ctx context.Context, r session.Record) error {
-	return f.call(ctx, "Insert", func() error { return f.Store.Insert(ctx, r) })
+func (f *hooked) Insert(ctx context.Context, r session.Record, limit int) (ended []session.Session, err error) {
+	err = f.call(ctx, "Insert", func() (err error) { ended, err = f.Store.Insert(ctx, r, limit); return err })
+	return ended, err
 }
 
 func (f *hooked) Lookup(ctx context.Context, h [sha256.Size]byte) (r session.Record, err error) {
@@ -60,16 +62,23 @@ func (f *hooked) Lookup(ctx context.Context, h [sha256.Size]byte) (r session.Rec
 	return r, err
 }
 
+func (f *hooked) List(ctx context.Context, subject string, now time.Time) (list []session.Session, err error) {
+	err = f.call(ctx, "List", func() (err error) { list, err = f.Store.List(ctx, subject, now); return err })
+	return list, err
+}
+
 func (f *hooked) Update(ctx context.Context, r session.Record) error {
 	return f.call(ctx, "Update", func() error { return f.Store.Update(ctx, r) })
 }
 
-func (f *hooked) Revoke(ctx context.Context, id string, at time.Time) error {
-	return f.call(ctx, "Revoke", func() error { return f.Store.Revoke(ctx, id, at) })
+func (f *hooked) Revoke(ctx context.Context, subject, id string, at time.Time) (s session.Session, err error) {
+	err = f.call(ctx, "Revoke", func() (err error) { s, err = f.Store.Revoke(ctx, subject, id, at); return err })
+	return s, err
 }
 
-func (f *hooked) RevokeSubject(ctx context.Context, subject string, at time.Time) error {
-	return f.call(ctx, "RevokeSubject", func() error { return f.Store.RevokeSubject(ctx, subject, at) })
+func (f *hooked) RevokeSubject(ctx context.Context, subject string, at time.Time) (ended []session.Session, err error) {
+	err = f.call(ctx, "RevokeSubject", func() (err error) { ended, err = f.Store.RevokeSubject(ctx, subject, at); return err })
+	return ended, err
 }
 
 // on returns a hook that fails the named method.
@@ -380,7 +389,7 @@ func TestAnEndedSessionGetsNoReplay(t *testing.T) {
 	m := newManager(t, nil)
 	first := login(t, m)
 	mustRefresh(t, m, first.RefreshToken())
-	if err := m.Logout(t.Context(), first.Session.ID); err != nil {
+	if _, err := m.Logout(t.Context(), first.Session.Subject, first.Session.ID); err != nil {
 		t.Fatal(err)
 	}
 	wantInvalid(t, m, first.RefreshToken())
@@ -423,11 +432,11 @@ func TestAStoreThatFailsIsNeverAWrongToken(t *testing.T) {
 			t.Errorf("Login: %v", err)
 		}
 		store.before = on("Revoke", errDown)
-		if err := m.Logout(t.Context(), first.Session.ID); !errors.Is(err, errDown) {
+		if _, err := m.Logout(t.Context(), first.Session.Subject, first.Session.ID); !errors.Is(err, errDown) {
 			t.Errorf("Logout: %v", err)
 		}
 		store.before = on("RevokeSubject", errDown)
-		if err := m.LogoutAll(t.Context(), "ann"); !errors.Is(err, errDown) {
+		if _, err := m.LogoutAll(t.Context(), "ann"); !errors.Is(err, errDown) {
 			t.Errorf("LogoutAll: %v", err)
 		}
 		// Wait until the failures are forgotten, because they could make other calls fail
@@ -455,10 +464,10 @@ func TestRevocationsThatFailAreTriedAgain(t *testing.T) {
 	}
 	tokens := login(t, m)
 	for range 2 {
-		if err := m.Logout(t.Context(), tokens.Session.ID); !errors.Is(err, jwtauth.ErrRevocationsFull) {
+		if _, err := m.Logout(t.Context(), tokens.Session.Subject, tokens.Session.ID); !errors.Is(err, usher.ErrFull) {
 			t.Errorf("Logout: %v", err)
 		}
-		if err := m.LogoutAll(t.Context(), "ann"); !errors.Is(err, jwtauth.ErrRevocationsFull) {
+		if _, err := m.LogoutAll(t.Context(), "ann"); !errors.Is(err, usher.ErrFull) {
 			t.Errorf("LogoutAll: %v", err)
 		}
 	}
@@ -473,8 +482,8 @@ func TestAStoreThatHangsDelaysNoCallBeyondTheTimeout(t *testing.T) {
 		for name, call := range map[string]func() error{
 			"Login":     func() error { _, err := m.Login(t.Context(), session.Session{Subject: "ann"}); return err },
 			"Refresh":   func() error { _, err := m.Refresh(t.Context(), tokens.RefreshToken()); return err },
-			"Logout":    func() error { return m.Logout(t.Context(), tokens.Session.ID) },
-			"LogoutAll": func() error { return m.LogoutAll(t.Context(), "ann") },
+			"Logout":    func() error { _, err := m.Logout(t.Context(), "ann", tokens.Session.ID); return err },
+			"LogoutAll": func() error { _, err := m.LogoutAll(t.Context(), "ann"); return err },
 		} {
 			start := time.Now()
 			err := call()
@@ -590,8 +599,8 @@ func TestAuditGetsEveryOutcome(t *testing.T) {
 		idle := login(t, m)
 		time.Sleep(8 * 24 * time.Hour)
 		wantInvalid(t, m, idle.RefreshToken())
-		_ = m.Logout(t.Context(), idle.Session.ID)
-		_ = m.LogoutAll(t.Context(), "ann")
+		_, _ = m.Logout(t.Context(), "ann", idle.Session.ID)
+		_, _ = m.LogoutAll(t.Context(), "ann")
 		want := []string{
 			"login accepted ann a session",
 			"refresh rotated ann a session",
@@ -604,7 +613,7 @@ func TestAuditGetsEveryOutcome(t *testing.T) {
 			"refresh revoked ann a session",
 			"login accepted ann a session",
 			"refresh expired ann a session",
-			"logout accepted  a session",
+			"logout accepted ann a session",
 			"logout_all accepted ann",
 		}
 		if strings.Join(got, "\n") != strings.Join(want, "\n") {

@@ -99,7 +99,7 @@ func TestAnEndedSessionIsRevokedAgainWhileItsAccessTokensLive(t *testing.T) {
 		revocations := new(revoker)
 		m := newManager(t, func(c *session.Config) { c.Revocations = revocations })
 		tokens := login(t, m)
-		if err := m.Logout(t.Context(), tokens.Session.ID); err != nil {
+		if _, err := m.Logout(t.Context(), tokens.Session.Subject, tokens.Session.ID); err != nil {
 			t.Fatal(err)
 		}
 		wantInvalid(t, m, tokens.RefreshToken())

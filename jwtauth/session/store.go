@@ -9,16 +9,21 @@ import (
 
 // A Session begins with a login and ends with a logout. It is a family of refresh tokens,
 // of which exactly one is valid at any time, and of access tokens.
+//
+// All text is valid UTF-8 without NUL, and is compared byte by byte: two subjects that
+// differ in case, in blanks or in their Unicode normalization are two subjects.
 type Session struct {
-	// ID is the claim sid of the session's access tokens. It grants nothing, so it is not
-	// a secret.
+	// ID is the claim sid of the session's access tokens: 1 to 64 ASCII letters, digits,
+	// underscores and hyphens. It grants nothing, so it is not a secret.
 	ID string
-	// Subject is the user: the claim sub.
+	// Subject is the user: the claim sub. It has 1 to 255 bytes.
 	Subject string
-	// Scopes are granted to the session's access tokens.
+	// Scopes are granted to the session's access tokens: at most 100 of 1 to 255 bytes
+	// each, in this order.
 	Scopes []string
-	// Data is for the application, which gets it back at a refresh: the name of a device,
-	// for instance. Stores keep it unencrypted. It must be valid UTF-8 without NUL.
+	// Data is for the application, which gets it back at a refresh and in a list of
+	// sessions: the name of a device, for instance. Stores keep it unencrypted. It has at
+	// most 32 entries, with names of up to 64 bytes and values of up to 1,024 bytes.
 	Data map[string]string
 	// CreatedAt is the time of the login. RefreshedAt is the time of the last rotation,
 	// or CreatedAt before the first.
@@ -26,7 +31,8 @@ type Session struct {
 	// ExpiresAt is when the session ends unless it is refreshed, and EndsAt when it ends
 	// in any case. ExpiresAt is never after EndsAt.
 	ExpiresAt, EndsAt time.Time
-	// RevokedAt is when the session was ended, or zero.
+	// RevokedAt is when the session was ended, or zero. A session is live at a time if
+	// RevokedAt is zero and ExpiresAt is later than that time.
 	RevokedAt time.Time
 }
 
@@ -47,35 +53,49 @@ type Record struct {
 	// as far as a server can know.
 	Delivered bool
 	// Response is the response that the previous token was exchanged for, encrypted;
-	// empty before the first rotation. It is a little longer than an access token.
+	// empty before the first rotation. It has at most 16 KiB.
 	Response []byte
-	// Revision counts the changes, from 1.
+	// Revision counts the updates, from 1. It is below 2^53.
 	Revision int64
 }
 
 // A Store keeps sessions. [NewMemory] makes one for a single process and for tests;
-// sessiontest.TestStore checks any other.
+// sessiontest.TestStore checks any other, and sessiontest.TestShared one that several
+// processes share.
 //
 // Each method is one atomic operation: it takes effect completely or not at all, and
 // concurrent calls take effect one after the other. Each may be repeated after a crash or
 // a lost response: at worst Insert and Update then return [ErrConflict], and have taken
-// effect. A method returns when ctx ends, keeps none of its arguments, and returns values
-// that share nothing with what is stored. An error that is not one of this package's
-// means that the store has failed; a change may then have been made or not. The same is
-// true of a call that panics, or that takes longer than [Config.Timeout] and is
-// abandoned.
+// effect, while Revoke and RevokeSubject return the same again. A method returns when ctx
+// ends, keeps none of its arguments, and returns values that share nothing with what is
+// stored. An error that is not one of this package's means that the store has failed; a
+// change may then have been made or not, unless the error matches [usher.ErrCorrupt] or
+// [usher.ErrFull]. The same is true of a call that panics, or that takes longer than
+// [Config.Timeout] and is abandoned. What is stored but cannot be read is ErrCorrupt,
+// never ErrNotFound and never left out of a result.
 //
 // Times are in UTC and whole microseconds, and the same instant is returned; the present
-// time is always an argument. A store may remove a session that is revoked or past its
-// ExpiresAt, and no other.
+// time is always an argument. A store keeps a session until its ExpiresAt, or for an hour
+// after its RevokedAt if that is sooner, so that a call can be repeated and the use of an
+// old token can be explained. Then it may remove the session.
 type Store interface {
-	// Insert adds r, whose Revision is 1. If r.ID or r.Handle is taken it adds
-	// nothing and returns ErrConflict.
-	Insert(ctx context.Context, r Record) error
+	// Insert adds r, whose Revision is 1 and whose RevokedAt is zero. It leaves the
+	// subject with at most limit sessions that are live at r.CreatedAt, r included: it
+	// sets RevokedAt of any more to r.CreatedAt, of those that List returns last, and
+	// returns them as they then are, in any order. This must hold for concurrent calls
+	// too, so lock the subject, not the rows: two calls that see the same free place must
+	// not both take it. A limit is from 1 to 1,000. If r.ID or r.Handle is taken, Insert
+	// changes nothing and returns ErrConflict.
+	Insert(ctx context.Context, r Record, limit int) (ended []Session, err error)
 
 	// Lookup returns the session with this handle, whatever its state, or
 	// ErrNotFound.
 	Lookup(ctx context.Context, handle [sha256.Size]byte) (Record, error)
+
+	// List returns the subject's sessions that are live at now, by the latest
+	// RefreshedAt first and then by the greater ID first. A subject without any has an
+	// empty list.
+	List(ctx context.Context, subject string, now time.Time) ([]Session, error)
 
 	// Update replaces RefreshedAt, ExpiresAt, Current, Previous, Delivered and Response
 	// of the session with r.ID, and nothing else, and adds one to its Revision. If the
@@ -84,18 +104,24 @@ type Store interface {
 	// revision, one succeeds: a session never has two valid tokens.
 	Update(ctx context.Context, r Record) error
 
-	// Revoke sets RevokedAt of the session with this ID to at, and nothing else. A
-	// session that is already revoked keeps its RevokedAt. Revoking it again is not an
-	// error, and neither is revoking a session that does not exist.
-	Revoke(ctx context.Context, id string, at time.Time) error
+	// Revoke sets RevokedAt of the subject's session with this ID to at, and nothing
+	// else, and returns the session as it then is. A session that is already revoked
+	// keeps its RevokedAt. If there is no such session, or if it is of another subject,
+	// Revoke changes nothing and returns ErrNotFound.
+	Revoke(ctx context.Context, subject, id string, at time.Time) (Session, error)
 
-	// RevokeSubject does the same for every session of the subject. A session that
-	// is inserted later is not affected.
-	RevokeSubject(ctx context.Context, subject string, at time.Time) error
+	// RevokeSubject does the same for every session of the subject, and returns those
+	// that were live until then, in any order: their RevokedAt is at, and their
+	// ExpiresAt is later. A session that is inserted later is not affected.
+	RevokeSubject(ctx context.Context, subject string, at time.Time) (ended []Session, err error)
+
+	// Close releases what the store uses, and ends the calls that are running. Later calls
+	// return [usher.ErrClosed]; closing again returns nil.
+	Close() error
 }
 
 var (
-	// ErrNotFound means that there is no session with this handle.
+	// ErrNotFound means that there is no such session, or that it is another subject's.
 	ErrNotFound = errors.New("session: no such session")
 	// ErrConflict means that the session is revoked, or was changed or inserted
 	// concurrently.

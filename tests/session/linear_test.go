@@ -86,7 +86,7 @@ func TestRefreshesAreLinearizable(t *testing.T) {
 					var got sessionResult
 					var err error
 					if token == "" {
-						err = m.Logout(t.Context(), first.Session.ID)
+						_, err = m.Logout(t.Context(), first.Session.Subject, first.Session.ID)
 					} else {
 						var response session.Tokens
 						response, err = m.Refresh(t.Context(), token)

@@ -211,9 +211,9 @@ type spyingSessions struct {
 	show func(where string, values ...any)
 }
 
-func (s spyingSessions) Insert(ctx context.Context, r session.Record) error {
+func (s spyingSessions) Insert(ctx context.Context, r session.Record, limit int) ([]session.Session, error) {
 	s.show("sessions", r, &r, string(r.Response))
-	return s.Store.Insert(ctx, r)
+	return s.Store.Insert(ctx, r, limit)
 }
 
 func (s spyingSessions) Update(ctx context.Context, r session.Record) error {

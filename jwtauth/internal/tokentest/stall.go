@@ -67,6 +67,14 @@ func (s *Stalling) Revoked(ctx context.Context, t *jwtauth.Token) (bool, error) 
 	return s.list.Revoked(ctx, t)
 }
 
+// RevokeToken implements [jwtauth.Revoker].
+func (s *Stalling) RevokeToken(ctx context.Context, issuer, id string, until time.Time) error {
+	if err := s.At("RevokeToken"); err != nil {
+		return err
+	}
+	return s.list.RevokeToken(ctx, issuer, id, until)
+}
+
 // RevokeSession implements [jwtauth.Revoker].
 func (s *Stalling) RevokeSession(ctx context.Context, issuer, id string, until time.Time) error {
 	if err := s.At("RevokeSession"); err != nil {
@@ -76,11 +84,11 @@ func (s *Stalling) RevokeSession(ctx context.Context, issuer, id string, until t
 }
 
 // RevokeSubject implements [jwtauth.Revoker].
-func (s *Stalling) RevokeSubject(ctx context.Context, issuer, subject string, before, until time.Time) error {
+func (s *Stalling) RevokeSubject(ctx context.Context, issuer, subject string, issuedBefore, until time.Time) error {
 	if err := s.At("Revoker.RevokeSubject"); err != nil {
 		return err
 	}
-	return s.list.RevokeSubject(ctx, issuer, subject, before, until)
+	return s.list.RevokeSubject(ctx, issuer, subject, issuedBefore, until)
 }
 
 // Patient makes a client give up long after each deadline of the tests.

@@ -11,6 +11,8 @@ import (
 	"crypto/sha256"
 	"errors"
 	"reflect"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -40,7 +42,7 @@ func TestStore(t *testing.T, open func(testing.TB) session.Store) {
 		{"parallel rotations make one chain without gaps", testChain},
 		{"the response of a rotation may be long or empty", testResponses},
 		{"revoking a revoked session changes nothing", testRevoke},
-		{"revoking a session that does not exist is not an error", testRevokeUnknown},
+		{"a session that does not exist or is of another subject is not revoked", testRevokeUnknown},
 		{"a revoked session is not updated", testRevokedUpdate},
 		{"parallel revocations agree", testParallelRevocations},
 		{"a concurrent rotation and revocation leave a revoked session", testRevokeWins},
@@ -97,10 +99,40 @@ func rotated(r session.Record) session.Record {
 
 func insert(t *testing.T, s session.Store, r session.Record) session.Record {
 	t.Helper()
-	if err := s.Insert(t.Context(), r); err != nil {
-		t.Fatalf("Insert: %v", err)
+	if ended, err := s.Insert(t.Context(), r, limit); err != nil || len(ended) > 0 {
+		t.Fatalf("Insert: %v, and has ended %+v", err, ended)
 	}
 	return r
+}
+
+// limit is more than any test needs that is not about it.
+const limit = 100
+
+// inserted returns the error of an insert.
+func inserted(ctx context.Context, s session.Store, r session.Record) error {
+	_, err := s.Insert(ctx, r, limit)
+	return err
+}
+
+// revoke makes a revocation that must succeed, and returns the session that it returns.
+func revoke(t *testing.T, s session.Store, r session.Record, at time.Time) session.Session {
+	t.Helper()
+	got, err := s.Revoke(t.Context(), r.Subject, r.ID, at)
+	if err != nil {
+		t.Fatalf("Revoke: %v", err)
+	}
+	return got
+}
+
+// revokeSubject makes a revocation of a subject that must succeed, and returns the
+// sessions that it returns.
+func revokeSubject(t *testing.T, s session.Store, subject string, at time.Time) []session.Session {
+	t.Helper()
+	ended, err := s.RevokeSubject(t.Context(), subject, at)
+	if err != nil {
+		t.Fatalf("RevokeSubject: %v", err)
+	}
+	return ended
 }
 
 // update makes an update that must succeed, and returns the record that the store then
@@ -128,15 +160,36 @@ func want(t *testing.T, s session.Store, r session.Record) {
 	}
 }
 
-// wantRevoked fails unless the session of r was removed, or is unchanged except that it
-// was revoked at this time.
+// wantRevoked fails unless r is unchanged except that it was revoked at this time.
 func wantRevoked(t *testing.T, s session.Store, r session.Record, at time.Time) {
 	t.Helper()
-	if _, err := s.Lookup(t.Context(), r.Handle); errors.Is(err, session.ErrNotFound) {
-		return
-	}
 	r.RevokedAt = at
 	want(t, s, r)
+}
+
+// wantSessions fails unless got has exactly the sessions of these records, in any order.
+func wantSessions(t *testing.T, what string, got []session.Session, records ...session.Record) {
+	t.Helper()
+	got = slices.Clone(got)
+	slices.SortFunc(got, func(a, b session.Session) int { return strings.Compare(a.ID, b.ID) })
+	records = slices.Clone(records)
+	slices.SortFunc(records, func(a, b session.Record) int { return strings.Compare(a.ID, b.ID) })
+	wantList(t, what, got, records...)
+}
+
+// wantList fails unless got has exactly the sessions of these records, in this order.
+func wantList(t *testing.T, what string, got []session.Session, records ...session.Record) {
+	t.Helper()
+	if len(got) != len(records) {
+		t.Errorf("%s: %d sessions, want %d: %+v", what, len(got), len(records), got)
+		return
+	}
+	for n, r := range records {
+		g, w := canonical(session.Record{Session: got[n]}).Session, canonical(r).Session
+		if !reflect.DeepEqual(g, w) {
+			t.Errorf("%s, session %d:\n got %+v\nwant %+v", what, n, g, w)
+		}
+	}
 }
 
 // canonical makes equivalent records equal: times have one location, and an empty slice
@@ -224,9 +277,9 @@ func testUnique(t *testing.T, s session.Store) {
 	r := insert(t, s, newRecord())
 	sameID, sameHandle := newRecord(), newRecord()
 	sameID.ID, sameHandle.Handle = r.ID, r.Handle
-	storetest.WantError(t, "Insert with a taken ID", s.Insert(t.Context(), sameID), session.ErrConflict)
-	storetest.WantError(t, "Insert with a taken handle", s.Insert(t.Context(), sameHandle), session.ErrConflict)
-	storetest.WantError(t, "Insert again", s.Insert(t.Context(), r), session.ErrConflict)
+	storetest.WantError(t, "Insert with a taken ID", inserted(t.Context(), s, sameID), session.ErrConflict)
+	storetest.WantError(t, "Insert with a taken handle", inserted(t.Context(), s, sameHandle), session.ErrConflict)
+	storetest.WantError(t, "Insert again", inserted(t.Context(), s, r), session.ErrConflict)
 	want(t, s, r)
 	_, err := s.Lookup(t.Context(), sameID.Handle)
 	storetest.WantError(t, "Lookup of a session that was not inserted", err, session.ErrNotFound)
@@ -234,9 +287,9 @@ func testUnique(t *testing.T, s session.Store) {
 
 func testParallelInserts(t *testing.T, s session.Store) {
 	r := newRecord()
-	counts := each(20, func(int) error { return s.Insert(t.Context(), r) })
+	counts := each(20, func(int) error { return inserted(t.Context(), s, r) })
 	if counts[nil] != 1 || counts[session.ErrConflict] != 19 {
-		t.Errorf("outcomes: %v, want 1 without error and 19 ErrSessionConflict", counts)
+		t.Errorf("outcomes: %v, want 1 without error and 19 ErrConflict", counts)
 	}
 	want(t, s, r)
 }
@@ -290,7 +343,7 @@ func testParallelRotations(t *testing.T, s session.Store) {
 		return err
 	})
 	if counts[nil] != 1 || counts[session.ErrConflict] != 19 {
-		t.Fatalf("outcomes: %v, want 1 without error and 19 ErrSessionConflict", counts)
+		t.Fatalf("outcomes: %v, want 1 without error and 19 ErrConflict", counts)
 	}
 	for i, won := range won {
 		if won {
@@ -365,30 +418,37 @@ func testRevoke(t *testing.T, s session.Store) {
 	r = update(t, s, rotated(r))
 	at := r.RefreshedAt.Add(time.Minute)
 	for _, later := range []time.Duration{0, time.Hour, -time.Hour} {
-		if err := s.Revoke(t.Context(), r.ID, at.Add(later)); err != nil {
-			t.Fatalf("Revoke: %v", err)
-		}
-		wantRevoked(t, s, r, at)
+		got := revoke(t, s, r, at.Add(later))
+		r.RevokedAt = at
+		wantSessions(t, "Revoke", []session.Session{got}, r)
+		want(t, s, r)
 	}
 }
 
 func testRevokeUnknown(t *testing.T, s session.Store) {
-	r := insert(t, s, newRecord())
-	if err := s.Revoke(t.Context(), "session_"+unique(), now()); err != nil {
-		t.Errorf("Revoke: %v", err)
+	r, other := insert(t, s, newRecord()), insert(t, s, newRecord())
+	for what, of := range map[string]session.Session{
+		"a session that does not exist": {Subject: r.Subject, ID: "session_" + unique()},
+		"another subject's session":     {Subject: other.Subject, ID: r.ID},
+		"a session of no subject":       {Subject: "", ID: r.ID},
+		"a session without an ID":       {Subject: r.Subject, ID: ""},
+		"an ID in another case":         {Subject: r.Subject, ID: strings.ToUpper(r.ID)},
+	} {
+		got, err := s.Revoke(t.Context(), of.Subject, of.ID, now())
+		storetest.WantError(t, "Revoke of "+what, err, session.ErrNotFound)
+		if got.ID != "" {
+			t.Errorf("Revoke of %s: %+v", what, got)
+		}
 	}
-	if err := s.RevokeSubject(t.Context(), unique(), now()); err != nil {
-		t.Errorf("RevokeSubject: %v", err)
-	}
+	wantSessions(t, "RevokeSubject of an unknown subject", revokeSubject(t, s, unique(), now()))
 	want(t, s, r)
+	want(t, s, other)
 }
 
 func testRevokedUpdate(t *testing.T, s session.Store) {
 	r := insert(t, s, newRecord())
 	at := now()
-	if err := s.Revoke(t.Context(), r.ID, at); err != nil {
-		t.Fatal(err)
-	}
+	revoke(t, s, r, at)
 	for _, revision := range []int64{1, 2} {
 		u := rotated(r)
 		u.Revision = revision
@@ -400,14 +460,14 @@ func testRevokedUpdate(t *testing.T, s session.Store) {
 func testParallelRevocations(t *testing.T, s session.Store) {
 	r := insert(t, s, newRecord())
 	at := now()
-	counts := each(20, func(i int) error { return s.Revoke(t.Context(), r.ID, at.Add(time.Duration(i)*time.Second)) })
+	counts := each(20, func(i int) error {
+		_, err := s.Revoke(t.Context(), r.Subject, r.ID, at.Add(time.Duration(i)*time.Second))
+		return err
+	})
 	if counts[nil] != 20 {
 		t.Fatalf("outcomes: %v, want 20 without error", counts)
 	}
 	found, err := s.Lookup(t.Context(), r.Handle)
-	if errors.Is(err, session.ErrNotFound) {
-		return
-	}
 	if err != nil || found.RevokedAt.Before(at) || found.RevokedAt.After(at.Add(19*time.Second)) {
 		t.Errorf("Lookup: revoked at %v, %v", found.RevokedAt, err)
 	}
@@ -419,15 +479,16 @@ func testRevokeWins(t *testing.T, s session.Store) {
 	at := now()
 	counts := each(20, func(i int) error {
 		if i == 0 {
-			return s.Revoke(t.Context(), r.ID, at)
+			_, err := s.Revoke(t.Context(), r.Subject, r.ID, at)
+			return err
 		}
 		return s.Update(t.Context(), rotated(r))
 	})
 	if counts[nil] > 2 || counts[nil]+counts[session.ErrConflict] != 20 {
-		t.Errorf("outcomes: %v, want at most one rotation and otherwise ErrSessionConflict", counts)
+		t.Errorf("outcomes: %v, want at most one rotation and otherwise ErrConflict", counts)
 	}
 	found, err := s.Lookup(t.Context(), r.Handle)
-	if !errors.Is(err, session.ErrNotFound) && (err != nil || !found.RevokedAt.Equal(at)) {
+	if err != nil || !found.RevokedAt.Equal(at) {
 		t.Errorf("Lookup: revoked at %v, %v", found.RevokedAt, err)
 	}
 	storetest.WantError(t, "Update afterwards", s.Update(t.Context(), found), session.ErrConflict)
@@ -439,18 +500,15 @@ func testRevokeSubject(t *testing.T, s session.Store) {
 	for _, r := range []session.Record{first, second, ended} {
 		insert(t, s, r)
 	}
-	before := now().Add(-time.Minute)
-	if err := s.Revoke(t.Context(), ended.ID, before); err != nil {
-		t.Fatal(err)
-	}
+	ended.RevokedAt = now().Add(-time.Minute)
+	revoke(t, s, ended, ended.RevokedAt)
 	at := now()
-	for _, later := range []time.Duration{0, time.Hour} {
-		if err := s.RevokeSubject(t.Context(), first.Subject, at.Add(later)); err != nil {
-			t.Fatalf("RevokeSubject: %v", err)
-		}
-		wantRevoked(t, s, first, at)
-		wantRevoked(t, s, second, at)
-		wantRevoked(t, s, ended, before)
+	first.RevokedAt, second.RevokedAt = at, at
+	wantSessions(t, "RevokeSubject", revokeSubject(t, s, first.Subject, at), first, second)
+	wantSessions(t, "RevokeSubject repeated", revokeSubject(t, s, first.Subject, at), first, second)
+	wantSessions(t, "RevokeSubject later", revokeSubject(t, s, first.Subject, at.Add(time.Second)))
+	for _, r := range []session.Record{first, second, ended} {
+		want(t, s, r)
 	}
 	storetest.WantError(t, "Update", s.Update(t.Context(), rotated(second)), session.ErrConflict)
 }
@@ -460,9 +518,7 @@ func testRevokeSubjectOthers(t *testing.T, s session.Store) {
 	other.Subject = r.Subject + "x"
 	insert(t, s, other)
 	at := now()
-	if err := s.RevokeSubject(t.Context(), r.Subject, at); err != nil {
-		t.Fatal(err)
-	}
+	revokeSubject(t, s, r.Subject, at)
 	later := newRecord()
 	later.Subject = r.Subject
 	insert(t, s, later)
@@ -480,7 +536,8 @@ func testRevokeSubjectWins(t *testing.T, s session.Store) {
 		switch {
 		// Two at once: a store that locks row by row might deadlock.
 		case i < 2:
-			return s.RevokeSubject(t.Context(), first.Subject, now())
+			_, err := s.RevokeSubject(t.Context(), first.Subject, now())
+			return err
 		case i%2 == 0:
 			return s.Update(t.Context(), rotated(first))
 		default:
@@ -488,11 +545,11 @@ func testRevokeSubjectWins(t *testing.T, s session.Store) {
 		}
 	})
 	if counts[nil] > 4 || counts[nil]+counts[session.ErrConflict] != 20 {
-		t.Errorf("outcomes: %v, want at most one rotation of each and otherwise ErrSessionConflict", counts)
+		t.Errorf("outcomes: %v, want at most one rotation of each and otherwise ErrConflict", counts)
 	}
 	for _, r := range []session.Record{first, second} {
 		found, err := s.Lookup(t.Context(), r.Handle)
-		if !errors.Is(err, session.ErrNotFound) && (err != nil || found.RevokedAt.IsZero()) {
+		if err != nil || found.RevokedAt.IsZero() {
 			t.Errorf("Lookup: revoked at %v, %v", found.RevokedAt, err)
 		}
 	}
@@ -503,11 +560,12 @@ func testContext(t *testing.T, s session.Store) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	for name, call := range map[string]func() error{
-		"Insert":        func() error { return s.Insert(ctx, newRecord()) },
+		"Insert":        func() error { return inserted(ctx, s, newRecord()) },
 		"Lookup":        func() error { _, err := s.Lookup(ctx, r.Handle); return err },
 		"Update":        func() error { return s.Update(ctx, rotated(r)) },
-		"Revoke":        func() error { return s.Revoke(ctx, r.ID, now()) },
-		"RevokeSubject": func() error { return s.RevokeSubject(ctx, r.Subject, now()) },
+		"List":          func() error { _, err := s.List(ctx, r.Subject, now()); return err },
+		"Revoke":        func() error { _, err := s.Revoke(ctx, r.Subject, r.ID, now()); return err },
+		"RevokeSubject": func() error { _, err := s.RevokeSubject(ctx, r.Subject, now()); return err },
 	} {
 		err := call()
 		if err == nil {
