@@ -13,10 +13,10 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
+	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/storetest"
 	"github.com/usher-go/usher/jwtauth/session"
 )
@@ -31,25 +31,47 @@ func TestStore(t *testing.T, open func(testing.TB) session.Store) {
 	}{
 		{"a record is returned as it was stored", testRoundTrip},
 		{"a record without optional values is returned as it was stored", testEmptyValues},
+		{"a record with every field at its bound is returned as it was stored", testBounds},
+		{"times keep their microseconds", testMicroseconds},
 		{"arguments and results share nothing with the store", testIsolation},
 		{"an unknown handle is not found", testNotFound},
+		{"handles that differ in one byte are of two sessions", testHandles},
+		{"IDs that differ in case alone are of two sessions", testIDs},
+		{"subjects that look alike are two subjects", testSubjects},
 		{"an ID or a handle cannot be used twice", testUnique},
 		{"one of several parallel inserts of a session succeeds", testParallelInserts},
+
+		{"a list has the session that was refreshed last first", testListOrder},
+		{"a list has the live sessions alone", testListLive},
+		{"a list has the sessions of one subject alone", testListOthers},
+		{"lists share nothing with the store", testListIsolation},
+
+		{"an insert ends the sessions that were refreshed least recently", testCap},
+		{"of sessions that were refreshed at one time the one with the lesser ID is ended", testCapTie},
+		{"an insert counts live sessions of its subject alone", testCapCountsLive},
+		{"an insert that fails ends nothing", testCapConflict},
+		{"parallel inserts leave as many live sessions as they may", testParallelCap},
+		{"a session that an insert has ended is not updated", testCapWins},
+
 		{"an update replaces the rotation and nothing else", testUpdate},
 		{"an update of another revision changes nothing", testUpdateConflict},
 		{"a repeated update changes nothing", testUpdateRepeated},
 		{"one of several parallel rotations of a revision succeeds", testParallelRotations},
 		{"parallel rotations make one chain without gaps", testChain},
 		{"the response of a rotation may be long or empty", testResponses},
-		{"revoking a revoked session changes nothing", testRevoke},
+
+		{"a revocation returns the session as it then is", testRevoke},
 		{"a session that does not exist or is of another subject is not revoked", testRevokeUnknown},
 		{"a revoked session is not updated", testRevokedUpdate},
 		{"parallel revocations agree", testParallelRevocations},
 		{"a concurrent rotation and revocation leave a revoked session", testRevokeWins},
 		{"a subject's sessions are revoked together", testRevokeSubject},
+		{"a revocation of a subject returns those that were live", testRevokeSubjectLive},
 		{"later sessions and those of other subjects are not revoked", testRevokeSubjectOthers},
 		{"revoking a subject during its rotations leaves revoked sessions", testRevokeSubjectWins},
+
 		{"a context that has ended ends the call", testContext},
+		{"a closed store returns ErrClosed", testClose},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, open(t)) })
 	}
@@ -227,7 +249,7 @@ func testRoundTrip(t *testing.T, s session.Store) {
 
 func testEmptyValues(t *testing.T, s session.Store) {
 	r := newRecord()
-	r.Subject, r.Scopes, r.Data = "", nil, nil
+	r.Scopes, r.Data = nil, nil
 	insert(t, s, r)
 	want(t, s, r)
 	found, err := s.Lookup(t.Context(), r.Handle)
@@ -294,264 +316,26 @@ func testParallelInserts(t *testing.T, s session.Store) {
 	want(t, s, r)
 }
 
-func testUpdate(t *testing.T, s session.Store) {
-	r := insert(t, s, newRecord())
-	// Every field differs, and only those of the rotation may be stored.
-	u := rotated(newRecord())
-	u.ID, u.Revision, u.Delivered = r.ID, r.Revision, true
-	u.CreatedAt, u.EndsAt, u.RevokedAt = now().Add(time.Hour), now().Add(time.Hour), now()
-	u.Scopes, u.Data = []string{"admin"}, map[string]string{"a": "b"}
-	if err := s.Update(t.Context(), u); err != nil {
-		t.Fatal(err)
-	}
-	r.RefreshedAt, r.ExpiresAt = u.RefreshedAt, u.ExpiresAt
-	r.Current, r.Previous, r.Delivered, r.Response = u.Current, u.Previous, true, u.Response
-	r.Revision = 2
-	want(t, s, r)
-	_, err := s.Lookup(t.Context(), u.Handle)
-	storetest.WantError(t, "Lookup of another handle in the update", err, session.ErrNotFound)
-}
-
-func testUpdateConflict(t *testing.T, s session.Store) {
-	r := insert(t, s, newRecord())
-	for _, revision := range []int64{0, 2, 7, -1} {
-		u := rotated(r)
-		u.Revision = revision
-		storetest.WantError(t, "Update of another revision", s.Update(t.Context(), u), session.ErrConflict)
-	}
-	want(t, s, r)
-}
-
-func testUpdateRepeated(t *testing.T, s session.Store) {
-	r := insert(t, s, newRecord())
-	u := rotated(r)
-	after := update(t, s, u)
-	storetest.WantError(t, "the same again", s.Update(t.Context(), u), session.ErrConflict)
-	want(t, s, after)
-}
-
-func testParallelRotations(t *testing.T, s session.Store) {
-	r := insert(t, s, newRecord())
-	rotations := make([]session.Record, 20)
-	won := make([]bool, len(rotations))
-	for i := range rotations {
-		rotations[i] = rotated(r)
-	}
-	counts := each(len(rotations), func(i int) error {
-		err := s.Update(t.Context(), rotations[i])
-		won[i] = err == nil
-		return err
-	})
-	if counts[nil] != 1 || counts[session.ErrConflict] != 19 {
-		t.Fatalf("outcomes: %v, want 1 without error and 19 ErrConflict", counts)
-	}
-	for i, won := range won {
-		if won {
-			rotations[i].Revision++
-			want(t, s, rotations[i])
-		}
+// calls returns one call of each method, with the context that it is given.
+func calls(s session.Store, r session.Record) map[string]func(context.Context) error {
+	return map[string]func(context.Context) error{
+		"Insert":        func(ctx context.Context) error { return inserted(ctx, s, newRecord()) },
+		"Lookup":        func(ctx context.Context) error { _, err := s.Lookup(ctx, r.Handle); return err },
+		"List":          func(ctx context.Context) error { _, err := s.List(ctx, r.Subject, now()); return err },
+		"Update":        func(ctx context.Context) error { return s.Update(ctx, rotated(r)) },
+		"Revoke":        func(ctx context.Context) error { _, err := s.Revoke(ctx, r.Subject, r.ID, now()); return err },
+		"RevokeSubject": func(ctx context.Context) error { _, err := s.RevokeSubject(ctx, r.Subject, now()); return err },
 	}
 }
 
-// testChain rotates one session from many goroutines, each of which reads the session and
-// then rotates what it has read. Each rotation must follow from the one before it.
-func testChain(t *testing.T, s session.Store) {
-	const sides, rotations = 8, 10
-	r := insert(t, s, newRecord())
-	var (
-		mu     sync.Mutex
-		before = map[[sha256.Size]byte][sha256.Size]byte{} // by Current
-	)
-	counts := each(sides, func(int) error {
-		for done := 0; done < rotations; {
-			found, err := s.Lookup(t.Context(), r.Handle)
-			if err != nil {
-				return err
-			}
-			next := rotated(found)
-			switch err := s.Update(t.Context(), next); {
-			case err == nil:
-				mu.Lock()
-				before[next.Current] = next.Previous
-				mu.Unlock()
-				done++
-			case !errors.Is(err, session.ErrConflict):
-				return err
-			}
-		}
-		return nil
-	})
-	if counts[nil] != sides {
-		t.Fatalf("outcomes: %v, want %d without error", counts, sides)
+// wantFailure fails unless err is that of a store that has failed.
+func wantFailure(t *testing.T, what string, err error) {
+	t.Helper()
+	if err == nil {
+		t.Errorf("%s: no error", what)
 	}
-	found, err := s.Lookup(t.Context(), r.Handle)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if found.Revision != 1+sides*rotations {
-		t.Errorf("revision %d after %d rotations of revision 1", found.Revision, sides*rotations)
-	}
-	length := 0
-	for at := found.Current; at != r.Current; at = before[at] {
-		if length++; length > sides*rotations {
-			break
-		}
-	}
-	if length != sides*rotations {
-		t.Errorf("the chain back to the first token has %d links, want %d", length, sides*rotations)
-	}
-}
-
-func testResponses(t *testing.T, s session.Store) {
-	r := insert(t, s, newRecord())
-	for _, size := range []int{16 << 10, 0, 1} {
-		r = rotated(r)
-		r.Response = make([]byte, size)
-		_, _ = rand.Read(r.Response)
-		r = update(t, s, r)
-		want(t, s, r)
-	}
-}
-
-func testRevoke(t *testing.T, s session.Store) {
-	r := insert(t, s, newRecord())
-	r = update(t, s, rotated(r))
-	at := r.RefreshedAt.Add(time.Minute)
-	for _, later := range []time.Duration{0, time.Hour, -time.Hour} {
-		got := revoke(t, s, r, at.Add(later))
-		r.RevokedAt = at
-		wantSessions(t, "Revoke", []session.Session{got}, r)
-		want(t, s, r)
-	}
-}
-
-func testRevokeUnknown(t *testing.T, s session.Store) {
-	r, other := insert(t, s, newRecord()), insert(t, s, newRecord())
-	for what, of := range map[string]session.Session{
-		"a session that does not exist": {Subject: r.Subject, ID: "session_" + unique()},
-		"another subject's session":     {Subject: other.Subject, ID: r.ID},
-		"a session of no subject":       {Subject: "", ID: r.ID},
-		"a session without an ID":       {Subject: r.Subject, ID: ""},
-		"an ID in another case":         {Subject: r.Subject, ID: strings.ToUpper(r.ID)},
-	} {
-		got, err := s.Revoke(t.Context(), of.Subject, of.ID, now())
-		storetest.WantError(t, "Revoke of "+what, err, session.ErrNotFound)
-		if got.ID != "" {
-			t.Errorf("Revoke of %s: %+v", what, got)
-		}
-	}
-	wantSessions(t, "RevokeSubject of an unknown subject", revokeSubject(t, s, unique(), now()))
-	want(t, s, r)
-	want(t, s, other)
-}
-
-func testRevokedUpdate(t *testing.T, s session.Store) {
-	r := insert(t, s, newRecord())
-	at := now()
-	revoke(t, s, r, at)
-	for _, revision := range []int64{1, 2} {
-		u := rotated(r)
-		u.Revision = revision
-		storetest.WantError(t, "Update", s.Update(t.Context(), u), session.ErrConflict)
-	}
-	wantRevoked(t, s, r, at)
-}
-
-func testParallelRevocations(t *testing.T, s session.Store) {
-	r := insert(t, s, newRecord())
-	at := now()
-	counts := each(20, func(i int) error {
-		_, err := s.Revoke(t.Context(), r.Subject, r.ID, at.Add(time.Duration(i)*time.Second))
-		return err
-	})
-	if counts[nil] != 20 {
-		t.Fatalf("outcomes: %v, want 20 without error", counts)
-	}
-	found, err := s.Lookup(t.Context(), r.Handle)
-	if err != nil || found.RevokedAt.Before(at) || found.RevokedAt.After(at.Add(19*time.Second)) {
-		t.Errorf("Lookup: revoked at %v, %v", found.RevokedAt, err)
-	}
-	wantRevoked(t, s, r, found.RevokedAt)
-}
-
-func testRevokeWins(t *testing.T, s session.Store) {
-	r := insert(t, s, newRecord())
-	at := now()
-	counts := each(20, func(i int) error {
-		if i == 0 {
-			_, err := s.Revoke(t.Context(), r.Subject, r.ID, at)
-			return err
-		}
-		return s.Update(t.Context(), rotated(r))
-	})
-	if counts[nil] > 2 || counts[nil]+counts[session.ErrConflict] != 20 {
-		t.Errorf("outcomes: %v, want at most one rotation and otherwise ErrConflict", counts)
-	}
-	found, err := s.Lookup(t.Context(), r.Handle)
-	if err != nil || !found.RevokedAt.Equal(at) {
-		t.Errorf("Lookup: revoked at %v, %v", found.RevokedAt, err)
-	}
-	storetest.WantError(t, "Update afterwards", s.Update(t.Context(), found), session.ErrConflict)
-}
-
-func testRevokeSubject(t *testing.T, s session.Store) {
-	first, second, ended := newRecord(), newRecord(), newRecord()
-	second.Subject, ended.Subject = first.Subject, first.Subject
-	for _, r := range []session.Record{first, second, ended} {
-		insert(t, s, r)
-	}
-	ended.RevokedAt = now().Add(-time.Minute)
-	revoke(t, s, ended, ended.RevokedAt)
-	at := now()
-	first.RevokedAt, second.RevokedAt = at, at
-	wantSessions(t, "RevokeSubject", revokeSubject(t, s, first.Subject, at), first, second)
-	wantSessions(t, "RevokeSubject repeated", revokeSubject(t, s, first.Subject, at), first, second)
-	wantSessions(t, "RevokeSubject later", revokeSubject(t, s, first.Subject, at.Add(time.Second)))
-	for _, r := range []session.Record{first, second, ended} {
-		want(t, s, r)
-	}
-	storetest.WantError(t, "Update", s.Update(t.Context(), rotated(second)), session.ErrConflict)
-}
-
-func testRevokeSubjectOthers(t *testing.T, s session.Store) {
-	r, other := insert(t, s, newRecord()), newRecord()
-	other.Subject = r.Subject + "x"
-	insert(t, s, other)
-	at := now()
-	revokeSubject(t, s, r.Subject, at)
-	later := newRecord()
-	later.Subject = r.Subject
-	insert(t, s, later)
-	want(t, s, other)
-	want(t, s, later)
-	wantRevoked(t, s, r, at)
-}
-
-func testRevokeSubjectWins(t *testing.T, s session.Store) {
-	first, second := newRecord(), newRecord()
-	second.Subject = first.Subject
-	insert(t, s, first)
-	insert(t, s, second)
-	counts := each(20, func(i int) error {
-		switch {
-		// Two at once: a store that locks row by row might deadlock.
-		case i < 2:
-			_, err := s.RevokeSubject(t.Context(), first.Subject, now())
-			return err
-		case i%2 == 0:
-			return s.Update(t.Context(), rotated(first))
-		default:
-			return s.Update(t.Context(), rotated(second))
-		}
-	})
-	if counts[nil] > 4 || counts[nil]+counts[session.ErrConflict] != 20 {
-		t.Errorf("outcomes: %v, want at most one rotation of each and otherwise ErrConflict", counts)
-	}
-	for _, r := range []session.Record{first, second} {
-		found, err := s.Lookup(t.Context(), r.Handle)
-		if err != nil || found.RevokedAt.IsZero() {
-			t.Errorf("Lookup: revoked at %v, %v", found.RevokedAt, err)
-		}
+	if errors.Is(err, session.ErrNotFound) || errors.Is(err, session.ErrConflict) {
+		t.Errorf("%s: %v, as if the store had responded", what, err)
 	}
 }
 
@@ -559,21 +343,20 @@ func testContext(t *testing.T, s session.Store) {
 	r := insert(t, s, newRecord())
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	for name, call := range map[string]func() error{
-		"Insert":        func() error { return inserted(ctx, s, newRecord()) },
-		"Lookup":        func() error { _, err := s.Lookup(ctx, r.Handle); return err },
-		"Update":        func() error { return s.Update(ctx, rotated(r)) },
-		"List":          func() error { _, err := s.List(ctx, r.Subject, now()); return err },
-		"Revoke":        func() error { _, err := s.Revoke(ctx, r.Subject, r.ID, now()); return err },
-		"RevokeSubject": func() error { _, err := s.RevokeSubject(ctx, r.Subject, now()); return err },
-	} {
-		err := call()
-		if err == nil {
-			t.Errorf("%s: no error", name)
-		}
-		if errors.Is(err, session.ErrNotFound) || errors.Is(err, session.ErrConflict) {
-			t.Errorf("%s: %v, as if the store had responded", name, err)
-		}
+	for name, call := range calls(s, r) {
+		wantFailure(t, name, call(ctx))
 	}
 	want(t, s, r)
+}
+
+func testClose(t *testing.T, s session.Store) {
+	r := insert(t, s, newRecord())
+	for range 2 {
+		if err := s.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	}
+	for name, call := range calls(s, r) {
+		storetest.WantError(t, name, call(t.Context()), usher.ErrClosed)
+	}
 }
