@@ -1,6 +1,8 @@
 package sessiontest
 
 import (
+	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -83,10 +85,7 @@ func testListOthers(t *testing.T, s session.Store) {
 
 func testListIsolation(t *testing.T, s session.Store) {
 	r := insert(t, s, newRecord())
-	scopes, data := append([]string(nil), r.Scopes...), map[string]string{}
-	for k, v := range r.Data {
-		data[k] = v
-	}
+	scopes, data := slices.Clone(r.Scopes), maps.Clone(r.Data)
 	for _, got := range [][]session.Session{
 		list(t, s, r.Subject, now()),
 		{revoke(t, s, r, r.CreatedAt)},
