@@ -32,6 +32,17 @@ func (a *account) add(r *Record) {
 	a.count(r)
 }
 
+// remove removes keys for good.
+func (a *account) remove(gone func(*Record) bool) {
+	a.keys = slices.DeleteFunc(a.keys, func(r *Record) bool {
+		if !gone(r) {
+			return false
+		}
+		a.discount(r)
+		return true
+	})
+}
+
 // count adds r to open, and discount removes it before r changes.
 func (a *account) count(r *Record) {
 	if r.RevokedAt.IsZero() {

@@ -34,13 +34,13 @@ type Actor struct {
 type Event struct {
 	// Time is when the event happened.
 	Time time.Time
-	// Action is authenticate, create, import, update, rotate or revoke.
+	// Action is authenticate, create, import, update, rotate, revoke, revoke_all or purge.
 	Action string
 	// Verdict is the outcome of authenticate, and [Accepted] or [Denied] for the
 	// other actions.
 	Verdict Verdict
 	// KeyID and Owner identify the key. They are empty if no key was found, because the
-	// caller's own claims cannot be trusted without a valid key.
+	// caller's own claims cannot be trusted without a valid key, and for a purge.
 	KeyID, Owner string
 	// Actor is the caller. For authenticate, its Principal is the key's, if the key was
 	// accepted.

@@ -186,6 +186,8 @@ func situations(t *testing.T, store apikey.Store) map[apikey.Verdict]string {
 	revoked, revokedText := create(t, m, apikey.Key{})
 	_, expired := create(t, m, apikey.Key{ExpiresAt: time.Now().Add(time.Minute)})
 	_, elsewhere := create(t, m, apikey.Key{Environment: "test"})
+	_, disabled := create(t, m, apikey.Key{DisabledAt: time.Now()})
+	_, outside := create(t, m, apikey.Key{AllowedNetworks: networks("198.51.100.0/24")})
 	if _, err := m.Revoke(t.Context(), server, "ann", revoked.ID); err != nil {
 		t.Fatal(err)
 	}
@@ -193,6 +195,7 @@ func situations(t *testing.T, store apikey.Store) map[apikey.Verdict]string {
 	return map[apikey.Verdict]string{
 		apikey.Accepted: accepted, apikey.Malformed: accepted[:len(accepted)-1] + "!", apikey.Unknown: generate(t, native, ""),
 		apikey.Revoked: revokedText, apikey.Expired: expired, apikey.WrongEnvironment: elsewhere,
+		apikey.Disabled: disabled, apikey.WrongNetwork: outside,
 	}
 }
 
@@ -293,6 +296,8 @@ func TestRefusalsAreTheSameBytes(t *testing.T) {
 			expiring := time.Now().Add(10 * time.Millisecond)
 			_, expired := create(t, m, apikey.Key{ExpiresAt: expiring})
 			_, elsewhere := create(t, m, apikey.Key{Environment: "test"})
+			_, disabled := create(t, m, apikey.Key{DisabledAt: time.Now()})
+			_, outside := create(t, m, apikey.Key{AllowedNetworks: networks("198.51.100.0/24")})
 			<-time.After(time.Until(expiring))
 			a := newAuthenticator(t, apikey.Config{Store: store, Environment: "live", Realm: `a "shop"`})
 			srv := httptest.NewServer(usher.Authenticate(a).Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
@@ -303,7 +308,7 @@ func TestRefusalsAreTheSameBytes(t *testing.T) {
 			for name, text := range map[string]string{
 				"malformed": "shop_live_x", "no such prefix": "hello", "wrong checksum": revokedText[:len(revokedText)-1] + "!",
 				"unknown": generate(t, native, ""), "revoked": revokedText, "expired": expired, "wrong environment": elsewhere,
-				"unknown of the wrong environment": generate(t, native, "test"), "long": strings.Repeat("a", 100<<10),
+				"disabled": disabled, "from another network": outside, "unknown of the wrong environment": generate(t, native, "test"), "long": strings.Repeat("a", 100<<10),
 			} {
 				for range 2 {
 					response := exchange(t, srv, "X-API-Key", text)
@@ -687,7 +692,7 @@ func TestEveryVerdictIsAudited(t *testing.T) {
 			}
 			e := events[0]
 			// A key whose text names another environment is not looked up.
-			known := v == apikey.Accepted || v == apikey.Revoked || v == apikey.Expired
+			known := v == apikey.Accepted || v == apikey.Revoked || v == apikey.Expired || v == apikey.Disabled || v == apikey.WrongNetwork
 			if e.Action != "authenticate" || e.Verdict != v || !e.Time.Equal(time.Now()) || e.Actor.Address != netip.MustParseAddr("192.0.2.1") ||
 				e.Actor.Principal != p || !errors.Is(e.Err, err) || (e.KeyID != "") != known || (e.Owner == "ann") != known {
 				t.Errorf("%v: %+v", v, e)

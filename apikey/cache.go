@@ -62,7 +62,7 @@ type CacheConfig struct {
 // error.
 type Cache struct {
 	source  Store // as configured
-	store   Store // source with bounded calls, unless it is a Memory
+	store   Admin // source with bounded calls, unless it is a Memory
 	timeout time.Duration
 	entries *loader.Cache[Hash, *entry] // nil for a hash without a key
 
@@ -98,7 +98,6 @@ func NewCache(c CacheConfig) (*Cache, error) {
 	maxLookups := cmp.Or(c.MaxLookups, maxCalls)
 	cache := &Cache{
 		source:  c.Store,
-		store:   c.Store,
 		timeout: cmp.Or(c.StoreTimeout, storeTimeout),
 		report:  report.New("apikey", c.OnError),
 		cancel:  func() {},
@@ -116,7 +115,9 @@ func NewCache(c CacheConfig) (*Cache, error) {
 		Timeout:          cache.timeout,
 		MaxFetches:       maxLookups,
 	})
-	if _, ok := c.Store.(*Memory); !ok {
+	if m, ok := c.Store.(*Memory); ok {
+		cache.store = m
+	} else {
 		cache.store = newGuardedStore(c.Store, cache.timeout, maxLookups, cache)
 	}
 	n, ok := c.Store.(Notifier)
@@ -212,7 +213,7 @@ func (c *Cache) load(ctx context.Context, h Hash) (*entry, error) {
 	})
 }
 
-var _ Store = (*Cache)(nil)
+var _ Admin = (*Cache)(nil)
 
 // Lookup implements [Store], from memory if it can.
 func (c *Cache) Lookup(ctx context.Context, h Hash) (Record, error) {
@@ -273,4 +274,35 @@ func (c *Cache) revoked(owner, id string, r Record, err error) {
 // Touch implements [Store].
 func (c *Cache) Touch(ctx context.Context, uses map[string]Use) error {
 	return c.store.Touch(ctx, uses)
+}
+
+// Select implements [Admin], if the store is one.
+func (c *Cache) Select(ctx context.Context, q Query) ([]Key, Cursor, error) {
+	return c.store.Select(ctx, q)
+}
+
+// RevokeAll implements [Admin], if the store is one. Once it has returned, no later lookup
+// through the cache returns one of the keys as it was before, even if it returned an
+// error.
+func (c *Cache) RevokeAll(ctx context.Context, f Filter, at time.Time, limit int) ([]Record, bool, error) {
+	revoked, more, err := c.store.RevokeAll(ctx, f, at, limit)
+	c.revokedAll(revoked, err)
+	return revoked, more, err
+}
+
+// revokedAll removes keys after an attempt to revoke them.
+func (c *Cache) revokedAll(revoked []Record, err error) {
+	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		// Any key may have been revoked all the same.
+		c.entries.ForgetFunc(func(*entry) bool { return true })
+	}
+	for i := range revoked {
+		c.entries.Forget(revoked[i].Hash)
+	}
+}
+
+// Purge implements [Admin], if the store is one.
+func (c *Cache) Purge(ctx context.Context, before time.Time, limit int) (int, error) {
+	defer c.entries.ForgetFunc(func(e *entry) bool { return e.record.endedBefore(before) })
+	return c.store.Purge(ctx, before, limit)
 }

@@ -36,9 +36,11 @@ type guardedStore struct {
 
 // guarded returns s with bounded calls. A [Memory], which never waits, and a [Cache],
 // which guards its store, are returned as they are.
-func guarded(s Store, timeout time.Duration, maxLookups int) Store {
-	switch s.(type) {
-	case *Memory, *Cache:
+func guarded(s Store, timeout time.Duration, maxLookups int) Admin {
+	switch s := s.(type) {
+	case *Memory:
+		return s
+	case *Cache:
 		return s
 	}
 	return newGuardedStore(s, timeout, maxLookups, nil)
@@ -57,7 +59,8 @@ func newGuardedStore(s Store, timeout time.Duration, maxLookups int, cache *Cach
 
 // isResult reports whether a store that returns err works.
 func isResult(err error) bool {
-	return errors.Is(err, ErrNotFound) || errors.Is(err, ErrLimit) || errors.Is(err, ErrConflict)
+	return errors.Is(err, ErrNotFound) || errors.Is(err, ErrLimit) || errors.Is(err, ErrConflict) ||
+		errors.Is(err, errors.ErrUnsupported)
 }
 
 // change calls f, which changes the keys with these hashes.
@@ -118,6 +121,58 @@ func (s *guardedStore) Revoke(ctx context.Context, owner, id string, at time.Tim
 
 func (s *guardedStore) Touch(ctx context.Context, uses map[string]Use) error {
 	return s.touches.Do(ctx, func(ctx context.Context) error { return s.store.Touch(ctx, uses) })
+}
+
+// admin returns the store as an [Admin].
+func (s *guardedStore) admin() (Admin, error) {
+	if a, ok := s.store.(Admin); ok {
+		return a, nil
+	}
+	return nil, errNoAdmin
+}
+
+func (s *guardedStore) Select(ctx context.Context, q Query) ([]Key, Cursor, error) {
+	a, err := s.admin()
+	if err != nil {
+		return nil, Cursor{}, err
+	}
+	type page struct {
+		keys []Key
+		next Cursor
+	}
+	p, err := guard.Call(ctx, s.changes, func(ctx context.Context) (p page, err error) {
+		p.keys, p.next, err = a.Select(ctx, q)
+		return p, err
+	}, nil)
+	return p.keys, p.next, err
+}
+
+func (s *guardedStore) RevokeAll(ctx context.Context, f Filter, at time.Time, limit int) ([]Record, bool, error) {
+	a, err := s.admin()
+	if err != nil {
+		return nil, false, err
+	}
+	type batch struct {
+		revoked []Record
+		more    bool
+	}
+	b, err := guard.Call(ctx, s.changes, func(ctx context.Context) (b batch, err error) {
+		b.revoked, b.more, err = a.RevokeAll(ctx, f, at, limit)
+		return b, err
+	}, func(b batch, err error) {
+		if s.cache != nil {
+			s.cache.revokedAll(b.revoked, err)
+		}
+	})
+	return b.revoked, b.more, err
+}
+
+func (s *guardedStore) Purge(ctx context.Context, before time.Time, limit int) (int, error) {
+	a, err := s.admin()
+	if err != nil {
+		return 0, err
+	}
+	return guard.Call(ctx, s.changes, func(ctx context.Context) (int, error) { return a.Purge(ctx, before, limit) }, nil)
 }
 
 // Close implements [Store]. Nothing of this package calls it.

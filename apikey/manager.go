@@ -75,7 +75,7 @@ type ManagerConfig struct {
 // and any other error if the store, a callback or the source of randomness failed.
 type Manager struct {
 	source      Store // as configured
-	store       Store // with bounded calls
+	store       Admin // with bounded calls
 	timeout     time.Duration
 	format      Format
 	hasher      *hasher

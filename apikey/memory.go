@@ -190,7 +190,7 @@ func (m *Memory) Touch(ctx context.Context, uses map[string]Use) error {
 
 // Watch implements [Notifier].
 func (m *Memory) Watch(ctx context.Context, ready func(), changed func(Hash)) error {
-	w := &watcher{changes: make(chan Hash, 1024), lost: make(chan error, 1)}
+	w := &watcher{changes: make(chan Hash, 2*MaxLimit), lost: make(chan error, 1)}
 	if err := m.change(ctx, func() ([]Hash, error) { m.watchers[w] = struct{}{}; return nil, nil }); err != nil {
 		return err
 	}

@@ -1,0 +1,225 @@
+package apikey
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/usher-go/usher"
+)
+
+// An Admin is a [Store] that also finds and ends keys of all owners, for operators. A
+// [Memory] is one. A [Cache] is one if its store is; otherwise these methods return an
+// error that matches [errors.ErrUnsupported]. apikeytest.TestStore tests them too.
+type Admin interface {
+	Store
+	// Select returns up to q.Limit keys that match q.Filter, in the order of q, of those
+	// behind q.Cursor. next is the place of the last of them, or the zero Cursor if no
+	// more keys match.
+	Select(ctx context.Context, q Query) (keys []Key, next Cursor, err error)
+	// RevokeAll revokes up to limit of the keys that match f and are not revoked, as
+	// Store.Revoke does, and returns them as they then are. It reports more if others
+	// match. If f is empty and f.All is not set, it revokes nothing and returns an error.
+	RevokeAll(ctx context.Context, f Filter, at time.Time, limit int) (revoked []Record, more bool, err error)
+	// Purge removes up to limit of the keys that ended before this time: whose RevokedAt or
+	// ExpiresAt is set and earlier. It returns how many it has removed; fewer than limit
+	// means that none is left. To all methods a key that was removed never existed: its
+	// hash is unknown, its ID and its hash may be used again, and the ReplacedBy or Parent
+	// of other keys may name it. before must not be later than the present.
+	Purge(ctx context.Context, before time.Time, limit int) (n int, err error)
+}
+
+// MaxLimit bounds the number of keys that one call of an [Admin] returns, revokes or
+// removes. It is at least 1.
+const MaxLimit = 1000
+
+var errNoAdmin = fmt.Errorf("apikey: the store is not an Admin: %w", errors.ErrUnsupported)
+
+// A Filter selects keys. A key matches if it meets all conditions that are set; the zero
+// value has none.
+type Filter struct {
+	// Owner, CreatedBy, Parent and Environment must equal those of the key, byte by byte.
+	Owner, CreatedBy, Parent, Environment string
+	// Plan must equal the plan in effect: the key's PlanOverride, or else its Plan.
+	Plan string
+	// Prefix is what the key's Prefix must begin with.
+	Prefix string
+	// Status is the key's status at Now.
+	Status Status
+	// ExpiresBefore selects keys that expire, and do so before this time: with
+	// StatusActive, those that expire soon.
+	ExpiresBefore time.Time
+	// UnusedSince selects keys that were last used before this time, or were never used
+	// and were created before it.
+	UnusedSince time.Time
+	// Metadata are entries that the key's Metadata must have.
+	Metadata map[string]string
+	// Now is the present time; a [Manager] sets it if it is zero. It is no condition.
+	Now time.Time
+	// All confirms that RevokeAll without any condition is meant to end every key. It is
+	// no condition.
+	All bool
+}
+
+// Matches reports whether k meets all conditions.
+func (f *Filter) Matches(k *Key) bool {
+	switch {
+	case f.Owner != "" && k.Owner != f.Owner,
+		f.CreatedBy != "" && k.CreatedBy != f.CreatedBy,
+		f.Parent != "" && k.Parent != f.Parent,
+		f.Environment != "" && k.Environment != f.Environment,
+		f.Plan != "" && k.plan() != f.Plan,
+		!strings.HasPrefix(k.Prefix, f.Prefix),
+		f.Status != AnyStatus && k.Status(f.Now) != f.Status,
+		!f.ExpiresBefore.IsZero() && !(!k.ExpiresAt.IsZero() && k.ExpiresAt.Before(f.ExpiresBefore)),
+		!f.UnusedSince.IsZero() && !k.lastSeen().Before(f.UnusedSince):
+		return false
+	}
+	for name, value := range f.Metadata {
+		if v, ok := k.Metadata[name]; !ok || v != value {
+			return false
+		}
+	}
+	return true
+}
+
+// Empty reports whether f has no condition, so that every key matches.
+func (f *Filter) Empty() bool {
+	return f.Owner == "" && f.CreatedBy == "" && f.Parent == "" && f.Environment == "" && f.Plan == "" &&
+		f.Prefix == "" && f.Status == AnyStatus && f.ExpiresBefore.IsZero() && f.UnusedSince.IsZero() && len(f.Metadata) == 0
+}
+
+// everything returns an error if f would match every key without saying so.
+func (f *Filter) everything() error {
+	if f.Empty() && !f.All {
+		return usher.Invalid(usher.Field{Name: "all", Message: "'all' must be set, as a filter without conditions matches every key."})
+	}
+	return nil
+}
+
+// lastSeen returns when the key was last used, or when it was created if it never was.
+func (k *Key) lastSeen() time.Time {
+	if k.LastUsedAt.IsZero() {
+		return k.CreatedAt
+	}
+	return k.LastUsedAt
+}
+
+// A Status is the state of a key at some time.
+type Status uint8
+
+// The statuses. A key has the first that applies of revoked, expired, disabled and
+// active. A replaced key is active until it expires.
+const (
+	AnyStatus Status = iota // for a Filter
+	StatusActive
+	StatusDisabled
+	StatusExpired
+	StatusRevoked
+	statuses
+)
+
+var statusNames = [statuses]string{"any", "active", "disabled", "expired", "revoked"}
+
+// String returns the name of the status: any, active, disabled, expired or revoked.
+func (s Status) String() string {
+	if s < statuses {
+		return statusNames[s]
+	}
+	return fmt.Sprintf("Status(%d)", uint8(s))
+}
+
+// Status returns the status of the key at now.
+func (k *Key) Status(now time.Time) Status {
+	switch {
+	case !k.RevokedAt.IsZero():
+		return StatusRevoked
+	case k.expired(now):
+		return StatusExpired
+	case !k.DisabledAt.IsZero():
+		return StatusDisabled
+	}
+	return StatusActive
+}
+
+// A Query asks an [Admin] for a page of keys.
+type Query struct {
+	Filter
+	// Sort is the order, the earliest first; Descending reverses it.
+	Sort       Sort
+	Descending bool
+	// Cursor is what Select has returned with the page before; zero means the first
+	// page. Sort and Descending must be the same as for that page.
+	//
+	// Keys that are added or removed meanwhile move no other key to another page. A key
+	// whose place in the order changes meanwhile, because it is used or its expiry
+	// changes, may be on two pages or on none.
+	Cursor Cursor
+	// Limit is how many keys the page may have, from 1 to [MaxLimit]; for a [Manager],
+	// zero means 100.
+	Limit int
+}
+
+// A Sort is the time by which keys are ordered, and of those with the same time the
+// lesser ID is first, byte by byte.
+type Sort uint8
+
+// The orders.
+const (
+	SortCreated  Sort = iota // by CreatedAt
+	SortExpires              // by ExpiresAt; keys that never expire are last
+	SortLastUsed             // by LastUsedAt; keys that were never used are first
+	sorts
+)
+
+// A Cursor is the place of a key in the order of a [Query]. It stays the same place when
+// that key is removed. The zero value is the place before all keys.
+//
+// As text, a Cursor is opaque, so that it can be part of a URL.
+type Cursor struct {
+	// Time is that time of the key by which the query sorts, which may be zero.
+	Time time.Time
+	// ID is the key's.
+	ID string
+}
+
+// IsZero reports whether c is the zero Cursor.
+func (c Cursor) IsZero() bool { return c.ID == "" }
+
+// MarshalText returns the text of c, which is empty for the zero Cursor.
+func (c Cursor) MarshalText() ([]byte, error) {
+	if c.IsZero() {
+		return []byte{}, nil
+	}
+	b := binary.BigEndian.AppendUint64(nil, uint64(c.Time.UnixMicro())) //nolint:gosec // read back as it is
+	return base64.RawURLEncoding.AppendEncode(nil, append(b, c.ID...)), nil
+}
+
+// UnmarshalText sets c to the Cursor with this text, which may come from a client.
+func (c *Cursor) UnmarshalText(text []byte) error {
+	*c = Cursor{}
+	if len(text) == 0 {
+		return nil
+	}
+	b, err := base64.RawURLEncoding.Strict().DecodeString(string(text))
+	if err != nil || len(b) <= 8 {
+		return errCursor
+	}
+	got := Cursor{time.UnixMicro(int64(binary.BigEndian.Uint64(b))).UTC(), string(b[8:])} //nolint:gosec // as it was written
+	if !got.valid() {
+		return errCursor
+	}
+	*c = got
+	return nil
+}
+
+var errCursor = errors.New("apikey: the text is not a cursor")
+
+// valid reports whether c may be the place of a key.
+func (c *Cursor) valid() bool {
+	return isID(c.ID) && !c.Time.Before(time.Time{}) && !c.Time.After(latest)
+}
