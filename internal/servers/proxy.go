@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// A Proxy passes TCP connections on to a server until it is told to fail, in the ways in
-// which networks do. Give each client a proxy of its own. It is safe for concurrent use.
+// A Proxy passes TCP connections on to a server, and fails in the ways in which networks
+// do. Give each client a proxy of its own. It is safe for concurrent use.
 type Proxy struct {
 	// Addr is the address at which the proxy listens.
 	Addr string
