@@ -23,6 +23,14 @@ import (
 type script struct {
 	*ratelimit.Memory
 	take, adjust func(context.Context, *ratelimit.Decision) error
+	renew        func(context.Context, []ratelimit.Place) (lost []ratelimit.Place, err error)
+}
+
+func (s *script) Renew(ctx context.Context, places []ratelimit.Place, lease time.Duration) ([]ratelimit.Place, error) {
+	if s.renew != nil {
+		return s.renew(ctx, places)
+	}
+	return s.Memory.Renew(ctx, places, lease)
 }
 
 func (s *script) Take(ctx context.Context, d *ratelimit.Decision) error {

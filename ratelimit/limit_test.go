@@ -93,6 +93,7 @@ func TestEveryFaultOfAConfigIsReportedAtOnce(t *testing.T) {
 		OnStoreFailure: 9,
 		Headers:        99,
 		StoreTimeout:   -1,
+		Lease:          -1,
 		Policies: []ratelimit.Policy{
 			{Name: "no good", Limit: ratelimit.TokenBucket(0, 0, 0)},
 			{Name: "twice", Key: ratelimit.Global(), Limit: ratelimit.Concurrency(1),
@@ -105,7 +106,7 @@ func TestEveryFaultOfAConfigIsReportedAtOnce(t *testing.T) {
 	})
 	const at = "ratelimit.Config."
 	for _, field := range []string{
-		at + "OnStoreFailure", at + "Headers", at + "StoreTimeout",
+		at + "OnStoreFailure", at + "Headers", at + "StoreTimeout", at + "Lease",
 		at + "Policies[0].Name", at + "Policies[0].Key", at + "Policies[0].Limit",
 		at + `Policies[1].Plans["pro"]`, at + "Policies[1].Count", at + "Policies[1].Settle",
 		at + "Policies[2].Name", at + "Policies[2].Limit", at + "Policies[3].Limit", at + "Policies[4].Limit",
@@ -119,6 +120,14 @@ func TestEveryFaultOfAConfigIsReportedAtOnce(t *testing.T) {
 	}
 	if _, err := ratelimit.NewMemory(ratelimit.MemoryConfig{Keys: -1}); err == nil || !strings.Contains(err.Error(), "ratelimit.MemoryConfig.Keys: ") {
 		t.Errorf("a negative number of keys: %v", err)
+	}
+	for _, c := range []ratelimit.Config{
+		{Lease: 299 * time.Millisecond}, {Lease: 2 * time.Second, StoreTimeout: time.Second}, {Lease: 25 * time.Hour},
+	} {
+		c.Policies = []ratelimit.Policy{ratelimit.PerAddress(1, time.Minute)}
+		if _, err := ratelimit.New(c); err == nil || !strings.Contains(err.Error(), at+"Lease: ") {
+			t.Errorf("a lease of %v: %v", c.Lease, err)
+		}
 	}
 	if _, err := ratelimit.New(ratelimit.Config{}); err == nil {
 		t.Error("a limiter without policies is accepted")

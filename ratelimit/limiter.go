@@ -38,6 +38,12 @@ type Config struct {
 	// failed, decisions stop calling the store, except for one a second, until a call
 	// succeeds. None of this applies to a Memory, which does not wait.
 	StoreTimeout time.Duration
+	// Lease is how long a place of a [Concurrency] limit stays taken in Store after this
+	// process has died. Places are renewed after a third of it, as long as their handlers
+	// run. Zero means 10 seconds, or three times StoreTimeout if that is longer; it must
+	// not be shorter than that, nor longer than a day. It means nothing for a Memory, whose
+	// places end with the process.
+	Lease time.Duration
 	// Headers are the header fields that describe the limits to clients.
 	Headers Headers
 	// OnError is called with the context of the request for each failure of the store,
@@ -116,22 +122,31 @@ func New(c Config) (*Limiter, error) {
 	faults.If(c.StoreTimeout < 0, "StoreTimeout", config.NotNegative)
 	faults.If(c.Headers > NoHeaders, "Headers", "must be one of the Headers")
 	c.StoreTimeout = cmp.Or(c.StoreTimeout, 100*time.Millisecond)
+	c.Lease = cmp.Or(c.Lease, max(10*time.Second, 3*c.StoreTimeout))
+	faults.If(c.Lease < max(3*c.StoreTimeout, 0), "Lease", "must be at least three times StoreTimeout")
+	faults.If(c.Lease > 24*time.Hour, "Lease", "must be at most a day")
 	l := &Limiter{config: c, family: &family{names: make(map[string]bool)}}
 	l.config.Policies = nil
 	if err := l.add(faults, "Policies", c.Policies); err != nil {
 		return nil, err
 	}
+	l.failures = report.New("ratelimit", c.OnError)
+	l.decisions = newDecisions(&c, limiterOutcomes, "")
 	var ok bool
 	if l.memory, ok = c.Store.(*Memory); !ok {
 		l.memory = newMemory(defaultKeys)
 		if c.Store != nil {
-			l.shared = newSharedStore(c.Store, c.StoreTimeout)
+			l.shared = newSharedStore(&c, l.failures.Error, l.lost)
 		}
 	}
-	l.failures = report.New("ratelimit", c.OnError)
-	l.decisions = newDecisions(&c, limiterOutcomes, "")
 	l.finish()
 	return l, nil
+}
+
+// lost counts and reports that a request has lost its place in the store.
+func (l *Limiter) lost(ctx context.Context, err error) {
+	l.decisions.Count(ctx, placeLost)
+	l.failures.Error(ctx, err)
 }
 
 // With returns a limiter that decides the policies of l and the given ones together, for
@@ -219,11 +234,12 @@ const (
 	storeFailed
 	limitInvalid
 	canceled
+	placeLost
 )
 
 var limiterOutcomes = []string{
 	acquired: "acquired", exempt: "exempt", blocked: "blocked", storeFailed: "store_failed",
-	limitInvalid: "limit_invalid", canceled: "canceled",
+	limitInvalid: "limit_invalid", canceled: "canceled", placeLost: "place_lost",
 }
 
 func newDecisions(c *Config, outcomes []string, policy string) *telemetry.Decisions {

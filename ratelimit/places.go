@@ -51,7 +51,7 @@ func (t *table) placesOf(c *Charge, now instant) places {
 	p := t.places[c.shard][c.Key]
 	if len(p.leased) > 0 {
 		p.expire(now.n)
-		t.keep(c.shard, c.Key, p)
+		t.keep(c.shard, c.Key, p, now)
 	}
 	return p
 }
@@ -66,7 +66,7 @@ func (t *table) occupy(c *Charge, p places, by ID, n int64, now instant) {
 	default:
 		p.anonymous = max(p.anonymous+n, 0)
 	}
-	t.keep(c.shard, c.Key, p)
+	t.keep(c.shard, c.Key, p, now)
 }
 
 // adjust moves up to n places of the decision that took c, and returns how many it has
@@ -98,7 +98,7 @@ func (t *table) renew(shard int, place *Place, until int64, now instant) bool {
 }
 
 // keep keeps the places of a key, or forgets a key that uses none.
-func (t *table) keep(shard int, k Key, p places) {
+func (t *table) keep(shard int, k Key, p places, now instant) {
 	m := t.places[shard]
 	if p.anonymous == 0 && len(p.leased) == 0 {
 		delete(m, k)
@@ -110,6 +110,23 @@ func (t *table) keep(shard int, k Key, p places) {
 	}
 	if _, ok := m[k]; !ok {
 		k = k.clone()
+		t.sweepPlaces(shard, now)
 	}
 	m[k] = p
+}
+
+// sweepPlaces forgets two keys of a shard if their leases have ended: more than each new
+// key adds, so that keys which nobody asks for again do not stay.
+func (t *table) sweepPlaces(shard int, now instant) {
+	n := 0
+	for k, p := range t.places[shard] {
+		if p.expire(now.n); p.anonymous == 0 && len(p.leased) == 0 {
+			delete(t.places[shard], k)
+		} else {
+			t.places[shard][k] = p
+		}
+		if n++; n == 2 {
+			return
+		}
+	}
 }

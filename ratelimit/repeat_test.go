@@ -2,6 +2,7 @@ package ratelimit_test
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -148,6 +149,23 @@ func TestPlacesLastAsLongAsTheirLease(t *testing.T) {
 		left(3)
 		if n := m.Len("p"); n != 0 {
 			t.Errorf("%d keys are kept, want none", n)
+		}
+	})
+}
+
+// Keys whose leases have ended do not stay if nobody asks for them again.
+func TestPlacesThatNobodyRefundsTakeBoundedMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		for i := range 20_000 {
+			c := ratelimit.Charge{Policy: "p", Key: ratelimit.TextKey(fmt.Sprint(i)), Limit: ratelimit.Concurrency(1), Cost: 1, Lease: time.Second}
+			if err := m.Take(t.Context(), &ratelimit.Decision{Charges: []ratelimit.Charge{c}}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Millisecond)
+		}
+		if n := m.Len("p"); n > 5000 {
+			t.Errorf("%d keys are kept, of which 1000 have places", n)
 		}
 	})
 }

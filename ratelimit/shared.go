@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/guard"
 )
 
@@ -19,26 +20,23 @@ var errUndecided = errors.New("ratelimit: the store admits what a policy refuses
 // permits: it could not be refunded later.
 type sharedStore struct {
 	store   Store
-	lease   time.Duration
+	leases  *leases
 	node    uint64
 	seq     atomic.Uint64
 	takes   *guard.Guard
 	adjusts *guard.Guard
 }
 
-// maxCalls is how many calls of each of the two kinds may run at a time.
+// maxCalls is how many calls of each kind may run at a time.
 const maxCalls = 128
 
-// defaultLease is how long a place stays taken if its process dies.
-const defaultLease = 10 * time.Second
-
-func newSharedStore(s Store, timeout time.Duration) *sharedStore {
+func newSharedStore(c *Config, failed, lost func(context.Context, error)) *sharedStore {
 	return &sharedStore{
-		store:   s,
-		lease:   defaultLease,
+		store:   c.Store,
+		leases:  newLeases(c.Store, c.Lease, c.StoreTimeout, failed, lost),
 		node:    rand.Uint64(),
-		takes:   guard.New(timeout, maxCalls),
-		adjusts: guard.New(timeout, maxCalls).NeverOpen(),
+		takes:   guard.New(c.StoreTimeout, maxCalls),
+		adjusts: guard.New(c.StoreTimeout, maxCalls).NeverOpen(),
 	}
 }
 
@@ -64,17 +62,30 @@ func (s *sharedStore) complete(charges []Charge) {
 			}
 			c.Windows = c.Limit.windows(now)
 		case AlgorithmConcurrency:
-			c.Lease = s.lease
+			c.Lease = s.leases.lease
 		}
 	}
 }
 
-// Take implements Store within the timeout. It does not end with ctx: a client that
+// attempt calls Take or Adjust, and once more with the same ID if the store was unavailable and
+// there is time left: it may have executed the call and have lost only the result. It does
+// not if the store may have forgotten the ID by then.
+func attempt(ctx context.Context, f func(context.Context, *Decision) error, d *Decision) error {
+	began := time.Now()
+	err := f(ctx, d)
+	if errors.Is(err, usher.ErrUnavailable) && ctx.Err() == nil && time.Since(began) < repeatable/2 {
+		err = f(ctx, d)
+	}
+	return err
+}
+
+// Take decides d within the timeout. It does not end with ctx: a client that
 // disconnects is charged all the same.
 func (s *sharedStore) Take(ctx context.Context, d *Decision) error {
 	own := s.prepare(d)
+	began := time.Now()
 	_, err := guard.Call(context.WithoutCancel(ctx), s.takes, func(ctx context.Context) (struct{}, error) {
-		err := s.store.Take(ctx, own)
+		err := attempt(ctx, s.store.Take, own)
 		if err == nil && own.Admitted == violated(own.Charges) {
 			err = errUndecided
 		}
@@ -92,6 +103,9 @@ func (s *sharedStore) Take(ctx context.Context, d *Decision) error {
 		c, o := &d.Charges[i], &own.Charges[i]
 		c.Violated, c.Remaining, c.Reset, c.Wait = o.Violated, max(o.Remaining, 0), max(o.Reset, 0), o.Wait
 		c.TakenBy, c.TakenAt = own.ID, o.TakenAt
+		if d.Admitted && !c.Violated && c.Cost > 0 && c.Limit.algorithm == AlgorithmConcurrency {
+			s.leases.begin(ctx, c, began)
+		}
 	}
 	return nil
 }
@@ -114,10 +128,14 @@ func (s *sharedStore) refund(late *Decision) {
 	_ = s.Adjust(context.Background(), late)
 }
 
-// Adjust implements Store within the timeout, during an outage too.
+// Adjust changes charges within the timeout, during an outage too. Places are not renewed
+// from then on.
 func (s *sharedStore) Adjust(ctx context.Context, d *Decision) error {
+	for i := range d.Charges {
+		s.leases.end(&d.Charges[i])
+	}
 	own := s.prepare(d)
-	err := s.adjusts.Do(context.WithoutCancel(ctx), func(ctx context.Context) error { return s.store.Adjust(ctx, own) })
+	err := s.adjusts.Do(context.WithoutCancel(ctx), func(ctx context.Context) error { return attempt(ctx, s.store.Adjust, own) })
 	if err != nil {
 		return err
 	}

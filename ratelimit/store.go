@@ -35,9 +35,10 @@ type Store interface {
 	// same results, and has moved the units once.
 	Adjust(ctx context.Context, d *Decision) error
 
-	// Renew starts the leases of places again, of which a call has at most 1,000, and
-	// returns the places that are not in use: their lease had ended, they were refunded, or
-	// they are unknown. It never takes a place. It may be called again at will.
+	// Renew starts the leases of at most [MaxRenew] places again, and returns the places
+	// that are not in use: their lease has ended, they were refunded, or they are unknown.
+	// It takes no place. If it cannot read some places, it renews the others and returns an
+	// error. It may be called again at will.
 	Renew(ctx context.Context, places []Place, lease time.Duration) (lost []Place, err error)
 
 	// Close releases what the store holds. Later calls, and calls that are running and
@@ -108,7 +109,8 @@ type Charge struct {
 	// from 0 to Cost. Callers must refund no unit that did not fit.
 	Moved int64
 
-	table *table // of a Memory, as are the others
+	place *leasedPlace // of a Limiter, while it is renewed
+	table *table       // of a Memory, as are the others
 	entry *entry
 	shard int
 	hash  uint64

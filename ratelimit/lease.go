@@ -1,0 +1,120 @@
+package ratelimit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/usher-go/usher/internal/guard"
+	"github.com/usher-go/usher/internal/heartbeat"
+)
+
+// Leases are renewed after a third of their time, and after a twelfth if that has failed.
+// A renewal may be early by a sixth, so that all places of a process soon share one call.
+const (
+	renewalsPerLease = 3
+	retriesPerLease  = 12
+	slackPerLease    = 6
+)
+
+// MaxRenew is the most places in one call of [Store.Renew].
+const MaxRenew = 1000
+
+// errPlaceLost is reported if a request goes on without the place that it had taken, which
+// another request may have now.
+var errPlaceLost = errors.New("the store has lost the place of a request that is running")
+
+// leases renews the places that requests take in a shared store, for as long as their
+// handlers run.
+type leases struct {
+	store     Store
+	lease     time.Duration
+	guard     *guard.Guard
+	heartbeat *heartbeat.Heartbeat[*leasedPlace]
+	// failed is called for a call that has failed, and lost for a place that is lost, each
+	// with the context of a request.
+	failed, lost func(context.Context, error)
+}
+
+// A leasedPlace is the place of a request.
+type leasedPlace struct {
+	Place
+	request context.Context
+	renewal heartbeat.Item[*leasedPlace]
+
+	mu   sync.Mutex
+	over bool // it is not renewed any more
+}
+
+func newLeases(s Store, lease, timeout time.Duration, failed, lost func(context.Context, error)) *leases {
+	l := &leases{
+		store: s, lease: lease, failed: failed, lost: lost,
+		// An earlier call fails at the latest when the next one is due.
+		guard: guard.New(max(timeout, lease/slackPerLease), maxCalls).NeverOpen(),
+	}
+	l.heartbeat = heartbeat.New(lease/slackPerLease, MaxRenew, l.renew)
+	return l
+}
+
+// begin renews the place that c has taken, from then on.
+func (l *leases) begin(request context.Context, c *Charge, taken time.Time) {
+	p := &leasedPlace{Place: Place{c.Policy, c.Key, c.TakenBy}, request: request}
+	p.renewal.Value = p
+	c.place = p
+	l.heartbeat.Schedule(&p.renewal, taken.Add(l.lease/renewalsPerLease))
+}
+
+// end stops renewing the place of c. A call that is running may still renew it.
+func (l *leases) end(c *Charge) {
+	p := c.place
+	if p == nil {
+		return
+	}
+	c.place = nil
+	p.mu.Lock()
+	p.over = true
+	p.mu.Unlock()
+	l.heartbeat.Remove(&p.renewal)
+}
+
+// renew renews places for which that is due, and schedules the next renewal.
+func (l *leases) renew(due []*leasedPlace) {
+	places := make([]Place, len(due))
+	for i, p := range due {
+		places[i] = p.Place
+	}
+	lost, err := guard.Call(context.Background(), l.guard, func(ctx context.Context) ([]Place, error) {
+		return l.store.Renew(ctx, places, l.lease)
+	}, nil)
+	pause := l.lease / renewalsPerLease
+	if err != nil {
+		pause = l.lease / retriesPerLease
+	}
+	gone := make(map[Place]bool, len(lost))
+	for _, p := range lost {
+		gone[p] = true
+	}
+	next := time.Now().Add(pause)
+	var reports []*leasedPlace
+	for _, p := range due {
+		p.mu.Lock()
+		switch {
+		case p.over:
+		case gone[p.Place]:
+			p.over = true
+			reports = append(reports, p)
+		default:
+			l.heartbeat.Schedule(&p.renewal, next)
+		}
+		p.mu.Unlock()
+	}
+	// OnError may take its time.
+	if err != nil {
+		l.failed(due[0].request, fmt.Errorf("ratelimit: renew the places of %d requests, will retry: %w", len(due), err))
+	}
+	for _, p := range reports {
+		l.lost(p.request, fmt.Errorf("ratelimit: policy %q: %w", p.Policy, errPlaceLost))
+	}
+}
