@@ -193,3 +193,88 @@ func shifted(t testing.TB, change time.Time, offset int) *time.Location {
 	}
 	return zone
 }
+
+// The caller gives the windows, of which the store's clock chooses one.
+func TestACalendarUsesTheWindowsOfItsCaller(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		l := ratelimit.CalendarWindow(2, ratelimit.Hour)
+		base := time.Now()
+		at := func(d time.Duration) time.Time { return base.Add(d) }
+		charge := func(cost int64) ratelimit.Charge {
+			return ratelimit.Charge{Policy: "p", Limit: l, Cost: cost, Windows: [2]ratelimit.Window{
+				{Start: at(-time.Minute), End: at(time.Minute)}, {Start: at(time.Minute), End: at(3 * time.Minute)},
+			}}
+		}
+		take := func(cost, left int64, reset time.Duration) {
+			t.Helper()
+			d := &ratelimit.Decision{Charges: []ratelimit.Charge{charge(cost)}}
+			if err := m.Take(t.Context(), d); err != nil || d.Charges[0].Remaining != left || d.Charges[0].Reset != reset {
+				t.Errorf("%d left, more in %v, want %d and %v (%v)", d.Charges[0].Remaining, d.Charges[0].Reset, left, reset, err)
+			}
+		}
+		take(2, 0, time.Minute)
+		time.Sleep(time.Minute)
+		take(1, 1, 2*time.Minute)
+		time.Sleep(2 * time.Minute)
+		beside := ratelimit.Charge{Policy: "q", Limit: ratelimit.RollingWindow(5, time.Hour), Cost: 1}
+		d := &ratelimit.Decision{Charges: []ratelimit.Charge{beside, charge(1)}}
+		if err := m.Take(t.Context(), d); err == nil {
+			t.Error("no error though neither window is the present one")
+		}
+		d = &ratelimit.Decision{Charges: []ratelimit.Charge{beside}}
+		if err := m.Take(t.Context(), d); err != nil || d.Charges[0].Remaining != 4 {
+			t.Errorf("%d left beside a decision that failed, want 4 (%v)", d.Charges[0].Remaining, err)
+		}
+	})
+}
+
+// While a key is used under another limit, a window goes over into the next one, whose end
+// is known from the last caller, and is dropped at the end of that one. Then it begins again
+// as any limit does, with what the other limit has not forgotten.
+func TestACalendarAmongOtherLimitsKeepsTheNextWindow(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		other time.Duration // the period of the other limit
+		pause time.Duration // from the beginning until the other limit is used
+		left  int64         // of 10
+		reset time.Duration
+	}{
+		{"in its window", 10 * time.Second, 30 * time.Second, 10 - 1 - 3, 15 * time.Second},
+		{"in the next window", 10 * time.Second, 70 * time.Second, 10 - 3, 95 * time.Second},
+		{"at the end of the next window", 10 * time.Second, 3 * time.Minute, 10, 105 * time.Second},
+		{"at the end of the next window, with a debt", time.Hour, 3 * time.Minute, 10 - 3, 105 * time.Second},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newMemory()
+				calendar, other := ratelimit.CalendarWindow(10, ratelimit.Hour), ratelimit.RollingWindow(9, c.other)
+				base := time.Now()
+				take := func(l ratelimit.Limit, cost int64) ratelimit.Charge {
+					d := &ratelimit.Decision{Charges: []ratelimit.Charge{{Policy: "p", Limit: l, Cost: cost}}}
+					if l == calendar {
+						// The windows end one minute and three minutes after the beginning, and
+						// then every two minutes.
+						end := base.Add(time.Minute)
+						for !time.Now().Before(end) {
+							end = end.Add(2 * time.Minute)
+						}
+						d.Charges[0].Windows[0].End, d.Charges[0].Windows[1].End = end, end.Add(2*time.Minute)
+					}
+					if err := m.Take(t.Context(), d); err != nil || !d.Admitted {
+						t.Fatal(d.Admitted, err)
+					}
+					return d.Charges[0]
+				}
+				take(calendar, 1)
+				take(other, 0)
+				time.Sleep(c.pause)
+				take(other, 3)
+				time.Sleep(15 * time.Second)
+				if got := take(calendar, 0); got.Remaining != c.left || got.Reset != c.reset {
+					t.Errorf("%d left, more in %v, want %d and %v", got.Remaining, got.Reset, c.left, c.reset)
+				}
+			})
+		})
+	}
+}

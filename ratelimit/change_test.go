@@ -212,6 +212,38 @@ func TestANewLimitForgetsWhatEachOtherForgets(t *testing.T) {
 	})
 }
 
+// What a limit begins with ends at a whole microsecond in all stores, never earlier.
+func TestADebtEndsAtAWholeMicrosecond(t *testing.T) {
+	for name, c := range map[string]struct {
+		from ratelimit.Limit
+		ends time.Duration // after the store was made
+	}{
+		"of a rolling window": {ratelimit.RollingWindow(5, time.Second), time.Second + time.Microsecond},
+		"of a token bucket":   {ratelimit.TokenBucket(3, time.Second, 3), 333_334 * time.Microsecond},
+		"of a quick bucket":   {ratelimit.TokenBucket(1000, time.Second, 3), 1001 * time.Microsecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newMemory()
+				began := time.Now()
+				take := func(l ratelimit.Limit, cost int64) ratelimit.Charge {
+					d := &ratelimit.Decision{Charges: []ratelimit.Charge{{Policy: "p", Limit: l, Cost: cost}}}
+					if err := m.Take(t.Context(), d); err != nil || !d.Admitted {
+						t.Fatal(d.Admitted, err)
+					}
+					return d.Charges[0]
+				}
+				time.Sleep(500 * time.Nanosecond)
+				take(c.from, 1)
+				time.Sleep(100 * time.Microsecond)
+				if got := take(ratelimit.RollingWindow(10, time.Hour), 0); got.Remaining != 9 || got.Reset != c.ends-time.Since(began) {
+					t.Errorf("%d left, more in %v, want 9 and %v", got.Remaining, got.Reset, c.ends-time.Since(began))
+				}
+			})
+		})
+	}
+}
+
 // Each of many limits of one key counts, but they do not all stay in memory.
 func TestManyLimitsOfOneKeyTakeBoundedMemory(t *testing.T) {
 	m := newMemory()

@@ -38,6 +38,9 @@
 //     hundred changes the decision of at most two requests in a hundred. An outage costs
 //     each request its timeout for about two seconds, and then one request a second; the
 //     store is used again at most a second and a timeout after it has recovered.
+//   - A call of a store whose result is lost is made again, and charges once.
+//   - A process that dies frees its places of concurrency limits in a shared store within
+//     [Config.Lease].
 //   - If a client disconnects before a store has responded, its request does not reach
 //     the handler, whatever the store does. If the request is charged, it is charged
 //     once, in the store.

@@ -1,6 +1,7 @@
 package ratelimit_test
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -192,4 +193,42 @@ func ExampleSettle() {
 	// Output:
 	// "tokens";r=95904
 	// "tokens";r=94670
+}
+
+// A timedStore measures how long decisions take. It embeds the store, and so passes all
+// other calls on.
+type timedStore struct {
+	ratelimit.Store
+	observe func(took time.Duration, err error)
+}
+
+func (s timedStore) Take(ctx context.Context, d *ratelimit.Decision) error {
+	began := time.Now()
+	err := s.Store.Take(ctx, d)
+	s.observe(time.Since(began), err)
+	return err
+}
+
+// A store wraps another to see or to change its calls.
+func ExampleStore() {
+	memory := usher.Must(ratelimit.NewMemory(ratelimit.MemoryConfig{}))
+	limiter := usher.Must(ratelimit.New(ratelimit.Config{
+		Policies: []ratelimit.Policy{ratelimit.PerAddress(2, time.Minute)},
+		Store: timedStore{memory, func(took time.Duration, err error) {
+			fmt.Println("a decision within a second:", took < time.Second, err)
+		}},
+	}))
+	h := limiter.Wrap(http.HandlerFunc(hello))
+	for range 3 {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+		fmt.Println(w.Code)
+	}
+	// Output:
+	// a decision within a second: true <nil>
+	// 200
+	// a decision within a second: true <nil>
+	// 200
+	// a decision within a second: true <nil>
+	// 429
 }

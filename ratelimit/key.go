@@ -58,9 +58,8 @@ func AddressKey(p netip.Prefix) Key {
 	return Key{hi: binary.BigEndian.Uint64(b[:8]), lo: binary.BigEndian.Uint64(b[8:])}
 }
 
-// String returns a text for stores that is different for each key. If the [KeyFunc] takes
-// keys from a request, the text may have any bytes and any length. A store should hash
-// it: one that fails for some texts lets a single client make it count as down.
+// String returns a text that is different for each key. If the [KeyFunc] takes keys from a
+// request, the text may have any bytes and any length. Stores keep [Key.Digest] instead.
 func (k Key) String() string { return string(k.append(nil)) }
 
 // append prefixes the text with its length, so that no key is part of another.

@@ -40,14 +40,16 @@ const (
 // key that has been idle can therefore use up to burst + quota within one period:
 // where that is too much, choose a burst below the quota or a [RollingWindow].
 //
-// It keeps one number and one time for each key, and is what most services want.
+// It keeps one instant for each key, and is what most services want. Per must be whole
+// microseconds and at most ten years, and a burst must be earned within 100 years.
 func TokenBucket(quota int, per time.Duration, burst int) Limit {
 	return Limit{algorithm: AlgorithmTokenBucket, quota: int64(quota), per: per, burst: int64(burst)}
 }
 
 // RollingWindow allows quota units in any period of length per, wherever it begins: never
 // one more. It keeps the time of each request within the window, at 16 bytes each, so it
-// suits quotas of up to a few thousand.
+// suits quotas of up to a few thousand. Per must be whole microseconds and at most ten
+// years.
 func RollingWindow(quota int, per time.Duration) Limit {
 	return Limit{algorithm: AlgorithmRollingWindow, quota: int64(quota), per: per}
 }
@@ -70,8 +72,7 @@ func (l Limit) In(zone *time.Location) Limit {
 
 // Concurrency is a limit of n requests at the same time. A place is free again when
 // the handler has returned or panicked. In a store that processes share, the place of a
-// process that has died, or of a call whose result was lost, is free once the store
-// drops it; see [Store].
+// process that has died is free after [Config.Lease].
 func Concurrency(n int) Limit {
 	return Limit{algorithm: AlgorithmConcurrency, quota: int64(n)}
 }

@@ -24,6 +24,9 @@ import (
 //
 // Places of concurrency limits are never evicted; their number is bounded by that of the
 // requests in flight.
+//
+// Calls with an ID, as of a store that wraps a Memory, also keep their results for 5 seconds
+// each.
 type Memory struct {
 	base     time.Time
 	capacity int
@@ -31,7 +34,7 @@ type Memory struct {
 	closed  atomic.Bool
 	repeats repeats
 
-	mu     sync.Mutex
+	mu     sync.RWMutex
 	tables map[string]*table
 }
 
@@ -60,9 +63,9 @@ func newMemory(keys int) *Memory {
 
 // Len returns the number of keys that are kept for a policy.
 func (m *Memory) Len(policy string) int {
-	m.mu.Lock()
+	m.mu.RLock()
 	t := m.tables[policy]
-	m.mu.Unlock()
+	m.mu.RUnlock()
 	if t == nil {
 		return 0
 	}
@@ -71,10 +74,15 @@ func (m *Memory) Len(policy string) int {
 
 // table returns the table of a policy.
 func (m *Memory) table(policy string) *table {
+	m.mu.RLock()
+	t := m.tables[policy]
+	m.mu.RUnlock()
+	if t != nil {
+		return t
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	t := m.tables[policy]
-	if t == nil {
+	if t = m.tables[policy]; t == nil {
 		t = newTable(m, len(m.tables))
 		m.tables[policy] = t
 	}
@@ -280,68 +288,5 @@ func unlock(charges []Charge) {
 		c := &charges[i]
 		c.entry = nil
 		c.table.keys.At(c.shard).Unlock()
-	}
-}
-
-// need returns how many units must be left.
-func (c *Charge) need() int64 { return max(c.Cost, c.MinRemaining) }
-
-// check sets the results of the charge. The shard is locked.
-func (c *Charge) check(now instant) {
-	c.TakenAt = now.n
-	if c.Limit.quota == 0 {
-		c.refuse()
-		return
-	}
-	if c.Limit.algorithm == AlgorithmConcurrency {
-		p := c.table.placesOf(c, now)
-		used := p.used()
-		c.Violated = c.need() > 0 && used+c.need() > c.Limit.quota
-		c.Remaining, c.Reset, c.Wait = max(c.Limit.quota-used, 0), 0, 0
-		if c.need() > c.Limit.quota {
-			c.Wait = never
-		}
-		return
-	}
-	c.entry = c.table.entry(c, now)
-	res := c.entry.state.check(&c.Limit, now, c.need())
-	c.Violated, c.Remaining, c.Reset, c.Wait = !res.ok, res.remaining, res.reset, res.wait
-}
-
-// refuse sets the results of a limit that admits nothing. The entry of the key stays as
-// it is until the key has a limit again.
-func (c *Charge) refuse() {
-	c.Violated = c.need() > 0 && c.Limit.algorithm != AlgorithmUnlimited
-	c.Remaining, c.Reset, c.Wait = 0, 0, 0
-	if c.Violated {
-		c.Wait = never
-	}
-}
-
-// take charges a charge for which check has found no violation.
-func (c *Charge) take(now instant) {
-	if c.Limit.quota == 0 {
-		return
-	}
-	c.Remaining = max(c.Remaining-c.Cost, 0)
-	if c.Limit.algorithm == AlgorithmConcurrency {
-		c.table.occupy(c, c.table.places[c.shard][c.Key], c.TakenBy, c.Cost, now)
-		return
-	}
-	c.entry.take(now, c.Cost)
-	if c.Reset == 0 && c.Cost > 0 {
-		// Nothing was in use before, so check could not set a time.
-		c.Reset = c.Limit.firstReset()
-	}
-}
-
-func (c *Charge) adjust(now instant) {
-	c.Moved = 0
-	switch {
-	case c.Limit.quota == 0:
-	case c.Limit.algorithm == AlgorithmConcurrency:
-		c.Moved = c.table.adjustPlaces(c, c.Cost, now)
-	default:
-		c.Moved = c.table.entry(c, now).adjust(now, c.TakenAt, c.Cost)
 	}
 }

@@ -1,0 +1,64 @@
+package ratelimit
+
+// need returns how many units must be left.
+func (c *Charge) need() int64 { return max(c.Cost, c.MinRemaining) }
+
+// check sets the results of the charge. The shard is locked.
+func (c *Charge) check(now instant) {
+	c.TakenAt = now.n
+	if c.Limit.quota == 0 {
+		c.refuse()
+		return
+	}
+	if c.Limit.algorithm == AlgorithmConcurrency {
+		p := c.table.placesOf(c, now)
+		used := p.used()
+		c.Violated = c.need() > 0 && used+c.need() > c.Limit.quota
+		c.Remaining, c.Reset, c.Wait = max(c.Limit.quota-used, 0), 0, 0
+		if c.need() > c.Limit.quota {
+			c.Wait = never
+		}
+		return
+	}
+	c.entry = c.table.entry(c, now)
+	res := c.entry.state.check(&c.Limit, now, c.need())
+	c.Violated, c.Remaining, c.Reset, c.Wait = !res.ok, res.remaining, res.reset, res.wait
+}
+
+// refuse sets the results of a limit that admits nothing. The entry of the key stays as
+// it is until the key has a limit again.
+func (c *Charge) refuse() {
+	c.Violated = c.need() > 0 && c.Limit.algorithm != AlgorithmUnlimited
+	c.Remaining, c.Reset, c.Wait = 0, 0, 0
+	if c.Violated {
+		c.Wait = never
+	}
+}
+
+// take charges a charge for which check has found no violation.
+func (c *Charge) take(now instant) {
+	if c.Limit.quota == 0 {
+		return
+	}
+	c.Remaining = max(c.Remaining-c.Cost, 0)
+	if c.Limit.algorithm == AlgorithmConcurrency {
+		c.table.occupy(c, c.table.places[c.shard][c.Key], c.TakenBy, c.Cost, now)
+		return
+	}
+	c.entry.take(now, c.Cost)
+	if c.Reset == 0 && c.Cost > 0 {
+		// Nothing was in use before, so check could not set a time.
+		c.Reset = c.Limit.firstReset()
+	}
+}
+
+func (c *Charge) adjust(now instant) {
+	c.Moved = 0
+	switch {
+	case c.Limit.quota == 0:
+	case c.Limit.algorithm == AlgorithmConcurrency:
+		c.Moved = c.table.adjustPlaces(c, c.Cost, now)
+	default:
+		c.Moved = c.table.entry(c, now).adjust(now, c.TakenAt, c.Cost)
+	}
+}
