@@ -66,9 +66,9 @@ var callMistakes = map[string]mistake{
 			}}
 		},
 	},
-	"reads, and writes later": {"concurrent requests take exactly the limit", writesLater},
+	"reads, and writes later": {"concurrent requests take exactly the limit", wrap(peeks).made},
 	"locks in the order of the charges": {
-		"overlapping decisions in any order do not deadlock", locksInOrder,
+		"overlapping decisions in any order do not deadlock", wrap(locksInOrder).made,
 	},
 	"fails when it is closed again": {
 		"a closed store refuses every call",
@@ -143,7 +143,8 @@ func chargesFirst(m *ratelimit.Memory) ratelimit.Store {
 	}}
 }
 
-func writesLater(m *ratelimit.Memory) ratelimit.Store {
+// peeks looks at what is left, and takes it a little later.
+func peeks(m ratelimit.Store) ratelimit.Store {
 	return store{Store: m, take: func(ctx context.Context, d *ratelimit.Decision) error {
 		peek := &ratelimit.Decision{ID: newID(), Charges: slices.Clone(d.Charges)}
 		for i := range peek.Charges {
@@ -160,7 +161,7 @@ func writesLater(m *ratelimit.Memory) ratelimit.Store {
 }
 
 // locksInOrder gives up a decision that waits too long for another, as a database does.
-func locksInOrder(m *ratelimit.Memory) ratelimit.Store {
+func locksInOrder(m ratelimit.Store) ratelimit.Store {
 	var locks sync.Map
 	return store{Store: m, take: func(ctx context.Context, d *ratelimit.Decision) error {
 		for i := range d.Charges {

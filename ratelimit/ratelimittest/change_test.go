@@ -50,6 +50,9 @@ func forgets(n int) func(*ratelimit.Memory) ratelimit.Store {
 	return func(m *ratelimit.Memory) ratelimit.Store {
 		limits := make(map[string][]ratelimit.Limit)
 		return asked(func(c *ratelimit.Charge) {
+			if c.Limit.Algorithm() == ratelimit.AlgorithmConcurrency {
+				return
+			}
 			met := limits[c.Policy]
 			if len(met) == 0 || met[len(met)-1] != c.Limit && !slices.Contains(met[len(met)/n*n:], c.Limit) {
 				met = append(met, c.Limit)

@@ -1,7 +1,6 @@
 package ratelimittest
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -89,8 +88,8 @@ func (s *script) replay(t *testing.T, store ratelimit.Store, setClock func(time.
 		for _, c := range got.call.Charges {
 			at[i] = append(at[i], c.TakenAt)
 		}
-		if wrong := want.compare(&got); wrong != "" {
-			t.Fatalf("call %d of %d, at %v: %s\n%s", i+1, len(s.steps), now, wrong, s.history(i))
+		if wrong, concerns := want.compare(&got); wrong != "" {
+			t.Fatalf("call %d of %d, at %v: %s\n%s", i+1, len(s.steps), now, wrong, s.history(i, concerns))
 		}
 	}
 }
@@ -109,61 +108,73 @@ func (w *step) do(ctx context.Context, store ratelimit.Store) {
 	w.err = w.method.of(store)(ctx, &w.call)
 }
 
-// compare returns in which way got differs from what is wanted.
-func (w *step) compare(got *step) string {
+// A counter is a key of a policy.
+type counter struct {
+	policy string
+	key    ratelimit.Key
+}
+
+// compare returns in which way got differs from what is wanted, and which counters that
+// concerns.
+func (w *step) compare(got *step) (wrong string, concerns []counter) {
+	for _, c := range w.call.Charges {
+		concerns = append(concerns, counter{c.Policy, c.Key})
+	}
 	switch {
 	case (got.err != nil) != (w.err != nil):
-		return fmt.Sprintf("error %v, want %v", got.err, w.err)
+		return fmt.Sprintf("error %v, want %v", got.err, w.err), concerns
 	case w.err != nil:
-		return ""
+		return "", nil
 	case w.method == renew:
-		order := func(a, b ratelimit.Place) int {
-			return cmp.Or(cmp.Compare(a.Policy, b.Policy), cmp.Compare(a.Key.String(), b.Key.String()),
-				cmp.Compare(a.TakenBy.Node, b.TakenBy.Node), cmp.Compare(a.TakenBy.Seq, b.TakenBy.Seq))
+		for _, p := range w.places {
+			if is, want := slices.Contains(got.lost, p), slices.Contains(w.lost, p); is != want {
+				return fmt.Sprintf("a place that %x has taken is lost: %v, want %v", p.TakenBy, is, want), []counter{{p.Policy, p.Key}}
+			}
 		}
-		a, b := slices.SortedFunc(slices.Values(got.lost), order), slices.SortedFunc(slices.Values(w.lost), order)
-		if !slices.Equal(a, b) {
-			return fmt.Sprintf("lost %v, want %v", a, b)
+		if len(got.lost) != len(w.lost) {
+			return fmt.Sprintf("%d places are lost, want %d", len(got.lost), len(w.lost)), nil
 		}
-		return ""
-	case got.call.Admitted != w.call.Admitted:
-		return fmt.Sprintf("admitted %v, want %v", got.call.Admitted, w.call.Admitted)
+		return "", nil
 	}
 	for i := range w.call.Charges {
 		if g, w := w.method.result(&got.call.Charges[i]), w.method.result(&w.call.Charges[i]); g != w {
-			return fmt.Sprintf("charge %d: %s\nwant %s", i+1, g, w)
+			return fmt.Sprintf("charge %d: %s\nwant %s", i+1, g, w), concerns[i : i+1]
 		}
 	}
-	return ""
+	if got.call.Admitted != w.call.Admitted {
+		return fmt.Sprintf("admitted %v, want %v", got.call.Admitted, w.call.Admitted), concerns
+	}
+	return "", nil
 }
 
-// history describes the last steps up to the n-th that concern the same policies and keys.
-func (s *script) history(n int) string {
+// history describes the last steps up to the n-th that concern some counters.
+func (s *script) history(n int, concerns []counter) string {
 	var lines []string
-	failed := &s.steps[n]
+	at := s.steps[n].at
+	add := func(i int, c counter, format string, args ...any) {
+		if slices.Contains(concerns, c) {
+			w := &s.steps[i]
+			lines = append(lines, fmt.Sprintf("%4d %14v %-6v %s %v: ", i+1, w.at.Sub(at), w.method, c.policy, c.key)+
+				fmt.Sprintf(format, args...))
+		}
+	}
 	for i := n; i >= 0 && len(lines) < 40; i-- {
 		w := &s.steps[i]
 		for _, c := range w.call.Charges {
-			if failed.concerns(c.Policy, c.Key) {
-				at := w.at.Sub(failed.at)
-				lines = append(lines, fmt.Sprintf("%4d %14v %-6v %s %v (%v): cost %d, least %d, shadow %v, lease %v, windows to %v and %v, of %x: admitted %v, %s",
-					i+1, at, w.method, c.Policy, c.Key, c.Limit, c.Cost, c.MinRemaining, c.Shadow, c.Lease,
-					c.Windows[0].End.Sub(failed.at), c.Windows[1].End.Sub(failed.at), c.TakenBy, w.call.Admitted, w.method.result(&c)))
+			known := ""
+			switch c.Limit.Algorithm() {
+			case ratelimit.AlgorithmCalendarWindow:
+				known = fmt.Sprintf(", windows to %v and %v", c.Windows[0].End.Sub(at), c.Windows[1].End.Sub(at))
+			case ratelimit.AlgorithmConcurrency:
+				known = fmt.Sprintf(", lease %v", c.Lease)
 			}
+			add(i, counter{c.Policy, c.Key}, "cost %d of %v%s, at least %d, shadow %v, taken by %x: admitted %v, %s, error %v",
+				c.Cost, c.Limit, known, c.MinRemaining, c.Shadow, c.TakenBy, w.call.Admitted, w.method.result(&c), w.err)
 		}
 		for _, p := range w.places {
-			if failed.concerns(p.Policy, p.Key) {
-				lines = append(lines, fmt.Sprintf("%4d %14v Renew  %s %v of %x for %v: lost %v",
-					i+1, w.at.Sub(failed.at), p.Policy, p.Key, p.TakenBy, w.lease, slices.Contains(w.lost, p)))
-			}
+			add(i, counter{p.Policy, p.Key}, "taken by %x, for %v: lost %v", p.TakenBy, w.lease, slices.Contains(w.lost, p))
 		}
 	}
 	slices.Reverse(lines)
 	return strings.Join(lines, "\n")
-}
-
-// concerns reports whether a step uses a key of a policy.
-func (w *step) concerns(policy string, key ratelimit.Key) bool {
-	return slices.ContainsFunc(w.call.Charges, func(c ratelimit.Charge) bool { return c.Policy == policy && c.Key == key }) ||
-		slices.ContainsFunc(w.places, func(p ratelimit.Place) bool { return p.Policy == policy && p.Key == key })
 }

@@ -74,3 +74,128 @@ func (s inBubble) Renew(ctx context.Context, places []ratelimit.Place, lease tim
 }
 
 func (s inBubble) Close() error { return s.store.Close() }
+
+// decisionMistakes are mistakes that only exact results show.
+var decisionMistakes = map[string]wrap{
+	"holds one unit less in one call of a thousand": func(s ratelimit.Store) ratelimit.Store {
+		n := 0
+		return askedTo(func(c *ratelimit.Charge) {
+			if n++; n%1000 == 0 && c.Limit.Quota() > 1 {
+				c.Limit = larger(c.Limit, -1)
+			}
+		}, nil)(s)
+	},
+	"holds one unit more in one call of a thousand": func(s ratelimit.Store) ratelimit.Store {
+		n := 0
+		return askedTo(func(c *ratelimit.Charge) {
+			if n++; n%1000 == 0 {
+				c.Limit = larger(c.Limit, 1)
+			}
+		}, nil)(s)
+	},
+	"reports a Wait that is a microsecond too short": results(func(c *ratelimit.Charge) {
+		if c.Wait > 0 {
+			c.Wait -= time.Microsecond
+		}
+	}),
+	"rounds Wait down": results(func(c *ratelimit.Charge) {
+		if c.Wait > 0 {
+			c.Wait = c.Wait.Truncate(time.Microsecond)
+		}
+	}),
+	"rounds Reset down":          results(func(c *ratelimit.Charge) { c.Reset = c.Reset.Truncate(time.Microsecond) }),
+	"rounds Reset to the second": results(func(c *ratelimit.Charge) { c.Reset = c.Reset.Round(time.Second) }),
+	"keeps Reset in a float32":   results(func(c *ratelimit.Charge) { c.Reset = time.Duration(float32(c.Reset)) }),
+	"reports a Wait that is a microsecond too long for one algorithm": results(func(c *ratelimit.Charge) {
+		if c.Wait > 0 && c.Limit.Algorithm() == ratelimit.AlgorithmCalendarWindow {
+			c.Wait += time.Microsecond
+		}
+	}),
+	"ends calendar windows a microsecond late": asked(func(c *ratelimit.Charge) {
+		for i := range c.Windows {
+			if !c.Windows[i].End.IsZero() {
+				c.Windows[i].End = c.Windows[i].End.Add(time.Microsecond)
+			}
+		}
+	}),
+	"ends leases a microsecond late": asked(func(c *ratelimit.Charge) {
+		if c.Lease > 0 {
+			c.Lease += time.Microsecond
+		}
+	}),
+	"ends rolling windows a microsecond late": asked(func(c *ratelimit.Charge) {
+		if c.Limit.Algorithm() == ratelimit.AlgorithmRollingWindow {
+			c.Limit = ratelimit.RollingWindow(int(c.Limit.Quota()), c.Limit.Per()+time.Microsecond)
+		}
+	}),
+	"earns tokens one in a billion slower": asked(func(c *ratelimit.Charge) {
+		if l := c.Limit; l.Algorithm() == ratelimit.AlgorithmTokenBucket {
+			c.Limit = ratelimit.TokenBucket(int(l.Quota()), l.Per()+l.Per()/1_000_000_000, int(l.Burst()))
+		}
+	}),
+	"refunds at another instant":  askedTo(nil, func(c *ratelimit.Charge) { c.TakenAt += int64(time.Microsecond) }),
+	"keeps three limits of a key": func(s ratelimit.Store) ratelimit.Store { return forgets(3)(s.(*ratelimit.Memory)) },
+	"remembers a call for a millisecond": func(s ratelimit.Store) ratelimit.Store {
+		known := make(map[ratelimit.ID]time.Time)
+		return store{Store: s, take: func(ctx context.Context, d *ratelimit.Decision) error {
+			id := d.ID
+			if at, ok := known[id]; ok && time.Since(at) > time.Millisecond {
+				id = newID()
+			} else if !ok {
+				known[id] = time.Now()
+			}
+			return under(ctx, id, s.Take, d)
+		}}
+	},
+	"moves again when an Adjust is repeated": func(s ratelimit.Store) ratelimit.Store {
+		return store{Store: s, adjust: asNewCall(s.Adjust)}
+	},
+	"renews five places of a call": func(s ratelimit.Store) ratelimit.Store {
+		return renews(func(places []ratelimit.Place) []ratelimit.Place { return places[:min(5, len(places))] })(s.(*ratelimit.Memory))
+	},
+	"begins windows that are not the present ones": asked(func(c *ratelimit.Charge) {
+		if c.Limit.Algorithm() == ratelimit.AlgorithmCalendarWindow && !time.Now().Before(c.Windows[1].End) {
+			c.Windows = [2]ratelimit.Window{}
+		}
+	}),
+	"refunds a unit that is partly earned again as none": askedTo(nil, func(c *ratelimit.Charge) {
+		if c.Cost < -1 {
+			c.Cost++
+		}
+	}),
+}
+
+func TestWrongDecisionsFail(t *testing.T) {
+	for name := range decisionMistakes {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			wantFailure(t, "TestWrongDecisions", "", name)
+		})
+	}
+	t.Run("a clock in milliseconds", func(t *testing.T) {
+		t.Parallel()
+		wantFailure(t, "TestWrongDecisions", "", "a clock in milliseconds")
+	})
+}
+
+func TestWrongDecisions(t *testing.T) {
+	change, ok := decisionMistakes[*wrong]
+	coarse := *wrong == "a clock in milliseconds"
+	if !ok && !coarse {
+		t.Skip("run by TestWrongDecisionsFail")
+	}
+	if coarse {
+		change = same
+	}
+	ratelimittest.TestDecisions(t, func(testing.TB) (ratelimit.Store, func(time.Time)) {
+		b := newBubble(t)
+		var s ratelimit.Store
+		b.do(func() { s = change(newMemory()) })
+		return inBubble{b, s}, func(to time.Time) {
+			if coarse {
+				to = to.Truncate(time.Millisecond)
+			}
+			b.setClock(to)
+		}
+	})
+}

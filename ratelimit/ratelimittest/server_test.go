@@ -1,0 +1,226 @@
+package ratelimittest_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/ratelimit"
+	"github.com/usher-go/usher/ratelimit/ratelimittest"
+)
+
+// A server is a store behind clients. It can be silent, lose replies, and have values
+// that cannot be read.
+type server struct {
+	store ratelimit.Store
+	flaws flaws
+
+	mu     sync.Mutex
+	silent chan struct{} // closed when it is no longer silent; nil if it is not
+	cuts   int
+	kept   map[slot]bool // true for what cannot be read
+}
+
+// A slot is where a server keeps what one key of one policy has used.
+type slot struct {
+	policy string
+	key    ratelimit.Key
+}
+
+// flaws are mistakes of a server or of its clients that no wrapper can make.
+type flaws struct {
+	absent       bool // what cannot be read counts as absent
+	panics       bool // what cannot be read makes a client panic
+	unavailable  bool // what cannot be read is reported as usher.ErrUnavailable
+	firstAlone   bool // only the first charge of a call is checked
+	lostPlaces   bool // places that cannot be read are lost
+	repairs      bool // the failed call removes what cannot be read
+	staysDown    bool // a client never works again after a call has failed
+	closesServer bool // Close of a client closes the server
+	leavesCalls  bool // Close leaves the calls that are running
+	awaitsCalls  bool // Close waits for the calls that are running
+}
+
+func newServer(s ratelimit.Store, f flaws) *server {
+	return &server{store: s, flaws: f, kept: make(map[slot]bool)}
+}
+
+// shared returns the server for the suite, with clients that wrap changes.
+func (s *server) shared(wrap wrap) ratelimittest.Shared {
+	return ratelimittest.Shared{
+		Open: func(testing.TB) ratelimit.Store {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return wrap(&client{server: s, cuts: s.cuts, closed: make(chan struct{})})
+		},
+		Block: func(testing.TB) func() {
+			silent := make(chan struct{})
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.silent = silent
+			return func() {
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				s.silent = nil
+				close(silent)
+			}
+		},
+		Cut: func(testing.TB) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.cuts++
+		},
+		Poison: func(testing.TB) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			for k := range s.kept {
+				s.kept[k] = true
+			}
+		},
+	}
+}
+
+// execute runs f unless what it needs cannot be read.
+func (s *server) execute(f func(ratelimit.Store) error, slots []slot, renews bool) error {
+	s.mu.Lock()
+	for i, k := range slots {
+		if unreadable := s.kept[k]; !unreadable || i > 0 && s.flaws.firstAlone {
+			s.kept[k] = unreadable
+			continue
+		}
+		switch {
+		case s.flaws.panics:
+			s.mu.Unlock()
+			panic("index out of range")
+		case s.flaws.lostPlaces && renews:
+			continue
+		case s.flaws.repairs:
+			s.kept[k] = false
+		case s.flaws.unavailable:
+			s.mu.Unlock()
+			return usher.ErrUnavailable
+		case s.flaws.absent:
+			s.kept[k] = false
+			continue
+		}
+		s.mu.Unlock()
+		return fmt.Errorf("%q: %w", k.policy, usher.ErrCorrupt)
+	}
+	s.mu.Unlock()
+	return f(s.store)
+}
+
+// A client is a store. Only its own Close ends it.
+type client struct {
+	*server
+	cuts  int // those that it has met
+	down  bool
+	close sync.Once
+	// closed is closed by Close.
+	closed chan struct{}
+	calls  sync.WaitGroup
+}
+
+// call lets the server execute f and waits for the reply.
+func (c *client) call(ctx context.Context, f func(ratelimit.Store) error, slots []slot, renews bool) error {
+	select {
+	case <-c.closed:
+		return usher.ErrClosed
+	default:
+	}
+	c.calls.Add(1)
+	defer c.calls.Done()
+	c.mu.Lock()
+	silent, lost := c.silent, c.cuts != c.server.cuts
+	c.cuts = c.server.cuts
+	down := c.down
+	c.mu.Unlock()
+	if down {
+		return usher.ErrUnavailable
+	}
+	if silent == nil {
+		err := c.execute(f, slots, renews)
+		if lost {
+			err = usher.ErrUnavailable
+		}
+		return err
+	}
+	executed := make(chan error, 1)
+	go func() {
+		<-silent
+		executed <- c.execute(f, slots, renews)
+	}()
+	closed := c.closed
+	if c.flaws.leavesCalls || c.flaws.awaitsCalls {
+		closed = nil
+	}
+	select {
+	case err := <-executed:
+		return err
+	case <-closed:
+		return usher.ErrClosed
+	case <-ctx.Done():
+		c.mu.Lock()
+		c.down = c.flaws.staysDown
+		c.mu.Unlock()
+		return fmt.Errorf("%w: %w", usher.ErrUnavailable, ctx.Err())
+	}
+}
+
+// decide calls a method of the server's store with a copy of d, which the server may keep
+// for longer than the call takes.
+func (c *client) decide(ctx context.Context, method func(ratelimit.Store, context.Context, *ratelimit.Decision) error, d *ratelimit.Decision) error {
+	own := &ratelimit.Decision{ID: d.ID, Charges: slices.Clone(d.Charges)}
+	slots := make([]slot, len(d.Charges))
+	for i, charge := range d.Charges {
+		slots[i] = slot{charge.Policy, charge.Key}
+	}
+	err := c.call(ctx, func(s ratelimit.Store) error { return method(s, context.WithoutCancel(ctx), own) }, slots, false)
+	if err == nil {
+		d.Admitted = own.Admitted
+		copy(d.Charges, own.Charges)
+	}
+	return err
+}
+
+func (c *client) Take(ctx context.Context, d *ratelimit.Decision) error {
+	return c.decide(ctx, ratelimit.Store.Take, d)
+}
+
+func (c *client) Adjust(ctx context.Context, d *ratelimit.Decision) error {
+	return c.decide(ctx, ratelimit.Store.Adjust, d)
+}
+
+func (c *client) Renew(ctx context.Context, places []ratelimit.Place, lease time.Duration) ([]ratelimit.Place, error) {
+	var lost []ratelimit.Place
+	slots := make([]slot, len(places))
+	for i, p := range places {
+		slots[i] = slot{p.Policy, p.Key}
+	}
+	own := slices.Clone(places)
+	result := make(chan []ratelimit.Place, 1)
+	err := c.call(ctx, func(s ratelimit.Store) error {
+		some, err := s.Renew(context.WithoutCancel(ctx), own, lease)
+		result <- some
+		return err
+	}, slots, true)
+	if err == nil {
+		lost = <-result
+	}
+	return lost, err
+}
+
+func (c *client) Close() error {
+	c.close.Do(func() { close(c.closed) })
+	if c.flaws.awaitsCalls {
+		c.calls.Wait()
+	}
+	if c.flaws.closesServer {
+		return c.store.Close()
+	}
+	return nil
+}
