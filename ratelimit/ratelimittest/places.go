@@ -113,6 +113,23 @@ func (s suite) renew(t *testing.T) {
 	s.wantLost(t, nil, time.Hour)
 }
 
+func (s suite) renewMost(t *testing.T) {
+	c := charge(ratelimit.Concurrency(ratelimit.MaxRenew))
+	var places []ratelimit.Place
+	for range ratelimit.MaxRenew {
+		places = append(places, place(s.take(t, c).Charges[0]))
+	}
+	s.wantLeft(t, c, 0)
+	unknown := place(c)
+	unknown.TakenBy = newID()
+	last := places[len(places)-1]
+	places[len(places)-1] = unknown
+	s.wantLost(t, places, 20*time.Millisecond, unknown)
+	time.Sleep(50 * time.Millisecond)
+	s.wantLeft(t, c, ratelimit.MaxRenew-1)
+	s.wantLost(t, []ratelimit.Place{last}, time.Hour)
+}
+
 func (s suite) lost(t *testing.T) {
 	used := s.take(t, charge(ratelimit.Concurrency(2))).Charges[0]
 	refunded := s.take(t, charge(ratelimit.Concurrency(2))).Charges[0]

@@ -48,6 +48,10 @@ var placeMistakes = map[string]mistake{
 		"a renewed place stays in use",
 		renews(func(places []ratelimit.Place) []ratelimit.Place { return places[:min(10, len(places))] }),
 	},
+	"renews 512 places of a call": {
+		"a call renews up to MaxRenew places",
+		renews(func(places []ratelimit.Place) []ratelimit.Place { return places[:min(512, len(places))] }),
+	},
 	"renews for a fixed time": {
 		"a renewed place stays in use",
 		func(m *ratelimit.Memory) ratelimit.Store {

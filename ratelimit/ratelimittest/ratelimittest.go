@@ -66,6 +66,7 @@ func TestStore(t *testing.T, open func(testing.TB) ratelimit.Store) {
 		{"a place that is refunded twice frees no other", suite.refundTwice},
 		{"a place is free once its lease has ended", suite.lease},
 		{"a renewed place stays in use", suite.renew},
+		{"a call renews up to MaxRenew places", suite.renewMost},
 		{"a place that is not in use is lost, and is not renewed", suite.lost},
 		{"an adjustment of places that are not in use moves nothing", suite.adjustLost},
 		{"places count apart from the other limits of their key", suite.placesApart},

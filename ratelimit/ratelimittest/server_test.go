@@ -2,6 +2,7 @@ package ratelimittest_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -37,7 +38,8 @@ type flaws struct {
 	panics       bool // what cannot be read makes a client panic
 	unavailable  bool // what cannot be read is reported as usher.ErrUnavailable
 	firstAlone   bool // only the first charge of a call is checked
-	lostPlaces   bool // places that cannot be read are lost
+	lostPlaces   bool // places that cannot be read are not reported
+	renewsNone   bool // no place is renewed beside one that cannot be read
 	repairs      bool // the failed call removes what cannot be read
 	staysDown    bool // a client never works again after a call has failed
 	closesServer bool // Close of a client closes the server
@@ -85,8 +87,17 @@ func (s *server) shared(wrap wrap) ratelimittest.Shared {
 }
 
 // execute runs f unless what it needs cannot be read.
-func (s *server) execute(f func(ratelimit.Store) error, slots []slot, renews bool) error {
+func (s *server) execute(f func(ratelimit.Store) error, slots []slot) error {
+	if err := s.readable(slots); err != nil {
+		return err
+	}
+	return f(s.store)
+}
+
+// readable returns an error if one of the slots cannot be read.
+func (s *server) readable(slots []slot) error {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	for i, k := range slots {
 		if unreadable := s.kept[k]; !unreadable || i > 0 && s.flaws.firstAlone {
 			s.kept[k] = unreadable
@@ -94,24 +105,18 @@ func (s *server) execute(f func(ratelimit.Store) error, slots []slot, renews boo
 		}
 		switch {
 		case s.flaws.panics:
-			s.mu.Unlock()
 			panic("index out of range")
-		case s.flaws.lostPlaces && renews:
-			continue
 		case s.flaws.repairs:
 			s.kept[k] = false
 		case s.flaws.unavailable:
-			s.mu.Unlock()
 			return usher.ErrUnavailable
 		case s.flaws.absent:
 			s.kept[k] = false
 			continue
 		}
-		s.mu.Unlock()
 		return fmt.Errorf("%q: %w", k.policy, usher.ErrCorrupt)
 	}
-	s.mu.Unlock()
-	return f(s.store)
+	return nil
 }
 
 // A client is a store. Only its own Close ends it.
@@ -126,7 +131,7 @@ type client struct {
 }
 
 // call lets the server execute f and waits for the reply.
-func (c *client) call(ctx context.Context, f func(ratelimit.Store) error, slots []slot, renews bool) error {
+func (c *client) call(ctx context.Context, f func(ratelimit.Store) error, slots []slot) error {
 	select {
 	case <-c.closed:
 		return usher.ErrClosed
@@ -143,7 +148,7 @@ func (c *client) call(ctx context.Context, f func(ratelimit.Store) error, slots 
 		return usher.ErrUnavailable
 	}
 	if silent == nil {
-		err := c.execute(f, slots, renews)
+		err := c.execute(f, slots)
 		if lost {
 			err = usher.ErrUnavailable
 		}
@@ -152,7 +157,7 @@ func (c *client) call(ctx context.Context, f func(ratelimit.Store) error, slots 
 	executed := make(chan error, 1)
 	go func() {
 		<-silent
-		executed <- c.execute(f, slots, renews)
+		executed <- c.execute(f, slots)
 	}()
 	closed := c.closed
 	if c.flaws.leavesCalls || c.flaws.awaitsCalls {
@@ -179,7 +184,7 @@ func (c *client) decide(ctx context.Context, method func(ratelimit.Store, contex
 	for i, charge := range d.Charges {
 		slots[i] = slot{charge.Policy, charge.Key}
 	}
-	err := c.call(ctx, func(s ratelimit.Store) error { return method(s, context.WithoutCancel(ctx), own) }, slots, false)
+	err := c.call(ctx, func(s ratelimit.Store) error { return method(s, context.WithoutCancel(ctx), own) }, slots)
 	if err == nil {
 		d.Admitted = own.Admitted
 		copy(d.Charges, own.Charges)
@@ -196,22 +201,30 @@ func (c *client) Adjust(ctx context.Context, d *ratelimit.Decision) error {
 }
 
 func (c *client) Renew(ctx context.Context, places []ratelimit.Place, lease time.Duration) ([]ratelimit.Place, error) {
-	var lost []ratelimit.Place
-	slots := make([]slot, len(places))
-	for i, p := range places {
-		slots[i] = slot{p.Policy, p.Key}
-	}
 	own := slices.Clone(places)
-	result := make(chan []ratelimit.Place, 1)
+	lost := make(chan []ratelimit.Place, 1)
 	err := c.call(ctx, func(s ratelimit.Store) error {
-		some, err := s.Renew(context.WithoutCancel(ctx), own, lease)
-		result <- some
-		return err
-	}, slots, true)
-	if err == nil {
-		lost = <-result
+		var readable []ratelimit.Place
+		var corrupt error
+		for i, p := range own {
+			err := c.readable([]slot{{p.Policy, p.Key}})
+			if err == nil || i > 0 && c.flaws.firstAlone {
+				readable = append(readable, p)
+			} else if !c.flaws.lostPlaces {
+				corrupt = err
+			}
+		}
+		if corrupt != nil && c.flaws.renewsNone {
+			return corrupt
+		}
+		some, err := s.Renew(context.WithoutCancel(ctx), readable, lease)
+		lost <- some
+		return errors.Join(corrupt, err)
+	}, nil)
+	if err != nil {
+		return nil, err
 	}
-	return lost, err
+	return <-lost, nil
 }
 
 func (c *client) Close() error {

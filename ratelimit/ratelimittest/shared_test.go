@@ -107,6 +107,7 @@ var sharedMistakes = map[string]sharedMistake{
 	"reads the first charge alone":              {row: rowBeside, flaws: flaws{firstAlone: true}},
 	"charges what it can read":                  {row: rowBeside, client: chargesReadable},
 	"takes places that cannot be read for lost": {row: rowPlaces, flaws: flaws{lostPlaces: true}},
+	"renews nothing beside what cannot be read": {row: rowPlaces, flaws: flaws{renewsNone: true}},
 	"reads the first place alone":               {row: rowPlaces, flaws: flaws{firstAlone: true}},
 }
 
