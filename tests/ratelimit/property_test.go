@@ -27,19 +27,10 @@ type usage struct {
 	cost int64
 }
 
-// A verdict is whether a cost fits: yes, no, or (only for a token bucket, within a
-// microsecond of the boundary) either.
-type verdict int
-
-const (
-	no verdict = iota
-	yes
-	either
-)
-
-func (o *oracle) ask(now time.Time, cost int64) verdict {
+// fits reports whether a cost fits at now.
+func (o *oracle) fits(now time.Time, cost int64) bool {
 	if cost == 0 {
-		return yes
+		return true
 	}
 	switch o.limit.Algorithm() {
 	case ratelimit.AlgorithmRollingWindow:
@@ -53,20 +44,17 @@ func (o *oracle) ask(now time.Time, cost int64) verdict {
 }
 
 // within sums what was used since start, including it or not.
-func (o *oracle) within(start time.Time, included bool, cost int64) verdict {
+func (o *oracle) within(start time.Time, included bool, cost int64) bool {
 	sum := cost
 	for _, u := range o.admitted {
 		if u.at.After(start) || included && u.at.Equal(start) {
 			sum += u.cost
 		}
 	}
-	if sum <= o.limit.Quota() {
-		return yes
-	}
-	return no
+	return sum <= o.limit.Quota()
 }
 
-func (o *oracle) bucket(now time.Time, cost int64) verdict {
+func (o *oracle) bucket(now time.Time, cost int64) bool {
 	burst := new(big.Rat).SetInt64(o.limit.Burst())
 	perNano := new(big.Rat).SetFrac64(o.limit.Quota(), int64(o.limit.Per()))
 	tokens := new(big.Rat).Set(burst)
@@ -85,18 +73,7 @@ func (o *oracle) bucket(now time.Time, cost int64) verdict {
 		tokens.Sub(tokens, new(big.Rat).SetInt64(u.cost))
 	}
 	earn(now.Sub(last))
-	missing := new(big.Rat).Sub(new(big.Rat).SetInt64(cost), tokens)
-	grey := new(big.Rat).Mul(perNano, new(big.Rat).SetInt64(int64(2*time.Microsecond)))
-	switch {
-	case cost > o.limit.Burst():
-		return no
-	case missing.Cmp(grey) > 0:
-		return no
-	case missing.Cmp(grey.Neg(grey)) <= 0:
-		return yes
-	default:
-		return either
-	}
+	return tokens.Cmp(new(big.Rat).SetInt64(cost)) >= 0
 }
 
 // check runs each case of a property in a bubble of its own: rapid itself must stay
@@ -171,7 +148,7 @@ func decideOnce(t *rapid.T, limits []ratelimit.Limit, forth, back *ratelimit.Mem
 	cost := rapid.SampledFrom([]int64{1, 1, 1, 2, 3, 0, 7}).Draw(t, "cost")
 	var charges []ratelimit.Charge
 	var asked []*oracle
-	want := yes
+	want := true
 	for i, l := range limits {
 		key := rapid.SampledFrom([]string{"a", "b"}).Draw(t, "key")
 		c := ratelimit.Charge{Policy: fmt.Sprint("p", i), Key: ratelimit.TextKey(key), Limit: l, Cost: cost}
@@ -182,12 +159,7 @@ func decideOnce(t *rapid.T, limits []ratelimit.Limit, forth, back *ratelimit.Mem
 		}
 		o := oracles[name]
 		asked = append(asked, o)
-		switch v := o.ask(now, cost); {
-		case v == no:
-			want = no
-		case v == either && want == yes:
-			want = either
-		}
+		want = want && o.fits(now, cost)
 	}
 	reversed := slices.Clone(charges)
 	slices.Reverse(reversed)
@@ -196,8 +168,8 @@ func decideOnce(t *rapid.T, limits []ratelimit.Limit, forth, back *ratelimit.Mem
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want != either && got != (want == yes) {
-		t.Fatalf("admitted %v at %v, the oracle says %v: %+v", got, now, want == yes, charges)
+	if got != want {
+		t.Fatalf("admitted %v at %v, the oracle says %v: %+v", got, now, want, charges)
 	}
 	gotBack, _ := take(back, reversed)
 	slices.Reverse(reversed)
@@ -237,8 +209,8 @@ func obey(t *rapid.T, charges []ratelimit.Charge, forth, back *ratelimit.Memory,
 		return
 	}
 	time.Sleep(wait)
-	// Where the time is exact, a nanosecond earlier was too early: the oracle has
-	// checked that kind of moment through drawPause.
+	// A nanosecond earlier was too early: the oracle has checked that kind of moment
+	// through drawPause.
 	got, _ := take(forth, charges)
 	gotBack, _ := take(back, slices.Clone(charges))
 	if !got || !gotBack {
@@ -292,7 +264,7 @@ func TestNoLimitIsForgottenForAnother(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if admitted && oracles[i].ask(time.Now(), 1) == no {
+			if admitted && !oracles[i].fits(time.Now(), 1) {
 				t.Fatalf("%v has admitted more than it may", limits[i])
 			}
 			if admitted {
