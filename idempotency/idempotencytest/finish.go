@@ -149,7 +149,8 @@ func (s suite) badState(t *testing.T) {
 			t.Errorf("Finish accepted the state %d, and kept %d", state, kept)
 		}
 	}
-	s.win(t, c)
+	s.lose(t, rival(c), c)
+	s.finish(t, c, result("a"))
 }
 
 func (s suite) expiry(t *testing.T) {

@@ -92,6 +92,7 @@ func (s suite) renewReturnsLost(t *testing.T) {
 	add := func(n int) (kept []idempotency.Claim) {
 		for range n {
 			c := newClaim()
+			c.Lease = short
 			s.win(t, c)
 			kept, all = append(kept, c), append(all, idOf(c))
 		}
@@ -126,8 +127,9 @@ func (s suite) renewReturnsLost(t *testing.T) {
 		}
 		slices.Reverse(all)
 	}
+	wait()
 	for _, c := range kept {
-		s.lose(t, rival(c), c)
+		wantLease(t, s.lose(t, rival(c), c))
 		s.finish(t, c, result("a"))
 	}
 }
