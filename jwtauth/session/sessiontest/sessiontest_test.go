@@ -29,7 +29,7 @@ func wantFailures(t *testing.T, test string, rows map[string]string) {
 	for name, row := range rows {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+test+"$", "-wrong", name) //nolint:gosec // this test itself
+			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+test+"$", "-test.timeout=1m", "-wrong", name) //nolint:gosec // this test itself
 			out, err := cmd.CombinedOutput()
 			if err == nil {
 				t.Fatal("the suite passes")
