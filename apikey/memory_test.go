@@ -1,6 +1,7 @@
 package apikey_test
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/usher-go/usher/apikey"
@@ -11,21 +12,31 @@ func TestMemoryIsAStore(t *testing.T) {
 	apikeytest.TestStore(t, func(testing.TB) apikey.Store { return apikey.NewMemory() })
 }
 
-// A Cache is a Store as well, whether or not its store is a Notifier.
+// A Cache is a Store as well, whether or not its store is a Notifier or an Admin.
 func TestCacheIsAStore(t *testing.T) {
-	for name, store := range map[string]apikey.Store{
-		"with notices":    apikey.NewMemory(),
-		"without notices": silent{apikey.NewMemory()},
+	for name, limit := range map[string]func(*apikey.Memory) apikey.Store{
+		"with notices":    func(m *apikey.Memory) apikey.Store { return m },
+		"without notices": func(m *apikey.Memory) apikey.Store { return remote{m} },
+		"without more":    func(m *apikey.Memory) apikey.Store { return silent{m} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			apikeytest.TestStore(t, func(t testing.TB) apikey.Store {
-				return newCache(t, apikey.CacheConfig{Store: store})
+				store := limit(apikey.NewMemory())
+				return closer{newCache(t, apikey.CacheConfig{Store: store}), store}
 			})
 		})
 	}
 }
 
-// silent is a store that is not a Notifier.
+// A closer closes the store of a Cache as well, which is not for the Cache to do.
+type closer struct {
+	*apikey.Cache
+	store apikey.Store
+}
+
+func (c closer) Close() error { return errors.Join(c.Cache.Close(), c.store.Close()) }
+
+// silent is a store that is not a Notifier, and no Admin.
 type silent struct{ apikey.Store }
 
 func newCache(t testing.TB, c apikey.CacheConfig) *apikey.Cache {
