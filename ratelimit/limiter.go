@@ -48,9 +48,8 @@ type Config struct {
 	Headers Headers
 	// OnError is called with the context of a request for each failure of the store, each
 	// place that the store has lost, each invalid limit and each panic of Count. Nil logs
-	// them to [log/slog.Default], at
-	// most one a second; of a panic it logs only the type and the stack. It must be safe
-	// for concurrent use.
+	// them to [log/slog.Default], at most one a second; of a panic it logs only the type
+	// and the stack. It must be safe for concurrent use.
 	OnError func(ctx context.Context, err error)
 	// OmitRetryAfter leaves Retry-After out of refusals.
 	OmitRetryAfter bool
