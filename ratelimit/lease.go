@@ -51,7 +51,7 @@ type leasedPlace struct {
 func newLeases(s Store, lease, timeout time.Duration, failed, lost func(context.Context, error)) *leases {
 	l := &leases{
 		store: s, lease: lease, failed: failed, lost: lost,
-		// An earlier call fails at the latest when the next one is due.
+		// A call that hangs leaves time for others before the leases end.
 		guard: guard.New(max(timeout, lease/slackPerLease), maxCalls).NeverOpen(),
 	}
 	l.heartbeat = heartbeat.New(lease/slackPerLease, MaxRenew, l.renew)
@@ -81,9 +81,16 @@ func (l *leases) end(c *Charge) {
 
 // renew renews places for which that is due, and schedules the next renewal.
 func (l *leases) renew(due []*leasedPlace) {
-	places := make([]Place, len(due))
-	for i, p := range due {
-		places[i] = p.Place
+	places := make([]Place, 0, len(due))
+	for _, p := range due {
+		p.mu.Lock()
+		if !p.over {
+			places = append(places, p.Place)
+		}
+		p.mu.Unlock()
+	}
+	if len(places) == 0 {
+		return
 	}
 	lost, err := guard.Call(context.Background(), l.guard, func(ctx context.Context) ([]Place, error) {
 		return l.store.Renew(ctx, places, l.lease)
@@ -112,7 +119,7 @@ func (l *leases) renew(due []*leasedPlace) {
 	}
 	// OnError may take its time.
 	if err != nil {
-		l.failed(due[0].request, fmt.Errorf("ratelimit: renew the places of %d requests, will retry: %w", len(due), err))
+		l.failed(due[0].request, fmt.Errorf("ratelimit: renew the places of %d requests, will retry: %w", len(places), err))
 	}
 	for _, p := range reports {
 		l.lost(p.request, fmt.Errorf("ratelimit: policy %q: %w", p.Policy, errPlaceLost))

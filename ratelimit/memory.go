@@ -145,8 +145,8 @@ func (m *Memory) once(d *Decision, adjusts bool) error {
 	if d.ID == (ID{}) {
 		return m.decide(d, adjusts)
 	}
-	c, repeated, err := m.repeats.begin(d, adjusts, m.now().n)
-	if err != nil || repeated {
+	c, err := m.repeats.begin(d, adjusts, m.now().n)
+	if c == nil {
 		return err
 	}
 	err = m.decide(d, adjusts)

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// repeatable is how long a Memory remembers the results of a call.
+// repeatable is how long a store remembers the results of a call at least.
 const repeatable = 5 * time.Second
 
 // errReused is returned to a caller that breaks the contract.
@@ -42,9 +42,9 @@ type outcome struct {
 	at, moved   int64
 }
 
-// begin returns the call that d is, which the caller must end, or repeats what the same
-// call has set before.
-func (r *repeats) begin(d *Decision, adjusts bool, now int64) (c *call, repeated bool, err error) {
+// begin returns the call that d is, locked, for the caller to make and to end. If the same
+// call has been made before, begin sets its results instead, and returns nil.
+func (r *repeats) begin(d *Decision, adjusts bool, now int64) (*call, error) {
 	r.mu.Lock()
 	r.forget(now)
 	c, known := r.calls[d.ID]
@@ -56,31 +56,35 @@ func (r *repeats) begin(d *Decision, adjusts bool, now int64) (c *call, repeated
 		r.calls[d.ID] = c
 		r.recent = append(r.recent, c)
 	}
-	if !known {
-		c.Lock() // free, since nobody has seen it yet
-		r.mu.Unlock()
-		return c, false, nil
-	}
 	r.mu.Unlock()
 	c.Lock()
-	if !c.done && c.adjusts == adjusts {
-		return c, false, nil // the first attempt has failed
+	switch {
+	case c.adjusts != adjusts || c.done && len(c.results) != len(d.Charges):
+		c.Unlock()
+		return nil, errReused
+	case c.done:
+		defer c.Unlock()
+		c.repeat(d)
+		return nil, nil
+	default: // it is new, or has failed
+		return c, nil
 	}
-	defer c.Unlock()
-	if c.adjusts != adjusts || len(c.results) != len(d.Charges) {
-		return nil, false, errReused
+}
+
+// repeat sets the results of the call in d.
+func (c *call) repeat(d *Decision) {
+	if c.adjusts {
+		for i := range d.Charges {
+			d.Charges[i].Moved = c.results[i].moved
+		}
+		return
 	}
 	d.Admitted = c.admitted
 	for i := range d.Charges {
 		to, o := &d.Charges[i], &c.results[i]
-		if adjusts {
-			to.Moved = o.moved
-			continue
-		}
 		to.Violated, to.Remaining, to.Reset, to.Wait = o.violated, o.remaining, o.reset, o.wait
 		to.TakenBy, to.TakenAt = d.ID, o.at
 	}
-	return nil, true, nil
 }
 
 // forget drops the calls that began too long ago.
