@@ -63,8 +63,12 @@ func (s *script) record(t *testing.T, n int) {
 
 func (s *script) addPolicy() {
 	p := policy{name: charge(ratelimit.Unlimited()).Policy}
-	for range pick(s, 1, 1, 1, 2, 3, 5) {
-		p.limits = append(p.limits, s.limit())
+	per := s.period()
+	for range pick(s, 1, 1, 1, 2, 3, 7) {
+		p.limits = append(p.limits, s.limit(per))
+		if len(p.limits)%2 == 0 {
+			per = pick(s, per, s.period()) // windows often end together
+		}
 	}
 	s.policies = append(s.policies, p)
 }
@@ -72,9 +76,12 @@ func (s *script) addPolicy() {
 // pick returns one of its arguments.
 func pick[T any](s *script, of ...T) T { return of[s.random.IntN(len(of))] }
 
-func (s *script) limit() ratelimit.Limit {
-	per := pick(s, time.Microsecond, 10*time.Millisecond, 250*time.Millisecond, time.Second, 1_234_567*time.Microsecond,
+func (s *script) period() time.Duration {
+	return pick(s, time.Microsecond, 10*time.Millisecond, 250*time.Millisecond, time.Second, 1_234_567*time.Microsecond,
 		time.Minute, 999_999_937*time.Microsecond, time.Hour, 24*time.Hour)
+}
+
+func (s *script) limit(per time.Duration) ratelimit.Limit {
 	small := pick(s, 1, 2, 3, 5, 7, 10, 100)
 	switch s.random.IntN(13) {
 	case 0, 1, 2, 3, 4:

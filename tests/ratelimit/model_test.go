@@ -1,0 +1,280 @@
+package ratelimit_test
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"math/big"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/ratelimit"
+	"github.com/usher-go/usher/ratelimit/ratelimittest"
+)
+
+// A model is a store as simple as it can be: its clock has microseconds, as those of
+// stores on a server do, and it computes with rational numbers and plain lists.
+type model struct {
+	now func() int64
+
+	mu     sync.Mutex
+	closed bool
+	calls  map[ratelimit.ID]*ratelimit.Decision
+	keys   map[counter][]*modelUsage // the present limit last
+	places map[counter][]modelPlace
+}
+
+type counter struct {
+	policy string
+	key    ratelimit.Key
+}
+
+type modelPlace struct {
+	by       ratelimit.ID
+	n, until int64
+}
+
+// A modelUsage is what a key has used under one limit.
+type modelUsage struct {
+	limit  ratelimit.Limit
+	missed int64
+	full   *big.Rat     // the instant at which a token bucket is full
+	stamps []modelStamp // of a rolling window, oldest first
+	// The ends of the present calendar window and of the next one, the instant at which it
+	// was opened, and what was used in it.
+	end, next, opened, used int64
+}
+
+type modelStamp struct{ at, cost int64 }
+
+type modelDebt struct{ used, until int64 }
+
+func newModel(now func() int64) *model {
+	return &model{
+		now:    now,
+		calls:  make(map[ratelimit.ID]*ratelimit.Decision),
+		keys:   make(map[counter][]*modelUsage),
+		places: make(map[counter][]modelPlace),
+	}
+}
+
+func TestAModelDecidesAsAMemory(t *testing.T) {
+	ratelimittest.TestDecisions(t, func(testing.TB) (ratelimit.Store, func(time.Time)) {
+		var now int64
+		return newModel(func() int64 { return now }), func(t time.Time) { now = t.UnixMicro() }
+	})
+}
+
+func TestAModelIsAStore(t *testing.T) {
+	ratelimittest.TestStore(t, func(testing.TB) ratelimit.Store {
+		return newModel(func() int64 { return time.Now().UnixMicro() })
+	})
+}
+
+func (m *model) Take(_ context.Context, d *ratelimit.Decision) error {
+	return m.once(d, func(now int64) {
+		d.Admitted = true
+		for i := range d.Charges {
+			c := &d.Charges[i]
+			c.TakenBy, c.TakenAt = d.ID, now
+			m.check(c, now)
+			d.Admitted = d.Admitted && (!c.Violated || c.Shadow)
+		}
+		for i := range d.Charges {
+			if c := &d.Charges[i]; d.Admitted && !c.Violated && c.Limit.Quota() > 0 {
+				m.take(c, now)
+			}
+		}
+	})
+}
+
+func (m *model) Adjust(_ context.Context, d *ratelimit.Decision) error {
+	return m.once(d, func(now int64) {
+		for i := range d.Charges {
+			c := &d.Charges[i]
+			switch k := (counter{c.Policy, c.Key}); {
+			case c.Limit.Quota() == 0:
+				c.Moved = 0
+			case c.Limit.Algorithm() == ratelimit.AlgorithmConcurrency:
+				c.Moved = m.adjustPlaces(c, now)
+			default:
+				u := m.usage(c, now)
+				c.Moved = u.adjust(&c.Windows, now, c.TakenAt, c.Cost)
+				m.spread(k, now, c.TakenAt, c.Moved)
+			}
+		}
+	})
+}
+
+func (m *model) Renew(_ context.Context, places []ratelimit.Place, lease time.Duration) (lost []ratelimit.Place, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return nil, usher.ErrClosed
+	}
+	for _, p := range places {
+		in := m.inUse(counter{p.Policy, p.Key}, m.now())
+		if i := slices.IndexFunc(in, func(q modelPlace) bool { return q.by == p.TakenBy }); i >= 0 {
+			in[i].until = m.now() + lease.Microseconds()
+		} else {
+			lost = append(lost, p)
+		}
+	}
+	return lost, nil
+}
+
+func (m *model) Close() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.closed = true
+	return nil
+}
+
+// once calls decide, unless the call is a repetition or cannot be decided.
+func (m *model) once(d *ratelimit.Decision, decide func(now int64)) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := m.now()
+	if known := m.calls[d.ID]; known != nil {
+		*d = ratelimit.Decision{ID: d.ID, Admitted: known.Admitted, Charges: slices.Clone(known.Charges)}
+		return nil
+	}
+	for i, c := range d.Charges {
+		switch end := c.Windows[1].End; {
+		case i == 16 || slices.ContainsFunc(d.Charges[:i], func(o ratelimit.Charge) bool { return o.Policy == c.Policy }):
+			return errors.New("too many charges")
+		case end.IsZero() || now < end.UnixMicro() || c.Limit.Quota() == 0:
+		case !slices.ContainsFunc(m.keys[counter{c.Policy, c.Key}], func(u *modelUsage) bool { return u.limit == c.Limit && now < u.end }):
+			return errors.New("the clocks are too far apart")
+		}
+	}
+	if m.closed {
+		return usher.ErrClosed
+	}
+	decide(now)
+	m.calls[d.ID] = &ratelimit.Decision{Admitted: d.Admitted, Charges: slices.Clone(d.Charges)}
+	return nil
+}
+
+func (m *model) check(c *ratelimit.Charge, now int64) {
+	need := max(c.Cost, c.MinRemaining)
+	c.Remaining, c.Reset, c.Wait = 0, 0, 0
+	switch {
+	case c.Limit.Quota() == 0:
+		if c.Violated = need > 0 && c.Limit.Algorithm() != ratelimit.AlgorithmUnlimited; c.Violated {
+			c.Wait = -1
+		}
+	case c.Limit.Algorithm() == ratelimit.AlgorithmConcurrency:
+		c.Remaining = max(c.Limit.Quota()-used(m.inUse(counter{c.Policy, c.Key}, now)), 0)
+		c.Violated = need > c.Remaining && need > 0
+		if need > c.Limit.Quota() {
+			c.Wait = -1
+		}
+	default:
+		var wait int64
+		var reset int64
+		c.Remaining, reset, wait = m.usage(c, now).check(&c.Windows, now, need)
+		if c.Violated = need > c.Remaining && need > 0; c.Violated {
+			c.Wait = time.Duration(wait) * time.Microsecond
+		}
+		c.Reset = time.Duration(reset) * time.Microsecond
+	}
+	if c.Wait < 0 {
+		c.Wait = -1
+	}
+}
+
+func (m *model) take(c *ratelimit.Charge, now int64) {
+	k := counter{c.Policy, c.Key}
+	c.Remaining -= c.Cost
+	if c.Limit.Algorithm() == ratelimit.AlgorithmConcurrency {
+		if c.Cost > 0 {
+			m.places[k] = append(m.inUse(k, now), modelPlace{c.TakenBy, c.Cost, now + c.Lease.Microseconds()})
+		}
+		return
+	}
+	u := m.usage(c, now)
+	u.adjust(&c.Windows, now, now, c.Cost)
+	m.spread(k, now, now, c.Cost)
+	if c.Reset == 0 && c.Cost > 0 {
+		_, reset, _ := u.check(&c.Windows, now, 0)
+		c.Reset = time.Duration(reset) * time.Microsecond
+	}
+}
+
+// inUse returns the places whose lease has not ended.
+func (m *model) inUse(k counter, now int64) []modelPlace {
+	m.places[k] = slices.DeleteFunc(m.places[k], func(p modelPlace) bool { return p.until <= now })
+	return m.places[k]
+}
+
+func used(places []modelPlace) (n int64) {
+	for _, p := range places {
+		n += p.n
+	}
+	return n
+}
+
+func (m *model) adjustPlaces(c *ratelimit.Charge, now int64) (moved int64) {
+	k := counter{c.Policy, c.Key}
+	in := m.inUse(k, now)
+	i := slices.IndexFunc(in, func(p modelPlace) bool { return p.by == c.TakenBy })
+	if i < 0 {
+		return 0
+	}
+	moved = max(min(c.Cost, max(c.Limit.Quota()-used(in), 0)), -in[i].n)
+	if in[i].n += moved; in[i].n == 0 {
+		m.places[k] = slices.Delete(in, i, i+1)
+	}
+	return moved
+}
+
+// usage returns the usage under the limit of c, which becomes the present one.
+func (m *model) usage(c *ratelimit.Charge, now int64) *modelUsage {
+	k := counter{c.Policy, c.Key}
+	all := m.keys[k]
+	last := len(all) - 1
+	if i := slices.IndexFunc(all, func(u *modelUsage) bool { return u.limit == c.Limit }); i >= 0 {
+		all[i], all[last] = all[last], all[i]
+		return all[last]
+	}
+	var debts []modelDebt
+	all = slices.DeleteFunc(all, func(u *modelUsage) bool {
+		d := u.debt(now)
+		if d.until > now {
+			debts = append(debts, d)
+		}
+		return d.until <= now
+	})
+	if len(all) > 3 {
+		first := slices.MinFunc(all, func(a, b *modelUsage) int { return cmp.Compare(a.debt(now).until, b.debt(now).until) })
+		all = slices.DeleteFunc(all, func(u *modelUsage) bool { return u == first })
+	}
+	u := newUsage(c, now, debts)
+	m.keys[k] = append(all, u)
+	return u
+}
+
+// spread charges the other limits of a key with what was charged under the present one.
+func (m *model) spread(k counter, now, at, cost int64) {
+	all := m.keys[k]
+	present := all[len(all)-1]
+	others := slices.DeleteFunc(all[:len(all)-1], func(u *modelUsage) bool {
+		return u.limit.Algorithm() == ratelimit.AlgorithmCalendarWindow && now >= u.next
+	})
+	for _, u := range others {
+		cost := cost
+		if cost < 0 {
+			untaken := min(-cost, u.missed)
+			u.missed -= untaken
+			cost += untaken
+		}
+		if moved := u.adjust(nil, now, at, cost); cost > 0 {
+			u.missed += cost - moved
+		}
+	}
+	m.keys[k] = append(others, present)
+}
