@@ -24,6 +24,7 @@ func newMemory(tb testing.TB) *idempotency.Memory {
 }
 
 func TestMemory(t *testing.T) {
+	t.Parallel()
 	idempotencytest.TestStore(t, func(tb testing.TB) idempotency.Store { return newMemory(tb) })
 }
 

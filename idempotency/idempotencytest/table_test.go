@@ -23,9 +23,10 @@ type table struct {
 	wrong string
 	base  time.Time
 
-	mu     sync.Mutex
-	rows   map[string]*tuple
-	closed bool
+	mu          sync.Mutex
+	rows        map[string]*tuple
+	closed      bool
+	transaction *transaction // of all, if the table is wrong so
 }
 
 // A tuple is the record of a key.
@@ -40,6 +41,7 @@ type tuple struct {
 	expires     time.Duration // since base
 	status      int
 	payload     []byte
+	locked      *transaction // by which the tuple is locked
 }
 
 func newTable(wrong string) *table {
@@ -118,9 +120,14 @@ func (s *table) sameToken(r *tuple, t idempotency.Token) bool {
 	return r.token == t
 }
 
-// find returns the tuple of a key, or nil. The caller holds s.mu.
-func (s *table) find(k idempotency.Key) *tuple {
+// find returns the tuple of a key, or nil. It waits until no transaction but tx has locked
+// it. The caller holds s.mu.
+func (s *table) find(k idempotency.Key, tx *transaction) *tuple {
 	r := s.rows[s.name(k)]
+	for r != nil && r.locked != nil && r.locked != tx && !s.is("shows what is not committed") {
+		s.pause()
+		r = s.rows[s.name(k)]
+	}
 	if r != nil && r.expires <= time.Since(s.base) && !s.is("never expires a record") {
 		return nil
 	}
@@ -136,7 +143,7 @@ func (s *table) Claim(ctx context.Context, c idempotency.Claim) (idempotency.Rec
 	if s.is("claims with another token after the end of the context") && ctx.Err() != nil {
 		c.Token[0]++
 	}
-	r := s.find(c.Key)
+	r := s.find(c.Key, nil)
 	mine := r != nil && s.sameToken(r, c.Token)
 	claimed := r != nil && r.state == idempotency.StateClaimed
 	released := r != nil && r.state == idempotency.StateReleased
@@ -295,7 +302,7 @@ func (s *table) Renew(_ context.Context, claims []idempotency.ClaimID, lease tim
 
 // renew renews one claim. It returns false if the claim is lost.
 func (s *table) renew(c idempotency.ClaimID, now, lease time.Duration) bool {
-	r := s.find(c.Key)
+	r := s.find(c.Key, nil)
 	if r == nil && s.is("renews an expired record") {
 		if r = s.rows[s.name(c.Key)]; r != nil {
 			r.expires = now + lease
@@ -340,7 +347,7 @@ func (s *table) Finish(_ context.Context, c idempotency.Completion) (idempotency
 		return 0, err
 	}
 	defer s.mu.Unlock()
-	return s.finish(s.find(c.Key), c, now)
+	return s.finish(s.find(c.Key, nil), c, now)
 }
 
 // finish ends a claim. The caller holds s.mu.
@@ -475,5 +482,6 @@ func (s *table) storedPayload(p []byte) []byte {
 
 // Without a wrong, the table is a store like any other.
 func TestTable(t *testing.T) {
+	t.Parallel()
 	idempotencytest.TestStore(t, func(testing.TB) idempotency.Store { return newTable("") })
 }

@@ -27,6 +27,8 @@ type suite struct {
 // The suites that wrong stores fail.
 var suites = []suite{
 	{"TestWrongStore", wrongStores},
+	{"TestWrongShared", wrongShared},
+	{"TestWrongTx", wrongTx},
 }
 
 // TestWrongStoresFail runs the row that must fail in a process of its own for each wrong
