@@ -1,6 +1,7 @@
 package apikeytest
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -8,15 +9,25 @@ import (
 )
 
 func testRevokeAll(t *testing.T, s apikey.Store) {
-	a, ctx, at := needAdmin(t, s), t.Context(), now().Add(time.Hour)
+	at := now().Add(time.Hour)
+	testRevokeEach(t, s, at, []apikey.Filter{{Metadata: map[string]string{"team": ""}}, {Prefix: "%"}, {All: true}})
+	testRevokeEach(t, s, at, []apikey.Filter{
+		{Status: apikey.StatusDisabled, Now: at}, {Status: apikey.StatusExpired, Now: at.Add(-time.Minute)}, {Plan: "free"},
+	})
+}
+
+// testRevokeEach revokes what each filter matches, one after the other.
+func testRevokeEach(t *testing.T, s apikey.Store, at time.Time, filters []apikey.Filter) {
+	t.Helper()
+	a, ctx := needAdmin(t, s), t.Context()
 	creator := "test:" + unique()
 	all := map[string]apikey.Record{}
 	for _, r := range someRecords(creator, now()) {
 		all[r.ID] = insert(t, s, r)
 		want(t, s, r)
 	}
-	check := func(name string, f apikey.Filter) {
-		t.Helper()
+	for _, f := range filters {
+		name := fmt.Sprintf("%+v", f)
 		f.CreatedBy = creator
 		matching := 0
 		for _, r := range all {
@@ -55,11 +66,6 @@ func testRevokeAll(t *testing.T, s apikey.Store) {
 			t.Errorf("%s: again: %d keys, more %v, %v", name, len(revoked), more, err)
 		}
 	}
-	check("metadata", apikey.Filter{Metadata: map[string]string{"team": ""}})
-	check("disabled", apikey.Filter{Status: apikey.StatusDisabled, Now: at})
-	check("prefix", apikey.Filter{Prefix: "%"})
-	check("expired", apikey.Filter{Status: apikey.StatusExpired, Now: at.Add(-time.Minute)})
-	check("all of the creator", apikey.Filter{All: true})
 }
 
 func testRevokeNothing(t *testing.T, s apikey.Store) {

@@ -12,7 +12,7 @@ import (
 )
 
 // patience bounds how long the suite waits for anything.
-const patience = 10 * time.Second
+var patience = 10 * time.Second
 
 // A watch is a running Watch.
 type watch struct {

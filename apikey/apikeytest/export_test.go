@@ -1,0 +1,6 @@
+package apikeytest
+
+import "time"
+
+// SetPatience sets how long the suite waits for what a wrong store never does.
+func SetPatience(d time.Duration) { patience = d }
