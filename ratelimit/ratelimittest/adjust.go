@@ -31,7 +31,7 @@ func (s suite) refundLate(t *testing.T) {
 	for _, name := range []string{"rolling window", "calendar window"} {
 		t.Run(name, func(t *testing.T) {
 			var c ratelimit.Charge
-			period, began := soon(t, func(period time.Duration) error {
+			_, due := soon(t, func(period time.Duration) error {
 				c = short(name, 5, period)
 				c.Cost = 2
 				d := s.take(t, c)
@@ -43,7 +43,7 @@ func (s suite) refundLate(t *testing.T) {
 			})
 			later := c
 			later.Cost = 5
-			eventually(t, began.Add(period), "the window does not end", func() bool { return s.take(t, later).Admitted })
+			eventually(t, due, "the window does not end", func() bool { return s.take(t, later).Admitted })
 			// A unit of the next window would count in neither if it were refunded here.
 			s.adjust(t, c, -2, 0)
 		})

@@ -219,17 +219,17 @@ func (s suite) adjust(t testing.TB, c ratelimit.Charge, cost, moved int64) {
 
 // soon calls test with a short period, within which all its calls must end. If they took
 // longer, what test has found means nothing, and it is called again with a longer period.
-// It returns the period and the time at which it began.
-func soon(t *testing.T, test func(period time.Duration) error) (period time.Duration, began time.Time) {
+// It returns the period, and the time at which one ends that began with the last call.
+func soon(t *testing.T, test func(period time.Duration) error) (period time.Duration, due time.Time) {
 	t.Helper()
 	for period = 100 * time.Millisecond; ; period *= 2 {
-		began = time.Now()
+		began := time.Now()
 		err := test(period)
 		switch took := time.Since(began); {
 		case took < period && err != nil:
 			t.Fatal(err)
 		case took < period:
-			return period, began
+			return period, time.Now().Add(period)
 		case period > patience:
 			t.Fatalf("the calls took %v", took)
 		}

@@ -117,7 +117,8 @@ func (s suite) obey(t *testing.T) {
 
 func (s suite) nextWindow(t *testing.T) {
 	var c ratelimit.Charge
-	period, began := soon(t, func(period time.Duration) error {
+	began := time.Now()
+	_, due := soon(t, func(period time.Duration) error {
 		c = short("calendar window", 5, period)
 		c.Cost = 5
 		if !s.take(t, c).Admitted {
@@ -133,7 +134,7 @@ func (s suite) nextWindow(t *testing.T) {
 		return nil
 	})
 	var d *ratelimit.Decision
-	eventually(t, began.Add(period), "the window does not end", func() bool {
+	eventually(t, due, "the window does not end", func() bool {
 		d = s.take(t, c)
 		return d.Admitted
 	})
