@@ -6,6 +6,7 @@
 //
 // [TestStore] is for every store. [TestShared] is for stores that several processes share,
 // and [TestDecisions] compares what a store computes with what a [ratelimit.Memory] does.
+// [TestClock] sets the clock of a store back.
 package ratelimittest
 
 import (

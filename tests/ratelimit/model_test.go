@@ -19,6 +19,9 @@ import (
 // stores on a server do, and it computes with rational numbers and plain lists.
 type model struct {
 	now func() int64
+	// ahead deals with a usage whose instants are in the future, since the clock was set
+	// back.
+	ahead func(u *modelUsage, now int64) error
 
 	mu     sync.Mutex
 	closed bool
@@ -55,6 +58,7 @@ type modelDebt struct{ used, until int64 }
 func newModel(now func() int64) *model {
 	return &model{
 		now:    now,
+		ahead:  catchUp,
 		calls:  make(map[ratelimit.ID]*ratelimit.Decision),
 		keys:   make(map[counter][]*modelUsage),
 		places: make(map[counter][]modelPlace),
@@ -153,6 +157,13 @@ func (m *model) once(d *ratelimit.Decision, decide func(now int64)) error {
 	}
 	if m.closed {
 		return usher.ErrClosed
+	}
+	for _, c := range d.Charges {
+		for _, u := range m.keys[counter{c.Policy, c.Key}] {
+			if err := m.ahead(u, now); err != nil {
+				return err
+			}
+		}
 	}
 	decide(now)
 	m.calls[d.ID] = &ratelimit.Decision{Admitted: d.Admitted, Charges: slices.Clone(d.Charges)}
