@@ -19,24 +19,29 @@ import (
 
 const lease = 30 * time.Second
 
+// Neither the lease nor the record ends before the handler does.
 func TestAHandlerKeepsItsKeyForAsLongAsItRuns(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		calls := &counting{next: func(w http.ResponseWriter, r *http.Request) {
-			time.Sleep(10 * lease)
-			fmt.Fprint(w, "done")
-		}}
-		h := newMiddleware(t, idempotency.Config{}).Wrap(calls)
-		go do(h, post("/", ""))
-		for range 9 {
-			time.Sleep(lease)
-			wantFailure(t, do(h, post("/", "")), 409, usher.CodeIdempotencyInProgress)
-		}
-		time.Sleep(2 * lease)
-		if w := do(h, post("/", "")); w.Body.String() != "done" {
-			t.Errorf("got %s", w.Body)
-		}
-		calls.want(t, 1)
-	})
+	for _, ttl := range []time.Duration{24 * time.Hour, 2 * lease} {
+		t.Run(fmt.Sprint("with a TTL of ", ttl), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				calls := &counting{next: func(w http.ResponseWriter, r *http.Request) {
+					time.Sleep(10 * lease)
+					fmt.Fprint(w, "done")
+				}}
+				h := newMiddleware(t, idempotency.Config{TTL: ttl}).Wrap(calls)
+				go do(h, post("/", ""))
+				for range 9 {
+					time.Sleep(lease)
+					wantFailure(t, do(h, post("/", "")), 409, usher.CodeIdempotencyInProgress)
+				}
+				time.Sleep(2 * lease)
+				if w := do(h, post("/", "")); w.Body.String() != "done" {
+					t.Errorf("got %s", w.Body)
+				}
+				calls.want(t, 1)
+			})
+		})
+	}
 }
 
 // P05: the keys of a process that dies are free after the lease.
@@ -273,6 +278,23 @@ func TestDownstreamKeysAreStableAndApart(t *testing.T) {
 
 // A handler may store its response itself, in the transaction that has its effect.
 func TestAResponseStoredByTheHandlerIsKept(t *testing.T) {
+	t.Run("for the TTL", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			store := newMemory(t, idempotency.MemoryConfig{})
+			calls := &counting{next: func(w http.ResponseWriter, r *http.Request) {
+				if _, err := store.Finish(r.Context(), idempotency.From(r.Context()).Completion(200, nil, nil)); err != nil {
+					t.Error(err)
+				}
+			}}
+			h := newMiddleware(t, idempotency.Config{Store: store}).Wrap(calls)
+			first := do(h, post("/", ""))
+			time.Sleep(24*time.Hour - time.Second)
+			wantReplay(t, do(h, post("/", "")), first)
+			time.Sleep(time.Second)
+			do(h, post("/", ""))
+			calls.want(t, 2)
+		})
+	})
 	store := newMemory(t, idempotency.MemoryConfig{})
 	for _, status := range []int{201, 500, 503, 0} {
 		t.Run(fmt.Sprint("and it responds with ", status), func(t *testing.T) {

@@ -147,6 +147,56 @@ func TestMemoryKeepsATombstoneIfAResponseDoesNotFit(t *testing.T) {
 	}
 }
 
+// What has expired takes no room, even of an owner that has other records.
+func TestMemoryGivesTheBytesOfExpiredResponsesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory(t, idempotency.MemoryConfig{MaxBytes: 1000, MaxBytesPerOwner: 600})
+		keeper := claimOf(1, 0)
+		keeper.TTL = 24 * time.Hour
+		if _, err := m.Claim(t.Context(), keeper); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 20 {
+			c := claimOf(1, i+1)
+			if _, err := m.Claim(t.Context(), c); err != nil {
+				t.Fatal(err)
+			}
+			kept, err := m.Finish(t.Context(), completion(c, resultOf(600)))
+			if kept != idempotency.StateDone || err != nil || m.Bytes() != 600 {
+				t.Fatalf("response %d: kept %d, %v, %d bytes are stored", i, kept, err, m.Bytes())
+			}
+			time.Sleep(time.Hour)
+		}
+	})
+}
+
+// A record that expires earlier than it was claimed for is dropped then.
+func TestMemoryDropsRecordsThatExpireEarly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory(t, idempotency.MemoryConfig{MaxRecords: 1000})
+		first := claimOf(1, 0)
+		first.TTL = 24 * time.Hour
+		if _, err := m.Claim(t.Context(), first); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 5000 {
+			c := claimOf(1, i+1)
+			c.TTL = 24 * time.Hour
+			if _, err := m.Claim(t.Context(), c); err != nil {
+				t.Fatal(err)
+			}
+			r := idempotency.Result{State: idempotency.StateReleased, TTL: time.Second}
+			if _, err := m.Finish(t.Context(), completion(c, r)); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		if n := m.Len(); n > 102 {
+			t.Errorf("%d records are stored", n)
+		}
+	})
+}
+
 func TestLimitsAsClientsSeeThem(t *testing.T) {
 	calls := new(counting)
 	m := newMemory(t, idempotency.MemoryConfig{MaxRecords: 3, MaxRecordsPerOwner: 2, MaxBytes: 150})

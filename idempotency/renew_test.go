@@ -185,7 +185,7 @@ const slackPerLease = 6
 func TestACallOfRenewHasAtMost1000Claims(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(t)
-		f.run(2500, 0, lease)
+		f.run(2500, time.Microsecond, lease)
 		f.wantLost()
 		sizes := map[int]int{}
 		for _, c := range f.calls(0) {

@@ -76,9 +76,9 @@ type Store interface {
 	// token, Finish changes nothing and returns ErrLost.
 	Finish(ctx context.Context, c Completion) (kept State, err error)
 
-	// Close ends the use of the store. Later calls, and those that are running, return
-	// usher.ErrClosed; those that are running may also end as if it had not been called.
-	// Closing again does nothing and returns nil.
+	// Close ends the use of the store: later calls return usher.ErrClosed. It ends the
+	// calls that are running, which return usher.ErrClosed or their result, and does not
+	// wait for a server that does not respond. Closing again does nothing and returns nil.
 	Close() error
 }
 

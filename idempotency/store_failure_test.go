@@ -1,6 +1,7 @@
 package idempotency_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -358,6 +359,50 @@ func TestStoringAResponseIsRetried(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A store may read a response long after its time is up. It never reads another one.
+func TestASlowStoreGetsTheBytesOfItsOwnResponse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newHookedStore(t)
+		store.finish = func(ctx context.Context, c idempotency.Completion) (idempotency.State, error) {
+			given := bytes.Clone(c.Result.Payload)
+			time.Sleep(time.Second) // 4 times as long as it may take
+			if !bytes.Equal(given, c.Result.Payload) {
+				t.Errorf("the payload %.60q has become %.60q", given, c.Result.Payload)
+			}
+			return 0, errDown
+		}
+		h := newMiddleware(t, idempotency.Config{Store: store, FinishTimeout: time.Nanosecond}).Wrap(http.HandlerFunc(
+			func(w http.ResponseWriter, r *http.Request) {
+				fmt.Fprint(w, strings.Repeat(r.Header.Get("Idempotency-Key"), 100))
+			}))
+		for i := range 30 {
+			do(h, post("/", "", key(fmt.Sprint(i))))
+		}
+		store.set(func(f *hookedStore) { f.finish = nil })
+		time.Sleep(lease)
+	})
+}
+
+// A key that was released cannot be claimed by a delayed copy of the claim.
+func TestAReleasedClaimCannotBeRepeated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newHookedStore(t)
+		var claim idempotency.Claim
+		store.claim = func(ctx context.Context, c idempotency.Claim) (idempotency.Record, error) {
+			claim = c
+			return store.Store.Claim(ctx, c)
+		}
+		h := newMiddleware(t, idempotency.Config{Store: store}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}))
+		do(h, post("/", ""))
+		time.Sleep(lease - time.Second)
+		if r, err := store.Store.Claim(t.Context(), claim); !errors.Is(err, idempotency.ErrLost) {
+			t.Errorf("a delayed copy of the claim got %+v, %v", r, err)
+		}
+	})
 }
 
 // T10: the client disconnects before the handler has finished.

@@ -47,6 +47,7 @@ func TestStore(t *testing.T, open func(testing.TB) idempotency.Store) {
 		{"a claim that is lost is not renewed", suite.renewChangesNoOther},
 		{"a call without claims renews nothing", suite.renewNothing},
 		{"after its lease a claim can be taken over, once", suite.takeOver},
+		{"the record of a key that was taken over has its own TTL", suite.takeOverSetsTTL},
 		{"a late owner cannot change the claim or record of its successor", suite.fenced},
 		{"a late owner without a successor can still renew and finish", suite.late},
 

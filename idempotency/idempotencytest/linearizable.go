@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -27,8 +28,9 @@ const (
 // CheckLinearizable records histories of random calls that 8 clients make concurrently on
 // 4 keys. It returns an error if no sequential order of the calls in a history, each of
 // them one step of the contract, explains their results. The calls claim keys, renew
-// leases, finish claims in every way, and are repeated. Some leases end at once, so that
-// claims are taken over. A call that returned an unknown error may have happened or not.
+// leases, several in one call, finish claims in every way, and are repeated. Some leases
+// end at once, so that claims are taken over. A call that returned an unknown error may
+// have happened or not.
 func CheckLinearizable(ctx context.Context, s idempotency.Store, histories int) error {
 	for i := range histories {
 		h := record(ctx, s, uint64(i))
@@ -99,20 +101,40 @@ func record(ctx context.Context, s idempotency.Store, seed uint64) []porcupine.O
 		var mine [keys]int // the token of the last claim of each key
 		for n := range callsPerClient {
 			in := choose(random, &mine, client, n)
-			called := time.Since(start)
-			out := perform(ctx, s, in, names[in.key], tokens[in.token])
-			returned := time.Since(start)
-			if out.failed {
-				returned = math.MaxInt64
+			steps := []input{in}
+			if in.op == renew {
+				steps = renewals(in, &mine)
 			}
+			ids := make([]idempotency.ClaimID, len(steps))
+			for i, step := range steps {
+				ids[i] = idempotency.ClaimID{Key: names[step.key], Token: tokens[step.token]}
+			}
+			called := time.Since(start)
+			outs := perform(ctx, s, in, ids)
+			returned := time.Since(start)
 			mu.Lock()
-			history = append(history, porcupine.Operation{
-				ClientId: client, Input: in, Output: out, Call: int64(called), Return: int64(returned),
-			})
+			for i, out := range outs {
+				o := porcupine.Operation{ClientId: client, Input: steps[i], Output: out, Call: int64(called), Return: int64(returned)}
+				if out.failed {
+					o.Return = math.MaxInt64
+				}
+				history = append(history, o)
+			}
 			mu.Unlock()
 		}
 	})
 	return history
+}
+
+// renewals returns the steps of a call that renews all claims of a client.
+func renewals(in input, mine *[keys]int) (steps []input) {
+	for key, token := range mine {
+		if token != 0 {
+			in.key, in.token = key, token
+			steps = append(steps, in)
+		}
+	}
+	return steps
 }
 
 // choose returns the next call of a client.
@@ -145,34 +167,41 @@ func choose(random *rand.Rand, mine *[keys]int, client, n int) input {
 	return in
 }
 
-func perform(ctx context.Context, s idempotency.Store, in input, key idempotency.Key, token idempotency.Token) output {
+// perform makes a call for claims: one, unless it renews them. It returns what it returned
+// for each.
+func perform(ctx context.Context, s idempotency.Store, in input, claims []idempotency.ClaimID) []output {
 	lease := time.Hour
 	if in.brief {
 		lease = time.Nanosecond
 	}
-	var out output
+	outs := make([]output, len(claims))
+	key, token := claims[0].Key, claims[0].Token
 	var err error
 	switch in.op {
 	case claim:
 		var r idempotency.Record
 		r, err = s.Claim(ctx, idempotency.Claim{Key: key, Token: token, Lease: lease, TTL: 2 * time.Hour})
-		out = output{won: r.Won, state: r.State, generation: r.Generation, text: string(r.Payload)}
+		outs[0] = output{won: r.Won, state: r.State, generation: r.Generation, text: string(r.Payload)}
 	case renew:
 		var lost []idempotency.ClaimID
-		lost, err = s.Renew(ctx, []idempotency.ClaimID{{Key: key, Token: token}}, lease)
-		out.lost = len(lost) > 0
+		lost, err = s.Renew(ctx, slices.Clone(claims), lease)
+		for i, c := range claims {
+			outs[i].lost = slices.Contains(lost, c)
+		}
 	case finish:
-		out.state, err = s.Finish(ctx, idempotency.Completion{Key: key, Token: token, Result: idempotency.Result{
+		outs[0].state, err = s.Finish(ctx, idempotency.Completion{Key: key, Token: token, Result: idempotency.Result{
 			State: in.state, Payload: []byte(in.text), TTL: 2 * time.Hour,
 		}})
 	}
-	if errors.Is(err, idempotency.ErrLost) {
-		return output{lost: true}
+	for i := range outs {
+		switch {
+		case errors.Is(err, idempotency.ErrLost):
+			outs[i] = output{lost: true}
+		case err != nil:
+			outs[i] = output{failed: true}
+		}
 	}
-	if err != nil {
-		return output{failed: true}
-	}
-	return out
+	return outs
 }
 
 // model is the contract for one key.

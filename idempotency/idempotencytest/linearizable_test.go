@@ -186,6 +186,18 @@ func (s *lossy) Finish(ctx context.Context, c idempotency.Completion) (idempoten
 	return kept, err
 }
 
+func (s *lossy) Renew(ctx context.Context, claims []idempotency.ClaimID, lease time.Duration) ([]idempotency.ClaimID, error) {
+	fate := s.fate()
+	if fate == 0 {
+		return nil, errReset
+	}
+	lost, err := s.Memory.Renew(ctx, claims, lease)
+	if fate == 1 {
+		return nil, errReset
+	}
+	return lost, err
+}
+
 func TestHistoriesWithLostRepliesAreAccepted(t *testing.T) {
 	s := &lossy{Memory: newMemory(t), random: rand.New(rand.NewPCG(1, 2))}
 	if err := idempotencytest.CheckLinearizable(t.Context(), s, 30); err != nil {

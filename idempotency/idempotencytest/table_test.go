@@ -203,7 +203,10 @@ func (s *table) take(r *tuple, c *idempotency.Claim, now time.Duration) idempote
 		r.status, r.payload = 0, nil
 	}
 	r.state, r.token, r.tokens = idempotency.StateClaimed, c.Token, append(r.tokens, c.Token)
-	r.lease, r.leaseEnds, r.expires = c.Lease, now+c.Lease, now+c.TTL
+	r.lease, r.leaseEnds = c.Lease, now+c.Lease
+	if old == nil || !s.is("keeps the TTL of a key that is taken over") {
+		r.expires = now + c.TTL
+	}
 	return s.record(r, true, now)
 }
 

@@ -56,6 +56,7 @@ var wrongStores = map[string]string{
 	"never lets a claim be taken over":                            "after its lease a claim can be taken over, once",
 	"keeps the generation of a claim that is taken over":          "after its lease a claim can be taken over, once",
 	"keeps the fingerprint of a claim that is taken over":         "after its lease a claim can be taken over, once",
+	"keeps the TTL of a key that is taken over":                   "the record of a key that was taken over has its own TTL",
 	"lets a late owner claim again":                               "a late owner cannot change the claim or record of its successor",
 	"lets any token finish":                                       "a late owner cannot change the claim or record of its successor",
 	"lets any token release":                                      "a late owner cannot change the claim or record of its successor",
