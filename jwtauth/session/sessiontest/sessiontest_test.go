@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -23,22 +24,37 @@ import (
 var wrong = flag.String("wrong", "", "the wrong store that the tests of the suites are run against")
 
 // wantFailures runs a test of this package in a process of its own for each wrong store.
-// The named row of the suite must fail.
+// The named row of the suite, which alone is run, must fail. Most processes do nothing but
+// wait, so several run at a time.
 func wantFailures(t *testing.T, test string, rows map[string]string) {
 	t.Helper()
+	turns := make(chan struct{}, 8)
+	var running sync.WaitGroup
 	for name, row := range rows {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+test+"$", "-test.timeout=1m", "-wrong", name) //nolint:gosec // this test itself
+		running.Go(func() {
+			turns <- struct{}{}
+			defer func() { <-turns }()
+			row := strings.ReplaceAll(row, " ", "_")
+			cmd := exec.CommandContext(t.Context(), os.Args[0], //nolint:gosec // this test itself
+				"-test.run=^"+test+"$/^"+regexp.QuoteMeta(row)+"$", "-test.timeout=1m", "-wrong", name)
 			out, err := cmd.CombinedOutput()
-			if err == nil {
-				t.Fatal("the suite passes")
-			}
-			if !bytes.Contains(out, []byte("--- FAIL: "+test+"/"+strings.ReplaceAll(row, " ", "_"))) {
-				t.Errorf("another row than %q fails:\n%s", row, out)
+			switch {
+			case err == nil:
+				t.Errorf("%s: the suite passes", name)
+			case !bytes.Contains(out, []byte("--- FAIL: "+test+"/"+row)):
+				t.Errorf("%s: the row %q does not fail:\n%s", name, row, out)
 			}
 		})
 	}
+	running.Wait()
+}
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if *wrong != "" {
+		sessiontest.SetPatience(2 * time.Second)
+	}
+	os.Exit(m.Run())
 }
 
 func newMemory() *session.Memory {

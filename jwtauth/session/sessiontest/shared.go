@@ -56,12 +56,11 @@ func TestShared(t *testing.T, s Shared) {
 	}
 }
 
-// soon is the deadline of calls of a silent server, and patience how long the tests wait
-// for what should be over by then.
-const (
-	soon     = 100 * time.Millisecond
-	patience = 5 * time.Second
-)
+// soon is the deadline of calls of a silent server.
+const soon = 100 * time.Millisecond
+
+// patience is how long the tests wait for what should be over by then.
+var patience = 5 * time.Second
 
 func testClients(t *testing.T, shared Shared) {
 	a, b := shared.Open(t), shared.Open(t)
@@ -201,7 +200,7 @@ func testBlockClose(t *testing.T, shared Shared) {
 		})
 	}
 	time.Sleep(soon) // until the calls are running
-	closed := make(chan error)
+	closed := make(chan error, 1)
 	go func() {
 		err := s.Close()
 		running.Wait()
@@ -215,7 +214,7 @@ func testBlockClose(t *testing.T, shared Shared) {
 	case <-time.After(patience):
 		t.Errorf("Close, or a call of the closed store, takes longer than %v", patience)
 		unblock()
-		<-closed
+		running.Wait()
 	}
 }
 

@@ -1,0 +1,6 @@
+package sessiontest
+
+import "time"
+
+// SetPatience sets how long the tests wait for what a wrong store never does.
+func SetPatience(d time.Duration) { patience = d }
