@@ -43,6 +43,7 @@ var numericConfigs = []numericConfig{
 	configOf(idempotency.NewMemory),
 	configOf(jwtauth.New),
 	configOf(jwtauth.NewIntrospection),
+	configOf(jwtauth.NewRevocationMirror),
 	configOf(jwk.New),
 	configOf(jwk.NewRemote),
 	configOf(session.New),
