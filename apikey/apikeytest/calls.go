@@ -48,26 +48,32 @@ func calls(s apikey.Store, r apikey.Record) map[string]func(context.Context) err
 
 // try makes a call that may hang or panic, and returns its error. It fails unless the call
 // ends within patience.
-func try(t testing.TB, what string, call func() error) (err error) {
+func try(t testing.TB, what string, call func() error) error {
 	t.Helper()
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		defer func() {
-			if v := recover(); v != nil {
-				t.Errorf("%s: panic: %v", what, v)
-				err = fmt.Errorf("panic: %v", v)
-			}
-		}()
-		err = call()
-	}()
+	ended := make(chan error, 1)
+	go func() { ended <- guarded(call) }()
 	select {
-	case <-ended:
+	case err := <-ended:
+		if errors.Is(err, errPanic) {
+			t.Errorf("%s: %v", what, err)
+		}
 		return err
 	case <-time.After(patience):
 		t.Fatalf("%s has not ended after %v", what, patience)
 		return nil
 	}
+}
+
+var errPanic = errors.New("panic")
+
+// guarded makes a call, and returns its panic as an error.
+func guarded(call func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("%w: %v", errPanic, v)
+		}
+	}()
+	return call()
 }
 
 // wantFailure fails unless err shows that a call had no result.
