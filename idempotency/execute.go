@@ -40,8 +40,11 @@ func (m *Middleware) execute(w http.ResponseWriter, r *http.Request, next http.H
 }
 
 // newExecution returns the execution of a request whose claim c was made by a call of the
-// store that began then.
+// store that began then, or just now if that is zero.
 func newExecution(m *Middleware, c *Claim, generation uint64, began time.Time) *Execution {
+	if began.IsZero() {
+		began = time.Now()
+	}
 	e := &Execution{m: m, key: c.Key, token: c.Token, generation: generation, leaseEnds: began.Add(c.Lease)}
 	e.renewal.Value = e
 	return e

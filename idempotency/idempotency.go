@@ -154,9 +154,12 @@ const (
 
 // claim claims the key. While a duplicate is in flight it waits, as long as [Config.Wait]
 // allows. It polls with the same token, so this request runs if its duplicate is
-// released. It returns when the last call of the store began: the lease counts from then.
+// released. It returns when the last call of the store began, as the lease counts from
+// then, or zero for a Memory, which responds at once.
 func (m *Middleware) claim(ctx context.Context, c *Claim) (record Record, asked time.Time, err error) {
-	asked = time.Now()
+	if !m.memory {
+		asked = time.Now()
+	}
 	record, err = m.store.Claim(ctx, *c)
 	if m.config.Wait == 0 || err != nil || !inFlight(&record, c) {
 		return record, asked, err
@@ -165,7 +168,7 @@ func (m *Middleware) claim(ctx context.Context, c *Claim) (record Record, asked 
 	if m.waiting.Add(1) > int64(m.config.MaxWaiters) {
 		return record, asked, nil
 	}
-	deadline := asked.Add(m.config.Wait)
+	deadline := time.Now().Add(m.config.Wait)
 	for pause := firstPause; inFlight(&record, c); pause = min(2*pause, lastPause) {
 		left := time.Until(deadline)
 		if left <= 0 {
@@ -176,7 +179,9 @@ func (m *Middleware) claim(ctx context.Context, c *Claim) (record Record, asked 
 			return record, asked, nil
 		case <-time.After(min(pause, left)):
 		}
-		asked = time.Now()
+		if !m.memory {
+			asked = time.Now()
+		}
 		if record, err = m.store.Claim(ctx, *c); err != nil {
 			break
 		}
