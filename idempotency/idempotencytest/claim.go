@@ -42,16 +42,20 @@ func (s suite) claimAgain(t *testing.T) {
 }
 
 func (s suite) claimAgainKeepsRecord(t *testing.T) {
-	c := newClaim()
-	c.Lease, c.TTL = brief, brief
-	first := s.win(t, c)
-	c.Lease, c.TTL = time.Hour, 2*time.Hour
-	if r := s.win(t, c); r.Generation != first.Generation {
-		t.Errorf("the generation went from %d to %d", first.Generation, r.Generation)
-	}
-	waitBrief()
-	s.lose(t, rival(c), c)
-	s.finish(t, c, result("a"))
+	inTime(func(d time.Duration) (check func()) {
+		c := newClaim()
+		c.Lease, c.TTL = d, d
+		first := s.win(t, c)
+		c.Lease, c.TTL = time.Hour, 2*time.Hour
+		second := s.win(t, c)
+		return func() {
+			if first.Generation != second.Generation {
+				t.Errorf("the generation went from %d to %d", first.Generation, second.Generation)
+			}
+			s.lose(t, rival(c), c)
+			s.finish(t, c, result("a"))
+		}
+	})
 }
 
 func (s suite) inFlight(t *testing.T) {
@@ -70,16 +74,23 @@ func (s suite) inFlight(t *testing.T) {
 }
 
 func (s suite) pollingChangesNothing(t *testing.T) {
-	c := newClaim()
-	c.Lease = brief
-	s.win(t, c)
-	for range 3 {
-		next := rival(c)
-		next.Lease = time.Hour
-		s.lose(t, next, c)
-	}
-	waitBrief()
-	s.win(t, rival(c))
+	inTime(func(d time.Duration) (check func()) {
+		c := newClaim()
+		c.Lease = d
+		s.win(t, c)
+		won := false
+		for range 3 {
+			next := rival(c)
+			next.Lease = time.Hour
+			won = s.claim(t, next).Won || won
+		}
+		return func() {
+			if won {
+				t.Error("the claim was taken over before its lease has ended")
+			}
+			s.win(t, rival(c))
+		}
+	})
 }
 
 // tails are ends of keys, tokens and fingerprints that a store with a text format may

@@ -182,18 +182,26 @@ func (s suite) expiry(t *testing.T) {
 }
 
 func (s suite) finishSetsTTL(t *testing.T) {
-	var claims [4]idempotency.Claim
-	for i, r := range endings {
-		c := newClaim()
-		c.Lease, c.TTL = brief, brief
-		claims[i] = c
-		s.win(t, c)
-		s.finish(t, c, r)
-	}
-	waitBrief()
-	for i, r := range endings {
-		s.wantEnded(t, claims[i], r)
-	}
+	inTime(func(d time.Duration) (check func()) {
+		var claims [4]idempotency.Claim
+		var errs error
+		for i, r := range endings {
+			c := newClaim()
+			c.Lease, c.TTL = d, d
+			claims[i] = c
+			s.win(t, c)
+			_, err := s.store.Finish(t.Context(), completion(c, r))
+			errs = errors.Join(errs, err)
+		}
+		return func() {
+			if errs != nil {
+				t.Fatal(errs)
+			}
+			for i, r := range endings {
+				s.wantEnded(t, claims[i], r)
+			}
+		}
+	})
 }
 
 func (s suite) generations(t *testing.T) {

@@ -135,11 +135,26 @@ const short = 30 * time.Millisecond
 
 func wait() { time.Sleep(3 * short) }
 
-// brief is a TTL within which another call is made. It has ended once waitBrief has
-// returned.
+// brief is a lease or TTL within which another call is made, usually. It has ended once
+// waitBrief has returned.
 const brief = 300 * time.Millisecond
 
 func waitBrief() { time.Sleep(brief + short) }
+
+// inTime calls f with a lease or TTL within which the calls of f must return, and check
+// once that has ended. If the calls took too long, as on a busy machine, it begins again
+// with a longer one.
+func inTime(f func(d time.Duration) (check func())) {
+	for d := brief; ; d *= 4 {
+		began := time.Now()
+		check := f(d)
+		if time.Since(began) < d/2 || d > patience/4 {
+			time.Sleep(d + short)
+			check()
+			return
+		}
+	}
+}
 
 // patience is how long a test waits for what has to happen.
 const patience = 20 * time.Second

@@ -71,11 +71,8 @@ func wantNil(t testing.TB, what string, err error) {
 }
 
 func (s txSuite[Tx]) commit(t *testing.T) {
-	var claims [4]idempotency.Claim
-	for i, end := range endings {
+	for _, end := range endings {
 		c := newClaim()
-		c.Lease, c.TTL = brief, brief
-		claims[i] = c
 		s.win(t, c)
 		wantNil(t, "Commit", s.finishTx(t, c, end).Commit())
 		if end.State != idempotency.StateReleased {
@@ -88,11 +85,21 @@ func (s txSuite[Tx]) commit(t *testing.T) {
 		if err := s.renewOne(t.Context(), c, time.Hour); !errors.Is(err, idempotency.ErrLost) {
 			t.Errorf("Renew after Commit: %v, want the claim to be lost", err)
 		}
+		s.wantEnded(t, c, end)
 	}
-	waitBrief()
-	for i, end := range endings {
-		s.wantEnded(t, claims[i], end)
-	}
+	// The TTL of the result counts, not that of the claim.
+	inTime(func(d time.Duration) (check func()) {
+		c := newClaim()
+		c.Lease, c.TTL = d, d
+		s.win(t, c)
+		tx := s.begin(t)
+		_, err := s.tx.FinishTx(t.Context(), tx.Tx, completion(c, result("a")))
+		err = errors.Join(err, tx.Commit())
+		return func() {
+			wantNil(t, "FinishTx", err)
+			s.wantRecord(t, c, result("a"))
+		}
+	})
 }
 
 // isolated claims the key of a claim that is ended in an open transaction. The store may
