@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -222,4 +223,101 @@ func TestALoginWithDataThatIsNoTextAffectsNoOthers(t *testing.T) {
 	}
 	mustRefresh(t, m, opened.RefreshToken())
 	login(t, m)
+}
+
+// A list that cannot be had is an error, and never an empty one; ending all sessions
+// likewise.
+func TestAStoreThatMisbehavesAtAListOrALogoutEverywhere(t *testing.T) {
+	for name, fault := range map[string]faulty.Fault{"fails": faulty.Fail, "panics": faulty.Panic, "is late": faulty.Late(5 * time.Second)} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := &unreliable{Store: newMemory(t, 0)}
+				var reports atomic.Int64
+				m := newManager(t, func(c *session.Config) {
+					c.Store, c.OnError = store, func(context.Context, error) { reports.Add(1) }
+				})
+				opened := login(t, m)
+				store.calls.Set(faulty.For(10*time.Second, fault))
+				began := time.Now()
+				if list, err := m.Sessions(t.Context(), "ann"); err == nil || len(list) > 0 {
+					t.Errorf("a list: %v", list)
+				}
+				if ended, err := m.LogoutAll(t.Context(), "ann"); err == nil || len(ended) > 0 {
+					t.Errorf("a logout: %v", ended)
+				}
+				if took := time.Since(began); took > 2*3*time.Second {
+					t.Errorf("both took %v", took)
+				}
+				if n := reports.Load(); n != 2 {
+					t.Errorf("%d reports of 2 failures", n)
+				}
+				time.Sleep(time.Minute)
+				if list := must(m.Sessions(t.Context(), "ann")); len(list) > 1 {
+					t.Errorf("%d sessions", len(list))
+				}
+				must(m.LogoutAll(t.Context(), "ann"))
+				wantInvalid(t, m, opened.RefreshToken())
+			})
+		})
+	}
+}
+
+// A mixedUp store returns another session than it was asked for.
+type mixedUp struct {
+	session.Store
+	other session.Record
+}
+
+func (s *mixedUp) Lookup(context.Context, [sha256.Size]byte) (session.Record, error) {
+	return s.other, nil
+}
+
+func (s *mixedUp) List(ctx context.Context, subject string, now time.Time) ([]session.Session, error) {
+	list, err := s.Store.List(ctx, subject, now)
+	return append(list, s.other.Session), err
+}
+
+func (s *mixedUp) Revoke(context.Context, string, string, time.Time) (session.Session, error) {
+	return s.other.Session, nil
+}
+
+// Responses that reach the wrong call, and records in the wrong place, show nobody the
+// sessions of others.
+func TestAStoreThatMixesSessionsUpIsCorrupt(t *testing.T) {
+	store := &mixedUp{Store: newMemory(t, 0), other: newSession("bert", time.Now().UTC(), time.Hour)}
+	m := newManager(t, func(c *session.Config) { c.Store, c.OnError = store, func(context.Context, error) {} })
+	h := newHandler(t, m, nil)
+	tokens := login(t, m)
+	list, listErr := m.Sessions(t.Context(), "ann")
+	ended, endErr := m.Logout(t.Context(), "ann", tokens.Session.ID)
+	_, refreshErr := m.Refresh(t.Context(), tokens.RefreshToken())
+	for what, err := range map[string]error{"Sessions": listErr, "Logout": endErr, "Refresh": refreshErr} {
+		if !errors.Is(err, usher.ErrCorrupt) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if len(list) > 0 || ended.ID != "" {
+		t.Errorf("list %v, ended %v", list, ended)
+	}
+	if w := post(t, h.Refresh, refreshBody(tokens.RefreshToken())); w.Code != 503 {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
+
+func TestAStoreThatIsClosedIsUnavailable(t *testing.T) {
+	store := newMemory(t, 0)
+	m := newManager(t, func(c *session.Config) { c.Store, c.OnError = store, func(context.Context, error) {} })
+	h := newHandler(t, m, nil)
+	tokens := login(t, m)
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Sessions(t.Context(), "ann"); !errors.Is(err, usher.ErrClosed) {
+		t.Errorf("Sessions: %v", err)
+	}
+	for name, handler := range map[string]http.HandlerFunc{"refresh": h.Refresh, "logout": h.Logout} {
+		if w := post(t, handler, refreshBody(tokens.RefreshToken())); w.Code != 503 {
+			t.Errorf("%s: %d %s", name, w.Code, w.Body)
+		}
+	}
 }
