@@ -32,7 +32,8 @@
 //     IntrospectionConfig.
 //   - A token is verified once and then remembered by a keyed hash of the whole token.
 //     The removal of its key, a revocation, and its exp still take effect at the next
-//     request.
+//     request. A [RevocationMirror] keeps a list that several processes share in each of
+//     them; while it may have missed a revocation, the response is 503.
 //   - If a token cannot be verified because keys, revocations or the authorization server
 //     hang, panic or fail, the response is 503 within their timeout, never 401, and only
 //     a bounded number of calls and requests wait. The cause reaches OnError.

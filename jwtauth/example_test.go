@@ -123,6 +123,27 @@ func ExampleRevocationList() {
 	// true
 }
 
+// Each process follows the list that all of them share, which is a store on a server, and
+// decides without a call to it.
+func ExampleRevocationMirror() {
+	var shared jwtauth.RevocationSource = new(jwtauth.RevocationList)
+	one := must(jwtauth.NewRevocationMirror(jwtauth.RevocationMirrorConfig{Source: shared}))
+	defer func() { _ = one.Close() }()
+	ctx := context.Background()
+	if err := one.RevokeSession(ctx, issuer, "s1", time.Now().Add(time.Hour)); err != nil {
+		panic(err)
+	}
+	other := must(jwtauth.NewRevocationMirror(jwtauth.RevocationMirrorConfig{Source: shared}))
+	defer func() { _ = other.Close() }()
+	for _, m := range []*jwtauth.RevocationMirror{one, other} {
+		revoked, err := m.Revoked(ctx, &jwtauth.Token{Issuer: issuer, SessionID: "s1"})
+		fmt.Println(revoked, err)
+	}
+	// Output:
+	// true <nil>
+	// true <nil>
+}
+
 // The authorization server is asked about opaque tokens.
 func ExampleNewIntrospection() {
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

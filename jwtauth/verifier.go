@@ -37,7 +37,7 @@ type Config struct {
 	// ignore their context; zero means a second. After that time, or if they fail or
 	// panic, the response is 503. At most 64 calls run at a time, including those that
 	// hang, and 16 requests wait for each of these; any more are refused with 503 at
-	// once. A [RevocationList], which never waits, is called directly.
+	// once. A [RevocationList] and a [RevocationMirror] call nothing and are not bounded.
 	RevocationTimeout time.Duration
 
 	// ExactBearer accepts the scheme only if it is spelled "Bearer", and ignores a field

@@ -35,7 +35,8 @@ type Config struct {
 	// Revocations is extended with each session that ends, so that its access tokens end
 	// at once. [Manager.TrustedIssuer] passes it to the [jwtauth.Verifier]. If it is nil,
 	// access tokens are valid until they expire; but if Store is nil too, the default is
-	// a [jwtauth.RevocationList].
+	// a [jwtauth.RevocationList]. Nodes that share a Store need a list that they share
+	// too: a [jwtauth.RevocationMirror] of one.
 	Revocations jwtauth.Revoker
 
 	// AccessLifetime is how long an access token is valid; zero means 15 minutes.

@@ -26,6 +26,10 @@
 //   - An access token is never accepted as a refresh token, nor the other way round.
 //   - A logout ends each session whose token is in the request, whatever else the request
 //     has, and no page of another origin can log anybody in or out by cookies.
+//   - A subject has a bounded number of sessions, however many logins run concurrently:
+//     one more ends the session that was refreshed least recently. The subject can list
+//     its sessions and end one of them, and nobody can end another subject's. The audit
+//     names each session that a login, a logout or the use of a stolen token has ended.
 //   - A change of the path or domain of the cookies logs nobody out, and a cookie that
 //     another host of the domain has planted is not used instead of a live one.
 //   - No response reveals why a refresh token is invalid. A store that fails, hangs or

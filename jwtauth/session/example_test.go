@@ -190,3 +190,28 @@ func ExampleManager_Refresh_incorrect() {
 	// session: the refresh token is not valid: reused
 	// session: the refresh token is not valid: revoked
 }
+
+// Users see where they are logged in, and end one device.
+func ExampleManager_Sessions() {
+	manager := must(session.New(session.Config{Issuer: "notes", Audiences: []string{"notes"}}))
+	ctx := context.Background()
+	for _, device := range []string{"laptop", "phone"} {
+		must(manager.Login(ctx, session.Session{Subject: "ann", Data: map[string]string{"device": device}}))
+	}
+	show := func() {
+		var names []string
+		for _, s := range must(manager.Sessions(ctx, "ann")) {
+			names = append(names, s.Data["device"])
+		}
+		fmt.Println(names)
+	}
+	show()
+	// The ID is from the page that shows the list. If it is not one of Ann's sessions, the
+	// error is session.ErrNotFound.
+	id := must(manager.Sessions(ctx, "ann"))[0].ID
+	must(manager.Logout(ctx, "ann", id))
+	show()
+	// Output:
+	// [phone laptop]
+	// [laptop]
+}
