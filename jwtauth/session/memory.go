@@ -85,8 +85,9 @@ func (m *Memory) Insert(ctx context.Context, r Record, limit int) ([]Session, er
 	}
 	var ended []Session
 	limit = min(limit, sessionsPerSubject)
-	if live := m.live(r.Subject, r.CreatedAt); len(live) >= limit {
-		for _, s := range live[limit-1:] {
+	if len(m.bySubject[r.Subject]) >= limit {
+		live := m.live(r.Subject, r.CreatedAt)
+		for _, s := range live[min(limit-1, len(live)):] {
 			m.revoke(s, r.CreatedAt)
 			ended = append(ended, s.Session.clone())
 		}
