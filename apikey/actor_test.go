@@ -247,6 +247,7 @@ func TestACallerCannotChangeAKeyThatGrantsMore(t *testing.T) {
 		"no rights at all":    {},
 		"a lower level":       {Level: usher.LevelReadWrite, Scopes: []string{"admin"}},
 		"another scope":       {Level: usher.LevelFull, Scopes: []string{"read"}},
+		"no scopes":           {Level: usher.LevelFull},
 		"another environment": {Level: usher.LevelFull, Scopes: []string{"admin"}, Environment: "test"},
 	} {
 		for _, kind := range []usher.Kind{usher.KindJWT, usher.KindAPIKey} {

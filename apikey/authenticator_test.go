@@ -133,6 +133,7 @@ func TestAKeyIsReadFromItsCarrierOnly(t *testing.T) {
 		{"KK-02 the bearer of two", apikey.Config{Header: "x-api-key", Bearer: true}, []string{"Authorization", "Bearer " + key}, apikey.Accepted},
 		{"KK-06 both, different", apikey.Config{Header: "x-api-key", Bearer: true}, []string{"X-API-Key", key, "Authorization", "Bearer " + other}, apikey.Ambiguous},
 		{"KK-06 both, equal", apikey.Config{Header: "x-api-key", Bearer: true}, []string{"X-API-Key", key, "Authorization", "Bearer " + key}, apikey.Ambiguous},
+		{"A03 two keys in the header and a valid bearer", apikey.Config{Header: "x-api-key", Bearer: true}, []string{"X-API-Key", key, "X-API-Key", other, "Authorization", "Bearer " + key}, apikey.Ambiguous},
 		{"A03 a valid key in the header and a malformed bearer", apikey.Config{Header: "x-api-key", Bearer: true}, []string{"X-API-Key", key, "Authorization", "Bearer a b"}, apikey.Ambiguous},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -416,13 +417,25 @@ func TestStoreThatFailsIs503(t *testing.T) {
 	}
 }
 
-// A loose store finds a key by something that is not its hash.
+// A loose store finds a key by something that is not its hash, or not all of it.
 func TestTheHashOfWhatTheStoreReturnsIsCompared(t *testing.T) {
-	s := newScripted(t, 1)
-	s.lookup = func(context.Context, apikey.Hash) (apikey.Record, error) { return record(0), nil }
+	s := newScripted(t, 0)
+	m := newManager(t, apikey.ManagerConfig{Store: s})
+	_, text := create(t, m, apikey.Key{})
 	a := newAuthenticator(t, apikey.Config{Store: s})
+	s.lookup = func(context.Context, apikey.Hash) (apikey.Record, error) { return record(0), nil }
 	if _, err := a.Authenticate(request("X-API-Key", generate(t, native, ""))); !errors.Is(err, apikey.Unknown) {
 		t.Error(err)
+	}
+	for i := range (apikey.Hash{}) {
+		s.lookup = func(ctx context.Context, h apikey.Hash) (apikey.Record, error) {
+			r, err := s.Store.Lookup(ctx, h)
+			r.Hash[i] ^= 1
+			return r, err
+		}
+		if _, err := a.Authenticate(request("X-API-Key", text)); !errors.Is(err, apikey.Unknown) {
+			t.Errorf("a hash that differs in byte %d: %v", i, err)
+		}
 	}
 }
 

@@ -13,15 +13,19 @@
 //
 //	cache := usher.Must(apikey.NewCache(apikey.CacheConfig{Store: database}))
 //
+// If the store is an [Admin], operators can find, revoke and purge the keys of all owners:
+// [Manager.Select], [Manager.RevokeAll], [Manager.Purge].
+//
 // # Guarantees
 //
 //   - The text of a key is returned by [Manager.Create] and [Manager.Rotate] and exists
 //     nowhere else: stores keep a hash, and a [Secret] prints as "[redacted]".
 //   - Text that does not have the form of a key costs no lookup and no allocation,
 //     however long it is. A response does not reveal whether a key never existed, is
-//     revoked, has expired, or belongs to another environment.
+//     revoked or disabled, has expired, belongs to another environment, or is used from
+//     a network that it does not allow.
 //   - An owner never has more active keys than the limit, however many are created
-//     concurrently. A key belongs to the account of its creator and never grants what
+//     concurrently. Every field of a key has a bound, on every path. A key belongs to the account of its creator and never grants what
 //     its creator does not hold, not even after a change or a rotation, and callers can
 //     change and revoke only keys that grant no more than they hold.
 //   - A revoked key is refused immediately by the node that revoked it, and elsewhere

@@ -224,7 +224,7 @@ type issuedView struct {
 // showable returns k with times that every encoder accepts. A store may hold a key that
 // was issued under other rules; one such key must not make the whole list fail.
 func showable(k Key) Key {
-	for _, t := range []*time.Time{&k.CreatedAt, &k.UpdatedAt, &k.ExpiresAt, &k.RevokedAt, &k.LastUsedAt} {
+	for _, t := range []*time.Time{&k.CreatedAt, &k.UpdatedAt, &k.ExpiresAt, &k.DisabledAt, &k.RevokedAt, &k.LastUsedAt} {
 		switch {
 		case t.After(latest):
 			*t = latest

@@ -90,6 +90,8 @@ func TestAKeyWithAnUnusualTimeInTheStoreBreaksNothing(t *testing.T) {
 	for name, spoil := range map[string]func(*apikey.Record){
 		"an expiry in the year 10000":   func(r *apikey.Record) { r.ExpiresAt = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC) },
 		"made in the year -1":           func(r *apikey.Record) { r.CreatedAt = time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC) },
+		"disabled in the year 10000":    func(r *apikey.Record) { r.DisabledAt = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC) },
+		"disabled in the year -1":       func(r *apikey.Record) { r.DisabledAt = time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC) },
 		"used and changed at some time": func(r *apikey.Record) { r.LastUsedAt, r.UpdatedAt = latest.AddDate(7, 0, 0), latest.AddDate(9, 0, 0) },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"strings"
 	"sync"
@@ -71,7 +72,7 @@ func TestManagerReportsAllFaultsAtOnce(t *testing.T) {
 	_, err := apikey.NewManager(apikey.ManagerConfig{
 		MaxActive: -1, MinName: 9, MaxName: 8, MaxGrace: -1, MaxLifetime: -1,
 		Format:  apikey.Native{Prefix: "a-b", Environments: []string{"x", "x"}},
-		Peppers: []apikey.Pepper{{Version: 1, Key: apikey.NewSecret("short")}, {Version: 1}, {Version: 0, Key: apikey.NewSecret(strings.Repeat("k", 32))}},
+		Peppers: []apikey.Pepper{{Version: 1, Key: apikey.NewSecret(strings.Repeat("k", 31))}, {Version: 1}, {Version: 0, Key: apikey.NewSecret(strings.Repeat("k", 32))}},
 	})
 	want := map[string]bool{}
 	for _, f := range []string{"Store", "MaxActive", "MaxName", "MaxGrace", "MaxLifetime", "Format.Prefix", "Format.Environments[1]", "Peppers[0].Key", "Peppers[1].Version", "Peppers[2].Version"} {
@@ -145,6 +146,71 @@ func TestVisibleCharactersAreConfigurable(t *testing.T) {
 	m := newManager(t, apikey.ManagerConfig{Format: opaque, Visible: 8})
 	if k, text := create(t, m, apikey.Key{}); k.Prefix != text[:8] {
 		t.Errorf("prefix %q of %q, want 8 characters", k.Prefix, text)
+	}
+}
+
+// At least 112 bits stay hidden: of the 43 characters of a Native key 4 are always visible
+// at the start and 4 at the end, and 16 more may be.
+func TestVisibleCharactersLeave112BitsHidden(t *testing.T) {
+	usual := len("shop_live_") + 4
+	for visible, ok := range map[int]bool{usual: true, usual + 16: true, usual + 17: false} {
+		_, err := apikey.NewManager(apikey.ManagerConfig{Store: apikey.NewMemory(), Format: native, Visible: visible})
+		if (err == nil) != ok {
+			t.Errorf("%d visible characters: %v", visible, err)
+		}
+	}
+}
+
+// An ownFormat generates the same text always.
+type ownFormat struct {
+	text    string
+	visible int
+	parses  bool
+}
+
+func (f ownFormat) Parse(string) (string, int, bool)           { return "", f.visible, f.parses }
+func (ownFormat) Prefixes() []string                           { return nil }
+func (ownFormat) Entropy() int                                 { return 256 }
+func (f ownFormat) Generate(io.Reader, string) (string, error) { return f.text, nil }
+
+func TestAFormatThatDoesNotParseItsKeysIssuesNone(t *testing.T) {
+	long := strings.Repeat("k", 257)
+	for name, test := range map[string]struct {
+		format ownFormat
+		ok     bool
+	}{
+		"a usual key":                       {ownFormat{long[:40], 4, true}, true},
+		"the longest key":                   {ownFormat{long[:256], 4, true}, true},
+		"the longest prefix":                {ownFormat{long[:256], apikey.MaxPrefix, true}, true},
+		"a key that it does not parse":      {ownFormat{long[:40], 4, false}, false},
+		"a key beyond the longest":          {ownFormat{long, 4, true}, false},
+		"a key with less than is displayed": {ownFormat{"key", 0, true}, false},
+		"more visible than there is":        {ownFormat{long[:40], 41, true}, false},
+		"a prefix beyond the longest":       {ownFormat{long[:256], apikey.MaxPrefix + 1, true}, false},
+		"a key that is no text":             {ownFormat{"\xff\xff\xff\xff\xff", 4, true}, false},
+	} {
+		store := apikey.NewMemory()
+		m := newManager(t, apikey.ManagerConfig{Store: store, Format: test.format})
+		if _, _, err := m.Create(t.Context(), server, apikey.Key{Owner: "ann", Name: "x"}); (err == nil) != test.ok {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, total, err := m.List(t.Context(), "ann", 0, 1); err != nil || (total == 1) != test.ok {
+			t.Errorf("%s: %d keys, %v", name, total, err)
+		}
+	}
+}
+
+// Of a longer text only the beginning would be hashed, so two keys would be one.
+func TestAFormatOfTheApplicationParsesNoLongText(t *testing.T) {
+	s := newScripted(t, 0)
+	a := newAuthenticator(t, apikey.Config{Store: s, Formats: []apikey.Format{ownFormat{parses: true}}})
+	for n, want := range map[int]apikey.Verdict{256: apikey.Unknown, 257: apikey.Malformed} {
+		if _, err := a.Authenticate(request("X-API-Key", strings.Repeat("k", n))); !errors.Is(err, want) {
+			t.Errorf("%d bytes: %v, want %v", n, err, want)
+		}
+	}
+	if n := s.lookups.Load(); n != 1 {
+		t.Errorf("%d lookups, want 1", n)
 	}
 }
 
@@ -471,6 +537,68 @@ func TestParallelUpdatesAllHappen(t *testing.T) {
 	wg.Wait()
 	if got, err := m.Find(t.Context(), "ann", k.ID); err != nil || len(got.Scopes) != 4 {
 		t.Errorf("scopes %v, %v; want all four", got.Scopes, err)
+	}
+}
+
+// A change is tried again while others change the key, and a bounded number of times.
+func TestAChangeIsTriedFiveTimes(t *testing.T) {
+	for conflicts, want := range map[int]error{4: nil, 5: apikey.ErrConflict} {
+		s := &contended{Store: apikey.NewMemory()}
+		m := newManager(t, apikey.ManagerConfig{Store: s})
+		k, _ := create(t, m, apikey.Key{})
+		s.conflicts = conflicts
+		if _, err := m.Update(t.Context(), server, "ann", k.ID, func(k *apikey.Key) { k.Name = "new" }); !errors.Is(err, want) {
+			t.Errorf("%d conflicts: %v, want %v", conflicts, err, want)
+		}
+		s.conflicts = conflicts
+		if _, _, err := m.Rotate(t.Context(), server, "ann", k.ID, 0); !errors.Is(err, want) {
+			t.Errorf("rotation with %d conflicts: %v, want %v", conflicts, err, want)
+		}
+	}
+}
+
+// contended is a store whose keys were changed by others until a moment ago.
+type contended struct {
+	apikey.Store
+	conflicts int
+}
+
+func (s *contended) conflict() bool { s.conflicts--; return s.conflicts >= 0 }
+
+func (s *contended) Update(ctx context.Context, r apikey.Record) error {
+	if s.conflict() {
+		return apikey.ErrConflict
+	}
+	return s.Store.Update(ctx, r)
+}
+
+func (s *contended) Rotate(ctx context.Context, old, next apikey.Record, limit int) error {
+	if s.conflict() {
+		return apikey.ErrConflict
+	}
+	return s.Store.Rotate(ctx, old, next, limit)
+}
+
+func TestTheKeyInPlaceOfAnotherWasNeverUsed(t *testing.T) {
+	m, store := newManagerOn(t)
+	k, _ := create(t, m, apikey.Key{})
+	use := apikey.Use{At: time.Now().UTC(), From: netip.MustParseAddr("192.0.2.1")}
+	if err := store.Touch(t.Context(), map[string]apikey.Use{k.ID: use}); err != nil {
+		t.Fatal(err)
+	}
+	next, _, err := m.Rotate(t.Context(), server, "ann", k.ID, time.Hour)
+	if err != nil || !next.LastUsedAt.IsZero() || next.LastUsedFrom.IsValid() || !next.RevokedAt.IsZero() || next.ReplacedBy != "" {
+		t.Errorf("%+v, %v", next, err)
+	}
+}
+
+// A time is cut to whole microseconds: rounding up would prolong a key.
+func TestTimesAreCutToMicroseconds(t *testing.T) {
+	m := newManager(t, apikey.ManagerConfig{})
+	end := time.Now().Add(time.Hour).UTC().Truncate(time.Microsecond)
+	k, _ := create(t, m, apikey.Key{ExpiresAt: end.Add(time.Microsecond - 1)})
+	if !k.ExpiresAt.Equal(end) {
+		t.Errorf("expires at %v, want %v", k.ExpiresAt, end)
 	}
 }
 

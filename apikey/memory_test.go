@@ -3,6 +3,7 @@ package apikey_test
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/usher-go/usher/apikey"
 	"github.com/usher-go/usher/apikey/apikeytest"
@@ -25,6 +26,24 @@ func TestCacheIsAStore(t *testing.T) {
 				return closer{newCache(t, apikey.CacheConfig{Store: store}), store}
 			})
 		})
+	}
+}
+
+// A key in use shows when it was last used, too.
+func TestAMemoryForgetsItsEntryOfAKeyThatIsUsed(t *testing.T) {
+	m, store := newManagerOn(t)
+	k, text := create(t, m, apikey.Key{})
+	a := newAuthenticator(t, apikey.Config{Store: store})
+	if _, err := a.Authenticate(request("X-API-Key", text)); err != nil {
+		t.Fatal(err)
+	}
+	use := apikey.Use{At: time.Now().UTC()}
+	if err := store.Touch(t.Context(), map[string]apikey.Use{k.ID: use}); err != nil {
+		t.Fatal(err)
+	}
+	p, err := a.Authenticate(request("X-API-Key", text))
+	if err != nil || !p.Details.(*apikey.Key).LastUsedAt.Equal(use.At) {
+		t.Errorf("%+v, %v", p, err)
 	}
 }
 
