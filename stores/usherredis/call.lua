@@ -1,0 +1,56 @@
+-- The results of recent calls. A call that is repeated since its reply was lost gets the
+-- results that it had, and is charged once. They have a key of their own, which Redis
+-- drops after five seconds.
+local REPEATABLE = 5000 -- milliseconds
+
+-- Returns the results of the same call: n numbers after its kind. Returns an error if
+-- there are none that can be those of the call.
+local function recall(key, kind, n)
+  local value = redis.pcall('GET', key)
+  if not value then
+    return nil
+  end
+  local ok, list, more = false, nil, nil
+  if type(value) == 'string' then
+    ok, list, more = pcall(cmsgpack.unpack, value)
+  end
+  if not ok or more ~= nil or type(list) ~= 'table' then
+    return nil, redis.error_reply('CORRUPT 0')
+  end
+  for _, v in ipairs(list) do
+    if type(v) ~= 'number' or v % 1 ~= 0 then
+      return nil, redis.error_reply('CORRUPT 0')
+    end
+  end
+  if list[1] ~= kind or #list ~= n + 1 then
+    return nil, redis.error_reply('REUSED id')
+  end
+  return list
+end
+
+-- Keeps the results of a call. This is the first write of each script: if Redis permits no
+-- write at present, it fails, and nothing has changed.
+local function remember(key, results)
+  redis.call('SET', key, cmsgpack.pack(results), 'PX', REPEATABLE)
+end
+
+-- Keeps a value until the instant at which it is as good as none. While a test sets the
+-- clock, Redis does not know when that is, and keeps the value.
+local function keep(key, existed, value, ends, now, set)
+  if set ~= '' then
+    redis.call('SET', key, value)
+  elseif ends > now then
+    redis.call('SET', key, value, 'PX', digits(math.ceil((ends - now) / 1000) + 1))
+  elseif existed then
+    redis.call('DEL', key)
+  end
+end
+
+-- Returns the value of a key, or nil and an error for the i-th charge.
+local function get(key, i)
+  local value = redis.pcall('GET', key)
+  if type(value) == 'table' then
+    return nil, redis.error_reply('CORRUPT ' .. i)
+  end
+  return value
+end

@@ -1,0 +1,41 @@
+-- Claims the key of a record.
+--
+-- KEYS   the record
+-- ARGV   the present time or '', token, fingerprint, lease, TTL; both in microseconds
+--
+-- Returns whether the claim is won, the rest of its lease, and the record. Returns LOST to
+-- a token that has released the key.
+local now = clock(ARGV[1])
+local token, fingerprint = ARGV[2], ARGV[3]
+local lease, ttl = tonumber(ARGV[4]), tonumber(ARGV[5])
+
+local r, fault = read(KEYS[1])
+if fault then
+  return fault
+end
+
+local keep = milliseconds(ttl)
+local generation = now
+if r then
+  local mine = r.token == token
+  if r.state == RELEASED and mine then
+    return redis.error_reply('LOST claim')
+  end
+  if r.state ~= CLAIMED and r.state ~= RELEASED then
+    return { 0, 0, r.value }
+  end
+  if r.state == CLAIMED and mine then
+    -- The same call again: it is the same claim, whose lease starts again.
+    keep = math.max(keep, redis.call('PTTL', KEYS[1]))
+    generation, fingerprint = r.generation, r.fingerprint
+  elseif r.state == CLAIMED and r.lease > now then
+    return { 0, r.lease - now, r.value }
+  else
+    generation = math.max(r.generation + 1, now)
+  end
+end
+
+local value = write({ state = CLAIMED, token = token, fingerprint = fingerprint,
+  generation = generation, lease = now + lease, status = 0, payload = '' })
+redis.call('SET', KEYS[1], value, 'PX', digits(keep))
+return { 1, lease, value }

@@ -1,0 +1,256 @@
+package usherredis_test
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/idempotency"
+	"github.com/usher-go/usher/internal/servers"
+	"github.com/usher-go/usher/ratelimit"
+	"github.com/usher-go/usher/stores/usherredis"
+)
+
+// wrong are values that no script has written, by their number of bytes.
+var wrong = map[string]string{
+	"an empty text":        "",
+	"a text":               "x",
+	"a number":             "7",
+	"an empty list":        "\x90",
+	"NaN":                  "\x92\x01\x94\xa6b 5 60\x00\xcb\x7f\xf8\x00\x00\x00\x00\x00\x00\x00",
+	"a list of its length": "\x95\x01\x02\x03\x04\x05",
+	"a negative number":    "\x95\x01\xff\xff\xff\xa0",
+	"a fraction":           "\x95\x01\xcb\x3f\xe0\x00\x00\x00\x00\x00\x00\x02\x03\xa0",
+	"infinity":             "\x95\x01\xcb\x7f\xf0\x00\x00\x00\x00\x00\x00\x02\x03\xa0",
+	"a later version":      "\x92\x02\x94\xa6b 5 60\x00\x00\x00",
+	"a map":                "\x81\x01\x02",
+}
+
+// damages returns what may be found at the key of a value. The value of an empty text is
+// another type of Redis.
+func damages(value string) map[string][]string {
+	all := map[string][]string{"another type": {"LPUSH", "x"}}
+	for name, text := range wrong {
+		all[name] = []string{"SET", text}
+	}
+	for n := range value {
+		all["cut to "+string(rune('0'+n/100))+string(rune('0'+n/10%10))+string(rune('0'+n%10))] = []string{"SET", value[:n]}
+	}
+	all["something appended"] = []string{"SET", value + "\x00"}
+	return all
+}
+
+func TestWhatCannotBeReadChargesNothing(t *testing.T) {
+	s := servers.Redis(t)
+	client := connect(t, s.Addr)
+	for name, limit := range limits {
+		t.Run(name, func(t *testing.T) {
+			prefix := newPrefix()
+			l := open(t, s.Addr, prefix).Limits()
+			beside := charge("beside", limits["rolling window"], 1)
+			c := charge("damaged", limit, 1)
+			taken := take(t, l, c).Charges[0]
+			key := find(t, client, prefix, ":damaged:")
+			value := get(t, client, key)
+			check := func(what string, err error) {
+				t.Helper()
+				if !errors.Is(err, usher.ErrCorrupt) || !strings.Contains(err.Error(), `"damaged"`) || strings.Contains(err.Error(), "somebody") {
+					t.Errorf("%s: %v, want ErrCorrupt that names the policy", what, err)
+				}
+			}
+			for damage, words := range damages(value) {
+				t.Run(damage, func(t *testing.T) {
+					del(t, client, key)
+					do(t, client, words[0], key, words[1])
+					check("Take", l.Take(t.Context(), decision(beside, c)))
+					back := taken
+					back.Cost = -1
+					check("Adjust", l.Adjust(t.Context(), decision(beside, back)))
+					if limit.Algorithm() == ratelimit.AlgorithmConcurrency {
+						_, err := l.Renew(t.Context(), []ratelimit.Place{{Policy: c.Policy, Key: c.Key, TakenBy: taken.TakenBy}}, time.Minute)
+						check("Renew", err)
+					}
+				})
+			}
+			wantLeft(t, l, beside, 5)
+			del(t, client, key)
+			wantLeft(t, l, c, 5)
+		})
+	}
+}
+
+// Whatever bytes change, a script ends with a result or with ErrCorrupt, never with a
+// fault of its own.
+func TestScriptsSurviveEveryByte(t *testing.T) {
+	s := servers.Redis(t)
+	client := connect(t, s.Addr)
+	for name, limit := range limits {
+		t.Run(name, func(t *testing.T) {
+			prefix := newPrefix()
+			l := open(t, s.Addr, prefix).Limits()
+			c := charge("damaged", limit, 1)
+			other := c
+			if other.Limit = ratelimit.RollingWindow(9, time.Minute); limit.Algorithm() == ratelimit.AlgorithmConcurrency {
+				other.Limit = ratelimit.Concurrency(9)
+			}
+			take(t, l, other)
+			taken := take(t, l, c).Charges[0]
+			taken.Cost = -1
+			key := find(t, client, prefix, ":damaged:")
+			value := get(t, client, key)
+			for i := range value {
+				for _, b := range []byte{0, 1, 0x7f, 0x80, 0x90, 0xa0, 0xc0, 0xcb, 0xff, value[i] + 1, value[i] - 1} {
+					damaged := []byte(value)
+					damaged[i] = b
+					do(t, client, "SET", key, string(damaged))
+					for name, err := range map[string]error{
+						"Take": l.Take(t.Context(), decision(c)), "Adjust": l.Adjust(t.Context(), decision(taken)),
+					} {
+						if err != nil && !errors.Is(err, usher.ErrCorrupt) {
+							t.Fatalf("%s with byte %d of %q set to %#x: %v", name, i, value, b, err)
+						}
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestResultsOfAnEarlierCallThatCannotBeRead(t *testing.T) {
+	s := servers.Redis(t)
+	client := connect(t, s.Addr)
+	prefix := newPrefix()
+	l := open(t, s.Addr, prefix).Limits()
+	d := take(t, l, charge("p", limits["rolling window"], 1))
+	key := find(t, client, prefix, ":call:")
+	for damage, words := range damages(get(t, client, key)) {
+		t.Run(damage, func(t *testing.T) {
+			del(t, client, key)
+			do(t, client, words[0], key, words[1])
+			if err := l.Take(t.Context(), d); !errors.Is(err, usher.ErrCorrupt) && !strings.Contains(err.Error(), "one ID") {
+				t.Errorf("Take: %v, want an error", err)
+			}
+		})
+	}
+	wantLeft(t, l, d.Charges[0], 4)
+}
+
+func TestARecordThatCannotBeReadIsNoFreeKey(t *testing.T) {
+	s := servers.Redis(t)
+	client := connect(t, s.Addr)
+	i := open(t, s.Addr, newPrefix()).Idempotency()
+	for state, payload := range map[string]string{"claimed": "", "done": "a response"} {
+		t.Run(state, func(t *testing.T) {
+			c := newClaim()
+			before := keys(t, s.Addr)
+			win(t, i, c)
+			if payload != "" {
+				if _, err := i.Finish(t.Context(), done(c, payload)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			after := slices.DeleteFunc(keys(t, s.Addr), func(k string) bool { return slices.Contains(before, k) })
+			key := after[0]
+			for damage, words := range damages(get(t, client, key)) {
+				t.Run(damage, func(t *testing.T) {
+					del(t, client, key)
+					do(t, client, words[0], key, words[1])
+					other := c
+					other.Token[0]++
+					for _, c := range []idempotency.Claim{c, other} {
+						if got, err := i.Claim(t.Context(), c); !errors.Is(err, usher.ErrCorrupt) {
+							t.Errorf("Claim: %+v, %v, want ErrCorrupt", got, err)
+						}
+						if _, err := i.Finish(t.Context(), done(c, "other")); !errors.Is(err, usher.ErrCorrupt) {
+							t.Errorf("Finish: %v, want ErrCorrupt", err)
+						}
+						id := idempotency.ClaimID{Key: c.Key, Token: c.Token}
+						if lost, err := i.Renew(t.Context(), []idempotency.ClaimID{id}, time.Minute); err != nil || len(lost) != 1 {
+							t.Errorf("Renew: %v, %v, want it lost", lost, err)
+						}
+					}
+				})
+			}
+		})
+	}
+}
+
+// If the clock of the server is set back, nobody is locked out for longer than a limit
+// allows, and nobody gets a fresh allowance.
+func TestAClockThatIsSetBack(t *testing.T) {
+	for name, c := range map[string]struct {
+		limit ratelimit.Limit
+		after time.Duration
+	}{
+		"token bucket":   {ratelimit.TokenBucket(60, time.Minute, 5), 5 * time.Second},
+		"rolling window": {ratelimit.RollingWindow(5, time.Minute), time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := open(t, servers.Redis(t).Addr, newPrefix()).Limits()
+			now := time.Unix(1_800_000_000, 0)
+			usherredis.SetClock(l, func() time.Time { return now })
+			all := charge("p", c.limit, 5)
+			take(t, l, all)
+			now = now.Add(-time.Hour)
+			wantLeft(t, l, all, 0)
+			one := charge("p", c.limit, 1)
+			if d := take(t, l, one); d.Admitted || d.Charges[0].Wait <= 0 || d.Charges[0].Wait > c.after {
+				t.Errorf("admitted %v, wait %v, want at most %v", d.Admitted, d.Charges[0].Wait, c.after)
+			}
+			now = now.Add(c.after)
+			wantLeft(t, l, all, 5)
+		})
+	}
+}
+
+// connect returns a client for the server at addr.
+func connect(t testing.TB, addr string) rueidis.Client {
+	t.Helper()
+	c, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{addr}, DisableCache: true, ForceSingleClient: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+func do(t testing.TB, c rueidis.Client, words ...string) rueidis.RedisMessage {
+	t.Helper()
+	m, err := c.Do(t.Context(), c.B().Arbitrary(words...).Build()).ToMessage()
+	if err != nil {
+		t.Fatalf("%q: %v", words[0], err)
+	}
+	return m
+}
+
+func get(t testing.TB, c rueidis.Client, key string) string {
+	t.Helper()
+	m := do(t, c, "GET", key)
+	value, err := m.ToString()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return value
+}
+
+func del(t testing.TB, c rueidis.Client, key string) { t.Helper(); do(t, c, "DEL", key) }
+
+// find returns the only key with a prefix that contains this text.
+func find(t testing.TB, c rueidis.Client, prefix, text string) string {
+	t.Helper()
+	m := do(t, c, "KEYS", "{"+prefix+"}*")
+	list, err := m.AsStrSlice()
+	if err != nil {
+		t.Fatal(err)
+	}
+	list = slices.DeleteFunc(list, func(k string) bool { return !strings.Contains(k, text) })
+	if len(list) != 1 {
+		t.Fatalf("%d keys contain %q, want 1", len(list), text)
+	}
+	return list[0]
+}

@@ -1,0 +1,62 @@
+// Package usherredis keeps the limits of package ratelimit and the records of package
+// idempotency on a Redis server, so that any number of processes share them.
+//
+//	redis := usher.Must(usherredis.Open(usherredis.Config{
+//		URL:    "redis://redis.internal:6379/0",
+//		Prefix: "orders",
+//	}))
+//	defer redis.Close()
+//	limits := usher.Must(ratelimit.New(ratelimit.Config{
+//		Store:    redis.Limits(),
+//		Policies: []ratelimit.Policy{ratelimit.PerPrincipal(100, time.Minute)},
+//	}))
+//	retries := usher.Must(idempotency.New(idempotency.Config{Store: redis.Idempotency()}))
+//
+// It needs Redis 7 or later, or Valkey, and the setting maxmemory-policy noeviction, which
+// is the default of both: a server that drops keys when its memory is full drops limits and
+// records with them. [Redis.Check] reports such a setting, and belongs in a health check.
+//
+// # What it guarantees
+//
+// A decision over any number of policies is one script and one round trip. It charges all
+// of them or none, also if the server fails in between or what it keeps cannot be read. The
+// result is the same as that of a [ratelimit.Memory] at the same instant: both count in
+// integers. Time is that of the server, so the clocks of processes may differ; only
+// calendar windows need them to be right to within the length of a window.
+//
+// The package never repeats a call by itself. A caller may: a decision with the same ID, or
+// a claim with the same token, is charged or made once even if the first reply was lost.
+//
+// A call ends with its context, whatever the server does, or with an error of package
+// usher: ErrUnavailable if there is no connection or the server accepts no call at present,
+// ErrFull if its memory is full, ErrCorrupt if something else has written to the keys, and
+// ErrClosed. Nothing is charged if the memory is full; claims can still be renewed, and
+// end as a tombstone if there is no room for their response. No error has a credential or a
+// key in it.
+//
+// # What it does not guarantee
+//
+// Redis replicates asynchronously, and by default writes to disk only from time to time;
+// with appendonly yes, once a second. When it fails over or crashes, what it had acknowledged
+// last may be lost: limits then admit that much more, and a claim that was lost can be made
+// again while its request is running. Where a request must run at most once even then, keep
+// the record in the database of the handler.
+// If the clock of the server is set back, limits count as if what was used had been used
+// just now.
+//
+// # What it stores
+//
+// All keys begin with {Prefix}, so in a cluster one node has them all, and the keys of an
+// application can be found with SCAN:
+//
+//	{orders}:limit:POLICY:DIGEST    what a key has used, until that counts no more
+//	{orders}:places:POLICY:DIGEST   the places of a concurrency limit, until their leases end
+//	{orders}:call:ID                the results of a call, for 5 seconds
+//	{orders}:record:OWNER NAME      an idempotency record, for its TTL
+//
+// DIGEST, ID, OWNER and NAME are bytes of hashes and numbers, and reveal nothing about a
+// caller. A key with a token bucket or a calendar window takes about 200 bytes of memory; a
+// rolling window takes 12 bytes more for each request that counts, a place 28, and a record
+// about 250 and its response. To repair a value that cannot be read, delete its key: what
+// it counted is forgotten.
+package usherredis

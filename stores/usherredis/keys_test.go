@@ -1,0 +1,194 @@
+package usherredis_test
+
+import (
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/usher-go/usher/idempotency"
+	"github.com/usher-go/usher/internal/servers"
+	"github.com/usher-go/usher/ratelimit"
+	"github.com/usher-go/usher/stores/usherredis"
+)
+
+// useAll uses every kind of key.
+func useAll(t testing.TB, r *usherredis.Redis) {
+	t.Helper()
+	var charges []ratelimit.Charge
+	for name, l := range limits {
+		charges = append(charges, charge(strings.ReplaceAll(name, " ", "-"), l, 1))
+	}
+	rand.Shuffle(len(charges), func(i, j int) { charges[i], charges[j] = charges[j], charges[i] })
+	taken := take(t, r.Limits(), charges...).Charges
+	for i := range taken {
+		taken[i].Cost = 2
+	}
+	if err := r.Limits().Adjust(t.Context(), decision(taken...)); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range taken {
+		if c.Moved != 2 {
+			t.Errorf("%v: %d units moved, want 2", c.Limit, c.Moved)
+		}
+		if c.Limit.Algorithm() == ratelimit.AlgorithmConcurrency {
+			place := ratelimit.Place{Policy: c.Policy, Key: c.Key, TakenBy: c.TakenBy}
+			if lost, err := r.Limits().Renew(t.Context(), []ratelimit.Place{place, place}, time.Minute); err != nil || len(lost) > 0 {
+				t.Errorf("Renew: %v, %v", lost, err)
+			}
+		}
+	}
+	first, second := newClaim(), newClaim()
+	win(t, r.Idempotency(), first)
+	win(t, r.Idempotency(), second)
+	claims := []idempotency.ClaimID{{Key: first.Key, Token: first.Token}, {Key: second.Key, Token: second.Token}}
+	if lost, err := r.Idempotency().Renew(t.Context(), claims, time.Minute); err != nil || len(lost) > 0 {
+		t.Errorf("Renew: %v, %v", lost, err)
+	}
+	if _, err := r.Idempotency().Finish(t.Context(), done(first, "response")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestPrefixesAreApart(t *testing.T) {
+	s := servers.Redis(t)
+	one, other := open(t, s.Addr, "orders"), open(t, s.Addr, "orders2")
+	useAll(t, one)
+	for name, l := range limits {
+		wantLeft(t, other.Limits(), charge(strings.ReplaceAll(name, " ", "-"), l, 1), 5)
+	}
+	c := newClaim()
+	win(t, one.Idempotency(), c)
+	c.Token[1]++
+	win(t, other.Idempotency(), c)
+}
+
+func TestAllKeysExpire(t *testing.T) {
+	s := servers.Redis(t)
+	useAll(t, open(t, s.Addr, "orders"))
+	all := keys(t, s.Addr)
+	if len(all) != 4+2+2 {
+		t.Errorf("%d keys, want 4 of limits, 2 of calls and 2 of records", len(all))
+	}
+	_, year := limits["calendar window"].Window(time.Now())
+	for part, want := range map[string]time.Duration{
+		":limit:token-bucket:":    36 * time.Minute, // in which 3 of 5 units in an hour are earned
+		":limit:rolling-window:":  time.Hour,
+		":limit:calendar-window:": time.Until(year),
+		":places:concurrency:":    time.Minute,
+		":call:":                  5 * time.Second,
+		":record:":                time.Hour,
+	} {
+		for _, key := range all {
+			if !strings.HasPrefix(key, "{orders}"+part) {
+				continue
+			}
+			const slack = 20 * time.Second
+			m := must(t, s.Addr, "PTTL", key)
+			ms, err := m.AsInt64()
+			if ttl := time.Duration(ms) * time.Millisecond; err != nil || ttl <= 0 || ttl < want-slack || ttl > want+slack {
+				t.Errorf("the key %q expires in %v, want %v (%v)", key, ttl, want, err)
+			}
+		}
+	}
+}
+
+// A server in cluster mode refuses keys that a script has not declared, and keys of several
+// slots.
+func TestAClusterRunsEveryScriptOnOneSlot(t *testing.T) {
+	s := servers.Redis(t, "cluster-enabled", "yes")
+	must(t, s.Addr, "CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+	var client rueidis.Client
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		var err error
+		client, err = rueidis.NewClient(rueidis.ClientOption{
+			InitAddress: []string{s.Addr}, DisableCache: true, AlwaysPipelining: true,
+		})
+		if err == nil {
+			if err = client.Do(t.Context(), client.B().Set().Key("k").Value("v").Build()).Error(); err == nil {
+				break
+			}
+			client.Close()
+		}
+		if time.Now().After(end) {
+			t.Fatal(err)
+		}
+	}
+	defer client.Close()
+	r, err := usherredis.Open(usherredis.Config{Client: client, Prefix: "orders"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	useAll(t, r)
+	if err := r.Check(t.Context()); err != nil {
+		t.Errorf("Check: %v", err)
+	}
+	slot := func(key string) int64 {
+		m := must(t, s.Addr, "CLUSTER", "KEYSLOT", key)
+		n, err := m.AsInt64()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	for _, key := range keys(t, s.Addr) {
+		if key != "k" && slot(key) != slot("orders") {
+			t.Errorf("the key %q is not in the slot of its prefix", key)
+		}
+	}
+	_ = r.Close()
+	if err := client.Do(t.Context(), client.B().Ping().Build()).Error(); err != nil {
+		t.Errorf("Close has closed a client that it has not made: %v", err)
+	}
+}
+
+// What is stored goes once it is as good as nothing.
+func TestKeysGoWithTheirUse(t *testing.T) {
+	s := servers.Redis(t)
+	l := open(t, s.Addr, newPrefix()).Limits()
+	var charges []ratelimit.Charge
+	for _, c := range []ratelimit.Charge{
+		charge("bucket", ratelimit.TokenBucket(5, time.Hour, 5), 3),
+		charge("rolling", ratelimit.RollingWindow(5, time.Hour), 3),
+		charge("places", ratelimit.Concurrency(5), 3),
+	} {
+		c = take(t, l, c).Charges[0]
+		c.Cost = -3
+		charges = append(charges, c)
+	}
+	if err := l.Adjust(t.Context(), decision(charges...)); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range keys(t, s.Addr) {
+		if !strings.Contains(key, ":call:") {
+			t.Errorf("the key %q is left after a refund", key)
+		}
+	}
+	// A request that is refused by one policy costs the others nothing.
+	if d := take(t, l, charge("bucket", ratelimit.TokenBucket(5, time.Hour, 5), 1), charge("none", ratelimit.Nothing(), 1)); d.Admitted {
+		t.Error("admitted under a limit of nothing")
+	}
+	for _, key := range keys(t, s.Addr) {
+		if !strings.Contains(key, ":call:") {
+			t.Errorf("the key %q is left after a refusal", key)
+		}
+	}
+	short := charge("short", ratelimit.RollingWindow(5, 20*time.Millisecond), 1)
+	take(t, l, short)
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		n := 0
+		for _, key := range keys(t, s.Addr) {
+			if strings.Contains(key, ":short:") {
+				n++
+			}
+		}
+		if n == 0 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the key of a window that has ended is left")
+		}
+	}
+}

@@ -1,0 +1,101 @@
+-- The places of a key under concurrency limits: what each decision has taken, and until
+-- when. They are counted apart from what the key uses under limits of other algorithms.
+--
+-- Places are stored as the list {version, used, first, last, rows} in MessagePack: their
+-- number, the instants before which no lease ends and after which none is left, and a
+-- string with a row for each decision. So a decision usually reads no row.
+local PLACES_VERSION = 1
+local ROW, ROW_SIZE = '>c16I4I8', 28 -- the ID of the decision, places, the end of the lease
+local ID_SIZE = 16
+
+-- Returns the places in a stored value, or nil if that cannot be any.
+local function places(value)
+  if not value then
+    return { used = 0, first = 0, last = 0, rows = '' }
+  end
+  local ok, list, more = pcall(cmsgpack.unpack, value)
+  if not ok or more ~= nil or type(list) ~= 'table' or #list ~= 5 or list[1] ~= PLACES_VERSION
+    or not (whole(list[2]) and whole(list[3]) and whole(list[4]))
+    or type(list[5]) ~= 'string' or #list[5] % ROW_SIZE ~= 0 then
+    return nil
+  end
+  return { used = list[2], first = list[3], last = list[4], rows = list[5] }
+end
+
+local function stored(p)
+  return cmsgpack.pack({ PLACES_VERSION, p.used, p.first, p.last, p.rows })
+end
+
+-- Frees the places whose lease has ended.
+local function free(p, now)
+  if now < p.first then
+    return
+  end
+  local used, first, left = 0, nil, {}
+  for at = 1, #p.rows, ROW_SIZE do
+    local _, n, ends = struct.unpack(ROW, p.rows, at)
+    if ends > now then
+      used, first = used + n, math.min(first or ends, ends)
+      table.insert(left, string.sub(p.rows, at, at + ROW_SIZE - 1))
+    end
+  end
+  p.used, p.first, p.rows = used, first or 0, table.concat(left)
+end
+
+-- Returns where the row of a decision begins, the number of its places, and the end of
+-- their lease, or nil if it has none.
+local function find(p, by)
+  local at = string.find(p.rows, by, 1, true)
+  while at and at % ROW_SIZE ~= 1 do
+    at = string.find(p.rows, by, at + 1, true)
+  end
+  if not at then
+    return nil
+  end
+  return at, struct.unpack('>I4I8', p.rows, at + ID_SIZE)
+end
+
+-- Replaces the row at a position, or adds one at the end. A row without places is removed.
+local function put(p, at, by, n, ends)
+  local row = n > 0 and struct.pack(ROW, by, n, ends) or ''
+  p.rows = string.sub(p.rows, 1, at - 1) .. row .. string.sub(p.rows, at + ROW_SIZE)
+end
+
+-- Starts a lease until this instant.
+local function begin(p, ends)
+  p.first = p.first == 0 and ends or math.min(p.first, ends)
+  p.last = math.max(p.last, ends)
+end
+
+-- Takes n places for a decision.
+local function occupy(p, by, n, ends)
+  if n > 0 then
+    put(p, #p.rows + 1, by, n, ends)
+    begin(p, ends)
+    p.used = p.used + n
+  end
+end
+
+-- Takes up to n more places for a decision that has some, or frees up to -n of its own.
+-- Returns how many it has moved: none for a decision that has none.
+local function settle(p, quota, by, n)
+  local at, own, ends = find(p, by)
+  if not at then
+    return 0
+  end
+  local moved = math.max(math.min(n, math.max(quota - p.used, 0)), -own)
+  put(p, at, by, own + moved, ends)
+  p.used = p.used + moved
+  return moved
+end
+
+-- Starts the lease of a decision again. Returns false if it has no places.
+local function renew(p, by, ends)
+  local at, n = find(p, by)
+  if not at then
+    return false
+  end
+  put(p, at, by, n, ends)
+  begin(p, ends)
+  return true
+end

@@ -1,0 +1,131 @@
+package usherredis
+
+import (
+	"cmp"
+	"errors"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/idempotency"
+	"github.com/usher-go/usher/ratelimit"
+)
+
+// A Config configures a [Redis].
+type Config struct {
+	// URL names the server and the credentials, for instance
+	// "redis://user:password@redis.internal:6379/0". The scheme rediss uses TLS, and unix a
+	// socket. The query parameters dial_timeout and write_timeout replace the defaults of
+	// 200 ms for a new connection and of 1 s, after which a connection counts as dead on
+	// which the server does not respond. URL is required unless there is a Client.
+	URL string
+	// Client is used in place of connections to URL, for instance for Redis Cluster or
+	// Sentinel. Close does not close it. Make it with AlwaysPipelining, so that a late reply
+	// does not cost a connection, with a Dialer.Timeout of at most a few hundred
+	// milliseconds, and with a ConnWriteTimeout of about a second: a call that nobody waits
+	// for any more takes up memory for so long.
+	Client rueidis.Client
+	// Prefix begins all keys: those of one prefix belong to one application. Two
+	// applications that share a server use different ones. It is the hash tag of all keys,
+	// so a cluster keeps them on one node. It is required, and has up to 64 bytes, none of
+	// which is a brace.
+	Prefix string
+}
+
+// A Redis keeps limits and idempotency records on a Redis server. Its stores may be shared
+// by any number of processes. It is safe for concurrent use.
+type Redis struct {
+	// A response of a megabyte must not stand in front of decisions, so records have
+	// connections of their own, unless the client is the caller's.
+	forLimits, forRecords *link
+	limits                *limits
+	records               *records
+}
+
+const maxPrefix = 64
+
+// Open returns a Redis. It makes no connection: the first call of a store does. So a
+// program can start while the server is down; use [Redis.Check] to learn whether it is.
+// Open reports every fault of c at once, each as a [*usher.ConfigError].
+func Open(c Config) (*Redis, error) {
+	var faults []error
+	fault := func(faulty bool, field, reason string) {
+		if faulty {
+			faults = append(faults, &usher.ConfigError{Field: "usherredis.Config." + field, Reason: reason})
+		}
+	}
+	fault(c.Prefix == "", "Prefix", "required")
+	fault(len(c.Prefix) > maxPrefix || strings.ContainsAny(c.Prefix, "{}"), "Prefix", "must have up to 64 bytes and no braces")
+	fault(c.URL == "" && c.Client == nil, "URL", "required unless there is a Client")
+	fault(c.URL != "" && c.Client != nil, "URL", "must be empty if there is a Client")
+	var option rueidis.ClientOption
+	if c.URL != "" {
+		var err error
+		option, err = options(c.URL)
+		// The reason must not repeat a part of the URL, which may be of its password.
+		fault(err != nil, "URL", "must be a URL such as redis://user:password@host:6379/0")
+	}
+	if len(faults) > 0 {
+		return nil, errors.Join(faults...)
+	}
+
+	tag := "{" + c.Prefix + "}:"
+	r := &Redis{forLimits: newLink(option, c.Client), forRecords: newLink(option, c.Client)}
+	r.limits = &limits{store: newStore(r.forLimits), tag: tag}
+	r.records = &records{store: newStore(r.forRecords), tag: tag}
+	return r, nil
+}
+
+// Defaults for what the URL does not say.
+const (
+	dialTimeout  = 200 * time.Millisecond
+	writeTimeout = time.Second
+	keepAlive    = 500 * time.Millisecond
+	bufferSize   = 64 << 10
+)
+
+// options returns the options of a client that repeats no call by itself and never waits
+// longer than its caller.
+func options(address string) (rueidis.ClientOption, error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return rueidis.ClientOption{}, err
+	}
+	if u.Host == "" && u.Path == "" {
+		return rueidis.ClientOption{}, errors.New("neither host nor path")
+	}
+	o, err := rueidis.ParseURL(address)
+	if err != nil {
+		return o, err
+	}
+	o.Dialer.Timeout = cmp.Or(o.Dialer.Timeout, dialTimeout)
+	o.Dialer.KeepAlive = keepAlive
+	o.ConnWriteTimeout = cmp.Or(o.ConnWriteTimeout, writeTimeout)
+	o.ReadBufferEachConn, o.WriteBufferEachConn = bufferSize, bufferSize
+	o.DisableCache, o.DisableRetry = true, true
+	o.ForceSingleClient = len(o.InitAddress) == 1 && o.Sentinel.MasterSet == ""
+	// Otherwise a call that is alone on its connection ends with its deadline, but not when
+	// its context is canceled, and closes the connection if it is late.
+	o.AlwaysPipelining = true
+	return o, nil
+}
+
+// Limits returns the store of package ratelimit: the same one each time. It keeps what a
+// key has used until that counts no more.
+func (r *Redis) Limits() ratelimit.Store { return r.limits }
+
+// Idempotency returns the store of package idempotency: the same one each time.
+func (r *Redis) Idempotency() idempotency.Store { return r.records }
+
+// Close closes both stores and the connections. Calls that are running end with
+// [usher.ErrClosed]. It always returns nil.
+func (r *Redis) Close() error {
+	_ = r.limits.Close()
+	_ = r.records.Close()
+	r.forLimits.close()
+	r.forRecords.close()
+	return nil
+}

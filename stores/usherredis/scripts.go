@@ -1,0 +1,59 @@
+package usherredis
+
+import (
+	_ "embed" // for the scripts
+	"strings"
+
+	"github.com/redis/rueidis"
+)
+
+// The parts of the scripts. A script is the parts that it needs, one after the other.
+var (
+	//go:embed base.lua
+	baseLua string
+	//go:embed law.lua
+	lawLua string
+	//go:embed bucket.lua
+	bucketLua string
+	//go:embed rolling.lua
+	rollingLua string
+	//go:embed calendar.lua
+	calendarLua string
+	//go:embed key.lua
+	keyLua string
+	//go:embed places.lua
+	placesLua string
+	//go:embed call.lua
+	callLua string
+	//go:embed take.lua
+	takeLua string
+	//go:embed adjust.lua
+	adjustLua string
+	//go:embed renew.lua
+	renewLua string
+	//go:embed record.lua
+	recordLua string
+	//go:embed claim.lua
+	claimLua string
+	//go:embed extend.lua
+	extendLua string
+	//go:embed finish.lua
+	finishLua string
+)
+
+// evenIfFull lets a script write when the memory of the server is full.
+const evenIfFull = "#!lua flags=allow-oom"
+
+var (
+	takeScript   = script(baseLua, lawLua, bucketLua, rollingLua, calendarLua, keyLua, placesLua, callLua, takeLua)
+	adjustScript = script(baseLua, lawLua, bucketLua, rollingLua, calendarLua, keyLua, placesLua, callLua, adjustLua)
+	renewScript  = script(evenIfFull, baseLua, placesLua, callLua, renewLua)
+
+	claimScript  = script(baseLua, recordLua, claimLua)
+	extendScript = script(evenIfFull, baseLua, recordLua, extendLua)
+	finishScript = script(baseLua, recordLua, finishLua)
+	// endScript is for results without a payload: what it writes is as long as the claim.
+	endScript = script(evenIfFull, baseLua, recordLua, finishLua)
+)
+
+func script(parts ...string) *rueidis.Lua { return rueidis.NewLuaScript(strings.Join(parts, "\n")) }
