@@ -1,0 +1,50 @@
+package usherpg
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/usher-go/usher"
+)
+
+var _ usher.Checker = (*Postgres)(nil)
+
+// Check implements [usher.Checker]. It returns nil if all stores of p can be used.
+func (p *Postgres) Check(ctx context.Context) error {
+	err := p.call(ctx, "check", func(ctx context.Context) error {
+		return pgx.BeginFunc(ctx, p.pool, func(tx pgx.Tx) error { return p.check(ctx, tx) })
+	})
+	if f, ok := errors.AsType[*failure](err); ok && f.cause != nil && errors.Is(f, usher.ErrUnavailable) {
+		return &failure{kind: f.kind, cause: f.cause, text: f.text + ": check the address, the credentials and MaxConns of the pool, and that the server is running"}
+	}
+	return err
+}
+
+func (p *Postgres) check(ctx context.Context, tx pgx.Tx) error {
+	var replica, readOnly bool
+	var isolation string
+	err := tx.QueryRow(ctx, `SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on',
+		current_setting('transaction_isolation')`).Scan(&replica, &readOnly, &isolation)
+	if err != nil {
+		return err
+	}
+	switch {
+	case replica:
+		return &failure{kind: usher.ErrUnavailable, text: "the server is a replica, which cannot be written: connect to the primary, for instance with target_session_attrs=read-write"}
+	case readOnly:
+		return &failure{kind: usher.ErrUnavailable, text: "the database is read-only: set default_transaction_read_only of the server, the database and the role to off"}
+	case isolation != "read committed":
+		return &failure{kind: usher.ErrUnavailable, text: fmt.Sprintf("transactions are %s, in which concurrent calls fail: set default_transaction_isolation of the pool to read committed", isolation)}
+	}
+	s, err := versionOf(ctx, tx, p.schema)
+	if err != nil {
+		return err
+	}
+	if s.version < known {
+		return &failure{kind: usher.ErrSchema, text: fmt.Sprintf("the schema %q has migration %d of %d: call usherpg.Migrate before the program serves", p.schema, s.version, known)}
+	}
+	return s.usable(p.schema)
+}

@@ -1,0 +1,2 @@
+// Package usherpg keeps the data of usher in PostgreSQL.
+package usherpg

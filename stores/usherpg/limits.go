@@ -1,0 +1,203 @@
+package usherpg
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/ratelimit"
+)
+
+// limits is the store of rate limits. What its calls do is written in
+// migrations/0002_limits.sql; each is one statement.
+type limits struct {
+	store
+	pg *Postgres
+
+	take, adjust, renew string // statements
+}
+
+func newLimits(p *Postgres) *limits {
+	// The casts fix the types also where the pool sends texts.
+	const charges = "$1::bigint, $2::bigint, $3::bigint, $4::text[], $5::bytea[], " +
+		"$6::smallint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::text[], $11::bigint[], "
+	return &limits{
+		store: newStore(p.open), pg: p,
+		take: "SELECT admitted, called_at, violated, remaining, resets, waits FROM " + p.function("take_v1") +
+			"(" + charges + "$12::bigint[], $13::boolean[], $14::bigint[], $15::bigint[], $16::bigint[])",
+		adjust: "SELECT " + p.function("adjust_v1") +
+			"(" + charges + "$12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[])",
+		renew: "SELECT lost FROM " + p.function("renew_places_v1") +
+			"($1::bigint, $2::text[], $3::bytea[], $4::bigint[], $5::bigint[], $6::bigint) AS lost",
+	}
+}
+
+// The bounds of a call.
+const (
+	maxCharges = 16
+	maxPlaces  = 1000
+)
+
+var (
+	errID     = errors.New("usherpg: a decision without an ID")
+	errTwice  = errors.New("usherpg: a policy occurs twice in one decision")
+	errMany   = fmt.Errorf("usherpg: more than %d policies in one decision", maxCharges)
+	errPlaces = fmt.Errorf("usherpg: more than %d places in one call", maxPlaces)
+	errReply  = &failure{text: "the reply of PostgreSQL belongs to another call", kind: usher.ErrCorrupt}
+)
+
+// charges are the arguments of a decision, by column: the functions take arrays.
+type charges struct {
+	order                          []*ratelimit.Charge // by policy
+	policies, zones                []string
+	keys                           [][]byte
+	algorithms                     []int16
+	quotas, bursts, periods, costs []int64
+	ends, nextEnds                 []int64
+}
+
+// chargesOf returns the arguments for d. All callers sort by policy, so that no two
+// decisions wait for each other's rows.
+func chargesOf(d *ratelimit.Decision) (*charges, error) {
+	n := len(d.Charges)
+	switch {
+	case d.ID == (ratelimit.ID{}):
+		return nil, errID
+	case n > maxCharges:
+		return nil, errMany
+	}
+	c := &charges{order: make([]*ratelimit.Charge, n)}
+	for i := range d.Charges {
+		c.order[i] = &d.Charges[i]
+	}
+	slices.SortFunc(c.order, func(a, b *ratelimit.Charge) int { return cmp.Compare(a.Policy, b.Policy) })
+	for i, x := range c.order {
+		if i > 0 && c.order[i-1].Policy == x.Policy {
+			return nil, errTwice
+		}
+		digest, l := x.Key.Digest(), &x.Limit
+		period, zone := l.Per().Microseconds(), ""
+		var end, next int64
+		if l.Algorithm() == ratelimit.AlgorithmCalendarWindow {
+			unit, location := l.Calendar()
+			period, zone = int64(unit), location.String()
+			end, next = x.Windows[0].End.UnixMicro(), x.Windows[1].End.UnixMicro()
+		}
+		c.policies, c.keys = append(c.policies, x.Policy), append(c.keys, digest[:])
+		c.algorithms = append(c.algorithms, int16(l.Algorithm()))
+		c.quotas, c.bursts = append(c.quotas, l.Quota()), append(c.bursts, l.Burst())
+		c.periods, c.zones = append(c.periods, period), append(c.zones, zone)
+		c.costs = append(c.costs, x.Cost)
+		c.ends, c.nextEnds = append(c.ends, end), append(c.nextEnds, next)
+	}
+	return c, nil
+}
+
+// Take implements [ratelimit.Store].
+func (s *limits) Take(ctx context.Context, d *ratelimit.Decision) error {
+	c, err := chargesOf(d)
+	if err != nil {
+		return err
+	}
+	var minima, leases []int64
+	var shadows []bool
+	for _, x := range c.order {
+		minima, shadows, leases = append(minima, x.MinRemaining), append(shadows, x.Shadow), append(leases, x.Lease.Microseconds())
+	}
+	var admitted bool
+	var at int64
+	var violated []bool
+	var remaining, resets, waits []int64
+	err = s.call(ctx, "take", func(ctx context.Context) error {
+		return s.pg.pool.QueryRow(ctx, s.take, int64(d.ID.Node), int64(d.ID.Seq), s.pg.clock,
+			c.policies, c.keys, c.algorithms, c.quotas, c.bursts, c.periods, c.zones,
+			c.costs, minima, shadows, c.ends, c.nextEnds, leases).
+			Scan(&admitted, &at, &violated, &remaining, &resets, &waits)
+	})
+	n := len(c.order)
+	switch {
+	case err != nil:
+		return err
+	case len(violated) != n || len(remaining) != n || len(resets) != n || len(waits) != n:
+		return errReply
+	}
+	d.Admitted = admitted
+	for i, x := range c.order {
+		x.Violated, x.Remaining, x.Reset = violated[i], remaining[i], time.Duration(resets[i])*time.Microsecond
+		if x.Wait = time.Duration(waits[i]) * time.Microsecond; waits[i] < 0 {
+			x.Wait = -1
+		}
+		x.TakenBy, x.TakenAt = d.ID, at
+	}
+	return nil
+}
+
+// Adjust implements [ratelimit.Store].
+func (s *limits) Adjust(ctx context.Context, d *ratelimit.Decision) error {
+	c, err := chargesOf(d)
+	if err != nil {
+		return err
+	}
+	var nodes, seqs, at, moved []int64
+	for _, x := range c.order {
+		nodes, seqs, at = append(nodes, int64(x.TakenBy.Node)), append(seqs, int64(x.TakenBy.Seq)), append(at, x.TakenAt)
+	}
+	err = s.call(ctx, "adjust", func(ctx context.Context) error {
+		return s.pg.pool.QueryRow(ctx, s.adjust, int64(d.ID.Node), int64(d.ID.Seq), s.pg.clock,
+			c.policies, c.keys, c.algorithms, c.quotas, c.bursts, c.periods, c.zones,
+			c.costs, nodes, seqs, at, c.ends, c.nextEnds).
+			Scan(&moved)
+	})
+	switch {
+	case err != nil:
+		return err
+	case len(moved) != len(c.order):
+		return errReply
+	}
+	for i, x := range c.order {
+		x.Moved = moved[i]
+	}
+	return nil
+}
+
+// Renew implements [ratelimit.Store].
+func (s *limits) Renew(ctx context.Context, places []ratelimit.Place, lease time.Duration) (lost []ratelimit.Place, err error) {
+	if len(places) > maxPlaces {
+		return nil, errPlaces
+	}
+	var policies []string
+	var keys [][]byte
+	var nodes, seqs []int64
+	for i := range places {
+		p := &places[i]
+		digest := p.Key.Digest()
+		policies, keys = append(policies, p.Policy), append(keys, digest[:])
+		nodes, seqs = append(nodes, int64(p.TakenBy.Node)), append(seqs, int64(p.TakenBy.Seq))
+	}
+	err = s.call(ctx, "renew places", func(ctx context.Context) error {
+		lost = lost[:0]
+		rows, err := s.pg.pool.Query(ctx, s.renew, s.pg.clock, policies, keys, nodes, seqs, lease.Microseconds())
+		if err != nil {
+			return err
+		}
+		var i int
+		_, err = pgx.ForEachRow(rows, []any{&i}, func() error {
+			if i < 1 || i > len(places) {
+				return errReply
+			}
+			lost = append(lost, places[i-1])
+			return nil
+		})
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return lost, nil
+}

@@ -1,0 +1,95 @@
+package usherpg
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/idempotency"
+	"github.com/usher-go/usher/ratelimit"
+)
+
+// A Config says where usher keeps its data.
+type Config struct {
+	// Pool has the connections. It is required, and remains the caller's: nothing here
+	// closes it. Its MaxConns bounds how many calls run at a time; the others wait for a
+	// connection until their contexts end.
+	Pool *pgxpool.Pool
+	// Schema is the schema for the tables and functions of usher, and for nothing else.
+	// Several schemas of one database are as independent as several databases. Empty
+	// means "usher".
+	Schema string
+}
+
+// A Postgres has the stores of a database that [Migrate] has set up. It is safe for
+// concurrent use and starts no goroutine.
+type Postgres struct {
+	store
+	pool   *pgxpool.Pool
+	schema string
+	// clock is the microseconds since 1970 by which limits are decided; nil for the clock
+	// of the server.
+	clock *int64
+}
+
+// Open returns the stores of a database. It does not connect, so a program can start
+// before its database does: [Postgres.Check] reports whether the database can be used.
+// Open reports every fault of c at once, each as a [*usher.ConfigError].
+func Open(c Config) (*Postgres, error) {
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	return &Postgres{store: newStore(context.Background()), pool: c.Pool, schema: c.schema()}, nil
+}
+
+// check returns the faults of c.
+func (c *Config) check() error {
+	var faults []error
+	if c.Pool == nil {
+		faults = append(faults, &usher.ConfigError{Field: "usherpg.Config.Pool", Reason: "is required"})
+	}
+	switch name := c.schema(); {
+	case len(name) > maxName || strings.ContainsRune(name, 0):
+		faults = append(faults, &usher.ConfigError{Field: "usherpg.Config.Schema", Reason: "must have at most 63 bytes, none of them 0"})
+	case strings.HasPrefix(name, "pg_") || name == "information_schema":
+		faults = append(faults, &usher.ConfigError{Field: "usherpg.Config.Schema", Reason: "must not be a schema of PostgreSQL itself"})
+	}
+	return errors.Join(faults...)
+}
+
+// maxName is the length to which PostgreSQL cuts longer names.
+const maxName = 63
+
+func (c *Config) schema() string {
+	if c.Schema == "" {
+		return "usher"
+	}
+	return c.Schema
+}
+
+// function returns the name of a function for use in SQL.
+func (p *Postgres) function(name string) string {
+	return pgx.Identifier{p.schema, name}.Sanitize()
+}
+
+// Limits returns the store of rate limits. Closing it leaves p open.
+func (p *Postgres) Limits() ratelimit.Store { return newLimits(p) }
+
+// Idempotency returns the store of idempotency keys. A handler that keeps its own data in
+// the same database ends its claim in its own transaction, with FinishTx: its effect
+// and the record of it are then stored together, or not at all. Closing the store leaves p
+// open.
+func (p *Postgres) Idempotency() idempotency.TxStore[pgx.Tx] { return newRecords(p) }
+
+// IdempotencySQL returns the same store as [Postgres.Idempotency], for handlers whose
+// transactions are those of database/sql, or of a library over it.
+func (p *Postgres) IdempotencySQL() idempotency.TxStore[SQLTx] { return &sqlRecords{newRecords(p)} }
+
+// Close ends the use of p and of all its stores: later calls return [usher.ErrClosed], and
+// those that are running end at once. It leaves the pool open. Closing again does nothing
+// and returns nil.
+func (p *Postgres) Close() error { return p.store.Close() }
