@@ -2,7 +2,6 @@ package usherpg
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -14,13 +13,9 @@ var _ usher.Checker = (*Postgres)(nil)
 
 // Check implements [usher.Checker]. It returns nil if all stores of p can be used.
 func (p *Postgres) Check(ctx context.Context) error {
-	err := p.call(ctx, "check", func(ctx context.Context) error {
+	return p.call(ctx, "check", func(ctx context.Context) error {
 		return pgx.BeginFunc(ctx, p.pool, func(tx pgx.Tx) error { return p.check(ctx, tx) })
 	})
-	if f, ok := errors.AsType[*failure](err); ok && f.cause != nil && errors.Is(f, usher.ErrUnavailable) {
-		return &failure{kind: f.kind, cause: f.cause, text: f.text + ": check the address, the credentials and MaxConns of the pool, and that the server is running"}
-	}
-	return err
 }
 
 func (p *Postgres) check(ctx context.Context, tx pgx.Tx) error {

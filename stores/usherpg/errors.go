@@ -68,18 +68,22 @@ func failed(what string, err error) error {
 
 const hintPooler = "; behind PgBouncer, set DefaultQueryExecMode of the pool to QueryExecModeCacheDescribe"
 
-// reason says why a call has had no response. It contains no part of a DSN.
+// reason says why a call has had no response, and what to look at. It contains no part of
+// a DSN.
 func reason(err error) string {
 	op, ok := errors.AsType[*net.OpError](err)
+	_, unknown := errors.AsType[*net.DNSError](err)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
-		return "PostgreSQL has not responded in time, or no connection of the pool was free"
+		return "PostgreSQL has not responded in time, or no connection of the pool was free: check the server, the network and MaxConns of the pool"
 	case errors.Is(err, context.Canceled):
 		return "the call was canceled"
+	case unknown:
+		return "the host of PostgreSQL is unknown: check the address of the pool"
 	case ok && op.Err != nil:
-		return "PostgreSQL cannot be reached: " + op.Op + ": " + op.Err.Error()
+		return "PostgreSQL cannot be reached (" + op.Err.Error() + "): check that it is running, and the address of the pool"
 	default:
-		return "the connection to PostgreSQL has failed"
+		return "the connection to PostgreSQL has failed: check that it is running, and the configuration of the pool"
 	}
 }
 

@@ -42,6 +42,8 @@ func newLimits(p *Postgres) *limits {
 const (
 	maxCharges = 16
 	maxPlaces  = 1000
+	// maxCost is far above every quota, and far from overflow.
+	maxCost = 1 << 50
 )
 
 var (
@@ -93,7 +95,7 @@ func chargesOf(d *ratelimit.Decision) (*charges, error) {
 		c.algorithms = append(c.algorithms, int16(l.Algorithm()))
 		c.quotas, c.bursts = append(c.quotas, l.Quota()), append(c.bursts, l.Burst())
 		c.periods, c.zones = append(c.periods, period), append(c.zones, zone)
-		c.costs = append(c.costs, x.Cost)
+		c.costs = append(c.costs, max(min(x.Cost, maxCost), -maxCost))
 		c.ends, c.nextEnds = append(c.ends, end), append(c.nextEnds, next)
 	}
 	return c, nil
@@ -105,17 +107,21 @@ func (s *limits) Take(ctx context.Context, d *ratelimit.Decision) error {
 	if err != nil {
 		return err
 	}
+	if len(c.order) == 0 {
+		d.Admitted = true
+		return s.closed()
+	}
 	var minima, leases []int64
 	var shadows []bool
 	for _, x := range c.order {
-		minima, shadows, leases = append(minima, x.MinRemaining), append(shadows, x.Shadow), append(leases, x.Lease.Microseconds())
+		minima, shadows, leases = append(minima, min(x.MinRemaining, maxCost)), append(shadows, x.Shadow), append(leases, x.Lease.Microseconds())
 	}
 	var admitted bool
 	var at int64
 	var violated []bool
 	var remaining, resets, waits []int64
 	err = s.call(ctx, "take", func(ctx context.Context) error {
-		return s.pg.pool.QueryRow(ctx, s.take, int64(d.ID.Node), int64(d.ID.Seq), s.pg.clock,
+		return s.pg.pool.QueryRow(ctx, s.take, int64(d.ID.Node), int64(d.ID.Seq), s.pg.now(),
 			c.policies, c.keys, c.algorithms, c.quotas, c.bursts, c.periods, c.zones,
 			c.costs, minima, shadows, c.ends, c.nextEnds, leases).
 			Scan(&admitted, &at, &violated, &remaining, &resets, &waits)
@@ -144,12 +150,15 @@ func (s *limits) Adjust(ctx context.Context, d *ratelimit.Decision) error {
 	if err != nil {
 		return err
 	}
+	if len(c.order) == 0 {
+		return s.closed()
+	}
 	var nodes, seqs, at, moved []int64
 	for _, x := range c.order {
 		nodes, seqs, at = append(nodes, int64(x.TakenBy.Node)), append(seqs, int64(x.TakenBy.Seq)), append(at, x.TakenAt)
 	}
 	err = s.call(ctx, "adjust", func(ctx context.Context) error {
-		return s.pg.pool.QueryRow(ctx, s.adjust, int64(d.ID.Node), int64(d.ID.Seq), s.pg.clock,
+		return s.pg.pool.QueryRow(ctx, s.adjust, int64(d.ID.Node), int64(d.ID.Seq), s.pg.now(),
 			c.policies, c.keys, c.algorithms, c.quotas, c.bursts, c.periods, c.zones,
 			c.costs, nodes, seqs, at, c.ends, c.nextEnds).
 			Scan(&moved)
@@ -168,8 +177,11 @@ func (s *limits) Adjust(ctx context.Context, d *ratelimit.Decision) error {
 
 // Renew implements [ratelimit.Store].
 func (s *limits) Renew(ctx context.Context, places []ratelimit.Place, lease time.Duration) (lost []ratelimit.Place, err error) {
-	if len(places) > maxPlaces {
+	switch {
+	case len(places) > maxPlaces:
 		return nil, errPlaces
+	case len(places) == 0:
+		return nil, s.closed()
 	}
 	var policies []string
 	var keys [][]byte
@@ -182,7 +194,7 @@ func (s *limits) Renew(ctx context.Context, places []ratelimit.Place, lease time
 	}
 	err = s.call(ctx, "renew places", func(ctx context.Context) error {
 		lost = lost[:0]
-		rows, err := s.pg.pool.Query(ctx, s.renew, s.pg.clock, policies, keys, nodes, seqs, lease.Microseconds())
+		rows, err := s.pg.pool.Query(ctx, s.renew, s.pg.now(), policies, keys, nodes, seqs, lease.Microseconds())
 		if err != nil {
 			return err
 		}

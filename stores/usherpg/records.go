@@ -74,8 +74,11 @@ func (s *records) Claim(ctx context.Context, c idempotency.Claim) (idempotency.R
 
 // Renew implements [idempotency.Store].
 func (s *records) Renew(ctx context.Context, claims []idempotency.ClaimID, lease time.Duration) (lost []idempotency.ClaimID, err error) {
-	if len(claims) > idempotency.MaxRenew {
+	switch {
+	case len(claims) > idempotency.MaxRenew:
 		return nil, errRenew
+	case len(claims) == 0:
+		return nil, s.closed()
 	}
 	owners, names, tokens := make([][]byte, len(claims)), make([][]byte, len(claims)), make([][]byte, len(claims))
 	for i := range claims {

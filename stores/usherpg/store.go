@@ -32,8 +32,8 @@ func (s *store) Close() error {
 // a second time if the first has certainly had no effect, and another attempt may well
 // succeed at once.
 func (s *store) call(ctx context.Context, what string, f func(context.Context) error) error {
-	if s.open.Err() != nil {
-		return usher.ErrClosed
+	if err := s.closed(); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -45,11 +45,19 @@ func (s *store) call(ctx context.Context, what string, f func(context.Context) e
 	switch {
 	case err == nil:
 		return nil
-	case s.open.Err() != nil:
+	case s.closed() != nil:
 		return usher.ErrClosed
 	default:
 		return failed(what, err)
 	}
+}
+
+// closed returns an error if the store is closed.
+func (s *store) closed() error {
+	if s.open.Err() != nil {
+		return usher.ErrClosed
+	}
+	return nil
 }
 
 // again reports whether a call had no effect and may succeed if it is repeated: it was

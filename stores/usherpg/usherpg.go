@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -31,9 +32,7 @@ type Postgres struct {
 	store
 	pool   *pgxpool.Pool
 	schema string
-	// clock is the microseconds since 1970 by which limits are decided; nil for the clock
-	// of the server.
-	clock *int64
+	clock  func() time.Time // by which limits are decided in tests; nil for that of the server
 }
 
 // Open returns the stores of a database. It does not connect, so a program can start
@@ -69,6 +68,15 @@ func (c *Config) schema() string {
 		return "usher"
 	}
 	return c.Schema
+}
+
+// now returns the argument that sets the clock of a function, in microseconds since 1970:
+// null for the clock of the server.
+func (p *Postgres) now() any {
+	if p.clock == nil {
+		return nil
+	}
+	return p.clock().UnixMicro()
 }
 
 // function returns the name of a function for use in SQL.

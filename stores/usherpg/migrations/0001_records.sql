@@ -109,16 +109,19 @@ BEGIN
 	END IF;
 END $$;
 
--- remove_records removes expired records, unless somebody else is at it.
+-- remove_records removes expired records. It waits for nobody.
 CREATE FUNCTION remove_records_v1(most integer) RETURNS bigint
-LANGUAGE sql SET search_path FROM CURRENT AS $$
-	WITH gone AS (
-		DELETE FROM records r USING (
-			SELECT owner, name FROM records WHERE expires <= clock_timestamp()
-			ORDER BY expires LIMIT most FOR UPDATE SKIP LOCKED) dead
-		WHERE r.owner = dead.owner AND r.name = dead.name RETURNING 1)
-	SELECT count(*) FROM gone;
-$$;
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+	now timestamptz := clock_timestamp(); -- a volatile function would keep from using the index
+	n   bigint;
+BEGIN
+	DELETE FROM records r USING (
+		SELECT owner, name FROM records WHERE expires <= now ORDER BY expires LIMIT most FOR UPDATE SKIP LOCKED) gone
+	WHERE r.owner = gone.owner AND r.name = gone.name;
+	GET DIAGNOSTICS n = ROW_COUNT;
+	RETURN n;
+END $$;
 
 -- renew starts the leases of claims again. It returns the positions of those that are
 -- lost.

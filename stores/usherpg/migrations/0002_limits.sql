@@ -73,10 +73,12 @@ CREATE UNLOGGED TABLE calls (
 
 CREATE INDEX calls_called_at ON calls (called_at);
 
--- Where the search for expired limits goes on. The row is the lock of whoever searches.
+-- Where the search for expired limits goes on: one row, which is locked by the call that
+-- searches.
 CREATE UNLOGGED TABLE progress (
-	policy text  COLLATE "C" NOT NULL,
-	key    bytea NOT NULL
+	single boolean PRIMARY KEY CHECK (single),
+	policy text    COLLATE "C" NOT NULL,
+	key    bytea   NOT NULL
 );
 
 -- corrupt fails a call because of what is stored. SQLSTATE UC001 is read by the program.
@@ -423,7 +425,7 @@ DECLARE
 	ended boolean;
 	bad   boolean;
 BEGIN
-	SELECT coalesce(sum(taken) FILTER (WHERE lease_ends > now), 0), bool_or(lease_ends <= now), bool_or(taken <= 0)
+	SELECT coalesce(sum(taken) FILTER (WHERE lease_ends > now), 0), bool_or(lease_ends <= now), bool_or(taken <= 0 OR lease_ends <= 0)
 	INTO used, ended, bad FROM places WHERE policy = p_policy AND key = p_key;
 	IF bad THEN
 		PERFORM corrupt_v1(p_policy);
@@ -652,6 +654,9 @@ BEGIN
 	WHERE (l.policy, l.key) IN (SELECT p, k FROM unnest(policies, keys) AS x (p, k))
 	ORDER BY l.policy, l.key FOR UPDATE;
 	now := microseconds_v1(clock);
+	PERFORM corrupt_v1(p.policy) FROM places p
+	JOIN unnest(policies, keys, nodes, seqs) AS w (policy, key, node, seq) USING (policy, key, node, seq)
+	WHERE p.taken <= 0 OR p.lease_ends <= 0;
 	RETURN QUERY
 		WITH wanted AS (
 			SELECT * FROM unnest(policies, keys, nodes, seqs) WITH ORDINALITY AS w (policy, key, node, seq, i)
@@ -679,14 +684,17 @@ END $$;
 
 -- remove_calls forgets calls that cannot be repeated any more.
 CREATE FUNCTION remove_calls_v1(most integer, clock bigint) RETURNS bigint
-LANGUAGE sql SET search_path FROM CURRENT AS $$
-	WITH gone AS (
-		DELETE FROM calls c USING (
-			SELECT node, seq FROM calls WHERE called_at < microseconds_v1(clock) - 5000000
-			ORDER BY called_at LIMIT most FOR UPDATE SKIP LOCKED) old
-		WHERE c.node = old.node AND c.seq = old.seq RETURNING 1)
-	SELECT count(*) FROM gone;
-$$;
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+	old bigint := microseconds_v1(clock) - 5000000; -- a volatile function would keep from using the index
+	n   bigint;
+BEGIN
+	DELETE FROM calls c USING (
+		SELECT node, seq FROM calls WHERE called_at < old ORDER BY called_at LIMIT most FOR UPDATE SKIP LOCKED) gone
+	WHERE c.node = gone.node AND c.seq = gone.seq;
+	GET DIAGNOSTICS n = ROW_COUNT;
+	RETURN n;
+END $$;
 
 -- remove_limits looks at the next rows after those that it has looked at before, and
 -- removes the expired ones, with their places. After the last row it begins again.
@@ -694,14 +702,14 @@ CREATE FUNCTION remove_limits_v1(most integer, clock bigint) RETURNS bigint
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
 	at   progress;
-	last progress;
+	last record;
 	now  bigint := microseconds_v1(clock);
 	n    bigint;
 BEGIN
 	SELECT * INTO at FROM progress FOR UPDATE SKIP LOCKED;
 	IF NOT FOUND THEN
-		-- Somebody else is at it, or a crash has emptied the table.
-		INSERT INTO progress SELECT '', '' WHERE NOT EXISTS (SELECT 1 FROM progress);
+		-- Another call is at it, or nothing was searched since a crash.
+		INSERT INTO progress SELECT true, '', '' WHERE NOT EXISTS (SELECT 1 FROM progress) ON CONFLICT DO NOTHING;
 		RETURN 0;
 	END IF;
 	SELECT policy, key INTO last FROM (
