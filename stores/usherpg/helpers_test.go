@@ -1,13 +1,23 @@
 package usherpg_test
 
 import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/usher-go/usher/idempotency"
+	"github.com/usher-go/usher/internal/leak"
 	"github.com/usher-go/usher/internal/servers"
+	"github.com/usher-go/usher/ratelimit"
 	"github.com/usher-go/usher/stores/usherpg"
 )
+
+func TestMain(m *testing.M) { leak.Main(m) }
 
 // connect returns a pool for the server at addr, with these changes to its configuration.
 func connect(t testing.TB, addr string, change ...func(*pgxpool.Config)) *pgxpool.Pool {
@@ -20,7 +30,7 @@ func connect(t testing.TB, addr string, change ...func(*pgxpool.Config)) *pgxpoo
 	for _, f := range change {
 		f(c)
 	}
-	pool, err := pgxpool.NewWithConfig(t.Context(), c)
+	pool, err := pgxpool.NewWithConfig(context.Background(), c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,13 +49,107 @@ func open(t testing.TB, pool *pgxpool.Pool) *usherpg.Postgres {
 	return p
 }
 
-// migrated returns a pool for a new server that is set up.
-func migrated(t testing.TB) (*servers.Server, *pgxpool.Pool) {
+// migrated returns a new server that is set up, and a pool for it.
+func migrated(t testing.TB, settings ...string) (*servers.Server, *pgxpool.Pool) {
 	t.Helper()
-	s := servers.Postgres(t)
+	s := servers.Postgres(t, settings...)
 	pool := connect(t, s.Addr)
 	if err := usherpg.Migrate(t.Context(), usherpg.Config{Pool: pool}); err != nil {
 		t.Fatal(err)
 	}
 	return s, pool
+}
+
+func exec(t testing.TB, pool *pgxpool.Pool, sql string, args ...any) {
+	t.Helper()
+	if _, err := pool.Exec(t.Context(), sql, args...); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+func count(t testing.TB, pool *pgxpool.Pool, sql string) (n int) {
+	t.Helper()
+	if err := pool.QueryRow(t.Context(), sql).Scan(&n); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return n
+}
+
+var serial atomic.Uint64
+
+func decision(charges ...ratelimit.Charge) *ratelimit.Decision {
+	return &ratelimit.Decision{ID: ratelimit.ID{Node: 1, Seq: serial.Add(1)}, Charges: charges}
+}
+
+// take takes one unit of a key that is always the same.
+func take(t testing.TB, s ratelimit.Store, l ratelimit.Limit) *ratelimit.Decision {
+	t.Helper()
+	d := decision(ratelimit.Charge{Policy: "policy", Key: ratelimit.TextKey("key"), Limit: l, Cost: 1, Lease: time.Minute})
+	if err := s.Take(t.Context(), d); err != nil {
+		t.Fatalf("Take: %v", err)
+	}
+	return d
+}
+
+// claim returns a claim of a new key, or of the n-th.
+func claim(n ...uint64) idempotency.Claim {
+	c := idempotency.Claim{Lease: time.Minute, TTL: time.Hour}
+	if n == nil {
+		n = []uint64{1<<32 + serial.Add(1)}
+	}
+	binary.BigEndian.PutUint64(c.Key.Name[:], n[0])
+	binary.BigEndian.PutUint64(c.Token[:], serial.Add(1))
+	return c
+}
+
+// done returns the completion of a claim with a response.
+func done(c idempotency.Claim, payload string) idempotency.Completion {
+	return idempotency.Completion{Key: c.Key, Token: c.Token, Result: idempotency.Result{
+		State: idempotency.StateDone, Status: 201, Payload: []byte(payload), TTL: time.Hour,
+	}}
+}
+
+// calls are one call of each method of the stores, by name.
+func calls(p *usherpg.Postgres) map[string]func(context.Context) error {
+	l, r := p.Limits(), p.Idempotency()
+	charge := ratelimit.Charge{Policy: "calls", Key: ratelimit.TextKey("key"), Limit: ratelimit.TokenBucket(1000, time.Second, 1000), Cost: 1}
+	return map[string]func(context.Context) error{
+		"Take":   func(ctx context.Context) error { return l.Take(ctx, decision(charge)) },
+		"Adjust": func(ctx context.Context) error { return l.Adjust(ctx, decision(charge)) },
+		"Renew": func(ctx context.Context) error {
+			_, err := l.Renew(ctx, []ratelimit.Place{{Policy: "calls"}}, time.Minute)
+			return err
+		},
+		"Claim": func(ctx context.Context) error {
+			_, err := r.Claim(ctx, claim())
+			return err
+		},
+		"Renew of claims": func(ctx context.Context) error {
+			c := claim()
+			_, err := r.Renew(ctx, []idempotency.ClaimID{{Key: c.Key, Token: c.Token}}, time.Minute)
+			return err
+		},
+		"Finish": func(ctx context.Context) error {
+			_, err := r.Finish(ctx, done(claim(), ""))
+			if errors.Is(err, idempotency.ErrLost) {
+				err = nil
+			}
+			return err
+		},
+	}
+}
+
+// eventually fails the test unless f returns nil within 10 seconds.
+func eventually(t testing.TB, what string, f func(context.Context) error) {
+	t.Helper()
+	var err error
+	for began := time.Now(); time.Since(began) < 10*time.Second; time.Sleep(10 * time.Millisecond) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		err = f(ctx)
+		cancel()
+		if err == nil {
+			return
+		}
+	}
+	t.Fatalf("%s: %v", what, err)
 }

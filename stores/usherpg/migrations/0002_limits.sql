@@ -142,11 +142,9 @@ BEGIN
 	RETURN stamps[:i + 1] || at || cost || stamps[i + 2:];
 END $$;
 
--- bucket_debt returns how far a token bucket is from full, in the unit of full_at. The
--- instant at which it is full is never further away than an empty bucket needs: it could
--- be only if the clock was set back.
+-- bucket_debt returns how far a token bucket is from full, in the unit of full_at.
 CREATE FUNCTION bucket_debt_v1(u usage, now bigint) RETURNS numeric LANGUAGE sql IMMUTABLE AS $$
-	SELECT least(greatest(u.full_at - now::numeric * u.quota, 0), u.burst::numeric * u.period)
+	SELECT greatest(u.full_at - now::numeric * u.quota, 0)
 $$;
 
 -- debt returns what counts under a new limit of the key: the units that are used, and until
@@ -275,9 +273,16 @@ BEGIN
 	IF (cardinality(usages) <= 4) IS NOT TRUE THEN
 		PERFORM corrupt_v1(policy);
 	END IF;
-	FOREACH u IN ARRAY usages LOOP
+	FOR i IN 1..cardinality(usages) LOOP
+		u := usages[i];
 		IF readable_v1(u) IS NOT TRUE THEN
 			PERFORM corrupt_v1(policy);
+		END IF;
+		-- An empty bucket is full after its burst. Only if the clock was set back can that
+		-- be further away.
+		IF u.algorithm = 1 AND u.full_at > now::numeric * u.quota + u.burst::numeric * u.period THEN
+			u.full_at := now::numeric * u.quota + u.burst::numeric * u.period;
+			usages[i] := u;
 		END IF;
 	END LOOP;
 	IF usages = '{}' THEN
