@@ -192,23 +192,28 @@ func (s *limits) Renew(ctx context.Context, places []ratelimit.Place, lease time
 		policies, keys = append(policies, p.Policy), append(keys, digest[:])
 		nodes, seqs = append(nodes, int64(p.TakenBy.Node)), append(seqs, int64(p.TakenBy.Seq))
 	}
+	var unreadable error
 	err = s.call(ctx, "renew places", func(ctx context.Context) error {
-		lost = lost[:0]
+		lost, unreadable = lost[:0], nil
 		rows, err := s.pg.pool.Query(ctx, s.renew, s.pg.now(), policies, keys, nodes, seqs, lease.Microseconds())
 		if err != nil {
 			return err
 		}
 		var i int
 		_, err = pgx.ForEachRow(rows, []any{&i}, func() error {
-			if i < 1 || i > len(places) {
+			switch {
+			case 1 <= i && i <= len(places):
+				lost = append(lost, places[i-1])
+			case -len(places) <= i && i <= -1:
+				unreadable = &failure{kind: usher.ErrCorrupt, text: fmt.Sprintf("renew places: policy %q: what is stored for a key cannot be read", places[-i-1].Policy)}
+			default:
 				return errReply
 			}
-			lost = append(lost, places[i-1])
 			return nil
 		})
 		return err
 	})
-	if err != nil {
+	if err = cmp.Or(err, unreadable); err != nil {
 		return nil, err
 	}
 	return lost, nil

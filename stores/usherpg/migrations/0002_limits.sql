@@ -646,7 +646,8 @@ BEGIN
 END $$;
 
 -- renew starts the leases of places again. It returns the positions of those that are not
--- in use.
+-- in use, and, as negative numbers, of those that cannot be read: these do not keep the
+-- others from being renewed.
 CREATE FUNCTION renew_places_v1(
 	clock bigint, policies text[], keys bytea[], nodes bigint[], seqs bigint[], lease bigint) RETURNS SETOF integer
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
@@ -659,22 +660,21 @@ BEGIN
 	WHERE (l.policy, l.key) IN (SELECT p, k FROM unnest(policies, keys) AS x (p, k))
 	ORDER BY l.policy, l.key FOR UPDATE;
 	now := microseconds_v1(clock);
-	PERFORM corrupt_v1(p.policy) FROM places p
-	JOIN unnest(policies, keys, nodes, seqs) AS w (policy, key, node, seq) USING (policy, key, node, seq)
-	WHERE p.taken <= 0 OR p.lease_ends <= 0;
 	RETURN QUERY
 		WITH wanted AS (
 			SELECT * FROM unnest(policies, keys, nodes, seqs) WITH ORDINALITY AS w (policy, key, node, seq, i)
 		), renewed AS (
 			UPDATE places p SET lease_ends = now + lease FROM wanted w
-			WHERE p.policy = w.policy AND p.key = w.key AND p.node = w.node AND p.seq = w.seq AND p.lease_ends > now
+			WHERE p.policy = w.policy AND p.key = w.key AND p.node = w.node AND p.seq = w.seq
+				AND p.taken > 0 AND p.lease_ends > now
 			RETURNING p.policy, p.key, p.node, p.seq
 		), kept AS (
 			UPDATE limits l SET expires = greatest(l.expires, now + lease)
 			WHERE (l.policy, l.key) IN (SELECT policy, key FROM renewed)
 		)
-		SELECT i::integer FROM wanted w WHERE NOT EXISTS (
-			SELECT 1 FROM renewed p WHERE p.policy = w.policy AND p.key = w.key AND p.node = w.node AND p.seq = w.seq);
+		SELECT (CASE WHEN p.taken <= 0 OR p.lease_ends <= 0 THEN -w.i ELSE w.i END)::integer
+		FROM wanted w LEFT JOIN places p ON p.policy = w.policy AND p.key = w.key AND p.node = w.node AND p.seq = w.seq
+		WHERE NOT EXISTS (SELECT 1 FROM renewed r WHERE r.policy = w.policy AND r.key = w.key AND r.node = w.node AND r.seq = w.seq);
 END $$;
 
 -- tidy removes, in one of 64 calls, more than 64 calls leave behind on average. It waits
