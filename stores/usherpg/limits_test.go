@@ -2,6 +2,7 @@ package usherpg_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -89,8 +90,8 @@ func TestWhatCannotBeReadIsAnErrorWithTheNameOfThePolicy(t *testing.T) {
 			if err := l.Take(t.Context(), decision(charge)); err != nil {
 				t.Fatal(err)
 			}
-			for place, array := range map[string]string{"first": "ARRAY[" + c.poison + "]", "second": "usages || " + c.poison} {
-				exec(t, pool, "UPDATE usher.limits SET usages = "+array)
+			for place, array := range map[string]string{"first": "ARRAY[" + c.poison + "]", "second": "usages[:1] || " + c.poison} {
+				exec(t, pool, "UPDATE usher.limits SET usages = "+array+" WHERE policy = 'poisoned'")
 				for i, cost := range []int64{1, 0, -1} {
 					call := l.Take
 					if cost < 0 {
@@ -151,6 +152,50 @@ func TestAClockThatIsSetBackDelaysNoLongerThanTheLimit(t *testing.T) {
 			}
 			if take(t, l, limit).Admitted {
 				t.Error("the sixth request is admitted")
+			}
+		})
+	}
+}
+
+// Otherwise a decision that has waited for another would be older than what it reads.
+func TestTheClockIsReadAfterAllKeysAreLocked(t *testing.T) {
+	_, pool := migrated(t)
+	l := open(t, pool).Limits()
+	a := ratelimit.Charge{Policy: "a", Limit: ratelimit.RollingWindow(5, time.Hour), Cost: 1}
+	z := ratelimit.Charge{Policy: "z", Limit: ratelimit.Concurrency(5), Cost: 1, Lease: time.Minute}
+	if err := l.Take(t.Context(), decision(a, z)); err != nil {
+		t.Fatal(err)
+	}
+	for name, call := range map[string]func(*ratelimit.Decision) error{
+		"Take":   func(d *ratelimit.Decision) error { return l.Take(t.Context(), d) },
+		"Adjust": func(d *ratelimit.Decision) error { return l.Adjust(t.Context(), d) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			tx, err := pool.Begin(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := tx.Exec(t.Context(), "SELECT FROM usher.limits WHERE policy = 'z' FOR UPDATE"); err != nil {
+				t.Fatal(err)
+			}
+			d := decision(z, a)
+			ended := make(chan error, 1)
+			go func() { ended <- call(d) }()
+			eventually(t, "the call does not wait", func(context.Context) error {
+				if count(t, pool, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'") == 0 {
+					return context.DeadlineExceeded
+				}
+				return nil
+			})
+			locked := count(t, pool, "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
+			if err := tx.Commit(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-ended; err != nil {
+				t.Fatal(err)
+			}
+			if at := count(t, pool, fmt.Sprintf("SELECT called_at FROM usher.calls WHERE seq = %d", d.ID.Seq)); at < locked {
+				t.Errorf("decided at %d, but its keys were locked until after %d", at, locked)
 			}
 		})
 	}

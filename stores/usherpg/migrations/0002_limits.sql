@@ -278,9 +278,15 @@ BEGIN
 		IF readable_v1(u) IS NOT TRUE THEN
 			PERFORM corrupt_v1(policy);
 		END IF;
-		-- An empty bucket is full after its burst. Only if the clock was set back can that
-		-- be further away.
-		IF u.algorithm = 1 AND u.full_at > now::numeric * u.quota + u.burst::numeric * u.period THEN
+		IF u.algorithm = 2 THEN
+			u := roll_v1(u, now);
+			IF readable_v1(u) IS NOT TRUE THEN
+				PERFORM corrupt_v1(policy); -- the sum of the stamps is wrong
+			END IF;
+			usages[i] := u;
+		ELSIF u.algorithm = 1 AND u.full_at > now::numeric * u.quota + u.burst::numeric * u.period THEN
+			-- An empty bucket is full after its burst. Only if the clock was set back can that
+			-- be further away.
 			u.full_at := now::numeric * u.quota + u.burst::numeric * u.period;
 			usages[i] := u;
 		END IF;
@@ -293,13 +299,7 @@ BEGIN
 		usages := switch_v1(usages, l, now, ends, next_ends);
 		u := usages[1];
 	END IF;
-	IF u.algorithm = 2 THEN
-		u := roll_v1(u, now);
-		IF readable_v1(u) IS NOT TRUE THEN
-			PERFORM corrupt_v1(policy); -- the sum of the stamps is wrong
-		END IF;
-		usages[1] := u;
-	ELSIF u.algorithm = 3 AND now >= u.ends THEN
+	IF u.algorithm = 3 AND now >= u.ends THEN
 		usages[1] := open_v1(u, now, ends, next_ends);
 	END IF;
 	RETURN usages;
@@ -726,7 +726,8 @@ BEGIN
 	END IF;
 	WITH dead AS (
 		SELECT policy, key FROM limits
-		WHERE (policy, key) > (at.policy, at.key) AND (policy, key) <= (last.policy, last.key) AND expires <= now
+		WHERE (policy, key) > (at.policy, at.key) AND (policy, key) <= (last.policy, last.key)
+			AND expires BETWEEN 0 AND now -- a negative one cannot be read
 		FOR UPDATE SKIP LOCKED
 	), free AS (
 		DELETE FROM places p USING dead WHERE p.policy = dead.policy AND p.key = dead.key
