@@ -15,7 +15,7 @@ import (
 )
 
 // limits is the store of rate limits. What its calls do is written in
-// migrations/0002_limits.sql; each is one statement.
+// migrations/0004_decisions.sql; each is one statement.
 type limits struct {
 	store
 	pg *Postgres
