@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/usher-go/usher"
@@ -56,6 +57,9 @@ func failed(what string, err error) error {
 			text += " (SQLSTATE " + code + ")"
 		}
 		return &failure{text: what + ": " + text, kind: kindOf(code), cause: e}
+	}
+	if _, ok := errors.AsType[pgx.ScanArgError](err); ok {
+		return &failure{text: what + ": the reply of PostgreSQL cannot be read", kind: usher.ErrCorrupt}
 	}
 	f := &failure{text: what + ": " + reason(err), kind: usher.ErrUnavailable}
 	for _, ended := range []error{context.DeadlineExceeded, context.Canceled} {

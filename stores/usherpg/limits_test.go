@@ -113,6 +113,27 @@ func TestWhatCannotBeReadIsAnErrorWithTheNameOfThePolicy(t *testing.T) {
 	}
 }
 
+func TestResultsThatCannotBeReadAreNotRepeated(t *testing.T) {
+	_, pool := migrated(t)
+	l := open(t, pool).Limits()
+	for _, poison := range []string{"admitted = NULL", "violated = NULL", "violated = '{NULL}'", "remaining = '{}'", "waits = '{1, 2}'"} {
+		t.Run(poison, func(t *testing.T) {
+			d := take(t, l, ratelimit.TokenBucket(1000, time.Hour, 1000))
+			left := d.Charges[0].Remaining
+			exec(t, pool, "UPDATE usher.calls SET "+poison)
+			d.Admitted = false
+			err := l.Take(t.Context(), d)
+			storetest.WantError(t, "Take", err, usher.ErrCorrupt)
+			if d.Admitted {
+				t.Error("what cannot be read is admitted")
+			}
+			if got := take(t, l, ratelimit.TokenBucket(1000, time.Hour, 1000)).Charges[0].Remaining; got != left-1 {
+				t.Errorf("%d left, want %d", got, left-1)
+			}
+		})
+	}
+}
+
 // windows returns the windows of a calendar limit at t.
 func windows(l ratelimit.Limit, t time.Time) (w [2]ratelimit.Window) {
 	w[0].Start, w[0].End = l.Window(t)
@@ -270,6 +291,8 @@ func TestExpiredLimitsAreRemoved(t *testing.T) {
 	}
 	*now = now.Add(5 * time.Second)
 	want(4*keys, keys, 4*keys)
+	*now = now.Add(time.Minute)
+	want(4*keys, keys, 0)
 	*now = now.Add(time.Minute)
 	want(4*keys/3, keys/3, 0)
 	*now = now.Add(time.Hour)

@@ -60,6 +60,29 @@ func TestARecordThatCannotBeReadIsNeitherFreeNorReplayed(t *testing.T) {
 	}
 }
 
+func TestGenerationsGrowIfTheClockIsSetBack(t *testing.T) {
+	_, pool := migrated(t)
+	r := open(t, pool).Idempotency()
+	c := claim()
+	last := uint64(0)
+	for range 3 {
+		c.Token[0]++
+		got, err := r.Claim(t.Context(), c)
+		if err != nil || !got.Won || got.Generation <= last {
+			t.Fatalf("the claim is %+v, error %v, want a generation after %d", got, err, last)
+		}
+		release := done(c, "")
+		release.Result.State = idempotency.StateReleased
+		if _, err := r.Finish(t.Context(), release); err != nil {
+			t.Fatal(err)
+		}
+		// As if it had been claimed by a clock that was a day ahead.
+		const day = 86_400_000_000
+		exec(t, pool, "UPDATE usher.records SET generation = generation + $1", int64(day))
+		last = got.Generation + day
+	}
+}
+
 func TestExpiredRecordsAreRemoved(t *testing.T) {
 	_, pool := migrated(t)
 	r := open(t, pool).Idempotency()

@@ -3,6 +3,7 @@ package usherpg
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -46,16 +47,18 @@ func (s *store) call(ctx context.Context, what string, f func(context.Context) e
 	case err == nil:
 		return nil
 	case s.closed() != nil:
-		return usher.ErrClosed
+		return errClosed
 	default:
 		return failed(what, err)
 	}
 }
 
+var errClosed = fmt.Errorf("usherpg: %w", usher.ErrClosed)
+
 // closed returns an error if the store is closed.
 func (s *store) closed() error {
 	if s.open.Err() != nil {
-		return usher.ErrClosed
+		return errClosed
 	}
 	return nil
 }

@@ -84,7 +84,8 @@ func (p *Postgres) function(name string) string {
 	return pgx.Identifier{p.schema, name}.Sanitize()
 }
 
-// Limits returns the store of rate limits. Closing it leaves p open.
+// Limits returns the store of rate limits. It is made once and used by all limiters of a
+// program: another call returns another store. Closing it leaves p open.
 func (p *Postgres) Limits() ratelimit.Store { return newLimits(p) }
 
 // Idempotency returns the store of idempotency keys. A handler that keeps its own data in

@@ -33,14 +33,16 @@ BEGIN
 END $$;
 
 -- remove_limits looks at the next rows after those that it has looked at before, and
--- removes the expired ones, with their places. After the last row it begins again.
+-- removes those that have expired a minute ago, with their places. After the last row it
+-- begins again. Without the minute, a bucket that is often full would often be removed, and
+-- made again.
 CREATE FUNCTION remove_limits_v1(most integer, clock bigint) RETURNS bigint
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
-	at   progress;
-	last record;
-	now  bigint := microseconds_v1(clock);
-	n    bigint;
+	at      progress;
+	last    record;
+	expired bigint := microseconds_v1(clock) - 60000000;
+	n       bigint;
 BEGIN
 	SELECT * INTO at FROM progress FOR UPDATE SKIP LOCKED;
 	IF NOT FOUND THEN
@@ -58,7 +60,7 @@ BEGIN
 	WITH dead AS (
 		SELECT policy, key FROM limits
 		WHERE (policy, key) > (at.policy, at.key) AND (policy, key) <= (last.policy, last.key)
-			AND expires BETWEEN 0 AND now -- a negative one cannot be read
+			AND expires BETWEEN 0 AND expired -- a negative one cannot be read
 		FOR UPDATE SKIP LOCKED
 	), free AS (
 		DELETE FROM places p USING dead WHERE p.policy = dead.policy AND p.key = dead.key
