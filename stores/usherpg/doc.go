@@ -32,6 +32,10 @@
 //   - Programs of one version and the next work side by side: the functions in the
 //     database have versions in their names.
 //
+// A [ratelimit.TokenBucket] costs the least. A decision under a [ratelimit.RollingWindow]
+// writes 16 bytes for each request in the window, so it suits quotas of up to a few
+// hundred here.
+//
 // # The pool
 //
 // Transactions of the pool must be READ COMMITTED, which is the default of PostgreSQL.

@@ -74,7 +74,11 @@ func chargesOf(d *ratelimit.Decision) (*charges, error) {
 	case n > maxCharges:
 		return nil, errMany
 	}
-	c := &charges{order: make([]*ratelimit.Charge, n)}
+	c := &charges{
+		order: make([]*ratelimit.Charge, n), policies: make([]string, n), zones: make([]string, n),
+		keys: make([][]byte, n), algorithms: make([]int16, n),
+	}
+	columns(n, &c.quotas, &c.bursts, &c.periods, &c.costs, &c.ends, &c.nextEnds)
 	for i := range d.Charges {
 		c.order[i] = &d.Charges[i]
 	}
@@ -84,21 +88,24 @@ func chargesOf(d *ratelimit.Decision) (*charges, error) {
 			return nil, errTwice
 		}
 		digest, l := x.Key.Digest(), &x.Limit
-		period, zone := l.Per().Microseconds(), ""
-		var end, next int64
+		c.policies[i], c.keys[i], c.algorithms[i] = x.Policy, digest[:], int16(l.Algorithm())
+		c.quotas[i], c.bursts[i], c.periods[i] = l.Quota(), l.Burst(), l.Per().Microseconds()
 		if l.Algorithm() == ratelimit.AlgorithmCalendarWindow {
-			unit, location := l.Calendar()
-			period, zone = int64(unit), location.String()
-			end, next = x.Windows[0].End.UnixMicro(), x.Windows[1].End.UnixMicro()
+			unit, zone := l.Calendar()
+			c.periods[i], c.zones[i] = int64(unit), zone.String()
+			c.ends[i], c.nextEnds[i] = x.Windows[0].End.UnixMicro(), x.Windows[1].End.UnixMicro()
 		}
-		c.policies, c.keys = append(c.policies, x.Policy), append(c.keys, digest[:])
-		c.algorithms = append(c.algorithms, int16(l.Algorithm()))
-		c.quotas, c.bursts = append(c.quotas, l.Quota()), append(c.bursts, l.Burst())
-		c.periods, c.zones = append(c.periods, period), append(c.zones, zone)
-		c.costs = append(c.costs, max(min(x.Cost, maxCost), -maxCost))
-		c.ends, c.nextEnds = append(c.ends, end), append(c.nextEnds, next)
+		c.costs[i] = max(min(x.Cost, maxCost), -maxCost)
 	}
 	return c, nil
+}
+
+// columns makes columns of n numbers.
+func columns(n int, all ...*[]int64) {
+	numbers := make([]int64, n*len(all))
+	for _, column := range all {
+		*column, numbers = numbers[:n:n], numbers[n:]
+	}
 }
 
 // Take implements [ratelimit.Store].
@@ -111,10 +118,12 @@ func (s *limits) Take(ctx context.Context, d *ratelimit.Decision) error {
 		d.Admitted = true
 		return s.closed()
 	}
+	n := len(c.order)
 	var minima, leases []int64
-	var shadows []bool
-	for _, x := range c.order {
-		minima, shadows, leases = append(minima, min(x.MinRemaining, maxCost)), append(shadows, x.Shadow), append(leases, x.Lease.Microseconds())
+	columns(n, &minima, &leases)
+	shadows := make([]bool, n)
+	for i, x := range c.order {
+		minima[i], shadows[i], leases[i] = min(x.MinRemaining, maxCost), x.Shadow, x.Lease.Microseconds()
 	}
 	var admitted bool
 	var at int64
@@ -126,7 +135,6 @@ func (s *limits) Take(ctx context.Context, d *ratelimit.Decision) error {
 			c.costs, minima, shadows, c.ends, c.nextEnds, leases).
 			Scan(&admitted, &at, &violated, &remaining, &resets, &waits)
 	})
-	n := len(c.order)
 	switch {
 	case err != nil:
 		return err
@@ -154,8 +162,9 @@ func (s *limits) Adjust(ctx context.Context, d *ratelimit.Decision) error {
 		return s.closed()
 	}
 	var nodes, seqs, at, moved []int64
-	for _, x := range c.order {
-		nodes, seqs, at = append(nodes, int64(x.TakenBy.Node)), append(seqs, int64(x.TakenBy.Seq)), append(at, x.TakenAt)
+	columns(len(c.order), &nodes, &seqs, &at)
+	for i, x := range c.order {
+		nodes[i], seqs[i], at[i] = int64(x.TakenBy.Node), int64(x.TakenBy.Seq), x.TakenAt
 	}
 	err = s.call(ctx, "adjust", func(ctx context.Context) error {
 		return s.pg.pool.QueryRow(ctx, s.adjust, int64(d.ID.Node), int64(d.ID.Seq), s.pg.now(),
@@ -183,14 +192,14 @@ func (s *limits) Renew(ctx context.Context, places []ratelimit.Place, lease time
 	case len(places) == 0:
 		return nil, s.closed()
 	}
-	var policies []string
-	var keys [][]byte
+	policies, keys := make([]string, len(places)), make([][]byte, len(places))
 	var nodes, seqs []int64
+	columns(len(places), &nodes, &seqs)
 	for i := range places {
 		p := &places[i]
 		digest := p.Key.Digest()
-		policies, keys = append(policies, p.Policy), append(keys, digest[:])
-		nodes, seqs = append(nodes, int64(p.TakenBy.Node)), append(seqs, int64(p.TakenBy.Seq))
+		policies[i], keys[i] = p.Policy, digest[:]
+		nodes[i], seqs[i] = int64(p.TakenBy.Node), int64(p.TakenBy.Seq)
 	}
 	var unreadable error
 	err = s.call(ctx, "renew places", func(ctx context.Context) error {

@@ -22,6 +22,7 @@ import (
 )
 
 func TestRecords(t *testing.T) {
+	t.Parallel()
 	s, _ := migrated(t)
 	for name, mode := range modes {
 		t.Run(name, func(t *testing.T) {
@@ -57,6 +58,30 @@ func TestARecordThatCannotBeReadIsNeitherFreeNorReplayed(t *testing.T) {
 				storetest.WantError(t, "Claim", err, usher.ErrCorrupt)
 			}
 		})
+	}
+}
+
+// Even a token that is used twice ends only the claim of its owner.
+func TestAClaimOfOneOwnerDoesNotEndThatOfAnother(t *testing.T) {
+	_, pool := migrated(t)
+	r := open(t, pool).Idempotency()
+	a := claim()
+	b := a
+	b.Key.Owner[31]++
+	for _, c := range []idempotency.Claim{a, b} {
+		if _, err := r.Claim(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := r.Finish(t.Context(), done(a, "response")); err != nil {
+		t.Fatal(err)
+	}
+	if lost, err := r.Renew(t.Context(), []idempotency.ClaimID{{Key: a.Key, Token: a.Token}, {Key: b.Key, Token: b.Token}}, time.Minute); err != nil || len(lost) != 1 || lost[0].Key != a.Key {
+		t.Errorf("Renew: lost %v, error %v, want the claim that has ended", lost, err)
+	}
+	b.Token[0]++
+	if got, err := r.Claim(t.Context(), b); err != nil || got.State != idempotency.StateClaimed {
+		t.Errorf("the claim of the other owner is %+v, error %v", got, err)
 	}
 }
 
@@ -269,6 +294,7 @@ func TestAConflictInATransactionHasItsSQLSTATE(t *testing.T) {
 // The server is killed again and again while handlers work. Each has its effect exactly
 // once, and all requests of one key have one response.
 func TestAnEffectInTheTransactionHappensExactlyOnceOverCrashes(t *testing.T) {
+	t.Parallel()
 	s, pool := migrated(t, "fsync=on")
 	r := open(t, pool).Idempotency()
 	exec(t, pool, "CREATE TABLE effects (key bigint, made_by bigint)")

@@ -83,6 +83,7 @@ func TestSharedLimits(t *testing.T) {
 
 // At the same instants, PostgreSQL decides as a Memory does.
 func TestDecisions(t *testing.T) {
+	t.Parallel() // It takes the longest.
 	_, pool := migrated(t)
 	ratelimittest.TestDecisions(t, func(t testing.TB) (ratelimit.Store, func(time.Time)) {
 		p := open(t, pool)

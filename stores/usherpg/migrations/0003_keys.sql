@@ -82,13 +82,13 @@ END $$;
 CREATE FUNCTION switch_v1(usages usage[], l usage, now bigint, ends bigint, next_ends bigint)
 RETURNS usage[] LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE
-	u      usage;
-	used   bigint;
-	until  bigint;
-	debts  bigint[] := '{}';
-	known  usage[]  := '{}';
-	first  integer;          -- of known: the usage that ends first
-	soonest bigint;
+	u       usage;
+	used    bigint;
+	until   bigint;
+	debts   bigint[] := '{}';
+	known   usage[]  := '{}';
+	first   integer;          -- of known: the usage that ends first
+	soonest bigint;           -- when that is
 BEGIN
 	FOR i IN 2..cardinality(usages) LOOP
 		IF same_v1(usages[i], l) THEN
