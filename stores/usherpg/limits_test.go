@@ -18,11 +18,11 @@ import (
 	"github.com/usher-go/usher/stores/usherpg"
 )
 
-// modes are the ways in which pools are used. Behind PgBouncer only the last two work.
+// modes are the ways in which pools are used: the default, and that for PgBouncer. The
+// tests for shared servers use a third, [pgx.QueryExecModeExec].
 var modes = map[string]pgx.QueryExecMode{
 	"prepared statements": pgx.QueryExecModeCacheStatement,
 	"described":           pgx.QueryExecModeCacheDescribe,
-	"as texts":            pgx.QueryExecModeExec,
 }
 
 func inMode(m pgx.QueryExecMode) func(*pgxpool.Config) {
