@@ -1,7 +1,6 @@
 package ratelimittest
 
 import (
-	"math"
 	"slices"
 	"sync"
 	"testing"
@@ -143,7 +142,7 @@ func (s suite) otherIDs(t *testing.T) {
 		{Node: id.Node, Seq: id.Seq ^ 1<<40},
 		{Node: id.Node, Seq: id.Seq ^ 1<<63},
 		{Node: id.Seq, Seq: id.Node},
-		{Node: id.Node, Seq: math.MaxUint64},
+		{Node: id.Node, Seq: ^id.Seq},
 		{Node: id.Node ^ 1<<40, Seq: id.Seq ^ 1<<40},
 	}
 	for i, id := range ids {
