@@ -237,17 +237,25 @@ var misbehaving = map[string]func(ctx context.Context) ([]idempotency.ClaimID, e
 // A call of Renew that has no result is retried, and no claim is lost by it.
 func TestARenewalThatHasNoResultDisturbsNoRequest(t *testing.T) {
 	for name, misbehave := range misbehaving {
-		for _, until := range []time.Duration{0, 2 * lease / 3} {
-			if until > 0 && strings.HasPrefix(name, "ignores") {
+		for _, c := range []struct {
+			name        string
+			from, until time.Duration
+		}{
+			{"once", 0, 0}, // the first call
+			{"from the beginning", 0, 2 * lease / 3},
+			{"later", 2 * lease, 2*lease + lease/2},
+		} {
+			if c.until > 0 && strings.HasPrefix(name, "ignores") {
 				continue // only so many calls may hang
 			}
-			t.Run(fmt.Sprintf("once it %s, and until %v", name, until), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s it %s", c.name, name), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					f := newFleet(t)
 					var calls atomic.Int32
 					f.renew = func(ctx context.Context, claims []idempotency.ClaimID, renew func() ([]idempotency.ClaimID, error)) ([]idempotency.ClaimID, error) {
+						since, first := time.Since(f.began), calls.Add(1) == 1
 						switch {
-						case calls.Add(1) > 1 && time.Since(f.began) > until:
+						case !first && (since < c.from || since > c.until), first && c.from > 0:
 							return renew()
 						case misbehave == nil:
 							return claims, errDown
@@ -257,7 +265,7 @@ func TestARenewalThatHasNoResultDisturbsNoRequest(t *testing.T) {
 					f.run(500, time.Millisecond, 4*lease)
 					f.wantLost()
 					// All calls that fail at a time are reported once.
-					if n := len(f.reported); n < 1 || n > 1+int(until/(lease/12)) {
+					if n := len(f.reported); n < 1 || n > 1+int((c.until-c.from)/(lease/12)) {
 						t.Errorf("OnError got %d errors", n)
 					}
 					time.Sleep(10 * lease)
@@ -265,6 +273,33 @@ func TestARenewalThatHasNoResultDisturbsNoRequest(t *testing.T) {
 			})
 		}
 	}
+}
+
+// Renewals that hang delay no result.
+func TestRenewalsThatHangDelayNoResult(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t)
+		var calls atomic.Int32
+		end := make(chan struct{})
+		f.renew = func(context.Context, []idempotency.ClaimID, func() ([]idempotency.ClaimID, error)) ([]idempotency.ClaimID, error) {
+			calls.Add(1)
+			<-end
+			return nil, errDown
+		}
+		f.run(300, time.Millisecond, lease*3/4)
+		f.running.Wait()
+		if n := calls.Load(); n < 64 {
+			t.Errorf("%d calls hang, want all that may", n)
+		}
+		if d := time.Since(f.began); d > lease*3/4+time.Second {
+			t.Errorf("the responses took %v", d)
+		}
+		if n, _ := f.m.Pending(); n != 0 {
+			t.Errorf("%d results are pending", n)
+		}
+		close(end)
+		f.wantLost()
+	})
 }
 
 // Calls of Renew that have no result because of one of their claims, for instance because
@@ -294,6 +329,27 @@ func TestAClaimThatCannotBeRenewedConcernsItsOwnRequest(t *testing.T) {
 			})
 		}
 	}
+	t.Run("most of 40", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFleet(t)
+			bad := make([]string, 36)
+			for i := range bad {
+				bad[i] = fmt.Sprint(i)
+			}
+			f.renew = func(_ context.Context, claims []idempotency.ClaimID, renew func() ([]idempotency.ClaimID, error)) ([]idempotency.ClaimID, error) {
+				f.mu.Lock()
+				defer f.mu.Unlock()
+				for _, k := range bad {
+					if slices.Contains(claims, f.keys[k]) {
+						return nil, errDown
+					}
+				}
+				return renew()
+			}
+			f.run(40, time.Millisecond, 4*lease)
+			f.wantLost(bad...)
+		})
+	})
 }
 
 // While the result of one request is pending and the store hangs when it is to take it,
