@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -462,5 +463,31 @@ func TestFollowersOfAListMissNothingThatMatters(t *testing.T) {
 		if n := l.Len(); n > 1700 {
 			t.Errorf("%d revocations, although 343 have expired", n)
 		}
+		if n := jwtauth.LogLen(l) - len(followers); n != l.Len() {
+			t.Errorf("%d entries in the log of %d revocations", n, l.Len())
+		}
+		for _, m := range followers {
+			if err := m.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		if n := jwtauth.LogLen(l); n != l.Len() {
+			t.Errorf("%d entries in the log of %d revocations, once all followers have left", n, l.Len())
+		}
 	})
+}
+
+func TestAPositionThatAListHasNotReachedIsRefused(t *testing.T) {
+	var l jwtauth.RevocationList
+	revokes(t, &l, "1")
+	ctx, cancel := context.WithCancel(t.Context())
+	var position string
+	if err := l.Follow(ctx, "", cancel, func(r jwtauth.Revocation) { position = r.Position }); err != nil {
+		t.Fatal(err)
+	}
+	for _, after := range []string{position + "0", position + "x", strings.TrimSuffix(position, "1"), "1", ".1"} {
+		if err := l.Follow(t.Context(), after, nil, nil); !errors.Is(err, jwtauth.ErrPosition) {
+			t.Errorf("Follow from %q: %v", after, err)
+		}
+	}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -66,7 +68,10 @@ func TestALoginBeyondTheLimitEndsTheSessionThatWasRefreshedLeastRecently(t *test
 			list  jwtauth.RevocationList
 			audit journal
 		)
-		m := newManager(t, func(c *session.Config) { c.Revocations, c.MaxSessions, c.Audit = &list, 3, audit.add })
+		m := newManager(t, func(c *session.Config) {
+			c.Store = &hooked{Store: newMemory(t, 0)}
+			c.Revocations, c.MaxSessions, c.Audit = &list, 3, audit.add
+		})
 		v := sessions(t, m, &list)
 		opened := map[string]session.Tokens{}
 		for _, device := range []string{"phone", "laptop", "tablet"} {
@@ -176,7 +181,10 @@ func TestAUserEndsOneDevice(t *testing.T) {
 			list  jwtauth.RevocationList
 			audit journal
 		)
-		m := newManager(t, func(c *session.Config) { c.Revocations, c.Audit = &list, audit.add })
+		m := newManager(t, func(c *session.Config) {
+			c.Revocations, c.Audit = &list, audit.add
+			c.OnError = func(_ context.Context, err error) { t.Errorf("reported: %v", err) }
+		})
 		v := sessions(t, m, &list)
 		phone, laptop, other := loginOn(t, m, "ann", "phone"), loginOn(t, m, "ann", "laptop"), loginOn(t, m, "bert", "tablet")
 		for _, tokens := range []session.Tokens{phone, laptop, other} {
@@ -375,4 +383,26 @@ func TestAFullMemoryReportsTheLiveSessionThatItRemoved(t *testing.T) {
 		t.Errorf("audit: %s", got)
 	}
 	want(t, v, first.AccessToken(), jwtauth.Revoked)
+}
+
+// The access token proves whose session it was, so that it ends even if the store has lost
+// the session.
+func TestALogoutOfASessionThatTheStoreHasLostEndsItsAccessToken(t *testing.T) {
+	var (
+		list  jwtauth.RevocationList
+		audit journal
+	)
+	m := newManager(t, func(c *session.Config) { c.Revocations, c.Audit = &list, audit.add })
+	lost := login(t, m)
+	restarted := newManager(t, func(c *session.Config) { c.Revocations, c.Audit = &list, audit.add })
+	v := sessions(t, restarted, &list)
+	logout := usher.Authenticate(v).Wrap(http.HandlerFunc(newHandler(t, restarted, nil).Logout))
+	w := httptest.NewRecorder()
+	r := request(t, lost.AccessToken())
+	r.Method = http.MethodPost
+	logout.ServeHTTP(w, r)
+	if got := audit.last(); w.Code >= 300 || got != "logout accepted ann" {
+		t.Errorf("%d %s, audit: %s", w.Code, w.Body, got)
+	}
+	want(t, v, lost.AccessToken(), jwtauth.Revoked)
 }

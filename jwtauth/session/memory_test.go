@@ -136,3 +136,20 @@ func TestMemoryOneSubjectCannotEndTheSessionsOfOthers(t *testing.T) {
 		t.Errorf("%d sessions, want 1000 of one subject and one of the other", got)
 	}
 }
+
+// An ended session is kept for an hour, which must not cost a live one that expires sooner
+// its place.
+func TestMemoryOfASubjectWithManySessionsForgetsEndedOnes(t *testing.T) {
+	s, start := newMemory(t, 0), time.Now()
+	live := mustInsert(t, s, newSession("ann", start, time.Minute))
+	for range 999 {
+		r := mustInsert(t, s, newSession("ann", start, 2*time.Hour))
+		if _, err := s.Revoke(t.Context(), "ann", r.ID, start); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mustInsert(t, s, newSession("ann", start, time.Hour))
+	if !has(t, s, live) || s.Len() != 1000 {
+		t.Errorf("the live session: %t, of %d", has(t, s, live), s.Len())
+	}
+}

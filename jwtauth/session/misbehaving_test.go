@@ -277,8 +277,14 @@ func (s *mixedUp) List(ctx context.Context, subject string, now time.Time) ([]se
 	return append(list, s.other.Session), err
 }
 
-func (s *mixedUp) Revoke(context.Context, string, string, time.Time) (session.Session, error) {
-	return s.other.Session, nil
+func (s *mixedUp) Revoke(_ context.Context, subject, id string, _ time.Time) (session.Session, error) {
+	other := s.other.Session
+	if id == "same ID" {
+		other.ID = id
+	} else {
+		other.Subject = subject
+	}
+	return other, nil
 }
 
 // Responses that reach the wrong call, and records in the wrong place, show nobody the
@@ -291,7 +297,8 @@ func TestAStoreThatMixesSessionsUpIsCorrupt(t *testing.T) {
 	list, listErr := m.Sessions(t.Context(), "ann")
 	ended, endErr := m.Logout(t.Context(), "ann", tokens.Session.ID)
 	_, refreshErr := m.Refresh(t.Context(), tokens.RefreshToken())
-	for what, err := range map[string]error{"Sessions": listErr, "Logout": endErr, "Refresh": refreshErr} {
+	_, sameErr := m.Logout(t.Context(), "ann", "same ID")
+	for what, err := range map[string]error{"Sessions": listErr, "Logout": endErr, "Logout by its ID": sameErr, "Refresh": refreshErr} {
 		if !errors.Is(err, usher.ErrCorrupt) {
 			t.Errorf("%s: %v", what, err)
 		}
