@@ -423,7 +423,7 @@ func TestAMirrorNeedsASource(t *testing.T) {
 	}
 }
 
-func TestAMirrorCostsNoAllocation(t *testing.T) {
+func TestAllocationsOfAMirror(t *testing.T) {
 	source := new(jwtauth.RevocationList)
 	m := newMirror(t, source, nil)
 	revokes(t, m, "1")
@@ -432,6 +432,11 @@ func TestAMirrorCostsNoAllocation(t *testing.T) {
 	ctx := t.Context()
 	if n := testing.AllocsPerRun(100, func() { _, _ = m.Revoked(ctx, token) }); n > 0 {
 		t.Errorf("%v allocations", n)
+	}
+	v, r := verifier(t, func(c *jwtauth.Config) { c.Revocations = m }), request(t, good())
+	want(t, v, good(), jwtauth.Accepted) // and remembered
+	if n := testing.AllocsPerRun(100, func() { _, _ = v.Authenticate(r) }); n > 0 {
+		t.Errorf("%v allocations of a request", n)
 	}
 }
 
@@ -477,7 +482,7 @@ func TestFollowersOfAListMissNothingThatMatters(t *testing.T) {
 	})
 }
 
-func TestAPositionThatAListHasNotReachedIsRefused(t *testing.T) {
+func TestRevocationsAreNotFollowedFromAPositionThatTheyHaveNotReached(t *testing.T) {
 	var l jwtauth.RevocationList
 	revokes(t, &l, "1")
 	ctx, cancel := context.WithCancel(t.Context())
