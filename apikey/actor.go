@@ -19,9 +19,10 @@ type Actor struct {
 	// may change only keys of its own account, and only those that grant no more than it
 	// holds: scopes among its own, a level no higher, and its environment if it has one.
 	// A key that it creates, or whose plan it changes, must have the principal's plan. If
-	// its credential is an API key, a key that it creates or extends must not outlive
-	// that API key, nor be accepted from a network from which that API key is not. If its Details are a [Key] that has changed since, the result is
-	// ErrConflict: the caller may have lost what it would grant.
+	// its credential is an API key, a key that it creates or extends must neither outlive
+	// that API key nor be accepted from a network from which that API key is not. If its
+	// Details are a [Key] that has changed since, the result is ErrConflict: the caller may
+	// have lost what it would grant.
 	Principal *usher.Principal
 	// System marks a call by the server itself, which may do anything. Principal is then
 	// only recorded in the audit.

@@ -75,6 +75,9 @@ func TestWhatNoKeyCanMatchIsInvalid(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	if _, _, err := m.RevokeAll(t.Context(), server, apikey.Filter{}, 1); statusOf(err) != 400 {
+		t.Errorf("without a condition: %v", err)
+	}
 	for _, limit := range []int{-1, 0, 1001} {
 		_, _, all := m.RevokeAll(t.Context(), server, apikey.Filter{Owner: "ann"}, limit)
 		_, purge := m.Purge(t.Context(), server, time.Now(), limit)
@@ -155,7 +158,12 @@ func TestTheTextOfACursorIsChecked(t *testing.T) {
 	if err != nil || back.UnmarshalText(text) != nil || !back.Time.IsZero() || back != early {
 		t.Errorf("a key without a time: %q, %v, %v", text, back, err)
 	}
+	text, err = apikey.Cursor{ID: "ab"}.MarshalText()
+	if err != nil || text[len(text)-1] != 'g' {
+		t.Fatalf("%q, %v", text, err)
+	}
 	for _, bad := range []string{
+		string(text[:len(text)-1]) + "h", // the same bytes
 		"x", "!", "AAAAAAAAAAA", "AAAAAAAAAAAA=", strings.Repeat("A", 1000),
 		base64.RawURLEncoding.EncodeToString([]byte("\x00\x00\x00\x00\x00\x00\x00\x01a b")),
 		base64.RawURLEncoding.EncodeToString([]byte("\x7f\xff\xff\xff\xff\xff\xff\xffab")),

@@ -26,7 +26,7 @@ type CacheConfig struct {
 	// seconds.
 	NegativeTTL time.Duration
 	// Capacity is how many keys are kept; zero means 65,536. Each takes about a
-	// kilobyte.
+	// kilobyte, and at most 40 if every field is at its bound.
 	Capacity int
 	// NegativeCapacity is how many hashes without a key are kept, separately from the
 	// keys; zero means 16,384.

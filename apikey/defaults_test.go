@@ -9,6 +9,7 @@ import (
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/apikey"
+	"github.com/usher-go/usher/internal/race"
 )
 
 // The bounds that the documentation of CacheConfig states.
@@ -38,7 +39,7 @@ func TestTheDefaultsOfACache(t *testing.T) {
 			if lookups(test.h) != 0 {
 				t.Errorf("%s is kept for less than %v", name, test.ttl)
 			}
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			if lookups(test.h) != 1 {
 				t.Errorf("%s is kept for more than %v", name, test.ttl)
 			}
@@ -55,6 +56,9 @@ func TestTheDefaultsOfACache(t *testing.T) {
 }
 
 func TestTheDefaultCapacitiesOfACache(t *testing.T) {
+	if race.Enabled {
+		t.Skip("takes long, on one goroutine")
+	}
 	const known = 70_000
 	s := newScripted(t, known)
 	c := newCache(t, apikey.CacheConfig{Store: silent{s}, TTL: time.Hour, NegativeTTL: time.Hour})

@@ -67,3 +67,21 @@ func TestInventedIDsDoNotMakeTheStoreCountAsDown(t *testing.T) {
 		}
 	}
 }
+
+// An ID that no key can have never reaches the store at all.
+func TestAnIDIsMadeOf64LettersDigitsAndMarks(t *testing.T) {
+	s := &misbehaving{Store: apikey.NewMemory(), instead: func(context.Context) {}}
+	m := newManager(t, apikey.ManagerConfig{Store: s})
+	long := strings.Repeat("a", apikey.MaxID)
+	for id, calls := range map[string]int64{
+		long: 1, "Az09-_": 1, long + "a": 0, "": 0, "a.b": 0, "a/b": 0, "a b": 0, "\u00e4": 0, "a\x00": 0, "%": 0,
+	} {
+		before := s.calls.Load()
+		if _, err := m.Find(t.Context(), "ann", id); !errors.Is(err, apikey.ErrNotFound) {
+			t.Errorf("%q: %v", id, err)
+		}
+		if n := s.calls.Load() - before; n != calls {
+			t.Errorf("%q: %d calls of the store, want %d", id, n, calls)
+		}
+	}
+}

@@ -83,6 +83,15 @@ func TestManagerReportsAllFaultsAtOnce(t *testing.T) {
 	}
 }
 
+func TestNamesAreAtMost255Characters(t *testing.T) {
+	for most, ok := range map[int]bool{apikey.MaxName: true, apikey.MaxName + 1: false} {
+		_, err := apikey.NewManager(apikey.ManagerConfig{Store: apikey.NewMemory(), Format: native, MaxName: most})
+		if (err == nil) != ok {
+			t.Errorf("%d: %v", most, err)
+		}
+	}
+}
+
 func TestWeakKeysCannotBeIssued(t *testing.T) {
 	for _, test := range []struct {
 		name    string

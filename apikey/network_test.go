@@ -61,8 +61,8 @@ func TestAKeyIsAcceptedFromItsNetworksOnly(t *testing.T) {
 
 func TestNetworksAreKeptInOneForm(t *testing.T) {
 	m := newManager(t, apikey.ManagerConfig{})
-	k, _ := create(t, m, apikey.Key{AllowedNetworks: networks("10.1.2.3/8", "10.9.0.0/8", "::ffff:192.0.2.1/120", "2001:db8::1/32", "::ffff:0:0/90")})
-	if diff := compare.Diff(networks("10.0.0.0/8", "192.0.2.0/24", "2001:db8::/32", "::ffc0:0:0/90"), k.AllowedNetworks); diff != "" {
+	k, _ := create(t, m, apikey.Key{AllowedNetworks: networks("10.1.2.3/8", "10.9.0.0/8", "::ffff:192.0.2.1/120", "2001:db8::1/32", "::ffff:0:0/90", "::ffff:0:0/96")})
+	if diff := compare.Diff(networks("10.0.0.0/8", "192.0.2.0/24", "2001:db8::/32", "::ffc0:0:0/90", "0.0.0.0/0"), k.AllowedNetworks); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -415,6 +415,46 @@ func TestTheAddressOfTheLastUseIsStored(t *testing.T) {
 	}
 }
 
+// A store may hold a time that no Manager stores.
+func TestAKeyThatIsDisabledInTheFutureIsRefusedNow(t *testing.T) {
+	m, store := newManagerOn(t)
+	secret := apikey.NewSecret(generate(t, native, ""))
+	h, err := m.Hash(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := record(0)
+	r.Hash, r.DisabledAt = h, time.Now().Add(time.Hour)
+	if err := store.Insert(t.Context(), r, 0); err != nil {
+		t.Fatal(err)
+	}
+	a := newAuthenticator(t, apikey.Config{Store: store})
+	if _, err := a.Authenticate(request("X-API-Key", secret.Reveal())); !errors.Is(err, apikey.Disabled) {
+		t.Error(err)
+	}
+}
+
+// What a caller of a Manager does with its arguments and results later changes no key, and
+// a key is the same as the store returns it.
+func TestAKeySharesNothingWithItsTemplate(t *testing.T) {
+	m := newManager(t, apikey.ManagerConfig{})
+	template := apikey.Key{Metadata: map[string]string{"a": "1"}, Scopes: []string{"a"}, AllowedNetworks: networks("10.0.0.0/8")}
+	k, _ := create(t, m, template)
+	template.Metadata["a"], template.Scopes[0], template.AllowedNetworks[0] = "2", "b", netip.Prefix{}
+	if diff := compare.Diff(map[string]string{"a": "1"}, k.Metadata); diff != "" || k.Scopes[0] != "a" || !k.AllowedNetworks[0].IsValid() {
+		t.Errorf("%+v", k)
+	}
+	k.Metadata["a"] = "3"
+	got, err := m.Find(t.Context(), "ann", k.ID)
+	if diff := compare.Diff(map[string]string{"a": "1"}, got.Metadata); diff != "" || err != nil {
+		t.Errorf("%s, %v", diff, err)
+	}
+	empty, _ := create(t, m, apikey.Key{Metadata: map[string]string{}, Scopes: []string{}, AllowedNetworks: []netip.Prefix{}})
+	if empty.Metadata != nil || empty.Scopes != nil || empty.AllowedNetworks != nil {
+		t.Errorf("%+v", empty)
+	}
+}
+
 // A field that is added to Key must get a bound, or be set by the Manager alone.
 func TestTheBoundsCoverEveryField(t *testing.T) {
 	k, set := largest(), []string{"ID", "Prefix", "LastFour", "CreatedAt", "CreatedBy", "UpdatedAt", "RevokedAt", "LastUsedAt", "LastUsedFrom", "Parent", "ReplacedBy", "Revision"}

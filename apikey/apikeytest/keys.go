@@ -260,11 +260,12 @@ func testList(t *testing.T, s apikey.Store) {
 	ctx := t.Context()
 	owner, start := "owner_"+unique(), now()
 	var all []string
+	var records []apikey.Record
 	add := func(at time.Time, names ...string) {
 		for _, name := range names {
 			r := newRecord()
 			r.Owner, r.ID, r.CreatedAt = owner, owner[6:]+name, at
-			insert(t, s, r)
+			records = append(records, r)
 			all = append([]string{r.ID}, all...)
 		}
 	}
@@ -274,6 +275,9 @@ func testList(t *testing.T, s apikey.Store) {
 	add(start.Add(time.Microsecond), "10", "5")
 	add(time.Date(9999, 12, 29, 0, 0, 0, 1000, time.UTC), "8")
 	add(time.Date(9999, 12, 29, 0, 0, 0, 2000, time.UTC), "7")
+	for i := range records {
+		insert(t, s, records[(i*5+3)%len(records)]) // in another order
+	}
 	for _, i := range []int{3, 12} {
 		if _, err := s.Revoke(ctx, owner, all[i], start); err != nil {
 			t.Fatal(err)

@@ -66,6 +66,21 @@ var textFaults = map[string]fault{
 			})
 		}
 	}},
+	"lists the key that was added last first": {newestOnly, func(s *store) {
+		var mu sync.Mutex
+		added := map[string]int{}
+		s.insert = func(ctx context.Context, r apikey.Record, limit int) error {
+			mu.Lock()
+			added[r.ID] = len(added)
+			mu.Unlock()
+			return s.Memory.Insert(ctx, r, limit)
+		}
+		s.list = func(ctx context.Context, owner string, offset, limit int) ([]apikey.Key, int, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			return reordered(ctx, s, owner, offset, limit, func(a, b apikey.Key) int { return added[b.ID] - added[a.ID] })
+		}
+	}},
 	"counts only the page": {newestOnly, func(s *store) {
 		s.list = func(ctx context.Context, owner string, offset, limit int) ([]apikey.Key, int, error) {
 			keys, _, err := s.Memory.List(ctx, owner, offset, limit)
