@@ -18,6 +18,7 @@ type link struct {
 	client  rueidis.Client // nil until an attempt has succeeded
 	attempt *attempt       // the one that is running, or nil
 	closed  chan struct{}
+	running sync.WaitGroup // the calls of the client; one is added with the lock
 }
 
 // An attempt to connect is shared by all calls that need a connection.
@@ -46,10 +47,16 @@ func (l *link) call(ctx context.Context, do func(rueidis.Client) rueidis.RedisRe
 		return rueidis.RedisMessage{}, l.failure(ctx, err)
 	}
 	done := make(chan reply, 1)
-	go func() {
+	l.mu.Lock()
+	if l.isClosed() {
+		l.mu.Unlock()
+		return rueidis.RedisMessage{}, errClosed
+	}
+	l.running.Go(func() {
 		m, err := do(client).ToMessage()
 		done <- reply{m, err}
-	}()
+	})
+	l.mu.Unlock()
 	select {
 	case r := <-done:
 		if r.err != nil {
@@ -122,7 +129,7 @@ func (l *link) isClosed() bool {
 }
 
 // close closes the client, unless it is the caller's own. An attempt that is running ends
-// after the timeout for dialing.
+// after the timeout for dialing. The contexts of all calls have ended.
 func (l *link) close() {
 	l.mu.Lock()
 	if l.isClosed() {
@@ -133,6 +140,8 @@ func (l *link) close() {
 	client := l.client
 	l.mu.Unlock()
 	if client != nil && l.own {
+		// A call that is still connecting would leave its connection open.
+		l.running.Wait()
 		client.Close()
 	}
 }

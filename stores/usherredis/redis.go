@@ -121,7 +121,8 @@ func (r *Redis) Limits() ratelimit.Store { return r.limits }
 func (r *Redis) Idempotency() idempotency.Store { return r.records }
 
 // Close closes both stores and the connections. Calls that are running end with
-// [usher.ErrClosed]. It always returns nil.
+// [usher.ErrClosed] at once; Close itself may take a second if the server is silent. It
+// always returns nil.
 func (r *Redis) Close() error {
 	_ = r.limits.Close()
 	_ = r.records.Close()
