@@ -1,3 +1,15 @@
+-- Returns the value of a key, or nil and an error for the i-th charge.
+local function get(key, i)
+  local value = redis.pcall('GET', key)
+  if type(value) ~= 'table' then
+    return value
+  end
+  if string.find(value.err, 'WRONGTYPE', 1, true) then
+    return nil, redis.error_reply('CORRUPT ' .. i)
+  end
+  return nil, value -- for instance NOPERM
+end
+
 -- The results of recent calls. A call that is repeated since its reply was lost gets the
 -- results that it had, and is charged once. They have a key of their own, which Redis
 -- drops after five seconds.
@@ -6,14 +18,11 @@ local REPEATABLE = 5000 -- milliseconds
 -- Returns the results of the same call: n numbers after its kind. Returns an error if
 -- there are none that can be those of the call.
 local function recall(key, kind, n)
-  local value = redis.pcall('GET', key)
+  local value, fault = get(key, 0)
   if not value then
-    return nil
+    return nil, fault
   end
-  local ok, list, more = false, nil, nil
-  if type(value) == 'string' then
-    ok, list, more = pcall(cmsgpack.unpack, value)
-  end
+  local ok, list, more = pcall(cmsgpack.unpack, value)
   if not ok or more ~= nil or type(list) ~= 'table' then
     return nil, redis.error_reply('CORRUPT 0')
   end
@@ -44,13 +53,4 @@ local function keep(key, existed, value, ends, now, set)
   elseif existed then
     redis.call('DEL', key)
   end
-end
-
--- Returns the value of a key, or nil and an error for the i-th charge.
-local function get(key, i)
-  local value = redis.pcall('GET', key)
-  if type(value) == 'table' then
-    return nil, redis.error_reply('CORRUPT ' .. i)
-  end
-  return value
 end

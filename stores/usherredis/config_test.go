@@ -90,6 +90,25 @@ func TestCredentialsAreUsedAndNeverReported(t *testing.T) {
 	}
 }
 
+// The documentation of the package names these rights.
+func TestAUserNeedsFewRights(t *testing.T) {
+	s := servers.Redis(t)
+	must(t, s.Addr, strings.Fields("ACL SETUSER orders on >hunter2 "+
+		"~{orders}:* +eval +evalsha +get +set +setrange +strlen +del +pexpire +pttl +time +info +ping")...)
+	r := openURL(t, "redis://orders:hunter2@"+s.Addr+"?dial_timeout=5s", "orders")
+	useAll(t, r)
+	if err := r.Check(t.Context()); err != nil {
+		t.Errorf("Check: %v", err)
+	}
+	must(t, s.Addr, "ACL", "SETUSER", "orders", "-get")
+	wantAll(t, map[string]error{
+		"Take":  r.Limits().Take(t.Context(), decision(charge("p", limits["token bucket"], 1))),
+		"Claim": func() error { _, err := r.Idempotency().Claim(t.Context(), newClaim()); return err }(),
+	}, usher.ErrUnavailable)
+	other := openURL(t, "redis://orders:hunter2@"+s.Addr+"?dial_timeout=5s", "payments")
+	wantAll(t, map[string]error{"Take": other.Limits().Take(t.Context(), decision(charge("p", limits["token bucket"], 1)))}, usher.ErrUnavailable)
+}
+
 func TestCheckSaysWhatToDo(t *testing.T) {
 	good := "redis_version:7.0.15\r\nredis_mode:standalone\r\nloading:0\r\nrole:master\r\nmaxmemory_policy:noeviction\r\n"
 	for name, c := range map[string]struct{ info, want string }{
@@ -115,7 +134,7 @@ func TestCheckSaysWhatToDo(t *testing.T) {
 			if c.info != "absent" {
 				addr = fake(t, reply)
 			}
-			r := open(t, addr, newPrefix())
+			r := openURL(t, "redis://"+addr, newPrefix())
 			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 			defer cancel()
 			err := r.Check(ctx)

@@ -16,6 +16,10 @@
 // is the default of both: a server that drops keys when its memory is full drops limits and
 // records with them. [Redis.Check] reports such a setting, and belongs in a health check.
 //
+// A user of its own needs few rights:
+//
+//	ACL SETUSER orders on >PASSWORD ~{orders}:* +eval +evalsha +get +set +setrange +strlen +del +pexpire +pttl +time +info +ping
+//
 // # What it guarantees
 //
 // A decision over any number of policies is one script and one round trip. It charges all

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -68,11 +69,19 @@ func (l *link) failure(ctx context.Context, err error) error {
 	}
 }
 
+// general are the beginnings of errors without a code of their own that mean that the server
+// accepts no call at present, or none of this user.
+var general = []string{"max number of clients reached", "The user executing the script"}
+
 // replied returns the error for an error reply.
 func (l *link) replied(text string) error {
 	code, rest, _ := strings.Cut(text, " ")
+	// The client has removed the code ERR.
+	if strings.ToUpper(code) != code {
+		code, rest = "ERR", text
+	}
 	kind := kinds[code]
-	if strings.HasPrefix(rest, "max number of clients reached") {
+	if slices.ContainsFunc(general, func(begin string) bool { return strings.HasPrefix(rest, begin) }) {
 		kind = usher.ErrUnavailable
 	}
 	// What connects to a server that is not Redis, or too old, gets its own arguments back.
