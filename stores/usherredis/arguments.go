@@ -48,8 +48,6 @@ func (a *arguments) number(n int64) {
 	a.end()
 }
 
-func (a *arguments) units(n int64) { a.number(max(min(n, maxUnits), -maxUnits)) }
-
 func (a *arguments) flag(f bool) {
 	if f {
 		a.text = append(a.text, '1')

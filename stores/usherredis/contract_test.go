@@ -1,6 +1,7 @@
 package usherredis_test
 
 import (
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -69,6 +70,30 @@ func TestOneIDForTwoCalls(t *testing.T) {
 	}
 	wantLeft(t, l, charge("p", limits["rolling window"], 1), 4)
 	wantLeft(t, l, charge("q", limits["rolling window"], 1), 5)
+}
+
+func TestCostsBeyondEveryLimit(t *testing.T) {
+	l := open(t, servers.Redis(t).Addr, newPrefix()).Limits()
+	for name, limit := range limits {
+		t.Run(name, func(t *testing.T) {
+			c := take(t, l, charge(name, limit, 3)).Charges[0]
+			if d := take(t, l, charge(name, limit, math.MaxInt64)); d.Admitted || d.Charges[0].Wait >= 0 {
+				t.Errorf("admitted %v, wait %v, want never", d.Admitted, d.Charges[0].Wait)
+			}
+			for _, cost := range []int64{math.MaxInt64, math.MinInt64} {
+				c.Cost = cost
+				d := decision(c)
+				if err := l.Adjust(t.Context(), d); err != nil {
+					t.Fatal(err)
+				}
+				// Of a bucket and a calendar window, all that is in use can be refunded.
+				if moved, want := d.Charges[0].Moved, map[bool]int64{true: 2, false: -5}[cost > 0]; moved != want {
+					t.Errorf("an adjustment by %d moves %d units, want %d", cost, moved, want)
+				}
+			}
+			wantLeft(t, l, c, 5)
+		})
+	}
 }
 
 // The texts of keys and limits have any bytes.

@@ -75,6 +75,45 @@ func TestNoCallOutlastsItsContextWhileTheServerIsSilent(t *testing.T) {
 	}
 }
 
+// A caller that gives up costs no connection: the next one need not wait for another.
+func TestALateReplyCostsNoConnection(t *testing.T) {
+	s := servers.Redis(t)
+	r := openURL(t, "redis://"+s.Addr+"?dial_timeout=5s", newPrefix())
+	client := connect(t, s.Addr)
+	connections := func() string {
+		m := do(t, client, "INFO", "stats")
+		text, _ := m.ToString()
+		_, text, _ = strings.Cut(text, "total_connections_received:")
+		text, _, _ = strings.Cut(text, "\r\n")
+		return text
+	}
+	call := func(timeout time.Duration) error {
+		ctx, cancel := context.WithTimeout(t.Context(), timeout)
+		defer cancel()
+		return r.Limits().Take(ctx, decision(charge("p", limits["token bucket"], 0)))
+	}
+	succeed := func() {
+		for range 200 { // over all connections that a client has
+			if err := call(10 * time.Second); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	succeed()
+	before := connections()
+	resume := s.Pause()
+	for range 5 {
+		if err := call(20 * time.Millisecond); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Take: %v, want the error of the context", err)
+		}
+	}
+	resume()
+	succeed()
+	if after := connections(); after != before {
+		t.Errorf("the server has accepted %s connections, want %s", after, before)
+	}
+}
+
 func TestTheErrorOfAContextIsWrapped(t *testing.T) {
 	r := open(t, servers.Redis(t).Addr, newPrefix())
 	ctx, cancel := context.WithCancel(t.Context())

@@ -20,11 +20,7 @@ type limits struct {
 	clock clock
 }
 
-const (
-	maxCharges = 16
-	// maxUnits is more than any limit can cover. A larger number makes no difference.
-	maxUnits = 1 << 40
-)
+const maxCharges = 16
 
 var (
 	errTwice   = errors.New("usherredis: a policy occurs twice in one decision")
@@ -90,8 +86,8 @@ func (s *limits) Take(ctx context.Context, d *ratelimit.Decision) error {
 	for _, i := range asked[:n] {
 		c := &d.Charges[i]
 		a.limit(&c.Limit)
-		a.units(c.Cost)
-		a.units(max(c.Cost, c.MinRemaining))
+		a.number(c.Cost)
+		a.number(max(c.Cost, c.MinRemaining))
 		a.flag(c.Shadow)
 		a.extra(c)
 	}
@@ -146,7 +142,7 @@ func (s *limits) Adjust(ctx context.Context, d *ratelimit.Decision) error {
 	for _, i := range asked[:n] {
 		c := &d.Charges[i]
 		a.limit(&c.Limit)
-		a.units(c.Cost)
+		a.number(c.Cost)
 		a.number(c.TakenAt)
 		a.id(c.TakenBy)
 		a.extra(c)
