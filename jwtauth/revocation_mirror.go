@@ -25,7 +25,7 @@ type RevocationMirrorConfig struct {
 	// 1,000,000. A mirror that cannot keep the whole list is not current.
 	Capacity int
 	// StaleAfter is how long the mirror still decides after it has lost the Source; zero
-	// means a second.
+	// means half a second, within which a connection is usually made again.
 	StaleAfter time.Duration
 	// OnError is called with each error that has ended a connection to the Source. Nil
 	// logs to [log/slog.Default], at most one line a second.
@@ -80,7 +80,7 @@ func NewRevocationMirror(c RevocationMirrorConfig) (*RevocationMirror, error) {
 	}
 	m := &RevocationMirror{
 		source:     c.Source,
-		staleAfter: cmp.Or(c.StaleAfter, time.Second),
+		staleAfter: cmp.Or(c.StaleAfter, 500*time.Millisecond),
 		reporter:   report.New("jwtauth.RevocationMirror", c.OnError),
 		start:      time.Now(),
 		first:      make(chan struct{}),

@@ -182,7 +182,7 @@ func TestAMirrorThatIsNotCurrentIsUnavailable(t *testing.T) {
 		synctest.Wait()
 		source.breaks(faulty.ErrStore)
 		revokes(t, source, "missed")
-		time.Sleep(time.Second - 1)
+		time.Sleep(500*time.Millisecond - 1)
 		wantState(t, m, "x", false, nil)
 		want(t, v, good(), jwtauth.Accepted)
 		time.Sleep(1 * time.Nanosecond)
