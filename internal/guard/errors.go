@@ -18,5 +18,7 @@ func (u unavailable) Error() string { return string(u) }
 
 func (u unavailable) Is(target error) bool { return target == ErrUnavailable }
 
-// working reports whether err shows that the store works.
-func working(err error) bool { return errors.Is(err, ErrCorrupt) || errors.Is(err, ErrFull) }
+// working reports whether err shows that the store is not down.
+func working(err error) bool {
+	return errors.Is(err, ErrCorrupt) || errors.Is(err, ErrFull) || errors.Is(err, ErrClosed)
+}

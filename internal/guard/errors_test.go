@@ -23,8 +23,8 @@ func TestACallWithoutAResultMeansThatTheStoreIsUnavailable(t *testing.T) {
 
 // Otherwise one value that cannot be read, or a full store that can still be read, would
 // stop the calls for all other keys.
-func TestWhatOneKeyHasStoredNeverOpensTheGuard(t *testing.T) {
-	for _, err := range []error{guard.ErrCorrupt, guard.ErrFull} {
+func TestAStoreThatIsNotDownNeverOpensTheGuard(t *testing.T) {
+	for _, err := range []error{guard.ErrCorrupt, guard.ErrFull, guard.ErrClosed} {
 		synctest.Test(t, func(t *testing.T) {
 			g := guard.New(timeout, 1)
 			for range 100 {
