@@ -2,20 +2,14 @@ package apikeytest_test
 
 import (
 	"context"
-	"flag"
 	"maps"
-	"os"
-	"os/exec"
-	"regexp"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/usher-go/usher/apikey"
 	"github.com/usher-go/usher/apikey/apikeytest"
+	"github.com/usher-go/usher/internal/storetest"
 )
-
-var wrong = flag.String("wrong", "", "the wrong store that a suite is run against")
 
 // A store is a Memory, of which each method can be replaced.
 type store struct {
@@ -144,36 +138,12 @@ func faults() map[string]fault {
 	return all
 }
 
-// TestWrongStoresFail runs a row of the suite in a process of its own for each wrong store.
 func TestWrongStoresFail(t *testing.T) {
-	for name, f := range faults() {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			mustFail(t, "TestWrongStore", name, f.row)
-		})
-	}
-}
-
-// mustFail runs a row of a suite against a wrong store, and fails unless that row fails.
-func mustFail(t *testing.T, test, name, row string) {
-	t.Helper()
-	row = strings.ReplaceAll(row, " ", "_")
-	run := "^" + test + "$/^" + regexp.QuoteMeta(row) + "$"
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run="+run, "-wrong", name) //nolint:gosec // this test itself
-	out, err := cmd.CombinedOutput()
-	if err == nil {
-		t.Fatalf("the suite passes:\n%s", out)
-	}
-	if !strings.Contains(string(out), "--- FAIL: "+test+"/"+row) {
-		t.Errorf("it does not fail in %q:\n%s", row, out)
-	}
+	storetest.WantFailures(t, "TestWrongStore", faults(), func(f fault) string { return f.row })
 }
 
 func TestWrongStore(t *testing.T) {
-	f, ok := faults()[*wrong]
-	if !ok {
-		t.Skip("run by TestWrongStoresFail")
-	}
+	f := faults()[storetest.Wrong(t)]
 	apikeytest.SetPatience(time.Second)
 	apikeytest.TestStore(t, func(testing.TB) apikey.Store {
 		s := newStore()

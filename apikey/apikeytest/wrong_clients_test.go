@@ -11,6 +11,7 @@ import (
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/apikey"
 	"github.com/usher-go/usher/apikey/apikeytest"
+	"github.com/usher-go/usher/internal/storetest"
 )
 
 // A flaw makes the clients of a server wrong in one way.
@@ -275,19 +276,11 @@ var flaws = map[string]flaw{
 }
 
 func TestWrongClientsFail(t *testing.T) {
-	for name, f := range flaws {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			mustFail(t, "TestWrongClient", name, f.row)
-		})
-	}
+	storetest.WantFailures(t, "TestWrongClient", flaws, func(f flaw) string { return f.row })
 }
 
 func TestWrongClient(t *testing.T) {
-	f, ok := flaws[*wrong]
-	if !ok {
-		t.Skip("run by TestWrongClientsFail")
-	}
+	f := flaws[storetest.Wrong(t)]
 	apikeytest.SetPatience(time.Second)
 	apikeytest.TestShared(t, shared(f.make))
 }

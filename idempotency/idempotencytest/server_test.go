@@ -11,6 +11,7 @@ import (
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/idempotency"
 	"github.com/usher-go/usher/idempotency/idempotencytest"
+	"github.com/usher-go/usher/internal/storetest"
 )
 
 // A server keeps the records of its clients in a Memory.
@@ -312,7 +313,7 @@ var wrongShared = map[string]string{
 }
 
 func TestWrongShared(t *testing.T) {
-	idempotencytest.TestShared(t, newServer(t, isWrong(t)).shared())
+	idempotencytest.TestShared(t, newServer(t, storetest.Wrong(t)).shared())
 }
 
 // Without a wrong, the clients of a server are stores like any other.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/usher-go/usher/idempotency"
 	"github.com/usher-go/usher/idempotency/idempotencytest"
+	"github.com/usher-go/usher/internal/storetest"
 )
 
 // A txTable is a table with transactions.
@@ -148,7 +149,7 @@ func openTx(wrong string) func(testing.TB) (idempotency.TxStore[*transaction], f
 	}
 }
 
-func TestWrongTx(t *testing.T) { idempotencytest.TestTx(t, openTx(isWrong(t))) }
+func TestWrongTx(t *testing.T) { idempotencytest.TestTx(t, openTx(storetest.Wrong(t))) }
 
 // Without a wrong, a table with transactions keeps its contract.
 func TestTxTable(t *testing.T) {

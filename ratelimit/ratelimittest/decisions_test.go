@@ -2,10 +2,12 @@ package ratelimittest_test
 
 import (
 	"context"
+	"maps"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/usher-go/usher/internal/storetest"
 	"github.com/usher-go/usher/ratelimit"
 	"github.com/usher-go/usher/ratelimit/ratelimittest"
 )
@@ -165,25 +167,19 @@ var decisionMistakes = map[string]wrap{
 	}),
 }
 
+// coarse is a wrong store that is not wrong in what it is asked.
+const coarse = "a clock in milliseconds"
+
 func TestWrongDecisionsFail(t *testing.T) {
-	for name := range decisionMistakes {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			wantFailure(t, "TestWrongDecisions", "", name)
-		})
-	}
-	t.Run("a clock in milliseconds", func(t *testing.T) {
-		t.Parallel()
-		wantFailure(t, "TestWrongDecisions", "", "a clock in milliseconds")
-	})
+	wrong := maps.Clone(decisionMistakes)
+	wrong[coarse] = nil
+	storetest.WantFailures(t, "TestWrongDecisions", wrong, func(wrap) string { return "" })
 }
 
 func TestWrongDecisions(t *testing.T) {
-	change, ok := decisionMistakes[*wrong]
-	coarse := *wrong == "a clock in milliseconds"
-	if !ok && !coarse {
-		t.Skip("run by TestWrongDecisionsFail")
-	}
+	name := storetest.Wrong(t)
+	change := decisionMistakes[name]
+	coarse := name == coarse
 	if coarse {
 		change = same
 	}

@@ -2,14 +2,11 @@ package ratelimittest_test
 
 import (
 	"context"
-	"flag"
-	"os"
-	"os/exec"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
+	"github.com/usher-go/usher/internal/storetest"
 	"github.com/usher-go/usher/ratelimit"
 	"github.com/usher-go/usher/ratelimit/ratelimittest"
 )
@@ -39,49 +36,24 @@ type mistake struct {
 	made func(*ratelimit.Memory) ratelimit.Store
 }
 
-var wrong = flag.String("wrong", "", "the mistake of the store that TestWrongStore runs the suite against")
-
 var mistakes = []map[string]mistake{
 	amountMistakes, keyMistakes, windowMistakes, adjustMistakes, changeMistakes, placeMistakes, repeatMistakes, callMistakes,
 }
 
-// TestWrongStoresFail runs the row of the suite that must fail for each wrong store, in a
-// process of its own.
 func TestWrongStoresFail(t *testing.T) {
 	for _, of := range mistakes {
-		for name, m := range of {
-			t.Run(name, func(t *testing.T) {
-				t.Parallel()
-				wantFailure(t, "TestWrongStore", m.row, name)
-			})
-		}
-	}
-}
-
-// wantFailure runs one row of a test in a process of its own, where it must fail.
-func wantFailure(t *testing.T, test, row, name string) {
-	t.Helper()
-	run, failed := "^"+test+"$", "--- FAIL: "+test
-	if row != "" {
-		// A name becomes a pattern, whose parts a slash separates.
-		row = strings.ReplaceAll(row, " ", "_")
-		run, failed = run+"/^"+row+"$", failed+"/"+row
-	}
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run="+run, "-test.timeout=1m", "-wrong", name) //nolint:gosec // this test itself
-	out, err := cmd.CombinedOutput()
-	if err == nil || !strings.Contains(string(out), failed) {
-		t.Errorf("no failure of %q, but %v:\n%s", row, err, out)
+		storetest.WantFailures(t, "TestWrongStore", of, func(m mistake) string { return m.row })
 	}
 }
 
 func TestWrongStore(t *testing.T) {
+	name := storetest.Wrong(t)
 	for _, of := range mistakes {
-		if m, ok := of[*wrong]; ok {
+		if m, ok := of[name]; ok {
 			ratelimittest.TestStore(t, func(testing.TB) ratelimit.Store { return m.made(newMemory()) })
 			return
 		}
 	}
-	t.Skip("run by TestWrongStoresFail")
 }
 
 // A store is another one whose methods are replaced, as far as they are set.

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/usher-go/usher/internal/storetest"
 	"github.com/usher-go/usher/ratelimit"
 	"github.com/usher-go/usher/ratelimit/ratelimittest"
 )
@@ -112,19 +113,11 @@ var sharedMistakes = map[string]sharedMistake{
 }
 
 func TestWrongServersFail(t *testing.T) {
-	for name, m := range sharedMistakes {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			wantFailure(t, "TestWrongServer", m.row, name)
-		})
-	}
+	storetest.WantFailures(t, "TestWrongServer", sharedMistakes, func(m sharedMistake) string { return m.row })
 }
 
 func TestWrongServer(t *testing.T) {
-	m, ok := sharedMistakes[*wrong]
-	if !ok {
-		t.Skip("run by TestWrongServersFail")
-	}
+	m := sharedMistakes[storetest.Wrong(t)]
 	var s ratelimit.Store = newMemory()
 	if m.server != nil {
 		s = m.server(s)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/storetest"
 	"github.com/usher-go/usher/jwtauth"
 	"github.com/usher-go/usher/jwtauth/session/sessiontest"
 )
@@ -224,10 +225,13 @@ const (
 	silence   = "following a silent server ends within a second"
 )
 
-var sources = map[string]struct {
+// A wrongSource makes a source that is wrong in one way, and names the row that must fail.
+type wrongSource struct {
 	open  func() *source
 	fails string
-}{
+}
+
+var sources = map[string]wrongSource{
 	"keeps the revocations of each client apart": {func() *source { return &source{list: new(list)} }, atOnce},
 	"revokes a while later": {func() *source {
 		return &source{revoked: func(l *list, t *token) (bool, error) {
@@ -495,18 +499,12 @@ var sources = map[string]struct {
 }
 
 func TestWrongRevocationsFail(t *testing.T) {
-	rows := map[string]string{}
-	for name, w := range sources {
-		rows[name] = w.fails
-	}
-	wantFailures(t, "TestWrongRevocations", rows)
+	storetest.WantFailures(t, "TestWrongRevocations", sources, func(w wrongSource) string { return w.fails })
 }
 
 func TestWrongRevocations(t *testing.T) {
-	w, ok := sources[*wrong]
-	if !ok {
-		t.Skip("run by TestWrongRevocationsFail")
-	}
+	w := sources[storetest.Wrong(t)]
+	patience()
 	sessiontest.TestRevocations(t, lists(w.open))
 }
 

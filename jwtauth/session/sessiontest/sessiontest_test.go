@@ -4,11 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"flag"
 	"maps"
-	"os"
-	"os/exec"
-	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -17,45 +13,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/usher-go/usher/internal/storetest"
 	"github.com/usher-go/usher/jwtauth/session"
 	"github.com/usher-go/usher/jwtauth/session/sessiontest"
 )
 
-var wrong = flag.String("wrong", "", "the wrong store that the tests of the suites are run against")
-
-// wantFailures runs a test of this package in a process of its own for each wrong store.
-// The named row of the suite, which alone is run, must fail. Most processes do nothing but
-// wait, so several run at a time.
-func wantFailures(t *testing.T, test string, rows map[string]string) {
-	t.Helper()
-	turns := make(chan struct{}, 8)
-	var running sync.WaitGroup
-	for name, row := range rows {
-		running.Go(func() {
-			turns <- struct{}{}
-			defer func() { <-turns }()
-			row := strings.ReplaceAll(row, " ", "_")
-			cmd := exec.CommandContext(t.Context(), os.Args[0], //nolint:gosec // this test itself
-				"-test.run=^"+test+"$/^"+regexp.QuoteMeta(row)+"$", "-test.timeout=1m", "-wrong", name)
-			out, err := cmd.CombinedOutput()
-			switch {
-			case err == nil:
-				t.Errorf("%s: the suite passes", name)
-			case !bytes.Contains(out, []byte("--- FAIL: "+test+"/"+row)):
-				t.Errorf("%s: the row %q does not fail:\n%s", name, row, out)
-			}
-		})
-	}
-	running.Wait()
-}
-
-func TestMain(m *testing.M) {
-	flag.Parse()
-	if *wrong != "" {
-		sessiontest.SetPatience(2 * time.Second)
-	}
-	os.Exit(m.Run())
-}
+// patience is enough for a wrong store.
+func patience() { sessiontest.SetPatience(2 * time.Second) }
 
 func newMemory() *session.Memory {
 	m, err := session.NewMemory(session.MemoryConfig{})
@@ -627,18 +591,12 @@ func countingAll() store {
 }
 
 func TestWrongStoresFail(t *testing.T) {
-	rows := map[string]string{}
-	for name, w := range stores {
-		rows[name] = w.fails
-	}
-	wantFailures(t, "TestWrongStore", rows)
+	storetest.WantFailures(t, "TestWrongStore", stores, func(w wrongStore) string { return w.fails })
 }
 
 func TestWrongStore(t *testing.T) {
-	w, ok := stores[*wrong]
-	if !ok {
-		t.Skip("run by TestWrongStoresFail")
-	}
+	w := stores[storetest.Wrong(t)]
+	patience()
 	sessiontest.TestStore(t, func(testing.TB) session.Store {
 		s := w.store
 		s.Memory = newMemory()

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/storetest"
 	"github.com/usher-go/usher/jwtauth/session"
 	"github.com/usher-go/usher/jwtauth/session/sessiontest"
 )
@@ -253,10 +254,12 @@ func (c *client) Close() error {
 	return nil
 }
 
-var sharedStores = map[string]struct {
+type wrongServer struct {
 	faults faults
 	fails  string
-}{
+}
+
+var sharedStores = map[string]wrongServer{
 	"keeps the sessions of each client apart":  {faults{apart: true}, "a client sees what another one has changed"},
 	"locks in the client":                      {faults{lockPerClient: true}, "parallel inserts of two clients leave as many live sessions as they may"},
 	"ignores the context of a call":            {faults{patient: true}, "a call of a silent server ends with its context"},
@@ -276,18 +279,12 @@ var sharedStores = map[string]struct {
 }
 
 func TestWrongSharedStoresFail(t *testing.T) {
-	rows := map[string]string{}
-	for name, w := range sharedStores {
-		rows[name] = w.fails
-	}
-	wantFailures(t, "TestWrongSharedStore", rows)
+	storetest.WantFailures(t, "TestWrongSharedStore", sharedStores, func(w wrongServer) string { return w.fails })
 }
 
 func TestWrongSharedStore(t *testing.T) {
-	w, ok := sharedStores[*wrong]
-	if !ok {
-		t.Skip("run by TestWrongSharedStoresFail")
-	}
+	w := sharedStores[storetest.Wrong(t)]
+	patience()
 	sessiontest.TestShared(t, newServer(w.faults).shared())
 }
 
