@@ -6,20 +6,20 @@ import (
 	"github.com/usher-go/usher/internal/guard"
 )
 
-// The errors of stores, whatever they keep and wherever. A store wraps them, so test for
-// them with [errors.Is]. The text of such an error is for operators: it is never sent to
-// a client.
+// The errors of all stores, whatever they keep and wherever they keep it. A store wraps
+// them, so test for them with [errors.Is]. The text of such an error is for operators: it
+// is never sent to a client.
 var (
 	// ErrUnavailable means that a store could not be reached, did not respond in time, or
-	// could not accept the call at present. The call may have taken effect or not. The
-	// same call may succeed later.
+	// could not accept the call now. The call may or may not have taken effect. The same
+	// call may succeed later.
 	ErrUnavailable = guard.ErrUnavailable
-	// ErrCorrupt means that what is stored cannot be read, or belongs to something else.
-	// The call has changed nothing. It fails again until an operator has removed or
-	// repaired what is stored; calls for other keys are not affected.
+	// ErrCorrupt means that stored data cannot be read, or belongs to something else. The
+	// call has changed nothing. It fails again until an operator has removed or repaired
+	// the data; calls for other keys are not affected.
 	ErrCorrupt = guard.ErrCorrupt
-	// ErrFull means that a store has no room for what it was to keep. The call has
-	// changed nothing. What is stored already can still be read.
+	// ErrFull means that a store has no room for new data. The call has changed nothing.
+	// Data that is stored already can still be read.
 	ErrFull = guard.ErrFull
 	// ErrClosed means that a store was closed before the call ended.
 	ErrClosed = guard.ErrClosed
@@ -28,10 +28,10 @@ var (
 	ErrSchema = guard.ErrSchema
 )
 
-// A Checker reports whether it can do its work, for a health check. Stores on a server
+// A Checker reports whether it can do its work. Health checks call it. Stores on a server
 // are Checkers.
 type Checker interface {
-	// Check returns nil, or an error whose text is a sentence that an operator can act
-	// on: what is wrong, and which setting or server to change. It returns when ctx ends.
+	// Check returns nil, or an error that an operator can act on: its text names the fault
+	// and the setting or server to change. Check returns when ctx ends.
 	Check(ctx context.Context) error
 }

@@ -2,16 +2,16 @@ package guard
 
 import "errors"
 
-// The errors of stores, which the root package exports. They are documented there.
+// The errors of stores. The root package exports and documents them.
 var (
 	ErrUnavailable = errors.New("the store is unavailable")
-	ErrCorrupt     = errors.New("what is stored cannot be read")
+	ErrCorrupt     = errors.New("stored data cannot be read")
 	ErrFull        = errors.New("the store is full")
 	ErrClosed      = errors.New("the store is closed")
-	ErrSchema      = errors.New("the store has another schema")
+	ErrSchema      = errors.New("the store has no schema, or that of another version")
 )
 
-// An unavailable is one reason why a store is unavailable. It matches ErrUnavailable.
+// An unavailable is a reason why a store is unavailable. It matches ErrUnavailable.
 type unavailable string
 
 func (u unavailable) Error() string { return string(u) }

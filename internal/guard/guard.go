@@ -66,10 +66,11 @@ func New(timeout time.Duration, maxCalls int) *Guard {
 }
 
 // Results sets which errors are results, such as "not found": a store that returns one is
-// working. [ErrCorrupt], [ErrFull] and [ErrClosed] always are: what one key has stored must not
-// stop the calls for all others, and a store that was closed is not down. All other errors count as failures, so a client that can cause one at will,
-// and sends four of five requests, can open the guard. Results returns g, and must be
-// called before the first call.
+// working. [ErrCorrupt], [ErrFull] and [ErrClosed] always are results: the data of one key
+// must not stop the calls for all other keys, and a store that was closed is not down. All
+// other errors count as failures, so a client that can cause one at will, and sends four of
+// five requests, can open the guard. Results returns g, and must be called before the first
+// call.
 func (g *Guard) Results(isResult func(error) bool) *Guard {
 	g.isResult = isResult
 	return g

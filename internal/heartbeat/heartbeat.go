@@ -1,5 +1,5 @@
-// Package heartbeat calls a function for items that are due, many at a time. It is for
-// what a process must renew in a store for as long as it needs it, such as leases.
+// Package heartbeat calls a function for items that are due, many at a time. A process uses
+// it to renew what it needs in a store, such as leases.
 package heartbeat
 
 import (
@@ -10,13 +10,13 @@ import (
 	"github.com/usher-go/usher/internal/queue"
 )
 
-// A Heartbeat calls a function with all items that are due. Requests come and go much
-// faster than their items are due, so a timer for each would cost more than it is worth:
-// all items share one. There is no goroutine until an item is due, so a Heartbeat needs no
+// A Heartbeat calls a function with all items that are due. All items share one timer:
+// most requests end long before their items are due, so a timer for each would cost more
+// than it is worth. There is no goroutine until an item is due, so a Heartbeat needs no
 // Close. It is safe for concurrent use.
 type Heartbeat[T any] struct {
 	slack time.Duration
-	most  int
+	limit int // of the items in a batch
 	fire  func(batch []T)
 	base  time.Time
 
@@ -27,20 +27,20 @@ type Heartbeat[T any] struct {
 	next  time.Duration // when the timer fires, since base
 }
 
-// New returns a Heartbeat that calls fire with at most that many items, on a goroutine of
-// its own for each batch. The batch belongs to fire.
+// New returns a Heartbeat that calls fire with batches of at most limit items, each on a
+// goroutine of its own. The batch belongs to fire.
 //
-// When an item is due, all others that are due within slack go with it. If fire schedules
-// its items again, each after the same period, and slack is at least half of that, then
-// all items soon go together, whenever each of them was scheduled first.
-func New[T any](slack time.Duration, most int, fire func(batch []T)) *Heartbeat[T] {
-	return &Heartbeat[T]{slack: slack, most: most, fire: fire, base: time.Now()}
+// When an item is due, fire also gets all items that are due within slack. If fire
+// schedules its items again after a fixed period, and slack is at least half of that
+// period, then all items soon fire together, whenever each was first scheduled.
+func New[T any](slack time.Duration, limit int, fire func(batch []T)) *Heartbeat[T] {
+	return &Heartbeat[T]{slack: slack, limit: limit, fire: fire, base: time.Now()}
 }
 
 // An Item is scheduled by a [Heartbeat]. It can be a field of its own value, and then
 // scheduling allocates nothing. It must not be copied.
 type Item[T any] struct {
-	// Value is what fire gets. It is set before the item is first scheduled.
+	// Value is passed to fire. Set it before the item is first scheduled.
 	Value T
 
 	due       time.Duration // since the base of the Heartbeat
@@ -54,8 +54,8 @@ func (i *Item[T]) Before(other *Item[T]) bool { return i.due < other.due }
 // Moved is described at Before.
 func (i *Item[T]) Moved(index int) { i.index = index }
 
-// Schedule sets when the item is due, in place of an earlier time. It is due once: fire,
-// or any other code, may schedule it again.
+// Schedule sets when the item is due, and replaces any time that was set before. The item
+// is due once: fire, or any other code, may schedule it again.
 func (h *Heartbeat[T]) Schedule(item *Item[T], at time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -71,8 +71,8 @@ func (h *Heartbeat[T]) Schedule(item *Item[T], at time.Time) {
 	}
 }
 
-// Remove cancels the item. It does not wait for a call of fire: that may be running with
-// the item, or about to begin.
+// Remove cancels the item. It does not wait for a call of fire: one may be running with the
+// item, or about to begin.
 func (h *Heartbeat[T]) Remove(item *Item[T]) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -116,10 +116,10 @@ func (h *Heartbeat[T]) beat() {
 	}
 }
 
-// take removes and returns a batch of the items that are due until then. The caller holds
-// h.mu.
+// take removes and returns a batch of the items that are due at until or earlier. The
+// caller holds h.mu.
 func (h *Heartbeat[T]) take(until time.Duration) (batch []T) {
-	for len(batch) < h.most && len(h.items) > 0 && h.items[0].due <= until {
+	for len(batch) < h.limit && len(h.items) > 0 && h.items[0].due <= until {
 		item := heap.Pop(&h.items).(*Item[T])
 		item.scheduled = false
 		batch = append(batch, item.Value)

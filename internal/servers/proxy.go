@@ -53,8 +53,8 @@ func (p *Proxy) Block() (unblock func()) {
 	return func() { p.set(func() { p.blocked = false }) }
 }
 
-// CutReply loses the next reply to a request that contains this text: the server gets the
-// request and executes it, and then the connection is reset. An empty text means any
+// CutReply loses the reply to the next request that contains the text request: the server
+// executes the request, and then the connection is reset. An empty text matches any
 // request.
 func (p *Proxy) CutReply(request string) { p.set(func() { p.cut = []byte(request) }) }
 
@@ -106,7 +106,8 @@ func (p *Proxy) serve(client net.Conn) {
 	p.set(func() { delete(p.links, l) })
 }
 
-// pass copies what from sends to to, as long as seen permits, and then closes both.
+// pass copies data between two connections for as long as seen permits, and then closes
+// both.
 func (p *Proxy) pass(l *link, from, to net.Conn, seen func(*link, []byte) bool) {
 	defer func() {
 		_ = from.Close()
@@ -129,7 +130,7 @@ func (p *Proxy) pass(l *link, from, to net.Conn, seen func(*link, []byte) bool) 
 	}
 }
 
-// request reports whether what a client has sent goes on to the server.
+// request reports whether data from a client is passed on to the server.
 func (p *Proxy) request(l *link, b []byte) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -140,7 +141,7 @@ func (p *Proxy) request(l *link, b []byte) bool {
 	return !p.closed
 }
 
-// reply reports whether what the server has sent goes on to the client.
+// reply reports whether data from the server is passed on to the client.
 func (p *Proxy) reply(l *link, _ []byte) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -39,12 +39,12 @@ type Server struct {
 	ready func(addr string) error
 }
 
-// startTimeout bounds how long a server may take to start. A loaded machine needs a part
-// of it.
+// startTimeout bounds how long a server may take to start. It leaves time for a loaded
+// machine.
 const startTimeout = 30 * time.Second
 
-// Redis starts a redis-server with these directives in addition, for instance "maxmemory",
-// "4mb". It keeps nothing on disk unless a directive says so.
+// Redis starts a redis-server with additional directives, for instance "maxmemory", "4mb".
+// The server keeps nothing on disk unless a directive says so.
 func Redis(t testing.TB, directives ...string) *Server {
 	t.Helper()
 	program := find(t, "redis-server")
@@ -69,7 +69,7 @@ func postgresReady(addr string) error {
 	return probe(addr, "\x00\x00\x00\x29\x00\x03\x00\x00user\x00postgres\x00database\x00postgres\x00\x00", "R")
 }
 
-// probe reports whether a server replies to a request in this way.
+// probe returns an error unless the reply of a server to request begins with reply.
 func probe(addr, request, reply string) error {
 	d := net.Dialer{Timeout: time.Second}
 	c, err := d.DialContext(context.Background(), "tcp", addr)
@@ -122,8 +122,8 @@ func DSN(addr string) string {
 	return "postgres://postgres@" + addr + "/postgres?sslmode=disable&connect_timeout=5"
 }
 
-// find returns the path of a program. Without it the test is skipped, or fails if
-// USHER_REQUIRE_SERVICES is 1.
+// find returns the path of a program. If the program is missing, the test is skipped, or
+// fails if USHER_REQUIRE_SERVICES is 1.
 func find(t testing.TB, program string) string {
 	t.Helper()
 	path, err := exec.LookPath(program)
@@ -161,9 +161,9 @@ func newServer(t testing.TB, name string) *Server {
 
 func last(b []byte, n int) []byte { return b[max(len(b)-n, 0):] }
 
-// freeAddr returns an address that nothing listens on. Hardly any other program uses an
-// address of this range, so the port stays free until the server has it, and is free
-// again when the server restarts.
+// freeAddr returns an address on which nothing listens. Hardly any other program uses an
+// address of this range, so the port stays free until the server listens on it, and is
+// free again when the server restarts.
 func freeAddr(t testing.TB) string {
 	t.Helper()
 	host := fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(254), rand.IntN(256), 1+rand.IntN(254))
@@ -180,8 +180,8 @@ func freeAddr(t testing.TB) string {
 	return l.Addr().String()
 }
 
-// unprivileged makes the server run as another user if the test runs as root, which
-// PostgreSQL refuses.
+// unprivileged makes the server run as another user if the test runs as root: PostgreSQL
+// refuses to run as root.
 func (s *Server) unprivileged() {
 	if os.Getuid() != 0 {
 		return
@@ -272,8 +272,8 @@ func (s *Server) kill(pid int, sig syscall.Signal) {
 	}
 }
 
-// children returns the processes whose parent is pid, on Linux. A process group would not
-// do: the children of PostgreSQL leave it.
+// children returns the processes whose parent is pid, on Linux. A process group does not
+// include them: the children of PostgreSQL leave it.
 func children(pid int) (all []int) {
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
 	for _, path := range stats {

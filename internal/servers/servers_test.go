@@ -83,13 +83,13 @@ func TestABlockedProxyIsABlackHole(t *testing.T) {
 	send(t, c, "PING")
 	raw, err := net.DialTimeout("tcp", p.Addr, 10*time.Second) //nolint:noctx // It has a timeout.
 	if err != nil {
-		t.Fatalf("a black hole accepts connections: %v", err)
+		t.Fatalf("the blocked proxy refuses a connection: %v", err)
 	}
 	defer func() { _ = raw.Close() }()
 	_ = raw.SetDeadline(time.Now().Add(50 * time.Millisecond))
 	_, _ = raw.Write([]byte("PING\r\n"))
 	if _, err := raw.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("a black hole responds: %v", err)
+		t.Errorf("the blocked proxy responds: %v", err)
 	}
 	unblock()
 	wantReply(t, c, "+PONG")
