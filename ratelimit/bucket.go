@@ -5,24 +5,24 @@ import (
 	"time"
 )
 
-// A bucket is a token bucket, as the generic cell rate algorithm in exact integers. All
-// that it keeps is the instant at which it is full again. What is taken moves this instant
-// on by the time in which it is earned, and nothing is rounded but the results: up, so
-// that a client that waits as long as the response asks is admitted.
+// A bucket is a token bucket: the generic cell rate algorithm in exact integers. It keeps
+// only the instant at which it is full again. Taking tokens moves this instant on by the
+// time in which they are earned. Only results are rounded, and always up, so that a client
+// that waits as long as the response asks is admitted.
 type bucket struct {
 	full exact
 	one  exact // the time in which a token is earned
 }
 
-// An exact number of nanoseconds: whole ones, and parts of which as many as the quota of
-// the limit make one. There are always fewer parts than that.
+// An exact is a number of nanoseconds: whole ones, and parts. The quota of the limit is the
+// number of parts in a nanosecond, and parts is always less than that.
 type exact struct {
 	whole int64
 	parts uint64
 }
 
-// farthest is a span that no limit without faults reaches. Spans above it are cut, so that
-// no sum of an instant and a span overflows.
+// farthest is a span that no limit without faults reaches. Longer spans are cut to it, so
+// that no sum of an instant and a span overflows.
 const farthest = 1 << 62
 
 // span returns the time in which n tokens are earned.
@@ -83,15 +83,15 @@ func (b *bucket) missing(now instant) exact {
 	return exact{b.full.whole - now.n, b.full.parts}
 }
 
-// used returns how many tokens are missing, where one that is partly earned again counts
-// as missing, and the time until it is one fewer.
+// used returns how many tokens are missing, and the time until one fewer is missing. A
+// token that is partly earned counts as missing.
 func (b *bucket) used(l *Limit, now instant) (tokens int64, next time.Duration) {
 	missing := b.missing(now)
 	if missing == (exact{}) {
 		return 0, 0
 	}
-	// In parts of a nanosecond, with one subtracted: so many tokens and a rest are missing
-	// besides the last one.
+	// The time that is missing, in parts and less one part, divides into the tokens that
+	// are missing besides the last one, and a rest.
 	hi, lo := bits.Mul64(uint64(missing.whole), uint64(l.quota))
 	lo, carry := bits.Add64(lo, missing.parts, 0)
 	lo, borrow := bits.Sub64(lo, 1, 0)

@@ -125,8 +125,8 @@ func (b *exactBucket) adjust(cost int64) (moved int64) {
 	return moved
 }
 
-// Random buckets agree with rational numbers in each result, whatever is taken, adjusted
-// and waited for.
+// Random buckets agree with rational numbers in each result, after any sequence of takes,
+// adjustments and waits.
 func TestTokenBucketsAgreeWithRationalNumbers(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	// upTo draws small and large numbers alike.

@@ -2,19 +2,19 @@ package ratelimit
 
 import "time"
 
-// A calendar is the present window and what was used in it. Times of the wall clock are
-// nanoseconds since 1970.
+// A calendar is the present window, and how much was used in it. Times of the wall clock
+// are nanoseconds since 1970.
 type calendar struct {
 	end int64 // of the window, by the wall clock
-	// next is the end of the window after that, if the caller has given windows, or 0. It
-	// is end if that is not known.
+	// next is the end of the window after that, as the caller has given it. It is 0 if the
+	// caller has given no windows, and equals end if that window is unknown.
 	next   int64
 	opened int64 // the instant at which the key first used the window
-	closes int64 // the instant at which it ends, as expected then
+	closes int64 // the instant at which the window ends, as expected when it was opened
 	used   int64
 }
 
-// newCalendar is called with a charge of a calendar.
+// newCalendar needs an instant with the charge of a calendar limit.
 func newCalendar(l *Limit, now instant, d debt) *calendar {
 	c := new(calendar)
 	c.open(l, now, now.calendar.wall)
@@ -24,7 +24,8 @@ func newCalendar(l *Limit, now instant, d debt) *calendar {
 	return c
 }
 
-// time returns the time by the wall clock, or as expected when the window was opened.
+// time returns the time by the wall clock. For an instant without a charge, it is the time
+// that was expected when the window was opened.
 func (c *calendar) time(now instant) int64 {
 	if now.calendar == nil {
 		return c.end + now.n - c.closes
@@ -51,8 +52,8 @@ func (c *calendar) open(l *Limit, now instant, t int64) {
 	c.used = 0
 }
 
-// turn begins the next window once the present one has ended, and returns the time that is
-// left of it. If the clock is set back, the window that has begun stays.
+// turn begins the next window if the present one has ended, and returns the time until the
+// end of the window. If the clock is set back, the window that has begun stays.
 func (c *calendar) turn(l *Limit, now instant) (left time.Duration) {
 	t := c.time(now)
 	if t >= c.end {
@@ -61,7 +62,7 @@ func (c *calendar) turn(l *Limit, now instant) (left time.Duration) {
 	return time.Duration(c.end - t)
 }
 
-// unknown reports whether the window that contains now is not known any more.
+// unknown reports whether now is after the last window that is known.
 func (c *calendar) unknown(now instant) bool { return c.next != 0 && c.time(now) >= c.next }
 
 func (c *calendar) check(l *Limit, now instant, cost int64) result {

@@ -220,18 +220,18 @@ func TestACalendarUsesTheWindowsOfItsCaller(t *testing.T) {
 		beside := ratelimit.Charge{Policy: "q", Limit: ratelimit.RollingWindow(5, time.Hour), Cost: 1}
 		d := &ratelimit.Decision{Charges: []ratelimit.Charge{beside, charge(1)}}
 		if err := m.Take(t.Context(), d); err == nil {
-			t.Error("no error though neither window is the present one")
+			t.Error("no error although neither window contains the present time")
 		}
 		d = &ratelimit.Decision{Charges: []ratelimit.Charge{beside}}
 		if err := m.Take(t.Context(), d); err != nil || d.Charges[0].Remaining != 4 {
-			t.Errorf("%d left beside a decision that failed, want 4 (%v)", d.Charges[0].Remaining, err)
+			t.Errorf("%d left after a decision that failed, want 4 (%v)", d.Charges[0].Remaining, err)
 		}
 	})
 }
 
-// While a key is used under another limit, a window goes over into the next one, whose end
-// is known from the last caller, and is dropped at the end of that one. Then it begins again
-// as any limit does, with what the other limit has not forgotten.
+// While a key is used under another limit, the next window follows the present one, as its
+// end is known from the last caller. At the end of the next window the count is dropped.
+// The calendar then begins again as any limit does, with the debt of the other limit.
 func TestACalendarAmongOtherLimitsKeepsTheNextWindow(t *testing.T) {
 	for _, c := range []struct {
 		name  string

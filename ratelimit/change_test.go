@@ -185,8 +185,7 @@ func TestALimitBetweenTwoOthersHidesNoUse(t *testing.T) {
 	}
 }
 
-// A short debt under one limit and a longer debt under another last no longer under a
-// third limit.
+// A new limit begins with a short debt and a longer one, and each ends in its own time.
 func TestANewLimitForgetsWhatEachOtherForgets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()

@@ -1,6 +1,6 @@
 package ratelimit
 
-// need returns how many units must be left.
+// need returns how many units must be left for the charge to fit.
 func (c *Charge) need() int64 { return max(c.Cost, c.MinRemaining) }
 
 // check sets the results of the charge. The shard is locked.
@@ -47,7 +47,7 @@ func (c *Charge) take(now instant) {
 	}
 	c.entry.take(now, c.Cost)
 	if c.Reset == 0 && c.Cost > 0 {
-		// Nothing was in use before, so check could not set a time.
+		// Nothing was in use before, so check has set no time.
 		c.Reset = c.Limit.firstReset()
 	}
 }

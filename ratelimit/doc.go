@@ -38,7 +38,7 @@
 //     hundred changes the decision of at most two requests in a hundred. An outage costs
 //     each request its timeout for about two seconds, and then one request a second; the
 //     store is used again at most a second and a timeout after it has recovered.
-//   - A call of a store whose result is lost is made again, and charges once.
+//   - If the result of a store's call is lost, the call is repeated, and charges once.
 //   - A process that dies frees its places of concurrency limits in a shared store within
 //     [Config.Lease].
 //   - If a client disconnects before a store has responded, its request does not reach

@@ -11,20 +11,21 @@ import (
 	"github.com/usher-go/usher/internal/heartbeat"
 )
 
-// Leases are renewed after a third of their time, and after a twelfth if that has failed.
-// A renewal may be early by a sixth, so that all places of a process soon share one call.
+// A lease is renewed after a third of its time. A renewal that has failed is retried after
+// a twelfth. A renewal may be early by a sixth, so that all places of a process soon share
+// one call.
 const (
 	renewalsPerLease = 3
 	retriesPerLease  = 12
 	slackPerLease    = 6
 )
 
-// MaxRenew is the most places in one call of [Store.Renew].
+// MaxRenew is the largest number of places in one call of [Store.Renew].
 const MaxRenew = 1000
 
-// errPlaceLost is reported if a request goes on without the place that it had taken, which
-// another request may have now.
-var errPlaceLost = errors.New("the store has lost the place of a request that is running")
+// errPlaceLost is reported if a request goes on without the place that it had taken.
+// Another request may have that place now.
+var errPlaceLost = errors.New("the store has lost the place of a running request")
 
 // leases renews the places that requests take in a shared store, for as long as their
 // handlers run.
@@ -33,8 +34,8 @@ type leases struct {
 	lease     time.Duration
 	guard     *guard.Guard
 	heartbeat *heartbeat.Heartbeat[*leasedPlace]
-	// failed is called for a call that has failed, and lost for a place that is lost, each
-	// with the context of a request.
+	// failed is called when a call has failed, and lost when a place is lost, each with the
+	// context of a request.
 	failed, lost func(context.Context, error)
 }
 
@@ -45,13 +46,13 @@ type leasedPlace struct {
 	renewal heartbeat.Item[*leasedPlace]
 
 	mu   sync.Mutex
-	over bool // it is not renewed any more
+	over bool // it is no longer renewed
 }
 
 func newLeases(s Store, lease, timeout time.Duration, failed, lost func(context.Context, error)) *leases {
 	l := &leases{
 		store: s, lease: lease, failed: failed, lost: lost,
-		// A call that hangs leaves time for others before the leases end.
+		// A call that hangs times out early enough for others before the leases end.
 		guard: guard.New(max(timeout, lease/slackPerLease), maxCalls).NeverOpen(),
 	}
 	l.heartbeat = heartbeat.New(lease/slackPerLease, MaxRenew, l.renew)
@@ -79,7 +80,7 @@ func (l *leases) end(c *Charge) {
 	l.heartbeat.Remove(&p.renewal)
 }
 
-// renew renews places for which that is due, and schedules the next renewal.
+// renew renews the places that are due, and schedules their next renewal.
 func (l *leases) renew(due []*leasedPlace) {
 	places := make([]Place, 0, len(due))
 	for _, p := range due {
@@ -117,7 +118,7 @@ func (l *leases) renew(due []*leasedPlace) {
 		}
 		p.mu.Unlock()
 	}
-	// OnError may take its time.
+	// OnError may be slow, so it is called without a lock.
 	if err != nil {
 		l.failed(due[0].request, fmt.Errorf("ratelimit: renew the places of %d requests, will retry: %w", len(places), err))
 	}

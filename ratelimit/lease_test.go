@@ -97,7 +97,7 @@ func TestAProcessThatDiesFreesItsPlacesAfterALease(t *testing.T) {
 		if d := time.Since(died); d < lease/2 {
 			t.Errorf("a place was free %v after its process had died, want most of a lease of %v", d, lease)
 		}
-		// What the process still does, if it was only cut off, frees the places of nobody.
+		// If the process was only cut off, its late refunds free no places of others.
 		living.begin(t, 2)
 		dying.cut.Store(false)
 		dying.end()
@@ -248,7 +248,7 @@ func TestALostPlaceIsReportedOnceAndCounted(t *testing.T) {
 			func(r *http.Request) { *r = *r.WithContext(context.WithValue(r.Context(), name{}, "request 7")) })
 		mu.Lock()
 		defer mu.Unlock()
-		if want := []string{`request 7: ratelimit: policy "places": the store has lost the place of a request that is running`}; !slices.Equal(reports, want) {
+		if want := []string{`request 7: ratelimit: policy "places": the store has lost the place of a running request`}; !slices.Equal(reports, want) {
 			t.Errorf("OnError was called with %q, want %q", reports, want)
 		}
 		if renewals != 1 {

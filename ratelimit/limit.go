@@ -40,16 +40,16 @@ const (
 // key that has been idle can therefore use up to burst + quota within one period:
 // where that is too much, choose a burst below the quota or a [RollingWindow].
 //
-// It keeps one instant for each key, and is what most services want. Per must be whole
-// microseconds and at most ten years, and a burst must be earned within 100 years.
+// It keeps one instant for each key, and is what most services want. Per must be a whole
+// number of microseconds and at most ten years, and must earn a burst within 100 years.
 func TokenBucket(quota int, per time.Duration, burst int) Limit {
 	return Limit{algorithm: AlgorithmTokenBucket, quota: int64(quota), per: per, burst: int64(burst)}
 }
 
 // RollingWindow allows quota units in any period of length per, wherever it begins: never
 // one more. It keeps the time of each request within the window, at 16 bytes each, so it
-// suits quotas of up to a few thousand. Per must be whole microseconds and at most ten
-// years.
+// suits quotas of up to a few thousand. Per must be a whole number of microseconds and at
+// most ten years.
 func RollingWindow(quota int, per time.Duration) Limit {
 	return Limit{algorithm: AlgorithmRollingWindow, quota: int64(quota), per: per}
 }
@@ -115,8 +115,8 @@ func (l Limit) Per() time.Duration {
 	return l.per
 }
 
-// same reports whether two limits have the same bound, and so one count. A time zone is
-// known by its name.
+// same reports whether two limits have the same bound, and so share one count. A time zone
+// is identified by its name.
 func (l *Limit) same(o *Limit) bool {
 	return *l == *o || l.zone != nil && o.zone != nil && l.zone.String() == o.zone.String() && *l == o.In(l.zone)
 }

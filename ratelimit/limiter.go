@@ -39,10 +39,10 @@ type Config struct {
 	// succeeds. None of this applies to a Memory, which does not wait.
 	StoreTimeout time.Duration
 	// Lease is how long a place of a [Concurrency] limit stays taken in Store after this
-	// process has died. Places are renewed after a third of it, as long as their handlers
-	// run. Zero means 10 seconds, or three times StoreTimeout if that is longer; it must
-	// not be shorter than that, nor longer than a day. It means nothing for a Memory, whose
-	// places end with the process.
+	// process has died. Places are renewed after a third of it, for as long as their
+	// handlers run. Zero means 10 seconds, or three times StoreTimeout if that is longer.
+	// Lease must be at least three times StoreTimeout and at most a day. It has no effect
+	// on a Memory, whose places end with the process.
 	Lease time.Duration
 	// Headers are the header fields that describe the limits to clients.
 	Headers Headers

@@ -25,8 +25,8 @@ import (
 // Places of concurrency limits are never evicted; their number is bounded by that of the
 // requests in flight.
 //
-// Calls with an ID, as of a store that wraps a Memory, also keep their results for 5 seconds
-// each.
+// A Memory also keeps the results of each call with an ID for 5 seconds. A store that wraps
+// a Memory makes such calls.
 type Memory struct {
 	base     time.Time
 	capacity int
@@ -207,7 +207,7 @@ func (m *Memory) lock(charges []Charge) (instant, error) {
 		return instant{}, fmt.Errorf("ratelimit: more than %d policies in one decision", maxCharges)
 	}
 	if len(charges) == 1 {
-		// The same with less to do, for the most usual decision.
+		// The most common decision needs less work.
 		c := &charges[0]
 		m.locate(c)
 		c.table.keys.At(c.shard).Lock()
@@ -249,12 +249,12 @@ func (m *Memory) locate(c *Charge) {
 	c.shard = c.table.keys.Index(c.hash)
 }
 
-// errClocks is returned if no window that the caller has given is the present one.
+// errClocks is returned if no window that the caller has given contains the present time.
 var errClocks = errors.New("ratelimit: the clocks of the process and of the store are too far apart: " +
 	"the store's time is in neither of the two calendar windows")
 
-// readWall reads the wall clock as well, which may be set and so matters to the calendar
-// alone. If that fails it unlocks the shards of charges.
+// readWall also reads the wall clock. That clock may be set, so only calendar limits use
+// it. If readWall fails, it unlocks the shards of charges.
 func (m *Memory) readWall(charges []Charge) (instant, error) {
 	t := time.Now()
 	wall := t.UnixNano()

@@ -2,13 +2,13 @@ package ratelimit
 
 import "slices"
 
-// places are those that a key uses of a concurrency limit.
+// places are the places of a concurrency limit that a key uses.
 type places struct {
 	anonymous int64 // in use until they are refunded
 	leased    []leased
 }
 
-// leased are the places that one decision has taken, with a lease.
+// leased are the places that one decision has taken under a lease.
 type leased struct {
 	by    ID
 	n     int64
@@ -69,8 +69,8 @@ func (t *table) occupy(c *Charge, p places, by ID, n int64, now instant) {
 	t.keep(c.shard, c.Key, p, now)
 }
 
-// adjust moves up to n places of the decision that took c, and returns how many it has
-// moved. A decision that has no places any more moves none.
+// adjustPlaces moves up to n places of the decision that took c, and returns how many it
+// has moved. It moves none if the decision no longer has places.
 func (t *table) adjustPlaces(c *Charge, n int64, now instant) (moved int64) {
 	p := t.placesOf(c, now)
 	own := p.anonymous
@@ -97,7 +97,7 @@ func (t *table) renew(shard int, place *Place, until int64, now instant) bool {
 	return true
 }
 
-// keep keeps the places of a key, or forgets a key that uses none.
+// keep stores the places of a key, or forgets a key that uses none.
 func (t *table) keep(shard int, k Key, p places, now instant) {
 	m := t.places[shard]
 	if p.anonymous == 0 && len(p.leased) == 0 {
@@ -115,8 +115,8 @@ func (t *table) keep(shard int, k Key, p places, now instant) {
 	m[k] = p
 }
 
-// sweepPlaces forgets two keys of a shard if their leases have ended: more than each new
-// key adds, so that keys which nobody asks for again do not stay.
+// sweepPlaces looks at two keys of a shard, and forgets those whose leases have ended. Each
+// new key causes one sweep, so keys that nobody asks for again do not accumulate.
 func (t *table) sweepPlaces(shard int, now instant) {
 	n := 0
 	for k, p := range t.places[shard] {

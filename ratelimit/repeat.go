@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// repeatable is how long a store remembers the results of a call at least.
+// repeatable is the shortest time for which a store remembers the results of a call.
 const repeatable = 5 * time.Second
 
 // errReused is returned to a caller that breaks the contract.
-var errReused = errors.New("ratelimit: one ID for two different calls")
+var errReused = errors.New("ratelimit: two different calls have the same ID")
 
-// repeats are the results of recent calls by their ID. A call that comes again gets the
-// same results.
+// repeats are the results of recent calls by their ID. A repeated call gets the same
+// results.
 type repeats struct {
 	mu    sync.Mutex
 	calls map[ID]*call
@@ -23,7 +23,7 @@ type repeats struct {
 	first  int
 }
 
-// A call is locked until it has ended. Then it has results, or it has failed.
+// A call is locked until it ends. It then has results, or has failed and may be made again.
 type call struct {
 	sync.Mutex
 	id       ID
@@ -34,7 +34,7 @@ type call struct {
 	results  []outcome
 }
 
-// An outcome is what a call has set in a charge.
+// An outcome has the results that a call has set in a charge.
 type outcome struct {
 	violated    bool
 	remaining   int64
@@ -42,8 +42,8 @@ type outcome struct {
 	at, moved   int64
 }
 
-// begin returns the call that d is, locked, for the caller to make and to end. If the same
-// call has been made before, begin sets its results instead, and returns nil.
+// begin returns the call with the ID of d, locked, for the caller to make and to end. If
+// that call already has results, begin sets them in d instead, and returns nil.
 func (r *repeats) begin(d *Decision, adjusts bool, now int64) (*call, error) {
 	r.mu.Lock()
 	r.forget(now)

@@ -15,9 +15,9 @@ import (
 // errUndecided is the error of a store that contradicts itself.
 var errUndecided = errors.New("ratelimit: the store admits what a policy refuses, or refuses what none does")
 
-// A sharedStore is a store that may hang, fail or panic. During an outage decisions
-// fail at once, but what earlier decisions have charged is refunded as far as the store
-// permits: it could not be refunded later.
+// A sharedStore guards a store that may hang, fail or panic. During an outage decisions
+// fail at once, but charges of earlier decisions are still refunded as far as the store
+// permits: they could not be refunded later.
 type sharedStore struct {
 	store   Store
 	leases  *leases
@@ -51,7 +51,7 @@ func (s *sharedStore) prepare(d *Decision) *Decision {
 	return own
 }
 
-// complete sets what a store cannot know.
+// complete sets the windows and leases, which a store cannot know.
 func (s *sharedStore) complete(charges []Charge) {
 	var now time.Time
 	for i := range charges {
@@ -67,9 +67,9 @@ func (s *sharedStore) complete(charges []Charge) {
 	}
 }
 
-// attempt calls Take or Adjust, and once more with the same ID if the store was unavailable and
-// there is time left: it may have executed the call and have lost only the result. It does
-// not if the store may have forgotten the ID by then.
+// attempt calls Take or Adjust. If the store was unavailable and there is time left, it
+// calls once more with the same ID: the store may have executed the call, and only the
+// result was lost. It does not if the store may have forgotten the ID by then.
 func attempt(ctx context.Context, f func(context.Context, *Decision) error, d *Decision) error {
 	began := time.Now()
 	err := f(ctx, d)
@@ -128,8 +128,8 @@ func (s *sharedStore) refund(late *Decision) {
 	_ = s.Adjust(context.Background(), late)
 }
 
-// Adjust changes charges within the timeout, during an outage too. Places are not renewed
-// from then on.
+// Adjust changes charges within the timeout, during an outage too. It first stops the
+// renewal of their places.
 func (s *sharedStore) Adjust(ctx context.Context, d *Decision) error {
 	for i := range d.Charges {
 		s.leases.end(&d.Charges[i])

@@ -96,8 +96,8 @@ func (u *usage) follow(now instant, at, cost int64) {
 	}
 }
 
-// debt returns what must be kept when the usage is dropped. Its end is rounded up, so that
-// stores agree whose clocks have nanoseconds or microseconds.
+// debt returns what must be kept when the usage is dropped. Its end is rounded up to a
+// microsecond, so that stores with clocks of nanoseconds and of microseconds agree.
 func (u *usage) debt(now instant) debt {
 	d := u.state.debt(&u.limit, now)
 	d.until += (int64(time.Microsecond) - d.until%int64(time.Microsecond)) % int64(time.Microsecond)
@@ -108,8 +108,8 @@ func (u *usage) debt(now instant) debt {
 // store was made, which also identify the instant.
 type instant struct {
 	n int64
-	// calendar is the charge if its limit is a [CalendarWindow], and else nil: it has the
-	// time by the wall clock, and may have windows.
+	// calendar is the charge if its limit is a [CalendarWindow], and nil otherwise. It has
+	// the time by the wall clock, and may have windows.
 	calendar *Charge
 }
 
