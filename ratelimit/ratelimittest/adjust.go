@@ -44,7 +44,8 @@ func (s suite) refundLate(t *testing.T) {
 			later := c
 			later.Cost = 5
 			eventually(t, due, "the window does not end", func() bool { return s.take(t, later).Admitted })
-			// A unit of the next window would count in neither if it were refunded here.
+			// The window that was charged has ended, so nothing is refunded in the next
+			// one.
 			s.adjust(t, c, -2, 0)
 		})
 	}
@@ -61,8 +62,8 @@ func (s suite) adjustUp(t *testing.T) {
 	})
 }
 
-// refundTaken settles far above what is left and then refunds it, as for a handler that
-// fails in the end.
+// refundTaken settles far above what is left, and then refunds the charge, as for a handler
+// that fails in the end.
 func (s suite) refundTaken(t *testing.T) {
 	each(t, limits(), func(t *testing.T, c ratelimit.Charge) {
 		other := c

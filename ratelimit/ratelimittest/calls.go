@@ -70,7 +70,8 @@ func (s suite) most(t *testing.T) {
 	}
 }
 
-// ended calls a store for a client that has gone. The store may decide, or return an error.
+// ended calls a store with a context that has ended, as that of a client that has
+// disconnected. The store may decide, or return an error.
 func (s suite) ended(t *testing.T) {
 	each(t, limits(), func(t *testing.T, c ratelimit.Charge) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -107,7 +108,8 @@ func (s suite) concurrent(t *testing.T) {
 	})
 }
 
-// race takes single units of c through all stores concurrently, and returns how many.
+// race takes single units of c through all stores concurrently, and returns how many are
+// admitted.
 func race(t *testing.T, c ratelimit.Charge, stores ...ratelimit.Store) int64 {
 	var admitted atomic.Int64
 	var wg sync.WaitGroup

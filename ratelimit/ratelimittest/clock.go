@@ -7,10 +7,10 @@ import (
 	"github.com/usher-go/usher/ratelimit"
 )
 
-// TestClock sets the clock of a store back by an hour, as may happen to a server, which
-// [TestDecisions] does not do. No call may fail then, no key may get its quota more than
-// once again, and none may be refused for longer than the period of its limit. A calendar
-// window, which the caller knows by another clock, stays until its end.
+// TestClock sets the clock of a store back by an hour, as may happen to a server.
+// [TestDecisions] does not do so. After that no call may fail, no key may get its quota
+// more than once again, and none may be refused for longer than the period of its limit. A
+// calendar window, which the caller finds by another clock, stays until its end.
 func TestClock(t *testing.T, open func(testing.TB) (store ratelimit.Store, setClock func(time.Time))) {
 	const quota = 5
 	for name, l := range map[string]ratelimit.Limit{

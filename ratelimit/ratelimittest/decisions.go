@@ -114,8 +114,7 @@ type counter struct {
 	key    ratelimit.Key
 }
 
-// compare returns in which way got differs from what is wanted, and which counters that
-// concerns.
+// compare describes how got differs from w, and returns the counters that are concerned.
 func (w *step) compare(got *step) (wrong string, concerns []counter) {
 	for _, c := range w.call.Charges {
 		concerns = append(concerns, counter{c.Policy, c.Key})
@@ -147,7 +146,7 @@ func (w *step) compare(got *step) (wrong string, concerns []counter) {
 	return "", nil
 }
 
-// history describes the last steps up to the n-th that concern some counters.
+// history describes the last steps before the n-th that concern some counters.
 func (s *script) history(n int, concerns []counter) string {
 	var lines []string
 	at := s.steps[n].at

@@ -21,7 +21,8 @@ func (s suite) apart(t *testing.T) {
 	})
 }
 
-// texts are what a client may send where a policy counts by something that it sends.
+// texts are the keys that a client may send where a policy counts by something that the
+// client chooses.
 func texts() map[string]string {
 	long := strings.Repeat("k", 64<<10)
 	return map[string]string{
@@ -70,7 +71,7 @@ func (s suite) texts(t *testing.T) {
 		c.Key = ratelimit.TextKey(text)
 		s.ownCounter(t, name, c)
 	}
-	// A text is not the key that all requests share, even if it reads as such.
+	// A text is never the key that all requests share, even if it reads like that key.
 	c.Key = ratelimit.Key{}
 	s.ownCounter(t, "the zero Key", c)
 	for name, k := range map[string]ratelimit.Key{
@@ -82,7 +83,7 @@ func (s suite) texts(t *testing.T) {
 		c.Key = ratelimit.TextKey(k.String())
 		s.ownCounter(t, name, c)
 	}
-	// Nor does a client choose places for others.
+	// Places of one text are not places of another either.
 	c = charge(ratelimit.Concurrency(5))
 	for name, text := range texts() {
 		c.Key = ratelimit.TextKey(text)
@@ -127,7 +128,7 @@ func (s suite) policies(t *testing.T) {
 		c = under(c, ratelimit.Concurrency(5))
 		s.ownCounter(t, fmt.Sprintf("places of the policy %q", name), c)
 	}
-	// What is the end of one name and the beginning of a key does not move between them.
+	// The end of the name of a policy is not the beginning of a key.
 	for _, split := range [][2]string{{"x", "yz"}, {"xy", "z"}, {"xyz", ""}} {
 		c := base
 		c.Policy, c.Key = base.Policy+split[0], ratelimit.TextKey(split[1])

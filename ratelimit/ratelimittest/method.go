@@ -8,7 +8,7 @@ import (
 	"github.com/usher-go/usher/ratelimit"
 )
 
-// A method is one of a store.
+// A method is a method of a [ratelimit.Store].
 type method int
 
 const (
@@ -19,7 +19,7 @@ const (
 
 func (m method) String() string { return []string{"Take", "Adjust", "Renew"}[m] }
 
-// of returns the method, but for Renew, of a store.
+// of returns this method of a store. It does not apply to Renew.
 func (m method) of(s ratelimit.Store) func(context.Context, *ratelimit.Decision) error {
 	if m == adjust {
 		return s.Adjust
@@ -27,7 +27,7 @@ func (m method) of(s ratelimit.Store) func(context.Context, *ratelimit.Decision)
 	return s.Take
 }
 
-// request returns d with its arguments alone, and with results that no call has.
+// request returns d with its arguments alone, and with results that no call sets.
 func (m method) request(d *ratelimit.Decision) ratelimit.Decision {
 	r := ratelimit.Decision{ID: d.ID, Charges: make([]ratelimit.Charge, len(d.Charges))}
 	for i := range d.Charges {
@@ -53,7 +53,7 @@ func (m method) result(c *ratelimit.Charge) string {
 		c.Violated, c.Remaining, micros(c.Reset), micros(c.Wait), c.TakenBy)
 }
 
-// micros rounds d up to whole microseconds. What is negative means never.
+// micros rounds d up to whole microseconds. All negative times mean never, and become -1.
 func micros(d time.Duration) time.Duration {
 	if d < 0 {
 		return -1

@@ -58,7 +58,7 @@ func (s suite) refundTwice(t *testing.T) {
 		s.adjust(t, got, -2, moved)
 		s.wantLeft(t, c, []int64{3, 4, 4}[i])
 	}
-	// What was refunded is not in use: it takes no more places.
+	// A decision whose places were all refunded cannot take more.
 	s.adjust(t, got, 1, 0)
 	s.wantLeft(t, c, 4)
 }

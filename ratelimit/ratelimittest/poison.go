@@ -10,7 +10,8 @@ import (
 	"github.com/usher-go/usher/ratelimit"
 )
 
-// wantCorrupt fails the test unless err is usher.ErrCorrupt. It recovers a panic of call.
+// wantCorrupt fails the test unless err is usher.ErrCorrupt. It recovers from a panic of
+// call.
 func wantCorrupt(t *testing.T, name string, call func() error) {
 	t.Helper()
 	defer func() {

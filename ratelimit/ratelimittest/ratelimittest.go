@@ -21,8 +21,8 @@ import (
 )
 
 // TestStore runs the suite. Open returns a store for one test, which closes it. The stores
-// may share what they keep, since each test uses policy names of its own. The clock of
-// the store may differ from that of the test by a few milliseconds.
+// may share their data, since each test uses policy names of its own. The clock of the
+// store may differ from that of the test by a few milliseconds.
 func TestStore(t *testing.T, open func(testing.TB) ratelimit.Store) {
 	for _, c := range []struct {
 		name string
@@ -115,7 +115,8 @@ func charge(l ratelimit.Limit) ratelimit.Charge {
 	return under(c, l)
 }
 
-// under returns c with another limit and what a store must know about it.
+// under returns c with another limit, and with the windows or the lease that a store needs
+// for it.
 func under(c ratelimit.Charge, l ratelimit.Limit) ratelimit.Charge {
 	c.Limit, c.Windows, c.Lease = l, [2]ratelimit.Window{}, 0
 	switch l.Algorithm() {
@@ -144,7 +145,7 @@ func limits() map[string]ratelimit.Limit {
 	return all
 }
 
-// uses returns those of limits that count what was used, not what is in use.
+// uses returns the limits that count what was used, without those that count places in use.
 func uses() map[string]ratelimit.Limit {
 	return map[string]ratelimit.Limit{
 		"token bucket":    ratelimit.TokenBucket(5, 1000*time.Hour, 5),
@@ -160,11 +161,11 @@ func each(t *testing.T, limits map[string]ratelimit.Limit, test func(*testing.T,
 	}
 }
 
-// patience is how long a call may take before the test gives it up. A store that is slower
-// is not wrong, but no test of it ends.
+// patience is how long a call may take before the test gives up. A slower store is not
+// wrong, but it cannot be tested.
 const patience = 30 * time.Second
 
-// take decides charges in a call of its own, which must not fail.
+// take decides charges in a new call, which must not fail.
 func (s suite) take(t testing.TB, charges ...ratelimit.Charge) *ratelimit.Decision {
 	t.Helper()
 	d := &ratelimit.Decision{ID: newID(), Charges: charges}
@@ -218,9 +219,9 @@ func (s suite) adjust(t testing.TB, c ratelimit.Charge, cost, moved int64) {
 	}
 }
 
-// soon calls test with a short period, within which all its calls must end. If they took
-// longer, what test has found means nothing, and it is called again with a longer period.
-// It returns the period, and the time at which one ends that began with the last call.
+// soon calls test with a short period, within which all calls of test must end. If they
+// take longer, the result of test means nothing, and soon calls it again with a longer
+// period. It returns the period, and the end of a period that begins with the last call.
 func soon(t *testing.T, test func(period time.Duration) error) (period time.Duration, due time.Time) {
 	t.Helper()
 	for period = 100 * time.Millisecond; ; period *= 2 {
@@ -237,7 +238,7 @@ func soon(t *testing.T, test func(period time.Duration) error) (period time.Dura
 	}
 }
 
-// eventually fails the test unless ok holds at the time at which it is due, or soon after.
+// eventually fails the test unless ok holds at the time due, or soon after.
 func eventually(t *testing.T, due time.Time, what string, ok func() bool) {
 	t.Helper()
 	wait := max(time.Until(due), 10*time.Millisecond)

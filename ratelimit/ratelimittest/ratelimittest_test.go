@@ -56,7 +56,7 @@ func TestWrongStore(t *testing.T) {
 	}
 }
 
-// A store is another one whose methods are replaced, as far as they are set.
+// A store is another store, some of whose methods are replaced.
 type store struct {
 	ratelimit.Store
 	take, adjust func(context.Context, *ratelimit.Decision) error
@@ -106,7 +106,7 @@ func call(ctx context.Context, method func(context.Context, *ratelimit.Decision)
 	return err
 }
 
-// wrap returns a function that makes a store of one that is like it.
+// wrap returns a function that makes a store from a similar one.
 type wrap func(ratelimit.Store) ratelimit.Store
 
 func (w wrap) made(m *ratelimit.Memory) ratelimit.Store { return w(m) }

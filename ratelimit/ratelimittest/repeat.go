@@ -9,7 +9,7 @@ import (
 	"github.com/usher-go/usher/ratelimit"
 )
 
-// again repeats a call as a caller does that has lost the result, and fails the test
+// again repeats a call, as a caller does that has lost the result, and fails the test
 // unless the result is the same.
 func (s suite) again(t testing.TB, when string, m method, d *ratelimit.Decision) {
 	t.Helper()
@@ -45,7 +45,7 @@ func (s suite) repeatTake(t *testing.T) {
 	})
 }
 
-// repeatResult repeats calls for which another result would be due if they were new.
+// repeatResult repeats calls that would have another result if they were new.
 func (s suite) repeatResult(t *testing.T) {
 	each(t, limits(), func(t *testing.T, c ratelimit.Charge) {
 		admitted := s.take(t, c)
@@ -96,7 +96,7 @@ func (s suite) repeatPlaces(t *testing.T) {
 	s.wantLeft(t, c, 1)
 }
 
-// repeatConcurrently repeats calls that have not ended: a store may still be busy with one
+// repeatConcurrently repeats calls that have not ended: a store may still be running a call
 // for which its caller no longer waits.
 func (s suite) repeatConcurrently(t *testing.T) {
 	each(t, limits(), func(t *testing.T, c ratelimit.Charge) {

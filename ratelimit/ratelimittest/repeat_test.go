@@ -76,8 +76,8 @@ func under(ctx context.Context, id ratelimit.ID, method func(context.Context, *r
 	return err
 }
 
-// forgetful decides a call as a new one if the function says so, to which it passes whether
-// the ID is known.
+// forgetful decides a call as a new one if the function returns true. The function gets
+// whether the ID is known.
 func forgetful(take, adjust func(id ratelimit.ID, known bool) bool) func(*ratelimit.Memory) ratelimit.Store {
 	return func(m *ratelimit.Memory) ratelimit.Store {
 		known := make(map[ratelimit.ID]bool)
@@ -116,7 +116,7 @@ func forgetsRefusals(m *ratelimit.Memory) ratelimit.Store {
 	}}
 }
 
-// returnsPresent remembers that it has charged, but not what was left then.
+// returnsPresent remembers that it has charged, but not the results at that time.
 func returnsPresent(m *ratelimit.Memory) ratelimit.Store {
 	known := make(map[ratelimit.ID]bool)
 	return store{Store: m, take: func(ctx context.Context, d *ratelimit.Decision) error {

@@ -10,7 +10,8 @@ import (
 	"github.com/usher-go/usher/ratelimit"
 )
 
-// A script is a series of random calls, with what a Memory has returned for them.
+// A script is a series of random calls, with the results that a Memory has returned for
+// them.
 type script struct {
 	random   *rand.Rand
 	policies []policy
@@ -176,7 +177,7 @@ func (s *script) key() ratelimit.Key {
 	return pick(s, ratelimit.Key{}, ratelimit.TextKey("a"), ratelimit.AddressKey(netip.MustParsePrefix("192.0.2.1/32")))
 }
 
-// amount returns a cost under a limit. Few do not fit at all.
+// amount returns a cost under a limit. A few costs never fit.
 func (s *script) amount(l ratelimit.Limit) int64 {
 	return pick(s, 0, 1, 1, 1, 1, 2, 3, 1+s.random.Int64N(most(l)/2+1), 1+s.random.Int64N(most(l)+1))
 }
@@ -229,7 +230,7 @@ func (s *script) renewal(now time.Time) step {
 	return w
 }
 
-// learn keeps what later steps refer to.
+// learn keeps the charges and places to which later steps refer.
 func (s *script) learn(i int) {
 	w := &s.steps[i]
 	if w.method != take || w.err != nil {

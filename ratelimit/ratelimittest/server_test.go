@@ -26,7 +26,7 @@ type server struct {
 	kept   map[slot]bool // true for what cannot be read
 }
 
-// A slot is where a server keeps what one key of one policy has used.
+// A slot is where a server keeps the usage of one key under one policy.
 type slot struct {
 	policy string
 	key    ratelimit.Key
@@ -86,7 +86,7 @@ func (s *server) shared(wrap wrap) ratelimittest.Shared {
 	}
 }
 
-// execute runs f unless what it needs cannot be read.
+// execute runs f unless data that f needs cannot be read.
 func (s *server) execute(f func(ratelimit.Store) error, slots []slot) error {
 	if err := s.readable(slots); err != nil {
 		return err
@@ -119,7 +119,7 @@ func (s *server) readable(slots []slot) error {
 	return nil
 }
 
-// A client is a store. Only its own Close ends it.
+// A client is a store. Only its own Close closes it.
 type client struct {
 	*server
 	cuts  int // those that it has met

@@ -8,25 +8,25 @@ import (
 	"github.com/usher-go/usher/ratelimit"
 )
 
-// Shared is a server whose clients are stores, as [TestShared] needs it. Only Open is
-// required: the tests that need another function are skipped if it is nil. Their subjects
-// are all clients of the server, not only those that Open returns.
+// Shared is a server whose clients are stores, for [TestShared]. Only Open is required: the
+// tests that need another function are skipped if it is nil. Block, Cut and Poison affect
+// all clients of the server, not only those that Open returns.
 type Shared struct {
 	// Open returns another client of the server. The test closes it.
 	Open func(testing.TB) ratelimit.Store
-	// Block makes the server silent, for all clients: it accepts connections and what is
-	// sent, and does not respond. It may execute the calls when the test calls unblock.
+	// Block makes the server silent for all clients: it accepts connections and data, and
+	// does not respond. It may execute the calls when the test calls unblock.
 	Block func(testing.TB) (unblock func())
-	// Cut lets the server execute the next call of each client, and loses the reply.
+	// Cut makes the server execute the next call of each client and lose the reply.
 	Cut func(testing.TB)
-	// Poison makes everything unreadable that the server keeps for these stores: it
-	// replaces each value by one that no version of the store has written.
+	// Poison makes all data unreadable that the server keeps for these stores: it replaces
+	// each value by one that no version of the store has written.
 	Poison func(testing.TB)
 }
 
 // TestShared checks what [TestStore] cannot: that several clients of one server are one
 // store, and what a client does when the server is silent, when a reply is lost and when
-// what is stored cannot be read. Call TestStore as well.
+// stored data cannot be read. Call TestStore as well.
 func TestShared(t *testing.T, server Shared) {
 	for _, c := range []struct {
 		name  string
@@ -48,8 +48,8 @@ func TestShared(t *testing.T, server Shared) {
 		{"a client works again when the server is no longer silent", server.Block != nil, shared.worksAgain},
 		{"Close ends calls of a silent server", server.Block != nil, shared.closeSilent},
 
-		{"what cannot be read is an error, and no allowance", server.Poison != nil, shared.poison},
-		{"nothing is charged beside what cannot be read", server.Poison != nil, shared.poisonBeside},
+		{"unreadable data is an error, and no allowance", server.Poison != nil, shared.poison},
+		{"a decision with unreadable data charges nothing", server.Poison != nil, shared.poisonBeside},
 		{"places that cannot be read are neither free nor lost", server.Poison != nil, shared.poisonPlaces},
 	} {
 		t.Run(c.name, func(t *testing.T) {

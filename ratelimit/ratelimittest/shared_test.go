@@ -31,8 +31,8 @@ type sharedMistake struct {
 const (
 	rowSilent      = "a call of a silent server ends with its context"
 	rowCloseSilent = "Close ends calls of a silent server"
-	rowPoison      = "what cannot be read is an error, and no allowance"
-	rowBeside      = "nothing is charged beside what cannot be read"
+	rowPoison      = "unreadable data is an error, and no allowance"
+	rowBeside      = "a decision with unreadable data charges nothing"
 	rowPlaces      = "places that cannot be read are neither free nor lost"
 	rowCutTake     = "a Take whose reply is lost charges once when it is repeated"
 	rowCutAdjust   = "an Adjust whose reply is lost moves once when it is repeated"
@@ -128,7 +128,7 @@ func TestWrongServer(t *testing.T) {
 	ratelimittest.TestShared(t, newServer(s, m.flaws).shared(m.client))
 }
 
-// onEachNode decides on the node itself, if the function says so.
+// onEachNode decides on the node itself if the function returns true.
 func onEachNode(here func(*ratelimit.Decision) bool) wrap {
 	return func(s ratelimit.Store) ratelimit.Store {
 		node := newMemory()
@@ -185,7 +185,7 @@ func repeatsAs(change func(s *store, inner ratelimit.Store)) wrap {
 
 type decide = func(context.Context, *ratelimit.Decision) error
 
-// asNewCall makes every call one of another ID.
+// asNewCall makes every call under another ID.
 func asNewCall(f decide) decide {
 	var mu sync.Mutex
 	known := make(map[ratelimit.ID]bool)
@@ -201,7 +201,7 @@ func asNewCall(f decide) decide {
 	}
 }
 
-// twiceAsNewCall makes a call that has failed once more, as one of another ID.
+// twiceAsNewCall repeats a call that has failed, under another ID.
 func twiceAsNewCall(f decide) decide {
 	return func(ctx context.Context, d *ratelimit.Decision) error {
 		if err := f(ctx, d); err == nil || ctx.Err() != nil {

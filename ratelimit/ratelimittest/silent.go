@@ -12,12 +12,12 @@ import (
 	"github.com/usher-go/usher/ratelimit"
 )
 
-// deadline is when the context of a call of a silent server ends. Such a call must have
-// ended at ten times that.
+// deadline is the time until the context of a call to a silent server ends. The call must
+// end within ten times that.
 const deadline = 100 * time.Millisecond
 
-// block makes the server silent, until the function is called that it returns, or to the
-// end of the test.
+// block makes the server silent until the function that it returns is called, or the test
+// ends.
 func (s shared) block(t *testing.T) (unblock func()) {
 	unblock = sync.OnceFunc(s.server.Block(t))
 	t.Cleanup(unblock)
@@ -36,8 +36,8 @@ func start(name string, call func() error) started {
 	return c
 }
 
-// wantEnd fails the test unless the calls end within ten times the deadline, counted from
-// now, each with an error for which ok holds.
+// wantEnd fails the test unless each call ends within ten times the deadline, counted from
+// now, with an error for which ok holds.
 func wantEnd(t *testing.T, calls []started, want string, ok func(error) bool) {
 	t.Helper()
 	timeout := time.After(10 * deadline)
@@ -121,7 +121,7 @@ func (s shared) worksAgain(t *testing.T) {
 			t.Error("a call that is repeated is refused though enough is left")
 		}
 	}
-	// The server may execute late what it was sent.
+	// The server may execute late what it has received.
 	time.Sleep(deadline / 2)
 	if time.Since(began) > 4*time.Second {
 		t.Skip("too slow: calls can be repeated within 5 seconds")
@@ -142,6 +142,6 @@ func (s shared) closeSilent(t *testing.T) {
 	wantEnd(t, []started{start("Close", a.store.Close)}, "none", func(err error) bool { return err == nil })
 	wantEnd(t, calls, "usher.ErrClosed", func(err error) bool { return errors.Is(err, usher.ErrClosed) })
 	wantClosed(t, a.store)
-	// A client that has no call running.
+	// A client without a running call.
 	wantEnd(t, []started{start("Close", b.store.Close)}, "none", func(err error) bool { return err == nil })
 }

@@ -80,7 +80,7 @@ func short(name string, quota int, period time.Duration) ratelimit.Charge {
 	case "rolling window":
 		return charge(ratelimit.RollingWindow(quota, period))
 	default:
-		// Windows end with microseconds, as instants of stores do.
+		// Windows end at whole microseconds, as do instants of stores.
 		now := time.Now().Truncate(time.Microsecond)
 		c := charge(ratelimit.CalendarWindow(quota, ratelimit.Year))
 		c.Windows = [2]ratelimit.Window{
@@ -146,7 +146,8 @@ func (s suite) nextWindow(t *testing.T) {
 	s.wantLeft(t, c, 4)
 }
 
-// sameWindow decides for processes whose clocks are ahead, and behind, of the store's.
+// sameWindow decides for processes whose clocks are ahead of that of the store, or behind
+// it.
 func (s suite) sameWindow(t *testing.T) {
 	now := time.Now().Truncate(time.Microsecond)
 	bound := func(hours int) time.Time { return now.Add(time.Duration(hours) * time.Hour) }
