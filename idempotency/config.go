@@ -106,12 +106,12 @@ type Config struct {
 	DangerouslyFailOpen bool
 
 	// OnError is called for failures of the store, lost claims, responses that the store
-	// has no room for, and panics of Outcome, on any goroutine. Of several attempts to
-	// store one result, the first failure is reported, and so is giving the result up. Of
-	// all renewals that fail at a time, one is reported. The context is that of the
-	// request, or of one of the requests. Nil means that failures are logged to
-	// [log/slog.Default], at most one line a second. A panic of OnError is logged and goes
-	// no further.
+	// has no room for, and panics of Outcome, on any goroutine. If several attempts to
+	// store one result fail, OnError is called for the first failure, and again if the
+	// result is given up. If several renewals fail together, it is called once. The context
+	// is that of the request, or of one of the requests. Nil means that failures are logged
+	// to [log/slog.Default], at most one line a second. A panic of OnError is logged and
+	// goes no further.
 	OnError func(ctx context.Context, err error)
 	// MeterProvider provides the counters usher.idempotency.requests, by
 	// usher.idempotency.result, and usher.idempotency.claims, by usher.idempotency.end.

@@ -39,8 +39,8 @@ func (m *Middleware) execute(w http.ResponseWriter, r *http.Request, next http.H
 	returned = true
 }
 
-// newExecution returns the execution of a request whose claim c was made by a call of the
-// store that began then, or just now if that is zero.
+// newExecution returns the execution of a request with the claim c. The call of the store
+// that made the claim began at began; zero means now.
 func newExecution(m *Middleware, c *Claim, generation uint64, began time.Time) *Execution {
 	if began.IsZero() {
 		began = time.Now()

@@ -71,9 +71,9 @@ func (e *Execution) SetOutcome(o Outcome) {
 }
 
 // Completion returns a completion that ends the claim and stores the given response, for
-// [TxStore.FinishTx]. If the handler calls that in the transaction of its effect, the
-// effect and its record are one step: both happen or neither. The handler commits, and
-// then sends the same response.
+// [TxStore.FinishTx]. If the handler calls FinishTx in the transaction of its effect, the
+// effect and its record are one step: both happen or neither. The handler commits, and then
+// sends the same response.
 //
 // On nil it returns the zero Completion, which every store refuses.
 func (e *Execution) Completion(status int, header http.Header, body []byte) Completion {

@@ -160,7 +160,7 @@ func (e *Execution) settle(r *Result, kept State, err error) {
 	}
 }
 
-// endOf returns how a claim has ended whose record is in this state.
+// endOf returns how a claim has ended if its record is in this state.
 func endOf(kept State) int {
 	switch kept {
 	case StateDone:

@@ -153,9 +153,9 @@ const (
 )
 
 // claim claims the key. While a duplicate is in flight it waits, as long as [Config.Wait]
-// allows. It polls with the same token, so this request runs if its duplicate is
-// released. It returns when the last call of the store began, as the lease counts from
-// then, or zero for a Memory, which responds at once.
+// allows. It polls with the same token, so this request runs if its duplicate is released.
+// It also returns when the last call of the store began, as the lease counts from then. For
+// a Memory, which responds at once, that time is zero.
 func (m *Middleware) claim(ctx context.Context, c *Claim) (record Record, asked time.Time, err error) {
 	if !m.memory {
 		asked = time.Now()

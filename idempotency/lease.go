@@ -12,7 +12,7 @@ import (
 	"github.com/usher-go/usher/internal/heartbeat"
 )
 
-// A lease is renewed after a third of it, and after a twelfth if the store has failed. A
+// A lease is renewed after a third of it, and a twelfth later if the store has failed. A
 // renewal may be early by half of that third, so that all executions of a process soon
 // share one call.
 const (
@@ -21,10 +21,10 @@ const (
 	slackPerLease    = 6
 )
 
-// splits is into how many groups the claims of a failed renewal are split. One of them may
-// be why the call failed: the handler's transaction may have locked its record, for
-// instance. With 4, the claims that are left of 1,000 are apart after five failures, and
-// a lease has room for eight.
+// splits is the number of groups into which the claims of a failed renewal are split. One
+// of the claims may be why the call failed: for instance, the handler's transaction may
+// have locked its record. With 4 groups, the last of 1,000 claims are apart after five
+// failures, and a lease has room for eight.
 const splits = 4
 
 func newHeartbeat(m *Middleware) *heartbeat.Heartbeat[*Execution] {
@@ -49,8 +49,8 @@ func (e *Execution) stopLease() {
 	e.m.heartbeat.Remove(&e.renewal)
 }
 
-// renewDue renews the leases of executions for which that is due. Pending results are
-// stored first, which delays no other renewal.
+// renewDue renews the leases of the executions that are due. Pending results are stored
+// first, which delays no other renewal.
 func (m *Middleware) renewDue(due []*Execution) {
 	var running, pending []*Execution
 	for _, e := range due {
@@ -129,7 +129,7 @@ func (m *Middleware) renewGroup(group []*Execution) (failed *renewalError) {
 	return failed
 }
 
-// A renewal is what a call of Renew has done to one claim of a group.
+// A renewal is the effect of a call of Renew on one claim of a group.
 type renewal struct {
 	began time.Time
 	group int // its size

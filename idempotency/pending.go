@@ -62,7 +62,7 @@ func (p *pendingResults) add(e *Execution, r *pendingResult) bool {
 	return true
 }
 
-// refuse records that the store took a renewal, but not r.
+// refuse records that the store accepted a renewal, but not r.
 func (p *pendingResults) refuse(r *pendingResult) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -12,8 +12,9 @@ import (
 )
 
 // remote guards a store that may fail, hang or panic. Its calls return within
-// [Config.StoreTimeout], whatever the store does. Those that are lost are repeated. They do not end when the client
-// disconnects, and a claim that succeeds too late is released.
+// [Config.StoreTimeout], whatever the store does. A call whose result is lost is repeated.
+// Calls do not end when the client disconnects, and a claim that succeeds too late is
+// released.
 type remote struct {
 	store    Store
 	failures *report.Reporter
@@ -67,7 +68,7 @@ func (s *remote) Claim(ctx context.Context, c Claim) (Record, error) {
 	return Record{}, fmt.Errorf("idempotency: claim the key: %w", err)
 }
 
-// doubtful reports whether a claim that failed with err may have been made. A reply that
+// doubtful reports whether a claim that failed with err may have taken effect. A reply that
 // was meant for another call says nothing about this one.
 func doubtful(err error) bool {
 	for _, refusal := range []error{ErrLost, ErrOwnerFull, usher.ErrFull, usher.ErrCorrupt} {

@@ -11,7 +11,7 @@ import (
 	"github.com/usher-go/usher"
 )
 
-// A Store keeps one record for each key in use. [NewMemory] returns one for a single
+// A Store keeps one record for each key in use. [NewMemory] returns a Store for a single
 // process; other modules provide stores that several processes share. Package
 // idempotencytest checks the contract.
 //
@@ -28,30 +28,30 @@ import (
 // clock. A store retains none of its arguments, and returns an error for an empty token.
 // It is safe for concurrent use.
 //
-// A claim belongs to its token until another token takes the key over or the record
+// A claim belongs to its token until another token takes over the key or the record
 // expires, even after the lease has ended. So a late owner can still finish if no other
 // request has taken the key, and never if one has.
 //
 // A record belongs to one key and is never returned for another: every part of the key
-// counts, to its last byte. To notice a store that returns the record of another key
-// nevertheless, as on a connection that is out of step, a [Middleware] begins each
-// fingerprint with a digest of the key, and repeats it in the payload of a response. A
-// store treats both as opaque bytes.
+// counts, to its last byte. A [Middleware] detects a store that returns the record of
+// another key nevertheless, for instance over a connection that is out of step. It begins
+// each fingerprint with a digest of the key, and repeats the digest in the payload of a
+// response. A store treats both as opaque bytes.
 //
 // Every method returns when ctx ends. Errors match those of package usher:
 // [usher.ErrUnavailable] if the store cannot be reached, [usher.ErrCorrupt] if the record
-// cannot be read, which is never a free key, [usher.ErrFull] and [usher.ErrClosed]. After
-// ErrLost, ErrOwnerFull, ErrFull and ErrCorrupt the call has changed nothing. After any
-// other error it may have taken effect or not.
+// cannot be read, [usher.ErrFull] and [usher.ErrClosed]. A key whose record cannot be read
+// is never free. A call that returns ErrLost, ErrOwnerFull, ErrFull or ErrCorrupt has
+// changed nothing. A call that returns any other error may or may not have taken effect.
 type Store interface {
-	// Claim takes the key if it is free, or claimed by another token whose lease has
-	// ended, and returns the claimed record with Won set. Otherwise it changes nothing
-	// and returns the existing record. If that is a claim of the same token, the call is
-	// a repeated one: Won is set, the lease starts again, and the record does not expire
-	// before its TTL from now.
+	// Claim takes the key if it is free, or claimed by another token whose lease has ended,
+	// and returns the claimed record with Won set. Otherwise it changes nothing and returns
+	// the existing record. There is one exception: if that record is a claim of the same
+	// token, the call is a repeated one. Won is then set, the lease starts again, and the
+	// record does not expire before its TTL from now.
 	//
-	// Each claim of a key gets a Generation greater than all earlier ones, if possible
-	// even after their records have expired. A good choice is the larger of the last one
+	// Each claim of a key gets a Generation greater than all earlier ones, if possible even
+	// after their records have expired. A good choice is the larger of the last generation
 	// plus 1 and the store's time in microseconds.
 	//
 	// Claim returns ErrLost to a token that has released the key, so that a delayed copy
@@ -59,11 +59,11 @@ type Store interface {
 	// instead of taking a key.
 	Claim(ctx context.Context, c Claim) (Record, error)
 
-	// Renew starts the leases of claims again, from now: in one call all that a process
-	// needs, at most [MaxRenew]. No record expires before its lease ends. Renew returns
-	// the claims that are lost, in any order, and changes nothing about them: their keys
-	// are not claimed by their tokens, or their records cannot be read. It renews all
-	// others. After an error it may have renewed some.
+	// Renew starts the leases of at most [MaxRenew] claims again, from now. A process
+	// renews all its claims in one call. No record expires before its lease ends. A claim
+	// is lost if its key is not claimed by its token, or if its record cannot be read.
+	// Renew returns the lost claims, in any order, and changes nothing about them; it
+	// renews all others. After an error it may have renewed some.
 	Renew(ctx context.Context, claims []ClaimID, lease time.Duration) (lost []ClaimID, err error)
 
 	// Finish ends a claim: it sets the state, status, payload and TTL of the record, and
@@ -76,23 +76,23 @@ type Store interface {
 	// token, Finish changes nothing and returns ErrLost.
 	Finish(ctx context.Context, c Completion) (kept State, err error)
 
-	// Close ends the use of the store: later calls return usher.ErrClosed. It ends the
-	// calls that are running, which return usher.ErrClosed or their result, and does not
-	// wait for a server that does not respond. Closing again does nothing and returns nil.
+	// Close closes the store: later calls return usher.ErrClosed. Running calls end, and
+	// return usher.ErrClosed or their result. Close does not wait for a server that does
+	// not respond. A second Close does nothing and returns nil.
 	Close() error
 }
 
 // MaxRenew is the maximum number of claims in one call of [Store.Renew].
 const MaxRenew = 1000
 
-// A TxStore is a [Store] whose records are kept where a handler keeps its own data. Tx is
-// its type of transactions.
+// A TxStore is a [Store] that keeps its records where a handler keeps its own data. Tx is
+// the type of its transactions.
 type TxStore[Tx any] interface {
 	Store
 	// FinishTx is Finish in a transaction of the handler: it takes effect when tx is
-	// committed. Until then no other caller sees it, and if tx is rolled back the key is
-	// still claimed. If FinishTx returns an error, the handler rolls tx back: after
-	// ErrLost, another request may be running with the key.
+	// committed. Until then no other caller sees the result, and if tx is rolled back the
+	// key is still claimed. If FinishTx returns an error, the handler must roll tx back:
+	// after ErrLost, another request may be running with the key.
 	FinishTx(ctx context.Context, tx Tx, c Completion) (kept State, err error)
 }
 
@@ -160,9 +160,9 @@ type Record struct {
 	Payload []byte
 }
 
-// check returns an error if r cannot be the result of c: it is the record of another
-// key, or one that Claim never returns. Such a reply was meant for another call, as on a
-// connection that is out of step.
+// check returns an error if r cannot be the result of c: it is the record of another key,
+// or one that Claim never returns. Such a reply was meant for another call, for instance
+// over a connection that is out of step.
 func (r *Record) check(c *Claim) error {
 	switch {
 	case keyDigest(r.Fingerprint[:]) != c.Key.digest():
@@ -201,7 +201,7 @@ type Result struct {
 	TTL time.Duration
 }
 
-// valid reports whether a claim can end like this.
+// valid reports whether a claim can end with r.
 func (r *Result) valid() bool { return r.State >= StateDone && r.State <= StateUnknown }
 
 var (

@@ -16,7 +16,7 @@ import (
 	"github.com/usher-go/usher/idempotency"
 )
 
-// together calls f n times at once.
+// together calls f n times concurrently.
 func together(n int, f func(i int)) {
 	var ready, done sync.WaitGroup
 	start := make(chan struct{})
@@ -176,7 +176,8 @@ func (s suite) closed(t *testing.T) {
 	}
 }
 
-// closeWhileCalled closes the store during calls. They end, with a result or ErrClosed.
+// closeWhileCalled closes the store during calls, which must end with a result or
+// ErrClosed.
 func (s suite) closeWhileCalled(t *testing.T) {
 	var closing atomic.Bool
 	ended := make(chan struct{})

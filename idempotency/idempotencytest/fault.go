@@ -11,7 +11,7 @@ import (
 	"github.com/usher-go/usher/idempotency"
 )
 
-// again calls f again for as long as a reply is lost. A client may do so by itself.
+// again repeats f while replies are lost. A client may also do so by itself.
 func again(t testing.TB, f func() error) {
 	t.Helper()
 	for range 3 {
@@ -51,7 +51,7 @@ func (s Shared) claimCut(t *testing.T) {
 	}
 	a[0].finish(t, c, result("a"))
 	a[1].wantRecord(t, c, result("a"))
-	// The reply that was lost is not that to a later call.
+	// The lost reply must not be taken for the reply to a later call.
 	a[0].wantRecord(t, c, result("a"))
 	a[0].lose(t, rival(warm), warm)
 }
@@ -98,8 +98,8 @@ func (s Shared) finishCut(t *testing.T) {
 	}
 }
 
-// callTimeout is the deadline of calls that a silent server never responds to. They end
-// after 10 times as long at the latest.
+// callTimeout is the deadline of calls to a silent server, which never responds. They must
+// end within ten times that.
 const callTimeout = 200 * time.Millisecond
 
 // wantEnded fails unless ended is closed although the server is silent.

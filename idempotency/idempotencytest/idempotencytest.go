@@ -22,10 +22,10 @@ import (
 	"github.com/usher-go/usher/idempotency"
 )
 
-// TestStore tests the contract of [idempotency.Store]. Each test runs on a store that
-// open returns. The stores may share a database, as every test uses new keys. TestStore
-// takes a few seconds. If USHER_SOAK is set, [CheckLinearizable] checks 2,000 histories
-// instead of 60.
+// TestStore tests the contract of [idempotency.Store]. Each test runs on a store that open
+// returns. The stores may share a database, since every test uses new keys. TestStore takes
+// a few seconds. If USHER_SOAK is set, [CheckLinearizable] checks 2,000 histories instead
+// of 60.
 func TestStore(t *testing.T, open func(testing.TB) idempotency.Store) {
 	run(t, open, []row{
 		{"a free key is won", suite.free},
@@ -135,15 +135,15 @@ const short = 30 * time.Millisecond
 
 func wait() { time.Sleep(3 * short) }
 
-// brief is a lease or TTL within which another call is made, usually. It has ended once
+// brief is a lease or TTL that usually leaves time for another call. It has ended once
 // waitBrief has returned.
 const brief = 300 * time.Millisecond
 
 func waitBrief() { time.Sleep(brief + short) }
 
-// inTime calls f with a lease or TTL within which the calls of f must return, and check
-// once that has ended. If the calls took too long, as on a busy machine, it begins again
-// with a longer one.
+// inTime calls f with a lease or TTL within which f must return, and calls check once that
+// has ended. If f takes too long, as on a busy machine, inTime begins again with a longer
+// one.
 func inTime(f func(d time.Duration) (check func())) {
 	for d := brief; ; d *= 4 {
 		began := time.Now()
@@ -156,7 +156,7 @@ func inTime(f func(d time.Duration) (check func())) {
 	}
 }
 
-// patience is how long a test waits for what has to happen.
+// patience is how long a test waits for something that must happen.
 const patience = 20 * time.Second
 
 func result(payload string) idempotency.Result {

@@ -27,7 +27,7 @@ func (s suite) renewFromNow(t *testing.T) {
 	s.win(t, rival(c))
 }
 
-// The record of a claim that is renewed does not expire: another request would get the
+// The record of a renewed claim does not expire: otherwise another request would get the
 // key while the first is running.
 func (s suite) renewKeepsRecord(t *testing.T) {
 	inTime(func(d time.Duration) (check func()) {
@@ -64,7 +64,7 @@ func (s suite) renewAll(t *testing.T) {
 	}
 }
 
-// lostClaims returns claims that are lost, each for another reason.
+// lostClaims returns lost claims, each lost for another reason.
 func (s suite) lostClaims(t *testing.T) map[string]idempotency.Claim {
 	lost := map[string]idempotency.Claim{"of a free key": newClaim()}
 	for name, r := range map[string]idempotency.Result{

@@ -167,8 +167,8 @@ func choose(random *rand.Rand, mine *[keys]int, client, n int) input {
 	return in
 }
 
-// perform makes a call for claims: one, unless it renews them. It returns what it returned
-// for each.
+// perform makes a call for claims: for one claim, unless the call is Renew. It returns the
+// output for each claim.
 func perform(ctx context.Context, s idempotency.Store, in input, claims []idempotency.ClaimID) []output {
 	lease := time.Hour
 	if in.brief {

@@ -303,13 +303,13 @@ var wrongShared = map[string]string{
 	"returns results as kept while the server is silent": "no call waits for a silent server after its context has ended",
 	"waits for the server to close":                      "closing ends the calls that wait for a silent server",
 	"ends no call when it is closed":                     "closing ends the calls that wait for a silent server",
-	"panics at what it cannot read":                      "a record that cannot be read is no free key",
-	"returns another error for what it cannot read":      "a record that cannot be read is no free key",
-	"takes what it cannot read for a free key":           "a record that cannot be read is no free key",
-	"takes what it cannot read for a tombstone":          "a record that cannot be read is no free key",
-	"takes what it cannot read for a lost claim":         "a record that cannot be read is no free key",
-	"takes what it cannot read for renewed":              "a record that cannot be read is no free key",
-	"fails a renewal for what it cannot read":            "a record that cannot be read is no free key",
+	"panics at what it cannot read":                      "a key whose record cannot be read is not free",
+	"returns another error for what it cannot read":      "a key whose record cannot be read is not free",
+	"takes what it cannot read for a free key":           "a key whose record cannot be read is not free",
+	"takes what it cannot read for a tombstone":          "a key whose record cannot be read is not free",
+	"takes what it cannot read for a lost claim":         "a key whose record cannot be read is not free",
+	"takes what it cannot read for renewed":              "a key whose record cannot be read is not free",
+	"fails a renewal for what it cannot read":            "a key whose record cannot be read is not free",
 }
 
 func TestWrongShared(t *testing.T) {

@@ -9,11 +9,11 @@ import (
 	"github.com/usher-go/usher/idempotency"
 )
 
-// Shared is a store whose records are on a server that several processes share. A function
-// that is nil skips the tests that need it.
+// Shared is a server that keeps the records of stores for several processes. The tests that
+// need a function are skipped if it is nil.
 type Shared struct {
-	// Open returns another client of the one server. The suite closes some clients; the
-	// caller closes all of them, for instance with t.Cleanup.
+	// Open returns another client of the server. The suite closes some clients; the caller
+	// closes all of them, for instance with t.Cleanup.
 	Open func(testing.TB) idempotency.Store
 	// Block makes the server silent for all clients: it accepts everything and responds to
 	// nothing, until unblock is called.
@@ -21,8 +21,7 @@ type Shared struct {
 	// Cut loses the reply to the next call of each client, after the server has executed
 	// the call.
 	Cut func(testing.TB)
-	// Poison makes all records on the server unreadable. Those that are made later can be
-	// read.
+	// Poison makes all records on the server unreadable. Later records can be read.
 	Poison func(testing.TB)
 }
 
@@ -45,7 +44,7 @@ func TestShared(t *testing.T, s Shared) {
 		{"a result whose reply is lost can be stored again", s.Cut == nil, Shared.finishCut, "Cut"},
 		{"no call waits for a silent server after its context has ended", s.Block == nil, Shared.block, "Block"},
 		{"closing ends the calls that wait for a silent server", s.Block == nil, Shared.closeBlocked, "Block"},
-		{"a record that cannot be read is no free key", s.Poison == nil, Shared.poison, "Poison"},
+		{"a key whose record cannot be read is not free", s.Poison == nil, Shared.poison, "Poison"},
 	} {
 		t.Run(r.name, func(t *testing.T) {
 			if r.skip {

@@ -9,7 +9,7 @@ import (
 	"github.com/usher-go/usher/idempotency"
 )
 
-// A Transaction is one of a handler, as [TestTx] ends it.
+// A Transaction is a transaction of a handler, as [TestTx] ends it.
 type Transaction[Tx any] struct {
 	Tx Tx
 	// Commit and Rollback end the transaction. One of them is called, once.
@@ -19,10 +19,10 @@ type Transaction[Tx any] struct {
 	Crash func()
 }
 
-// TestTx tests the contract of [idempotency.TxStore]. Each test calls open for a store and
-// for a function that begins a transaction where the store keeps its records. Both are
-// closed by the caller, for instance with t.Cleanup. A store is tested by [TestStore] as
-// well. TestTx takes a few seconds.
+// TestTx tests the contract of [idempotency.TxStore]. Each test calls open, which returns a
+// store and a function that begins a transaction where the store keeps its records. The
+// caller closes both, for instance with t.Cleanup. Test the store with [TestStore] as well.
+// TestTx takes a few seconds.
 func TestTx[Tx any](t *testing.T, open func(testing.TB) (store idempotency.TxStore[Tx], begin func(testing.TB) Transaction[Tx])) {
 	for _, r := range []struct {
 		name string
@@ -103,7 +103,7 @@ func (s txSuite[Tx]) commit(t *testing.T) {
 }
 
 // isolated claims the key of a claim that is ended in an open transaction. The store may
-// let that wait for the end of the transaction.
+// make the claim wait for the end of the transaction.
 func (s txSuite[Tx]) isolated(t *testing.T) {
 	for _, committed := range []bool{true, false} {
 		c := newClaim()
@@ -150,7 +150,7 @@ func (s txSuite[Tx]) isolated(t *testing.T) {
 	}
 }
 
-// wantClaimed fails unless c is as if it had never been ended.
+// wantClaimed fails unless c is as if no call had ended it.
 func (s txSuite[Tx]) wantClaimed(t testing.TB, c idempotency.Claim, generation uint64) {
 	t.Helper()
 	if r := s.lose(t, rival(c), c); r.Status != 0 || len(r.Payload) != 0 || r.Generation != generation {
@@ -224,8 +224,7 @@ func (s txSuite[Tx]) lost(t *testing.T) {
 	s.wantClaimed(t, owner, generation)
 }
 
-// Either the transaction is committed, and no other claim has won, or the other way
-// around.
+// Either the transaction is committed and no other claim wins, or the other way around.
 func (s txSuite[Tx]) leaseEnds(t *testing.T) {
 	c := newClaim()
 	c.Lease = brief
