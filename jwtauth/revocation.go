@@ -9,27 +9,28 @@ import (
 )
 
 // Revocations reports tokens that must be refused although they are valid. A [Verifier]
-// consults it for each request, even if it remembers the token. An implementation must be
-// safe for concurrent use.
+// consults it for each request, even if the Verifier remembers the token. An implementation
+// must be safe for concurrent use.
 type Revocations interface {
 	// Revoked reports whether t was revoked: by its issuer and ID, by its issuer and
-	// session, or because it was issued to its subject before some time. Do not identify
-	// a token by its text or a hash of that: one token may have several texts. An error
+	// session, or because it was issued to its subject before some time. Do not identify a
+	// token by its text or a hash of its text: one token may have several texts. An error
 	// leads to a 503, and so does a call that panics or takes too long.
 	Revoked(ctx context.Context, t *Token) (bool, error)
 }
 
-// A Revoker is a [Revocations] that can be extended; package session does so when a
-// session ends. A call of any method may be repeated, and has taken effect once it
-// returns nil. An error leads to a 503, and so does a call that panics or takes too long;
-// such a call may have taken effect or not, unless the error matches [usher.ErrFull].
+// A Revoker is a [Revocations] to which revocations can be added; package session does so
+// when a session ends. Every call may be repeated, and has taken effect once it returns
+// nil. An error leads to a 503, and so does a call that panics or takes too long. Such a
+// call may or may not have taken effect, unless the error matches [usher.ErrFull], which
+// means that it has not.
 //
-// A revocation never ends before the time until, whatever later calls say. Issuers, IDs
-// and subjects are valid UTF-8 without NUL, of 1 to 1,024 bytes, and are compared byte by
-// byte; any other is an error, and so is one that is empty.
+// A revocation never ends before its time until, even if a later call passes an earlier
+// time. Issuers, IDs and subjects are valid UTF-8 without NUL, of 1 to 1,024 bytes, and are
+// compared byte by byte. Any other issuer, ID or subject is an error.
 type Revoker interface {
 	Revocations
-	// RevokeToken revokes the token with this ID (jti). The revocation may be removed
+	// RevokeToken revokes the token with this ID (jti). The list may remove the revocation
 	// after the time until.
 	RevokeToken(ctx context.Context, issuer, id string, until time.Time) error
 	// RevokeSession revokes all tokens of the session with this ID (sid).
@@ -39,41 +40,41 @@ type Revoker interface {
 	RevokeSubject(ctx context.Context, issuer, subject string, issuedBefore, until time.Time) error
 }
 
-// A RevocationSource is a [Revoker] whose list several processes share, each of which can
-// follow it. A [RevocationMirror] does so.
+// A RevocationSource is a [Revoker] with a list that several processes share. Each of them
+// can follow the list, as a [RevocationMirror] does.
 type RevocationSource interface {
 	Revoker
-	// Follow calls changed for each revocation after a position, in the order of their
-	// positions, and goes on with those that are added or extended until ctx ends. The
-	// position "" is before all revocations that are not past their Until; any other is
-	// the [Revocation.Position] of one that this list has passed to changed, be it in
-	// another call or another process. So a call of Follow with the last position that
-	// the previous call has passed on continues where that has ended, without a gap.
-	// Follow may leave out a revocation that is past its Until or was extended since.
+	// Follow calls changed for each revocation after a position, in the order of the
+	// positions, and then for each one that is added or extended, until ctx ends. The
+	// position "" is before all revocations that are not past their Until. Any other
+	// position is the [Revocation.Position] of a revocation that this list has passed to
+	// changed, even in another call or another process. So a call of Follow with the last
+	// position that an earlier call has passed continues without a gap. Follow may leave
+	// out a revocation that is past its Until or was extended since.
 	//
-	// Follow calls ready once, as soon as it has passed on everything that was there when
-	// it was called. It makes no two calls of ready and changed concurrently, and none
-	// after it has returned. It returns nil once ctx has ended, an error that matches
-	// [ErrPosition] if the list cannot continue from the position, and any other error as
-	// soon as it may have missed something: if it can no longer be reached, within a second
-	// of its last response.
+	// Follow calls ready once, as soon as it has passed every revocation that the list had
+	// when Follow was called. It makes no two calls of ready and changed concurrently, and
+	// none after it has returned. Follow returns nil once ctx has ended. It returns an
+	// error that matches [ErrPosition] if the list cannot continue from the position. It
+	// returns any other error as soon as it may have missed a revocation; if it can no
+	// longer reach the list, that is within a second of the last response.
 	Follow(ctx context.Context, after string, ready func(), changed func(Revocation)) error
 }
 
 // A Revocation is an entry of a [RevocationSource].
 type Revocation struct {
-	// Position is the place of this entry in the list. It changes when the revocation is
-	// extended. Only the source can interpret it.
+	// Position is the place of this revocation in the list. It changes when the revocation
+	// is extended. Only the source can interpret it.
 	Position string
 	// Kind is what is revoked.
 	Kind RevocationKind
-	// Issuer is the iss, and Value the jti, sid or sub, of the tokens that are revoked.
+	// Issuer is the iss of the revoked tokens, and Value is their jti, sid or sub.
 	Issuer, Value string
-	// IssuedBefore is zero unless Kind is [RevokedSubject]: then the tokens with an
-	// earlier iat are revoked, and those without. A source may round it and Until up to
-	// the next microsecond.
+	// IssuedBefore is zero unless Kind is [RevokedSubject]. Then the tokens with an earlier
+	// iat are revoked, and so are those without iat. A source may round IssuedBefore and
+	// Until up to the next microsecond.
 	IssuedBefore time.Time
-	// Until is when all these tokens have expired.
+	// Until is when all revoked tokens have expired.
 	Until time.Time
 }
 
@@ -88,7 +89,8 @@ const (
 )
 
 // ErrPosition means that a [RevocationSource] cannot continue from a position: it has
-// removed later revocations, or the position is of another list. Follow it from "" then.
+// removed later revocations, or the position belongs to another list. The caller must then
+// follow the source from the position "".
 var ErrPosition = errors.New("jwtauth: the revocations cannot be followed from this position")
 
 // defaultRevocationTimeout is longer than a healthy store needs, even a distant one, and

@@ -22,10 +22,10 @@ import (
 // A RevocationList is a [RevocationSource] in memory, for a single process. Its zero value
 // is ready for use. It must not be copied, and is safe for concurrent use.
 //
-// A revocation stays until the time that its caller passes as until, and is never removed
-// earlier: when the list is full, adding fails with [usher.ErrFull]. Set until to the
-// latest exp of the affected tokens plus the Leeway of the verifier. If access tokens are
-// valid for 15 minutes, the list has the logouts of the last quarter of an hour.
+// A revocation stays until its time until, and is never removed earlier: when the list is
+// full, adding fails with [usher.ErrFull]. Set until to the latest exp of the affected
+// tokens plus the Leeway of the verifier. If access tokens are valid for 15 minutes, the
+// list has the logouts of the last quarter of an hour.
 type RevocationList struct {
 	// Capacity is the maximum number of revocations, of about 400 bytes each; zero
 	// means 1,000,000. Set it before the first use.
@@ -36,9 +36,9 @@ type RevocationList struct {
 	ends  queue.Queue[*revocation] // the first to end comes first
 	size  atomic.Int64
 
-	// name begins each position, so that those of another list are not mistaken for
-	// positions of this one. Log has the revocations in the order of their numbers, and
-	// the places of the followers. Added, if not nil, is closed when log grows.
+	// name begins each position, so that positions of other lists are recognized. log has
+	// the revocations in the order of their numbers, and the places of the followers.
+	// added, if not nil, is closed when log grows.
 	name   string
 	number uint64
 	log    list.List
@@ -63,8 +63,8 @@ type revocation struct {
 	place        *list.Element
 }
 
-// RevokeToken implements [Revoker]. The only errors are [usher.ErrFull] and those for
-// invalid arguments, as for the other methods that revoke.
+// RevokeToken implements [Revoker]. Like the other methods that revoke, it returns only
+// [usher.ErrFull] and the error for invalid arguments.
 func (l *RevocationList) RevokeToken(_ context.Context, issuer, id string, until time.Time) error {
 	return l.add(revoked{RevokedToken, issuer, id}, time.Time{}, until)
 }
@@ -87,8 +87,8 @@ func (l *RevocationList) add(what revoked, issuedBefore, until time.Time) error 
 	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	// At most two expired revocations are removed at a time: that is faster than others
-	// are added, and no call has the lock while it removes many.
+	// At most two expired revocations are removed at a time: they are removed faster than
+	// others are added, and no call holds the lock while it removes many.
 	for range 2 {
 		if len(l.ends) > 0 && now.After(l.ends[0].until) {
 			old := heap.Pop(&l.ends).(*revocation)
@@ -160,12 +160,12 @@ func (l *RevocationList) revoked(t *Token) bool {
 	return r != nil && t.IssuedAt.Before(r.issuedBefore)
 }
 
-// Len returns the number of revocations, including expired ones, of which two are
-// removed whenever another one is added.
+// Len returns the number of revocations, including expired ones. Each call that revokes
+// removes up to two expired ones.
 func (l *RevocationList) Len() int { return int(l.size.Load()) }
 
-// Follow implements [RevocationSource]. The list has every position as long as it exists,
-// so the only error is [ErrPosition] for one of another list.
+// Follow implements [RevocationSource]. The list can continue from each of its positions,
+// so the only error is [ErrPosition] for a position of another list.
 func (l *RevocationList) Follow(ctx context.Context, after string, ready func(), changed func(Revocation)) error {
 	place, newest, err := l.enter(after)
 	if err != nil {
@@ -194,8 +194,8 @@ func (l *RevocationList) Follow(ctx context.Context, after string, ready func(),
 	return nil
 }
 
-// enter puts the place of a follower behind all revocations up to a position, and returns
-// it with the number of the newest revocation.
+// enter puts the place of a follower after all revocations up to a position, and returns
+// that place with the number of the newest revocation.
 func (l *RevocationList) enter(after string) (place *list.Element, newest uint64, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -224,9 +224,9 @@ func (l *RevocationList) leave(place *list.Element) {
 	l.log.Remove(place)
 }
 
-// next moves a follower behind the next revocations, and returns those that have not
-// expired, and the number of the last. At the end of the list it also returns a channel
-// that is closed when there is another one.
+// next moves a follower past the next revocations. It returns those that have not expired,
+// and the number of the last one passed. At the end of the list it also returns a channel
+// that is closed when a revocation is added.
 func (l *RevocationList) next(place *list.Element) (batch []Revocation, passed uint64, added <-chan struct{}) {
 	const atOnce = 256 // so that no call has the lock for long
 	now := time.Now()

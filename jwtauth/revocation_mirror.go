@@ -19,13 +19,14 @@ import (
 
 // RevocationMirrorConfig configures a [RevocationMirror].
 type RevocationMirrorConfig struct {
-	// Source has the list. Required.
+	// Source has the list to follow. Required.
 	Source RevocationSource
 	// Capacity is the maximum number of revocations, as in a [RevocationList]; zero means
-	// 1,000,000. A mirror that cannot keep the whole list is not current.
+	// 1,000,000. A mirror that has no room for the whole list is not current.
 	Capacity int
-	// StaleAfter is how long the mirror still decides after it has lost the Source; zero
-	// means half a second, within which a connection is usually made again.
+	// StaleAfter is how long the mirror still decides after it has lost its connection to
+	// the Source; zero means half a second, within which a connection is usually made
+	// again.
 	StaleAfter time.Duration
 	// OnError is called with each error that has ended a connection to the Source. Nil
 	// logs to [log/slog.Default], at most one line a second.
@@ -34,10 +35,10 @@ type RevocationMirrorConfig struct {
 
 // A RevocationMirror is a [Revoker] that follows a [RevocationSource] and keeps the whole
 // list in this process, so that no request waits for the source. A revocation that any
-// process has made takes effect within the time that a message from the source needs. If
-// the source can no longer be reached, Revoked fails after a second, in which Follow has
-// to notice that, and StaleAfter; it goes on once the mirror is current again. It never
-// reports "not revoked" later than that.
+// process has made takes effect as soon as the message of the source arrives. If the source
+// can no longer be reached, Follow notices that within a second, and Revoked fails after
+// StaleAfter. It never reports "not revoked" later than that. Revoked works again once the
+// mirror is current again.
 //
 // A RevocationMirror is safe for concurrent use. Close ends its goroutine.
 type RevocationMirror struct {
@@ -47,8 +48,8 @@ type RevocationMirror struct {
 	reporter   *report.Reporter
 
 	start time.Time
-	// current is until when the list counts as current, in nanoseconds since start, or
-	// one of the constants below.
+	// current is the time until which the list counts as current, in nanoseconds since
+	// start, or one of the constants below.
 	current atomic.Int64
 	first   chan struct{} // closed when the list is current for the first time
 	once    sync.Once
@@ -92,8 +93,8 @@ func NewRevocationMirror(c RevocationMirrorConfig) (*RevocationMirror, error) {
 	return m, nil
 }
 
-// Close ends the goroutine of m. Revoked then returns [usher.ErrClosed] for every token that
-// is not known to be revoked.
+// Close ends the goroutine of m. Revoked then returns [usher.ErrClosed] for every token
+// that is not known to be revoked.
 func (m *RevocationMirror) Close() error {
 	m.cancel()
 	m.done.Wait()
@@ -130,8 +131,8 @@ func (m *RevocationMirror) run(ctx context.Context) {
 
 var errNotFollowed = errors.New("the source has returned without an error")
 
-// follow follows the source from a position, which it sets to that of each revocation that
-// the list then has. It reports whether the list has been current.
+// follow follows the source from a position, and sets position to that of each revocation
+// that it adds to the list. It reports whether the list was current.
 func (m *RevocationMirror) follow(ctx context.Context, position *string) (current bool, err error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -161,7 +162,8 @@ func (m *RevocationMirror) follow(ctx context.Context, position *string) (curren
 // mirror is not current. When a mirror is new, Revoked waits until it is current for the
 // first time, but no longer than StaleAfter.
 func (m *RevocationMirror) Revoked(ctx context.Context, t *Token) (bool, error) {
-	// The order matters: the list that was current has all that it had then.
+	// The order matters: a list that is current now still has, when it is read, every
+	// revocation that it had.
 	err := m.usable(ctx)
 	if m.list.revoked(t) {
 		return true, nil
@@ -205,8 +207,8 @@ func (m *RevocationMirror) waitForFirst(ctx context.Context) bool {
 	return false
 }
 
-// RevokeToken implements [Revoker]. Like the other methods, it revokes in the source
-// first; once it returns nil, the revocation has taken effect in this process too.
+// RevokeToken implements [Revoker]. Like the other methods that revoke, it first revokes in
+// the source. Once it returns nil, the revocation has taken effect in this process too.
 func (m *RevocationMirror) RevokeToken(ctx context.Context, issuer, id string, until time.Time) error {
 	if err := m.source.RevokeToken(ctx, issuer, id, until); err != nil {
 		return err

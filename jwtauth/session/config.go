@@ -73,8 +73,8 @@ type Config struct {
 	// directly.
 	Timeout time.Duration
 	// Audit, if not nil, is called after each login, refresh and logout, on the
-	// goroutine of the caller. Its events name each session that has ended otherwise than
-	// by its expiry.
+	// goroutine of the caller. Its events name each session that has ended, except by its
+	// expiry.
 	Audit func(ctx context.Context, e Event)
 	// OnError is called for each failure of Store, Revocations and Claims, for a panic of
 	// Audit, and for whatever a [Handler] fails to do after it has responded. Nil logs to

@@ -123,8 +123,8 @@ func (m *Manager) endAccess(ctx context.Context, s Session, now time.Time) error
 	return nil
 }
 
-// endAccessOf ends the access tokens of sessions that were ended now, except of those
-// that can have none: whose last refresh was too long ago, by any clock.
+// endAccessOf ends the access tokens of sessions that were just ended, except of sessions
+// that can have no such tokens, because their last refresh was too long ago by any clock.
 func (m *Manager) endAccessOf(ctx context.Context, ended []Session, now time.Time) error {
 	var errs []error
 	for _, s := range ended {

@@ -193,7 +193,7 @@ func (m *Memory) Close() error {
 
 // The methods below need m.mu.
 
-// usable returns why a call for ctx has to fail, or nil.
+// usable returns why a call with ctx must fail, or nil.
 func (m *Memory) usable(ctx context.Context) error {
 	if m.closed {
 		return fmt.Errorf("session: %w", usher.ErrClosed)

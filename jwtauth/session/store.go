@@ -21,15 +21,15 @@ type Session struct {
 	// Scopes are granted to the session's access tokens: at most 100 of 1 to 255 bytes
 	// each, in this order.
 	Scopes []string
-	// Data is for the application, which gets it back at a refresh and in a list of
-	// sessions: the name of a device, for instance. Stores keep it unencrypted. It has at
+	// Data is for the application, for instance the name of a device. The application gets
+	// it back at a refresh and in a list of sessions. Stores keep it unencrypted. It has at
 	// most 32 entries, with names of up to 64 bytes and values of up to 1,024 bytes.
 	Data map[string]string
 	// CreatedAt is the time of the login. RefreshedAt is the time of the last rotation,
 	// or CreatedAt before the first.
 	CreatedAt, RefreshedAt time.Time
-	// ExpiresAt is when the session ends unless it is refreshed, and EndsAt when it ends
-	// in any case. ExpiresAt is never after EndsAt.
+	// ExpiresAt is when the session ends unless it is refreshed. EndsAt is when it ends in
+	// any case. ExpiresAt is never after EndsAt.
 	ExpiresAt, EndsAt time.Time
 	// RevokedAt is when the session was ended, or zero. A session is live at a time if
 	// RevokedAt is zero and ExpiresAt is later than that time.
@@ -37,12 +37,12 @@ type Session struct {
 }
 
 // A Record is a session as a [Store] keeps it. Nobody can refresh the session with a copy
-// of it: it has only hashes of tokens, and the last response is encrypted under the token
-// that was exchanged for it, which is stored nowhere.
+// of its Record, which has only hashes of tokens. The last response is encrypted under the
+// token that was exchanged for it, and no store keeps that token.
 type Record struct {
 	Session
 	// Handle is the SHA-256 of the part that all refresh tokens of the session share. It
-	// identifies the session of any such token.
+	// identifies the session of each such token.
 	Handle [sha256.Size]byte
 	// Current is the SHA-256 of the valid refresh token.
 	Current [sha256.Size]byte
@@ -59,48 +59,50 @@ type Record struct {
 	Revision int64
 }
 
-// A Store keeps sessions. [NewMemory] makes one for a single process and for tests;
-// sessiontest.TestStore checks any other, and sessiontest.TestShared one that several
-// processes share.
+// A Store keeps sessions. [NewMemory] returns a Store for a single process and for tests;
+// sessiontest.TestStore checks any other, and sessiontest.TestShared checks one that
+// several processes share.
 //
 // Each method is one atomic operation: it takes effect completely or not at all, and
-// concurrent calls take effect one after the other. Each may be repeated after a crash or
-// a lost response: at worst Insert and Update then return [ErrConflict], and have taken
-// effect, while Revoke and RevokeSubject return the same again. A method returns when ctx
-// ends, keeps none of its arguments, and returns values that share nothing with what is
-// stored. An error that is not one of this package's means that the store has failed; a
-// change may then have been made or not, unless the error matches [usher.ErrCorrupt] or
-// [usher.ErrFull]. The same is true of a call that panics, or that takes longer than
-// [Config.Timeout] and is abandoned. What is stored but cannot be read is ErrCorrupt,
-// never ErrNotFound and never left out of a result.
+// concurrent calls take effect one after the other. Each call may be repeated after a crash
+// or a lost response: Insert and Update may then return [ErrConflict] although they have
+// taken effect, while Revoke and RevokeSubject return the same result again. A method
+// returns when ctx ends, keeps none of its arguments, and returns values that share no
+// memory with the stored data.
 //
-// Times are in UTC and whole microseconds, and the same instant is returned; the present
-// time is always an argument. A store keeps a session until its ExpiresAt, or for an hour
-// after its RevokedAt if that is sooner, so that a call can be repeated and the use of an
-// old token can be explained. Then it may remove the session.
+// An error that is not one of this package's means that the store has failed. A change may
+// then have been made or not, unless the error matches [usher.ErrCorrupt] or
+// [usher.ErrFull], which mean that it has not. The same is true of a call that panics, or
+// that takes longer than [Config.Timeout] and is abandoned. Stored data that cannot be read
+// is ErrCorrupt: it is never ErrNotFound, and never left out of a result.
+//
+// Times are in UTC and whole microseconds, and the store returns the same instant; the
+// present time is always an argument. A store keeps a session until its ExpiresAt, or for
+// an hour after its RevokedAt if that is sooner, so that a call can be repeated and the use
+// of an old token can be explained. After that it may remove the session.
 type Store interface {
-	// Insert adds r, whose Revision is 1 and whose RevokedAt is zero. It leaves the
-	// subject with at most limit sessions that are live at r.CreatedAt, r included: it
-	// sets RevokedAt of any more to r.CreatedAt, of those that List returns last, and
-	// returns them as they then are, in any order. This must hold for concurrent calls
-	// too, so lock the subject, not the rows: two calls that see the same free place must
-	// not both take it. A limit is from 1 to 1,000. If r.ID or r.Handle is taken, Insert
-	// changes nothing and returns ErrConflict.
+	// Insert adds r, whose Revision is 1 and whose RevokedAt is zero. It leaves the subject
+	// with at most limit sessions that are live at r.CreatedAt, r included. If there are
+	// more, it ends those other than r that List returns last: it sets their RevokedAt to
+	// r.CreatedAt, and returns them as they then are, in any order. This must hold for
+	// concurrent calls too, so lock the subject, not the rows: two calls that see the same
+	// free place must not both take it. limit is from 1 to 1,000. If r.ID or r.Handle is
+	// taken, Insert changes nothing and returns ErrConflict.
 	Insert(ctx context.Context, r Record, limit int) (ended []Session, err error)
 
 	// Lookup returns the session with this handle, whatever its state, or
 	// ErrNotFound.
 	Lookup(ctx context.Context, handle [sha256.Size]byte) (Record, error)
 
-	// List returns the subject's sessions that are live at now, by the latest
-	// RefreshedAt first and then by the greater ID first. A subject without any has an
-	// empty list.
+	// List returns the subject's sessions that are live at now, by the latest RefreshedAt
+	// first and then by the greater ID first. For a subject without live sessions, it
+	// returns an empty list.
 	List(ctx context.Context, subject string, now time.Time) ([]Session, error)
 
-	// Update replaces RefreshedAt, ExpiresAt, Current, Previous, Delivered and Response
-	// of the session with r.ID, and nothing else, and adds one to its Revision. If the
-	// session's Revision is not r.Revision, or it is revoked, or there is no such
-	// session, Update changes nothing and returns ErrConflict. Of two updates of one
+	// Update replaces RefreshedAt, ExpiresAt, Current, Previous, Delivered and Response of
+	// the session with r.ID, and nothing else, and adds one to its Revision. If the
+	// session's Revision is not r.Revision, if the session is revoked, or if there is no
+	// such session, Update changes nothing and returns ErrConflict. Of two updates of one
 	// revision, one succeeds: a session never has two valid tokens.
 	Update(ctx context.Context, r Record) error
 
@@ -110,13 +112,13 @@ type Store interface {
 	// Revoke changes nothing and returns ErrNotFound.
 	Revoke(ctx context.Context, subject, id string, at time.Time) (Session, error)
 
-	// RevokeSubject does the same for every session of the subject, and returns those
-	// that were live until then, in any order: their RevokedAt is at, and their
+	// RevokeSubject does the same for every session of the subject. It returns the sessions
+	// that were live until then, in any order: those whose RevokedAt is at and whose
 	// ExpiresAt is later. A session that is inserted later is not affected.
 	RevokeSubject(ctx context.Context, subject string, at time.Time) (ended []Session, err error)
 
-	// Close releases what the store uses, and ends the calls that are running. Later calls
-	// return [usher.ErrClosed]; closing again returns nil.
+	// Close releases the resources of the store, and ends running calls. Later calls return
+	// [usher.ErrClosed]; a second Close returns nil.
 	Close() error
 }
 

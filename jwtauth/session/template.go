@@ -8,7 +8,7 @@ import (
 	"github.com/usher-go/usher/internal/scope"
 )
 
-// The bounds of what a login states. They are documented at [Session].
+// The bounds of the values that a login sets. They are documented at [Session].
 const (
 	maxSubject   = 255
 	maxScopes    = 100

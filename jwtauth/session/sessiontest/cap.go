@@ -92,8 +92,8 @@ func testCapConflict(t *testing.T, s session.Store) {
 	wantList(t, "List", list(t, s, r[0].Subject, now()), r[1], r[0])
 }
 
-// testParallelCap inserts many sessions of one subject at once. Each session must end up
-// either live or in the result of one insert.
+// testParallelCap inserts many sessions of one subject concurrently. Each session must end
+// up either live or in the result of one insert.
 func testParallelCap(t *testing.T, s session.Store) { parallelCap(t, s, s) }
 
 func parallelCap(t *testing.T, stores ...session.Store) {
@@ -130,7 +130,7 @@ func parallelCap(t *testing.T, stores ...session.Store) {
 	}
 }
 
-// testCapWins rotates a session while others push it out.
+// testCapWins rotates a session while inserts of others end it.
 func testCapWins(t *testing.T, s session.Store) {
 	r := newRecords(9)
 	insert(t, s, r[0])

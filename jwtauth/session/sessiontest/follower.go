@@ -23,7 +23,7 @@ type follower struct {
 	atReady int // how many there were before ready
 }
 
-// follow begins to follow s. It ends by itself after the last of the limits.
+// follow begins to follow s. The follower ends by itself after the last of the limits.
 func follow(t *testing.T, s jwtauth.RevocationSource, after, issuer string, limits ...int) *follower {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -111,14 +111,14 @@ func (f *follower) stop() {
 	}
 }
 
-// revocations returns what f has got.
+// revocations returns the revocations that f has received.
 func (f *follower) revocations() []jwtauth.Revocation {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Clone(f.got)
 }
 
-// want fails unless f has got exactly these, apart from their positions.
+// want fails unless f has received exactly these revocations, apart from their positions.
 func (f *follower) want(want []jwtauth.Revocation) {
 	f.t.Helper()
 	got := f.revocations()

@@ -78,7 +78,7 @@ func testContinue(t *testing.T, r Revocations) {
 	}
 	add(20)
 	// The first follower leaves in the middle of the list, and the others while nothing
-	// happens; in between others are added.
+	// happens. Revocations are added in between.
 	var got []jwtauth.Revocation
 	first := follow(t, a, "", issuer, 7)
 	first.waitFor(7)
@@ -227,7 +227,7 @@ func testRevocationsContext(t *testing.T, r Revocations) {
 	case <-time.After(patience):
 		t.Error("Follow has not ended")
 	}
-	// A follower that waits, and one that is passed something on.
+	// A follower that waits, and one that is receiving a revocation.
 	for range 2 {
 		f := follow(t, s, "", issuer)
 		f.waitReady()

@@ -18,8 +18,8 @@ func list(t *testing.T, s session.Store, subject string, at time.Time) []session
 	return got
 }
 
-// newRecords returns n records of one subject, of which each was refreshed a microsecond
-// later than the one before it.
+// newRecords returns n records of one subject. Each was refreshed a microsecond later than
+// the one before it.
 func newRecords(n int) []session.Record {
 	records := make([]session.Record, n)
 	for i := range records {

@@ -8,19 +8,21 @@ import (
 	"github.com/usher-go/usher/jwtauth"
 )
 
-// Revocations has what [TestRevocations] does to a list that several processes share. The
-// tests of a nil function are skipped, except that Open is required.
+// Revocations has the functions with which [TestRevocations] opens and disturbs a list that
+// several processes share. Open is required; the tests that need another function are
+// skipped if it is nil.
 type Revocations struct {
-	// Open returns another client of the list, for the time of the test that it is given.
+	// Open returns another client of the list. The client must work until the given test
+	// ends.
 	Open func(testing.TB) jwtauth.RevocationSource
 	// Block makes the server silent for all clients, as in [Shared].
 	Block func(testing.TB) (unblock func())
-	// Poison makes everything unreadable that the server keeps for the list.
+	// Poison makes all data unreadable that the server keeps for the list.
 	Poison func(testing.TB)
 }
 
-// TestRevocations runs every test of the contract of [jwtauth.RevocationSource]. All may
-// be run on one list: each test uses its own issuers. A list must have room for 2,000
+// TestRevocations runs every test of the contract of [jwtauth.RevocationSource]. All tests
+// may run on one list, since each uses its own issuers. The list must have room for 2,000
 // revocations.
 func TestRevocations(t *testing.T, r Revocations) {
 	for _, test := range []struct {

@@ -108,8 +108,8 @@ func newRecord() session.Record {
 	}
 }
 
-// rotated returns r as its next rotation leaves it, except that the Revision is still
-// that of r.
+// rotated returns r as its next rotation leaves it, except that the Revision stays that of
+// r.
 func rotated(r session.Record) session.Record {
 	r.Previous, r.Current = r.Current, newHash()
 	r.RefreshedAt = r.RefreshedAt.Add(time.Minute)
@@ -127,7 +127,7 @@ func insert(t *testing.T, s session.Store, r session.Record) session.Record {
 	return r
 }
 
-// limit is more than any test needs that is not about it.
+// limit is greater than the number of sessions in any test that is not about limits.
 const limit = 100
 
 // inserted returns the error of an insert.
@@ -328,7 +328,7 @@ func calls(s session.Store, r session.Record) map[string]func(context.Context) e
 	}
 }
 
-// wantFailure fails unless err is that of a store that has failed.
+// wantFailure fails unless err means that the store has failed.
 func wantFailure(t *testing.T, what string, err error) {
 	t.Helper()
 	if err == nil {

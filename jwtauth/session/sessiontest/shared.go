@@ -14,19 +14,20 @@ import (
 	"github.com/usher-go/usher/jwtauth/session"
 )
 
-// Shared has what [TestShared] does to a store whose sessions several processes share. The
-// tests of a nil function are skipped, except that Open is required.
+// Shared has the functions with which [TestShared] opens and disturbs a store whose
+// sessions several processes share. Open is required; the tests that need another function
+// are skipped if it is nil.
 type Shared struct {
-	// Open returns another client of the server, for the time of the test that it is
-	// given.
+	// Open returns another client of the server. The client must work until the given test
+	// ends.
 	Open func(testing.TB) session.Store
 	// Block makes the server silent for all clients: it accepts calls and connections,
 	// and does not respond before unblock is called.
 	Block func(testing.TB) (unblock func())
-	// Cut loses the response to the next call of each client, after the server has
-	// executed that.
+	// Cut loses the response to the next call of each client, after the server has executed
+	// the call.
 	Cut func(testing.TB)
-	// Poison makes everything unreadable that the server keeps for the store.
+	// Poison makes all data unreadable that the server keeps for the store.
 	Poison func(testing.TB)
 }
 
@@ -56,10 +57,10 @@ func TestShared(t *testing.T, s Shared) {
 	}
 }
 
-// soon is the deadline of calls of a silent server.
+// soon is the deadline of calls to a silent server.
 const soon = 100 * time.Millisecond
 
-// patience is how long the tests wait for what should be over by then.
+// patience is how long the tests wait for something that should be over by then.
 var patience = 5 * time.Second
 
 func testClients(t *testing.T, shared Shared) {
@@ -165,7 +166,7 @@ func testBlock(t *testing.T, shared Shared) {
 			})
 		}
 	}
-	// A call that takes longer is not waited for without end.
+	// The test does not wait forever for a call that takes longer.
 	late := time.AfterFunc(20*soon, unblock)
 	running.Wait()
 	late.Stop()
