@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// An account has the keys of one owner in a [Memory], in the order of Store.List and
-// counted by when they end, so that no call visits all of them.
+// An account has the keys of one owner in a [Memory]. They are in the order of Store.List,
+// and are counted by the time at which they end, so that no call visits all of them.
 type account struct {
 	// keys are ordered by CreatedAt and then by ID, the opposite of Store.List. Neither
 	// ever changes.
@@ -94,8 +94,8 @@ func (e *ends) remove(at int64) {
 	*e = slices.Delete(*e, i-1, i)
 }
 
-// after returns how many ends are not after at. An end is added and removed behind its
-// equals, where fewest others move.
+// after returns how many ends are later than at. An end is added and removed after the ends
+// that equal it, where the fewest others move.
 func (e *ends) after(at int64) int {
 	if at == math.MaxInt64 {
 		return len(*e)

@@ -88,7 +88,7 @@ func (m *Manager) authorize(ctx context.Context, by Actor) (authority, error) {
 	return a, nil
 }
 
-// name returns the actor as [Key.CreatedBy] has it.
+// name returns the actor in the form of [Key.CreatedBy].
 func (a *authority) name() (string, error) {
 	if a.system {
 		return "system", nil
@@ -118,9 +118,9 @@ func (a *authority) mayChange(k *Key) error {
 	return nil
 }
 
-// mayGrant returns why the actor may not grant what k grants, or nil. old is the key
-// before the change, or the one that k replaces, or nil: a plan that k has from it is not
-// granted again.
+// mayGrant returns why the actor may not grant what k grants, or nil. old is the key before
+// the change, or the one that k replaces, or nil. A plan that k has from old is not granted
+// again.
 func (a *authority) mayGrant(k, old *Key) error {
 	switch {
 	case a.system:
@@ -138,12 +138,12 @@ func (a *authority) mayGrant(k, old *Key) error {
 	case !a.expires.IsZero() && (k.ExpiresAt.IsZero() || k.ExpiresAt.After(a.expires)):
 		return forbidden("A key cannot outlive the key that it is made or changed with.")
 	case !within(k.AllowedNetworks, a.networks):
-		return forbidden("A key cannot be accepted from networks from which the key is not that it is made or changed with.")
+		return forbidden("A key cannot be accepted from more networks than the key that it is made or changed with.")
 	}
 	return nil
 }
 
-// mayPlan reports whether the plans of k that old does not have are the actor's.
+// mayPlan reports whether the plans that k has and old does not are the actor's.
 func (a *authority) mayPlan(k, old *Key) bool {
 	if old == nil {
 		return k.Plan == a.Plan && k.plan() == a.Plan

@@ -17,19 +17,21 @@ import (
 // error that matches [errors.ErrUnsupported]. apikeytest.TestStore tests them too.
 type Admin interface {
 	Store
-	// Select returns up to q.Limit keys that match q.Filter, in the order of q, of those
-	// behind q.Cursor. next is the place of the last of them, or the zero Cursor if no
-	// more keys match.
+	// Select returns up to q.Limit keys that match q.Filter and come after q.Cursor in the
+	// order of q. next is the place of the last of them, or the zero Cursor if no more keys
+	// match.
 	Select(ctx context.Context, q Query) (keys []Key, next Cursor, err error)
 	// RevokeAll revokes up to limit of the keys that match f and are not revoked, as
-	// Store.Revoke does, and returns them as they then are. It reports more if others
-	// match. If f is empty and f.All is not set, it revokes nothing and returns an error.
+	// Store.Revoke does, and returns them as they then are. more reports whether other keys
+	// match. If f is empty and f.All is not set, RevokeAll revokes nothing and returns an
+	// error.
 	RevokeAll(ctx context.Context, f Filter, at time.Time, limit int) (revoked []Record, more bool, err error)
-	// Purge removes up to limit of the keys that ended before this time: whose RevokedAt or
-	// ExpiresAt is set and earlier. It returns how many it has removed; fewer than limit
-	// means that none is left. To all methods a key that was removed never existed: its
-	// hash is unknown, its ID and its hash may be used again, and the ReplacedBy or Parent
-	// of other keys may name it. before must not be later than the present.
+	// Purge removes up to limit of the keys that ended before this time: those whose
+	// RevokedAt or ExpiresAt is set and earlier. It returns how many it has removed; fewer
+	// than limit means that none is left. After that, all methods act as if a removed key
+	// had never existed: its hash is unknown, its ID and its hash may be used again, and
+	// the ReplacedBy or Parent of other keys may name it. before must not be later than the
+	// present.
 	Purge(ctx context.Context, before time.Time, limit int) (n int, err error)
 }
 
@@ -39,8 +41,8 @@ const MaxLimit = 1000
 
 var errNoAdmin = fmt.Errorf("apikey: the store is not an Admin: %w", errors.ErrUnsupported)
 
-// A Filter selects keys. A key matches if it meets all conditions that are set; the zero
-// value has none.
+// A Filter selects keys. A key matches if it meets all conditions that are set. The zero
+// Filter has no condition.
 type Filter struct {
 	// Owner, CreatedBy, Parent and Environment must equal those of the key, byte by byte.
 	Owner, CreatedBy, Parent, Environment string
@@ -50,7 +52,7 @@ type Filter struct {
 	Prefix string
 	// Status is the key's status at Now.
 	Status Status
-	// ExpiresBefore selects keys that expire, and do so before this time: with
+	// ExpiresBefore selects keys that have an ExpiresAt before this time: with
 	// StatusActive, those that expire soon.
 	ExpiresBefore time.Time
 	// UnusedSince selects keys that were last used before this time, or were never used
@@ -58,10 +60,10 @@ type Filter struct {
 	UnusedSince time.Time
 	// Metadata are entries that the key's Metadata must have.
 	Metadata map[string]string
-	// Now is the present time; a [Manager] sets it if it is zero. It is no condition.
+	// Now is the present time; a [Manager] sets it if it is zero. It is not a condition.
 	Now time.Time
 	// All confirms that RevokeAll without any condition is meant to end every key. It is
-	// no condition.
+	// not a condition.
 	All bool
 }
 
@@ -93,7 +95,7 @@ func (f *Filter) Empty() bool {
 		f.Prefix == "" && f.Status == AnyStatus && f.ExpiresBefore.IsZero() && f.UnusedSince.IsZero() && len(f.Metadata) == 0
 }
 
-// everything returns an error if f would match every key without saying so.
+// everything returns an error if f would match every key and All is not set.
 func (f *Filter) everything() error {
 	if f.Empty() && !f.All {
 		return usher.Invalid(usher.Field{Name: "all", Message: "'all' must be set, as a filter without conditions matches every key."})
@@ -112,8 +114,8 @@ func (k *Key) lastSeen() time.Time {
 // A Status is the state of a key at some time.
 type Status uint8
 
-// The statuses. A key has the first that applies of revoked, expired, disabled and
-// active. A replaced key is active until it expires.
+// The statuses. The status of a key is the first that applies of revoked, expired, disabled
+// and active. A replaced key is active until it expires.
 const (
 	AnyStatus Status = iota // for a Filter
 	StatusActive
@@ -149,23 +151,23 @@ func (k *Key) Status(now time.Time) Status {
 // A Query asks an [Admin] for a page of keys.
 type Query struct {
 	Filter
-	// Sort is the order, the earliest first; Descending reverses it.
+	// Sort is the order, with the earliest time first; Descending reverses it.
 	Sort       Sort
 	Descending bool
-	// Cursor is what Select has returned with the page before; zero means the first
-	// page. Sort and Descending must be the same as for that page.
+	// Cursor is the cursor that Select has returned with the previous page; zero means the
+	// first page. Sort and Descending must be the same as for that page.
 	//
-	// Keys that are added or removed meanwhile move no other key to another page. A key
-	// whose place in the order changes meanwhile, because it is used or its expiry
+	// Keys that are added or removed between two calls move no other key to another page. A
+	// key whose place in the order changes between them, because it is used or its expiry
 	// changes, may be on two pages or on none.
 	Cursor Cursor
-	// Limit is how many keys the page may have, from 1 to [MaxLimit]; for a [Manager],
-	// zero means 100.
+	// Limit is the maximum number of keys on the page, from 1 to [MaxLimit]; for a
+	// [Manager], zero means 100.
 	Limit int
 }
 
-// A Sort is the time by which keys are ordered, and of those with the same time the
-// lesser ID is first, byte by byte.
+// A Sort is the time by which keys are ordered. Of keys with the same time, the one with
+// the lesser ID is first, byte by byte.
 type Sort uint8
 
 // The orders.
@@ -176,14 +178,14 @@ const (
 	sorts
 )
 
-// A Cursor is the place of a key in the order of a [Query]. It stays the same place when
-// that key is removed. The zero value is the place before all keys.
+// A Cursor is the place of a key in the order of a [Query]. It stays valid when that key is
+// removed. The zero value is the place before all keys.
 //
 // As text, a Cursor is opaque, so that it can be part of a URL.
 type Cursor struct {
-	// Time is that time of the key by which the query sorts, which may be zero.
+	// Time is the time of the key by which the query sorts. It may be zero.
 	Time time.Time
-	// ID is the key's.
+	// ID is the ID of the key.
 	ID string
 }
 

@@ -290,7 +290,7 @@ func (c *Cache) RevokeAll(ctx context.Context, f Filter, at time.Time, limit int
 	return revoked, more, err
 }
 
-// revokedAll removes keys after an attempt to revoke them.
+// revokedAll removes the keys that RevokeAll has tried to revoke.
 func (c *Cache) revokedAll(revoked []Record, err error) {
 	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		// Any key may have been revoked all the same.

@@ -274,8 +274,8 @@ func (m *Manager) revoke(ctx context.Context, by Actor, owner, id string) (Recor
 	return m.store.Revoke(ctx, owner, id, storedNow())
 }
 
-// edit calls f with a key that has not ended, and that the actor may change, and calls it again if the
-// key is changed concurrently.
+// edit calls f with a key that has not ended and that the actor may change. It calls f
+// again if the key is changed concurrently.
 func (m *Manager) edit(ctx context.Context, by Actor, owner, id string, f func(a authority, found Record, now time.Time) error) error {
 	const tries = 5
 	a, err := m.authorizeFor(ctx, by, owner)

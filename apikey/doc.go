@@ -25,9 +25,10 @@
 //     revoked or disabled, has expired, belongs to another environment, or is used from
 //     a network that it does not allow.
 //   - An owner never has more active keys than the limit, however many are created
-//     concurrently. Every field of a key has a bound, on every path. A key belongs to the account of its creator and never grants what
-//     its creator does not hold, not even after a change or a rotation, and callers can
-//     change and revoke only keys that grant no more than they hold.
+//     concurrently. Every field of a key is bounded, however it is set.
+//   - A key belongs to the account of its creator and never grants what its creator does
+//     not hold, not even after a change or a rotation. Callers can change and revoke only
+//     keys that grant no more than they hold.
 //   - A revoked key is refused immediately by the node that revoked it, and elsewhere
 //     within the time that [Cache] documents.
 //   - A store that fails, panics or hangs leads to a 503 within its timeout, and never

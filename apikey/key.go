@@ -16,31 +16,30 @@ const (
 	// MaxID is the length of the longest ID. An ID has 1 to MaxID ASCII letters, digits,
 	// "-" and "_", and IDs that differ only by case differ.
 	MaxID = 64
-	// MaxOwner bounds Owner in bytes; it has at least 1.
+	// MaxOwner bounds Owner in bytes. An Owner has at least 1.
 	MaxOwner = 255
-	// MaxName bounds Name in characters, which is at most four bytes each. No character is a
-	// control character. [ManagerConfig] may set narrower bounds.
+	// MaxName bounds Name in characters of at most four bytes. None is a control character. [ManagerConfig] may set narrower bounds.
 	MaxName = 255
-	// MaxDescription bounds Description in characters. No character is a control character
-	// other than a tab or the end of a line.
+	// MaxDescription bounds Description in characters. None is a control character, except
+	// tabs and ends of lines.
 	MaxDescription = 1000
 	// MaxMetadata bounds the number of entries of Metadata. The name of an entry has 1 to
 	// MaxMetadataName bytes, and its value at most MaxMetadataValue.
 	MaxMetadata      = 32
 	MaxMetadataName  = 64
 	MaxMetadataValue = 256
-	// MaxScopes bounds the number of Scopes. Each is listed once, and has 1 to MaxScope
+	// MaxScopes bounds the number of Scopes. Each scope is listed once, and has 1 to MaxScope
 	// visible ASCII characters other than quote and backslash.
 	MaxScopes = 100
 	MaxScope  = 128
-	// MaxNetworks bounds the number of AllowedNetworks. Each is valid, masked, not an
-	// IPv4-mapped one, and listed once.
+	// MaxNetworks bounds the number of AllowedNetworks. Each is valid and masked, is listed
+	// once, and is not an IPv4-mapped IPv6 network.
 	MaxNetworks = 50
 	// MaxPlan bounds Plan and PlanOverride, and MaxEnvironment bounds Environment, in
 	// bytes.
 	MaxPlan        = 128
 	MaxEnvironment = 128
-	// MaxPrefix bounds Prefix in bytes. LastFour has at most four.
+	// MaxPrefix bounds Prefix in bytes. LastFour has at most four bytes.
 	MaxPrefix = 128
 	// MaxCreatedBy bounds CreatedBy in bytes.
 	MaxCreatedBy = 320
@@ -59,7 +58,7 @@ type Key struct {
 	// Name is the owner's name for the key, and Description is what the key is for.
 	Name        string `json:"name"`
 	Description string `json:"description,omitempty"`
-	// Metadata is what the service or the owner has stored about the key. It grants
+	// Metadata has what the service or the owner has stored about the key. It grants
 	// nothing.
 	Metadata map[string]string `json:"metadata,omitempty"`
 	// Prefix and LastFour are the first and last characters of the key, which may be

@@ -10,8 +10,8 @@ import (
 	"github.com/usher-go/usher/apikey"
 )
 
-// An owner who creates and revokes keys in a loop slows down neither lists nor other
-// owners, which share a lock.
+// An owner who creates and revokes keys in a loop slows down neither lists nor other owners
+// who share the lock.
 func BenchmarkMemoryOfAnOwnerWithManyKeys(b *testing.B) {
 	for _, n := range []int{10, 60_000} {
 		s := apikey.NewMemory()
@@ -54,8 +54,8 @@ func BenchmarkMemoryOfAnOwnerWithManyKeys(b *testing.B) {
 	}
 }
 
-// TestAnOwnerWithManyKeysSlowsNothingDown allows a factor of 20 where visiting all keys
-// would be one of a thousand.
+// TestAnOwnerWithManyKeysSlowsNothingDown allows a factor of 20, where visiting all keys
+// would mean a factor of a thousand.
 func TestAnOwnerWithManyKeysSlowsNothingDown(t *testing.T) {
 	s := apikey.NewMemory()
 	number := 0

@@ -255,8 +255,9 @@ func (m *Manager) Update(ctx context.Context, by Actor, owner, id string, change
 }
 
 // Rotate issues a key in place of one that has neither ended nor been replaced, with the
-// same settings and prefix; the key that replaces a disabled one is disabled. The old key remains valid for grace, or until its own expiry if that is sooner; it cannot
-// be rotated again. The new key expires when the old one would have, or sooner if
+// same settings and prefix; the key that replaces a disabled one is disabled. The old key
+// remains valid for grace, or until its own expiry if that is sooner; it cannot be rotated
+// again. The new key expires when the old one would have, or sooner if
 // [ManagerConfig.MaxLifetime] requires it. The actor must hold what the key grants,
 // because it gets the text of a key that grants the same.
 func (m *Manager) Rotate(ctx context.Context, by Actor, owner, id string, grace time.Duration) (Key, Secret, error) {

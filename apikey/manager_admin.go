@@ -24,10 +24,10 @@ func (m *Manager) Select(ctx context.Context, by Actor, q Query) (keys []Key, ne
 	return keys, next, err
 }
 
-// RevokeAll revokes up to limit keys of all owners that match f, from 1 to [MaxLimit],
-// and returns them. It reports more if others match, so call it again. Audit is called
-// with each key. Only the server itself may do this: by must be an Actor{System: true}. If
-// the store is not an [Admin], the error matches [errors.ErrUnsupported].
+// RevokeAll revokes up to limit keys of all owners that match f, from 1 to [MaxLimit], and
+// returns them. If more is true, others match, so call it again. Audit is called with each
+// key. Only the server itself may do this: by must be an Actor{System: true}. If the store
+// is not an [Admin], the error matches [errors.ErrUnsupported].
 func (m *Manager) RevokeAll(ctx context.Context, by Actor, f Filter, limit int) (revoked []Key, more bool, err error) {
 	f = f.stored()
 	if err = m.administer(by, limit, f.faults()...); err == nil {
@@ -49,8 +49,8 @@ func (m *Manager) RevokeAll(ctx context.Context, by Actor, f Filter, limit int) 
 }
 
 // Purge removes up to limit keys that ended before this time, from 1 to [MaxLimit], and
-// returns how many; fewer than limit means that none is left. A key that was removed is
-// unknown from then on, and does not stop an import of the same text. The time must not
+// returns how many it has removed; fewer than limit means that none is left. A removed key
+// is unknown from then on, and does not prevent an import of the same text. before must not
 // be later than the present. Only the server itself may do this: by must be an
 // Actor{System: true}. If the store is not an [Admin], the error matches
 // [errors.ErrUnsupported].
@@ -92,8 +92,8 @@ func (f Filter) stored() Filter {
 	return f
 }
 
-// faults returns what is wrong with f: no key can have such values, and a store may not
-// accept them.
+// faults returns what is wrong with f: it lists values that no key can have, and that a
+// store may not accept.
 func (f *Filter) faults() (faults []usher.Field) {
 	add := func(name, message string) {
 		if message != "" {

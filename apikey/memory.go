@@ -234,7 +234,7 @@ type watcher struct {
 	lost    chan error
 }
 
-// read locks m for reading, unless the call must not be made.
+// read locks m for reading, unless the call must fail.
 func (m *Memory) read(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -296,8 +296,8 @@ func (m *Memory) current(r Record) (*Record, error) {
 	return stored, err
 }
 
-// unended returns how many keys of owner that are replaced, or that are not, have not
-// ended at now.
+// unended returns how many keys of owner have not ended at now, of those that are replaced
+// or of those that are not.
 func (m *Memory) unended(owner string, now time.Time, replaced bool) int {
 	a := m.accounts[owner]
 	if a == nil {

@@ -29,7 +29,7 @@ func TestCacheIsAStore(t *testing.T) {
 	}
 }
 
-// A key in use shows when it was last used, too.
+// A key in use also shows when it was last used.
 func TestAMemoryForgetsItsEntryOfAKeyThatIsUsed(t *testing.T) {
 	m, store := newManagerOn(t)
 	k, text := create(t, m, apikey.Key{})
@@ -47,7 +47,7 @@ func TestAMemoryForgetsItsEntryOfAKeyThatIsUsed(t *testing.T) {
 	}
 }
 
-// A closer closes the store of a Cache as well, which is not for the Cache to do.
+// A closer also closes the store of a Cache, which the Cache never does.
 type closer struct {
 	*apikey.Cache
 	store apikey.Store

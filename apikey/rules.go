@@ -106,7 +106,7 @@ func checkNetworks(k *Key) string {
 	return ""
 }
 
-// checkShown returns what is wrong with the characters of a key that are stored of it.
+// checkShown returns what is wrong with the characters of the key that are stored with it.
 func checkShown(k *Key) error {
 	if !isText(k.Prefix, MaxPrefix) || !isText(k.LastFour, 4) {
 		return fmt.Errorf("apikey: a key may have %d bytes of text as its Prefix, and four as LastFour", MaxPrefix)
@@ -114,11 +114,11 @@ func checkShown(k *Key) error {
 	return nil
 }
 
-// checkText returns what is wrong with the value of a field that is text of at most this
-// many bytes.
-func checkText(name, value string, most int) string {
-	if !isText(value, most) {
-		return "'" + name + "' must be at most " + strconv.Itoa(most) + " bytes of text."
+// checkText returns what is wrong with the value of a field that is text of at most limit
+// bytes.
+func checkText(name, value string, limit int) string {
+	if !isText(value, limit) {
+		return "'" + name + "' must be at most " + strconv.Itoa(limit) + " bytes of text."
 	}
 	return ""
 }
@@ -182,13 +182,13 @@ func isID(id string) bool {
 	return id != "" && len(id) <= MaxID && madeOf(id, isBase64url)
 }
 
-// isOwner reports whether keys may belong to owner. The keys of any other are none, and
-// its name must not reach the store.
+// isOwner reports whether keys may belong to owner. Any other owner has no keys, and its
+// name must not reach the store.
 func isOwner(owner string) bool { return owner != "" && isText(owner, MaxOwner) }
 
-// isText reports whether a store can keep s in a field of at most this many bytes.
-func isText(s string, most int) bool {
-	return len(s) <= most && utf8.ValidString(s) && strings.IndexByte(s, 0) < 0
+// isText reports whether a store can keep s in a field of at most limit bytes.
+func isText(s string, limit int) bool {
+	return len(s) <= limit && utf8.ValidString(s) && strings.IndexByte(s, 0) < 0
 }
 
 // isScope reports whether a key may have the scope s.

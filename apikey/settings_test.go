@@ -194,7 +194,7 @@ func TestImportedDisplayCharactersAreBounded(t *testing.T) {
 	}
 }
 
-// What no key can have never reaches the store, which may not take it.
+// Values that no key can have never reach the store, which might not accept them.
 func TestOwnersThatNoKeyCanHaveHaveNone(t *testing.T) {
 	m := newManager(t, apikey.ManagerConfig{Store: &misbehaving{instead: func(context.Context) { t.Error("the store was called") }}})
 	for _, owner := range []string{"", "\x00", "\xff", strings.Repeat("a", apikey.MaxOwner+1)} {
@@ -282,7 +282,7 @@ func TestADisabledKeyIsRefusedUntilItIsEnabled(t *testing.T) {
 					t.Errorf("disabled at %v", k.DisabledAt)
 				}
 				wantVerdict(apikey.Disabled)
-				// It counts all the same, or enabling it would exceed the limit.
+				// It still counts: otherwise enabling it would exceed the limit.
 				create(t, m, apikey.Key{})
 				if _, _, err := m.Create(t.Context(), server, apikey.Key{Owner: "ann", Name: "x"}); !errors.Is(err, apikey.ErrLimit) {
 					t.Errorf("one more key: %v", err)
@@ -327,7 +327,7 @@ func TestADisabledKeyManagesNothing(t *testing.T) {
 	}
 }
 
-// Who enables a key grants what it grants.
+// A caller that enables a key grants what the key grants.
 func TestEnablingAKeyNeedsWhatTheKeyGrants(t *testing.T) {
 	m := newManager(t, apikey.ManagerConfig{})
 	end := time.Now().Add(time.Hour)
@@ -455,7 +455,7 @@ func TestAKeySharesNothingWithItsTemplate(t *testing.T) {
 	}
 }
 
-// A field that is added to Key must get a bound, or be set by the Manager alone.
+// A field that is added to Key must have a bound, or must be set by the Manager alone.
 func TestTheBoundsCoverEveryField(t *testing.T) {
 	k, set := largest(), []string{"ID", "Prefix", "LastFour", "CreatedAt", "CreatedBy", "UpdatedAt", "RevokedAt", "LastUsedAt", "LastUsedFrom", "Parent", "ReplacedBy", "Revision"}
 	v := reflect.ValueOf(k)

@@ -7,35 +7,33 @@ import (
 	"time"
 )
 
-// A Store keeps keys. [NewMemory] returns one for a single process and for tests;
-// apikeytest.TestStore tests any other, and apikeytest.TestShared one that several
-// processes share. A store that can also find and remove keys across owners is an
-// [Admin], and one that reports changes is a [Notifier].
+// A Store keeps keys. [NewMemory] returns a Store for a single process and for tests;
+// apikeytest.TestStore tests any other, and apikeytest.TestShared tests one that several
+// processes share. A store that can also find and remove keys across owners is an [Admin],
+// and one that reports changes is a [Notifier].
 //
 // Each method is one atomic operation: it takes effect completely or not at all, and
-// concurrent calls take effect one after the other. A method returns when ctx ends,
-// keeps none of its arguments, and returns values that share nothing with what is
-// stored. An error that is not one of this package's means that the store has failed,
-// and matches one of the root package, such as [usher.ErrUnavailable]. Unless that is
-// documented to mean that nothing has changed, a change may have been made or not.
+// concurrent calls take effect one after the other. A method returns when ctx ends, keeps
+// none of its arguments, and returns values that share no memory with the stored data. An
+// error that is not one of this package's means that the store has failed, and matches one
+// of the root package, such as [usher.ErrUnavailable]. Unless the documentation of that
+// error says that nothing has changed, a change may have been made or not.
 //
-// A store returns every value exactly as it was stored, within the bounds of [Key]. Text
-// is compared byte by byte, in UTF-8: letters of other case, blanks and other
-// normalization forms make other owners, IDs and hashes. An empty list or map and none
-// are equivalent.
+// A store returns every value exactly as it was stored, within the bounds of [Key]. Text is
+// compared byte by byte, in UTF-8: owners, IDs and hashes that differ in case, in blanks or
+// in their Unicode normalization are different. An empty list or map is equivalent to none.
 //
-// An owner sees only its own keys: a key of another owner is [ErrNotFound], like one
-// that does not exist. Times are in UTC and whole microseconds, and the same instant is
-// returned; the present time is always an argument. A key has ended at a time if
-// RevokedAt is set, or if ExpiresAt is set and not later. A key whose ExpiresAt has
-// passed, and one that is disabled or replaced, is found, listed, changed and revoked like
-// any other.
+// An owner sees only its own keys: for a key of another owner the result is [ErrNotFound],
+// as for one that does not exist. Times are in UTC and whole microseconds, and the store
+// returns the same instant; the present time is always an argument. A key has ended at a
+// time if RevokedAt is set, or if ExpiresAt is set and not later. A key that has expired,
+// is disabled or is replaced is found, listed, changed and revoked like any other.
 type Store interface {
-	// Insert adds r, all of it: a backup is restored by Insert. If limit is above 0 and
-	// the owner already has limit or more keys that have not ended at r.CreatedAt and are
-	// not replaced, it adds nothing and returns ErrLimit. This must hold for concurrent
+	// Insert adds r with all its fields, so that it can restore a backup. If limit is above
+	// 0 and the owner already has limit or more keys that have not ended at r.CreatedAt and
+	// are not replaced, it adds nothing and returns ErrLimit. This must hold for concurrent
 	// calls too, so lock the owner, not the rows: two calls that see the same free place
-	// must not both take it. If r.ID or r.Hash is in use, also by a key that has ended,
+	// must not both take it. If r.ID or r.Hash is in use, even by a key that has ended,
 	// Insert returns ErrConflict.
 	Insert(ctx context.Context, r Record, limit int) error
 
@@ -47,25 +45,25 @@ type Store interface {
 	// ErrNotFound.
 	Find(ctx context.Context, owner, id string) (Record, error)
 
-	// List orders the owner's keys, whatever their state, by the latest CreatedAt first
-	// and then by the greater ID first. It skips the first offset keys, returns up to
-	// limit of the rest, and returns how many there are in all. Neither argument is
-	// negative. An owner without keys has an empty list.
+	// List orders the owner's keys, whatever their state, by the latest CreatedAt first and
+	// then by the greater ID first. It skips the first offset keys, returns up to limit of
+	// the rest, and returns the total number of the owner's keys. offset and limit are
+	// never negative. For an owner without keys, it returns an empty list.
 	List(ctx context.Context, owner string, offset, limit int) (keys []Key, total int, err error)
 
 	// Update replaces the settings of the key with r.Owner and r.ID: Name, Description,
 	// Metadata, Scopes, Level, Plan, PlanOverride, AllowedNetworks, DisabledAt and
-	// ExpiresAt. An empty value replaces the old one too. It also replaces UpdatedAt, adds
-	// one to Revision, and changes nothing else. The rest of r is what Find returned, so
-	// r.Hash is the key's. If the Revision of the key is not r.Revision, Update changes
+	// ExpiresAt. An empty value also replaces the old one. Update also replaces UpdatedAt,
+	// adds one to Revision, and changes nothing else. The rest of r is what Find returned,
+	// so r.Hash is the key's. If the Revision of the key is not r.Revision, Update changes
 	// nothing and returns ErrConflict. If there is no such key, it returns ErrNotFound.
 	Update(ctx context.Context, r Record) error
 
-	// Rotate updates old as Update does, sets its ReplacedBy, and adds next, all of it; it
-	// does all of this or nothing. If limit is above 0 and the owner already has limit or
-	// more keys that have not ended at next.CreatedAt and are replaced, it changes nothing
-	// and returns ErrLimit. This must hold for concurrent calls too. If next.ID or
-	// next.Hash is in use, Rotate returns ErrConflict.
+	// Rotate updates old as Update does, sets its ReplacedBy, and adds next with all its
+	// fields, in one step. If limit is above 0 and the owner already has limit or more keys
+	// that have not ended at next.CreatedAt and are replaced, it changes nothing and
+	// returns ErrLimit. This must hold for concurrent calls too. If next.ID or next.Hash is
+	// in use, Rotate changes nothing and returns ErrConflict.
 	Rotate(ctx context.Context, old, next Record, limit int) error
 
 	// Revoke sets RevokedAt and UpdatedAt to at, adds one to Revision, and returns the
@@ -73,16 +71,16 @@ type Store interface {
 	// error. If there is no such key, Revoke returns ErrNotFound.
 	Revoke(ctx context.Context, owner, id string, at time.Time) (Record, error)
 
-	// Touch records uses of the keys with these IDs: it sets LastUsedAt and LastUsedFrom
-	// together if the use is later than LastUsedAt, and else neither, so that both
+	// Touch records uses of the keys with these IDs. If a use is later than LastUsedAt, it
+	// sets LastUsedAt and LastUsedFrom together; otherwise it sets neither, so that both
 	// always describe one use. It changes no revoked key, and ignores IDs that do not
 	// exist. It does not change Revision or UpdatedAt.
 	Touch(ctx context.Context, uses map[string]Use) error
 
-	// Close releases what the store uses. Calls that are running end, and later ones
-	// return an error that matches [usher.ErrClosed]. A second Close returns nil. Only the
-	// code that opened a store closes it: a [Manager], an [Authenticator] and a [Cache]
-	// never do.
+	// Close releases the resources of the store. Running calls end, and later calls return
+	// an error that matches [usher.ErrClosed]. A second Close returns nil. Only the code
+	// that opened a store closes it: a [Manager], an [Authenticator] and a [Cache] never
+	// do.
 	Close() error
 }
 
@@ -95,17 +93,17 @@ type Use struct {
 	From netip.Addr
 }
 
-// A Notifier is a [Store] that notifies every node of keys that have changed, so that a
-// [Cache] on another node refuses a revoked key at once, and not only when its TTL ends.
+// A Notifier is a [Store] that notifies every node of changed keys, so that a [Cache] on
+// another node refuses a revoked key at once, and not only when its TTL ends.
 type Notifier interface {
 	Store
-	// Watch calls ready once it is certain to see every later change, and then calls
-	// changed with the hash of each key that Insert, Update, Rotate or Revoke has changed
-	// on any node, or RevokeAll or Purge of an [Admin].
+	// Watch calls ready once it is certain to see every later change. It then calls changed
+	// with the hash of each key that Insert, Update, Rotate or Revoke, or RevokeAll or
+	// Purge of an [Admin], has changed on any node.
 	//
-	// It returns when ctx ends, or as soon as it may have missed a change: if changed is
-	// slower than the changes, and at the latest one second after its connection to the
-	// server has become silent, which takes a heartbeat to notice. Its caller must then
+	// Watch returns when ctx ends, or as soon as it may have missed a change: if changed is
+	// slower than the changes, or if its connection to the server is silent. It must notice
+	// a silent connection within one second, which takes a heartbeat. Its caller must then
 	// discard its cache and call Watch again. Watch makes no two of these calls
 	// concurrently, and none after it has returned. Any number of Watches may run.
 	Watch(ctx context.Context, ready func(), changed func(Hash)) error

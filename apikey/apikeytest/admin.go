@@ -36,8 +36,8 @@ func needAdmin(t testing.TB, s apikey.Store) apikey.Admin {
 	return a
 }
 
-// selected returns all keys that q selects, and fails unless every page is full and
-// followed by another, except the last one.
+// selected returns all keys that q selects. It fails unless every page but the last is full
+// and followed by another.
 func selected(t testing.TB, a apikey.Admin, q apikey.Query) (all []apikey.Key) {
 	t.Helper()
 	for range 1000 {
@@ -58,7 +58,7 @@ func selected(t testing.TB, a apikey.Admin, q apikey.Query) (all []apikey.Key) {
 	return nil
 }
 
-// someRecords returns records by the same creator that differ in one way each.
+// someRecords returns records of one creator. Each differs from the first in one way.
 func someRecords(creator string, at time.Time) []apikey.Record {
 	owner, parent := "owner_"+unique(), "key_"+unique()
 	var all []apikey.Record

@@ -12,8 +12,8 @@ import (
 	"github.com/usher-go/usher/apikey"
 )
 
-// calls returns a call of each method of s that concerns r, which s has. None but Watch
-// should change r if it fails.
+// calls returns a call of each method of s, with r, which s has stored. No call may change
+// r if it fails.
 func calls(s apikey.Store, r apikey.Record) map[string]func(context.Context) error {
 	other := func() apikey.Record {
 		o := newRecord()

@@ -58,7 +58,7 @@ func testUpdateToNothing(t *testing.T, s apikey.Store) {
 	}
 }
 
-// testStates is about keys that a store might treat as if they were gone.
+// testStates tests keys that a store might treat as if they did not exist.
 func testStates(t *testing.T, s apikey.Store) {
 	ctx := t.Context()
 	for name, alter := range map[string]func(*apikey.Record){

@@ -183,7 +183,7 @@ func testUnique(t *testing.T, s apikey.Store) {
 	}
 }
 
-// testBytes is about stores that compare text by a collation, or cut or pad it.
+// testBytes catches stores that compare text by a collation, or cut or pad it.
 func testBytes(t *testing.T, s apikey.Store) {
 	ctx := t.Context()
 	for _, pair := range [][2]string{

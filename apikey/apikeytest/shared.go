@@ -14,20 +14,20 @@ import (
 	"github.com/usher-go/usher/internal/storetest"
 )
 
-// Shared opens clients of one server, and disturbs them. A test that needs a nil function
-// is skipped.
+// Shared opens clients of one server, and disturbs them. Open is required; a test that
+// needs another function is skipped if it is nil.
 type Shared struct {
-	// Open returns another client of the server. Required. The client is closed at the end
-	// of the test.
+	// Open returns another client of the server. The client is closed at the end of the
+	// test.
 	Open func(testing.TB) apikey.Store
 	// Block makes the server silent for all clients: it accepts what they send, and sends
 	// nothing, until unblock is called.
 	Block func(testing.TB) (unblock func())
-	// Cut loses the reply to the next call of each client that is open, after the server
-	// has executed the call.
+	// Cut loses the reply to the next call of each open client, after the server has
+	// executed the call.
 	Cut func(testing.TB)
-	// Poison makes everything unreadable that the server keeps for the store. It is called
-	// at the end, once.
+	// Poison makes all data unreadable that the server keeps for the store. The suite calls
+	// it once, at the end.
 	Poison func(testing.TB)
 }
 

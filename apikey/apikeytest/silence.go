@@ -10,7 +10,7 @@ import (
 	"github.com/usher-go/usher/apikey"
 )
 
-// eventually calls f until it returns no error, and fails unless it does.
+// eventually calls f until f returns no error, and fails the test if that takes too long.
 func eventually(t *testing.T, what string, f func(context.Context) error) {
 	t.Helper()
 	var err error
@@ -57,7 +57,7 @@ func testSilentWatch(t *testing.T, s Shared) {
 	w.end()
 }
 
-// testSilentCache is about a revocation that is made while no notices arrive.
+// testSilentCache tests a revocation that is made while no notices arrive.
 func testSilentCache(t *testing.T, s Shared) {
 	if s.Block == nil {
 		t.Skip("without Block")

@@ -191,8 +191,8 @@ func testWatchers(t *testing.T, s apikey.Store) {
 	second.end()
 }
 
-// A watcher that cannot keep up gets all changes late, or an error: never fewer changes
-// without an error.
+// A watcher that cannot keep up gets all changes late, or Watch returns an error. No change
+// is lost without an error.
 func testSlowWatcher(t *testing.T, s apikey.Store) {
 	const changes, writers = 5000, 10
 	release := make(chan struct{})

@@ -32,8 +32,8 @@ var settings = map[string]func(to *apikey.Record, from apikey.Record){
 	"expiry":      func(to *apikey.Record, from apikey.Record) { to.ExpiresAt = from.ExpiresAt },
 }
 
-// emptyFaults are of stores that keep a setting when an update empties it, and of stores
-// that do not update it at all.
+// emptyFaults has stores that keep a setting when an update empties it, and stores that do
+// not update it at all.
 func emptyFaults() map[string]fault {
 	all := map[string]fault{}
 	for name, keep := range settings {

@@ -33,7 +33,7 @@ const (
 	poison    = "what cannot be read is never taken for missing"
 )
 
-// retried repeats a call whose reply is lost.
+// retried repeats a call if its reply is lost.
 func (c *client) retried(ctx context.Context, f func(context.Context) error) error {
 	err := c.over(ctx, f)
 	if errors.Is(err, usher.ErrUnavailable) && ctx.Err() == nil {

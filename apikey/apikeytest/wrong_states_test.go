@@ -22,14 +22,14 @@ func reordered(ctx context.Context, s *store, owner string, offset, limit int, o
 	return keys[:min(limit, len(keys))], total, err
 }
 
-// gone are the keys that some stores treat as if they were not there.
+// gone has the keys that some stores treat as if they did not exist.
 var gone = map[string]func(*apikey.Key) bool{
 	"expired":  func(k *apikey.Key) bool { return !k.ExpiresAt.IsZero() && k.ExpiresAt.Before(time.Now()) },
 	"disabled": func(k *apikey.Key) bool { return !k.DisabledAt.IsZero() },
 	"replaced": func(k *apikey.Key) bool { return k.ReplacedBy != "" },
 }
 
-// stateFaults are of stores that treat keys by their state.
+// stateFaults has stores that treat keys by their state.
 var stateFaults = func() map[string]fault {
 	all := map[string]fault{
 		"counts no disabled keys": {limits, func(s *store) {

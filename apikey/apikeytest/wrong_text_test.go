@@ -15,7 +15,7 @@ const (
 	newestOnly = "a list is paged, with the newest key first"
 )
 
-// textFaults are of stores that compare loosely.
+// textFaults has stores that compare loosely.
 var textFaults = map[string]fault{
 	"compares owners by a collation":        owners(strings.ToLower),
 	"ignores blanks behind owners":          owners(func(s string) string { return strings.TrimRight(s, " ") }),
@@ -101,7 +101,7 @@ var textFaults = map[string]fault{
 	}},
 }
 
-// aliases replace a value by the first that looks the same.
+// aliases replaces a value by the first one that looks the same.
 type aliases[T comparable] struct {
 	mu    sync.Mutex
 	fold  func(T) T

@@ -40,7 +40,7 @@ func everyTime(r *apikey.Record, f func(time.Time) time.Time) {
 	}
 }
 
-// valueFaults are of stores that do not return a value as it was stored.
+// valueFaults has stores that do not return a value as it was stored.
 var valueFaults = map[string]fault{
 	"joins scopes by commas": kept(roundTrip, func(r *apikey.Record) {
 		if len(r.Scopes) > 0 {

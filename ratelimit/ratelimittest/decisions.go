@@ -146,7 +146,7 @@ func (w *step) compare(got *step) (wrong string, concerns []counter) {
 	return "", nil
 }
 
-// history describes the last steps before the n-th that concern some counters.
+// history describes the last steps up to the n-th that concern some counters.
 func (s *script) history(n int, concerns []counter) string {
 	var lines []string
 	at := s.steps[n].at
