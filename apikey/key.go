@@ -48,8 +48,9 @@ const (
 // A Key describes an API key. It holds no key material and no hash, so it may be
 // printed, logged and sent.
 //
-// A zero time means never. Times are in UTC and whole microseconds, from the year 1 to
-// 9999-12-30T00:00:00Z. [MaxID] and the constants after it bound the other fields.
+// A zero time means never; CreatedAt and UpdatedAt are always set. Times are in UTC and
+// whole microseconds, from the year 1 to 9999-12-30T00:00:00Z. [MaxID] and the constants
+// after it bound the other fields.
 type Key struct {
 	// ID identifies the key and is not secret.
 	ID string `json:"id"`
@@ -95,7 +96,7 @@ type Key struct {
 	RevokedAt  time.Time `json:"revoked_at,omitzero"`
 	// LastUsedAt is approximately when the key was last used successfully. It is written
 	// periodically, not at each use. LastUsedFrom is the address of the client of that
-	// use; the zero Addr if that is unknown.
+	// use, which has no zone and is not an IPv4-mapped one; the zero Addr if it is unknown.
 	LastUsedAt   time.Time  `json:"last_used_at,omitzero"`
 	LastUsedFrom netip.Addr `json:"last_used_from,omitzero"`
 	// Parent is the ID of the key in place of which [Manager.Rotate] issued this one.
@@ -103,7 +104,8 @@ type Key struct {
 	// ReplacedBy is the ID of the key that [Manager.Rotate] issued in place of this one,
 	// which remains valid until ExpiresAt.
 	ReplacedBy string `json:"replaced_by,omitempty"`
-	// Revision is 1 at first and grows with each change; a use is not a change.
+	// Revision is 1 at first and grows with each change; a use is not a change. It is
+	// below 2^53.
 	Revision int64 `json:"revision"`
 }
 

@@ -45,11 +45,11 @@ var _ Notifier = (*Memory)(nil)
 // Insert implements [Store].
 func (m *Memory) Insert(ctx context.Context, r Record, limit int) error {
 	return m.change(ctx, func() ([]Hash, error) {
-		if limit > 0 && m.unended(r.Owner, r.CreatedAt, false) >= limit {
-			return nil, ErrLimit
-		}
 		if m.taken(r) {
 			return nil, ErrConflict
+		}
+		if limit > 0 && m.unended(r.Owner, r.CreatedAt, false) >= limit {
+			return nil, ErrLimit
 		}
 		m.add(r)
 		return []Hash{r.Hash}, nil
@@ -145,11 +145,11 @@ func (m *Memory) Rotate(ctx context.Context, old, next Record, limit int) error 
 		if err != nil {
 			return nil, err
 		}
-		if limit > 0 && m.unended(old.Owner, next.CreatedAt, true) >= limit {
-			return nil, ErrLimit
-		}
 		if m.taken(next) {
 			return nil, ErrConflict
+		}
+		if limit > 0 && m.unended(old.Owner, next.CreatedAt, true) >= limit {
+			return nil, ErrLimit
 		}
 		m.edit(stored, func() {
 			stored.update(old)

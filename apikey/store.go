@@ -17,7 +17,13 @@ import (
 // none of its arguments, and returns values that share no memory with the stored data. An
 // error that is not one of this package's means that the store has failed, and matches one
 // of the root package, such as [usher.ErrUnavailable]. Unless the documentation of that
-// error says that nothing has changed, a change may have been made or not.
+// error says that nothing has changed, a change may have been made or not. Stored data that
+// cannot be read is [usher.ErrCorrupt]: it is never ErrNotFound, and never left out of a
+// result or a count.
+//
+// If several of this package's errors apply, ErrNotFound comes before ErrConflict, and
+// ErrConflict before ErrLimit. So a change whose response was lost can be repeated: Insert,
+// Update and Rotate then return ErrConflict if they have taken effect, even at the limit.
 //
 // A store returns every value exactly as it was stored, within the bounds of [Key]. Text is
 // compared byte by byte, in UTF-8: owners, IDs and hashes that differ in case, in blanks or
@@ -74,7 +80,7 @@ type Store interface {
 	// Touch records uses of the keys with these IDs. If a use is later than LastUsedAt, it
 	// sets LastUsedAt and LastUsedFrom together; otherwise it sets neither, so that both
 	// always describe one use. It changes no revoked key, and ignores IDs that do not
-	// exist. It does not change Revision or UpdatedAt.
+	// exist. It does not change Revision or UpdatedAt. There are at most 1,000 uses.
 	Touch(ctx context.Context, uses map[string]Use) error
 
 	// Close releases the resources of the store. Running calls end, and later calls return
@@ -88,8 +94,8 @@ type Store interface {
 type Use struct {
 	// At is when the key was used.
 	At time.Time
-	// From is the address of the client; the zero Addr if it is unknown. An unknown
-	// address replaces that of an earlier use.
+	// From is the address of the client, as in [Key]; the zero Addr if it is unknown. An
+	// unknown address replaces that of an earlier use.
 	From netip.Addr
 }
 
@@ -101,9 +107,10 @@ type Notifier interface {
 	// with the hash of each key that Insert, Update, Rotate or Revoke, or RevokeAll or
 	// Purge of an [Admin], has changed on any node.
 	//
-	// Watch returns when ctx ends, or as soon as it may have missed a change: if changed is
-	// slower than the changes, or if its connection to the server is silent. It must notice
-	// a silent connection within one second, which takes a heartbeat. Its caller must then
+	// Watch returns an error, never nil: when ctx ends, when the store is closed, which is
+	// [usher.ErrClosed], or as soon as it may have missed a change: if changed is slower
+	// than the changes, or if its connection to the server is silent. It must notice a
+	// silent connection within one second, which takes a heartbeat. Its caller must then
 	// discard its cache and call Watch again. Watch makes no two of these calls
 	// concurrently, and none after it has returned. Any number of Watches may run.
 	Watch(ctx context.Context, ready func(), changed func(Hash)) error

@@ -37,6 +37,7 @@ func TestStore(t *testing.T, open func(testing.TB) apikey.Store) {
 		{"100 parallel inserts at a limit of 5 leave exactly 5", testParallelInserts},
 		{"40 parallel rotations at a limit of 5 leave exactly 5", testParallelRotationsAtALimit},
 		{"each owner has its own limit", testOwnersApart},
+		{"a change that is repeated at the limit is a conflict", testRepeatedAtLimit},
 		{"a list is paged, with the newest key first", testList},
 		{"an update replaces the settings and nothing else", testUpdate},
 		{"an update to nothing replaces the settings too", testUpdateToNothing},

@@ -92,6 +92,30 @@ func testOwnersApart(t *testing.T, s apikey.Store) {
 	}
 }
 
+// testRepeatedAtLimit repeats what may have taken effect already: that is no reason to take
+// it for a change too many.
+func testRepeatedAtLimit(t *testing.T, s apikey.Store) {
+	ctx := t.Context()
+	r := newRecord()
+	if err := s.Insert(ctx, r, 1); err != nil {
+		t.Fatal(err)
+	}
+	storetest.WantError(t, "Insert again", s.Insert(ctx, r, 1), apikey.ErrConflict)
+	old, next := r, newRecord()
+	next.Owner, next.CreatedAt, old.ReplacedBy = r.Owner, r.CreatedAt, next.ID
+	if err := s.Rotate(ctx, old, next, 1); err != nil {
+		t.Fatal(err)
+	}
+	storetest.WantError(t, "Rotate again", s.Rotate(ctx, old, next, 1), apikey.ErrConflict)
+	old.Revision++
+	storetest.WantError(t, "Rotate to the same key again", s.Rotate(ctx, old, next, 1), apikey.ErrConflict)
+	unknown := newRecord()
+	unknown.Owner = r.Owner
+	storetest.WantError(t, "Rotate of an unknown key at the limit", s.Rotate(ctx, unknown, newRecord(), 1), apikey.ErrNotFound)
+	want(t, s, old)
+	want(t, s, next)
+}
+
 func testParallelRotationsAtALimit(t *testing.T, s apikey.Store) {
 	const keys, limit = 40, 5
 	owner, at := "owner_"+unique(), now()

@@ -12,6 +12,7 @@ import (
 const (
 	likeAnyOther = "a key that does not work now is a key like any other"
 	limits       = "the limit counts keys that have not ended and are not replaced"
+	atLimit      = "a change that is repeated at the limit is a conflict"
 )
 
 // reordered is List in another order.
@@ -69,6 +70,22 @@ var stateFaults = func() map[string]fault {
 				}
 				time.Sleep(time.Millisecond)
 				return s.Memory.Rotate(ctx, old, next, 0)
+			}
+		}},
+		"counts before it looks for the key to insert": {atLimit, func(s *store) {
+			s.insert = func(ctx context.Context, r apikey.Record, limit int) error {
+				if limit > 0 && count(ctx, s, r.Owner, func(k *apikey.Key) bool { return !k.Ended(r.CreatedAt) }) >= limit {
+					return apikey.ErrLimit
+				}
+				return s.Memory.Insert(ctx, r, limit)
+			}
+		}},
+		"counts before it looks for the key to rotate": {atLimit, func(s *store) {
+			s.rotate = func(ctx context.Context, old, next apikey.Record, limit int) error {
+				if limit > 0 && count(ctx, s, old.Owner, func(k *apikey.Key) bool { return k.ReplacedBy != "" }) >= limit {
+					return apikey.ErrLimit
+				}
+				return s.Memory.Rotate(ctx, old, next, limit)
 			}
 		}},
 		"has one limit for all owners": {"each owner has its own limit", func(s *store) {
