@@ -14,6 +14,9 @@ import (
 // The session of a request is the one whose ID is the SessionID of the token that
 // authenticated it.
 func (m *Manager) Sessions(ctx context.Context, subject string) ([]Session, error) {
+	if !isSubject(subject) {
+		return nil, nil
+	}
 	short, cancel := context.WithTimeoutCause(ctx, m.timeout, errSlow)
 	defer cancel()
 	list, err := m.store.List(short, subject, timeNow())
@@ -66,6 +69,11 @@ func (m *Manager) LogoutAll(ctx context.Context, subject string) ([]Session, err
 }
 
 func (m *Manager) logoutAll(ctx context.Context, e Event) ([]Session, error) {
+	if !isSubject(e.Subject) {
+		e.Outcome = "accepted"
+		m.note(ctx, e, nil)
+		return nil, nil
+	}
 	short, cancel := m.ending(ctx)
 	defer cancel()
 	now := timeNow()
@@ -92,7 +100,10 @@ func (m *Manager) logoutAll(ctx context.Context, e Event) ([]Session, error) {
 // token is issued, and then its access tokens. See logout.
 func (m *Manager) end(ctx context.Context, e *Event, certain bool) (Session, error) {
 	now := timeNow()
-	s, err := m.store.Revoke(ctx, e.Subject, e.SessionID, now)
+	s, err := Session{}, ErrNotFound
+	if isSubject(e.Subject) && isID(e.SessionID) {
+		s, err = m.store.Revoke(ctx, e.Subject, e.SessionID, now)
+	}
 	switch {
 	case certain && errors.Is(err, ErrNotFound):
 		err = nil

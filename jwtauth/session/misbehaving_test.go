@@ -201,6 +201,49 @@ func (s textStore) Insert(ctx context.Context, r session.Record, limit int) ([]s
 	return s.Store.Insert(ctx, r, limit)
 }
 
+func (s textStore) List(ctx context.Context, subject string, now time.Time) ([]session.Session, error) {
+	return s.Store.List(ctx, stored(subject), now)
+}
+
+func (s textStore) Revoke(ctx context.Context, subject, id string, at time.Time) (session.Session, error) {
+	return s.Store.Revoke(ctx, stored(subject), stored(id), at)
+}
+
+func (s textStore) RevokeSubject(ctx context.Context, subject string, at time.Time) ([]session.Session, error) {
+	return s.Store.RevokeSubject(ctx, stored(subject), at)
+}
+
+// stored panics if no session can have this text.
+func stored(text string) string {
+	if text == "" || len(text) > 255 || !utf8.ValidString(text) || strings.ContainsRune(text, 0) {
+		panic("invalid byte sequence for encoding UTF8")
+	}
+	return text
+}
+
+// The ID of the session that a user ends on another device comes from the client.
+func TestTextThatNoSessionHasDoesNotReachTheStore(t *testing.T) {
+	m := newManager(t, func(c *session.Config) { c.Store = textStore{c.Store} })
+	for _, bad := range []string{"", "a\x00b", "a\xffb", strings.Repeat("x", 256)} {
+		for _, of := range [][2]string{{"alice", bad}, {bad, "id"}} {
+			if _, err := m.Logout(t.Context(), of[0], of[1]); !errors.Is(err, session.ErrNotFound) {
+				t.Errorf("Logout of %.10q, %.10q: %v, want %v", of[0], of[1], err, session.ErrNotFound)
+			}
+		}
+		if list, err := m.Sessions(t.Context(), bad); err != nil || len(list) != 0 {
+			t.Errorf("Sessions of %.10q: %v, %v", bad, list, err)
+		}
+		if ended, err := m.LogoutAll(t.Context(), bad); err != nil || len(ended) != 0 {
+			t.Errorf("LogoutAll of %.10q: %v, %v", bad, ended, err)
+		}
+	}
+	for _, id := range []string{"a b", "a/b", "é", strings.Repeat("x", 65)} {
+		if _, err := m.Logout(t.Context(), "alice", id); !errors.Is(err, session.ErrNotFound) {
+			t.Errorf("Logout of %.10q: %v, want %v", id, err, session.ErrNotFound)
+		}
+	}
+}
+
 // The name of a device often comes from the client.
 func TestALoginWithDataThatIsNoTextAffectsNoOthers(t *testing.T) {
 	m := newManager(t, func(c *session.Config) {

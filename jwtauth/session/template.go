@@ -10,6 +10,7 @@ import (
 
 // The bounds of the values that a login sets. They are documented at [Session].
 const (
+	maxID        = 64
 	maxSubject   = 255
 	maxScopes    = 100
 	maxScope     = 255
@@ -21,7 +22,7 @@ const (
 // checkTemplate returns why no session can be opened with template at now, or nil.
 func checkTemplate(template *Session, now time.Time) error {
 	switch {
-	case template.Subject == "" || !isText(template.Subject, maxSubject):
+	case !isSubject(template.Subject):
 		return misuse("the subject of a login must be valid UTF-8 without NUL, of 1 to %d bytes", maxSubject)
 	case len(template.Data) > maxData:
 		return misuse("a login has %d entries of data; at most %d are stored", len(template.Data), maxData)
@@ -41,6 +42,22 @@ func checkTemplate(template *Session, now time.Time) error {
 		}
 	}
 	return nil
+}
+
+// isSubject reports whether sessions may be of a subject. No other has any, and its name
+// must not reach the store.
+func isSubject(s string) bool { return s != "" && isText(s, maxSubject) }
+
+// isID reports whether a session may have this ID, which may come from a client.
+func isID(id string) bool {
+	for _, c := range []byte(id) {
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_':
+		default:
+			return false
+		}
+	}
+	return id != "" && len(id) <= maxID
 }
 
 // isText reports whether every store can keep s, which may have up to limit bytes. Many
