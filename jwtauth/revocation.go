@@ -14,8 +14,10 @@ import (
 type Revocations interface {
 	// Revoked reports whether t was revoked: by its issuer and ID, by its issuer and
 	// session, or because it was issued to its subject before some time. Do not identify a
-	// token by its text or a hash of its text: one token may have several texts. An error
-	// leads to a 503, and so does a call that panics or takes too long.
+	// token by its text or a hash of its text: one token may have several texts. The ID,
+	// session and subject of a token may be text that no database can keep: such text was
+	// not revoked, and is no error. An error leads to a 503, and so does a call that panics
+	// or takes too long.
 	Revoked(ctx context.Context, t *Token) (bool, error)
 }
 
@@ -27,7 +29,7 @@ type Revocations interface {
 //
 // A revocation never ends before its time until, even if a later call passes an earlier
 // time. Issuers, IDs and subjects are valid UTF-8 without NUL, of 1 to 1,024 bytes, and are
-// compared byte by byte. Any other issuer, ID or subject is an error.
+// compared byte by byte. To revoke any other issuer, ID or subject is an error.
 type Revoker interface {
 	Revocations
 	// RevokeToken revokes the token with this ID (jti). The list may remove the revocation

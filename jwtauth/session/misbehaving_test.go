@@ -322,7 +322,7 @@ func (s *mixedUp) List(ctx context.Context, subject string, now time.Time) ([]se
 
 func (s *mixedUp) Revoke(_ context.Context, subject, id string, _ time.Time) (session.Session, error) {
 	other := s.other.Session
-	if id == "same ID" {
+	if id == "same-ID" {
 		other.ID = id
 	} else {
 		other.Subject = subject
@@ -340,7 +340,7 @@ func TestAStoreThatMixesSessionsUpIsCorrupt(t *testing.T) {
 	list, listErr := m.Sessions(t.Context(), "ann")
 	ended, endErr := m.Logout(t.Context(), "ann", tokens.Session.ID)
 	_, refreshErr := m.Refresh(t.Context(), tokens.RefreshToken())
-	_, sameErr := m.Logout(t.Context(), "ann", "same ID")
+	_, sameErr := m.Logout(t.Context(), "ann", "same-ID")
 	for what, err := range map[string]error{"Sessions": listErr, "Logout": endErr, "Logout by its ID": sameErr, "Refresh": refreshErr} {
 		if !errors.Is(err, usher.ErrCorrupt) {
 			t.Errorf("%s: %v", what, err)

@@ -17,7 +17,7 @@ type Revocations struct {
 	Open func(testing.TB) jwtauth.RevocationSource
 	// Block makes the server silent for all clients, as in [Shared].
 	Block func(testing.TB) (unblock func())
-	// Poison makes all data unreadable that the server keeps for the list.
+	// Poison makes every revocation unreadable that the server has.
 	Poison func(testing.TB)
 }
 
@@ -161,6 +161,15 @@ func testInvalid(t *testing.T, r Revocations) {
 		}
 	}
 	wantRevokedTokens(t, s, false, jwtauth.Token{Issuer: u}, jwtauth.Token{Issuer: u, ID: u[1:]})
+	// A token may have such text all the same. What else it has still counts.
+	revokeToken(t, s, u, "revoked")
+	for _, bad := range []string{"\x00", "x\x00" + u, u + "\xff", strings.Repeat("x", 1025), strings.Repeat("x", 100_000)} {
+		wantRevokedTokens(t, s, false,
+			jwtauth.Token{Issuer: u, ID: bad, SessionID: bad, Subject: bad},
+			jwtauth.Token{Issuer: bad, ID: "revoked", SessionID: "x", Subject: "x"},
+		)
+		wantRevokedTokens(t, s, true, jwtauth.Token{Issuer: u, ID: "revoked", SessionID: bad, Subject: bad})
+	}
 }
 
 func testGrows(t *testing.T, r Revocations) {

@@ -280,6 +280,22 @@ var sources = map[string]wrongSource{
 		}
 	}, lookAlike},
 	"accepts empty IDs": {args(func(issuer, id *string, _ *time.Time) bool { return *issuer != "" && *id != "" }), "an invalid issuer or ID is an error"},
+	"fails on text that it cannot keep": {func() *source {
+		return &source{revoked: func(l *list, t *token) (bool, error) {
+			if strings.ContainsRune(t.Issuer+t.ID+t.SessionID+t.Subject, 0) {
+				return false, usher.ErrCorrupt
+			}
+			return l.Revoked(context.Background(), t)
+		}}
+	}, "an invalid issuer or ID is an error"},
+	"ignores tokens with text that it cannot keep": {func() *source {
+		return &source{revoked: func(l *list, t *token) (bool, error) {
+			if len(t.SessionID) > 1024 {
+				return false, nil
+			}
+			return l.Revoked(context.Background(), t)
+		}}
+	}, "an invalid issuer or ID is an error"},
 	"cuts long IDs": {args(func(issuer, id *string, _ *time.Time) bool {
 		*issuer, *id = (*issuer)[:min(len(*issuer), 1024)], (*id)[:min(len(*id), 1024)]
 		return true
