@@ -79,15 +79,20 @@ type Record struct {
 // Times are in UTC and whole microseconds, and the store returns the same instant; the
 // present time is always an argument. A store keeps a session until its ExpiresAt, or for
 // an hour after its RevokedAt if that is sooner, so that a call can be repeated and the use
-// of an old token can be explained. After that it may remove the session.
+// of an old token can be explained. After that it may remove the session, as if it had never
+// existed. Its own clock may decide that, with some minutes added for clocks that differ.
+//
+// A store can rely on the bounds of [Session] and [Record]: a [Manager] passes on no subject,
+// ID or other text beyond them, whatever a client has sent.
 type Store interface {
 	// Insert adds r, whose Revision is 1 and whose RevokedAt is zero. It leaves the subject
 	// with at most limit sessions that are live at r.CreatedAt, r included. If there are
 	// more, it ends those other than r that List returns last: it sets their RevokedAt to
-	// r.CreatedAt, and returns them as they then are, in any order. This must hold for
-	// concurrent calls too, so lock the subject, not the rows: two calls that see the same
-	// free place must not both take it. limit is from 1 to 1,000. If r.ID or r.Handle is
-	// taken, Insert changes nothing and returns ErrConflict.
+	// r.CreatedAt, and returns them as they then are, in any order. It never ends r itself,
+	// even if List returns r last. This must hold for concurrent calls too, so lock the
+	// subject, not the rows: two calls that see the same free place must not both take it.
+	// limit is from 1 to 1,000. If r.ID or r.Handle is taken, Insert changes nothing and
+	// returns ErrConflict.
 	Insert(ctx context.Context, r Record, limit int) (ended []Session, err error)
 
 	// Lookup returns the session with this handle, whatever its state, or

@@ -27,7 +27,8 @@ type Shared struct {
 	// Cut loses the response to the next call of each client, after the server has executed
 	// the call.
 	Cut func(testing.TB)
-	// Poison makes all data unreadable that the server keeps for the store.
+	// Poison makes every session unreadable that the server has. Those that are inserted
+	// later can be read.
 	Poison func(testing.TB)
 }
 
