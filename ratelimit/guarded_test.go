@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/faulty"
 	"github.com/usher-go/usher/ratelimit"
 )
@@ -230,6 +231,55 @@ func TestWhatIsChargedTooLateIsRefunded(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		wantCodes(t, codes(3, h), 200, 200, 429)
 	})
+}
+
+// A server executes a call although its client has given up, and so does one whose reply is
+// lost. What such a call has charged cannot be refunded safely, except for places.
+func TestPlacesOfCallsThatFailAreFree(t *testing.T) {
+	const timeout = 50 * time.Millisecond
+	for name, fail := range map[string]func(ctx context.Context, execute func() error) error{
+		"the reply is lost, twice": func(_ context.Context, execute func() error) error {
+			_ = execute()
+			return usher.ErrUnavailable
+		},
+		"the server executes the call after its end": func(ctx context.Context, execute func() error) error {
+			<-ctx.Done()
+			_ = execute()
+			return fmt.Errorf("%w: %w", usher.ErrUnavailable, ctx.Err())
+		},
+	} {
+		for _, call := range []string{"Take", "Adjust"} {
+			t.Run(call+": "+name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					var outage atomic.Bool
+					store := &script{Memory: newMemory()}
+					h := newLimiter(t, ratelimit.Config{
+						Policies: []ratelimit.Policy{forAll("places", ratelimit.Concurrency(1))},
+						Store:    store, StoreTimeout: timeout, OnStoreFailure: ratelimit.FailClosed,
+					}).Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { outage.Store(call == "Adjust") }))
+					unless := func(name string, f func(context.Context, *ratelimit.Decision) error) func(context.Context, *ratelimit.Decision) error {
+						return func(ctx context.Context, d *ratelimit.Decision) error {
+							if !outage.Load() {
+								return f(ctx, d)
+							}
+							if call != name {
+								return usher.ErrUnavailable
+							}
+							return fail(ctx, func() error { return f(ctx, d) })
+						}
+					}
+					store.take, store.adjust = unless("Take", store.Memory.Take), unless("Adjust", store.Memory.Adjust)
+					outage.Store(call == "Take")
+					wantCodes(t, codes(1, h), map[string]int{"Take": 503, "Adjust": 200}[call])
+					time.Sleep(timeout)
+					outage.Store(false)
+					time.Sleep(time.Second) // much less than a lease
+					wantCodes(t, codes(1, h), 200)
+					time.Sleep(time.Minute)
+				})
+			})
+		}
+	}
 }
 
 func hangFor(d time.Duration) func(context.Context, *ratelimit.Decision) error {

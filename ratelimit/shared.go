@@ -25,6 +25,8 @@ type sharedStore struct {
 	seq     atomic.Uint64
 	takes   *guard.Guard
 	adjusts *guard.Guard
+	// What a call that has failed may have left must not delay the calls of requests.
+	frees *guard.Guard
 }
 
 // maxCalls is how many calls of each kind may run at a time.
@@ -37,19 +39,19 @@ func newSharedStore(c *Config, failed, lost func(context.Context, error)) *share
 		node:    rand.Uint64(),
 		takes:   guard.New(c.StoreTimeout, maxCalls),
 		adjusts: guard.New(c.StoreTimeout, maxCalls).NeverOpen(),
+		frees:   guard.New(repeatable/2, maxCalls).NeverOpen(),
 	}
 }
 
 // prepare returns a copy of d for one call of the store, with an ID of its own. A call may
 // go on after its timeout, so it works on a copy.
 func (s *sharedStore) prepare(d *Decision) *Decision {
-	own := &Decision{
-		ID:      ID{Node: s.node, Seq: s.seq.Add(1)},
-		Charges: slices.Clone(d.Charges),
-	}
+	own := &Decision{ID: s.next(), Charges: slices.Clone(d.Charges)}
 	s.complete(own.Charges)
 	return own
 }
+
+func (s *sharedStore) next() ID { return ID{Node: s.node, Seq: s.seq.Add(1)} }
 
 // complete sets the windows and leases, which a store cannot know.
 func (s *sharedStore) complete(charges []Charge) {
@@ -88,6 +90,9 @@ func (s *sharedStore) Take(ctx context.Context, d *Decision) error {
 		err := attempt(ctx, s.store.Take, own)
 		if err == nil && own.Admitted == violated(own.Charges) {
 			err = errUndecided
+		}
+		if err != nil {
+			s.free(own)
 		}
 		return struct{}{}, err
 	}, func(_ struct{}, err error) {
@@ -128,6 +133,46 @@ func (s *sharedStore) refund(late *Decision) {
 	_ = s.Adjust(context.Background(), late)
 }
 
+// freePause is the pause between two attempts to free places.
+const freePause = 50 * time.Millisecond
+
+// free frees, in the background, the places that a call of Take or Adjust may have left in
+// use, although it has failed: a server may execute a call whose caller has given up.
+// Otherwise no request could have them until their leases end. This is safe, because the
+// ID of the decision shows whether there are any. If freeing them fails too, they end with
+// their leases.
+func (s *sharedStore) free(failed *Decision) {
+	var charges []Charge
+	for _, c := range failed.Charges {
+		if c.Limit.algorithm != AlgorithmConcurrency || c.Cost == 0 {
+			continue
+		}
+		if c.Cost > 0 { // a call of Take
+			c.Cost, c.TakenBy = -c.Cost, failed.ID
+		}
+		charges = append(charges, c)
+	}
+	if len(charges) == 0 {
+		return
+	}
+	d := &Decision{ID: s.next(), Charges: charges}
+	go func() {
+		_ = s.frees.Do(context.Background(), func(ctx context.Context) error {
+			for {
+				err := s.store.Adjust(ctx, d)
+				if !errors.Is(err, usher.ErrUnavailable) {
+					return err
+				}
+				select {
+				case <-ctx.Done():
+					return err
+				case <-time.After(freePause):
+				}
+			}
+		})
+	}()
+}
+
 // Adjust changes charges within the timeout, during an outage too. It first stops the
 // renewal of their places.
 func (s *sharedStore) Adjust(ctx context.Context, d *Decision) error {
@@ -135,7 +180,13 @@ func (s *sharedStore) Adjust(ctx context.Context, d *Decision) error {
 		s.leases.end(&d.Charges[i])
 	}
 	own := s.prepare(d)
-	err := s.adjusts.Do(context.WithoutCancel(ctx), func(ctx context.Context) error { return attempt(ctx, s.store.Adjust, own) })
+	err := s.adjusts.Do(context.WithoutCancel(ctx), func(ctx context.Context) error {
+		err := attempt(ctx, s.store.Adjust, own)
+		if err != nil {
+			s.free(own)
+		}
+		return err
+	})
 	if err != nil {
 		return err
 	}
