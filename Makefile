@@ -19,7 +19,7 @@ PEERS := \
 	varnishd:varnish \
 
 FUZZTIME ?= 30s
-TIMEOUT ?= 5m
+TIMEOUT ?= 10m
 
 LINT_VERSION := 2.15.0
 LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v$(LINT_VERSION)

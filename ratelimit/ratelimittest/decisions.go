@@ -56,6 +56,7 @@ func TestDecisions(t *testing.T, open func(testing.TB) (store ratelimit.Store, s
 // A step is one call of a script, with what a Memory has returned.
 type step struct {
 	at     time.Time
+	first  time.Time // when the same call was first made
 	method method
 	call   ratelimit.Decision // of Take or Adjust
 	places []ratelimit.Place  // of Renew

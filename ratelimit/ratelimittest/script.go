@@ -55,7 +55,7 @@ func (s *script) record(t *testing.T, n int) {
 			pause %= time.Second
 		}
 		time.Sleep(pause)
-		next := s.next(time.Now().UTC(), pause)
+		next := s.next(time.Now().UTC())
 		next.do(t.Context(), memory)
 		s.steps = append(s.steps, next)
 		s.learn(i)
@@ -141,14 +141,14 @@ func (s *script) pause() time.Duration {
 }
 
 // next draws the next call, at now.
-func (s *script) next(now time.Time, pause time.Duration) step {
+func (s *script) next(now time.Time) step {
 	n := s.random.IntN(100)
 	switch {
-	case n < 4 && len(s.steps) > 0 && pause < 4*time.Second:
+	case n < 4 && len(s.steps) > 0:
 		// The last call once more, as if its result had been lost.
-		if last := &s.steps[len(s.steps)-1]; last.err == nil {
+		if last := &s.steps[len(s.steps)-1]; last.err == nil && now.Sub(last.first) < 4*time.Second {
 			again := last.request()
-			again.at = now
+			again.at, again.first = now, last.first
 			for i, earlier := range again.takes {
 				again.call.Charges[i].TakenAt = s.charge(earlier).TakenAt
 			}
@@ -159,7 +159,7 @@ func (s *script) next(now time.Time, pause time.Duration) step {
 	case n < 36 && len(s.places) > 0:
 		return s.renewal(now)
 	}
-	w := step{at: now, method: take, call: ratelimit.Decision{ID: newID()}}
+	w := step{at: now, first: now, method: take, call: ratelimit.Decision{ID: newID()}}
 	for _, i := range s.random.Perm(len(s.policies))[:pick(s, 1, 1, 2, 3, 4)] {
 		p := s.policies[i]
 		c := ratelimit.Charge{Policy: p.name, Key: s.key(), Limit: pick(s, p.limits...)}
@@ -201,7 +201,7 @@ func (s *script) charge(of taken) ratelimit.Charge { return s.steps[of.step].cal
 
 // adjustment draws a call of Adjust for charges of earlier calls of Take.
 func (s *script) adjustment(now time.Time) step {
-	w := step{at: now, method: adjust, call: ratelimit.Decision{ID: newID()}}
+	w := step{at: now, first: now, method: adjust, call: ratelimit.Decision{ID: newID()}}
 	for range pick(s, 1, 1, 1, 2, 3) {
 		of := pick(s, s.taken...)
 		c := s.charge(of)
@@ -217,7 +217,7 @@ func (s *script) adjustment(now time.Time) step {
 
 // renewal draws a call of Renew for places of earlier calls of Take, and others.
 func (s *script) renewal(now time.Time) step {
-	w := step{at: now, method: renew, lease: pick(s, 10*time.Millisecond, time.Second, time.Hour)}
+	w := step{at: now, first: now, method: renew, lease: pick(s, 10*time.Millisecond, time.Second, time.Hour)}
 	for range pick(s, 1, 2, 5, 20) {
 		p := place(s.charge(pick(s, s.places...)))
 		if s.random.IntN(20) == 0 {
