@@ -9,26 +9,26 @@
 //	limiter, err := ratelimit.New(ratelimit.Config{Store: pg.Limits(), Policies: policies})
 //	once, err := idempotency.New(idempotency.Config{Store: pg.Idempotency()})
 //
-// [Postgres.Check] belongs into the health check of the program.
+// [Postgres.Check] belongs in the health check of the program.
 //
 // # Guarantees
 //
-//   - Each call is one statement and one round trip. It happens entirely or not at all, by
-//     the clock of the server.
+//   - Each call is one statement and one round trip. It takes effect entirely or not at all,
+//     by the clock of the server.
 //   - A decision has exactly the results that a [ratelimit.Memory] would have at the same
 //     instant. Concurrent decisions, in any order of their policies, wait for each other's
-//     keys at most, and never for each other in a circle.
+//     keys at most, and never deadlock.
 //   - Records of idempotency keys survive a crash of the server. With FinishTx, the effect
 //     of a handler that uses the same database and the record of it are stored together or
 //     not at all, so that the effect happens exactly once.
 //   - Limits are forgotten when the server crashes, or when a replica of it is promoted:
-//     their tables are not logged, and have no index on what changes, which is what makes a
-//     decision cheap. Then every key begins with its whole allowance.
+//     their tables are not logged, and have no index on what changes, which makes decisions
+//     cheap. Every key then begins with its whole allowance.
 //   - Every call ends with its context. Errors match those of package usher, and wrap the
-//     error of PostgreSQL where there is one. None contains a part of the DSN. What cannot
-//     be read is [usher.ErrCorrupt], never an allowance or a free key.
-//   - Whatever has expired is removed by later calls, a few rows at a time, by waiting for
-//     nobody. There is no goroutine.
+//     error of PostgreSQL where there is one. None contains a part of the DSN. Data that
+//     cannot be read is [usher.ErrCorrupt], never an allowance or a free key.
+//   - Later calls remove expired rows, a few at a time, without waiting for other
+//     transactions. There is no goroutine.
 //   - Programs of one version and the next work side by side: the functions in the
 //     database have versions in their names.
 //
@@ -41,7 +41,6 @@
 // Transactions of the pool must be READ COMMITTED, which is the default of PostgreSQL.
 // [Postgres.Check] reports another default. Behind PgBouncer in transaction mode, set
 // DefaultQueryExecMode to pgx.QueryExecModeCacheDescribe or pgx.QueryExecModeExec. Set the
-// parameter statement_timeout to somewhat more than the StoreTimeout of the middlewares,
-// so that a statement whose caller has gone ends also where the request to cancel it is
-// lost.
+// parameter statement_timeout to somewhat more than the StoreTimeout of the middlewares.
+// Then a statement that nobody waits for also ends if the request to cancel it is lost.
 package usherpg

@@ -13,8 +13,8 @@ import (
 	"github.com/usher-go/usher"
 )
 
-// A failure is an error of a store. Errors of pgx may have the DSN, and the password in
-// it, so only the errors of the server and of contexts are passed on.
+// A failure is an error of a store. Errors of pgx may contain the DSN, and with it the
+// password, so only the errors of the server and of contexts are passed on.
 type failure struct {
 	text  string
 	kind  error // of package usher
@@ -72,7 +72,7 @@ func failed(what string, err error) error {
 
 const hintPooler = "; behind PgBouncer, set DefaultQueryExecMode of the pool to QueryExecModeCacheDescribe"
 
-// reason says why a call has had no response, and what to look at. It contains no part of
+// reason returns why a call has had no response, and what to check. It contains no part of
 // a DSN.
 func reason(err error) string {
 	op, ok := errors.AsType[*net.OpError](err)
@@ -93,7 +93,7 @@ func reason(err error) string {
 
 // The SQLSTATEs that the functions of usher raise.
 const (
-	codeCorrupt = "UC001" // what is stored cannot be read
+	codeCorrupt = "UC001" // stored data cannot be read
 	codeClocks  = "UC002" // the clocks of the process and the server differ too much
 	codeCaller  = "UC003" // the caller has broken the contract
 )

@@ -182,7 +182,7 @@ func TestACallThatIsRolledBackForAnotherIsRepeatedOnce(t *testing.T) {
 	}
 }
 
-// A disk that is full for payloads is not necessarily full for a few bytes.
+// A disk without room for payloads may still have room for a few bytes.
 func TestWithoutRoomForAPayloadATombstoneIsKept(t *testing.T) {
 	_, pool := migrated(t)
 	r := open(t, pool).Idempotency()

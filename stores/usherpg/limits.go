@@ -14,7 +14,7 @@ import (
 	"github.com/usher-go/usher/ratelimit"
 )
 
-// limits is the store of rate limits. What its calls do is written in
+// limits is the store of rate limits. Its calls are implemented in
 // migrations/0004_decisions.sql; each is one statement.
 type limits struct {
 	store
@@ -24,7 +24,7 @@ type limits struct {
 }
 
 func newLimits(p *Postgres) *limits {
-	// The casts fix the types also where the pool sends texts.
+	// The casts fix the types, even where the pool sends texts.
 	const charges = "$1::bigint, $2::bigint, $3::bigint, $4::text[], $5::bytea[], " +
 		"$6::smallint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::text[], $11::bigint[], "
 	return &limits{
@@ -214,7 +214,7 @@ func (s *limits) Renew(ctx context.Context, places []ratelimit.Place, lease time
 			case 1 <= i && i <= len(places):
 				lost = append(lost, places[i-1])
 			case -len(places) <= i && i <= -1:
-				unreadable = &failure{kind: usher.ErrCorrupt, text: fmt.Sprintf("renew places: policy %q: what is stored for a key cannot be read", places[-i-1].Policy)}
+				unreadable = &failure{kind: usher.ErrCorrupt, text: fmt.Sprintf("renew places: policy %q: the stored data of a key cannot be read", places[-i-1].Policy)}
 			default:
 				return errReply
 			}

@@ -18,7 +18,7 @@ import (
 	"github.com/usher-go/usher/stores/usherpg"
 )
 
-// modes are the ways in which pools are used: the default, and that for PgBouncer. The
+// modes has the ways in which pools are used: the default, and that for PgBouncer. The
 // tests for shared servers use a third, [pgx.QueryExecModeExec].
 var modes = map[string]pgx.QueryExecMode{
 	"prepared statements": pgx.QueryExecModeCacheStatement,
@@ -107,7 +107,7 @@ func TestWhatCannotBeReadIsAnErrorWithTheNameOfThePolicy(t *testing.T) {
 				}
 			}
 			if n := count(t, pool, "SELECT count(*) FROM usher.limits WHERE policy = 'beside'"); n != 0 {
-				t.Error("what fails has charged another policy")
+				t.Error("a decision that failed has charged another policy")
 			}
 		})
 	}
@@ -125,7 +125,7 @@ func TestResultsThatCannotBeReadAreNotRepeated(t *testing.T) {
 			err := l.Take(t.Context(), d)
 			storetest.WantError(t, "Take", err, usher.ErrCorrupt)
 			if d.Admitted {
-				t.Error("what cannot be read is admitted")
+				t.Error("a decision whose results cannot be read is admitted")
 			}
 			if got := take(t, l, ratelimit.TokenBucket(1000, time.Hour, 1000)).Charges[0].Remaining; got != left-1 {
 				t.Errorf("%d left, want %d", got, left-1)
@@ -141,7 +141,7 @@ func windows(l ratelimit.Limit, t time.Time) (w [2]ratelimit.Window) {
 	return w
 }
 
-// A clock that was ahead must lock nobody out for longer than the limit can, and give
+// A clock that was ahead must lock nobody out for longer than the limit can, and must give
 // nobody a second allowance.
 func TestAClockThatIsSetBackDelaysNoLongerThanTheLimit(t *testing.T) {
 	_, pool := migrated(t)
@@ -178,7 +178,8 @@ func TestAClockThatIsSetBackDelaysNoLongerThanTheLimit(t *testing.T) {
 	}
 }
 
-// Otherwise a decision that has waited for another would be older than what it reads.
+// Otherwise the time of a decision that has waited for another would be before that of the
+// rows that it reads.
 func TestTheClockIsReadAfterAllKeysAreLocked(t *testing.T) {
 	_, pool := migrated(t)
 	l := open(t, pool).Limits()
@@ -299,7 +300,8 @@ func TestExpiredLimitsAreRemoved(t *testing.T) {
 	want(0, 0, 0)
 }
 
-// Whatever is removed must be what calls leave behind, also under the real clock.
+// Calls must remove exactly the rows that earlier calls leave behind, under the real clock
+// too.
 func TestCallsRemoveWhatEarlierOnesHaveLeft(t *testing.T) {
 	_, pool := migrated(t)
 	l := open(t, pool).Limits()

@@ -14,7 +14,7 @@ import (
 	"github.com/usher-go/usher"
 )
 
-// Migrations are the migrations that [Migrate] applies, for tools that apply migrations
+// Migrations has the migrations that [Migrate] applies, for tools that apply migrations
 // themselves. They name no schema: each must run in one transaction with the search_path
 // set to the schema of usher alone.
 //
@@ -50,14 +50,14 @@ func migrations() ([]migration, error) {
 	return all, nil
 }
 
-// Migrate sets up the schema of usher, or brings it up to date. Any number of programs
-// may call it at the same time, on every start. Programs of the previous version go on
-// working while it runs and afterwards. It returns [usher.ErrSchema] if a newer version has
-// set up the schema in a way that this one cannot use.
+// Migrate sets up the schema of usher, or brings it up to date. Any number of programs may
+// call it at the same time, on every start. Programs of the previous version continue to
+// work while it runs and afterwards. It returns [usher.ErrSchema] if a newer version has
+// set up the schema in a way that this version cannot use.
 //
-// It needs the privilege to create objects in the schema, or the schema itself. Programs
-// that connect as another role need USAGE on the schema, EXECUTE on its functions, and
-// SELECT, INSERT, UPDATE and DELETE on its tables.
+// It needs the privilege to create objects in the schema, and to create the schema if there
+// is none. Programs that connect as another role need USAGE on the schema, EXECUTE on its
+// functions, and SELECT, INSERT, UPDATE and DELETE on its tables.
 func Migrate(ctx context.Context, c Config) error {
 	if err := c.check(); err != nil {
 		return err
@@ -75,7 +75,7 @@ func Migrate(ctx context.Context, c Config) error {
 	return nil
 }
 
-// apply applies m, unless that was done before.
+// apply applies m, unless it was applied before.
 func (m *migration) apply(ctx context.Context, tx pgx.Tx, schema string) error {
 	// One program at a time: the others wait here, and then find the work done.
 	_, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended('usherpg:' || $1::text, 0))", schema)
@@ -95,7 +95,7 @@ func (m *migration) apply(ctx context.Context, tx pgx.Tx, schema string) error {
 			return err
 		}
 	}
-	// Explicitly last, or else temporary objects would be found first.
+	// pg_temp must be last, or temporary objects would be found first.
 	if _, err := tx.Exec(ctx, "SET LOCAL search_path TO "+quoted+", pg_temp"); err != nil {
 		return err
 	}
@@ -103,7 +103,7 @@ func (m *migration) apply(ctx context.Context, tx pgx.Tx, schema string) error {
 	return tx.Conn().PgConn().Exec(ctx, m.sql).Close()
 }
 
-// A setup is what a schema has been set up for.
+// A setup describes how a schema has been set up.
 type setup struct {
 	schema  bool // it exists
 	version int  // the last migration; 0 for none

@@ -13,7 +13,7 @@ import (
 	"github.com/usher-go/usher/idempotency"
 )
 
-// records is the store of idempotency keys. What its calls do is written in
+// records is the store of idempotency keys. Its calls are implemented in
 // migrations/0001_records.sql; each is one statement.
 type records struct {
 	store
@@ -25,7 +25,7 @@ type records struct {
 var _ idempotency.TxStore[pgx.Tx] = (*records)(nil)
 
 func newRecords(p *Postgres) *records {
-	// The casts fix the types also where the pool sends texts.
+	// The casts fix the types, even where the pool sends texts.
 	return &records{
 		store: newStore(p.open), pg: p,
 		claim: "SELECT state, won, generation, fingerprint, lease, status, payload FROM " + p.function("claim_v1") +
@@ -126,7 +126,7 @@ func (s *records) Finish(ctx context.Context, c idempotency.Completion) (kept id
 // FinishTx implements [idempotency.TxStore].
 //
 // Under REPEATABLE READ and SERIALIZABLE it fails with SQLSTATE 40001 if the claim was
-// renewed since the transaction began, as then any write of the record would: roll back and
+// renewed since the transaction began, as any write of the record would. Then roll back and
 // run the transaction again, as always under these levels, or use READ COMMITTED.
 func (s *records) FinishTx(ctx context.Context, tx pgx.Tx, c idempotency.Completion) (kept idempotency.State, err error) {
 	return s.finishOn(ctx, c, func(ctx context.Context, sql string, args ...any) row {
@@ -137,8 +137,8 @@ func (s *records) FinishTx(ctx context.Context, tx pgx.Tx, c idempotency.Complet
 // row is a row of pgx or of database/sql.
 type row interface{ Scan(into ...any) error }
 
-// onlyOnce is the row of a statement in a transaction of the caller, which cannot be tried
-// again: the transaction has failed.
+// onlyOnce is the row of a statement in a transaction of the caller. The statement cannot
+// be repeated, because the transaction has failed.
 type onlyOnce struct{ row }
 
 func (o onlyOnce) Scan(into ...any) error {

@@ -61,7 +61,7 @@ func TestARecordThatCannotBeReadIsNeitherFreeNorReplayed(t *testing.T) {
 	}
 }
 
-// Even a token that is used twice ends only the claim of its owner.
+// Even if two claims have the same token, each ends only the claim of its owner.
 func TestAClaimOfOneOwnerDoesNotEndThatOfAnother(t *testing.T) {
 	_, pool := migrated(t)
 	r := open(t, pool).Idempotency()
@@ -101,7 +101,7 @@ func TestGenerationsGrowIfTheClockIsSetBack(t *testing.T) {
 		if _, err := r.Finish(t.Context(), release); err != nil {
 			t.Fatal(err)
 		}
-		// As if it had been claimed by a clock that was a day ahead.
+		// As if a clock that was a day ahead had claimed it.
 		const day = 86_400_000_000
 		exec(t, pool, "UPDATE usher.records SET generation = generation + $1", int64(day))
 		last = got.Generation + day

@@ -10,7 +10,7 @@ import (
 	"github.com/usher-go/usher"
 )
 
-// A store is what all stores have in common: calls that end when the store is closed, and
+// A store has what all stores have in common: calls that end when the store is closed, and
 // whose errors match those of package usher.
 type store struct {
 	open  context.Context // ends when the store is closed
@@ -30,7 +30,7 @@ func (s *store) Close() error {
 }
 
 // call calls f with a context that ends with ctx, and when the store is closed. It calls f
-// a second time if the first has certainly had no effect, and another attempt may well
+// a second time if the first call has certainly had no effect, and another attempt may well
 // succeed at once.
 func (s *store) call(ctx context.Context, what string, f func(context.Context) error) error {
 	if err := s.closed(); err != nil {

@@ -14,11 +14,11 @@ import (
 	"github.com/usher-go/usher/ratelimit"
 )
 
-// A Config says where usher keeps its data.
+// A Config determines where usher keeps its data.
 type Config struct {
-	// Pool has the connections. It is required, and remains the caller's: nothing here
-	// closes it. Its MaxConns bounds how many calls run at a time; the others wait for a
-	// connection until their contexts end.
+	// Pool has the connections. It is required, and remains the caller's: this package
+	// never closes it. Its MaxConns bounds how many calls run at a time; other calls wait
+	// for a connection until their contexts end.
 	Pool *pgxpool.Pool
 	// Schema is the schema for the tables and functions of usher, and for nothing else.
 	// Several schemas of one database are as independent as several databases. Empty
@@ -84,21 +84,19 @@ func (p *Postgres) function(name string) string {
 	return pgx.Identifier{p.schema, name}.Sanitize()
 }
 
-// Limits returns the store of rate limits. It is made once and used by all limiters of a
-// program: another call returns another store. Closing it leaves p open.
+// Limits returns a store of rate limits. Call it once and use the store for all limiters of
+// a program: each call returns another store. Closing the store leaves p open.
 func (p *Postgres) Limits() ratelimit.Store { return newLimits(p) }
 
-// Idempotency returns the store of idempotency keys. A handler that keeps its own data in
-// the same database ends its claim in its own transaction, with FinishTx: its effect
-// and the record of it are then stored together, or not at all. Closing the store leaves p
-// open.
+// Idempotency returns a store of idempotency keys. A handler that keeps its own data in the
+// same database ends its claim in its own transaction, with FinishTx: its effect and the
+// record of it are then stored together, or not at all. Closing the store leaves p open.
 func (p *Postgres) Idempotency() idempotency.TxStore[pgx.Tx] { return newRecords(p) }
 
-// IdempotencySQL returns the same store as [Postgres.Idempotency], for handlers whose
+// IdempotencySQL returns a store like that of [Postgres.Idempotency], for handlers whose
 // transactions are those of database/sql, or of a library over it.
 func (p *Postgres) IdempotencySQL() idempotency.TxStore[SQLTx] { return &sqlRecords{newRecords(p)} }
 
-// Close ends the use of p and of all its stores: later calls return [usher.ErrClosed], and
-// those that are running end at once. It leaves the pool open. Closing again does nothing
-// and returns nil.
+// Close closes p and all its stores: later calls return [usher.ErrClosed], and running
+// calls end at once. It leaves the pool open. A second Close does nothing and returns nil.
 func (p *Postgres) Close() error { return p.store.Close() }

@@ -24,8 +24,8 @@ func (a *arguments) list() []string {
 	return list
 }
 
-// key adds the key of what is stored for a key of a policy. The digest has a fixed length,
-// so no two keys are the same.
+// key adds the key under which the state of a key of a policy is stored. The digest has a
+// fixed length, so no two of these keys are the same.
 func (a *arguments) key(tag, part, policy string, digest [16]byte) {
 	a.text = append(append(append(a.text, tag...), part...), policy...)
 	a.text = append(append(a.text, ':'), digest[:]...)
@@ -81,7 +81,7 @@ func (a *arguments) limit(l *ratelimit.Limit) {
 	a.end()
 }
 
-// extra adds what a server cannot know about a limit.
+// extra adds the windows or the lease, which a server cannot know.
 func (a *arguments) extra(c *ratelimit.Charge) {
 	switch c.Limit.Algorithm() {
 	case ratelimit.AlgorithmCalendarWindow:

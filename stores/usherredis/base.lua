@@ -1,7 +1,7 @@
 -- The first part of every script.
 
 -- The present time in microseconds since 1970. A double holds it exactly until the year
--- 2255. A test may set it: then it is an argument.
+-- 2255. A test may set the time with an argument.
 local function clock(set)
   if set ~= '' then
     return tonumber(set)
@@ -10,7 +10,7 @@ local function clock(set)
   return time[1] * 1000000 + time[2]
 end
 
--- What a command of Redis gets for a whole number: tostring rounds to 14 digits.
+-- The text of a whole number for a command of Redis: tostring rounds to 14 digits.
 local function digits(n)
   return string.format('%.0f', n)
 end

@@ -5,7 +5,7 @@
 function make.b()
   local bucket = {}
 
-  -- The time in which so many units are earned: units * per / quota.
+  -- The time in which these units are earned: units * per / quota.
   local function span(u, units)
     local quotient, rest = math.floor(u.per / u.quota), u.per % u.quota
     -- units * rest may exceed 2^53, so units is divided by 2^15 first.
@@ -35,8 +35,8 @@ function make.b()
     return sw > w or sw == w and sp >= p
   end
 
-  -- The units that are in use if so much time is missing: the least number that takes as
-  -- long to earn. A unit that is partly earned again counts as used.
+  -- The units that are in use if this time is missing: the least number that takes as long
+  -- to earn. A unit that is partly earned again counts as used.
   local function units(u, w, p)
     local n = math.min(math.ceil((w + p / u.quota) / u.per * u.quota), u.burst)
     -- n may be off by one, since it was computed with fractions.
@@ -49,7 +49,7 @@ function make.b()
     return n
   end
 
-  -- Moves the instant at which the bucket is full by so many units.
+  -- Moves the instant at which the bucket is full on by n units, or back if n is negative.
   local function move(u, now, n)
     local w, p = missing(u, now)
     local sw, sp = span(u, math.abs(n))

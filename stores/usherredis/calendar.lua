@@ -1,12 +1,13 @@
 -- Calendar window.
 --
--- The state is what was used in the present window, when the key first used it, when it
--- ends, and when the next one ends: while the key is used under other limits, nobody gives
--- the windows of this one. If the next one is not known, its end is that of this one.
+-- The state is the units used in the present window, the instant at which the key first
+-- used it, its end, and the end of the next one. The latter is stored because nobody passes
+-- the windows of this limit while the key is used under other limits. If the next window is
+-- unknown, its end is that of the present one.
 function make.c()
   local calendar = {}
 
-  -- Begins the window that contains now. The caller has made sure that it is known.
+  -- Begins the window that contains now. The caller has checked that it is known.
   local function open(u, now)
     local w = u.windows
     if not w then

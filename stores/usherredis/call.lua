@@ -10,13 +10,13 @@ local function get(key, i)
   return nil, value -- for instance NOPERM
 end
 
--- The results of recent calls. A call that is repeated since its reply was lost gets the
--- results that it had, and is charged once. They have a key of their own, which Redis
--- drops after five seconds.
+-- The results of recent calls. A call that is repeated because its reply was lost gets the
+-- same results, and is charged once. They have a key of their own, which Redis drops after
+-- five seconds.
 local REPEATABLE = 5000 -- milliseconds
 
--- Returns the results of the same call: n numbers after its kind. Returns an error if
--- there are none that can be those of the call.
+-- Returns the results of the same call: its kind, and n numbers. Returns an error if the
+-- stored results cannot be those of the call.
 local function recall(key, kind, n)
   local value, fault = get(key, 0)
   if not value then
@@ -38,13 +38,13 @@ local function recall(key, kind, n)
 end
 
 -- Keeps the results of a call. This is the first write of each script: if Redis permits no
--- write at present, it fails, and nothing has changed.
+-- write now, it fails, and nothing has changed.
 local function remember(key, results)
   redis.call('SET', key, cmsgpack.pack(results), 'PX', REPEATABLE)
 end
 
--- Keeps a value until the instant at which it is as good as none. While a test sets the
--- clock, Redis does not know when that is, and keeps the value.
+-- Keeps a value until the instant ends, after which it makes no difference. While a test
+-- sets the clock, Redis does not know when that is, and keeps the value.
 local function keep(key, existed, value, ends, now, set)
   if set ~= '' then
     redis.call('SET', key, value)

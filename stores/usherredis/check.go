@@ -11,11 +11,11 @@ import (
 	"github.com/usher-go/usher"
 )
 
-// oldest is the first version of Redis that the scripts run on. Valkey says that it is
-// compatible with a later one.
+// oldest is the first version of Redis on which the scripts run. Valkey reports a later
+// version of Redis.
 const oldest = 7
 
-// Check implements [usher.Checker]. It asks the server in one round trip whether it can be
+// Check implements [usher.Checker]. It reports in one round trip whether the server can be
 // used: whether it can be reached, is a Redis server of version 7 or later, accepts writes,
 // and drops nothing before it expires. It changes nothing. With a Client for a cluster it
 // asks one of the nodes.
@@ -35,7 +35,7 @@ func (r *Redis) Check(ctx context.Context) error {
 	return info.fault()
 }
 
-// An info is what a server says about itself.
+// An info has what a server reports about itself.
 type info map[string]string
 
 func (l *link) info(ctx context.Context) (info, error) {
@@ -62,7 +62,7 @@ func (i info) fault() error {
 	version, _ := strconv.Atoi(major)
 	switch {
 	case version == 0:
-		return fmt.Errorf("usherredis: the server does not say that it is a Redis server: correct Config.URL: %w", usher.ErrUnavailable)
+		return fmt.Errorf("usherredis: the server does not identify itself as Redis: correct Config.URL: %w", usher.ErrUnavailable)
 	case i["redis_mode"] == "sentinel":
 		return fmt.Errorf("usherredis: the server is a Sentinel, which keeps no data: "+
 			"set Config.Client to a client for Sentinel, or Config.URL to the primary: %w", usher.ErrUnavailable)
@@ -74,7 +74,7 @@ func (i info) fault() error {
 		return fmt.Errorf("usherredis: the server is a read-only replica: set Config.URL to its primary: %w", usher.ErrUnavailable)
 	case i["maxmemory_policy"] != "noeviction":
 		return fmt.Errorf("usherredis: the server drops keys when its memory is full, and with them limits and records: "+
-			"set maxmemory-policy to noeviction, it is %s", i["maxmemory_policy"])
+			"set maxmemory-policy to noeviction; it is %s", i["maxmemory_policy"])
 	}
 	return nil
 }

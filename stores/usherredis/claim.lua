@@ -25,7 +25,7 @@ if r then
     return { 0, 0, r.value }
   end
   if r.state == CLAIMED and mine then
-    -- The same call again: it is the same claim, whose lease starts again.
+    -- A repeated call: it is the same claim, and its lease starts again.
     keep = math.max(keep, redis.call('PTTL', KEYS[1]))
     generation, fingerprint = r.generation, r.fingerprint
   elseif r.state == CLAIMED and r.lease > now then

@@ -161,8 +161,8 @@ func TestCheckOfARealServer(t *testing.T) {
 }
 
 // fake starts a server with one reply to all commands, except that it does not know HELLO
-// 3. It returns the address. The reply "silent" is none, and an empty one ends the
-// connection.
+// 3. It returns the address. For the reply "silent" the server does not reply, and for an
+// empty one it ends the connection.
 func fake(t *testing.T, reply string) string {
 	t.Helper()
 	var lc net.ListenConfig

@@ -118,7 +118,8 @@ func TestAnIDWhoseBytesAreThoseOfTwoFields(t *testing.T) {
 	if err := l.Take(t.Context(), d); err != nil || !d.Admitted {
 		t.Fatal(d.Admitted, err)
 	}
-	// What is stored after Node: Seq, the number of places, and the end of the lease.
+	// The bytes that are stored after Node are Seq, the number of places, and the end of
+	// the lease.
 	ends := uint64(now.Add(c.Lease).UnixMicro())
 	other := ratelimit.ID{Node: 8, Seq: 1<<32 | ends>>32}
 	c.TakenBy, c.Cost = other, -1

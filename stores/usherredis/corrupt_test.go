@@ -16,7 +16,7 @@ import (
 	"github.com/usher-go/usher/stores/usherredis"
 )
 
-// wrong are values that no script has written, by their number of bytes.
+// wrong has values that no script has written, by their number of bytes.
 var wrong = map[string]string{
 	"an empty text":        "",
 	"a text":               "x",
@@ -31,8 +31,8 @@ var wrong = map[string]string{
 	"a map":                "\x81\x01\x02",
 }
 
-// damages returns what may be found at the key of a value. The value of an empty text is
-// another type of Redis.
+// damages returns what may be found at the key of a value. An empty text stands for a value
+// of another type of Redis.
 func damages(value string) map[string][]string {
 	all := map[string][]string{"another type": {"LPUSH", "x"}}
 	for name, text := range wrong {
@@ -84,8 +84,8 @@ func TestWhatCannotBeReadChargesNothing(t *testing.T) {
 	}
 }
 
-// Whatever bytes change, a script ends with a result or with ErrCorrupt, never with a
-// fault of its own.
+// Whatever bytes change, a script ends with a result or with ErrCorrupt, never with an
+// error of its own.
 func TestScriptsSurviveEveryByte(t *testing.T) {
 	s := servers.Redis(t)
 	client := connect(t, s.Addr)
@@ -132,8 +132,8 @@ func TestResultsOfAnEarlierCallThatCannotBeRead(t *testing.T) {
 		t.Run(damage, func(t *testing.T) {
 			del(t, client, key)
 			do(t, client, words[0], key, words[1])
-			if err := l.Take(t.Context(), d); !errors.Is(err, usher.ErrCorrupt) && !strings.Contains(err.Error(), "one ID") {
-				t.Errorf("Take: %v, want an error", err)
+			if err := l.Take(t.Context(), d); !errors.Is(err, usher.ErrCorrupt) && !strings.Contains(err.Error(), "the same ID") {
+				t.Errorf("Take: %v, want ErrCorrupt, or two calls with the same ID", err)
 			}
 		})
 	}

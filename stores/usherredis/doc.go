@@ -13,8 +13,8 @@
 //	retries := usher.Must(idempotency.New(idempotency.Config{Store: redis.Idempotency()}))
 //
 // It needs Redis 7 or later, or Valkey, and the setting maxmemory-policy noeviction, which
-// is the default of both: a server that drops keys when its memory is full drops limits and
-// records with them. [Redis.Check] reports such a setting, and belongs in a health check.
+// is the default of both: a server that drops keys when its memory is full also drops
+// limits and records. [Redis.Check] reports such a setting, and belongs in a health check.
 //
 // A user of its own needs few rights:
 //
@@ -23,28 +23,31 @@
 // # What it guarantees
 //
 // A decision over any number of policies is one script and one round trip. It charges all
-// of them or none, also if the server fails in between or what it keeps cannot be read. The
+// of them or none, even if the server fails in between or its data cannot be read. The
 // result is the same as that of a [ratelimit.Memory] at the same instant: both count in
-// integers. Time is that of the server, so the clocks of processes may differ; only
-// calendar windows need them to be right to within the length of a window.
+// integers. The time is that of the server, so the clocks of processes may differ. Only
+// calendar windows need the clock of a process to be right to within the length of a
+// window.
 //
-// The package never repeats a call by itself. A caller may: a decision with the same ID, or
-// a claim with the same token, is charged or made once even if the first reply was lost.
+// The package never repeats a call by itself, but a caller may: a decision with the same ID
+// is charged once, and a claim with the same token is made once, even if the first reply
+// was lost.
 //
-// A call ends with its context, whatever the server does, or with an error of package
-// usher: ErrUnavailable if there is no connection or the server accepts no call at present,
+// A call ends with its context, whatever the server does. Its error matches one of package
+// usher: ErrUnavailable if there is no connection or the server accepts no call now,
 // ErrFull if its memory is full, ErrCorrupt if something else has written to the keys, and
-// ErrClosed. Nothing is charged if the memory is full; claims can still be renewed, and
-// end as a tombstone if there is no room for their response. No error has a credential or a
-// key in it.
+// ErrClosed. If the memory is full, nothing is charged; claims can still be renewed, and
+// end as a tombstone if there is no room for their response. No error contains a credential
+// or a key.
 //
 // # What it does not guarantee
 //
 // Redis replicates asynchronously, and by default writes to disk only from time to time;
-// with appendonly yes, once a second. When it fails over or crashes, what it had acknowledged
-// last may be lost: limits then admit that much more, and a claim that was lost can be made
-// again while its request is running. Where a request must run at most once even then, keep
-// the record in the database of the handler.
+// with appendonly yes, once a second. When it fails over or crashes, the last acknowledged
+// writes may be lost. Limits then admit that much more, and a lost claim can be made again
+// while its request is running. Where a request must run at most once even then, keep the
+// record in the database of the handler.
+//
 // If the clock of the server is set back, limits count as if what was used had been used
 // just now.
 //
@@ -59,8 +62,8 @@
 //	{orders}:record:OWNER NAME      an idempotency record, for its TTL
 //
 // DIGEST, ID, OWNER and NAME are bytes of hashes and numbers, and reveal nothing about a
-// caller. A key with a token bucket or a calendar window takes about 200 bytes of memory; a
-// rolling window takes 12 bytes more for each request that counts, a place 28, and a record
-// about 250 and its response. To repair a value that cannot be read, delete its key: what
-// it counted is forgotten.
+// caller. A key with a token bucket or a calendar window takes about 200 bytes of memory. A
+// rolling window takes 12 bytes more for each request that counts, and a place 28 bytes. A
+// record takes about 250 bytes and its response. To repair a value that cannot be read,
+// delete its key: the store then forgets what the key has used.
 package usherredis

@@ -15,10 +15,10 @@ import (
 
 var errClosed = fmt.Errorf("usherredis: %w", usher.ErrClosed)
 
-// kinds are the codes with which Redis and the scripts begin an error. Codes that are
-// missing are faults of a program: no retry helps.
+// kinds has the codes with which Redis and the scripts begin an error. A code that is not
+// listed means a fault of a program: no retry helps.
 var kinds = map[string]error{
-	// The server, or the part of it that has the keys, accepts no call at present.
+	// The server, or the part of it that has the keys, accepts no call now.
 	"BUSY":        usher.ErrUnavailable,
 	"CLUSTERDOWN": usher.ErrUnavailable,
 	"LOADING":     usher.ErrUnavailable,
@@ -28,7 +28,7 @@ var kinds = map[string]error{
 	"READONLY":    usher.ErrUnavailable,
 	"TRYAGAIN":    usher.ErrUnavailable,
 	"UNBLOCKED":   usher.ErrUnavailable,
-	// It is another server than the configured one, or accepts other credentials.
+	// The server is not the configured one, or accepts other credentials.
 	"ASK":       usher.ErrUnavailable,
 	"DENIED":    usher.ErrUnavailable,
 	"MOVED":     usher.ErrUnavailable,
@@ -84,9 +84,10 @@ func (l *link) replied(text string) error {
 	if slices.ContainsFunc(general, func(begin string) bool { return strings.HasPrefix(rest, begin) }) {
 		kind = usher.ErrUnavailable
 	}
-	// What connects to a server that is not Redis, or too old, gets its own arguments back.
+	// A server that is not Redis, or is too old, may repeat the arguments of a command:
+	// they have the password.
 	rest, _, _ = strings.Cut(rest, ", with args beginning with")
-	// What follows names the line of the script, and means nothing to an operator.
+	// The rest names the line of the script, and means nothing to an operator.
 	rest, _, _ = strings.Cut(rest, " script: ")
 	return &replyError{code, l.redact(rest), kind}
 }
@@ -115,7 +116,7 @@ func replyNumber(err error) (n int) {
 	return n
 }
 
-// corrupt returns the error for something that cannot be read.
+// corrupt returns the error for data that cannot be read.
 func corrupt(what string) error { return fmt.Errorf("usherredis: %s: %w", what, usher.ErrCorrupt) }
 
 // unexpected returns the error for a reply that no script sends.

@@ -11,7 +11,7 @@ import (
 	"github.com/usher-go/usher/stores/usherredis"
 )
 
-// A fraction of microseconds.
+// A fraction is a number of microseconds.
 type fraction = *big.Rat
 
 func whole(n int64) fraction { return new(big.Rat).SetInt64(n) }
@@ -44,7 +44,7 @@ func TestBucketsAreExactForTheLargestNumbers(t *testing.T) {
 		quota := most - random.Int64N(1000)
 		per := tenYear - time.Duration(random.Int64N(int64(tenYear/time.Microsecond)/2))*time.Microsecond
 		burst := most - random.Int64N(1000)
-		// Now and then a pause earns almost a whole number of units: a part fewer.
+		// Now and then a pause is one part shorter than a whole number of units takes.
 		const unit = 300_000
 		almost := i%2 == 0
 		if almost {
@@ -63,7 +63,7 @@ func TestBucketsAreExactForTheLargestNumbers(t *testing.T) {
 			c.Cost = random.Int64N(burst) + 1
 			got := take(t, l, c).Charges[0]
 
-			// used = the least number that takes as long to earn.
+			// used is the least number that takes as long to earn.
 			used := up(new(big.Rat).Quo(missing, one))
 			over := new(big.Rat).Add(missing, span(c.Cost))
 			over.Sub(over, span(burst))

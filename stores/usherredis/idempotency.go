@@ -145,7 +145,8 @@ func (s *records) Finish(ctx context.Context, c idempotency.Completion) (kept id
 func (s *records) finish(ctx context.Context, script *rueidis.Lua, c *idempotency.Completion) (idempotency.State, error) {
 	r := &c.Result
 	m, err := s.run(ctx, script, []string{s.key(&c.Key)}, []string{
-		// A command may be sent after its call has ended, so it needs a payload of its own.
+		// A command may be sent after its call has ended, so it needs a copy of the
+		// payload.
 		string(c.Token[:]), strconv.Itoa(int(r.State)), strconv.Itoa(r.Status), micros(r.TTL), string(r.Payload),
 	})
 	if err != nil {

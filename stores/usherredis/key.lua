@@ -1,4 +1,4 @@
--- A key and what it has used: see law.lua. A key usually has one limit. When its plan
+-- A key and what it has used: see usage.lua. A key usually has one limit. When its plan
 -- changes, or when it has several limits at a time, each has a usage of its own, and what
 -- is charged under one counts under all: the end of a short window does not change what a
 -- longer one counts.
@@ -14,7 +14,7 @@ local function debt(u, now)
   return algorithms[u.kind].debt(u, now)
 end
 
--- Returns the entry in a stored value, or nil if that cannot be one.
+-- Returns the entry in a stored value, or nil if the value cannot be an entry.
 local function decode(value, now)
   local ok, list, more = pcall(cmsgpack.unpack, value)
   if not ok or more ~= nil or type(list) ~= 'table' or list[1] ~= ENTRY_VERSION
@@ -42,7 +42,7 @@ local function encode(e)
   return cmsgpack.pack(list)
 end
 
--- The instant at which an entry is as good as none.
+-- The instant from which an entry makes no difference.
 local function over(e)
   local last = 0
   for _, u in ipairs(e) do
@@ -51,7 +51,7 @@ local function over(e)
   return last
 end
 
--- Reports whether one debt is to be kept rather than another, which record the same use.
+-- Reports whether debt a must be kept rather than debt b, which records the same use.
 local function greater(a, b)
   if a.used ~= b.used then
     return a.used > b.used
@@ -70,7 +70,8 @@ local function change(e, u, now)
       return
     end
   end
-  -- In the order in which a Memory keeps them: the others, then what was the present one.
+  -- In the order in which a Memory keeps them: the others, then the usage that was the
+  -- present one.
   local others, debts = {}, {}
   for i = 2, #e + 1 do
     local known = e[i] or e[1]
@@ -101,8 +102,8 @@ local function change(e, u, now)
   e.changed = true
 end
 
--- Charges the other limits with what was charged under the present one. It drops a calendar
--- window if neither it nor the next one contains the present time.
+-- Charges the other limits with the cost that was charged under the present one. It drops a
+-- calendar window if neither it nor the next one contains the present time.
 local function spread(e, now, at, cost)
   for i = #e, 2, -1 do
     if e[i].kind == 'c' and now >= e[i].next then
@@ -137,8 +138,8 @@ local function apart(e, u, now)
   return true
 end
 
--- Returns the entry in a stored value, with the usage under a limit as the present one.
--- Windows are those of a calendar window. Returns nil and an error for the i-th charge.
+-- Returns the entry in a stored value, with the usage under a limit as the present one. The
+-- windows are those of a calendar window. Returns nil and an error for the i-th charge.
 local function enter(i, value, text, windows, now)
   local e, u = {}, limit(text)
   if value then

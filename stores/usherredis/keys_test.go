@@ -144,7 +144,7 @@ func TestAClusterRunsEveryScriptOnOneSlot(t *testing.T) {
 	}
 }
 
-// What is stored goes once it is as good as nothing.
+// A key is removed once its value makes no difference any more.
 func TestKeysGoWithTheirUse(t *testing.T) {
 	s := servers.Redis(t)
 	l := open(t, s.Addr, newPrefix()).Limits()

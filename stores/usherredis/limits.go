@@ -12,8 +12,8 @@ import (
 	"github.com/usher-go/usher/ratelimit"
 )
 
-// limits is the store of package ratelimit. What it keeps, and the law by which it
-// decides, are described in law.lua.
+// limits is the store of package ratelimit. usage.lua describes what it stores and how it
+// decides.
 type limits struct {
 	store
 	tag   string
@@ -26,11 +26,11 @@ var (
 	errTwice   = errors.New("usherredis: a policy occurs twice in one decision")
 	errCharges = fmt.Errorf("usherredis: more than %d policies in one decision", maxCharges)
 	errNoID    = errors.New("usherredis: the decision has no ID")
-	errReused  = errors.New("usherredis: one ID for two different calls")
+	errReused  = errors.New("usherredis: two different calls have the same ID")
 	errPlaces  = fmt.Errorf("usherredis: more than %d places in one call", ratelimit.MaxRenew)
 )
 
-// errApart is returned if no window that the caller has given is the present one.
+// errApart is returned if neither window of the caller contains the present time.
 func errApart(policy string) error {
 	return fmt.Errorf("usherredis: policy %q: the clocks of this process and of the server are too far apart: "+
 		"the time of the server is in neither of the two calendar windows", policy)
@@ -70,7 +70,7 @@ func (s *limits) Take(ctx context.Context, d *ratelimit.Decision) error {
 			n++
 			continue
 		}
-		// Such a limit needs no state.
+		// Such a limit has no state.
 		need := max(c.Cost, c.MinRemaining)
 		c.Violated = need > 0 && c.Limit.Algorithm() != ratelimit.AlgorithmUnlimited
 		c.Remaining, c.Reset, c.Wait = 0, 0, 0
@@ -161,8 +161,8 @@ func (s *limits) Adjust(ctx context.Context, d *ratelimit.Decision) error {
 	return nil
 }
 
-// decide runs a script for the charges of d that are asked about, and returns its results,
-// or nil if there are none of these.
+// decide runs a script for the charges of d with the indexes asked, and returns its n
+// results. It returns nil if no charges are asked about.
 func (s *limits) decide(ctx context.Context, script *rueidis.Lua, a *arguments, d *ratelimit.Decision, asked []int, n int) ([]int64, error) {
 	if len(asked) == 0 {
 		if s.ctx.Err() != nil {
@@ -182,7 +182,8 @@ func (s *limits) decide(ctx context.Context, script *rueidis.Lua, a *arguments, 
 	return results, nil
 }
 
-// limitError returns the error of a decision, which names the policy where it concerns one.
+// limitError returns the error of a decision. The error names the policy if it concerns
+// one.
 func limitError(err error, d *ratelimit.Decision, asked []int) error {
 	code, n := replyCode(err), replyNumber(err)
 	policy := ""
@@ -208,8 +209,8 @@ func unreadable(policy string) error {
 	return corrupt("policy " + strconv.Quote(policy))
 }
 
-// Renew implements [ratelimit.Store]. If what is stored for some places cannot be read, it
-// renews the others and returns an error.
+// Renew implements [ratelimit.Store]. If some places cannot be read, it renews the others
+// and returns an error.
 func (s *limits) Renew(ctx context.Context, places []ratelimit.Place, lease time.Duration) (lost []ratelimit.Place, err error) {
 	if len(places) > ratelimit.MaxRenew {
 		return nil, errPlaces

@@ -8,7 +8,7 @@ import (
 )
 
 // A link is a client that is made when it is first needed, since rueidis makes none while
-// the server is absent. Then the client itself connects again whenever it has to.
+// the server is absent. After that, the client itself connects again whenever it must.
 type link struct {
 	option rueidis.ClientOption
 	secret string
@@ -32,15 +32,15 @@ func newLink(o rueidis.ClientOption, client rueidis.Client) *link {
 	return &link{option: o, secret: o.Password, own: client == nil, client: client, closed: make(chan struct{})}
 }
 
-// A reply is what a call has returned.
+// A reply is the result of a call.
 type reply struct {
 	message rueidis.RedisMessage
 	err     error
 }
 
-// call makes a call on a goroutine of its own, and returns when ctx ends: while a client
-// connects again, its calls do not. Then a call goes on until its client gives it up, and
-// may still be executed.
+// call makes a call on a goroutine of its own, and returns when ctx ends. The calls of a
+// client that is connecting again do not end with ctx: they go on until the client gives
+// them up, and the server may still execute them.
 func (l *link) call(ctx context.Context, do func(rueidis.Client) rueidis.RedisResult) (rueidis.RedisMessage, error) {
 	client, err := l.connect(ctx)
 	if err != nil {
@@ -69,7 +69,7 @@ func (l *link) call(ctx context.Context, do func(rueidis.Client) rueidis.RedisRe
 }
 
 // connect returns the client, once there is one. The attempt outlives the call that has
-// begun it, as other calls wait for it: it ends after the timeout for dialing.
+// begun it, since other calls wait for it too: it ends after the timeout for dialing.
 func (l *link) connect(ctx context.Context) (rueidis.Client, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -128,8 +128,8 @@ func (l *link) isClosed() bool {
 	}
 }
 
-// close closes the client, unless it is the caller's own. An attempt that is running ends
-// after the timeout for dialing. The contexts of all calls have ended.
+// close closes the client, unless it is the caller's own. A running attempt ends after the
+// timeout for dialing. The contexts of all calls have ended.
 func (l *link) close() {
 	l.mu.Lock()
 	if l.isClosed() {

@@ -1,14 +1,15 @@
--- The places of a key under concurrency limits: what each decision has taken, and until
--- when. They are counted apart from what the key uses under limits of other algorithms.
+-- The places of a key under concurrency limits: for each decision the places that it has
+-- taken, and the end of their lease. They are counted apart from what the key uses under
+-- limits of other algorithms.
 --
--- Places are stored as the list {version, used, first, last, rows} in MessagePack: their
--- number, the instants before which no lease ends and after which none is left, and a
+-- Places are stored as the list {version, used, first, last, rows} in MessagePack: used is
+-- their number, no lease ends before first, all leases have ended at last, and rows is a
 -- string with a row for each decision. So a decision usually reads no row.
 local PLACES_VERSION = 1
 local ROW, ROW_SIZE = '>c16I4I8', 28 -- the ID of the decision, places, the end of the lease
 local ID_SIZE = 16
 
--- Returns the places in a stored value, or nil if that cannot be any.
+-- Returns the places in a stored value, or nil if the value cannot be places.
 local function places(value)
   if not value then
     return { used = 0, first = 0, last = 0, rows = '' }
@@ -42,8 +43,8 @@ local function free(p, now)
   p.used, p.first, p.rows = used, first or 0, table.concat(left)
 end
 
--- Returns where the row of a decision begins, the number of its places, and the end of
--- their lease, or nil if it has none.
+-- Returns the position of the row of a decision, the number of its places, and the end of
+-- their lease, or nil if the decision has no places.
 local function find(p, by)
   local at = string.find(p.rows, by, 1, true)
   while at and at % ROW_SIZE ~= 1 do
@@ -76,8 +77,8 @@ local function occupy(p, by, n, ends)
   end
 end
 
--- Takes up to n more places for a decision that has some, or frees up to -n of its own.
--- Returns how many it has moved: none for a decision that has none.
+-- Takes up to n more places for a decision that has places, or frees up to -n of its own.
+-- Returns how many it has moved: none for a decision without places.
 local function settle(p, quota, by, n)
   local at, own, ends = find(p, by)
   if not at then

@@ -8,7 +8,7 @@
 --   status             4 bytes
 --   payload            its length in 4 bytes, and its bytes
 --
--- Redis drops a record when it expires. So the instant of that is not in the record.
+-- Redis drops a record when it expires, so the record does not contain that instant.
 local HEADER = '>BBc16c32I8I8I4I4'
 local LENGTH = 74
 local LEASE_AT = 58 -- the offset of the lease, from 0
@@ -20,8 +20,8 @@ local function write(r)
     r.lease, r.status, #r.payload) .. r.payload
 end
 
--- Returns the record at a key, or nil if there is none, and an error reply if what is
--- there is no record. The payload stays in r.value, of which nothing is copied.
+-- Returns the record at a key, nil if there is none, or nil and an error reply if the value
+-- is not a record. The payload stays in r.value, so that it is not copied.
 local function read(key)
   local value = redis.pcall('GET', key)
   if not value then
@@ -43,7 +43,7 @@ local function read(key)
   return r
 end
 
--- The milliseconds that a record is kept for at least this many microseconds.
+-- The milliseconds for which a record is kept: at least ttl microseconds.
 local function milliseconds(ttl)
   return math.max(math.ceil(ttl / 1000), 1)
 end

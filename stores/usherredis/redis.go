@@ -18,28 +18,29 @@ import (
 type Config struct {
 	// URL names the server and the credentials, for instance
 	// "redis://user:password@redis.internal:6379/0". The scheme rediss uses TLS, and unix a
-	// socket. The query parameters dial_timeout and write_timeout replace the defaults of
-	// 200 ms for a new connection and of 1 s, after which a connection counts as dead on
-	// which the server does not respond. URL is required unless there is a Client.
+	// socket. The query parameter dial_timeout limits the time for a new connection; its
+	// default is 200 ms. The query parameter write_timeout is the time without a response
+	// from the server after which a connection counts as dead; its default is 1 s. URL is
+	// required unless there is a Client.
 	URL string
 	// Client is used in place of connections to URL, for instance for Redis Cluster or
-	// Sentinel. Close does not close it. Make it with AlwaysPipelining, so that a late reply
-	// does not cost a connection, with a Dialer.Timeout of at most a few hundred
-	// milliseconds, and with a ConnWriteTimeout of about a second: a call that nobody waits
-	// for any more takes up memory for so long.
+	// Sentinel. Close does not close it. Make it with AlwaysPipelining, so that a late
+	// reply does not cost a connection, with a Dialer.Timeout of at most a few hundred
+	// milliseconds, and with a ConnWriteTimeout of about a second: an abandoned call takes
+	// up memory for that long.
 	Client rueidis.Client
-	// Prefix begins all keys: those of one prefix belong to one application. Two
-	// applications that share a server use different ones. It is the hash tag of all keys,
-	// so a cluster keeps them on one node. It is required, and has up to 64 bytes, none of
-	// which is a brace.
+	// Prefix begins all keys. The keys of one prefix belong to one application, so two
+	// applications that share a server must use different prefixes. Prefix is the hash tag
+	// of all keys, so a cluster keeps them on one node. It is required, and has up to 64
+	// bytes, none of which is a brace.
 	Prefix string
 }
 
-// A Redis keeps limits and idempotency records on a Redis server. Its stores may be shared
-// by any number of processes. It is safe for concurrent use.
+// A Redis keeps limits and idempotency records on a Redis server. Any number of processes
+// may share them. A Redis is safe for concurrent use.
 type Redis struct {
-	// A response of a megabyte must not stand in front of decisions, so records have
-	// connections of their own, unless the client is the caller's.
+	// A response of a megabyte must not delay decisions, so records have connections of
+	// their own, unless the client is the caller's.
 	forLimits, forRecords *link
 	limits                *limits
 	records               *records
@@ -48,8 +49,8 @@ type Redis struct {
 const maxPrefix = 64
 
 // Open returns a Redis. It makes no connection: the first call of a store does. So a
-// program can start while the server is down; use [Redis.Check] to learn whether it is.
-// Open reports every fault of c at once, each as a [*usher.ConfigError].
+// program can start while the server is down; [Redis.Check] reports whether the server can
+// be used. Open reports every fault of c at once, each as a [*usher.ConfigError].
 func Open(c Config) (*Redis, error) {
 	var faults []error
 	fault := func(faulty bool, field, reason string) {
@@ -65,7 +66,8 @@ func Open(c Config) (*Redis, error) {
 	if c.URL != "" {
 		var err error
 		option, err = options(c.URL)
-		// The reason must not repeat a part of the URL, which may be of its password.
+		// The reason must not repeat any part of the URL, which might be a part of the
+		// password.
 		fault(err != nil, "URL", "must be a URL such as redis://user:password@host:6379/0")
 	}
 	if len(faults) > 0 {
@@ -113,8 +115,8 @@ func options(address string) (rueidis.ClientOption, error) {
 	return o, nil
 }
 
-// Limits returns the store of package ratelimit: the same one each time. It keeps what a
-// key has used until that counts no more.
+// Limits returns the store of package ratelimit: the same one each time. It keeps the usage
+// of a key until that no longer counts.
 func (r *Redis) Limits() ratelimit.Store { return r.limits }
 
 // Idempotency returns the store of package idempotency: the same one each time.

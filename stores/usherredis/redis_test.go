@@ -86,7 +86,7 @@ func charge(policy string, l ratelimit.Limit, cost int64) ratelimit.Charge {
 	return c
 }
 
-// decision returns a decision that no other call has the ID of.
+// decision returns a decision with an ID that no other call has.
 func decision(charges ...ratelimit.Charge) *ratelimit.Decision {
 	return &ratelimit.Decision{ID: ratelimit.ID{Node: 1, Seq: serial.Add(1)}, Charges: charges}
 }
@@ -156,8 +156,7 @@ func wantAll(t testing.TB, errs map[string]error, want error) {
 	}
 }
 
-// eventually fails the test unless all calls succeed within a time that a loaded machine
-// does not need.
+// eventually fails the test unless all calls succeed within ten seconds.
 func eventually(t testing.TB, r *usherredis.Redis) {
 	t.Helper()
 	var errs map[string]error

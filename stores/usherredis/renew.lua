@@ -5,7 +5,7 @@
 --        decision that has taken the places
 --
 -- Returns for each key 1 if its places are renewed, 0 if the decision has none, and -1 if
--- what is stored cannot be read.
+-- they cannot be read.
 local now = clock(ARGV[1])
 local ends = now + tonumber(ARGV[2])
 

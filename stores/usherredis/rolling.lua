@@ -21,7 +21,7 @@ function make.r()
     u.stamps = string.sub(u.stamps, 1, i * SIZE) .. others .. string.sub(u.stamps, (j - 1) * SIZE + 1)
   end
 
-  -- Adds a cost at an instant, which is nearly always the newest.
+  -- Adds a cost at an instant, which is nearly always the newest one.
   local function add(u, at, cost)
     u.used = u.used + cost
     local i = count(u)
@@ -59,8 +59,8 @@ function make.r()
     return given
   end
 
-  -- Drops what no longer counts. A request counts for the whole length of the window and not
-  -- a microsecond longer.
+  -- Drops the stamps that no longer count. A request counts for the whole length of the
+  -- window and not a microsecond longer.
   local function expire(u, now)
     local n, i = count(u), 1
     while i <= n do

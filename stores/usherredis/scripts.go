@@ -7,12 +7,12 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// The parts of the scripts. A script is the parts that it needs, one after the other.
+// The parts of the scripts. A script is the concatenation of the parts that it needs.
 var (
 	//go:embed base.lua
 	baseLua string
-	//go:embed law.lua
-	lawLua string
+	//go:embed usage.lua
+	usageLua string
 	//go:embed bucket.lua
 	bucketLua string
 	//go:embed rolling.lua
@@ -45,14 +45,15 @@ var (
 const evenIfFull = "#!lua flags=allow-oom"
 
 var (
-	takeScript   = script(baseLua, lawLua, bucketLua, rollingLua, calendarLua, keyLua, placesLua, callLua, takeLua)
-	adjustScript = script(baseLua, lawLua, bucketLua, rollingLua, calendarLua, keyLua, placesLua, callLua, adjustLua)
+	takeScript   = script(baseLua, usageLua, bucketLua, rollingLua, calendarLua, keyLua, placesLua, callLua, takeLua)
+	adjustScript = script(baseLua, usageLua, bucketLua, rollingLua, calendarLua, keyLua, placesLua, callLua, adjustLua)
 	renewScript  = script(evenIfFull, baseLua, placesLua, callLua, renewLua)
 
 	claimScript  = script(baseLua, recordLua, claimLua)
 	extendScript = script(evenIfFull, baseLua, recordLua, extendLua)
 	finishScript = script(baseLua, recordLua, finishLua)
-	// endScript is for results without a payload: what it writes is as long as the claim.
+	// endScript is for results without a payload: it writes a record that is as long as the
+	// claim.
 	endScript = script(evenIfFull, baseLua, recordLua, finishLua)
 )
 

@@ -8,7 +8,8 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// A store is what the stores have in common: a link, and the end of its use.
+// A store has what all stores have in common: a link, and a context that ends when the
+// store is closed.
 type store struct {
 	link   *link
 	ctx    context.Context // ends when the store is closed
@@ -62,8 +63,8 @@ func (s *store) integers(ctx context.Context, script *rueidis.Lua, keys, args []
 	return list, nil
 }
 
-// A clock is set by tests: it returns the microseconds since 1970 that the server takes for
-// the present time. Nil is the clock of the server.
+// A clock, which only tests set, returns the time that the server takes for the present
+// time, in microseconds since 1970. Nil means the clock of the server.
 type clock func() int64
 
 // time returns the first argument of a script.

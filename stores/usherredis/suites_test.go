@@ -59,8 +59,8 @@ type network struct {
 
 func newNetwork(t *testing.T) *network {
 	n := &network{addr: servers.Redis(t).Addr, prefix: newPrefix()}
-	// From now on the server knows all scripts: a reply that is lost is that of a call, and
-	// does not ask for the script.
+	// The server must know all scripts, so that a lost reply is that of a call, and not a
+	// request for the script.
 	useAll(t, open(t, n.addr, newPrefix()))
 	return n
 }

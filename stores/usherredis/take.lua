@@ -20,7 +20,7 @@ end
 
 local now, by, admitted = clock(ARGV[1]), ARGV[2], ARGV[3] == '1'
 
--- First read and check everything.
+-- First it reads and checks everything.
 local charges = {}
 for i = 1, n do
   local at = 4 + (i - 1) * FIELDS
@@ -56,7 +56,7 @@ for i = 1, n do
   charges[i] = c
 end
 
--- Then charge.
+-- Then it charges.
 results = { KIND, admitted and 1 or 0, now }
 for _, c in ipairs(charges) do
   if admitted and not c.violated then
@@ -78,7 +78,7 @@ for _, c in ipairs(charges) do
   end
 end
 
--- Write last, so that a fault leaves everything as it was.
+-- It writes last, so that a fault changes nothing.
 remember(KEYS[n + 1], results)
 for i, c in ipairs(charges) do
   if c.changed and c.places then

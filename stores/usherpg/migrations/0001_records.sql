@@ -2,20 +2,20 @@
 --
 -- A migration runs in one transaction, with the search_path set to the schema of usher
 -- alone: no name here has a schema, and each function that programs call keeps the path.
--- Such a function has a version in its name. A migration that changes what a function
--- does adds the next version of it, and leaves the previous one for programs that were
--- built before, until they are replaced.
+-- Such a function has a version in its name. A migration that changes what a function does
+-- adds its next version, and leaves the previous one for older programs until they are
+-- replaced.
 
--- The migrations that were applied. A program of version v can use this schema while
--- serves <= v for every row: a migration that drops or breaks what older programs use
--- raises it.
+-- The migrations that were applied. A program of version v can use this schema while serves
+-- <= v for every row. A migration that drops or breaks what older programs use raises
+-- serves.
 CREATE TABLE versions (
 	version    integer     PRIMARY KEY,
 	serves     integer     NOT NULL,
 	applied_at timestamptz NOT NULL DEFAULT now()
 );
 
--- Exactly once needs records that survive a crash: this table is written to the log.
+-- Exactly-once effects need records that survive a crash, so this table is logged.
 CREATE TABLE records (
 	owner       bytea       NOT NULL, -- 32 bytes
 	name        bytea       NOT NULL, -- 32 bytes
@@ -32,8 +32,8 @@ CREATE TABLE records (
 
 CREATE INDEX records_expires ON records (expires);
 
--- check_record fails for a record that this version cannot have written. SQLSTATE UC001
--- is read by the program.
+-- check_record fails for a record that this version cannot have written. The program
+-- interprets SQLSTATE UC001.
 CREATE FUNCTION check_record_v1(r records) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
 	IF (r.state BETWEEN 1 AND 5 AND (r.state = 2) = (r.payload IS NOT NULL)
@@ -45,7 +45,7 @@ BEGIN
 	END IF;
 END $$;
 
--- claim takes a key that is free, or returns the record that is there. Durations are in
+-- claim takes a key that is free, or returns the existing record. Durations are in
 -- microseconds. A token that has released the key gets no row.
 CREATE FUNCTION claim_v1(
 	p_owner bytea, p_name bytea, p_token bytea, p_fingerprint bytea, p_lease bigint, p_ttl bigint)
@@ -109,7 +109,7 @@ BEGIN
 	END IF;
 END $$;
 
--- remove_records removes expired records. It waits for nobody.
+-- remove_records removes expired records. It never waits for other transactions.
 CREATE FUNCTION remove_records_v1(most integer) RETURNS bigint
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
@@ -123,8 +123,7 @@ BEGIN
 	RETURN n;
 END $$;
 
--- renew starts the leases of claims again. It returns the positions of those that are
--- lost.
+-- renew starts the leases of claims again. It returns the positions of the lost ones.
 CREATE FUNCTION renew_claims_v1(owners bytea[], names bytea[], tokens bytea[], p_lease bigint) RETURNS SETOF integer
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE

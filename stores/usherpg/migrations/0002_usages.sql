@@ -68,7 +68,7 @@ BEGIN
 	RETURN u;
 END $$;
 
--- add charges a cost at an instant, which is nearly always the latest.
+-- add charges a cost at an instant, which is nearly always the latest one.
 CREATE FUNCTION add_v1(stamps bigint[], at bigint, cost bigint) RETURNS bigint[] LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE
 	i integer := cardinality(stamps) - 1; -- of an instant
@@ -88,8 +88,8 @@ CREATE FUNCTION bucket_debt_v1(u usage, now bigint) RETURNS numeric LANGUAGE sql
 	SELECT greatest(u.full_at - now::numeric * u.quota, 0)
 $$;
 
--- debt returns what counts under a new limit of the key: the units that are used, and until
--- when any of them are. A token that is partly earned again counts as used.
+-- debt returns what counts under a new limit of the key: the number of used units, and the
+-- instant until which they are used. A token that is partly earned again counts as used.
 CREATE FUNCTION debt_v1(u usage, now bigint, OUT used bigint, OUT until bigint) LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE
 	d numeric;
@@ -110,7 +110,7 @@ BEGIN
 END $$;
 
 -- open begins the calendar window that contains now: the one that ends at ends, or the next
--- one. It fails if neither does. SQLSTATE UC002 is read by the program.
+-- one. It fails if neither does. The program interprets SQLSTATE UC002.
 CREATE FUNCTION open_v1(u usage, now bigint, ends bigint, next_ends bigint) RETURNS usage LANGUAGE plpgsql IMMUTABLE AS $$
 BEGIN
 	IF now >= next_ends THEN
@@ -124,8 +124,8 @@ BEGIN
 	RETURN u;
 END $$;
 
--- start returns the usage under a new limit of a key that has debts under others, which
--- record the same use: used and until, in turn.
+-- start returns the usage under a new limit of a key that has debts under others. The debts
+-- record the same use, as used and until in turn.
 CREATE FUNCTION start_v1(l usage, now bigint, ends bigint, next_ends bigint, debts bigint[])
 RETURNS usage LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE

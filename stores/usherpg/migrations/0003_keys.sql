@@ -1,12 +1,12 @@
 -- Rate limits: what a key has used under all its limits.
 --
--- A crash of the server forgets limits, and nothing else: their tables are not written to
--- the log, which makes a decision several times cheaper.
+-- After a crash the server has forgotten limits, and nothing else: their tables are not
+-- logged, which makes a decision several times cheaper.
 
 -- A row is locked for each decision about its key. It is deleted some time after it
--- expires, when having it and not having it are the same. An index on expires would make
--- every decision write to that index; half of a page is left free so that the new version of
--- a row fits beside the previous one, and no index is written at all.
+-- expires, when its presence makes no difference. An index on expires would make every
+-- decision write to that index. Half of each page is left free, so that the new version of
+-- a row fits next to the previous one, and no index is written at all.
 CREATE UNLOGGED TABLE limits (
 	policy  text    COLLATE "C",
 	key     bytea,              -- the digest of the key
@@ -29,14 +29,15 @@ CREATE UNLOGGED TABLE places (
 	PRIMARY KEY (policy, key, node, seq)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05);
 
--- corrupt fails a call because of what is stored. SQLSTATE UC001 is read by the program.
+-- corrupt fails a call because stored data cannot be read. The program interprets SQLSTATE
+-- UC001.
 CREATE FUNCTION corrupt_v1(policy text) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-	RAISE EXCEPTION 'policy "%": what is stored for a key cannot be read', policy USING ERRCODE = 'UC001';
+	RAISE EXCEPTION 'policy "%": the stored data of a key cannot be read', policy USING ERRCODE = 'UC001';
 END $$;
 
--- present returns the usages of a key with that under limit l as the first one, from which
--- everything has been dropped that no longer counts.
+-- present returns the usages of a key, with the usage under limit l as the first one. It
+-- drops everything that no longer counts.
 CREATE FUNCTION present_v1(policy text, usages usage[], l usage, now bigint, ends bigint, next_ends bigint)
 RETURNS usage[] LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE
@@ -77,8 +78,8 @@ BEGIN
 	RETURN usages;
 END $$;
 
--- switch makes the usage under another limit the first one. A limit that is new starts
--- with the debts under all the others, one of which may be dropped.
+-- switch makes the usage under another limit the first one. A new limit starts with the
+-- debts under all the others, one of which may be dropped.
 CREATE FUNCTION switch_v1(usages usage[], l usage, now bigint, ends bigint, next_ends bigint)
 RETURNS usage[] LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE
@@ -166,7 +167,7 @@ BEGIN
 	RETURN rows;
 END $$;
 
--- keep writes the usages of a key if they are others than those that were read.
+-- keep writes the usages of a key if they differ from those that were read.
 CREATE FUNCTION keep_v1(r limits, usages usage[], now bigint) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
 	latest bigint := r.expires;
@@ -181,7 +182,7 @@ BEGIN
 END $$;
 
 -- places_of returns how many places a key uses, and frees those whose lease has ended. The
--- row of the key is locked.
+-- caller has locked the row of the key.
 CREATE FUNCTION places_of_v1(p_policy text, p_key bytea, now bigint) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
 	used  bigint;

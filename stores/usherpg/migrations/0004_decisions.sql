@@ -17,14 +17,14 @@ CREATE UNLOGGED TABLE calls (
 
 CREATE INDEX calls_called_at ON calls (called_at);
 
--- microseconds returns the time of the server, or that of a test.
+-- microseconds returns the time of the server, or the time that a test has set.
 CREATE FUNCTION microseconds_v1(test bigint) RETURNS bigint LANGUAGE sql VOLATILE AS $$
 	SELECT coalesce(test, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)
 $$;
 
--- take decides one request. Each array has one element for each charge, in the order of
--- the policies. All arguments and results are in microseconds; clock is null but in tests.
--- A wait of -1 never ends.
+-- take decides one request. Each array has one element for each charge, in the order of the
+-- policies. All arguments and results are in microseconds; clock is null except in tests. A
+-- wait of -1 never ends.
 CREATE FUNCTION take_v1(
 	p_node bigint, p_seq bigint, clock bigint,
 	policies text[], keys bytea[],
@@ -163,7 +163,7 @@ BEGIN
 	PERFORM tidy_v1(clock);
 END $$;
 
--- adjust changes what was charged before, by costs. Arguments are as for take; taken_nodes,
+-- adjust changes earlier charges by costs. Arguments are as for take; taken_nodes,
 -- taken_seqs and taken_at are the IDs and instants of the calls that have charged.
 CREATE FUNCTION adjust_v1(
 	p_node bigint, p_seq bigint, clock bigint,
@@ -221,9 +221,9 @@ BEGIN
 	PERFORM tidy_v1(clock);
 END $$;
 
--- renew starts the leases of places again. It returns the positions of those that are not
--- in use, and, as negative numbers, of those that cannot be read: these do not keep the
--- others from being renewed.
+-- renew starts the leases of places again. It returns the positions of the places that are
+-- not in use and, as negative numbers, the positions of those that cannot be read: the
+-- latter do not prevent the renewal of the others.
 CREATE FUNCTION renew_places_v1(
 	clock bigint, policies text[], keys bytea[], nodes bigint[], seqs bigint[], lease bigint) RETURNS SETOF integer
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$

@@ -1,15 +1,15 @@
 -- Rate limits: the removal of what no longer counts.
 
--- Where the search for expired limits goes on: one row, which is locked by the call that
--- searches.
+-- The place where the search for expired limits continues: one row, which is locked by the
+-- call that searches.
 CREATE UNLOGGED TABLE progress (
 	single boolean PRIMARY KEY CHECK (single),
 	policy text    COLLATE "C" NOT NULL,
 	key    bytea   NOT NULL
 );
 
--- tidy removes, in one of 64 calls, more than 64 calls leave behind on average. It waits
--- for nobody. A test that sets the clock is not to remove what belongs to others.
+-- tidy removes, in one of 64 calls, more than 64 calls leave behind on average. It never
+-- waits for other transactions. A test that sets the clock must not remove data of others.
 CREATE FUNCTION tidy_v1(clock bigint) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
 	IF clock IS NULL AND random() < 1.0 / 64 THEN
@@ -18,7 +18,7 @@ BEGIN
 	END IF;
 END $$;
 
--- remove_calls forgets calls that cannot be repeated any more.
+-- remove_calls removes calls that can no longer be repeated.
 CREATE FUNCTION remove_calls_v1(most integer, clock bigint) RETURNS bigint
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
@@ -32,10 +32,10 @@ BEGIN
 	RETURN n;
 END $$;
 
--- remove_limits looks at the next rows after those that it has looked at before, and
--- removes those that have expired a minute ago, with their places. After the last row it
--- begins again. Without the minute, a bucket that is often full would often be removed, and
--- made again.
+-- remove_limits looks at the rows that follow those that it looked at last, and removes
+-- those that expired at least a minute ago, with their places. After the last row it begins
+-- again. Without the minute, a bucket that is often full would often be removed and made
+-- again.
 CREATE FUNCTION remove_limits_v1(most integer, clock bigint) RETURNS bigint
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
@@ -46,7 +46,7 @@ DECLARE
 BEGIN
 	SELECT * INTO at FROM progress FOR UPDATE SKIP LOCKED;
 	IF NOT FOUND THEN
-		-- Another call is at it, or nothing was searched since a crash.
+		-- Another call is searching, or nothing was searched since a crash.
 		INSERT INTO progress SELECT true, '', '' WHERE NOT EXISTS (SELECT 1 FROM progress) ON CONFLICT DO NOTHING;
 		RETURN 0;
 	END IF;

@@ -1,5 +1,5 @@
--- The law of package ratelimit: what a key may use under a limit, and what it has used.
--- It is the same as in a Memory, in whole microseconds.
+-- The arithmetic that package ratelimit specifies: what a key may use under a limit, and
+-- what it has used. It is the same as in a Memory, in whole microseconds.
 --
 -- All numbers are whole, and doubles hold whole numbers up to 2^53 exactly. That suffices:
 -- an instant is below 2^51 until the year 2041, a bucket is full at most 100 years later,
@@ -25,12 +25,12 @@
 --   take(u, now, cost)        charges what check has found to fit
 --   adjust(u, now, at, cost)  charges up to cost units, or refunds up to -cost of those
 --                             that were charged at an instant; returns what it has moved
---   debt(u, now)              returns how many units are in use, and when none is any more
---   ends(u)                   returns the latter alone
+--   debt(u, now)              returns how many units are in use, and until when any are
+--   ends(u)                   returns the end of that time alone
 --   first(u)                  returns the time after which a first unit can be used again
 --   pack(u)                   returns the fields of its algorithm
 --   unpack(u, list, now)      sets them from the third value of a list on; returns false
---                             for values that cannot be any
+--                             for values that cannot be theirs
 
 local NEVER = -1
 
