@@ -131,7 +131,7 @@ func TestACallThatHasTakenLongIsNotRepeated(t *testing.T) {
 
 // A store gets the windows that contain the time of each call, and the lease, and each
 // limiter has a node of its own.
-func TestAStoreGetsWhatItCannotKnow(t *testing.T) {
+func TestAStoreGetsIDsWindowsAndLeases(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		day := ratelimit.CalendarWindow(100, ratelimit.Day).In(zone(t, "Europe/Berlin"))
 		nodes := make(map[uint64]bool)

@@ -59,7 +59,7 @@ func newLeases(s Store, lease, timeout time.Duration, failed, lost func(context.
 	return l
 }
 
-// begin renews the place that c has taken, from then on.
+// begin starts to renew the place that c has taken.
 func (l *leases) begin(request context.Context, c *Charge, taken time.Time) {
 	p := &leasedPlace{Place: Place{c.Policy, c.Key, c.TakenBy}, request: request}
 	p.renewal.Value = p

@@ -82,7 +82,7 @@ func attempt(ctx context.Context, f func(context.Context, *Decision) error, d *D
 }
 
 // Take decides d within the timeout. It does not end with ctx: a client that
-// disconnects is charged all the same.
+// disconnects is charged nevertheless.
 func (s *sharedStore) Take(ctx context.Context, d *Decision) error {
 	own := s.prepare(d)
 	began := time.Now()

@@ -45,7 +45,7 @@ func (b bubble) do(f func()) {
 
 func (b bubble) setClock(to time.Time) { b.do(func() { time.Sleep(time.Until(to)) }) }
 
-func TestAMemoryDecidesAsAMemory(t *testing.T) {
+func TestAMemoryPassesTestDecisions(t *testing.T) {
 	ratelimittest.TestDecisions(t, func(testing.TB) (ratelimit.Store, func(time.Time)) {
 		b := newBubble(t)
 		var m ratelimit.Store

@@ -182,8 +182,8 @@ func (s *script) amount(l ratelimit.Limit) int64 {
 	return pick(s, 0, 1, 1, 1, 1, 2, 3, 1+s.random.Int64N(most(l)/2+1), 1+s.random.Int64N(most(l)+1))
 }
 
-// present returns c with what a process knows at now, by a clock that may differ from
-// that of the store.
+// present returns c with the values that a process knows at now, by a clock that may differ
+// from that of the store.
 func (s *script) present(c ratelimit.Charge, now time.Time) ratelimit.Charge {
 	c = under(c, c.Limit)
 	switch c.Limit.Algorithm() {
