@@ -15,7 +15,7 @@ import (
 )
 
 // A call whose reply is lost is repeated once, with the same token: nobody notices.
-func TestALostReplyOfTheStoreIsNotNoticed(t *testing.T) {
+func TestALostReplyOfTheStoreIsHiddenFromTheClient(t *testing.T) {
 	unavailable := fmt.Errorf("read: connection reset: %w", usher.ErrUnavailable)
 	for _, c := range []struct {
 		name   string
@@ -113,7 +113,7 @@ func TestALostReplyOfTheStoreIsNotNoticed(t *testing.T) {
 
 // A record that the store cannot read is never a free key, even where requests run while
 // the store fails, and it does not stop the calls for other keys.
-func TestARecordThatTheStoreCannotReadIsNoFreeKey(t *testing.T) {
+func TestAKeyWhoseRecordTheStoreCannotReadIsNotFree(t *testing.T) {
 	for _, open := range []bool{false, true} {
 		t.Run(fmt.Sprint("open ", open), func(t *testing.T) {
 			store := newHookedStore(t)
@@ -155,7 +155,7 @@ func TestARecordThatTheStoreCannotReadIsNoFreeKey(t *testing.T) {
 
 // A store without room for anything still knows whether the outcome of a request is
 // unknown, and reports that it has dropped a response.
-func TestAStoreWithoutRoomKeepsWhatHasHappened(t *testing.T) {
+func TestAStoreWithoutRoomKeepsOutcomes(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		handler http.HandlerFunc
