@@ -48,7 +48,7 @@ type Filter struct {
 	Owner, CreatedBy, Parent, Environment string
 	// Plan must equal the plan in effect: the key's PlanOverride, or else its Plan.
 	Plan string
-	// Prefix is what the key's Prefix must begin with.
+	// Prefix is text with which the key's Prefix must begin.
 	Prefix string
 	// Status is the key's status at Now.
 	Status Status

@@ -52,7 +52,7 @@ func TestOnlyTheServerItselfMayManageTheKeysOfAllOwners(t *testing.T) {
 	}
 }
 
-func TestWhatNoKeyCanMatchIsInvalid(t *testing.T) {
+func TestAFilterThatNoKeyCanMatchIsInvalid(t *testing.T) {
 	m := newManager(t, apikey.ManagerConfig{Store: &misbehaving{instead: func(context.Context) { t.Error("the store was called") }}})
 	long := strings.Repeat("a", 1000)
 	for name, f := range map[string]apikey.Filter{
@@ -311,7 +311,7 @@ func TestPurgeRemovesKeysThatHaveEnded(t *testing.T) {
 	})
 }
 
-func TestAStoreThatIsNoAdminSaysSo(t *testing.T) {
+func TestAStoreThatIsNotAnAdminIsReported(t *testing.T) {
 	for layer, over := range layers {
 		failures := 0
 		m := newManager(t, apikey.ManagerConfig{

@@ -266,7 +266,7 @@ func (c *Cache) revoked(owner, id string, r Record, err error) {
 	case err == nil:
 		c.entries.Forget(r.Hash)
 	case !errors.Is(err, ErrNotFound):
-		// The key may have been revoked all the same.
+		// The key may have been revoked nevertheless.
 		c.entries.ForgetFunc(func(e *entry) bool { return e.record.ID == id && e.record.Owner == owner })
 	}
 }
@@ -293,7 +293,7 @@ func (c *Cache) RevokeAll(ctx context.Context, f Filter, at time.Time, limit int
 // revokedAll removes the keys that RevokeAll has tried to revoke.
 func (c *Cache) revokedAll(revoked []Record, err error) {
 	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
-		// Any key may have been revoked all the same.
+		// Any key may have been revoked nevertheless.
 		c.entries.ForgetFunc(func(*entry) bool { return true })
 	}
 	for i := range revoked {

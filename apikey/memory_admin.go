@@ -18,9 +18,9 @@ func (m *Memory) Select(ctx context.Context, q Query) ([]Key, Cursor, error) {
 		return nil, Cursor{}, err
 	}
 	defer m.mu.RUnlock()
-	// One more shows whether there is a next page.
+	// One more key shows whether there is a next page.
 	first := make([]*Record, 0, 2*(q.Limit+1))
-	var last Cursor // of first when it was last sorted: what is behind is on no such page
+	var last Cursor // of first when it was last sorted: no key after it is on the page
 	for r := range m.visit(&q.Filter) {
 		at := q.place(r)
 		if !q.Cursor.IsZero() && q.compare(at, q.Cursor) <= 0 || !last.IsZero() && q.compare(at, last) > 0 || !q.Matches(&r.Key) {

@@ -68,7 +68,7 @@ func TestNetworksAreKeptInOneForm(t *testing.T) {
 }
 
 // Otherwise a thief of a key could use it in its network to make one that works everywhere.
-func TestAKeyOfANetworkMakesNoneOfAnother(t *testing.T) {
+func TestAKeyOfANetworkCannotMakeAKeyOfAnother(t *testing.T) {
 	m, store := newManagerOn(t)
 	own, text := create(t, m, apikey.Key{Owner: "ann", Scopes: []string{"a"}, Level: usher.LevelFull, AllowedNetworks: networks("10.0.0.0/8", "2001:db8::/32")})
 	r := request("X-API-Key", text)

@@ -195,7 +195,7 @@ func TestImportedDisplayCharactersAreBounded(t *testing.T) {
 }
 
 // Values that no key can have never reach the store, which might not accept them.
-func TestOwnersThatNoKeyCanHaveHaveNone(t *testing.T) {
+func TestOwnersThatNoKeyCanHaveHaveNoKeys(t *testing.T) {
 	m := newManager(t, apikey.ManagerConfig{Store: &misbehaving{instead: func(context.Context) { t.Error("the store was called") }}})
 	for _, owner := range []string{"", "\x00", "\xff", strings.Repeat("a", apikey.MaxOwner+1)} {
 		ctx, id := t.Context(), "key"

@@ -2,5 +2,5 @@ package apikeytest
 
 import "time"
 
-// SetPatience sets how long the suite waits for what a wrong store never does.
+// SetPatience sets how long the suite waits for something that a wrong store never does.
 func SetPatience(d time.Duration) { patience = d }
