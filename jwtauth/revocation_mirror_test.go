@@ -51,7 +51,8 @@ func (l *line) Revoked(ctx context.Context, t *jwtauth.Token) (bool, error) {
 	return l.RevocationList.Revoked(ctx, t)
 }
 
-// breaks ends the follower, and makes later ones fail with err, or none if it is nil.
+// breaks ends the follower, and makes later calls of Follow fail with err, or none if err
+// is nil.
 func (l *line) breaks(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -121,7 +122,7 @@ func revokes(tb testing.TB, r jwtauth.Revoker, ids ...string) {
 	}
 }
 
-func TestAMirrorHasWhatAnyProcessRevokes(t *testing.T) {
+func TestAMirrorHasTheRevocationsOfAllProcesses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		source := new(line)
 		revokes(t, source, "before")
@@ -194,7 +195,7 @@ func TestAMirrorThatIsNotCurrentIsUnavailable(t *testing.T) {
 		if w := respond(t, v, request(t, good())); w.Code != 503 || w.Header().Get("Retry-After") == "" {
 			t.Errorf("%d %v", w.Code, w.Header())
 		}
-		// What this process revokes takes effect all the same.
+		// A revocation by this process still takes effect.
 		revokes(t, m, "own")
 		wantState(t, m, "own", true, nil)
 		time.Sleep(time.Hour)
@@ -235,9 +236,9 @@ func TestAMirrorContinuesWithoutAGap(t *testing.T) {
 	})
 }
 
-// Otherwise all processes would call a server that is down, all the time and at the same
-// moment.
-func TestAMirrorReconnectsEverMoreSlowly(t *testing.T) {
+// Otherwise all processes would constantly call a server that is down, and at the same
+// moments.
+func TestAMirrorReconnectsAtGrowingIntervals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		source := new(line)
 		newMirror(t, source, nil)
@@ -278,7 +279,7 @@ func TestAMirrorBeginsAgainIfItsPositionIsGone(t *testing.T) {
 // moving is a source that can be replaced.
 type moving struct{ *line }
 
-// A mirror that cannot keep the list does not know what is not on it.
+// A mirror that has no room for the list does not know which revocations it lacks.
 func TestAMirrorThatIsFullIsUnavailable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		source := new(line)
@@ -440,8 +441,8 @@ func TestAllocationsOfAMirror(t *testing.T) {
 	}
 }
 
-// A list that many follow, while it is changed and its entries expire, passes on each
-// revocation that matters.
+// A list passes on each revocation that matters to its many followers, while it is changed
+// and its entries expire.
 func TestFollowersOfAListMissNothingThatMatters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &jwtauth.RevocationList{Capacity: 10_000}

@@ -18,7 +18,7 @@ import (
 	"github.com/usher-go/usher/jwtauth/session"
 )
 
-// A journal is what Audit was called with.
+// A journal records the events with which Audit was called.
 type journal struct {
 	mu     sync.Mutex
 	events []session.Event
@@ -52,7 +52,7 @@ func sortedDevices(list []session.Session) []string {
 	return slices.Sorted(slices.Values(devices(list)))
 }
 
-// on logs ann in on a device.
+// loginOn logs ann in on a device.
 func loginOn(tb testing.TB, m *session.Manager, subject, device string) session.Tokens {
 	tb.Helper()
 	t, err := m.Login(tb.Context(), session.Session{Subject: subject, Data: map[string]string{"device": device}})
@@ -130,7 +130,7 @@ func TestASubjectHasAHundredSessions(t *testing.T) {
 
 // A session that has long had no access token needs no revocation, so that the limit costs
 // no room in their list.
-func TestALoginRevokesAccessTokensThatMayBeValidAlone(t *testing.T) {
+func TestALoginRevokesOnlyAccessTokensThatMayBeValid(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var list jwtauth.RevocationList
 		m := newManager(t, func(c *session.Config) { c.Revocations, c.MaxSessions = &list, 1 })
@@ -150,7 +150,7 @@ func TestALoginRevokesAccessTokensThatMayBeValidAlone(t *testing.T) {
 
 // The tokens of an ended session must not stay valid because nobody noticed that they were
 // not revoked.
-func TestALoginFailsIfTheAccessTokensOfWhatItEndedCannotBeRevoked(t *testing.T) {
+func TestALoginFailsIfTheAccessTokensOfSessionsThatItEndedCannotBeRevoked(t *testing.T) {
 	list := &jwtauth.RevocationList{Capacity: 1}
 	store, audit := newMemory(t, 0), new(journal)
 	m := newManager(t, func(c *session.Config) {
@@ -190,7 +190,7 @@ func TestAUserEndsOneDevice(t *testing.T) {
 		for _, tokens := range []session.Tokens{phone, laptop, other} {
 			want(t, v, tokens.AccessToken(), jwtauth.Accepted)
 		}
-		// Ann cannot end what is Bert's, nor find out that it exists.
+		// Ann can neither end Bert's session nor find out that it exists.
 		for _, of := range [][2]string{{"ann", other.Session.ID}, {"ANN", phone.Session.ID}, {"", phone.Session.ID}, {"ann", "x"}, {"ann", ""}, {"ann", strings.ToLower(phone.Session.ID)}} {
 			if s, err := m.Logout(t.Context(), of[0], of[1]); !errors.Is(err, session.ErrNotFound) || s.ID != "" {
 				t.Errorf("%q: %+v, %v", of, s, err)
@@ -217,7 +217,7 @@ func TestAUserEndsOneDevice(t *testing.T) {
 		want(t, v, laptop.AccessToken(), jwtauth.Accepted)
 		mustRefresh(t, m, laptop.RefreshToken())
 		mustRefresh(t, m, other.RefreshToken())
-		// Once more: it has ended already.
+		// Again, although it has ended already.
 		time.Sleep(time.Second)
 		if again := must(m.Logout(t.Context(), "ann", phone.Session.ID)); !again.RevokedAt.Equal(ended.RevokedAt) {
 			t.Errorf("%+v", again)
@@ -228,7 +228,7 @@ func TestAUserEndsOneDevice(t *testing.T) {
 	})
 }
 
-func TestSessionsAreThoseThatLive(t *testing.T) {
+func TestSessionsReturnsLiveSessions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t, nil)
 		if got, err := m.Sessions(t.Context(), "ann"); err != nil || len(got) != 0 {
@@ -253,7 +253,7 @@ func TestSessionsAreThoseThatLive(t *testing.T) {
 	})
 }
 
-func TestLogoutAllReturnsWhatItEnded(t *testing.T) {
+func TestLogoutAllReturnsTheSessionsThatItEnded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var audit journal
 		m := newManager(t, func(c *session.Config) { c.Audit = audit.add })
@@ -367,7 +367,8 @@ func TestALoginStaysWithinTheBoundsOfASession(t *testing.T) {
 	}
 }
 
-// A memory that is full must not leave the access tokens of what it removes valid.
+// A memory that is full must not leave the access tokens of the sessions that it removes
+// valid.
 func TestAFullMemoryReportsTheLiveSessionThatItRemoved(t *testing.T) {
 	var (
 		list  jwtauth.RevocationList

@@ -30,7 +30,7 @@ func (m *Manager) Sessions(ctx context.Context, subject string) ([]Session, erro
 	return list, err
 }
 
-// errOther is the error when a store has returned what was not asked for.
+// errOther is the error if a store returns data that was not asked for.
 var errOther = fmt.Errorf("the store has returned another session: %w", usher.ErrCorrupt)
 
 // Logout ends the subject's session with this ID, the claims sub and sid of its access

@@ -244,7 +244,7 @@ func TestTextThatNoSessionHasDoesNotReachTheStore(t *testing.T) {
 	}
 }
 
-// The name of a device often comes from the client.
+// A client often sets the name of a device.
 func TestALoginWithDataThatIsNoTextAffectsNoOthers(t *testing.T) {
 	m := newManager(t, func(c *session.Config) {
 		c.Store = textStore{c.Store}
@@ -268,8 +268,8 @@ func TestALoginWithDataThatIsNoTextAffectsNoOthers(t *testing.T) {
 	login(t, m)
 }
 
-// A list that cannot be had is an error, and never an empty one; ending all sessions
-// likewise.
+// A failure to list sessions is an error, and never an empty list. So is a failure to end
+// all sessions.
 func TestAStoreThatMisbehavesAtAListOrALogoutEverywhere(t *testing.T) {
 	for name, fault := range map[string]faulty.Fault{"fails": faulty.Fail, "panics": faulty.Panic, "is late": faulty.Late(5 * time.Second)} {
 		t.Run(name, func(t *testing.T) {
@@ -330,8 +330,8 @@ func (s *mixedUp) Revoke(_ context.Context, subject, id string, _ time.Time) (se
 	return other, nil
 }
 
-// Responses that reach the wrong call, and records in the wrong place, show nobody the
-// sessions of others.
+// Responses that reach the wrong call, and records in the wrong place, reveal the sessions
+// of others to nobody.
 func TestAStoreThatMixesSessionsUpIsCorrupt(t *testing.T) {
 	store := &mixedUp{Store: newMemory(t, 0), other: newSession("bert", time.Now().UTC(), time.Hour)}
 	m := newManager(t, func(c *session.Config) { c.Store, c.OnError = store, func(context.Context, error) {} })

@@ -120,7 +120,7 @@ func testOneOrder(t *testing.T, r Revocations) {
 	issuer := unique()
 	followers := []*follower{follow(t, stores[0], "", issuer), follow(t, stores[1], "", issuer)}
 	const n = 100
-	// One more follower comes and goes.
+	// Another follower comes and goes.
 	var (
 		coming sync.WaitGroup
 		parts  []jwtauth.Revocation

@@ -443,7 +443,8 @@ var sources = map[string]wrongSource{
 	"has no positions": {changing(func(r *revocation) { r.Position = "" }), continued},
 	"has one position": {changing(func(r *revocation) { r.Position = r.Position[:strings.Index(r.Position, ".")] + ".1" }), continued},
 	"numbers before it adds": {func() *source {
-		// The follower that comes and goes leaves out what is added out of order.
+		// The follower that comes and goes leaves out revocations that are added out of
+		// order.
 		return &source{follow: func(l *list, c ctx, after string, ready func(), changed func(revocation)) error {
 			n := 0
 			return l.Follow(c, after, ready, func(r revocation) {
@@ -524,7 +525,7 @@ func TestWrongRevocations(t *testing.T) {
 	sessiontest.TestRevocations(t, lists(w.open))
 }
 
-// What the wrong lists share does not itself fail the suite.
+// The code that the wrong lists share does not itself fail the suite.
 func TestRightRevocationsPass(t *testing.T) {
 	sessiontest.TestRevocations(t, lists(func() *source { return new(source) }))
 }

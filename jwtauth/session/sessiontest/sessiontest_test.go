@@ -546,7 +546,7 @@ func sharing() store {
 	}}
 }
 
-// anySubject returns a store that does not look at the subject of a revocation.
+// anySubject returns a store that ignores the subject of a revocation.
 func anySubject() store {
 	var subjects sync.Map
 	return store{
@@ -604,7 +604,7 @@ func TestWrongStore(t *testing.T) {
 	})
 }
 
-// What the wrong stores share does not itself fail the suite.
+// The code that the wrong stores share does not itself fail the suite.
 func TestARightStorePasses(t *testing.T) {
 	sessiontest.TestStore(t, func(testing.TB) session.Store { return store{Memory: newMemory()} })
 }

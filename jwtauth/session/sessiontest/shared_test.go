@@ -107,7 +107,7 @@ type client struct {
 	closed chan struct{}
 }
 
-// call makes a call that concerns a key.
+// call makes a call for a key.
 func (c *client) call(ctx context.Context, key string, f func(context.Context) error) error {
 	c.active.Add(1)
 	defer c.active.Done()
@@ -288,7 +288,7 @@ func TestWrongSharedStore(t *testing.T) {
 	sessiontest.TestShared(t, newServer(w.faults).shared())
 }
 
-// What the wrong servers share does not itself fail the suites.
+// The code that the wrong servers share does not itself fail the suites.
 func TestARightSharedStorePasses(t *testing.T) {
 	sessiontest.TestShared(t, newServer(faults{}).shared())
 	sessiontest.TestStore(t, newServer(faults{}).shared().Open)
