@@ -73,7 +73,7 @@ func TestAServerThatCrashesKeepsRecordsAndForgetsLimits(t *testing.T) {
 	}
 }
 
-func TestCallsOfAServerThatHangsEndInTime(t *testing.T) {
+func TestCallsToAServerThatHangsEndInTime(t *testing.T) {
 	s, pool := migrated(t)
 	p := open(t, pool)
 	wantWorking(t, p)

@@ -54,7 +54,7 @@ func setClock(p *usherpg.Postgres) *time.Time {
 	return &now
 }
 
-func TestWhatCannotBeReadIsAnErrorWithTheNameOfThePolicy(t *testing.T) {
+func TestUnreadableDataIsAnErrorThatNamesThePolicy(t *testing.T) {
 	_, pool := migrated(t)
 	p := open(t, pool)
 	l := p.Limits()
@@ -113,7 +113,7 @@ func TestWhatCannotBeReadIsAnErrorWithTheNameOfThePolicy(t *testing.T) {
 	}
 }
 
-func TestResultsThatCannotBeReadAreNotRepeated(t *testing.T) {
+func TestUnreadableResultsAreNotRepeated(t *testing.T) {
 	_, pool := migrated(t)
 	l := open(t, pool).Limits()
 	for _, poison := range []string{"admitted = NULL", "violated = NULL", "violated = '{NULL}'", "remaining = '{}'", "waits = '{1, 2}'"} {
@@ -302,7 +302,7 @@ func TestExpiredLimitsAreRemoved(t *testing.T) {
 
 // Calls must remove exactly the rows that earlier calls leave behind, under the real clock
 // too.
-func TestCallsRemoveWhatEarlierOnesHaveLeft(t *testing.T) {
+func TestCallsRemoveExpiredRowsOfEarlierCalls(t *testing.T) {
 	_, pool := migrated(t)
 	l := open(t, pool).Limits()
 	exec(t, pool, `INSERT INTO usher.limits SELECT 'old', int4send(i), '{}', 1 FROM generate_series(1, 2000) AS i`)

@@ -32,7 +32,7 @@ func TestRecords(t *testing.T) {
 	}
 }
 
-func TestARecordThatCannotBeReadIsNeitherFreeNorReplayed(t *testing.T) {
+func TestAKeyWhoseRecordCannotBeReadIsNeitherFreeNorReplayed(t *testing.T) {
 	_, pool := migrated(t)
 	r := open(t, pool).Idempotency()
 	for name, poison := range map[string]string{
@@ -85,7 +85,7 @@ func TestAClaimOfOneOwnerDoesNotEndThatOfAnother(t *testing.T) {
 	}
 }
 
-func TestGenerationsGrowIfTheClockIsSetBack(t *testing.T) {
+func TestGenerationsGrowEvenIfTheClockIsSetBack(t *testing.T) {
 	_, pool := migrated(t)
 	r := open(t, pool).Idempotency()
 	c := claim()

@@ -58,7 +58,7 @@ func TestCallsThatBreakTheContract(t *testing.T) {
 	}
 }
 
-func TestOneIDForTwoCalls(t *testing.T) {
+func TestTwoCallsWithOneIDAreAnError(t *testing.T) {
 	l := open(t, servers.Redis(t).Addr, newPrefix()).Limits()
 	d := take(t, l, charge("p", limits["rolling window"], 1))
 	if err := l.Adjust(t.Context(), d); err == nil {

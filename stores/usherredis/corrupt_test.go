@@ -45,7 +45,7 @@ func damages(value string) map[string][]string {
 	return all
 }
 
-func TestWhatCannotBeReadChargesNothing(t *testing.T) {
+func TestUnreadableDataChargesNothing(t *testing.T) {
 	s := servers.Redis(t)
 	client := connect(t, s.Addr)
 	for name, limit := range limits {
@@ -121,7 +121,7 @@ func TestScriptsSurviveEveryByte(t *testing.T) {
 	}
 }
 
-func TestResultsOfAnEarlierCallThatCannotBeRead(t *testing.T) {
+func TestUnreadableResultsOfAnEarlierCallAreAnError(t *testing.T) {
 	s := servers.Redis(t)
 	client := connect(t, s.Addr)
 	prefix := newPrefix()
@@ -140,7 +140,7 @@ func TestResultsOfAnEarlierCallThatCannotBeRead(t *testing.T) {
 	wantLeft(t, l, d.Charges[0], 4)
 }
 
-func TestARecordThatCannotBeReadIsNoFreeKey(t *testing.T) {
+func TestAKeyWhoseRecordCannotBeReadIsNotFree(t *testing.T) {
 	s := servers.Redis(t)
 	client := connect(t, s.Addr)
 	i := open(t, s.Addr, newPrefix()).Idempotency()

@@ -157,7 +157,7 @@ func TestCloseEndsCallsThatAreRunning(t *testing.T) {
 	}
 }
 
-func TestAStoreIsClosedAlone(t *testing.T) {
+func TestClosingAStoreLeavesTheOtherOpen(t *testing.T) {
 	r := open(t, servers.Redis(t).Addr, newPrefix())
 	if err := r.Limits().Close(); err != nil {
 		t.Fatal(err)

@@ -145,7 +145,7 @@ func TestAClusterRunsEveryScriptOnOneSlot(t *testing.T) {
 }
 
 // A key is removed once its value makes no difference any more.
-func TestKeysGoWithTheirUse(t *testing.T) {
+func TestKeysAreRemovedOnceTheyMakeNoDifference(t *testing.T) {
 	s := servers.Redis(t)
 	l := open(t, s.Addr, newPrefix()).Limits()
 	var charges []ratelimit.Charge

@@ -11,7 +11,7 @@ import (
 
 // If the clock of the server is set back, a claim still gets a greater generation than the
 // one before.
-func TestGenerationsGrowThoughTheClockIsSetBack(t *testing.T) {
+func TestGenerationsGrowEvenIfTheClockIsSetBack(t *testing.T) {
 	i := open(t, servers.Redis(t).Addr, newPrefix()).Idempotency()
 	now := time.Unix(1_800_000_000, 0)
 	usherredis.SetClock(i, func() time.Time { return now })

@@ -78,8 +78,8 @@ function make.r()
 
   function rolling.start(u, now, debts)
     u.used, u.stamps = 0, ''
-    -- A whole debt counts until its last unit expires, so never too little counts. A debt
-    -- that ends later is part of a greater one.
+    -- A debt counts as a whole until its last unit expires, so never too little counts. A
+    -- debt that ends later is part of a greater one.
     table.sort(debts, function(a, b) return a.ends > b.ends end)
     for _, d in ipairs(debts) do
       local more = math.min(d.used, u.quota) - u.used
@@ -124,8 +124,8 @@ function make.r()
     end
     local moved = math.min(cost, math.max(u.quota - u.used, 0))
     if moved > 0 then
-      -- Add to the original charge, where a refund finds the units; but if that charge has
-      -- expired, they would count for nothing.
+      -- These units are added to the original charge, where a refund finds them; but if
+      -- that charge has expired, they would not count.
       if at > now or now - at >= u.per then
         at = now
       end

@@ -93,13 +93,13 @@ BEGIN
 			ELSE
 				ours.generation := greatest(ours.generation, r.generation + 1);
 			END IF;
-			-- Only if the record still is what was read.
+			-- This changes the record only if it is still the one that was read.
 			UPDATE records SET token = ours.token, fingerprint = ours.fingerprint, state = 1, status = 0,
 				generation = ours.generation, lease_ends = ours.lease_ends, expires = ours.expires, payload = NULL
 			WHERE owner = p_owner AND name = p_name AND token = r.token AND state = r.state
 				AND generation = r.generation AND lease_ends = r.lease_ends AND expires = r.expires;
 		END IF;
-		-- Otherwise another call came first: what it has done decides.
+		-- Otherwise another call came first, and the loop decides again by its result.
 		EXIT WHEN FOUND;
 	END LOOP;
 	RETURN QUERY SELECT 1::smallint, true, ours.generation, ours.fingerprint, p_lease, 0, NULL::bytea;
@@ -132,8 +132,8 @@ DECLARE
 	claim   record;
 	stored  records;
 BEGIN
-	-- A transaction that finishes one claim must not delay the leases of all others. So
-	-- what is locked is skipped here.
+	-- A transaction that finishes one claim must not delay the leases of all others, so
+	-- locked records are skipped here.
 	WITH free AS (
 		SELECT c.i, r.owner, r.name
 		FROM unnest(owners, names, tokens) WITH ORDINALITY AS c (owner, name, token, i)
@@ -155,7 +155,7 @@ BEGIN
 		IF (stored.token = claim.token AND stored.state = 1 AND stored.expires > clock_timestamp()) IS NOT TRUE THEN
 			RETURN NEXT claim.i;
 		ELSIF stored.lease_ends <= clock_timestamp() THEN
-			-- Another claim may have locked the record to take the key over.
+			-- Another claim may have locked the record to take over the key.
 			UPDATE records SET lease_ends = clock_timestamp() + lease,
 				expires = greatest(expires, clock_timestamp() + lease)
 			WHERE owner = claim.owner AND name = claim.name AND token = claim.token AND state = 1 AND expires > clock_timestamp();
@@ -163,8 +163,8 @@ BEGIN
 				RETURN NEXT claim.i;
 			END IF;
 		END IF;
-		-- Otherwise a call of the owner itself has locked it: as long as the lease lasts,
-		-- nobody else can take the key, and while it is locked neither.
+		-- Otherwise a call of the owner itself has locked the record. Nobody else can take
+		-- the key while the lease lasts, or while the record is locked.
 	END LOOP;
 END $$;
 

@@ -11,18 +11,18 @@ CREATE TYPE usage AS (
 	burst     bigint,   -- of a token bucket
 	period    bigint,   -- in microseconds; the unit of a calendar window
 	zone      text,     -- the time zone of a calendar window
-	-- What was charged under another limit of the key and did not fit here. Refunds reduce
-	-- it first, since these units were never charged here.
+	-- The units that were charged under another limit of the key and did not fit here.
+	-- Refunds reduce them first, since they were never charged here.
 	missed    bigint,
 	-- Of a token bucket: the instant at which it is full, in microseconds * quota. In this
 	-- unit a token is earned in exactly "period".
 	full_at   numeric,
 	-- Of a window.
 	used      bigint,
-	-- Of a rolling window: instants and what was charged then, in turn, oldest first.
+	-- Of a rolling window: the instants of charges and their costs, in turn, oldest first.
 	stamps    bigint[],
 	-- Of a calendar window: when the key first used it, when it ends, and when the next one
-	-- ends, which equals the former if it is not known.
+	-- ends. The latter equals ends if it is not known.
 	opened    bigint,
 	ends      bigint,
 	next_ends bigint
@@ -141,8 +141,8 @@ BEGIN
 	WHEN 2 THEN
 		u.used := 0;
 		u.stamps := '{}';
-		-- A whole debt counts until its last unit expires, so never too little counts. A debt
-		-- that ends later is part of a greater one.
+		-- A debt counts as a whole until its last unit expires, so never too little counts.
+		-- A debt that ends later is part of a greater one.
 		FOR d IN
 			SELECT debts[i] AS used, debts[i + 1] AS until FROM generate_series(1, cardinality(debts), 2) AS i
 			ORDER BY debts[i + 1] DESC
@@ -180,8 +180,8 @@ BEGIN
 		IF cost > 0 THEN
 			moved := least(cost, u.quota - u.used);
 			IF moved > 0 THEN
-				-- Added to the original charge, where a refund finds the units; but if that
-				-- charge has expired, they would count for nothing.
+				-- These units are added to the original charge, where a refund finds them;
+				-- but if that charge has expired, they would not count.
 				u.stamps := add_v1(u.stamps, CASE WHEN at > now OR now - at >= u.period THEN now ELSE at END, moved);
 			END IF;
 		ELSIF cost < 0 THEN

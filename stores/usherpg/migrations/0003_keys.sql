@@ -58,8 +58,8 @@ BEGIN
 			END IF;
 			usages[i] := u;
 		ELSIF u.algorithm = 1 AND u.full_at > now::numeric * u.quota + u.burst::numeric * u.period THEN
-			-- An empty bucket is full after its burst. Only if the clock was set back can that
-			-- be further away.
+			-- An empty bucket is full after its burst. The bucket can be full later than
+			-- that only if the clock was set back.
 			u.full_at := now::numeric * u.quota + u.burst::numeric * u.period;
 			usages[i] := u;
 		END IF;

@@ -37,7 +37,8 @@ LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
 	n      integer  := cardinality(policies);
 	rows   limits[] := lock_v1(policies, keys, quotas);
-	-- Read with all rows locked, so that the time of a key does not go back.
+	-- The clock is read after all rows are locked, so that the time of a key does not go
+	-- back.
 	now    bigint   := microseconds_v1(clock);
 	after  limits[] := rows; -- what the rows will be
 	r      limits;
@@ -231,7 +232,7 @@ LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
 	now bigint;
 BEGIN
-	-- As in lock, or else two calls could wait for each other.
+	-- The order is that of lock, or two calls could wait for each other.
 	PERFORM 1 FROM limits l
 	WHERE (l.policy, l.key) IN (SELECT p, k FROM unnest(policies, keys) AS x (p, k))
 	ORDER BY l.policy, l.key FOR UPDATE;
