@@ -15,11 +15,11 @@ import (
 	"github.com/usher-go/usher/ratelimit/ratelimittest"
 )
 
-// A model is a store as simple as it can be: its clock has microseconds, as those of
-// stores on a server do, and it computes with rational numbers and plain lists.
+// A model is a store that is as simple as it can be: its clock has microseconds, like those
+// of stores on servers, and it computes with rational numbers and plain lists.
 type model struct {
 	now func() int64
-	// ahead deals with a usage whose instants are in the future, since the clock was set
+	// ahead handles a usage whose instants are in the future because the clock was set
 	// back.
 	ahead func(u *modelUsage, now int64) error
 
@@ -137,7 +137,7 @@ func (m *model) Close() error {
 	return nil
 }
 
-// once calls decide, unless the call is a repetition or cannot be decided.
+// once calls decide, unless the call is repeated or cannot be decided.
 func (m *model) once(d *ratelimit.Decision, decide func(now int64)) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

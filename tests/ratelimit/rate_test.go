@@ -11,8 +11,8 @@ import (
 	"github.com/usher-go/usher/ratelimit"
 )
 
-// A token bucket admits what one of golang.org/x/time/rate admits, except within two
-// microseconds of the boundary, where that one rounds.
+// A token bucket admits what a limiter of golang.org/x/time/rate admits, except within two
+// microseconds of the boundary, where that limiter rounds.
 func TestTokenBucketsAgreeWithRate(t *testing.T) {
 	check(t, func(t *rapid.T) {
 		quota := rapid.IntRange(1, 5000).Draw(t, "quota")

@@ -76,8 +76,8 @@ func (u *modelUsage) expire(now int64) {
 	u.stamps = slices.DeleteFunc(u.stamps, func(s modelStamp) bool { return now >= s.at+per })
 }
 
-// turn opens the window that contains now, unless the present one does. Without windows it
-// is the next one.
+// turn opens the window that contains now, unless the present one does. If the caller has
+// given no windows, that is the next window.
 func (u *modelUsage) turn(windows *[2]ratelimit.Window, now int64) {
 	if now < u.end {
 		return
