@@ -23,10 +23,10 @@ func Wrong(t *testing.T) string {
 	return name
 }
 
-// WantFailures shows that a suite finds what is wrong with each of these stores, by name.
-// It runs the named test of the calling package for each, in a process of its own, in which
-// [Wrong] returns the name of the store. The row of the suite that row returns must fail,
-// and only that row is run; an empty row means the whole test.
+// WantFailures shows that a suite finds the fault of each of these wrong stores, which are
+// listed by name. It runs the named test of the calling package for each store, in a
+// process of its own, in which [Wrong] returns the name of the store. Only the row of the
+// suite that row returns is run, and it must fail; an empty row means the whole test.
 func WantFailures[W any](t *testing.T, test string, stores map[string]W, row func(W) string) {
 	t.Helper()
 	// Most of these processes only wait.
