@@ -173,8 +173,13 @@ func testWatchers(t *testing.T, s apikey.Store) {
 	n := notifier(t, s)
 	// So that calls that overlap are noticed.
 	slow := func() { time.Sleep(200 * time.Microsecond) }
-	first, second := newWatch(t, n, slow), newWatch(t, n, slow)
-	hashes := make([]apikey.Hash, 200)
+	// A watch that asks for what is new must ask while changes are under way, to be seen to
+	// miss one that is committed after a later one. So there are several, and many changes.
+	var watches []*watch
+	for range 4 {
+		watches = append(watches, newWatch(t, n, slow))
+	}
+	hashes := make([]apikey.Hash, 600)
 	counts := each(len(hashes), func(i int) error {
 		r := newRecord()
 		hashes[i] = r.Hash
@@ -183,12 +188,16 @@ func testWatchers(t *testing.T, s apikey.Store) {
 	if counts[nil] != len(hashes) {
 		t.Fatalf("outcomes: %v", counts)
 	}
-	first.await("each change for one watcher", hashes...)
-	second.await("each change for the other watcher", hashes...)
-	first.end()
+	for i, w := range watches {
+		w.await(fmt.Sprintf("each change for watcher %d", i), hashes...)
+	}
+	last := watches[0]
+	for _, w := range watches[1:] {
+		w.end()
+	}
 	r := insert(t, s, newRecord())
-	second.await("a change after the other watch has ended", r.Hash)
-	second.end()
+	last.await("a change after the other watches have ended", r.Hash)
+	last.end()
 }
 
 // A watcher that cannot keep up gets all changes late, or Watch returns an error. No change

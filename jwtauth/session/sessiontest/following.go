@@ -119,8 +119,10 @@ func testOneOrder(t *testing.T, r Revocations) {
 	stores := []jwtauth.RevocationSource{r.Open(t), r.Open(t)}
 	issuer := unique()
 	followers := []*follower{follow(t, stores[0], "", issuer), follow(t, stores[1], "", issuer)}
-	const n = 100
-	// Another follower comes and goes.
+	const n = 300
+	// Another follower connects, gets a few, and leaves, again and again. A client needs some
+	// time to connect.
+	const few = 7
 	var (
 		coming sync.WaitGroup
 		parts  []jwtauth.Revocation
@@ -129,14 +131,16 @@ func testOneOrder(t *testing.T, r Revocations) {
 	coming.Go(func() {
 		after := ""
 		for end := time.Now().Add(patience); len(parts) < n && time.Now().Before(end); {
-			ctx, cancel := context.WithTimeout(t.Context(), soon)
+			ctx, cancel := context.WithTimeout(t.Context(), 5*soon)
+			enough := len(parts) + few
 			_ = stores[0].Follow(ctx, after, func() {}, func(r jwtauth.Revocation) {
 				if ctx.Err() != nil {
 					return
 				}
 				if after = r.Position; r.Issuer == issuer {
-					parts = append(parts, r)
-					cancel()
+					if parts = append(parts, r); len(parts) == enough {
+						cancel()
+					}
 				}
 			})
 			cancel()
