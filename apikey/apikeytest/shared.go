@@ -38,7 +38,7 @@ func TestShared(t *testing.T, s Shared) {
 		name string
 		run  func(*testing.T, Shared)
 	}{
-		{"what one client stores another finds", testClients},
+		{"each client finds what another has stored", testClients},
 		{"the limit holds across clients", testSharedLimit},
 		{"one of the parallel changes by two clients succeeds", testSharedChanges},
 		{"a client is notified of the changes by another", testSharedNotices},
@@ -47,7 +47,7 @@ func TestShared(t *testing.T, s Shared) {
 		{"a watch ends when the server is silent", testSilentWatch},
 		{"no key in a cache outlasts a silent watch", testSilentCache},
 		{"a client that is closed leaves the others open", testClosedClient},
-		{"what cannot be read is never taken for missing", testPoison},
+		{"unreadable data is never taken for missing", testPoison},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, s) })
 	}

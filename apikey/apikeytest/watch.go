@@ -173,8 +173,9 @@ func testWatchers(t *testing.T, s apikey.Store) {
 	n := notifier(t, s)
 	// So that calls that overlap are noticed.
 	slow := func() { time.Sleep(200 * time.Microsecond) }
-	// A watch that asks for what is new must ask while changes are under way, to be seen to
-	// miss one that is committed after a later one. So there are several, and many changes.
+	// A watch that polls for new changes may miss one that is committed after a later one,
+	// but only if it polls while changes are under way. So there are several watches, and
+	// many changes.
 	var watches []*watch
 	for range 4 {
 		watches = append(watches, newWatch(t, n, slow))

@@ -12,7 +12,7 @@ import (
 
 const (
 	updates      = "an update replaces the settings and nothing else"
-	empties      = "an update to nothing replaces the settings too"
+	empties      = "an update to empty values also replaces the settings"
 	oldRevisions = "an update of an old revision changes nothing"
 	rotations    = "a rotation updates one key and adds another"
 	revocations  = "revoking a revoked key changes nothing"

@@ -21,7 +21,7 @@ type flaw struct {
 }
 
 const (
-	another   = "what one client stores another finds"
+	another   = "each client finds what another has stored"
 	atALimit  = "the limit holds across clients"
 	oneOfTwo  = "one of the parallel changes by two clients succeeds"
 	byAnother = "a client is notified of the changes by another"
@@ -30,7 +30,7 @@ const (
 	unwatched = "a watch ends when the server is silent"
 	cached    = "no key in a cache outlasts a silent watch"
 	others    = "a client that is closed leaves the others open"
-	poison    = "what cannot be read is never taken for missing"
+	poison    = "unreadable data is never taken for missing"
 )
 
 // retried repeats a call if its reply is lost.

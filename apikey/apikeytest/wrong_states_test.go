@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	likeAnyOther = "a key that does not work now is a key like any other"
+	likeAnyOther = "a key that is refused now is stored and changed like any other"
 	limits       = "the limit counts keys that have not ended and are not replaced"
 	atLimit      = "a change that is repeated at the limit is a conflict"
 )
