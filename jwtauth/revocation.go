@@ -15,9 +15,9 @@ type Revocations interface {
 	// Revoked reports whether t was revoked: by its issuer and ID, by its issuer and
 	// session, or because it was issued to its subject before some time. Do not identify a
 	// token by its text or a hash of its text: one token may have several texts. The ID,
-	// session and subject of a token may be text that no database can keep: such text was
-	// not revoked, and is no error. An error leads to a 503, and so does a call that panics
-	// or takes too long.
+	// session and subject of a token may be text that no database can keep. Such text was
+	// never revoked, and must not cause an error. An error leads to a 503, and so does a
+	// call that panics or takes too long.
 	Revoked(ctx context.Context, t *Token) (bool, error)
 }
 

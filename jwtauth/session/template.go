@@ -44,8 +44,8 @@ func checkTemplate(template *Session, now time.Time) error {
 	return nil
 }
 
-// isSubject reports whether sessions may be of a subject. No other has any, and its name
-// must not reach the store.
+// isSubject reports whether a subject may have sessions. Any other subject has none, and
+// its name must not reach the store.
 func isSubject(s string) bool { return s != "" && isText(s, maxSubject) }
 
 // isID reports whether a session may have this ID, which may come from a client.

@@ -120,8 +120,8 @@ func testOneOrder(t *testing.T, r Revocations) {
 	issuer := unique()
 	followers := []*follower{follow(t, stores[0], "", issuer), follow(t, stores[1], "", issuer)}
 	const n = 300
-	// Another follower connects, gets a few, and leaves, again and again. A client needs some
-	// time to connect.
+	// Another follower repeatedly connects, receives a few revocations, and leaves. A
+	// client needs some time to connect.
 	const few = 7
 	var (
 		coming sync.WaitGroup

@@ -17,7 +17,7 @@ type Revocations struct {
 	Open func(testing.TB) jwtauth.RevocationSource
 	// Block makes the server silent for all clients, as in [Shared].
 	Block func(testing.TB) (unblock func())
-	// Poison makes every revocation unreadable that the server has.
+	// Poison makes every revocation on the server unreadable.
 	Poison func(testing.TB)
 }
 
@@ -30,7 +30,7 @@ func TestRevocations(t *testing.T, r Revocations) {
 		has  bool
 		run  func(*testing.T, Revocations)
 	}{
-		{"what was revoked is revoked at once, and nothing else", true, testRevoked},
+		{"a revocation takes effect at once, and on nothing else", true, testRevoked},
 		{"issuers and IDs that look alike are different", true, testAlike},
 		{"an invalid issuer or ID is an error", true, testInvalid},
 		{"a revocation only grows", true, testGrows},
@@ -42,7 +42,7 @@ func TestRevocations(t *testing.T, r Revocations) {
 		{"an unknown position is refused", true, testPosition},
 		{"a context that has ended ends the call", true, testRevocationsContext},
 		{"following a silent server ends within a second", r.Block != nil, testSilence},
-		{"what cannot be read is corrupt", r.Poison != nil, testPoisonedList},
+		{"unreadable data is ErrCorrupt", r.Poison != nil, testPoisonedList},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if !test.has {
@@ -161,7 +161,7 @@ func testInvalid(t *testing.T, r Revocations) {
 		}
 	}
 	wantRevokedTokens(t, s, false, jwtauth.Token{Issuer: u}, jwtauth.Token{Issuer: u, ID: u[1:]})
-	// A token may have such text all the same. What else it has still counts.
+	// A token may nevertheless have such text. Its other claims still count.
 	revokeToken(t, s, u, "revoked")
 	for _, bad := range []string{"\x00", "x\x00" + u, u + "\xff", strings.Repeat("x", 1025), strings.Repeat("x", 100_000)} {
 		wantRevokedTokens(t, s, false,

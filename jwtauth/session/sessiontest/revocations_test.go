@@ -219,7 +219,7 @@ const (
 	added     = "a follower gets what is added, in order"
 	continued = "a follower that continues from a position has no gap"
 	lookAlike = "issuers and IDs that look alike are different"
-	atOnce    = "what was revoked is revoked at once, and nothing else"
+	atOnce    = "a revocation takes effect at once, and on nothing else"
 	grows     = "a revocation only grows"
 	extended  = "an extended revocation is passed on again"
 	silence   = "following a silent server ends within a second"
@@ -512,7 +512,7 @@ var sources = map[string]wrongSource{
 	}), "a context that has ended ends the call"},
 	"does not notice silence":        {func() *source { return &source{listServer: &listServer{patient: true}} }, silence},
 	"ends without an error":          {func() *source { return &source{listServer: &listServer{gap: true}} }, silence},
-	"leaves out what cannot be read": {func() *source { return &source{listServer: &listServer{readable: true}} }, "what cannot be read is corrupt"},
+	"leaves out what cannot be read": {func() *source { return &source{listServer: &listServer{readable: true}} }, "unreadable data is ErrCorrupt"},
 }
 
 func TestWrongRevocationsFail(t *testing.T) {

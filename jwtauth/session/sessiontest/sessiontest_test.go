@@ -196,15 +196,15 @@ type wrongStore struct {
 const (
 	atBounds  = "a record with every field at its bound is returned as it was stored"
 	alike     = "subjects that look alike are two subjects"
-	parallel  = "parallel inserts leave as many live sessions as they may"
+	parallel  = "parallel inserts leave exactly as many live sessions as the limit"
 	leastLast = "an insert ends the sessions that were refreshed least recently"
-	counts    = "an insert counts live sessions of its subject alone"
+	counts    = "an insert counts only live sessions of its subject"
 	oneByte   = "handles that differ in one byte are of two sessions"
 	then      = "a revocation returns the session as it then is"
 	foreign   = "a session that does not exist or is of another subject is not revoked"
 	together  = "a subject's sessions are revoked together"
-	live      = "a list has the live sessions alone"
-	order     = "a list has the session that was refreshed last first"
+	live      = "a list has only live sessions"
+	order     = "a list begins with the session that was refreshed last"
 	replaces  = "an update replaces the rotation and nothing else"
 )
 
@@ -274,7 +274,7 @@ var stores = map[string]wrongStore{
 		revoke: func(m *session.Memory, c ctx, subject, id string, at time.Time) (session.Session, error) {
 			return m.Revoke(c, subject, strings.ToLower(id), at)
 		},
-	}, "IDs that differ in case alone are of two sessions"},
+	}, "IDs that differ only in case are of two sessions"},
 	"takes a handle twice": {store{insert: func(m *session.Memory, c ctx, r session.Record, limit int) ([]session.Session, error) {
 		ended, err := m.Insert(c, r, limit)
 		if err == session.ErrConflict { //nolint:errorlint // as a Memory returns it
@@ -304,7 +304,7 @@ var stores = map[string]wrongStore{
 		return sorted(live, func(a, b session.Session) int {
 			return cmp.Or(b.RefreshedAt.Compare(a.RefreshedAt), cmp.Compare(a.ID, b.ID))
 		})
-	}), "of sessions that were refreshed at one time the one with the lesser ID is ended"},
+	}), "of sessions refreshed at the same time the one with the lesser ID is ended"},
 	"ends one at most": {store{insert: func(m *session.Memory, c ctx, r session.Record, limit int) ([]session.Session, error) {
 		live, err := m.List(c, r.Subject, r.CreatedAt)
 		if err != nil {
@@ -402,7 +402,7 @@ var stores = map[string]wrongStore{
 			s[i].Data = nil
 		}
 		return s
-	}), "a list has the sessions of one subject alone"},
+	}), "a list has only the sessions of its subject"},
 
 	// Rotations.
 	"has two valid tokens": {store{update: func(m *session.Memory, c ctx, r session.Record) error {

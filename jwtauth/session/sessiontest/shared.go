@@ -27,8 +27,8 @@ type Shared struct {
 	// Cut loses the response to the next call of each client, after the server has executed
 	// the call.
 	Cut func(testing.TB)
-	// Poison makes every session unreadable that the server has. Those that are inserted
-	// later can be read.
+	// Poison makes every session on the server unreadable. Sessions that are inserted later
+	// can be read.
 	Poison func(testing.TB)
 }
 
@@ -41,13 +41,13 @@ func TestShared(t *testing.T, s Shared) {
 		run  func(*testing.T, Shared)
 	}{
 		{"a client sees what another one has changed", true, testClients},
-		{"parallel inserts of two clients leave as many live sessions as they may", true, testClientsCap},
+		{"parallel inserts of two clients leave exactly as many live sessions as the limit", true, testClientsCap},
 		{"one of the parallel rotations of two clients succeeds", true, testClientsRotate},
 		{"closing a client leaves the others open", true, testClientsClose},
 		{"a call whose response was lost can be repeated", s.Cut != nil, testCut},
 		{"a call of a silent server ends with its context", s.Block != nil, testBlock},
 		{"closing a client ends its calls of a silent server", s.Block != nil, testBlockClose},
-		{"what cannot be read is corrupt", s.Poison != nil, testPoison},
+		{"unreadable data is ErrCorrupt", s.Poison != nil, testPoison},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if !test.has {
