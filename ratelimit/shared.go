@@ -25,7 +25,8 @@ type sharedStore struct {
 	seq     atomic.Uint64
 	takes   *guard.Guard
 	adjusts *guard.Guard
-	// What a call that has failed may have left must not delay the calls of requests.
+	// A failed call may have left places; freeing them must not delay the calls of
+	// requests.
 	frees *guard.Guard
 }
 
@@ -136,11 +137,11 @@ func (s *sharedStore) refund(late *Decision) {
 // freePause is the pause between two attempts to free places.
 const freePause = 50 * time.Millisecond
 
-// free frees, in the background, the places that a call of Take or Adjust may have left in
-// use, although it has failed: a server may execute a call whose caller has given up.
-// Otherwise no request could have them until their leases end. This is safe, because the
-// ID of the decision shows whether there are any. If freeing them fails too, they end with
-// their leases.
+// free frees, in the background, the places that a failed call of Take or Adjust may have
+// left in use: a server may execute a call whose caller has given up. Otherwise no request
+// could take these places until their leases end. This is safe, because the ID of the
+// decision shows whether there are any. If free fails too, the places end with their
+// leases.
 func (s *sharedStore) free(failed *Decision) {
 	var charges []Charge
 	for _, c := range failed.Charges {
