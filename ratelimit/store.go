@@ -89,10 +89,10 @@ type Store interface {
 	// it sets the same results, and the units are moved once.
 	Adjust(ctx context.Context, d *Decision) error
 
-	// Renew starts the leases of at most [MaxRenew] places again, and returns the places
-	// that are not in use: their lease has ended, they were refunded, or they are unknown.
-	// It never takes a place. If it cannot read some places, it renews the others and
-	// returns an error. Callers may repeat it at any time.
+	// Renew starts the leases of at most [MaxRenew] places again. It returns the places that
+	// are lost, in any order, and changes nothing about them: their lease has ended, they
+	// were refunded, they are unknown, or their data cannot be read. It renews all others,
+	// and never takes a place. Callers may repeat it at any time.
 	Renew(ctx context.Context, places []Place, lease time.Duration) (lost []Place, err error)
 
 	// Close releases the resources of the store. Later calls return [usher.ErrClosed], and

@@ -38,7 +38,8 @@ type flaws struct {
 	panics       bool // what cannot be read makes a client panic
 	unavailable  bool // what cannot be read is reported as usher.ErrUnavailable
 	firstAlone   bool // only the first charge of a call is checked
-	lostPlaces   bool // places that cannot be read are not reported
+	hidesPlaces  bool // places that cannot be read are not reported as lost
+	failsRenewal bool // a renewal fails if it cannot read a place, and renews the others
 	renewsNone   bool // no place is renewed beside one that cannot be read
 	repairs      bool // the failed call removes what cannot be read
 	staysDown    bool // a client never works again after a call has failed
@@ -204,21 +205,24 @@ func (c *client) Renew(ctx context.Context, places []ratelimit.Place, lease time
 	own := slices.Clone(places)
 	lost := make(chan []ratelimit.Place, 1)
 	err := c.call(ctx, func(s ratelimit.Store) error {
-		var readable []ratelimit.Place
+		var readable, unreadable []ratelimit.Place
 		var corrupt error
 		for i, p := range own {
 			err := c.readable([]slot{{p.Policy, p.Key}})
-			if err == nil || i > 0 && c.flaws.firstAlone {
+			switch {
+			case err == nil || i > 0 && c.flaws.firstAlone:
 				readable = append(readable, p)
-			} else if !c.flaws.lostPlaces {
+			case c.flaws.failsRenewal:
 				corrupt = err
+			case !c.flaws.hidesPlaces:
+				unreadable = append(unreadable, p)
 			}
 		}
-		if corrupt != nil && c.flaws.renewsNone {
-			return corrupt
+		if unreadable != nil && c.flaws.renewsNone {
+			readable = nil
 		}
 		some, err := s.Renew(context.WithoutCancel(ctx), readable, lease)
-		lost <- some
+		lost <- append(some, unreadable...)
 		return errors.Join(corrupt, err)
 	}, nil)
 	if err != nil {

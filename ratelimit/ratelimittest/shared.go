@@ -50,7 +50,7 @@ func TestShared(t *testing.T, server Shared) {
 
 		{"unreadable data is an error, and no allowance", server.Poison != nil, shared.poison},
 		{"a decision with unreadable data charges nothing", server.Poison != nil, shared.poisonBeside},
-		{"places that cannot be read are neither free nor lost", server.Poison != nil, shared.poisonPlaces},
+		{"places that cannot be read are lost, and not free", server.Poison != nil, shared.poisonPlaces},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if !c.needs {

@@ -33,7 +33,7 @@ const (
 	rowCloseSilent = "Close ends calls of a silent server"
 	rowPoison      = "unreadable data is an error, and no allowance"
 	rowBeside      = "a decision with unreadable data charges nothing"
-	rowPlaces      = "places that cannot be read are neither free nor lost"
+	rowPlaces      = "places that cannot be read are lost, and not free"
 	rowCutTake     = "a Take whose reply is lost charges once when it is repeated"
 	rowCutAdjust   = "an Adjust whose reply is lost moves once when it is repeated"
 )
@@ -107,7 +107,8 @@ var sharedMistakes = map[string]sharedMistake{
 	"takes what cannot be read for a failure":   {row: rowPoison, flaws: flaws{unavailable: true}},
 	"reads the first charge alone":              {row: rowBeside, flaws: flaws{firstAlone: true}},
 	"charges what it can read":                  {row: rowBeside, client: chargesReadable},
-	"takes places that cannot be read for lost": {row: rowPlaces, flaws: flaws{lostPlaces: true}},
+	"reports no place that cannot be read":      {row: rowPlaces, flaws: flaws{hidesPlaces: true}},
+	"fails a renewal for what it cannot read":   {row: rowPlaces, flaws: flaws{failsRenewal: true}},
 	"renews nothing beside what cannot be read": {row: rowPlaces, flaws: flaws{renewsNone: true}},
 	"reads the first place alone":               {row: rowPlaces, flaws: flaws{firstAlone: true}},
 }

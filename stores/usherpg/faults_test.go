@@ -207,9 +207,9 @@ func TestWithoutRoomForAPayloadATombstoneIsKept(t *testing.T) {
 
 func TestCloseEndsTheCallsOfEachStore(t *testing.T) {
 	s, pool := migrated(t)
-	for name, closeIt := range map[string]func(*usherpg.Postgres, ...interface{ Close() error }){
-		"the store":    func(_ *usherpg.Postgres, stores ...interface{ Close() error }) {},
-		"the Postgres": func(p *usherpg.Postgres, _ ...interface{ Close() error }) { _ = p.Close() },
+	for name, closeIt := range map[string]func(*usherpg.Postgres){
+		"the store":    func(p *usherpg.Postgres) { _, _ = p.Limits().Close(), p.Idempotency().Close() },
+		"the Postgres": func(p *usherpg.Postgres) { _ = p.Close() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := open(t, pool)
@@ -227,9 +227,6 @@ func TestCloseEndsTheCallsOfEachStore(t *testing.T) {
 				})
 			}
 			time.Sleep(50 * time.Millisecond)
-			if name == "the store" {
-				_, _ = l.Close(), r.Close()
-			}
 			closeIt(p)
 			wg.Wait()
 			resume()
@@ -242,8 +239,9 @@ func TestCloseEndsTheCallsOfEachStore(t *testing.T) {
 			if err := errors.Join(l.Close(), r.Close()); err != nil {
 				t.Errorf("Close: %v", err)
 			}
-			if name == "the store" {
-				wantWorking(t, p)
+			_, err = p.IdempotencySQL().Claim(t.Context(), claim())
+			if open := name == "the store"; open != (err == nil) {
+				t.Errorf("another store: %v", err)
 			}
 			if err := pool.Ping(t.Context()); err != nil {
 				t.Errorf("the pool: %v", err)

@@ -201,28 +201,23 @@ func (s *limits) Renew(ctx context.Context, places []ratelimit.Place, lease time
 		policies[i], keys[i] = p.Policy, digest[:]
 		nodes[i], seqs[i] = int64(p.TakenBy.Node), int64(p.TakenBy.Seq)
 	}
-	var unreadable error
 	err = s.call(ctx, "renew places", func(ctx context.Context) error {
-		lost, unreadable = lost[:0], nil
+		lost = lost[:0]
 		rows, err := s.pg.pool.Query(ctx, s.renew, s.pg.now(), policies, keys, nodes, seqs, lease.Microseconds())
 		if err != nil {
 			return err
 		}
 		var i int
 		_, err = pgx.ForEachRow(rows, []any{&i}, func() error {
-			switch {
-			case 1 <= i && i <= len(places):
-				lost = append(lost, places[i-1])
-			case -len(places) <= i && i <= -1:
-				unreadable = &failure{kind: usher.ErrCorrupt, text: fmt.Sprintf("renew places: policy %q: the stored data of a key cannot be read", places[-i-1].Policy)}
-			default:
+			if i < 1 || i > len(places) {
 				return errReply
 			}
+			lost = append(lost, places[i-1])
 			return nil
 		})
 		return err
 	})
-	if err = cmp.Or(err, unreadable); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	return lost, nil

@@ -38,11 +38,13 @@ func TestLimits(t *testing.T) {
 			if err := usherpg.Migrate(t.Context(), c); err != nil {
 				t.Fatal(err)
 			}
-			p, err := usherpg.Open(c)
-			if err != nil {
-				t.Fatal(err)
-			}
-			ratelimittest.TestStore(t, func(testing.TB) ratelimit.Store { return p.Limits() })
+			ratelimittest.TestStore(t, func(t testing.TB) ratelimit.Store {
+				p, err := usherpg.Open(c)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return p.Limits()
+			})
 		})
 	}
 }

@@ -26,8 +26,8 @@ func TestRecords(t *testing.T) {
 	s, _ := migrated(t)
 	for name, mode := range modes {
 		t.Run(name, func(t *testing.T) {
-			p := open(t, connect(t, s.Addr, inMode(mode)))
-			idempotencytest.TestStore(t, func(testing.TB) idempotency.Store { return p.Idempotency() })
+			pool := connect(t, s.Addr, inMode(mode))
+			idempotencytest.TestStore(t, func(t testing.TB) idempotency.Store { return open(t, pool).Idempotency() })
 		})
 	}
 }

@@ -23,9 +23,8 @@ func TestSharedRecords(t *testing.T) {
 
 func TestTransactionsOfPgx(t *testing.T) {
 	_, pool := migrated(t)
-	p := open(t, pool)
-	idempotencytest.TestTx(t, func(testing.TB) (idempotency.TxStore[pgx.Tx], func(testing.TB) idempotencytest.Transaction[pgx.Tx]) {
-		return p.Idempotency(), func(t testing.TB) idempotencytest.Transaction[pgx.Tx] {
+	idempotencytest.TestTx(t, func(t testing.TB) (idempotency.TxStore[pgx.Tx], func(testing.TB) idempotencytest.Transaction[pgx.Tx]) {
+		return open(t, pool).Idempotency(), func(t testing.TB) idempotencytest.Transaction[pgx.Tx] {
 			// Not t.Context: some transactions are ended after it.
 			tx, err := pool.Begin(context.Background())
 			if err != nil {
@@ -46,15 +45,14 @@ func TestTransactionsOfPgx(t *testing.T) {
 
 func TestTransactionsOfDatabaseSQL(t *testing.T) {
 	s, pool := migrated(t)
-	p := open(t, pool)
 	config, err := pgx.ParseConfig(servers.DSN(s.Addr))
 	if err != nil {
 		t.Fatal(err)
 	}
 	db := stdlib.OpenDB(*config)
 	t.Cleanup(func() { _ = db.Close() })
-	idempotencytest.TestTx(t, func(testing.TB) (idempotency.TxStore[usherpg.SQLTx], func(testing.TB) idempotencytest.Transaction[usherpg.SQLTx]) {
-		return p.IdempotencySQL(), func(t testing.TB) idempotencytest.Transaction[usherpg.SQLTx] {
+	idempotencytest.TestTx(t, func(t testing.TB) (idempotency.TxStore[usherpg.SQLTx], func(testing.TB) idempotencytest.Transaction[usherpg.SQLTx]) {
+		return open(t, pool).IdempotencySQL(), func(t testing.TB) idempotencytest.Transaction[usherpg.SQLTx] {
 			tx, err := db.BeginTx(context.Background(), nil)
 			if err != nil {
 				t.Fatal(err)

@@ -33,6 +33,10 @@ type Postgres struct {
 	pool   *pgxpool.Pool
 	schema string
 	clock  func() time.Time // by which limits are decided in tests; nil for that of the server
+
+	limits     *limits
+	records    *records
+	sqlRecords *sqlRecords
 }
 
 // Open returns the stores of a database. It does not connect, so a program can start
@@ -42,7 +46,10 @@ func Open(c Config) (*Postgres, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	return &Postgres{store: newStore(context.Background()), pool: c.Pool, schema: c.schema()}, nil
+	p := &Postgres{store: newStore(context.Background()), pool: c.Pool, schema: c.schema()}
+	p.limits, p.records = newLimits(p), newRecords(p)
+	p.sqlRecords = &sqlRecords{newRecords(p)}
+	return p, nil
 }
 
 // check returns the faults of c.
@@ -84,18 +91,19 @@ func (p *Postgres) function(name string) string {
 	return pgx.Identifier{p.schema, name}.Sanitize()
 }
 
-// Limits returns a store of rate limits. Call it once and use the store for all limiters of
-// a program: each call returns another store. Closing the store leaves p open.
-func (p *Postgres) Limits() ratelimit.Store { return newLimits(p) }
+// Limits returns the store of rate limits: the same one each time. Closing it leaves p and
+// the other stores open.
+func (p *Postgres) Limits() ratelimit.Store { return p.limits }
 
-// Idempotency returns a store of idempotency keys. A handler that keeps its own data in the
+// Idempotency returns the store of idempotency keys: the same one each time. A handler that keeps its own data in the
 // same database ends its claim in its own transaction, with FinishTx: its effect and the
-// record of it are then stored together, or not at all. Closing the store leaves p open.
-func (p *Postgres) Idempotency() idempotency.TxStore[pgx.Tx] { return newRecords(p) }
+// record of it are then stored together, or not at all. Closing the store leaves p and the
+// other stores open.
+func (p *Postgres) Idempotency() idempotency.TxStore[pgx.Tx] { return p.records }
 
-// IdempotencySQL returns a store like that of [Postgres.Idempotency], for handlers whose
+// IdempotencySQL returns another store of the same keys as [Postgres.Idempotency], for handlers whose
 // transactions are those of database/sql, or of a library over it.
-func (p *Postgres) IdempotencySQL() idempotency.TxStore[SQLTx] { return &sqlRecords{newRecords(p)} }
+func (p *Postgres) IdempotencySQL() idempotency.TxStore[SQLTx] { return p.sqlRecords }
 
 // Close closes p and all its stores: later calls return [usher.ErrClosed], and running
 // calls end at once. It leaves the pool open. A second Close does nothing and returns nil.

@@ -72,8 +72,10 @@ func TestUnreadableDataChargesNothing(t *testing.T) {
 					back.Cost = -1
 					check("Adjust", l.Adjust(t.Context(), decision(beside, back)))
 					if limit.Algorithm() == ratelimit.AlgorithmConcurrency {
-						_, err := l.Renew(t.Context(), []ratelimit.Place{{Policy: c.Policy, Key: c.Key, TakenBy: taken.TakenBy}}, time.Minute)
-						check("Renew", err)
+						place := ratelimit.Place{Policy: c.Policy, Key: c.Key, TakenBy: taken.TakenBy}
+						if lost, err := l.Renew(t.Context(), []ratelimit.Place{place}, time.Minute); err != nil || len(lost) != 1 {
+							t.Errorf("Renew: lost %v, error %v, want it lost", lost, err)
+						}
 					}
 				})
 			}

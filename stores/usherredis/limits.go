@@ -198,19 +198,14 @@ func limitError(err error, d *ratelimit.Decision, asked []int) error {
 	case code == "LIMIT":
 		return fmt.Errorf("usherredis: policy %q: a limit with a quota or a burst above 1e9", policy)
 	case code == "CORRUPT" && policy != "":
-		return unreadable(policy)
+		return corrupt("policy " + strconv.Quote(policy))
 	case code == "CORRUPT":
 		return corrupt("the results of an earlier call")
 	}
 	return err
 }
 
-func unreadable(policy string) error {
-	return corrupt("policy " + strconv.Quote(policy))
-}
-
-// Renew implements [ratelimit.Store]. If some places cannot be read, it renews the others
-// and returns an error.
+// Renew implements [ratelimit.Store].
 func (s *limits) Renew(ctx context.Context, places []ratelimit.Place, lease time.Duration) (lost []ratelimit.Place, err error) {
 	if len(places) > ratelimit.MaxRenew {
 		return nil, errPlaces
@@ -231,14 +226,11 @@ func (s *limits) Renew(ctx context.Context, places []ratelimit.Place, lease time
 		return nil, err
 	}
 	for i, n := range renewed {
-		switch {
-		case n == 0:
+		if n == 0 {
 			lost = append(lost, places[i])
-		case n < 0:
-			err = unreadable(places[i].Policy)
 		}
 	}
-	return lost, err
+	return lost, nil
 }
 
 // arguments returns the keys of a decision, and the first argument of each script.

@@ -223,8 +223,7 @@ BEGIN
 END $$;
 
 -- renew starts the leases of places again. It returns the positions of the places that are
--- not in use and, as negative numbers, the positions of those that cannot be read: the
--- latter do not prevent the renewal of the others.
+-- lost: not in use, or not readable.
 CREATE FUNCTION renew_places_v1(
 	clock bigint, policies text[], keys bytea[], nodes bigint[], seqs bigint[], lease bigint) RETURNS SETOF integer
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
@@ -249,8 +248,7 @@ BEGIN
 			UPDATE limits l SET expires = greatest(l.expires, now + lease)
 			WHERE (l.policy, l.key) IN (SELECT policy, key FROM renewed)
 		)
-		SELECT (CASE WHEN p.taken <= 0 OR p.lease_ends <= 0 THEN -w.i ELSE w.i END)::integer
-		FROM wanted w LEFT JOIN places p ON p.policy = w.policy AND p.key = w.key AND p.node = w.node AND p.seq = w.seq
+		SELECT w.i::integer FROM wanted w
 		WHERE NOT EXISTS (SELECT 1 FROM renewed r WHERE r.policy = w.policy AND r.key = w.key AND r.node = w.node AND r.seq = w.seq);
 END $$;
 
