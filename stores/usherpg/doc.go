@@ -1,5 +1,5 @@
-// Package usherpg keeps rate limits and idempotency keys in PostgreSQL, so that all
-// processes of a service share them.
+// Package usherpg keeps rate limits, idempotency keys, API keys, sessions and revoked tokens
+// in PostgreSQL, so that all processes of a service share them.
 //
 //	pool, err := pgxpool.New(ctx, os.Getenv("DATABASE_URL"))
 //	config := usherpg.Config{Pool: pool}
@@ -8,6 +8,8 @@
 //
 //	limiter, err := ratelimit.New(ratelimit.Config{Store: pg.Limits(), Policies: policies})
 //	once, err := idempotency.New(idempotency.Config{Store: pg.Idempotency()})
+//	cache, err := apikey.NewCache(apikey.CacheConfig{Store: pg.Keys()})
+//	mirror, err := jwtauth.NewRevocationMirror(jwtauth.RevocationMirrorConfig{Source: pg.Revocations()})
 //
 // [Postgres.Check] belongs in the health check of the program.
 //
@@ -21,6 +23,12 @@
 //   - Records of idempotency keys survive a crash of the server. With FinishTx, the effect
 //     of a handler that uses the same database and the record of it are stored together or
 //     not at all, so that the effect happens exactly once.
+//   - API keys, sessions and revocations survive a crash of the server too. Changes of API
+//     keys take effect one after the other in the whole database, as do revocations. So code
+//     that follows them gets each of them, in one order.
+//   - A [apikey.Cache] and a [jwtauth.RevocationMirror] notice a change within a tenth of a
+//     second, and a server that does not respond within one. Each of them has one connection
+//     besides those of the pool, also behind PgBouncer.
 //   - Limits are forgotten when the server crashes, or when a replica of it is promoted:
 //     their tables are not logged, and have no index on what changes, which makes decisions
 //     cheap. Every key then begins with its whole allowance.
@@ -28,7 +36,8 @@
 //     error of PostgreSQL where there is one. None contains a part of the DSN. Data that
 //     cannot be read is [usher.ErrCorrupt], never an allowance or a free key.
 //   - Later calls remove expired rows, a few at a time, without waiting for other
-//     transactions. There is no goroutine.
+//     transactions. There is no goroutine. API keys stay until [apikey.Manager.Purge]
+//     removes them.
 //   - Programs of one version and the next work side by side: the functions in the
 //     database have versions in their names.
 //

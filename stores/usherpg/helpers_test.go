@@ -2,6 +2,7 @@ package usherpg_test
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"sync/atomic"
@@ -10,9 +11,12 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/usher-go/usher/apikey"
 	"github.com/usher-go/usher/idempotency"
 	"github.com/usher-go/usher/internal/leak"
 	"github.com/usher-go/usher/internal/servers"
+	"github.com/usher-go/usher/jwtauth"
+	"github.com/usher-go/usher/jwtauth/session"
 	"github.com/usher-go/usher/ratelimit"
 	"github.com/usher-go/usher/stores/usherpg"
 )
@@ -136,7 +140,52 @@ func calls(p *usherpg.Postgres) map[string]func(context.Context) error {
 			}
 			return err
 		},
+		"Insert of a key": func(ctx context.Context) error { return p.Keys().Insert(ctx, newKey(), 0) },
+		"Touch": func(ctx context.Context) error {
+			return p.Keys().Touch(ctx, map[string]apikey.Use{"k": {At: time.Now()}})
+		},
+		"RevokeAll": func(ctx context.Context) error {
+			_, _, err := p.Keys().RevokeAll(ctx, apikey.Filter{Plan: "none"}, time.Now(), 1)
+			return err
+		},
+		"Purge": func(ctx context.Context) error {
+			_, err := p.Keys().Purge(ctx, time.Unix(0, 0), 1)
+			return err
+		},
+		"Insert of a session": func(ctx context.Context) error {
+			_, err := p.Sessions().Insert(ctx, newSession(), 1000)
+			return err
+		},
+		"RevokeSubject": func(ctx context.Context) error {
+			_, err := p.Sessions().RevokeSubject(ctx, "calls", time.Now())
+			return err
+		},
+		"Revoked": func(ctx context.Context) error {
+			_, err := p.Revocations().Revoked(ctx, &jwtauth.Token{Issuer: "calls", ID: "token"})
+			return err
+		},
+		"RevokeToken": func(ctx context.Context) error {
+			return p.Revocations().RevokeToken(ctx, "calls", "token", time.Now().Add(time.Hour))
+		},
 	}
+}
+
+// newKey returns a key that is new.
+func newKey() apikey.Record {
+	now := time.Now().UTC().Truncate(time.Microsecond)
+	r := apikey.Record{Key: apikey.Key{ID: rand.Text(), Owner: "calls", CreatedAt: now, UpdatedAt: now, Revision: 1}}
+	_, _ = rand.Read(r.Hash[:])
+	return r
+}
+
+// newSession returns a session that is new.
+func newSession() session.Record {
+	now := time.Now().UTC().Truncate(time.Microsecond)
+	r := session.Record{Revision: 1, Session: session.Session{
+		ID: rand.Text(), Subject: "calls", CreatedAt: now, RefreshedAt: now, ExpiresAt: now.Add(time.Hour), EndsAt: now.Add(time.Hour),
+	}}
+	_, _ = rand.Read(r.Handle[:])
+	return r
 }
 
 // eventually fails the test unless f returns nil within 10 seconds.

@@ -100,8 +100,8 @@ func TestProgramsMayMigrateAtTheSameTime(t *testing.T) {
 	if err := p.Check(t.Context()); err != nil {
 		t.Errorf("Check: %v", err)
 	}
-	if n := count(t, c.Pool, "SELECT count(*) FROM usher.versions"); n != 5 {
-		t.Errorf("%d versions are recorded, want 5", n)
+	if n := count(t, c.Pool, "SELECT count(*) FROM usher.versions"); n != 9 {
+		t.Errorf("%d versions are recorded, want 9", n)
 	}
 }
 
@@ -174,13 +174,13 @@ func TestASchemaOfANewerVersion(t *testing.T) {
 		serves int
 		want   error
 	}{
-		{"that serves this one is used", 5, nil},
-		{"that does not is refused", 6, usher.ErrSchema},
+		{"that serves this one is used", 9, nil},
+		{"that does not is refused", 10, usher.ErrSchema},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, pool := migrated(t)
 			p := open(t, pool)
-			exec(t, pool, fmt.Sprintf("INSERT INTO usher.versions (version, serves) VALUES (7, %d)", c.serves))
+			exec(t, pool, fmt.Sprintf("INSERT INTO usher.versions (version, serves) VALUES (11, %d)", c.serves))
 			err := usherpg.Migrate(t.Context(), usherpg.Config{Pool: pool})
 			if c.want == nil {
 				if err != nil {

@@ -10,7 +10,10 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/apikey"
 	"github.com/usher-go/usher/idempotency"
+	"github.com/usher-go/usher/jwtauth"
+	"github.com/usher-go/usher/jwtauth/session"
 	"github.com/usher-go/usher/ratelimit"
 )
 
@@ -104,6 +107,24 @@ func (p *Postgres) Idempotency() idempotency.TxStore[pgx.Tx] { return p.records 
 // IdempotencySQL returns another store of the same keys as [Postgres.Idempotency], for handlers whose
 // transactions are those of database/sql, or of a library over it.
 func (p *Postgres) IdempotencySQL() idempotency.TxStore[SQLTx] { return p.sqlRecords }
+
+// Keys returns the store of API keys. Each Watch has a connection besides those of the
+// pool, and notices a change within a tenth of a second. Closing the store leaves p open.
+func (p *Postgres) Keys() KeyStore { return newKeys(p) }
+
+// A KeyStore keeps API keys.
+type KeyStore interface {
+	apikey.Admin
+	apikey.Notifier
+}
+
+// Sessions returns the store of sessions. Closing it leaves p open.
+func (p *Postgres) Sessions() session.Store { return newSessions(p) }
+
+// Revocations returns the list of revoked tokens, for a [jwtauth.RevocationMirror]. Each
+// Follow has a connection besides those of the pool, and notices a revocation within a
+// tenth of a second. It ends when p is closed.
+func (p *Postgres) Revocations() jwtauth.RevocationSource { return newRevocations(p) }
 
 // Close closes p and all its stores: later calls return [usher.ErrClosed], and running
 // calls end at once. It leaves the pool open. A second Close does nothing and returns nil.

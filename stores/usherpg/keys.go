@@ -1,0 +1,418 @@
+package usherpg
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/apikey"
+)
+
+// keys is the store of API keys. What its calls do is written in migrations/0006_keys.sql
+// and 0007_key_admin.sql; each is one statement.
+type keys struct {
+	store
+	pg *Postgres
+
+	insert, lookup, find, list, update, rotate, revoke, touch string // statements
+	selectPage, revokeAll, purge, changes                     string
+}
+
+var (
+	_ apikey.Admin    = (*keys)(nil)
+	_ apikey.Notifier = (*keys)(nil)
+)
+
+func newKeys(p *Postgres) *keys {
+	// The casts fix the types also where the pool sends texts.
+	call := func(name, arguments string) string { return "SELECT " + p.function(name) + "(" + arguments + ")" }
+	return &keys{
+		store: newStore(p.open), pg: p,
+		insert: call("insert_key_v1", "$1::jsonb, $2::bigint"),
+		lookup: call("lookup_key_v1", "$1::bytea"),
+		find:   call("find_key_v1", "$1::text, $2::text"),
+		list:   "SELECT total, page FROM " + p.function("list_keys_v1") + "($1::text, $2::bigint, $3::bigint)",
+		update: call("update_key_v1", "$1::jsonb"),
+		rotate: call("rotate_key_v1", "$1::jsonb, $2::jsonb, $3::bigint"),
+		revoke: call("revoke_key_v1", "$1::text, $2::text, $3::bigint"),
+		touch:  call("touch_keys_v1", "$1::text[], $2::bigint[], $3::text[]"),
+		selectPage: call("select_keys_v1",
+			"$1::jsonb, $2::smallint, $3::boolean, $4::bigint, $5::text, $6::bigint"),
+		revokeAll: "SELECT revoked, more FROM " + p.function("revoke_all_keys_v1") + "($1::jsonb, $2::bigint, $3::bigint)",
+		purge:     call("purge_keys_v1", "$1::bigint, $2::bigint"),
+		changes:   "SELECT server, last, removed, hashes FROM " + p.function("key_changes_after_v1") + "($1::bigint)",
+	}
+}
+
+// A keyRow is a row of the table keys as JSON.
+type keyRow struct {
+	ID              string            `json:"id"`
+	Owner           string            `json:"owner"`
+	Hash            binary            `json:"hash"`
+	Name            string            `json:"name"`
+	Description     string            `json:"description"`
+	Metadata        map[string]string `json:"metadata"`
+	Prefix          string            `json:"prefix"`
+	LastFour        string            `json:"last_four"`
+	Scopes          []string          `json:"scopes"`
+	Level           uint8             `json:"level"`
+	Plan            string            `json:"plan"`
+	PlanOverride    string            `json:"plan_override"`
+	Environment     string            `json:"environment"`
+	AllowedNetworks []netip.Prefix    `json:"allowed_networks"`
+	CreatedAt       int64             `json:"created_at"`
+	CreatedBy       string            `json:"created_by"`
+	UpdatedAt       int64             `json:"updated_at"`
+	ExpiresAt       *int64            `json:"expires_at"`
+	DisabledAt      *int64            `json:"disabled_at"`
+	RevokedAt       *int64            `json:"revoked_at"`
+	LastUsedAt      *int64            `json:"last_used_at"`
+	LastUsedFrom    netip.Addr        `json:"last_used_from"`
+	Parent          string            `json:"parent"`
+	ReplacedBy      string            `json:"replaced_by"`
+	Revision        int64             `json:"revision"`
+}
+
+// rowOfKey returns r as an argument.
+func rowOfKey(r *apikey.Record) (string, error) {
+	row := keyRow{
+		ID: r.ID, Owner: r.Owner, Hash: r.Hash[:], Name: r.Name, Description: r.Description, Metadata: r.Metadata,
+		Prefix: r.Prefix, LastFour: r.LastFour, Scopes: r.Scopes, Level: uint8(r.Level), Plan: r.Plan, PlanOverride: r.PlanOverride,
+		Environment: r.Environment, AllowedNetworks: r.AllowedNetworks,
+		CreatedAt: r.CreatedAt.UnixMicro(), CreatedBy: r.CreatedBy, UpdatedAt: r.UpdatedAt.UnixMicro(),
+		ExpiresAt: micros(r.ExpiresAt), DisabledAt: micros(r.DisabledAt), RevokedAt: micros(r.RevokedAt),
+		LastUsedAt: micros(r.LastUsedAt), LastUsedFrom: r.LastUsedFrom,
+		Parent: r.Parent, ReplacedBy: r.ReplacedBy, Revision: r.Revision,
+	}
+	if row.Metadata == nil {
+		row.Metadata = map[string]string{}
+	}
+	if row.Scopes == nil {
+		row.Scopes = []string{}
+	}
+	if row.AllowedNetworks == nil {
+		row.AllowedNetworks = []netip.Prefix{}
+	}
+	text, err := json.Marshal(row)
+	return string(text), err
+}
+
+// record returns the record of a row.
+func (row *keyRow) record() (r apikey.Record, err error) {
+	if copy(r.Hash[:], row.Hash) != len(row.Hash) || len(row.Hash) != len(r.Hash) {
+		return r, errUnreadable
+	}
+	r.Key = apikey.Key{
+		ID: row.ID, Owner: row.Owner, Name: row.Name, Description: row.Description, Metadata: row.Metadata,
+		Prefix: row.Prefix, LastFour: row.LastFour, Scopes: row.Scopes, Level: usher.Level(row.Level), Plan: row.Plan, PlanOverride: row.PlanOverride,
+		Environment: row.Environment, AllowedNetworks: row.AllowedNetworks,
+		CreatedAt: timeOf(&row.CreatedAt), CreatedBy: row.CreatedBy, UpdatedAt: timeOf(&row.UpdatedAt),
+		ExpiresAt: timeOf(row.ExpiresAt), DisabledAt: timeOf(row.DisabledAt), RevokedAt: timeOf(row.RevokedAt),
+		LastUsedAt: timeOf(row.LastUsedAt), LastUsedFrom: row.LastUsedFrom,
+		Parent: row.Parent, ReplacedBy: row.ReplacedBy, Revision: row.Revision,
+	}
+	return r, nil
+}
+
+// one makes a call whose result is a key, or null if there is none.
+func (s *keys) one(ctx context.Context, what, sql string, args ...any) (r apikey.Record, err error) {
+	found := false
+	err = s.call(ctx, what, func(ctx context.Context) error {
+		var text []byte
+		if err := s.pg.pool.QueryRow(ctx, sql, args...).Scan(&text); err != nil {
+			return err
+		}
+		if found = text != nil; !found {
+			return nil
+		}
+		var row keyRow
+		if err := unmarshal(text, &row); err != nil {
+			return err
+		}
+		r, err = row.record()
+		return err
+	})
+	switch {
+	case err != nil:
+		return apikey.Record{}, err
+	case !found:
+		return apikey.Record{}, apikey.ErrNotFound
+	}
+	return r, nil
+}
+
+// recordsOf returns the records of a list of rows.
+func recordsOf(text []byte) ([]apikey.Record, error) {
+	var rows []keyRow
+	if err := unmarshal(text, &rows); err != nil {
+		return nil, err
+	}
+	list := make([]apikey.Record, len(rows))
+	for i := range rows {
+		var err error
+		if list[i], err = rows[i].record(); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+func keysOf(list []apikey.Record) []apikey.Key {
+	all := make([]apikey.Key, len(list))
+	for i := range list {
+		all[i] = list[i].Key
+	}
+	return all
+}
+
+// change makes a call whose result says what it has done.
+func (s *keys) change(ctx context.Context, what, sql string, args ...any) error {
+	var result string
+	err := s.call(ctx, what, func(ctx context.Context) error {
+		return s.pg.pool.QueryRow(ctx, sql, args...).Scan(&result)
+	})
+	if err != nil {
+		return err
+	}
+	switch result {
+	case "ok":
+		return nil
+	case "conflict":
+		return apikey.ErrConflict
+	case "limit":
+		return apikey.ErrLimit
+	case "none":
+		return apikey.ErrNotFound
+	default:
+		return errReply
+	}
+}
+
+// Insert implements [apikey.Store].
+func (s *keys) Insert(ctx context.Context, r apikey.Record, limit int) error {
+	row, err := rowOfKey(&r)
+	if err != nil {
+		return err
+	}
+	return s.change(ctx, "insert a key", s.insert, row, limit)
+}
+
+// Lookup implements [apikey.Store].
+func (s *keys) Lookup(ctx context.Context, h apikey.Hash) (apikey.Record, error) {
+	return s.one(ctx, "look up a key", s.lookup, h[:])
+}
+
+// Find implements [apikey.Store].
+func (s *keys) Find(ctx context.Context, owner, id string) (apikey.Record, error) {
+	return s.one(ctx, "find a key", s.find, owner, id)
+}
+
+// List implements [apikey.Store].
+func (s *keys) List(ctx context.Context, owner string, offset, limit int) (page []apikey.Key, total int, err error) {
+	err = s.call(ctx, "list keys", func(ctx context.Context) error {
+		var text []byte
+		if err := s.pg.pool.QueryRow(ctx, s.list, owner, offset, limit).Scan(&total, &text); err != nil {
+			return err
+		}
+		list, err := recordsOf(text)
+		page = keysOf(list)
+		return err
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	return page, total, nil
+}
+
+// Update implements [apikey.Store].
+func (s *keys) Update(ctx context.Context, r apikey.Record) error {
+	row, err := rowOfKey(&r)
+	if err != nil {
+		return err
+	}
+	return s.change(ctx, "update a key", s.update, row)
+}
+
+// Rotate implements [apikey.Store].
+func (s *keys) Rotate(ctx context.Context, old, next apikey.Record, limit int) error {
+	from, err := rowOfKey(&old)
+	if err != nil {
+		return err
+	}
+	to, err := rowOfKey(&next)
+	if err != nil {
+		return err
+	}
+	return s.change(ctx, "rotate a key", s.rotate, from, to, limit)
+}
+
+// Revoke implements [apikey.Store].
+func (s *keys) Revoke(ctx context.Context, owner, id string, at time.Time) (apikey.Record, error) {
+	return s.one(ctx, "revoke a key", s.revoke, owner, id, at.UnixMicro())
+}
+
+// Touch implements [apikey.Store].
+func (s *keys) Touch(ctx context.Context, uses map[string]apikey.Use) error {
+	if len(uses) == 0 {
+		return s.closed()
+	}
+	ids, froms := make([]string, 0, len(uses)), make([]string, 0, len(uses))
+	ats := make([]int64, 0, len(uses))
+	for id, use := range uses {
+		from := ""
+		if use.From.IsValid() {
+			from = use.From.String()
+		}
+		ids, ats, froms = append(ids, id), append(ats, use.At.UnixMicro()), append(froms, from)
+	}
+	return s.call(ctx, "record uses of keys", func(ctx context.Context) error {
+		_, err := s.pg.pool.Exec(ctx, s.touch, ids, ats, froms)
+		return err
+	})
+}
+
+// filterOf returns the conditions of f as an argument.
+func filterOf(f *apikey.Filter) (string, error) {
+	all := map[string]any{}
+	for name, value := range map[string]string{
+		"owner": f.Owner, "created_by": f.CreatedBy, "parent": f.Parent, "environment": f.Environment, "plan": f.Plan, "prefix": f.Prefix,
+	} {
+		if value != "" {
+			all[name] = value
+		}
+	}
+	if f.Status != apikey.AnyStatus {
+		all["status"] = f.Status.String()
+		all["now"] = f.Now.UnixMicro()
+	}
+	if !f.ExpiresBefore.IsZero() {
+		all["expires_before"] = f.ExpiresBefore.UnixMicro()
+	}
+	if !f.UnusedSince.IsZero() {
+		all["unused_since"] = f.UnusedSince.UnixMicro()
+	}
+	if len(f.Metadata) > 0 {
+		all["metadata"] = f.Metadata
+	}
+	text, err := json.Marshal(all)
+	return string(text), err
+}
+
+// Select implements [apikey.Admin].
+func (s *keys) Select(ctx context.Context, q apikey.Query) (page []apikey.Key, next apikey.Cursor, err error) {
+	filter, err := filterOf(&q.Filter)
+	if err != nil {
+		return nil, next, err
+	}
+	var id *string
+	if !q.Cursor.IsZero() {
+		id = &q.Cursor.ID
+	}
+	err = s.call(ctx, "select keys", func(ctx context.Context) error {
+		var text []byte
+		err := s.pg.pool.QueryRow(ctx, s.selectPage, filter, int16(q.Sort), q.Descending, micros(q.Cursor.Time), id, q.Limit).Scan(&text)
+		if err != nil {
+			return err
+		}
+		list, err := recordsOf(text)
+		page = keysOf(list)
+		return err
+	})
+	if err != nil || len(page) <= q.Limit {
+		return page, next, err
+	}
+	page = slices.Clip(page[:q.Limit])
+	last := &page[q.Limit-1]
+	next = apikey.Cursor{Time: last.CreatedAt, ID: last.ID}
+	switch q.Sort {
+	case apikey.SortExpires:
+		next.Time = last.ExpiresAt
+	case apikey.SortLastUsed:
+		next.Time = last.LastUsedAt
+	}
+	return page, next, nil
+}
+
+var errEveryKey = errors.New("usherpg: a filter without conditions would revoke every key: set All")
+
+// RevokeAll implements [apikey.Admin].
+func (s *keys) RevokeAll(ctx context.Context, f apikey.Filter, at time.Time, limit int) (revoked []apikey.Record, more bool, err error) {
+	if f.Empty() && !f.All {
+		return nil, false, errEveryKey
+	}
+	filter, err := filterOf(&f)
+	if err != nil {
+		return nil, false, err
+	}
+	err = s.call(ctx, "revoke keys", func(ctx context.Context) (err error) {
+		var text []byte
+		if err := s.pg.pool.QueryRow(ctx, s.revokeAll, filter, at.UnixMicro(), limit).Scan(&text, &more); err != nil {
+			return err
+		}
+		revoked, err = recordsOf(text)
+		return err
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	return revoked, more, nil
+}
+
+// Purge implements [apikey.Admin].
+func (s *keys) Purge(ctx context.Context, before time.Time, limit int) (n int, err error) {
+	err = s.call(ctx, "remove keys", func(ctx context.Context) error {
+		return s.pg.pool.QueryRow(ctx, s.purge, before.UnixMicro(), limit).Scan(&n)
+	})
+	return n, err
+}
+
+// Watch implements [apikey.Notifier]. It has a connection of its own.
+func (s *keys) Watch(ctx context.Context, ready func(), changed func(apikey.Hash)) error {
+	err := s.follow(ctx, s.pg.pool, "watch keys", func(ctx context.Context, f *feed) error {
+		var server string
+		after := int64(-1)
+		for {
+			var now string
+			var last, removed int64
+			var hashes [][]byte
+			// The first time only the last position counts.
+			if err := f.query(ctx, s.changes, []any{max(after, 0)}, &now, &last, &removed, &hashes); err != nil {
+				return err
+			}
+			switch {
+			case after < 0:
+				server, after = now, last
+				ready()
+				continue
+			case now != server || after > last || after < removed:
+				return errMissed
+			}
+			for _, h := range hashes {
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+				if len(h) != len(apikey.Hash{}) {
+					return errUnreadable
+				}
+				changed(apikey.Hash(h))
+			}
+			after += int64(len(hashes))
+			if after < last {
+				continue
+			}
+			if err := f.pause(ctx); err != nil {
+				return err
+			}
+		}
+	})
+	if err == nil {
+		err = errMissed
+	}
+	return err
+}
+
+var errMissed = &failure{kind: usher.ErrUnavailable, text: "watch keys: changes may have been missed"}
