@@ -58,13 +58,20 @@ func reportServer(b *testing.B, addr string) func() {
 	return func() {
 		m := must(b, addr, "INFO", "commandstats")
 		text, _ := m.ToString()
-		_, text, _ = strings.Cut(text, "cmdstat_evalsha:")
-		_, text, _ = strings.Cut(text, "usec_per_call=")
-		text, _, _ = strings.Cut(text, ",")
-		if us, err := strconv.ParseFloat(text, 64); err == nil {
+		if us := stat(text, "evalsha", "usec_per_call"); us > 0 {
 			b.ReportMetric(us, "server-us/script")
 		}
 	}
+}
+
+// stat returns a number of a command in the reply to INFO commandstats, or 0.
+func stat(text, command, name string) float64 {
+	_, text, _ = strings.Cut(text, "cmdstat_"+command+":")
+	text, _, _ = strings.Cut(text, "\r\n")
+	_, text, _ = strings.Cut(text, name+"=")
+	text, _, _ = strings.Cut(text, ",")
+	n, _ := strconv.ParseFloat(text, 64)
+	return n
 }
 
 func BenchmarkClaimAndFinish(b *testing.B) {

@@ -90,13 +90,23 @@ local function settle(p, quota, by, n)
   return moved
 end
 
--- Starts the lease of a decision again. Returns false if it has no places.
-local function renew(p, by, ends)
-  local at, n = find(p, by)
-  if not at then
-    return false
+-- Starts the leases of decisions again: of those whose IDs are keys of a table. Returns a
+-- table whose keys are the IDs of those that have places. It reads each row once, however
+-- many leases start again: a process renews all places of a key in one call.
+local function renew(p, decisions, ends)
+  local found, rows = {}, {}
+  for at = 1, #p.rows, ROW_SIZE do
+    local row = string.sub(p.rows, at, at + ROW_SIZE - 1)
+    local by, n = struct.unpack('>c16I4', row)
+    if decisions[by] then
+      found[by] = true
+      row = struct.pack(ROW, by, n, ends)
+    end
+    table.insert(rows, row)
   end
-  put(p, at, by, n, ends)
-  begin(p, ends)
-  return true
+  if next(found) then
+    p.rows = table.concat(rows)
+    begin(p, ends)
+  end
+  return found
 end

@@ -9,19 +9,30 @@
 local now = clock(ARGV[1])
 local ends = now + tonumber(ARGV[2])
 
-local renewed = {}
+-- A process often renews many places of one key, whose rows are read and written once.
+local wanted = {} -- by key: the IDs of the decisions
 for i, key in ipairs(KEYS) do
-  local value, fault = get(key, i)
-  local p = not fault and places(value)
+  wanted[key] = wanted[key] or {}
+  wanted[key][ARGV[i + 2]] = true
+end
+
+local found = {} -- by key: the IDs of those that have places
+for key, decisions in pairs(wanted) do
+  local value = get(key, 0)
+  local p = value and places(value)
+  found[key] = {}
   if p then
     free(p, now)
+    found[key] = renew(p, decisions, ends)
+    if next(found[key]) then
+      -- Nothing grows, so this script may run when the memory is full.
+      keep(key, value, stored(p), p.last, now, ARGV[1])
+    end
   end
-  if p and renew(p, ARGV[i + 2], ends) then
-    -- Nothing grows, so this script may run when the memory is full.
-    keep(key, value, stored(p), p.last, now, ARGV[1])
-    renewed[i] = 1
-  else
-    renewed[i] = 0
-  end
+end
+
+local renewed = {}
+for i, key in ipairs(KEYS) do
+  renewed[i] = found[key][ARGV[i + 2]] and 1 or 0
 end
 return renewed
