@@ -62,6 +62,8 @@ func (s *remote) Claim(ctx context.Context, c Claim) (Record, error) {
 		return r, nil
 	case errors.Is(err, guard.ErrTimeout), errors.Is(err, guard.ErrBusy), errors.Is(err, guard.ErrOpen):
 		// The call returns later, or was never made.
+	case errors.Is(err, usher.ErrClosed):
+		// Nothing can be released any more.
 	case doubtful(err):
 		go s.release(ctx, &c)
 	}
@@ -79,17 +81,33 @@ func doubtful(err error) bool {
 	return err != nil
 }
 
-// release releases a claim whose request was refused. If that fails, the key is free
-// after the lease.
+// lastReleasePause is the longest pause between two attempts to release a claim.
+const lastReleasePause = time.Second
+
+// release releases a claim whose request was refused. While the store is unavailable it
+// tries again: a server that was silent for a moment executes the claim when it continues,
+// and the client's retry would find the key taken. If there is no claim it tries once more,
+// as that may come later than its release, on a connection that was given up. After the
+// lease the key is free anyway.
 func (s *remote) release(ctx context.Context, c *Claim) {
-	err := s.releases.Do(ctx, func(ctx context.Context) error {
-		_, err := twice(ctx, func() (State, error) {
-			return s.store.Finish(ctx, Completion{c.Key, c.Token, Result{State: StateReleased, TTL: c.Lease}})
+	deadline, again := time.Now().Add(c.Lease), true
+	for pause := firstPause; ; pause = min(2*pause, lastReleasePause) {
+		err := s.releases.Do(ctx, func(ctx context.Context) error {
+			_, err := twice(ctx, func() (State, error) {
+				return s.store.Finish(ctx, Completion{c.Key, c.Token, Result{State: StateReleased, TTL: c.Lease}})
+			})
+			return err
 		})
-		return err
-	})
-	if err != nil && !errors.Is(err, ErrLost) { // which means that there was no claim
-		s.failures.Error(ctx, fmt.Errorf("idempotency: release a claim of a refused request: %w", err))
+		switch {
+		case err == nil, errors.Is(err, ErrLost) && !again:
+			return
+		case errors.Is(err, ErrLost):
+			again, pause = false, lastReleasePause
+		case !errors.Is(err, usher.ErrUnavailable), time.Now().Add(pause).After(deadline):
+			s.failures.Error(ctx, fmt.Errorf("idempotency: release a claim of a refused request: %w", err))
+			return
+		}
+		time.Sleep(pause)
 	}
 }
 

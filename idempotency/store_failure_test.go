@@ -249,6 +249,77 @@ func TestALateClaimIsReleased(t *testing.T) {
 	}
 }
 
+// A server that was silent for a moment executes the claim when it continues. Until then it
+// does not release it either.
+func TestAClaimOfASilentServerIsReleasedWhenItContinues(t *testing.T) {
+	for name, c := range map[string]struct{ silence, delay time.Duration }{
+		"soon":                     {700 * time.Millisecond, 0},
+		"late":                     {lease / 2, 0},
+		"the release first":        {700 * time.Millisecond, 900 * time.Millisecond},
+		"the release first, later": {lease / 2, 900 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := newHookedStore(t)
+				continues := make(chan struct{})
+				store.set(func(f *hookedStore) {
+					f.claim = func(ctx context.Context, claim idempotency.Claim) (idempotency.Record, error) {
+						go func() {
+							<-continues
+							time.Sleep(c.delay)
+							_, _ = f.Store.Claim(context.WithoutCancel(ctx), claim)
+						}()
+						<-ctx.Done()
+						return idempotency.Record{}, usher.ErrUnavailable
+					}
+					f.finish = func(ctx context.Context, _ idempotency.Completion) (idempotency.State, error) {
+						<-ctx.Done()
+						return 0, usher.ErrUnavailable
+					}
+				})
+				calls := new(counting)
+				var reported atomic.Int32
+				h := newMiddleware(t, idempotency.Config{
+					Store: store, OnError: func(context.Context, error) { reported.Add(1) },
+				}).Wrap(calls)
+				began := time.Now()
+				wantFailure(t, do(h, post("/", "")), 503, usher.CodeIdempotencyUnavailable)
+				time.Sleep(time.Until(began.Add(c.silence)))
+				close(continues)
+				store.set(func(f *hookedStore) { f.claim, f.finish = nil, nil })
+				time.Sleep(3 * time.Second) // much less than a lease
+				if w := do(h, post("/", "")); w.Code != 201 {
+					t.Errorf("the retry got %d %s", w.Code, w.Body)
+				}
+				calls.want(t, 1)
+				if n := reported.Load(); n != 1 {
+					t.Errorf("OnError was called %d times, want once, for the claim", n)
+				}
+			})
+		})
+	}
+}
+
+func TestNothingIsReleasedInAClosedStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newHookedStore(t)
+		closed := fmt.Errorf("store: %w", usher.ErrClosed)
+		store.claim = func(context.Context, idempotency.Claim) (idempotency.Record, error) {
+			return idempotency.Record{}, closed
+		}
+		store.finish = func(context.Context, idempotency.Completion) (idempotency.State, error) { return 0, closed }
+		var reported []error
+		h := newMiddleware(t, idempotency.Config{
+			Store: store, OnError: func(_ context.Context, err error) { reported = append(reported, err) },
+		}).Wrap(new(counting))
+		wantFailure(t, do(h, post("/", "")), 503, usher.CodeIdempotencyUnavailable)
+		time.Sleep(lease)
+		if len(reported) != 1 || !errors.Is(reported[0], usher.ErrClosed) {
+			t.Errorf("OnError got %v, want the failure of the claim alone", reported)
+		}
+	})
+}
+
 // T6: a client library repeats each call whose reply was lost.
 func TestLostRepliesAreHarmless(t *testing.T) {
 	rounds := 200

@@ -63,6 +63,7 @@ func TestALostReplyOfTheStoreIsHiddenFromTheClient(t *testing.T) {
 			if synctest.Wait(); w.Code != 503 || n.Load() != 1 {
 				t.Errorf("got %d after %d calls", w.Code, n.Load())
 			}
+			time.Sleep(lease)
 		})
 	})
 	t.Run("to Finish", func(t *testing.T) {
