@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -242,6 +243,14 @@ func TestPlacesOfCallsThatFailAreFree(t *testing.T) {
 			_ = execute()
 			return usher.ErrUnavailable
 		},
+		"the server executes the call later than others": func(ctx context.Context, execute func() error) error {
+			go func() {
+				time.Sleep(800 * time.Millisecond)
+				_ = execute()
+			}()
+			<-ctx.Done()
+			return fmt.Errorf("%w: %w", usher.ErrUnavailable, ctx.Err())
+		},
 		"the server executes the call after its end": func(ctx context.Context, execute func() error) error {
 			<-ctx.Done()
 			_ = execute()
@@ -265,7 +274,9 @@ func TestPlacesOfCallsThatFailAreFree(t *testing.T) {
 							if call != name {
 								return usher.ErrUnavailable
 							}
-							return fail(ctx, func() error { return f(ctx, d) })
+							own := *d // a server has its own
+							own.Charges = slices.Clone(d.Charges)
+							return fail(ctx, func() error { return f(ctx, &own) })
 						}
 					}
 					store.take, store.adjust = unless("Take", store.Memory.Take), unless("Adjust", store.Memory.Adjust)
@@ -273,7 +284,7 @@ func TestPlacesOfCallsThatFailAreFree(t *testing.T) {
 					wantCodes(t, codes(1, h), map[string]int{"Take": 503, "Adjust": 200}[call])
 					time.Sleep(timeout)
 					outage.Store(false)
-					time.Sleep(time.Second) // much less than a lease
+					time.Sleep(2 * time.Second) // much less than a lease
 					wantCodes(t, codes(1, h), 200)
 					time.Sleep(time.Minute)
 				})

@@ -134,14 +134,18 @@ func (s *sharedStore) refund(late *Decision) {
 	_ = s.Adjust(context.Background(), late)
 }
 
-// freePause is the pause between two attempts to free places.
-const freePause = 50 * time.Millisecond
+// The pauses between attempts to free places: while the store is unavailable, and after an
+// attempt that has found none.
+const (
+	freePause = 50 * time.Millisecond
+	freeAgain = time.Second
+)
 
 // free frees, in the background, the places that a failed call of Take or Adjust may have
 // left in use: a server may execute a call whose caller has given up. Otherwise no request
-// could take these places until their leases end. This is safe, because the ID of the
-// decision shows whether there are any. If free fails too, the places end with their
-// leases.
+// could take these places until their leases end. This is safe, because only the places of
+// this one decision are freed. If there are none, free tries once more, because the server
+// may execute the failed call later than the one that frees.
 func (s *sharedStore) free(failed *Decision) {
 	var charges []Charge
 	for _, c := range failed.Charges {
@@ -156,22 +160,32 @@ func (s *sharedStore) free(failed *Decision) {
 	if len(charges) == 0 {
 		return
 	}
-	d := &Decision{ID: s.next(), Charges: charges}
 	go func() {
-		_ = s.frees.Do(context.Background(), func(ctx context.Context) error {
-			for {
-				err := s.store.Adjust(ctx, d)
-				if !errors.Is(err, usher.ErrUnavailable) {
-					return err
-				}
-				select {
-				case <-ctx.Done():
-					return err
-				case <-time.After(freePause):
-				}
-			}
-		})
+		if s.tryFree(charges) {
+			time.Sleep(freeAgain)
+			s.tryFree(charges)
+		}
 	}()
+}
+
+// tryFree frees places, and tries again while the store is unavailable and may remember the
+// ID of the call. It reports whether some places were missing.
+func (s *sharedStore) tryFree(charges []Charge) (missing bool) {
+	d := &Decision{ID: s.next(), Charges: slices.Clone(charges)}
+	err := s.frees.Do(context.Background(), func(ctx context.Context) error {
+		for {
+			err := s.store.Adjust(ctx, d)
+			if !errors.Is(err, usher.ErrUnavailable) {
+				return err
+			}
+			select {
+			case <-ctx.Done():
+				return err
+			case <-time.After(freePause):
+			}
+		}
+	})
+	return err == nil && slices.ContainsFunc(d.Charges, func(c Charge) bool { return c.Moved == 0 })
 }
 
 // Adjust changes charges within the timeout, during an outage too. It first stops the

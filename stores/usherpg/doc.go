@@ -52,4 +52,15 @@
 // DefaultQueryExecMode to pgx.QueryExecModeCacheDescribe or pgx.QueryExecModeExec. Set the
 // parameter statement_timeout to somewhat more than the StoreTimeout of the middlewares.
 // Then a statement that nobody waits for also ends if the request to cancel it is lost.
+//
+// By default pgx closes a connection when the context of a call ends. The first statements
+// on a new connection take much longer than later ones, so a service that begins under load
+// may close its connections before they are fast enough, again and again. Let the pool
+// cancel the statement instead, which keeps the connection:
+//
+//	c, err := pgxpool.ParseConfig(os.Getenv("DATABASE_URL"))
+//	c.ConnConfig.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
+//		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: time.Second}
+//	}
+//	pool, err := pgxpool.NewWithConfig(ctx, c)
 package usherpg

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/usher-go/usher"
@@ -103,6 +104,44 @@ func TestCallsToAServerThatHangsEndInTime(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// New connections are slow at first, so closing them because of a slow call makes the next
+// calls slow too.
+func TestAPoolThatCancelsStatementsKeepsItsConnections(t *testing.T) {
+	s, admin := migrated(t)
+	pool := connect(t, s.Addr, func(c *pgxpool.Config) {
+		c.MaxConns = 4
+		c.ConnConfig.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
+			return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: 10 * time.Second}
+		}
+	})
+	p := open(t, pool)
+	take(t, p.Limits(), ratelimit.TokenBucket(100, time.Hour, 100))
+	tx, err := admin.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), "LOCK TABLE usher.limits"); err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		d := decision(ratelimit.Charge{Policy: "policy", Key: ratelimit.TextKey("key"), Limit: ratelimit.TokenBucket(100, time.Hour, 100), Cost: 1})
+		if err := p.Limits().Take(ctx, d); !errors.Is(err, usher.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Take: %v, want that its time is over", err)
+		}
+		cancel()
+	}
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if d := take(t, p.Limits(), ratelimit.TokenBucket(100, time.Hour, 100)); d.Charges[0].Remaining != 98 {
+		t.Errorf("%d left, want 98: calls that were canceled have charged", d.Charges[0].Remaining)
+	}
+	if n := pool.Stat().NewConnsCount(); n > 4 {
+		t.Errorf("the pool has made %d connections, want at most 4", n)
+	}
 }
 
 func TestCallsWithoutAFreeConnectionEndInTime(t *testing.T) {

@@ -48,9 +48,18 @@ func (s *store) call(ctx context.Context, what string, f func(context.Context) e
 		return nil
 	case s.closed() != nil:
 		return errClosed
+	case canceled(err) && ctx.Err() != nil:
+		return failed(what, ctx.Err())
 	default:
 		return failed(what, err)
 	}
+}
+
+// canceled reports whether the server has canceled a statement: a pool may ask for that
+// when the context of a call ends.
+func canceled(err error) bool {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && e.Code == "57014"
 }
 
 var errClosed = fmt.Errorf("usherpg: %w", usher.ErrClosed)
