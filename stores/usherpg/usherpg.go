@@ -37,9 +37,12 @@ type Postgres struct {
 	schema string
 	clock  func() time.Time // by which limits are decided in tests; nil for that of the server
 
-	limits     *limits
-	records    *records
-	sqlRecords *sqlRecords
+	limits      *limits
+	records     *records
+	sqlRecords  *sqlRecords
+	keys        *keys
+	sessions    *sessions
+	revocations *revocations
 }
 
 // Open returns the stores of a database. It does not connect, so a program can start
@@ -52,6 +55,7 @@ func Open(c Config) (*Postgres, error) {
 	p := &Postgres{store: newStore(context.Background()), pool: c.Pool, schema: c.schema()}
 	p.limits, p.records = newLimits(p), newRecords(p)
 	p.sqlRecords = &sqlRecords{newRecords(p)}
+	p.keys, p.sessions, p.revocations = newKeys(p), newSessions(p), newRevocations(p)
 	return p, nil
 }
 
@@ -108,9 +112,9 @@ func (p *Postgres) Idempotency() idempotency.TxStore[pgx.Tx] { return p.records 
 // transactions are those of database/sql, or of a library over it.
 func (p *Postgres) IdempotencySQL() idempotency.TxStore[SQLTx] { return p.sqlRecords }
 
-// Keys returns the store of API keys. Each Watch has a connection besides those of the
+// Keys returns the store of API keys: the same one each time. Each Watch has a connection besides those of the
 // pool, and notices a change within a tenth of a second. Closing the store leaves p open.
-func (p *Postgres) Keys() KeyStore { return newKeys(p) }
+func (p *Postgres) Keys() KeyStore { return p.keys }
 
 // A KeyStore keeps API keys.
 type KeyStore interface {
@@ -118,13 +122,13 @@ type KeyStore interface {
 	apikey.Notifier
 }
 
-// Sessions returns the store of sessions. Closing it leaves p open.
-func (p *Postgres) Sessions() session.Store { return newSessions(p) }
+// Sessions returns the store of sessions: the same one each time. Closing it leaves p open.
+func (p *Postgres) Sessions() session.Store { return p.sessions }
 
 // Revocations returns the list of revoked tokens, for a [jwtauth.RevocationMirror]. Each
 // Follow has a connection besides those of the pool, and notices a revocation within a
 // tenth of a second. It ends when p is closed.
-func (p *Postgres) Revocations() jwtauth.RevocationSource { return newRevocations(p) }
+func (p *Postgres) Revocations() jwtauth.RevocationSource { return p.revocations }
 
 // Close closes p and all its stores: later calls return [usher.ErrClosed], and running
 // calls end at once. It leaves the pool open. A second Close does nothing and returns nil.
