@@ -412,15 +412,21 @@ func panics(rw http.ResponseWriter, r *http.Request) {
 
 // show records values in every form in which a program prints them.
 func (w *world) show(where string, values ...any) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
 	var b strings.Builder
 	for _, v := range values {
 		encoded, _ := json.Marshal(v)
 		fmt.Fprintf(&b, "%v\n%+v\n%#v\n%s\n%q\n%x\n%s\n", v, v, v, v, v, v, encoded)
 		slog.Info("shown", "value", v)
 	}
-	w.shown[where] += b.String()
+	w.add(where, b.String())
+}
+
+// add records a text. Calls of a store that clean up after a request may still be running
+// when the test has ended its requests.
+func (w *world) add(where, text string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.shown[where] += text
 }
 
 // call sends a request, records the response except the one that shows a key, and
@@ -446,14 +452,12 @@ func (w *world) call(method, path, body string, header ...string) json.RawMessag
 	if w.path {
 		where = "responses to requests with it in the path"
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
 	var response struct{ Data json.RawMessage }
 	_ = json.Unmarshal(b, &response)
 	if resp.StatusCode == http.StatusCreated || path == "/refresh" && resp.StatusCode == http.StatusOK {
 		where = "responses that show a key"
 	}
-	w.shown[where] += fmt.Sprintf("%d %v %v %s\n", resp.StatusCode, resp.Header, resp.Trailer, b)
+	w.add(where, fmt.Sprintf("%d %v %v %s\n", resp.StatusCode, resp.Header, resp.Trailer, b))
 	return response.Data
 }
 
@@ -461,7 +465,7 @@ func (w *world) call(method, path, body string, header ...string) json.RawMessag
 func (w *world) collect() {
 	for _, span := range w.spans.Ended() {
 		stub := tracetest.SpanStubFromReadOnlySpan(span)
-		w.shown["spans"] += fmt.Sprintf("%s %v %v %v\n", stub.Name, stub.Attributes, stub.Events, stub.Status)
+		w.add("spans", fmt.Sprintf("%s %v %v %v\n", stub.Name, stub.Attributes, stub.Events, stub.Status))
 	}
 	var metrics metricdata.ResourceMetrics
 	if err := w.reader.Collect(w.t.Context(), &metrics); err != nil {
@@ -471,7 +475,7 @@ func (w *world) collect() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.shown["metrics"] = string(encoded)
+	w.add("metrics", string(encoded))
 	keys, _, err := w.store.List(w.t.Context(), "ada", 0, 100)
 	if err != nil {
 		w.t.Fatal(err)
@@ -491,12 +495,15 @@ func (w *world) collect() {
 		w.show("configurations", w.parts...)
 	}
 	w.logs.mu.Lock()
-	w.shown["logs"] = w.logs.b.String()
+	logs := w.logs.b.String()
 	w.logs.mu.Unlock()
+	w.add("logs", logs)
 }
 
 // check looks for every secret in every place.
 func (w *world) check() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	// Each place must have been filled, or nothing was looked at.
 	for where, word := range map[string]string{
 		"responses": "Too Many Requests",
