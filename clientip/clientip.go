@@ -49,7 +49,8 @@ func Of(r *http.Request) netip.Addr {
 
 // Network returns the network by which to count the client of r: a whole IPv4 address, or
 // the first [Config.IPv6Prefix] bits of an IPv6 address, 64 without a Resolver. It is the
-// zero Prefix if the address is unknown.
+// zero Prefix if the address is unknown. An address in 64:ff9b::/96 is that of an IPv4
+// client behind a translator (RFC 6052), and counts as the IPv4 address in it.
 func Network(r *http.Request) netip.Prefix {
 	if c := stored(r); c != nil {
 		return network(c.Addr, c.IPv6Bits)
@@ -57,7 +58,14 @@ func Network(r *http.Request) netip.Prefix {
 	return network(parsePeer(r.RemoteAddr), defaultIPv6Prefix)
 }
 
+// translated has the IPv6 addresses of IPv4 hosts: RFC 6052, section 2.1.
+var translated = netip.MustParsePrefix("64:ff9b::/96")
+
 func network(addr netip.Addr, ipv6Bits int) netip.Prefix {
+	if translated.Contains(addr) {
+		b := addr.As16()
+		addr = netip.AddrFrom4([4]byte(b[12:]))
+	}
 	bits := addr.BitLen()
 	if addr.Is6() {
 		bits = ipv6Bits
@@ -164,6 +172,9 @@ func (res *Resolver) walk(f format, hop netip.Addr, lines []string) (client neti
 			}
 			var e element
 			e, line, more = f.last(line)
+			if e.empty && f != single {
+				continue // RFC 9110, section 5.6.1.2
+			}
 			if !e.addr.IsValid() {
 				return hop, ""
 			}

@@ -20,9 +20,11 @@
 // addresses of trusted proxies; the first address that is not a trusted proxy is the
 // client.
 //
-//   - An element without an address stops the walk: "unknown", an obfuscated name, an
-//     empty element, a broken quotation. The client is then the address read last, which
-//     is that of a trusted proxy, and never anything further left.
+//   - An element without an address stops the walk: "unknown", an obfuscated name, a
+//     broken quotation. The client is then the address read last, which is that of a
+//     trusted proxy, and never anything further left.
+//   - Empty elements are ignored, as RFC 9110, section 5.6.1.2, requires. So a proxy must
+//     never append an empty element for a peer without an address.
 //   - If every address belongs to a trusted proxy, the leftmost is the client:
 //     a proxy has called on its own behalf.
 //   - Nothing to the left of an element changes how the element is read. Quotes in

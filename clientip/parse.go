@@ -18,6 +18,7 @@ const (
 
 // An element is what one proxy states about the request that it received.
 type element struct {
+	empty bool       // there is nothing between two commas
 	addr  netip.Addr // of the sender; invalid if the element is malformed or has none
 	proto string     // the scheme of the request, or ""
 }
@@ -40,6 +41,7 @@ func (f format) last(line string) (e element, rest string, more bool) {
 	} else {
 		e.addr = parseNode(text)
 	}
+	e.empty = text == ""
 	if comma < 0 {
 		return e, "", false
 	}
