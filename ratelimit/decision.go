@@ -124,7 +124,11 @@ func (l *Limiter) count(ctx context.Context, d *decision) {
 // wait, with the names of all violated policies.
 func (l *Limiter) refusal(d *decision) *usher.Error {
 	if d.failed {
-		return unavailable(d.cause)
+		e := unavailable(d.cause)
+		if l.config.OmitRetryAfter {
+			e.RetryAfter = 0
+		}
+		return e
 	}
 	worst, violations := -1, 0
 	for i := range d.Charges {

@@ -678,6 +678,24 @@ func TestShadowPoliciesWatch(t *testing.T) {
 	wantCodes(t, codes(4, h), 200, 200, 200, 429)
 }
 
+// A client that obeys its header fields would stop because of a policy that is only tried.
+func TestClientsSeeNothingOfAShadowPolicy(t *testing.T) {
+	shadow := forAll("shadow", ratelimit.RollingWindow(1, time.Hour))
+	shadow.Shadow = true
+	for _, beside := range [][]ratelimit.Policy{{shadow}, {shadow, forAll("real", ratelimit.RollingWindow(3, time.Minute))}} {
+		h := newLimiter(t, ratelimit.Config{Policies: beside, Headers: ratelimit.StandardAndDeltaHeaders}).Wrap(ok)
+		for range 4 {
+			header := do(h).Header()
+			if fields := fmt.Sprint(header); strings.Contains(fields, "shadow") || header.Get("X-Ratelimit-Limit") == "1" {
+				t.Errorf("the fields describe the shadow policy: %v", header)
+			}
+			if len(beside) == 1 && (len(header["Ratelimit"]) > 0 || len(header["X-Ratelimit-Remaining"]) > 0) {
+				t.Errorf("the shadow policy alone has header fields: %v", header)
+			}
+		}
+	}
+}
+
 func TestHeaders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		// The bubble's clock begins at midnight.
@@ -749,6 +767,15 @@ func TestRetryAfterCanBeLeftOut(t *testing.T) {
 	do(h)
 	w := do(h)
 	if w.Code != 429 || len(w.Header()["Retry-After"]) != 0 {
+		t.Errorf("%d %v", w.Code, w.Header())
+	}
+	failing := newLimiter(t, ratelimit.Config{
+		Policies:       []ratelimit.Policy{forAll("p", ratelimit.RollingWindow(1, time.Hour))},
+		Store:          &script{take: func(context.Context, *ratelimit.Decision) error { return usher.ErrUnavailable }},
+		OnStoreFailure: ratelimit.FailClosed,
+		OmitRetryAfter: true,
+	}).Wrap(ok)
+	if w := do(failing); w.Code != 503 || len(w.Header()["Retry-After"]) != 0 {
 		t.Errorf("%d %v", w.Code, w.Header())
 	}
 }

@@ -53,7 +53,8 @@ type Policy struct {
 	// least one unit to be left, even if its cost is zero. To keep concurrent requests
 	// within the limit, let Cost reserve the most that one of them may need.
 	Settle bool
-	// Shadow makes the policy count and report, but never refuse.
+	// Shadow makes the policy count, but never refuse. It is reported to operators only:
+	// clients, which would obey it, do not find it in the header fields.
 	Shadow bool
 	// Hidden keeps the policy out of the header fields.
 	Hidden bool
@@ -137,6 +138,7 @@ func validName(s string) bool {
 
 func compile(p Policy, c *Config) *policy {
 	p.Plans = maps.Clone(p.Plans)
+	p.Hidden = p.Hidden || p.Shadow
 	code, message := usher.CodeRateLimited, "Rate limit exceeded."
 	if p.Limit.algorithm == AlgorithmConcurrency {
 		code, message = usher.CodeTooManyConcurrent, "Too many requests at the same time."
