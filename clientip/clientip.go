@@ -172,7 +172,7 @@ func (res *Resolver) walk(f format, hop netip.Addr, lines []string) (client neti
 			}
 			var e element
 			e, line, more = f.last(line)
-			if e.empty && f != single {
+			if e.empty {
 				continue // RFC 9110, section 5.6.1.2
 			}
 			if !e.addr.IsValid() {

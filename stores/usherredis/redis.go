@@ -58,9 +58,9 @@ func Open(c Config) (*Redis, error) {
 			faults = append(faults, &usher.ConfigError{Field: "usherredis.Config." + field, Reason: reason})
 		}
 	}
-	fault(c.Prefix == "", "Prefix", "required")
+	fault(c.Prefix == "", "Prefix", "is required")
 	fault(len(c.Prefix) > maxPrefix || strings.ContainsAny(c.Prefix, "{}"), "Prefix", "must have up to 64 bytes and no braces")
-	fault(c.URL == "" && c.Client == nil, "URL", "required unless there is a Client")
+	fault(c.URL == "" && c.Client == nil, "URL", "is required unless there is a Client")
 	fault(c.URL != "" && c.Client != nil, "URL", "must be empty if there is a Client")
 	var option rueidis.ClientOption
 	if c.URL != "" {
