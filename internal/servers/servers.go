@@ -259,9 +259,13 @@ func (s *Server) signal(sig syscall.Signal) {
 	// First the parent must stop, so that it starts no more children.
 	if sig != syscall.SIGCONT {
 		s.kill(pid, syscall.SIGSTOP)
+		awaitStop(pid)
 	}
 	for _, child := range children(pid) {
 		s.kill(child, sig)
+		if sig == syscall.SIGSTOP {
+			awaitStop(child)
+		}
 	}
 	s.kill(pid, sig)
 }
@@ -269,6 +273,18 @@ func (s *Server) signal(sig syscall.Signal) {
 func (s *Server) kill(pid int, sig syscall.Signal) {
 	if err := syscall.Kill(pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
 		s.t.Errorf("send %v to %s: %v", sig, s.name, err)
+	}
+}
+
+// awaitStop waits until a process has stopped, on Linux: until then it may still start a
+// child or respond.
+func awaitStop(pid int) {
+	for range 1000 {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil || bytes.Contains(b, []byte(") T ")) || bytes.Contains(b, []byte(") Z ")) {
+			return
+		}
+		time.Sleep(time.Millisecond)
 	}
 }
 
