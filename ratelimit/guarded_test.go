@@ -28,6 +28,8 @@ type script struct {
 	renew        func(context.Context, []ratelimit.Place) (lost []ratelimit.Place, err error)
 }
 
+func (s *script) Reset(context.Context, []ratelimit.Counter) error { return nil }
+
 func (s *script) Renew(ctx context.Context, places []ratelimit.Place, lease time.Duration) ([]ratelimit.Place, error) {
 	if s.renew != nil {
 		return s.renew(ctx, places)

@@ -131,6 +131,29 @@ func (m *Memory) Renew(_ context.Context, places []Place, lease time.Duration) (
 	return lost, nil
 }
 
+// errMany is returned to a caller that breaks the contract.
+var errMany = fmt.Errorf("ratelimit: more than %d counters in one call", MaxRenew)
+
+// Reset implements [Store]. Of what is kept of evicted keys, it forgets the slot of each
+// key, even if another key shares it.
+func (m *Memory) Reset(_ context.Context, counters []Counter) error {
+	switch {
+	case m.closed.Load():
+		return usher.ErrClosed
+	case len(counters) > MaxRenew:
+		return errMany
+	}
+	for i := range counters {
+		c := Charge{Policy: counters[i].Policy, Key: counters[i].Key}
+		m.locate(&c)
+		s := c.table.keys.At(c.shard)
+		s.Lock()
+		c.table.forget(&c)
+		s.Unlock()
+	}
+	return nil
+}
+
 // Close implements [Store]. A [Limiter] over a closed Memory refuses requests with 503.
 func (m *Memory) Close() error {
 	m.closed.Store(true)

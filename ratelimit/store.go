@@ -95,6 +95,12 @@ type Store interface {
 	// and never takes a place. Callers may repeat it at any time.
 	Renew(ctx context.Context, places []Place, lease time.Duration) (lost []Place, err error)
 
+	// Reset forgets what the keys of at most [MaxRenew] counters have used, under all limits:
+	// the next decision is that of a new key. Places stay in use. Charges from before a Reset
+	// can still be refunded, but no more than has been used since. Callers may repeat it at
+	// any time.
+	Reset(ctx context.Context, counters []Counter) error
+
 	// Close releases the resources of the store. Later calls return [usher.ErrClosed], and
 	// so do running calls that would not end otherwise. A second Close returns nil.
 	Close() error
@@ -180,6 +186,12 @@ type Place struct {
 	Policy  string
 	Key     Key
 	TakenBy ID
+}
+
+// A Counter counts what a key uses under a policy.
+type Counter struct {
+	Policy string
+	Key    Key
 }
 
 // Digest returns the first 16 bytes of the SHA-256 digest of [Key.String]. It is what

@@ -70,15 +70,32 @@ func (t *table) entry(c *Charge, now instant) *entry {
 	return e
 }
 
-// usage returns the usage of the key of c under its limit, or nil.
-func (t *table) usage(c *Charge) *usage {
-	hash := c.hash
+// peek returns the entry for the key of c and its hash, or nil.
+func (t *table) peek(c *Charge) (hash uint64, e *entry) {
+	hash = c.hash
 	e, ok := t.keys.At(c.shard).Peek(hash)
 	for ok && e.key != c.Key {
 		hash++
 		e, ok = t.keys.At(c.shard).Peek(hash)
 	}
-	if !ok {
+	return hash, e
+}
+
+// forget drops what the key of c has used.
+func (t *table) forget(c *Charge) {
+	hash, e := t.peek(c)
+	if e != nil {
+		t.keys.At(c.shard).Remove(hash)
+	}
+	if slots := t.debts[c.shard]; slots != nil {
+		*slot(slots, hash) = debt{}
+	}
+}
+
+// usage returns the usage of the key of c under its limit, or nil.
+func (t *table) usage(c *Charge) *usage {
+	_, e := t.peek(c)
+	if e == nil {
 		return nil
 	}
 	if e.limit.same(&c.Limit) {

@@ -186,6 +186,7 @@ func wantClosed(t *testing.T, s ratelimit.Store) {
 	storetest.WantError(t, "Adjust", s.Adjust(t.Context(), d), usher.ErrClosed)
 	_, err := s.Renew(t.Context(), []ratelimit.Place{place(c)}, time.Hour)
 	storetest.WantError(t, "Renew", err, usher.ErrClosed)
+	storetest.WantError(t, "Reset", s.Reset(t.Context(), []ratelimit.Counter{counterOf(c)}), usher.ErrClosed)
 }
 
 func (s suite) close(t *testing.T) {

@@ -75,6 +75,11 @@ func (s inBubble) Renew(ctx context.Context, places []ratelimit.Place, lease tim
 	return lost, err
 }
 
+func (s inBubble) Reset(ctx context.Context, counters []ratelimit.Counter) (err error) {
+	s.do(func() { err = s.store.Reset(ctx, counters) })
+	return err
+}
+
 func (s inBubble) Close() error { return s.store.Close() }
 
 // decisionMistakes are mistakes that only exact results show.

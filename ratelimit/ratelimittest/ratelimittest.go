@@ -63,6 +63,11 @@ func TestStore(t *testing.T, open func(testing.TB) ratelimit.Store) {
 		{"four limits of a key count together", suite.fourLimits},
 		{"a refund counts under every limit of the key", suite.refundEverywhere},
 
+		{"a key that is reset has used nothing", suite.resetKey},
+		{"a key that is reset has used nothing under any limit", suite.resetLimits},
+		{"places stay in use when their key is reset", suite.resetPlaces},
+		{"a call resets up to MaxRenew counters", suite.resetMost},
+
 		{"places of a concurrency limit are free again when refunded", suite.places},
 		{"a place that is refunded twice frees no other", suite.refundTwice},
 		{"a place is free once its lease has ended", suite.lease},

@@ -231,6 +231,11 @@ func (c *client) Renew(ctx context.Context, places []ratelimit.Place, lease time
 	return <-lost, nil
 }
 
+func (c *client) Reset(ctx context.Context, counters []ratelimit.Counter) error {
+	own := slices.Clone(counters)
+	return c.call(ctx, func(s ratelimit.Store) error { return s.Reset(context.WithoutCancel(ctx), own) }, nil)
+}
+
 func (c *client) Close() error {
 	c.close.Do(func() { close(c.closed) })
 	if c.flaws.awaitsCalls {

@@ -20,13 +20,14 @@ type limits struct {
 	store
 	pg *Postgres
 
-	take, adjust, renew string // statements
+	take, adjust, renew, reset string // statements
 }
 
 func newLimits(p *Postgres) *limits {
 	// The casts fix the types, even where the pool sends texts.
 	const charges = "$1::bigint, $2::bigint, $3::bigint, $4::text[], $5::bytea[], " +
 		"$6::smallint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::text[], $11::bigint[], "
+	table := p.function("limits")
 	return &limits{
 		store: newStore(p.open), pg: p,
 		take: "SELECT admitted, called_at, violated, remaining, resets, waits FROM " + p.function("take_v1") +
@@ -35,6 +36,11 @@ func newLimits(p *Postgres) *limits {
 			"(" + charges + "$12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[])",
 		renew: "SELECT lost FROM " + p.function("renew_places_v1") +
 			"($1::bigint, $2::text[], $3::bytea[], $4::bigint[], $5::bigint[], $6::bigint) AS lost",
+		// Rows are locked in the order in which decisions lock them.
+		reset: "WITH counters AS (SELECT l.policy, l.key FROM " + table + " AS l" +
+			" JOIN unnest($1::text[], $2::bytea[]) AS c(policy, key) ON l.policy = c.policy COLLATE \"C\" AND l.key = c.key" +
+			" ORDER BY l.policy, l.key FOR UPDATE OF l) UPDATE " + table + " AS l SET usages = '{}'" +
+			" FROM counters AS c WHERE l.policy = c.policy AND l.key = c.key",
 	}
 }
 
@@ -47,11 +53,12 @@ const (
 )
 
 var (
-	errID     = errors.New("usherpg: a decision without an ID")
-	errTwice  = errors.New("usherpg: a policy occurs twice in one decision")
-	errMany   = fmt.Errorf("usherpg: more than %d policies in one decision", maxCharges)
-	errPlaces = fmt.Errorf("usherpg: more than %d places in one call", maxPlaces)
-	errReply  = &failure{text: "the reply of PostgreSQL belongs to another call", kind: usher.ErrCorrupt}
+	errID       = errors.New("usherpg: a decision without an ID")
+	errTwice    = errors.New("usherpg: a policy occurs twice in one decision")
+	errMany     = fmt.Errorf("usherpg: more than %d policies in one decision", maxCharges)
+	errCounters = fmt.Errorf("usherpg: more than %d counters in one call", ratelimit.MaxRenew)
+	errPlaces   = fmt.Errorf("usherpg: more than %d places in one call", maxPlaces)
+	errReply    = &failure{text: "the reply of PostgreSQL belongs to another call", kind: usher.ErrCorrupt}
 )
 
 // charges are the arguments of a decision, by column: the functions take arrays.
@@ -182,6 +189,25 @@ func (s *limits) Adjust(ctx context.Context, d *ratelimit.Decision) error {
 		x.Moved = moved[i]
 	}
 	return nil
+}
+
+// Reset implements [ratelimit.Store].
+func (s *limits) Reset(ctx context.Context, counters []ratelimit.Counter) error {
+	switch {
+	case len(counters) > ratelimit.MaxRenew:
+		return errCounters
+	case len(counters) == 0:
+		return s.closed()
+	}
+	policies, keys := make([]string, len(counters)), make([][]byte, len(counters))
+	for i := range counters {
+		digest := counters[i].Key.Digest()
+		policies[i], keys[i] = counters[i].Policy, digest[:]
+	}
+	return s.call(ctx, "reset", func(ctx context.Context) error {
+		_, err := s.pg.pool.Exec(ctx, s.reset, policies, keys)
+		return err
+	})
 }
 
 // Renew implements [ratelimit.Store].

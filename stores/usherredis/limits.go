@@ -23,11 +23,12 @@ type limits struct {
 const maxCharges = 16
 
 var (
-	errTwice   = errors.New("usherredis: a policy occurs twice in one decision")
-	errCharges = fmt.Errorf("usherredis: more than %d policies in one decision", maxCharges)
-	errNoID    = errors.New("usherredis: the decision has no ID")
-	errReused  = errors.New("usherredis: two different calls have the same ID")
-	errPlaces  = fmt.Errorf("usherredis: more than %d places in one call", ratelimit.MaxRenew)
+	errTwice    = errors.New("usherredis: a policy occurs twice in one decision")
+	errCharges  = fmt.Errorf("usherredis: more than %d policies in one decision", maxCharges)
+	errNoID     = errors.New("usherredis: the decision has no ID")
+	errReused   = errors.New("usherredis: two different calls have the same ID")
+	errCounters = fmt.Errorf("usherredis: more than %d counters in one call", ratelimit.MaxRenew)
+	errPlaces   = fmt.Errorf("usherredis: more than %d places in one call", ratelimit.MaxRenew)
 )
 
 // errApart is returned if neither window of the caller contains the present time.
@@ -231,6 +232,27 @@ func (s *limits) Renew(ctx context.Context, places []ratelimit.Place, lease time
 		}
 	}
 	return lost, nil
+}
+
+// Reset implements [ratelimit.Store].
+func (s *limits) Reset(ctx context.Context, counters []ratelimit.Counter) error {
+	switch {
+	case len(counters) > ratelimit.MaxRenew:
+		return errCounters
+	case s.ctx.Err() != nil:
+		return errClosed
+	case len(counters) == 0:
+		return nil
+	}
+	a := new(arguments)
+	for i := range counters {
+		c := &counters[i]
+		a.key(s.tag, "limit:", c.Policy, c.Key.Digest())
+	}
+	_, err := s.do(ctx, func(ctx context.Context, c rueidis.Client) rueidis.RedisResult {
+		return c.Do(ctx, c.B().Del().Key(a.list()...).Build())
+	})
+	return err
 }
 
 // arguments returns the keys of a decision, and the first argument of each script.

@@ -31,13 +31,20 @@ func (s *store) Close() error {
 // run runs a script in one round trip, or in two if the server does not know the script
 // yet. It ends when ctx does or when the store is closed.
 func (s *store) run(ctx context.Context, script *rueidis.Lua, keys, args []string) (rueidis.RedisMessage, error) {
+	return s.do(ctx, func(ctx context.Context, c rueidis.Client) rueidis.RedisResult {
+		return script.Exec(ctx, c, keys, args)
+	})
+}
+
+// do makes a call, which ends when ctx does or when the store is closed.
+func (s *store) do(ctx context.Context, call func(context.Context, rueidis.Client) rueidis.RedisResult) (rueidis.RedisMessage, error) {
 	if s.ctx.Err() != nil {
 		return rueidis.RedisMessage{}, errClosed
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.ctx, cancel)()
-	m, err := s.link.call(ctx, func(c rueidis.Client) rueidis.RedisResult { return script.Exec(ctx, c, keys, args) })
+	m, err := s.link.call(ctx, func(c rueidis.Client) rueidis.RedisResult { return call(ctx, c) })
 	if err != nil && s.ctx.Err() != nil {
 		return m, errClosed
 	}

@@ -130,6 +130,21 @@ func (m *model) Renew(_ context.Context, places []ratelimit.Place, lease time.Du
 	return lost, nil
 }
 
+func (m *model) Reset(_ context.Context, counters []ratelimit.Counter) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case m.closed:
+		return usher.ErrClosed
+	case len(counters) > ratelimit.MaxRenew:
+		return errors.New("too many counters")
+	}
+	for _, c := range counters {
+		delete(m.keys, counter{c.Policy, c.Key})
+	}
+	return nil
+}
+
 func (m *model) Close() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
