@@ -3,8 +3,9 @@ package ratelimit
 // need returns how many units must be left for the charge to fit.
 func (c *Charge) need() int64 { return max(c.Cost, c.MinRemaining) }
 
-// check sets the results of the charge. The shard is locked.
-func (c *Charge) check(now instant) {
+// check sets the results of the charge. If it only peeks, it changes nothing that another
+// call could notice. The shard is locked.
+func (c *Charge) check(now instant, peek bool) {
 	c.TakenAt = now.n
 	if c.Limit.quota == 0 {
 		c.refuse()
@@ -20,8 +21,14 @@ func (c *Charge) check(now instant) {
 		}
 		return
 	}
-	c.entry = c.table.entry(c, now)
-	res := c.entry.state.check(&c.Limit, now, c.need())
+	var s state
+	if peek {
+		s = c.table.copyOf(c, now)
+	} else {
+		c.entry = c.table.entry(c, now)
+		s = c.entry.state
+	}
+	res := s.check(&c.Limit, now, c.need())
 	c.Violated, c.Remaining, c.Reset, c.Wait = !res.ok, res.remaining, res.reset, res.wait
 }
 

@@ -165,7 +165,7 @@ func (m *Memory) once(d *Decision, adjusts bool) error {
 	if m.closed.Load() {
 		return usher.ErrClosed
 	}
-	if d.ID == (ID{}) {
+	if d.ID == (ID{}) || d.Peek && !adjusts {
 		return m.decide(d, adjusts)
 	}
 	c, err := m.repeats.begin(d, adjusts, m.now().n)
@@ -194,12 +194,12 @@ func (m *Memory) take(d *Decision) error {
 	for i := range charges {
 		c := &charges[i]
 		c.TakenBy = d.ID
-		c.check(now.of(c))
+		c.check(now.of(c), d.Peek)
 		if c.Violated && !c.Shadow {
 			d.Admitted = false
 		}
 	}
-	if d.Admitted {
+	if d.Admitted && !d.Peek {
 		for i := range charges {
 			if c := &charges[i]; !c.Violated {
 				c.take(now.of(c))

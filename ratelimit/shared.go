@@ -47,7 +47,7 @@ func newSharedStore(c *Config, failed, lost func(context.Context, error)) *share
 // prepare returns a copy of d for one call of the store, with an ID of its own. A call may
 // go on after its timeout, so it works on a copy.
 func (s *sharedStore) prepare(d *Decision) *Decision {
-	own := &Decision{ID: s.next(), Charges: slices.Clone(d.Charges)}
+	own := &Decision{ID: s.next(), Charges: slices.Clone(d.Charges), Peek: d.Peek}
 	s.complete(own.Charges)
 	return own
 }
@@ -97,7 +97,7 @@ func (s *sharedStore) Take(ctx context.Context, d *Decision) error {
 		}
 		return struct{}{}, err
 	}, func(_ struct{}, err error) {
-		if err == nil && own.Admitted {
+		if err == nil && own.Admitted && !own.Peek {
 			s.refund(own)
 		}
 	})
@@ -109,7 +109,7 @@ func (s *sharedStore) Take(ctx context.Context, d *Decision) error {
 		c, o := &d.Charges[i], &own.Charges[i]
 		c.Violated, c.Remaining, c.Reset, c.Wait = o.Violated, max(o.Remaining, 0), max(o.Reset, 0), o.Wait
 		c.TakenBy, c.TakenAt = own.ID, o.TakenAt
-		if d.Admitted && !c.Violated && c.Cost > 0 && c.Limit.algorithm == AlgorithmConcurrency {
+		if d.Admitted && !d.Peek && !c.Violated && c.Cost > 0 && c.Limit.algorithm == AlgorithmConcurrency {
 			s.leases.begin(ctx, c, began)
 		}
 	}

@@ -31,21 +31,11 @@ const maxOthers = 3
 // change makes the usage under l the present one. A new limit starts with the debts under
 // all the others, one of which may be dropped.
 func (e *entry) change(l *Limit, now instant) {
-	for i := range e.others {
-		if u := &e.others[i]; u.limit.same(l) {
-			e.usage, *u = *u, e.usage
-			return
-		}
+	if u := e.find(l); u != nil {
+		e.usage, *u = *u, e.usage
+		return
 	}
-	known := append(e.others, e.usage)
-	debts := make([]debt, 0, len(known))
-	known = slices.DeleteFunc(known, func(u usage) bool {
-		d := u.debt(now)
-		if d.until > now.n {
-			debts = append(debts, d)
-		}
-		return d.until <= now.n
-	})
+	known, debts := e.debts(now)
 	e.usage = usage{limit: *l, state: newState(l, now, debts...)}
 	if len(known) > maxOthers {
 		// The usage that ends first matters least.
@@ -53,6 +43,29 @@ func (e *entry) change(l *Limit, now instant) {
 		known = slices.DeleteFunc(known, func(u usage) bool { return u.limit == first.limit })
 	}
 	e.others = known
+}
+
+// find returns the usage under a limit, or nil.
+func (e *entry) find(l *Limit) *usage {
+	if e.limit.same(l) {
+		return &e.usage
+	}
+	for i := range e.others {
+		if u := &e.others[i]; u.limit.same(l) {
+			return u
+		}
+	}
+	return nil
+}
+
+// debts returns the usages that still count anything, with their debts.
+func (e *entry) debts(now instant) (known []usage, debts []debt) {
+	for _, u := range append(slices.Clone(e.others), e.usage) {
+		if d := u.debt(now); d.until > now.n {
+			known, debts = append(known, u), append(debts, d)
+		}
+	}
+	return known, debts
 }
 
 // take charges a cost that fits under the present limit.

@@ -79,6 +79,10 @@ type Store interface {
 	//
 	// If Take is called again with the same ID within 5 seconds, it sets the same results,
 	// and the units are charged once, even if the first call is still running on a server.
+	//
+	// If Peek is set, Take sets the same results as for a new request, but it charges
+	// nothing and changes no stored data. Its results are not kept for a repetition.
+	// Remaining is then what is left without the charge.
 	Take(ctx context.Context, d *Decision) error
 
 	// Adjust changes what earlier calls of Take have charged, by the Cost of each charge,
@@ -115,6 +119,8 @@ type ID struct{ Node, Seq uint64 }
 type Decision struct {
 	ID      ID
 	Charges []Charge
+	// Peek is set for a call of Take that only tells what it would decide.
+	Peek bool
 	// Admitted is set by Take.
 	Admitted bool
 }

@@ -92,21 +92,31 @@ func (t *table) forget(c *Charge) {
 	}
 }
 
+// copyOf returns a copy of the state of the key of c under its limit, as it would be in a
+// call that stores it.
+func (t *table) copyOf(c *Charge, now instant) state {
+	hash, e := t.peek(c)
+	if e == nil {
+		return newState(&c.Limit, now, t.debt(c.shard, hash).faded(&c.Limit, now))
+	}
+	if u := e.find(&c.Limit); u != nil {
+		if s, ok := u.state.(*calendar); ok {
+			own := *s // the others change nothing that counts
+			return &own
+		}
+		return u.state
+	}
+	_, debts := e.debts(now)
+	return newState(&c.Limit, now, debts...)
+}
+
 // usage returns the usage of the key of c under its limit, or nil.
 func (t *table) usage(c *Charge) *usage {
 	_, e := t.peek(c)
 	if e == nil {
 		return nil
 	}
-	if e.limit.same(&c.Limit) {
-		return &e.usage
-	}
-	for i := range e.others {
-		if e.others[i].limit.same(&c.Limit) {
-			return &e.others[i]
-		}
-	}
-	return nil
+	return e.find(&c.Limit)
 }
 
 // admit makes room for a new key and adds it.

@@ -115,7 +115,7 @@ func compacts(same func(a, b ratelimit.Charge) bool) func(*ratelimit.Memory) rat
 		}
 		method := func(f func(context.Context, *ratelimit.Decision) error) func(context.Context, *ratelimit.Decision) error {
 			return func(ctx context.Context, d *ratelimit.Decision) error {
-				own := &ratelimit.Decision{ID: d.ID}
+				own := &ratelimit.Decision{ID: d.ID, Peek: d.Peek}
 				for _, c := range d.Charges {
 					if !twice(own.Charges, c) {
 						own.Charges = append(own.Charges, c)

@@ -29,7 +29,7 @@ func (m method) of(s ratelimit.Store) func(context.Context, *ratelimit.Decision)
 
 // request returns d with its arguments alone, and with results that no call sets.
 func (m method) request(d *ratelimit.Decision) ratelimit.Decision {
-	r := ratelimit.Decision{ID: d.ID, Charges: make([]ratelimit.Charge, len(d.Charges))}
+	r := ratelimit.Decision{ID: d.ID, Peek: d.Peek, Charges: make([]ratelimit.Charge, len(d.Charges))}
 	for i := range d.Charges {
 		c := &d.Charges[i]
 		r.Charges[i] = ratelimit.Charge{

@@ -94,7 +94,7 @@ func (s store) Close() error {
 
 // call calls a method with a copy of d that change has changed, and takes the results.
 func call(ctx context.Context, method func(context.Context, *ratelimit.Decision) error, d *ratelimit.Decision, change func(*ratelimit.Decision)) error {
-	own := ratelimit.Decision{ID: d.ID, Charges: slices.Clone(d.Charges)}
+	own := ratelimit.Decision{ID: d.ID, Peek: d.Peek, Charges: slices.Clone(d.Charges)}
 	change(&own)
 	err := method(ctx, &own)
 	d.Admitted = own.Admitted

@@ -180,7 +180,7 @@ func (c *client) call(ctx context.Context, f func(ratelimit.Store) error, slots 
 // decide calls a method of the server's store with a copy of d, which the server may keep
 // for longer than the call takes.
 func (c *client) decide(ctx context.Context, method func(ratelimit.Store, context.Context, *ratelimit.Decision) error, d *ratelimit.Decision) error {
-	own := &ratelimit.Decision{ID: d.ID, Charges: slices.Clone(d.Charges)}
+	own := &ratelimit.Decision{ID: d.ID, Peek: d.Peek, Charges: slices.Clone(d.Charges)}
 	slots := make([]slot, len(d.Charges))
 	for i, charge := range d.Charges {
 		slots[i] = slot{charge.Policy, charge.Key}

@@ -131,6 +131,9 @@ func (s *limits) Take(ctx context.Context, d *ratelimit.Decision) error {
 	shadows := make([]bool, n)
 	for i, x := range c.order {
 		minima[i], shadows[i], leases[i] = min(x.MinRemaining, maxCost), x.Shadow, x.Lease.Microseconds()
+		if d.Peek {
+			minima[i], c.costs[i] = max(minima[i], c.costs[i]), 0
+		}
 	}
 	var admitted bool
 	var at int64

@@ -87,7 +87,11 @@ func (s *limits) Take(ctx context.Context, d *ratelimit.Decision) error {
 	for _, i := range asked[:n] {
 		c := &d.Charges[i]
 		a.limit(&c.Limit)
-		a.number(c.Cost)
+		cost := c.Cost
+		if d.Peek {
+			cost = 0
+		}
+		a.number(cost)
 		a.number(max(c.Cost, c.MinRemaining))
 		a.flag(c.Shadow)
 		a.extra(c)
