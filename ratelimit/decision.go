@@ -21,7 +21,7 @@ type decision struct {
 	failed   bool      // nothing was decided
 	cause    error     // of the failure
 	canceled bool      // the request has ended during the decision
-	replaces bool      // outer limiters and their header fields
+	replaces bool      // policies of outer limiters, which have described them in header fields
 	text     []byte    // the header fields
 }
 

@@ -94,12 +94,12 @@ func (l *Limiter) setHeader(h http.Header, d *decision, refusal *usher.Error) {
 		return v
 	}
 	if style.standard() {
-		setField(h, "Ratelimit-Policy", next(), d.replaces)
-		setField(h, "Ratelimit", next(), d.replaces)
+		setField(h, "Ratelimit-Policy", next())
+		setField(h, "Ratelimit", next())
 	}
 	if legacy >= 0 {
 		limit, remaining, reset := next(), next(), next()
-		if d.replaces || !looser(h, &d.Charges[legacy]) {
+		if !looser(h, &d.Charges[legacy]) {
 			h["X-Ratelimit-Limit"], h["X-Ratelimit-Remaining"] = limit, remaining
 			if reset[0] != "" {
 				h["X-Ratelimit-Reset"] = reset
@@ -125,11 +125,11 @@ func looser(h http.Header, c *Charge) bool {
 }
 
 // setField sets a list field, or adds to the items of an outer limiter.
-func setField(h http.Header, name string, value []string, replace bool) {
+func setField(h http.Header, name string, value []string) {
 	if value[0] == "" {
 		return
 	}
-	if outer := h[name]; len(outer) > 0 && !replace {
+	if outer := h[name]; len(outer) > 0 {
 		value = slices.Concat(outer, value)
 	}
 	h[name] = value

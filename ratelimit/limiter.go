@@ -303,6 +303,9 @@ func (l *Limiter) serve(w http.ResponseWriter, r *http.Request, next http.Handle
 		refusal = l.refusal(d)
 	}
 	l.count(r.Context(), d)
+	if d.replaces {
+		l.withdraw(w.Header(), outer)
+	}
 	l.setHeader(w.Header(), d, refusal)
 	l.pool.Put(d)
 	if refusal != nil {

@@ -79,6 +79,9 @@ func (l *Limiter) servePending(w http.ResponseWriter, r *http.Request, next http
 	innermost.Store(x, pd)
 	defer innermost.Store(x, outer)
 	l.count(r.Context(), d)
+	if d.replaces {
+		l.withdraw(w.Header(), outer)
+	}
 	l.setHeader(w.Header(), d, nil)
 	if d.countsOutcomes() {
 		watch = new(httpwriter.Writer)
