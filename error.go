@@ -19,6 +19,9 @@ type Error struct {
 	// Code is stable and for programs. An envelope's catalogue may map it to the
 	// service's own status, code and text.
 	Code string
+	// Type is a URI that identifies the kind of problem, for problem details (RFC 9457,
+	// section 3.1.1); empty means about:blank. An envelope's catalogue may replace it.
+	Type string
 	// Message is for people and is sent to the client; empty means the text of
 	// the status.
 	Message string
@@ -27,7 +30,8 @@ type Error struct {
 	// Fields lists what is wrong with the fields of a request, for validation.
 	Fields []Field
 	// Details is further public data, encoded by encoding/json. The entries of a
-	// map[string]any become separate members where the shape has room for them.
+	// map[string]any become separate members where the shape has room for them. Problem
+	// details have.
 	Details any
 	// RetryAfter is how long a client should wait; it is rounded up to whole
 	// seconds. Zero sends no Retry-After.

@@ -1,6 +1,7 @@
 package usher
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"github.com/usher-go/usher/internal/exchange"
 	"github.com/usher-go/usher/internal/httpwriter"
 	"github.com/usher-go/usher/internal/jsontext"
+	"github.com/usher-go/usher/internal/problem"
 )
 
 // A Responder writes responses in the shape of a service. The envelope is a Responder.
@@ -185,8 +187,7 @@ func setErrorHeader(h http.Header, e *Error, values []string) {
 // bodies are buffers for problem details, which are small.
 var bodies = sync.Pool{New: func() any { return new([512]byte) }}
 
-// writeProblem writes e as problem details without a type of its own. Values has
-// room for two field values.
+// writeProblem writes e as problem details. Values has room for two field values.
 func writeProblem(w http.ResponseWriter, e *Error, values []string) {
 	buf := bodies.Get().(*[512]byte)
 	write(w, e.status(), "application/problem+json", appendProblem(buf[:0], e), values)
@@ -194,7 +195,9 @@ func writeProblem(w http.ResponseWriter, e *Error, values []string) {
 }
 
 func appendProblem(b []byte, e *Error) []byte {
-	b = append(b, `{"type":"about:blank","title":`...)
+	b = append(b, `{"type":`...)
+	b = jsontext.AppendString(b, cmp.Or(e.Type, "about:blank"))
+	b = append(b, `,"title":`...)
 	b = jsontext.AppendString(b, http.StatusText(e.status()))
 	b = append(b, `,"status":`...)
 	b = strconv.AppendInt(b, int64(e.status()), 10)
@@ -211,12 +214,27 @@ func appendProblem(b []byte, e *Error) []byte {
 		b = jsontext.AppendString(b, e.Param)
 	}
 	if len(e.Fields) > 0 {
-		if fields, err := json.Marshal(e.Fields); err == nil {
-			b = append(b, `,"errors":`...)
-			b = append(b, fields...)
-		}
+		b = append(b, `,"errors":`...)
+		b = appendValue(b, e.Fields)
 	}
-	return append(b, '}')
+	return append(problem.AppendDetails(b, e.Details, appendValue), '}')
+}
+
+// appendValue appends v as JSON, or null if v cannot be encoded.
+func appendValue(b []byte, v any) []byte {
+	if texts, ok := v.([]string); ok && len(texts) > 0 {
+		// The names of violated policies, in the refusals of rate limits, cost no allocation.
+		for i, text := range texts {
+			b = append(b, "[,"[min(i, 1)])
+			b = jsontext.AppendString(b, text)
+		}
+		return append(b, ']')
+	}
+	body, err := json.Marshal(v)
+	if err != nil {
+		return append(b, "null"...)
+	}
+	return append(b, body...)
 }
 
 // write sends a body; the server sets its Content-Length. Values has room for two field

@@ -58,6 +58,17 @@ func TestFail(t *testing.T) {
 			&usher.Error{Status: 400, Code: "invalid", Fields: []usher.Field{{Name: "name", Message: "is missing"}, {Name: `a"b`, Message: "<&>"}}}, 400,
 			`{"type":"about:blank","title":"Bad Request","status":400,"code":"invalid","errors":[{"field":"name","message":"is missing"},{"field":"a\"b","message":"\u003c\u0026\u003e"}]}`,
 		},
+		"a type of its own, and details as extension members, none of which replaces another member": {
+			&usher.Error{Status: 429, Code: "c", Type: `https://example.com/"p`, Details: map[string]any{
+				"status": 200, "violated-policies": []string{"a", `b"`}, "none": []string{}, "balance": 30, "odd": math.NaN(),
+			}}, 429,
+			`{"type":"https://example.com/\"p","title":"Too Many Requests","status":429,"code":"c",` +
+				`"balance":30,"none":[],"odd":null,"violated-policies":["a","b\""]}`,
+		},
+		"details that are no map": {
+			&usher.Error{Status: 402, Details: []int{1}}, 402,
+			`{"type":"about:blank","title":"Payment Required","status":402,"details":[1]}`,
+		},
 		"any other error is 500 and hidden": {
 			secret, 500,
 			`{"type":"about:blank","title":"Internal Server Error","status":500,"code":"internal"}`,

@@ -363,6 +363,18 @@ func TestProblem(t *testing.T) {
 			`{"type":"https://iana.org/assignments/http-problem-types#quota-exceeded","title":"Too Many Requests","status":429,"detail":"Slow down.","code":"rate_limited","balance":30,"violated-policies":["burst","daily"]}`,
 		},
 		{
+			"the type of the error, rather than the prefix and the code",
+			envelope.Config{Shape: envelope.Problem(prefix)}, &usher.Error{Status: 429, Code: "rate_limited", Type: "https://example.com/quota"},
+			`{"type":"https://example.com/quota","title":"Too Many Requests","status":429,"code":"rate_limited"}`,
+		},
+		{
+			"the type of the catalogue, rather than that of the error",
+			envelope.Config{Shape: envelope.Problem(prefix), Catalogue: envelope.Catalogue{Codes: map[string]envelope.Entry{
+				"rate_limited": {Type: "slow-down"},
+			}}}, &usher.Error{Status: 429, Code: "rate_limited", Type: "https://example.com/quota"},
+			`{"type":"https://api.example.com/problems/slow-down","title":"Too Many Requests","status":429,"code":"rate_limited"}`,
+		},
+		{
 			"without a prefix about:blank, and no detail that repeats the title",
 			envelope.Config{Shape: envelope.Problem("")}, &usher.Error{Status: 404},
 			`{"type":"about:blank","title":"Not Found","status":404,"code":"not_found"}`,
@@ -386,7 +398,10 @@ func TestProblem(t *testing.T) {
 
 // The default of the root package and Problem without a prefix have one format.
 func TestProblemIsWhatUsherWritesByItself(t *testing.T) {
-	err := &usher.Error{Status: 403, Code: "c", Message: "m", Param: "p", Fields: []usher.Field{{Name: "a", Message: "b"}}}
+	err := &usher.Error{
+		Status: 403, Code: "c", Type: "https://example.com/t", Message: "m", Param: "p", Fields: []usher.Field{{Name: "a", Message: "b"}},
+		Details: map[string]any{"violated-policies": []string{"x", "y"}, "empty": []string{}, "nil": nil, "code": "other", "balance": 30},
+	}
 	alone := get(t, start(t, failing(err)), "/")
 	shaped := get(t, start(t, must(envelope.Config{Shape: envelope.Problem("")}).Wrap(failing(err))), "/")
 	wantBody(t, shaped, alone.body)

@@ -60,7 +60,8 @@ func (t *transaction) shaper(in phase) *transaction {
 // appendError appends failure. A status other than 0 replaces the status of failure.
 func (t *transaction) appendError(s *scratch, status int, failure *usher.Error) []byte {
 	resp := t.response(s, errorStatus(failure), failure.Code, failure.Message)
-	resp.Param, resp.Fields, resp.Details, resp.RetryAfter = failure.Param, failure.Fields, failure.Details, failure.RetryAfter
+	resp.ProblemType, resp.RetryAfter = failure.Type, failure.RetryAfter
+	resp.Param, resp.Fields, resp.Details = failure.Param, failure.Fields, failure.Details
 	if status != 0 {
 		resp.Status = status
 	}

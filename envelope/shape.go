@@ -45,11 +45,13 @@ type Response struct {
 	// Page is set for a success whose data is one page of a list.
 	Page *usher.Page
 
-	// Param, Fields, Details and RetryAfter are copied from the [usher.Error].
-	Param      string
-	Fields     []usher.Field
-	Details    any
-	RetryAfter time.Duration
+	// ProblemType is [usher.Error.Type]. Param, Fields, Details and RetryAfter are copied
+	// from the error too.
+	ProblemType string
+	Param       string
+	Fields      []usher.Field
+	Details     any
+	RetryAfter  time.Duration
 	// Original is the valid JSON that a wrapped handler wrote as its own error, or nil.
 	Original []byte
 

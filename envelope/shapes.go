@@ -1,13 +1,12 @@
 package envelope
 
 import (
-	"maps"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/usher-go/usher/internal/jsontext"
+	"github.com/usher-go/usher/internal/problem"
 )
 
 // Standard returns the shape with a status, a message and metadata:
@@ -185,8 +184,9 @@ func detailError(b []byte, resp *Response) []byte {
 //	{"type":"https://api.example.com/problems/rate_limited","title":"Too Many Requests",
 //	 "status":429,"detail":"...","code":"rate_limited"}
 //
-// The type is that of the catalogue if that is an absolute URI, else typePrefix followed
-// by the type of the catalogue or the code; with an empty typePrefix it is about:blank.
+// The type is that of the catalogue: an absolute URI, or else what follows typePrefix. If
+// the catalogue has none, it is [usher.Error.Type], or else typePrefix followed by the
+// code. Where typePrefix would be needed and is empty, the type is about:blank.
 // Faulty fields become "errors". The entries of a map[string]any in [usher.Error.Details]
 // become extension members, and any other details become "details". RFC 9457, section 3.2
 // recommends that extension names consist of at least three letters, digits or
@@ -203,10 +203,12 @@ func appendProblem(b []byte, resp *Response, typePrefix string) []byte {
 	switch {
 	case strings.Contains(resp.Type, ":"):
 		b = AppendString(b, resp.Type)
+	case resp.Type != "" && typePrefix != "":
+		b = AppendString(b, typePrefix+resp.Type)
+	case resp.ProblemType != "":
+		b = AppendString(b, resp.ProblemType)
 	case typePrefix == "":
 		b = append(b, `"about:blank"`...)
-	case resp.Type != "":
-		b = AppendString(b, typePrefix+resp.Type)
 	default:
 		b = AppendString(b, typePrefix+resp.Code)
 	}
@@ -219,31 +221,7 @@ func appendProblem(b []byte, resp *Response, typePrefix string) []byte {
 	b = appendMember(b, "code", resp.Code)
 	b = appendMember(b, "param", resp.Param)
 	b = appendFields(b, resp.Fields)
-	switch details := resp.Details.(type) {
-	case nil:
-	case map[string]any:
-		b = appendExtensions(b, resp, details)
-	default:
-		b = append(b, `,"details":`...)
-		b = resp.AppendValue(b, details)
-	}
-	return append(b, '}')
-}
-
-// problemMembers are the members that no extension can replace.
-var problemMembers = []string{"type", "title", "status", "detail", "instance", "code", "param", "errors"}
-
-func appendExtensions(b []byte, resp *Response, members map[string]any) []byte {
-	for _, name := range slices.Sorted(maps.Keys(members)) {
-		if slices.Contains(problemMembers, name) {
-			continue
-		}
-		b = append(b, ',')
-		b = AppendString(b, name)
-		b = append(b, ':')
-		b = resp.AppendValue(b, members[name])
-	}
-	return b
+	return append(problem.AppendDetails(b, resp.Details, resp.AppendValue), '}')
 }
 
 // Bare returns the shape without an envelope: bare successes and flat errors.

@@ -147,7 +147,7 @@ func compile(p Policy, c *Config) *policy {
 	return &policy{
 		Policy:    p,
 		item:      string(appendPolicyItem(nil, p.Name, &p.Limit)),
-		violated:  map[string]any{"violated-policies": []string{p.Name}},
+		violated:  violatedPolicies(p.Name),
 		decisions: newDecisions(c, policyOutcomes, p.Name),
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 
 	"github.com/usher-go/usher"
 )
@@ -84,9 +83,7 @@ func (c *Charge) settle(store adjuster, p *policy, cost int64) error {
 	}
 	c.Cost += d.Charges[0].Moved
 	if short := cost - c.Cost; short > 0 {
-		return &ExhaustedError{Policy: c.Policy, Shortfall: short, refusal: &usher.Error{
-			Status: http.StatusTooManyRequests, Code: p.Code, Message: p.Message, Details: p.violated,
-		}}
+		return &ExhaustedError{Policy: c.Policy, Shortfall: short, refusal: p.refusal()}
 	}
 	return nil
 }

@@ -38,7 +38,7 @@ func TestHTTPErrorHandler(t *testing.T) {
 		{"wrapped", fmt.Errorf("private: %w", echo.ErrForbidden), `{"title":"Forbidden","status":403}`},
 		{"around a private one", echo.NewHTTPError(409, "taken").Wrap(private), `{"title":"Conflict","status":409,"detail":"taken"}`},
 		{"a field that cannot be bound", echo.NewBindingError("id", []string{"x"}, "not a number", private), `{"title":"Bad Request","status":400,"detail":"not a number","param":"id"}`},
-		{"with a body of its own", structured{}, `{"title":"Conflict","status":409}`},
+		{"with a body of its own", structured{}, `{"title":"Conflict","status":409,"details":{"version":7}}`},
 		{"a message from 500 on is private", echo.NewHTTPError(500, "pq: private"), `{"title":"Internal Server Error","status":500,"code":"internal"}`},
 		{"also at 503", echo.NewHTTPError(503, "private"), `{"title":"Service Unavailable","status":503}`},
 		{"any other error", private, `{"title":"Internal Server Error","status":500,"code":"internal"}`},

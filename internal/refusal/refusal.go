@@ -22,6 +22,7 @@ type Verdict interface {
 type Error[Field any] struct {
 	Status     int
 	Code       string
+	Type       string
 	Message    string
 	Param      string
 	Fields     []Field
