@@ -119,7 +119,7 @@ type ID struct{ Node, Seq uint64 }
 type Decision struct {
 	ID      ID
 	Charges []Charge
-	// Peek is set for a call of Take that only tells what it would decide.
+	// Peek is set for a call of Take that only reports what it would decide.
 	Peek bool
 	// Admitted is set by Take.
 	Admitted bool
