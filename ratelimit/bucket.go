@@ -83,6 +83,17 @@ func (b *bucket) missing(now instant) exact {
 	return exact{b.full.whole - now.n, b.full.parts}
 }
 
+// mostUsed returns the most tokens that a key may have used at a time, including those that
+// it owes.
+func (l *Limit) mostUsed() int64 {
+	hi, lo := bits.Mul64(uint64(maxRefill), uint64(l.quota))
+	if per := uint64(l.per); hi < per {
+		n, _ := bits.Div64(hi, lo, per)
+		return int64(min(n, maxQuota))
+	}
+	return maxQuota
+}
+
 // used returns how many tokens are missing, and the time until one fewer is missing. A
 // token that is partly earned counts as missing.
 func (b *bucket) used(l *Limit, now instant) (tokens int64, next time.Duration) {
@@ -102,6 +113,10 @@ func (b *bucket) used(l *Limit, now instant) (tokens int64, next time.Duration) 
 func (b *bucket) check(l *Limit, now instant, cost int64) (res result) {
 	used, next := b.used(l, now)
 	res.remaining, res.reset = l.burst-used, next
+	if used > l.burst {
+		res.remaining = 0
+		res.reset = time.Duration(b.missing(now).minus(l.span(l.burst-1), l).up())
+	}
 	switch {
 	case cost <= res.remaining || cost == 0:
 		res.ok = true
@@ -127,12 +142,20 @@ func (b *bucket) take(l *Limit, now instant, cost int64) {
 func (b *bucket) adjust(l *Limit, now instant, _, cost int64) (moved int64) {
 	used, _ := b.used(l, now)
 	if cost >= 0 {
-		moved = min(cost, l.burst-used)
+		moved = min(cost, max(l.burst-used, 0))
 		b.take(l, now, moved)
 		return moved
 	}
 	moved = max(cost, -used)
 	b.full = b.full.minus(l.span(-moved), l)
+	return moved
+}
+
+// overdraw charges up to cost tokens, even beyond those that are left.
+func (b *bucket) overdraw(l *Limit, now instant, cost int64) (moved int64) {
+	used, _ := b.used(l, now)
+	moved = max(min(cost, l.mostUsed()-used), 0)
+	b.take(l, now, moved)
 	return moved
 }
 

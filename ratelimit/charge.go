@@ -66,6 +66,6 @@ func (c *Charge) adjust(now instant) {
 	case c.Limit.algorithm == AlgorithmConcurrency:
 		c.Moved = c.table.adjustPlaces(c, c.Cost, now)
 	default:
-		c.Moved = c.table.entry(c, now).adjust(now, c.TakenAt, c.Cost)
+		c.Moved = c.table.entry(c, now).adjust(now, c.TakenAt, c.Cost, c.Overdraw)
 	}
 }

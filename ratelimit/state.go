@@ -77,9 +77,13 @@ func (e *entry) take(now instant, cost int64) {
 }
 
 // adjust moves up to cost units under the present limit and returns how many it
-// has moved.
-func (e *entry) adjust(now instant, at, cost int64) (moved int64) {
-	moved = e.state.adjust(&e.limit, now, at, cost)
+// has moved. If it overdraws a bucket, it charges all that a key may owe.
+func (e *entry) adjust(now instant, at, cost int64, overdraw bool) (moved int64) {
+	if b, ok := e.state.(*bucket); ok && overdraw && cost > 0 {
+		moved = b.overdraw(&e.limit, now, cost)
+	} else {
+		moved = e.state.adjust(&e.limit, now, at, cost)
+	}
 	e.spread(now, at, moved)
 	return moved
 }

@@ -33,10 +33,13 @@ import (
 //
 // The state of a [TokenBucket] is the instant at which the bucket is full. It earns n tokens
 // in span(n) = n × Per / Quota, exactly. If the bucket will be full after a time D, the
-// number of used tokens is the least n with span(n) >= D, and Burst - n tokens are left;
-// Reset is D - span(n-1), and Wait is D + span(need) - span(Burst). A charge starts from
+// number of used tokens is the least n with span(n) >= D, and max(Burst - n, 0) are left;
+// Reset is D - span(min(n, Burst)-1), and Wait is D + span(need) - span(Burst). A charge starts from
 // the instant or the present time, whichever is later, and moves it on by span(Cost). A
-// refund of n tokens moves the instant back by span(n).
+// refund of n tokens moves the instant back by span(n). An Adjust with Overdraw charges
+// beyond the burst: the key owes tokens, none are left until that debt is earned, and a
+// refund reduces it first. A key uses at most 1e9 tokens at a time, and at most as many as
+// it earns in 36,600 days.
 //
 // The state of a [RollingWindow] is the instants of its charges, with their costs. Each
 // charge counts for the period that begins at its instant, and not an instant longer. A
@@ -86,10 +89,10 @@ type Store interface {
 	Take(ctx context.Context, d *Decision) error
 
 	// Adjust changes what earlier calls of Take have charged, by the Cost of each charge,
-	// and sets Moved. It charges a positive Cost as far as the key has units left. It
-	// refunds a negative Cost, but no more than the key has used, and nothing once the
-	// window of the charge has ended. TakenBy and TakenAt are those that Take has set; the
-	// ID is that of this call. If Adjust is called again with the same ID within 5 seconds,
+	// and sets Moved. It charges a positive Cost as far as the key has units left, unless
+	// Overdraw is set. It refunds a negative Cost, but no more than the key has used, and
+	// nothing once the window of the charge has ended. TakenBy and TakenAt are those that
+	// Take has set; the ID is that of this call. If Adjust is called again with the same ID within 5 seconds,
 	// it sets the same results, and the units are moved once.
 	Adjust(ctx context.Context, d *Decision) error
 
@@ -145,6 +148,9 @@ type Charge struct {
 	// MinRemaining is how many units must be left for the charge to fit, even if Cost is
 	// less.
 	MinRemaining int64
+	// Overdraw makes Adjust charge a positive Cost under a [TokenBucket] even beyond what is
+	// left. It has no effect under other limits.
+	Overdraw bool
 	// Shadow is set for a policy that counts but never refuses.
 	Shadow bool
 	// Windows are, for a [CalendarWindow], the window that contains the caller's present
