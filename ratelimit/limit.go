@@ -15,10 +15,12 @@ import (
 type Limit struct {
 	algorithm Algorithm
 	unit      Unit
+	anchored  bool
 	quota     int64
 	burst     int64
 	per       time.Duration
 	zone      *time.Location
+	anchor    int64 // in seconds since 1970, if anchored
 }
 
 // An Algorithm is how a [Limit] counts. The constructor of the Limit chooses it, and
@@ -70,6 +72,19 @@ func (l Limit) In(zone *time.Location) Limit {
 	return l
 }
 
+// From returns a [CalendarWindow] whose windows begin at the anniversaries of an instant, by
+// the calendar of the limit's time zone: at its time of day, to the second, and on its day of
+// the week, of the month or of the year. Where a month has no such day, the window begins on
+// the last day of the month. So a plan that has begun on the 31st is renewed at the end of
+// each month. Windows of a minute or an hour cannot have an anchor. From returns any other
+// limit as it is, and any limit if the instant is zero.
+func (l Limit) From(anchor time.Time) Limit {
+	if l.algorithm == AlgorithmCalendarWindow && !anchor.IsZero() {
+		l.anchored, l.anchor = true, anchor.Unix()
+	}
+	return l
+}
+
 // Concurrency is a limit of n requests at the same time. A place is free again when
 // the handler has returned or panicked. In a store that processes share, the place of a
 // process that has died is free after [Config.Lease].
@@ -115,14 +130,18 @@ func (l Limit) Per() time.Duration {
 	return l.per
 }
 
-// same reports whether two limits have the same bound, and so share one count. A time zone
-// is identified by its name.
+// same reports whether two limits have the same bound, and so share one count.
 func (l *Limit) same(o *Limit) bool {
-	return *l == *o || l.zone != nil && o.zone != nil && l.zone.String() == o.zone.String() && *l == o.In(l.zone)
+	if *l == *o {
+		return true
+	}
+	if l.zone == nil || o.zone == nil || l.quota != o.quota {
+		return false
+	}
+	unit, begin := l.Calendar()
+	otherUnit, otherBegin := o.Calendar()
+	return unit == otherUnit && begin == otherBegin
 }
-
-// Calendar returns the unit and the time zone of a calendar window.
-func (l Limit) Calendar() (Unit, *time.Location) { return l.unit, l.zone }
 
 // String describes the limit for operators, for instance "60 in any 1m0s".
 func (l Limit) String() string {
@@ -193,6 +212,7 @@ func (l Limit) faults() (reasons []string) {
 	case AlgorithmCalendarWindow:
 		add(l.unit < Minute || l.unit > Year, "must have one of the Units")
 		add(l.zone == nil, "must have a time zone")
+		add(l.anchored && l.unit < Day, "must be a day, week, month or year to have an anchor")
 	}
 	add(l.quota < 0 || l.quota > maxQuota, "must have a quota from 0 to 1e9")
 	return reasons

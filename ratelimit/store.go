@@ -51,8 +51,8 @@ import (
 // even if the clock is set back. After its end, the first of Windows that has not ended
 // begins. If both have ended, the clocks of the caller and the store are too far apart: the
 // call returns an error and charges nothing. A charge whose TakenAt is before the first use
-// of the window is not refunded. Limits with the same quota, unit and name of the time zone
-// are one limit.
+// of the window is not refunded. Limits with the same quota and the same results of
+// [Limit.Calendar] are one limit.
 //
 // The state of a [Concurrency] limit is the places of the key: for each decision its ID, the
 // number of its places, and the end of their lease, at which they become free. An adjustment

@@ -89,8 +89,8 @@ func larger(l ratelimit.Limit, n int) ratelimit.Limit {
 	case ratelimit.AlgorithmRollingWindow:
 		return ratelimit.RollingWindow(quota, l.Per())
 	case ratelimit.AlgorithmCalendarWindow:
-		unit, zone := l.Calendar()
-		return ratelimit.CalendarWindow(quota, unit).In(zone)
+		unit, _ := l.Calendar()
+		return ratelimit.CalendarWindow(quota, unit) // the scripts use UTC alone
 	case ratelimit.AlgorithmConcurrency:
 		return ratelimit.Concurrency(quota)
 	default:

@@ -98,8 +98,8 @@ func chargesOf(d *ratelimit.Decision) (*charges, error) {
 		c.policies[i], c.keys[i], c.algorithms[i] = x.Policy, digest[:], int16(l.Algorithm())
 		c.quotas[i], c.bursts[i], c.periods[i] = l.Quota(), l.Burst(), l.Per().Microseconds()
 		if l.Algorithm() == ratelimit.AlgorithmCalendarWindow {
-			unit, zone := l.Calendar()
-			c.periods[i], c.zones[i] = int64(unit), zone.String()
+			unit, begin := l.Calendar()
+			c.periods[i], c.zones[i] = int64(unit), begin
 			c.ends[i], c.nextEnds[i] = x.Windows[0].End.UnixMicro(), x.Windows[1].End.UnixMicro()
 		}
 		c.costs[i] = max(min(x.Cost, maxCost), -maxCost)

@@ -69,11 +69,11 @@ func (a *arguments) limit(l *ratelimit.Limit) {
 		number(l.Quota())
 		number(microseconds(l.Per()))
 	case ratelimit.AlgorithmCalendarWindow:
-		unit, zone := l.Calendar()
+		unit, begin := l.Calendar()
 		a.text = append(a.text, 'c')
 		number(l.Quota())
 		number(int64(unit))
-		a.text = append(append(a.text, ' '), zone.String()...)
+		a.text = append(append(a.text, ' '), begin...)
 	default:
 		a.text = append(a.text, 'p')
 		number(l.Quota())
