@@ -5,7 +5,8 @@ import "time"
 // A calendar is the present window, and how much was used in it. Times of the wall clock
 // are nanoseconds since 1970.
 type calendar struct {
-	end int64 // of the window, by the wall clock
+	// The window by the wall clock. Its start is 0 if the caller has not given it.
+	start, end int64
 	// next is the end of the window after that, as the caller has given it. It is 0 if the
 	// caller has given no windows, and equals end if that window is unknown.
 	next   int64
@@ -35,31 +36,57 @@ func (c *calendar) time(now instant) int64 {
 
 // open begins the window that contains t.
 func (c *calendar) open(l *Limit, now instant, t int64) {
-	switch charge := now.calendar; {
-	case charge == nil && c.next != 0:
-		c.end = c.next
-	case charge == nil || charge.Windows[0].End.IsZero():
-		_, end := l.Window(time.Unix(0, t))
-		c.end, c.next = end.UnixNano(), 0
-	default:
-		c.end, c.next = charge.Windows[0].End.UnixNano(), charge.Windows[1].End.UnixNano()
-		if t >= c.end {
-			c.end = c.next
-		}
+	if charge := now.calendar; charge == nil && c.next != 0 {
+		c.start, c.end = c.end, c.next
+	} else {
+		c.choose(l, charge, t)
 	}
 	c.opened = now.n
 	c.closes = now.n + c.end - t
 	c.used = 0
 }
 
-// turn begins the next window if the present one has ended, and returns the time until the
-// end of the window. If the clock is set back, the window that has begun stays.
-func (c *calendar) turn(l *Limit, now instant) (left time.Duration) {
-	t := c.time(now)
-	if t >= c.end {
-		c.open(l, now, t)
+// choose makes the window that contains t the present one.
+func (c *calendar) choose(l *Limit, charge *Charge, t int64) {
+	if charge == nil || charge.Windows[0].End.IsZero() {
+		start, end := l.Window(time.Unix(0, t))
+		c.start, c.end, c.next = start.UnixNano(), end.UnixNano(), 0
+		return
 	}
-	return time.Duration(c.end - t)
+	w := charge.Windows[0]
+	c.next = charge.Windows[1].End.UnixNano()
+	if t >= w.End.UnixNano() {
+		w = charge.Windows[1]
+	}
+	c.start, c.end = 0, w.End.UnixNano()
+	if !w.Start.IsZero() {
+		c.start = w.Start.UnixNano()
+	}
+}
+
+// early reports whether t is in a window before the present one, because the clock was
+// ahead and has been set back.
+func (c *calendar) early(charge *Charge, t int64) bool {
+	if charge == nil || charge.Windows[0].End.IsZero() {
+		return charge != nil && t < c.start
+	}
+	end := charge.Windows[0].End.UnixNano()
+	return t < end && end < c.end
+}
+
+// turn begins the next window if the present one has ended, and returns the time until the
+// end of the window. If the clock was ahead, the window that contains the present time takes
+// the place of the later one, with what was used in it: a key is refused for no longer than
+// one window, and the step gives it no more than one quota.
+func (c *calendar) turn(l *Limit, now instant) (left time.Duration) {
+	switch t := c.time(now); {
+	case t >= c.end:
+		c.open(l, now, t)
+	case c.early(now.calendar, t):
+		c.choose(l, now.calendar, t)
+		c.closes = now.n + c.end - t
+	}
+	return time.Duration(c.end - c.time(now))
 }
 
 // unknown reports whether now is after the last window that is known.

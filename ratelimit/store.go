@@ -47,8 +47,11 @@ import (
 // or charges at the present time if the period of that charge has ended.
 //
 // The state of a [CalendarWindow] is the end of its window, the instant at which the key
-// first used the window, and the units used since then. The window stays until its end,
-// even if the clock is set back. After its end, the first of Windows that has not ended
+// first used the window, and the units used since then. The window stays until its end, for
+// callers whose clock is ahead too. If the present time is before the end of the first of
+// Windows, and that ends before the window of the state, the clock was ahead and has been
+// set back: the first of Windows takes the place of the later one, with what was used in it.
+// The instant of the first use is then the present time, if it was later. After its end, the first of Windows that has not ended
 // begins. If both have ended, the clocks of the caller and the store are too far apart: the
 // call returns an error and charges nothing. A charge whose TakenAt is before the first use
 // of the window is not refunded. Limits with the same quota and the same results of

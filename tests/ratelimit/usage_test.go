@@ -77,9 +77,15 @@ func (u *modelUsage) expire(now int64) {
 }
 
 // turn opens the window that contains now, unless the present one does. If the caller has
-// given no windows, that is the next window.
+// given no windows, that is the next window. If the present one is a later one, it becomes
+// the one that contains now.
 func (u *modelUsage) turn(windows *[2]ratelimit.Window, now int64) {
 	if now < u.end {
+		if windows != nil {
+			if end := windows[0].End.UnixMicro(); now < end && end < u.end {
+				u.end, u.next, u.opened = end, windows[1].End.UnixMicro(), min(u.opened, now)
+			}
+		}
 		return
 	}
 	u.opened, u.used = now, 0
