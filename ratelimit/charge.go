@@ -30,6 +30,10 @@ func (c *Charge) check(now instant, peek bool) {
 	}
 	res := s.check(&c.Limit, now, c.need())
 	c.Violated, c.Remaining, c.Reset, c.Wait = !res.ok, res.remaining, res.reset, res.wait
+	if held := c.table.held(c, now); held > 0 {
+		c.Remaining = max(c.Remaining-held, 0)
+		c.Violated = c.Violated || c.need() > c.Remaining
+	}
 }
 
 // refuse sets the results of a limit that admits nothing. The entry of the key stays as
@@ -52,6 +56,10 @@ func (c *Charge) take(now instant) {
 		c.table.occupy(c, c.table.places[c.shard][c.Key], c.TakenBy, c.Cost, now)
 		return
 	}
+	if c.Hold {
+		c.table.hold(c, c.TakenBy, c.Cost, now)
+		return
+	}
 	c.entry.take(now, c.Cost)
 	if c.Reset == 0 && c.Cost > 0 {
 		// Nothing was in use before, so check has set no time.
@@ -66,6 +74,43 @@ func (c *Charge) adjust(now instant) {
 	case c.Limit.algorithm == AlgorithmConcurrency:
 		c.Moved = c.table.adjustPlaces(c, c.Cost, now)
 	default:
-		c.Moved = c.table.entry(c, now).adjust(now, c.TakenAt, c.Cost, c.Overdraw)
+		c.Moved = c.move(now)
 	}
+}
+
+// move adjusts what the key of c has used, or holds, and returns how many units it has
+// moved.
+func (c *Charge) move(now instant) int64 {
+	e := c.table.entry(c, now)
+	if !c.Hold {
+		return e.adjust(now, c.TakenAt, c.fit(e, now, c.Cost), c.overdraws())
+	}
+	own := c.table.heldBy(c, now)
+	if c.EndHold {
+		c.table.hold(c, c.TakenBy, -own, now)
+		return e.adjust(now, now.n, c.fit(e, now, max(c.Cost, 0)), c.overdraws())
+	}
+	if own == 0 {
+		return 0
+	}
+	moved := max(c.fit(e, now, c.Cost), -own)
+	c.table.hold(c, c.TakenBy, moved, now)
+	return moved
+}
+
+// overdraws reports whether an adjustment of c charges more than is left.
+func (c *Charge) overdraws() bool {
+	return c.Overdraw && (!c.Hold || c.EndHold) && c.Limit.algorithm == AlgorithmTokenBucket
+}
+
+// fit returns cost, or as many units as are left besides those that the key holds.
+func (c *Charge) fit(e *entry, now instant, cost int64) int64 {
+	if cost <= 0 || c.overdraws() {
+		return cost
+	}
+	held := c.table.held(c, now)
+	if held == 0 && !c.Hold {
+		return cost // adjust looks what is left
+	}
+	return min(cost, max(e.state.check(&e.limit, now, 0).remaining-held, 0))
 }

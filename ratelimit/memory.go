@@ -193,6 +193,10 @@ func (m *Memory) take(d *Decision) error {
 	d.Admitted = true
 	for i := range charges {
 		c := &charges[i]
+		if c.Hold && d.ID == (ID{}) {
+			unlock(charges)
+			return errHolder
+		}
 		c.TakenBy = d.ID
 		c.check(now.of(c), d.Peek)
 		if c.Violated && !c.Shadow {
@@ -271,6 +275,9 @@ func (m *Memory) locate(c *Charge) {
 	c.hash = c.table.hash(&c.Key)
 	c.shard = c.table.keys.Index(c.hash)
 }
+
+// errHolder is returned to a caller that breaks the contract.
+var errHolder = errors.New("ratelimit: a decision without an ID cannot hold units")
 
 // errClocks is returned if no window that the caller has given contains the present time.
 var errClocks = errors.New("ratelimit: the clocks of the process and of the store are too far apart: " +

@@ -1,30 +1,43 @@
 package ratelimit
 
-import "slices"
+import (
+	"math"
+	"slices"
+)
 
-// places are the places of a concurrency limit that a key uses.
+// places are the places of a concurrency limit that a key uses, and the units that it holds
+// under other limits.
 type places struct {
-	anonymous int64 // in use until they are refunded
+	anonymous int64 // places in use until they are refunded
 	leased    []leased
 }
 
-// leased are the places that one decision has taken under a lease.
+// leased are the places that one decision has taken under a lease, or the units that it
+// holds.
 type leased struct {
 	by    ID
 	n     int64
 	until int64 // the instant at which the lease ends
+	held  bool  // units, not places
 }
 
-func (p *places) used() (n int64) {
-	n = p.anonymous
+// noEnd is the end of a lease that has none.
+const noEnd = math.MaxInt64
+
+// used returns the number of places in use.
+func (p *places) used() int64 { return p.anonymous + p.sum(false) }
+
+func (p *places) sum(held bool) (n int64) {
 	for i := range p.leased {
-		n += p.leased[i].n
+		if p.leased[i].held == held {
+			n += p.leased[i].n
+		}
 	}
 	return n
 }
 
-func (p *places) find(by ID) int {
-	return slices.IndexFunc(p.leased, func(l leased) bool { return l.by == by })
+func (p *places) find(by ID, held bool) int {
+	return slices.IndexFunc(p.leased, func(l leased) bool { return l.by == by && l.held == held })
 }
 
 // expire frees the places whose lease has ended.
@@ -32,13 +45,13 @@ func (p *places) expire(now int64) {
 	p.leased = slices.DeleteFunc(p.leased, func(l leased) bool { return l.until <= now })
 }
 
-// move charges the decision by with n places, or frees -n of its places.
-func (p *places) move(by ID, n, until int64) {
-	i := p.find(by)
+// move charges the decision by with n places or held units, or frees -n of them.
+func (p *places) move(by ID, n, until int64, held bool) {
+	i := p.find(by, held)
 	switch {
 	case n == 0:
 	case i < 0:
-		p.leased = append(p.leased, leased{by, n, until})
+		p.leased = append(p.leased, leased{by, n, until, held})
 	case p.leased[i].n+n <= 0:
 		p.leased = slices.Delete(p.leased, i, i+1)
 	default:
@@ -62,7 +75,7 @@ func (t *table) occupy(c *Charge, p places, by ID, n int64, now instant) {
 	case n == 0:
 		return
 	case c.Lease > 0:
-		p.move(by, n, now.n+int64(c.Lease))
+		p.move(by, n, now.n+int64(c.Lease), false)
 	default:
 		p.anonymous = max(p.anonymous+n, 0)
 	}
@@ -75,7 +88,7 @@ func (t *table) adjustPlaces(c *Charge, n int64, now instant) (moved int64) {
 	p := t.placesOf(c, now)
 	own := p.anonymous
 	if c.Lease > 0 {
-		i := p.find(c.TakenBy)
+		i := p.find(c.TakenBy, false)
 		if i < 0 {
 			return 0
 		}
@@ -86,10 +99,39 @@ func (t *table) adjustPlaces(c *Charge, n int64, now instant) (moved int64) {
 	return moved
 }
 
+// held returns how many units the key of c holds under its policy.
+func (t *table) held(c *Charge, now instant) int64 {
+	if len(t.places[c.shard]) == 0 {
+		return 0
+	}
+	p := t.placesOf(c, now)
+	return p.sum(true)
+}
+
+// hold changes what the decision by holds by n units.
+func (t *table) hold(c *Charge, by ID, n int64, now instant) {
+	until := int64(noEnd)
+	if c.Lease > 0 {
+		until = now.n + int64(c.Lease)
+	}
+	p := t.placesOf(c, now)
+	p.move(by, n, until, true)
+	t.keep(c.shard, c.Key, p, now)
+}
+
+// heldBy returns how many units the decision holds that took c.
+func (t *table) heldBy(c *Charge, now instant) int64 {
+	p := t.placesOf(c, now)
+	if i := p.find(c.TakenBy, true); i >= 0 {
+		return p.leased[i].n
+	}
+	return 0
+}
+
 // renew starts the lease of a place again, if its lease has not ended.
 func (t *table) renew(shard int, place *Place, until int64, now instant) bool {
 	p := t.places[shard][place.Key]
-	i := p.find(place.TakenBy)
+	i := slices.IndexFunc(p.leased, func(l leased) bool { return l.by == place.TakenBy })
 	if i < 0 || p.leased[i].until <= now.n {
 		return false
 	}

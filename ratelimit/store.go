@@ -62,6 +62,23 @@ import (
 // changes the places of TakenBy, and moves nothing if TakenBy has none. Places do not count
 // under limits of other algorithms.
 //
+// # Holds
+//
+// Under a limit of another algorithm, a charge with Hold reserves units: for each decision
+// the key has, as for places, the ID, the number of held units, and the end of their lease,
+// at which they become free. What a key holds is not left for any charge of the policy,
+// whatever its limit: a charge fits if its need is 0, or is at most the number of units that
+// are left under its limit, less those that are held. Remaining is that number, or 0 if it
+// is negative. Take computes Reset as if nothing were held, and so Wait, which is 0 if the
+// charge would fit then.
+//
+// If the request is admitted, a charge with Hold holds its Cost instead of charging it: what
+// is used does not change. An adjustment with Hold changes what TakenBy holds by Cost,
+// upwards as far as units are left, and moves nothing if TakenBy holds none. With EndHold, it
+// frees all that TakenBy holds, if any, and then charges Cost at the present time, as far as
+// units are left besides those that other decisions hold, or all of it with Overdraw. A
+// negative Cost then charges nothing.
+//
 // # Several limits of one key
 //
 // A key may have one limit in one decision and another in the next. A store keeps a count of
@@ -99,14 +116,14 @@ type Store interface {
 	// it sets the same results, and the units are moved once.
 	Adjust(ctx context.Context, d *Decision) error
 
-	// Renew starts the leases of at most [MaxRenew] places again. It returns the places that
-	// are lost, in any order, and changes nothing about them: their lease has ended, they
+	// Renew starts the leases of at most [MaxRenew] places and holds again. It returns those
+	// that are lost, in any order, and changes nothing about them: their lease has ended, they
 	// were refunded, they are unknown, or their data cannot be read. It renews all others,
 	// and never takes a place. Callers may repeat it at any time.
 	Renew(ctx context.Context, places []Place, lease time.Duration) (lost []Place, err error)
 
 	// Reset forgets what the keys of at most [MaxRenew] counters have used, under all limits:
-	// the next decision is that of a new key. Places stay in use. Charges from before a Reset
+	// the next decision is that of a new key. Places and holds stay. Charges from before a Reset
 	// can still be refunded, but no more than has been used since. Callers may repeat it at
 	// any time.
 	Reset(ctx context.Context, counters []Counter) error
@@ -156,13 +173,20 @@ type Charge struct {
 	Overdraw bool
 	// Shadow is set for a policy that counts but never refuses.
 	Shadow bool
+	// Hold makes Take hold Cost for the decision instead of charging it, and Adjust change
+	// what the decision holds. It needs an ID and a Lease. It has no effect under a
+	// [Concurrency] limit.
+	Hold bool
+	// EndHold makes Adjust of a charge with Hold free all that the decision holds, and then
+	// charge Cost.
+	EndHold bool
 	// Windows are, for a [CalendarWindow], the window that contains the caller's present
 	// time and the next one. The caller sets them for each call of Take and Adjust. They
 	// may be zero only for a [Memory], which then computes them.
 	Windows [2]Window
-	// Lease is, for a [Concurrency] limit, how long places stay in use unless they are
-	// renewed. It may be zero only for a [Memory], where such places stay in use until they
-	// are refunded.
+	// Lease is how long the places of a [Concurrency] limit stay in use, and units stay held,
+	// unless they are renewed. It may be zero only for a [Memory], where they stay until they
+	// are refunded, or until EndHold.
 	Lease time.Duration
 
 	// Violated is set by Take if the charge does not fit.
@@ -195,8 +219,8 @@ type Charge struct {
 	wall  int64 // for a calendar: the present time, in nanoseconds since 1970
 }
 
-// A Place identifies what a decision has charged under a [Concurrency] limit. TakenBy is
-// the ID of the decision.
+// A Place identifies what a decision has charged under a [Concurrency] limit, or what it
+// holds. TakenBy is the ID of the decision.
 type Place struct {
 	Policy  string
 	Key     Key
