@@ -83,8 +83,7 @@ func (b *bucket) missing(now instant) exact {
 	return exact{b.full.whole - now.n, b.full.parts}
 }
 
-// mostUsed returns the most tokens that a key may have used at a time, including those that
-// it owes.
+// mostUsed returns the most tokens that a key may have used at a time, with its debt.
 func (l *Limit) mostUsed() int64 {
 	hi, lo := bits.Mul64(uint64(maxRefill), uint64(l.quota))
 	if per := uint64(l.per); hi < per {

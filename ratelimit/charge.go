@@ -30,8 +30,8 @@ func (c *Charge) check(now instant, peek bool) {
 	}
 	res := s.check(&c.Limit, now, c.need())
 	c.Violated, c.Remaining, c.Reset, c.Wait = !res.ok, res.remaining, res.reset, res.wait
-	if held := c.table.held(c, now); held > 0 {
-		c.Remaining = max(c.Remaining-held, 0)
+	if reserved := c.table.reserved(c, now); reserved > 0 {
+		c.Remaining = max(c.Remaining-reserved, 0)
 		c.Violated = c.Violated || c.need() > c.Remaining
 	}
 }
@@ -85,7 +85,7 @@ func (c *Charge) move(now instant) int64 {
 	if !c.Hold {
 		return e.adjust(now, c.TakenAt, c.fit(e, now, c.Cost), c.overdraws())
 	}
-	own := c.table.heldBy(c, now)
+	own := c.table.reservedBy(c, now)
 	if c.EndHold {
 		c.table.hold(c, c.TakenBy, -own, now)
 		return e.adjust(now, now.n, c.fit(e, now, max(c.Cost, 0)), c.overdraws())
@@ -108,9 +108,9 @@ func (c *Charge) fit(e *entry, now instant, cost int64) int64 {
 	if cost <= 0 || c.overdraws() {
 		return cost
 	}
-	held := c.table.held(c, now)
-	if held == 0 && !c.Hold {
+	reserved := c.table.reserved(c, now)
+	if reserved == 0 && !c.Hold {
 		return cost // adjust looks what is left
 	}
-	return min(cost, max(e.state.check(&e.limit, now, 0).remaining-held, 0))
+	return min(cost, max(e.state.check(&e.limit, now, 0).remaining-reserved, 0))
 }

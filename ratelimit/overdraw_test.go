@@ -32,7 +32,7 @@ func TestAnOverdrawnBucketAdmitsNothingUntilItsDebtIsEarned(t *testing.T) {
 		if n := adjustBy(t, m, over, 30); n != 30 {
 			t.Fatalf("%d units charged, want 30", n)
 		}
-		// It owes 24 units, and one more must be earned before one is left.
+		// Its debt is 24 units, and one more must be earned before one is left.
 		one := takeOne(t, m, ratelimit.Charge{Policy: "p", Limit: l, Cost: 1})
 		if !one.Violated || one.Remaining != 0 || one.Wait != 25*time.Second || one.Reset != 25*time.Second {
 			t.Errorf("violated %v, remaining %d, wait %v, reset %v; want a wait of 25s", one.Violated, one.Remaining, one.Wait, one.Reset)

@@ -18,7 +18,7 @@ type leased struct {
 	by    ID
 	n     int64
 	until int64 // the instant at which the lease ends
-	held  bool  // units, not places
+	hold  bool  // of units, not places
 }
 
 // noEnd is the end of a lease that has none.
@@ -27,17 +27,17 @@ const noEnd = math.MaxInt64
 // used returns the number of places in use.
 func (p *places) used() int64 { return p.anonymous + p.sum(false) }
 
-func (p *places) sum(held bool) (n int64) {
+func (p *places) sum(hold bool) (n int64) {
 	for i := range p.leased {
-		if p.leased[i].held == held {
+		if p.leased[i].hold == hold {
 			n += p.leased[i].n
 		}
 	}
 	return n
 }
 
-func (p *places) find(by ID, held bool) int {
-	return slices.IndexFunc(p.leased, func(l leased) bool { return l.by == by && l.held == held })
+func (p *places) find(by ID, hold bool) int {
+	return slices.IndexFunc(p.leased, func(l leased) bool { return l.by == by && l.hold == hold })
 }
 
 // expire frees the places whose lease has ended.
@@ -45,13 +45,13 @@ func (p *places) expire(now int64) {
 	p.leased = slices.DeleteFunc(p.leased, func(l leased) bool { return l.until <= now })
 }
 
-// move charges the decision by with n places or held units, or frees -n of them.
-func (p *places) move(by ID, n, until int64, held bool) {
-	i := p.find(by, held)
+// move charges the decision by with n places or units, or frees -n of them.
+func (p *places) move(by ID, n, until int64, hold bool) {
+	i := p.find(by, hold)
 	switch {
 	case n == 0:
 	case i < 0:
-		p.leased = append(p.leased, leased{by, n, until, held})
+		p.leased = append(p.leased, leased{by, n, until, hold})
 	case p.leased[i].n+n <= 0:
 		p.leased = slices.Delete(p.leased, i, i+1)
 	default:
@@ -99,8 +99,8 @@ func (t *table) adjustPlaces(c *Charge, n int64, now instant) (moved int64) {
 	return moved
 }
 
-// held returns how many units the key of c holds under its policy.
-func (t *table) held(c *Charge, now instant) int64 {
+// reserved returns how many units the key of c holds under its policy.
+func (t *table) reserved(c *Charge, now instant) int64 {
 	if len(t.places[c.shard]) == 0 {
 		return 0
 	}
@@ -119,8 +119,8 @@ func (t *table) hold(c *Charge, by ID, n int64, now instant) {
 	t.keep(c.shard, c.Key, p, now)
 }
 
-// heldBy returns how many units the decision holds that took c.
-func (t *table) heldBy(c *Charge, now instant) int64 {
+// reservedBy returns how many units the decision holds that took c.
+func (t *table) reservedBy(c *Charge, now instant) int64 {
 	p := t.placesOf(c, now)
 	if i := p.find(c.TakenBy, true); i >= 0 {
 		return p.leased[i].n

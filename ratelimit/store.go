@@ -34,12 +34,11 @@ import (
 // The state of a [TokenBucket] is the instant at which the bucket is full. It earns n tokens
 // in span(n) = n × Per / Quota, exactly. If the bucket will be full after a time D, the
 // number of used tokens is the least n with span(n) >= D, and max(Burst - n, 0) are left;
-// Reset is D - span(min(n, Burst)-1), and Wait is D + span(need) - span(Burst). A charge starts from
-// the instant or the present time, whichever is later, and moves it on by span(Cost). A
-// refund of n tokens moves the instant back by span(n). An Adjust with Overdraw charges
-// beyond the burst: the key owes tokens, none are left until that debt is earned, and a
-// refund reduces it first. A key uses at most 1e9 tokens at a time, and at most as many as
-// it earns in 36,600 days.
+// Reset is D - span(min(n, Burst) - 1), and Wait is D + span(need) - span(Burst). A charge
+// starts from the instant or the present time, whichever is later, and moves it on by
+// span(Cost). A refund of n tokens moves the instant back by span(n). An Adjust with Overdraw
+// charges beyond the burst: no token is left until that debt is earned, and a refund reduces
+// it first. A key uses at most 1e9 tokens at a time, and at most those of 36,600 days.
 //
 // The state of a [RollingWindow] is the instants of its charges, with their costs. Each
 // charge counts for the period that begins at its instant, and not an instant longer. A
@@ -51,9 +50,11 @@ import (
 // callers whose clock is ahead too. If the present time is before the end of the first of
 // Windows, and that ends before the window of the state, the clock was ahead and has been
 // set back: the first of Windows takes the place of the later one, with what was used in it.
-// The instant of the first use is then the present time, if it was later. After its end, the first of Windows that has not ended
-// begins. If both have ended, the clocks of the caller and the store are too far apart: the
-// call returns an error and charges nothing. A charge whose TakenAt is before the first use
+// The instant of the first use is then the present time, if it was later.
+//
+// After the end of a window, the first of Windows that has not ended begins. If both have
+// ended, the clocks of the caller and the store are too far apart: the call returns an error
+// and charges nothing. A charge whose TakenAt is before the first use
 // of the window is not refunded. Limits with the same quota and the same results of
 // [Limit.Calendar] are one limit.
 //
@@ -65,11 +66,11 @@ import (
 // # Holds
 //
 // Under a limit of another algorithm, a charge with Hold reserves units: for each decision
-// the key has, as for places, the ID, the number of held units, and the end of their lease,
+// the key has, as for places, the ID, the number of those units, and the end of their lease,
 // at which they become free. What a key holds is not left for any charge of the policy,
 // whatever its limit: a charge fits if its need is 0, or is at most the number of units that
-// are left under its limit, less those that are held. Remaining is that number, or 0 if it
-// is negative. Take computes Reset as if nothing were held, and so Wait, which is 0 if the
+// are left under its limit, less those that are reserved. Remaining is that number, or 0 if
+// it is negative. Take computes Reset and Wait as if nothing were reserved; Wait is 0 if the
 // charge would fit then.
 //
 // If the request is admitted, a charge with Hold holds its Cost instead of charging it: what
@@ -173,8 +174,8 @@ type Charge struct {
 	Overdraw bool
 	// Shadow is set for a policy that counts but never refuses.
 	Shadow bool
-	// Hold makes Take hold Cost for the decision instead of charging it, and Adjust change
-	// what the decision holds. It needs an ID and a Lease. It has no effect under a
+	// Hold makes Take reserve Cost for the decision instead of charging it, and Adjust change
+	// what the decision holds. It needs an ID and a Lease, and has no effect under a
 	// [Concurrency] limit.
 	Hold bool
 	// EndHold makes Adjust of a charge with Hold free all that the decision holds, and then
@@ -184,7 +185,7 @@ type Charge struct {
 	// time and the next one. The caller sets them for each call of Take and Adjust. They
 	// may be zero only for a [Memory], which then computes them.
 	Windows [2]Window
-	// Lease is how long the places of a [Concurrency] limit stay in use, and units stay held,
+	// Lease is how long the places of a [Concurrency] limit stay in use, and units stay reserved,
 	// unless they are renewed. It may be zero only for a [Memory], where they stay until they
 	// are refunded, or until EndHold.
 	Lease time.Duration
