@@ -74,6 +74,7 @@ var exportedNames = map[string]int{
 	"ratelimit":       48,
 	"jwtauth/jwk":     20,
 	"jwtauth/session": 20,
+	"ratelimit":       48,
 }
 
 func TestPackagesAreSmall(t *testing.T) {

@@ -12,12 +12,21 @@ type decision struct {
 	Decision
 	slots    []Charge  // room for one charge of each policy
 	charged  []*policy // the policies of Charges
-	store    adjuster  // which has decided
-	failed   bool      // nothing was decided
-	cause    error     // of the failure
-	canceled bool      // the request has ended during the decision
-	replaces bool      // policies of outer limiters, which have described them in header fields
-	text     []byte    // the header fields
+	account  account
+	store    adjuster // which has decided
+	failed   bool     // nothing was decided
+	cause    error    // of the failure
+	canceled bool     // the request has ended during the decision
+	replaces bool     // policies of outer limiters, which have described them in header fields
+	text     []byte   // the header fields
+}
+
+// begin makes d ready for another decision.
+func (d *decision) begin() {
+	d.Charges, d.charged = d.slots[:0], d.charged[:0]
+	d.Admitted, d.Peek, d.store = true, false, nil
+	d.failed, d.cause, d.canceled, d.replaces = false, nil, false, false
+	d.account.begun, d.account.updated = false, false
 }
 
 // An adjuster is the part of a store that a decision needs afterwards.
@@ -28,9 +37,7 @@ type adjuster interface {
 // decide decides r under all policies that count it and that no outer limiter has counted
 // already.
 func (l *Limiter) decide(d *decision, r *http.Request, outer *pending) {
-	d.Charges, d.charged = d.slots[:0], d.charged[:0]
-	d.Admitted, d.failed, d.cause, d.store = true, false, nil, nil
-	d.canceled, d.replaces = false, false
+	d.begin()
 	for i, p := range l.policies {
 		if outer != nil && outer.asked(p, r) {
 			continue
@@ -38,22 +45,17 @@ func (l *Limiter) decide(d *decision, r *http.Request, outer *pending) {
 		n := len(d.Charges)
 		c := &d.slots[n]
 		c.table = l.tables[i]
-		counts, err := p.charge(c, r)
-		switch {
-		case err != nil:
-			l.decisions.Record(r.Context(), limitInvalid)
-			l.failures.Error(r.Context(), err)
-			if !p.Shadow {
-				d.fail(err, false)
-				return
-			}
-		case counts:
+		counts, err := p.charge(c, r, &d.account)
+		if err != nil && !l.tolerates(r.Context(), d, p, err) {
+			return
+		}
+		if counts {
 			d.Charges = d.slots[:n+1]
 			d.charged = append(d.charged, p)
 		}
 	}
 	if len(d.Charges) > 0 {
-		l.take(r, d)
+		l.take(r.Context(), d)
 	}
 	if l.only && d.Admitted && !d.failed {
 		d.replaces = outer.refundAll(l.family, l.policies)
@@ -62,8 +64,7 @@ func (l *Limiter) decide(d *decision, r *http.Request, outer *pending) {
 
 // take lets the store decide, or applies the failure mode if the store fails. The client
 // may disconnect while a shared store decides.
-func (l *Limiter) take(r *http.Request, d *decision) {
-	ctx := r.Context()
+func (l *Limiter) take(ctx context.Context, d *decision) {
 	var err error
 	if l.shared != nil {
 		if ctx.Err() == nil {

@@ -61,8 +61,8 @@ func ExampleTokenBucket() {
 	// 429 "caller";r=0;t=1
 }
 
-// A plan with two windows at once: ten requests a second and six hundred a minute, or
-// ten times that for another plan.
+// A plan with two windows at once: ten requests a second and six hundred a minute, or ten
+// times that for another plan. Limit is that of callers without a plan.
 func ExamplePolicy_plans() {
 	limiter, err := ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{
 		{
@@ -79,9 +79,9 @@ func ExamplePolicy_plans() {
 		fmt.Println(err)
 		return
 	}
-	for _, plan := range []string{"free", "pro"} {
+	for _, plan := range []string{"", "pro"} {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
-		r = usher.WithPrincipal(r, &usher.Principal{ID: "key", Owner: plan, Plan: plan})
+		r = usher.WithPrincipal(r, &usher.Principal{ID: "key", Owner: "acme", Plan: plan})
 		w := httptest.NewRecorder()
 		limiter.Wrap(http.HandlerFunc(hello)).ServeHTTP(w, r)
 		fmt.Println(w.Header().Get("RateLimit-Policy"))

@@ -41,6 +41,8 @@ func originOf(name string) origin {
 	return origin(h | 1<<63)
 }
 
+const addressOrigin origin = 0
+
 var (
 	textOrigin     = originOf("text")
 	routeOrigin    = originOf("route")
@@ -57,6 +59,12 @@ func AddressKey(p netip.Prefix) Key {
 	b := p.Addr().As16()
 	return Key{hi: binary.BigEndian.Uint64(b[:8]), lo: binary.BigEndian.Uint64(b[8:])}
 }
+
+// PrincipalKey returns the key that [ByPrincipal] returns for requests of p.
+func PrincipalKey(p usher.Principal) Key { return Key{origin: originOf(string(p.Kind)), text: p.ID} }
+
+// OwnerKey returns the key that [ByOwner] returns for requests of this account.
+func OwnerKey(owner string) Key { return Key{origin: ownerOrigin, text: owner} }
 
 // String returns a text that is different for each key. If the [KeyFunc] takes keys from a
 // request, the text may have any bytes and any length. Stores keep [Key.Digest] instead.
@@ -108,7 +116,7 @@ func ByPrincipal() KeyFunc {
 		if !ok {
 			return byAddress(r)
 		}
-		return Key{origin: originOf(string(p.Kind)), text: p.ID}, true
+		return PrincipalKey(p), true
 	}
 }
 
@@ -122,9 +130,9 @@ func ByOwner() KeyFunc {
 		case !ok:
 			return byAddress(r)
 		case p.Owner == "":
-			return Key{origin: originOf(string(p.Kind)), text: p.ID}, true
+			return PrincipalKey(p), true
 		default:
-			return Key{origin: ownerOrigin, text: p.Owner}, true
+			return OwnerKey(p.Owner), true
 		}
 	}
 }

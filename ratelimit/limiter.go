@@ -46,9 +46,19 @@ type Config struct {
 	Lease time.Duration
 	// Headers are the header fields that describe the limits to clients.
 	Headers Headers
+	// PlanOf returns the plan of an account, in place of the Plan of the
+	// [usher.Principal], which is that of its credential. It applies to policies with
+	// Plans, and to callers with an Owner. All policies of a decision see the same plan.
+	//
+	// A plan is kept for 10 seconds, for up to 10,000 accounts, and requests of one account
+	// share a call. While PlanOf fails, panics or takes longer than a second, the account
+	// keeps the last plan until that is an hour old, and the failure is reported. Without a
+	// last plan, the request is refused with 503. PlanOf must be safe for concurrent use;
+	// its context has the values of a request, but does not end with it.
+	PlanOf func(ctx context.Context, owner string) (plan string, err error)
 	// OnError is called with the context of a request for each failure of the store, each
-	// place that the store has lost, each invalid limit and each panic of Count. Nil logs
-	// them to [log/slog.Default], at most one a second; of a panic it logs only the type
+	// place that the store has lost, each invalid limit, each unknown plan, each failure
+	// of PlanOf or of a LimitOf, and each panic of Count. Nil logs them to [log/slog.Default], at most one a second; of a panic it logs only the type
 	// and the stack. It must be safe for concurrent use.
 	OnError func(ctx context.Context, err error)
 	// OmitRetryAfter leaves Retry-After out of refusals.
@@ -95,7 +105,8 @@ type Limiter struct {
 	tables   []*table     // of policies, in memory
 	shared   *sharedStore // nil if the store is a Memory
 	family   *family
-	only     bool // its policies replace those of outer limiters
+	plans    *ownerCache[string] // nil without Config.PlanOf
+	only     bool                // its policies replace those of outer limiters
 
 	failures  *report.Reporter
 	decisions *telemetry.Decisions
@@ -139,6 +150,9 @@ func New(c Config) (*Limiter, error) {
 			l.shared = newSharedStore(&c, l.failures.Error, l.lost)
 		}
 	}
+	if c.PlanOf != nil {
+		l.plans = newOwnerCache("PlanOf", c.PlanOf, l.stale)
+	}
 	l.finish()
 	return l, nil
 }
@@ -164,7 +178,7 @@ func (l *Limiter) Only(policies ...Policy) (*Limiter, error) {
 func (l *Limiter) derive(only bool, policies []Policy) (*Limiter, error) {
 	d := &Limiter{
 		config: l.config, memory: l.memory, shared: l.shared, family: l.family,
-		only: only, failures: l.failures, decisions: l.decisions,
+		plans: l.plans, only: only, failures: l.failures, decisions: l.decisions,
 	}
 	method := "Only"
 	if !only {
@@ -214,11 +228,15 @@ func (l *Limiter) finish() {
 	l.tables = make([]*table, len(l.policies))
 	for i, p := range l.policies {
 		l.tables[i] = l.memory.table(p.Name)
+		if p.LimitOf != nil && p.limits == nil {
+			p.limits = newOwnerCache(fmt.Sprintf("LimitOf of policy %q", p.Name), p.LimitOf, l.stale)
+		}
 	}
 	l.pool = &sync.Pool{New: func() any {
 		return &decision{
 			slots:   make([]Charge, len(l.policies)),
 			charged: make([]*policy, 0, len(l.policies)),
+			account: account{plans: l.plans},
 		}
 	}}
 	l.blocked = &usher.Error{
@@ -233,13 +251,15 @@ const (
 	blocked
 	storeFailed
 	limitInvalid
+	planUnknown
+	planFailed
 	canceled
 	placeLost
 )
 
 var limiterOutcomes = []string{
 	acquired: "acquired", exempt: "exempt", blocked: "blocked", storeFailed: "store_failed",
-	limitInvalid: "limit_invalid", canceled: "canceled", placeLost: "place_lost",
+	limitInvalid: "limit_invalid", planUnknown: "plan_unknown", planFailed: "plan_failed", canceled: "canceled", placeLost: "place_lost",
 }
 
 func newDecisions(c *Config, outcomes []string, policy string) *telemetry.Decisions {

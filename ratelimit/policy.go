@@ -2,12 +2,13 @@ package ratelimit
 
 import (
 	"cmp"
+	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/usher-go/usher"
@@ -26,13 +27,21 @@ type Policy struct {
 	Key KeyFunc
 	// Limit is what a key may use.
 	Limit Limit
-	// Plans are the limits for callers with these plans ([usher.Principal]), in
-	// place of Limit.
+	// Plans are the limits for callers with these plans, in place of Limit. A plan is that
+	// of the [usher.Principal], or what [Config.PlanOf] returns. Limit is that of callers
+	// without a plan. It also applies to a plan that Plans does not have, which is then
+	// reported to [Config.OnError].
 	Plans map[string]Limit
-	// LimitFor returns the limit for a request, in place of Limit and Plans, which
-	// apply if it returns the zero Limit. An invalid limit is reported to
-	// [Config.OnError], and the request is refused with 503. LimitFor must be safe for
-	// concurrent use.
+	// LimitOf returns the limit of an account, in place of Plans and Limit, which apply if
+	// it returns the zero Limit. It applies to callers with an Owner. Its results are kept
+	// like those of [Config.PlanOf], with the same consequences of a failure.
+	LimitOf func(ctx context.Context, owner string) (Limit, error)
+	// LimitFor returns the limit for a request, in place of all others, which apply if it
+	// returns the zero Limit. It is called for each request, so a change of what it returns
+	// applies at once. It must be safe for concurrent use.
+	//
+	// An invalid limit that LimitFor or LimitOf returns is reported to [Config.OnError],
+	// and the request is refused with 503.
 	//
 	// All limits of a policy bound the same use of a key: what is charged under one
 	// counts under the others too, so a change of plan neither forgets nor invents use.
@@ -81,7 +90,8 @@ func PerPrincipal(quota int, per time.Duration) Policy {
 // A policy is a Policy with everything that can be computed in advance.
 type policy struct {
 	Policy
-	item      string // in RateLimit-Policy, for Limit
+	limits    *ownerCache[Limit] // of LimitOf
+	item      string             // in RateLimit-Policy, for Limit
 	violated  map[string]any
 	decisions *telemetry.Decisions
 }
@@ -152,29 +162,9 @@ func compile(p Policy, c *Config) *policy {
 	}
 }
 
-// limit returns the limit for r.
-func (p *policy) limit(r *http.Request) (Limit, error) {
-	if p.LimitFor != nil {
-		if l := p.LimitFor(r); l != (Limit{}) {
-			if reasons := p.faultsOf(l); len(reasons) > 0 {
-				return Limit{}, fmt.Errorf("ratelimit: the limit that LimitFor of policy %q has returned %s",
-					p.Name, strings.Join(reasons, " and "))
-			}
-			return l, nil
-		}
-	}
-	if p.Plans != nil {
-		if caller, ok := usher.PrincipalFrom(r.Context()); ok {
-			if l, ok := p.Plans[caller.Plan]; ok {
-				return l, nil
-			}
-		}
-	}
-	return p.Limit, nil
-}
-
-// charge fills in c for r and reports whether the policy counts r.
-func (p *policy) charge(c *Charge, r *http.Request) (bool, error) {
+// charge fills in c for r, which a makes, and reports whether the policy counts r. An
+// error that matches errPlanUnknown changes neither.
+func (p *policy) charge(c *Charge, r *http.Request, a *account) (bool, error) {
 	if p.Applies != nil && !p.Applies(r) {
 		return false, nil
 	}
@@ -182,28 +172,30 @@ func (p *policy) charge(c *Charge, r *http.Request) (bool, error) {
 	if !ok {
 		return false, nil
 	}
-	c.Key = key
-	c.Limit = p.Limit
+	limit, err := p.Limit, error(nil)
 	if p.varies() {
-		var err error
-		if c.Limit, err = p.limit(r); err != nil {
+		limit, err = p.limit(r.Context(), r, a)
+		if err != nil && !errors.Is(err, errPlanUnknown) {
 			return false, err
 		}
 	}
-	c.Cost = 1
+	cost := 1
 	if p.Cost != nil {
-		c.Cost = int64(min(max(p.Cost(r), 0), maxQuota))
+		cost = p.Cost(r)
 	}
-	c.MinRemaining = 0
+	least := int64(0)
 	if p.Settle {
-		c.MinRemaining = 1
+		least = 1
 	}
-	c.Policy, c.Shadow = p.Name, p.Shadow
-	return c.Limit.algorithm != AlgorithmUnlimited, nil
+	return p.fill(c, key, limit, cost, least), err
 }
 
-// varies reports whether the limit depends on the request.
-func (p *policy) varies() bool { return p.LimitFor != nil || p.Plans != nil }
+// fill fills in c and reports whether the policy counts it.
+func (p *policy) fill(c *Charge, key Key, limit Limit, cost int, least int64) bool {
+	c.Policy, c.Key, c.Limit, c.Shadow = p.Name, key, limit, p.Shadow
+	c.Cost, c.MinRemaining = int64(min(max(cost, 0), maxQuota)), least
+	return limit.algorithm != AlgorithmUnlimited
+}
 
 // outlives reports whether the policy acts after the handler.
 func (p *policy) outlives() bool {

@@ -30,6 +30,11 @@ type Config[V any] struct {
 	// this error. All other errors count as failures of the source; see
 	// [guard.Guard.Results].
 	IsResult func(error) bool
+	// Stale, if not nil, is called when a fetch has failed and the last value of its key is
+	// still there, though its TTL has ended. It returns the value that callers get in place
+	// of the error, which is kept like a fetched one, or an error. Negative values are not
+	// passed to it.
+	Stale func(ctx context.Context, last V, err error) (V, error)
 }
 
 // A Cache keeps fetched values. It is safe for concurrent use.
@@ -42,6 +47,7 @@ type Config[V any] struct {
 // except callers that were already waiting for it.
 type Cache[K comparable, V any] struct {
 	lifetime func(V) (time.Duration, bool)
+	stale    func(context.Context, V, error) (V, error)
 
 	values    *shard.Cache[K, kept[V]]
 	negatives *shard.Cache[K, kept[V]]
@@ -74,6 +80,7 @@ type flight[V any] struct {
 func New[K comparable, V any](c Config[V]) *Cache[K, V] {
 	cache := &Cache[K, V]{
 		lifetime:  c.Lifetime,
+		stale:     c.Stale,
 		values:    shard.New[K, kept[V]](max(c.Capacity, 1), nil),
 		negatives: shard.New[K, kept[V]](max(c.NegativeCapacity, 1), nil),
 		keepAny:   c.Capacity > 0,
@@ -175,9 +182,18 @@ func (c *Cache[K, V]) fly(ctx context.Context, f *flight[V], i int, k K, g *guar
 		r.value, err = fetch(ctx)
 		return r, err
 	}, nil)
+	s := c.values.At(i)
+	if err != nil && c.stale != nil {
+		s.Lock()
+		last, known := s.Peek(k)
+		s.Unlock()
+		if known {
+			got.asked = time.Now()
+			got.value, err = c.stale(ctx, last.value, err)
+		}
+	}
 	f.value, f.err = got.value, err
 
-	s := c.values.At(i)
 	s.Lock()
 	if c.flights[i][k] == f {
 		delete(c.flights[i], k)

@@ -383,6 +383,57 @@ func TestAnErrorDoesNotProlongAValue(t *testing.T) {
 	})
 }
 
+// A value that Stale returns in place of an error is kept like a fetched one.
+func TestAStaleValueTakesThePlaceOfAnError(t *testing.T) {
+	errDown, errOld := errors.New("down"), errors.New("too old")
+	for name, fetch := range map[string]func(context.Context) (int, error){
+		"an error": func(context.Context) (int, error) { return 0, errDown },
+		"a panic":  func(context.Context) (int, error) { panic("down") },
+		"a hang":   func(ctx context.Context) (int, error) { <-ctx.Done(); return 0, context.Cause(ctx) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				calls := 0
+				c := loader.New[int](loader.Config[int]{
+					Lifetime: lifetime, Capacity: 4, NegativeCapacity: 4, Timeout: timeout, MaxFetches: 4,
+					Stale: func(_ context.Context, last int, err error) (int, error) {
+						calls++
+						if err == nil || last == 9 {
+							return last, errOld
+						}
+						return last + 1, nil
+					},
+				})
+				if _, err := get(t.Context(), c, 1, fetch); err == nil || calls != 0 {
+					t.Errorf("without a last value: %v, and %d calls of Stale", err, calls)
+				}
+				s := new(source)
+				s.set(1, 7)
+				s.set(2, -7)
+				wantValue(t, c, s, 1, 7)
+				wantValue(t, c, s, 2, -7)
+				for _, want := range []int{8, 9} {
+					time.Sleep(ttl)
+					for range 3 {
+						if v, err := get(t.Context(), c, 1, fetch); v != want || err != nil {
+							t.Errorf("%d, %v, want %d", v, err, want)
+						}
+					}
+				}
+				time.Sleep(ttl)
+				if _, err := get(t.Context(), c, 1, fetch); !errors.Is(err, errOld) || calls != 3 {
+					t.Errorf("%v after %d calls of Stale, want the error of the third", err, calls)
+				}
+				if _, err := get(t.Context(), c, 2, fetch); err == nil || calls != 3 {
+					t.Errorf("a negative value: %v, and %d calls of Stale", err, calls)
+				}
+				s.set(1, 5)
+				wantValue(t, c, s, 1, 5)
+			})
+		})
+	}
+}
+
 func TestASourceThatHangsHoldsNobodyLongerThanTheTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, s := newCache(64, 64), &source{takes: time.Hour}
