@@ -55,7 +55,7 @@ func ExampleTokenBucket() {
 		fmt.Println(w.Code, w.Header().Get("RateLimit"))
 	}
 	// Output:
-	// 200 "caller";r=2;t=1
+	// 200 "caller";r=2;t=2
 	// 200 "caller";r=1;t=1
 	// 200 "caller";r=0;t=1
 	// 429 "caller";r=0;t=1

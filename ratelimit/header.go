@@ -1,6 +1,7 @@
 package ratelimit
 
 import (
+	"math/bits"
 	"net/http"
 	"slices"
 	"strconv"
@@ -18,7 +19,9 @@ import (
 // policy with the least left, concurrency limits excepted.
 //
 // All times are rounded up to whole seconds, so a client that obeys them is not refused
-// again.
+// again. A client that spreads what is left (r) over the effective window (t) stays within
+// the average rate of each policy. Of a [TokenBucket] whose burst is not its quota,
+// RateLimit-Policy has the burst as the parameter usher-burst.
 type Headers uint8
 
 // The choices of header fields.
@@ -148,7 +151,7 @@ func appendPolicies(b []byte, d *decision) []byte {
 		if c := &d.Charges[i]; c.Limit == p.Limit {
 			b = append(b, p.item...)
 		} else {
-			b = appendPolicyItem(b, p.Name, &c.Limit)
+			b = p.appendItem(b, &c.Limit)
 		}
 	}
 	return b
@@ -181,12 +184,33 @@ func appendStates(b []byte, d *decision) []byte {
 		b = append(b, p.Name...)
 		b = append(b, `";r=`...)
 		b = strconv.AppendInt(b, c.Remaining, 10)
-		if t := c.effective(); t > 0 {
+		if t := c.window(); t > 0 {
 			b = append(b, ";t="...)
-			b = strconv.AppendInt(b, delay.Seconds(t), 10)
+			b = strconv.AppendInt(b, t, 10)
 		}
 	}
 	return b
+}
+
+// window returns the effective window in seconds: the time within which the client should
+// use no more than what is left, or 0 if there is none. It is never so short that a client
+// that spreads what is left over it would exceed the average rate of the limit. If nothing
+// is left for the request, it is the wait.
+func (c *Charge) window() int64 {
+	t := delay.Seconds(c.effective())
+	quota, per := uint64(c.Limit.quota), c.Limit.Per()
+	if t == 0 || c.Violated || c.Remaining <= 0 || c.Remaining <= c.Limit.quota && per <= time.Second {
+		return t
+	}
+	hi, lo := bits.Mul64(uint64(c.Remaining), uint64(per))
+	if hi >= quota {
+		return t // more is left than any limit has
+	}
+	spread, rest := bits.Div64(hi, lo, quota)
+	if rest > 0 {
+		spread++
+	}
+	return max(t, delay.Seconds(time.Duration(spread)))
 }
 
 // effective returns the time after which more is left than now: enough for the request,

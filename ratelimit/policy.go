@@ -62,6 +62,11 @@ type Policy struct {
 	// least one unit to be left, even if its cost is zero. To keep concurrent requests
 	// within the limit, let Cost reserve the most that one of them may need.
 	Settle bool
+	// Unit is what the policy counts, which clients find as the parameter qu of
+	// RateLimit-Policy: for instance "content-bytes", the unit of bodies in bytes. Empty means requests. It
+	// has up to 64 characters of printable ASCII, and must be empty for a [Concurrency]
+	// limit, whose unit is "concurrent-requests".
+	Unit string
 	// Shadow makes the policy count, but never refuse. It is reported to operators only:
 	// clients, which would obey it, do not find it in the header fields.
 	Shadow bool
@@ -108,6 +113,7 @@ var policyOutcomes = []string{refused: "refused", shadowed: "shadow_refused"}
 func (p *Policy) validate(c config.Faults[usher.ConfigError]) {
 	c.If(!validName(p.Name), "Name", "must be 1 to 64 letters, digits, dots, hyphens or underscores")
 	c.If(p.Key == nil, "Key", config.Required)
+	c.If(!validText(p.Unit) || len(p.Unit) > 64, "Unit", "must be up to 64 characters of printable ASCII")
 	limit := func(field string, l Limit) {
 		for _, reason := range p.faultsOf(l) {
 			c.Add(field, reason)
@@ -120,6 +126,7 @@ func (p *Policy) validate(c config.Faults[usher.ConfigError]) {
 	if p.Limit.algorithm == AlgorithmConcurrency {
 		c.If(p.Count != nil, "Count", "must be nil for a concurrency limit, which gives every place back")
 		c.If(p.Settle, "Settle", "must be false for a concurrency limit, which gives every place back")
+		c.If(p.Unit != "", "Unit", "must be empty for a concurrency limit, which counts concurrent requests")
 	}
 }
 
@@ -154,12 +161,13 @@ func compile(p Policy, c *Config) *policy {
 		code, message = usher.CodeTooManyConcurrent, "Too many requests at the same time."
 	}
 	p.Code, p.Message = cmp.Or(p.Code, code), cmp.Or(p.Message, message)
-	return &policy{
+	compiled := &policy{
 		Policy:    p,
-		item:      string(appendPolicyItem(nil, p.Name, &p.Limit)),
 		violated:  violatedPolicies(p.Name),
 		decisions: newDecisions(c, policyOutcomes, p.Name),
 	}
+	compiled.item = string(compiled.appendItem(nil, &p.Limit))
+	return compiled
 }
 
 // charge fills in c for r, which a makes, and reports whether the policy counts r. An
@@ -202,19 +210,44 @@ func (p *policy) outlives() bool {
 	return p.Count != nil || p.Settle || p.Limit.algorithm == AlgorithmConcurrency
 }
 
-// appendPolicyItem appends an item of RateLimit-Policy.
-func appendPolicyItem(b []byte, name string, l *Limit) []byte {
+// appendItem appends the item of RateLimit-Policy for p under l.
+func (p *policy) appendItem(b []byte, l *Limit) []byte {
 	b = append(b, '"')
-	b = append(b, name...)
+	b = append(b, p.Name...)
 	b = append(b, `";q=`...)
 	b = strconv.AppendInt(b, l.quota, 10)
 	if l.algorithm == AlgorithmConcurrency {
 		return append(b, `;qu="concurrent-requests"`...)
+	}
+	if p.Unit != "" {
+		b = append(b, ";qu="...)
+		b = appendText(b, p.Unit)
 	}
 	// A window must be a whole number of seconds, and may be left out.
 	if w := l.Per(); w >= time.Second && w%time.Second == 0 {
 		b = append(b, ";w="...)
 		b = strconv.AppendInt(b, int64(w/time.Second), 10)
 	}
+	if l.algorithm == AlgorithmTokenBucket && l.burst != l.quota && l.quota > 0 {
+		b = append(b, ";usher-burst="...)
+		b = strconv.AppendInt(b, l.burst, 10)
+	}
 	return b
+}
+
+// validText reports whether a String of RFC 9651, section 3.3.3 can hold s.
+func validText(s string) bool {
+	return strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) < 0
+}
+
+// appendText appends s as a String of RFC 9651, section 4.1.6.
+func appendText(b []byte, s string) []byte {
+	b = append(b, '"')
+	for i := range len(s) {
+		if s[i] == '"' || s[i] == '\\' {
+			b = append(b, '\\')
+		}
+		b = append(b, s[i])
+	}
+	return append(b, '"')
 }
