@@ -36,15 +36,17 @@ func TestACallWhoseResultIsLostIsRepeated(t *testing.T) {
 		units := forAll("units", ratelimit.RollingWindow(100, time.Hour))
 		units.Settle = true
 		var reported errorsOf
-		h := newLimiter(t, ratelimit.Config{
+		l := newLimiter(t, ratelimit.Config{
 			Policies: []ratelimit.Policy{units, forAll("places", ratelimit.Concurrency(1))},
 			Store:    store, OnStoreFailure: ratelimit.FailClosed, OnError: reported.add,
-		}).Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		})
+		h := l.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			if err := ratelimit.Settle(r.Context(), "units", 3); err != nil {
 				t.Error(err)
 			}
 		}))
 		wantCodes(t, codes(10, h), 200, 200, 200, 200, 200, 200, 200, 200, 200, 200)
+		shutDown(t, l)
 		charges := []ratelimit.Charge{{Policy: "units", Limit: units.Limit}}
 		if _, err := take(t.Context(), store.Memory, charges); err != nil || charges[0].Remaining != 70 {
 			t.Errorf("%d left of 100 after ten requests of 3 units (%v)", charges[0].Remaining, err)

@@ -38,6 +38,8 @@
 //     hundred changes the decision of at most two requests in a hundred. An outage costs
 //     each request its timeout for about two seconds, and then one request a second; the
 //     store is used again at most a second and a timeout after it has recovered.
+//   - No response waits until the store has refunded what its request did not use. A client
+//     that comes back at once to the same process finds it refunded, and its place free.
 //   - If the result of a store's call is lost, the call is repeated, and charges once.
 //   - A process that dies frees its places of concurrency limits in a shared store within
 //     [Config.Lease].

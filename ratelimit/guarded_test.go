@@ -313,11 +313,12 @@ func TestAdjustIsGuardedToo(t *testing.T) {
 				var reported errorsOf
 				settled := forAll("units", ratelimit.RollingWindow(100, time.Hour))
 				settled.Settle = true
-				h := newLimiter(t, ratelimit.Config{
+				l := newLimiter(t, ratelimit.Config{
 					Policies: []ratelimit.Policy{forAll("places", ratelimit.Concurrency(9)), settled},
 					Store:    &script{Memory: newMemory(), adjust: adjust},
 					OnError:  reported.add,
-				}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				})
+				h := l.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					if err := ratelimit.Settle(r.Context(), "units", 7); err == nil || errors.Is(err, ratelimit.ErrExhausted) {
 						t.Errorf("Settle: %v", err)
 					}
@@ -326,8 +327,12 @@ func TestAdjustIsGuardedToo(t *testing.T) {
 				if w := do(h); w.Code != http.StatusOK {
 					t.Errorf("status %d", w.Code)
 				}
-				if took := time.Since(began); took > 200*time.Millisecond {
-					t.Errorf("the request took %v, want one timeout each for Settle and for the end", took)
+				if took := time.Since(began); took > 100*time.Millisecond {
+					t.Errorf("the request took %v, want one timeout for Settle and nothing for the end", took)
+				}
+				shutDown(t, l)
+				if took := time.Since(began); took > 250*time.Millisecond {
+					t.Errorf("the refund took %v, want one timeout", took)
 				}
 				if errs := reported.all(); len(errs) != 1 || !strings.Contains(errs[0].Error(), "refund") {
 					t.Errorf("OnError was called with %v, want that places were not refunded", errs)
@@ -347,9 +352,10 @@ func TestAnUnknownRefundIsNotRepeated(t *testing.T) {
 	store.adjust = func(ctx context.Context, d *ratelimit.Decision) error {
 		return errors.Join(store.Memory.Adjust(ctx, d), faulty.ErrStore) // done, but not confirmed
 	}
-	h := newLimiter(t, ratelimit.Config{
+	l := newLimiter(t, ratelimit.Config{
 		Policies: []ratelimit.Policy{p}, Store: store, OnError: func(context.Context, error) {},
-	}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	})
+	h := l.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := ratelimit.Settle(r.Context(), "units", 4); err == nil {
 			t.Error("Settle does not return that the store has failed")
 		}
@@ -360,6 +366,7 @@ func TestAnUnknownRefundIsNotRepeated(t *testing.T) {
 		t.Fatal(err)
 	}
 	do(h)
+	shutDown(t, l)
 	charges[0].Cost = 0
 	if _, err := take(t.Context(), store.Memory, charges); err != nil || charges[0].Remaining != 80 {
 		t.Errorf("%d left of 100, of which others have used 20 (%v)", charges[0].Remaining, err)
@@ -378,12 +385,13 @@ func TestAStoreCannotMoveMoreThanItWasAskedTo(t *testing.T) {
 		d.Charges[0].Moved = 1000
 		return nil
 	}
-	do(newLimiter(t, ratelimit.Config{Policies: []ratelimit.Policy{p}, Store: store}).Wrap(
-		http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-			if err := ratelimit.Settle(r.Context(), "units", 15); err != nil {
-				t.Error(err)
-			}
-		})))
+	l := newLimiter(t, ratelimit.Config{Policies: []ratelimit.Policy{p}, Store: store})
+	do(l.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if err := ratelimit.Settle(r.Context(), "units", 15); err != nil {
+			t.Error(err)
+		}
+	})))
+	shutDown(t, l)
 	if back != -15 {
 		t.Errorf("%d refunded, want -15", back)
 	}

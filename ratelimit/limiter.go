@@ -34,6 +34,11 @@ type Config struct {
 	// call the store at a time, including calls that hang; 16 times as many may wait for
 	// their turn, for at most half the timeout.
 	//
+	// What a request has not used is refunded in the background, so that its response does
+	// not wait for the store: places, and charges under policies with Count or Settle. A
+	// decision waits for the refunds of its keys that this process is making, within the
+	// timeout and for at most half of it. See [Limiter.Shutdown].
+	//
 	// If, of at least 10 calls within 2 seconds, half have timed out or four in five have
 	// failed, decisions stop calling the store, except for one a second, until a call
 	// succeeds. None of this applies to a Memory, which does not wait.
@@ -56,10 +61,11 @@ type Config struct {
 	// last plan, the request is refused with 503. PlanOf must be safe for concurrent use;
 	// its context has the values of a request, but does not end with it.
 	PlanOf func(ctx context.Context, owner string) (plan string, err error)
-	// OnError is called with the context of a request for each failure of the store, each
-	// place that the store has lost, each invalid limit, each unknown plan, each failure
-	// of PlanOf or of a LimitOf, and each panic of Count. Nil logs them to [log/slog.Default], at most one a second; of a panic it logs only the type
-	// and the stack. It must be safe for concurrent use.
+	// OnError is called with the context of a request, which may have ended, for each failure
+	// of the store, each place that the store has lost, each invalid limit, each unknown plan,
+	// each failure of PlanOf or of a LimitOf, and each panic of Count. Nil logs them to
+	// [log/slog.Default], at most one a second; of a panic it logs only the type and the
+	// stack. It must be safe for concurrent use.
 	OnError func(ctx context.Context, err error)
 	// OmitRetryAfter leaves Retry-After out of refusals.
 	OmitRetryAfter bool

@@ -207,13 +207,8 @@ func (pd *pending) end(status int) {
 	}
 	// Deferred, since Count may end this goroutine.
 	defer func() {
-		if back > 0 {
-			// The context of the request may have ended with its client. If the store
-			// fails now, the charge stays, which errs on the safe side.
-			d.Charges = d.Charges[:back]
-			if err := d.store.Adjust(context.Background(), &d.Decision); err != nil {
-				faults = append(faults, fmt.Errorf("ratelimit: refund: %w", err))
-			}
+		if d.Charges = d.Charges[:back]; back > 0 {
+			pd.limiter.refund(pd.request.Context(), d)
 		}
 		if err := errors.Join(faults...); err != nil {
 			pd.limiter.failures.Error(pd.request.Context(), err)
@@ -238,6 +233,20 @@ func (pd *pending) end(status int) {
 		if !counts {
 			refund(i)
 		}
+	}
+}
+
+// refund adjusts the charges of d for a request that has ended. If the store fails now,
+// they stay, which errs on the safe side.
+func (l *Limiter) refund(request context.Context, d *decision) {
+	failed := func(err error) { l.failures.Error(request, fmt.Errorf("ratelimit: refund: %w", err)) }
+	if s, ok := d.store.(*sharedStore); ok {
+		s.finish(&d.Decision, failed)
+		return
+	}
+	// The context of the request may have ended with its client.
+	if err := d.store.Adjust(context.Background(), &d.Decision); err != nil {
+		failed(err)
 	}
 }
 

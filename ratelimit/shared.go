@@ -25,6 +25,8 @@ type sharedStore struct {
 	seq     atomic.Uint64
 	takes   *guard.Guard
 	adjusts *guard.Guard
+	// adjustments are the calls of Adjust that no request waits for.
+	adjustments adjustments
 	// A failed call may have left places; freeing them must not delay the calls of
 	// requests.
 	frees *guard.Guard
@@ -35,12 +37,13 @@ const maxCalls = 128
 
 func newSharedStore(c *Config, failed, lost func(context.Context, error)) *sharedStore {
 	return &sharedStore{
-		store:   c.Store,
-		leases:  newLeases(c.Store, c.Lease, c.StoreTimeout, failed, lost),
-		node:    rand.Uint64(),
-		takes:   guard.New(c.StoreTimeout, maxCalls),
-		adjusts: guard.New(c.StoreTimeout, maxCalls).NeverOpen(),
-		frees:   guard.New(repeatable/2, maxCalls).NeverOpen(),
+		store:       c.Store,
+		leases:      newLeases(c.Store, c.Lease, c.StoreTimeout, failed, lost),
+		node:        rand.Uint64(),
+		takes:       guard.New(c.StoreTimeout, maxCalls),
+		adjusts:     guard.New(c.StoreTimeout, maxCalls).NeverOpen(),
+		adjustments: adjustments{timeout: c.StoreTimeout},
+		frees:       guard.New(repeatable/2, maxCalls).NeverOpen(),
 	}
 }
 
@@ -85,9 +88,11 @@ func attempt(ctx context.Context, f func(context.Context, *Decision) error, d *D
 // Take decides d within the timeout. It does not end with ctx: a client that
 // disconnects is charged nevertheless.
 func (s *sharedStore) Take(ctx context.Context, d *Decision) error {
+	within, cancel := s.adjustments.wait(context.WithoutCancel(ctx), d.Charges)
+	defer cancel()
 	own := s.prepare(d)
 	began := time.Now()
-	_, err := guard.Call(context.WithoutCancel(ctx), s.takes, func(ctx context.Context) (struct{}, error) {
+	_, err := guard.Call(within, s.takes, func(ctx context.Context) (struct{}, error) {
 		err := attempt(ctx, s.store.Take, own)
 		if err == nil && own.Admitted == violated(own.Charges) {
 			err = errUndecided
@@ -188,21 +193,10 @@ func (s *sharedStore) tryFree(charges []Charge) (missing bool) {
 	return err == nil && slices.ContainsFunc(d.Charges, func(c Charge) bool { return c.Moved == 0 })
 }
 
-// Adjust changes charges within the timeout, during an outage too. It first stops the
-// renewal of their places.
+// Adjust changes charges within the timeout, during an outage too.
 func (s *sharedStore) Adjust(ctx context.Context, d *Decision) error {
-	for i := range d.Charges {
-		s.leases.end(&d.Charges[i])
-	}
 	own := s.prepare(d)
-	err := s.adjusts.Do(context.WithoutCancel(ctx), func(ctx context.Context) error {
-		err := attempt(ctx, s.store.Adjust, own)
-		if err != nil {
-			s.free(own)
-		}
-		return err
-	})
-	if err != nil {
+	if err := s.adjust(ctx, own); err != nil {
 		return err
 	}
 	for i := range d.Charges {
@@ -210,4 +204,25 @@ func (s *sharedStore) Adjust(ctx context.Context, d *Decision) error {
 		c.Moved = max(min(own.Charges[i].Moved, max(c.Cost, 0)), min(c.Cost, 0))
 	}
 	return nil
+}
+
+func (s *sharedStore) adjust(ctx context.Context, own *Decision) error {
+	return s.adjusts.Do(context.WithoutCancel(ctx), func(ctx context.Context) error {
+		err := attempt(ctx, s.store.Adjust, own)
+		if err != nil {
+			s.free(own)
+		}
+		return err
+	})
+}
+
+// finish changes the charges of a request that has ended, in the background: the response
+// does not wait for the store. Later decisions on the same keys do. It first stops the
+// renewal of places. The caller may use d again.
+func (s *sharedStore) finish(d *Decision, failed func(error)) {
+	for i := range d.Charges {
+		s.leases.end(&d.Charges[i])
+	}
+	own := s.prepare(d)
+	s.adjustments.run(own.Charges, func() error { return s.adjust(context.Background(), own) }, failed)
 }
