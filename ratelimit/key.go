@@ -1,6 +1,7 @@
 package ratelimit
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"net/http"
 	"net/netip"
@@ -18,7 +19,7 @@ type Key struct {
 	// origin keeps keys of different origins apart: the ID of an API key and the
 	// subject of a token may be the same text. It is 0 for an address.
 	origin origin
-	hi, lo uint64 // an address in its 16-byte form
+	hi, lo uint64 // an address in its 16-byte form, or the digest of a long text
 	text   string
 }
 
@@ -50,8 +51,32 @@ var (
 	combinedOrigin = originOf("combined")
 )
 
-// TextKey returns the key for a text, for instance an account number.
-func TextKey(text string) Key { return Key{origin: textOrigin, text: text} }
+// longest is the length of the longest text that a key contains.
+const longest = 64
+
+// keyOf returns the key for a text. Clients may choose texts of any length, so a long one
+// is kept as a digest: stores spend as little on its key as on any other. No key with a
+// digest equals one with a text or an address, and no two texts with equal digests are
+// known.
+func keyOf[T string | []byte](o origin, text T) Key {
+	if len(text) <= longest {
+		return Key{origin: o, text: string(text)}
+	}
+	h := sha256.New()
+	// Sum256 of a text would copy it to the heap.
+	var buf [512]byte
+	for len(text) > 0 {
+		n := copy(buf[:], text)
+		h.Write(buf[:n])
+		text = text[n:]
+	}
+	sum := h.Sum(buf[:0])
+	return Key{origin: o, hi: binary.BigEndian.Uint64(sum), lo: binary.BigEndian.Uint64(sum[8:])}
+}
+
+// TextKey returns the key for a text, for instance an account number. A long text costs its
+// hash for each request, and takes no more memory than a short one.
+func TextKey(text string) Key { return keyOf(textOrigin, text) }
 
 // AddressKey returns the key for a block of addresses; an IPv4 address and its
 // IPv4-mapped form are the same.
@@ -61,13 +86,13 @@ func AddressKey(p netip.Prefix) Key {
 }
 
 // PrincipalKey returns the key that [ByPrincipal] returns for requests of p.
-func PrincipalKey(p usher.Principal) Key { return Key{origin: originOf(string(p.Kind)), text: p.ID} }
+func PrincipalKey(p usher.Principal) Key { return keyOf(originOf(string(p.Kind)), p.ID) }
 
 // OwnerKey returns the key that [ByOwner] returns for requests of this account.
-func OwnerKey(owner string) Key { return Key{origin: ownerOrigin, text: owner} }
+func OwnerKey(owner string) Key { return keyOf(ownerOrigin, owner) }
 
 // String returns a text that is different for each key. If the [KeyFunc] takes keys from a
-// request, the text may have any bytes and any length. Stores keep [Key.Digest] instead.
+// request, the text may have any bytes, at most 128 of them. Stores keep [Key.Digest] instead.
 func (k Key) String() string { return string(k.append(nil)) }
 
 // append prefixes the text with its length, so that no key is part of another.
@@ -141,7 +166,7 @@ func ByOwner() KeyFunc {
 // inside the router, or inside [usher.Pattern]. Requests that match no route share one
 // key, and so do all requests whose pattern is not known yet.
 func ByRoute() KeyFunc {
-	return func(r *http.Request) (Key, bool) { return Key{origin: routeOrigin, text: r.Pattern}, true }
+	return func(r *http.Request) (Key, bool) { return keyOf(routeOrigin, r.Pattern), true }
 }
 
 // Combine counts every combination of the given keys, for instance
@@ -158,6 +183,6 @@ func Combine(keys ...KeyFunc) KeyFunc {
 			}
 			b = k.append(b)
 		}
-		return Key{origin: combinedOrigin, text: string(b)}, true
+		return keyOf(combinedOrigin, b), true
 	}
 }

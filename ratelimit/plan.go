@@ -56,9 +56,10 @@ func (a *account) ofKey(ctx context.Context, key Key) {
 	switch key.origin {
 	case addressOrigin, textOrigin, routeOrigin, combinedOrigin:
 	case ownerOrigin:
-		if !ok || key.text != p.Owner {
+		if !ok || key != OwnerKey(p.Owner) {
 			a.begun, a.known, a.owner = true, true, key.text
-			if a.plans == nil {
+			// A key has only the digest of a long name.
+			if a.plans == nil || a.owner == "" {
 				a.updated, a.err = true, errPlanOfKey
 			}
 		}
