@@ -74,7 +74,6 @@ var exportedNames = map[string]int{
 	"ratelimit":       48,
 	"jwtauth/jwk":     20,
 	"jwtauth/session": 20,
-	"ratelimit":       48,
 }
 
 func TestPackagesAreSmall(t *testing.T) {
