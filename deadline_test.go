@@ -172,6 +172,9 @@ func TestARefundDoesNotMissTheDeadlineForTheHandler(t *testing.T) {
 		w := serve(usher.Chain(usher.Deadline(time.Millisecond, errGateway), limiter).Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})), get())
 		equal(t, "status", 200, w.Code)
 		equal(t, "counted", 200, counted)
+		if err := limiter.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
 	})
 }
 

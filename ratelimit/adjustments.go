@@ -19,17 +19,11 @@ type adjustments struct {
 
 	mu sync.Mutex
 	// running has the calls that have not ended, and n counts those and their reports.
-	running map[counter][]*adjustment
+	running map[Counter][]*adjustment
 	n       int
 }
 
-// A counter is what a policy counts of a key.
-type counter struct {
-	policy string
-	key    Key
-}
-
-func counterOf(c *Charge) counter { return counter{c.Policy, c.Key} }
+func counterOf(c *Charge) Counter { return Counter{c.Policy, c.Key} }
 
 // An adjustment is one call.
 type adjustment struct {
@@ -55,7 +49,7 @@ func (a *adjustments) begin(one *adjustment) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.running == nil {
-		a.running = make(map[counter][]*adjustment)
+		a.running = make(map[Counter][]*adjustment)
 	}
 	a.n++
 	for i := range one.charges {
