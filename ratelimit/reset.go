@@ -1,0 +1,50 @@
+package ratelimit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/usher-go/usher"
+)
+
+// Reset forgets what keys have used, so that they are admitted at once: for support, or
+// after a successful login. Keys are as for [Limiter.Allow]. Places of a [Concurrency]
+// limit stay in use until their requests have ended.
+//
+// Reset applies to the store, and to what this process has counted while the store failed.
+// It may be repeated. An error is that of the store, or one of the program for a wrong number
+// of keys; [usher.Fail] responds to the first with 503.
+func (l *Limiter) Reset(ctx context.Context, keys ...Key) error {
+	if ctx.Err() != nil {
+		return canceledError(ctx)
+	}
+	if err := l.accepts(keys); err != nil {
+		return err
+	}
+	counters := make([]Counter, len(l.policies))
+	for i, p := range l.policies {
+		counters[i] = Counter{Policy: p.Name, Key: keys[min(i, len(keys)-1)]}
+	}
+	err := l.memory.Reset(ctx, counters)
+	if l.shared != nil {
+		err = l.shared.Reset(ctx, counters)
+	}
+	if err != nil {
+		return unavailable(fmt.Errorf("ratelimit: reset: %w", err))
+	}
+	return nil
+}
+
+// Reset calls Reset of the store within the timeout, during an outage too.
+func (s *sharedStore) Reset(ctx context.Context, counters []Counter) error {
+	return s.adjusts.Do(ctx, func(ctx context.Context) error {
+		own := slices.Clone(counters)
+		err := s.store.Reset(ctx, own)
+		if errors.Is(err, usher.ErrUnavailable) && ctx.Err() == nil {
+			err = s.store.Reset(ctx, own)
+		}
+		return err
+	})
+}
