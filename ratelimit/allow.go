@@ -110,29 +110,32 @@ func (l *Limiter) gather(ctx context.Context, d *decision, keys []Key, cost int,
 	var of Key // whose account that of d is
 	for i, p := range l.policies {
 		key := keys[min(i, len(keys)-1)]
-		limit, err := p.Limit, error(nil)
-		if p.varies() {
+		n := len(d.Charges)
+		c := &d.slots[n]
+		var err error
+		c.Limit = p.Limit
+		if p.varies {
 			if !d.account.begun || key != of {
 				d.account.ofKey(ctx, key)
 				of = key
 			}
-			limit, err = p.limit(ctx, nil, &d.account)
+			c.Limit, err = p.limit(ctx, nil, &d.account)
 		}
 		switch {
+		case err == nil:
 		case errors.Is(err, errNoRequest), errors.Is(err, errPlanOfKey):
 			return err
-		case err != nil && !l.tolerates(ctx, d, p, err):
+		case !l.tolerates(ctx, d, p, err):
 			if d.canceled {
 				return canceledError(ctx)
 			}
 			return l.refusal(d)
-		case err != nil && !errors.Is(err, errPlanUnknown):
+		case !errors.Is(err, errPlanUnknown):
 			continue // a shadow policy without a limit
 		}
-		n := len(d.Charges)
-		c := &d.slots[n]
-		c.table = l.tables[i]
-		if p.fill(c, key, limit, cost, least) {
+		if c.Limit.algorithm != AlgorithmUnlimited {
+			c.Policy, c.Key, c.Shadow, c.table = p.Name, key, p.Shadow, l.tables[i]
+			c.Cost, c.MinRemaining = units(cost), least
 			d.Charges = d.slots[:n+1]
 			d.charged = append(d.charged, p)
 		}

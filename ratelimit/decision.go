@@ -26,7 +26,7 @@ func (d *decision) begin() {
 	d.Charges, d.charged = d.slots[:0], d.charged[:0]
 	d.Admitted, d.Peek, d.store = true, false, nil
 	d.failed, d.cause, d.canceled, d.replaces = false, nil, false, false
-	d.account.begun, d.account.updated = false, false
+	d.account.begun = false
 }
 
 // An adjuster is the part of a store that a decision needs afterwards.

@@ -229,7 +229,7 @@ func (l *Limiter) add(faults config.Faults[usher.ConfigError], field string, pol
 // finish computes what requests need.
 func (l *Limiter) finish() {
 	l.lasting = slices.ContainsFunc(l.policies, (*policy).outlives)
-	l.fixed = !slices.ContainsFunc(l.policies, (*policy).varies)
+	l.fixed = !slices.ContainsFunc(l.policies, func(p *policy) bool { return p.varies })
 	l.listed = listed(l.policies)
 	l.tables = make([]*table, len(l.policies))
 	for i, p := range l.policies {

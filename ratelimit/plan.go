@@ -138,9 +138,6 @@ func (p *policy) check(l Limit, source string) error {
 	return nil
 }
 
-// varies reports whether the limit depends on the request.
-func (p *policy) varies() bool { return p.LimitFor != nil || p.LimitOf != nil || p.Plans != nil }
-
 // tolerates counts and reports an error of policy.limit, and reports whether d can be
 // decided nevertheless. If not, d has failed.
 func (l *Limiter) tolerates(ctx context.Context, d *decision, p *policy, err error) bool {

@@ -97,6 +97,7 @@ func PerPrincipal(quota int, per time.Duration) Policy {
 type policy struct {
 	Policy
 	limits    *ownerCache[Limit] // of LimitOf
+	varies    bool               // the limit depends on the request
 	item      string             // in RateLimit-Policy, for Limit
 	violated  map[string]any
 	decisions *telemetry.Decisions
@@ -164,6 +165,7 @@ func compile(p Policy, c *Config) *policy {
 	p.Code, p.Message = cmp.Or(p.Code, code), cmp.Or(p.Message, message)
 	compiled := &policy{
 		Policy:    p,
+		varies:    p.LimitFor != nil || p.LimitOf != nil || p.Plans != nil,
 		violated:  violatedPolicies(p.Name),
 		decisions: newDecisions(c, policyOutcomes, p.Name),
 	}
@@ -181,30 +183,28 @@ func (p *policy) charge(c *Charge, r *http.Request, a *account) (bool, error) {
 	if !ok {
 		return false, nil
 	}
-	limit, err := p.Limit, error(nil)
-	if p.varies() {
-		limit, err = p.limit(r.Context(), r, a)
+	var err error
+	c.Limit = p.Limit
+	if p.varies {
+		c.Limit, err = p.limit(r.Context(), r, a)
 		if err != nil && !errors.Is(err, errPlanUnknown) {
 			return false, err
 		}
 	}
-	cost := 1
+	c.Cost = 1
 	if p.Cost != nil {
-		cost = p.Cost(r)
+		c.Cost = units(p.Cost(r))
 	}
-	least := int64(0)
+	c.MinRemaining = 0
 	if p.Settle {
-		least = 1
+		c.MinRemaining = 1
 	}
-	return p.fill(c, key, limit, cost, least), err
+	c.Policy, c.Key, c.Shadow = p.Name, key, p.Shadow
+	return c.Limit.algorithm != AlgorithmUnlimited, err
 }
 
-// fill fills in c and reports whether the policy counts it.
-func (p *policy) fill(c *Charge, key Key, limit Limit, cost int, least int64) bool {
-	c.Policy, c.Key, c.Limit, c.Shadow = p.Name, key, limit, p.Shadow
-	c.Cost, c.MinRemaining = int64(min(max(cost, 0), maxQuota)), least
-	return limit.algorithm != AlgorithmUnlimited
-}
+// units returns a cost in the range of costs.
+func units(cost int) int64 { return int64(min(max(cost, 0), maxQuota)) }
 
 // outlives reports whether the policy acts after the handler.
 func (p *policy) outlives() bool {
