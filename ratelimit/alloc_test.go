@@ -2,6 +2,7 @@ package ratelimit_test
 
 import (
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -31,6 +32,8 @@ func plenty(tb testing.TB, headers ratelimit.Headers, n int) http.Handler {
 	}
 	return newLimiter(tb, ratelimit.Config{Policies: policies, Headers: headers}).Wrap(nothing)
 }
+
+func plentyOf(tb testing.TB, c ratelimit.Config) http.Handler { return newLimiter(tb, c).Wrap(nothing) }
 
 // twice returns a limiter that wraps two handlers and so may be inside itself: without an
 // outer middleware it must copy a request.
@@ -88,6 +91,13 @@ func TestAllocs(t *testing.T) {
 		{"middleware with X-RateLimit fields", 2, serve(plenty(t, ratelimit.EpochHeaders, 1), "192.0.2.1:1")},
 		{"middleware that wraps two handlers", 4, serve(twice(t), "192.0.2.1:1")},
 		{"a limit that is found for each request", 0, serve(own, "192.0.2.1:1")},
+		{"near its limit", 0, serve(plentyOf(t, ratelimit.Config{Headers: ratelimit.NoHeaders, Policies: []ratelimit.Policy{
+			forAll("p", ratelimit.TokenBucket(1e9, time.Microsecond, 1)),
+		}}), "192.0.2.1:1")},
+		{"a hook whose log is off", 2, serve(plentyOf(t, ratelimit.Config{
+			Headers: ratelimit.NoHeaders, OnDecision: ratelimit.LogDecisions(slog.New(slog.DiscardHandler), []byte("secret")),
+			Policies: []ratelimit.Policy{forAll("p", ratelimit.TokenBucket(1e9, time.Second, 1e9))},
+		}), "192.0.2.1:1")},
 		{"refused, with a body", 4, serve(spent(t), "192.0.2.1:1")},
 		{"middleware with both", 2, serve(plenty(t, ratelimit.StandardAndEpochHeaders, 1), "192.0.2.1:1")},
 	} {

@@ -3,6 +3,9 @@ package ratelimit
 import (
 	"context"
 	"net/http"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // A decision is one request under the policies of a limiter.
@@ -99,19 +102,47 @@ func (d *decision) fail(cause error, admitted bool) {
 	d.Charges, d.charged = d.Charges[:0], d.charged[:0]
 }
 
-// count counts the decision: once if it admits the request, and once for each policy
-// that was violated.
+// count counts the decision: once if it admits the request, and once for each policy that
+// is violated or near its limit. It notes the violated policies on the span. Before that,
+// it gives a refused client the wait of its turn.
 func (l *Limiter) count(ctx context.Context, d *decision) {
+	if !d.Admitted && !d.failed {
+		d.stagger()
+		d.note(ctx)
+	}
 	for i := range d.Charges {
 		switch c := &d.Charges[i]; {
-		case !c.Violated:
-		case c.Shadow:
+		case c.Violated && c.Shadow:
 			d.charged[i].decisions.Count(ctx, shadowed)
-		default:
-			d.charged[i].decisions.Record(ctx, refused)
+		case c.Violated:
+			d.charged[i].decisions.Count(ctx, refused)
+		case c.nearLimit() && d.Admitted:
+			d.charged[i].decisions.Count(ctx, nearLimit)
 		}
 	}
 	if d.Admitted && !d.failed {
 		l.decisions.Record(ctx, acquired)
+	}
+	if l.config.OnDecision != nil {
+		l.observe(ctx, d)
+	}
+}
+
+// nearLimit reports whether less than a fifth is left after an admitted charge.
+func (c *Charge) nearLimit() bool {
+	most := c.Limit.quota
+	if c.Limit.algorithm == AlgorithmTokenBucket {
+		most = c.Limit.burst
+	}
+	return 5*c.Remaining < most && c.Cost > 0
+}
+
+// note notes on the current span which policies are violated, and that of them to whose
+// refusal the response belongs.
+func (d *decision) note(ctx context.Context) {
+	if span := trace.SpanFromContext(ctx); span.IsRecording() {
+		worst, _ := d.worst()
+		d.charged[worst].decisions.Note(ctx, refused)
+		span.SetAttributes(attribute.StringSlice("usher.rate_limiting.violated_policies", violatedNames(d)))
 	}
 }

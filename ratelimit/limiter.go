@@ -63,9 +63,9 @@ type Config struct {
 	PlanOf func(ctx context.Context, owner string) (plan string, err error)
 	// OnError is called with the context of a request, which may have ended, for each failure
 	// of the store, each place that the store has lost, each invalid limit, each unknown plan,
-	// each failure of PlanOf or of a LimitOf, and each panic of Count. Nil logs them to
-	// [log/slog.Default], at most one a second; of a panic it logs only the type and the
-	// stack. It must be safe for concurrent use.
+	// each failure of PlanOf or of a LimitOf, and each panic of Count or OnDecision. Nil
+	// logs them to [log/slog.Default], at most one a second; of a panic it logs only the
+	// type and the stack. It must be safe for concurrent use.
 	OnError func(ctx context.Context, err error)
 	// OmitRetryAfter leaves Retry-After out of refusals.
 	OmitRetryAfter bool
@@ -73,8 +73,20 @@ type Config struct {
 	// it is refused with 403. Block is called first. [clientip.In] returns such
 	// functions. They must be safe for concurrent use.
 	Allow, Block func(*http.Request) bool
+	// OnDecision is called with the verdict of each policy that counts a request, before
+	// the handler runs; [LogDecisions] returns such a function. Nil costs nothing. A panic
+	// is reported to OnError, and does not change the decision. OnDecision must be safe for
+	// concurrent use.
+	OnDecision func(context.Context, Verdict)
 	// MeterProvider counts decisions as usher.rate_limiting.requests; nil means
-	// the global one.
+	// the global one. The attribute usher.rate_limiting.result is what has become of a
+	// request: acquired if it is admitted. What one policy decides also has the attribute
+	// usher.rate_limiting.policy: refused, shadow_refused, and near_limit if a request is
+	// admitted and less than a fifth of the quota, or of the burst of a [TokenBucket], is
+	// left.
+	//
+	// A span that is being recorded has the same attributes, the policy being the one with
+	// the longest wait, and usher.rate_limiting.violated_policies.
 	MeterProvider metric.MeterProvider
 }
 
@@ -273,9 +285,10 @@ func newDecisions(c *Config, outcomes []string, policy string) *telemetry.Decisi
 		MeterProvider: c.MeterProvider,
 		Scope:         "github.com/usher-go/usher/ratelimit",
 		Counter:       "usher.rate_limiting.requests",
-		Description:   "Requests by the outcome of their rate limits.",
-		Attribute:     "usher.rate_limiting.result",
-		Outcomes:      outcomes,
+		Description: "Requests by the outcome of their rate limits. A request is counted once without a policy, " +
+			"unless it is refused, and once for each policy that it violates or under which less than a fifth is left.",
+		Attribute: "usher.rate_limiting.result",
+		Outcomes:  outcomes,
 	}
 	if policy != "" {
 		t.Fixed = []attribute.KeyValue{attribute.String("usher.rate_limiting.policy", policy)}
@@ -323,12 +336,12 @@ func (l *Limiter) serve(w http.ResponseWriter, r *http.Request, next http.Handle
 		l.servePending(w, r, next, d, outer)
 		return
 	}
+	l.count(r.Context(), d)
 	var refusal *usher.Error
 	if !d.Admitted {
 		outer.refundAll(l.family, nil)
 		refusal = l.refusal(d)
 	}
-	l.count(r.Context(), d)
 	if d.replaces {
 		l.withdraw(w.Header(), outer)
 	}

@@ -73,6 +73,14 @@ type Policy struct {
 	Shadow bool
 	// Hidden keeps the policy out of the header fields.
 	Hidden bool
+	// Stagger is for keys that many clients share, such as [Global] or [ByRoute]: clients
+	// that are refused are asked to wait one after another, at the rate of the limit, so
+	// that they do not all come back at the same time. No wait is shorter than without
+	// Stagger, and none is longer by more than a minute, or by the period of the limit if
+	// that is longer, up to an hour. A [Concurrency] limit is expected to free each place
+	// after a second. Each process staggers the clients that it refuses itself, for the
+	// last 1,024 keys or fewer of a policy.
+	Stagger bool
 	// Code is the code of the refusal; empty means [usher.CodeRateLimited].
 	Code string
 	// Message is the message of the refusal; empty means a standard text.
@@ -101,15 +109,17 @@ type policy struct {
 	item      string             // in RateLimit-Policy, for Limit
 	violated  map[string]any
 	decisions *telemetry.Decisions
+	staggerer *staggerer // nil without Stagger
 }
 
 // The outcomes that are counted for a policy, and those counted for a limiter.
 const (
 	refused = iota
 	shadowed
+	nearLimit
 )
 
-var policyOutcomes = []string{refused: "refused", shadowed: "shadow_refused"}
+var policyOutcomes = []string{refused: "refused", shadowed: "shadow_refused", nearLimit: "near_limit"}
 
 // validate adds the faults of p to c.
 func (p *Policy) validate(c config.Faults[usher.ConfigError]) {
@@ -168,6 +178,9 @@ func compile(p Policy, c *Config) *policy {
 		varies:    p.LimitFor != nil || p.LimitOf != nil || p.Plans != nil,
 		violated:  violatedPolicies(p.Name),
 		decisions: newDecisions(c, policyOutcomes, p.Name),
+	}
+	if p.Stagger {
+		compiled.staggerer = newStaggerer()
 	}
 	compiled.item = string(compiled.appendItem(nil, &p.Limit))
 	return compiled

@@ -27,17 +27,7 @@ func (l *Limiter) refusal(d *decision) *usher.Error {
 		}
 		return e
 	}
-	worst, violations := -1, 0
-	for i := range d.Charges {
-		c := &d.Charges[i]
-		if !c.Violated || c.Shadow {
-			continue
-		}
-		violations++
-		if worst < 0 || longer(c.Wait, d.Charges[worst].Wait) {
-			worst = i
-		}
-	}
+	worst, violations := d.worst()
 	p, c := d.charged[worst], &d.Charges[worst]
 	e := p.refusal()
 	if violations > 1 {
@@ -47,6 +37,21 @@ func (l *Limiter) refusal(d *decision) *usher.Error {
 		e.RetryAfter = retryAfter(c)
 	}
 	return e
+}
+
+// worst returns the index of the violated policy with the longest wait, and the number of
+// violated policies.
+func (d *decision) worst() (worst, violations int) {
+	for i := range d.Charges {
+		c := &d.Charges[i]
+		if !c.Violated || c.Shadow {
+			continue
+		}
+		if violations++; violations == 1 || longer(c.Wait, d.Charges[worst].Wait) {
+			worst = i
+		}
+	}
+	return worst, violations
 }
 
 // refusal returns the error for a request that violates p.
@@ -99,7 +104,7 @@ func retryAfter(c *Charge) time.Duration {
 	case c.Wait < 0:
 		return 0
 	case c.Wait == 0:
-		return time.Second
+		return freePlace
 	default:
 		return c.Wait
 	}

@@ -50,6 +50,7 @@ func TestDecisionsAreCountedAndNoted(t *testing.T) {
 			want := []attribute.KeyValue{
 				attribute.String("usher.rate_limiting.result", "refused"),
 				attribute.String("usher.rate_limiting.policy", "real"),
+				attribute.StringSlice("usher.rate_limiting.violated_policies", []string{"real"}),
 			}
 			if diff := compare.Diff(want, got); diff != "" {
 				t.Errorf("span attributes:\n%s", diff)
@@ -67,10 +68,44 @@ func TestDecisionsAreCountedAndNoted(t *testing.T) {
 		"usher.rate_limiting.requests acquired ":             2,
 		"usher.rate_limiting.requests refused real":          2,
 		"usher.rate_limiting.requests shadow_refused shadow": 3,
+		"usher.rate_limiting.requests near_limit real":       1,
+		"usher.rate_limiting.requests near_limit shadow":     1,
 		"usher.rate_limiting.requests exempt ":               1,
 		"usher.rate_limiting.requests blocked ":              1,
 	}
 	if diff := compare.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// The span has the policy with the longest wait, whose refusal is sent, and the names of
+// all that are violated.
+func TestASpanNamesAllViolatedPolicies(t *testing.T) {
+	tracer := new(oteltest.Tracer)
+	shadow := forAll("shadow", ratelimit.Nothing())
+	shadow.Shadow = true
+	h := limiterOf(t, forAll("day", ratelimit.RollingWindow(1, 24*time.Hour)), forAll("wide", ratelimit.RollingWindow(9, time.Hour)),
+		shadow, forAll("a-second", ratelimit.RollingWindow(1, time.Second))).Wrap(ok)
+	for _, name := range []string{"admitted", "refused"} {
+		ctx, span := tracer.Start(t.Context(), name)
+		do(h, func(r *http.Request) { *r = *r.WithContext(ctx) })
+		span.End()
+	}
+	{
+		want := map[string][]attribute.KeyValue{
+			"admitted": {attribute.String("usher.rate_limiting.result", "acquired")},
+			"refused": {
+				attribute.String("usher.rate_limiting.result", "refused"),
+				attribute.String("usher.rate_limiting.policy", "day"),
+				attribute.StringSlice("usher.rate_limiting.violated_policies", []string{"a-second", "day"}),
+			},
+		}
+		got := map[string][]attribute.KeyValue{}
+		for _, s := range tracer.Spans() {
+			got[s.Name] = s.Attributes
+		}
+		if diff := compare.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
 	}
 }
