@@ -3,8 +3,12 @@ package ratelimit_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -231,4 +235,65 @@ func ExampleStore() {
 	// 200
 	// a decision within a second: true <nil>
 	// 429
+}
+
+// The limits of a proxy and of the server behind it: the lists of both reach the client,
+// and X-RateLimit fields are those of the proxy.
+func ExampleHeaders_proxy() {
+	limiter, err := ratelimit.New(ratelimit.Config{
+		Policies: []ratelimit.Policy{ratelimit.PerAddress(100, time.Minute)},
+		Headers:  ratelimit.StandardAndDeltaHeaders,
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("RateLimit", `"upstream";r=2;t=10`)
+		w.Header().Set("X-RateLimit-Remaining", "2")
+	}))
+	defer upstream.Close()
+	target, _ := url.Parse(upstream.URL)
+	proxy := &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) },
+		ModifyResponse: func(res *http.Response) error {
+			for _, name := range []string{"X-Ratelimit-Limit", "X-Ratelimit-Remaining", "X-Ratelimit-Reset"} {
+				res.Header.Del(name)
+			}
+			return nil
+		},
+	}
+	w := httptest.NewRecorder()
+	limiter.Wrap(proxy).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+	fmt.Println(w.Header().Values("RateLimit"))
+	fmt.Println(w.Header().Values("X-RateLimit-Remaining"))
+	// Output:
+	// ["address";r=99;t=60 "upstream";r=2;t=10]
+	// [99]
+}
+
+// A log of every decision while its level is Debug, in which no key can be read.
+func ExampleLogDecisions() {
+	log := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{
+		Level: slog.LevelDebug, // a *slog.LevelVar changes at run time
+		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return a
+		},
+	}))
+	limiter, err := ratelimit.New(ratelimit.Config{
+		Policies: []ratelimit.Policy{{
+			Name: "login", Key: ratelimit.ByAddress(), Limit: ratelimit.RollingWindow(5, time.Hour),
+		}},
+		OnDecision: ratelimit.LogDecisions(log, []byte("the same in all processes")),
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	limiter.Wrap(http.HandlerFunc(hello)).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil))
+	// Output:
+	// level=DEBUG msg="ratelimit: decision" policy=login key=b8a4c65ddd02ce27d6567b9cf7f6bc3f limit="5 in any 1h0m0s" cost=1 remaining=4 admitted=true violated=false shadow=false wait=0s
 }

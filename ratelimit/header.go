@@ -22,6 +22,11 @@ import (
 // again. A client that spreads what is left (r) over the effective window (t) stays within
 // the average rate of each policy. Of a [TokenBucket] whose burst is not its quota,
 // RateLimit-Policy has the burst as the parameter usher-burst.
+//
+// RateLimit-Policy and RateLimit are lists: those that a handler adds, such as a
+// [net/http/httputil.ReverseProxy] in front of a server with limits of its own, join those
+// of the limiter. X-RateLimit fields would be there twice, with different values; the
+// example shows how to remove those of the other server.
 type Headers uint8
 
 // The choices of header fields.
