@@ -6,8 +6,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/usher-go/usher/internal/guard"
 )
 
 // adjustments are the calls of Adjust that are made after the responses of their requests.
@@ -94,24 +92,24 @@ func (a *adjustments) of(charges []Charge) (all []*adjustment) {
 }
 
 // wait waits for the calls that adjust what the keys of these charges have used. It leaves
-// the decision half of its time, and returns a context with which the decision, the wait
-// included, takes no longer than if it had not waited.
-func (a *adjustments) wait(ctx context.Context, charges []Charge) (context.Context, context.CancelFunc) {
+// the decision half of its time, and returns the deadline with which the decision, the wait
+// included, takes no longer than if it had not waited. That is zero if there was no wait.
+func (a *adjustments) wait(charges []Charge) (deadline time.Time) {
 	before := a.of(charges)
 	if len(before) == 0 {
-		return ctx, func() {}
+		return time.Time{}
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, a.timeout, guard.ErrTimeout)
+	deadline = time.Now().Add(a.timeout)
 	patience := time.NewTimer(a.timeout / 2)
 	defer patience.Stop()
 	for _, one := range before {
 		select {
 		case <-one.done:
 		case <-patience.C:
-			return ctx, cancel
+			return deadline
 		}
 	}
-	return ctx, cancel
+	return deadline
 }
 
 // count returns how many calls are running or being reported.

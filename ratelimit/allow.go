@@ -135,7 +135,7 @@ func (l *Limiter) gather(ctx context.Context, d *decision, keys []Key, cost int,
 		}
 		if c.Limit.algorithm != AlgorithmUnlimited {
 			c.Policy, c.Key, c.Shadow, c.table = p.Name, key, p.Shadow, l.tables[i]
-			c.Cost, c.MinRemaining = units(cost), least
+			c.Cost, c.MinRemaining, c.final = units(cost), least, true
 			d.Charges = d.slots[:n+1]
 			d.charged = append(d.charged, p)
 		}

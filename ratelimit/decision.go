@@ -76,8 +76,10 @@ func (l *Limiter) take(ctx context.Context, d *decision) {
 				d.canceled = d.Admitted && ctx.Err() != nil
 				return
 			}
-			l.decisions.Record(ctx, storeFailed)
-			l.failures.Error(ctx, err)
+			if err != errLeft {
+				l.decisions.Record(ctx, storeFailed)
+				l.failures.Error(ctx, err)
+			}
 		}
 		if ctx.Err() != nil {
 			d.fail(context.Cause(ctx), false)

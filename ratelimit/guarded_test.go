@@ -157,13 +157,13 @@ func TestCallsOfAStoreThatHangsAreBounded(t *testing.T) {
 			return store.Memory.Take(ctx, d)
 		}
 		h := newLimiter(t, ratelimit.Config{
-			Policies: []ratelimit.Policy{forAll("p", ratelimit.RollingWindow(100_000, time.Hour))},
+			Policies: []ratelimit.Policy{perPath("p", ratelimit.RollingWindow(100_000, time.Hour))},
 			Store:    store, StoreTimeout: 10 * time.Second, OnStoreFailure: ratelimit.FailClosed,
 			OnError: func(context.Context, error) { refused.Add(1) },
 		}).Wrap(ok)
 		var wg sync.WaitGroup
-		for range 5000 {
-			wg.Go(func() { do(h) })
+		for i := range 5000 {
+			wg.Go(func() { do(h, path(fmt.Sprint("/", i))) })
 		}
 		time.Sleep(6 * time.Second)
 		if n := most.Load(); n != 128 {
@@ -193,10 +193,8 @@ func TestALateCallSharesNoMemoryWithLaterRequests(t *testing.T) {
 			}
 			return nil
 		}
-		p := forAll("p", ratelimit.RollingWindow(1000, time.Hour))
-		p.Key = func(r *http.Request) (ratelimit.Key, bool) { return ratelimit.TextKey(r.URL.Path), true }
+		p := perPath("p", ratelimit.RollingWindow(1000, time.Hour))
 		h := newLimiter(t, ratelimit.Config{Policies: []ratelimit.Policy{p}, Store: store, StoreTimeout: time.Millisecond}).Wrap(ok)
-		path := func(s string) func(*http.Request) { return func(r *http.Request) { r.URL.Path = s } }
 		do(h, path("/first"))
 		first := <-asked
 		for range 100 {

@@ -24,7 +24,11 @@ type Config struct {
 	// Policies are decided together: a request is admitted if its cost fits under all
 	// of them, and a refused request is charged to none. At most 16.
 	Policies []Policy
-	// Store keeps the counters; nil means a [Memory] of its own.
+	// Store keeps the counters; nil means a [Memory] of its own. While a store that
+	// processes share is deciding, other decisions of this process about the same keys,
+	// limits and costs wait for at most a quarter of StoreTimeout, and then go to it as one
+	// call. Each gets the result of a call of its own. Policies with Shadow or a
+	// [Concurrency] limit have a call for each decision.
 	Store Store
 	// OnStoreFailure chooses what happens while the store fails. By default the limits
 	// apply in this process alone.
@@ -49,6 +53,13 @@ type Config struct {
 	// Lease must be at least three times StoreTimeout and at most a day. It has no effect
 	// on a Memory, whose places end with the process.
 	Lease time.Duration
+	// CacheDenials is for how long a refusal by Store is repeated without asking it, at
+	// most until its wait has passed; zero means never. It takes the load of clients that
+	// ignore refusals from the store. The refusal is exact, its header fields are as old as
+	// it, and a key that another process resets, or a charge that is refunded, is noticed
+	// when it ends. It does not apply if a violated policy has Count or Settle or a
+	// [Concurrency] limit, nor to a Memory.
+	CacheDenials time.Duration
 	// Headers are the header fields that describe the limits to clients.
 	Headers Headers
 	// PlanOf returns the plan of an account, in place of the Plan of the
@@ -149,6 +160,7 @@ func New(c Config) (*Limiter, error) {
 	faults := config.Of[usher.ConfigError]("ratelimit.Config")
 	faults.If(c.OnStoreFailure > FailClosed, "OnStoreFailure", "must be one of the FailureModes")
 	faults.If(c.StoreTimeout < 0, "StoreTimeout", config.NotNegative)
+	faults.If(c.CacheDenials < 0, "CacheDenials", config.NotNegative)
 	faults.If(c.Headers > NoHeaders, "Headers", "must be one of the Headers")
 	c.StoreTimeout = cmp.Or(c.StoreTimeout, 100*time.Millisecond)
 	c.Lease = cmp.Or(c.Lease, max(10*time.Second, 3*c.StoreTimeout))

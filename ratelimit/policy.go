@@ -107,6 +107,7 @@ type policy struct {
 	limits    *ownerCache[Limit] // of LimitOf
 	varies    bool               // the limit depends on the request
 	item      string             // in RateLimit-Policy, for Limit
+	final     bool               // what is charged stays charged
 	violated  map[string]any
 	decisions *telemetry.Decisions
 	staggerer *staggerer // nil without Stagger
@@ -176,6 +177,7 @@ func compile(p Policy, c *Config) *policy {
 	compiled := &policy{
 		Policy:    p,
 		varies:    p.LimitFor != nil || p.LimitOf != nil || p.Plans != nil,
+		final:     !p.outlives(),
 		violated:  violatedPolicies(p.Name),
 		decisions: newDecisions(c, policyOutcomes, p.Name),
 	}
@@ -212,7 +214,7 @@ func (p *policy) charge(c *Charge, r *http.Request, a *account) (bool, error) {
 	if p.Settle {
 		c.MinRemaining = 1
 	}
-	c.Policy, c.Key, c.Shadow = p.Name, key, p.Shadow
+	c.Policy, c.Key, c.Shadow, c.final = p.Name, key, p.Shadow, p.final
 	return c.Limit.algorithm != AlgorithmUnlimited, err
 }
 
@@ -220,7 +222,7 @@ func (p *policy) charge(c *Charge, r *http.Request, a *account) (bool, error) {
 func units(cost int) int64 { return int64(min(max(cost, 0), maxQuota)) }
 
 // outlives reports whether the policy acts after the handler.
-func (p *policy) outlives() bool {
+func (p *Policy) outlives() bool {
 	return p.Count != nil || p.Settle || p.Limit.algorithm == AlgorithmConcurrency
 }
 

@@ -21,6 +21,8 @@ var errUndecided = errors.New("ratelimit: the store admits what a policy refuses
 type sharedStore struct {
 	store   Store
 	leases  *leases
+	lines   *lines
+	denials *denials // nil unless they are kept
 	node    uint64
 	seq     atomic.Uint64
 	takes   *guard.Guard
@@ -36,15 +38,18 @@ type sharedStore struct {
 const maxCalls = 128
 
 func newSharedStore(c *Config, failed, lost func(context.Context, error)) *sharedStore {
-	return &sharedStore{
+	s := &sharedStore{
 		store:       c.Store,
 		leases:      newLeases(c.Store, c.Lease, c.StoreTimeout, failed, lost),
+		denials:     newDenials(c.CacheDenials),
 		node:        rand.Uint64(),
 		takes:       guard.New(c.StoreTimeout, maxCalls),
 		adjusts:     guard.New(c.StoreTimeout, maxCalls).NeverOpen(),
 		adjustments: adjustments{timeout: c.StoreTimeout},
 		frees:       guard.New(repeatable/2, maxCalls).NeverOpen(),
 	}
+	s.lines = newLines(s, c.StoreTimeout)
+	return s
 }
 
 // prepare returns a copy of d for one call of the store, with an ID of its own. A call may
@@ -85,14 +90,50 @@ func attempt(ctx context.Context, f func(context.Context, *Decision) error, d *D
 	return err
 }
 
-// Take decides d within the timeout. It does not end with ctx: a client that
-// disconnects is charged nevertheless.
+// Take decides d within the timeout: from what the store has said before, with others that
+// ask for the same, or by a call of its own. Once the store is called for d, Take does not
+// end with ctx: a client that disconnects is charged nevertheless. Before that, it returns
+// errLeft.
 func (s *sharedStore) Take(ctx context.Context, d *Decision) error {
-	within, cancel := s.adjustments.wait(context.WithoutCancel(ctx), d.Charges)
-	defer cancel()
+	if s.denials.repeat(d) {
+		return nil
+	}
+	deadline := s.adjustments.wait(d.Charges)
+	if combines(d) {
+		return s.lines.take(ctx, d, deadline)
+	}
+	return s.takeAlone(ctx, d, deadline)
+}
+
+// takeAlone decides d by a call of its own, before the deadline, unless that is zero.
+func (s *sharedStore) takeAlone(ctx context.Context, d *Decision, deadline time.Time) error {
+	began, asked := time.Now(), s.denials.now()
+	own, err := s.call(ctx, d, 1, deadline)
+	if err != nil {
+		return err
+	}
+	s.denials.keep(own, asked)
+	own.share(d, 0, 1)
+	for i := range d.Charges {
+		c := &d.Charges[i]
+		if d.Admitted && !d.Peek && !c.Violated && c.Cost > 0 && c.Limit.algorithm == AlgorithmConcurrency {
+			s.leases.begin(ctx, c, began)
+		}
+	}
+	return nil
+}
+
+// call calls Take for n decisions like d in one, and returns the results.
+func (s *sharedStore) call(ctx context.Context, d *Decision, n int, deadline time.Time) (*Decision, error) {
 	own := s.prepare(d)
-	began := time.Now()
-	_, err := guard.Call(within, s.takes, func(ctx context.Context) (struct{}, error) {
+	own.times(n)
+	ctx = context.WithoutCancel(ctx)
+	if !deadline.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadlineCause(ctx, deadline, guard.ErrTimeout)
+		defer cancel()
+	}
+	_, err := guard.Call(ctx, s.takes, func(ctx context.Context) (struct{}, error) {
 		err := attempt(ctx, s.store.Take, own)
 		if err == nil && own.Admitted == violated(own.Charges) {
 			err = errUndecided
@@ -107,18 +148,13 @@ func (s *sharedStore) Take(ctx context.Context, d *Decision) error {
 		}
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	d.Admitted = own.Admitted
-	for i := range d.Charges {
-		c, o := &d.Charges[i], &own.Charges[i]
-		c.Violated, c.Remaining, c.Reset, c.Wait = o.Violated, max(o.Remaining, 0), max(o.Reset, 0), o.Wait
-		c.TakenBy, c.TakenAt = own.ID, o.TakenAt
-		if d.Admitted && !d.Peek && !c.Violated && c.Cost > 0 && c.Limit.algorithm == AlgorithmConcurrency {
-			s.leases.begin(ctx, c, began)
-		}
+	for i := range own.Charges {
+		c := &own.Charges[i]
+		c.Remaining, c.Reset = max(c.Remaining, 0), max(c.Reset, 0)
 	}
-	return nil
+	return own, nil
 }
 
 // violated reports whether a policy refuses the request.
@@ -209,8 +245,12 @@ func (s *sharedStore) Adjust(ctx context.Context, d *Decision) error {
 func (s *sharedStore) adjust(ctx context.Context, own *Decision) error {
 	return s.adjusts.Do(context.WithoutCancel(ctx), func(ctx context.Context) error {
 		err := attempt(ctx, s.store.Adjust, own)
-		if err != nil {
+		switch {
+		case err != nil:
 			s.free(own)
+		case slices.ContainsFunc(own.Charges, func(c Charge) bool { return c.final }):
+			// A refund that is an exception, for instance after a timeout.
+			s.denials.forget()
 		}
 		return err
 	})

@@ -212,6 +212,7 @@ type Charge struct {
 	// refunded. It is between 0 and Cost. Callers must not refund units that did not fit.
 	Moved int64
 
+	final bool         // set by a Limiter if the policy refunds nothing
 	place *leasedPlace // set by a Limiter while it renews the place
 	table *table       // set by a Memory, as are the fields below
 	entry *entry

@@ -88,6 +88,12 @@ func (b *breaker) admit() (permit, bool) {
 	return permit{epoch: b.epoch, probe: true}, true
 }
 
+func (b *breaker) isOpen() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.open
+}
+
 // done counts the outcome of a call.
 func (b *breaker) done(p permit, o outcome) {
 	b.mu.Lock()

@@ -85,6 +85,9 @@ func (g *Guard) NeverOpen() *Guard {
 	return g
 }
 
+// Open reports whether the guard is open: most calls fail at once, and one probes the store.
+func (g *Guard) Open() bool { return g.breaker != nil && g.breaker.isOpen() }
+
 // Do calls f with a context that ends after the timeout, and returns its error.
 // See [Call].
 func (g *Guard) Do(ctx context.Context, f func(context.Context) error) error {
