@@ -307,7 +307,7 @@ func TestAllowIsCountedAsRequestsAre(t *testing.T) {
 		MeterProvider: meter, Policies: []ratelimit.Policy{forAll("p", ratelimit.RollingWindow(2, time.Hour)), shadow},
 	})
 	wantAllowed(t, l, text("a"), true, true, false)
-	if diff := compare.Diff(map[string]int64{"acquired": 2, "refused": 1, "shadow_refused": 3}, results(meter)); diff != "" {
+	if diff := compare.Diff(map[string]int64{"acquired": 2, "near_limit": 1, "refused": 1, "shadow_refused": 3}, results(meter)); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -70,7 +70,7 @@ func TestAPeekChargesCountsAndStoresNothing(t *testing.T) {
 				if u := peek(0); !u.Violated || u.Wait <= 0 || u.Wait > 24*time.Hour {
 					t.Errorf("with none left: %+v", u)
 				}
-				if diff := compare.Diff(map[string]int64{"acquired": 3, "refused": 1}, results(meter)); diff != "" {
+				if diff := compare.Diff(map[string]int64{"acquired": 3, "near_limit": 1, "refused": 1}, results(meter)); diff != "" {
 					t.Error(diff)
 				}
 			})
