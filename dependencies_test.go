@@ -15,6 +15,7 @@ var dependencies = []string{
 	"github.com/usher-go/usher",
 	"github.com/golang-jwt/jwt/v5",
 	"github.com/hashicorp/golang-lru/v2",
+	"golang.org/x/time",
 
 	// The OpenTelemetry API, and what it links itself.
 	"go.opentelemetry.io/otel",
