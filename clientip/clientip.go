@@ -1,6 +1,7 @@
 package clientip
 
 import (
+	"net"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -10,11 +11,12 @@ import (
 )
 
 // A Resolver is the [usher.Middleware] that finds the address of each client and stores
-// it in the request, where [Of], [Network], [In], [RequireTLS] and the other packages of
-// this module read it. If a request passes several Resolvers, the innermost counts. A
+// it in the request, where [Of], [Via], [Network], [In], [RequireTLS] and the other packages
+// of this module read it. If a request passes several Resolvers, the innermost counts. A
 // Resolver is immutable and safe for concurrent use.
 type Resolver struct {
 	trusted  []netip.Prefix
+	sockets  bool // peers of Unix sockets are trusted
 	anyPeer  bool
 	header   string
 	format   format
@@ -38,13 +40,39 @@ func (res *Resolver) ServeNext(w http.ResponseWriter, r *http.Request, next http
 // Of returns the address of the client of r: the one that a [Resolver] or [WithAddr] has
 // stored, else that of the peer of the connection. It is an IPv4 address, or an IPv6
 // address that is not IPv4-mapped and has no zone. It is the zero Addr if the address is
-// unknown: the peer of a Unix socket has no address, and a RemoteAddr that a middleware
-// has overwritten may not be an address.
+// unknown: a trusted proxy may state none that can be read ([Via]), the peer of a Unix
+// socket has no address, and a RemoteAddr that a middleware has overwritten may not be an
+// address.
 func Of(r *http.Request) netip.Addr {
 	if c := stored(r); c != nil {
-		return c.Addr
+		return c.Known()
 	}
 	return parsePeer(r.RemoteAddr)
+}
+
+// Via returns the address of the trusted proxy behind which the client of r is unknown,
+// because the proxy has stated no address that can be read. It is the zero Addr for all
+// other requests, and if the proxy has no address, on a Unix socket.
+//
+// Limits count the clients that are unknown behind one proxy together, and never as the
+// proxy itself.
+func Via(r *http.Request) netip.Addr {
+	if c := stored(r); c != nil && c.Hidden {
+		return c.Addr
+	}
+	return netip.Addr{}
+}
+
+// String returns the client of r as a text for logs: the address that [Of] returns, or
+// "unknown", or "unknown via" and the address that [Via] returns.
+func String(r *http.Request) string {
+	if addr := Of(r); addr.IsValid() {
+		return addr.String()
+	}
+	if via := Via(r); via.IsValid() {
+		return "unknown via " + via.String()
+	}
+	return "unknown"
 }
 
 // Network returns the network by which to count the client of r: a whole IPv4 address, or
@@ -53,7 +81,7 @@ func Of(r *http.Request) netip.Addr {
 // client behind a translator (RFC 6052), and counts as the IPv4 address in it.
 func Network(r *http.Request) netip.Prefix {
 	if c := stored(r); c != nil {
-		return network(c.Addr, c.IPv6Bits)
+		return network(c.Known(), c.IPv6Bits)
 	}
 	return network(parsePeer(r.RemoteAddr), defaultIPv6Prefix)
 }
@@ -98,7 +126,7 @@ func WithAddr(r *http.Request, addr netip.Addr) *http.Request {
 	if before := x.Client(); before != nil {
 		c = *before
 	}
-	c.Addr = addr.Unmap().WithZone("")
+	c.Addr, c.Hidden = addr.Unmap().WithZone(""), false
 	x.SetClient(c)
 	return inner
 }
@@ -112,22 +140,29 @@ func stored(r *http.Request) *exchange.Client {
 }
 
 // Addr returns the address that the Resolver would store in r.
-func (res *Resolver) Addr(r *http.Request) netip.Addr { return res.resolve(r).Addr }
+func (res *Resolver) Addr(r *http.Request) netip.Addr {
+	c := res.resolve(r)
+	return c.Known()
+}
 
 // resolve returns the client of r.
 func (res *Resolver) resolve(r *http.Request) exchange.Client {
 	peer := parsePeer(r.RemoteAddr)
 	c := exchange.Client{Addr: peer, IPv6Bits: res.ipv6Bits, TLS: r.TLS != nil}
-	if !res.anyPeer && !contains(res.trusted, peer) {
+	if !res.trusts(peer, r) {
 		return c
 	}
 	var proto string
 	lines := r.Header[res.header]
-	if res.format != single {
-		c.Addr, proto = res.walk(res.format, peer, lines)
-	} else if len(lines) == 1 && len(lines[0]) <= maxElement {
-		if addr := parseNode(trim(lines[0])); addr.IsValid() {
-			c.Addr = addr
+	switch {
+	case res.format != single:
+		c.Addr, c.Hidden, proto = res.walk(res.format, peer, lines)
+	case len(lines) > 0:
+		c.Hidden = true
+		if len(lines) == 1 && len(lines[0]) <= maxElement {
+			if addr := parseNode(trim(lines[0])); addr.IsValid() {
+				c.Addr, c.Hidden = addr, false
+			}
 		}
 	}
 	// If the proxy has forwarded the request, the connection is the proxy's own, and it
@@ -139,10 +174,24 @@ func (res *Resolver) resolve(r *http.Request) exchange.Client {
 	case res.format == forwarded:
 		c.TLS = isSecure(proto) && (len(schemes) == 0 || allSecure(schemes))
 	default:
-		_, proto = res.walk(forwarded, peer, elements)
+		_, _, proto = res.walk(forwarded, peer, elements)
 		c.TLS = allSecure(schemes) && (proto == "" || isSecure(proto))
 	}
 	return c
+}
+
+// trusts reports whether the peer of the connection of r is a trusted proxy.
+func (res *Resolver) trusts(peer netip.Addr, r *http.Request) bool {
+	if res.anyPeer || contains(res.trusted, peer) {
+		return true
+	}
+	if !res.sockets {
+		return false
+	}
+	// RemoteAddr would not do: that of a Unix socket may be any text, and so may one that
+	// a middleware has overwritten.
+	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	return local != nil && local.Network() == "unix"
 }
 
 func contains(networks []netip.Prefix, addr netip.Addr) bool {
@@ -161,14 +210,16 @@ const (
 	maxElement  = 512 // bytes
 )
 
-// walk returns the client of a request that hop has sent with these lines of a field, and
-// the scheme that the element of the client states, or "".
-func (res *Resolver) walk(f format, hop netip.Addr, lines []string) (client netip.Addr, proto string) {
+// walk returns the client of a request that peer has sent with these lines of a field, and
+// the scheme that the element of the client states, or "". If that element cannot be read,
+// the client is hidden, and its address is that of the proxy that has called for it.
+func (res *Resolver) walk(f format, peer netip.Addr, lines []string) (client netip.Addr, hidden bool, proto string) {
+	client = peer
 	elements := 0
 	for _, line := range slices.Backward(lines) {
 		for more := true; more; {
 			if elements++; elements > maxElements {
-				return hop, ""
+				return client, true, ""
 			}
 			var e element
 			e, line, more = f.last(line)
@@ -176,13 +227,13 @@ func (res *Resolver) walk(f format, hop netip.Addr, lines []string) (client neti
 				continue // RFC 9110, section 5.6.1.2
 			}
 			if !e.addr.IsValid() {
-				return hop, ""
+				return client, true, ""
 			}
-			if !contains(res.trusted, e.addr) {
-				return e.addr, e.proto
+			client, proto = e.addr, e.proto
+			if !contains(res.trusted, client) {
+				return client, false, proto
 			}
-			hop, proto = e.addr, e.proto
 		}
 	}
-	return hop, proto
+	return client, false, proto
 }

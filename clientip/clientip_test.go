@@ -183,7 +183,27 @@ const (
 	evil     = "203.0.113.66"
 	client   = "198.51.100.7"
 	fallback = "10.0.0.1"
+	unread   = "unknown via " + fallback
 )
+
+// found returns the client of r behind res as a text. It asserts that the ways to ask for
+// the client agree.
+func found(t *testing.T, res *clientip.Resolver, r *http.Request) string {
+	t.Helper()
+	r = through(res, r)
+	addr := clientip.Of(r)
+	if again := res.Addr(r); again != addr {
+		t.Errorf("Addr returns %v, and Of returns %v", again, addr)
+	}
+	if n := clientip.Network(r); n.IsValid() != addr.IsValid() {
+		t.Errorf("Network returns %v for %v", n, addr)
+	}
+	everywhere := clientip.In(netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0"))
+	if everywhere(r) != addr.IsValid() {
+		t.Errorf("In reports %v for %v", everywhere(r), addr)
+	}
+	return clientip.String(r)
+}
 
 func TestXForwardedFor(t *testing.T) {
 	long := strings.Repeat(" ", 1000)
@@ -213,36 +233,36 @@ func TestXForwardedFor(t *testing.T) {
 		"its neighbour is the client":                       {[]string{client + ", 192.0.2.11"}, "192.0.2.11"},
 		"blanks and tabs":                                   {[]string{evil + " ,\t " + client + " \t"}, client},
 
-		"a word stops the walk at the peer":          {[]string{client + ", unknown"}, fallback},
-		"a word stops the walk at the nearest proxy": {[]string{client + ", unknown, 10.0.0.3, 10.0.0.2"}, "10.0.0.3"},
+		"a word stops the walk at the peer":          {[]string{client + ", unknown"}, unread},
+		"a word stops the walk at the nearest proxy": {[]string{client + ", unknown, 10.0.0.3, 10.0.0.2"}, "unknown via 10.0.0.3"},
 		"an empty header has nobody":                 {[]string{""}, fallback},
 		"commas alone have nobody":                   {[]string{", ,", ","}, fallback},
 		"an empty element is ignored":                {[]string{client + ",, 10.0.0.2"}, client},
 		"a trailing comma is ignored":                {[]string{evil + "," + client + " , "}, client},
 		"an empty line is ignored":                   {[]string{client, "", "10.0.0.2"}, client},
-		"32 empty elements are walked, and no more":  {[]string{client + strings.Repeat(",", 32)}, fallback},
-		"two addresses without a comma stop it":      {[]string{client + " 10.0.0.2"}, fallback},
-		"leading zeros stop it":                      {[]string{client + ", 010.0.0.2"}, fallback},
-		"an empty port stops it":                     {[]string{client + ":"}, fallback},
-		"a port of letters stops it":                 {[]string{client + ":http"}, fallback},
-		"a port of six digits stops it":              {[]string{client + ":123456"}, fallback},
-		"an open bracket stops it":                   {[]string{"[2001:db8::7"}, fallback},
-		"text behind a bracket stops it":             {[]string{"[2001:db8::7]443"}, fallback},
-		"IPv4 in brackets stops it":                  {[]string{"[" + client + "]"}, fallback},
-		"a zone on IPv4 stops it":                    {[]string{client + "%eth0"}, fallback},
-		"an empty zone stops it":                     {[]string{"fe80::7%"}, fallback},
-		"quotes stop it":                             {[]string{`"` + client + `"`}, fallback},
-		"an address as one number stops it":          {[]string{"3325256711"}, fallback},
-		"a CIDR block stops it":                      {[]string{client + "/32"}, fallback},
-		"an overlong element stops it":               {[]string{client + "," + long + "10.0.0.3, 10.0.0.2"}, "10.0.0.2"},
+		"32 empty elements are walked, and no more":  {[]string{client + strings.Repeat(",", 32)}, unread},
+		"two addresses without a comma stop it":      {[]string{client + " 10.0.0.2"}, unread},
+		"leading zeros stop it":                      {[]string{client + ", 010.0.0.2"}, unread},
+		"an empty port stops it":                     {[]string{client + ":"}, unread},
+		"a port of letters stops it":                 {[]string{client + ":http"}, unread},
+		"a port of six digits stops it":              {[]string{client + ":123456"}, unread},
+		"an open bracket stops it":                   {[]string{"[2001:db8::7"}, unread},
+		"text behind a bracket stops it":             {[]string{"[2001:db8::7]443"}, unread},
+		"IPv4 in brackets stops it":                  {[]string{"[" + client + "]"}, unread},
+		"a zone on IPv4 stops it":                    {[]string{client + "%eth0"}, unread},
+		"an empty zone stops it":                     {[]string{"fe80::7%"}, unread},
+		"quotes stop it":                             {[]string{`"` + client + `"`}, unread},
+		"an address as one number stops it":          {[]string{"3325256711"}, unread},
+		"a CIDR block stops it":                      {[]string{client + "/32"}, unread},
+		"an overlong element stops it":               {[]string{client + "," + long + "10.0.0.3, 10.0.0.2"}, "unknown via 10.0.0.2"},
 		"32 elements are walked":                     {[]string{client + strings.Repeat(", 10.0.0.2", 31)}, client},
-		"33 elements are not":                        {[]string{client + ", 10.0.0.3" + strings.Repeat(", 10.0.0.2", 31)}, "10.0.0.3"},
-		"33 lines are not":                           {append([]string{client, "10.0.0.3"}, slicesRepeat("10.0.0.2", 31)...), "10.0.0.3"},
+		"33 elements are not":                        {[]string{client + ", 10.0.0.3" + strings.Repeat(", 10.0.0.2", 31)}, "unknown via 10.0.0.3"},
+		"33 lines are not":                           {append([]string{client, "10.0.0.3"}, slicesRepeat("10.0.0.2", 31)...), "unknown via 10.0.0.3"},
 	}
 	res := newResolver(t, clientip.Config{TrustedProxies: proxies})
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			if got := text(res.Addr(request(proxy, "X-Forwarded-For", tt.lines...))); got != tt.want {
+			if got := found(t, res, request(proxy, "X-Forwarded-For", tt.lines...)); got != tt.want {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
 		})
@@ -286,31 +306,31 @@ func TestForwarded(t *testing.T) {
 		"a half escape on the left hides nothing": {[]string{`for="\, for="198.51.100.7"`}, client},
 		"quotes on the left that meet its quotes": {[]string{`for=` + evil + `;x=", for="198.51.100.7"`}, client},
 
-		"unknown stops the walk":              {[]string{"for=" + client + ", for=unknown"}, fallback},
-		"it stops at the nearest proxy":       {[]string{"for=" + client + ", for=unknown, for=10.0.0.2"}, "10.0.0.2"},
-		"an obfuscated name stops it":         {[]string{"for=" + client + ", for=_hidden, for=10.0.0.2"}, "10.0.0.2"},
-		"an element without for stops it":     {[]string{"for=" + client + ", proto=https"}, fallback},
-		"for twice stops it":                  {[]string{"for=" + client + ";for=" + client}, fallback},
+		"unknown stops the walk":              {[]string{"for=" + client + ", for=unknown"}, unread},
+		"it stops at the nearest proxy":       {[]string{"for=" + client + ", for=unknown, for=10.0.0.2"}, "unknown via 10.0.0.2"},
+		"an obfuscated name stops it":         {[]string{"for=" + client + ", for=_hidden, for=10.0.0.2"}, "unknown via 10.0.0.2"},
+		"an element without for stops it":     {[]string{"for=" + client + ", proto=https"}, unread},
+		"for twice stops it":                  {[]string{"for=" + client + ";for=" + client}, unread},
 		"empty elements count as none":        {[]string{"for=" + client + ", ,for=10.0.0.2, "}, client},
 		"an empty line counts as none":        {[]string{"for=" + client, " , "}, client},
-		"an empty value stops it":             {[]string{"for="}, fallback},
-		"an empty quoted value stops it":      {[]string{`for=""`}, fallback},
-		"a bare address stops it":             {[]string{client}, fallback},
-		"blanks around the equals sign stop":  {[]string{"for = " + client}, fallback},
-		"text behind a quoted value stops it": {[]string{`for="198.51.100.7"x`}, fallback},
-		"an open quote on the right stops it": {[]string{`for=198.51.100.7, for="10.0.0.2`}, fallback},
-		"a quote inside a value stops it":     {[]string{`for=198.51.100.7"`}, fallback},
-		"a bad parameter beside it stops it":  {[]string{"for=" + client + ";by"}, fallback},
-		"a bad name beside it stops it":       {[]string{"for=" + client + ";b y=1"}, fallback},
-		"a control character stops it":        {[]string{"for=" + client + ";x=\"\x01\""}, fallback},
-		"an escaped backslash is kept":        {[]string{`for="\\198.51.100.7"`}, fallback},
-		"an overlong element stops it":        {[]string{"for=" + client + `, for=10.0.0.3;x="` + strings.Repeat("y", 600) + `", for=10.0.0.2`}, "10.0.0.2"},
-		"33 elements are not walked":          {[]string{"for=" + client + ", for=10.0.0.3" + strings.Repeat(", for=10.0.0.2", 31)}, "10.0.0.3"},
+		"an empty value stops it":             {[]string{"for="}, unread},
+		"an empty quoted value stops it":      {[]string{`for=""`}, unread},
+		"a bare address stops it":             {[]string{client}, unread},
+		"blanks around the equals sign stop":  {[]string{"for = " + client}, unread},
+		"text behind a quoted value stops it": {[]string{`for="198.51.100.7"x`}, unread},
+		"an open quote on the right stops it": {[]string{`for=198.51.100.7, for="10.0.0.2`}, unread},
+		"a quote inside a value stops it":     {[]string{`for=198.51.100.7"`}, unread},
+		"a bad parameter beside it stops it":  {[]string{"for=" + client + ";by"}, unread},
+		"a bad name beside it stops it":       {[]string{"for=" + client + ";b y=1"}, unread},
+		"a control character stops it":        {[]string{"for=" + client + ";x=\"\x01\""}, unread},
+		"an escaped backslash is kept":        {[]string{`for="\\198.51.100.7"`}, unread},
+		"an overlong element stops it":        {[]string{"for=" + client + `, for=10.0.0.3;x="` + strings.Repeat("y", 600) + `", for=10.0.0.2`}, "unknown via 10.0.0.2"},
+		"33 elements are not walked":          {[]string{"for=" + client + ", for=10.0.0.3" + strings.Repeat(", for=10.0.0.2", 31)}, "unknown via 10.0.0.3"},
 	}
 	res := newResolver(t, clientip.Config{TrustedProxies: proxies, Header: "forwarded"})
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			if got := text(res.Addr(request(proxy, "Forwarded", tt.lines...))); got != tt.want {
+			if got := found(t, res, request(proxy, "Forwarded", tt.lines...)); got != tt.want {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
 		})
@@ -322,25 +342,25 @@ func TestSingleField(t *testing.T) {
 		lines []string
 		want  string
 	}{
-		"without the field, the peer":     {nil, fallback},
-		"the address":                     {[]string{client}, client},
-		"with blanks":                     {[]string{" " + client + "\t"}, client},
-		"with a port":                     {[]string{client + ":80"}, client},
-		"IPv6":                            {[]string{"2001:db8::7"}, "2001:db8::7"},
-		"mapped IPv4":                     {[]string{"::ffff:198.51.100.7"}, client},
-		"a trusted address is taken":      {[]string{"10.0.0.5"}, "10.0.0.5"},
-		"two lines mean the peer":         {[]string{client, client}, fallback},
-		"a list means the peer":           {[]string{evil + ", " + client}, fallback},
-		"an empty line means the peer":    {[]string{""}, fallback},
-		"a word means the peer":           {[]string{"unknown"}, fallback},
-		"an overlong line means the peer": {[]string{strings.Repeat(" ", 600) + client}, fallback},
+		"without the field, the peer":   {nil, fallback},
+		"the address":                   {[]string{client}, client},
+		"with blanks":                   {[]string{" " + client + "\t"}, client},
+		"with a port":                   {[]string{client + ":80"}, client},
+		"IPv6":                          {[]string{"2001:db8::7"}, "2001:db8::7"},
+		"mapped IPv4":                   {[]string{"::ffff:198.51.100.7"}, client},
+		"a trusted address is taken":    {[]string{"10.0.0.5"}, "10.0.0.5"},
+		"two lines mean nobody":         {[]string{client, client}, unread},
+		"a list means nobody":           {[]string{evil + ", " + client}, unread},
+		"an empty line means nobody":    {[]string{""}, unread},
+		"a word means nobody":           {[]string{"unknown"}, unread},
+		"an overlong line means nobody": {[]string{strings.Repeat(" ", 600) + client}, unread},
 	}
 	res := newResolver(t, clientip.Config{TrustedProxies: proxies, Header: "cf-connecting-ip"})
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			r := request(proxy, "CF-Connecting-IP", tt.lines...)
 			r.Header.Set("X-Forwarded-For", evil)
-			if got := text(res.Addr(r)); got != tt.want {
+			if got := found(t, res, r); got != tt.want {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
 		})
@@ -377,17 +397,17 @@ func TestDangerouslyTrustAnyPeer(t *testing.T) {
 		"a peer outside the list is trusted": {
 			clientip.Config{TrustedProxies: proxies}, "8.8.8.8:1", "X-Forwarded-For", []string{client}, client,
 		},
-		"a single field":                     {clientip.Config{Header: "X-Real-IP"}, "@", "X-Real-IP", []string{client}, client},
-		"no field leaves the peer":           {clientip.Config{}, "8.8.8.8:1", "", nil, "8.8.8.8"},
-		"a bad field leaves it unknown":      {clientip.Config{}, "@", "X-Forwarded-For", []string{client + ", x"}, ""},
-		"no field leaves it unknown":         {clientip.Config{Header: "Forwarded"}, "@", "", nil, ""},
-		"a bad single field leaves the peer": {clientip.Config{Header: "X-Real-IP"}, "8.8.8.8:1", "X-Real-IP", []string{"x"}, "8.8.8.8"},
+		"a single field":                       {clientip.Config{Header: "X-Real-IP"}, "@", "X-Real-IP", []string{client}, client},
+		"no field leaves the peer":             {clientip.Config{}, "8.8.8.8:1", "", nil, "8.8.8.8"},
+		"a bad field leaves it unknown":        {clientip.Config{}, "@", "X-Forwarded-For", []string{client + ", x"}, "unknown"},
+		"no field leaves it unknown":           {clientip.Config{Header: "Forwarded"}, "@", "", nil, "unknown"},
+		"a bad single field leaves it unknown": {clientip.Config{Header: "X-Real-IP"}, "8.8.8.8:1", "X-Real-IP", []string{"x"}, "unknown via 8.8.8.8"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			tt.config.DangerouslyTrustAnyPeer = true
 			res := newResolver(t, tt.config)
-			if got := text(res.Addr(request(tt.peer, tt.field, tt.lines...))); got != tt.want {
+			if got := found(t, res, request(tt.peer, tt.field, tt.lines...)); got != tt.want {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
 		})
@@ -469,7 +489,7 @@ func TestNewReportsEveryFault(t *testing.T) {
 		t.Fatal("no error")
 	}
 	const (
-		shape = "must be an IP address or a CIDR block, without a zone"
+		shape = `must be an IP address or a CIDR block, without a zone, or "unix"`
 		all   = "must not trust every address; to trust every peer, set DangerouslyTrustAnyPeer"
 		at    = "clientip.Config.TrustedProxies"
 	)

@@ -21,8 +21,10 @@
 // client.
 //
 //   - An element without an address stops the walk: "unknown", an obfuscated name, a
-//     broken quotation. The client is then the address read last, which is that of a
-//     trusted proxy, and never anything further left.
+//     broken quotation. The client is then unknown: [Of] returns the zero Addr, and never
+//     anything further left, nor the address of the proxy, which a list of internal
+//     networks would exempt. [In] is false for such a client. Limits by address count the
+//     unknown clients of each proxy together, and [Via] and [String] name the proxy.
 //   - Empty elements are ignored, as RFC 9110, section 5.6.1.2, requires. So a proxy must
 //     never append an empty element for a peer without an address.
 //   - If every address belongs to a trusted proxy, the leftmost is the client:
@@ -30,7 +32,10 @@
 //   - Nothing to the left of an element changes how the element is read. Quotes in
 //     Forwarded are also matched from the right, so a client that opens a quote cannot
 //     hide what a proxy appends.
-//   - At most 32 elements are read, and 512 bytes of each.
+//   - At most 32 elements are read, and 512 bytes of each. If there is more to read, the
+//     client is unknown.
+//   - If a trusted proxy sends no such field, the client is the proxy itself: so the
+//     health checks of a load balancer arrive. A proxy that forwards must always send it.
 //
 // # TLS
 //
@@ -46,6 +51,12 @@
 // If a proxy sends both fields, the other field must not contradict this. The scheme wss
 // counts as https. Everything else, a missing field included, counts as plain text.
 // Configure proxies to replace the X-Forwarded-Proto that a client has sent.
+//
+// # Unix sockets
+//
+// The peers of a Unix socket have no address. To trust them, list "unix" in
+// [Config.TrustedProxies]. If the same handler is also served over TCP, its peers there are
+// not trusted by this.
 //
 // # Addresses
 //

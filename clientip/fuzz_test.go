@@ -1,6 +1,7 @@
 package clientip_test
 
 import (
+	"net/http"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -119,19 +120,27 @@ func slowTrusts(addr netip.Addr) bool {
 
 // check compares the result of a Resolver with that of the walk over all elements, and
 // asserts what the package promises for every walk.
-func check(t *testing.T, got netip.Addr, all []netip.Addr) {
+func check(t *testing.T, res *clientip.Resolver, r *http.Request, all []netip.Addr) {
 	t.Helper()
-	want := netip.MustParseAddr(fallback)
-	for i := len(all) - 1; i >= 0 && len(all)-i <= 32 && slowTrusts(want); i-- {
-		if !all[i].IsValid() {
-			break
-		}
-		if all[i] != absent {
+	want, via := netip.MustParseAddr(fallback), netip.Addr{}
+	for i := len(all) - 1; i >= 0 && slowTrusts(want); i-- {
+		if len(all)-i > 32 || !all[i].IsValid() {
+			want, via = netip.Addr{}, want
+		} else if all[i] != absent {
 			want = all[i]
 		}
 	}
-	if got != want {
-		t.Errorf("got %v, want %v of %v", got, want, all)
+	text := found(t, res, r)
+	r = through(res, r)
+	got := clientip.Of(r)
+	if got != want || clientip.Via(r) != via {
+		t.Errorf("got %v via %v, want %v via %v of %v", got, clientip.Via(r), want, via, all)
+	}
+	if !got.IsValid() {
+		if !slowTrusts(via) || text != "unknown via "+via.String() {
+			t.Errorf("%q does not name the trusted proxy %v", text, via)
+		}
+		return
 	}
 	if got.Zone() != "" || got.Is4In6() {
 		t.Errorf("%v is not the one form of its address", got)
@@ -174,7 +183,7 @@ func FuzzXForwardedFor(f *testing.F) {
 		if !short(lines) {
 			t.Skip("longer than the oracle reads")
 		}
-		check(t, res.Addr(request(proxy, "X-Forwarded-For", lines...)), slowXForwardedFor(lines))
+		check(t, res, request(proxy, "X-Forwarded-For", lines...), slowXForwardedFor(lines))
 	})
 }
 
@@ -210,7 +219,7 @@ func FuzzForwarded(f *testing.F) {
 		if !short(lines) {
 			t.Skip("longer than the oracle reads")
 		}
-		check(t, res.Addr(request(proxy, "Forwarded", lines...)), slowForwarded(lines))
+		check(t, res, request(proxy, "Forwarded", lines...), slowForwarded(lines))
 	})
 }
 
@@ -300,6 +309,39 @@ func FuzzRequireTLS(f *testing.F) {
 			if with(proxy, protos, elements+", "+plain) {
 				t.Errorf("%s: %q hides the plain element that a proxy appends", field, elements)
 			}
+		}
+	})
+}
+
+// FuzzSingleField shows that a field of one address names a client or nobody, and never
+// the proxy that has sent it.
+func FuzzSingleField(f *testing.F) {
+	for _, seed := range []string{
+		"", client, client + "\n" + client, "unknown", "unix:", " 10.0.0.5 ", "10.0.0.5, " + client, "[2001:db8::7]:80", "::ffff:10.0.0.5", "\n",
+	} {
+		f.Add(seed)
+	}
+	res := newResolver(f, clientip.Config{TrustedProxies: append([]string{"unix"}, proxies...), Header: "X-Real-IP"})
+	f.Fuzz(func(t *testing.T, header string) {
+		lines := strings.Split(header, "\n")
+		if !short(lines) {
+			t.Skip("longer than the oracle reads")
+		}
+		want := "unknown via " + fallback
+		if len(lines) == 1 {
+			if addr := slowNode(strings.Trim(lines[0], " \t")); addr.IsValid() {
+				want = addr.String()
+			}
+		}
+		if got := found(t, res, request(proxy, "X-Real-IP", lines...)); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		onSocket := overUnix(request("@", "X-Real-IP", lines...))
+		if got := found(t, res, onSocket); got != strings.TrimSuffix(want, " via "+fallback) {
+			t.Errorf("over a Unix socket: got %q, want %q", got, want)
+		}
+		if got := found(t, res, request("@", "X-Real-IP", lines...)); got != "unknown" {
+			t.Errorf("a RemoteAddr that looks like a Unix socket is trusted: got %q", got)
 		}
 	})
 }

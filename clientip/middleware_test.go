@@ -49,6 +49,32 @@ func TestOf(t *testing.T) {
 	}
 }
 
+func TestVia(t *testing.T) {
+	behind := newResolver(t, clientip.Config{TrustedProxies: proxies})
+	unknown := func() *http.Request { return through(behind, request(proxy, "X-Forwarded-For", "unknown, 10.0.0.2")) }
+	tests := map[string]struct {
+		r         *http.Request
+		via, text string
+	}{
+		"a client that the proxy states":     {through(behind, request(proxy, "X-Forwarded-For", client)), "", client},
+		"one that it does not":               {through(behind, request(proxy, "X-Forwarded-For", "unknown")), fallback, unread},
+		"of several proxies, the last":       {unknown(), "10.0.0.2", "unknown via 10.0.0.2"},
+		"a proxy calls on its own behalf":    {through(behind, request(proxy, "")), "", fallback},
+		"a peer that is not trusted":         {through(behind, request("192.0.2.1:80", "X-Forwarded-For", "unknown")), "", "192.0.2.1"},
+		"inside a Resolver that trusts less": {through(usher.Chain(behind, newResolver(t, clientip.Config{})), request(proxy, "X-Forwarded-For", "unknown")), "", fallback},
+		"without a Resolver":                 {request(proxy, "X-Forwarded-For", client), "", fallback},
+		"a stored address has none":          {clientip.WithAddr(unknown(), netip.MustParseAddr(evil)), "", evil},
+		"an unknown address that is stored":  {clientip.WithAddr(unknown(), netip.Addr{}), "", "unknown"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			if via, text := text(clientip.Via(tt.r)), clientip.String(tt.r); via != tt.via || text != tt.text {
+				t.Errorf("got %q via %q, want %q via %q", text, via, tt.text, tt.via)
+			}
+		})
+	}
+}
+
 // An access log outside the Resolver reads the address once the handler has returned.
 func TestTheAddressReachesATrackedRequestOutside(t *testing.T) {
 	behind := newResolver(t, clientip.Config{TrustedProxies: proxies})

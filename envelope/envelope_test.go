@@ -282,6 +282,12 @@ func TestMetadataIsMeasuredAndTrusted(t *testing.T) {
 			if !strings.Contains(w.Body.String(), `"ip":"203.0.113.1"`) {
 				t.Errorf("%s the envelope: %s", name, w.Body)
 			}
+			r = httptest.NewRequest(http.MethodGet, "/", nil)
+			r.Header.Set("X-Forwarded-For", "unknown")
+			w = httptest.NewRecorder()
+			if m.Wrap(nil).ServeHTTP(w, r); !strings.Contains(w.Body.String(), `"ip":""`) {
+				t.Errorf("%s the envelope, which takes the proxy for the client: %s", name, w.Body)
+			}
 		}
 	})
 	t.Run("the time is the server's", func(t *testing.T) {

@@ -77,7 +77,7 @@ func (resp *Response) Request() *http.Request { return resp.t.request }
 func (resp *Response) ClientIP() netip.Addr {
 	// The request of t may be the original, to which no exchange is attached.
 	if c := resp.t.x.Client(); c != nil {
-		return c.Addr
+		return c.Known()
 	}
 	return clientip.Of(resp.t.request)
 }

@@ -31,7 +31,8 @@ func TestAProxyReportsTheClient(t *testing.T) {
 	tcp := serve(t, resolved(clientip.Config{TrustedProxies: trusted}))
 	rfc7239 := serve(t, resolved(clientip.Config{TrustedProxies: trusted, Header: "forwarded"}))
 	realIP := serve(t, resolved(clientip.Config{TrustedProxies: trusted, Header: "x-real-ip"}))
-	socket := serveUnix(t, resolved(clientip.Config{DangerouslyTrustAnyPeer: true}))
+	socket := serveUnix(t, resolved(clientip.Config{TrustedProxies: []string{"unix"}}))
+	anyPeer := serveUnix(t, resolved(clientip.Config{DangerouslyTrustAnyPeer: true}))
 
 	appends := "proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;"
 	fronts := map[string]string{
@@ -39,6 +40,7 @@ func TestAProxyReportsTheClient(t *testing.T) {
 		"varnish before varnish": varnish(t, varnish(t, tcp)),
 		"nginx":                  nginx(t, tcp, "location / { "+appends+" proxy_pass http://BACKEND; }"),
 		"nginx, Unix socket":     nginx(t, "unix:"+socket, "location / { "+appends+" proxy_pass http://BACKEND; }"),
+		"nginx, trusted as any":  nginx(t, "unix:"+anyPeer, "location / { "+appends+" proxy_pass http://BACKEND; }"),
 		"nginx, X-Real-IP":       nginx(t, realIP, "location / { proxy_set_header X-Real-IP $remote_addr; proxy_pass http://BACKEND; }"),
 		"haproxy":                haproxyWith(t, tcp, "option forwardfor"),
 		"haproxy, Forwarded":     haproxyWith(t, rfc7239, "http-request add-header Forwarded for=%[src]"),
@@ -87,6 +89,42 @@ func TestAProxyReportsTheClient(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A server on a Unix socket believes only its peers there, and a client that its proxy
+// cannot name, or names beside a claim, is unknown.
+func TestAProxyThatReportsNobody(t *testing.T) {
+	h := func(c clientip.Config) http.Handler {
+		return usher.Must(clientip.New(c)).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.WriteString(w, clientip.String(r))
+		}))
+	}
+	socket := serveUnix(t, h(clientip.Config{TrustedProxies: []string{"unix"}}))
+	tcp := serve(t, h(clientip.Config{TrustedProxies: []string{"unix"}}))
+	added := serve(t, h(clientip.Config{TrustedProxies: []string{"127.0.0.1"}, Header: "X-Real-IP"}))
+	chain := nginx(t, "unix:"+socket, "location / { proxy_set_header X-Forwarded-For unix:; proxy_pass http://BACKEND; }")
+	for name, tt := range map[string]struct{ address, want string }{
+		"nginx to a Unix socket, for a peer of another": {chain, "unknown"},
+		"nginx to TCP, which is not trusted":            {nginx(t, tcp, "location / { proxy_set_header X-Forwarded-For $remote_addr; proxy_pass http://BACKEND; }"), "127.0.0.1"},
+		"haproxy adds a line beside the claim":          {haproxyWith(t, added, "http-request add-header X-Real-IP %[src]"), "unknown via 127.0.0.1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+tt.address+"/", http.NoBody)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("X-Real-IP", "203.0.113.9")
+			response, err := http.DefaultClient.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = response.Body.Close() }()
+			body, err := io.ReadAll(response.Body)
+			if err != nil || string(body) != tt.want {
+				t.Errorf("got %d %q, %v, want %s", response.StatusCode, body, err, tt.want)
+			}
+		})
 	}
 }
 

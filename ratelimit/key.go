@@ -48,6 +48,7 @@ var (
 	textOrigin     = originOf("text")
 	routeOrigin    = originOf("route")
 	ownerOrigin    = originOf("owner")
+	unknownOrigin  = originOf("unknown")
 	combinedOrigin = originOf("combined")
 )
 
@@ -127,11 +128,24 @@ func Global() KeyFunc {
 // ([clientip.Network]). Behind a proxy, put a [clientip.Resolver] outside the limiter:
 // without one, or with one inside, all clients of the proxy share its key, so that one of
 // them uses up the limit of all. To test this, call [clientip.Of] with the request that
-// ushertest.Watched.Reached returns: it returns the address that counts. Requests whose
-// address is unknown, over a Unix socket for instance, share one key.
+// ushertest.Watched.Reached returns: it returns the address that counts.
+//
+// Requests whose address is unknown share one key, or one for each trusted proxy that has
+// forwarded them without an address that can be read ([clientip.Via]). Such a key is never
+// that of the proxy itself.
 func ByAddress() KeyFunc { return byAddress }
 
-func byAddress(r *http.Request) (Key, bool) { return AddressKey(clientip.Network(r)), true }
+func byAddress(r *http.Request) (Key, bool) {
+	n := clientip.Network(r)
+	k := AddressKey(n)
+	if !n.IsValid() {
+		if via := clientip.Via(r); via.IsValid() {
+			k = AddressKey(netip.PrefixFrom(via, via.BitLen()))
+			k.origin = unknownOrigin
+		}
+	}
+	return k, true
+}
 
 // ByPrincipal counts each caller that [usher.Authenticate] has admitted, by the kind
 // and ID of the credential. Anonymous requests are counted by address.

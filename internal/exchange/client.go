@@ -4,12 +4,24 @@ import "net/netip"
 
 // A Client is what package clientip has resolved about the client of a request.
 type Client struct {
-	// Addr is the address of the client, or the zero Addr if it is unknown.
+	// Addr is the address of the client, or the zero Addr if it is unknown. Most callers
+	// want Known.
 	Addr netip.Addr
 	// IPv6Bits is the length of the prefix that identifies an IPv6 client.
 	IPv6Bits int
+	// Hidden is set if the client is unknown behind a trusted proxy. Addr is then that of
+	// the proxy.
+	Hidden bool
 	// TLS is set if the client sent the request over TLS.
 	TLS bool
+}
+
+// Known returns the address of the client, or the zero Addr if it is unknown.
+func (c *Client) Known() netip.Addr {
+	if c.Hidden {
+		return netip.Addr{}
+	}
+	return c.Addr
 }
 
 // SetClient stores c. The first call allocates nothing.
