@@ -49,6 +49,8 @@ func TestStore(t *testing.T, open func(testing.TB) ratelimit.Store) {
 		{"a calendar window ends when the charge says, and the next begins", suite.nextWindow},
 		{"a calendar window stays until it has ended", suite.sameWindow},
 		{"calendar windows that have ended are an error", suite.noWindow},
+		{"the present calendar window takes the place of a later one", suite.laterWindow},
+		{"a calendar window is identified by its zone and its anchor", suite.anchors},
 
 		{"what is refunded can be used again", suite.refund},
 		{"no more is refunded than was taken", suite.refundTooMuch},
@@ -62,6 +64,28 @@ func TestStore(t *testing.T, open func(testing.TB) ratelimit.Store) {
 		{"a larger limit starts with what was used and no more", suite.larger},
 		{"four limits of a key count together", suite.fourLimits},
 		{"a refund counts under every limit of the key", suite.refundEverywhere},
+
+		{"a peek reports what a decision would be, and charges nothing", suite.lookOnly},
+		{"a peek is not kept for a repetition", suite.lookAgain},
+		{"a peek begins nothing", suite.lookBegins},
+
+		{"an overdrawn bucket admits nothing until its debt is earned", suite.debt},
+		{"only an adjustment of a token bucket overdraws", suite.debtElsewhere},
+		{"other limits of an overdrawn key are charged as far as it fits", suite.debtSpreads},
+		{"a debt is bounded", suite.mostDebt},
+
+		{"what a decision holds is not left for others", suite.holds},
+		{"a refused request holds nothing", suite.holdAllOrNone},
+		{"a hold grows as far as units are left, and shrinks to nothing", suite.holdAdjust},
+		{"the end of a hold charges what was used", suite.holdEnd},
+		{"the end of a hold can overdraw a token bucket", suite.holdDebt},
+		{"charges without a hold take nothing that others hold", suite.holdPlain},
+		{"a hold counts under every limit of the key", suite.holdLimits},
+		{"a hold ends with its lease unless it is renewed", suite.holdLease},
+		{"holds count apart from places", suite.holdPlaces},
+		{"a key that is reset keeps its holds", suite.holdReset},
+		{"a call with a hold that is repeated has one effect", suite.repeatHold},
+		{"concurrent holds take exactly the limit", suite.holdConcurrently},
 
 		{"a key that is reset has used nothing", suite.resetKey},
 		{"a key that is reset has used nothing under any limit", suite.resetLimits},

@@ -191,3 +191,87 @@ func (s suite) noWindow(t *testing.T) {
 	c.Windows = present
 	s.wantLeft(t, c, 5)
 }
+
+// laterWindow decides after a clock was ahead by a year.
+func (s suite) laterWindow(t *testing.T) {
+	l := ratelimit.CalendarWindow(5, ratelimit.Day)
+	now := time.Now().Truncate(time.Microsecond)
+	bound := func(hours int) time.Time { return now.Add(time.Duration(hours) * time.Hour) }
+	window := func(hours int) ratelimit.Window {
+		return ratelimit.Window{Start: bound(hours), End: bound(hours + 2)}
+	}
+	present, ahead := charge(l), charge(l)
+	ahead.Policy = present.Policy
+	present.Windows = [2]ratelimit.Window{window(-1), window(1)}
+	ahead.Windows = [2]ratelimit.Window{window(8760), window(8762)}
+	ahead.Cost = 3
+	taken := s.take(t, ahead).Charges[0]
+	near(t, "Reset of a process whose clock is ahead", taken.Reset, 8762*time.Hour, now)
+	if got := s.look(t, present).Charges[0]; got.Remaining != 2 {
+		t.Errorf("a peek in the present window: remaining %d, want 2", got.Remaining)
+	}
+	got := s.take(t, present).Charges[0]
+	if got.Remaining != 1 {
+		t.Errorf("in the present window: remaining %d, want 1: its use counts", got.Remaining)
+	}
+	near(t, "Reset in the present window", got.Reset, time.Hour, now)
+	near(t, "Reset of a process whose clock is still ahead", s.take(t, ahead).Charges[0].Reset, time.Hour, now)
+	taken.Windows = present.Windows
+	s.adjust(t, taken, -3, -3)
+	s.wantLeft(t, present, 4)
+
+	// An adjustment finds the present window as well.
+	present.Policy = charge(l).Policy
+	ahead.Policy = present.Policy
+	taken = s.take(t, ahead).Charges[0]
+	taken.Windows = present.Windows
+	s.adjust(t, taken, 1, 1)
+	near(t, "Reset after an adjustment", s.take(t, ahead).Charges[0].Reset, time.Hour, now)
+	s.wantLeft(t, present, 1)
+}
+
+func (s suite) anchors(t *testing.T) {
+	day := func(n int) time.Time { return time.Date(2024, 1, n, 10, 30, 0, 0, time.UTC) }
+	month := ratelimit.CalendarWindow(5, ratelimit.Month)
+	for name, l := range map[string]ratelimit.Limit{
+		"no anchor":           month,
+		"the 17th":            month.From(day(17)),
+		"the 31st":            month.From(day(31)),
+		"another zone":        month.In(time.FixedZone("Another", 3600)).From(day(17)),
+		"an odd zone":         month.In(time.FixedZone("an odd zone\x00@'\"\\ ", 3600)).From(day(17)),
+		"a zone of no name":   month.In(time.FixedZone("", 3600)).From(day(17)),
+		"an anchored year":    ratelimit.CalendarWindow(5, ratelimit.Year).From(day(17)),
+		"an anchored week":    ratelimit.CalendarWindow(5, ratelimit.Week).From(day(17)),
+		"an anchored day":     ratelimit.CalendarWindow(5, ratelimit.Day).From(day(17)),
+		"a zone and no month": ratelimit.CalendarWindow(5, ratelimit.Day).In(time.FixedZone("Another", 3600)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := charge(l)
+			_, end := l.Window(time.Now())
+			near(t, "Reset", s.fill(t, c).Reset, time.Until(end), time.Now())
+			s.wantLeft(t, c, 0)
+		})
+	}
+	// Two anchors are two limits, and two zones are.
+	c := charge(month)
+	for range 2 {
+		for _, l := range []ratelimit.Limit{
+			month.From(day(17)), month.From(day(2)), month.From(day(17)).In(time.FixedZone("Another", 3600)),
+		} {
+			_, end := l.Window(time.Now())
+			near(t, "Reset", s.take(t, under(c, l)).Charges[0].Reset, time.Until(end), time.Now())
+		}
+	}
+
+	// Two anchors with the same anniversaries are one limit.
+	c = charge(month.From(day(17)))
+	full := s.fill(t, c)
+	same := under(c, month.From(day(17).AddDate(0, 5, 0)))
+	for range 6 { // more than a store keeps
+		s.wantLeft(t, same, 0)
+		s.wantLeft(t, c, 0)
+	}
+	same.TakenAt, same.TakenBy = full.TakenAt, full.TakenBy
+	s.adjust(t, same, -2, -2)
+	s.wantLeft(t, c, 2)
+}

@@ -16,7 +16,7 @@ import (
 
 // catchUp lets the instants of a usage go back with the clock.
 func catchUp(u *modelUsage, now int64) error {
-	if most := new(big.Rat).Add(big.NewRat(now, 1), u.span(u.limit.Burst())); u.full.Cmp(most) > 0 {
+	if most := new(big.Rat).Add(big.NewRat(now, 1), u.span(max(u.limit.Burst(), u.most))); u.full.Cmp(most) > 0 {
 		u.full.Set(most)
 	}
 	for i := range u.stamps {

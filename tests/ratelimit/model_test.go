@@ -38,6 +38,7 @@ type counter struct {
 type modelPlace struct {
 	by       ratelimit.ID
 	n, until int64
+	hold     bool // of units
 }
 
 // A modelUsage is what a key has used under one limit.
@@ -45,6 +46,7 @@ type modelUsage struct {
 	limit  ratelimit.Limit
 	missed int64
 	full   *big.Rat     // the instant at which a token bucket is full
+	most   int64        // the tokens that were missing from it when it was last changed
 	stamps []modelStamp // of a rolling window, oldest first
 	// The ends of the present calendar window and of the next one, the instant at which it
 	// was opened, and what was used in it.
@@ -87,6 +89,9 @@ func (m *model) Take(_ context.Context, d *ratelimit.Decision) error {
 			m.check(c, now)
 			d.Admitted = d.Admitted && (!c.Violated || c.Shadow)
 		}
+		if d.Peek {
+			return
+		}
 		for i := range d.Charges {
 			if c := &d.Charges[i]; d.Admitted && !c.Violated && c.Limit.Quota() > 0 {
 				m.take(c, now)
@@ -105,9 +110,7 @@ func (m *model) Adjust(_ context.Context, d *ratelimit.Decision) error {
 			case c.Limit.Algorithm() == ratelimit.AlgorithmConcurrency:
 				c.Moved = m.adjustPlaces(c, now)
 			default:
-				u := m.usage(c, now)
-				c.Moved = u.adjust(&c.Windows, now, c.TakenAt, c.Cost)
-				m.spread(k, now, c.TakenAt, c.Moved)
+				c.Moved = m.move(k, c, now)
 			}
 		}
 	})
@@ -157,7 +160,7 @@ func (m *model) once(d *ratelimit.Decision, decide func(now int64)) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := m.now()
-	if known := m.calls[d.ID]; known != nil {
+	if known := m.calls[d.ID]; known != nil && !d.Peek {
 		*d = ratelimit.Decision{ID: d.ID, Admitted: known.Admitted, Charges: slices.Clone(known.Charges)}
 		return nil
 	}
@@ -166,7 +169,7 @@ func (m *model) once(d *ratelimit.Decision, decide func(now int64)) error {
 		case i == 16 || slices.ContainsFunc(d.Charges[:i], func(o ratelimit.Charge) bool { return o.Policy == c.Policy }):
 			return errors.New("too many charges")
 		case end.IsZero() || now < end.UnixMicro() || c.Limit.Quota() == 0:
-		case !slices.ContainsFunc(m.keys[counter{c.Policy, c.Key}], func(u *modelUsage) bool { return u.limit == c.Limit && now < u.end }):
+		case !slices.ContainsFunc(m.keys[counter{c.Policy, c.Key}], func(u *modelUsage) bool { return sameLimit(u.limit, c.Limit) && now < u.end }):
 			return errors.New("the clocks are too far apart")
 		}
 	}
@@ -180,7 +183,20 @@ func (m *model) once(d *ratelimit.Decision, decide func(now int64)) error {
 			}
 		}
 	}
+	if d.Peek {
+		kept := m.keys
+		defer func() { m.keys = kept }()
+		m.keys = make(map[counter][]*modelUsage)
+		for k, usages := range kept {
+			for _, u := range usages {
+				m.keys[k] = append(m.keys[k], u.clone())
+			}
+		}
+	}
 	decide(now)
+	if d.Peek {
+		return nil
+	}
 	m.calls[d.ID] = &ratelimit.Decision{Admitted: d.Admitted, Charges: slices.Clone(d.Charges)}
 	return nil
 }
@@ -206,6 +222,8 @@ func (m *model) check(c *ratelimit.Charge, now int64) {
 		if c.Violated = need > c.Remaining && need > 0; c.Violated {
 			c.Wait = time.Duration(wait) * time.Microsecond
 		}
+		c.Remaining = max(c.Remaining-reserved(m.inUse(counter{c.Policy, c.Key}, now)), 0)
+		c.Violated = c.Violated || need > c.Remaining && need > 0
 		c.Reset = time.Duration(reset) * time.Microsecond
 	}
 	if c.Wait < 0 {
@@ -217,18 +235,56 @@ func (m *model) take(c *ratelimit.Charge, now int64) {
 	k := counter{c.Policy, c.Key}
 	c.Remaining -= c.Cost
 	if c.Limit.Algorithm() == ratelimit.AlgorithmConcurrency {
-		if c.Cost > 0 {
-			m.places[k] = append(m.inUse(k, now), modelPlace{c.TakenBy, c.Cost, now + c.Lease.Microseconds()})
-		}
+		m.occupy(k, c, now, false)
+		return
+	}
+	if c.Hold {
+		m.occupy(k, c, now, true)
 		return
 	}
 	u := m.usage(c, now)
-	u.adjust(&c.Windows, now, now, c.Cost)
+	u.adjust(&c.Windows, now, now, c.Cost, false)
 	m.spread(k, now, now, c.Cost)
 	if c.Reset == 0 && c.Cost > 0 {
 		_, reset, _ := u.check(&c.Windows, now, 0)
 		c.Reset = time.Duration(reset) * time.Microsecond
 	}
+}
+
+func (m *model) occupy(k counter, c *ratelimit.Charge, now int64, hold bool) {
+	if c.Cost > 0 {
+		m.places[k] = append(m.inUse(k, now), modelPlace{c.TakenBy, c.Cost, now + c.Lease.Microseconds(), hold})
+	}
+}
+
+// move adjusts what a key has used or holds.
+func (m *model) move(k counter, c *ratelimit.Charge, now int64) (moved int64) {
+	u := m.usage(c, now)
+	at, cost := c.TakenAt, c.Cost
+	in := m.inUse(k, now)
+	own := slices.IndexFunc(in, func(p modelPlace) bool { return p.hold && p.by == c.TakenBy })
+	if c.Hold && c.EndHold {
+		at, cost = now, max(cost, 0)
+		if own >= 0 {
+			m.places[k] = slices.Delete(in, own, own+1)
+		}
+	}
+	overdraw := c.Overdraw && c.Limit.Algorithm() == ratelimit.AlgorithmTokenBucket && (!c.Hold || c.EndHold)
+	if cost > 0 && !overdraw {
+		left, _, _ := u.check(&c.Windows, now, 0)
+		cost = min(cost, max(left-reserved(m.inUse(k, now)), 0))
+	}
+	switch {
+	case !c.Hold || c.EndHold:
+		moved = u.adjust(&c.Windows, now, at, cost, overdraw)
+		m.spread(k, now, at, moved)
+	case own >= 0:
+		moved = max(cost, -in[own].n)
+		if in[own].n += moved; in[own].n == 0 {
+			m.places[k] = slices.Delete(in, own, own+1)
+		}
+	}
+	return moved
 }
 
 // inUse returns the places whose lease has not ended.
@@ -239,7 +295,18 @@ func (m *model) inUse(k counter, now int64) []modelPlace {
 
 func used(places []modelPlace) (n int64) {
 	for _, p := range places {
-		n += p.n
+		if !p.hold {
+			n += p.n
+		}
+	}
+	return n
+}
+
+func reserved(places []modelPlace) (n int64) {
+	for _, p := range places {
+		if p.hold {
+			n += p.n
+		}
 	}
 	return n
 }
@@ -247,7 +314,7 @@ func used(places []modelPlace) (n int64) {
 func (m *model) adjustPlaces(c *ratelimit.Charge, now int64) (moved int64) {
 	k := counter{c.Policy, c.Key}
 	in := m.inUse(k, now)
-	i := slices.IndexFunc(in, func(p modelPlace) bool { return p.by == c.TakenBy })
+	i := slices.IndexFunc(in, func(p modelPlace) bool { return !p.hold && p.by == c.TakenBy })
 	if i < 0 {
 		return 0
 	}
@@ -258,12 +325,18 @@ func (m *model) adjustPlaces(c *ratelimit.Charge, now int64) (moved int64) {
 	return moved
 }
 
+func sameLimit(a, b ratelimit.Limit) bool {
+	unit, begin := a.Calendar()
+	otherUnit, otherBegin := b.Calendar()
+	return a == b || begin != "" && a.Quota() == b.Quota() && unit == otherUnit && begin == otherBegin
+}
+
 // usage returns the usage under the limit of c, which becomes the present one.
 func (m *model) usage(c *ratelimit.Charge, now int64) *modelUsage {
 	k := counter{c.Policy, c.Key}
 	all := m.keys[k]
 	last := len(all) - 1
-	if i := slices.IndexFunc(all, func(u *modelUsage) bool { return u.limit == c.Limit }); i >= 0 {
+	if i := slices.IndexFunc(all, func(u *modelUsage) bool { return sameLimit(u.limit, c.Limit) }); i >= 0 {
 		all[i], all[last] = all[last], all[i]
 		return all[last]
 	}
@@ -298,7 +371,7 @@ func (m *model) spread(k counter, now, at, cost int64) {
 			u.missed -= untaken
 			cost += untaken
 		}
-		if moved := u.adjust(nil, now, at, cost); cost > 0 {
+		if moved := u.adjust(nil, now, at, cost, false); cost > 0 {
 			u.missed += cost - moved
 		}
 	}

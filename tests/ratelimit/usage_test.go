@@ -106,9 +106,9 @@ func (u *modelUsage) check(windows *[2]ratelimit.Window, now, need int64) (remai
 	case ratelimit.AlgorithmTokenBucket:
 		most = u.limit.Burst()
 		span, tokens := u.missing(now)
-		remaining = most - tokens
+		remaining = max(most-tokens, 0)
 		if tokens > 0 {
-			reset = roundUp(new(big.Rat).Sub(span, u.span(tokens-1)))
+			reset = roundUp(new(big.Rat).Sub(span, u.span(min(tokens, most)-1)))
 		}
 		wait = roundUp(span.Sub(span, u.span(most-need)))
 	case ratelimit.AlgorithmRollingWindow:
@@ -135,12 +135,34 @@ func (u *modelUsage) check(windows *[2]ratelimit.Window, now, need int64) (remai
 	return remaining, reset, wait
 }
 
+// mostUsed returns how many tokens may be missing from an overdrawn bucket.
+func (u *modelUsage) mostUsed() int64 {
+	const days = 36_600
+	n := new(big.Int).Mul(big.NewInt(days*24*3600*1e6), big.NewInt(u.limit.Quota()))
+	n.Div(n, big.NewInt(u.limit.Per().Microseconds()))
+	if most := big.NewInt(1e9); n.Cmp(most) > 0 {
+		n = most
+	}
+	return n.Int64()
+}
+
+func (u *modelUsage) clone() *modelUsage {
+	own := *u
+	own.full, own.stamps = new(big.Rat).Set(u.full), slices.Clone(u.stamps)
+	return &own
+}
+
 // adjust moves up to cost units that were charged at an instant.
-func (u *modelUsage) adjust(windows *[2]ratelimit.Window, now, at, cost int64) (moved int64) {
+func (u *modelUsage) adjust(windows *[2]ratelimit.Window, now, at, cost int64, overdraw bool) (moved int64) {
 	switch u.limit.Algorithm() {
 	case ratelimit.AlgorithmTokenBucket:
 		span, tokens := u.missing(now)
-		moved = max(min(cost, u.limit.Burst()-tokens), -tokens)
+		most := u.limit.Burst()
+		if overdraw {
+			most = u.mostUsed()
+		}
+		moved = max(min(cost, max(most-tokens, 0)), -tokens)
+		u.most = tokens + moved
 		u.full.Add(big.NewRat(now, 1), span.Add(span, u.span(moved)))
 	case ratelimit.AlgorithmRollingWindow:
 		u.expire(now)
