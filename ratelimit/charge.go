@@ -90,10 +90,11 @@ func (c *Charge) move(now instant) int64 {
 		c.table.hold(c, c.TakenBy, -own, now)
 		return e.adjust(now, now.n, c.fit(e, now, max(c.Cost, 0)), c.overdraws())
 	}
+	fits := c.fit(e, now, c.Cost)
 	if own == 0 {
 		return 0
 	}
-	moved := max(c.fit(e, now, c.Cost), -own)
+	moved := max(fits, -own)
 	c.table.hold(c, c.TakenBy, moved, now)
 	return moved
 }
@@ -105,12 +106,10 @@ func (c *Charge) overdraws() bool {
 
 // fit returns cost, or as many units as are left besides those that the key holds.
 func (c *Charge) fit(e *entry, now instant, cost int64) int64 {
-	if cost <= 0 || c.overdraws() {
-		return cost
-	}
 	reserved := c.table.reserved(c, now)
-	if reserved == 0 && !c.Hold {
-		return cost // adjust looks what is left
+	if c.overdraws() || reserved == 0 && !c.Hold {
+		return cost // adjust finds out what is left
 	}
-	return min(cost, max(e.state.check(&e.limit, now, 0).remaining-reserved, 0))
+	left := e.state.check(&e.limit, now, 0).remaining // which begins a window
+	return min(cost, max(left-reserved, 0))
 }

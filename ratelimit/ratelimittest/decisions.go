@@ -62,6 +62,7 @@ type step struct {
 	places []ratelimit.Place  // of Renew
 	lease  time.Duration
 	lost   []ratelimit.Place
+	resets []ratelimit.Counter // of Reset
 	err    error
 	// takes are the charges of earlier steps that an Adjust changes.
 	takes []taken
@@ -97,28 +98,28 @@ func (s *script) replay(t *testing.T, store ratelimit.Store, setClock func(time.
 
 // request returns the arguments of a step.
 func (w *step) request() step {
-	return step{at: w.at, method: w.method, call: w.method.request(&w.call), places: w.places, lease: w.lease, takes: w.takes}
+	return step{
+		at: w.at, method: w.method, call: w.method.request(&w.call), places: w.places, lease: w.lease,
+		resets: w.resets, takes: w.takes,
+	}
 }
 
 // do makes the call, and keeps the results.
 func (w *step) do(ctx context.Context, store ratelimit.Store) {
-	if w.method == renew {
+	switch w.method {
+	case renew:
 		w.lost, w.err = store.Renew(ctx, w.places, w.lease)
-		return
+	case reset:
+		w.err = store.Reset(ctx, w.resets)
+	default:
+		w.err = w.method.of(store)(ctx, &w.call)
 	}
-	w.err = w.method.of(store)(ctx, &w.call)
-}
-
-// A counter is a key of a policy.
-type counter struct {
-	policy string
-	key    ratelimit.Key
 }
 
 // compare describes how got differs from w, and returns the counters that are concerned.
-func (w *step) compare(got *step) (wrong string, concerns []counter) {
+func (w *step) compare(got *step) (wrong string, concerns []ratelimit.Counter) {
 	for _, c := range w.call.Charges {
-		concerns = append(concerns, counter{c.Policy, c.Key})
+		concerns = append(concerns, counterOf(c))
 	}
 	switch {
 	case (got.err != nil) != (w.err != nil):
@@ -128,7 +129,7 @@ func (w *step) compare(got *step) (wrong string, concerns []counter) {
 	case w.method == renew:
 		for _, p := range w.places {
 			if is, want := slices.Contains(got.lost, p), slices.Contains(w.lost, p); is != want {
-				return fmt.Sprintf("a place that %x has taken is lost: %v, want %v", p.TakenBy, is, want), []counter{{p.Policy, p.Key}}
+				return fmt.Sprintf("a place that %x has taken is lost: %v, want %v", p.TakenBy, is, want), []ratelimit.Counter{{Policy: p.Policy, Key: p.Key}}
 			}
 		}
 		if len(got.lost) != len(w.lost) {
@@ -148,13 +149,13 @@ func (w *step) compare(got *step) (wrong string, concerns []counter) {
 }
 
 // history describes the last steps up to the n-th that concern some counters.
-func (s *script) history(n int, concerns []counter) string {
+func (s *script) history(n int, concerns []ratelimit.Counter) string {
 	var lines []string
 	at := s.steps[n].at
-	add := func(i int, c counter, format string, args ...any) {
+	add := func(i int, c ratelimit.Counter, format string, args ...any) {
 		if slices.Contains(concerns, c) {
 			w := &s.steps[i]
-			lines = append(lines, fmt.Sprintf("%4d %14v %-6v %s %v: ", i+1, w.at.Sub(at), w.method, c.policy, c.key)+
+			lines = append(lines, fmt.Sprintf("%4d %14v %-6v %s %v: ", i+1, w.at.Sub(at), w.method, c.Policy, c.Key)+
 				fmt.Sprintf(format, args...))
 		}
 	}
@@ -168,11 +169,18 @@ func (s *script) history(n int, concerns []counter) string {
 			case ratelimit.AlgorithmConcurrency:
 				known = fmt.Sprintf(", lease %v", c.Lease)
 			}
-			add(i, counter{c.Policy, c.Key}, "cost %d of %v%s, at least %d, shadow %v, taken by %x: admitted %v, %s, error %v",
-				c.Cost, c.Limit, known, c.MinRemaining, c.Shadow, c.TakenBy, w.call.Admitted, w.method.result(&c), w.err)
+			if c.Hold {
+				known += fmt.Sprintf(", hold for %v, ends %v", c.Lease, c.EndHold)
+			}
+			add(i, counterOf(c), "cost %d of %v%s, at least %d, shadow %v, peek %v, overdraw %v, taken by %x: admitted %v, %s, error %v",
+				c.Cost, c.Limit, known, c.MinRemaining, c.Shadow, w.call.Peek, c.Overdraw, c.TakenBy,
+				w.call.Admitted, w.method.result(&c), w.err)
+		}
+		for _, c := range w.resets {
+			add(i, c, "error %v", w.err)
 		}
 		for _, p := range w.places {
-			add(i, counter{p.Policy, p.Key}, "taken by %x, for %v: lost %v", p.TakenBy, w.lease, slices.Contains(w.lost, p))
+			add(i, ratelimit.Counter{Policy: p.Policy, Key: p.Key}, "taken by %x, for %v: lost %v", p.TakenBy, w.lease, slices.Contains(w.lost, p))
 		}
 	}
 	slices.Reverse(lines)

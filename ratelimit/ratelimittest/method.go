@@ -15,11 +15,12 @@ const (
 	take method = iota
 	adjust
 	renew
+	reset
 )
 
-func (m method) String() string { return []string{"Take", "Adjust", "Renew"}[m] }
+func (m method) String() string { return []string{"Take", "Adjust", "Renew", "Reset"}[m] }
 
-// of returns this method of a store. It does not apply to Renew.
+// of returns this method of a store. It does not apply to Renew and Reset.
 func (m method) of(s ratelimit.Store) func(context.Context, *ratelimit.Decision) error {
 	if m == adjust {
 		return s.Adjust
@@ -35,6 +36,7 @@ func (m method) request(d *ratelimit.Decision) ratelimit.Decision {
 		r.Charges[i] = ratelimit.Charge{
 			Policy: c.Policy, Key: c.Key, Limit: c.Limit, Windows: c.Windows, Lease: c.Lease,
 			Cost: c.Cost, MinRemaining: c.MinRemaining, Shadow: c.Shadow,
+			Overdraw: c.Overdraw, Hold: c.Hold, EndHold: c.EndHold,
 			Violated: !c.Violated, Remaining: -9, Reset: -9, Wait: -9, TakenAt: -9, Moved: -99,
 		}
 		if m == adjust {

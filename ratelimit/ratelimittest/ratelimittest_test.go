@@ -38,6 +38,7 @@ type mistake struct {
 
 var mistakes = []map[string]mistake{
 	amountMistakes, keyMistakes, windowMistakes, adjustMistakes, changeMistakes, placeMistakes, repeatMistakes, callMistakes,
+	peekMistakes, overdrawMistakes, holdMistakes, forgetMistakes,
 }
 
 func TestWrongStoresFail(t *testing.T) {
@@ -61,6 +62,7 @@ type store struct {
 	ratelimit.Store
 	take, adjust func(context.Context, *ratelimit.Decision) error
 	renew        func(context.Context, []ratelimit.Place, time.Duration) ([]ratelimit.Place, error)
+	reset        func(context.Context, []ratelimit.Counter) error
 	close        func() error
 }
 
@@ -83,6 +85,13 @@ func (s store) Renew(ctx context.Context, places []ratelimit.Place, lease time.D
 		return s.renew(ctx, places, lease)
 	}
 	return s.Store.Renew(ctx, places, lease)
+}
+
+func (s store) Reset(ctx context.Context, counters []ratelimit.Counter) error {
+	if s.reset != nil {
+		return s.reset(ctx, counters)
+	}
+	return s.Store.Reset(ctx, counters)
 }
 
 func (s store) Close() error {

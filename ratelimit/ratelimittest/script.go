@@ -95,8 +95,17 @@ func (s *script) limit(per time.Duration) ratelimit.Limit {
 		return ratelimit.TokenBucket(quota, per, burst)
 	case 5, 6, 7:
 		return ratelimit.RollingWindow(small, per)
-	case 8, 9:
+	case 8:
 		return ratelimit.CalendarWindow(small, pick(s, ratelimit.Minute, ratelimit.Hour))
+	case 9:
+		unit := pick(s, ratelimit.Minute, ratelimit.Hour, ratelimit.Day, ratelimit.Week)
+		l := ratelimit.CalendarWindow(small, unit).In(pick(s, time.UTC, time.FixedZone("odd zone", 20_700)))
+		if unit >= ratelimit.Day {
+			// Of these, two are the same anniversary of a day.
+			day := pick(s, 1, 2, 2+s.random.IntN(20))
+			l = l.From(time.Date(2025, 1, day, pick(s, 0, 7), 30, 0, 0, time.UTC))
+		}
+		return l
 	case 10, 11:
 		return ratelimit.Concurrency(small)
 	default:
@@ -158,8 +167,14 @@ func (s *script) next(now time.Time) step {
 		return s.adjustment(now)
 	case n < 36 && len(s.places) > 0:
 		return s.renewal(now)
+	case n < 38:
+		w := step{at: now, first: now, method: reset}
+		for range pick(s, 1, 1, 2, 3) {
+			w.resets = append(w.resets, ratelimit.Counter{Policy: pick(s, s.policies...).name, Key: s.key()})
+		}
+		return w
 	}
-	w := step{at: now, first: now, method: take, call: ratelimit.Decision{ID: newID()}}
+	w := step{at: now, first: now, method: take, call: ratelimit.Decision{ID: newID(), Peek: s.random.IntN(10) == 0}}
 	for _, i := range s.random.Perm(len(s.policies))[:pick(s, 1, 1, 2, 3, 4)] {
 		p := s.policies[i]
 		c := ratelimit.Charge{Policy: p.name, Key: s.key(), Limit: pick(s, p.limits...)}
@@ -168,6 +183,8 @@ func (s *script) next(now time.Time) step {
 			c.MinRemaining = s.amount(c.Limit)
 		}
 		c.Shadow = s.random.IntN(10) == 0
+		c.Hold = s.random.IntN(pick(s, 2, 20)) == 0
+		c.Overdraw = s.random.IntN(20) == 0
 		w.call.Charges = append(w.call.Charges, s.present(c, now))
 	}
 	return w
@@ -186,11 +203,11 @@ func (s *script) amount(l ratelimit.Limit) int64 {
 // from that of the store.
 func (s *script) present(c ratelimit.Charge, now time.Time) ratelimit.Charge {
 	c = under(c, c.Limit)
-	switch c.Limit.Algorithm() {
-	case ratelimit.AlgorithmCalendarWindow:
-		off := pick(s, 0, 0, 0, 0, 0, 0, 1, -1, 40, -40, 90, -90)
+	if c.Limit.Algorithm() == ratelimit.AlgorithmCalendarWindow {
+		off := pick(s, 0, 0, 0, 0, 0, 0, 1, -1, 40, -40, 90, -90, 3600, 366*24*3600)
 		c.Windows = windows(c.Limit, now.Add(time.Duration(off)*time.Second))
-	case ratelimit.AlgorithmConcurrency:
+	}
+	if c.Hold || c.Limit.Algorithm() == ratelimit.AlgorithmConcurrency {
 		c.Lease = pick(s, 10*time.Millisecond, time.Second, time.Minute, time.Hour)
 	}
 	return c
@@ -209,6 +226,11 @@ func (s *script) adjustment(now time.Time) step {
 			continue
 		}
 		c.Cost = pick(s, -c.Cost, -1, 1, s.amount(c.Limit), -s.amount(c.Limit))
+		c.Overdraw = s.random.IntN(4) == 0
+		if s.random.IntN(20) == 0 {
+			c.Hold = !c.Hold
+		}
+		c.EndHold = s.random.IntN(2) == 0
 		w.call.Charges = append(w.call.Charges, s.present(c, now))
 		w.takes = append(w.takes, of)
 	}
@@ -233,7 +255,7 @@ func (s *script) renewal(now time.Time) step {
 // learn keeps the charges and places to which later steps refer.
 func (s *script) learn(i int) {
 	w := &s.steps[i]
-	if w.method != take || w.err != nil {
+	if w.method != take || w.err != nil || w.call.Peek {
 		return
 	}
 	for j, c := range w.call.Charges {
@@ -246,7 +268,7 @@ func (s *script) learn(i int) {
 			continue // nothing was charged
 		}
 		s.taken = keep(s.taken, taken{i, j}, 20)
-		if c.Limit.Algorithm() == ratelimit.AlgorithmConcurrency {
+		if c.Hold || c.Limit.Algorithm() == ratelimit.AlgorithmConcurrency {
 			s.places = keep(s.places, taken{i, j}, 20)
 		}
 	}

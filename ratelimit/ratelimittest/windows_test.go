@@ -2,6 +2,9 @@ package ratelimittest_test
 
 import (
 	"context"
+	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/usher-go/usher/ratelimit"
@@ -96,6 +99,40 @@ var windowMistakes = map[string]mistake{
 	"charges the other policies when windows have ended": {
 		"calendar windows that have ended are an error", oneByOne,
 	},
+	"keeps a window from a clock that was ahead": {
+		"the present calendar window takes the place of a later one", keepsLater(false),
+	},
+	"forgets what was used when a clock is set back": {
+		"the present calendar window takes the place of a later one", keepsLater(true),
+	},
+	"finds the present window in Take alone": {
+		"the present calendar window takes the place of a later one",
+		askedTo(nil, func(c *ratelimit.Charge) {
+			if end := c.Windows[0].End; !end.IsZero() && time.Until(end) < 8000*time.Hour {
+				c.Windows[0].End, c.Windows[1].End = end.AddDate(1, 0, 0), end.AddDate(1, 0, 1)
+			}
+		}).made,
+	},
+	"identifies a calendar window by its unit": {
+		"a calendar window is identified by its zone and its anchor",
+		asked(func(c *ratelimit.Charge) {
+			if unit, _ := c.Limit.Calendar(); unit != 0 {
+				c.Limit = ratelimit.CalendarWindow(int(c.Limit.Quota()), unit)
+			}
+		}).made,
+	},
+	"identifies a calendar window by its zone": {
+		"a calendar window is identified by its zone and its anchor",
+		asked(func(c *ratelimit.Charge) {
+			if unit, begin := c.Limit.Calendar(); unit != 0 {
+				zone, _, _ := strings.Cut(begin, "@")
+				c.Limit = ratelimit.CalendarWindow(int(c.Limit.Quota()), unit).In(time.FixedZone(zone, 0))
+			}
+		}).made,
+	},
+	"identifies a calendar window by the instant of its anchor": {
+		"a calendar window is identified by its zone and its anchor", byInstant,
+	},
 }
 
 // neverEnds makes short windows long, and reports the Wait of short ones.
@@ -111,4 +148,40 @@ func neverEnds(m *ratelimit.Memory) ratelimit.Store {
 			}
 		})(m)).Take(ctx, d)
 	}}
+}
+
+// keepsLater lets no window end before another has, or forgets the key.
+func keepsLater(forgets bool) func(*ratelimit.Memory) ratelimit.Store {
+	return func(m *ratelimit.Memory) ratelimit.Store {
+		latest := make(map[string][2]ratelimit.Window)
+		return asked(func(c *ratelimit.Charge) {
+			if c.Windows[0].End.IsZero() {
+				return
+			}
+			known, ok := latest[c.Policy]
+			switch {
+			case !ok || c.Windows[0].End.After(known[0].End):
+				latest[c.Policy] = c.Windows
+			case forgets && c.Windows[0].End.Before(known[0].End):
+				latest[c.Policy] = c.Windows
+				_ = m.Reset(context.Background(), []ratelimit.Counter{{Policy: c.Policy, Key: c.Key}})
+			default:
+				c.Windows = known
+			}
+		})(m)
+	}
+}
+
+// byInstant counts two anchors apart even if they have the same anniversaries.
+func byInstant(m *ratelimit.Memory) ratelimit.Store {
+	var known []ratelimit.Limit
+	return asked(func(c *ratelimit.Charge) {
+		i := slices.Index(known, c.Limit)
+		if i < 0 {
+			i, known = len(known), append(known, c.Limit)
+		}
+		if unit, _ := c.Limit.Calendar(); unit != 0 {
+			c.Policy += fmt.Sprint("-", i)
+		}
+	})(m)
 }

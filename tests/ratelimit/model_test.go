@@ -270,8 +270,8 @@ func (m *model) move(k counter, c *ratelimit.Charge, now int64) (moved int64) {
 		}
 	}
 	overdraw := c.Overdraw && c.Limit.Algorithm() == ratelimit.AlgorithmTokenBucket && (!c.Hold || c.EndHold)
+	left, _, _ := u.check(&c.Windows, now, 0)
 	if cost > 0 && !overdraw {
-		left, _, _ := u.check(&c.Windows, now, 0)
 		cost = min(cost, max(left-reserved(m.inUse(k, now)), 0))
 	}
 	switch {
