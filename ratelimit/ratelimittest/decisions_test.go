@@ -165,6 +165,32 @@ var decisionMistakes = map[string]wrap{
 			c.Windows = [2]ratelimit.Window{}
 		}
 	}),
+	"begins windows with a peek": func(s ratelimit.Store) ratelimit.Store {
+		return looks(func(d *ratelimit.Decision) { takesNothing(d); d.ID = newID() })(s.(*ratelimit.Memory))
+	},
+	"charges a hold at once": asked(func(c *ratelimit.Charge) { c.Hold = false }),
+	"charges the end of a hold at the instant of Take": func(s ratelimit.Store) ratelimit.Store {
+		return askedTo(nil, func(c *ratelimit.Charge) {
+			if c.Hold && c.EndHold {
+				end := *c
+				end.Cost = 0
+				_ = s.Adjust(context.Background(), &ratelimit.Decision{ID: newID(), Charges: []ratelimit.Charge{end}})
+				c.Hold, c.Cost = false, max(c.Cost, 0)
+			}
+		})(s)
+	},
+	"overdraws up to twice the burst": askedTo(nil, func(c *ratelimit.Charge) {
+		if c.Overdraw && c.Limit.Algorithm() == ratelimit.AlgorithmTokenBucket {
+			c.Cost = min(c.Cost, c.Limit.Burst())
+		}
+	}),
+	"keeps windows from a clock that was ahead": func(s ratelimit.Store) ratelimit.Store {
+		return keepsLater(false)(s.(*ratelimit.Memory))
+	},
+	"resets nothing": func(s ratelimit.Store) ratelimit.Store {
+		return resets(func([]ratelimit.Counter) []ratelimit.Counter { return nil })(s.(*ratelimit.Memory))
+	},
+	"counts anchors by their instant": func(s ratelimit.Store) ratelimit.Store { return byInstant(s.(*ratelimit.Memory)) },
 	"refunds a unit that is partly earned again as none": askedTo(nil, func(c *ratelimit.Charge) {
 		if c.Cost < -1 {
 			c.Cost++

@@ -60,16 +60,16 @@ var holdMistakes = map[string]mistake{
 			c.Cost = 0
 		}
 	}).made},
-	"adjusts a hold as a charge":    {rowHoldGrow, askedTo(nil, func(c *ratelimit.Charge) { c.Hold = c.EndHold }).made},
-	"refunds what is on hold":       {rowHoldGrow, refundsHolds},
-	"overdraws for a hold":          {rowHoldGrow, askedTo(nil, func(c *ratelimit.Charge) { c.Hold = c.Hold && !c.Overdraw }).made},
-	"charges nothing for a hold":    {rowHoldEnd, endsWith(func(_ bool, c *ratelimit.Charge) { c.Cost = 0 })},
-	"charges at least what it held": {rowHoldEnd, endsWith(func(_ bool, c *ratelimit.Charge) { c.Cost = max(c.Cost, 3) })},
+	"adjusts a hold as a charge":        {rowHoldGrow, askedTo(nil, func(c *ratelimit.Charge) { c.Hold = c.EndHold }).made},
+	"refunds what is on hold":           {rowHoldGrow, refundsHolds},
+	"overdraws for a hold":              {rowHoldGrow, askedTo(nil, func(c *ratelimit.Charge) { c.Hold = c.Hold && !c.Overdraw }).made},
+	"charges nothing for a hold":        {rowHoldEnd, endsWith(func(_ bool, c *ratelimit.Charge) { c.Cost = 0 })},
+	"charges at least what was on hold": {rowHoldEnd, endsWith(func(_ bool, c *ratelimit.Charge) { c.Cost = max(c.Cost, 3) })},
 	"keeps a hold that has ended": {rowHoldEnd, endsWith(func(_ bool, c *ratelimit.Charge) {
 		c.Hold, c.EndHold = false, false
 	})},
 	"charges what others hold": {rowHoldEnd, frees(func(c *ratelimit.Charge) bool { return c.EndHold })},
-	"charges no more than what it held": {rowHoldEnd, endsWith(func(lost bool, c *ratelimit.Charge) {
+	"charges no more than what was on hold": {rowHoldEnd, endsWith(func(lost bool, c *ratelimit.Charge) {
 		if lost {
 			c.Cost = 0
 		}

@@ -103,3 +103,31 @@ func (s shared) poisonPlaces(t *testing.T) {
 	}
 	a.wantUnreadable(t, c)
 }
+
+func (s shared) poisonHolds(t *testing.T) {
+	each(t, uses(), func(t *testing.T, c ratelimit.Charge) {
+		a := s.open(t)
+		taken := a.hold(t, c, 2)
+		s.server.Poison(t)
+		lost, err := a.store.Renew(t.Context(), []ratelimit.Place{place(taken)}, time.Hour)
+		if err != nil || len(lost) != 1 {
+			t.Errorf("Renew: lost %v, error %v; want the unreadable hold to be lost", lost, err)
+		}
+		a.wantUnreadable(t, c)
+		a.wantUnreadable(t, taken)
+		taken.EndHold = true
+		a.wantUnreadable(t, taken)
+	})
+}
+
+func (s shared) poisonReset(t *testing.T) {
+	each(t, uses(), func(t *testing.T, c ratelimit.Charge) {
+		a := s.open(t)
+		a.fill(t, c)
+		beside := a.fill(t, charge(c.Limit))
+		s.server.Poison(t)
+		a.forget(t, counterOf(c))
+		a.wantLeft(t, c, 5)
+		a.wantUnreadable(t, beside)
+	})
+}

@@ -34,18 +34,19 @@ type slot struct {
 
 // flaws are mistakes of a server or of its clients that no wrapper can make.
 type flaws struct {
-	absent       bool // what cannot be read counts as absent
-	panics       bool // what cannot be read makes a client panic
-	unavailable  bool // what cannot be read is reported as usher.ErrUnavailable
-	firstAlone   bool // only the first charge of a call is checked
-	hidesPlaces  bool // places that cannot be read are not reported as lost
-	failsRenewal bool // a renewal fails if it cannot read a place, and renews the others
-	renewsNone   bool // no place is renewed beside one that cannot be read
-	repairs      bool // the failed call removes what cannot be read
-	staysDown    bool // a client never works again after a call has failed
-	closesServer bool // Close of a client closes the server
-	leavesCalls  bool // Close leaves the calls that are running
-	awaitsCalls  bool // Close waits for the calls that are running
+	absent          bool // what cannot be read counts as absent
+	panics          bool // what cannot be read makes a client panic
+	unavailable     bool // what cannot be read is reported as usher.ErrUnavailable
+	firstAlone      bool // only the first charge of a call is checked
+	hidesPlaces     bool // places that cannot be read are not reported as lost
+	failsRenewal    bool // a renewal fails if it cannot read a place, and renews the others
+	renewsNone      bool // no place is renewed beside one that cannot be read
+	repairs         bool // the failed call removes what cannot be read
+	keepsUnreadable bool // a Reset does not remove what cannot be read
+	staysDown       bool // a client never works again after a call has failed
+	closesServer    bool // Close of a client closes the server
+	leavesCalls     bool // Close leaves the calls that are running
+	awaitsCalls     bool // Close waits for the calls that are running
 }
 
 func newServer(s ratelimit.Store, f flaws) *server {
@@ -93,6 +94,17 @@ func (s *server) execute(f func(ratelimit.Store) error, slots []slot) error {
 		return err
 	}
 	return f(s.store)
+}
+
+// repair makes what a Reset removes readable.
+func (s *server) repair(counters []ratelimit.Counter) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range counters {
+		if k := (slot{c.Policy, c.Key}); !s.flaws.keepsUnreadable {
+			delete(s.kept, k)
+		}
+	}
 }
 
 // readable returns an error if one of the slots cannot be read.
@@ -233,7 +245,10 @@ func (c *client) Renew(ctx context.Context, places []ratelimit.Place, lease time
 
 func (c *client) Reset(ctx context.Context, counters []ratelimit.Counter) error {
 	own := slices.Clone(counters)
-	return c.call(ctx, func(s ratelimit.Store) error { return s.Reset(context.WithoutCancel(ctx), own) }, nil)
+	return c.call(ctx, func(s ratelimit.Store) error {
+		c.repair(own)
+		return s.Reset(context.WithoutCancel(ctx), own)
+	}, nil)
 }
 
 func (c *client) Close() error {

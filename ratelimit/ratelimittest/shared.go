@@ -36,6 +36,10 @@ func TestShared(t *testing.T, server Shared) {
 		{"clients count together", true, shared.together},
 		{"clients see each other's places", true, shared.places},
 		{"the places of a client that has gone are free once their lease has ended", true, shared.gone},
+		{"clients see each other's holds", true, shared.holds},
+		{"the holds of a client that has gone are free once their lease has ended", true, shared.goneHolds},
+		{"a key that one client resets is that of a new one for all", true, shared.reset},
+		{"concurrent holds of two clients take no more than the limit", true, shared.holdConcurrently},
 		{"concurrent requests of two clients take exactly the limit", true, shared.concurrent},
 		{"overlapping decisions of two clients do not deadlock", true, shared.overlapping},
 		{"Close ends one client and no other", true, shared.closeOne},
@@ -43,6 +47,8 @@ func TestShared(t *testing.T, server Shared) {
 		{"a Take whose reply is lost charges once when it is repeated", server.Cut != nil, shared.cutTake},
 		{"an Adjust whose reply is lost moves once when it is repeated", server.Cut != nil, shared.cutAdjust},
 		{"a Renew whose reply is lost can be repeated", server.Cut != nil, shared.cutRenew},
+		{"a Reset whose reply is lost can be repeated", server.Cut != nil, shared.cutReset},
+		{"a hold whose reply is lost holds once when it is repeated", server.Cut != nil, shared.cutHold},
 
 		{"a call of a silent server ends with its context", server.Block != nil, shared.silent},
 		{"a client works again when the server is no longer silent", server.Block != nil, shared.worksAgain},
@@ -51,6 +57,8 @@ func TestShared(t *testing.T, server Shared) {
 		{"unreadable data is an error, and no allowance", server.Poison != nil, shared.poison},
 		{"a decision with unreadable data charges nothing", server.Poison != nil, shared.poisonBeside},
 		{"places that cannot be read are lost, and not free", server.Poison != nil, shared.poisonPlaces},
+		{"holds that cannot be read are lost, and not free", server.Poison != nil, shared.poisonHolds},
+		{"a key whose data cannot be read can be reset", server.Poison != nil, shared.poisonReset},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if !c.needs {
@@ -115,6 +123,54 @@ func (s shared) gone(t *testing.T) {
 		t.Errorf("Close: %v", err)
 	}
 	eventually(t, due, "places stay in use though their lease has ended", func() bool { return b.take(t, c).Admitted })
+}
+
+func (s shared) holds(t *testing.T) {
+	each(t, uses(), func(t *testing.T, c ratelimit.Charge) {
+		a, b := s.open(t), s.open(t)
+		taken := a.hold(t, c, 3)
+		b.wantLeft(t, c, 2)
+		b.adjust(t, taken, -1, -1)
+		b.wantLost(t, []ratelimit.Place{place(taken)}, time.Hour)
+		a.wantLeft(t, c, 3)
+		b.endHold(t, taken, 1, 1)
+		a.wantLeft(t, c, 4)
+		a.wantLost(t, []ratelimit.Place{place(taken)}, time.Hour, place(taken))
+	})
+}
+
+func (s shared) goneHolds(t *testing.T) {
+	each(t, uses(), func(t *testing.T, c ratelimit.Charge) {
+		a, b := s.open(t), s.open(t)
+		c = holding(c, 5)
+		c.Lease = 100 * time.Millisecond
+		a.take(t, c)
+		due := time.Now().Add(c.Lease)
+		if err := a.store.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+		eventually(t, due, "units stay on hold though their lease has ended", func() bool { return b.take(t, c).Admitted })
+	})
+}
+
+func (s shared) reset(t *testing.T) {
+	each(t, uses(), func(t *testing.T, c ratelimit.Charge) {
+		a, b := s.open(t), s.open(t)
+		a.fill(t, c)
+		b.forget(t, counterOf(c))
+		a.wantLeft(t, c, 5)
+	})
+}
+
+func (s shared) holdConcurrently(t *testing.T) {
+	each(t, uses(), func(t *testing.T, c ratelimit.Charge) {
+		a := s.open(t)
+		n := holdRace(t, c, a.store, s.open(t).store)
+		if n == 0 || n > 5 {
+			t.Errorf("%d units charged, want up to 5", n)
+		}
+		a.wantLeft(t, c, 5-n)
+	})
 }
 
 func (s shared) concurrent(t *testing.T) {
@@ -223,4 +279,37 @@ func (s shared) cutRenew(t *testing.T) {
 		t.Errorf("lost: %v, want the place that was refunded", lost)
 	}
 	a.wantLeft(t, c, 1)
+}
+
+func (s shared) cutReset(t *testing.T) {
+	each(t, uses(), func(t *testing.T, c ratelimit.Charge) {
+		a := s.open(t)
+		a.fill(t, c)
+		s.server.Cut(t)
+		insist(t, "Reset", func(ctx context.Context) error { return a.store.Reset(ctx, []ratelimit.Counter{counterOf(c)}) })
+		a.wantLeft(t, c, 5)
+	})
+}
+
+func (s shared) cutHold(t *testing.T) {
+	each(t, uses(), func(t *testing.T, c ratelimit.Charge) {
+		a := s.open(t)
+		a.wantLeft(t, c, 5)
+		d := &ratelimit.Decision{ID: newID(), Charges: []ratelimit.Charge{holding(c, 2)}}
+		s.server.Cut(t)
+		a.repeat(t, take, d)
+		if !d.Admitted || d.Charges[0].Remaining != 3 {
+			t.Errorf("admitted %v, remaining %d, want 3", d.Admitted, d.Charges[0].Remaining)
+		}
+		a.wantLeft(t, c, 3)
+		end := d.Charges[0]
+		end.Cost, end.EndHold = 1, true
+		d = &ratelimit.Decision{ID: newID(), Charges: []ratelimit.Charge{end}}
+		s.server.Cut(t)
+		a.repeat(t, adjust, d)
+		if got := d.Charges[0].Moved; got != 1 {
+			t.Errorf("the end of the hold has charged %d units, want 1", got)
+		}
+		a.wantLeft(t, c, 4)
+	})
 }

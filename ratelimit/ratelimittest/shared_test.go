@@ -55,6 +55,21 @@ var sharedMistakes = map[string]sharedMistake{
 		row:    "the places of a client that has gone are free once their lease has ended",
 		server: asked(func(c *ratelimit.Charge) { c.Lease *= 10_000 }),
 	},
+	"keeps holds on each node": {
+		row:    "clients see each other's holds",
+		client: onEachNode(func(d *ratelimit.Decision) bool { return d.Charges[0].Hold }),
+	},
+	"keeps holds of clients that have gone": {
+		row:    "the holds of a client that has gone are free once their lease has ended",
+		server: asked(func(c *ratelimit.Charge) { c.Lease *= 10_000 }),
+	},
+	"resets on each node": {
+		row:    "a key that one client resets is that of a new one for all",
+		client: func(s ratelimit.Store) ratelimit.Store { return store{Store: s, reset: newMemory().Reset} },
+	},
+	"looks, and holds later": {
+		row: "concurrent holds of two clients take no more than the limit", client: peeks,
+	},
 	"reads, and writes later": {
 		row:    "concurrent requests of two clients take exactly the limit",
 		client: peeks,
@@ -86,6 +101,27 @@ var sharedMistakes = map[string]sharedMistake{
 		row: "a Renew whose reply is lost can be repeated", client: losesPlaces,
 	},
 
+	"resets nothing when the reply is lost": {
+		row: "a Reset whose reply is lost can be repeated",
+		client: func(s ratelimit.Store) ratelimit.Store {
+			return store{Store: s, reset: func(ctx context.Context, counters []ratelimit.Counter) error {
+				if err := s.Reset(ctx, nil); err != nil {
+					return nil //nolint:nilerr // This is the mistake.
+				}
+				return s.Reset(ctx, counters)
+			}}
+		},
+	},
+	"holds again when the reply is lost": {
+		row:    "a hold whose reply is lost holds once when it is repeated",
+		client: repeatsAs(func(s *store, inner ratelimit.Store) { s.take = asNewCall(inner.Take) }),
+	},
+	"ignores the context of Reset": {row: rowSilent, client: func(s ratelimit.Store) ratelimit.Store {
+		return store{Store: s, reset: func(ctx context.Context, counters []ratelimit.Counter) error {
+			return s.Reset(context.WithoutCancel(ctx), counters)
+		}}
+	}},
+
 	"ignores the context of Take":              {row: rowSilent, client: ignores(true, false, false)},
 	"ignores the context of Adjust":            {row: rowSilent, client: ignores(false, true, false)},
 	"ignores the context of Renew":             {row: rowSilent, client: ignores(false, false, true)},
@@ -110,7 +146,16 @@ var sharedMistakes = map[string]sharedMistake{
 	"reports no place that cannot be read":      {row: rowPlaces, flaws: flaws{hidesPlaces: true}},
 	"fails a renewal for what it cannot read":   {row: rowPlaces, flaws: flaws{failsRenewal: true}},
 	"renews nothing beside what cannot be read": {row: rowPlaces, flaws: flaws{renewsNone: true}},
-	"reads the first place alone":               {row: rowPlaces, flaws: flaws{firstAlone: true}},
+	"reports no hold that cannot be read": {
+		row: "holds that cannot be read are lost, and not free", flaws: flaws{hidesPlaces: true},
+	},
+	"takes holds that cannot be read for absent": {
+		row: "holds that cannot be read are lost, and not free", flaws: flaws{absent: true},
+	},
+	"resets no key that cannot be read": {
+		row: "a key whose data cannot be read can be reset", flaws: flaws{keepsUnreadable: true},
+	},
+	"reads the first place alone": {row: rowPlaces, flaws: flaws{firstAlone: true}},
 }
 
 func TestWrongServersFail(t *testing.T) {

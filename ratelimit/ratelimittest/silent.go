@@ -71,6 +71,9 @@ func (s suite) everyCall(c ratelimit.Charge, ctx func() context.Context) (calls 
 		start("Renew", func() error {
 			_, err := s.store.Renew(ctx(), []ratelimit.Place{place}, time.Hour)
 			return err
+		}),
+		start("Reset", func() error {
+			return s.store.Reset(ctx(), []ratelimit.Counter{{Policy: "another-" + c.Policy, Key: c.Key}})
 		})), takes
 }
 
