@@ -1,12 +1,41 @@
--- Changes what earlier decisions have charged.
+-- Changes what earlier decisions have charged or hold.
 --
 -- KEYS   what is stored for each charge, and the results of the call
 -- ARGV   the present time or '', and for each charge six values: its limit, the units to
---        charge or, negative, to refund, the instant at which it was charged, the ID of the
---        decision that did, and the last two as in take.lua
+--        charge or, negative, to refund, what to do with them, the ID of the decision that
+--        has charged, and the last two as in take.lua
 --
--- Returns 2, and for each charge the units that were charged or, negative, refunded.
+-- What to do is the instant at which the decision has charged, or 'h' to change what the
+-- decision holds, or 'e' to end that and to charge the units now. An 'o' at the end permits
+-- a bucket to charge more than is left.
+--
+-- Returns 2, and for each charge the units that were charged or held or, negative,
+-- refunded.
 local KIND, FIELDS = 2, 6
+
+-- Changes what is charged or held in an entry, and returns how many units it has moved.
+local function move(e, now, how, by, cost)
+  local u, holds = e[1], e.holds or noPlaces()
+  local taken, verb, overdraw = tonumber(how), '', false
+  if not taken then
+    taken, verb, overdraw = string.match(how, '^(%-?%d*)([he]?)(o?)$')
+    taken, overdraw = tonumber(taken) or now, overdraw == 'o'
+  end
+  if verb == 'e' then
+    settle(holds, 0, by, -holds.used)
+    cost = math.max(cost, 0)
+  end
+  if verb == 'h' or holds.used > 0 and not overdraw then
+    local _, left = algorithms[u.kind].check(u, now, 0)
+    if verb == 'h' then
+      return settle(holds, left, by, cost)
+    end
+    cost = math.min(cost, math.max(left - holds.used, 0))
+  end
+  local moved = algorithms[u.kind].adjust(u, now, taken, cost, overdraw)
+  spread(e, now, taken, moved)
+  return moved
+end
 
 local n = #KEYS - 1
 local results, fault = recall(KEYS[n + 1], KIND, n)
@@ -20,30 +49,26 @@ results = { KIND }
 for i = 1, n do
   local at = 2 + (i - 1) * FIELDS
   local text, x, y = ARGV[at], tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5])
-  local cost, taken, by = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), ARGV[at + 3]
+  local cost, how, by = tonumber(ARGV[at + 1]), ARGV[at + 2], ARGV[at + 3]
   local c = {}
-  c.value, fault = get(KEYS[i], i)
-  if fault then
-    return fault
-  end
 
   local quota = tonumber(string.match(text, '^p (%d+)$'))
   if quota then
-    c.places = places(c.value)
-    if not c.places then
-      return redis.error_reply('CORRUPT ' .. i)
+    c.places, fault = seats(KEYS[i], i, now)
+    if fault then
+      return fault
     end
-    free(c.places, now)
     results[i + 1] = settle(c.places, quota, by, cost)
   else
+    c.value, fault = get(KEYS[i], i)
+    if fault then
+      return fault
+    end
     c.entry, fault = enter(i, c.value, text, x and { x, y }, now)
     if fault then
       return fault
     end
-    local u = c.entry[1]
-    local moved = algorithms[u.kind].adjust(u, now, taken, cost)
-    spread(c.entry, now, taken, moved)
-    results[i + 1] = moved
+    results[i + 1] = move(c.entry, now, how, by, cost)
   end
   charges[i] = c
 end
@@ -51,10 +76,9 @@ end
 remember(KEYS[n + 1], results)
 for i, c in ipairs(charges) do
   if c.places then
-    local ends = c.places.used > 0 and c.places.last or 0
-    keep(KEYS[i], c.value, stored(c.places), ends, now, ARGV[1])
+    seat(c.places, now, ARGV[1])
   else
-    keep(KEYS[i], c.value, encode(c.entry), over(c.entry), now, ARGV[1])
+    keep(KEYS[i], c.value, packEntry(c.entry), over(c.entry), now, ARGV[1])
   end
 end
 return results

@@ -48,11 +48,47 @@ func (a *arguments) number(n int64) {
 	a.end()
 }
 
-func (a *arguments) flag(f bool) {
-	if f {
+// may adds whether a request may be admitted, as take.lua describes it.
+func (a *arguments) may(admitted, peek bool) {
+	if peek {
+		a.text = append(a.text, 'p')
+	}
+	if admitted {
 		a.text = append(a.text, '1')
 	}
 	a.end()
+}
+
+// how adds how a charge of Take counts, as take.lua describes it.
+func (a *arguments) how(c *ratelimit.Charge) {
+	if c.Shadow {
+		a.text = append(a.text, 's')
+	}
+	if holds(c) {
+		a.text = strconv.AppendInt(a.text, microseconds(c.Lease), 10)
+	}
+	a.end()
+}
+
+// what adds what a charge of Adjust does, as adjust.lua describes it.
+func (a *arguments) what(c *ratelimit.Charge) {
+	switch {
+	case holds(c) && c.EndHold:
+		a.text = append(a.text, 'e')
+	case holds(c):
+		a.text = append(a.text, 'h')
+	default:
+		a.text = strconv.AppendInt(a.text, c.TakenAt, 10)
+	}
+	if c.Overdraw && c.Limit.Algorithm() == ratelimit.AlgorithmTokenBucket {
+		a.text = append(a.text, 'o')
+	}
+	a.end()
+}
+
+// holds reports whether a charge concerns units that a decision holds.
+func holds(c *ratelimit.Charge) bool {
+	return c.Hold && c.Limit.Algorithm() != ratelimit.AlgorithmConcurrency
 }
 
 // limit adds the text by which a limit is stored and compared.

@@ -1,9 +1,13 @@
 -- Token bucket (GCRA).
 --
 -- The state is the instant at which the bucket is full: full + part/quota microseconds,
--- where 0 <= part < quota. So are all times here: a whole number and a part.
+-- where 0 <= part < quota. So are all times here: a whole number and a part. While more than
+-- the burst is missing, because the bucket was overdrawn, the state also has the instant of
+-- the last adjustment.
 function make.b()
   local bucket = {}
+  -- No key has used more than it earns in this time: ten times the longest period.
+  local LONGEST = 36600 * 86400 * 10 ^ 6
 
   -- The time in which these units are earned: units * per / quota.
   local function span(u, units)
@@ -35,15 +39,15 @@ function make.b()
     return sw > w or sw == w and sp >= p
   end
 
-  -- The units that are in use if this time is missing: the least number that takes as long
-  -- to earn. A unit that is partly earned again counts as used.
-  local function units(u, w, p)
-    local n = math.min(math.ceil((w + p / u.quota) / u.per * u.quota), u.burst)
+  -- The units that are in use if this time is missing, or most if there are more: the least
+  -- number that takes as long to earn. A unit that is partly earned again counts as used.
+  local function units(u, w, p, most)
+    local n = math.min(math.ceil((w + p / u.quota) / u.per * u.quota), most)
     -- n may be off by one, since it was computed with fractions.
     while n > 0 and enough(u, n - 1, w, p) do
       n = n - 1
     end
-    while n < u.burst and not enough(u, n, w, p) do
+    while n < most and not enough(u, n, w, p) do
       n = n + 1
     end
     return n
@@ -72,7 +76,7 @@ function make.b()
 
   function bucket.check(u, now, need)
     local w, p = missing(u, now)
-    local used = units(u, w, p)
+    local used = units(u, w, p, u.burst)
     local remaining, reset = u.burst - used, 0
     if used > 0 then
       local sw, sp = span(u, used - 1)
@@ -91,18 +95,32 @@ function make.b()
   end
 
   function bucket.take(u, now, cost)
+    if cost > 0 then
+      u.moved = nil -- it fits, so at most the burst is missing
+    end
     move(u, now, cost)
   end
 
-  function bucket.adjust(u, now, _, cost)
-    local used = units(u, missing(u, now))
-    local moved = math.max(math.min(cost, u.burst - used), -used)
+  -- The most units that may be in use at a time.
+  local function most(u)
+    local n = units(u, LONGEST, 0, MOST_UNITS)
+    return enough(u, n, LONGEST, 1) and n - 1 or n
+  end
+
+  function bucket.adjust(u, now, _, cost, overdraw)
+    local w, p = missing(u, now)
+    local used = units(u, w, p, MOST_UNITS)
+    local left = math.max((overdraw and most(u) or u.burst) - used, 0)
+    local moved = math.max(math.min(cost, left), -used)
     move(u, now, moved)
+    w, p = missing(u, now)
+    u.moved = not enough(u, u.burst, w, p) and now or nil
     return moved
   end
 
   function bucket.debt(u, now)
-    return units(u, missing(u, now)), bucket.ends(u)
+    local w, p = missing(u, now)
+    return units(u, w, p, MOST_UNITS), bucket.ends(u)
   end
 
   function bucket.ends(u)
@@ -114,18 +132,26 @@ function make.b()
   end
 
   function bucket.pack(u)
-    return u.full, u.part
+    return u.full, u.part, u.moved
   end
 
   function bucket.unpack(u, list, now)
-    u.full, u.part = list[3], list[4]
-    if not (whole(u.full) and whole(u.part) and u.part < u.quota) then
+    u.full, u.part, u.moved = list[3], list[4], list[5]
+    if not (whole(u.full) and whole(u.part) and u.part < u.quota)
+      or u.moved and not (whole(u.moved) and u.moved <= u.full) then
       return false
     end
-    -- If the clock was set back, no more than the burst is missing.
-    local sw, sp = span(u, u.burst)
+    -- If the clock was set back, no more is missing than the burst, or than the last adjustment
+    -- has left.
+    local sw, sp
+    if u.moved then
+      sw, sp = u.full - u.moved, u.part
+    else
+      sw, sp = span(u, u.burst)
+    end
     if u.full > now + sw then
       u.full, u.part, u.changed = now + sw, sp, true
+      u.moved = u.moved and now
     end
     return true
   end

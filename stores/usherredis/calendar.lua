@@ -20,11 +20,16 @@ function make.c()
     u.opened, u.used = now, 0
   end
 
-  -- Begins the next window once the present one has ended. If the clock is set back, the
-  -- window that has begun stays.
+  -- Begins the next window once the present one has ended. If the clock was set back, the
+  -- window of the caller takes the place of a later one, and keeps its use.
   local function turn(u, now)
+    local w = u.windows
     if now >= u.ends then
       open(u, now)
+      u.changed = true
+    elseif w and now < w[1] and w[1] < u.ends then
+      u.ends, u.next = w[1], w[2]
+      u.opened = math.min(u.opened, now)
       u.changed = true
     end
   end

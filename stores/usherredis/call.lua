@@ -10,6 +10,12 @@ local function get(key, i)
   return nil, value -- for instance NOPERM
 end
 
+-- Returns the list in a stored value, or nil if the value is none.
+local function decode(value)
+  local ok, list, more = pcall(cmsgpack.unpack, value)
+  return ok and more == nil and type(list) == 'table' and list or nil
+end
+
 -- The results of recent calls. A call that is repeated because its reply was lost gets the
 -- same results, and is charged once. They have a key of their own, which Redis drops after
 -- five seconds.
@@ -22,8 +28,8 @@ local function recall(key, kind, n)
   if not value then
     return nil, fault
   end
-  local ok, list, more = pcall(cmsgpack.unpack, value)
-  if not ok or more ~= nil or type(list) ~= 'table' then
+  local list = decode(value)
+  if not list then
     return nil, redis.error_reply('CORRUPT 0')
   end
   for _, v in ipairs(list) do
@@ -43,13 +49,18 @@ local function remember(key, results)
   redis.call('SET', key, cmsgpack.pack(results), 'PX', REPEATABLE)
 end
 
+-- The time to live of a value that makes no difference after this time.
+local function lifetime(micros)
+  return digits(math.ceil(micros / 1000) + 1)
+end
+
 -- Keeps a value until the instant ends, after which it makes no difference. While a test
 -- sets the clock, Redis does not know when that is, and keeps the value.
 local function keep(key, existed, value, ends, now, set)
   if set ~= '' then
     redis.call('SET', key, value)
   elseif ends > now then
-    redis.call('SET', key, value, 'PX', digits(math.ceil((ends - now) / 1000) + 1))
+    redis.call('SET', key, value, 'PX', lifetime(ends - now))
   elseif existed then
     redis.call('DEL', key)
   end

@@ -108,7 +108,7 @@ func (s *records) Renew(ctx context.Context, claims []idempotency.ClaimID, lease
 		keys[i] = s.key(&c.Key)
 		args = append(args, string(c.Token[:]))
 	}
-	renewed, err := s.integers(ctx, extendScript, keys, args)
+	renewed, err := s.integers(ctx, extendScript, keys, args, len(keys))
 	if err != nil {
 		return nil, recordError(err)
 	}

@@ -3,11 +3,14 @@
 -- is charged under one counts under all: the end of a short window does not change what a
 -- longer one counts.
 --
--- An entry is a list of usages, the present one first, with the field changed: whether it
--- must be stored although nothing was charged. It is stored as the list
--- {version, usage, ...} in MessagePack, which keeps whole numbers exact, and each usage as
--- {limit, missed, state, ...}. Redis drops it when none of its usages counts any more.
-local ENTRY_VERSION = 1
+-- An entry is a list of usages, the present one first, with the fields
+--
+--   holds     the units that decisions hold, or nil
+--   changed   whether it must be stored although nothing was charged
+--
+-- It is stored as a list in MessagePack, which keeps whole numbers exact, and each usage as
+-- {limit, missed, state, ...}. Redis drops it when none of its usages counts any more and no
+-- units are held.
 local MOST_OTHERS = 3
 
 local function debt(u, now)
@@ -15,36 +18,46 @@ local function debt(u, now)
 end
 
 -- Returns the entry in a stored value, or nil if the value cannot be an entry.
-local function decode(value, now)
-  local ok, list, more = pcall(cmsgpack.unpack, value)
-  if not ok or more ~= nil or type(list) ~= 'table' or list[1] ~= ENTRY_VERSION
-    or #list < 2 or #list > MOST_OTHERS + 2 then
+local function unpackEntry(value, now)
+  local list = decode(value)
+  local ok, e = nil, {}
+  ok, e.holds = unpackHolds(list)
+  if not ok then
     return nil
   end
-  local e = {}
-  for i = 2, #list do
+  local first = e.holds and 3 or 2
+  if #list > first + MOST_OTHERS or not e.holds and #list < first then
+    return nil
+  end
+  for i = first, #list do
     local stored = list[i]
     local u = type(stored) == 'table' and type(stored[1]) == 'string' and limit(stored[1])
     if not u or not whole(stored[2]) or not algorithms[u.kind].unpack(u, stored, now) then
       return nil
     end
     u.missed = stored[2]
-    e[i - 1] = u
+    table.insert(e, u)
+  end
+  if e.holds then
+    free(e.holds, now)
   end
   return e
 end
 
-local function encode(e)
-  local list = { ENTRY_VERSION }
-  for i, u in ipairs(e) do
-    list[i + 1] = { u.text, u.missed, algorithms[u.kind].pack(u) }
+local function packEntry(e)
+  local list = { WITHOUT_HOLDS }
+  if e.holds and e.holds.used > 0 then
+    list = { WITH_HOLDS, packPlaces(e.holds) }
+  end
+  for _, u in ipairs(e) do
+    list[#list + 1] = { u.text, u.missed, algorithms[u.kind].pack(u) }
   end
   return cmsgpack.pack(list)
 end
 
 -- The instant from which an entry makes no difference.
 local function over(e)
-  local last = 0
+  local last = e.holds and e.holds.used > 0 and e.holds.last or 0
   for _, u in ipairs(e) do
     last = math.max(last, algorithms[u.kind].ends(u))
   end
@@ -143,7 +156,7 @@ end
 local function enter(i, value, text, windows, now)
   local e, u = {}, limit(text)
   if value then
-    e = decode(value, now)
+    e = unpackEntry(value, now)
   end
   if not e then
     return nil, redis.error_reply('CORRUPT ' .. i)

@@ -83,17 +83,13 @@ func (s *limits) Take(ctx context.Context, d *ratelimit.Decision) error {
 
 	a := s.arguments(d, asked[:n])
 	a.id(d.ID)
-	a.flag(admitted)
+	a.may(admitted, d.Peek)
 	for _, i := range asked[:n] {
 		c := &d.Charges[i]
 		a.limit(&c.Limit)
-		cost := c.Cost
-		if d.Peek {
-			cost = 0
-		}
-		a.number(cost)
+		a.number(c.Cost)
 		a.number(max(c.Cost, c.MinRemaining))
-		a.flag(c.Shadow)
+		a.how(c)
 		a.extra(c)
 	}
 	const kind, first, fields = 1, 3, 4
@@ -148,7 +144,7 @@ func (s *limits) Adjust(ctx context.Context, d *ratelimit.Decision) error {
 		c := &d.Charges[i]
 		a.limit(&c.Limit)
 		a.number(c.Cost)
-		a.number(c.TakenAt)
+		a.what(c)
 		a.id(c.TakenBy)
 		a.extra(c)
 	}
@@ -219,6 +215,7 @@ func (s *limits) Renew(ctx context.Context, places []ratelimit.Place, lease time
 	for i := range places {
 		p := &places[i]
 		a.key(s.tag, "places:", p.Policy, p.Key.Digest())
+		a.key(s.tag, "limit:", p.Policy, p.Key.Digest())
 	}
 	a.word(s.clock.time())
 	a.number(microseconds(lease))
@@ -226,7 +223,7 @@ func (s *limits) Renew(ctx context.Context, places []ratelimit.Place, lease time
 		a.id(places[i].TakenBy)
 	}
 	words := a.list()
-	renewed, err := s.integers(ctx, renewScript, words[:len(places)], words[len(places):])
+	renewed, err := s.integers(ctx, renewScript, words[:2*len(places)], words[2*len(places):], len(places))
 	if err != nil {
 		return nil, err
 	}
@@ -253,9 +250,9 @@ func (s *limits) Reset(ctx context.Context, counters []ratelimit.Counter) error 
 		c := &counters[i]
 		a.key(s.tag, "limit:", c.Policy, c.Key.Digest())
 	}
-	_, err := s.do(ctx, func(ctx context.Context, c rueidis.Client) rueidis.RedisResult {
-		return c.Do(ctx, c.B().Del().Key(a.list()...).Build())
-	})
+	a.word(s.clock.time())
+	words := a.list()
+	_, err := s.run(ctx, resetScript, words[:len(counters)], words[len(counters):])
 	return err
 }
 

@@ -1,6 +1,7 @@
 -- The places of a key under concurrency limits: for each decision the places that it has
 -- taken, and the end of their lease. They are counted apart from what the key uses under
--- limits of other algorithms.
+-- limits of other algorithms. What decisions hold of that is counted in the same way: see
+-- holds.lua.
 --
 -- Places are stored as the list {version, used, first, last, rows} in MessagePack: used is
 -- their number, no lease ends before first, all leases have ended at last, and rows is a
@@ -9,13 +10,13 @@ local PLACES_VERSION = 1
 local ROW, ROW_SIZE = '>c16I4I8', 28 -- the ID of the decision, places, the end of the lease
 local ID_SIZE = 16
 
--- Returns the places in a stored value, or nil if the value cannot be places.
-local function places(value)
-  if not value then
-    return { used = 0, first = 0, last = 0, rows = '' }
-  end
-  local ok, list, more = pcall(cmsgpack.unpack, value)
-  if not ok or more ~= nil or type(list) ~= 'table' or #list ~= 5 or list[1] ~= PLACES_VERSION
+local function noPlaces()
+  return { used = 0, first = 0, last = 0, rows = '' }
+end
+
+-- Returns the places in a stored list, or nil if the list cannot be places.
+local function unpackPlaces(list)
+  if type(list) ~= 'table' or #list ~= 5 or list[1] ~= PLACES_VERSION
     or not (whole(list[2]) and whole(list[3]) and whole(list[4]))
     or type(list[5]) ~= 'string' or #list[5] % ROW_SIZE ~= 0 then
     return nil
@@ -23,8 +24,8 @@ local function places(value)
   return { used = list[2], first = list[3], last = list[4], rows = list[5] }
 end
 
-local function stored(p)
-  return cmsgpack.pack({ PLACES_VERSION, p.used, p.first, p.last, p.rows })
+local function packPlaces(p)
+  return { PLACES_VERSION, p.used, p.first, p.last, p.rows }
 end
 
 -- Frees the places whose lease has ended.
@@ -41,6 +42,30 @@ local function free(p, now)
     end
   end
   p.used, p.first, p.rows = used, first or 0, table.concat(left)
+end
+
+-- Returns the places that are stored at a key, without those whose lease has ended, or nil
+-- and an error for the i-th charge.
+local function seats(key, i, now)
+  local value, fault = get(key, i)
+  if fault then
+    return nil, fault
+  end
+  local p = noPlaces()
+  if value then
+    p = unpackPlaces(decode(value))
+    if not p then
+      return nil, redis.error_reply('CORRUPT ' .. i)
+    end
+    free(p, now)
+  end
+  p.key, p.existed = key, value
+  return p
+end
+
+-- Keeps places until all leases have ended.
+local function seat(p, now, set)
+  keep(p.key, p.existed, cmsgpack.pack(packPlaces(p)), p.used > 0 and p.last or 0, now, set)
 end
 
 -- Returns the position of the row of a decision, the number of its places, and the end of

@@ -1,38 +1,66 @@
--- Starts the leases of places again.
+-- Starts the leases of places and of held units again.
 --
--- KEYS   the places
--- ARGV   the present time or '', lease in microseconds, and for each key the ID of the
---        decision that has taken the places
+-- KEYS   two for each lease: the places of the key, and what the key has used and holds
+-- ARGV   the present time or '', lease in microseconds, and for each lease the ID of the
+--        decision that has taken the places or holds the units
 --
--- Returns for each key 1 if its places are renewed, and 0 if they are lost: the decision has
--- none, or they cannot be read.
+-- Returns for each lease 1 if it has started again, and 0 if it is lost: the decision has
+-- neither places nor held units, or they cannot be read.
 local now = clock(ARGV[1])
 local ends = now + tonumber(ARGV[2])
 
--- A process often renews many places of one key, whose rows are read and written once.
-local wanted = {} -- by key: the IDs of the decisions
-for i, key in ipairs(KEYS) do
-  wanted[key] = wanted[key] or {}
-  wanted[key][ARGV[i + 2]] = true
+-- A process often renews many leases of one key, whose rows are read and written once.
+local wanted, used = {}, {} -- by the key of the places: the IDs of the decisions, the other key
+for i = 1, #KEYS, 2 do
+  local key = KEYS[i]
+  wanted[key], used[key] = wanted[key] or {}, KEYS[i + 1]
+  wanted[key][ARGV[(i + 1) / 2 + 2]] = true
 end
 
-local found = {} -- by key: the IDs of those that have places
-for key, decisions in pairs(wanted) do
+-- In both cases nothing grows, so this script may run when the memory is full.
+local function renewPlaces(key, decisions)
+  local p = seats(key, 0, now)
+  local found = p and renew(p, decisions, ends) or {}
+  if next(found) then
+    seat(p, now, ARGV[1])
+  end
+  return found
+end
+
+local function renewHolds(key, decisions)
   local value = get(key, 0)
-  local p = value and places(value)
-  found[key] = {}
-  if p then
-    free(p, now)
-    found[key] = renew(p, decisions, ends)
-    if next(found[key]) then
-      -- Nothing grows, so this script may run when the memory is full.
-      keep(key, value, stored(p), p.last, now, ARGV[1])
+  local list = value and decode(value)
+  local _, holds = unpackHolds(list)
+  if not holds then
+    return {}
+  end
+  free(holds, now)
+  local found = renew(holds, decisions, ends)
+  if next(found) then
+    list[2] = packPlaces(holds)
+    redis.call('SET', key, cmsgpack.pack(list), 'KEEPTTL')
+    redis.call('PEXPIRE', key, lifetime(ends - now), 'GT')
+  end
+  return found
+end
+
+local renewed = {}
+for key, decisions in pairs(wanted) do
+  renewed[key] = renewPlaces(key, decisions)
+  local others = {}
+  for by in pairs(decisions) do
+    others[by] = not renewed[key][by] or nil
+  end
+  if next(others) then
+    for by in pairs(renewHolds(used[key], others)) do
+      renewed[key][by] = true
     end
   end
 end
 
-local renewed = {}
-for i, key in ipairs(KEYS) do
-  renewed[i] = found[key][ARGV[i + 2]] and 1 or 0
+local results = {}
+for i = 1, #KEYS, 2 do
+  local n = (i + 1) / 2
+  results[n] = renewed[KEYS[i]][ARGV[n + 2]] and 1 or 0
 end
-return renewed
+return results

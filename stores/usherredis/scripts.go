@@ -11,6 +11,12 @@ import (
 var (
 	//go:embed base.lua
 	baseLua string
+	//go:embed call.lua
+	callLua string
+	//go:embed places.lua
+	placesLua string
+	//go:embed holds.lua
+	holdsLua string
 	//go:embed usage.lua
 	usageLua string
 	//go:embed bucket.lua
@@ -21,16 +27,14 @@ var (
 	calendarLua string
 	//go:embed key.lua
 	keyLua string
-	//go:embed places.lua
-	placesLua string
-	//go:embed call.lua
-	callLua string
 	//go:embed take.lua
 	takeLua string
 	//go:embed adjust.lua
 	adjustLua string
 	//go:embed renew.lua
 	renewLua string
+	//go:embed reset.lua
+	resetLua string
 	//go:embed record.lua
 	recordLua string
 	//go:embed claim.lua
@@ -45,9 +49,10 @@ var (
 const evenIfFull = "#!lua flags=allow-oom"
 
 var (
-	takeScript   = script(baseLua, usageLua, bucketLua, rollingLua, calendarLua, keyLua, placesLua, callLua, takeLua)
-	adjustScript = script(baseLua, usageLua, bucketLua, rollingLua, calendarLua, keyLua, placesLua, callLua, adjustLua)
-	renewScript  = script(evenIfFull, baseLua, placesLua, callLua, renewLua)
+	takeScript   = script(baseLua, callLua, placesLua, holdsLua, usageLua, bucketLua, rollingLua, calendarLua, keyLua, takeLua)
+	adjustScript = script(baseLua, callLua, placesLua, holdsLua, usageLua, bucketLua, rollingLua, calendarLua, keyLua, adjustLua)
+	renewScript  = script(evenIfFull, baseLua, callLua, placesLua, holdsLua, renewLua)
+	resetScript  = script(evenIfFull, baseLua, callLua, placesLua, holdsLua, resetLua)
 
 	claimScript  = script(baseLua, recordLua, claimLua)
 	extendScript = script(evenIfFull, baseLua, recordLua, extendLua)

@@ -31,28 +31,21 @@ func (s *store) Close() error {
 // run runs a script in one round trip, or in two if the server does not know the script
 // yet. It ends when ctx does or when the store is closed.
 func (s *store) run(ctx context.Context, script *rueidis.Lua, keys, args []string) (rueidis.RedisMessage, error) {
-	return s.do(ctx, func(ctx context.Context, c rueidis.Client) rueidis.RedisResult {
-		return script.Exec(ctx, c, keys, args)
-	})
-}
-
-// do makes a call, which ends when ctx does or when the store is closed.
-func (s *store) do(ctx context.Context, call func(context.Context, rueidis.Client) rueidis.RedisResult) (rueidis.RedisMessage, error) {
 	if s.ctx.Err() != nil {
 		return rueidis.RedisMessage{}, errClosed
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.ctx, cancel)()
-	m, err := s.link.call(ctx, func(c rueidis.Client) rueidis.RedisResult { return call(ctx, c) })
+	m, err := s.link.call(ctx, func(c rueidis.Client) rueidis.RedisResult { return script.Exec(ctx, c, keys, args) })
 	if err != nil && s.ctx.Err() != nil {
 		return m, errClosed
 	}
 	return m, err
 }
 
-// integers runs a script that returns an integer for each key.
-func (s *store) integers(ctx context.Context, script *rueidis.Lua, keys, args []string) ([]int64, error) {
+// integers runs a script that returns n integers.
+func (s *store) integers(ctx context.Context, script *rueidis.Lua, keys, args []string, n int) ([]int64, error) {
 	if len(keys) == 0 {
 		if s.ctx.Err() != nil {
 			return nil, errClosed
@@ -64,7 +57,7 @@ func (s *store) integers(ctx context.Context, script *rueidis.Lua, keys, args []
 		return nil, err
 	}
 	list, err := m.AsIntSlice()
-	if err != nil || len(list) != len(keys) {
+	if err != nil || len(list) != n {
 		return nil, unexpected()
 	}
 	return list, nil

@@ -23,8 +23,10 @@
 --   check(u, now, need)       returns whether need fits, what remains, and the times until
 --                             more remains and until need fits (-1: never, 0: fits)
 --   take(u, now, cost)        charges what check has found to fit
---   adjust(u, now, at, cost)  charges up to cost units, or refunds up to -cost of those
---                             that were charged at an instant; returns what it has moved
+--   adjust(u, now, at, cost, overdraw)
+--                             charges up to cost units, or refunds up to -cost of those
+--                             that were charged at an instant; returns what it has moved.
+--                             A bucket that is overdrawn charges more than is left
 --   debt(u, now)              returns how many units are in use, and until when any are
 --   ends(u)                   returns the end of that time alone
 --   first(u)                  returns the time after which a first unit can be used again
