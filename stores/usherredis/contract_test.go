@@ -40,6 +40,7 @@ func TestCallsThatBreakTheContract(t *testing.T) {
 		"distant clocks":    func() error { return l.Take(t.Context(), distant) },
 		"a quota above 1e9": func() error { return l.Take(t.Context(), large) },
 		"1,001 places":      func() error { _, err := l.Renew(t.Context(), make([]ratelimit.Place, 1001), time.Minute); return err },
+		"1,001 counters":    func() error { return l.Reset(t.Context(), make([]ratelimit.Counter, 1001)) },
 		"1,001 claims": func() error {
 			_, err := i.Renew(t.Context(), make([]idempotency.ClaimID, 1001), time.Minute)
 			return err

@@ -45,16 +45,44 @@ func damages(value string) map[string][]string {
 	return all
 }
 
+// stored returns a charge of one unit for each kind of value that a key may have.
+func stored() map[string]ratelimit.Charge {
+	all := make(map[string]ratelimit.Charge)
+	for name, limit := range limits {
+		all[name] = charge("damaged", limit, 1)
+		if limit.Algorithm() != ratelimit.AlgorithmConcurrency {
+			all["held units under a "+name] = held("damaged", limit, 1)
+		}
+	}
+	overdrawn := charge("damaged", limits["token bucket"], 1)
+	overdrawn.Overdraw = true
+	all["overdrawn token bucket"] = overdrawn
+	return all
+}
+
+// store charges c, and returns what was charged.
+func store(t testing.TB, l ratelimit.Store, c ratelimit.Charge) ratelimit.Charge {
+	t.Helper()
+	taken := take(t, l, c).Charges[0]
+	if c.Overdraw {
+		more := taken
+		more.Cost = 7
+		if moved := adjust(t, l, more); moved != 7 {
+			t.Fatalf("an overdraft moves %d units, want 7", moved)
+		}
+	}
+	return taken
+}
+
 func TestUnreadableDataChargesNothing(t *testing.T) {
 	s := servers.Redis(t)
 	client := connect(t, s.Addr)
-	for name, limit := range limits {
+	for name, c := range stored() {
 		t.Run(name, func(t *testing.T) {
 			prefix := newPrefix()
 			l := open(t, s.Addr, prefix).Limits()
 			beside := charge("beside", limits["rolling window"], 1)
-			c := charge("damaged", limit, 1)
-			taken := take(t, l, c).Charges[0]
+			taken := store(t, l, c)
 			key := find(t, client, prefix, ":damaged:")
 			value := get(t, client, key)
 			check := func(what string, err error) {
@@ -71,7 +99,12 @@ func TestUnreadableDataChargesNothing(t *testing.T) {
 					back := taken
 					back.Cost = -1
 					check("Adjust", l.Adjust(t.Context(), decision(beside, back)))
-					if limit.Algorithm() == ratelimit.AlgorithmConcurrency {
+					back.EndHold = true
+					check("Adjust to end a hold", l.Adjust(t.Context(), decision(beside, back)))
+					peek := decision(beside, c)
+					peek.Peek = true
+					check("Take to peek", l.Take(t.Context(), peek))
+					if c.Hold || c.Limit.Algorithm() == ratelimit.AlgorithmConcurrency {
 						place := ratelimit.Place{Policy: c.Policy, Key: c.Key, TakenBy: taken.TakenBy}
 						if lost, err := l.Renew(t.Context(), []ratelimit.Place{place}, time.Minute); err != nil || len(lost) != 1 {
 							t.Errorf("Renew: lost %v, error %v, want it lost", lost, err)
@@ -91,18 +124,20 @@ func TestUnreadableDataChargesNothing(t *testing.T) {
 func TestScriptsSurviveEveryByte(t *testing.T) {
 	s := servers.Redis(t)
 	client := connect(t, s.Addr)
-	for name, limit := range limits {
+	for name, c := range stored() {
 		t.Run(name, func(t *testing.T) {
 			prefix := newPrefix()
 			l := open(t, s.Addr, prefix).Limits()
-			c := charge("damaged", limit, 1)
-			other := c
-			if other.Limit = ratelimit.RollingWindow(9, time.Minute); limit.Algorithm() == ratelimit.AlgorithmConcurrency {
+			other := charge("damaged", ratelimit.RollingWindow(9, time.Minute), 1)
+			if c.Limit.Algorithm() == ratelimit.AlgorithmConcurrency {
 				other.Limit = ratelimit.Concurrency(9)
 			}
 			take(t, l, other)
-			taken := take(t, l, c).Charges[0]
+			taken := store(t, l, c)
 			taken.Cost = -1
+			ended := taken
+			ended.Cost, ended.EndHold = 2, true
+			place := ratelimit.Place{Policy: c.Policy, Key: c.Key, TakenBy: taken.TakenBy}
 			key := find(t, client, prefix, ":damaged:")
 			value := get(t, client, key)
 			for i := range value {
@@ -112,12 +147,40 @@ func TestScriptsSurviveEveryByte(t *testing.T) {
 					do(t, client, "SET", key, string(damaged))
 					for name, err := range map[string]error{
 						"Take": l.Take(t.Context(), decision(c)), "Adjust": l.Adjust(t.Context(), decision(taken)),
+						"Adjust to end a hold": l.Adjust(t.Context(), decision(ended)),
+						"Renew":                func() error { _, err := l.Renew(t.Context(), []ratelimit.Place{place}, time.Minute); return err }(),
+						"Reset":                l.Reset(t.Context(), []ratelimit.Counter{{Policy: c.Policy, Key: c.Key}}),
 					} {
 						if err != nil && !errors.Is(err, usher.ErrCorrupt) {
 							t.Fatalf("%s with byte %d of %q set to %#x: %v", name, i, value, b, err)
 						}
 					}
 				}
+			}
+		})
+	}
+}
+
+// A value that cannot be read is repaired by a Reset, which forgets it.
+func TestAResetRepairsUnreadableData(t *testing.T) {
+	s := servers.Redis(t)
+	client := connect(t, s.Addr)
+	for name, c := range stored() {
+		if c.Limit.Algorithm() == ratelimit.AlgorithmConcurrency {
+			continue // its places are those of running requests
+		}
+		t.Run(name, func(t *testing.T) {
+			prefix := newPrefix()
+			l := open(t, s.Addr, prefix).Limits()
+			store(t, l, c)
+			key := find(t, client, prefix, ":damaged:")
+			for damage, words := range damages(get(t, client, key)) {
+				del(t, client, key)
+				do(t, client, words[0], key, words[1])
+				if err := l.Reset(t.Context(), []ratelimit.Counter{{Policy: c.Policy, Key: c.Key}}); err != nil {
+					t.Errorf("%s: Reset: %v", damage, err)
+				}
+				wantLeft(t, l, c, 5)
 			}
 		})
 	}
@@ -208,6 +271,41 @@ func TestAClockThatIsSetBack(t *testing.T) {
 			wantLeft(t, l, all, 5)
 		})
 	}
+}
+
+// A debt is not mistaken for a clock that was set back, and does not grow when it is.
+func TestADebtAndAClockThatIsSetBack(t *testing.T) {
+	l := open(t, servers.Redis(t).Addr, newPrefix()).Limits()
+	now := time.Unix(1_800_000_000, 0)
+	usherredis.SetClock(l, func() time.Time { return now })
+	c := charge("p", ratelimit.TokenBucket(60, time.Minute, 5), 5)
+	want := func(wait time.Duration) {
+		t.Helper()
+		one := c
+		one.Cost = 1
+		if d := take(t, l, one); d.Admitted || d.Charges[0].Wait != wait {
+			t.Errorf("admitted %v, wait %v, want %v", d.Admitted, d.Charges[0].Wait, wait)
+		}
+	}
+	more := take(t, l, c).Charges[0]
+	more.Cost, more.Overdraw = 100, true
+	adjust(t, l, more)
+	want(101 * time.Second)
+	take(t, l, charge("p", c.Limit, 0))
+	now = now.Add(time.Second)
+	want(100 * time.Second)
+	now = now.Add(-time.Hour)
+	want(101 * time.Second) // as when the debt was made
+	now = now.Add(-time.Hour)
+	want(101 * time.Second)
+	now = now.Add(101 * time.Second)
+	c.Cost = 1
+	take(t, l, c)
+	// The debt is earned, so the bucket is one like any other.
+	now = now.Add(-time.Hour)
+	want(time.Second)
+	now = now.Add(5 * time.Second)
+	wantLeft(t, l, c, 5)
 }
 
 // connect returns a client for the server at addr.

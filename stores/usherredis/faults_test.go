@@ -195,6 +195,12 @@ func TestNothingIsChargedOnceTheMemoryIsFull(t *testing.T) {
 	l, i := r.Limits(), r.Idempotency()
 	places := charge("places", limits["concurrency"], 2)
 	kept := take(t, l, places).Charges[0]
+	reserved := held("reserved", limits["token bucket"], 2)
+	keptUnits := take(t, l, reserved).Charges[0]
+	forgotten := take(t, l, charge("forgotten", limits["rolling window"], 2)).Charges[0]
+	partly := held("partly", limits["rolling window"], 2)
+	take(t, l, charge(partly.Policy, partly.Limit, 2))
+	take(t, l, partly)
 	charges := []ratelimit.Charge{
 		charge("bucket", limits["token bucket"], 1), charge("rolling", limits["rolling window"], 1),
 		charge("calendar", limits["calendar window"], 1),
@@ -206,7 +212,7 @@ func TestNothingIsChargedOnceTheMemoryIsFull(t *testing.T) {
 	}
 
 	must(t, s.Addr, "CONFIG", "SET", "maxmemory", "1mb")
-	if err := l.Take(t.Context(), decision(append(charges, places)...)); !errors.Is(err, usher.ErrFull) {
+	if err := l.Take(t.Context(), decision(append(charges, places, reserved)...)); !errors.Is(err, usher.ErrFull) {
 		t.Errorf("Take: %v, want ErrFull", err)
 	}
 	for j := range used {
@@ -215,9 +221,20 @@ func TestNothingIsChargedOnceTheMemoryIsFull(t *testing.T) {
 	if err := l.Adjust(t.Context(), decision(used...)); !errors.Is(err, usher.ErrFull) {
 		t.Errorf("Adjust: %v, want ErrFull", err)
 	}
-	place := ratelimit.Place{Policy: kept.Policy, Key: kept.Key, TakenBy: kept.TakenBy}
-	if lost, err := l.Renew(t.Context(), []ratelimit.Place{place}, time.Minute); err != nil || len(lost) > 0 {
-		t.Errorf("Renew of places: %v, %v", lost, err)
+	for _, c := range []ratelimit.Charge{kept, keptUnits} {
+		place := ratelimit.Place{Policy: c.Policy, Key: c.Key, TakenBy: c.TakenBy}
+		if lost, err := l.Renew(t.Context(), []ratelimit.Place{place}, time.Minute); err != nil || len(lost) > 0 {
+			t.Errorf("Renew of places: %v, %v", lost, err)
+		}
+	}
+	peek := decision(append(charges, places, reserved)...)
+	peek.Peek = true
+	if err := l.Take(t.Context(), peek); err != nil || peek.Charges[0].Remaining != 4 || peek.Charges[4].Remaining != 3 {
+		t.Errorf("Take to peek: %d and %d left, %v", peek.Charges[0].Remaining, peek.Charges[4].Remaining, err)
+	}
+	counters := []ratelimit.Counter{{Policy: forgotten.Policy, Key: forgotten.Key}, {Policy: partly.Policy, Key: partly.Key}}
+	if err := l.Reset(t.Context(), counters); err != nil {
+		t.Errorf("Reset: %v", err)
 	}
 	if _, err := i.Claim(t.Context(), newClaim()); !errors.Is(err, usher.ErrFull) {
 		t.Errorf("Claim: %v, want ErrFull", err)
@@ -239,6 +256,9 @@ func TestNothingIsChargedOnceTheMemoryIsFull(t *testing.T) {
 		wantLeft(t, l, c, 4)
 	}
 	wantLeft(t, l, places, 3)
+	wantLeft(t, l, reserved, 3)
+	wantLeft(t, l, forgotten, 5)
+	wantLeft(t, l, partly, 3)
 	other := large
 	other.Token[0]++
 	if got, err := i.Claim(t.Context(), other); err != nil || got.State != idempotency.StateTombstone || got.Status != 200 {

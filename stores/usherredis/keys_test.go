@@ -2,6 +2,7 @@ package usherredis_test
 
 import (
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +22,7 @@ func useAll(t testing.TB, r *usherredis.Redis) {
 	for name, l := range limits {
 		charges = append(charges, charge(strings.ReplaceAll(name, " ", "-"), l, 1))
 	}
+	charges = append(charges, held("held", limits["rolling window"], 1))
 	rand.Shuffle(len(charges), func(i, j int) { charges[i], charges[j] = charges[j], charges[i] })
 	taken := take(t, r.Limits(), charges...).Charges
 	for i := range taken {
@@ -33,7 +35,7 @@ func useAll(t testing.TB, r *usherredis.Redis) {
 		if c.Moved != 2 {
 			t.Errorf("%v: %d units moved, want 2", c.Limit, c.Moved)
 		}
-		if c.Limit.Algorithm() == ratelimit.AlgorithmConcurrency {
+		if c.Hold || c.Limit.Algorithm() == ratelimit.AlgorithmConcurrency {
 			place := ratelimit.Place{Policy: c.Policy, Key: c.Key, TakenBy: c.TakenBy}
 			if lost, err := r.Limits().Renew(t.Context(), []ratelimit.Place{place, place}, time.Minute); err != nil || len(lost) > 0 {
 				t.Errorf("Renew: %v, %v", lost, err)
@@ -46,6 +48,9 @@ func useAll(t testing.TB, r *usherredis.Redis) {
 	claims := []idempotency.ClaimID{{Key: first.Key, Token: first.Token}, {Key: second.Key, Token: second.Token}}
 	if lost, err := r.Idempotency().Renew(t.Context(), claims, time.Minute); err != nil || len(lost) > 0 {
 		t.Errorf("Renew: %v, %v", lost, err)
+	}
+	if err := r.Limits().Reset(t.Context(), []ratelimit.Counter{{Policy: "unknown"}, {Policy: "none"}}); err != nil {
+		t.Errorf("Reset: %v", err)
 	}
 	if _, err := r.Idempotency().Finish(t.Context(), done(first, "response")); err != nil {
 		t.Error(err)
@@ -69,14 +74,15 @@ func TestAllKeysExpire(t *testing.T) {
 	s := servers.Redis(t)
 	useAll(t, open(t, s.Addr, "orders"))
 	all := keys(t, s.Addr)
-	if len(all) != 4+2+2 {
-		t.Errorf("%d keys, want 4 of limits, 2 of calls and 2 of records", len(all))
+	if len(all) != 5+2+2 {
+		t.Errorf("%d keys, want 5 of limits, 2 of calls and 2 of records", len(all))
 	}
 	_, year := limits["calendar window"].Window(time.Now())
 	for part, want := range map[string]time.Duration{
 		":limit:token-bucket:":    36 * time.Minute, // in which 3 of 5 units in an hour are earned
 		":limit:rolling-window:":  time.Hour,
 		":limit:calendar-window:": time.Until(year),
+		":limit:held:":            time.Minute,
 		":places:concurrency:":    time.Minute,
 		":call:":                  5 * time.Second,
 		":record:":                time.Hour,
@@ -91,6 +97,75 @@ func TestAllKeysExpire(t *testing.T) {
 			if ttl := time.Duration(ms) * time.Millisecond; err != nil || ttl <= 0 || ttl < want-slack || ttl > want+slack {
 				t.Errorf("the key %q expires in %v, want %v (%v)", key, ttl, want, err)
 			}
+		}
+	}
+}
+
+// The key of held units lasts as long as their lease, and as what the key has used.
+func TestKeysOfHeldUnitsExpire(t *testing.T) {
+	s := servers.Redis(t)
+	client := connect(t, s.Addr)
+	prefix := newPrefix()
+	l := open(t, s.Addr, prefix).Limits()
+	want := func(lifetime time.Duration) {
+		t.Helper()
+		const slack = 20 * time.Second
+		m := do(t, client, "PTTL", find(t, client, prefix, ":limit:p:"))
+		ms, err := m.AsInt64()
+		if ttl := time.Duration(ms) * time.Millisecond; err != nil || ttl < lifetime-slack || ttl > lifetime+slack {
+			t.Errorf("the key expires in %v, want %v (%v)", ttl, lifetime, err)
+		}
+	}
+	c := held("p", limits["rolling window"], 1)
+	counter := []ratelimit.Counter{{Policy: c.Policy, Key: c.Key}}
+	renew := func(c ratelimit.Charge, lease time.Duration) {
+		t.Helper()
+		place := ratelimit.Place{Policy: c.Policy, Key: c.Key, TakenBy: c.TakenBy}
+		if lost, err := l.Renew(t.Context(), []ratelimit.Place{place}, lease); err != nil || len(lost) > 0 {
+			t.Errorf("Renew: %v, %v", lost, err)
+		}
+	}
+
+	first := take(t, l, c).Charges[0]
+	want(time.Minute)
+	renew(first, 5*time.Minute)
+	want(5 * time.Minute)
+	second := take(t, l, c).Charges[0]
+	want(5 * time.Minute)
+	if err := l.Reset(t.Context(), counter); err != nil {
+		t.Error(err)
+	}
+	want(5 * time.Minute)
+	wantLeft(t, l, c, 3)
+	take(t, l, charge("p", c.Limit, 1))
+	want(time.Hour)
+	renew(first, 10*time.Minute)
+	want(time.Hour)
+	renew(first, 2*time.Hour)
+	want(2 * time.Hour)
+	if err := l.Reset(t.Context(), counter); err != nil {
+		t.Error(err)
+	}
+	want(2 * time.Hour)
+	wantLeft(t, l, c, 3)
+
+	first.EndHold, second.EndHold, first.Cost, second.Cost = true, true, 0, 0
+	adjust(t, l, first)
+	adjust(t, l, second)
+	for _, key := range keys(t, s.Addr) {
+		if strings.Contains(key, ":limit:") {
+			t.Errorf("the key %q is left after the end of all holds", key)
+		}
+	}
+
+	c.Lease = 20 * time.Millisecond
+	take(t, l, c)
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if !slices.ContainsFunc(keys(t, s.Addr), func(key string) bool { return strings.Contains(key, ":limit:") }) {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the key of a lease that has ended is left")
 		}
 	}
 }

@@ -100,10 +100,27 @@ func take(t testing.TB, s ratelimit.Store, charges ...ratelimit.Charge) *ratelim
 	return d
 }
 
+// held returns a charge that holds its cost for a minute.
+func held(policy string, l ratelimit.Limit, cost int64) ratelimit.Charge {
+	c := charge(policy, l, cost)
+	c.Hold = true
+	return c
+}
+
+// adjust returns how many units an adjustment moves.
+func adjust(t testing.TB, s ratelimit.Store, c ratelimit.Charge) int64 {
+	t.Helper()
+	d := decision(c)
+	if err := s.Adjust(context.Background(), d); err != nil {
+		t.Fatalf("Adjust: %v", err)
+	}
+	return d.Charges[0].Moved
+}
+
 // wantLeft fails the test unless n units are left under c.
 func wantLeft(t testing.TB, s ratelimit.Store, c ratelimit.Charge, n int64) {
 	t.Helper()
-	c.Cost = 0
+	c.Cost, c.Hold = 0, false
 	if left := take(t, s, c).Charges[0].Remaining; left != n {
 		t.Errorf("%v: %d left, want %d", c.Limit, left, n)
 	}
@@ -136,6 +153,7 @@ func calls(ctx context.Context, r *usherredis.Redis) map[string]error {
 	c := newClaim()
 	errs["Take"] = l.Take(ctx, decision(charge("p", limits["token bucket"], 1)))
 	errs["Adjust"] = l.Adjust(ctx, decision(charge("p", limits["token bucket"], -1)))
+	errs["Reset"] = l.Reset(ctx, []ratelimit.Counter{{Policy: "p"}})
 	_, errs["Renew of places"] = l.Renew(ctx, []ratelimit.Place{{Policy: "p"}}, time.Minute)
 	_, errs["Claim"] = i.Claim(ctx, c)
 	_, errs["Renew of claims"] = i.Renew(ctx, []idempotency.ClaimID{{Key: c.Key, Token: c.Token}}, time.Minute)

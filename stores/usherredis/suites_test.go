@@ -28,6 +28,16 @@ func TestDecisions(t *testing.T) {
 	})
 }
 
+func TestClock(t *testing.T) {
+	s := servers.Redis(t)
+	ratelimittest.TestClock(t, func(t testing.TB) (ratelimit.Store, func(time.Time)) {
+		l := open(t, s.Addr, newPrefix()).Limits()
+		var now time.Time
+		usherredis.SetClock(l, func() time.Time { return now })
+		return l, func(t time.Time) { now = t }
+	})
+}
+
 func TestSharedLimits(t *testing.T) {
 	n := newNetwork(t)
 	ratelimittest.TestShared(t, ratelimittest.Shared{
