@@ -1,7 +1,9 @@
 package ratelimit_test
 
 import (
+	"context"
 	"fmt"
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -95,6 +97,42 @@ func TestAClientThatUsesAllThatIsLeftIsServed(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// X-RateLimit-Reset is when more is left, which other services mean by it too.
+func TestTheResetIsNotTheEffectiveWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for style, now := range map[ratelimit.Headers]int64{
+			ratelimit.StandardAndDeltaHeaders: 0, ratelimit.StandardAndEpochHeaders: time.Now().Unix(),
+		} {
+			h := newLimiter(t, ratelimit.Config{
+				Policies: []ratelimit.Policy{forAll("p", ratelimit.TokenBucket(1000, time.Hour, 1000))}, Headers: style,
+			}).Wrap(ok)
+			w := do(h)
+			if left, window := state(t, w.Header()); left != 999 || window != 3597 {
+				t.Errorf("RateLimit: %s", w.Header().Get("RateLimit"))
+			}
+			if got, want := w.Header().Get("X-RateLimit-Reset"), strconv.FormatInt(now+4, 10); got != want {
+				t.Errorf("X-RateLimit-Reset: %s, want %s", got, want)
+			}
+		}
+	})
+}
+
+// A store may be wrong.
+func TestMoreIsLeftThanAnyLimitHas(t *testing.T) {
+	for _, left := range []int64{math.MaxInt64, -1, math.MinInt64} {
+		h := newLimiter(t, ratelimit.Config{
+			Policies: []ratelimit.Policy{forAll("p", ratelimit.RollingWindow(1, time.Hour))},
+			Store: &script{take: func(_ context.Context, d *ratelimit.Decision) error {
+				d.Admitted, d.Charges[0].Remaining, d.Charges[0].Reset = true, left, 3*time.Second
+				return nil
+			}},
+		}).Wrap(ok)
+		if w := do(h); w.Code != http.StatusOK || !strings.HasSuffix(w.Header().Get("RateLimit"), ";t=3") {
+			t.Errorf("%d left: %d %v", left, w.Code, w.Header())
+		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -166,5 +167,22 @@ func TestNearLimitIsCountedOnceForEachDecisionAndPolicy(t *testing.T) {
 				t.Errorf("%v, want %d", got, tt.want)
 			}
 		})
+	}
+}
+
+func TestOnlyAnAdmittedChargeIsNearALimit(t *testing.T) {
+	meter := new(oteltest.Meter)
+	p := forAll("p", ratelimit.RollingWindow(10, time.Hour))
+	p.Cost = func(r *http.Request) int { n, _ := strconv.Atoi(r.Header.Get("Cost")); return n }
+	closed := forAll("closed", ratelimit.Nothing())
+	closed.Applies = func(r *http.Request) bool { return r.Header.Get("Closed") != "" }
+	h := newLimiter(t, ratelimit.Config{Policies: []ratelimit.Policy{p, closed}, MeterProvider: meter}).Wrap(ok)
+	wantCodes(t, codes(1, h, set("Cost", "9")), 200)                       // near the limit
+	wantCodes(t, codes(1, h, set("Cost", "0")), 200)                       // charges nothing
+	wantCodes(t, codes(1, h, set("Cost", "1"), set("Closed", "yes")), 429) // refused by another policy
+	for _, c := range meter.Counts() {
+		if result, _ := c.Attributes.Value("usher.rate_limiting.result"); result.AsString() == "near_limit" && c.Value != 1 {
+			t.Errorf("counted %d times, want once", c.Value)
+		}
 	}
 }
