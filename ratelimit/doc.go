@@ -30,6 +30,11 @@
 //     next.
 //   - A client that shares its key with nobody and waits as long as Retry-After or
 //     RateLimit asks is admitted.
+//   - A client that spreads what is left (r of RateLimit) over the effective window (t)
+//     is served, at the average rate of the policy.
+//   - Clients that share a key with [Policy.Stagger] are given their turns one after
+//     another: 1,000 clients that obey a bucket of 10 a second need 2 attempts in the
+//     median, in place of 50.
 //   - Memory is bounded. A flood of invented keys neither grows it nor gives a
 //     limited key a fresh allowance; see [Memory].
 //   - No two decisions can deadlock, whatever policies they have in common.
