@@ -134,7 +134,8 @@ func (l *Limiter) gather(ctx context.Context, d *decision, keys []Key, cost int,
 			continue // a shadow policy without a limit
 		}
 		if c.Limit.algorithm != AlgorithmUnlimited {
-			c.Policy, c.Key, c.Shadow, c.table = p.Name, key, p.Shadow, l.tables[i]
+			p.fill(c, key)
+			c.table = l.tables[i]
 			c.Cost, c.MinRemaining, c.final = units(cost), least, true
 			d.Charges = d.slots[:n+1]
 			d.charged = append(d.charged, p)

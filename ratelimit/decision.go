@@ -90,6 +90,9 @@ func (l *Limiter) take(ctx context.Context, d *decision) {
 			d.fail(err, l.config.OnStoreFailure == DangerouslyFailOpen)
 			return
 		}
+		for i := range d.Charges {
+			d.Charges[i].Hold = false // what is charged here ends with this process anyway
+		}
 	}
 	d.store = l.memory
 	// A Memory fails only if its contract is broken; the request is then refused.

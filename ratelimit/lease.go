@@ -23,12 +23,15 @@ const (
 // MaxRenew is the largest number of places in one call of [Store.Renew].
 const MaxRenew = 1000
 
-// errPlaceLost is reported if a request goes on without the place that it had taken.
-// Another request may have that place now.
-var errPlaceLost = errors.New("the store has lost the place of a running request")
+// errPlaceLost is reported if a request goes on without the place that it had taken, and
+// errHoldLost if it does so without what it had reserved. Another request may have it now.
+var (
+	errPlaceLost = errors.New("the store has lost the place of a running request")
+	errHoldLost  = errors.New("the store has lost what a running request has reserved")
+)
 
-// leases renews the places that requests take in a shared store, for as long as their
-// handlers run.
+// leases renews the places that requests take in a shared store, and the units that they
+// reserve there, for as long as their handlers run.
 type leases struct {
 	store     Store
 	lease     time.Duration
@@ -39,10 +42,14 @@ type leases struct {
 	failed, lost func(context.Context, error)
 }
 
-// A leasedPlace is the place of a request.
+// leased reports whether what c takes in a shared store ends with a lease.
+func (c *Charge) leased() bool { return c.Hold || c.Limit.algorithm == AlgorithmConcurrency }
+
+// A leasedPlace is the place of a request, or what it has reserved.
 type leasedPlace struct {
 	Place
 	request context.Context
+	gone    error // what to report if the store has lost it
 	renewal heartbeat.Item[*leasedPlace]
 
 	mu   sync.Mutex
@@ -59,9 +66,12 @@ func newLeases(s Store, lease, timeout time.Duration, failed, lost func(context.
 	return l
 }
 
-// begin starts to renew the place that c has taken.
+// begin starts to renew the place that c has taken, or what it has reserved.
 func (l *leases) begin(request context.Context, c *Charge, taken time.Time) {
-	p := &leasedPlace{Place: Place{c.Policy, c.Key, c.TakenBy}, request: request}
+	p := &leasedPlace{Place: Place{c.Policy, c.Key, c.TakenBy}, request: request, gone: errPlaceLost}
+	if c.Hold {
+		p.gone = errHoldLost
+	}
 	p.renewal.Value = p
 	c.place = p
 	l.heartbeat.Schedule(&p.renewal, taken.Add(l.lease/renewalsPerLease))
@@ -123,6 +133,6 @@ func (l *leases) renew(due []*leasedPlace) {
 		l.failed(due[0].request, fmt.Errorf("ratelimit: renew the places of %d requests, will retry: %w", len(places), err))
 	}
 	for _, p := range reports {
-		l.lost(p.request, fmt.Errorf("ratelimit: policy %q: %w", p.Policy, errPlaceLost))
+		l.lost(p.request, fmt.Errorf("ratelimit: policy %q: %w", p.Policy, p.gone))
 	}
 }

@@ -47,11 +47,11 @@ type Config struct {
 	// failed, decisions stop calling the store, except for one a second, until a call
 	// succeeds. None of this applies to a Memory, which does not wait.
 	StoreTimeout time.Duration
-	// Lease is how long a place of a [Concurrency] limit stays taken in Store after this
-	// process has died. Places are renewed after a third of it, for as long as their
-	// handlers run. Zero means 10 seconds, or three times StoreTimeout if that is longer.
+	// Lease is how long a place of a [Concurrency] limit stays taken in Store, and the cost of
+	// a request under a policy with Settle reserved, after this process has died. Both are
+	// renewed after a third of it, for as long as the handler of the request runs. Zero means 10 seconds, or three times StoreTimeout if that is longer.
 	// Lease must be at least three times StoreTimeout and at most a day. It has no effect
-	// on a Memory, whose places end with the process.
+	// on a Memory, which ends with the process.
 	Lease time.Duration
 	// CacheDenials is for how long a refusal by Store is repeated without asking it, at
 	// most until its wait has passed; zero means never. It takes the load of clients that
@@ -176,9 +176,9 @@ func New(c Config) (*Limiter, error) {
 	var ok bool
 	if l.memory, ok = c.Store.(*Memory); !ok {
 		l.memory = newMemory(defaultKeys)
-		if c.Store != nil {
-			l.shared = newSharedStore(&c, l.failures.Error, l.lost)
-		}
+	}
+	if shares(c.Store) {
+		l.shared = newSharedStore(&c, l.failures.Error, l.lost)
 	}
 	if c.PlanOf != nil {
 		l.plans = newOwnerCache("PlanOf", c.PlanOf, l.stale)

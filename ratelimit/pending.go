@@ -197,47 +197,65 @@ func (pd *pending) end(status int) {
 			pendingPool.Put(pd)
 		}
 	}()
-	var faults []error
-	back := 0 // the number of charges to refund, which are moved to the front
-	refund := func(i int) {
-		d.Charges[i].Cost = -d.Charges[i].Cost
-		d.Charges[i], d.Charges[back] = d.Charges[back], d.Charges[i]
-		d.charged[i], d.charged[back] = d.charged[back], d.charged[i]
-		back++
-	}
+	var (
+		faults   []error
+		used     [maxCharges]int64
+		refunded [maxCharges]bool
+	)
 	// Deferred, since Count may end this goroutine.
 	defer func() {
-		if d.Charges = d.Charges[:back]; back > 0 {
+		if d.compact() {
 			pd.limiter.refund(pd.request.Context(), d)
 		}
 		if err := errors.Join(faults...); err != nil {
 			pd.limiter.failures.Error(pd.request.Context(), err)
 		}
 	}()
-	// First the refunds that do not depend on Count.
+	// First what does not depend on Count.
 	for i, p := range d.charged {
 		c := &d.Charges[i]
-		if !c.Violated && c.Cost > 0 && (c.Limit.algorithm == AlgorithmConcurrency || pd.refunds(p)) {
-			refund(i)
-		}
+		used[i] = c.Cost + c.overrun
+		refunded[i] = used[i] == 0 || c.Limit.algorithm == AlgorithmConcurrency || pd.refunds(p)
+		c.Overdraw = p.Overrun == OweOverrun
+		c.finish(used[i], !refunded[i])
 	}
-	for i := back; i < len(d.charged); i++ {
-		c, p := &d.Charges[i], d.charged[i]
-		if c.Violated || c.Cost == 0 || p.Count == nil {
+	for i, p := range d.charged {
+		if refunded[i] || d.Charges[i].Violated || p.Count == nil {
 			continue
 		}
 		counts, err := p.counts(status)
 		if err != nil {
 			faults = append(faults, err)
 		}
-		if !counts {
-			refund(i)
-		}
+		d.Charges[i].finish(used[i], counts)
 	}
 }
 
+// finish makes c the change with which its request ends: what it has used is charged, or
+// refunded. What it has only reserved is not charged yet.
+func (c *Charge) finish(used int64, charged bool) {
+	switch {
+	case c.Hold:
+		c.EndHold, c.Cost = true, 0
+		if charged {
+			c.Cost = used
+		}
+	case charged:
+		c.Cost = 0
+	default:
+		c.Cost = -used
+	}
+}
+
+// compact removes the charges that have changed nothing, and those with which a request
+// ends that change nothing. It reports whether there are others.
+func (d *Decision) compact() bool {
+	d.Charges = slices.DeleteFunc(d.Charges, func(c Charge) bool { return c.Violated || c.Cost == 0 && !c.EndHold })
+	return len(d.Charges) > 0
+}
+
 // refund adjusts the charges of d for a request that has ended. If the store fails now,
-// they stay, which errs on the safe side.
+// they stay, which errs on the safe side, but for what is only reserved.
 func (l *Limiter) refund(request context.Context, d *decision) {
 	failed := func(err error) { l.failures.Error(request, fmt.Errorf("ratelimit: refund: %w", err)) }
 	if s, ok := d.store.(*sharedStore); ok {

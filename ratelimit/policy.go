@@ -62,7 +62,13 @@ type Policy struct {
 	// Settle lets the handler change the cost with [Settle]. A request then needs at
 	// least one unit to be left, even if its cost is zero. To keep concurrent requests
 	// within the limit, let Cost reserve the most that one of them may need.
+	//
+	// In a store that several processes share, a cost above zero is only reserved while the
+	// handler runs, and charged when it has returned. If the process dies meanwhile, the
+	// reservation ends within [Config.Lease].
 	Settle bool
+	// Overrun is what happens to the units by which [Settle] exceeds what is left.
+	Overrun Overrun
 	// Unit is what the policy counts, which clients find as the parameter qu of
 	// RateLimit-Policy: for instance "content-bytes", the unit of bodies in bytes. Empty means requests. It
 	// has up to 64 characters of printable ASCII, and must be empty for a [Concurrency]
@@ -104,6 +110,7 @@ func PerPrincipal(quota int, per time.Duration) Policy {
 // A policy is a Policy with everything that can be computed in advance.
 type policy struct {
 	Policy
+	holds     bool               // a cost in the store is reserved until the handler returns
 	limits    *ownerCache[Limit] // of LimitOf
 	varies    bool               // the limit depends on the request
 	item      string             // in RateLimit-Policy, for Limit
@@ -136,6 +143,8 @@ func (p *Policy) validate(c config.Faults[usher.ConfigError]) {
 	for _, plan := range slices.Sorted(maps.Keys(p.Plans)) {
 		limit(fmt.Sprintf("Plans[%q]", plan), p.Plans[plan])
 	}
+	c.If(p.Overrun > OweOverrun, "Overrun", "must be one of the Overruns")
+	c.If(p.Overrun == OweOverrun && !p.Settle, "Overrun", "must be ForgiveOverrun unless Settle is set")
 	if p.Limit.algorithm == AlgorithmConcurrency {
 		c.If(p.Count != nil, "Count", "must be nil for a concurrency limit, which gives every place back")
 		c.If(p.Settle, "Settle", "must be false for a concurrency limit, which gives every place back")
@@ -152,6 +161,9 @@ func (p *Policy) faultsOf(l Limit) []string {
 	always := l.algorithm == AlgorithmUnlimited || l.algorithm == AlgorithmNothing
 	if places != (p.Limit.algorithm == AlgorithmConcurrency) && !always {
 		return []string{"must be a concurrency limit if and only if Policy.Limit is one"}
+	}
+	if p.Overrun == OweOverrun && l.algorithm != AlgorithmTokenBucket && !always {
+		return []string{"must be a token bucket, since Overrun is OweOverrun"}
 	}
 	return nil
 }
@@ -178,6 +190,7 @@ func compile(p Policy, c *Config) *policy {
 		Policy:    p,
 		varies:    p.LimitFor != nil || p.LimitOf != nil || p.Plans != nil,
 		final:     !p.outlives(),
+		holds:     p.Settle && shares(c.Store),
 		violated:  violatedPolicies(p.Name),
 		decisions: newDecisions(c, policyOutcomes, p.Name),
 	}
@@ -214,8 +227,15 @@ func (p *policy) charge(c *Charge, r *http.Request, a *account) (bool, error) {
 	if p.Settle {
 		c.MinRemaining = 1
 	}
-	c.Policy, c.Key, c.Shadow, c.final = p.Name, key, p.Shadow, p.final
+	p.fill(c, key)
+	c.final, c.Hold = p.final, p.holds && c.Cost > 0
 	return c.Limit.algorithm != AlgorithmUnlimited, err
+}
+
+// fill sets what every charge under p has in common, and what an earlier one may have left.
+func (p *policy) fill(c *Charge, key Key) {
+	c.Policy, c.Key, c.Shadow = p.Name, key, p.Shadow
+	c.final, c.Hold, c.EndHold, c.Overdraw, c.overrun = false, false, false, false, 0
 }
 
 // units returns a cost in the range of costs.

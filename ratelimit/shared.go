@@ -34,6 +34,12 @@ type sharedStore struct {
 	frees *guard.Guard
 }
 
+// shares reports whether other processes may use the store of a Limiter.
+func shares(s Store) bool {
+	_, local := s.(*Memory)
+	return s != nil && !local
+}
+
 // maxCalls is how many calls of each kind may run at a time.
 const maxCalls = 128
 
@@ -66,13 +72,14 @@ func (s *sharedStore) next() ID { return ID{Node: s.node, Seq: s.seq.Add(1)} }
 func (s *sharedStore) complete(charges []Charge) {
 	var now time.Time
 	for i := range charges {
-		switch c := &charges[i]; c.Limit.algorithm {
-		case AlgorithmCalendarWindow:
+		c := &charges[i]
+		if c.Limit.algorithm == AlgorithmCalendarWindow {
 			if now.IsZero() {
 				now = time.Now()
 			}
 			c.Windows = c.Limit.windows(now)
-		case AlgorithmConcurrency:
+		}
+		if c.leased() {
 			c.Lease = s.leases.lease
 		}
 	}
@@ -116,7 +123,7 @@ func (s *sharedStore) takeAlone(ctx context.Context, d *Decision, deadline time.
 	own.share(d, 0, 1)
 	for i := range d.Charges {
 		c := &d.Charges[i]
-		if d.Admitted && !d.Peek && !c.Violated && c.Cost > 0 && c.Limit.algorithm == AlgorithmConcurrency {
+		if d.Admitted && !d.Peek && !c.Violated && c.Cost > 0 && c.leased() {
 			s.leases.begin(ctx, c, began)
 		}
 	}
@@ -139,7 +146,7 @@ func (s *sharedStore) call(ctx context.Context, d *Decision, n int, deadline tim
 			err = errUndecided
 		}
 		if err != nil {
-			s.free(own)
+			s.undo(own)
 		}
 		return struct{}{}, err
 	}, func(_ struct{}, err error) {
@@ -164,15 +171,14 @@ func violated(charges []Charge) bool {
 
 // refund refunds what was charged too late: its request was decided without the store.
 func (s *sharedStore) refund(late *Decision) {
-	late.Charges = slices.DeleteFunc(late.Charges, func(c Charge) bool { return c.Violated || c.Cost == 0 })
-	if len(late.Charges) == 0 {
-		return
-	}
 	for i := range late.Charges {
 		c := &late.Charges[i]
-		c.Cost, c.TakenBy = -c.Cost, late.ID
+		c.TakenBy = late.ID
+		c.finish(c.Cost, false)
 	}
-	_ = s.Adjust(context.Background(), late)
+	if late.compact() {
+		_ = s.Adjust(context.Background(), late)
+	}
 }
 
 // The pauses between attempts to free places: while the store is unavailable, and after an
@@ -182,22 +188,37 @@ const (
 	freeAgain = time.Second
 )
 
-// free frees, in the background, the places that a failed call of Take or Adjust may have
-// left in use: a server may execute a call whose caller has given up. Otherwise no request
-// could take these places until their leases end. This is safe, because only the places of
-// this one decision are freed. If there are none, free tries once more, because the server
-// may execute the failed call later than the one that frees.
-func (s *sharedStore) free(failed *Decision) {
+// undo frees the places that a failed call of Take may have left in use, and what it may
+// have reserved.
+func (s *sharedStore) undo(failed *Decision) {
 	var charges []Charge
 	for _, c := range failed.Charges {
-		if c.Limit.algorithm != AlgorithmConcurrency || c.Cost == 0 {
-			continue
+		if c.leased() && c.Cost > 0 {
+			c.TakenBy = failed.ID
+			c.finish(c.Cost, false)
+			charges = append(charges, c)
 		}
-		if c.Cost > 0 { // a call of Take
-			c.Cost, c.TakenBy = -c.Cost, failed.ID
-		}
-		charges = append(charges, c)
 	}
+	s.free(charges)
+}
+
+// redo frees the places that a failed call of Adjust may have left in use.
+func (s *sharedStore) redo(failed *Decision) {
+	var charges []Charge
+	for _, c := range failed.Charges {
+		if c.Limit.algorithm == AlgorithmConcurrency && c.Cost != 0 {
+			charges = append(charges, c)
+		}
+	}
+	s.free(charges)
+}
+
+// free frees places and reservations in the background, after a call has failed: a server
+// may execute a call whose caller has given up. Otherwise no request could take them until
+// their leases end. This is safe, because they belong to one decision. If there are none,
+// free tries once more, because the server may execute the failed call later than the one
+// that frees.
+func (s *sharedStore) free(charges []Charge) {
 	if len(charges) == 0 {
 		return
 	}
@@ -209,11 +230,15 @@ func (s *sharedStore) free(failed *Decision) {
 	}()
 }
 
-// tryFree frees places, and tries again while the store is unavailable and may remember the
-// ID of the call. It reports whether some places were missing.
+// tryFree frees places, and reports whether some were missing.
 func (s *sharedStore) tryFree(charges []Charge) (missing bool) {
 	d := &Decision{ID: s.next(), Charges: slices.Clone(charges)}
-	err := s.frees.Do(context.Background(), func(ctx context.Context) error {
+	return s.repeat(d) == nil && slices.ContainsFunc(d.Charges, func(c Charge) bool { return c.Moved == 0 })
+}
+
+// repeat calls Adjust until the store is available, or may have forgotten the ID of d.
+func (s *sharedStore) repeat(d *Decision) error {
+	return s.frees.Do(context.Background(), func(ctx context.Context) error {
 		for {
 			err := s.store.Adjust(ctx, d)
 			if !errors.Is(err, usher.ErrUnavailable) {
@@ -226,7 +251,6 @@ func (s *sharedStore) tryFree(charges []Charge) (missing bool) {
 			}
 		}
 	})
-	return err == nil && slices.ContainsFunc(d.Charges, func(c Charge) bool { return c.Moved == 0 })
 }
 
 // Adjust changes charges within the timeout, during an outage too.
@@ -247,7 +271,7 @@ func (s *sharedStore) adjust(ctx context.Context, own *Decision) error {
 		err := attempt(ctx, s.store.Adjust, own)
 		switch {
 		case err != nil:
-			s.free(own)
+			s.redo(own)
 		case slices.ContainsFunc(own.Charges, func(c Charge) bool { return c.final }):
 			// A refund that is an exception, for instance after a timeout.
 			s.denials.forget()
@@ -258,11 +282,24 @@ func (s *sharedStore) adjust(ctx context.Context, own *Decision) error {
 
 // finish changes the charges of a request that has ended, in the background: the response
 // does not wait for the store. Later decisions on the same keys do. It first stops the
-// renewal of places. The caller may use d again.
+// renewal of leases. The caller may use d again.
+//
+// What the request has reserved is charged here for the first time, so that call is repeated
+// for as long as that is safe.
 func (s *sharedStore) finish(d *Decision, failed func(error)) {
 	for i := range d.Charges {
 		s.leases.end(&d.Charges[i])
 	}
 	own := s.prepare(d)
-	s.adjustments.run(own.Charges, func() error { return s.adjust(context.Background(), own) }, failed)
+	var again *Decision // with memory of its own, since the first call may go on
+	if slices.ContainsFunc(own.Charges, func(c Charge) bool { return c.EndHold && c.Cost > 0 }) {
+		again = &Decision{ID: own.ID, Charges: slices.Clone(own.Charges)}
+	}
+	began := time.Now()
+	s.adjustments.run(own.Charges, func() error { return s.adjust(context.Background(), own) }, func(err error) {
+		if again != nil && errors.Is(err, usher.ErrUnavailable) && time.Since(began) < repeatable/2 {
+			_ = s.repeat(again)
+		}
+		failed(err)
+	})
 }

@@ -212,13 +212,14 @@ type Charge struct {
 	// refunded. It is between 0 and Cost. Callers must not refund units that did not fit.
 	Moved int64
 
-	final bool         // set by a Limiter if the policy refunds nothing
-	place *leasedPlace // set by a Limiter while it renews the place
-	table *table       // set by a Memory, as are the fields below
-	entry *entry
-	shard int
-	hash  uint64
-	wall  int64 // for a calendar: the present time, in nanoseconds since 1970
+	final   bool         // set by a Limiter if the policy refunds nothing
+	place   *leasedPlace // set by a Limiter while it renews the place
+	overrun int64        // set by Settle: how much of the cost exceeds what was left
+	table   *table       // set by a Memory, as are the fields below
+	entry   *entry
+	shard   int
+	hash    uint64
+	wall    int64 // for a calendar: the present time, in nanoseconds since 1970
 }
 
 // A Place identifies what a decision has charged under a [Concurrency] limit, or what it
