@@ -3,10 +3,14 @@ package ratelimit_test
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,9 +26,25 @@ var budgets = map[string]ratelimit.Limit{
 	"calendar window": ratelimit.CalendarWindow(100, ratelimit.Year),
 }
 
+// inStores returns each limit with each of the stores.
+func inStores(limits map[string]ratelimit.Limit) map[string]storedLimit {
+	all := make(map[string]storedLimit)
+	for name, l := range limits {
+		for where, store := range stores {
+			all[name+", "+where] = storedLimit{l, store}
+		}
+	}
+	return all
+}
+
+type storedLimit struct {
+	ratelimit.Limit
+	store func() ratelimit.Store
+}
+
 // budget returns a handler that reserves, settles and responds as the header fields of a
 // request ask.
-func budget(t testing.TB, l ratelimit.Limit) http.Handler {
+func budget(t testing.TB, store ratelimit.Store, l ratelimit.Limit) http.Handler {
 	t.Helper()
 	number := func(r *http.Request, name string) int {
 		n, _ := strconv.Atoi(r.Header.Get(name))
@@ -34,7 +54,8 @@ func budget(t testing.TB, l ratelimit.Limit) http.Handler {
 	p.Settle = true
 	p.Cost = func(r *http.Request) int { return number(r, "Reserve") }
 	p.Count = func(status int) bool { return status < 500 }
-	return limiterOf(t, p).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	limiter := newLimiter(t, ratelimit.Config{Policies: []ratelimit.Policy{p}, Store: store})
+	return limiter.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		for cost := range strings.FieldsSeq(r.Header.Get("Settle")) {
 			n, _ := strconv.Atoi(cost)
 			if err := ratelimit.Settle(r.Context(), "units", n); err != nil && !errors.Is(err, ratelimit.ErrExhausted) {
@@ -58,7 +79,7 @@ func left(t testing.TB, h http.Header) int {
 }
 
 func TestABudgetRefundsOnlyWhatWasTakenOverASocket(t *testing.T) {
-	for name, l := range budgets {
+	for name, l := range inStores(budgets) {
 		for _, c := range []struct {
 			name   string
 			settle string
@@ -71,7 +92,7 @@ func TestABudgetRefundsOnlyWhatWasTakenOverASocket(t *testing.T) {
 			{"one that keeps it", "100", "200", 0},
 		} {
 			t.Run(name+", "+c.name, func(t *testing.T) {
-				s := httptest.NewServer(budget(t, l))
+				s := httptest.NewServer(budget(t, l.store(), l.Limit))
 				defer s.Close()
 				get(t, s.URL, "Reserve", "60")
 				get(t, s.URL, "Reserve", "10", "Settle", c.settle, "Status", c.status)
@@ -85,9 +106,9 @@ func TestABudgetRefundsOnlyWhatWasTakenOverASocket(t *testing.T) {
 }
 
 func TestABudgetCannotBeSpentManyTimes(t *testing.T) {
-	for name, l := range budgets {
+	for name, l := range inStores(budgets) {
 		t.Run(name, func(t *testing.T) {
-			h := budget(t, l)
+			h := budget(t, l.store(), l.Limit)
 			kept := 0
 			for range 100 {
 				if do(h, set("Reserve", "60")).Code == http.StatusOK {
@@ -108,9 +129,9 @@ func set(name, value string) func(*http.Request) {
 
 // What is charged only at the end still meets the limit, and the handler learns when.
 func TestAReservationOfNothingNeedsSomethingToBeLeft(t *testing.T) {
-	for name, l := range budgets {
+	for name, l := range inStores(budgets) {
 		t.Run(name, func(t *testing.T) {
-			h := budget(t, l)
+			h := budget(t, l.store(), l.Limit)
 			for i := range 2 {
 				if code := do(h, set("Reserve", "0"), set("Settle", "50")).Code; code != http.StatusOK {
 					t.Fatalf("request %d: status %d", i+1, code)
@@ -125,13 +146,14 @@ func TestAReservationOfNothingNeedsSomethingToBeLeft(t *testing.T) {
 }
 
 func TestAStreamLearnsWhenItsBudgetIsOver(t *testing.T) {
-	for name, l := range budgets {
+	for name, l := range inStores(budgets) {
 		t.Run(name, func(t *testing.T) {
-			p := forAll("units", l)
+			p := forAll("units", l.Limit)
 			p.Settle, p.Message = true, "Budget used up."
 			p.Cost = func(*http.Request) int { return 0 }
 			chunks := 0
-			s := httptest.NewServer(limiterOf(t, p).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			limiter := newLimiter(t, ratelimit.Config{Policies: []ratelimit.Policy{p}, Store: l.store()})
+			s := httptest.NewServer(limiter.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				for chunks = 1; ; chunks++ {
 					err := ratelimit.Settle(r.Context(), "units", 30*chunks)
 					if err == nil {
@@ -214,6 +236,100 @@ func TestSettleFailsWhereNothingWasCharged(t *testing.T) {
 	} {
 		if !errors.Is(err, ratelimit.ErrNotSettled) {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// However many requests run at a time, they use no more than the budget: those that reserve
+// the most that they may need, and those that end when Settle reports that it is over.
+func TestConcurrentRequestsNeverOverspend(t *testing.T) {
+	const budget, clients, requests, reserve = 100_000, 64, 20, 4000
+	limits := map[string]ratelimit.Limit{
+		"token bucket":    ratelimit.TokenBucket(budget, 10_000*time.Hour, budget),
+		"rolling window":  ratelimit.RollingWindow(budget, 24*time.Hour),
+		"calendar window": ratelimit.CalendarWindow(budget, ratelimit.Year),
+	}
+	for name, l := range inStores(limits) {
+		for use, most := range map[string]int{"at most what they reserve": reserve, "more than they reserve": 2 * reserve} {
+			t.Run(name+", "+use, func(t *testing.T) {
+				for range 10 {
+					var spent atomic.Int64
+					p := forAll("units", l.Limit)
+					p.Settle, p.Cost = true, func(*http.Request) int { return reserve }
+					store := l.store()
+					limiter := newLimiter(t, ratelimit.Config{
+						Policies: []ratelimit.Policy{p}, Store: store, StoreTimeout: time.Minute, OnStoreFailure: ratelimit.FailClosed,
+					})
+					h := limiter.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+						cost := 1 + rand.IntN(most)
+						for used := 0; used < cost; {
+							used = min(used+reserve/2, cost)
+							runtime.Gosched()
+							err := ratelimit.Settle(r.Context(), "units", max(used, reserve))
+							if over, ok := errors.AsType[*ratelimit.ExhaustedError](err); ok {
+								spent.Add(int64(used) - over.Shortfall)
+								return
+							} else if err != nil {
+								t.Error(err)
+							}
+						}
+						if err := ratelimit.Settle(r.Context(), "units", cost); err != nil {
+							t.Error(err)
+						}
+						spent.Add(int64(cost))
+					}))
+					var running sync.WaitGroup
+					for range clients {
+						running.Go(func() { codes(requests, h) })
+					}
+					running.Wait()
+					shutDown(t, limiter)
+					if n := spent.Load(); n > budget || n < budget-2*reserve {
+						t.Errorf("%d units of %d were used", n, budget)
+					}
+					charges := []ratelimit.Charge{{Policy: "units", Limit: l.Limit}}
+					if _, err := take(t.Context(), store, charges); err != nil || charges[0].Remaining != budget-spent.Load() {
+						t.Errorf("%d left after %d were used (%v)", charges[0].Remaining, spent.Load(), err)
+					}
+				}
+			})
+		}
+	}
+}
+
+// Settle may be called from several goroutines. The last call counts.
+func TestSettleFromSeveralGoroutines(t *testing.T) {
+	for name, l := range inStores(budgets) {
+		for _, reserve := range []int{0, 40} {
+			t.Run(fmt.Sprintf("%s, %d reserved", name, reserve), func(t *testing.T) {
+				p := forAll("units", l.Limit)
+				p.Settle, p.Cost = true, func(*http.Request) int { return reserve }
+				store := l.store()
+				limiter := newLimiter(t, ratelimit.Config{
+					Policies: []ratelimit.Policy{p}, Store: store, StoreTimeout: time.Minute, OnStoreFailure: ratelimit.FailClosed,
+				})
+				do(limiter.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+					var workers sync.WaitGroup
+					for range 8 {
+						workers.Go(func() {
+							for range 25 {
+								if err := ratelimit.Settle(r.Context(), "units", rand.IntN(150)); err != nil && !errors.Is(err, ratelimit.ErrExhausted) {
+									t.Error(err)
+								}
+							}
+						})
+					}
+					workers.Wait()
+					if err := ratelimit.Settle(r.Context(), "units", 30); err != nil {
+						t.Error(err)
+					}
+				})))
+				shutDown(t, limiter)
+				charges := []ratelimit.Charge{{Policy: "units", Limit: l.Limit}}
+				if _, err := take(t.Context(), store, charges); err != nil || charges[0].Remaining != 70 {
+					t.Errorf("%d left, want 70 (%v)", charges[0].Remaining, err)
+				}
+			})
 		}
 	}
 }

@@ -2,6 +2,7 @@ package ratelimit_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -197,6 +198,41 @@ func ExampleSettle() {
 	// Output:
 	// "tokens";r=95904
 	// "tokens";r=94670
+}
+
+// A stream ends when its budget does. Its status has been sent by then, so an event says why
+// it ends. Before its first byte, usher.Fail responds to the error with 429.
+func ExampleSettle_stream() {
+	limiter, _ := ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{{
+		Name:   "tokens",
+		Key:    ratelimit.ByOwner(),
+		Limit:  ratelimit.CalendarWindow(70, ratelimit.Month),
+		Cost:   func(*http.Request) int { return 0 }, // needs something to be left
+		Settle: true,
+	}}})
+	chat := limiter.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		for i, word := range []string{"to", "be", "or", "not"} {
+			used := 20 * (i + 1)
+			if err := ratelimit.Settle(r.Context(), "tokens", used); errors.Is(err, ratelimit.ErrExhausted) {
+				fmt.Fprint(w, "event: error\ndata: rate_limited\n\n")
+				return
+			}
+			fmt.Fprintf(w, "data: %s\n\n", word)
+		}
+	}))
+	w := httptest.NewRecorder()
+	chat.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/chat", nil))
+	fmt.Print(w.Body)
+	// Output:
+	// data: to
+	//
+	// data: be
+	//
+	// data: or
+	//
+	// event: error
+	// data: rate_limited
 }
 
 // A timedStore measures how long decisions take. It embeds the store, and so passes all

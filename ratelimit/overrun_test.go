@@ -46,12 +46,6 @@ func (c *spender) spend(reserve int, use ...int) *httptest.ResponseRecorder {
 	return do(c.handler)
 }
 
-// left returns how many units are left.
-func (c *spender) left(t testing.TB) int {
-	t.Helper()
-	return left(t, c.spend(0).Header())
-}
-
 // Requests of 900 units on 1,000 a minute use what the bucket earns, and no more, however
 // often the client tries.
 func TestAnOverrunThatIsPendingHoldsTheRate(t *testing.T) {

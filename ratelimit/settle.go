@@ -56,8 +56,9 @@ func (e *ExhaustedError) Unwrap() []error { return []error{ErrExhausted, e.refus
 // Settle sets what the request of ctx costs under a policy, once the handler has
 // determined it. A lower cost than was charged refunds units, and a higher one charges
 // more, as far as the key has any left. A cost of zero refunds everything. Settle may be
-// called more than once and from any goroutine until the handler has returned. Units of a
-// window that has ended are not refunded.
+// called more than once and from any goroutine until the handler has returned; calls take
+// effect one after another, and the last one counts. Units of a window that has ended are
+// not refunded.
 //
 // If less than the cost was left, Settle charges what was left, and the rest as
 // [Policy.Overrun] says. It returns an [*ExhaustedError] under either Overrun, so that the
