@@ -15,7 +15,7 @@ import (
 )
 
 // limits is the store of rate limits. Its calls are implemented in
-// migrations/0004_decisions.sql; each is one statement.
+// migrations/0010_holds.sql; each is one statement.
 type limits struct {
 	store
 	pg *Postgres
@@ -27,20 +27,16 @@ func newLimits(p *Postgres) *limits {
 	// The casts fix the types, even where the pool sends texts.
 	const charges = "$1::bigint, $2::bigint, $3::bigint, $4::text[], $5::bytea[], " +
 		"$6::smallint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::text[], $11::bigint[], "
-	table := p.function("limits")
 	return &limits{
 		store: newStore(p.open), pg: p,
-		take: "SELECT admitted, called_at, violated, remaining, resets, waits FROM " + p.function("take_v1") +
-			"(" + charges + "$12::bigint[], $13::boolean[], $14::bigint[], $15::bigint[], $16::bigint[])",
-		adjust: "SELECT " + p.function("adjust_v1") +
-			"(" + charges + "$12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[])",
-		renew: "SELECT lost FROM " + p.function("renew_places_v1") +
+		take: "SELECT admitted, called_at, violated, remaining, resets, waits FROM " + p.function("take_v2") +
+			"(" + charges + "$12::bigint[], $13::boolean[], $14::bigint[], $15::bigint[], $16::bigint[], $17::boolean[], $18::boolean)",
+		adjust: "SELECT " + p.function("adjust_v2") +
+			"(" + charges + "$12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[], " +
+			"$17::boolean[], $18::boolean[], $19::boolean[])",
+		renew: "SELECT lost FROM " + p.function("renew_places_v2") +
 			"($1::bigint, $2::text[], $3::bytea[], $4::bigint[], $5::bigint[], $6::bigint) AS lost",
-		// Rows are locked in the order in which decisions lock them.
-		reset: "WITH counters AS (SELECT l.policy, l.key FROM " + table + " AS l" +
-			" JOIN unnest($1::text[], $2::bytea[]) AS c(policy, key) ON l.policy = c.policy COLLATE \"C\" AND l.key = c.key" +
-			" ORDER BY l.policy, l.key FOR UPDATE OF l) UPDATE " + table + " AS l SET usages = '{}'" +
-			" FROM counters AS c WHERE l.policy = c.policy AND l.key = c.key",
+		reset: "SELECT " + p.function("reset_limits_v1") + "($1::text[], $2::bytea[])",
 	}
 }
 
@@ -128,12 +124,10 @@ func (s *limits) Take(ctx context.Context, d *ratelimit.Decision) error {
 	n := len(c.order)
 	var minima, leases []int64
 	columns(n, &minima, &leases)
-	shadows := make([]bool, n)
+	shadows, holds := make([]bool, n), make([]bool, n)
 	for i, x := range c.order {
 		minima[i], shadows[i], leases[i] = min(x.MinRemaining, maxCost), x.Shadow, x.Lease.Microseconds()
-		if d.Peek {
-			minima[i], c.costs[i] = max(minima[i], c.costs[i]), 0
-		}
+		holds[i] = x.Hold
 	}
 	var admitted bool
 	var at int64
@@ -142,7 +136,7 @@ func (s *limits) Take(ctx context.Context, d *ratelimit.Decision) error {
 	err = s.call(ctx, "take", func(ctx context.Context) error {
 		return s.pg.pool.QueryRow(ctx, s.take, int64(d.ID.Node), int64(d.ID.Seq), s.pg.now(),
 			c.policies, c.keys, c.algorithms, c.quotas, c.bursts, c.periods, c.zones,
-			c.costs, minima, shadows, c.ends, c.nextEnds, leases).
+			c.costs, minima, shadows, c.ends, c.nextEnds, leases, holds, d.Peek).
 			Scan(&admitted, &at, &violated, &remaining, &resets, &waits)
 	})
 	switch {
@@ -173,13 +167,16 @@ func (s *limits) Adjust(ctx context.Context, d *ratelimit.Decision) error {
 	}
 	var nodes, seqs, at, moved []int64
 	columns(len(c.order), &nodes, &seqs, &at)
+	n := len(c.order)
+	overdraws, holds, ends := make([]bool, n), make([]bool, n), make([]bool, n)
 	for i, x := range c.order {
 		nodes[i], seqs[i], at[i] = int64(x.TakenBy.Node), int64(x.TakenBy.Seq), x.TakenAt
+		overdraws[i], holds[i], ends[i] = x.Overdraw, x.Hold, x.EndHold
 	}
 	err = s.call(ctx, "adjust", func(ctx context.Context) error {
 		return s.pg.pool.QueryRow(ctx, s.adjust, int64(d.ID.Node), int64(d.ID.Seq), s.pg.now(),
 			c.policies, c.keys, c.algorithms, c.quotas, c.bursts, c.periods, c.zones,
-			c.costs, nodes, seqs, at, c.ends, c.nextEnds).
+			c.costs, nodes, seqs, at, c.ends, c.nextEnds, overdraws, holds, ends).
 			Scan(&moved)
 	})
 	switch {

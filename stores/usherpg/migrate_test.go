@@ -100,8 +100,8 @@ func TestProgramsMayMigrateAtTheSameTime(t *testing.T) {
 	if err := p.Check(t.Context()); err != nil {
 		t.Errorf("Check: %v", err)
 	}
-	if n := count(t, c.Pool, "SELECT count(*) FROM usher.versions"); n != 9 {
-		t.Errorf("%d versions are recorded, want 9", n)
+	if n := count(t, c.Pool, "SELECT count(*) FROM usher.versions"); n != 10 {
+		t.Errorf("%d versions are recorded, want 10", n)
 	}
 }
 
@@ -147,7 +147,7 @@ func TestObjectsOfOthersAreNotUsed(t *testing.T) {
 	for _, sql := range []string{
 		"CREATE TEMP TABLE limits (policy text, key bytea, usages usher.usage[], expires bigint)",
 		"CREATE SCHEMA other", "CREATE TABLE other.limits (LIKE usher.limits)", "SET search_path TO other, public",
-		`SELECT * FROM usher.take_v1(1, 1, NULL, '{p}', '{k}', '{1}'::smallint[], '{1}', '{1}', '{1000000}', '{""}', '{1}', '{0}', '{f}', '{0}', '{0}', '{0}')`,
+		`SELECT * FROM usher.take_v2(1, 1, NULL, '{p}', '{k}', '{1}'::smallint[], '{1}', '{1}', '{1000000}', '{""}', '{1}', '{0}', '{f}', '{0}', '{0}', '{0}', '{f}', false)`,
 	} {
 		if _, err := conn.Exec(t.Context(), sql); err != nil {
 			t.Fatalf("%s: %v", sql, err)
@@ -174,13 +174,13 @@ func TestASchemaOfANewerVersion(t *testing.T) {
 		serves int
 		want   error
 	}{
-		{"that serves this one is used", 9, nil},
-		{"that does not is refused", 10, usher.ErrSchema},
+		{"that serves this one is used", 10, nil},
+		{"that does not is refused", 11, usher.ErrSchema},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, pool := migrated(t)
 			p := open(t, pool)
-			exec(t, pool, fmt.Sprintf("INSERT INTO usher.versions (version, serves) VALUES (11, %d)", c.serves))
+			exec(t, pool, fmt.Sprintf("INSERT INTO usher.versions (version, serves) VALUES (12, %d)", c.serves))
 			err := usherpg.Migrate(t.Context(), usherpg.Config{Pool: pool})
 			if c.want == nil {
 				if err != nil {

@@ -92,3 +92,13 @@ func TestDecisions(t *testing.T) {
 		return p.Limits(), func(t time.Time) { now = t }
 	})
 }
+
+func TestTheClockOfTheServerMayGoBack(t *testing.T) {
+	_, pool := migrated(t)
+	ratelimittest.TestClock(t, func(t testing.TB) (ratelimit.Store, func(time.Time)) {
+		p := open(t, pool)
+		now := time.Now()
+		usherpg.SetClock(p, func() time.Time { return now })
+		return p.Limits(), func(t time.Time) { now = t }
+	})
+}
