@@ -15,20 +15,22 @@ local KIND, FIELDS = 2, 6
 
 -- Changes what is charged or held in an entry, and returns how many units it has moved.
 local function move(e, now, how, by, cost)
-  local u, holds = e[1], e.holds or noPlaces()
+  local u, holds = e[1], e.holds
   local taken, verb, overdraw = tonumber(how), '', false
   if not taken then
     taken, verb, overdraw = string.match(how, '^(%-?%d*)([he]?)(o?)$')
     taken, overdraw = tonumber(taken) or now, overdraw == 'o'
   end
   if verb == 'e' then
-    settle(holds, 0, by, -holds.used)
+    if holds then
+      part.places.adjust(holds, 0, by, -holds.used)
+    end
     cost = math.max(cost, 0)
   end
-  if verb == 'h' or holds.used > 0 and not overdraw then
+  if verb == 'h' or holds and not overdraw then
     local _, left = algorithms[u.kind].check(u, now, 0)
     if verb == 'h' then
-      return settle(holds, left, by, cost)
+      return holds and part.places.adjust(holds, left, by, cost) or 0
     end
     cost = math.min(cost, math.max(left - holds.used, 0))
   end
@@ -54,11 +56,11 @@ for i = 1, n do
 
   local quota = tonumber(string.match(text, '^p (%d+)$'))
   if quota then
-    c.places, fault = seats(KEYS[i], i, now)
+    c.places, fault = part.places.read(KEYS[i], i, now)
     if fault then
       return fault
     end
-    results[i + 1] = settle(c.places, quota, by, cost)
+    results[i + 1] = part.places.adjust(c.places, quota, by, cost)
   else
     c.value, fault = get(KEYS[i], i)
     if fault then
@@ -76,7 +78,7 @@ end
 remember(KEYS[n + 1], results)
 for i, c in ipairs(charges) do
   if c.places then
-    seat(c.places, now, ARGV[1])
+    part.places.write(c.places, now, ARGV[1])
   else
     keep(KEYS[i], c.value, packEntry(c.entry), over(c.entry), now, ARGV[1])
   end

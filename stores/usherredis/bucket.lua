@@ -95,7 +95,7 @@ function make.b()
   end
 
   function bucket.take(u, now, cost)
-    if cost > 0 then
+    if u.moved and cost > 0 then
       u.moved = nil -- it fits, so at most the burst is missing
     end
     move(u, now, cost)
@@ -136,22 +136,23 @@ function make.b()
   end
 
   function bucket.unpack(u, list, now)
-    u.full, u.part, u.moved = list[3], list[4], list[5]
-    if not (whole(u.full) and whole(u.part) and u.part < u.quota)
-      or u.moved and not (whole(u.moved) and u.moved <= u.full) then
+    u.full, u.part = list[3], list[4]
+    if not (whole(u.full) and whole(u.part) and u.part < u.quota) then
       return false
     end
     -- If the clock was set back, no more is missing than the burst, or than the last adjustment
     -- has left.
-    local sw, sp
-    if u.moved then
-      sw, sp = u.full - u.moved, u.part
-    else
+    local sw, sp, moved = nil, u.part, list[5]
+    if not moved then
       sw, sp = span(u, u.burst)
+    elseif whole(moved) and moved <= u.full then
+      sw, u.moved = u.full - moved, moved
+    else
+      return false
     end
     if u.full > now + sw then
       u.full, u.part, u.changed = now + sw, sp, true
-      u.moved = u.moved and now
+      u.moved = moved and now
     end
     return true
   end

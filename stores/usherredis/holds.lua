@@ -4,14 +4,7 @@
 -- {2, holds, usage, ...}. The holds are packed as places are.
 local WITHOUT_HOLDS, WITH_HOLDS = 1, 2
 
--- Reports whether a list can be that of a key, and returns the units that it holds, or nil.
+-- Returns the units that a list holds, or nil if it holds none.
 local function unpackHolds(list)
-  if not list then
-    return false
-  end
-  if list[1] ~= WITH_HOLDS then
-    return list[1] == WITHOUT_HOLDS
-  end
-  local holds = unpackPlaces(list[2])
-  return holds ~= nil, holds
+  return list and list[1] == WITH_HOLDS and part.places.unpack(list[2]) or nil
 end

@@ -17,40 +17,46 @@ local function debt(u, now)
   return algorithms[u.kind].debt(u, now)
 end
 
--- Returns the entry in a stored value, or nil if the value cannot be an entry.
-local function unpackEntry(value, now)
+-- Returns the entry in a stored value, or nil if the value cannot be an entry. The usage
+-- under the limit of u is u.
+local function unpackEntry(value, u, now)
   local list = decode(value)
-  local ok, e = nil, {}
-  ok, e.holds = unpackHolds(list)
-  if not ok then
-    return nil
-  end
-  local first = e.holds and 3 or 2
-  if #list > first + MOST_OTHERS or not e.holds and #list < first then
-    return nil
-  end
-  for i = first, #list do
-    local stored = list[i]
-    local u = type(stored) == 'table' and type(stored[1]) == 'string' and limit(stored[1])
-    if not u or not whole(stored[2]) or not algorithms[u.kind].unpack(u, stored, now) then
+  local e, holds = {}, 0
+  if not list or list[1] ~= WITHOUT_HOLDS then
+    e.holds, holds = unpackHolds(list), 1
+    if not e.holds then
       return nil
     end
-    u.missed = stored[2]
-    table.insert(e, u)
+    part.places.free(e.holds, now)
   end
-  if e.holds then
-    free(e.holds, now)
+  local n = #list - 1 - holds
+  if n > MOST_OTHERS + 1 or n + holds < 1 then
+    return nil
+  end
+  for i = 1, n do
+    local stored, known = list[i + 1 + holds], u
+    if type(stored) ~= 'table' or type(stored[1]) ~= 'string' then
+      return nil
+    end
+    if not u or stored[1] ~= u.text then
+      known = limit(stored[1])
+    end
+    if not known or not whole(stored[2]) or not algorithms[known.kind].unpack(known, stored, now) then
+      return nil
+    end
+    known.missed = stored[2]
+    e[i] = known
   end
   return e
 end
 
 local function packEntry(e)
-  local list = { WITHOUT_HOLDS }
+  local list, n = { WITHOUT_HOLDS }, 1
   if e.holds and e.holds.used > 0 then
-    list = { WITH_HOLDS, packPlaces(e.holds) }
+    list, n = { WITH_HOLDS, part.places.pack(e.holds) }, 2
   end
-  for _, u in ipairs(e) do
-    list[#list + 1] = { u.text, u.missed, algorithms[u.kind].pack(u) }
+  for i, u in ipairs(e) do
+    list[n + i] = { u.text, u.missed, algorithms[u.kind].pack(u) }
   end
   return cmsgpack.pack(list)
 end
@@ -76,10 +82,10 @@ end
 -- the debts under all the others, one of which may be dropped.
 local function change(e, u, now)
   for i, known in ipairs(e) do
-    if known.text == u.text then
-      known.windows = u.windows
-      e[1], e[i] = known, e[1]
-      e.changed = i > 1
+    if known == u then
+      if i > 1 then
+        e[1], e[i], e.changed = known, e[1], true
+      end
       return
     end
   end
@@ -144,7 +150,7 @@ local function apart(e, u, now)
     return false
   end
   for _, known in ipairs(e) do
-    if known.text == u.text then
+    if known == u then
       return now >= known.ends
     end
   end
@@ -156,7 +162,7 @@ end
 local function enter(i, value, text, windows, now)
   local e, u = {}, limit(text)
   if value then
-    e = unpackEntry(value, now)
+    e = unpackEntry(value, u, now)
   end
   if not e then
     return nil, redis.error_reply('CORRUPT ' .. i)
@@ -164,7 +170,9 @@ local function enter(i, value, text, windows, now)
   if not u then
     return nil, redis.error_reply('LIMIT ' .. i)
   end
-  u.windows = windows
+  if windows then
+    u.windows = windows
+  end
   if apart(e, u, now) then
     return nil, redis.error_reply('APART ' .. i)
   end

@@ -19,10 +19,10 @@ end
 
 -- In both cases nothing grows, so this script may run when the memory is full.
 local function renewPlaces(key, decisions)
-  local p = seats(key, 0, now)
-  local found = p and renew(p, decisions, ends) or {}
+  local p = part.places.read(key, 0, now)
+  local found = p and part.places.renew(p, decisions, ends) or {}
   if next(found) then
-    seat(p, now, ARGV[1])
+    part.places.write(p, now, ARGV[1])
   end
   return found
 end
@@ -30,14 +30,14 @@ end
 local function renewHolds(key, decisions)
   local value = get(key, 0)
   local list = value and decode(value)
-  local _, holds = unpackHolds(list)
+  local holds = unpackHolds(list)
   if not holds then
     return {}
   end
-  free(holds, now)
-  local found = renew(holds, decisions, ends)
+  part.places.free(holds, now)
+  local found = part.places.renew(holds, decisions, ends)
   if next(found) then
-    list[2] = packPlaces(holds)
+    list[2] = part.places.pack(holds)
     redis.call('SET', key, cmsgpack.pack(list), 'KEEPTTL')
     redis.call('PEXPIRE', key, lifetime(ends - now), 'GT')
   end

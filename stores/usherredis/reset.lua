@@ -9,13 +9,13 @@ for _, key in ipairs(KEYS) do
     return fault
   end
   local list = value and decode(value)
-  local _, holds = unpackHolds(list)
+  local holds = unpackHolds(list)
   if holds then
-    free(holds, now)
+    part.places.free(holds, now)
   end
   if holds and holds.used > 0 then
     -- Nothing grows, so this script may run when the memory is full.
-    keep(key, value, cmsgpack.pack({ WITH_HOLDS, packPlaces(holds) }), holds.last, now, ARGV[1])
+    keep(key, value, cmsgpack.pack({ WITH_HOLDS, part.places.pack(holds) }), holds.last, now, ARGV[1])
   elseif value or fault then
     redis.call('DEL', key)
   end

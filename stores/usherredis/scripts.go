@@ -11,6 +11,8 @@ import (
 var (
 	//go:embed base.lua
 	baseLua string
+	//go:embed parts.lua
+	partsLua string
 	//go:embed call.lua
 	callLua string
 	//go:embed places.lua
@@ -49,10 +51,10 @@ var (
 const evenIfFull = "#!lua flags=allow-oom"
 
 var (
-	takeScript   = script(baseLua, callLua, placesLua, holdsLua, usageLua, bucketLua, rollingLua, calendarLua, keyLua, takeLua)
-	adjustScript = script(baseLua, callLua, placesLua, holdsLua, usageLua, bucketLua, rollingLua, calendarLua, keyLua, adjustLua)
-	renewScript  = script(evenIfFull, baseLua, callLua, placesLua, holdsLua, renewLua)
-	resetScript  = script(evenIfFull, baseLua, callLua, placesLua, holdsLua, resetLua)
+	takeScript   = script(baseLua, partsLua, callLua, placesLua, holdsLua, usageLua, bucketLua, rollingLua, calendarLua, keyLua, takeLua)
+	adjustScript = script(baseLua, partsLua, callLua, placesLua, holdsLua, usageLua, bucketLua, rollingLua, calendarLua, keyLua, adjustLua)
+	renewScript  = script(evenIfFull, baseLua, partsLua, callLua, placesLua, holdsLua, renewLua)
+	resetScript  = script(evenIfFull, baseLua, partsLua, callLua, placesLua, holdsLua, resetLua)
 
 	claimScript  = script(baseLua, recordLua, claimLua)
 	extendScript = script(evenIfFull, baseLua, recordLua, extendLua)

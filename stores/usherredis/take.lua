@@ -31,58 +31,61 @@ local now = clock(ARGV[1])
 local charges = {}
 for i = 1, n do
   local at = 4 + (i - 1) * FIELDS
-  local text, x, y = ARGV[at], tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5])
-  local need, how = tonumber(ARGV[at + 2]), ARGV[at + 3]
-  local c, fits = { cost = tonumber(ARGV[at + 1]) }, nil
+  local text, cost, need = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
+  local how, x, y = ARGV[at + 3], tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5])
+  local places, value, entry, fits, remaining, reset, wait, lease, changed
 
   local quota = tonumber(string.match(text, '^p (%d+)$'))
   if quota then
-    c.places, fault = seats(KEYS[i], i, now)
+    places, fault = part.places.read(KEYS[i], i, now)
     if fault then
       return fault
     end
-    c.lease = x
-    fits = need == 0 or c.places.used + need <= quota
-    c.remaining, c.reset = math.max(quota - c.places.used, 0), 0
-    c.wait = need > quota and NEVER or 0
+    lease = x
+    fits = need == 0 or places.used + need <= quota
+    remaining, reset = math.max(quota - places.used, 0), 0
+    wait = need > quota and NEVER or 0
   else
-    c.value, fault = get(KEYS[i], i)
+    value, fault = get(KEYS[i], i)
     if fault then
       return fault
     end
-    c.entry, fault = enter(i, c.value, text, x and { x, y }, now)
+    entry, fault = enter(i, value, text, x and { x, y }, now)
     if fault then
       return fault
     end
-    local u = c.entry[1]
-    fits, c.remaining, c.reset, c.wait = algorithms[u.kind].check(u, now, need)
-    c.changed = c.entry.changed or u.changed
-    local holds = c.entry.holds
-    if holds then
-      fits = fits and (need == 0 or need <= c.remaining - holds.used)
-      c.remaining = math.max(c.remaining - holds.used, 0)
+    local u = entry[1]
+    fits, remaining, reset, wait = algorithms[u.kind].check(u, now, need)
+    changed = entry.changed or u.changed
+    places = entry.holds
+    if places then
+      fits = fits and (need == 0 or need <= remaining - places.used)
+      remaining = math.max(remaining - places.used, 0)
     end
-    c.lease = how ~= '' and tonumber(string.match(how, '%d+'))
-    if c.lease then
-      c.entry.holds = holds or noPlaces()
+    lease = how ~= '' and tonumber(string.match(how, '%d+'))
+    if lease and not places then
+      places = part.places.none()
+      entry.holds = places
     end
   end
-  c.violated = not fits
   admitted = admitted and (fits or string.sub(how, 1, 1) == 's')
-  charges[i] = c
+  charges[i] = {
+    cost = cost, fits = fits, remaining = remaining, reset = reset, wait = wait, changed = changed,
+    value = value, entry = entry, places = places, lease = lease,
+  }
 end
 
 -- Then it charges.
 results = { KIND, admitted and 1 or 0, now }
-for _, c in ipairs(charges) do
-  if admitted and not c.violated and not peek then
+for i, c in ipairs(charges) do
+  if admitted and c.fits and not peek then
     c.remaining = math.max(c.remaining - c.cost, 0)
+    c.changed = c.changed or c.cost > 0
     if c.lease then
-      occupy(c.places or c.entry.holds, by, c.cost, now + c.lease)
-      c.changed = c.changed or c.cost > 0
+      part.places.take(c.places, by, c.cost, now + c.lease)
     else
       local u = c.entry[1]
-      c.changed = c.changed or c.cost > 0 or #c.entry > 1
+      c.changed = c.changed or #c.entry > 1
       algorithms[u.kind].take(u, now, c.cost)
       spread(c.entry, now, now, c.cost)
       if c.reset == 0 and c.cost > 0 then
@@ -90,9 +93,9 @@ for _, c in ipairs(charges) do
       end
     end
   end
-  for _, v in ipairs({ c.violated and 1 or 0, c.remaining, c.reset, c.wait }) do
-    table.insert(results, v)
-  end
+  local at = 3 + (i - 1) * RESULTS
+  results[at + 1], results[at + 2] = c.fits and 0 or 1, c.remaining
+  results[at + 3], results[at + 4] = c.reset, c.wait
 end
 
 if peek then
@@ -102,10 +105,10 @@ end
 -- It writes last, so that a fault changes nothing.
 remember(KEYS[n + 1], results)
 for i, c in ipairs(charges) do
-  if c.changed and c.places then
-    seat(c.places, now, ARGV[1])
-  elseif c.changed then
+  if c.changed and c.entry then
     keep(KEYS[i], c.value, packEntry(c.entry), over(c.entry), now, ARGV[1])
+  elseif c.changed then
+    part.places.write(c.places, now, ARGV[1])
   end
 end
 return results

@@ -36,14 +36,7 @@
 
 local NEVER = -1
 
--- An algorithm is made when a script first uses it: most decisions use one of the three.
-local make = {}
-local algorithms = setmetatable({}, {
-  __index = function(made, kind)
-    made[kind] = make[kind]()
-    return made[kind]
-  end,
-})
+local algorithms = part -- by the kind of a limit
 
 -- Reads a limit: 'b QUOTA PER BURST', 'r QUOTA PER' or 'c QUOTA UNIT ZONE'. Returns nil for
 -- any other text, and for numbers with which the others could not be computed exactly.
