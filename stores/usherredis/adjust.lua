@@ -9,11 +9,11 @@
 -- decision holds, or 'e' to end that and to charge the units now. An 'o' at the end permits
 -- a bucket to charge more than is left.
 --
--- Returns 2, and for each charge the units that were charged or held or, negative,
--- refunded.
+-- Returns 2, and for each charge the units that were charged or, negative, refunded, or by
+-- how many the units that the decision holds have changed.
 local KIND, FIELDS = 2, 6
 
--- Changes what is charged or held in an entry, and returns how many units it has moved.
+-- Changes what an entry has used or holds, and returns how many units it has moved.
 local function move(e, now, how, by, cost)
   local u, holds = e[1], e.holds
   local taken, verb, overdraw = tonumber(how), '', false

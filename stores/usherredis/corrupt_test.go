@@ -51,7 +51,7 @@ func stored() map[string]ratelimit.Charge {
 	for name, limit := range limits {
 		all[name] = charge("damaged", limit, 1)
 		if limit.Algorithm() != ratelimit.AlgorithmConcurrency {
-			all["held units under a "+name] = held("damaged", limit, 1)
+			all["units that are kept under a "+name] = holding("damaged", limit, 1)
 		}
 	}
 	overdrawn := charge("damaged", limits["token bucket"], 1)

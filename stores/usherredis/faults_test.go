@@ -195,10 +195,10 @@ func TestNothingIsChargedOnceTheMemoryIsFull(t *testing.T) {
 	l, i := r.Limits(), r.Idempotency()
 	places := charge("places", limits["concurrency"], 2)
 	kept := take(t, l, places).Charges[0]
-	reserved := held("reserved", limits["token bucket"], 2)
+	reserved := holding("reserved", limits["token bucket"], 2)
 	keptUnits := take(t, l, reserved).Charges[0]
 	forgotten := take(t, l, charge("forgotten", limits["rolling window"], 2)).Charges[0]
-	partly := held("partly", limits["rolling window"], 2)
+	partly := holding("partly", limits["rolling window"], 2)
 	take(t, l, charge(partly.Policy, partly.Limit, 2))
 	take(t, l, partly)
 	charges := []ratelimit.Charge{

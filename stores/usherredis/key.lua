@@ -9,8 +9,8 @@
 --   changed   whether it must be stored although nothing was charged
 --
 -- It is stored as a list in MessagePack, which keeps whole numbers exact, and each usage as
--- {limit, missed, state, ...}. Redis drops it when none of its usages counts any more and no
--- units are held.
+-- {limit, missed, state, ...}. Redis drops it when none of its usages counts any more and all
+-- holds have ended.
 local MOST_OTHERS = 3
 
 local function debt(u, now)

@@ -22,7 +22,7 @@ func useAll(t testing.TB, r *usherredis.Redis) {
 	for name, l := range limits {
 		charges = append(charges, charge(strings.ReplaceAll(name, " ", "-"), l, 1))
 	}
-	charges = append(charges, held("held", limits["rolling window"], 1))
+	charges = append(charges, holding("holds", limits["rolling window"], 1))
 	rand.Shuffle(len(charges), func(i, j int) { charges[i], charges[j] = charges[j], charges[i] })
 	taken := take(t, r.Limits(), charges...).Charges
 	for i := range taken {
@@ -82,7 +82,7 @@ func TestAllKeysExpire(t *testing.T) {
 		":limit:token-bucket:":    36 * time.Minute, // in which 3 of 5 units in an hour are earned
 		":limit:rolling-window:":  time.Hour,
 		":limit:calendar-window:": time.Until(year),
-		":limit:held:":            time.Minute,
+		":limit:holds:":           time.Minute,
 		":places:concurrency:":    time.Minute,
 		":call:":                  5 * time.Second,
 		":record:":                time.Hour,
@@ -101,8 +101,8 @@ func TestAllKeysExpire(t *testing.T) {
 	}
 }
 
-// The key of held units lasts as long as their lease, and as what the key has used.
-func TestKeysOfHeldUnitsExpire(t *testing.T) {
+// The key of units that decisions hold lasts as long as their lease, and as what the key has used.
+func TestKeysOfHoldsExpire(t *testing.T) {
 	s := servers.Redis(t)
 	client := connect(t, s.Addr)
 	prefix := newPrefix()
@@ -116,7 +116,7 @@ func TestKeysOfHeldUnitsExpire(t *testing.T) {
 			t.Errorf("the key expires in %v, want %v (%v)", ttl, lifetime, err)
 		}
 	}
-	c := held("p", limits["rolling window"], 1)
+	c := holding("p", limits["rolling window"], 1)
 	counter := []ratelimit.Counter{{Policy: c.Policy, Key: c.Key}}
 	renew := func(c ratelimit.Charge, lease time.Duration) {
 		t.Helper()

@@ -100,8 +100,8 @@ func take(t testing.TB, s ratelimit.Store, charges ...ratelimit.Charge) *ratelim
 	return d
 }
 
-// held returns a charge that holds its cost for a minute.
-func held(policy string, l ratelimit.Limit, cost int64) ratelimit.Charge {
+// holding returns a charge that holds its cost for a minute.
+func holding(policy string, l ratelimit.Limit, cost int64) ratelimit.Charge {
 	c := charge(policy, l, cost)
 	c.Hold = true
 	return c

@@ -1,11 +1,11 @@
--- Starts the leases of places and of held units again.
+-- Starts the leases of places and of holds again.
 --
 -- KEYS   two for each lease: the places of the key, and what the key has used and holds
 -- ARGV   the present time or '', lease in microseconds, and for each lease the ID of the
 --        decision that has taken the places or holds the units
 --
 -- Returns for each lease 1 if it has started again, and 0 if it is lost: the decision has
--- neither places nor held units, or they cannot be read.
+-- neither places nor units, or they cannot be read.
 local now = clock(ARGV[1])
 local ends = now + tonumber(ARGV[2])
 

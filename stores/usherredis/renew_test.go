@@ -53,7 +53,7 @@ func TestManyPlacesOfOneKeyAreRenewedInOnePass(t *testing.T) {
 	}
 	m := must(t, s.Addr, "INFO", "commandstats")
 	text, _ := m.ToString()
-	// Places that are not found may be held units, which are stored at another key.
+	// Places that are not found may be units that a decision holds, which are stored at another key.
 	if n, want := stat(text, "get", "calls"), float64(len(keys)+1); n != want {
 		t.Errorf("the server has read %v values for %d keys, want %v", n, len(keys), want)
 	}
