@@ -136,7 +136,7 @@ func (l *Limiter) gather(ctx context.Context, d *decision, keys []Key, cost int,
 		if c.Limit.algorithm != AlgorithmUnlimited {
 			p.fill(c, key)
 			c.table = l.tables[i]
-			c.Cost, c.MinRemaining, c.final = units(cost), least, true
+			c.Cost, c.MinRemaining = units(cost), least
 			d.Charges = d.slots[:n+1]
 			d.charged = append(d.charged, p)
 		}

@@ -228,14 +228,15 @@ func (p *policy) charge(c *Charge, r *http.Request, a *account) (bool, error) {
 		c.MinRemaining = 1
 	}
 	p.fill(c, key)
-	c.final, c.Hold = p.final, p.holds && c.Cost > 0
+	c.Hold = p.holds && c.Cost > 0
 	return c.Limit.algorithm != AlgorithmUnlimited, err
 }
 
 // fill sets what every charge under p has in common, and what an earlier one may have left.
 func (p *policy) fill(c *Charge, key Key) {
 	c.Policy, c.Key, c.Shadow = p.Name, key, p.Shadow
-	c.final, c.Hold, c.EndHold, c.Overdraw, c.overrun = false, false, false, false, 0
+	c.final = p.final
+	c.Hold, c.EndHold, c.Overdraw, c.overrun = false, false, false, 0
 }
 
 // units returns a cost in the range of costs.

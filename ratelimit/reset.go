@@ -37,8 +37,10 @@ func (l *Limiter) Reset(ctx context.Context, keys ...Key) error {
 	return nil
 }
 
-// Reset calls Reset of the store within the timeout, during an outage too.
+// Reset calls Reset of the store within the timeout, during an outage too. A call that has
+// failed may have taken effect.
 func (s *sharedStore) Reset(ctx context.Context, counters []Counter) error {
+	defer s.denials.forget()
 	return s.adjusts.Do(ctx, func(ctx context.Context) error {
 		own := slices.Clone(counters)
 		err := s.store.Reset(ctx, own)

@@ -247,6 +247,19 @@ func TestPeekAndResetReturnTheErrorOfTheStore(t *testing.T) {
 	}
 }
 
+// Refusals that are repeated without asking the store end with a reset.
+func TestAResetEndsRefusalsThatAreRepeated(t *testing.T) {
+	store := newFlakyStore()
+	l := newLimiter(t, ratelimit.Config{
+		Store: store, CacheDenials: time.Minute, Policies: []ratelimit.Policy{forAll("p", ratelimit.RollingWindow(1, time.Hour))},
+	})
+	wantAllowed(t, l, text("a"), true, false, false, false)
+	if err := l.Reset(t.Context(), text("a")); err != nil {
+		t.Error(err)
+	}
+	wantAllowed(t, l, text("a"), true, false)
+}
+
 // A reset whose first attempt finds the store unavailable is repeated.
 func TestAResetIsRepeatedOnce(t *testing.T) {
 	store := newFlakyStore()
