@@ -16,6 +16,7 @@ type decision struct {
 	slots    []Charge  // room for one charge of each policy
 	charged  []*policy // the policies of Charges
 	account  account
+	seats    []seat   // in the lines of policies that delay the request
 	store    adjuster // which has decided
 	failed   bool     // nothing was decided
 	cause    error    // of the failure
@@ -26,7 +27,7 @@ type decision struct {
 
 // begin makes d ready for another decision.
 func (d *decision) begin() {
-	d.Charges, d.charged = d.slots[:0], d.charged[:0]
+	d.Charges, d.charged, d.seats = d.slots[:0], d.charged[:0], d.seats[:0]
 	d.Admitted, d.Peek, d.store = true, false, nil
 	d.failed, d.cause, d.canceled, d.replaces = false, nil, false, false
 	d.account.begun = false
@@ -57,8 +58,14 @@ func (l *Limiter) decide(d *decision, r *http.Request, outer *pending) {
 			d.charged = append(d.charged, p)
 		}
 	}
+	if l.delays && !d.join(r.Context()) {
+		return
+	}
 	if len(d.Charges) > 0 {
 		l.take(r.Context(), d)
+	}
+	if len(d.seats) > 0 && (!d.Admitted || d.failed || d.canceled) {
+		d.withdraw()
 	}
 	if l.only && d.Admitted && !d.failed {
 		d.replaces = outer.refundAll(l.family, l.policies)

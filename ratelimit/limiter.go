@@ -129,6 +129,7 @@ type Limiter struct {
 	policies []*policy
 	lasting  bool   // a policy acts after the handler
 	fixed    bool   // no policy has a limit that depends on the request
+	delays   bool   // a policy delays requests
 	listed   string // RateLimit-Policy, if fixed
 	memory   *Memory
 	tables   []*table     // of policies, in memory
@@ -253,6 +254,7 @@ func (l *Limiter) add(faults config.Faults[usher.ConfigError], field string, pol
 // finish computes what requests need.
 func (l *Limiter) finish() {
 	l.lasting = slices.ContainsFunc(l.policies, (*policy).outlives)
+	l.delays = slices.ContainsFunc(l.policies, func(p *policy) bool { return p.pacers != nil })
 	l.fixed = !slices.ContainsFunc(l.policies, func(p *policy) bool { return p.varies })
 	l.listed = listed(l.policies)
 	l.tables = make([]*table, len(l.policies))
@@ -344,6 +346,10 @@ func (l *Limiter) serve(w http.ResponseWriter, r *http.Request, next http.Handle
 		l.abandon(w, r, d, outer)
 		return
 	}
+	if len(d.seats) > 0 && !d.wait(r.Context()) {
+		l.leave(w, r, d, outer)
+		return
+	}
 	if d.Admitted && l.defers() {
 		l.servePending(w, r, next, d, outer)
 		return
@@ -379,6 +385,17 @@ func (l *Limiter) abandon(w http.ResponseWriter, r *http.Request, d *decision, o
 	} else {
 		l.pool.Put(d)
 	}
+	usher.Fail(w, r, e)
+}
+
+// leave ends a request whose client disconnected, or whose time ran out, while it waited
+// for its turn. It gives back all that it was charged.
+func (l *Limiter) leave(w http.ResponseWriter, r *http.Request, d *decision, outer *pending) {
+	l.decisions.Record(r.Context(), canceled)
+	e := canceledError(r.Context())
+	outer.refundAll(l.family, nil)
+	pd := &pending{limiter: l, request: r, outer: outer, decision: d, refunded: 1<<len(l.policies) - 1}
+	pd.end(e.Status)
 	usher.Fail(w, r, e)
 }
 

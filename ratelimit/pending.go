@@ -218,6 +218,9 @@ func (pd *pending) end(status int) {
 		refunded[i] = used[i] == 0 || c.Limit.algorithm == AlgorithmConcurrency || pd.refunds(p)
 		c.Overdraw = p.Overrun == OweOverrun
 		c.finish(used[i], !refunded[i])
+		if refunded[i] {
+			d.giveTurnBack(p)
+		}
 	}
 	for i, p := range d.charged {
 		if refunded[i] || d.Charges[i].Violated || p.Count == nil {
@@ -228,6 +231,9 @@ func (pd *pending) end(status int) {
 			faults = append(faults, err)
 		}
 		d.Charges[i].finish(used[i], counts)
+		if !counts {
+			d.giveTurnBack(p)
+		}
 	}
 }
 

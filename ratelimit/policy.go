@@ -74,7 +74,25 @@ type Policy struct {
 	// has up to 64 characters of printable ASCII, and must be empty for a [Concurrency]
 	// limit, whose unit is "concurrent-requests".
 	Unit string
-	// Shadow makes the policy count, but never refuse. It is reported to operators only:
+	// Delay makes a request over the rate wait for its turn, for at most this long, instead
+	// of being refused. Requests of a key get their turns at exactly the rate of the limit,
+	// which must be a [TokenBucket] under every plan; its Burst is how many need no turn.
+	// The line has room for what the key earns within Delay. If it is full, or the context
+	// of the request ends before its turn, the request is refused, and Retry-After says when
+	// there is room. Zero delays nothing. Count and Settle must not be set.
+	//
+	// A request takes its place in the line before it is charged, and waits once it is
+	// admitted by all policies. If several of them delay it, it waits for the last turn. If
+	// its client disconnects while it waits, it gives its charges back, and those behind it
+	// move up. While it waits, a request holds a goroutine, its connection, and its places
+	// of concurrency limits. At most 4,096 requests wait under a policy, and no more for a
+	// key than its line has room for; further ones are refused.
+	//
+	// Each process has lines of its own. Over a store that processes share, a key has turns
+	// at the rate in each process, and all of them together admit no more than the rate and
+	// a burst of Burst and the room of one line.
+	Delay time.Duration
+	// Shadow makes the policy count, but never refuse or delay. It is reported to operators only:
 	// clients, which would obey it, do not find it in the header fields.
 	Shadow bool
 	// Hidden keeps the policy out of the header fields.
@@ -118,6 +136,7 @@ type policy struct {
 	violated  map[string]any
 	decisions *telemetry.Decisions
 	staggerer *staggerer // nil without Stagger
+	pacers    *pacers    // nil if the policy delays nothing
 }
 
 // The outcomes that are counted for a policy, and those counted for a limiter.
@@ -125,15 +144,21 @@ const (
 	refused = iota
 	shadowed
 	nearLimit
+	delayed
 )
 
-var policyOutcomes = []string{refused: "refused", shadowed: "shadow_refused", nearLimit: "near_limit"}
+var policyOutcomes = []string{
+	refused: "refused", shadowed: "shadow_refused", nearLimit: "near_limit", delayed: "delayed",
+}
 
 // validate adds the faults of p to c.
 func (p *Policy) validate(c config.Faults[usher.ConfigError]) {
 	c.If(!validName(p.Name), "Name", "must be 1 to 64 letters, digits, dots, hyphens or underscores")
 	c.If(p.Key == nil, "Key", config.Required)
 	c.If(!validText(p.Unit) || len(p.Unit) > 64, "Unit", "must be up to 64 characters of printable ASCII")
+	c.If(p.Delay < 0, "Delay", config.NotNegative)
+	c.If(p.Delay > 0 && (p.Count != nil || p.Settle), "Delay",
+		"must be zero if Count or Settle is set, as a turn is used before the outcome is known")
 	limit := func(field string, l Limit) {
 		for _, reason := range p.faultsOf(l) {
 			c.Add(field, reason)
@@ -165,6 +190,9 @@ func (p *Policy) faultsOf(l Limit) []string {
 	if p.Overrun == OweOverrun && l.algorithm != AlgorithmTokenBucket && !always {
 		return []string{"must be a token bucket, since Overrun is OweOverrun"}
 	}
+	if !always {
+		return p.faultsOfDelay(l)
+	}
 	return nil
 }
 
@@ -189,7 +217,7 @@ func compile(p Policy, c *Config) *policy {
 	compiled := &policy{
 		Policy:    p,
 		varies:    p.LimitFor != nil || p.LimitOf != nil || p.Plans != nil,
-		final:     !p.outlives(),
+		final:     !p.outlives() && p.Delay == 0,
 		holds:     p.Settle && shares(c.Store),
 		violated:  violatedPolicies(p.Name),
 		decisions: newDecisions(c, policyOutcomes, p.Name),
@@ -197,7 +225,11 @@ func compile(p Policy, c *Config) *policy {
 	if p.Stagger {
 		compiled.staggerer = newStaggerer()
 	}
-	compiled.item = string(compiled.appendItem(nil, &p.Limit))
+	limit := p.Limit.delayed(p.Delay)
+	compiled.item = string(compiled.appendItem(nil, &limit))
+	if p.Delay > 0 && !p.Shadow {
+		compiled.pacers = newPacers()
+	}
 	return compiled
 }
 
@@ -218,6 +250,9 @@ func (p *policy) charge(c *Charge, r *http.Request, a *account) (bool, error) {
 		if err != nil && !errors.Is(err, errPlanUnknown) {
 			return false, err
 		}
+	}
+	if p.Delay > 0 {
+		c.Limit = c.Limit.delayed(p.Delay)
 	}
 	c.Cost = 1
 	if p.Cost != nil {

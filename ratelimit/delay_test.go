@@ -1,0 +1,481 @@
+package ratelimit_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/faulty"
+	"github.com/usher-go/usher/ratelimit"
+)
+
+// delaying returns a policy of 10 requests a second, of which 5 may wait.
+func delaying(name string) ratelimit.Policy {
+	p := forAll(name, ratelimit.TokenBucket(10, time.Second, 1))
+	p.Delay = 500 * time.Millisecond
+	return p
+}
+
+// A queue sends requests to a handler in a synctest bubble and records when the handler
+// has served which.
+type queue struct {
+	handler http.Handler
+	began   time.Time
+	group   sync.WaitGroup
+
+	mu     sync.Mutex
+	served []string          // in order, each with its time in milliseconds
+	codes  map[string]int    // of all responses
+	waits  map[string]string // Retry-After
+	header map[string]http.Header
+}
+
+func newQueue(m usher.Middleware) *queue {
+	q := &queue{began: time.Now(), codes: map[string]int{}, waits: map[string]string{}, header: map[string]http.Header{}}
+	q.handler = m.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		q.served = append(q.served, fmt.Sprintf("%s@%d", r.URL.Path[1:], q.since().Milliseconds()))
+		w.WriteHeader(http.StatusOK)
+	}))
+	return q
+}
+
+func (q *queue) since() time.Duration { return time.Since(q.began).Round(time.Microsecond) }
+
+// send sends a request, and returns once it waits or has its response.
+func (q *queue) send(ctx context.Context, name string) {
+	q.group.Go(func() {
+		r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/"+name, nil)
+		w := httptest.NewRecorder()
+		q.handler.ServeHTTP(w, r)
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		q.codes[name], q.waits[name], q.header[name] = w.Code, w.Header().Get("Retry-After"), w.Header()
+	})
+	synctest.Wait()
+}
+
+// sendAll sends one request for each letter.
+func (q *queue) sendAll(t *testing.T, letters string) {
+	for _, l := range letters {
+		q.send(t.Context(), string(l))
+	}
+}
+
+// want waits for all responses and checks which requests were served, in which order and
+// when.
+func (q *queue) want(t *testing.T, served string) {
+	t.Helper()
+	q.group.Wait()
+	if got := strings.Join(q.served, " "); got != served {
+		t.Errorf("served %s\n  want %s", got, served)
+	}
+}
+
+func (q *queue) refused() (n int) {
+	for _, code := range q.codes {
+		if code == http.StatusTooManyRequests {
+			n++
+		}
+	}
+	return n
+}
+
+func TestDelayedRequestsHaveTheirTurnsAtTheRate(t *testing.T) {
+	burst := delaying("p")
+	burst.Limit = ratelimit.TokenBucket(10, time.Second, 3)
+	slow := delaying("p")
+	slow.Limit, slow.Delay = ratelimit.TokenBucket(3, time.Second, 1), time.Second
+	costly := delaying("p")
+	costly.Limit = ratelimit.TokenBucket(10, time.Second, 2)
+	costly.Cost = func(r *http.Request) int { n, _ := strconv.Atoi(r.URL.Path[1:2]); return n }
+	for name, tt := range map[string]struct {
+		policy  ratelimit.Policy
+		letters string
+		served  string
+		refused int
+	}{
+		"one after another, in order":       {delaying("p"), "abcdefgh", "a@0 b@100 c@200 d@300 e@400 f@500", 2},
+		"a burst needs no turns":            {burst, "abcdefghij", "a@0 b@0 c@0 d@100 e@200 f@300 g@400 h@500", 2},
+		"thirds of a second":                {slow, "abcde", "a@0 b@333 c@666 d@1000", 1},
+		"a cost waits for all its units":    {costly, "212", "2@0 1@100 2@300", 0},
+		"a cost of 0 needs no turn":         {costly, "2010", "2@0 0@0 0@0 1@100", 0},
+		"a cost above the burst never fits": {costly, "3", "", 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				q := newQueue(limiterOf(t, tt.policy))
+				for i, l := range tt.letters {
+					// Names differ, where the letter is a cost.
+					name := string(l)
+					if l <= '9' && i > 0 && strings.ContainsRune(tt.letters[:i], l) {
+						name += strings.Repeat("'", i)
+					}
+					q.send(t.Context(), name)
+				}
+				q.group.Wait()
+				if got := strings.ReplaceAll(strings.Join(q.served, " "), "'", ""); got != tt.served {
+					t.Errorf("served %s\n  want %s", got, tt.served)
+				}
+				if got := q.refused(); got != tt.refused {
+					t.Errorf("%d refused, want %d: %v", got, tt.refused, q.codes)
+				}
+			})
+		})
+	}
+}
+
+// Whatever clients do, no two turns are closer than the rate, nobody waits longer than
+// Delay, and no turn is wasted while somebody waits.
+func TestTheBoundsOfALine(t *testing.T) {
+	for seed := range uint64(30) {
+		synctest.Test(t, func(t *testing.T) {
+			random := rand.New(rand.NewPCG(seed, 1))
+			q := newQueue(limiterOf(t, delaying("p")))
+			waited := map[string]time.Duration{}
+			for i := range 200 {
+				name := strconv.Itoa(i)
+				ctx, cancel := context.WithCancel(t.Context())
+				if random.IntN(4) == 0 {
+					time.AfterFunc(time.Duration(random.IntN(600))*time.Millisecond, cancel)
+				} else {
+					defer cancel()
+				}
+				waited[name] = q.since()
+				q.send(ctx, name)
+				time.Sleep(time.Duration(random.IntN(120)) * time.Millisecond)
+			}
+			q.group.Wait()
+			last := -time.Hour
+			for _, s := range q.served {
+				name, at, _ := strings.Cut(s, "@")
+				ms, _ := strconv.Atoi(at)
+				now := time.Duration(ms) * time.Millisecond
+				if now-last < 99*time.Millisecond {
+					t.Errorf("%s is served %v after the one before", s, now-last)
+				}
+				if w := now - waited[name]; w > 501*time.Millisecond {
+					t.Errorf("%s has waited for %v", s, w)
+				}
+				last = now
+			}
+			if len(q.served) < 100 {
+				t.Errorf("only %d served", len(q.served))
+			}
+		})
+	}
+}
+
+func TestAFullLineReportsWhenThereIsRoom(t *testing.T) {
+	p := forAll("p", ratelimit.TokenBucket(1, time.Second, 1))
+	p.Delay = 3 * time.Second
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue(newLimiter(t, ratelimit.Config{Policies: []ratelimit.Policy{p}, Headers: ratelimit.StandardAndDeltaHeaders}))
+		q.sendAll(t, "abcdx")
+		if q.codes["x"] != 429 || q.waits["x"] != "1" {
+			t.Fatalf("x: %d, Retry-After %q", q.codes["x"], q.waits["x"])
+		}
+		for field, want := range map[string]string{
+			"Ratelimit-Policy": `"p";q=1;w=1;usher-burst=4`, "Ratelimit": `"p";r=0;t=1`, "X-Ratelimit-Remaining": "0", "X-Ratelimit-Reset": "1",
+		} {
+			if got := q.header["x"].Get(field); got != want {
+				t.Errorf("%s: %s, want %s", field, got, want)
+			}
+		}
+		time.Sleep(time.Second)
+		q.sendAll(t, "ey") // e obeys
+		q.want(t, "a@0 b@1000 c@2000 d@3000 e@4000")
+		// What is left counts the room of the line.
+		if got := q.header["a"].Get("Ratelimit"); !strings.HasPrefix(got, `"p";r=`) {
+			t.Errorf("a: RateLimit: %s", got)
+		}
+		if a, x := q.header["a"].Get("Ratelimit-Policy"), q.header["x"].Get("Ratelimit-Policy"); a != x {
+			t.Errorf("RateLimit-Policy: %s when admitted, and %s when refused", a, x)
+		}
+	})
+}
+
+func TestAClientThatLeavesALineGivesItsChargesBack(t *testing.T) {
+	hour := forAll("hour", ratelimit.RollingWindow(4, time.Hour))
+	places := forAll("places", ratelimit.Concurrency(6))
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue(limiterOf(t, hour, delaying("p"), places))
+		q.sendAll(t, "ab")
+		ctx, leave := context.WithCancel(t.Context())
+		q.send(ctx, "c")
+		q.sendAll(t, "d")
+		leave()
+		synctest.Wait()
+		if q.codes["c"] != 499 {
+			t.Errorf("the status of the client that has left is %d", q.codes["c"])
+		}
+		q.sendAll(t, "ef") // f finds the hour used up
+		q.want(t, "a@0 b@100 d@200 e@300")
+		if q.codes["f"] != 429 {
+			t.Errorf("f: %d", q.codes["f"])
+		}
+	})
+}
+
+func TestATurnThatComesWhenNobodyTakesItIsNotLost(t *testing.T) {
+	p := delaying("p")
+	p.Limit = ratelimit.TokenBucket(10, time.Second, 2)
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue(limiterOf(t, p))
+		q.sendAll(t, "ab")
+		ctx, leave := context.WithCancel(t.Context())
+		q.send(ctx, "c") // at 100
+		leave()
+		synctest.Wait()
+		time.Sleep(200 * time.Millisecond)
+		q.sendAll(t, "def")
+		q.want(t, "a@0 b@0 d@200 e@200 f@300")
+	})
+}
+
+// A request that another policy refuses leaves no gap in the line, whether that is in the
+// same decision or in a nested one.
+func TestARefusalTakesNoTurn(t *testing.T) {
+	byPath := func(n int) ratelimit.Policy {
+		return ratelimit.Policy{
+			Name: "path", Limit: ratelimit.RollingWindow(n, time.Hour),
+			Key: func(r *http.Request) (ratelimit.Key, bool) { return ratelimit.TextKey(r.URL.Path), true },
+		}
+	}
+	for name, build := range map[string]func(t *testing.T) usher.Middleware{
+		"in one decision":  func(t *testing.T) usher.Middleware { return limiterOf(t, delaying("p"), byPath(1)) },
+		"in another order": func(t *testing.T) usher.Middleware { return limiterOf(t, byPath(1), delaying("p")) },
+		"in a nested limiter": func(t *testing.T) usher.Middleware {
+			outer := limiterOf(t, delaying("p"))
+			return usher.Chain(outer, must(t)(outer.With(byPath(1))))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				q := newQueue(build(t))
+				q.sendAll(t, "x") // takes the free turn
+				time.Sleep(time.Second)
+				for range 20 {
+					q.send(t.Context(), "x")
+				}
+				q.sendAll(t, "abc")
+				q.want(t, "x@0 a@1000 b@1100 c@1200")
+			})
+		})
+	}
+}
+
+func TestSeveralDelaysWaitForTheLongest(t *testing.T) {
+	slow := forAll("slow", ratelimit.TokenBucket(4, time.Second, 1))
+	slow.Delay = time.Second
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue(limiterOf(t, delaying("fast"), slow))
+		q.sendAll(t, "abcdefg")
+		q.want(t, "a@0 b@250 c@500 d@750 e@1000")
+		if q.refused() != 2 {
+			t.Errorf("%v", q.codes)
+		}
+	})
+}
+
+func TestNestedLimitersDelayOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		outer := limiterOf(t, delaying("p"))
+		inner := must(t)(outer.With(forAll("hour", ratelimit.RollingWindow(100, time.Hour))))
+		q := newQueue(usher.Chain(outer, inner))
+		q.sendAll(t, "abcdefg")
+		q.want(t, "a@0 b@100 c@200 d@300 e@400 f@500")
+	})
+}
+
+func TestShadowPoliciesNeverDelay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := delaying("p")
+		p.Shadow = true
+		q := newQueue(limiterOf(t, p))
+		q.sendAll(t, "abcdefgh")
+		q.want(t, "a@0 b@0 c@0 d@0 e@0 f@0 g@0 h@0")
+	})
+}
+
+func TestEachKeyHasALine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := delaying("p")
+		p.Key = func(r *http.Request) (ratelimit.Key, bool) { return ratelimit.TextKey(r.URL.Path[1:2]), true }
+		q := newQueue(limiterOf(t, p))
+		for _, name := range []string{"a1", "b1", "a2", "b2", "a3"} {
+			q.send(t.Context(), name)
+		}
+		q.group.Wait()
+		if slices.Sort(q.served); strings.Join(q.served, " ") != "a1@0 a2@100 a3@200 b1@0 b2@100" {
+			t.Errorf("served %v", q.served)
+		}
+	})
+}
+
+// A request whose context ends before its turn does not wait in vain.
+func TestADeadlineBeforeTheTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue(limiterOf(t, delaying("p")))
+		q.sendAll(t, "ab")
+		short, cancel := context.WithTimeout(t.Context(), 150*time.Millisecond)
+		defer cancel()
+		q.send(short, "x")
+		if q.codes["x"] != 429 {
+			t.Errorf("status %d before its deadline", q.codes["x"])
+		}
+		long, cancel := context.WithTimeout(t.Context(), 201*time.Millisecond)
+		defer cancel()
+		q.send(long, "c")
+		q.want(t, "a@0 b@100 c@200")
+	})
+}
+
+// A plan changes while requests wait: nobody waits longer than before.
+func TestTheRateOfALineChangesWithThePlan(t *testing.T) {
+	p := delaying("p")
+	limit := p.Limit
+	p.LimitFor = func(*http.Request) ratelimit.Limit { return limit }
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue(limiterOf(t, p))
+		q.sendAll(t, "abc")
+		limit = ratelimit.TokenBucket(20, time.Second, 1)
+		q.sendAll(t, "de")
+		time.Sleep(time.Second)
+		q.sendAll(t, "fg")
+		limit = ratelimit.TokenBucket(20, time.Second, 2)
+		time.Sleep(time.Second)
+		q.sendAll(t, "hij")
+		q.want(t, "a@0 b@50 c@100 d@150 e@200 f@1000 g@1050 h@2000 i@2050 j@2100")
+
+		limit = ratelimit.RollingWindow(1, time.Second)
+		if q.sendAll(t, "x"); q.codes["x"] != 503 {
+			t.Errorf("a limit that is no token bucket: %d", q.codes["x"])
+		}
+		limit = ratelimit.Nothing()
+		if q.sendAll(t, "y"); q.codes["y"] != 429 || q.waits["y"] != "" {
+			t.Errorf("nothing: %d, Retry-After %q", q.codes["y"], q.waits["y"])
+		}
+		limit = ratelimit.Unlimited()
+		if q.sendAll(t, "z"); q.codes["z"] != 200 {
+			t.Errorf("unlimited: %d", q.codes["z"])
+		}
+	})
+}
+
+// Two processes over one store admit no more than the limit and the room of one line.
+func TestDelayOverASharedStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &flakyStore{Memory: newMemory()}
+		node := func() *queue {
+			return newQueue(newLimiter(t, ratelimit.Config{Policies: []ratelimit.Policy{delaying("p")}, Store: store}))
+		}
+		one, two := node(), node()
+		for i := range 20 {
+			one.send(t.Context(), strconv.Itoa(i))
+			two.send(t.Context(), strconv.Itoa(i))
+		}
+		one.want(t, "0@0 1@100 2@200")
+		two.want(t, "0@0 1@100 2@200")
+		if n := one.refused() + two.refused(); n != 34 {
+			t.Errorf("%d refused, want 34", n)
+		}
+	})
+}
+
+func TestDelayWhileTheStoreFails(t *testing.T) {
+	for mode, want := range map[string]string{
+		"falling back": "a@0 b@100 c@200", "open": "a@0 b@0 c@0", "closed": "",
+	} {
+		t.Run(mode, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := &flakyStore{Memory: newMemory()}
+				store.Set(func(context.Context, int64) error { return faulty.ErrStore })
+				q := newQueue(newLimiter(t, ratelimit.Config{
+					Policies: []ratelimit.Policy{delaying("p")}, Store: store, OnStoreFailure: modes[mode],
+					OnError: func(context.Context, error) {},
+				}))
+				q.sendAll(t, "abc")
+				q.want(t, want)
+				// No place stays taken.
+				store.Set(nil)
+				time.Sleep(3 * time.Second)
+				q.served = nil
+				q.sendAll(t, "ghijklm")
+				if q.group.Wait(); len(q.served) != 6 {
+					t.Errorf("served %v", q.served)
+				}
+			})
+		})
+	}
+}
+
+func TestFaultsOfADelay(t *testing.T) {
+	bucket := ratelimit.TokenBucket(10, time.Second, 1)
+	for name, tt := range map[string]struct {
+		policy ratelimit.Policy
+		fault  string
+	}{
+		"none":                           {ratelimit.Policy{Limit: bucket, Delay: time.Second}, ""},
+		"just one unit":                  {ratelimit.Policy{Limit: bucket, Delay: 100 * time.Millisecond}, ""},
+		"negative":                       {ratelimit.Policy{Limit: bucket, Delay: -1}, "Delay: must not be negative"},
+		"less than a unit":               {ratelimit.Policy{Limit: bucket, Delay: 100*time.Millisecond - 1}, "Limit: must earn a unit within Policy.Delay"},
+		"a rolling window":               {ratelimit.Policy{Limit: ratelimit.RollingWindow(1, time.Second), Delay: time.Second}, "Limit: must be a token bucket"},
+		"a calendar window":              {ratelimit.Policy{Limit: ratelimit.CalendarWindow(1, ratelimit.Day), Delay: time.Second}, "Limit: must be a token bucket"},
+		"places":                         {ratelimit.Policy{Limit: ratelimit.Concurrency(1), Delay: time.Second}, "Limit: must be a token bucket"},
+		"another plan":                   {ratelimit.Policy{Limit: bucket, Delay: time.Second, Plans: map[string]ratelimit.Limit{"a": ratelimit.RollingWindow(1, time.Second)}}, `Plans["a"]: must be a token bucket`},
+		"plans of everything or nothing": {ratelimit.Policy{Limit: bucket, Delay: time.Second, Plans: map[string]ratelimit.Limit{"a": ratelimit.Unlimited(), "b": ratelimit.Nothing(), "c": ratelimit.TokenBucket(0, time.Second, 0)}}, ""},
+		"more than a burst can be":       {ratelimit.Policy{Limit: ratelimit.TokenBucket(1e9, time.Second, 1), Delay: time.Second}, "Limit: must not earn more"},
+		"the longest":                    {ratelimit.Policy{Limit: ratelimit.TokenBucket(1e9, time.Microsecond, 1), Delay: 1<<63 - 1}, "Limit: must not earn more"},
+		"Count":                          {ratelimit.Policy{Limit: bucket, Delay: time.Second, Count: func(int) bool { return true }}, "Delay: must be zero"},
+		"Settle":                         {ratelimit.Policy{Limit: bucket, Delay: time.Second, Settle: true}, "Delay: must be zero"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tt.policy.Name, tt.policy.Key = "p", ratelimit.Global()
+			_, err := ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{tt.policy}})
+			if tt.fault == "" && err != nil || tt.fault != "" && (err == nil || !strings.Contains(err.Error(), tt.fault)) {
+				t.Errorf("%v, want %q", err, tt.fault)
+			}
+		})
+	}
+}
+
+// However many clients wait, the process keeps a bounded number of them.
+func TestTheNumberOfWaitingRequestsIsBounded(t *testing.T) {
+	p := forAll("p", ratelimit.TokenBucket(10, time.Second, 1))
+	p.Key = func(r *http.Request) (ratelimit.Key, bool) { return ratelimit.TextKey(r.URL.Path[:3]), true }
+	p.Delay = time.Minute
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue(limiterOf(t, p))
+		for i := range 5000 {
+			name := fmt.Sprintf("%02d-%d", i%10, i)
+			q.group.Go(func() {
+				w := do(q.handler, func(r *http.Request) { r.URL.Path = "/" + name })
+				q.mu.Lock()
+				defer q.mu.Unlock()
+				q.codes[name], q.waits[name] = w.Code, w.Header().Get("Retry-After")
+			})
+		}
+		q.group.Wait()
+		if n := len(q.served); n != 4096+10 {
+			t.Errorf("%d served, want 4,096 that have waited and 10 that have not", n)
+		}
+		for name, code := range q.codes {
+			if code == 429 && q.waits[name] == "" {
+				t.Errorf("a refusal has no Retry-After")
+				break
+			}
+		}
+	})
+}
