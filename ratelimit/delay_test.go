@@ -136,44 +136,79 @@ func TestDelayedRequestsHaveTheirTurnsAtTheRate(t *testing.T) {
 	}
 }
 
-// Whatever clients do, no two turns are closer than the rate, nobody waits longer than
-// Delay, and no turn is wasted while somebody waits.
-func TestTheBoundsOfALine(t *testing.T) {
-	for seed := range uint64(30) {
+// A model of a line of 10 a second without a burst, in milliseconds.
+type model struct {
+	last    int // the turn of the request served last
+	waiting []string
+	served  []string
+}
+
+// pass serves those whose turns come until now.
+func (m *model) pass(now int) {
+	for len(m.waiting) > 0 && m.last+100 <= now {
+		m.last += 100
+		m.served = append(m.served, fmt.Sprintf("%s@%d", m.waiting[0], m.last))
+		m.waiting = m.waiting[1:]
+	}
+}
+
+func (m *model) arrive(now int, name string) {
+	m.pass(now)
+	if len(m.waiting) == 0 && m.last+100 <= now {
+		m.last = now
+		m.served = append(m.served, fmt.Sprintf("%s@%d", name, now))
+	} else if m.last+100*(len(m.waiting)+1) <= now+500 {
+		m.waiting = append(m.waiting, name)
+	}
+}
+
+func (m *model) leave(now int, name string) {
+	m.pass(now)
+	if i := slices.Index(m.waiting, name); i >= 0 {
+		m.waiting = slices.Delete(m.waiting, i, i+1)
+	}
+}
+
+// Whoever comes and leaves, those in line are served in order, at exactly the rate, and
+// after at most Delay; those behind one that leaves move up.
+func TestALineAgreesWithAModel(t *testing.T) {
+	for seed := range uint64(50) {
 		synctest.Test(t, func(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 1))
 			q := newQueue(limiterOf(t, delaying("p")))
-			waited := map[string]time.Duration{}
-			for i := range 200 {
+			m := &model{last: -100}
+			leaves := map[int]string{} // by the millisecond after which they leave
+			now := 0
+			advance := func(ms int) {
+				for range ms {
+					time.Sleep(time.Millisecond / 2)
+					if name := leaves[now]; name != "" {
+						m.leave(now, name)
+					}
+					synctest.Wait()
+					time.Sleep(time.Millisecond / 2)
+					now++
+				}
+			}
+			for i := range 100 {
 				name := strconv.Itoa(i)
 				ctx, cancel := context.WithCancel(t.Context())
-				if random.IntN(4) == 0 {
-					time.AfterFunc(time.Duration(random.IntN(600))*time.Millisecond, cancel)
-				} else {
-					defer cancel()
+				defer cancel()
+				if after := now + random.IntN(600); random.IntN(3) == 0 && leaves[after] == "" {
+					leaves[after] = name
+					time.AfterFunc(time.Duration(after-now)*time.Millisecond+time.Millisecond/2, cancel)
 				}
-				waited[name] = q.since()
+				m.arrive(now, name)
 				q.send(ctx, name)
-				time.Sleep(time.Duration(random.IntN(120)) * time.Millisecond)
+				advance(random.IntN(130))
 			}
-			q.group.Wait()
-			last := -time.Hour
-			for _, s := range q.served {
-				name, at, _ := strings.Cut(s, "@")
-				ms, _ := strconv.Atoi(at)
-				now := time.Duration(ms) * time.Millisecond
-				if now-last < 99*time.Millisecond {
-					t.Errorf("%s is served %v after the one before", s, now-last)
-				}
-				if w := now - waited[name]; w > 501*time.Millisecond {
-					t.Errorf("%s has waited for %v", s, w)
-				}
-				last = now
-			}
-			if len(q.served) < 100 {
-				t.Errorf("only %d served", len(q.served))
-			}
+			advance(600)
+			m.pass(now)
+			q.want(t, strings.Join(m.served, " "))
 		})
+		if t.Failed() {
+			t.Fatalf("seed %d", seed)
+		}
 	}
 }
 
