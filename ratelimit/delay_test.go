@@ -334,6 +334,40 @@ func TestNestedLimitersDelayOnce(t *testing.T) {
 	})
 }
 
+// A client that leaves an inner line is charged by no outer limiter either.
+func TestAClientThatLeavesANestedLine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		outer := limiterOf(t, forAll("hour", ratelimit.RollingWindow(2, time.Hour)))
+		q := newQueue(usher.Chain(outer, must(t)(outer.With(delaying("p")))))
+		q.sendAll(t, "a")
+		ctx, leave := context.WithCancel(t.Context())
+		q.send(ctx, "b")
+		leave()
+		synctest.Wait()
+		q.sendAll(t, "cd")
+		q.want(t, "a@0 c@100")
+	})
+}
+
+// A client that leaves while the store decides has no place in the line.
+func TestAClientThatLeavesBeforeItsTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &flakyStore{Memory: newMemory()}
+		q := newQueue(newLimiter(t, ratelimit.Config{Policies: []ratelimit.Policy{delaying("p")}, Store: store}))
+		for i := range 5 {
+			ctx, leave := context.WithCancel(t.Context())
+			store.Set(func(context.Context, int64) error { leave(); return nil })
+			q.send(ctx, strconv.Itoa(i))
+		}
+		store.Set(nil)
+		// These clients stay charged, as all that leave during a decision, until the store
+		// has earned their units. The line has been empty.
+		time.Sleep(time.Second)
+		q.sendAll(t, "abcdefg")
+		q.want(t, "a@1000 b@1100 c@1200 d@1300 e@1400 f@1500")
+	})
+}
+
 func TestShadowPoliciesNeverDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := delaying("p")
@@ -392,7 +426,9 @@ func TestTheRateOfALineChangesWithThePlan(t *testing.T) {
 		limit = ratelimit.TokenBucket(20, time.Second, 2)
 		time.Sleep(time.Second)
 		q.sendAll(t, "hij")
-		q.want(t, "a@0 b@50 c@100 d@150 e@200 f@1000 g@1050 h@2000 i@2050 j@2100")
+		time.Sleep(time.Second)
+		q.sendAll(t, "kl")
+		q.want(t, "a@0 b@50 c@100 d@150 e@200 f@1000 g@1050 h@2000 i@2050 j@2100 k@3000 l@3000")
 
 		limit = ratelimit.RollingWindow(1, time.Second)
 		if q.sendAll(t, "x"); q.codes["x"] != 503 {
@@ -493,18 +529,21 @@ func TestTheNumberOfWaitingRequestsIsBounded(t *testing.T) {
 	p.Delay = time.Minute
 	synctest.Test(t, func(t *testing.T) {
 		q := newQueue(limiterOf(t, p))
-		for i := range 5000 {
-			name := fmt.Sprintf("%02d-%d", i%10, i)
-			q.group.Go(func() {
-				w := do(q.handler, func(r *http.Request) { r.URL.Path = "/" + name })
-				q.mu.Lock()
-				defer q.mu.Unlock()
-				q.codes[name], q.waits[name] = w.Code, w.Header().Get("Retry-After")
-			})
-		}
-		q.group.Wait()
-		if n := len(q.served); n != 4096+10 {
-			t.Errorf("%d served, want 4,096 that have waited and 10 that have not", n)
+		for range 2 {
+			q.served = nil
+			for i := range 5000 {
+				name := fmt.Sprintf("%02d-%d", i%10, i)
+				q.group.Go(func() {
+					w := do(q.handler, func(r *http.Request) { r.URL.Path = "/" + name })
+					q.mu.Lock()
+					defer q.mu.Unlock()
+					q.codes[name], q.waits[name] = w.Code, w.Header().Get("Retry-After")
+				})
+			}
+			if q.group.Wait(); len(q.served) != 4096+10 {
+				t.Errorf("%d served, want 4,096 that have waited and 10 that have not", len(q.served))
+			}
+			time.Sleep(time.Second)
 		}
 		for name, code := range q.codes {
 			if code == 429 && q.waits[name] == "" {
