@@ -368,6 +368,35 @@ func TestAClientThatLeavesBeforeItsTurn(t *testing.T) {
 	})
 }
 
+func TestAResetEmptiesTheLineOfItsKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := limiterOf(t, delaying("p"))
+		q := newQueue(l)
+		q.sendAll(t, "abc")
+		if err := l.Reset(t.Context(), ratelimit.Key{}); err != nil {
+			t.Fatal(err)
+		}
+		q.sendAll(t, "de")
+		q.group.Wait()
+		if slices.Sort(q.served); strings.Join(q.served, " ") != "a@0 b@100 c@200 d@0 e@100" {
+			t.Errorf("served %v", q.served)
+		}
+	})
+}
+
+// Allow does not wait: it admits what needs no turn.
+func TestAllowWaitsInNoLine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := limiterOf(t, delaying("p"))
+		if _, err := l.Allow(t.Context(), 1, ratelimit.Key{}); err != nil {
+			t.Error(err)
+		}
+		if _, err := l.Allow(t.Context(), 1, ratelimit.Key{}); err == nil {
+			t.Error("a request over the rate is admitted without a turn")
+		}
+	})
+}
+
 func TestShadowPoliciesNeverDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := delaying("p")

@@ -59,11 +59,11 @@ type seat struct {
 
 // ask counts a request of these units, unless it would wait longer than most. It returns
 // how long it would wait at most, which is negative if no wait helps.
-func (ls *pacers) ask(key Key, limit Limit, units int64, most time.Duration) (s seat, wait time.Duration, ok bool) {
-	s = seat{pacers: ls, shard: ls.cache.Shard(key), units: units}
+func (ps *pacers) ask(key Key, limit Limit, units int64, most time.Duration) (s seat, wait time.Duration, ok bool) {
+	s = seat{pacers: ps, shard: ps.cache.Shard(key), units: units}
 	s.shard.Lock()
 	defer s.shard.Unlock()
-	l := ls.find(s.shard, key, limit)
+	l := ps.find(s.shard, key, limit)
 	now := time.Now()
 	l.change(limit, now)
 	if units > limit.burst {
@@ -73,7 +73,7 @@ func (ls *pacers) ask(key Key, limit Limit, units int64, most time.Duration) (s 
 	if wait > most+slack {
 		return s, wait, false
 	}
-	if s.counted = wait > 0; s.counted && ls.waiting.Add(1) > maxDelayed {
+	if s.counted = wait > 0; s.counted && ps.waiting.Add(1) > maxDelayed {
 		s.uncount()
 		return s, wait, false
 	}
@@ -83,7 +83,7 @@ func (ls *pacers) ask(key Key, limit Limit, units int64, most time.Duration) (s 
 }
 
 // find returns the line of a key. The shard is locked.
-func (ls *pacers) find(s *shard.Shard[Key, *pacer], key Key, limit Limit) *pacer {
+func (ps *pacers) find(s *shard.Shard[Key, *pacer], key Key, limit Limit) *pacer {
 	if l, ok := s.Get(key); ok {
 		return l
 	}
@@ -99,6 +99,14 @@ func (ls *pacers) find(s *shard.Shard[Key, *pacer], key Key, limit Limit) *pacer
 	l := &pacer{limit: limit, pace: rate.NewLimiter(limit.perSecond(), int(limit.burst))}
 	s.Add(key.clone(), l)
 	return l
+}
+
+// forget makes the line of key a new one. Those who wait in the old one have their turns.
+func (ps *pacers) forget(key Key) {
+	s := ps.cache.Shard(key)
+	s.Lock()
+	defer s.Unlock()
+	s.Remove(key)
 }
 
 // perSecond returns the rate of a token bucket.

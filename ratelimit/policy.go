@@ -88,6 +88,8 @@ type Policy struct {
 	// of concurrency limits. At most 4,096 requests wait under a policy, and no more for a
 	// key than its line has room for; further ones are refused.
 	//
+	// [Limiter.Allow] and [Limiter.Peek] decide at once, as if Delay were zero.
+	//
 	// Each process has lines of its own. Over a store that processes share, a key has turns
 	// at the rate in each process, and all of them together admit no more than the rate and
 	// a burst of Burst and the room of one line.

@@ -34,6 +34,11 @@ func (l *Limiter) Reset(ctx context.Context, keys ...Key) error {
 	if err != nil {
 		return unavailable(fmt.Errorf("ratelimit: reset: %w", err))
 	}
+	for i, p := range l.policies {
+		if p.pacers != nil {
+			p.pacers.forget(counters[i].Key)
+		}
+	}
 	return nil
 }
 
