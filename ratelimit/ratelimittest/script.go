@@ -79,11 +79,11 @@ func pick[T any](s *script, of ...T) T { return of[s.random.IntN(len(of))] }
 
 func (s *script) period() time.Duration {
 	return pick(s, time.Microsecond, 10*time.Millisecond, 250*time.Millisecond, time.Second, 1_234_567*time.Microsecond,
-		time.Minute, 999_999_937*time.Microsecond, time.Hour, 24*time.Hour)
+		time.Minute, 999_999_937*time.Microsecond, time.Hour, 24*time.Hour, 10*366*24*time.Hour)
 }
 
 func (s *script) limit(per time.Duration) ratelimit.Limit {
-	small := pick(s, 1, 2, 3, 5, 7, 10, 100)
+	small := pick(s, 1, 2, 3, 5, 7, 10, 100, 1_000_000_000)
 	switch s.random.IntN(13) {
 	case 0, 1, 2, 3, 4:
 		quota := pick(s, 1, 3, 7, 60, 97, 1000, 999_983, 999_999_937, 1_000_000_000, 1+s.random.IntN(1_000_000))
