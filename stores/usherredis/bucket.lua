@@ -11,10 +11,15 @@ function make.b()
 
   -- The time in which these units are earned: units * per / quota.
   local function span(u, units)
+    local product = units * u.per
+    if product <= LARGEST then
+      local p = product % u.quota
+      return (product - p) / u.quota, p
+    end
     local quotient, rest = math.floor(u.per / u.quota), u.per % u.quota
-    -- units * rest may exceed 2^53, so units is divided by 2^15 first.
+    -- units * rest may exceed 2^53 too, so units is divided by 2^15 first.
     local high, low = math.floor(units / 32768), units % 32768
-    local product = high * rest
+    product = high * rest
     local w, p = math.floor(product / u.quota), product % u.quota
     product = p * 32768 + low * rest
     return units * quotient + w * 32768 + math.floor(product / u.quota), product % u.quota
@@ -42,6 +47,9 @@ function make.b()
   -- The units that are in use if this time is missing, or most if there are more: the least
   -- number that takes as long to earn. A unit that is partly earned again counts as used.
   local function units(u, w, p, most)
+    if w == 0 and p == 0 then
+      return 0
+    end
     local n = math.min(math.ceil((w + p / u.quota) / u.per * u.quota), most)
     -- n may be off by one, since it was computed with fractions.
     while n > 0 and enough(u, n - 1, w, p) do

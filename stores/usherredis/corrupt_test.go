@@ -291,6 +291,8 @@ func TestADebtAndAClockThatIsSetBack(t *testing.T) {
 	more.Cost, more.Overdraw = 100, true
 	adjust(t, l, more)
 	want(101 * time.Second)
+	// A charge of nothing is stored if the key had another limit before.
+	take(t, l, charge("p", ratelimit.RollingWindow(5, time.Second), 0))
 	take(t, l, charge("p", c.Limit, 0))
 	now = now.Add(time.Second)
 	want(100 * time.Second)
