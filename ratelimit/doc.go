@@ -16,6 +16,13 @@
 //	})
 //	mux.Handle("/search", search.Wrap(searchHandler))
 //
+// Code without a request, and handlers that know a key only after they have parsed the
+// body, call [Limiter.Allow]. [Limiter.Peek] shows what a key has left, and [Limiter.Reset]
+// forgets what it has used.
+//
+// Limits change at run time through [Config.PlanOf], [Policy.LimitOf] and
+// [Policy.LimitFor]. What a key has used counts under its new limit too.
+//
 // # Guarantees
 //
 //   - One decision covers all policies of a request. It charges all of them or none, so a
@@ -56,7 +63,8 @@
 //
 // Put a limiter by address outside authentication, so that guessing keys is limited. Put
 // a limiter by caller, account or plan inside, where the caller is known: outside, it
-// would count by address alone. These are two limiters and two decisions, and the first
+// would count by address alone. So would a parent that is outside, for the policies that
+// its children inherit, in addition to what the children count by caller. These are two limiters and two decisions, and the first
 // also counts what the second refuses. Put both inside the envelope, which gives refusals
 // their shape, and inside a [clientip.Resolver] if there are proxies. Put a limiter by
 // caller inside [usher.Require], and outside idempotency so that it counts replays. In a

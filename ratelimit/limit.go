@@ -42,6 +42,11 @@ const (
 // key that has been idle can therefore use up to burst + quota within one period:
 // where that is too much, choose a burst below the quota or a [RollingWindow].
 //
+// It is the fair limit for a rate per second, with a small burst such as 2: a client that
+// sends 10 requests a second, some of them 20 ms late, is never refused under
+// TokenBucket(10, time.Second, 2), which lets at most 11 pass in any second. A window of a
+// second refuses such a client again and again.
+//
 // It keeps one instant for each key, and is what most services want. Per must be a whole
 // number of microseconds and at most ten years, and must earn a burst within 100 years.
 func TokenBucket(quota int, per time.Duration, burst int) Limit {
@@ -49,7 +54,8 @@ func TokenBucket(quota int, per time.Duration, burst int) Limit {
 }
 
 // RollingWindow allows quota units in any period of length per, wherever it begins: never
-// one more. It keeps the time of each request within the window, at 16 bytes each, so it
+// one more. A short one is hard on clients that send at exactly its rate, as their requests
+// do not arrive evenly; see [TokenBucket]. It keeps the time of each request within the window, at 16 bytes each, so it
 // suits quotas of up to a few thousand. Per must be a whole number of microseconds and at
 // most ten years.
 func RollingWindow(quota int, per time.Duration) Limit {
@@ -88,6 +94,10 @@ func (l Limit) From(anchor time.Time) Limit {
 // Concurrency is a limit of n requests at the same time. A place is free again when
 // the handler has returned or panicked. In a store that processes share, the place of a
 // process that has died is free after [Config.Lease].
+//
+// A hijacked connection therefore takes no place once its handler has returned: the handler
+// must serve it until its end. A handler that runs on behind an [http.TimeoutHandler] takes
+// no place either, so put that outside the limiter, or use [usher.Deadline].
 func Concurrency(n int) Limit {
 	return Limit{algorithm: AlgorithmConcurrency, quota: int64(n)}
 }
