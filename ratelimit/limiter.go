@@ -85,7 +85,8 @@ type Config struct {
 	// functions. They must be safe for concurrent use.
 	Allow, Block func(*http.Request) bool
 	// OnDecision is called with the verdict of each policy that counts a request, before
-	// the handler runs; [LogDecisions] returns such a function. Nil costs nothing. A panic
+	// the handler runs, or a call of [Limiter.Allow]. [LogDecisions] returns such a function.
+	// Nil costs nothing. A panic
 	// is reported to OnError, and does not change the decision. OnDecision must be safe for
 	// concurrent use.
 	OnDecision func(context.Context, Verdict)

@@ -1,6 +1,8 @@
 package ratelimit_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -215,4 +217,31 @@ func TestStaggerWithoutRetryAfter(t *testing.T) {
 	if w := do(h); w.Code != 429 || len(w.Header()["Retry-After"]) > 0 || w.Header().Get("RateLimit") == "" {
 		t.Errorf("%d %v", w.Code, w.Header())
 	}
+}
+
+func TestAllowStaggersAndPeekTakesNoTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var verdicts []time.Duration
+		l := newLimiter(t, ratelimit.Config{
+			Policies:   []ratelimit.Policy{staggered(ratelimit.TokenBucket(1, time.Second, 1))},
+			OnDecision: func(_ context.Context, v ratelimit.Verdict) { verdicts = append(verdicts, v.Wait/time.Second) },
+		})
+		if _, err := l.Allow(t.Context(), 1, ratelimit.TextKey("k")); err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []time.Duration{1, 3, 5} {
+			_, err := l.Allow(t.Context(), 1, ratelimit.TextKey("k"))
+			if refused, ok := errors.AsType[*ratelimit.RefusedError](err); !ok || refused.Wait != want*time.Second {
+				t.Errorf("Allow: %v, want a wait of %d s", err, want)
+			}
+			for range 3 {
+				if _, err := l.Peek(t.Context(), ratelimit.TextKey("k")); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		if !slices.Equal(verdicts, []time.Duration{0, 1, 3, 5}) {
+			t.Errorf("verdicts with waits of %v s", verdicts)
+		}
+	})
 }
