@@ -179,8 +179,10 @@ func TestAStaggeredKeyIsItsOwnAndForgetsClientsThatDoNotComeBack(t *testing.T) {
 func TestStaggerOfLimitsWithoutAWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := limiterOf(t, staggered(ratelimit.Nothing())).Wrap(ok)
-		if w := do(h); w.Code != 429 || len(w.Header()["Retry-After"]) > 0 {
-			t.Errorf("%d %v", w.Code, w.Header())
+		for range 3 { // the second would have another turn than the first
+			if w := do(h); w.Code != 429 || len(w.Header()["Retry-After"]) > 0 {
+				t.Errorf("%d %v", w.Code, w.Header())
+			}
 		}
 		shadow := staggered(ratelimit.Nothing())
 		shadow.Shadow = true
