@@ -53,8 +53,11 @@
 //   - No response waits until the store has refunded what its request did not use. A client
 //     that comes back at once to the same process finds it refunded, and its place free.
 //   - If the result of a store's call is lost, the call is repeated, and charges once.
-//   - A process that dies frees its places of concurrency limits in a shared store within
-//     [Config.Lease].
+//   - A process that dies frees its places of concurrency limits in a shared store, and what
+//     its requests have reserved there under policies with Settle, within [Config.Lease].
+//   - Concurrent requests use no more than a budget if each reserves the most that it may
+//     need, or ends when [Settle] reports that nothing is left. [Policy.Overrun] says what
+//     becomes of the rest.
 //   - If a client disconnects before a store has responded, its request does not reach
 //     the handler, whatever the store does. If the request is charged, it is charged
 //     once, in the store.
