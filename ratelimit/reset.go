@@ -52,6 +52,7 @@ func (s *sharedStore) Reset(ctx context.Context, counters []Counter) error {
 		if errors.Is(err, usher.ErrUnavailable) && ctx.Err() == nil {
 			err = s.store.Reset(ctx, own)
 		}
+		s.denials.forget()
 		return err
 	})
 }

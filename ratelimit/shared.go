@@ -133,7 +133,9 @@ func (s *sharedStore) takeAlone(ctx context.Context, d *Decision, deadline time.
 // call calls Take for n decisions like d in one, and returns the results.
 func (s *sharedStore) call(ctx context.Context, d *Decision, n int, deadline time.Time) (*Decision, error) {
 	own := s.prepare(d)
-	own.times(n)
+	if n > 1 {
+		own.times(n)
+	}
 	ctx = context.WithoutCancel(ctx)
 	if !deadline.IsZero() {
 		var cancel context.CancelFunc
