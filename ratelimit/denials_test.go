@@ -161,12 +161,18 @@ func TestDenialsAreOnlyOfWhatStaysDenied(t *testing.T) {
 				store := newDistantStore(0)
 				p := forAll("p", ratelimit.RollingWindow(0, time.Minute))
 				change(&p)
-				h := newLimiter(t, ratelimit.Config{
+				l := newLimiter(t, ratelimit.Config{
 					Policies: []ratelimit.Policy{p}, Store: store, CacheDenials: time.Hour,
-				}).Wrap(ok)
-				wantCodes(t, codes(3, h), 429, 429, 429)
+				})
+				wantCodes(t, codes(3, l.Wrap(ok)), 429, 429, 429)
 				if n := store.n.Load(); n != 3 {
 					t.Errorf("%d calls for three requests", n)
+				}
+				for range 2 { // what Allow charges stays charged, but others are refunded
+					_, _ = l.Allow(t.Context(), 1, ratelimit.Key{})
+				}
+				if n := store.n.Load(); n == 4 {
+					t.Error("one call for two calls of Allow")
 				}
 			})
 		})

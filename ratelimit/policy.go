@@ -271,8 +271,7 @@ func (p *policy) charge(c *Charge, r *http.Request, a *account) (bool, error) {
 
 // fill sets what every charge under p has in common, and what an earlier one may have left.
 func (p *policy) fill(c *Charge, key Key) {
-	c.Policy, c.Key, c.Shadow = p.Name, key, p.Shadow
-	c.final = p.final
+	c.Policy, c.Key, c.Shadow, c.final = p.Name, key, p.Shadow, p.final
 	c.Hold, c.EndHold, c.Overdraw, c.overrun = false, false, false, 0
 }
 
