@@ -11,7 +11,6 @@ import (
 // that waits as long as the response asks is admitted.
 type bucket struct {
 	full exact
-	one  exact // the time in which a token is earned
 }
 
 // An exact is a number of nanoseconds: whole ones, and parts. The quota of the limit is the
@@ -67,8 +66,7 @@ func (x exact) up() int64 {
 	return x.whole
 }
 
-func newBucket(l *Limit, now instant, d debt) *bucket {
-	b := &bucket{one: l.span(1)}
+func newBucket(l *Limit, now instant, d debt) (b bucket) {
 	if d.until > now.n {
 		b.full = exact{whole: now.n}.plus(l.span(min(d.used, l.burst)), l)
 	}
@@ -127,15 +125,14 @@ func (b *bucket) check(l *Limit, now instant, cost int64) (res result) {
 	return res
 }
 
-func (b *bucket) take(l *Limit, now instant, cost int64) {
+func (b *bucket) take(l *Limit, now instant, cost int64) { b.fillLater(l, now, l.span(cost)) }
+
+// fillLater takes the tokens that are earned in a time.
+func (b *bucket) fillLater(l *Limit, now instant, by exact) {
 	if b.full.whole < now.n {
 		b.full = exact{whole: now.n}
 	}
-	if cost == 1 {
-		b.full = b.full.plus(b.one, l)
-	} else {
-		b.full = b.full.plus(l.span(cost), l)
-	}
+	b.full = b.full.plus(by, l)
 }
 
 func (b *bucket) adjust(l *Limit, now instant, _, cost int64) (moved int64) {
@@ -161,21 +158,4 @@ func (b *bucket) overdraw(l *Limit, now instant, cost int64) (moved int64) {
 func (b *bucket) debt(l *Limit, now instant) debt {
 	used, _ := b.used(l, now)
 	return debt{used: used, until: b.full.up()}
-}
-
-// faded returns what is left of d: a bucket pays off its debt as time passes.
-func (d debt) faded(l *Limit, now instant) debt {
-	if l.algorithm != AlgorithmTokenBucket || d.until <= now.n {
-		return d
-	}
-	hi, lo := bits.Mul64(uint64(d.until-now.n), uint64(l.quota))
-	if per := uint64(l.per); hi < per {
-		if earned, rest := bits.Div64(hi, lo, per); earned < uint64(d.used) {
-			d.used = int64(earned)
-			if rest > 0 {
-				d.used++
-			}
-		}
-	}
-	return d
 }

@@ -4,7 +4,7 @@ package ratelimit
 func (c *Charge) need() int64 { return max(c.Cost, c.MinRemaining) }
 
 // check sets the results of the charge. If it only peeks, it changes nothing that another
-// call could notice. The shard is locked.
+// call could notice. The part of the table is locked.
 func (c *Charge) check(now instant, peek bool) {
 	c.TakenAt = now.n
 	if c.Limit.quota == 0 {
@@ -12,7 +12,7 @@ func (c *Charge) check(now instant, peek bool) {
 		return
 	}
 	if c.Limit.algorithm == AlgorithmConcurrency {
-		p := c.table.placesOf(c, now)
+		p := c.part.placesOf(c, now)
 		used := p.used()
 		c.Violated = c.need() > 0 && used+c.need() > c.Limit.quota
 		c.Remaining, c.Reset, c.Wait = max(c.Limit.quota-used, 0), 0, 0
@@ -25,13 +25,13 @@ func (c *Charge) check(now instant, peek bool) {
 	if peek {
 		s = c.table.copyOf(c, now)
 	} else {
-		c.entry = c.table.entry(c, now)
-		s = c.entry.state
+		c.slot = c.table.slot(c, now)
+		s = c.slot.state()
 	}
 	res := s.check(&c.Limit, now, c.need())
 	c.Violated, c.Remaining, c.Reset, c.Wait = !res.ok, res.remaining, res.reset, res.wait
-	if reserved := c.table.reserved(c, now); reserved > 0 {
-		c.Remaining = max(c.Remaining-reserved, 0)
+	if len(c.part.places) > 0 {
+		c.Remaining = max(c.Remaining-c.part.reserved(c, now), 0)
 		c.Violated = c.Violated || c.need() > c.Remaining
 	}
 }
@@ -53,17 +53,17 @@ func (c *Charge) take(now instant) {
 	}
 	c.Remaining = max(c.Remaining-c.Cost, 0)
 	if c.Limit.algorithm == AlgorithmConcurrency {
-		c.table.occupy(c, c.table.places[c.shard][c.Key], c.TakenBy, c.Cost, now)
+		c.part.occupy(c, c.part.places[c.Key], c.TakenBy, c.Cost, now)
 		return
 	}
 	if c.Hold {
-		c.table.hold(c, c.TakenBy, c.Cost, now)
+		c.part.hold(c, c.TakenBy, c.Cost, now)
 		return
 	}
-	c.entry.take(now, c.Cost)
+	c.slot.take(now, c.Cost)
 	if c.Reset == 0 && c.Cost > 0 {
 		// Nothing was in use before, so check has set no time.
-		c.Reset = c.Limit.firstReset()
+		c.Reset = c.slot.firstReset()
 	}
 }
 
@@ -72,7 +72,7 @@ func (c *Charge) adjust(now instant) {
 	switch {
 	case c.Limit.quota == 0:
 	case c.Limit.algorithm == AlgorithmConcurrency:
-		c.Moved = c.table.adjustPlaces(c, c.Cost, now)
+		c.Moved = c.part.adjustPlaces(c, c.Cost, now)
 	default:
 		c.Moved = c.move(now)
 	}
@@ -81,21 +81,21 @@ func (c *Charge) adjust(now instant) {
 // move adjusts what the key of c has used, or holds, and returns how many units it has
 // moved.
 func (c *Charge) move(now instant) int64 {
-	e := c.table.entry(c, now)
+	s := c.table.slot(c, now)
 	if !c.Hold {
-		return e.adjust(now, c.TakenAt, c.fit(e, now, c.Cost), c.overdraws())
+		return s.adjust(now, c.TakenAt, c.fit(s, now, c.Cost), c.overdraws())
 	}
-	own := c.table.reservedBy(c, now)
+	own := c.part.reservedBy(c, now)
 	if c.EndHold {
-		c.table.hold(c, c.TakenBy, -own, now)
-		return e.adjust(now, now.n, c.fit(e, now, max(c.Cost, 0)), c.overdraws())
+		c.part.hold(c, c.TakenBy, -own, now)
+		return s.adjust(now, now.n, c.fit(s, now, max(c.Cost, 0)), c.overdraws())
 	}
-	fits := c.fit(e, now, c.Cost)
+	fits := c.fit(s, now, c.Cost)
 	if own == 0 {
 		return 0
 	}
 	moved := max(fits, -own)
-	c.table.hold(c, c.TakenBy, moved, now)
+	c.part.hold(c, c.TakenBy, moved, now)
 	return moved
 }
 
@@ -105,11 +105,11 @@ func (c *Charge) overdraws() bool {
 }
 
 // fit returns cost, or as many units as are left besides those that the key holds.
-func (c *Charge) fit(e *entry, now instant, cost int64) int64 {
-	reserved := c.table.reserved(c, now)
+func (c *Charge) fit(s *slot, now instant, cost int64) int64 {
+	reserved := c.part.reserved(c, now)
 	if c.overdraws() || reserved == 0 && !c.Hold {
 		return cost // adjust finds out what is left
 	}
-	left := e.state.check(&e.limit, now, 0).remaining // which begins a window
+	left := s.state().check(&s.entry.limit, now, 0).remaining // which begins a window
 	return min(cost, max(left-reserved, 0))
 }

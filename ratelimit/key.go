@@ -59,10 +59,17 @@ const longest = 64
 // is kept as a digest: stores spend as little on its key as on any other. No key with a
 // digest equals one with a text or an address, and no two texts with equal digests are
 // known.
-func keyOf[T string | []byte](o origin, text T) Key {
-	if len(text) <= longest {
-		return Key{origin: o, text: string(text)}
+func keyOf(o origin, text string) Key {
+	var hi, lo uint64
+	if len(text) > longest {
+		hi, lo = hashText(text)
+		text = ""
 	}
+	return Key{o, hi, lo, text}
+}
+
+// hashText returns the first 16 bytes of the SHA-256 digest of a text. It allocates nothing.
+func hashText[T string | []byte](text T) (hi, lo uint64) {
 	h := sha256.New()
 	// Sum256 of a text would copy it to the heap.
 	var buf [512]byte
@@ -72,12 +79,17 @@ func keyOf[T string | []byte](o origin, text T) Key {
 		text = text[n:]
 	}
 	sum := h.Sum(buf[:0])
-	return Key{origin: o, hi: binary.BigEndian.Uint64(sum), lo: binary.BigEndian.Uint64(sum[8:])}
+	return binary.BigEndian.Uint64(sum), binary.BigEndian.Uint64(sum[8:])
 }
 
 // TextKey returns the key for a text, for instance an account number. A long text costs its
 // hash for each request, and takes no more memory than a short one.
-func TextKey(text string) Key { return keyOf(textOrigin, text) }
+func TextKey(text string) Key {
+	if len(text) > longest {
+		return keyOf(textOrigin, text)
+	}
+	return Key{origin: textOrigin, text: text}
+}
 
 // AddressKey returns the key for a block of addresses; an IPv4 address and its
 // IPv4-mapped form are the same.
@@ -197,6 +209,10 @@ func Combine(keys ...KeyFunc) KeyFunc {
 			}
 			b = k.append(b)
 		}
-		return keyOf(combinedOrigin, b), true
+		if len(b) > longest {
+			hi, lo := hashText(b)
+			return Key{origin: combinedOrigin, hi: hi, lo: lo}, true
+		}
+		return Key{origin: combinedOrigin, text: string(b)}, true
 	}
 }

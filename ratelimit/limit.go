@@ -142,11 +142,13 @@ func (l Limit) Per() time.Duration {
 
 // same reports whether two limits have the same bound, and so share one count.
 func (l *Limit) same(o *Limit) bool {
+	return l.quota == o.quota && l.per == o.per && l.burst == o.burst && l.algorithm == o.algorithm &&
+		(l.zone == nil || l.sameCalendar(o))
+}
+
+func (l *Limit) sameCalendar(o *Limit) bool {
 	if *l == *o {
 		return true
-	}
-	if l.zone == nil || o.zone == nil || l.quota != o.quota {
-		return false
 	}
 	unit, begin := l.Calendar()
 	otherUnit, otherBegin := o.Calendar()

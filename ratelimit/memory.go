@@ -16,11 +16,18 @@ import (
 // Memory is the [Store] of a single process. It is exact, allocates nothing for a key
 // that it already keeps, and starts no goroutine.
 //
-// It keeps at most a fixed number of keys for each policy, and evicts the least recently
-// used one to make room. What an evicted key has used is kept in a table of the same
-// fixed size, in a slot that several keys may share: a key that was evicted or is new
-// starts with the debt in its slot. So a flood of invented keys neither grows the memory
-// nor gives anybody a fresh allowance: each of them counts against a slot.
+// It has a fixed number of places for the keys of each policy, in sets of eight. A hash that
+// no client can predict chooses the set of a key. If all places of a set are taken, a new key
+// evicts the one that has used the least share of its limit; of equal ones, the newest. A set
+// remembers what evicted keys had used, for the four of them that had used most. Any other
+// new key might be one that the set has forgotten. So it begins with the least that the set
+// remembers, but with no more than lets its first request pass.
+//
+// Under a flood of invented keys, therefore, memory does not grow, and a key that has used up
+// its limit stays limited, even if the invented keys use up theirs. No key has more left than
+// before, except for what one more request needs if it has not used up its limit. Each new
+// client has its first request admitted, and perhaps no more until the flood has been earned
+// back.
 //
 // Places of concurrency limits are never evicted; their number is bounded by that of the
 // requests in flight.
@@ -40,8 +47,14 @@ type Memory struct {
 
 // A MemoryConfig configures a [Memory]. The zero value is fit for production.
 type MemoryConfig struct {
-	// Keys is the most keys that are kept for each policy; zero means 65,536. A key takes
-	// about 400 bytes, and 16 bytes more for each request in a rolling window.
+	// Keys is the number of places for the keys of each policy; zero means 65,536. It is
+	// rounded down to whole sets of eight, of which there may be up to 64 fewer. Choose twice
+	// as many places as there are keys at a time: then about one key in 100 finds its set
+	// full. If there are as many keys as places, one in seven does.
+	//
+	// A key under a token bucket takes 90 bytes, besides a long text. Under another limit it
+	// takes about 300, and 16 more for each request in a rolling window. Places that are not
+	// used take nearly nothing.
 	Keys int
 }
 
@@ -61,7 +74,8 @@ func newMemory(keys int) *Memory {
 	return &Memory{base: time.Now(), capacity: keys, tables: make(map[string]*table)}
 }
 
-// Len returns the number of keys that are kept for a policy.
+// Len returns the number of keys that have places for a policy, or use places of a
+// concurrency limit. Some of them may have all their units left again.
 func (m *Memory) Len(policy string) int {
 	m.mu.RLock()
 	t := m.tables[policy]
@@ -98,16 +112,30 @@ var errTwice = errors.New("ratelimit: a policy occurs twice in one decision")
 // maxCharges is how many policies one decision may have.
 const maxCharges = 16
 
-// Take implements [Store]. It waits for nothing but other decisions on the same shards,
+// Take implements [Store]. It waits for nothing but other decisions on the same parts of its tables,
 // and fails only if it is closed or its caller breaks the contract.
 func (m *Memory) Take(_ context.Context, d *Decision) error {
-	return m.once(d, false)
+	switch {
+	case m.closed.Load():
+		return usher.ErrClosed
+	case d.ID == (ID{}) || d.Peek:
+		return m.take(d)
+	default:
+		return m.once(d, false, m.take)
+	}
 }
 
 // Adjust implements [Store]. It fails only if it is closed or its caller breaks the
 // contract.
 func (m *Memory) Adjust(_ context.Context, d *Decision) error {
-	return m.once(d, true)
+	switch {
+	case m.closed.Load():
+		return usher.ErrClosed
+	case d.ID == (ID{}):
+		return m.adjust(d)
+	default:
+		return m.once(d, true, m.adjust)
+	}
 }
 
 // Renew implements [Store].
@@ -118,11 +146,10 @@ func (m *Memory) Renew(_ context.Context, places []Place, lease time.Duration) (
 	for i := range places {
 		p := &places[i]
 		t := m.table(p.Policy)
-		shard := t.keys.Index(t.hash(&p.Key))
-		s := t.keys.At(shard)
+		s := t.part(t.hash(&p.Key))
 		s.Lock()
 		now := m.now()
-		ok := t.renew(shard, p, now.n+int64(lease), now)
+		ok := s.renew(p, now.n+int64(lease), now)
 		s.Unlock()
 		if !ok {
 			lost = append(lost, *p)
@@ -134,8 +161,8 @@ func (m *Memory) Renew(_ context.Context, places []Place, lease time.Duration) (
 // errMany is returned to a caller that breaks the contract.
 var errMany = fmt.Errorf("ratelimit: more than %d counters in one call", MaxRenew)
 
-// Reset implements [Store]. Of what is kept of evicted keys, it forgets the slot of each
-// key, even if another key shares it.
+// Reset implements [Store]. If the set of a key is full of the debts of others, the key then
+// begins as any new one.
 func (m *Memory) Reset(_ context.Context, counters []Counter) error {
 	switch {
 	case m.closed.Load():
@@ -146,10 +173,9 @@ func (m *Memory) Reset(_ context.Context, counters []Counter) error {
 	for i := range counters {
 		c := Charge{Policy: counters[i].Policy, Key: counters[i].Key}
 		m.locate(&c)
-		s := c.table.keys.At(c.shard)
-		s.Lock()
+		c.part.Lock()
 		c.table.forget(&c)
-		s.Unlock()
+		c.part.Unlock()
 	}
 	return nil
 }
@@ -160,32 +186,23 @@ func (m *Memory) Close() error {
 	return nil
 }
 
-// once calls take or adjust, unless the call is a repetition.
-func (m *Memory) once(d *Decision, adjusts bool) error {
-	if m.closed.Load() {
-		return usher.ErrClosed
-	}
-	if d.ID == (ID{}) || d.Peek && !adjusts {
-		return m.decide(d, adjusts)
-	}
+// once makes a call with an ID, unless it is a repetition.
+func (m *Memory) once(d *Decision, adjusts bool, call func(*Decision) error) error {
 	c, err := m.repeats.begin(d, adjusts, m.now().n)
 	if c == nil {
 		return err
 	}
-	err = m.decide(d, adjusts)
+	err = call(d)
 	c.end(d, err)
 	return err
 }
 
-func (m *Memory) decide(d *Decision, adjusts bool) error {
-	if adjusts {
-		return m.adjust(d)
-	}
-	return m.take(d)
-}
-
 func (m *Memory) take(d *Decision) error {
 	charges := d.Charges
+	if len(charges) == 1 && !charges[0].Hold && charges[0].Limit.algorithm != AlgorithmCalendarWindow {
+		m.takeOne(d)
+		return nil
+	}
 	now, err := m.lock(charges)
 	if err != nil {
 		return err
@@ -214,6 +231,23 @@ func (m *Memory) take(d *Decision) error {
 	return nil
 }
 
+// takeOne does what take does, for the most common decision, which needs less work: one
+// charge, by the monotonic clock.
+func (m *Memory) takeOne(d *Decision) {
+	c := &d.Charges[0]
+	m.locate(c)
+	c.part.Lock()
+	now := m.now()
+	c.TakenBy = d.ID
+	c.check(now, d.Peek)
+	d.Admitted = !c.Violated || c.Shadow
+	if !c.Violated && !d.Peek {
+		c.take(now)
+	}
+	c.slot = nil
+	c.part.Unlock()
+}
+
 func (m *Memory) adjust(d *Decision) error {
 	now, err := m.lock(d.Charges)
 	if err != nil {
@@ -226,22 +260,12 @@ func (m *Memory) adjust(d *Decision) error {
 	return nil
 }
 
-// lock locks the shards of all keys and then reads the clock, so that the time of a key
+// lock locks the parts of the tables that have the keys, and then reads the clock, so that the time of a key
 // never goes back. Shards are locked in the order in which their tables were made: with
 // one order for all, no two decisions can wait for each other.
 func (m *Memory) lock(charges []Charge) (instant, error) {
 	if len(charges) > maxCharges {
 		return instant{}, fmt.Errorf("ratelimit: more than %d policies in one decision", maxCharges)
-	}
-	if len(charges) == 1 {
-		// The most common decision needs less work.
-		c := &charges[0]
-		m.locate(c)
-		c.table.keys.At(c.shard).Lock()
-		if c.Limit.algorithm == AlgorithmCalendarWindow {
-			return m.readWall(charges)
-		}
-		return m.now(), nil
 	}
 	var order [maxCharges]uint8
 	wall := false
@@ -259,7 +283,7 @@ func (m *Memory) lock(charges []Charge) (instant, error) {
 		order[j] = uint8(i)
 	}
 	for _, i := range order[:len(charges)] {
-		charges[i].table.keys.At(charges[i].shard).Lock()
+		charges[i].part.Lock()
 	}
 	if wall {
 		return m.readWall(charges)
@@ -267,13 +291,13 @@ func (m *Memory) lock(charges []Charge) (instant, error) {
 	return m.now(), nil
 }
 
-// locate finds the shard of the key of c.
+// locate finds the part of the table that has the key of c.
 func (m *Memory) locate(c *Charge) {
 	if c.table == nil || c.table.store != m {
 		c.table = m.table(c.Policy)
 	}
 	c.hash = c.table.hash(&c.Key)
-	c.shard = c.table.keys.Index(c.hash)
+	c.part = c.table.part(c.hash)
 }
 
 // errHolder is returned to a caller that breaks the contract.
@@ -284,7 +308,7 @@ var errClocks = errors.New("ratelimit: the clocks of the process and of the stor
 	"the store's time is in neither of the two calendar windows")
 
 // readWall also reads the wall clock. That clock may be set, so only calendar limits use
-// it. If readWall fails, it unlocks the shards of charges.
+// it. If readWall fails, it unlocks the parts of charges.
 func (m *Memory) readWall(charges []Charge) (instant, error) {
 	t := time.Now()
 	wall := t.UnixNano()
@@ -316,7 +340,7 @@ func (now instant) of(c *Charge) instant {
 func unlock(charges []Charge) {
 	for i := range charges {
 		c := &charges[i]
-		c.entry = nil
-		c.table.keys.At(c.shard).Unlock()
+		c.slot = nil
+		c.part.Unlock()
 	}
 }

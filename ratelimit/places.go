@@ -60,17 +60,17 @@ func (p *places) move(by ID, n, until int64, hold bool) {
 }
 
 // placesOf returns the places of the key of c. Those whose lease has ended are free.
-func (t *table) placesOf(c *Charge, now instant) places {
-	p := t.places[c.shard][c.Key]
+func (s *part) placesOf(c *Charge, now instant) places {
+	p := s.places[c.Key]
 	if len(p.leased) > 0 {
 		p.expire(now.n)
-		t.keep(c.shard, c.Key, p, now)
+		s.keep(c.Key, p, now)
 	}
 	return p
 }
 
 // occupy takes n places for the key of c, or frees -n places.
-func (t *table) occupy(c *Charge, p places, by ID, n int64, now instant) {
+func (s *part) occupy(c *Charge, p places, by ID, n int64, now instant) {
 	switch {
 	case n == 0:
 		return
@@ -79,13 +79,13 @@ func (t *table) occupy(c *Charge, p places, by ID, n int64, now instant) {
 	default:
 		p.anonymous = max(p.anonymous+n, 0)
 	}
-	t.keep(c.shard, c.Key, p, now)
+	s.keep(c.Key, p, now)
 }
 
 // adjustPlaces moves up to n places of the decision that took c, and returns how many it
 // has moved. It moves none if the decision no longer has places.
-func (t *table) adjustPlaces(c *Charge, n int64, now instant) (moved int64) {
-	p := t.placesOf(c, now)
+func (s *part) adjustPlaces(c *Charge, n int64, now instant) (moved int64) {
+	p := s.placesOf(c, now)
 	own := p.anonymous
 	if c.Lease > 0 {
 		i := p.find(c.TakenBy, false)
@@ -95,33 +95,33 @@ func (t *table) adjustPlaces(c *Charge, n int64, now instant) (moved int64) {
 		own = p.leased[i].n
 	}
 	moved = max(min(n, max(c.Limit.quota-p.used(), 0)), -own)
-	t.occupy(c, p, c.TakenBy, moved, now)
+	s.occupy(c, p, c.TakenBy, moved, now)
 	return moved
 }
 
 // reserved returns how many units the key of c holds under its policy.
-func (t *table) reserved(c *Charge, now instant) int64 {
-	if len(t.places[c.shard]) == 0 {
+func (s *part) reserved(c *Charge, now instant) int64 {
+	if len(s.places) == 0 {
 		return 0
 	}
-	p := t.placesOf(c, now)
+	p := s.placesOf(c, now)
 	return p.sum(true)
 }
 
 // hold changes what the decision by holds by n units.
-func (t *table) hold(c *Charge, by ID, n int64, now instant) {
+func (s *part) hold(c *Charge, by ID, n int64, now instant) {
 	until := int64(noEnd)
 	if c.Lease > 0 {
 		until = now.n + int64(c.Lease)
 	}
-	p := t.placesOf(c, now)
+	p := s.placesOf(c, now)
 	p.move(by, n, until, true)
-	t.keep(c.shard, c.Key, p, now)
+	s.keep(c.Key, p, now)
 }
 
 // reservedBy returns how many units the decision holds that took c.
-func (t *table) reservedBy(c *Charge, now instant) int64 {
-	p := t.placesOf(c, now)
+func (s *part) reservedBy(c *Charge, now instant) int64 {
+	p := s.placesOf(c, now)
 	if i := p.find(c.TakenBy, true); i >= 0 {
 		return p.leased[i].n
 	}
@@ -129,8 +129,8 @@ func (t *table) reservedBy(c *Charge, now instant) int64 {
 }
 
 // renew starts the lease of a place again, if its lease has not ended.
-func (t *table) renew(shard int, place *Place, until int64, now instant) bool {
-	p := t.places[shard][place.Key]
+func (s *part) renew(place *Place, until int64, now instant) bool {
+	p := s.places[place.Key]
 	i := slices.IndexFunc(p.leased, func(l leased) bool { return l.by == place.TakenBy })
 	if i < 0 || p.leased[i].until <= now.n {
 		return false
@@ -140,32 +140,32 @@ func (t *table) renew(shard int, place *Place, until int64, now instant) bool {
 }
 
 // keep stores the places of a key, or forgets a key that uses none.
-func (t *table) keep(shard int, k Key, p places, now instant) {
-	m := t.places[shard]
+func (s *part) keep(k Key, p places, now instant) {
+	m := s.places
 	if p.anonymous == 0 && len(p.leased) == 0 {
 		delete(m, k)
 		return
 	}
 	if m == nil {
 		m = make(map[Key]places)
-		t.places[shard] = m
+		s.places = m
 	}
 	if _, ok := m[k]; !ok {
 		k = k.clone()
-		t.sweepPlaces(shard, now)
+		s.sweepPlaces(now)
 	}
 	m[k] = p
 }
 
-// sweepPlaces looks at two keys of a shard, and forgets those whose leases have ended. Each
+// sweepPlaces looks at two keys of a part, and forgets those whose leases have ended. Each
 // new key causes one sweep, so keys that nobody asks for again do not accumulate.
-func (t *table) sweepPlaces(shard int, now instant) {
+func (s *part) sweepPlaces(now instant) {
 	n := 0
-	for k, p := range t.places[shard] {
+	for k, p := range s.places {
 		if p.expire(now.n); p.anonymous == 0 && len(p.leased) == 0 {
-			delete(t.places[shard], k)
+			delete(s.places, k)
 		} else {
-			t.places[shard][k] = p
+			s.places[k] = p
 		}
 		if n++; n == 2 {
 			return

@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// An entry is a key and what it has used. A key usually has one limit. When its plan
-// changes, or when it has several limits at a time, each has a usage of its own, and
-// what is charged under one counts under all: the end of a short window does not
-// change what a longer one counts.
+// An entry is what a key has used. A key usually has one limit. When its plan changes, or
+// when it has several limits at a time, each has a usage of its own, and what is charged
+// under one counts under all: the end of a short window does not change what a longer one
+// counts.
 type entry struct {
-	key Key
 	usage
 	others []usage // under the limits of other requests
+	one    exact   // of an entry that keys share: the time in which a token is earned
 }
 
 // A usage is what a key has used under one limit.
@@ -113,12 +113,16 @@ func (u *usage) follow(now instant, at, cost int64) {
 	}
 }
 
-// debt returns what must be kept when the usage is dropped. Its end is rounded up to a
-// microsecond, so that stores with clocks of nanoseconds and of microseconds agree.
-func (u *usage) debt(now instant) debt {
-	d := u.state.debt(&u.limit, now)
-	d.until += (int64(time.Microsecond) - d.until%int64(time.Microsecond)) % int64(time.Microsecond)
-	return d
+// debt returns what must be kept when the usage is dropped.
+func (u *usage) debt(now instant) debt { return u.state.debt(&u.limit, now).rounded() }
+
+// share returns the share of the limit that is used.
+func (u *usage) share(now instant) share {
+	d, most := u.debt(now), u.limit.most()
+	if d.until <= now.n {
+		return share{0, most}
+	}
+	return share{min(d.used, most), most}
 }
 
 // An instant is one reading of the clock: the nanoseconds of monotonic time since the
@@ -160,40 +164,11 @@ const never time.Duration = -1
 func newState(l *Limit, now instant, debts ...debt) state {
 	switch l.algorithm {
 	case AlgorithmTokenBucket:
-		return newBucket(l, now, greatest(debts, now))
+		b := newBucket(l, now, greatest(debts, now))
+		return &b
 	case AlgorithmRollingWindow:
 		return newRolling(l, now, debts)
 	default:
 		return newCalendar(l, now, greatest(debts, now))
 	}
-}
-
-// A debt is what a key had used when its state was dropped. It is kept in place of the
-// state, in a slot that several keys share, and a key that has no state starts with the
-// debt in its slot: under a flood of keys nobody gets a fresh allowance by being
-// evicted, and memory does not grow.
-type debt struct {
-	used  int64 // units
-	until int64 // the instant at which the debt is over
-}
-
-// over reports whether d, not other, is the debt to keep if one slot has both.
-func (d debt) over(other debt, now instant) bool {
-	if other.until <= now.n {
-		return true
-	}
-	if d.used != other.used {
-		return d.used > other.used
-	}
-	return d.until > other.until
-}
-
-// greatest returns the debt to keep of several.
-func greatest(debts []debt, now instant) (d debt) {
-	for _, o := range debts {
-		if o.over(d, now) {
-			d = o
-		}
-	}
-	return d
 }

@@ -216,8 +216,8 @@ type Charge struct {
 	place   *leasedPlace // set by a Limiter while it renews the place
 	overrun int64        // set by Settle: how much of the cost exceeds what was left
 	table   *table       // set by a Memory, as are the fields below
-	entry   *entry
-	shard   int
+	part    *part
+	slot    *slot
 	hash    uint64
 	wall    int64 // for a calendar: the present time, in nanoseconds since 1970
 }

@@ -4,42 +4,53 @@ import (
 	"encoding/binary"
 	"hash/maphash"
 	"math/bits"
-
-	"github.com/usher-go/usher/internal/shard"
+	"sync"
 )
 
-// A table holds the keys of one policy. What belongs to a shard is read and written
-// under the lock of the shard.
+// A table holds the keys of one policy, in sets. Its parts have a lock each, under which all
+// that belongs to a part is read and written.
 type table struct {
 	store *Memory
 	order int // in which tables are locked
-	// keys has the entries by the hash of their key, which is computed once for each
-	// charge.
-	seed maphash.Seed
-	keys *shard.Cache[uint64, *entry]
-	// perShard is the most keys that a shard holds.
-	perShard int
-	// debts has, for each shard, the slots for the debts of dropped keys, or nil until a
-	// key is dropped. Their number is a power of two.
-	debts [][]debt
-	// places has, for each shard, the places of concurrency limits that each key uses.
-	places []map[Key]places
+	seed  maphash.Seed
+	parts []part
+	sets  int // in each part
+	ways  int // how many slots of a set are in use
 }
 
+// A part of a table has some of its sets, and the places of concurrency limits that keys of
+// these sets use.
+type part struct {
+	sync.Mutex
+	sets   []*set  // each is nil until it has a key
+	debts  []debts // of each set; nil until a key that has used anything is evicted
+	keys   int     // how many the sets have
+	common []*entry
+	places map[Key]places
+	_      [24]byte // two locks on one cache line would slow each other down
+}
+
+// maxCommon is how many entries a part knows for keys to share. That is as many as there
+// are plans in most services; other limits only take more memory.
+const maxCommon = 8
+
 func newTable(m *Memory, order int) *table {
-	keys := shard.New[uint64, *entry](m.capacity, nil)
-	n := keys.Shards()
+	n := 1
+	for n < 64 && n*64 < m.capacity {
+		n *= 2
+	}
+	each := m.capacity / n
 	return &table{
-		store: m, order: order, seed: maphash.MakeSeed(), keys: keys,
-		perShard: max(m.capacity/n, 1),
-		debts:    make([][]debt, n),
-		places:   make([]map[Key]places, n),
+		store: m, order: order, seed: maphash.MakeSeed(),
+		parts: make([]part, n),
+		sets:  max(each/ways, 1),
+		ways:  min(each, ways),
 	}
 }
 
-// hash returns the hash of a key, which clients cannot predict.
+// hash returns the hash of a key. No client can predict it, so none chooses the set of a key.
 func (t *table) hash(k *Key) uint64 {
-	// Clients do not choose the origin, and no key has both an address and a text.
+	// Clients do not choose the origin.
 	if k.text != "" {
 		return maphash.String(t.seed, k.text) ^ uint64(k.origin)*0x9e3779b97f4a7c15
 	}
@@ -50,127 +61,184 @@ func (t *table) hash(k *Key) uint64 {
 	return maphash.Bytes(t.seed, b[:])
 }
 
-// entry returns the entry for the key of c, with the usage under the limit of c as the
-// present one. It adds an entry for a new key.
-func (t *table) entry(c *Charge, now instant) *entry {
-	keys := t.keys.At(c.shard)
-	hash := c.hash
-	e, ok := keys.Get(hash)
-	for ok && e.key != c.Key {
-		// Two keys with one hash: a chance of one in 2^64.
-		hash++
-		e, ok = keys.Get(hash)
+// part returns the part for keys of this hash.
+func (t *table) part(hash uint64) *part { return &t.parts[hash&uint64(len(t.parts)-1)] }
+
+// index returns the index of the set for keys of this hash in their part.
+func (t *table) index(hash uint64) int {
+	hi, _ := bits.Mul64(hash, uint64(t.sets))
+	return int(hi)
+}
+
+// set returns the set of the key of c, or nil if it has had no key yet.
+func (t *table) set(c *Charge) *set {
+	if c.part.sets == nil {
+		return nil
 	}
+	return c.part.sets[t.index(c.hash)]
+}
+
+// slot returns the slot for the key of c, with the limit of c as the present one. It makes
+// room for a new key.
+func (t *table) slot(c *Charge, now instant) *slot {
+	s := t.known(c)
 	switch {
-	case !ok:
-		e = t.admit(c, hash, now)
-	case !e.limit.same(&c.Limit):
-		e.change(&c.Limit, now)
+	case s == nil:
+		return t.admit(c, now)
+	case !s.entry.limit.same(&c.Limit):
+		c.part.change(s, &c.Limit, now)
 	}
-	return e
+	return s
 }
 
-// peek returns the entry for the key of c and its hash, or nil.
-func (t *table) peek(c *Charge) (hash uint64, e *entry) {
-	hash = c.hash
-	e, ok := t.keys.At(c.shard).Peek(hash)
-	for ok && e.key != c.Key {
-		hash++
-		e, ok = t.keys.At(c.shard).Peek(hash)
+// known returns the slot of the key of c, or nil.
+func (t *table) known(c *Charge) *slot {
+	if set := t.set(c); set != nil {
+		if i := set.find(&c.Key, c.hash); i >= 0 {
+			return &set[i]
+		}
 	}
-	return hash, e
+	return nil
 }
 
-// forget drops what the key of c has used.
-func (t *table) forget(c *Charge) {
-	hash, e := t.peek(c)
-	if e != nil {
-		t.keys.At(c.shard).Remove(hash)
+// usage returns the usage of the key of c under its calendar limit, or nil.
+func (t *table) usage(c *Charge) *usage {
+	if s := t.known(c); s != nil {
+		return s.entry.find(&c.Limit)
 	}
-	if slots := t.debts[c.shard]; slots != nil {
-		*slot(slots, hash) = debt{}
-	}
+	return nil
 }
 
 // copyOf returns a copy of the state of the key of c under its limit, as it would be in a
 // call that stores it.
 func (t *table) copyOf(c *Charge, now instant) state {
-	hash, e := t.peek(c)
-	if e == nil {
-		return newState(&c.Limit, now, t.debt(c.shard, hash).faded(&c.Limit, now))
+	s := t.known(c)
+	if s == nil {
+		d, _ := t.begin(c, now)
+		return newState(&c.Limit, now, d)
 	}
-	if u := e.find(&c.Limit); u != nil {
+	if s.entry.state == nil && s.entry.limit.same(&c.Limit) {
+		return &s.bucket
+	}
+	if u := s.entry.find(&c.Limit); u != nil {
 		if s, ok := u.state.(*calendar); ok {
 			own := *s // the others change nothing that counts
 			return &own
 		}
 		return u.state
 	}
-	_, debts := e.debts(now)
-	return newState(&c.Limit, now, debts...)
+	return newState(&c.Limit, now, s.debts(now)...)
 }
 
-// usage returns the usage of the key of c under its limit, or nil.
-func (t *table) usage(c *Charge) *usage {
-	_, e := t.peek(c)
-	if e == nil {
-		return nil
+// forget drops what the key of c has used.
+func (t *table) forget(c *Charge) {
+	set := t.set(c)
+	if set == nil {
+		return
 	}
-	return e.find(&c.Limit)
+	if i := set.find(&c.Key, c.hash); i >= 0 {
+		set.remove(i)
+		c.part.keys--
+	}
+	if c.part.debts != nil {
+		c.part.debts[t.index(c.hash)].forget(markOf(c.hash))
+	}
 }
 
-// admit makes room for a new key and adds it.
-func (t *table) admit(c *Charge, hash uint64, now instant) *entry {
-	keys := t.keys.At(c.shard)
-	if keys.LRU.Len() >= t.perShard {
-		if oldest, e, ok := keys.RemoveOldest(); ok {
-			t.remember(c.shard, oldest, e.debt(now), now)
-			for i := range e.others {
-				t.remember(c.shard, oldest, e.others[i].debt(now), now)
-			}
+// begin returns the debt with which a new key begins, and where it is remembered, or nil.
+func (t *table) begin(c *Charge, now instant) (debt, *evicted) {
+	if c.part.debts == nil {
+		return debt{}, nil
+	}
+	return c.part.debts[t.index(c.hash)].begin(c, now)
+}
+
+// admit adds a new key. If its set is full, it evicts one other: at most one key leaves, and
+// one debt is forgotten, while a part is locked.
+func (t *table) admit(c *Charge, now instant) *slot {
+	if c.part.sets == nil {
+		c.part.sets = make([]*set, t.sets)
+	}
+	s := c.part.sets[t.index(c.hash)]
+	if s == nil {
+		s = new(set)
+		c.part.sets[t.index(c.hash)] = s
+	}
+	d, remembered := t.begin(c, now)
+	if remembered != nil {
+		*remembered = evicted{}
+	}
+	i := s.free(t.ways)
+	if i == t.ways {
+		i--
+		t.evict(c.part, s, t.index(c.hash), now)
+	}
+	c.part.keys++
+	added := &s[i]
+	added.key = c.Key.clone()
+	if added.key.text != "" {
+		added.key.hi = c.hash
+	}
+	if c.Limit.algorithm == AlgorithmTokenBucket {
+		added.entry, added.bucket = c.part.shared(&c.Limit), newBucket(&c.Limit, now, d)
+	} else {
+		added.entry = &entry{usage: usage{limit: c.Limit, state: newState(&c.Limit, now, d)}}
+	}
+	return added
+}
+
+// evict removes the key of a full set that has used least, and remembers what it has used.
+func (t *table) evict(p *part, s *set, index int, now instant) {
+	i := s.least(t.ways, now)
+	e := &s[i]
+	if d := greatest(e.debts(now), now); d.until > now.n && d.used > 0 {
+		if p.debts == nil {
+			p.debts = make([]debts, t.sets)
+		}
+		hash := e.key.hi
+		if e.key.text == "" {
+			hash = t.hash(&e.key)
+		}
+		p.debts[index].remember(markOf(hash), d, &e.entry.limit, now)
+	}
+	s.remove(i)
+	p.keys--
+}
+
+// shared returns the entry for keys that have had only l, a token bucket.
+func (s *part) shared(l *Limit) *entry {
+	for _, e := range s.common {
+		if e.limit == *l {
+			return e
 		}
 	}
-	old := t.debt(c.shard, hash).faded(&c.Limit, now)
-	e := &entry{key: c.Key.clone(), usage: usage{limit: c.Limit, state: newState(&c.Limit, now, old)}}
-	keys.Add(hash, e)
+	if len(s.common) == maxCommon {
+		s.common = s.common[:0] // keys keep the entries that they have
+	}
+	e := &entry{usage: usage{limit: *l}, one: l.span(1)}
+	s.common = append(s.common, e)
 	return e
 }
 
-// slot returns the slot for a hash. It uses the high bits: the low ones are the same for
-// all keys of a shard.
-func slot(slots []debt, hash uint64) *debt {
-	return &slots[(hash>>32)&uint64(len(slots)-1)]
-}
-
-// remember keeps the debt of a key that is dropped.
-func (t *table) remember(shard int, hash uint64, d debt, now instant) {
-	if d.until <= now.n || d.used <= 0 {
-		return
+// change makes l the present limit of a key. While the key has several limits, it has an
+// entry of its own.
+func (s *part) change(k *slot, l *Limit, now instant) {
+	if k.entry.state == nil {
+		own := k.bucket
+		k.entry = &entry{usage: usage{limit: k.entry.limit, state: &own}}
 	}
-	slots := t.debts[shard]
-	if slots == nil {
-		slots = make([]debt, 1<<bits.Len(uint(t.perShard-1)))
-		t.debts[shard] = slots
-	}
-	if s := slot(slots, hash); d.over(*s, now) {
-		*s = d
+	k.entry.change(l, now)
+	if b, ok := k.entry.state.(*bucket); ok && len(k.entry.others) == 0 {
+		k.entry, k.bucket = s.shared(l), *b
 	}
 }
 
-// debt returns the debt that a key of this hash starts with.
-func (t *table) debt(shard int, hash uint64) debt {
-	if slots := t.debts[shard]; slots != nil {
-		return *slot(slots, hash)
-	}
-	return debt{}
-}
-
-func (t *table) len() int {
-	n := t.keys.Len()
-	for i := range t.places {
-		s := t.keys.At(i)
+// len returns the number of keys in sets, and of keys that use places.
+func (t *table) len() (n int) {
+	for i := range t.parts {
+		s := &t.parts[i]
 		s.Lock()
-		n += len(t.places[i])
+		n += s.keys + len(s.places)
 		s.Unlock()
 	}
 	return n
