@@ -271,6 +271,29 @@ func policies(n int) contestant {
 	}
 }
 
+// inTurn asks n limiters, one after another.
+func inTurn(n int) contestant {
+	return func(testing.TB) subject {
+		limiters := make([]*rate.Limiter, n)
+		for i := range limiters {
+			limiters[i] = rate.NewLimiter(plenty, plenty)
+		}
+		run := func() {
+			kept.ok = true
+			for _, l := range limiters {
+				kept.ok = l.AllowN(time.Now(), 1) && kept.ok
+			}
+		}
+		return subject{run: run, check: func() error {
+			run()
+			if !kept.ok {
+				return errors.New("refused")
+			}
+			return nil
+		}}
+	}
+}
+
 // A limited handler admits plenty of requests in a second or, with once, one
 // request in a day.
 type limited func(tb testing.TB, once bool) http.Handler
@@ -392,7 +415,7 @@ func limitedAll(once bool) map[string]contestant {
 var limiterWorks = suite{
 	"LimiterDecision/hot":                   decidingAll(1),
 	"LimiterDecision/keys-10k":              decidingAll(10_000),
-	"LimiterDecision/three-policies":        {"usher": policies(3)},
+	"LimiterDecision/three-policies":        {"usher": policies(3), "x-time-rate": inTurn(3)},
 	"LimiterMiddleware/allowed-with-fields": limitedAll(false),
 	"LimiterMiddleware/refused":             limitedAll(true),
 	"LimiterMiddleware/allowed-without-fields": {
