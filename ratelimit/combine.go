@@ -207,7 +207,7 @@ func (l *lines) wait(at *line, w *waiter) error {
 		}
 		err = <-w.done
 	}
-	if err == errAlone {
+	if errors.Is(err, errAlone) {
 		return l.store.takeAlone(w.ctx, w.decision, w.deadline)
 	}
 	return err
@@ -349,17 +349,17 @@ func (d *Decision) times(n int) {
 	}
 }
 
-// share sets the results of d, which is the i-th of n decisions that own has made in one,
+// share sets the results of to, which is the i-th of n decisions that d has made in one,
 // counted from 0.
-func (own *Decision) share(d *Decision, i, n int) {
-	d.Admitted = own.Admitted
-	for j := range d.Charges {
-		c, o := &d.Charges[j], &own.Charges[j]
+func (d *Decision) share(to *Decision, i, n int) {
+	to.Admitted = d.Admitted
+	for j := range to.Charges {
+		c, o := &to.Charges[j], &d.Charges[j]
 		c.Violated, c.Remaining, c.Reset, c.Wait = o.Violated, o.Remaining, o.Reset, o.Wait
-		if own.Admitted {
+		if d.Admitted {
 			c.Remaining += int64(n-1-i) * c.Cost
 		}
-		c.TakenBy, c.TakenAt = own.ID, o.TakenAt
+		c.TakenBy, c.TakenAt = d.ID, o.TakenAt
 	}
 }
 
@@ -369,11 +369,11 @@ func (own *Decision) share(d *Decision, i, n int) {
 // Reset is the time until more than Remaining is left. That is the time to wait for a
 // charge that lacks one unit, as all do that cost one. The exception is a policy with
 // MinRemaining: others may hold units under it, which are left again at an unknown time.
-func (own *Decision) next(want []Charge) *Decision {
-	d := &Decision{ID: own.ID, Charges: slices.Clone(want)}
+func (d *Decision) next(want []Charge) *Decision {
+	more := &Decision{ID: d.ID, Charges: slices.Clone(want)}
 	refused := false
-	for i := range d.Charges {
-		c, o := &d.Charges[i], &own.Charges[i]
+	for i := range more.Charges {
+		c, o := &more.Charges[i], &d.Charges[i]
 		c.Violated, c.Remaining, c.Reset, c.Wait, c.TakenAt = false, o.Remaining, o.Reset, 0, o.TakenAt
 		if c.need() <= c.Remaining || c.need() == 0 {
 			continue
@@ -386,5 +386,5 @@ func (own *Decision) next(want []Charge) *Decision {
 	if !refused {
 		return nil
 	}
-	return d
+	return more
 }

@@ -2,6 +2,7 @@ package ratelimit
 
 import (
 	"context"
+	"errors"
 	"net/http"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -83,7 +84,7 @@ func (l *Limiter) take(ctx context.Context, d *decision) {
 				d.canceled = d.Admitted && ctx.Err() != nil
 				return
 			}
-			if err != errLeft {
+			if !errors.Is(err, errLeft) {
 				l.decisions.Record(ctx, storeFailed)
 				l.failures.Error(ctx, err)
 			}

@@ -38,9 +38,9 @@ type digest [sha256.Size]byte
 
 // A denial has the results of a refused decision.
 type denial struct {
-	epoch       uint64
-	told, until time.Time
-	results     []denied
+	epoch           uint64
+	reported, until time.Time
+	results         []denied
 }
 
 type denied struct {
@@ -77,7 +77,7 @@ func (k *denials) keep(d *Decision, asked moment) {
 	if k == nil || d.Admitted || d.Peek {
 		return
 	}
-	kept := &denial{epoch: asked.epoch, told: time.Now(), results: make([]denied, len(d.Charges))}
+	kept := &denial{epoch: asked.epoch, reported: time.Now(), results: make([]denied, len(d.Charges))}
 	lasts := k.lasts
 	for i := range d.Charges {
 		c := &d.Charges[i]
@@ -118,7 +118,7 @@ func (k *denials) repeat(d *Decision) bool {
 		}
 	}
 	d.Admitted = false
-	age := now.Sub(kept.told)
+	age := now.Sub(kept.reported)
 	for i := range d.Charges {
 		c, o := &d.Charges[i], &kept.results[i]
 		c.Violated, c.Remaining = o.violated, o.remaining

@@ -90,16 +90,16 @@ func TestDenialsChangeNoDecision(t *testing.T) {
 				if random.IntN(50) == 0 {
 					limit = fmt.Sprint(random.IntN(4))
 				}
-				var told []string
+				var reported []string
 				var waits []int
 				for _, h := range handlers {
 					w := do(h, path(at), func(r *http.Request) { r.Method = method; r.Header.Set("Limit", limit) })
-					told = append(told, fmt.Sprint(w.Code, w.Body))
+					reported = append(reported, fmt.Sprint(w.Code, w.Body))
 					wait, _ := strconv.Atoi(w.Header().Get("Retry-After"))
 					waits = append(waits, wait)
 				}
-				if told[0] != told[1] || waits[0] < waits[1] || waits[0] > 0 && waits[1] == 0 {
-					t.Fatalf("seed %d: with denials %s, Retry-After %d; without %s, %d", seed, told[1], waits[1], told[0], waits[0])
+				if reported[0] != reported[1] || waits[0] < waits[1] || waits[0] > 0 && waits[1] == 0 {
+					t.Fatalf("seed %d: with denials %s, Retry-After %d; without %s, %d", seed, reported[1], waits[1], reported[0], waits[0])
 				}
 				time.Sleep(time.Duration(random.IntN(3)) * time.Duration(random.IntN(100_000)) * time.Microsecond)
 			}
@@ -113,7 +113,7 @@ func TestDenialsChangeNoDecision(t *testing.T) {
 }
 
 // However long a call takes, a denial ends no later than the refusal does in the store, and
-// a client that waits as long as it is told is admitted.
+// a client that waits as long as it is reported is admitted.
 func TestADenialIsNoLongerThanTheRefusal(t *testing.T) {
 	const trip = 100 * time.Millisecond
 	for name, after := range map[string]time.Duration{
@@ -134,11 +134,11 @@ func TestADenialIsNoLongerThanTheRefusal(t *testing.T) {
 				if w := do(h); w.Code != http.StatusTooManyRequests {
 					t.Fatalf("status %d", w.Code)
 				}
-				time.Sleep(time.Until(admitted.Add(trip))) // the refusal is told
-				told := do(h)
-				wait, err := strconv.Atoi(told.Header().Get("Retry-After"))
+				time.Sleep(time.Until(admitted.Add(trip))) // the refusal is reported
+				reported := do(h)
+				wait, err := strconv.Atoi(reported.Header().Get("Retry-After"))
 				if err != nil || time.Duration(wait)*time.Second < time.Minute-trip {
-					t.Fatalf("Retry-After %q", told.Header().Get("Retry-After"))
+					t.Fatalf("Retry-After %q", reported.Header().Get("Retry-After"))
 				}
 				if after == time.Minute {
 					after = trip + time.Duration(wait)*time.Second
@@ -260,7 +260,7 @@ func TestAResetEndsDenials(t *testing.T) {
 		wantCodes(t, codes(1, h), 200)
 		refused := make(chan int)
 		go func() { refused <- do(h).Code }()
-		time.Sleep(7 * time.Millisecond) // the store has refused, but not told
+		time.Sleep(7 * time.Millisecond) // the store has refused, but not reported
 		reset()
 		if code := <-refused; code != http.StatusTooManyRequests {
 			t.Errorf("status %d", code)

@@ -16,7 +16,7 @@ import (
 )
 
 // A serialStore makes all calls of the decisions it is asked for one by one, in a second
-// Memory at the same instants, and records what each of them would have been told.
+// Memory at the same instants, and records what each of them would have been reported.
 type serialStore struct {
 	*Memory
 	serial *Memory
@@ -31,7 +31,7 @@ type serialStore struct {
 	decisions int
 }
 
-// A refusal is what a decision would have been told at an instant.
+// A refusal is What a decision at an instant would have reported.
 type refusal struct {
 	at      time.Time
 	results string
@@ -128,8 +128,8 @@ func (s *serialStore) Adjust(ctx context.Context, d *Decision) error {
 	return nil
 }
 
-// told checks the results of a decision that began at a time.
-func (s *serialStore) told(t *testing.T, d *Decision, began time.Time) {
+// reported checks the results of a decision that began at a time.
+func (s *serialStore) reported(t *testing.T, d *Decision, began time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.decisions++
@@ -148,8 +148,8 @@ func (s *serialStore) told(t *testing.T, d *Decision, began time.Time) {
 	}
 }
 
-// Whatever decisions run at the same time, on one node or several, each is told what it
-// would have been told in some order one after another, and charges and refunds as much.
+// Whatever decisions run at the same time, on one node or several, each has what it
+// would have been reported in some order one after another, and charges and refunds as much.
 func TestCombinedDecisionsAreThoseOfSomeOrder(t *testing.T) {
 	limits := []Limit{
 		RollingWindow(20, 50*time.Millisecond), RollingWindow(300, 100*time.Millisecond), RollingWindow(7, time.Second),
@@ -195,7 +195,7 @@ func TestCombinedDecisionsAreThoseOfSomeOrder(t *testing.T) {
 						t.Error(err)
 						return
 					}
-					store.told(t, d, began)
+					store.reported(t, d, began)
 					if !d.Admitted || !refunds {
 						return
 					}
@@ -214,7 +214,7 @@ func TestCombinedDecisionsAreThoseOfSomeOrder(t *testing.T) {
 			wg.Wait()
 			for question, left := range store.admitted {
 				if len(left) > 0 {
-					t.Errorf("question %s: nobody was told %q", question, left)
+					t.Errorf("question %s: nobody was reported %q", question, left)
 				}
 			}
 			for _, q := range store.questions {
