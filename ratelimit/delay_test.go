@@ -83,6 +83,20 @@ func (q *queue) want(t *testing.T, served string) {
 	}
 }
 
+// code returns the status of the response to a request, or 0 if it has none yet.
+func (q *queue) code(name string) int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.codes[name]
+}
+
+// field returns a field of the response to a request.
+func (q *queue) field(name, field string) string {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.header[name].Get(field)
+}
+
 func (q *queue) refused() (n int) {
 	for _, code := range q.codes {
 		if code == http.StatusTooManyRequests {
@@ -218,13 +232,13 @@ func TestAFullLineReportsWhenThereIsRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := newQueue(newLimiter(t, ratelimit.Config{Policies: []ratelimit.Policy{p}, Headers: ratelimit.StandardAndDeltaHeaders}))
 		q.sendAll(t, "abcdx")
-		if q.codes["x"] != 429 || q.waits["x"] != "1" {
-			t.Fatalf("x: %d, Retry-After %q", q.codes["x"], q.waits["x"])
+		if q.code("x") != 429 || q.field("x", "Retry-After") != "1" {
+			t.Fatalf("x: %d, Retry-After %q", q.code("x"), q.field("x", "Retry-After"))
 		}
 		for field, want := range map[string]string{
 			"Ratelimit-Policy": `"p";q=1;w=1;usher-burst=4`, "Ratelimit": `"p";r=0;t=1`, "X-Ratelimit-Remaining": "0", "X-Ratelimit-Reset": "1",
 		} {
-			if got := q.header["x"].Get(field); got != want {
+			if got := q.field("x", field); got != want {
 				t.Errorf("%s: %s, want %s", field, got, want)
 			}
 		}
@@ -232,10 +246,10 @@ func TestAFullLineReportsWhenThereIsRoom(t *testing.T) {
 		q.sendAll(t, "ey") // e obeys
 		q.want(t, "a@0 b@1000 c@2000 d@3000 e@4000")
 		// What is left counts the room of the line.
-		if got := q.header["a"].Get("Ratelimit"); !strings.HasPrefix(got, `"p";r=`) {
+		if got := q.field("a", "Ratelimit"); !strings.HasPrefix(got, `"p";r=`) {
 			t.Errorf("a: RateLimit: %s", got)
 		}
-		if a, x := q.header["a"].Get("Ratelimit-Policy"), q.header["x"].Get("Ratelimit-Policy"); a != x {
+		if a, x := q.field("a", "Ratelimit-Policy"), q.field("x", "Ratelimit-Policy"); a != x {
 			t.Errorf("RateLimit-Policy: %s when admitted, and %s when refused", a, x)
 		}
 	})
@@ -252,13 +266,13 @@ func TestAClientThatLeavesALineGivesItsChargesBack(t *testing.T) {
 		q.sendAll(t, "d")
 		leave()
 		synctest.Wait()
-		if q.codes["c"] != 499 {
-			t.Errorf("the status of the client that has left is %d", q.codes["c"])
+		if q.code("c") != 499 {
+			t.Errorf("the status of the client that has left is %d", q.code("c"))
 		}
 		q.sendAll(t, "ef") // f finds the hour used up
 		q.want(t, "a@0 b@100 d@200 e@300")
-		if q.codes["f"] != 429 {
-			t.Errorf("f: %d", q.codes["f"])
+		if q.code("f") != 429 {
+			t.Errorf("f: %d", q.code("f"))
 		}
 	})
 }
@@ -430,8 +444,8 @@ func TestADeadlineBeforeTheTurn(t *testing.T) {
 		short, cancel := context.WithTimeout(t.Context(), 150*time.Millisecond)
 		defer cancel()
 		q.send(short, "x")
-		if q.codes["x"] != 429 {
-			t.Errorf("status %d before its deadline", q.codes["x"])
+		if q.code("x") != 429 {
+			t.Errorf("status %d before its deadline", q.code("x"))
 		}
 		long, cancel := context.WithTimeout(t.Context(), 201*time.Millisecond)
 		defer cancel()
@@ -460,16 +474,16 @@ func TestTheRateOfALineChangesWithThePlan(t *testing.T) {
 		q.want(t, "a@0 b@50 c@100 d@150 e@200 f@1000 g@1050 h@2000 i@2050 j@2100 k@3000 l@3000")
 
 		limit = ratelimit.RollingWindow(1, time.Second)
-		if q.sendAll(t, "x"); q.codes["x"] != 503 {
-			t.Errorf("a limit that is no token bucket: %d", q.codes["x"])
+		if q.sendAll(t, "x"); q.code("x") != 503 {
+			t.Errorf("a limit that is no token bucket: %d", q.code("x"))
 		}
 		limit = ratelimit.Nothing()
-		if q.sendAll(t, "y"); q.codes["y"] != 429 || q.waits["y"] != "" {
-			t.Errorf("nothing: %d, Retry-After %q", q.codes["y"], q.waits["y"])
+		if q.sendAll(t, "y"); q.code("y") != 429 || q.field("y", "Retry-After") != "" {
+			t.Errorf("nothing: %d, Retry-After %q", q.code("y"), q.field("y", "Retry-After"))
 		}
 		limit = ratelimit.Unlimited()
-		if q.sendAll(t, "z"); q.codes["z"] != 200 {
-			t.Errorf("unlimited: %d", q.codes["z"])
+		if q.sendAll(t, "z"); q.code("z") != 200 {
+			t.Errorf("unlimited: %d", q.code("z"))
 		}
 	})
 }
