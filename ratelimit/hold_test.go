@@ -235,6 +235,9 @@ func TestAReservationEndsWithItsRequestOverAConnection(t *testing.T) {
 				if n := store.Len("units"); n > 1 {
 					t.Errorf("%d entries, want that nothing is reserved", n)
 				}
+				if n := store.Len("places"); n != 0 {
+					t.Error("the place is still taken")
+				}
 				if ends != 1 {
 					t.Errorf("%d calls that end the reservation, want one", ends)
 				}
