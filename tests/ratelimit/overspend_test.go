@@ -77,7 +77,7 @@ func newSpender(r *rand.Rand) *spender {
 	zone := pick(r, time.UTC, time.FixedZone("a zone", 20_700))
 	anchor := time.Date(2000, 1, 1+r.IntN(31), r.IntN(24), r.IntN(60), 0, 0, time.UTC)
 	for range pick(r, 1, 1, 1, 2, 3) {
-		quota := int(pick(r, 1, 3, 10, 100, 1_000_000_000))
+		quota := pick(r, 1, 3, 10, 100, 1_000_000_000)
 		per := pick(r, 10*time.Microsecond, time.Second, time.Hour, 24*time.Hour, 10*366*24*time.Hour)
 		l := pick(r, ratelimit.TokenBucket(quota, per, pick(r, quota, min(quota, 5))), ratelimit.RollingWindow(quota, per),
 			ratelimit.CalendarWindow(quota, pick(r, ratelimit.Minute, ratelimit.Hour)).In(zone),
