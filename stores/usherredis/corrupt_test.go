@@ -29,6 +29,8 @@ var wrong = map[string]string{
 	"infinity":             "\x95\x01\xcb\x7f\xf0\x00\x00\x00\x00\x00\x00\x02\x03\xa0",
 	"a later version":      "\x92\x02\x94\xa6b 5 60\x00\x00\x00",
 	"a map":                "\x81\x01\x02",
+	"too many limits":      "\x96\x01" + strings.Repeat("\x94\xa8b 5 60 5\x00\x00\x00", 5),
+	"holds below zero":     "\x92\x02\x95\x01\xff\x00\x00\xa0",
 }
 
 // damages returns what may be found at the key of a value. An empty text stands for a value

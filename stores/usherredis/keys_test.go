@@ -152,6 +152,15 @@ func TestKeysOfHoldsExpire(t *testing.T) {
 	first.EndHold, second.EndHold, first.Cost, second.Cost = true, true, 0, 0
 	adjust(t, l, first)
 	adjust(t, l, second)
+	used := take(t, l, c).Charges[0]
+	used.EndHold = true
+	adjust(t, l, used)
+	if value := get(t, client, find(t, client, prefix, ":limit:p:")); !strings.HasPrefix(value, "\x92\x01\x94") {
+		t.Errorf("after the end of all holds %q is stored, want one limit and no holds", value)
+	}
+	if err := l.Reset(t.Context(), counter); err != nil {
+		t.Error(err)
+	}
 	for _, key := range keys(t, s.Addr) {
 		if strings.Contains(key, ":limit:") {
 			t.Errorf("the key %q is left after the end of all holds", key)
