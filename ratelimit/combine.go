@@ -21,8 +21,8 @@ import (
 // what is left after the last, and Reset is the same for all. If not all fit, the results
 // say how many do: those are charged in another call, in the order in which they came.
 //
-// This does not hold for places and units that are held, which belong to one decision, nor
-// for policies in shadow, under which some decisions may be charged and others not.
+// This does not hold for places and reserved units, which belong to one decision, nor for
+// policies in shadow, under which some decisions may be charged and others not.
 type lines struct {
 	store    *sharedStore
 	timeout  time.Duration // of a decision
@@ -49,7 +49,7 @@ const (
 var (
 	// errLeft is the error of a decision whose request has ended before it was charged.
 	errLeft = errors.New("ratelimit: the request has ended")
-	// errAlone tells a decision to make a call of its own.
+	// errAlone makes a decision call the store by itself.
 	errAlone = errors.New("ratelimit: not decided with others")
 )
 
@@ -252,7 +252,7 @@ func (l *lines) end(at *line, turn uint64) {
 	}()
 }
 
-// decide decides a group of waiters that ask for the same, in their order, and tells each.
+// decide decides a group of waiters that ask for the same, in their order.
 func (l *lines) decide(group []*waiter) {
 	want := &Decision{Charges: slices.Clone(group[0].decision.Charges)}
 	n := fitting(want.Charges, func(i int) int64 { return want.Charges[i].Limit.most() })
@@ -272,7 +272,7 @@ func (l *lines) decide(group []*waiter) {
 		first := slices.MinFunc(group, func(a, b *waiter) int { return a.deadline.Compare(b.deadline) })
 		own, err := l.store.call(first.ctx, want, n, first.deadline)
 		if err != nil {
-			tell(group, err)
+			finish(group, err)
 			return
 		}
 		if !own.Admitted && n == 1 {
@@ -284,7 +284,7 @@ func (l *lines) decide(group []*waiter) {
 			for i, w := range group[:n] {
 				own.share(w.decision, i, n)
 			}
-			tell(group[:n], nil)
+			finish(group[:n], nil)
 			group = group[n:]
 		}
 		n = fits
@@ -293,7 +293,7 @@ func (l *lines) decide(group []*waiter) {
 			return
 		}
 	}
-	tell(group, errAlone)
+	finish(group, errAlone)
 }
 
 // refuse gives the results of one refused decision to all of a group.
@@ -302,11 +302,11 @@ func (l *lines) refuse(group []*waiter, refusal *Decision, asked moment) {
 	for _, w := range group {
 		refusal.share(w.decision, 0, 1)
 	}
-	tell(group, nil)
+	finish(group, nil)
 }
 
-// tell ends the waits of a group, whose results are set unless err says otherwise.
-func tell(group []*waiter, err error) {
+// finish ends the waits of a group, whose results are set unless err says otherwise.
+func finish(group []*waiter, err error) {
 	for _, w := range group {
 		w.done <- err
 	}
@@ -364,7 +364,7 @@ func (d *Decision) share(to *Decision, i, n int) {
 }
 
 // next returns the results that a decision with these charges would have had right after
-// own, if own tells them and they are a refusal. It returns nil otherwise.
+// own, if they follow from own and are a refusal. It returns nil otherwise.
 //
 // Reset is the time until more than Remaining is left. That is the time to wait for a
 // charge that lacks one unit, as all do that cost one. The exception is a policy with

@@ -18,9 +18,9 @@ import (
 	"github.com/usher-go/usher/ratelimit"
 )
 
-// perPath returns a policy that counts each path.
-func perPath(name string, l ratelimit.Limit) ratelimit.Policy {
-	p := forAll(name, l)
+// perPath returns a policy "p" that counts each path.
+func perPath(l ratelimit.Limit) ratelimit.Policy {
+	p := forAll("p", l)
 	p.Key = func(r *http.Request) (ratelimit.Key, bool) { return ratelimit.TextKey(r.URL.Path), true }
 	return p
 }
@@ -145,7 +145,7 @@ func TestEachOfAGroupHasItsTurn(t *testing.T) {
 			}
 		}
 		if n := store.n.Load(); n != 3 {
-			t.Errorf("%d calls, want one for the first, one that tells that 9 more fit, and one for these", n)
+			t.Errorf("%d calls, want one for the first, one that shows that 9 more fit, and one for these", n)
 		}
 	})
 }
@@ -155,7 +155,7 @@ func TestALoneDecisionNeverWaitsForOthers(t *testing.T) {
 		policy ratelimit.Policy
 		first  func(*http.Request)
 	}{
-		"on another key":        {perPath("p", ratelimit.RollingWindow(10, time.Hour)), path("/first")},
+		"on another key":        {perPath(ratelimit.RollingWindow(10, time.Hour)), path("/first")},
 		"of places":             {forAll("p", ratelimit.Concurrency(10)), nil},
 		"under a shadow policy": {ratelimit.Policy{Name: "p", Key: ratelimit.Global(), Limit: ratelimit.RollingWindow(10, time.Hour), Shadow: true}, nil},
 		"that costs more": {ratelimit.Policy{Name: "p", Key: ratelimit.Global(), Limit: ratelimit.RollingWindow(10, time.Hour),
@@ -205,7 +205,7 @@ func TestGroupsAdmitExactlyTheQuota(t *testing.T) {
 			for range 3 {
 				other := forAll("global", ratelimit.RollingWindow(1_000_000, time.Hour))
 				nodes = append(nodes, newLimiter(t, ratelimit.Config{
-					Policies: []ratelimit.Policy{perPath("p", limit), other}, Store: store,
+					Policies: []ratelimit.Policy{perPath(limit), other}, Store: store,
 					StoreTimeout: time.Minute, OnStoreFailure: ratelimit.FailClosed,
 				}).Wrap(ok))
 			}
@@ -308,7 +308,7 @@ func TestAGroupSettlesThoughAStoreContradictsItself(t *testing.T) {
 }
 
 // Units that others may give back at any time are not waited for until they are earned.
-func TestAGroupIsToldTheWaitOfOneRequest(t *testing.T) {
+func TestAGroupGetsTheWaitOfOneRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := forAll("p", ratelimit.RollingWindow(100, time.Hour))
 		p.Settle = true

@@ -183,7 +183,7 @@ func (m *model) leave(now int, name string) {
 	}
 }
 
-// Whoever comes and leaves, those in line are served in order, at exactly the rate, and
+// However requests come and leave, those in line are served in order, at exactly the rate, and
 // after at most Delay; those behind one that leaves move up.
 func TestALineAgreesWithAModel(t *testing.T) {
 	for seed := range uint64(50) {

@@ -72,7 +72,7 @@ func TestDenialsChangeNoDecision(t *testing.T) {
 			var handlers []http.Handler
 			var stores []*distantStore
 			for _, cache := range []time.Duration{0, time.Duration(1+random.IntN(2000)) * time.Millisecond} {
-				p, q := perPath("p", limits[0]), forAll("q", ratelimit.TokenBucket(30, time.Second, 10))
+				p, q := perPath(limits[0]), forAll("q", ratelimit.TokenBucket(30, time.Second, 10))
 				p.LimitFor = func(r *http.Request) ratelimit.Limit {
 					n, _ := strconv.Atoi(r.Header.Get("Limit"))
 					return limits[n]

@@ -157,7 +157,7 @@ func TestCallsOfAStoreThatHangsAreBounded(t *testing.T) {
 			return store.Memory.Take(ctx, d)
 		}
 		h := newLimiter(t, ratelimit.Config{
-			Policies: []ratelimit.Policy{perPath("p", ratelimit.RollingWindow(100_000, time.Hour))},
+			Policies: []ratelimit.Policy{perPath(ratelimit.RollingWindow(100_000, time.Hour))},
 			Store:    store, StoreTimeout: 10 * time.Second, OnStoreFailure: ratelimit.FailClosed,
 			OnError: func(context.Context, error) { refused.Add(1) },
 		}).Wrap(ok)
@@ -193,7 +193,7 @@ func TestALateCallSharesNoMemoryWithLaterRequests(t *testing.T) {
 			}
 			return nil
 		}
-		p := perPath("p", ratelimit.RollingWindow(1000, time.Hour))
+		p := perPath(ratelimit.RollingWindow(1000, time.Hour))
 		h := newLimiter(t, ratelimit.Config{Policies: []ratelimit.Policy{p}, Store: store, StoreTimeout: time.Millisecond}).Wrap(ok)
 		do(h, path("/first"))
 		first := <-asked
