@@ -312,6 +312,29 @@ func TestADebtAndAClockThatIsSetBack(t *testing.T) {
 	wantLeft(t, l, c, 5)
 }
 
+// After a window has taken the place of a later one, what is charged can be refunded.
+func TestARefundAfterAClockWasSetBack(t *testing.T) {
+	l := open(t, servers.Redis(t).Addr, newPrefix()).Limits()
+	now := time.Unix(1_800_000_000, 0)
+	usherredis.SetClock(l, func() time.Time { return now })
+	c := charge("p", limits["calendar window"], 2)
+	present := func() {
+		c.Windows = [2]ratelimit.Window{{Start: now, End: now.Add(time.Hour)}, {Start: now.Add(time.Hour), End: now.Add(2 * time.Hour)}}
+	}
+	present()
+	take(t, l, c)
+	now = now.Add(-3 * time.Hour)
+	present()
+	back := take(t, l, c).Charges[0]
+	if back.Remaining != 1 || back.Reset != time.Hour {
+		t.Errorf("%d left for %v, want 1 for an hour", back.Remaining, back.Reset)
+	}
+	back.Cost = -2
+	if moved := adjust(t, l, back); moved != -2 {
+		t.Errorf("a refund of 2 moves %d units", moved)
+	}
+}
+
 // connect returns a client for the server at addr.
 func connect(t testing.TB, addr string) rueidis.Client {
 	t.Helper()

@@ -11,9 +11,6 @@ for _, key in ipairs(KEYS) do
   local list = value and decode(value)
   local holds = unpackHolds(list)
   if holds then
-    part.places.free(holds, now)
-  end
-  if holds and holds.used > 0 then
     -- Nothing grows, so this script may run when the memory is full.
     keep(key, value, cmsgpack.pack({ WITH_HOLDS, part.places.pack(holds) }), holds.last, now, ARGV[1])
   elseif value or fault then
