@@ -16,6 +16,7 @@ PROGRAMS := \
 PEERS := \
 	haproxy:haproxy \
 	nginx:nginx \
+	python3:python3-urllib3 \
 	varnishd:varnish \
 
 FUZZTIME ?= 30s
