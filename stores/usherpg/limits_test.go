@@ -249,6 +249,37 @@ func TestTheClockOfTheServerMustBeInAWindowOfTheCaller(t *testing.T) {
 	}
 }
 
+func TestAPeekWritesNothingAndWaitsForNobody(t *testing.T) {
+	_, pool := migrated(t)
+	l := open(t, pool).Limits()
+	known := ratelimit.Charge{Policy: "known", Limit: ratelimit.RollingWindow(5, time.Hour), Cost: 2}
+	if err := l.Take(t.Context(), decision(known)); err != nil {
+		t.Fatal(err)
+	}
+	tx, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
+	if _, err := tx.Exec(t.Context(), "SELECT FROM usher.limits FOR UPDATE"); err != nil {
+		t.Fatal(err)
+	}
+	fresh := ratelimit.Charge{Policy: "new", Limit: ratelimit.Concurrency(5), Cost: 1, Lease: time.Minute}
+	d := decision(known, fresh)
+	d.Peek = true
+	if err := l.Take(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	if d.Charges[0].Remaining != 3 || d.Charges[1].Remaining != 5 {
+		t.Errorf("%d and %d left, want 3 and 5", d.Charges[0].Remaining, d.Charges[1].Remaining)
+	}
+	for table, want := range map[string]int64{"limits": 1, "calls": 1, "places": 0} {
+		if n := count(t, pool, "SELECT count(*) FROM usher."+table); int64(n) != want {
+			t.Errorf("%d rows in %s, want %d", n, table, want)
+		}
+	}
+}
+
 func TestExpiredLimitsAreRemoved(t *testing.T) {
 	_, pool := migrated(t)
 	p := open(t, pool)
@@ -259,15 +290,16 @@ func TestExpiredLimitsAreRemoved(t *testing.T) {
 		for policy, limit := range map[string]ratelimit.Limit{
 			"bucket": ratelimit.TokenBucket(1, time.Minute, 2), "rolling": ratelimit.RollingWindow(2, time.Minute),
 			"places": ratelimit.Concurrency(2), "calendar": ratelimit.CalendarWindow(5, ratelimit.Minute),
+			"holds": ratelimit.RollingWindow(2, time.Minute),
 		} {
 			// One of three is in use for an hour.
 			if i%3 == 0 {
 				limit = map[string]ratelimit.Limit{
 					"bucket": ratelimit.TokenBucket(1, time.Hour, 2), "rolling": ratelimit.RollingWindow(2, time.Hour),
-					"places": limit, "calendar": ratelimit.CalendarWindow(5, ratelimit.Hour),
+					"places": limit, "holds": limit, "calendar": ratelimit.CalendarWindow(5, ratelimit.Hour),
 				}[policy]
 			}
-			c := ratelimit.Charge{Policy: policy, Key: ratelimit.TextKey(string(rune(1000 + i))), Limit: limit, Cost: 1, Windows: windows(limit, *now), Lease: time.Minute}
+			c := ratelimit.Charge{Policy: policy, Key: ratelimit.TextKey(string(rune(1000 + i))), Limit: limit, Cost: 1, Windows: windows(limit, *now), Lease: time.Minute, Hold: policy == "holds"}
 			if i%3 == 0 {
 				c.Lease = time.Hour
 			}
@@ -278,7 +310,7 @@ func TestExpiredLimitsAreRemoved(t *testing.T) {
 	}
 	sweep := func() {
 		t.Helper()
-		for range 2 + 4*keys/100 {
+		for range 2 + 5*keys/100 {
 			exec(t, pool, "SELECT usher.remove_limits_v1(100, $1)", now.UnixMicro())
 		}
 		exec(t, pool, "SELECT usher.remove_calls_v1(10000, $1)", now.UnixMicro())
@@ -293,11 +325,11 @@ func TestExpiredLimitsAreRemoved(t *testing.T) {
 		}
 	}
 	*now = now.Add(5 * time.Second)
-	want(4*keys, keys, 4*keys)
+	want(5*keys, 2*keys, 5*keys)
 	*now = now.Add(time.Minute)
-	want(4*keys, keys, 0)
+	want(5*keys, 2*keys, 0)
 	*now = now.Add(time.Minute)
-	want(4*keys/3, keys/3, 0)
+	want(5*keys/3, 2*keys/3, 0)
 	*now = now.Add(time.Hour)
 	want(0, 0, 0)
 }
