@@ -67,8 +67,15 @@ func (x exact) up() int64 {
 }
 
 func newBucket(l *Limit, now instant, d debt) (b bucket) {
-	if d.until > now.n {
-		b.full = exact{whole: now.n}.plus(l.span(min(d.used, l.burst)), l)
+	if d.until <= now.n {
+		return b
+	}
+	if !d.overdrawn {
+		d.used = min(d.used, l.burst)
+	}
+	b.full = exact{whole: now.n}.plus(l.span(d.used), l)
+	if d.evicted && b.full.whole >= d.until {
+		b.full = exact{whole: d.until}
 	}
 	return b
 }

@@ -10,73 +10,94 @@ import (
 type debt struct {
 	used  int64 // units
 	until int64 // the instant at which the debt is over
+	// evicted is set if the key was evicted. If its limit has not changed since then, it has
+	// the same left as if it had stayed.
+	evicted bool
+	// overdrawn is set if a key was evicted that had used more than its bucket holds.
+	overdrawn bool
 }
 
-// Debts are what a set remembers of evicted keys. They fit into a cache line.
-type debts [4]evicted
+// Debts are what a set remembers of evicted keys.
+type debts struct {
+	known [4]evicted
+	// forgotten is no less, and ends no earlier, than what any other key had used.
+	forgotten evicted
+}
 
 // An evicted is the debt of an evicted key, which a part of its hash identifies.
 type evicted struct {
 	until int64
-	used  uint32
+	used  uint32 // and the bit overdrawnBit
 	mark  uint32
 }
 
-func markOf(hash uint64) uint32 { return uint32(hash) }
+// overdrawnBit stands for overdrawn. No key uses as many units.
+const overdrawnBit = 1 << 31
 
-func (o *evicted) debt() debt { return debt{int64(o.used), o.until} }
+// markOf returns bits of the hash that choose neither the part nor, unless there are
+// millions of sets, the set.
+func markOf(hash uint64) uint32 { return uint32(hash >> 16) }
+
+func (o *evicted) debt() debt {
+	return debt{used: int64(o.used &^ overdrawnBit), until: o.until, evicted: true, overdrawn: o.used&overdrawnBit != 0}
+}
 
 // remember keeps the debt of a key that is evicted while it has the limit l. If the set
-// remembers other debts, it forgets the least; of equal ones, the newest.
+// knows other debts, it forgets which key has the least; of equal ones, the newest.
 func (o *debts) remember(mark uint32, d debt, l *Limit, now instant) {
-	at, least := 0, d.used
-	for i := range o {
-		other := o[i].debt()
+	added := evicted{d.until, uint32(d.used), mark}
+	if d.overdrawn {
+		added.used |= overdrawnBit
+	}
+	at, least := -1, d.used
+	for i := range o.known {
+		other := o.known[i].debt()
 		if other.until <= now.n {
-			at, least = i, 0
-			break
+			o.known[i] = added
+			return
 		}
 		if used := other.faded(l, now).used; used < least {
 			at, least = i, used
 		}
 	}
-	if d.used > least {
-		o[at] = evicted{d.until, uint32(d.used), mark}
+	if at >= 0 {
+		added, o.known[at] = o.known[at], added
+	}
+	o.lose(added.debt(), now)
+}
+
+// lose forgets which key has a debt.
+func (o *debts) lose(d debt, now instant) {
+	if f := &o.forgotten; f.until <= now.n {
+		*f = evicted{until: d.until, used: uint32(d.used)}
+	} else {
+		f.until, f.used = max(f.until, d.until), max(f.used, uint32(d.used))
 	}
 }
 
-// begin returns the debt with which a new key begins, and where the set remembers it. If the
-// set has forgotten keys, each of them had a debt of no more than the least debt that it remembers. So
-// with that an unknown key begins, but less what its first request needs: nobody is locked out
-// for what others owe.
+// begin returns the debt with which a new key begins, and where the set remembers it. Any
+// other key might be one that the set has forgotten. So it begins with as much as any of
+// those had used, but less what its first request needs: nobody is locked out for what
+// others owe.
 func (o *debts) begin(c *Charge, now instant) (d debt, remembered *evicted) {
-	full := true
-	for i := range o {
-		other := &o[i]
-		if other.until <= now.n {
-			full = false // there is room, so nobody had to be forgotten
-			continue
-		}
-		faded := other.debt().faded(&c.Limit, now)
-		if other.mark == markOf(c.hash) {
-			return faded, other
-		}
-		if i == 0 || faded.used < d.used {
-			d = faded
+	for i := range o.known {
+		if k := &o.known[i]; k.mark == markOf(c.hash) && k.until > now.n {
+			return k.debt().faded(&c.Limit, now), k
 		}
 	}
-	if !full {
+	if o.forgotten.until <= now.n {
 		return debt{}, nil
 	}
+	d = o.forgotten.debt().faded(&c.Limit, now)
 	d.used = max(min(d.used, c.Limit.most()-max(c.need(), 1)), 0)
 	return d, nil
 }
 
 // forget drops the debt of a key.
 func (o *debts) forget(mark uint32) {
-	for i := range o {
-		if o[i].mark == mark {
-			o[i] = evicted{}
+	for i := range o.known {
+		if o.known[i].mark == mark {
+			o.known[i] = evicted{}
 		}
 	}
 }

@@ -19,15 +19,20 @@ import (
 // It has a fixed number of places for the keys of each policy, in sets of eight. A hash that
 // no client can predict chooses the set of a key. If all places of a set are taken, a new key
 // evicts the one that has used the least share of its limit; of equal ones, the newest. A set
-// remembers what evicted keys had used, for the four of them that had used most. Any other
-// new key might be one that the set has forgotten. So it begins with the least that the set
-// remembers, but with no more than lets its first request pass.
+// remembers what evicted keys had used, and whose it is for the four of them that had used
+// most. These have the same left as if they had stayed. Any other new key might be one that
+// the set has forgotten. So it begins with the most that any of those had used, but with no
+// more than lets its first request pass.
 //
-// Under a flood of invented keys, therefore, memory does not grow, and a key that has used up
-// its limit stays limited, even if the invented keys use up theirs. No key has more left than
-// before, except for what one more request needs if it has not used up its limit. Each new
-// client has its first request admitted, and perhaps no more until the flood has been earned
-// back.
+// Under a flood of invented keys, therefore, memory does not grow, and a key that had used up
+// its limit before stays limited, even if the invented keys use up theirs. A key that its set
+// forgets during the flood has no more left than before, except for what one more request
+// needs and for what it had overdrawn. Each new client has its first request admitted, and
+// perhaps no more until the flood has been earned back.
+//
+// A key that had several limits when it was evicted begins under the limit of its next request
+// with the most that it had used under any of them, and under the others with what it has used
+// since then.
 //
 // Places of concurrency limits are never evicted; their number is bounded by that of the
 // requests in flight.

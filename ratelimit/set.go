@@ -133,6 +133,32 @@ func (s *slot) firstReset() time.Duration {
 	return s.entry.limit.firstReset()
 }
 
+// debt returns what must be kept when the key is evicted: one debt for all its limits, so it
+// is no less, and ends no earlier, than that under any of them.
+func (s *slot) debt(now instant) (all debt) {
+	e := s.entry
+	if e.state == nil {
+		all = s.bucket.debt(&e.limit, now)
+		all.overdrawn = all.used > e.limit.burst
+		return all
+	}
+	add := func(u *usage) {
+		d := u.state.debt(&u.limit, now)
+		if d.until <= now.n {
+			return
+		}
+		if d.used > all.used {
+			all.used, all.overdrawn = d.used, u.limit.algorithm == AlgorithmTokenBucket && d.used > u.limit.burst
+		}
+		all.until = max(all.until, d.until)
+	}
+	add(&e.usage)
+	for i := range e.others {
+		add(&e.others[i])
+	}
+	return all
+}
+
 // debts returns the debts under all limits of the key.
 func (s *slot) debts(now instant) []debt {
 	if e := s.entry; e.state == nil {

@@ -191,7 +191,7 @@ func (t *table) admit(c *Charge, now instant) *slot {
 func (t *table) evict(p *part, s *set, index int, now instant) {
 	i := s.least(t.ways, now)
 	e := &s[i]
-	if d := greatest(e.debts(now), now); d.until > now.n && d.used > 0 {
+	if d := e.debt(now); d.until > now.n && d.used > 0 {
 		if p.debts == nil {
 			p.debts = make([]debts, t.sets)
 		}
