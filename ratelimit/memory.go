@@ -52,8 +52,8 @@ type Memory struct {
 
 // A MemoryConfig configures a [Memory]. The zero value is fit for production.
 type MemoryConfig struct {
-	// Keys is the number of places for the keys of each policy; zero means 65,536. It is
-	// rounded down to whole sets of eight, of which there may be up to 64 fewer. Choose twice
+	// Keys is the number of places for the keys of each policy, at most 1e9; zero means
+	// 65,536. It is rounded down to whole sets of eight, of which there may be up to 64 fewer. Choose twice
 	// as many places as there are keys at a time: then about one key in 100 finds its set
 	// full. If there are as many keys as places, one in seven does.
 	//
@@ -63,12 +63,16 @@ type MemoryConfig struct {
 	Keys int
 }
 
-const defaultKeys = 65_536
+const (
+	defaultKeys = 65_536
+	maxKeys     = 1_000_000_000
+)
 
 // NewMemory returns a store. It reports a fault of c as a [*usher.ConfigError].
 func NewMemory(c MemoryConfig) (*Memory, error) {
 	faults := config.Of[usher.ConfigError]("ratelimit.MemoryConfig")
 	faults.If(c.Keys < 0, "Keys", config.NotNegative)
+	faults.If(int64(c.Keys) > maxKeys, "Keys", "must be at most 1e9")
 	if err := faults.Err(); err != nil {
 		return nil, err
 	}
@@ -102,7 +106,7 @@ func (m *Memory) table(policy string) *table {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if t = m.tables[policy]; t == nil {
-		t = newTable(m, len(m.tables))
+		t = newTable(m, policy, len(m.tables))
 		m.tables[policy] = t
 	}
 	return t
@@ -298,7 +302,7 @@ func (m *Memory) lock(charges []Charge) (instant, error) {
 
 // locate finds the part of the table that has the key of c.
 func (m *Memory) locate(c *Charge) {
-	if c.table == nil || c.table.store != m {
+	if t := c.table; t == nil || t.store != m || t.policy != c.Policy {
 		c.table = m.table(c.Policy)
 	}
 	c.hash = c.table.hash(&c.Key)

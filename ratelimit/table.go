@@ -10,12 +10,13 @@ import (
 // A table holds the keys of one policy, in sets. Its parts have a lock each, under which all
 // that belongs to a part is read and written.
 type table struct {
-	store *Memory
-	order int // in which tables are locked
-	seed  maphash.Seed
-	parts []part
-	sets  int // in each part
-	ways  int // how many slots of a set are in use
+	store  *Memory
+	policy string
+	order  int // in which tables are locked
+	seed   maphash.Seed
+	parts  []part
+	sets   int // in each part
+	ways   int // how many slots of a set are in use
 }
 
 // A part of a table has some of its sets, and the places of concurrency limits that keys of
@@ -34,14 +35,14 @@ type part struct {
 // are plans in most services; other limits only take more memory.
 const maxCommon = 8
 
-func newTable(m *Memory, order int) *table {
+func newTable(m *Memory, policy string, order int) *table {
 	n := 1
 	for n < 64 && n*64 < m.capacity {
 		n *= 2
 	}
 	each := m.capacity / n
 	return &table{
-		store: m, order: order, seed: maphash.MakeSeed(),
+		store: m, policy: policy, order: order, seed: maphash.MakeSeed(),
 		parts: make([]part, n),
 		sets:  max(each/ways, 1),
 		ways:  min(each, ways),
