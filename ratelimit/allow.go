@@ -38,7 +38,7 @@ import (
 // key of an account whose plan only its own requests carry; see [Config.PlanOf].
 func (l *Limiter) Allow(ctx context.Context, cost int, keys ...Key) ([]Usage, error) {
 	if ctx.Err() != nil {
-		return nil, canceledError(ctx)
+		return nil, l.canceledError(ctx)
 	}
 	for _, p := range l.policies {
 		if p.Limit.algorithm == AlgorithmConcurrency {
@@ -60,7 +60,7 @@ func (l *Limiter) Allow(ctx context.Context, cost int, keys ...Key) ([]Usage, er
 		return d.usages(), nil
 	case d.canceled:
 		l.decisions.Record(ctx, canceled)
-		return nil, canceledError(ctx)
+		return nil, l.canceledError(ctx)
 	case d.failed:
 		return nil, l.refusal(d)
 	default:
@@ -127,7 +127,7 @@ func (l *Limiter) gather(ctx context.Context, d *decision, keys []Key, cost int,
 			return err
 		case !l.tolerates(ctx, d, p, err):
 			if d.canceled {
-				return canceledError(ctx)
+				return l.canceledError(ctx)
 			}
 			return l.refusal(d)
 		case !errors.Is(err, errPlanUnknown):

@@ -9,14 +9,14 @@ import (
 
 // delayed returns l with room for the units that wait: those that it earns within d.
 func (l Limit) delayed(d time.Duration) Limit {
-	l.burst = min(l.burst+l.room(d), maxQuota+1)
+	l.burst += l.room(d)
 	return l
 }
 
 // room returns how many units a token bucket earns within d.
 func (l *Limit) room(d time.Duration) int64 {
 	hi, lo := bits.Mul64(uint64(d), uint64(l.quota))
-	if l.algorithm != AlgorithmTokenBucket || l.quota == 0 {
+	if l.algorithm != AlgorithmTokenBucket {
 		return 0
 	}
 	per := uint64(l.per)
@@ -50,14 +50,14 @@ func (d *decision) join(ctx context.Context) (ok bool) {
 	full := 0 // the number of charges whose lines are full, which are moved to the front
 	for i, p := range d.charged {
 		c := &d.Charges[i]
-		if p.pacers == nil || c.Cost == 0 || c.Limit.quota == 0 || c.Limit.algorithm != AlgorithmTokenBucket {
+		if p.pacers == nil || c.Cost == 0 || c.Limit.quota == 0 {
 			continue
 		}
 		limit := c.Limit
 		limit.burst -= limit.room(p.Delay)
 		most := p.Delay
 		if deadline, ok := ctx.Deadline(); ok {
-			most = min(most, time.Until(deadline))
+			most = max(min(most, time.Until(deadline)), 0)
 		}
 		s, wait, ok := p.pacers.ask(c.Key, limit, c.Cost, most)
 		if ok {

@@ -15,7 +15,9 @@ import (
 	"time"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/compare"
 	"github.com/usher-go/usher/internal/faulty"
+	"github.com/usher-go/usher/internal/oteltest"
 	"github.com/usher-go/usher/ratelimit"
 )
 
@@ -595,4 +597,234 @@ func TestTheNumberOfWaitingRequestsIsBounded(t *testing.T) {
 			}
 		}
 	})
+}
+
+// asOfHeader returns the limit that a request names: its rate a second and its burst.
+func asOfHeader(r *http.Request) ratelimit.Limit {
+	var quota, burst int
+	if _, err := fmt.Sscan(r.Header.Get("Limit"), &quota, &burst); err != nil {
+		return ratelimit.Limit{}
+	}
+	return ratelimit.TokenBucket(quota, time.Second, burst)
+}
+
+// byFirst returns the digit with which the path of a request begins.
+func byFirst(r *http.Request) int { return int(r.URL.Path[1] - '0') }
+
+// However the plan changes while requests wait, nobody waits longer than before, and those
+// who have moved up stay there.
+func TestNoTurnIsPutOff(t *testing.T) {
+	for name, tt := range map[string]struct {
+		leaves bool // the second request, at once
+		then   ratelimit.Limit
+		served string
+	}{
+		"by a slower plan":                         {false, ratelimit.TokenBucket(5, time.Second, 1), "a@0 b@100 c@200 d@600"},
+		"by a slower plan after one has left":      {true, ratelimit.TokenBucket(15, 2*time.Second, 1), "a@0 c@100 d@266"},
+		"nor is one early after one has left":      {true, ratelimit.TokenBucket(20, time.Second, 1), "a@0 c@50 d@100"},
+		"by a plan that is as fast and has a room": {true, ratelimit.TokenBucket(10, time.Second, 2), "a@0 c@100 d@200"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := delaying("p")
+			p.Delay = time.Second
+			limit := p.Limit
+			p.LimitFor = func(*http.Request) ratelimit.Limit { return limit }
+			synctest.Test(t, func(t *testing.T) {
+				q := newQueue(limiterOf(t, p))
+				q.sendAll(t, "a")
+				ctx, leave := context.WithCancel(t.Context())
+				if !tt.leaves {
+					ctx = t.Context()
+				}
+				q.send(ctx, "b")
+				q.sendAll(t, "c")
+				leave()
+				synctest.Wait()
+				limit = tt.then
+				q.sendAll(t, "d")
+				q.want(t, tt.served)
+			})
+		})
+	}
+}
+
+// A request that leaves a line gives all its units to those behind it.
+func TestAClientThatLeavesALineGivesItsUnitsBack(t *testing.T) {
+	p := delaying("p")
+	p.Limit, p.Cost = ratelimit.TokenBucket(10, time.Second, 2), byFirst
+	for name, tt := range map[string]struct{ before, leaves, after, served string }{
+		"a dear one":            {"2a", "2b", "1c", "2a@0 1c@100"},
+		"a cheap one":           {"2a", "1b", "1c 2d", "2a@0 1c@100 2d@300"},
+		"one behind a dear one": {"2a 2b", "1c", "1d", "2a@0 2b@200 1d@300"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				q := newQueue(limiterOf(t, p))
+				for _, name := range strings.Fields(tt.before) {
+					q.send(t.Context(), name)
+				}
+				ctx, leave := context.WithCancel(t.Context())
+				q.send(ctx, tt.leaves)
+				for _, name := range strings.Fields(tt.after) {
+					q.send(t.Context(), name)
+				}
+				leave()
+				q.want(t, tt.served)
+			})
+		})
+	}
+}
+
+// The burst becomes smaller than a cost while the store decides: the request has a turn
+// nevertheless.
+func TestABurstThatBecomesTooSmall(t *testing.T) {
+	p := delaying("p")
+	p.Limit, p.Cost, p.LimitFor = ratelimit.TokenBucket(10, time.Second, 2), byFirst, asOfHeader
+	synctest.Test(t, func(t *testing.T) {
+		store := &flakyStore{Memory: newMemory()}
+		q := newQueue(newLimiter(t, ratelimit.Config{Policies: []ratelimit.Policy{p}, Store: store}))
+		store.Set(faulty.Late(20 * time.Millisecond))
+		q.send(t.Context(), "2a")
+		store.Set(nil)
+		do(q.handler, set("Limit", "10 1"), path("/1x"))
+		time.Sleep(time.Second)
+		q.group.Wait()
+		if q.code("2a") != 200 {
+			t.Errorf("status %d after a second", q.code("2a"))
+		}
+	})
+}
+
+// Requests that are being decided are ahead of those that come later.
+func TestARequestCountsThoseThatTheStoreDecides(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &flakyStore{Memory: newMemory()}
+		p := delaying("p")
+		// Apart from each other in the store, so that they make calls of their own.
+		apart := ratelimit.Policy{Name: "apart", Limit: ratelimit.RollingWindow(9, time.Hour), Key: func(r *http.Request) (ratelimit.Key, bool) {
+			return ratelimit.TextKey(r.URL.Path), true
+		}}
+		q := newQueue(newLimiter(t, ratelimit.Config{Policies: []ratelimit.Policy{p, apart}, Store: store}))
+		store.Set(faulty.Late(20 * time.Millisecond))
+		for _, name := range []string{"a", "b", "c"} {
+			ctx, cancel := context.WithTimeout(t.Context(), 150*time.Millisecond)
+			defer cancel()
+			q.send(ctx, name)
+		}
+		if q.code("c") != 429 {
+			t.Errorf("c: %d, though two are ahead of it and its deadline is before its turn", q.code("c"))
+		}
+		if q.group.Wait(); len(q.served) != 2 {
+			t.Errorf("served %v", q.served)
+		}
+	})
+}
+
+// A full line says so whatever other policies the limiter has, and their header fields say
+// nothing about a request that they did not decide.
+func TestARefusalByALineNamesItsPolicy(t *testing.T) {
+	hour := forAll("hour", ratelimit.RollingWindow(100, time.Hour))
+	for name, policies := range map[string][]ratelimit.Policy{
+		"first": {delaying("p"), hour}, "last": {hour, delaying("p")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				meter := new(oteltest.Meter)
+				q := newQueue(newLimiter(t, ratelimit.Config{Policies: policies, MeterProvider: meter}))
+				q.sendAll(t, "abcdefx")
+				if got, want := q.field("x", "Ratelimit"), `"p";r=0;t=1`; got != want {
+					t.Errorf("RateLimit: %s, want %s", got, want)
+				}
+				q.group.Wait()
+				if diff := compare.Diff(map[string]int64{"acquired": 6, "delayed": 5, "refused": 1, "near_limit": 2}, results(meter)); diff != "" {
+					t.Error(diff)
+				}
+			})
+		})
+	}
+}
+
+// A wait would not help: the line never has room for a cost above the burst.
+func TestACostAboveTheBurstHasNoRetryAfter(t *testing.T) {
+	p := delaying("p")
+	p.Cost = byFirst
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue(limiterOf(t, p))
+		if q.send(t.Context(), "2"); q.code("2") != 429 || q.field("2", "Retry-After") != "" {
+			t.Errorf("%d, Retry-After %q", q.code("2"), q.field("2", "Retry-After"))
+		}
+	})
+}
+
+// A request that needs no turn is decided as without Delay, even if its time is over.
+func TestADeadlineThatHasPassedNeedsNoTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue(limiterOf(t, delaying("p")))
+		ctx, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
+		defer cancel()
+		q.send(ctx, "a")
+		q.send(ctx, "b")
+		if q.code("a") != 200 || q.code("b") != 429 {
+			t.Errorf("%d and %d, want 200, and 429 for the one that has to wait", q.code("a"), q.code("b"))
+		}
+	})
+}
+
+// A request that waits as long as Delay is admitted, though a rate is no whole number of
+// requests in any unit of time.
+func TestTheLastPlaceOfALine(t *testing.T) {
+	for quota := 1; quota < 60; quota++ {
+		for _, wait := range []int{1, 2, 7} {
+			p := forAll("p", ratelimit.TokenBucket(quota, 7*time.Second, 1))
+			p.Delay = time.Duration(wait) * 7 * time.Second
+			synctest.Test(t, func(t *testing.T) {
+				q := newQueue(limiterOf(t, p))
+				for i := range quota*wait + 2 {
+					time.Sleep(7 * time.Nanosecond)
+					q.send(t.Context(), strconv.Itoa(i))
+				}
+				if q.group.Wait(); q.refused() != 1 {
+					t.Errorf("%d in 7s, with a Delay of %v: %d refused, want 1", quota, p.Delay, q.refused())
+				}
+			})
+		}
+	}
+}
+
+// Requests that leave a line before their turn, or find it empty after all, no longer count
+// as waiting.
+func TestOnlyThoseThatWaitCount(t *testing.T) {
+	p := delaying("p")
+	p.Key = func(r *http.Request) (ratelimit.Key, bool) { return ratelimit.TextKey(r.URL.Path), true }
+	for name, during := range map[string]func(ctx context.Context, n int64) error{
+		"after a refusal":               func(context.Context, int64) error { return faulty.ErrStore },
+		"after the store has been slow": faulty.Late(150 * time.Millisecond),
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := &flakyStore{Memory: newMemory()}
+				l := newLimiter(t, ratelimit.Config{
+					Policies: []ratelimit.Policy{p}, Store: store, StoreTimeout: time.Second, OnStoreFailure: ratelimit.FailClosed,
+					OnError: func(context.Context, error) {},
+				})
+				h := l.Wrap(ok)
+				for range 50 {
+					var group sync.WaitGroup
+					for i := range 100 {
+						h := func() { do(h, path(fmt.Sprint("/", i))) }
+						h()
+						group.Go(func() {
+							time.Sleep(time.Millisecond)
+							h()
+						})
+					}
+					store.Set(during)
+					group.Wait()
+					store.Set(nil)
+					time.Sleep(5 * time.Second)
+				}
+				wantCodes(t, codes(3, h, path("/new")), 200, 200, 200)
+			})
+		})
+	}
 }

@@ -377,7 +377,7 @@ func (l *Limiter) serve(w http.ResponseWriter, r *http.Request, next http.Handle
 // decision: next does not run.
 func (l *Limiter) abandon(w http.ResponseWriter, r *http.Request, d *decision, outer *pending) {
 	l.decisions.Record(r.Context(), canceled)
-	e := canceledError(r.Context())
+	e := l.canceledError(r.Context())
 	if d.Admitted {
 		// The request stays charged, except for places and under policies that do not
 		// count its status.
@@ -393,7 +393,7 @@ func (l *Limiter) abandon(w http.ResponseWriter, r *http.Request, d *decision, o
 // for its turn. It gives back all that it was charged.
 func (l *Limiter) leave(w http.ResponseWriter, r *http.Request, d *decision, outer *pending) {
 	l.decisions.Record(r.Context(), canceled)
-	e := canceledError(r.Context())
+	e := l.canceledError(r.Context())
 	outer.refundAll(l.family, nil)
 	pd := &pending{limiter: l, request: r, outer: outer, decision: d, refunded: 1<<len(l.policies) - 1}
 	pd.end(e.Status)

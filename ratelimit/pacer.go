@@ -29,8 +29,8 @@ type pacers struct {
 func newPacers() *pacers { return &pacers{cache: shard.New[Key, *pacer](maxPacers, nil)} }
 
 // A pacer is a line: it gives the requests of one key their turns at exactly the rate of
-// the limit. The
-// lock of its shard guards it, and pace is only called with instants that never go back.
+// the limit. The lock of its shard guards it, and pace is only called with instants that
+// never go back.
 //
 // A [rate.Reservation] cannot be canceled unless it is the last one. So a request that is
 // being decided reserves nothing, and only counts. What a request gives back later makes
@@ -149,8 +149,8 @@ func (s *seat) take() (waits bool) {
 	l.asking -= s.units
 	clock := now.Add(l.ahead)
 	// The limit may have changed to one with a smaller burst.
-	units := min(int(s.units), l.pace.Burst())
-	wait := l.pace.ReserveN(clock, units).DelayFrom(clock)
+	s.units = min(s.units, l.limit.burst)
+	wait := l.pace.ReserveN(clock, int(s.units)).DelayFrom(clock)
 	if s.at = now.Add(wait); wait == 0 {
 		s.uncount()
 		return false

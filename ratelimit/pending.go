@@ -231,9 +231,6 @@ func (pd *pending) end(status int) {
 			faults = append(faults, err)
 		}
 		d.Charges[i].finish(used[i], counts)
-		if !counts {
-			d.giveTurnBack(p)
-		}
 	}
 }
 

@@ -21,11 +21,7 @@ const (
 // wait, with the names of all violated policies.
 func (l *Limiter) refusal(d *decision) *usher.Error {
 	if d.failed {
-		e := unavailable(d.cause)
-		if l.config.OmitRetryAfter {
-			e.RetryAfter = 0
-		}
-		return e
+		return l.unavailable(d.cause)
 	}
 	worst, violations := d.worst()
 	p, c := d.charged[worst], &d.Charges[worst]
@@ -67,21 +63,24 @@ func violatedPolicies(policies ...string) map[string]any {
 }
 
 // unavailable returns the error for a request that could not be decided.
-func unavailable(cause error) *usher.Error {
-	return &usher.Error{
-		Status:     http.StatusServiceUnavailable,
-		Code:       usher.CodeRateLimitUnavailable,
-		Type:       reducedCapacity,
-		Message:    "The request could not be checked against its limits. Please try again.",
-		RetryAfter: time.Second,
-		Cause:      cause,
+func (l *Limiter) unavailable(cause error) *usher.Error {
+	e := &usher.Error{
+		Status:  http.StatusServiceUnavailable,
+		Code:    usher.CodeRateLimitUnavailable,
+		Type:    reducedCapacity,
+		Message: "The request could not be checked against its limits. Please try again.",
+		Cause:   cause,
 	}
+	if !l.config.OmitRetryAfter {
+		e.RetryAfter = time.Second
+	}
+	return e
 }
 
 // canceledError returns the error for a request that ended during its decision.
-func canceledError(ctx context.Context) *usher.Error {
+func (l *Limiter) canceledError(ctx context.Context) *usher.Error {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return unavailable(context.Cause(ctx))
+		return l.unavailable(context.Cause(ctx))
 	}
 	return &usher.Error{
 		Status: usher.StatusClientClosedRequest, Code: usher.CodeClientClosedRequest,

@@ -18,7 +18,7 @@ import (
 // of keys; [usher.Fail] responds to the first with 503.
 func (l *Limiter) Reset(ctx context.Context, keys ...Key) error {
 	if ctx.Err() != nil {
-		return canceledError(ctx)
+		return l.canceledError(ctx)
 	}
 	if err := l.accepts(keys); err != nil {
 		return err
@@ -32,7 +32,7 @@ func (l *Limiter) Reset(ctx context.Context, keys ...Key) error {
 		err = l.shared.Reset(ctx, counters)
 	}
 	if err != nil {
-		return unavailable(fmt.Errorf("ratelimit: reset: %w", err))
+		return l.unavailable(fmt.Errorf("ratelimit: reset: %w", err))
 	}
 	for i, p := range l.policies {
 		if p.pacers != nil {
@@ -45,14 +45,13 @@ func (l *Limiter) Reset(ctx context.Context, keys ...Key) error {
 // Reset calls Reset of the store within the timeout, during an outage too. A call that has
 // failed may have taken effect.
 func (s *sharedStore) Reset(ctx context.Context, counters []Counter) error {
-	defer s.denials.forget()
 	return s.adjusts.Do(ctx, func(ctx context.Context) error {
+		defer s.denials.forget()
 		own := slices.Clone(counters)
 		err := s.store.Reset(ctx, own)
 		if errors.Is(err, usher.ErrUnavailable) && ctx.Err() == nil {
 			err = s.store.Reset(ctx, own)
 		}
-		s.denials.forget()
 		return err
 	})
 }

@@ -62,12 +62,15 @@ func (d *decision) usages() []Usage {
 // has no Usage.
 func (l *Limiter) Peek(ctx context.Context, keys ...Key) ([]Usage, error) {
 	if ctx.Err() != nil {
-		return nil, canceledError(ctx)
+		return nil, l.canceledError(ctx)
 	}
 	d := l.pool.Get().(*decision)
 	defer l.pool.Put(d)
 	if err := l.gather(ctx, d, keys, 0, 1); err != nil {
 		return nil, err
+	}
+	if len(d.Charges) == 0 {
+		return nil, nil
 	}
 	d.Peek = true
 	take := l.memory.Take
@@ -75,7 +78,7 @@ func (l *Limiter) Peek(ctx context.Context, keys ...Key) ([]Usage, error) {
 		take = l.shared.Take
 	}
 	if err := take(ctx, &d.Decision); err != nil {
-		return nil, unavailable(fmt.Errorf("ratelimit: peek: %w", err))
+		return nil, l.unavailable(fmt.Errorf("ratelimit: peek: %w", err))
 	}
 	return d.usages(), nil
 }
