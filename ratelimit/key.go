@@ -82,8 +82,10 @@ func hashText[T string | []byte](text T) (hi, lo uint64) {
 	return binary.BigEndian.Uint64(sum), binary.BigEndian.Uint64(sum[8:])
 }
 
-// TextKey returns the key for a text, for instance an account number. A long text costs its
-// hash for each request, and takes no more memory than a short one.
+// TextKey returns the key for a text, for instance the name in a login. It is never the key
+// of an account, a caller or an address: for these, see [OwnerKey], [PrincipalKey] and
+// [AddressKey]. A long text costs its hash for each request, and takes no more memory than a
+// short one.
 func TextKey(text string) Key {
 	if len(text) > longest {
 		return keyOf(textOrigin, text)
@@ -91,9 +93,18 @@ func TextKey(text string) Key {
 	return Key{origin: textOrigin, text: text}
 }
 
-// AddressKey returns the key for a block of addresses; an IPv4 address and its
-// IPv4-mapped form are the same.
-func AddressKey(p netip.Prefix) Key {
+// AddressKey returns the key that [ByAddress] returns for requests from a block of addresses:
+// a whole IPv4 address, or the network of an IPv6 client, of 64 bits by default (see
+// [clientip.Network]). Bits of the address beyond the length of the block do not matter:
+//
+//	key := ratelimit.AddressKey(netip.PrefixFrom(addr, 64)) // of an IPv6 client
+//
+// An IPv4 address and its IPv4-mapped form are the same. A block that is not valid has the
+// zero Key.
+func AddressKey(p netip.Prefix) Key { return addressKey(p.Masked()) }
+
+// addressKey returns the key for a block whose address has no further bits.
+func addressKey(p netip.Prefix) Key {
 	b := p.Addr().As16()
 	return Key{hi: binary.BigEndian.Uint64(b[:8]), lo: binary.BigEndian.Uint64(b[8:])}
 }
@@ -125,10 +136,10 @@ func (k Key) clone() Key {
 	return k
 }
 
-// A KeyFunc returns the key of a request under one policy, and whether the
-// policy counts the request at all. It must be safe for concurrent use. A key that
-// is taken from anything a client sends, other than a verified credential, lets the
-// client choose its own counter.
+// A KeyFunc returns the key of a request under one policy, and whether the policy counts
+// the request at all. It must be safe for concurrent use. A key that is taken from anything
+// a client sends, other than a verified credential, lets the client choose its own counter.
+// Add a policy by address to it, as a login does.
 type KeyFunc func(r *http.Request) (Key, bool)
 
 // Global counts all requests together.
@@ -149,10 +160,10 @@ func ByAddress() KeyFunc { return byAddress }
 
 func byAddress(r *http.Request) (Key, bool) {
 	n := clientip.Network(r)
-	k := AddressKey(n)
+	k := addressKey(n)
 	if !n.IsValid() {
 		if via := clientip.Via(r); via.IsValid() {
-			k = AddressKey(netip.PrefixFrom(via, via.BitLen()))
+			k = addressKey(netip.PrefixFrom(via, via.BitLen()))
 			k.origin = unknownOrigin
 		}
 	}

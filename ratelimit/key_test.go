@@ -124,3 +124,21 @@ func TestALongTextIsHashedInPlace(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+func TestAddressKeyIsThatOfRequestsFromTheBlock(t *testing.T) {
+	for _, c := range []struct{ name, block, peer string }{
+		{"an IPv4 address", "192.0.2.7/32", "192.0.2.7:4000"},
+		{"its IPv4-mapped form", "::ffff:192.0.2.7/128", "192.0.2.7:4000"},
+		{"the network of an IPv6 address", "2001:db8:1:2::/64", "[2001:db8:1:2::7]:4000"},
+		{"an address and the length of its network", "2001:db8:1:2::9/64", "[2001:db8:1:2::7]:4000"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := httptest.NewRequest(http.MethodGet, "/", nil)
+			r.RemoteAddr = c.peer
+			want, _ := ratelimit.ByAddress()(r)
+			if got := ratelimit.AddressKey(netip.MustParsePrefix(c.block)); got != want {
+				t.Errorf("AddressKey(%s) = %s, want %s", c.block, got, want)
+			}
+		})
+	}
+}
