@@ -30,8 +30,8 @@ type Config struct {
 	// call. Each gets the result of a call of its own. Policies with Shadow or a
 	// [Concurrency] limit have a call for each decision.
 	Store Store
-	// OnStoreFailure chooses what happens while the store fails. By default the limits
-	// apply in this process alone.
+	// OnStoreFailure chooses what happens while the store fails. The zero value is
+	// [FallBackToMemory].
 	OnStoreFailure FailureMode
 	// StoreTimeout is how long a decision may wait for the store; zero means 100
 	// milliseconds. It holds even if the store ignores its context. At most 128 decisions
@@ -47,18 +47,19 @@ type Config struct {
 	// failed, decisions stop calling the store, except for one a second, until a call
 	// succeeds. None of this applies to a Memory, which does not wait.
 	StoreTimeout time.Duration
-	// Lease is how long a place of a [Concurrency] limit stays taken in Store, and the cost of
-	// a request under a policy with Settle reserved, after this process has died. Both are
-	// renewed after a third of it, for as long as the handler of the request runs. Zero means 10 seconds, or three times StoreTimeout if that is longer.
-	// Lease must be at least three times StoreTimeout and at most a day. It has no effect
-	// on a Memory, which ends with the process.
+	// Lease is how long two things outlast this process in Store if it dies: a place of a
+	// [Concurrency] limit, and what a request has reserved under a policy with Settle. Both are
+	// renewed after a third of it, for as long as the handler of the request runs. Zero
+	// means 10 seconds, or three times StoreTimeout if that is longer. Lease must be at
+	// least three times StoreTimeout and at most a day. It has no effect on a Memory, which
+	// ends with the process.
 	Lease time.Duration
 	// CacheDenials is for how long a refusal by Store is repeated without asking it, at
 	// most until its wait has passed; zero means never. It takes the load of clients that
-	// ignore refusals from the store. The refusal is exact, its header fields are as old as
-	// it, and a key that another process resets, or a charge that is refunded, is noticed
-	// when it ends. It does not apply if a violated policy has Count or Settle or a
-	// [Concurrency] limit, nor to a Memory.
+	// ignore refusals from the store. The refusal is exact, and its header fields are as old
+	// as it is. If another process resets the key or refunds a charge, this process notices
+	// that when the time is over. CacheDenials does not apply if a violated policy has Count
+	// or Settle or a [Concurrency] limit, nor to a Memory.
 	CacheDenials time.Duration
 	// Headers are the header fields that describe the limits to clients.
 	Headers Headers
@@ -80,36 +81,55 @@ type Config struct {
 	OnError func(ctx context.Context, err error)
 	// OmitRetryAfter leaves Retry-After out of refusals.
 	OmitRetryAfter bool
-	// Allow reports whether a request passes without being counted, and Block whether
-	// it is refused with 403. Block is called first. [clientip.In] returns such
-	// functions. They must be safe for concurrent use.
-	Allow, Block func(*http.Request) bool
-	// OnDecision is called with the verdict of each policy that counts a request, before
-	// the handler runs, or a call of [Limiter.Allow]. [LogDecisions] returns such a function.
-	// Nil costs nothing. A panic
-	// is reported to OnError, and does not change the decision. OnDecision must be safe for
+	// Exempt reports whether a request passes without being counted, and Block whether
+	// it is refused with 403. Block is called first. [clientip.In] returns such functions.
+	// Behind proxies they need a [clientip.Resolver], without which every request comes from
+	// the address of the proxy. They must be safe for concurrent use. Nil means no request.
+	Exempt, Block func(*http.Request) bool
+	// OnDecision is called for each decision about a request, before the handler runs, and
+	// for each call of [Limiter.Allow]: once for each policy that counts, with its verdict.
+	// It is not called for [Limiter.Peek], nor if no limit could be applied. The request
+	// waits for it. [LogDecisions] returns such a function. Nil costs nothing. A panic is
+	// reported to OnError, and does not change the decision. OnDecision must be safe for
 	// concurrent use.
 	OnDecision func(context.Context, Verdict)
-	// MeterProvider counts decisions as usher.rate_limiting.requests; nil means
-	// the global one. The attribute usher.rate_limiting.result is what has become of a
-	// request: acquired if it is admitted. What one policy decides also has the attribute
-	// usher.rate_limiting.policy: refused, shadow_refused, and near_limit if a request is
-	// admitted and less than a fifth of the quota, or of the burst of a [TokenBucket], is
-	// left.
+	// MeterProvider counts decisions as usher.rate_limiting.requests; nil means the global
+	// one. The attribute usher.rate_limiting.result says what has become of a request:
+	//
+	//   - acquired: it is admitted
+	//   - exempt and blocked: by the functions of these names
+	//   - canceled: its client disconnected, or its time ran out, before it was decided or
+	//     while it waited for its turn
+	//   - store_failed: Store has failed, so OnStoreFailure decides
+	//   - place_lost: Store has lost a place or a reservation of a running request
+	//   - plan_unknown, plan_failed and limit_invalid: what OnError reports
+	//
+	// What one policy decides also has the attribute usher.rate_limiting.policy:
+	//
+	//   - refused, and shadow_refused under Shadow
+	//   - delayed: the request waits for its turn under Delay
+	//   - near_limit: it is admitted, and less than a fifth of the quota is left, or of the
+	//     burst of a [TokenBucket]
 	//
 	// A span that is being recorded has the same attributes, the policy being the one with
 	// the longest wait, and usher.rate_limiting.violated_policies.
 	MeterProvider metric.MeterProvider
 }
 
-// A FailureMode is what a [Limiter] does while its store fails.
+// A FailureMode is what a [Limiter] does while its store fails. One call that takes longer
+// than [Config.StoreTimeout] is a failure too.
 type FailureMode uint8
 
-// The failure modes.
 const (
-	FallBackToMemory    FailureMode = iota // apply the limits in this process alone
-	DangerouslyFailOpen                    // admit every request
-	FailClosed                             // refuse every request with 503
+	// FallBackToMemory applies the limits in this process alone, by counts of its own. These
+	// know nothing of what the store has counted, and the store never learns of what is
+	// charged to them. So each process admits up to the whole limit once more.
+	FallBackToMemory FailureMode = iota
+	// DangerouslyFailOpen admits every request, and charges nothing.
+	DangerouslyFailOpen
+	// FailClosed refuses every request with 503. It is the mode for a budget that must not
+	// be exceeded while the store fails.
+	FailClosed
 )
 
 // A Limiter decides requests over several policies at once. It is a
@@ -196,13 +216,20 @@ func (l *Limiter) lost(ctx context.Context, err error) {
 }
 
 // With returns a limiter that decides the policies of l and the given ones together, for
-// a route with additional limits. It shares the counters of l.
+// a route with additional limits. It shares the rest of the configuration of l, and the
+// counters. The names of the given policies must be new to all limiters derived from one
+// another.
+//
+// A limiter of fewer policies than another one uses must therefore be the parent. If a login
+// is limited by name and by address, for instance, the support desk needs a limiter of the
+// names alone, to peek at them and to reset them.
 func (l *Limiter) With(policies ...Policy) (*Limiter, error) {
 	return l.derive(false, policies)
 }
 
 // Only returns a limiter for a route whose policies replace those of l. It shares the
-// rest of the configuration of l, its store included.
+// rest of the configuration of l, its store included. The names of the policies must be
+// new, as for [Limiter.With].
 func (l *Limiter) Only(policies ...Policy) (*Limiter, error) {
 	return l.derive(true, policies)
 }
@@ -335,7 +362,7 @@ func (l *Limiter) serve(w http.ResponseWriter, r *http.Request, next http.Handle
 		usher.Fail(w, r, l.blocked)
 		return
 	}
-	if l.config.Allow != nil && l.config.Allow(r) {
+	if l.config.Exempt != nil && l.config.Exempt(r) {
 		l.decisions.Record(r.Context(), exempt)
 		next.ServeHTTP(w, r)
 		return

@@ -658,7 +658,7 @@ func TestListsAndExceptions(t *testing.T) {
 	banned := clientip.In(netip.MustParsePrefix("10.6.6.0/24"), netip.MustParsePrefix("2001:db8:bad::/48"))
 	p := forAll("p", ratelimit.RollingWindow(1, time.Hour))
 	p.Applies = func(r *http.Request) bool { return r.Method != http.MethodOptions }
-	h := newLimiter(t, ratelimit.Config{Policies: []ratelimit.Policy{p}, Allow: allowed, Block: banned}).Wrap(ok)
+	h := newLimiter(t, ratelimit.Config{Policies: []ratelimit.Policy{p}, Exempt: allowed, Block: banned}).Wrap(ok)
 	wantCodes(t, codes(3, h, from("10.1.2.3:1")), 200, 200, 200)
 	wantCodes(t, codes(1, h, from("172.16.5.5:1")), 200)
 	wantCodes(t, codes(1, h, from("10.6.6.6:1")), 403) // the block list is asked first

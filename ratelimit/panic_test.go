@@ -87,7 +87,7 @@ func TestCallbacksThatDoNotReturnLeakNothing(t *testing.T) {
 	}
 	for name, set := range map[string]func(c callbacks, fail func()){
 		"Block":   func(c callbacks, fail func()) { c.config.Block = func(*http.Request) bool { fail(); return false } },
-		"Allow":   func(c callbacks, fail func()) { c.config.Allow = func(*http.Request) bool { fail(); return false } },
+		"Exempt":  func(c callbacks, fail func()) { c.config.Exempt = func(*http.Request) bool { fail(); return false } },
 		"Applies": func(c callbacks, fail func()) { c.policy.Applies = func(*http.Request) bool { fail(); return true } },
 		"Cost":    func(c callbacks, fail func()) { c.policy.Cost = func(*http.Request) int { fail(); return 1 } },
 		"LimitFor": func(c callbacks, fail func()) {

@@ -22,7 +22,7 @@ func TestDecisionsAreCountedAndNoted(t *testing.T) {
 	h := newLimiter(t, ratelimit.Config{
 		Policies:      []ratelimit.Policy{forAll("real", ratelimit.RollingWindow(2, time.Hour)), shadow},
 		MeterProvider: meter,
-		Allow:         func(r *http.Request) bool { return r.Header.Get("List") == "allow" },
+		Exempt:        func(r *http.Request) bool { return r.Header.Get("List") == "allow" },
 		Block:         func(r *http.Request) bool { return r.Header.Get("List") == "block" },
 	}).Wrap(ok)
 	list := func(name string) func(*http.Request) {

@@ -22,7 +22,7 @@ func TestClientsThatCannotBeReadAreCounted(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			policy := ratelimit.Policy{Name: "p", Key: key, Limit: ratelimit.RollingWindow(1, time.Hour)}
 			exempting := usher.Chain(ips, newLimiter(t, ratelimit.Config{
-				Policies: []ratelimit.Policy{policy}, Allow: internal,
+				Policies: []ratelimit.Policy{policy}, Exempt: internal,
 			})).Wrap(ok)
 			through := func(peer, list string) func(*http.Request) {
 				return func(r *http.Request) {
