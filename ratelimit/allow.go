@@ -35,7 +35,8 @@ import (
 //
 // Any other error is one of the program: for a wrong number of keys, for a [Concurrency]
 // limit, whose place nobody would free, for LimitFor, which needs a request, and for the
-// key of an account whose plan only its own requests carry; see [Config.PlanOf].
+// key of an account whose plan only its own requests carry; see [Config.PlanOf]. Log such
+// errors: clients see no more than a 500.
 func (l *Limiter) Allow(ctx context.Context, cost int, keys ...Key) ([]Usage, error) {
 	if ctx.Err() != nil {
 		return nil, l.canceledError(ctx)
@@ -76,7 +77,8 @@ type RefusedError struct {
 	// Policies are the names of the violated policies, sorted.
 	Policies []string
 	// Wait is the time until the cost fits, if nothing else is charged. It is negative if
-	// the cost never fits.
+	// the cost never fits, and 0 if the time is unknown, since running requests have
+	// reserved what is missing. [Policy.Stagger] makes it longer.
 	Wait time.Duration
 
 	refusal *usher.Error

@@ -3,10 +3,13 @@ package ratelimit
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/usher-go/usher/internal/guard"
 )
 
 // A decision is one request under the policies of a limiter.
@@ -85,6 +88,9 @@ func (l *Limiter) take(ctx context.Context, d *decision) {
 				return
 			}
 			if !errors.Is(err, errLeft) {
+				if errors.Is(err, guard.ErrTimeout) {
+					err = fmt.Errorf("ratelimit: %w: StoreTimeout is %v", err, l.config.StoreTimeout)
+				}
 				l.decisions.Record(ctx, storeFailed)
 				l.failures.Error(ctx, err)
 			}

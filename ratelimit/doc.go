@@ -16,12 +16,24 @@
 //	})
 //	mux.Handle("/search", search.Wrap(searchHandler))
 //
-// Code without a request, and handlers that know a key only after they have parsed the
-// body, call [Limiter.Allow]. [Limiter.Peek] shows what a key has left, and [Limiter.Reset]
-// forgets what it has used.
+// # What to use
 //
-// Limits change at run time through [Config.PlanOf], [Policy.LimitOf] and
-// [Policy.LimitFor]. What a key has used counts under its new limit too.
+//   - To count failures only, as a login does: [Policy.Count].
+//   - For code without a request, such as the consumer of a queue: [Limiter.Allow].
+//   - For a key that a handler finds in the body, such as a name: [Limiter.Allow], or a
+//     [KeyFunc] that takes it from the context.
+//   - To show what a key has left: [Limiter.Peek]. To forget what it has used:
+//     [Limiter.Reset].
+//   - For plans and limits that change while the service runs: [Config.PlanOf] for the plan
+//     of an account, [Policy.LimitOf] for its limit, [Policy.LimitFor] for the limit of a
+//     request. What a key has used counts under its new limit too.
+//   - For a cost that only the handler knows: [Policy.Settle].
+//   - For billing periods: [CalendarWindow] with [Limit.From].
+//   - To slow clients down instead of refusing them: [Policy.Delay].
+//   - For a key that many clients share: [Policy.Stagger].
+//   - To try a limit out: [Policy.Shadow].
+//   - For several processes: [Config.Store], from stores/usherredis or stores/usherpg.
+//   - For operators: [Config.OnError], [Config.OnDecision] and [Config.MeterProvider].
 //
 // # Guarantees
 //
@@ -64,13 +76,27 @@
 //
 // # Order
 //
-// Put a limiter by address outside authentication, so that guessing keys is limited. Put
-// a limiter by caller, account or plan inside, where the caller is known: outside, it
-// would count by address alone. So would a parent that is outside, for the policies that
-// its children inherit, in addition to what the children count by caller. These are two limiters and two decisions, and the first
-// also counts what the second refuses. Put both inside the envelope, which gives refusals
-// their shape, and inside a [clientip.Resolver] if there are proxies. Put a limiter by
-// caller inside [usher.Require], and outside idempotency so that it counts replays. In a
-// test, package ushertest reports whether a request reaches a limiter, and as which
-// caller.
+// A service with all of its parts has them in this order:
+//
+//	usher.Chain(envelope, addresses, byAddress, auth, require, byCaller, once).Wrap(mux)
+//
+// Each part has a reason for its place:
+//
+//   - The envelope gives refusals their shape, so all limiters are inside it.
+//   - A [clientip.Resolver] finds the client behind proxies, so it is outside all limiters.
+//     A server without proxies needs none.
+//   - A limiter by address is outside [usher.Authenticate], so that it limits guesses at
+//     credentials.
+//   - A limiter by caller, account or plan is inside, where the caller is known. Outside, it
+//     would count by address alone. It is inside [usher.Require] too, which refuses a
+//     request before it is charged, and outside idempotency, so that it counts replays.
+//
+// Two limiters of [New] make two decisions, and the first also counts what the second
+// refuses. If [Limiter.With] of the outer one has made the inner one, a refusal by the inner
+// one gives back what the outer one has charged. The outer one must then have no policy by
+// caller: it would count by address outside, and by caller inside as well. In a test,
+// package ushertest reports whether a request reaches a limiter, and as which caller.
+//
+// At the end of the process, shut the server down first, and then the limiter, before the
+// store is closed; see [Limiter.Shutdown].
 package ratelimit

@@ -56,8 +56,8 @@ func ExampleLimiter_Allow() {
 	// 429, retry after "3600"
 }
 
-// A consumer of a queue has no requests. It charges each job to its account, and puts back
-// what does not fit until it does.
+// A consumer of a queue has no requests. It charges each job to its account, puts back what
+// does not fit until it does, and drops what can never fit.
 func ExampleLimiter_Allow_queue() {
 	jobs := usher.Must(ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{{
 		Name:  "jobs",
@@ -66,11 +66,15 @@ func ExampleLimiter_Allow_queue() {
 	}}}))
 	consume := func(ctx context.Context, account string, pages int) error {
 		_, err := jobs.Allow(ctx, pages, ratelimit.OwnerKey(account))
-		if refused, ok := errors.AsType[*ratelimit.RefusedError](err); ok {
+		refused, ok := errors.AsType[*ratelimit.RefusedError](err)
+		switch {
+		case ok && refused.Wait < 0:
+			fmt.Println(account, "can never print", pages, "pages")
+			return nil
+		case ok:
 			fmt.Println(account, "waits for", refused.Wait.Round(time.Minute))
 			return nil // back into the queue
-		}
-		if err != nil {
+		case err != nil:
 			return err // the store has failed, and Config.OnStoreFailure is FailClosed
 		}
 		fmt.Println(account, "prints", pages, "pages")
@@ -79,7 +83,7 @@ func ExampleLimiter_Allow_queue() {
 	for _, job := range []struct {
 		account string
 		pages   int
-	}{{"acme", 8}, {"acme", 5}, {"initech", 5}, {"acme", 2}} {
+	}{{"acme", 8}, {"acme", 5}, {"initech", 5}, {"acme", 2}, {"acme", 50}} {
 		if err := consume(context.Background(), job.account, job.pages); err != nil {
 			fmt.Println(err)
 		}
@@ -89,6 +93,7 @@ func ExampleLimiter_Allow_queue() {
 	// acme waits for 3m0s
 	// initech prints 5 pages
 	// acme prints 2 pages
+	// acme can never print 50 pages
 }
 
 // A page of the support desk shows what an account has left, and lifts its limits. Another

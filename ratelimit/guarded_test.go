@@ -92,7 +92,7 @@ func TestAStoreThatMisbehavesIsBoundedOverAConnection(t *testing.T) {
 		take  func(release <-chan struct{}) error
 		cause string
 	}{
-		"a store that ignores its context": {func(release <-chan struct{}) error { <-release; return nil }, "in time"},
+		"a store that ignores its context": {func(release <-chan struct{}) error { <-release; return nil }, "in time: StoreTimeout is 200ms"},
 		"a store that panics":              {func(<-chan struct{}) error { panic("store") }, "panic: store"},
 		"a store that fails":               {func(<-chan struct{}) error { return faulty.ErrStore }, faulty.ErrStore.Error()},
 	} {

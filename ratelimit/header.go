@@ -20,8 +20,10 @@ import (
 //
 // All times are rounded up to whole seconds, so a client that obeys them is not refused
 // again. A client that spreads what is left (r) over the effective window (t) stays within
-// the average rate of each policy. Of a [TokenBucket] whose burst is not its quota,
-// RateLimit-Policy has the burst as the parameter usher-burst.
+// the average rate of each policy. So while anything is left, t may be later than the end of
+// a window: if half of a month's quota is left on its last day, t is half a month.
+// X-RateLimit-Reset is the time until more is left, as [Usage].Reset is. Of a [TokenBucket]
+// whose burst is not its quota, RateLimit-Policy has the burst as the parameter usher-burst.
 //
 // RateLimit-Policy and RateLimit are lists: those that a handler adds, such as a
 // [net/http/httputil.ReverseProxy] in front of a server with limits of its own, join those

@@ -13,8 +13,8 @@ import (
 	"github.com/usher-go/usher/clientip"
 )
 
-// A Key identifies whom a policy counts: an address, or any text. Keys are comparable.
-// The zero Key is the one that all requests share.
+// A Key identifies whom a policy counts: an address, or any text. Keys are comparable, and
+// never change. The zero Key is the one that all requests share under [Global].
 type Key struct {
 	// origin keeps keys of different origins apart: the ID of an API key and the
 	// subject of a token may be the same text. It is 0 for an address.

@@ -20,7 +20,8 @@ const (
 	slackPerLease    = 6
 )
 
-// MaxRenew is the largest number of places in one call of [Store.Renew].
+// MaxRenew is the largest number of places in one call of [Store.Renew], and of counters in
+// one call of [Store.Reset].
 const MaxRenew = 1000
 
 // errPlaceLost is reported if a request goes on without the place that it had taken, and

@@ -11,7 +11,8 @@ import (
 // A Limit is how much a key may use, and how that is counted. Most services want a
 // [TokenBucket]. The other constructors are [RollingWindow], [CalendarWindow],
 // [Concurrency], [Unlimited] and [Nothing]. A quota of 0 admits nothing, whatever the
-// constructor. The zero Limit is not valid.
+// constructor, and the largest one is 1e9. The zero Limit is not valid. Constructors return
+// no error: [New] reports what is wrong with a limit. A Limit never changes.
 type Limit struct {
 	algorithm Algorithm
 	unit      Unit
@@ -27,7 +28,8 @@ type Limit struct {
 // stores read it.
 type Algorithm uint8
 
-// The algorithms.
+// The algorithms, named after the constructors of their limits. The zero value is that of the
+// zero Limit, which is not valid.
 const (
 	algorithmNone Algorithm = iota
 	AlgorithmTokenBucket
@@ -53,11 +55,11 @@ func TokenBucket(quota int, per time.Duration, burst int) Limit {
 	return Limit{algorithm: AlgorithmTokenBucket, quota: int64(quota), per: per, burst: int64(burst)}
 }
 
-// RollingWindow allows quota units in any period of length per, wherever it begins: never
-// one more. A short one is hard on clients that send at exactly its rate, as their requests
-// do not arrive evenly; see [TokenBucket]. It keeps the time of each request within the window, at 16 bytes each, so it
-// suits quotas of up to a few thousand. Per must be a whole number of microseconds and at
-// most ten years.
+// RollingWindow allows quota units in any period of length per, wherever it begins: never one
+// more. A short one is hard on clients that send at exactly its rate, as their requests do not
+// arrive evenly; see [TokenBucket]. It keeps the time of each request within the window, at 16
+// bytes each, so it suits quotas of up to a few thousand. Per must be a whole number of
+// microseconds and at most ten years.
 func RollingWindow(quota int, per time.Duration) Limit {
 	return Limit{algorithm: AlgorithmRollingWindow, quota: int64(quota), per: per}
 }

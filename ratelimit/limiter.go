@@ -68,10 +68,11 @@ type Config struct {
 	// Plans, and to callers with an Owner. All policies of a decision see the same plan.
 	//
 	// A plan is kept for 10 seconds, for up to 10,000 accounts, and requests of one account
-	// share a call. While PlanOf fails, panics or takes longer than a second, the account
-	// keeps the last plan until that is an hour old, and the failure is reported. Without a
-	// last plan, the request is refused with 503. PlanOf must be safe for concurrent use;
-	// its context has the values of a request, but does not end with it.
+	// share a call. So each process notices a change within 10 seconds. While PlanOf fails,
+	// panics or takes longer than a second, the account keeps the last plan until that is an
+	// hour old, and the failure is reported. Without a last plan, the request is refused with
+	// 503. PlanOf must be safe for concurrent use; its context has the values of a request,
+	// but does not end with it.
 	PlanOf func(ctx context.Context, owner string) (plan string, err error)
 	// OnError is called with the context of a request, which may have ended, for each failure
 	// of the store, each place that the store has lost, each invalid limit, each unknown plan,

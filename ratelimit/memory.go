@@ -121,8 +121,8 @@ var errTwice = errors.New("ratelimit: a policy occurs twice in one decision")
 // maxCharges is how many policies one decision may have.
 const maxCharges = 16
 
-// Take implements [Store]. It waits for nothing but other decisions on the same parts of its tables,
-// and fails only if it is closed or its caller breaks the contract.
+// Take implements [Store]. It waits for nothing but other decisions on the same parts of its
+// tables, and fails only if it is closed or its caller breaks the contract.
 func (m *Memory) Take(_ context.Context, d *Decision) error {
 	switch {
 	case m.closed.Load():
@@ -269,9 +269,9 @@ func (m *Memory) adjust(d *Decision) error {
 	return nil
 }
 
-// lock locks the parts of the tables that have the keys, and then reads the clock, so that the time of a key
-// never goes back. Shards are locked in the order in which their tables were made: with
-// one order for all, no two decisions can wait for each other.
+// lock locks the parts of the tables that have the keys, and then reads the clock, so that the
+// time of a key never goes back. Shards are locked in the order in which their tables were made:
+// with one order for all, no two decisions can wait for each other.
 func (m *Memory) lock(charges []Charge) (instant, error) {
 	if len(charges) > maxCharges {
 		return instant{}, fmt.Errorf("ratelimit: more than %d policies in one decision", maxCharges)

@@ -24,9 +24,10 @@ type Policy struct {
 	// letters, digits, dots, hyphens and underscores. It must be unique among all
 	// limiters that share a store, in which it identifies the counters.
 	Name string
-	// Key returns whom the policy counts.
+	// Key returns whom the policy counts. [Limiter.Allow] does not call it.
 	Key KeyFunc
-	// Limit is what a key may use.
+	// Limit is what a key may use. [Unlimited] counts nothing, for instance where only some
+	// Plans have a limit.
 	Limit Limit
 	// Plans are the limits for callers with these plans, in place of Limit. A plan is that
 	// of the [usher.Principal], or what [Config.PlanOf] returns. Limit is that of callers
@@ -35,7 +36,8 @@ type Policy struct {
 	Plans map[string]Limit
 	// LimitOf returns the limit of an account, in place of Plans and Limit, which apply if
 	// it returns the zero Limit. It applies to callers with an Owner. Its results are kept
-	// like those of [Config.PlanOf], with the same consequences of a failure.
+	// like those of [Config.PlanOf], for 10 seconds, with the same consequences of a failure.
+	// It must be safe for concurrent use.
 	LimitOf func(ctx context.Context, owner string) (Limit, error)
 	// LimitFor returns the limit for a request, in place of all others, which apply if it
 	// returns the zero Limit. It is called for each request, so a change of what it returns
@@ -49,15 +51,21 @@ type Policy struct {
 	// To count requests apart, by method for instance, give them keys or policies of
 	// their own.
 	LimitFor func(*http.Request) Limit
-	// Applies reports whether the policy counts the request; nil means always.
+	// Applies reports whether the policy counts the request; nil means always. It must be
+	// safe for concurrent use.
 	Applies func(*http.Request) bool
 	// Cost returns how many units the request costs; nil means one. A cost of zero or
-	// less is never refused, unless Settle is set.
+	// less is never refused, unless Settle is set. A cost above the limit can never be
+	// covered: the request is refused without Retry-After, since no wait helps. If clients
+	// determine the cost, refuse one that is too high with 400 before it reaches the limiter.
+	// Cost must be safe for concurrent use.
 	Cost func(*http.Request) int
 	// Count reports whether a response with this status is charged; nil means always. The
 	// cost is charged before the handler runs, so that concurrent requests stay within
-	// the limit, and refunded if the response does not count. A handler that panics
-	// counts as 500. If Count panics, the response is charged.
+	// the limit, and refunded if the response does not count. So the header fields of each
+	// response say what is left with its charge, even if that is refunded. A handler that
+	// panics counts as 500. If Count panics, the response is charged. Count must be safe for
+	// concurrent use.
 	Count func(status int) bool
 	// Settle lets the handler change the cost with [Settle]. A request then needs at
 	// least one unit to be left, even if its cost is zero. To keep concurrent requests
@@ -67,12 +75,13 @@ type Policy struct {
 	// handler runs, and charged when it has returned. If the process dies meanwhile, the
 	// reservation ends within [Config.Lease].
 	Settle bool
-	// Overrun is what happens to the units by which [Settle] exceeds what is left.
+	// Overrun is what happens to the units by which [Settle] exceeds what is left. The zero
+	// value is [ForgiveOverrun].
 	Overrun Overrun
 	// Unit is what the policy counts, which clients find as the parameter qu of
-	// RateLimit-Policy: for instance "content-bytes", the unit of bodies in bytes. Empty means requests. It
-	// has up to 64 characters of printable ASCII, and must be empty for a [Concurrency]
-	// limit, whose unit is "concurrent-requests".
+	// RateLimit-Policy: for instance "content-bytes", the unit of bodies in bytes. Empty
+	// means requests. It has up to 64 characters of printable ASCII, and must be empty for a
+	// [Concurrency] limit, whose unit is "concurrent-requests".
 	Unit string
 	// Delay makes a request over the rate wait for its turn, for at most this long, instead
 	// of being refused. Requests of a key get their turns at exactly the rate of the limit,
@@ -88,20 +97,25 @@ type Policy struct {
 	// of concurrency limits. At most 4,096 requests wait under a policy, and no more for a
 	// key than its line has room for; further ones are refused.
 	//
+	// What is left for a client includes the room of the line, in the header fields and for
+	// OnDecision: a bucket of 5 a second with a burst of 1 and a Delay of a second has a
+	// burst of 6.
+	//
 	// [Limiter.Allow] and [Limiter.Peek] decide at once, as if Delay were zero.
 	//
 	// Each process has lines of its own. Over a store that processes share, a key has turns
 	// at the rate in each process, and all of them together admit no more than the rate and
 	// a burst of Burst and the room of one line.
 	Delay time.Duration
-	// Shadow makes the policy count, but never refuse or delay. It is reported to operators only:
-	// clients, which would obey it, do not find it in the header fields.
+	// Shadow makes the policy count, but never refuse or delay. It is reported to operators
+	// only: clients, which would obey it, do not find it in the header fields. Each decision
+	// of the store is then a call of its own; see [Config.Store].
 	Shadow bool
 	// Hidden keeps the policy out of the header fields.
 	Hidden bool
 	// Stagger is for keys that many clients share, such as [Global] or [ByRoute]: clients
-	// that are refused are asked to wait one after another, at the rate of the limit, so
-	// that they do not all come back at the same time. No wait is shorter than without
+	// that are refused are asked to wait one after another, no faster than the rate of the
+	// limit, so that they do not all come back at the same time. No wait is shorter than without
 	// Stagger, and none is longer by more than a minute, or by the period of the limit if
 	// that is longer, up to an hour. A [Concurrency] limit is expected to free each place
 	// after a second. Each process staggers the clients that it refuses itself, for the

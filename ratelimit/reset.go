@@ -13,6 +13,10 @@ import (
 // after a successful login. Keys are as for [Limiter.Allow]. Places of a [Concurrency]
 // limit stay in use until their requests have ended.
 //
+// After a login, reset the name only. Anyone with one account could otherwise reset the
+// limit of an address between guesses at other accounts. [Limiter.With] says how to have a
+// limiter of the names alone.
+//
 // Reset applies to the store, and to what this process has counted while the store failed.
 // It may be repeated. An error is that of the store, or one of the program for a wrong number
 // of keys; [usher.Fail] responds to the first with 503.

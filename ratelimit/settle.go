@@ -72,7 +72,7 @@ func Settle(ctx context.Context, policy string, cost int) error {
 			return err
 		}
 	}
-	return fmt.Errorf("%w: no charge of policy %q", ErrNotSettled, policy)
+	return fmt.Errorf("%w: the request of this context has no charge of a policy %q with Settle", ErrNotSettled, policy)
 }
 
 func (pd *pending) settle(policy string, cost int64) (done bool, err error) {

@@ -54,9 +54,9 @@ import (
 //
 // After the end of a window, the first of Windows that has not ended begins. If both have
 // ended, the clocks of the caller and the store are too far apart: the call returns an error
-// and charges nothing. A charge whose TakenAt is before the first use
-// of the window is not refunded. Limits with the same quota and the same results of
-// [Limit.Calendar] are one limit.
+// and charges nothing. A charge whose TakenAt is before the first use of the window is not
+// refunded. Limits with the same quota and the same results of [Limit.Calendar] are one
+// limit.
 //
 // The state of a [Concurrency] limit is the places of the key: for each decision its ID, the
 // number of its places, and the end of their lease, at which they become free. An adjustment
@@ -113,8 +113,8 @@ type Store interface {
 	// and sets Moved. It charges a positive Cost as far as the key has units left, unless
 	// Overdraw is set. It refunds a negative Cost, but no more than the key has used, and
 	// nothing once the window of the charge has ended. TakenBy and TakenAt are those that
-	// Take has set; the ID is that of this call. If Adjust is called again with the same ID within 5 seconds,
-	// it sets the same results, and the units are moved once.
+	// Take has set; the ID is that of this call. If Adjust is called again with the same ID
+	// within 5 seconds, it sets the same results, and the units are moved once.
 	Adjust(ctx context.Context, d *Decision) error
 
 	// Renew starts the leases of at most [MaxRenew] places and holds again. It returns those
@@ -139,13 +139,17 @@ type Store interface {
 // call is never repeated, so its results are not kept.
 type ID struct{ Node, Seq uint64 }
 
-// A Decision is one request under all policies that count it.
+// A Decision is one request under all policies that count it, for a [Store]: its Take and
+// its Adjust read the first fields, and set the results. A Decision belongs to one call at a
+// time.
 type Decision struct {
-	ID      ID
+	// ID identifies the call.
+	ID ID
+	// Charges are at most 16, each of another policy.
 	Charges []Charge
 	// Peek is set for a call of Take that only reports what it would decide.
 	Peek bool
-	// Admitted is set by Take.
+	// Admitted is set by Take: it reports whether the request is admitted.
 	Admitted bool
 }
 
@@ -185,9 +189,9 @@ type Charge struct {
 	// time and the next one. The caller sets them for each call of Take and Adjust. They
 	// may be zero only for a [Memory], which then computes them.
 	Windows [2]Window
-	// Lease is how long the places of a [Concurrency] limit stay in use, and units stay reserved,
-	// unless they are renewed. It may be zero only for a [Memory], where they stay until they
-	// are refunded, or until EndHold.
+	// Lease is how long the places of a [Concurrency] limit stay in use, and units stay
+	// reserved, unless they are renewed. It may be zero only for a [Memory], where they stay
+	// until they are refunded, or until EndHold.
 	Lease time.Duration
 
 	// Violated is set by Take if the charge does not fit.
@@ -230,9 +234,9 @@ type Place struct {
 	TakenBy ID
 }
 
-// A Counter counts what a key uses under a policy.
+// A Counter names what [Store].Reset forgets: what a key uses under a policy.
 type Counter struct {
-	Policy string
+	Policy string // the name of the policy
 	Key    Key
 }
 

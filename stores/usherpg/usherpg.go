@@ -102,18 +102,19 @@ func (p *Postgres) function(name string) string {
 // the other stores open.
 func (p *Postgres) Limits() ratelimit.Store { return p.limits }
 
-// Idempotency returns the store of idempotency keys: the same one each time. A handler that keeps its own data in the
-// same database ends its claim in its own transaction, with FinishTx: its effect and the
-// record of it are then stored together, or not at all. Closing the store leaves p and the
-// other stores open.
+// Idempotency returns the store of idempotency keys: the same one each time. A handler that
+// keeps its own data in the same database ends its claim in its own transaction, with FinishTx:
+// its effect and the record of it are then stored together, or not at all. Closing the store
+// leaves p and the other stores open.
 func (p *Postgres) Idempotency() idempotency.TxStore[pgx.Tx] { return p.records }
 
-// IdempotencySQL returns another store of the same keys as [Postgres.Idempotency], for handlers whose
-// transactions are those of database/sql, or of a library over it.
+// IdempotencySQL returns another store of the same keys as [Postgres.Idempotency], for handlers
+// whose transactions are those of database/sql, or of a library over it.
 func (p *Postgres) IdempotencySQL() idempotency.TxStore[SQLTx] { return p.sqlRecords }
 
-// Keys returns the store of API keys: the same one each time. Each Watch has a connection besides those of the
-// pool, and notices a change within a tenth of a second. Closing the store leaves p open.
+// Keys returns the store of API keys: the same one each time. Each Watch has a connection
+// besides those of the pool, and notices a change within a tenth of a second. Closing the store
+// leaves p open.
 func (p *Postgres) Keys() KeyStore { return p.keys }
 
 // A KeyStore keeps API keys.
