@@ -352,3 +352,63 @@ func TestCallsRemoveExpiredRowsOfEarlierCalls(t *testing.T) {
 	}
 	eventually(t, "expired rows are left", left)
 }
+
+// A Reset locks keys in the order in which decisions do, also those that other calls make
+// while it waits.
+func TestAResetAndADecisionDoNotWaitForEachOther(t *testing.T) {
+	_, pool := migrated(t)
+	l := open(t, pool).Limits()
+	key := ratelimit.TextKey("key")
+	a := ratelimit.Charge{Policy: "a", Key: key, Limit: ratelimit.RollingWindow(5, time.Hour), Cost: 1}
+	z := ratelimit.Charge{Policy: "z", Key: key, Limit: ratelimit.RollingWindow(5, time.Hour), Cost: 1}
+	if err := l.Take(t.Context(), decision(z)); err != nil {
+		t.Fatal(err)
+	}
+	begin := func(policy string) pgx.Tx {
+		tx, err := pool.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = tx.Rollback(context.Background()) })
+		lock(t, tx, policy)
+		return tx
+	}
+	waiting := func(n int) {
+		eventually(t, "no call waits", func(context.Context) error {
+			if count(t, pool, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'") != n {
+				return context.DeadlineExceeded
+			}
+			return nil
+		})
+	}
+	first := begin("z")
+	ended := make(chan error, 1)
+	go func() { ended <- l.Reset(t.Context(), []ratelimit.Counter{{Policy: "z", Key: key}, {Policy: "a", Key: key}}) }()
+	waiting(1)
+	if err := l.Take(t.Context(), decision(a)); err != nil {
+		t.Fatal(err)
+	}
+	second := begin("a")
+	if err := first.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	lock(t, second, "z") // as a decision does
+	if err := second.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err != nil {
+		t.Errorf("Reset: %v", err)
+	}
+	z.Cost = 0
+	d := decision(z)
+	if err := l.Take(t.Context(), d); err != nil || d.Charges[0].Remaining != 5 {
+		t.Errorf("%d left, %v, want 5", d.Charges[0].Remaining, err)
+	}
+}
+
+func lock(t testing.TB, tx pgx.Tx, policy string) {
+	t.Helper()
+	if _, err := tx.Exec(t.Context(), "SELECT FROM usher.limits WHERE policy = $1 FOR UPDATE", policy); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -531,13 +531,18 @@ END $$;
 -- readable too. Holds and places stay.
 CREATE FUNCTION reset_limits_v1(policies text[], keys bytea[]) RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+	r record;
 BEGIN
-	-- The order is that of lock, or two calls could wait for each other.
-	PERFORM 1 FROM limits l
-	WHERE (l.policy, l.key) IN (SELECT p, k FROM unnest(policies, keys) AS x (p, k))
-	ORDER BY l.policy, l.key FOR UPDATE;
-	UPDATE limits l SET usages = '{}'
-	WHERE (l.policy, l.key) IN (SELECT p, k FROM unnest(policies, keys) AS x (p, k)) AND l.usages IS DISTINCT FROM '{}';
+	-- The order is that of lock, or two calls could wait for each other. It changes only rows
+	-- that it has locked: another call may make a row of an earlier key meanwhile.
+	FOR r IN
+		SELECT l.policy, l.key FROM limits l
+		WHERE (l.policy, l.key) IN (SELECT p, k FROM unnest(policies, keys) AS x (p, k))
+		ORDER BY l.policy, l.key FOR UPDATE
+	LOOP
+		UPDATE limits l SET usages = '{}' WHERE l.policy = r.policy AND l.key = r.key AND l.usages IS DISTINCT FROM '{}';
+	END LOOP;
 END $$;
 
 INSERT INTO versions (version, serves) VALUES (10, 1);
