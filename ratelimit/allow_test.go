@@ -338,7 +338,10 @@ func TestACallForAContextThatHasEndedChargesNothing(t *testing.T) {
 func TestADecisionCountsThoughItsContextHasEndedMeanwhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFlakyStore()
-		l := newLimiter(t, ratelimit.Config{Store: store, Policies: []ratelimit.Policy{forAll("p", ratelimit.RollingWindow(1, time.Hour))}})
+		meter := new(oteltest.Meter)
+		l := newLimiter(t, ratelimit.Config{
+			Store: store, MeterProvider: meter, Policies: []ratelimit.Policy{forAll("p", ratelimit.RollingWindow(1, time.Hour))},
+		})
 		store.Set(faulty.Late(20 * time.Millisecond))
 		for _, want := range []bool{true, false} {
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
@@ -353,6 +356,9 @@ func TestADecisionCountsThoughItsContextHasEndedMeanwhile(t *testing.T) {
 		time.AfterFunc(10*time.Millisecond, cancel)
 		if _, err := l.Allow(ctx, 1, ratelimit.Key{}); !errors.Is(err, context.Canceled) {
 			t.Errorf("%v, want the end of the context, as nothing was decided", err)
+		}
+		if n := results(meter)["canceled"]; n != 1 {
+			t.Errorf("counted %v", results(meter))
 		}
 	})
 }
@@ -431,4 +437,126 @@ func TestTheLimitIsThatOfTheAccountOfTheKey(t *testing.T) {
 	if e, _ := errors.AsType[*usher.Error](err); e == nil || e.Status != http.StatusServiceUnavailable || !errors.Is(err, faulty.ErrStore) {
 		t.Errorf("%v, want 503, as the plan is not known", err)
 	}
+}
+
+// Errors of the program are not those of a decision: nobody else learns of them, and no
+// client gets them as a 503.
+func TestAnErrorOfTheProgramIsNoFailure(t *testing.T) {
+	hour := ratelimit.RollingWindow(5, time.Hour)
+	perRequest := forAll("p", hour)
+	perRequest.LimitFor = func(*http.Request) ratelimit.Limit { return hour }
+	plans := ratelimit.Policy{Name: "p", Key: ratelimit.ByOwner(), Limit: hour, Plans: map[string]ratelimit.Limit{"pro": hour}}
+	limits := ratelimit.Policy{Name: "p", Key: ratelimit.ByOwner(), Limit: hour, LimitOf: func(context.Context, string) (ratelimit.Limit, error) {
+		return ratelimit.Limit{}, nil
+	}}
+	planOf := func(context.Context, string) (string, error) { return "pro", nil }
+	for name, c := range map[string]struct {
+		policy ratelimit.Policy
+		planOf func(context.Context, string) (string, error)
+		key    ratelimit.Key
+	}{
+		"LimitFor":                          {perRequest, nil, text("a")},
+		"a plan of an account":              {plans, nil, ratelimit.OwnerKey("acme")},
+		"a plan of a long name":             {plans, planOf, ratelimit.OwnerKey(strings.Repeat("x", 65))},
+		"a plan of another credential":      {plans, planOf, ratelimit.PrincipalKey(usher.Principal{ID: "k", Kind: usher.KindAPIKey})},
+		"the limit of a long name":          {limits, nil, ratelimit.OwnerKey(strings.Repeat("x", 65))},
+		"the limit of another credential":   {limits, nil, ratelimit.PrincipalKey(usher.Principal{ID: "k", Kind: usher.KindAPIKey})},
+		"the plan of one of the same owner": {plans, nil, ratelimit.PrincipalKey(usher.Principal{ID: "other", Kind: usher.KindAPIKey, Owner: "us"})},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var reported errorsOf
+			meter := new(oteltest.Meter)
+			l := newLimiter(t, ratelimit.Config{Policies: []ratelimit.Policy{c.policy}, PlanOf: c.planOf, OnError: reported.add, MeterProvider: meter})
+			caller := usher.Principal{ID: "k1", Kind: usher.KindAPIKey, Owner: "us", Plan: "pro"}
+			ctx := usher.WithPrincipal(httptest.NewRequest(http.MethodGet, "/", nil), &caller).Context()
+			_, err := l.Allow(ctx, 1, c.key)
+			if e, ok := errors.AsType[*usher.Error](err); err == nil || ok {
+				t.Errorf("%v, %+v", err, e)
+			}
+			if len(reported.all()) > 0 || len(results(meter)) > 0 {
+				t.Errorf("reported %v, counted %v", reported.all(), results(meter))
+			}
+			if name != "LimitFor" {
+				if _, err := l.Allow(ctx, 1, ratelimit.PrincipalKey(caller)); err != nil {
+					t.Errorf("the caller itself: %v", err)
+				}
+			}
+		})
+	}
+}
+
+// Each key has the limit of its own account.
+func TestKeysOfSeveralAccounts(t *testing.T) {
+	var subs subscriptions
+	subs.set("acme", "pro")
+	five := ratelimit.Policy{
+		Name: "five", Key: ratelimit.ByOwner(), Limit: ratelimit.RollingWindow(2, time.Hour),
+		Plans: map[string]ratelimit.Limit{"pro": ratelimit.RollingWindow(5, time.Hour)},
+	}
+	l := planned(t, ratelimit.Config{PlanOf: subs.planOf, Policies: []ratelimit.Policy{five}})
+	for range 2 {
+		usage, err := l.Peek(t.Context(), ratelimit.OwnerKey("acme"), ratelimit.OwnerKey("other"))
+		if err != nil || usage[0].Remaining != 5 || usage[1].Remaining != 2 {
+			t.Errorf("%+v, %v", usage, err)
+		}
+		usage, err = l.Peek(t.Context(), text("a"), ratelimit.OwnerKey("acme"))
+		if err != nil || usage[0].Remaining != 2 || usage[1].Remaining != 5 {
+			t.Errorf("%+v, %v", usage, err)
+		}
+	}
+}
+
+// Allow handles plans that are not known as requests do.
+func TestAllowWithoutAKnownPlan(t *testing.T) {
+	pro := map[string]ratelimit.Limit{"pro": ratelimit.RollingWindow(5, time.Hour)}
+	shadow := ratelimit.Policy{Name: "shadow", Key: ratelimit.ByOwner(), Limit: ratelimit.Nothing(), Plans: pro, Shadow: true}
+	var subs subscriptions
+	subs.set("acme", "unknown")
+	var reported errorsOf
+	l := planned(t, ratelimit.Config{PlanOf: subs.planOf, OnError: reported.add})
+	wantAllowed(t, l, ratelimit.OwnerKey("acme"), true, true, false) // its Limit applies
+	if n := len(reported.all()); n != 3 {
+		t.Errorf("OnError was called with %v", reported.all())
+	}
+
+	subs.Set(faulty.Fail)
+	l = newLimiter(t, ratelimit.Config{
+		PlanOf: subs.planOf, OnError: func(context.Context, error) {},
+		Policies: []ratelimit.Policy{shadow, forAll("p", ratelimit.RollingWindow(1, time.Hour))},
+	})
+	usage, err := l.Allow(t.Context(), 1, ratelimit.OwnerKey("new"))
+	if err != nil || len(usage) != 1 || usage[0].Policy != "p" {
+		t.Errorf("a shadow policy without a plan: %+v, %v", usage, err)
+	}
+
+	synctest.Test(t, func(t *testing.T) {
+		var slow subscriptions
+		slow.Set(hang)
+		meter := new(oteltest.Meter)
+		l := planned(t, ratelimit.Config{PlanOf: slow.planOf, MeterProvider: meter, OnError: func(_ context.Context, err error) {
+			t.Errorf("a client that leaves is a failure: %v", err)
+		}})
+		ctx, leave := context.WithCancel(t.Context())
+		time.AfterFunc(time.Millisecond, leave)
+		_, err := l.Allow(ctx, 1, ratelimit.OwnerKey("acme"))
+		if e, _ := errors.AsType[*usher.Error](err); e == nil || e.Status != usher.StatusClientClosedRequest {
+			t.Errorf("%v after its context has ended", err)
+		}
+		time.Sleep(time.Minute)
+	})
+}
+
+// A wait is that of the policies that refuse: one in shadow lengthens none.
+func TestTheWaitOfARefusedErrorIsThatOfItsPolicies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		shadow, never := forAll("shadow", ratelimit.RollingWindow(0, time.Hour)), forAll("never", ratelimit.Nothing())
+		shadow.Shadow, never.Shadow = true, true
+		l := limiterOf(t, shadow, forAll("minute", ratelimit.RollingWindow(1, time.Minute)), forAll("hour", ratelimit.RollingWindow(1, time.Hour)), forAll("day", ratelimit.RollingWindow(9, 24*time.Hour)), never)
+		wantAllowed(t, l, text("a"), true)
+		_, err := l.Allow(t.Context(), 1, text("a"))
+		refused, _ := errors.AsType[*ratelimit.RefusedError](err)
+		if refused == nil || refused.Wait != time.Hour || !slices.Equal(refused.Policies, []string{"hour", "minute"}) {
+			t.Errorf("%+v", refused)
+		}
+	})
 }

@@ -778,6 +778,14 @@ func TestRetryAfterCanBeLeftOut(t *testing.T) {
 	if w := do(failing); w.Code != 503 || len(w.Header()["Retry-After"]) != 0 {
 		t.Errorf("%d %v", w.Code, w.Header())
 	}
+	late := do(failing, func(r *http.Request) {
+		ctx, cancel := context.WithDeadline(r.Context(), time.Now())
+		t.Cleanup(cancel)
+		*r = *r.WithContext(ctx)
+	})
+	if late.Code != 503 || len(late.Header()["Retry-After"]) != 0 {
+		t.Errorf("after its deadline: %d %v", late.Code, late.Header())
+	}
 }
 
 // RateLimit-Policy names the policies that count the request and no others.

@@ -346,3 +346,58 @@ func TestLimitsOfAccounts(t *testing.T) {
 		}
 	})
 }
+
+// While a source is unavailable, or takes too long, most requests of unknown accounts fail
+// at once. Other errors concern one account.
+func TestASourceOfPlansThatIsDownIsLeftAlone(t *testing.T) {
+	for name, c := range map[string]struct {
+		err  error
+		down bool
+	}{
+		"unavailable": {fmt.Errorf("plans: %w", usher.ErrUnavailable), true},
+		"a timeout":   {fmt.Errorf("plans: %w", context.DeadlineExceeded), true},
+		"not found":   {errors.New("plans: no such account"), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var subs subscriptions
+				subs.Set(func(context.Context, int64) error { return c.err })
+				h := planned(t, ratelimit.Config{PlanOf: subs.planOf, OnError: func(context.Context, error) {}}).Wrap(ok)
+				for i := range 100 {
+					wantCodes(t, codes(1, h, owner(fmt.Sprint(i))), 503)
+				}
+				if n := subs.N(); n == 100 == c.down {
+					t.Errorf("%d calls for 100 accounts", n)
+				}
+			})
+		})
+	}
+}
+
+// One decision asks once for the plan of its account, even if that fails.
+func TestAPlanThatIsNotKnownIsLookedUpOnce(t *testing.T) {
+	var subs subscriptions
+	subs.Set(faulty.Fail)
+	var policies []ratelimit.Policy
+	for i := range 3 {
+		policies = append(policies, ratelimit.Policy{
+			Name: fmt.Sprint("shadow", i), Key: ratelimit.ByOwner(), Limit: ratelimit.Nothing(), Shadow: true,
+			Plans: map[string]ratelimit.Limit{"pro": ratelimit.Nothing()},
+		})
+	}
+	h := planned(t, ratelimit.Config{PlanOf: subs.planOf, OnError: func(context.Context, error) {}, Policies: policies}).Wrap(ok)
+	wantCodes(t, codes(1, h, owner("acme")), 503)
+	if n := subs.N(); n != 1 {
+		t.Errorf("%d calls", n)
+	}
+}
+
+// The limit of callers without a plan is Limit, whatever Plans has for a plan without a name.
+func TestAnonymousCallersHaveNoPlan(t *testing.T) {
+	l := limiterOf(t, ratelimit.Policy{
+		Name: "p", Key: ratelimit.ByOwner(), Limit: ratelimit.RollingWindow(1, time.Hour),
+		Plans: map[string]ratelimit.Limit{"": ratelimit.RollingWindow(2, time.Hour)},
+	})
+	wantCodes(t, codes(2, l.Wrap(ok)), 200, 429)
+	wantCodes(t, codes(3, l.Wrap(ok), owner("acme")), 200, 200, 429)
+}

@@ -247,3 +247,93 @@ func TestAllowStaggersAndPeekTakesNoTurn(t *testing.T) {
 		}
 	})
 }
+
+// The waits of one key do not depend on other keys, however they alternate.
+func TestKeysAreStaggeredApart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := limiterOf(t, staggered(ratelimit.TokenBucket(1, time.Second, 1)))
+		const keys = 64
+		waits := map[time.Duration]int{}
+		for range 3 {
+			for i := range keys {
+				_, err := l.Allow(t.Context(), 1, ratelimit.TextKey(fmt.Sprint(i)))
+				if refused, ok := errors.AsType[*ratelimit.RefusedError](err); ok {
+					waits[refused.Wait/time.Second]++
+				}
+			}
+		}
+		// Two keys may share a slot by chance.
+		if waits[3] < keys/2 {
+			t.Errorf("of %d keys that were refused twice, these had waits of so many seconds: %v", keys, waits)
+		}
+	})
+}
+
+// After a crowd has gone, nobody waits for it longer than the documented time.
+func TestACrowdThatHasGoneIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := limiterOf(t, staggered(ratelimit.TokenBucket(1, time.Second, 1)))
+		for range 5000 {
+			_, _ = l.Allow(t.Context(), 1, ratelimit.Key{})
+		}
+		time.Sleep(2 * time.Minute)
+		for _, want := range []time.Duration{0, time.Second} {
+			_, err := l.Allow(t.Context(), 1, ratelimit.Key{})
+			if refused, ok := errors.AsType[*ratelimit.RefusedError](err); ok != (want > 0) || ok && refused.Wait != want {
+				t.Errorf("%v, want a wait of %v", err, want)
+			}
+		}
+	})
+}
+
+// A refusal takes a turn only under the policies that refuse.
+func TestOnlyPoliciesThatRefuseStagger(t *testing.T) {
+	for name, shadow := range map[string]bool{"not one that has enough left": false, "not one in shadow": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				shared := staggered(ratelimit.TokenBucket(1, time.Second, 1))
+				shared.Shadow = shadow
+				var waits []time.Duration
+				l := newLimiter(t, ratelimit.Config{
+					Policies: []ratelimit.Policy{shared, forAll("single", ratelimit.RollingWindow(1, time.Hour))},
+					OnDecision: func(_ context.Context, v ratelimit.Verdict) {
+						if v.Policy == "p" {
+							waits = append(waits, v.Wait)
+						}
+					},
+				})
+				wantAllowed := func(single string, want bool) {
+					t.Helper()
+					if _, err := l.Allow(t.Context(), 1, text("shared"), text(single)); (err == nil) != want {
+						t.Errorf("%s: %v", single, err)
+					}
+				}
+				wantAllowed("a", true)
+				if !shadow {
+					time.Sleep(time.Second)
+				}
+				for range 5 {
+					wantAllowed("a", false)
+				}
+				if !shadow {
+					wantAllowed("b", true)
+					wantAllowed("c", false)
+				}
+				if got := slices.Max(waits); got != time.Second {
+					t.Errorf("waits of %v, want at most a second", waits)
+				}
+			})
+		})
+	}
+}
+
+// A store that contradicts itself about a limit of nothing breaks no request.
+func TestAStaggeredWaitOfNothing(t *testing.T) {
+	store := &script{Memory: newMemory()}
+	store.take = func(_ context.Context, d *ratelimit.Decision) error {
+		d.Charges[0].Violated, d.Charges[0].Wait = true, time.Second
+		return nil
+	}
+	l := newLimiter(t, ratelimit.Config{Policies: []ratelimit.Policy{staggered(ratelimit.Nothing())}, Store: store})
+	wantCodes(t, codes(2, l.Wrap(ok)), 429, 429)
+}

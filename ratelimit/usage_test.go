@@ -276,3 +276,81 @@ func TestAResetIsRepeatedOnce(t *testing.T) {
 	}
 	wantAllowed(t, l, text("a"), true, false)
 }
+
+// Where no policy limits the key, there is nothing to ask a store.
+func TestWhatIsNotLimitedAsksNoStore(t *testing.T) {
+	store := newFlakyStore()
+	l := newLimiter(t, ratelimit.Config{Store: store, Policies: []ratelimit.Policy{forAll("p", ratelimit.Unlimited())}})
+	store.Set(faulty.Fail)
+	for name, call := range map[string]func(context.Context, ...ratelimit.Key) ([]ratelimit.Usage, error){
+		"Peek": l.Peek,
+		"Allow": func(ctx context.Context, keys ...ratelimit.Key) ([]ratelimit.Usage, error) {
+			return l.Allow(ctx, 1, keys...)
+		},
+	} {
+		if usage, err := call(t.Context(), text("a")); err != nil || usage != nil {
+			t.Errorf("%s: %v, %v", name, usage, err)
+		}
+	}
+	if n := store.N(); n != 0 {
+		t.Errorf("%d calls of the store", n)
+	}
+}
+
+// SetHeader takes whatever slice of usages it is given.
+func TestSetHeaderOfOtherUsages(t *testing.T) {
+	l := limiterOf(t, forAll("p", ratelimit.RollingWindow(5, time.Hour)))
+	usage, err := l.Peek(t.Context(), text("a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		usage []ratelimit.Usage
+		want  string
+	}{
+		"none":                  {nil, ""},
+		"not made by a limiter": {make([]ratelimit.Usage, 3), ""},
+		"more than policies":    {append(usage, usage...), `"p";r=5`},
+	} {
+		h := http.Header{}
+		if l.SetHeader(h, c.usage); h.Get("RateLimit") != c.want {
+			t.Errorf("%s: %v", name, h)
+		}
+	}
+}
+
+// A reset that takes effect too late ends the refusals that are repeated since.
+func TestALateResetEndsRefusalsThatAreRepeated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newFlakyStore()
+		l := newLimiter(t, ratelimit.Config{
+			Store: lateResets{store}, StoreTimeout: storeTimeout, CacheDenials: time.Hour,
+			Policies: []ratelimit.Policy{forAll("p", ratelimit.RollingWindow(1, time.Hour))},
+		})
+		wantAllowed(t, l, text("a"), true, false)
+		if err := l.Reset(t.Context(), text("a")); err == nil {
+			t.Error("the timeout is no error")
+		}
+		wantAllowed(t, l, text("a"), false, false)
+		time.Sleep(storeTimeout)
+		wantAllowed(t, l, text("a"), true, false)
+	})
+}
+
+// lateResets is a store whose Reset ignores its context and takes too long.
+type lateResets struct{ *flakyStore }
+
+func (s lateResets) Reset(_ context.Context, counters []ratelimit.Counter) error {
+	time.Sleep(storeTimeout * 3 / 2)
+	return s.Memory.Reset(context.Background(), counters)
+}
+
+// An error that another attempt does not change is returned at once.
+func TestAResetThatFailsIsNotRepeated(t *testing.T) {
+	store := newFlakyStore()
+	store.Set(faulty.Fail)
+	l := newLimiter(t, ratelimit.Config{Store: store, Policies: []ratelimit.Policy{forAll("p", ratelimit.RollingWindow(1, time.Hour))}})
+	if err := l.Reset(t.Context(), text("a")); !errors.Is(err, faulty.ErrStore) || store.N() != 1 {
+		t.Errorf("%v after %d calls", err, store.N())
+	}
+}

@@ -186,3 +186,38 @@ func TestOnlyAnAdmittedChargeIsNearALimit(t *testing.T) {
 		}
 	}
 }
+
+// The secret is that of the call, whatever its caller does with it later; an empty one is none.
+func TestTheSecretOfLogDecisionsStays(t *testing.T) {
+	var text bytes.Buffer
+	secret := []byte("secret")
+	log := ratelimit.LogDecisions(slog.New(slog.NewTextHandler(&text, &slog.HandlerOptions{Level: slog.LevelDebug})), secret)
+	clear(secret)
+	var v ratelimit.Verdict
+	do(newLimiter(t, ratelimit.Config{
+		Policies: []ratelimit.Policy{forAll("p", ratelimit.RollingWindow(1, time.Hour))},
+		OnDecision: func(ctx context.Context, of ratelimit.Verdict) {
+			log(ctx, of)
+			v = of
+		},
+	}).Wrap(ok))
+	if !strings.Contains(text.String(), "key="+v.Key([]byte("secret"))) {
+		t.Errorf("logged %s", text.String())
+	}
+	if v.Key(nil) != v.Key([]byte{}) {
+		t.Error("an empty secret is a secret")
+	}
+}
+
+// While debug records are disabled, a verdict costs little: no key is hashed.
+func TestLogDecisionsAllocatesNothingAboveDebug(t *testing.T) {
+	var v ratelimit.Verdict
+	do(newLimiter(t, ratelimit.Config{
+		Policies:   []ratelimit.Policy{forAll("p", ratelimit.RollingWindow(1, time.Hour))},
+		OnDecision: func(_ context.Context, of ratelimit.Verdict) { v = of },
+	}).Wrap(ok))
+	log := ratelimit.LogDecisions(slog.New(slog.DiscardHandler), []byte("secret"))
+	if n := testing.AllocsPerRun(100, func() { log(t.Context(), v) }); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
