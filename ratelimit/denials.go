@@ -123,7 +123,6 @@ func (k *denials) repeat(d *Decision) bool {
 		c, o := &d.Charges[i], &kept.results[i]
 		c.Violated, c.Remaining = o.violated, o.remaining
 		c.Reset, c.Wait = aged(o.reset, age), aged(o.wait, age)
-		c.TakenBy, c.TakenAt = ID{}, 0
 	}
 	return true
 }

@@ -309,3 +309,52 @@ func TestCacheDenialsMustNotBeNegative(t *testing.T) {
 		t.Errorf("New: %v", err)
 	}
 }
+
+// What a store says about the time of one policy passes, and never becomes less than none.
+func TestTheTimesOfADenialPass(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLimiter(t, ratelimit.Config{
+			Policies: []ratelimit.Policy{
+				forAll("p", ratelimit.RollingWindow(1, time.Minute)), forAll("q", ratelimit.TokenBucket(9, 9*time.Second, 9)),
+			},
+			Store: newDistantStore(0), CacheDenials: time.Hour,
+		})
+		wantAllowed(t, l, text("a"), true, false)
+		time.Sleep(30 * time.Second)
+		usage, err := l.Allow(t.Context(), 1, text("a"))
+		if err == nil || usage[0].Wait != 30*time.Second || usage[1].Reset <= 0 || usage[1].Reset > time.Second {
+			t.Errorf("%+v, %v", usage, err)
+		}
+	})
+}
+
+// A refusal whose end is not known may end at any time.
+func TestADenialNeedsAWait(t *testing.T) {
+	calls := 0
+	store := &script{Memory: newMemory()}
+	store.take = func(_ context.Context, d *ratelimit.Decision) error {
+		calls++
+		d.Charges[0].Violated = true
+		return nil
+	}
+	h := newLimiter(t, ratelimit.Config{
+		Policies: []ratelimit.Policy{forAll("p", ratelimit.RollingWindow(1, time.Minute))}, Store: store, CacheDenials: time.Hour,
+	}).Wrap(ok)
+	if wantCodes(t, codes(3, h), 429, 429, 429); calls != 3 {
+		t.Errorf("%d calls", calls)
+	}
+}
+
+// A refusal says nothing about another policy, even one of a related limiter for the same
+// key and the same limit.
+func TestADenialIsOfItsPolicies(t *testing.T) {
+	hour := ratelimit.RollingWindow(1, time.Hour)
+	l := newLimiter(t, ratelimit.Config{
+		Policies: []ratelimit.Policy{forAll("p", hour)}, Store: newDistantStore(0), CacheDenials: time.Hour,
+	})
+	other := must(t)(l.Only(forAll("q", hour)))
+	wantAllowed(t, l, text("a"), true, false)
+	wantAllowed(t, other, text("a"), true, false)
+	wantAllowed(t, must(t)(l.With(forAll("r", hour))), text("a"), false)
+	wantAllowed(t, other, text("b"), true, false)
+}

@@ -122,7 +122,8 @@ func TestTheResetIsNotTheEffectiveWindow(t *testing.T) {
 
 // A store may be wrong.
 func TestMoreIsLeftThanAnyLimitHas(t *testing.T) {
-	for _, left := range []int64{math.MaxInt64, -1, math.MinInt64} {
+	// The last one times an hour is just more than 64 bits.
+	for _, left := range []int64{math.MaxInt64, -1, math.MinInt64, math.MaxInt64/int64(time.Hour)*2 + 3} {
 		h := newLimiter(t, ratelimit.Config{
 			Policies: []ratelimit.Policy{forAll("p", ratelimit.RollingWindow(1, time.Hour))},
 			Store: &script{take: func(_ context.Context, d *ratelimit.Decision) error {
@@ -241,5 +242,61 @@ func TestUnit(t *testing.T) {
 		if _, err := ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{p}}); err == nil || !strings.Contains(err.Error(), "Unit") {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// If no wait helps a request, or all is left, t is about other requests, or is left out.
+func TestTheEffectiveWindowOfWhatNeverFits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := forAll("p", ratelimit.RollingWindow(10, time.Minute))
+		p.Cost = func(r *http.Request) int { n, _ := strconv.Atoi(r.Header.Get("Cost")); return n }
+		h := newLimiter(t, ratelimit.Config{Policies: []ratelimit.Policy{p}, Headers: ratelimit.StandardAndDeltaHeaders}).Wrap(ok)
+		for _, c := range []struct{ cost, state, retry, reset string }{
+			{"0", `"p";r=10`, "", "0"},
+			{"11", `"p";r=10`, "", "0"},
+			{"3", `"p";r=7;t=60`, "", "60"},
+			{"11", `"p";r=7;t=60`, "", "60"},
+		} {
+			f := do(h, set("Cost", c.cost)).Header()
+			if f.Get("RateLimit") != c.state || f.Get("Retry-After") != c.retry || f.Get("X-RateLimit-Reset") != c.reset {
+				t.Errorf("cost %s: %v, want %v", c.cost, f, c)
+			}
+		}
+	})
+}
+
+// X-RateLimit fields describe the policy that limits the client first.
+func TestTheTightestPolicy(t *testing.T) {
+	hour := ratelimit.RollingWindow(5, time.Hour)
+	dear := forAll("dear", ratelimit.RollingWindow(9, time.Hour))
+	dear.Cost = func(*http.Request) int { return 7 }
+	for name, c := range map[string]struct {
+		policies []ratelimit.Policy
+		outer    string // X-RateLimit-Remaining of an outer handler
+		want     string // limit, remaining and reset of the second response
+	}{
+		"not a concurrency limit":                        {[]ratelimit.Policy{forAll("places", ratelimit.Concurrency(1)), forAll("p", hour)}, "", "5 3 3600"},
+		"a limit of nothing of those with nothing left":  {[]ratelimit.Policy{forAll("one", ratelimit.RollingWindow(1, time.Hour)), forAll("none", ratelimit.Nothing())}, "", "0 0 "},
+		"one that refuses, though another has less left": {[]ratelimit.Policy{dear, forAll("one", ratelimit.RollingWindow(2, time.Hour))}, "", "9 2 3600"},
+		"one that refuses, though an outer one has less": {[]ratelimit.Policy{dear}, "1", "9 2 3600"},
+		"an outer one with less":                         {[]ratelimit.Policy{forAll("p", hour)}, "2", " 2 "},
+		"not an outer one that cannot be read":           {[]ratelimit.Policy{forAll("p", hour)}, "many", "5 3 3600"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				inner := newLimiter(t, ratelimit.Config{Policies: c.policies, Headers: ratelimit.DeltaHeaders}).Wrap(ok)
+				h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if c.outer != "" {
+						w.Header().Set("X-RateLimit-Remaining", c.outer)
+					}
+					inner.ServeHTTP(w, r)
+				})
+				do(h)
+				f := do(h).Header()
+				if got := f.Get("X-RateLimit-Limit") + " " + f.Get("X-RateLimit-Remaining") + " " + f.Get("X-RateLimit-Reset"); got != c.want {
+					t.Errorf("%q, want %q", got, c.want)
+				}
+			})
+		})
 	}
 }

@@ -37,3 +37,22 @@ func TestEndedDecisionSettlesNothing(t *testing.T) {
 		t.Errorf("RateLimit is %s, want %s", got, want)
 	}
 }
+
+// The abandoned handler may also be about to call an inner limiter.
+func TestEndedDecisionSharesNothing(t *testing.T) {
+	l, err := New(Config{Policies: []Policy{{Name: "p", Key: Global(), Limit: RollingWindow(10, time.Hour), Settle: true}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pd *pending
+	var inner *http.Request
+	l.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		pd, inner = pendingIn(r.Context()), r
+	})).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil))
+	if !pd.asked(l.policies[0], inner) {
+		t.Error("the request, which is charged, would be charged again")
+	}
+	if pendingIn(inner.Context()) != nil {
+		t.Error("the request leads to a decision that is over")
+	}
+}

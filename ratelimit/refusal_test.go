@@ -2,7 +2,11 @@ package ratelimit_test
 
 import (
 	"context"
+	"maps"
 	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -79,5 +83,38 @@ func TestAnExhaustedBudgetIsAProblemOfTheDraft(t *testing.T) {
 		`"detail":"Rate limit exceeded.","code":"rate_limited","violated-policies":["budget"]}`
 	if diff := compare.Diff(want, w.Body.String()); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// A refusal is that of a policy that refuses, of several the one with the longest wait, and
+// of equal ones the first.
+func TestTheRefusalIsThatOfTheWorstPolicy(t *testing.T) {
+	none, place := ratelimit.Nothing(), ratelimit.Concurrency(1)
+	minute, hour := ratelimit.RollingWindow(0, time.Minute), ratelimit.TokenBucket(1, time.Hour, 1)
+	for _, c := range []struct {
+		want   string
+		limits map[string]ratelimit.Limit // by code, in the order of codes
+	}{
+		{"b", map[string]ratelimit.Limit{"a": ratelimit.RollingWindow(9, time.Hour), "b": place, "shadow": none}},
+		{"b", map[string]ratelimit.Limit{"b": none, "c": none}},
+		{"a", map[string]ratelimit.Limit{"a": hour, "b": place, "shadow": none}},
+		{"b", map[string]ratelimit.Limit{"a": place, "b": hour, "shadow": none}},
+		{"b", map[string]ratelimit.Limit{"a": ratelimit.RollingWindow(9, 24*time.Hour), "b": minute, "c": minute}},
+	} {
+		var policies []ratelimit.Policy
+		for _, code := range slices.Sorted(maps.Keys(c.limits)) {
+			p := forAll(code, c.limits[code])
+			p.Code, p.Shadow = code, code == "shadow"
+			policies = append(policies, p)
+		}
+		l := limiterOf(t, policies...)
+		var second *httptest.ResponseRecorder
+		w := do(l.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { second = do(l.Wrap(ok)) })))
+		if second != nil {
+			w = second
+		}
+		if w.Code != http.StatusTooManyRequests || !strings.Contains(w.Body.String(), `"code":"`+c.want+`"`) {
+			t.Errorf("%v: %d %s, want the code %s", c.limits, w.Code, w.Body, c.want)
+		}
 	}
 }

@@ -122,7 +122,7 @@ func (c *Charge) settleCharge(store adjuster, p *policy, cost int64) (short int6
 		moved += back
 	}
 	c.Cost += moved
-	if change > moved && change > 0 && p.Overrun == OweOverrun {
+	if change > 0 && p.Overrun == OweOverrun {
 		beyond, err := c.adjustBy(store, change-moved, true)
 		if err != nil {
 			return 0, err
