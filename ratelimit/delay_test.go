@@ -18,6 +18,7 @@ import (
 	"github.com/usher-go/usher/internal/compare"
 	"github.com/usher-go/usher/internal/faulty"
 	"github.com/usher-go/usher/internal/oteltest"
+	"github.com/usher-go/usher/internal/race"
 	"github.com/usher-go/usher/ratelimit"
 )
 
@@ -827,4 +828,28 @@ func TestOnlyThoseThatWaitCount(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A flood of other keys takes no line in which requests wait.
+func TestALineInWhichRequestsWaitOutlivesAFlood(t *testing.T) {
+	if race.Enabled {
+		t.Skip("too slow, in one goroutine")
+	}
+	p := delaying("p")
+	p.Key = func(r *http.Request) (ratelimit.Key, bool) { return ratelimit.TextKey(r.URL.Path[1:]), true }
+	synctest.Test(t, func(t *testing.T) {
+		l := limiterOf(t, p)
+		q, flood := newQueue(l), l.Wrap(nothing)
+		send := func() { q.send(t.Context(), "a") }
+		send()
+		send()
+		w, r := httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil)
+		for i := range 2 * 65_536 {
+			r.URL.Path = "/" + strconv.Itoa(i)
+			clear(w.Header())
+			flood.ServeHTTP(w, r)
+		}
+		send()
+		q.want(t, "a@0 a@100 a@200")
+	})
 }
