@@ -36,6 +36,11 @@
 //     client is unknown.
 //   - If a trusted proxy sends no such field, the client is the proxy itself: so the
 //     health checks of a load balancer arrive. A proxy that forwards must always send it.
+//     Otherwise all its clients count as one, and pass where the network of the proxy does.
+//
+// Nginx sends the field only if it is configured to, on TCP and on a Unix socket alike:
+//
+//	proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
 //
 // # TLS
 //

@@ -122,14 +122,16 @@ func (a *adjustments) count() int {
 // shutdownPause is the time between two looks at the calls that are running.
 const shutdownPause = 5 * time.Millisecond
 
-// Shutdown waits for the calls of the store with which the last requests end: those that
-// refund what they have not used, and charge what they have reserved. They are made after the
-// responses and last no longer than StoreTimeout, or 2.5 seconds longer if a charge must be
-// repeated. Call it after the server has shut down, and before the store is closed. It returns
-// nil when no such call is running, and an error if ctx ends first. If the process ends with
-// calls running, places and reservations end with their leases, uncharged, and what is not
-// refunded stays charged. Limiters that are derived from one another share their calls, so
-// one Shutdown is enough. Over a Memory it returns nil at once.
+// Shutdown waits for the calls of the store with which the last requests end: those that refund
+// what they have not used, and charge what they have reserved. They are made after the responses
+// and last no longer than StoreTimeout, or 2.5 seconds longer if a charge must be repeated. Call
+// it after http.Server.Shutdown has returned, and before the store is closed. It does not wait
+// for requests that are still running, as they are when ListenAndServe returns: that is when
+// http.Server.Shutdown begins. Shutdown returns nil when no such call is running, and an error
+// if ctx ends first. If the process ends with calls running, places and reservations end with
+// their leases, uncharged, and what is not refunded stays charged. Limiters that are derived
+// from one another share their calls, so one Shutdown is enough. Over a Memory it returns nil at
+// once.
 func (l *Limiter) Shutdown(ctx context.Context) error {
 	if l.shared == nil {
 		return nil

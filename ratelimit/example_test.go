@@ -200,8 +200,9 @@ func ExampleSettle() {
 	// "tokens";r=94670
 }
 
-// A stream ends when its budget does. Its status has been sent by then, so an event says why
-// it ends. Before its first byte, usher.Fail responds to the error with 429.
+// A stream that reserves nothing ends when its budget does. Its status has been sent by then,
+// so an event says why it ends. Before its first byte, usher.Fail responds to the error with
+// 429.
 func ExampleSettle_stream() {
 	limiter, _ := ratelimit.New(ratelimit.Config{Policies: []ratelimit.Policy{{
 		Name:   "tokens",

@@ -73,7 +73,7 @@ type Policy struct {
 	//
 	// In a store that several processes share, a cost above zero is only reserved while the
 	// handler runs, and charged when it has returned. If the process dies meanwhile, the
-	// reservation ends within [Config.Lease].
+	// reservation ends within [Config.Lease], and nothing is charged.
 	Settle bool
 	// Overrun is what happens to the units by which [Settle] exceeds what is left. The zero
 	// value is [ForgiveOverrun].

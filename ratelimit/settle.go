@@ -10,7 +10,8 @@ import (
 
 // The errors of [Settle].
 var (
-	// ErrNotSettled means that the request has no charge to settle.
+	// ErrNotSettled means that the request has no charge to settle, or that its handler has
+	// returned.
 	ErrNotSettled = errors.New("ratelimit: not settled")
 	// ErrExhausted is wrapped by every [*ExhaustedError].
 	ErrExhausted = errors.New("ratelimit: exhausted")
@@ -38,6 +39,7 @@ const (
 // was left has been charged. It matches [ErrExhausted], and [usher.Fail] responds to it
 // with the policy's 429.
 type ExhaustedError struct {
+	// Policy is the name of the policy.
 	Policy string
 	// Shortfall is the number of units of the cost that were not left. They are not charged,
 	// or are charged beyond the limit if the policy has [OweOverrun].
@@ -59,6 +61,12 @@ func (e *ExhaustedError) Unwrap() []error { return []error{ErrExhausted, e.refus
 // called more than once and from any goroutine until the handler has returned; calls take
 // effect one after another, and the last one counts. Units of a window that has ended are
 // not refunded.
+//
+// A lower cost also gives up the rest of what [Policy.Cost] has reserved, to other requests.
+// So a stream that reserves the most that it may need, and must not be cut, calls Settle
+// once, at its end: in a deferred function, as its client may disconnect. A stream that
+// reserves nothing calls Settle as units are used, and ends when nothing is left. A request
+// that is not settled is charged its Cost. Settle has the same effect after ctx has ended.
 //
 // If less than the cost was left, Settle charges what was left, and the rest as
 // [Policy.Overrun] says. It returns an [*ExhaustedError] under either Overrun, so that the
