@@ -155,17 +155,16 @@ func Global() KeyFunc {
 //
 // Requests whose address is unknown share one key, or one for each trusted proxy that has
 // forwarded them without an address that can be read ([clientip.Via]). Such a key is never
-// that of the proxy itself.
+// that of the proxy itself, nor of any other address.
 func ByAddress() KeyFunc { return byAddress }
 
 func byAddress(r *http.Request) (Key, bool) {
 	n := clientip.Network(r)
 	k := addressKey(n)
 	if !n.IsValid() {
-		if via := clientip.Via(r); via.IsValid() {
-			k = addressKey(netip.PrefixFrom(via, via.BitLen()))
-			k.origin = unknownOrigin
-		}
+		via := clientip.Via(r)
+		k = addressKey(netip.PrefixFrom(via, via.BitLen()))
+		k.origin = unknownOrigin
 	}
 	return k, true
 }

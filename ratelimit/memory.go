@@ -57,7 +57,8 @@ type MemoryConfig struct {
 	// as many places as there are keys at a time: then about one key in 100 finds its set
 	// full. If there are as many keys as places, one in seven does.
 	//
-	// A key under a token bucket takes 90 bytes, besides a long text. Under another limit it
+	// A key under a token bucket takes 90 bytes, besides a long text, and about 110 more where
+	// the keys of a policy have more than eight different limits. Under another limit it
 	// takes about 300, and 16 more for each request in a rolling window. Places that are not
 	// used take nearly nothing.
 	Keys int

@@ -2,6 +2,7 @@ package ratelimit_test
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"testing"
 	"time"
@@ -45,5 +46,20 @@ func TestClientsThatCannotBeReadAreCounted(t *testing.T) {
 			wantCodes(t, codes(2, counting, through("10.0.0.1:1", "unknown")), 200, 429)
 			wantCodes(t, codes(1, counting, through("192.0.2.1:1", "unknown")), 200) // not a proxy
 		})
+	}
+}
+
+// The loopback address of IPv6 is in the network ::/64, whose bytes are all zero.
+func TestUnknownClientsAreNoAddress(t *testing.T) {
+	byAddress := ratelimit.ByAddress()
+	keys := make(map[ratelimit.Key]string)
+	for _, peer := range []string{"@", "[::1]:80", "127.0.0.1:80", "0.0.0.0:80"} {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.RemoteAddr = peer
+		k, counted := byAddress(r)
+		if other, known := keys[k]; known || !counted {
+			t.Errorf("%s is counted: %v, as %q", peer, counted, other)
+		}
+		keys[k] = peer
 	}
 }
