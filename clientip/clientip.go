@@ -47,7 +47,7 @@ func Of(r *http.Request) netip.Addr {
 	if c := stored(r); c != nil {
 		return c.Known()
 	}
-	return parsePeer(r.RemoteAddr)
+	return peerOf(r)
 }
 
 // Via returns the address of the trusted proxy behind which the client of r is unknown,
@@ -83,7 +83,7 @@ func Network(r *http.Request) netip.Prefix {
 	if c := stored(r); c != nil {
 		return network(c.Known(), c.IPv6Bits)
 	}
-	return network(parsePeer(r.RemoteAddr), defaultIPv6Prefix)
+	return network(peerOf(r), defaultIPv6Prefix)
 }
 
 // translated has the IPv6 addresses of IPv4 hosts: RFC 6052, section 2.1.
@@ -147,7 +147,7 @@ func (res *Resolver) Addr(r *http.Request) netip.Addr {
 
 // resolve returns the client of r.
 func (res *Resolver) resolve(r *http.Request) exchange.Client {
-	peer := parsePeer(r.RemoteAddr)
+	peer := peerOf(r)
 	c := exchange.Client{Addr: peer, IPv6Bits: res.ipv6Bits, TLS: r.TLS != nil}
 	if !res.trusts(peer, r) {
 		return c
@@ -182,14 +182,21 @@ func (res *Resolver) resolve(r *http.Request) exchange.Client {
 
 // trusts reports whether the peer of the connection of r is a trusted proxy.
 func (res *Resolver) trusts(peer netip.Addr, r *http.Request) bool {
-	if res.anyPeer || contains(res.trusted, peer) {
-		return true
+	return res.anyPeer || contains(res.trusted, peer) || res.sockets && onSocket(r)
+}
+
+// peerOf returns the address of the peer of the connection of r, or the zero Addr. Who
+// connects to a Unix socket chooses the RemoteAddr, which may then look like an address.
+func peerOf(r *http.Request) netip.Addr {
+	addr := parsePeer(r.RemoteAddr)
+	if addr.IsValid() && onSocket(r) {
+		return netip.Addr{}
 	}
-	if !res.sockets {
-		return false
-	}
-	// RemoteAddr would not do: that of a Unix socket may be any text, and so may one that
-	// a middleware has overwritten.
+	return addr
+}
+
+// onSocket reports whether r has arrived on a Unix socket.
+func onSocket(r *http.Request) bool {
 	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
 	return local != nil && local.Network() == "unix"
 }

@@ -59,9 +59,9 @@
 //
 // # Unix sockets
 //
-// The peers of a Unix socket have no address. To trust them, list "unix" in
-// [Config.TrustedProxies]. If the same handler is also served over TCP, its peers there are
-// not trusted by this.
+// The peers of a Unix socket have no address, even if the name of their end looks like one.
+// To trust them, list "unix" in [Config.TrustedProxies]. If the same handler is also served
+// over TCP, its peers there are not trusted by this.
 //
 // # Addresses
 //

@@ -65,14 +65,17 @@ func allSecure(lines []string) bool {
 		if len(line) > maxElement {
 			return false
 		}
-		for more := true; more; elements++ {
+		for more := true; more; {
+			if elements++; elements > maxElements {
+				return false
+			}
 			var proto string
 			if proto, line, more = strings.Cut(line, ","); !isSecure(trim(proto)) {
 				return false
 			}
 		}
 	}
-	return 0 < elements && elements <= maxElements
+	return elements > 0
 }
 
 // isSecure reports whether a scheme implies TLS. Some proxies write wss for a WebSocket.

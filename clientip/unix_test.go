@@ -2,6 +2,7 @@ package clientip_test
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"net/http/httputil"
 	"net/netip"
 	"net/url"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -154,6 +156,57 @@ func TestAClientThatCannotBeReadIsInNoNetwork(t *testing.T) {
 			r := through(newResolver(t, tt.config), request(proxy, tt.field, tt.lines...))
 			if got := internal(r); got != tt.want {
 				t.Errorf("In reports %v for %s", got, clientip.String(r))
+			}
+		})
+	}
+}
+
+// Who connects to a Unix socket chooses the name of its own end. It may be that of an
+// address.
+func TestAPeerOfAUnixSocketCannotBeAnAddress(t *testing.T) {
+	internal := clientip.In(netip.MustParsePrefix("10.0.0.0/8"))
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = fmt.Fprintf(w, "%s %v %v", clientip.String(r), clientip.Network(r).IsValid(), internal(r))
+	})
+	t.Chdir(t.TempDir())
+	for name, tt := range map[string]struct {
+		server http.Handler
+		want   string
+	}{
+		"without a Resolver":      {h, "unknown false false"},
+		"a server with no proxy":  {newResolver(t, clientip.Config{}).Wrap(h), "unknown false false"},
+		"with proxies":            {newResolver(t, clientip.Config{TrustedProxies: proxies}).Wrap(h), "unknown false false"},
+		"with sockets as proxies": {newResolver(t, clientip.Config{TrustedProxies: []string{"unix"}}).Wrap(h), evil + " true false"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			listener, err := new(net.ListenConfig).Listen(t.Context(), "unix", "socket")
+			if err != nil {
+				t.Fatal(err)
+			}
+			server := httptest.NewUnstartedServer(tt.server)
+			_ = server.Listener.Close()
+			server.Listener = listener
+			server.Start()
+			defer server.Close()
+			defer func() { _ = os.Remove("10.0.0.5:80") }()
+			dialer := net.Dialer{LocalAddr: &net.UnixAddr{Name: "10.0.0.5:80", Net: "unix"}}
+			transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return dialer.DialContext(ctx, "unix", "socket")
+			}}
+			defer transport.CloseIdleConnections()
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://app.example", http.NoBody)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("X-Forwarded-For", evil)
+			response, err := transport.RoundTrip(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = response.Body.Close() }()
+			body, err := io.ReadAll(response.Body)
+			if err != nil || string(body) != tt.want {
+				t.Errorf("got %q, %v, want %q", body, err, tt.want)
 			}
 		})
 	}
