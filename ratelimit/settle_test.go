@@ -62,7 +62,7 @@ func TestAnUnknownRefundOfWhatIsChargedIsNotRepeated(t *testing.T) {
 func TestALowerCostHoldsThoughTheStoreFails(t *testing.T) {
 	for name, c := range map[string]struct {
 		settle int
-		answer error
+		fault  error
 	}{
 		"lowered, and the store fails":      {4, faulty.ErrStore},
 		"lowered, and the store moves none": {4, nil},
@@ -75,11 +75,11 @@ func TestALowerCostHoldsThoughTheStoreFails(t *testing.T) {
 			var last ratelimit.Charge
 			store.adjust = func(_ context.Context, d *ratelimit.Decision) error {
 				last = d.Charges[0]
-				return c.answer
+				return c.fault
 			}
 			l := newLimiter(t, ratelimit.Config{Policies: []ratelimit.Policy{p}, Store: store, OnError: func(context.Context, error) {}})
 			do(l.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-				if err := ratelimit.Settle(r.Context(), "units", c.settle); !errors.Is(err, c.answer) {
+				if err := ratelimit.Settle(r.Context(), "units", c.settle); !errors.Is(err, c.fault) {
 					t.Error(err)
 				}
 				last = ratelimit.Charge{}
@@ -92,7 +92,7 @@ func TestALowerCostHoldsThoughTheStoreFails(t *testing.T) {
 }
 
 // A reservation that was lost charges what is left, unless the policy has OweOverrun.
-func TestALostReservationOwesNothingThatIsForgiven(t *testing.T) {
+func TestALostReservationChargesNothingThatIsForgiven(t *testing.T) {
 	for _, c := range []struct {
 		overrun ratelimit.Overrun
 		wait    time.Duration // until a unit is left
