@@ -383,7 +383,9 @@ func TestAResetAndADecisionDoNotWaitForEachOther(t *testing.T) {
 	}
 	first := begin("z")
 	ended := make(chan error, 1)
-	go func() { ended <- l.Reset(t.Context(), []ratelimit.Counter{{Policy: "z", Key: key}, {Policy: "a", Key: key}}) }()
+	go func() {
+		ended <- l.Reset(t.Context(), []ratelimit.Counter{{Policy: "z", Key: key}, {Policy: "a", Key: key}})
+	}()
 	waiting(1)
 	if err := l.Take(t.Context(), decision(a)); err != nil {
 		t.Fatal(err)
