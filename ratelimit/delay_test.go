@@ -449,6 +449,8 @@ func TestADeadlineBeforeTheTurn(t *testing.T) {
 		q.send(short, "x")
 		if q.code("x") != 429 {
 			t.Errorf("status %d before its deadline", q.code("x"))
+		} else if got := q.field("x", "RateLimit"); got != `"p";r=0` {
+			t.Errorf("RateLimit: %s", got)
 		}
 		long, cancel := context.WithTimeout(t.Context(), 201*time.Millisecond)
 		defer cancel()
@@ -483,6 +485,10 @@ func TestTheRateOfALineChangesWithThePlan(t *testing.T) {
 		limit = ratelimit.Nothing()
 		if q.sendAll(t, "y"); q.code("y") != 429 || q.field("y", "Retry-After") != "" {
 			t.Errorf("nothing: %d, Retry-After %q", q.code("y"), q.field("y", "Retry-After"))
+		}
+		limit = ratelimit.TokenBucket(0, time.Second, 5)
+		if q.sendAll(t, "n"); q.code("n") != 429 || q.field("n", "Retry-After") != "" {
+			t.Errorf("nothing of a bucket: %d, Retry-After %q", q.code("n"), q.field("n", "Retry-After"))
 		}
 		limit = ratelimit.Unlimited()
 		if q.sendAll(t, "z"); q.code("z") != 200 {
@@ -689,7 +695,6 @@ func TestABurstThatBecomesTooSmall(t *testing.T) {
 		store.Set(nil)
 		do(q.handler, set("Limit", "10 1"), path("/1x"))
 		time.Sleep(time.Second)
-		q.group.Wait()
 		if q.code("2a") != 200 {
 			t.Errorf("status %d after a second", q.code("2a"))
 		}
@@ -781,7 +786,6 @@ func TestTheLastPlaceOfALine(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				q := newQueue(limiterOf(t, p))
 				for i := range quota*wait + 2 {
-					time.Sleep(7 * time.Nanosecond)
 					q.send(t.Context(), strconv.Itoa(i))
 				}
 				if q.group.Wait(); q.refused() != 1 {
@@ -851,5 +855,36 @@ func TestALineInWhichRequestsWaitOutlivesAFlood(t *testing.T) {
 		}
 		send()
 		q.want(t, "a@0 a@100 a@200")
+	})
+}
+
+// A request that must wait, because one that has asked later was decided sooner, counts as
+// one that waits.
+func TestARequestThatIsOvertakenCounts(t *testing.T) {
+	p := forAll("p", ratelimit.TokenBucket(1, 10*time.Minute, 1))
+	p.Key = func(r *http.Request) (ratelimit.Key, bool) { return ratelimit.TextKey(r.URL.Path[2:]), true }
+	p.Delay = 10 * time.Minute
+	apart := forAll("apart", ratelimit.RollingWindow(100, time.Hour)) // so that each makes a call of its own
+	apart.Key = func(r *http.Request) (ratelimit.Key, bool) { return ratelimit.TextKey(r.URL.Path), true }
+	synctest.Test(t, func(t *testing.T) {
+		store := &flakyStore{Memory: newMemory()}
+		h := newLimiter(t, ratelimit.Config{Policies: []ratelimit.Policy{p, apart}, Store: store}).Wrap(ok)
+		var group sync.WaitGroup
+		for batch := range 64 {
+			store.Set(faulty.Late(20 * time.Millisecond))
+			for i := range 64 {
+				group.Go(func() { do(h, path(fmt.Sprint("/1", batch, "-", i))) })
+			}
+			synctest.Wait()
+			store.Set(nil)
+			for i := range 64 {
+				wantCodes(t, codes(1, h, path(fmt.Sprint("/2", batch, "-", i))), 200)
+			}
+			time.Sleep(20 * time.Millisecond)
+			synctest.Wait()
+		}
+		wantCodes(t, codes(2, h, path("/1new")), 200, 429)
+		group.Wait()
+		wantCodes(t, codes(3, h, path("/1later")), 200, 200, 200)
 	})
 }
