@@ -155,6 +155,42 @@ func TestAFloodThatSpends(t *testing.T) {
 	}
 }
 
+// Many goroutines invent keys, ask for their usage and reset them, while others come back.
+func TestAFloodFromManySides(t *testing.T) {
+	for name, l := range fivePerHour {
+		t.Run(name, func(t *testing.T) {
+			m := memoryOf(t, 64)
+			use(t, m, "offender", l, 5)
+			var admitted atomic.Int64
+			var wg sync.WaitGroup
+			for n := range 8 {
+				wg.Go(func() {
+					for i := range 500 {
+						key := fmt.Sprint("invented-", n, "-", i)
+						use(t, m, key, l, int64(i%6))
+						leftOf(t, m, fmt.Sprint("invented-", n+1, "-", i), l)
+						if i%8 == 0 {
+							if err := m.Reset(t.Context(), []ratelimit.Counter{{Policy: "p", Key: ratelimit.TextKey(key)}}); err != nil {
+								t.Error(err)
+							}
+						}
+						if _, ok := use(t, m, "offender", l, 1); ok {
+							admitted.Add(1)
+						}
+						if n := m.Len("p"); n > 64 {
+							t.Errorf("%d keys in 64 places", n)
+						}
+					}
+				})
+			}
+			wg.Wait()
+			if n := admitted.Load(); n > 0 {
+				t.Errorf("%d requests of a key that has used up its limit are admitted", n)
+			}
+		})
+	}
+}
+
 // The debts of a flood end with its window.
 func TestNewKeysRecoverAfterAFlood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
