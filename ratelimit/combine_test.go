@@ -251,8 +251,11 @@ func TestAGroupSettlesThoughOthersTakeUnits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newDistantStore(time.Millisecond)
 		limit := ratelimit.RollingWindow(100, time.Hour)
+		var mu sync.Mutex // calls of the store overlap
 		others := 0
 		store.Set(func(ctx context.Context, n int64) error {
+			mu.Lock()
+			defer mu.Unlock()
 			if n > 1 && others < 90 {
 				admitted, err := take(ctx, store.Memory, []ratelimit.Charge{{Policy: "p", Limit: limit, Cost: 3}})
 				if err != nil {
@@ -268,6 +271,8 @@ func TestAGroupSettlesThoughOthersTakeUnits(t *testing.T) {
 			Policies: []ratelimit.Policy{forAll("p", limit)}, Store: store, OnStoreFailure: ratelimit.FailClosed,
 		}).Wrap(ok)
 		got := together(120, h)
+		mu.Lock()
+		defer mu.Unlock()
 		if admitted := count(got, http.StatusOK); admitted+others != 100 {
 			t.Errorf("%d admitted, and %d of others, want 100", admitted, others)
 		}

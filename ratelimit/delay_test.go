@@ -667,12 +667,12 @@ func TestAClientThatLeavesALineGivesItsUnitsBack(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				q := newQueue(limiterOf(t, p))
-				for _, name := range strings.Fields(tt.before) {
+				for name := range strings.FieldsSeq(tt.before) {
 					q.send(t.Context(), name)
 				}
 				ctx, leave := context.WithCancel(t.Context())
 				q.send(ctx, tt.leaves)
-				for _, name := range strings.Fields(tt.after) {
+				for name := range strings.FieldsSeq(tt.after) {
 					q.send(t.Context(), name)
 				}
 				leave()

@@ -212,6 +212,7 @@ func TestCombinedDecisionsAreThoseOfSomeOrder(t *testing.T) {
 				}
 			}
 			wg.Wait()
+			synctest.Wait() // for the calls that end after their decisions
 			for question, left := range store.admitted {
 				if len(left) > 0 {
 					t.Errorf("question %s: nobody was reported %q", question, left)
@@ -268,6 +269,7 @@ func TestALineServesOneKeyAtATime(t *testing.T) {
 		time.Sleep(time.Second + 1) // others have waited for a second
 		close(release)
 		wg.Wait()
+		synctest.Wait() // for the calls that end after their decisions
 		store.release = make(chan struct{})
 		take(t.Context(), "one")
 		take(t.Context(), "another")
@@ -280,6 +282,7 @@ func TestALineServesOneKeyAtATime(t *testing.T) {
 		}
 		close(store.release)
 		wg.Wait()
+		synctest.Wait()
 		if l := s.lines; len(l.byHash) > 0 || l.waiting > 0 {
 			t.Errorf("%d lines and %d decisions in them are left", len(l.byHash), l.waiting)
 		}
