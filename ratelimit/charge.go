@@ -21,14 +21,13 @@ func (c *Charge) check(now instant, peek bool) {
 		}
 		return
 	}
-	var s state
+	var res result
 	if peek {
-		s = c.table.copyOf(c, now)
+		res = c.table.copyOf(c, now).check(&c.Limit, now, c.need())
 	} else {
 		c.slot = c.table.slot(c, now)
-		s = c.slot.state()
+		res = c.slot.check(&c.Limit, now, c.need())
 	}
-	res := s.check(&c.Limit, now, c.need())
 	c.Violated, c.Remaining, c.Reset, c.Wait = !res.ok, res.remaining, res.reset, res.wait
 	if len(c.part.places) > 0 {
 		c.Remaining = max(c.Remaining-c.part.reserved(c, now), 0)
@@ -110,6 +109,6 @@ func (c *Charge) fit(s *slot, now instant, cost int64) int64 {
 	if c.overdraws() || reserved == 0 && !c.Hold {
 		return cost // adjust finds out what is left
 	}
-	left := s.state().check(&s.entry.limit, now, 0).remaining // which begins a window
+	left := s.check(&s.entry.limit, now, 0).remaining // which begins a window
 	return min(cost, max(left-reserved, 0))
 }

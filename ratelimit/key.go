@@ -1,6 +1,7 @@
 package ratelimit
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"net/http"
@@ -16,15 +17,21 @@ import (
 // A Key identifies whom a policy counts: an address, or any text. Keys are comparable, and
 // never change. The zero Key is the one that all requests share under [Global].
 type Key struct {
-	// origin keeps keys of different origins apart: the ID of an API key and the
-	// subject of a token may be the same text. It is 0 for an address.
-	origin origin
-	hi, lo uint64 // an address in its 16-byte form, or the digest of a long text
+	// Keys of different origins differ: the ID of an API key and the subject of a token may
+	// be the same text. So a key has one of these forms. A struct of more than four words
+	// would be copied through memory, which takes a tenth of the time of a decision.
+	//
+	//	                  hi, lo                      text
+	//	an address        its 16-byte form            ""
+	//	a text            its origin, 0               the text
+	//	a long text       its digest, with an odd lo  the name of its origin
+	//	an empty text     0, 2                        the name of its origin
+	hi, lo uint64
 	text   string
 }
 
 // An origin is a name in one machine word, which is quicker to hash and to compare than
-// the name.
+// the name. It is 0 for addresses alone.
 type origin uint64
 
 func originOf(name string) origin {
@@ -42,14 +49,22 @@ func originOf(name string) origin {
 	return origin(h | 1<<63)
 }
 
+const (
+	textName     = "text"
+	routeName    = "route"
+	ownerName    = "owner"
+	unknownName  = "unknown"
+	combinedName = "combined"
+	noName       = "\xff" // of a [usher.Kind] that is empty
+)
+
 const addressOrigin origin = 0
 
 var (
-	textOrigin     = originOf("text")
-	routeOrigin    = originOf("route")
-	ownerOrigin    = originOf("owner")
-	unknownOrigin  = originOf("unknown")
-	combinedOrigin = originOf("combined")
+	textOrigin     = originOf(textName)
+	routeOrigin    = originOf(routeName)
+	ownerOrigin    = originOf(ownerName)
+	combinedOrigin = originOf(combinedName)
 )
 
 // longest is the length of the longest text that a key contains.
@@ -59,13 +74,33 @@ const longest = 64
 // is kept as a digest: stores spend as little on its key as on any other. No key with a
 // digest equals one with a text or an address, and no two texts with equal digests are
 // known.
-func keyOf(o origin, text string) Key {
-	var hi, lo uint64
-	if len(text) > longest {
-		hi, lo = hashText(text)
-		text = ""
+func keyOf(name, text string) Key {
+	switch {
+	case text == "":
+		return Key{lo: 2, text: name}
+	case len(text) > longest:
+		hi, lo := hashText(text)
+		return Key{hi, lo | 1, name}
+	default:
+		return Key{hi: uint64(originOf(name)), text: text}
 	}
-	return Key{o, hi, lo, text}
+}
+
+// isText reports whether k contains its text.
+func (k *Key) isText() bool { return k.lo == 0 && k.text != "" }
+
+// parts returns the origin of k, and its address or digest or text.
+func (k *Key) parts() (o origin, hi, lo uint64, text string) {
+	switch {
+	case k.isText():
+		return origin(k.hi), 0, 0, k.text
+	case k.text == "":
+		return addressOrigin, k.hi, k.lo, ""
+	case k.lo == 2:
+		return originOf(k.text), 0, 0, ""
+	default:
+		return originOf(k.text), k.hi, k.lo, ""
+	}
 }
 
 // hashText returns the first 16 bytes of the SHA-256 digest of a text. It allocates nothing.
@@ -87,10 +122,10 @@ func hashText[T string | []byte](text T) (hi, lo uint64) {
 // [AddressKey]. A long text costs its hash for each request, and takes no more memory than a
 // short one.
 func TextKey(text string) Key {
-	if len(text) > longest {
-		return keyOf(textOrigin, text)
+	if text == "" || len(text) > longest {
+		return keyOf(textName, text)
 	}
-	return Key{origin: textOrigin, text: text}
+	return Key{hi: uint64(textOrigin), text: text}
 }
 
 // AddressKey returns the key that [ByAddress] returns for requests from a block of addresses:
@@ -110,10 +145,10 @@ func addressKey(p netip.Prefix) Key {
 }
 
 // PrincipalKey returns the key that [ByPrincipal] returns for requests of p.
-func PrincipalKey(p usher.Principal) Key { return keyOf(originOf(string(p.Kind)), p.ID) }
+func PrincipalKey(p usher.Principal) Key { return keyOf(cmp.Or(string(p.Kind), noName), p.ID) }
 
 // OwnerKey returns the key that [ByOwner] returns for requests of this account.
-func OwnerKey(owner string) Key { return keyOf(ownerOrigin, owner) }
+func OwnerKey(owner string) Key { return keyOf(ownerName, owner) }
 
 // String returns a text that is different for each key. If the [KeyFunc] takes keys from a
 // request, the text may have any bytes, at most 128 of them. Stores keep [Key.Digest] instead.
@@ -121,13 +156,14 @@ func (k Key) String() string { return string(k.append(nil)) }
 
 // append prefixes the text with its length, so that no key is part of another.
 func (k Key) append(b []byte) []byte {
-	for _, n := range [...]uint64{uint64(k.origin), k.hi, k.lo} {
+	o, hi, lo, text := k.parts()
+	for _, n := range [...]uint64{uint64(o), hi, lo} {
 		b = strconv.AppendUint(b, n, 36)
 		b = append(b, ':')
 	}
-	b = strconv.AppendInt(b, int64(len(k.text)), 10)
+	b = strconv.AppendInt(b, int64(len(text)), 10)
 	b = append(b, ':')
-	return append(b, k.text...)
+	return append(b, text...)
 }
 
 // clone returns a key that keeps no request alive.
@@ -160,13 +196,14 @@ func ByAddress() KeyFunc { return byAddress }
 
 func byAddress(r *http.Request) (Key, bool) {
 	n := clientip.Network(r)
-	k := addressKey(n)
 	if !n.IsValid() {
-		via := clientip.Via(r)
-		k = addressKey(netip.PrefixFrom(via, via.BitLen()))
-		k.origin = unknownOrigin
+		name := ""
+		if via := clientip.Via(r); via.IsValid() {
+			name = via.String()
+		}
+		return keyOf(unknownName, name), true
 	}
-	return k, true
+	return addressKey(n), true
 }
 
 // ByPrincipal counts each caller that [usher.Authenticate] has admitted, by the kind
@@ -202,7 +239,7 @@ func ByOwner() KeyFunc {
 // inside the router, or inside [usher.Pattern]. Requests that match no route share one
 // key, and so do all requests whose pattern is not known yet.
 func ByRoute() KeyFunc {
-	return func(r *http.Request) (Key, bool) { return keyOf(routeOrigin, r.Pattern), true }
+	return func(r *http.Request) (Key, bool) { return keyOf(routeName, r.Pattern), true }
 }
 
 // Combine counts every combination of the given keys, for instance
@@ -221,8 +258,8 @@ func Combine(keys ...KeyFunc) KeyFunc {
 		}
 		if len(b) > longest {
 			hi, lo := hashText(b)
-			return Key{origin: combinedOrigin, hi: hi, lo: lo}, true
+			return Key{hi, lo | 1, combinedName}, true
 		}
-		return Key{origin: combinedOrigin, text: string(b)}, true
+		return keyOf(combinedName, string(b)), true
 	}
 }

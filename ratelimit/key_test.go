@@ -1,6 +1,7 @@
 package ratelimit_test
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -32,6 +33,9 @@ var lengthy = map[string]func(text string) ratelimit.Key{
 		k, _ := ratelimit.ByRoute()(r)
 		return k
 	},
+	"ByPrincipal without a kind": func(text string) ratelimit.Key {
+		return keyFor(ratelimit.ByPrincipal(), usher.Principal{ID: text})
+	},
 	"Combine": func(text string) ratelimit.Key {
 		return keyFor(ratelimit.Combine(ratelimit.Global(), ratelimit.ByPrincipal()), usher.Principal{Kind: "jwt", ID: text})
 	},
@@ -58,8 +62,24 @@ func TestALongTextIsAKeyOfItsOwn(t *testing.T) {
 		}
 		seen[k] = what
 	}
-	for _, p := range []string{"::/0", "192.0.2.1/32", "2001:db8::/64"} {
+	for _, p := range []string{"::/0", "::2/128", "192.0.2.1/32", "2001:db8::/64"} {
 		add(ratelimit.AddressKey(netip.MustParsePrefix(p)), p)
+	}
+	// Clients choose IPv6 addresses too: these have the bytes of names, of numbers and of digests.
+	for _, name := range []string{"text", "route", "owner", "combined", "jwt"} {
+		address := netip.AddrFrom16([16]byte(append([]byte(name), make([]byte, 16-len(name))...)))
+		add(ratelimit.AddressKey(netip.PrefixFrom(address, 128)), name+" as an address")
+		texts = append(texts, name)
+	}
+	for _, text := range texts {
+		sum := sha256.Sum256([]byte(text))
+		for _, last := range []byte{0, 1, 2, sum[15], sum[15] | 1} {
+			sum[15] = last
+			address := netip.AddrFrom16([16]byte(sum[:16]))
+			if k := ratelimit.AddressKey(netip.PrefixFrom(address, 128)); seen[k] == "" {
+				add(k, fmt.Sprintf("the digest of a text of %d bytes, ending in %d, as an address", len(text), last))
+			}
+		}
 	}
 	for name, key := range lengthy {
 		if name == "ByOwner without an owner" { // whose keys are those of ByPrincipal

@@ -53,11 +53,11 @@ func (a *account) ofCaller(ctx context.Context) {
 func (a *account) ofKey(ctx context.Context, key Key) {
 	*a = account{plans: a.plans}
 	p, ok := usher.PrincipalFrom(ctx)
-	switch key.origin {
+	switch o, _, _, text := key.parts(); o {
 	case addressOrigin, textOrigin, routeOrigin, combinedOrigin:
 	case ownerOrigin:
 		if !ok || key != OwnerKey(p.Owner) {
-			a.begun, a.known, a.owner = true, true, key.text
+			a.begun, a.known, a.owner = true, true, text
 			// A key has only the digest of a long name.
 			if a.plans == nil || a.owner == "" {
 				a.updated, a.err = true, errPlanOfKey

@@ -1,60 +1,89 @@
 package ratelimit
 
-import "time"
+import (
+	"math/bits"
+	"time"
+)
 
 // A set has places for a few keys. They are in the order in which they came, so free places
 // are last. The hash of a key chooses its set.
-type set [ways]slot
+type set struct {
+	tags  tags
+	slots *[ways]slot // nil until the set has a key
+}
 
 const ways = 8
+
+// Tags are one byte of the hash of each key of a set, in the order of the slots. The byte of
+// a free slot is 0, and no other is. All bytes are compared at once, so that to find a key
+// takes no other slot than its own, except by an accident of one in 128.
+type tags uint64
+
+const (
+	lowBits  = 0x0101010101010101
+	highBits = 0x8080808080808080
+)
+
+// tagOf returns the tag of a key with this hash, from bits that choose neither part nor set.
+func tagOf(hash uint64) uint64 { return hash>>8&0xff | 0x80 }
+
+// matches returns a number whose highest bits of bytes are set where the tag of a hash is,
+// and perhaps where it is not. The lowest of them is right.
+func (t tags) matches(hash uint64) uint64 {
+	differ := uint64(t) ^ tagOf(hash)*lowBits
+	return (differ - lowBits) &^ differ & highBits
+}
+
+// len returns the number of tags.
+func (t tags) len() int { return bits.TrailingZeros64(^uint64(t)&highBits) / 8 }
+
+func (t *tags) add(hash uint64) { *t |= tags(tagOf(hash) << (8 * t.len())) }
+
+func (t *tags) remove(index int) {
+	before := tags(1)<<(8*index) - 1
+	*t = *t&before | *t>>8&^before
+}
 
 // A slot is the place of one key. It fits into a cache line: to decide for a key costs little
 // more than to fetch that line.
 type slot struct {
-	// key has the hash of its text in hi, so that keys are compared without their texts.
-	key Key
+	key  Key
+	hash uint64
 	// entry is what the key has used under its limits. Most keys only have one limit, a
-	// token bucket, whose state is in bucket: they share an entry without a state. The
-	// entry of a free slot is nil.
+	// token bucket, whose state is in bucket: they share an entry without a state.
 	entry  *entry
 	bucket bucket
 }
 
 // find returns the index of a key, or -1.
 func (s *set) find(k *Key, hash uint64) int {
-	hi := k.hi
-	if k.text != "" {
-		hi = hash
-	}
-	for i := range s {
-		e := &s[i]
-		if e.entry == nil {
-			break
-		}
-		if e.key.hi == hi && e.key.lo == k.lo && e.key.origin == k.origin && e.key.text == k.text {
+	for m := s.tags.matches(hash); m != 0; m &= m - 1 {
+		i := bits.TrailingZeros64(m) / 8
+		if e := &s.slots[i]; e.hash == hash && e.key == *k {
 			return i
 		}
 	}
 	return -1
 }
 
-// free returns the index of the first free one of n slots, or n.
-func (s *set) free(n int) int {
-	for i := range s[:n] {
-		if s[i].entry == nil {
-			return i
-		}
+// add returns the first free slot, for a new key. There must be one.
+func (s *set) add(k Key, hash uint64) *slot {
+	if s.slots == nil {
+		s.slots = new([ways]slot)
 	}
-	return n
+	added := &s.slots[s.tags.len()]
+	s.tags.add(hash)
+	added.key, added.hash = k.clone(), hash
+	return added
 }
 
-// least returns the index of the key, of the first n, that has used the least share of its
-// limit. Of equal ones it is the newest: so a key that has used up its limit stays, however
-// many new keys do the same.
-func (s *set) least(n int, now instant) (index int) {
+// least returns the index of the key that has used the least share of its limit. Of equal
+// ones it is the newest: so a key that has used up its limit stays, however many new keys
+// do the same.
+func (s *set) least(now instant) (index int) {
 	least := share{1, 0}
-	for i := range s[:n] {
-		switch sh := s[i].share(now); {
+	for i := range s.tags.len() {
+		switch sh := s.slots[i].share(now); {
 		case sh.used == 0:
 			return i
 		case !least.below(sh):
@@ -66,8 +95,9 @@ func (s *set) least(n int, now instant) (index int) {
 
 // remove removes a key. The last slot is then free.
 func (s *set) remove(index int) {
-	copy(s[index:], s[index+1:])
-	s[ways-1] = slot{}
+	s.tags.remove(index)
+	copy(s.slots[index:], s.slots[index+1:])
+	s.slots[ways-1] = slot{}
 }
 
 // A share is how many of how many units are used. It is never above one, and units are at
@@ -92,12 +122,12 @@ func (s *slot) share(now instant) share {
 	return most
 }
 
-// state returns the state under the present limit.
-func (s *slot) state() state {
-	if s.entry.state == nil {
-		return &s.bucket
+// check returns the result for a request of this cost under l, the present limit.
+func (s *slot) check(l *Limit, now instant, cost int64) result {
+	if e := s.entry; e.state != nil {
+		return e.state.check(l, now, cost)
 	}
-	return s.entry.state
+	return s.bucket.check(l, now, cost)
 }
 
 // take charges a cost that fits under the present limit.

@@ -23,11 +23,11 @@ type table struct {
 // these sets use.
 type part struct {
 	sync.Mutex
-	sets   []*set  // each is nil until it has a key
-	debts  []debts // of each set; nil until a key that has used anything is evicted
-	keys   int     // how many the sets have
-	common []*entry
+	sets   []set // nil until one has a key
+	keys   int   // how many the sets have
 	places map[Key]places
+	debts  []debts // of each set; nil until a key that has used anything is evicted
+	common []*entry
 	_      [24]byte // two locks on one cache line would slow each other down
 }
 
@@ -52,13 +52,12 @@ func newTable(m *Memory, policy string, order int) *table {
 // hash returns the hash of a key. No client can predict it, so none chooses the set of a key.
 func (t *table) hash(k *Key) uint64 {
 	// Clients do not choose the origin.
-	if k.text != "" {
-		return maphash.String(t.seed, k.text) ^ uint64(k.origin)*0x9e3779b97f4a7c15
+	if k.isText() {
+		return maphash.String(t.seed, k.text) ^ k.hi*0x9e3779b97f4a7c15
 	}
-	var b [24]byte
-	binary.BigEndian.PutUint64(b[:], uint64(k.origin))
-	binary.BigEndian.PutUint64(b[8:], k.hi)
-	binary.BigEndian.PutUint64(b[16:], k.lo)
+	var b [16]byte
+	binary.LittleEndian.PutUint64(b[:], k.hi)
+	binary.LittleEndian.PutUint64(b[8:], k.lo)
 	return maphash.Bytes(t.seed, b[:])
 }
 
@@ -71,12 +70,12 @@ func (t *table) index(hash uint64) int {
 	return int(hi)
 }
 
-// set returns the set of the key of c, or nil if it has had no key yet.
+// set returns the set of the key of c, or nil if its part has had no key yet.
 func (t *table) set(c *Charge) *set {
 	if c.part.sets == nil {
 		return nil
 	}
-	return c.part.sets[t.index(c.hash)]
+	return &c.part.sets[t.index(c.hash)]
 }
 
 // slot returns the slot for the key of c, with the limit of c as the present one. It makes
@@ -96,7 +95,7 @@ func (t *table) slot(c *Charge, now instant) *slot {
 func (t *table) known(c *Charge) *slot {
 	if set := t.set(c); set != nil {
 		if i := set.find(&c.Key, c.hash); i >= 0 {
-			return &set[i]
+			return &set.slots[i]
 		}
 	}
 	return nil
@@ -158,28 +157,18 @@ func (t *table) begin(c *Charge, now instant) (debt, *evicted) {
 // one debt is forgotten, while a part is locked.
 func (t *table) admit(c *Charge, now instant) *slot {
 	if c.part.sets == nil {
-		c.part.sets = make([]*set, t.sets)
-	}
-	s := c.part.sets[t.index(c.hash)]
-	if s == nil {
-		s = new(set)
-		c.part.sets[t.index(c.hash)] = s
+		c.part.sets = make([]set, t.sets)
 	}
 	d, remembered := t.begin(c, now)
 	if remembered != nil {
 		*remembered = evicted{}
 	}
-	i := s.free(t.ways)
-	if i == t.ways {
-		i--
+	s := t.set(c)
+	if s.tags.len() == t.ways {
 		t.evict(c.part, s, t.index(c.hash), now)
 	}
 	c.part.keys++
-	added := &s[i]
-	added.key = c.Key.clone()
-	if added.key.text != "" {
-		added.key.hi = c.hash
-	}
+	added := s.add(c.Key, c.hash)
 	if c.Limit.algorithm == AlgorithmTokenBucket {
 		added.entry, added.bucket = c.part.shared(&c.Limit), newBucket(&c.Limit, now, d)
 	} else {
@@ -190,17 +179,13 @@ func (t *table) admit(c *Charge, now instant) *slot {
 
 // evict removes the key of a full set that has used least, and remembers what it has used.
 func (t *table) evict(p *part, s *set, index int, now instant) {
-	i := s.least(t.ways, now)
-	e := &s[i]
+	i := s.least(now)
+	e := &s.slots[i]
 	if d := e.debt(now); d.until > now.n && d.used > 0 {
 		if p.debts == nil {
 			p.debts = make([]debts, t.sets)
 		}
-		hash := e.key.hi
-		if e.key.text == "" {
-			hash = t.hash(&e.key)
-		}
-		p.debts[index].remember(markOf(hash), d, &e.entry.limit, now)
+		p.debts[index].remember(markOf(e.hash), d, &e.entry.limit, now)
 	}
 	s.remove(i)
 	p.keys--
