@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -136,11 +137,14 @@ func TestACallThatHasTakenLongIsNotRepeated(t *testing.T) {
 func TestAStoreGetsIDsWindowsAndLeases(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		day := ratelimit.CalendarWindow(100, ratelimit.Day).In(zone(t, "Europe/Berlin"))
+		var mu sync.Mutex
 		nodes := make(map[uint64]bool)
 		store := &script{Memory: newMemory()}
 		check := func(f func(context.Context, *ratelimit.Decision) error) func(context.Context, *ratelimit.Decision) error {
 			return func(ctx context.Context, d *ratelimit.Decision) error {
+				mu.Lock()
 				nodes[d.ID.Node] = true
+				mu.Unlock()
 				for _, c := range d.Charges {
 					switch c.Policy {
 					case "day":
@@ -168,6 +172,7 @@ func TestAStoreGetsIDsWindowsAndLeases(t *testing.T) {
 			})
 			do(l.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { time.Sleep(50 * time.Hour) })))
 		}
+		synctest.Wait() // for the calls after the responses
 		if len(nodes) != 2 {
 			t.Errorf("two limiters have the nodes %v", nodes)
 		}
