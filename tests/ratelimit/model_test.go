@@ -187,8 +187,9 @@ func (m *model) once(d *ratelimit.Decision, decide func(now int64)) error {
 		kept := m.keys
 		defer func() { m.keys = kept }()
 		m.keys = make(map[counter][]*modelUsage)
-		for k, usages := range kept {
-			for _, u := range usages {
+		for _, c := range d.Charges {
+			k := counter{c.Policy, c.Key}
+			for _, u := range kept[k] {
 				m.keys[k] = append(m.keys[k], u.clone())
 			}
 		}
