@@ -2,11 +2,8 @@ package ratelimit
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
-
-	"github.com/usher-go/usher"
 )
 
 // Reset forgets what keys have used, so that they are admitted at once: for support, or
@@ -52,10 +49,6 @@ func (s *sharedStore) Reset(ctx context.Context, counters []Counter) error {
 	return s.adjusts.Do(ctx, func(ctx context.Context) error {
 		defer s.denials.forget()
 		own := slices.Clone(counters)
-		err := s.store.Reset(ctx, own)
-		if errors.Is(err, usher.ErrUnavailable) && ctx.Err() == nil {
-			err = s.store.Reset(ctx, own)
-		}
-		return err
+		return attempt(ctx, func() error { return s.store.Reset(ctx, own) })
 	})
 }

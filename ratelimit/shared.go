@@ -85,14 +85,14 @@ func (s *sharedStore) complete(charges []Charge) {
 	}
 }
 
-// attempt calls Take or Adjust. If the store was unavailable and there is time left, it
-// calls once more with the same ID: the store may have executed the call, and only the
-// result was lost. It does not if the store may have forgotten the ID by then.
-func attempt(ctx context.Context, f func(context.Context, *Decision) error, d *Decision) error {
+// attempt makes a call that may be repeated. If the store was unavailable and there is time
+// left, it calls once more, with the same ID: the store may have executed the call, and only
+// the result was lost. It does not if the store may have forgotten the ID by then.
+func attempt(ctx context.Context, call func() error) error {
 	began := time.Now()
-	err := f(ctx, d)
+	err := call()
 	if errors.Is(err, usher.ErrUnavailable) && ctx.Err() == nil && time.Since(began) < repeatable/2 {
-		err = f(ctx, d)
+		err = call()
 	}
 	return err
 }
@@ -143,7 +143,7 @@ func (s *sharedStore) call(ctx context.Context, d *Decision, n int, deadline tim
 		defer cancel()
 	}
 	_, err := guard.Call(ctx, s.takes, func(ctx context.Context) (struct{}, error) {
-		err := attempt(ctx, s.store.Take, own)
+		err := attempt(ctx, func() error { return s.store.Take(ctx, own) })
 		if err == nil && own.Admitted == violated(own.Charges) {
 			err = errUndecided
 		}
@@ -270,7 +270,7 @@ func (s *sharedStore) Adjust(ctx context.Context, d *Decision) error {
 
 func (s *sharedStore) adjust(ctx context.Context, own *Decision) error {
 	return s.adjusts.Do(context.WithoutCancel(ctx), func(ctx context.Context) error {
-		err := attempt(ctx, s.store.Adjust, own)
+		err := attempt(ctx, func() error { return s.store.Adjust(ctx, own) })
 		switch {
 		case err != nil:
 			s.redo(own)
