@@ -71,7 +71,7 @@ func TestABucketWithASmallBurstIsFairToAClientAtItsRate(t *testing.T) {
 // A place is that of a handler, and not of what outlives it.
 func TestWhatOutlivesItsHandlerTakesNoPlaceOverASocket(t *testing.T) {
 	t.Run("a hijacked connection", func(t *testing.T) {
-		s := httptest.NewServer(limiterOf(t, forAll("places", ratelimit.Concurrency(1))).Wrap(
+		h := limiterOf(t, forAll("places", ratelimit.Concurrency(1))).Wrap(
 			http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				conn, _, err := http.NewResponseController(w).Hijack()
 				if err != nil {
@@ -80,12 +80,19 @@ func TestWhatOutlivesItsHandlerTakesNoPlaceOverASocket(t *testing.T) {
 				}
 				t.Cleanup(func() { _ = conn.Close() }) // it stays open
 				_, _ = conn.Write([]byte("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"))
-			})))
+			}))
+		const requests = 3
+		returned := make(chan struct{}, requests)
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			h.ServeHTTP(w, r)
+			returned <- struct{}{} // the client has had its response before
+		}))
 		t.Cleanup(s.Close)
-		for range 3 {
+		for range requests {
 			if res, _ := get(t, s.URL); res.StatusCode != http.StatusOK {
 				t.Errorf("status %d, though the handler of the open connection has returned", res.StatusCode)
 			}
+			<-returned
 		}
 	})
 	for name, inside := range map[string]bool{"a TimeoutHandler inside the limiter": true, "a TimeoutHandler outside": false} {
