@@ -75,7 +75,7 @@ func (e *Execution) SetOutcome(o Outcome) {
 // effect and its record are one step: both happen or neither. The handler commits, and then
 // sends the same response.
 //
-// On nil it returns the zero Completion, which every store refuses.
+// On nil it returns the zero Completion, with which FinishTx does nothing.
 func (e *Execution) Completion(status int, header http.Header, body []byte) Completion {
 	if e == nil {
 		return Completion{}

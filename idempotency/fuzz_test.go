@@ -71,7 +71,11 @@ func (constant) Renew(context.Context, []idempotency.ClaimID, time.Duration) ([]
 func (constant) Finish(_ context.Context, c idempotency.Completion) (idempotency.State, error) {
 	return c.Result.State, nil
 }
-func (constant) Close() error { return nil }
+func (c constant) Find(context.Context, idempotency.Key) (idempotency.Record, error) {
+	return c.Record, nil
+}
+func (constant) Delete(context.Context, idempotency.Key, uint64) error { return nil }
+func (constant) Close() error                                          { return nil }
 
 // T12: whatever a record contains, the response is a whole one or an error, and the
 // handler does not run.

@@ -94,10 +94,7 @@ func (m *Memory) Len() int { return int(m.records.Load()) }
 
 // lock locks the shard of key. It returns the shard and the time since base, which never
 // goes back within a shard.
-func (m *Memory) lock(key *Key, token *Token) (*memoryShard, time.Duration, error) {
-	if *token == (Token{}) {
-		return nil, 0, errNoToken
-	}
+func (m *Memory) lock(key *Key) (*memoryShard, time.Duration, error) {
 	s := &m.shards[key.Owner[0]%memoryShards]
 	s.mu.Lock()
 	if m.closed.Load() {
@@ -113,7 +110,10 @@ const purgeAtOnce = 4
 
 // Claim implements [Store]. It does not block, so it ignores ctx.
 func (m *Memory) Claim(_ context.Context, c Claim) (Record, error) {
-	s, now, err := m.lock(&c.Key, &c.Token)
+	if c.Token == (Token{}) {
+		return Record{}, errNoToken
+	}
+	s, now, err := m.lock(&c.Key)
 	if err != nil {
 		return Record{}, err
 	}
@@ -149,8 +149,13 @@ func (m *Memory) claim(s *memoryShard, c *Claim, now time.Duration) (Record, err
 	switch {
 	case e.state == StateReleased && mine:
 		return Record{}, ErrLost
-	case e.state == StateReleased, e.state == StateClaimed && !mine && e.leaseEnds <= now:
+	case e.state == StateReleased:
 		m.take(s, e, c, now)
+		return e.record(true, now), nil
+	case !mine && (e.state == StateClaimed && e.leaseEnds <= now ||
+		e.state == StateUnknown && c.TakeUnknown && e.fingerprint == c.Fingerprint):
+		m.take(s, e, c, now)
+		e.takenOver = true
 		return e.record(true, now), nil
 	case e.state == StateClaimed && mine:
 		e.leaseEnds = now + c.Lease
@@ -165,7 +170,7 @@ func (m *Memory) take(s *memoryShard, e *entry, c *Claim, now time.Duration) {
 	e.state, e.token, e.fingerprint = StateClaimed, c.Token, c.Fingerprint
 	e.generation = max(e.generation+1, m.epoch+uint64(now.Microseconds()))
 	e.leaseEnds = now + c.Lease
-	e.status, e.payload = 0, nil
+	e.takenOver, e.status, e.payload = false, 0, nil
 	s.expire(e, now+c.TTL)
 }
 
@@ -176,8 +181,43 @@ func (e *entry) record(won bool, now time.Duration) Record {
 	}
 	if e.state == StateClaimed {
 		r.Lease = max(e.leaseEnds-now, 0)
+		r.TakenOver = won && e.takenOver
 	}
 	return r
+}
+
+// Find implements [Store].
+func (m *Memory) Find(_ context.Context, key Key) (Record, error) {
+	s, now, err := m.lock(&key)
+	if err != nil {
+		return Record{}, err
+	}
+	defer s.mu.Unlock()
+	e := s.find(&key, now)
+	if e == nil {
+		return Record{}, ErrNotFound
+	}
+	r := e.record(false, now)
+	r.TTL = e.expires - now
+	return r, nil
+}
+
+// Delete implements [Store]. A Memory has no record that cannot be read.
+func (m *Memory) Delete(_ context.Context, key Key, generation uint64) error {
+	s, now, err := m.lock(&key)
+	if err != nil {
+		return err
+	}
+	defer s.mu.Unlock()
+	switch e := s.find(&key, now); {
+	case e == nil:
+		return ErrNotFound
+	case e.generation != generation, e.state == StateClaimed && e.leaseEnds > now:
+		return ErrLost
+	default:
+		m.remove(s, e)
+		return nil
+	}
 }
 
 // Renew implements [Store].
@@ -202,7 +242,10 @@ func (m *Memory) Renew(_ context.Context, claims []ClaimID, lease time.Duration)
 
 // renew renews one claim. It returns false if the claim is lost.
 func (m *Memory) renew(c *ClaimID, lease time.Duration) (bool, error) {
-	s, now, err := m.lock(&c.Key, &c.Token)
+	if c.Token == (Token{}) {
+		return false, errNoToken
+	}
+	s, now, err := m.lock(&c.Key)
 	if err != nil {
 		return false, err
 	}
@@ -219,14 +262,17 @@ func (m *Memory) renew(c *ClaimID, lease time.Duration) (bool, error) {
 // Finish implements [Store].
 func (m *Memory) Finish(_ context.Context, c Completion) (kept State, err error) {
 	r := &c.Result
-	if !r.valid() {
+	switch {
+	case c.Token == (Token{}):
+		return 0, errNoToken
+	case !r.valid():
 		return 0, errResult
 	}
 	var payload []byte
 	if r.State == StateDone {
 		payload = bytes.Clone(r.Payload) // outside the lock
 	}
-	s, now, err := m.lock(&c.Key, &c.Token)
+	s, now, err := m.lock(&c.Key)
 	if err != nil {
 		return 0, err
 	}

@@ -30,6 +30,7 @@ type entry struct {
 	token       Token
 	fingerprint [32]byte
 	state       State
+	takenOver   bool // see Record
 	status      int
 	generation  uint64
 	leaseEnds   time.Duration // since base
@@ -43,6 +44,15 @@ func (s *memoryShard) reset() {
 	s.entries = make(map[Key]*entry)
 	s.owners = make(map[[32]byte]*usage)
 	s.queue = nil
+}
+
+// find returns the entry of a key that is not free, or nil.
+func (s *memoryShard) find(key *Key, now time.Duration) *entry {
+	e := s.entries[*key]
+	if e == nil || e.expires <= now || e.state == StateReleased {
+		return nil
+	}
+	return e
 }
 
 // reserve takes room for a response of n bytes, if there is any.

@@ -19,13 +19,25 @@ func (m *Middleware) refuse(w http.ResponseWriter, r *http.Request, result int, 
 func (m *Middleware) refuseUnclaimed(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
 	case errors.Is(err, ErrOwnerFull):
-		m.refuse(w, r, refused, m.refusals.tooMany)
+		m.refuse(w, r, refused, withRoomIn(m.refusals.tooMany, err))
 	case unreadableRecord(err):
 		m.refuseUnreadable(w, r, err)
 	default:
 		m.failures.Error(r.Context(), err)
-		m.refuse(w, r, storeFailed, unavailable(err))
+		m.refuse(w, r, storeFailed, withRoomIn(unavailable(err), err))
 	}
+}
+
+// withRoomIn returns refusal with the time after which there is room, if cause is a
+// [FullError].
+func withRoomIn(refusal *usher.Error, cause error) *usher.Error {
+	full, ok := errors.AsType[*FullError](cause)
+	if !ok || full.RetryAfter <= 0 {
+		return refusal
+	}
+	later := *refusal
+	later.RetryAfter = full.RetryAfter
+	return &later
 }
 
 // unreadableRecord reports whether a claim failed with err because the record of its key

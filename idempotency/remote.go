@@ -27,6 +27,9 @@ type remote struct {
 	renewals *guard.Guard
 	// A claim that succeeded too late must be released, even while most claims fail.
 	releases *guard.Guard
+	// Operators must be able to look at records while requests fail, and their calls must
+	// not take the place of those of requests.
+	operations *guard.Guard
 }
 
 // maxCalls limits the concurrent calls of each kind, including those that
@@ -35,12 +38,13 @@ const maxCalls = 64
 
 func newRemote(store Store, timeout time.Duration, failures *report.Reporter) *remote {
 	return &remote{
-		store:    store,
-		failures: failures,
-		claims:   guard.New(timeout, maxCalls).Results(func(err error) bool { return !doubtful(err) }),
-		ends:     guard.New(timeout, maxCalls).NeverOpen(),
-		renewals: guard.New(timeout, maxCalls).NeverOpen(),
-		releases: guard.New(timeout, maxCalls).NeverOpen(),
+		store:      store,
+		failures:   failures,
+		claims:     guard.New(timeout, maxCalls).Results(func(err error) bool { return !doubtful(err) }),
+		ends:       guard.New(timeout, maxCalls).NeverOpen(),
+		renewals:   guard.New(timeout, maxCalls).NeverOpen(),
+		releases:   guard.New(timeout, maxCalls).NeverOpen(),
+		operations: guard.New(timeout, maxCalls).NeverOpen(),
 	}
 }
 
@@ -121,6 +125,39 @@ func (s *remote) Finish(ctx context.Context, c Completion) (kept State, err erro
 	return guard.Call(context.WithoutCancel(ctx), s.ends, func(ctx context.Context) (State, error) {
 		return twice(ctx, func() (State, error) { return s.store.Finish(ctx, c) })
 	}, nil)
+}
+
+// Find ends with ctx, as it changes nothing.
+func (s *remote) Find(ctx context.Context, key Key) (Record, error) {
+	r, err := guard.Call(ctx, s.operations, func(ctx context.Context) (Record, error) {
+		return twice(ctx, func() (Record, error) { return s.store.Find(ctx, key) })
+	}, nil)
+	if err == nil {
+		err = r.checkKey(&key)
+	}
+	if err != nil {
+		return Record{}, fmt.Errorf("idempotency: find the record: %w", err)
+	}
+	return r, nil
+}
+
+// Delete returns nil if a repeated call finds no record, since the first has removed it.
+func (s *remote) Delete(ctx context.Context, key Key, generation uint64) error {
+	err := s.operations.Do(context.WithoutCancel(ctx), func(ctx context.Context) error {
+		calls := 0
+		_, err := twice(ctx, func() (struct{}, error) {
+			calls++
+			return struct{}{}, s.store.Delete(ctx, key, generation)
+		})
+		if calls > 1 && errors.Is(err, ErrNotFound) {
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("idempotency: delete the record: %w", err)
+	}
+	return nil
 }
 
 // twice calls f, and once more if the store was unavailable and time is left: a connection

@@ -20,10 +20,11 @@ import (
 // if the request may have had an effect; and released, if it had none. A key is free if it
 // has no record, or one that is released or has expired.
 //
-// Claim and Finish are one atomic step each, and so is the renewal of each claim by Renew:
-// a step happens entirely or not at all, and concurrent calls have the same results as in
-// some sequential order. A call may be repeated with the same token, for instance by a
-// caller that lost the reply, and then has the effect and the result of a single call. All
+// Claim, Finish, Find and Delete are one atomic step each, and so is the renewal of each
+// claim by Renew: a step happens entirely or not at all, and concurrent calls have the same
+// results as in some sequential order. A call may be repeated with the same token, for
+// instance by a caller that lost the reply, and then has the effect and the result of a
+// single call. All
 // durations are measured by the clock of the store; no caller passes an instant of its own
 // clock. A store retains none of its arguments, and returns an error for an empty token.
 // It is safe for concurrent use.
@@ -41,14 +42,17 @@ import (
 // Every method returns when ctx ends. Errors match those of package usher:
 // [usher.ErrUnavailable] if the store cannot be reached, [usher.ErrCorrupt] if the record
 // cannot be read, [usher.ErrFull] and [usher.ErrClosed]. A key whose record cannot be read
-// is never free. A call that returns ErrLost, ErrOwnerFull, ErrFull or ErrCorrupt has
-// changed nothing. A call that returns any other error may or may not have taken effect.
+// is never free. A call that returns ErrLost, ErrNotFound, ErrOwnerFull, ErrFull or
+// ErrCorrupt has changed nothing. A call that returns any other error may or may not have
+// taken effect.
 type Store interface {
 	// Claim takes the key if it is free, or claimed by another token whose lease has ended,
-	// and returns the claimed record with Won set. Otherwise it changes nothing and returns
-	// the existing record. There is one exception: if that record is a claim of the same
-	// token, the call is a repeated one. Won is then set, the lease starts again, and the
-	// record does not expire before its TTL from now.
+	// and returns the claimed record with Won set. With TakeUnknown it also takes the key
+	// from another token that has left it in StateUnknown, if the fingerprint is the same.
+	// Otherwise it changes nothing and returns the existing record. There is one exception:
+	// if that record is a claim of the same token, the call is a repeated one. Won is then
+	// set, and TakenOver as before; the lease starts again, and the record does not expire
+	// before its TTL from now.
 	//
 	// Each claim of a key gets a Generation greater than all earlier ones, if possible even
 	// after their records have expired. A good choice is the larger of the last generation
@@ -56,7 +60,7 @@ type Store interface {
 	//
 	// Claim returns ErrLost to a token that has released the key, so that a delayed copy
 	// of its call cannot claim the key again. It may return ErrOwnerFull or usher.ErrFull
-	// instead of taking a key.
+	// instead of taking a key, in a [*FullError] if it knows when there will be room.
 	Claim(ctx context.Context, c Claim) (Record, error)
 
 	// Renew starts the leases of at most [MaxRenew] claims again, from now. A process
@@ -76,6 +80,19 @@ type Store interface {
 	// token, Finish changes nothing and returns ErrLost.
 	Finish(ctx context.Context, c Completion) (kept State, err error)
 
+	// Find returns the record of a key, and changes nothing. It returns ErrNotFound if the
+	// key is free.
+	Find(ctx context.Context, key Key) (Record, error)
+
+	// Delete removes the record with this generation, in whatever state, so that the key is
+	// free. A claim whose lease has not ended is not removed, as its request is running:
+	// then, and if the record has another generation, Delete returns ErrLost. It returns
+	// ErrNotFound if the key is free; so may a repeated call. Generation 0 stands for a
+	// record that cannot be read, which has none, and for no other.
+	//
+	// A delayed copy of the removed claim's call can claim the key again.
+	Delete(ctx context.Context, key Key, generation uint64) error
+
 	// Close closes the store: later calls return usher.ErrClosed. Running calls end, and
 	// return usher.ErrClosed or their result. Close does not wait for a server that does
 	// not respond. A second Close does nothing and returns nil.
@@ -93,6 +110,9 @@ type TxStore[Tx any] interface {
 	// committed. Until then no other caller sees the result, and if tx is rolled back the
 	// key is still claimed. If FinishTx returns an error, the handler must roll tx back:
 	// after ErrLost, another request may be running with the key.
+	//
+	// The zero Completion is that of a request without a key: FinishTx does nothing and
+	// returns 0 and nil. Finish refuses it.
 	FinishTx(ctx context.Context, tx Tx, c Completion) (kept State, err error)
 }
 
@@ -128,6 +148,9 @@ type Claim struct {
 	Lease time.Duration
 	// TTL is how long the claimed record is kept; it is at least Lease.
 	TTL time.Duration
+	// TakeUnknown also takes a key whose outcome is unknown, for a caller that finds out
+	// whether the earlier request had an effect.
+	TakeUnknown bool
 }
 
 // A State is the state of a record.
@@ -142,20 +165,25 @@ const (
 	StateUnknown   State = 5 // the request may have had an effect
 )
 
-// A Record is what [Store.Claim] has found or made.
+// A Record is what [Store.Claim] has found or made, or [Store.Find] has found.
 type Record struct {
 	// State is never StateReleased, as the key is free then.
 	State State
-	// Won is set if the claim belongs to the caller.
+	// Won is set if the claim belongs to the caller. Find never sets it.
 	Won bool
+	// TakenOver is set with Won if the claim was taken from another token, whose lease had
+	// ended or whose outcome is unknown: the earlier request may have had an effect.
+	TakenOver bool
 	// Generation grows with each claim of the key.
 	Generation uint64
 	// Fingerprint is that of the claim that the record belongs to.
 	Fingerprint [32]byte
 	// Lease is the rest of the lease if State is StateClaimed; 0 if it has ended.
 	Lease time.Duration
-	// Status and Payload are those of the Result. Only a record in StateDone has a
-	// payload. The payload may be shared and must not be modified.
+	// TTL is for how much longer the record is kept. Only Find sets it.
+	TTL time.Duration
+	// Status and Payload are those of the Result; a claim has neither. Only a record in
+	// StateDone has a payload. The payload may be shared and must not be modified.
 	Status  int
 	Payload []byte
 }
@@ -164,12 +192,19 @@ type Record struct {
 // or one that Claim never returns. Such a reply was meant for another call, for instance
 // over a connection that is out of step.
 func (r *Record) check(c *Claim) error {
-	switch {
-	case keyDigest(r.Fingerprint[:]) != c.Key.digest():
-	case r.State == StateClaimed && (!r.Won || r.Fingerprint == c.Fingerprint):
-		return nil
-	case (r.State == StateDone || r.State == StateTombstone || r.State == StateUnknown) && !r.Won:
-		return nil
+	if r.Won && (r.State != StateClaimed || r.Fingerprint != c.Fingerprint) {
+		return errRecord
+	}
+	return r.checkKey(&c.Key)
+}
+
+// checkKey returns an error if r cannot be a record of key.
+func (r *Record) checkKey(key *Key) error {
+	switch r.State {
+	case StateClaimed, StateDone, StateTombstone, StateUnknown:
+		if keyDigest(r.Fingerprint[:]) == key.digest() {
+			return nil
+		}
 	}
 	return errRecord
 }
@@ -188,6 +223,11 @@ type Completion struct {
 	Result Result
 }
 
+// IsZero reports whether c is the zero Completion, which ends no claim.
+func (c *Completion) IsZero() bool {
+	return c.Key == Key{} && c.Token == Token{} && c.Result.isZero()
+}
+
 // A Result is how a claim ends.
 type Result struct {
 	// State is any but StateClaimed.
@@ -204,9 +244,30 @@ type Result struct {
 // valid reports whether a claim can end with r.
 func (r *Result) valid() bool { return r.State >= StateDone && r.State <= StateUnknown }
 
+func (r *Result) isZero() bool {
+	return r.State == 0 && r.Status == 0 && r.Payload == nil && r.TTL == 0
+}
+
+// A FullError is the error of a [Store] that has no room for another record at present. The
+// response to the request has RetryAfter as its Retry-After, rounded up to whole seconds.
+type FullError struct {
+	Err        error         // matches ErrOwnerFull or usher.ErrFull
+	RetryAfter time.Duration // after that there is room, as far as the store can know
+}
+
+func (e *FullError) Error() string {
+	return fmt.Sprintf("%v; there may be room in %v", e.Err, e.RetryAfter)
+}
+
+// Unwrap returns Err.
+func (e *FullError) Unwrap() error { return e.Err }
+
 var (
-	// ErrLost means that the key is not, or no longer, claimed by this token.
+	// ErrLost means that the key is not, or no longer, claimed by this token. From Delete
+	// it means that the record was not found in a state in which it may be removed.
 	ErrLost = errors.New("idempotency: the claim is lost")
+	// ErrNotFound means that a key has no record, or one that is released or has expired.
+	ErrNotFound = errors.New("idempotency: the key has no record")
 	// ErrOwnerFull means that the owner has as many records as allowed.
 	ErrOwnerFull = errors.New("idempotency: too many keys of one owner")
 

@@ -105,6 +105,17 @@ func (s *recordStore) Finish(ctx context.Context, c idempotency.Completion) (ide
 	return call(ctx, s.faults, func() (idempotency.State, error) { return s.Store.Finish(context.WithoutCancel(ctx), c) })
 }
 
+func (s *recordStore) Find(ctx context.Context, key idempotency.Key) (idempotency.Record, error) {
+	return call(ctx, s.faults, func() (idempotency.Record, error) { return s.Store.Find(context.WithoutCancel(ctx), key) })
+}
+
+func (s *recordStore) Delete(ctx context.Context, key idempotency.Key, generation uint64) error {
+	_, err := call(ctx, s.faults, func() (nothing, error) {
+		return nothing{}, s.Store.Delete(context.WithoutCancel(ctx), key, generation)
+	})
+	return err
+}
+
 type limitStore struct {
 	ratelimit.Store
 	*faults

@@ -282,6 +282,50 @@ func (c *client) Finish(ctx context.Context, end idempotency.Completion) (idempo
 	return kept, err
 }
 
+func (c *client) Find(ctx context.Context, key idempotency.Key) (idempotency.Record, error) {
+	lost, err := c.begin(ctx)
+	switch {
+	case err != nil:
+		return idempotency.Record{}, err
+	case c.note(key):
+		return idempotency.Record{}, usher.ErrCorrupt
+	}
+	r, err := c.records.Find(ctx, key)
+	if lost {
+		return idempotency.Record{}, errReply
+	}
+	return r, err
+}
+
+func (c *client) Delete(ctx context.Context, key idempotency.Key, generation uint64) error {
+	lost, err := c.begin(ctx)
+	switch {
+	case err != nil:
+		return err
+	case c.note(key) && generation != 0:
+		return usher.ErrCorrupt
+	}
+	err = c.server.delete(ctx, c.records, key, generation)
+	if lost {
+		return errReply
+	}
+	return err
+}
+
+// delete deletes a record, which may be unreadable.
+func (s *server) delete(ctx context.Context, records *idempotency.Memory, key idempotency.Key, generation uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.poisoned[key] {
+		return records.Delete(ctx, key, generation)
+	}
+	delete(s.poisoned, key)
+	if r, err := records.Find(ctx, key); err == nil {
+		return records.Delete(ctx, key, r.Generation)
+	}
+	return nil
+}
+
 // wrongShared are the ways in which a server or its clients are wrong, with the row of
 // TestShared that must fail.
 var wrongShared = map[string]string{

@@ -160,6 +160,14 @@ func (s spread) Finish(ctx context.Context, c idempotency.Completion) (idempoten
 	return s.next().Finish(ctx, c)
 }
 
+func (s spread) Find(ctx context.Context, key idempotency.Key) (idempotency.Record, error) {
+	return s.next().Find(ctx, key)
+}
+
+func (s spread) Delete(ctx context.Context, key idempotency.Key, generation uint64) error {
+	return s.next().Delete(ctx, key, generation)
+}
+
 func (s Shared) linearizable(t *testing.T) {
 	if err := CheckLinearizable(t.Context(), spread{clients: s.open(t, 3), n: new(atomic.Int64)}, 30); err != nil {
 		t.Error(err)

@@ -39,6 +39,7 @@ type tuple struct {
 	lease       time.Duration // as claimed or renewed
 	leaseEnds   time.Duration // since base
 	expires     time.Duration // since base
+	takenOver   bool
 	status      int
 	payload     []byte
 	locked      *transaction // by which the tuple is locked
@@ -157,6 +158,7 @@ func (s *table) Claim(ctx context.Context, c idempotency.Claim) (idempotency.Rec
 	case r == nil,
 		released && !s.is("keeps a released key"),
 		claimed && !mine && s.over(r, now),
+		r != nil && r.state == idempotency.StateUnknown && !mine && c.TakeUnknown && r.fingerprint == c.Fingerprint,
 		claimed && s.is("lets a late owner claim again") && slices.Contains(r.tokens, c.Token) && !mine,
 		r != nil && !claimed && !released && mine && s.is("lets a token claim again what it has finished"):
 		return s.take(r, &c, now), nil
@@ -187,6 +189,7 @@ func (s *table) over(r *tuple, now time.Duration) bool {
 // take turns r, if there is one, into the claim c.
 func (s *table) take(r *tuple, c *idempotency.Claim, now time.Duration) idempotency.Record {
 	old := r
+	takenOver := r != nil && (r.state == idempotency.StateClaimed || r.state == idempotency.StateUnknown)
 	if r == nil {
 		r = &tuple{generation: 1 + uint64(now)}
 		if s.is("counts generations from 1") {
@@ -203,6 +206,7 @@ func (s *table) take(r *tuple, c *idempotency.Claim, now time.Duration) idempote
 		r.status, r.payload = 0, nil
 	}
 	r.state, r.token, r.tokens = idempotency.StateClaimed, c.Token, append(r.tokens, c.Token)
+	r.takenOver = takenOver
 	r.lease, r.leaseEnds = c.Lease, now+c.Lease
 	if old == nil || !s.is("keeps the TTL of a key that is taken over") {
 		r.expires = now + c.TTL
@@ -239,7 +243,7 @@ func (s *table) claimAgain(r *tuple, c *idempotency.Claim, now time.Duration) id
 
 func (s *table) record(r *tuple, won bool, now time.Duration) idempotency.Record {
 	out := idempotency.Record{
-		State: r.state, Won: won, Generation: r.generation, Fingerprint: r.fingerprint,
+		State: r.state, Won: won, TakenOver: won && r.takenOver, Generation: r.generation, Fingerprint: r.fingerprint,
 		Status: r.status, Payload: r.payload,
 	}
 	if r.state == idempotency.StateClaimed {
@@ -249,6 +253,46 @@ func (s *table) record(r *tuple, won bool, now time.Duration) idempotency.Record
 		}
 	}
 	return out
+}
+
+// get returns the tuple of a key that is not free, or nil. The caller holds s.mu.
+func (s *table) get(k idempotency.Key) *tuple {
+	r := s.find(k, nil)
+	if r != nil && r.state == idempotency.StateReleased {
+		return nil
+	}
+	return r
+}
+
+func (s *table) Find(_ context.Context, key idempotency.Key) (idempotency.Record, error) {
+	now, err := s.begin()
+	if err != nil {
+		return idempotency.Record{}, err
+	}
+	defer s.mu.Unlock()
+	r := s.get(key)
+	if r == nil {
+		return idempotency.Record{}, idempotency.ErrNotFound
+	}
+	out := s.record(r, false, now)
+	out.TTL = r.expires - now
+	return out, nil
+}
+
+func (s *table) Delete(_ context.Context, key idempotency.Key, generation uint64) error {
+	now, err := s.begin()
+	if err != nil {
+		return err
+	}
+	defer s.mu.Unlock()
+	switch r := s.get(key); {
+	case r == nil:
+		return idempotency.ErrNotFound
+	case r.generation != generation, r.state == idempotency.StateClaimed && r.leaseEnds > now:
+		return idempotency.ErrLost
+	}
+	delete(s.rows, s.name(key))
+	return nil
 }
 
 func (s *table) Renew(_ context.Context, claims []idempotency.ClaimID, lease time.Duration) (lost []idempotency.ClaimID, err error) {

@@ -49,6 +49,9 @@ func (s *table) shared(tx *transaction) *transaction {
 }
 
 func (s txTable) FinishTx(_ context.Context, tx *transaction, c idempotency.Completion) (idempotency.State, error) {
+	if c.IsZero() {
+		return 0, nil
+	}
 	now, err := s.table.begin(c.Token)
 	if err != nil {
 		return 0, err

@@ -326,8 +326,7 @@ func (s txSuite[Tx]) bad(t *testing.T) {
 	noToken := completion(c, result("a"))
 	noToken.Token = idempotency.Token{}
 	for name, bad := range map[string]idempotency.Completion{
-		"the zero completion": {}, "an empty token": noToken,
-		"no state": completion(c, ending(0)), "a claimed state": completion(c, ending(idempotency.StateClaimed)),
+		"an empty token": noToken, "no state": completion(c, ending(0)), "a claimed state": completion(c, ending(idempotency.StateClaimed)),
 	} {
 		tx := s.begin(t)
 		if kept, err := s.tx.FinishTx(t.Context(), tx.Tx, bad); kept != 0 || err == nil {

@@ -100,8 +100,8 @@ func TestProgramsMayMigrateAtTheSameTime(t *testing.T) {
 	if err := p.Check(t.Context()); err != nil {
 		t.Errorf("Check: %v", err)
 	}
-	if n := count(t, c.Pool, "SELECT count(*) FROM usher.versions"); n != 10 {
-		t.Errorf("%d versions are recorded, want 10", n)
+	if n := count(t, c.Pool, "SELECT count(*) FROM usher.versions"); n != 11 {
+		t.Errorf("%d versions are recorded, want 11", n)
 	}
 }
 
@@ -174,13 +174,13 @@ func TestASchemaOfANewerVersion(t *testing.T) {
 		serves int
 		want   error
 	}{
-		{"that serves this one is used", 10, nil},
-		{"that does not is refused", 11, usher.ErrSchema},
+		{"that serves this one is used", 11, nil},
+		{"that does not is refused", 12, usher.ErrSchema},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, pool := migrated(t)
 			p := open(t, pool)
-			exec(t, pool, fmt.Sprintf("INSERT INTO usher.versions (version, serves) VALUES (12, %d)", c.serves))
+			exec(t, pool, fmt.Sprintf("INSERT INTO usher.versions (version, serves) VALUES (13, %d)", c.serves))
 			err := usherpg.Migrate(t.Context(), usherpg.Config{Pool: pool})
 			if c.want == nil {
 				if err != nil {

@@ -14,12 +14,12 @@ import (
 )
 
 // records is the store of idempotency keys. Its calls are implemented in
-// migrations/0001_records.sql; each is one statement.
+// migrations/0001_records.sql and 0011_operations.sql; each is one statement.
 type records struct {
 	store
 	pg *Postgres
 
-	claim, renew, finish string // statements
+	claim, renew, finish, find, remove string // statements
 }
 
 var _ idempotency.TxStore[pgx.Tx] = (*records)(nil)
@@ -28,12 +28,15 @@ func newRecords(p *Postgres) *records {
 	// The casts fix the types, even where the pool sends texts.
 	return &records{
 		store: newStore(p.open), pg: p,
-		claim: "SELECT state, won, generation, fingerprint, lease, status, payload FROM " + p.function("claim_v1") +
-			"($1::bytea, $2::bytea, $3::bytea, $4::bytea, $5::bigint, $6::bigint)",
+		claim: "SELECT state, won, taken_over, generation, fingerprint, lease, status, payload FROM " + p.function("claim_v2") +
+			"($1::bytea, $2::bytea, $3::bytea, $4::bytea, $5::bigint, $6::bigint, $7::boolean)",
 		renew: "SELECT lost FROM " + p.function("renew_claims_v1") +
 			"($1::bytea[], $2::bytea[], $3::bytea[], $4::bigint) AS lost",
 		finish: "SELECT " + p.function("finish_v1") +
 			"($1::bytea, $2::bytea, $3::bytea, $4::smallint, $5::integer, $6::bytea, $7::bigint)",
+		find: "SELECT state, generation, fingerprint, lease, ttl, status, payload FROM " + p.function("find_v1") +
+			"($1::bytea, $2::bytea)",
+		remove: "SELECT " + p.function("delete_v1") + "($1::bytea, $2::bytea, $3::bigint)",
 	}
 }
 
@@ -54,8 +57,8 @@ func (s *records) Claim(ctx context.Context, c idempotency.Claim) (idempotency.R
 		var generation, lease int64
 		var fingerprint []byte
 		err := s.pg.pool.QueryRow(ctx, s.claim, c.Key.Owner[:], c.Key.Name[:], c.Token[:], c.Fingerprint[:],
-			c.Lease.Microseconds(), c.TTL.Microseconds()).
-			Scan(&r.State, &r.Won, &generation, &fingerprint, &lease, &r.Status, &r.Payload)
+			c.Lease.Microseconds(), c.TTL.Microseconds(), c.TakeUnknown).
+			Scan(&r.State, &r.Won, &r.TakenOver, &generation, &fingerprint, &lease, &r.Status, &r.Payload)
 		r.Generation, r.Lease = uint64(generation), time.Duration(lease)*time.Microsecond
 		copy(r.Fingerprint[:], fingerprint)
 		if lost = errors.Is(err, pgx.ErrNoRows); lost {
@@ -123,12 +126,58 @@ func (s *records) Finish(ctx context.Context, c idempotency.Completion) (kept id
 	return kept, err
 }
 
+// Find implements [idempotency.Store].
+func (s *records) Find(ctx context.Context, key idempotency.Key) (idempotency.Record, error) {
+	var r idempotency.Record
+	found := true
+	err := s.call(ctx, "find", func(ctx context.Context) error {
+		var generation, lease, ttl int64
+		var fingerprint []byte
+		err := s.pg.pool.QueryRow(ctx, s.find, key.Owner[:], key.Name[:]).
+			Scan(&r.State, &generation, &fingerprint, &lease, &ttl, &r.Status, &r.Payload)
+		if found = !errors.Is(err, pgx.ErrNoRows); !found {
+			return nil
+		}
+		r.Generation = uint64(generation)
+		r.Lease, r.TTL = time.Duration(lease)*time.Microsecond, time.Duration(ttl)*time.Microsecond
+		copy(r.Fingerprint[:], fingerprint)
+		return err
+	})
+	switch {
+	case err != nil:
+		return idempotency.Record{}, err
+	case !found:
+		return idempotency.Record{}, idempotency.ErrNotFound
+	}
+	return r, nil
+}
+
+// Delete implements [idempotency.Store].
+func (s *records) Delete(ctx context.Context, key idempotency.Key, generation uint64) error {
+	var removed sql.NullBool
+	err := s.call(ctx, "delete", func(ctx context.Context) error {
+		return s.pg.pool.QueryRow(ctx, s.remove, key.Owner[:], key.Name[:], int64(generation)).Scan(&removed)
+	})
+	switch {
+	case err != nil:
+		return err
+	case !removed.Valid:
+		return idempotency.ErrNotFound
+	case !removed.Bool:
+		return idempotency.ErrLost
+	}
+	return nil
+}
+
 // FinishTx implements [idempotency.TxStore].
 //
 // Under REPEATABLE READ and SERIALIZABLE it fails with SQLSTATE 40001 if the claim was
 // renewed since the transaction began, as any write of the record would. Then roll back and
 // run the transaction again, as always under these levels, or use READ COMMITTED.
 func (s *records) FinishTx(ctx context.Context, tx pgx.Tx, c idempotency.Completion) (kept idempotency.State, err error) {
+	if c.IsZero() {
+		return 0, nil
+	}
 	return s.finishOn(ctx, c, func(ctx context.Context, sql string, args ...any) row {
 		return onlyOnce{tx.QueryRow(ctx, sql, args...)}
 	})
@@ -190,6 +239,9 @@ type sqlRecords struct{ *records }
 
 // FinishTx implements [idempotency.TxStore].
 func (s *sqlRecords) FinishTx(ctx context.Context, tx SQLTx, c idempotency.Completion) (kept idempotency.State, err error) {
+	if c.IsZero() {
+		return 0, nil
+	}
 	return s.finishOn(ctx, c, func(ctx context.Context, sql string, args ...any) row {
 		return onlyOnce{tx.QueryRowContext(ctx, sql, args...)}
 	})

@@ -1,7 +1,8 @@
 -- Claims the key of a record.
 --
 -- KEYS   the record
--- ARGV   the present time or '', token, fingerprint, lease, TTL; both in microseconds
+-- ARGV   the present time or '', token, fingerprint, lease, TTL, both in microseconds, and
+--        '1' to take an unknown outcome over, or ''
 --
 -- Returns whether the claim is won, the rest of its lease, and the record. Returns LOST to
 -- a token that has released the key.
@@ -15,27 +16,29 @@ if fault then
 end
 
 local keep = milliseconds(ttl)
-local generation = now
+local generation, status = now, 0
 if r then
   local mine = r.token == token
   if r.state == RELEASED and mine then
     return redis.error_reply('LOST claim')
   end
-  if r.state ~= CLAIMED and r.state ~= RELEASED then
-    return { 0, 0, r.value }
-  end
   if r.state == CLAIMED and mine then
     -- A repeated call: it is the same claim, and its lease starts again.
     keep = math.max(keep, redis.call('PTTL', KEYS[1]))
-    generation, fingerprint = r.generation, r.fingerprint
+    generation, fingerprint, status = r.generation, r.fingerprint, r.status
   elseif r.state == CLAIMED and r.lease > now then
     return { 0, r.lease - now, r.value }
-  else
+  elseif r.state == CLAIMED
+    or (r.state == UNKNOWN and ARGV[6] == '1' and not mine and r.fingerprint == fingerprint) then
+    generation, status = math.max(r.generation + 1, now), TAKEN_OVER
+  elseif r.state == RELEASED then
     generation = math.max(r.generation + 1, now)
+  else
+    return { 0, 0, r.value }
   end
 end
 
 local value = write({ state = CLAIMED, token = token, fingerprint = fingerprint,
-  generation = generation, lease = now + lease, status = 0, payload = '' })
+  generation = generation, lease = now + lease, status = status, payload = '' })
 redis.call('SET', KEYS[1], value, 'PX', digits(keep))
 return { 1, lease, value }

@@ -41,31 +41,67 @@ func (s *records) Claim(ctx context.Context, c idempotency.Claim) (idempotency.R
 	if c.Token == (idempotency.Token{}) {
 		return idempotency.Record{}, errNoToken
 	}
-	m, err := s.run(ctx, claimScript, []string{s.key(&c.Key)}, []string{
-		s.clock.time(), string(c.Token[:]), string(c.Fingerprint[:]), micros(c.Lease), micros(c.TTL),
+	takeUnknown := ""
+	if c.TakeUnknown {
+		takeUnknown = "1"
+	}
+	won, lease, value, err := s.record(ctx, claimScript, &c.Key, []string{
+		s.clock.time(), string(c.Token[:]), string(c.Fingerprint[:]), micros(c.Lease), micros(c.TTL), takeUnknown,
 	})
 	if err != nil {
-		return idempotency.Record{}, recordError(err)
+		return idempotency.Record{}, err
 	}
-	reply, err := m.ToArray()
-	if err != nil || len(reply) != 3 {
-		return idempotency.Record{}, unexpected()
-	}
-	won, err := reply[0].ToInt64()
-	lease, err2 := reply[1].ToInt64()
-	value, err3 := reply[2].ToString()
-	if err := errors.Join(err, err2, err3); err != nil {
-		return idempotency.Record{}, unexpected()
-	}
-	r, ok := parse(value)
+	r, ok := parse(value, time.Duration(lease)*time.Microsecond)
 	if !ok {
 		return idempotency.Record{}, unexpected()
 	}
 	r.Won = won == 1
-	if r.State == idempotency.StateClaimed {
-		r.Lease = max(time.Duration(lease)*time.Microsecond, 0)
-	}
+	r.TakenOver = r.TakenOver && r.Won
 	return r, nil
+}
+
+// Find implements [idempotency.Store].
+func (s *records) Find(ctx context.Context, key idempotency.Key) (idempotency.Record, error) {
+	lease, ttl, value, err := s.record(ctx, findScript, &key, []string{s.clock.time()})
+	if err != nil {
+		return idempotency.Record{}, err
+	}
+	r, ok := parse(value, time.Duration(lease)*time.Microsecond)
+	if !ok {
+		return idempotency.Record{}, unexpected()
+	}
+	r.TakenOver, r.TTL = false, max(time.Duration(ttl)*time.Millisecond, 0)
+	return r, nil
+}
+
+// record runs a script that returns two numbers and a record.
+func (s *records) record(ctx context.Context, script *rueidis.Lua, key *idempotency.Key, args []string) (a, b int64, value string, err error) {
+	m, err := s.run(ctx, script, []string{s.key(key)}, args)
+	if err != nil {
+		return 0, 0, "", recordError(err)
+	}
+	reply, err := m.ToArray()
+	if err != nil || len(reply) != 3 {
+		return 0, 0, "", unexpected()
+	}
+	a, err = reply[0].ToInt64()
+	b, err2 := reply[1].ToInt64()
+	value, err3 := reply[2].ToString()
+	if err := errors.Join(err, err2, err3); err != nil {
+		return 0, 0, "", unexpected()
+	}
+	return a, b, value, nil
+}
+
+// Delete implements [idempotency.Store].
+func (s *records) Delete(ctx context.Context, key idempotency.Key, generation uint64) error {
+	_, err := s.run(ctx, deleteScript, []string{s.key(&key)}, []string{
+		s.clock.time(), string(binary.BigEndian.AppendUint64(nil, generation)),
+	})
+	if err != nil {
+		return recordError(err)
+	}
+	return nil
 }
 
 // Positions in a record: see record.lua.
@@ -78,7 +114,7 @@ const (
 )
 
 // parse reads a record that the script has checked.
-func parse(value string) (r idempotency.Record, ok bool) {
+func parse(value string, lease time.Duration) (r idempotency.Record, ok bool) {
 	if len(value) < payloadAt {
 		return r, false
 	}
@@ -87,6 +123,9 @@ func parse(value string) (r idempotency.Record, ok bool) {
 	copy(r.Fingerprint[:], header[fingerprintAt:])
 	r.Generation = binary.BigEndian.Uint64(header[generationAt:])
 	r.Status = int(binary.BigEndian.Uint32(header[statusAt:]))
+	if r.State == idempotency.StateClaimed {
+		r.Lease, r.TakenOver, r.Status = max(lease, 0), r.Status != 0, 0
+	}
 	if len(value) > payloadAt {
 		r.Payload = []byte(value[payloadAt:])
 	}
@@ -164,6 +203,8 @@ func recordError(err error) error {
 	switch replyCode(err) {
 	case "LOST":
 		return idempotency.ErrLost
+	case "NONE":
+		return idempotency.ErrNotFound
 	case "CORRUPT", "WRONGTYPE":
 		return corrupt("an idempotency record")
 	}

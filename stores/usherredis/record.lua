@@ -5,7 +5,8 @@
 --   fingerprint        32 bytes
 --   generation         8 bytes
 --   lease              8 bytes: the instant at which it ends
---   status             4 bytes
+--   status             4 bytes; of a claimed record, which has no response, TAKEN_OVER if
+--                      the claim was taken over, and otherwise 0
 --   payload            its length in 4 bytes, and its bytes
 --
 -- Redis drops a record when it expires, so the record does not contain that instant.
@@ -14,6 +15,7 @@ local LENGTH = 74
 local LEASE_AT = 58 -- the offset of the lease, from 0
 local VERSION = 1
 local CLAIMED, DONE, RELEASED, UNKNOWN = 1, 2, 4, 5
+local TAKEN_OVER = 1
 
 local function write(r)
   return struct.pack(HEADER, VERSION, r.state, r.token, r.fingerprint, r.generation,
@@ -37,7 +39,8 @@ local function read(key)
   local _
   _, r.state, r.token, r.fingerprint, r.generation, r.lease, r.status, size = struct.unpack(HEADER, value)
   local empty = size == 0 or r.state == DONE
-  if r.state < CLAIMED or r.state > UNKNOWN or not empty or #value ~= LENGTH + size then
+  if r.state < CLAIMED or r.state > UNKNOWN or not empty or #value ~= LENGTH + size
+    or (r.state == CLAIMED and r.status > TAKEN_OVER) then
     return nil, redis.error_reply('CORRUPT record')
   end
   return r

@@ -45,10 +45,17 @@ var (
 	extendLua string
 	//go:embed finish.lua
 	finishLua string
+	//go:embed find.lua
+	findLua string
+	//go:embed delete.lua
+	deleteLua string
 )
 
 // evenIfFull lets a script write when the memory of the server is full.
 const evenIfFull = "#!lua flags=allow-oom"
+
+// readOnly lets a script run wherever its keys can be read.
+const readOnly = "#!lua flags=no-writes"
 
 var (
 	takeScript   = script(baseLua, partsLua, callLua, placesLua, holdsLua, usageLua, bucketLua, rollingLua, calendarLua, keyLua, takeLua)
@@ -61,7 +68,9 @@ var (
 	finishScript = script(baseLua, recordLua, finishLua)
 	// endScript is for results without a payload: it writes a record that is as long as the
 	// claim.
-	endScript = script(evenIfFull, baseLua, recordLua, finishLua)
+	endScript    = script(evenIfFull, baseLua, recordLua, finishLua)
+	findScript   = script(readOnly, baseLua, recordLua, findLua)
+	deleteScript = script(evenIfFull, baseLua, recordLua, deleteLua)
 )
 
 func script(parts ...string) *rueidis.Lua { return rueidis.NewLuaScript(strings.Join(parts, "\n")) }
