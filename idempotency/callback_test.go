@@ -20,9 +20,9 @@ import (
 	"github.com/usher-go/usher/internal/guard"
 )
 
-// An Outcome that panics after the work neither frees the key nor leaves it to the
+// A Profile that panics after the work neither frees the key nor leaves it to the
 // lease, and the first client gets its response.
-func TestAnOutcomeThatPanicsIsUnknown(t *testing.T) {
+func TestAProfileThatPanicsMeansUnknown(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		handler http.HandlerFunc
@@ -48,7 +48,7 @@ func TestAnOutcomeThatPanicsIsUnknown(t *testing.T) {
 			var reported []error
 			m := newMiddleware(t, idempotency.Config{
 				MaxResponse: maxResponse,
-				Outcome:     func(*http.Request, int) idempotency.Outcome { panic("bug") },
+				Profile:     func(int) idempotency.Outcome { panic("bug") },
 				OnError: func(_ context.Context, err error) {
 					mu.Lock()
 					defer mu.Unlock()
@@ -85,11 +85,11 @@ func TestAnOutcomeThatPanicsIsUnknown(t *testing.T) {
 	}
 }
 
-// The same holds for an Outcome that ends its goroutine.
-func TestAnOutcomeThatDoesNotReturnIsUnknown(t *testing.T) {
+// The same holds for a Profile that ends its goroutine.
+func TestAProfileThatDoesNotReturnMeansUnknown(t *testing.T) {
 	calls := new(counting)
 	h := newMiddleware(t, idempotency.Config{
-		Outcome: func(*http.Request, int) idempotency.Outcome { runtime.Goexit(); return idempotency.Release },
+		Profile: func(int) idempotency.Outcome { runtime.Goexit(); return idempotency.Release },
 	}).Wrap(calls)
 	var wg sync.WaitGroup
 	wg.Go(func() { do(h, post("/", "")) })

@@ -62,13 +62,9 @@ type Config struct {
 	// true; empty means Idempotency-Replayed. Stripe uses Idempotent-Replayed.
 	ReplayHeader string
 
-	// Profile determines which responses are stored, by their status.
+	// Profile decides which responses are stored, by their status. Nil means
+	// [ProfileDefault].
 	Profile Profile
-	// Outcome, if not nil, is called before Profile applies. The status is that of the
-	// response, or 0 if the handler did not return, or wrote nothing before its
-	// context ended, and for the error of a usher.Deadline. The zero Outcome leaves the
-	// decision to Profile. A panic means Unknown.
-	Outcome func(r *http.Request, status int) Outcome
 
 	// TTL is how long a record is kept; zero means 24 hours.
 	TTL time.Duration
@@ -106,10 +102,10 @@ type Config struct {
 	DangerouslyFailOpen bool
 
 	// OnError is called for failures of the store, lost claims, responses that the store
-	// has no room for, and panics of Outcome, on any goroutine. If several attempts to
-	// store one result fail, OnError is called for the first failure, and again if the
-	// result is given up. If several renewals fail together, it is called once. The context
-	// is that of the request, or of one of the requests. Nil means that failures are logged
+	// has no room for, and panics of the other functions of this Config, on any goroutine.
+	// If several attempts to store one result fail, OnError is called for the first failure,
+	// and again if the result is given up. If several renewals fail together, it is called
+	// once. The context is that of the request, or of one of the requests. Nil means that failures are logged
 	// to [log/slog.Default], at most one line a second. A panic of OnError is logged and
 	// goes no further.
 	OnError func(ctx context.Context, err error)
@@ -154,7 +150,6 @@ func (c Config) withDefaults() (Config, error) {
 		faults.If(!httptoken.Valid(name), field, "must be the name of a header field")
 		faults.If(neverStored(name), field, "must not be "+name+", which belongs to a single exchange")
 	}
-	faults.If(c.Profile > ProfileKeepSuccess, "Profile", "must be one of the profiles of this package")
 	faults.If(c.MaxBody < 0 || c.MaxBody > maxSize, "MaxBody", "must be 0 to 1 GiB")
 	faults.If(c.MaxResponse < 0 || c.MaxResponse > maxSize, "MaxResponse", "must be 0 to 1 GiB")
 	faults.If(c.Wait < 0, "Wait", config.NotNegative)

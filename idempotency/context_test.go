@@ -400,17 +400,17 @@ func TestAResponseThatWasNeverWrittenIsNotStored(t *testing.T) {
 	}
 }
 
-// Config.Outcome may leave what it does not know to a profile by the status that it gets.
-func TestAMissedDeadlineIsNotRepeatedBecauseOfOutcome(t *testing.T) {
+// A profile may leave what it does not know to another one by the status that it gets.
+func TestAMissedDeadlineIsNotRepeatedBecauseOfAProfile(t *testing.T) {
 	for _, outside := range []bool{true, false} {
 		for _, responds := range []bool{true, false} {
 			t.Run(fmt.Sprintf("outside %v, responds %v", outside, responds), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					once := newMiddleware(t, idempotency.Config{Outcome: func(_ *http.Request, status int) idempotency.Outcome {
+					once := newMiddleware(t, idempotency.Config{Profile: func(status int) idempotency.Outcome {
 						if status != 0 {
 							t.Errorf("the status is %d, want 0", status)
 						}
-						return idempotency.ProfileDefault.Outcome(status)
+						return idempotency.ProfileDefault(status)
 					}})
 					deadline := usher.Deadline(time.Second, nil)
 					chain := usher.Chain(once, deadline)
@@ -444,12 +444,17 @@ func TestAMissedDeadlineIsNotRepeated(t *testing.T) {
 	for name, e := range deadlines {
 		for _, outside := range []bool{true, false} {
 			for _, returns := range []string{"with the error", "with its cause", "with a 503 of its own", "without a response"} {
-				for profile, runs := range map[idempotency.Profile]int64{
-					idempotency.ProfileDefault: 1, idempotency.ProfileStripe: 1, idempotency.ProfileKeepSuccess: 2,
+				for _, c := range []struct {
+					name    string
+					profile idempotency.Profile
+					runs    int64
+				}{
+					{"default", idempotency.ProfileDefault, 1}, {"Stripe", idempotency.ProfileStripe, 1},
+					{"only success", idempotency.ProfileKeepSuccess, 2}, {"none", nil, 1},
 				} {
-					t.Run(fmt.Sprintf("%s, outside %v, %s, profile %d", name, outside, returns, profile), func(t *testing.T) {
+					t.Run(fmt.Sprintf("%s, outside %v, %s, profile %s", name, outside, returns, c.name), func(t *testing.T) {
 						synctest.Test(t, func(t *testing.T) {
-							once, deadline := newMiddleware(t, idempotency.Config{Profile: profile}), usher.Deadline(time.Second, e)
+							once, deadline := newMiddleware(t, idempotency.Config{Profile: c.profile}), usher.Deadline(time.Second, e)
 							chain := usher.Chain(once, deadline)
 							if outside {
 								chain = usher.Chain(deadline, once)
@@ -475,7 +480,7 @@ func TestAMissedDeadlineIsNotRepeated(t *testing.T) {
 								t.Errorf("the client gets %d, want %d", first.Code, want)
 							}
 							do(h, post("/", `{}`, key("1")))
-							effects.want(t, runs)
+							effects.want(t, c.runs)
 						})
 					})
 				}

@@ -24,50 +24,23 @@ const (
 
 // A Profile maps the status of a response to an [Outcome]. A handler can override it with
 // [Execution.SetOutcome].
-type Profile uint8
+//
+// The status is 0 if the handler did not return, or wrote nothing before its client
+// disconnected or its time ran out, and for the error of a usher.Deadline. Any other error
+// that a profile would keep is Unknown if it was written after the context of the request
+// had ended. A connection that the handler has taken over has no status, and no profile is
+// asked.
+//
+// The zero Outcome leaves the decision to [ProfileDefault], so a Profile may name only the
+// statuses that it treats otherwise. A panic means Unknown and is reported to
+// [Config.OnError]. A Profile depends on the status alone and must be safe for concurrent
+// use. A route with another rule has a [Middleware] of its own, with the same store.
+type Profile func(status int) Outcome
 
-// The profiles. The status is 0 if the handler did not return, or wrote nothing before
-// its client disconnected or its time ran out, and for the error of a usher.Deadline.
-// Any other error that a profile would keep is Unknown if it was written after the
-// context of the request had ended.
-const (
-	// ProfileDefault releases 401, 403, 408, 409, 425, 429, 501 and 503, and keeps all
-	// others from 200 to 498. Any other server error, a panic, and 499, which means that
-	// the client disconnected, are Unknown.
-	ProfileDefault Profile = iota
-	// ProfileStripe also keeps server errors, as Stripe does. It releases the statuses
-	// with which Stripe responds before it executes a request: 400, 401, 403, 408,
-	// 409, 425, 429 and 503. A panic and 499 are Unknown.
-	ProfileStripe
-	// ProfileReleaseServerErrors is ProfileDefault, but releases all server errors and
-	// panics. Use it only if each handler is a single transaction that such an error
-	// rolls back.
-	ProfileReleaseServerErrors
-	// ProfileKeepSuccess keeps 200 to 399 and releases everything else, panics
-	// included. Use it only if each handler is a single transaction that any error
-	// rolls back.
-	ProfileKeepSuccess
-)
-
-// Outcome returns the outcome of a request whose response has this status.
-func (p Profile) Outcome(status int) Outcome {
-	switch p {
-	case ProfileStripe:
-		return stripeOutcome(status)
-	case ProfileReleaseServerErrors:
-		if status == 0 || status >= 500 {
-			return Release
-		}
-	case ProfileKeepSuccess:
-		if status < 200 || status >= 400 {
-			return Release
-		}
-		return Keep
-	}
-	return defaultOutcome(status)
-}
-
-func defaultOutcome(status int) Outcome {
+// ProfileDefault releases 401, 403, 408, 409, 425, 429, 501 and 503, and keeps all others
+// from 200 to 498. Any other server error, a panic, and 499, which means that the client
+// disconnected, are Unknown.
+func ProfileDefault(status int) Outcome {
 	switch status {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusRequestTimeout, http.StatusConflict,
 		http.StatusTooEarly, http.StatusTooManyRequests, http.StatusNotImplemented, http.StatusServiceUnavailable:
@@ -79,51 +52,75 @@ func defaultOutcome(status int) Outcome {
 	return Keep
 }
 
-func stripeOutcome(status int) Outcome {
+// ProfileStripe is [ProfileDefault], but keeps server errors, as Stripe does, and releases
+// the statuses with which Stripe responds before it executes a request: 400, 401, 403,
+// 408, 409, 425, 429 and 503. A panic and 499 are Unknown.
+func ProfileStripe(status int) Outcome {
 	switch {
 	case status == 0, status == usher.StatusClientClosedRequest:
 		return Unknown
-	case status == http.StatusBadRequest, status < 500 && defaultOutcome(status) == Release,
+	case status == http.StatusBadRequest, status < 500 && ProfileDefault(status) == Release,
 		status == http.StatusServiceUnavailable:
 		return Release
 	}
 	return Keep
 }
 
-// decide returns the outcome of e for a response with this status: that of the
-// handler, of [Config.Outcome] or of the profile, in this order.
+// ProfileReleaseServerErrors is [ProfileDefault], but releases all server errors and
+// panics. Use it only if each handler is a single transaction that such an error rolls
+// back.
+func ProfileReleaseServerErrors(status int) Outcome {
+	if status == 0 || status >= 500 {
+		return Release
+	}
+	return ProfileDefault(status)
+}
+
+// ProfileKeepSuccess keeps 200 to 399 and releases everything else, panics included. Use
+// it only if each handler is a single transaction that any error rolls back.
+func ProfileKeepSuccess(status int) Outcome {
+	if status < 200 || status >= 400 {
+		return Release
+	}
+	return Keep
+}
+
+// decide returns the outcome of e for a response with this status: that of the handler or
+// of the profile, in this order.
 func (e *Execution) decide(status int) Outcome {
 	e.mu.Lock()
 	o := e.outcome
 	e.mu.Unlock()
-	if status >= 400 && e.exchange.TimedOut() {
+	switch {
+	case o != 0:
+		return o
+	case status == http.StatusSwitchingProtocols:
+		return Keep
+	case status >= 400 && e.exchange.TimedOut():
 		status = 0 // whatever status the Deadline gives its error
 	}
-	if o == 0 && e.m.config.Outcome != nil {
-		o = e.configuredOutcome(status)
+	if o = e.profileOutcome(status); o == 0 {
+		o = ProfileDefault(status)
 	}
-	if o == 0 && status == http.StatusSwitchingProtocols {
-		return Keep
-	}
-	if o == 0 {
-		o = e.m.config.Profile.Outcome(status)
-		// The error may only mean that time ran out.
-		if o == Keep && status >= 400 && e.work.Err() != nil {
-			o = Unknown
-		}
+	// The error may only mean that time ran out.
+	if o == Keep && status >= 400 && e.work.Err() != nil {
+		o = Unknown
 	}
 	return o
 }
 
-// configuredOutcome calls [Config.Outcome]. If it panics, the outcome is Unknown: the
-// work is done and must not be repeated.
-func (e *Execution) configuredOutcome(status int) (o Outcome) {
+// profileOutcome calls [Config.Profile]. If it panics, the outcome is Unknown: the work is
+// done and must not be repeated.
+func (e *Execution) profileOutcome(status int) (o Outcome) {
+	if e.m.config.Profile == nil {
+		return 0
+	}
 	err := guard.Run(func() error {
-		o = e.m.config.Outcome(&e.request, status)
+		o = e.m.config.Profile(status)
 		return nil
 	})
 	if err != nil {
-		e.m.failures.Error(e.request.Context(), fmt.Errorf("idempotency: Config.Outcome: %w", err))
+		e.m.failures.Error(e.request.Context(), fmt.Errorf("idempotency: Config.Profile: %w", err))
 		return Unknown
 	}
 	return o

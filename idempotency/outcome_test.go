@@ -93,11 +93,17 @@ func TestProfiles(t *testing.T) {
 	}
 }
 
-func TestConfigOutcomeComesBeforeTheProfile(t *testing.T) {
+// A profile of one's own names only the statuses that it treats otherwise than the default.
+func TestAProfileMayNameOnlySomeStatuses(t *testing.T) {
+	profile := func(status int) idempotency.Outcome {
+		return map[int]idempotency.Outcome{
+			201: idempotency.Release, 500: idempotency.Keep, 404: idempotency.Unknown, 0: idempotency.Release,
+		}[status]
+	}
 	for _, c := range []struct {
 		status int
 		want   string
-	}{{201, runs}, {500, replays}, {404, unknown}, {503, runs}, {0, runs}} {
+	}{{201, runs}, {500, replays}, {404, unknown}, {0, runs}, {200, replays}, {503, runs}, {502, unknown}, {499, unknown}} {
 		t.Run(fmt.Sprint(c.status), func(t *testing.T) {
 			calls := &counting{next: func(w http.ResponseWriter, r *http.Request) {
 				if c.status == 0 {
@@ -105,12 +111,7 @@ func TestConfigOutcomeComesBeforeTheProfile(t *testing.T) {
 				}
 				w.WriteHeader(c.status)
 			}}
-			h := newMiddleware(t, idempotency.Config{Outcome: func(r *http.Request, status int) idempotency.Outcome {
-				if r.URL.Path != "/" {
-					t.Errorf("Outcome was called for %s", r.URL)
-				}
-				return map[int]idempotency.Outcome{201: idempotency.Release, 500: idempotency.Keep, 404: idempotency.Unknown, 0: idempotency.Release}[status]
-			}}).Wrap(calls)
+			h := newMiddleware(t, idempotency.Config{Profile: profile}).Wrap(calls)
 			wantRetry(t, h, calls, do(h, post("/", "body")), c.want)
 		})
 	}

@@ -32,23 +32,24 @@ func checkReturnedOnce(b *bench) error {
 	private := errors.New("private")
 	fail := func(status int) error { return &usher.Error{Status: status, Code: "refused"} }
 	tests := []struct {
+		name    string
 		profile idempotency.Profile
 		err     error
 		first   int
 		retry   int
 		runs    int32
 	}{
-		{idempotency.ProfileDefault, fail(402), 402, 402, 1},
-		{idempotency.ProfileDefault, fail(503), 503, 503, 2},
-		{idempotency.ProfileDefault, fail(500), 500, 409, 1},
-		{idempotency.ProfileDefault, private, 500, 409, 1},
-		{idempotency.ProfileStripe, fail(402), 402, 402, 1},
-		{idempotency.ProfileStripe, fail(400), 400, 400, 2},
-		{idempotency.ProfileStripe, private, 500, 500, 1},
-		{idempotency.ProfileReleaseServerErrors, fail(402), 402, 402, 1},
-		{idempotency.ProfileReleaseServerErrors, private, 500, 500, 2},
-		{idempotency.ProfileKeepSuccess, fail(402), 402, 402, 2},
-		{idempotency.ProfileKeepSuccess, private, 500, 500, 2},
+		{"default", nil, fail(402), 402, 402, 1},
+		{"default", nil, fail(503), 503, 503, 2},
+		{"default", nil, fail(500), 500, 409, 1},
+		{"default", nil, private, 500, 409, 1},
+		{"Stripe", idempotency.ProfileStripe, fail(402), 402, 402, 1},
+		{"Stripe", idempotency.ProfileStripe, fail(400), 400, 400, 2},
+		{"Stripe", idempotency.ProfileStripe, private, 500, 500, 1},
+		{"release server errors", idempotency.ProfileReleaseServerErrors, fail(402), 402, 402, 1},
+		{"release server errors", idempotency.ProfileReleaseServerErrors, private, 500, 500, 2},
+		{"only success", idempotency.ProfileKeepSuccess, fail(402), 402, 402, 2},
+		{"only success", idempotency.ProfileKeepSuccess, private, 500, 500, 2},
 	}
 	var errs []error
 	for _, tt := range tests {
@@ -69,7 +70,7 @@ func checkReturnedOnce(b *bench) error {
 				err = all(err, same("body of the retry", retry.body, first.body))
 			}
 			if err != nil {
-				errs = append(errs, fmt.Errorf("profile %d, %T inside, %w: %w", tt.profile, inner, tt.err, err))
+				errs = append(errs, fmt.Errorf("profile %s, %T inside, %w: %w", tt.name, inner, tt.err, err))
 			}
 		}
 	}
