@@ -69,7 +69,7 @@ func (e *Execution) endCollected() {
 	switch o := e.decide(c.status); {
 	case o == Release:
 		e.release()
-	case o == Keep && c.incomplete():
+	case o != Unknown && c.incomplete():
 		e.tombstone(Unknown, c.status)
 	case o == Keep && !c.hasTrailers():
 		seal(c.buffer.b, c.flags, &e.key)
@@ -79,20 +79,13 @@ func (e *Execution) endCollected() {
 	}
 }
 
-// tombstone records an outcome that is unknown, or a response that cannot be stored.
+// tombstone records an outcome of which no response is stored.
 func (e *Execution) tombstone(o Outcome, status int) {
-	state := StateTombstone
-	if o == Unknown {
-		state = StateUnknown
-	}
-	e.finish(Result{State: state, Status: status, TTL: e.m.config.TTL})
+	e.finish(e.resultWithoutResponse(o, status))
 }
 
-// release frees the key. The record stays for another lease, so that repeated calls
-// of the store are recognized.
-func (e *Execution) release() {
-	e.finish(Result{State: StateReleased, TTL: e.m.config.Lease})
-}
+// release frees the key.
+func (e *Execution) release() { e.finish(e.resultWithoutResponse(Release, 0)) }
 
 // finish finishes the claim, and retries for a while if the store fails. The payload of r
 // may change after it returns. Until the store has accepted the result, the lease is

@@ -20,6 +20,14 @@ const (
 	// Unknown spends the key, as the request may have had an effect. A retry gets the
 	// error [usher.CodeIdempotencyOutcomeUnknown] and does not run.
 	Unknown
+	// KeepStatus stores the status of the response, without its header and body; a retry
+	// gets the status alone. It also applies to a response that is too large to be stored,
+	// flushed, or has trailers.
+	KeepStatus
+	// Forget stores that the request was processed and nothing of its response, for
+	// responses that must not be kept. A retry gets the error
+	// [usher.CodeIdempotencyResponseNotKept] and does not run.
+	Forget
 )
 
 // A Profile maps the status of a response to an [Outcome]. A handler can override it with
@@ -85,6 +93,17 @@ func ProfileKeepSuccess(status int) Outcome {
 	return Keep
 }
 
+// ProfileDeliveries keeps the status of 200 to 299, without header and body, and releases
+// everything else, panics included. It is for routes to which another service delivers
+// events, and delivers them again until it gets a success. Use it only if a handler that
+// has failed may run again.
+func ProfileDeliveries(status int) Outcome {
+	if status < 200 || status >= 300 {
+		return Release
+	}
+	return KeepStatus
+}
+
 // decide returns the outcome of e for a response with this status: that of the handler or
 // of the profile, in this order.
 func (e *Execution) decide(status int) Outcome {
@@ -92,6 +111,8 @@ func (e *Execution) decide(status int) Outcome {
 	o := e.outcome
 	e.mu.Unlock()
 	switch {
+	case o > Forget:
+		return Unknown // no outcome of this package
 	case o != 0:
 		return o
 	case status == http.StatusSwitchingProtocols:
@@ -103,10 +124,29 @@ func (e *Execution) decide(status int) Outcome {
 		o = ProfileDefault(status)
 	}
 	// The error may only mean that time ran out.
-	if o == Keep && status >= 400 && e.work.Err() != nil {
+	if o != Release && status >= 400 && e.work.Err() != nil || o > Forget {
 		o = Unknown
 	}
 	return o
+}
+
+// resultWithoutResponse returns the result of a claim whose outcome is o. It has nothing
+// of the response but its status.
+func (e *Execution) resultWithoutResponse(o Outcome, status int) Result {
+	r := Result{State: StateTombstone, Status: status, TTL: e.m.config.TTL}
+	switch {
+	case o == Release:
+		// The record stays for another lease, so that repeated calls of the store are
+		// recognized.
+		return Result{State: StateReleased, TTL: e.m.config.Lease}
+	case o == Unknown:
+		r.State = StateUnknown
+	case o == KeepStatus && status >= 200: // a hijacked connection has no status to replay
+		r.State = StateDone
+		r.Payload = appendHead(nil, status, nil, nil, nil)
+		seal(r.Payload, 0, &e.key)
+	}
+	return r
 }
 
 // profileOutcome calls [Config.Profile]. If it panics, the outcome is Unknown: the work is

@@ -50,6 +50,8 @@ func checkReturnedOnce(b *bench) error {
 		{"release server errors", idempotency.ProfileReleaseServerErrors, private, 500, 500, 2},
 		{"only success", idempotency.ProfileKeepSuccess, fail(402), 402, 402, 2},
 		{"only success", idempotency.ProfileKeepSuccess, private, 500, 500, 2},
+		{"deliveries", idempotency.ProfileDeliveries, fail(402), 402, 402, 2},
+		{"deliveries", idempotency.ProfileDeliveries, private, 500, 500, 2},
 	}
 	var errs []error
 	for _, tt := range tests {
