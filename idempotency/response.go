@@ -13,6 +13,17 @@ import (
 	"github.com/usher-go/usher"
 )
 
+// A Response is a response as it is stored.
+type Response struct {
+	// Status is the final status.
+	Status int
+	// Header has the header fields that are stored with a response, by their canonical
+	// names; see [Config.KeepHeaders].
+	Header http.Header
+	// Body is the body.
+	Body []byte
+}
+
 // A stored response has this form, with integers in big-endian order:
 //
 //	0   version
