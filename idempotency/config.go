@@ -56,7 +56,9 @@ type Config struct {
 	MaxResponse int
 	// KeepHeaders names header fields of responses that are stored in addition to
 	// Content-Type, Content-Encoding, Location and the like. Set-Cookie and fields
-	// that belong to a single exchange are not allowed.
+	// that belong to a single exchange are not allowed. Neither is Retry-After: it is
+	// always stored with a success or a redirect, as in a 202 whose location is polled,
+	// and never with an error.
 	KeepHeaders []string
 	// ReplayHeader is the name of the header field that marks a replay, with the value
 	// true; empty means Idempotency-Replayed. Stripe uses Idempotent-Replayed.
@@ -148,7 +150,8 @@ func (c Config) withDefaults() (Config, error) {
 		name = textproto.CanonicalMIMEHeaderKey(name)
 		field := fmt.Sprintf("KeepHeaders[%d]", i)
 		faults.If(!httptoken.Valid(name), field, "must be the name of a header field")
-		faults.If(neverStored(name), field, "must not be "+name+", which belongs to a single exchange")
+		faults.If(neverStored(name, http.StatusOK), field, "must not be "+name+", which belongs to a single exchange")
+		faults.If(name == "Retry-After", field, "must not be Retry-After, which is stored with a success or a redirect anyway, and never with an error")
 	}
 	faults.If(c.MaxBody < 0 || c.MaxBody > maxSize, "MaxBody", "must be 0 to 1 GiB")
 	faults.If(c.MaxResponse < 0 || c.MaxResponse > maxSize, "MaxResponse", "must be 0 to 1 GiB")

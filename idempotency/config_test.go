@@ -14,13 +14,13 @@ import (
 func TestEveryFaultOfAConfigIsReported(t *testing.T) {
 	_, err := idempotency.New(idempotency.Config{
 		Header: "a b", ReplayHeader: "ü", Methods: []string{"POST", "GET", ""},
-		KeepHeaders: []string{"set-cookie", "X-Ratelimit-Limit", "a:b", ""},
+		KeepHeaders: []string{"set-cookie", "X-Ratelimit-Limit", "a:b", "", "retry-after"},
 		MaxBody:     -1, MaxResponse: 1 << 31, BodyTimeout: -1, Wait: -1, MaxWaiters: -1,
 		TTL: time.Second, Lease: time.Minute, StoreTimeout: time.Hour, FinishTimeout: -1, DisconnectTimeout: -1,
 	})
 	want := []string{
 		"Header", "ReplayHeader", "Methods[1]", "Methods[2]", "KeepHeaders[0]", "KeepHeaders[1]", "KeepHeaders[2]",
-		"KeepHeaders[3]", "MaxBody", "MaxResponse", "Wait", "MaxWaiters", "BodyTimeout", "DisconnectTimeout", "FinishTimeout",
+		"KeepHeaders[3]", "KeepHeaders[4]", "MaxBody", "MaxResponse", "Wait", "MaxWaiters", "BodyTimeout", "DisconnectTimeout", "FinishTimeout",
 		"TTL", "Lease",
 	}
 	var got []string

@@ -73,6 +73,9 @@
 //
 // Put compression outside: bodies are stored plain, without the Content-Encoding that an
 // outer compressor has announced, and each replay is compressed as its own request asks.
+// A body that is compressed inside is stored and replayed as it is, with its
+// Content-Encoding, even to a client that does not accept it: its status and header count
+// for more than an error that would hide them.
 // Put http.TimeoutHandler outside as well: inside, it responds with 503 while the handler
 // goes on, and 503 releases the key, so a retry runs.
 package idempotency

@@ -37,7 +37,7 @@ func (w zipWriter) Write(p []byte) (int, error) { return w.zip.Write(p) }
 type decoded struct {
 	status             int
 	encoding, replayed string
-	body               string
+	vary, body         string
 }
 
 // postOver posts to s with the key k.
@@ -65,7 +65,7 @@ func postOver(t *testing.T, s *httptest.Server, encoding string) decoded {
 		t.Fatalf("for %s: %v", encoding, err)
 	}
 	h := response.Header
-	return decoded{response.StatusCode, h.Get("Content-Encoding"), h.Get("Idempotency-Replayed"), string(text)}
+	return decoded{response.StatusCode, h.Get("Content-Encoding"), h.Get("Idempotency-Replayed"), h.Get("Vary"), string(text)}
 }
 
 // An outer compressor compresses each replay anew, or not, as the replay's own request
@@ -121,6 +121,26 @@ func TestEncodingOfTheHandlerIsStored(t *testing.T) {
 	for range 2 {
 		if got := postOver(t, s, "br"); got.encoding != "br" || got.body != "compressed" {
 			t.Errorf("got %+v", got)
+		}
+	}
+}
+
+// Compression inside the middleware may have been negotiated for a client that accepted
+// it. A duplicate that does not still learns the status, the header and, from
+// Content-Encoding, how to read the body: all that an error would hide from it.
+func TestAStoredEncodingIsReplayedToEveryClient(t *testing.T) {
+	m := newMiddleware(t, idempotency.Config{DangerouslyAllowAnonymous: true})
+	s := httptest.NewServer(m.Wrap(compress(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Vary", "Accept-Encoding")
+		w.WriteHeader(http.StatusCreated)
+		_, _ = io.WriteString(w, "made")
+	}))))
+	defer s.Close()
+	want := postOver(t, s, "gzip")
+	want.replayed = "true"
+	for _, encoding := range []string{"gzip", "identity", "gzip;q=0"} {
+		if got := postOver(t, s, encoding); got != want || got.status != 201 || got.encoding != "gzip" || got.vary != "Accept-Encoding" {
+			t.Errorf("for %s: got %+v, want %+v", encoding, got, want)
 		}
 	}
 }

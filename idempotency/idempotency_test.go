@@ -321,7 +321,7 @@ func TestHeadersOfAReplay(t *testing.T) {
 	want := http.Header{
 		"Content-Type": {"text/csv"}, "Content-Encoding": {"gzip"}, "Content-Language": {"de"},
 		"Content-Disposition": {"attachment"}, "Location": {"/orders/7"}, "Cache-Control": {"no-store"}, "Vary": {"Accept-Language"},
-		"Etag": {`"7"`}, "X-Content-Type-Options": {"nosniff"}, "X-Order-Id": {"7"}, "X-Multi": {"1", "2"},
+		"Etag": {`"7"`}, "X-Content-Type-Options": {"nosniff"}, "X-Order-Id": {"7"}, "X-Multi": {"1", "2"}, "Retry-After": {"1"},
 		"Ratelimit": {"2"}, "Ratelimit-Policy": {"2"}, "X-Ratelimit-Remaining": {"2"}, "X-Today": {"2"},
 		"Idempotent-Replayed": {"true"},
 	}
@@ -333,6 +333,22 @@ func TestHeadersOfAReplay(t *testing.T) {
 	got.Header()["Location"] = append(got.Header()["Location"], "more")
 	if diff := compare.Diff(want["X-Multi"], do(outer, post("/", "")).Header()["X-Multi"]); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// Retry-After tells the client of a 202 when to poll. In an error it would ask for another
+// request, which gets the same response.
+func TestRetryAfterIsKeptWithASuccessOrARedirect(t *testing.T) {
+	for status, want := range map[int]string{200: "5", 201: "5", 202: "5", 204: "5", 303: "5", 304: "5", 402: "", 404: "", 413: "", 422: ""} {
+		h := newMiddleware(t, idempotency.Config{}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Retry-After", "5")
+			w.WriteHeader(status)
+		}))
+		first, again := do(h, post("/", "")), do(h, post("/", ""))
+		wantReplay(t, again, first)
+		if got := again.Header().Get("Retry-After"); got != want || first.Header().Get("Retry-After") != "5" {
+			t.Errorf("%d: the replay has Retry-After %q, want %q", status, got, want)
+		}
 	}
 }
 

@@ -65,7 +65,7 @@ func appendHead(b []byte, status int, h http.Header, kept, outer []string) []byt
 	b = binary.BigEndian.AppendUint16(b, uint16(status))
 	b = append(b, make([]byte, headerAt-len(b))...)
 	for name, values := range h {
-		if _, keep := slices.BinarySearch(kept, name); !keep {
+		if _, keep := slices.BinarySearch(kept, name); !keep || neverStored(name, status) {
 			continue
 		}
 		if name == "Content-Encoding" && slices.Equal(values, outer) {
@@ -177,7 +177,7 @@ func (r *storedResponse) setHeader(h http.Header, name, value string) {
 		part, b, _ = cutPart(b)
 		values[n] = text[at()-len(part) : at()]
 		switch {
-		case neverStored(name):
+		case neverStored(name, r.status):
 		case name == last:
 			h[name] = append(h[name], values[n])
 		default:
@@ -191,16 +191,21 @@ func (r *storedResponse) setHeader(h http.Header, name, value string) {
 var standardHeaders = []string{
 	"Allow", "Cache-Control", "Content-Disposition", "Content-Encoding", "Content-Language",
 	"Content-Location", "Content-Type", "Etag", "Last-Modified", "Link", "Location",
-	"Vary", "X-Content-Type-Options",
+	"Retry-After", "Vary", "X-Content-Type-Options",
 }
 
-// neverStored reports whether a header field belongs to a single exchange: secrets,
-// challenges, the state of limits, and fields of the connection or the server.
-func neverStored(name string) bool {
+// neverStored reports whether a header field of a response with this status belongs to a
+// single exchange: secrets, challenges, the state of limits, and fields of the connection
+// or the server. Retry-After belongs to the resource after a success and in a redirect, as
+// in a 202 whose location is polled. In an error it says when the request may be repeated,
+// which does not apply to a response that is final.
+func neverStored(name string, status int) bool {
 	switch name {
+	case "Retry-After":
+		return status >= 400
 	case "Set-Cookie", "Set-Cookie2", "Authorization", "Www-Authenticate", "Proxy-Authenticate",
 		"Authentication-Info", "Proxy-Authentication-Info",
-		"Retry-After", "Ratelimit", "Ratelimit-Policy", "Ratelimit-Limit", "Ratelimit-Remaining", "Ratelimit-Reset",
+		"Ratelimit", "Ratelimit-Policy", "Ratelimit-Limit", "Ratelimit-Remaining", "Ratelimit-Reset",
 		"Connection", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
 		"Content-Length", "Date", "X-Request-Id":
 		return true
