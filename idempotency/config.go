@@ -107,10 +107,15 @@ type Config struct {
 	// has no room for, and panics of the other functions of this Config, on any goroutine.
 	// If several attempts to store one result fail, OnError is called for the first failure,
 	// and again if the result is given up. If several renewals fail together, it is called
-	// once. The context is that of the request, or of one of the requests. Nil means that failures are logged
-	// to [log/slog.Default], at most one line a second. A panic of OnError is logged and
-	// goes no further.
+	// once. The context is that of the request, or of one of the requests. Nil means that
+	// failures are logged to [log/slog.Default], at most one line a second. A panic of
+	// OnError is logged and goes no further.
 	OnError func(ctx context.Context, err error)
+	// OnResult is called once for each request with a key, before its handler runs or its
+	// response is sent, on the goroutine of the request, which waits for it. The context is
+	// that of the request, so that [usher.PrincipalFrom] finds the caller. A panic is
+	// reported to OnError, and changes nothing. Nil costs nothing.
+	OnResult func(ctx context.Context, e Event)
 	// MeterProvider provides the counters usher.idempotency.requests, by
 	// usher.idempotency.result, and usher.idempotency.claims, by usher.idempotency.end.
 	// Nil means the global provider.

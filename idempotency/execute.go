@@ -10,7 +10,7 @@ import (
 
 // execute runs next for a request that holds the claim of its key.
 func (m *Middleware) execute(w http.ResponseWriter, r *http.Request, next http.Handler, in *buffer, bodyAt int, e *Execution) {
-	m.requests.Record(r.Context(), executed)
+	m.note(r.Context(), executed, &e.key, e.generation, nil)
 	e.work.init(r.Context(), m.config.DisconnectTimeout)
 	var ctx context.Context = &e.work
 	if e.exchange = exchange.From(r.Context()); e.exchange == nil {
@@ -51,9 +51,9 @@ func newExecution(m *Middleware, c *Claim, generation uint64, began time.Time) *
 }
 
 // executeUnprotected runs next although the claim of the key failed with err.
-func (m *Middleware) executeUnprotected(w http.ResponseWriter, r *http.Request, next http.Handler, in *buffer, bodyAt int, err error) {
+func (m *Middleware) executeUnprotected(w http.ResponseWriter, r *http.Request, next http.Handler, in *buffer, bodyAt int, key *Key, err error) {
 	m.failures.Error(r.Context(), err)
-	m.requests.Record(r.Context(), unprotected)
+	m.note(r.Context(), unprotected, key, 0, nil)
 	w.Header()[statusHeader] = []string{"ignored"}
 	var own body
 	defer func() {

@@ -91,7 +91,7 @@ func (m *Middleware) ServeNext(w http.ResponseWriter, r *http.Request, next http
 	if err != nil {
 		in.release()
 		m.leaveBody(w, r, err)
-		m.refuse(w, r, refused, err)
+		m.refuse(w, r, refused, &c.Key, err)
 		return
 	}
 	record, asked, err := m.claim(r.Context(), &c)
@@ -99,10 +99,10 @@ func (m *Middleware) ServeNext(w http.ResponseWriter, r *http.Request, next http
 	case err == nil && record.Won:
 		m.execute(w, r, next, in, bodyAt, newExecution(m, &c, record.Generation, asked))
 	case err != nil && m.failsOpen(err):
-		m.executeUnprotected(w, r, next, in, bodyAt, err)
+		m.executeUnprotected(w, r, next, in, bodyAt, &c.Key, err)
 	case err != nil:
 		in.release()
-		m.refuseUnclaimed(w, r, err)
+		m.refuseUnclaimed(w, r, &c.Key, err)
 	default:
 		in.release()
 		m.respond(w, r, &c, &record)
@@ -204,9 +204,9 @@ func (m *Middleware) failsOpen(err error) bool {
 func (m *Middleware) respond(w http.ResponseWriter, r *http.Request, c *Claim, record *Record) {
 	switch {
 	case record.Fingerprint != c.Fingerprint:
-		m.refuse(w, r, mismatched, m.refusals.reused)
+		m.refuse(w, r, mismatched, &c.Key, m.refusals.reused)
 	case record.State == StateClaimed:
-		m.refuse(w, r, inProgress, m.refusals.inProgress)
+		m.refuse(w, r, inProgress, &c.Key, m.refusals.inProgress)
 	default:
 		m.replay(w, r, c, record)
 	}

@@ -10,21 +10,21 @@ import (
 )
 
 // refuse responds with err and counts the result.
-func (m *Middleware) refuse(w http.ResponseWriter, r *http.Request, result int, err error) {
-	m.requests.Record(r.Context(), result)
+func (m *Middleware) refuse(w http.ResponseWriter, r *http.Request, result int, key *Key, err error) {
+	m.note(r.Context(), result, key, 0, err)
 	usher.Fail(w, r, err)
 }
 
 // refuseUnclaimed refuses a request whose claim failed with err.
-func (m *Middleware) refuseUnclaimed(w http.ResponseWriter, r *http.Request, err error) {
+func (m *Middleware) refuseUnclaimed(w http.ResponseWriter, r *http.Request, key *Key, err error) {
 	switch {
 	case errors.Is(err, ErrOwnerFull):
-		m.refuse(w, r, refused, withRoomIn(m.refusals.tooMany, err))
+		m.refuse(w, r, refused, key, withRoomIn(m.refusals.tooMany, err))
 	case unreadableRecord(err):
-		m.refuseUnreadable(w, r, err)
+		m.refuseUnreadable(w, r, key, err)
 	default:
 		m.failures.Error(r.Context(), err)
-		m.refuse(w, r, storeFailed, withRoomIn(unavailable(err), err))
+		m.refuse(w, r, storeFailed, key, withRoomIn(unavailable(err), err))
 	}
 }
 
@@ -73,6 +73,7 @@ func newRefusals(header string) refusals {
 		inProgress: &usher.Error{
 			Status: http.StatusConflict, Code: usher.CodeIdempotencyInProgress, Param: header, RetryAfter: retryAfter,
 			Message: "A request with this idempotency key is still in progress.",
+			Details: map[string]any{newKeySafe: false},
 		},
 		reused: &usher.Error{
 			Status: http.StatusUnprocessableEntity, Code: usher.CodeIdempotencyKeyReused, Param: header,
@@ -91,6 +92,28 @@ func newRefusals(header string) refusals {
 			Message: "The first request with this idempotency key was processed, but its response is no longer available.",
 		},
 	}
+}
+
+// newKeySafe is the member of each 409 that says whether the client may send its request
+// again with a new key.
+const newKeySafe = "new_key_safe"
+
+// withStatus returns e for a first request that has ended with this status; 0 means that
+// there was no response.
+func withStatus(e *usher.Error, status int, safe bool) *usher.Error {
+	own, details := *e, map[string]any{newKeySafe: safe}
+	if status != 0 {
+		details["original_status"] = status
+	}
+	own.Details = details
+	return &own
+}
+
+// refusedByStatus reports whether a request with a final response of this status certainly
+// had no effect. The statuses 408 and 499 say only that time ran out or that the client
+// disconnected.
+func refusedByStatus(status int) bool {
+	return status >= 400 && status < usher.StatusClientClosedRequest && status != http.StatusRequestTimeout
 }
 
 func unavailable(cause error) *usher.Error {

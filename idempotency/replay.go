@@ -13,18 +13,18 @@ import (
 func (m *Middleware) replay(w http.ResponseWriter, r *http.Request, c *Claim, record *Record) {
 	switch {
 	case record.State != StateDone && len(record.Payload) > 0:
-		m.refuseUnreadable(w, r, errCorrupt)
+		m.refuseUnreadable(w, r, &c.Key, errCorrupt)
 	case record.State == StateTombstone:
-		m.refuse(w, r, notReplayable, withStatus(&m.refusals.notKept, record.Status))
+		m.refuse(w, r, notReplayable, &c.Key, withStatus(&m.refusals.notKept, record.Status, refusedByStatus(record.Status)))
 	case record.State == StateUnknown:
-		m.refuse(w, r, notReplayable, withStatus(&m.refusals.unknown, record.Status))
+		m.refuse(w, r, notReplayable, &c.Key, withStatus(&m.refusals.unknown, record.Status, false))
 	default:
 		stored, err := readResponse(record.Payload, &c.Key)
 		if err != nil {
-			m.refuseUnreadable(w, r, err)
+			m.refuseUnreadable(w, r, &c.Key, err)
 			return
 		}
-		m.requests.Record(r.Context(), replayed)
+		m.note(r.Context(), replayed, &c.Key, 0, nil)
 		m.send(w, r, &stored)
 	}
 }
@@ -52,18 +52,9 @@ func (m *Middleware) send(w http.ResponseWriter, r *http.Request, stored *stored
 	}
 }
 
-// withStatus returns e with the status of the response to the first request.
-func withStatus(e *usher.Error, status int) *usher.Error {
-	own := *e
-	if status != 0 {
-		own.Details = map[string]any{"original_status": status}
-	}
-	return &own
-}
-
 // refuseUnreadable responds to a request whose record cannot be read. A process that runs
 // the version that wrote the record may still read it.
-func (m *Middleware) refuseUnreadable(w http.ResponseWriter, r *http.Request, cause error) {
+func (m *Middleware) refuseUnreadable(w http.ResponseWriter, r *http.Request, key *Key, cause error) {
 	m.failures.Error(r.Context(), cause)
 	e := &usher.Error{
 		Status: http.StatusInternalServerError, Code: usher.CodeIdempotencyRecordUnreadable, Cause: cause,
@@ -72,5 +63,5 @@ func (m *Middleware) refuseUnreadable(w http.ResponseWriter, r *http.Request, ca
 	if errors.Is(cause, errVersion) {
 		e.Status, e.RetryAfter = http.StatusServiceUnavailable, retryAfter
 	}
-	m.refuse(w, r, unreadable, e)
+	m.refuse(w, r, unreadable, key, e)
 }
