@@ -74,10 +74,13 @@ type Config struct {
 	// has died; zero means 30 seconds. It is renewed while the handler runs.
 	Lease time.Duration
 	// Wait is how long a duplicate request waits for the one in flight before it gets
-	// 409. Zero means that it gets 409 at once.
+	// 409, whose Retry-After is the rest of the lease. Zero means 5 seconds: most HTTP
+	// clients do not retry 409, so one that lost its connection while its first attempt
+	// was running needs the response of that attempt. [NoWait] means 409 at once. Wait
+	// must be shorter than the time that the server has to write a response.
 	Wait time.Duration
-	// MaxWaiters limits how many requests wait at the same time; further ones get 409
-	// at once. Zero means 100.
+	// MaxWaiters limits how many requests wait at the same time, and a tenth of it how
+	// many of one owner do; further ones get 409 at once. Zero means 1,000.
 	MaxWaiters int
 
 	// DisconnectTimeout is how long a request with a key may go on after its client
@@ -160,11 +163,12 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	faults.If(c.MaxBody < 0 || c.MaxBody > maxSize, "MaxBody", "must be 0 to 1 GiB")
 	faults.If(c.MaxResponse < 0 || c.MaxResponse > maxSize, "MaxResponse", "must be 0 to 1 GiB")
-	faults.If(c.Wait < 0, "Wait", config.NotNegative)
+	faults.If(c.Wait < 0 && c.Wait != NoWait, "Wait", "must be NoWait or not negative")
 	faults.If(c.MaxWaiters < 0, "MaxWaiters", config.NotNegative)
 	c.MaxBody = cmp.Or(c.MaxBody, 1<<20)
 	c.MaxResponse = cmp.Or(c.MaxResponse, 1<<20)
-	c.MaxWaiters = cmp.Or(c.MaxWaiters, 100)
+	c.Wait = cmp.Or(c.Wait, 5*time.Second)
+	c.MaxWaiters = cmp.Or(c.MaxWaiters, 1000)
 	for _, d := range []struct {
 		field    string
 		value    *time.Duration

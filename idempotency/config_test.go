@@ -15,7 +15,7 @@ func TestEveryFaultOfAConfigIsReported(t *testing.T) {
 	_, err := idempotency.New(idempotency.Config{
 		Header: "a b", ReplayHeader: "ü", Methods: []string{"POST", "GET", ""},
 		KeepHeaders: []string{"set-cookie", "X-Ratelimit-Limit", "a:b", "", "retry-after"},
-		MaxBody:     -1, MaxResponse: 1 << 31, BodyTimeout: -1, Wait: -1, MaxWaiters: -1,
+		MaxBody:     -1, MaxResponse: 1 << 31, BodyTimeout: -1, Wait: -2, MaxWaiters: -1,
 		TTL: time.Second, Lease: time.Minute, StoreTimeout: time.Hour, FinishTimeout: -1, DisconnectTimeout: -1,
 	})
 	want := []string{

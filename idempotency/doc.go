@@ -8,8 +8,9 @@
 // # Guarantees
 //
 //   - Of all requests of one caller with one method, route and key, one runs at a time,
-//     and no other runs after it unless it had no effect. While it runs, duplicates get
-//     409, or wait for it for up to [Config.Wait]; afterwards they get its response.
+//     and no other runs after it unless it had no effect. While it runs, duplicates wait
+//     for its response, for [Config.Wait] at most, and then get 409; afterwards they get
+//     the response at once.
 //   - A key that is reused with another host, request target, media type, content
 //     encoding or body gets 422, even while the first request is in flight. Host and
 //     target count as the client sent them: a retry to another name of the service, or

@@ -1,12 +1,9 @@
 package idempotency
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"slices"
-	"sync/atomic"
-	"time"
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/heartbeat"
@@ -26,7 +23,7 @@ type Middleware struct {
 	memory      bool // the store is a Memory, which neither blocks nor has outages
 	keptHeaders []string
 	refusals    refusals
-	waiting     *atomic.Int64
+	waiters     *waiters
 
 	heartbeat *heartbeat.Heartbeat[*Execution]
 	pending   *pendingResults
@@ -48,7 +45,7 @@ func New(c Config) (*Middleware, error) {
 		config:      c,
 		keptHeaders: keptHeaders(c.KeepHeaders),
 		refusals:    newRefusals(c.Header),
-		waiting:     new(atomic.Int64),
+		waiters:     new(waiters),
 
 		pending:  new(pendingResults),
 		failures: report.New("idempotency", c.OnError),
@@ -146,54 +143,6 @@ func (m *Middleware) prepare(in *buffer, r *http.Request, keys []string) (c Clai
 	return c, bodyAt, nil
 }
 
-// The first and the longest pause between two attempts.
-const (
-	firstPause = 10 * time.Millisecond
-	lastPause  = 250 * time.Millisecond
-)
-
-// claim claims the key. While a duplicate is in flight it waits, as long as [Config.Wait]
-// allows. It polls with the same token, so this request runs if its duplicate is released.
-// It also returns when the last call of the store began, as the lease counts from then. For
-// a Memory, which responds at once, that time is zero.
-func (m *Middleware) claim(ctx context.Context, c *Claim) (record Record, asked time.Time, err error) {
-	if !m.memory {
-		asked = time.Now()
-	}
-	record, err = m.store.Claim(ctx, *c)
-	if m.config.Wait == 0 || err != nil || !inFlight(&record, c) {
-		return record, asked, err
-	}
-	defer m.waiting.Add(-1)
-	if m.waiting.Add(1) > int64(m.config.MaxWaiters) {
-		return record, asked, nil
-	}
-	deadline := time.Now().Add(m.config.Wait)
-	for pause := firstPause; inFlight(&record, c); pause = min(2*pause, lastPause) {
-		left := time.Until(deadline)
-		if left <= 0 {
-			break
-		}
-		select {
-		case <-ctx.Done():
-			return record, asked, nil
-		case <-time.After(min(pause, left)):
-		}
-		if !m.memory {
-			asked = time.Now()
-		}
-		if record, err = m.store.Claim(ctx, *c); err != nil {
-			break
-		}
-	}
-	return record, asked, err
-}
-
-// inFlight reports whether r is the claim of a duplicate of c.
-func inFlight(r *Record, c *Claim) bool {
-	return r.State == StateClaimed && !r.Won && r.Fingerprint == c.Fingerprint
-}
-
 // failsOpen reports whether a request whose claim failed with err may run
 // unprotected.
 func (m *Middleware) failsOpen(err error) bool {
@@ -206,7 +155,7 @@ func (m *Middleware) respond(w http.ResponseWriter, r *http.Request, c *Claim, r
 	case record.Fingerprint != c.Fingerprint:
 		m.refuse(w, r, mismatched, &c.Key, m.refusals.reused)
 	case record.State == StateClaimed:
-		m.refuse(w, r, inProgress, &c.Key, m.refusals.inProgress)
+		m.refuse(w, r, inProgress, &c.Key, m.stillInProgress(record))
 	default:
 		m.replay(w, r, c, record)
 	}

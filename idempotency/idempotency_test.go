@@ -336,7 +336,7 @@ func TestHeadersOfAReplay(t *testing.T) {
 	}
 }
 
-// Retry-After tells the client of a 202 when to poll. In an error it would ask for another
+// In a 202, Retry-After says when to poll. In an error it would ask for another
 // request, which gets the same response.
 func TestRetryAfterIsKeptWithASuccessOrARedirect(t *testing.T) {
 	for status, want := range map[int]string{200: "5", 201: "5", 202: "5", 204: "5", 303: "5", 304: "5", 402: "", 404: "", 413: "", 422: ""} {

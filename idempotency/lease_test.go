@@ -28,7 +28,7 @@ func TestAHandlerKeepsItsKeyForAsLongAsItRuns(t *testing.T) {
 					time.Sleep(10 * lease)
 					fmt.Fprint(w, "done")
 				}}
-				h := newMiddleware(t, idempotency.Config{TTL: ttl}).Wrap(calls)
+				h := newMiddleware(t, idempotency.Config{TTL: ttl, Wait: idempotency.NoWait}).Wrap(calls)
 				go do(h, post("/", ""))
 				for range 9 {
 					time.Sleep(lease)
@@ -76,7 +76,7 @@ func TestTheKeyOfADeadProcessIsFreeAfterItsLease(t *testing.T) {
 				go do(dead, post("/", ""))
 				synctest.Wait()
 				calls := new(counting)
-				h := newMiddleware(t, idempotency.Config{Store: store}).Wrap(calls)
+				h := newMiddleware(t, idempotency.Config{Store: store, Wait: idempotency.NoWait}).Wrap(calls)
 				time.Sleep(lease - time.Millisecond)
 				wantFailure(t, do(h, post("/", "")), 409, usher.CodeIdempotencyInProgress)
 				time.Sleep(time.Millisecond)

@@ -4,6 +4,7 @@ package heartbeat
 
 import (
 	"container/heap"
+	"slices"
 	"sync"
 	"time"
 
@@ -87,6 +88,14 @@ func (h *Heartbeat[T]) Len() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return len(h.items)
+}
+
+// Any reports whether f holds for the value of an item that is scheduled. It looks at all
+// of them, and no item can be scheduled meanwhile; f must not call a method of h.
+func (h *Heartbeat[T]) Any(f func(T) bool) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.ContainsFunc(h.items, func(i *Item[T]) bool { return f(i.Value) })
 }
 
 // arm sets the timer to the first item. The caller holds h.mu.

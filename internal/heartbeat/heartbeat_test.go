@@ -56,6 +56,25 @@ func (r *recorder) want(t *testing.T, want ...call) {
 
 const second = time.Second
 
+func TestAnyLooksAtTheItemsThatAreScheduled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := heartbeat.New(0, 10, func([]int) {})
+		is := func(n int) bool { return h.Any(func(i int) bool { return i == n }) }
+		items := []item{{Value: 0}, {Value: 1}, {Value: 2}}
+		for i := range items[:2] {
+			h.Schedule(&items[i], time.Now().Add(time.Duration(i+1)*second))
+		}
+		if !is(0) || !is(1) || is(2) {
+			t.Error("Any does not see the two items that are scheduled, and no other")
+		}
+		h.Remove(&items[1])
+		time.Sleep(second + 1)
+		if is(0) || is(1) {
+			t.Error("Any sees an item that has been due, or was removed")
+		}
+	})
+}
+
 func TestItemsAreDueTogetherOrApart(t *testing.T) {
 	for _, c := range []struct {
 		name  string

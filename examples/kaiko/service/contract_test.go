@@ -3,6 +3,7 @@ package service
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -227,8 +228,16 @@ var rows = []contract.Row[*Service]{
 			}
 		})
 		time.Sleep(time.Second) // until it waits
-		c.Post(analysis, analyse, key, repeat).Is(409, typed("conflict_error", "idempotency_in_progress",
-			"A request with this idempotency key is still in progress.", "Idempotency-Key")).Has("Retry-After", "1")
+		began := time.Now()
+		refused := c.Post(analysis, analyse, key, repeat).Is(409, typed("conflict_error", "idempotency_in_progress",
+			"A request with this idempotency key is still in progress.", "Idempotency-Key"))
+		if waited := time.Since(began); waited != 5*time.Second {
+			c.TB.Errorf("the repetition is refused after %v", waited)
+		}
+		// The rest of the lease, which is 30 seconds.
+		if n, err := strconv.Atoi(refused.Header.Get("Retry-After")); err != nil || n < 1 || n > 30 {
+			c.TB.Errorf("Retry-After is %q", refused.Header.Get("Retry-After"))
+		}
 		close(s.resume)
 		first.Wait()
 		c.Post(analysis, analyse, key, repeat).Is(200, analysed).Has("Idempotency-Replayed", "true")
