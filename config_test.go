@@ -56,6 +56,7 @@ var numericConfigs = []numericConfig{
 // negativeMeans are the fields for which a negative number has a documented meaning.
 var negativeMeans = []string{
 	"apikey.Config.LastUseInterval",
+	"idempotency.Config.Wait",
 	"jwtauth.Config.Leeway",
 	"jwtauth.Config.CacheCapacity",
 	"jwtauth.IntrospectionConfig.Leeway",
