@@ -106,6 +106,26 @@ type Config struct {
 	// default such requests get 503.
 	DangerouslyFailOpen bool
 
+	// Resolve finds out what has become of an earlier request with the key of r, for
+	// instance by asking the payment provider for the [Execution.DownstreamKey] of e. It is
+	// called before a retry with the same body is refused because the outcome of that
+	// request is unknown, and before a request runs whose key was claimed by a process that
+	// has died. Nil means that the first is refused, and the second runs.
+	//
+	// Resolve runs under the claim of the retry, so one call at a time has a key, in all
+	// processes; duplicates wait meanwhile, or get 409. It may read the body of r, which
+	// the handler then reads again. The context of r is that of the request, ends with
+	// [ErrLost] when the claim is lost, and ends after ResolveTimeout. If Resolve returns
+	// an error, panics or does not return in time, the outcome is still unknown: the
+	// failure is reported to OnError, and the retry gets 503. At most 64 calls run at the
+	// same time, including those that hang.
+	//
+	// All processes that share the store need a Resolve: one without it runs the retry of a
+	// request whose process has died.
+	Resolve func(r *http.Request, e *Execution) (Resolution, error)
+	// ResolveTimeout limits each call of Resolve; zero means 10 seconds.
+	ResolveTimeout time.Duration
+
 	// OnError is called for failures of the store, lost claims, responses that the store
 	// has no room for, and panics of the other functions of this Config, on any goroutine.
 	// If several attempts to store one result fail, OnError is called for the first failure,
@@ -119,6 +139,11 @@ type Config struct {
 	// that of the request, so that [usher.PrincipalFrom] finds the caller. A panic is
 	// reported to OnError, and changes nothing. Nil costs nothing.
 	OnResult func(ctx context.Context, e Event)
+	// OnChange is an audit log: it is called for each call of [Middleware.Lookup],
+	// [Middleware.Resolve] and [Middleware.Delete], with the context of the call, and for
+	// each call of Resolve, with the context of the request. It is called on the goroutine
+	// of the call, which waits for it. A panic is reported to OnError, and changes nothing.
+	OnChange func(ctx context.Context, c Change)
 	// MeterProvider provides the counters usher.idempotency.requests, by
 	// usher.idempotency.result, and usher.idempotency.claims, by usher.idempotency.end.
 	// Nil means the global provider.
@@ -180,6 +205,7 @@ func (c Config) withDefaults() (Config, error) {
 		{"Lease", &c.Lease, 30 * time.Second},
 		{"StoreTimeout", &c.StoreTimeout, 250 * time.Millisecond},
 		{"FinishTimeout", &c.FinishTimeout, 2 * time.Second},
+		{"ResolveTimeout", &c.ResolveTimeout, 10 * time.Second},
 	} {
 		faults.If(*d.value < 0, d.field, config.NotNegative)
 		*d.value = cmp.Or(*d.value, d.standard)

@@ -8,25 +8,29 @@ import (
 	"github.com/usher-go/usher/internal/exchange"
 )
 
-// execute runs next for a request that holds the claim of its key.
-func (m *Middleware) execute(w http.ResponseWriter, r *http.Request, next http.Handler, in *buffer, bodyAt int, e *Execution) {
-	m.note(r.Context(), executed, &e.key, e.generation, nil)
-	e.work.init(r.Context(), m.config.DisconnectTimeout)
+// begin prepares e for its request r: it gives it a context that outlives the client, and
+// begins to keep the lease.
+func (e *Execution) begin(r *http.Request) {
+	e.work.init(r.Context(), e.m.config.DisconnectTimeout)
 	var ctx context.Context = &e.work
 	if e.exchange = exchange.From(r.Context()); e.exchange == nil {
 		e.exchange = &e.ownExchange
 		e.ownExchange.Context = ctx
 		ctx = &e.ownExchange
 	}
-	executions.Store(e.exchange, e)
 	e.request = *r.WithContext(ctx)
+	e.keepLease()
+}
+
+// execute runs next for a request that holds the claim of its key and has begun.
+func (m *Middleware) execute(w http.ResponseWriter, r *http.Request, next http.Handler, in *buffer, bodyAt int, e *Execution) {
+	executions.Store(e.exchange, e)
 	inner := &e.request
 	if r.Body != nil && r.Body != http.NoBody {
 		e.body.rest = in.b[bodyAt:]
 		inner.Body = &e.body
 	}
 	e.response.init(e, w)
-	e.keepLease()
 	returned := false
 	defer func() {
 		defer e.work.end()
@@ -35,6 +39,7 @@ func (m *Middleware) execute(w http.ResponseWriter, r *http.Request, next http.H
 		in.release()
 		e.end(returned)
 	}()
+	m.note(r.Context(), executed, &e.key, e.generation, nil)
 	exchange.Serve(next, &e.response.writer, r, inner)
 	returned = true
 }

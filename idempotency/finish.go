@@ -73,7 +73,7 @@ func (e *Execution) endCollected() {
 		e.tombstone(Unknown, c.status)
 	case o == Keep && !c.hasTrailers():
 		seal(c.buffer.b, c.flags, &e.key)
-		e.finish(Result{State: StateDone, Status: c.status, Payload: c.buffer.b, TTL: e.m.config.TTL})
+		_, _ = e.finish(Result{State: StateDone, Status: c.status, Payload: c.buffer.b, TTL: e.m.config.TTL})
 	default:
 		e.tombstone(o, c.status)
 	}
@@ -81,35 +81,37 @@ func (e *Execution) endCollected() {
 
 // tombstone records an outcome of which no response is stored.
 func (e *Execution) tombstone(o Outcome, status int) {
-	e.finish(e.resultWithoutResponse(o, status))
+	_, _ = e.finish(e.resultWithoutResponse(o, status))
 }
 
 // release frees the key.
-func (e *Execution) release() { e.finish(e.resultWithoutResponse(Release, 0)) }
+func (e *Execution) release() { _, _ = e.finish(e.resultWithoutResponse(Release, 0)) }
 
 // finish finishes the claim, and retries for a while if the store fails. The payload of r
 // may change after it returns. Until the store has accepted the result, the lease is
-// kept: a request that got the key would repeat the effect.
-func (e *Execution) finish(r Result) {
+// kept: a request that got the key would repeat the effect. It returns the state that the
+// store keeps, or an error, after which the result may still be pending.
+func (e *Execution) finish(r Result) (kept State, err error) {
 	e.finished = true
 	if e.m.memory {
 		e.stopLease()
-		kept, err := e.tryFinish(&r)
+		kept, err = e.tryFinish(&r)
 		e.settle(&r, kept, err)
-		return
+		return kept, err
 	}
 	e.mu.Lock()
 	e.finishing = true
 	e.mu.Unlock()
 	// A call that outlives its timeout must not read a buffer of another request.
 	r.Payload = bytes.Clone(r.Payload)
-	kept, err := e.finishWithTimeout(&r)
+	kept, err = e.finishWithTimeout(&r)
 	if err != nil && !errors.Is(err, ErrLost) && e.finishLater(&r) {
 		e.m.waiters.requestEnded(&e.key)
-		return
+		return kept, err
 	}
 	e.stopLease()
 	e.settle(&r, kept, err)
+	return kept, err
 }
 
 // tryFinish tries once to finish the claim.

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/guard"
 	"github.com/usher-go/usher/internal/heartbeat"
 	"github.com/usher-go/usher/internal/report"
 	"github.com/usher-go/usher/internal/telemetry"
@@ -26,6 +27,7 @@ type Middleware struct {
 	waiters     *waiters
 
 	heartbeat *heartbeat.Heartbeat[*Execution]
+	resolving *guard.Guard // of calls of Config.Resolve
 	pending   *pendingResults
 
 	failures         *report.Reporter
@@ -51,12 +53,13 @@ func New(c Config) (*Middleware, error) {
 		failures: report.New("idempotency", c.OnError),
 	}
 	m.heartbeat = newHeartbeat(m)
+	m.resolving = guard.New(c.ResolveTimeout, maxResolving).NeverOpen()
 	if c.Store == nil {
 		c.Store = newMemory(MemoryConfig{})
 	}
 	m.store = c.Store
 	if _, m.memory = c.Store.(*Memory); !m.memory {
-		m.store = newRemote(c.Store, c.StoreTimeout, m.failures)
+		m.store = newRemote(c.Store, c.StoreTimeout, m.failures, c.Resolve != nil)
 	}
 	m.requests, m.claims = newDecisions(&c)
 	return m, nil
@@ -92,10 +95,20 @@ func (m *Middleware) ServeNext(w http.ResponseWriter, r *http.Request, next http
 		return
 	}
 	record, asked, err := m.claim(r.Context(), &c)
+	var found earlier
+	if m.config.Resolve != nil && err == nil && isUnresolved(&record, &c) {
+		found = earlier{record.State, record.Status}
+		record, asked, err = m.claimUnresolved(r.Context(), &c)
+	}
 	switch {
 	case err == nil && record.Won:
-		m.execute(w, r, next, in, bodyAt, newExecution(m, &c, record.Generation, asked))
-	case err != nil && m.failsOpen(err):
+		e := newExecution(m, &c, record.Generation, asked)
+		e.begin(r)
+		if record.TakenOver && m.config.Resolve != nil && !m.resolve(w, r, in, bodyAt, e, found) {
+			return
+		}
+		m.execute(w, r, next, in, bodyAt, e)
+	case err != nil && found.state == 0 && m.failsOpen(err):
 		m.executeUnprotected(w, r, next, in, bodyAt, &c.Key, err)
 	case err != nil:
 		in.release()
@@ -172,12 +185,13 @@ const (
 	storeFailed
 	unprotected
 	unreadable
+	resolveFailed
 )
 
 var requestResults = []string{
 	executed: "executed", replayed: "replayed", inProgress: "in_progress", mismatched: "mismatched",
 	notReplayable: "not_replayable", refused: "refused", storeFailed: "store_failed",
-	unprotected: "unprotected", unreadable: "unreadable",
+	unprotected: "unprotected", unreadable: "unreadable", resolveFailed: "resolve_failed",
 }
 
 // The ends of claims, as indices of claimEnds.
@@ -208,7 +222,7 @@ func newDecisions(c *Config) (requests, claims *telemetry.Decisions) {
 			MeterProvider: c.MeterProvider,
 			Scope:         scope,
 			Counter:       "usher.idempotency.claims",
-			Description:   "Executed requests by how their claim of the key ended.",
+			Description:   "Claims of keys by how they have ended.",
 			Attribute:     "usher.idempotency.end",
 			Outcomes:      claimEnds,
 		})

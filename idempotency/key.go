@@ -78,27 +78,36 @@ func (m *Middleware) appendOwner(b []byte, r *http.Request) ([]byte, bool) {
 		return appendPart(appendPart(b, byOwner), owner), ok
 	}
 	if p, ok := usher.PrincipalFrom(r.Context()); ok {
-		b = appendPart(b, byPrincipal)
-		b = appendPart(b, string(p.Kind))
-		return appendPart(b, p.ID), true
+		return appendPrincipal(b, &p), true
 	}
 	return appendPart(b, byNobody), m.config.DangerouslyAllowAnonymous
+}
+
+// appendPrincipal appends what identifies a principal as an owner.
+func appendPrincipal(b []byte, p *usher.Principal) []byte {
+	b = appendPart(b, byPrincipal)
+	b = appendPart(b, string(p.Kind))
+	return appendPart(b, p.ID)
 }
 
 // unmatched is the route of a request that no router has matched yet. No router has
 // this pattern.
 const unmatched = " "
 
-// appendName appends the method, the route and the client's key.
-func (m *Middleware) appendName(b []byte, r *http.Request, key string) []byte {
-	route := r.Pattern
+// route returns the pattern that r has matched, or an empty one.
+func (m *Middleware) route(r *http.Request) string {
 	if m.config.Route != nil {
-		route = m.config.Route(r)
+		return m.config.Route(r)
 	}
+	return r.Pattern
+}
+
+// appendName appends the method, the route and the client's key.
+func appendName(b []byte, method, route, key string) []byte {
 	if route == "" {
 		route = unmatched
 	}
-	b = appendPart(b, r.Method)
+	b = appendPart(b, method)
 	b = appendPart(b, route)
 	return appendPart(b, key)
 }
@@ -173,7 +182,7 @@ func (m *Middleware) storeKey(scratch []byte, r *http.Request, key string) (k Ke
 		return k, b, false
 	}
 	k.Owner = sha256.Sum256(b)
-	b = m.appendName(b[:0], r, key)
+	b = appendName(b[:0], r.Method, m.route(r), key)
 	k.Name = sha256.Sum256(b)
 	return k, b, true
 }

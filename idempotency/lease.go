@@ -182,6 +182,13 @@ func (e *Execution) renewAfter(pause time.Duration) {
 	}
 }
 
+// isLost reports whether the claim is known to be lost.
+func (e *Execution) isLost() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.lost
+}
+
 // lose records that the claim is lost, and reports err the first time.
 func (e *Execution) lose(err error) {
 	e.mu.Lock()

@@ -18,6 +18,9 @@ import (
 type remote struct {
 	store    Store
 	failures *report.Reporter
+	// resolves is set if there is a [Config.Resolve]: a request whose process has died may
+	// not be repeated before that was called.
+	resolves bool
 	claims   *guard.Guard
 	// A request with a claim must be able to renew and finish it, however many claims
 	// hang.
@@ -36,10 +39,11 @@ type remote struct {
 // hang.
 const maxCalls = 64
 
-func newRemote(store Store, timeout time.Duration, failures *report.Reporter) *remote {
+func newRemote(store Store, timeout time.Duration, failures *report.Reporter, resolves bool) *remote {
 	return &remote{
 		store:      store,
 		failures:   failures,
+		resolves:   resolves,
 		claims:     guard.New(timeout, maxCalls).Results(func(err error) bool { return !doubtful(err) }),
 		ends:       guard.New(timeout, maxCalls).NeverOpen(),
 		renewals:   guard.New(timeout, maxCalls).NeverOpen(),
@@ -57,8 +61,11 @@ func (s *remote) Claim(ctx context.Context, c Claim) (Record, error) {
 		}
 		return r, err
 	}, func(r Record, err error) {
-		if r.Won || doubtful(err) {
-			s.release(ctx, &c)
+		switch {
+		case doubtful(err):
+			s.release(ctx, &c, Record{})
+		case r.Won:
+			s.release(ctx, &c, r)
 		}
 	})
 	switch {
@@ -69,7 +76,7 @@ func (s *remote) Claim(ctx context.Context, c Claim) (Record, error) {
 	case errors.Is(err, usher.ErrClosed):
 		// Nothing can be released any more.
 	case doubtful(err):
-		go s.release(ctx, &c)
+		go s.release(ctx, &c, Record{})
 	}
 	return Record{}, fmt.Errorf("idempotency: claim the key: %w", err)
 }
@@ -88,17 +95,22 @@ func doubtful(err error) bool {
 // lastReleasePause is the longest pause between two attempts to release a claim.
 const lastReleasePause = time.Second
 
-// release releases a claim whose request was refused. While the store is unavailable it
+// release releases a claim whose request was refused; r is its record, or zero if the reply
+// was lost. While the store is unavailable it
 // tries again: a server that was silent for a moment executes the claim when it continues,
 // and the client's retry would find the key taken. If there is no claim it tries once more,
 // as that may come later than its release, on a connection that was given up. After the
 // lease the key is free anyway.
-func (s *remote) release(ctx context.Context, c *Claim) {
+func (s *remote) release(ctx context.Context, c *Claim, r Record) {
 	deadline, again := time.Now().Add(c.Lease), true
 	for pause := firstPause; ; pause = min(2*pause, lastReleasePause) {
 		err := s.releases.Do(ctx, func(ctx context.Context) error {
 			_, err := twice(ctx, func() (State, error) {
-				return s.store.Finish(ctx, Completion{c.Key, c.Token, Result{State: StateReleased, TTL: c.Lease}})
+				result, err := s.givenUp(ctx, c, r)
+				if err != nil {
+					return 0, err
+				}
+				return s.store.Finish(ctx, Completion{c.Key, c.Token, result})
 			})
 			return err
 		})
@@ -115,6 +127,25 @@ func (s *remote) release(ctx context.Context, c *Claim) {
 	}
 }
 
+// givenUp returns the result of a claim whose request has not run. That frees the key,
+// unless the outcome of an earlier request has yet to be found out. If the record is not
+// known, because the reply was lost, the claim is repeated.
+func (s *remote) givenUp(ctx context.Context, c *Claim, r Record) (Result, error) {
+	if s.resolves && !r.Won && !c.TakeUnknown {
+		var err error
+		if r, err = s.store.Claim(ctx, *c); err != nil {
+			return Result{}, err
+		}
+		if !r.Won {
+			return Result{}, ErrLost
+		}
+	}
+	if c.TakeUnknown || s.resolves && r.TakenOver {
+		return Result{State: StateUnknown, TTL: c.TTL}, nil
+	}
+	return Result{State: StateReleased, TTL: c.Lease}, nil
+}
+
 func (s *remote) Renew(ctx context.Context, claims []ClaimID, lease time.Duration) (lost []ClaimID, err error) {
 	return guard.Call(context.WithoutCancel(ctx), s.renewals, func(ctx context.Context) ([]ClaimID, error) {
 		return s.store.Renew(ctx, claims, lease)
@@ -127,7 +158,8 @@ func (s *remote) Finish(ctx context.Context, c Completion) (kept State, err erro
 	}, nil)
 }
 
-// Find ends with ctx, as it changes nothing.
+// Find ends with ctx, as it changes nothing. A record that does not belong to the key is
+// returned with the error.
 func (s *remote) Find(ctx context.Context, key Key) (Record, error) {
 	r, err := guard.Call(ctx, s.operations, func(ctx context.Context) (Record, error) {
 		return twice(ctx, func() (Record, error) { return s.store.Find(ctx, key) })
@@ -136,7 +168,7 @@ func (s *remote) Find(ctx context.Context, key Key) (Record, error) {
 		err = r.checkKey(&key)
 	}
 	if err != nil {
-		return Record{}, fmt.Errorf("idempotency: find the record: %w", err)
+		return r, fmt.Errorf("idempotency: find the record: %w", err)
 	}
 	return r, nil
 }

@@ -1,6 +1,7 @@
 package idempotency
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -185,6 +186,18 @@ func (r *storedResponse) setHeader(h http.Header, name, value string) {
 			last = name
 		}
 	}
+}
+
+// response returns a copy of r.
+func (r *storedResponse) response() *Response {
+	h := make(http.Header)
+	for rest := r.header; len(rest) > 0; {
+		var name, value []byte
+		name, rest, _ = cutPart(rest)
+		value, rest, _ = cutPart(rest)
+		h[string(name)] = append(h[string(name)], string(value))
+	}
+	return &Response{Status: r.status, Header: h, Body: bytes.Clone(r.body)}
 }
 
 // standardHeaders are the header fields that are always stored.
