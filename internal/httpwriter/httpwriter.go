@@ -43,7 +43,8 @@ type Writer struct {
 	request *http.Request // or nil
 	status  atomic.Int32
 	late    atomic.Int32
-	gone    atomic.Bool // hijacked
+	gone    atomic.Bool           // hijacked
+	held    atomic.Pointer[error] // why the response is held back
 	bytes   int64
 }
 
@@ -61,7 +62,13 @@ func (w *Writer) SetRequest(r *http.Request) { w.request = r }
 // response calls it in Head, so that the server can use sendfile.
 func (w *Writer) Detach() { w.hook = nil }
 
-// Status returns the final status that was sent, or 0 if none was.
+// Hold holds the response back from now on: nothing reaches the inner writer but what the
+// hook writes to it, and Flush and Hijack fail with why. A hook that collects the response
+// calls it before the status is sent, and sends the response later, or another one.
+func (w *Writer) Hold(why error) { w.held.Store(&why) }
+
+// Status returns the final status that was sent, or 0 if none was. A response that is held
+// back counts as sent.
 func (w *Writer) Status() int { return int(w.status.Load()) }
 
 // LateError returns the status of an error that the handler sent after another status,
@@ -109,7 +116,9 @@ func (w *Writer) Header() http.Header { return w.inner.Header() }
 // WriteHeader sends the status. Informational ones go straight through.
 func (w *Writer) WriteHeader(status int) {
 	if status >= 100 && status < 200 && status != http.StatusSwitchingProtocols {
-		w.inner.WriteHeader(status)
+		if w.held.Load() == nil {
+			w.inner.WriteHeader(status)
+		}
 		return
 	}
 	first := w.Status() == 0
@@ -121,7 +130,9 @@ func (w *Writer) WriteHeader(status int) {
 	}
 	// A second call goes on to the server, which logs it with its caller. So does an
 	// invalid status, for which the server panics before it sends anything.
-	w.inner.WriteHeader(status)
+	if w.held.Load() == nil {
+		w.inner.WriteHeader(status)
+	}
 	switch {
 	case first:
 		w.status.Store(int32(status))
@@ -215,6 +226,9 @@ func (w *Writer) FlushError() error {
 	if w.hook != nil {
 		w.hook.Release(false)
 	}
+	if why := w.held.Load(); why != nil {
+		return *why
+	}
 	return http.NewResponseController(w.inner).Flush()
 }
 
@@ -222,6 +236,9 @@ func (w *Writer) FlushError() error {
 func (w *Writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if w.hook != nil {
 		w.hook.Release(true)
+	}
+	if why := w.held.Load(); why != nil {
+		return nil, nil, *why
 	}
 	conn, rw, err := http.NewResponseController(w.inner).Hijack()
 	if err == nil {

@@ -365,3 +365,46 @@ func TestSwitchingProtocolsIsTheStatus(t *testing.T) {
 		t.Errorf("status %d, hook was called with %q", w.Status(), hook.calls)
 	}
 }
+
+// After Hold only the hook reaches the inner writer, even for what the handler writes
+// twice, and what would need the connection fails.
+func TestAHeldResponseReachesOnlyTheHook(t *testing.T) {
+	why := errors.New("held")
+	inner := httptest.NewRecorder()
+	hook := new(collecting)
+	var w httpwriter.Writer
+	w.Init(inner, hook)
+	w.Hold(why)
+	w.WriteHeader(103)
+	w.WriteHeader(201)
+	w.WriteHeader(500)
+	if n, err := io.WriteString(&w, "abc"); n != 3 || err != nil {
+		t.Errorf("WriteString: %d, %v", n, err)
+	}
+	if _, err := w.ReadFrom(strings.NewReader("def")); err != nil {
+		t.Error(err)
+	}
+	if err := http.NewResponseController(&w).Flush(); !errors.Is(err, why) {
+		t.Errorf("Flush: %v", err)
+	}
+	if _, _, err := w.Hijack(); !errors.Is(err, why) || w.Hijacked() {
+		t.Errorf("Hijack: %v", err)
+	}
+	if want := []string{"head 201", "release false", "release true"}; !slices.Equal(hook.calls, want) || hook.String() != "abcdef" {
+		t.Errorf("the hook got %q and %q", hook.calls, hook.String())
+	}
+	if w.Status() != 201 || w.LateError() != 500 || w.Bytes() != 6 {
+		t.Errorf("status %d, late error %d, %d bytes", w.Status(), w.LateError(), w.Bytes())
+	}
+	if inner.Code != 200 || inner.Body.Len() > 0 || inner.Flushed {
+		t.Errorf("the inner writer got %d %q", inner.Code, inner.Body)
+	}
+}
+
+// A collecting hook keeps what is written.
+type collecting struct {
+	spy
+	bytes.Buffer
+}
+
+func (c *collecting) Body(_ http.ResponseWriter, p []byte) (int, error) { return c.Write(p) }
