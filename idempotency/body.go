@@ -1,6 +1,7 @@
 package idempotency
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -30,15 +31,57 @@ func (b *buffer) release() {
 	}
 }
 
-// readBody appends the body of r to b. It allocates for what has arrived, not for what
-// Content-Length announces.
-func (m *Middleware) readBody(b []byte, r *http.Request) ([]byte, error) {
+// readBody appends the body of r to b. It takes no longer than BodyTimeout if a deadline
+// can be set through w.
+func (m *Middleware) readBody(b []byte, w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if r.Body == nil || r.Body == http.NoBody {
 		return b, nil
 	}
 	if r.ContentLength > m.config.MaxBody {
 		return b, &http.MaxBytesError{Limit: m.config.MaxBody}
 	}
+	conn := connection(w)
+	if conn == nil {
+		return m.readAll(b, r)
+	}
+	// A timer, unlike a deadline that is set now, leaves the deadlines alone that the server
+	// or an outer handler has set, unless the body is late.
+	ended := make(chan struct{})
+	timer := time.AfterFunc(m.config.BodyTimeout, func() {
+		defer close(ended)
+		_ = conn.SetReadDeadline(past)
+	})
+	b, err := m.readAll(b, r)
+	if !timer.Stop() {
+		<-ended
+		err = cmp.Or(err, error(m.refusals.slowBody))
+	}
+	return b, err
+}
+
+// past is a deadline that has passed whatever the clock shows.
+var past = time.Unix(1, 0)
+
+// A deadliner is the server's side of a request, whose reads can be ended.
+type deadliner interface{ SetReadDeadline(time.Time) error }
+
+// connection returns the connection or the stream below w, or nil if none can be reached.
+func connection(w http.ResponseWriter) deadliner {
+	for {
+		switch v := w.(type) {
+		case deadliner:
+			return v
+		case interface{ Unwrap() http.ResponseWriter }:
+			w = v.Unwrap()
+		default:
+			return nil
+		}
+	}
+}
+
+// readAll appends the body of r to b. It allocates for what has arrived, not for what
+// Content-Length announces.
+func (m *Middleware) readAll(b []byte, r *http.Request) ([]byte, error) {
 	start := len(b)
 	if n := r.ContentLength; n > 0 && n <= maxPooled {
 		b = slices.Grow(b, int(n)+1) // one more byte to see the end
@@ -56,7 +99,8 @@ func (m *Middleware) readBody(b []byte, r *http.Request) ([]byte, error) {
 		if err != nil {
 			return b, m.readError(err)
 		}
-		// Most bodies arrive in one read, so the clock is rarely consulted.
+		// This is for bodies that no deadline ends. Most bodies arrive in one read, so the
+		// clock is rarely consulted.
 		if int64(len(b)-start) == r.ContentLength {
 			continue
 		}
@@ -83,28 +127,65 @@ func room(have, announced int64) int {
 // leaveBody keeps the server from reading the rest of a body that arrives too slowly
 // before it responds. usher.Fail does so for a body that is too large.
 func (m *Middleware) leaveBody(w http.ResponseWriter, r *http.Request, why error) {
-	if !errors.Is(why, m.refusals.slowBody) {
+	if e, ok := errors.AsType[*usher.Error](why); !ok || e.Status != http.StatusRequestTimeout {
 		return
 	}
 	httpwriter.LeaveUnread(w, r)
-	// A connection without deadlines has no slow client either.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now())
 }
 
-// readError returns the error for a body that could not be read, or nil at its end.
+// readError returns the error for a body that could not be read, or nil at its end. What
+// refuses a body while it is read, such as a limit or a decompressor outside this
+// middleware, determines the status.
 func (m *Middleware) readError(err error) error {
-	if errors.Is(err, io.EOF) {
+	if err == io.EOF { //nolint:errorlint // a reader returns it as it is; wrapped, it is a body that broke off
 		return nil
 	}
+	if e, ok := errors.AsType[*usher.Error](err); ok && e != nil {
+		return err
+	}
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return err // from an outer limit
+		return err
 	}
-	return &usher.Error{
-		Status:  http.StatusBadRequest,
-		Code:    usher.CodeBodyUnreadable,
-		Message: "The request body could not be read.",
-		Cause:   fmt.Errorf("idempotency: read the body: %w", err),
+	cause := fmt.Errorf("idempotency: read the body: %w", err)
+	switch status := statusOf(err); status {
+	case 0, http.StatusBadRequest:
+		return &usher.Error{
+			Status: http.StatusBadRequest, Code: usher.CodeBodyUnreadable, Cause: cause,
+			Message: "The request body could not be read.",
+		}
+	case http.StatusRequestTimeout:
+		slow := *m.refusals.slowBody
+		slow.Cause = cause
+		return &slow
+	case http.StatusRequestEntityTooLarge:
+		return &usher.Error{
+			Status: status, Code: usher.CodePayloadTooLarge, Cause: cause,
+			Message: "The request body is too large.",
+		}
+	default:
+		return &usher.Error{Status: status, Cause: cause}
 	}
+}
+
+// statusOf returns the status of an error that a body returned, or 0 if it has none. Errors
+// of echo v5 have a StatusCode; those of connections have a Timeout, for instance after
+// http.Server.ReadTimeout.
+func statusOf(err error) int {
+	if e, ok := errors.AsType[interface {
+		error
+		StatusCode() int
+	}](err); ok {
+		if status := e.StatusCode(); status >= 400 && status <= 599 {
+			return status
+		}
+	}
+	if e, ok := errors.AsType[interface {
+		error
+		Timeout() bool
+	}](err); ok && e.Timeout() {
+		return http.StatusRequestTimeout
+	}
+	return 0
 }
 
 // body is the request body for the handler: the bytes that were hashed. They are in a

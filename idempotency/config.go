@@ -48,8 +48,9 @@ type Config struct {
 	// MaxBody limits the body of a request with a key, in bytes; a longer one gets
 	// 413. Zero means 1 MiB.
 	MaxBody int64
-	// BodyTimeout limits how long a request body may take to arrive; a slower one gets
-	// 408. Zero means 30 seconds.
+	// BodyTimeout limits how long a request body may take to arrive; one that is slower,
+	// or stalls, gets 408, and the connection is closed. Zero means 30 seconds. An earlier
+	// deadline of the server, as from http.Server.ReadTimeout, has the same effect.
 	BodyTimeout time.Duration
 	// MaxResponse limits the body of a stored response, in bytes. A longer response
 	// is sent, but cannot be replayed. Zero means 1 MiB.

@@ -52,8 +52,9 @@
 //
 // Bodies are kept in memory, up to [Config.MaxBody], and so are responses, up to
 // [Config.MaxResponse]; nothing is written to disk. A body is read before the
-// handler runs and must arrive within [Config.BodyTimeout]. To disconnect a client
-// that sends nothing at all, set http.Server.ReadTimeout.
+// handler runs and must arrive within [Config.BodyTimeout]. An outer writer without an
+// Unwrap method hides the connection: behind it a body that stalls ends only by
+// http.Server.ReadTimeout.
 //
 // # Order
 //

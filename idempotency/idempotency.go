@@ -87,7 +87,7 @@ func (m *Middleware) ServeNext(w http.ResponseWriter, r *http.Request, next http
 		return
 	}
 	in := newBuffer()
-	c, bodyAt, err := m.prepare(in, r, keys)
+	c, bodyAt, err := m.prepare(in, w, r, keys)
 	if err != nil {
 		in.release()
 		m.leaveBody(w, r, err)
@@ -134,7 +134,7 @@ func (m *Middleware) keys(r *http.Request) (values []string, ok bool) {
 
 // prepare reads r into the buffer. It returns the claim for r, and where in the
 // buffer the body begins.
-func (m *Middleware) prepare(in *buffer, r *http.Request, keys []string) (c Claim, bodyAt int, err error) {
+func (m *Middleware) prepare(in *buffer, w http.ResponseWriter, r *http.Request, keys []string) (c Claim, bodyAt int, err error) {
 	if len(keys) == 0 {
 		return c, 0, m.refusals.missing
 	}
@@ -147,7 +147,7 @@ func (m *Middleware) prepare(in *buffer, r *http.Request, keys []string) (c Clai
 	}
 	in.b = appendRequest(in.b[:0], r)
 	bodyAt = len(in.b)
-	if in.b, err = m.readBody(in.b, r); err != nil {
+	if in.b, err = m.readBody(in.b, w, r); err != nil {
 		return c, 0, err
 	}
 	c.Fingerprint = fingerprint(&c.Key, in.b)
