@@ -69,6 +69,9 @@
 // router without usher.Pattern, the route is unknown: all routes share one set of keys,
 // and a key that is reused on another route gets 422.
 //
+// A 405 is not stored, nor is a 404 for which no route is known, so a retry finds a route
+// that was added meanwhile. If the router sets no pattern, [Config.Route] names its routes.
+//
 // Anything that changes the pattern of a route changes its keys: a new pattern, but also
 // adding usher.Pattern or [Config.Route]. For up to [Config.TTL] after such a change, a
 // retry of an earlier request runs again.

@@ -37,6 +37,7 @@ var alice = &usher.Principal{ID: "alice", Kind: usher.KindAPIKey}
 // post returns a request of alice with the key k, which options may change.
 func post(target, body string, options ...func(*http.Request)) *http.Request {
 	r := httptest.NewRequest(http.MethodPost, target, strings.NewReader(body))
+	r.Pattern = "POST /test"
 	r.Header.Set("Idempotency-Key", "k")
 	r.Header.Set("Content-Type", "application/json")
 	for _, o := range options {

@@ -42,7 +42,7 @@ func TestOutcomesWithoutAResponse(t *testing.T) {
 		{"nothing written", func(http.ResponseWriter, *http.Request) {}, 200, statusOnly, notKept},
 		{"204", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }, 204, statusOnly, notKept},
 		{"304", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(304) }, 304, statusOnly, notKept},
-		{"an error", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "secret", 422) }, 422, statusOnly, notKept},
+		{"an error", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "secret", http.StatusUnprocessableEntity) }, 422, statusOnly, notKept},
 		{"usher.Fail", func(w http.ResponseWriter, r *http.Request) {
 			usher.Fail(w, r, &usher.Error{Status: 402, Code: "secret"})
 		}, 402, statusOnly, notKept},

@@ -1,6 +1,7 @@
 package idempotency
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"net/http"
@@ -104,11 +105,8 @@ func (m *Middleware) route(r *http.Request) string {
 
 // appendName appends the method, the route and the client's key.
 func appendName(b []byte, method, route, key string) []byte {
-	if route == "" {
-		route = unmatched
-	}
 	b = appendPart(b, method)
-	b = appendPart(b, route)
+	b = appendPart(b, cmp.Or(route, unmatched))
 	return appendPart(b, key)
 }
 

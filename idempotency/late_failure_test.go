@@ -78,7 +78,7 @@ func TestAnErrorAfterASuccessIsNeverReplayedWithoutAnEnvelope(t *testing.T) {
 			usher.Fail(w, r, &usher.Error{Status: http.StatusConflict})
 		}, unknown},
 		{"an error after an error", func(w http.ResponseWriter, _ *http.Request) {
-			w.WriteHeader(http.StatusNotFound)
+			w.WriteHeader(http.StatusGone)
 			w.WriteHeader(http.StatusInternalServerError)
 		}, ""},
 		{"a success after a success", func(w http.ResponseWriter, _ *http.Request) {

@@ -3,6 +3,7 @@ package idempotency
 import (
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/guard"
@@ -37,7 +38,9 @@ const (
 // disconnected or its time ran out, and for the error of a usher.Deadline. Any other error
 // that a profile would keep is Unknown if it was written after the context of the request
 // had ended. A connection that the handler has taken over has no status, and no profile is
-// asked.
+// asked. A 405 that a profile would keep is released, and so is a 404 if no route has matched
+// the request, as far as http.Request.Pattern or [Config.Route] shows: after the next
+// deployment there may be a route.
 //
 // The zero Outcome leaves the decision to [ProfileDefault], so a Profile may name only the
 // statuses that it treats otherwise. A panic means Unknown and is reported to
@@ -45,13 +48,14 @@ const (
 // use. A route with another rule has a [Middleware] of its own, with the same store.
 type Profile func(status int) Outcome
 
-// ProfileDefault releases 401, 403, 408, 409, 425, 429, 501 and 503, and keeps all others
-// from 200 to 498. Any other server error, a panic, and 499, which means that the client
-// disconnected, are Unknown.
+// ProfileDefault releases 401, 403, 405, 408, 409, 425, 429, 501 and 503, and keeps all
+// others from 200 to 498. Any other server error, a panic, and 499, which means that the
+// client disconnected, are Unknown.
 func ProfileDefault(status int) Outcome {
 	switch status {
-	case http.StatusUnauthorized, http.StatusForbidden, http.StatusRequestTimeout, http.StatusConflict,
-		http.StatusTooEarly, http.StatusTooManyRequests, http.StatusNotImplemented, http.StatusServiceUnavailable:
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusMethodNotAllowed, http.StatusRequestTimeout,
+		http.StatusConflict, http.StatusTooEarly, http.StatusTooManyRequests, http.StatusNotImplemented,
+		http.StatusServiceUnavailable:
 		return Release
 	}
 	if status < 200 || status >= usher.StatusClientClosedRequest {
@@ -61,7 +65,7 @@ func ProfileDefault(status int) Outcome {
 }
 
 // ProfileStripe is [ProfileDefault], but keeps server errors, as Stripe does, and releases
-// the statuses with which Stripe responds before it executes a request: 400, 401, 403,
+// the statuses with which Stripe responds before it executes a request: 400, 401, 403, 405,
 // 408, 409, 425, 429 and 503. A panic and 499 are Unknown.
 func ProfileStripe(status int) Outcome {
 	switch {
@@ -123,11 +127,35 @@ func (e *Execution) decide(status int) Outcome {
 	if o = e.profileOutcome(status); o == 0 {
 		o = ProfileDefault(status)
 	}
-	// The error may only mean that time ran out.
-	if o != Release && status >= 400 && e.work.Err() != nil || o > Forget {
-		o = Unknown
+	switch {
+	case o == Release, o == Unknown:
+		return o
+	case o > Forget:
+		return Unknown // no outcome of this package
+	case status == http.StatusMethodNotAllowed, status == http.StatusNotFound && !e.routed():
+		// Some routers report the pattern of a path for a method that it does not have.
+		return Release
+	case status >= 400 && e.work.Err() != nil:
+		return Unknown // the error may only mean that time ran out
 	}
 	return o
+}
+
+// routed reports whether a route has matched the request. The pattern of a whole subtree
+// shows no route: it may belong to a nested router, a reverse proxy, or a handler for
+// unknown paths.
+func (e *Execution) routed() bool {
+	r := &e.request
+	pattern := e.m.route(r)
+	last := pattern[strings.LastIndexByte(pattern, '/')+1:]
+	switch {
+	case last == "":
+		// Most routers match "/orders/" exactly, but http.ServeMux everything below it.
+		return pattern != "" && strings.Count(pattern, "/") == strings.Count(r.URL.Path, "/")
+	case last[0] == '*', strings.HasSuffix(last, "...}"):
+		return false
+	}
+	return true
 }
 
 // resultWithoutResponse returns the result of a claim whose outcome is o. It has nothing

@@ -54,9 +54,9 @@ func TestProfiles(t *testing.T) {
 		released []int
 		unknown  []int
 	}{
-		{"default", idempotency.ProfileDefault, []int{401, 403, 408, 409, 425, 429, 501, 503}, []int{500, 502, 504, 507, 0}},
-		{"Stripe", idempotency.ProfileStripe, []int{400, 401, 403, 408, 409, 425, 429, 503}, []int{0}},
-		{"release server errors", idempotency.ProfileReleaseServerErrors, []int{401, 403, 408, 409, 425, 429, 500, 501, 502, 503, 504, 507, 0}, nil},
+		{"default", idempotency.ProfileDefault, []int{401, 403, 405, 408, 409, 425, 429, 501, 503}, []int{500, 502, 504, 507, 0}},
+		{"Stripe", idempotency.ProfileStripe, []int{400, 401, 403, 405, 408, 409, 425, 429, 503}, []int{0}},
+		{"release server errors", idempotency.ProfileReleaseServerErrors, []int{401, 403, 405, 408, 409, 425, 429, 500, 501, 502, 503, 504, 507, 0}, nil},
 		// P11: 400, 401, 403, 409, 429 and a panic are not stored, and the retry runs.
 		{"only success", idempotency.ProfileKeepSuccess, []int{400, 401, 402, 403, 404, 405, 408, 409, 410, 412, 413, 415, 422, 423, 425, 429, 451, 500, 501, 502, 503, 504, 507, 0}, nil},
 	} {

@@ -115,8 +115,8 @@ var rows = []row{
 		{word: "limit", check: checkLimit},
 	}},
 	{20, "the pattern of the route is known before next, also when mounted under a ServeMux", []behaviour{
-		{word: "use", check: checkPattern(func(a *App, s Step) { a.Use = []Step{s} })},
-		{word: "group", check: checkPattern(func(a *App, s Step) { a.Group.Use = []Step{s} })},
+		{word: "use", check: checkPattern(use)},
+		{word: "group", check: checkPattern(useInGroup)},
 		{word: "route", check: checkPattern(func(a *App, s Step) {
 			for i := range a.Group.Routes {
 				a.Group.Routes[i].Use = []Step{s}
@@ -126,7 +126,7 @@ var rows = []row{
 		{word: "unmatched", check: checkPatternUnmatched},
 	}},
 	{21, "parameters of the path are known to r.PathValue", []behaviour{
-		{word: "use", check: checkPathValue(func(a *App, s Step) { a.Use = []Step{s} })},
+		{word: "use", check: checkPathValue(use)},
 		{word: "route", check: checkPathValue(func(a *App, s Step) { a.Routes[0].Use = []Step{s} })},
 		{word: "handler", check: checkPathValueInHandler},
 	}},
@@ -160,4 +160,15 @@ var rows = []row{
 		{word: "limits", check: checkReturnedCounted},
 		{word: "use", check: checkReturnedUse},
 	}},
+	{30, "idempotency does not store a 404 or 405 that no route produced, and stores that of a route", []behaviour{
+		{word: "use", check: checkForgotten(App{}, use)},
+		{word: "group", check: checkForgotten(App{}, useInGroup)},
+		{word: "usher", check: checkForgotten(App{Failures: true}, use)},
+		{word: "route", check: checkRemembered(use)},
+		{word: "grouproute", check: checkRemembered(useInGroup)},
+	}},
 }
+
+// use mounts a middleware for all requests, and useInGroup for those of the group.
+func use(a *App, s Step)        { a.Use = []Step{s} }
+func useInGroup(a *App, s Step) { a.Group.Use = []Step{s} }

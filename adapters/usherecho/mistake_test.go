@@ -25,6 +25,7 @@ func TestEchoWrapMiddleware(t *testing.T) {
 		"the retry is 200":     "29.once",
 		"six failed logins":    "29.limits",
 		"recorded uses after":  "29.use",
+		"without the route":    "30.use 30.group 30.usher",
 	} {
 		for id := range strings.FieldsSeq(ids) {
 			differences[id] = adaptertest.Difference{Reason: "echo.WrapMiddleware", Observed: observed}

@@ -35,6 +35,9 @@ func TestMiddlewareByHand(t *testing.T) {
 		"runs is 2":             "29.once",
 		"six failed logins":     "29.limits",
 		"recorded uses after":   "29.use",
+		"without the route":     "30.use",
+		`replayed is "true"`:    "30.usher",
+		"handler ran is 2":      "30.route 30.grouproute",
 	} {
 		for id := range strings.FieldsSeq(ids) {
 			differences[id] = adaptertest.Difference{Reason: "by hand", Observed: observed}
