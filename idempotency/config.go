@@ -65,6 +65,12 @@ type Config struct {
 	// true; empty means Idempotency-Replayed. Stripe uses Idempotent-Replayed.
 	ReplayHeader string
 
+	// Documentation is the absolute http or https URL of the page on which the service
+	// documents its keys, without a fragment. If it is set, each refusal links to it, as
+	// draft-ietf-httpapi-idempotency-key-header asks: Link has the URL with the relation
+	// describedby, and the type of the problem is the URL with the code as its fragment.
+	Documentation string
+
 	// Profile decides which responses are stored, by their status. Nil means
 	// [ProfileDefault].
 	Profile Profile
@@ -187,6 +193,7 @@ func (c Config) withDefaults() (Config, error) {
 		faults.If(neverStored(name, http.StatusOK), field, "must not be "+name+", which belongs to a single exchange")
 		faults.If(name == "Retry-After", field, "must not be Retry-After, which is stored with a success or a redirect anyway, and never with an error")
 	}
+	faults.If(c.Documentation != "" && !documents(c.Documentation), "Documentation", "must be an absolute http or https URL without a fragment")
 	faults.If(c.MaxBody < 0 || c.MaxBody > maxSize, "MaxBody", "must be 0 to 1 GiB")
 	faults.If(c.MaxResponse < 0 || c.MaxResponse > maxSize, "MaxResponse", "must be 0 to 1 GiB")
 	faults.If(c.Wait < 0 && c.Wait != NoWait, "Wait", "must be NoWait or not negative")

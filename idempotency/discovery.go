@@ -1,6 +1,7 @@
 package idempotency
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -12,36 +13,83 @@ import (
 	"github.com/usher-go/usher/internal/document"
 )
 
+// A policy is what [Middleware.Discovery] publishes.
+type policy struct {
+	Header        string        `json:"header"`
+	Required      bool          `json:"required"`
+	Methods       []string      `json:"methods"`
+	MaxLength     int           `json:"max_length"`
+	KeyPattern    string        `json:"key_pattern"`
+	KeyForms      []string      `json:"key_forms"`
+	Lifetime      string        `json:"lifetime"`
+	MaxBody       int64         `json:"max_body_bytes"`
+	Fingerprint   []string      `json:"fingerprint"`
+	InFlight      string        `json:"in_flight"`
+	Wait          string        `json:"wait,omitempty"`
+	ReplayHeader  string        `json:"replay_header"`
+	Statuses      statuses      `json:"statuses"`
+	Errors        []refusalCode `json:"errors"`
+	Documentation string        `json:"documentation,omitempty"`
+}
+
 // Discovery returns a handler that publishes what clients may rely on, as
-// draft-ietf-httpapi-idempotency-key-header-07 asks: the header field, the methods,
-// how long a key is remembered (an ISO 8601 duration), and whether a duplicate of a
-// request in flight waits. It responds to GET and HEAD with JSON that no
-// envelope wraps and that may be cached for an hour.
+// draft-ietf-httpapi-idempotency-key-header-07 asks: the header field and the format of
+// keys, the methods, how long a key is remembered (an ISO 8601 duration), and for how long
+// a duplicate of a request in flight waits; after which statuses a retry runs, by
+// [Config.Profile]; the codes of all refusals, and whether the same request may be sent
+// again; and [Config.Documentation]. It responds to GET and HEAD with JSON that no envelope
+// wraps and that may be cached for an hour.
 func (m *Middleware) Discovery() http.Handler {
-	inFlight := "conflict"
-	if m.config.Wait > 0 {
-		inFlight = "wait"
+	p := policy{
+		Header: m.config.Header, Required: m.config.Required,
+		Methods:   slices.Sorted(slices.Values(m.config.Methods)),
+		MaxLength: maxKey, KeyPattern: fmt.Sprintf("^[!-~]{1,%d}$", maxKey), KeyForms: []string{"raw", "rfc8941_string"},
+		Lifetime: isoDuration(m.config.TTL), MaxBody: m.config.MaxBody,
+		Fingerprint: []string{"method", "host", "path", "query", "media_type", "content_encoding", "body"},
+		InFlight:    "conflict", ReplayHeader: m.config.ReplayHeader,
+		Statuses: m.statuses(), Errors: m.refusalCodes(), Documentation: m.config.Documentation,
 	}
-	methods := slices.Clone(m.config.Methods)
-	slices.Sort(methods)
-	// Strings and numbers can always be encoded.
-	body, _ := json.Marshal(struct {
-		Header       string   `json:"header"`
-		Required     bool     `json:"required"`
-		Methods      []string `json:"methods"`
-		MaxLength    int      `json:"max_length"`
-		Lifetime     string   `json:"lifetime"`
-		MaxBody      int64    `json:"max_body_bytes"`
-		Fingerprint  []string `json:"fingerprint"`
-		InFlight     string   `json:"in_flight"`
-		ReplayHeader string   `json:"replay_header"`
-	}{
-		m.config.Header, m.config.Required, methods, maxKey, isoDuration(m.config.TTL), m.config.MaxBody,
-		[]string{"method", "host", "path", "query", "media_type", "content_encoding", "body"}, inFlight, m.config.ReplayHeader,
-	})
+	if m.config.Wait > 0 {
+		p.InFlight, p.Wait = "wait", isoDuration(m.config.Wait)
+	}
+	body, _ := json.Marshal(p) // strings, numbers and booleans can always be encoded
 	d := document.Document{Body: body, MaxAge: time.Hour}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		document.Serve(w, r, d, usher.MethodNotAllowed)
+	})
+}
+
+// statuses are the registered statuses after which a retry does not get the response, by
+// what it gets.
+type statuses struct {
+	Released  []int `json:"released"`
+	Unknown   []int `json:"unknown"`
+	Status    []int `json:"status_only,omitempty"`
+	Forgotten []int `json:"forgotten,omitempty"`
+}
+
+func (m *Middleware) statuses() statuses {
+	s := statuses{Released: []int{}, Unknown: []int{}}
+	lists := map[Outcome]*[]int{Release: &s.Released, Unknown: &s.Unknown, KeepStatus: &s.Status, Forget: &s.Forgotten}
+	for status := http.StatusOK; status < 600; status++ {
+		list := lists[m.profileOutcome(context.Background(), status)]
+		if list != nil && http.StatusText(status) != "" {
+			*list = append(*list, status)
+		}
+	}
+	return s
+}
+
+// refusalCodes returns the refusals that m may respond with.
+func (m *Middleware) refusalCodes() []refusalCode {
+	return slices.DeleteFunc(slices.Clone(refusalCodes), func(c refusalCode) bool {
+		switch c.Code {
+		case usher.CodeIdempotencyKeyMissing:
+			return !m.config.Required
+		case usher.CodeMissingCredential:
+			return m.config.Owner == nil && m.config.DangerouslyAllowAnonymous
+		}
+		return false
 	})
 }
 

@@ -384,9 +384,24 @@ func TestDiscoveryPublishesThePolicy(t *testing.T) {
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	w := do(m.Discovery(), r)
 	want := `{"header":"Idempotency-Key","required":false,"methods":["POST","PUT"],"max_length":255,` +
+		`"key_pattern":"^[!-~]{1,255}$","key_forms":["raw","rfc8941_string"],` +
 		`"lifetime":"PT36H1M30S","max_body_bytes":1048576,` +
-		`"fingerprint":["method","host","path","query","media_type","content_encoding","body"],"in_flight":"wait",` +
-		`"replay_header":"Idempotency-Replayed"}`
+		`"fingerprint":["method","host","path","query","media_type","content_encoding","body"],"in_flight":"wait","wait":"PT1S",` +
+		`"replay_header":"Idempotency-Replayed",` +
+		`"statuses":{"released":[401,403,405,408,409,425,429,501,503],"unknown":[500,502,504,505,506,507,508,510,511]},` +
+		`"errors":[{"status":400,"code":"idempotency_key_invalid","retry":false},` +
+		`{"status":400,"code":"body_unreadable","retry":true},` +
+		`{"status":401,"code":"missing_credential","retry":false},` +
+		`{"status":408,"code":"body_timeout","retry":true},` +
+		`{"status":409,"code":"idempotency_in_progress","retry":true},` +
+		`{"status":409,"code":"idempotency_outcome_unknown","retry":false},` +
+		`{"status":409,"code":"idempotency_response_not_kept","retry":false},` +
+		`{"status":413,"code":"payload_too_large","retry":false},` +
+		`{"status":422,"code":"idempotency_key_reused","retry":false},` +
+		`{"status":429,"code":"idempotency_too_many_keys","retry":true},` +
+		`{"status":500,"code":"idempotency_record_unreadable","retry":false},` +
+		`{"status":503,"code":"idempotency_record_unreadable","retry":true},` +
+		`{"status":503,"code":"idempotency_unavailable","retry":true}]}`
 	if w.Code != 200 || w.Body.String() != want || w.Header().Get("Content-Type") != "application/json" {
 		t.Errorf("got %d %s\nwant %s", w.Code, w.Body, want)
 	}

@@ -1,6 +1,7 @@
 package idempotency
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"strings"
@@ -124,19 +125,13 @@ func (e *Execution) decide(status int) Outcome {
 	case status >= 400 && e.exchange.TimedOut():
 		status = 0 // whatever status the Deadline gives its error
 	}
-	if o = e.profileOutcome(status); o == 0 {
-		o = ProfileDefault(status)
-	}
+	o = e.m.profileOutcome(e.request.Context(), status)
 	switch {
 	case o == Release, o == Unknown:
-		return o
-	case o > Forget:
-		return Unknown // no outcome of this package
-	case status == http.StatusMethodNotAllowed, status == http.StatusNotFound && !e.routed():
-		// Some routers report the pattern of a path for a method that it does not have.
-		return Release
+	case status == http.StatusNotFound && !e.routed():
+		o = Release
 	case status >= 400 && e.work.Err() != nil:
-		return Unknown // the error may only mean that time ran out
+		o = Unknown // the error may only mean that time ran out
 	}
 	return o
 }
@@ -177,19 +172,26 @@ func (e *Execution) resultWithoutResponse(o Outcome, status int) Result {
 	return r
 }
 
-// profileOutcome calls [Config.Profile]. If it panics, the outcome is Unknown: the work is
-// done and must not be repeated.
-func (e *Execution) profileOutcome(status int) (o Outcome) {
-	if e.m.config.Profile == nil {
-		return 0
+// profileOutcome returns the outcome for a status by [Config.Profile]. If that panics, the
+// outcome is Unknown: the work is done and must not be repeated.
+func (m *Middleware) profileOutcome(ctx context.Context, status int) (o Outcome) {
+	if m.config.Profile == nil {
+		return ProfileDefault(status)
 	}
 	err := guard.Run(func() error {
-		o = e.m.config.Profile(status)
+		o = m.config.Profile(status)
 		return nil
 	})
-	if err != nil {
-		e.m.failures.Error(e.request.Context(), fmt.Errorf("idempotency: Config.Profile: %w", err))
+	switch {
+	case err != nil:
+		m.failures.Error(ctx, fmt.Errorf("idempotency: Config.Profile: %w", err))
 		return Unknown
+	case o == 0:
+		return ProfileDefault(status)
+	case o > Forget:
+		return Unknown // no outcome of this package
+	case status == http.StatusMethodNotAllowed && o != Unknown:
+		return Release // whatever pattern the router reports for the path
 	}
 	return o
 }
