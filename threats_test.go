@@ -44,11 +44,9 @@ func TestEveryThreatIsDefined(t *testing.T) {
 			}
 			defined[m[1]] = true
 		}
-		for _, m := range testReference.FindAllStringSubmatch(line, -1) {
-			if !isTest(tests, m[1], m[2]) {
-				t.Errorf("docs/threats.md:%d: there is no test %s", i+1, strings.Trim(m[0], "`"))
-			}
-		}
+	}
+	for _, page := range []string{"docs/threats.md", "docs/idempotency-draft.md"} {
+		wantTests(t, page, tests)
 	}
 	for _, m := range rowReference.FindAllStringSubmatch(text, -1) {
 		if !isHostileRow(tests, cases, m[1]) {
@@ -62,6 +60,26 @@ func TestEveryThreatIsDefined(t *testing.T) {
 	}
 	if len(used) < 40 {
 		t.Errorf("the tests name only %d threats", len(used))
+	}
+}
+
+// wantTests fails the test unless every test that a page names exists.
+func wantTests(t *testing.T, page string, tests map[testName]bool) {
+	t.Helper()
+	b, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := 0
+	for i, line := range strings.Split(string(b), "\n") {
+		for _, m := range testReference.FindAllStringSubmatch(line, -1) {
+			if named++; !isTest(tests, m[1], m[2]) {
+				t.Errorf("%s:%d: there is no test %s", page, i+1, strings.Trim(m[0], "`"))
+			}
+		}
+	}
+	if named < 20 {
+		t.Errorf("%s names only %d tests", page, named)
 	}
 }
 

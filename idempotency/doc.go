@@ -5,6 +5,9 @@
 //	once, err := idempotency.New(idempotency.Config{})
 //	mux.Handle("POST /orders", once.Wrap(createOrder))
 //
+// The page docs/idempotency-draft.md of the repository compares this package with
+// draft-ietf-httpapi-idempotency-key-header-07, sentence by sentence.
+//
 // # Guarantees
 //
 //   - Of all requests of one caller with one method, route and key, one runs at a time,
