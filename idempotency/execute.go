@@ -50,7 +50,10 @@ func newExecution(m *Middleware, c *Claim, generation uint64, began time.Time) *
 	if began.IsZero() {
 		began = time.Now()
 	}
-	e := &Execution{m: m, key: c.Key, token: c.Token, generation: generation, leaseEnds: began.Add(c.Lease)}
+	e := &Execution{
+		m: m, key: c.Key, fingerprint: c.Fingerprint, token: c.Token, generation: generation,
+		leaseEnds: began.Add(c.Lease),
+	}
 	e.renewal.Value = e
 	return e
 }

@@ -16,10 +16,11 @@ import (
 // methods are safe for concurrent use. They may be called on nil, which means a request
 // without a key.
 type Execution struct {
-	m          *Middleware
-	key        Key
-	token      Token
-	generation uint64
+	m           *Middleware
+	key         Key
+	fingerprint [32]byte
+	token       Token
+	generation  uint64
 
 	request     http.Request // as the handler gets it
 	body        body

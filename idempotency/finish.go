@@ -106,7 +106,7 @@ func (e *Execution) finish(r Result) (kept State, err error) {
 	r.Payload = bytes.Clone(r.Payload)
 	kept, err = e.finishWithTimeout(&r)
 	if err != nil && !errors.Is(err, ErrLost) && e.finishLater(&r) {
-		e.m.waiters.requestEnded(&e.key)
+		e.m.waiters.requestEnded(e)
 		return kept, err
 	}
 	e.stopLease()
@@ -141,7 +141,7 @@ func (e *Execution) finishWithTimeout(r *Result) (kept State, err error) {
 // settle counts and reports how the claim has ended: with an error of the store, or with
 // the state that the store keeps in place of r.
 func (e *Execution) settle(r *Result, kept State, err error) {
-	defer e.m.waiters.requestEnded(&e.key)
+	defer e.m.waiters.requestEnded(e)
 	ctx := e.request.Context()
 	switch {
 	case errors.Is(err, ErrLost):

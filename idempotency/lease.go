@@ -198,7 +198,7 @@ func (e *Execution) lose(err error) {
 		e.cancelLost()
 	}
 	e.mu.Unlock()
-	e.m.waiters.requestEnded(&e.key)
+	e.m.waiters.requestEnded(e)
 	if !again {
 		e.m.claims.Record(e.request.Context(), leaseLost)
 		e.m.failures.Error(e.request.Context(), err)

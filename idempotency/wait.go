@@ -2,6 +2,7 @@ package idempotency
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/usher-go/usher"
@@ -27,7 +28,7 @@ func (m *Middleware) claim(ctx context.Context, c *Claim) (record Record, asked 
 		// A call of this store takes a while. If this process is making one for the key, or
 		// requests wait for its result, another call would find out nothing new.
 		calls := m.waiters.callsFor(&c.Key)
-		if calls.Add(1) > 1 || m.waiters.has(&c.Key) {
+		if calls.Add(1) > 1 || m.waiters.has(c) {
 			calls.Add(-1)
 			return m.wait(ctx, c, nil)
 		}
@@ -91,7 +92,7 @@ func (m *Middleware) poll(ctx context.Context, c *Claim, f *flight, deadline <-c
 		timeUp, runsHere := false, false
 		select {
 		case <-due.C:
-			runsHere = f.seen.Load() != nil && m.runsHere(&c.Key)
+			runsHere = f.seen.Load() != nil && m.runsHere(c)
 		case <-f.ended:
 			f.pause = firstPause
 		case <-deadline:
@@ -113,18 +114,34 @@ func (m *Middleware) poll(ctx context.Context, c *Claim, f *flight, deadline <-c
 		}
 		f.due = time.Now().Add(f.pause)
 		f.pause = min(2*f.pause, lastPause)
-		if record.Won {
-			f.turn <- struct{}{}
-			return record, asked, nil
+		if !record.Won {
+			continue
 		}
+		if ctx.Err() != nil && !record.TakenOver {
+			m.abandon(ctx, c)
+			f.wake()
+			record = f.inFlight()
+		}
+		f.turn <- struct{}{}
+		return record, asked, nil
 	}
 }
 
-// runsHere reports whether a request with this key runs in this process, or has a result
-// that is pending. Its end is reported to the waiters, so it is not necessary to ask the
-// store. A Memory can be asked for less than it costs to find this out.
-func (m *Middleware) runsHere(key *Key) bool {
-	return !m.memory && m.heartbeat.Any(func(e *Execution) bool { return e.key == *key })
+// abandon releases the claim of a request whose client has disconnected meanwhile. A claim
+// that was taken over is not released: that would free a key whose earlier request may have
+// had an effect.
+func (m *Middleware) abandon(ctx context.Context, c *Claim) {
+	released := Completion{c.Key, c.Token, Result{State: StateReleased, TTL: c.Lease}}
+	if _, err := m.store.Finish(context.WithoutCancel(ctx), released); err != nil {
+		m.failures.Error(ctx, fmt.Errorf("idempotency: release the claim of a client that has disconnected: %w", err))
+	}
+}
+
+// runsHere reports whether a duplicate of c runs in this process, or has a result that is
+// pending. Its end is reported to the waiters, so it is not necessary to ask the store. A
+// Memory can be asked for less than it costs to find this out.
+func (m *Middleware) runsHere(c *Claim) bool {
+	return !m.memory && m.heartbeat.Any(func(e *Execution) bool { return e.key == c.Key && e.fingerprint == c.Fingerprint })
 }
 
 // stillInProgress returns the error for a duplicate of a request in flight whose record is

@@ -15,12 +15,20 @@ type waiters struct {
 
 	count   atomic.Int64 // of all waiters
 	mu      sync.Mutex
-	flights map[Key]*flight
+	flights map[flightID]*flight
 	owners  map[[32]byte]int // the number of waiters of each owner
 }
 
 // ownersShare is the part of all waiters that may belong to one owner.
 const ownersShare = 10
+
+// A flightID identifies a request: two requests with one key may differ.
+type flightID struct {
+	key         Key
+	fingerprint [32]byte
+}
+
+func (c *Claim) flight() flightID { return flightID{c.Key, c.Fingerprint} }
 
 // A flight is a request in flight, as seen by its duplicates in this process. One of them
 // asks the store for all: the one that has the turn.
@@ -28,7 +36,7 @@ type flight struct {
 	fingerprint [32]byte
 	waiters     int           // guarded by waiters.mu
 	turn        chan struct{} // contains an element while nobody has the turn
-	ended       chan struct{} // gets an element when a request with the key ends in this process
+	ended       chan struct{} // gets an element when the request ends in this process
 	seen        atomic.Pointer[sighting]
 
 	// These belong to the waiter that has the turn: when the next call of the store is due,
@@ -83,19 +91,27 @@ func (f *flight) inFlight() Record {
 	return r
 }
 
+// wake lets the waiter that has the turn ask the store at once.
+func (f *flight) wake() {
+	select {
+	case f.ended <- struct{}{}:
+	default: // It will.
+	}
+}
+
 // callsFor returns the counter of calls for the key. A few keys share each counter.
 func (w *waiters) callsFor(key *Key) *atomic.Int32 {
 	return &w.calls[int(binary.NativeEndian.Uint16(key.Name[:]))%len(w.calls)]
 }
 
-// has reports whether requests wait for the key.
-func (w *waiters) has(key *Key) bool {
+// has reports whether duplicates of c are waiting.
+func (w *waiters) has(c *Claim) bool {
 	if w.count.Load() == 0 {
 		return false
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.flights[*key] != nil
+	return w.flights[c.flight()] != nil
 }
 
 // join adds a request to those that wait for a duplicate, whose record is seen if that is
@@ -103,19 +119,16 @@ func (w *waiters) has(key *Key) bool {
 func (w *waiters) join(c *Claim, seen *Record, limit int) (f *flight, joined bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	f = w.flights[c.Key]
-	if f != nil && f.fingerprint != c.Fingerprint {
-		return nil, false
-	}
+	f = w.flights[c.flight()]
 	if w.count.Load() >= int64(limit) || w.owners[c.Key.Owner] >= max(limit/ownersShare, 1) {
 		return f, false
 	}
 	if w.flights == nil {
-		w.flights, w.owners = make(map[Key]*flight), make(map[[32]byte]int)
+		w.flights, w.owners = make(map[flightID]*flight), make(map[[32]byte]int)
 	}
 	if f == nil {
 		f = newFlight(c, seen)
-		w.flights[c.Key] = f
+		w.flights[c.flight()] = f
 	}
 	f.waiters++
 	w.owners[c.Key.Owner]++
@@ -131,8 +144,8 @@ func (w *waiters) leave(c *Claim, f *flight) {
 	if w.owners[c.Key.Owner]--; w.owners[c.Key.Owner] == 0 {
 		delete(w.owners, c.Key.Owner)
 	}
-	if f.waiters--; f.waiters == 0 && w.flights[c.Key] == f {
-		delete(w.flights, c.Key)
+	if f.waiters--; f.waiters == 0 && w.flights[c.flight()] == f {
+		delete(w.flights, c.flight())
 	}
 }
 
@@ -140,26 +153,22 @@ func (w *waiters) leave(c *Claim, f *flight) {
 func (w *waiters) decide(c *Claim, f *flight, r *Record, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	delete(w.flights, c.Key)
+	delete(w.flights, c.flight())
 	f.record, f.err = *r, err
 	close(f.decided)
 }
 
-// requestEnded wakes the waiter that has the turn for the key, after a request with the key
-// has ended in this process. A request that has just seen it in flight and does not wait
-// yet is not woken: it asks the store after the first pause.
-func (w *waiters) requestEnded(key *Key) {
+// requestEnded wakes the waiter that asks the store for the duplicates of a request, after
+// that has ended in this process. A duplicate that has just seen it in flight and does not
+// wait yet is not woken: it asks the store after the first pause.
+func (w *waiters) requestEnded(e *Execution) {
 	if w.count.Load() == 0 {
 		return
 	}
 	w.mu.Lock()
-	f := w.flights[*key]
+	f := w.flights[flightID{e.key, e.fingerprint}]
 	w.mu.Unlock()
-	if f == nil {
-		return
-	}
-	select {
-	case f.ended <- struct{}{}:
-	default: // It is awake.
+	if f != nil {
+		f.wake()
 	}
 }
