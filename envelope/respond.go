@@ -135,6 +135,9 @@ func (e *Envelope) WriteReply(w http.ResponseWriter, r *http.Request, reply ushe
 		t.replyLate(w, r, reply)
 		return
 	}
+	if held := t.heldStatus(w); held != 0 {
+		reply.Status = held
+	}
 	if reply.Status < 200 {
 		reply.Status = http.StatusOK
 	}
@@ -177,6 +180,18 @@ func (t *transaction) appendReply(s *scratch, resp *Response, data any) (err err
 		s.b = t.env.shape.After(s.b, resp)
 	}
 	return nil
+}
+
+// heldStatus returns the status of a success that the handler has sent through w, if a
+// middleware holds it back so that it has not reached t, or 0.
+func (t *transaction) heldStatus(w http.ResponseWriter) int {
+	if own := httpwriter.Of(w); own == nil || own == &t.writer {
+		return 0
+	}
+	if status, written := httpwriter.Progress(w); status < 300 && written == 0 {
+		return status
+	}
+	return 0
 }
 
 // replyLate writes the body of a success whose status the handler has sent already.

@@ -2,11 +2,13 @@ package idempotency
 
 import (
 	"errors"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
 	"sync"
 
+	"github.com/usher-go/usher/internal/exchange"
 	"github.com/usher-go/usher/internal/httpwriter"
 )
 
@@ -19,6 +21,10 @@ type capture struct {
 	// outerEncoding is the Content-Encoding that an outer middleware announced before the
 	// handler ran.
 	outerEncoding []string
+	// The header and the responder of outer middlewares, for an error in place of a response
+	// whose transaction is not committed.
+	outerHeader    http.Header
+	outerResponder *any
 
 	mu       sync.Mutex // as a handler may leave a goroutine behind
 	phase    phase
@@ -41,7 +47,12 @@ const (
 
 func (c *capture) init(e *Execution, w http.ResponseWriter) {
 	c.execution = e
-	c.outerEncoding = w.Header()["Content-Encoding"]
+	h := w.Header()
+	c.outerEncoding = h["Content-Encoding"]
+	if !e.m.memory { // whose requests do not wait for a server
+		c.outerHeader = maps.Clone(h)
+	}
+	c.outerResponder = exchange.Responder.Load(e.exchange)
 	c.writer.Init(w, c)
 }
 
@@ -53,6 +64,10 @@ func (c *capture) Head(status int) {
 		return
 	}
 	c.status = status
+	if t := c.execution.transaction; t != nil {
+		c.collectHeld(t)
+		return
+	}
 	if !c.storable() {
 		c.pass()
 		c.writer.Detach()
@@ -91,10 +106,13 @@ func (c *capture) collect() {
 	c.buffer = newBuffer()
 	c.buffer.b = appendHead(c.buffer.b, c.status, h, c.execution.m.keptHeaders, c.outerEncoding)
 	// Ask now: an outer envelope records next that it has wrapped the response.
-	if c.execution.exchange.Rendered() == c.status {
+	if c.rendered() {
 		c.flags = flagRendered
 	}
 }
+
+// rendered reports whether the response has the shape of the service.
+func (c *capture) rendered() bool { return c.execution.exchange.Rendered() == c.status }
 
 // pass gives up storing the response, which is about to be sent. The claim is
 // finished first, so that no retry runs after the client has received a byte, even if
@@ -114,9 +132,14 @@ var errEnded = errors.New("idempotency: written after the handler has returned")
 func (c *capture) Body(inner http.ResponseWriter, p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	t := c.execution.transaction
 	switch {
 	case c.phase == ended:
 		return 0, errEnded
+	case t != nil && t.fault != nil:
+		return 0, t.fault
+	case t != nil && !bodyAllowed(c.status):
+		return 0, http.ErrBodyNotAllowed
 	case c.phase != collecting || !bodyAllowed(c.status):
 		return inner.Write(p)
 	case c.declared >= 0 && (c.excess || int64(len(c.body())+len(p)) > c.declared):
@@ -124,8 +147,15 @@ func (c *capture) Body(inner http.ResponseWriter, p []byte) (int, error) {
 		c.excess = true
 		return 0, http.ErrContentLength
 	case len(c.body())+len(p) <= c.execution.m.config.MaxResponse:
+		if t != nil && len(c.body()) == 0 && c.flags == 0 && c.rendered() {
+			// A responder of this module writes a body for the status of the handler.
+			c.buffer.release()
+			c.collectHeld(t)
+		}
 		c.buffer.b = append(c.buffer.b, p...)
 		return len(p), nil
+	case t != nil:
+		return 0, t.refuse(errTooLong)
 	}
 	collected := c.buffer
 	c.pass()
@@ -159,6 +189,10 @@ func (c *capture) Release(hijacked bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.phase != awaiting && c.phase != collecting {
+		return
+	}
+	if t := c.execution.transaction; t != nil {
+		_ = t.refuse(errHeld)
 		return
 	}
 	if hijacked && c.status == 0 {

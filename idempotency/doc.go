@@ -44,12 +44,12 @@
 // process dies after the effect and before the response is stored, the key is free after
 // the lease, and the retry has the effect again. The same happens in two other cases: if
 // a process is paused, or cut off from the store, for longer than its lease and its
-// handler ignores [Execution.Lost]; and if it already has 1,024 results that the store
+// handler ignores the end of [Execution.Context]; and if it already has 1,024 results that the store
 // has yet to accept and another is added.
 //
 // To close this gap, finish the claim in the transaction of the effect: a [TxStore] keeps
-// the records where the handler keeps its data, and [Execution.Completion] returns what its
-// FinishTx takes. Where that is not possible, protect the data with the fencing token
+// the records where the handler keeps its data, and [Execution.Commit] passes what its
+// FinishTx takes to the function that commits. Where that is not possible, protect the data with the fencing token
 // ([Execution.Generation]), and pass [Execution.DownstreamKey] to services that accept
 // keys.
 //

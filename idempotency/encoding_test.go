@@ -2,6 +2,7 @@ package idempotency_test
 
 import (
 	"compress/gzip"
+	"context"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -77,11 +78,15 @@ func TestEncodingOfAnOuterCompressorIsNotStored(t *testing.T) {
 		"a long body":  func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, long) },
 		"no body":      func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(201) },
 		"an error":     func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusUnprocessableEntity) },
-		"a result": func(w http.ResponseWriter, r *http.Request) {
-			e := idempotency.From(r.Context())
-			c := e.Completion(200, w.Header(), []byte(long))
-			if strings.Contains(string(c.Result.Payload[:100]), "Content-Encoding") {
-				t.Error("the result has the encoding of the compressor")
+		"a response with a transaction": func(w http.ResponseWriter, r *http.Request) {
+			err := idempotency.From(r.Context()).Commit(r.Context(), func(_ context.Context, c idempotency.Completion) error {
+				if strings.Contains(string(c.Result.Payload[:100]), "Content-Encoding") {
+					t.Error("the completion has the encoding of the compressor")
+				}
+				return nil
+			}, nil)
+			if err != nil {
+				t.Error(err)
 			}
 			_, _ = io.WriteString(w, long)
 		},

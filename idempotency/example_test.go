@@ -2,6 +2,7 @@ package idempotency_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -117,6 +118,7 @@ func ship(ctx context.Context, generation uint64, key string) error {
 type database struct {
 	*idempotency.Memory
 	orders int
+	down   bool
 }
 
 // A transaction changes the database when it is committed.
@@ -126,11 +128,17 @@ type transaction struct {
 }
 
 func (db *database) FinishTx(_ context.Context, tx *transaction, c idempotency.Completion) (idempotency.State, error) {
+	if c.IsZero() {
+		return 0, nil // the request has no key
+	}
 	tx.completions = append(tx.completions, c)
 	return c.Result.State, nil
 }
 
 func (db *database) commit(ctx context.Context, tx *transaction) error {
+	if db.down {
+		return errors.New("the database is down")
+	}
 	for _, c := range tx.completions {
 		if _, err := db.Finish(ctx, c); err != nil {
 			return err
@@ -140,38 +148,48 @@ func (db *database) commit(ctx context.Context, tx *transaction) error {
 	return nil
 }
 
-// A handler whose data is in the same database as the records finishes the claim in its
-// own transaction. Either there is an order and the response to it, or there is neither,
-// even if the process dies in between.
-func ExampleExecution_Completion() {
+func (*transaction) rollback() { fmt.Println("the order is rolled back") }
+
+// A handler whose data is in the same database as the records leaves the end of its
+// transaction to the middleware, and then responds as always. Either there is an order and
+// the response to it, or there is neither, even if the process dies in between.
+func ExampleExecution_Commit() {
 	db := &database{Memory: usher.Must(idempotency.NewMemory(idempotency.MemoryConfig{}))}
-	once, err := idempotency.New(idempotency.Config{Store: db})
+	once, err := idempotency.New(idempotency.Config{Store: db, OnError: func(_ context.Context, err error) { fmt.Println(err) }})
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	h := asAcme(once.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		tx := &transaction{orders: 1}
-		body := fmt.Appendf(nil, "order %d", db.orders+tx.orders)
-		if e := idempotency.From(r.Context()); e != nil { // else the request has no key
-			if _, err := db.FinishTx(r.Context(), tx, e.Completion(http.StatusCreated, w.Header(), body)); err != nil {
-				usher.Fail(w, r, err) // tx is not committed
-				return
-			}
-		}
-		if err := db.commit(r.Context(), tx); err != nil {
+		err := idempotency.From(r.Context()).Commit(r.Context(),
+			func(ctx context.Context, c idempotency.Completion) error {
+				if _, err := db.FinishTx(ctx, tx, c); err != nil {
+					return err
+				}
+				return db.commit(ctx, tx)
+			},
+			tx.rollback,
+		)
+		if err != nil { // of a request without a key, which has been committed at once
 			usher.Fail(w, r, err)
 			return
 		}
 		w.WriteHeader(http.StatusCreated)
-		_, _ = w.Write(body)
+		fmt.Fprintf(w, "order %d", db.orders+tx.orders)
 	})))
 	order(h, "a")
 	order(h, "a")
+	db.down = true
+	order(h, "b")
+	db.down = false
 	order(h, "b")
 	// Output:
 	// 201 order 1
 	// 201 order 1 (replayed)
+	// the order is rolled back
+	// idempotency: commit: the database is down
+	// 500 {"type":"about:blank","title":"Internal Server Error","status":500,"code":"internal"}
 	// 201 order 2
 }
 

@@ -34,7 +34,7 @@ func (m *Middleware) execute(w http.ResponseWriter, r *http.Request, next http.H
 	returned := false
 	defer func() {
 		defer e.work.end()
-		executions.Store(e.exchange, nil)
+		defer executions.Store(e.exchange, nil)
 		_ = e.body.Close()
 		in.release()
 		e.end(returned)

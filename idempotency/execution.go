@@ -28,7 +28,8 @@ type Execution struct {
 	exchange    *exchange.Exchange
 	ownExchange exchange.Exchange // in use if no outer middleware has attached one
 	response    capture
-	finished    bool // Finish was called; guarded by response.mu
+	transaction *transaction // of Commit; guarded by response.mu
+	finished    bool         // Finish was called; guarded by response.mu
 
 	mu           sync.Mutex
 	outcome      Outcome // set by the handler
@@ -72,26 +73,6 @@ func (e *Execution) SetOutcome(o Outcome) {
 	e.mu.Unlock()
 }
 
-// Completion returns a completion that ends the claim and stores the given response, for
-// [TxStore.FinishTx]. If the handler calls FinishTx in the transaction of its effect, the
-// effect and its record are one step: both happen or neither. The handler commits, and then
-// sends the same response.
-//
-// On nil it returns the zero Completion, with which FinishTx does nothing.
-func (e *Execution) Completion(status int, header http.Header, body []byte) Completion {
-	if e == nil {
-		return Completion{}
-	}
-	b := appendHead(nil, status, header, e.m.keptHeaders, e.response.outerEncoding)
-	b = append(b, body...)
-	seal(b, 0, &e.key)
-	return Completion{
-		Key:    e.key,
-		Token:  e.token,
-		Result: Result{State: StateDone, Status: status, Payload: b, TTL: e.m.config.TTL},
-	}
-}
-
 // Generation returns a fencing token: a number greater than that of every earlier
 // execution with the same key. Store it with a row and reject writes with a lower
 // one. It is 0 on nil.
@@ -117,24 +98,19 @@ func (e *Execution) DownstreamKey(purpose string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Lost returns a channel that is closed when the claim is lost: another request may
-// then be running with the same key, and the response of this one is not stored. On
-// nil it returns nil.
-func (e *Execution) Lost() <-chan struct{} {
-	if e == nil {
-		return nil
-	}
-	return e.lostContext().Done()
-}
-
-// Context returns a copy of parent that ends with the cause [ErrLost] when the claim
-// is lost. The caller calls cancel when done.
+// Context returns a copy of parent that ends with the cause [ErrLost] when the claim is
+// lost: another request may then be running with the same key, and the response of this one
+// is not stored. The caller calls cancel when done.
 func (e *Execution) Context(parent context.Context) (ctx context.Context, cancel context.CancelFunc) {
 	if e == nil {
 		return context.WithCancel(parent)
 	}
 	ctx, cancelCause := context.WithCancelCause(parent)
-	stop := context.AfterFunc(e.lostContext(), func() { cancelCause(ErrLost) })
+	lost := e.lostContext()
+	if lost.Err() != nil {
+		cancelCause(ErrLost)
+	}
+	stop := context.AfterFunc(lost, func() { cancelCause(ErrLost) })
 	return ctx, func() {
 		stop()
 		cancelCause(nil)

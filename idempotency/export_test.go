@@ -19,6 +19,9 @@ func ReadResponse(b []byte, key Key) (status int, header, body []byte, err error
 // Bytes returns the total size of the stored responses.
 func (m *Memory) Bytes() int64 { return m.bytes.Load() }
 
+// ClaimID names the claim of e.
+func (e *Execution) ClaimID() ClaimID { return ClaimID{e.key, e.token} }
+
 // Leases returns how many leases are kept.
 func (m *Middleware) Leases() int { return m.heartbeat.Len() }
 

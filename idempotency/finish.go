@@ -20,6 +20,13 @@ func (e *Execution) end(returned bool) {
 	if e.exchange.Broken() != nil {
 		returned = false
 	}
+	if e.transaction != nil {
+		c.phase = ended
+		c.mu.Unlock()
+		defer c.mu.Lock()
+		e.endHeld(returned)
+		return
+	}
 	defer func() {
 		if !e.finished { // something inside has panicked
 			e.tombstone(Unknown, c.status)
@@ -66,17 +73,21 @@ func (e *Execution) endFailed() {
 // endCollected ends an execution whose response is collected and not yet sent.
 func (e *Execution) endCollected() {
 	c := &e.response
-	switch o := e.decide(c.status); {
-	case o == Release:
-		e.release()
-	case o != Unknown && c.incomplete():
-		e.tombstone(Unknown, c.status)
-	case o == Keep && !c.hasTrailers():
-		seal(c.buffer.b, c.flags, &e.key)
-		_, _ = e.finish(Result{State: StateDone, Status: c.status, Payload: c.buffer.b, TTL: e.m.config.TTL})
-	default:
-		e.tombstone(o, c.status)
+	o := e.decide(c.status)
+	if o != Release && c.incomplete() {
+		o = Unknown
 	}
+	_, _ = e.finish(e.result(o))
+}
+
+// result returns the result for the response that is collected, if its outcome is o.
+func (e *Execution) result(o Outcome) Result {
+	c := &e.response
+	if o != Keep || c.hasTrailers() {
+		return e.resultWithoutResponse(o, c.status)
+	}
+	seal(c.buffer.b, c.flags, &e.key)
+	return Result{State: StateDone, Status: c.status, Payload: c.buffer.b, TTL: e.m.config.TTL}
 }
 
 // tombstone records an outcome of which no response is stored.

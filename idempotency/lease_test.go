@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -145,7 +144,7 @@ func TestALateOwnerChangesNothing(t *testing.T) {
 				first := do(node, post("/", ""))
 				body := <-finished
 				synctest.Wait()
-				if e := <-lateEnd; !isClosed(e.Lost()) {
+				if e := <-lateEnd; !isClosed(lost(e)) {
 					t.Error("the late handler is not notified")
 				}
 				if end == "completes" && body != "late" {
@@ -185,6 +184,13 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
+// lost returns a channel that is closed when the claim of e is lost.
+func lost(e *idempotency.Execution) <-chan struct{} {
+	ctx, cancel := e.Context(context.Background())
+	context.AfterFunc(ctx, cancel)
+	return ctx.Done()
+}
+
 func TestAHandlerIsNotifiedOfALostClaim(t *testing.T) {
 	fail := func(err error) func(*hookedStore) {
 		return func(f *hookedStore) { f.renew = func(context.Context) error { return err } }
@@ -220,8 +226,8 @@ func TestAHandlerIsNotifiedOfALostClaim(t *testing.T) {
 					if r.Context().Err() != nil {
 						t.Error("the context of the request has ended as well")
 					}
-					if !isClosed(idempotency.From(r.Context()).Lost()) {
-						t.Error("Lost is not closed")
+					if !isClosed(lost(idempotency.From(r.Context()))) {
+						t.Error("a second context has not ended")
 					}
 				}))
 				do(h, post("/", ""))
@@ -236,7 +242,7 @@ func TestAHandlerIsNotifiedOfALostClaim(t *testing.T) {
 				time.Sleep(lease * 2 / 3)
 				store.set(func(f *hookedStore) { f.renew = nil })
 				time.Sleep(3 * lease)
-				if isClosed(idempotency.From(r.Context()).Lost()) {
+				if isClosed(lost(idempotency.From(r.Context()))) {
 					t.Error("the claim counts as lost")
 				}
 			}))
@@ -252,8 +258,7 @@ func TestExecutionOfARequestWithoutAKey(t *testing.T) {
 	}
 	e.SetOutcome(idempotency.Keep)
 	ctx, cancel := e.Context(t.Context())
-	if e.Generation() != 0 || e.DownstreamKey("a") != "" || e.Lost() != nil ||
-		!reflect.DeepEqual(e.Completion(200, nil, nil), idempotency.Completion{}) || ctx.Err() != nil {
+	if e.Generation() != 0 || e.DownstreamKey("a") != "" || ctx.Err() != nil {
 		t.Error("a nil Execution is not empty")
 	}
 	if cancel(); ctx.Err() == nil {
@@ -273,54 +278,6 @@ func TestDownstreamKeysAreStableAndApart(t *testing.T) {
 	do(h, post("/", "", key("other")))
 	if len(got) != 6 || got[0] != got[2] || got[1] != got[3] || got[0] == got[1] || got[0] == got[4] || len(got[0]) != 64 {
 		t.Errorf("got %q", got)
-	}
-}
-
-// A handler may store its response itself, in the transaction that has its effect.
-func TestAResponseStoredByTheHandlerIsKept(t *testing.T) {
-	t.Run("for the TTL", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			store := newMemory(t, idempotency.MemoryConfig{})
-			calls := &counting{next: func(w http.ResponseWriter, r *http.Request) {
-				if _, err := store.Finish(r.Context(), idempotency.From(r.Context()).Completion(200, nil, nil)); err != nil {
-					t.Error(err)
-				}
-			}}
-			h := newMiddleware(t, idempotency.Config{Store: store}).Wrap(calls)
-			first := do(h, post("/", ""))
-			time.Sleep(24*time.Hour - time.Second)
-			wantReplay(t, do(h, post("/", "")), first)
-			time.Sleep(time.Second)
-			do(h, post("/", ""))
-			calls.want(t, 2)
-		})
-	})
-	store := newMemory(t, idempotency.MemoryConfig{})
-	for _, status := range []int{201, 500, 503, 0} {
-		t.Run(fmt.Sprint("and it responds with ", status), func(t *testing.T) {
-			m := newMeter()
-			calls := &counting{next: func(w http.ResponseWriter, r *http.Request) {
-				e := idempotency.From(r.Context())
-				c := e.Completion(201, http.Header{"Location": {"/7"}, "Set-Cookie": {"a"}}, []byte("created"))
-				if kept, err := store.Finish(r.Context(), c); kept != idempotency.StateDone || err != nil {
-					t.Error(kept, err)
-				}
-				if status == 0 {
-					panic("after the commit")
-				}
-				w.WriteHeader(status)
-			}}
-			h := newMiddleware(t, idempotency.Config{Store: store, MeterProvider: m}).Wrap(calls)
-			do(h, post("/", "", key(fmt.Sprint(status))))
-			w := do(h, post("/", "", key(fmt.Sprint(status))))
-			if w.Code != 201 || w.Body.String() != "created" || w.Header().Get("Location") != "/7" || w.Header().Get("Set-Cookie") != "" {
-				t.Errorf("got %d %s %v", w.Code, w.Body, w.Header())
-			}
-			calls.want(t, 1)
-			if n := m.counts(t)["lease_lost"]; n != 0 {
-				t.Errorf("%d leases counted as lost", n)
-			}
-		})
 	}
 }
 

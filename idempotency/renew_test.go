@@ -68,13 +68,12 @@ func (f *fleet) Renew(ctx context.Context, claims []idempotency.ClaimID, lease t
 func (f *fleet) run(n int, pause, d time.Duration) {
 	h := f.m.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		e := idempotency.From(r.Context())
-		c := e.Completion(200, nil, nil)
 		k := r.Header.Get("Idempotency-Key")
 		f.mu.Lock()
-		f.keys[k] = idempotency.ClaimID{Key: c.Key, Token: c.Token}
+		f.keys[k] = e.ClaimID()
 		f.mu.Unlock()
 		select {
-		case <-e.Lost():
+		case <-lost(e):
 			f.mu.Lock()
 			f.lost[k] = true
 			f.mu.Unlock()
@@ -406,7 +405,7 @@ func TestALeaseCountsFromTheCallOfClaim(t *testing.T) {
 		store.renew = func(context.Context) error { return errDown }
 		h := newMiddleware(t, idempotency.Config{Store: store}).Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			began := time.Now()
-			<-idempotency.From(r.Context()).Lost()
+			<-lost(idempotency.From(r.Context()))
 			if d := time.Since(began); d != lease-delay {
 				t.Errorf("the handler is notified after %v, want %v", d, lease-delay)
 			}

@@ -215,8 +215,8 @@ type ClaimID struct {
 	Token Token
 }
 
-// A Completion ends a claim. It is a plain value: [Execution.Completion] makes one for
-// [TxStore.FinishTx].
+// A Completion ends a claim. It is a plain value: [Execution.Commit] passes one to its
+// function, for [TxStore.FinishTx].
 type Completion struct {
 	Key    Key
 	Token  Token

@@ -6,7 +6,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/usher-go/usher"
@@ -51,25 +50,30 @@ func ExamplePostgres_Idempotency() {
 	once := usher.Must(idempotency.New(idempotency.Config{Store: records}))
 
 	create := func(w http.ResponseWriter, r *http.Request) {
-		body := []byte(`{"status":"ordered"}`)
-		w.Header().Set("Content-Type", "application/json")
-		err := pgx.BeginFunc(r.Context(), pool, func(tx pgx.Tx) error {
-			if _, err := tx.Exec(r.Context(), "INSERT INTO orders DEFAULT VALUES"); err != nil {
-				return err
-			}
-			e := idempotency.From(r.Context())
-			if e == nil {
-				return nil // the request has no key
-			}
-			_, err := records.FinishTx(r.Context(), tx, e.Completion(http.StatusCreated, w.Header(), body))
-			return err
-		})
+		ctx := r.Context()
+		tx, err := pool.Begin(ctx)
 		if err != nil {
 			usher.Fail(w, r, err)
 			return
 		}
-		w.WriteHeader(http.StatusCreated)
-		_, _ = w.Write(body)
+		rollback := func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }
+		var order int
+		if err := tx.QueryRow(ctx, "INSERT INTO orders DEFAULT VALUES RETURNING id").Scan(&order); err != nil {
+			rollback()
+			usher.Fail(w, r, err)
+			return
+		}
+		err = idempotency.From(ctx).Commit(ctx, func(ctx context.Context, c idempotency.Completion) error {
+			if _, err := records.FinishTx(ctx, tx, c); err != nil {
+				return err
+			}
+			return tx.Commit(ctx)
+		}, rollback)
+		if err != nil { // of a request without a key
+			usher.Fail(w, r, err)
+			return
+		}
+		usher.Respond(w, r, usher.Reply{Status: http.StatusCreated, Data: map[string]int{"order": order}})
 	}
 	_ = http.ListenAndServe("localhost:8080", once.Wrap(http.HandlerFunc(create)))
 }

@@ -348,7 +348,14 @@ func newWorld(t *testing.T) *world {
 					panics(rw, r)
 				}
 				e := idempotency.From(r.Context())
-				w.show("execution", e.Completion(200, nil, nil), e.Generation(), e.DownstreamKey("bank"))
+				w.show("execution", e.Generation(), e.DownstreamKey("bank"))
+				err := e.Commit(r.Context(), func(_ context.Context, c idempotency.Completion) error {
+					w.show("completion", c)
+					return nil
+				}, nil)
+				if err != nil {
+					panic(err)
+				}
 				_, _ = io.Copy(io.Discard, r.Body)
 				rw.Header().Set("Content-Type", "application/json")
 				_, _ = io.WriteString(rw, `{"order":1}`)
@@ -523,7 +530,8 @@ func (w *world) check() {
 		"audit of sessions":                         "reused",
 		"records":                                   `{"order":1}`,
 		"failures of the store":                     "unexpected EOF",
-		"execution":                                 "[",
+		"execution":                                 `"`,
+		"completion":                                "Payload",
 	} {
 		if where == "responses" {
 			word = "429"
