@@ -135,8 +135,8 @@ func (e *Envelope) WriteReply(w http.ResponseWriter, r *http.Request, reply ushe
 		t.replyLate(w, r, reply)
 		return
 	}
-	if held := t.heldStatus(w); held != 0 {
-		reply.Status = held
+	if deferred := t.deferredStatus(w); deferred != 0 {
+		reply.Status = deferred
 	}
 	if reply.Status < 200 {
 		reply.Status = http.StatusOK
@@ -182,9 +182,9 @@ func (t *transaction) appendReply(s *scratch, resp *Response, data any) (err err
 	return nil
 }
 
-// heldStatus returns the status of a success that the handler has sent through w, if a
-// middleware holds it back so that it has not reached t, or 0.
-func (t *transaction) heldStatus(w http.ResponseWriter) int {
+// deferredStatus returns the status of a success that the handler has sent through w, if a
+// middleware defers it so that it has not reached t, or 0.
+func (t *transaction) deferredStatus(w http.ResponseWriter) int {
 	if own := httpwriter.Of(w); own == nil || own == &t.writer {
 		return 0
 	}

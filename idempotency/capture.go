@@ -65,7 +65,7 @@ func (c *capture) Head(status int) {
 	}
 	c.status = status
 	if t := c.execution.transaction; t != nil {
-		c.collectHeld(t)
+		c.collectDeferred(t)
 		return
 	}
 	if !c.storable() {
@@ -150,7 +150,7 @@ func (c *capture) Body(inner http.ResponseWriter, p []byte) (int, error) {
 		if t != nil && len(c.body()) == 0 && c.flags == 0 && c.rendered() {
 			// A responder of this module writes a body for the status of the handler.
 			c.buffer.release()
-			c.collectHeld(t)
+			c.collectDeferred(t)
 		}
 		c.buffer.b = append(c.buffer.b, p...)
 		return len(p), nil
@@ -192,7 +192,7 @@ func (c *capture) Release(hijacked bool) {
 		return
 	}
 	if t := c.execution.transaction; t != nil {
-		_ = t.refuse(errHeld)
+		_ = t.refuse(httpwriter.ErrDeferred)
 		return
 	}
 	if hijacked && c.status == 0 {

@@ -72,7 +72,6 @@ var (
 	errCommitLate  = errors.New("idempotency: Commit after the response has begun")
 	errCommitTwice = errors.New("idempotency: Commit was called before")
 
-	errHeld       = errors.New("idempotency: the response is held back for Commit, and cannot be streamed")
 	errUnstorable = errors.New("idempotency: a response with this status, length or trailer cannot be stored, as Commit requires")
 	errTooLong    = errors.New("idempotency: a response longer than MaxResponse cannot be stored, as Commit requires")
 	errIncomplete = errors.New("idempotency: the response is incomplete, so the transaction was rolled back")
@@ -133,13 +132,13 @@ func (c *capture) hold(t *transaction) error {
 		if e.m.memory {
 			c.outerHeader = maps.Clone(c.writer.Header())
 		}
-		c.writer.Hold(errHeld)
+		c.writer.Defer()
 		return nil
 	}
 }
 
-// collectHeld begins to collect a response that is held back for t.
-func (c *capture) collectHeld(t *transaction) {
+// collectDeferred begins to collect a response that is deferred for t.
+func (c *capture) collectDeferred(t *transaction) {
 	t.header = c.writer.Header().Clone()
 	if !c.storable() || c.status > 999 {
 		_ = t.refuse(errUnstorable)
@@ -147,9 +146,9 @@ func (c *capture) collectHeld(t *transaction) {
 	c.collect()
 }
 
-// endHeld is end for an execution with a transaction. Its functions may call any method of
-// the Execution and of the response writer, so no lock is held.
-func (e *Execution) endHeld(returned bool) {
+// endDeferred is end for an execution with a transaction. Its functions may call any method of
+// the Execution and of the response writer, so no lock is taken.
+func (e *Execution) endDeferred(returned bool) {
 	c, t := &e.response, e.transaction
 	w := c.writer.Unwrap()
 	sent := false
@@ -164,7 +163,7 @@ func (e *Execution) endHeld(returned bool) {
 	silent := c.status == 0
 	if silent && returned && !e.work.deserted() {
 		c.status = http.StatusOK // as the server will send
-		c.collectHeld(t)
+		c.collectDeferred(t)
 	}
 	if !returned || c.status == 0 {
 		t.undo()

@@ -24,7 +24,7 @@ func (e *Execution) end(returned bool) {
 		c.phase = ended
 		c.mu.Unlock()
 		defer c.mu.Lock()
-		e.endHeld(returned)
+		e.endDeferred(returned)
 		return
 	}
 	defer func() {

@@ -5,6 +5,7 @@ package httpwriter
 
 import (
 	"bufio"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -38,14 +39,14 @@ type Hook interface {
 // The zero value needs Init. Like any http.ResponseWriter it serves one request;
 // Status and Hijacked may be called at any time from anywhere.
 type Writer struct {
-	inner   http.ResponseWriter
-	hook    Hook
-	request *http.Request // or nil
-	status  atomic.Int32
-	late    atomic.Int32
-	gone    atomic.Bool           // hijacked
-	held    atomic.Pointer[error] // why the response is held back
-	bytes   int64
+	inner    http.ResponseWriter
+	hook     Hook
+	request  *http.Request // or nil
+	status   atomic.Int32
+	late     atomic.Int32
+	gone     atomic.Bool // hijacked
+	deferred atomic.Bool // until the hook sends it
+	bytes    int64
 }
 
 // Init prepares w. The hook may be nil.
@@ -62,13 +63,16 @@ func (w *Writer) SetRequest(r *http.Request) { w.request = r }
 // response calls it in Head, so that the server can use sendfile.
 func (w *Writer) Detach() { w.hook = nil }
 
-// Hold holds the response back from now on: nothing reaches the inner writer but what the
-// hook writes to it, and Flush and Hijack fail with why. A hook that collects the response
-// calls it before the status is sent, and sends the response later, or another one.
-func (w *Writer) Hold(why error) { w.held.Store(&why) }
+// ErrDeferred is the error of Flush and Hijack for a deferred response.
+var ErrDeferred = errors.New("httpwriter: the response is sent after its handler has returned, so it cannot be streamed")
 
-// Status returns the final status that was sent, or 0 if none was. A response that is held
-// back counts as sent.
+// Defer defers the response from now on: nothing reaches the inner writer but what the hook
+// writes to it, and Flush and Hijack fail. A hook that collects the response calls it before
+// the status is sent, and sends the response later, or another one.
+func (w *Writer) Defer() { w.deferred.Store(true) }
+
+// Status returns the final status that was sent, or 0 if none was. A deferred response
+// counts as sent.
 func (w *Writer) Status() int { return int(w.status.Load()) }
 
 // LateError returns the status of an error that the handler sent after another status,
@@ -116,7 +120,7 @@ func (w *Writer) Header() http.Header { return w.inner.Header() }
 // WriteHeader sends the status. Informational ones go straight through.
 func (w *Writer) WriteHeader(status int) {
 	if status >= 100 && status < 200 && status != http.StatusSwitchingProtocols {
-		if w.held.Load() == nil {
+		if !w.deferred.Load() {
 			w.inner.WriteHeader(status)
 		}
 		return
@@ -130,7 +134,7 @@ func (w *Writer) WriteHeader(status int) {
 	}
 	// A second call goes on to the server, which logs it with its caller. So does an
 	// invalid status, for which the server panics before it sends anything.
-	if w.held.Load() == nil {
+	if !w.deferred.Load() {
 		w.inner.WriteHeader(status)
 	}
 	switch {
@@ -226,8 +230,8 @@ func (w *Writer) FlushError() error {
 	if w.hook != nil {
 		w.hook.Release(false)
 	}
-	if why := w.held.Load(); why != nil {
-		return *why
+	if w.deferred.Load() {
+		return ErrDeferred
 	}
 	return http.NewResponseController(w.inner).Flush()
 }
@@ -237,8 +241,8 @@ func (w *Writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if w.hook != nil {
 		w.hook.Release(true)
 	}
-	if why := w.held.Load(); why != nil {
-		return nil, nil, *why
+	if w.deferred.Load() {
+		return nil, nil, ErrDeferred
 	}
 	conn, rw, err := http.NewResponseController(w.inner).Hijack()
 	if err == nil {

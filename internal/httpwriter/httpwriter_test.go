@@ -366,15 +366,14 @@ func TestSwitchingProtocolsIsTheStatus(t *testing.T) {
 	}
 }
 
-// After Hold only the hook reaches the inner writer, even for what the handler writes
+// After Defer only the hook reaches the inner writer, even for what the handler writes
 // twice, and what would need the connection fails.
-func TestAHeldResponseReachesOnlyTheHook(t *testing.T) {
-	why := errors.New("held")
+func TestADeferredResponseReachesOnlyTheHook(t *testing.T) {
 	inner := httptest.NewRecorder()
 	hook := new(collecting)
 	var w httpwriter.Writer
 	w.Init(inner, hook)
-	w.Hold(why)
+	w.Defer()
 	w.WriteHeader(103)
 	w.WriteHeader(201)
 	w.WriteHeader(500)
@@ -384,10 +383,10 @@ func TestAHeldResponseReachesOnlyTheHook(t *testing.T) {
 	if _, err := w.ReadFrom(strings.NewReader("def")); err != nil {
 		t.Error(err)
 	}
-	if err := http.NewResponseController(&w).Flush(); !errors.Is(err, why) {
+	if err := http.NewResponseController(&w).Flush(); !errors.Is(err, httpwriter.ErrDeferred) {
 		t.Errorf("Flush: %v", err)
 	}
-	if _, _, err := w.Hijack(); !errors.Is(err, why) || w.Hijacked() {
+	if _, _, err := w.Hijack(); !errors.Is(err, httpwriter.ErrDeferred) || w.Hijacked() {
 		t.Errorf("Hijack: %v", err)
 	}
 	if want := []string{"head 201", "release false", "release true"}; !slices.Equal(hook.calls, want) || hook.String() != "abcdef" {
