@@ -3,6 +3,7 @@ package idempotencytest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -126,6 +127,12 @@ func (s suite) distinctKeys(t *testing.T) {
 	for i, c := range all {
 		s.wantRecord(t, c, result(string(rune(i))))
 	}
+	if err := s.store.Delete(t.Context(), c.Key, s.find(t, c.Key).Generation); err != nil {
+		t.Errorf("Delete: %v", err)
+	}
+	for i, c := range all[1:] {
+		s.wantRecord(t, c, result(string(rune(i+1))))
+	}
 }
 
 func (s suite) distinctTokens(t *testing.T) {
@@ -193,4 +200,13 @@ func (s suite) endedContext(t *testing.T) {
 	}
 	s.finish(t, c, result("a"))
 	s.wantRecord(t, c, result("a"))
+	generation := s.find(t, c.Key).Generation
+	if r, err := s.store.Find(ended, c.Key); err == nil && r.State != idempotency.StateDone || err != nil && r.State != 0 {
+		t.Errorf("Find returned %+v and %v", r, err)
+	}
+	_ = s.store.Delete(ended, c.Key, generation)
+	if err := s.store.Delete(t.Context(), c.Key, generation); err != nil && !errors.Is(err, idempotency.ErrNotFound) {
+		t.Errorf("Delete again: %v", err)
+	}
+	s.wantFree(t, c, generation)
 }

@@ -138,6 +138,53 @@ func (s suite) parallelResults(t *testing.T) {
 	}
 }
 
+func (s suite) parallelDeletions(t *testing.T) {
+	c := newClaim()
+	generation := s.win(t, c).Generation
+	s.finish(t, c, ending(idempotency.StateUnknown))
+	var deleted atomic.Int32
+	together(20, func(int) {
+		switch err := s.store.Delete(context.Background(), c.Key, generation); {
+		case err == nil:
+			deleted.Add(1)
+		case !errors.Is(err, idempotency.ErrNotFound):
+			t.Errorf("Delete: %v, want ErrNotFound", err)
+		}
+	})
+	if n := deleted.Load(); n != 1 {
+		t.Errorf("%d calls have deleted one record", n)
+	}
+	s.wantFree(t, c, generation)
+}
+
+// A record whose outcome is unknown is either deleted, and the next claim is the first, or
+// taken over and kept.
+func (s suite) deletionOrTakeover(t *testing.T) {
+	for range 20 {
+		c := newClaim()
+		generation := s.win(t, c).Generation
+		s.finish(t, c, ending(idempotency.StateUnknown))
+		next := resolver(c)
+		var deleted, claimed error
+		var r idempotency.Record
+		together(2, func(i int) {
+			if i == 0 {
+				deleted = s.store.Delete(context.Background(), c.Key, generation)
+			} else {
+				r, claimed = s.store.Claim(context.Background(), next)
+			}
+		})
+		if claimed != nil || !r.Won {
+			t.Errorf("Claim: %+v, %v, want it to win", r, claimed)
+		}
+		if r.TakenOver && !errors.Is(deleted, idempotency.ErrLost) || !r.TakenOver && deleted != nil {
+			t.Errorf("TakenOver is %v, and Delete returned %v", r.TakenOver, deleted)
+		}
+		s.lose(t, rival(c), next)
+		s.finish(t, next, result("a"))
+	}
+}
+
 func (s suite) linearizable(t *testing.T) {
 	histories := 60
 	if os.Getenv("USHER_SOAK") != "" {
@@ -154,12 +201,14 @@ func (s suite) wantClosed(t testing.TB, c idempotency.Claim) {
 	r, claim := s.store.Claim(t.Context(), c)
 	lost, renew := s.store.Renew(t.Context(), []idempotency.ClaimID{idOf(c)}, time.Hour)
 	kept, finish := s.store.Finish(t.Context(), completion(c, release))
-	for method, err := range map[string]error{"Claim": claim, "Renew": renew, "Finish": finish} {
+	found, find := s.store.Find(t.Context(), c.Key)
+	remove := s.store.Delete(t.Context(), c.Key, 1)
+	for method, err := range map[string]error{"Claim": claim, "Renew": renew, "Finish": finish, "Find": find, "Delete": remove} {
 		if !errors.Is(err, usher.ErrClosed) {
 			t.Errorf("%s after Close: %v, want ErrClosed", method, err)
 		}
 	}
-	if r.Won || r.State != 0 || len(lost) != 0 || kept != 0 {
+	if r.Won || r.State != 0 || len(lost) != 0 || kept != 0 || found.State != 0 {
 		t.Errorf("a closed store returns %+v, %d lost claims and state %d", r, len(lost), kept)
 	}
 }

@@ -98,6 +98,45 @@ func (s Shared) finishCut(t *testing.T) {
 	}
 }
 
+func (s Shared) deleteCut(t *testing.T) {
+	a := s.open(t, 2)
+	c, kept := newClaim(), newClaim()
+	generation := a[0].win(t, c).Generation
+	a[0].finish(t, c, ending(idempotency.StateUnknown))
+	a[0].win(t, kept)
+	a[0].finish(t, kept, result("kept"))
+	s.Cut(t)
+	again(t, func() error {
+		err := a[0].store.Delete(t.Context(), c.Key, generation)
+		if errors.Is(err, idempotency.ErrNotFound) {
+			return nil
+		}
+		return err
+	})
+	again(t, func() error {
+		r, err := a[1].store.Find(t.Context(), c.Key)
+		if errors.Is(err, idempotency.ErrNotFound) {
+			return nil
+		}
+		if err == nil {
+			t.Errorf("Find returned %+v of a record that is deleted", r)
+		}
+		return err
+	})
+	for _, client := range a {
+		client.wantFree(t, c, generation)
+		client.wantRecord(t, kept, result("kept"))
+	}
+	s.Cut(t)
+	again(t, func() error {
+		r, err := a[0].store.Find(t.Context(), kept.Key)
+		if err == nil && string(r.Payload) != "kept" || err != nil && r.State != 0 {
+			t.Errorf("Find returned %+v, %v", r, err)
+		}
+		return err
+	})
+}
+
 // callTimeout is the deadline of calls to a silent server, which never responds. They must
 // end within ten times that.
 const callTimeout = 200 * time.Millisecond
@@ -120,8 +159,10 @@ func wantEnded(t testing.TB, ended <-chan struct{}, unblock func(), what string)
 
 func (s Shared) block(t *testing.T) {
 	a := s.open(t, 1)[0]
-	c := newClaim()
+	c, unknown := newClaim(), newClaim()
 	a.win(t, c)
+	generation := a.win(t, unknown).Generation
+	a.finish(t, unknown, ending(idempotency.StateUnknown))
 	unblock := sync.OnceFunc(s.Block(t))
 	defer unblock()
 	calls := []struct {
@@ -153,6 +194,14 @@ func (s Shared) block(t *testing.T) {
 			}
 			return err
 		}},
+		{"Find", func(ctx context.Context) error {
+			r, err := a.store.Find(ctx, c.Key)
+			if r.State != 0 {
+				t.Errorf("Find returned %+v and %v", r, err)
+			}
+			return err
+		}},
+		{"Delete", func(ctx context.Context) error { return a.store.Delete(ctx, unknown.Key, generation) }},
 	}
 	ended := make(chan struct{})
 	go func() {
@@ -183,6 +232,10 @@ func (s Shared) block(t *testing.T) {
 	}
 	a.finish(t, c, result("a"))
 	a.wantRecord(t, c, result("a"))
+	if err := a.store.Delete(t.Context(), unknown.Key, generation); err != nil && !errors.Is(err, idempotency.ErrNotFound) {
+		t.Errorf("Delete: %v", err)
+	}
+	a.wantFree(t, unknown, generation)
 }
 
 // wantBack fails unless keys can be claimed again, now that the server responds.
@@ -227,39 +280,4 @@ func (s Shared) closeBlocked(t *testing.T) {
 	}()
 	wantEnded(t, ended, unblock, "Close, or a call that it should end,")
 	a.wantClosed(t, c)
-}
-
-func (s Shared) poison(t *testing.T) {
-	a := s.open(t, 2)
-	claimed, done := newClaim(), newClaim()
-	a[0].win(t, claimed)
-	a[0].win(t, done)
-	a[0].finish(t, done, result("a"))
-	s.Poison(t)
-	for _, client := range a {
-		for name, c := range map[string]idempotency.Claim{
-			"a claim": claimed, "a rival of a claim": rival(claimed), "the token of a record": done, "a rival of a record": rival(done),
-		} {
-			if r, err := client.store.Claim(t.Context(), c); !errors.Is(err, usher.ErrCorrupt) || r.Won || r.State != 0 {
-				t.Errorf("Claim by %s: %+v, %v, want ErrCorrupt", name, r, err)
-			}
-		}
-		for _, end := range endings {
-			if kept, err := client.store.Finish(t.Context(), completion(claimed, end)); !errors.Is(err, usher.ErrCorrupt) || kept != 0 {
-				t.Errorf("Finish with state %d: kept %d, %v, want ErrCorrupt", end.State, kept, err)
-			}
-		}
-		// Such a record concerns no other.
-		fresh := newClaim()
-		fresh.Lease = brief
-		client.win(t, fresh)
-		lost, err := client.store.Renew(t.Context(), []idempotency.ClaimID{idOf(claimed), idOf(fresh)}, time.Hour)
-		if err != nil || len(lost) != 1 || lost[0] != idOf(claimed) {
-			t.Errorf("Renew of a claim whose record cannot be read and another: %d are lost, %v, want the first", len(lost), err)
-		}
-		waitBrief()
-		client.lose(t, rival(fresh), fresh)
-		client.finish(t, fresh, result("b"))
-		client.wantRecord(t, fresh, result("b"))
-	}
 }

@@ -46,10 +46,17 @@ func TestStore(t *testing.T, open func(testing.TB) idempotency.Store) {
 		{"one call returns exactly the claims that are lost", suite.renewReturnsLost},
 		{"a claim that is lost is not renewed", suite.renewChangesNoOther},
 		{"a call without claims renews nothing", suite.renewNothing},
-		{"after its lease a claim can be taken over, once", suite.takeOver},
-		{"the record of a key that was taken over has its own TTL", suite.takeOverSetsTTL},
 		{"a late owner cannot change the claim or record of its successor", suite.fenced},
 		{"a late owner without a successor can still renew and finish", suite.late},
+
+		{"after its lease a claim can be taken over, once", suite.takeOver},
+		{"the record of a key that was taken over has its own TTL", suite.takeOverSetsTTL},
+		{"a claim that is taken over says so, each time", suite.takenOver},
+		{"a key that was free is not taken over", suite.notTakenOver},
+		{"an unknown outcome is taken over by a claim that asks for it", suite.takeUnknown},
+		{"an unknown outcome is taken over by the same request only", suite.takeUnknownOfRequest},
+		{"a token does not take its own unknown outcome over", suite.takeUnknownAgain},
+		{"no other outcome is taken over", suite.takeNoOther},
 
 		{"a stored response is returned to every claim, byte for byte", suite.done},
 		{"only a response has a payload", suite.bodiless},
@@ -66,11 +73,21 @@ func TestStore(t *testing.T, open func(testing.TB) idempotency.Store) {
 		{"every payload is returned unchanged", suite.payloads},
 		{"the store retains no argument", suite.isolation},
 
+		{"a record is found in whatever state", suite.found},
+		{"a free key has no record", suite.notFound},
+		{"finding a record changes nothing", suite.findChangesNothing},
+		{"a record is kept for its TTL", suite.keptFor},
+		{"a record is deleted in whatever state, and its key is free", suite.deleted},
+		{"a claim with a lease is not deleted", suite.deleteNoRunning},
+		{"only the generation that is named is deleted", suite.deleteGeneration},
+
 		{"of 100 parallel claims one wins", suite.parallelClaims},
 		{"parallel claims of one token are one claim", suite.parallelRepetitions},
 		{"of parallel takeovers one wins", suite.parallelTakeovers},
 		{"of parallel finishes by two tokens only that of the owner counts", suite.parallelFinishes},
 		{"of parallel finishes by one token the first counts", suite.parallelResults},
+		{"of parallel deletions one deletes", suite.parallelDeletions},
+		{"a deletion and a takeover exclude each other", suite.deletionOrTakeover},
 		{"histories of concurrent calls are linearizable", suite.linearizable},
 
 		{"a closed store returns ErrClosed", suite.closed},
@@ -185,8 +202,8 @@ func (s suite) win(t testing.TB, c idempotency.Claim) idempotency.Record {
 	if !r.Won || r.State != idempotency.StateClaimed || r.Fingerprint != c.Fingerprint || r.Generation == 0 {
 		t.Fatalf("Claim returned %+v, want it to win", r)
 	}
-	if r.Status != 0 || len(r.Payload) != 0 {
-		t.Errorf("a new claim has the status %d and a payload of %d bytes", r.Status, len(r.Payload))
+	if r.Status != 0 || len(r.Payload) != 0 || r.TTL != 0 {
+		t.Errorf("a new claim has the status %d, a payload of %d bytes and the TTL %v, want none", r.Status, len(r.Payload), r.TTL)
 	}
 	return r
 }
@@ -247,14 +264,17 @@ func (s suite) wantLost(t testing.TB, c idempotency.Claim) {
 	}
 }
 
-// wantRecord fails unless other claims find exactly this result of c.
+// wantRecord fails unless other claims and Find return exactly this result of c.
 func (s suite) wantRecord(t testing.TB, c idempotency.Claim, want idempotency.Result) {
 	t.Helper()
 	got := s.claim(t, rival(c))
-	if got.Won || got.State != want.State || got.Status != want.Status || got.Fingerprint != c.Fingerprint || got.Lease != 0 {
+	if got.Won || got.TakenOver || got.State != want.State || got.Status != want.Status || got.Fingerprint != c.Fingerprint || got.Lease != 0 || got.TTL != 0 {
 		t.Errorf("the record is %+v, want %+v", got, want)
 	}
 	if !bytes.Equal(got.Payload, want.Payload) {
 		t.Errorf("the payload of %d bytes is returned as %d others", len(want.Payload), len(got.Payload))
+	}
+	if found := s.wantFound(t, c, want); found.Generation != got.Generation {
+		t.Errorf("the generation %d is found as %d", got.Generation, found.Generation)
 	}
 }

@@ -178,61 +178,6 @@ func (s suite) renewNothing(t *testing.T) {
 	}
 }
 
-func (s suite) takeOver(t *testing.T) {
-	c := newClaim()
-	c.Lease = short
-	first := s.win(t, c)
-	wait()
-	next := rival(c)
-	next.Lease = time.Hour
-	second := s.win(t, next)
-	if second.Generation <= first.Generation {
-		t.Errorf("the generation went from %d to %d, want it to grow", first.Generation, second.Generation)
-	}
-	if r := s.lose(t, rival(c), next); r.Generation != second.Generation {
-		t.Errorf("the generation is %d, want %d", r.Generation, second.Generation)
-	}
-}
-
-func (s suite) takeOverSetsTTL(t *testing.T) {
-	claimed, released := newClaim(), newClaim()
-	claimed.Lease, claimed.TTL = short, brief
-	s.win(t, claimed)
-	s.win(t, released)
-	r := release
-	r.TTL = brief
-	s.finish(t, released, r)
-	wait()
-	var long, ended []idempotency.Claim
-	for _, c := range []idempotency.Claim{claimed, released} {
-		next := rival(c)
-		next.Lease, next.TTL = time.Hour, time.Hour
-		s.win(t, next)
-		long = append(long, next)
-	}
-	for _, r := range []idempotency.Result{{}, release} {
-		c := newClaim()
-		c.Lease = short
-		s.win(t, c)
-		if r.State != 0 {
-			s.finish(t, c, r)
-		}
-		wait()
-		next := rival(c)
-		next.Lease, next.TTL = short, short
-		s.win(t, next)
-		ended = append(ended, next)
-	}
-	waitBrief()
-	for _, c := range long {
-		s.lose(t, rival(c), c)
-	}
-	for _, c := range ended {
-		s.wantLost(t, c)
-		s.win(t, rival(c))
-	}
-}
-
 func (s suite) fenced(t *testing.T) {
 	c := newClaim()
 	c.Lease = short

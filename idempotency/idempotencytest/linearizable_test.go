@@ -128,6 +128,70 @@ func (o *observer) holder(key idempotency.Key) (idempotency.Token, bool) {
 	return t, ok
 }
 
+// forgetsTakeover does not say that a claim is taken over.
+type forgetsTakeover struct{ *observer }
+
+func (s forgetsTakeover) Claim(ctx context.Context, c idempotency.Claim) (idempotency.Record, error) {
+	r, err := s.observer.Claim(ctx, c)
+	r.TakenOver = false
+	return r, err
+}
+
+// takesUnknown takes every unknown outcome over.
+type takesUnknown struct{ *observer }
+
+func (s takesUnknown) Claim(ctx context.Context, c idempotency.Claim) (idempotency.Record, error) {
+	c.TakeUnknown = true
+	return s.observer.Claim(ctx, c)
+}
+
+// unfencedDelete deletes any generation.
+type unfencedDelete struct{ *observer }
+
+func (s unfencedDelete) Delete(ctx context.Context, key idempotency.Key, generation uint64) error {
+	if r, err := s.Memory.Find(ctx, key); err == nil {
+		generation = r.Generation
+	}
+	return s.Memory.Delete(ctx, key, generation)
+}
+
+// forcefulDelete ends a claim to delete it.
+type forcefulDelete struct{ *observer }
+
+func (s forcefulDelete) Delete(ctx context.Context, key idempotency.Key, generation uint64) error {
+	if r, err := s.Memory.Find(ctx, key); err == nil && r.Generation == generation {
+		id := idempotency.ClaimID{Key: key, Token: s.owner(key, idempotency.Token{1})}
+		_, _ = s.Memory.Renew(ctx, []idempotency.ClaimID{id}, 0)
+	}
+	return s.Memory.Delete(ctx, key, generation)
+}
+
+// idleDelete deletes nothing.
+type idleDelete struct{ *observer }
+
+func (s idleDelete) Delete(ctx context.Context, key idempotency.Key, generation uint64) error {
+	r, err := s.Memory.Find(ctx, key)
+	if err == nil && (r.Generation != generation || r.Lease > 0) {
+		err = idempotency.ErrLost
+	}
+	return err
+}
+
+// staleFind returns the record that it has found first.
+type staleFind struct {
+	*observer
+	found *sync.Map
+}
+
+func (s staleFind) Find(ctx context.Context, key idempotency.Key) (idempotency.Record, error) {
+	r, err := s.Memory.Find(ctx, key)
+	if err != nil {
+		return r, err
+	}
+	first, _ := s.found.LoadOrStore(key, r)
+	return first.(idempotency.Record), nil
+}
+
 func TestHistoriesOfBrokenStoresAreRejected(t *testing.T) {
 	for name, store := range map[string]idempotency.Store{
 		"unfenced finish":    unfencedFinish{newObserver(t)},
@@ -136,6 +200,12 @@ func TestHistoriesOfBrokenStoresAreRejected(t *testing.T) {
 		"conflict with self": selfConflict{newObserver(t)},
 		"one generation":     oneGeneration{newObserver(t)},
 		"check, then act":    checkThenAct{newObserver(t)},
+		"forgotten takeover": forgetsTakeover{newObserver(t)},
+		"eager takeover":     takesUnknown{newObserver(t)},
+		"unfenced delete":    unfencedDelete{newObserver(t)},
+		"forceful delete":    forcefulDelete{newObserver(t)},
+		"idle delete":        idleDelete{newObserver(t)},
+		"stale find":         staleFind{newObserver(t), new(sync.Map)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -196,6 +266,25 @@ func (s *lossy) Renew(ctx context.Context, claims []idempotency.ClaimID, lease t
 		return nil, errReset
 	}
 	return lost, err
+}
+
+func (s *lossy) Find(ctx context.Context, key idempotency.Key) (idempotency.Record, error) {
+	if s.fate() == 0 {
+		return idempotency.Record{}, errReset
+	}
+	return s.Memory.Find(ctx, key)
+}
+
+func (s *lossy) Delete(ctx context.Context, key idempotency.Key, generation uint64) error {
+	fate := s.fate()
+	if fate == 0 {
+		return errReset
+	}
+	err := s.Memory.Delete(ctx, key, generation)
+	if fate == 1 {
+		return errReset
+	}
+	return err
 }
 
 func TestHistoriesWithLostRepliesAreAccepted(t *testing.T) {

@@ -23,6 +23,7 @@ type server struct {
 	silence  chan struct{} // closed when the server responds again; nil while it does
 	clients  []*client
 	seen     map[idempotency.Key]bool
+	owners   map[idempotency.Key]idempotency.Token
 	poisoned map[idempotency.Key]bool
 }
 
@@ -38,13 +39,15 @@ type client struct {
 	dead    bool
 	last    idempotency.Record
 	claims  map[idempotency.Key]idempotency.Record
+	found   map[idempotency.Key]idempotency.Record
 	delayed bool // the next call gets the last reply
 }
 
 func newServer(tb testing.TB, wrong string) *server {
 	return &server{
 		wrong: wrong, records: newMemory(tb),
-		seen: make(map[idempotency.Key]bool), poisoned: make(map[idempotency.Key]bool),
+		seen: make(map[idempotency.Key]bool), owners: make(map[idempotency.Key]idempotency.Token),
+		poisoned: make(map[idempotency.Key]bool),
 	}
 }
 
@@ -55,7 +58,7 @@ func (s *server) shared() idempotencytest.Shared {
 }
 
 func (s *server) open(tb testing.TB) idempotency.Store {
-	c := &client{server: s, records: s.records, done: make(chan struct{}), claims: make(map[idempotency.Key]idempotency.Record)}
+	c := &client{server: s, records: s.records, done: make(chan struct{}), claims: make(map[idempotency.Key]idempotency.Record), found: make(map[idempotency.Key]idempotency.Record)}
 	if s.is("keeps its own records") {
 		c.records = newMemory(tb)
 	}
@@ -200,6 +203,11 @@ func (c *client) Claim(ctx context.Context, claim idempotency.Claim) (idempotenc
 		return cached, nil
 	}
 	r, err := c.records.Claim(ctx, claim)
+	if r.Won {
+		c.server.mu.Lock()
+		c.owners[claim.Key] = claim.Token
+		c.server.mu.Unlock()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !r.Won {
@@ -285,12 +293,28 @@ func (c *client) Finish(ctx context.Context, end idempotency.Completion) (idempo
 func (c *client) Find(ctx context.Context, key idempotency.Key) (idempotency.Record, error) {
 	lost, err := c.begin(ctx)
 	switch {
+	case err != nil && c.is("finds a record while the server is silent"):
+		return idempotency.Record{State: idempotency.StateTombstone}, nil
 	case err != nil:
 		return idempotency.Record{}, err
 	case c.note(key):
+		switch c.wrong {
+		case "finds what it cannot read":
+			return c.records.Find(ctx, key)
+		case "does not find what it cannot read":
+			return idempotency.Record{}, idempotency.ErrNotFound
+		}
 		return idempotency.Record{}, usher.ErrCorrupt
 	}
 	r, err := c.records.Find(ctx, key)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if cached, ok := c.found[key]; ok && c.is("caches what it finds") {
+		return cached, nil
+	}
+	if err == nil {
+		c.found[key] = r
+	}
 	if lost {
 		return idempotency.Record{}, errReply
 	}
@@ -300,16 +324,29 @@ func (c *client) Find(ctx context.Context, key idempotency.Key) (idempotency.Rec
 func (c *client) Delete(ctx context.Context, key idempotency.Key, generation uint64) error {
 	lost, err := c.begin(ctx)
 	switch {
+	case err != nil && c.is("deletes a record while the server is silent"):
+		return nil
 	case err != nil:
 		return err
-	case c.note(key) && generation != 0:
+	case c.note(key) && (generation != 0 && !c.is("deletes what it cannot read by any generation") || c.is("cannot delete what it cannot read")):
 		return usher.ErrCorrupt
 	}
-	err = c.server.delete(ctx, c.records, key, generation)
-	if lost {
-		return errReply
+	if c.is("deletes what it can read by generation 0") && generation == 0 {
+		if r, err := c.records.Find(ctx, key); err == nil {
+			generation = r.Generation
+		}
 	}
-	return err
+	err = c.server.delete(ctx, c.records, key, generation)
+	if !lost {
+		return err
+	}
+	switch c.wrong {
+	case "has its own error for a lost deletion":
+		return errWrong
+	case "takes the loss of a reply for that of the record":
+		return idempotency.ErrLost
+	}
+	return errReply
 }
 
 // delete deletes a record, which may be unreadable.
@@ -320,10 +357,13 @@ func (s *server) delete(ctx context.Context, records *idempotency.Memory, key id
 		return records.Delete(ctx, key, generation)
 	}
 	delete(s.poisoned, key)
-	if r, err := records.Find(ctx, key); err == nil {
-		return records.Delete(ctx, key, r.Generation)
+	end := idempotency.Completion{Key: key, Token: s.owners[key], Result: idempotency.Result{State: idempotency.StateTombstone, TTL: time.Hour}}
+	_, _ = records.Finish(ctx, end) // a Memory deletes no claim with a lease
+	r, err := records.Find(ctx, key)
+	if err != nil {
+		return nil
 	}
-	return nil
+	return records.Delete(ctx, key, r.Generation)
 }
 
 // wrongShared are the ways in which a server or its clients are wrong, with the row of
@@ -339,6 +379,16 @@ var wrongShared = map[string]string{
 	"returns claims as lost with a lost reply":           "a renewal whose reply is lost can be repeated",
 	"takes the loss of a reply for that of the claim":    "a result whose reply is lost can be stored again",
 	"returns a lost result as a tombstone":               "a result whose reply is lost can be stored again",
+	"caches what it finds":                               "a record is found and deleted through another client",
+	"has its own error for a lost deletion":              "a deletion whose reply is lost can be repeated",
+	"takes the loss of a reply for that of the record":   "a deletion whose reply is lost can be repeated",
+	"finds a record while the server is silent":          "no call waits for a silent server after its context has ended",
+	"deletes a record while the server is silent":        "no call waits for a silent server after its context has ended",
+	"finds what it cannot read":                          "a key whose record cannot be read is not free",
+	"does not find what it cannot read":                  "a key whose record cannot be read is not free",
+	"cannot delete what it cannot read":                  "a record that cannot be read can be deleted",
+	"deletes what it cannot read by any generation":      "a record that cannot be read can be deleted",
+	"deletes what it can read by generation 0":           "a record that cannot be read can be deleted",
 	"ignores its context":                                "no call waits for a silent server after its context has ended",
 	"returns the error of the context":                   "no call waits for a silent server after its context has ended",
 	"is dead after a silence":                            "no call waits for a silent server after its context has ended",

@@ -38,13 +38,16 @@ func TestShared(t *testing.T, s Shared) {
 		{"of claims by several clients one wins", s.Open == nil, Shared.oneWinner, "Open"},
 		{"a claim can be ended through another client", s.Open == nil, Shared.otherClient, "Open"},
 		{"histories of several clients are linearizable", s.Open == nil, Shared.linearizable, "Open"},
+		{"a record is found and deleted through another client", s.Open == nil, Shared.deleted, "Open"},
 		{"closing a client leaves the others alone", s.Open == nil, Shared.closeOne, "Open"},
 		{"a claim whose reply is lost can be repeated", s.Cut == nil, Shared.claimCut, "Cut"},
 		{"a renewal whose reply is lost can be repeated", s.Cut == nil, Shared.renewCut, "Cut"},
 		{"a result whose reply is lost can be stored again", s.Cut == nil, Shared.finishCut, "Cut"},
+		{"a deletion whose reply is lost can be repeated", s.Cut == nil, Shared.deleteCut, "Cut"},
 		{"no call waits for a silent server after its context has ended", s.Block == nil, Shared.block, "Block"},
 		{"closing ends the calls that wait for a silent server", s.Block == nil, Shared.closeBlocked, "Block"},
 		{"a key whose record cannot be read is not free", s.Poison == nil, Shared.poison, "Poison"},
+		{"a record that cannot be read can be deleted", s.Poison == nil, Shared.deletePoisoned, "Poison"},
 	} {
 		t.Run(r.name, func(t *testing.T) {
 			if r.skip {
@@ -137,6 +140,44 @@ func (s Shared) otherClient(t *testing.T) {
 		t.Errorf("Finish again: kept %d, %v", kept, err)
 	}
 	a[0].wantRecord(t, c, result("a"))
+}
+
+func (s Shared) deleted(t *testing.T) {
+	a := s.open(t, 3)
+	c := newClaim()
+	c.Lease = short
+	generation := a[0].win(t, c).Generation
+	wait()
+	// A client must not remember the record, nor that there was none.
+	for _, client := range a {
+		if r := client.find(t, c.Key); r.Generation != generation || r.State != idempotency.StateClaimed {
+			t.Errorf("Find returned %+v, want the claim with generation %d", r, generation)
+		}
+	}
+	if err := a[1].store.Delete(t.Context(), c.Key, generation); err != nil {
+		t.Errorf("Delete: %v", err)
+	}
+	for _, client := range a {
+		client.wantFree(t, c, generation)
+		client.wantLost(t, c)
+	}
+	next := resolver(c)
+	a[2].winOver(t, next, false)
+	for _, client := range a {
+		client.lose(t, rival(c), next)
+		client.wantKept(t, next, generation)
+	}
+	a[0].finish(t, next, ending(idempotency.StateUnknown))
+	for _, client := range a {
+		client.wantRecord(t, next, ending(idempotency.StateUnknown))
+	}
+	last := resolver(next)
+	a[1].winOver(t, last, true)
+	a[0].winOver(t, last, true)
+	a[2].finish(t, last, result("a"))
+	for _, client := range a {
+		client.wantRecord(t, last, result("a"))
+	}
 }
 
 // A spread is a store whose calls go to several clients in turn.

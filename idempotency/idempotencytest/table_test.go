@@ -37,12 +37,14 @@ type tuple struct {
 	fingerprint [32]byte
 	generation  uint64
 	lease       time.Duration // as claimed or renewed
-	leaseEnds   time.Duration // since base
-	expires     time.Duration // since base
-	takenOver   bool
-	status      int
-	payload     []byte
-	locked      *transaction // by which the tuple is locked
+
+	claimedUntil time.Duration // the end of the lease as claimed, since base
+	leaseEnds    time.Duration // since base
+	expires      time.Duration // since base
+	takenOver    bool
+	status       int
+	payload      []byte
+	locked       *transaction // by which the tuple is locked
 }
 
 func newTable(wrong string) *table {
@@ -60,7 +62,7 @@ func (s *table) begin(tokens ...idempotency.Token) (now time.Duration, err error
 	switch {
 	case s.closed && !s.is("works after Close"):
 		err = cmp.Or(map[string]error{"has its own error after Close": errWrong}[s.wrong], usher.ErrClosed)
-	case slices.Contains(tokens, idempotency.Token{}) && !s.is("accepts an empty token"):
+	case slices.Contains(tokens, idempotency.Token{}) && !s.is("accepts an empty token") && !s.is("finishes the zero completion"):
 		err = errors.New("empty token")
 	}
 	if err != nil {
@@ -150,15 +152,18 @@ func (s *table) Claim(ctx context.Context, c idempotency.Claim) (idempotency.Rec
 	released := r != nil && r.state == idempotency.StateReleased
 	switch {
 	case s.is("checks, then claims") && r == nil,
-		s.is("checks, then takes over") && !mine && (released || claimed && s.over(r, now)):
+		s.is("checks, then takes over") && !mine && (released || claimed && s.over(r, now)),
+		s.is("checks, then takes an unknown outcome over") && r != nil && s.takesUnknown(r, &c, mine):
 		s.pause()
+		return s.take(r, &c, now), nil
+	case released && mine && c.TakeUnknown && s.is("lets a token take over what it has released"):
 		return s.take(r, &c, now), nil
 	case released && mine && !s.is("lets a token claim again what it has released"):
 		return idempotency.Record{}, idempotency.ErrLost
 	case r == nil,
 		released && !s.is("keeps a released key"),
 		claimed && !mine && s.over(r, now),
-		r != nil && r.state == idempotency.StateUnknown && !mine && c.TakeUnknown && r.fingerprint == c.Fingerprint,
+		r != nil && s.takesUnknown(r, &c, mine),
 		claimed && s.is("lets a late owner claim again") && slices.Contains(r.tokens, c.Token) && !mine,
 		r != nil && !claimed && !released && mine && s.is("lets a token claim again what it has finished"):
 		return s.take(r, &c, now), nil
@@ -168,10 +173,40 @@ func (s *table) Claim(ctx context.Context, c idempotency.Claim) (idempotency.Rec
 	if claimed && s.is("starts the lease again for every claim") {
 		r.leaseEnds = now + c.Lease
 	}
-	if s.is("stores the fingerprint of every claim") {
+	if s.is("stores the fingerprint of every claim") || c.TakeUnknown && s.is("stores the fingerprint of a claim that may take over") {
 		r.fingerprint = c.Fingerprint
 	}
+	if s.is("starts the TTL again for every claim") {
+		r.expires = now + c.TTL
+	}
 	return s.record(r, claimed && s.is("lets every claim win"), now), nil
+}
+
+// takesUnknown reports whether c takes r over, although its request may have had an effect.
+func (s *table) takesUnknown(r *tuple, c *idempotency.Claim, mine bool) bool {
+	same := r.fingerprint == c.Fingerprint
+	unknown := r.state == idempotency.StateUnknown
+	switch s.wrong {
+	case "takes no unknown outcome over":
+		return false
+	case "takes an unknown outcome over once":
+		return unknown && c.TakeUnknown && !mine && same && !r.takenOver
+	case "takes an unknown outcome over unasked":
+		return unknown && !mine && (same || !c.TakeUnknown)
+	case "takes an unknown outcome over for any request":
+		same = true
+	case "compares 31 bytes of a fingerprint":
+		same = bytes.Equal(r.fingerprint[:31], c.Fingerprint[:31])
+	case "lets a token take its own unknown outcome over":
+		mine = false
+	case "takes a response over":
+		unknown = unknown || r.state == idempotency.StateDone
+	case "takes a tombstone over":
+		unknown = unknown || r.state == idempotency.StateTombstone
+	case "takes a claim over before its lease has ended":
+		unknown = unknown || r.state == idempotency.StateClaimed
+	}
+	return unknown && c.TakeUnknown && !mine && same
 }
 
 // pause lets other calls run in the middle of one.
@@ -189,14 +224,15 @@ func (s *table) over(r *tuple, now time.Duration) bool {
 // take turns r, if there is one, into the claim c.
 func (s *table) take(r *tuple, c *idempotency.Claim, now time.Duration) idempotency.Record {
 	old := r
-	takenOver := r != nil && (r.state == idempotency.StateClaimed || r.state == idempotency.StateUnknown)
+	takenOver := s.takesOver(r, s.rows[s.name(c.Key)])
+	unknown := r != nil && r.state == idempotency.StateUnknown
 	if r == nil {
 		r = &tuple{generation: 1 + uint64(now)}
 		if s.is("counts generations from 1") {
 			r.generation = 1
 		}
 		s.rows[s.name(c.Key)] = r
-	} else if !s.is("keeps the generation of a claim that is taken over") {
+	} else if !s.is("keeps the generation of a claim that is taken over") && (!unknown || !s.is("keeps the generation of an unknown outcome that is taken over")) {
 		r.generation++
 	}
 	if old == nil || !s.is("keeps the fingerprint of a claim that is taken over") {
@@ -207,11 +243,36 @@ func (s *table) take(r *tuple, c *idempotency.Claim, now time.Duration) idempote
 	}
 	r.state, r.token, r.tokens = idempotency.StateClaimed, c.Token, append(r.tokens, c.Token)
 	r.takenOver = takenOver
-	r.lease, r.leaseEnds = c.Lease, now+c.Lease
-	if old == nil || !s.is("keeps the TTL of a key that is taken over") {
+	r.lease, r.leaseEnds, r.claimedUntil = c.Lease, now+c.Lease, now+c.Lease
+	if old == nil || !s.is("keeps the TTL of a key that is taken over") && (!unknown || !s.is("keeps the TTL of an unknown outcome that is taken over")) {
 		r.expires = now + c.TTL
 	}
 	return s.record(r, true, now)
+}
+
+// takesOver reports whether the claim of a key takes it over from a request that may have
+// had an effect: r is its tuple, or nil, and stored that even if it has expired.
+func (s *table) takesOver(r, stored *tuple) bool {
+	claimed := r != nil && r.state == idempotency.StateClaimed
+	unknown := r != nil && r.state == idempotency.StateUnknown
+	released := r != nil && r.state == idempotency.StateReleased
+	switch s.wrong {
+	case "says of no claim that it is taken over":
+		return false
+	case "says of every claim that it is taken over":
+		return true
+	case "says of every second takeover only":
+		return (claimed || unknown) && !r.takenOver
+	case "says of a released key that it is taken over":
+		return claimed || unknown || released
+	case "says of an expired record that it is taken over":
+		return claimed || unknown || r == nil && stored != nil
+	case "never forgets that a key was taken over":
+		return claimed || unknown || released && r.takenOver
+	case "takes an unknown outcome over, and does not say so":
+		return claimed
+	}
+	return claimed || unknown
 }
 
 func (s *table) storedFingerprint(f [32]byte) [32]byte {
@@ -238,6 +299,9 @@ func (s *table) claimAgain(r *tuple, c *idempotency.Claim, now time.Duration) id
 	if s.is("gives a repeated claim a new generation") {
 		r.generation++
 	}
+	if s.is("forgets with a repeated claim that it was taken over") {
+		r.takenOver = false
+	}
 	return s.record(r, !s.is("takes a repeated claim for that of another"), now)
 }
 
@@ -251,48 +315,20 @@ func (s *table) record(r *tuple, won bool, now time.Duration) idempotency.Record
 		if s.is("returns the whole lease") {
 			out.Lease = r.lease
 		}
+	} else {
+		out.TakenOver = false
+	}
+	switch s.wrong {
+	case "returns to every claim that another is taken over":
+		out.TakenOver = r.takenOver
+	case "returns a takeover as the status of a claim":
+		if r.takenOver && r.state == idempotency.StateClaimed {
+			out.Status = 1
+		}
+	case "returns the TTL to claims":
+		out.TTL = r.expires - now
 	}
 	return out
-}
-
-// get returns the tuple of a key that is not free, or nil. The caller holds s.mu.
-func (s *table) get(k idempotency.Key) *tuple {
-	r := s.find(k, nil)
-	if r != nil && r.state == idempotency.StateReleased {
-		return nil
-	}
-	return r
-}
-
-func (s *table) Find(_ context.Context, key idempotency.Key) (idempotency.Record, error) {
-	now, err := s.begin()
-	if err != nil {
-		return idempotency.Record{}, err
-	}
-	defer s.mu.Unlock()
-	r := s.get(key)
-	if r == nil {
-		return idempotency.Record{}, idempotency.ErrNotFound
-	}
-	out := s.record(r, false, now)
-	out.TTL = r.expires - now
-	return out, nil
-}
-
-func (s *table) Delete(_ context.Context, key idempotency.Key, generation uint64) error {
-	now, err := s.begin()
-	if err != nil {
-		return err
-	}
-	defer s.mu.Unlock()
-	switch r := s.get(key); {
-	case r == nil:
-		return idempotency.ErrNotFound
-	case r.generation != generation, r.state == idempotency.StateClaimed && r.leaseEnds > now:
-		return idempotency.ErrLost
-	}
-	delete(s.rows, s.name(key))
-	return nil
 }
 
 func (s *table) Renew(_ context.Context, claims []idempotency.ClaimID, lease time.Duration) (lost []idempotency.ClaimID, err error) {
@@ -385,6 +421,9 @@ func (s *table) renew(c idempotency.ClaimID, now, lease time.Duration) bool {
 	default:
 		r.expires = max(r.expires, r.leaseEnds)
 	}
+	if s.is("forgets with a renewal that a claim was taken over") {
+		r.takenOver = false
+	}
 	return true
 }
 
@@ -394,6 +433,9 @@ func (s *table) Finish(_ context.Context, c idempotency.Completion) (idempotency
 		return 0, err
 	}
 	defer s.mu.Unlock()
+	if c.IsZero() && s.is("finishes the zero completion") {
+		return 0, nil
+	}
 	return s.finish(s.find(c.Key, nil), c, now)
 }
 

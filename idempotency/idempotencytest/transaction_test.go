@@ -49,7 +49,14 @@ func (s *table) shared(tx *transaction) *transaction {
 }
 
 func (s txTable) FinishTx(_ context.Context, tx *transaction, c idempotency.Completion) (idempotency.State, error) {
-	if c.IsZero() {
+	switch {
+	case s.is("refuses the zero completion"):
+	case c.IsZero(),
+		c.Token == (idempotency.Token{}) && s.is("ignores a completion without a token"),
+		c.Result.State == 0 && s.is("ignores a completion without a state"):
+		if s.is("rolls back for the zero completion") {
+			_ = tx.rollback()
+		}
 		return 0, nil
 	}
 	now, err := s.table.begin(c.Token)
@@ -109,6 +116,8 @@ func (tx *transaction) rollback() error {
 			r.leaseEnds = 0
 		case "releases what is rolled back":
 			r.state = idempotency.StateReleased
+		case "forgets with a rollback that a claim was taken over":
+			r.takenOver = false
 		case "forgets what is rolled back":
 			r.expires = time.Since(s.base)
 		}
@@ -120,29 +129,36 @@ func (tx *transaction) rollback() error {
 // wrongTx are the ways in which a table is wrong about transactions, with the row of
 // TestTx that must fail.
 var wrongTx = map[string]string{
-	"commits nothing":                          "a claim ends when the transaction is committed",
-	"returns no state":                         "a claim ends when the transaction is committed",
-	"always returns that the response is kept": "a claim ends when the transaction is committed",
-	"keeps the TTL of the claim":               "a claim ends when the transaction is committed",
-	"shows what is not committed":              "nobody sees a result before it is committed",
-	"ends a claim at once":                     "a claim does not end when the transaction is rolled back",
-	"commits what is rolled back":              "a claim does not end when the transaction is rolled back",
-	"keeps the payload of what is rolled back": "a claim does not end when the transaction is rolled back",
-	"ends the lease of what is rolled back":    "a claim does not end when the transaction is rolled back",
-	"releases what is rolled back":             "a claim does not end when the transaction is rolled back",
-	"forgets what is rolled back":              "a claim does not end when the transaction is rolled back",
-	"commits what crashes":                     "a claim does not end when the transaction crashes",
-	"checks a claim when it is committed":      "a lost claim cannot end in a transaction",
-	"lets any token finish":                    "a lost claim cannot end in a transaction",
-	"finishes an expired claim":                "a lost claim cannot end in a transaction",
-	"makes the record that it finishes":        "a lost claim cannot end in a transaction",
-	"does not lock the record":                 "a claim whose lease ends in a transaction ends or is taken over",
-	"cannot finish twice":                      "a claim ends once, in a transaction or outside",
-	"finishes again":                           "a claim ends once, in a transaction or outside",
-	"returns the state of the result again":    "a claim ends once, in a transaction or outside",
-	"has one transaction for all":              "transactions of several claims end apart",
-	"accepts any state":                        "a bad result ends no claim",
-	"releases the key of a bad result":         "a bad result ends no claim",
+	"commits nothing":                                     "a claim ends when the transaction is committed",
+	"returns no state":                                    "a claim ends when the transaction is committed",
+	"always returns that the response is kept":            "a claim ends when the transaction is committed",
+	"keeps the TTL of the claim":                          "a claim ends when the transaction is committed",
+	"shows what is not committed":                         "nobody sees a result before it is committed",
+	"ends a claim at once":                                "a claim does not end when the transaction is rolled back",
+	"commits what is rolled back":                         "a claim does not end when the transaction is rolled back",
+	"keeps the payload of what is rolled back":            "a claim does not end when the transaction is rolled back",
+	"ends the lease of what is rolled back":               "a claim does not end when the transaction is rolled back",
+	"releases what is rolled back":                        "a claim does not end when the transaction is rolled back",
+	"forgets what is rolled back":                         "a claim does not end when the transaction is rolled back",
+	"commits what crashes":                                "a claim does not end when the transaction crashes",
+	"checks a claim when it is committed":                 "a lost claim cannot end in a transaction",
+	"lets any token finish":                               "a lost claim cannot end in a transaction",
+	"finishes an expired claim":                           "a lost claim cannot end in a transaction",
+	"makes the record that it finishes":                   "a lost claim cannot end in a transaction",
+	"does not lock the record":                            "a claim whose lease ends in a transaction ends or is taken over",
+	"cannot finish twice":                                 "a claim ends once, in a transaction or outside",
+	"finishes again":                                      "a claim ends once, in a transaction or outside",
+	"returns the state of the result again":               "a claim ends once, in a transaction or outside",
+	"has one transaction for all":                         "transactions of several claims end apart",
+	"forgets with a rollback that a claim was taken over": "a claim that was taken over ends like any other",
+	"deletes what is not committed":                       "a claim is not deleted before its lease and its transaction end",
+	"refuses the zero completion":                         "the zero completion ends no claim, and is no error",
+	"rolls back for the zero completion":                  "the zero completion ends no claim, and is no error",
+	"finishes the zero completion":                        "the zero completion ends no claim, and is no error",
+	"ignores a completion without a token":                "a bad result ends no claim",
+	"ignores a completion without a state":                "a bad result ends no claim",
+	"accepts any state":                                   "a bad result ends no claim",
+	"releases the key of a bad result":                    "a bad result ends no claim",
 }
 
 func openTx(wrong string) func(testing.TB) (idempotency.TxStore[*transaction], func(testing.TB) idempotencytest.Transaction[*transaction]) {

@@ -36,6 +36,9 @@ func TestTx[Tx any](t *testing.T, open func(testing.TB) (store idempotency.TxSto
 		{"a claim whose lease ends in a transaction ends or is taken over", txSuite[Tx].leaseEnds},
 		{"a claim ends once, in a transaction or outside", txSuite[Tx].again},
 		{"transactions of several claims end apart", txSuite[Tx].apart},
+		{"a claim that was taken over ends like any other", txSuite[Tx].takenOverTx},
+		{"a claim is not deleted before its lease and its transaction end", txSuite[Tx].deletion},
+		{"the zero completion ends no claim, and is no error", txSuite[Tx].zero},
 		{"a bad result ends no claim", txSuite[Tx].bad},
 	} {
 		t.Run(r.name, func(t *testing.T) {
@@ -320,13 +323,103 @@ func (s txSuite[Tx]) apart(t *testing.T) {
 	s.win(t, rival(claims[3]))
 }
 
+func (s txSuite[Tx]) takenOverTx(t *testing.T) {
+	for _, end := range endings {
+		c := newClaim()
+		s.win(t, c)
+		wantNil(t, "Commit", s.finishTx(t, c, ending(idempotency.StateUnknown)).Commit())
+		next := resolver(c)
+		s.winOver(t, next, true)
+		wantNil(t, "Rollback", s.finishTx(t, next, end).Rollback())
+		s.winOver(t, next, true) // a rollback changes nothing
+		if _, err := s.store.Finish(t.Context(), completion(c, end)); !errors.Is(err, idempotency.ErrLost) {
+			t.Errorf("Finish of the claim that was taken over: %v, want ErrLost", err)
+		}
+		wantNil(t, "Commit", s.finishTx(t, next, end).Commit())
+		s.wantEnded(t, next, end)
+	}
+}
+
+// A deletion may wait for the end of the transaction.
+func (s txSuite[Tx]) deletion(t *testing.T) {
+	for _, committed := range []bool{true, false} {
+		c := newClaim()
+		c.Lease = brief
+		generation := s.win(t, c).Generation
+		s.wantRenewed(t, brief, c)
+		tx := s.finishTx(t, c, result("a"))
+		waitBrief()
+		deleted := make(chan error, 1)
+		go func() {
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			defer cancel()
+			deleted <- s.store.Delete(ctx, c.Key, generation)
+		}()
+		time.Sleep(2 * short)
+		var err error
+		if committed {
+			err = tx.Commit()
+		} else {
+			wantNil(t, "Rollback", tx.Rollback())
+		}
+		if deletion := <-deleted; deletion != nil {
+			t.Errorf("Delete after the lease: %v, and Commit: %v", deletion, err)
+		}
+		s.wantFree(t, c, generation)
+		s.wantLost(t, c)
+	}
+	c := newClaim()
+	generation := s.win(t, c).Generation
+	deleted := make(chan error, 1)
+	tx := s.finishTx(t, c, result("a"))
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		deleted <- s.store.Delete(ctx, c.Key, generation)
+	}()
+	time.Sleep(2 * short)
+	wantNil(t, "Rollback", tx.Rollback())
+	if err := <-deleted; !errors.Is(err, idempotency.ErrLost) {
+		t.Errorf("Delete during the lease: %v, want ErrLost", err)
+	}
+	s.wantClaimed(t, c, generation)
+}
+
+// A handler whose request has no key has no claim, but finishes all the same.
+func (s txSuite[Tx]) zero(t *testing.T) {
+	tx := s.begin(t)
+	finish := func() {
+		t.Helper()
+		if kept, err := s.tx.FinishTx(t.Context(), tx.Tx, idempotency.Completion{}); kept != 0 || err != nil {
+			t.Errorf("FinishTx of the zero completion: kept %d, %v, want 0 and nil", kept, err)
+		}
+	}
+	finish()
+	finish()
+	if kept, err := s.store.Finish(t.Context(), idempotency.Completion{}); kept != 0 || err == nil {
+		t.Errorf("Finish of the zero completion: kept %d, %v, want an error", kept, err)
+	}
+	// The transaction can still be used.
+	c := newClaim()
+	s.win(t, c)
+	if _, err := s.tx.FinishTx(t.Context(), tx.Tx, completion(c, result("a"))); err != nil {
+		t.Errorf("FinishTx: %v", err)
+	}
+	finish()
+	wantNil(t, "Commit", tx.Commit())
+	s.wantRecord(t, c, result("a"))
+	s.wantFree(t, idempotency.Claim{}, 1)
+}
+
 func (s txSuite[Tx]) bad(t *testing.T) {
 	c := newClaim()
 	generation := s.win(t, c).Generation
 	noToken := completion(c, result("a"))
 	noToken.Token = idempotency.Token{}
 	for name, bad := range map[string]idempotency.Completion{
-		"an empty token": noToken, "no state": completion(c, ending(0)), "a claimed state": completion(c, ending(idempotency.StateClaimed)),
+		"an empty token": noToken, "nothing but a result": {Result: result("a")}, "nothing but a state": {Result: idempotency.Result{State: idempotency.StateDone}},
+		"nothing but a key": {Key: c.Key}, "nothing but a token": {Token: c.Token},
+		"no state": completion(c, ending(0)), "a claimed state": completion(c, ending(idempotency.StateClaimed)),
 	} {
 		tx := s.begin(t)
 		if kept, err := s.tx.FinishTx(t.Context(), tx.Tx, bad); kept != 0 || err == nil {
