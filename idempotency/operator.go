@@ -55,8 +55,8 @@ var ErrResolved = errors.New("idempotency: the outcome of the request is known a
 // Lookup returns what is known about a request. It changes nothing.
 //
 // It returns [ErrNotFound] if there is no record of the request, or a released one, which
-// means that it has had no effect. The error matches [usher.ErrCorrupt] if the record or
-// the response cannot be read. In the second case the rest of the Entry is valid.
+// means that it had no effect. The error matches [usher.ErrCorrupt] if the record cannot be
+// read. If only the response cannot be read, the error comes with the rest of the Entry.
 func (m *Middleware) Lookup(ctx context.Context, k RequestKey) (entry Entry, err error) {
 	c := Change{Action: "lookup"}
 	defer func() { m.audit(ctx, c, err) }()
