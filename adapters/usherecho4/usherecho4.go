@@ -20,8 +20,11 @@ import (
 // for [usher.Authenticate], which does not depend on the response. The error is still
 // returned to outer middlewares.
 //
-// It adds one allocation, as any echo v4 middleware does, and another if m passes on
-// another writer.
+// If an echo middleware has replaced the request body, as BodyLimit does, m sees its errors
+// as an [*usher.Error] with the same status.
+//
+// It adds one allocation, as any echo v4 middleware does, another if m passes on another
+// writer, and another if the body was replaced.
 func Middleware(m usher.Middleware) echo.MiddlewareFunc {
 	if f, ok := m.(usher.MiddlewareFunc); m == nil || ok && f == nil {
 		panic("usherecho4: nil Middleware") //nolint:forbidigo // documented
@@ -71,7 +74,9 @@ func (s *step) run(m usher.Middleware, c echo.Context, next echo.HandlerFunc) er
 	// Set it even to "", which means a path without a route: otherwise the pattern of an
 	// http.ServeMux around echo would remain for all routes.
 	r.Pattern = c.Path()
+	translate(r)
 	m.ServeNext(c.Response(), r, s)
+	restore(r)
 	return s.err
 }
 
@@ -80,6 +85,7 @@ func (s *step) run(m usher.Middleware, c echo.Context, next echo.HandlerFunc) er
 // a writer that is no longer in use.
 func (s *step) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := s.context
+	restore(r)
 	if request := c.Request(); r != request {
 		c.SetRequest(r)
 		defer func() {

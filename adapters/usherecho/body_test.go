@@ -1,0 +1,116 @@
+package usherecho_test
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/labstack/echo/v5"
+	"github.com/labstack/echo/v5/middleware"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/adapters/usherecho"
+	"github.com/usher-go/usher/idempotency"
+)
+
+// A limit of echo that a body exceeds while idempotency reads it keeps its status, as
+// without a key; so does any error of a body that echo's middlewares replace.
+func TestALimitOfEchoKeepsItsStatus(t *testing.T) {
+	once, err := idempotency.New(idempotency.Config{DangerouslyAllowAnonymous: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	failing := func(err error) echo.MiddlewareFunc {
+		return func(next echo.HandlerFunc) echo.HandlerFunc {
+			return func(c *echo.Context) error {
+				c.Request().Body = io.NopCloser(io.MultiReader(strings.NewReader("some"), errReader{err}))
+				return next(c)
+			}
+		}
+	}
+	for _, tt := range []struct {
+		name   string
+		outer  echo.MiddlewareFunc
+		status int
+		code   string
+	}{
+		{"BodyLimit", middleware.BodyLimit(1000), http.StatusRequestEntityTooLarge, usher.CodePayloadTooLarge},
+		{"a type that is refused", failing(echo.ErrUnsupportedMediaType), http.StatusUnsupportedMediaType, ""},
+		{"an error of its own with a status", failing(structured{}), http.StatusConflict, ""},
+		{"an error of usher", failing(&usher.Error{Status: http.StatusTeapot, Code: "tea"}), http.StatusTeapot, "tea"},
+		{"an error without a status", failing(errors.New("private")), http.StatusBadRequest, usher.CodeBodyUnreadable},
+		{"a body that is short enough", middleware.BodyLimit(1 << 20), http.StatusCreated, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			e := echo.New()
+			e.HTTPErrorHandler = usherecho.HTTPErrorHandler
+			e.POST("/", func(c *echo.Context) error {
+				if _, err := io.ReadAll(c.Request().Body); err != nil {
+					return err
+				}
+				return c.NoContent(http.StatusCreated)
+			}, tt.outer, usherecho.Middleware(once))
+			s := httptest.NewServer(e)
+			t.Cleanup(s.Close)
+			for _, key := range []string{tt.name, ""} {
+				// In chunks, as a length would be refused before the body is read.
+				body := io.MultiReader(strings.NewReader(strings.Repeat("x", 4000)))
+				r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL, body)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if key != "" {
+					r.Header.Set("Idempotency-Key", strings.ReplaceAll(key, " ", "-"))
+				}
+				resp, err := s.Client().Do(r)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var got struct{ Code string }
+				_ = json.NewDecoder(resp.Body).Decode(&got)
+				_ = resp.Body.Close()
+				if key == "" && tt.code == usher.CodeBodyUnreadable {
+					continue // which only a middleware that reads the body finds
+				}
+				if resp.StatusCode != tt.status || got.Code != tt.code {
+					t.Errorf("key %q: %d %s, want %d %s", key, resp.StatusCode, got.Code, tt.status, tt.code)
+				}
+			}
+		})
+	}
+}
+
+// A body that stalls ends at its deadline through the writer of echo, too.
+func TestABodyThatStallsIsRefused(t *testing.T) {
+	once, err := idempotency.New(idempotency.Config{DangerouslyAllowAnonymous: true, BodyTimeout: 30 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := echo.New()
+	e.POST("/", func(c *echo.Context) error { return c.NoContent(http.StatusCreated) }, usherecho.Middleware(once))
+	s := httptest.NewServer(e)
+	t.Cleanup(s.Close)
+	body, _ := io.Pipe()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Idempotency-Key", "k")
+	resp, err := s.Client().Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = resp.Body.Close(), body.Close()
+	if resp.StatusCode != http.StatusRequestTimeout {
+		t.Errorf("status %d", resp.StatusCode)
+	}
+}
+
+type errReader struct{ err error }
+
+func (e errReader) Read([]byte) (int, error) { return 0, e.err }
