@@ -45,6 +45,14 @@ type Config struct {
 	// does not.
 	Route func(r *http.Request) string
 
+	// FingerprintHeaders names request header fields that change what a request means, such
+	// as an API version, a connected account or Accept. A key that is reused with other
+	// values gets 422, and an absent field differs from an empty one. Host, media type and
+	// content encoding are always compared. A field that a retry may change without meaning
+	// another request, such as a credential or the ID of a trace, must not be listed; those
+	// known to this package are faults. Nil means that no other field is compared.
+	FingerprintHeaders []string
+
 	// MaxBody limits the body of a request with a key, in bytes; a longer one gets
 	// 413. Zero means 1 MiB.
 	MaxBody int64
@@ -185,6 +193,15 @@ func (c Config) withDefaults() (Config, error) {
 			faults.If(method.Safe(name) || name == http.MethodConnect, field, "must be a method that changes something")
 		}
 	}
+	for i, name := range c.FingerprintHeaders {
+		name = textproto.CanonicalMIMEHeaderKey(name)
+		field := fmt.Sprintf("FingerprintHeaders[%d]", i)
+		faults.If(!httptoken.Valid(name), field, "must be the name of a header field")
+		if reason := unfitField(name, c.Header); reason != "" {
+			faults.Add(field, reason)
+		}
+	}
+	c.FingerprintHeaders = listedFields(c.FingerprintHeaders)
 	c.KeepHeaders = slices.Clone(c.KeepHeaders)
 	for i, name := range c.KeepHeaders {
 		name = textproto.CanonicalMIMEHeaderKey(name)

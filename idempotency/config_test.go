@@ -2,6 +2,7 @@ package idempotency_test
 
 import (
 	"errors"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -14,12 +15,13 @@ import (
 func TestEveryFaultOfAConfigIsReported(t *testing.T) {
 	_, err := idempotency.New(idempotency.Config{
 		Header: "a b", ReplayHeader: "ü", Methods: []string{"POST", "GET", ""},
-		KeepHeaders: []string{"set-cookie", "X-Ratelimit-Limit", "a:b", "", "retry-after"},
-		MaxBody:     -1, MaxResponse: 1 << 31, BodyTimeout: -1, Wait: -2, MaxWaiters: -1,
+		FingerprintHeaders: []string{"X-Version", "cookie", "x y"},
+		KeepHeaders:        []string{"set-cookie", "X-Ratelimit-Limit", "a:b", "", "retry-after"},
+		MaxBody:            -1, MaxResponse: 1 << 31, BodyTimeout: -1, Wait: -2, MaxWaiters: -1,
 		TTL: time.Second, Lease: time.Minute, StoreTimeout: time.Hour, FinishTimeout: -1, DisconnectTimeout: -1,
 	})
 	want := []string{
-		"Header", "ReplayHeader", "Methods[1]", "Methods[2]", "KeepHeaders[0]", "KeepHeaders[1]", "KeepHeaders[2]",
+		"Header", "ReplayHeader", "Methods[1]", "Methods[2]", "FingerprintHeaders[1]", "FingerprintHeaders[2]", "KeepHeaders[0]", "KeepHeaders[1]", "KeepHeaders[2]",
 		"KeepHeaders[3]", "KeepHeaders[4]", "MaxBody", "MaxResponse", "Wait", "MaxWaiters", "BodyTimeout", "DisconnectTimeout", "FinishTimeout",
 		"TTL", "Lease",
 	}
@@ -41,13 +43,21 @@ func TestEveryFaultOfAConfigIsReported(t *testing.T) {
 }
 
 func TestAConfigMayChangeAfterNew(t *testing.T) {
-	c := idempotency.Config{Methods: []string{"PUT"}, KeepHeaders: []string{"X-A"}}
+	c := idempotency.Config{Methods: []string{"PUT"}, KeepHeaders: []string{"X-A"}, FingerprintHeaders: []string{"b", "a"}}
 	calls := new(counting)
 	h := newMiddleware(t, c).Wrap(calls)
-	c.Methods[0], c.KeepHeaders[0] = "POST", "X-B"
+	if diff := compare.Diff([]string{"b", "a"}, c.FingerprintHeaders); diff != "" {
+		t.Errorf("New has changed the list: %s", diff)
+	}
+	put := func(r *http.Request) { r.Method = http.MethodPut }
+	c.Methods[0], c.KeepHeaders[0], c.FingerprintHeaders[0] = "POST", "X-B", "X-C"
 	do(h, post("/", ""))
 	do(h, post("/", ""))
 	calls.want(t, 2)
+	do(h, post("/", "", put, header("X-C", "1")))
+	if w := do(h, post("/", "", put, header("X-C", "2"))); w.Code != 201 {
+		t.Errorf("a field that was listed later: %d", w.Code)
+	}
 }
 
 // A method that never matches would switch the protection off, and a safe method has no

@@ -45,7 +45,7 @@ func (m *Middleware) Discovery() http.Handler {
 		Methods:   slices.Sorted(slices.Values(m.config.Methods)),
 		MaxLength: maxKey, KeyPattern: fmt.Sprintf("^[!-~]{1,%d}$", maxKey), KeyForms: []string{"raw", "rfc8941_string"},
 		Lifetime: isoDuration(m.config.TTL), MaxBody: m.config.MaxBody,
-		Fingerprint: []string{"method", "host", "path", "query", "media_type", "content_encoding", "body"},
+		Fingerprint: append([]string{"method", "host", "path", "query", "media_type", "content_encoding", "body"}, m.config.FingerprintHeaders...),
 		InFlight:    "conflict", ReplayHeader: m.config.ReplayHeader,
 		Statuses: m.statuses(), Errors: m.refusalCodes(), Documentation: m.config.Documentation,
 	}

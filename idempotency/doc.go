@@ -15,7 +15,8 @@
 //     for its response, for [Config.Wait] at most, and then get 409; afterwards they get
 //     the response at once.
 //   - A key that is reused with another host, request target, media type, content
-//     encoding or body gets 422, even while the first request is in flight. Host and
+//     encoding, body or field of [Config.FingerprintHeaders] gets 422, even while the first
+//     request is in flight. Host and
 //     target count as the client sent them: a retry to another name of the service, or
 //     through a proxy that rewrites them, is another request.
 //   - No caller gets the response of another caller, method or route. A record is

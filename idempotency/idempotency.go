@@ -145,7 +145,7 @@ func (m *Middleware) prepare(in *buffer, w http.ResponseWriter, r *http.Request,
 	if c.Key, in.b, ok = m.storeKey(in.b, r, key); !ok {
 		return c, 0, anonymous(r)
 	}
-	in.b = appendRequest(in.b[:0], r)
+	in.b = appendRequest(in.b[:0], r, m.config.FingerprintHeaders)
 	bodyAt = len(in.b)
 	if in.b, err = m.readBody(in.b, w, r); err != nil {
 		return c, 0, err

@@ -121,57 +121,6 @@ func (k *Key) digest() (d keyDigest) {
 	return d
 }
 
-// fingerprint returns the fingerprint of a request with this key. The first half is the
-// digest of the key, so that the record of another key is recognized as such; the second
-// half is a hash of the request.
-func fingerprint(key *Key, request []byte) (f [32]byte) {
-	digest, hash := key.digest(), sha256.Sum256(request)
-	copy(f[copy(f[:], digest[:]):], hash[:])
-	return f
-}
-
-// appendRequest appends what the fingerprint covers, except for the body. It covers the
-// target both as the client sent it and as it is now, because an outer middleware may
-// strip prefixes or rewrite paths.
-func appendRequest(b []byte, r *http.Request) []byte {
-	b = appendPart(b, r.Method)
-	b = appendPart(b, strings.ToLower(r.Host))
-	b = appendPart(b, originForm(r.RequestURI))
-	b = appendPart(b, r.URL.EscapedPath())
-	b = appendPart(b, r.URL.RawQuery)
-	types := r.Header["Content-Type"]
-	b = binary.AppendUvarint(b, uint64(len(types)))
-	for _, t := range types {
-		b = appendPart(b, mediaType(t))
-	}
-	codings := r.Header["Content-Encoding"]
-	b = binary.AppendUvarint(b, uint64(len(codings)))
-	for _, c := range codings {
-		b = appendPart(b, strings.ToLower(c))
-	}
-	return b
-}
-
-// originForm returns a request target without the scheme and host of the absolute form
-// (RFC 9112, section 3.2.2). The server has copied the host to r.Host.
-func originForm(target string) string {
-	if strings.HasPrefix(target, "/") {
-		return target
-	}
-	_, target, _ = strings.Cut(target, "://")
-	if i := strings.IndexAny(target, "/?"); i >= 0 {
-		return target[i:]
-	}
-	return "/"
-}
-
-// mediaType returns the type without its parameters. The one that matters, the boundary
-// of a multipart body, is in the body as well.
-func mediaType(value string) string {
-	value, _, _ = strings.Cut(value, ";")
-	return strings.ToLower(strings.TrimSpace(value))
-}
-
 // storeKey returns the key of the record for r. It overwrites scratch, and returns it in
 // case it has grown.
 func (m *Middleware) storeKey(scratch []byte, r *http.Request, key string) (k Key, grown []byte, ok bool) {
