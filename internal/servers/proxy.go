@@ -2,9 +2,11 @@ package servers
 
 import (
 	"bytes"
+	"math/rand/v2"
 	"net"
 	"sync"
 	"testing"
+	"time"
 )
 
 // A Proxy passes TCP connections on to a server, and fails in the ways in which networks
@@ -23,12 +25,19 @@ type Proxy struct {
 	closed  bool
 	cut     []byte // in the request whose reply is lost; nil for none
 	links   map[*link]struct{}
+
+	// Of CutReplies.
+	share  float64
+	end    []byte
+	within time.Duration
+	cuts   int
 }
 
 // A link is one connection through the proxy.
 type link struct {
 	client, server net.Conn
-	cut            bool // the next reply is lost
+	cut            bool          // the next reply is lost
+	within         time.Duration // in which the connection is reset; 0 means when the reply comes
 }
 
 // NewProxy returns a proxy to the server at target, which ends with the test.
@@ -57,6 +66,19 @@ func (p *Proxy) Block() (unblock func()) {
 // executes the request, and then the connection is reset. An empty text matches any
 // request.
 func (p *Proxy) CutReply(request string) { p.set(func() { p.cut = []byte(request) }) }
+
+// CutReplies loses the replies to a share of all requests, from 0 to 1. When such a request
+// has been passed on, which shows in the text at its end, the connection is reset: within
+// the given time, chosen at random, or when the reply comes.
+func (p *Proxy) CutReplies(share float64, end string, within time.Duration) {
+	p.set(func() { p.share, p.end, p.within = share, []byte(end), within })
+}
+
+// Cuts returns how many connections CutReplies has reset.
+func (p *Proxy) Cuts() (n int) {
+	p.set(func() { n = p.cuts })
+	return n
+}
 
 // Reset resets all connections.
 func (p *Proxy) Reset() {
@@ -100,15 +122,15 @@ func (p *Proxy) serve(client net.Conn) {
 	l := &link{client: client, server: server}
 	p.set(func() { p.links[l] = struct{}{} })
 	var both sync.WaitGroup
-	both.Go(func() { p.pass(l, client, server, p.request) })
-	both.Go(func() { p.pass(l, server, client, p.reply) })
+	both.Go(func() { p.pass(l, client, server, p.request, p.requestPassed) })
+	both.Go(func() { p.pass(l, server, client, p.reply, func(*link) {}) })
 	both.Wait()
 	p.set(func() { delete(p.links, l) })
 }
 
 // pass copies data between two connections for as long as seen permits, and then closes
-// both.
-func (p *Proxy) pass(l *link, from, to net.Conn, seen func(*link, []byte) bool) {
+// both. It calls passed after it has passed data on.
+func (p *Proxy) pass(l *link, from, to net.Conn, seen func(*link, []byte) bool, passed func(*link)) {
 	defer func() {
 		_ = from.Close()
 		_ = to.Close()
@@ -123,6 +145,7 @@ func (p *Proxy) pass(l *link, from, to net.Conn, seen func(*link, []byte) bool) 
 			if _, err := to.Write(b[:n]); err != nil {
 				return
 			}
+			passed(l)
 		}
 		if err != nil {
 			return
@@ -138,7 +161,20 @@ func (p *Proxy) request(l *link, b []byte) bool {
 	if p.cut != nil && bytes.Contains(b, p.cut) {
 		p.cut, l.cut = nil, true
 	}
+	if p.share > 0 && bytes.HasSuffix(b, p.end) && rand.Float64() < p.share {
+		p.cuts++
+		l.cut, l.within = true, rand.N(p.within+1)
+	}
 	return !p.closed
+}
+
+// requestPassed is called when data from a client has been passed on.
+func (p *Proxy) requestPassed(l *link) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if l.within > 0 {
+		time.AfterFunc(l.within, l.reset)
+	}
 }
 
 // reply reports whether data from the server is passed on to the client.

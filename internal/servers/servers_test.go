@@ -75,6 +75,29 @@ func TestAProxyLosesTheReplyOfARequestThatWasExecuted(t *testing.T) {
 	wantReply(t, c, ":2")
 }
 
+func TestAProxyLosesAShareOfAllReplies(t *testing.T) {
+	s := servers.Redis(t)
+	p := servers.NewProxy(t, s.Addr)
+	p.CutReplies(0.5, "INCR n\r\n", time.Millisecond)
+	const requests = 100
+	lost := 0
+	for range requests {
+		c := dial(t, p.Addr)
+		send(t, c, "PING") // which is another request
+		wantReply(t, c, "+PONG")
+		send(t, c, "INCR n")
+		if _, err := c.ReadString('\n'); err != nil {
+			lost++
+		}
+	}
+	if lost != p.Cuts() || lost == 0 || lost == requests {
+		t.Errorf("%d replies are lost, and %d connections cut", lost, p.Cuts())
+	}
+	c := dial(t, s.Addr)
+	send(t, c, "INCR n")
+	wantReply(t, c, ":101")
+}
+
 func TestABlockedProxyIsABlackHole(t *testing.T) {
 	s := servers.Redis(t)
 	p := servers.NewProxy(t, s.Addr)
