@@ -127,16 +127,18 @@ type Config struct {
 	// request is unknown, and before a request runs whose key was claimed by a process that
 	// has died. Nil means that the first is refused, and the second runs.
 	//
-	// Resolve runs under the claim of the retry, so one call at a time has a key, in all
-	// processes; duplicates wait meanwhile, or get 409. It may read the body of r, which
-	// the handler then reads again. The context of r is that of the request, ends with
-	// [ErrLost] when the claim is lost, and ends after ResolveTimeout. If Resolve returns
-	// an error, panics or does not return in time, the outcome is still unknown: the
+	// Resolve runs under the claim of the retry: for each key, one call at a time in all
+	// processes. Duplicates wait meanwhile, as for a handler. It may read the body of r,
+	// which the handler then reads again. The context of r is that of the request. It ends
+	// after ResolveTimeout, and with [ErrLost] when the claim is lost. If Resolve returns
+	// an error, panics or does not return in time, the outcome is as unknown as before: the
 	// failure is reported to OnError, and the retry gets 503. At most 64 calls run at the
 	// same time, including those that hang.
 	//
-	// All processes that share the store need a Resolve: one without it runs the retry of a
-	// request whose process has died.
+	// The record of a request whose process has died is bound to the key alone, so r may
+	// then have another body than that request had: compare what counts with what the
+	// provider knows. And all processes that share the store need a Resolve: one without
+	// it runs the retry of such a request.
 	Resolve func(r *http.Request, e *Execution) (Resolution, error)
 	// ResolveTimeout limits each call of Resolve; zero means 10 seconds.
 	ResolveTimeout time.Duration

@@ -32,8 +32,13 @@
 //     disconnected. A response that is too large, flushed or hijacked, or has trailers,
 //     is sent as it is; a retry gets 409, and does not run. The outcome of a response
 //     that is shorter or longer than its Content-Length is unknown.
-//   - The keys of a process that dies are free after [Config.Lease]. A process that
-//     only seemed dead cannot overwrite what its successor has stored.
+//   - The keys of a process that dies are free after [Config.Lease], unless
+//     [Config.Resolve] finds out that the request had its effect. A process that only
+//     seemed dead cannot overwrite what its successor has stored.
+//   - A retry of a request whose outcome is unknown does not run unless Config.Resolve or
+//     an operator ([Middleware.Resolve], [Middleware.Delete]) decides that it may. The 409
+//     says in its member new_key_safe whether the client may send the request with a new
+//     key.
 //   - While the store fails, requests with a key get 503 within [Config.StoreTimeout],
 //     and do not run. If it fails when a request ends, the client gets its response after
 //     [Config.FinishTimeout], the lease is kept, and the result is stored once the store
@@ -45,14 +50,15 @@
 // process dies after the effect and before the response is stored, the key is free after
 // the lease, and the retry has the effect again. The same happens in two other cases: if
 // a process is paused, or cut off from the store, for longer than its lease and its
-// handler ignores the end of [Execution.Context]; and if it already has 1,024 results that the store
-// has yet to accept and another is added.
+// handler ignores the end of [Execution.Context]; and if it already has 1,024 results that
+// the store has yet to accept and another is added.
 //
 // To close this gap, finish the claim in the transaction of the effect: a [TxStore] keeps
 // the records where the handler keeps its data, and [Execution.Commit] passes what its
-// FinishTx takes to the function that commits. Where that is not possible, protect the data with the fencing token
-// ([Execution.Generation]), and pass [Execution.DownstreamKey] to services that accept
-// keys.
+// FinishTx takes to the function that commits. Where that is not possible, pass
+// [Execution.DownstreamKey] to services that accept keys, let [Config.Resolve] ask them
+// what has become of a request, and protect the data with the fencing token
+// ([Execution.Generation]).
 //
 // Bodies are kept in memory, up to [Config.MaxBody], and so are responses, up to
 // [Config.MaxResponse]; nothing is written to disk. A body is read before the

@@ -304,3 +304,12 @@ func TestATargetInAbsoluteForm(t *testing.T) {
 		}
 	}
 }
+
+// An operator reads the name of a state in a log.
+func TestAStateHasAName(t *testing.T) {
+	for state, want := range []string{"", "claimed", "done", "tombstone", "released", "unknown", "State(6)"} {
+		if got := idempotency.State(state).String(); got != want {
+			t.Errorf("state %d is %q, want %q", state, got, want)
+		}
+	}
+}

@@ -165,6 +165,19 @@ const (
 	StateUnknown   State = 5 // the request may have had an effect
 )
 
+var stateNames = [...]string{
+	StateClaimed: "claimed", StateDone: "done", StateTombstone: "tombstone", StateReleased: "released", StateUnknown: "unknown",
+}
+
+// String returns the name of the state: claimed, done, tombstone, released or unknown. It is
+// empty for no state.
+func (s State) String() string {
+	if int(s) < len(stateNames) {
+		return stateNames[s]
+	}
+	return fmt.Sprintf("State(%d)", uint8(s))
+}
+
 // A Record is what [Store.Claim] has found or made, or [Store.Find] has found.
 type Record struct {
 	// State is never StateReleased, as the key is free then.
