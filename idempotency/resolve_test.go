@@ -567,15 +567,15 @@ func TestALostClaimOfARetryDoesNotFreeTheKey(t *testing.T) {
 						Store: store, Resolve: asks.Resolve, Wait: idempotency.NoWait, OnError: func(context.Context, error) {},
 					}).Wrap(calls)
 					first.end(store, h, post("/", "body"))
-					failures := 1
+					var failures atomic.Int64
+					failures.Store(1)
 					if how == "its reply is lost" {
-						failures = 2 // as such a call is made twice
+						failures.Store(2) // as such a call is made twice
 					}
 					store.set(func(f *hookedStore) {
 						f.claim = func(ctx context.Context, c idempotency.Claim) (idempotency.Record, error) {
 							r, err := f.Store.Claim(ctx, c)
-							if failures > 0 && r.Won {
-								failures--
+							if r.Won && failures.Add(-1) >= 0 {
 								if err := lost(ctx); err != nil {
 									return idempotency.Record{}, err
 								}
@@ -585,7 +585,7 @@ func TestALostClaimOfARetryDoesNotFreeTheKey(t *testing.T) {
 					})
 					wantFailure(t, do(h, post("/", "body")), 503, usher.CodeIdempotencyUnavailable)
 					time.Sleep(10 * time.Second) // less than the lease
-					failures = 0
+					failures.Store(0)
 					if w := do(h, post("/", "body")); w.Code != 201 || w.Body.String() != string(paid.Body) {
 						t.Errorf("got %d %s", w.Code, w.Body)
 					}
@@ -603,12 +603,12 @@ func TestALostClaimOfAFirstRequestFreesTheKey(t *testing.T) {
 		store, calls := newHookedStore(t), orders()
 		asks := always(idempotency.Resolution{Outcome: idempotency.Keep, Response: paid})
 		h := newMiddleware(t, idempotency.Config{Store: store, Resolve: asks.Resolve, OnError: func(context.Context, error) {}}).Wrap(calls)
-		failures := 2
+		var failures atomic.Int64
+		failures.Store(2)
 		store.set(func(f *hookedStore) {
 			f.claim = func(ctx context.Context, c idempotency.Claim) (idempotency.Record, error) {
 				r, err := f.Store.Claim(ctx, c)
-				if failures > 0 {
-					failures--
+				if failures.Add(-1) >= 0 {
 					return idempotency.Record{}, usher.ErrUnavailable
 				}
 				return r, err
