@@ -19,11 +19,12 @@ func TestEveryFaultOfAConfigIsReported(t *testing.T) {
 		KeepHeaders:        []string{"set-cookie", "X-Ratelimit-Limit", "a:b", "", "retry-after"},
 		MaxBody:            -1, MaxResponse: 1 << 31, BodyTimeout: -1, Wait: -2, MaxWaiters: -1,
 		TTL: time.Second, Lease: time.Minute, StoreTimeout: time.Hour, FinishTimeout: -1, DisconnectTimeout: -1,
+		ResolveTimeout: -1,
 	})
 	want := []string{
 		"Header", "ReplayHeader", "Methods[1]", "Methods[2]", "FingerprintHeaders[1]", "FingerprintHeaders[2]", "KeepHeaders[0]", "KeepHeaders[1]", "KeepHeaders[2]",
 		"KeepHeaders[3]", "KeepHeaders[4]", "MaxBody", "MaxResponse", "Wait", "MaxWaiters", "BodyTimeout", "DisconnectTimeout", "FinishTimeout",
-		"TTL", "Lease",
+		"ResolveTimeout", "TTL", "Lease",
 	}
 	var got []string
 	for _, e := range err.(interface{ Unwrap() []error }).Unwrap() {

@@ -14,7 +14,7 @@ type Event struct {
 	// Result is the value of usher.idempotency.result on the counter of requests: executed
 	// for a request that runs, replayed for one that gets the response of an earlier one,
 	// in_progress, mismatched or not_replayable for one that conflicts with an earlier one,
-	// and refused, store_failed, unprotected or unreadable for all others.
+	// and refused, store_failed, resolve_failed, unprotected or unreadable for all others.
 	Result string
 	// Key names the record. It is zero if the request was refused before its key and the
 	// owner of that were known. It reveals neither.
