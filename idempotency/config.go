@@ -28,6 +28,10 @@ type Config struct {
 	// Required refuses requests without a key with 400. [Middleware.Require] does so
 	// for single routes.
 	Required bool
+	// ValidKey reports whether a key, without quotes, has the form that the service requires,
+	// such as [IsUUID]; another key gets 400, before the body is read or the store is asked.
+	// A panic gets 503. Nil accepts each key of 1 to 255 visible ASCII characters.
+	ValidKey func(key string) bool
 	// Methods are the request methods whose keys count; empty means POST and PATCH.
 	// Requests with other methods pass, with a key or without. Methods are written in
 	// capitals, as in requests; safe methods, such as GET and QUERY, are not allowed.

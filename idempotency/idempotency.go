@@ -142,6 +142,11 @@ func (m *Middleware) prepare(in *buffer, w http.ResponseWriter, r *http.Request,
 	if !ok || len(keys) > 1 {
 		return c, 0, m.refusals.invalid
 	}
+	if m.config.ValidKey != nil {
+		if err := m.validate(r.Context(), key); err != nil {
+			return c, 0, err
+		}
+	}
 	if c.Key, in.b, ok = m.storeKey(in.b, r, key); !ok {
 		return c, 0, anonymous(r)
 	}

@@ -2,12 +2,15 @@ package idempotency
 
 import (
 	"cmp"
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"fmt"
 	"net/http"
 	"strings"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/guard"
 )
 
 // maxKey is the maximum length of a client's key, in bytes.
@@ -56,6 +59,49 @@ func unquote(s string) (string, bool) {
 		b.WriteByte(s[i])
 	}
 	return b.String(), true
+}
+
+// validate returns the error for a key that Config.ValidKey does not accept.
+func (m *Middleware) validate(ctx context.Context, key string) error {
+	valid := false
+	err := guard.Run(func() error {
+		valid = m.config.ValidKey(key)
+		return nil
+	})
+	switch {
+	case err != nil:
+		err = fmt.Errorf("idempotency: Config.ValidKey: %w", err)
+		m.failures.Error(ctx, err)
+		return unavailable(err)
+	case !valid:
+		return m.refusals.unfit
+	}
+	return nil
+}
+
+// IsUUID reports whether key is a UUID of any version in the text form of RFC 9562, section
+// 4, in lower or upper case. The Nil and the Max UUID are none, as they come from variables
+// that were never set: all requests of a caller would share a key. IsUUID is a ready
+// [Config.ValidKey].
+func IsUUID(key string) bool {
+	if len(key) != len("xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx") {
+		return false
+	}
+	zeros, ones := true, true
+	for i := range len(key) {
+		c := key[i] | 0x20 // in lower case, if it is a letter
+		switch {
+		case i == 8 || i == 13 || i == 18 || i == 23:
+			if key[i] != '-' {
+				return false
+			}
+		case '0' <= key[i] && key[i] <= '9' || 'a' <= c && c <= 'f':
+			zeros, ones = zeros && c == '0', ones && c == 'f'
+		default:
+			return false
+		}
+	}
+	return !zeros && !ones
 }
 
 // appendPart appends the length of s and s, so that different lists of parts never have

@@ -55,8 +55,8 @@ const retryAfter = time.Second
 
 // refusals are the errors of a Middleware, made once.
 type refusals struct {
-	missing, invalid, slowBody, inProgress, reused, tooMany *usher.Error
-	unknown, notKept                                        usher.Error
+	missing, invalid, unfit, slowBody, inProgress, reused, tooMany *usher.Error
+	unknown, notKept                                               usher.Error
 }
 
 func newRefusals(header string) refusals {
@@ -68,6 +68,10 @@ func newRefusals(header string) refusals {
 		invalid: &usher.Error{
 			Status: http.StatusBadRequest, Code: usher.CodeIdempotencyKeyInvalid, Param: header,
 			Message: "The idempotency key must be sent once and have 1 to 255 visible ASCII characters.",
+		},
+		unfit: &usher.Error{
+			Status: http.StatusBadRequest, Code: usher.CodeIdempotencyKeyInvalid, Param: header,
+			Message: "The idempotency key does not have the form that this service requires.",
 		},
 		slowBody: &usher.Error{
 			Status: http.StatusRequestTimeout, Code: usher.CodeBodyTimeout,
