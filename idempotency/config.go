@@ -23,14 +23,16 @@ type Config struct {
 	// for a single process.
 	Store Store
 
-	// Header is the name of the header field with the key; empty means Idempotency-Key.
+	// Header is the name of the header field with the key; empty means Idempotency-Key. A key
+	// has 1 to 255 visible ASCII characters. In quotes, as a String of RFC 9651, it may also
+	// have spaces; parameters after it have no meaning.
 	Header string
 	// Required refuses requests without a key with 400. [Middleware.Require] does so
 	// for single routes.
 	Required bool
 	// ValidKey reports whether a key, without quotes, has the form that the service requires,
 	// such as [IsUUID]; another key gets 400, before the body is read or the store is asked.
-	// A panic gets 503. Nil accepts each key of 1 to 255 visible ASCII characters.
+	// A panic gets 503. Nil accepts all keys.
 	ValidKey func(key string) bool
 	// Methods are the request methods whose keys count; empty means POST and PATCH.
 	// Requests with other methods pass, with a key or without. Methods are written in

@@ -136,7 +136,8 @@ func TestKeys(t *testing.T) {
 		{"two lines in one", []string{"a, b"}, 400},
 		{"two strings in one line", []string{`"a", "b"`}, 400},
 		{"a space", []string{"a b"}, 400},
-		{"a space in quotes", []string{`"a b"`}, 400},
+		{"a space in quotes", []string{`"a b"`}, 201},
+		{"a tab in quotes", []string{"\"a\tb\""}, 400},
 		{"a control character", []string{"a\x01"}, 400},
 		{"DEL", []string{"a\x7f"}, 400},
 		{"UTF-8", []string{"schlüssel"}, 400},
@@ -145,7 +146,11 @@ func TestKeys(t *testing.T) {
 		{"a quote within", []string{`"a"b"`}, 400},
 		{"an unknown escape", []string{`"a\n"`}, 400},
 		{"an escape at the end", []string{`"a\"`}, 400},
-		{"parameters", []string{`"a";p=1`}, 400},
+		{"parameters", []string{`"a";p=1; q="x";*r=:aGk=:;s=?1;t=a/b;u=-1.5;v=@7;w=%"%c3%bc"`}, 201},
+		{"a parameter without a name", []string{`"a";`}, 400},
+		{"a parameter without a value", []string{`"a";p=`}, 400},
+		{"a parameter with a text that does not end", []string{`"a";p="x`}, 400},
+		{"a space before a parameter", []string{`"a" ;p`}, 400},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			calls := new(counting)

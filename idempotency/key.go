@@ -7,59 +7,10 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/http"
-	"strings"
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/guard"
 )
-
-// maxKey is the maximum length of a client's key, in bytes.
-const maxKey = 255
-
-// parseKey returns the key in the value of a header field. A key has 1 to 255 visible
-// ASCII characters. It is sent as it is, or as an RFC 8941 String without parameters;
-// both are the same key.
-func parseKey(value string) (key string, ok bool) {
-	if strings.HasPrefix(value, `"`) {
-		if value, ok = unquote(value); !ok {
-			return "", false
-		}
-	}
-	if value == "" || len(value) > maxKey {
-		return "", false
-	}
-	for i := range len(value) {
-		if value[i] <= ' ' || value[i] >= 0x7f {
-			return "", false
-		}
-	}
-	return value, true
-}
-
-// unquote returns the value of an RFC 8941 String (section 3.3.3), in which only quotes
-// and backslashes are escaped.
-func unquote(s string) (string, bool) {
-	if len(s) < 2 || len(s) > 2*maxKey+2 || s[len(s)-1] != '"' {
-		return "", false
-	}
-	s = s[1 : len(s)-1]
-	if strings.IndexByte(s, '\\') < 0 {
-		return s, strings.IndexByte(s, '"') < 0
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		switch s[i] {
-		case '"':
-			return "", false
-		case '\\':
-			if i++; i == len(s) || s[i] != '"' && s[i] != '\\' {
-				return "", false
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String(), true
-}
 
 // validate returns the error for a key that Config.ValidKey does not accept.
 func (m *Middleware) validate(ctx context.Context, key string) error {
