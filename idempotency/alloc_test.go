@@ -153,7 +153,7 @@ func BenchmarkMiddleware(b *testing.B) {
 	b.Run("conflict", func(b *testing.B) {
 		store := newMemory(b, idempotency.MemoryConfig{})
 		entered, leave := make(chan struct{}), make(chan struct{})
-		h := newMiddleware(b, idempotency.Config{Store: store}).Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		h := newMiddleware(b, idempotency.Config{Store: store, Wait: idempotency.NoWait}).Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 			close(entered)
 			<-leave
 		}))

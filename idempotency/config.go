@@ -101,7 +101,8 @@ type Config struct {
 	// must be shorter than the time that the server has to write a response.
 	Wait time.Duration
 	// MaxWaiters limits how many requests wait at the same time, and a tenth of it how
-	// many of one owner do; further ones get 409 at once. Zero means 1,000.
+	// many of one owner do; further ones get 409 at once. Each keeps its body in memory.
+	// Zero means 1,000.
 	MaxWaiters int
 
 	// DisconnectTimeout is how long a request with a key may go on after its client

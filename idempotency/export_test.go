@@ -31,3 +31,10 @@ func (m *Middleware) Pending() (n, bytes int) {
 	defer m.pending.mu.Unlock()
 	return len(m.pending.of), m.pending.bytes
 }
+
+// Waiting returns how many requests wait, and how many entries there are for them.
+func (m *Middleware) Waiting() int {
+	m.waiters.mu.Lock()
+	defer m.waiters.mu.Unlock()
+	return int(m.waiters.count.Load()) + len(m.waiters.flights) + len(m.waiters.owners)
+}

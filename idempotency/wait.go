@@ -87,44 +87,29 @@ func (m *Middleware) wait(ctx context.Context, c *Claim, seen *Record) (record R
 // uses the token of c: if the request in flight is released or dies, that of c runs, and
 // the others wait for it in turn. Every other result decides about all of them.
 func (m *Middleware) poll(ctx context.Context, c *Claim, f *flight, deadline <-chan time.Time) (record Record, asked time.Time, err error) {
-	for {
-		due := time.NewTimer(time.Until(f.due))
-		timeUp, runsHere := false, false
-		select {
-		case <-due.C:
-			runsHere = f.seen.Load() != nil && m.runsHere(c)
-		case <-f.ended:
-			f.pause = firstPause
-		case <-deadline:
-			timeUp = true
-		case <-ctx.Done():
-		}
-		due.Stop()
-		if timeUp || ctx.Err() != nil {
+	for !record.Won {
+		woken, ok := f.pauseOver(ctx, deadline)
+		if !ok {
 			f.turn <- struct{}{}
 			return f.inFlight(), asked, nil
 		}
-		if !runsHere {
-			record, asked, err = m.ask(ctx, c)
-			if err != nil || !record.Won && !inFlight(&record, c) {
-				m.waiters.decide(c, f, &record, err)
-				return record, asked, err
-			}
-			f.see(&record)
-		}
-		f.due = time.Now().Add(f.pause)
-		f.pause = min(2*f.pause, lastPause)
-		if !record.Won {
+		if !woken && f.seen.Load() != nil && m.runsHere(c) {
 			continue
 		}
-		if ctx.Err() != nil && !record.TakenOver {
-			m.abandon(ctx, c)
-			f.wake()
-			record = f.inFlight()
+		record, asked, err = m.ask(ctx, c)
+		if err != nil || !record.Won && !inFlight(&record, c) {
+			m.waiters.decide(c, f, &record, err)
+			return record, asked, err
 		}
-		f.turn <- struct{}{}
-		return record, asked, nil
+		f.see(&record)
 	}
+	if ctx.Err() != nil && !record.TakenOver {
+		m.abandon(ctx, c)
+		f.wake()
+		record = f.inFlight()
+	}
+	f.turn <- struct{}{}
+	return record, asked, nil
 }
 
 // abandon releases the claim of a request whose client has disconnected meanwhile. A claim

@@ -265,24 +265,55 @@ func TestAWaiterWhoseClientDisconnectsRunsNothing(t *testing.T) {
 	}
 }
 
-// The same holds if it disconnects while its key is being claimed. The key is free at once.
-func TestAWaiterWhoseClientDisconnectsLateRunsNothing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		store := &countingStore{Store: newMemory(t, idempotency.MemoryConfig{}), delay: 100 * time.Millisecond}
-		calls := takes(time.Second, 503, 201)
-		h := newMiddleware(t, idempotency.Config{Store: store}).Wrap(calls)
-		go do(h, post("/", "")) // It is claimed after 0.1 seconds, and released after 1.2.
-		time.Sleep(200 * time.Millisecond)
-		r := post("/", "")
-		ctx, cancel := context.WithTimeout(r.Context(), 1050*time.Millisecond)
-		defer cancel()
-		wantFailure(t, do(h, r.WithContext(ctx)), 409, usher.CodeIdempotencyInProgress)
-		calls.want(t, 1)
-		if w := do(h, post("/", "")); w.Code != 201 {
-			t.Errorf("a retry got %d %s", w.Code, w.Body)
-		}
-		calls.want(t, 2)
-	})
+// A client may also disconnect while the key is being claimed for it.
+func TestAWaiterWhoseClientDisconnectsWhileItsKeyIsClaimed(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		dies bool // the process of the request in flight
+		runs int64
+	}{
+		{"runs nothing, and the key is free at once", false, 0},
+		// Its claim is the only trace of a request that may have had an effect.
+		{"runs if it takes over from a process that has died", true, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := newMemory(t, idempotency.MemoryConfig{})
+				config := idempotency.Config{Lease: 3 * time.Second, OnError: func(context.Context, error) {}}
+				first := &hookedStore{Store: store}
+				if c.dies {
+					first.renew = func(context.Context) error { return errors.New("dead") }
+				}
+				config.Store = first
+				go do(newMiddleware(t, config).Wrap(takes(4*time.Second, 503)), post("/", ""))
+				synctest.Wait()
+
+				r := post("/", "")
+				ctx, cancel := context.WithCancel(r.Context())
+				second := &hookedStore{Store: store}
+				second.claim = func(ctx context.Context, c idempotency.Claim) (idempotency.Record, error) {
+					record, err := store.Claim(ctx, c)
+					if record.Won {
+						cancel()
+					}
+					return record, err
+				}
+				config.Store = second
+				calls := takes(time.Second, 201)
+				h := newMiddleware(t, config).Wrap(calls)
+				w := do(h, r.WithContext(ctx))
+				if (w.Code == 201) != c.dies {
+					t.Errorf("the waiter got %d %s", w.Code, w.Body)
+				}
+				calls.want(t, c.runs)
+				if w := do(h, post("/", "")); w.Code != 201 {
+					t.Errorf("a retry got %d %s", w.Code, w.Body)
+				}
+				calls.want(t, 1)
+				time.Sleep(time.Minute)
+			})
+		})
+	}
 }
 
 // Another body is refused at once, and does not keep the duplicates from waiting.
@@ -356,7 +387,8 @@ func TestTheNumberOfWaitersIsLimited(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := newMiddleware(t, idempotency.Config{MaxWaiters: c.maxWaiters}).Wrap(takes(time.Second, 201))
+				m := newMiddleware(t, idempotency.Config{MaxWaiters: c.maxWaiters})
+				h := m.Wrap(takes(time.Second, 201))
 				for range 2 { // The places are free again.
 					key := key(fmt.Sprint(time.Now().UnixNano()))
 					var all sync.WaitGroup
@@ -372,6 +404,9 @@ func TestTheNumberOfWaitersIsLimited(t *testing.T) {
 						synctest.Wait()
 					}
 					all.Wait()
+					if n := m.Waiting(); n != 0 {
+						t.Errorf("%d are left when nobody waits", n)
+					}
 				}
 			})
 		})
@@ -402,12 +437,14 @@ func TestRetryAfterIsTheRestOfTheLease(t *testing.T) {
 		wait  time.Duration
 		lease time.Duration
 		after time.Duration // after which the duplicate comes
+		node  int
 		want  string
 	}{
-		{"the whole of it", idempotency.NoWait, 30 * time.Second, 0, "30"},
-		{"rounded up", idempotency.NoWait, 30 * time.Second, 10*time.Second + time.Millisecond, "20"},
-		{"one second at least", idempotency.NoWait, 30 * time.Second, 30*time.Second - time.Millisecond, "1"},
-		{"less what was waited for", 0, 30 * time.Second, 10 * time.Second, "15"},
+		{"the whole of it", idempotency.NoWait, 30 * time.Second, 0, 1, "30"},
+		{"rounded up", idempotency.NoWait, 30 * time.Second, 10*time.Second + time.Millisecond, 1, "20"},
+		{"one second at least", idempotency.NoWait, 30 * time.Second, 30*time.Second - time.Millisecond, 1, "1"},
+		{"less the wait", 0, 30 * time.Second, 10 * time.Second, 1, "15"},
+		{"less the wait for a request of the same process", 0, 30 * time.Second, time.Second, 0, "24"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -420,7 +457,7 @@ func TestRetryAfterIsTheRestOfTheLease(t *testing.T) {
 				go do(all[0], post("/", ""))
 				synctest.Wait()
 				time.Sleep(c.after)
-				w := do(all[1], post("/", ""))
+				w := do(all[c.node], post("/", ""))
 				wantFailure(t, w, 409, usher.CodeIdempotencyInProgress)
 				if got := w.Header().Get("Retry-After"); got != c.want {
 					t.Errorf("Retry-After %s, want %s", got, c.want)

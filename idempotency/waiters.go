@@ -1,6 +1,7 @@
 package idempotency
 
 import (
+	"context"
 	"encoding/binary"
 	"sync"
 	"sync/atomic"
@@ -89,6 +90,25 @@ func (f *flight) inFlight() Record {
 	r := s.record
 	r.Lease = max(r.Lease-time.Since(s.at), 0)
 	return r
+}
+
+// pauseOver returns when the next call of the store is due, which is at once if the request
+// has ended in this process. It returns false if the waiter gives up first.
+func (f *flight) pauseOver(ctx context.Context, deadline <-chan time.Time) (woken, ok bool) {
+	due := time.NewTimer(time.Until(f.due))
+	defer due.Stop()
+	select {
+	case <-due.C:
+	case <-f.ended:
+		woken, f.pause = true, firstPause
+	case <-deadline:
+		return false, false
+	case <-ctx.Done():
+		return false, false
+	}
+	f.due = time.Now().Add(f.pause)
+	f.pause = min(2*f.pause, lastPause)
+	return woken, ctx.Err() == nil
 }
 
 // wake lets the waiter that has the turn ask the store at once.
