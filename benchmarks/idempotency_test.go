@@ -18,9 +18,7 @@ import (
 var onceHandlers = map[string]func() func(http.Handler) http.Handler{
 	"bare": func() func(http.Handler) http.Handler { return func(h http.Handler) http.Handler { return h } },
 	"usher": func() func(http.Handler) http.Handler {
-		store := must(idempotency.NewMemory(idempotency.MemoryConfig{
-			MaxRecords: 1 << 18, MaxRecordsPerOwner: 1 << 18, MaxBytes: 1 << 30, MaxBytesPerOwner: 1 << 30,
-		}))
+		store := must(idempotency.NewMemory(idempotency.MemoryConfig{MaxBytes: 2 << 30}))
 		return must(idempotency.New(idempotency.Config{Store: store})).Wrap
 	},
 	"by-hand": func() func(http.Handler) http.Handler { return new(byhand.Idempotency).Wrap },

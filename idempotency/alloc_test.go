@@ -52,9 +52,7 @@ func newBench(tb testing.TB, size int, bare bool) *bench {
 		_, _ = w.Write(response)
 	})
 	if !bare {
-		store := newMemory(tb, idempotency.MemoryConfig{
-			MaxRecords: 1 << 22, MaxRecordsPerOwner: 1 << 22, MaxBytes: 1 << 40, MaxBytesPerOwner: 1 << 40,
-		})
+		store := newMemory(tb, idempotency.MemoryConfig{MaxBytes: 32 << 30})
 		b.handler = newMiddleware(tb, idempotency.Config{Store: store}).Wrap(b.handler)
 	}
 	b.reader = bytes.NewReader(b.content)

@@ -152,7 +152,8 @@ type Config struct {
 
 	// OnError is called for failures of the store, lost claims, responses that the store
 	// has no room for, and panics of the other functions of this Config, on any goroutine.
-	// If several attempts to store one result fail, OnError is called for the first failure,
+	// Responses that a Memory has evicted are reported together, at most once a second. If
+	// several attempts to store one result fail, OnError is called for the first failure,
 	// and again if the result is given up. If several renewals fail together, it is called
 	// once. The context is that of the request, or of one of the requests. Nil means that
 	// failures are logged to [log/slog.Default], at most one line a second. A panic of
@@ -169,8 +170,8 @@ type Config struct {
 	// of the call, which waits for it. A panic is reported to OnError, and changes nothing.
 	OnChange func(ctx context.Context, c Change)
 	// MeterProvider provides the counters usher.idempotency.requests, by
-	// usher.idempotency.result, and usher.idempotency.claims, by usher.idempotency.end.
-	// Nil means the global provider.
+	// usher.idempotency.result, usher.idempotency.claims, by usher.idempotency.end, and
+	// usher.idempotency.evictions. Nil means the global provider.
 	MeterProvider metric.MeterProvider
 }
 

@@ -37,9 +37,35 @@ func TestEveryFaultOfAConfigIsReported(t *testing.T) {
 	if diff := compare.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	_, err = idempotency.NewMemory(idempotency.MemoryConfig{MaxRecords: -1, MaxRecordsPerOwner: -1, MaxBytes: -1, MaxBytesPerOwner: -1})
-	if err == nil || strings.Count(err.Error(), "must not be negative") != 4 {
-		t.Errorf("NewMemory: %v", err)
+}
+
+func TestFaultsOfMemoryConfig(t *testing.T) {
+	for _, c := range []struct {
+		config idempotency.MemoryConfig
+		want   []string
+	}{
+		{idempotency.MemoryConfig{}, nil},
+		{idempotency.MemoryConfig{MaxBytes: 1 << 20, OwnerShare: 1 << 10}, nil},
+		{idempotency.MemoryConfig{MaxBytes: 32 << 30, OwnerShare: 32 << 30}, nil},
+		{idempotency.MemoryConfig{MaxBytes: -1, OwnerShare: -1}, []string{"MaxBytes", "OwnerShare"}},
+		{idempotency.MemoryConfig{MaxBytes: 1<<20 - 1, OwnerShare: 1<<10 - 1}, []string{"MaxBytes", "OwnerShare"}},
+		{idempotency.MemoryConfig{MaxBytes: 32<<30 + 1, OwnerShare: 32<<30 + 2}, []string{"MaxBytes", "OwnerShare"}},
+		{idempotency.MemoryConfig{OwnerShare: 192<<20 + 1}, []string{"OwnerShare"}},
+	} {
+		_, err := idempotency.NewMemory(c.config)
+		var got []string
+		if err != nil {
+			for _, e := range err.(interface{ Unwrap() []error }).Unwrap() {
+				fault, ok := errors.AsType[*usher.ConfigError](e)
+				if !ok {
+					t.Fatalf("%T", e)
+				}
+				got = append(got, strings.TrimPrefix(fault.Field, "idempotency.MemoryConfig."))
+			}
+		}
+		if diff := compare.Diff(c.want, got); diff != "" {
+			t.Errorf("%+v: %s", c.config, diff)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package idempotency
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -108,6 +109,7 @@ func (e *Execution) finish(r Result) (kept State, err error) {
 		e.stopLease()
 		kept, err = e.tryFinish(&r)
 		e.settle(&r, kept, err)
+		e.m.reportEvicted(e.request.Context())
 		return kept, err
 	}
 	e.mu.Lock()
@@ -177,5 +179,18 @@ func endOf(kept State) int {
 		return released
 	default:
 		return tombstoned
+	}
+}
+
+// reportEvicted reports and counts the responses that the Memory has evicted, for whatever
+// request, at most once a second.
+func (m *Middleware) reportEvicted(ctx context.Context) {
+	memory, ok := m.store.(*Memory)
+	if !ok {
+		return
+	}
+	if n := memory.takeEvicted(); n > 0 {
+		m.evictions.Add(ctx, n)
+		m.failures.Error(ctx, evictedError(n))
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"slices"
 
+	"go.opentelemetry.io/otel/metric"
+
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/guard"
 	"github.com/usher-go/usher/internal/heartbeat"
@@ -32,6 +34,7 @@ type Middleware struct {
 
 	failures         *report.Reporter
 	requests, claims *telemetry.Decisions
+	evictions        metric.Int64Counter
 }
 
 var _ usher.Middleware = (*Middleware)(nil)
@@ -62,6 +65,7 @@ func New(c Config) (*Middleware, error) {
 		m.store = newRemote(c.Store, c.StoreTimeout, m.failures, c.Resolve != nil)
 	}
 	m.requests, m.claims = newDecisions(&c)
+	m.evictions = newEvictions(&c)
 	return m, nil
 }
 
@@ -214,8 +218,9 @@ var claimEnds = []string{
 	leaseLost: "lease_lost", finishFailed: "finish_failed",
 }
 
+const scope = "github.com/usher-go/usher/idempotency"
+
 func newDecisions(c *Config) (requests, claims *telemetry.Decisions) {
-	const scope = "github.com/usher-go/usher/idempotency"
 	return telemetry.NewDecisions(telemetry.Config{
 			MeterProvider: c.MeterProvider,
 			Scope:         scope,
@@ -231,4 +236,13 @@ func newDecisions(c *Config) (requests, claims *telemetry.Decisions) {
 			Attribute:     "usher.idempotency.end",
 			Outcomes:      claimEnds,
 		})
+}
+
+func newEvictions(c *Config) metric.Int64Counter {
+	return telemetry.NewCounter(telemetry.Config{
+		MeterProvider: c.MeterProvider,
+		Scope:         scope,
+		Counter:       "usher.idempotency.evictions",
+		Description:   "Requests whose stored response was evicted from a Memory to make room.",
+	})
 }

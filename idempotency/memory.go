@@ -3,8 +3,10 @@ package idempotency
 import (
 	"bytes"
 	"cmp"
-	"context"
-	"errors"
+	"fmt"
+	"hash/maphash"
+	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -14,48 +16,80 @@ import (
 
 // MemoryConfig configures a [Memory]. The zero value of each field means its default.
 //
-// A server that gets 10 keys a second and keeps each for a day needs room for 864,000
-// records.
+// A record takes 168 bytes besides its response, and an owner takes 120 more. With the
+// default, a server can keep the responses of 5 requests a second for a day if they have
+// 100 bytes, or of 5 requests a minute with 20 KiB each: see [Memory.Capacity].
 type MemoryConfig struct {
-	// MaxRecords limits the number of records; zero means 262,144. A record takes about
-	// 400 bytes plus its response.
-	MaxRecords int
-	// MaxRecordsPerOwner limits the number of records of one owner; zero means a quarter
-	// of MaxRecords.
-	MaxRecordsPerOwner int
-	// MaxBytes limits the total size of stored responses; zero means 128 MiB.
+	// MaxBytes limits the memory that records and their responses take, at least 1 MiB and
+	// at most 32 GiB; zero means 192 MiB.
 	MaxBytes int64
-	// MaxBytesPerOwner limits the total size of the stored responses of one owner; zero
-	// means an eighth of MaxBytes.
-	MaxBytesPerOwner int64
+	// OwnerShare is how many bytes one owner may always use, at least 1 KiB. An owner may
+	// use more while the store is at most three quarters full. Zero means 1/64 of MaxBytes.
+	OwnerShare int64
 }
+
+const (
+	defaultMaxBytes = 192 << 20
+	minMaxBytes     = 1 << 20
+	maxMaxBytes     = 32 << 30 // so that there are fewer than maxEntries
+	minOwnerShare   = 1 << 10
+	ownersAtLeast   = 64
+)
+
+// What a Memory takes besides responses; a test measures it.
+const (
+	recordBytes    = 168
+	foreignBytes   = 200 // of a record that no Middleware has made; see Memory.foreign
+	ownerBytes     = 120
+	ownerSlotBytes = 40                         // of ownerBytes, what remains when the owner has gone
+	fixedBytes     = 2 * pageSize * recordBytes // a page that is not full, and one in reserve
+)
 
 // Memory is a [Store] for a single process. Its records are lost when the process ends.
 // It is safe for concurrent use and starts no goroutine.
 //
-// It never drops a record before it expires. At its limits it refuses new keys, with
-// [ErrOwnerFull] or [usher.ErrFull], and keeps a tombstone in place of a response for which
-// there is no room: a retry is then neither replayed nor run.
+// All its records and their responses take at most [MemoryConfig.MaxBytes]. When there is no
+// room for a new record or response, the oldest responses are evicted: their records become
+// tombstones, so a late retry of an old request gets the error
+// [usher.CodeIdempotencyResponseNotKept], and does not run. Above three quarters, an owner
+// that has more than [MemoryConfig.OwnerShare] only makes room at its own expense; others
+// then take room from the owners that have more than their share. So each owner has its
+// share, whatever the others do. A [Middleware] reports and counts the responses that were
+// evicted.
 //
-// Each claim removes a few expired records.
+// Nothing else is dropped before it expires. If no responses are left to evict, new keys are
+// refused, with [ErrOwnerFull] or [usher.ErrFull] in a [*FullError].
+//
+// Each claim removes a few expired records, and all of them before it is refused.
 type Memory struct {
-	config  MemoryConfig
-	base    time.Time
-	epoch   uint64 // base in microseconds since 1970
-	records atomic.Int64
-	bytes   atomic.Int64
-	closed  atomic.Bool
-	shards  [memoryShards]memoryShard
+	config MemoryConfig
+	share  int64 // of one owner
+	loan   int64 // up to which all bytes may be lent
+	seed   maphash.Seed
+	base   time.Time
+	epoch  uint64 // base in microseconds since 1970
+
+	mu        sync.Mutex // no call holds it for long, whatever the number of records
+	closed    bool
+	table     table
+	owners    owners
+	bytes     int64
+	keptBytes int64 // of them, those of responses
+	// foreign has the first half of fingerprints that do not begin with the digest of
+	// their key, as those of a Middleware do.
+	foreign map[Key]keyDigest
+
+	evicted  atomic.Int64 // responses that are not reported yet
+	reported atomic.Int64 // when some were last reported, since base
 }
 
 // NewMemory returns an empty store. It reports every fault of c at once, each as a
-// [*usher.ConfigError].
+// [*usher.ConfigError]. It logs at the level Debug how many records fit.
 func NewMemory(c MemoryConfig) (*Memory, error) {
 	faults := config.Of[usher.ConfigError]("idempotency.MemoryConfig")
-	faults.If(c.MaxRecords < 0, "MaxRecords", config.NotNegative)
-	faults.If(c.MaxRecordsPerOwner < 0, "MaxRecordsPerOwner", config.NotNegative)
-	faults.If(c.MaxBytes < 0, "MaxBytes", config.NotNegative)
-	faults.If(c.MaxBytesPerOwner < 0, "MaxBytesPerOwner", config.NotNegative)
+	faults.If(c.MaxBytes != 0 && (c.MaxBytes < minMaxBytes || c.MaxBytes > maxMaxBytes), "MaxBytes", "must be 1 MiB to 32 GiB")
+	faults.If(c.OwnerShare != 0 && (c.OwnerShare < minOwnerShare || c.OwnerShare > cmp.Or(c.MaxBytes, defaultMaxBytes)),
+		"OwnerShare", "must be 1 KiB to MaxBytes")
 	if err := faults.Err(); err != nil {
 		return nil, err
 	}
@@ -63,233 +97,120 @@ func NewMemory(c MemoryConfig) (*Memory, error) {
 }
 
 func newMemory(c MemoryConfig) *Memory {
-	c.MaxRecords = cmp.Or(c.MaxRecords, 1<<18)
-	c.MaxRecordsPerOwner = cmp.Or(c.MaxRecordsPerOwner, max(c.MaxRecords/4, 1))
-	c.MaxBytes = cmp.Or(c.MaxBytes, 128<<20)
-	c.MaxBytesPerOwner = cmp.Or(c.MaxBytesPerOwner, max(c.MaxBytes/8, 1))
+	c.MaxBytes = cmp.Or(c.MaxBytes, defaultMaxBytes)
+	c.OwnerShare = cmp.Or(c.OwnerShare, c.MaxBytes/ownersAtLeast)
 	now := time.Now()
-	m := &Memory{config: c, base: now, epoch: uint64(now.UnixMicro())}
-	for i := range m.shards {
-		m.shards[i].reset()
+	m := &Memory{
+		config: c, share: c.OwnerShare, loan: c.MaxBytes / 4 * 3,
+		seed: maphash.MakeSeed(), base: now, epoch: uint64(now.UnixMicro()),
 	}
+	m.reported.Store(-int64(reportInterval))
+	m.reset()
+	slog.Debug("idempotency: how many records fit into a Memory", "bytes", c.MaxBytes,
+		"with_100_bytes", m.Capacity(100), "with_4_KiB", m.Capacity(4<<10))
 	return m
+}
+
+func (m *Memory) reset() {
+	m.table = table{kept: empty}
+	m.owners = owners{byHash: make(map[uint64]*owner)}
+	m.foreign = nil
+	m.bytes, m.keptBytes = fixedBytes, 0
 }
 
 // Close implements [Store]. It drops all records.
 func (m *Memory) Close() error {
-	m.closed.Store(true)
-	for i := range m.shards {
-		s := &m.shards[i]
-		s.mu.Lock()
-		s.reset()
-		s.mu.Unlock()
-	}
-	m.records.Store(0)
-	m.bytes.Store(0)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.closed = true
+	m.reset()
 	return nil
 }
 
 // Len returns the number of records, including some that have expired.
-func (m *Memory) Len() int { return int(m.records.Load()) }
-
-// lock locks the shard of key. It returns the shard and the time since base, which never
-// goes back within a shard.
-func (m *Memory) lock(key *Key) (*memoryShard, time.Duration, error) {
-	s := &m.shards[key.Owner[0]%memoryShards]
-	s.mu.Lock()
-	if m.closed.Load() {
-		s.mu.Unlock()
-		return nil, 0, errClosed
-	}
-	return s, time.Since(m.base), nil
+func (m *Memory) Len() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return int(m.table.n)
 }
 
-// purgeAtOnce is how many expired records a claim removes: more than the one that it may
-// add.
-const purgeAtOnce = 4
-
-// Claim implements [Store]. It does not block, so it ignores ctx.
-func (m *Memory) Claim(_ context.Context, c Claim) (Record, error) {
-	if c.Token == (Token{}) {
-		return Record{}, errNoToken
-	}
-	s, now, err := m.lock(&c.Key)
-	if err != nil {
-		return Record{}, err
-	}
-	r, err := m.claim(s, &c, now)
-	s.mu.Unlock()
-	if errors.Is(err, errFull) && m.makeRoom() {
-		s.mu.Lock()
-		if !m.closed.Load() {
-			r, err = m.claim(s, &c, time.Since(m.base))
-		}
-		s.mu.Unlock()
-	}
-	return r, err
+// Bytes returns how many bytes the records and their responses take.
+func (m *Memory) Bytes() int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.bytes
 }
 
-// claim claims the key of c. The caller holds s.mu.
-func (m *Memory) claim(s *memoryShard, c *Claim, now time.Duration) (Record, error) {
-	m.purge(s, now)
-	e := s.entries[c.Key]
-	if e != nil && e.expires <= now {
-		m.remove(s, e)
-		e = nil
-	}
-	if e == nil {
-		var err error
-		if e, err = m.add(s, c.Key, now+c.TTL); err != nil {
-			return Record{}, err
-		}
-		m.take(s, e, c, now)
-		return e.record(true, now), nil
-	}
-	mine := e.token == c.Token
-	switch {
-	case e.state == StateReleased && mine:
-		return Record{}, ErrLost
-	case e.state == StateReleased:
-		m.take(s, e, c, now)
-		return e.record(true, now), nil
-	case !mine && (e.state == StateClaimed && e.leaseEnds <= now ||
-		e.state == StateUnknown && c.TakeUnknown && e.fingerprint == c.Fingerprint):
-		m.take(s, e, c, now)
-		e.takenOver = true
-		return e.record(true, now), nil
-	case e.state == StateClaimed && mine:
-		e.leaseEnds = now + c.Lease
-		s.expire(e, max(e.expires, now+c.TTL))
-		return e.record(true, now), nil
-	}
-	return e.record(false, now), nil
-}
-
-// take turns e into the claim c.
-func (m *Memory) take(s *memoryShard, e *entry, c *Claim, now time.Duration) {
-	e.state, e.token, e.fingerprint = StateClaimed, c.Token, c.Fingerprint
-	e.generation = max(e.generation+1, m.epoch+uint64(now.Microseconds()))
-	e.leaseEnds = now + c.Lease
-	e.takenOver, e.status, e.payload = false, 0, nil
-	s.expire(e, now+c.TTL)
-}
-
-func (e *entry) record(won bool, now time.Duration) Record {
-	r := Record{
-		State: e.state, Won: won, Generation: e.generation, Fingerprint: e.fingerprint,
-		Status: e.status, Payload: e.payload,
-	}
-	if e.state == StateClaimed {
-		r.Lease = max(e.leaseEnds-now, 0)
-		r.TakenOver = won && e.takenOver
-	}
-	return r
-}
-
-// Find implements [Store].
-func (m *Memory) Find(_ context.Context, key Key) (Record, error) {
-	s, now, err := m.lock(&key)
-	if err != nil {
-		return Record{}, err
-	}
-	defer s.mu.Unlock()
-	e := s.find(&key, now)
-	if e == nil {
-		return Record{}, ErrNotFound
-	}
-	r := e.record(false, now)
-	r.TTL = e.expires - now
-	return r, nil
-}
-
-// Delete implements [Store]. A Memory has no record that cannot be read.
-func (m *Memory) Delete(_ context.Context, key Key, generation uint64) error {
-	s, now, err := m.lock(&key)
-	if err != nil {
-		return err
-	}
-	defer s.mu.Unlock()
-	switch e := s.find(&key, now); {
-	case e == nil:
-		return ErrNotFound
-	case e.generation != generation, e.state == StateClaimed && e.leaseEnds > now:
-		return ErrLost
-	default:
-		m.remove(s, e)
-		return nil
-	}
-}
-
-// Renew implements [Store].
-func (m *Memory) Renew(_ context.Context, claims []ClaimID, lease time.Duration) (lost []ClaimID, err error) {
-	switch {
-	case len(claims) > MaxRenew:
-		return nil, errRenew
-	case m.closed.Load():
-		return nil, errClosed
-	}
-	for i := range claims {
-		renewed, err := m.renew(&claims[i], lease)
-		if err != nil {
-			return nil, err
-		}
-		if !renewed {
-			lost = append(lost, claims[i])
-		}
-	}
-	return lost, nil
-}
-
-// renew renews one claim. It returns false if the claim is lost.
-func (m *Memory) renew(c *ClaimID, lease time.Duration) (bool, error) {
-	if c.Token == (Token{}) {
-		return false, errNoToken
-	}
-	s, now, err := m.lock(&c.Key)
-	if err != nil {
-		return false, err
-	}
-	defer s.mu.Unlock()
-	e := s.entries[c.Key]
-	if e == nil || e.expires <= now || e.state != StateClaimed || e.token != c.Token {
-		return false, nil
-	}
-	e.leaseEnds = now + lease
-	s.expire(e, max(e.expires, e.leaseEnds))
-	return true, nil
-}
-
-// Finish implements [Store].
-func (m *Memory) Finish(_ context.Context, c Completion) (kept State, err error) {
-	r := &c.Result
-	switch {
-	case c.Token == (Token{}):
-		return 0, errNoToken
-	case !r.valid():
-		return 0, errResult
-	}
-	var payload []byte
-	if r.State == StateDone {
-		payload = bytes.Clone(r.Payload) // outside the lock
-	}
-	s, now, err := m.lock(&c.Key)
-	if err != nil {
-		return 0, err
-	}
-	defer s.mu.Unlock()
-	e := s.entries[c.Key]
-	if e == nil || e.expires <= now || e.token != c.Token {
-		return 0, ErrLost
-	}
-	if e.state != StateClaimed {
-		return e.state, nil
-	}
-	e.state, e.status = r.State, r.Status
-	if m.reserve(s.owners[c.Key.Owner], int64(len(payload))) {
-		e.payload = payload
+// Capacity returns how many records fit whose responses have that many bytes each, header
+// fields included. One owner alone can have three quarters of them.
+func (m *Memory) Capacity(responseBytes int) int {
+	n := int64(headerAt + max(responseBytes, 0))
+	if n <= maxSmall {
+		n = int64(cap(bytes.Clone(make([]byte, n))))
 	} else {
-		e.state = StateTombstone
+		n = (n + pageBytes - 1) / pageBytes * pageBytes
 	}
-	s.expire(e, now+r.TTL)
-	return e.state, nil
+	return int((m.config.MaxBytes - fixedBytes) / (recordBytes + n))
+}
+
+// How the Go runtime rounds sizes up: small ones to those of its classes, larger ones to
+// whole pages.
+const (
+	maxSmall  = 32 << 10
+	pageBytes = 8 << 10
+)
+
+// lock locks m. It returns the time since base, which never goes back.
+func (m *Memory) lock() (now time.Duration, err error) {
+	m.mu.Lock()
+	if m.closed {
+		m.mu.Unlock()
+		return 0, errClosed
+	}
+	return time.Since(m.base), nil
+}
+
+// How many expired records a call removes: more than the one that a claim may add, and many
+// if the store is not empty enough to lend room.
+const (
+	purgeAtOnce     = 4
+	purgeToMakeRoom = 1000
+)
+
+// purge removes expired entries, but not many at once. It returns whether there were any. The
+// caller will add n bytes.
+func (m *Memory) purge(n int64, now time.Duration) (found bool) {
+	most := purgeAtOnce
+	if m.bytes+n > m.loan {
+		most = purgeToMakeRoom
+	}
+	for range most {
+		if m.table.n == 0 || m.table.node(0).due() > now {
+			break
+		}
+		m.remove(m.table.node(0).entry())
+		found = true
+	}
+	return found
+}
+
+// reportInterval is the least time between two reports of evicted responses.
+const reportInterval = time.Second
+
+// takeEvicted returns how many responses were evicted that are not reported yet, or 0 if
+// others were reported a moment ago.
+func (m *Memory) takeEvicted() int64 {
+	if m.evicted.Load() == 0 {
+		return 0
+	}
+	now, last := int64(time.Since(m.base)), m.reported.Load()
+	if now-last < int64(reportInterval) || !m.reported.CompareAndSwap(last, now) {
+		return 0
+	}
+	return m.evicted.Swap(0)
+}
+
+// evictedError is the error that reports evicted responses.
+func evictedError(n int64) error {
+	return fmt.Errorf("idempotency: %d responses were evicted to make room for newer ones, so a retry gets an error: %w", n, usher.ErrFull)
 }

@@ -1,8 +1,13 @@
 package idempotency_test
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,15 +22,23 @@ func newMemory(tb testing.TB, c idempotency.MemoryConfig) *idempotency.Memory {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(func() { _ = m.Close() })
+	tb.Cleanup(func() {
+		if err := m.Check(); err != nil {
+			tb.Error(err)
+		}
+		_ = m.Close()
+	})
 	return m
 }
 
+// claimOf returns a claim of a key, with the fingerprint that a Middleware gives it.
 func claimOf(owner, name int) idempotency.Claim {
 	c := idempotency.Claim{Lease: time.Minute, TTL: time.Hour}
-	binary.BigEndian.PutUint64(c.Key.Owner[:], uint64(owner)<<56|uint64(owner))
+	binary.BigEndian.PutUint64(c.Key.Owner[:], uint64(owner))
 	binary.BigEndian.PutUint64(c.Key.Name[:], uint64(name))
 	binary.BigEndian.PutUint64(c.Token[:], uint64(name)+1)
+	copy(c.Fingerprint[:8], c.Key.Owner[:])
+	copy(c.Fingerprint[8:16], c.Key.Name[:])
 	return c
 }
 
@@ -37,51 +50,385 @@ func completion(c idempotency.Claim, r idempotency.Result) idempotency.Completio
 	return idempotency.Completion{Key: c.Key, Token: c.Token, Result: r}
 }
 
+// A usage is a Memory of the least size, for tests of what it does at its bounds.
+type usage struct {
+	*idempotency.Memory
+	t testing.TB
+}
+
+const (
+	smallest = 1 << 20
+	loan     = smallest / 4 * 3
+	share    = smallest / 64
+)
+
+func newUsage(t testing.TB) usage {
+	return usage{newMemory(t, idempotency.MemoryConfig{MaxBytes: smallest}), t}
+}
+
+// put stores a response of size bytes and returns the state of the record. It fails if the
+// key cannot be claimed.
+func (u usage) put(owner, name, size int) idempotency.State {
+	u.t.Helper()
+	c := claimOf(owner, name)
+	if _, err := u.Claim(u.t.Context(), c); err != nil {
+		u.t.Fatalf("owner %d, key %d: %v", owner, name, err)
+	}
+	kept, err := u.Finish(u.t.Context(), completion(c, resultOf(size)))
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	return kept
+}
+
+// claims claims keys until that fails, or n times, and returns the error and the number.
+func (u usage) claims(owner, from, n int) (int, error) {
+	for i := range n {
+		c := claimOf(owner, from+i)
+		if _, err := u.Claim(u.t.Context(), c); err != nil {
+			return i, err
+		}
+	}
+	return n, nil
+}
+
+// state returns the state of a record, or 0 if there is none.
+func (u usage) state(owner, name int) idempotency.State {
+	r, err := u.Find(u.t.Context(), claimOf(owner, name).Key)
+	if err != nil && !errors.Is(err, idempotency.ErrNotFound) {
+		u.t.Fatal(err)
+	}
+	return r.State
+}
+
+// kept returns how many of the first n keys of an owner have their response, and fails
+// unless they are the newest.
+func (u usage) kept(owner, n int) (kept int) {
+	u.t.Helper()
+	for i := range n {
+		switch u.state(owner, i) {
+		case idempotency.StateDone:
+			kept++
+		case idempotency.StateTombstone:
+			if kept > 0 {
+				u.t.Errorf("owner %d lost the response %d before an older one", owner, i)
+			}
+		default:
+			u.t.Errorf("owner %d has no record of %d", owner, i)
+		}
+	}
+	return kept
+}
+
+// retryAfter returns the RetryAfter of an error that matches want.
+func (u usage) retryAfter(err, want error) time.Duration {
+	u.t.Helper()
+	var full *idempotency.FullError
+	if !errors.As(err, &full) || !errors.Is(err, want) {
+		u.t.Fatalf("got %v, want a FullError with %v", err, want)
+	}
+	if full.RetryAfter <= 0 {
+		u.t.Errorf("RetryAfter = %v", full.RetryAfter)
+	}
+	return full.RetryAfter
+}
+
+// crowded returns a store that claims have filled, with room for a few more.
+func crowded(t testing.TB, records int) *idempotency.Memory {
+	u := newUsage(t)
+	for owner, err := 1, error(nil); !errors.Is(err, usher.ErrFull); owner++ {
+		_, err = u.claims(owner, 0, 100_000)
+	}
+	for i := range records {
+		c := claimOf(1, i)
+		if _, err := u.Finish(t.Context(), completion(c, idempotency.Result{State: idempotency.StateTombstone, TTL: time.Hour})); err != nil {
+			t.Fatal(err)
+		}
+		r, err := u.Find(t.Context(), c.Key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := u.Delete(t.Context(), c.Key, r.Generation); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return u.Memory
+}
+
 // P07: one caller uses ever more keys.
 func TestMemoryIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		u := newUsage(t)
 		keys := 100_000
 		if soak {
 			keys = 10_000_000
 		}
-		m := newMemory(t, idempotency.MemoryConfig{MaxRecords: 1000, MaxRecordsPerOwner: 100})
-		refused := 0
+		borrowed, err := u.claims(1, 0, keys)
+		if !errors.Is(err, idempotency.ErrOwnerFull) {
+			t.Fatalf("after %d keys: %v", borrowed, err)
+		}
+		if left := loan - u.Bytes(); left < 0 || left >= idempotency.RecordBytes {
+			t.Errorf("one owner is refused with %d bytes below three quarters", left)
+		}
 		for i := range keys {
-			_, err := m.Claim(t.Context(), claimOf(1, i))
-			if errors.Is(err, idempotency.ErrOwnerFull) {
-				refused++
-			} else if err != nil {
-				t.Fatal(err)
+			if _, err := u.Claim(t.Context(), claimOf(1, borrowed+i)); !errors.Is(err, idempotency.ErrOwnerFull) {
+				t.Fatalf("owner 1 takes room from others: %v", err)
 			}
 		}
-		if refused != keys-100 || m.Len() != 100 {
-			t.Errorf("%d of %d were refused, %d are stored", refused, keys, m.Len())
-		}
-		for owner := 2; owner <= 10; owner++ {
-			for i := range 100 {
-				if _, err := m.Claim(t.Context(), claimOf(owner, i)); err != nil {
-					t.Fatalf("owner %d suffers from another: %v", owner, err)
-				}
+		owners := 0
+		for err == nil || errors.Is(err, idempotency.ErrOwnerFull) {
+			owners++
+			var n int
+			n, err = u.claims(1+owners, 0, keys)
+			if errors.Is(err, idempotency.ErrOwnerFull) && n != share/idempotency.RecordBytes {
+				t.Fatalf("owner %d got %d records, want its share of %d", 1+owners, n, share/idempotency.RecordBytes)
 			}
 		}
-		if _, err := m.Claim(t.Context(), claimOf(11, 0)); !errors.Is(err, usher.ErrFull) {
-			t.Errorf("the store takes more than it may: %v", err)
+		if !errors.Is(err, usher.ErrFull) || owners < 15 || u.Bytes() > smallest {
+			t.Errorf("after %d more owners the store has %d bytes, and returns %v", owners, u.Bytes(), err)
 		}
 		// It keeps its records.
-		if r, err := m.Claim(t.Context(), claimOf(2, 7)); err != nil || r.State != idempotency.StateClaimed {
-			t.Errorf("a full store returns %+v, %v", r, err)
-		}
-		// Expired records make room.
-		time.Sleep(time.Hour)
-		for i := range 100 {
-			for owner := range 10 {
-				if _, err := m.Claim(t.Context(), claimOf(100+owner, i)); err != nil {
-					t.Fatalf("after the records have expired: %v", err)
-				}
+		for i := range borrowed {
+			if u.state(1, i) != idempotency.StateClaimed {
+				t.Fatalf("record %d is gone", i)
 			}
 		}
-		if m.Len() != 1000 {
-			t.Errorf("%d are stored", m.Len())
+		// Expired records make room.
+		time.Sleep(time.Hour + time.Second)
+		if n, err := u.claims(1, keys, borrowed-share/idempotency.RecordBytes); err != nil {
+			t.Errorf("of new keys after all others have expired, the store took %d, and then returned %v", n, err)
+		}
+	})
+}
+
+// What is evicted: the oldest responses, and nothing else.
+func TestMemoryEvictsTheOldestResponses(t *testing.T) {
+	const size = 4096
+	for _, c := range []struct {
+		name string
+		run  func(u usage)
+	}{
+		{"one owner loses its own at three quarters", func(u usage) {
+			for i := range 1000 {
+				if u.put(1, i, size) != idempotency.StateDone || u.Bytes() > loan {
+					u.t.Fatalf("response %d is not kept, or %d bytes are", i, u.Bytes())
+				}
+			}
+			if n := u.kept(1, 1000); n < (loan-1000*idempotency.RecordBytes-idempotency.FixedBytes)/size-2 {
+				u.t.Errorf("%d are left", n)
+			}
+		}},
+		{"an owner that borrows makes room for others, the largest first", func(u usage) {
+			for i := range 45 {
+				u.put(1, i, size)
+			}
+			for i := range 25 {
+				u.put(2, i, size)
+			}
+			for i := range 3 {
+				for owner := 3; owner < 9; owner++ {
+					if u.put(owner, i, size) != idempotency.StateDone {
+						u.t.Fatalf("response %d of owner %d is not kept", i, owner)
+					}
+				}
+			}
+			for i := range 100 {
+				if u.put(100+i, 0, size) != idempotency.StateDone {
+					u.t.Fatalf("the response of owner %d is not kept", 100+i)
+				}
+			}
+			one, two := u.kept(1, 45), u.kept(2, 25)
+			if one == 45 || two == 25 || one-two > 1 || two-one > 1 {
+				u.t.Errorf("the borrowers have %d and %d", one, two)
+			}
+			for owner := 3; owner < 9; owner++ {
+				if n := u.kept(owner, 3); n != 3 {
+					u.t.Errorf("owner %d has %d of 3", owner, n)
+				}
+			}
+		}},
+		{"an owner with its share does not lose it to one that wants more", func(u usage) {
+			for i := range 3 {
+				u.put(1, i, size)
+			}
+			for i := range 500 {
+				for owner := 2; owner < 5; owner++ {
+					u.put(owner, i, size)
+				}
+			}
+			if n := u.kept(1, 3); n != 3 {
+				u.t.Errorf("it has %d of 3", n)
+			}
+		}},
+		{"without borrowers the oldest of all go", func(u usage) {
+			for i := range 600 {
+				u.put(i, 0, size/4)
+			}
+			kept := 0
+			for i := range 600 {
+				if n := u.kept(i, 1); n < 1 && kept > 0 {
+					u.t.Errorf("response %d went before an older one", i)
+				} else {
+					kept += n
+				}
+			}
+			if kept < 300 || kept == 600 {
+				u.t.Errorf("%d are left", kept)
+			}
+		}},
+		{"claims, tombstones and unknown outcomes stay", func(u usage) {
+			want := map[int]idempotency.State{}
+			for i, state := range []idempotency.State{idempotency.StateClaimed, idempotency.StateTombstone, idempotency.StateUnknown} {
+				c := claimOf(1, i)
+				if _, err := u.Claim(u.t.Context(), c); err != nil {
+					u.t.Fatal(err)
+				}
+				if want[i] = state; state != idempotency.StateClaimed {
+					if _, err := u.Finish(u.t.Context(), completion(c, idempotency.Result{State: state, TTL: time.Hour})); err != nil {
+						u.t.Fatal(err)
+					}
+				}
+			}
+			for i := range 1000 {
+				u.put(1, 10+i, size)
+			}
+			for i, state := range want {
+				if got := u.state(1, i); got != state {
+					u.t.Errorf("record %d is in state %d, want %d", i, got, state)
+				}
+			}
+		}},
+		{"a response larger than what it may replace becomes a tombstone itself", func(u usage) {
+			for i := range 20 {
+				u.put(1, i, size)
+			}
+			if u.put(2, 0, smallest) != idempotency.StateTombstone || u.put(1, 20, smallest) != idempotency.StateTombstone {
+				u.t.Error("it is kept")
+			}
+			if n := u.kept(1, 20); n != 20 {
+				u.t.Errorf("for nothing, others were evicted: %d of 20 are left", n)
+			}
+		}},
+		{"an empty response takes no room", func(u usage) {
+			if _, err := u.claims(1, 100, 100_000); err == nil {
+				u.t.Error("owner 1 is not refused")
+			}
+			if u.put(2, 0, 0) != idempotency.StateDone {
+				u.t.Error("it is not kept")
+			}
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { c.run(newUsage(t)) })
+		})
+	}
+}
+
+// An evicted response is a tombstone with the status, and its key is not free.
+func TestAnEvictedResponseIsATombstone(t *testing.T) {
+	u := newUsage(t)
+	for i := range 200 {
+		u.put(1, i, 10_000)
+	}
+	c := claimOf(1, 0)
+	c.Token[0]++
+	r, err := u.Claim(t.Context(), c)
+	if err != nil || r.Won || r.State != idempotency.StateTombstone || r.Status != 200 || r.Payload != nil || r.Fingerprint != c.Fingerprint {
+		t.Errorf("got %+v, %v", r, err)
+	}
+	if kept, err := u.Finish(t.Context(), completion(claimOf(1, 0), resultOf(1))); kept != idempotency.StateTombstone || err != nil {
+		t.Errorf("the token that has stored it gets %d, %v", kept, err)
+	}
+}
+
+// After RetryAfter there is room, and not much earlier.
+func TestRetryAfterIsTrue(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		fill  func(u usage) (owner int, err error)
+		want  error
+		exact bool // not earlier
+	}{
+		{"one owner at three quarters", func(u usage) (int, error) {
+			_, err := u.claims(1, 0, 100_000)
+			return 1, err
+		}, idempotency.ErrOwnerFull, true},
+		{"an owner at its share, in a full store", func(u usage) (int, error) {
+			_, _ = u.claims(1, 0, share/idempotency.RecordBytes)
+			time.Sleep(time.Minute)
+			_, _ = u.claims(2, 0, 100_000)
+			time.Sleep(time.Minute)
+			for i := range 10 {
+				_, _ = u.claims(3+i, 0, 100_000)
+			}
+			_, err := u.claims(1, 1000, 1)
+			return 1, err
+		}, idempotency.ErrOwnerFull, true},
+		{"an owner above its share, in a full store", func(u usage) (int, error) {
+			for i := range 50 {
+				_, _ = u.claims(1, 100*i, 50)
+				time.Sleep(10 * time.Second)
+			}
+			for i := range 100 {
+				_, _ = u.claims(2+i, 0, 100_000)
+			}
+			_, err := u.claims(1, 100_000, 1)
+			return 1, err
+		}, idempotency.ErrOwnerFull, false}, // others leave room as well
+		{"a known owner in a full store", func(u usage) (int, error) {
+			_, _ = u.claims(1000, 0, 1)
+			time.Sleep(time.Second)
+			for i := range 100 {
+				_, _ = u.claims(1+i, 0, 100_000)
+			}
+			_, err := u.claims(1000, 1, 1)
+			return 1000, err
+		}, usher.ErrFull, true},
+		{"a new owner in a full store", func(u usage) (int, error) {
+			for i := range 100 {
+				_, _ = u.claims(1+i, 0, 100_000)
+				time.Sleep(time.Second)
+			}
+			_, err := u.claims(1000, 0, 1)
+			return 1000, err
+		}, usher.ErrFull, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				u := newUsage(t)
+				owner, err := c.fill(u)
+				left := u.retryAfter(err, c.want)
+				if left > time.Hour+time.Second {
+					t.Errorf("RetryAfter = %v, although all records expire within an hour", left)
+				}
+				if time.Sleep(left - time.Second); c.exact {
+					if _, err := u.claims(owner, 1_000_000, 1); !errors.Is(err, c.want) {
+						t.Errorf("a second earlier: %v", err)
+					}
+				}
+				time.Sleep(time.Second)
+				if _, err := u.claims(owner, 2_000_000, 1); err != nil {
+					t.Errorf("after %v: %v", left, err)
+				}
+			})
+		})
+	}
+}
+
+// D13: what has expired counts against no owner, however much of others has expired before.
+func TestExpiredRecordsRefuseNoKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := newUsage(t)
+		_, _ = u.claims(1, 0, 100_000)
+		time.Sleep(time.Second)
+		for i := range 100 {
+			_, _ = u.claims(2+i, 0, 100_000)
+		}
+		time.Sleep(time.Hour + time.Second)
+		for i := range share / idempotency.RecordBytes {
+			if _, err := u.claims(2, 1000+i, 1); err != nil {
+				t.Fatalf("claim %d: %v", i, err)
+			}
 		}
 	})
 }
@@ -89,7 +436,7 @@ func TestMemoryIsBounded(t *testing.T) {
 // Claims remove expired records as fast as new ones are added.
 func TestMemoryDropsExpiredRecordsAsItGoes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newMemory(t, idempotency.MemoryConfig{MaxRecords: 1 << 20})
+		m := newMemory(t, idempotency.MemoryConfig{})
 		for i := range 20_000 {
 			c := claimOf(i%7, i)
 			c.Lease, c.TTL = time.Second, time.Second
@@ -107,65 +454,32 @@ func TestMemoryDropsExpiredRecordsAsItGoes(t *testing.T) {
 			time.Sleep(10 * time.Millisecond)
 		}
 		// Of 100 a second, each expires within 2 seconds.
-		if m.Len() > 250 || m.Bytes() > 2500 {
-			t.Errorf("%d records with %d bytes are stored", m.Len(), m.Bytes())
+		if used := m.Bytes() - idempotency.FixedBytes; m.Len() > 250 || used > 250*(idempotency.RecordBytes+16)+7*idempotency.OwnerBytes {
+			t.Errorf("%d records with %d bytes are stored", m.Len(), used)
 		}
 	})
-}
-
-func TestMemoryKeepsATombstoneIfAResponseDoesNotFit(t *testing.T) {
-	m := newMemory(t, idempotency.MemoryConfig{MaxBytes: 1000, MaxBytesPerOwner: 600})
-	put := func(owner, name, size int) idempotency.State {
-		c := claimOf(owner, name)
-		if _, err := m.Claim(t.Context(), c); err != nil {
-			t.Fatal(err)
-		}
-		kept, err := m.Finish(t.Context(), completion(c, resultOf(size)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		c.Token[15]++
-		r, err := m.Claim(t.Context(), c)
-		if err != nil || r.Won || r.State != kept || r.Status != 200 || r.State == idempotency.StateTombstone && r.Payload != nil {
-			t.Fatalf("got %+v, %v", r, err)
-		}
-		return r.State
-	}
-	for i, c := range []struct {
-		owner, size int
-		want        idempotency.State
-	}{
-		{1, 600, idempotency.StateDone}, {1, 1, idempotency.StateTombstone}, {2, 400, idempotency.StateDone},
-		{2, 1, idempotency.StateTombstone}, {3, 1, idempotency.StateTombstone}, {3, 0, idempotency.StateDone},
-	} {
-		if got := put(c.owner, i, c.size); got != c.want {
-			t.Errorf("%d bytes of owner %d: state %d, want %d", c.size, c.owner, got, c.want)
-		}
-	}
-	if m.Bytes() != 1000 {
-		t.Errorf("%d bytes are stored", m.Bytes())
-	}
 }
 
 // What has expired takes no room, even of an owner that has other records.
 func TestMemoryGivesTheBytesOfExpiredResponsesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newMemory(t, idempotency.MemoryConfig{MaxBytes: 1000, MaxBytesPerOwner: 600})
+		u := newUsage(t)
 		keeper := claimOf(1, 0)
 		keeper.TTL = 24 * time.Hour
-		if _, err := m.Claim(t.Context(), keeper); err != nil {
+		if _, err := u.Claim(t.Context(), keeper); err != nil {
 			t.Fatal(err)
 		}
+		var first int64
 		for i := range 20 {
-			c := claimOf(1, i+1)
-			if _, err := m.Claim(t.Context(), c); err != nil {
-				t.Fatal(err)
+			if kept := u.put(1, i+1, 300_000); kept != idempotency.StateDone {
+				t.Fatalf("response %d: kept %d", i, kept)
 			}
-			kept, err := m.Finish(t.Context(), completion(c, resultOf(600)))
-			if kept != idempotency.StateDone || err != nil || m.Bytes() != 600 {
-				t.Fatalf("response %d: kept %d, %v, %d bytes are stored", i, kept, err, m.Bytes())
+			if i == 0 {
+				first = u.Bytes()
+			} else if u.Bytes() != first {
+				t.Fatalf("response %d: %d bytes are stored, want %d", i, u.Bytes(), first)
 			}
-			time.Sleep(time.Hour)
+			time.Sleep(time.Hour + time.Second)
 		}
 	})
 }
@@ -173,7 +487,7 @@ func TestMemoryGivesTheBytesOfExpiredResponsesBack(t *testing.T) {
 // A record that expires earlier than it was claimed for is dropped then.
 func TestMemoryDropsRecordsThatExpireEarly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newMemory(t, idempotency.MemoryConfig{MaxRecords: 1000})
+		m := newMemory(t, idempotency.MemoryConfig{})
 		first := claimOf(1, 0)
 		first.TTL = 24 * time.Hour
 		if _, err := m.Claim(t.Context(), first); err != nil {
@@ -191,29 +505,149 @@ func TestMemoryDropsRecordsThatExpireEarly(t *testing.T) {
 			}
 			time.Sleep(10 * time.Millisecond)
 		}
-		if n := m.Len(); n > 102 {
+		if n := m.Len(); n > 104 {
 			t.Errorf("%d records are stored", n)
 		}
 	})
 }
 
-func TestLimitsAsClientsSeeThem(t *testing.T) {
-	calls := new(counting)
-	m := newMemory(t, idempotency.MemoryConfig{MaxRecords: 3, MaxRecordsPerOwner: 2, MaxBytes: 150})
-	h := newMiddleware(t, idempotency.Config{Store: m}).Wrap(calls)
-	bob := &usher.Principal{ID: "bob"}
-	carol := &usher.Principal{ID: "carol"}
-	do(h, post("/", "", key("1")))
-	first := do(h, post("/", "", key("2")))
-	wantFailure(t, do(h, post("/", "", key("3"))), 429, usher.CodeIdempotencyTooManyKeys)
-	calls.want(t, 2)
-	wantFailure(t, do(h, post("/", "", key("2"))), 409, usher.CodeIdempotencyResponseNotKept)
-	if first.Code != 201 {
-		t.Errorf("the first client got %d", first.Code)
+// Capacity returns how many responses are kept at the same time.
+func TestCapacity(t *testing.T) {
+	for _, size := range []int{0, 68, 69, 100, 1000, 4096, 32 << 10, 40_000} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			u := usage{newMemory(t, idempotency.MemoryConfig{MaxBytes: 4 << 20}), t}
+			stored := size + 32 // with its head
+			const owners = 200  // which take room as well
+			n := u.Capacity(size) - owners*idempotency.OwnerBytes/(idempotency.RecordBytes+stored) - 1
+			evicted := func() (n int) {
+				for i := range u.Len() {
+					if u.state(i%owners, i) != idempotency.StateDone {
+						n++
+					}
+				}
+				return n
+			}
+			for i := range n {
+				u.put(i%owners, i, stored)
+			}
+			if got := evicted(); got > 0 {
+				t.Errorf("of %d responses, %d are not kept", n, got)
+			}
+			for i := range n/50 + 3 {
+				u.put((n+i)%owners, n+i, stored)
+			}
+			if evicted() == 0 {
+				t.Errorf("more than %d responses fit", n)
+			}
+		})
 	}
-	do(h, post("/", "", as(bob)))
-	wantFailure(t, do(h, post("/", "", as(carol))), 503, usher.CodeIdempotencyUnavailable)
-	calls.want(t, 3)
+}
+
+func TestLimitsAsClientsSeeThem(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		calls := new(counting)
+		u := newUsage(t)
+		h := newMiddleware(t, idempotency.Config{Store: u.Memory, OnError: func(context.Context, error) {}}).Wrap(calls)
+		first := do(h, post("/", strings.Repeat("x", 1000), key("1")))
+		// Others fill the store, and only claims are left.
+		_, _ = u.claims(1, 0, 100_000)
+		time.Sleep(20 * time.Minute)
+		for i := range 100 {
+			_, _ = u.claims(2+i, 0, 100_000)
+		}
+		wantFailure(t, do(h, post("/", strings.Repeat("x", 1000), key("1"))), 409, usher.CodeIdempotencyResponseNotKept)
+		if first.Code != 201 {
+			t.Errorf("the first client got %d", first.Code)
+		}
+		w := do(h, post("/", "", key("2")))
+		wantFailure(t, w, 503, usher.CodeIdempotencyUnavailable)
+		if after := w.Header().Get("Retry-After"); after != "2401" { // 40 minutes and a tick
+			t.Errorf("Retry-After: %s", after)
+		}
+		calls.want(t, 1)
+
+		// One caller beyond its share, all of it claims that stay.
+		busy := newUsage(t)
+		h = newMiddleware(t, idempotency.Config{Store: busy.Memory, Profile: idempotency.ProfileDefault}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(500)
+		}))
+		for i := range 100_000 {
+			if w = do(h, post("/", "", key(fmt.Sprint(i)))); w.Code == 429 {
+				break
+			}
+		}
+		wantFailure(t, w, 429, usher.CodeIdempotencyTooManyKeys)
+		if after := w.Header().Get("Retry-After"); after != "86401" {
+			t.Errorf("Retry-After: %s", after)
+		}
+	})
+}
+
+// Evictions are reported with their number, not each, and are counted.
+func TestEvictionsAreReportedAndCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, name := range []string{"one middleware", "two middlewares"} {
+			var reports []string
+			meter := newMeter()
+			u := newUsage(t)
+			c := idempotency.Config{Store: u.Memory, MeterProvider: meter, OnError: func(_ context.Context, err error) {
+				if !errors.Is(err, usher.ErrFull) {
+					t.Errorf("OnError got %v", err)
+				}
+				reports = append(reports, err.Error())
+			}}
+			large := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 4000)) })
+			all := []http.Handler{newMiddleware(t, c).Wrap(large)}
+			if name == "two middlewares" {
+				all = append(all, newMiddleware(t, c).Wrap(large))
+			}
+			const requests = 1000 // 100 a second
+			for i := range requests {
+				do(all[i%len(all)], post("/", "", key(fmt.Sprint(i))))
+				time.Sleep(10 * time.Millisecond)
+			}
+			time.Sleep(time.Second)
+			do(all[0], post("/", "", key("last")))
+			if len(reports) < 5 || len(reports) > 11 {
+				t.Errorf("%s: %d reports in 10 seconds: %q", name, len(reports), reports)
+			}
+			sum := 0
+			for _, r := range reports {
+				var n int
+				if _, err := fmt.Sscanf(r, "idempotency: %d responses", &n); err != nil {
+					t.Error(err)
+				}
+				sum += n
+			}
+			evicted := 0
+			for i := range requests {
+				if w := do(all[0], post("/", "", key(fmt.Sprint(i)))); w.Code == 409 {
+					evicted++
+				}
+			}
+			var counted int64
+			for _, c := range meter.Counts() {
+				if c.Name == "usher.idempotency.evictions" {
+					counted += c.Value
+				}
+			}
+			if sum != evicted || counted != int64(evicted) {
+				t.Errorf("%s: %d are reported and %d counted, want %d", name, sum, counted, evicted)
+			}
+		}
+	})
+}
+
+// NewMemory logs what fits, at the level Debug.
+func TestNewMemoryLogsWhatFits(t *testing.T) {
+	var text strings.Builder
+	before := slog.Default()
+	defer slog.SetDefault(before)
+	slog.SetDefault(slog.New(slog.NewTextHandler(&text, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	m := newMemory(t, idempotency.MemoryConfig{})
+	if want := fmt.Sprintf("bytes=201326592 with_100_bytes=%d with_4_KiB=%d", m.Capacity(100), m.Capacity(4096)); strings.Count(text.String(), "\n") != 1 || !strings.Contains(text.String(), want) {
+		t.Errorf("logged %q, want %s", text.String(), want)
+	}
 }
 
 func TestAClosedMemory(t *testing.T) {
@@ -228,7 +662,8 @@ func TestAClosedMemory(t *testing.T) {
 	_, claim := m.Claim(t.Context(), c)
 	_, renew := m.Renew(t.Context(), nil, time.Hour)
 	_, finish := m.Finish(t.Context(), completion(c, resultOf(1)))
-	for _, err := range []error{claim, renew, finish} {
+	_, find := m.Find(t.Context(), c.Key)
+	for _, err := range []error{claim, renew, finish, find, m.Delete(t.Context(), c.Key, 1)} {
 		if !errors.Is(err, usher.ErrClosed) {
 			t.Errorf("a closed Memory returns %v", err)
 		}

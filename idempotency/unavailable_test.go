@@ -166,11 +166,11 @@ func TestAStoreWithoutRoomKeepsOutcomes(t *testing.T) {
 	}{
 		{"an unknown outcome", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, unknown, "tombstoned", 0},
 		{"an unknown outcome with a status", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, unknown, "tombstoned", 0},
-		{"a response", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(201) }, notKept, "dropped", 1},
+		{"a response", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 1000)) }, notKept, "dropped", 1},
 		{"a streamed response", func(w http.ResponseWriter, _ *http.Request) { _ = http.NewResponseController(w).Flush() }, notKept, "tombstoned", 0},
 		{"no effect", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }, "", "released", 0},
 	} {
-		memory := newMemory(t, idempotency.MemoryConfig{MaxBytes: 1})
+		memory := crowded(t, 4)
 		for name, store := range map[string]idempotency.Store{"in memory": memory, "elsewhere": &hookedStore{Store: memory}} {
 			t.Run(c.name+", "+name, func(t *testing.T) {
 				m := newMeter()

@@ -33,6 +33,18 @@ type Config struct {
 	Fixed []attribute.KeyValue
 }
 
+// NewCounter makes the counter of c, for code that adds to it more than one at a time.
+func NewCounter(c Config) metric.Int64Counter {
+	if c.MeterProvider == nil {
+		c.MeterProvider = otel.GetMeterProvider()
+	}
+	meter := c.MeterProvider.Meter(c.Scope, metric.WithInstrumentationVersion(Version))
+	// An instrument that is returned with an error works, or does nothing.
+	counter, _ := meter.Int64Counter(c.Counter,
+		metric.WithDescription(c.Description), metric.WithUnit("{request}"))
+	return counter
+}
+
 // Decisions counts the outcomes of one kind of decision. It is safe for
 // concurrent use.
 type Decisions struct {
@@ -43,14 +55,7 @@ type Decisions struct {
 
 // NewDecisions makes the counter of c and all that recording needs.
 func NewDecisions(c Config) *Decisions {
-	if c.MeterProvider == nil {
-		c.MeterProvider = otel.GetMeterProvider()
-	}
-	d := new(Decisions)
-	meter := c.MeterProvider.Meter(c.Scope, metric.WithInstrumentationVersion(Version))
-	// An instrument that is returned with an error works, or does nothing.
-	d.counter, _ = meter.Int64Counter(c.Counter,
-		metric.WithDescription(c.Description), metric.WithUnit("{request}"))
+	d := &Decisions{counter: NewCounter(c)}
 	for _, outcome := range c.Outcomes {
 		note := attribute.String(c.Attribute, outcome)
 		set := attribute.NewSet(append([]attribute.KeyValue{note}, c.Fixed...)...)

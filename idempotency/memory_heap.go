@@ -1,0 +1,98 @@
+package idempotency
+
+import (
+	"math"
+	"time"
+)
+
+// A node of the heap says when an entry is due to be removed, and which. It is not before
+// the entry has expired, and later by at most a tick.
+type node uint64
+
+const (
+	tick   = 1 << 24 * time.Nanosecond // 17 ms
+	maxDue = 1<<60 - tick              // 36 years, for which a node has room
+)
+
+func newNode(i uint32, expires time.Duration) node {
+	return node((min(expires, maxDue)+tick-1)/tick)<<entryBits | node(i)
+}
+
+func (n node) entry() uint32      { return uint32(n % maxEntries) }
+func (n node) due() time.Duration { return time.Duration(n>>entryBits) * tick }
+func (n node) of(i uint32) node   { return n - n%maxEntries + node(i) }
+
+// before reports whether n is due before other. The numbers of entries do not count, as
+// they change.
+func (n node) before(other node) bool { return n>>entryBits < other>>entryBits }
+
+// place puts n in position at.
+func (t *table) place(at uint32, n node) {
+	*t.node(at) = n
+	t.at(n.entry()).node = at
+}
+
+// up places n at a free position or above.
+func (t *table) up(at uint32, n node) {
+	for at > 0 {
+		parent := (at - 1) / 2
+		p := *t.node(parent)
+		if !n.before(p) {
+			break
+		}
+		t.place(at, p)
+		at = parent
+	}
+	t.place(at, n)
+}
+
+// fix places n at a free position of a heap with size nodes, or above or below.
+func (t *table) fix(at uint32, n node, size uint32) {
+	if at >= size {
+		return // it was the last, which has gone
+	}
+	free := at
+	for {
+		child := 2*free + 1
+		if child >= size {
+			break
+		}
+		c := *t.node(child)
+		if child+1 < size {
+			if d := *t.node(child + 1); d.before(c) {
+				child, c = child+1, d
+			}
+		}
+		if !c.before(n) {
+			break
+		}
+		t.place(free, c)
+		free = child
+	}
+	if free != at {
+		t.place(free, n)
+		return
+	}
+	t.up(at, n)
+}
+
+// expire sets when an entry expires.
+func (t *table) expire(i uint32, at time.Duration) {
+	e := t.at(i)
+	e.expires = at
+	t.fix(e.node, newNode(i, at), t.n)
+}
+
+// due returns when the entry that expires first is due to be removed, or when the first two
+// are.
+func (t *table) due(entries int) time.Duration {
+	switch {
+	case entries > int(t.n):
+		return math.MaxInt64
+	case entries == 1:
+		return t.node(0).due()
+	case t.n == 2 || t.node(1).before(*t.node(2)):
+		return t.node(1).due()
+	}
+	return t.node(2).due()
+}
