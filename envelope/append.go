@@ -10,6 +10,7 @@ import (
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/delay"
 	"github.com/usher-go/usher/internal/jsontext"
+	"github.com/usher-go/usher/internal/rendition"
 )
 
 // A scratch holds what it takes to build one response: a buffer, an encoder that writes
@@ -18,6 +19,8 @@ type scratch struct {
 	b        []byte
 	enc      *json.Encoder
 	response Response
+	// The data of a reply is b[dataAt:dataEnd].
+	dataAt, dataEnd int
 }
 
 // maxPooled is the capacity of the largest buffer that the pool keeps.
@@ -51,8 +54,11 @@ func (s *scratch) Write(p []byte) (int, error) {
 func AppendString(b []byte, s string) []byte { return jsontext.AppendString(b, s) }
 
 // appendValue appends the encoding of v to b, which may be the buffer of s. On error
-// it returns b unchanged.
+// it returns b unchanged. Data of a replay is encoded already.
 func (e *Envelope) appendValue(s *scratch, b []byte, v any) ([]byte, error) {
+	if raw, ok := v.(rendition.Raw); ok {
+		return append(b, raw...), nil
+	}
 	if e.marshal != nil {
 		data, err := e.marshal(v)
 		if err != nil {

@@ -66,7 +66,8 @@
 // # Order
 //
 // Put the envelope outside everything that may refuse a request, so that refusals have
-// its shape. Put a clientip.Resolver directly inside it, where the Resolver costs
+// its shape, and so that the replays of package idempotency have the metadata of their own
+// requests. Put a clientip.Resolver directly inside it, where the Resolver costs
 // nothing, or outside. Put compression outside the envelope: a Content-Encoding that is
 // set before the envelope belongs to a compressor that will encode the body, and stays.
 // With compression inside, only refusals and failures can be put into the shape. Mount

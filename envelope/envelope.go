@@ -28,7 +28,7 @@ type Envelope struct {
 	onError   func(context.Context, error) // or nil
 	onPanic   func(*http.Request, any, []byte)
 	panics    *telemetry.Decisions
-	responder any // e itself
+	responder any // of its requests
 }
 
 var (
@@ -63,7 +63,7 @@ func New(c Config) (*Envelope, error) {
 	if e.onPanic == nil {
 		e.onPanic = logPanic
 	}
-	e.responder = e
+	e.responder = responder{e}
 	return e, nil
 }
 

@@ -57,7 +57,7 @@ func (t *transaction) recovered(inner *http.Request, v any) {
 	h["Cache-Control"] = []string{"no-store"}
 	t.x.Failed(http.StatusInternalServerError)
 	if !t.env.guard(inner, func() {
-		t.writeError(&t.writer, &usher.Error{Status: http.StatusInternalServerError, Code: usher.CodeInternal})
+		t.writeError(&t.writer, 0, &usher.Error{Status: http.StatusInternalServerError, Code: usher.CodeInternal})
 	}) {
 		t.sendBare(http.StatusInternalServerError)
 	}

@@ -27,7 +27,7 @@ func (e *Envelope) WriteError(w http.ResponseWriter, r *http.Request, failure *u
 		t.failLate(w, failure)
 		return
 	}
-	t.writeError(w, failure)
+	t.writeError(w, 0, failure)
 }
 
 // failLate writes the body of an error whose status the handler has sent already.
@@ -38,11 +38,13 @@ func (t *transaction) failLate(w http.ResponseWriter, failure *usher.Error) {
 	}
 	if shaper := t.shaper(replacing); shaper != nil {
 		shaper.failure = failure
+		shaper.noteFailure(nil, wrapsLate, status, failure)
 		return
 	}
 	s := newScratch()
 	defer s.release()
 	s.b = t.appendError(s, status, failure)
+	t.noteFailure(s.b, renderedLate, status, failure)
 	_, _ = w.Write(s.b)
 }
 
@@ -68,12 +70,13 @@ func (t *transaction) appendError(s *scratch, status int, failure *usher.Error) 
 	return t.env.shape.Error(s.b, resp)
 }
 
-// writeError writes failure to w.
-func (t *transaction) writeError(w http.ResponseWriter, failure *usher.Error) {
+// writeError writes failure to w. A status other than 0 replaces that of failure.
+func (t *transaction) writeError(w http.ResponseWriter, status int, failure *usher.Error) {
 	s := newScratch()
 	defer s.release()
-	s.b = t.appendError(s, 0, failure)
-	status := s.response.Status
+	s.b = t.appendError(s, status, failure)
+	status = s.response.Status
+	t.noteFailure(s.b, rendered, status, failure)
 
 	h := w.Header()
 	if _, ok := h["Www-Authenticate"]; !ok && status == http.StatusUnauthorized {
@@ -135,9 +138,16 @@ func (e *Envelope) WriteReply(w http.ResponseWriter, r *http.Request, reply ushe
 		t.replyLate(w, r, reply)
 		return
 	}
-	if deferred := t.deferredStatus(w); deferred != 0 {
+	deferred := t.deferredStatus(w)
+	if deferred != 0 {
 		reply.Status = deferred
 	}
+	t.writeReply(w, r, deferred, reply)
+}
+
+// writeReply writes a success to w. A status other than 0 replaces that of reply, and what
+// the catalogue lists for it.
+func (t *transaction) writeReply(w http.ResponseWriter, r *http.Request, status int, reply usher.Reply) {
 	if reply.Status < 200 {
 		reply.Status = http.StatusOK
 	}
@@ -145,8 +155,11 @@ func (e *Envelope) WriteReply(w http.ResponseWriter, r *http.Request, reply ushe
 	defer s.release()
 	resp := t.response(s, reply.Status, reply.Code, reply.Message)
 	resp.NoData, resp.Page = reply.Data == nil, reply.Page
+	if status != 0 {
+		resp.Status = status
+	}
 
-	bare := e.shape.Before == nil
+	bare := t.env.shape.Before == nil
 	if bare && resp.NoData || !bodyAllowed(resp.Status) {
 		if bare && resp.Status == http.StatusOK {
 			resp.Status = http.StatusNoContent
@@ -161,6 +174,7 @@ func (e *Envelope) WriteReply(w http.ResponseWriter, r *http.Request, reply ushe
 		usher.Fail(w, r, err)
 		return
 	}
+	t.noteReply(s, rendered, resp.Status, &reply)
 	dropStale(w.Header())
 	t.send(w, resp.Status, "application/json", s.b)
 }
@@ -171,11 +185,13 @@ func (t *transaction) appendReply(s *scratch, resp *Response, data any) (err err
 	if !bare {
 		s.b = t.env.shape.Before(s.b, resp)
 	}
+	s.dataAt = len(s.b)
 	if !resp.NoData {
 		if s.b, err = t.env.appendValue(s, s.b, data); err != nil {
 			return fmt.Errorf("encode the data of a response: %w", err)
 		}
 	}
+	s.dataEnd = len(s.b)
 	if !bare {
 		s.b = t.env.shape.After(s.b, resp)
 	}
@@ -214,6 +230,7 @@ func (t *transaction) replyLate(w http.ResponseWriter, r *http.Request, reply us
 	var err error
 	if shaper := t.shaper(wrapping); shaper != nil {
 		shaper.reply = &reply
+		shaper.noteReply(s, wrapsLate, status, &reply)
 		if reply.Data == nil {
 			return
 		}
@@ -221,7 +238,9 @@ func (t *transaction) replyLate(w http.ResponseWriter, r *http.Request, reply us
 	} else {
 		resp := t.response(s, status, reply.Code, reply.Message)
 		resp.Status, resp.NoData, resp.Page = status, reply.Data == nil, reply.Page
-		err = t.appendReply(s, resp, reply.Data)
+		if err = t.appendReply(s, resp, reply.Data); err == nil {
+			t.noteReply(s, renderedLate, status, &reply)
+		}
 	}
 	if err != nil {
 		usher.Fail(w, r, err)

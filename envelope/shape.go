@@ -46,7 +46,9 @@ type Response struct {
 	Page *usher.Page
 
 	// ProblemType is [usher.Error.Type]. Param, Fields, Details and RetryAfter are copied
-	// from the error too.
+	// from the error too. If an idempotency middleware replays the error, RetryAfter is
+	// zero, and Details, or each entry of a map[string]any, is a [encoding/json.Marshaler]
+	// with the same JSON.
 	ProblemType string
 	Param       string
 	Fields      []usher.Field

@@ -42,8 +42,11 @@ type transaction struct {
 	// that swaps it out owns it.
 	around atomic.Pointer[scratch]
 
+	// watched is set before the handler runs, if a middleware inside stores its response.
+	watched bool
 	// These are atomic, as an abandoned handler may still be running.
 	message   atomic.Pointer[string]
+	noted     atomic.Pointer[note]
 	untouched atomic.Bool
 }
 
