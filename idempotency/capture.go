@@ -10,6 +10,7 @@ import (
 
 	"github.com/usher-go/usher/internal/exchange"
 	"github.com/usher-go/usher/internal/httpwriter"
+	"github.com/usher-go/usher/internal/rendition"
 )
 
 // A capture collects the response of an execution until it is stored, or passes on a
@@ -25,11 +26,13 @@ type capture struct {
 	// whose transaction is not committed.
 	outerHeader    http.Header
 	outerResponder *any
+	source         rendition.Source // of the outer envelope, or nil
 
 	mu       sync.Mutex // as a handler may leave a goroutine behind
 	phase    phase
 	status   int
 	buffer   *buffer // in the phase collecting
+	payload  *buffer // with the stored response, if that is not in buffer
 	flags    byte    // of the stored response
 	declared int64   // the Content-Length of the response, or -1
 	excess   bool    // more than that was written
@@ -54,6 +57,9 @@ func (c *capture) init(e *Execution, w http.ResponseWriter) {
 	}
 	c.outerResponder = exchange.Responder.Load(e.exchange)
 	c.writer.Init(w, c)
+	if s := shaperOf(c.outerResponder); s != nil {
+		c.source = s.Watch(e.exchange)
+	}
 }
 
 // Head implements [httpwriter.Hook].
@@ -239,5 +245,9 @@ func (c *capture) close() {
 	if c.buffer != nil {
 		c.buffer.release()
 		c.buffer = nil
+	}
+	if c.payload != nil {
+		c.payload.release()
+		c.payload = nil
 	}
 }

@@ -70,10 +70,14 @@
 //
 // Put this middleware inside authentication, because keys belong to callers; inside rate
 // limits, so that replays count and carry the current state of the limits; and inside the
-// envelope, which gives refusals their shape. The envelope also gives a replay the
-// request ID of its own request and, around plain JSON, that request's metadata. What a
-// handler writes through usher.Respond, usher.Fail or the writers of the envelope is
-// stored as it was sent, metadata included, and not enveloped again.
+// envelope, which gives refusals their shape. The envelope also gives each replay its
+// shape, with the request ID, the time and the address of the replay's own request: plain
+// JSON is stored without an envelope, and of what a handler writes through usher.Respond,
+// usher.Fail or the writers of the envelope, the data or the public part of the error is
+// stored. The status stays that of the first response, even if the catalogue has changed.
+// A body is stored as it was sent, metadata included, if it was changed inside this
+// middleware after it had got its shape, by a compressor for instance, or if the envelope
+// is inside this middleware.
 //
 // Put it inside the router, or outside the router and inside usher.Pattern. Outside the
 // router without usher.Pattern, the route is unknown: all routes share one set of keys,

@@ -1,6 +1,7 @@
 package idempotency
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 )
@@ -14,6 +15,11 @@ var (
 
 // Seal completes a response that is stored under key.
 func Seal(b []byte, key Key) { seal(b, 0, &key) }
+
+// SetForm says that the last bytes of b, a response without a body yet, are its form.
+func SetForm(b []byte, length int) {
+	binary.BigEndian.PutUint32(b[formLengthAt:], uint32(length))
+}
 
 // ReadResponse returns the parts of the response that is stored under key.
 func ReadResponse(b []byte, key Key) (status int, header, body []byte, err error) {

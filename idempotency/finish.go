@@ -87,8 +87,7 @@ func (e *Execution) result(o Outcome) Result {
 	if o != Keep || c.hasTrailers() {
 		return e.resultWithoutResponse(o, c.status)
 	}
-	seal(c.buffer.b, c.flags, &e.key)
-	return Result{State: StateDone, Status: c.status, Payload: c.buffer.b, TTL: e.m.config.TTL}
+	return e.resultWithResponse()
 }
 
 // tombstone records an outcome of which no response is stored.

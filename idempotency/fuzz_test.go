@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/envelope"
 	"github.com/usher-go/usher/idempotency"
 )
 
@@ -100,10 +101,10 @@ func FuzzStoredResponse(f *testing.F) {
 	key := keyOf(f, post("/", ""))
 	f.Add(whole, uint8(2), uint16(0), byte(0))
 	f.Add(whole[:len(whole)-1], uint8(2), uint16(0), byte(0))
-	f.Add(append([]byte{2}, whole[1:]...), uint8(2), uint16(0), byte(0))
+	f.Add(append([]byte{1}, whole[1:]...), uint8(2), uint16(0), byte(0))
 	f.Add(whole, uint8(3), uint16(3), byte(4))
 	f.Add([]byte{}, uint8(2), uint16(0), byte(0))
-	f.Add([]byte("\x01\x00\x00\xc8\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00\x00\x00"), uint8(2), uint16(0), byte(0))
+	f.Add([]byte("\x02\x00\x00\xc8\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00\x00\x00"), uint8(2), uint16(0), byte(0))
 	f.Fuzz(func(t *testing.T, record []byte, state uint8, at uint16, flip byte) {
 		if len(record) > 0 {
 			record[int(at)%len(record)] ^= flip
@@ -121,6 +122,41 @@ func FuzzStoredResponse(f *testing.F) {
 			}
 		case w.Code < 400 || code(w) == "":
 			t.Errorf("%x got %d %s", record, w.Code, w.Body)
+		}
+	})
+}
+
+// T12: also a whole record whose form is none, as by a fault of this package, is an error,
+// within an envelope and without.
+func FuzzStoredForm(f *testing.F) {
+	key := keyOf(f, post("/", ""))
+	for _, form := range []string{"", "\x00\xc8\x01\x00\x00", "\x11\xc9\x01\x01c\x01m", "\x21\xc9\x01\x01c\x01m\x02\x04\x06", "\x02\xf4\x03", "\x0b\x94\x03", "\x04\x01m", "\xff"} {
+		for _, body := range []string{"", "{}", `{"code":"c","errors":[{"field":"f"}],"details":{"a":1}}`, "text"} {
+			f.Add(uint16(201), []byte(form), []byte(body))
+			f.Add(uint16(422), []byte(form), []byte(body))
+		}
+	}
+	f.Fuzz(func(t *testing.T, status uint16, form, body []byte) {
+		b := idempotency.AppendHead(nil, int(status), http.Header{"Content-Type": {"application/json"}}, []string{"Content-Type"}, nil)
+		b = append(b, form...)
+		idempotency.SetForm(b, len(form))
+		b = append(b, body...)
+		idempotency.Seal(b, key)
+		calls := new(counting)
+		store := constant{idempotency.Record{State: idempotency.StateDone, Payload: b}}
+		once := newMiddleware(t, idempotency.Config{Store: store, OnError: func(context.Context, error) {}}).Wrap(calls)
+		env, err := envelope.New(envelope.Config{Wrap: true, Shape: envelope.Bare(), OnError: func(context.Context, error) {}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, h := range []http.Handler{once, env.Wrap(once)} {
+			w := do(h, post("/", ""))
+			calls.want(t, 0)
+			switch {
+			case w.Header().Get("Idempotency-Replayed") == "true" && w.Code == int(status):
+			case w.Header().Get("Idempotency-Replayed") != "" || code(w) != usher.CodeIdempotencyRecordUnreadable:
+				t.Errorf("%d, %x, %q got %d %s", status, form, body, w.Code, w.Body)
+			}
 		}
 	})
 }

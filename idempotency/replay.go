@@ -7,6 +7,7 @@ import (
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/exchange"
+	"github.com/usher-go/usher/internal/rendition"
 )
 
 // replay responds with what is stored in record.
@@ -24,19 +25,29 @@ func (m *Middleware) replay(w http.ResponseWriter, r *http.Request, c *Claim, re
 			m.refuseUnreadable(w, r, &c.Key, err)
 			return
 		}
+		var form *rendition.Form
+		if len(stored.form) > 0 {
+			if form = parseForm(&stored); form == nil {
+				m.refuseUnreadable(w, r, &c.Key, errCorrupt)
+				return
+			}
+		}
 		m.note(r.Context(), replayed, &c.Key, 0, nil)
-		m.send(w, r, &stored)
+		m.send(w, r, &stored, form)
 	}
 }
 
 // serverCounts is the length up to which the server sets Content-Length itself.
 const serverCounts = 2 << 10
 
-// send sends a stored response.
-func (m *Middleware) send(w http.ResponseWriter, r *http.Request, stored *storedResponse) {
+// send sends a stored response, whose form is nil if it is sent as it is.
+func (m *Middleware) send(w http.ResponseWriter, r *http.Request, stored *storedResponse, form *rendition.Form) {
 	h := w.Header()
 	compressed := len(h["Content-Encoding"]) > 0 // by an outer middleware, to another length
 	stored.setHeader(h, m.config.ReplayHeader, "true")
+	if form != nil && render(w, r, stored.status, form) {
+		return
+	}
 	if len(stored.body) > serverCounts && !compressed {
 		h["Content-Length"] = []string{strconv.Itoa(len(stored.body))}
 	}

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/rendition"
 )
 
 // A Response is a response as it is stored.
@@ -31,20 +32,23 @@ type Response struct {
 //	1   flags
 //	2   status, 2 bytes
 //	4   length of the header, 4 bytes
-//	8   length of the body, 4 bytes
-//	12  CRC-32 (Castagnoli) of everything else, 4 bytes
-//	16  digest of the key, 16 bytes
-//	32  header: name and value in turn, each preceded by its length as a varint
+//	8   length of the form, 4 bytes
+//	12  length of the body, 4 bytes
+//	16  CRC-32 (Castagnoli) of everything else, 4 bytes
+//	20  digest of the key, 16 bytes
+//	36  header: name and value in turn, each preceded by its length as a varint
+//	    form: how the body gets the shape of the service, or nothing for a body as it is sent
 //	    body
 const (
-	responseVersion = 1
+	responseVersion = 2
 	flagsAt         = 1
 	statusAt        = 2
 	headerLengthAt  = 4
-	bodyLengthAt    = 8
-	sumAt           = 12
-	digestAt        = 16
-	headerAt        = 32
+	formLengthAt    = 8
+	bodyLengthAt    = 12
+	sumAt           = 16
+	digestAt        = 20
+	headerAt        = 36
 )
 
 // flagRendered is set if the response already has the shape of the service.
@@ -81,29 +85,39 @@ func appendHead(b []byte, status int, h http.Header, kept, outer []string) []byt
 	return b
 }
 
+// appendForm appends the form to a response, which then gets its body.
+func appendForm(b []byte, form *rendition.Form) []byte {
+	start := len(b)
+	b = form.Append(b)
+	binary.BigEndian.PutUint32(b[formLengthAt:], uint32(len(b)-start))
+	return b
+}
+
 // seal completes a response to which the body has been appended, and binds it to key.
 func seal(b []byte, flags byte, key *Key) {
 	b[flagsAt] = flags
 	digest := key.digest()
 	copy(b[digestAt:], digest[:])
-	header := int(binary.BigEndian.Uint32(b[headerLengthAt:]))
-	binary.BigEndian.PutUint32(b[bodyLengthAt:], uint32(len(b)-headerAt-header))
+	binary.BigEndian.PutUint32(b[bodyLengthAt:], uint32(len(bodyOf(b))))
 	binary.BigEndian.PutUint32(b[sumAt:], sum(b))
 }
 
 // bodyOf returns the body of a response that is not sealed yet.
-func bodyOf(b []byte) []byte { return b[headerAt+binary.BigEndian.Uint32(b[headerLengthAt:]):] }
+func bodyOf(b []byte) []byte {
+	return b[headerAt+binary.BigEndian.Uint32(b[headerLengthAt:])+binary.BigEndian.Uint32(b[formLengthAt:]):]
+}
 
 func sum(b []byte) uint32 {
 	return crc32.Update(crc32.Checksum(b[:sumAt], castagnoli), castagnoli, b[digestAt:])
 }
 
-// A storedResponse is what readResponse returns. Header and body are parts of the stored
-// bytes.
+// A storedResponse is what readResponse returns. Header, form and body are parts of the
+// stored bytes.
 type storedResponse struct {
 	rendered bool
 	status   int
 	header   []byte
+	form     []byte
 	body     []byte
 }
 
@@ -116,8 +130,9 @@ func readResponse(b []byte, key *Key) (r storedResponse, err error) {
 		return r, errCorrupt
 	}
 	rest := b[headerAt:]
-	header, body := binary.BigEndian.Uint32(b[headerLengthAt:]), binary.BigEndian.Uint32(b[bodyLengthAt:])
-	if uint64(header)+uint64(body) != uint64(len(rest)) || binary.BigEndian.Uint32(b[sumAt:]) != sum(b) {
+	length := func(at int) uint64 { return uint64(binary.BigEndian.Uint32(b[at:])) }
+	header, form, body := length(headerLengthAt), length(formLengthAt), length(bodyLengthAt)
+	if header+form+body != uint64(len(rest)) || binary.BigEndian.Uint32(b[sumAt:]) != sum(b) {
 		return r, errCorrupt
 	}
 	if keyDigest(b[digestAt:]) != key.digest() {
@@ -127,7 +142,8 @@ func readResponse(b []byte, key *Key) (r storedResponse, err error) {
 		rendered: b[flagsAt]&flagRendered != 0,
 		status:   int(binary.BigEndian.Uint16(b[statusAt:])),
 		header:   rest[:header],
-		body:     rest[header:],
+		form:     rest[header : header+form],
+		body:     rest[header+form:],
 	}
 	if r.status < 200 || r.status > 999 || !validHeader(r.header) {
 		return storedResponse{}, errCorrupt

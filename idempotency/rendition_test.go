@@ -1,0 +1,416 @@
+package idempotency_test
+
+import (
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/envelope"
+	"github.com/usher-go/usher/idempotency"
+	"github.com/usher-go/usher/internal/compare"
+)
+
+// telling is a shape that shows everything that a shape can know of a request.
+func telling() envelope.Shape {
+	metadata := func(b []byte, resp *envelope.Response) []byte {
+		return fmt.Appendf(b, `"status":%d,"code":%q,"type":%q,"message":%q,"page":%v,"id":%q,"at":%q,"ip":%q,"agent":%q`,
+			resp.Status, resp.Code, resp.Type, resp.Message, resp.Page != nil, resp.RequestID,
+			resp.Start.Format(time.RFC3339), resp.ClientIP(), resp.Request().UserAgent())
+	}
+	return envelope.Shape{
+		Before: func(b []byte, resp *envelope.Response) []byte {
+			b = append(metadata(append(b, '{'), resp), `,"no_data":`...)
+			return append(fmt.Append(b, resp.NoData), `,"data":[`...)
+		},
+		After: func(b []byte, resp *envelope.Response) []byte {
+			return append(metadata(append(b, `],"after":{`...), resp), "}}"...)
+		},
+		Error: func(b []byte, resp *envelope.Response) []byte {
+			b = metadata(append(b, '{'), resp)
+			b = fmt.Appendf(b, `,"problem":%q,"param":%q,"fields":%q,"original":%q,"details":`, resp.ProblemType, resp.Param, resp.Fields, resp.Original)
+			return append(resp.AppendValue(b, resp.Details), '}')
+		},
+		ErrorType: "application/vnd.error+json",
+	}
+}
+
+var everyShape = map[string]envelope.Shape{
+	"standard": envelope.Standard(), "data": envelope.Data(), "typed": envelope.Typed(), "detail": envelope.Detail(),
+	"problem": envelope.Problem("https://errors.example/"), "bare": envelope.Bare(), "one of the service": telling(),
+}
+
+type purchase struct {
+	ID   int    `json:"id"`
+	Note string `json:"note,omitempty"`
+}
+
+// begun sends a status before next responds.
+func begun(status int, contentType string, next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", contentType)
+		w.WriteHeader(status)
+		next(w, r)
+	}
+}
+
+func fails(err error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) { usher.Fail(w, r, err) }
+}
+
+func responds(reply usher.Reply) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) { usher.Respond(w, r, reply) }
+}
+
+var full = &usher.Error{
+	Status: 422, Code: "declined", Type: "https://errors.example/own", Message: `the card "<1>" & its owner` + "\u2028", Param: "card",
+	Fields:  []usher.Field{{Name: "card", Message: "is declined"}, {Name: "cvc", Message: ""}},
+	Details: purchase{7, "<held>"}, Cause: errors.New("private"),
+}
+
+func withDetails(v any) *usher.Error {
+	e := *full
+	e.Details = v
+	return &e
+}
+
+// What a handler can do within an envelope. Each is named by how it responds.
+var handlers = map[string]http.HandlerFunc{
+	"Value":                  func(w http.ResponseWriter, r *http.Request) { envelope.For(w, r).Value(purchase{ID: 7, Note: "<&>"}) },
+	"Value, nil":             func(w http.ResponseWriter, r *http.Request) { envelope.For(w, r).Value(nil) },
+	"Value, long":            func(w http.ResponseWriter, r *http.Request) { envelope.For(w, r).Value(strings.Repeat("long ", 2000)) },
+	"Value with a status":    func(w http.ResponseWriter, r *http.Request) { envelope.For(w, r).Status(202).Value(1) },
+	"Value with a message":   func(w http.ResponseWriter, r *http.Request) { envelope.For(w, r).Message("made").Value(1) },
+	"Value of a bad status":  func(w http.ResponseWriter, r *http.Request) { envelope.For(w, r).Status(404).Value(1) },
+	"Value that has no JSON": func(w http.ResponseWriter, r *http.Request) { envelope.For(w, r).Value(func() {}) },
+	"List": func(w http.ResponseWriter, r *http.Request) {
+		envelope.For(w, r).List([]int{1, 2}, usher.Page{Number: 2, Limit: 2, Total: 9})
+	},
+	"List, nil":               func(w http.ResponseWriter, r *http.Request) { envelope.For(w, r).List(nil, usher.Page{Number: -1}) },
+	"Created":                 func(w http.ResponseWriter, r *http.Request) { envelope.For(w, r).Created("/orders/7", purchase{ID: 7}) },
+	"NoContent":               func(w http.ResponseWriter, r *http.Request) { envelope.For(w, r).NoContent() },
+	"Invalid":                 func(w http.ResponseWriter, r *http.Request) { envelope.For(w, r).Invalid(full.Fields...) },
+	"Respond with a code":     responds(usher.Reply{Status: 201, Code: "order_made", Data: []byte("x")}),
+	"Respond with all":        responds(usher.Reply{Status: 203, Code: "none", Message: "own", Data: []purchase{}, Page: &usher.Page{Number: 1, Limit: 1}}),
+	"Respond without data":    responds(usher.Reply{Code: "order_made"}),
+	"Respond 205":             responds(usher.Reply{Status: 205, Data: 1}),
+	"Respond 404":             responds(usher.Reply{Status: 404, Data: 1}),
+	"Fail":                    fails(full),
+	"Fail, empty":             fails(&usher.Error{Status: 402}),
+	"Fail, mapped":            fails(&usher.Error{Status: 404, Code: "no_order"}),
+	"Fail, without a message": fails(&usher.Error{Status: 410, Code: "gone_for_good"}),
+	"Fail, private":           fails(errors.New("private")),
+	"Fail, 418 and a map":     fails(withDetails(map[string]any{"b": 1, "a": []any{"<x>", nil, 1e300}, "status": "taken"})),
+	"Fail, an empty map":      fails(withDetails(map[string]any{})),
+	"Fail, a nil map":         fails(withDetails(map[string]any(nil))),
+	"Fail, a nil pointer":     fails(withDetails((*purchase)(nil))),
+	"Fail, a text":            fails(withDetails("text")),
+	"Fail, a bad text":        fails(withDetails("\xff")),
+	"Fail, raw JSON":          fails(withDetails(json.RawMessage(`{ "a": "<>" }`))),
+	"usher.NotFound":          usher.NotFound,
+	"plain JSON":              begun(201, "application/json", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, ` {"id":7}`) }),
+	"plain JSON, a message": func(w http.ResponseWriter, r *http.Request) {
+		envelope.For(w, r).Message("made")
+		begun(201, "application/json", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "[7]") })(w, r)
+	},
+	"an empty body, a message": func(w http.ResponseWriter, r *http.Request) {
+		envelope.For(w, r).Message("made")
+		w.Header().Set("Content-Type", "application/json")
+	},
+	"plain text, a message": func(w http.ResponseWriter, r *http.Request) {
+		envelope.For(w, r).Message("made")
+		_, _ = io.WriteString(w, "text")
+	},
+	"an error in text": func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no such order", 404) },
+	"an error in JSON": begun(422, "application/json", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"why":1}`) }),
+	"a status, Value":  begun(201, "application/json", func(w http.ResponseWriter, r *http.Request) { envelope.For(w, r).Value(purchase{ID: 7}) }),
+	"a status, Value, message": begun(201, "application/json", func(w http.ResponseWriter, r *http.Request) {
+		envelope.For(w, r).Message("made").Value(purchase{ID: 7})
+	}),
+	"a status, List": begun(203, "application/json", func(w http.ResponseWriter, r *http.Request) {
+		envelope.For(w, r).List([]int{1}, usher.Page{Number: 1, Limit: 1, Total: 1})
+	}),
+	"a status, Respond":       begun(201, "application/json", responds(usher.Reply{Status: 200, Code: "order_made", Data: 1})),
+	"a status, no data":       begun(201, "application/json", responds(usher.Reply{Code: "order_made", Message: "made"})),
+	"a status of text, Value": begun(201, "text/plain", func(w http.ResponseWriter, r *http.Request) { envelope.For(w, r).Value(purchase{ID: 7}) }),
+	"204, Value":              begun(204, "application/json", func(w http.ResponseWriter, r *http.Request) { envelope.For(w, r).Value(purchase{ID: 7}) }),
+	"303, Value":              begun(303, "application/json", func(w http.ResponseWriter, r *http.Request) { envelope.For(w, r).Value(purchase{ID: 7}) }),
+	"a status, Value, more": begun(201, "application/json", func(w http.ResponseWriter, r *http.Request) {
+		envelope.For(w, r).Value(purchase{ID: 7})
+		_, _ = io.WriteString(w, "\n")
+	}),
+	"a status, Fail":         begun(404, "text/plain", fails(full)),
+	"a status of JSON, Fail": begun(404, "application/json", fails(withDetails(map[string]any{"a": 1}))),
+	"a status of PDF, Fail":  begun(404, "application/pdf", fails(full)),
+	"a status, Fail, more":   begun(404, "text/plain", func(w http.ResponseWriter, r *http.Request) { usher.Fail(w, r, full); _, _ = io.WriteString(w, "more") }),
+	"Untouched": func(w http.ResponseWriter, r *http.Request) {
+		envelope.For(w, r).Untouched()
+		begun(201, "application/json", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"token":1}`) })(w, r)
+	},
+	"Untouched, an error": envelope.Untouched(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", 404) })).ServeHTTP,
+	"Untouched, Value": func(w http.ResponseWriter, r *http.Request) {
+		envelope.For(w, r).Untouched()
+		envelope.For(w, r).Value(1)
+	},
+	"through a timeout": http.TimeoutHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { envelope.For(w, r).Created("/7", 1) }), time.Minute, "").ServeHTTP,
+	"nothing":           func(http.ResponseWriter, *http.Request) {},
+}
+
+var catalogue = envelope.Catalogue{
+	Codes: map[string]envelope.Entry{
+		"order_made": {Status: 202, Code: "ORDER", Message: "The order is made.", Type: "order"},
+		"no_order":   {Status: 410, Code: "NO_ORDER", Message: "There is no such order."},
+		"declined":   {Type: "card_error"},
+	},
+	Statuses: map[int]envelope.Entry{402: {Code: "PAY", Message: "Pay first."}, 201: {Message: "It exists."}, 422: {Type: "semantic"}},
+}
+
+func callers(name, address string) func(*http.Request) {
+	return func(r *http.Request) {
+		r.RemoteAddr = address
+		r.Header.Set("X-Request-Id", name)
+		r.Header.Set("User-Agent", name)
+	}
+}
+
+// A replay is the response that its own request would have got from the handler: with the
+// data, code and message of the first, and its own request ID, time and address.
+func TestAReplayHasTheMetadataOfItsOwnRequest(t *testing.T) {
+	for shapeName, shape := range everyShape {
+		for _, wrap := range []bool{true, false} {
+			for handlerName, handler := range handlers {
+				t.Run(fmt.Sprintf("%s, wrap %v/%s", shapeName, wrap, handlerName), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						env, err := envelope.New(envelope.Config{
+							Shape: shape, Wrap: wrap, Catalogue: catalogue, OnError: func(context.Context, error) {},
+						})
+						if err != nil {
+							t.Fatal(err)
+						}
+						calls := &counting{next: handler}
+						h := env.Wrap(newMiddleware(t, idempotency.Config{Profile: keep}).Wrap(calls))
+						first := do(h, post("/orders", "", callers("lovelace", "192.0.2.1:1")))
+						time.Sleep(time.Hour)
+						bert := callers("bert", "[2001:db8::2]:2")
+						again := do(h, post("/orders", "", bert))
+						if strings.HasSuffix(handlerName, ", more") && !wrap {
+							wantReplay(t, again, first) // see TestAChangedBodyIsReplayedAsItWasSent
+							return
+						}
+						want := do(env.Wrap(handler), post("/orders", "", bert))
+						calls.want(t, 1)
+						if again.Header().Get("Idempotency-Replayed") != "true" || again.Code != first.Code || again.Code != want.Code {
+							t.Fatalf("the first response is %d, the replay %d, want %d", first.Code, again.Code, want.Code)
+						}
+						if diff := compare.Diff(want.Body.String(), again.Body.String()); diff != "" {
+							t.Errorf("body (-want +got):\n%s", diff)
+						}
+						got := again.Result().Header
+						got.Del("Idempotency-Replayed")
+						if diff := compare.Diff(want.Result().Header, got); diff != "" {
+							t.Errorf("header (-want +got):\n%s", diff)
+						}
+					})
+				})
+			}
+		}
+	}
+}
+
+// keep is a profile that stores every response.
+func keep(int) idempotency.Outcome { return idempotency.Keep }
+
+// Two colleagues share the keys of their account. Neither learns the address, the request
+// ID or the time of the other.
+func TestColleaguesOfOneAccountDoNotSeeEachOther(t *testing.T) {
+	for shapeName, shape := range everyShape {
+		for handlerName, handler := range handlers {
+			t.Run(shapeName+"/"+handlerName, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					env, err := envelope.New(envelope.Config{Shape: shape, Wrap: true, OnError: func(context.Context, error) {}})
+					if err != nil {
+						t.Fatal(err)
+					}
+					once := newMiddleware(t, idempotency.Config{
+						Profile: keep,
+						Owner:   func(*http.Request) (string, bool) { return "the account of both", true },
+					})
+					h := env.Wrap(once.Wrap(handler))
+					began := time.Now()
+					do(h, post("/orders", "", callers("lovelace", "192.0.2.1:1"), as(&usher.Principal{ID: "ada", Kind: usher.KindAPIKey})))
+					time.Sleep(time.Hour)
+					again := do(h, post("/orders", "", callers("bert", "198.51.100.2:2"), as(&usher.Principal{ID: "bert", Kind: usher.KindAPIKey})))
+					if again.Header().Get("Idempotency-Replayed") != "true" || again.Header().Get("X-Request-Id") != "bert" {
+						t.Errorf("header %v", again.Header())
+					}
+					text := again.Body.String() + fmt.Sprint(again.Header())
+					for _, of := range []string{"lovelace", "192.0.2.1", began.UTC().Format("15:04:05")} {
+						if strings.Contains(text, of) {
+							t.Errorf("bert sees %q of ada: %s", of, text)
+						}
+					}
+				})
+			})
+		}
+	}
+}
+
+// Retry-After is not stored with an error, so its body does not ask for a retry either.
+func TestTheReplayOfAnErrorAsksForNoRetry(t *testing.T) {
+	env, err := envelope.New(envelope.Config{Shape: envelope.Data()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := env.Wrap(newMiddleware(t, idempotency.Config{}).Wrap(fails(&usher.Error{Status: 422, Code: "later", RetryAfter: time.Minute})))
+	first, again := do(h, post("/", "")), do(h, post("/", ""))
+	if first.Header().Get("Retry-After") != "60" || strings.Count(first.Body.String(), "retry_after") != 2 {
+		t.Errorf("the first response is %v %s", first.Header(), first.Body)
+	}
+	if again.Header().Get("Retry-After") != "" || again.Body.String() != `{"error":{"code":"later","message":"Unprocessable Entity"}}` {
+		t.Errorf("the replay is %v %s", again.Header(), again.Body)
+	}
+}
+
+// A failure is reported once, when it happens.
+func TestTheReplayOfAFailureIsNotReported(t *testing.T) {
+	for name, handler := range map[string]http.HandlerFunc{
+		"Fail":           fails(errors.New("the disk is full")),
+		"a status, Fail": begun(500, "text/plain", fails(errors.New("the disk is full"))),
+	} {
+		t.Run(name, func(t *testing.T) {
+			reports := 0
+			env, err := envelope.New(envelope.Config{Wrap: true, OnError: func(context.Context, error) { reports++ }})
+			if err != nil {
+				t.Fatal(err)
+			}
+			h := env.Wrap(newMiddleware(t, idempotency.Config{Profile: keep}).Wrap(handler))
+			for range 3 {
+				if w := do(h, post("/", "")); w.Code != 500 {
+					t.Errorf("got %d %s", w.Code, w.Body)
+				}
+			}
+			if reports != 1 {
+				t.Errorf("%d reports, want 1", reports)
+			}
+		})
+	}
+}
+
+// A body that was changed after it had got its shape is replayed as it was sent, and gets
+// no second shape.
+func TestAChangedBodyIsReplayedAsItWasSent(t *testing.T) {
+	value := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { envelope.For(w, r).Created("/orders/7", purchase{ID: 7}) })
+	failure := fails(full)
+	longer := func(next http.Handler) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			next.ServeHTTP(w, r)
+			_, _ = io.WriteString(w, "\n")
+		}
+	}
+	zipped := func(next http.Handler) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			z := gzip.NewWriter(w)
+			defer func() { _ = z.Close() }()
+			next.ServeHTTP(zipWriter{w, z}, r)
+		}
+	}
+	replaced := func(next http.Handler) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			own := httptest.NewRecorder()
+			next.ServeHTTP(own, r)
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(own.Code)
+			_, _ = w.Write([]byte(strings.ToUpper(own.Body.String())))
+		}
+	}
+	other := newEnvelope(t)
+	within := func(next http.Handler) http.HandlerFunc { return other.Wrap(next).ServeHTTP }
+	by := func(next http.Handler) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) { next.ServeHTTP(w, usher.WithResponder(r, other)) }
+	}
+	for name, change := range map[string]func(http.Handler) http.HandlerFunc{
+		"more is written": longer, "compressed": zipped, "rewritten": replaced,
+		"within another envelope": within, "by another envelope": by,
+	} {
+		for of, handler := range map[string]http.Handler{"a value": value, "a failure": failure} {
+			t.Run(name+", "+of, func(t *testing.T) {
+				calls := &counting{next: change(handler)}
+				h := newEnvelope(t).Wrap(newMiddleware(t, idempotency.Config{}).Wrap(calls))
+				first := do(h, post("/", ""))
+				wantReplay(t, do(h, post("/", "")), first)
+				calls.want(t, 1)
+			})
+		}
+	}
+}
+
+// A middleware outside the envelope cannot render again what it stores.
+func TestOutsideTheEnvelopeAReplayIsAsItWasSent(t *testing.T) {
+	for name, handler := range handlers {
+		t.Run(name, func(t *testing.T) {
+			env, err := envelope.New(envelope.Config{Wrap: true, OnError: func(context.Context, error) {}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			h := newMiddleware(t, idempotency.Config{Profile: keep}).Wrap(env.Wrap(handler))
+			first := do(h, post("/", "", callers("lovelace", "192.0.2.1:1")))
+			wantReplay(t, do(h, post("/", "", callers("bert", "192.0.2.2:2"))), first)
+		})
+	}
+}
+
+// Envelopes of two deployments may differ. The data, the code and the status stay.
+func TestAReplayHasTheShapeOfToday(t *testing.T) {
+	store := newMemory(t, idempotency.MemoryConfig{})
+	serve := func(key string, c *envelope.Config, handler http.HandlerFunc) *httptest.ResponseRecorder {
+		h := newMiddleware(t, idempotency.Config{Store: store}).Wrap(handler)
+		if c != nil {
+			env, err := envelope.New(*c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			h = env.Wrap(h)
+		}
+		return do(h, post("/", "", header("Idempotency-Key", key)))
+	}
+	never := func(http.ResponseWriter, *http.Request) { t.Error("it ran again") }
+	mapped := envelope.Catalogue{Codes: map[string]envelope.Entry{"declined": {Status: 400, Code: "NO"}, "order_made": {Status: 204}}}
+	for i, c := range []struct {
+		name          string
+		handler       http.HandlerFunc
+		first, second *envelope.Config
+		status        int
+		body          string
+	}{
+		{"another shape, a reply", handlers["Created"], &envelope.Config{}, &envelope.Config{Shape: envelope.Data()}, 201, `{"data":{"id":7}}`},
+		{"another shape, a failure", fails(full), &envelope.Config{}, &envelope.Config{Shape: envelope.Detail()}, 422, `{"detail":"the card \"\u003c1\u003e\" \u0026 its owner\u2028 card: is declined; cvc: "}`},
+		{"another catalogue, a reply", handlers["Respond with a code"], &envelope.Config{Shape: envelope.Data()}, &envelope.Config{Shape: envelope.Data(), Catalogue: mapped}, 201, `{"data":"eA=="}`},
+		{"another catalogue, a failure", fails(full), &envelope.Config{}, &envelope.Config{Shape: envelope.Bare(), Catalogue: mapped}, 422, `{"code":"NO","message":"the card \"\u003c1\u003e\" \u0026 its owner\u2028","param":"card","errors":[{"field":"card","message":"is declined"},{"field":"cvc","message":""}],"details":{"id":7,"note":"\u003cheld\u003e"}}`},
+		{"no envelope, a reply", handlers["Value"], &envelope.Config{}, nil, 200, `{"id":7,"note":"\u003c\u0026\u003e"}`},
+		{"no envelope, a reply without data", responds(usher.Reply{Status: 202}), &envelope.Config{}, nil, 202, ``},
+		{"no envelope, a failure", fails(&usher.Error{Status: 410, Code: "gone", Details: map[string]any{"at": 1}}), &envelope.Config{}, nil, 410, `{"type":"about:blank","title":"Gone","status":410,"code":"gone","at":1}`},
+		{"no envelope, a message", handlers["plain JSON, a message"], &envelope.Config{Wrap: true}, nil, 201, `[7]`},
+		{"no envelope, a status and data", handlers["a status, Value"], &envelope.Config{Wrap: true}, nil, 201, `{"id":7}`},
+		{"no envelope at first", handlers["Value"], nil, &envelope.Config{Wrap: true, Shape: envelope.Data()}, 200, `{"data":{"id":7,"note":"\u003c\u0026\u003e"}}`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			key := fmt.Sprint(i)
+			if w := serve(key, c.first, c.handler); w.Header().Get("Idempotency-Replayed") != "" {
+				t.Fatal("the first response is a replay")
+			}
+			got := serve(key, c.second, never)
+			if got.Code != c.status || got.Body.String() != c.body || got.Header().Get("Idempotency-Replayed") != "true" {
+				t.Errorf("got %d %s", got.Code, got.Body)
+			}
+		})
+	}
+}
