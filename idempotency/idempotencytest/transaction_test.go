@@ -65,6 +65,9 @@ func (s txTable) FinishTx(_ context.Context, tx *transaction, c idempotency.Comp
 	}
 	defer s.mu.Unlock()
 	r := s.find(c.Key, tx)
+	if r != nil && s.is("ends a lost claim without an error") && !s.sameToken(r, c.Token) {
+		return c.Result.State, nil
+	}
 	switch {
 	case s.is("ends a claim at once"):
 		return s.finish(r, c, now)
@@ -87,6 +90,27 @@ func (s txTable) FinishTx(_ context.Context, tx *transaction, c idempotency.Comp
 		r.locked = tx
 	}
 	return s.finish(r, c, now)
+}
+
+func (s txTable) Finish(ctx context.Context, c idempotency.Completion) (idempotency.State, error) {
+	if c.Result.State == idempotency.StateReleased {
+		switch s.wrong {
+		case "releases what is committed":
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if r := s.find(c.Key, nil); r != nil && s.sameToken(r, c.Token) {
+				r.state = idempotency.StateReleased
+			}
+			return idempotency.StateReleased, nil
+		case "forgets what is committed":
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if r := s.find(c.Key, nil); r != nil && r.state == idempotency.StateDone {
+				return 0, idempotency.ErrLost
+			}
+		}
+	}
+	return s.table.Finish(ctx, c)
 }
 
 func (tx *transaction) commit() (err error) {
@@ -125,6 +149,9 @@ func (tx *transaction) rollback() error {
 	clear(tx.before)
 	return nil
 }
+
+// commits is a row of TestTx.
+const commits = "a middleware commits the effect with its response, or neither"
 
 // wrongTx are the ways in which a table is wrong about transactions, with the row of
 // TestTx that must fail.

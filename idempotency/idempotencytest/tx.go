@@ -40,6 +40,7 @@ func TestTx[Tx any](t *testing.T, open func(testing.TB) (store idempotency.TxSto
 		{"a claim is not deleted before its lease and its transaction end", txSuite[Tx].deletion},
 		{"the zero completion ends no claim, and is no error", txSuite[Tx].zero},
 		{"a bad result ends no claim", txSuite[Tx].bad},
+		{"a middleware commits the effect with its response, or neither", txSuite[Tx].middleware},
 	} {
 		t.Run(r.name, func(t *testing.T) {
 			store, begin := open(t)
