@@ -167,6 +167,9 @@ var rows = []row{
 		{word: "route", check: checkRemembered(use)},
 		{word: "grouproute", check: checkRemembered(useInGroup)},
 	}},
+	{31, "the transaction of a handler is committed if its response is kept, and rolled back if not", []behaviour{
+		{word: "commit", check: checkCommitted},
+	}},
 }
 
 // use mounts a middleware for all requests, and useInGroup for those of the group.

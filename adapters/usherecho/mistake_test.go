@@ -26,6 +26,7 @@ func TestEchoWrapMiddleware(t *testing.T) {
 		"six failed logins":    "29.limits",
 		"recorded uses after":  "29.use",
 		"without the route":    "30.use 30.group 30.usher",
+		"committed is true":    "31.commit",
 	} {
 		for id := range strings.FieldsSeq(ids) {
 			differences[id] = adaptertest.Difference{Reason: "echo.WrapMiddleware", Observed: observed}

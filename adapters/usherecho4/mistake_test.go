@@ -26,6 +26,7 @@ func TestEchoWrapMiddleware(t *testing.T) {
 		"six failed logins":     "29.limits",
 		"recorded uses after":   "29.use",
 		"without the route":     "30.use 30.group 30.usher",
+		"committed is true":     "31.commit",
 		`replayed is ""`:        "30.route 30.grouproute",
 		"names the route:  is":  "20.use 20.group 20.route",
 		"names the route: / is": "20.mounted",

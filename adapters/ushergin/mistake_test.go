@@ -38,6 +38,7 @@ func TestMiddlewareByHand(t *testing.T) {
 		"without the route":     "30.use",
 		`replayed is "true"`:    "30.usher",
 		"handler ran is 2":      "30.route 30.grouproute",
+		"commits is 2":          "31.commit",
 	} {
 		for id := range strings.FieldsSeq(ids) {
 			differences[id] = adaptertest.Difference{Reason: "by hand", Observed: observed}
