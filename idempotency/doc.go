@@ -15,10 +15,10 @@
 //     for its response, for [Config.Wait] at most, and then get 409; afterwards they get
 //     the response at once.
 //   - A key that is reused with another host, request target, media type, content
-//     encoding, body or field of [Config.FingerprintHeaders] gets 422, even while the first
-//     request is in flight. Host and
-//     target count as the client sent them: a retry to another name of the service, or
-//     through a proxy that rewrites them, is another request.
+//     encoding, body or field of [Config.FingerprintHeaders] gets 422, even while the
+//     first request is in flight. Host and target count as the client sent them: a retry
+//     to another name of the service, or through a proxy that rewrites them, is another
+//     request. A multipart body counts by its parts, whatever its boundary.
 //   - No caller gets the response of another caller, method or route. A record is
 //     bound to its owner and key: a request for which the store returns the record of
 //     another key gets an error and does not run.

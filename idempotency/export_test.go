@@ -11,6 +11,8 @@ var (
 	ParseKey   = parseKey
 	AppendHead = appendHead
 	Room       = room
+
+	SplitMultipart = splitMultipart
 )
 
 // Seal completes a response that is stored under key.

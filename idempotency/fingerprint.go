@@ -94,8 +94,8 @@ func originForm(target string) string {
 	return "/"
 }
 
-// mediaType returns the type without its parameters. The one that matters, the boundary
-// of a multipart body, is in the body as well.
+// mediaType returns the type without its parameters. The one that matters, the boundary of
+// a multipart body, has its effect on the body.
 func mediaType(value string) string {
 	value, _, _ = strings.Cut(value, ";")
 	return strings.ToLower(strings.TrimSpace(value))

@@ -159,7 +159,7 @@ func (m *Middleware) prepare(in *buffer, w http.ResponseWriter, r *http.Request,
 	if in.b, err = m.readBody(in.b, w, r); err != nil {
 		return c, 0, err
 	}
-	c.Fingerprint = fingerprint(&c.Key, in.b)
+	c.Fingerprint = fingerprintOf(&c.Key, r, in.b, bodyAt)
 	c.Lease, c.TTL = m.config.Lease, m.config.TTL
 	c.Token = newToken()
 	return c, bodyAt, nil
