@@ -23,11 +23,15 @@ func (e *Envelope) WriteError(w http.ResponseWriter, r *http.Request, failure *u
 	if errorStatus(failure) >= 500 {
 		e.report(r, failure)
 	}
-	if t.sent() {
+	deferred, written := t.deferred(w)
+	if deferred < 400 {
+		deferred = 0
+	}
+	if t.sent() || deferred != 0 && written > 0 {
 		t.failLate(w, failure)
 		return
 	}
-	t.writeError(w, 0, failure)
+	t.writeError(w, deferred, failure)
 }
 
 // failLate writes the body of an error whose status the handler has sent already.
@@ -134,11 +138,11 @@ func (e *Envelope) WriteReply(w http.ResponseWriter, r *http.Request, reply ushe
 	if reply.Message == "" {
 		reply.Message = t.successMessage()
 	}
-	if t.sent() {
+	deferred, written := t.deferred(w)
+	if t.sent() || deferred != 0 && (deferred >= 400 || !bodyAllowed(deferred) || written > 0) {
 		t.replyLate(w, r, reply)
 		return
 	}
-	deferred := t.deferredStatus(w)
 	if deferred != 0 {
 		reply.Status = deferred
 	}
@@ -198,16 +202,13 @@ func (t *transaction) appendReply(s *scratch, resp *Response, data any) (err err
 	return nil
 }
 
-// deferredStatus returns the status of a success that the handler has sent through w, if a
-// middleware defers it so that it has not reached t, or 0.
-func (t *transaction) deferredStatus(w http.ResponseWriter) int {
+// deferred returns the status that the handler has sent through w, and the length of the
+// body, if a middleware in between defers both so that they have not reached t.
+func (t *transaction) deferred(w http.ResponseWriter) (status int, written int64) {
 	if own := httpwriter.Of(w); own == nil || own == &t.writer {
-		return 0
+		return 0, 0
 	}
-	if status, written := httpwriter.Progress(w); status < 300 && written == 0 {
-		return status
-	}
-	return 0
+	return httpwriter.Progress(w)
 }
 
 // replyLate writes the body of a success whose status the handler has sent already.

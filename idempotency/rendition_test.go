@@ -226,6 +226,52 @@ func TestAReplayHasTheMetadataOfItsOwnRequest(t *testing.T) {
 	}
 }
 
+// So is the replay of a response that has waited for a commit.
+func TestAReplayOfACommittedResponseHasTheMetadataOfItsOwnRequest(t *testing.T) {
+	for shapeName, shape := range everyShape {
+		for _, wrap := range []bool{true, false} {
+			for handlerName, handler := range handlers {
+				if strings.HasSuffix(handlerName, ", more") {
+					continue
+				}
+				t.Run(fmt.Sprintf("%s, wrap %v/%s", shapeName, wrap, handlerName), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						env, err := envelope.New(envelope.Config{
+							Shape: shape, Wrap: wrap, Catalogue: catalogue, OnError: func(context.Context, error) {},
+						})
+						if err != nil {
+							t.Fatal(err)
+						}
+						commits := 0
+						h := env.Wrap(newMiddleware(t, idempotency.Config{Profile: keep}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+							if err := idempotency.From(r.Context()).Commit(r.Context(), func(context.Context, idempotency.Completion) error {
+								commits++
+								return nil
+							}, nil); err != nil {
+								t.Error(err)
+							}
+							handler(w, r)
+						})))
+						do(h, post("/orders", "", callers("lovelace", "192.0.2.1:1")))
+						time.Sleep(time.Hour)
+						bert := callers("bert", "[2001:db8::2]:2")
+						again := do(h, post("/orders", "", bert))
+						want := do(h, post("/orders", "", bert, header("Idempotency-Key", "another")))
+						got := again.Result().Header
+						if got.Get("Idempotency-Replayed") != "true" || again.Code != want.Code || commits != 2 {
+							t.Fatalf("the replay is %d, want %d, %d commits", again.Code, want.Code, commits)
+						}
+						got.Del("Idempotency-Replayed")
+						if diff := compare.Diff(want.Body.String(), again.Body.String()) + compare.Diff(want.Result().Header, got); diff != "" {
+							t.Errorf("body and header (-want +got):\n%s", diff)
+						}
+					})
+				})
+			}
+		}
+	}
+}
+
 // keep is a profile that stores every response.
 func keep(int) idempotency.Outcome { return idempotency.Keep }
 
