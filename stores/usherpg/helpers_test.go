@@ -140,6 +140,21 @@ func calls(p *usherpg.Postgres) map[string]func(context.Context) error {
 			}
 			return err
 		},
+		"Find": func(ctx context.Context) error {
+			c := claim()
+			_, err := r.Find(ctx, c.Key)
+			if errors.Is(err, idempotency.ErrNotFound) {
+				err = nil
+			}
+			return err
+		},
+		"Delete": func(ctx context.Context) error {
+			err := r.Delete(ctx, claim().Key, 1)
+			if errors.Is(err, idempotency.ErrNotFound) {
+				err = nil
+			}
+			return err
+		},
 		"Insert of a key": func(ctx context.Context) error { return p.Keys().Insert(ctx, newKey(), 0) },
 		"Touch": func(ctx context.Context) error {
 			return p.Keys().Touch(ctx, map[string]apikey.Use{"k": {At: time.Now()}})

@@ -45,6 +45,7 @@ func TestAKeyWhoseRecordCannotBeReadIsNeitherFreeNorReplayed(t *testing.T) {
 		"a negative generation":     "generation = -1",
 		"an infinite lease":         "lease_ends = 'infinity'",
 		"an infinite TTL":           "expires = 'infinity'",
+		"a claim with a status":     "status = 2",
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := claim()
@@ -57,6 +58,13 @@ func TestAKeyWhoseRecordCannotBeReadIsNeitherFreeNorReplayed(t *testing.T) {
 				_, err := r.Claim(t.Context(), c)
 				storetest.WantError(t, "Claim", err, usher.ErrCorrupt)
 			}
+			_, err := r.Find(t.Context(), c.Key)
+			storetest.WantError(t, "Find", err, usher.ErrCorrupt)
+			storetest.WantError(t, "Delete", r.Delete(t.Context(), c.Key, 1), usher.ErrCorrupt)
+			if err := r.Delete(t.Context(), c.Key, 0); err != nil {
+				t.Errorf("Delete of what cannot be read: %v", err)
+			}
+			storetest.WantError(t, "Delete of nothing", r.Delete(t.Context(), c.Key, 0), idempotency.ErrNotFound)
 		})
 	}
 }

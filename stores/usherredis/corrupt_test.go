@@ -223,7 +223,14 @@ func TestAKeyWhoseRecordCannotBeReadIsNotFree(t *testing.T) {
 			}
 			after := slices.DeleteFunc(keys(t, s.Addr), func(k string) bool { return slices.Contains(before, k) })
 			key := after[0]
-			for damage, words := range damages(get(t, client, key)) {
+			all := damages(get(t, client, key))
+			if payload == "" {
+				// The status of a claim says whether it was taken over.
+				value := []byte(get(t, client, key))
+				value[69] = 2
+				all["a claim with a status"] = []string{"SET", string(value)}
+			}
+			for damage, words := range all {
 				t.Run(damage, func(t *testing.T) {
 					del(t, client, key)
 					do(t, client, words[0], key, words[1])
@@ -240,6 +247,18 @@ func TestAKeyWhoseRecordCannotBeReadIsNotFree(t *testing.T) {
 						if lost, err := i.Renew(t.Context(), []idempotency.ClaimID{id}, time.Minute); err != nil || len(lost) != 1 {
 							t.Errorf("Renew: %v, %v, want it lost", lost, err)
 						}
+					}
+					if got, err := i.Find(t.Context(), c.Key); !errors.Is(err, usher.ErrCorrupt) {
+						t.Errorf("Find: %+v, %v, want ErrCorrupt", got, err)
+					}
+					if err := i.Delete(t.Context(), c.Key, 1); !errors.Is(err, usher.ErrCorrupt) {
+						t.Errorf("Delete: %v, want ErrCorrupt", err)
+					}
+					if err := i.Delete(t.Context(), c.Key, 0); err != nil {
+						t.Errorf("Delete of what cannot be read: %v", err)
+					}
+					if err := i.Delete(t.Context(), c.Key, 0); !errors.Is(err, idempotency.ErrNotFound) {
+						t.Errorf("Delete of nothing: %v, want ErrNotFound", err)
 					}
 				})
 			}

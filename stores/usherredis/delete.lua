@@ -9,10 +9,12 @@
 local now = clock(ARGV[1])
 local generation = struct.unpack('>I8', ARGV[2])
 local r, fault = read(KEYS[1])
-if fault and generation ~= 0 then
-  return fault
-end
-if not fault then
+if fault then
+  local unreadable = string.find(fault.err, 'CORRUPT', 1, true) or string.find(fault.err, 'WRONGTYPE', 1, true)
+  if generation ~= 0 or not unreadable then
+    return fault
+  end
+else
   if not r or r.state == RELEASED then
     return redis.error_reply('NONE record')
   end

@@ -41,8 +41,8 @@
 // usher: ErrUnavailable if there is no connection or the server accepts no call now,
 // ErrFull if its memory is full, ErrCorrupt if something else has written to the keys, and
 // ErrClosed. If the memory is full, nothing is charged; leases and claims can still be
-// renewed, and keys be reset, and a claim ends as a tombstone if there is no room for its
-// response. No error contains a credential or a key.
+// renewed, keys be reset, and records be found and deleted, and a claim ends as a tombstone
+// if there is no room for its response. No error contains a credential or a key.
 //
 // # What it does not guarantee
 //
@@ -71,6 +71,7 @@
 // rolling window takes 12 bytes more for each request that counts, and a place 28 bytes.
 // While a key holds units, it takes 50 bytes more, and 28 for each further decision that
 // holds some. A record takes about 250 bytes and its response. What earlier versions have
-// stored is read. To repair a value that cannot be read, reset or delete its key: the store
-// then forgets what the key has used.
+// stored is read, and they read what this one stores, so programs of one version and the
+// next work side by side. To repair a value that cannot be read, reset its key, or delete the
+// record: the store then forgets what the key has used.
 package usherredis

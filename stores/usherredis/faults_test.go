@@ -206,9 +206,12 @@ func TestNothingIsChargedOnceTheMemoryIsFull(t *testing.T) {
 		charge("calendar", limits["calendar window"], 1),
 	}
 	used := take(t, l, charges...).Charges
-	large, small, renewed := newClaim(), newClaim(), newClaim()
-	for _, c := range []idempotency.Claim{large, small, renewed} {
+	large, small, renewed, removed := newClaim(), newClaim(), newClaim(), newClaim()
+	for _, c := range []idempotency.Claim{large, small, renewed, removed} {
 		win(t, i, c)
+	}
+	if _, err := i.Finish(t.Context(), done(removed, "a response")); err != nil {
+		t.Fatal(err)
 	}
 
 	must(t, s.Addr, "CONFIG", "SET", "maxmemory", "1mb")
@@ -250,6 +253,14 @@ func TestNothingIsChargedOnceTheMemoryIsFull(t *testing.T) {
 	if state, err := i.Finish(t.Context(), release); err != nil || state != idempotency.StateReleased {
 		t.Errorf("Finish keeps state %d, %v, want it released", state, err)
 	}
+	if r, err := i.Find(t.Context(), large.Key); err != nil || r.State != idempotency.StateTombstone {
+		t.Errorf("Find: %+v, %v, want a tombstone", r, err)
+	}
+	if r, err := i.Find(t.Context(), removed.Key); err != nil {
+		t.Errorf("Find: %v", err)
+	} else if err := i.Delete(t.Context(), removed.Key, r.Generation); err != nil {
+		t.Errorf("Delete: %v", err)
+	}
 
 	must(t, s.Addr, "CONFIG", "SET", "maxmemory", "0")
 	for _, c := range charges {
@@ -277,6 +288,13 @@ func TestAReplicaAcceptsNothing(t *testing.T) {
 	}
 	if _, err := r.Idempotency().Claim(t.Context(), newClaim()); !errors.Is(err, usher.ErrUnavailable) {
 		t.Errorf("Claim: %v, want ErrUnavailable", err)
+	}
+	// A replica may be behind, so nothing is found there either.
+	if _, err := r.Idempotency().Find(t.Context(), newClaim().Key); !errors.Is(err, usher.ErrUnavailable) {
+		t.Errorf("Find: %v, want ErrUnavailable", err)
+	}
+	if err := r.Idempotency().Delete(t.Context(), newClaim().Key, 1); !errors.Is(err, usher.ErrUnavailable) {
+		t.Errorf("Delete: %v, want ErrUnavailable", err)
 	}
 	if err := r.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "primary") {
 		t.Errorf("Check: %v, want it to name the primary", err)

@@ -55,6 +55,17 @@ func useAll(t testing.TB, r *usherredis.Redis) {
 	if _, err := r.Idempotency().Finish(t.Context(), done(first, "response")); err != nil {
 		t.Error(err)
 	}
+	gone := newClaim()
+	win(t, r.Idempotency(), gone)
+	end := done(gone, "response")
+	if _, err := r.Idempotency().Finish(t.Context(), end); err != nil {
+		t.Error(err)
+	}
+	if found, err := r.Idempotency().Find(t.Context(), gone.Key); err != nil {
+		t.Error(err)
+	} else if err := r.Idempotency().Delete(t.Context(), gone.Key, found.Generation); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestPrefixesAreApart(t *testing.T) {

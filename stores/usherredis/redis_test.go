@@ -161,6 +161,13 @@ func calls(ctx context.Context, r *usherredis.Redis) map[string]error {
 	if errors.Is(errs["Finish"], idempotency.ErrLost) {
 		errs["Finish"] = nil
 	}
+	_, errs["Find"] = i.Find(ctx, c.Key)
+	errs["Delete"] = i.Delete(ctx, newClaim().Key, 1)
+	for _, name := range []string{"Find", "Delete"} {
+		if errors.Is(errs[name], idempotency.ErrNotFound) {
+			errs[name] = nil
+		}
+	}
 	return errs
 }
 

@@ -54,9 +54,6 @@ var (
 // evenIfFull lets a script write when the memory of the server is full.
 const evenIfFull = "#!lua flags=allow-oom"
 
-// readOnly lets a script run wherever its keys can be read.
-const readOnly = "#!lua flags=no-writes"
-
 var (
 	takeScript   = script(baseLua, partsLua, callLua, placesLua, holdsLua, usageLua, bucketLua, rollingLua, calendarLua, keyLua, takeLua)
 	adjustScript = script(baseLua, partsLua, callLua, placesLua, holdsLua, usageLua, bucketLua, rollingLua, calendarLua, keyLua, adjustLua)
@@ -68,8 +65,10 @@ var (
 	finishScript = script(baseLua, recordLua, finishLua)
 	// endScript is for results without a payload: it writes a record that is as long as the
 	// claim.
-	endScript    = script(evenIfFull, baseLua, recordLua, finishLua)
-	findScript   = script(readOnly, baseLua, recordLua, findLua)
+	endScript = script(evenIfFull, baseLua, recordLua, finishLua)
+	// findScript may not be marked as one without writes: then a replica, which may be
+	// behind, would run it.
+	findScript   = script(evenIfFull, baseLua, recordLua, findLua)
 	deleteScript = script(evenIfFull, baseLua, recordLua, deleteLua)
 )
 

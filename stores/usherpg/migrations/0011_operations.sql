@@ -12,13 +12,10 @@ CREATE FUNCTION readable_record_v1(r records) RETURNS boolean LANGUAGE sql IMMUT
 		AND isfinite(r.lease_ends) AND isfinite(r.expires)) IS TRUE
 $$;
 
--- check_record fails for a record that this version cannot have written. The program
--- interprets SQLSTATE UC001.
-CREATE FUNCTION check_record_v2(r records) RETURNS void LANGUAGE plpgsql AS $$
+-- corrupt_record fails. The program interprets SQLSTATE UC001.
+CREATE FUNCTION corrupt_record_v1() RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-	IF NOT readable_record_v1(r) THEN
-		RAISE EXCEPTION 'the record of an idempotency key cannot be read' USING ERRCODE = 'UC001';
-	END IF;
+	RAISE EXCEPTION 'the record of an idempotency key cannot be read' USING ERRCODE = 'UC001';
 END $$;
 
 -- claim takes a key that is free, or returns the existing record. Durations are in
@@ -50,7 +47,9 @@ BEGIN
 		IF r.owner IS NULL THEN
 			INSERT INTO records VALUES (ours.*) ON CONFLICT DO NOTHING;
 		ELSE
-			PERFORM check_record_v2(r);
+			IF NOT readable_record_v1(r) THEN
+				PERFORM corrupt_record_v1();
+			END IF;
 			mine := r.token = p_token AND r.expires > now;
 			IF mine AND r.state = 4 THEN
 				RETURN;
@@ -103,8 +102,9 @@ BEGIN
 	SELECT * INTO r FROM records WHERE owner = p_owner AND name = p_name;
 	IF r.owner IS NULL THEN
 		RETURN;
+	ELSIF NOT readable_record_v1(r) THEN
+		PERFORM corrupt_record_v1();
 	END IF;
-	PERFORM check_record_v2(r);
 	now := clock_timestamp();
 	IF r.expires <= now OR r.state = 4 THEN
 		RETURN;
@@ -130,14 +130,15 @@ BEGIN
 		IF r.owner IS NULL THEN
 			RETURN NULL;
 		END IF;
-		IF p_generation <> 0 OR readable_record_v1(r) THEN
-			PERFORM check_record_v2(r);
-			now := clock_timestamp();
-			IF r.expires <= now OR r.state = 4 THEN
-				RETURN NULL;
-			ELSIF r.generation <> p_generation OR r.state = 1 AND r.lease_ends > now THEN
-				RETURN false;
+		now := clock_timestamp();
+		IF NOT readable_record_v1(r) THEN
+			IF p_generation <> 0 THEN
+				PERFORM corrupt_record_v1();
 			END IF;
+		ELSIF r.expires <= now OR r.state = 4 THEN
+			RETURN NULL;
+		ELSIF r.generation <> p_generation OR r.state = 1 AND r.lease_ends > now THEN
+			RETURN false;
 		END IF;
 		-- This deletes the record only if it is still the one that was read.
 		DELETE FROM records d WHERE d.owner = p_owner AND d.name = p_name AND d IS NOT DISTINCT FROM r;
