@@ -128,7 +128,6 @@ func (m *Middleware) resolve(w http.ResponseWriter, r *http.Request, in *buffer,
 		return true
 	}
 	defer e.work.end()
-	defer e.stopLease()
 	in.release()
 	result, response := s.result(e)
 	if s.Outcome == Unknown {

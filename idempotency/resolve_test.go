@@ -326,12 +326,41 @@ func TestARetryWithAnotherBodyIsNotResolved(t *testing.T) {
 	asks := always(idempotency.Resolution{Outcome: idempotency.Keep, Response: paid})
 	h := newMiddleware(t, idempotency.Config{Store: store, Resolve: asks.Resolve}).Wrap(calls)
 	panics(store, h, post("/", "body"))
+	store.set(func(f *hookedStore) {
+		f.claim = func(ctx context.Context, c idempotency.Claim) (idempotency.Record, error) {
+			if c.TakeUnknown {
+				t.Error("the key is claimed for another request")
+			}
+			return f.Store.Claim(ctx, c)
+		}
+	})
 	wantFailure(t, do(h, post("/", "other")), 422, usher.CodeIdempotencyKeyReused)
 	asks.want(t, 0)
+	store.set(func(f *hookedStore) { f.claim = nil })
 	if w := do(h, post("/", "body")); w.Code != 201 || w.Body.String() != string(paid.Body) {
 		t.Errorf("got %d %s", w.Code, w.Body)
 	}
 	wantFailure(t, do(h, post("/", "other")), 422, usher.CodeIdempotencyKeyReused)
+	calls.want(t, 0)
+}
+
+// A record that cannot be right is not resolved.
+func TestADamagedRecordIsNotResolved(t *testing.T) {
+	store, calls := newHookedStore(t), orders()
+	asks := always(idempotency.Resolution{Outcome: idempotency.Release})
+	h := newMiddleware(t, idempotency.Config{
+		Store: store, Resolve: asks.Resolve, OnError: func(context.Context, error) {},
+	}).Wrap(calls)
+	panics(store, h, post("/", "body"))
+	store.set(func(f *hookedStore) {
+		f.claim = func(ctx context.Context, c idempotency.Claim) (idempotency.Record, error) {
+			r, err := f.Store.Claim(ctx, c)
+			r.Payload = []byte("payload") // of an outcome that has none
+			return r, err
+		}
+	})
+	wantFailure(t, do(h, post("/", "body")), 500, usher.CodeIdempotencyRecordUnreadable)
+	asks.want(t, 0)
 	calls.want(t, 0)
 }
 
