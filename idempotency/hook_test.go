@@ -56,7 +56,7 @@ func TestOnResultIsCalledOncePerRequestWithAKey(t *testing.T) {
 	})
 	got := new(results)
 	store := newHookedStore(t)
-	c := idempotency.Config{Store: store, OnResult: got.add, OnError: func(context.Context, error) {}}
+	c := idempotency.Config{Store: store, Wait: idempotency.NoWait, OnResult: got.add, OnError: func(context.Context, error) {}}
 	h := newMiddleware(t, c).Wrap(handler)
 	c.Required, c.DangerouslyFailOpen = true, true
 	strict := newMiddleware(t, c).Wrap(handler)
