@@ -140,7 +140,8 @@ type Config struct {
 	// after ResolveTimeout, and with [ErrLost] when the claim is lost. If Resolve returns
 	// an error, panics or does not return in time, the outcome is as unknown as before: the
 	// failure is reported to OnError, and the retry gets 503. At most 64 calls run at the
-	// same time, including those that hang.
+	// same time, including those that hang. SetOutcome of e has no effect in Resolve, and
+	// Commit returns an error.
 	//
 	// The record of a request whose process has died is bound to the key alone, so r may
 	// then have another body than that request had: compare what counts with what the
