@@ -170,8 +170,17 @@ func TestADuplicateTakesOverFromAProcessThatDies(t *testing.T) {
 		synctest.Wait()
 		config.Store = &hookedStore{Store: store}
 		calls := takes(time.Second, 201)
-		h := newMiddleware(t, config).Wrap(calls)
+		running := takes(time.Minute, 201)
+		h := newMiddleware(t, config).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Idempotency-Key") == "another" {
+				running.ServeHTTP(w, r)
+				return
+			}
+			calls.ServeHTTP(w, r)
+		}))
 		began := time.Now()
+		go do(h, post("/", "", key("another"))) // which does not matter
+		synctest.Wait()
 		if got := crowd(10, h, duplicate); got[201] != 10 {
 			t.Errorf("statuses %v", got)
 		}
@@ -180,7 +189,7 @@ func TestADuplicateTakesOverFromAProcessThatDies(t *testing.T) {
 		}
 		calls.want(t, 1)
 		close(stop)
-		synctest.Wait()
+		time.Sleep(time.Minute)
 	})
 }
 
@@ -301,13 +310,22 @@ func TestAWaiterWhoseClientDisconnectsWhileItsKeyIsClaimed(t *testing.T) {
 				config.Store = second
 				calls := takes(time.Second, 201)
 				h := newMiddleware(t, config).Wrap(calls)
+				var others sync.WaitGroup
+				others.Go(func() {
+					time.Sleep(time.Second) // The other one polls.
+					if w := do(h, post("/", "")); w.Code != 201 {
+						t.Errorf("another waiter got %d %s", w.Code, w.Body)
+					}
+				})
 				w := do(h, r.WithContext(ctx))
 				if (w.Code == 201) != c.dies {
 					t.Errorf("the waiter got %d %s", w.Code, w.Body)
 				}
 				calls.want(t, c.runs)
-				if w := do(h, post("/", "")); w.Code != 201 {
-					t.Errorf("a retry got %d %s", w.Code, w.Body)
+				began := time.Now()
+				others.Wait()
+				if d := time.Since(began); d > time.Second {
+					t.Errorf("the other waiter got its response %v later", d)
 				}
 				calls.want(t, 1)
 				time.Sleep(time.Minute)
@@ -469,6 +487,23 @@ func TestRetryAfterIsTheRestOfTheLease(t *testing.T) {
 	}
 }
 
+func TestRetryAfterHasBounds(t *testing.T) {
+	for lease, want := range map[time.Duration]string{0: "1", time.Millisecond: "1", 24 * time.Hour: "30"} {
+		t.Run(fmt.Sprint("for a rest of ", lease), func(t *testing.T) {
+			store := newHookedStore(t)
+			store.set(func(f *hookedStore) {
+				f.claim = func(_ context.Context, c idempotency.Claim) (idempotency.Record, error) {
+					return idempotency.Record{State: idempotency.StateClaimed, Fingerprint: c.Fingerprint, Lease: lease}, nil
+				}
+			})
+			h := newMiddleware(t, idempotency.Config{Store: store, Wait: idempotency.NoWait}).Wrap(new(counting))
+			if got := do(h, post("/", "")).Header().Get("Retry-After"); got != want {
+				t.Errorf("Retry-After %s, want %s", got, want)
+			}
+		})
+	}
+}
+
 // A zero Config waits for 5 seconds.
 func TestTheDefaultWait(t *testing.T) {
 	for config, wait := range map[time.Duration]time.Duration{0: 5 * time.Second, idempotency.NoWait: 0, time.Minute: time.Minute} {
@@ -482,6 +517,9 @@ func TestTheDefaultWait(t *testing.T) {
 				wantFailure(t, do(h, post("/", "")), 409, usher.CodeIdempotencyInProgress)
 				if d := time.Since(began); d != wait {
 					t.Errorf("the duplicate is refused after %v, want %v", d, wait)
+				}
+				if n := m.Waiting(); n != 0 {
+					t.Errorf("%d are left when nobody waits", n)
 				}
 				w := httptest.NewRecorder()
 				m.Discovery().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", http.NoBody))
