@@ -135,6 +135,11 @@ func TestOutcomesThatAreNotCertainAreUnknown(t *testing.T) {
 			wantRetry(t, h, calls, first, unknown)
 		})
 	}
+	t.Run("a 405 that a profile makes unknown", func(t *testing.T) {
+		calls := &counting{next: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusMethodNotAllowed) }}
+		h := newMiddleware(t, idempotency.Config{Profile: func(int) idempotency.Outcome { return idempotency.Unknown }}).Wrap(calls)
+		wantRetry(t, h, calls, do(h, post("/", "body")), unknown)
+	})
 	for name, config := range map[string]idempotency.Config{
 		"of a profile": {Profile: func(int) idempotency.Outcome { return 200 }},
 		"of a handler": {},

@@ -146,7 +146,7 @@ func (e *Execution) routed() bool {
 	switch {
 	case last == "":
 		// Most routers match "/orders/" exactly, but http.ServeMux everything below it.
-		return pattern != "" && strings.Count(pattern, "/") == strings.Count(r.URL.Path, "/")
+		return strings.Count(pattern, "/") == strings.Count(r.URL.Path, "/")
 	case last[0] == '*', strings.HasSuffix(last, "...}"):
 		return false
 	}

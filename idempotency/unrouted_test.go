@@ -75,6 +75,16 @@ var mountings = []mounting{
 		mux.Handle("/v1/", once.Wrap(http.StripPrefix("/v1", muxWith("/orders", orders))))
 		return mux
 	}},
+	{"inside a router with a wildcard for the middlewares of a group", func(once *idempotency.Middleware, orders http.Handler) http.Handler {
+		h := once.Wrap(http.NotFoundHandler())
+		if orders != nil {
+			h = once.Wrap(orders)
+		}
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			r.Pattern = "/v1/*"
+			h.ServeHTTP(w, r)
+		})
+	}},
 	{"with a Route of its own", func(*idempotency.Middleware, http.Handler) http.Handler { return nil }},
 }
 
