@@ -176,6 +176,9 @@ func (e *Execution) endDeferred(returned bool) {
 		setHeader(w.Header(), c.outerHeader)
 		// An envelope inside takes its own response for sent.
 		exchange.Responder.Store(e.exchange, c.outerResponder)
+		if errors.Is(err, e.m.refusals.inProgress) {
+			err = e.m.documented(w.Header(), err)
+		}
 		usher.Fail(w, &e.request, err)
 		return
 	}

@@ -19,8 +19,8 @@ type policy struct {
 	Required      bool          `json:"required"`
 	Methods       []string      `json:"methods"`
 	MaxLength     int           `json:"max_length"`
-	KeyPattern    string        `json:"key_pattern"`
-	KeyForms      []string      `json:"key_forms"`
+	KeyForms      []keyForm     `json:"key_forms"`
+	KeyRestricted bool          `json:"key_restricted"`
 	Lifetime      string        `json:"lifetime"`
 	MaxBody       int64         `json:"max_body_bytes"`
 	Fingerprint   []string      `json:"fingerprint"`
@@ -32,18 +32,31 @@ type policy struct {
 	Documentation string        `json:"documentation,omitempty"`
 }
 
+// A keyForm is a form of the header field, and a pattern for the keys that have it.
+type keyForm struct {
+	Form    string `json:"form"`
+	Pattern string `json:"pattern"`
+}
+
+// keyForms are the forms that parseKey takes.
+var keyForms = []keyForm{
+	{"raw", fmt.Sprintf("^[!#-~][!-~]{0,%d}$", maxKey-1)},
+	{"rfc9651_string", fmt.Sprintf("^[ -~]{1,%d}$", maxKey)},
+}
+
 // Discovery returns a handler that publishes what clients may rely on, as
 // draft-ietf-httpapi-idempotency-key-header-07 asks: the header field and the format of
 // keys, the methods, how long a key is remembered (an ISO 8601 duration), and for how long
 // a duplicate of a request in flight waits; after which statuses a retry runs, by
 // [Config.Profile]; the codes of all refusals, and whether the same request may be sent
-// again; and [Config.Documentation]. It responds to GET and HEAD with JSON that no envelope
+// again; and [Config.Documentation], which describes the keys that [Config.ValidKey] accepts
+// if they are restricted. It responds to GET and HEAD with JSON that no envelope
 // wraps and that may be cached for an hour.
 func (m *Middleware) Discovery() http.Handler {
 	p := policy{
 		Header: m.config.Header, Required: m.config.Required,
 		Methods:   slices.Sorted(slices.Values(m.config.Methods)),
-		MaxLength: maxKey, KeyPattern: fmt.Sprintf("^[!-~]{1,%d}$", maxKey), KeyForms: []string{"raw", "rfc8941_string"},
+		MaxLength: maxKey, KeyForms: keyForms, KeyRestricted: m.config.ValidKey != nil,
 		Lifetime: isoDuration(m.config.TTL), MaxBody: m.config.MaxBody,
 		Fingerprint: append([]string{"method", "host", "path", "query", "media_type", "content_encoding", "body"}, m.config.FingerprintHeaders...),
 		InFlight:    "conflict", ReplayHeader: m.config.ReplayHeader,

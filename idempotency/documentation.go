@@ -18,9 +18,12 @@ func documents(text string) bool {
 	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" && !strings.ContainsFunc(text, foreign)
 }
 
-// documented adds a Link to the documentation to h, the header of a refusal. It returns
-// err with the type of the problem, if its code is one of this package.
+// documented adds a Link to the documentation to h, the header of a refusal, if there is
+// one. It returns err with the type of the problem, if its code is one of this package.
 func (m *Middleware) documented(h http.Header, err error) error {
+	if m.config.Documentation == "" {
+		return err
+	}
 	h.Add("Link", "<"+m.config.Documentation+`>; rel="describedby"`)
 	var own usher.Error
 	if e, ok := errors.AsType[*usher.Error](err); ok {

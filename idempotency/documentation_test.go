@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -265,5 +266,65 @@ func TestDiscoveryFollowsTheConfig(t *testing.T) {
 	}
 	if len(reported) != 1 {
 		t.Errorf("OnError got %v", reported)
+	}
+}
+
+// The published patterns are those of the keys that are accepted.
+func TestDiscoveryPublishesTheFormatOfKeys(t *testing.T) {
+	m := newMiddleware(t, idempotency.Config{})
+	var p struct {
+		Forms []struct{ Form, Pattern string } `json:"key_forms"`
+	}
+	w := do(m.Discovery(), httptest.NewRequest(http.MethodGet, "/", nil))
+	if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil || len(p.Forms) != 2 {
+		t.Fatalf("%v: %s", err, w.Body)
+	}
+	keys := []string{
+		"", " ", "a", "!", "#", "~", "a b", " a", "a ", "a\"b", "\"", "\\", "a\\b", "ab,cd", "a\tb", "a\x7f", "\u00e4",
+		"8e03978e-40d5-43e8-bc93-6894a57f9324", strings.Repeat("x", 255), strings.Repeat("x", 256),
+	}
+	quote := strings.NewReplacer(`\`, `\\`, `"`, `\"`)
+	for _, f := range p.Forms {
+		pattern := regexp.MustCompile(f.Pattern)
+		for _, text := range keys {
+			field := text
+			if f.Form == "rfc9651_string" {
+				field = `"` + quote.Replace(text) + `"`
+			}
+			got := do(m.Wrap(new(counting)), post("/", "", key(field)))
+			if accepted := got.Code == 201; accepted != pattern.MatchString(text) {
+				t.Errorf("%s %q: got %d, and the pattern is %s", f.Form, text, got.Code, f.Pattern)
+			}
+		}
+	}
+	restricted := newMiddleware(t, idempotency.Config{ValidKey: idempotency.IsUUID})
+	if w := do(restricted.Discovery(), httptest.NewRequest(http.MethodGet, "/", nil)); !strings.Contains(w.Body.String(), `"key_restricted":true`) {
+		t.Errorf("got %s", w.Body)
+	}
+}
+
+// A commit that has lost its claim is refused as a request in progress is.
+func TestACommitThatLostItsClaimLinksToTheDocumentation(t *testing.T) {
+	for name, c := range map[string]struct {
+		err    error
+		status int
+		link   string
+	}{
+		"lost":      {idempotency.ErrLost, 409, link},
+		"its error": {errDown, 500, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := newHookedStore(t)
+			m := newMiddleware(t, idempotency.Config{Store: store, Documentation: page, OnError: func(context.Context, error) {}})
+			w := do(m.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if err := idempotency.From(r.Context()).Commit(r.Context(), func(context.Context, idempotency.Completion) error { return c.err }, nil); err != nil {
+					t.Error(err)
+				}
+				w.WriteHeader(201)
+			})), post("/", ""))
+			if w.Code != c.status || w.Header().Get("Link") != c.link || strings.Contains(w.Body.String(), page) != (c.link != "") {
+				t.Errorf("got %d %s with %v", w.Code, w.Body, w.Header())
+			}
+		})
 	}
 }

@@ -389,7 +389,8 @@ func TestDiscoveryPublishesThePolicy(t *testing.T) {
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	w := do(m.Discovery(), r)
 	want := `{"header":"Idempotency-Key","required":false,"methods":["POST","PUT"],"max_length":255,` +
-		`"key_pattern":"^[!-~]{1,255}$","key_forms":["raw","rfc8941_string"],` +
+		`"key_forms":[{"form":"raw","pattern":"^[!#-~][!-~]{0,254}$"},{"form":"rfc9651_string","pattern":"^[ -~]{1,255}$"}],` +
+		`"key_restricted":false,` +
 		`"lifetime":"PT36H1M30S","max_body_bytes":1048576,` +
 		`"fingerprint":["method","host","path","query","media_type","content_encoding","body"],"in_flight":"wait","wait":"PT1S",` +
 		`"replay_header":"Idempotency-Replayed",` +

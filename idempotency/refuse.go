@@ -11,9 +11,7 @@ import (
 
 // refuse responds with err and counts the result.
 func (m *Middleware) refuse(w http.ResponseWriter, r *http.Request, result int, key *Key, err error) {
-	if m.config.Documentation != "" {
-		err = m.documented(w.Header(), err)
-	}
+	err = m.documented(w.Header(), err)
 	m.note(r.Context(), result, key, 0, err)
 	usher.Fail(w, r, err)
 }
