@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/envelope"
 	"github.com/usher-go/usher/idempotency"
 )
 
@@ -33,8 +34,28 @@ var endings = []struct {
 	{"writes 499", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(499) }, unknown},
 	{"writes 400", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "canceled", http.StatusBadRequest) }, unknown},
 	{"aborts", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, unknown},
+	{"writes 408", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "canceled", http.StatusRequestTimeout) }, runs},
 	{"writes 503", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "canceled", http.StatusServiceUnavailable) }, runs},
 	{"has done its work", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(201) }, replays},
+}
+
+// enveloping are the stacks in which handlers end.
+var enveloping = []struct {
+	name string
+	wrap func(t *testing.T, h http.Handler) http.Handler
+}{
+	{"", func(_ *testing.T, h http.Handler) http.Handler { return h }},
+	{" within an envelope", func(t *testing.T, h http.Handler) http.Handler {
+		t.Helper()
+		env, err := envelope.New(envelope.Config{
+			Shape: envelope.Problem(""), Wrap: true, // a shape that shows the code
+			OnError: func(context.Context, error) {}, OnPanic: func(*http.Request, any, []byte) {},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return env.Wrap(h)
+	}},
 }
 
 // hangUp posts with the key k and disconnects once entered is closed. It returns when the
@@ -77,29 +98,32 @@ func firstOf(h http.Handler, gone, served chan struct{}) http.Handler {
 // began, whatever the handler does when its context ends.
 func TestTheRetryOfAClientThatTimedOutGetsTheRealResponse(t *testing.T) {
 	forProtocols(t, func(t *testing.T, serve func(http.Handler) *httptest.Server) {
-		for _, c := range endings {
-			t.Run(c.name, func(t *testing.T) {
-				entered, gone, served := make(chan struct{}), make(chan struct{}), make(chan struct{})
-				calls := &counting{next: func(w http.ResponseWriter, r *http.Request) {
-					close(entered)
-					<-gone
-					ctx, cancel := context.WithTimeout(r.Context(), time.Hour) // of a query for instance
-					defer cancel()
-					if ctx.Err() != nil {
-						c.react(w, r)
-						return
+		for _, stack := range enveloping {
+			for _, c := range endings {
+				t.Run(c.name+stack.name, func(t *testing.T) {
+					entered, gone, served := make(chan struct{}), make(chan struct{}), make(chan struct{})
+					calls := &counting{next: func(w http.ResponseWriter, r *http.Request) {
+						close(entered)
+						<-gone
+						ctx, cancel := context.WithTimeout(r.Context(), time.Hour) // of a query for instance
+						defer cancel()
+						if ctx.Err() != nil {
+							c.react(w, r)
+							return
+						}
+						w.WriteHeader(http.StatusCreated)
+						fmt.Fprint(w, "paid")
+					}}
+					h := stack.wrap(t, asAlice(newMiddleware(t, idempotency.Config{}).Wrap(calls)))
+					s := serve(firstOf(h, gone, served))
+					hangUp(t, s, entered, served)
+					got := send(t, s, "k", strings.NewReader("body"))
+					if got.status != 201 || !strings.Contains(got.text, "paid") || !got.replayed() {
+						t.Errorf("the retry got %d %q, replayed %v; want the first response", got.status, got.text, got.replayed())
 					}
-					w.WriteHeader(http.StatusCreated)
-					fmt.Fprint(w, "paid")
-				}}
-				s := serve(firstOf(asAlice(newMiddleware(t, idempotency.Config{}).Wrap(calls)), gone, served))
-				hangUp(t, s, entered, served)
-				got := send(t, s, "k", strings.NewReader("body"))
-				if got.status != 201 || got.text != "paid" || !got.replayed() {
-					t.Errorf("the retry got %d %q, replayed %v; want the first response", got.status, got.text, got.replayed())
-				}
-				calls.want(t, 1)
-			})
+					calls.want(t, 1)
+				})
+			}
 		}
 	})
 }
@@ -127,30 +151,32 @@ func wantRetried(t *testing.T, s *httptest.Server, calls *counting, want string)
 // Work that goes on for too long after its client has disconnected is ended, and its
 // outcome is unknown.
 func TestWorkOutlivesItsClientForABoundedTime(t *testing.T) {
-	for _, c := range endings {
-		t.Run(c.name, func(t *testing.T) {
-			entered, gone, served := make(chan struct{}), make(chan struct{}), make(chan struct{})
-			calls := new(counting)
-			calls.next = func(w http.ResponseWriter, r *http.Request) {
-				if calls.n.Load() > 1 {
-					return
+	for _, stack := range enveloping {
+		for _, c := range endings {
+			t.Run(c.name+stack.name, func(t *testing.T) {
+				entered, gone, served := make(chan struct{}), make(chan struct{}), make(chan struct{})
+				calls := new(counting)
+				calls.next = func(w http.ResponseWriter, r *http.Request) {
+					if calls.n.Load() > 1 {
+						return
+					}
+					close(entered)
+					<-r.Context().Done()
+					if cause := context.Cause(r.Context()); !errors.Is(cause, idempotency.ErrDisconnected) {
+						t.Errorf("the cause is %v", cause)
+					}
+					if !isClosed(gone) {
+						t.Error("the client is still there")
+					}
+					c.react(w, r)
 				}
-				close(entered)
-				<-r.Context().Done()
-				if cause := context.Cause(r.Context()); !errors.Is(cause, idempotency.ErrDisconnected) {
-					t.Errorf("the cause is %v", cause)
-				}
-				if !isClosed(gone) {
-					t.Error("the client is still there")
-				}
-				c.react(w, r)
-			}
-			m := newMiddleware(t, idempotency.Config{DisconnectTimeout: time.Millisecond})
-			s := httptest.NewServer(firstOf(asAlice(m.Wrap(calls)), gone, served))
-			t.Cleanup(s.Close)
-			hangUp(t, s, entered, served)
-			wantRetried(t, s, calls, c.retry)
-		})
+				m := newMiddleware(t, idempotency.Config{DisconnectTimeout: time.Millisecond})
+				s := httptest.NewServer(firstOf(stack.wrap(t, asAlice(m.Wrap(calls))), gone, served))
+				t.Cleanup(s.Close)
+				hangUp(t, s, entered, served)
+				wantRetried(t, s, calls, c.retry)
+			})
+		}
 	}
 }
 

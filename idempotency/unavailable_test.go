@@ -167,6 +167,10 @@ func TestAStoreWithoutRoomKeepsOutcomes(t *testing.T) {
 		{"an unknown outcome", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, unknown, "tombstoned", 0},
 		{"an unknown outcome with a status", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, unknown, "tombstoned", 0},
 		{"a response", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 1000)) }, notKept, "dropped", 1},
+		{"a response that must not be stored", func(w http.ResponseWriter, r *http.Request) {
+			idempotency.From(r.Context()).SetOutcome(idempotency.Forget)
+			_, _ = w.Write(make([]byte, 1000))
+		}, notKept, "tombstoned", 0},
 		{"a streamed response", func(w http.ResponseWriter, _ *http.Request) { _ = http.NewResponseController(w).Flush() }, notKept, "tombstoned", 0},
 		{"no effect", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }, "", "released", 0},
 	} {
