@@ -53,6 +53,7 @@ func (m *Middleware) Waiting() int {
 const (
 	RecordBytes = recordBytes
 	OwnerBytes  = ownerBytes
+	HeadBytes   = headerAt
 	FixedBytes  = fixedBytes
 )
 

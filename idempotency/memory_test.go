@@ -513,11 +513,11 @@ func TestMemoryDropsRecordsThatExpireEarly(t *testing.T) {
 
 // Capacity returns how many responses are kept at the same time.
 func TestCapacity(t *testing.T) {
-	for _, size := range []int{0, 68, 69, 100, 1000, 4096, 32 << 10, 40_000} {
+	for _, size := range []int{0, 64, 65, 100, 1000, 4096, 32 << 10, 40_000} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			u := usage{newMemory(t, idempotency.MemoryConfig{MaxBytes: 4 << 20}), t}
-			stored := size + 32 // with its head
-			const owners = 200  // which take room as well
+			stored := size + idempotency.HeadBytes
+			const owners = 200 // which take room as well
 			n := u.Capacity(size) - owners*idempotency.OwnerBytes/(idempotency.RecordBytes+stored) - 1
 			evicted := func() (n int) {
 				for i := range u.Len() {
