@@ -22,8 +22,12 @@ func TestMemoryHasTheRecordsOfAModel(t *testing.T) {
 		lease    time.Time
 		expires  time.Time
 	}
+	seeds := uint64(6)
+	if race.Enabled {
+		seeds = 2
+	}
 	synctest.Test(t, func(t *testing.T) {
-		for seed := range uint64(6) {
+		for seed := range seeds {
 			random := rand.New(rand.NewPCG(seed, 1))
 			u := usage{newMemory(t, idempotency.MemoryConfig{MaxBytes: 16 << 20}), t}
 			most := 0
