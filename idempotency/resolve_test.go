@@ -863,6 +863,29 @@ func TestResolvesThatHangAreBounded(t *testing.T) {
 	})
 }
 
+// A Resolve that fails for many keys is still called for the next: which keys it fails for
+// may depend on their clients.
+func TestAResolveThatFailsForOthersIsCalled(t *testing.T) {
+	store, calls := newHookedStore(t), orders()
+	asks := &resolver{resolve: func(r *http.Request, _ *idempotency.Execution) (idempotency.Resolution, error) {
+		if r.Header.Get("Idempotency-Key") != "good" {
+			return idempotency.Resolution{}, errDown
+		}
+		return idempotency.Resolution{Outcome: idempotency.Keep, Response: paid}, nil
+	}}
+	h := newMiddleware(t, idempotency.Config{Store: store, Resolve: asks.Resolve, OnError: func(context.Context, error) {}}).Wrap(calls)
+	for i := range 30 {
+		k := key(fmt.Sprint("bad-", i))
+		panics(store, h, post("/", "", k))
+		wantFailure(t, do(h, post("/", "", k)), 503, usher.CodeIdempotencyUnavailable)
+	}
+	panics(store, h, post("/", "", key("good")))
+	if w := do(h, post("/", "", key("good"))); w.Code != 201 || w.Body.String() != string(paid.Body) {
+		t.Errorf("got %d %s", w.Code, w.Body)
+	}
+	asks.want(t, 31)
+}
+
 // OnResult is called once for a retry that is resolved, too.
 func TestOnResultIsCalledOncePerResolvedRetry(t *testing.T) {
 	for _, c := range []struct {
