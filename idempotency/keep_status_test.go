@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/envelope"
@@ -200,23 +201,25 @@ func TestAStatusAloneWithinAnEnvelope(t *testing.T) {
 	}
 	for _, c := range responding {
 		t.Run(c.name, func(t *testing.T) {
-			calls := &counting{next: func(w http.ResponseWriter, r *http.Request) {
-				idempotency.From(r.Context()).SetOutcome(idempotency.KeepStatus)
-				c.handler(w, r)
-			}}
-			h := env.Wrap(newMiddleware(t, idempotency.Config{}).Wrap(calls))
-			if w := do(h, post("/", "", requestID("first"))); w.Code != c.status || w.Body.Len() == 0 {
-				t.Errorf("the first request got %d %s", w.Code, w.Body)
-			}
-			w := do(h, post("/", "", requestID("second")))
-			alone := do(env.Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(c.status) })), post("/", ""))
-			if w.Code != c.status || w.Body.String() != alone.Body.String() || w.Header().Get("Idempotency-Replayed") != "true" {
-				t.Errorf("the retry got %d %q, want %d %q", w.Code, w.Body, alone.Code, alone.Body)
-			}
-			if w.Header().Get("Location") != "" || w.Header().Get("X-Request-Id") != "second" {
-				t.Errorf("the retry got %v", w.Header())
-			}
-			calls.want(t, 1)
+			synctest.Test(t, func(t *testing.T) { // responses of one instant
+				calls := &counting{next: func(w http.ResponseWriter, r *http.Request) {
+					idempotency.From(r.Context()).SetOutcome(idempotency.KeepStatus)
+					c.handler(w, r)
+				}}
+				h := env.Wrap(newMiddleware(t, idempotency.Config{}).Wrap(calls))
+				if w := do(h, post("/", "", requestID("first"))); w.Code != c.status || w.Body.Len() == 0 {
+					t.Errorf("the first request got %d %s", w.Code, w.Body)
+				}
+				w := do(h, post("/", "", requestID("second")))
+				alone := do(env.Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(c.status) })), post("/", ""))
+				if w.Code != c.status || w.Body.String() != alone.Body.String() || w.Header().Get("Idempotency-Replayed") != "true" {
+					t.Errorf("the retry got %d %q, want %d %q", w.Code, w.Body, alone.Code, alone.Body)
+				}
+				if w.Header().Get("Location") != "" || w.Header().Get("X-Request-Id") != "second" {
+					t.Errorf("the retry got %v", w.Header())
+				}
+				calls.want(t, 1)
+			})
 		})
 	}
 }
