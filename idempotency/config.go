@@ -78,6 +78,16 @@ type Config struct {
 	// ReplayHeader is the name of the header field that marks a replay, with the value
 	// true; empty means Idempotency-Replayed. Stripe uses Idempotent-Replayed.
 	ReplayHeader string
+	// Sanitize changes what is stored of the response of a handler, to keep personal data
+	// out of the store for instance; nil changes nothing. The first client gets the response
+	// as the handler wrote it, and replays get the sanitized one. Sanitize may replace or
+	// change Header and Body. It may set Status to 0, so that only the status is remembered
+	// and a retry gets 409 and [usher.CodeIdempotencyResponseNotKept]; the same happens, and
+	// is reported to OnError, if it panics, sets another status, makes the body longer than
+	// MaxResponse, or makes of the JSON that [Response] describes something else. It is
+	// called on the goroutine of the request, before the first byte is sent. The body of r
+	// has been read.
+	Sanitize func(r *http.Request, response *Response)
 
 	// Documentation is the absolute http or https URL of the page on which the service
 	// documents its keys, without a fragment. If it is set, each refusal links to it, as

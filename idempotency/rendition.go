@@ -45,15 +45,23 @@ func (c *capture) form() *rendition.Form {
 // payload may be read until the capture is closed.
 func (e *Execution) resultWithResponse() Result {
 	c := &e.response
-	b := c.buffer.b
-	if form := c.form(); form != nil {
-		c.payload = newBuffer()
-		b = append(c.payload.b, b[:len(b)-len(c.body())]...)
-		b = append(appendForm(b, form), form.Body(c.body())...)
-		c.payload.b = b
+	form := c.form()
+	switch {
+	case e.m.config.Sanitize != nil:
+		return e.sanitized(form)
+	case form == nil:
+		return e.resultOf(c.buffer.b)
 	}
-	seal(b, c.flags, &e.key)
-	return Result{State: StateDone, Status: c.status, Payload: b, TTL: e.m.config.TTL}
+	c.payload = newBuffer()
+	b := append(c.payload.b, c.buffer.b[:len(c.buffer.b)-len(c.body())]...)
+	c.payload.b = append(appendForm(b, form), form.Body(c.body())...)
+	return e.resultOf(c.payload.b)
+}
+
+// resultOf returns the result that stores b, a response that is not sealed yet.
+func (e *Execution) resultOf(b []byte) Result {
+	seal(b, e.response.flags, &e.key)
+	return Result{State: StateDone, Status: e.response.status, Payload: b, TTL: e.m.config.TTL}
 }
 
 // parseForm returns the form of a stored response, or nil if it is none.

@@ -16,11 +16,17 @@ import (
 )
 
 // A Response is a response as it is stored.
+//
+// The shape of an envelope around the middleware is not stored, but put around the response
+// again when that is sent. So of what a handler has passed to usher.Respond, Body is the
+// encoded data alone; its code, message and page are stored beside. Of an error that was
+// passed to usher.Fail, Body is a JSON object with those of its public members code, type,
+// message, param, errors and details that are not empty.
 type Response struct {
 	// Status is the final status.
 	Status int
 	// Header has the header fields that are stored with a response, by their canonical
-	// names; see [Config.KeepHeaders].
+	// names. Others are ignored: see [Config.KeepHeaders].
 	Header http.Header
 	// Body is the body.
 	Body []byte
@@ -202,6 +208,12 @@ func (r *storedResponse) setHeader(h http.Header, name, value string) {
 			last = name
 		}
 	}
+}
+
+// readUnsealed returns the parts of a response that is not sealed yet.
+func readUnsealed(b []byte) storedResponse {
+	header := b[headerAt : headerAt+binary.BigEndian.Uint32(b[headerLengthAt:])]
+	return storedResponse{status: int(binary.BigEndian.Uint16(b[statusAt:])), header: header, body: bodyOf(b)}
 }
 
 // response returns a copy of r.

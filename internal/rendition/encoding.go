@@ -1,6 +1,7 @@
 package rendition
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 
@@ -62,6 +63,27 @@ func (f *Form) Body(body []byte) []byte {
 		return f.failure()
 	default:
 		return body
+	}
+}
+
+// SetBody changes f to what it is with another body. It returns false if there is no such
+// form.
+func (f *Form) SetBody(body []byte) bool {
+	switch {
+	case f.Kind == Message:
+		return true
+	case f.Kind == Failure:
+		members := f.Members
+		f.Members = false
+		ok := f.parseFailure(body)
+		f.Members = members && bytes.HasPrefix(f.Details, []byte("{"))
+		return ok
+	case len(body) == 0:
+		f.Data = nil
+		return true
+	default:
+		f.Data = body
+		return json.Valid(body)
 	}
 }
 

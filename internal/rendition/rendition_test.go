@@ -52,6 +52,40 @@ func TestTheBodyOfAMessageStays(t *testing.T) {
 	}
 }
 
+func TestSetBody(t *testing.T) {
+	for _, c := range []struct {
+		form, body string
+		ok         bool
+		value      string // of the details
+	}{
+		{"a reply", "", true, "null"},
+		{"a reply", "1", true, "null"},
+		{"a reply", "1 2", false, ""},
+		{"a reply with data", "", true, "null"},
+		{"a message", "any text", true, "null"},
+		{"a failure in full", "{}", true, "null"},
+		{"a failure in full", `{"code":"c","details":2}`, true, "2"},
+		{"a failure in full", "", false, ""},
+		{"a failure in full", `{"errors":1}`, false, ""},
+		{"details with names", `{"details":{"c":1}}`, true, `{"c":1}`},
+		{"details with names", `{"details":[1]}`, true, `[1]`},
+		{"details with names", `{}`, true, `null`},
+	} {
+		form := forms[c.form]
+		if ok := form.SetBody([]byte(c.body)); ok != c.ok {
+			t.Errorf("%s, %s: %v", c.form, c.body, ok)
+		} else if ok {
+			got, ok := rendition.Parse(form.Append(nil), []byte(c.body))
+			if !ok {
+				t.Fatalf("%s, %s is no form", c.form, c.body)
+			}
+			if value, err := json.Marshal(got.Value()); err != nil || string(value) != c.value {
+				t.Errorf("%s, %s: the details are %s, %v, want %s", c.form, c.body, value, err, c.value)
+			}
+		}
+	}
+}
+
 // A kind that a later version adds, or two kinds at once, is no form.
 func TestUnknownKindsAreNoForm(t *testing.T) {
 	for kinds := range 256 {
