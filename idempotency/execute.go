@@ -45,11 +45,8 @@ func (m *Middleware) execute(w http.ResponseWriter, r *http.Request, next http.H
 }
 
 // newExecution returns the execution of a request with the claim c. The call of the store
-// that made the claim began at began; zero means now.
+// that made the claim began at began, which does not matter for a Memory.
 func newExecution(m *Middleware, c *Claim, generation uint64, began time.Time) *Execution {
-	if began.IsZero() {
-		began = time.Now()
-	}
 	e := &Execution{
 		m: m, key: c.Key, fingerprint: c.Fingerprint, token: c.Token, generation: generation,
 		leaseEnds: began.Add(c.Lease),

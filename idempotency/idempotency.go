@@ -160,7 +160,7 @@ func (m *Middleware) prepare(in *buffer, w http.ResponseWriter, r *http.Request,
 		return c, 0, err
 	}
 	c.Fingerprint = fingerprintOf(&c.Key, r, in.b, bodyAt)
-	c.Lease, c.TTL = m.config.Lease, m.config.TTL
+	c.Lease, c.TTL = m.terms()
 	c.Token = newToken()
 	return c, bodyAt, nil
 }

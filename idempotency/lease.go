@@ -31,8 +31,24 @@ func newHeartbeat(m *Middleware) *heartbeat.Heartbeat[*Execution] {
 	return heartbeat.New(m.config.Lease/slackPerLease, MaxRenew, m.renewDue)
 }
 
+// processLife is the lease and the TTL of a claim in a [Memory]. Both end with the process,
+// so no other can claim the key of one that has died, and a lease would protect nothing.
+const processLife = 10 * 365 * 24 * time.Hour
+
+// terms returns the lease and the TTL of a new claim.
+func (m *Middleware) terms() (lease, ttl time.Duration) {
+	if m.memory {
+		return processLife, processLife
+	}
+	return m.config.Lease, m.config.TTL
+}
+
 // keepLease begins to renew the lease of e.
 func (e *Execution) keepLease() {
+	if e.m.memory {
+		e.leaseStopped = true
+		return
+	}
 	lease := e.m.config.Lease
 	e.m.heartbeat.Schedule(&e.renewal, e.leaseEnds.Add(lease/renewalsPerLease-lease))
 }

@@ -229,26 +229,39 @@ func (m *Memory) shareDue(o *owner, n int64) (due time.Duration) {
 	i := o.rest.oldest
 	for looked := 0; n > 0 && i != none && looked < maxLooked; looked++ {
 		e := m.table.at(i)
+		if i = e.links[ofOwner].newer; e.running() {
+			continue
+		}
 		due = max(due, e.due())
 		n -= recordBytes
-		i = e.links[ofOwner].newer
 	}
-	for _, newest := range []uint32{o.rest.newest, o.kept.newest} {
-		if n > 0 && newest != none {
-			due = max(due, m.table.at(newest).due())
+	if n <= 0 {
+		return due
+	}
+	for _, i := range []uint32{o.rest.newest, o.kept.newest} {
+		for i != none && m.table.at(i).running() {
+			i = m.table.at(i).links[ofOwner].older
+		}
+		if i != none {
+			due = max(due, m.table.at(i).due())
 		}
 	}
 	return due
 }
+
+// running reports whether e is kept until its request ends.
+func (e *entry) running() bool { return e.expires >= processLife }
 
 const maxLooked = 10_000
 
 // due returns when e is due to be removed.
 func (e *entry) due() time.Duration { return newNode(0, e.expires).due() }
 
+const maxRetryAfter = 365 * 24 * time.Hour
+
 func fullError(err error, left time.Duration) error {
-	if left > math.MaxInt64/2 {
-		return err
+	if left > maxRetryAfter {
+		return err // nobody knows: requests must end
 	}
 	return &FullError{Err: err, RetryAfter: max(left, 0)}
 }

@@ -583,6 +583,82 @@ func TestLimitsAsClientsSeeThem(t *testing.T) {
 	})
 }
 
+// A Memory needs no lease: however short the TTL, a request has its key until it ends.
+func TestARequestHasItsKeyInAMemoryUntilItEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := newUsage(t)
+		calls := new(counting)
+		calls.next = func(w http.ResponseWriter, _ *http.Request) {
+			time.Sleep(48 * time.Hour)
+			w.WriteHeader(201)
+		}
+		m := newMiddleware(t, idempotency.Config{
+			Store: u.Memory, Lease: 20 * time.Second, TTL: time.Minute, Wait: idempotency.NoWait, DisconnectTimeout: 100 * time.Hour,
+		})
+		h := m.Wrap(calls)
+		go do(h, post("/", ""))
+		for range 47 {
+			time.Sleep(time.Hour)
+			w := do(h, post("/", ""))
+			wantFailure(t, w, 409, usher.CodeIdempotencyInProgress)
+			if after := w.Header().Get("Retry-After"); after != "20" {
+				t.Errorf("Retry-After: %s, want the lease", after)
+			}
+			entry, err := m.Lookup(t.Context(), idempotency.RequestKey{Principal: alice, Method: "POST", Route: "POST /test", Key: "k"})
+			if err != nil || entry.Lease != 20*time.Second || entry.TTL != time.Minute {
+				t.Errorf("Lookup returns %+v, %v", entry, err)
+			}
+		}
+		if m.Leases() != 0 {
+			t.Error("a lease is kept")
+		}
+		time.Sleep(time.Hour + time.Second)
+		if w := do(h, post("/", "")); w.Code != 201 || w.Header().Get("Idempotency-Replayed") != "true" {
+			t.Errorf("a retry gets %d", w.Code)
+		}
+		calls.want(t, 1)
+		time.Sleep(time.Minute)
+		go do(h, post("/", ""))
+		synctest.Wait()
+		calls.want(t, 2)
+		time.Sleep(48 * time.Hour)
+	})
+}
+
+// Requests in flight do not make RetryAfter untrue, and nobody knows when they end.
+func TestRetryAfterWithRequestsInFlight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := newUsage(t)
+		leave := make(chan struct{})
+		h := newMiddleware(t, idempotency.Config{Store: u.Memory, Wait: idempotency.NoWait}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Slow") != "" {
+				<-leave
+			}
+			w.WriteHeader(500)
+		}))
+		slow := func(r *http.Request) { r.Header.Set("Slow", "yes") }
+		for i := range 100 {
+			go do(h, post("/", "", key(fmt.Sprint("slow", i)), slow))
+		}
+		synctest.Wait()
+		for owner, err := 1, error(nil); !errors.Is(err, usher.ErrFull); owner++ {
+			_, err = u.claims(owner, 0, 100_000)
+		}
+		// Alice is above her share only by requests in flight.
+		w := do(h, post("/", "", key("more")))
+		wantFailure(t, w, 429, usher.CodeIdempotencyTooManyKeys)
+		if after := w.Header().Get("Retry-After"); after != "" {
+			t.Errorf("Retry-After: %s, although nobody knows", after)
+		}
+		close(leave) // they become records of 24 hours
+		synctest.Wait()
+		w = do(h, post("/", "", key("more")))
+		if after := w.Header().Get("Retry-After"); after != "86401" {
+			t.Errorf("Retry-After: %q", after)
+		}
+	})
+}
+
 // Evictions are reported with their number, not each, and are counted.
 func TestEvictionsAreReportedAndCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -70,7 +70,7 @@ func (m *Middleware) Lookup(ctx context.Context, k RequestKey) (entry Entry, err
 	c.Generation, c.Before, c.After = found.Generation, found.State, found.State
 	entry = Entry{
 		Key: c.Key, State: found.State, Generation: found.Generation,
-		Lease: found.Lease, TTL: found.TTL, Status: found.Status,
+		Lease: min(found.Lease, m.config.Lease), TTL: min(found.TTL, m.config.TTL), Status: found.Status,
 	}
 	if found.State != StateDone {
 		return entry, nil

@@ -116,7 +116,7 @@ func (m *Middleware) poll(ctx context.Context, c *Claim, f *flight, deadline <-c
 // that was taken over is not released: that would free a key whose earlier request may have
 // had an effect.
 func (m *Middleware) abandon(ctx context.Context, c *Claim) {
-	released := Completion{c.Key, c.Token, Result{State: StateReleased, TTL: c.Lease}}
+	released := Completion{c.Key, c.Token, Result{State: StateReleased, TTL: m.config.Lease}}
 	if _, err := m.store.Finish(context.WithoutCancel(ctx), released); err != nil {
 		m.failures.Error(ctx, fmt.Errorf("idempotency: release the claim of a client that has disconnected: %w", err))
 	}
