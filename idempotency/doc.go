@@ -32,6 +32,8 @@
 //     disconnected. A response that is too large, flushed or hijacked, or has trailers,
 //     is sent as it is; a retry gets 409, and does not run. The outcome of a response
 //     that is shorter or longer than its Content-Length is unknown.
+//   - A response whose handler has called [Execution.Commit] is sent only once its
+//     transaction is committed. Otherwise nothing of it is sent or stored.
 //   - The keys of a process that dies are free after [Config.Lease], unless
 //     [Config.Resolve] finds out that the request had its effect. A process that only
 //     seemed dead cannot overwrite what its successor has stored.
@@ -65,6 +67,11 @@
 // handler runs and must arrive within [Config.BodyTimeout]. An outer writer without an
 // Unwrap method hides the connection: behind it a body that stalls ends only by
 // http.Server.ReadTimeout.
+//
+// # Without HTTP
+//
+// [Middleware.Execute] does for a message of a queue or a call of gRPC what a Middleware
+// does for a request: with the same stores, leases, profiles and errors.
 //
 // # Order
 //

@@ -98,15 +98,20 @@ func (m *Middleware) ServeNext(w http.ResponseWriter, r *http.Request, next http
 		m.refuse(w, r, refused, &c.Key, err)
 		return
 	}
-	record, asked, err := m.claim(r.Context(), &c)
+	m.serve(w, r, next, in, &c, bodyAt)
+}
+
+// serve serves a request whose claim is c. Its body begins in the buffer at bodyAt.
+func (m *Middleware) serve(w http.ResponseWriter, r *http.Request, next http.Handler, in *buffer, c *Claim, bodyAt int) {
+	record, asked, err := m.claim(r.Context(), c)
 	var found earlier
-	if m.config.Resolve != nil && err == nil && isUnresolved(&record, &c) {
+	if m.config.Resolve != nil && err == nil && isUnresolved(&record, c) {
 		found = earlier{record.State, record.Status}
-		record, asked, err = m.claimUnresolved(r.Context(), &c)
+		record, asked, err = m.claimUnresolved(r.Context(), c)
 	}
 	switch {
 	case err == nil && record.Won:
-		e := newExecution(m, &c, record.Generation, asked)
+		e := newExecution(m, c, record.Generation, asked)
 		e.begin(r)
 		if record.TakenOver && m.config.Resolve != nil && !m.resolve(w, r, in, bodyAt, e, found) {
 			return
@@ -119,7 +124,7 @@ func (m *Middleware) ServeNext(w http.ResponseWriter, r *http.Request, next http
 		m.refuseUnclaimed(w, r, &c.Key, err)
 	default:
 		in.release()
-		m.respond(w, r, &c, &record)
+		m.respond(w, r, c, &record)
 	}
 }
 

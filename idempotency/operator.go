@@ -20,7 +20,8 @@ type RequestKey struct {
 	Principal *usher.Principal
 	// Owner is what [Config.Owner] has returned; without that it is empty.
 	Owner string
-	// Method is the method, in capitals.
+	// Method is the method, in capitals. It is empty for a [Call], which has an Owner in
+	// any case, and whose Operation is the Route.
 	Method string
 	// Route is the pattern of the route, as in [net/http.Request.Pattern] or as
 	// [Config.Route] has returned it: with net/http.ServeMux it begins with the method if
@@ -181,6 +182,9 @@ func (m *Middleware) audit(ctx context.Context, c Change, err error) {
 func (m *Middleware) recordKey(k *RequestKey) (Key, error) {
 	fault := func(field, reason string) (Key, error) {
 		return Key{}, fmt.Errorf("idempotency: RequestKey.%s %s", field, reason)
+	}
+	if k.Method == "" && k.Owner != "" && k.Route != "" && k.Key != "" && k.Principal == nil {
+		return callKey(k.Owner, k.Route, k.Key), nil
 	}
 	key, ok := parseKey(k.Key)
 	switch {

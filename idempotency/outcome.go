@@ -140,6 +140,9 @@ func (e *Execution) decide(status int) Outcome {
 // shows no route: it may belong to a nested router, a reverse proxy, or a handler for
 // unknown paths.
 func (e *Execution) routed() bool {
+	if _, call := e.response.writer.Unwrap().(*callWriter); call {
+		return true
+	}
 	r := &e.request
 	pattern := e.m.route(r)
 	last := pattern[strings.LastIndexByte(pattern, '/')+1:]
