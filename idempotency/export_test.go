@@ -55,7 +55,6 @@ const (
 	OwnerBytes  = ownerBytes
 	HeadBytes   = headerAt
 	FixedBytes  = fixedBytes
-	HeadBytes   = headerAt
 )
 
 // Check returns an error if the parts of m do not agree with each other.
