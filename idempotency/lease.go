@@ -31,14 +31,14 @@ func newHeartbeat(m *Middleware) *heartbeat.Heartbeat[*Execution] {
 	return heartbeat.New(m.config.Lease/slackPerLease, MaxRenew, m.renewDue)
 }
 
-// processLife is the lease and the TTL of a claim in a [Memory]. Both end with the process,
+// processLifetime is the lease and the TTL of a claim in a [Memory]. Both end with the process,
 // so no other can claim the key of one that has died, and a lease would protect nothing.
-const processLife = 10 * 365 * 24 * time.Hour
+const processLifetime = 10 * 365 * 24 * time.Hour
 
 // terms returns the lease and the TTL of a new claim.
 func (m *Middleware) terms() (lease, ttl time.Duration) {
 	if m.memory {
-		return processLife, processLife
+		return processLifetime, processLifetime
 	}
 	return m.config.Lease, m.config.TTL
 }

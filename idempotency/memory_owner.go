@@ -250,7 +250,7 @@ func (m *Memory) shareDue(o *owner, n int64) (due time.Duration) {
 }
 
 // running reports whether e is kept until its request ends.
-func (e *entry) running() bool { return e.expires >= processLife }
+func (e *entry) running() bool { return e.expires >= processLifetime }
 
 const maxLooked = 10_000
 
