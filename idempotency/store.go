@@ -51,8 +51,8 @@ type Store interface {
 	// from another token that has left it in StateUnknown, if the fingerprint is the same.
 	// Otherwise it changes nothing and returns the existing record. There is one exception:
 	// if that record is a claim of the same token, the call is a repeated one. Won is then
-	// set, and TakenOver as before; the lease starts again, and the record does not expire
-	// before its TTL from now.
+	// set, and TakenOver as before; the lease starts again, and the record expires no earlier
+	// than it would have, and not before its TTL from now.
 	//
 	// Each claim of a key gets a Generation greater than all earlier ones, if possible even
 	// after their records have expired. A good choice is the larger of the last generation

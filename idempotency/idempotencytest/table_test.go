@@ -192,7 +192,7 @@ func (s *table) takesUnknown(r *tuple, c *idempotency.Claim, mine bool) bool {
 	case "takes an unknown outcome over once":
 		return unknown && c.TakeUnknown && !mine && same && !r.takenOver
 	case "takes an unknown outcome over unasked":
-		return unknown && !mine && (same || !c.TakeUnknown)
+		return unknown && !mine && same
 	case "takes an unknown outcome over for any request":
 		same = true
 	case "compares 31 bytes of a fingerprint":
@@ -293,7 +293,11 @@ func (s *table) claimAgain(r *tuple, c *idempotency.Claim, now time.Duration) id
 	if !s.is("leaves the lease of a repeated claim") {
 		r.leaseEnds = now + c.Lease
 	}
-	if !s.is("leaves the TTL of a repeated claim") {
+	switch s.wrong {
+	case "leaves the TTL of a repeated claim":
+	case "may shorten the TTL of a repeated claim":
+		r.expires = now + c.TTL
+	default:
 		r.expires = max(r.expires, now+c.TTL)
 	}
 	if s.is("gives a repeated claim a new generation") {

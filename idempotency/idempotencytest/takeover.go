@@ -159,7 +159,13 @@ func (s suite) takeUnknown(t *testing.T) {
 	unknown := ending(idempotency.StateUnknown)
 	s.finish(t, c, unknown)
 	for range 3 { // until the outcome is known
-		s.wantRecord(t, c, unknown) // no claim takes it unasked
+		s.wantRecord(t, c, unknown)
+		unasked := c
+		unasked.Token = newToken()
+		unasked.TakeUnknown = false
+		if r := s.claim(t, unasked); r.Won || r.State != idempotency.StateUnknown {
+			t.Fatalf("a claim that does not ask for it got %+v, want the record", r)
+		}
 		next := resolver(c)
 		second := s.winOver(t, next, true)
 		s.winOver(t, next, true)

@@ -148,6 +148,7 @@ var wrongStores = map[string]string{
 	"takes what it finds":                                           "finding a record changes nothing",
 	"finds the whole TTL":                                           "a record is kept for its TTL",
 	"starts the TTL again for every claim":                          "a record is kept for its TTL",
+	"may shorten the TTL of a repeated claim":                       "a record is kept for its TTL",
 	"deletes nothing":                                               "a record is deleted in whatever state, and its key is free",
 	"releases what it deletes":                                      "a record is deleted in whatever state, and its key is free",
 	"keeps a tombstone of what it deletes":                          "a record is deleted in whatever state, and its key is free",
