@@ -89,8 +89,10 @@ func (m *Middleware) Lookup(ctx context.Context, k RequestKey) (entry Entry, err
 //
 // It returns [ErrNotFound] if there is no record of the request, [ErrResolved] if its
 // outcome is known, and [ErrLost] if it is running or a retry is: try again later. After
-// any other error of the store, attempts to store s go on in the background, as for the
-// result of a request: see [Middleware.Shutdown]. Until then a retry gets 409.
+// any other error of the store, s may still be stored: if the key was claimed, attempts go
+// on in the background, as for the result of a request (see [Middleware.Shutdown]), and a
+// retry gets 409 until then. Call Resolve again to find out; ErrResolved then means that s
+// is stored.
 func (m *Middleware) Resolve(ctx context.Context, k RequestKey, s Resolution) (err error) {
 	c := Change{Action: "resolve", Outcome: s.Outcome}
 	defer func() { m.audit(ctx, c, err) }()
@@ -108,10 +110,7 @@ func (m *Middleware) Resolve(ctx context.Context, k RequestKey, s Resolution) (e
 		return err
 	}
 	c.Generation, c.Before = found.Generation, found.State
-	switch {
-	case found.State == StateClaimed && found.Lease > 0:
-		return ErrLost
-	case found.State != StateClaimed && found.State != StateUnknown:
+	if found.State != StateClaimed && found.State != StateUnknown {
 		return ErrResolved
 	}
 	e, err := m.takeOver(ctx, &c.Key, &found)
