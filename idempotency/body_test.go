@@ -101,6 +101,43 @@ func TestTheConnectionOfABodyThatStallsIsClosed(t *testing.T) {
 	}
 }
 
+// The server does not wait for the rest of a body that is too slow before it responds, and
+// the client gets the response although it is still sending.
+func TestTheRestOfASlowBodyIsLeftUnread(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		body  io.Reader
+		major int
+		close string
+	}{
+		{"one byte a second", onlyReader{&everySecond{}}, 1, "close"},
+		{"a deadline of the server", &failing{nil, os.ErrDeadlineExceeded}, 1, "close"},
+		{"a limit of another middleware", &failing{nil, codedError(408)}, 1, "close"},
+		{"a stream of HTTP/2, which ends alone", &failing{nil, os.ErrDeadlineExceeded}, 2, ""},
+		{"a body that broke off", &failing{nil, io.ErrUnexpectedEOF}, 1, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newMiddleware(t, idempotency.Config{BodyTimeout: 5 * time.Second}).Wrap(new(counting))
+				w := do(h, post("/", "", func(r *http.Request) {
+					r.Body, r.ContentLength, r.ProtoMajor = io.NopCloser(c.body), 100, c.major
+				}))
+				if got := w.Header().Get("Connection"); w.Code < 400 || got != c.close {
+					t.Errorf("%d, Connection %q, want %q", w.Code, got, c.close)
+				}
+			})
+		})
+	}
+}
+
+// everySecond is a body of which one byte arrives every second.
+type everySecond struct{}
+
+func (everySecond) Read(p []byte) (int, error) {
+	time.Sleep(time.Second)
+	return copy(p[:1], "x"), nil
+}
+
 // BodyTimeout ends with the body: the handler may run for longer, and the connection
 // serves the next request.
 func TestABodyThatArrivesLeavesItsConnectionAlone(t *testing.T) {
@@ -135,11 +172,13 @@ type connWriter struct {
 	*httptest.ResponseRecorder
 	set   []time.Time
 	ended chan struct{}
+	slow  time.Duration // how long a call takes
 }
 
 func (w *connWriter) SetReadDeadline(d time.Time) error {
-	w.set = append(w.set, d)
 	close(w.ended)
+	time.Sleep(w.slow)
+	w.set = append(w.set, d)
 	return nil
 }
 
@@ -152,14 +191,14 @@ func (w wrapping) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 func TestDeadlinesOfOthersStay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newMiddleware(t, idempotency.Config{BodyTimeout: time.Second}).Wrap(new(counting))
-		late := &connWriter{httptest.NewRecorder(), nil, make(chan struct{})}
+		late := &connWriter{httptest.NewRecorder(), nil, make(chan struct{}), time.Second}
 		h.ServeHTTP(wrapping{wrapping{late}}, post("/", "", func(r *http.Request) {
 			r.Body, r.ContentLength = io.NopCloser(untilEnded(late.ended)), 100
 		}))
 		if late.Code != 408 || len(late.set) != 1 || !late.set[0].Before(time.Now()) {
 			t.Errorf("a body that stalls: %d, deadlines %v; want one that has passed", late.Code, late.set)
 		}
-		inTime := &connWriter{httptest.NewRecorder(), nil, make(chan struct{})}
+		inTime := &connWriter{httptest.NewRecorder(), nil, make(chan struct{}), time.Second}
 		h.ServeHTTP(wrapping{inTime}, post("/", "body"))
 		time.Sleep(time.Minute)
 		if inTime.Code != 201 || len(inTime.set) != 0 {
@@ -181,11 +220,14 @@ func TestABodyThatArrivesAsItsTimeIsUpIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		calls := new(counting)
 		h := newMiddleware(t, idempotency.Config{BodyTimeout: time.Second}).Wrap(calls)
-		w := &connWriter{httptest.NewRecorder(), nil, make(chan struct{})}
+		w := &connWriter{httptest.NewRecorder(), nil, make(chan struct{}), time.Second}
 		h.ServeHTTP(w, post("/", "", func(r *http.Request) {
 			r.Body, r.ContentLength = io.NopCloser(justTooLate(w.ended)), 4
 		}))
 		wantFailure(t, w.ResponseRecorder, 408, usher.CodeBodyTimeout)
+		if len(w.set) != 1 {
+			t.Error("the connection may be used after its handler has returned")
+		}
 		calls.want(t, 0)
 	})
 }

@@ -229,6 +229,15 @@ func TestNestedMiddlewaresClaimTheKeyOnce(t *testing.T) {
 	wantFailure(t, do(h, post("/", "", func(r *http.Request) { r.Header.Del("Idempotency-Key") })), 400, usher.CodeIdempotencyKeyMissing)
 }
 
+// digestScheme finds no credential.
+type digestScheme struct{}
+
+func (digestScheme) Authenticate(*http.Request) (*usher.Principal, error) {
+	return nil, usher.ErrNoCredential
+}
+func (digestScheme) Detect(*http.Request) (carrier string, certain bool) { return "", false }
+func (digestScheme) Challenge() string                                   { return `Digest realm="orders"` }
+
 func TestCallersWithoutAPrincipal(t *testing.T) {
 	t.Run("are refused with a key", func(t *testing.T) {
 		calls := new(counting)
@@ -239,6 +248,14 @@ func TestCallersWithoutAPrincipal(t *testing.T) {
 			t.Error("no challenge")
 		}
 		calls.want(t, 0)
+	})
+	t.Run("get the challenges of the authentication around", func(t *testing.T) {
+		authentication := usher.Authenticate(usher.Optional(digestScheme{}))
+		w := do(usher.Chain(authentication, newMiddleware(t, idempotency.Config{})).Wrap(new(counting)), post("/", "", anonymous))
+		wantFailure(t, w, 401, usher.CodeMissingCredential)
+		if got := w.Header().Values("WWW-Authenticate"); len(got) != 1 || got[0] != `Digest realm="orders"` {
+			t.Errorf("challenges %q", got)
+		}
 	})
 	t.Run("pass without a key", func(t *testing.T) {
 		calls := new(counting)

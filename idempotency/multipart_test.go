@@ -96,6 +96,7 @@ func FuzzSplitMultipart(f *testing.F) {
 		"--b\r\nA: 1\r\n\r\nx\r\n--b--\r\n", "--b--", "\r\n--b--\r\n", "--b\r\n\r\n\r\n--b--", "--b\n\nx\n--b--\n", "--b \r\n\r\nx\r\n--b--",
 		"--b\r\n\r\nx\r\n--b \r\n\r\ny\r\n--b--", "--b\r\n\r\n--bx\r\n--b--", "--b\r\n\r\nx\r\n--b-\r\n--b--", "to\r\n--b\r\n\r\n\r\n--b--behind",
 		"to\n--b\n\r\n--b\r\n\r\nx\r\n--b--", "--b\r\nA: 1\r\n\r\n--b--", "--b\r\n--b--", "--b\r\n\r\nx\r\n--b", "--b\r\n\r\nx--b--",
+		"--b\r\n\r\nx\r\n--b--\r\n--b", "to--b\r\n\r\n\r\n--b--",
 	} {
 		f.Add(s)
 	}

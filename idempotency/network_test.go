@@ -521,20 +521,42 @@ func TestACutResponseIsNotReplayed(t *testing.T) {
 	})
 }
 
-// The server removes the temporary files of a form only from its own request.
+// The server removes the temporary files of a form only from its own request, with or
+// without an outer middleware of this module, with a claim or without one.
 func TestFormsAreHandedBack(t *testing.T) {
 	const form = "--b\r\nContent-Disposition: form-data; name=\"f\"; filename=\"f\"\r\n\r\nfile\r\n--b--\r\n"
-	h := newMiddleware(t, idempotency.Config{}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := r.ParseMultipartForm(1); err != nil {
-			t.Error(err)
-		}
-	}))
-	r := post("/", form, func(r *http.Request) { r.Header.Set("Content-Type", "multipart/form-data; boundary=b") })
-	do(h, r)
-	if r.MultipartForm == nil {
-		t.Fatal("the form is lost")
+	for _, c := range []struct {
+		name   string
+		caller func(*http.Request)
+		fails  bool // the store fails
+	}{
+		{"inside another middleware", as(alice), false},
+		{"as the outermost", anonymous, false},
+		{"while the store fails", as(alice), true},
+		{"as the outermost, while the store fails", anonymous, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			store := newHookedStore(t)
+			if c.fails {
+				store.claim = func(context.Context, idempotency.Claim) (idempotency.Record, error) {
+					return idempotency.Record{}, errors.New("down")
+				}
+			}
+			h := newMiddleware(t, idempotency.Config{
+				Store: store, DangerouslyAllowAnonymous: true, DangerouslyFailOpen: true, OnError: func(context.Context, error) {},
+			}).Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				if err := r.ParseMultipartForm(1); err != nil {
+					t.Error(err)
+				}
+			}))
+			r := post("/", form, c.caller, func(r *http.Request) { r.Header.Set("Content-Type", "multipart/form-data; boundary=b") })
+			do(h, r)
+			if r.MultipartForm == nil {
+				t.Fatal("the form is lost")
+			}
+			_ = r.MultipartForm.RemoveAll()
+		})
 	}
-	_ = r.MultipartForm.RemoveAll()
 }
 
 // Bodies of all sizes arrive as they were sent, whether their length is announced or not,
