@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/usher-go/usher"
@@ -168,14 +169,29 @@ func wantType(t *testing.T, w *httptest.ResponseRecorder, shape, code string, do
 	}
 }
 
-// What other packages refuse keeps its own type.
+// What other packages refuse keeps its own type, even if it comes out of the body of a
+// request with a key.
 func TestAProblemOfAnotherPackageKeepsItsType(t *testing.T) {
 	m := newMiddleware(t, idempotency.Config{Documentation: page})
-	w := do(m.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		usher.Fail(w, r, &usher.Error{Status: 402, Code: "no_credit", Type: "https://example.org/credit"})
-	})), post("/", ""))
-	if w.Code != 402 || w.Header().Get("Link") != "" || !strings.Contains(w.Body.String(), `"type":"https://example.org/credit"`) {
-		t.Errorf("got %d %s with %v", w.Code, w.Body, w.Header())
+	for _, c := range []struct {
+		err  *usher.Error
+		want string
+	}{
+		{&usher.Error{Status: 415, Code: "no_brotli"}, "about:blank"},
+		{&usher.Error{Status: 402, Code: "no_credit", Type: "https://example.org/credit"}, "https://example.org/credit"},
+		{&usher.Error{Status: 413, Code: usher.CodePayloadTooLarge, Type: "https://example.org/large"}, "https://example.org/large"},
+	} {
+		w := do(m.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { usher.Fail(w, r, c.err) })), post("/", "", key(c.err.Code)))
+		wantTypeAndLink(t, w, c.err.Status, c.want, "")
+		w = do(m.Wrap(new(counting)), post("/", "", bodyOf(iotest.ErrReader(c.err))))
+		wantTypeAndLink(t, w, c.err.Status, c.want, link)
+	}
+}
+
+func wantTypeAndLink(t *testing.T, w *httptest.ResponseRecorder, status int, kind, link string) {
+	t.Helper()
+	if w.Code != status || w.Header().Get("Link") != link || !strings.Contains(w.Body.String(), `"type":"`+kind+`"`) {
+		t.Errorf("got %d %s with the link %q, want %d with the type %q and the link %q", w.Code, w.Body, w.Header().Get("Link"), status, kind, link)
 	}
 }
 
