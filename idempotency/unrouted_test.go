@@ -2,6 +2,7 @@ package idempotency_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"testing"
@@ -166,6 +167,22 @@ func TestA404OfARouteIsReplayed(t *testing.T) {
 			calls.want(t, 1)
 		})
 	}
+	t.Run("if it is the error of a call", func(t *testing.T) {
+		for _, operation := range []string{"pay", "pay/", "pay/*", "pay/{path...}"} {
+			m := newMiddleware(t, idempotency.Config{Route: func(*http.Request) string { return "" }})
+			calls := 0
+			for _, replayed := range []bool{false, true} {
+				_, got, err := m.Execute(t.Context(), idempotency.Call{Owner: "ada", Operation: operation, Key: "k"},
+					func(context.Context) ([]byte, error) {
+						calls++
+						return nil, &usher.Error{Status: http.StatusNotFound, Code: "no_account"}
+					})
+				if e, ok := errors.AsType[*usher.Error](err); !ok || e.Code != "no_account" || got != replayed || calls != 1 {
+					t.Errorf("%s: got %v, replayed %v, after %d calls", operation, err, got, calls)
+				}
+			}
+		}
+	})
 	for _, status := range []int{404, 405} {
 		t.Run(fmt.Sprint("if the handler keeps it although no route is known: ", status), func(t *testing.T) {
 			calls := &counting{next: func(w http.ResponseWriter, r *http.Request) {
