@@ -148,6 +148,7 @@ var rows = []row{
 	{26, "inside compression a capture has plain bytes, responses keep their shape, and replays fit their request", []behaviour{
 		{word: "gzip", check: checkCompression},
 		{word: "stack", check: checkCompressedStack},
+		{word: "replay", check: checkReplays},
 	}},
 	{allocsRow, "allocations that the adapter adds", []behaviour{
 		{word: "allocs"}, // TestAllocs

@@ -23,6 +23,7 @@ func TestEchoWrapMiddleware(t *testing.T) {
 		"status is 200":        "13.error 13.unmatched 13.panic 13.recovered",
 		"it was built is 3":    "19.built",
 		"the retry is 200":     "29.once",
+		"the replay is 200":    "26.replay",
 		"six failed logins":    "29.limits",
 		"recorded uses after":  "29.use",
 		"without the route":    "30.use 30.group 30.usher",

@@ -33,6 +33,7 @@ func TestMiddlewareByHand(t *testing.T) {
 		"the client got 200":    "18.recovery",
 		"body of /ok for gzip":  "26.stack",
 		"runs is 2":             "29.once",
+		"runs is 3":             "26.replay",
 		"six failed logins":     "29.limits",
 		"recorded uses after":   "29.use",
 		"without the route":     "30.use",
