@@ -86,7 +86,9 @@ type Config struct {
 	// is reported to OnError, if it panics, sets another status, makes the body longer than
 	// MaxResponse, or makes of the JSON that [Response] describes something else. It is
 	// called on the goroutine of the request, before the first byte is sent. The body of r
-	// has been read.
+	// has been read. For [Middleware.Execute], r describes the call, as for Resolve, and
+	// Body is what fn has returned: its reply, or its error as JSON. What Resolve returns is
+	// not sanitized.
 	Sanitize func(r *http.Request, response *Response)
 
 	// Documentation is the absolute http or https URL of the page on which the service
