@@ -16,13 +16,10 @@ import (
 // the request ID, the time and the address of its own request.
 type responder struct{ *Envelope }
 
-// Watch makes the envelope note from now on what it writes for the request of x. It
-// returns nil if that request has not passed through the envelope.
-func (p responder) Watch(x *exchange.Exchange) rendition.Source {
+// Watch makes the envelope note from now on what it writes for the request of x, whose
+// responder it is.
+func (responder) Watch(x *exchange.Exchange) rendition.Source {
 	t := transactionFrom(x)
-	if t == nil || t.env != p.Envelope {
-		return nil
-	}
 	t.watched = true
 	return t
 }
