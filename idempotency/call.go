@@ -182,15 +182,15 @@ func (w *callWriter) WriteReply(to http.ResponseWriter, _ *http.Request, reply u
 
 // A storedError has the public parts of an error, but for its status.
 type storedError struct {
-	Code       string          `json:"code,omitempty"`
-	Type       string          `json:"type,omitempty"`
-	Message    string          `json:"message,omitempty"`
-	Param      string          `json:"param,omitempty"`
-	Fields     []usher.Field   `json:"fields,omitempty"`
-	Members    map[string]any  `json:"members,omitempty"` // details that are members of their own
-	Details    json.RawMessage `json:"details,omitempty"` // other details
-	RetryAfter time.Duration   `json:"retry_after,omitempty"`
-	Challenges []string        `json:"challenges,omitempty"`
+	Code       string                     `json:"code,omitempty"`
+	Type       string                     `json:"type,omitempty"`
+	Message    string                     `json:"message,omitempty"`
+	Param      string                     `json:"param,omitempty"`
+	Fields     []usher.Field              `json:"fields,omitempty"`
+	Members    map[string]json.RawMessage `json:"members,omitempty"` // details of a map, each apart
+	Details    json.RawMessage            `json:"details,omitempty"` // other details
+	RetryAfter time.Duration              `json:"retry_after,omitempty"`
+	Challenges []string                   `json:"challenges,omitempty"`
 }
 
 // encodeError returns the public parts of e. Details that cannot be encoded are left out.
@@ -200,15 +200,16 @@ func encodeError(e *usher.Error) []byte {
 		RetryAfter: e.RetryAfter, Challenges: e.Challenges,
 	}
 	if members, ok := e.Details.(map[string]any); ok {
-		s.Members = members
+		s.Members = make(map[string]json.RawMessage, len(members))
+		for name, v := range members {
+			if value, err := json.Marshal(v); err == nil {
+				s.Members[name] = value
+			}
+		}
 	} else if e.Details != nil {
 		s.Details, _ = json.Marshal(e.Details)
 	}
-	b, err := json.Marshal(s)
-	if err != nil {
-		s.Members = nil
-		b, _ = json.Marshal(s)
-	}
+	b, _ := json.Marshal(s) // has nothing that cannot be encoded
 	return b
 }
 
@@ -217,16 +218,18 @@ func encodeError(e *usher.Error) []byte {
 func decodeError(status int, b []byte) *usher.Error {
 	e := &usher.Error{Status: status}
 	var s storedError
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.UseNumber() // so that each number is written as it was
-	if d.Decode(&s) != nil {
+	if json.Unmarshal(b, &s) != nil {
 		return e
 	}
 	e.Code, e.Type, e.Message, e.Param, e.Fields = s.Code, s.Type, s.Message, s.Param, s.Fields
 	e.RetryAfter, e.Challenges = s.RetryAfter, s.Challenges
 	switch {
 	case s.Members != nil:
-		e.Details = s.Members
+		members := make(map[string]any, len(s.Members))
+		for name, value := range s.Members {
+			members[name] = value // to be written as it was
+		}
+		e.Details = members
 	case s.Details != nil:
 		e.Details = s.Details
 	}
