@@ -62,7 +62,7 @@ func (m *Middleware) Execute(ctx context.Context, c Call, fn func(ctx context.Co
 	w := &callWriter{header: make(http.Header)}
 	r := w.request(ctx, m.config.Header, &c)
 	in := newBuffer()
-	claim, payloadAt, refusal := m.prepareCall(in, r.Context(), &c)
+	claim, payloadAt, refusal := m.prepareCall(r.Context(), in, &c)
 	if refusal != nil {
 		in.release()
 		m.refuse(w, r, refused, &claim.Key, refusal)
@@ -90,7 +90,7 @@ func (m *Middleware) Execute(ctx context.Context, c Call, fn func(ctx context.Co
 
 // prepareCall writes c into the buffer. It returns the claim for c, and where in the buffer
 // the payload begins.
-func (m *Middleware) prepareCall(in *buffer, ctx context.Context, c *Call) (claim Claim, payloadAt int, err error) {
+func (m *Middleware) prepareCall(ctx context.Context, in *buffer, c *Call) (claim Claim, payloadAt int, err error) {
 	if c.Key == "" {
 		return claim, 0, m.refusals.missing
 	}
