@@ -399,6 +399,27 @@ func TestAChangedBodyIsReplayedAsItWasSent(t *testing.T) {
 	}
 }
 
+// The same holds for a body that shows another status than the one that was sent.
+func TestABodyOfAnotherStatusIsReplayedAsItWasSent(t *testing.T) {
+	env, err := envelope.New(envelope.Config{Shape: telling()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := env.Wrap(newMiddleware(t, idempotency.Config{}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		handlers["Created"](acceptedWriter{w}, r)
+	})))
+	first := do(h, post("/", ""))
+	if first.Code != 202 || !strings.Contains(first.Body.String(), `"status":201`) {
+		t.Fatalf("the first response is %d %s", first.Code, first.Body)
+	}
+	wantReplay(t, do(h, post("/", "")), first)
+}
+
+// An acceptedWriter sends 202 in place of every status.
+type acceptedWriter struct{ http.ResponseWriter }
+
+func (w acceptedWriter) WriteHeader(int) { w.ResponseWriter.WriteHeader(http.StatusAccepted) }
+
 // A middleware outside the envelope cannot render again what it stores.
 func TestOutsideTheEnvelopeAReplayIsAsItWasSent(t *testing.T) {
 	for name, handler := range handlers {
