@@ -83,8 +83,8 @@
 // usher.Fail or the writers of the envelope, the data or the public part of the error is
 // stored. The status stays that of the first response, even if the catalogue has changed.
 // A body is stored as it was sent, metadata included, if it was changed inside this
-// middleware after it had got its shape, by a compressor for instance, or if the envelope
-// is inside this middleware.
+// middleware after it had got its shape, by a compressor for instance; if the envelope is
+// inside this middleware; or if a usher.Responder of the service wrote it.
 //
 // Put it inside the router, or outside the router and inside usher.Pattern. Outside the
 // router without usher.Pattern, the route is unknown: all routes share one set of keys,
