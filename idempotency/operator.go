@@ -129,7 +129,7 @@ func (m *Middleware) takeOver(ctx context.Context, key *Key, found *Record) (*Ex
 		Key: *key, Token: newToken(), Fingerprint: found.Fingerprint,
 		Lease: m.config.Lease, TTL: m.config.TTL, TakeUnknown: true,
 	}
-	if found.State == StateUnknown && m.config.Resolve == nil {
+	if m.config.Resolve == nil {
 		// If this process died now, the next retry would run after the lease.
 		c.Lease = c.TTL
 	}
