@@ -702,3 +702,44 @@ func TestOnChangeIsAnAuditLog(t *testing.T) {
 		}
 	}
 }
+
+// Within an envelope an operator sees the response without the envelope of its request, and
+// supplies one that gets an envelope.
+func TestAnOperatorWithinAnEnvelope(t *testing.T) {
+	asks := always(idempotency.Resolution{Outcome: idempotency.Keep, Response: &idempotency.Response{
+		Status: 201, Header: http.Header{"Content-Type": {"application/json"}}, Body: []byte(`{"order":1}`),
+	}})
+	for _, c := range []struct {
+		name    string
+		handler http.HandlerFunc
+		status  int
+		body    string
+	}{
+		{"plain JSON", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(201)
+			fmt.Fprint(w, `{"order":1}`)
+		}, 201, `{"order":1}`},
+		{"usher.Respond", func(w http.ResponseWriter, r *http.Request) {
+			usher.Respond(w, r, usher.Reply{Status: 201, Data: map[string]int{"order": 1}})
+		}, 201, `{"order":1}`},
+		{"usher.Fail", func(w http.ResponseWriter, r *http.Request) {
+			usher.Fail(w, r, &usher.Error{Status: 422, Code: "no_tea", Message: "There is no tea."})
+		}, 422, `{"code":"no_tea","message":"There is no tea."}`},
+		{"a resolution", func(http.ResponseWriter, *http.Request) { panic("bug") }, 201, `{"order":1}`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m := newMiddleware(t, idempotency.Config{Resolve: asks.Resolve, OnError: func(context.Context, error) {}})
+			h := newEnvelope(t).Wrap(m.Wrap(c.handler))
+			do(h, post("/", ""))
+			w := do(h, post("/", ""))
+			if w.Code != c.status || strings.Count(w.Body.String(), "status_code") != 1 || w.Header().Get("Idempotency-Replayed") != "true" {
+				t.Errorf("got %d %v %s", w.Code, w.Header(), w.Body)
+			}
+			e, err := m.Lookup(t.Context(), ofAlice)
+			if err != nil || e.Response == nil || e.Response.Status != c.status || string(e.Response.Body) != c.body {
+				t.Errorf("Lookup returned %+v, %v", e.Response, err)
+			}
+		})
+	}
+}
