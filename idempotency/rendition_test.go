@@ -415,6 +415,24 @@ func TestABodyOfAnotherStatusIsReplayedAsItWasSent(t *testing.T) {
 	wantReplay(t, do(h, post("/", "")), first)
 }
 
+// So is an error whose details an encoder of the service has not made JSON.
+func TestDetailsThatAreNoJSONAreReplayedAsTheyWereSent(t *testing.T) {
+	env, err := envelope.New(envelope.Config{
+		Shape: envelope.Data(), Marshal: func(any) ([]byte, error) { return []byte("{bad"), nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, handler := range map[string]http.HandlerFunc{"a value": handlers["Value"], "details": fails(full)} {
+		h := env.Wrap(newMiddleware(t, idempotency.Config{}).Wrap(handler))
+		first := do(h, post("/", ""))
+		if !strings.Contains(first.Body.String(), "{bad") {
+			t.Errorf("%s: the first response is %s", name, first.Body)
+		}
+		wantReplay(t, do(h, post("/", "")), first)
+	}
+}
+
 // An acceptedWriter sends 202 in place of every status.
 type acceptedWriter struct{ http.ResponseWriter }
 
