@@ -16,9 +16,13 @@ import (
 // Scopes and its Details are read-only.
 type Principal struct {
 	// ID is the stable identity of the credential's subject: the ID of an API
-	// key, the subject of a token. It is unique within Kind, never a secret, and
-	// the default scope of idempotency keys and of limits per caller.
+	// key, the subject of a token. It is unique within Kind and never a secret.
 	ID string
+	// Line identifies the credential together with those that it has replaced: for an API
+	// key, the ID of the first key of its rotations. It is unique within Kind, like ID, and
+	// the default scope of idempotency keys and of limits per caller, so that both survive a
+	// rotation. Empty means ID.
+	Line string
 	// Kind is the kind of the credential.
 	Kind Kind
 	// Owner is the account that the credential belongs to. Several principals

@@ -75,8 +75,8 @@ type Config struct {
 	Check func(ctx context.Context, k *Key) error
 	// Principal, if not nil, returns the principal of a key, given the standard one. It may
 	// add the scopes of a role, for instance. It is called when a key is looked up, not
-	// for each request. Whatever it returns, the ID is the key's and the Kind is
-	// [usher.KindAPIKey].
+	// for each request. Whatever it returns, the ID and the Line are the key's and the Kind
+	// is [usher.KindAPIKey].
 	Principal func(k *Key, standard usher.Principal) usher.Principal
 
 	// Audit, if not nil, is called with the verdict on each request that carries a key,

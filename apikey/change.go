@@ -226,6 +226,7 @@ func (m *Manager) successor(ctx context.Context, by Actor, a authority, old *Key
 		CreatedAt:   now,
 		UpdatedAt:   now,
 		Parent:      old.ID,
+		Line:        cmp.Or(old.Line, old.ID),
 		Revision:    1,
 	}}
 	next.set(*old)

@@ -101,6 +101,10 @@ type Key struct {
 	LastUsedFrom netip.Addr `json:"last_used_from,omitzero"`
 	// Parent is the ID of the key in place of which [Manager.Rotate] issued this one.
 	Parent string `json:"parent,omitempty"`
+	// Line is the ID of the first key of the rotations that led to this one, even if that
+	// key is no longer stored; empty for a key that has no Parent. It is the
+	// [usher.Principal.Line] of the key.
+	Line string `json:"line,omitempty"`
 	// ReplacedBy is the ID of the key that [Manager.Rotate] issued in place of this one,
 	// which remains valid until ExpiresAt.
 	ReplacedBy string `json:"replaced_by,omitempty"`

@@ -390,7 +390,7 @@ func TestRotationCopiesTheSettingsAndKeepsTheOldKeyForItsGrace(t *testing.T) {
 		want := old
 		now := start.Add(time.Minute)
 		want.ID, want.Prefix, want.LastFour = next.ID, secret.Reveal()[:14], secret.Reveal()[len(text)-4:]
-		want.CreatedAt, want.UpdatedAt, want.Parent = now, now, old.ID
+		want.CreatedAt, want.UpdatedAt, want.Parent, want.Line = now, now, old.ID, old.ID
 		if diff := compare.Diff(want, next); diff != "" {
 			t.Errorf("the new key: %s", diff)
 		}

@@ -125,7 +125,7 @@ func TestEveryMethodKeepsTheBoundsOfAKey(t *testing.T) {
 	}
 	for how, got := range map[string]apikey.Key{"Create": k, "Import": imported, "Rotate": next, "Update": updated} {
 		want := largest()
-		want.ID, want.Prefix, want.LastFour, want.Parent = got.ID, got.Prefix, got.LastFour, got.Parent
+		want.ID, want.Prefix, want.LastFour, want.Parent, want.Line = got.ID, got.Prefix, got.LastFour, got.Parent, got.Parent
 		want.CreatedAt, want.UpdatedAt, want.CreatedBy, want.Revision = got.CreatedAt, got.UpdatedAt, "system", got.Revision
 		if diff := compare.Diff(want, got); diff != "" {
 			t.Errorf("%s: %s", how, diff)
@@ -228,15 +228,15 @@ func TestWhoCreatedAKeyIsRecorded(t *testing.T) {
 		"api_key:" + byServer.ID: {Principal: p},
 		"jwt:" + strings.Repeat("i", apikey.MaxCreatedBy-4): {Principal: &usher.Principal{ID: strings.Repeat("i", apikey.MaxCreatedBy-4), Kind: usher.KindJWT, Owner: "ann"}},
 	} {
-		k, _, err := m.Create(t.Context(), by, apikey.Key{Owner: "ann", Name: "x", CreatedBy: "forged", Parent: "forged", ReplacedBy: "forged"})
-		if err != nil || k.CreatedBy != want || k.Parent != "" || k.ReplacedBy != "" {
+		k, _, err := m.Create(t.Context(), by, apikey.Key{Owner: "ann", Name: "x", CreatedBy: "forged", Parent: "forged", Line: "forged", ReplacedBy: "forged"})
+		if err != nil || k.CreatedBy != want || k.Parent != "" || k.Line != "" || k.ReplacedBy != "" {
 			t.Errorf("created by %q, parent %q, %v; want %q", k.CreatedBy, k.Parent, err, want)
 		}
 		next, _, err := m.Rotate(t.Context(), by, "ann", k.ID, 0)
-		if err != nil || next.CreatedBy != want || next.Parent != k.ID {
+		if err != nil || next.CreatedBy != want || next.Parent != k.ID || next.Line != k.ID {
 			t.Errorf("rotated: created by %q, parent %q, %v; want %q and %q", next.CreatedBy, next.Parent, err, want, k.ID)
 		}
-		if k, err := m.Update(t.Context(), server, "ann", next.ID, func(k *apikey.Key) { k.CreatedBy, k.Parent = "x", "y" }); err != nil || k.CreatedBy != want || k.Parent != next.Parent {
+		if k, err := m.Update(t.Context(), server, "ann", next.ID, func(k *apikey.Key) { k.CreatedBy, k.Parent, k.Line = "x", "y", "z" }); err != nil || k.CreatedBy != want || k.Parent != next.Parent || k.Line != next.Line {
 			t.Errorf("updated: %q, %q, %v", k.CreatedBy, k.Parent, err)
 		}
 	}
@@ -457,7 +457,7 @@ func TestAKeySharesNothingWithItsTemplate(t *testing.T) {
 
 // A field that is added to Key must have a bound, or must be set by the Manager alone.
 func TestTheBoundsCoverEveryField(t *testing.T) {
-	k, set := largest(), []string{"ID", "Prefix", "LastFour", "CreatedAt", "CreatedBy", "UpdatedAt", "RevokedAt", "LastUsedAt", "LastUsedFrom", "Parent", "ReplacedBy", "Revision"}
+	k, set := largest(), []string{"ID", "Prefix", "LastFour", "CreatedAt", "CreatedBy", "UpdatedAt", "RevokedAt", "LastUsedAt", "LastUsedFrom", "Parent", "Line", "ReplacedBy", "Revision"}
 	v := reflect.ValueOf(k)
 	for i := range v.NumField() {
 		name := v.Type().Field(i).Name

@@ -206,6 +206,7 @@ func (v *verifier) principalOf(e *entry) *usher.Principal {
 	k := &e.record.Key
 	p := usher.Principal{
 		ID:          k.ID,
+		Line:        k.Line,
 		Kind:        usher.KindAPIKey,
 		Owner:       k.Owner,
 		Name:        k.Name,
@@ -217,7 +218,7 @@ func (v *verifier) principalOf(e *entry) *usher.Principal {
 	}
 	if v.principal != nil {
 		p = v.principal(k, p)
-		p.ID, p.Kind = k.ID, usher.KindAPIKey
+		p.ID, p.Line, p.Kind = k.ID, k.Line, usher.KindAPIKey
 	}
 	e.view.Store(&view{v, &p})
 	return &p

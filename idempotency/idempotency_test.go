@@ -113,6 +113,20 @@ func TestOwnerRouteAndKeyAreHashedApart(t *testing.T) {
 	calls.want(t, 6)
 }
 
+// A credential that replaces another is the same caller.
+func TestKeysBelongToTheLineOfAPrincipal(t *testing.T) {
+	calls := new(counting)
+	h := newMiddleware(t, idempotency.Config{}).Wrap(calls)
+	first := do(h, post("/", "", as(&usher.Principal{ID: "1", Kind: usher.KindAPIKey})))
+	for _, p := range []usher.Principal{{ID: "2", Line: "1"}, {ID: "3", Line: "1"}, {ID: "1", Line: "1"}} {
+		p.Kind = usher.KindAPIKey
+		wantReplay(t, do(h, post("/", "", as(&p))), first)
+	}
+	do(h, post("/", "", as(&usher.Principal{ID: "1", Line: "2", Kind: usher.KindAPIKey})))
+	do(h, post("/", "", as(&usher.Principal{ID: "2", Line: "1", Kind: usher.KindJWT})))
+	calls.want(t, 3)
+}
+
 func TestKeys(t *testing.T) {
 	long := strings.Repeat("k", 255)
 	for _, c := range []struct {

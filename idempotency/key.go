@@ -85,7 +85,7 @@ func (m *Middleware) appendOwner(b []byte, r *http.Request) ([]byte, bool) {
 func appendPrincipal(b []byte, p *usher.Principal) []byte {
 	b = appendPart(b, byPrincipal)
 	b = appendPart(b, string(p.Kind))
-	return appendPart(b, p.ID)
+	return appendPart(b, cmp.Or(p.Line, p.ID))
 }
 
 // unmatched is the route of a request that no router has matched yet. No router has

@@ -242,6 +242,10 @@ func TestKeysThatTheProgramMakesAreThoseOfRequests(t *testing.T) {
 			wantAllowed(t, l, c.key, false)
 		})
 	}
+	rotated := usher.Principal{ID: "next", Line: "first", Kind: usher.KindAPIKey}
+	if ratelimit.PrincipalKey(rotated) != ratelimit.PrincipalKey(usher.Principal{ID: "first", Kind: usher.KindAPIKey}) {
+		t.Error("a rotated key has another limit than the first of its line")
+	}
 	if ratelimit.OwnerKey("a") == ratelimit.TextKey("a") || ratelimit.OwnerKey("a") == ratelimit.PrincipalKey(usher.Principal{ID: "a"}) {
 		t.Error("keys of different origins are equal")
 	}

@@ -145,7 +145,9 @@ func addressKey(p netip.Prefix) Key {
 }
 
 // PrincipalKey returns the key that [ByPrincipal] returns for requests of p.
-func PrincipalKey(p usher.Principal) Key { return keyOf(cmp.Or(string(p.Kind), noName), p.ID) }
+func PrincipalKey(p usher.Principal) Key {
+	return keyOf(cmp.Or(string(p.Kind), noName), cmp.Or(p.Line, p.ID))
+}
 
 // OwnerKey returns the key that [ByOwner] returns for requests of this account.
 func OwnerKey(owner string) Key { return keyOf(ownerName, owner) }
@@ -206,8 +208,9 @@ func byAddress(r *http.Request) (Key, bool) {
 	return addressKey(n), true
 }
 
-// ByPrincipal counts each caller that [usher.Authenticate] has admitted, by the kind
-// and ID of the credential. Anonymous requests are counted by address.
+// ByPrincipal counts each caller that [usher.Authenticate] has admitted, by the kind of the
+// credential and its Line, so that a rotated API key has the limit of the one that it
+// replaces. Anonymous requests are counted by address.
 func ByPrincipal() KeyFunc {
 	return func(r *http.Request) (Key, bool) {
 		p, ok := usher.PrincipalFrom(r.Context())

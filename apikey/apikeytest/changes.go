@@ -154,7 +154,7 @@ func testRotate(t *testing.T, s apikey.Store) {
 	}
 	// Of the old key only what Update replaces is stored, and ReplacedBy.
 	given := old
-	given.Parent, given.CreatedBy, given.Prefix = "other", "other", "other"
+	given.Parent, given.Line, given.CreatedBy, given.Prefix = "other", "other", "other", "other"
 	if err := s.Rotate(ctx, given, next, 1); err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +164,7 @@ func testRotate(t *testing.T, s apikey.Store) {
 	// A later change of the old key does not make it one that can be replaced again.
 	old.Level, old.UpdatedAt = usher.LevelNone, old.UpdatedAt.Add(time.Second)
 	cleared := old
-	cleared.ReplacedBy, cleared.Parent = "", ""
+	cleared.ReplacedBy, cleared.Parent, cleared.Line = "", "", ""
 	if err := s.Update(ctx, cleared); err != nil {
 		t.Fatal(err)
 	}

@@ -78,7 +78,7 @@ func testEmptyValues(t *testing.T, s apikey.Store) {
 	r := newRecord()
 	r.Name, r.Description, r.Prefix, r.LastFour, r.Plan, r.PlanOverride, r.Environment = "", "", "", "", "", "", ""
 	r.Scopes, r.Metadata, r.AllowedNetworks, r.Level, r.ExpiresAt = nil, nil, nil, usher.LevelNone, time.Time{}
-	r.CreatedBy, r.Parent = "", ""
+	r.CreatedBy, r.Parent, r.Line = "", "", ""
 	insert(t, s, r)
 	want(t, s, r)
 	keys, _, err := s.List(t.Context(), r.Owner, 0, 10)

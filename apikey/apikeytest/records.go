@@ -43,6 +43,7 @@ func newRecord() apikey.Record {
 		UpdatedAt:       at,
 		ExpiresAt:       at.Add(24 * time.Hour),
 		Parent:          "key_" + unique(),
+		Line:            "key_" + unique(),
 		Revision:        1,
 	}}
 	r.Hash = newHash()
@@ -85,6 +86,7 @@ func largestRecord() apikey.Record {
 		LastUsedAt:   time.Date(2038, 1, 19, 3, 14, 8, 0, time.UTC),   // beyond 32 bits of seconds
 		LastUsedFrom: netip.MustParseAddr("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
 		Parent:       text(apikey.MaxID),
+		Line:         text(apikey.MaxID),
 		ReplacedBy:   text(apikey.MaxID),
 		Revision:     1 << 33, // beyond 32 bits
 	}}

@@ -101,6 +101,7 @@ func alsoUpdates(row string, f func(stored *apikey.Record, given apikey.Record))
 var changeFaults = map[string]fault{
 	"updates ReplacedBy":   alsoUpdates(updates, func(r *apikey.Record, given apikey.Record) { r.ReplacedBy = given.ReplacedBy }),
 	"clears ReplacedBy":    alsoUpdates(rotations, func(r *apikey.Record, _ apikey.Record) { r.ReplacedBy = "" }),
+	"updates Line":         alsoUpdates(updates, func(r *apikey.Record, given apikey.Record) { r.Line = given.Line }),
 	"updates Parent":       alsoUpdates(updates, func(r *apikey.Record, given apikey.Record) { r.Parent = given.Parent }),
 	"updates CreatedBy":    alsoUpdates(updates, func(r *apikey.Record, given apikey.Record) { r.CreatedBy = given.CreatedBy }),
 	"updates CreatedAt":    alsoUpdates(updates, func(r *apikey.Record, given apikey.Record) { r.CreatedAt = given.CreatedAt }),

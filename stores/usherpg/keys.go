@@ -71,6 +71,7 @@ type keyRow struct {
 	LastUsedAt      *int64            `json:"last_used_at"`
 	LastUsedFrom    netip.Addr        `json:"last_used_from"`
 	Parent          string            `json:"parent"`
+	Line            string            `json:"line"`
 	ReplacedBy      string            `json:"replaced_by"`
 	Revision        int64             `json:"revision"`
 }
@@ -84,7 +85,7 @@ func rowOfKey(r *apikey.Record) (string, error) {
 		CreatedAt: r.CreatedAt.UnixMicro(), CreatedBy: r.CreatedBy, UpdatedAt: r.UpdatedAt.UnixMicro(),
 		ExpiresAt: micros(r.ExpiresAt), DisabledAt: micros(r.DisabledAt), RevokedAt: micros(r.RevokedAt),
 		LastUsedAt: micros(r.LastUsedAt), LastUsedFrom: r.LastUsedFrom,
-		Parent: r.Parent, ReplacedBy: r.ReplacedBy, Revision: r.Revision,
+		Parent: r.Parent, Line: r.Line, ReplacedBy: r.ReplacedBy, Revision: r.Revision,
 	}
 	if row.Metadata == nil {
 		row.Metadata = map[string]string{}
@@ -111,7 +112,7 @@ func (row *keyRow) record() (r apikey.Record, err error) {
 		CreatedAt: timeOf(&row.CreatedAt), CreatedBy: row.CreatedBy, UpdatedAt: timeOf(&row.UpdatedAt),
 		ExpiresAt: timeOf(row.ExpiresAt), DisabledAt: timeOf(row.DisabledAt), RevokedAt: timeOf(row.RevokedAt),
 		LastUsedAt: timeOf(row.LastUsedAt), LastUsedFrom: row.LastUsedFrom,
-		Parent: row.Parent, ReplacedBy: row.ReplacedBy, Revision: row.Revision,
+		Parent: row.Parent, Line: row.Line, ReplacedBy: row.ReplacedBy, Revision: row.Revision,
 	}
 	return r, nil
 }

@@ -100,8 +100,8 @@ func TestProgramsMayMigrateAtTheSameTime(t *testing.T) {
 	if err := p.Check(t.Context()); err != nil {
 		t.Errorf("Check: %v", err)
 	}
-	if n := count(t, c.Pool, "SELECT count(*) FROM usher.versions"); n != 11 {
-		t.Errorf("%d versions are recorded, want 11", n)
+	if n := count(t, c.Pool, "SELECT count(*) FROM usher.versions"); n != 12 {
+		t.Errorf("%d versions are recorded, want 12", n)
 	}
 }
 
@@ -174,8 +174,8 @@ func TestASchemaOfANewerVersion(t *testing.T) {
 		serves int
 		want   error
 	}{
-		{"that serves this one is used", 11, nil},
-		{"that does not is refused", 12, usher.ErrSchema},
+		{"that serves this one is used", 12, nil},
+		{"that does not is refused", 13, usher.ErrSchema},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, pool := migrated(t)
