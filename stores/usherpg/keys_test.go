@@ -8,6 +8,7 @@ import (
 	"github.com/usher-go/usher/internal/servers"
 	"github.com/usher-go/usher/apikey"
 	"github.com/usher-go/usher/apikey/apikeytest"
+	"github.com/usher-go/usher/internal/servers"
 	"github.com/usher-go/usher/stores/usherpg"
 )
 
