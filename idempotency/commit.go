@@ -161,14 +161,14 @@ func (e *Execution) endDeferred(returned bool) {
 		}
 	}()
 	silent := c.status == 0
-	if silent && returned && !e.work.deserted() {
-		c.status = http.StatusOK // as the server will send
-		c.collectDeferred(t)
-	}
-	if !returned || c.status == 0 {
+	if !returned || silent && e.work.deserted() {
 		t.undo()
 		e.endFailed()
 		return
+	}
+	if silent {
+		c.status = http.StatusOK // as the server will send
+		c.collectDeferred(t)
 	}
 	err := e.endTransaction()
 	sent = true

@@ -433,6 +433,66 @@ func TestCommitWithAResponseThatCannotBeStored(t *testing.T) {
 	}
 }
 
+// With a Memory the header is again what it was when Commit was called.
+func TestCommitWithAMemory(t *testing.T) {
+	for _, fails := range []bool{false, true} {
+		h := outer(newMiddleware(t, idempotency.Config{OnError: func(context.Context, error) {}}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			err := idempotency.From(r.Context()).Commit(r.Context(), func(context.Context, idempotency.Completion) error {
+				if fails {
+					return errors.New("deadlock")
+				}
+				return nil
+			}, nil)
+			if err != nil {
+				t.Error(err)
+			}
+			w.Header().Set("Location", "/7")
+			w.Header().Set("X-Changed", "by the handler")
+			fmt.Fprint(w, "paid")
+		})))
+		w := do(h, post("/", ""))
+		if fails {
+			wantFailure(t, w, 500, usher.CodeInternal)
+			wantNothingOf(t, w)
+		} else if w.Code != 200 || w.Header().Get("Location") != "/7" || w.Header().Get("X-Outer") != "kept" {
+			t.Errorf("got %d %v", w.Code, w.Header())
+		}
+	}
+}
+
+// A handler that returns silently once its time is over has not responded, so its
+// transaction is rolled back.
+func TestCommitOfAHandlerThatIsSilentAfterItsDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBank(t)
+		h := outer(newMiddleware(t, idempotency.Config{Store: b}).Wrap(b.pay(func(_ http.ResponseWriter, r *http.Request) {
+			<-r.Context().Done()
+		})))
+		r := post("/", "")
+		ctx, cancel := context.WithTimeout(r.Context(), time.Second)
+		defer cancel()
+		w := do(h, r.WithContext(ctx))
+		b.want(t, 0, 1)
+		wantNothingOf(t, w)
+		wantFailure(t, do(h, post("/", "")), 409, unknown)
+	})
+}
+
+// The first reason for which a response cannot be stored is reported.
+func TestCommitReportsWhyAResponseCannotBeStored(t *testing.T) {
+	b := newBank(t)
+	var reported error
+	h := newMiddleware(t, idempotency.Config{Store: b, MaxResponse: 8, OnError: func(_ context.Context, err error) { reported = err }}).Wrap(
+		b.pay(func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = io.WriteString(w, "123456789")
+			w.(http.Flusher).Flush()
+		}))
+	do(h, post("/", ""))
+	if reported == nil || !strings.Contains(reported.Error(), "MaxResponse") {
+		t.Errorf("reported %v", reported)
+	}
+}
+
 // A status that is none is a fault of the handler, as a panic is.
 func TestCommitWithAnImpossibleStatus(t *testing.T) {
 	for _, status := range []int{42, 1000} {
