@@ -14,9 +14,8 @@ func (e *Execution) begin(r *http.Request) {
 	e.work.init(r.Context(), e.m.config.DisconnectTimeout)
 	var ctx context.Context = &e.work
 	if e.exchange = exchange.From(r.Context()); e.exchange == nil {
-		e.exchange = &e.ownExchange
-		e.ownExchange.Context = ctx
-		ctx = &e.ownExchange
+		e.exchange = &exchange.Exchange{Context: ctx}
+		ctx = e.exchange
 	}
 	e.request = *r.WithContext(ctx)
 	e.keepLease()

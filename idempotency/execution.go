@@ -26,7 +26,6 @@ type Execution struct {
 	body        body
 	work        workContext
 	exchange    *exchange.Exchange
-	ownExchange exchange.Exchange // in use if no outer middleware has attached one
 	response    capture
 	transaction *transaction // of Commit; guarded by response.mu
 	finished    bool         // Finish was called; guarded by response.mu
