@@ -99,9 +99,10 @@ func (m *Middleware) prepareCall(ctx context.Context, in *buffer, c *Call) (clai
 			return claim, 0, err
 		}
 	}
-	claim = Claim{Key: callKey(c.Owner, c.Operation, c.Key), Token: newToken(), Lease: m.config.Lease, TTL: m.config.TTL}
+	claim = Claim{Key: callKey(c.Owner, c.Operation, c.Key), Token: newToken()}
+	claim.Lease, claim.TTL = m.terms()
 	in.b = append(in.b[:0], c.Payload...)
-	claim.Fingerprint = fingerprint(&claim.Key, in.b)
+	claim.Fingerprint = m.hash.fingerprint(&claim.Key, in.b)
 	return claim, 0, nil
 }
 

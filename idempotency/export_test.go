@@ -69,7 +69,7 @@ func (m *Memory) Check() error {
 		e := t.at(i)
 		key := e.key()
 		switch {
-		case t.find(&key, m.hash(&key)) != i:
+		case t.find(&key, m.hashOf(&key)) != i:
 			return fmt.Errorf("entry %d is not found", i)
 		case t.node(e.node).entry() != i || t.node(e.node).due() < min(e.expires, maxDue) || t.node(e.node).due() > e.expires+tick:
 			return fmt.Errorf("the node of entry %d is wrong", i)

@@ -26,6 +26,8 @@ type Middleware struct {
 	memory      bool // the store is a Memory, which neither blocks nor has outages
 	keptHeaders []string
 	refusals    refusals
+	owners      *ownerSums
+	hash        requestHash
 	waiters     *waiters
 
 	heartbeat *heartbeat.Heartbeat[*Execution]
@@ -49,6 +51,7 @@ func New(c Config) (*Middleware, error) {
 	m := &Middleware{
 		config:      c,
 		keptHeaders: keptHeaders(c.KeepHeaders),
+		owners:      newOwnerSums(),
 		refusals:    newRefusals(c.Header),
 		waiters:     new(waiters),
 
@@ -61,7 +64,9 @@ func New(c Config) (*Middleware, error) {
 		c.Store = newMemory(MemoryConfig{})
 	}
 	m.store = c.Store
-	if _, m.memory = c.Store.(*Memory); !m.memory {
+	if memory, ok := c.Store.(*Memory); ok {
+		m.memory, m.hash = true, memory.hash
+	} else {
 		m.store = newRemote(c.Store, c.StoreTimeout, m.failures, c.Resolve != nil)
 	}
 	m.requests, m.claims = newDecisions(&c)
@@ -164,7 +169,7 @@ func (m *Middleware) prepare(in *buffer, w http.ResponseWriter, r *http.Request,
 	if in.b, err = m.readBody(in.b, w, r); err != nil {
 		return c, 0, err
 	}
-	c.Fingerprint = fingerprintOf(&c.Key, r, in.b, bodyAt)
+	c.Fingerprint = m.hash.fingerprintOf(&c.Key, r, in.b, bodyAt)
 	c.Lease, c.TTL = m.terms()
 	c.Token = newToken()
 	return c, bodyAt, nil

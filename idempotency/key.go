@@ -125,7 +125,7 @@ func (m *Middleware) storeKey(scratch []byte, r *http.Request, key string) (k Ke
 	if !ok {
 		return k, b, false
 	}
-	k.Owner = sha256.Sum256(b)
+	k.Owner = m.owners.sum(b)
 	b = appendName(b[:0], r.Method, m.route(r), key)
 	k.Name = sha256.Sum256(b)
 	return k, b, true

@@ -75,7 +75,7 @@ func TestTheKeyOfADeadProcessIsFreeAfterItsLease(t *testing.T) {
 				go do(dead, post("/", ""))
 				synctest.Wait()
 				calls := new(counting)
-				h := newMiddleware(t, idempotency.Config{Store: store, Wait: idempotency.NoWait}).Wrap(calls)
+				h := newMiddleware(t, idempotency.Config{Store: &hookedStore{Store: store}, Wait: idempotency.NoWait}).Wrap(calls)
 				time.Sleep(lease - time.Millisecond)
 				wantFailure(t, do(h, post("/", "")), 409, usher.CodeIdempotencyInProgress)
 				time.Sleep(time.Millisecond)

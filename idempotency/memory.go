@@ -66,6 +66,7 @@ type Memory struct {
 	share  int64 // of one owner
 	loan   int64 // up to which all bytes may be lent
 	seed   maphash.Seed
+	hash   requestHash // of all Middlewares that share the Memory
 	base   time.Time
 	epoch  uint64 // base in microseconds since 1970
 
@@ -102,7 +103,7 @@ func newMemory(c MemoryConfig) *Memory {
 	now := time.Now()
 	m := &Memory{
 		config: c, share: c.OwnerShare, loan: c.MaxBytes / 4 * 3,
-		seed: maphash.MakeSeed(), base: now, epoch: uint64(now.UnixMicro()),
+		seed: maphash.MakeSeed(), hash: newRequestHash(), base: now, epoch: uint64(now.UnixMicro()),
 	}
 	m.reported.Store(-int64(reportInterval))
 	m.reset()

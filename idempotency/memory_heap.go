@@ -79,6 +79,9 @@ func (t *table) fix(at uint32, n node, size uint32) {
 // expire sets when an entry expires.
 func (t *table) expire(i uint32, at time.Duration) {
 	e := t.at(i)
+	if e.expires == at {
+		return
+	}
 	e.expires = at
 	t.fix(e.node, newNode(i, at), t.n)
 }

@@ -9,14 +9,14 @@ import (
 	"time"
 )
 
-func (m *Memory) hash(k *Key) uint32 { return uint32(maphash.Comparable(m.seed, *k)) }
+func (m *Memory) hashOf(k *Key) uint32 { return uint32(maphash.Comparable(m.seed, *k)) }
 
 // Claim implements [Store]. It does not block, so it ignores ctx.
 func (m *Memory) Claim(_ context.Context, c Claim) (r Record, err error) {
 	if c.Token == (Token{}) {
 		return Record{}, errNoToken
 	}
-	hash := m.hash(&c.Key)
+	hash := m.hashOf(&c.Key)
 	for {
 		now, err := m.lock()
 		if err != nil {
@@ -217,7 +217,7 @@ func (m *Memory) renew(c *ClaimID, until, now time.Duration) bool {
 
 // owned returns the entry of a key that belongs to a token.
 func (m *Memory) owned(k *Key, t *Token, now time.Duration) (i uint32, ok bool) {
-	i = m.table.find(k, m.hash(k))
+	i = m.table.find(k, m.hashOf(k))
 	if i == none {
 		return i, false
 	}
@@ -301,7 +301,7 @@ func (m *Memory) Delete(_ context.Context, key Key, generation uint64) error {
 
 // taken returns the entry of a key that is not free, or ErrNotFound.
 func (m *Memory) taken(k *Key, now time.Duration) (uint32, error) {
-	i := m.table.find(k, m.hash(k))
+	i := m.table.find(k, m.hashOf(k))
 	if i == none {
 		return none, ErrNotFound
 	}

@@ -622,6 +622,26 @@ func TestARequestHasItsKeyInAMemoryUntilItEnds(t *testing.T) {
 		synctest.Wait()
 		calls.want(t, 2)
 		time.Sleep(48 * time.Hour)
+
+		call := idempotency.Call{Owner: "alice", Operation: "pay", Key: "k"}
+		go func() {
+			_, _, err := m.Execute(t.Context(), call, func(context.Context) ([]byte, error) {
+				time.Sleep(time.Hour)
+				return nil, nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		}()
+		time.Sleep(59 * time.Minute)
+		_, _, err := m.Execute(t.Context(), call, func(context.Context) ([]byte, error) {
+			t.Error("a call runs twice")
+			return nil, nil
+		})
+		if failure, ok := errors.AsType[*usher.Error](err); !ok || failure.Code != usher.CodeIdempotencyInProgress {
+			t.Errorf("a duplicate of a call gets %v", err)
+		}
+		time.Sleep(time.Hour)
 	})
 }
 

@@ -13,16 +13,16 @@ import (
 //
 // A multipart body counts by its parts: a client that builds a form again, as browsers do
 // for each attempt, chooses another boundary.
-func fingerprintOf(key *Key, r *http.Request, request []byte, bodyAt int) [32]byte {
+func (h requestHash) fingerprintOf(key *Key, r *http.Request, request []byte, bodyAt int) [32]byte {
 	types := r.Header["Content-Type"]
 	if len(types) != 1 || !strings.HasPrefix(mediaType(types[0]), "multipart/") {
-		return fingerprint(key, request)
+		return h.fingerprint(key, request)
 	}
 	by := newBuffer()
 	defer by.release()
 	by.b = append(by.b, request[:bodyAt]...)
 	by.b = appendMultipart(by.b, types[0], request[bodyAt:])
-	return fingerprint(key, by.b)
+	return h.fingerprint(key, by.b)
 }
 
 // appendMultipart appends a body with this Content-Type such that two bodies have the same
