@@ -15,7 +15,7 @@ import (
 // for each attempt, chooses another boundary.
 func (h requestHash) fingerprintOf(key *Key, r *http.Request, request []byte, bodyAt int) [32]byte {
 	types := r.Header["Content-Type"]
-	if len(types) != 1 || !strings.HasPrefix(mediaType(types[0]), "multipart/") {
+	if len(types) != 1 || !isMultipart(types[0]) {
 		return h.fingerprint(key, request)
 	}
 	by := newBuffer()
@@ -23,6 +23,13 @@ func (h requestHash) fingerprintOf(key *Key, r *http.Request, request []byte, bo
 	by.b = append(by.b, request[:bodyAt]...)
 	by.b = appendMultipart(by.b, types[0], request[bodyAt:])
 	return h.fingerprint(key, by.b)
+}
+
+// isMultipart reports whether a Content-Type is a multipart one.
+func isMultipart(contentType string) bool {
+	const prefix = "multipart/"
+	contentType = strings.TrimSpace(contentType)
+	return len(contentType) >= len(prefix) && strings.EqualFold(contentType[:len(prefix)], prefix)
 }
 
 // appendMultipart appends a body with this Content-Type such that two bodies have the same
