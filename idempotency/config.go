@@ -103,8 +103,8 @@ type Config struct {
 
 	// TTL is how long a record is kept; zero means 24 hours.
 	TTL time.Duration
-	// Lease is how long a key stays taken after the process that executes its request
-	// has died; zero means 30 seconds. It is renewed while the handler runs.
+	// Lease is how long retries get 409 after the process that executes a request has
+	// died; zero means 30 seconds. It is renewed while the handler runs.
 	Lease time.Duration
 	// Wait is how long a duplicate request waits for the one in flight before it gets
 	// 409, whose Retry-After is the rest of the lease. Zero means 5 seconds: most HTTP
@@ -142,9 +142,10 @@ type Config struct {
 
 	// Resolve finds out what has become of an earlier request with the key of r, for
 	// instance by asking the payment provider for the [Execution.DownstreamKey] of e. It is
-	// called before a retry with the same body is refused because the outcome of that
-	// request is unknown, and before a request runs whose key was claimed by a process that
-	// has died. Nil means that the first is refused, and the second runs.
+	// called before a retry is refused because the outcome of that request is unknown, and
+	// before a retry runs because the process of that request has died. Nil means that the
+	// first is refused, and the second runs. A request that differs from the earlier one is
+	// no retry: it gets 422 in any case.
 	//
 	// Resolve runs under the claim of the retry: for each key, one call at a time in all
 	// processes. Duplicates wait meanwhile, as for a handler. It may read the body of r,
@@ -155,10 +156,8 @@ type Config struct {
 	// same time, including those that hang. SetOutcome of e has no effect in Resolve, and
 	// Commit returns an error.
 	//
-	// The record of a request whose process has died is bound to the key alone, so r may
-	// then have another body than that request had: compare what counts with what the
-	// provider knows. And all processes that share the store need a Resolve: one without
-	// it runs the retry of such a request.
+	// All processes that share the store need a Resolve: one without it runs the retry of a
+	// request whose process has died.
 	Resolve func(r *http.Request, e *Execution) (Resolution, error)
 	// ResolveTimeout limits each call of Resolve; zero means 10 seconds.
 	ResolveTimeout time.Duration

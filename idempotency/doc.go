@@ -16,7 +16,7 @@
 //     the response at once.
 //   - A key that is reused with another host, request target, media type, content
 //     encoding, body or field of [Config.FingerprintHeaders] gets 422, even while the
-//     first request is in flight. Host and target count as the client sent them: a retry
+//     first request is in flight or after its process has died. Host and target count as the client sent them: a retry
 //     to another name of the service, or through a proxy that rewrites them, is another
 //     request. A multipart body counts by its parts, whatever its boundary.
 //   - No caller gets the response of another caller, method or route. A record is
@@ -34,7 +34,7 @@
 //     that is shorter or longer than its Content-Length is unknown.
 //   - A response whose handler has called [Execution.Commit] is sent only once its
 //     transaction is committed. Otherwise nothing of it is sent or stored.
-//   - The keys of a process that dies are free after [Config.Lease], unless
+//   - A retry of a request whose process has died runs after [Config.Lease], unless
 //     [Config.Resolve] finds out that the request had its effect. A process that only
 //     seemed dead cannot overwrite what its successor has stored.
 //   - A retry of a request whose outcome is unknown does not run unless Config.Resolve or
@@ -49,8 +49,8 @@
 // # Limits
 //
 // At most one request at a time holds a valid lease; that is not exactly once. If a
-// process dies after the effect and before the response is stored, the key is free after
-// the lease, and the retry has the effect again. The same happens in two other cases: if
+// process dies after the effect and before the response is stored, a retry runs after the
+// lease, and has the effect again. The same happens in two other cases: if
 // a process is paused, or cut off from the store, for longer than its lease and its
 // handler ignores the end of [Execution.Context]; and if it already has 1,024 results that
 // the store has yet to accept and another is added.

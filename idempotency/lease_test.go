@@ -44,7 +44,7 @@ func TestAHandlerKeepsItsKeyForAsLongAsItRuns(t *testing.T) {
 }
 
 // P05: the keys of a process that dies are free after the lease.
-func TestTheKeyOfADeadProcessIsFreeAfterItsLease(t *testing.T) {
+func TestARetryAfterADeadProcessRunsAfterTheLease(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		// die ends the process of the request from within its handler.
@@ -79,6 +79,9 @@ func TestTheKeyOfADeadProcessIsFreeAfterItsLease(t *testing.T) {
 				time.Sleep(lease - time.Millisecond)
 				wantFailure(t, do(h, post("/", "")), 409, usher.CodeIdempotencyInProgress)
 				time.Sleep(time.Millisecond)
+				// The key still belongs to the request.
+				wantFailure(t, do(h, post("/", "other")), 422, usher.CodeIdempotencyKeyReused)
+				calls.want(t, 0)
 				first := do(h, post("/", ""))
 				if first.Code != 201 {
 					t.Errorf("after the lease: %d %s", first.Code, first.Body)

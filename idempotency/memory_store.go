@@ -44,6 +44,7 @@ func (m *Memory) claim(c *Claim, hash uint32, now time.Duration) (Record, error)
 	}
 	e := m.table.at(i)
 	mine := e.token == c.Token
+	lapsed := e.state == StateClaimed && e.leaseEnds <= now
 	switch {
 	case e.expires <= now:
 		return m.take(i, c, now, false), nil
@@ -51,8 +52,7 @@ func (m *Memory) claim(c *Claim, hash uint32, now time.Duration) (Record, error)
 		return Record{}, ErrLost
 	case e.state == StateReleased:
 		return m.take(i, c, now, false), nil
-	case !mine && (e.state == StateClaimed && e.leaseEnds <= now ||
-		e.state == StateUnknown && c.TakeUnknown && m.fingerprint(e) == c.Fingerprint):
+	case !mine && (lapsed || e.state == StateUnknown && c.TakeUnknown) && m.fingerprint(e) == c.Fingerprint:
 		return m.take(i, c, now, true), nil
 	case e.state == StateClaimed && mine:
 		e.leaseEnds = now + c.Lease

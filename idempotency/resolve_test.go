@@ -320,28 +320,38 @@ func TestAResolvedRequestIsNotARefusal(t *testing.T) {
 	}
 }
 
-// A retry with another body is another request: nothing is asked and nothing changes.
-func TestARetryWithAnotherBodyIsNotResolved(t *testing.T) {
-	store, calls := newHookedStore(t), orders()
-	asks := always(idempotency.Resolution{Outcome: idempotency.Keep, Response: paid})
-	h := newMiddleware(t, idempotency.Config{Store: store, Resolve: asks.Resolve}).Wrap(calls)
-	panics(store, h, post("/", "body"))
-	store.set(func(f *hookedStore) {
-		f.claim = func(ctx context.Context, c idempotency.Claim) (idempotency.Record, error) {
-			if c.TakeUnknown {
-				t.Error("the key is claimed for another request")
-			}
-			return f.Store.Claim(ctx, c)
-		}
-	})
-	wantFailure(t, do(h, post("/", "other")), 422, usher.CodeIdempotencyKeyReused)
-	asks.want(t, 0)
-	store.set(func(f *hookedStore) { f.claim = nil })
-	if w := do(h, post("/", "body")); w.Code != 201 || w.Body.String() != string(paid.Body) {
-		t.Errorf("got %d %s", w.Code, w.Body)
+// A request with another body is no retry, however the first has ended: nothing is asked
+// and nothing changes, and the retry is then resolved.
+func TestARequestWithAnotherBodyIsNotResolved(t *testing.T) {
+	for name, first := range unknowns {
+		t.Run("a request "+name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store, calls := newHookedStore(t), orders()
+				asks := always(idempotency.Resolution{Outcome: idempotency.Keep, Response: paid})
+				h := newMiddleware(t, idempotency.Config{Store: store, Resolve: asks.Resolve}).Wrap(calls)
+				first.end(store, h, post("/", "body"))
+				store.set(func(f *hookedStore) {
+					f.claim = func(ctx context.Context, c idempotency.Claim) (idempotency.Record, error) {
+						if c.TakeUnknown {
+							t.Error("the key is claimed for another request")
+						}
+						return f.Store.Claim(ctx, c)
+					}
+				})
+				for range 2 {
+					wantFailure(t, do(h, post("/", "other")), 422, usher.CodeIdempotencyKeyReused)
+				}
+				asks.want(t, 0)
+				store.set(func(f *hookedStore) { f.claim = nil })
+				if w := do(h, post("/", "body")); w.Code != 201 || w.Body.String() != string(paid.Body) {
+					t.Errorf("got %d %s", w.Code, w.Body)
+				}
+				asks.want(t, 1)
+				wantFailure(t, do(h, post("/", "other")), 422, usher.CodeIdempotencyKeyReused)
+				calls.want(t, 0)
+			})
+		})
 	}
-	wantFailure(t, do(h, post("/", "other")), 422, usher.CodeIdempotencyKeyReused)
-	calls.want(t, 0)
 }
 
 // A record that cannot be right is not resolved.

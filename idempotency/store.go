@@ -31,7 +31,8 @@ import (
 //
 // A claim belongs to its token until another token takes over the key or the record
 // expires, even after the lease has ended. So a late owner can still finish if no other
-// request has taken the key, and never if one has.
+// request has taken the key, and never if one has. The key also stays bound to the request:
+// no claim with another fingerprint takes it over.
 //
 // A record belongs to one key and is never returned for another: every part of the key
 // counts, to its last byte. A [Middleware] detects a store that returns the record of
@@ -46,9 +47,9 @@ import (
 // ErrCorrupt has changed nothing. A call that returns any other error may or may not have
 // taken effect.
 type Store interface {
-	// Claim takes the key if it is free, or claimed by another token whose lease has ended,
-	// and returns the claimed record with Won set. With TakeUnknown it also takes the key
-	// from another token that has left it in StateUnknown, if the fingerprint is the same.
+	// Claim takes the key if it is free, and returns the claimed record with Won set. It
+	// also takes the key from another token with the same fingerprint, if the lease of its
+	// claim has ended, or with TakeUnknown if it has left the key in StateUnknown.
 	// Otherwise it changes nothing and returns the existing record. There is one exception:
 	// if that record is a claim of the same token, the call is a repeated one. Won is then
 	// set, and TakenOver as before; the lease starts again, and the record expires no earlier

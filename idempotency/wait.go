@@ -131,7 +131,7 @@ func (m *Middleware) runsHere(c *Claim) bool {
 
 // stillInProgress returns the error for a duplicate of a request in flight whose record is
 // r. It asks for a retry when the lease of that request ends: if its process has died, the
-// key is free then.
+// retry takes the key then.
 func (m *Middleware) stillInProgress(r *Record) *usher.Error {
 	e := *m.refusals.inProgress
 	e.RetryAfter = max(min(r.Lease, m.config.Lease), retryAfter)

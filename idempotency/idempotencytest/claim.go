@@ -64,12 +64,14 @@ func (s suite) inFlight(t *testing.T) {
 	first := s.win(t, c)
 	for range 3 {
 		time.Sleep(short)
-		r := s.lose(t, rival(c), c)
-		if r.Generation != first.Generation {
-			t.Errorf("the generation went from %d to %d", first.Generation, r.Generation)
-		}
-		if wantLease(t, r); r.Lease > time.Hour-short {
-			t.Errorf("Lease = %v after %v, want the rest of an hour", r.Lease, short)
+		for _, other := range []idempotency.Claim{rival(c), successor(c)} {
+			r := s.lose(t, other, c)
+			if r.Generation != first.Generation {
+				t.Errorf("the generation went from %d to %d", first.Generation, r.Generation)
+			}
+			if wantLease(t, r); r.Lease > time.Hour-short {
+				t.Errorf("Lease = %v after %v, want the rest of an hour", r.Lease, short)
+			}
 		}
 	}
 }
@@ -81,15 +83,16 @@ func (s suite) pollingChangesNothing(t *testing.T) {
 		s.win(t, c)
 		won := false
 		for range 3 {
-			next := rival(c)
+			next := successor(c)
 			next.Lease = time.Hour
 			won = s.claim(t, next).Won || won
+			won = s.claim(t, rival(next)).Won || won
 		}
 		return func() {
 			if won {
 				t.Error("the claim was taken over before its lease has ended")
 			}
-			s.win(t, rival(c))
+			s.win(t, successor(c))
 		}
 	})
 }

@@ -35,14 +35,15 @@ func together(n int, f func(i int)) {
 
 func (s suite) parallelClaims(t *testing.T) {
 	c := newClaim()
-	s.wantOneWinner(t, c, 100)
+	s.wantOneWinner(t, c, rival, 100)
 }
 
-func (s suite) wantOneWinner(t *testing.T, c idempotency.Claim, n int) {
+// wantOneWinner fails unless one of n concurrent claims that next makes of c wins.
+func (s suite) wantOneWinner(t *testing.T, c idempotency.Claim, next func(idempotency.Claim) idempotency.Claim, n int) {
 	t.Helper()
 	var won atomic.Int32
 	together(n, func(int) {
-		r, err := s.store.Claim(context.Background(), rival(c))
+		r, err := s.store.Claim(context.Background(), next(c))
 		switch {
 		case err != nil:
 			t.Errorf("Claim: %v", err)
@@ -78,19 +79,19 @@ func (s suite) parallelTakeovers(t *testing.T) {
 	s.win(t, c)
 	wait()
 	c.Lease = time.Hour
-	s.wantOneWinner(t, c, 50)
+	s.wantOneWinner(t, c, successor, 50)
 
 	c = newClaim()
 	s.win(t, c)
 	s.finish(t, c, release)
-	s.wantOneWinner(t, c, 50)
+	s.wantOneWinner(t, c, rival, 50)
 
 	c = newClaim()
 	c.Lease, c.TTL = short, short
 	s.win(t, c)
 	wait()
 	c.Lease, c.TTL = time.Hour, time.Hour
-	s.wantOneWinner(t, c, 50)
+	s.wantOneWinner(t, c, rival, 50)
 }
 
 func (s suite) parallelFinishes(t *testing.T) {
@@ -99,7 +100,7 @@ func (s suite) parallelFinishes(t *testing.T) {
 		old.Lease = time.Millisecond
 		s.win(t, old)
 		time.Sleep(5 * time.Millisecond)
-		owner := rival(old)
+		owner := successor(old)
 		owner.Lease = time.Hour
 		s.win(t, owner)
 		together(8, func(i int) {

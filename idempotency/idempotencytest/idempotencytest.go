@@ -50,6 +50,7 @@ func TestStore(t *testing.T, open func(testing.TB) idempotency.Store) {
 		{"a late owner without a successor can still renew and finish", suite.late},
 
 		{"after its lease a claim can be taken over, once", suite.takeOver},
+		{"after its lease a claim is taken over by the same request only", suite.takeOverOfRequest},
 		{"the record of a key that was taken over has its own TTL", suite.takeOverSetsTTL},
 		{"a claim that is taken over says so, each time", suite.takenOver},
 		{"a key that was free is not taken over", suite.notTakenOver},
@@ -132,10 +133,16 @@ func newClaim() idempotency.Claim {
 	return c
 }
 
-// rival returns the claim of another token for the key of c.
+// rival returns the claim of another token for the key of c, and of another request.
 func rival(c idempotency.Claim) idempotency.Claim {
 	c.Token = newToken()
 	random(c.Fingerprint[:])
+	return c
+}
+
+// successor returns the claim of another token for the key and the request of c.
+func successor(c idempotency.Claim) idempotency.Claim {
+	c.Token = newToken()
 	return c
 }
 
@@ -208,12 +215,12 @@ func (s suite) win(t testing.TB, c idempotency.Claim) idempotency.Record {
 	return r
 }
 
-// lose fails unless c finds the claim of first.
+// lose fails unless c finds the claim of first, and its lease has not ended.
 func (s suite) lose(t testing.TB, c, first idempotency.Claim) idempotency.Record {
 	t.Helper()
 	r := s.claim(t, c)
-	if r.Won || r.State != idempotency.StateClaimed || r.Fingerprint != first.Fingerprint {
-		t.Errorf("Claim returned %+v, want the claim of the other token", r)
+	if r.Won || r.State != idempotency.StateClaimed || r.Fingerprint != first.Fingerprint || r.Lease <= 0 {
+		t.Errorf("Claim returned %+v, want the claim of the other token, with a lease", r)
 	}
 	return r
 }

@@ -30,7 +30,7 @@ const (
 // them one step of the contract, explains their results. The calls claim keys, renew
 // leases, several in one call, finish claims in every way, find and delete records, and are
 // repeated. Some leases end at once, so that claims are taken over, as are some unknown
-// outcomes. A call that returned an unknown error may have happened or not.
+// outcomes; a key is claimed for two different requests. A call that returned an unknown error may have happened or not.
 func CheckLinearizable(ctx context.Context, s idempotency.Store, histories int) error {
 	for i := range histories {
 		h := record(ctx, s, uint64(i))
@@ -152,7 +152,9 @@ func perform(ctx context.Context, s idempotency.Store, in input, claims []idempo
 	switch in.op {
 	case claim:
 		var r idempotency.Record
-		r, err = s.Claim(ctx, idempotency.Claim{Key: key, Token: token, Lease: lease, TTL: 2 * time.Hour, TakeUnknown: in.take})
+		r, err = s.Claim(ctx, idempotency.Claim{
+			Key: key, Token: token, Fingerprint: fingerprint(in.token), Lease: lease, TTL: 2 * time.Hour, TakeUnknown: in.take,
+		})
 		outs[0] = outputOf(&r)
 	case renew:
 		var lost []idempotency.ClaimID
@@ -185,8 +187,14 @@ func perform(ctx context.Context, s idempotency.Store, in input, claims []idempo
 }
 
 func outputOf(r *idempotency.Record) output {
-	return output{won: r.Won, takenOver: r.TakenOver, state: r.State, generation: r.Generation, text: string(r.Payload)}
+	return output{
+		won: r.Won, takenOver: r.TakenOver, state: r.State, generation: r.Generation, text: string(r.Payload),
+		fingerprint: r.Fingerprint,
+	}
 }
+
+// fingerprint returns that of the request whose claim has a token: one of two.
+func fingerprint(token int) [32]byte { return [32]byte{31: byte(token % 2)} }
 
 func describe(history []porcupine.Operation) string {
 	var b strings.Builder

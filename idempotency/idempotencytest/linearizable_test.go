@@ -145,6 +145,22 @@ func (s takesUnknown) Claim(ctx context.Context, c idempotency.Claim) (idempoten
 	return s.observer.Claim(ctx, c)
 }
 
+// takesLapsed takes a claim whose lease has ended over for any request.
+type takesLapsed struct{ *observer }
+
+func (s takesLapsed) Claim(ctx context.Context, c idempotency.Claim) (idempotency.Record, error) {
+	r, err := s.observer.Claim(ctx, c)
+	if err != nil || r.State != idempotency.StateClaimed || r.Lease > 0 || r.Won {
+		return r, err
+	}
+	asked := c.Fingerprint
+	c.Fingerprint = r.Fingerprint
+	if r, err = s.observer.Claim(ctx, c); r.Won {
+		r.Fingerprint = asked
+	}
+	return r, err
+}
+
 // unfencedDelete deletes any generation.
 type unfencedDelete struct{ *observer }
 
@@ -202,6 +218,7 @@ func TestHistoriesOfBrokenStoresAreRejected(t *testing.T) {
 		"check, then act":    checkThenAct{newObserver(t)},
 		"forgotten takeover": forgetsTakeover{newObserver(t)},
 		"eager takeover":     takesUnknown{newObserver(t)},
+		"any takeover":       takesLapsed{newObserver(t)},
 		"unfenced delete":    unfencedDelete{newObserver(t)},
 		"forceful delete":    forcefulDelete{newObserver(t)},
 		"idle delete":        idleDelete{newObserver(t)},

@@ -40,6 +40,8 @@ type output struct {
 	state      idempotency.State
 	generation uint64
 	text       string
+
+	fingerprint [32]byte // of a record
 }
 
 // A state is a record in the model.
@@ -117,7 +119,7 @@ func stepUnseen(s state, in input) []any {
 func stepClaim(s state, in input, out output) []any {
 	mine := s.state != 0 && s.token == in.token
 	unknown := s.state == idempotency.StateUnknown
-	takes := unknown && in.take && !mine
+	takes := unknown && in.take && !mine && s.same(in)
 	if out.lost {
 		return keepIf(s, mine && s.state == idempotency.StateReleased)
 	}
@@ -129,19 +131,22 @@ func stepClaim(s state, in input, out output) []any {
 	taken := state{state: idempotency.StateClaimed, token: in.token, generation: out.generation, brief: in.brief}
 	allowed := out.generation > s.generation
 	switch {
-	case out.state != idempotency.StateClaimed || out.text != "":
+	case out.state != idempotency.StateClaimed || out.text != "" || out.fingerprint != fingerprint(in.token) && !out.unseen:
 		return nil
 	case s.state == idempotency.StateClaimed && mine:
 		taken.takenOver = s.takenOver
 		allowed = s.has(out.generation)
 	case s.state == 0, s.state == idempotency.StateReleased && !mine:
-	case s.state == idempotency.StateClaimed && s.brief, takes:
+	case s.state == idempotency.StateClaimed && s.brief && s.same(in), takes:
 		taken.takenOver = true
 	default:
 		return nil
 	}
 	return keepIf(taken, allowed && (out.unseen || out.takenOver == taken.takenOver))
 }
+
+// same reports whether the claim in is for the same request as s.
+func (s state) same(in input) bool { return fingerprint(s.token) == fingerprint(in.token) }
 
 // has reports whether the generation of s may be this one.
 func (s state) has(generation uint64) bool {
@@ -153,7 +158,8 @@ func (s state) has(generation uint64) bool {
 
 // shows reports whether out may be the record s, as a call that has not won it returns it.
 func (s state) shows(out output) bool {
-	return s.has(out.generation) && out.state == s.state && out.text == s.text && !out.won && !out.takenOver
+	return s.has(out.generation) && out.state == s.state && out.text == s.text && out.fingerprint == fingerprint(s.token) &&
+		!out.won && !out.takenOver
 }
 
 // seen returns s with the generation of out.

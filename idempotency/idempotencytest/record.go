@@ -79,7 +79,7 @@ func (s suite) found(t *testing.T) {
 	c.Lease = short
 	s.win(t, c)
 	wait()
-	next := rival(c)
+	next := successor(c)
 	next.Lease = short
 	won = s.winOver(t, next, true)
 	wait()
@@ -153,7 +153,7 @@ func (s suite) findChangesNothing(t *testing.T) {
 	s.win(t, c)
 	wait()
 	s.find(t, c.Key)
-	s.winOver(t, rival(c), true)
+	s.winOver(t, successor(c), true)
 }
 
 func (s suite) keptFor(t *testing.T) {
@@ -200,7 +200,7 @@ func (s suite) deletable(t *testing.T) (claims []idempotency.Claim, records []id
 	c := newClaim()
 	c.Lease = short
 	s.win(t, c)
-	next := rival(c)
+	next := successor(c)
 	late := rival(c)
 	late.Key, late.Lease = newKey(), short
 	r := s.win(t, late)
@@ -243,7 +243,7 @@ func (s suite) deleteNoRunning(t *testing.T) {
 	c.Lease = short
 	s.win(t, c)
 	wait()
-	next := rival(c)
+	next := successor(c)
 	next.Lease = short
 	generation := s.win(t, next).Generation
 	s.wantRenewed(t, time.Hour, next)

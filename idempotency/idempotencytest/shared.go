@@ -109,7 +109,7 @@ func (s Shared) oneWinner(t *testing.T) {
 		next := c
 		next.Lease = time.Hour
 		together(100, func(i int) {
-			r, err := clients[i%len(clients)].store.Claim(context.Background(), rival(next))
+			r, err := clients[i%len(clients)].store.Claim(context.Background(), successor(next))
 			if err != nil {
 				t.Errorf("Claim: %v", err)
 			}

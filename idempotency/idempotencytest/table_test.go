@@ -152,7 +152,7 @@ func (s *table) Claim(ctx context.Context, c idempotency.Claim) (idempotency.Rec
 	released := r != nil && r.state == idempotency.StateReleased
 	switch {
 	case s.is("checks, then claims") && r == nil,
-		s.is("checks, then takes over") && !mine && (released || claimed && s.over(r, now)),
+		s.is("checks, then takes over") && !mine && (released || claimed && s.takesLapsed(r, &c, now)),
 		s.is("checks, then takes an unknown outcome over") && r != nil && s.takesUnknown(r, &c, mine):
 		s.pause()
 		return s.take(r, &c, now), nil
@@ -162,7 +162,7 @@ func (s *table) Claim(ctx context.Context, c idempotency.Claim) (idempotency.Rec
 		return idempotency.Record{}, idempotency.ErrLost
 	case r == nil,
 		released && !s.is("keeps a released key"),
-		claimed && !mine && s.over(r, now),
+		claimed && !mine && s.takesLapsed(r, &c, now),
 		r != nil && s.takesUnknown(r, &c, mine),
 		claimed && s.is("lets a late owner claim again") && slices.Contains(r.tokens, c.Token) && !mine,
 		r != nil && !claimed && !released && mine && s.is("lets a token claim again what it has finished"):
@@ -175,6 +175,9 @@ func (s *table) Claim(ctx context.Context, c idempotency.Claim) (idempotency.Rec
 	}
 	if s.is("stores the fingerprint of every claim") || c.TakeUnknown && s.is("stores the fingerprint of a claim that may take over") {
 		r.fingerprint = c.Fingerprint
+	}
+	if claimed && r.leaseEnds <= now && s.is("releases a lapsed claim that another request finds") {
+		r.state = idempotency.StateReleased
 	}
 	if s.is("starts the TTL again for every claim") {
 		r.expires = now + c.TTL
@@ -216,7 +219,25 @@ func (s *table) pause() {
 	s.mu.Lock()
 }
 
-// over reports whether r can be taken over.
+// takesLapsed reports whether c takes the claim r over after its lease.
+func (s *table) takesLapsed(r *tuple, c *idempotency.Claim, now time.Duration) bool {
+	same := r.fingerprint == c.Fingerprint
+	switch s.wrong {
+	case "takes a lapsed claim over for any request":
+		same = true
+	case "takes a lapsed claim over for any request that finds out the outcome":
+		same = same || c.TakeUnknown
+	case "takes a lapsed claim over for any request, once":
+		same = same || !r.takenOver
+	case "takes a lapsed claim that was taken over for any request":
+		same = same || r.takenOver
+	case "compares 31 bytes of the fingerprint of a lapsed claim":
+		same = bytes.Equal(r.fingerprint[:31], c.Fingerprint[:31])
+	}
+	return same && s.over(r, now)
+}
+
+// over reports whether the lease of r has ended.
 func (s *table) over(r *tuple, now time.Duration) bool {
 	return !s.is("never lets a claim be taken over") && (r.leaseEnds <= now || s.is("lets a claim be taken over at once"))
 }
@@ -235,7 +256,7 @@ func (s *table) take(r *tuple, c *idempotency.Claim, now time.Duration) idempote
 	} else if !s.is("keeps the generation of a claim that is taken over") && (!unknown || !s.is("keeps the generation of an unknown outcome that is taken over")) {
 		r.generation++
 	}
-	if old == nil || !s.is("keeps the fingerprint of a claim that is taken over") {
+	if old == nil || !s.is("keeps the fingerprint of a released key") {
 		r.fingerprint = s.storedFingerprint(c.Fingerprint)
 	}
 	if !s.is("keeps the payload of a released record") {
@@ -323,6 +344,10 @@ func (s *table) record(r *tuple, won bool, now time.Duration) idempotency.Record
 		out.TakenOver = false
 	}
 	switch s.wrong {
+	case "returns a negative lease to claims":
+		if r.state == idempotency.StateClaimed {
+			out.Lease = r.leaseEnds - now
+		}
 	case "returns to every claim that another is taken over":
 		out.TakenOver = r.takenOver
 	case "returns a takeover as the status of a claim":

@@ -11,7 +11,7 @@ import (
 // resolver returns the claim of another token for the key and the request of c, which takes
 // the key even if its outcome is unknown.
 func resolver(c idempotency.Claim) idempotency.Claim {
-	c.Token = newToken()
+	c = successor(c)
 	c.TakeUnknown = true
 	return c
 }
@@ -31,15 +31,52 @@ func (s suite) takeOver(t *testing.T) {
 	c.Lease = short
 	first := s.win(t, c)
 	wait()
-	next := rival(c)
+	next := successor(c)
 	next.Lease = time.Hour
 	second := s.win(t, next)
 	if second.Generation <= first.Generation {
 		t.Errorf("the generation went from %d to %d, want it to grow", first.Generation, second.Generation)
 	}
-	if r := s.lose(t, rival(c), next); r.Generation != second.Generation {
-		t.Errorf("the generation is %d, want %d", r.Generation, second.Generation)
+	for _, other := range []idempotency.Claim{rival(c), successor(c)} {
+		if r := s.lose(t, other, next); r.Generation != second.Generation {
+			t.Errorf("the generation is %d, want %d", r.Generation, second.Generation)
+		}
 	}
+}
+
+// A claim whose process has died still says which request the key belongs to. So a claim of
+// another request gets its record, with a lease of 0, and changes nothing about it.
+func (s suite) takeOverOfRequest(t *testing.T) {
+	c := newClaim()
+	c.Lease, c.TTL = short, 3*time.Hour
+	s.win(t, c)
+	wait()
+	next := successor(c)
+	next.Lease = short
+	for _, c := range []idempotency.Claim{c, next} { // the second has been taken over itself
+		generation := s.win(t, c).Generation
+		s.wantRenewed(t, short, c)
+		wait()
+		for i := range c.Fingerprint {
+			for _, take := range []func(idempotency.Claim) idempotency.Claim{successor, resolver} {
+				other := take(c)
+				other.Fingerprint[i] ^= 0x20
+				r := s.claim(t, other)
+				if r.Won || r.State != idempotency.StateClaimed || r.Generation != generation || r.Fingerprint != c.Fingerprint ||
+					r.Lease != 0 || r.TakenOver || r.Status != 0 {
+					t.Fatalf("a claim of another request got %+v, want the claim with generation %d, whose lease has ended", r, generation)
+				}
+			}
+		}
+		s.wantLost(t, rival(c))
+		r := s.find(t, c.Key)
+		if r.State != idempotency.StateClaimed || r.Generation != generation || r.Fingerprint != c.Fingerprint || r.Lease != 0 {
+			t.Errorf("the record is %+v, want the claim with generation %d, whose lease has ended", r, generation)
+		}
+		wantTTL(t, r, c.TTL)
+	}
+	s.finish(t, next, result("late"))
+	s.wantRecord(t, next, result("late"))
 }
 
 func (s suite) takeOverSetsTTL(t *testing.T) {
@@ -92,7 +129,7 @@ func (s suite) takenOver(t *testing.T) {
 	s.winOver(t, c, false)
 	for range 3 { // a takeover of a takeover as well
 		wait()
-		next := rival(c)
+		next := successor(c)
 		next.Lease = short
 		s.winOver(t, next, true)
 		s.winOver(t, next, true)
@@ -111,7 +148,7 @@ func (s suite) takenOver(t *testing.T) {
 		c.Lease = short
 		s.win(t, c)
 		wait()
-		next := rival(c)
+		next := successor(c)
 		s.winOver(t, next, true)
 		s.finish(t, next, end)
 		s.wantEnded(t, next, end)
@@ -119,7 +156,7 @@ func (s suite) takenOver(t *testing.T) {
 }
 
 func (s suite) notTakenOver(t *testing.T) {
-	for _, take := range []func(idempotency.Claim) idempotency.Claim{rival, resolver} {
+	for _, take := range []func(idempotency.Claim) idempotency.Claim{rival, successor, resolver} {
 		c := take(newClaim())
 		s.winOver(t, c, false)
 		s.winOver(t, c, false)
@@ -129,7 +166,7 @@ func (s suite) notTakenOver(t *testing.T) {
 		c.Lease = short
 		s.winOver(t, c, false)
 		wait()
-		c = take(c)
+		c = successor(c)
 		c.Lease = time.Hour
 		s.winOver(t, c, true)
 		s.finish(t, c, release)

@@ -202,7 +202,7 @@ func (s txSuite[Tx]) lost(t *testing.T) {
 	late.Lease = short
 	s.win(t, late)
 	wait()
-	owner := rival(late)
+	owner := successor(late)
 	owner.Lease = time.Hour
 	generation := s.win(t, owner).Generation
 	expired := newClaim()
@@ -236,7 +236,7 @@ func (s txSuite[Tx]) leaseEnds(t *testing.T) {
 	tx := s.finishTx(t, c, result("a"))
 	waitBrief()
 	won := make(chan bool, 1)
-	next := rival(c)
+	next := successor(c)
 	next.Lease = time.Hour
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)

@@ -26,15 +26,17 @@ if r then
     -- A repeated call: it is the same claim, and its lease starts again.
     keep = math.max(keep, redis.call('PTTL', KEYS[1]))
     generation, fingerprint, status = r.generation, r.fingerprint, r.status
-  elseif r.state == CLAIMED and r.lease > now then
-    return { 0, r.lease - now, r.value }
-  elseif r.state == CLAIMED
-    or (r.state == UNKNOWN and ARGV[6] == '1' and not mine and r.fingerprint == fingerprint) then
-    generation, status = math.max(r.generation + 1, now), TAKEN_OVER
   elseif r.state == RELEASED then
     generation = math.max(r.generation + 1, now)
+  elseif not mine and r.fingerprint == fingerprint
+    and (r.state == CLAIMED and r.lease <= now or r.state == UNKNOWN and ARGV[6] == '1') then
+    generation, status = math.max(r.generation + 1, now), TAKEN_OVER
   else
-    return { 0, 0, r.value }
+    local rest = 0
+    if r.state == CLAIMED then
+      rest = math.max(r.lease - now, 0)
+    end
+    return { 0, rest, r.value }
   end
 end
 

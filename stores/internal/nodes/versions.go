@@ -137,6 +137,11 @@ func (r records) takeovers() {
 			by := p[(i+1)%2]
 			next := again(c)
 			next.Lease = ended
+			if by == OlderRecords(r.newer) {
+				other := resolving(c)
+				other.Fingerprint = newClaim().Fingerprint
+				r.claim(by, other, false, idempotency.StateClaimed)
+			}
 			got := r.claim(by, next, true, idempotency.StateClaimed)
 			repeated := r.claim(by, next, true, idempotency.StateClaimed)
 			if got.Generation <= last.Generation || repeated.Generation != got.Generation {

@@ -1,4 +1,5 @@
--- Idempotency keys: claims that take an unknown outcome over, and the calls of operators.
+-- Idempotency keys: claims that take over only what the same request has left, which may be
+-- an unknown outcome, and the calls of operators.
 --
 -- A claimed record has no response. Its status is 1 if the claim was taken over, and
 -- otherwise 0, as that of every claim of older programs.
@@ -61,11 +62,11 @@ BEGIN
 			ELSE
 				ours.generation := greatest(ours.generation, r.generation + 1);
 				IF r.expires > now AND r.state <> 4 THEN
-					IF NOT (r.state = 1 AND r.lease_ends <= now
-						OR r.state = 5 AND p_take_unknown AND NOT mine AND r.fingerprint = p_fingerprint)
+					IF mine OR r.fingerprint <> p_fingerprint
+						OR NOT (r.state = 1 AND r.lease_ends <= now OR r.state = 5 AND p_take_unknown)
 					THEN
 						RETURN QUERY SELECT r.state, false, false, r.generation, r.fingerprint,
-							CASE r.state WHEN 1 THEN (extract(epoch FROM r.lease_ends - now) * 1000000)::bigint ELSE 0 END,
+							CASE r.state WHEN 1 THEN greatest((extract(epoch FROM r.lease_ends - now) * 1000000)::bigint, 0) ELSE 0 END,
 							CASE r.state WHEN 1 THEN 0 ELSE r.status END, r.payload;
 						RETURN;
 					END IF;
