@@ -62,7 +62,7 @@ func (m *Middleware) Execute(ctx context.Context, c Call, fn func(ctx context.Co
 	w := &callWriter{header: make(http.Header)}
 	r := w.request(ctx, m.config.Header, &c)
 	in := newBuffer()
-	claim, payloadAt, refusal := m.prepareCall(r.Context(), in, &c)
+	claim, refusal := m.prepareCall(r.Context(), in, &c)
 	if refusal != nil {
 		in.release()
 		m.refuse(w, r, refused, &claim.Key, refusal)
@@ -77,7 +77,7 @@ func (m *Middleware) Execute(ctx context.Context, c Call, fn func(ctx context.Co
 			return
 		}
 		_, _ = inner.Write(reply)
-	}), in, &claim, payloadAt)
+	}), in, &claim, 0)
 	switch {
 	case w.failure != nil:
 		return nil, false, w.failure
@@ -88,22 +88,22 @@ func (m *Middleware) Execute(ctx context.Context, c Call, fn func(ctx context.Co
 	return reply, true, err
 }
 
-// prepareCall writes c into the buffer. It returns the claim for c, and where in the buffer
-// the payload begins.
-func (m *Middleware) prepareCall(ctx context.Context, in *buffer, c *Call) (claim Claim, payloadAt int, err error) {
+// prepareCall writes the payload of c into the buffer, from its beginning. It returns the
+// claim for c.
+func (m *Middleware) prepareCall(ctx context.Context, in *buffer, c *Call) (claim Claim, err error) {
 	if c.Key == "" {
-		return claim, 0, m.refusals.missing
+		return claim, m.refusals.missing
 	}
 	if m.config.ValidKey != nil {
 		if err := m.validate(ctx, c.Key); err != nil {
-			return claim, 0, err
+			return claim, err
 		}
 	}
 	claim = Claim{Key: callKey(c.Owner, c.Operation, c.Key), Token: newToken()}
 	claim.Lease, claim.TTL = m.terms()
 	in.b = append(in.b[:0], c.Payload...)
 	claim.Fingerprint = m.hash.fingerprint(&claim.Key, in.b)
-	return claim, 0, nil
+	return claim, nil
 }
 
 // callKey returns the key of the record for a call. A request over HTTP has a method, so
