@@ -2,6 +2,7 @@ package usherpg
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"net"
 	"os"
@@ -82,6 +83,8 @@ func reason(err error) string {
 		return "PostgreSQL has not responded in time, or no connection of the pool was free: check the server, the network and MaxConns of the pool"
 	case errors.Is(err, context.Canceled):
 		return "the call was canceled"
+	case errors.Is(err, pgx.ErrTxClosed), errors.Is(err, sql.ErrTxDone):
+		return "the transaction has ended already: after Execution.Commit, a handler must not end it itself, as by a deferred Rollback"
 	case unknown:
 		return "the host of PostgreSQL is unknown: check the address of the pool"
 	case ok && op.Err != nil:

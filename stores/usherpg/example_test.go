@@ -14,6 +14,9 @@ import (
 	"github.com/usher-go/usher/stores/usherpg"
 )
 
+// keys authenticates the callers of the examples, to whom limits and idempotency keys belong.
+var keys usher.Authenticator
+
 // All processes of a service share the limits of callers and the keys of their requests.
 func Example() {
 	ctx := context.Background()
@@ -30,7 +33,7 @@ func Example() {
 	once := usher.Must(idempotency.New(idempotency.Config{Store: pg.Idempotency()}))
 
 	mux := http.NewServeMux()
-	mux.Handle("POST /orders", usher.Chain(limiter, once).Wrap(http.HandlerFunc(createOrder)))
+	mux.Handle("POST /orders", usher.Chain(usher.Authenticate(keys), limiter, once).Wrap(http.HandlerFunc(createOrder)))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
 		if err := pg.Check(r.Context()); err != nil {
 			http.Error(w, "the database cannot be used", http.StatusServiceUnavailable)
@@ -42,7 +45,8 @@ func Example() {
 func createOrder(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusCreated) }
 
 // A handler stores its order and the response to it in one transaction. Whatever crashes,
-// and however often the client sends its request again, there is one order.
+// and however often the client sends its request again, there is one order. The rollback is
+// not deferred: when the handler returns, the transaction has yet to be committed.
 func ExamplePostgres_Idempotency() {
 	pool := usher.Must(pgxpool.New(context.Background(), os.Getenv("DATABASE_URL")))
 	pg := usher.Must(usherpg.Open(usherpg.Config{Pool: pool}))
@@ -75,5 +79,6 @@ func ExamplePostgres_Idempotency() {
 		}
 		usher.Respond(w, r, usher.Reply{Status: http.StatusCreated, Data: map[string]int{"order": order}})
 	}
-	_ = http.ListenAndServe("localhost:8080", once.Wrap(http.HandlerFunc(create)))
+	h := usher.Chain(usher.Authenticate(keys), once).Wrap(http.HandlerFunc(create))
+	_ = http.ListenAndServe("localhost:8080", h)
 }

@@ -2,6 +2,7 @@ package usherpg_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -60,4 +61,42 @@ func TestTransactionsOfDatabaseSQL(t *testing.T) {
 			return idempotencytest.Transaction[usherpg.SQLTx]{Tx: tx, Commit: tx.Commit, Rollback: tx.Rollback}
 		}
 	})
+}
+
+// A handler that defers its rollback, as most do without this package, learns what is wrong.
+func TestFinishTxAfterTheEndOfItsTransaction(t *testing.T) {
+	s, pool := migrated(t)
+	ctx := t.Context()
+	config, err := pgx.ParseConfig(servers.DSN(s.Addr))
+	if err != nil {
+		t.Fatal(err)
+	}
+	db := stdlib.OpenDB(*config)
+	t.Cleanup(func() { _ = db.Close() })
+	c := idempotency.Completion{Token: idempotency.Token{1}, Result: idempotency.Result{State: idempotency.StateTombstone}}
+	finish := map[string]func() error{
+		"pgx": func() error {
+			tx, err := pool.Begin(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = tx.Rollback(ctx)
+			_, err = open(t, pool).Idempotency().FinishTx(ctx, tx, c)
+			return err
+		},
+		"database/sql": func() error {
+			tx, err := db.BeginTx(ctx, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = tx.Rollback()
+			_, err = open(t, pool).IdempotencySQL().FinishTx(ctx, tx, c)
+			return err
+		},
+	}
+	for driver, finish := range finish {
+		if err := finish(); err == nil || !strings.Contains(err.Error(), "the transaction has ended already") {
+			t.Errorf("%s: got %v", driver, err)
+		}
+	}
 }
