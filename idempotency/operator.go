@@ -56,7 +56,8 @@ var ErrResolved = errors.New("idempotency: the outcome of the request is known a
 // Lookup returns what is known about a request. It changes nothing.
 //
 // It returns [ErrNotFound] if there is no record of the request, or a released one, which
-// means that it had no effect. The error matches [usher.ErrCorrupt] if the record cannot be
+// means that it had no effect. The same happens if a part of k is not what the Middleware
+// has seen: most often the Route. The error matches [usher.ErrCorrupt] if the record cannot be
 // read. If only the response cannot be read, the error comes with the rest of the Entry.
 func (m *Middleware) Lookup(ctx context.Context, k RequestKey) (entry Entry, err error) {
 	c := Change{Action: "lookup"}
@@ -96,14 +97,14 @@ func (m *Middleware) Lookup(ctx context.Context, k RequestKey) (entry Entry, err
 func (m *Middleware) Resolve(ctx context.Context, k RequestKey, s Resolution) (err error) {
 	c := Change{Action: "resolve", Outcome: s.Outcome}
 	defer func() { m.audit(ctx, c, err) }()
+	if c.Key, err = m.recordKey(&k); err != nil {
+		return err
+	}
 	if err := s.check(); err != nil {
 		return err
 	}
 	if s.tooLarge(m.config.MaxResponse) {
 		return errTooLarge
-	}
-	if c.Key, err = m.recordKey(&k); err != nil {
-		return err
 	}
 	found, err := m.store.Find(ctx, c.Key)
 	if err != nil {
@@ -188,15 +189,15 @@ func (m *Middleware) recordKey(k *RequestKey) (Key, error) {
 	key, ok := parseKey(k.Key)
 	switch {
 	case !ok:
-		return fault("Key", "is no idempotency key")
+		return fault("Key", "must be a key as clients send it")
 	case !slices.Contains(m.config.Methods, k.Method):
-		return fault("Method", "must be one of the methods whose keys count")
+		return fault("Method", "must be one of Config.Methods, in capitals, or empty for a Call, which has an Owner, a Route and a Key")
 	case m.config.Owner != nil && k.Principal != nil:
 		return fault("Principal", "must be nil, as Config.Owner names the owner")
 	case m.config.Owner == nil && k.Owner != "":
-		return fault("Owner", "must be empty without a Config.Owner")
+		return fault("Owner", "must be empty without a Config.Owner, as the Principal owns the key")
 	case m.config.Owner == nil && k.Principal == nil && !m.config.DangerouslyAllowAnonymous:
-		return fault("Principal", "is missing")
+		return fault("Principal", "must be the caller who owns the key")
 	}
 	owner := appendPart(nil, byNobody)
 	switch {

@@ -221,6 +221,9 @@ func TestAnInvalidResolutionOfAnOperatorChangesNothing(t *testing.T) {
 				t.Error("Resolve returned nil")
 			}
 			wantFailure(t, do(o.h, bodied()), 409, unknown)
+			if key := o.log.all[0].Key; key == (idempotency.Key{}) {
+				t.Error("OnChange does not get the key")
+			}
 			if got := o.log.take(t); len(got) != 1 || !strings.HasSuffix(got[0], "true") {
 				t.Errorf("OnChange got %v", got)
 			}

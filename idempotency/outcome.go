@@ -32,6 +32,17 @@ const (
 	Forget
 )
 
+var outcomeNames = [...]string{Keep: "keep", Release: "release", Unknown: "unknown", KeepStatus: "keep_status", Forget: "forget"}
+
+// String returns the name of the outcome: keep, release, unknown, keep_status or forget. It is
+// empty for no outcome.
+func (o Outcome) String() string {
+	if int(o) < len(outcomeNames) {
+		return outcomeNames[o]
+	}
+	return fmt.Sprintf("Outcome(%d)", uint8(o))
+}
+
 // A Profile maps the status of a response to an [Outcome]. A handler can override it with
 // [Execution.SetOutcome].
 //

@@ -430,3 +430,12 @@ func TestALateWriteIsRefused(t *testing.T) {
 	}
 	wantReplay(t, do(h, post("/", "")), first)
 }
+
+func TestNamesOfOutcomes(t *testing.T) {
+	want := []string{"", "keep", "release", "unknown", "keep_status", "forget", "Outcome(6)"}
+	for o, name := range want {
+		if got := idempotency.Outcome(o).String(); got != name {
+			t.Errorf("%d: got %q, want %q", o, got, name)
+		}
+	}
+}

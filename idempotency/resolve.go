@@ -33,7 +33,7 @@ type Resolution struct {
 }
 
 var (
-	errOutcome  = errors.New("idempotency: the Outcome of a Resolution must be one of the constants")
+	errOutcome  = errors.New("idempotency: a Resolution needs one of the outcomes Release, Keep, KeepStatus, Forget and Unknown")
 	errResponse = errors.New("idempotency: a Resolution that keeps a response needs one with a status of 200 to 999")
 	errTooLarge = errors.New("idempotency: the Response of a Resolution is larger than MaxResponse")
 )
