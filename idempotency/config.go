@@ -17,19 +17,35 @@ import (
 	"github.com/usher-go/usher/internal/method"
 )
 
-// Config configures a [Middleware]. The zero value is ready for use.
+// Config configures a [Middleware]. The zero value is ready for a service that is a single
+// process and authenticates its callers.
+//
+// Most services set fields of the first group only. The groups that follow are about the keys,
+// whom they belong to, the responses, unknown outcomes, what a request may take, the times
+// and failures of the store, and what is reported.
 type Config struct {
-	// Store keeps the records. Nil means a [Memory] with its defaults, which suffices
-	// for a single process.
+	// Store keeps the records. Nil means a [Memory] with its defaults, which suffices for a
+	// single process; several processes must share a store.
 	Store Store
+	// Required refuses requests without a key with 400. Otherwise they run, and so does each
+	// retry of them. [Middleware.Require] requires the key on single routes.
+	Required bool
+	// Profile decides by its status whether a response is stored, so that a retry gets it, or
+	// its key is freed, so that a retry runs. Nil means [ProfileDefault].
+	Profile Profile
+	// TTL is how long a record is kept; zero means 24 hours.
+	TTL time.Duration
+	// Wait is how long a duplicate request waits for the one in flight before it gets
+	// 409, whose Retry-After is the rest of the lease. Zero means 5 seconds: most HTTP
+	// clients do not retry 409, so one that lost its connection while its first attempt
+	// was running needs the response of that attempt. [NoWait] means 409 at once. Wait
+	// must be shorter than the time that the server has to write a response.
+	Wait time.Duration
 
 	// Header is the name of the header field with the key; empty means Idempotency-Key. A key
 	// has 1 to 255 visible ASCII characters. In quotes, as a String of RFC 9651, it may also
 	// have spaces; parameters after it have no meaning.
 	Header string
-	// Required refuses requests without a key with 400. [Middleware.Require] does so
-	// for single routes.
-	Required bool
 	// ValidKey reports whether a key, without quotes, has the form that the service requires,
 	// such as [IsUUID]; another key gets 400, before the body is read or the store is asked.
 	// A panic gets 503. Nil accepts all keys.
@@ -38,6 +54,14 @@ type Config struct {
 	// Requests with other methods pass, with a key or without. Methods are written in
 	// capitals, as in requests; safe methods, such as GET and QUERY, are not allowed.
 	Methods []string
+	// FingerprintHeaders names request header fields that change what a request means, such
+	// as an API version, a connected account or Accept. A key that is reused with other
+	// values gets 422, and an absent field differs from an empty one. Host, media type and
+	// content encoding are always compared. A field that a retry may change without meaning
+	// another request, such as a credential or the ID of a trace, must not be listed; those
+	// known to this package are faults. Nil means that no other field is compared.
+	FingerprintHeaders []string
+
 	// Owner returns the owner of the keys of r, in place of the principal: the account
 	// for instance, so that a key survives a change of credentials. False refuses the
 	// request with 401.
@@ -51,94 +75,33 @@ type Config struct {
 	// does not.
 	Route func(r *http.Request) string
 
-	// FingerprintHeaders names request header fields that change what a request means, such
-	// as an API version, a connected account or Accept. A key that is reused with other
-	// values gets 422, and an absent field differs from an empty one. Host, media type and
-	// content encoding are always compared. A field that a retry may change without meaning
-	// another request, such as a credential or the ID of a trace, must not be listed; those
-	// known to this package are faults. Nil means that no other field is compared.
-	FingerprintHeaders []string
-
-	// MaxBody limits the body of a request with a key, in bytes; a longer one gets
-	// 413. Zero means 1 MiB.
-	MaxBody int64
-	// BodyTimeout limits how long a request body may take to arrive; one that is slower,
-	// or stalls, gets 408, and the connection is closed. Zero means 30 seconds. An earlier
-	// deadline of the server, as from http.Server.ReadTimeout, has the same effect.
-	BodyTimeout time.Duration
-	// MaxResponse limits the body of a stored response, in bytes. A longer response
-	// is sent, but cannot be replayed. Zero means 1 MiB.
-	MaxResponse int
 	// KeepHeaders names header fields of responses that are stored in addition to
 	// Content-Type, Content-Encoding, Location and the like. Set-Cookie and fields
 	// that belong to a single exchange are not allowed. Neither is Retry-After: it is
 	// always stored with a success or a redirect, as in a 202 whose location is polled,
 	// and never with an error.
 	KeepHeaders []string
-	// ReplayHeader is the name of the header field that marks a replay, with the value
-	// true; empty means Idempotency-Replayed. Stripe uses Idempotent-Replayed.
-	ReplayHeader string
 	// Sanitize changes what is stored of the response of a handler, to keep personal data
 	// out of the store for instance; nil changes nothing. The first client gets the response
 	// as the handler wrote it, and replays get the sanitized one. Sanitize may replace or
-	// change Header and Body. It may set Status to 0, so that only the status is remembered
-	// and a retry gets 409 and [usher.CodeIdempotencyResponseNotKept]; the same happens, and
-	// is reported to OnError, if it panics, sets another status, makes the body longer than
-	// MaxResponse, or makes of the JSON that [Response] describes something else. It is
-	// called on the goroutine of the request, before the first byte is sent. The body of r
-	// has been read. For [Middleware.Execute], r describes the call, as for Resolve, and
-	// Body is what fn has returned: its reply, or its error as JSON. What Resolve returns is
-	// not sanitized.
+	// change Header and Body. It may set Status to 0, so that only the status that
+	// was sent is remembered, and a retry gets 409 and [usher.CodeIdempotencyResponseNotKept].
+	//
+	// The same happens, and is reported to OnError, if Sanitize panics, sets another status,
+	// makes the body longer than MaxResponse, or turns the JSON that [Response] describes
+	// into something else. It is called on the goroutine of the request, before the first
+	// byte is sent. The body of r has been read. For [Middleware.Execute], r describes the
+	// call, as for Resolve, and Body is what fn has returned: its reply, or its error as
+	// JSON. What Resolve returns is not sanitized.
 	Sanitize func(r *http.Request, response *Response)
-
+	// ReplayHeader is the name of the header field that marks a replay, with the value
+	// true; empty means Idempotency-Replayed. Stripe uses Idempotent-Replayed.
+	ReplayHeader string
 	// Documentation is the absolute http or https URL of the page on which the service
 	// documents its keys, without a fragment. If it is set, each refusal links to it, as
 	// draft-ietf-httpapi-idempotency-key-header asks: Link has the URL with the relation
 	// describedby, and the type of the problem is the URL with the code as its fragment.
 	Documentation string
-
-	// Profile decides which responses are stored, by their status. Nil means
-	// [ProfileDefault].
-	Profile Profile
-
-	// TTL is how long a record is kept; zero means 24 hours.
-	TTL time.Duration
-	// Lease is how long retries get 409 after the process that executes a request has
-	// died; zero means 30 seconds. It is renewed while the handler runs.
-	Lease time.Duration
-	// Wait is how long a duplicate request waits for the one in flight before it gets
-	// 409, whose Retry-After is the rest of the lease. Zero means 5 seconds: most HTTP
-	// clients do not retry 409, so one that lost its connection while its first attempt
-	// was running needs the response of that attempt. [NoWait] means 409 at once. Wait
-	// must be shorter than the time that the server has to write a response.
-	Wait time.Duration
-	// MaxWaiters limits how many requests wait at the same time, and a tenth of it how
-	// many of one owner do; further ones get 409 at once. Each keeps its body in memory.
-	// Zero means 1,000.
-	MaxWaiters int
-
-	// DisconnectTimeout is how long a request with a key may go on after its client
-	// has disconnected; zero means 60 seconds. The client's retry gets the response of
-	// the work that was done. After that time the context of the request ends with the
-	// cause [ErrDisconnected].
-	//
-	// A deadline of the request's own context, as set by http.TimeoutHandler, still ends
-	// its work. Any other cancellation from outside counts as a disconnect, for instance
-	// that of a base context when the server shuts down. If the response is streamed
-	// rather than stored, the context ends as soon as the client disconnects.
-	DisconnectTimeout time.Duration
-	// StoreTimeout limits each call of the store; zero means 250 milliseconds. It does
-	// not apply to a Memory, whose calls do not block.
-	StoreTimeout time.Duration
-	// FinishTimeout is how long a response is delayed, over several attempts, while the
-	// store fails to accept it; zero means 2 seconds. After that the client gets the
-	// response, and attempts to store it go on in the background until the store accepts
-	// it, but for TTL at most.
-	FinishTimeout time.Duration
-	// DangerouslyFailOpen executes requests without protection while the store fails.
-	// They are counted, and their responses carry "Idempotency-Status: ignored". By
-	// default such requests get 503.
-	DangerouslyFailOpen bool
 
 	// Resolve finds out what has become of an earlier request with the key of r, for
 	// instance by asking the payment provider for the [Execution.DownstreamKey] of e. It is
@@ -162,8 +125,50 @@ type Config struct {
 	// ResolveTimeout limits each call of Resolve; zero means 10 seconds.
 	ResolveTimeout time.Duration
 
+	// MaxBody limits the body of a request with a key, in bytes; a longer one gets
+	// 413. Zero means 1 MiB.
+	MaxBody int64
+	// BodyTimeout limits how long a request body may take to arrive; one that is slower,
+	// or stalls, gets 408, and the connection is closed. Zero means 30 seconds. An earlier
+	// deadline of the server, as from http.Server.ReadTimeout, has the same effect.
+	BodyTimeout time.Duration
+	// MaxResponse limits the body of a stored response, in bytes. A longer response
+	// is sent, but cannot be replayed. Zero means 1 MiB.
+	MaxResponse int
+	// MaxWaiters limits how many requests wait at the same time, and a tenth of it how
+	// many of one owner do; further ones get 409 at once. Each keeps its body in memory.
+	// Zero means 1,000.
+	MaxWaiters int
+
+	// Lease is how long retries get 409 after the process that executes a request has
+	// died; zero means 30 seconds. It is renewed while the handler runs.
+	Lease time.Duration
+	// DisconnectTimeout is how long a request with a key may go on after its client
+	// has disconnected; zero means 60 seconds. The client's retry gets the response of
+	// the work that was done. After that time the context of the request ends with the
+	// cause [ErrDisconnected].
+	//
+	// A deadline of the request's own context, as set by http.TimeoutHandler, still ends
+	// its work. Any other cancellation from outside counts as a disconnect, for instance
+	// that of a base context when the server shuts down. If the response is streamed
+	// rather than stored, the context ends as soon as the client disconnects.
+	DisconnectTimeout time.Duration
+	// StoreTimeout limits each call of the store; zero means 250 milliseconds. It does
+	// not apply to a Memory, whose calls do not block.
+	StoreTimeout time.Duration
+	// FinishTimeout is how long a response is delayed, over several attempts, while the
+	// store fails to accept it; zero means 2 seconds. After that the client gets the
+	// response, and attempts to store it go on in the background until the store accepts
+	// it, but for TTL at most.
+	FinishTimeout time.Duration
+	// DangerouslyFailOpen executes requests without protection while the store fails.
+	// They are counted, and their responses carry "Idempotency-Status: ignored". By
+	// default such requests get 503.
+	DangerouslyFailOpen bool
+
 	// OnError is called for failures of the store, lost claims, responses that the store
-	// has no room for, and panics of the other functions of this Config, on any goroutine.
+	// has no room for, and panics of the other functions of this Config but Owner and Route,
+	// which end the request as those of a handler do. It is called on any goroutine.
 	// Responses that a Memory has evicted are reported together, at most once a second. If
 	// several attempts to store one result fail, OnError is called for the first failure,
 	// and again if the result is given up. If several renewals fail together, it is called
