@@ -141,7 +141,8 @@ type Config struct {
 	MaxWaiters int
 
 	// Lease is how long retries get 409 after the process that executes a request has
-	// died; zero means 30 seconds. It is renewed while the handler runs.
+	// died; zero means 30 seconds. It is renewed while the handler runs. The keys of a
+	// Memory end with their process, so there Lease only limits the Retry-After of a 409.
 	Lease time.Duration
 	// DisconnectTimeout is how long a request with a key may go on after its client
 	// has disconnected; zero means 60 seconds. The client's retry gets the response of

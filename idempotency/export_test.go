@@ -67,13 +67,13 @@ func (m *Memory) Check() error {
 	var all sums
 	for i := range t.n {
 		e := t.at(i)
-		key := e.key()
+		key, at := e.key(), *t.nodeOf(i)
 		switch {
 		case t.find(&key, m.hashOf(&key)) != i:
 			return fmt.Errorf("entry %d is not found", i)
-		case t.node(e.node).entry() != i || t.node(e.node).due() < min(e.expires, maxDue) || t.node(e.node).due() > e.expires+tick:
+		case t.node(at).entry() != i || t.node(at).due() < min(e.expires, maxDue) || t.node(at).due() > e.expires+tick:
 			return fmt.Errorf("the node of entry %d is wrong", i)
-		case i > 0 && t.node(i).before(*t.node((i - 1) / 2)):
+		case i > 0 && t.node(i).before(*t.node((i - 1) / arity)):
 			return fmt.Errorf("node %d comes before its parent", i)
 		case e.hasResponse() != (len(e.payload) > 0), e.hasResponse() && e.state != StateDone:
 			return fmt.Errorf("entry %d has a response in state %d", i, e.state)

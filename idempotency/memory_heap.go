@@ -29,13 +29,17 @@ func (n node) before(other node) bool { return n>>entryBits < other>>entryBits }
 // place puts n in position at.
 func (t *table) place(at uint32, n node) {
 	*t.node(at) = n
-	t.at(n.entry()).node = at
+	*t.nodeOf(n.entry()) = at
 }
+
+// arity is the number of children of a node. More of them make the heap flatter, and lie
+// side by side.
+const arity = 4
 
 // up places n at a free position or above.
 func (t *table) up(at uint32, n node) {
 	for at > 0 {
-		parent := (at - 1) / 2
+		parent := (at - 1) / arity
 		p := *t.node(parent)
 		if !n.before(p) {
 			break
@@ -53,20 +57,11 @@ func (t *table) fix(at uint32, n node, size uint32) {
 	}
 	free := at
 	for {
-		child := 2*free + 1
-		if child >= size {
+		child, first := t.firstChild(free, size)
+		if child == none || !first.before(n) {
 			break
 		}
-		c := *t.node(child)
-		if child+1 < size {
-			if d := *t.node(child + 1); d.before(c) {
-				child, c = child+1, d
-			}
-		}
-		if !c.before(n) {
-			break
-		}
-		t.place(free, c)
+		t.place(free, first)
 		free = child
 	}
 	if free != at {
@@ -76,6 +71,17 @@ func (t *table) fix(at uint32, n node, size uint32) {
 	t.up(at, n)
 }
 
+// firstChild returns the position of the child that comes first, or none, and its node.
+func (t *table) firstChild(at, size uint32) (child uint32, first node) {
+	child = none
+	for i := arity*at + 1; i <= arity*at+arity && i < size; i++ {
+		if n := *t.node(i); child == none || n.before(first) {
+			child, first = i, n
+		}
+	}
+	return child, first
+}
+
 // expire sets when an entry expires.
 func (t *table) expire(i uint32, at time.Duration) {
 	e := t.at(i)
@@ -83,7 +89,7 @@ func (t *table) expire(i uint32, at time.Duration) {
 		return
 	}
 	e.expires = at
-	t.fix(e.node, newNode(i, at), t.n)
+	t.fix(*t.nodeOf(i), newNode(i, at), t.n)
 }
 
 // due returns when the entry that expires first is due to be removed, or when the first two
@@ -94,8 +100,7 @@ func (t *table) due(entries int) time.Duration {
 		return math.MaxInt64
 	case entries == 1:
 		return t.node(0).due()
-	case t.n == 2 || t.node(1).before(*t.node(2)):
-		return t.node(1).due()
 	}
-	return t.node(2).due()
+	_, second := t.firstChild(0, t.n)
+	return second.due()
 }

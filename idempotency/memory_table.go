@@ -26,9 +26,13 @@ const (
 
 // A page has the parts of a table for as many entries as fill whole pages of the Go
 // runtime, almost without loss.
+// What is read of many entries to find one is apart from them, so that it stays in the cache
+// of the processor.
 type page struct {
 	entries [pageSize]entry
-	buckets [pageSize]uint32 // the first entry of each chain
+	chains  [pageSize]chained // of the entries
+	nodes   [pageSize]uint32  // of the entries: where their nodes are
+	buckets [pageSize]uint32  // the first entry of each chain
 	heap    [pageSize]node
 }
 
@@ -44,51 +48,57 @@ type entry struct {
 	generation  uint64
 	leaseEnds   time.Duration // since Memory.base
 	expires     time.Duration // since Memory.base
-	hash        uint32        // of the key
-	next        uint32        // in the chain of its bucket
-	node        uint32        // in the heap
 	links       [2]links      // in the list of its owner, and in table.kept
 	status      uint16
 	state       State
 	takenOver   bool // see Record
 }
 
-func (t *table) at(i uint32) *entry      { return &t.pages[i/pageSize].entries[i%pageSize] }
-func (t *table) bucket(i uint32) *uint32 { return &t.pages[i/pageSize].buckets[i%pageSize] }
-func (t *table) node(i uint32) *node     { return &t.pages[i/pageSize].heap[i%pageSize] }
+// A chained entry is in the chain of its bucket.
+type chained struct {
+	hash uint32 // of the key
+	next uint32 // entry, or none
+}
+
+func (t *table) at(i uint32) *entry        { return &t.pages[i/pageSize].entries[i%pageSize] }
+func (t *table) chained(i uint32) *chained { return &t.pages[i/pageSize].chains[i%pageSize] }
+func (t *table) nodeOf(i uint32) *uint32   { return &t.pages[i/pageSize].nodes[i%pageSize] }
+func (t *table) bucket(i uint32) *uint32   { return &t.pages[i/pageSize].buckets[i%pageSize] }
+func (t *table) node(i uint32) *node       { return &t.pages[i/pageSize].heap[i%pageSize] }
 
 // find returns the number of the entry of a key, or none.
 func (t *table) find(k *Key, hash uint32) uint32 {
 	if t.n == 0 {
 		return none
 	}
-	i := *t.chain(hash)
-	for i != none {
-		e := t.at(i)
-		if e.hash == hash && e.name == k.Name && e.owner.id == k.Owner {
-			break
+	for i := *t.chain(hash); i != none; i = t.chained(i).next {
+		if t.chained(i).hash != hash {
+			continue
 		}
-		i = e.next
+		if e := t.at(i); e.name == k.Name && e.owner.id == k.Owner {
+			return i
+		}
 	}
-	return i
+	return none
 }
 
 // add adds an entry for a key of o, which is in no list yet.
 func (t *table) add(o *owner, name *[32]byte, hash uint32, expires time.Duration) uint32 {
 	i := t.n
 	t.grow()
-	e, chain := t.at(i), t.chain(hash)
-	e.owner, e.name, e.hash, e.expires = o, *name, hash, expires
-	e.next, *chain = *chain, i
+	e, first := t.at(i), t.chain(hash)
+	e.owner, e.name, e.expires = o, *name, expires
+	*t.chained(i) = chained{hash, *first}
+	*first = i
 	t.up(i, newNode(i, expires))
 	return i
 }
 
 // remove removes an entry that is in no list any more.
 func (t *table) remove(i uint32) {
-	e, last := t.at(i), t.n-1
-	*t.linkTo(e.hash, i) = e.next
-	t.fix(e.node, *t.node(last), last)
+	last := t.n - 1
+	*t.linkTo(i) = t.chained(i).next
+	t.fix(*t.nodeOf(i), *t.node(last), last)
 	if i != last {
 		t.move(last, i)
 	}
@@ -100,9 +110,10 @@ func (t *table) remove(i uint32) {
 func (t *table) move(from, to uint32) {
 	e := t.at(to)
 	*e = *t.at(from)
-	*t.linkTo(e.hash, from) = to
-	n := t.node(e.node)
-	*n = n.of(to)
+	*t.linkTo(from) = to
+	*t.chained(to) = *t.chained(from)
+	at := *t.nodeOf(from)
+	t.place(at, t.node(at).of(to))
 	if !e.hasResponse() {
 		t.renumber(&e.owner.rest, ofOwner, e, to)
 		return
@@ -123,11 +134,11 @@ func (t *table) chain(hash uint32) *uint32 {
 	return t.bucket(i)
 }
 
-// linkTo returns the link to an entry in the chain of its hash.
-func (t *table) linkTo(hash, i uint32) *uint32 {
-	link := t.chain(hash)
+// linkTo returns the link to an entry in its chain.
+func (t *table) linkTo(i uint32) *uint32 {
+	link := t.chain(t.chained(i).hash)
 	for *link != i {
-		link = &t.at(*link).next
+		link = &t.chained(*link).next
 	}
 	return link
 }
@@ -147,13 +158,13 @@ func (t *table) grow() {
 	}
 	for link := t.bucket(added & (t.mask >> 1)); *link != none; {
 		i := *link
-		e := t.at(i)
-		if e.hash&t.mask != added {
-			link = &e.next
+		c := t.chained(i)
+		if c.hash&t.mask != added {
+			link = &c.next
 			continue
 		}
-		*link = e.next
-		e.next, *to = *to, i
+		*link = c.next
+		c.next, *to = *to, i
 	}
 }
 
@@ -165,7 +176,7 @@ func (t *table) shrink() {
 		first := t.bucket(last)
 		end := first
 		for *end != none {
-			end = &t.at(*end).next
+			end = &t.chained(*end).next
 		}
 		other := t.bucket(last & (t.mask >> 1))
 		*end = *other
