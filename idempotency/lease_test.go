@@ -136,7 +136,7 @@ func TestALateOwnerChangesNothing(t *testing.T) {
 					}
 					fmt.Fprint(w, "late")
 				}))
-				node := newMiddleware(t, idempotency.Config{Store: store}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				node := newMiddleware(t, idempotency.Config{Store: &hookedStore{Store: store}}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					generation[1] = idempotency.From(r.Context()).Generation()
 					w.Header().Set("Location", "/successor")
 					fmt.Fprint(w, "successor")

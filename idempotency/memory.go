@@ -46,7 +46,9 @@ const (
 )
 
 // Memory is a [Store] for a single process. Its records are lost when the process ends.
-// It is safe for concurrent use and starts no goroutine.
+// It is safe for concurrent use and starts no goroutine. Several Middlewares can share it if
+// each has the Memory itself as its Store: within another Store it has other fingerprints, so
+// a request that one Middleware has executed would be another request to the other.
 //
 // All its records and their responses take at most [MemoryConfig.MaxBytes]. When there is no
 // room for a new record or response, the oldest responses are evicted: their records become

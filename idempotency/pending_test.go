@@ -318,7 +318,7 @@ func TestAResultIsPendingEvenIfTheLeaseSeemsLost(t *testing.T) {
 				h := m.Wrap(calls)
 				first := do(h, post("/", "body"))
 				if c.successor {
-					other := newMiddleware(t, idempotency.Config{Store: store.Store}).Wrap(new(counting))
+					other := newMiddleware(t, idempotency.Config{Store: &hookedStore{Store: store.Store}}).Wrap(new(counting))
 					if w := do(other, post("/", "body")); w.Code != 201 {
 						t.Fatalf("the successor got %d %s", w.Code, w.Body)
 					}
@@ -351,7 +351,7 @@ func TestAResultIsPendingUntilAnotherRequestHasTheKey(t *testing.T) {
 		m := newMiddleware(t, idempotency.Config{Store: cut, MeterProvider: meter})
 		do(m.Wrap(new(counting)), post("/", ""))
 		time.Sleep(lease)
-		node := newMiddleware(t, idempotency.Config{Store: store}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		node := newMiddleware(t, idempotency.Config{Store: &hookedStore{Store: store}}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprint(w, "successor")
 		}))
 		first := do(node, post("/", ""))
