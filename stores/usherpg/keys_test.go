@@ -5,7 +5,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/usher-go/usher/internal/servers"
 	"github.com/usher-go/usher/apikey"
 	"github.com/usher-go/usher/apikey/apikeytest"
 	"github.com/usher-go/usher/internal/servers"
