@@ -43,7 +43,9 @@ var errCall = errors.New("idempotency: a Call needs an Owner and an Operation")
 //
 // The [Profile] determines what is stored. It gets the status 200 if fn returns no error,
 // that of an [*usher.Error] in the error's chain, 500 for any other error, and 0 for a
-// panic, which goes on after the claim has ended. If an error is stored, a later call gets
+// panic, which goes on after the claim has ended. So after an error that is no *usher.Error
+// the outcome is unknown by [ProfileDefault], and no later call runs. If fn is a single
+// transaction, use [ProfileReleaseServerErrors]. If an error is stored, a later call gets
 // an *usher.Error with the same public parts; it is written as the first would be.
 //
 // Execute returns the errors with which [Middleware.Wrap] refuses requests, each an

@@ -28,6 +28,10 @@ import (
 //		return tx.Commit(ctx)
 //	}, func() { tx.Rollback(context.WithoutCancel(ctx)) })
 //
+// So the handler must not defer its rollback, as handlers usually do: the deferred call would
+// come before commit, which then fails, and the client gets 500. The handler calls rollback
+// itself where it returns before Commit, and leaves it to Commit from then on.
+//
 // The outcome of the response decides. Commit is called if it is kept, which includes an
 // error that the outcomes keep. In all other cases rollback is called instead: for
 // [Release] and [Unknown], after a panic, and if the response cannot be stored, because the

@@ -2,7 +2,7 @@ package idempotency_test
 
 import (
 	"context"
-	"errors"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -47,7 +47,7 @@ func Example() {
 		w.WriteHeader(http.StatusCreated)
 		fmt.Fprintf(w, "order %d: %s", orders, item)
 	})))
-	h := asAcme(mux)
+	h := asAcme(mux) // in place of usher.Authenticate
 
 	order(h, "a")
 	order(h, "a")
@@ -56,31 +56,6 @@ func Example() {
 	// 201 order 1: tea
 	// 201 order 1: tea (replayed)
 	// 201 order 2: tea
-}
-
-// A handler whose request certainly had no effect releases the key, so that a retry runs.
-func ExampleExecution_SetOutcome() {
-	once, err := idempotency.New(idempotency.Config{})
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	attempts := 0
-	h := asAcme(once.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if attempts++; attempts == 1 {
-			// The connection was refused, so the bank has not seen the payment.
-			idempotency.From(r.Context()).SetOutcome(idempotency.Release)
-			w.WriteHeader(http.StatusBadGateway)
-			fmt.Fprint(w, "the bank is down")
-			return
-		}
-		fmt.Fprint(w, "paid")
-	})))
-	order(h, "a")
-	order(h, "a")
-	// Output:
-	// 502 the bank is down
-	// 200 paid
 }
 
 // A slow handler works with a context that ends when its claim is lost, and passes on its
@@ -113,86 +88,6 @@ func ship(ctx context.Context, generation uint64, key string) error {
 	return ctx.Err()
 }
 
-// A database has both the orders and the records. It stands for a server of databases,
-// whose store is a [idempotency.TxStore].
-type database struct {
-	*idempotency.Memory
-	orders int
-	down   bool
-}
-
-// A transaction changes the database when it is committed.
-type transaction struct {
-	orders      int
-	completions []idempotency.Completion
-}
-
-func (db *database) FinishTx(_ context.Context, tx *transaction, c idempotency.Completion) (idempotency.State, error) {
-	if c.IsZero() {
-		return 0, nil // the request has no key
-	}
-	tx.completions = append(tx.completions, c)
-	return c.Result.State, nil
-}
-
-func (db *database) commit(ctx context.Context, tx *transaction) error {
-	if db.down {
-		return errors.New("the database is down")
-	}
-	for _, c := range tx.completions {
-		if _, err := db.Finish(ctx, c); err != nil {
-			return err
-		}
-	}
-	db.orders += tx.orders
-	return nil
-}
-
-func (*transaction) rollback() { fmt.Println("the order is rolled back") }
-
-// A handler whose data is in the same database as the records leaves the end of its
-// transaction to the middleware, and then responds as always. Either there is an order and
-// the response to it, or there is neither, even if the process dies in between.
-func ExampleExecution_Commit() {
-	db := &database{Memory: usher.Must(idempotency.NewMemory(idempotency.MemoryConfig{}))}
-	once, err := idempotency.New(idempotency.Config{Store: db, OnError: func(_ context.Context, err error) { fmt.Println(err) }})
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	h := asAcme(once.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		tx := &transaction{orders: 1}
-		err := idempotency.From(r.Context()).Commit(r.Context(),
-			func(ctx context.Context, c idempotency.Completion) error {
-				if _, err := db.FinishTx(ctx, tx, c); err != nil {
-					return err
-				}
-				return db.commit(ctx, tx)
-			},
-			tx.rollback,
-		)
-		if err != nil { // of a request without a key, which has been committed at once
-			usher.Fail(w, r, err)
-			return
-		}
-		w.WriteHeader(http.StatusCreated)
-		fmt.Fprintf(w, "order %d", db.orders+tx.orders)
-	})))
-	order(h, "a")
-	order(h, "a")
-	db.down = true
-	order(h, "b")
-	db.down = false
-	order(h, "b")
-	// Output:
-	// 201 order 1
-	// 201 order 1 (replayed)
-	// the order is rolled back
-	// idempotency: commit: the database is down
-	// 500 {"type":"about:blank","title":"Internal Server Error","status":500,"code":"internal"}
-	// 201 order 2
-}
-
 // The common mistake is to put the middleware outside authentication. Keys belong to
 // callers, and the caller is not known there. So a request with a key is refused:
 // otherwise all callers would share their keys.
@@ -208,4 +103,29 @@ func ExampleMiddleware_Wrap_incorrect() {
 	order(h, "a")
 	// Output:
 	// 401 {"type":"about:blank","title":"Unauthorized","status":401,"detail":"A request with an idempotency key needs a credential.","code":"missing_credential"}
+}
+
+// A service publishes the rules for its keys, and each refusal links to their documentation.
+func ExampleMiddleware_Discovery() {
+	once, err := idempotency.New(idempotency.Config{
+		ValidKey:      idempotency.IsUUID,
+		Documentation: "https://api.example.com/docs/retries",
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/idempotency", once.Discovery())
+	mux.Handle("POST /orders", asAcme(once.Wrap(http.NotFoundHandler())))
+
+	order(mux, "a")
+	w := httptest.NewRecorder()
+	mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/idempotency", nil))
+	var policy struct{ Lifetime, Documentation string }
+	err = json.Unmarshal(w.Body.Bytes(), &policy)
+	fmt.Println(policy.Lifetime, policy.Documentation, err)
+	// Output:
+	// 400 {"type":"https://api.example.com/docs/retries#idempotency_key_invalid","title":"Bad Request","status":400,"detail":"The idempotency key does not have the form that this service requires.","code":"idempotency_key_invalid","param":"Idempotency-Key"}
+	// PT24H https://api.example.com/docs/retries <nil>
 }

@@ -112,7 +112,9 @@ func ProfileKeepSuccess(status int) Outcome {
 // ProfileDeliveries keeps the status of 200 to 299, without header and body, and releases
 // everything else, panics included. It is for routes to which another service delivers
 // events, and delivers them again until it gets a success. Use it only if a handler that
-// has failed may run again.
+// has failed may run again. If deliveries have no principal, [Config.Owner] names the
+// service that sends them. If their ID is in the body and in no header field, pass it to
+// [Middleware.Execute].
 func ProfileDeliveries(status int) Outcome {
 	if status < 200 || status >= 300 {
 		return Release
