@@ -78,7 +78,7 @@ var (
 
 	errUnstorable = errors.New("idempotency: a response with this status, length or trailer cannot be stored, as Commit requires")
 	errTooLong    = errors.New("idempotency: a response longer than MaxResponse cannot be stored, as Commit requires")
-	errIncomplete = errors.New("idempotency: the response is incomplete, so the transaction was rolled back")
+	errIncomplete = errors.New("idempotency: a response that is incomplete or has trailers cannot be stored, as Commit requires")
 )
 
 // A transaction is what [Execution.Commit] was called with, and the response that waits for
@@ -203,8 +203,8 @@ func (e *Execution) endDeferred(returned bool) {
 func (e *Execution) endTransaction() error {
 	c, t := &e.response, e.transaction
 	o := e.decide(c.status)
-	if t.fault == nil && o != Release && o != Unknown && (c.incomplete() || c.hasTrailers()) {
-		t.fault = errIncomplete
+	if c.incomplete() || c.hasTrailers() {
+		_ = t.refuse(errIncomplete)
 	}
 	if t.fault == nil {
 		return e.complete(e.result(o))

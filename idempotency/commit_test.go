@@ -478,6 +478,37 @@ func TestCommitOfAHandlerThatIsSilentAfterItsDeadline(t *testing.T) {
 	})
 }
 
+// A handler that writes nothing leaves the status to outer handlers, as without Commit.
+func TestCommitOfASilentHandler(t *testing.T) {
+	b := newBank(t)
+	m := newMiddleware(t, idempotency.Config{Store: b}).Wrap(b.pay(func(http.ResponseWriter, *http.Request) {}))
+	w := do(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		m.ServeHTTP(w, r)
+		w.WriteHeader(http.StatusAccepted)
+	}), post("/", ""))
+	if w.Code != http.StatusAccepted || w.Header().Get("Location") != "/before" {
+		t.Errorf("got %d %v", w.Code, w.Header())
+	}
+	b.want(t, 1, 0)
+}
+
+// A failure that commit writes, but does not return, changes nothing of the response.
+func TestCommitThatWritesAFailureWithinAnEnvelope(t *testing.T) {
+	h := newEnvelope(t).Wrap(newMiddleware(t, idempotency.Config{}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		err := idempotency.From(r.Context()).Commit(r.Context(), func(context.Context, idempotency.Completion) error {
+			usher.Fail(w, r, &usher.Error{Status: 404})
+			return nil
+		}, nil)
+		if err != nil {
+			t.Error(err)
+		}
+		usher.Respond(w, r, usher.Reply{Status: 201, Data: "paid"})
+	})))
+	if w := do(h, post("/", "")); w.Code != 201 || strings.Count(w.Body.String(), "status_code") != 1 || !strings.Contains(w.Body.String(), "paid") {
+		t.Errorf("got %d %s", w.Code, w.Body)
+	}
+}
+
 // The first reason for which a response cannot be stored is reported.
 func TestCommitReportsWhyAResponseCannotBeStored(t *testing.T) {
 	b := newBank(t)
