@@ -704,6 +704,28 @@ func TestCommitThatTakesLong(t *testing.T) {
 	})
 }
 
+// A transaction may lock the record, so that the lease cannot be renewed. That does not end
+// the context of commit, which finds out whether the claim is lost.
+func TestCommitThatLocksTheRecord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBank(t)
+		store := newHookedStore(t)
+		store.Store = b.Store
+		b.around = func(ctx context.Context, commit func() error) error {
+			store.set(func(f *hookedStore) { f.renew = func(context.Context) error { return errDown } })
+			time.Sleep(3 * lease)
+			if ctx.Err() != nil {
+				t.Error("the context has ended:", context.Cause(ctx))
+			}
+			return commit()
+		}
+		h := newMiddleware(t, idempotency.Config{Store: store, OnError: func(context.Context, error) {}}).Wrap(b.pay(writing(201, "paid")))
+		first := do(h, post("/", ""))
+		wantReplay(t, do(h, post("/", "")), first)
+		b.want(t, 1, 0)
+	})
+}
+
 // A commit that does not call FinishTx is followed by Finish, before the response is sent.
 func TestCommitWithoutFinishTx(t *testing.T) {
 	b := newBank(t)
