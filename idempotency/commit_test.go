@@ -1298,27 +1298,29 @@ func TestCommitIsCounted(t *testing.T) {
 
 // Many requests with transactions at once neither mix their responses nor their records.
 func TestManyCommits(t *testing.T) {
-	b := newBank(t)
-	h := outer(newMiddleware(t, idempotency.Config{Store: b}).Wrap(b.pay(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Location", "/"+r.Header.Get("Idempotency-Key"))
-		fmt.Fprint(w, r.Header.Get("Idempotency-Key"))
-	})))
-	const n = 200
-	var all sync.WaitGroup
-	for i := range n {
-		for range 2 {
-			all.Go(func() {
-				k := fmt.Sprint("key-", i)
-				w := do(h, post("/", "", key(k)))
-				if w.Code == 409 {
-					return
-				}
-				if w.Body.String() != k || !slices.Equal(w.Header()["Location"], []string{"/" + k}) {
-					t.Errorf("%s got %d %s %v", k, w.Code, w.Body, w.Header())
-				}
-			})
+	synctest.Test(t, func(t *testing.T) {
+		b := newBank(t)
+		h := outer(newMiddleware(t, idempotency.Config{Store: b}).Wrap(b.pay(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Location", "/"+r.Header.Get("Idempotency-Key"))
+			fmt.Fprint(w, r.Header.Get("Idempotency-Key"))
+		})))
+		const n = 200
+		var all sync.WaitGroup
+		for i := range n {
+			for range 2 {
+				all.Go(func() {
+					k := fmt.Sprint("key-", i)
+					w := do(h, post("/", "", key(k)))
+					if w.Code == 409 {
+						return
+					}
+					if w.Body.String() != k || !slices.Equal(w.Header()["Location"], []string{"/" + k}) {
+						t.Errorf("%s got %d %s %v", k, w.Code, w.Body, w.Header())
+					}
+				})
+			}
 		}
-	}
-	all.Wait()
-	b.want(t, n, 0)
+		all.Wait()
+		b.want(t, n, 0)
+	})
 }
