@@ -309,6 +309,18 @@ func TestMemoryEvictsTheOldestResponses(t *testing.T) {
 				u.t.Errorf("for nothing, others were evicted: %d of 20 are left", n)
 			}
 		}},
+		{"no more go than there must", func(u usage) {
+			n := 0
+			for ; u.Bytes() < loan-30_000; n++ {
+				u.put(1, n, size)
+			}
+			if u.put(1, n, 40_960) != idempotency.StateDone {
+				u.t.Error("it is not kept")
+			}
+			if evicted := n - u.kept(1, n); evicted < 3 || evicted > 4 {
+				u.t.Errorf("%d of %d bytes were evicted for 11 KB", evicted, size)
+			}
+		}},
 		{"an empty response takes no room", func(u usage) {
 			if _, err := u.claims(1, 100, 100_000); err == nil {
 				u.t.Error("owner 1 is not refused")
