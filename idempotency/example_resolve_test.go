@@ -103,6 +103,8 @@ func ExampleMiddleware_Resolve() {
 		return
 	}
 	fmt.Println("the outcome is", entry.State, "after status", entry.Status)
+	// A retry may run while the operator finds out what has become of this execution.
+	request.Generation = entry.Generation
 	if err := once.Resolve(ctx, request, idempotency.Resolution{Outcome: idempotency.Release}); err != nil {
 		fmt.Println(err)
 		return

@@ -1,6 +1,7 @@
 package idempotency
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -29,6 +30,11 @@ type RequestKey struct {
 	Route string
 	// Key is the client's key, as it stands in the header field.
 	Key string
+	// Generation is that of the [Entry] by which the operator has decided. If the request
+	// has been executed again meanwhile, so that the decision may be wrong by now, Resolve
+	// and Delete return [ErrLost]. Zero means whatever execution was the last; Lookup
+	// ignores it.
+	Generation uint64
 }
 
 // An Entry is what is known about a request with a key.
@@ -89,7 +95,8 @@ func (m *Middleware) Lookup(ctx context.Context, k RequestKey) (entry Entry, err
 // has died. A retry then gets the response, or runs, as s says.
 //
 // It returns [ErrNotFound] if there is no record of the request, [ErrResolved] if its
-// outcome is known, and [ErrLost] if it is running or a retry is: try again later. After
+// outcome is known, and [ErrLost] if it is running or has been executed again: look it up again
+// later. After
 // any other error of the store, s may still be stored: if the key was claimed, attempts go
 // on in the background, as for the result of a request (see [Middleware.Shutdown]), and a
 // retry gets 409 until then. Call Resolve again to find out; ErrResolved then means that s
@@ -113,6 +120,9 @@ func (m *Middleware) Resolve(ctx context.Context, k RequestKey, s Resolution) (e
 	c.Generation, c.Before = found.Generation, found.State
 	if found.State != StateClaimed && found.State != StateUnknown {
 		return ErrResolved
+	}
+	if k.Generation != 0 && k.Generation != found.Generation {
+		return ErrLost
 	}
 	e, err := m.takeOver(ctx, &c.Key, &found)
 	if err != nil {
@@ -169,7 +179,7 @@ func (m *Middleware) Delete(ctx context.Context, k RequestKey) (err error) {
 	}
 	// A record that cannot be read has the generation 0.
 	c.Generation, c.Before = found.Generation, found.State
-	return m.store.Delete(ctx, c.Key, found.Generation)
+	return m.store.Delete(ctx, c.Key, cmp.Or(k.Generation, found.Generation))
 }
 
 // audit reports a call of an operator.

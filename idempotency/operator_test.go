@@ -437,6 +437,50 @@ func (s *lateStore) Find(ctx context.Context, k idempotency.Key) (idempotency.Re
 	return r, err
 }
 
+// An operator finds out that the first execution had no effect. Meanwhile a second one had,
+// and its outcome is unknown as well. What the operator decides about the first must not
+// free the key of the second.
+func TestAnOperatorDecidesAboutTheExecutionThatWasLookedUp(t *testing.T) {
+	for name, act := range map[string]func(*idempotency.Middleware, idempotency.RequestKey) error{
+		"resolve": func(m *idempotency.Middleware, k idempotency.RequestKey) error {
+			return m.Resolve(context.Background(), k, idempotency.Resolution{Outcome: idempotency.Release})
+		},
+		"delete": func(m *idempotency.Middleware, k idempotency.RequestKey) error {
+			return m.Delete(context.Background(), k)
+		},
+	} {
+		for first, how := range unknowns {
+			t.Run(name+" a request "+first, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					o := newOperated(t, idempotency.Config{Resolve: always(idempotency.Resolution{Outcome: idempotency.Release}).Resolve})
+					how.end(o.store, o.h, bodied())
+					k := ofAlice
+					seen, err := o.m.Lookup(t.Context(), k)
+					if err != nil {
+						t.Fatal(err)
+					}
+					panics(o.store, o.h, bodied())
+					k.Generation = seen.Generation
+					if err := act(o.m, k); !errors.Is(err, idempotency.ErrLost) {
+						t.Errorf("got %v, want ErrLost", err)
+					}
+					now, err := o.m.Lookup(t.Context(), k)
+					if err != nil || now.State != idempotency.StateUnknown || now.Generation <= seen.Generation {
+						t.Fatalf("the record is %+v, %v", now, err)
+					}
+					k.Generation = now.Generation
+					if err := act(o.m, k); err != nil {
+						t.Errorf("by the generation that was looked up last: %v", err)
+					}
+					if _, err := o.m.Lookup(t.Context(), k); !errors.Is(err, idempotency.ErrNotFound) {
+						t.Errorf("the key is not free: %v", err)
+					}
+				})
+			})
+		}
+	}
+}
+
 // A failure of the store while an operator resolves never frees the key, even if the process
 // of the operator dies then.
 func TestAFailureOfTheStoreWhileAnOperatorResolves(t *testing.T) {
