@@ -358,6 +358,13 @@ func TestCommitWithAResponseThatCannotBeStored(t *testing.T) {
 			_, err := io.WriteString(w, "x")
 			wantError(t, "Write", err)
 		},
+		"a flush after a body that becomes long": func(t *testing.T, w http.ResponseWriter) {
+			_, first := w.Write([]byte("123456789"))
+			_ = http.NewResponseController(w).Flush()
+			if _, err := w.Write([]byte("x")); first == nil || !errors.Is(err, first) {
+				t.Errorf("Write returns %v, and then %v", first, err)
+			}
+		},
 		"a hijack": func(t *testing.T, w http.ResponseWriter) {
 			_, _, err := http.NewResponseController(w).Hijack()
 			wantError(t, "Hijack", err)
@@ -649,6 +656,45 @@ func TestCommitThatFailsWithItsStore(t *testing.T) {
 	}
 }
 
+// After a commit that failed, the store may show that another request has the key.
+func TestCommitThatFailsWithoutItsClaim(t *testing.T) {
+	store := newHookedStore(t)
+	b := &bank{Store: store}
+	b.around = func(context.Context, func() error) error { return errors.New("deadlock") }
+	store.finish = func(context.Context, idempotency.Completion) (idempotency.State, error) {
+		return 0, idempotency.ErrLost
+	}
+	h := newMiddleware(t, idempotency.Config{Store: store, OnError: func(context.Context, error) {}}).Wrap(b.pay(writing(201, "paid")))
+	wantFailure(t, do(h, post("/", "")), 409, usher.CodeIdempotencyInProgress)
+	b.want(t, 0, 1)
+}
+
+// When the transaction is committed the claim has ended. A renewal that finds this out before
+// commit returns does not take the claim for lost.
+func TestACommitThatReturnsLateHasNotLostItsClaim(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBank(t)
+		b.around = func(ctx context.Context, commit func() error) error {
+			err := commit()
+			time.Sleep(2 * lease)
+			return errors.Join(err, context.Cause(ctx))
+		}
+		meter := newMeter()
+		h := newMiddleware(t, idempotency.Config{Store: b, MeterProvider: meter, OnError: func(_ context.Context, err error) {
+			t.Errorf("OnError got %v", err)
+		}}).Wrap(b.pay(writing(201, "paid")))
+		first := do(h, post("/", ""))
+		if first.Code != 201 {
+			t.Errorf("got %d %s", first.Code, first.Body)
+		}
+		wantReplay(t, do(h, post("/", "")), first)
+		if n := meter.counts(t); n["kept"] != 1 || n["lease_lost"] != 0 {
+			t.Errorf("claims have ended like this: %v", n)
+		}
+		b.want(t, 1, 0)
+	})
+}
+
 // A process that was paused for longer than its lease commits nothing if another has taken
 // the key.
 func TestCommitOfALostClaim(t *testing.T) {
@@ -758,6 +804,27 @@ func TestCommitKeepsTheResponseForTheTTL(t *testing.T) {
 			t.Errorf("the completion is now %+v", mine)
 		}
 	})
+}
+
+// A Completion may outlive its request, as in a call of a database that hangs. It does not
+// get the bytes of another request.
+func TestACompletionBelongsToItsRequestForEver(t *testing.T) {
+	b := newBank(t)
+	h := newMiddleware(t, idempotency.Config{Store: b}).Wrap(b.pay(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(201)
+		fmt.Fprint(w, "order of ", r.Header.Get("Idempotency-Key"))
+	}))
+	var completions []idempotency.Completion
+	for i := range 100 {
+		do(h, post("/", strings.Repeat("x", 100), key(fmt.Sprint(i))))
+		completions = append(completions, b.kept)
+	}
+	for i, c := range completions {
+		_, _, body, err := idempotency.ReadResponse(c.Result.Payload, c.Key)
+		if want := fmt.Sprint("order of ", i); string(body) != want || err != nil {
+			t.Fatalf("completion %d has %q, %v; want %q", i, body, err, want)
+		}
+	}
 }
 
 // Commit that is called too late or twice returns an error, and rolls back what it was

@@ -20,26 +20,32 @@ const lease = 30 * time.Second
 
 // Neither the lease nor the record ends before the handler does.
 func TestAHandlerKeepsItsKeyForAsLongAsItRuns(t *testing.T) {
-	for _, ttl := range []time.Duration{24 * time.Hour, 2 * lease} {
-		t.Run(fmt.Sprint("with a TTL of ", ttl), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				calls := &counting{next: func(w http.ResponseWriter, r *http.Request) {
-					time.Sleep(10 * lease)
-					fmt.Fprint(w, "done")
-				}}
-				h := newMiddleware(t, idempotency.Config{TTL: ttl, Wait: idempotency.NoWait}).Wrap(calls)
-				go do(h, post("/", ""))
-				for range 9 {
-					time.Sleep(lease)
-					wantFailure(t, do(h, post("/", "")), 409, usher.CodeIdempotencyInProgress)
-				}
-				time.Sleep(2 * lease)
-				if w := do(h, post("/", "")); w.Body.String() != "done" {
-					t.Errorf("got %s", w.Body)
-				}
-				calls.want(t, 1)
+	for name, store := range map[string]func(*testing.T) idempotency.Store{
+		"a Memory": func(t *testing.T) idempotency.Store { return newMemory(t, idempotency.MemoryConfig{}) },
+		// In which the lease is renewed, and the record with it.
+		"another store": func(t *testing.T) idempotency.Store { return newHookedStore(t) },
+	} {
+		for _, ttl := range []time.Duration{24 * time.Hour, 2 * lease} {
+			t.Run(fmt.Sprint("in ", name, ", with a TTL of ", ttl), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					calls := &counting{next: func(w http.ResponseWriter, r *http.Request) {
+						time.Sleep(10 * lease)
+						fmt.Fprint(w, "done")
+					}}
+					h := newMiddleware(t, idempotency.Config{Store: store(t), TTL: ttl, Wait: idempotency.NoWait}).Wrap(calls)
+					go do(h, post("/", ""))
+					for range 9 {
+						time.Sleep(lease)
+						wantFailure(t, do(h, post("/", "")), 409, usher.CodeIdempotencyInProgress)
+					}
+					time.Sleep(2 * lease)
+					if w := do(h, post("/", "")); w.Body.String() != "done" {
+						t.Errorf("got %s", w.Body)
+					}
+					calls.want(t, 1)
+				})
 			})
-		})
+		}
 	}
 }
 

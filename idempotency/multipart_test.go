@@ -59,6 +59,8 @@ func TestAFormCountsByItsParts(t *testing.T) {
 		{"another order", original, form(t, [2]string{"file=a.txt", "text"}, [2]string{"amount", "7"}), false},
 		{"a part more", original, form(t, [2]string{"amount", "7"}, [2]string{"file=a.txt", "text"}, [2]string{"amount", "7"}), false},
 		{"one part for two", form(t, [2]string{"a", "1"}, [2]string{"a", "2"}), form(t, [2]string{"a", "12"}), false},
+		{"one part with the bytes of two", raw(mixed, "--b\r\n\r\nab\r\n--b\r\n\r\nc\r\n--b--"), raw(mixed, "--b\r\n\r\nab\r\n\r\nc\r\n--b--"), false},
+		{"one part that ends as two do", raw(mixed, "--b\r\n\r\nab\r\n--b\r\n\r\nc\r\n--b--"), raw(mixed, "--b\r\n\r\nab\r\nc\r\n--b--"), false},
 		{"without parts", form(t), form(t), true},
 		{"an empty part", form(t, [2]string{"a", ""}), form(t, [2]string{"a", ""}), true},
 		{"an empty part or none", form(t, [2]string{"a", ""}), form(t), false},

@@ -175,6 +175,10 @@ func TestResponsesOfEveryKind(t *testing.T) {
 			w.Header().Set("Content-Length", "101")
 			fmt.Fprint(w, body(101))
 		}, notKept, body(101)},
+		{"as much as is kept, announced", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "100")
+			fmt.Fprint(w, body(100))
+		}, replays, body(100)},
 		{"a piece more than is declared", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "4")
 			fmt.Fprint(w, "wh")

@@ -118,6 +118,32 @@ func TestAThousandDuplicatesCostAFewCallsOfTheStore(t *testing.T) {
 	}
 }
 
+// Once all have their response, the next duplicate asks the store itself, and takes no place
+// of those that wait.
+func TestNobodyWaitsWithoutACall(t *testing.T) {
+	for _, duplicates := range []int{1, 5} {
+		t.Run(fmt.Sprint("after ", duplicates, " at once"), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := newHookedStore(t)
+				m := newMiddleware(t, idempotency.Config{Store: store})
+				waiting := 0
+				store.claim = func(ctx context.Context, c idempotency.Claim) (idempotency.Record, error) {
+					time.Sleep(time.Millisecond)
+					waiting = m.Waiting()
+					return store.Store.Claim(ctx, c)
+				}
+				h := m.Wrap(takes(time.Second, 201))
+				if got := crowd(duplicates, h, duplicate); got[201] != duplicates {
+					t.Errorf("statuses %v", got)
+				}
+				if w := do(h, post("/", "")); w.Code != 201 || waiting != 0 {
+					t.Errorf("the next got %d, and %d were waiting", w.Code, waiting)
+				}
+			})
+		})
+	}
+}
+
 // Each way in which a request in flight ends, and what its duplicates get, and when.
 func TestDuplicatesWaitForTheRequestInFlight(t *testing.T) {
 	const waiters = 20
@@ -276,6 +302,26 @@ func TestAWaiterWhoseClientDisconnectsRunsNothing(t *testing.T) {
 	}
 }
 
+// A request whose client disconnects leaves at once, also if another one asks the store.
+func TestAWaiterThatDoesNotAskLeavesWithItsClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newMiddleware(t, idempotency.Config{Store: newHookedStore(t)}).Wrap(takes(2*time.Second, 201))
+		for range 2 { // The second one asks.
+			go do(h, post("/", ""))
+			synctest.Wait()
+		}
+		began := time.Now()
+		r := post("/", "")
+		ctx, cancel := context.WithTimeout(r.Context(), 500*time.Millisecond)
+		defer cancel()
+		wantFailure(t, do(h, r.WithContext(ctx)), 409, usher.CodeIdempotencyInProgress)
+		if d := time.Since(began); d != 500*time.Millisecond {
+			t.Errorf("it left after %v", d)
+		}
+		time.Sleep(time.Minute)
+	})
+}
+
 // A client may also disconnect while the key is being claimed for it.
 func TestAWaiterWhoseClientDisconnectsWhileItsKeyIsClaimed(t *testing.T) {
 	for _, c := range []struct {
@@ -308,6 +354,16 @@ func TestAWaiterWhoseClientDisconnectsWhileItsKeyIsClaimed(t *testing.T) {
 						cancel()
 					}
 					return record, err
+				}
+				// The record stays for a lease, so that a repeated call of Finish is recognized.
+				second.finish = func(ctx context.Context, c idempotency.Completion) (idempotency.State, error) {
+					if err := ctx.Err(); err != nil {
+						t.Errorf("the claim is released with a context that has ended: %v", err)
+					}
+					if c.Result.State == idempotency.StateReleased && c.Result.TTL != config.Lease {
+						t.Errorf("the claim is released with a TTL of %v", c.Result.TTL)
+					}
+					return store.Finish(ctx, c)
 				}
 				config.Store = second
 				calls := takes(time.Second, 201)
@@ -369,24 +425,37 @@ func TestAnotherBodyDoesNotWait(t *testing.T) {
 	}
 }
 
-// If a key is released and another request takes it, its duplicates are refused.
+// If a key is released and another request takes it, its duplicates are refused, and not only
+// when that has ended.
 func TestWaitersLoseTheKeyToAnotherRequest(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		store := newMemory(t, idempotency.MemoryConfig{})
-		calls := takes(time.Second, 503, 201)
-		all := nodes(t, 2, idempotency.Config{Store: store}, calls)
-		go do(all[0], post("/", "first"))
-		synctest.Wait()
-		go func() {
-			time.Sleep(time.Second + time.Millisecond)
-			do(all[0], post("/", "other"))
-		}()
-		if got := crowd(10, all[1], func(int) *http.Request { return post("/", "first") }); got[422] != 10 {
-			t.Errorf("statuses %v", got)
+	for place, open := range map[string]func(*testing.T) idempotency.Store{
+		"a Memory":      func(t *testing.T) idempotency.Store { return newMemory(t, idempotency.MemoryConfig{}) },
+		"another store": func(t *testing.T) idempotency.Store { return newHookedStore(t) },
+	} {
+		for node, where := range []string{"elsewhere", "at the node of its duplicates"} {
+			t.Run(fmt.Sprint("in ", place, ", ", where), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					calls := takes(time.Second, 503, 201)
+					all := nodes(t, 2, idempotency.Config{Store: open(t)}, calls)
+					go do(all[0], post("/", "first"))
+					synctest.Wait()
+					go func() {
+						time.Sleep(time.Second + time.Millisecond)
+						do(all[node], post("/", "other"))
+					}()
+					began := time.Now()
+					if got := crowd(10, all[1], func(int) *http.Request { return post("/", "first") }); got[422] != 10 {
+						t.Errorf("statuses %v", got)
+					}
+					if d := time.Since(began); d > time.Second+300*time.Millisecond {
+						t.Errorf("they waited for %v", d)
+					}
+					time.Sleep(time.Minute)
+					calls.want(t, 2)
+				})
+			})
 		}
-		time.Sleep(time.Minute)
-		calls.want(t, 2)
-	})
+	}
 }
 
 func TestTheNumberOfWaitersIsLimited(t *testing.T) {
