@@ -34,6 +34,14 @@ func form(tb testing.TB, fields ...[2]string) func(*http.Request) {
 	return raw(w.FormDataContentType(), b.String())
 }
 
+// twoTypes adds another Content-Type, which leaves it open what the body is.
+func twoTypes(body func(*http.Request)) func(*http.Request) {
+	return func(r *http.Request) {
+		body(r)
+		r.Header.Add("Content-Type", "text/plain")
+	}
+}
+
 // raw sets the body and its type.
 func raw(contentType, text string) func(*http.Request) {
 	return func(r *http.Request) {
@@ -71,6 +79,7 @@ func TestAFormCountsByItsParts(t *testing.T) {
 		{"the same bytes with another boundary", raw(mixed, whole+"--c"), raw("multipart/mixed; boundary=c", whole+"--c"), false},
 		{"the same bytes without a boundary", raw(mixed, whole), raw("multipart/mixed", whole), false},
 		{"the boundary of another body", raw("multipart/mixed; boundary=x", whole), raw("multipart/mixed; boundary=y", whole), false},
+		{"another boundary, and two types", twoTypes(raw(mixed, whole)), twoTypes(raw("multipart/mixed; boundary=c", strings.ReplaceAll(whole, "--b", "--c"))), false},
 		{"no multipart at all", raw("multipart/mixed; boundary=x", "text"), raw("multipart/mixed; boundary=x", "text"), true},
 		{"the encoding of its parts as a body", raw(mixed, "--b\r\n\r\n--b--"), raw("text/plain", "\x01\x00\x00\x00"), false},
 		{"text in front", raw(mixed, "to\r\n"+whole), raw(mixed, "ot\r\n"+whole), false},
