@@ -264,6 +264,6 @@ func (c Config) withDefaults() (Config, error) {
 		*d.value = cmp.Or(*d.value, d.standard)
 	}
 	faults.If(c.TTL >= 0 && c.TTL < c.Lease, "TTL", "must not be shorter than Lease")
-	faults.If(c.Lease >= 0 && c.Lease < 4*c.StoreTimeout, "Lease", "must be at least four times StoreTimeout, to be renewed in time")
+	faults.If(c.Lease >= 0 && c.Lease/4 < c.StoreTimeout, "Lease", "must be at least four times StoreTimeout, to be renewed in time")
 	return c, faults.Err()
 }

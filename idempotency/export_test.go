@@ -71,7 +71,7 @@ func (m *Memory) Check() error {
 		switch {
 		case t.find(&key, m.hashOf(&key)) != i:
 			return fmt.Errorf("entry %d is not found", i)
-		case t.node(at).entry() != i || t.node(at).due() < min(e.expires, maxDue) || t.node(at).due() > e.expires+tick:
+		case t.node(at).entry() != i || t.node(at).due() < min(e.expires, maxDue) || t.node(at).due()-tick > e.expires:
 			return fmt.Errorf("the node of entry %d is wrong", i)
 		case i > 0 && t.node(i).before(*t.node((i - 1) / arity)):
 			return fmt.Errorf("node %d comes before its parent", i)

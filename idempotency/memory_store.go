@@ -11,6 +11,10 @@ import (
 
 func (m *Memory) hashOf(k *Key) uint32 { return uint32(maphash.Comparable(m.seed, *k)) }
 
+// after returns the time d after now, or the last one: a record that is kept for the longest
+// Duration must not expire at once.
+func after(now, d time.Duration) time.Duration { return now + min(d, math.MaxInt64-now) }
+
 // Claim implements [Store]. It does not block, so it ignores ctx.
 func (m *Memory) Claim(_ context.Context, c Claim) (r Record, err error) {
 	if c.Token == (Token{}) {
@@ -55,8 +59,8 @@ func (m *Memory) claim(c *Claim, hash uint32, now time.Duration) (Record, error)
 	case !mine && (lapsed || e.state == StateUnknown && c.TakeUnknown) && m.fingerprint(e) == c.Fingerprint:
 		return m.take(i, c, now, true), nil
 	case e.state == StateClaimed && mine:
-		e.leaseEnds = now + c.Lease
-		m.expire(i, max(e.expires, now+c.TTL))
+		e.leaseEnds = after(now, c.Lease)
+		m.expire(i, max(e.expires, after(now, c.TTL)))
 		return m.record(e, true, now), nil
 	}
 	return m.record(e, false, now), nil
@@ -78,7 +82,7 @@ func (m *Memory) add(c *Claim, hash uint32, now time.Duration) (uint32, error) {
 	if isNew {
 		m.bytes += m.owners.add(o)
 	}
-	i := m.table.add(o, &c.Key.Name, hash, now+c.TTL)
+	i := m.table.add(o, &c.Key.Name, hash, after(now, c.TTL))
 	m.table.push(&o.rest, ofOwner, i)
 	m.count(o, recordBytes)
 	return i, nil
@@ -107,8 +111,8 @@ func (m *Memory) take(i uint32, c *Claim, now time.Duration, takenOver bool) Rec
 	e.state, e.token, e.takenOver, e.status = StateClaimed, c.Token, takenOver, 0
 	e.generation = max(e.generation+1, m.epoch+uint64(now.Microseconds()))
 	m.setFingerprint(e, c)
-	e.leaseEnds = now + c.Lease
-	m.expire(i, now+c.TTL)
+	e.leaseEnds = after(now, c.Lease)
+	m.expire(i, after(now, c.TTL))
 	return m.record(e, true, now)
 }
 
@@ -192,7 +196,7 @@ func (m *Memory) Renew(_ context.Context, claims []ClaimID, lease time.Duration)
 		if c.Token == (Token{}) {
 			return nil, errNoToken
 		}
-		if !m.renew(c, now+lease, now) {
+		if !m.renew(c, after(now, lease), now) {
 			lost = append(lost, *c)
 		}
 	}
@@ -255,7 +259,7 @@ func (m *Memory) Finish(_ context.Context, c Completion) (kept State, err error)
 		return e.state, nil
 	}
 	e.state, e.status = r.State, uint16(min(max(r.Status, 0), math.MaxUint16))
-	m.expire(i, now+r.TTL)
+	m.expire(i, after(now, r.TTL))
 	if m.makeRoom(e.owner, int64(cap(payload)), now) == nil {
 		m.keep(i, payload)
 	} else {
