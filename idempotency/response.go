@@ -57,8 +57,13 @@ const (
 	headerAt        = 36
 )
 
-// flagRendered is set if the response already has the shape of the service.
-const flagRendered = 1
+// The flags of a stored response.
+const (
+	// flagRendered is set if the response already has the shape of the service.
+	flagRendered = 1
+	// flagUntyped is set if the handler has kept the server from detecting the type.
+	flagUntyped = 2
+)
 
 var (
 	errCorrupt = fmt.Errorf("idempotency: the stored response is damaged: %w", usher.ErrCorrupt)
@@ -76,6 +81,9 @@ func appendHead(b []byte, status int, h http.Header, kept, outer []string) []byt
 	b = binary.BigEndian.AppendUint16(b, uint16(status))
 	b = append(b, make([]byte, headerAt-len(b))...)
 	for name, values := range h {
+		if len(values) == 0 && name == "Content-Type" {
+			b[flagsAt] |= flagUntyped
+		}
 		if _, keep := slices.BinarySearch(kept, name); !keep || neverStored(name, status) {
 			continue
 		}
@@ -101,7 +109,7 @@ func appendForm(b []byte, form *rendition.Form) []byte {
 
 // seal completes a response to which the body has been appended, and binds it to key.
 func seal(b []byte, flags byte, key *Key) {
-	b[flagsAt] = flags
+	b[flagsAt] |= flags
 	digest := key.digest()
 	copy(b[digestAt:], digest[:])
 	binary.BigEndian.PutUint32(b[bodyLengthAt:], uint32(len(bodyOf(b))))
@@ -121,6 +129,7 @@ func sum(b []byte) uint32 {
 // stored bytes.
 type storedResponse struct {
 	rendered bool
+	untyped  bool
 	status   int
 	header   []byte
 	form     []byte
@@ -146,6 +155,7 @@ func readResponse(b []byte, key *Key) (r storedResponse, err error) {
 	}
 	r = storedResponse{
 		rendered: b[flagsAt]&flagRendered != 0,
+		untyped:  b[flagsAt]&flagUntyped != 0,
 		status:   int(binary.BigEndian.Uint16(b[statusAt:])),
 		header:   rest[:header],
 		form:     rest[header : header+form],
@@ -190,6 +200,9 @@ func (r *storedResponse) setHeader(h http.Header, name, value string) {
 	values := make([]string, fields)
 	values[0] = value
 	h[name] = values[0:1:1]
+	if r.untyped {
+		h["Content-Type"] = nil
+	}
 	text := string(r.header)
 	last, n := "", 1
 	for b := r.header; len(b) > 0; n++ {
@@ -213,12 +226,18 @@ func (r *storedResponse) setHeader(h http.Header, name, value string) {
 // readUnsealed returns the parts of a response that is not sealed yet.
 func readUnsealed(b []byte) storedResponse {
 	header := b[headerAt : headerAt+binary.BigEndian.Uint32(b[headerLengthAt:])]
-	return storedResponse{status: int(binary.BigEndian.Uint16(b[statusAt:])), header: header, body: bodyOf(b)}
+	return storedResponse{
+		untyped: b[flagsAt]&flagUntyped != 0,
+		status:  int(binary.BigEndian.Uint16(b[statusAt:])), header: header, body: bodyOf(b),
+	}
 }
 
 // response returns a copy of r.
 func (r *storedResponse) response() *Response {
 	h := make(http.Header)
+	if r.untyped {
+		h["Content-Type"] = nil
+	}
 	for rest := r.header; len(rest) > 0; {
 		var name, value []byte
 		name, rest, _ = cutPart(rest)
