@@ -485,6 +485,9 @@ func TestCommitInACall(t *testing.T) {
 		"an error that is released": {func(_ context.Context, begin func() error) ([]byte, error) {
 			return nil, errors.Join(begin(), &usher.Error{Status: 503, Code: "busy"})
 		}, nil, 0, "busy", runs},
+		"an error that is kept, and the commit fails": {func(_ context.Context, begin func() error) ([]byte, error) {
+			return nil, errors.Join(begin(), &usher.Error{Status: 402, Code: "refused"})
+		}, func(context.Context, func() error) error { return failure }, 0, "deadlock", runs},
 		"a panic": {func(_ context.Context, begin func() error) ([]byte, error) {
 			_ = begin()
 			panic("x")
