@@ -617,3 +617,23 @@ func TestTheRecordOfACall(t *testing.T) {
 		t.Errorf("after Delete: %v", err)
 	}
 }
+
+// A 404 of a call is that of its function, whatever its operation is named: no router is
+// involved, and Config.Route is not asked.
+func TestA404OfACallIsKept(t *testing.T) {
+	for _, operation := range []string{"orders/", "/*", "/{rest...}"} {
+		m := newMiddleware(t, idempotency.Config{Route: func(*http.Request) string {
+			t.Error("Route is asked")
+			return ""
+		}})
+		c := message(func(c *idempotency.Call) { c.Operation = operation })
+		f := &consumer{next: func(context.Context) ([]byte, error) { return nil, &usher.Error{Status: 404, Code: "no_order"} }}
+		for i := range 2 {
+			_, replayed, err := execute(m, c, f.run)
+			wantCode(t, err, 404, "no_order")
+			if replayed != (i > 0) {
+				t.Errorf("call %d of %q: replayed: %v", i, operation, replayed)
+			}
+		}
+	}
+}
