@@ -808,7 +808,7 @@ func TestCommitKeepsTheResponseForTheTTL(t *testing.T) {
 
 // A Completion may outlive its request, as in a call of a database that hangs. It does not
 // get the bytes of another request.
-func TestACompletionBelongsToItsRequestForEver(t *testing.T) {
+func TestACompletionBelongsToItsRequestAlone(t *testing.T) {
 	b := newBank(t)
 	h := newMiddleware(t, idempotency.Config{Store: b}).Wrap(b.pay(func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(201)

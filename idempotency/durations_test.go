@@ -22,7 +22,7 @@ func TestDurationsOfAnyLength(t *testing.T) {
 		},
 	}
 	for name, c := range map[string]idempotency.Config{
-		"a record that is kept for ever": {TTL: math.MaxInt64},
+		"a record that is kept forever": {TTL: math.MaxInt64},
 		"all that is without a limit":    longest,
 	} {
 		for storeName, store := range map[string]idempotency.Store{"memory": newMemory(t, idempotency.MemoryConfig{}), "remote": newHookedStore(t)} {
