@@ -2,7 +2,6 @@ package idempotency_test
 
 import (
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
@@ -12,10 +11,10 @@ import (
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/idempotency"
-	"github.com/usher-go/usher/internal/compare"
 )
 
 func TestADuplicateGetsTheFirstResponse(t *testing.T) { // KK-19
+
 	calls := new(counting)
 	h := newMiddleware(t, idempotency.Config{}).Wrap(calls)
 	first := do(h, post("/orders?a=1", `{"n":1}`))
@@ -97,36 +96,6 @@ func TestOnlyTheSameRequestIsADuplicate(t *testing.T) {
 	}
 }
 
-func TestOwnerRouteAndKeyAreHashedApart(t *testing.T) {
-	calls := new(counting)
-	h := newMiddleware(t, idempotency.Config{
-		Route: func(r *http.Request) string { return r.Header.Get("Route") },
-	}).Wrap(calls)
-	seen := map[string]bool{}
-	for _, parts := range [][3]string{{"a", "b", "c"}, {"ab", "", "c"}, {"a", "bc", "d"}, {"a", "b", "cd"}, {"a|b", "c", "d"}, {"a", "b|c", "d"}} {
-		w := do(h, post("/", "", as(&usher.Principal{ID: parts[0]}), key(parts[2]), func(r *http.Request) { r.Header.Set("Route", parts[1]) }))
-		if seen[w.Body.String()] || w.Code != 201 {
-			t.Errorf("%q got %d %s", parts, w.Code, w.Body)
-		}
-		seen[w.Body.String()] = true
-	}
-	calls.want(t, 6)
-}
-
-// A credential that replaces another is the same caller.
-func TestKeysBelongToTheLineOfAPrincipal(t *testing.T) {
-	calls := new(counting)
-	h := newMiddleware(t, idempotency.Config{}).Wrap(calls)
-	first := do(h, post("/", "", as(&usher.Principal{ID: "1", Kind: usher.KindAPIKey})))
-	for _, p := range []usher.Principal{{ID: "2", Line: "1"}, {ID: "3", Line: "1"}, {ID: "1", Line: "1"}} {
-		p.Kind = usher.KindAPIKey
-		wantReplay(t, do(h, post("/", "", as(&p))), first)
-	}
-	do(h, post("/", "", as(&usher.Principal{ID: "1", Line: "2", Kind: usher.KindAPIKey})))
-	do(h, post("/", "", as(&usher.Principal{ID: "2", Line: "1", Kind: usher.KindJWT})))
-	calls.want(t, 3)
-}
-
 func TestKeys(t *testing.T) {
 	long := strings.Repeat("k", 255)
 	for _, c := range []struct {
@@ -193,6 +162,7 @@ func TestAKeyInAnotherFieldOrTrailerIsNone(t *testing.T) {
 }
 
 func TestRequestsThatPassWithoutAClaim(t *testing.T) { // KK-24
+
 	withoutKey := func(r *http.Request) { r.Header.Del("Idempotency-Key") }
 	for name, r := range map[string]func() *http.Request{
 		"no key": func() *http.Request { return post("/", "x", withoutKey) },
@@ -241,164 +211,6 @@ func TestNestedMiddlewaresClaimTheKeyOnce(t *testing.T) {
 	wantReplay(t, do(h, post("/", "a")), first)
 	calls.want(t, 1)
 	wantFailure(t, do(h, post("/", "", func(r *http.Request) { r.Header.Del("Idempotency-Key") })), 400, usher.CodeIdempotencyKeyMissing)
-}
-
-// digestScheme finds no credential.
-type digestScheme struct{}
-
-func (digestScheme) Authenticate(*http.Request) (*usher.Principal, error) {
-	return nil, usher.ErrNoCredential
-}
-func (digestScheme) Detect(*http.Request) (carrier string, certain bool) { return "", false }
-func (digestScheme) Challenge() string                                   { return `Digest realm="orders"` }
-
-func TestCallersWithoutAPrincipal(t *testing.T) {
-	t.Run("are refused with a key", func(t *testing.T) {
-		calls := new(counting)
-		h := newMiddleware(t, idempotency.Config{}).Wrap(calls)
-		w := do(h, post("/", "", anonymous))
-		wantFailure(t, w, 401, usher.CodeMissingCredential)
-		if w.Header().Get("WWW-Authenticate") == "" {
-			t.Error("no challenge")
-		}
-		calls.want(t, 0)
-	})
-	t.Run("get the challenges of the authentication around", func(t *testing.T) {
-		authentication := usher.Authenticate(usher.Optional(digestScheme{}))
-		w := do(usher.Chain(authentication, newMiddleware(t, idempotency.Config{})).Wrap(new(counting)), post("/", "", anonymous))
-		wantFailure(t, w, 401, usher.CodeMissingCredential)
-		if got := w.Header().Values("WWW-Authenticate"); len(got) != 1 || got[0] != `Digest realm="orders"` {
-			t.Errorf("challenges %q", got)
-		}
-	})
-	t.Run("pass without a key", func(t *testing.T) {
-		calls := new(counting)
-		do(newMiddleware(t, idempotency.Config{}).Wrap(calls), post("/", "", anonymous, func(r *http.Request) { r.Header.Del("Idempotency-Key") }))
-		calls.want(t, 1)
-	})
-	t.Run("are one caller if that is configured", func(t *testing.T) {
-		calls := new(counting)
-		h := newMiddleware(t, idempotency.Config{DangerouslyAllowAnonymous: true}).Wrap(calls)
-		first := do(h, post("/", "", anonymous))
-		wantReplay(t, do(h, post("/", "", anonymous)), first)
-		do(h, post("/", "", as(&usher.Principal{})))
-		calls.want(t, 2)
-	})
-	t.Run("have the owner that Config.Owner returns", func(t *testing.T) {
-		calls := new(counting)
-		h := newMiddleware(t, idempotency.Config{
-			Owner: func(r *http.Request) (string, bool) { s := r.Header.Get("Session"); return s, s != "" },
-		}).Wrap(calls)
-		session := func(s string) func(*http.Request) {
-			return func(r *http.Request) { r.Header.Set("Session", s) }
-		}
-		first := do(h, post("/", "", anonymous, session("a")))
-		wantReplay(t, do(h, post("/", "", session("a"))), first)
-		do(h, post("/", "", session("b")))
-		wantFailure(t, do(h, post("/", "")), 401, usher.CodeMissingCredential)
-		calls.want(t, 2)
-	})
-}
-
-func TestRoutesOutsideAndInsideARouter(t *testing.T) {
-	t.Run("inside the router two routes have separate keys", func(t *testing.T) {
-		calls := new(counting)
-		once := newMiddleware(t, idempotency.Config{})
-		mux := http.NewServeMux()
-		mux.Handle("POST /a/{id}", once.Wrap(calls))
-		mux.Handle("POST /b/{id}", once.Wrap(calls))
-		do(mux, post("/a/1", ""))
-		do(mux, post("/b/1", ""))
-		calls.want(t, 2)
-		wantFailure(t, do(mux, post("/a/2", "")), 422, usher.CodeIdempotencyKeyReused)
-	})
-	t.Run("outside the router the second request is refused rather than replayed", func(t *testing.T) {
-		calls := new(counting)
-		mux := http.NewServeMux()
-		mux.Handle("POST /a", calls)
-		mux.Handle("POST /b", calls)
-		h := newMiddleware(t, idempotency.Config{}).Wrap(mux)
-		first := do(h, post("/a", ""))
-		wantFailure(t, do(h, post("/b", "")), 422, usher.CodeIdempotencyKeyReused)
-		wantReplay(t, do(h, post("/a", "")), first)
-		calls.want(t, 1)
-	})
-}
-
-func TestHeadersOfAReplay(t *testing.T) {
-	served := 0
-	h := newMiddleware(t, idempotency.Config{
-		KeepHeaders: []string{"x-order-id", "X-Multi"}, ReplayHeader: "idempotent-replayed",
-	}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		for _, f := range [][2]string{
-			{"Content-Type", "text/csv"}, {"Content-Encoding", "gzip"}, {"Content-Language", "de"},
-			{"Content-Disposition", "attachment"}, {"Location", "/orders/7"}, {"Cache-Control", "no-store"}, {"Vary", "Accept-Language"},
-			{"Etag", `"7"`}, {"X-Content-Type-Options", "nosniff"}, {"X-Order-Id", "7"},
-			{"X-Multi", "1"}, {"X-Multi", "2"},
-			{"Set-Cookie", "session=secret"}, {"Www-Authenticate", "Bearer"}, {"X-Other", "secret"},
-			{"Retry-After", "1"}, {"X-Request-Id", "first"}, {"Date", "yesterday"}, {"Connection", "close"},
-		} {
-			w.Header().Add(f[0], f[1])
-		}
-		w.WriteHeader(202)
-	}))
-	// An outer limiter sets the current state of its limits.
-	outer := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		served++
-		for _, name := range []string{"Ratelimit", "Ratelimit-Policy", "X-Ratelimit-Remaining", "X-Today"} {
-			w.Header()[name] = []string{fmt.Sprint(served)}
-		}
-		h.ServeHTTP(w, r)
-	})
-	if w := do(outer, post("/", "")); w.Header().Get("Set-Cookie") == "" || w.Header().Get("X-Other") == "" {
-		t.Fatalf("the first response lacks what the handler has set: %v", w.Header())
-	}
-	got := do(outer, post("/", ""))
-	want := http.Header{
-		"Content-Type": {"text/csv"}, "Content-Encoding": {"gzip"}, "Content-Language": {"de"},
-		"Content-Disposition": {"attachment"}, "Location": {"/orders/7"}, "Cache-Control": {"no-store"}, "Vary": {"Accept-Language"},
-		"Etag": {`"7"`}, "X-Content-Type-Options": {"nosniff"}, "X-Order-Id": {"7"}, "X-Multi": {"1", "2"}, "Retry-After": {"1"},
-		"Ratelimit": {"2"}, "Ratelimit-Policy": {"2"}, "X-Ratelimit-Remaining": {"2"}, "X-Today": {"2"},
-		"Idempotent-Replayed": {"true"},
-	}
-	if diff := compare.Diff(want, got.Header()); diff != "" || got.Code != 202 {
-		t.Errorf("status %d, header (-want +got):\n%s", got.Code, diff)
-	}
-	// No two responses share a slice.
-	got.Header()["X-Multi"][0] = "changed"
-	got.Header()["Location"] = append(got.Header()["Location"], "more")
-	if diff := compare.Diff(want["X-Multi"], do(outer, post("/", "")).Header()["X-Multi"]); diff != "" {
-		t.Error(diff)
-	}
-}
-
-// In a 202, Retry-After says when to poll. In an error it would ask for another
-// request, which gets the same response.
-func TestRetryAfterIsKeptWithASuccessOrARedirect(t *testing.T) {
-	for status, want := range map[int]string{200: "5", 201: "5", 202: "5", 204: "5", 303: "5", 304: "5", 402: "", 404: "", 413: "", 422: ""} {
-		h := newMiddleware(t, idempotency.Config{}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Retry-After", "5")
-			w.WriteHeader(status)
-		}))
-		first, again := do(h, post("/", "")), do(h, post("/", ""))
-		wantReplay(t, again, first)
-		if got := again.Header().Get("Retry-After"); got != want || first.Header().Get("Retry-After") != "5" {
-			t.Errorf("%d: the replay has Retry-After %q, want %q", status, got, want)
-		}
-	}
-}
-
-func TestALargeReplayHasItsLength(t *testing.T) {
-	body := strings.Repeat("x", 5000)
-	h := newMiddleware(t, idempotency.Config{}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = w.Write([]byte(body))
-	}))
-	first := do(h, post("/", ""))
-	again := do(h, post("/", ""))
-	wantReplay(t, again, first)
-	if got := again.Header().Get("Content-Length"); got != "5000" {
-		t.Errorf("Content-Length: %q", got)
-	}
 }
 
 func TestAnotherHeaderAndOtherMethods(t *testing.T) {
@@ -486,20 +298,4 @@ func TestNoTimeOfACallerReachesAStore(t *testing.T) {
 			look(method.Name, out)
 		}
 	}
-}
-
-func TestKeysAreThoseOfTheRoutePattern(t *testing.T) {
-	once := newMiddleware(t, idempotency.Config{})
-	orders := new(counting)
-	outer, inner := http.NewServeMux(), http.NewServeMux()
-	outer.Handle("POST /orders/{id}", orders)
-	inner.Handle("POST /orders/{id}", once.Wrap(orders))
-	request := func() *http.Request { return post("/orders/7", `{}`, key("1")) }
-
-	first := do(inner, request())
-	wantReplay(t, do(usher.Chain(usher.Pattern(outer), once).Wrap(outer), request()), first)
-	orders.want(t, 1)
-	// Without a pattern the key is another one, as the documentation warns.
-	do(once.Wrap(outer), request())
-	orders.want(t, 2)
 }
