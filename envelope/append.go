@@ -10,7 +10,7 @@ import (
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/delay"
 	"github.com/usher-go/usher/internal/jsontext"
-	"github.com/usher-go/usher/internal/rendition"
+	"github.com/usher-go/usher/internal/unrendered"
 )
 
 // A scratch holds what it takes to build one response: a buffer, an encoder that writes
@@ -56,7 +56,7 @@ func AppendString(b []byte, s string) []byte { return jsontext.AppendString(b, s
 // appendValue appends the encoding of v to b, which may be the buffer of s. On error
 // it returns b unchanged. Data of a replay is encoded already.
 func (e *Envelope) appendValue(s *scratch, b []byte, v any) ([]byte, error) {
-	if raw, ok := v.(rendition.Raw); ok {
+	if raw, ok := v.(unrendered.Raw); ok {
 		return append(b, raw...), nil
 	}
 	if e.marshal != nil {

@@ -8,7 +8,7 @@ import (
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/exchange"
-	"github.com/usher-go/usher/internal/rendition"
+	"github.com/usher-go/usher/internal/unrendered"
 )
 
 // A responder is an Envelope as the [usher.Responder] of its requests. From it a
@@ -18,7 +18,7 @@ type responder struct{ *Envelope }
 
 // Watch makes the envelope note from now on what it writes for the request of x, whose
 // responder it is.
-func (responder) Watch(x *exchange.Exchange) rendition.Source {
+func (responder) Watch(x *exchange.Exchange) unrendered.Source {
 	t := transactionFrom(x)
 	t.watched = true
 	return t
@@ -66,7 +66,7 @@ const (
 
 // A note is the form of a response that the envelope has rendered.
 type note struct {
-	form   rendition.Form
+	form   unrendered.Form
 	status int // that was sent
 	manner manner
 	// The length and the hash of a rendered body show whether that is what was sent.
@@ -89,7 +89,7 @@ func (t *transaction) noteReply(s *scratch, m manner, status int, reply *usher.R
 	n := &note{hasData: reply.Data != nil, dataAt: s.dataAt, dataEnd: s.dataEnd}
 	n.form.Status, n.form.Code, n.form.Message = reply.Status, reply.Code, reply.Message
 	if reply.Page != nil {
-		page := rendition.Page(*reply.Page)
+		page := unrendered.Page(*reply.Page)
 		n.form.Page = &page
 	}
 	t.note(n, m, status, s.b)
@@ -101,12 +101,12 @@ func (t *transaction) noteFailure(body []byte, m manner, status int, failure *us
 	if !t.watched {
 		return
 	}
-	n := &note{form: rendition.Form{
-		Kind: rendition.Failure, Status: errorStatus(failure), Code: failure.Code, Message: failure.Message,
+	n := &note{form: unrendered.Form{
+		Kind: unrendered.Failure, Status: errorStatus(failure), Code: failure.Code, Message: failure.Message,
 		Type: failure.Type, Param: failure.Param,
 	}}
 	for _, f := range failure.Fields {
-		n.form.Fields = append(n.form.Fields, rendition.Field(f))
+		n.form.Fields = append(n.form.Fields, unrendered.Field(f))
 	}
 	if failure.Details != nil {
 		s := newScratch()
@@ -129,18 +129,18 @@ func (t *transaction) note(n *note, m manner, status int, body []byte) {
 	t.noted.Store(n)
 }
 
-// Form implements [rendition.Source].
-func (t *transaction) Form(status int, body []byte) *rendition.Form {
+// Form implements [unrendered.Source].
+func (t *transaction) Form(status int, body []byte) *unrendered.Form {
 	n := t.noted.Load()
 	if n == nil || n.status != status {
 		if message := t.successMessage(); message != "" && !t.Shaped(status) {
-			return &rendition.Form{Kind: rendition.Message, Message: message}
+			return &unrendered.Form{Kind: unrendered.Message, Message: message}
 		}
 		return nil
 	}
 	form := n.form
 	switch wraps := n.manner == wrapsLate; {
-	case wraps && form.Kind == rendition.Reply && len(body) > 0:
+	case wraps && form.Kind == unrendered.Reply && len(body) > 0:
 		form.Data = body
 	case wraps:
 	case n.length != len(body) || n.hash != maphash.Bytes(seed, body):
@@ -151,7 +151,7 @@ func (t *transaction) Form(status int, body []byte) *rendition.Form {
 	return &form
 }
 
-// Shaped implements [rendition.Source].
+// Shaped implements [unrendered.Source].
 func (t *transaction) Shaped(status int) bool {
 	n := t.noted.Load()
 	return t.untouched.Load() || n != nil && n.status == status && n.manner != wrapsLate

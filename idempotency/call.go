@@ -102,7 +102,7 @@ func (m *Middleware) prepareCall(ctx context.Context, in *buffer, c *Call) (clai
 		}
 	}
 	claim = Claim{Key: callKey(c.Owner, c.Operation, c.Key), Token: newToken()}
-	claim.Lease, claim.TTL = m.terms()
+	claim.Lease, claim.TTL = m.leaseAndTTL()
 	in.b = append(in.b[:0], c.Payload...)
 	claim.Fingerprint = m.hash.fingerprint(&claim.Key, in.b)
 	return claim, nil

@@ -10,7 +10,7 @@ import (
 
 	"github.com/usher-go/usher/internal/exchange"
 	"github.com/usher-go/usher/internal/httpwriter"
-	"github.com/usher-go/usher/internal/rendition"
+	"github.com/usher-go/usher/internal/unrendered"
 )
 
 // A capture collects the response of an execution until it is stored, or passes on a
@@ -26,7 +26,7 @@ type capture struct {
 	// whose transaction is not committed.
 	outerHeader    http.Header
 	outerResponder *any
-	source         rendition.Source // of the outer envelope, or nil
+	source         unrendered.Source // of the outer envelope, or nil
 
 	mu       sync.Mutex // as a handler may leave a goroutine behind
 	phase    phase

@@ -13,9 +13,9 @@ import (
 // documents reports whether text is a URL for [Config.Documentation]. It appears in header
 // fields, between angle brackets, so only the characters of a URI are allowed.
 func documents(text string) bool {
-	foreign := func(c rune) bool { return c <= ' ' || c > '~' || strings.ContainsRune("\"#<>\\^`{|}", c) }
+	forbidden := func(c rune) bool { return c <= ' ' || c > '~' || strings.ContainsRune("\"#<>\\^`{|}", c) }
 	u, err := url.Parse(text)
-	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" && !strings.ContainsFunc(text, foreign)
+	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" && !strings.ContainsFunc(text, forbidden)
 }
 
 // documented adds a Link to the documentation to h, the header of a refusal, if there is

@@ -109,9 +109,9 @@ func (m *Middleware) ServeNext(w http.ResponseWriter, r *http.Request, next http
 // serve serves a request whose claim is c. Its body begins in the buffer at bodyAt.
 func (m *Middleware) serve(w http.ResponseWriter, r *http.Request, next http.Handler, in *buffer, c *Claim, bodyAt int) {
 	record, asked, err := m.claim(r.Context(), c)
-	var found earlier
+	var found predecessor
 	if m.config.Resolve != nil && err == nil && isUnresolved(&record, c) {
-		found = earlier{record.State, record.Status}
+		found = predecessor{record.State, record.Status}
 		record, asked, err = m.claimUnresolved(r.Context(), c)
 	}
 	switch {
@@ -170,7 +170,7 @@ func (m *Middleware) prepare(in *buffer, w http.ResponseWriter, r *http.Request,
 		return c, 0, err
 	}
 	c.Fingerprint = m.hash.fingerprintOf(&c.Key, r, in.b, bodyAt)
-	c.Lease, c.TTL = m.terms()
+	c.Lease, c.TTL = m.leaseAndTTL()
 	c.Token = newToken()
 	return c, bodyAt, nil
 }

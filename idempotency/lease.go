@@ -35,8 +35,8 @@ func newHeartbeat(m *Middleware) *heartbeat.Heartbeat[*Execution] {
 // so no other can claim the key of one that has died, and a lease would protect nothing.
 const processLifetime = 10 * 365 * 24 * time.Hour
 
-// terms returns the lease and the TTL of a new claim.
-func (m *Middleware) terms() (lease, ttl time.Duration) {
+// leaseAndTTL returns the lease and the TTL of a new claim.
+func (m *Middleware) leaseAndTTL() (lease, ttl time.Duration) {
 	if m.memory {
 		return processLifetime, processLifetime
 	}

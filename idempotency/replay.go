@@ -7,7 +7,7 @@ import (
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/exchange"
-	"github.com/usher-go/usher/internal/rendition"
+	"github.com/usher-go/usher/internal/unrendered"
 )
 
 // replay responds with what is stored in record.
@@ -25,7 +25,7 @@ func (m *Middleware) replay(w http.ResponseWriter, r *http.Request, c *Claim, re
 			m.refuseUnreadable(w, r, &c.Key, err)
 			return
 		}
-		var form *rendition.Form
+		var form *unrendered.Form
 		if len(stored.form) > 0 {
 			if form = parseForm(&stored); form == nil {
 				m.refuseUnreadable(w, r, &c.Key, errCorrupt)
@@ -41,7 +41,7 @@ func (m *Middleware) replay(w http.ResponseWriter, r *http.Request, c *Claim, re
 const serverCounts = 2 << 10
 
 // send sends a stored response, whose form is nil if it is sent as it is.
-func (m *Middleware) send(w http.ResponseWriter, r *http.Request, stored *storedResponse, form *rendition.Form) {
+func (m *Middleware) send(w http.ResponseWriter, r *http.Request, stored *storedResponse, form *unrendered.Form) {
 	h := w.Header()
 	compressed := len(h["Content-Encoding"]) > 0 // by an outer middleware, to another length
 	stored.setHeader(h, m.config.ReplayHeader, "true")

@@ -105,9 +105,9 @@ func (m *Middleware) claimUnresolved(ctx context.Context, c *Claim) (record Reco
 	return record, asked, err
 }
 
-// An earlier is what the record of an earlier request with an unknown outcome says about
-// it. It is zero if the process of that request has died.
-type earlier struct {
+// A predecessor is an earlier request with an unknown outcome, as its record shows it. It is
+// zero if the process of that request has died.
+type predecessor struct {
 	state  State
 	status int
 }
@@ -115,7 +115,7 @@ type earlier struct {
 // resolve asks [Config.Resolve] what has become of the earlier request with the key, and
 // reports whether that had no effect, so that this one runs. Otherwise it ends the claim of
 // e and responds.
-func (m *Middleware) resolve(w http.ResponseWriter, r *http.Request, in *buffer, bodyAt int, e *Execution, found earlier) (runs bool) {
+func (m *Middleware) resolve(w http.ResponseWriter, r *http.Request, in *buffer, bodyAt int, e *Execution, found predecessor) (runs bool) {
 	s, err := m.askResolve(e, r, in.b[bodyAt:])
 	e.SetOutcome(0) // in case Resolve has called it
 	change := Change{

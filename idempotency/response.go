@@ -12,7 +12,7 @@ import (
 	"strings"
 
 	"github.com/usher-go/usher"
-	"github.com/usher-go/usher/internal/rendition"
+	"github.com/usher-go/usher/internal/unrendered"
 )
 
 // A Response is a response as it is stored.
@@ -66,9 +66,9 @@ const (
 )
 
 var (
-	errCorrupt = fmt.Errorf("idempotency: the stored response is damaged: %w", usher.ErrCorrupt)
-	errForeign = fmt.Errorf("idempotency: the stored response belongs to another key: %w", usher.ErrCorrupt)
-	errVersion = errors.New("idempotency: the response was stored by another version of this package")
+	errCorrupt  = fmt.Errorf("idempotency: the stored response is damaged: %w", usher.ErrCorrupt)
+	errOtherKey = fmt.Errorf("idempotency: the stored response belongs to another key: %w", usher.ErrCorrupt)
+	errVersion  = errors.New("idempotency: the response was stored by another version of this package")
 
 	castagnoli = crc32.MakeTable(crc32.Castagnoli)
 )
@@ -100,7 +100,7 @@ func appendHead(b []byte, status int, h http.Header, kept, outer []string) []byt
 }
 
 // appendForm appends the form to a response, which then gets its body.
-func appendForm(b []byte, form *rendition.Form) []byte {
+func appendForm(b []byte, form *unrendered.Form) []byte {
 	start := len(b)
 	b = form.Append(b)
 	binary.BigEndian.PutUint32(b[formLengthAt:], uint32(len(b)-start))
@@ -151,7 +151,7 @@ func readResponse(b []byte, key *Key) (r storedResponse, err error) {
 		return r, errCorrupt
 	}
 	if keyDigest(b[digestAt:]) != key.digest() {
-		return r, errForeign
+		return r, errOtherKey
 	}
 	r = storedResponse{
 		rendered: b[flagsAt]&flagRendered != 0,

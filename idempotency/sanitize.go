@@ -6,7 +6,7 @@ import (
 	"fmt"
 
 	"github.com/usher-go/usher/internal/guard"
-	"github.com/usher-go/usher/internal/rendition"
+	"github.com/usher-go/usher/internal/unrendered"
 )
 
 var (
@@ -18,7 +18,7 @@ var (
 // sanitized returns the result that stores what [Config.Sanitize] makes of the response
 // that is collected. If it keeps nothing, panics or returns nonsense, nothing of the
 // response is stored but its status.
-func (e *Execution) sanitized(form *rendition.Form) Result {
+func (e *Execution) sanitized(form *unrendered.Form) Result {
 	c := &e.response
 	collected := readUnsealed(c.buffer.b)
 	if form != nil {
@@ -43,7 +43,7 @@ func (e *Execution) sanitized(form *rendition.Form) Result {
 
 // sanitize calls [Config.Sanitize] with resp, whose body was that given, and checks what it
 // has made of it.
-func (e *Execution) sanitize(resp *Response, form *rendition.Form, body []byte) error {
+func (e *Execution) sanitize(resp *Response, form *unrendered.Form, body []byte) error {
 	status := resp.Status
 	err := guard.Run(func() error {
 		e.m.config.Sanitize(&e.request, resp)

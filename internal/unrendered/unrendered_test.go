@@ -1,4 +1,4 @@
-package rendition_test
+package unrendered_test
 
 import (
 	"bytes"
@@ -8,25 +8,25 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/usher-go/usher/internal/rendition"
+	"github.com/usher-go/usher/internal/unrendered"
 )
 
-var forms = map[string]rendition.Form{
+var forms = map[string]unrendered.Form{
 	"a reply":              {Status: 200},
 	"a reply with data":    {Late: true, Status: 201, Code: "c", Message: strings.Repeat("long ", 100), Data: []byte(`{"a":1}`)},
-	"a page":               {Page: &rendition.Page{Number: -1, Limit: math.MaxInt, Total: math.MinInt}, Data: []byte("[]")},
-	"a failure":            {Kind: rendition.Failure, Status: 500},
-	"a failure in full":    {Kind: rendition.Failure, Late: true, Status: 422, Code: "c", Type: "https://t", Message: "<&>\u2028\"", Param: "p", Fields: []rendition.Field{{Name: "a", Message: "b"}, {}}, Details: []byte(`[1, 2]`)},
-	"details with names":   {Kind: rendition.Failure, Status: 404, Details: []byte(`{"b":"<","a":[null]}`), Members: true},
-	"details that are nil": {Kind: rendition.Failure, Status: 404, Details: []byte(`null`), Members: true},
-	"a message":            {Kind: rendition.Message, Message: "made"},
+	"a page":               {Page: &unrendered.Page{Number: -1, Limit: math.MaxInt, Total: math.MinInt}, Data: []byte("[]")},
+	"a failure":            {Kind: unrendered.Failure, Status: 500},
+	"a failure in full":    {Kind: unrendered.Failure, Late: true, Status: 422, Code: "c", Type: "https://t", Message: "<&>\u2028\"", Param: "p", Fields: []unrendered.Field{{Name: "a", Message: "b"}, {}}, Details: []byte(`[1, 2]`)},
+	"details with names":   {Kind: unrendered.Failure, Status: 404, Details: []byte(`{"b":"<","a":[null]}`), Members: true},
+	"details that are nil": {Kind: unrendered.Failure, Status: 404, Details: []byte(`null`), Members: true},
+	"a message":            {Kind: unrendered.Message, Message: "made"},
 }
 
 func TestAFormIsWhatWasEncoded(t *testing.T) {
 	for name, form := range forms {
 		t.Run(name, func(t *testing.T) {
 			b, body := form.Append(nil), form.Body([]byte("as it was written"))
-			got, ok := rendition.Parse(b, body)
+			got, ok := unrendered.Parse(b, body)
 			if !ok {
 				t.Fatalf("%x and %s are no form", b, body)
 			}
@@ -34,11 +34,11 @@ func TestAFormIsWhatWasEncoded(t *testing.T) {
 				t.Errorf("got %+v, want %+v", *got, form)
 			}
 			for n := range b {
-				if _, ok := rendition.Parse(b[:n], body); ok {
+				if _, ok := unrendered.Parse(b[:n], body); ok {
 					t.Errorf("a form that is cut to %d of %d bytes is one", n, len(b))
 				}
 			}
-			if _, ok := rendition.Parse(append(b, 0), body); ok {
+			if _, ok := unrendered.Parse(append(b, 0), body); ok {
 				t.Error("a form with a byte too many is one")
 			}
 		})
@@ -75,7 +75,7 @@ func TestSetBody(t *testing.T) {
 		if ok := form.SetBody([]byte(c.body)); ok != c.ok {
 			t.Errorf("%s, %s: %v", c.form, c.body, ok)
 		} else if ok {
-			got, ok := rendition.Parse(form.Append(nil), []byte(c.body))
+			got, ok := unrendered.Parse(form.Append(nil), []byte(c.body))
 			if !ok {
 				t.Fatalf("%s, %s is no form", c.form, c.body)
 			}
@@ -89,13 +89,13 @@ func TestSetBody(t *testing.T) {
 // A kind that a later version adds, or two kinds at once, is no form.
 func TestUnknownKindsAreNoForm(t *testing.T) {
 	for kinds := range 256 {
-		_, ok := rendition.Parse([]byte{byte(kinds)}, []byte("{}"))
+		_, ok := unrendered.Parse([]byte{byte(kinds)}, []byte("{}"))
 		if ok {
 			t.Errorf("%#x is a form", kinds)
 		}
 	}
 	for _, b := range []string{"\x03", "\x06\x00", "\x0a\x00", "\x11\x00", "\x21\x00\x00\x00\x00", "\x08\x00\x00\x00", "\x40\x00\x00\x00", "\x00\xe8\x07\x00\x00", "\x00\x00\x00\x00x"} {
-		if form, ok := rendition.Parse([]byte(b), nil); ok {
+		if form, ok := unrendered.Parse([]byte(b), nil); ok {
 			t.Errorf("%x is %+v", b, form)
 		}
 	}
@@ -118,11 +118,11 @@ func FuzzParse(f *testing.F) {
 		f.Add(form.Append(nil), form.Body([]byte("body")))
 	}
 	f.Fuzz(func(t *testing.T, b, body []byte) {
-		form, ok := rendition.Parse(b, body)
+		form, ok := unrendered.Parse(b, body)
 		if !ok {
 			return
 		}
-		again, ok := rendition.Parse(form.Append(nil), form.Body(body))
+		again, ok := unrendered.Parse(form.Append(nil), form.Body(body))
 		if !ok || !bytes.Equal(again.Append(nil), form.Append(nil)) || !bytes.Equal(again.Body(body), form.Body(body)) {
 			t.Errorf("%x and %q are %+v, and then %+v", b, body, form, again)
 		}

@@ -7,13 +7,13 @@ import (
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/exchange"
 	"github.com/usher-go/usher/internal/httpwriter"
-	"github.com/usher-go/usher/internal/rendition"
+	"github.com/usher-go/usher/internal/unrendered"
 )
 
 // A shaper is a [usher.Responder] that can write a response again, with the metadata of
 // another request. The envelope is one.
 type shaper interface {
-	Watch(x *exchange.Exchange) rendition.Source
+	Watch(x *exchange.Exchange) unrendered.Source
 	ReplayReply(w http.ResponseWriter, r *http.Request, status int, late bool, reply usher.Reply)
 	ReplayFailure(w http.ResponseWriter, r *http.Request, status int, late bool, failure *usher.Error)
 	Announce(r *http.Request, message string)
@@ -30,7 +30,7 @@ func shaperOf(responder *any) shaper {
 
 // form returns the form of the response that is collected, or nil if it is stored as it is
 // sent. A response that an inner compressor has encoded, for instance, has no other form.
-func (c *capture) form() *rendition.Form {
+func (c *capture) form() *unrendered.Form {
 	if c.source == nil || !bodyAllowed(c.status) {
 		return nil
 	}
@@ -65,9 +65,9 @@ func (e *Execution) resultOf(b []byte) Result {
 }
 
 // parseForm returns the form of a stored response, or nil if it is none.
-func parseForm(stored *storedResponse) *rendition.Form {
-	form, ok := rendition.Parse(stored.form, stored.body)
-	if !ok || !bodyAllowed(stored.status) || form.Kind == rendition.Failure && stored.status < 400 {
+func parseForm(stored *storedResponse) *unrendered.Form {
+	form, ok := unrendered.Parse(stored.form, stored.body)
+	if !ok || !bodyAllowed(stored.status) || form.Kind == unrendered.Failure && stored.status < 400 {
 		return nil
 	}
 	return form
@@ -75,7 +75,7 @@ func parseForm(stored *storedResponse) *rendition.Form {
 
 // render writes a response in the shape of the service, with the metadata of r. It returns
 // false if the body must be written as it is stored.
-func render(w http.ResponseWriter, r *http.Request, status int, form *rendition.Form) bool {
+func render(w http.ResponseWriter, r *http.Request, status int, form *unrendered.Form) bool {
 	var s shaper
 	if x := exchange.From(r.Context()); x != nil {
 		s = shaperOf(exchange.Responder.Load(x))
@@ -90,9 +90,9 @@ func render(w http.ResponseWriter, r *http.Request, status int, form *rendition.
 		w = own
 	}
 	switch form.Kind {
-	case rendition.Reply:
+	case unrendered.Reply:
 		s.ReplayReply(w, r, status, form.Late, replyOf(form))
-	case rendition.Failure:
+	case unrendered.Failure:
 		s.ReplayFailure(w, r, status, form.Late, failureOf(form))
 	default:
 		s.Announce(r, form.Message)
@@ -103,13 +103,13 @@ func render(w http.ResponseWriter, r *http.Request, status int, form *rendition.
 
 // renderWithoutShaper is render for a request without an envelope, as after a deployment
 // that has removed it.
-func renderWithoutShaper(w http.ResponseWriter, r *http.Request, status int, form *rendition.Form) bool {
+func renderWithoutShaper(w http.ResponseWriter, r *http.Request, status int, form *unrendered.Form) bool {
 	switch {
-	case form.Kind == rendition.Failure:
+	case form.Kind == unrendered.Failure:
 		e := failureOf(form)
 		e.Status = status
 		usher.Fail(w, r, e)
-	case form.Kind == rendition.Reply && json.Valid(form.Data):
+	case form.Kind == unrendered.Reply && json.Valid(form.Data):
 		reply := replyOf(form)
 		reply.Status = status
 		usher.Respond(w, r, reply)
@@ -119,15 +119,15 @@ func renderWithoutShaper(w http.ResponseWriter, r *http.Request, status int, for
 	return true
 }
 
-func replyOf(form *rendition.Form) usher.Reply {
+func replyOf(form *unrendered.Form) usher.Reply {
 	reply := usher.Reply{Status: form.Status, Code: form.Code, Message: form.Message, Page: (*usher.Page)(form.Page)}
 	if form.Data != nil {
-		reply.Data = rendition.Raw(form.Data)
+		reply.Data = unrendered.Raw(form.Data)
 	}
 	return reply
 }
 
-func failureOf(form *rendition.Form) *usher.Error {
+func failureOf(form *unrendered.Form) *usher.Error {
 	e := &usher.Error{
 		Status: form.Status, Code: form.Code, Type: form.Type, Message: form.Message,
 		Param: form.Param, Details: form.Value(),

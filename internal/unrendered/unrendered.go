@@ -1,7 +1,7 @@
-// Package rendition has the form of a response before it gets the shape of the service:
+// Package unrendered has responses before they get the shape of the service: the form of
 // what a handler has passed to usher.Respond or usher.Fail. A middleware that stores
 // responses stores this form, so that a replay gets the metadata of its own request.
-package rendition
+package unrendered
 
 // A Source knows how the response to one request was made.
 type Source interface {
