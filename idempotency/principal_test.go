@@ -1,7 +1,11 @@
 package idempotency_test
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/usher-go/usher"
@@ -36,9 +40,15 @@ func (digestScheme) Challenge() string { return `Digest realm="orders"` }
 func TestCallersWithoutAPrincipal(t *testing.T) {
 	t.Run("are refused with a key", func(t *testing.T) {
 		calls := new(counting)
-		h := newMiddleware(t, idempotency.Config{}).Wrap(calls)
+		var cause string
+		h := newMiddleware(t, idempotency.Config{
+			OnResult: func(_ context.Context, e idempotency.Event) { cause = fmt.Sprint(errors.Unwrap(e.Err)) },
+		}).Wrap(calls)
 		w := do(h, post("/", "", anonymous))
 		wantFailure(t, w, 401, usher.CodeMissingCredential)
+		if !strings.Contains(cause, "see Authenticate") || strings.Contains(w.Body.String(), "Authenticate") {
+			t.Errorf("OnResult gets %q, and the client %s", cause, w.Body)
+		}
 		if w.Header().Get("WWW-Authenticate") == "" {
 			t.Error("no challenge")
 		}

@@ -128,10 +128,13 @@ func unavailable(cause error) *usher.Error {
 	}
 }
 
+// errAnonymous is the cause of a refusal that OnResult gets: for the author of the service.
+var errAnonymous = errors.New("idempotency: no principal, which this middleware needs further out: see Authenticate, or Config.Owner")
+
 // anonymous returns the error for a caller that owns no keys.
 func anonymous(r *http.Request) *usher.Error {
 	e := &usher.Error{
-		Status: http.StatusUnauthorized, Code: usher.CodeMissingCredential,
+		Status: http.StatusUnauthorized, Code: usher.CodeMissingCredential, Cause: errAnonymous,
 		Message: "A request with an idempotency key needs a credential.",
 	}
 	if x := exchange.From(r.Context()); x != nil {
