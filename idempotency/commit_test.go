@@ -401,7 +401,7 @@ func TestCommitKeepsTheResponseForTheTTL(t *testing.T) {
 
 // A Completion may outlive its request, as in a call of a database that hangs. It does not
 // get the bytes of another request.
-func TestACompletionBelongsToItsRequestAlone(t *testing.T) {
+func TestACompletionBelongsToItsRequest(t *testing.T) {
 	b := newBank(t)
 	h := newMiddleware(t, idempotency.Config{Store: b}).Wrap(b.pay(func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(201)

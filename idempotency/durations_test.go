@@ -23,7 +23,7 @@ func TestDurationsOfAnyLength(t *testing.T) {
 	}
 	for name, c := range map[string]idempotency.Config{
 		"a record that is kept forever": {TTL: math.MaxInt64},
-		"all that is without a limit":    longest,
+		"all that is without a limit":   longest,
 	} {
 		for storeName, store := range map[string]idempotency.Store{"memory": newMemory(t, idempotency.MemoryConfig{}), "remote": newHookedStore(t)} {
 			t.Run(name+"/"+storeName, func(t *testing.T) {
