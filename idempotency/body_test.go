@@ -79,6 +79,7 @@ func TestABodyThatStallsIsRefused(t *testing.T) {
 
 // The rest of a body that is too slow could be taken for the next request.
 func TestTheConnectionOfABodyThatStallsIsClosed(t *testing.T) {
+	t.Parallel()
 	s := httptest.NewServer(asAlice(newMiddleware(t, idempotency.Config{BodyTimeout: 30 * time.Millisecond}).Wrap(new(counting))))
 	t.Cleanup(s.Close)
 	conn := dial(t, s)
@@ -141,6 +142,7 @@ func (everySecond) Read(p []byte) (int, error) {
 // BodyTimeout ends with the body: the handler may run for longer, and the connection
 // serves the next request.
 func TestABodyThatArrivesLeavesItsConnectionAlone(t *testing.T) {
+	t.Parallel()
 	forProtocols(t, func(t *testing.T, serve func(http.Handler) *httptest.Server) {
 		const limit = 300 * time.Millisecond
 		calls := new(counting)

@@ -48,34 +48,40 @@ func slow(executions *atomic.Int64) http.Handler {
 
 // T1, P04: of any number of simultaneous duplicates, one runs.
 func TestDuplicateRequestsRunOnce(t *testing.T) {
-	runs, duplicates := 1, 10_000
-	if soak {
-		runs = 100
-	}
+	runs, most, few := 1, 10_000, 1_000
 	if race.Enabled {
-		runs, duplicates = 1, 5_000 // it can watch about 8,000 goroutines
+		most, few = 5_000, 500 // it can watch about 8,000 goroutines
 	}
+	if soak {
+		few = most
+		if !race.Enabled {
+			runs = 100
+		}
+	}
+	inMemory := func(t *testing.T) idempotency.Store { return newMemory(t, idempotency.MemoryConfig{}) }
+	mayFail := func(t *testing.T) idempotency.Store { return newHookedStore(t) }
 	for _, c := range []struct {
-		name  string
-		nodes int
-		wait  time.Duration
-		store func(*testing.T) idempotency.Store
+		name       string
+		nodes      int
+		wait       time.Duration
+		duplicates int
+		store      func(*testing.T) idempotency.Store
 	}{
-		{"on one node", 1, idempotency.NoWait, func(t *testing.T) idempotency.Store { return newMemory(t, idempotency.MemoryConfig{}) }},
-		{"on three nodes over one store", 3, idempotency.NoWait, func(t *testing.T) idempotency.Store { return newMemory(t, idempotency.MemoryConfig{}) }},
-		{"on three nodes over a store that may fail", 3, idempotency.NoWait, func(t *testing.T) idempotency.Store { return newHookedStore(t) }},
-		{"on one node, waiting for the first", 1, 0, func(t *testing.T) idempotency.Store { return newMemory(t, idempotency.MemoryConfig{}) }},
-		{"on three nodes, waiting for the first", 3, 0, func(t *testing.T) idempotency.Store { return newMemory(t, idempotency.MemoryConfig{}) }},
-		{"on three nodes over a store that may fail, waiting for the first", 3, 0, func(t *testing.T) idempotency.Store { return newHookedStore(t) }},
+		{"on one node", 1, idempotency.NoWait, few, inMemory},
+		{"on three nodes over one store", 3, idempotency.NoWait, most, inMemory},
+		{"on three nodes over a store that may fail", 3, idempotency.NoWait, few, mayFail},
+		{"on one node, waiting for the first", 1, 0, few, inMemory},
+		{"on three nodes, waiting for the first", 3, 0, few, inMemory},
+		{"on three nodes over a store that may fail, waiting for the first", 3, 0, most, mayFail},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for range runs {
 				synctest.Test(t, func(t *testing.T) {
 					var executions atomic.Int64
-					all := nodes(t, c.nodes, idempotency.Config{Store: c.store(t), Wait: c.wait, MaxWaiters: 10 * duplicates}, slow(&executions))
-					responses := make([]*httptest.ResponseRecorder, duplicates)
+					all := nodes(t, c.nodes, idempotency.Config{Store: c.store(t), Wait: c.wait, MaxWaiters: 10 * c.duplicates}, slow(&executions))
+					responses := make([]*httptest.ResponseRecorder, c.duplicates)
 					var wg sync.WaitGroup
-					for i := range duplicates {
+					for i := range c.duplicates {
 						wg.Go(func() {
 							// Some arrive while the first is in flight, others after it.
 							time.Sleep(time.Duration(i%100) * time.Millisecond)

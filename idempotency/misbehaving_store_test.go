@@ -118,13 +118,13 @@ func (s *service) call(k string) *httptest.ResponseRecorder {
 	return httptest.NewRecorder()
 }
 
-// load has n clients send a request each, one every 20 ms. It returns when all of them
-// have a response.
-func (s *service) load(n int) {
+// load has n clients send a request each, one after the other with this pause between them.
+// It returns when all of them have a response.
+func (s *service) load(n int, pause time.Duration) {
 	var clients sync.WaitGroup
 	for i := range n {
 		clients.Go(func() { s.call(fmt.Sprint("load-", i)) })
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(pause)
 	}
 	clients.Wait()
 }
@@ -207,6 +207,10 @@ var places = []struct {
 // If one call in a hundred fails or is slow, that affects only the request that made the
 // call. No request of another client is refused because of it.
 func TestOneCallIn100ThatMisbehavesConcernsItsOwnRequest(t *testing.T) {
+	clients := 500
+	if soak {
+		clients = 5000
+	}
 	for _, place := range places {
 		for _, c := range misbehaviors {
 			t.Run(place.name+" it "+c.name, func(t *testing.T) {
@@ -221,8 +225,8 @@ func TestOneCallIn100ThatMisbehavesConcernsItsOwnRequest(t *testing.T) {
 							return c.fault(ctx, n)
 						}))
 					}
-					s.load(1000)
-					if int64(len(s.refused)) > faults.Load() || place.claims && faults.Load() < 10 {
+					s.load(clients, 20*time.Millisecond)
+					if int64(len(s.refused)) > faults.Load() || place.claims && faults.Load() < int64(clients/100) {
 						t.Errorf("%d clients were refused because of %d calls", len(s.refused), faults.Load())
 					}
 					for _, calls := range place.calls(s.store) {
@@ -240,6 +244,10 @@ func TestOneCallIn100ThatMisbehavesConcernsItsOwnRequest(t *testing.T) {
 // refused. Those that run get their responses, and are not repeated later.
 func TestAStoreThatMisbehavesFor10Seconds(t *testing.T) {
 	const outage = 10 * time.Second
+	clients := 300
+	if soak {
+		clients = 3000
+	}
 	for _, place := range places {
 		for _, c := range misbehaviors {
 			t.Run(place.name+" it "+c.name, func(t *testing.T) {
@@ -250,12 +258,12 @@ func TestAStoreThatMisbehavesFor10Seconds(t *testing.T) {
 						calls.Set(faulty.For(outage, c.fault))
 					}
 					began := time.Now()
-					s.load(750) // for 15 seconds, and until all clients have a response
+					s.load(clients, 15*time.Second/time.Duration(clients)) // and until all clients have a response
 					if !place.claims && len(s.refused) != 0 {
 						t.Errorf("%d clients were refused although their keys could be claimed", len(s.refused))
 					}
 					// At least all clients that called in the first 9 seconds.
-					if place.claims && len(s.refused) < 450 {
+					if place.claims && len(s.refused) < clients*9/15 {
 						t.Errorf("only %d clients were refused during the outage", len(s.refused))
 					}
 					// A client whose claim took effect without a reply may be asked to wait for the
@@ -264,7 +272,7 @@ func TestAStoreThatMisbehavesFor10Seconds(t *testing.T) {
 						t.Errorf("all clients have a response after %v", d)
 					}
 					s.wantRecovered()
-					if n := len(s.executions); n != 750+1+20 {
+					if n := len(s.executions); n != clients+1+20 {
 						t.Errorf("%d keys have an execution", n)
 					}
 					s.wantReported(c.isCause)

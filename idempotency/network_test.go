@@ -140,6 +140,7 @@ func (p *pieces) Read(b []byte) (int, error) {
 
 // P10: a body above the cap is refused before it is read.
 func TestABodyAboveTheCapIsRefused(t *testing.T) {
+	t.Parallel()
 	forProtocols(t, func(t *testing.T, serve func(http.Handler) *httptest.Server) {
 		calls := new(counting)
 		s := serve(asAlice(newMiddleware(t, idempotency.Config{MaxBody: 1000}).Wrap(calls)))
@@ -196,6 +197,7 @@ func TestAnOuterLimitIsA413(t *testing.T) {
 
 // P10: 1 byte a second.
 func TestASlowBodyIsRefusedAndHoldsNoKey(t *testing.T) {
+	t.Parallel()
 	calls := new(counting)
 	s := httptest.NewServer(asAlice(newMiddleware(t, idempotency.Config{BodyTimeout: 30 * time.Millisecond}).Wrap(calls)))
 	t.Cleanup(s.Close)
@@ -239,6 +241,7 @@ type errReader struct{}
 func (errReader) Read([]byte) (int, error) { return 0, errors.New("secret") }
 
 func TestExpectContinue(t *testing.T) {
+	t.Parallel()
 	forProtocols(t, func(t *testing.T, serve func(http.Handler) *httptest.Server) {
 		calls := new(counting)
 		s := serve(asAlice(newMiddleware(t, idempotency.Config{MaxBody: 1000}).Wrap(calls)))

@@ -30,22 +30,24 @@ func (s *statusSink) WriteHeader(status int)      { s.status = status }
 // into 192 MiB. Small responses are replayed for 24 hours, larger ones for as long as there
 // is room.
 func TestAWeekOfRequests(t *testing.T) {
-	const perSecond = 5
 	for _, c := range []struct {
 		callers, bytes int
 		replayed       time.Duration // so long
-		hours          int           // of a short test: until records expire, or are evicted
+		// Of a short test: until records expire, or are evicted.
+		hours     int
+		perSecond int
 	}{
-		{1, 100, 24 * time.Hour, 25},
-		{100, 100, 24 * time.Hour, 3},
-		{1, 4000, time.Hour, 3},
-		{100, 4000, 90 * time.Minute, 3},
+		{1, 100, 24 * time.Hour, 25, 1},
+		{100, 100, 24 * time.Hour, 1, 5},
+		{1, 4000, time.Hour, 3, 5},
+		{100, 4000, 90 * time.Minute, 3, 5},
 	} {
 		if soak {
-			c.hours = 7 * 24
+			c.hours, c.perSecond = 7*24, 5
 		} else if race.Enabled && c.bytes == 100 {
 			c.hours = 1
 		}
+		perSecond := c.perSecond
 		length := time.Duration(c.hours) * time.Hour
 		t.Run(fmt.Sprintf("%d callers, %d bytes", c.callers, c.bytes), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
