@@ -2,6 +2,7 @@ package idempotency_test
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -169,6 +170,28 @@ func TestRetryAfterIsNotLaterThanNecessary(t *testing.T) {
 			}
 		})
 	})
+	for _, order := range [][3]int{{10, 20, 30}, {10, 30, 20}, {20, 10, 30}, {20, 30, 10}, {30, 10, 20}, {30, 20, 10}} {
+		t.Run(fmt.Sprint("if two records must expire, of which those to come have ", order, " seconds"), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const records = 4200
+				const all = idempotency.FixedBytes + idempotency.OwnerBytes + records*idempotency.RecordBytes
+				u := usage{newMemory(t, idempotency.MemoryConfig{MaxBytes: all, OwnerShare: all}), t}
+				for i := range records {
+					ttl := time.Hour
+					if i < len(order) {
+						ttl = time.Duration(order[i]) * time.Second
+					}
+					if err := u.lasting(ttl, 1, i, 1); err != nil {
+						t.Fatal(err)
+					}
+				}
+				left := u.retryAfter(u.lasting(time.Hour, 2, 0, 1), usher.ErrFull)
+				if left < 20*time.Second || left > 21*time.Second {
+					t.Errorf("RetryAfter = %v, want 20 s", left)
+				}
+			})
+		})
+	}
 	t.Run("if another owner has a record that expires", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			u := newUsage(t)
@@ -178,6 +201,39 @@ func TestRetryAfterIsNotLaterThanNecessary(t *testing.T) {
 				t.Errorf("RetryAfter = %v", left)
 			}
 		})
+	})
+}
+
+// A record of which a store knows the whole fingerprint takes more room, and no more than there
+// is.
+func TestRecordsThatNoMiddlewareHasMadeAreBounded(t *testing.T) {
+	u := newUsage(t)
+	var err error
+	for owner := 1; !errors.Is(err, usher.ErrFull); owner++ {
+		for i := 0; err == nil || i == 0; i++ {
+			c := claimOf(owner, i)
+			c.Fingerprint[0]++
+			_, err = u.Claim(t.Context(), c)
+		}
+		if u.Bytes() > smallest {
+			t.Fatalf("%d bytes are stored", u.Bytes())
+		}
+	}
+}
+
+// What has expired since the key was claimed is no reason to lose the response.
+func TestExpiredRecordsMakeRoomForAResponse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := newUsage(t)
+		c := claimOf(1, 0)
+		if _, err := u.Claim(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		_ = u.lasting(10*time.Minute, 1, 1, 100_000)
+		time.Sleep(11 * time.Minute)
+		if kept, err := u.Finish(t.Context(), completion(c, resultOf(4096))); kept != idempotency.StateDone || err != nil {
+			t.Errorf("the response is kept in state %d, %v", kept, err)
+		}
 	})
 }
 

@@ -124,6 +124,10 @@ func TestAResultIsPendingUntilTheStoreTakesIt(t *testing.T) {
 		},
 		{"of an outcome that is unknown", 5 * time.Second, true, idempotency.Config{}, 500, 4, unknown, map[string]int64{"tombstoned": 1}},
 		{
+			"of an outcome that is unknown, however often it is refused", 6 * lease, false,
+			idempotency.Config{}, 500, 4, unknown, map[string]int64{"tombstoned": 1},
+		},
+		{
 			"of a response that is not kept", 5 * time.Second, true,
 			idempotency.Config{MaxResponse: 3}, 201, 4, notKept, map[string]int64{"tombstoned": 1},
 		},
