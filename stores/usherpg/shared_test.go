@@ -23,8 +23,8 @@ type cluster struct {
 	proxies []*servers.Proxy
 }
 
-func newCluster(t testing.TB) *cluster {
-	s, pool := migrated(t)
+func newCluster(t testing.TB, settings ...string) *cluster {
+	s, pool := migrated(t, settings...)
 	return &cluster{server: s, admin: pool}
 }
 

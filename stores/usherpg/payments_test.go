@@ -1,0 +1,33 @@
+package usherpg_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/usher-go/usher/idempotency"
+	"github.com/usher-go/usher/internal/servers"
+	"github.com/usher-go/usher/stores/internal/nodes"
+)
+
+func TestPaymentsAreMadeOnce(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, "fsync=on")
+	nodes.TestPayments(t, nodes.RecordServer{
+		Open: func(t testing.TB) idempotency.Store { return c.open(t).Idempotency() },
+		Faults: []func(){
+			func() { c.cut(t) },
+			func() { c.each((*servers.Proxy).Reset) },
+			func() { c.server.Kill(); c.server.Start() },
+			func() {
+				resume := c.server.Pause()
+				time.Sleep(400 * time.Millisecond)
+				resume()
+			},
+			func() {
+				unblock := c.block(t)
+				time.Sleep(400 * time.Millisecond)
+				unblock()
+			},
+		},
+	})
+}

@@ -1,0 +1,35 @@
+package usherredis_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/usher-go/usher/idempotency"
+	"github.com/usher-go/usher/internal/servers"
+	"github.com/usher-go/usher/stores/internal/nodes"
+)
+
+// A server that waits for its disk with each record loses none in a crash.
+func TestPaymentsAreMadeOnce(t *testing.T) {
+	s := servers.Redis(t, "appendonly", "yes", "appendfsync", "always")
+	n := &network{addr: s.Addr, prefix: newPrefix()}
+	useAll(t, open(t, s.Addr, newPrefix()))
+	nodes.TestPayments(t, nodes.RecordServer{
+		Open: func(t testing.TB) idempotency.Store { return n.open(t).Idempotency() },
+		Faults: []func(){
+			func() { n.cut(t) },
+			func() { n.each((*servers.Proxy).Reset) },
+			func() { s.Kill(); s.Start() },
+			func() {
+				resume := s.Pause()
+				time.Sleep(400 * time.Millisecond)
+				resume()
+			},
+			func() {
+				unblock := n.block(t)
+				time.Sleep(400 * time.Millisecond)
+				unblock()
+			},
+		},
+	})
+}
