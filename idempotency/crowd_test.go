@@ -19,7 +19,7 @@ import (
 // A crowd of callers sends each its own request many times, to two processes that share a
 // store. The requests are released, panic, take long, or succeed; clients disconnect; calls
 // of the store fail. No two executions of one request overlap, none runs after one has
-// succeeded, and whoever gets a success gets the same one.
+// succeeded, and every request that gets a success gets the same one.
 func TestACrowdOfDuplicates(t *testing.T) {
 	for name, newStore := range map[string]func(*testing.T) idempotency.Store{
 		"memory": func(t *testing.T) idempotency.Store { return newMemory(t, idempotency.MemoryConfig{}) },
