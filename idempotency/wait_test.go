@@ -126,18 +126,18 @@ func TestNobodyWaitsWithoutACall(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				store := newHookedStore(t)
 				m := newMiddleware(t, idempotency.Config{Store: store})
-				waiting := 0
+				var waiting atomic.Int64 // when the last call of Claim was made
 				store.claim = func(ctx context.Context, c idempotency.Claim) (idempotency.Record, error) {
 					time.Sleep(time.Millisecond)
-					waiting = m.Waiting()
+					waiting.Store(int64(m.Waiting()))
 					return store.Store.Claim(ctx, c)
 				}
 				h := m.Wrap(takes(time.Second, 201))
 				if got := crowd(duplicates, h, duplicate); got[201] != duplicates {
 					t.Errorf("statuses %v", got)
 				}
-				if w := do(h, post("/", "")); w.Code != 201 || waiting != 0 {
-					t.Errorf("the next got %d, and %d were waiting", w.Code, waiting)
+				if w := do(h, post("/", "")); w.Code != 201 || waiting.Load() != 0 {
+					t.Errorf("the next got %d, and %d were waiting", w.Code, waiting.Load())
 				}
 			})
 		})
