@@ -76,7 +76,7 @@ func (n *committer) serve(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return
 	}
-	fate := rand.N(16)
+	fate := rand.N(20)
 	err = idempotency.From(ctx).Commit(ctx, func(ctx context.Context, c idempotency.Completion) error {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
@@ -91,6 +91,9 @@ func (n *committer) serve(w http.ResponseWriter, r *http.Request) {
 			n.pause()
 		case 2:
 			panic(http.ErrAbortHandler)
+		case 7:
+			tx.rollback()
+			return errors.New("the connection has ended before the commit")
 		}
 		if err := tx.commit(ctx); err != nil {
 			return err
@@ -211,7 +214,7 @@ func TestEffectsThatTheMiddlewareCommitsHappenOnce(t *testing.T) {
 }
 
 func (c *cluster) haveEffects(t *testing.T, nodes []*committer) {
-	const keys, clients = 30, 2 // clients of each key
+	const keys, clients = 60, 2 // clients of each key
 	stop := make(chan struct{})
 	var faults, all sync.WaitGroup
 	faults.Go(func() {
