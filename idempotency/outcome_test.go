@@ -418,6 +418,28 @@ func TestAGoroutineLeftBehindReachesNoOtherRequest(t *testing.T) {
 	}
 }
 
+// P13: what a goroutine that is left behind writes is sent and stored, or neither.
+func TestAGoroutineLeftBehindWritesUntilTheResponseIsStored(t *testing.T) {
+	var wg sync.WaitGroup
+	h := newMiddleware(t, idempotency.Config{}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, "response")
+		wg.Go(func() {
+			for err := error(nil); err == nil; runtime.Gosched() {
+				_, err = w.Write([]byte("x"))
+			}
+		})
+		runtime.Gosched()
+	}))
+	for i := range 50 {
+		first := do(h, post("/", "", key(fmt.Sprint(i))))
+		if text := first.Body.String(); !strings.HasPrefix(text, "response") || strings.Trim(text[8:], "x") != "" {
+			t.Errorf("the client got %q", text)
+		}
+		wantReplay(t, do(h, post("/", "", key(fmt.Sprint(i)))), first)
+	}
+	wg.Wait()
+}
+
 // P13: writes fail once the handler has returned.
 func TestALateWriteIsRefused(t *testing.T) {
 	var late http.ResponseWriter
