@@ -1,7 +1,6 @@
 package idempotency
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -54,9 +53,29 @@ func (m *Middleware) readBody(b []byte, w http.ResponseWriter, r *http.Request) 
 	b, err := m.readAll(b, r)
 	if !timer.Stop() {
 		<-ended
-		err = cmp.Or(err, error(m.refusals.slowBody))
+		err = m.late(err)
 	}
 	return b, err
+}
+
+// late returns the error for a body that was late and could not be read because of err, if
+// that is not nil. A chunked body that stalls in its trailer ends as if it had broken off.
+func (m *Middleware) late(err error) error {
+	e, ok := errors.AsType[*usher.Error](err)
+	switch {
+	case err == nil:
+		return m.refusals.slowBody
+	case ok && e.Code == usher.CodeBodyUnreadable:
+		return m.slow(err)
+	}
+	return err
+}
+
+// slow returns the error for a body that was late, with its private cause.
+func (m *Middleware) slow(cause error) error {
+	e := *m.refusals.slowBody
+	e.Cause = cause
+	return &e
 }
 
 // past is a deadline that has passed whatever the clock shows.
@@ -154,9 +173,7 @@ func (m *Middleware) readError(err error) error {
 			Message: "The request body could not be read.",
 		}
 	case http.StatusRequestTimeout:
-		slow := *m.refusals.slowBody
-		slow.Cause = cause
-		return &slow
+		return m.slow(cause)
 	case http.StatusRequestEntityTooLarge:
 		return &usher.Error{
 			Status: status, Code: usher.CodePayloadTooLarge, Cause: cause,
