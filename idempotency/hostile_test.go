@@ -35,7 +35,7 @@ func TestAClientThatStopsAtAnyByteRunsNothing(t *testing.T) {
 		request := func(key string) string {
 			return "POST / HTTP/1.1\r\nHost: a\r\nIdempotency-Key: " + key + "\r\n" + body
 		}
-		send := func(request string, closing bool) (answer string) {
+		send := func(request string, closing bool) (response string) {
 			conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", s.Listener.Addr().String())
 			if err != nil {
 				t.Fatal(err)

@@ -150,9 +150,6 @@ func (tx *transaction) rollback() error {
 	return nil
 }
 
-// commits is a row of TestTx.
-const commits = "a middleware commits the effect with its response, or neither"
-
 // wrongTx are the ways in which a table is wrong about transactions, with the row of
 // TestTx that must fail.
 var wrongTx = map[string]string{

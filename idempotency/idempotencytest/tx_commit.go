@@ -64,7 +64,7 @@ func (o *order[Tx]) send(t testing.TB, k string) *httptest.ResponseRecorder {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := httptest.NewRequest(http.MethodPost, "/orders", strings.NewReader("tea"))
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/orders", strings.NewReader("tea"))
 	if !o.withoutKey {
 		r.Header.Set("Idempotency-Key", k)
 	}
