@@ -134,9 +134,6 @@ func TestCommitInACall(t *testing.T) {
 			return bytes.Repeat([]byte("x"), 65), begin()
 		}, nil, 0, "longer than MaxResponse", runs},
 		"the commit fails": {nil, func(context.Context, func() error) error { return failure }, 0, "deadlock", runs},
-		"the commit of an error that is kept fails": {func(_ context.Context, begin func() error) ([]byte, error) {
-			return nil, errors.Join(begin(), &usher.Error{Status: 402, Code: "refused"})
-		}, func(context.Context, func() error) error { return failure }, 0, "deadlock", runs},
 		"the reply to the commit is lost": {nil, func(_ context.Context, commit func() error) error {
 			return errors.Join(commit(), failure)
 		}, 1, "", ""},
