@@ -491,7 +491,7 @@ func compareScripts(t *testing.T, stack scriptStack, h2, commit, typed bool, see
 		if !commit && !slices.Equal(plain.log, mine.log) {
 			fail("the handler sees a difference: %q", mine.log)
 		}
-		if last != nil {
+		if repeated != nil {
 			if !commit {
 				fail("ran again")
 			}
