@@ -144,6 +144,19 @@ func TestNobodyWaitsWithoutACall(t *testing.T) {
 	}
 }
 
+// With NoWait each request asks the store itself, also while another one does: none is refused
+// because of a request that has ended.
+func TestWithNoWaitEachRequestAsksTheStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &countingStore{Store: newMemory(t, idempotency.MemoryConfig{}), delay: time.Millisecond}
+		h := newMiddleware(t, idempotency.Config{Store: store, Wait: idempotency.NoWait}).Wrap(takes(0, 201))
+		do(h, post("/", ""))
+		if got := crowd(5, h, duplicate); got[201] != 5 || store.claims.Load() != 6 {
+			t.Errorf("statuses %v, %d calls of Claim", got, store.claims.Load())
+		}
+	})
+}
+
 // Each way in which a request in flight ends, and what its duplicates get, and when.
 func TestDuplicatesWaitForTheRequestInFlight(t *testing.T) {
 	const waiters = 20
