@@ -31,3 +31,14 @@ func TestPaymentsAreMadeOnce(t *testing.T) {
 		},
 	})
 }
+
+func TestRequestsOnceTheDiskIsFull(t *testing.T) {
+	_, pool := migrated(t)
+	nodes.TestFull(t, open(t, pool).Idempotency(),
+		func() {
+			exec(t, pool, `CREATE FUNCTION full() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+				IF TG_OP = 'INSERT' OR NEW.payload IS NOT NULL THEN RAISE EXCEPTION 'no space left on device' USING ERRCODE = '53100'; END IF; RETURN NEW; END $$`)
+			exec(t, pool, `CREATE TRIGGER "full" BEFORE INSERT OR UPDATE ON usher.records FOR EACH ROW EXECUTE FUNCTION "full"()`)
+		},
+		func() { exec(t, pool, `DROP TRIGGER "full" ON usher.records`) })
+}

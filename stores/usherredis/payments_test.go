@@ -33,3 +33,10 @@ func TestPaymentsAreMadeOnce(t *testing.T) {
 		},
 	})
 }
+
+func TestRequestsOnceTheMemoryIsFull(t *testing.T) {
+	s := servers.Redis(t, "maxmemory-policy", "noeviction")
+	nodes.TestFull(t, open(t, s.Addr, newPrefix()).Idempotency(),
+		func() { must(t, s.Addr, "CONFIG", "SET", "maxmemory", "1mb") },
+		func() { must(t, s.Addr, "CONFIG", "SET", "maxmemory", "0") })
+}
