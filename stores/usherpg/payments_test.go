@@ -9,10 +9,10 @@ import (
 	"github.com/usher-go/usher/stores/internal/nodes"
 )
 
-func TestPaymentsAreMadeOnce(t *testing.T) {
+func TestRequestsWhileTheServerFails(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, "fsync=on")
-	nodes.TestPayments(t, nodes.RecordServer{
+	server := nodes.RecordServer{
 		Open: func(t testing.TB) idempotency.Store { return c.open(t).Idempotency() },
 		Faults: []func(){
 			func() { c.cut(t) },
@@ -29,7 +29,9 @@ func TestPaymentsAreMadeOnce(t *testing.T) {
 				unblock()
 			},
 		},
-	})
+	}
+	t.Run("payments are made once", func(t *testing.T) { nodes.TestPayments(t, server) })
+	t.Run("duplicates wait for the response", func(t *testing.T) { nodes.TestDuplicates(t, server) })
 }
 
 func TestRequestsOnceTheDiskIsFull(t *testing.T) {

@@ -10,11 +10,11 @@ import (
 )
 
 // A server that waits for its disk with each record loses none in a crash.
-func TestPaymentsAreMadeOnce(t *testing.T) {
+func TestRequestsWhileTheServerFails(t *testing.T) {
 	s := servers.Redis(t, "appendonly", "yes", "appendfsync", "always")
 	n := &network{addr: s.Addr, prefix: newPrefix()}
 	useAll(t, open(t, s.Addr, newPrefix()))
-	nodes.TestPayments(t, nodes.RecordServer{
+	server := nodes.RecordServer{
 		Open: func(t testing.TB) idempotency.Store { return n.open(t).Idempotency() },
 		Faults: []func(){
 			func() { n.cut(t) },
@@ -31,7 +31,9 @@ func TestPaymentsAreMadeOnce(t *testing.T) {
 				unblock()
 			},
 		},
-	})
+	}
+	t.Run("payments are made once", func(t *testing.T) { nodes.TestPayments(t, server) })
+	t.Run("duplicates wait for the response", func(t *testing.T) { nodes.TestDuplicates(t, server) })
 }
 
 func TestRequestsOnceTheMemoryIsFull(t *testing.T) {
