@@ -23,6 +23,9 @@ type workContext struct {
 	outer context.Context // of the request as it arrived
 	grace time.Duration
 
+	// execution is that whose handler has the context. It is nil before the handler runs.
+	execution atomic.Pointer[Execution]
+
 	// own is the context that ends. It is nil until it is needed.
 	own atomic.Pointer[ownContext]
 
@@ -42,6 +45,9 @@ type ownContext struct {
 func (c *workContext) init(outer context.Context, grace time.Duration) {
 	c.outer, c.grace = outer, grace
 }
+
+// executionKey is the key of the Execution in a workContext.
+type executionKey struct{}
 
 // Deadline returns the deadline of the request's own context, which still ends the
 // work.
@@ -66,6 +72,9 @@ func (c *workContext) Err() error {
 // the context that cancels this one, which must not be the outer one once that has
 // ended.
 func (c *workContext) Value(key any) any {
+	if key == (any)(executionKey{}) {
+		return c.execution.Load()
+	}
 	if own := c.own.Load(); own != nil {
 		return own.Value(key)
 	}

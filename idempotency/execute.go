@@ -24,6 +24,7 @@ func (e *Execution) begin(r *http.Request) {
 // execute runs next for a request that holds the claim of its key and has begun.
 func (m *Middleware) execute(w http.ResponseWriter, r *http.Request, next http.Handler, in *buffer, bodyAt int, e *Execution) {
 	executions.Store(e.exchange, e)
+	e.work.execution.Store(e)
 	inner := &e.request
 	if r.Body != nil && r.Body != http.NoBody {
 		e.body.rest = in.b[bodyAt:]

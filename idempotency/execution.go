@@ -47,8 +47,18 @@ type Execution struct {
 var executions = exchange.NewSlot[Execution]()
 
 // From returns the Execution of the current request. It returns nil if the request
-// has no key, has one that does not count, or runs unprotected.
+// has no key, has one that does not count, or runs unprotected. A handler that goes on after
+// its request has been responded to, as inside http.TimeoutHandler, still gets its Execution,
+// whose Commit then returns an error.
 func From(ctx context.Context) *Execution {
+	if e, ok := ctx.Value(executionKey{}).(*Execution); ok && e != nil {
+		return e
+	}
+	return running(ctx)
+}
+
+// running returns the Execution that runs now in the exchange of ctx, or nil.
+func running(ctx context.Context) *Execution {
 	if x := exchange.From(ctx); x != nil {
 		return executions.Load(x)
 	}

@@ -143,7 +143,7 @@ func (m *Middleware) keys(r *http.Request) (values []string, ok bool) {
 	if len(values) == 0 && !m.config.Required {
 		return nil, false
 	}
-	return values, From(r.Context()) == nil
+	return values, running(r.Context()) == nil
 }
 
 // prepare reads r into the buffer. It returns the claim for r, and where in the
