@@ -52,7 +52,7 @@ func (c *capture) init(e *Execution, w http.ResponseWriter) {
 	c.execution = e
 	h := w.Header()
 	c.outerEncoding = h["Content-Encoding"]
-	if !e.m.memory { // whose requests do not wait for a server
+	if e.m.memory == nil { // whose requests do not wait for a server
 		c.outerHeader = maps.Clone(h)
 	}
 	c.outerResponder = exchange.Responder.Load(e.exchange)
@@ -74,21 +74,22 @@ func (c *capture) Head(status int) {
 		c.collectDeferred(t)
 		return
 	}
-	if !c.storable() {
+	declared, ok := c.storable()
+	if !ok {
 		c.pass()
 		c.writer.Detach()
 		return
 	}
-	c.collect()
+	c.collect(declared)
 }
 
-// storable reports whether a response with this status and header can be stored.
-func (c *capture) storable() bool {
+// storable reports whether a response with this status and header can be stored, and
+// returns its declared length.
+func (c *capture) storable() (declared int64, ok bool) {
 	h := c.writer.Header()
-	if c.status < 200 || len(h["Trailer"]) > 0 {
-		return false
-	}
-	return declaredLength(h) <= int64(c.execution.m.config.MaxResponse)
+	declared = declaredLength(h)
+	ok = c.status >= 200 && len(h["Trailer"]) == 0 && declared <= int64(c.execution.m.config.MaxResponse)
+	return declared, ok
 }
 
 // declaredLength returns the Content-Length as the server understands it, or -1.
@@ -104,11 +105,11 @@ func declaredLength(h http.Header) int64 {
 	return n
 }
 
-// collect begins to collect the response.
-func (c *capture) collect() {
+// collect begins to collect the response, whose declared length is given.
+func (c *capture) collect(declared int64) {
 	h := c.writer.Header()
 	c.phase = collecting
-	c.declared = declaredLength(h)
+	c.declared = declared
 	c.buffer = newBuffer()
 	c.buffer.b = appendHead(c.buffer.b, c.status, h, c.execution.m.keptHeaders, c.outerEncoding)
 	// Ask now: an outer envelope records next that it has wrapped the response.

@@ -133,7 +133,7 @@ func (c *capture) hold(t *transaction) error {
 		return errCommitLate
 	default:
 		e.transaction = t
-		if e.m.memory {
+		if e.m.memory != nil {
 			c.outerHeader = maps.Clone(c.writer.Header())
 		}
 		c.writer.Defer()
@@ -144,10 +144,11 @@ func (c *capture) hold(t *transaction) error {
 // collectDeferred begins to collect a response that is deferred for t.
 func (c *capture) collectDeferred(t *transaction) {
 	t.header = c.writer.Header().Clone()
-	if !c.storable() || c.status > 999 {
+	declared, ok := c.storable()
+	if !ok || c.status > 999 {
 		_ = t.refuse(errUnstorable)
 	}
-	c.collect()
+	c.collect(declared)
 }
 
 // endDeferred is end for an execution with a transaction. Its functions may call any method of

@@ -41,7 +41,7 @@ func (e *Execution) end(returned bool) {
 	default:
 		if c.phase == awaiting {
 			c.status = http.StatusOK // as the server will send
-			c.collect()
+			c.collect(declaredLength(c.writer.Header()))
 		}
 		e.endCollected()
 		// If this fails the client has disconnected.
@@ -104,9 +104,9 @@ func (e *Execution) release() { _, _ = e.finish(e.resultWithoutResponse(Release,
 // store keeps, or an error, after which the result may still be pending.
 func (e *Execution) finish(r Result) (kept State, err error) {
 	e.finished = true
-	if e.m.memory {
+	if e.m.memory != nil {
 		e.stopLease()
-		kept, err = e.tryFinish(&r)
+		kept, err = e.m.memory.finish(&e.key, &e.token, &r)
 		e.settle(&r, kept, err)
 		e.m.reportEvicted(e.request.Context())
 		return kept, err
@@ -181,14 +181,10 @@ func endOf(kept State) int {
 	}
 }
 
-// reportEvicted reports and counts the responses that the Memory has evicted, for whatever
+// reportEvicted reports and counts the responses that m.memory has evicted, for whatever
 // request, at most once a second.
 func (m *Middleware) reportEvicted(ctx context.Context) {
-	memory, ok := m.store.(*Memory)
-	if !ok {
-		return
-	}
-	if n := memory.takeEvicted(); n > 0 {
+	if n := m.memory.takeEvicted(); n > 0 {
 		m.evictions.Add(ctx, n)
 		m.failures.Error(ctx, evictedError(n))
 	}

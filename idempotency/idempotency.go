@@ -23,7 +23,7 @@ import (
 type Middleware struct {
 	config      Config
 	store       Store
-	memory      bool // the store is a Memory, which neither blocks nor has outages
+	memory      *Memory // the store, if it is a Memory, which neither blocks nor has outages
 	keptHeaders []string
 	refusals    refusals
 	owners      *ownerSums
@@ -65,7 +65,7 @@ func New(c Config) (*Middleware, error) {
 	}
 	m.store = c.Store
 	if memory, ok := c.Store.(*Memory); ok {
-		m.memory, m.hash = true, memory.hash
+		m.memory, m.hash = memory, memory.hash
 	} else {
 		m.store = newRemote(c.Store, c.StoreTimeout, m.failures, c.Resolve != nil)
 	}

@@ -112,9 +112,11 @@ func appendName(b []byte, method, route, key string) []byte {
 // digest.
 type keyDigest [16]byte
 
-func (k *Key) digest() (d keyDigest) {
-	copy(d[:8], k.Owner[:])
-	copy(d[8:], k.Name[:])
+func (k *Key) digest() keyDigest { return digestOf(&k.Owner, &k.Name) }
+
+func digestOf(owner, name *[32]byte) (d keyDigest) {
+	copy(d[:8], owner[:])
+	copy(d[8:], name[:])
 	return d
 }
 

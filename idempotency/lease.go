@@ -37,7 +37,7 @@ const processLifetime = 10 * 365 * 24 * time.Hour
 
 // leaseAndTTL returns the lease and the TTL of a new claim.
 func (m *Middleware) leaseAndTTL() (lease, ttl time.Duration) {
-	if m.memory {
+	if m.memory != nil {
 		return processLifetime, processLifetime
 	}
 	return m.config.Lease, m.config.TTL
@@ -45,7 +45,7 @@ func (m *Middleware) leaseAndTTL() (lease, ttl time.Duration) {
 
 // keepLease begins to renew the lease of e.
 func (e *Execution) keepLease() {
-	if e.m.memory {
+	if e.m.memory != nil {
 		e.leaseStopped = true
 		return
 	}

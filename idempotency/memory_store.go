@@ -17,53 +17,62 @@ func after(now, d time.Duration) time.Duration { return now + min(d, math.MaxInt
 
 // Claim implements [Store]. It does not block, so it ignores ctx.
 func (m *Memory) Claim(_ context.Context, c Claim) (r Record, err error) {
+	err = m.claim(&c, &r)
+	return r, err
+}
+
+// claim is Claim without copies of what it takes and returns. After an error, r is as it was.
+func (m *Memory) claim(c *Claim, r *Record) error {
 	if c.Token == (Token{}) {
-		return Record{}, errNoToken
+		return errNoToken
 	}
 	hash := m.hashOf(&c.Key)
 	for {
 		now, err := m.lock()
 		if err != nil {
-			return Record{}, err
+			return err
 		}
 		found := m.purge(recordBytes+ownerBytes, now)
-		r, err := m.claim(&c, hash, now)
+		err = m.claimAt(c, hash, now, r)
 		m.mu.Unlock()
 		// What has expired must not be a reason to refuse a key.
 		if err == nil || errors.Is(err, ErrLost) || !found {
-			return r, err
+			return err
 		}
 	}
 }
 
-// claim claims the key of c.
-func (m *Memory) claim(c *Claim, hash uint32, now time.Duration) (Record, error) {
+// claimAt claims the key of c, whose hash is given.
+func (m *Memory) claimAt(c *Claim, hash uint32, now time.Duration, r *Record) error {
 	i := m.table.find(&c.Key, hash)
 	if i == none {
 		i, err := m.add(c, hash, now)
 		if err != nil {
-			return Record{}, err
+			return err
 		}
-		return m.take(i, c, now, false), nil
+		m.take(i, c, now, false, r)
+		return nil
 	}
 	e := m.table.at(i)
 	mine := e.token == c.Token
 	lapsed := e.state == StateClaimed && e.leaseEnds <= now
 	switch {
 	case e.expires <= now:
-		return m.take(i, c, now, false), nil
+		m.take(i, c, now, false, r)
 	case e.state == StateReleased && mine:
-		return Record{}, ErrLost
+		return ErrLost
 	case e.state == StateReleased:
-		return m.take(i, c, now, false), nil
+		m.take(i, c, now, false, r)
 	case !mine && (lapsed || e.state == StateUnknown && c.TakeUnknown) && m.fingerprint(e) == c.Fingerprint:
-		return m.take(i, c, now, true), nil
+		m.take(i, c, now, true, r)
 	case e.state == StateClaimed && mine:
 		e.leaseEnds = after(now, c.Lease)
 		m.expire(i, max(e.expires, after(now, c.TTL)))
-		return m.record(e, true, now), nil
+		m.record(e, true, now, r)
+	default:
+		m.record(e, false, now, r)
 	}
-	return m.record(e, false, now), nil
+	return nil
 }
 
 // add adds an entry for the key of c.
@@ -104,8 +113,8 @@ func (m *Memory) remove(i uint32) {
 
 func (e *entry) key() Key { return Key{Owner: e.owner.id, Name: e.name} }
 
-// take turns an entry into the claim c.
-func (m *Memory) take(i uint32, c *Claim, now time.Duration, takenOver bool) Record {
+// take turns an entry into the claim c, whose record is r.
+func (m *Memory) take(i uint32, c *Claim, now time.Duration, takenOver bool, r *Record) {
 	m.drop(i)
 	e := m.table.at(i)
 	e.state, e.token, e.takenOver, e.status = StateClaimed, c.Token, takenOver, 0
@@ -113,7 +122,7 @@ func (m *Memory) take(i uint32, c *Claim, now time.Duration, takenOver bool) Rec
 	m.setFingerprint(e, c)
 	e.leaseEnds = after(now, c.Lease)
 	m.expire(i, after(now, c.TTL))
-	return m.record(e, true, now)
+	m.record(e, true, now, r)
 }
 
 // setFingerprint stores the fingerprint of c. That of a Middleware begins with the digest of
@@ -149,10 +158,9 @@ func (m *Memory) forgetForeign(e *entry) {
 }
 
 func (m *Memory) fingerprint(e *entry) (f [32]byte) {
-	key := e.key()
-	first := key.digest()
+	first := digestOf(&e.owner.id, &e.name)
 	if len(m.foreign) > 0 {
-		if d, ok := m.foreign[key]; ok {
+		if d, ok := m.foreign[e.key()]; ok {
 			first = d
 		}
 	}
@@ -169,8 +177,9 @@ func (m *Memory) expire(i uint32, at time.Duration) {
 	}
 }
 
-func (m *Memory) record(e *entry, won bool, now time.Duration) Record {
-	r := Record{
+// record makes r the record of e.
+func (m *Memory) record(e *entry, won bool, now time.Duration, r *Record) {
+	*r = Record{
 		State: e.state, Won: won, Generation: e.generation, Fingerprint: m.fingerprint(e),
 		Status: int(e.status), Payload: e.payload,
 	}
@@ -178,7 +187,6 @@ func (m *Memory) record(e *entry, won bool, now time.Duration) Record {
 		r.Lease = max(e.leaseEnds-now, 0)
 		r.TakenOver = won && e.takenOver
 	}
-	return r
 }
 
 // Renew implements [Store].
@@ -231,9 +239,13 @@ func (m *Memory) owned(k *Key, t *Token, now time.Duration) (i uint32, ok bool) 
 
 // Finish implements [Store].
 func (m *Memory) Finish(_ context.Context, c Completion) (kept State, err error) {
-	r := &c.Result
+	return m.finish(&c.Key, &c.Token, &c.Result)
+}
+
+// finish is Finish without copies of what it takes.
+func (m *Memory) finish(key *Key, token *Token, r *Result) (kept State, err error) {
 	switch {
-	case c.Token == (Token{}):
+	case *token == (Token{}):
 		return 0, errNoToken
 	case !r.valid():
 		return 0, errResult
@@ -250,7 +262,7 @@ func (m *Memory) Finish(_ context.Context, c Completion) (kept State, err error)
 	if len(payload) > 0 {
 		m.purge(int64(cap(payload)), now)
 	}
-	i, ok := m.owned(&c.Key, &c.Token, now)
+	i, ok := m.owned(key, token, now)
 	if !ok {
 		return 0, ErrLost
 	}
@@ -269,7 +281,7 @@ func (m *Memory) Finish(_ context.Context, c Completion) (kept State, err error)
 }
 
 // Find implements [Store].
-func (m *Memory) Find(_ context.Context, key Key) (Record, error) {
+func (m *Memory) Find(_ context.Context, key Key) (r Record, err error) {
 	now, err := m.lock()
 	if err != nil {
 		return Record{}, err
@@ -280,7 +292,7 @@ func (m *Memory) Find(_ context.Context, key Key) (Record, error) {
 		return Record{}, err
 	}
 	e := m.table.at(i)
-	r := m.record(e, false, now)
+	m.record(e, false, now, &r)
 	r.TTL = e.expires - now
 	return r, nil
 }

@@ -73,8 +73,8 @@ var (
 	castagnoli = crc32.MakeTable(crc32.Castagnoli)
 )
 
-// appendHead begins a response with the fields of h whose names are in kept, a sorted
-// list. A Content-Encoding equal to outer belongs to an outer compressor, which has not
+// appendHead begins a response with the fields of h whose names are in kept. A
+// Content-Encoding equal to outer belongs to an outer compressor, which has not
 // seen the body yet and compresses each replay itself.
 func appendHead(b []byte, status int, h http.Header, kept, outer []string) []byte {
 	b = append(b, responseVersion, 0)
@@ -84,7 +84,8 @@ func appendHead(b []byte, status int, h http.Header, kept, outer []string) []byt
 		if len(values) == 0 && name == "Content-Type" {
 			b[flagsAt] |= flagUntyped
 		}
-		if _, keep := slices.BinarySearch(kept, name); !keep || neverStored(name, status) {
+		// Few names have the same length, so that this compares little but lengths.
+		if !slices.Contains(kept, name) || neverStored(name, status) {
 			continue
 		}
 		if name == "Content-Encoding" && slices.Equal(values, outer) {

@@ -22,7 +22,7 @@ const (
 // It also returns when the call of the store began, as the lease counts from then. For a
 // Memory, which responds at once, that time is zero.
 func (m *Middleware) claim(ctx context.Context, c *Claim) (record Record, asked time.Time, err error) {
-	if m.config.Wait < 0 || m.memory {
+	if m.config.Wait < 0 || m.memory != nil {
 		record, asked, err = m.ask(ctx, c)
 	} else {
 		// A call of this store takes a while. If this process is making one for the key, or
@@ -43,9 +43,11 @@ func (m *Middleware) claim(ctx context.Context, c *Claim) (record Record, asked 
 
 // ask calls the store.
 func (m *Middleware) ask(ctx context.Context, c *Claim) (record Record, asked time.Time, err error) {
-	if !m.memory {
-		asked = time.Now()
+	if m.memory != nil {
+		err = m.memory.claim(c, &record)
+		return record, asked, err
 	}
+	asked = time.Now()
 	record, err = m.store.Claim(ctx, *c)
 	return record, asked, err
 }
@@ -126,7 +128,7 @@ func (m *Middleware) abandon(ctx context.Context, c *Claim) {
 // pending. Its end is reported to the waiters, so it is not necessary to ask the store. A
 // Memory can be asked for less than it costs to find this out.
 func (m *Middleware) runsHere(c *Claim) bool {
-	return !m.memory && m.heartbeat.Any(func(e *Execution) bool { return e.key == c.Key && e.fingerprint == c.Fingerprint })
+	return m.memory == nil && m.heartbeat.Any(func(e *Execution) bool { return e.key == c.Key && e.fingerprint == c.Fingerprint })
 }
 
 // stillInProgress returns the error for a duplicate of a request in flight whose record is
