@@ -218,7 +218,7 @@ func (c *cluster) haveEffects(t *testing.T, nodes []*committer) {
 	stop := make(chan struct{})
 	var faults, all sync.WaitGroup
 	faults.Go(func() {
-		for i := 0; ; i++ {
+		for i := range 64 {
 			select {
 			case <-stop:
 				return

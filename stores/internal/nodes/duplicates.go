@@ -32,14 +32,14 @@ func TestDuplicates(t *testing.T, s RecordServer) {
 			n := executions.Add(1)
 			time.Sleep(time.Second)
 			w.WriteHeader(http.StatusCreated)
-			fmt.Fprint(w, "execution ", n)
+			_, _ = fmt.Fprint(w, "execution ", n)
 		}))
 	}
 	var clients sync.WaitGroup
 	for i := range 40 {
 		clients.Go(func() {
 			for began := time.Now(); time.Since(began) < 3*patience; time.Sleep(50 * time.Millisecond) {
-				r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader("a"))
+				r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader("a"))
 				r.Header.Set("Idempotency-Key", "key")
 				w := httptest.NewRecorder()
 				nodes[i%2].ServeHTTP(w, r)

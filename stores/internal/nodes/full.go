@@ -42,7 +42,7 @@ func TestFull(t *testing.T, s idempotency.Store, fill, empty func()) {
 		return m
 	}
 	send := func(m *idempotency.Middleware, key, body string) *httptest.ResponseRecorder {
-		r := httptest.NewRequest(http.MethodPost, "/pay", strings.NewReader(body))
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/pay", strings.NewReader(body))
 		r.Header.Set("Idempotency-Key", key)
 		w := httptest.NewRecorder()
 		m.Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

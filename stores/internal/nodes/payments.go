@@ -46,7 +46,7 @@ func TestPayments(t *testing.T, s RecordServer) {
 	stop := make(chan struct{})
 	var faults, operators, all sync.WaitGroup
 	faults.Go(func() {
-		for i := 0; ; i++ {
+		for i := range 3 * len(s.Faults) {
 			select {
 			case <-stop:
 				return
@@ -63,19 +63,18 @@ func TestPayments(t *testing.T, s RecordServer) {
 				return
 			case <-time.After(rand.N(20 * time.Millisecond)):
 				operators.Go(func() {
-					if node().operate(t, fmt.Sprint("payment-", rand.N(keys))) {
+					if node().operate(fmt.Sprint("payment-", rand.N(keys))) {
 						operated.Add(1)
 					}
 				})
 			}
 		}
 	})
-	name := unique("node")
 	for i := range keys * clients {
 		key := fmt.Sprint("payment-", i%keys)
 		all.Go(func() {
 			for began := time.Now(); time.Since(began) < 3*patience; time.Sleep(rand.N(100 * time.Millisecond)) {
-				r := httptest.NewRequest(http.MethodPost, "/pay", strings.NewReader(key))
+				r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/pay", strings.NewReader(key))
 				r.Header.Set("Idempotency-Key", key)
 				w := httptest.NewRecorder()
 				node().serve(w, r)
@@ -89,7 +88,7 @@ func TestPayments(t *testing.T, s RecordServer) {
 					t.Errorf("%s: got %d %s", key, w.Code, w.Body)
 				}
 			}
-			t.Errorf("%s: %s has sent no response", key, name)
+			t.Errorf("%s has no response", key)
 		})
 	}
 	all.Wait()
@@ -203,7 +202,7 @@ func newPaymentNode(t testing.TB, s idempotency.Store, p *provider) *paymentNode
 			case 1:
 				n.die()
 			case 2:
-				panic("a bug")
+				fail()
 			}
 			return p.resolve(r.Header.Get("Idempotency-Key"), e.Generation()), nil
 		},
@@ -230,6 +229,11 @@ func (n *paymentNode) serve(w *httptest.ResponseRecorder, r *http.Request) {
 	n.handler.ServeHTTP(w, r)
 }
 
+// fail fails as code with a fault does.
+func fail() {
+	panic(http.ErrAbortHandler) //nolint:forbidigo // "Their handlers panic", as TestPayments says.
+}
+
 // pay is the handler. It fails in every way, before and after the payment.
 func (n *paymentNode) pay(w http.ResponseWriter, r *http.Request) {
 	time.Sleep(rand.N(20 * time.Millisecond))
@@ -237,15 +241,15 @@ func (n *paymentNode) pay(w http.ResponseWriter, r *http.Request) {
 	switch fate {
 	case 0:
 		n.die()
-		panic(http.ErrAbortHandler)
+		fail()
 	case 1:
-		panic(http.ErrAbortHandler)
+		fail()
 	case 2:
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return
 	}
 	if n.dead.Load() { // killed by another request
-		panic(http.ErrAbortHandler)
+		fail()
 	}
 	if !n.p.pay(r.Header.Get("Idempotency-Key"), idempotency.From(r.Context()).Generation()) {
 		w.WriteHeader(http.StatusServiceUnavailable)
@@ -254,9 +258,9 @@ func (n *paymentNode) pay(w http.ResponseWriter, r *http.Request) {
 	switch fate {
 	case 3, 4:
 		n.die()
-		panic(http.ErrAbortHandler)
+		fail()
 	case 5, 6:
-		panic(http.ErrAbortHandler)
+		fail()
 	}
 	w.WriteHeader(http.StatusCreated)
 	_, _ = w.Write([]byte("paid"))
@@ -265,7 +269,7 @@ func (n *paymentNode) pay(w http.ResponseWriter, r *http.Request) {
 // operate is an operator who asks the provider what has become of a request whose outcome
 // is not known, and resolves it, or deletes its record if it had no effect. It takes so long
 // that a retry may run meanwhile.
-func (n *paymentNode) operate(t testing.TB, key string) (resolved bool) {
+func (n *paymentNode) operate(key string) (resolved bool) {
 	ctx := context.Background()
 	k := idempotency.RequestKey{Method: http.MethodPost, Key: key}
 	e, err := n.m.Lookup(ctx, k)
