@@ -60,7 +60,7 @@ func TestNoBytesOfOthers(t *testing.T) {
 			_, _ = w.Write(out)
 		case 5:
 			_, _ = w.Write(out)
-			http.NewResponseController(w).Flush()
+			_ = http.NewResponseController(w).Flush()
 			_, _ = w.Write(out)
 		case 6:
 			_, _ = w.Write(mark) // a longer response is sent, and no longer the middleware's
