@@ -95,12 +95,11 @@ func (m *Middleware) Lookup(ctx context.Context, k RequestKey) (entry Entry, err
 // has died. A retry then gets the response, or runs, as s says.
 //
 // It returns [ErrNotFound] if there is no record of the request, [ErrResolved] if its
-// outcome is known, and [ErrLost] if it is running or has been executed again: look it up again
-// later. After
-// any other error of the store, s may still be stored: if the key was claimed, attempts go
-// on in the background, as for the result of a request (see [Middleware.Shutdown]), and a
-// retry gets 409 until then. Call Resolve again to find out; ErrResolved then means that s
-// is stored.
+// outcome is known, and [ErrLost] if it is running or has been executed again: look it up
+// again later. After any other error of the store, s may still be stored: if the key was
+// claimed, attempts go on in the background, as for the result of a request (see
+// [Middleware.Shutdown]), and a retry gets 409 until then. Call Resolve again to find out;
+// ErrResolved or, after a Release, ErrNotFound then means that s is stored.
 func (m *Middleware) Resolve(ctx context.Context, k RequestKey, s Resolution) (err error) {
 	c := Change{Action: "resolve", Outcome: s.Outcome}
 	defer func() { m.audit(ctx, c, err) }()
@@ -123,6 +122,13 @@ func (m *Middleware) Resolve(ctx context.Context, k RequestKey, s Resolution) (e
 	}
 	if k.Generation != 0 && k.Generation != found.Generation {
 		return ErrLost
+	}
+	if s.Outcome == Release {
+		// This frees the key of the execution that was found, and of no later one.
+		if err = m.store.Delete(ctx, c.Key, found.Generation); err == nil {
+			c.After = StateReleased
+		}
+		return err
 	}
 	e, err := m.takeOver(ctx, &c.Key, &found)
 	if err != nil {
