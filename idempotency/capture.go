@@ -30,12 +30,12 @@ type capture struct {
 
 	mu       sync.Mutex // as a handler may leave a goroutine behind
 	phase    phase
+	flags    byte // of the stored response
+	excess   bool // more was written than declared
 	status   int
 	buffer   *buffer // in the phase collecting
 	payload  *buffer // with the stored response, if that is not in buffer
-	flags    byte    // of the stored response
 	declared int64   // the Content-Length of the response, or -1
-	excess   bool    // more than that was written
 }
 
 // A phase is what a capture does with the response.

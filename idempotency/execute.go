@@ -47,11 +47,11 @@ func (m *Middleware) execute(w http.ResponseWriter, r *http.Request, next http.H
 // newExecution returns the execution of a request with the claim c. The call of the store
 // that made the claim began at began, which does not matter for a Memory.
 func newExecution(m *Middleware, c *Claim, generation uint64, began time.Time) *Execution {
-	e := &Execution{
-		m: m, key: c.Key, fingerprint: c.Fingerprint, token: c.Token, generation: generation,
-		leaseEnds: began.Add(c.Lease),
+	e := &Execution{m: m, key: c.Key, fingerprint: c.Fingerprint, token: c.Token, generation: generation}
+	if m.memory == nil {
+		e.lease = &lease{ends: began.Add(c.Lease)}
+		e.lease.renewal.Value = e
 	}
-	e.renewal.Value = e
 	return e
 }
 

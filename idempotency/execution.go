@@ -6,10 +6,8 @@ import (
 	"encoding/hex"
 	"net/http"
 	"sync"
-	"time"
 
 	"github.com/usher-go/usher/internal/exchange"
-	"github.com/usher-go/usher/internal/heartbeat"
 )
 
 // An Execution is the single run of a request with a key, for the use of its handler. All
@@ -28,19 +26,22 @@ type Execution struct {
 	exchange    *exchange.Exchange
 	response    capture
 	transaction *transaction // of Commit; guarded by response.mu
-	finished    bool         // Finish was called; guarded by response.mu
 
 	mu           sync.Mutex
+	finished     bool    // Finish was called; guarded by response.mu
 	outcome      Outcome // set by the handler
 	finishing    bool    // Finish, and not Renew, finds out whether the claim is lost
-	pending      *pendingResult
 	lost         bool
-	lostCtx      context.Context // ends when the claim is lost; made on demand
-	cancelLost   context.CancelFunc
-	leaseEnds    time.Time // by the clock of this process
-	leaseStopped bool      // the lease is needed no longer
-	groupSize    int       // how many claims the next call of Renew has at most; 0 means MaxRenew
-	renewal      heartbeat.Item[*Execution]
+	leaseStopped bool // the lease is needed no longer
+	pending      *pendingResult
+	lostCtx      *lostContext // made on demand
+	lease        *lease       // nil for a claim in a Memory, which has none
+}
+
+// A lostContext ends when the claim is lost.
+type lostContext struct {
+	context.Context
+	cancel context.CancelFunc
 }
 
 // executions holds the execution of a request.
@@ -130,10 +131,11 @@ func (e *Execution) lostContext() context.Context {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.lostCtx == nil {
-		e.lostCtx, e.cancelLost = context.WithCancel(context.Background())
+		ctx, cancel := context.WithCancel(context.Background())
 		if e.lost {
-			e.cancelLost()
+			cancel()
 		}
+		e.lostCtx = &lostContext{ctx, cancel}
 	}
 	return e.lostCtx
 }

@@ -27,6 +27,13 @@ const (
 // failures, and a lease has room for eight.
 const splits = 4
 
+// A lease is what an Execution knows of the lease of its claim. Its mutex guards it.
+type lease struct {
+	ends      time.Time // by the clock of this process
+	groupSize int       // how many claims the next call of Renew has at most; 0 means MaxRenew
+	renewal   heartbeat.Item[*Execution]
+}
+
 func newHeartbeat(m *Middleware) *heartbeat.Heartbeat[*Execution] {
 	return heartbeat.New(m.config.Lease/slackPerLease, MaxRenew, m.renewDue)
 }
@@ -45,16 +52,18 @@ func (m *Middleware) leaseAndTTL() (lease, ttl time.Duration) {
 
 // keepLease begins to renew the lease of e.
 func (e *Execution) keepLease() {
-	if e.m.memory != nil {
-		e.leaseStopped = true
+	if e.lease == nil {
 		return
 	}
-	lease := e.m.config.Lease
-	e.m.heartbeat.Schedule(&e.renewal, e.leaseEnds.Add(lease/renewalsPerLease-lease))
+	d := e.m.config.Lease
+	e.m.heartbeat.Schedule(&e.lease.renewal, e.lease.ends.Add(d/renewalsPerLease-d))
 }
 
 // stopLease ends the renewals of e, unless a result is pending.
 func (e *Execution) stopLease() {
+	if e.lease == nil {
+		return
+	}
 	e.mu.Lock()
 	if e.pending != nil || e.leaseStopped {
 		e.mu.Unlock()
@@ -62,7 +71,7 @@ func (e *Execution) stopLease() {
 	}
 	e.leaseStopped = true
 	e.mu.Unlock()
-	e.m.heartbeat.Remove(&e.renewal)
+	e.m.heartbeat.Remove(&e.lease.renewal)
 }
 
 // renewDue renews the leases of the executions that are due. Pending results are stored
@@ -93,7 +102,7 @@ func (m *Middleware) renewAll(all []*Execution) {
 	bySize := make(map[int][]*Execution, 1)
 	for _, e := range all {
 		e.mu.Lock()
-		size := cmp.Or(e.groupSize, MaxRenew)
+		size := cmp.Or(e.lease.groupSize, MaxRenew)
 		e.mu.Unlock()
 		bySize[size] = append(bySize[size], e)
 	}
@@ -156,24 +165,24 @@ type renewal struct {
 // renewed schedules the next renewal of e after r. It reports whether r has failed and
 // will be retried.
 func (e *Execution) renewed(r renewal) (failed bool) {
-	lease := e.m.config.Lease
-	pause := lease / retriesPerLease
+	d := e.m.config.Lease
+	pause := d / retriesPerLease
 	e.mu.Lock()
-	e.groupSize = MaxRenew
+	e.lease.groupSize = MaxRenew
 	if r.err != nil {
-		e.groupSize = max(r.group/splits, 1)
+		e.lease.groupSize = max(r.group/splits, 1)
 	}
 	ok := r.err == nil && !r.lost
 	if ok {
-		e.leaseEnds = r.began.Add(lease)
+		e.lease.ends = r.began.Add(d)
 	}
-	switch left := time.Until(e.leaseEnds); {
+	switch left := time.Until(e.lease.ends); {
 	case e.pending != nil:
 		if ok {
 			e.m.pending.refuse(e.pending)
 		}
 	case ok:
-		pause = lease / renewalsPerLease
+		pause = d / renewalsPerLease
 	case e.leaseStopped, e.finishing:
 		// Finish finds out whether the claim is lost.
 	case r.lost || left <= 0:
@@ -194,7 +203,7 @@ func (e *Execution) renewAfter(pause time.Duration) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if !e.leaseStopped {
-		e.m.heartbeat.Schedule(&e.renewal, time.Now().Add(pause))
+		e.m.heartbeat.Schedule(&e.lease.renewal, time.Now().Add(pause))
 	}
 }
 
@@ -210,8 +219,8 @@ func (e *Execution) lose(err error) {
 	e.mu.Lock()
 	again := e.lost
 	e.lost = true
-	if e.cancelLost != nil {
-		e.cancelLost()
+	if e.lostCtx != nil {
+		e.lostCtx.cancel()
 	}
 	e.mu.Unlock()
 	e.m.waiters.requestEnded(e)
