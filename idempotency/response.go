@@ -132,6 +132,7 @@ type storedResponse struct {
 	rendered bool
 	untyped  bool
 	status   int
+	fields   int // of the header
 	header   []byte
 	form     []byte
 	body     []byte
@@ -154,15 +155,20 @@ func readResponse(b []byte, key *Key) (r storedResponse, err error) {
 	if keyDigest(b[digestAt:]) != key.digest() {
 		return r, errOtherKey
 	}
+	fields, ok := countFields(rest[:header])
+	if !ok {
+		return r, errCorrupt
+	}
 	r = storedResponse{
 		rendered: b[flagsAt]&flagRendered != 0,
 		untyped:  b[flagsAt]&flagUntyped != 0,
 		status:   int(binary.BigEndian.Uint16(b[statusAt:])),
+		fields:   fields,
 		header:   rest[:header],
 		form:     rest[header : header+form],
 		body:     rest[header+form:],
 	}
-	if r.status < 200 || r.status > 999 || !validHeader(r.header) {
+	if r.status < 200 || r.status > 999 {
 		return storedResponse{}, errCorrupt
 	}
 	return r, nil
@@ -170,6 +176,10 @@ func readResponse(b []byte, key *Key) (r storedResponse, err error) {
 
 // cutPart returns the first part of b and the rest.
 func cutPart(b []byte) (part, rest []byte, ok bool) {
+	if len(b) > 0 && int(b[0]) < min(len(b), 1<<7) { // almost always
+		end := 1 + int(b[0])
+		return b[1:end], b[end:], true
+	}
 	n, size := binary.Uvarint(b)
 	if size <= 0 || n > uint64(len(b)-size) {
 		return nil, nil, false
@@ -177,28 +187,24 @@ func cutPart(b []byte) (part, rest []byte, ok bool) {
 	return b[size : size+int(n)], b[size+int(n):], true
 }
 
-func validHeader(b []byte) bool {
-	for ok := true; len(b) > 0; {
+// countFields returns the number of fields in a stored header.
+func countFields(b []byte) (n int, ok bool) {
+	for ; len(b) > 0; n++ {
 		if _, b, ok = cutPart(b); !ok {
-			return false
+			return 0, false
 		}
 		if _, b, ok = cutPart(b); !ok {
-			return false
+			return 0, false
 		}
 	}
-	return true
+	return n, true
 }
 
 // setHeader sets the stored fields in h, and the field with this name. All text is
 // allocated at once, and so are the slices of values. These are not shared with other
 // responses, and appending to one does not overwrite the next.
 func (r *storedResponse) setHeader(h http.Header, name, value string) {
-	fields := 1
-	for b := r.header; len(b) > 0; fields++ {
-		_, b, _ = cutPart(b)
-		_, b, _ = cutPart(b)
-	}
-	values := make([]string, fields)
+	values := make([]string, 1+r.fields)
 	values[0] = value
 	h[name] = values[0:1:1]
 	if r.untyped {
