@@ -68,9 +68,9 @@ func running(ctx context.Context) *Execution {
 
 // SetOutcome decides the outcome, whatever the status of the response: Release if the
 // request had no effect, Keep if its response is final, KeepStatus or Forget if it is final
-// but must not be stored, Unknown if neither is certain. The last call counts. A call has no effect once the handler has returned or its
-// response has begun to be sent, as after a flush. The zero Outcome undoes an earlier
-// call.
+// but must not be stored, Unknown if neither is certain. The last call counts. A call has
+// no effect once the handler has returned or its response has begun to be sent, as after a
+// flush. The zero Outcome undoes an earlier call.
 //
 // A handler that sets an outcome other than Release and then panics has no response: its
 // outcome is Unknown.

@@ -136,8 +136,8 @@ func Open(ctx context.Context, senders []Sender, rate float64, total int, pause 
 func Closed(ctx context.Context, senders []Sender, d time.Duration) *Result {
 	start := time.Now()
 	sum := each(senders, start, func(r *Result, s Sender) {
-		for now := start; now.Sub(start) < d && ctx.Err() == nil; now = time.Now() {
-			r.send(s, now)
+		for sent := start; sent.Sub(start) < d && ctx.Err() == nil; sent = time.Now() {
+			r.send(s, sent)
 		}
 	})
 	sum.Due = sum.Sent
