@@ -23,6 +23,7 @@ type TrustedIssuer struct {
 	// them. At least one is required.
 	Audiences []string
 	// Algorithms are the algorithms that the issuer signs with. At least one is required.
+	// A published key that names no algorithm is for the first of them that suits it.
 	Algorithms []jwk.Algorithm
 	// Keys are the keys of this issuer and of nobody else. Required.
 	Keys jwk.Set
@@ -214,6 +215,9 @@ func (i *issuer) verifySignature(ctx context.Context, t *jose.Token) (version ui
 	tries := 0
 	for _, k := range keys {
 		// A key is for one algorithm, whatever the set returns (RFC 8725, section 3.1).
+		if k != nil {
+			k = k.As(i.algorithms...)
+		}
 		if k == nil || !k.Matches(t.KeyID, algorithm) {
 			continue
 		}

@@ -29,7 +29,7 @@ const (
 	ES384   Algorithm = "ES384"   // ECDSA on P-384
 	ES512   Algorithm = "ES512"   // ECDSA on P-521
 	EdDSA   Algorithm = "EdDSA"   // Ed25519, under the name of RFC 8037
-	Ed25519 Algorithm = "Ed25519" // Ed25519, under the name of RFC 9864
+	Ed25519 Algorithm = "Ed25519" // the same, under the name of RFC 9864
 )
 
 // A scheme is the implementation of an algorithm.
@@ -85,6 +85,12 @@ func known() []Algorithm { return slices.Sorted(maps.Keys(schemes)) }
 func (a Algorithm) Valid() bool {
 	_, ok := schemes[a]
 	return ok
+}
+
+// Equal reports whether a and b are the same algorithm. Two names are: [EdDSA] and
+// [Ed25519], so keys, tokens and issuers that use either fit those that use the other.
+func (a Algorithm) Equal(b Algorithm) bool {
+	return a == b || a == EdDSA && b == Ed25519 || a == Ed25519 && b == EdDSA
 }
 
 // Symmetric reports whether the keys for a are secrets, so that anybody who can

@@ -9,7 +9,8 @@
 //
 // # Guarantees
 //
-//   - A key is for one algorithm and never changes. Printing or encoding a key never
+//   - A key is for one algorithm and never changes; if a published key names none, it is
+//     for one algorithm of each issuer that trusts it. Printing or encoding a key never
 //     shows a private key or a secret.
 //   - Weak keys are refused: secrets shorter than the hash, RSA keys below 2048 bits, and
 //     points that are not on their curve.

@@ -173,7 +173,7 @@ func (k *Key) publicJWK() ([]byte, error) {
 		Type      string    `json:"kty"`
 		ID        string    `json:"kid,omitempty"`
 		Use       string    `json:"use"`
-		Algorithm Algorithm `json:"alg"`
+		Algorithm Algorithm `json:"alg,omitempty"`
 		Curve     string    `json:"crv,omitempty"`
 		X         string    `json:"x,omitempty"`
 		Y         string    `json:"y,omitempty"`

@@ -15,25 +15,19 @@ import (
 
 // A fetcher fetches a set of keys.
 type fetcher struct {
-	url        *url.URL
-	client     *http.Client
-	maxBody    int64
-	maxKeys    int
-	algorithms []Algorithm
+	url     *url.URL
+	client  *http.Client
+	maxBody int64
+	maxKeys int
 }
 
 func newFetcher(u *url.URL, c RemoteConfig) fetcher {
-	f := fetcher{
-		url:        u,
-		maxBody:    cmp.Or(c.MaxBody, 1<<20),
-		maxKeys:    cmp.Or(c.MaxKeys, 100),
-		algorithms: slices.Clone(c.Algorithms),
+	return fetcher{
+		url:     u,
+		client:  outbound.SameHost(c.Client),
+		maxBody: cmp.Or(c.MaxBody, 1<<20),
+		maxKeys: cmp.Or(c.MaxKeys, 100),
 	}
-	if len(f.algorithms) == 0 {
-		f.algorithms = []Algorithm{RS256, ES256, ES384, ES512, EdDSA}
-	}
-	f.client = outbound.SameHost(c.Client)
-	return f
 }
 
 // A fetchedSet is the result of a fetch.
@@ -64,19 +58,19 @@ func (f *fetcher) fetch(ctx context.Context) (s fetchedSet, err error) {
 	if len(set.Keys) > f.maxKeys {
 		return s, fmt.Errorf("the set has %d keys", len(set.Keys))
 	}
-	s.keys, s.skipped = f.parse(set.Keys)
+	s.keys, s.skipped = parsePublishedSet(set.Keys)
 	if len(s.keys) == 0 {
 		return s, errors.Join(errors.New("the set has no usable key"), s.skipped)
 	}
 	return s, nil
 }
 
-// parse returns the usable keys.
-func (f *fetcher) parse(raw []json.RawMessage) (keys []*Key, skipped error) {
+// parsePublishedSet returns the usable keys.
+func parsePublishedSet(raw []json.RawMessage) (keys []*Key, skipped error) {
 	var errs []error
 	keys = make([]*Key, 0, len(raw))
 	for i, data := range raw {
-		k, err := f.parseKey(data)
+		k, err := parsePublished(data)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("jwk: key %d of the set is skipped because it %w", i, err))
 			continue
@@ -86,17 +80,22 @@ func (f *fetcher) parse(raw []json.RawMessage) (keys []*Key, skipped error) {
 	return keys, errors.Join(errs...)
 }
 
-func (f *fetcher) parseKey(data []byte) (*Key, error) {
-	key, err := parseJWK(data)
+// anyAlgorithm has one algorithm for each type of key. Those of elliptic curves suit only
+// one; what a published RSA key is for without naming it is decided by [Key.As].
+var anyAlgorithm = []Algorithm{RS256, ES256, ES384, ES512, EdDSA}
+
+// parsePublished returns the key in data.
+func parsePublished(data []byte) (*Key, error) {
+	p, err := parseJWK(data)
 	if err != nil {
 		return nil, err
 	}
-	candidates := f.algorithms
-	if key.algorithm != "" {
-		candidates = []Algorithm{key.algorithm}
-	}
-	if _, ok := key.material.([]byte); ok {
+	if _, ok := p.material.([]byte); ok {
 		return nil, errors.New("is a published secret")
+	}
+	candidates := anyAlgorithm
+	if p.algorithm != "" {
+		candidates = []Algorithm{p.algorithm}
 	}
 	err = errors.New("is for an unknown algorithm")
 	for _, a := range candidates {
@@ -104,9 +103,14 @@ func (f *fetcher) parseKey(data []byte) (*Key, error) {
 		if !ok {
 			continue
 		}
-		if err = s.check(key.material); err == nil {
-			return s.key(key.id, a, key.material).public(), nil
+		if err = s.check(p.material); err != nil {
+			continue
 		}
+		k := s.key(p.id, a, p.material).public()
+		if p.algorithm == "" && s.family == rsaFamily {
+			k.algorithm, k.method = "", nil
+		}
+		return k, nil
 	}
 	return nil, err
 }

@@ -2,6 +2,7 @@ package jwk
 
 import (
 	"bytes"
+	"cmp"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -92,7 +93,7 @@ func New(c KeyConfig) (*Key, error) {
 		if c.Algorithm == "" {
 			c.Algorithm = k.algorithm
 		}
-		if k.algorithm != "" && k.algorithm != c.Algorithm {
+		if k.algorithm != "" && !k.algorithm.Equal(c.Algorithm) {
 			f.Add("Algorithm", "must not differ from that of the JWK")
 		}
 		if k.id != "" && k.id != c.ID {
@@ -135,6 +136,22 @@ func (s scheme) key(id string, a Algorithm, material any) *Key {
 // public returns a Key with only the public half of k.
 func (k *Key) public() *Key {
 	return &Key{id: k.id, algorithm: k.algorithm, method: k.method, verifying: k.verifying}
+}
+
+// As returns k if it is for an algorithm. A published RSA key that names none (RFC 7517,
+// section 4.4) is for no algorithm yet: As returns it for the first of these algorithms
+// that RSA keys are for, or nil if there is none. A verifier passes the algorithms of the
+// issuer, so that a key is for one algorithm and not for what a token names.
+func (k *Key) As(algorithms ...Algorithm) *Key {
+	if k.algorithm != "" || k.verifying == nil {
+		return k
+	}
+	for _, a := range algorithms {
+		if s := schemes[a]; s.family == rsaFamily {
+			return &Key{id: k.id, algorithm: a, method: s.method, verifying: k.verifying}
+		}
+	}
+	return nil
 }
 
 // equalKeys reports whether two public keys are the same.
@@ -268,14 +285,19 @@ func cloneKey(k any) (clone any, err error) {
 // ID returns the kid of the key, or "".
 func (k *Key) ID() string { return k.id }
 
-// Algorithm returns the only algorithm that the key is for.
+// Algorithm returns the only algorithm that the key is for. It is empty for a published
+// RSA key that names none; see [Key.As].
 func (k *Key) Algorithm() Algorithm { return k.algorithm }
 
 // CanSign reports whether the key is a private key or a secret.
 func (k *Key) CanSign() bool { return k.signing != nil }
 
-// Verify returns an error unless signature is that of text.
+// Verify returns an error unless signature is that of text, and for a key without an
+// algorithm.
 func (k *Key) Verify(text string, signature []byte) error {
+	if k.method == nil {
+		return errors.New("jwk: the key is not for an algorithm")
+	}
 	return k.method.Verify(text, signature, *k.verifying)
 }
 
@@ -287,20 +309,24 @@ func (k *Key) Sign(text string) ([]byte, error) {
 	return k.method.Sign(text, *k.signing)
 }
 
-// MarshalJSON returns the public half of the key as a JWK (RFC 7517) with kid, alg and
-// use. For a secret, which has no public half, it returns an error.
+// MarshalJSON returns the public half of the key as a JWK (RFC 7517) with kid, use, and
+// alg if it has an algorithm. For a secret, which has no public half, it returns an error.
 func (k Key) MarshalJSON() ([]byte, error) { return k.publicJWK() }
 
 // Format prints the ID and the algorithm, whatever the verb.
 func (k Key) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, k.String()) }
 
 // String returns the ID and the algorithm.
-func (k Key) String() string { return fmt.Sprintf("key %q (%s)", k.id, k.algorithm) }
+func (k Key) String() string {
+	return fmt.Sprintf("key %q (%s)", k.id, cmp.Or(k.algorithm, "no algorithm"))
+}
 
 // Matches reports whether the key may have signed a token with this algorithm and this
-// kid, which may be empty.
+// kid, which may be empty. A published RSA key that names no algorithm may have signed
+// with each that is for RSA.
 func (k *Key) Matches(id string, a Algorithm) bool {
-	return k.algorithm == a && (id == "" || k.id == "" || k.id == id)
+	return (id == "" || k.id == "" || k.id == id) &&
+		(k.algorithm.Equal(a) || k.algorithm == "" && schemes[a].family == rsaFamily)
 }
 
 // Generate returns a new key for a, with a random ID: a secret of the length of the hash,

@@ -46,10 +46,6 @@ type RemoteConfig struct {
 	MaxBody int64
 	// MaxKeys limits the number of keys in the set; zero means 100.
 	MaxKeys int
-	// Algorithms are for keys that do not name an algorithm: such a key is for the first
-	// one that suits it. An empty list means RS256, the ES algorithm of the curve, and
-	// EdDSA.
-	Algorithms []Algorithm
 	// DangerouslyAllowHTTP accepts a URL without TLS. Anybody on the network path can
 	// then add keys of their own.
 	DangerouslyAllowHTTP bool
@@ -115,9 +111,6 @@ func NewRemote(c RemoteConfig) (*Remote, error) {
 		wanted:   make(chan struct{}, 1),
 	}
 	f.If(r.stale >= 0 && r.stale <= r.refresh, "StaleAfter", "must be longer than RefreshEvery")
-	for n, a := range c.Algorithms {
-		f.If(!a.Valid() || a.Symmetric(), fmt.Sprintf("Algorithms[%d]", n), "must be an asymmetric algorithm of this package")
-	}
 	if err := f.Err(); err != nil {
 		return nil, err
 	}

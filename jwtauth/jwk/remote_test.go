@@ -542,32 +542,13 @@ func TestJWKSKeysOfOneNameAreBothTried(t *testing.T) {
 	want(t, trusting(t, overTLS(t, p, nil)), last.Token(), jwtauth.BadSignature)
 }
 
-func TestJWKSKeysWithoutAlgorithm(t *testing.T) {
-	n := b64(rsaKey().N.Bytes())
-	p := new(publisher)
-	p.Say(keySetOf(`{"kty":"RSA","kid":"r","n":"` + n + `","e":"AQAB"}`))
-	for want, algorithms := range map[jwk.Algorithm][]jwk.Algorithm{
-		jwk.RS256: nil,
-		jwk.PS384: {jwk.ES256, jwk.PS384, jwk.RS256},
-	} {
-		remote := overTLS(t, p, func(c *jwk.RemoteConfig) { c.Algorithms = algorithms })
-		for _, a := range everyAlgorithm {
-			keys, _, err := remote.Find(t.Context(), "r", a)
-			if err != nil || (len(keys) == 1) != (a == want) {
-				t.Errorf("%s with %v: %v %v", a, algorithms, keys, err)
-			}
-		}
-	}
-}
-
 func TestJWKSConfigFaults(t *testing.T) {
 	_, err := jwk.NewRemote(jwk.RemoteConfig{
 		URL: "http://issuer.example", Timeout: -1, RefreshEvery: -1, CoolDown: -1, StaleAfter: -1, MaxBody: -1, MaxKeys: -1,
-		Algorithms: []jwk.Algorithm{jwk.HS256, "none"},
 	})
 	const path = "jwk.RemoteConfig."
 	wantFaults(t, err, path+"URL", path+"Timeout", path+"RefreshEvery", path+"CoolDown", path+"StaleAfter",
-		path+"MaxBody", path+"MaxKeys", path+"Algorithms[0]", path+"Algorithms[1]")
+		path+"MaxBody", path+"MaxKeys")
 	for _, url := range []string{"", "issuer.example", "https://", "https://user:pass@issuer.example", "https://a/#b", "file:///etc/passwd", "https://a\nb"} {
 		for _, plain := range []bool{false, true} {
 			if _, err := jwk.NewRemote(jwk.RemoteConfig{URL: url, DangerouslyAllowHTTP: plain}); err == nil {
