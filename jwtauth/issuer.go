@@ -147,7 +147,7 @@ func validateKeys(f config.Faults[usher.ConfigError], keys jwk.Static, algorithm
 			f.Add("Keys", fmt.Sprintf("key %d was not made by package jwk", n))
 			continue
 		}
-		f.If(!slices.Contains(algorithms, k.Algorithm()), "Keys", fmt.Sprintf("%v is for an algorithm that is not in Algorithms", k))
+		f.If(!slices.ContainsFunc(algorithms, k.Algorithm().Equal), "Keys", fmt.Sprintf("%v is for an algorithm that is not in Algorithms", k))
 		id := name{k.ID(), k.Algorithm()}
 		f.If(k.ID() != "" && seen[id], "Keys", fmt.Sprintf("%v must not be listed twice", k))
 		seen[id] = true
@@ -179,7 +179,7 @@ func (c *TrustedIssuer) compile(revocationTimeout time.Duration) *issuer {
 // checkHeader returns the verdict on the header of t.
 func (i *issuer) checkHeader(t *jose.Token) Verdict {
 	switch {
-	case !slices.Contains(i.algorithms, jwk.Algorithm(t.Algorithm)):
+	case !slices.ContainsFunc(i.algorithms, jwk.Algorithm(t.Algorithm).Equal):
 		return WrongAlgorithm
 	case i.typ != "" && !sameType(t.Type, i.typ):
 		return WrongType

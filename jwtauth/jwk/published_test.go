@@ -91,8 +91,7 @@ func TestAPublishedKeyWithoutAlgorithmIsForThatOfTheIssuer(t *testing.T) {
 	}
 }
 
-// Whoever can choose among the algorithms of one key can choose the weakest (RFC 8725,
-// section 3.1).
+// A token must not choose among the algorithms of a key (RFC 8725, section 3.1).
 func TestAPublishedKeyWithoutAlgorithmIsForTheFirstThatSuitsIt(t *testing.T) {
 	keys := publishing(t, publicJWK(t, jwk.PS384, map[string]any{"alg": nil}))
 	v := trustingOnly(t, keys, jwk.ES256, jwk.PS384, jwk.RS256, jwk.PS256)
@@ -110,6 +109,51 @@ func TestAPublishedKeyWithAnAlgorithmIsForNoOther(t *testing.T) {
 	v := trustingOnly(t, publishing(t, publicJWK(t, jwk.RS256, nil)), jwk.PS256, jwk.RS256)
 	want(t, v, signed(t, jwk.RS256, "1"), jwtauth.Accepted)
 	want(t, v, signed(t, jwk.PS256, "1"), jwtauth.UnknownKey)
+}
+
+// EdDSA and Ed25519 are one algorithm (RFC 9864): it does not matter which of the names a
+// key has, which a token, and which the issuer's list.
+func TestEdDSAAndEd25519AreOneAlgorithm(t *testing.T) {
+	names := []jwk.Algorithm{jwk.EdDSA, jwk.Ed25519}
+	for _, listed := range names {
+		for _, named := range names {
+			static := jwk.Static{mustKey(t, jwk.KeyConfig{ID: "1", Algorithm: named, Material: ed25519Key()})}
+			published := publicJWK(t, named, nil)
+			for name, keys := range map[string]jwk.Set{
+				"a static key":                static,
+				"a published key":             publishing(t, published),
+				"a published key with no alg": publishing(t, publicJWK(t, named, map[string]any{"alg": nil})),
+				"a JWK":                       jwk.Static{mustKey(t, jwk.KeyConfig{Algorithm: listed, JWK: []byte(published)})},
+			} {
+				v := trustingOnly(t, keys, listed)
+				for _, a := range names {
+					t.Run(fmt.Sprintf("token %s, %s %s, issuer %s", a, name, named, listed), func(t *testing.T) {
+						want(t, v, signed(t, a, "1"), jwtauth.Accepted)
+					})
+				}
+				want(t, v, signed(t, jwk.ES256, "1"), jwtauth.WrongAlgorithm)
+			}
+		}
+	}
+	for _, a := range everyAlgorithm {
+		for _, b := range append(everyAlgorithm, "", "none", "ed25519") {
+			same := a == b || a == jwk.EdDSA && b == jwk.Ed25519 || a == jwk.Ed25519 && b == jwk.EdDSA
+			if a.Equal(b) != same || b.Equal(a) != same {
+				t.Errorf("%q and %q", a, b)
+			}
+		}
+	}
+}
+
+// What is signed has the name that its key has.
+func TestAKeyKeepsTheNameOfItsAlgorithm(t *testing.T) {
+	for _, a := range []jwk.Algorithm{jwk.EdDSA, jwk.Ed25519} {
+		k := must(jwk.Generate(a))
+		again := mustKey(t, jwk.KeyConfig{JWK: must(json.Marshal(k))})
+		if k.Algorithm() != a || again.Algorithm() != a {
+			t.Errorf("%v became %v", k, again)
+		}
+	}
 }
 
 // A key without an algorithm verifies nothing until it is given one.
