@@ -291,7 +291,7 @@ func callbackVerdict(err error, fallback Verdict) Verdict {
 
 // newPrincipal returns the principal of t, or nil if that has no ID.
 func (a *authenticator) newPrincipal(t *Token, kind usher.Kind) *usher.Principal {
-	p := usher.Principal{ID: t.qualifiedSubject(), Kind: kind, Scopes: t.Scopes}
+	p := usher.Principal{ID: t.principalID(), Kind: kind, Scopes: t.Scopes}
 	if a.principal != nil {
 		p = a.principal(t, p)
 	}

@@ -54,7 +54,8 @@ var (
 	_ usher.CarrierLister = (*Introspection)(nil)
 )
 
-const inactiveTTL = 5 * time.Second
+// refusedTTL is how long a refusal is remembered.
+const refusedTTL = 5 * time.Second
 
 // NewIntrospection returns an Introspection, or all faults of c.
 func NewIntrospection(c IntrospectionConfig) (*Introspection, error) {
@@ -190,16 +191,13 @@ func concernsToken(err error) bool {
 	}
 }
 
-// lifetime returns how long a response is kept, and whether it is negative.
+// lifetime returns how long a response is kept, and whether it is negative. All refusals
+// are kept, or a holder of a token for another service could cause a call by each request.
 func (i *Introspection) lifetime(e *response) (ttl time.Duration, negative bool) {
-	switch e.verdict {
-	case Accepted:
+	if e.verdict == Accepted {
 		return i.ttl, false
-	case Inactive:
-		return min(i.ttl, inactiveTTL), true
-	default:
-		return 0, true
 	}
+	return min(i.ttl, refusedTTL), true
 }
 
 // call sends the token and returns the body of the response.
@@ -236,6 +234,7 @@ func (i *Introspection) read(e *response, body []byte) (Verdict, error) {
 	default:
 		return 0, errors.New("jwtauth: the response to an introspection has no boolean active")
 	}
+	members = i.meant(members)
 	e.token = &Token{Issuer: i.issuer, payload: text}
 	if jose.HasVariant(members, introspectedNames) || !e.token.readClaims(members, i.scopes) || e.token.Issuer != i.issuer {
 		return InvalidClaims, nil
@@ -254,10 +253,25 @@ func (i *Introspection) read(e *response, body []byte) (Verdict, error) {
 	if v := e.token.checkTime(time.Now(), i.leeway); v != Accepted {
 		return v, nil
 	}
+	// A token of a user whom the response only names is not the client's own.
+	e.token.own = !present(members, "username")
 	if e.principal = i.newPrincipal(e.token, usher.KindOAuth); e.principal == nil {
 		return InvalidClaims, nil
 	}
 	return Accepted, nil
+}
+
+// meant returns the members of a response that have a meaning. Servers send null for what
+// a token does not have (RFC 7662, section 2.2, makes all members optional). If no audience
+// is required, an aud that is not valid, such as an empty list, does not matter either.
+func (i *Introspection) meant(members []jose.Member) []jose.Member {
+	return slices.DeleteFunc(members, func(m jose.Member) bool {
+		if m.Name == "aud" && len(i.audiences) == 0 {
+			_, valid := audience(m.Value)
+			return !valid
+		}
+		return m.Value == "null"
+	})
 }
 
 // refreshPrefixes are the prefixes of refresh tokens that the responses of their servers

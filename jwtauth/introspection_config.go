@@ -2,6 +2,7 @@ package jwtauth
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -16,7 +17,8 @@ import (
 	"github.com/usher-go/usher/internal/outbound"
 )
 
-// IntrospectionConfig configures an [Introspection].
+// IntrospectionConfig configures an [Introspection]. Printing it shows neither
+// ClientSecret nor Header.
 type IntrospectionConfig struct {
 	// Endpoint is the introspection endpoint of the authorization server. It must
 	// be https, unless DangerouslyAllowHTTP is set. Required.
@@ -64,10 +66,10 @@ type IntrospectionConfig struct {
 	// refused with 503 at once.
 	MaxCalls int
 	// CacheTTL is how long an active token is remembered, and so how long a revocation by
-	// the server may go unnoticed; zero means 30 seconds. An inactive token is remembered
-	// for at most 5 seconds.
+	// the server may go unnoticed; zero means 30 seconds. A token that is refused, for
+	// whatever reason, is remembered for at most 5 seconds.
 	CacheTTL time.Duration
-	// CacheCapacity is how many active tokens are remembered; a quarter as many inactive
+	// CacheCapacity is how many accepted tokens are remembered; a quarter as many refused
 	// ones are remembered in addition. Zero means 16,384, a negative number none.
 	CacheCapacity int
 
@@ -85,7 +87,11 @@ type IntrospectionConfig struct {
 	Check                   func(ctx context.Context, t *Token) error
 	Confirm                 func(r *http.Request, t *Token) error
 	OnError                 func(ctx context.Context, err error)
-	// Principal is as in [Config], but the kind is [usher.KindOAuth].
+	// Principal is as in [Config], but the kind is [usher.KindOAuth]. If the response has
+	// a client_id, but neither sub nor username, the token is the client's own, as that of
+	// the client credentials grant is (RFC 6749, section 4.4). The ID of its principal is
+	// a bar, the issuer, a bar and the client_id: no subject has the same ID. A Principal
+	// function recognizes such a token by its empty Subject.
 	Principal func(t *Token, standard usher.Principal) usher.Principal
 	// MeterProvider makes the counter usher.introspection.verifications, which has
 	// the verdict as the attribute usher.introspection.result; nil means the global
@@ -103,6 +109,11 @@ type IntrospectionConfig struct {
 	// DangerouslyAllowHTTP accepts an endpoint without TLS, to which tokens and the
 	// client secret are sent.
 	DangerouslyAllowHTTP bool
+}
+
+// Format implements [fmt.Formatter]: every verb prints only the Issuer and the ClientID.
+func (c IntrospectionConfig) Format(f fmt.State, _ rune) {
+	_, _ = fmt.Fprintf(f, "jwtauth.IntrospectionConfig{Issuer: %q, ClientID: %q}", c.Issuer, c.ClientID)
 }
 
 func (c *IntrospectionConfig) validate(f config.Faults[usher.ConfigError]) {

@@ -89,8 +89,9 @@ func TestIntrospectionCall(t *testing.T) {
 func TestIntrospectionPrintsNoSecret(t *testing.T) {
 	i := introspection(t, new(publisher), func(c *jwtauth.IntrospectionConfig) { c.Header = http.Header{"X-Private": {"canary"}} })
 	basic := strings.TrimRight(base64.StdEncoding.EncodeToString([]byte("api:s3cret")), "=")
-	for _, v := range []any{i, struct{ i *jwtauth.Introspection }{i}} {
-		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q"} {
+	c := jwtauth.IntrospectionConfig{ClientID: "api", ClientSecret: "s3cret", Header: http.Header{"X-Private": {"canary"}}}
+	for _, v := range []any{i, struct{ i *jwtauth.Introspection }{i}, c, &c, struct{ C any }{c}, []jwtauth.IntrospectionConfig{c}} {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%d", "%x"} {
 			if got := fmt.Sprintf(verb, v); strings.Contains(got, basic) || strings.Contains(got, "canary") || strings.Contains(got, "s3cret") {
 				t.Errorf("%s of a %T prints a secret: %s", verb, v, got)
 			}
@@ -125,7 +126,13 @@ func TestIntrospectionResponses(t *testing.T) {
 		"exp null":                    {strings.Replace(active(map[string]any{"exp": nil}), "{", `{"exp":null,`, 1), jwtauth.InvalidClaims},
 		"exp of a string":             {active(map[string]any{"exp": "x"}), jwtauth.InvalidClaims},
 		"not yet valid":               {active(map[string]any{"nbf": now + 60}), jwtauth.NotYetValid},
-		"no subject":                  {active(map[string]any{"sub": nil}), jwtauth.InvalidClaims},
+		"no subject, of a client":     {active(map[string]any{"sub": nil}), jwtauth.Accepted},
+		"no subject, of a user":       {active(map[string]any{"sub": nil, "username": "ann"}), jwtauth.InvalidClaims},
+		"no subject and no client":    {active(map[string]any{"sub": nil, "client_id": nil}), jwtauth.InvalidClaims},
+		"no subject, client empty":    {active(map[string]any{"sub": nil, "client_id": ""}), jwtauth.InvalidClaims},
+		"active null":                 {strings.Replace(active(nil), `"active":true`, `"active":null`, 1), jwtauth.Unavailable},
+		"aud null":                    {null("aud"), jwtauth.WrongAudience},
+		"aud of an empty list":        {active(map[string]any{"aud": []string{}}), jwtauth.InvalidClaims},
 		"token_type null":             {strings.Replace(active(nil), "{", `{"token_type":null,`, 1), jwtauth.Accepted},
 		"token_type in capitals":      {active(map[string]any{"token_type": "BEARER"}), jwtauth.Accepted},
 		"token_type N_A":              {active(map[string]any{"token_type": "N_A"}), jwtauth.WrongType},
@@ -154,6 +161,124 @@ func TestIntrospectionResponses(t *testing.T) {
 			if w := respond(t, i, request(t, opaque)); w.Code != status {
 				t.Errorf("%d, want %d", w.Code, status)
 			}
+		})
+	}
+}
+
+// null returns the response about a good token in which these members are null.
+func null(names ...string) string {
+	var nulls strings.Builder
+	without := make(map[string]any)
+	for _, name := range names {
+		without[name] = nil
+		nulls.WriteString(`"` + name + `":null,`)
+	}
+	return "{" + nulls.String() + active(without)[1:]
+}
+
+// RFC 7662 makes all members but active optional, and servers send null for those that a
+// token does not have.
+func TestAMemberThatIsNullIsAbsent(t *testing.T) {
+	for _, name := range []string{"iss", "sub", "nbf", "iat", "jti", "sid", "client_id", "scope", "scp", "cnf", "username", "token_type", "token_use"} {
+		t.Run(name, func(t *testing.T) {
+			p := new(publisher)
+			p.Say(null(name))
+			want(t, introspection(t, p, nil), opaque, jwtauth.Accepted)
+		})
+	}
+	p := new(publisher)
+	p.Say(null("exp", "nbf", "iat", "jti", "aud", "iss", "sub", "scope"))
+	want(t, introspection(t, p, func(c *jwtauth.IntrospectionConfig) {
+		c.Audiences, c.DangerouslyAcceptAnyAudience, c.DangerouslyAcceptWithoutExpiry = nil, true, true
+	}), opaque, jwtauth.Accepted)
+}
+
+func TestAudiencesThatNobodyAsksForDoNotMatter(t *testing.T) {
+	for aud, want := range map[string]int{`null`: 0, `[]`: 0, `""`: 0, `[""]`: 0, `{}`: 0, `7`: 0, `"other"`: 1, `["a","b"]`: 2} {
+		p := new(publisher)
+		p.Say(`{"aud":` + aud + "," + active(map[string]any{"aud": nil})[1:])
+		i := introspection(t, p, func(c *jwtauth.IntrospectionConfig) { c.Audiences, c.DangerouslyAcceptAnyAudience = nil, true })
+		got, err := i.Verify(t.Context(), opaque)
+		if err != nil || len(got.Audience) != want {
+			t.Errorf("aud %s: %v, %+v", aud, err, got)
+		}
+	}
+}
+
+// The response about a token of the client credentials grant has no sub.
+func TestATokenWithoutASubjectIsTheClients(t *testing.T) {
+	p := new(publisher)
+	ids := make(map[string]string)
+	for name, response := range map[string]string{
+		"a client":                       active(map[string]any{"sub": nil}),
+		"a client, sub null":             null("sub"),
+		"a client, sub empty":            active(map[string]any{"sub": ""}),
+		"a user of that name":            active(map[string]any{"sub": "app"}),
+		"a user named like the ID":       active(map[string]any{"sub": "|app"}),
+		"a user named like the whole ID": active(map[string]any{"sub": "|" + issuer + "|app"}),
+	} {
+		p.Say(response)
+		got, err := introspection(t, p, nil).Authenticate(request(t, opaque))
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		ids[name] = got.ID
+	}
+	client := "|" + issuer + "|app"
+	for name, id := range ids {
+		if is := id == client; is != strings.HasPrefix(name, "a client") {
+			t.Errorf("%s has the ID %q", name, id)
+		}
+	}
+	p.Say(active(map[string]any{"sub": nil}))
+	i := introspection(t, p, func(c *jwtauth.IntrospectionConfig) {
+		c.Principal = func(tok *jwtauth.Token, p usher.Principal) usher.Principal {
+			p.Owner = tok.ClientID + " is " + p.ID + tok.Subject
+			return p
+		}
+	})
+	if got, err := i.Authenticate(request(t, opaque)); err != nil || got.Owner != "app is "+client {
+		t.Errorf("%+v %v", got, err)
+	}
+}
+
+// A holder of a token that is refused cannot cause a call by each request.
+func TestEveryRefusalIsRemembered(t *testing.T) {
+	now := time.Now().Unix()
+	for name, response := range map[string]string{
+		"inactive":       `{"active":false}`,
+		"wrong_audience": active(map[string]any{"aud": "x"}),
+		"expired":        active(map[string]any{"exp": now - 60}),
+		"not_yet_valid":  active(map[string]any{"nbf": now + 1e6}),
+		"invalid_claims": active(map[string]any{"exp": "x"}),
+		"wrong_type":     active(map[string]any{"token_use": "id"}),
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			p := new(publisher)
+			p.Say(active(map[string]any{"exp": time.Now().Unix() + 1e6}))
+			i := introspection(t, p, func(c *jwtauth.IntrospectionConfig) { c.CacheCapacity, c.CacheTTL = 16, time.Hour })
+			want(t, i, "good", jwtauth.Accepted)
+			p.Say(strings.Replace(response, strconv.FormatInt(now-60, 10), "1", 1))
+			for range 100 {
+				if got := verdict(t, i, opaque); got.String() != name {
+					t.Errorf("%v, want %s", got, name)
+				}
+			}
+			if n := p.Fetches.Load(); n != 2 {
+				t.Errorf("%s: %d calls, want 2", name, n)
+			}
+			for n := range 500 {
+				_ = verdict(t, i, "invented"+strconv.Itoa(n))
+			}
+			p.Fetches.Store(0)
+			want(t, i, "good", jwtauth.Accepted)
+			if n := p.Fetches.Load(); n != 0 {
+				t.Errorf("%s: refused tokens have displaced an active one", name)
+			}
+			// After 5 seconds the server is asked again.
+			p.Say(active(map[string]any{"exp": time.Now().Unix() + 1e6}))
+			time.Sleep(5 * time.Second)
+			want(t, i, opaque, jwtauth.Accepted)
 		})
 	}
 }

@@ -30,6 +30,7 @@ type Token struct {
 
 	payload string
 	bound   bool // to a key of its sender
+	own     bool // without a subject: the token of the client itself
 }
 
 // Claims decodes all claims into v as encoding/json does. It decodes them at each call,
@@ -69,11 +70,17 @@ func (t *Token) checkTime(now time.Time, leeway time.Duration) Verdict {
 	return Accepted
 }
 
-// qualifiedSubject returns a name of t's subject that is unique among all issuers, or
-// "" if there is no subject. No issuer has a bar in its name.
-func (t *Token) qualifiedSubject() string {
-	if t.Subject == "" {
+// principalID returns the ID of t's subject, which is unique among all issuers. Without a
+// subject, it returns the ID of the client if t is the client's own, or else "". No issuer
+// has a bar in its name, and none has an empty name. So the ID of a client, which begins
+// with a bar, is never that of a subject.
+func (t *Token) principalID() string {
+	switch {
+	case t.Subject != "":
+		return t.Issuer + "|" + t.Subject
+	case t.own && t.ClientID != "":
+		return "|" + t.Issuer + "|" + t.ClientID
+	default:
 		return ""
 	}
-	return t.Issuer + "|" + t.Subject
 }
