@@ -16,6 +16,8 @@ PROGRAMS := \
 PEERS := \
 	haproxy:haproxy \
 	nginx:nginx \
+	node:nodejs \
+	npm:npm \
 	python3:python3-urllib3 \
 	varnishd:varnish \
 
@@ -57,6 +59,9 @@ programs:
 peers:
 	$(call step,programs of others)
 	$(call install,$(PEERS))
+	@cd peers/node; \
+	[ node_modules/.package-lock.json -nt package-lock.json ] && exit; \
+	npm ci || { echo 'the packages of npm are missing: what needs them is skipped'; [ "$${USHER_REQUIRE_SERVICES:-0}" != 1 ]; }
 
 # As a user builds it: each module without the workspace.
 build:

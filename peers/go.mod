@@ -2,6 +2,8 @@ module github.com/usher-go/usher/peers
 
 go 1.26.0
 
+ignore ./node
+
 require (
 	github.com/failsafe-go/failsafe-go v0.9.8
 	github.com/golang-jwt/jwt/v5 v5.3.1
