@@ -77,7 +77,7 @@ func TestBestCurrentPractice(t *testing.T) {
 	})
 	t.Run("3.12 a type of the application", func(t *testing.T) {
 		i := hs256(t)
-		i.Type = "order+jwt"
+		i.Types = []string{"order+jwt"}
 		v := mustVerifier(t, jwtauth.Config{Issuers: []jwtauth.TrustedIssuer{i}})
 		want(t, v, plain(`{"alg":"HS256","typ":"application/Order+JWT"}`, body), jwtauth.Accepted)
 		want(t, v, plain(`{"alg":"HS256"}`, body), jwtauth.WrongType)

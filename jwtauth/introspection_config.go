@@ -123,14 +123,16 @@ func (c *IntrospectionConfig) validate(f config.Faults[usher.ConfigError]) {
 	f.If(c.ClientID == "" && len(c.Header) == 0, "ClientID", "is required unless there is a Header")
 	f.If(c.ClientID != "" && c.Header.Get("Authorization") != "", "Header", "must not have an Authorization field beside ClientID")
 	f.If((c.ClientID == "") != (c.ClientSecret == ""), "ClientSecret", "must be set if and only if ClientID is")
-	validateIssuer(f, c.Issuer)
+	validateIssuer(f, "Issuer", c.Issuer)
 	if c.DangerouslyAcceptAnyAudience {
 		f.If(len(c.Audiences) > 0, "Audiences", "must be empty if DangerouslyAcceptAnyAudience is set")
 	} else {
-		f.If(len(c.Audiences) == 0 || slices.Contains(c.Audiences, ""), "Audiences", "at least one is required, and none may be empty")
+		validateAudiences(f, c.Audiences)
 	}
 	f.If(slices.Contains(c.RequiredClaims, ""), "RequiredClaims", "must not have an empty name")
+	validateEnds(f, "RequiredClaims", c.RequiredClaims...)
 	f.If(slices.Contains(c.ScopeClaims, ""), "ScopeClaims", "must not have an empty name")
+	validateEnds(f, "ScopeClaims", c.ScopeClaims...)
 	f.If(strings.ContainsFunc(c.TokenPrefix, jose.NotToken68), "TokenPrefix", "must have only characters that a bearer token may have")
 	f.If(c.Timeout < 0, "Timeout", config.NotNegative)
 	f.If(c.CacheTTL < 0, "CacheTTL", config.NotNegative)

@@ -494,6 +494,15 @@ func TestIntrospectionConfigFaults(t *testing.T) {
 		path+"RequiredClaims", path+"ScopeClaims", path+"TokenPrefix", path+"Timeout", path+"CacheTTL", path+"MaxCalls", path+"Leeway", path+"MaxTokenLength")
 }
 
+func TestBlanksAtTheEndsOfTheNamesOfAnIntrospection(t *testing.T) {
+	const path = "jwtauth.IntrospectionConfig."
+	_, err := jwtauth.NewIntrospection(jwtauth.IntrospectionConfig{
+		Endpoint: "https://issuer.example", ClientID: "a", ClientSecret: "b", Issuer: issuer + "\n", Audiences: []string{"a", "b\r\n"},
+		RequiredClaims: []string{" a"}, ScopeClaims: []string{"a\t"},
+	})
+	wantFaults(t, err, path+"Issuer", path+"Audiences", path+"RequiredClaims", path+"ScopeClaims")
+}
+
 func TestIntrospectionAllocations(t *testing.T) {
 	if race.Enabled {
 		t.Skip("allocations cannot be counted under the race detector")

@@ -19,9 +19,24 @@ type TrustedIssuer struct {
 	// Issuer must equal the iss of the issuer's tokens. Required. It must not contain a
 	// "|", which no URL has.
 	Issuer string
+	// Aliases are further values that the iss of its tokens may have, like the
+	// "accounts.google.com" of Google. [Token.Issuer] is the Issuer all the same, so that
+	// a subject is one principal, and is revoked once.
+	Aliases []string
+	// WithoutIssuer also accepts tokens that have no iss. One issuer of a [Verifier] may
+	// set it. [Token.Issuer] is the Issuer, which is then a name of your choice.
+	WithoutIssuer bool
 	// Audiences are the names of this service: the aud of a token must have one of
-	// them. At least one is required.
+	// them. At least one is required, unless DangerouslyAcceptAnyAudience is set.
 	Audiences []string
+	// AudienceClaim is the claim that must have one of the Audiences in place of aud, for
+	// issuers that do not set aud: "client_id" for the access tokens of Amazon Cognito and
+	// Ory Hydra, "azp" for Clerk. Name a claim with which the issuer limits the token to
+	// services or clients that you trust. Like aud it is a string or an array of strings,
+	// and [Token.Audience] has its values. A claim inside another one is named by a JSON
+	// Pointer (RFC 6901), which begins with a slash: "/kubernetes.io/namespace". Empty
+	// means aud.
+	AudienceClaim string
 	// Algorithms are the algorithms that the issuer signs with. At least one is required.
 	// A published key that names no algorithm is for the first of them that suits it.
 	Algorithms []jwk.Algorithm
@@ -29,9 +44,10 @@ type TrustedIssuer struct {
 	Keys jwk.Set
 	// Profile is the kind of the issuer's tokens.
 	Profile Profile
-	// Type is the typ that the tokens must have in place of the profile's, for instance
-	// "example+jwt".
-	Type string
+	// Types are the values of typ that are accepted in place of the profile's, for
+	// instance "example+jwt". The value "JWT" also accepts tokens without a typ. If you
+	// list types of several kinds of tokens, nothing but their claims distinguishes them.
+	Types []string
 	// RequiredClaims are claims that must be present, besides those of the profile.
 	RequiredClaims []string
 	// ScopeClaims are claims that grant scopes, besides scope and scp: each a string of
@@ -48,6 +64,10 @@ type TrustedIssuer struct {
 	// DangerouslyAcceptWithoutExpiry accepts tokens of ProfilePlain that have no
 	// exp, which are valid until their key is removed.
 	DangerouslyAcceptWithoutExpiry bool
+	// DangerouslyAcceptAnyAudience accepts tokens whatever their aud is, also those that
+	// the issuer made for other services: anybody who runs such a service can use the
+	// tokens of its callers here. Audiences and AudienceClaim must be empty.
+	DangerouslyAcceptAnyAudience bool
 }
 
 // A Profile is a kind of token with rules of its own. The rules of any two profiles
@@ -75,46 +95,75 @@ const (
 
 // rules are the requirements of the profiles.
 var rules = [profiles]struct {
-	typ      string // "" accepts JWT, or no typ
+	typ      string
 	required []string
 	lifetime time.Duration
 }{
-	ProfilePlain:       {},
+	ProfilePlain:       {typ: untyped},
 	ProfileAccessToken: {typ: "at+jwt", required: []string{"sub", "client_id", "iat", "jti"}},
-	ProfileAssertion:   {required: []string{"sub", "iat"}, lifetime: time.Hour},
+	ProfileAssertion:   {typ: untyped, required: []string{"sub", "iat"}, lifetime: time.Hour},
 	ProfileSession:     {typ: "session+jwt", required: []string{"sub", "iat", "jti", "sid"}},
 }
+
+// untyped is the typ of tokens that may have none.
+const untyped = "JWT"
 
 // An issuer is a TrustedIssuer, ready for use.
 type issuer struct {
 	name        string
-	audiences   []string
+	aliases     []string
+	nameless    bool      // accepts tokens without iss
+	audiences   []string  // nil accepts any
+	audience    claimPath // in place of aud, unless it is empty
 	algorithms  []jwk.Algorithm
 	keys        jwk.Set
-	typ         string
+	types       []string
 	required    []string
 	scopes      []string
 	lifetime    time.Duration
 	revocations Revocations // nil if there are none
 }
 
-// newIssuers returns the issuers of list by name, and adds the faults of list to f.
-func newIssuers(f config.Faults[usher.ConfigError], list []TrustedIssuer, revocationTimeout time.Duration) map[string]*issuer {
+// issuers are the issuers that a Verifier knows.
+type issuers struct {
+	byName   map[string]*issuer // also by alias
+	nameless *issuer            // of tokens without iss, or nil
+}
+
+// newIssuers returns the issuers of list, and adds the faults of list to f.
+func newIssuers(f config.Faults[usher.ConfigError], list []TrustedIssuer, revocationTimeout time.Duration) issuers {
 	f.If(len(list) == 0, "Issuers", "at least one is required")
-	issuers := make(map[string]*issuer, len(list))
+	all := issuers{byName: make(map[string]*issuer, len(list))}
 	for n, c := range list {
 		f := f.In(fmt.Sprintf("Issuers[%d]", n))
-		_, twice := issuers[c.Issuer]
-		f.If(twice, "Issuer", "must not be that of another issuer")
 		c.validate(f)
-		issuers[c.Issuer] = c.compile(revocationTimeout)
+		i := c.compile(revocationTimeout)
+		f.If(all.byName[c.Issuer] != nil, "Issuer", "must not be that of another issuer")
+		all.byName[c.Issuer] = i
+		for _, name := range c.Aliases {
+			f.If(all.byName[name] != nil, "Aliases", fmt.Sprintf("%q must not be an Issuer or an alias already", name))
+			all.byName[name] = i
+		}
+		if c.WithoutIssuer {
+			f.If(all.nameless != nil, "WithoutIssuer", "must not be set for two issuers")
+			all.nameless = i
+		}
 	}
-	return issuers
+	return all
 }
 
 func (c *TrustedIssuer) validate(f config.Faults[usher.ConfigError]) {
-	validateIssuer(f, c.Issuer)
-	f.If(len(c.Audiences) == 0 || slices.Contains(c.Audiences, ""), "Audiences", "at least one is required, and none may be empty")
+	validateIssuer(f, "Issuer", c.Issuer)
+	for n, name := range c.Aliases {
+		validateIssuer(f, fmt.Sprintf("Aliases[%d]", n), name)
+	}
+	if c.DangerouslyAcceptAnyAudience {
+		f.If(len(c.Audiences) > 0, "Audiences", "must be empty if DangerouslyAcceptAnyAudience is set")
+		f.If(c.AudienceClaim != "", "AudienceClaim", "must be empty if DangerouslyAcceptAnyAudience is set")
+	} else {
+		validateAudiences(f, c.Audiences)
+	}
+	validateClaims(f, "AudienceClaim", c.AudienceClaim)
 	f.If(len(c.Algorithms) == 0, "Algorithms", "at least one is required")
 	for n, a := range c.Algorithms {
 		f.If(!a.Valid(), fmt.Sprintf("Algorithms[%d]", n), "must be an algorithm of package jwk")
@@ -124,15 +173,35 @@ func (c *TrustedIssuer) validate(f config.Faults[usher.ConfigError]) {
 		validateKeys(f, keys, c.Algorithms)
 	}
 	f.If(c.Profile >= profiles, "Profile", "must be one of the constants")
+	f.If(slices.Contains(c.Types, ""), "Types", `must not have an empty type; "JWT" accepts tokens without a typ`)
+	validateEnds(f, "Types", c.Types...)
 	f.If(slices.Contains(c.RequiredClaims, ""), "RequiredClaims", "must not have an empty name")
+	validateEnds(f, "RequiredClaims", c.RequiredClaims...)
 	f.If(slices.Contains(c.ScopeClaims, ""), "ScopeClaims", "must not have an empty name")
+	validateEnds(f, "ScopeClaims", c.ScopeClaims...)
 	f.If(c.MaxLifetime < 0, "MaxLifetime", config.NotNegative)
 	f.If(c.DangerouslyAcceptWithoutExpiry && c.Profile != ProfilePlain, "DangerouslyAcceptWithoutExpiry", "must not be set except with ProfilePlain")
 }
 
-func validateIssuer(f config.Faults[usher.ConfigError], name string) {
-	f.If(name == "", "Issuer", config.Required)
-	f.If(strings.Contains(name, "|"), "Issuer", "must not contain a bar")
+// validateIssuer adds the faults of the name of an issuer to f.
+func validateIssuer(f config.Faults[usher.ConfigError], field, name string) {
+	f.If(name == "", field, config.Required)
+	f.If(strings.Contains(name, "|"), field, "must not contain a bar")
+	validateEnds(f, field, name)
+}
+
+// validateAudiences adds the faults of a list of audiences, which must have one.
+func validateAudiences(f config.Faults[usher.ConfigError], audiences []string) {
+	f.If(len(audiences) == 0 || slices.Contains(audiences, ""), "Audiences", "at least one is required, and none may be empty")
+	validateEnds(f, "Audiences", audiences...)
+}
+
+// validateEnds adds a fault for each text that begins or ends with a blank or a line end.
+// It has come from a file or a variable of the environment, and equals no claim.
+func validateEnds(f config.Faults[usher.ConfigError], field string, list ...string) {
+	for _, text := range list {
+		f.If(strings.TrimSpace(text) != text, field, fmt.Sprintf("%q must not begin or end with a blank or a line end", text))
+	}
 }
 
 func validateKeys(f config.Faults[usher.ConfigError], keys jwk.Static, algorithms []jwk.Algorithm) {
@@ -158,14 +227,20 @@ func (c *TrustedIssuer) compile(revocationTimeout time.Duration) *issuer {
 	r := rules[min(c.Profile, profiles-1)]
 	i := &issuer{
 		name:        c.Issuer,
+		aliases:     slices.Clone(c.Aliases),
+		nameless:    c.WithoutIssuer,
 		audiences:   slices.Clone(c.Audiences),
+		audience:    newClaimPath(c.AudienceClaim),
 		algorithms:  slices.Clone(c.Algorithms),
 		keys:        c.Keys,
-		typ:         cmp.Or(c.Type, r.typ),
+		types:       slices.Clone(c.Types),
 		required:    slices.Concat(r.required, c.RequiredClaims),
 		scopes:      scopeClaims(c.ScopeClaims),
 		lifetime:    cmp.Or(c.MaxLifetime, r.lifetime),
 		revocations: guardRevocations(c.Revocations, revocationTimeout),
+	}
+	if len(i.types) == 0 {
+		i.types = []string{r.typ}
 	}
 	if !c.DangerouslyAcceptWithoutExpiry {
 		i.required = append(i.required, "exp")
@@ -181,12 +256,14 @@ func (i *issuer) checkHeader(t *jose.Token) Verdict {
 	switch {
 	case !slices.ContainsFunc(i.algorithms, jwk.Algorithm(t.Algorithm).Equal):
 		return WrongAlgorithm
-	case i.typ != "" && !sameType(t.Type, i.typ):
-		return WrongType
-	case i.typ == "" && t.Type != "" && !sameType(t.Type, "JWT"):
+	case !i.acceptsType(cmp.Or(t.Type, untyped)):
 		return WrongType
 	}
 	return Accepted
+}
+
+func (i *issuer) acceptsType(typ string) bool {
+	return slices.ContainsFunc(i.types, func(t string) bool { return sameType(t, typ) })
 }
 
 // sameType reports whether two values of typ name one media type: a value without a
@@ -241,9 +318,14 @@ func (i *issuer) verifySignature(ctx context.Context, t *jose.Token) (version ui
 // checkClaims fills in token from claims that i has signed, and returns the verdict on
 // them.
 func (i *issuer) checkClaims(token *Token, claims []jose.Member, now time.Time, leeway time.Duration) Verdict {
-	if !token.readClaims(claims, i.scopes) || token.Issuer != i.name {
+	if !i.readsAudience() {
+		// It does not matter whether aud is valid. Some issuers set an empty list or null.
+		claims = withoutInvalidAudience(claims)
+	}
+	if !token.readClaims(claims, i.scopes) || !i.isNamed(token.Issuer) {
 		return InvalidClaims
 	}
+	token.Issuer = i.name
 	if isRefreshToken(claims) {
 		return WrongType
 	}
@@ -252,8 +334,8 @@ func (i *issuer) checkClaims(token *Token, claims []jose.Member, now time.Time, 
 			return InvalidClaims
 		}
 	}
-	if !overlap(token.Audience, i.audiences) {
-		return WrongAudience
+	if v := i.checkAudience(token, claims); v != Accepted {
+		return v
 	}
 	if i.lifetime > 0 && !token.ExpiresAt.IsZero() {
 		from := token.IssuedAt
@@ -265,6 +347,44 @@ func (i *issuer) checkClaims(token *Token, claims []jose.Member, now time.Time, 
 		}
 	}
 	return token.checkTime(now, leeway)
+}
+
+// isNamed reports whether i is the issuer of tokens with this iss.
+func (i *issuer) isNamed(iss string) bool {
+	return iss == i.name || slices.Contains(i.aliases, iss) || iss == "" && i.nameless
+}
+
+// readsAudience reports whether the aud of a token decides about it.
+func (i *issuer) readsAudience() bool { return len(i.audiences) > 0 && i.audience.empty() }
+
+// withoutInvalidAudience returns claims without an aud that is not valid.
+func withoutInvalidAudience(claims []jose.Member) []jose.Member {
+	return slices.DeleteFunc(claims, func(m jose.Member) bool {
+		if m.Name != "aud" {
+			return false
+		}
+		_, valid := audience(m.Value)
+		return !valid
+	})
+}
+
+// checkAudience returns the verdict on the audience of a token with these claims.
+func (i *issuer) checkAudience(token *Token, claims []jose.Member) Verdict {
+	if len(i.audiences) == 0 {
+		return Accepted
+	}
+	if !i.audience.empty() {
+		token.Audience = nil
+		if value, ok := i.audience.find(claims); ok {
+			if token.Audience, ok = audience(value); !ok {
+				return InvalidClaims
+			}
+		}
+	}
+	if !overlap(token.Audience, i.audiences) {
+		return WrongAudience
+	}
+	return Accepted
 }
 
 // overlap reports whether two lists have a string in common.

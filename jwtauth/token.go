@@ -12,13 +12,13 @@ import (
 
 // A Token has the claims of a verified token, or an authorization server's response about
 // one. All requests with the token share it; treat it as read-only. Absent claims are
-// zero.
+// zero. Issuer is that of the Config, even if iss is an alias.
 type Token struct {
 	Issuer    string
 	Subject   string
-	Audience  []string
-	ID        string // jti
-	SessionID string // sid
+	Audience  []string // aud, or [TrustedIssuer.AudienceClaim]
+	ID        string   // jti
+	SessionID string   // sid
 	ClientID  string
 	IssuedAt  time.Time
 	NotBefore time.Time

@@ -97,7 +97,7 @@ type Config struct {
 // need not be closed, but a [jwk.Remote] must be.
 type Verifier struct {
 	authenticator
-	issuers   map[string]*issuer
+	issuers   issuers
 	leeway    time.Duration
 	maxLength int
 	cache     *tokenCache // nil if tokens are not remembered
@@ -219,10 +219,13 @@ func (v *Verifier) verifyAnew(ctx context.Context, text string, now time.Time) (
 
 // issuerOf returns the issuer that the claims name, or nil.
 func (v *Verifier) issuerOf(claims []jose.Member) *issuer {
-	value, _ := jose.Find(claims, "iss")
+	value, ok := jose.Find(claims, "iss")
+	if !ok {
+		return v.issuers.nameless
+	}
 	name, ok := jose.Unquote(value)
 	if !ok {
 		return nil
 	}
-	return v.issuers[name]
+	return v.issuers.byName[name]
 }

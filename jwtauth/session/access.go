@@ -124,10 +124,19 @@ func (m *Manager) accessToken(s Session, private map[string]any, now, end time.T
 		return "", misuse("the claims make a token of %d bytes; at most %d are accepted", len(token), maxAccessToken)
 	}
 	// A token that no verifier accepts must not reach the client.
-	if _, err := jose.Parse(token); err != nil {
+	parsed, err := jose.Parse(token)
+	if err != nil {
 		return "", misuse("the claims make a token that no verifier accepts: %w", err)
 	}
+	if client, _ := jose.Find(parsed.Claims, "client_id"); m.isOAuth() && (client == "" || client[0] != '"' || client == `""`) {
+		return "", misuse("tokens of the type %q must have a client_id", m.typ)
+	}
 	return token, nil
+}
+
+// isOAuth reports whether the access tokens declare that they are those of RFC 9068.
+func (m *Manager) isOAuth() bool {
+	return strings.EqualFold(m.typ, "at+jwt") || strings.EqualFold(m.typ, "application/at+jwt")
 }
 
 // misuse returns the error for a mistake by the application.

@@ -56,7 +56,8 @@ type Config struct {
 	Grace time.Duration
 
 	// Type is the typ of the access tokens; empty means "session+jwt", the typ of
-	// [jwtauth.ProfileSession].
+	// [jwtauth.ProfileSession]. Tokens of the type "at+jwt" must have a client_id (RFC
+	// 9068, section 2.2): without one, a login fails.
 	Type string
 	// Claims, if not nil, returns further claims for an access token. It is called at
 	// each login and refresh, so that a token has current claims. It cannot set iss, sub,
@@ -105,10 +106,15 @@ func (c *Config) completeInMemory() error {
 	return nil
 }
 
+const outerBlanks = "must not begin or end with a blank or a line end"
+
 // validate adds the faults of the configuration, except those of the keys.
 func (m *Manager) validate(f config.Faults[usher.ConfigError]) {
 	f.If(m.name == "", "Issuer", config.Required)
 	f.If(strings.Contains(m.name, "|"), "Issuer", "must not contain a bar")
+	f.If(strings.TrimSpace(m.name) != m.name, "Issuer", outerBlanks)
+	f.If(slices.ContainsFunc(m.audiences, func(a string) bool { return strings.TrimSpace(a) != a }), "Audiences", outerBlanks)
+	f.If(strings.TrimSpace(m.typ) != m.typ, "Type", outerBlanks)
 	f.If(len(m.audiences) == 0 || slices.Contains(m.audiences, ""), "Audiences", "at least one is required, and none may be empty")
 	f.If(m.access < time.Second, "AccessLifetime", "must be at least a second")
 	f.If(m.refresh < max(m.access, 0), "RefreshLifetime", "must not be shorter than AccessLifetime")

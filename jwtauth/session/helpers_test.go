@@ -25,6 +25,7 @@ var (
 	status       = tokentest.Status
 	quiet        = tokentest.Quiet
 	errDown      = tokentest.ErrDown
+	wantFaults   = tokentest.WantFaults
 )
 
 func must[T any](v T, err error) T { return tokentest.Must(v, err) }

@@ -113,7 +113,7 @@ func (m *Manager) TrustedIssuer() jwtauth.TrustedIssuer {
 		Audiences:   slices.Clone(m.audiences),
 		Keys:        m,
 		Profile:     jwtauth.ProfileSession,
-		Type:        m.typ,
+		Types:       []string{m.typ},
 		Revocations: m.revoker,
 	}
 	for n := range m.signers {

@@ -564,6 +564,29 @@ func TestAManagerWithAnotherType(t *testing.T) {
 	want(t, v, login(t, m).AccessToken(), jwtauth.Accepted)
 }
 
+// An access token of the type of RFC 9068 that its verifiers refuse reaches no client.
+func TestATokenOfRFC9068NeedsAClient(t *testing.T) {
+	for _, typ := range []string{"at+jwt", "AT+JWT", "application/at+jwt"} {
+		for name, client := range map[string]any{"absent": nil, "empty": "", "a number": 1} {
+			m := newManager(t, func(c *session.Config) {
+				c.Type = typ
+				c.Claims = func(context.Context, session.Session) (map[string]any, error) {
+					return map[string]any{"client_id": client}, nil
+				}
+			})
+			_, err := m.Login(t.Context(), session.Session{Subject: "ann"})
+			if e, ok := errors.AsType[*usher.Error](err); !ok || e.Status != 500 || !strings.Contains(e.Error(), "client_id") {
+				t.Errorf("%s, client_id %s: %v", typ, name, err)
+			}
+		}
+	}
+}
+
+func TestBlanksAtTheEndsOfNamesAreFaults(t *testing.T) {
+	_, err := session.New(session.Config{Issuer: issuer + "\n", Audiences: []string{audience, " a"}, Type: "x+jwt "})
+	wantFaults(t, err, "session.Config.Issuer", "session.Config.Audiences", "session.Config.Type")
+}
+
 func TestARestartWithoutAStore(t *testing.T) {
 	for name, tt := range map[string]struct {
 		keys        []session.SigningKey
