@@ -3,6 +3,7 @@ package jwtauth
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -278,17 +279,47 @@ func shortType(typ string) string {
 	return typ
 }
 
-// maxTries bounds how many keys are tried for one token.
-const maxTries = 4
+// maxTries bounds how many keys that a set returns are tried for one token, and
+// maxRefreshes how often the set is asked for others.
+const (
+	maxTries     = 4
+	maxRefreshes = 3
+)
+
+var errReplaced = errors.New("jwtauth: the issuer has replaced its keys several times while a token was verified")
 
 // verifySignature returns the verdict on the signature of t, and the version of the key
 // set that has its key.
-func (i *issuer) verifySignature(ctx context.Context, t *jose.Token) (version uint64, v Verdict, err error) {
+func (i *issuer) verifySignature(ctx context.Context, t *jose.Token) (version uint64, v Verdict, cause error) {
+	refresher, _ := i.keys.(jwk.Refresher)
 	algorithm := jwk.Algorithm(t.Algorithm)
 	keys, version, err := i.keys.Find(ctx, t.KeyID, algorithm)
+	v = UnknownKey
+	var tried []*jwk.Key
+	for n := 0; err == nil && len(keys) > 0; n++ {
+		if v, cause = i.tryKeys(keys, t); v == Accepted {
+			return version, Accepted, nil
+		}
+		if refresher == nil {
+			break
+		}
+		if n == maxRefreshes {
+			err = errReplaced
+			break
+		}
+		tried = append(tried, keys...)
+		keys, version, err = refresher.Refresh(ctx, t.KeyID, algorithm, tried)
+	}
 	if err != nil {
 		return 0, Unavailable, err
 	}
+	return 0, v, cause
+}
+
+// tryKeys returns the verdict on the signature of t, if its key is one of these.
+func (i *issuer) tryKeys(keys []*jwk.Key, t *jose.Token) (v Verdict, cause error) {
+	algorithm := jwk.Algorithm(t.Algorithm)
+	v = UnknownKey
 	tries := 0
 	for _, k := range keys {
 		// A key is for one algorithm, whatever the set returns (RFC 8725, section 3.1).
@@ -302,17 +333,12 @@ func (i *issuer) verifySignature(ctx context.Context, t *jose.Token) (version ui
 			break
 		}
 		tries++
-		if err = k.Verify(t.Signed, t.Signature); err == nil {
-			return version, Accepted, nil
+		if cause = k.Verify(t.Signed, t.Signature); cause == nil {
+			return Accepted, nil
 		}
+		v = BadSignature
 	}
-	if tries == 0 {
-		return 0, UnknownKey, nil
-	}
-	if s, ok := i.keys.(jwk.Refresher); ok {
-		s.Refresh()
-	}
-	return 0, BadSignature, err
+	return v, cause
 }
 
 // checkClaims fills in token from claims that i has signed, and returns the verdict on

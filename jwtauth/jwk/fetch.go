@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
 
 	"github.com/usher-go/usher/internal/outbound"
 )
@@ -115,9 +114,7 @@ func parsePublished(data []byte) (*Key, error) {
 	return nil, err
 }
 
-// sameKeys reports whether two lists of keys are equal.
-func sameKeys(a, b []*Key) bool {
-	return slices.EqualFunc(a, b, func(a, b *Key) bool {
-		return a.id == b.id && a.algorithm == b.algorithm && equalKeys(*a.verifying, *b.verifying)
-	})
+// sameKey reports whether two keys of fetched sets are equal.
+func sameKey(a, b *Key) bool {
+	return a == b || a.id == b.id && a.algorithm == b.algorithm && equalKeys(*a.verifying, *b.verifying)
 }

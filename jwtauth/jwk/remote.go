@@ -34,8 +34,8 @@ type RemoteConfig struct {
 	// still be accepted; zero means every 10 minutes. A jitter of up to 10% is
 	// subtracted.
 	RefreshEvery time.Duration
-	// CoolDown is the shortest time between two fetches that tokens with an unknown kid
-	// or a bad signature cause; zero means 30 seconds. It is also the longest time
+	// CoolDown is how long no token causes a fetch after one that a token has caused and
+	// that has found no new key; zero means 30 seconds. It is also the longest time
 	// between attempts after a failure.
 	CoolDown time.Duration
 	// StaleAfter is how long the last good set is used while no new one can be fetched.
@@ -58,31 +58,33 @@ type RemoteConfig struct {
 // A Remote is a [Set] that its issuer publishes at a URL (RFC 7517, section 5).
 // It is safe for concurrent use.
 //
-// Requests with a token wait only for the first fetch, which is over at most Timeout
-// after [NewRemote]. Later fetches happen ahead of time, and no request waits for them. A
-// token with an unknown kid is refused at once and causes a fetch, at most once per
-// CoolDown. Keys are skipped if they are too weak, not for signatures, symmetric, or of
-// an unknown type. A response that is not a set, or has no usable key, counts as a failed
-// fetch and changes nothing.
+// Requests wait for the first fetch, which is over at most Timeout after [NewRemote].
+// Later the set is fetched ahead of time, and a token whose key is in the set never
+// waits. The key of any other token may have been published a moment ago. Its request
+// waits for a fetch that begins after the request came, but at most a second; all requests
+// share one fetch, and at most 64 wait. The token is refused if the fetched set does not
+// have its key either. If no fetch ends in time or succeeds, the keys are unavailable,
+// which leads to a 503.
+//
+// A fetch that a token has caused and that has found no new key starts a CoolDown. Until
+// its end no token causes a fetch. Meanwhile the keys are unavailable to tokens with a kid
+// that is new to the set, or without one. A token is refused if the set has a key of its
+// kid that does not verify it, or had one: the last 64 removed keys are remembered.
+//
+// Keys are skipped if they are too weak, not for signatures, symmetric, or of an unknown
+// type. A response that is not a set, or has no usable key, counts as a failed fetch and
+// changes nothing.
 type Remote struct {
 	fetcher
 	refresh, coolDown, stale, timeout time.Duration
 	reporter                          *report.Reporter
 
-	state  atomic.Pointer[snapshot]
-	first  chan struct{} // closed when the first fetch is over
-	wanted chan struct{} // not empty when a fetch is wanted
-	cancel context.CancelFunc
-	done   sync.WaitGroup
-}
-
-// A snapshot is the state of the set at one time. It never changes.
-type snapshot struct {
-	keys    []*Key
-	version uint64
-	fetched time.Time // when the set was requested; zero if there is none
-	err     error     // why the last fetch failed
-	next    time.Time // when the next one is due
+	state   atomic.Pointer[snapshot]
+	begun   atomic.Uint64 // the number of fetches that have begun
+	waiting chan struct{} // has an element for each request that waits in await
+	closed  <-chan struct{}
+	cancel  context.CancelFunc
+	done    sync.WaitGroup
 }
 
 var _ Refresher = (*Remote)(nil)
@@ -107,22 +109,20 @@ func NewRemote(c RemoteConfig) (*Remote, error) {
 		stale:    cmp.Or(c.StaleAfter, 6*time.Hour),
 		timeout:  cmp.Or(c.Timeout, 5*time.Second),
 		reporter: report.New("jwk.Remote", c.OnError),
-		first:    make(chan struct{}),
-		wanted:   make(chan struct{}, 1),
+		waiting:  make(chan struct{}, maxWaiting),
 	}
 	f.If(r.stale >= 0 && r.stale <= r.refresh, "StaleAfter", "must be longer than RefreshEvery")
 	if err := f.Err(); err != nil {
 		return nil, err
 	}
 	r.fetcher = newFetcher(u, c)
-	r.state.Store(&snapshot{err: errNoKeys})
+	r.state.Store(newSnapshot())
 	var ctx context.Context
 	ctx, r.cancel = context.WithCancel(context.Background())
+	r.closed = ctx.Done()
 	r.done.Go(func() { r.run(ctx) })
 	return r, nil
 }
-
-var errNoKeys = errors.New("jwk: no keys have been fetched yet")
 
 // Close stops fetching. The last keys are used until they are stale.
 func (r *Remote) Close() error {
@@ -147,11 +147,16 @@ func (r *Remote) Find(ctx context.Context, kid string, a Algorithm) ([]*Key, uin
 	if err != nil {
 		return nil, 0, err
 	}
-	keys := fitting(s.keys, kid, a)
-	if len(keys) == 0 {
-		r.Refresh()
+	if keys := fitting(s.keys, kid, a); len(keys) > 0 {
+		return keys, s.version, nil
 	}
-	return keys, s.version, nil
+	return r.join(ctx, &search{kid: kid, algorithm: a})
+}
+
+// Refresh implements [Refresher]. It waits as Find does for a token whose key is not in
+// the set.
+func (r *Remote) Refresh(ctx context.Context, kid string, a Algorithm, tried []*Key) ([]*Key, uint64, error) {
+	return r.join(ctx, &search{kid: kid, algorithm: a, tried: tried})
 }
 
 // Version implements [Set].
@@ -160,25 +165,18 @@ func (r *Remote) Version() (uint64, error) {
 	return s.version, r.usable(s)
 }
 
-// Refresh implements [Refresher]. The keys are fetched at most once per CoolDown.
-func (r *Remote) Refresh() {
-	select {
-	case r.wanted <- struct{}{}:
-	default:
-	}
-}
-
 // current returns the snapshot if its keys may be used. It waits for the first fetch.
 func (r *Remote) current(ctx context.Context) (*snapshot, error) {
 	s := r.state.Load()
-	if s.next.IsZero() {
+	if s.fetch == 0 {
 		patience := time.NewTimer(r.timeout)
 		defer patience.Stop()
 		select {
-		case <-r.first:
+		case <-s.replaced:
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		case <-patience.C:
+		case <-r.closed:
 		}
 		s = r.state.Load()
 	}
@@ -194,56 +192,45 @@ func (r *Remote) usable(s *snapshot) error {
 	if reason == nil {
 		reason = errors.New("jwk: the keys are stale")
 	}
-	return &unavailableError{reason: reason, retryAfter: time.Until(s.next)}
+	return &unavailableError{reason: reason, retryAt: s.next}
 }
 
 // An unavailableError reports when the next fetch is due.
 type unavailableError struct {
-	reason     error
-	retryAfter time.Duration
+	reason  error
+	retryAt time.Time
 }
 
 func (e *unavailableError) Error() string             { return e.reason.Error() }
 func (e *unavailableError) Unwrap() error             { return e.reason }
-func (e *unavailableError) RetryAfter() time.Duration { return e.retryAfter }
+func (e *unavailableError) RetryAfter() time.Duration { return max(time.Until(e.retryAt), 0) }
 
 // run fetches the keys when they are due or wanted, until ctx ends.
 func (r *Remote) run(ctx context.Context) {
-	failures := 0
-	for started := false; ; started = true {
-		// This fetch serves all requests for a fetch until now.
-		select {
-		case <-r.wanted:
-		default:
-		}
-		last := time.Now()
-		err := r.update(ctx, last, &failures)
-		if !started {
-			close(r.first)
-		}
-		if err != nil && ctx.Err() == nil {
+	caused, ok := false, true
+	for ok {
+		if err := r.update(ctx, caused); err != nil && ctx.Err() == nil {
 			r.reporter.Background(ctx, err)
 		}
-		if !r.wait(ctx, last) {
-			return
-		}
+		caused, ok = r.wait(ctx)
 	}
 }
 
-// wait waits until the next fetch is due, and returns false if ctx ends first.
-func (r *Remote) wait(ctx context.Context, last time.Time) bool {
-	due := r.state.Load().next
-	timer := time.NewTimer(time.Until(due))
+// wait waits until the next fetch is due, and reports whether a token has caused it. It
+// returns false if ctx ends first.
+func (r *Remote) wait(ctx context.Context) (caused, ok bool) {
+	s := r.state.Load()
+	timer := time.NewTimer(time.Until(s.next))
 	defer timer.Stop()
-	for wanted := r.wanted; ; wanted = nil {
+	for wanted := s.wanted; ; wanted = nil {
 		select {
 		case <-ctx.Done():
-			return false
+			return false, false
 		case <-timer.C:
-			return true
+			return caused, true
 		case <-wanted:
-			if soon := last.Add(r.coolDown); soon.Before(due) {
-				timer.Reset(time.Until(soon))
+			if caused = s.permitted.Before(s.next); caused {
+				timer.Reset(time.Until(s.permitted))
 			}
 		}
 	}
@@ -251,27 +238,33 @@ func (r *Remote) wait(ctx context.Context, last time.Time) bool {
 
 // update fetches the set, and stores it or the error. It also returns an error if keys
 // were skipped.
-func (r *Remote) update(ctx context.Context, now time.Time, failures *int) error {
-	old := r.state.Load()
-	s := *old
-	ctx, cancel := context.WithTimeout(ctx, r.timeout)
+func (r *Remote) update(ctx context.Context, caused bool) error {
+	began, old := time.Now(), r.state.Load()
+	s := old.successor(r.begun.Add(1))
+	limited, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
 	var set fetchedSet
-	err := guard.Run(func() (err error) { set, err = r.fetch(ctx); return err })
-	if err != nil {
-		*failures++
+	err := guard.Run(func() (err error) { set, err = r.fetch(limited); return err })
+	switch {
+	case ctx.Err() != nil:
+		return err // Close has interrupted the fetch, which shows nothing about the keys
+	case err != nil:
+		s.failures++
 		s.err = fmt.Errorf("jwk: fetching keys: %w", err)
-		s.next = time.Now().Add(r.backoff(*failures))
-		r.state.Store(&s)
+		s.next = time.Now().Add(r.backoff(s.failures))
+		s.permitted = s.next
+	default:
+		s.failures, s.err, s.fetched = 0, nil, began
+		s.next = began.Add(r.refresh - rand.N(r.refresh/10+1))
+		if fresh := s.replaceKeys(set.keys); caused && !fresh {
+			s.permitted = began.Add(r.coolDown)
+		}
+	}
+	r.state.Store(s)
+	close(old.replaced)
+	if s.err != nil {
 		return s.err
 	}
-	*failures = 0
-	s.err, s.fetched = nil, now
-	s.next = now.Add(r.refresh - rand.N(r.refresh/10+1))
-	if old.fetched.IsZero() || !sameKeys(old.keys, set.keys) {
-		s.keys, s.version = set.keys, old.version+1
-	}
-	r.state.Store(&s)
 	return set.skipped
 }
 

@@ -21,10 +21,11 @@ import (
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/race"
 	"github.com/usher-go/usher/jwtauth"
+	"github.com/usher-go/usher/jwtauth/internal/tokentest"
 	"github.com/usher-go/usher/jwtauth/jwk"
 )
 
-func TestJ10UnknownKidsCauseOneFetchACoolDownAndNoWait(t *testing.T) {
+func TestJ10UnknownKidsCauseOneFetchACoolDownAndKnownOnesNeverWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		good := newSigner("good")
 		p := new(publisher)
@@ -34,28 +35,58 @@ func TestJ10UnknownKidsCauseOneFetchACoolDownAndNoWait(t *testing.T) {
 		if n := p.Fetches.Load(); n != 1 {
 			t.Fatalf("%d fetches to begin with", n)
 		}
-		foreign := newSigner("")
 		p.Serve(func(w http.ResponseWriter, _ *http.Request) { // slow from now on
-			time.Sleep(4 * time.Second)
+			time.Sleep(800 * time.Millisecond)
 			_, _ = io.WriteString(w, publish(good))
 		})
-		start := time.Now()
-		for range 120 {
-			for i := range 10 {
-				foreign.ID = "unknown" + strconv.Itoa(i)
-				before := time.Now()
-				want(t, v, foreign.Token(), jwtauth.UnknownKey)
-				if i == 0 {
-					want(t, v, good.Token(), jwtauth.Accepted)
+		text := good.Token()
+		body, signature := text[strings.IndexByte(text, '.'):strings.LastIndexByte(text, '.')], text[strings.LastIndexByte(text, '.'):]
+		var (
+			waiting  atomic.Int64
+			most     int64
+			mu       sync.Mutex
+			verdicts = make(map[jwtauth.Verdict]int)
+			requests sync.WaitGroup
+		)
+		unknown := func(kid int) {
+			requests.Go(func() {
+				began := time.Now()
+				waiting.Add(1)
+				header := b64([]byte(`{"alg":"EdDSA","kid":"` + strconv.Itoa(kid) + `"}`))
+				got := tokentest.Verdict(t, v, header+body+signature)
+				waiting.Add(-1)
+				if d := time.Since(began); d > time.Second {
+					t.Errorf("a request has waited %v", d)
 				}
-				if time.Since(before) != 0 {
-					t.Fatal("a request has waited")
-				}
-			}
-			time.Sleep(time.Second)
+				mu.Lock()
+				defer mu.Unlock()
+				verdicts[got]++
+			})
 		}
-		if n := p.Fetches.Load(); n < 4 || n > 5 { // the first, and one each 30 s
+		start := time.Now()
+		for n := range 89 * 100 {
+			for i := range map[bool]int{true: 100, false: 1}[n < 100] { // 10,000 a second, later 100
+				unknown(n*100 + i)
+			}
+			before := time.Now()
+			want(t, v, good.Token(), jwtauth.Accepted)
+			if time.Since(before) != 0 {
+				t.Fatal("a request with a known key has waited")
+			}
+			synctest.Wait()
+			most = max(most, waiting.Load())
+			time.Sleep(10 * time.Millisecond)
+		}
+		requests.Wait()
+		if n := p.Fetches.Load(); n != 4 { // the first, and one each 30 s
 			t.Errorf("%d fetches in %v", n, time.Since(start))
+		}
+		if most != 64 {
+			t.Errorf("at most %d have waited", most)
+		}
+		// The fetches have decided about some that came before they began.
+		if decided := verdicts[jwtauth.UnknownKey]; decided < 3 || decided > 3*64 || verdicts[jwtauth.Unavailable]+decided != 18_800 {
+			t.Error(verdicts)
 		}
 	})
 }
@@ -74,59 +105,91 @@ func TestJ10TenThousandUnknownKidsInASecond(t *testing.T) {
 	body, signature := text[strings.IndexByte(text, '.'):strings.LastIndexByte(text, '.')], text[strings.LastIndexByte(text, '.'):]
 	for i := range n {
 		header := b64([]byte(`{"alg":"EdDSA","kid":"` + strconv.Itoa(i) + `"}`))
-		want(t, v, header+body+signature, jwtauth.UnknownKey)
+		verdict := jwtauth.Unavailable
+		if i == 0 {
+			verdict = jwtauth.UnknownKey // according to the fetch that it causes
+		}
+		want(t, v, header+body+signature, verdict)
 	}
 	want(t, v, text, jwtauth.Accepted)
-	if n := p.Fetches.Load(); n != 1 {
+	if n := p.Fetches.Load(); n != 2 {
 		t.Errorf("%d fetches", n)
 	}
 }
 
-func TestJWKSFindsANewKeyWithinACoolDown(t *testing.T) {
+func TestATokenOfANewKeyWaitsForIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		old, next := newSigner("old"), newSigner("next")
 		p := new(publisher)
 		p.Say(publish(old))
 		v := trusting(t, simulated(t, p, nil))
 		want(t, v, old.Token(), jwtauth.Accepted)
-		time.Sleep(time.Second)
 		p.Say(publish(old, next))
-		want(t, v, next.Token(), jwtauth.UnknownKey)
-		time.Sleep(29*time.Second + time.Millisecond)
-		want(t, v, next.Token(), jwtauth.Accepted)
-		want(t, v, old.Token(), jwtauth.Accepted)
-
-		// After a quiet time a fetch happens at once.
-		last := newSigner("last")
-		time.Sleep(time.Minute)
-		p.Say(publish(old, next, last))
-		want(t, v, last.Token(), jwtauth.UnknownKey)
-		synctest.Wait()
-		want(t, v, last.Token(), jwtauth.Accepted)
-	})
-}
-
-func TestJWKSFindsANewKeyOfAnOldName(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		old, next := newSigner("same"), newSigner("same")
-		p := new(publisher)
-		p.Say(publish(old))
-		v := trusting(t, simulated(t, p, nil))
-		want(t, v, old.Token(), jwtauth.Accepted)
-		time.Sleep(time.Minute)
-		p.Say(publish(next))
-		want(t, v, next.Token(), jwtauth.BadSignature)
-		synctest.Wait()
-		want(t, v, next.Token(), jwtauth.Accepted)
-		want(t, v, old.Token(), jwtauth.BadSignature) // although it was remembered
-		for range 100 {
-			want(t, v, old.Token(), jwtauth.BadSignature)
+		want(t, v, next.Token(), jwtauth.Accepted) // though the first fetch was just now
+		for range 10 {                             // and so are any number of rotations
+			next = newSigner("next" + next.ID)
+			p.Say(publish(next))
+			want(t, v, next.Token(), jwtauth.Accepted)
 		}
+		want(t, v, old.Token(), jwtauth.UnknownKey)
 		synctest.Wait()
-		if n := p.Fetches.Load(); n != 2 {
+		if n := p.Fetches.Load(); n != 13 {
 			t.Errorf("%d fetches", n)
 		}
 	})
+}
+
+func TestATokenOfANewKeyIsUnavailableWithinACoolDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		old, next := newSigner("old"), newSigner("next")
+		p := new(publisher)
+		p.Say(publish(old))
+		v := trusting(t, simulated(t, p, nil))
+		want(t, v, newSigner("unknown").Token(), jwtauth.UnknownKey)
+		time.Sleep(time.Second)
+		p.Say(publish(old, next))
+		w := respond(t, v, request(t, next.Token()))
+		if w.Code != 503 || w.Header().Get("Retry-After") != "29" {
+			t.Errorf("%d %v", w.Code, w.Header())
+		}
+		time.Sleep(29 * time.Second) // nobody asks meanwhile
+		synctest.Wait()
+		if n := p.Fetches.Load(); n != 3 {
+			t.Errorf("%d fetches", n)
+		}
+		want(t, v, next.Token(), jwtauth.Accepted)
+		want(t, v, old.Token(), jwtauth.Accepted)
+	})
+}
+
+func TestATokenOfANewKeyWithAnOldIDWaitsForIt(t *testing.T) {
+	for _, id := range []string{"same", ""} {
+		t.Run(id, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				old, next := newSigner(id), newSigner(id)
+				p := new(publisher)
+				p.Say(publish(old))
+				v := trusting(t, simulated(t, p, nil))
+				want(t, v, old.Token(), jwtauth.Accepted)
+				p.Say(publish(next))
+				want(t, v, next.Token(), jwtauth.Accepted)
+				want(t, v, old.Token(), jwtauth.BadSignature) // although it was remembered
+				// That was according to a fetch. Within its cool-down only a token that does
+				// not name the key may be signed with another.
+				verdict := jwtauth.BadSignature
+				if id == "" {
+					verdict = jwtauth.Unavailable
+				}
+				for range 100 {
+					want(t, v, old.Token(), verdict)
+				}
+				synctest.Wait()
+				if n := p.Fetches.Load(); n != 3 {
+					t.Errorf("%d fetches", n)
+				}
+			})
+		})
+	}
 }
 
 func TestJ11RemovedKeyIsRefusedAfterRefresh(t *testing.T) {
@@ -185,7 +248,7 @@ func TestAKeySetWithoutAUsableKeyReplacesNone(t *testing.T) {
 			}
 			get(s.Token(), 200)
 			p.Say(set)
-			get(foreign.Token(), 401) // asks for a fetch
+			get(foreign.Token(), 503) // causes a fetch, which fails
 			select {
 			case err := <-failed:
 				if strings.Contains(err.Error(), b64(secret)) {
@@ -199,7 +262,6 @@ func TestAKeySetWithoutAUsableKeyReplacesNone(t *testing.T) {
 				t.Error("healthy")
 			}
 			p.Say(publish(s, foreign))
-			get(newSigner("3").Token(), 401)
 			eventually(t, "the new key", func() bool { return status(t, api.Client(), api.URL, foreign.Token()) == 200 })
 			if _, err := remote.Health(); err != nil {
 				t.Error(err)
@@ -441,7 +503,7 @@ func TestJ11BadResponsesOfARealServer(t *testing.T) {
 			}))
 			want(t, v, s.Token(), jwtauth.Accepted)
 			p.Serve(response)
-			want(t, v, foreign.Token(), jwtauth.UnknownKey) // asks for a fetch
+			want(t, v, foreign.Token(), jwtauth.Unavailable) // causes a fetch
 			select {
 			case err := <-failed:
 				t.Log(err)
@@ -449,7 +511,7 @@ func TestJ11BadResponsesOfARealServer(t *testing.T) {
 				t.Fatal("no failure was reported")
 			}
 			want(t, v, s.Token(), jwtauth.Accepted)
-			want(t, v, foreign.Token(), jwtauth.UnknownKey)
+			want(t, v, foreign.Token(), jwtauth.Unavailable)
 		})
 	}
 	t.Cleanup(func() {

@@ -9,9 +9,10 @@ type Set interface {
 	// kid, which is empty if the token has none. It also returns the version of the set
 	// that has the keys. Finding no key is not an error. An error means that the keys are
 	// unavailable, which leads to a 503; if it has a method RetryAfter() time.Duration,
-	// that returns how long to wait before a retry. A verifier ignores keys that do not
-	// match, and tries at most four. It calls Find without a deadline of its own, so Find
-	// must return when ctx ends.
+	// that returns how long to wait before a retry. A set that can be fetched may fetch it
+	// and wait for that before it reports that it does not have the key. A verifier
+	// ignores keys that do not match, and tries at most four. It calls Find without a
+	// deadline of its own, so Find must return soon, and when ctx ends.
 	Find(ctx context.Context, kid string, a Algorithm) (keys []*Key, version uint64, err error)
 	// Version returns a number that changes when a key is removed or replaced, and an
 	// error while the keys are unavailable. A token that was verified with keys of
@@ -49,11 +50,16 @@ func fitting(keys []*Key, kid string, a Algorithm) []*Key {
 	return nil
 }
 
-// A Refresher is a [Set] that can be fetched again. A verifier calls Refresh when a key
-// does not verify a signature: another key with the same ID may have replaced it.
+// A Refresher is a [Set] that can be fetched again. If none of the keys that Find has
+// returned verifies the signature of a token, a verifier calls Refresh, because the
+// issuer may have replaced them. Sets that consist of others should be Refreshers if one
+// of these is.
 type Refresher interface {
 	Set
-	// Refresh asks for the keys to be fetched soon. It does not wait, and may be
-	// called for each request.
-	Refresh()
+	// Refresh is like Find, but does not return the keys that were tried: those that Find
+	// and earlier calls of Refresh have returned for the token. If the set has no other
+	// key, Refresh may fetch it and wait for that. Returning no key means that the
+	// signature is bad. An error means that the set could not be fetched and may have a
+	// key that verifies it.
+	Refresh(ctx context.Context, kid string, a Algorithm, tried []*Key) (keys []*Key, version uint64, err error)
 }

@@ -19,7 +19,8 @@ import (
 	"github.com/usher-go/usher/jwtauth/jwk"
 )
 
-// A Signer is a key pair of an issuer that signs with EdDSA.
+// A Signer is a key pair of an issuer that signs with EdDSA. Without an ID, neither its
+// tokens nor its public key have a kid.
 type Signer struct {
 	ID      string
 	Private ed25519.PrivateKey
@@ -33,12 +34,20 @@ func NewSigner(id string) Signer {
 
 // Token returns a token that s has signed.
 func (s Signer) Token() string {
-	return Sealed(`{"alg":"EdDSA","kid":"`+s.ID+`"}`, string(Must(json.Marshal(Claims(nil)))), jwt.SigningMethodEdDSA, s.Private)
+	return Sealed(`{"alg":"EdDSA"`+s.kid()+`}`, string(Must(json.Marshal(Claims(nil)))), jwt.SigningMethodEdDSA, s.Private)
 }
 
 // JWK returns the public key of s.
 func (s Signer) JWK() string {
-	return `{"kty":"OKP","crv":"Ed25519","kid":"` + s.ID + `","x":"` + B64(s.Private.Public().(ed25519.PublicKey)) + `"}`
+	return `{"kty":"OKP","crv":"Ed25519"` + s.kid() + `,"x":"` + B64(s.Private.Public().(ed25519.PublicKey)) + `"}`
+}
+
+// kid returns the member kid, with a comma before it.
+func (s Signer) kid() string {
+	if s.ID == "" {
+		return ""
+	}
+	return `,"kid":"` + s.ID + `"`
 }
 
 // KeySetOf returns a key set of these JWKs.
