@@ -207,20 +207,20 @@ func validateEnds(f config.Faults[usher.ConfigError], field string, list ...stri
 
 func validateKeys(f config.Faults[usher.ConfigError], keys jwk.Static, algorithms []jwk.Algorithm) {
 	f.If(len(keys) == 0, "Keys", "at least one key is required")
-	type name struct {
-		id        string
-		algorithm jwk.Algorithm
-	}
-	seen := make(map[name]bool)
 	for n, k := range keys {
 		if k == nil || k.Algorithm() == "" {
 			f.Add("Keys", fmt.Sprintf("key %d was not made by package jwk", n))
 			continue
 		}
 		f.If(!slices.ContainsFunc(algorithms, k.Algorithm().Equal), "Keys", fmt.Sprintf("%v is for an algorithm that is not in Algorithms", k))
-		id := name{k.ID(), k.Algorithm()}
-		f.If(k.ID() != "" && seen[id], "Keys", fmt.Sprintf("%v must not be listed twice", k))
-		seen[id] = true
+		same := 0
+		for _, other := range keys[:n] {
+			if other != nil && other.ID() == k.ID() && other.Algorithm().Equal(k.Algorithm()) {
+				same++
+			}
+		}
+		f.If(k.ID() != "" && same > 0, "Keys", fmt.Sprintf("%v must not be listed twice", k))
+		f.If(k.ID() == "" && same == maxTries, "Keys", fmt.Sprintf("must have at most %d keys for %s without an ID", maxTries, k.Algorithm()))
 	}
 }
 
@@ -282,7 +282,7 @@ func shortType(typ string) string {
 // maxTries bounds how many keys that a set returns are tried for one token, and
 // maxRefreshes how often the set is asked for others.
 const (
-	maxTries     = 4
+	maxTries     = 16
 	maxRefreshes = 3
 )
 

@@ -12,13 +12,14 @@
 //   - A key is for one algorithm and never changes; if a published key names none, it is
 //     for one algorithm of each issuer that trusts it. Printing or encoding a key never
 //     shows a private key or a secret.
-//   - Weak keys are refused: secrets shorter than the hash, RSA keys below 2048 bits, and
-//     points that are not on their curve.
+//   - Weak keys are refused: secrets shorter than the hash, RSA keys below 2048 bits or
+//     of a generator that is known to be weak, and points that are not on their curve.
 //   - A Remote follows each rotation, also an unannounced one: while a key may exist that
 //     has not been fetched yet, its tokens are unavailable, which leads to a 503, never a
 //     401. Few of their requests wait, for a second, and other tokens never do. Unknown
 //     key IDs cause at most one fetch per CoolDown.
 //   - While no usable set can be fetched, the last one is used until it is stale. Then
 //     the keys are unavailable.
-//   - A symmetric key in a published set is never used.
+//   - A symmetric key in a published set is never used, and neither is a key that is
+//     published with its private half.
 package jwk

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"math/big"
 	"slices"
+	"strings"
 
 	"github.com/usher-go/usher/internal/jose"
 )
@@ -24,18 +25,28 @@ type parsed struct {
 }
 
 // parseJWK reads a JSON Web Key for signatures (RFC 7517; RFC 7518, section 6;
-// RFC 8037). It ignores certificates.
-func parseJWK(data []byte) (parsed, error) {
-	p := jwkParser{}
+// RFC 8037). It ignores certificates. A published key must be public, and its base64 is
+// read less strictly than that of a key in a configuration.
+func parseJWK(data []byte, published bool) (parsed, error) {
+	p := jwkParser{published: published}
 	_, p.members, p.err = jose.ParseObject(nil, data)
 	k := parsed{id: p.text("kid"), algorithm: Algorithm(p.text("alg"))}
 	if use := p.text("use"); use != "" && use != "sig" {
-		p.fail("is not for signatures")
+		p.fail(errOtherUse)
 	}
-	if value, ok := jose.Find(p.members, "key_ops"); ok {
-		ops, ok := jose.Strings(value)
-		if !ok || !slices.Contains(ops, "verify") && !slices.Contains(ops, "sign") {
-			p.fail("is not for signatures")
+	if value, ok := p.find("key_ops"); ok {
+		switch ops, ok := jose.Strings(value); {
+		case !ok:
+			p.fail(errors.New("has a member \"key_ops\" that is not an array of strings"))
+		case !slices.Contains(ops, "verify") && !slices.Contains(ops, "sign"):
+			p.fail(errOtherUse)
+		}
+	}
+	if published {
+		for _, name := range privateMembers {
+			if _, ok := p.find(name); ok {
+				p.fail(errors.New("is published with its private half"))
+			}
 		}
 	}
 	switch kty := p.text("kty"); {
@@ -49,7 +60,7 @@ func parseJWK(data []byte) (parsed, error) {
 	case kty == "oct":
 		k.material = p.bytes("k", 0)
 	default:
-		p.fail("has an unknown key type")
+		p.fail(errors.New("has an unknown key type"))
 	}
 	if p.err != nil {
 		return parsed{}, p.err
@@ -57,37 +68,59 @@ func parseJWK(data []byte) (parsed, error) {
 	return k, nil
 }
 
+// errOtherUse is the reason for a key that is not for signatures. Issuers publish such keys
+// in the same set on purpose.
+var errOtherUse = errors.New("is not for signatures")
+
+// privateMembers are the members that only private keys and secrets have (RFC 7518,
+// section 6).
+var privateMembers = []string{"d", "p", "q", "dp", "dq", "qi", "oth", "k"}
+
 // A jwkParser reads the members of a JSON Web Key and keeps the first error.
 type jwkParser struct {
-	members []jose.Member
-	err     error
+	members   []jose.Member
+	published bool
+	err       error
 }
 
-func (p *jwkParser) fail(reason string) {
+func (p *jwkParser) fail(reason error) {
 	if p.err == nil {
-		p.err = errors.New(reason)
+		p.err = reason
 	}
+}
+
+// find returns the value of a member. One that is null is absent.
+func (p *jwkParser) find(name string) (value string, ok bool) {
+	value, ok = jose.Find(p.members, name)
+	return value, ok && value != "null"
 }
 
 // text returns the value of a member that is a string, or "".
 func (p *jwkParser) text(name string) string {
-	value, ok := jose.Find(p.members, name)
+	value, ok := p.find(name)
 	if !ok {
 		return ""
 	}
 	text, ok := jose.Unquote(value)
 	if !ok {
-		p.fail(fmt.Sprintf("has a member %q that is not a string", name))
+		p.fail(fmt.Errorf("has a member %q that is not a string", name))
 	}
 	return text
 }
 
+// inURLAlphabet replaces the characters that only standard base64 has.
+var inURLAlphabet = strings.NewReplacer("+", "-", "/", "_")
+
 // bytes returns the decoded value of a base64url member. It must have size bytes, unless
-// size is 0.
+// size is 0. Some issuers publish padded or standard base64, which means the same key.
 func (p *jwkParser) bytes(name string, size int) []byte {
-	b, ok := jose.Decode(p.text(name))
+	text := p.text(name)
+	if p.published {
+		text = inURLAlphabet.Replace(strings.TrimRight(text, "="))
+	}
+	b, ok := jose.Decode(text)
 	if !ok || len(b) == 0 || size > 0 && len(b) != size {
-		p.fail(fmt.Sprintf("has no valid member %q", name))
+		p.fail(fmt.Errorf("has no valid member %q", name))
 		return make([]byte, size)
 	}
 	return b
@@ -97,7 +130,7 @@ func (p *jwkParser) number(name string) *big.Int { return new(big.Int).SetBytes(
 
 // private reports whether the key includes its private half.
 func (p *jwkParser) private() bool {
-	_, ok := jose.Find(p.members, "d")
+	_, ok := p.find("d")
 	return ok
 }
 
@@ -105,18 +138,18 @@ func (p *jwkParser) rsaKey() any {
 	public := rsa.PublicKey{N: p.number("n")}
 	e := p.number("e")
 	if e.BitLen() > 31 {
-		p.fail("is an RSA key with a public exponent above 2^31")
+		p.fail(errors.New("is an RSA key with a public exponent above 2^31"))
 	}
 	public.E = int(e.Int64())
 	if !p.private() || p.err != nil {
 		return &public
 	}
-	if _, ok := jose.Find(p.members, "oth"); ok {
-		p.fail("is an RSA key of more than two primes")
+	if _, ok := p.find("oth"); ok {
+		p.fail(errors.New("is an RSA key of more than two primes"))
 	}
 	k := &rsa.PrivateKey{PublicKey: public, D: p.number("d"), Primes: []*big.Int{p.number("p"), p.number("q")}}
 	if p.err == nil && (checkRSA(&public) != nil || k.Validate() != nil) {
-		p.fail("is an RSA key with inconsistent numbers")
+		p.fail(errors.New("is an RSA key with inconsistent numbers"))
 	}
 	if p.err == nil {
 		k.Precompute()
@@ -129,7 +162,7 @@ var curves = map[string]elliptic.Curve{"P-256": elliptic.P256(), "P-384": ellipt
 func (p *jwkParser) ecdsaKey() any {
 	curve, ok := curves[p.text("crv")]
 	if !ok {
-		p.fail("has an unknown curve")
+		p.fail(errors.New("has an unknown curve"))
 		return nil
 	}
 	size := (curve.Params().BitSize + 7) / 8
@@ -137,7 +170,7 @@ func (p *jwkParser) ecdsaKey() any {
 	point = append(point, p.bytes("y", size)...)
 	public, err := ecdsa.ParseUncompressedPublicKey(curve, point)
 	if err != nil {
-		p.fail("is not a point on its curve")
+		p.fail(errors.New("is not a point on its curve"))
 		return nil
 	}
 	if !p.private() {
@@ -145,7 +178,7 @@ func (p *jwkParser) ecdsaKey() any {
 	}
 	k, err := ecdsa.ParseRawPrivateKey(curve, p.bytes("d", size))
 	if err != nil || !k.PublicKey.Equal(public) {
-		p.fail("has a private half that does not match its public one")
+		p.fail(errors.New("has a private half that does not match its public one"))
 		return nil
 	}
 	return k
@@ -153,7 +186,7 @@ func (p *jwkParser) ecdsaKey() any {
 
 func (p *jwkParser) ed25519Key() any {
 	if p.text("crv") != "Ed25519" {
-		p.fail("has an unknown curve")
+		p.fail(errors.New("has an unknown curve"))
 	}
 	public := ed25519.PublicKey(p.bytes("x", ed25519.PublicKeySize))
 	if !p.private() {
@@ -161,7 +194,7 @@ func (p *jwkParser) ed25519Key() any {
 	}
 	k := ed25519.NewKeyFromSeed(p.bytes("d", ed25519.SeedSize))
 	if !bytes.Equal(k.Public().(ed25519.PublicKey), public) {
-		p.fail("has a private half that does not match its public one")
+		p.fail(errors.New("has a private half that does not match its public one"))
 	}
 	return k
 }

@@ -32,7 +32,7 @@ func newFetcher(u *url.URL, c RemoteConfig) fetcher {
 // A fetchedSet is the result of a fetch.
 type fetchedSet struct {
 	keys    []*Key // at least one
-	skipped error  // why other keys were skipped, or nil
+	skipped error  // why other keys for signatures were skipped, or nil
 }
 
 // fetch fetches the set.
@@ -57,26 +57,30 @@ func (f *fetcher) fetch(ctx context.Context) (s fetchedSet, err error) {
 	if len(set.Keys) > f.maxKeys {
 		return s, fmt.Errorf("the set has %d keys", len(set.Keys))
 	}
-	s.keys, s.skipped = parsePublishedSet(set.Keys)
-	if len(s.keys) == 0 {
-		return s, errors.Join(errors.New("the set has no usable key"), s.skipped)
-	}
-	return s, nil
+	return parsePublishedSet(set.Keys)
 }
 
-// parsePublishedSet returns the usable keys.
-func parsePublishedSet(raw []json.RawMessage) (keys []*Key, skipped error) {
-	var errs []error
-	keys = make([]*Key, 0, len(raw))
+// parsePublishedSet returns the usable keys, or an error if there is none.
+func parsePublishedSet(raw []json.RawMessage) (s fetchedSet, err error) {
+	reasons := []error{errors.New("the set has no usable key")}
+	var skipped []error
 	for i, data := range raw {
 		k, err := parsePublished(data)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("jwk: key %d of the set is skipped because it %w", i, err))
+		if err == nil {
+			s.keys = append(s.keys, k)
 			continue
 		}
-		keys = append(keys, k)
+		reason := fmt.Errorf("jwk: key %d of the set is skipped because it %w", i, err)
+		reasons = append(reasons, reason)
+		if !errors.Is(err, errOtherUse) {
+			skipped = append(skipped, reason)
+		}
 	}
-	return keys, errors.Join(errs...)
+	if len(s.keys) == 0 {
+		return s, errors.Join(reasons...)
+	}
+	s.skipped = errors.Join(skipped...)
+	return s, nil
 }
 
 // anyAlgorithm has one algorithm for each type of key. Those of elliptic curves suit only
@@ -85,12 +89,9 @@ var anyAlgorithm = []Algorithm{RS256, ES256, ES384, ES512, EdDSA}
 
 // parsePublished returns the key in data.
 func parsePublished(data []byte) (*Key, error) {
-	p, err := parseJWK(data)
+	p, err := parseJWK(data, true)
 	if err != nil {
 		return nil, err
-	}
-	if _, ok := p.material.([]byte); ok {
-		return nil, errors.New("is a published secret")
 	}
 	candidates := anyAlgorithm
 	if p.algorithm != "" {
@@ -105,7 +106,7 @@ func parsePublished(data []byte) (*Key, error) {
 		if err = s.check(p.material); err != nil {
 			continue
 		}
-		k := s.key(p.id, a, p.material).public()
+		k := s.key(p.id, a, p.material)
 		if p.algorithm == "" && s.family == rsaFamily {
 			k.algorithm, k.method = "", nil
 		}

@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -42,6 +43,18 @@ type KeyConfig struct {
 	Material any
 }
 
+// Format prints the ID and the algorithm, whatever the verb, so that a log of a
+// configuration has no secret. Package fmt calls no method of an unexported field: keep a
+// KeyConfig in an exported one, or keep only the [Key].
+func (c KeyConfig) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.text()) }
+
+// MarshalJSON returns a string that Format would print.
+func (c KeyConfig) MarshalJSON() ([]byte, error) { return json.Marshal(c.text()) }
+
+func (c KeyConfig) text() string {
+	return fmt.Sprintf("configuration of key %q (%s)", c.ID, cmp.Or(c.Algorithm, "no algorithm"))
+}
+
 // A Key verifies tokens with one algorithm, and signs them if it is a private key or
 // a secret. It is safe for concurrent use and never changes. Printing it shows only its
 // ID and its algorithm.
@@ -57,8 +70,9 @@ type Key struct {
 }
 
 // New returns the key that c describes, or all faults of c. It refuses keys that are too
-// weak for their algorithm: secrets shorter than the hash, RSA keys below 2048 bits or
-// with a public exponent below 3, and points that are not on the curve.
+// weak for their algorithm: secrets shorter than the hash, RSA keys below 2048 bits, with a
+// public exponent below 3 or of the generator that CVE-2017-15361 is about, and points that
+// are not on the curve.
 func New(c KeyConfig) (*Key, error) {
 	f := config.Of[usher.ConfigError]("jwk.KeyConfig")
 	given := 0
@@ -81,7 +95,7 @@ func New(c KeyConfig) (*Key, error) {
 		}
 	case len(c.JWK) > 0:
 		source = "JWK"
-		k, err := parseJWK(c.JWK)
+		k, err := parseJWK(c.JWK, false)
 		if err != nil {
 			f.Add(source, err.Error())
 			break
@@ -131,11 +145,6 @@ func (s scheme) key(id string, a Algorithm, material any) *Key {
 		k.signing, k.verifying = &material, &public
 	}
 	return k
-}
-
-// public returns a Key with only the public half of k.
-func (k *Key) public() *Key {
-	return &Key{id: k.id, algorithm: k.algorithm, method: k.method, verifying: k.verifying}
 }
 
 // As returns k if it is for an algorithm. A published RSA key that names none (RFC 7517,
@@ -202,20 +211,6 @@ func (s scheme) check(material any) error {
 }
 
 var errWrongType = errors.New("is not a key for this algorithm")
-
-// checkRSA returns the reason why k is too weak, or so large that verifying costs too
-// much, or nil.
-func checkRSA(k *rsa.PublicKey) error {
-	switch bits := k.N.BitLen(); {
-	case bits < 2048 || bits > 8192:
-		return fmt.Errorf("an RSA key must have 2048 to 8192 bits, not %d", bits)
-	case k.N.Bit(0) == 0:
-		return errors.New("is an RSA key with an even modulus")
-	case k.E < 3 || k.E%2 == 0:
-		return errors.New("is an RSA key whose public exponent is not an odd number from 3")
-	}
-	return nil
-}
 
 // parsePEM returns the key in text, which must be one PEM block.
 func parsePEM(text []byte) (any, error) {

@@ -7,8 +7,11 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"log/slog"
+	"math/big"
 	"strings"
 	"testing"
 
@@ -29,6 +32,66 @@ func TestKeyPrintsNoMaterial(t *testing.T) {
 	}
 	if b, err := json.Marshal(k); err == nil {
 		t.Errorf("a secret is encoded as %s", b)
+	}
+}
+
+// A configuration is what gets logged.
+func TestKeyConfigPrintsNoMaterial(t *testing.T) {
+	canary := []byte("canarycanarycanarycanarycanary32")
+	for name, c := range map[string]jwk.KeyConfig{
+		"a secret": {ID: "a", Algorithm: jwk.HS256, Secret: canary},
+		"PEM":      {ID: "a", Algorithm: jwk.RS256, PEM: canary},
+		"a JWK":    {ID: "a", JWK: canary},
+		"material": {ID: "a", Algorithm: jwk.EdDSA, Material: ed25519.PrivateKey(canary)},
+	} {
+		for _, v := range []any{c, &c, []jwk.KeyConfig{c}, struct{ Key jwk.KeyConfig }{c}, struct{ Key *jwk.KeyConfig }{&c}, map[string]any{"k": c}} {
+			var log bytes.Buffer
+			slog.New(slog.NewTextHandler(&log, nil)).Info("config", "config", v)
+			slog.New(slog.NewJSONHandler(&log, nil)).Info("config", "config", v)
+			texts := []string{log.String(), string(must(json.Marshal(v)))}
+			for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d"} {
+				texts = append(texts, fmt.Sprintf(verb, v))
+			}
+			for _, text := range texts {
+				for _, form := range []string{"%s", "%x", "%X", "%d", "%v"} {
+					if strings.Contains(text, strings.Trim(fmt.Sprintf(form, canary), "[]")) || strings.Contains(text, b64(canary)[:32]) {
+						t.Errorf("%s in a %T is printed: %s", name, v, text)
+					}
+				}
+			}
+		}
+		if got := fmt.Sprintf("%+v", c); !strings.Contains(got, `key "a"`) {
+			t.Errorf("%s does not name the key", got)
+		}
+	}
+}
+
+// The modulus is that of test 7 of Wycheproof's json_web_key_test.
+func TestAKeyOfAGeneratorThatIsKnownToBeWeak(t *testing.T) {
+	const n = "AanFpofbj7KjD4Lf-N2hVMKR7yewSyXhhbirIMTGpfYEhZ_lnt5UoK98DnKIgArXGTu3MaW_HhFw16HGaTDUHqPrId7fe4r11CqRw09yBFuW79V8sYIwHdzCaWflUI6auImYbVfoN9_" +
+		"nD5n8N8SY9DwXw7mwZM9wREPXoDPgOoIWl6q_MPsp7n0zs3Z5ZaiQWOOzl1S9OhwAfSiiOwz6efnXEaxuTEtPd7BjSx7NaFka8Dx9U7YqXy2RFj1O9PjyaDGuRh7YXsX3iMUSP_" +
+		"wSyHQg_c_qHRtKUsNSGCT7OZg0hzm2KphtjnayKJvC64vAbROBR4Ubg6Bxg9IQVZ-QYyE"
+	text := `{"kty":"RSA","alg":"RS256","n":"` + n + `","e":"AQAB"}`
+	modulus := new(big.Int).SetBytes(must(base64.RawURLEncoding.DecodeString(n)))
+	for name, c := range map[string]jwk.KeyConfig{
+		"a JWK":    {JWK: []byte(text)},
+		"material": {Algorithm: jwk.PS512, Material: &rsa.PublicKey{N: modulus, E: 65537}},
+	} {
+		if _, err := jwk.New(c); err == nil || !strings.Contains(err.Error(), "CVE-2017-15361") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	other := newSigner("other")
+	keys := publishing(t, text, other.JWK())
+	if found, _, err := keys.Find(t.Context(), "", jwk.RS256); err != nil || len(found) != 0 {
+		t.Errorf("published: %v, %v", found, err)
+	}
+	// Neighbours of the modulus are no keys, but are not of that generator either.
+	for range 100 {
+		modulus.Add(modulus, big.NewInt(2))
+		if _, err := jwk.New(jwk.KeyConfig{Algorithm: jwk.RS256, Material: &rsa.PublicKey{N: modulus, E: 65537}}); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

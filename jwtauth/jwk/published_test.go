@@ -1,15 +1,22 @@
 package jwk_test
 
 import (
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"maps"
+	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/usher-go/usher/jwtauth"
 	"github.com/usher-go/usher/jwtauth/internal/tokentest"
@@ -186,4 +193,164 @@ func TestAKeyWithoutAlgorithm(t *testing.T) {
 	if zero := new(jwk.Key); zero.As(jwk.RS256).Verify("text", signature) == nil {
 		t.Error("the zero Key verifies")
 	}
+}
+
+// An issuer that publishes a private key has lost it: anybody can sign with it.
+func TestAKeyPublishedWithItsPrivateHalfIsSkipped(t *testing.T) {
+	s := newSigner("good")
+	for name, members := range map[string]map[string]any{
+		"d":                         {"d": b64([]byte("canary"))},
+		"d of another type":         {"d": 7},
+		"only a prime":              {"p": b64([]byte("canary"))},
+		"only an exponent of a CRT": {"dp": b64([]byte("canary"))},
+		"a secret":                  {"k": b64([]byte("canary"))},
+		"a d of null is none":       {"d": nullMember},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := new(publisher)
+			p.Say(keySetOf(publicJWK(t, jwk.RS256, members), s.JWK()))
+			skipped := make(chan error, 1)
+			keys := overTLS(t, p, func(c *jwk.RemoteConfig) {
+				c.OnError = func(_ context.Context, err error) { skipped <- err }
+			})
+			v := trustingOnly(t, keys, jwk.RS256, jwk.EdDSA)
+			want(t, v, s.Token(), jwtauth.Accepted)
+			if name == "a d of null is none" {
+				want(t, v, signed(t, jwk.RS256, "1"), jwtauth.Accepted)
+				return
+			}
+			want(t, v, signed(t, jwk.RS256, "1"), jwtauth.UnknownKey)
+			select {
+			case err := <-skipped:
+				if !strings.Contains(err.Error(), "private half") || strings.Contains(err.Error(), b64([]byte("canary"))) {
+					t.Error(err)
+				}
+			case <-time.After(10 * time.Second):
+				t.Error("no error is reported")
+			}
+		})
+	}
+}
+
+// nullMember is a member that is null; in publicJWK, nil removes one.
+var nullMember = json.RawMessage("null")
+
+// Issuers spell the same key in different ways. In a key set it does not matter.
+func TestAKeyOfAKeySetInTheSpellingsOfIssuers(t *testing.T) {
+	rsaN, ecX := rsaKey().N.Bytes(), must(ecKey().PublicKey.Bytes())[1:33]
+	for name, c := range map[string]struct {
+		algorithm jwk.Algorithm
+		members   map[string]any
+	}{
+		"padded":                    {jwk.RS256, map[string]any{"n": base64.URLEncoding.EncodeToString(rsaN)}},
+		"standard base64":           {jwk.RS256, map[string]any{"n": base64.StdEncoding.EncodeToString(rsaN)}},
+		"standard base64, unpadded": {jwk.RS256, map[string]any{"n": base64.RawStdEncoding.EncodeToString(rsaN)}},
+		"a coordinate in standard base64": {
+			jwk.ES256, map[string]any{"x": base64.StdEncoding.EncodeToString(ecX)},
+		},
+		"a modulus with a leading zero": {jwk.RS256, map[string]any{"n": b64(append([]byte{0}, rsaN...))}},
+		"alg is null":                   {jwk.RS256, map[string]any{"alg": nullMember}},
+		"key_ops is null":               {jwk.RS256, map[string]any{"key_ops": nullMember}},
+		"use is null":                   {jwk.RS256, map[string]any{"use": nullMember}},
+		"kid is null":                   {jwk.RS256, map[string]any{"kid": nullMember}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := trustingOnly(t, publishing(t, publicJWK(t, c.algorithm, c.members)), c.algorithm)
+			want(t, v, signed(t, c.algorithm, "1"), jwtauth.Accepted)
+		})
+	}
+	for name, n := range map[string]string{
+		"padding in the middle": b64(rsaN)[:100] + "=" + b64(rsaN)[100:],
+		"blanks":                " " + b64(rsaN),
+		"line ends":             b64(rsaN) + "\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			keys := publishing(t, publicJWK(t, jwk.RS256, map[string]any{"n": n}), newSigner("other").JWK())
+			want(t, trustingOnly(t, keys, jwk.RS256), signed(t, jwk.RS256, "1"), jwtauth.UnknownKey)
+		})
+	}
+}
+
+// The order of a set means nothing: a server that shuffles its keys must not end what is
+// remembered of tokens.
+func TestAKeySetInAnotherOrderIsTheSame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b, c := newSigner("a"), newSigner("b"), newSigner("c")
+		p := new(publisher)
+		p.Say(publish(a, b, c))
+		keys := simulated(t, p, nil)
+		version := func() uint64 {
+			t.Helper()
+			time.Sleep(10 * time.Minute)
+			synctest.Wait()
+			return must(keys.Version())
+		}
+		first := version()
+		p.Say(publish(c, a, b))
+		if second := version(); second != first {
+			t.Errorf("version %d became %d", first, second)
+		}
+		for name, set := range map[string]string{
+			"one is gone":             publish(c, b),
+			"one is there twice":      publish(c, b, b),
+			"one is replaced":         publish(c, newSigner("b"), b),
+			"one has another kid":     publish(c, signer{ID: "d", Private: b.Private}, b),
+			"one has an algorithm":    keySetOf(c.JWK(), strings.Replace(b.JWK(), "{", `{"alg":"Ed25519",`, 1), b.JWK()),
+			"they have other letters": publish(signer{ID: "C", Private: c.Private}, a, b),
+		} {
+			before := version()
+			p.Say(set)
+			if version() == before {
+				t.Errorf("%s: the version is the same", name)
+			}
+			p.Say(publish(c, a, b))
+		}
+	})
+}
+
+// A token without a kid may be of any key of the set.
+func TestSixteenKeysAreTriedForATokenWithoutAKid(t *testing.T) {
+	signers, published := make([]signer, 16), make([]string, 16)
+	static := make(jwk.Static, 17)
+	for n := range signers {
+		signers[n] = newSigner("")
+		published[n] = strings.Replace(signers[n].JWK(), `"kid":""`, fmt.Sprintf(`"kid":"%d"`, n), 1)
+		static[n] = mustKey(t, jwk.KeyConfig{Algorithm: jwk.EdDSA, Material: signers[n].Private})
+	}
+	token := func(s signer) string {
+		return tokentest.Sealed(`{"alg":"EdDSA"}`, string(must(json.Marshal(tokentest.Claims(nil)))), jwt.SigningMethodEdDSA, s.Private)
+	}
+	for name, keys := range map[string]jwk.Set{
+		"published with IDs":    publishing(t, published...),
+		"published without IDs": publishing(t, jwksOf(signers)...),
+		"static without IDs":    static[:16],
+	} {
+		v := trustingOnly(t, keys, jwk.EdDSA)
+		for n, s := range signers {
+			t.Run(fmt.Sprint(name, n), func(t *testing.T) { want(t, v, token(s), jwtauth.Accepted) })
+		}
+		want(t, v, token(newSigner("")), jwtauth.BadSignature)
+	}
+
+	// The last of 17 would never be tried.
+	static[16] = mustKey(t, jwk.KeyConfig{Algorithm: jwk.Ed25519, Material: newSigner("").Private})
+	_, err := jwtauth.New(jwtauth.Config{Issuers: []jwtauth.TrustedIssuer{{
+		Issuer: issuer, Audiences: []string{audience}, Algorithms: []jwk.Algorithm{jwk.EdDSA}, Keys: static,
+	}}})
+	wantFaults(t, err, "jwtauth.Config.Issuers[0].Keys")
+
+	// A key that the token names comes first, so it is tried whatever the others are.
+	static[16] = mustKey(t, jwk.KeyConfig{ID: "named", Algorithm: jwk.EdDSA, Material: newSigner("").Private})
+	keys, _, err := static.Find(t.Context(), "named", jwk.EdDSA)
+	if err != nil || len(keys) != 17 || keys[0] != static[16] || keys[1] != static[0] {
+		t.Errorf("%v, %v", keys, err)
+	}
+}
+
+func jwksOf(signers []signer) []string {
+	list := make([]string, len(signers))
+	for n, s := range signers {
+		list[n] = s.JWK()
+	}
+	return list
 }

@@ -1,6 +1,9 @@
 package jwk
 
-import "context"
+import (
+	"context"
+	"slices"
+)
 
 // A Set has the keys of one issuer, as [Static] and [Remote] do. It must be safe for
 // concurrent use.
@@ -11,7 +14,7 @@ type Set interface {
 	// unavailable, which leads to a 503; if it has a method RetryAfter() time.Duration,
 	// that returns how long to wait before a retry. A set that can be fetched may fetch it
 	// and wait for that before it reports that it does not have the key. A verifier
-	// ignores keys that do not match, and tries at most four. It calls Find without a
+	// ignores keys that do not match, and tries at most 16. It calls Find without a
 	// deadline of its own, so Find must return soon, and when ctx ends.
 	Find(ctx context.Context, kid string, a Algorithm) (keys []*Key, version uint64, err error)
 	// Version returns a number that changes when a key is removed or replaced, and an
@@ -32,7 +35,8 @@ func (s Static) Find(_ context.Context, kid string, a Algorithm) ([]*Key, uint64
 // Version implements [Set].
 func (Static) Version() (uint64, error) { return 0, nil }
 
-// fitting returns the keys that may have signed a token with this kid and algorithm.
+// fitting returns the keys that may have signed a token with this kid and algorithm, those
+// with that ID first.
 func fitting(keys []*Key, kid string, a Algorithm) []*Key {
 	for i, k := range keys {
 		if !k.Matches(kid, a) {
@@ -44,6 +48,15 @@ func fitting(keys []*Key, kid string, a Algorithm) []*Key {
 			if k.Matches(kid, a) {
 				list = append(list, k)
 			}
+		}
+		if len(list) > 1 {
+			rank := func(k *Key) int {
+				if k.id == kid {
+					return 0
+				}
+				return 1
+			}
+			slices.SortStableFunc(list, func(a, b *Key) int { return rank(a) - rank(b) })
 		}
 		return list
 	}
