@@ -1,6 +1,6 @@
 // Package jwtauth verifies JSON Web Tokens and OAuth 2.0 access tokens.
 //
-//	keys, err := jwk.NewRemote(jwk.RemoteConfig{URL: "https://issuer.example/jwks"})
+//	keys, err := jwk.NewRemote(jwk.RemoteConfig{Issuer: "https://issuer.example"})
 //	defer keys.Close()
 //	tokens, err := jwtauth.New(jwtauth.Config{Issuers: []jwtauth.TrustedIssuer{{
 //		Issuer:     "https://issuer.example",

@@ -1,9 +1,10 @@
 // Package jwk holds the keys that sign and verify JSON Web Tokens, and sets of keys.
 //
-//	keys, err := jwk.NewRemote(jwk.RemoteConfig{URL: "https://issuer.example/jwks"})
+//	keys, err := jwk.NewRemote(jwk.RemoteConfig{Issuer: "https://issuer.example"})
 //	defer keys.Close()
 //
-// A [Remote] is a key set that its issuer publishes. A [Static] is a list of keys. [New]
+// A [Remote] is a key set that its issuer publishes: the one that the issuer's metadata
+// names, or one at a URL. A [Static] is a list of keys. [New]
 // makes a key from PEM, a JSON Web Key (RFC 7517), a secret or a key of the standard
 // library, and [Generate] makes a new one. Packages jwtauth and jwtauth/session use keys.
 //

@@ -9,24 +9,44 @@ import (
 	"net/http"
 	"net/url"
 
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/config"
 	"github.com/usher-go/usher/internal/outbound"
 )
 
-// A fetcher fetches a set of keys.
+// A fetcher fetches a set of keys. It does one thing at a time.
 type fetcher struct {
-	url     *url.URL
-	client  *http.Client
-	maxBody int64
-	maxKeys int
+	url       *url.URL   // nil until discovery has found it
+	discovery *discovery // nil if the URL is configured
+	client    *http.Client
+	maxBody   int64
+	maxKeys   int
 }
 
-func newFetcher(u *url.URL, c RemoteConfig) fetcher {
-	return fetcher{
-		url:     u,
+// newFetcher returns a fetcher, and adds the faults of c to f.
+func newFetcher(f config.Faults[usher.ConfigError], c RemoteConfig) fetcher {
+	out := fetcher{
 		client:  outbound.SameHost(c.Client),
 		maxBody: cmp.Or(c.MaxBody, 1<<20),
 		maxKeys: cmp.Or(c.MaxKeys, 100),
 	}
+	f.If(c.MaxBody < 0, "MaxBody", config.NotNegative)
+	f.If(c.MaxKeys < 0, "MaxKeys", config.NotNegative)
+	field, err := "URL", error(nil)
+	switch {
+	case c.URL == "" && c.Issuer == "":
+		err = errors.New("is required, or Issuer is")
+	case c.Issuer == "":
+		out.url, err = outbound.ParseURL(c.URL, c.DangerouslyAllowHTTP)
+	default:
+		f.If(c.URL != "", "URL", "must be empty if Issuer is set")
+		field = "Issuer"
+		out.discovery, err = newDiscovery(c.Issuer, c.DangerouslyAllowHTTP)
+	}
+	if err != nil {
+		f.Add(field, err.Error())
+	}
+	return out
 }
 
 // A fetchedSet is the result of a fetch.
@@ -35,16 +55,17 @@ type fetchedSet struct {
 	skipped error  // why other keys for signatures were skipped, or nil
 }
 
-// fetch fetches the set.
-func (f *fetcher) fetch(ctx context.Context) (s fetchedSet, err error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, f.url.String(), http.NoBody)
-	if err != nil {
-		return s, err
+// fetch fetches the set. A fetch that a token has caused looks for new keys where the last
+// ones were; others ask the issuer where the keys are, if that is to be discovered.
+func (f *fetcher) fetch(ctx context.Context, caused bool) (s fetchedSet, err error) {
+	if f.discovery != nil && (f.url == nil || !caused) {
+		u, err := f.discovery.find(ctx, f.client)
+		if err != nil {
+			return s, err
+		}
+		f.url = u
 	}
-	r.Header.Set("Accept", "application/jwk-set+json, application/json")
-	// A cached response may be older than a rotation.
-	r.Header.Set("Cache-Control", "no-cache")
-	body, err := outbound.Do(f.client, r, f.maxBody)
+	body, err := get(ctx, f.client, f.url.String(), "application/jwk-set+json, application/json", f.maxBody)
 	if err != nil {
 		return s, err
 	}
@@ -58,6 +79,18 @@ func (f *fetcher) fetch(ctx context.Context) (s fetchedSet, err error) {
 		return s, fmt.Errorf("the set has %d keys", len(set.Keys))
 	}
 	return parsePublishedSet(set.Keys)
+}
+
+// get returns the body of the response to a GET.
+func get(ctx context.Context, client *http.Client, url, accept string, limit int64) ([]byte, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("Accept", accept)
+	// A cached response may be older than a rotation.
+	r.Header.Set("Cache-Control", "no-cache")
+	return outbound.Do(client, r, limit)
 }
 
 // parsePublishedSet returns the usable keys, or an error if there is none.

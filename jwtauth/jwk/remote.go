@@ -14,20 +14,25 @@ import (
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/config"
 	"github.com/usher-go/usher/internal/guard"
-	"github.com/usher-go/usher/internal/outbound"
 	"github.com/usher-go/usher/internal/report"
 )
 
 // RemoteConfig configures a [Remote].
 type RemoteConfig struct {
 	// URL is where the issuer publishes its keys. It must be https, unless
-	// DangerouslyAllowHTTP is set. Required.
+	// DangerouslyAllowHTTP is set. Required, unless Issuer is set.
 	URL string
+	// Issuer is the issuer's name, in place of URL: the keys are at the jwks_uri of its
+	// metadata, which is that of OpenID Connect Discovery 1.0 or, if there is none, of RFC
+	// 8414. The issuer that the metadata names must equal Issuer exactly, a slash at the
+	// end included; metadata of another issuer is a failed fetch. Each routine refresh
+	// asks for the metadata again. The name must be a URL, with https as in URL.
+	Issuer string
 	// Client fetches the keys; nil means [http.DefaultClient]. Its CheckRedirect and Jar
-	// are not used: redirects are followed only on the host of URL, and no cookies are
-	// sent.
+	// are not used: redirects are followed only on the host that was asked, and no cookies
+	// are sent.
 	Client *http.Client
-	// Timeout bounds each fetch, and how long a request waits for the first fetch; zero
+	// Timeout bounds each fetch, that of the metadata included, and how long a request waits for the first fetch; zero
 	// means 5 seconds.
 	Timeout time.Duration
 	// RefreshEvery is how often the keys are fetched, and so how long a removed key may
@@ -46,7 +51,7 @@ type RemoteConfig struct {
 	MaxBody int64
 	// MaxKeys limits the number of keys in the set; zero means 100.
 	MaxKeys int
-	// DangerouslyAllowHTTP accepts a URL without TLS. Anybody on the network path can
+	// DangerouslyAllowHTTP accepts URLs without TLS. Anybody on the network path can
 	// then add keys of their own.
 	DangerouslyAllowHTTP bool
 	// OnError is called for each fetch that fails, and for keys that are skipped because
@@ -55,7 +60,7 @@ type RemoteConfig struct {
 	OnError func(ctx context.Context, err error)
 }
 
-// A Remote is a [Set] that its issuer publishes at a URL (RFC 7517, section 5).
+// A Remote is a [Set] that its issuer publishes (RFC 7517, section 5).
 // It is safe for concurrent use.
 //
 // Requests wait for the first fetch, which is over at most Timeout after [NewRemote].
@@ -93,17 +98,13 @@ var _ Refresher = (*Remote)(nil)
 // the keys at once and ends with [Remote.Close].
 func NewRemote(c RemoteConfig) (*Remote, error) {
 	f := config.Of[usher.ConfigError]("jwk.RemoteConfig")
-	u, err := outbound.ParseURL(c.URL, c.DangerouslyAllowHTTP)
-	if err != nil {
-		f.Add("URL", err.Error())
-	}
+	fetcher := newFetcher(f, c)
 	f.If(c.Timeout < 0, "Timeout", config.NotNegative)
 	f.If(c.RefreshEvery < 0, "RefreshEvery", config.NotNegative)
 	f.If(c.CoolDown < 0, "CoolDown", config.NotNegative)
 	f.If(c.StaleAfter < 0, "StaleAfter", config.NotNegative)
-	f.If(c.MaxBody < 0, "MaxBody", config.NotNegative)
-	f.If(c.MaxKeys < 0, "MaxKeys", config.NotNegative)
 	r := &Remote{
+		fetcher:  fetcher,
 		refresh:  cmp.Or(c.RefreshEvery, 10*time.Minute),
 		coolDown: cmp.Or(c.CoolDown, 30*time.Second),
 		stale:    cmp.Or(c.StaleAfter, 6*time.Hour),
@@ -115,7 +116,6 @@ func NewRemote(c RemoteConfig) (*Remote, error) {
 	if err := f.Err(); err != nil {
 		return nil, err
 	}
-	r.fetcher = newFetcher(u, c)
 	r.state.Store(newSnapshot())
 	var ctx context.Context
 	ctx, r.cancel = context.WithCancel(context.Background())
@@ -244,7 +244,7 @@ func (r *Remote) update(ctx context.Context, caused bool) error {
 	limited, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
 	var set fetchedSet
-	err := guard.Run(func() (err error) { set, err = r.fetch(limited); return err })
+	err := guard.Run(func() (err error) { set, err = r.fetch(limited, caused); return err })
 	switch {
 	case ctx.Err() != nil:
 		return err // Close has interrupted the fetch, which shows nothing about the keys
