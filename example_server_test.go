@@ -42,7 +42,9 @@ func Example_server() {
 	tokens := usher.Must(jwtauth.New(jwtauth.Config{
 		Issuers: []jwtauth.TrustedIssuer{people.TrustedIssuer()},
 		Principal: func(t *jwtauth.Token, p usher.Principal) usher.Principal {
-			var claims struct{ Account string }
+			var claims struct {
+				Account string `json:"account"`
+			}
 			if err := t.Claims(&claims); err == nil {
 				p.Owner = claims.Account
 			}

@@ -22,9 +22,12 @@
 //     has not expired. The audience is in aud, or in a claim that the Config names in its
 //     place. Only a field that begins with Dangerously removes one of these conditions.
 //   - A token can be read in one way only: other serialisations and spellings,
-//     extensions, JSON in which a name occurs twice, even in different case, and invalid
-//     Unicode are refused. Text that does not have the form of a token costs no
-//     allocation in proportion to its length, and nothing in a header is ever fetched.
+//     extensions, JSON in which a name occurs twice in one object, and invalid Unicode are
+//     refused. So are names in another case of header parameters and of iss, sub, aud,
+//     exp, nbf, iat and cnf, and those of other claims that this package reads if the
+//     claim is there too. Claims are matched exactly with the fields that they are decoded
+//     into. Text that does not have the form of a token costs no allocation in proportion
+//     to its length, and nothing in a header is ever fetched.
 //   - A token permits no more than was granted: scopes are read only from scope, scp and
 //     the claims that the Config names; a token that is bound to a key of its sender is
 //     refused unless Config.Confirm accepts the proof; and a token that identifies itself

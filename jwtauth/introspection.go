@@ -236,7 +236,7 @@ func (i *Introspection) read(e *response, body []byte) (Verdict, error) {
 	}
 	members = i.meant(members)
 	e.token = &Token{Issuer: i.issuer, payload: text}
-	if jose.HasVariant(members, introspectedNames) || !e.token.readClaims(members, i.scopes) || e.token.Issuer != i.issuer {
+	if jose.ResponseNames.Confused(members) || !e.token.readClaims(members, i.scopes) || e.token.Issuer != i.issuer {
 		return InvalidClaims, nil
 	}
 	if !e.token.isAccess(members) {
@@ -277,9 +277,6 @@ func (i *Introspection) meant(members []jose.Member) []jose.Member {
 // refreshPrefixes are the prefixes of refresh tokens that the responses of their servers
 // do not identify.
 var refreshPrefixes = [...]string{"ory_rt_", "authelia_rt_"}
-
-// introspectedNames are the members of a response that this package interprets.
-var introspectedNames = append([]string{"token_type", "token_use"}, jose.ClaimNames...)
 
 // isAccess reports whether a response may be about an access token, and sets t.bound if
 // the token is bound to a key of its sender.

@@ -54,3 +54,25 @@ func statusOf(err error) int {
 	}
 	return 0
 }
+
+func TestIntrospectionResponsesThatCouldBeReadInTwoWays(t *testing.T) {
+	with := func(members string) string { return "{" + members + "," + active(nil)[1:] }
+	for name, tt := range map[string]struct {
+		response string
+		want     jwtauth.Verdict
+	}{
+		"Active false beside active":               {with(`"Active":false`), jwtauth.InvalidClaims},
+		"TOKEN_TYPE of a refresh token":            {with(`"TOKEN_TYPE":"refresh_token"`), jwtauth.InvalidClaims},
+		"Exp beside exp":                           {with(`"Exp":1`), jwtauth.InvalidClaims},
+		"CNF alone":                                {with(`"CNF":{}`), jwtauth.InvalidClaims},
+		"Scope beside scope":                       {with(`"Scope":"admin"`), jwtauth.InvalidClaims},
+		"a name twice deep inside":                 {with(`"act":{"sub":"a","sub":"b"}`), jwtauth.Unavailable},
+		"members of applications in another case":  {with(`"Sid":"1","Permissions":"x","role":"a","Role":"b"`), jwtauth.Accepted},
+		"more than a hundred members, none useful": {with(manyMembers(200)), jwtauth.Accepted},
+	} {
+		t.Run(name, func(t *testing.T) {
+			i := introspecting(t, tt.response, func(c *jwtauth.IntrospectionConfig) { c.OnError = func(context.Context, error) {} })
+			want(t, i, opaque, tt.want)
+		})
+	}
+}

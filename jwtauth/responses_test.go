@@ -319,7 +319,9 @@ func TestPrincipalAndClaims(t *testing.T) {
 			if tok, ok := p.Details.(*jwtauth.Token); !ok || tok.Subject != "ann" || tok.Issuer != issuer || tok.ExpiresAt.IsZero() {
 				t.Errorf("%+v", p.Details)
 			}
-			if _, err := jwtauth.Claims[struct{ Email int }](r.Context()); err == nil {
+			if _, err := jwtauth.Claims[struct {
+				Email int `json:"email"`
+			}](r.Context()); err == nil {
 				t.Error("claims that do not fit cause no error")
 			}
 		}))

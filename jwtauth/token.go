@@ -2,12 +2,12 @@ package jwtauth
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/jose"
 )
 
 // A Token has the claims of a verified token, or an authorization server's response about
@@ -33,10 +33,13 @@ type Token struct {
 	own     bool // without a subject: the token of the client itself
 }
 
-// Claims decodes all claims into v as encoding/json does. It decodes them at each call,
-// so callers share nothing but the Token itself.
+// Claims decodes all claims into v as encoding/json does, except that a claim is decoded
+// into a field only if its name equals that of the field, in case too: give the fields
+// tags. It is an error if a field without a tag would get its value from a claim whose
+// name is in another case. All of this holds at any depth, but not in types that decode
+// themselves. Claims decodes at each call, so callers share nothing but the Token itself.
 func (t *Token) Claims(v any) error {
-	if err := json.Unmarshal([]byte(t.payload), v); err != nil {
+	if err := jose.UnmarshalExact(t.payload, v); err != nil {
 		return fmt.Errorf("jwtauth: the claims do not fit %T: %w", v, err)
 	}
 	return nil
@@ -46,8 +49,8 @@ func (t *Token) Claims(v any) error {
 var ErrNoToken = errors.New("jwtauth: no token was verified for this request")
 
 // Claims returns the claims of the token that authenticated the request of ctx, decoded
-// into a T by encoding/json. It decodes them at each call. The error matches [ErrNoToken]
-// if there is no such token.
+// into a T as [Token.Claims] does. It decodes them at each call. The error matches
+// [ErrNoToken] if there is no such token.
 func Claims[T any](ctx context.Context) (T, error) {
 	var claims T
 	p, _ := usher.PrincipalFrom(ctx)

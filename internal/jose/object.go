@@ -15,21 +15,16 @@ type Member struct{ Name, Value string }
 var (
 	errNoObject  = errors.New("not one JSON object")
 	errText      = errors.New("not valid Unicode")
-	errAmbiguous = errors.New("two members have the same name, or names that differ only in case")
-	errMembers   = errors.New("too many members")
+	errAmbiguous = errors.New("two members of an object have the same name")
 )
-
-// maxMembers is more than any header or set of claims has. It bounds the work of
-// comparing each name with each other.
-const maxMembers = 128
 
 // ParseObject appends the members of the JSON object in data to list. The members are
 // substrings of text, which is the whole object.
 //
-// Parsers differ in which of two members with the same name they use, and encoding/json
-// matches names without regard to case (RFC 8725, section 2.4), so an object in which
-// that could matter is refused. Text that parsers repair, each in its own way, is refused
-// too: invalid UTF-8 and unpaired surrogates, at any depth.
+// Parsers differ in which of two members with the same name they use (RFC 8725, section
+// 2.4), so an object in which a name occurs twice is refused, at any depth. Text that
+// parsers repair, each in its own way, is refused too: invalid UTF-8 and unpaired
+// surrogates.
 func ParseObject(list []Member, data []byte) (text string, members []Member, err error) {
 	if !json.Valid(data) {
 		return "", nil, errNoObject
@@ -37,44 +32,113 @@ func ParseObject(list []Member, data []byte) (text string, members []Member, err
 	if !utf8.Valid(data) {
 		return "", nil, errText
 	}
-	// The code below relies on the text being valid JSON.
-	s := string(data)
-	i := skipSpace(s, 0)
-	if s[i] != '{' {
+	text = string(data)
+	if text[skipSpace(text, 0)] != '{' {
 		return "", nil, errNoObject
 	}
-	for i = skipSpace(s, i+1); s[i] != '}'; i = skipSpace(s, i) {
-		if s[i] == ',' {
-			i = skipSpace(s, i+1)
-		}
-		start := i
-		if i = skipString(s, i); i < 0 {
-			return "", nil, errText
-		}
-		name, ok := Unquote(s[start:i])
-		if !ok {
-			return "", nil, errText
-		}
-		i = skipSpace(s, skipSpace(s, i)+len(":"))
-		start = i
-		if i = skipValue(s, i); i < 0 {
-			return "", nil, errText
-		}
-		for _, m := range list {
-			if strings.EqualFold(m.Name, name) {
-				return "", nil, errAmbiguous
-			}
-		}
-		if len(list) == maxMembers {
-			return "", nil, errMembers
-		}
-		list = append(list, Member{name, s[start:i]})
-	}
-	return s, list, nil
+	members, err = appendMembers(list, text)
+	return text, members, err
 }
 
+// A container is an object or an array.
+type container struct {
+	object bool
+	first  int             // index of its first name
+	seen   map[string]bool // its names, if they are many
+}
+
+// appendMembers appends the members of the object in s, which is valid JSON, to list. It
+// compares the names in each object of s.
+func appendMembers(list []Member, s string) ([]Member, error) {
+	var (
+		openBuf [8]container
+		nameBuf [fewNames]string
+		open    = openBuf[:0] // around the position; the innermost is the last
+		names   = nameBuf[:0] // in the objects that are open
+		naming  bool          // the next string is a name
+		name    string        // of a member of the outermost object
+		start   int           // of the value of that member, or 0
+	)
+	for i := 0; i < len(s); {
+		c := s[i]
+		if start > 0 && len(open) == 1 && (c == ',' || c == '}') {
+			list = append(list, Member{name, trimSpace(s[start:i])})
+			start = 0
+		}
+		switch c {
+		case '"':
+			from := i
+			if i = skipString(s, i); i < 0 {
+				return nil, errText
+			}
+			if !naming {
+				continue
+			}
+			text, ok := Unquote(s[from:i])
+			if !ok {
+				return nil, errText
+			}
+			if names, ok = open[len(open)-1].add(names, text); !ok {
+				return nil, errAmbiguous
+			}
+			naming = false
+			i = skipSpace(s, i) + len(":")
+			if len(open) == 1 {
+				name, start = text, skipSpace(s, i)
+			}
+			continue
+		case '{', '[':
+			naming = c == '{'
+			open = append(open, container{object: naming, first: len(names)})
+		case ',':
+			naming = open[len(open)-1].object
+		case '}', ']':
+			last := len(open) - 1
+			names = names[:open[last].first]
+			open = open[:last]
+			naming = false
+		}
+		i++
+	}
+	return list, nil
+}
+
+// fewNames is how many names of an object are compared with each other. More are put
+// into a map, so that the work grows with the length of the text, not with its square.
+const fewNames = 16
+
+// add appends a name of o, which is the innermost object, to names, and reports whether it
+// is the first of that name in o.
+func (o *container) add(names []string, name string) ([]string, bool) {
+	own := names[o.first:]
+	switch {
+	case o.seen != nil:
+		again := o.seen[name]
+		o.seen[name] = true
+		return names, !again
+	case slices.Contains(own, name):
+		return names, false
+	case len(own) < fewNames:
+		return append(names, name), true
+	}
+	o.seen = map[string]bool{name: true}
+	for _, other := range own {
+		o.seen[other] = true
+	}
+	return names, true
+}
+
+func trimSpace(s string) string {
+	for n := len(s) - 1; n >= 0 && isSpace(s[n]); n-- {
+		s = s[:n]
+	}
+	return s
+}
+
+func isSpace(c byte) bool { return c == ' ' || c == '\t' || c == '\n' || c == '\r' }
+
 func skipSpace(s string, i int) int {
-	for i < len(s) && (s[i] == ' ' || s[i] == '\t' || s[i] == '\n' || s[i] == '\r') {
+	for i < len(s) && isSpace(s[i]) {
 		i++
 	}
 	return i
@@ -106,37 +170,6 @@ func skipString(s string, i int) int {
 		i += len("dddd")
 	}
 	return i + 1
-}
-
-// skipValue returns the end of the value that begins at i, or -1.
-func skipValue(s string, i int) int {
-	for depth := 0; i < len(s); {
-		switch s[i] {
-		case '"':
-			if i = skipString(s, i); i < 0 {
-				return -1
-			}
-			if depth == 0 {
-				return i
-			}
-			continue
-		case '{', '[':
-			depth++
-		case '}', ']':
-			if depth == 0 {
-				return i // the end of a number or a name
-			}
-			if depth--; depth == 0 {
-				return i + 1
-			}
-		case ',', ' ', '\t', '\n', '\r':
-			if depth == 0 {
-				return i
-			}
-		}
-		i++
-	}
-	return i
 }
 
 // Unquote returns the text of a JSON string, and whether value is a JSON string.

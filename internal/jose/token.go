@@ -2,11 +2,7 @@
 // the compact serialisation. It accepts one spelling of each.
 package jose
 
-import (
-	"errors"
-	"slices"
-	"strings"
-)
+import "errors"
 
 // A Token is a parsed JSON Web Token. Its signature has not been verified.
 type Token struct {
@@ -77,20 +73,11 @@ func Parse(text string) (Token, error) {
 	if err != nil {
 		return Token{}, err
 	}
-	if HasVariant(t.Claims, ClaimNames) {
+	if ClaimNames.Confused(t.Claims) {
 		return Token{}, errVariant
 	}
 	return t, nil
 }
-
-// ClaimNames are the claims that package jwtauth interprets, whatever its Config is.
-var ClaimNames = []string{
-	"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "sid", "client_id",
-	"scope", "scp", "cnf",
-}
-
-// headerNames are the header parameters that change how a token is read.
-var headerNames = []string{"alg", "typ", "kid", "crit", "b64", "zip", "enc"}
 
 func (t *Token) readHeader(data []byte) error {
 	var buf [8]Member
@@ -98,7 +85,7 @@ func (t *Token) readHeader(data []byte) error {
 	if err != nil {
 		return err
 	}
-	if HasVariant(members, headerNames) {
+	if headerNames.Confused(members) {
 		return errVariant
 	}
 	for _, m := range members {
@@ -125,19 +112,4 @@ func (t *Token) readHeader(data []byte) error {
 		return errHeader
 	}
 	return nil
-}
-
-// HasVariant reports whether the name of a member differs from one of names only in case.
-func HasVariant(members []Member, names []string) bool {
-	for _, m := range members {
-		if slices.Contains(names, m.Name) {
-			continue
-		}
-		for _, name := range names {
-			if strings.EqualFold(m.Name, name) {
-				return true
-			}
-		}
-	}
-	return false
 }

@@ -93,7 +93,9 @@ func ExampleConfig_account() {
 	verifier := usher.Must(jwtauth.New(jwtauth.Config{
 		Issuers: []jwtauth.TrustedIssuer{manager.TrustedIssuer()},
 		Principal: func(t *jwtauth.Token, p usher.Principal) usher.Principal {
-			var claims struct{ Account string }
+			var claims struct {
+				Account string `json:"account"`
+			}
 			if err := t.Claims(&claims); err == nil {
 				p.Owner = claims.Account // without an Owner, Require admits it to no account
 			}
