@@ -36,13 +36,12 @@ func (p claimPath) empty() bool { return len(p) == 0 }
 // find returns the value at p in an object with these members.
 func (p claimPath) find(members []jose.Member) (value string, ok bool) {
 	for n, name := range p {
-		if n > 0 {
-			var err error
-			if _, members, err = jose.ParseObject(nil, []byte(value)); err != nil {
-				return "", false // not an object
-			}
+		if n == 0 {
+			value, ok = jose.Find(members, name)
+		} else {
+			value, ok = jose.Lookup(value, name)
 		}
-		if value, ok = jose.Find(members, name); !ok {
+		if !ok {
 			return "", false
 		}
 	}

@@ -12,8 +12,9 @@ import (
 )
 
 // readClaims fills in t from members, and reports whether the claims that it reads
-// have the types of RFC 7519, section 4.1. Granting names the claims that grant scopes.
-func (t *Token) readClaims(members []jose.Member, granting []string) bool {
+// have the types of RFC 7519, section 4.1. Granting are the claims that grant scopes
+// besides scope and scp.
+func (t *Token) readClaims(members []jose.Member, granting []claimPath) bool {
 	for _, m := range members {
 		ok := true
 		switch m.Name {
@@ -71,32 +72,38 @@ func numericDate(value string) (time.Time, bool) {
 	return time.Unix(int64(seconds), int64(fraction*1e9)), true
 }
 
-// scopeClaims returns the names of all claims that grant scopes: scope (RFC 8693,
-// section 4.2), scp, and those of a Config.
-func scopeClaims(more []string) []string { return append([]string{"scope", "scp"}, more...) }
+// scopeClaims returns the claims that a Config names because they grant scopes.
+func scopeClaims(names []string) []claimPath {
+	paths := make([]claimPath, len(names))
+	for n, name := range names {
+		paths[n] = newClaimPath(name)
+	}
+	return paths
+}
 
-// scopes returns the scopes that the claims with these names grant. Each claim is a
-// string of scopes separated by spaces (RFC 6749, section 3.3) or an array. A claim of
+// scopes returns the scopes that scope (RFC 8693, section 4.2), scp and these other claims
+// grant. Each claim is a string of scopes separated by spaces (RFC 6749, section 3.3) or
+// an array, and each of the others may be an object that has scopes as names. A claim of
 // another type grants nothing. Neither does text that is not a scope-token: a server may
 // have meant it as a single scope, not as several words.
-func scopes(members []jose.Member, granting []string) []string {
+func scopes(members []jose.Member, others []claimPath) []string {
 	var all []string
-	for _, name := range granting {
-		value, ok := jose.Find(members, name)
-		if !ok {
-			continue
-		}
-		list, ok := jose.Strings(value)
-		if !ok {
-			continue
-		}
-		if value[0] == '"' {
-			list = strings.Split(list[0], " ")
-		}
+	grant := func(list []string) {
 		for _, s := range list {
 			if scope.Valid(s) {
 				all = append(all, s)
 			}
+		}
+	}
+	for _, name := range [...]string{"scope", "scp"} {
+		if value, ok := jose.Find(members, name); ok {
+			grant(listed(value))
+		}
+	}
+	for _, path := range others {
+		if value, ok := path.find(members); ok {
+			grant(listed(value))
+			grant(named(value))
 		}
 	}
 	if len(all) > 1 {
@@ -109,6 +116,33 @@ func scopes(members []jose.Member, granting []string) []string {
 		})
 	}
 	return slices.Clip(all)
+}
+
+// listed returns the scopes in a string or in an array.
+func listed(value string) []string {
+	list, ok := jose.Strings(value)
+	if ok && value[0] == '"' {
+		return strings.Split(list[0], " ")
+	}
+	return list
+}
+
+// named returns the scopes in an object that has them as names, as the roles of Zitadel.
+// A name counts if its value is true or an object that has members, the organizations for
+// which a role was granted.
+func named(value string) []string {
+	var list []string
+	for m := range jose.Members(value) {
+		granted := m.Value == "true"
+		for range jose.Members(m.Value) {
+			granted = true
+			break
+		}
+		if granted {
+			list = append(list, m.Name)
+		}
+	}
+	return list
 }
 
 // isRefreshToken reports whether a token declares itself a refresh token, in a member

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -18,7 +19,7 @@ import (
 func TestOnlyScopesThatWereGrantedOpenARoute(t *testing.T) {
 	plain := served(t, verifier(t, nil), "admin")
 	named := served(t, verifier(t, func(c *jwtauth.Config) {
-		c.Issuers[0].ScopeClaims = []string{"permissions", "roles"}
+		c.Issuers[0].ScopeClaims = []string{"permissions", "roles", "/realm_access/roles", "/https:~1~1x~1~0//r", "https://x/roles"}
 	}), "admin")
 	for name, tt := range map[string]struct {
 		server *httptest.Server
@@ -40,7 +41,26 @@ func TestOnlyScopesThatWereGrantedOpenARoute(t *testing.T) {
 		"a named claim of one string":           {named, map[string]any{"roles": "user admin"}, 200},
 		"a named claim, after a tab":            {named, map[string]any{"roles": "user\tadmin"}, 403},
 		"a named claim in another case":         {named, map[string]any{"Roles": "admin"}, 403},
-		"a named claim of another type":         {named, map[string]any{"roles": map[string]any{"admin": true}}, 403},
+		"a named claim of another type":         {named, map[string]any{"roles": 1}, 403},
+		"an object of roles (Zitadel)":          {named, map[string]any{"roles": map[string]any{"admin": map[string]any{"1": "acme"}, "a": 1}}, 200},
+		"an object of what is true":             {named, map[string]any{"roles": map[string]any{"a": false, "admin": true}}, 200},
+		"an object of what is false":            {named, map[string]any{"roles": map[string]any{"admin": false}}, 403},
+		"an object of nulls":                    {named, map[string]any{"roles": json.RawMessage(`{"admin":null}`)}, 403},
+		"an object of numbers":                  {named, map[string]any{"roles": map[string]any{"admin": 1}}, 403},
+		"an object of arrays":                   {named, map[string]any{"roles": map[string]any{"admin": []string{"1"}}}, 403},
+		"a role of no organization":             {named, map[string]any{"roles": map[string]any{"admin": map[string]any{}}}, 403},
+		"an object deep inside":                 {named, map[string]any{"roles": map[string]any{"a": map[string]any{"admin": true}}}, 403},
+		"an object in the place of scope":       {plain, map[string]any{"scope": map[string]any{"admin": true}}, 403},
+		"a path to an array (Keycloak)":         {named, map[string]any{"realm_access": map[string]any{"roles": []string{"user", "admin"}}}, 200},
+		"a path to a string":                    {named, map[string]any{"realm_access": map[string]any{"roles": "user admin"}}, 200},
+		"a path to an object":                   {named, map[string]any{"realm_access": map[string]any{"roles": map[string]any{"admin": true}}}, 200},
+		"a path to nothing":                     {named, map[string]any{"realm_access": map[string]any{"role": []string{"admin"}}}, 403},
+		"a path through an array":               {named, map[string]any{"realm_access": []any{map[string]any{"roles": "admin"}}}, 403},
+		"a path through a string":               {named, map[string]any{"realm_access": `{"roles":"admin"}`}, 403},
+		"a path in another case":                {named, map[string]any{"realm_access": map[string]any{"Roles": "admin"}}, 403},
+		"a path with escapes":                   {named, map[string]any{"https://x/~": map[string]any{"": map[string]any{"r": "admin"}}}, 200},
+		"a claim named like a path":             {named, map[string]any{"/realm_access/roles": "admin"}, 403},
+		"a claim named by a URL":                {named, map[string]any{"https://x/roles": "admin"}, 200},
 		"scope beside the named claims":         {named, map[string]any{"scope": "admin"}, 200},
 		"a claim that the Config does not name": {named, map[string]any{"groups": []string{"admin"}}, 403},
 		"an empty item and a valid one":         {named, map[string]any{"roles": []string{"", "admin"}}, 200},
@@ -286,5 +306,28 @@ func TestWhatConfirmReturnsIsTheResponse(t *testing.T) {
 				t.Errorf("Introspection: %d, want %d: %s", w.Code, tt.want, w.Body)
 			}
 		})
+	}
+}
+
+func TestScopeClaimsMustBeNamesOrPointers(t *testing.T) {
+	for _, name := range []string{"", "/a/~2", "/~", " roles", "/roles\n"} {
+		i := hs256(t)
+		i.ScopeClaims = []string{"roles", name}
+		_, err := jwtauth.New(jwtauth.Config{Issuers: []jwtauth.TrustedIssuer{i}})
+		wantFaults(t, err, "jwtauth.Config.Issuers[0].ScopeClaims")
+	}
+}
+
+func TestScopeClaimsOfAnIntrospection(t *testing.T) {
+	for name, members := range map[string]map[string]any{
+		"a name": {"roles": []string{"admin"}},
+		"a path": {"realm_access": map[string]any{"roles": []string{"admin"}}},
+	} {
+		api := served(t, introspecting(t, active(members), func(c *jwtauth.IntrospectionConfig) {
+			c.ScopeClaims = []string{"roles", "/realm_access/roles"}
+		}), "admin")
+		if got := status(t, api.Client(), api.URL, opaque); got != 200 {
+			t.Errorf("%s: %d", name, got)
+		}
 	}
 }

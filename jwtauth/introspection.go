@@ -35,7 +35,7 @@ type Introspection struct {
 	issuer    string
 	audiences []string // nil accepts any
 	required  []string
-	scopes    []string
+	scopes    []claimPath
 	prefix    string
 	ttl       time.Duration
 	leeway    time.Duration

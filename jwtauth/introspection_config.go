@@ -132,7 +132,7 @@ func (c *IntrospectionConfig) validate(f config.Faults[usher.ConfigError]) {
 	f.If(slices.Contains(c.RequiredClaims, ""), "RequiredClaims", "must not have an empty name")
 	validateEnds(f, "RequiredClaims", c.RequiredClaims...)
 	f.If(slices.Contains(c.ScopeClaims, ""), "ScopeClaims", "must not have an empty name")
-	validateEnds(f, "ScopeClaims", c.ScopeClaims...)
+	validateClaims(f, "ScopeClaims", c.ScopeClaims...)
 	f.If(strings.ContainsFunc(c.TokenPrefix, jose.NotToken68), "TokenPrefix", "must have only characters that a bearer token may have")
 	f.If(c.Timeout < 0, "Timeout", config.NotNegative)
 	f.If(c.CacheTTL < 0, "CacheTTL", config.NotNegative)

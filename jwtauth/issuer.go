@@ -52,9 +52,12 @@ type TrustedIssuer struct {
 	// RequiredClaims are claims that must be present, besides those of the profile.
 	RequiredClaims []string
 	// ScopeClaims are claims that grant scopes, besides scope and scp: each a string of
-	// scopes or an array of them. Name only claims that the issuer limits to what the
-	// client was granted. Auth0's permissions claim, for instance, has all permissions of
-	// the user, whatever the client asked for.
+	// scopes, an array of them, or an object. The names in an object are scopes if their
+	// values are true, or objects that are not empty, as in the roles of Zitadel. A claim
+	// inside another one is named by a JSON Pointer (RFC 6901), which begins with a slash:
+	// "/realm_access/roles" for Keycloak. Name only claims that the issuer limits to what
+	// the client was granted. Auth0's permissions claim, for instance, has all permissions
+	// of the user, whatever the client asked for.
 	ScopeClaims []string
 	// MaxLifetime limits the time from a token's iat, or from now if it has none, to its
 	// exp; zero means an hour for ProfileAssertion and no limit for other profiles.
@@ -120,7 +123,7 @@ type issuer struct {
 	keys        jwk.Set
 	types       []string
 	required    []string
-	scopes      []string
+	scopes      []claimPath // besides scope and scp
 	lifetime    time.Duration
 	revocations Revocations // nil if there are none
 }
@@ -179,7 +182,7 @@ func (c *TrustedIssuer) validate(f config.Faults[usher.ConfigError]) {
 	f.If(slices.Contains(c.RequiredClaims, ""), "RequiredClaims", "must not have an empty name")
 	validateEnds(f, "RequiredClaims", c.RequiredClaims...)
 	f.If(slices.Contains(c.ScopeClaims, ""), "ScopeClaims", "must not have an empty name")
-	validateEnds(f, "ScopeClaims", c.ScopeClaims...)
+	validateClaims(f, "ScopeClaims", c.ScopeClaims...)
 	f.If(c.MaxLifetime < 0, "MaxLifetime", config.NotNegative)
 	f.If(c.DangerouslyAcceptWithoutExpiry && c.Profile != ProfilePlain, "DangerouslyAcceptWithoutExpiry", "must not be set except with ProfilePlain")
 }

@@ -98,7 +98,7 @@ func (e *eraser) missed(i int, fields map[string]field, name string) {
 		if f.tagged || e.err != nil || !strings.EqualFold(f.name, name) {
 			continue
 		}
-		if _, ok := member(e.text[i:], f.name); !ok {
+		if _, ok := Lookup(e.text[i:], f.name); !ok {
 			e.err = fmt.Errorf("%q differs in case from the field %s, which has no tag", name, f.name)
 		}
 	}

@@ -34,9 +34,9 @@ type (
 		Role    string `json:"role"`
 		NoTag   string
 		Skipped string `json:"-"`
-		Dash    string `json:"-,"`
+		Dash    string `json:"-,"` //nolint:staticcheck // The name is "-".
 		Quoted  int    `json:"quoted,string"`
-		Invalid string `json:"a'b"`
+		Invalid string `json:"a'b"` //nolint:staticcheck // The name is Invalid.
 		Kelvin  string `json:"k"`
 		LongS   string `json:"is"`
 		own     string
