@@ -13,6 +13,7 @@ import (
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/bearer"
 	"github.com/usher-go/usher/internal/config"
+	"github.com/usher-go/usher/internal/httptoken"
 	"github.com/usher-go/usher/internal/report"
 	"github.com/usher-go/usher/internal/telemetry"
 )
@@ -21,6 +22,7 @@ import (
 // token in a request, has it verified, and decides about the request.
 type authenticator struct {
 	tokens      tokenVerifier
+	field       string // that carries a token: Authorization, unless the Config names another
 	exactBearer bool
 	cookie      string
 	challenge   string
@@ -49,7 +51,7 @@ type verified struct {
 type options struct {
 	source             string // of failures, for reports
 	counter, attribute string
-	cookie             string
+	header, cookie     string
 	realm, metadata    string
 	exactBearer        bool
 	revocations        Revocations
@@ -65,6 +67,8 @@ type options struct {
 // newAuthenticator returns an authenticator without its tokens, and adds the faults
 // of o to f.
 func newAuthenticator(f config.Faults[usher.ConfigError], o options) authenticator {
+	field := newField(f, o.header)
+	f.If(o.header != "" && o.exactBearer, "ExactBearer", "must not be set if Header is")
 	f.If(o.cookie != "" && (&http.Cookie{Name: o.cookie, Value: "x"}).Valid() != nil, "Cookie", "must be a valid name of a cookie")
 	if o.metadata != "" {
 		u, err := url.Parse(o.metadata)
@@ -75,6 +79,7 @@ func newAuthenticator(f config.Faults[usher.ConfigError], o options) authenticat
 		return usher.Challenge("Bearer", "realm", o.realm, "error", code, "resource_metadata", o.metadata)
 	}
 	return authenticator{
+		field:       field,
 		exactBearer: o.exactBearer,
 		cookie:      o.cookie,
 		challenge:   challenge(""),
@@ -144,32 +149,62 @@ func (a *authenticator) conclude(ctx context.Context, v Verdict, cause error) er
 // Carriers implements [usher.CarrierLister].
 func (a *authenticator) Carriers() []string {
 	if a.cookie != "" {
-		return []string{"Authorization", "Cookie"}
+		return []string{a.field, "Cookie"}
 	}
-	return []string{"Authorization"}
+	return []string{a.field}
 }
 
 // Challenge implements [usher.Detector].
 func (a *authenticator) Challenge() string { return a.challenge }
 
 // detect returns the header field that carries a token, and its text if it is exactly one
-// token. If both fields may carry one, detect returns Cookie: the credential in
-// Authorization may be for another authenticator, and must not hide the cookie.
+// token. If both fields may carry one, detect returns Cookie: the credential in the other
+// field may be for another authenticator, and must not hide the cookie.
 func (a *authenticator) detect(r *http.Request) (carrier, text string) {
 	text, _, v := a.extract(r)
 	if v == Missing {
 		return "", ""
 	}
-	if found, err := bearer.Token(r.Header, a.exactBearer); v != Ambiguous && (found != "" || err != nil) {
-		return "Authorization", text
+	if found, err := a.inField(r.Header); v != Ambiguous && (found != "" || err != nil) {
+		return a.field, text
 	}
 	return "Cookie", text
+}
+
+// newField returns the name of the field that carries tokens. It adds the faults of the
+// Header of a Config to f.
+func newField(f config.Faults[usher.ConfigError], header string) string {
+	if header == "" {
+		return authorization
+	}
+	f.If(!httptoken.Valid(header), "Header", "must be the name of a header field")
+	header = http.CanonicalHeaderKey(header)
+	switch header {
+	case authorization, "Host":
+		f.Add("Header", "must not be "+header+"; a Verifier without Header reads Authorization")
+	case "Cookie":
+		f.Add("Header", "must not be Cookie; set Cookie to the name of the cookie")
+	case "X-Amzn-Oidc-Data":
+		f.Add("Header", "must not be X-Amzn-Oidc-Data, because it carries no JSON Web Token: AWS pads its segments, "+
+			"which RFC 7515 forbids; X-Amzn-Oidc-Accesstoken carries the token of the issuer")
+	}
+	return header
+}
+
+const authorization = "Authorization"
+
+// inField returns the token in the header field, or "" if there is none.
+func (a *authenticator) inField(h http.Header) (string, error) {
+	if a.field == authorization {
+		return bearer.Token(h, a.exactBearer)
+	}
+	return bearer.Header(h, a.field)
 }
 
 // extract returns the text of the token in r and the verdict Accepted, or another
 // verdict. If tokens arrived in cookies, cookies has all of them.
 func (a *authenticator) extract(r *http.Request) (text string, cookies []string, v Verdict) {
-	text, err := bearer.Token(r.Header, a.exactBearer)
+	text, err := a.inField(r.Header)
 	v = Missing
 	switch {
 	case err != nil:

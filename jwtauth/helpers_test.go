@@ -22,6 +22,7 @@ var (
 	payload        = tokentest.Payload
 	request        = tokentest.Request
 	verdict        = tokentest.Verdict
+	verdictOf      = tokentest.VerdictOf
 	want           = tokentest.Want
 	respond        = tokentest.Respond
 	secret         = tokentest.Secret

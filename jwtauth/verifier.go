@@ -40,10 +40,15 @@ type Config struct {
 	// once. A [RevocationList] and a [RevocationMirror] call nothing and are not bounded.
 	RevocationTimeout time.Duration
 
+	// Header names a header field that carries the token and nothing else, in place of
+	// Authorization, which is then not read: Cf-Access-Jwt-Assertion of Cloudflare Access,
+	// X-Goog-Iap-Jwt-Assertion of Google's proxy, X-Forwarded-Access-Token of oauth2-proxy
+	// or X-Amzn-Oidc-Accesstoken of AWS. Empty means Authorization.
+	Header string
 	// ExactBearer accepts the scheme only if it is spelled "Bearer", and ignores a field
 	// with any other scheme.
 	ExactBearer bool
-	// Cookie names a cookie that carries the token if no Authorization field does. A
+	// Cookie names a cookie that carries the token if the header field does not. A
 	// browser sends cookies with requests from any page, so set SameSite on this one, or
 	// check the origin of requests that change anything. A browser may send several
 	// cookies of that name, for instance after their path was changed. Of up to four, the
@@ -121,6 +126,7 @@ func New(c Config) (*Verifier, error) {
 		source:            "jwtauth.Verifier",
 		counter:           "usher.jwt.verifications",
 		attribute:         "usher.jwt.result",
+		header:            c.Header,
 		cookie:            c.Cookie,
 		realm:             c.Realm,
 		metadata:          c.ResourceMetadata,
