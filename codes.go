@@ -48,7 +48,7 @@ const (
 const (
 	CodeInvalidRefreshToken = "invalid_refresh_token" // 401: unknown, expired, revoked or used before
 	CodeSessionRevoked      = "session_revoked"       // 403: a login or refresh of a subject who is revoked
-	CodeCrossOriginRequest  = "cross_origin_request"  // 403: a request with cookies from another site
+	CodeCrossOriginRequest  = "cross_origin_request"  // 403: a request with cookies, from a page of another origin
 )
 
 // Codes of package ratelimit.

@@ -14,6 +14,7 @@ import (
 	"github.com/usher-go/usher/internal/bearer"
 	"github.com/usher-go/usher/internal/config"
 	"github.com/usher-go/usher/internal/httptoken"
+	"github.com/usher-go/usher/internal/origin"
 	"github.com/usher-go/usher/internal/report"
 	"github.com/usher-go/usher/internal/telemetry"
 )
@@ -25,6 +26,7 @@ type authenticator struct {
 	field       string // that carries a token: Authorization, unless the Config names another
 	exactBearer bool
 	cookie      string
+	origins     *http.CrossOriginProtection // of requests with that cookie
 	challenge   string
 	refusals    *refusals
 	revocations Revocations
@@ -52,6 +54,7 @@ type options struct {
 	source             string // of failures, for reports
 	counter, attribute string
 	header, cookie     string
+	trustedOrigins     []string
 	realm, metadata    string
 	exactBearer        bool
 	revocations        Revocations
@@ -82,6 +85,7 @@ func newAuthenticator(f config.Faults[usher.ConfigError], o options) authenticat
 		field:       field,
 		exactBearer: o.exactBearer,
 		cookie:      o.cookie,
+		origins:     origin.Trusting(f, "TrustedOrigins", o.trustedOrigins),
 		challenge:   challenge(""),
 		refusals:    newRefusals(f, o.errors, challenge),
 		revocations: guardRevocations(o.revocations, o.revocationTimeout),
@@ -110,7 +114,13 @@ func (a *authenticator) Authenticate(r *http.Request) (*usher.Principal, error) 
 		err   error
 	)
 	text, cookies, v := a.extract(r)
+	if len(cookies) > 0 {
+		if err = origin.Check(a.origins, r); err != nil {
+			v = CrossOrigin
+		}
+	}
 	switch {
+	case v == CrossOrigin:
 	case len(cookies) > 1:
 		found, v, err = a.chooseCookie(r, cookies)
 	case v == Accepted:

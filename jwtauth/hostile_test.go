@@ -235,7 +235,7 @@ func TestJ08ConstructorsRefuseWhatWouldBeUnsafe(t *testing.T) {
 				Profile: jwtauth.ProfileSession, DangerouslyAcceptWithoutExpiry: true,
 			},
 		},
-		Leeway: time.Hour, MaxTokenLength: 1 << 20, CacheTTL: -1, Cookie: "a b", ResourceMetadata: "http://x",
+		Leeway: time.Hour, MaxTokenLength: 1 << 20, CacheTTL: -1, Cookie: "a b", TrustedOrigins: []string{"https://a.example:443"}, ResourceMetadata: "http://x",
 		Errors: map[jwtauth.Verdict]*usher.Error{
 			jwtauth.Accepted: {Status: 401}, jwtauth.Expired: nil, jwtauth.Revoked: {Status: 200}, jwtauth.Unavailable: {Status: 401},
 		},
@@ -250,7 +250,7 @@ func TestJ08ConstructorsRefuseWhatWouldBeUnsafe(t *testing.T) {
 		"jwtauth.Config.Issuers[2].Keys",
 		"jwtauth.Config.Issuers[3].Issuer", "jwtauth.Config.Issuers[3].Keys", "jwtauth.Config.Issuers[3].DangerouslyAcceptWithoutExpiry",
 		"jwtauth.Config.Leeway", "jwtauth.Config.MaxTokenLength", "jwtauth.Config.CacheTTL",
-		"jwtauth.Config.Cookie", "jwtauth.Config.ResourceMetadata",
+		"jwtauth.Config.Cookie", "jwtauth.Config.TrustedOrigins[0]", "jwtauth.Config.ResourceMetadata",
 		"jwtauth.Config.Errors[accepted]", "jwtauth.Config.Errors[expired]",
 		"jwtauth.Config.Errors[revoked]", "jwtauth.Config.Errors[unavailable]",
 	)

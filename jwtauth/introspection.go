@@ -78,6 +78,7 @@ func NewIntrospection(c IntrospectionConfig) (*Introspection, error) {
 			counter:           "usher.introspection.verifications",
 			attribute:         "usher.introspection.result",
 			cookie:            c.Cookie,
+			trustedOrigins:    c.TrustedOrigins,
 			realm:             c.Realm,
 			metadata:          c.ResourceMetadata,
 			exactBearer:       c.ExactBearer,

@@ -73,15 +73,17 @@ type IntrospectionConfig struct {
 	// ones are remembered in addition. Zero means 16,384, a negative number none.
 	CacheCapacity int
 
-	// Leeway, MaxTokenLength, Revocations, RevocationTimeout, ExactBearer, Cookie, Realm,
-	// ResourceMetadata, Errors, Check and OnError are as in [Config]. So is Confirm, but
-	// it is also called for tokens of the token_type DPoP or PoP.
+	// Leeway, MaxTokenLength, Revocations, RevocationTimeout, ExactBearer, Cookie,
+	// TrustedOrigins, Realm, ResourceMetadata, Errors, Check and OnError are as in
+	// [Config]. So is Confirm, but it is also called for tokens of the token_type DPoP or
+	// PoP.
 	Leeway                  time.Duration
 	MaxTokenLength          int
 	Revocations             Revocations
 	RevocationTimeout       time.Duration
 	ExactBearer             bool
 	Cookie                  string
+	TrustedOrigins          []string
 	Realm, ResourceMetadata string
 	Errors                  map[Verdict]*usher.Error
 	Check                   func(ctx context.Context, t *Token) error

@@ -489,9 +489,10 @@ func TestIntrospectionConfigFaults(t *testing.T) {
 		Endpoint: "http://issuer.example", ClientID: "a", Header: http.Header{"Authorization": {"x"}}, Issuer: "a|b",
 		Audiences: []string{"a"}, DangerouslyAcceptAnyAudience: true, RequiredClaims: []string{""}, ScopeClaims: []string{""},
 		TokenPrefix: "a b", Timeout: -1, CacheTTL: -1, MaxCalls: -1, Leeway: time.Hour, MaxTokenLength: -1,
+		TrustedOrigins: []string{"https://*.example"},
 	})
 	wantFaults(t, err, path+"Endpoint", path+"ClientSecret", path+"Header", path+"Issuer", path+"Audiences",
-		path+"RequiredClaims", path+"ScopeClaims", path+"TokenPrefix", path+"Timeout", path+"CacheTTL", path+"MaxCalls", path+"Leeway", path+"MaxTokenLength")
+		path+"RequiredClaims", path+"ScopeClaims", path+"TokenPrefix", path+"Timeout", path+"CacheTTL", path+"MaxCalls", path+"Leeway", path+"MaxTokenLength", path+"TrustedOrigins[0]")
 }
 
 func TestBlanksAtTheEndsOfTheNamesOfAnIntrospection(t *testing.T) {

@@ -395,7 +395,7 @@ func TestVerdictsHaveNames(t *testing.T) {
 		}
 		seen[v.String()] = true
 	}
-	if got := (jwtauth.Accepted + 1).String(); got != "Verdict(19)" {
+	if got := (jwtauth.Accepted + 1).String(); got != "Verdict(20)" {
 		t.Error(got)
 	}
 }

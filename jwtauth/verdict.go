@@ -35,6 +35,7 @@ const (
 	Unconfirmed                   // bound to a key of its sender, not confirmed by Config.Confirm
 	Revoked                       // revoked, according to Revocations
 	Inactive                      // inactive, according to the authorization server
+	CrossOrigin                   // in a cookie that the page of another origin made a browser send: 403
 	Denied                        // refused by Config.Check or Config.Confirm, with its error
 	Unavailable                   // keys, revocations or the authorization server failed: 503
 	Abandoned                     // the client left before its token was verified
@@ -45,7 +46,7 @@ const (
 var verdictNames = [verdicts]string{
 	"missing", "ambiguous", "malformed", "unknown_issuer", "wrong_algorithm", "wrong_type",
 	"unknown_key", "bad_signature", "invalid_claims", "wrong_audience", "expired",
-	"not_yet_valid", "unconfirmed", "revoked", "inactive", "denied", "unavailable", "abandoned", "accepted",
+	"not_yet_valid", "unconfirmed", "revoked", "inactive", "cross_origin", "denied", "unavailable", "abandoned", "accepted",
 }
 
 // String returns the name of the verdict, which is also its name in telemetry.
@@ -74,6 +75,11 @@ func newRefusals(f config.Faults[usher.ConfigError], custom map[Verdict]*usher.E
 			Code:       usher.CodeInvalidRequest,
 			Message:    "The request carries more than one token.",
 			Challenges: []string{challenge(usher.CodeInvalidRequest)},
+		},
+		CrossOrigin: {
+			Status:  http.StatusForbidden,
+			Code:    usher.CodeCrossOriginRequest,
+			Message: "Pages of this origin may not do this.",
 		},
 		Unavailable: {
 			Status:     http.StatusServiceUnavailable,

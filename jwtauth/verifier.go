@@ -49,11 +49,20 @@ type Config struct {
 	// with any other scheme.
 	ExactBearer bool
 	// Cookie names a cookie that carries the token if the header field does not. A
-	// browser sends cookies with requests from any page, so set SameSite on this one, or
-	// check the origin of requests that change anything. A browser may send several
-	// cookies of that name, for instance after their path was changed. Of up to four, the
-	// only valid one counts, or the latest if all valid ones are of one principal.
+	// browser may send several cookies of that name, for instance after their path was
+	// changed. Of up to four, the only valid one counts, or the latest if all valid ones
+	// are of one principal.
+	//
+	// A browser sends cookies with requests from any page. So a token in the cookie is
+	// refused as [CrossOrigin] if the page of another origin has made the request, and the
+	// request has an unsafe method or opens a WebSocket. Requests with a safe method pass:
+	// they must change nothing.
 	Cookie string
+	// TrustedOrigins are origins such as "https://app.example.com" whose pages may use the
+	// token in the Cookie, besides those of the host itself. Each has the spelling of
+	// browsers: in lower case and Punycode, and without a default port, a path and
+	// wildcards. To let those pages read responses, you also need CORS.
+	TrustedOrigins []string
 	// Realm and ResourceMetadata, which is the URL of the metadata (RFC 9728), are sent
 	// in the challenges if they are not empty.
 	Realm, ResourceMetadata string
@@ -128,6 +137,7 @@ func New(c Config) (*Verifier, error) {
 		attribute:         "usher.jwt.result",
 		header:            c.Header,
 		cookie:            c.Cookie,
+		trustedOrigins:    c.TrustedOrigins,
 		realm:             c.Realm,
 		metadata:          c.ResourceMetadata,
 		exactBearer:       c.ExactBearer,

@@ -31,7 +31,7 @@ func parseJWK(data []byte, published bool) (parsed, error) {
 	p := jwkParser{published: published}
 	_, p.members, p.err = jose.ParseObject(nil, data)
 	if jose.KeyNames.Confused(p.members) {
-		p.fail("has two members with names that differ only in case")
+		p.fail(errors.New("has two members with names that differ only in case"))
 	}
 	k := parsed{id: p.text("kid"), algorithm: Algorithm(p.text("alg"))}
 	if use := p.text("use"); use != "" && use != "sig" {

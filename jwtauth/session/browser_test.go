@@ -66,6 +66,8 @@ func (s *site) configure(change func(*session.HandlerConfig)) {
 			Profile: jwtauth.ProfileSession,
 		}},
 		Cookie: "access", Revocations: &s.ended,
+		// The Verifier lets these pass, so that tests show what the Handler refuses.
+		TrustedOrigins: []string{"https://evil.example", "https://blog.example.com", "https://spa.example.com"},
 	})
 	let := usher.Authenticate(usher.Optional(v))
 	mux := http.NewServeMux()

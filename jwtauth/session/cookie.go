@@ -14,8 +14,8 @@ import (
 //
 // A browser sends a cookie with requests from any page. SameSite excludes pages of other
 // sites, but not of other hosts of the same site; so a [Handler] refuses requests from
-// other origins that send a cookie or would receive one. If your [jwtauth.Verifier] takes
-// access tokens from a cookie, put [http.CrossOriginProtection] outside your routes.
+// other origins that send a cookie or would receive one. A [jwtauth.Verifier] that takes
+// access tokens from a cookie does the same on all routes, with TrustedOrigins of its own.
 //
 // After a change of Path or Domain, browsers also send the former cookie until it
 // expires. Of up to four cookies of one name, the one of a live session counts; if

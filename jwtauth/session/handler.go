@@ -15,6 +15,7 @@ import (
 	"github.com/usher-go/usher/internal/config"
 	"github.com/usher-go/usher/internal/guard"
 	"github.com/usher-go/usher/internal/jsonbody"
+	"github.com/usher-go/usher/internal/origin"
 	"github.com/usher-go/usher/jwtauth"
 )
 
@@ -27,6 +28,8 @@ type HandlerConfig struct {
 	RefreshCookie, AccessCookie *Cookie
 	// TrustedOrigins are origins such as "https://app.example.com" whose pages may
 	// send requests with cookies and receive cookies, besides those of the host itself.
+	// Each has the spelling of browsers: in lower case and Punycode, and without a default
+	// port, a path and wildcards.
 	TrustedOrigins []string
 	// MaxBody limits the body of a request in bytes; zero means 4 KiB.
 	MaxBody int64
@@ -59,7 +62,7 @@ func NewHandler(c HandlerConfig) (*Handler, error) {
 	f := config.Of[usher.ConfigError]("session.HandlerConfig")
 	h := &Handler{
 		manager:       c.Manager,
-		origins:       http.NewCrossOriginProtection(),
+		origins:       origin.Trusting(f, "TrustedOrigins", c.TrustedOrigins),
 		maxBody:       cmp.Or(c.MaxBody, 4<<10),
 		view:          c.TokensView,
 		refreshCookie: c.RefreshCookie.complete(f.In("RefreshCookie"), "refresh_token"),
@@ -69,10 +72,6 @@ func NewHandler(c HandlerConfig) (*Handler, error) {
 	f.If(h.maxBody < 0, "MaxBody", config.NotNegative)
 	f.If(h.refreshCookie != nil && h.accessCookie != nil && h.refreshCookie.Name == h.accessCookie.Name,
 		"AccessCookie.Name", "must not be that of RefreshCookie")
-	for n, origin := range c.TrustedOrigins {
-		err := h.origins.AddTrustedOrigin(origin)
-		f.If(err != nil, fmt.Sprintf("TrustedOrigins[%d]", n), "must be scheme://host or scheme://host:port")
-	}
 	if err := f.Err(); err != nil {
 		return nil, err
 	}
@@ -233,7 +232,7 @@ func checkMethod(w http.ResponseWriter, r *http.Request) error {
 
 // checkOrigin refuses requests from pages of other origins.
 func (h *Handler) checkOrigin(r *http.Request) error {
-	if err := h.origins.Check(r); err != nil {
+	if err := origin.Check(h.origins, r); err != nil {
 		return &usher.Error{
 			Status:  http.StatusForbidden,
 			Code:    usher.CodeCrossOriginRequest,
