@@ -123,6 +123,9 @@ func (m *Manager) accessToken(s Session, private map[string]any, now, end time.T
 	if len(token) > maxAccessToken {
 		return "", misuse("the claims make a token of %d bytes; at most %d are accepted", len(token), maxAccessToken)
 	}
+	if n := len(m.cookie) + len(token); m.cookie != "" && n > maxCookie {
+		return "", misuse("the claims make a cookie whose name and value have %d bytes; browsers keep at most %d", n, maxCookie)
+	}
 	// A token that no verifier accepts must not reach the client.
 	parsed, err := jose.Parse(token)
 	if err != nil {

@@ -75,6 +75,9 @@ func NewHandler(c HandlerConfig) (*Handler, error) {
 	if err := f.Err(); err != nil {
 		return nil, err
 	}
+	if h.accessCookie != nil {
+		h.manager = h.manager.forCookie(h.accessCookie.Name)
+	}
 	if h.view == nil {
 		h.view = h.viewTokens
 	}
@@ -247,20 +250,27 @@ func (h *Handler) checkOrigin(r *http.Request) error {
 func (h *Handler) respondTokens(w http.ResponseWriter, r *http.Request, t Tokens, code, message string) error {
 	// Encode before anything is sent, so that a response that cannot be encoded does not
 	// count as delivered.
-	var data []byte
-	err := guard.Run(func() (err error) { data, err = json.Marshal(h.view(t)); return err })
-	if p, ok := errors.AsType[*guard.PanicError](err); ok {
-		// The value may quote a token.
-		err = fmt.Errorf("session: TokensView panicked with a %T", p.Value)
-	}
+	var (
+		data    []byte
+		cookies []*http.Cookie
+	)
+	err := errors.Join(run("TokensView", func() (err error) {
+		data, err = json.Marshal(h.view(t))
+		return err
+	}), run("EndsWithBrowser", func() error {
+		if h.refreshCookie != nil {
+			cookies = append(cookies, h.refreshCookie.of(t.Session, t.RefreshToken(), t.RefreshLifetime))
+		}
+		if h.accessCookie != nil {
+			cookies = append(cookies, h.accessCookie.of(t.Session, t.AccessToken(), t.AccessLifetime))
+		}
+		return nil
+	}))
 	if err != nil {
 		return &usher.Error{Status: http.StatusInternalServerError, Code: usher.CodeInternal, Cause: err}
 	}
-	if h.refreshCookie != nil {
-		http.SetCookie(w, h.refreshCookie.make(t.RefreshToken(), t.RefreshLifetime))
-	}
-	if h.accessCookie != nil {
-		http.SetCookie(w, h.accessCookie.make(t.AccessToken(), t.AccessLifetime))
+	for _, c := range cookies {
+		http.SetCookie(w, c)
 	}
 	h.respond(w, r, usher.Reply{Code: code, Message: message, Data: json.RawMessage(data)})
 	// If this fails, a retry of the client is still accepted.
@@ -268,6 +278,16 @@ func (h *Handler) respondTokens(w http.ResponseWriter, r *http.Request, t Tokens
 		h.manager.reporter.Error(r.Context(), err)
 	}
 	return nil
+}
+
+// run calls f, and returns its panic as an error without the value, which may quote a
+// token.
+func run(callback string, f func() error) error {
+	err := guard.Run(f)
+	if p, ok := errors.AsType[*guard.PanicError](err); ok {
+		err = fmt.Errorf("session: %s panicked with a %T", callback, p.Value)
+	}
+	return err
 }
 
 func (h *Handler) removeCookies(w http.ResponseWriter) {

@@ -56,6 +56,8 @@ type Manager struct {
 	audit       func(context.Context, Event)
 	reporter    *report.Reporter
 	decisions   *telemetry.Decisions
+
+	cookie string // the name of the cookie of the access tokens, if a Handler has one
 }
 
 var _ jwk.Set = (*Manager)(nil)
@@ -122,6 +124,14 @@ func (m *Manager) TrustedIssuer() jwtauth.TrustedIssuer {
 		}
 	}
 	return t
+}
+
+// forCookie returns m for a Handler that delivers the access tokens in a cookie. They
+// share everything else.
+func (m *Manager) forCookie(name string) *Manager {
+	limited := *m
+	limited.cookie = name
+	return &limited
 }
 
 // Tokens is the result of a login or a refresh. Printing or encoding it does not reveal
