@@ -15,8 +15,9 @@ import (
 //
 // A request that carries credentials for two authenticators is refused with 401,
 // unless [Precedence] ranks them. A request without a credential is refused with 401
-// and the challenges of all authenticators, unless they are [Optional]. If a credential
-// cannot be verified, the response is 503. Without any authenticator every request is
+// and the challenges of all authenticators, unless they are [Optional]. Each challenge is a
+// field line of its own; those with resource_metadata (RFC 9728) come first, the others in
+// the order of a. If a credential cannot be verified, the response is 503. Without any authenticator every request is
 // refused. Authenticate panics on a nil authenticator.
 //
 // Responses are marked for caches, including responses to anonymous callers: Vary lists
@@ -56,8 +57,7 @@ func Authenticate(a ...Authenticator) Middleware {
 		switch a := a[0].(type) {
 		case selection, optional:
 		default:
-			m.alone = a
-			m.recorder, _ = a.(UseRecorder)
+			m.alone, m.by = a, &s.list[0]
 		}
 	}
 	return m
@@ -82,7 +82,7 @@ var authenticationOutcomes = [...]string{
 type authentication struct {
 	selection  selection
 	alone      Authenticator // used instead of the selection, unless nil
-	recorder   UseRecorder   // alone, if it is a UseRecorder
+	by         *candidate    // alone
 	carriers   *vary.Fields
 	challenges []string
 	missing    *Error
@@ -111,20 +111,23 @@ func (a *authentication) ServeNext(w http.ResponseWriter, r *http.Request, next 
 	Fail(w, r, e)
 }
 
-// verify returns the principal of r, and its authenticator if that is a [UseRecorder].
-func (a *authentication) verify(r *http.Request) (p *Principal, by UseRecorder, err error) {
+// verify returns the principal of r and its authenticator.
+func (a *authentication) verify(r *http.Request) (p *Principal, by *candidate, err error) {
 	if a.alone == nil {
 		return a.selection.verify(r)
 	}
 	p, err = a.alone.Authenticate(r)
-	return p, a.recorder, err
+	return p, a.by, err
 }
 
-func (a *authentication) serve(w http.ResponseWriter, r *http.Request, next http.Handler, p *Principal, by UseRecorder) {
+func (a *authentication) serve(w http.ResponseWriter, r *http.Request, next http.Handler, p *Principal, by *candidate) {
 	x, inner := exchange.Enter(r)
 	setPrincipal(x, p)
-	if by != nil {
-		defer recordUse(x, by, r, p)
+	if by.repeated != exchange.Challenges.Load(x) {
+		exchange.Challenges.Store(x, by.repeated)
+	}
+	if by.recorder != nil {
+		defer recordUse(x, by.recorder, r, p)
 	}
 	a.pass(x, w, r, inner, next, true)
 }

@@ -311,6 +311,8 @@ func TestTheCauseOfA503IsNotSent(t *testing.T) {
 
 func TestChallenges(t *testing.T) {
 	bearer, basic := `Bearer realm="notes"`, `Basic realm="notes"`
+	const metadata = `bearer Realm="n" , resource_metadata="https://notes.example/m"`
+	m := detector{field: "M", challenge: metadata}
 	a := detector{field: "A", challenge: bearer}
 	b := detector{field: "B", challenge: basic}
 	c := detector{field: "C", challenge: bearer}
@@ -326,6 +328,10 @@ func TestChallenges(t *testing.T) {
 		"of optional ones, too":                  {usher.Authenticate(usher.Optional(usher.Precedence(b, a)), c), nil, []string{basic, bearer}},
 		"of two credentials":                     {usher.Authenticate(a, b), []string{"A", "good", "B", "good"}, []string{bearer, basic}},
 		"without known challenges, Bearer":       {usher.Authenticate(field("A")), nil, []string{"Bearer"}},
+		"with metadata, first":                   {usher.Authenticate(b, a, m), nil, []string{metadata, basic, bearer}},
+		"with metadata in a precedence":          {usher.Authenticate(usher.Optional(usher.Precedence(b, m)), a), nil, []string{metadata, basic, bearer}},
+		"metadata of another scheme":             {usher.Authenticate(b, detector{field: "C", challenge: "x" + metadata}), nil, []string{basic, "x" + metadata}},
+		"metadata in the text of a realm":        {usher.Authenticate(b, detector{field: "C", challenge: `Bearer realm="resource_metadata=\"x\""`}), nil, []string{basic, `Bearer realm="resource_metadata=\"x\""`}},
 		"a refusal without a challenge gets all": {usher.Authenticate(b, a), []string{"A", "bad"}, []string{basic, bearer}},
 		"a refusal keeps its own challenge":      {usher.Authenticate(a), []string{"A", "own"}, []string{"Own"}},
 		"none on 503":                            {usher.Authenticate(a), []string{"A", "error"}, nil},
@@ -346,6 +352,91 @@ func TestChallenges(t *testing.T) {
 			equal(t, "challenges of the next", tt.want, serve(h, get(tt.fields...)).Header().Values("WWW-Authenticate"))
 		})
 	}
+}
+
+// The challenge to a caller who lacks a scope has the parameters of the authenticator that
+// accepted the caller, and no others (RFC 6750, section 3.1; RFC 9728, section 5.1).
+func TestRequireRepeatsTheChallengeOfTheAuthenticator(t *testing.T) {
+	const metadata = `resource_metadata="https://notes.example/m"`
+	named := func(f field, challenge string) detector { return detector{field: f, challenge: challenge} }
+	keys, tokens := named("A", `Bearer realm="keys"`), named("B", `Bearer realm="notes", scope="x s", `+metadata)
+	const (
+		plain   = `Bearer error="insufficient_scope", scope="s"`
+		ofKeys  = `Bearer realm="keys", error="insufficient_scope", scope="s"`
+		ofToken = `Bearer realm="notes", error="insufficient_scope", scope="x s", ` + metadata
+	)
+	tests := map[string]struct {
+		m    usher.Middleware
+		by   field
+		want string
+	}{
+		"alone":                          {usher.Authenticate(tokens), "B", ofToken},
+		"the first of two":               {usher.Authenticate(keys, tokens), "A", ofKeys},
+		"the second of two":              {usher.Authenticate(keys, tokens), "B", ofToken},
+		"in a precedence":                {usher.Authenticate(usher.Precedence(keys, tokens)), "B", ofToken},
+		"an optional one":                {usher.Authenticate(usher.Optional(tokens)), "B", ofToken},
+		"in a precedence beside another": {usher.Authenticate(usher.Precedence(keys, usher.Optional(tokens)), named("C", "Bearer")), "B", ofToken},
+		"inside another":                 {usher.Chain(usher.Authenticate(tokens), usher.Authenticate(keys)), "AB", ofKeys},
+		"inside another, plain":          {usher.Chain(usher.Authenticate(tokens), usher.Authenticate(field("A"))), "AB", plain},
+		"without a challenge":            {usher.Authenticate(field("A"), tokens), "A", plain},
+		"of another scheme":              {usher.Authenticate(named("A", `ApiKey realm="keys"`)), "A", plain},
+		"without parameters":             {usher.Authenticate(named("A", "Bearer")), "A", plain},
+		"in any case, with blanks":       {usher.Authenticate(named("A", "bEARER  Realm = \"keys\"\t, ,error=x ,error_description=\"y\", Error_URI=z")), "A", ofKeys},
+		"with a token as value":          {usher.Authenticate(named("A", "Bearer realm=keys")), "A", ofKeys},
+		"with other parameters":          {usher.Authenticate(named("A", `Bearer max_age="5"`)), "A", plain + `, max_age="5"`},
+		"with quotes in a value":         {usher.Authenticate(named("A", `Bearer realm="a\"b\\c"`)), "A", `Bearer realm="a\"b\\c", error="insufficient_scope", scope="s"`},
+		"a list":                         {usher.Authenticate(named("A", `Basic realm="a", Bearer realm="b"`)), "A", plain},
+		"a list that begins with Bearer": {usher.Authenticate(named("A", `Bearer realm="a", Basic realm="b"`)), "A", plain},
+		"a token68":                      {usher.Authenticate(named("A", `Bearer eA==`)), "A", plain},
+		"an open quote":                  {usher.Authenticate(named("A", `Bearer realm="a`)), "A", plain},
+		"no blank after the scheme":      {usher.Authenticate(named("A", `Bearer,realm="a"`)), "A", plain},
+		"no value":                       {usher.Authenticate(named("A", `Bearer realm=, b=c`)), "A", plain},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			r := get()
+			for f := range strings.SplitSeq(string(tt.by), "") {
+				r.Header.Set(f, "good")
+			}
+			m := usher.Chain(tt.m, usher.Require(usher.Requirement{Scopes: []string{"s"}}))
+			for _, run := range ways {
+				w := serve(run(m, http.NotFoundHandler()), r)
+				equal(t, "status", http.StatusForbidden, w.Code)
+				equal(t, "challenge", []string{tt.want}, w.Header().Values("WWW-Authenticate"))
+			}
+		})
+	}
+}
+
+// An anonymous caller learns which scopes the route needs before asking for a token.
+func TestRequireNamesItsScopesToAnAnonymousCaller(t *testing.T) {
+	const metadata = `Bearer resource_metadata="https://notes.example/m"`
+	tokens, keys := detector{field: "A", challenge: metadata}, detector{field: "B", challenge: `ApiKey realm="keys"`}
+	anonymous := usher.Authenticate(usher.Optional(usher.Precedence(keys, tokens)))
+	scopes := func(list ...string) usher.Requirement { return usher.Requirement{Scopes: list} }
+	webhook := usher.Requirement{Kinds: []usher.Kind{usher.KindWebhook}}
+	for name, tt := range map[string]struct {
+		m    usher.Middleware
+		want []string
+	}{
+		"one":          {usher.Require(scopes("s", "t")), []string{`Bearer scope="s t", resource_metadata="https://notes.example/m"`, `ApiKey realm="keys"`}},
+		"none":         {usher.Require(webhook), []string{metadata, `ApiKey realm="keys"`}},
+		"alternatives": {usher.Require(usher.AnyOf(webhook, scopes("a"), scopes("b"))), []string{`Bearer scope="a", resource_metadata="https://notes.example/m"`, `ApiKey realm="keys"`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := usher.Chain(anonymous, tt.m).Wrap(http.NotFoundHandler())
+			for range 2 {
+				w := serve(h, get())
+				equal(t, "status", http.StatusUnauthorized, w.Code)
+				equal(t, "challenges", tt.want, w.Header().Values("WWW-Authenticate"))
+			}
+		})
+	}
+	own := detector{field: "A", challenge: `Bearer scope="x s"`}
+	w := serve(usher.Chain(usher.Authenticate(usher.Optional(own)), usher.Require(scopes("s", "t"))).Wrap(http.NotFoundHandler()), get())
+	equal(t, "beside its own", []string{`Bearer scope="x s t"`}, w.Header().Values("WWW-Authenticate"))
+	w = serve(usher.Chain(usher.Authenticate(usher.Optional(keys)), usher.Require(scopes("s"))).Wrap(http.NotFoundHandler()), get())
+	equal(t, "of another scheme", []string{`ApiKey realm="keys"`}, w.Header().Values("WWW-Authenticate"))
 }
 
 func TestChallengeOfSeveralIsOneList(t *testing.T) {

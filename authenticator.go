@@ -49,8 +49,10 @@ type Detector interface {
 	// hold a credential, Detect returns one that other authenticators do not share: two
 	// credentials are refused because their carriers differ.
 	Detect(r *http.Request) (carrier string, certain bool)
-	// Challenge returns the WWW-Authenticate value that asks for a credential of
-	// this kind (RFC 9110, section 11.6.1), or "".
+	// Challenge returns the one challenge that asks for a credential of this kind, as a
+	// value of WWW-Authenticate (RFC 9110, section 11.6.1), or "". It always returns the
+	// same value. [Require] repeats the parameters of a Bearer challenge, such as realm
+	// and resource_metadata, if the credential lacks a scope.
 	Challenge() string
 }
 
@@ -108,7 +110,7 @@ func (o optional) Authenticate(r *http.Request) (*Principal, error) {
 	return p, err
 }
 
-func (o optional) verify(r *http.Request) (*Principal, UseRecorder, error) {
+func (o optional) verify(r *http.Request) (*Principal, *candidate, error) {
 	p, by, err := o.selection.verify(r)
 	if isMissing(err) {
 		return nil, nil, errAnonymous
@@ -118,7 +120,7 @@ func (o optional) verify(r *http.Request) (*Principal, UseRecorder, error) {
 
 // A selection is a list of authenticators, of which one verifies each request.
 type selection struct {
-	list []Detector
+	list []candidate
 	// ranked means that the first authenticator that finds a credential decides.
 	// Otherwise a second carrier with a credential makes the request ambiguous.
 	ranked bool
@@ -132,16 +134,44 @@ func newSelection(ranked bool, list ...Authenticator) selection {
 		if _, ok := a.(optional); !ok {
 			s.optional = false
 		}
-		switch a := a.(type) {
-		case nil:
-			panic("usher: nil Authenticator") //nolint:forbidigo // documented at Authenticate
-		case Detector:
-			s.list = append(s.list, a)
-		default:
-			s.list = append(s.list, newProber(a))
-		}
+		s.list = append(s.list, newCandidate(a))
 	}
 	return s
+}
+
+// A candidate is an authenticator of a selection, and what does not change about it.
+type candidate struct {
+	Detector
+	recorder   UseRecorder // the authenticator, if it is one
+	challenges []string
+	// repeated are the challenges if [Require] repeats a parameter of them; else it is nil,
+	// so that nothing is stored for a caller that the authenticator accepts.
+	repeated *[]string
+}
+
+func newCandidate(a Authenticator) candidate {
+	var c candidate
+	switch a := a.(type) {
+	case nil:
+		panic("usher: nil Authenticator") //nolint:forbidigo // documented at Authenticate
+	case selection:
+		c.Detector, c.challenges = a, a.challenges()
+	case optional:
+		c.Detector, c.challenges = a, a.challenges()
+	case Detector:
+		c.Detector = a
+		if challenge := a.Challenge(); challenge != "" {
+			own := []string{challenge}
+			c.challenges = own
+			if params, _ := bearerParams(challenge); len(params) > 0 {
+				c.repeated = &own
+			}
+		}
+	default:
+		c.Detector = newProber(a)
+	}
+	c.recorder, _ = a.(UseRecorder)
+	return c
 }
 
 func (s selection) Authenticate(r *http.Request) (*Principal, error) {
@@ -149,10 +179,10 @@ func (s selection) Authenticate(r *http.Request) (*Principal, error) {
 	return p, err
 }
 
-// verify also returns the authenticator that has verified the credential, if that is a
-// [UseRecorder]. After the handler has run it is too late to find that authenticator: the
-// handler may have changed the credentials in r.
-func (s selection) verify(r *http.Request) (*Principal, UseRecorder, error) {
+// verify also returns the authenticator that has verified the credential. After the
+// handler has run it is too late to find that authenticator: the handler may have changed
+// the credentials in r.
+func (s selection) verify(r *http.Request) (*Principal, *candidate, error) {
 	if len(s.list) != 1 {
 		p, by, err := s.choose(r).verify(r)
 		// One that is optional has found that the credential is none of its own.
@@ -161,20 +191,20 @@ func (s selection) verify(r *http.Request) (*Principal, UseRecorder, error) {
 		}
 		return p, by, err
 	}
-	switch d := s.list[0].(type) { // the only one needs no detection
+	switch d := s.list[0].Detector.(type) { // the only one needs no detection
 	case selection:
 		return d.verify(r)
 	case optional:
 		return d.verify(r)
 	default:
-		return choice{by: d}.verify(r)
+		return choice{by: &s.list[0]}.verify(r)
 	}
 }
 
 // A choice is the authenticator that decides about a request.
 type choice struct {
-	by       Authenticator // nil if err refuses the request
-	carrier  string        // "" if the request carries no credential
+	by       *candidate // nil if err refuses the request
+	carrier  string     // "" if the request carries no credential
 	certain  bool
 	more     bool // a [Precedence] has passed over another carrier
 	optional bool
@@ -184,12 +214,9 @@ type choice struct {
 	err      error
 }
 
-func (c choice) verify(r *http.Request) (*Principal, UseRecorder, error) {
+func (c choice) verify(r *http.Request) (*Principal, *candidate, error) {
 	if c.by == nil {
 		return nil, nil, c.err
-	}
-	if prober, ok := c.by.(*prober); ok {
-		c.by = prober.Authenticator
 	}
 	if !c.verified {
 		c.p, c.err = c.by.Authenticate(r)
@@ -197,15 +224,15 @@ func (c choice) verify(r *http.Request) (*Principal, UseRecorder, error) {
 	if c.optional && isMissing(c.err) {
 		return nil, nil, errAnonymous
 	}
-	recorder, _ := c.by.(UseRecorder)
-	return c.p, recorder, c.err
+	return c.p, c.by, c.err
 }
 
 // choose detects each credential of r once, and decides which one counts.
 func (s selection) choose(r *http.Request) choice {
 	var chosen choice
-	for _, d := range s.list {
-		if _, ok := d.(*prober); ok && s.ranked && chosen.carrier != "" {
+	for i := range s.list {
+		d := &s.list[i]
+		if _, ok := d.Detector.(*prober); ok && s.ranked && chosen.carrier != "" {
 			continue // a prober shares no carrier, so its credential cannot count
 		}
 		c := detect(d, r)
@@ -238,9 +265,9 @@ func (s selection) choose(r *http.Request) choice {
 	return chosen
 }
 
-// detect returns the choice for r as if d were the only authenticator.
-func detect(d Detector, r *http.Request) choice {
-	switch d := d.(type) {
+// detect returns the choice for r as if by were the only authenticator.
+func detect(by *candidate, r *http.Request) choice {
+	switch d := by.Detector.(type) {
 	case selection:
 		return d.choose(r)
 	case optional:
@@ -255,13 +282,13 @@ func detect(d Detector, r *http.Request) choice {
 		if isMissing(err) {
 			return choice{err: ErrNoCredential}
 		}
-		return choice{by: d, carrier: d.carrier, verified: true, p: p, err: err}
+		return choice{by: by, carrier: d.carrier, verified: true, p: p, err: err}
 	default:
 		carrier, certain := d.Detect(r)
 		if carrier == "" {
 			return choice{err: ErrNoCredential}
 		}
-		return choice{by: d, carrier: carrier, certain: certain}
+		return choice{by: by, carrier: carrier, certain: certain}
 	}
 }
 
@@ -274,8 +301,8 @@ func (s selection) Detect(r *http.Request) (carrier string, certain bool) {
 // decides, a request with another credential might have got another response.
 func (s selection) Carriers() []string {
 	var all []string
-	for _, d := range s.list {
-		for _, name := range carriersOf(d) {
+	for i := range s.list {
+		for _, name := range carriersOf(s.list[i].Detector) {
 			if !slices.Contains(all, name) {
 				all = append(all, name)
 			}
@@ -302,29 +329,22 @@ func carriersOf(a Authenticator) []string {
 func (s selection) Challenge() string { return strings.Join(s.challenges(), ", ") }
 
 // challenges returns each distinct challenge once. One field line per challenge is easier
-// for clients to parse than a list in one line.
+// for clients to parse than a list in one line. Some OAuth clients read only the first
+// challenge, so those that name the metadata of the service (RFC 9728) come first.
 func (s selection) challenges() []string {
-	var all []string
-	add := func(c string) {
-		if c != "" && !slices.Contains(all, c) {
-			all = append(all, c)
+	var first, others []string
+	for i := range s.list {
+		for _, c := range s.list[i].challenges {
+			switch {
+			case slices.Contains(first, c), slices.Contains(others, c):
+			case namesMetadata(c):
+				first = append(first, c)
+			default:
+				others = append(others, c)
+			}
 		}
 	}
-	for _, d := range s.list {
-		switch d := d.(type) {
-		case selection:
-			for _, c := range d.challenges() {
-				add(c)
-			}
-		case optional:
-			for _, c := range d.challenges() {
-				add(c)
-			}
-		default:
-			add(d.Challenge())
-		}
-	}
-	return all
+	return append(first, others...)
 }
 
 // A prober turns an authenticator that is not a [Detector] into one: it detects a
@@ -341,7 +361,7 @@ func newProber(a Authenticator) *prober {
 }
 
 func (p *prober) Detect(r *http.Request) (carrier string, certain bool) {
-	c := detect(p, r)
+	c := detect(&candidate{Detector: p}, r)
 	return c.carrier, c.certain
 }
 

@@ -2,6 +2,8 @@ package usher_test
 
 import (
 	"errors"
+	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -112,6 +114,36 @@ func FuzzChallenge(f *testing.F) {
 			}
 		}
 		equal(t, "challenges", []challenge{want}, got)
+
+		// Require reads the challenge of an authenticator and repeats its realm.
+		d := detector{field: "A", challenge: usher.Challenge("Bearer", "realm", realm, "x", text)}
+		h := usher.Chain(usher.Authenticate(d), usher.Require(usher.Requirement{Scopes: []string{"s"}})).Wrap(http.NotFoundHandler())
+		got, err = parseChallenges(serve(h, get("A", "good")).Header().Get("WWW-Authenticate"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want = challenge{Scheme: "Bearer"}
+		for _, p := range [][2]string{{"realm", realm}, {"error", "insufficient_scope"}, {"scope", "s"}, {"x", text}} {
+			if p[1] != "" {
+				want.Params = append(want.Params, [2]string{p[0], printable(p[1])})
+			}
+		}
+		equal(t, "challenges of Require", []challenge{want}, got)
+	})
+}
+
+// FuzzChallengeOfAnAuthenticator gives Require whatever an authenticator may return.
+func FuzzChallengeOfAnAuthenticator(f *testing.F) {
+	f.Add(`Bearer realm="a", scope="b c", resource_metadata=d`)
+	f.Add(`Bearer realm="a\"b\\`)
+	f.Add(`bearer ,, = "`)
+	f.Fuzz(func(t *testing.T, text string) {
+		d := detector{field: "A", challenge: text}
+		h := usher.Chain(usher.Authenticate(d), usher.Require(usher.Requirement{Scopes: []string{"s"}})).Wrap(http.NotFoundHandler())
+		got, err := parseChallenges(serve(h, get("A", "good")).Header().Get("WWW-Authenticate"))
+		if err != nil || len(got) != 1 || got[0].Scheme != "Bearer" || !slices.Contains(got[0].Params, [2]string{"error", "insufficient_scope"}) {
+			t.Errorf("%v %v", got, err)
+		}
 	})
 }
 

@@ -5,7 +5,6 @@ import (
 	"maps"
 	"net/http"
 	"slices"
-	"strings"
 	"sync/atomic"
 
 	"github.com/usher-go/usher/internal/config"
@@ -18,7 +17,10 @@ import (
 // [Authenticate]: it refuses a request without a principal with 401, and one whose
 // principal does not meet want with 403, or with 404 for another owner (see
 // Requirement.Owner). A caller must meet every Require of a chain, so a refusal for lack
-// of a scope also names the scopes of the outer Requires.
+// of a scope also names the scopes of the outer Requires. Its challenge has the realm, the
+// resource_metadata and the scopes of the challenge of the authenticator that accepted the
+// caller, so that a client keeps what it has when it asks for more. An anonymous caller
+// (see [Optional]) gets the scopes in the first Bearer challenge.
 //
 // As Require is called where routes are declared, it panics if want is invalid, with an
 // error that joins a [*ConfigError] for every fault.
@@ -73,13 +75,15 @@ func (q *requirement) ServeNext(w http.ResponseWriter, r *http.Request, next htt
 	p := principalOf(x)
 	if p == nil {
 		q.decisions.Record(r.Context(), noPrincipal)
-		Fail(w, r, missingPrincipal(x))
+		Fail(w, r, q.condition.missingPrincipal(x))
 		return
 	}
 	outer := neededScopes.Load(x)
 	needed, outcome, e := q.condition.check(r, p, outer)
 	q.decisions.Record(r.Context(), outcome)
 	switch {
+	case e == errScope:
+		Fail(w, r, insufficient(x, needed.scopes))
 	case e != nil:
 		Fail(w, r, e)
 	case needed == outer:
@@ -93,13 +97,36 @@ func (q *requirement) ServeNext(w http.ResponseWriter, r *http.Request, next htt
 
 // missingPrincipal returns the error for a request without a principal, which may have
 // passed an Optional authenticator.
-func missingPrincipal(x *exchange.Exchange) error {
-	if x != nil {
-		if challenges := exchange.Challenges.Load(x); challenges != nil && len(*challenges) > 0 {
-			return newMissing(*challenges)
+func (c *condition) missingPrincipal(x *exchange.Exchange) error {
+	if x == nil {
+		return ErrNoCredential
+	}
+	challenges := exchange.Challenges.Load(x)
+	if challenges == nil || len(*challenges) == 0 {
+		return ErrNoCredential
+	}
+	if wanted := c.wanted(neededScopes.Load(x)); wanted != nil {
+		return newMissing(withScopes(*challenges, wanted.scopes))
+	}
+	return newMissing(*challenges)
+}
+
+// insufficient returns errScope with the challenge for a caller that lacks one of these
+// scopes.
+func insufficient(x *exchange.Exchange, scopes []string) *Error {
+	var params []string
+	if challenges := exchange.Challenges.Load(x); challenges != nil {
+		for _, c := range *challenges {
+			if own, ok := bearerParams(c); ok {
+				params = own
+				break
+			}
 		}
 	}
-	return ErrNoCredential
+	e := *errScope
+	// RFC 6750, section 3.1: the challenge may name the scopes.
+	e.Challenges = []string{bearerChallenge(params, e.Code, scopes)}
+	return &e
 }
 
 var (
@@ -107,6 +134,11 @@ var (
 		Status:  http.StatusForbidden,
 		Code:    CodeWrongCredentialKind,
 		Message: "This kind of credential is not accepted here.",
+	}
+	errScope = &Error{
+		Status:  http.StatusForbidden,
+		Code:    CodeInsufficientScope,
+		Message: "The credential lacks a scope that is needed here.",
 	}
 	errPermission = &Error{
 		Status:  http.StatusForbidden,
@@ -150,36 +182,49 @@ func newCondition(want Requirement) *condition {
 	return c
 }
 
-// check returns why p may not make the request r. If p may, check returns the scopes that
-// have been needed so far: outer, which those outside c needed, and the scopes of c.
+// check returns why p may not make the request r, and the scopes that have been needed so
+// far: outer, which those outside c needed, and the scopes of c.
 func (c *condition) check(r *http.Request, p *Principal, outer *scopeSet) (needed *scopeSet, outcome int, e *Error) {
 	needed = c.within(outer)
 	switch {
 	case len(c.Kinds) > 0 && !slices.Contains(c.Kinds, p.Kind):
-		return nil, wrongKind, errWrongKind
+		return needed, wrongKind, errWrongKind
 	case !p.HasScopes(c.Scopes...):
-		return nil, insufficientScope, needed.insufficient
+		return needed, insufficientScope, errScope
 	case p.Level < c.levelFor(r.Method):
-		return nil, insufficientPermission, errPermission
+		return needed, insufficientPermission, errPermission
 	}
 	if c.Owner != nil {
 		if o, refusal := c.checkOwner(p, c.Owner(r)); refusal != nil {
-			return nil, o, refusal
+			return needed, o, refusal
 		}
 	}
 	if len(c.alternatives) == 0 {
 		return needed, allowed, nil
 	}
+	var nearest *scopeSet
 	for _, alternative := range c.alternatives {
 		all, o, refusal := alternative.check(r, p, needed)
 		if refusal == nil {
 			return all, allowed, nil
 		}
 		if o > outcome {
-			outcome, e = o, refusal
+			nearest, outcome, e = all, o, refusal
 		}
 	}
-	return nil, outcome, e
+	return nearest, outcome, e
+}
+
+// wanted returns the scopes that an anonymous caller should request: those of outer and c,
+// and of the first alternative with scopes. It returns nil if there are none.
+func (c *condition) wanted(outer *scopeSet) *scopeSet {
+	needed := c.within(outer)
+	for _, alternative := range c.alternatives {
+		if all := alternative.wanted(needed); all != needed {
+			return all
+		}
+	}
+	return needed
 }
 
 // checkOwner returns why p may not use what belongs to owner. A route without an owner
@@ -214,8 +259,7 @@ func (c *condition) levelFor(name string) Level {
 // A scopeSet is the scopes of a condition and of the outer conditions that a request has
 // met.
 type scopeSet struct {
-	scopes       []string
-	insufficient *Error
+	scopes []string
 
 	outer *scopeSet // the scopes of the outer conditions
 
@@ -259,14 +303,6 @@ func newScopeSet(outer *scopeSet, own []string) *scopeSet {
 		if !slices.Contains(s.scopes, scope) {
 			s.scopes = append(s.scopes, scope)
 		}
-	}
-	s.insufficient = &Error{
-		Status:  http.StatusForbidden,
-		Code:    CodeInsufficientScope,
-		Message: "The credential lacks a scope that is needed here.",
-		// RFC 6750, section 3.1: the challenge may name the scopes.
-		Challenges: []string{Challenge("Bearer",
-			"error", "insufficient_scope", "scope", strings.Join(s.scopes, " "))},
 	}
 	return s
 }

@@ -41,6 +41,7 @@ func (s Slot[T]) Store(x *Exchange, v *T) { x.values[s.place-1].Store(v) }
 var (
 	// Responder holds a usher.Responder.
 	Responder = NewSlot[any]()
-	// Challenges holds the challenges for a caller without a credential.
+	// Challenges holds the challenges of the authenticator that has accepted the caller,
+	// or those for a caller without a credential.
 	Challenges = NewSlot[[]string]()
 )
