@@ -5,10 +5,10 @@ import (
 	"maps"
 	"net/http"
 	"slices"
-	"strings"
 
 	"github.com/usher-go/usher/internal/config"
 	"github.com/usher-go/usher/internal/method"
+	"github.com/usher-go/usher/internal/scope"
 )
 
 // A Requirement is what a caller needs to use a route. A caller must meet all of its
@@ -70,7 +70,7 @@ func (want *Requirement) addFaults(faults config.Faults[ConfigError]) {
 		faults.If(k == "", fmt.Sprintf("Kinds[%d]", i), config.NotEmpty)
 	}
 	for i, s := range want.Scopes {
-		faults.If(s == "" || strings.ContainsFunc(s, notInScope), fmt.Sprintf("Scopes[%d]", i),
+		faults.If(!scope.Valid(s), fmt.Sprintf("Scopes[%d]", i),
 			"must be one scope: visible ASCII without quotation mark and backslash")
 	}
 	faults.If(want.Level > LevelFull, "Level", unknown)
@@ -86,9 +86,6 @@ func (want *Requirement) addFaults(faults config.Faults[ConfigError]) {
 		want.anyOf[i].addFaults(faults.In(fmt.Sprintf("AnyOf[%d]", i)))
 	}
 }
-
-// notInScope reports whether a scope-token cannot contain r.
-func notInScope(r rune) bool { return r <= ' ' || r >= 0x7f || r == '"' || r == '\\' }
 
 // unlisted returns the lowest accepted levels for unlisted methods: for safe ones and for
 // all others.

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
@@ -16,6 +16,7 @@ import (
 	"github.com/usher-go/usher/internal/httptoken"
 	"github.com/usher-go/usher/internal/origin"
 	"github.com/usher-go/usher/internal/report"
+	"github.com/usher-go/usher/internal/scope"
 	"github.com/usher-go/usher/internal/telemetry"
 )
 
@@ -56,6 +57,7 @@ type options struct {
 	header, cookie     string
 	trustedOrigins     []string
 	realm, metadata    string
+	scopes             []string // of the challenges
 	exactBearer        bool
 	revocations        Revocations
 	revocationTimeout  time.Duration
@@ -74,12 +76,15 @@ func newAuthenticator(f config.Faults[usher.ConfigError], o options) authenticat
 	f.If(o.header != "" && o.exactBearer, "ExactBearer", "must not be set if Header is")
 	f.If(o.cookie != "" && (&http.Cookie{Name: o.cookie, Value: "x"}).Valid() != nil, "Cookie", "must be a valid name of a cookie")
 	if o.metadata != "" {
-		u, err := url.Parse(o.metadata)
-		f.If(err != nil || u.Scheme != "https" || u.Host == "", "ResourceMetadata", "must be an https URL")
+		checkPublicURL(f, "ResourceMetadata", o.metadata)
+	}
+	for n, s := range o.scopes {
+		f.If(!scope.Valid(s), fmt.Sprintf("Scopes[%d]", n), "must be one scope: visible ASCII without quotation mark and backslash")
 	}
 	f.If(o.revocationTimeout < 0, "RevocationTimeout", config.NotNegative)
+	scopes := strings.Join(o.scopes, " ")
 	challenge := func(code string) string {
-		return usher.Challenge("Bearer", "realm", o.realm, "error", code, "resource_metadata", o.metadata)
+		return usher.Challenge("Bearer", "realm", o.realm, "error", code, "scope", scopes, "resource_metadata", o.metadata)
 	}
 	return authenticator{
 		field:       field,

@@ -81,6 +81,7 @@ func NewIntrospection(c IntrospectionConfig) (*Introspection, error) {
 			trustedOrigins:    c.TrustedOrigins,
 			realm:             c.Realm,
 			metadata:          c.ResourceMetadata,
+			scopes:            c.Scopes,
 			exactBearer:       c.ExactBearer,
 			revocations:       c.Revocations,
 			revocationTimeout: c.RevocationTimeout,

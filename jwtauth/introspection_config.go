@@ -74,7 +74,7 @@ type IntrospectionConfig struct {
 	CacheCapacity int
 
 	// Leeway, MaxTokenLength, Revocations, RevocationTimeout, ExactBearer, Cookie,
-	// TrustedOrigins, Realm, ResourceMetadata, Errors, Check and OnError are as in
+	// TrustedOrigins, Realm, ResourceMetadata, Scopes, Errors, Check and OnError are as in
 	// [Config]. So is Confirm, but it is also called for tokens of the token_type DPoP or
 	// PoP.
 	Leeway                  time.Duration
@@ -85,6 +85,7 @@ type IntrospectionConfig struct {
 	Cookie                  string
 	TrustedOrigins          []string
 	Realm, ResourceMetadata string
+	Scopes                  []string
 	Errors                  map[Verdict]*usher.Error
 	Check                   func(ctx context.Context, t *Token) error
 	Confirm                 func(r *http.Request, t *Token) error

@@ -4,12 +4,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/url"
+	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/config"
 	"github.com/usher-go/usher/internal/document"
+	"github.com/usher-go/usher/internal/outbound"
 )
 
 // ResourceMetadata names the authorization servers that issue tokens for a service
@@ -34,13 +36,9 @@ type ResourceMetadata struct {
 // hour.
 func NewResourceMetadata(m ResourceMetadata) (http.Handler, error) {
 	f := config.Of[usher.ConfigError]("jwtauth.ResourceMetadata")
-	check := func(field, text string) {
-		u, err := url.Parse(text)
-		f.If(err != nil || u.Scheme != "https" || u.Host == "" || u.Fragment != "", field, "must be an https URL without a fragment")
-	}
-	check("Resource", m.Resource)
+	checkPublicURL(f, "Resource", m.Resource)
 	for n, s := range m.AuthorizationServers {
-		check(fmt.Sprintf("AuthorizationServers[%d]", n), s)
+		checkPublicURL(f, fmt.Sprintf("AuthorizationServers[%d]", n), s)
 	}
 	if err := f.Err(); err != nil {
 		return nil, err
@@ -56,4 +54,27 @@ func NewResourceMetadata(m ResourceMetadata) (http.Handler, error) {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		document.Serve(w, r, d, usher.MethodNotAllowed)
 	}), nil
+}
+
+// checkPublicURL adds the fault of a URL that is published for clients. During
+// development the server is often on the client's own host, which needs no TLS.
+func checkPublicURL(f config.Faults[usher.ConfigError], field, text string) {
+	u, err := outbound.ParseURL(text, true)
+	switch {
+	case err != nil:
+		f.Add(field, err.Error())
+	case u.Scheme == "http" && !isLoopback(u.Hostname()):
+		f.Add(field, "must be https, or http on a loopback host")
+	}
+}
+
+// isLoopback reports whether a host is always the client's own. The names are those of RFC
+// 6761, section 6.3, which no server may resolve to another host.
+func isLoopback(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	if err == nil {
+		return addr.Unmap().IsLoopback()
+	}
+	host = strings.ToLower(host)
+	return host == "localhost" || strings.HasSuffix(host, ".localhost")
 }

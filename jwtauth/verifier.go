@@ -63,9 +63,13 @@ type Config struct {
 	// browsers: in lower case and Punycode, and without a default port, a path and
 	// wildcards. To let those pages read responses, you also need CORS.
 	TrustedOrigins []string
-	// Realm and ResourceMetadata, which is the URL of the metadata (RFC 9728), are sent
-	// in the challenges if they are not empty.
+	// Realm and ResourceMetadata are sent in the challenges if they are not empty.
+	// ResourceMetadata is the URL of the metadata (RFC 9728): see [NewResourceMetadata].
 	Realm, ResourceMetadata string
+	// Scopes are sent in the challenges: the scopes that a client should request if it has
+	// no token yet, or if its token lacks a scope that [usher.Require] demands (RFC 6750,
+	// section 3). Many clients request exactly these. No token needs to have them.
+	Scopes []string
 
 	// Errors replaces the errors for some verdicts. The status of each must be from 400
 	// to 499, or for [Unavailable] 500 or above. The errors for Expired, NotYetValid,
@@ -140,6 +144,7 @@ func New(c Config) (*Verifier, error) {
 		trustedOrigins:    c.TrustedOrigins,
 		realm:             c.Realm,
 		metadata:          c.ResourceMetadata,
+		scopes:            c.Scopes,
 		exactBearer:       c.ExactBearer,
 		revocations:       c.Revocations,
 		revocationTimeout: c.RevocationTimeout,
