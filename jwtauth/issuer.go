@@ -65,6 +65,10 @@ type TrustedIssuer struct {
 	// Revocations, if not nil, is consulted for each request with a valid token of this
 	// issuer, like Config.Revocations and in addition to it.
 	Revocations Revocations
+	// OnVerified, if not nil, is called with each token of this issuer that is valid, when
+	// it is verified and not when it is remembered. It must not wait, and must not change t.
+	// A panic is reported to Config.OnError; the request continues.
+	OnVerified func(ctx context.Context, t *Token)
 	// DangerouslyAcceptWithoutExpiry accepts tokens of ProfilePlain that have no
 	// exp, which are valid until their key is removed.
 	DangerouslyAcceptWithoutExpiry bool
@@ -126,6 +130,7 @@ type issuer struct {
 	scopes      []claimPath // besides scope and scp
 	lifetime    time.Duration
 	revocations Revocations // nil if there are none
+	onVerified  func(context.Context, *Token)
 }
 
 // issuers are the issuers that a Verifier knows.
@@ -242,6 +247,7 @@ func (c *TrustedIssuer) compile(revocationTimeout time.Duration) *issuer {
 		scopes:      scopeClaims(c.ScopeClaims),
 		lifetime:    cmp.Or(c.MaxLifetime, r.lifetime),
 		revocations: guardRevocations(c.Revocations, revocationTimeout),
+		onVerified:  c.OnVerified,
 	}
 	if len(i.types) == 0 {
 		i.types = []string{r.typ}

@@ -3,6 +3,7 @@ package jwtauth
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/config"
+	"github.com/usher-go/usher/internal/guard"
 	"github.com/usher-go/usher/internal/jose"
 )
 
@@ -101,7 +103,7 @@ type Config struct {
 	Principal func(t *Token, standard usher.Principal) usher.Principal
 
 	// OnError is called with the cause of each [Unavailable]: a failure of the keys,
-	// of Revocations, Check or Confirm. Nil logs to [log/slog.Default], at most one line a
+	// of Revocations, Check or Confirm, and for a panic of OnVerified. Nil logs to [log/slog.Default], at most one line a
 	// second.
 	OnError func(ctx context.Context, err error)
 	// MeterProvider makes the counters usher.jwt.verifications, which has the
@@ -235,7 +237,16 @@ func (v *Verifier) verifyAnew(ctx context.Context, text string, now time.Time) (
 	if e.principal = v.newPrincipal(e.token, usher.KindJWT); e.principal == nil {
 		return cacheEntry{}, InvalidClaims, nil
 	}
+	if i.onVerified != nil {
+		v.callOnVerified(ctx, i, e.token)
+	}
 	return e, Accepted, nil
+}
+
+func (v *Verifier) callOnVerified(ctx context.Context, i *issuer, t *Token) {
+	if err := guard.Run(func() error { i.onVerified(ctx, t); return nil }); err != nil {
+		v.reporter.Error(ctx, fmt.Errorf("jwtauth: OnVerified: %w", err))
+	}
 }
 
 // issuerOf returns the issuer that the claims name, or nil.
