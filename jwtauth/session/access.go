@@ -2,7 +2,6 @@ package session
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,8 +18,9 @@ import (
 // maxAccessToken is the default MaxTokenLength of a [jwtauth.Verifier].
 const maxAccessToken = 8 << 10
 
-// newTokens returns the response with token and a new access token.
-func (m *Manager) newTokens(ctx context.Context, s Session, token refreshToken, now time.Time) (tokenResponse, error) {
+// newTokens returns the response with token and the access token that r names.
+func (m *Manager) newTokens(ctx context.Context, r Record, token refreshToken, now time.Time) (tokenResponse, error) {
+	s := r.Session
 	var private map[string]any
 	if m.claims != nil {
 		var err error
@@ -33,7 +33,7 @@ func (m *Manager) newTokens(ctx context.Context, s Session, token refreshToken, 
 		return tokenResponse{}, err
 	}
 	end := earlier(now.Add(m.access), s.EndsAt)
-	access, err := m.accessToken(s, private, now, end)
+	access, err := m.accessToken(r, private, now, end)
 	if err != nil {
 		return tokenResponse{}, err
 	}
@@ -88,7 +88,7 @@ var errSessionRevoked = &usher.Error{
 // reservedClaims are the claims that [Config.Claims] cannot set.
 var reservedClaims = []string{"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "sid", "scope"}
 
-func (m *Manager) accessToken(s Session, private map[string]any, now, end time.Time) (string, error) {
+func (m *Manager) accessToken(r Record, private map[string]any, now, end time.Time) (string, error) {
 	for _, name := range reservedClaims {
 		if _, ok := private[name]; ok {
 			return "", misuse("Config.Claims must not set the claim %q", name)
@@ -97,17 +97,17 @@ func (m *Manager) accessToken(s Session, private map[string]any, now, end time.T
 	claims := make(map[string]any, len(private)+len(reservedClaims))
 	maps.Copy(claims, private)
 	claims["iss"] = m.name
-	claims["sub"] = s.Subject
+	claims["sub"] = r.Subject
 	claims["aud"] = m.audiences
 	if len(m.audiences) == 1 {
 		claims["aud"] = m.audiences[0]
 	}
 	claims["iat"] = now.Unix()
 	claims["exp"] = end.Unix()
-	claims["jti"] = rand.Text()
-	claims["sid"] = s.ID
-	if len(s.Scopes) > 0 {
-		claims["scope"] = strings.Join(s.Scopes, " ")
+	claims["jti"] = r.TokenID
+	claims["sid"] = r.ID
+	if len(r.Scopes) > 0 {
+		claims["scope"] = strings.Join(r.Scopes, " ")
 	}
 	payload, err := json.Marshal(claims)
 	if err != nil {

@@ -51,8 +51,9 @@ type Config struct {
 	// its access tokens.
 	MaxSessions int
 	// Grace is how long after its exchange a refresh token still gets the same response
-	// again, byte for byte; zero means 10 seconds, a negative number no grace. It is at
-	// most 5 minutes. It must exceed the difference between the clocks of the nodes.
+	// again, byte for byte; zero means 30 seconds, a negative number no grace. It is at
+	// most 5 minutes. It must exceed the difference between the clocks of the nodes: a node
+	// whose clock is behind by more repeats no response.
 	Grace time.Duration
 
 	// Type is the typ of the access tokens; empty means "session+jwt", the typ of
@@ -78,7 +79,8 @@ type Config struct {
 	// expiry.
 	Audit func(ctx context.Context, e Event)
 	// OnError is called for each failure of Store, Revocations and Claims, for a panic of
-	// Audit, and for whatever a [Handler] fails to do after it has responded. Nil logs to
+	// Audit, and for whatever a [Handler] fails to do after it has responded. It may be
+	// called on a goroutine of its own, after the request. Nil logs to
 	// [log/slog.Default], at most one line a second.
 	OnError func(ctx context.Context, err error)
 	// MeterProvider makes the counter usher.session.refreshes, which has the outcome

@@ -19,8 +19,9 @@
 //     second use of a token ends the session and, with Revocations, its access tokens at
 //     once. If that fails in part, the next use of any refresh token of the session
 //     completes it.
-//   - A lost response logs nobody out: the client may retry within the grace, and even
-//     later if the response was not delivered. See [Manager].
+//   - A lost response logs nobody out, wherever it was lost: the client may retry within
+//     the grace, and even later as long as nobody has used a token of the response. See
+//     [Manager].
 //   - Refresh tokens are stored as hashes, and the last response is stored encrypted
 //     under the token that was exchanged for it: a copy of the store grants nothing.
 //   - An access token is never accepted as a refresh token, nor the other way round.

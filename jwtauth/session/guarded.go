@@ -48,11 +48,13 @@ func (g guardedRevoker) RevokeSubject(ctx context.Context, issuer, subject strin
 
 // guardedStore bounds the calls of a Store. An abandoned call may continue, so each call
 // has its own copy of the record. Lookups, which any client can cause, never take the
-// places of changes, and their success is no evidence that changes succeed.
+// places of changes, and their success is no evidence that changes succeed. Deliveries,
+// for which nobody waits, take neither's places.
 type guardedStore struct {
-	store   Store
-	lookups *guard.Guard
-	changes *guard.Guard
+	store      Store
+	lookups    *guard.Guard
+	changes    *guard.Guard
+	deliveries *guard.Guard
 }
 
 // guardStore returns s with bounded calls. A [Memory] never waits and is returned as it
@@ -63,9 +65,10 @@ func guardStore(s Store, timeout time.Duration) Store {
 	}
 	isResult := func(err error) bool { return errors.Is(err, ErrNotFound) || errors.Is(err, ErrConflict) }
 	return guardedStore{
-		store:   s,
-		lookups: guard.New(timeout, maxStoreCalls).Results(isResult),
-		changes: guard.New(timeout, maxStoreCalls).Results(isResult),
+		store:      s,
+		lookups:    guard.New(timeout, maxStoreCalls).Results(isResult),
+		changes:    guard.New(timeout, maxStoreCalls).Results(isResult),
+		deliveries: guard.New(timeout, maxStoreCalls),
 	}
 }
 
@@ -85,6 +88,10 @@ func (g guardedStore) List(ctx context.Context, subject string, now time.Time) (
 func (g guardedStore) Update(ctx context.Context, r Record) error {
 	r = r.clone()
 	return g.changes.Do(ctx, func(ctx context.Context) error { return g.store.Update(ctx, r) })
+}
+
+func (g guardedStore) SetDelivered(ctx context.Context, sessionID, tokenID string) error {
+	return g.deliveries.Do(ctx, func(ctx context.Context) error { return g.store.SetDelivered(ctx, sessionID, tokenID) })
 }
 
 func (g guardedStore) Revoke(ctx context.Context, subject, id string, at time.Time) (Session, error) {

@@ -246,10 +246,9 @@ func (h *Handler) checkOrigin(r *http.Request) error {
 	return nil
 }
 
-// respondTokens responds with t, and records its delivery in the store.
+// respondTokens responds with t.
 func (h *Handler) respondTokens(w http.ResponseWriter, r *http.Request, t Tokens, code, message string) error {
-	// Encode before anything is sent, so that a response that cannot be encoded does not
-	// count as delivered.
+	// Encode before anything is sent, because an error needs another response.
 	var (
 		data    []byte
 		cookies []*http.Cookie
@@ -273,10 +272,6 @@ func (h *Handler) respondTokens(w http.ResponseWriter, r *http.Request, t Tokens
 		http.SetCookie(w, c)
 	}
 	h.respond(w, r, usher.Reply{Code: code, Message: message, Data: json.RawMessage(data)})
-	// If this fails, a retry of the client is still accepted.
-	if err := h.manager.Delivered(r.Context(), t); err != nil && r.Context().Err() == nil {
-		h.manager.reporter.Error(r.Context(), err)
-	}
 	return nil
 }
 

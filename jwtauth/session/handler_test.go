@@ -410,33 +410,54 @@ func TestLogoutAllNeedsASessionOfThisManager(t *testing.T) {
 	wantInvalid(t, m, second.RefreshToken())
 }
 
-// If a client hangs up before its response, the response does not count as delivered.
-func TestAResponseToAClientThatLeftIsNotDelivered(t *testing.T) {
-	for _, gone := range []bool{true, false} {
-		synctest.Test(t, func(t *testing.T) {
-			store := &hooked{Store: newMemory(t, 0)}
-			m := newManager(t, func(c *session.Config) { c.Store = store })
-			h := newHandler(t, m, nil)
-			token := login(t, m).RefreshToken()
-			ctx, hangUp := context.WithCancel(t.Context())
-			defer hangUp()
-			store.after = func(_ context.Context, method string) error {
-				if gone && method == "Update" {
-					hangUp()
+// Wherever a response is lost, its client may retry with the old token at any time. Once
+// the access token in it was used, that is theft.
+func TestAResponseIsDeliveredOnceItsAccessTokenIsUsed(t *testing.T) {
+	for name, c := range map[string]struct{ hangsUp, uses, invalid bool }{
+		"the client hangs up before the response": {hangsUp: true},
+		"the response is lost after it was sent":  {},
+		"the client uses the access token":        {uses: true, invalid: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := &hooked{Store: newMemory(t, 0)}
+				m := newManager(t, func(c *session.Config) { c.Store = store })
+				h := newHandler(t, m, nil)
+				v := mustVerifier(t, jwtauth.Config{Issuers: []jwtauth.TrustedIssuer{m.TrustedIssuer()}})
+				token := login(t, m).RefreshToken()
+				ctx, hangUp := context.WithCancel(t.Context())
+				defer hangUp()
+				store.after = func(_ context.Context, method string) error {
+					if c.hangsUp && method == "Update" {
+						hangUp()
+					}
+					return nil
 				}
-				return nil
-			}
-			r := httptest.NewRequestWithContext(ctx, http.MethodPost, "/", strings.NewReader(refreshBody(token)))
-			r.Header.Set("Content-Type", "application/json")
-			h.Refresh(httptest.NewRecorder(), r)
-			store.after = nil
-			time.Sleep(time.Minute)
-			_, err := m.Refresh(t.Context(), token)
-			if errors.Is(err, session.ErrInvalidRefreshToken) == gone {
-				t.Errorf("gone %t: error %v", gone, err)
-			}
+				r := httptest.NewRequestWithContext(ctx, http.MethodPost, "/", strings.NewReader(refreshBody(token)))
+				r.Header.Set("Content-Type", "application/json")
+				w := httptest.NewRecorder()
+				h.Refresh(w, r)
+				if c.uses {
+					want(t, v, accessTokenIn(t, w), jwtauth.Accepted)
+				}
+				time.Sleep(time.Minute)
+				_, err := m.Refresh(t.Context(), token)
+				if errors.Is(err, session.ErrInvalidRefreshToken) != c.invalid {
+					t.Errorf("error %v", err)
+				}
+			})
 		})
 	}
+}
+
+// accessTokenIn returns the access token in a response.
+func accessTokenIn(tb testing.TB, w *httptest.ResponseRecorder) string {
+	tb.Helper()
+	found := regexp.MustCompile(`"access_token":"([\w.-]+)"`).FindStringSubmatch(w.Body.String())
+	if found == nil {
+		tb.Fatalf("no access token in %s", w.Body)
+	}
+	return found[1]
 }
 
 func TestAViewThatFailsIsNotDelivered(t *testing.T) {
@@ -538,8 +559,8 @@ func TestKisara(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			api, m := kisara(t)
 			first, expired := login(t, m), login(t, m)
-			refresh(t, api, refreshBody(first.RefreshToken()), 200, `.*`)
-			time.Sleep(10 * time.Second)
+			used(t, m, accessTokenIn(t, refresh(t, api, refreshBody(first.RefreshToken()), 200, `.*`)))
+			time.Sleep(30 * time.Second)
 			refresh(t, api, refreshBody(first.RefreshToken()), 401, invalid)
 			refresh(t, api, refreshBody("wrong"), 401, invalid)
 			time.Sleep(7 * 24 * time.Hour)

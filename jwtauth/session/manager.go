@@ -29,15 +29,19 @@ import (
 //     again, byte for byte. So concurrent requests and a client that retries end up with
 //     the same tokens. The response is stored encrypted under the token that was
 //     exchanged for it.
-//   - Later, the token that was exchanged last is exchanged once more if the response was
-//     not recorded as delivered, because the server went down or the client hung up, and
-//     if the token in that response was never used. The token in that response is void
-//     from then on. See [Manager.Delivered].
+//   - Later, the token that was exchanged last is exchanged once more if nobody has used a
+//     token of that response, because the response was lost, wherever on its way that was.
+//     The refresh token in that response is void from then on.
 //   - Any other use counts as theft and ends the session with all of its tokens, no
 //     matter who has them.
 //
-// So a lost response logs nobody out, and two clients with one token are detected as soon
-// as the second one uses its token.
+// So a lost response logs nobody out. Of two clients with one token, the first may get new
+// tokens, and the session ends as soon as the second one uses its refresh token.
+//
+// A response counts as delivered when its refresh token is exchanged or its access token
+// is used. Any [jwtauth.Verifier] with the Manager's [Manager.TrustedIssuer] records the
+// latter. A service that verifies the tokens with published keys records nothing; see
+// [Manager.Used].
 type Manager struct {
 	name        string
 	audiences   []string
@@ -51,6 +55,7 @@ type Manager struct {
 	grace       time.Duration
 	timeout     time.Duration
 	claims      claimsFunc
+	deliveries  *deliveries
 	revoker     jwtauth.Revoker // as in the Config, for verifiers
 	revocations jwtauth.Revoker // the same with bounded calls
 	audit       func(context.Context, Event)
@@ -80,7 +85,7 @@ func New(c Config) (*Manager, error) {
 		refresh:     cmp.Or(c.RefreshLifetime, 7*24*time.Hour),
 		session:     cmp.Or(c.SessionLifetime, 30*24*time.Hour),
 		maxSessions: cmp.Or(c.MaxSessions, 100),
-		grace:       max(cmp.Or(c.Grace, 10*time.Second), 0),
+		grace:       max(cmp.Or(c.Grace, 30*time.Second), 0),
 		timeout:     cmp.Or(c.Timeout, 3*time.Second),
 		revoker:     c.Revocations,
 		audit:       c.Audit,
@@ -93,6 +98,7 @@ func New(c Config) (*Manager, error) {
 		return nil, err
 	}
 	m.store = guardStore(c.Store, m.timeout)
+	m.deliveries = newDeliveries(m.store, m.timeout)
 	m.revocations = guardRevoker(c.Revocations, m.timeout)
 	m.claims = guardClaims(c.Claims, m.timeout)
 	m.decisions = telemetry.NewDecisions(telemetry.Config{
@@ -107,8 +113,9 @@ func New(c Config) (*Manager, error) {
 }
 
 // TrustedIssuer returns m as an issuer for the Config of a [jwtauth.Verifier], with its
-// name, audiences, algorithms, keys, profile and revocations. Verifiers in other services
-// need another [jwk.Set], for instance a [jwk.Remote] of [Manager.ServeJWKS].
+// name, audiences, algorithms, keys, profile and revocations, and with [Manager.Used].
+// Verifiers in other services need another [jwk.Set], for instance a [jwk.Remote] of
+// [Manager.ServeJWKS].
 func (m *Manager) TrustedIssuer() jwtauth.TrustedIssuer {
 	t := jwtauth.TrustedIssuer{
 		Issuer:      m.name,
@@ -117,6 +124,7 @@ func (m *Manager) TrustedIssuer() jwtauth.TrustedIssuer {
 		Profile:     jwtauth.ProfileSession,
 		Types:       []string{m.typ},
 		Revocations: m.revoker,
+		OnVerified:  m.Used,
 	}
 	for n := range m.signers {
 		if a := m.signers[n].key.Algorithm(); !slices.Contains(t.Algorithms, a) {
@@ -145,9 +153,6 @@ type Tokens struct {
 
 	// Pointers, because fmt prints unexported fields without calling their methods.
 	access, refresh *string
-	// undelivered is the session after a rotation whose response has not been delivered
-	// yet, or nil.
-	undelivered *Record
 }
 
 // AccessToken returns the text of the access token. Send it to the client and
@@ -218,13 +223,14 @@ func (m *Manager) open(ctx context.Context, template Session, e *Event) (Tokens,
 		},
 		Handle:   token.handle(),
 		Current:  token.hash(),
+		TokenID:  rand.Text(),
 		Revision: 1,
 	}
 	if !template.EndsAt.IsZero() {
 		r.EndsAt = earlier(template.EndsAt.UTC().Truncate(time.Microsecond), r.EndsAt)
 	}
 	r.ExpiresAt = earlier(now.Add(m.refresh), r.EndsAt)
-	a, err := m.newTokens(ctx, r.Session, token, now)
+	a, err := m.newTokens(ctx, r, token, now)
 	if err != nil {
 		return Tokens{}, err
 	}

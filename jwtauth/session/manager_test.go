@@ -79,8 +79,9 @@ func sessions(tb testing.TB, m *session.Manager, revocations jwtauth.Revocations
 				jwk.PS256, jwk.PS384, jwk.PS512, jwk.ES256, jwk.ES384, jwk.ES512,
 				jwk.EdDSA, jwk.Ed25519,
 			},
-			Keys:    m,
-			Profile: jwtauth.ProfileSession,
+			Keys:       m,
+			Profile:    jwtauth.ProfileSession,
+			OnVerified: m.Used,
 		}},
 		Revocations: revocations,
 	})

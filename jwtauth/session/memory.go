@@ -144,10 +144,26 @@ func (m *Memory) Update(ctx context.Context, r Record) error {
 		return ErrConflict
 	}
 	s.RefreshedAt, s.ExpiresAt = r.RefreshedAt, r.ExpiresAt
-	s.Current, s.Previous, s.Delivered = r.Current, r.Previous, r.Delivered
+	s.Current, s.Previous = r.Current, r.Previous
+	s.TokenID, s.Delivered = r.TokenID, r.Delivered
 	s.Response = slices.Clone(r.Response)
 	s.Revision++
 	heap.Fix(&m.queue, s.place)
+	return nil
+}
+
+// SetDelivered implements [Store].
+func (m *Memory) SetDelivered(ctx context.Context, sessionID, tokenID string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.usable(ctx); err != nil {
+		return err
+	}
+	s := m.byID[sessionID]
+	if s != nil && s.TokenID == tokenID && s.RevokedAt.IsZero() && !s.Delivered {
+		s.Delivered = true
+		s.Revision++
+	}
 	return nil
 }
 

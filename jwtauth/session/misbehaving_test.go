@@ -52,6 +52,13 @@ func (u *unreliable) Lookup(ctx context.Context, h [sha256.Size]byte) (session.R
 	return u.Store.Lookup(context.WithoutCancel(ctx), h)
 }
 
+func (u *unreliable) SetDelivered(ctx context.Context, sessionID, tokenID string) error {
+	if err := u.calls.Call(ctx); err != nil {
+		return err
+	}
+	return u.Store.SetDelivered(context.WithoutCancel(ctx), sessionID, tokenID)
+}
+
 func (u *unreliable) Update(ctx context.Context, r session.Record) error {
 	if err := u.calls.Call(ctx); err != nil {
 		return err

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
@@ -39,7 +40,7 @@ const (
 	refreshAmbiguous                         // sent with a token of another subject
 	refreshRotated                           // exchanged for another one
 	refreshReplayed                          // exchanged within the grace: gets the same response again
-	refreshRecovered                         // exchanged before, but the response was not delivered
+	refreshRecovered                         // exchanged before, but no token of the response was used
 	refreshDenied                            // refused by Config.Claims or by revocations
 	refreshUnavailable                       // the store failed
 	refreshOutcomes
@@ -63,7 +64,8 @@ func (r *Record) decide(hash [sha256.Size]byte, now time.Time, grace time.Durati
 		return refreshRotated
 	case !is(r.Previous):
 		return refreshReused
-	case now.Before(r.RefreshedAt.Add(grace)):
+	case now.Sub(r.RefreshedAt).Abs() < grace:
+		// A clock that is behind by more must not replay the response for as long.
 		return refreshReplayed
 	case !r.Delivered:
 		return refreshRecovered
@@ -76,8 +78,6 @@ func (r *Record) decide(hash [sha256.Size]byte, now time.Time, grace time.Durati
 // [ErrInvalidRefreshToken] if the token is invalid; an [*usher.Error] of [Config.Claims]
 // is returned as it is. Any other error means that the token could not be checked or
 // exchanged now; the client may retry with the same token.
-//
-// Once the response has been sent, call [Manager.Delivered].
 func (m *Manager) Refresh(ctx context.Context, token string) (Tokens, error) {
 	return m.exchange(ctx, []string{token}, netip.Addr{})
 }
@@ -212,9 +212,10 @@ func (m *Manager) tryExchange(ctx context.Context, token refreshToken, e *Event)
 // rotate replaces the current token in one step.
 func (m *Manager) rotate(ctx context.Context, r Record, token refreshToken, now time.Time) (Tokens, error) {
 	next := token.next()
-	r.Previous, r.Current, r.Delivered = token.hash(), next.hash(), false
+	r.Previous, r.Current = token.hash(), next.hash()
+	r.TokenID, r.Delivered = rand.Text(), false
 	r.RefreshedAt, r.ExpiresAt = now, earlier(now.Add(m.refresh), r.EndsAt)
-	a, err := m.newTokens(ctx, r.Session, next, now)
+	a, err := m.newTokens(ctx, r, next, now)
 	if err != nil {
 		return Tokens{}, err
 	}
@@ -224,10 +225,7 @@ func (m *Manager) rotate(ctx context.Context, r Record, token refreshToken, now 
 	if err := m.store.Update(ctx, r); err != nil {
 		return Tokens{}, fmt.Errorf("session: rotate a refresh token: %w", err)
 	}
-	r.Revision++
-	t := a.tokens(r.Session)
-	t.undelivered = &r
-	return t, nil
+	return a.tokens(r.Session), nil
 }
 
 // replay returns the response that token was exchanged for.
@@ -236,36 +234,7 @@ func replay(r Record, token refreshToken) (Tokens, error) {
 	if err != nil {
 		return Tokens{}, err
 	}
-	t := a.tokens(r.Session)
-	if !r.Delivered {
-		t.undelivered = &r
-	}
-	return t, nil
-}
-
-// Delivered records in the store that the response with t was sent to the client. From
-// then on, and after [Config.Grace], a second use of the token that was exchanged for t
-// ends the session. Until then a second use only voids t, so that a client whose response
-// was lost is not logged out. A [Handler] calls Delivered itself.
-//
-// An error needs no action: the session is unchanged.
-func (m *Manager) Delivered(ctx context.Context, t Tokens) error {
-	if t.undelivered == nil {
-		return nil
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, m.timeout, errSlow)
-	defer cancel()
-	r := *t.undelivered
-	r.Delivered = true
-	err := m.store.Update(ctx, r)
-	if errors.Is(err, ErrConflict) {
-		// The response was delivered before, and t may have been used since.
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("session: store a delivery: %w", err)
-	}
-	return nil
+	return a.tokens(r.Session), nil
 }
 
 // logoutByToken ends the session of a refresh token, current or not, and returns its ID.

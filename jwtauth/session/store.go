@@ -49,8 +49,11 @@ type Record struct {
 	// Previous is the SHA-256 of the token that was exchanged last; zero before the
 	// first rotation.
 	Previous [sha256.Size]byte
-	// Delivered is set once the response with the current token was sent to the client,
-	// as far as a server can know.
+	// TokenID identifies the access token of the last response: its jti, of 1 to 64 ASCII
+	// letters, digits, underscores and hyphens.
+	TokenID string
+	// Delivered is set once that access token has been used: the last response has then
+	// reached a client. Login and rotation leave it false.
 	Delivered bool
 	// Response is the response that the previous token was exchanged for, encrypted;
 	// empty before the first rotation. It has at most 16 KiB.
@@ -104,12 +107,20 @@ type Store interface {
 	// returns an empty list.
 	List(ctx context.Context, subject string, now time.Time) ([]Session, error)
 
-	// Update replaces RefreshedAt, ExpiresAt, Current, Previous, Delivered and Response of
-	// the session with r.ID, and nothing else, and adds one to its Revision. If the
-	// session's Revision is not r.Revision, if the session is revoked, or if there is no
+	// Update replaces RefreshedAt, ExpiresAt, Current, Previous, TokenID, Delivered and
+	// Response of the session with r.ID, and nothing else, and adds one to its Revision. If
+	// the session's Revision is not r.Revision, if the session is revoked, or if there is no
 	// such session, Update changes nothing and returns ErrConflict. Of two updates of one
 	// revision, one succeeds: a session never has two valid tokens.
 	Update(ctx context.Context, r Record) error
+
+	// SetDelivered sets Delivered of the session with this ID, and nothing else, and adds one
+	// to its Revision, so that it cannot happen unseen between a Lookup and an Update. If
+	// Delivered is set already, if the session's TokenID is another one, if the session is
+	// revoked, or if there is no such session, SetDelivered changes nothing and returns nil.
+	// It is called for the first use of each access token, most often by requests that wait
+	// for nothing else in the store, so let it not wait for other sessions.
+	SetDelivered(ctx context.Context, sessionID, tokenID string) error
 
 	// Revoke sets RevokedAt of the subject's session with this ID to at, and nothing
 	// else, and returns the session as it then is. A session that is already revoked

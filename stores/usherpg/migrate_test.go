@@ -100,8 +100,8 @@ func TestProgramsMayMigrateAtTheSameTime(t *testing.T) {
 	if err := p.Check(t.Context()); err != nil {
 		t.Errorf("Check: %v", err)
 	}
-	if n := count(t, c.Pool, "SELECT count(*) FROM usher.versions"); n != 12 {
-		t.Errorf("%d versions are recorded, want 12", n)
+	if n := count(t, c.Pool, "SELECT count(*) FROM usher.versions"); n != 13 {
+		t.Errorf("%d versions are recorded, want 13", n)
 	}
 }
 
@@ -174,13 +174,13 @@ func TestASchemaOfANewerVersion(t *testing.T) {
 		serves int
 		want   error
 	}{
-		{"that serves this one is used", 12, nil},
-		{"that does not is refused", 13, usher.ErrSchema},
+		{"that serves this one is used", 13, nil},
+		{"that does not is refused", 14, usher.ErrSchema},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, pool := migrated(t)
 			p := open(t, pool)
-			exec(t, pool, fmt.Sprintf("INSERT INTO usher.versions (version, serves) VALUES (13, %d)", c.serves))
+			exec(t, pool, fmt.Sprintf("INSERT INTO usher.versions (version, serves) VALUES (14, %d)", c.serves))
 			err := usherpg.Migrate(t.Context(), usherpg.Config{Pool: pool})
 			if c.want == nil {
 				if err != nil {

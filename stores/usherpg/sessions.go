@@ -10,12 +10,12 @@ import (
 )
 
 // sessions is the store of sessions. What its calls do is written in
-// migrations/0008_sessions.sql; each is one statement.
+// migrations/0008_sessions.sql and migrations/0013_deliveries.sql; each is one statement.
 type sessions struct {
 	store
 	pg *Postgres
 
-	insert, lookup, list, update, revoke, revokeSubject string // statements
+	insert, lookup, list, update, deliver, revoke, revokeSubject string // statements
 }
 
 var _ session.Store = (*sessions)(nil)
@@ -28,6 +28,7 @@ func newSessions(p *Postgres) *sessions {
 		lookup:        call("lookup_session_v1", "$1::bytea"),
 		list:          call("list_sessions_v1", "$1::text, $2::bigint"),
 		update:        call("update_session_v1", "$1::jsonb"),
+		deliver:       call("deliver_session_v1", "$1::text, $2::text"),
 		revoke:        call("revoke_session_v1", "$1::text, $2::text, $3::bigint"),
 		revokeSubject: call("revoke_subject_v1", "$1::text, $2::bigint"),
 	}
@@ -47,6 +48,7 @@ type sessionRow struct {
 	ExpiresAt   int64             `json:"expires_at"`
 	EndsAt      int64             `json:"ends_at"`
 	RevokedAt   *int64            `json:"revoked_at"`
+	TokenID     string            `json:"token_id"`
 	Delivered   bool              `json:"delivered"`
 	Response    binary            `json:"response"`
 	Revision    int64             `json:"revision"`
@@ -59,7 +61,7 @@ func rowOfSession(r *session.Record) (string, error) {
 		Subject: r.Subject, Scopes: r.Scopes, Data: r.Data,
 		CreatedAt: r.CreatedAt.UnixMicro(), RefreshedAt: r.RefreshedAt.UnixMicro(),
 		ExpiresAt: r.ExpiresAt.UnixMicro(), EndsAt: r.EndsAt.UnixMicro(), RevokedAt: micros(r.RevokedAt),
-		Delivered: r.Delivered, Response: r.Response, Revision: r.Revision,
+		TokenID: r.TokenID, Delivered: r.Delivered, Response: r.Response, Revision: r.Revision,
 	}
 	if row.Scopes == nil {
 		row.Scopes = []string{}
@@ -90,7 +92,7 @@ func (row *sessionRow) record() (r session.Record, err error) {
 		CreatedAt: timeOf(&row.CreatedAt), RefreshedAt: timeOf(&row.RefreshedAt),
 		ExpiresAt: timeOf(&row.ExpiresAt), EndsAt: timeOf(&row.EndsAt), RevokedAt: timeOf(row.RevokedAt),
 	}
-	r.Delivered, r.Response, r.Revision = row.Delivered, row.Response, row.Revision
+	r.TokenID, r.Delivered, r.Response, r.Revision = row.TokenID, row.Delivered, row.Response, row.Revision
 	return r, nil
 }
 
@@ -179,6 +181,14 @@ func (s *sessions) Update(ctx context.Context, r session.Record) error {
 		return session.ErrConflict
 	}
 	return nil
+}
+
+// SetDelivered implements [session.Store].
+func (s *sessions) SetDelivered(ctx context.Context, sessionID, tokenID string) error {
+	return s.call(ctx, "store the delivery of a session", func(ctx context.Context) error {
+		_, err := s.pg.pool.Exec(ctx, s.deliver, sessionID, tokenID)
+		return err
+	})
 }
 
 // Revoke implements [session.Store].

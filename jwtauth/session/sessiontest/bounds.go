@@ -41,7 +41,7 @@ func testBounds(t *testing.T, s session.Store) {
 	want(t, s, r)
 	u := rotated(r)
 	u.Previous, u.Current = [sha256.Size]byte{}, [sha256.Size]byte{31: 1}
-	u.ExpiresAt, u.Delivered = r.EndsAt, true
+	u.ExpiresAt, u.TokenID, u.Delivered = r.EndsAt, "-_09azAZ"+strings.Repeat("t", 30)+unique(), true
 	u.Response = make([]byte, 16<<10)
 	for i := range u.Response {
 		u.Response[i] = byte(i)

@@ -23,7 +23,7 @@ func testUpdate(t *testing.T, s session.Store) {
 		t.Fatal(err)
 	}
 	r.RefreshedAt, r.ExpiresAt = u.RefreshedAt, u.ExpiresAt
-	r.Current, r.Previous, r.Delivered, r.Response = u.Current, u.Previous, true, u.Response
+	r.Current, r.Previous, r.TokenID, r.Delivered, r.Response = u.Current, u.Previous, u.TokenID, true, u.Response
 	r.Revision = 2
 	want(t, s, r)
 	_, err := s.Lookup(t.Context(), u.Handle)

@@ -60,6 +60,12 @@ func TestStore(t *testing.T, open func(testing.TB) session.Store) {
 		{"parallel rotations make one chain without gaps", testChain},
 		{"the response of a rotation may be long or empty", testResponses},
 
+		{"a delivery is set and nothing else", testDelivered},
+		{"a delivery of another token or session changes nothing", testDeliveredOther},
+		{"a delivery makes a concurrent rotation conflict", testDeliveredConflict},
+		{"a revoked session is not delivered", testDeliveredRevoked},
+		{"parallel deliveries and rotations lose nothing", testDeliveredParallel},
+
 		{"a revocation returns the session as it then is", testRevoke},
 		{"a session that does not exist or is of another subject is not revoked", testRevokeUnknown},
 		{"a revoked session is not updated", testRevokedUpdate},
@@ -104,6 +110,7 @@ func newRecord() session.Record {
 		},
 		Handle:   newHash(),
 		Current:  newHash(),
+		TokenID:  unique(),
 		Revision: 1,
 	}
 }
@@ -114,7 +121,7 @@ func rotated(r session.Record) session.Record {
 	r.Previous, r.Current = r.Current, newHash()
 	r.RefreshedAt = r.RefreshedAt.Add(time.Minute)
 	r.ExpiresAt = r.ExpiresAt.Add(time.Minute)
-	r.Delivered = false
+	r.TokenID, r.Delivered = unique(), false
 	r.Response = []byte("sealed \x00\xff " + unique())
 	return r
 }
@@ -323,6 +330,7 @@ func calls(s session.Store, r session.Record) map[string]func(context.Context) e
 		"Lookup":        func(ctx context.Context) error { _, err := s.Lookup(ctx, r.Handle); return err },
 		"List":          func(ctx context.Context) error { _, err := s.List(ctx, r.Subject, now()); return err },
 		"Update":        func(ctx context.Context) error { return s.Update(ctx, rotated(r)) },
+		"SetDelivered":  func(ctx context.Context) error { return s.SetDelivered(ctx, r.ID, r.TokenID) },
 		"Revoke":        func(ctx context.Context) error { _, err := s.Revoke(ctx, r.Subject, r.ID, now()); return err },
 		"RevokeSubject": func(ctx context.Context) error { _, err := s.RevokeSubject(ctx, r.Subject, now()); return err },
 	}

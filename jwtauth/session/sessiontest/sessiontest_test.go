@@ -41,6 +41,7 @@ type store struct {
 	lookup        func(*session.Memory, ctx, handle) (session.Record, error)
 	list          func(*session.Memory, ctx, string, time.Time) ([]session.Session, error)
 	update        func(*session.Memory, ctx, session.Record) error
+	deliver       func(*session.Memory, ctx, string, string) error
 	revoke        func(*session.Memory, ctx, string, string, time.Time) (session.Session, error)
 	revokeSubject func(*session.Memory, ctx, string, time.Time) ([]session.Session, error)
 	close         func(*session.Memory) error
@@ -72,6 +73,13 @@ func (s store) Update(c ctx, r session.Record) error {
 		return s.update(s.Memory, c, r)
 	}
 	return s.Memory.Update(c, r)
+}
+
+func (s store) SetDelivered(c ctx, sessionID, tokenID string) error {
+	if s.deliver != nil {
+		return s.deliver(s.Memory, c, sessionID, tokenID)
+	}
+	return s.Memory.SetDelivered(c, sessionID, tokenID)
 }
 
 func (s store) Revoke(c ctx, subject, id string, at time.Time) (session.Session, error) {
@@ -206,6 +214,8 @@ const (
 	live      = "a list has only live sessions"
 	order     = "a list begins with the session that was refreshed last"
 	replaces  = "an update replaces the rotation and nothing else"
+	delivers  = "a delivery is set and nothing else"
+	others    = "a delivery of another token or session changes nothing"
 )
 
 var stores = map[string]wrongStore{
@@ -434,6 +444,27 @@ var stores = map[string]wrongStore{
 		return m.Update(c, r)
 	}}, "the response of a rotation may be long or empty"},
 
+	// Deliveries.
+	"never delivers": {store{deliver: func(m *session.Memory, c ctx, sessionID, _ string) error {
+		return m.SetDelivered(c, sessionID, "another")
+	}}, delivers},
+	"delivers whatever the token": {delivering(func(r *session.Record, _ string) bool { return true }), others},
+	"delivers tokens without case": {delivering(func(r *session.Record, tokenID string) bool {
+		return strings.EqualFold(r.TokenID, tokenID)
+	}), others},
+	"delivers each token of a session": {delivering(func(r *session.Record, tokenID string) bool {
+		return tokenID != "" && strings.HasPrefix(r.TokenID, tokenID)
+	}), others},
+	"forgets the token of a rotation": {updating(func(r *session.Record) { r.TokenID = "" }), replaces},
+	"delivers without a revision":     {hiding(), "a delivery makes a concurrent rotation conflict"},
+	"delivers again":                  {delivering(func(r *session.Record, tokenID string) bool { return r.TokenID == tokenID }), delivers},
+	"returns a conflict": {store{deliver: func(m *session.Memory, c ctx, sessionID, tokenID string) error {
+		if err := m.SetDelivered(c, sessionID, tokenID); err != nil || sessionID != "" && tokenID != "" {
+			return err
+		}
+		return session.ErrConflict
+	}}, others},
+
 	// Revocations.
 	"revokes other subjects' sessions": {anySubject(), foreign},
 	"revokes what does not exist": {store{revoke: func(m *session.Memory, c ctx, subject, id string, at time.Time) (session.Session, error) {
@@ -522,6 +553,77 @@ var stores = map[string]wrongStore{
 		}
 		return m.Close()
 	}}, "a closed store returns ErrClosed"},
+}
+
+// delivering returns a store that delivers if is returns true, even what is delivered.
+func delivering(is func(r *session.Record, tokenID string) bool) store {
+	var known sync.Map // handles by ID
+	return store{
+		insert: func(m *session.Memory, c ctx, r session.Record, limit int) ([]session.Session, error) {
+			known.Store(r.ID, r.Handle)
+			return m.Insert(c, r, limit)
+		},
+		deliver: func(m *session.Memory, c ctx, sessionID, tokenID string) error {
+			h, ok := known.Load(sessionID)
+			if !ok {
+				return m.SetDelivered(c, sessionID, tokenID)
+			}
+			r, err := m.Lookup(c, h.(handle))
+			if err != nil || !is(&r, tokenID) {
+				return err
+			}
+			r.Delivered = true
+			return m.Update(c, r)
+		},
+	}
+}
+
+// hiding returns a store whose deliveries leave the revision as it is.
+func hiding() store {
+	var mu sync.Mutex
+	hidden := map[string]int64{} // revisions by ID
+	known := map[handle]string{}
+	return store{
+		insert: func(m *session.Memory, c ctx, r session.Record, limit int) ([]session.Session, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			known[r.Handle] = r.ID
+			return m.Insert(c, r, limit)
+		},
+		lookup: func(m *session.Memory, c ctx, h handle) (session.Record, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			r, err := m.Lookup(c, h)
+			r.Revision -= hidden[r.ID]
+			return r, err
+		},
+		update: func(m *session.Memory, c ctx, r session.Record) error {
+			mu.Lock()
+			defer mu.Unlock()
+			r.Revision += hidden[r.ID]
+			return m.Update(c, r)
+		},
+		deliver: func(m *session.Memory, c ctx, sessionID, tokenID string) error {
+			mu.Lock()
+			defer mu.Unlock()
+			for h, id := range known {
+				if id != sessionID {
+					continue
+				}
+				before, err := m.Lookup(c, h)
+				if err != nil {
+					return err
+				}
+				if err := m.SetDelivered(c, sessionID, tokenID); err != nil {
+					return err
+				}
+				after, err := m.Lookup(c, h)
+				hidden[id] += after.Revision - before.Revision
+				return err
+			}
+			return m.SetDelivered(c, sessionID, tokenID)
+		},
+	}
 }
 
 func without(data map[string]string, name string) map[string]string {

@@ -74,6 +74,8 @@ func testClients(t *testing.T, shared Shared) {
 	r = update(t, b, rotated(r))
 	want(t, a, r)
 	storetest.WantError(t, "Update by the client that has not seen the last one", a.Update(t.Context(), rotated(old)), session.ErrConflict)
+	r = deliver(t, a, r)
+	want(t, b, r)
 	r.RevokedAt = now()
 	wantSessions(t, "Revoke", []session.Session{revoke(t, a, r, r.RevokedAt)}, r)
 	want(t, b, r)
@@ -136,6 +138,12 @@ func testCut(t *testing.T, shared Shared) {
 	r[1] = u
 	r[1].Revision++
 	want(t, s, r[1])
+
+	cut(func() error { return s.SetDelivered(t.Context(), r[1].ID, r[1].TokenID) })
+	r[1].Delivered = true
+	r[1].Revision++
+	want(t, s, r[1])
+	want(t, s, deliver(t, s, r[1]))
 
 	r[2].RevokedAt = now()
 	cut(func() error { _, err := s.Revoke(t.Context(), r[2].Subject, r[2].ID, r[2].RevokedAt); return err })

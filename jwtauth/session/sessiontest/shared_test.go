@@ -216,6 +216,10 @@ func (c *client) Update(ctx context.Context, r session.Record) error {
 	})
 }
 
+func (c *client) SetDelivered(ctx context.Context, sessionID, tokenID string) error {
+	return c.call(ctx, sessionID, func(ctx context.Context) error { return c.memory.SetDelivered(ctx, sessionID, tokenID) })
+}
+
 func (c *client) Revoke(ctx context.Context, subject, id string, at time.Time) (s session.Session, err error) {
 	err = c.call(ctx, id, func(ctx context.Context) (err error) {
 		s, err = c.memory.Revoke(ctx, subject, id, at)
