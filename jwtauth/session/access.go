@@ -113,7 +113,7 @@ func (m *Manager) accessToken(r Record, private map[string]any, now, end time.Ti
 	if err != nil {
 		return "", misuse("encode the claims: %w", err)
 	}
-	k := m.signer(now)
+	k := m.signers.at(now)
 	signed := k.header + jose.Encoding.EncodeToString(payload)
 	signature, err := k.key.Sign(signed)
 	if err != nil {

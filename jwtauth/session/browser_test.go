@@ -62,7 +62,7 @@ func (s *site) configure(change func(*session.HandlerConfig)) {
 	h := newHandler(s.tb, s.issuer, change)
 	v := mustVerifier(s.tb, jwtauth.Config{
 		Issuers: []jwtauth.TrustedIssuer{{
-			Issuer: issuer, Audiences: []string{audience}, Algorithms: []jwk.Algorithm{jwk.HS256}, Keys: s.issuer,
+			Issuer: issuer, Audiences: []string{audience}, Algorithms: []jwk.Algorithm{jwk.HS256}, Keys: s.issuer.Keys(),
 			Profile: jwtauth.ProfileSession,
 		}},
 		Cookie: "access", Revocations: &s.ended,
@@ -280,7 +280,7 @@ func TestOfSeveralCookiesTheLiveAccessTokenCounts(t *testing.T) {
 }
 
 func TestOfSeveralRefreshTokensTheLiveOneIsExchanged(t *testing.T) {
-	m := newManager(t, func(c *session.Config) { c.Grace = -1 })
+	m := newManager(t, func(c *session.Config) { c.Grace = time.Nanosecond })
 	h := newHandler(t, m, inCookie)
 	exchange := func(t *testing.T, status int, tokens ...string) {
 		t.Helper()

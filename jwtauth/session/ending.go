@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -42,6 +43,35 @@ var errOther = fmt.Errorf("the store has returned another session: %w", usher.Er
 // not, for instance when a client disconnects.
 func (m *Manager) Logout(ctx context.Context, subject, sessionID string) (Session, error) {
 	return m.logout(ctx, Event{Action: "logout", SessionID: sessionID, Subject: subject}, false)
+}
+
+// LogoutByToken ends the session of a refresh token, as Logout does, without exchanging
+// the token. It may be an old one: any client that has had a token of a session may end the
+// session. The error matches [ErrNotFound] if there is no such session, which an endpoint for token
+// revocation does not treat as an error (RFC 7009, section 2.2).
+func (m *Manager) LogoutByToken(ctx context.Context, token string) (Session, error) {
+	return m.logoutByToken(ctx, token, netip.Addr{})
+}
+
+func (m *Manager) logoutByToken(ctx context.Context, text string, address netip.Addr) (Session, error) {
+	token, ok := parseRefreshToken(text)
+	if !ok {
+		return Session{}, fmt.Errorf("session: end a session: %w", ErrNotFound)
+	}
+	short, cancel := m.ending(ctx)
+	defer cancel()
+	r, err := m.lookup(short, token)
+	if err != nil {
+		if !errors.Is(err, ErrNotFound) {
+			m.reportFailure(ctx, err)
+		}
+		return Session{}, err
+	}
+	s, err := m.logout(ctx, Event{Action: "logout", SessionID: r.ID, Subject: r.Subject, Address: address}, true)
+	if s.ID == "" { // the store has it no more, or has failed
+		s = r.Session
+	}
+	return s, err
 }
 
 // logout ends the session that e identifies. If certain is set, the session is known to

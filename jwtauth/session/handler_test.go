@@ -144,7 +144,7 @@ func TestAccessTokenInACookieIsTakenByTheVerifier(t *testing.T) {
 	}
 	v := mustVerifier(t, jwtauth.Config{
 		Issuers: []jwtauth.TrustedIssuer{{
-			Issuer: issuer, Audiences: []string{audience}, Algorithms: []jwk.Algorithm{jwk.HS256}, Keys: m,
+			Issuer: issuer, Audiences: []string{audience}, Algorithms: []jwk.Algorithm{jwk.HS256}, Keys: m.Keys(),
 			Profile: jwtauth.ProfileSession,
 		}},
 		Cookie: "__Host-access_token",

@@ -39,13 +39,13 @@ type signer struct {
 }
 
 // newSigners returns keys in the order in which they sign, and adds their faults.
-func newSigners(f config.Faults[usher.ConfigError], keys []SigningKey, typ string, access time.Duration, now time.Time) []signer {
+func newSigners(f config.Faults[usher.ConfigError], keys []SigningKey, typ string, access time.Duration, now time.Time) signers {
 	if len(keys) == 0 {
 		f.Add("Keys", "at least one is required with a Store")
 		return nil
 	}
 	signs := false
-	list := make([]signer, 0, len(keys))
+	list := make(signers, 0, len(keys))
 	for n, k := range keys {
 		f := f.In(fmt.Sprintf("Keys[%d]", n))
 		same := func(is func(SigningKey) bool) bool { return slices.ContainsFunc(keys[:n], is) }
@@ -85,37 +85,44 @@ func tokenHeader(k *jwk.Key, typ string) string {
 	return jose.Encoding.EncodeToString(header) + "."
 }
 
-// signer returns the key that signs at this time.
-func (m *Manager) signer(now time.Time) *signer {
-	s := &m.signers[0]
-	for n := range m.signers {
-		if !m.signers[n].from.After(now) {
-			s = &m.signers[n]
+func (s *signer) isGone(now time.Time) bool { return !s.gone.IsZero() && !now.Before(s.gone) }
+
+// signers are the keys of a Manager, in the order in which they sign.
+type signers []signer
+
+// at returns the key that signs at this time.
+func (list signers) at(now time.Time) *signer {
+	s := &list[0]
+	for n := range list {
+		if !list[n].from.After(now) {
+			s = &list[n]
 		}
 	}
 	return s
 }
 
-func (s *signer) isGone(now time.Time) bool { return !s.gone.IsZero() && !now.Before(s.gone) }
+// Keys returns the keys that verify the access tokens, for a [jwtauth.Verifier] in this
+// process: the key that signs, keys that will sign, and keys with a token that may still
+// be valid.
+func (m *Manager) Keys() jwk.Set { return m.signers }
 
-// Find implements [jwk.Set]. The set has the key that signs, keys that will sign, and
-// keys with a token that may still be valid.
-func (m *Manager) Find(_ context.Context, kid string, a jwk.Algorithm) (keys []*jwk.Key, version uint64, err error) {
+// Find implements [jwk.Set].
+func (list signers) Find(_ context.Context, kid string, a jwk.Algorithm) (keys []*jwk.Key, version uint64, err error) {
 	now := time.Now()
-	for n := range m.signers {
-		if s := &m.signers[n]; !s.isGone(now) && s.key.Matches(kid, a) {
+	for n := range list {
+		if s := &list[n]; !s.isGone(now) && s.key.Matches(kid, a) {
 			keys = append(keys, s.key)
 		}
 	}
-	return keys, m.version(now), nil
+	return keys, list.version(now), nil
 }
 
 // Version implements [jwk.Set]. It is the number of keys whose tokens have all expired.
-func (m *Manager) Version() (uint64, error) { return m.version(time.Now()), nil }
+func (list signers) Version() (uint64, error) { return list.version(time.Now()), nil }
 
-func (m *Manager) version(now time.Time) (n uint64) {
-	for k := range m.signers {
-		if m.signers[k].isGone(now) {
+func (list signers) version(now time.Time) (n uint64) {
+	for k := range list {
+		if list[k].isGone(now) {
 			n++
 		}
 	}

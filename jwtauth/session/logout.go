@@ -58,9 +58,11 @@ func (h *Handler) end(r *http.Request, refreshTokens []string, access *jwtauth.T
 	var errs []error
 	address := clientip.Of(r)
 	for _, text := range refreshTokens {
-		id, err := h.manager.logoutByToken(r.Context(), text, address)
-		errs = append(errs, err)
-		if access != nil && access.SessionID == id {
+		s, err := h.manager.logoutByToken(r.Context(), text, address)
+		if !errors.Is(err, ErrNotFound) {
+			errs = append(errs, err)
+		}
+		if access != nil && access.SessionID == s.ID {
 			access = nil
 		}
 	}

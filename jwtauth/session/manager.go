@@ -15,12 +15,10 @@ import (
 	"github.com/usher-go/usher/internal/report"
 	"github.com/usher-go/usher/internal/telemetry"
 	"github.com/usher-go/usher/jwtauth"
-	"github.com/usher-go/usher/jwtauth/jwk"
 )
 
 // A Manager opens, refreshes and ends sessions. A [Handler] is its HTTP side. It is
-// safe for concurrent use and has nothing to close. It is also the [jwk.Set] of its
-// own tokens.
+// safe for concurrent use and has nothing to close.
 //
 // A session has one valid refresh token at any time. Exchanging it is one atomic step
 // that replaces it with another one. If a token that was exchanged before is used again:
@@ -46,7 +44,7 @@ type Manager struct {
 	name        string
 	audiences   []string
 	typ         string
-	signers     []signer
+	signers     signers
 	store       Store
 	access      time.Duration
 	refresh     time.Duration
@@ -64,8 +62,6 @@ type Manager struct {
 
 	cookie string // the name of the cookie of the access tokens, if a Handler has one
 }
-
-var _ jwk.Set = (*Manager)(nil)
 
 // maxLeeway is the largest Leeway of a [jwtauth.Verifier].
 const maxLeeway = 5 * time.Minute
@@ -120,7 +116,7 @@ func (m *Manager) TrustedIssuer() jwtauth.TrustedIssuer {
 	t := jwtauth.TrustedIssuer{
 		Issuer:      m.name,
 		Audiences:   slices.Clone(m.audiences),
-		Keys:        m,
+		Keys:        m.Keys(),
 		Profile:     jwtauth.ProfileSession,
 		Types:       []string{m.typ},
 		Revocations: m.revoker,

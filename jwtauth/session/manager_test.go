@@ -79,7 +79,7 @@ func sessions(tb testing.TB, m *session.Manager, revocations jwtauth.Revocations
 				jwk.PS256, jwk.PS384, jwk.PS512, jwk.ES256, jwk.ES384, jwk.ES512,
 				jwk.EdDSA, jwk.Ed25519,
 			},
-			Keys:       m,
+			Keys:       m.Keys(),
 			Profile:    jwtauth.ProfileSession,
 			OnVerified: m.Used,
 		}},
@@ -360,7 +360,7 @@ func TestKeysAreChangedWithoutRefusingAnybody(t *testing.T) {
 		}
 		version := func() uint64 {
 			t.Helper()
-			n, err := m.Version()
+			n, err := m.Keys().Version()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -390,7 +390,7 @@ func TestKeysAreChangedWithoutRefusingAnybody(t *testing.T) {
 		if got := version(); got == start {
 			t.Errorf("version %d as before, though a key has gone", got)
 		}
-		keys, n, err := m.Find(t.Context(), "old", jwk.HS256)
+		keys, n, err := m.Keys().Find(t.Context(), "old", jwk.HS256)
 		if len(keys) != 0 || n != version() || err != nil {
 			t.Errorf("the old key is still known: %v, %d, %v", keys, n, err)
 		}
@@ -532,7 +532,7 @@ func TestJ14TokensOfOneKindAreNeverTakenForTheOther(t *testing.T) {
 	}
 
 	trusted := jwtauth.TrustedIssuer{
-		Issuer: issuer, Audiences: []string{audience}, Algorithms: []jwk.Algorithm{jwk.HS256}, Keys: m,
+		Issuer: issuer, Audiences: []string{audience}, Algorithms: []jwk.Algorithm{jwk.HS256}, Keys: m.Keys(),
 	}
 	for name, tt := range map[string]struct {
 		change func(*jwtauth.TrustedIssuer)
@@ -564,7 +564,7 @@ func TestAManagerWithAnotherType(t *testing.T) {
 		}
 	})
 	v := mustVerifier(t, jwtauth.Config{Issuers: []jwtauth.TrustedIssuer{{
-		Issuer: issuer, Audiences: []string{audience}, Algorithms: []jwk.Algorithm{jwk.HS256}, Keys: m,
+		Issuer: issuer, Audiences: []string{audience}, Algorithms: []jwk.Algorithm{jwk.HS256}, Keys: m.Keys(),
 		Profile: jwtauth.ProfileAccessToken,
 	}}})
 	want(t, v, login(t, m).AccessToken(), jwtauth.Accepted)

@@ -51,8 +51,13 @@ var refreshOutcomeNames = [refreshOutcomes]string{
 	"rotated", "replayed", "recovered", "denied", "unavailable",
 }
 
+// err returns the error for an outcome below refreshRotated.
+func (o refreshOutcome) err() error {
+	return fmt.Errorf("%w: %s", ErrInvalidRefreshToken, refreshOutcomeNames[o])
+}
+
 // decide returns the outcome for a token of the session with this hash, by the rules in
-// the documentation of [Manager].
+// the documentation of [Manager]. Without a grace, each second use is reuse.
 func (r *Record) decide(hash [sha256.Size]byte, now time.Time, grace time.Duration) refreshOutcome {
 	is := func(other [sha256.Size]byte) bool { return subtle.ConstantTimeCompare(hash[:], other[:]) == 1 }
 	switch {
@@ -67,7 +72,7 @@ func (r *Record) decide(hash [sha256.Size]byte, now time.Time, grace time.Durati
 	case now.Sub(r.RefreshedAt).Abs() < grace:
 		// A clock that is behind by more must not replay the response for as long.
 		return refreshReplayed
-	case !r.Delivered:
+	case !r.Delivered && grace > 0:
 		return refreshRecovered
 	default:
 		return refreshReused
@@ -107,7 +112,7 @@ func (m *Manager) exchange(ctx context.Context, texts []string, address netip.Ad
 		}
 		t = Tokens{}
 	case outcome < refreshRotated:
-		err = fmt.Errorf("%w: %s", ErrInvalidRefreshToken, refreshOutcomeNames[outcome])
+		err = outcome.err()
 	}
 	m.decisions.Record(ctx, int(outcome))
 	e.Outcome = refreshOutcomeNames[outcome]
@@ -237,23 +242,27 @@ func replay(r Record, token refreshToken) (Tokens, error) {
 	return a.tokens(r.Session), nil
 }
 
-// logoutByToken ends the session of a refresh token, current or not, and returns its ID.
-// A token without a session is not an error (RFC 7009, section 2.2).
-func (m *Manager) logoutByToken(ctx context.Context, text string, address netip.Addr) (id string, err error) {
-	token, ok := parseRefreshToken(text)
+// FindByToken returns the session of a refresh token that Refresh would exchange now. It
+// exchanges nothing and ends nothing, so it is for a token introspection endpoint (RFC
+// 7662), for instance. The error matches [ErrInvalidRefreshToken] if the token is invalid,
+// and any other error means that it could not be checked now.
+func (m *Manager) FindByToken(ctx context.Context, token string) (Session, error) {
+	t, ok := parseRefreshToken(token)
 	if !ok {
-		return "", nil
+		return Session{}, refreshMalformed.err()
 	}
-	short, cancel := m.ending(ctx)
+	short, cancel := context.WithTimeoutCause(ctx, m.timeout, errSlow)
 	defer cancel()
-	r, err := m.lookup(short, token)
+	r, err := m.lookup(short, t)
 	switch {
 	case errors.Is(err, ErrNotFound):
-		return "", nil
+		return Session{}, refreshUnknown.err()
 	case err != nil:
 		m.reportFailure(ctx, err)
-		return "", err
+		return Session{}, err
 	}
-	_, err = m.logout(ctx, Event{Action: "logout", SessionID: r.ID, Subject: r.Subject, Address: address}, true)
-	return r.ID, err
+	if is := r.decide(t.hash(), timeNow(), m.grace); is < refreshRotated {
+		return Session{}, is.err()
+	}
+	return r.Session, nil
 }

@@ -252,11 +252,16 @@ func TestTheGraceIsForTheImmediatePredecessorAlone(t *testing.T) {
 }
 
 func TestNoGraceMakesEverySecondUseAReuse(t *testing.T) {
-	m := newManager(t, func(c *session.Config) { c.Grace = -1 })
-	first := login(t, m)
-	second := mustRefresh(t, m, first.RefreshToken())
-	wantInvalid(t, m, first.RefreshToken())
-	wantInvalid(t, m, second.RefreshToken())
+	for _, delivered := range []bool{true, false} {
+		m := newManager(t, func(c *session.Config) { c.Grace = -1 })
+		first := login(t, m)
+		second := must(m.Refresh(t.Context(), first.RefreshToken()))
+		if delivered {
+			used(t, m, second.AccessToken())
+		}
+		wantInvalid(t, m, first.RefreshToken())
+		wantInvalid(t, m, second.RefreshToken())
+	}
 }
 
 func TestATokenThatWasNeverIssuedEndsNothing(t *testing.T) {

@@ -31,7 +31,7 @@ func TestAStoreThatFailsIs503InTime(t *testing.T) {
 				h := newHandler(t, m, inCookie)
 				v := mustVerifier(t, jwtauth.Config{
 					Issuers: []jwtauth.TrustedIssuer{{
-						Issuer: issuer, Audiences: []string{audience}, Algorithms: []jwk.Algorithm{jwk.HS256}, Keys: m,
+						Issuer: issuer, Audiences: []string{audience}, Algorithms: []jwk.Algorithm{jwk.HS256}, Keys: m.Keys(),
 						Profile: jwtauth.ProfileSession,
 					}},
 					Revocations: revocations, RevocationTimeout: tokentest.Impatience,

@@ -317,7 +317,7 @@ func newWorld(t *testing.T) *world {
 	}
 	w.issuer = usher.Must(session.New(issuerConfig))
 	tokenConfig := jwtauth.Config{Revocations: ended, Issuers: []jwtauth.TrustedIssuer{{
-		Issuer: self, Audiences: []string{self}, Algorithms: []jwk.Algorithm{jwk.HS256}, Keys: w.issuer, Profile: jwtauth.ProfileSession,
+		Issuer: self, Audiences: []string{self}, Algorithms: []jwk.Algorithm{jwk.HS256}, Keys: w.issuer.Keys(), Profile: jwtauth.ProfileSession,
 	}}}
 	w.tokens = usher.Must(jwtauth.New(tokenConfig))
 	sessionConfig := session.HandlerConfig{Manager: w.issuer}

@@ -212,7 +212,7 @@ func (s *target) openSessions() {
 				Issuer:     targetSessions,
 				Audiences:  []string{targetAudience},
 				Algorithms: []jwk.Algorithm{jwk.HS256},
-				Keys:       s.issuer,
+				Keys:       s.issuer.Keys(),
 				Profile:    jwtauth.ProfileSession,
 			},
 		},

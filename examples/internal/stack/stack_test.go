@@ -65,7 +65,7 @@ func accessToken(tb testing.TB) credential {
 	}
 	return credential{usher.Must(jwtauth.New(jwtauth.Config{
 		Issuers: []jwtauth.TrustedIssuer{{
-			Issuer: self, Audiences: []string{self}, Algorithms: []jwk.Algorithm{jwk.HS256}, Keys: issuer, Profile: jwtauth.ProfileSession,
+			Issuer: self, Audiences: []string{self}, Algorithms: []jwk.Algorithm{jwk.HS256}, Keys: issuer.Keys(), Profile: jwtauth.ProfileSession,
 		}},
 		Principal: func(_ *jwtauth.Token, usual usher.Principal) usher.Principal {
 			usual.Level = usher.LevelReadOnly
