@@ -17,6 +17,15 @@ serve({
     return { public: await jose.exportJWK(publicKey), private: await jose.exportJWK(privateKey) }
   },
 
+  async generatePEM({ alg }) {
+    const { publicKey, privateKey } = await jose.generateKeyPair(alg, { extractable: true })
+    return { public: await jose.exportSPKI(publicKey), private: await jose.exportPKCS8(privateKey) }
+  },
+
+  async generateSecret({ alg }) {
+    return jose.exportJWK(await jose.generateSecret(alg, { extractable: true }))
+  },
+
   // sign returns a token with this header and these claims.
   async sign({ key, header, claims }) {
     return new jose.SignJWT(claims).setProtectedHeader(header).sign(await jose.importJWK(key, header.alg))
