@@ -1,138 +1,173 @@
 package peers_test
 
 import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"encoding/json"
-	"io"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
-	"strings"
 	"testing"
 	"time"
 
+	"github.com/go-jose/go-jose/v3"
 	"github.com/ory/fosite"
 	"github.com/ory/fosite/compose"
+	oauth2strategy "github.com/ory/fosite/handler/oauth2"
 	"github.com/ory/fosite/storage"
+	"github.com/ory/fosite/token/jwt"
+	"golang.org/x/oauth2"
+	"golang.org/x/oauth2/clientcredentials"
 
-	"github.com/usher-go/usher"
-	"github.com/usher-go/usher/jwtauth"
+	"github.com/usher-go/usher/jwtauth/jwk"
 )
 
-const api = "https://api.example"
-
-// fositeServer is an authorization server built with Ory Fosite, as its own examples
-// build one. Its tokens are for api.
-func fositeServer(tb testing.TB) *httptest.Server {
+// fositeServer returns an authorization server built with Ory Fosite. With a key its
+// access tokens are JWTs.
+func fositeServer(tb *testing.T, key *jose.JSONWebKey) *authorizationServer {
 	tb.Helper()
+	ctx := tb.Context()
+	mux := http.NewServeMux()
+	server := httptest.NewServer(mux)
+	tb.Cleanup(server.Close)
 	config := &fosite.Config{
 		GlobalSecret:        []byte("some-super-cool-secret-that-is-32"),
 		AccessTokenLifespan: time.Hour,
+		AccessTokenIssuer:   server.URL,
+		JWTScopeClaimKey:    jwt.JWTScopeFieldString,
 		RefreshTokenScopes:  []string{"offline"},
+		EnforcePKCE:         true,
+		HashCost:            4,
 	}
-	provider := compose.Compose(config, storage.NewExampleStore(),
-		&compose.CommonStrategy{CoreStrategy: compose.NewOAuth2HMACStrategy(config)},
-		compose.OAuth2ResourceOwnerPasswordCredentialsFactory, //nolint:staticcheck // the shortest way to a refresh token
-		compose.OAuth2TokenIntrospectionFactory)
-	mux := http.NewServeMux()
+	hash := func(secret string) []byte {
+		b, err := (&fosite.BCrypt{Config: config}).Hash(ctx, []byte(secret))
+		if err != nil {
+			tb.Fatal(err)
+		}
+		return b
+	}
+	scopes := []string{"offline", "orders:read"}
+	store := storage.NewMemoryStore()
+	store.Clients = map[string]fosite.Client{
+		"app": &fosite.DefaultClient{
+			ID: "app", Public: true, RedirectURIs: []string{redirect}, ResponseTypes: []string{"code"},
+			GrantTypes: []string{"authorization_code", "refresh_token"}, Scopes: scopes, Audience: []string{audience},
+		},
+		"job": &fosite.DefaultClient{ID: "job", Secret: hash("secret-of-the-job"), GrantTypes: []string{"client_credentials"}, Scopes: scopes},
+		"api": &fosite.DefaultClient{ID: "api", Secret: hash("secret-of-the-api")},
+	}
+	var strategy oauth2strategy.CoreStrategy = compose.NewOAuth2HMACStrategy(config)
+	if key != nil {
+		strategy = compose.NewOAuth2JWTStrategy(func(context.Context) (any, error) { return key, nil }, strategy, config)
+	}
+	provider := compose.Compose(config, store, &compose.CommonStrategy{CoreStrategy: strategy},
+		compose.OAuth2AuthorizeExplicitFactory, compose.OAuth2PKCEFactory, compose.OAuth2RefreshTokenGrantFactory,
+		compose.OAuth2ClientCredentialsGrantFactory, compose.OAuth2TokenIntrospectionFactory, compose.OAuth2TokenRevocationFactory)
+	grant := func(r fosite.Requester) {
+		for _, scope := range r.GetRequestedScopes() {
+			r.GrantScope(scope)
+		}
+		r.GrantAudience(audience)
+	}
+	session := func(subject, client string) *oauth2strategy.JWTSession {
+		return &oauth2strategy.JWTSession{Subject: subject, JWTClaims: &jwt.JWTClaims{
+			Subject: subject, Extra: map[string]any{"client_id": client},
+		}}
+	}
+	mux.HandleFunc("GET /authorize", func(w http.ResponseWriter, r *http.Request) {
+		request, err := provider.NewAuthorizeRequest(r.Context(), r)
+		if err != nil {
+			provider.WriteAuthorizeError(r.Context(), w, request, err)
+			return
+		}
+		grant(request)
+		response, err := provider.NewAuthorizeResponse(r.Context(), request, session("alice", request.GetClient().GetID()))
+		if err != nil {
+			provider.WriteAuthorizeError(r.Context(), w, request, err)
+			return
+		}
+		provider.WriteAuthorizeResponse(r.Context(), w, request, response)
+	})
 	mux.HandleFunc("POST /token", func(w http.ResponseWriter, r *http.Request) {
-		ctx := r.Context()
-		request, err := provider.NewAccessRequest(ctx, r, new(fosite.DefaultSession))
+		s := session("", "")
+		request, err := provider.NewAccessRequest(r.Context(), r, s)
 		if err != nil {
-			provider.WriteAccessError(ctx, w, request, err)
+			provider.WriteAccessError(r.Context(), w, request, err)
 			return
 		}
-		for _, scope := range request.GetRequestedScopes() {
-			request.GrantScope(scope)
+		if request.GetGrantTypes().ExactOne("client_credentials") {
+			// Introspections have no sub for a client, as for oidc-provider.
+			s.JWTClaims.Subject = request.GetClient().GetID()
+			s.JWTClaims.Extra["client_id"] = s.JWTClaims.Subject
+			grant(request)
 		}
-		request.GrantAudience(api)
-		response, err := provider.NewAccessResponse(ctx, request)
+		response, err := provider.NewAccessResponse(r.Context(), request)
 		if err != nil {
-			provider.WriteAccessError(ctx, w, request, err)
+			provider.WriteAccessError(r.Context(), w, request, err)
 			return
 		}
-		provider.WriteAccessResponse(ctx, w, request, response)
+		provider.WriteAccessResponse(r.Context(), w, request, response)
 	})
 	mux.HandleFunc("POST /introspect", func(w http.ResponseWriter, r *http.Request) {
-		response, err := provider.NewIntrospectionRequest(r.Context(), r, new(fosite.DefaultSession))
+		response, err := provider.NewIntrospectionRequest(r.Context(), r, new(oauth2strategy.JWTSession))
 		if err != nil {
 			provider.WriteIntrospectionError(r.Context(), w, err)
 			return
 		}
 		provider.WriteIntrospectionResponse(r.Context(), w, response)
 	})
-	s := httptest.NewServer(mux)
-	tb.Cleanup(s.Close)
-	return s
+	mux.HandleFunc("POST /revoke", func(w http.ResponseWriter, r *http.Request) {
+		provider.WriteRevocationResponse(r.Context(), w, provider.NewRevocationRequest(r.Context(), r))
+	})
+	mux.HandleFunc("GET /keys", func(w http.ResponseWriter, _ *http.Request) {
+		_ = json.NewEncoder(w).Encode(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{key.Public()}})
+	})
+	return &authorizationServer{
+		issuer: server.URL, audience: audience, api: "api", secret: "secret-of-the-api", prefix: "ory_at_",
+		subject: "alice", scope: "orders:read",
+		app: oauth2.Config{
+			ClientID: "app", RedirectURL: redirect, Scopes: scopes,
+			Endpoint: oauth2.Endpoint{AuthURL: server.URL + "/authorize", TokenURL: server.URL + "/token", AuthStyle: oauth2.AuthStyleInParams},
+		},
+		job: clientcredentials.Config{
+			ClientID: "job", ClientSecret: "secret-of-the-job", TokenURL: server.URL + "/token", Scopes: []string{"orders:read"},
+			AuthStyle: oauth2.AuthStyleInHeader,
+		},
+		jwks: server.URL + "/keys", introspection: server.URL + "/introspect", revocation: server.URL + "/revoke",
+	}
 }
 
-// fositePost sends a form as the client of the example store.
-func fositePost(tb testing.TB, address string, form url.Values) []byte {
-	tb.Helper()
-	r, err := http.NewRequestWithContext(tb.Context(), http.MethodPost, address, strings.NewReader(form.Encode()))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	r.SetBasicAuth("my-client", "foobar")
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != http.StatusOK {
-		tb.Fatalf("%s: %d %s %v", address, resp.StatusCode, body, err)
-	}
-	return body
-}
-
-func TestARefreshTokenOfFositeDoesNotOpenTheAPI(t *testing.T) {
-	server := fositeServer(t)
-	var tokens struct {
-		Access  string `json:"access_token"`
-		Refresh string `json:"refresh_token"`
-	}
-	if err := json.Unmarshal(fositePost(t, server.URL+"/token", url.Values{
-		"grant_type": {"password"}, "username": {"peter"}, "password": {"secret"}, "scope": {"fosite offline"},
-	}), &tokens); err != nil || tokens.Access == "" || tokens.Refresh == "" {
-		t.Fatalf("%+v %v", tokens, err)
-	}
-	// The responses are equal, so nothing in them can distinguish the two tokens.
-	ask := func(token string) string {
-		return string(fositePost(t, server.URL+"/introspect", url.Values{"token": {token}, "token_type_hint": {"access_token"}}))
-	}
-	if access, refresh := ask(tokens.Access), ask(tokens.Refresh); access != refresh {
-		t.Logf("Fosite distinguishes them now: %s%s", access, refresh)
-	}
-	for _, prefix := range []string{"", "ory_at_"} {
-		introspection, err := jwtauth.NewIntrospection(jwtauth.IntrospectionConfig{
-			Endpoint: server.URL + "/introspect", DangerouslyAllowHTTP: true, ClientID: "my-client", ClientSecret: "foobar",
-			Issuer: server.URL, Audiences: []string{api}, TokenPrefix: prefix,
-		})
+// fositeJWT returns a server whose access tokens are JWTs, signed with a key that has this
+// ID and, if it is named, an alg.
+func fositeJWT(t *testing.T, a jwk.Algorithm) *authorizationServer {
+	t.Helper()
+	key := &jose.JSONWebKey{KeyID: "1", Algorithm: string(a), Key: rsaKey()}
+	if a == jwk.ES256 {
+		private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := httptest.NewServer(usher.Chain(
-			usher.Authenticate(introspection), usher.Require(usher.Requirement{Scopes: []string{"fosite"}}),
-		).Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})))
-		defer s.Close()
-		for _, tt := range []struct {
-			name, token string
-			want        int
-		}{{"access", tokens.Access, http.StatusOK}, {"refresh", tokens.Refresh, http.StatusUnauthorized}} {
-			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			r.Header.Set("Authorization", "Bearer "+tt.token)
-			resp, err := s.Client().Do(r)
-			if err != nil {
-				t.Fatal(err)
-			}
-			_ = resp.Body.Close()
-			if resp.StatusCode != tt.want {
-				t.Errorf("the %s token: %d, want %d", tt.name, resp.StatusCode, tt.want)
-			}
+		key.Key = private
+	}
+	s := fositeServer(t, key)
+	s.algorithm = a
+	return s
+}
+
+// The responses of Fosite about the two tokens are equal, so nothing in them can
+// distinguish the tokens.
+func TestARefreshTokenOfFositeDoesNotOpenTheAPI(t *testing.T) {
+	s := fositeServer(t, nil)
+	tokens := s.authorize(t)
+	for _, prefix := range []string{"", s.prefix} {
+		s.prefix = prefix
+		api := serveAPI(t, s.introspect(t))
+		if status, _ := get(t, api, tokens.AccessToken); status != http.StatusOK {
+			t.Errorf("prefix %q: the access token: %d", prefix, status)
+		}
+		if status, _ := get(t, api, tokens.RefreshToken); status != http.StatusUnauthorized {
+			t.Errorf("prefix %q: the refresh token: %d", prefix, status)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"maps"
 	"net/http"
+	"sync"
 	"testing"
 	"time"
 
@@ -38,10 +39,13 @@ type object = map[string]any
 // keyPair is both halves of a JSON Web Key that a script has generated.
 type keyPair struct{ Public, Private object }
 
+// joseIssuer is the issuer of tokens that jose signs.
+const joseIssuer = "https://login.example"
+
 // claims returns those of a token for the API that is valid for an hour.
-func claims(issuer string) object {
+func claims() object {
 	now := time.Now().Unix()
-	return object{"iss": issuer, "aud": audience, "sub": "alice", "iat": now, "exp": now + 3600, "scope": "orders:read"}
+	return object{"iss": joseIssuer, "aud": audience, "sub": "alice", "iat": now, "exp": now + 3600, "scope": "orders:read"}
 }
 
 // publish serves a key set and returns its URL.
@@ -61,13 +65,12 @@ func with(o, members object) object {
 
 // Every algorithm, with and without kid and alg in the key set.
 func TestTokensOfJoseAreAccepted(t *testing.T) {
-	const issuer = "https://login.example"
 	jose := runScript(t, "jose.js")
 	for _, a := range asymmetric {
 		var pair keyPair
 		jose.call(t, "generate", object{"alg": a}, &pair)
 		sign := func(header object) (token string) {
-			jose.call(t, "sign", object{"key": pair.Private, "header": header, "claims": claims(issuer)}, &token)
+			jose.call(t, "sign", object{"key": pair.Private, "header": header, "claims": claims()}, &token)
 			return token
 		}
 		shapes := map[string]struct{ key, header object }{
@@ -80,12 +83,12 @@ func TestTokensOfJoseAreAccepted(t *testing.T) {
 		for name, shape := range shapes {
 			t.Run(string(a)+"/"+name, func(t *testing.T) {
 				trusted := jwtauth.TrustedIssuer{
-					Issuer: issuer, Audiences: []string{audience}, Algorithms: []jwk.Algorithm{a},
+					Issuer: joseIssuer, Audiences: []string{audience}, Algorithms: []jwk.Algorithm{a},
 					Keys: remote(t, jwk.RemoteConfig{URL: publish(t, with(pair.Public, shape.key))}),
 				}
 				api := serveAPI(t, verifier(t, trusted))
 				status, c := get(t, api, sign(shape.header))
-				if status != http.StatusOK || c.ID != issuer+"|alice" || len(c.Scopes) != 1 || c.Scopes[0] != "orders:read" {
+				if status != http.StatusOK || c.ID != joseIssuer+"|alice" || len(c.Scopes) != 1 || c.Scopes[0] != "orders:read" {
 					t.Errorf("%d %+v", status, c)
 				}
 				if b := other(a); b != "" {
@@ -101,7 +104,6 @@ func TestTokensOfJoseAreAccepted(t *testing.T) {
 // A key without alg is for the first algorithm of the issuer that suits it, and for no
 // other one.
 func TestAKeyOfJoseWithoutAlgIsForOneAlgorithm(t *testing.T) {
-	const issuer = "https://login.example"
 	jose := runScript(t, "jose.js")
 	var pair keyPair
 	jose.call(t, "generate", object{"alg": jwk.RS256}, &pair)
@@ -111,11 +113,11 @@ func TestAKeyOfJoseWithoutAlgIsForOneAlgorithm(t *testing.T) {
 		{[]jwk.Algorithm{jwk.ES256, jwk.RS512, jwk.RS256}, []jwk.Algorithm{jwk.RS512}},
 	} {
 		api := serveAPI(t, verifier(t, jwtauth.TrustedIssuer{
-			Issuer: issuer, Audiences: []string{audience}, Algorithms: tt.algorithms, Keys: remote(t, jwk.RemoteConfig{URL: url}),
+			Issuer: joseIssuer, Audiences: []string{audience}, Algorithms: tt.algorithms, Keys: remote(t, jwk.RemoteConfig{URL: url}),
 		}))
 		for _, a := range asymmetric[:6] {
 			var token string
-			jose.call(t, "sign", object{"key": pair.Private, "header": object{"alg": a}, "claims": claims(issuer)}, &token)
+			jose.call(t, "sign", object{"key": pair.Private, "header": object{"alg": a}, "claims": claims()}, &token)
 			want := http.StatusUnauthorized
 			if a == tt.accepted[0] {
 				want = http.StatusOK
@@ -129,7 +131,6 @@ func TestAKeyOfJoseWithoutAlgIsForOneAlgorithm(t *testing.T) {
 
 // jose has one name for Ed25519 in the key and another one in the token.
 func TestTheNamesOfEd25519AreOne(t *testing.T) {
-	const issuer = "https://login.example"
 	names := []jwk.Algorithm{jwk.EdDSA, jwk.Ed25519}
 	jose := runScript(t, "jose.js")
 	var pair keyPair
@@ -138,12 +139,12 @@ func TestTheNamesOfEd25519AreOne(t *testing.T) {
 		keys := remote(t, jwk.RemoteConfig{URL: publish(t, with(pair.Public, object{"alg": inKey}))})
 		for _, listed := range names {
 			api := serveAPI(t, verifier(t, jwtauth.TrustedIssuer{
-				Issuer: issuer, Audiences: []string{audience}, Algorithms: []jwk.Algorithm{listed}, Keys: keys,
+				Issuer: joseIssuer, Audiences: []string{audience}, Algorithms: []jwk.Algorithm{listed}, Keys: keys,
 			}))
 			for _, inToken := range names {
 				key := with(pair.Private, object{"alg": inToken})
 				var token string
-				jose.call(t, "sign", object{"key": key, "header": object{"alg": inToken}, "claims": claims(issuer)}, &token)
+				jose.call(t, "sign", object{"key": key, "header": object{"alg": inToken}, "claims": claims()}, &token)
 				if status, _ := get(t, api, token); status != http.StatusOK {
 					t.Errorf("%s in the key, %s in the list, %s in the token: %d", inKey, listed, inToken, status)
 				}
@@ -153,7 +154,6 @@ func TestTheNamesOfEd25519AreOne(t *testing.T) {
 }
 
 func TestSecretsOfJoseAreRead(t *testing.T) {
-	const issuer = "https://login.example"
 	jose := runScript(t, "jose.js")
 	for _, a := range []jwk.Algorithm{jwk.HS256, jwk.HS384, jwk.HS512} {
 		var secret object
@@ -167,10 +167,10 @@ func TestSecretsOfJoseAreRead(t *testing.T) {
 			t.Fatal(err)
 		}
 		api := serveAPI(t, verifier(t, jwtauth.TrustedIssuer{
-			Issuer: issuer, Audiences: []string{audience}, Algorithms: []jwk.Algorithm{a}, Keys: jwk.Static{key},
+			Issuer: joseIssuer, Audiences: []string{audience}, Algorithms: []jwk.Algorithm{a}, Keys: jwk.Static{key},
 		}))
 		var token string
-		jose.call(t, "sign", object{"key": secret, "header": object{"alg": a}, "claims": claims(issuer)}, &token)
+		jose.call(t, "sign", object{"key": secret, "header": object{"alg": a}, "claims": claims()}, &token)
 		if status, _ := get(t, api, token); status != http.StatusOK {
 			t.Errorf("%s: %d", a, status)
 		}
@@ -224,20 +224,20 @@ func newKey(t *testing.T, a jwk.Algorithm) *jwk.Key {
 		}
 		return key
 	}
-	key, err := jwk.New(jwk.KeyConfig{Algorithm: a, ID: rand.Text(), Material: rsaKey})
+	key, err := jwk.New(jwk.KeyConfig{Algorithm: a, ID: rand.Text(), Material: rsaKey()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return key
 }
 
-var rsaKey = func() *rsa.PrivateKey {
+var rsaKey = sync.OnceValue(func() *rsa.PrivateKey {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		panic(err)
 	}
 	return key
-}()
+})
 
 // sessionIssuer is the issuer of the sessions of these tests.
 const sessionIssuer = "https://shop.example"
