@@ -9,6 +9,7 @@ import (
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/jwtauth"
 	"github.com/usher-go/usher/jwtauth/jwk"
+	"github.com/usher-go/usher/jwtauth/session"
 )
 
 // audience is the name of the API of these tests, as tokens for it have it.
@@ -29,22 +30,25 @@ func serveAPI(t *testing.T, authenticators ...usher.Authenticator) string {
 	})))
 }
 
-// get sends a request with a bearer token to an API.
+// get sends a request with a bearer token to an API. The status is 0 if there is no
+// response.
 func get(t *testing.T, url, token string) (status int, c caller) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
 	if err != nil {
-		t.Fatal(err)
+		t.Error(err)
+		return 0, caller{}
 	}
 	r.Header.Set("Authorization", "Bearer "+token)
 	resp, err := http.DefaultClient.Do(r)
 	if err != nil {
-		t.Fatal(err)
+		t.Error(err)
+		return 0, caller{}
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode == http.StatusOK {
 		if err := json.NewDecoder(resp.Body).Decode(&c); err != nil {
-			t.Fatal(err)
+			t.Error(err)
 		}
 	}
 	return resp.StatusCode, c
@@ -78,4 +82,28 @@ func remote(t *testing.T, c jwk.RemoteConfig) *jwk.Remote {
 // unexpected returns an OnError that fails the test.
 func unexpected(t *testing.T) func(context.Context, error) {
 	return func(_ context.Context, err error) { t.Error(err) }
+}
+
+// sessionIssuer is the issuer of the sessions of these tests.
+const sessionIssuer = "https://shop.example"
+
+// sessions returns a Manager of sessions for the API.
+func sessions(t *testing.T, c session.Config) *session.Manager {
+	t.Helper()
+	c.Issuer, c.Audiences = sessionIssuer, []string{audience}
+	manager, err := session.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return manager
+}
+
+// login opens a session of alice.
+func login(t *testing.T, m *session.Manager) session.Tokens {
+	t.Helper()
+	tokens, err := m.Login(t.Context(), session.Session{Subject: "alice", Scopes: []string{"orders:read"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tokens
 }

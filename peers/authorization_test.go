@@ -44,6 +44,8 @@ type authorizationServer struct {
 	// noAudience means that introspections have no aud, and noJob that only JWTs are for
 	// the job.
 	noAudience, noJob bool
+	// rotate replaces the key without notice.
+	rotate func()
 }
 
 // discover fills in the endpoints from the metadata of the server.

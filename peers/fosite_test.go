@@ -2,9 +2,6 @@ package peers_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -25,12 +22,12 @@ import (
 
 // fositeServer returns an authorization server built with Ory Fosite. With a key its
 // access tokens are JWTs.
-func fositeServer(tb *testing.T, key *jose.JSONWebKey) *authorizationServer {
-	tb.Helper()
-	ctx := tb.Context()
+func fositeServer(t *testing.T, key *jose.JSONWebKey) *authorizationServer {
+	t.Helper()
+	ctx := t.Context()
 	mux := http.NewServeMux()
 	server := httptest.NewServer(mux)
-	tb.Cleanup(server.Close)
+	t.Cleanup(server.Close)
 	config := &fosite.Config{
 		GlobalSecret:        []byte("some-super-cool-secret-that-is-32"),
 		AccessTokenLifespan: time.Hour,
@@ -43,7 +40,7 @@ func fositeServer(tb *testing.T, key *jose.JSONWebKey) *authorizationServer {
 	hash := func(secret string) []byte {
 		b, err := (&fosite.BCrypt{Config: config}).Hash(ctx, []byte(secret))
 		if err != nil {
-			tb.Fatal(err)
+			t.Fatal(err)
 		}
 		return b
 	}
@@ -138,19 +135,10 @@ func fositeServer(tb *testing.T, key *jose.JSONWebKey) *authorizationServer {
 	}
 }
 
-// fositeJWT returns a server whose access tokens are JWTs, signed with a key that has this
-// ID and, if it is named, an alg.
+// fositeJWT returns a server whose access tokens are JWTs.
 func fositeJWT(t *testing.T, a jwk.Algorithm) *authorizationServer {
 	t.Helper()
-	key := &jose.JSONWebKey{KeyID: "1", Algorithm: string(a), Key: rsaKey()}
-	if a == jwk.ES256 {
-		private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
-			t.Fatal(err)
-		}
-		key.Key = private
-	}
-	s := fositeServer(t, key)
+	s := fositeServer(t, &jose.JSONWebKey{KeyID: "1", Algorithm: string(a), Key: privateKey(t, a)})
 	s.algorithm = a
 	return s
 }

@@ -1,13 +1,10 @@
 package peers_test
 
 import (
-	"crypto/rand"
-	"crypto/rsa"
 	"encoding/json"
 	"errors"
 	"maps"
 	"net/http"
-	"sync"
 	"testing"
 	"time"
 
@@ -15,23 +12,6 @@ import (
 	"github.com/usher-go/usher/jwtauth/jwk"
 	"github.com/usher-go/usher/jwtauth/session"
 )
-
-// asymmetric are all algorithms whose keys can be published.
-var asymmetric = []jwk.Algorithm{
-	jwk.RS256, jwk.RS384, jwk.RS512, jwk.PS256, jwk.PS384, jwk.PS512,
-	jwk.ES256, jwk.ES384, jwk.ES512, jwk.EdDSA, jwk.Ed25519,
-}
-
-// other returns the algorithm that a key for a suits as well, or "".
-func other(a jwk.Algorithm) jwk.Algorithm {
-	switch a[:2] {
-	case "RS":
-		return "PS" + a[2:]
-	case "PS":
-		return "RS" + a[2:]
-	}
-	return ""
-}
 
 // object is a JSON object.
 type object = map[string]any
@@ -211,56 +191,6 @@ func TestKeysOfJoseInPEMAreRead(t *testing.T) {
 			t.Errorf("%s: %v, %t %t", a, err, public.CanSign(), private.CanSign())
 		}
 	}
-}
-
-// newKey returns a new private key. Those of RSA share their numbers, which take long to
-// find.
-func newKey(t *testing.T, a jwk.Algorithm) *jwk.Key {
-	t.Helper()
-	if other(a) == "" {
-		key, err := jwk.Generate(a)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return key
-	}
-	key, err := jwk.New(jwk.KeyConfig{Algorithm: a, ID: rand.Text(), Material: rsaKey()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
-
-var rsaKey = sync.OnceValue(func() *rsa.PrivateKey {
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		panic(err)
-	}
-	return key
-})
-
-// sessionIssuer is the issuer of the sessions of these tests.
-const sessionIssuer = "https://shop.example"
-
-// sessions returns a Manager of sessions for the API.
-func sessions(t *testing.T, c session.Config) *session.Manager {
-	t.Helper()
-	c.Issuer, c.Audiences = sessionIssuer, []string{audience}
-	manager, err := session.New(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return manager
-}
-
-// login opens a session of alice.
-func login(t *testing.T, m *session.Manager) session.Tokens {
-	t.Helper()
-	tokens, err := m.Login(t.Context(), session.Session{Subject: "alice", Scopes: []string{"orders:read"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tokens
 }
 
 // sessionOptions are what jose verifies about an access token of a session.

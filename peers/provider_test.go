@@ -2,6 +2,7 @@ package peers_test
 
 import (
 	"net/url"
+	"sync"
 	"testing"
 
 	"golang.org/x/oauth2"
@@ -33,5 +34,29 @@ func oidcProvider(t *testing.T, format string, a jwk.Algorithm, named bool) *aut
 	}
 	provider.call(t, "start", object{"audience": audience, "format": format, "algorithm": a, "named": named, "redirect": redirect}, &s.issuer)
 	s.discover(t)
+	s.rotate = func() { provider.call(t, "rotate", object{"algorithm": a, "named": named}, nil) }
 	return s
+}
+
+// A running server replaces its key ten times without notice. No valid token is refused,
+// and the tokens of a key that is gone are.
+func TestKeysOfARunningServerAreFollowed(t *testing.T) {
+	for _, named := range []bool{true, false} {
+		s := oidcProvider(t, "jwt", jwk.ES256, named)
+		api := serveAPI(t, verifier(t, s.trusted(remote(t, jwk.RemoteConfig{URL: s.jwks}))))
+		tokens := s.authorize(t)
+		first := tokens.AccessToken
+		s.wantCaller(t, api, first, s.issuer+"|alice")
+		for range 10 {
+			s.rotate()
+			tokens = s.refresh(t, tokens)
+			var requests sync.WaitGroup
+			for range 20 {
+				requests.Go(func() { s.wantCaller(t, api, tokens.AccessToken, s.issuer+"|alice") })
+			}
+			requests.Wait()
+		}
+		wantRefusal(t, api, "a token of a key that is gone", first)
+		s.wantCaller(t, api, tokens.AccessToken, s.issuer+"|alice")
+	}
 }

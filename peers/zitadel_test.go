@@ -2,10 +2,7 @@ package peers_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/elliptic"
-	"crypto/rand"
+	"crypto"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -27,10 +24,10 @@ type zitadelStorage struct {
 	jwt bool
 }
 
-// A zitadelKey is both halves of a key. Its ID is "1".
+// A zitadelKey is a private key with the ID "1".
 type zitadelKey struct {
-	algorithm       jose.SignatureAlgorithm
-	private, public any
+	algorithm jose.SignatureAlgorithm
+	private   crypto.Signer
 }
 
 func (k zitadelKey) ID() string                                  { return "1" }
@@ -41,7 +38,7 @@ type zitadelPublicKey struct{ zitadelKey }
 
 func (k zitadelPublicKey) Algorithm() jose.SignatureAlgorithm { return k.algorithm }
 func (k zitadelPublicKey) Use() string                        { return "sig" }
-func (k zitadelPublicKey) Key() any                           { return k.public }
+func (k zitadelPublicKey) Key() any                           { return k.private.Public() }
 
 func (s *zitadelStorage) SigningKey(context.Context) (op.SigningKey, error) { return s.key, nil }
 
@@ -83,7 +80,7 @@ func zitadel(t *testing.T, jwt bool, a jwk.Algorithm) *authorizationServer {
 	clients := map[string]*storage.Client{"app": storage.WebClient("app", "secret-of-the-app", redirect)}
 	store := &zitadelStorage{
 		Storage: storage.NewStorageWithClients(storage.NewUserStore(server.URL), clients),
-		key:     newZitadelKey(t, a), jwt: jwt,
+		key:     zitadelKey{jose.SignatureAlgorithm(a), privateKey(t, a)}, jwt: jwt,
 	}
 	provider, err := op.NewProvider(&op.Config{
 		CryptoKey: [32]byte{1}, CodeMethodS256: true, GrantTypeRefreshToken: true,
@@ -120,26 +117,4 @@ func zitadel(t *testing.T, jwt bool, a jwk.Algorithm) *authorizationServer {
 	}
 	s.discover(t)
 	return s
-}
-
-func newZitadelKey(t *testing.T, a jwk.Algorithm) zitadelKey {
-	t.Helper()
-	k := zitadelKey{algorithm: jose.SignatureAlgorithm(a)}
-	switch a {
-	case jwk.ES256:
-		private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
-			t.Fatal(err)
-		}
-		k.private, k.public = private, private.Public()
-	case jwk.EdDSA:
-		public, private, err := ed25519.GenerateKey(rand.Reader)
-		if err != nil {
-			t.Fatal(err)
-		}
-		k.private, k.public = private, public
-	default:
-		k.private, k.public = rsaKey(), rsaKey().Public()
-	}
-	return k
 }

@@ -7,17 +7,11 @@ import { serve } from './serve.js'
 
 let configuration, issuer, handler
 
-// newKeys returns one private key for each algorithm, without alg unless they are named.
-async function newKeys(algorithms, named) {
-  return Promise.all(algorithms.map(async (alg) => {
-    const { privateKey } = await generateKeyPair(alg, { extractable: true })
-    return { ...await exportJWK(privateKey), use: 'sig', ...named && { alg } }
-  }))
-}
-
-// use makes a server with these keys take all further requests. All have one storage.
-function use(keys) {
-  configuration.jwks = { keys }
+// useNewKey makes a server with one new key take all further requests. The key has an alg
+// if it is named. All servers have one storage.
+async function useNewKey(alg, named) {
+  const { privateKey } = await generateKeyPair(alg, { extractable: true })
+  configuration.jwks = { keys: [{ ...await exportJWK(privateKey), use: 'sig', ...named && { alg } }] }
   const provider = new Provider(issuer, configuration)
   const callback = provider.callback()
   handler = (req, res) => req.url.startsWith('/interaction/') ? interact(provider, req, res) : callback(req, res)
@@ -80,12 +74,12 @@ serve({
         IdToken: 600, Interaction: 60, RefreshToken: 3600, Session: 3600
       }
     }
-    use(await newKeys([...new Set([algorithm, 'RS256'])], named))
+    await useNewKey(algorithm, named)
     return issuer
   },
 
-  // rotate replaces all keys without notice.
+  // rotate replaces the key without notice.
   async rotate({ algorithm, named }) {
-    use(await newKeys([...new Set([algorithm, 'RS256'])], named))
+    await useNewKey(algorithm, named)
   }
 })
