@@ -3,7 +3,6 @@ package jwtauth
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -288,54 +287,25 @@ func shortType(typ string) string {
 	return typ
 }
 
-// maxTries bounds how many keys that a set returns are tried for one token, and
-// maxRefreshes how often the set is asked for others.
+// maxTries bounds how many keys of a set are tried for one token, and maxRetries how many
+// others when the set is refreshed.
 const (
-	maxTries     = 16
-	maxRefreshes = 3
+	maxTries   = 16
+	maxRetries = 8
 )
-
-var errReplaced = errors.New("jwtauth: the issuer has replaced its keys several times while a token was verified")
 
 // verifySignature returns the verdict on the signature of t, and the version of the key
 // set that has its key.
 func (i *issuer) verifySignature(ctx context.Context, t *jose.Token) (version uint64, v Verdict, cause error) {
-	refresher, _ := i.keys.(jwk.Refresher)
-	algorithm := jwk.Algorithm(t.Algorithm)
-	keys, version, err := i.keys.Find(ctx, t.KeyID, algorithm)
-	v = UnknownKey
-	var tried []*jwk.Key
-	for n := 0; err == nil && len(keys) > 0; n++ {
-		if v, cause = i.tryKeys(keys, t); v == Accepted {
-			return version, Accepted, nil
-		}
-		if refresher == nil {
-			break
-		}
-		if n == maxRefreshes {
-			err = errReplaced
-			break
-		}
-		tried = append(tried, keys...)
-		keys, version, err = refresher.Refresh(ctx, t.KeyID, algorithm, tried)
-	}
+	keys, version, err := i.keys.Find(ctx, t.KeyID, jwk.Algorithm(t.Algorithm))
 	if err != nil {
 		return 0, Unavailable, err
 	}
-	return 0, v, cause
-}
-
-// tryKeys returns the verdict on the signature of t, if its key is one of these.
-func (i *issuer) tryKeys(keys []*jwk.Key, t *jose.Token) (v Verdict, cause error) {
-	algorithm := jwk.Algorithm(t.Algorithm)
 	v = UnknownKey
 	tries := 0
 	for _, k := range keys {
-		// A key is for one algorithm, whatever the set returns (RFC 8725, section 3.1).
-		if k != nil {
-			k = k.As(i.algorithms...)
-		}
-		if k == nil || !k.Matches(t.KeyID, algorithm) {
+		k = i.suiting(k, t)
+		if k == nil {
 			continue
 		}
 		if tries == maxTries {
@@ -343,11 +313,53 @@ func (i *issuer) tryKeys(keys []*jwk.Key, t *jose.Token) (v Verdict, cause error
 		}
 		tries++
 		if cause = k.Verify(t.Signed, t.Signature); cause == nil {
-			return Accepted, nil
+			return version, Accepted, nil
 		}
 		v = BadSignature
 	}
-	return v, cause
+	if set, ok := i.keys.(jwk.Refresher); ok && len(keys) > 0 {
+		switch version, ok, err := i.refresh(ctx, set, t, keys); {
+		case err != nil:
+			return 0, Unavailable, err
+		case ok:
+			return version, Accepted, nil
+		}
+	}
+	return 0, v, cause
+}
+
+// suiting returns k as the key for t, or nil. A key is for one algorithm, whatever the
+// set returns (RFC 8725, section 3.1).
+func (i *issuer) suiting(k *jwk.Key, t *jose.Token) *jwk.Key {
+	if k != nil {
+		k = k.As(i.algorithms...)
+	}
+	if k == nil || !k.Matches(t.KeyID, jwk.Algorithm(t.Algorithm)) {
+		return nil
+	}
+	return k
+}
+
+// refresh refreshes the set because the tried keys do not verify t, and returns the
+// version of the set that has a key which does.
+func (i *issuer) refresh(ctx context.Context, set jwk.Refresher, t *jose.Token, tried []*jwk.Key) (version uint64, ok bool, err error) {
+	tried = slices.Clip(tried)
+	retries, verified := 0, false
+	version, ok, err = set.Refresh(ctx, t.KeyID, jwk.Algorithm(t.Algorithm), func(k *jwk.Key) bool {
+		if retries == maxRetries || slices.Contains(tried, k) {
+			return false
+		}
+		tried = append(tried, k)
+		k = i.suiting(k, t)
+		if k == nil {
+			return false
+		}
+		retries++
+		matches := k.Verify(t.Signed, t.Signature) == nil
+		verified = verified || matches
+		return matches
+	})
+	return version, ok && verified, err
 }
 
 // checkClaims fills in token from claims that i has signed, and returns the verdict on

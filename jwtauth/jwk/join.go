@@ -3,6 +3,7 @@ package jwk
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -11,10 +12,11 @@ import (
 type search struct {
 	kid       string
 	algorithm Algorithm
-	tried     []*Key // the keys that have not signed the token
+	verifies  func(*Key) bool // nil if any key of the kid will do
 
 	enough   uint64    // the first fetch that decides, whatever it finds
 	snapshot *snapshot // the latest one
+	old      bool      // the key was removed from the set
 
 	// The result.
 	keys []*Key
@@ -58,7 +60,7 @@ func (r *Remote) await(ctx context.Context, q *search) {
 	patience := time.NewTimer(min(maxWait, r.timeout))
 	defer patience.Stop()
 	for {
-		q.snapshot.want()
+		q.snapshot.want(!q.old)
 		select {
 		case <-q.snapshot.replaced:
 			if r.decide(q) {
@@ -81,18 +83,22 @@ func (r *Remote) await(ctx context.Context, q *search) {
 func (r *Remote) decide(q *search) bool {
 	s := r.state.Load()
 	q.snapshot = s
-	if q.err = r.usable(s); q.err != nil {
+	if q.err = r.usable(s); q.err != nil || q.find(s) {
 		return true
 	}
-	q.keys = without(fitting(s.keys, q.kid, q.algorithm), q.tried)
+	permitted := s.permitted
+	if again := s.began.Add(r.coolDown); q.old && again.After(permitted) {
+		permitted = again
+	}
 	switch {
-	case len(q.keys) > 0:
 	case s.fetch >= q.enough:
 		if s.err != nil {
 			q.giveUp(s.err)
 		}
-	case time.Now().Before(s.permitted):
-		s.want() // at the end of the cool-down
+	case time.Now().Before(permitted):
+		if !q.old {
+			s.want(true) // at the end of the cool-down
+		}
 		q.giveUp(errCoolDown)
 	default:
 		return false
@@ -100,23 +106,42 @@ func (r *Remote) decide(q *search) bool {
 	return true
 }
 
+// find reports whether s has the key. If not, it also looks among the removed keys.
+func (q *search) find(s *snapshot) bool {
+	q.keys = q.matching(s.keys)
+	if len(q.keys) == 0 && !q.old {
+		byID := named(s.removed, q.kid) && !named(s.keys, q.kid)
+		q.old = byID || q.verifies != nil && len(q.matching(s.removed)) > 0
+	}
+	return len(q.keys) > 0
+}
+
+// matching returns the keys of the list that q may be for, or the one that it is for.
+func (q *search) matching(list []*Key) []*Key {
+	keys := fitting(list, q.kid, q.algorithm)
+	if q.verifies == nil {
+		return keys
+	}
+	n := slices.IndexFunc(keys, q.verifies)
+	if n < 0 {
+		return nil
+	}
+	return keys[n : n+1]
+}
+
 // giveUp ends q for this reason. The keys are unavailable, except if there is a better
 // explanation for the token than a key that the issuer has published just now.
 func (q *search) giveUp(reason error) {
 	s := q.snapshot
 	switch {
-	case named(s.keys, q.kid):
-		// The signature is bad. The issuer may have replaced the key under its ID, but
-		// only a fetch shows that, and those of the cool-down have not.
-		if s.err == nil && (errors.Is(reason, errCoolDown) || errors.Is(reason, errClosed)) {
-			return
-		}
-	case named(s.removed, q.kid):
-		// The token is older than the removal of its key. Such tokens are normal after
-		// a rotation, and must not look like an outage.
+	case q.old:
+		// Such tokens are normal after a rotation, and must not look like an outage.
 		return
-	}
-	if s.err != nil {
+	case named(s.keys, q.kid) && s.err == nil && (errors.Is(reason, errCoolDown) || errors.Is(reason, errClosed)):
+		// The issuer may have replaced the key under its ID, but more likely the
+		// signature is bad, and the fetches of the cool-down have shown no other key.
+		return
+	case s.err != nil:
 		reason = s.err
 	}
 	q.err = &unavailableError{reason: reason, retryAt: s.permitted}

@@ -71,10 +71,11 @@ type RemoteConfig struct {
 // have its key either. If no fetch ends in time or succeeds, the keys are unavailable,
 // which leads to a 503.
 //
-// A fetch that a token has caused and that has found no new key starts a CoolDown. Until
-// its end no token causes a fetch. Meanwhile the keys are unavailable to tokens with a kid
-// that is new to the set, or without one. A token is refused if the set has a key of its
-// kid that does not verify it, or had one: the last 64 removed keys are remembered.
+// A fetch that such a token has caused and that has found no new key starts a CoolDown,
+// before the end of which no token causes another. Until then the keys are unavailable,
+// but if the set has a key with the kid of the token, its signature is bad. Tokens of the
+// last 64 keys that were removed from the set are refused too, and cause a fetch only if
+// the last one is older than a CoolDown.
 //
 // Keys are skipped if they are too weak, not for signatures, symmetric, or of an unknown
 // type. A response that is not a set, or has no usable key, counts as a failed fetch and
@@ -155,8 +156,9 @@ func (r *Remote) Find(ctx context.Context, kid string, a Algorithm) ([]*Key, uin
 
 // Refresh implements [Refresher]. It waits as Find does for a token whose key is not in
 // the set.
-func (r *Remote) Refresh(ctx context.Context, kid string, a Algorithm, tried []*Key) ([]*Key, uint64, error) {
-	return r.join(ctx, &search{kid: kid, algorithm: a, tried: tried})
+func (r *Remote) Refresh(ctx context.Context, kid string, a Algorithm, verifies func(*Key) bool) (version uint64, ok bool, err error) {
+	keys, version, err := r.join(ctx, &search{kid: kid, algorithm: a, verifies: verifies})
+	return version, len(keys) > 0, err
 }
 
 // Version implements [Set].
@@ -216,8 +218,8 @@ func (r *Remote) run(ctx context.Context) {
 	}
 }
 
-// wait waits until the next fetch is due, and reports whether a token has caused it. It
-// returns false if ctx ends first.
+// wait waits until the next fetch is due, and reports whether a token has caused it that
+// may name keys which never existed. It returns false if ctx ends first.
 func (r *Remote) wait(ctx context.Context) (caused, ok bool) {
 	s := r.state.Load()
 	timer := time.NewTimer(time.Until(s.next))
@@ -228,8 +230,9 @@ func (r *Remote) wait(ctx context.Context) (caused, ok bool) {
 			return false, false
 		case <-timer.C:
 			return caused, true
-		case <-wanted:
-			if caused = s.permitted.Before(s.next); caused {
+		case cause := <-wanted:
+			if s.permitted.Before(s.next) {
+				caused = cause
 				timer.Reset(time.Until(s.permitted))
 			}
 		}
@@ -239,8 +242,9 @@ func (r *Remote) wait(ctx context.Context) (caused, ok bool) {
 // update fetches the set, and stores it or the error. It also returns an error if keys
 // were skipped.
 func (r *Remote) update(ctx context.Context, caused bool) error {
-	began, old := time.Now(), r.state.Load()
+	old := r.state.Load()
 	s := old.successor(r.begun.Add(1))
+	s.began = time.Now()
 	limited, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
 	var set fetchedSet
@@ -254,10 +258,10 @@ func (r *Remote) update(ctx context.Context, caused bool) error {
 		s.next = time.Now().Add(r.backoff(s.failures))
 		s.permitted = s.next
 	default:
-		s.failures, s.err, s.fetched = 0, nil, began
-		s.next = began.Add(r.refresh - rand.N(r.refresh/10+1))
+		s.failures, s.err, s.fetched = 0, nil, s.began
+		s.next = s.began.Add(r.refresh - rand.N(r.refresh/10+1))
 		if fresh := s.replaceKeys(set.keys); caused && !fresh {
-			s.permitted = began.Add(r.coolDown)
+			s.permitted = s.began.Add(r.coolDown)
 		}
 	}
 	r.state.Store(s)

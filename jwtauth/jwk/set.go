@@ -69,10 +69,11 @@ func fitting(keys []*Key, kid string, a Algorithm) []*Key {
 // of these is.
 type Refresher interface {
 	Set
-	// Refresh is like Find, but does not return the keys that were tried: those that Find
-	// and earlier calls of Refresh have returned for the token. If the set has no other
-	// key, Refresh may fetch it and wait for that. Returning no key means that the
-	// signature is bad. An error means that the set could not be fetched and may have a
-	// key that verifies it.
-	Refresh(ctx context.Context, kid string, a Algorithm, tried []*Key) (keys []*Key, version uint64, err error)
+	// Refresh looks for a key that verifies the token with this kid and algorithm. It
+	// calls verifies, from its own goroutine, with keys that may have signed the token,
+	// until that returns true; for a key that Find has returned it returns false. If no
+	// key verifies the token, Refresh may fetch the set and wait for that. It returns the
+	// version of the set that has the key, or false if the signature is bad. An error
+	// means that the set may have such a key but could not be fetched.
+	Refresh(ctx context.Context, kid string, a Algorithm, verifies func(*Key) bool) (version uint64, ok bool, err error)
 }

@@ -15,12 +15,13 @@ type snapshot struct {
 	version uint64    // changes when a key is removed
 	fetched time.Time // when the set was requested; zero if there is none
 
+	began     time.Time // when the fetch began
 	err       error     // why the fetch failed
 	failures  int       // the number of fetches in a row that have failed
 	next      time.Time // when the next fetch is due
 	permitted time.Time // when a token may cause one earlier
 
-	wanted   chan struct{} // has an element if a token asks for the next fetch
+	wanted   chan bool     // has an element if a token asks for the next fetch
 	replaced chan struct{} // closed when there is a newer snapshot
 }
 
@@ -36,7 +37,7 @@ func newSnapshot() *snapshot {
 // again.
 func (s *snapshot) successor(fetch uint64) *snapshot {
 	c := *s
-	c.fetch, c.wanted, c.replaced = fetch, make(chan struct{}, 1), make(chan struct{})
+	c.fetch, c.wanted, c.replaced = fetch, make(chan bool, 1), make(chan struct{})
 	return &c
 }
 
@@ -61,10 +62,11 @@ func (s *snapshot) replaceKeys(keys []*Key) (fresh bool) {
 	return fresh
 }
 
-// want asks for another fetch.
-func (s *snapshot) want() {
+// want asks for another fetch. If it finds no new key, it starts a cool-down if cause is
+// set.
+func (s *snapshot) want(cause bool) {
 	select {
-	case s.wanted <- struct{}{}:
+	case s.wanted <- cause:
 	default:
 	}
 }
