@@ -288,10 +288,10 @@ func shortType(typ string) string {
 }
 
 // maxTries bounds how many keys of a set are tried for one token, and maxRetries how many
-// others when the set is refreshed.
+// others when the set is refreshed, which may change it.
 const (
 	maxTries   = 16
-	maxRetries = 8
+	maxRetries = 32
 )
 
 // verifySignature returns the verdict on the signature of t, and the version of the key

@@ -23,11 +23,11 @@ type search struct {
 	err  error
 }
 
-// maxWaiting is how many requests may wait for a fetch that a token has caused, and
-// maxWait how long.
+// Bounds of a search.
 const (
-	maxWaiting = 64
+	maxWaiting = 64 // requests of a Remote that wait
 	maxWait    = time.Second
+	maxTried   = 4 // removed keys that are tried, the latest first
 )
 
 // The reasons why no fetch decides.
@@ -108,17 +108,20 @@ func (r *Remote) decide(q *search) bool {
 
 // find reports whether s has the key. If not, it also looks among the removed keys.
 func (q *search) find(s *snapshot) bool {
-	q.keys = q.matching(s.keys)
+	q.keys = q.verifying(fitting(s.keys, q.kid, q.algorithm))
 	if len(q.keys) == 0 && !q.old {
-		byID := named(s.removed, q.kid) && !named(s.keys, q.kid)
-		q.old = byID || q.verifies != nil && len(q.matching(s.removed)) > 0
+		if q.verifies == nil {
+			q.old = named(s.removed, q.kid) && !named(s.keys, q.kid)
+		} else {
+			removed := fitting(s.removed, q.kid, q.algorithm)
+			q.old = len(q.verifying(removed[:min(len(removed), maxTried)])) > 0
+		}
 	}
 	return len(q.keys) > 0
 }
 
-// matching returns the keys of the list that q may be for, or the one that it is for.
-func (q *search) matching(list []*Key) []*Key {
-	keys := fitting(list, q.kid, q.algorithm)
+// verifying returns those of the keys that verify the token, as far as q can tell.
+func (q *search) verifying(keys []*Key) []*Key {
 	if q.verifies == nil {
 		return keys
 	}
