@@ -2,6 +2,7 @@ package jwk
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -21,20 +22,34 @@ import (
 type parsed struct {
 	id        string
 	algorithm Algorithm
+	issuer    string
 	material  any
 }
 
+const forSignatures = "sig"
+
 // parseJWK reads a JSON Web Key for signatures (RFC 7517; RFC 7518, section 6;
-// RFC 8037). It ignores certificates. A published key must be public, and its base64 is
-// read less strictly than that of a key in a configuration.
-func parseJWK(data []byte, published bool) (parsed, error) {
-	p := jwkParser{published: published}
+// RFC 8037). It ignores certificates.
+func parseJWK(data []byte) (parsed, error) {
+	p := jwkParser{use: forSignatures}
+	return p.parse(data)
+}
+
+// parsePublishedJWK reads a JSON Web Key of a key set. Its use must be this one; that of
+// a key that names none is signatures. It must be public, and its base64 is read less
+// strictly than that of a key in a configuration.
+func parsePublishedJWK(data []byte, use string) (parsed, error) {
+	p := jwkParser{published: true, use: use}
+	return p.parse(data)
+}
+
+func (p *jwkParser) parse(data []byte) (parsed, error) {
 	_, p.members, p.err = jose.ParseObject(nil, data)
 	if jose.KeyNames.Confused(p.members) {
 		p.fail(errors.New("has two members with names that differ only in case"))
 	}
-	k := parsed{id: p.text("kid"), algorithm: Algorithm(p.text("alg"))}
-	if use := p.text("use"); use != "" && use != "sig" {
+	k := parsed{id: p.text("kid"), algorithm: Algorithm(p.text("alg")), issuer: p.text("issuer")}
+	if cmp.Or(p.text("use"), forSignatures) != p.use {
 		p.fail(errOtherUse)
 	}
 	if value, ok := p.find("key_ops"); ok {
@@ -45,7 +60,7 @@ func parseJWK(data []byte, published bool) (parsed, error) {
 			p.fail(errOtherUse)
 		}
 	}
-	if published {
+	if p.published {
 		for _, name := range privateMembers {
 			if _, ok := p.find(name); ok {
 				p.fail(errors.New("is published with its private half"))
@@ -71,9 +86,9 @@ func parseJWK(data []byte, published bool) (parsed, error) {
 	return k, nil
 }
 
-// errOtherUse is the reason for a key that is not for signatures. Issuers publish such keys
+// errOtherUse is the reason for a key that is for something else. Issuers publish such keys
 // in the same set on purpose.
-var errOtherUse = errors.New("is not for signatures")
+var errOtherUse = errors.New("is for another use")
 
 // privateMembers are the members that only private keys and secrets have (RFC 7518,
 // section 6).
@@ -81,8 +96,9 @@ var privateMembers = []string{"d", "p", "q", "dp", "dq", "qi", "oth", "k"}
 
 // A jwkParser reads the members of a JSON Web Key and keeps the first error.
 type jwkParser struct {
+	published bool   // whether the key is of a key set
+	use       string // what the key must be for
 	members   []jose.Member
-	published bool
 	err       error
 }
 
@@ -215,7 +231,8 @@ func (k *Key) publicJWK() ([]byte, error) {
 		Y         string    `json:"y,omitempty"`
 		N         string    `json:"n,omitempty"`
 		E         string    `json:"e,omitempty"`
-	}{ID: k.id, Use: "sig", Algorithm: k.algorithm}
+		Issuer    string    `json:"issuer,omitempty"`
+	}{ID: k.id, Use: forSignatures, Algorithm: k.algorithm, Issuer: k.issuer}
 	switch public := (*k.verifying).(type) {
 	case *rsa.PublicKey:
 		out.Type, out.N, out.E = "RSA", b64(public.N.Bytes()), b64(big.NewInt(int64(public.E)).Bytes())

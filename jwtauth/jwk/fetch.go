@@ -19,6 +19,7 @@ type fetcher struct {
 	url       *url.URL   // nil until discovery has found it
 	discovery *discovery // nil if the URL is configured
 	client    *http.Client
+	use       string
 	maxBody   int64
 	maxKeys   int
 }
@@ -27,9 +28,11 @@ type fetcher struct {
 func newFetcher(f config.Faults[usher.ConfigError], c RemoteConfig) fetcher {
 	out := fetcher{
 		client:  outbound.SameHost(c.Client),
+		use:     cmp.Or(c.Use, forSignatures),
 		maxBody: cmp.Or(c.MaxBody, 1<<20),
 		maxKeys: cmp.Or(c.MaxKeys, 100),
 	}
+	f.If(c.Use == "enc", "Use", "must not be for encryption")
 	f.If(c.MaxBody < 0, "MaxBody", config.NotNegative)
 	f.If(c.MaxKeys < 0, "MaxKeys", config.NotNegative)
 	field, err := "URL", error(nil)
@@ -52,7 +55,7 @@ func newFetcher(f config.Faults[usher.ConfigError], c RemoteConfig) fetcher {
 // A fetchedSet is the result of a fetch.
 type fetchedSet struct {
 	keys    []*Key // at least one
-	skipped error  // why other keys for signatures were skipped, or nil
+	skipped error  // why other keys of the same use were skipped, or nil
 }
 
 // fetch fetches the set. A fetch that a token has caused looks for new keys where the last
@@ -78,7 +81,7 @@ func (f *fetcher) fetch(ctx context.Context, caused bool) (s fetchedSet, err err
 	if len(set.Keys) > f.maxKeys {
 		return s, fmt.Errorf("the set has %d keys", len(set.Keys))
 	}
-	return parsePublishedSet(set.Keys)
+	return parsePublishedSet(set.Keys, f.use)
 }
 
 // get returns the body of the response to a GET.
@@ -93,12 +96,12 @@ func get(ctx context.Context, client *http.Client, url, accept string, limit int
 	return outbound.Do(client, r, limit)
 }
 
-// parsePublishedSet returns the usable keys, or an error if there is none.
-func parsePublishedSet(raw []json.RawMessage) (s fetchedSet, err error) {
+// parsePublishedSet returns the usable keys for this use, or an error if there is none.
+func parsePublishedSet(raw []json.RawMessage, use string) (s fetchedSet, err error) {
 	reasons := []error{errors.New("the set has no usable key")}
 	var skipped []error
 	for i, data := range raw {
-		k, err := parsePublished(data)
+		k, err := parsePublished(data, use)
 		if err == nil {
 			s.keys = append(s.keys, k)
 			continue
@@ -121,8 +124,8 @@ func parsePublishedSet(raw []json.RawMessage) (s fetchedSet, err error) {
 var anyAlgorithm = []Algorithm{RS256, ES256, ES384, ES512, EdDSA}
 
 // parsePublished returns the key in data.
-func parsePublished(data []byte) (*Key, error) {
-	p, err := parseJWK(data, true)
+func parsePublished(data []byte, use string) (*Key, error) {
+	p, err := parsePublishedJWK(data, use)
 	if err != nil {
 		return nil, err
 	}
@@ -140,6 +143,7 @@ func parsePublished(data []byte) (*Key, error) {
 			continue
 		}
 		k := s.key(p.id, a, p.material)
+		k.issuer = p.issuer
 		if p.algorithm == "" && s.family == rsaFamily {
 			k.algorithm, k.method = "", nil
 		}
@@ -150,5 +154,5 @@ func parsePublished(data []byte) (*Key, error) {
 
 // sameKey reports whether two keys of fetched sets are equal.
 func sameKey(a, b *Key) bool {
-	return a == b || a.id == b.id && a.algorithm == b.algorithm && equalKeys(*a.verifying, *b.verifying)
+	return a == b || a.id == b.id && a.algorithm == b.algorithm && a.issuer == b.issuer && equalKeys(*a.verifying, *b.verifying)
 }

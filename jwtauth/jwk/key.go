@@ -62,6 +62,7 @@ type Key struct {
 	id        string
 	algorithm Algorithm
 	method    jwt.SigningMethod
+	issuer    string
 
 	// Pointers to interfaces, because fmt prints unexported fields without calling their
 	// methods, for instance a Key in a field of another struct.
@@ -84,7 +85,7 @@ func New(c KeyConfig) (*Key, error) {
 	if given != 1 {
 		f.Add("Secret", "exactly one of Secret, PEM, JWK and Material is required")
 	}
-	source, material := "Secret", any(bytes.Clone(c.Secret))
+	source, material, issuer := "Secret", any(bytes.Clone(c.Secret)), ""
 	switch {
 	case given != 1:
 	case len(c.PEM) > 0:
@@ -95,12 +96,12 @@ func New(c KeyConfig) (*Key, error) {
 		}
 	case len(c.JWK) > 0:
 		source = "JWK"
-		k, err := parseJWK(c.JWK, false)
+		k, err := parseJWK(c.JWK)
 		if err != nil {
 			f.Add(source, err.Error())
 			break
 		}
-		material = k.material
+		material, issuer = k.material, k.issuer
 		if c.ID == "" {
 			c.ID = k.id
 		}
@@ -131,7 +132,9 @@ func New(c KeyConfig) (*Key, error) {
 		f.Add(source, err.Error())
 		return nil, f.Err()
 	}
-	return s.key(c.ID, c.Algorithm, material), nil
+	k := s.key(c.ID, c.Algorithm, material)
+	k.issuer = issuer
+	return k, nil
 }
 
 // key returns a Key with material that check accepts.
@@ -157,7 +160,7 @@ func (k *Key) As(algorithms ...Algorithm) *Key {
 	}
 	for _, a := range algorithms {
 		if s := schemes[a]; s.family == rsaFamily {
-			return &Key{id: k.id, algorithm: a, method: s.method, verifying: k.verifying}
+			return &Key{id: k.id, algorithm: a, method: s.method, issuer: k.issuer, verifying: k.verifying}
 		}
 	}
 	return nil
@@ -284,6 +287,11 @@ func (k *Key) ID() string { return k.id }
 // RSA key that names none; see [Key.As].
 func (k *Key) Algorithm() Algorithm { return k.algorithm }
 
+// Issuer returns the member issuer of the JWK that the key was made from, or "". Microsoft
+// publishes the keys of several issuers in one set; a key that names an issuer is only for
+// the tokens of that one, in whose name {tenantid} stands for the claim tid.
+func (k *Key) Issuer() string { return k.issuer }
+
 // CanSign reports whether the key is a private key or a secret.
 func (k *Key) CanSign() bool { return k.signing != nil }
 
@@ -305,7 +313,7 @@ func (k *Key) Sign(text string) ([]byte, error) {
 }
 
 // MarshalJSON returns the public half of the key as a JWK (RFC 7517) with kid, use, and
-// alg if it has an algorithm. For a secret, which has no public half, it returns an error.
+// alg and issuer if it has them. For a secret, which has no public half, it returns an error.
 func (k Key) MarshalJSON() ([]byte, error) { return k.publicJWK() }
 
 // Format prints the ID and the algorithm, whatever the verb.

@@ -1,6 +1,7 @@
 package jwk_test
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -230,6 +231,87 @@ func TestAKeyPublishedWithItsPrivateHalfIsSkipped(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The keys of a SPIFFE trust bundle name a use of their own; those for certificates are in
+// the same set.
+func TestKeysOfAnotherUseAreIgnored(t *testing.T) {
+	const svid, certificate = "jwt-svid", "x509-svid"
+	for _, c := range []struct {
+		wanted string
+		use    any
+		ok     bool
+	}{
+		{"", "sig", true},
+		{"", nil, true},
+		{"", nullMember, true},
+		{"", "", true},
+		{"", svid, false},
+		{"", "enc", false},
+		{"", "SIG", false},
+		{"sig", nil, true},
+		{svid, svid, true},
+		{svid, "sig", false},
+		{svid, certificate, false},
+		{svid, nil, false}, // SPIFFE: a key without use must be ignored
+	} {
+		t.Run(fmt.Sprintf("%q wanted, %v published", c.wanted, c.use), func(t *testing.T) {
+			other := certificate
+			p := new(publisher)
+			p.Say(keySetOf(
+				publicJWK(t, jwk.ES384, map[string]any{"use": other}),
+				publicJWK(t, jwk.ES256, map[string]any{"use": c.use}),
+				publicJWK(t, jwk.EdDSA, map[string]any{"use": cmp.Or(c.wanted, "sig")}),
+			))
+			keys := overTLS(t, p, func(r *jwk.RemoteConfig) {
+				r.Use = c.wanted
+				r.OnError = func(_ context.Context, err error) { t.Error(err) }
+			})
+			v := trustingOnly(t, keys, jwk.ES256, jwk.ES384, jwk.EdDSA)
+			want(t, v, signed(t, jwk.EdDSA, "1"), jwtauth.Accepted)
+			want(t, v, signed(t, jwk.ES384, "1"), jwtauth.UnknownKey)
+			if c.ok {
+				want(t, v, signed(t, jwk.ES256, "1"), jwtauth.Accepted)
+			} else {
+				want(t, v, signed(t, jwk.ES256, "1"), jwtauth.UnknownKey)
+			}
+		})
+	}
+	_, err := jwk.NewRemote(jwk.RemoteConfig{URL: "https://issuer.example", Use: "enc"})
+	wantFaults(t, err, "jwk.RemoteConfig.Use")
+}
+
+func TestAKeyNamesItsIssuer(t *testing.T) {
+	const tenant = "https://login.example/{tenantid}/v2.0"
+	for name, members := range map[string]map[string]any{
+		"":       nil,
+		tenant:   {"issuer": tenant},
+		"no alg": {"issuer": "no alg", "alg": nil},
+	} {
+		found, _, err := publishing(t, publicJWK(t, jwk.RS256, members)).Find(t.Context(), "1", jwk.RS256)
+		if err != nil || len(found) != 1 {
+			t.Fatalf("%q: %v, %v", name, found, err)
+		}
+		k := found[0].As(jwk.RS256)
+		again := mustKey(t, jwk.KeyConfig{JWK: must(json.Marshal(k))})
+		if found[0].Issuer() != name || k.Issuer() != name || again.Issuer() != name {
+			t.Errorf("%q, %q and %q, want %q", found[0].Issuer(), k.Issuer(), again.Issuer(), name)
+		}
+	}
+	// A key that is given to another issuer is another key.
+	synctest.Test(t, func(t *testing.T) {
+		p := new(publisher)
+		p.Say(keySetOf(publicJWK(t, jwk.RS256, map[string]any{"issuer": "a"})))
+		keys := simulated(t, p, nil)
+		synctest.Wait()
+		before := must(keys.Version())
+		p.Say(keySetOf(publicJWK(t, jwk.RS256, map[string]any{"issuer": "b"})))
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if must(keys.Version()) == before {
+			t.Error("the version is the same")
+		}
+	})
 }
 
 // nullMember is a member that is null; in publicJWK, nil removes one.

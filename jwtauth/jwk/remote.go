@@ -51,6 +51,10 @@ type RemoteConfig struct {
 	MaxBody int64
 	// MaxKeys limits the number of keys in the set; zero means 100.
 	MaxKeys int
+	// Use is the use (RFC 7517, section 4.2) of the keys in the set that are for tokens;
+	// empty means "sig", and keys that name no use. Keys with another use are ignored. For
+	// the trust bundle of a SPIFFE trust domain, Use is "jwt-svid".
+	Use string
 	// DangerouslyAllowHTTP accepts URLs without TLS. Anybody on the network path can
 	// then add keys of their own.
 	DangerouslyAllowHTTP bool
