@@ -130,6 +130,10 @@ func (a *authenticator) Authenticate(r *http.Request) (*usher.Principal, error) 
 		found, v, err = a.chooseCookie(r, cookies)
 	case v == Accepted:
 		found, v, err = a.decide(r.Context(), r, text)
+	case v == Malformed:
+		err = errField
+	case v == Ambiguous:
+		err = errTwoFields
 	}
 	err = a.conclude(r.Context(), v, err)
 	return found.principal, err
@@ -288,8 +292,11 @@ func (a *authenticator) decide(ctx context.Context, r *http.Request, text string
 func (a *authenticator) admit(ctx context.Context, r *http.Request, found verified) (Verdict, error) {
 	t := found.token
 	if t.bound {
-		if a.confirm == nil || r == nil {
-			return Unconfirmed, nil
+		switch {
+		case a.confirm == nil:
+			return Unconfirmed, errNoConfirm
+		case r == nil:
+			return Unconfirmed, errNoRequest
 		}
 		if err := a.confirm(r, t); err != nil {
 			return callbackVerdict(err, Unconfirmed), err
@@ -319,7 +326,7 @@ func revocationVerdict(ctx context.Context, r Revocations, t *Token) (Verdict, e
 	case err != nil:
 		return Unavailable, fmt.Errorf("jwtauth: revocations: %w", err)
 	case revoked:
-		return Revoked, nil
+		return Revoked, revokedToken(t)
 	}
 	return Accepted, nil
 }

@@ -85,7 +85,8 @@ func TestBestCurrentPractice(t *testing.T) {
 	})
 }
 
-// Nothing that is written about a token may show it.
+// Nothing that is written about a token may show its text or its signature, and the
+// response shows no claim either.
 func TestTokenIsInNoError(t *testing.T) {
 	v := verifier(t, nil)
 	canary := "canary0123456789"
@@ -95,8 +96,13 @@ func TestTokenIsInNoError(t *testing.T) {
 		good()[:len(good())-43] + strings.Repeat("A", 43),
 	} {
 		_, err := v.Authenticate(request(t, text))
-		if err == nil || strings.Contains(err.Error(), canary) || strings.Contains(err.Error(), text) {
+		if err == nil || strings.Contains(err.Error(), text) {
 			t.Errorf("%v", err)
+		}
+		for segment := range strings.SplitSeq(text, ".") {
+			if len(segment) > 1 && strings.Contains(err.Error(), segment) {
+				t.Errorf("%v", err)
+			}
 		}
 		if w := respond(t, v, request(t, text)); w.Code != http.StatusUnauthorized || strings.Contains(w.Body.String(), canary) {
 			t.Errorf("%d %s", w.Code, w.Body)

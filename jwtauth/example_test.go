@@ -169,3 +169,31 @@ func ExampleNewIntrospection() {
 	// true false
 	// false true
 }
+
+// The response does not say why a token was refused, but its private cause does.
+func ExampleVerdict() {
+	secret := []byte("an example: 32 random bytes, say")
+	key, err := jwk.New(jwk.KeyConfig{Algorithm: jwk.HS256, Secret: secret})
+	if err != nil {
+		panic(err)
+	}
+	tokens, err := jwtauth.New(jwtauth.Config{Issuers: []jwtauth.TrustedIssuer{{
+		Issuer:     "https://login.example",
+		Audiences:  []string{"https://api.example"},
+		Algorithms: []jwk.Algorithm{jwk.HS256},
+		Keys:       jwk.Static{key},
+	}}})
+	if err != nil {
+		panic(err)
+	}
+	text, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{"iss": "https://login.example/"}).SignedString(secret)
+	if err != nil {
+		panic(err)
+	}
+	_, err = tokens.Verify(context.Background(), text)
+	fmt.Println(errors.Is(err, jwtauth.UnknownIssuer))
+	fmt.Println(err)
+	// Output:
+	// true
+	// 401 invalid_token: The token is not valid.: jwtauth: unknown_issuer: iss is "https://login.example/", want "https://login.example"
+}

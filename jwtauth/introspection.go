@@ -47,6 +47,7 @@ type Introspection struct {
 type response struct {
 	verified
 	verdict Verdict
+	reason  error // for a verdict that refuses the token, or nil
 }
 
 var (
@@ -134,11 +135,14 @@ func (i *Introspection) Detect(r *http.Request) (carrier string, certain bool) {
 
 // verifyText implements tokenVerifier.
 func (i *Introspection) verifyText(ctx context.Context, text string, now time.Time) (verified, Verdict, error) {
-	if len(text) > i.maxLength || strings.ContainsFunc(text, jose.NotToken68) {
-		return verified{}, Malformed, nil
+	if len(text) > i.maxLength {
+		return verified{}, Malformed, tooLong(len(text), i.maxLength)
+	}
+	if strings.ContainsFunc(text, jose.NotToken68) {
+		return verified{}, Malformed, errCharacters
 	}
 	if !strings.HasPrefix(text, i.prefix) || slices.ContainsFunc(refreshPrefixes[:], func(p string) bool { return strings.HasPrefix(text, p) }) {
-		return verified{}, WrongType, nil
+		return verified{}, WrongType, errPrefix
 	}
 	h := i.hash(text)
 	e, ok := i.responses.Cached(h, now)
@@ -149,9 +153,10 @@ func (i *Introspection) verifyText(ctx context.Context, text string, now time.Ti
 		}
 	}
 	if e.verdict != Accepted {
-		return verified{}, e.verdict, nil
+		return verified{}, e.verdict, e.reason
 	}
-	return e.verified, e.token.checkTime(now, i.leeway), nil
+	verdict, err := e.token.checkTime(now, i.leeway)
+	return e.verified, verdict, err
 }
 
 // ask asks the server about a token. All requests that have the token at the time share
@@ -238,29 +243,39 @@ func (i *Introspection) read(e *response, body []byte) (Verdict, error) {
 	}
 	members = i.meant(members)
 	e.token = &Token{Issuer: i.issuer, payload: text}
-	if jose.ResponseNames.Confused(members) || !e.token.readClaims(members, i.scopes) || e.token.Issuer != i.issuer {
-		return InvalidClaims, nil
+	verdict, reason := i.check(e.token, members)
+	// A token of a user whom the response only names is not the client's own.
+	e.token.own = !present(members, "username")
+	if verdict == Accepted {
+		if e.principal = i.newPrincipal(e.token, usher.KindOAuth); e.principal == nil {
+			verdict, reason = InvalidClaims, errNoID
+		}
 	}
-	if !e.token.isAccess(members) {
-		return WrongType, nil
+	e.reason = reason
+	return verdict, nil
+}
+
+// check fills in token from the members of a response about it, and returns the verdict on
+// them, and its reason.
+func (i *Introspection) check(token *Token, members []jose.Member) (Verdict, error) {
+	if jose.ResponseNames.Confused(members) || !token.readClaims(members, i.scopes) {
+		return InvalidClaims, invalidClaim(members)
+	}
+	if got := token.Issuer; got != i.issuer {
+		return InvalidClaims, reason(func() string { return fmt.Sprintf("iss is %s, want %s", quoted(got), quoted(i.issuer)) })
+	}
+	if !token.isAccess(members) {
+		return WrongType, notAccess(members)
 	}
 	for _, name := range i.required {
 		if !present(members, name) {
-			return InvalidClaims, nil
+			return InvalidClaims, missingClaim(members, name)
 		}
 	}
-	if len(i.audiences) > 0 && !overlap(e.token.Audience, i.audiences) {
-		return WrongAudience, nil
+	if len(i.audiences) > 0 && !overlap(token.Audience, i.audiences) {
+		return WrongAudience, wrongAudience("aud", token.Audience, i.audiences)
 	}
-	if v := e.token.checkTime(time.Now(), i.leeway); v != Accepted {
-		return v, nil
-	}
-	// A token of a user whom the response only names is not the client's own.
-	e.token.own = !present(members, "username")
-	if e.principal = i.newPrincipal(e.token, usher.KindOAuth); e.principal == nil {
-		return InvalidClaims, nil
-	}
-	return Accepted, nil
+	return token.checkTime(time.Now(), i.leeway)
 }
 
 // meant returns the members of a response that have a meaning. Servers send null for what

@@ -117,19 +117,20 @@ const untyped = "JWT"
 
 // An issuer is a TrustedIssuer, ready for use.
 type issuer struct {
-	name        string
-	aliases     []string
-	nameless    bool      // accepts tokens without iss
-	audiences   []string  // nil accepts any
-	audience    claimPath // in place of aud, unless it is empty
-	algorithms  []jwk.Algorithm
-	keys        jwk.Set
-	types       []string
-	required    []string
-	scopes      []claimPath // besides scope and scp
-	lifetime    time.Duration
-	revocations Revocations // nil if there are none
-	onVerified  func(context.Context, *Token)
+	name         string
+	aliases      []string
+	nameless     bool      // accepts tokens without iss
+	audiences    []string  // nil accepts any
+	audience     claimPath // in place of aud, unless it is empty
+	audienceName string
+	algorithms   []jwk.Algorithm
+	keys         jwk.Set
+	types        []string
+	required     []string
+	scopes       []claimPath // besides scope and scp
+	lifetime     time.Duration
+	revocations  Revocations // nil if there are none
+	onVerified   func(context.Context, *Token)
 }
 
 // issuers are the issuers that a Verifier knows.
@@ -234,19 +235,20 @@ func validateKeys(f config.Faults[usher.ConfigError], keys jwk.Static, algorithm
 func (c *TrustedIssuer) compile(revocationTimeout time.Duration) *issuer {
 	r := rules[min(c.Profile, profiles-1)]
 	i := &issuer{
-		name:        c.Issuer,
-		aliases:     slices.Clone(c.Aliases),
-		nameless:    c.WithoutIssuer,
-		audiences:   slices.Clone(c.Audiences),
-		audience:    newClaimPath(c.AudienceClaim),
-		algorithms:  slices.Clone(c.Algorithms),
-		keys:        c.Keys,
-		types:       slices.Clone(c.Types),
-		required:    slices.Concat(r.required, c.RequiredClaims),
-		scopes:      scopeClaims(c.ScopeClaims),
-		lifetime:    cmp.Or(c.MaxLifetime, r.lifetime),
-		revocations: guardRevocations(c.Revocations, revocationTimeout),
-		onVerified:  c.OnVerified,
+		name:         c.Issuer,
+		aliases:      slices.Clone(c.Aliases),
+		nameless:     c.WithoutIssuer,
+		audiences:    slices.Clone(c.Audiences),
+		audience:     newClaimPath(c.AudienceClaim),
+		audienceName: cmp.Or(c.AudienceClaim, "aud"),
+		algorithms:   slices.Clone(c.Algorithms),
+		keys:         c.Keys,
+		types:        slices.Clone(c.Types),
+		required:     slices.Concat(r.required, c.RequiredClaims),
+		scopes:       scopeClaims(c.ScopeClaims),
+		lifetime:     cmp.Or(c.MaxLifetime, r.lifetime),
+		revocations:  guardRevocations(c.Revocations, revocationTimeout),
+		onVerified:   c.OnVerified,
 	}
 	if len(i.types) == 0 {
 		i.types = []string{r.typ}
@@ -260,15 +262,21 @@ func (c *TrustedIssuer) compile(revocationTimeout time.Duration) *issuer {
 	return i
 }
 
-// checkHeader returns the verdict on the header of t.
-func (i *issuer) checkHeader(t *jose.Token) Verdict {
+// checkHeader returns the verdict on the header of t, and its reason.
+func (i *issuer) checkHeader(t *jose.Token) (Verdict, error) {
 	switch {
 	case !slices.ContainsFunc(i.algorithms, jwk.Algorithm(t.Algorithm).Equal):
-		return WrongAlgorithm
+		algorithm := t.Algorithm
+		return WrongAlgorithm, reason(func() string {
+			return fmt.Sprintf("alg is %s, want %s", quoted(algorithm), oneOf(i.algorithms))
+		})
 	case !i.acceptsType(cmp.Or(t.Type, untyped)):
-		return WrongType
+		typ := t.Type
+		return WrongType, reason(func() string {
+			return fmt.Sprintf("typ is %s, want %s", quoted(typ), oneOf(i.types))
+		})
 	}
-	return Accepted
+	return Accepted, nil
 }
 
 func (i *issuer) acceptsType(typ string) bool {
@@ -363,26 +371,26 @@ func (i *issuer) refresh(ctx context.Context, set jwk.Refresher, t *jose.Token, 
 }
 
 // checkClaims fills in token from claims that i has signed, and returns the verdict on
-// them.
-func (i *issuer) checkClaims(token *Token, claims []jose.Member, now time.Time, leeway time.Duration) Verdict {
+// them, and its reason.
+func (i *issuer) checkClaims(token *Token, claims []jose.Member, now time.Time, leeway time.Duration) (Verdict, error) {
 	if !i.readsAudience() {
 		// It does not matter whether aud is valid. Some issuers set an empty list or null.
 		claims = withoutInvalidAudience(claims)
 	}
 	if !token.readClaims(claims, i.scopes) || !i.isNamed(token.Issuer) {
-		return InvalidClaims
+		return InvalidClaims, invalidClaim(claims)
 	}
 	token.Issuer = i.name
 	if isRefreshToken(claims) {
-		return WrongType
+		return WrongType, refreshToken(claims)
 	}
 	for _, name := range i.required {
 		if !present(claims, name) {
-			return InvalidClaims
+			return InvalidClaims, missingClaim(claims, name)
 		}
 	}
-	if v := i.checkAudience(token, claims); v != Accepted {
-		return v
+	if v, err := i.checkAudience(token, claims); v != Accepted {
+		return v, err
 	}
 	if i.lifetime > 0 && !token.ExpiresAt.IsZero() {
 		from := token.IssuedAt
@@ -390,7 +398,7 @@ func (i *issuer) checkClaims(token *Token, claims []jose.Member, now time.Time, 
 			from = now.Add(leeway)
 		}
 		if token.ExpiresAt.Sub(from) > i.lifetime {
-			return InvalidClaims
+			return InvalidClaims, tooLate(token.ExpiresAt, from, i.lifetime)
 		}
 	}
 	return token.checkTime(now, leeway)
@@ -415,23 +423,26 @@ func withoutInvalidAudience(claims []jose.Member) []jose.Member {
 	})
 }
 
-// checkAudience returns the verdict on the audience of a token with these claims.
-func (i *issuer) checkAudience(token *Token, claims []jose.Member) Verdict {
+// checkAudience returns the verdict on the audience of a token with these claims, and its
+// reason.
+func (i *issuer) checkAudience(token *Token, claims []jose.Member) (Verdict, error) {
 	if len(i.audiences) == 0 {
-		return Accepted
+		return Accepted, nil
 	}
 	if !i.audience.empty() {
 		token.Audience = nil
 		if value, ok := i.audience.find(claims); ok {
 			if token.Audience, ok = audience(value); !ok {
-				return InvalidClaims
+				return InvalidClaims, reason(func() string {
+					return fmt.Sprintf("%s is %s, which is not valid", i.audienceName, quoted(value))
+				})
 			}
 		}
 	}
 	if !overlap(token.Audience, i.audiences) {
-		return WrongAudience
+		return WrongAudience, wrongAudience(i.audienceName, token.Audience, i.audiences)
 	}
-	return Accepted
+	return Accepted, nil
 }
 
 // overlap reports whether two lists have a string in common.

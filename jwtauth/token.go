@@ -62,15 +62,17 @@ func Claims[T any](ctx context.Context) (T, error) {
 	return claims, err
 }
 
-// checkTime returns the verdict on t at this time.
-func (t *Token) checkTime(now time.Time, leeway time.Duration) Verdict {
+// checkTime returns the verdict on t at this time, and its reason.
+func (t *Token) checkTime(now time.Time, leeway time.Duration) (Verdict, error) {
 	switch {
 	case !t.ExpiresAt.IsZero() && !now.Before(t.ExpiresAt.Add(leeway)):
-		return Expired
-	case now.Add(leeway).Before(t.NotBefore), now.Add(leeway).Before(t.IssuedAt):
-		return NotYetValid
+		return Expired, untimely("exp", t.ExpiresAt, now, leeway)
+	case now.Add(leeway).Before(t.NotBefore):
+		return NotYetValid, untimely("nbf", t.NotBefore, now, leeway)
+	case now.Add(leeway).Before(t.IssuedAt):
+		return NotYetValid, untimely("iat", t.IssuedAt, now, leeway)
 	}
-	return Accepted
+	return Accepted, nil
 }
 
 // principalID returns the ID of t's subject, which is unique among all issuers. Without a

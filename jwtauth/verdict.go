@@ -14,7 +14,8 @@ import (
 )
 
 // A Verdict is an authenticator's decision about the token in a request. It is the
-// private cause of every refusal: errors.Is(err, jwtauth.Expired).
+// private cause of every refusal: errors.Is(err, jwtauth.Expired). The text of the cause
+// also has the value that came, cut after 100 bytes, and the value that was expected.
 type Verdict uint8
 
 // The verdicts. By default those from Malformed to Inactive get the same response,

@@ -190,7 +190,7 @@ func (v *Verifier) Detect(r *http.Request) (carrier string, certain bool) {
 // verifyText implements tokenVerifier.
 func (v *Verifier) verifyText(ctx context.Context, text string, now time.Time) (verified, Verdict, error) {
 	if len(text) > v.maxLength {
-		return verified{}, Malformed, nil
+		return verified{}, Malformed, tooLong(len(text), v.maxLength)
 	}
 	if v.cache == nil {
 		e, verdict, err := v.verifyAnew(ctx, text, now)
@@ -198,7 +198,8 @@ func (v *Verifier) verifyText(ctx context.Context, text string, now time.Time) (
 	}
 	h := v.cache.hash(text)
 	if found, ok := v.cache.find(ctx, h, now); ok {
-		return found, found.token.checkTime(now, v.leeway), nil
+		verdict, err := found.token.checkTime(now, v.leeway)
+		return found, verdict, err
 	}
 	e, verdict, err := v.verifyAnew(ctx, text, now)
 	if verdict == Accepted {
@@ -220,22 +221,25 @@ func (v *Verifier) verifyAnew(ctx context.Context, text string, now time.Time) (
 	}
 	i := v.issuerOf(parsed.Claims)
 	if i == nil {
-		return cacheEntry{}, UnknownIssuer, nil
+		return cacheEntry{}, UnknownIssuer, unknownIssuer(parsed.Claims, &v.issuers)
 	}
-	if verdict := i.checkHeader(&parsed); verdict != Accepted {
-		return cacheEntry{}, verdict, nil
+	if verdict, err := i.checkHeader(&parsed); verdict != Accepted {
+		return cacheEntry{}, verdict, err
 	}
 	version, verdict, err := i.verifySignature(ctx, &parsed)
+	if verdict == UnknownKey || verdict == BadSignature {
+		err = keyReason(i, &parsed, verdict, err)
+	}
 	if verdict != Accepted {
 		return cacheEntry{}, verdict, err
 	}
 	e := cacheEntry{version: version}
 	e.issuer, e.token = i, &Token{payload: parsed.Payload}
-	if verdict := i.checkClaims(e.token, parsed.Claims, now, v.leeway); verdict != Accepted {
-		return cacheEntry{}, verdict, nil
+	if verdict, err := i.checkClaims(e.token, parsed.Claims, now, v.leeway); verdict != Accepted {
+		return cacheEntry{}, verdict, err
 	}
 	if e.principal = v.newPrincipal(e.token, usher.KindJWT); e.principal == nil {
-		return cacheEntry{}, InvalidClaims, nil
+		return cacheEntry{}, InvalidClaims, errNoID
 	}
 	if i.onVerified != nil {
 		v.callOnVerified(ctx, i, e.token)

@@ -91,7 +91,17 @@ func (t *Table[V, Field]) Error(v V, cause error) *Error[Field] {
 	if cause == nil {
 		return e
 	}
-	own := *e
-	own.Cause = fmt.Errorf("%w: %w", e.Cause, cause)
-	return &own
+	// One allocation. Nothing is formatted, because the text of most refusals is never read.
+	own := &struct {
+		e     Error[Field]
+		cause causes
+	}{*e, causes{e.Cause, cause}}
+	own.e.Cause = &own.cause
+	return &own.e
 }
+
+// causes are the cause that all errors of a verdict have, and that of one request.
+type causes struct{ shared, own error }
+
+func (c *causes) Error() string   { return c.shared.Error() + ": " + c.own.Error() }
+func (c *causes) Unwrap() []error { return []error{c.shared, c.own} }
