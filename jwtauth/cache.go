@@ -96,6 +96,15 @@ func (c *tokenCache) find(ctx context.Context, h tokenHash, now time.Time) (veri
 	return verified{}, false
 }
 
+// has reports whether a token is remembered, even if its keys or exp no longer permit it.
+func (c *tokenCache) has(h tokenHash) bool {
+	s := c.entries.Shard(h)
+	s.Lock()
+	defer s.Unlock()
+	_, ok := s.Peek(h)
+	return ok
+}
+
 func (c *tokenCache) add(h tokenHash, e *cacheEntry) {
 	s := c.entries.Shard(h)
 	s.Lock()

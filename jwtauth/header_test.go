@@ -71,8 +71,7 @@ func TestATokenInAnotherFieldIsNotRankedByItself(t *testing.T) {
 		t.Error(err)
 	}
 	h := usher.Authenticate(byProxy, own).Wrap(http.NotFoundHandler())
-	w := httptest.NewRecorder()
-	if h.ServeHTTP(w, r); w.Code != http.StatusUnauthorized || !strings.Contains(w.Body.String(), usher.CodeAmbiguousCredentials) {
+	if w := serve(h, r); w.Code != http.StatusUnauthorized || !strings.Contains(w.Body.String(), usher.CodeAmbiguousCredentials) {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }
@@ -95,4 +94,11 @@ func TestFaultsOfTheHeaderField(t *testing.T) {
 	}
 	_, err := jwtauth.New(jwtauth.Config{Issuers: []jwtauth.TrustedIssuer{hs256(t)}, Header: assertion, ExactBearer: true})
 	wantFaults(t, err, "jwtauth.Config.ExactBearer")
+}
+
+// serve returns the response of h to r.
+func serve(h http.Handler, r *http.Request) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w
 }

@@ -122,15 +122,28 @@ func NewIntrospection(c IntrospectionConfig) (*Introspection, error) {
 }
 
 // Detect implements [usher.Detector]. It is certain about text that does not have the
-// form of a JSON Web Token, so that a [Verifier] beside it gets the text that does. If
-// API keys share the field, list their authenticator before this one.
+// form of a JSON Web Token, and about a token whose iss is its Issuer, so that a [Verifier]
+// of other issuers can share the route. If API keys share the field, list their
+// authenticator before this one.
 func (i *Introspection) Detect(r *http.Request) (carrier string, certain bool) {
 	carrier, text := i.detect(r)
 	if text == "" {
 		return carrier, false
 	}
-	_, _, jwt := jose.Split(text)
-	return carrier, !jwt
+	if len(text) > i.maxLength {
+		_, _, isToken := jose.Split(text)
+		return carrier, !isToken
+	}
+	claims, isToken := unverified(text)
+	if !isToken {
+		return carrier, true
+	}
+	value, ok := jose.Find(claims, "iss")
+	if !ok {
+		return carrier, false
+	}
+	iss, _ := jose.Unquote(value)
+	return carrier, iss == i.issuer
 }
 
 // verifyText implements tokenVerifier.

@@ -456,17 +456,20 @@ func TestIntrospectionRefusesWhatIsNoToken(t *testing.T) {
 	}
 }
 
-// Each token goes to the authenticator of its form, in whatever order they are listed.
+// Each token goes to the authenticator of its form and issuer, in whatever order they are
+// listed.
 func TestIntrospectionBesideAVerifier(t *testing.T) {
+	const server = "https://opaque.example"
 	p := new(publisher)
-	p.Say(active(nil))
-	i, v := introspection(t, p, nil), verifier(t, nil)
+	p.Say(active(map[string]any{"iss": server}))
+	i, v := introspection(t, p, func(c *jwtauth.IntrospectionConfig) { c.Issuer = server }), verifier(t, nil)
+	theirs := token(claims(map[string]any{"iss": server}))
 	for _, a := range [][]usher.Authenticator{{i, v}, {v, i}} {
 		h := usher.Authenticate(a...).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			p, _ := usher.PrincipalFrom(r.Context())
 			_, _ = io.WriteString(w, string(p.Kind))
 		}))
-		for text, kind := range map[string]usher.Kind{"opaque": usher.KindOAuth, good(): usher.KindJWT} {
+		for text, kind := range map[string]usher.Kind{"opaque": usher.KindOAuth, good(): usher.KindJWT, theirs: usher.KindOAuth} {
 			w := httptest.NewRecorder()
 			h.ServeHTTP(w, request(t, text))
 			if w.Code != 200 || w.Body.String() != string(kind) {

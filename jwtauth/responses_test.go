@@ -347,20 +347,29 @@ func TestVerifyWithoutARequest(t *testing.T) {
 	}
 }
 
-func TestDetectIsCertainOfTokensAlone(t *testing.T) {
-	v := verifier(t, func(c *jwtauth.Config) { c.Cookie = "session" })
+func TestDetectIsCertainOfTheTokensOfItsIssuers(t *testing.T) {
+	v := verifier(t, func(c *jwtauth.Config) { c.Cookie, c.Issuers[0].Aliases = "session", []string{"alias"} })
+	of := func(iss any) string { return token(claims(map[string]any{"iss": iss})) }
 	for name, tt := range map[string]struct {
 		header  http.Header
 		carrier string
 		certain bool
 	}{
-		"nothing":      {http.Header{}, "", false},
-		"a token":      {http.Header{"Authorization": {"Bearer a.b.c"}}, "Authorization", true},
-		"an API key":   {http.Header{"Authorization": {"Bearer shop_live_x"}}, "Authorization", false},
-		"two lines":    {http.Header{"Authorization": {"Bearer a.b.c", "Bearer a.b.c"}}, "Authorization", false},
-		"a cookie":     {http.Header{"Cookie": {"session=a.b.c"}}, "Cookie", true},
-		"other cookie": {http.Header{"Cookie": {"other=a.b.c"}}, "", false},
-		"both":         {http.Header{"Authorization": {"Bearer shop_live_x"}, "Cookie": {"session=a.b.c"}}, "Cookie", false},
+		"nothing":           {http.Header{}, "", false},
+		"a token":           {http.Header{"Authorization": {"Bearer " + good()}}, "Authorization", true},
+		"a forged token":    {http.Header{"Authorization": {"Bearer " + good() + "x"}}, "Authorization", true},
+		"of an alias":       {http.Header{"Authorization": {"Bearer " + of("alias")}}, "Authorization", true},
+		"of another issuer": {http.Header{"Authorization": {"Bearer " + of("https://other.example")}}, "Authorization", false},
+		"of nobody":         {http.Header{"Authorization": {"Bearer " + of(nil)}}, "Authorization", false},
+		"of a number":       {http.Header{"Authorization": {"Bearer " + of(7)}}, "Authorization", false},
+		"no claims":         {http.Header{"Authorization": {"Bearer a.b.c"}}, "Authorization", false},
+		"iss twice":         {http.Header{"Authorization": {"Bearer " + plain(jwtHeader, `{"iss":"`+issuer+`","iss":"x"}`)}}, "Authorization", false},
+		"too long":          {http.Header{"Authorization": {"Bearer " + token(claims(map[string]any{"x": strings.Repeat("x", 30000)}))}}, "Authorization", false},
+		"an API key":        {http.Header{"Authorization": {"Bearer shop_live_x"}}, "Authorization", false},
+		"two lines":         {http.Header{"Authorization": {"Bearer " + good(), "Bearer " + good()}}, "Authorization", false},
+		"a cookie":          {http.Header{"Cookie": {"session=" + good()}}, "Cookie", true},
+		"other cookie":      {http.Header{"Cookie": {"other=" + good()}}, "", false},
+		"both":              {http.Header{"Authorization": {"Bearer shop_live_x"}, "Cookie": {"session=" + good()}}, "Cookie", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			carrier, certain := v.Detect(&http.Request{Header: tt.header})

@@ -179,12 +179,13 @@ func maxTokenLength(f config.Faults[usher.ConfigError], n int) int {
 	return cmp.Or(n, 8<<10)
 }
 
-// Detect implements [usher.Detector]. It is certain about text in the form of a JSON Web
-// Token.
+// Detect implements [usher.Detector]. It is certain about a JSON Web Token whose iss is
+// that of one of its issuers, so that several Verifiers, or a Verifier and an
+// [Introspection], share a route by issuer. If none of them knows the issuer, the first
+// authenticator that shares the carrier refuses the token.
 func (v *Verifier) Detect(r *http.Request) (carrier string, certain bool) {
 	carrier, text := v.detect(r)
-	_, _, certain = jose.Split(text)
-	return carrier, certain
+	return carrier, v.recognizes(text)
 }
 
 // verifyText implements tokenVerifier.
