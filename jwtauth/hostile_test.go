@@ -8,6 +8,7 @@ import (
 	"encoding/asn1"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
@@ -105,7 +106,7 @@ func TestJ03MisshapenTokensCostNothing(t *testing.T) {
 		"an empty signature":       good()[:strings.LastIndexByte(good(), '.')+1],
 		"an empty header":          good()[strings.IndexByte(good(), '.'):],
 		"a segment of 1 MB":        segment + "." + segment + "." + segment,
-		"over the limit by one":    strings.Repeat("A", 8191) + "." + "A",
+		"over the limit by one":    strings.Repeat("A", 16_383) + "." + "A",
 		"a great many short parts": strings.Repeat("a.", 4000),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -144,8 +145,14 @@ func TestJ03LongestToken(t *testing.T) {
 		}
 		want(t, v, text, wanted)
 	}
-	want(t, verifier(t, nil), exactly(8000), jwtauth.Accepted)
-	want(t, verifier(t, nil), exactly(8193), jwtauth.Malformed)
+	want(t, verifier(t, nil), exactly(16_000), jwtauth.Accepted)
+	want(t, verifier(t, nil), exactly(16_385), jwtauth.Malformed)
+	// Entra ID puts up to 200 groups into a token.
+	groups := make([]string, 200)
+	for i := range groups {
+		groups[i] = fmt.Sprintf("00000000-0000-4000-8000-%012d", i)
+	}
+	want(t, verifier(t, nil), token(claims(map[string]any{"groups": groups})), jwtauth.Accepted)
 }
 
 func TestJ04OtherSerialisationsAndExtensionsAreRefused(t *testing.T) {

@@ -24,7 +24,8 @@ type Config struct {
 	// seconds, a negative number none; at most 5 minutes.
 	Leeway time.Duration
 	// MaxTokenLength is the length of the longest token that is parsed, in bytes; zero
-	// means 8192. It is at most 65,536.
+	// means 16,384. It is at most 65,536. Entra ID puts up to 200 groups into a token, which
+	// is then 11,000 bytes long.
 	MaxTokenLength int
 
 	// CacheCapacity is how many verified tokens are remembered; zero means 16,384,
@@ -176,7 +177,7 @@ func leeway(f config.Faults[usher.ConfigError], d time.Duration) time.Duration {
 // maxTokenLength returns the MaxTokenLength of a Config, or its default.
 func maxTokenLength(f config.Faults[usher.ConfigError], n int) int {
 	f.If(n < 0 || n > 64<<10, "MaxTokenLength", "must be from 0 to 65536")
-	return cmp.Or(n, 8<<10)
+	return cmp.Or(n, 16<<10)
 }
 
 // Detect implements [usher.Detector]. It is certain about a JSON Web Token whose iss is

@@ -16,7 +16,7 @@ import (
 )
 
 // maxAccessToken is the default MaxTokenLength of a [jwtauth.Verifier].
-const maxAccessToken = 8 << 10
+const maxAccessToken = 16 << 10
 
 // newTokens returns the response with token and the access token that r names.
 func (m *Manager) newTokens(ctx context.Context, r Record, token refreshToken, now time.Time) (tokenResponse, error) {
