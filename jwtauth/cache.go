@@ -2,9 +2,8 @@ package jwtauth
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/sha256"
-	"sync"
+	"hash/maphash"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
@@ -13,45 +12,19 @@ import (
 	"github.com/usher-go/usher/internal/telemetry"
 )
 
-// A tokenHash identifies a token: SHA-256 of a secret and the whole token. Each cache
-// has a secret of its own, so nobody can search for two tokens with one hash.
-type tokenHash [sha256.Size]byte
-
-// A hasher hashes tokens without allocating.
-type hasher struct {
-	secret [32]byte
-	bufs   sync.Pool // of *[]byte that begin with the secret
-}
-
-func newHasher() *hasher {
-	h := new(hasher)
-	_, _ = rand.Read(h.secret[:]) // never fails
-	h.bufs.New = func() any {
-		b := append(make([]byte, 0, 2<<10), h.secret[:]...)
-		return &b
-	}
-	return h
-}
-
-func (h *hasher) hash(text string) tokenHash {
-	b := h.bufs.Get().(*[]byte)
-	*b = append((*b)[:len(h.secret)], text...)
-	sum := sha256.Sum256(*b)
-	h.bufs.Put(b)
-	return sum
-}
-
-// A tokenCache remembers valid tokens and nothing else.
+// A tokenCache remembers valid tokens and nothing else. It finds a token by a hash with a
+// seed of its own, which nobody can predict, and compares the whole text.
 type tokenCache struct {
-	*hasher
+	seed    maphash.Seed
 	ttl     time.Duration
-	entries *shard.Cache[tokenHash, *cacheEntry]
+	entries *shard.Cache[uint64, *cacheEntry]
 	lookups *telemetry.Decisions
 }
 
 // A cacheEntry is a verified token and what its verification depends on.
 type cacheEntry struct {
 	verified
+	text    string
 	version uint64 // of the key set that its key came from
 	until   time.Time
 }
@@ -64,9 +37,9 @@ const (
 
 func newTokenCache(capacity int, ttl time.Duration, meters metric.MeterProvider) *tokenCache {
 	return &tokenCache{
-		hasher:  newHasher(),
+		seed:    maphash.MakeSeed(),
 		ttl:     ttl,
-		entries: shard.New[tokenHash, *cacheEntry](capacity, nil),
+		entries: shard.New[uint64, *cacheEntry](capacity, nil),
 		lookups: telemetry.NewDecisions(telemetry.Config{
 			MeterProvider: meters,
 			Scope:         "github.com/usher-go/usher/jwtauth",
@@ -78,36 +51,47 @@ func newTokenCache(capacity int, ttl time.Duration, meters metric.MeterProvider)
 	}
 }
 
+func (c *tokenCache) hash(text string) uint64 { return maphash.String(c.seed, text) }
+
+// shard returns the shard of the tokens with this hash.
+func (c *tokenCache) shard(hash uint64) *shard.Shard[uint64, *cacheEntry] {
+	return c.entries.At(c.entries.Index(hash))
+}
+
 // find returns a token that was verified with the present version of its keys. The
 // caller checks its exp.
-func (c *tokenCache) find(ctx context.Context, h tokenHash, now time.Time) (verified, bool) {
-	s := c.entries.Shard(h)
+func (c *tokenCache) find(ctx context.Context, hash uint64, text string, now time.Time) *verified {
+	s := c.shard(hash)
 	s.Lock()
-	e, ok := s.Get(h)
+	e, ok := s.Get(hash)
 	s.Unlock()
-	if ok && now.Before(e.until) {
+	if ok && e.text == text && now.Before(e.until) {
 		// The verification that follows reports the error.
 		if version, err := e.issuer.keys.Version(); err == nil && version == e.version {
 			c.lookups.Count(ctx, hit)
-			return e.verified, true
+			return &e.verified
 		}
 	}
 	c.lookups.Count(ctx, miss)
-	return verified{}, false
+	return nil
 }
 
 // has reports whether a token is remembered, even if its keys or exp no longer permit it.
-func (c *tokenCache) has(h tokenHash) bool {
-	s := c.entries.Shard(h)
+func (c *tokenCache) has(text string) bool {
+	hash := c.hash(text)
+	s := c.shard(hash)
 	s.Lock()
 	defer s.Unlock()
-	_, ok := s.Peek(h)
-	return ok
+	e, ok := s.Peek(hash)
+	return ok && e.text == text
 }
 
-func (c *tokenCache) add(h tokenHash, e *cacheEntry) {
-	s := c.entries.Shard(h)
+// add remembers e by a copy of text, which may be part of a larger block of memory. Of two
+// tokens with one hash the later one is remembered.
+func (c *tokenCache) add(hash uint64, text string, e *cacheEntry) {
+	e.text = strings.Clone(text)
+	s := c.shard(hash)
 	s.Lock()
-	s.Add(h, e)
+	s.Add(hash, e)
 	s.Unlock()
 }

@@ -184,6 +184,25 @@ func TestCacheKeyIsTheWholeToken(t *testing.T) {
 	want(t, v, text, jwtauth.Accepted)
 }
 
+func TestCacheDoesNotTakeOneTokenForAnotherWithItsHash(t *testing.T) {
+	v, set := rotating(t, nil)
+	text := good()
+	want(t, v, text, jwtauth.Accepted)
+	forged := text[:len(text)-1] + string(flip(text[len(text)-1]))
+	other := token(claims(map[string]any{"sub": "eve"}))
+	remembered := text
+	for _, text := range []string{forged, text[:len(text)-43] + strings.Repeat("A", 43), "a.b.c", other} {
+		jwtauth.Collide(v, remembered, text)
+	}
+	if verdict(t, v, forged) == jwtauth.Accepted || verdict(t, v, "a.b.c") == jwtauth.Accepted {
+		t.Error("the hash decides alone")
+	}
+	before := set.finds.Load()
+	if p, err := v.Authenticate(request(t, other)); err != nil || !strings.HasSuffix(p.ID, "|eve") || set.finds.Load() != before+1 {
+		t.Errorf("%+v %v", p, err)
+	}
+}
+
 func TestCacheRemembersNoRefusal(t *testing.T) {
 	v, set := rotating(t, nil)
 	text := good()

@@ -7,7 +7,7 @@ func (v *Verifier) recognizes(text string) bool {
 	if len(text) > v.maxLength {
 		return false
 	}
-	if v.cache != nil && v.cache.has(v.cache.hash(text)) {
+	if v.cache != nil && v.cache.has(text) {
 		return true
 	}
 	claims, _ := unverified(text)

@@ -34,7 +34,7 @@
 //     as a refresh token is refused. If introspection by your server does not distinguish
 //     refresh tokens from access tokens, set RequiredClaims or TokenPrefix in the
 //     IntrospectionConfig.
-//   - A token is verified once and then remembered by a keyed hash of the whole token.
+//   - A token is verified once and then remembered, and recognized only by its whole text.
 //     The removal of its key, a revocation, and its exp still take effect at the next
 //     request. A [RevocationMirror] keeps a list that several processes share in each of
 //     them; while it may have missed a revocation, the response is 503.

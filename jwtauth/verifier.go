@@ -29,7 +29,7 @@ type Config struct {
 	MaxTokenLength int
 
 	// CacheCapacity is how many verified tokens are remembered; zero means 16,384,
-	// a negative number none. Each takes its claims and about a kilobyte.
+	// a negative number none. Each takes its text, its claims and about a kilobyte.
 	CacheCapacity int
 	// CacheTTL limits how long a token and the result of Principal are remembered; zero
 	// means 5 minutes.
@@ -199,9 +199,9 @@ func (v *Verifier) verifyText(ctx context.Context, text string, now time.Time) (
 		return e.verified, verdict, err
 	}
 	h := v.cache.hash(text)
-	if found, ok := v.cache.find(ctx, h, now); ok {
+	if found := v.cache.find(ctx, h, text, now); found != nil {
 		verdict, err := found.token.checkTime(now, v.leeway)
-		return found, verdict, err
+		return *found, verdict, err
 	}
 	e, verdict, err := v.verifyAnew(ctx, text, now)
 	if verdict == Accepted {
@@ -209,7 +209,7 @@ func (v *Verifier) verifyText(ctx context.Context, text string, now time.Time) (
 		if exp := e.token.ExpiresAt.Add(v.leeway); !e.token.ExpiresAt.IsZero() && exp.Before(e.until) {
 			e.until = exp
 		}
-		v.cache.add(h, &e)
+		v.cache.add(h, text, &e)
 	}
 	return e.verified, verdict, err
 }
