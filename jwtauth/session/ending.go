@@ -20,15 +20,20 @@ func (m *Manager) Sessions(ctx context.Context, subject string) ([]Session, erro
 	}
 	short, cancel := context.WithTimeoutCause(ctx, m.timeout, errSlow)
 	defer cancel()
-	list, err := m.store.List(short, subject, timeNow())
+	list, err := m.list(short, subject, timeNow())
+	m.reportFailure(ctx, err)
+	return list, err
+}
+
+func (m *Manager) list(ctx context.Context, subject string, now time.Time) ([]Session, error) {
+	list, err := m.store.List(ctx, subject, now)
 	if slices.ContainsFunc(list, func(s Session) bool { return s.Subject != subject }) {
-		list, err = nil, errOther
+		err = errOther
 	}
 	if err != nil {
-		err = fmt.Errorf("session: list the sessions of a subject: %w", err)
-		m.reportFailure(ctx, err)
+		return nil, fmt.Errorf("session: list the sessions of a subject: %w", err)
 	}
-	return list, err
+	return list, nil
 }
 
 // errOther is the error if a store returns data that was not asked for.
@@ -93,12 +98,13 @@ func (m *Manager) logout(ctx context.Context, e Event, certain bool) (Session, e
 }
 
 // LogoutAll ends all sessions of a subject, as Logout does, and returns those that were
-// live until then. Sessions that are opened later are not affected.
+// live until then. Sessions that are opened later are not affected. Both hold although the
+// clocks of the nodes differ, by up to 5 minutes.
 func (m *Manager) LogoutAll(ctx context.Context, subject string) ([]Session, error) {
-	return m.logoutAll(ctx, Event{Action: "logout_all", Subject: subject})
+	return m.logoutAll(ctx, Event{Action: "logout_all", Subject: subject}, "")
 }
 
-func (m *Manager) logoutAll(ctx context.Context, e Event) ([]Session, error) {
+func (m *Manager) logoutAll(ctx context.Context, e Event, own string) ([]Session, error) {
 	if !isSubject(e.Subject) {
 		e.Outcome = "accepted"
 		m.note(ctx, e, nil)
@@ -106,17 +112,7 @@ func (m *Manager) logoutAll(ctx context.Context, e Event) ([]Session, error) {
 	}
 	short, cancel := m.ending(ctx)
 	defer cancel()
-	now := timeNow()
-	var err error
-	e.Ended, err = m.store.RevokeSubject(short, e.Subject, now)
-	if err == nil && m.revocations != nil {
-		// This also ends the access tokens of sessions that have ended before.
-		err = m.revocations.RevokeSubject(short, m.name, e.Subject, now, m.lastUse(now))
-	}
-	if err == nil {
-		// This also ends those that were issued by a node whose clock is ahead.
-		err = m.endAccessOf(short, e.Ended, now)
-	}
+	err := m.endAll(short, &e, own)
 	e.Outcome = "accepted"
 	if err != nil {
 		err = fmt.Errorf("session: end the sessions of a subject: %w", err)
@@ -124,6 +120,50 @@ func (m *Manager) logoutAll(ctx context.Context, e Event) ([]Session, error) {
 	}
 	m.note(ctx, e, err)
 	return e.Ended, err
+}
+
+// endAll ends all sessions of the subject of e. It ends their access tokens by the IDs of
+// the sessions, because clocks differ: a token of a node whose clock is ahead seems to be
+// issued after now, and a later one of a node whose clock is behind before.
+//
+// A call that has failed is repeated, and the store then lists no session that it has
+// ended. So endAll ends the access tokens before the sessions, except those of the session
+// own, if it is not "": its access token must still permit the caller to try again.
+func (m *Manager) endAll(ctx context.Context, e *Event, own string) (err error) {
+	now := timeNow()
+	refreshed := make(map[string]time.Time) // the sessions whose access tokens have ended
+	if m.revocations != nil {
+		live, err := m.list(ctx, e.Subject, now)
+		if err != nil {
+			return err
+		}
+		live = slices.DeleteFunc(live, func(s Session) bool { return s.ID == own })
+		for n := range live {
+			live[n].RevokedAt = now
+			refreshed[live[n].ID] = live[n].RefreshedAt
+		}
+		if err := m.endAccessOf(ctx, live, now); err != nil {
+			return err
+		}
+	}
+	if e.Ended, err = m.store.RevokeSubject(ctx, e.Subject, now); err != nil || m.revocations == nil {
+		return err
+	}
+	// This ends the access tokens of sessions that the store has lost. The iat of tokens
+	// has whole seconds.
+	before := now.Truncate(time.Second).Add(-maxLeeway)
+	if err := m.revocations.RevokeSubject(ctx, m.name, e.Subject, before, m.lastUse(now)); err != nil {
+		return err
+	}
+	// Others may have been opened or refreshed in the meantime.
+	rest := slices.DeleteFunc(slices.Clone(e.Ended), func(s Session) bool {
+		at, ok := refreshed[s.ID]
+		return ok && at.Equal(s.RefreshedAt)
+	})
+	if own != "" && !slices.ContainsFunc(rest, func(s Session) bool { return s.ID == own }) {
+		rest = append(rest, Session{ID: own, RefreshedAt: now, RevokedAt: now})
+	}
+	return m.endAccessOf(ctx, rest, now)
 }
 
 // end ends the session that e identifies in the store first, so that no further access

@@ -130,7 +130,7 @@ func (h *Handler) logoutAll(r *http.Request) error {
 		}
 		return usher.ErrNoCredential
 	}
-	_, err := h.manager.logoutAll(r.Context(), Event{Action: "logout_all", Subject: t.Subject, Address: clientip.Of(r)})
+	_, err := h.manager.logoutAll(r.Context(), Event{Action: "logout_all", Subject: t.Subject, Address: clientip.Of(r)}, t.SessionID)
 	return err
 }
 

@@ -179,8 +179,9 @@ func reveal(text *string) string {
 // login fails, and they are accepted until they expire or the refresh token of that
 // session is used.
 //
-// If the subject was revoked within the same second, Login waits for the next second,
-// because the iat of access tokens has whole seconds.
+// If the application itself has revoked the subject, with [Config.Revocations] and within
+// the same second, Login waits for the next second, because the iat of access tokens has
+// whole seconds. After a [Manager.LogoutAll] it does not wait.
 func (m *Manager) Login(ctx context.Context, template Session) (Tokens, error) {
 	return m.login(ctx, template, netip.Addr{})
 }
