@@ -22,3 +22,6 @@ func LogLen(l *RevocationList) int {
 	defer l.mu.Unlock()
 	return l.log.Len()
 }
+
+// ListOf returns the list that m keeps.
+func ListOf(m *RevocationMirror) *RevocationList { return &m.list }
