@@ -69,6 +69,9 @@ type options struct {
 	meters             metric.MeterProvider
 }
 
+// notAScope is the fault of text that should be a scope.
+const notAScope = "must be one scope: visible ASCII without quotation mark and backslash"
+
 // newAuthenticator returns an authenticator without its tokens, and adds the faults
 // of o to f.
 func newAuthenticator(f config.Faults[usher.ConfigError], o options) authenticator {
@@ -79,7 +82,7 @@ func newAuthenticator(f config.Faults[usher.ConfigError], o options) authenticat
 		checkPublicURL(f, "ResourceMetadata", o.metadata)
 	}
 	for n, s := range o.scopes {
-		f.If(!scope.Valid(s), fmt.Sprintf("Scopes[%d]", n), "must be one scope: visible ASCII without quotation mark and backslash")
+		f.If(!scope.Valid(s), fmt.Sprintf("Scopes[%d]", n), notAScope)
 	}
 	f.If(o.revocationTimeout < 0, "RevocationTimeout", config.NotNegative)
 	scopes := strings.Join(o.scopes, " ")

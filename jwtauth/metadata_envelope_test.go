@@ -17,7 +17,7 @@ import (
 // Clients of RFC 9728 read the members at the top level, and a shared cache sends one
 // caller's response to all callers.
 func TestResourceMetadataHasItsOwnFormInEveryEnvelope(t *testing.T) {
-	metadata, err := jwtauth.NewResourceMetadata(jwtauth.ResourceMetadata{
+	metadata, err := jwtauth.NewResourceMetadata(jwtauth.ResourceMetadataConfig{
 		Resource: "https://api.example.com", AuthorizationServers: []string{"https://id.example.com"},
 	})
 	if err != nil {

@@ -408,24 +408,3 @@ func TestVerdictsHaveNames(t *testing.T) {
 		t.Error(got)
 	}
 }
-
-func TestResourceMetadata(t *testing.T) {
-	h, err := jwtauth.NewResourceMetadata(jwtauth.ResourceMetadata{
-		Resource: audience, AuthorizationServers: []string{issuer}, Scopes: []string{"read"},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := httptest.NewRecorder()
-	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
-	const body = `{"resource":"https://api.example","authorization_servers":["https://issuer.example"],"scopes_supported":["read"],"bearer_methods_supported":["header"]}`
-	if w.Code != 200 || w.Body.String() != body || w.Header().Get("Content-Type") != "application/json" {
-		t.Errorf("%d %s", w.Code, w.Body)
-	}
-	w = httptest.NewRecorder()
-	if h.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/", nil)); w.Code != 405 || w.Header().Get("Allow") != "GET, HEAD" {
-		t.Errorf("%d %v", w.Code, w.Header())
-	}
-	_, err = jwtauth.NewResourceMetadata(jwtauth.ResourceMetadata{Resource: "https://a#b", AuthorizationServers: []string{"http://a"}})
-	wantFaults(t, err, "jwtauth.ResourceMetadata.Resource", "jwtauth.ResourceMetadata.AuthorizationServers[0]")
-}

@@ -21,16 +21,33 @@ type Document struct {
 	Type string
 	// MaxAge is how long anybody may cache the response.
 	MaxAge time.Duration
-	// AnyOrigin lets pages of every origin read the document.
+	// AnyOrigin lets pages of every origin read the responses, and send any header field
+	// with the request, because OAuth clients in browsers add their own.
 	AnyOrigin bool
 }
 
 // Serve responds to GET and HEAD with d, or with 304 if the client already has d. For any
-// other method it sets Allow and calls notAllowed. No envelope wraps the response.
+// other method it sets Allow and calls notAllowed. No envelope wraps the response. If d is
+// for any origin, Serve also responds to the preflight requests of browsers
+// (https://fetch.spec.whatwg.org/#cors-preflight-request).
 func Serve(w http.ResponseWriter, r *http.Request, d Document, notAllowed http.HandlerFunc) {
 	h := w.Header()
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		h["Allow"] = []string{"GET, HEAD"}
+	allow := "GET, HEAD"
+	if d.AnyOrigin {
+		h["Access-Control-Allow-Origin"] = []string{"*"}
+		allow = "GET, HEAD, OPTIONS"
+	}
+	switch {
+	case r.Method == http.MethodGet || r.Method == http.MethodHead:
+	case r.Method == http.MethodOptions && d.AnyOrigin:
+		h["Allow"] = []string{allow}
+		h["Access-Control-Allow-Methods"] = []string{"GET, HEAD"}
+		h["Access-Control-Allow-Headers"] = []string{"*"}
+		h["Access-Control-Max-Age"] = []string{"86400"}
+		w.WriteHeader(http.StatusNoContent)
+		return
+	default:
+		h["Allow"] = []string{allow}
 		notAllowed(w, r)
 		return
 	}
@@ -38,9 +55,6 @@ func Serve(w http.ResponseWriter, r *http.Request, d Document, notAllowed http.H
 	etag := `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`
 	h["Etag"] = []string{etag}
 	h["Cache-Control"] = []string{"public, max-age=" + strconv.Itoa(int(d.MaxAge/time.Second))}
-	if d.AnyOrigin {
-		h["Access-Control-Allow-Origin"] = []string{"*"}
-	}
 	status := http.StatusOK
 	if matches(r.Header["If-None-Match"], etag) {
 		status = http.StatusNotModified

@@ -20,6 +20,19 @@ func serve(method, ifNoneMatch string) *httptest.ResponseRecorder {
 	return w
 }
 
+// Without AnyOrigin the browser decides by the rules of a single origin.
+func TestServeForOneOrigin(t *testing.T) {
+	for method, status := range map[string]int{http.MethodGet: 200, http.MethodOptions: 405, http.MethodPost: 405} {
+		w := httptest.NewRecorder()
+		document.Serve(w, httptest.NewRequest(method, "/", nil), document.Document{Body: []byte(`{"a":1}`)},
+			func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusMethodNotAllowed) })
+		h := w.Header()
+		if w.Code != status || h.Get("Access-Control-Allow-Origin") != "" || status == 405 && h.Get("Allow") != "GET, HEAD" {
+			t.Errorf("%s: %d %v", method, w.Code, h)
+		}
+	}
+}
+
 func TestServe(t *testing.T) {
 	etag := serve(http.MethodGet, "").Header().Get("Etag")
 	tests := map[string]struct {
@@ -35,6 +48,7 @@ func TestServe(t *testing.T) {
 		"its entity tag among others":   {http.MethodGet, `"x", ` + etag, 304, ""},
 		"any entity tag":                {http.MethodHead, "*", 304, ""},
 		"a method that changes nothing": {http.MethodPost, etag, 405, ""},
+		"a preflight request":           {http.MethodOptions, etag, 204, ""},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -43,13 +57,20 @@ func TestServe(t *testing.T) {
 				t.Errorf("%d %s, want %d %s", w.Code, w.Body, tt.status, tt.body)
 			}
 			h := w.Header()
-			if tt.status == http.StatusMethodNotAllowed {
-				if h.Get("Allow") != "GET, HEAD" || h.Get("Etag") != "" || h.Get("Cache-Control") != "" {
+			if h.Get("Access-Control-Allow-Origin") != "*" {
+				t.Errorf("no page can read it: header %v", h)
+			}
+			if tt.status == http.StatusNoContent && (h.Get("Access-Control-Allow-Methods") != "GET, HEAD" ||
+				h.Get("Access-Control-Allow-Headers") != "*" || h.Get("Access-Control-Max-Age") != "86400") {
+				t.Errorf("header %v", h)
+			}
+			if tt.status == http.StatusMethodNotAllowed || tt.status == http.StatusNoContent {
+				if h.Get("Allow") != "GET, HEAD, OPTIONS" || h.Get("Etag") != "" || h.Get("Cache-Control") != "" {
 					t.Errorf("header %v", h)
 				}
 				return
 			}
-			if h.Get("Etag") != etag || h.Get("Cache-Control") != "public, max-age=3600" || h.Get("Access-Control-Allow-Origin") != "*" {
+			if h.Get("Etag") != etag || h.Get("Cache-Control") != "public, max-age=3600" {
 				t.Errorf("header %v", h)
 			}
 			if tt.status == http.StatusOK && (h.Get("Content-Type") != "application/json" || h.Get("X-Content-Type-Options") != "nosniff") {

@@ -51,7 +51,7 @@ func ExampleHandler() {
 	})
 	mux.HandleFunc("POST /refresh", sessions.Refresh)
 	mux.HandleFunc("POST /logout", sessions.Logout)
-	mux.HandleFunc("GET /.well-known/jwks.json", manager.ServeJWKS)
+	mux.HandleFunc("/.well-known/jwks.json", manager.ServeJWKS)
 	mux.Handle("GET /orders", usher.Authenticate(verifier).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p, _ := usher.PrincipalFrom(r.Context())
 		fmt.Fprint(w, "orders of ", p.ID, " ", p.Scopes)

@@ -134,16 +134,17 @@ func (list signers) version(now time.Time) (n uint64) {
 // that may still be valid. Secrets are not published; if all keys are secrets, the set is
 // empty.
 //
-//	mux.HandleFunc("GET /.well-known/jwks.json", manager.ServeJWKS)
+//	mux.HandleFunc("/.well-known/jwks.json", manager.ServeJWKS)
 //
-// The response may be cached for 5 minutes. No envelope wraps it.
+// The response may be cached for 5 minutes, and pages of every origin may read it. No
+// envelope wraps it.
 func (m *Manager) ServeJWKS(w http.ResponseWriter, r *http.Request) {
 	body, err := m.publicKeys(time.Now())
 	if err != nil {
 		usher.Fail(w, r, err)
 		return
 	}
-	d := document.Document{Body: body, Type: "application/jwk-set+json", MaxAge: 5 * time.Minute}
+	d := document.Document{Body: body, Type: "application/jwk-set+json", MaxAge: 5 * time.Minute, AnyOrigin: true}
 	document.Serve(w, r, d, usher.MethodNotAllowed)
 }
 

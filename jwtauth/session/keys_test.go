@@ -85,8 +85,12 @@ func TestJWKSIsReadOnlyAndInNoEnvelope(t *testing.T) {
 		t.Error(diff)
 	}
 	w = serveJWKS(t, http.HandlerFunc(m.ServeJWKS), http.MethodPost)
-	if w.Code != 405 || w.Header().Get("Allow") != "GET, HEAD" {
+	if w.Code != 405 || w.Header().Get("Allow") != "GET, HEAD, OPTIONS" {
 		t.Errorf("POST: %d %v", w.Code, w.Header())
+	}
+	w = serveJWKS(t, env.Wrap(http.HandlerFunc(m.ServeJWKS)), http.MethodOptions)
+	if w.Code != 204 || w.Header().Get("Access-Control-Allow-Origin") != "*" || w.Body.Len() > 0 {
+		t.Errorf("OPTIONS: %d %v %s", w.Code, w.Header(), w.Body)
 	}
 }
 
