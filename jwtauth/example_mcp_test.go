@@ -45,10 +45,10 @@ func ExampleNewResourceMetadata() {
 	for _, path := range append([]string{"/mcp"}, metadata.Paths()...) {
 		w := httptest.NewRecorder()
 		mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
-		fmt.Println(path, w.Code, w.Header().Get("WWW-Authenticate"))
+		fmt.Println(w.Code, path, w.Header()["Www-Authenticate"])
 	}
 	// Output:
-	// /mcp 401 Bearer scope="notes:read", resource_metadata="https://api.example/.well-known/oauth-protected-resource/mcp"
-	// /.well-known/oauth-protected-resource/mcp 200
-	// /.well-known/oauth-protected-resource 200
+	// 401 /mcp [Bearer scope="notes:read", resource_metadata="https://api.example/.well-known/oauth-protected-resource/mcp"]
+	// 200 /.well-known/oauth-protected-resource/mcp []
+	// 200 /.well-known/oauth-protected-resource []
 }
