@@ -46,6 +46,7 @@ const (
 
 // Codes of sessions.
 const (
+	CodeInvalidScope        = "invalid_scope"         // 400: a refresh asks for a scope that the session does not have
 	CodeInvalidRefreshToken = "invalid_refresh_token" // 401: unknown, expired, revoked or used before
 	CodeSessionRevoked      = "session_revoked"       // 403: a login or refresh of a subject who is revoked
 	CodeCrossOriginRequest  = "cross_origin_request"  // 403: a request with cookies, from a page of another origin

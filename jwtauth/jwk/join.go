@@ -120,7 +120,7 @@ func (q *search) find(s *snapshot) bool {
 	return len(q.keys) > 0
 }
 
-// verifying returns those of the keys that verify the token, as far as q can tell.
+// verifying returns those of the keys that verify the token, as far as q can distinguish.
 func (q *search) verifying(keys []*Key) []*Key {
 	if q.verifies == nil {
 		return keys

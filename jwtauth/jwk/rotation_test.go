@@ -30,7 +30,7 @@ func newRotating(id string) *rotating {
 	return r
 }
 
-// rotate replaces the key, which nobody is told.
+// rotate replaces the key, without notice.
 func (r *rotating) rotate(id string) {
 	next := newSigner(id)
 	r.present.Store(&next)

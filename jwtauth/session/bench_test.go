@@ -33,7 +33,7 @@ func BenchmarkRefresh(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				var err error
-				if tokens, err = m.Refresh(b.Context(), tokens.RefreshToken()); err != nil {
+				if tokens, err = m.Refresh(b.Context(), session.RefreshRequest{Token: tokens.RefreshToken()}); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -47,7 +47,7 @@ func BenchmarkRefreshReplay(b *testing.B) {
 	mustRefresh(b, m, first.RefreshToken())
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := m.Refresh(b.Context(), first.RefreshToken()); err != nil {
+		if _, err := m.Refresh(b.Context(), session.RefreshRequest{Token: first.RefreshToken()}); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -59,7 +59,7 @@ func BenchmarkRefreshRefused(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := m.Refresh(b.Context(), token); err == nil {
+				if _, err := m.Refresh(b.Context(), session.RefreshRequest{Token: token}); err == nil {
 					b.Fatal("accepted")
 				}
 			}

@@ -305,7 +305,7 @@ func TestOfSeveralRefreshTokensTheLiveOneIsExchanged(t *testing.T) {
 		"a token whose response was lost and a much older one": func(t *testing.T, order func(...string) []string) {
 			first := login(t, m)
 			second := mustRefresh(t, m, first.RefreshToken())
-			must(m.Refresh(t.Context(), second.RefreshToken())) // and nobody uses it
+			must(m.Refresh(t.Context(), session.RefreshRequest{Token: second.RefreshToken()})) // and nobody uses it
 			exchange(t, 200, order(first.RefreshToken(), second.RefreshToken())...)
 		},
 		"a token of a session that has ended": func(t *testing.T, order func(...string) []string) {
@@ -365,7 +365,7 @@ func TestTheCurrentRefreshTokenCountsBeforeTheFormer(t *testing.T) {
 		h := newHandler(t, m, inCookie)
 		for _, reverse := range []bool{false, true} {
 			former := login(t, m).RefreshToken()
-			current := must(m.Refresh(t.Context(), former)).RefreshToken()
+			current := must(m.Refresh(t.Context(), session.RefreshRequest{Token: former})).RefreshToken()
 			list := []string{"__Host-refresh_token=" + former, "__Host-refresh_token=" + current}
 			if reverse {
 				slices.Reverse(list)
@@ -474,7 +474,7 @@ func TestLogoutEndsTheSessionsOfSeveralCookies(t *testing.T) {
 			}
 			var got strings.Builder
 			for _, token := range tokens {
-				if _, err := m.Refresh(t.Context(), token); err != nil {
+				if _, err := m.Refresh(t.Context(), session.RefreshRequest{Token: token}); err != nil {
 					got.WriteByte('e')
 				} else {
 					got.WriteByte('l')

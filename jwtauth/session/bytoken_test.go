@@ -27,8 +27,8 @@ func newFamily(t *testing.T, change func(*session.Config)) family {
 		}
 	})
 	f.first = login(t, f.m)
-	f.second = must(f.m.Refresh(t.Context(), f.first.RefreshToken()))
-	f.third = must(f.m.Refresh(t.Context(), f.second.RefreshToken()))
+	f.second = must(f.m.Refresh(t.Context(), session.RefreshRequest{Token: f.first.RefreshToken()}))
+	f.third = must(f.m.Refresh(t.Context(), session.RefreshRequest{Token: f.second.RefreshToken()}))
 	return f
 }
 

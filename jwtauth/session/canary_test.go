@@ -54,7 +54,7 @@ func TestSessionTokensAreSeenNowhere(t *testing.T) {
 			return tokens
 		}
 		first := hide(login(t, m))
-		second := hide(must(m.Refresh(t.Context(), first.RefreshToken())))
+		second := hide(must(m.Refresh(t.Context(), session.RefreshRequest{Token: first.RefreshToken()})))
 		for _, failing := range []bool{true, false} {
 			store.before = nil
 			if failing {
@@ -78,7 +78,7 @@ func TestSessionTokensAreSeenNowhere(t *testing.T) {
 				if w.Code != 200 {
 					dump("response", fmt.Sprint(w.Header(), w.Body))
 				}
-				_, err := m.Refresh(ctx, token)
+				_, err := m.Refresh(ctx, session.RefreshRequest{Token: token})
 				dump("error", err)
 			}
 		}
@@ -90,7 +90,7 @@ func TestSessionTokensAreSeenNowhere(t *testing.T) {
 
 		third := login(t, m)
 		half := must(unb64(third.RefreshToken()))[:32]
-		hide(must(m.Refresh(t.Context(), third.RefreshToken())))
+		hide(must(m.Refresh(t.Context(), session.RefreshRequest{Token: third.RefreshToken()})))
 		r := must(memory.Lookup(t.Context(), sum(half)))
 		dump("record", r)
 		time.Sleep(time.Minute)

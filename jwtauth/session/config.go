@@ -63,7 +63,8 @@ type Config struct {
 	Type string
 	// Claims, if not nil, returns further claims for an access token. It is called at
 	// each login and refresh, so that a token has current claims. It cannot set iss, sub,
-	// aud, exp, nbf, iat, jti, sid or scope. An [*usher.Error] becomes the response, for
+	// aud, exp, nbf, iat, jti, sid, scope or client_id. The Scopes of s are the session's,
+	// even if the token has fewer. An [*usher.Error] becomes the response, for
 	// instance if the subject is no longer a customer; any other error, or a panic, leads
 	// to a 503. It is called on a goroutine of its own.
 	Claims func(ctx context.Context, s Session) (map[string]any, error)

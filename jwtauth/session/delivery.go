@@ -23,11 +23,16 @@ import (
 // its own, except for a [Memory], within [Config.Timeout]. If that fails, the error reaches
 // OnError, and the next call for t repeats it. Used ignores tokens of other issuers.
 func (m *Manager) Used(ctx context.Context, t *jwtauth.Token) {
-	if t.Issuer != m.name || !isID(t.SessionID) || !isID(t.ID) {
+	id, _, _ := strings.Cut(t.ID, subToken)
+	if t.Issuer != m.name || !isID(t.SessionID) || !isID(id) {
 		return
 	}
-	m.deliveries.record(ctx, t.SessionID, t.ID, m.reportFailure)
+	m.deliveries.record(ctx, t.SessionID, id, m.reportFailure)
 }
+
+// subToken follows the TokenID in the jti of a further access token that was issued with
+// the same refresh token..
+const subToken = "."
 
 // deliveries are the access tokens whose use is in the store.
 type deliveries struct {

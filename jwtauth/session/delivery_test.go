@@ -31,7 +31,7 @@ func TestAUseIsStoredOnceForEachTokenAndNode(t *testing.T) {
 				m := newManager(t, func(c *session.Config) { c.Store = store })
 				v := trusting(t, m, func(c *jwtauth.Config) { c.CacheCapacity = capacity })
 				first := login(t, m)
-				second := must(m.Refresh(t.Context(), first.RefreshToken()))
+				second := must(m.Refresh(t.Context(), session.RefreshRequest{Token: first.RefreshToken()}))
 				store.calls.Store(0)
 				for range 10 {
 					want(t, v, first.AccessToken(), jwtauth.Accepted)
@@ -60,7 +60,7 @@ func TestAUseThatWasNotStoredIsStoredAtTheNextVerification(t *testing.T) {
 			}
 		})
 		first := login(t, m)
-		second := must(m.Refresh(t.Context(), first.RefreshToken()))
+		second := must(m.Refresh(t.Context(), session.RefreshRequest{Token: first.RefreshToken()}))
 		store.before = on("SetDelivered", errDown)
 		want(t, trusting(t, m, nil), second.AccessToken(), jwtauth.Accepted)
 		synctest.Wait()
@@ -111,7 +111,7 @@ func TestUsesWaitForNobody(t *testing.T) {
 			t.Errorf("%d calls ran at a time", n)
 		}
 		for _, tokens := range tokens[:100] {
-			must(m.Refresh(t.Context(), tokens.RefreshToken()))
+			must(m.Refresh(t.Context(), session.RefreshRequest{Token: tokens.RefreshToken()}))
 		}
 		time.Sleep(10 * time.Minute) // until the calls have ended
 	})
@@ -144,9 +144,9 @@ func TestTheUseOfAnEarlierTokenDeliversNothing(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				m := newManager(t, nil)
 				opened := login(t, m)
-				lost := must(m.Refresh(t.Context(), opened.RefreshToken()))
+				lost := must(m.Refresh(t.Context(), session.RefreshRequest{Token: opened.RefreshToken()}))
 				time.Sleep(time.Minute)
-				must(m.Refresh(t.Context(), opened.RefreshToken()))
+				must(m.Refresh(t.Context(), session.RefreshRequest{Token: opened.RefreshToken()}))
 				used(t, m, early(opened, lost).AccessToken())
 				time.Sleep(time.Minute)
 				mustRefresh(t, m, opened.RefreshToken()) // lost again
@@ -171,7 +171,7 @@ func TestAClockThatIsBehindDoesNotStretchTheGrace(t *testing.T) {
 					store := newMemory(t, 0)
 					m := newManager(t, func(c *session.Config) { c.Store = store })
 					first := login(t, m)
-					second := must(m.Refresh(t.Context(), first.RefreshToken()))
+					second := must(m.Refresh(t.Context(), session.RefreshRequest{Token: first.RefreshToken()}))
 					if delivered {
 						used(t, m, second.AccessToken())
 					}
@@ -183,7 +183,7 @@ func TestAClockThatIsBehindDoesNotStretchTheGrace(t *testing.T) {
 					}
 					switch {
 					case c.replayed:
-						same(t, second, must(m.Refresh(t.Context(), first.RefreshToken())))
+						same(t, second, must(m.Refresh(t.Context(), session.RefreshRequest{Token: first.RefreshToken()})))
 					case delivered:
 						wantInvalid(t, m, first.RefreshToken())
 					default:

@@ -344,7 +344,7 @@ func TestALoginStaysWithinTheBoundsOfASession(t *testing.T) {
 		template session.Session
 		fits     bool
 	}{
-		"everything at its bound": {session.Session{Subject: strings.Repeat("é", 127) + "x", Scopes: scopes(20, 255), Data: data(32, 64, 1024)}, true},
+		"everything at its bound": {session.Session{Subject: strings.Repeat("é", 127) + "x", Client: strings.Repeat("é", 127) + "x", Scopes: scopes(20, 255), Data: data(32, 64, 1024)}, true},
 		"many scopes":             {session.Session{Subject: "a", Scopes: scopes(100, 20)}, true},
 		"no subject":              {session.Session{}, false},
 		"a long subject":          {session.Session{Subject: strings.Repeat("é", 128)}, false},

@@ -17,8 +17,8 @@ type Event struct {
 	// Action is login, refresh, logout or logout_all.
 	Action string
 	// Outcome is accepted, denied or unavailable. For a refresh it is rotated, replayed
-	// or recovered if the refresh succeeded; malformed, unknown, revoked, expired, reused
-	// or ambiguous if the token was invalid; or denied or unavailable. Reused means that
+	// or recovered if the refresh succeeded; malformed, unknown, revoked, expired, reused,
+	// ambiguous or wrong_client if the token was invalid; or denied or unavailable. Reused means that
 	// the session was ended because two clients have its tokens. Ambiguous means that
 	// there were cookies with live tokens of two subjects, or more than four cookies. For
 	// a logout it is also unknown, if the subject has no such session.

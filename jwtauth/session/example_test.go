@@ -182,11 +182,11 @@ func ExampleManager_Refresh_incorrect() {
 	manager := must(session.New(session.Config{Issuer: "https://shop.example", Audiences: []string{"https://api.shop.example"}}))
 	login, _ := manager.Login(context.Background(), session.Session{Subject: "ann"})
 
-	one, _ := manager.Refresh(context.Background(), login.RefreshToken())
-	two, _ := manager.Refresh(context.Background(), one.RefreshToken())
-	_, err := manager.Refresh(context.Background(), login.RefreshToken()) // from the other place
+	one, _ := manager.Refresh(context.Background(), session.RefreshRequest{Token: login.RefreshToken()})
+	two, _ := manager.Refresh(context.Background(), session.RefreshRequest{Token: one.RefreshToken()})
+	_, err := manager.Refresh(context.Background(), session.RefreshRequest{Token: login.RefreshToken()}) // from the other place
 	fmt.Println(err)
-	_, err = manager.Refresh(context.Background(), two.RefreshToken())
+	_, err = manager.Refresh(context.Background(), session.RefreshRequest{Token: two.RefreshToken()})
 	fmt.Println(err)
 	// Output:
 	// session: the refresh token is not valid: reused

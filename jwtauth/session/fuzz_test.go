@@ -25,7 +25,7 @@ func FuzzRefreshToken(f *testing.F) {
 			t.Skip("the one that is valid")
 		}
 		store.calls.Store(0)
-		if _, err := m.Refresh(t.Context(), text); !errors.Is(err, session.ErrInvalidRefreshToken) {
+		if _, err := m.Refresh(t.Context(), session.RefreshRequest{Token: text}); !errors.Is(err, session.ErrInvalidRefreshToken) {
 			t.Fatalf("error %v for %q", err, text)
 		}
 		b, err := unb64(text)

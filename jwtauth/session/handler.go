@@ -96,7 +96,7 @@ func (h *Handler) viewTokens(t Tokens) any {
 	v := tokensView{
 		TokenType: "Bearer",
 		ExpiresIn: int64(t.AccessLifetime / time.Second),
-		Scope:     strings.Join(t.Session.Scopes, " "),
+		Scope:     strings.Join(t.Scopes, " "),
 	}
 	if h.accessCookie == nil {
 		v.AccessToken = t.AccessToken()
@@ -140,18 +140,19 @@ func (h *Handler) Login(w http.ResponseWriter, r *http.Request, template Session
 
 // Refresh responds to POST {"refresh_token"} with new tokens: 200 token_refreshed.
 // Without that member, the refresh token is taken from the RefreshCookie, if there is
-// one; with it, cookies are ignored.
+// one; with it, cookies are ignored. The members scope, a string of scopes, and client_id
+// are the Scopes and the Client of a [RefreshRequest].
 //
-// Failures are 400 validation_failed without a token, 401 [usher.CodeInvalidRefreshToken]
+// Failures are 400 validation_failed without a token, 400 invalid_scope, 401 [usher.CodeInvalidRefreshToken]
 // for every invalid token, 403 cross_origin_request for a page of another origin that
 // sends a cookie or would receive one, 405, 413, 415, the error of [Config.Claims], and
 // 503 if the store failed. No failure removes cookies: a login may have replaced them in
 // the meantime.
 func (h *Handler) Refresh(w http.ResponseWriter, r *http.Request) {
-	texts, err := h.refreshTokens(w, r)
+	texts, request, err := h.refreshRequest(w, r)
 	var t Tokens
 	if err == nil {
-		t, err = h.manager.exchange(r.Context(), texts, clientip.Of(r))
+		t, err = h.manager.exchange(r.Context(), texts, request, clientip.Of(r))
 	}
 	if err == nil {
 		err = h.respondTokens(w, r, t, usher.CodeTokenRefreshed, "Token refreshed.")
@@ -169,36 +170,40 @@ func (h *Handler) session(r *http.Request) *jwtauth.Token {
 	return t
 }
 
-// refreshTokens returns the refresh token in the body of r, or else those in its cookies.
-func (h *Handler) refreshTokens(w http.ResponseWriter, r *http.Request) ([]string, error) {
+// refreshRequest returns the refresh token in the body of r, or else those in its cookies,
+// and what the body asks for.
+func (h *Handler) refreshRequest(w http.ResponseWriter, r *http.Request) (texts []string, request RefreshRequest, err error) {
 	if err := checkMethod(w, r); err != nil {
-		return nil, err
+		return nil, request, err
 	}
 	body, err := jsonbody.Read[usher.Field](w, r, h.maxBody, false)
 	if err != nil {
-		return nil, bodyError(err)
+		return nil, request, bodyError(err)
 	}
-	var text string
+	var text, scopes string
 	given := body.Optional("refresh_token", &text)
+	body.Optional("scope", &scopes)
+	body.Optional("client_id", &request.Client)
 	if faults := body.Faults(); len(faults) > 0 {
-		return nil, usher.Invalid(faults...)
+		return nil, request, usher.Invalid(faults...)
 	}
+	request.Scopes = strings.Fields(scopes)
 	switch {
 	case text != "":
 		if h.refreshCookie == nil && h.accessCookie == nil {
-			return []string{text}, nil
+			return []string{text}, request, nil
 		}
 		// The token may be another user's, and the browser would receive that user's
 		// session.
-		return []string{text}, h.checkOrigin(r)
+		return []string{text}, request, h.checkOrigin(r)
 	case given:
-		return nil, usher.Invalid(usher.Field{Name: "refresh_token", Message: "'refresh_token' must not be empty."})
+		return nil, request, usher.Invalid(usher.Field{Name: "refresh_token", Message: "'refresh_token' must not be empty."})
 	}
-	texts := h.inCookies(r, bearer.MaxCookies+1)
+	texts = h.inCookies(r, bearer.MaxCookies+1)
 	if len(texts) == 0 {
-		return nil, errNoRefreshToken
+		return nil, request, errNoRefreshToken
 	}
-	return texts, h.checkOrigin(r)
+	return texts, request, h.checkOrigin(r)
 }
 
 var errNoRefreshToken = usher.Invalid(usher.Field{Name: "refresh_token", Message: "'refresh_token' is required."})

@@ -441,7 +441,7 @@ func TestAResponseIsDeliveredOnceItsAccessTokenIsUsed(t *testing.T) {
 					want(t, v, accessTokenIn(t, w), jwtauth.Accepted)
 				}
 				time.Sleep(time.Minute)
-				_, err := m.Refresh(t.Context(), token)
+				_, err := m.Refresh(t.Context(), session.RefreshRequest{Token: token})
 				if errors.Is(err, session.ErrInvalidRefreshToken) != c.invalid {
 					t.Errorf("error %v", err)
 				}

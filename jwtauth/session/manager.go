@@ -143,6 +143,9 @@ func (m *Manager) forCookie(name string) *Manager {
 type Tokens struct {
 	// Session is the session at the time of the login or refresh.
 	Session Session
+	// Scopes are those of the access token: the session's, or fewer if a refresh asked for
+	// fewer.
+	Scopes []string
 	// AccessLifetime and RefreshLifetime are how long the tokens are valid from the
 	// time of the response, in whole seconds.
 	AccessLifetime, RefreshLifetime time.Duration
@@ -170,7 +173,7 @@ func reveal(text *string) string {
 	return *text
 }
 
-// Login opens a session with the Subject, Scopes and Data of template. If its EndsAt is
+// Login opens a session with the Subject, Client, Scopes and Data of template. If its EndsAt is
 // not zero, the session ends then, unless [Config.SessionLifetime] ends it sooner. The
 // caller must have verified that the client is the subject.
 //
@@ -212,6 +215,7 @@ func (m *Manager) open(ctx context.Context, template Session, e *Event) (Tokens,
 		Session: Session{
 			ID:          rand.Text(),
 			Subject:     template.Subject,
+			Client:      template.Client,
 			Scopes:      template.Scopes,
 			Data:        template.Data,
 			CreatedAt:   now,
@@ -227,7 +231,7 @@ func (m *Manager) open(ctx context.Context, template Session, e *Event) (Tokens,
 		r.EndsAt = earlier(template.EndsAt.UTC().Truncate(time.Microsecond), r.EndsAt)
 	}
 	r.ExpiresAt = earlier(now.Add(m.refresh), r.EndsAt)
-	a, err := m.newTokens(ctx, r, token, now)
+	a, err := m.newTokens(ctx, r, r.Scopes, token, now)
 	if err != nil {
 		return Tokens{}, err
 	}

@@ -346,7 +346,7 @@ func TestAStoreThatMixesSessionsUpIsCorrupt(t *testing.T) {
 	tokens := login(t, m)
 	list, listErr := m.Sessions(t.Context(), "ann")
 	ended, endErr := m.Logout(t.Context(), "ann", tokens.Session.ID)
-	_, refreshErr := m.Refresh(t.Context(), tokens.RefreshToken())
+	_, refreshErr := m.Refresh(t.Context(), session.RefreshRequest{Token: tokens.RefreshToken()})
 	_, sameErr := m.Logout(t.Context(), "ann", "same-ID")
 	for what, err := range map[string]error{"Sessions": listErr, "Logout": endErr, "Logout by its ID": sameErr, "Refresh": refreshErr} {
 		if !errors.Is(err, usher.ErrCorrupt) {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/usher-go/usher"
@@ -38,6 +39,7 @@ const (
 	refreshExpired                           // of a session that has expired
 	refreshReused                            // exchanged before: the session is ended
 	refreshAmbiguous                         // sent with a token of another subject
+	refreshWrongClient                       // sent by another client than the session's
 	refreshRotated                           // exchanged for another one
 	refreshReplayed                          // exchanged within the grace: gets the same response again
 	refreshRecovered                         // exchanged before, but no token of the response was used
@@ -47,7 +49,7 @@ const (
 )
 
 var refreshOutcomeNames = [refreshOutcomes]string{
-	"malformed", "unknown", "revoked", "expired", "reused", "ambiguous",
+	"malformed", "unknown", "revoked", "expired", "reused", "ambiguous", "wrong_client",
 	"rotated", "replayed", "recovered", "denied", "unavailable",
 }
 
@@ -79,27 +81,44 @@ func (r *Record) decide(hash [sha256.Size]byte, now time.Time, grace time.Durati
 	}
 }
 
-// Refresh exchanges a refresh token for new tokens. The error matches
-// [ErrInvalidRefreshToken] if the token is invalid; an [*usher.Error] of [Config.Claims]
-// is returned as it is. Any other error means that the token could not be checked or
-// exchanged now; the client may retry with the same token.
-func (m *Manager) Refresh(ctx context.Context, token string) (Tokens, error) {
-	return m.exchange(ctx, []string{token}, netip.Addr{})
+// A RefreshRequest is what a client asks of [Manager.Refresh].
+type RefreshRequest struct {
+	// Token is the refresh token.
+	Token string
+	// Scopes are those that the access token must have, in any order (RFC 6749, section
+	// 6). Empty means those of the session, which always keeps its own.
+	Scopes []string
+	// Client is the client that sends the request. It must be the session's Client, and
+	// empty if that has none. Authenticate a client that has a secret before.
+	Client string
 }
 
-// exchange exchanges the token that choose returns.
-func (m *Manager) exchange(ctx context.Context, texts []string, address netip.Addr) (Tokens, error) {
+// Refresh exchanges a refresh token for new tokens. The error matches
+// [ErrInvalidRefreshToken] if the token is invalid, or if the session has another client,
+// which ends nothing. It is an [*usher.Error] with 400 invalid_scope if the session lacks
+// a scope; the token is then not exchanged. An [*usher.Error] of [Config.Claims] is
+// returned as it is. Any other error means that the token could not be checked or
+// exchanged now; the client may retry with the same token.
+//
+// A repeated request gets the same response again only if it asks for the same scopes.
+// Otherwise its access token is another one.
+func (m *Manager) Refresh(ctx context.Context, r RefreshRequest) (Tokens, error) {
+	return m.exchange(ctx, []string{r.Token}, r, netip.Addr{})
+}
+
+// exchange exchanges the token that choose returns. The Token of the request is ignored.
+func (m *Manager) exchange(ctx context.Context, texts []string, request RefreshRequest, address netip.Addr) (Tokens, error) {
 	short, cancel := context.WithTimeoutCause(ctx, m.timeout, errSlow)
 	defer cancel()
 	e := Event{Action: "refresh", Address: address}
 	t := Tokens{}
-	token, outcome, err := m.choose(short, texts)
+	token, outcome, err := m.choose(short, texts, request.Client)
 	if err == nil && outcome == refreshRotated {
 		// One of several concurrent exchanges succeeds. The others retry and find its
 		// response.
 		const tries = 8
 		for range tries {
-			t, outcome, err = m.tryExchange(short, token, &e)
+			t, outcome, err = m.tryExchange(short, token, request, &e)
 			if !errors.Is(err, ErrConflict) {
 				break
 			}
@@ -123,9 +142,9 @@ func (m *Manager) exchange(ctx context.Context, texts []string, address netip.Ad
 // choose returns the token to exchange and refreshRotated, or another outcome if there is
 // none. A browser sends several tokens after the path or domain of the cookie was
 // changed, and another host of the domain may plant one. So choose returns the token of
-// the only live session, or, if several are of one subject, of the session with the last
-// login. Of one session it prefers the current token to the previous one.
-func (m *Manager) choose(ctx context.Context, texts []string) (token refreshToken, outcome refreshOutcome, err error) {
+// the only live session of the client, or, if several are of one subject, of the session
+// with the last login. Of one session it prefers the current token to the previous one.
+func (m *Manager) choose(ctx context.Context, texts []string, client string) (token refreshToken, outcome refreshOutcome, err error) {
 	if len(texts) > bearer.MaxCookies {
 		return token, refreshAmbiguous, nil
 	}
@@ -155,7 +174,7 @@ func (m *Manager) choose(ctx context.Context, texts []string) (token refreshToke
 		}
 		is := r.decide(t.hash(), now, m.grace)
 		switch {
-		case is == refreshRevoked || is == refreshExpired:
+		case is == refreshRevoked || is == refreshExpired || r.Client != client:
 			continue
 		case best.ID == "":
 		case r.Subject != best.Subject:
@@ -187,7 +206,7 @@ func (m *Manager) lookup(ctx context.Context, token refreshToken) (Record, error
 
 // tryExchange uses a token once. It returns ErrConflict if the session was changed
 // concurrently.
-func (m *Manager) tryExchange(ctx context.Context, token refreshToken, e *Event) (t Tokens, outcome refreshOutcome, err error) {
+func (m *Manager) tryExchange(ctx context.Context, token refreshToken, request RefreshRequest, e *Event) (t Tokens, outcome refreshOutcome, err error) {
 	r, err := m.lookup(ctx, token)
 	if errors.Is(err, ErrNotFound) {
 		return t, refreshUnknown, nil
@@ -196,7 +215,12 @@ func (m *Manager) tryExchange(ctx context.Context, token refreshToken, e *Event)
 		return t, refreshUnavailable, err
 	}
 	e.SessionID, e.Subject = r.ID, r.Subject
+	// Another client's use shows nothing about the tokens of this one.
+	if r.Client != request.Client {
+		return t, refreshWrongClient, nil
+	}
 	now := timeNow()
+	scopes, scopeErr := narrow(r.Scopes, request.Scopes)
 	switch outcome = r.decide(token.hash(), now, m.grace); outcome {
 	case refreshReused:
 		ending, cancel := m.ending(ctx)
@@ -207,20 +231,44 @@ func (m *Manager) tryExchange(ctx context.Context, token refreshToken, e *Event)
 		defer cancel()
 		err = m.endAccess(ending, r.Session, now)
 	case refreshReplayed:
-		t, err = replay(r, token)
+		if err = scopeErr; err == nil {
+			t, err = m.replay(ctx, r, token, scopes, now)
+		}
 	case refreshRotated, refreshRecovered:
-		t, err = m.rotate(ctx, r, token, now)
+		if err = scopeErr; err == nil {
+			t, err = m.rotate(ctx, r, token, scopes, now)
+		}
 	}
 	return t, outcome, err
 }
 
+// narrow returns the scopes in wanted in the order in which a session has them, or all of
+// the session if wanted is empty.
+func narrow(all, wanted []string) ([]string, error) {
+	if len(wanted) == 0 {
+		return all, nil
+	}
+	for _, s := range wanted {
+		if !slices.Contains(all, s) {
+			return nil, errInvalidScope
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(all), func(s string) bool { return !slices.Contains(wanted, s) }), nil
+}
+
+var errInvalidScope = &usher.Error{
+	Status:  http.StatusBadRequest,
+	Code:    usher.CodeInvalidScope,
+	Message: "The session does not have this scope.",
+}
+
 // rotate replaces the current token in one step.
-func (m *Manager) rotate(ctx context.Context, r Record, token refreshToken, now time.Time) (Tokens, error) {
+func (m *Manager) rotate(ctx context.Context, r Record, token refreshToken, scopes []string, now time.Time) (Tokens, error) {
 	next := token.next()
 	r.Previous, r.Current = token.hash(), next.hash()
 	r.TokenID, r.Delivered = rand.Text(), false
 	r.RefreshedAt, r.ExpiresAt = now, earlier(now.Add(m.refresh), r.EndsAt)
-	a, err := m.newTokens(ctx, r, next, now)
+	a, err := m.newTokens(ctx, r, scopes, next, now)
 	if err != nil {
 		return Tokens{}, err
 	}
@@ -233,9 +281,19 @@ func (m *Manager) rotate(ctx context.Context, r Record, token refreshToken, now 
 	return a.tokens(r.Session), nil
 }
 
-// replay returns the response that token was exchanged for.
-func replay(r Record, token refreshToken) (Tokens, error) {
+// replay returns the response that token was exchanged for. If the access token in it does
+// not have these scopes, replay replaces it by another one, which belongs to the same
+// refresh token: a repeated request gets neither more nor less than it asks for.
+func (m *Manager) replay(ctx context.Context, r Record, token refreshToken, scopes []string, now time.Time) (Tokens, error) {
 	a, err := decryptResponse(r.Response, token)
+	if err == nil && !slices.Equal(a.scopes(r.Session), scopes) {
+		next, ok := parseRefreshToken(a.Refresh)
+		if !ok {
+			return Tokens{}, errUndecryptable
+		}
+		r.TokenID += subToken + rand.Text()
+		a, err = m.newTokens(ctx, r, scopes, next, now)
+	}
 	if err != nil {
 		return Tokens{}, err
 	}
@@ -244,7 +302,7 @@ func replay(r Record, token refreshToken) (Tokens, error) {
 
 // FindByToken returns the session of a refresh token that Refresh would exchange now. It
 // exchanges nothing and ends nothing, so it is for a token introspection endpoint (RFC
-// 7662), for instance. The error matches [ErrInvalidRefreshToken] if the token is invalid,
+// 7662), for instance, which compares the Client. The error matches [ErrInvalidRefreshToken] if the token is invalid,
 // and any other error means that it could not be checked now.
 func (m *Manager) FindByToken(ctx context.Context, token string) (Session, error) {
 	t, ok := parseRefreshToken(token)

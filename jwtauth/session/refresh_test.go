@@ -110,7 +110,7 @@ func used(tb testing.TB, m *session.Manager, accessToken string) {
 // mustRefresh refreshes and uses the access token in the response.
 func mustRefresh(tb testing.TB, m *session.Manager, token string) session.Tokens {
 	tb.Helper()
-	t, err := m.Refresh(tb.Context(), token)
+	t, err := m.Refresh(tb.Context(), session.RefreshRequest{Token: token})
 	if err != nil {
 		tb.Fatalf("Refresh: %v", err)
 	}
@@ -120,7 +120,7 @@ func mustRefresh(tb testing.TB, m *session.Manager, token string) session.Tokens
 
 func wantInvalid(tb testing.TB, m *session.Manager, token string) {
 	tb.Helper()
-	t, err := m.Refresh(tb.Context(), token)
+	t, err := m.Refresh(tb.Context(), session.RefreshRequest{Token: token})
 	if !errors.Is(err, session.ErrInvalidRefreshToken) || t.AccessToken() != "" || t.RefreshToken() != "" {
 		tb.Errorf("error %v, want ErrInvalidRefreshToken", err)
 	}
@@ -180,7 +180,7 @@ func TestJ15ConcurrentRefreshesOfOneTokenGetTheSameResponse(t *testing.T) {
 				for n := range responses {
 					wg.Go(func() {
 						<-start
-						got, err := m.Refresh(t.Context(), tokens.RefreshToken())
+						got, err := m.Refresh(t.Context(), session.RefreshRequest{Token: tokens.RefreshToken()})
 						if err != nil {
 							t.Error(err)
 							return
@@ -255,7 +255,7 @@ func TestNoGraceMakesEverySecondUseAReuse(t *testing.T) {
 	for _, delivered := range []bool{true, false} {
 		m := newManager(t, func(c *session.Config) { c.Grace = -1 })
 		first := login(t, m)
-		second := must(m.Refresh(t.Context(), first.RefreshToken()))
+		second := must(m.Refresh(t.Context(), session.RefreshRequest{Token: first.RefreshToken()}))
 		if delivered {
 			used(t, m, second.AccessToken())
 		}
@@ -293,7 +293,7 @@ func TestACrashBetweenRotationAndResponseLogsNobodyOut(t *testing.T) {
 				first := mustRefresh(t, m, login(t, m).RefreshToken())
 				// The store has made the change when the server dies.
 				store.after = on("Update", errDown)
-				if _, err := m.Refresh(t.Context(), first.RefreshToken()); !errors.Is(err, errDown) {
+				if _, err := m.Refresh(t.Context(), session.RefreshRequest{Token: first.RefreshToken()}); !errors.Is(err, errDown) {
 					t.Fatalf("error %v", err)
 				}
 				store.after = nil
@@ -317,7 +317,7 @@ func TestAnUndeliveredResponseIsVoidOnceItsTokenIsExchangedAgain(t *testing.T) {
 		m := newManager(t, func(c *session.Config) { c.Revocations = &list })
 		v := sessions(t, m, &list)
 		first := login(t, m)
-		lost := must(m.Refresh(t.Context(), first.RefreshToken()))
+		lost := must(m.Refresh(t.Context(), session.RefreshRequest{Token: first.RefreshToken()}))
 		time.Sleep(time.Minute)
 		second := mustRefresh(t, m, first.RefreshToken())
 		if second.RefreshToken() == lost.RefreshToken() {
@@ -334,7 +334,7 @@ func TestAResponseWhoseTokenWasUsedWasDelivered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t, nil)
 		first := login(t, m)
-		second := must(m.Refresh(t.Context(), first.RefreshToken()))
+		second := must(m.Refresh(t.Context(), session.RefreshRequest{Token: first.RefreshToken()}))
 		time.Sleep(time.Minute)
 		third := mustRefresh(t, m, second.RefreshToken())
 		wantInvalid(t, m, first.RefreshToken())
@@ -346,7 +346,7 @@ func TestARecoveredTokenHasAGraceAndThenIsReuse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t, nil)
 		first := login(t, m)
-		must(m.Refresh(t.Context(), first.RefreshToken()))
+		must(m.Refresh(t.Context(), session.RefreshRequest{Token: first.RefreshToken()}))
 		time.Sleep(time.Minute)
 		second := mustRefresh(t, m, first.RefreshToken())
 		same(t, second, mustRefresh(t, m, first.RefreshToken()))
@@ -414,7 +414,7 @@ func TestAStoreThatFailsIsNeverAWrongToken(t *testing.T) {
 		first := login(t, m)
 		for _, method := range []string{"Lookup", "Update"} {
 			store.before = on(method, errDown)
-			if _, err := m.Refresh(t.Context(), first.RefreshToken()); !errors.Is(err, errDown) || errors.Is(err, session.ErrInvalidRefreshToken) {
+			if _, err := m.Refresh(t.Context(), session.RefreshRequest{Token: first.RefreshToken()}); !errors.Is(err, errDown) || errors.Is(err, session.ErrInvalidRefreshToken) {
 				t.Errorf("%s: error %v", method, err)
 			}
 		}
@@ -438,7 +438,7 @@ func TestAStoreThatFailsIsNeverAWrongToken(t *testing.T) {
 		mustRefresh(t, m, second.RefreshToken())
 		// If a session could not be ended, the next use tries to end it again.
 		store.before = on("Revoke", errDown)
-		if _, err := m.Refresh(t.Context(), first.RefreshToken()); !errors.Is(err, errDown) {
+		if _, err := m.Refresh(t.Context(), session.RefreshRequest{Token: first.RefreshToken()}); !errors.Is(err, errDown) {
 			t.Errorf("reuse: %v", err)
 		}
 		store.before = nil
@@ -471,8 +471,11 @@ func TestAStoreThatHangsDelaysNoCallBeyondTheTimeout(t *testing.T) {
 		tokens := login(t, m)
 		store.before = func(ctx context.Context, _ string) error { <-ctx.Done(); return ctx.Err() }
 		for name, call := range map[string]func() error{
-			"Login":     func() error { _, err := m.Login(t.Context(), session.Session{Subject: "ann"}); return err },
-			"Refresh":   func() error { _, err := m.Refresh(t.Context(), tokens.RefreshToken()); return err },
+			"Login": func() error { _, err := m.Login(t.Context(), session.Session{Subject: "ann"}); return err },
+			"Refresh": func() error {
+				_, err := m.Refresh(t.Context(), session.RefreshRequest{Token: tokens.RefreshToken()})
+				return err
+			},
 			"Logout":    func() error { _, err := m.Logout(t.Context(), "ann", tokens.Session.ID); return err },
 			"LogoutAll": func() error { _, err := m.LogoutAll(t.Context(), "ann"); return err },
 		} {
@@ -491,7 +494,7 @@ func TestAStoreThatAlwaysReportsAConflictIsGivenUp(t *testing.T) {
 	tokens := login(t, m)
 	store.before = on("Update", session.ErrConflict)
 	store.calls.Store(0)
-	if _, err := m.Refresh(t.Context(), tokens.RefreshToken()); err == nil || errors.Is(err, session.ErrInvalidRefreshToken) {
+	if _, err := m.Refresh(t.Context(), session.RefreshRequest{Token: tokens.RefreshToken()}); err == nil || errors.Is(err, session.ErrInvalidRefreshToken) {
 		t.Errorf("error %v", err)
 	}
 	if n := store.calls.Load(); n > 20 {
@@ -510,7 +513,7 @@ func TestAResponseThatCannotBeDecryptedIsAFailureOfTheStore(t *testing.T) {
 	if err := store.Update(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := m.Refresh(t.Context(), first.RefreshToken()); err == nil || errors.Is(err, session.ErrInvalidRefreshToken) {
+	if _, err := m.Refresh(t.Context(), session.RefreshRequest{Token: first.RefreshToken()}); err == nil || errors.Is(err, session.ErrInvalidRefreshToken) {
 		t.Errorf("error %v", err)
 	}
 }
@@ -528,7 +531,7 @@ func TestAResponseIsDecryptedByItsOwnTokenOnly(t *testing.T) {
 	if err := store.Update(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}
-	if tokens, err := m.Refresh(t.Context(), first.RefreshToken()); err == nil || tokens.RefreshToken() != "" {
+	if tokens, err := m.Refresh(t.Context(), session.RefreshRequest{Token: first.RefreshToken()}); err == nil || tokens.RefreshToken() != "" {
 		t.Errorf("error %v", err)
 	}
 }
@@ -577,12 +580,12 @@ func TestAuditGetsEveryOutcome(t *testing.T) {
 			}
 		})
 		first := login(t, m)
-		second := must(m.Refresh(t.Context(), first.RefreshToken()))
-		_ = must(m.Refresh(t.Context(), first.RefreshToken()))
+		second := must(m.Refresh(t.Context(), session.RefreshRequest{Token: first.RefreshToken()}))
+		_ = must(m.Refresh(t.Context(), session.RefreshRequest{Token: first.RefreshToken()}))
 		time.Sleep(time.Minute)
 		third := mustRefresh(t, m, first.RefreshToken())
 		store.before = on("Lookup", errDown)
-		_, _ = m.Refresh(t.Context(), third.RefreshToken())
+		_, _ = m.Refresh(t.Context(), session.RefreshRequest{Token: third.RefreshToken()})
 		store.before = nil
 		for _, token := range []string{"x", b64(make([]byte, 64)), second.RefreshToken(), third.RefreshToken()} {
 			wantInvalid(t, m, token)

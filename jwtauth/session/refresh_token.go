@@ -53,11 +53,22 @@ type tokenResponse struct {
 	Refresh        string `json:"r"`
 	AccessSeconds  int64  `json:"x"`
 	RefreshSeconds int64  `json:"y"`
+	// Narrowed are the scopes of the access token, or nil if it has those of the session.
+	Narrowed []string `json:"s,omitempty"`
+}
+
+// scopes returns the scopes of the access token of a session.
+func (a tokenResponse) scopes(s Session) []string {
+	if a.Narrowed != nil {
+		return a.Narrowed
+	}
+	return s.Scopes
 }
 
 func (a tokenResponse) tokens(s Session) Tokens {
 	return Tokens{
 		Session:         s,
+		Scopes:          a.scopes(s),
 		AccessLifetime:  time.Duration(a.AccessSeconds) * time.Second,
 		RefreshLifetime: time.Duration(a.RefreshSeconds) * time.Second,
 		access:          &a.Access,
@@ -91,10 +102,12 @@ func decryptResponse(encrypted []byte, token refreshToken) (a tokenResponse, err
 	}
 	if err != nil {
 		// The error may quote the response.
-		return a, errors.New("session: the response in the store cannot be decrypted")
+		return a, errUndecryptable
 	}
 	return a, nil
 }
+
+var errUndecryptable = errors.New("session: the response in the store cannot be decrypted")
 
 func responseCipher(token refreshToken) (cipher.AEAD, error) {
 	key, err := hkdf.Key(sha256.New, token[:], nil, "usher session refresh response", 32)

@@ -18,6 +18,10 @@ type Session struct {
 	ID string
 	// Subject is the user: the claim sub. It has 1 to 255 bytes.
 	Subject string
+	// Client is the application that the session is bound to: the claim client_id of its
+	// access tokens. Only that client can refresh the session. It has at most 255 bytes.
+	// Empty means no client, and no claim.
+	Client string
 	// Scopes are granted to the session's access tokens: at most 100 of 1 to 255 bytes
 	// each, in this order.
 	Scopes []string
@@ -56,7 +60,7 @@ type Record struct {
 	// reached a client. Login and rotation leave it false.
 	Delivered bool
 	// Response is the response that the previous token was exchanged for, encrypted;
-	// empty before the first rotation. It has at most 16 KiB.
+	// empty before the first rotation. It has at most 32 KiB.
 	Response []byte
 	// Revision counts the updates, from 1. It is below 2^53.
 	Revision int64

@@ -12,6 +12,7 @@ import (
 const (
 	maxID        = 64
 	maxSubject   = 255
+	maxClient    = 255
 	maxScopes    = 100
 	maxScope     = 255
 	maxData      = 32
@@ -24,6 +25,8 @@ func checkTemplate(template *Session, now time.Time) error {
 	switch {
 	case !isSubject(template.Subject):
 		return misuse("the subject of a login must be valid UTF-8 without NUL, of 1 to %d bytes", maxSubject)
+	case !isText(template.Client, maxClient):
+		return misuse("the client of a login must be valid UTF-8 without NUL, of at most %d bytes", maxClient)
 	case len(template.Data) > maxData:
 		return misuse("a login has %d entries of data; at most %d are stored", len(template.Data), maxData)
 	case len(template.Scopes) > maxScopes:

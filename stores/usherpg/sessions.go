@@ -41,6 +41,7 @@ type sessionRow struct {
 	Current     binary            `json:"current"`
 	Previous    binary            `json:"previous"`
 	Subject     string            `json:"subject"`
+	Client      string            `json:"client"`
 	Scopes      []string          `json:"scopes"`
 	Data        map[string]string `json:"data"`
 	CreatedAt   int64             `json:"created_at"`
@@ -58,7 +59,7 @@ type sessionRow struct {
 func rowOfSession(r *session.Record) (string, error) {
 	row := sessionRow{
 		ID: r.ID, Handle: r.Handle[:], Current: r.Current[:], Previous: r.Previous[:],
-		Subject: r.Subject, Scopes: r.Scopes, Data: r.Data,
+		Subject: r.Subject, Client: r.Client, Scopes: r.Scopes, Data: r.Data,
 		CreatedAt: r.CreatedAt.UnixMicro(), RefreshedAt: r.RefreshedAt.UnixMicro(),
 		ExpiresAt: r.ExpiresAt.UnixMicro(), EndsAt: r.EndsAt.UnixMicro(), RevokedAt: micros(r.RevokedAt),
 		TokenID: r.TokenID, Delivered: r.Delivered, Response: r.Response, Revision: r.Revision,
@@ -88,7 +89,7 @@ func (row *sessionRow) record() (r session.Record, err error) {
 		*h.to = [sha256.Size]byte(h.from)
 	}
 	r.Session = session.Session{
-		ID: row.ID, Subject: row.Subject, Scopes: row.Scopes, Data: row.Data,
+		ID: row.ID, Subject: row.Subject, Client: row.Client, Scopes: row.Scopes, Data: row.Data,
 		CreatedAt: timeOf(&row.CreatedAt), RefreshedAt: timeOf(&row.RefreshedAt),
 		ExpiresAt: timeOf(&row.ExpiresAt), EndsAt: timeOf(&row.EndsAt), RevokedAt: timeOf(row.RevokedAt),
 	}

@@ -44,7 +44,7 @@ func login(tb testing.TB, i *session.Manager) session.Tokens {
 
 func mustRefresh(tb testing.TB, i *session.Manager, token string) session.Tokens {
 	tb.Helper()
-	t, err := i.Refresh(tb.Context(), token)
+	t, err := i.Refresh(tb.Context(), session.RefreshRequest{Token: token})
 	if err != nil {
 		tb.Fatalf("Refresh: %v", err)
 	}

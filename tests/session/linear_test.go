@@ -89,7 +89,7 @@ func TestRefreshesAreLinearizable(t *testing.T) {
 						_, err = m.Logout(t.Context(), first.Session.Subject, first.Session.ID)
 					} else {
 						var response session.Tokens
-						response, err = m.Refresh(t.Context(), token)
+						response, err = m.Refresh(t.Context(), session.RefreshRequest{Token: token})
 						got.token = response.RefreshToken()
 					}
 					returned := time.Since(start)
@@ -117,7 +117,7 @@ func TestRefreshesAreLinearizable(t *testing.T) {
 		case porcupine.Unknown:
 			t.Fatalf("round %d: not decided", round)
 		}
-		if _, err := m.Refresh(t.Context(), known[len(known)-1]); err != nil {
+		if _, err := m.Refresh(t.Context(), session.RefreshRequest{Token: known[len(known)-1]}); err != nil {
 			ends++
 		}
 	}

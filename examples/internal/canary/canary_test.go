@@ -124,7 +124,7 @@ func TestNoKeyMaterialAnywhere(t *testing.T) {
 			p, err = w.tokens.Authenticate(r)
 			w.show("verdict", p, err)
 		}
-		_, err := w.issuer.Refresh(t.Context(), s)
+		_, err := w.issuer.Refresh(t.Context(), session.RefreshRequest{Token: s})
 		w.show("verdict", err)
 	}
 	w.close()

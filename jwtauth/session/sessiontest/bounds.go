@@ -21,7 +21,7 @@ func text(n int, end string) string {
 func testBounds(t *testing.T, s session.Store) {
 	r := newRecord()
 	r.ID = "-_09azAZ" + strings.Repeat("i", 30) + unique()
-	r.Subject = text(255, unique())
+	r.Subject, r.Client = text(255, unique()), text(255, unique())
 	r.Scopes, r.Data = nil, map[string]string{}
 	for n := range 100 {
 		// In no order that sorting would keep, and each twice.
@@ -42,7 +42,7 @@ func testBounds(t *testing.T, s session.Store) {
 	u := rotated(r)
 	u.Previous, u.Current = [sha256.Size]byte{}, [sha256.Size]byte{31: 1}
 	u.ExpiresAt, u.TokenID, u.Delivered = r.EndsAt, "-_09azAZ"+strings.Repeat("t", 30)+unique(), true
-	u.Response = make([]byte, 16<<10)
+	u.Response = make([]byte, 32<<10)
 	for i := range u.Response {
 		u.Response[i] = byte(i)
 	}

@@ -18,6 +18,7 @@ func testUpdate(t *testing.T, s session.Store) {
 	u := rotated(newRecord())
 	u.ID, u.Revision, u.Delivered = r.ID, r.Revision, true
 	u.CreatedAt, u.EndsAt, u.RevokedAt = now().Add(time.Hour), now().Add(time.Hour), now()
+	u.Subject, u.Client = unique(), unique()
 	u.Scopes, u.Data = []string{"admin"}, map[string]string{"a": "b"}
 	if err := s.Update(t.Context(), u); err != nil {
 		t.Fatal(err)
@@ -122,7 +123,7 @@ func testChain(t *testing.T, s session.Store) {
 
 func testResponses(t *testing.T, s session.Store) {
 	r := insert(t, s, newRecord())
-	for _, size := range []int{16 << 10, 0, 1} {
+	for _, size := range []int{32 << 10, 0, 1} {
 		r = rotated(r)
 		r.Response = make([]byte, size)
 		_, _ = rand.Read(r.Response)

@@ -101,6 +101,7 @@ func newRecord() session.Record {
 		Session: session.Session{
 			ID:          "session_" + unique(),
 			Subject:     `A "name" with 日本語, ' and \ ` + unique(),
+			Client:      `a "client" 日本 ` + unique(),
 			Scopes:      []string{"read:orders", "write:orders"},
 			Data:        map[string]string{"device": "日本", "": "empty", "empty": ""},
 			CreatedAt:   at,
@@ -256,7 +257,7 @@ func testRoundTrip(t *testing.T, s session.Store) {
 
 func testEmptyValues(t *testing.T, s session.Store) {
 	r := newRecord()
-	r.Scopes, r.Data = nil, nil
+	r.Client, r.Scopes, r.Data = "", nil, nil
 	insert(t, s, r)
 	want(t, s, r)
 	found, err := s.Lookup(t.Context(), r.Handle)

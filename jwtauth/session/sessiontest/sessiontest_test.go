@@ -228,6 +228,7 @@ var stores = map[string]wrongStore{
 		return m.Revoke(c, subject, id, at.Truncate(time.Millisecond))
 	}}, "times keep their microseconds"},
 	"cuts the subject": {subjects(func(s string) string { return s[:min(len(s), 254)] }), atBounds},
+	"cuts the client":  {inserting(func(r *session.Record) { r.Client = r.Client[:min(len(r.Client), 254)] }), atBounds},
 	"cuts the ID":      {inserting(func(r *session.Record) { r.ID = r.ID[:min(len(r.ID), 63)] }), atBounds},
 	"keeps 99 scopes":  {inserting(func(r *session.Record) { r.Scopes = r.Scopes[:min(len(r.Scopes), 99)] }), atBounds},
 	"sorts scopes":     {inserting(func(r *session.Record) { r.Scopes = slices.Sorted(slices.Values(r.Scopes)) }), atBounds},
@@ -240,6 +241,7 @@ var stores = map[string]wrongStore{
 		}
 		r.Scopes = once
 	}), atBounds},
+	"keeps no client":      {inserting(func(r *session.Record) { r.Client = "" }), "a record is returned as it was stored"},
 	"keeps no empty names": {inserting(func(r *session.Record) { r.Data = without(r.Data, "") }), "a record is returned as it was stored"},
 	"keeps names in lower case": {inserting(func(r *session.Record) {
 		data := map[string]string{}
@@ -255,7 +257,7 @@ var stores = map[string]wrongStore{
 		}
 		r.Data = data
 	}), atBounds},
-	"cuts the response":       {updating(func(r *session.Record) { r.Response = r.Response[:min(len(r.Response), 16<<10-1)] }), atBounds},
+	"cuts the response":       {updating(func(r *session.Record) { r.Response = r.Response[:min(len(r.Response), 32<<10-1)] }), atBounds},
 	"keeps text of responses": {updating(func(r *session.Record) { r.Response = bytes.ToValidUTF8(r.Response, nil) }), atBounds},
 	"keeps no late end": {inserting(func(r *session.Record) {
 		if r.EndsAt.Year() > 2262 {

@@ -1,9 +1,11 @@
 -- Sessions: the access token of the last response, whose use shows that a client has
--- received the response.
+-- received the response, and the client that a session is bound to.
 
--- Programs of earlier versions do not set it, so it may be null, which means the same as
--- an empty text.
-ALTER TABLE sessions ADD COLUMN token_id text COLLATE "C";
+-- Programs of earlier versions set neither column, so both may be null, which means the
+-- same as an empty text.
+ALTER TABLE sessions
+	ADD COLUMN token_id text COLLATE "C",
+	ADD COLUMN client   text COLLATE "C";
 
 -- This replaces the function of programs of earlier versions too: their rotations must not
 -- keep the token of the rotation before.
