@@ -54,19 +54,21 @@ func (r *Reporter) Error(ctx context.Context, err error) {
 }
 
 // Background is Error for a loop that must go on even if OnError does not return. It does
-// not wait for OnError, and drops failures while OnError is running.
-func (r *Reporter) Background(ctx context.Context, err error) {
+// not wait for OnError, and drops failures while OnError is running, which it reports as
+// false.
+func (r *Reporter) Background(ctx context.Context, err error) bool {
 	if r.onError == nil {
 		r.Error(ctx, err)
-		return
+		return true
 	}
 	if !r.background.CompareAndSwap(false, true) {
-		return
+		return false
 	}
 	go func() {
 		defer r.background.Store(false)
 		r.Error(ctx, err)
 	}()
+	return true
 }
 
 // cause returns the attributes of a failure.

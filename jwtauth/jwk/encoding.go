@@ -37,7 +37,7 @@ func parseJWK(data []byte) (parsed, error) {
 
 // parsePublishedJWK reads a JSON Web Key of a key set. Its use must be this one; that of
 // a key that names none is signatures. It must be public, and its base64 is read less
-// strictly than that of a key in a configuration.
+// strictly than that of a key in a configuration. With an error only the id is returned.
 func parsePublishedJWK(data []byte, use string) (parsed, error) {
 	p := jwkParser{published: true, use: use}
 	return p.parse(data)
@@ -81,7 +81,7 @@ func (p *jwkParser) parse(data []byte) (parsed, error) {
 		p.fail(errors.New("has an unknown key type"))
 	}
 	if p.err != nil {
-		return parsed{}, p.err
+		return parsed{id: k.id}, p.err
 	}
 	return k, nil
 }

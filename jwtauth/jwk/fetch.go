@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/config"
@@ -100,13 +102,13 @@ func get(ctx context.Context, client *http.Client, url, accept string, limit int
 func parsePublishedSet(raw []json.RawMessage, use string) (s fetchedSet, err error) {
 	reasons := []error{errors.New("the set has no usable key")}
 	var skipped []error
-	for i, data := range raw {
-		k, err := parsePublished(data, use)
+	for _, data := range raw {
+		k, id, err := parsePublished(data, use)
 		if err == nil {
 			s.keys = append(s.keys, k)
 			continue
 		}
-		reason := fmt.Errorf("jwk: key %d of the set is skipped because it %w", i, err)
+		reason := fmt.Errorf("jwk: the key %.100q of the set is skipped because it %w", id, err)
 		reasons = append(reasons, reason)
 		if !errors.Is(err, errOtherUse) {
 			skipped = append(skipped, reason)
@@ -115,6 +117,8 @@ func parsePublishedSet(raw []json.RawMessage, use string) (s fetchedSet, err err
 	if len(s.keys) == 0 {
 		return s, errors.Join(reasons...)
 	}
+	// The order in which a set has its keys does not matter.
+	slices.SortFunc(skipped, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	s.skipped = errors.Join(skipped...)
 	return s, nil
 }
@@ -123,11 +127,11 @@ func parsePublishedSet(raw []json.RawMessage, use string) (s fetchedSet, err err
 // one; what a published RSA key is for without naming it is decided by [Key.As].
 var anyAlgorithm = []Algorithm{RS256, ES256, ES384, ES512, EdDSA}
 
-// parsePublished returns the key in data.
-func parsePublished(data []byte, use string) (*Key, error) {
+// parsePublished returns the key in data, and its ID.
+func parsePublished(data []byte, use string) (k *Key, id string, err error) {
 	p, err := parsePublishedJWK(data, use)
 	if err != nil {
-		return nil, err
+		return nil, p.id, err
 	}
 	candidates := anyAlgorithm
 	if p.algorithm != "" {
@@ -147,9 +151,9 @@ func parsePublished(data []byte, use string) (*Key, error) {
 		if p.algorithm == "" && s.family == rsaFamily {
 			k.algorithm, k.method = "", nil
 		}
-		return k, nil
+		return k, p.id, nil
 	}
-	return nil, err
+	return nil, p.id, err
 }
 
 // sameKey reports whether two keys of fetched sets are equal.

@@ -58,9 +58,11 @@ type RemoteConfig struct {
 	// DangerouslyAllowHTTP accepts URLs without TLS. Anybody on the network path can
 	// then add keys of their own.
 	DangerouslyAllowHTTP bool
-	// OnError is called for each fetch that fails, and for keys that are skipped because
-	// they cannot be used. It is not called while an earlier call is still running; a
-	// slow call delays no fetch. Nil logs to [log/slog.Default], at most one line a second.
+	// OnError is called for each fetch that fails, and for keys for signatures that are
+	// skipped because they cannot be used: once, and again when other keys are skipped. It
+	// is not called while an earlier call is still running; a slow call delays no fetch.
+	// OnError may close the Remote. Nil logs to [log/slog.Default], at most one line a
+	// second.
 	OnError func(ctx context.Context, err error)
 }
 
@@ -214,9 +216,18 @@ func (e *unavailableError) RetryAfter() time.Duration { return max(time.Until(e.
 // run fetches the keys when they are due or wanted, until ctx ends.
 func (r *Remote) run(ctx context.Context) {
 	caused, ok := false, true
+	known := "" // the skipped keys that were reported
 	for ok {
-		if err := r.update(ctx, caused); err != nil && ctx.Err() == nil {
+		skipped, err := r.update(ctx, caused)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
 			r.reporter.Background(ctx, err)
+		case skipped == nil:
+			known = ""
+		case skipped.Error() != known && r.reporter.Background(ctx, skipped):
+			known = skipped.Error()
 		}
 		caused, ok = r.wait(ctx)
 	}
@@ -243,19 +254,19 @@ func (r *Remote) wait(ctx context.Context) (caused, ok bool) {
 	}
 }
 
-// update fetches the set, and stores it or the error. It also returns an error if keys
-// were skipped.
-func (r *Remote) update(ctx context.Context, caused bool) error {
+// update fetches the set, and stores it or the error, which it also returns. The error
+// skipped describes the keys that were skipped.
+func (r *Remote) update(ctx context.Context, caused bool) (skipped, err error) {
 	old := r.state.Load()
 	s := old.successor(r.begun.Add(1))
 	s.began = time.Now()
 	limited, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
 	var set fetchedSet
-	err := guard.Run(func() (err error) { set, err = r.fetch(limited, caused); return err })
+	err = guard.Run(func() (err error) { set, err = r.fetch(limited, caused); return err })
 	switch {
 	case ctx.Err() != nil:
-		return err // Close has interrupted the fetch, which shows nothing about the keys
+		return nil, err // Close has interrupted the fetch, which shows nothing about the keys
 	case err != nil:
 		s.failures++
 		s.err = fmt.Errorf("jwk: fetching keys: %w", err)
@@ -270,10 +281,7 @@ func (r *Remote) update(ctx context.Context, caused bool) error {
 	}
 	r.state.Store(s)
 	close(old.replaced)
-	if s.err != nil {
-		return s.err
-	}
-	return set.skipped
+	return set.skipped, s.err
 }
 
 // backoff returns how long to wait after this number of failures.

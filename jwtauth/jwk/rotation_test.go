@@ -1,14 +1,19 @@
 package jwk_test
 
 import (
+	"context"
+	"errors"
 	"io"
 	"net/http"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/usher-go/usher/jwtauth"
+	"github.com/usher-go/usher/jwtauth/internal/tokentest"
 	"github.com/usher-go/usher/jwtauth/jwk"
 )
 
@@ -86,6 +91,216 @@ func TestUnannouncedRotationsRefuseNoValidToken(t *testing.T) {
 			if len(statuses) > 0 {
 				t.Errorf("valid tokens were refused: %v", statuses)
 			}
+		})
+	}
+}
+
+// Clients keep their tokens after the key was removed. That must neither look like an
+// outage nor keep tokens of the next key from being accepted.
+func TestOldTokensDoNotDelayNewOnes(t *testing.T) {
+	for name, id := range map[string]func(n int) string{
+		"keys with IDs of their own": strconv.Itoa,
+		"keys with one ID":           func(int) string { return "same" },
+		"keys without IDs":           func(int) string { return "" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := new(publisher)
+				present := newSigner(id(0))
+				p.Say(publish(present))
+				v := trusting(t, simulated(t, p, nil))
+				want(t, v, present.Token(), jwtauth.Accepted)
+				for n := 1; n <= 10; n++ {
+					old := present
+					present = newSigner(id(n))
+					p.Say(publish(present))
+					want(t, v, present.Token(), jwtauth.Accepted)
+					for range 20 {
+						refused(t, v, old.Token())
+						time.Sleep(100 * time.Millisecond)
+					}
+				}
+				synctest.Wait()
+				if n := p.Fetches.Load(); n != 11 {
+					t.Errorf("%d fetches", n)
+				}
+				// They cause a fetch if the last one is long ago, in case the key is back.
+				old := present
+				present = newSigner(id(11))
+				p.Say(publish(present))
+				want(t, v, present.Token(), jwtauth.Accepted)
+				time.Sleep(31 * time.Second)
+				refused(t, v, old.Token())
+				present = newSigner(id(12)) // and that starts no cool-down
+				p.Say(publish(present))
+				want(t, v, present.Token(), jwtauth.Accepted)
+				p.Say(publish(old))
+				time.Sleep(31 * time.Second)
+				want(t, v, old.Token(), jwtauth.Accepted)
+				if n := p.Fetches.Load(); n != 15 {
+					t.Errorf("%d fetches", n)
+				}
+				// While the set cannot be fetched, they are refused as before.
+				old, present = present, old
+				time.Sleep(31 * time.Second)
+				p.Serve(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) })
+				refused(t, v, old.Token())
+				want(t, v, present.Token(), jwtauth.Accepted)
+			})
+		})
+	}
+}
+
+// refused fails unless the token is refused with a 401.
+func refused(t *testing.T, v *jwtauth.Verifier, token string) {
+	t.Helper()
+	if w := respond(t, v, request(t, token)); w.Code != http.StatusUnauthorized {
+		t.Errorf("%d, want 401", w.Code)
+	}
+}
+
+// Instances of an issuer that disagree about its keys are fetched no more often than any.
+func TestKeysThatComeAndGoAreNotNew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		one, two := newSigner("1"), newSigner("2")
+		p := new(publisher)
+		p.Serve(func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = io.WriteString(w, publish([]signer{one, two}[p.Fetches.Load()%2]))
+		})
+		v := trusting(t, simulated(t, p, nil))
+		forger := newSigner("")
+		for n := range 300 {
+			forger.ID = "unknown" + strconv.Itoa(n)
+			_ = tokentest.Verdict(t, v, forger.Token())
+			time.Sleep(time.Second)
+		}
+		if n := p.Fetches.Load(); n > 1+2+10 { // the first, those of two new keys, and one each 30 s
+			t.Errorf("%d fetches", n)
+		}
+	})
+}
+
+// The kids of the last 64 removed keys are remembered.
+func TestRemovedKeysAreRememberedWithinABound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := new(publisher)
+		signers := make([]signer, 70)
+		p.Say(publish(newSigner("first")))
+		v := trusting(t, simulated(t, p, nil))
+		for n := range signers {
+			signers[n] = newSigner(strconv.Itoa(n))
+			p.Say(publish(signers[n]))
+			want(t, v, signers[n].Token(), jwtauth.Accepted)
+		}
+		want(t, v, newSigner("unknown").Token(), jwtauth.UnknownKey) // starts a cool-down
+		want(t, v, signers[4].Token(), jwtauth.Unavailable)
+		for _, s := range signers[5:69] {
+			want(t, v, s.Token(), jwtauth.UnknownKey)
+		}
+	})
+}
+
+// A fetch that began before the request came may have missed its key.
+func TestAFetchThatBeganBeforeDoesNotDecide(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		old, next := newSigner("old"), newSigner("next")
+		p := new(publisher)
+		p.Say(publish(old))
+		v := trusting(t, simulated(t, p, nil))
+		want(t, v, old.Token(), jwtauth.Accepted)
+		routine := make(chan struct{}, 10)
+		p.Serve(func(w http.ResponseWriter, _ *http.Request) {
+			routine <- struct{}{}
+			time.Sleep(400 * time.Millisecond)
+			_, _ = io.WriteString(w, publish(old))
+		})
+		<-routine
+		time.Sleep(100 * time.Millisecond)
+		p.Serve(func(w http.ResponseWriter, _ *http.Request) {
+			time.Sleep(400 * time.Millisecond)
+			_, _ = io.WriteString(w, publish(old, next))
+		})
+		began := time.Now()
+		want(t, v, next.Token(), jwtauth.Accepted)
+		if d := time.Since(began); d != 700*time.Millisecond {
+			t.Errorf("after %v", d)
+		}
+	})
+}
+
+// A request waits a second, or less if its client, the Timeout or the Remote ends that.
+func TestHowLongARequestWaitsForANewKey(t *testing.T) {
+	for name, c := range map[string]struct {
+		change  func(*jwk.RemoteConfig)
+		during  func(*jwk.Remote, context.CancelFunc)
+		want    time.Duration
+		verdict jwtauth.Verdict
+	}{
+		"by default":         {want: time.Second, verdict: jwtauth.Unavailable},
+		"a shorter Timeout":  {change: func(c *jwk.RemoteConfig) { c.Timeout = 300 * time.Millisecond }, want: 300 * time.Millisecond, verdict: jwtauth.Unavailable},
+		"the client is gone": {during: func(_ *jwk.Remote, cancel context.CancelFunc) { cancel() }, want: 200 * time.Millisecond, verdict: jwtauth.Abandoned},
+		"Close":              {during: func(r *jwk.Remote, _ context.CancelFunc) { _ = r.Close() }, want: 200 * time.Millisecond, verdict: jwtauth.Unavailable},
+	} {
+		for _, id := range []string{"unknown", "known", ""} {
+			t.Run(name+" "+id, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					known := newSigner("known")
+					if id == "" {
+						known.ID = ""
+					}
+					p := new(publisher)
+					p.Say(publish(known))
+					remote := simulated(t, p, c.change)
+					v := trusting(t, remote)
+					want(t, v, known.Token(), jwtauth.Accepted)
+					p.Serve(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+					ctx, cancel := context.WithCancel(t.Context())
+					defer cancel()
+					if c.during != nil {
+						go func() {
+							time.Sleep(200 * time.Millisecond)
+							c.during(remote, cancel)
+						}()
+					}
+					began := time.Now()
+					token, err := v.Verify(ctx, newSigner(id).Token())
+					verdict := c.verdict
+					if name == "Close" && id == "known" {
+						verdict = jwtauth.BadSignature // the set stays as it is
+					}
+					if d := time.Since(began); token != nil || !errors.Is(err, verdict) || d != c.want {
+						t.Errorf("%v after %v", err, d)
+					}
+					want(t, v, known.Token(), jwtauth.Accepted)
+				})
+			})
+		}
+	}
+}
+
+// While the set cannot be fetched, nobody knows which keys the issuer has.
+func TestAnUnknownKeyDuringAnOutage(t *testing.T) {
+	for _, id := range []string{"unknown", "known"} {
+		t.Run(id, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := new(publisher)
+				p.Say(publish(newSigner("known")))
+				v := trusting(t, simulated(t, p, nil))
+				p.Serve(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) })
+				text := newSigner(id).Token()
+				synctest.Wait()
+				for range 20 {
+					before := time.Now()
+					w := respond(t, v, request(t, text))
+					if after, _ := strconv.Atoi(w.Header().Get("Retry-After")); w.Code != 503 || after < 1 || after > 30 {
+						t.Errorf("%d %v", w.Code, w.Header())
+					}
+					if time.Since(before) != 0 {
+						t.Error("a request has waited")
+					}
+					time.Sleep(time.Second)
+				}
+			})
 		})
 	}
 }
