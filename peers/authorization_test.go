@@ -30,8 +30,9 @@ type authorizationServer struct {
 	// app is a client for people, and job one without them.
 	app oauth2.Config
 	job clientcredentials.Config
-	// jwks, introspection and revocation are endpoints.
+	// jwks, introspection and revocation are endpoints, which metadata names if it is true.
 	jwks, introspection, revocation string
+	metadata                        bool
 	// api and secret authenticate the API at the endpoint for introspection.
 	api, secret string
 	// prefix and required distinguish access tokens from refresh tokens in the responses to
@@ -67,6 +68,7 @@ func (s *authorizationServer) discover(t *testing.T) {
 	if err := json.NewDecoder(resp.Body).Decode(&m); err != nil || m.Issuer != s.issuer {
 		t.Fatalf("%+v %v", m, err)
 	}
+	s.metadata = true
 	s.app.Endpoint.AuthURL, s.app.Endpoint.TokenURL, s.job.TokenURL = m.Authorization, m.Token, m.Token
 	s.jwks, s.introspection, s.revocation = m.JWKS, m.Introspection, m.Revocation
 }
@@ -180,6 +182,15 @@ func (s *authorizationServer) introspect(t *testing.T) *jwtauth.Introspection {
 	return i
 }
 
+// keys returns the key set of the server: that of its metadata, if it has some.
+func (s *authorizationServer) keys(t *testing.T) *jwk.Remote {
+	t.Helper()
+	if s.metadata {
+		return remote(t, jwk.RemoteConfig{Issuer: s.issuer})
+	}
+	return remote(t, jwk.RemoteConfig{URL: s.jwks})
+}
+
 // trusted returns the server as an issuer of JWTs.
 func (s *authorizationServer) trusted(keys jwk.Set) jwtauth.TrustedIssuer {
 	return jwtauth.TrustedIssuer{
@@ -256,7 +267,7 @@ func TestAVerifierAcceptsAccessTokensAndNothingElse(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := start(t)
-			api := serveAPI(t, verifier(t, s.trusted(remote(t, jwk.RemoteConfig{URL: s.jwks}))))
+			api := serveAPI(t, verifier(t, s.trusted(s.keys(t))))
 			tokens := s.authorize(t)
 			s.wantCaller(t, api, tokens.AccessToken, s.issuer+"|"+s.subject)
 			wantRefusal(t, api, "a refresh token", tokens.RefreshToken)

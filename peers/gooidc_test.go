@@ -46,7 +46,7 @@ func TestTokensOfGoOIDCAreAccepted(t *testing.T) {
 			issuer, sign := goOIDC(t, a, named)
 			api := serveAPI(t, verifier(t, jwtauth.TrustedIssuer{
 				Issuer: issuer, Audiences: []string{audience}, Algorithms: []jwk.Algorithm{a},
-				Keys: remote(t, jwk.RemoteConfig{URL: issuer + "/keys"}),
+				Keys: remote(t, jwk.RemoteConfig{Issuer: issuer}),
 			}))
 			provider, err := oidc.NewProvider(t.Context(), issuer)
 			if err != nil {

@@ -43,7 +43,7 @@ func oidcProvider(t *testing.T, format string, a jwk.Algorithm, named bool) *aut
 func TestKeysOfARunningServerAreFollowed(t *testing.T) {
 	for _, named := range []bool{true, false} {
 		s := oidcProvider(t, "jwt", jwk.ES256, named)
-		api := serveAPI(t, verifier(t, s.trusted(remote(t, jwk.RemoteConfig{URL: s.jwks}))))
+		api := serveAPI(t, verifier(t, s.trusted(s.keys(t))))
 		tokens := s.authorize(t)
 		first := tokens.AccessToken
 		s.wantCaller(t, api, first, s.issuer+"|alice")
