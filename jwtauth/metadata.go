@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -157,28 +156,11 @@ func (c *ResourceMetadataConfig) encode(f config.Faults[usher.ConfigError]) []by
 }
 
 // checkPublicURL returns the URL, which is published for clients, or nil and adds its
-// fault. During development the server is often on the client's own host, which needs no
-// TLS.
+// fault.
 func checkPublicURL(f config.Faults[usher.ConfigError], field, text string) *url.URL {
-	u, err := outbound.ParseURL(text, true)
-	switch {
-	case err != nil:
+	u, err := outbound.ParsePublicURL(text)
+	if err != nil {
 		f.Add(field, err.Error())
-	case u.Scheme == "http" && !isLoopback(u.Hostname()):
-		f.Add(field, "must be https, or http on a loopback host")
-	default:
-		return u
 	}
-	return nil
-}
-
-// isLoopback reports whether a host is always the client's own. The names are those of RFC
-// 6761, section 6.3, which no server may resolve to another host.
-func isLoopback(host string) bool {
-	addr, err := netip.ParseAddr(host)
-	if err == nil {
-		return addr.Unmap().IsLoopback()
-	}
-	host = strings.ToLower(host)
-	return host == "localhost" || strings.HasSuffix(host, ".localhost")
+	return u
 }

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"net/url"
+	"strings"
 
 	"github.com/usher-go/usher/internal/config"
 )
@@ -24,6 +26,29 @@ func ParseURL(text string, plain bool) (*url.URL, error) {
 		return nil, errors.New("must be https")
 	}
 	return u, nil
+}
+
+// ParsePublicURL parses a URL that is published for clients. It must be as in ParseURL, but
+// may be http if its host is the client's own, as that of a server under development is.
+func ParsePublicURL(text string) (*url.URL, error) {
+	u, err := ParseURL(text, true)
+	switch {
+	case err != nil:
+		return nil, err
+	case u.Scheme == "http" && !isLoopback(u.Hostname()):
+		return nil, errors.New("must be https, or http on a loopback host")
+	}
+	return u, nil
+}
+
+// isLoopback reports whether a host is always the client's own. The names are those of RFC
+// 6761, section 6.3, which no server may resolve to another host.
+func isLoopback(host string) bool {
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return addr.Unmap().IsLoopback()
+	}
+	host = strings.ToLower(host)
+	return host == "localhost" || strings.HasSuffix(host, ".localhost")
 }
 
 // SameHost returns a copy of c, or of [http.DefaultClient] if c is nil, that follows

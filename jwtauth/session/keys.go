@@ -101,6 +101,10 @@ func (list signers) at(now time.Time) *signer {
 	return s
 }
 
+func (s *signer) isPublished(now time.Time) bool {
+	return !s.key.Algorithm().Symmetric() && !s.isGone(now)
+}
+
 // Keys returns the keys that verify the access tokens, for a [jwtauth.Verifier] in this
 // process: the key that signs, keys that will sign, and keys with a token that may still
 // be valid.
@@ -154,7 +158,7 @@ func (m *Manager) publicKeys(now time.Time) ([]byte, error) {
 	}{[]*jwk.Key{}}
 	for n := range m.signers {
 		s := &m.signers[n]
-		if !s.key.Algorithm().Symmetric() && !s.isGone(now) {
+		if s.isPublished(now) {
 			set.Keys = append(set.Keys, s.key)
 		}
 	}
