@@ -46,5 +46,7 @@
 // # Order
 //
 // Limits per address go outside [usher.Authenticate], because it costs more to check a
-// signature than to invent one; [usher.Require] and limits per caller go inside.
+// signature than to invent one; [usher.Require] and limits per caller go inside. CORS goes
+// outside too: browsers send no token with a preflight request (OPTIONS), and pages can
+// read a refusal only if it has the fields of CORS. See the example CORS.
 package jwtauth

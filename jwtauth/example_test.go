@@ -99,6 +99,55 @@ func ExampleConfig_incorrect() {
 	// f00d is ann <nil>
 }
 
+// A page of another origin calls the API. CORS is outside authentication, because browsers
+// send a preflight request without a token, and so that the page can read a refusal. Any
+// CORS middleware will do; the one here has only what the example needs.
+func Example_cORS() {
+	cors := usher.Adapt(func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Add("Vary", "Origin")
+			if r.Header.Get("Origin") == "https://app.example" {
+				w.Header().Set("Access-Control-Allow-Origin", "https://app.example")
+				w.Header().Set("Access-Control-Expose-Headers", "WWW-Authenticate, Retry-After")
+			}
+			if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
+				w.Header().Set("Access-Control-Allow-Headers", "Authorization, Content-Type")
+				w.Header().Set("Access-Control-Allow-Methods", "GET, POST")
+				w.WriteHeader(http.StatusNoContent)
+				return
+			}
+			next.ServeHTTP(w, r)
+		})
+	})
+	key := must(jwk.New(jwk.KeyConfig{Algorithm: jwk.HS256, Secret: secret}))
+	tokens := must(jwtauth.New(jwtauth.Config{Issuers: []jwtauth.TrustedIssuer{{
+		Issuer: issuer, Audiences: []string{audience}, Algorithms: []jwk.Algorithm{jwk.HS256}, Keys: jwk.Static{key},
+	}}}))
+	api := usher.Chain(cors, usher.Authenticate(tokens)).Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, "orders")
+	}))
+
+	for _, header := range []http.Header{
+		{"Access-Control-Request-Method": {"GET"}, "Access-Control-Request-Headers": {"authorization"}},
+		{"Authorization": {"Bearer " + good()}},
+		{"Authorization": {"Bearer nonsense"}},
+	} {
+		r := httptest.NewRequest(http.MethodGet, "/orders", nil)
+		if header.Get("Authorization") == "" {
+			r.Method = http.MethodOptions
+		}
+		r.Header = header
+		r.Header.Set("Origin", "https://app.example")
+		w := httptest.NewRecorder()
+		api.ServeHTTP(w, r)
+		fmt.Printf("%s %d %s %q\n", r.Method, w.Code, w.Header().Get("Access-Control-Allow-Origin"), w.Header()["Www-Authenticate"])
+	}
+	// Output:
+	// OPTIONS 204 https://app.example []
+	// GET 200 https://app.example []
+	// GET 401 https://app.example ["Bearer error=\"invalid_token\""]
+}
+
 // A session that is logged out ends at once, although its token is remembered.
 func ExampleRevocationList() {
 	var list jwtauth.RevocationList
