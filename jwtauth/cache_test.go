@@ -326,6 +326,9 @@ func TestAllocations(t *testing.T) {
 	middleware := usher.Authenticate(v).Wrap(nothing)
 	r := request(t, token(claims(map[string]any{"jti": "1", "sid": "2"})))
 	tracked := usher.Track(r)
+	if _, err := v.Authenticate(r); err != nil {
+		t.Fatal(err)
+	}
 	w := discard{http.Header{}}
 	for name, tt := range map[string]struct {
 		f    func()

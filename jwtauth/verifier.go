@@ -203,15 +203,16 @@ func (v *Verifier) verifyText(ctx context.Context, text string, now time.Time) (
 		verdict, err := found.token.checkTime(now, v.leeway)
 		return *found, verdict, err
 	}
-	e, verdict, err := v.verifyAnew(ctx, text, now)
+	fresh, verdict, err := v.verifyAnew(ctx, text, now)
 	if verdict == Accepted {
+		e := fresh // a copy, so that a refusal allocates none
 		e.until = now.Add(v.cache.ttl)
 		if exp := e.token.ExpiresAt.Add(v.leeway); !e.token.ExpiresAt.IsZero() && exp.Before(e.until) {
 			e.until = exp
 		}
 		v.cache.add(h, text, &e)
 	}
-	return e.verified, verdict, err
+	return fresh.verified, verdict, err
 }
 
 // verifyAnew verifies a token: its form, its issuer, its signature with one of the
