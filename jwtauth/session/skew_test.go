@@ -147,7 +147,10 @@ func TestALogoutAllThatHasFailedIsCompletedByItsRepetition(t *testing.T) {
 	for at := 1; at == failed+1; at++ {
 		synctest.Test(t, func(t *testing.T) {
 			calls := 0
-			fails := func(context.Context, string) error {
+			fails := func(_ context.Context, method string) error {
+				if method == "SetDelivered" {
+					return nil // no part of a logout; a verifier causes it on a goroutine of its own
+				}
 				if calls++; calls == at {
 					return errDown
 				}
