@@ -177,10 +177,7 @@ func (c *TrustedIssuer) validate(f config.Faults[usher.ConfigError]) {
 	for n, a := range c.Algorithms {
 		f.If(!a.Valid(), fmt.Sprintf("Algorithms[%d]", n), "must be an algorithm of package jwk")
 	}
-	f.If(c.Keys == nil, "Keys", config.Required)
-	if keys, ok := c.Keys.(jwk.Static); ok {
-		validateKeys(f, keys, c.Algorithms)
-	}
+	validateSet(f, c.Keys, c.Algorithms)
 	f.If(c.Profile >= profiles, "Profile", "must be one of the constants")
 	f.If(slices.Contains(c.Types, ""), "Types", `must not have an empty type; "JWT" accepts tokens without a typ`)
 	validateEnds(f, "Types", c.Types...)
@@ -213,6 +210,36 @@ func validateEnds(f config.Faults[usher.ConfigError], field string, list ...stri
 	}
 }
 
+// validateSet adds the faults of a key set, or of the sets in it.
+func validateSet(f config.Faults[usher.ConfigError], set jwk.Set, algorithms []jwk.Algorithm) {
+	switch set := set.(type) {
+	case nil:
+		f.Add("Keys", config.Required)
+	case jwk.Static:
+		validateKeys(f, set, algorithms)
+	case jwk.Sets:
+		f.If(len(set) == 0, "Keys", "at least one set is required")
+		for _, each := range set {
+			validateSet(f, each, algorithms)
+		}
+	}
+}
+
+// cloneSet returns a copy of a list of keys or sets, and other sets themselves.
+func cloneSet(set jwk.Set) jwk.Set {
+	switch set := set.(type) {
+	case jwk.Static:
+		return slices.Clone(set)
+	case jwk.Sets:
+		clone := make(jwk.Sets, len(set))
+		for n, each := range set {
+			clone[n] = cloneSet(each)
+		}
+		return clone
+	}
+	return set
+}
+
 func validateKeys(f config.Faults[usher.ConfigError], keys jwk.Static, algorithms []jwk.Algorithm) {
 	f.If(len(keys) == 0, "Keys", "at least one key is required")
 	for n, k := range keys {
@@ -242,7 +269,7 @@ func (c *TrustedIssuer) compile(revocationTimeout time.Duration) *issuer {
 		audience:     newClaimPath(c.AudienceClaim),
 		audienceName: cmp.Or(c.AudienceClaim, "aud"),
 		algorithms:   slices.Clone(c.Algorithms),
-		keys:         c.Keys,
+		keys:         cloneSet(c.Keys),
 		types:        slices.Clone(c.Types),
 		required:     slices.Concat(r.required, c.RequiredClaims),
 		scopes:       scopeClaims(c.ScopeClaims),
@@ -255,9 +282,6 @@ func (c *TrustedIssuer) compile(revocationTimeout time.Duration) *issuer {
 	}
 	if !c.DangerouslyAcceptWithoutExpiry {
 		i.required = append(i.required, "exp")
-	}
-	if keys, ok := c.Keys.(jwk.Static); ok {
-		i.keys = slices.Clone(keys)
 	}
 	return i
 }

@@ -150,6 +150,9 @@ func (r *Remote) Health() (age time.Duration, err error) {
 
 // Find implements [Set].
 func (r *Remote) Find(ctx context.Context, kid string, a Algorithm) ([]*Key, uint64, error) {
+	if a.Symmetric() {
+		return nil, 0, nil // a published set has no secrets
+	}
 	s, err := r.current(ctx)
 	if err != nil {
 		return nil, 0, err
@@ -163,8 +166,23 @@ func (r *Remote) Find(ctx context.Context, kid string, a Algorithm) ([]*Key, uin
 // Refresh implements [Refresher]. It waits as Find does for a token whose key is not in
 // the set.
 func (r *Remote) Refresh(ctx context.Context, kid string, a Algorithm, verifies func(*Key) bool) (version uint64, ok bool, err error) {
+	if a.Symmetric() {
+		return 0, false, nil
+	}
 	keys, version, err := r.join(ctx, &search{kid: kid, algorithm: a, verifies: verifies})
 	return version, len(keys) > 0, err
+}
+
+// peek implements peeker.
+func (r *Remote) peek(kid string, a Algorithm) ([]*Key, error) {
+	if a.Symmetric() {
+		return nil, nil
+	}
+	s := r.state.Load()
+	if err := r.usable(s); err != nil {
+		return nil, err
+	}
+	return fitting(s.keys, kid, a), nil
 }
 
 // Version implements [Set].

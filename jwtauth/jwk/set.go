@@ -49,24 +49,29 @@ func fitting(keys []*Key, kid string, a Algorithm) []*Key {
 				list = append(list, k)
 			}
 		}
-		if len(list) > 1 {
-			rank := func(k *Key) int {
-				if k.id == kid {
-					return 0
-				}
-				return 1
-			}
-			slices.SortStableFunc(list, func(a, b *Key) int { return rank(a) - rank(b) })
-		}
-		return list
+		return byID(list, kid)
 	}
 	return nil
 }
 
+// byID sorts a list so that keys with this ID come first.
+func byID(list []*Key, kid string) []*Key {
+	if len(list) < 2 {
+		return list
+	}
+	rank := func(k *Key) int {
+		if k.id == kid {
+			return 0
+		}
+		return 1
+	}
+	slices.SortStableFunc(list, func(a, b *Key) int { return rank(a) - rank(b) })
+	return list
+}
+
 // A Refresher is a [Set] that can be fetched again. If none of the keys that Find has
 // returned verifies the signature of a token, a verifier calls Refresh, because the
-// issuer may have replaced them. Sets that consist of others should be Refreshers if one
-// of these is.
+// issuer may have replaced them. [Sets] are several sets as one.
 type Refresher interface {
 	Set
 	// Refresh looks for a key that verifies the token with this kid and algorithm. It
