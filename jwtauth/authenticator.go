@@ -27,7 +27,7 @@ type authenticator struct {
 	field       string // that carries a token: Authorization, unless the Config names another
 	exactBearer bool
 	cookie      string
-	origins     *http.CrossOriginProtection // of requests with that cookie
+	origins     *http.CrossOriginProtection // of requests to which browsers or proxies add the token
 	challenge   string
 	refusals    *refusals
 	revocations Revocations
@@ -122,7 +122,7 @@ func (a *authenticator) Authenticate(r *http.Request) (*usher.Principal, error) 
 		err   error
 	)
 	text, cookies, v := a.extract(r)
-	if len(cookies) > 0 {
+	if len(cookies) > 0 || v == Accepted && a.field != authorization {
 		if err = origin.Check(a.origins, r); err != nil {
 			v = CrossOrigin
 		}

@@ -101,6 +101,41 @@ func statusFor(t *testing.T, server *httptest.Server, method string, header []st
 	return resp.StatusCode
 }
 
+// A proxy adds the token to the requests of every page, because it has a cookie itself.
+func TestPagesOfOtherOriginsCannotUseTheTokenOfAProxy(t *testing.T) {
+	v := verifier(t, func(c *jwtauth.Config) { c.Header, c.TrustedOrigins = assertion, []string{"https://app.example"} })
+	for _, tt := range []struct {
+		method, origin, site string
+		want                 int
+	}{
+		{"GET", "https://evil.example", "cross-site", 200},
+		{"POST", "https://evil.example", "cross-site", 403},
+		{"POST", "https://evil.example", "", 403},
+		{"POST", "null", "", 403},
+		{"POST", "https://app.example", "cross-site", 200},
+		{"POST", "https://api.example", "same-origin", 200},
+		{"POST", "", "", 200},
+	} {
+		for _, text := range []string{good(), "x.y.z"} {
+			r := httptest.NewRequestWithContext(t.Context(), tt.method, "https://api.example/", nil)
+			r.Header = http.Header{assertion: {text}}
+			if tt.origin != "" {
+				r.Header.Set("Origin", tt.origin)
+			}
+			if tt.site != "" {
+				r.Header.Set("Sec-Fetch-Site", tt.site)
+			}
+			want := tt.want
+			if want == 200 && text != good() {
+				want = 401
+			}
+			if got := respond(t, v, r).Code; got != want {
+				t.Errorf("%s from %q, %q: %d, want %d", tt.method, tt.origin, tt.site, got, want)
+			}
+		}
+	}
+}
+
 func TestTheCauseOfACrossOriginRequestIsReported(t *testing.T) {
 	v := verifier(t, func(c *jwtauth.Config) { c.Cookie = "session" })
 	r := httptest.NewRequest(http.MethodPost, "https://api.example/", nil)

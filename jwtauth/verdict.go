@@ -36,7 +36,7 @@ const (
 	Unconfirmed                   // bound to a key of its sender, not confirmed by Config.Confirm
 	Revoked                       // revoked, according to Revocations
 	Inactive                      // inactive, according to the authorization server
-	CrossOrigin                   // in a cookie that the page of another origin made a browser send: 403
+	CrossOrigin                   // in a cookie or of a proxy, for the page of another origin: 403
 	Denied                        // refused by Config.Check or Config.Confirm, with its error
 	Unavailable                   // keys, revocations or the authorization server failed: 503
 	Abandoned                     // the client left before its token was verified

@@ -46,7 +46,9 @@ type Config struct {
 	// Header names a header field that carries the token and nothing else, in place of
 	// Authorization, which is then not read: Cf-Access-Jwt-Assertion of Cloudflare Access,
 	// X-Goog-Iap-Jwt-Assertion of Google's proxy, X-Forwarded-Access-Token of oauth2-proxy
-	// or X-Amzn-Oidc-Accesstoken of AWS. Empty means Authorization.
+	// or X-Amzn-Oidc-Accesstoken of AWS. Empty means Authorization. Such a proxy adds the
+	// token because of a cookie, so the token is refused as [CrossOrigin] like one in the
+	// Cookie below.
 	Header string
 	// ExactBearer accepts the scheme only if it is spelled "Bearer", and ignores a field
 	// with any other scheme.
@@ -62,7 +64,7 @@ type Config struct {
 	// they must change nothing.
 	Cookie string
 	// TrustedOrigins are origins such as "https://app.example.com" whose pages may use the
-	// token in the Cookie, besides those of the host itself. Each has the spelling of
+	// token in the Cookie or the Header, besides those of the host itself. Each has the spelling of
 	// browsers: in lower case and Punycode, and without a default port, a path and
 	// wildcards. To let those pages read responses, you also need CORS.
 	TrustedOrigins []string
