@@ -204,12 +204,30 @@ func (m *Manager) endAccess(ctx context.Context, s Session, now time.Time) error
 	return nil
 }
 
+// endVoid ends the access token in a response that no client has used, before the refresh
+// token in it becomes void: a thief may have read the response.
+func (m *Manager) endVoid(ctx context.Context, r Record, now time.Time) error {
+	if m.revocations == nil || r.TokenID == "" || !m.mayHaveAccess(r.Session, now) {
+		return nil
+	}
+	if err := m.revocations.RevokeToken(ctx, m.name, r.TokenID, m.lastUse(now)); err != nil {
+		return fmt.Errorf("session: end an access token: %w", err)
+	}
+	return nil
+}
+
+// mayHaveAccess reports whether an access token from the last refresh of s may still be
+// valid, by any clock.
+func (m *Manager) mayHaveAccess(s Session, now time.Time) bool {
+	return !now.After(m.lastUse(s.RefreshedAt.Add(m.timeout + maxLeeway)))
+}
+
 // endAccessOf ends the access tokens of sessions that were just ended, except of sessions
 // that can have no such tokens, because their last refresh was too long ago by any clock.
 func (m *Manager) endAccessOf(ctx context.Context, ended []Session, now time.Time) error {
 	var errs []error
 	for _, s := range ended {
-		if !now.After(m.lastUse(s.RefreshedAt.Add(m.timeout + maxLeeway))) {
+		if m.mayHaveAccess(s, now) {
 			errs = append(errs, m.endAccess(ctx, s, now))
 		}
 	}

@@ -29,7 +29,8 @@ import (
 //     exchanged for it.
 //   - Later, the token that was exchanged last is exchanged once more if nobody has used a
 //     token of that response, because the response was lost, wherever on its way that was.
-//     The refresh token in that response is void from then on.
+//     The tokens in that response are void from then on, the access token if there are
+//     [Config.Revocations].
 //   - Any other use counts as theft and ends the session with all of its tokens, no
 //     matter who has them.
 //

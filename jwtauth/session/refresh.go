@@ -235,7 +235,10 @@ func (m *Manager) tryExchange(ctx context.Context, token refreshToken, request R
 			t, err = m.replay(ctx, r, token, scopes, now)
 		}
 	case refreshRotated, refreshRecovered:
-		if err = scopeErr; err == nil {
+		if err = scopeErr; err == nil && outcome == refreshRecovered {
+			err = m.endVoid(ctx, r, now)
+		}
+		if err == nil {
 			t, err = m.rotate(ctx, r, token, scopes, now)
 		}
 	}

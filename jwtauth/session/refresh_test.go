@@ -323,6 +323,9 @@ func TestAnUndeliveredResponseIsVoidOnceItsTokenIsExchangedAgain(t *testing.T) {
 		if second.RefreshToken() == lost.RefreshToken() {
 			t.Fatal("the same token again, long after the grace: a thief would go unnoticed")
 		}
+		want(t, v, lost.AccessToken(), jwtauth.Revoked)
+		want(t, v, first.AccessToken(), jwtauth.Accepted)
+		want(t, v, second.AccessToken(), jwtauth.Accepted)
 		wantInvalid(t, m, lost.RefreshToken())
 		wantInvalid(t, m, second.RefreshToken())
 		want(t, v, second.AccessToken(), jwtauth.Revoked)

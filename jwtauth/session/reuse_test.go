@@ -2,6 +2,7 @@ package session_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -113,6 +114,49 @@ func TestAnEndedSessionIsRevokedAgainWhileItsAccessTokensLive(t *testing.T) {
 		wantInvalid(t, m, tokens.RefreshToken())
 		if n := revocations.calls.Load(); n != 2 {
 			t.Errorf("%d calls, want no more", n)
+		}
+	})
+}
+
+// tokenRevoker is a list whose RevokeToken fails with err, unless that is nil.
+type tokenRevoker struct {
+	jwtauth.RevocationList
+	err   error
+	calls atomic.Int64
+}
+
+func (r *tokenRevoker) RevokeToken(ctx context.Context, issuer, id string, until time.Time) error {
+	r.calls.Add(1)
+	if r.err != nil {
+		return r.err
+	}
+	return r.RevocationList.RevokeToken(ctx, issuer, id, until)
+}
+
+// If the access token of a lost response cannot be ended, nothing is exchanged, and the
+// client tries again. Once that token has expired anyway, nothing needs to be ended.
+func TestTheAccessTokenOfALostResponseEndsBeforeTheExchange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		revocations := &tokenRevoker{err: errDown}
+		m := newManager(t, func(c *session.Config) { c.Revocations = revocations })
+		v := sessions(t, m, revocations)
+		first := login(t, m)
+		lost := must(m.Refresh(t.Context(), session.RefreshRequest{Token: first.RefreshToken()}))
+		time.Sleep(time.Minute)
+		if _, err := m.Refresh(t.Context(), session.RefreshRequest{Token: first.RefreshToken()}); !errors.Is(err, errDown) {
+			t.Fatalf("error %v", err)
+		}
+		revocations.err = nil
+		mustRefresh(t, m, first.RefreshToken())
+		want(t, v, lost.AccessToken(), jwtauth.Revoked)
+
+		first = login(t, m)
+		must(m.Refresh(t.Context(), session.RefreshRequest{Token: first.RefreshToken()}))
+		time.Sleep(time.Hour)
+		calls := revocations.calls.Load()
+		mustRefresh(t, m, first.RefreshToken())
+		if n := revocations.calls.Load() - calls; n != 0 {
+			t.Errorf("%d calls for a token that has expired", n)
 		}
 	})
 }
