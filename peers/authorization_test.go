@@ -77,31 +77,11 @@ func (s *authorizationServer) discover(t *testing.T) {
 // tokens.
 func (s *authorizationServer) authorize(t *testing.T) *oauth2.Token {
 	t.Helper()
-	jar, err := cookiejar.New(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var back url.Values
-	browser := http.Client{Jar: jar, CheckRedirect: func(r *http.Request, _ []*http.Request) error {
-		if strings.HasPrefix(r.URL.String(), redirect) {
-			back = r.URL.Query()
-			return http.ErrUseLastResponse
-		}
-		return nil
-	}}
 	verifier := oauth2.GenerateVerifier()
 	address := s.app.AuthCodeURL("some-unguessable-state", oauth2.SetAuthURLParam("prompt", "consent"), oauth2.S256ChallengeOption(verifier))
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address, http.NoBody)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := browser.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = resp.Body.Close()
-	if back.Get("code") == "" || back.Get("state") != "some-unguessable-state" {
-		t.Fatalf("%s: %s led to %v", resp.Status, address, back)
+	back := browse(t, address)
+	if back.Get("state") != "some-unguessable-state" {
+		t.Fatalf("%s led to %v", address, back)
 	}
 	token, err := s.app.Exchange(t.Context(), back.Get("code"), oauth2.VerifierOption(verifier))
 	if err != nil {
@@ -111,6 +91,35 @@ func (s *authorizationServer) authorize(t *testing.T) *oauth2.Token {
 		t.Fatal("no refresh token")
 	}
 	return token
+}
+
+// browse returns the parameters with which a server sends a browser back to redirect.
+func browse(t *testing.T, address string) (back url.Values) {
+	t.Helper()
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	browser := http.Client{Jar: jar, CheckRedirect: func(r *http.Request, _ []*http.Request) error {
+		if strings.HasPrefix(r.URL.String(), redirect) {
+			back = r.URL.Query()
+			return http.ErrUseLastResponse
+		}
+		return nil
+	}}
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := browser.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	if back.Get("code") == "" {
+		t.Fatalf("%s: %s led to %v", resp.Status, address, back)
+	}
+	return back
 }
 
 // idToken returns the ID token beside an access token.
@@ -164,9 +173,9 @@ func (s *authorizationServer) revoke(t *testing.T, token string) {
 	}
 }
 
-// introspect returns an Introspection by the server that remembers nothing.
-func (s *authorizationServer) introspect(t *testing.T) *jwtauth.Introspection {
-	t.Helper()
+// introspectionConfig returns the configuration of an Introspection by the server that
+// remembers nothing.
+func (s *authorizationServer) introspectionConfig(t *testing.T) jwtauth.IntrospectionConfig {
 	c := jwtauth.IntrospectionConfig{
 		Endpoint: s.introspection, ClientID: s.api, ClientSecret: s.secret, Issuer: s.issuer,
 		Audiences: []string{s.audience}, TokenPrefix: s.prefix, RequiredClaims: s.required,
@@ -175,7 +184,13 @@ func (s *authorizationServer) introspect(t *testing.T) *jwtauth.Introspection {
 	if s.noAudience {
 		c.Audiences, c.DangerouslyAcceptAnyAudience = nil, true
 	}
-	i, err := jwtauth.NewIntrospection(c)
+	return c
+}
+
+// introspect returns an Introspection by the server.
+func (s *authorizationServer) introspect(t *testing.T) *jwtauth.Introspection {
+	t.Helper()
+	i, err := jwtauth.NewIntrospection(s.introspectionConfig(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,7 +238,7 @@ func wantRefusal(t *testing.T, api, what, token string) {
 // revoked.
 func TestIntrospectionAcceptsAccessTokensAndNothingElse(t *testing.T) {
 	for name, start := range map[string]func(*testing.T) *authorizationServer{
-		"oidc-provider": func(t *testing.T) *authorizationServer { return oidcProvider(t, "opaque", jwk.RS256, true) },
+		"oidc-provider": func(t *testing.T) *authorizationServer { return oidcProvider(t, audience, "opaque", jwk.RS256, true) },
 		"zitadel":       func(t *testing.T) *authorizationServer { return zitadel(t, false, jwk.RS256) },
 		"fosite":        func(t *testing.T) *authorizationServer { return fositeServer(t, nil) },
 	} {
@@ -256,9 +271,9 @@ func TestIntrospectionAcceptsAccessTokensAndNothingElse(t *testing.T) {
 // The same for servers whose access tokens are JWTs.
 func TestAVerifierAcceptsAccessTokensAndNothingElse(t *testing.T) {
 	for name, start := range map[string]func(*testing.T) *authorizationServer{
-		"oidc-provider ES256":             func(t *testing.T) *authorizationServer { return oidcProvider(t, "jwt", jwk.ES256, true) },
-		"oidc-provider PS256 without alg": func(t *testing.T) *authorizationServer { return oidcProvider(t, "jwt", jwk.PS256, false) },
-		"oidc-provider EdDSA without alg": func(t *testing.T) *authorizationServer { return oidcProvider(t, "jwt", jwk.EdDSA, false) },
+		"oidc-provider ES256":             func(t *testing.T) *authorizationServer { return oidcProvider(t, audience, "jwt", jwk.ES256, true) },
+		"oidc-provider PS256 without alg": func(t *testing.T) *authorizationServer { return oidcProvider(t, audience, "jwt", jwk.PS256, false) },
+		"oidc-provider EdDSA without alg": func(t *testing.T) *authorizationServer { return oidcProvider(t, audience, "jwt", jwk.EdDSA, false) },
 		"zitadel RS256":                   func(t *testing.T) *authorizationServer { return zitadel(t, true, jwk.RS256) },
 		"zitadel ES256":                   func(t *testing.T) *authorizationServer { return zitadel(t, true, jwk.ES256) },
 		"zitadel EdDSA":                   func(t *testing.T) *authorizationServer { return zitadel(t, true, jwk.EdDSA) },

@@ -18,7 +18,7 @@ import (
 // metadataServers start an authorization server that publishes metadata, and return its
 // issuer.
 var metadataServers = map[string]func(*testing.T) string{
-	"oidc-provider": func(t *testing.T) string { return oidcProvider(t, "jwt", jwk.ES256, true).issuer },
+	"oidc-provider": func(t *testing.T) string { return oidcProvider(t, audience, "jwt", jwk.ES256, true).issuer },
 	"zitadel":       func(t *testing.T) string { return zitadel(t, true, jwk.ES256).issuer },
 	"go-oidc": func(t *testing.T) string {
 		issuer, _ := goOIDC(t, jwk.ES256, true)

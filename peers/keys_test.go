@@ -19,6 +19,10 @@ var asymmetric = []jwk.Algorithm{
 	jwk.ES256, jwk.ES384, jwk.ES512, jwk.EdDSA, jwk.Ed25519,
 }
 
+// common are those without the name Ed25519, which neither go-oidc nor the Web Crypto API of
+// Node.js 18 know.
+var common = asymmetric[:len(asymmetric)-1]
+
 // other returns the algorithm that a key for a suits as well, or "".
 func other(a jwk.Algorithm) jwk.Algorithm {
 	switch a[:2] {

@@ -12,9 +12,9 @@ import (
 	"github.com/usher-go/usher/jwtauth/jwk"
 )
 
-// oidcProvider returns a server of oidc-provider. Its access tokens have a format, opaque
-// or jwt; its keys have an alg if they are named.
-func oidcProvider(t *testing.T, format string, a jwk.Algorithm, named bool) *authorizationServer {
+// oidcProvider returns a server of oidc-provider. Its access tokens are for an audience and
+// have a format, opaque or jwt; its keys have an alg if they are named.
+func oidcProvider(t *testing.T, audience, format string, a jwk.Algorithm, named bool) *authorizationServer {
 	t.Helper()
 	provider := runScript(t, "provider.js")
 	s := &authorizationServer{
@@ -42,7 +42,7 @@ func oidcProvider(t *testing.T, format string, a jwk.Algorithm, named bool) *aut
 // and the tokens of a key that is gone are.
 func TestKeysOfARunningServerAreFollowed(t *testing.T) {
 	for _, named := range []bool{true, false} {
-		s := oidcProvider(t, "jwt", jwk.ES256, named)
+		s := oidcProvider(t, audience, "jwt", jwk.ES256, named)
 		api := serveAPI(t, verifier(t, s.trusted(s.keys(t))))
 		tokens := s.authorize(t)
 		first := tokens.AccessToken

@@ -9,7 +9,7 @@ export async function serve(methods) {
     try {
       response = { result: (await methods[method](params)) ?? null }
     } catch (error) {
-      response = { error: { code: error.code ?? error.name, message: error.stack ?? String(error) } }
+      response = { error: { code: typeof error.code === 'string' ? error.code : error.name, message: error.stack ?? String(error) } }
     }
     process.stdout.write(JSON.stringify(response) + '\n')
   }

@@ -1,0 +1,185 @@
+package peers_test
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/jwtauth"
+	"github.com/usher-go/usher/jwtauth/jwk"
+	"github.com/usher-go/usher/jwtauth/session"
+)
+
+// A challenge is one that oauth4webapi has read.
+type challenge struct {
+	Scheme     string
+	Parameters map[string]string
+}
+
+// shopAPI serves an API with the routes /orders and /refunds, which require a scope each,
+// and its metadata. The server, which authorize starts, issues its tokens. It returns the
+// URL of the API.
+func shopAPI(t *testing.T, start func(audience string) *authorizationServer, authenticate func(s *authorizationServer, c jwtauth.Config) usher.Authenticator) string {
+	t.Helper()
+	mux := http.NewServeMux()
+	api := "http://" + serve(t, mux) + "/shop"
+	s := start(api)
+	metadata, err := jwtauth.NewResourceMetadata(jwtauth.ResourceMetadataConfig{
+		Resource: api, AuthorizationServers: []string{s.issuer}, Scopes: []string{"orders:read", "orders:write"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	metadata.Register(mux)
+	a := authenticate(s, jwtauth.Config{
+		Realm: "shop", ResourceMetadata: metadata.URL(), Scopes: []string{"orders:read"}, OnError: unexpected(t),
+	})
+	for path, scope := range map[string]string{"/shop/orders": "orders:read", "/shop/refunds": "orders:write"} {
+		mux.Handle("GET "+path, usher.Chain(usher.Authenticate(a), usher.Require(usher.Requirement{Scopes: []string{scope}})).
+			Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				p, _ := usher.PrincipalFrom(r.Context())
+				_ = json.NewEncoder(w).Encode(p.ID)
+			})))
+	}
+	return api
+}
+
+// A client that knows only the URL of an API finds its authorization server, asks for the
+// scopes that the challenges name, and gets in, whatever the form of the tokens.
+func TestAClientOfOAuth4WebAPIFindsItsWay(t *testing.T) {
+	tests := map[string]struct {
+		format       string
+		authenticate func(*testing.T, *authorizationServer, jwtauth.Config) usher.Authenticator
+	}{
+		"jwt": {"jwt", func(t *testing.T, s *authorizationServer, c jwtauth.Config) usher.Authenticator {
+			c.Issuers = []jwtauth.TrustedIssuer{s.trusted(s.keys(t))}
+			v, err := jwtauth.New(c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return v
+		}},
+		"opaque": {"opaque", func(t *testing.T, s *authorizationServer, c jwtauth.Config) usher.Authenticator {
+			ic := s.introspectionConfig(t)
+			ic.Realm, ic.ResourceMetadata, ic.Scopes = c.Realm, c.ResourceMetadata, c.Scopes
+			i, err := jwtauth.NewIntrospection(ic)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return i
+		}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			client := runScript(t, "client.js")
+			var s *authorizationServer
+			api := shopAPI(t,
+				func(audience string) *authorizationServer {
+					s = oidcProvider(t, audience, tt.format, jwk.ES256, true)
+					return s
+				},
+				func(s *authorizationServer, c jwtauth.Config) usher.Authenticator { return tt.authenticate(t, s, c) })
+
+			var resource struct {
+				Resource string   `json:"resource"`
+				Servers  []string `json:"authorization_servers"`
+			}
+			client.call(t, "discover", object{"api": api, "client": "app", "redirect": redirect}, &resource)
+			if resource.Resource != api || resource.Servers[0] != s.issuer {
+				t.Errorf("%+v", resource)
+			}
+			want := func(code, scope string, got []challenge) {
+				t.Helper()
+				if len(got) != 1 || got[0].Scheme != "bearer" {
+					t.Fatalf("%+v", got)
+				}
+				p := got[0].Parameters
+				if p["error"] != code || p["scope"] != scope || p["realm"] != "shop" ||
+					p["resource_metadata"] != strings.TrimSuffix(api, "/shop")+"/.well-known/oauth-protected-resource/shop" {
+					t.Errorf("%+v", p)
+				}
+			}
+			challenges := func(params object) (got []challenge) {
+				t.Helper()
+				client.call(t, "challenge", params, &got)
+				return got
+			}
+			authorize := func(scope string) {
+				t.Helper()
+				var address, granted string
+				client.call(t, "authorize", object{"scope": "openid offline_access " + scope}, &address)
+				client.call(t, "exchange", object{"query": browse(t, address).Encode()}, &granted)
+				if !strings.Contains(granted, scope) {
+					t.Errorf("%q was granted for %q", granted, scope)
+				}
+			}
+			request := func(path string) {
+				t.Helper()
+				var response struct {
+					Status int
+					Body   string
+				}
+				client.call(t, "request", object{"path": path}, &response)
+				if response.Status != http.StatusOK || response.Body != s.issuer+"|alice" {
+					t.Errorf("%+v", response)
+				}
+			}
+
+			got := challenges(object{"path": "/shop/orders", "token": "unknown"})
+			want("invalid_token", "orders:read", got)
+			authorize(got[0].Parameters["scope"])
+			request("/shop/orders")
+
+			got = challenges(object{"path": "/shop/refunds"})
+			want("insufficient_scope", "orders:read orders:write", got)
+			authorize(got[0].Parameters["scope"])
+			request("/shop/refunds")
+			request("/shop/orders")
+
+			client.call(t, "refresh", nil, nil)
+			request("/shop/orders")
+			if tt.format == "opaque" {
+				client.call(t, "revoke", nil, nil)
+				want("invalid_token", "orders:read", challenges(object{"path": "/shop/orders"}))
+			}
+		})
+	}
+}
+
+// An API built with oauth4webapi accepts the access tokens of sessions whose type is that
+// of RFC 9068, and those of oidc-provider that usher accepts.
+func TestOAuth4WebAPIAcceptsAccessTokensOfSessions(t *testing.T) {
+	api := runScript(t, "client.js")
+	for _, a := range common {
+		manager := sessions(t, session.Config{Type: "at+jwt", Keys: []session.SigningKey{{Key: newKey(t, a)}}})
+		tokens, err := manager.Login(t.Context(), session.Session{Subject: "alice", Client: "app", Scopes: []string{"orders:read"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		validate := object{
+			"issuer": sessionIssuer, "jwks": "http://" + serve(t, http.HandlerFunc(manager.ServeJWKS)),
+			"audience": audience, "token": tokens.AccessToken(),
+		}
+		var verified object
+		api.call(t, "validate", validate, &verified)
+		if verified["sub"] != "alice" || verified["client_id"] != "app" || verified["scope"] != "orders:read" {
+			t.Errorf("%s: %v", a, verified)
+		}
+		if exp, _ := verified["exp"].(float64); time.Until(time.Unix(int64(exp), 0)) > time.Hour {
+			t.Errorf("%s: exp %v", a, verified["exp"])
+		}
+		for name, changes := range map[string]object{
+			"another audience": {"audience": audience + "/other"},
+			"another issuer":   {"issuer": sessionIssuer + "/other"},
+		} {
+			var thrown *scriptError
+			if err := api.try(t, "validate", with(validate, changes), nil); !errors.As(err, &thrown) {
+				t.Errorf("%s, %s: %v", a, name, err)
+			}
+		}
+	}
+}
