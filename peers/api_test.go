@@ -1,6 +1,7 @@
 package peers_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"net/http"
@@ -87,10 +88,10 @@ func unexpected(t *testing.T) func(context.Context, error) {
 // sessionIssuer is the issuer of the sessions of these tests.
 const sessionIssuer = "https://shop.example"
 
-// sessions returns a Manager of sessions for the API.
+// sessions returns a Manager of sessions for the API, by default that of sessionIssuer.
 func sessions(t *testing.T, c session.Config) *session.Manager {
 	t.Helper()
-	c.Issuer, c.Audiences = sessionIssuer, []string{audience}
+	c.Issuer, c.Audiences = cmp.Or(c.Issuer, sessionIssuer), []string{audience}
 	manager, err := session.New(c)
 	if err != nil {
 		t.Fatal(err)
@@ -101,7 +102,7 @@ func sessions(t *testing.T, c session.Config) *session.Manager {
 // login opens a session of alice.
 func login(t *testing.T, m *session.Manager) session.Tokens {
 	t.Helper()
-	tokens, err := m.Login(t.Context(), session.Session{Subject: "alice", Scopes: []string{"orders:read"}})
+	tokens, err := m.Login(t.Context(), session.Session{Subject: "alice", Client: "app", Scopes: []string{"orders:read"}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -156,13 +156,9 @@ func TestOAuth4WebAPIAcceptsAccessTokensOfSessions(t *testing.T) {
 	api := runScript(t, "client.js")
 	for _, a := range common {
 		manager := sessions(t, session.Config{Type: "at+jwt", Keys: []session.SigningKey{{Key: newKey(t, a)}}})
-		tokens, err := manager.Login(t.Context(), session.Session{Subject: "alice", Client: "app", Scopes: []string{"orders:read"}})
-		if err != nil {
-			t.Fatal(err)
-		}
 		validate := object{
 			"issuer": sessionIssuer, "jwks": "http://" + serve(t, http.HandlerFunc(manager.ServeJWKS)),
-			"audience": audience, "token": tokens.AccessToken(),
+			"audience": audience, "token": login(t, manager).AccessToken(),
 		}
 		var verified object
 		api.call(t, "validate", validate, &verified)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/usher-go/usher/jwtauth"
 	"github.com/usher-go/usher/jwtauth/jwk"
+	"github.com/usher-go/usher/jwtauth/session"
 )
 
 // metadataServers start an authorization server that publishes metadata, and return its
@@ -130,5 +131,36 @@ func TestMetadataIsReadAsGoOIDCDoes(t *testing.T) {
 				t.Error(status)
 			}
 		})
+	}
+}
+
+// Other services need only the Issuer of a Manager to verify its access tokens.
+func TestMetadataOfSessionsLeadsToTheirKeys(t *testing.T) {
+	peer := runScript(t, "client.js")
+	for _, path := range []string{"", "/sessions"} {
+		mux := http.NewServeMux()
+		issuer := "http://" + serve(t, mux) + path
+		manager := sessions(t, session.Config{
+			Issuer: issuer, Type: "at+jwt", Keys: []session.SigningKey{{Key: newKey(t, jwk.ES256)}},
+		})
+		mux.HandleFunc(path+"/.well-known/openid-configuration", manager.ServeMetadata)
+		mux.HandleFunc(path+"/.well-known/jwks.json", manager.ServeJWKS)
+		token := login(t, manager).AccessToken()
+
+		api := serveAPI(t, verifier(t, jwtauth.TrustedIssuer{
+			Issuer: issuer, Audiences: []string{audience}, Algorithms: []jwk.Algorithm{jwk.ES256},
+			Keys: remote(t, jwk.RemoteConfig{Issuer: issuer}), Profile: jwtauth.ProfileAccessToken,
+		}))
+		if status, c := get(t, api, token); status != http.StatusOK || c.ID != issuer+"|alice" {
+			t.Errorf("%d %+v", status, c)
+		}
+		provider, err := oidc.NewProvider(t.Context(), issuer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := provider.VerifierContext(t.Context(), &oidc.Config{ClientID: audience}).Verify(t.Context(), token); err != nil {
+			t.Errorf("go-oidc: %v", err)
+		}
+		peer.call(t, "validate", object{"issuer": issuer, "audience": audience, "token": token}, nil)
 	}
 }

@@ -70,9 +70,12 @@ serve({
     return request(path, tokens.access_token)
   },
 
-  // validate verifies an access token of RFC 9068 as an API built with oauth4webapi does.
+  // validate verifies an access token of RFC 9068 as an API built with oauth4webapi does. It
+  // discovers the issuer unless it knows the jwks_uri.
   async validate({ issuer, jwks, audience, token }) {
     const request = new Request(audience, { headers: { authorization: `Bearer ${token}` } })
-    return oauth.validateJwtAccessToken({ issuer, jwks_uri: jwks }, request, audience, insecure)
+    const server = jwks ? { issuer, jwks_uri: jwks }
+      : await oauth.processDiscoveryResponse(new URL(issuer), await oauth.discoveryRequest(new URL(issuer), insecure))
+    return oauth.validateJwtAccessToken(server, request, audience, insecure)
   }
 })
