@@ -14,7 +14,9 @@ import (
 func FuzzObject(f *testing.F) {
 	for _, s := range []string{
 		`{}`, ` { } `, `{"a":1}`, `{"a":1,"A":2}`, `{"a":{"b":"}"},"c":["\"]"]}`, `{"\u0061":"\ud83d\ude00"}`,
-		`{"a":"\ud800"}`, `{"a":[{"b":1,"c":{},"b":2}]}`, `{"a":{"a":[],"b":{"a":1}},"b":{"b":{}}}`, `{"a":{"\u0061":1,"a":1}}`, `[1]`, `null`, `{"a":1} x`, `{"a" : -1.5e3 , "b":true}`, "{\"\xff\":1}", `{"s":1,"ſ":2}`, `{"":""}`,
+		`{"a":"\ud800"}`, `{"a":[{"b":1,"c":{},"b":2}]}`, `{"a":{"a":[],"b":{"a":1}},"b":{"b":{}}}`, `{"a":{"\u0061":1,"a":1}}`, `[1]`, `null`, `{"a":1} x`,
+		`{"a":01}`, `{"a":-}`, `{"a":1.}`, `{"a":1e+}`, `{"a":-0.0E-7}`, `{"a":tru}`, `{"a":truex}`, `{"a":1,}`, `{"a":[1,]}`, `{"a":[]]}`, `{"a":[}`,
+		`{,"a":1}`, `{"a"}`, `{"a":}`, `{"a" 1}`, `{"a":1 "b":2}`, `{"a":"\x"}`, "{\"a\":\"\t\"}", `{"a":"\ud83d\u0041"}`, `{"a":"\udE00"}`, `{"a":"\uD83D\uDE00\ud8`, `{"a":{}}}`, `{"a" : -1.5e3 , "b":true}`, "{\"\xff\":1}", `{"s":1,"ſ":2}`, `{"":""}`,
 	} {
 		f.Add([]byte(s))
 	}
@@ -22,9 +24,13 @@ func FuzzObject(f *testing.F) {
 		_, members, err := jose.ParseObject(nil, data)
 		var theirs map[string]json.RawMessage
 		wrong := json.Unmarshal(data, &theirs)
-		if twice := wrong == nil && repeats(json.NewDecoder(bytes.NewReader(data))); twice && err == nil ||
-			!twice && err != nil && wrong == nil && theirs != nil && readable(data) {
-			t.Fatalf("%q: %v, a name occurs twice: %t", data, err, twice)
+		valid := wrong == nil && theirs != nil && utf8.Valid(data)
+		if bytes.ContainsRune(data, utf8.RuneError) || bytes.Contains(bytes.ToLower(data), []byte(`\ufffd`)) {
+			valid = valid && err == nil // encoding/json hides a half of a surrogate behind it
+		}
+		again := valid && repeats(json.NewDecoder(bytes.NewReader(data)))
+		if want := valid && !again && !half(data); (err == nil) != want {
+			t.Fatalf("%q: %v, encoding/json: %v, a name occurs twice: %t", data, err, wrong, again)
 		}
 		if err != nil {
 			return
@@ -38,6 +44,19 @@ func FuzzObject(f *testing.F) {
 			}
 		}
 	})
+}
+
+// half reports whether a string of data has a surrogate without its other half, which
+// encoding/json replaces.
+func half(data []byte) bool {
+	if bytes.ContainsRune(data, utf8.RuneError) || bytes.Contains(bytes.ToLower(data), []byte(`\ufffd`)) {
+		return false
+	}
+	var v any
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber()
+	_ = d.Decode(&v)
+	return bytes.ContainsRune(must(json.Marshal(v)), utf8.RuneError)
 }
 
 // repeats reports whether a name occurs twice in an object of the next value.
@@ -66,7 +85,3 @@ func repeats(d *json.Decoder) bool {
 	_, _ = d.Token()
 	return again
 }
-
-// readable reports whether data has neither invalid UTF-8 nor escapes, which may be
-// surrogates without their other half.
-func readable(data []byte) bool { return utf8.Valid(data) && !bytes.Contains(data, []byte(`\u`)) }

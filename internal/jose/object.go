@@ -24,17 +24,11 @@ var (
 // Parsers differ in which of two members with the same name they use (RFC 8725, section
 // 2.4), so an object in which a name occurs twice is refused, at any depth. Text that
 // parsers repair, each in its own way, is refused too: invalid UTF-8 and unpaired
-// surrogates.
+// surrogates. Everything else is as encoding/json has it.
 func ParseObject(list []Member, data []byte) (text string, members []Member, err error) {
-	if !json.Valid(data) {
-		return "", nil, errNoObject
-	}
-	if !utf8.Valid(data) {
-		return "", nil, errText
-	}
 	text = string(data)
-	if text[skipSpace(text, 0)] != '{' {
-		return "", nil, errNoObject
+	if !utf8.ValidString(text) {
+		return "", nil, errText
 	}
 	members, err = appendMembers(list, text)
 	return text, members, err
@@ -43,96 +37,125 @@ func ParseObject(list []Member, data []byte) (text string, members []Member, err
 // A container is an object or an array.
 type container struct {
 	object bool
+	empty  bool            // nothing in it has begun
 	first  int             // index of its first name
 	seen   map[string]bool // its names, if they are many
 }
 
-// appendMembers appends the members of the object in s, which is valid JSON, to list. It
-// compares the names in each object of s.
+// end returns the character that ends c.
+func (c *container) end() byte {
+	if c.object {
+		return '}'
+	}
+	return ']'
+}
+
+// maxDepth is how deep encoding/json lets containers lie in each other.
+const maxDepth = 10_000
+
+// appendMembers appends the members of the object in s to list. It checks the syntax of
+// all of s, and compares the names in each object.
 func appendMembers(list []Member, s string) ([]Member, error) {
 	var (
-		openBuf [8]container
+		openBuf [4]container
 		nameBuf [fewNames]string
 		open    = openBuf[:0] // around the position; the innermost is the last
 		names   = nameBuf[:0] // in the objects that are open
-		naming  bool          // the next string is a name
 		name    string        // of a member of the outermost object
-		start   int           // of the value of that member, or 0
+		start   int           // of the value of that member
+		ended   bool          // a value has just ended
 	)
-	for i := 0; i < len(s); {
-		c := s[i]
-		if start > 0 && len(open) == 1 && (c == ',' || c == '}') {
-			list = append(list, Member{name, trimSpace(s[start:i])})
-			start = 0
+	i := skipSpace(s, 0)
+	if i == len(s) || s[i] != '{' {
+		return nil, errNoObject
+	}
+	open = append(open, container{object: true, empty: true})
+	for i++; ; {
+		if ended && len(open) == 1 {
+			list = append(list, Member{name, s[start:i]})
 		}
-		switch c {
-		case '"':
-			from := i
-			if i = skipString(s, i); i < 0 {
-				return nil, errText
+		if i = skipSpace(s, i); i == len(s) {
+			return nil, errNoObject
+		}
+		in := &open[len(open)-1]
+		switch c := s[i]; {
+		case c == in.end() && (ended || in.empty):
+			i++
+			if len(open) == 1 {
+				if skipSpace(s, i) < len(s) {
+					return nil, errNoObject
+				}
+				return list, nil
 			}
-			if !naming {
-				continue
+			names = names[:in.first]
+			open = open[:len(open)-1]
+			ended = true
+			continue
+		case ended && c == ',':
+			i = skipSpace(s, i+1)
+		case ended:
+			return nil, errNoObject
+		}
+		in.empty, ended = false, false
+		if in.object {
+			end, err := stringEnd(s, i)
+			if err != nil {
+				return nil, err
 			}
-			text, ok := Unquote(s[from:i])
+			text, ok := Unquote(s[i:end])
 			if !ok {
-				return nil, errText
+				return nil, errNoObject
 			}
-			if names, ok = open[len(open)-1].add(names, text); !ok {
+			if names, ok = in.add(names, text); !ok {
 				return nil, errAmbiguous
 			}
-			naming = false
-			i = skipSpace(s, i) + len(":")
-			if len(open) == 1 {
-				name, start = text, skipSpace(s, i)
+			if i = skipSpace(s, end); i == len(s) || s[i] != ':' {
+				return nil, errNoObject
 			}
-			continue
-		case '{', '[':
-			naming = c == '{'
-			open = append(open, container{object: naming, first: len(names)})
-		case ',':
-			naming = open[len(open)-1].object
-		case '}', ']':
-			last := len(open) - 1
-			names = names[:open[last].first]
-			open = open[:last]
-			naming = false
+			i = skipSpace(s, i+1)
+			if len(open) == 1 {
+				name, start = text, i
+			}
 		}
-		i++
+		if i < len(s) && (s[i] == '{' || s[i] == '[') {
+			if len(open) == maxDepth {
+				return nil, errNoObject
+			}
+			open = append(open, container{object: s[i] == '{', empty: true, first: len(names)})
+			i++
+			continue
+		}
+		var err error
+		if i, err = scalarEnd(s, i); err != nil {
+			return nil, err
+		}
+		ended = true
 	}
-	return list, nil
 }
 
 // fewNames is how many names of an object are compared with each other. More are put
 // into a map, so that the work grows with the length of the text, not with its square.
 const fewNames = 16
 
-// add appends a name of o, which is the innermost object, to names, and reports whether it
-// is the first of that name in o.
-func (o *container) add(names []string, name string) ([]string, bool) {
-	own := names[o.first:]
+// add appends a name of c, which is the innermost object, to names, and reports whether it
+// is the first of that name in c.
+func (c *container) add(names []string, name string) ([]string, bool) {
+	own := names[c.first:]
 	switch {
-	case o.seen != nil:
-		again := o.seen[name]
-		o.seen[name] = true
+	case c.seen != nil:
+		again := c.seen[name]
+		c.seen[name] = true
 		return names, !again
 	case slices.Contains(own, name):
 		return names, false
 	case len(own) < fewNames:
 		return append(names, name), true
 	}
-	o.seen = map[string]bool{name: true}
+	c.seen = map[string]bool{name: true}
 	for _, other := range own {
-		o.seen[other] = true
+		c.seen[other] = true
 	}
 	return names, true
-}
-
-func trimSpace(s string) string {
-	for n := len(s) - 1; n >= 0 && isSpace(s[n]); n-- {
-		s = s[:n]
-	}
-	return s
 }
 
 func isSpace(c byte) bool { return c == ' ' || c == '\t' || c == '\n' || c == '\r' }
@@ -142,34 +165,6 @@ func skipSpace(s string, i int) int {
 		i++
 	}
 	return i
-}
-
-// skipString returns the end of the string that begins at i, or -1 if the string has an
-// unpaired surrogate.
-func skipString(s string, i int) int {
-	for i++; s[i] != '"'; i++ {
-		if s[i] != '\\' {
-			continue
-		}
-		i++
-		if s[i] != 'u' {
-			continue
-		}
-		switch s[i+1] | 0x20 {
-		case 'd':
-			if s[i+2] < '8' {
-				break // not a surrogate
-			}
-			low := i + len("udddd")
-			if s[i+2]|0x20 >= 'c' || !strings.HasPrefix(s[low:], `\u`) ||
-				s[low+2]|0x20 != 'd' || s[low+3]|0x20 < 'c' {
-				return -1
-			}
-			i = low + len(`\u`) - 1
-		}
-		i += len("dddd")
-	}
-	return i + 1
 }
 
 // Unquote returns the text of a JSON string, and whether value is a JSON string.

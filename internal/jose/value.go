@@ -47,6 +47,12 @@ func next(s string, i int) int {
 	return i
 }
 
+// skipString returns the end of the string that begins at i.
+func skipString(s string, i int) int {
+	end, _ := stringEnd(s, i)
+	return end
+}
+
 // skipValue returns the end of the value that begins at i.
 func skipValue(s string, i int) int {
 	for depth := 0; i < len(s); {
