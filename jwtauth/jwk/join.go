@@ -111,7 +111,7 @@ func (q *search) find(s *snapshot) bool {
 	q.keys = q.verifying(fitting(s.keys, q.kid, q.algorithm))
 	if len(q.keys) == 0 && !q.old {
 		if q.verifies == nil {
-			q.old = named(s.removed, q.kid) && !named(s.keys, q.kid)
+			q.old = named(s.removed, q.kid)
 		} else {
 			removed := fitting(s.removed, q.kid, q.algorithm)
 			q.old = len(q.verifying(removed[:min(len(removed), maxTried)])) > 0

@@ -192,10 +192,42 @@ func TestRemovedKeysAreRememberedWithinABound(t *testing.T) {
 			p.Say(publish(signers[n]))
 			want(t, v, signers[n].Token(), jwtauth.Accepted)
 		}
+		// One that comes and goes takes the place of one.
+		for n := range 100 {
+			time.Sleep(31 * time.Second)
+			s := signers[68+n%2]
+			p.Say(publish(s))
+			want(t, v, s.Token(), jwtauth.Accepted)
+		}
 		want(t, v, newSigner("unknown").Token(), jwtauth.UnknownKey) // starts a cool-down
 		want(t, v, signers[4].Token(), jwtauth.Unavailable)
 		for _, s := range signers[5:69] {
 			want(t, v, s.Token(), jwtauth.UnknownKey)
+		}
+	})
+}
+
+// A token that no key verifies costs a bounded number of verifications.
+func TestFewRemovedKeysAreTried(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := new(publisher)
+		p.Say(publish(newSigner("")))
+		remote := simulated(t, p, nil)
+		v := trusting(t, remote)
+		for range 20 {
+			s := newSigner("")
+			p.Say(publish(s))
+			want(t, v, s.Token(), jwtauth.Accepted)
+		}
+		var tried []*jwk.Key
+		refuse := func(k *jwk.Key) bool {
+			tried = append(tried, k)
+			return false
+		}
+		want(t, v, newSigner("").Token(), jwtauth.BadSignature) // starts a cool-down
+		_, ok, err := remote.Refresh(t.Context(), "", jwk.EdDSA, refuse)
+		if ok || err == nil || len(tried) != 5 {
+			t.Errorf("%v, %v, after %d keys", ok, err, len(tried))
 		}
 	})
 }
@@ -283,12 +315,13 @@ func TestAnUnknownKeyDuringAnOutage(t *testing.T) {
 	for _, id := range []string{"unknown", "known"} {
 		t.Run(id, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
+				known := newSigner("known")
 				p := new(publisher)
-				p.Say(publish(newSigner("known")))
+				p.Say(publish(known))
 				v := trusting(t, simulated(t, p, nil))
+				want(t, v, known.Token(), jwtauth.Accepted)
 				p.Serve(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) })
 				text := newSigner(id).Token()
-				synctest.Wait()
 				for range 20 {
 					before := time.Now()
 					w := respond(t, v, request(t, text))
@@ -298,7 +331,10 @@ func TestAnUnknownKeyDuringAnOutage(t *testing.T) {
 					if time.Since(before) != 0 {
 						t.Error("a request has waited")
 					}
-					time.Sleep(time.Second)
+					time.Sleep(700 * time.Millisecond)
+				}
+				if n := p.Fetches.Load(); n != 5 { // after 0, 1, 3 and 7 seconds of the outage
+					t.Errorf("%d fetches", n)
 				}
 			})
 		})
