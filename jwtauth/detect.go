@@ -10,6 +10,10 @@ func (v *Verifier) recognizes(text string) bool {
 	if v.cache != nil && v.cache.has(text) {
 		return true
 	}
+	if v.resolver != nil {
+		_, _, isToken := jose.Split(text)
+		return isToken
+	}
 	claims, _ := unverified(text)
 	return claims != nil && v.issuerOf(claims) != nil
 }

@@ -17,10 +17,11 @@
 //
 // # Guarantees
 //
-//   - A token is accepted only if it is from a configured issuer, is for a configured
-//     audience, is signed with an algorithm that is both the issuer's and the key's, and
-//     has not expired. The audience is in aud, or in a claim that the Config names in its
-//     place. Only a field that begins with Dangerously removes one of these conditions.
+//   - A token is accepted only if it is from an issuer that is configured, or that
+//     Config.ResolveIssuer returns, is for a configured audience, is signed with an
+//     algorithm that is both the issuer's and the key's, and has not expired. The audience
+//     is in aud, or in a claim that the Config names in its place. Only a field that begins
+//     with Dangerously removes one of these conditions.
 //   - A token can be read in one way only: other serialisations and spellings,
 //     extensions, JSON in which a name occurs twice in one object, and invalid Unicode are
 //     refused. So are names in another case of header parameters and of iss, sub, aud,

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -245,4 +246,52 @@ func ExampleVerdict() {
 	// Output:
 	// true
 	// 401 invalid_token: The token is not valid.: jwtauth: unknown_issuer: iss is "https://login.example/", want "https://login.example"
+}
+
+// A service accepts the users of the tenants of Microsoft Entra that are its customers.
+// Each tenant is an issuer of its own, and all have the same keys.
+func ExampleConfig_tenants() {
+	customers := map[string]bool{"1b8b7f5c-0d4e-4a8e-9d6a-2f1c3b5a7e90": true} // a table, in a real service
+	// In a real service, a jwk.Remote of
+	// https://login.microsoftonline.com/common/discovery/v2.0/keys.
+	secret := []byte("an example: 32 random bytes, say")
+	key, err := jwk.New(jwk.KeyConfig{Algorithm: jwk.HS256, Secret: secret})
+	if err != nil {
+		panic(err)
+	}
+	keys := jwk.Static{key}
+	tokens, err := jwtauth.New(jwtauth.Config{
+		ResolveIssuer: func(_ context.Context, iss string) (jwtauth.TrustedIssuer, error) {
+			// Only the ID of a customer, between exactly these two texts, is an issuer.
+			rest, isPrefix := strings.CutPrefix(iss, "https://login.microsoftonline.com/")
+			tenant, isSuffix := strings.CutSuffix(rest, "/v2.0")
+			if !isPrefix || !isSuffix || !customers[tenant] {
+				return jwtauth.TrustedIssuer{}, jwtauth.UnknownIssuer
+			}
+			return jwtauth.TrustedIssuer{
+				Issuer:     iss,
+				Audiences:  []string{"6f0e4d52-service"},
+				Algorithms: []jwk.Algorithm{jwk.HS256}, // RS256 for Entra
+				Keys:       keys,
+			}, nil
+		},
+	})
+	if err != nil {
+		panic(err)
+	}
+	for _, tenant := range []string{"1b8b7f5c-0d4e-4a8e-9d6a-2f1c3b5a7e90", "of-somebody-else", "1b8b7f5c-0d4e-4a8e-9d6a-2f1c3b5a7e90/../x"} {
+		text, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
+			"iss": "https://login.microsoftonline.com/" + tenant + "/v2.0", "aud": "6f0e4d52-service",
+			"sub": "ann", "exp": time.Now().Add(time.Minute).Unix(),
+		}).SignedString(secret)
+		if err != nil {
+			panic(err)
+		}
+		_, err = tokens.Verify(context.Background(), text)
+		fmt.Println(tenant, err == nil)
+	}
+	// Output:
+	// 1b8b7f5c-0d4e-4a8e-9d6a-2f1c3b5a7e90 true
+	// of-somebody-else false
+	// 1b8b7f5c-0d4e-4a8e-9d6a-2f1c3b5a7e90/../x false
 }

@@ -25,3 +25,7 @@ func LogLen(l *RevocationList) int {
 
 // ListOf returns the list that m keeps.
 func ListOf(m *RevocationMirror) *RevocationList { return &m.list }
+
+// Resolved returns how many results of ResolveIssuer v remembers, and how many unknown
+// issuers.
+func Resolved(v *Verifier) (issuers, unknown int) { return v.resolver.found.Len() }

@@ -130,6 +130,7 @@ type issuer struct {
 	scopes       []claimPath // besides scope and scp
 	lifetime     time.Duration
 	revocations  Revocations // nil if there are none
+	until        time.Time   // when it must be resolved again; zero if it is configured
 	onVerified   func(context.Context, *Token)
 }
 
@@ -141,7 +142,6 @@ type issuers struct {
 
 // newIssuers returns the issuers of list, and adds the faults of list to f.
 func newIssuers(f config.Faults[usher.ConfigError], list []TrustedIssuer, revocationTimeout time.Duration) issuers {
-	f.If(len(list) == 0, "Issuers", "at least one is required")
 	all := issuers{byName: make(map[string]*issuer, len(list))}
 	for n, c := range list {
 		f := f.In(fmt.Sprintf("Issuers[%d]", n))

@@ -79,10 +79,19 @@ func tooLong(n, limit int) error {
 	})
 }
 
-// unknownIssuer returns the reason for a token whose iss names none of known.
-func unknownIssuer(claims []jose.Member, known *issuers) error {
+// unknownIssuer returns the reason for a token whose iss names no issuer of v.
+func (v *Verifier) unknownIssuer(claims []jose.Member) error {
 	return reason(func() string {
-		return fmt.Sprintf("iss is %s, want %s", value(claims, "iss"), oneOf(slices.Sorted(maps.Keys(known.byName))))
+		text := "iss is " + value(claims, "iss") + ", want "
+		names := slices.Sorted(maps.Keys(v.issuers.byName))
+		switch {
+		case v.resolver == nil:
+			return text + oneOf(names)
+		case len(names) == 0:
+			return text + "one that ResolveIssuer knows"
+		default:
+			return text + "one that ResolveIssuer knows, or " + oneOf(names)
+		}
 	})
 }
 

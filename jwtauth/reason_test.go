@@ -126,7 +126,7 @@ func TestACauseCostsLittle(t *testing.T) {
 		most float64
 	}{
 		"too long":           {strings.Repeat("a", 60000), 2},
-		"not three segments": {"garbage", 2},
+		"not three segments": {"garbage", 3},
 	} {
 		r := request(t, tt.text)
 		if got := testing.AllocsPerRun(100, func() { _, _ = v.Authenticate(r) }); got > tt.most {

@@ -17,9 +17,28 @@ import (
 
 // Config configures a [Verifier].
 type Config struct {
-	// Issuers are the issuers whose tokens are accepted. At least one is required, and
-	// their names must differ.
+	// Issuers are the issuers whose tokens are accepted. At least one is required, unless
+	// ResolveIssuer is set, and their names must differ.
 	Issuers []TrustedIssuer
+	// ResolveIssuer, if not nil, returns the issuer of tokens whose iss is none of Issuers,
+	// for services whose tenants have issuers of their own. It returns an error that matches
+	// [UnknownIssuer] for an iss that it does not know, which is remembered for a minute;
+	// any other error, a panic, an issuer with faults, or no response within 3 seconds
+	// leads to a 503. The Issuer of the result must be iss, or iss one of its Aliases.
+	//
+	// The iss is text of the client: of at most 1,024 bytes without control characters,
+	// in a token that nobody has verified. Look it up in a list, and never make a URL of
+	// it: a client could make this service call any host. The example Config (Tenants)
+	// shows how. Requests with the same iss share a call, and at most 16 calls run at a
+	// time, or 32 with those for issuers that were known before.
+	ResolveIssuer func(ctx context.Context, iss string) (TrustedIssuer, error)
+	// IssuerCapacity is how many results of ResolveIssuer are remembered; zero means 1,024.
+	// As many unknown ones are remembered in addition.
+	IssuerCapacity int
+	// IssuerTTL is how long a result of ResolveIssuer is used. After that time it is asked
+	// again, and the tokens of an issuer that is gone are refused, remembered or not; zero
+	// means 10 minutes.
+	IssuerTTL time.Duration
 	// Leeway is the tolerated clock skew, applied to exp, nbf and iat. Zero means 5
 	// seconds, a negative number none; at most 5 minutes.
 	Leeway time.Duration
@@ -121,6 +140,7 @@ type Config struct {
 type Verifier struct {
 	authenticator
 	issuers   issuers
+	resolver  *resolver // nil if all issuers are configured
 	leeway    time.Duration
 	maxLength int
 	cache     *tokenCache // nil if tokens are not remembered
@@ -139,6 +159,8 @@ func New(c Config) (*Verifier, error) {
 		maxLength: maxTokenLength(f, c.MaxTokenLength),
 		issuers:   newIssuers(f, c.Issuers, c.RevocationTimeout),
 	}
+	f.If(len(c.Issuers) == 0 && c.ResolveIssuer == nil, "Issuers", "at least one is required")
+	v.resolver = newResolver(f, &c, v.issuers)
 	f.If(c.CacheTTL < 0, "CacheTTL", "must not be negative; CacheCapacity turns the cache off")
 	v.authenticator = newAuthenticator(f, options{
 		source:            "jwtauth.Verifier",
@@ -183,7 +205,7 @@ func maxTokenLength(f config.Faults[usher.ConfigError], n int) int {
 }
 
 // Detect implements [usher.Detector]. It is certain about a JSON Web Token whose iss is
-// that of one of its issuers, so that several Verifiers, or a Verifier and an
+// that of one of its issuers, or with ResolveIssuer about every one, so that several Verifiers, or a Verifier and an
 // [Introspection], share a route by issuer. If none of them knows the issuer, the first
 // authenticator that shares the carrier refuses the token.
 func (v *Verifier) Detect(r *http.Request) (carrier string, certain bool) {
@@ -212,6 +234,9 @@ func (v *Verifier) verifyText(ctx context.Context, text string, now time.Time) (
 		if exp := e.token.ExpiresAt.Add(v.leeway); !e.token.ExpiresAt.IsZero() && exp.Before(e.until) {
 			e.until = exp
 		}
+		if until := e.issuer.until; !until.IsZero() && until.Before(e.until) {
+			e.until = until
+		}
 		v.cache.add(h, text, &e)
 	}
 	return fresh.verified, verdict, err
@@ -226,7 +251,12 @@ func (v *Verifier) verifyAnew(ctx context.Context, text string, now time.Time) (
 	}
 	i := v.issuerOf(parsed.Claims)
 	if i == nil {
-		return cacheEntry{}, UnknownIssuer, unknownIssuer(parsed.Claims, &v.issuers)
+		if i, err = v.resolver.issuer(ctx, &parsed, now); err != nil {
+			return cacheEntry{}, Unavailable, err
+		}
+		if i == nil {
+			return cacheEntry{}, UnknownIssuer, v.unknownIssuer(parsed.Claims)
+		}
 	}
 	if verdict, err := i.checkHeader(&parsed); verdict != Accepted {
 		return cacheEntry{}, verdict, err
@@ -258,7 +288,7 @@ func (v *Verifier) callOnVerified(ctx context.Context, i *issuer, t *Token) {
 	}
 }
 
-// issuerOf returns the issuer that the claims name, or nil.
+// issuerOf returns the issuer of the Config that the claims name, or nil.
 func (v *Verifier) issuerOf(claims []jose.Member) *issuer {
 	value, ok := jose.Find(claims, "iss")
 	if !ok {
