@@ -366,11 +366,33 @@ func (i *issuer) suiting(k *jwk.Key, t *jose.Token) *jwk.Key {
 	if k != nil {
 		k = k.As(i.algorithms...)
 	}
-	if k == nil || !k.Matches(t.KeyID, jwk.Algorithm(t.Algorithm)) {
+	if k == nil || !k.Matches(t.KeyID, jwk.Algorithm(t.Algorithm)) || !i.owns(k, t.Claims) {
 		return nil
 	}
 	return k
 }
+
+// owns reports whether k may sign tokens of i with these claims. Microsoft publishes the
+// keys of several issuers in one set, and a key of the issuer of personal accounts must
+// not sign for a tenant.
+func (i *issuer) owns(k *jwk.Key, claims []jose.Member) bool {
+	name := k.Issuer()
+	if name == "" {
+		return true
+	}
+	if strings.Contains(name, tenantID) {
+		value, _ := jose.Find(claims, "tid")
+		tenant, _ := jose.Unquote(value)
+		if tenant == "" {
+			return false
+		}
+		name = strings.ReplaceAll(name, tenantID, tenant)
+	}
+	return i.isNamed(name)
+}
+
+// tenantID stands for the claim tid in the issuer of a key.
+const tenantID = "{tenantid}"
 
 // refresh refreshes the set because the tried keys do not verify t, and returns the
 // version of the set that has a key which does.

@@ -127,6 +127,42 @@ func TestAClaimMayStandForTheAudience(t *testing.T) {
 	}
 }
 
+// A key set may have the keys of several issuers, as that of Microsoft Entra has.
+func TestAKeyOfAnotherIssuerSignsNothing(t *testing.T) {
+	const (
+		template = "https://login.example/{tenantid}/v2.0"
+		tenant   = "https://login.example/t1/v2.0"
+	)
+	for name, tt := range map[string]struct {
+		of, tid string
+		aliases []string
+		want    jwtauth.Verdict
+	}{
+		"no issuer":                      {"", "", nil, jwtauth.Accepted},
+		"this issuer":                    {tenant, "", nil, jwtauth.Accepted},
+		"another issuer":                 {"https://login.example/t2/v2.0", "", nil, jwtauth.UnknownKey},
+		"another case":                   {"https://login.example/T1/v2.0", "", nil, jwtauth.UnknownKey},
+		"an alias":                       {"https://sts.example/t1/", "", []string{"https://sts.example/t1/"}, jwtauth.Accepted},
+		"any tenant":                     {template, "t1", nil, jwtauth.Accepted},
+		"any tenant, of another one":     {template, "t2", nil, jwtauth.UnknownKey},
+		"any tenant, without tid":        {template, "", nil, jwtauth.UnknownKey},
+		"a tenant that is not its own":   {"https://login.example/personal/v2.0", "t1", nil, jwtauth.UnknownKey},
+		"a tid that is the placeholder":  {template, "{tenantid}", nil, jwtauth.UnknownKey},
+		"a tid that completes to others": {"https://login.example/{tenantid}", "t1/v2.0", nil, jwtauth.Accepted},
+	} {
+		t.Run(name, func(t *testing.T) {
+			text := `{"kty":"oct","alg":"HS256","k":"` + b64(secret) + `","issuer":"` + tt.of + `"}`
+			v := trusts(t, func(i *jwtauth.TrustedIssuer) {
+				i.Issuer, i.Aliases = tenant, tt.aliases
+				i.Keys = jwk.Static{mustKey(t, jwk.KeyConfig{JWK: []byte(text)})}
+			})
+			want(t, v, token(claims(map[string]any{"iss": tenant, "tid": tt.tid})), tt.want)
+			want(t, v, token(claims(map[string]any{"iss": tenant, "tid": 7})), map[bool]jwtauth.Verdict{
+				true: jwtauth.UnknownKey, false: tt.want}[strings.Contains(tt.of, "{")])
+		})
+	}
+}
+
 func TestAnyAudience(t *testing.T) {
 	v := trusts(t, func(i *jwtauth.TrustedIssuer) { i.Audiences, i.DangerouslyAcceptAnyAudience = nil, true })
 	for _, aud := range []string{`"aud":"https://other.example"`, `"aud":[]`, `"aud":null`, `"aud":""`, `"aud":{}`, `"x":1`} {
