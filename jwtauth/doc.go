@@ -42,6 +42,8 @@
 //   - If a token cannot be verified because keys, revocations or the authorization server
 //     hang, panic or fail, the response is 503 within their timeout, never 401, and only
 //     a bounded number of calls and requests wait. The cause reaches OnError.
+//   - A page of another origin cannot use a token in a cookie, or one that a proxy adds, to
+//     change anything or to open a WebSocket.
 //   - No response reveals what is wrong with a token, unless Config.Errors does.
 //
 // # Order

@@ -27,6 +27,11 @@
 //   - An access token is never accepted as a refresh token, nor the other way round.
 //   - A logout ends each session whose token is in the request, whatever else the request
 //     has, and no page of another origin can log anybody in or out by cookies.
+//   - To end all sessions of a subject ends, with Revocations, every access token of them
+//     at once, and no session that is opened later, although the clocks of the nodes differ
+//     by up to 5 minutes.
+//   - A cookie that browsers would discard is a fault at construction, or a 500 before
+//     anything is stored.
 //   - A subject has a bounded number of sessions, however many logins run concurrently:
 //     one more ends the session that was refreshed least recently. The subject can list
 //     its sessions and end one of them, and nobody can end another subject's. The audit
