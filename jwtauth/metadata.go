@@ -20,7 +20,8 @@ import (
 // must be https, or http on a loopback host.
 type ResourceMetadataConfig struct {
 	// Resource is the identifier of the service, a URL without a fragment, usually that of
-	// its API. Required.
+	// its API. Required. For a server of the Model Context Protocol it is the URL of the
+	// endpoint that clients know, or the same without a path: many clients refuse any other.
 	//
 	// Clients ask the authorization server for tokens for this resource (RFC 8707), so it
 	// must be one of the Audiences of the issuer, byte for byte. Some clients add a slash to

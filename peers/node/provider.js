@@ -50,11 +50,14 @@ serve({
           grant_types: [], id_token_signed_response_alg: algorithm
         }
       ],
+      // Clients that register themselves may name these.
+      scopes: ['openid', 'offline_access', 'orders:read', 'orders:write'],
       cookies: { keys: ['secret-of-the-cookies'] },
       features: {
         clientCredentials: { enabled: true },
         devInteractions: { enabled: false },
         introspection: { enabled: true },
+        registration: { enabled: true },
         revocation: { enabled: true },
         resourceIndicators: {
           enabled: true,
