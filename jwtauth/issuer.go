@@ -398,18 +398,19 @@ const tenantID = "{tenantid}"
 // version of the set that has a key which does.
 func (i *issuer) refresh(ctx context.Context, set jwk.Refresher, t *jose.Token, tried []*jwk.Key) (version uint64, ok bool, err error) {
 	tried = slices.Clip(tried)
+	token := *t // that of the caller does not escape
 	retries, verified := 0, false
 	version, ok, err = set.Refresh(ctx, t.KeyID, jwk.Algorithm(t.Algorithm), func(k *jwk.Key) bool {
 		if retries == maxRetries || slices.Contains(tried, k) {
 			return false
 		}
 		tried = append(tried, k)
-		k = i.suiting(k, t)
+		k = i.suiting(k, &token)
 		if k == nil {
 			return false
 		}
 		retries++
-		matches := k.Verify(t.Signed, t.Signature) == nil
+		matches := k.Verify(token.Signed, token.Signature) == nil
 		verified = verified || matches
 		return matches
 	})
