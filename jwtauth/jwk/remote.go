@@ -169,6 +169,9 @@ func (r *Remote) Refresh(ctx context.Context, kid string, a Algorithm, verifies 
 	if a.Symmetric() {
 		return 0, false, nil
 	}
+	if _, err := r.current(ctx); err != nil {
+		return 0, false, err
+	}
 	keys, version, err := r.join(ctx, &search{kid: kid, algorithm: a, verifies: verifies})
 	return version, len(keys) > 0, err
 }

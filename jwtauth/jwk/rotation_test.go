@@ -340,3 +340,19 @@ func TestAnUnknownKeyDuringAnOutage(t *testing.T) {
 		})
 	}
 }
+
+// Among several sets one may have to find another key before its first fetch is over.
+func TestRefreshWaitsForTheFirstFetch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := new(publisher)
+		p.Serve(func(w http.ResponseWriter, _ *http.Request) {
+			time.Sleep(2 * time.Second)
+			_, _ = io.WriteString(w, publish(newSigner("1")))
+		})
+		remote := simulated(t, p, nil)
+		_, ok, err := remote.Refresh(t.Context(), "1", jwk.EdDSA, func(k *jwk.Key) bool { return k.ID() == "1" })
+		if n := p.Fetches.Load(); !ok || err != nil || n != 1 {
+			t.Errorf("%v, %v after %d fetches", ok, err, n)
+		}
+	})
+}
