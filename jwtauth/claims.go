@@ -21,7 +21,9 @@ func (t *Token) readClaims(members []jose.Member, granting []claimPath) bool {
 		case "iss":
 			t.Issuer, ok = jose.Unquote(m.Value)
 		case "sub":
-			t.Subject, ok = jose.Unquote(m.Value)
+			if m.Value != "null" { // of a client that acts for nobody: as if there were none
+				t.Subject, ok = jose.Unquote(m.Value)
+			}
 		case "aud":
 			t.Audience, ok = audience(m.Value)
 		case "exp":
