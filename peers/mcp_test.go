@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/modelcontextprotocol/go-sdk/auth"
@@ -142,6 +143,7 @@ type mcpSetup struct {
 	scopes []string // of the challenges
 	// apart means that the metadata is at a URL of its own.
 	apart bool
+	check func(context.Context, *jwtauth.Token) error
 	// before and after are listed beside the authenticator of tokens.
 	before, after usher.Authenticator
 	// registers means that the client is unknown to the authorization server. That of the
@@ -169,7 +171,7 @@ func serveMCP(t *testing.T, provider *script, s mcpSetup) (origin, issuer string
 			Issuer: issuer, Audiences: []string{resource}, Algorithms: []jwk.Algorithm{jwk.RS256}, Profile: jwtauth.ProfileAccessToken,
 			Keys: remote(t, jwk.RemoteConfig{Issuer: issuer}),
 		}},
-		Realm: "notes", ResourceMetadata: metadata.URL(), Scopes: s.scopes, OnError: unexpected(t),
+		Realm: "notes", ResourceMetadata: metadata.URL(), Scopes: s.scopes, Check: s.check, OnError: unexpected(t),
 	}
 	switch {
 	case s.hidden:
@@ -250,5 +252,34 @@ func TestOfficialMCPClients(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// When its token ends, a client with a refresh token gets another one without its user. The
+// client for Go keeps no refresh token.
+func TestMCPClientWithARefreshToken(t *testing.T) {
+	var last, refused atomic.Value
+	origin, issuer := serveMCP(t, runScript(t, "provider.js"), mcpSetup{
+		resource: "/notes", scopes: []string{"orders:read", "offline_access"},
+		check: func(_ context.Context, token *jwtauth.Token) error {
+			last.Store(token.ID)
+			if refused.Load() == token.ID {
+				return &usher.Error{Status: http.StatusUnauthorized, Code: usher.CodeInvalidToken}
+			}
+			return nil
+		},
+	})
+	client := typeScriptClients(t)(t, "app")
+	want := []authorization{{"offline_access orders:read", origin + "/notes"}}
+	for range 3 {
+		before := last.Load()
+		text, all, err := client(t, origin+"/notes", false)
+		if err != nil || text != issuer+"|alice" || last.Load() == before {
+			t.Fatalf("%q %v, token %v after %v", text, err, last.Load(), before)
+		}
+		if diff := compare.Diff(want, sorted(all)); diff != "" {
+			t.Errorf("authorizations (-want +got):\n%s", diff)
+		}
+		refused.Store(last.Load())
 	}
 }
