@@ -24,6 +24,8 @@ type Proxy struct {
 	blocked bool
 	closed  bool
 	cut     []byte // in the request whose reply is lost; nil for none
+	nth     int    // how many requests from now on CutNth cuts one; 0 for none
+	whole   bool   // CutNth loses the request too
 	links   map[*link]struct{}
 
 	// Of CutReplies.
@@ -66,6 +68,17 @@ func (p *Proxy) Block() (unblock func()) {
 // executes the request, and then the connection is reset. An empty text matches any
 // request.
 func (p *Proxy) CutReply(request string) { p.set(func() { p.cut = []byte(request) }) }
+
+// CutNth loses the reply to the n-th request from now on, counted from 1, or the whole
+// request: the server then does not execute it. In both cases the connection is reset. It
+// returns a function that reports whether there has been such a request.
+func (p *Proxy) CutNth(n int, whole bool) (cut func() bool) {
+	p.set(func() { p.nth, p.whole = n, whole })
+	return func() (done bool) {
+		p.set(func() { done = p.nth == 0 })
+		return done
+	}
+}
 
 // CutReplies loses the replies to a share of all requests, from 0 to 1. When such a request
 // has been passed on, which shows in the text at its end, the connection is reset: within
@@ -160,6 +173,14 @@ func (p *Proxy) request(l *link, b []byte) bool {
 	p.wait()
 	if p.cut != nil && bytes.Contains(b, p.cut) {
 		p.cut, l.cut = nil, true
+	}
+	if p.nth > 0 {
+		if p.nth--; p.nth == 0 && p.whole {
+			l.reset()
+			return false
+		} else if p.nth == 0 {
+			l.cut = true
+		}
 	}
 	if p.share > 0 && bytes.HasSuffix(b, p.end) && rand.Float64() < p.share {
 		p.cuts++

@@ -197,3 +197,22 @@ func TestAClockThatIsBehindDoesNotStretchTheGrace(t *testing.T) {
 		}
 	}
 }
+
+func TestAUseIsStoredAlthoughItsRequestHasEnded(t *testing.T) {
+	for _, direct := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			m := newManager(t, func(c *session.Config) {
+				if !direct {
+					c.Store = &hooked{Store: c.Store}
+				}
+			})
+			first := login(t, m)
+			second := must(m.Refresh(t.Context(), session.RefreshRequest{Token: first.RefreshToken()}))
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			_, _ = trusting(t, m, nil).Verify(ctx, second.AccessToken())
+			time.Sleep(time.Minute)
+			wantInvalid(t, m, first.RefreshToken())
+		})
+	}
+}
