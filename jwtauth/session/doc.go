@@ -22,6 +22,8 @@
 //   - A lost response logs nobody out, wherever it was lost: the client may retry within
 //     the grace, and even later as long as nobody has used a token of the response. See
 //     [Manager].
+//   - A refresh may ask for fewer scopes, and never gets more than the session has. A
+//     session that is bound to a client is refreshed by that client only.
 //   - Refresh tokens are stored as hashes, and the last response is stored encrypted
 //     under the token that was exchanged for it: a copy of the store grants nothing.
 //   - An access token is never accepted as a refresh token, nor the other way round.

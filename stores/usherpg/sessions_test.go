@@ -28,6 +28,33 @@ func TestSharedSessions(t *testing.T) {
 	})
 }
 
+// A program of an earlier version knows neither the tokens nor the clients of sessions.
+func TestSessionsOfAProgramOfAnEarlierVersion(t *testing.T) {
+	t.Parallel()
+	_, pool := migrated(t)
+	s := open(t, pool).Sessions()
+	r := newSession()
+	r.TokenID, r.Client = "before", "web"
+	if _, err := s.Insert(t.Context(), r, 1000); err != nil {
+		t.Fatal(err)
+	}
+	const row = "to_jsonb(s) - 'token_id' - 'client'"
+	exec(t, pool, "SELECT usher.update_session_v1("+row+" || '{\"delivered\":false}') FROM usher.sessions s")
+	// The token is not the one of the last rotation.
+	if err := s.SetDelivered(t.Context(), r.ID, r.TokenID); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.Lookup(t.Context(), r.Handle); err != nil || got.Delivered || got.TokenID != "" || got.Client != "web" || got.Revision != 2 {
+		t.Errorf("after a rotation: %+v, %v", got, err)
+	}
+	other := newSession()
+	exec(t, pool, "SELECT usher.insert_session_v1("+row+" || jsonb_build_object('id', $1::text, 'handle', $2::bytea), 1000) FROM usher.sessions s",
+		other.ID, other.Handle[:])
+	if got, err := s.Lookup(t.Context(), other.Handle); err != nil || got.TokenID != "" || got.Client != "" {
+		t.Errorf("after a login: %+v, %v", got, err)
+	}
+}
+
 func TestRevocations(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
