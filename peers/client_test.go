@@ -20,14 +20,28 @@ type challenge struct {
 	Parameters map[string]string
 }
 
-// shopAPI serves an API with the routes /orders and /refunds, which require a scope each,
-// and its metadata. The server, which authorize starts, issues its tokens. It returns the
-// URL of the API.
-func shopAPI(t *testing.T, start func(audience string) *authorizationServer, authenticate func(s *authorizationServer, c jwtauth.Config) usher.Authenticator) string {
+// formats are those of the access tokens of oidc-provider, each with an authenticator for
+// them.
+var formats = map[string]func(t *testing.T, s *authorizationServer, c jwtauth.Config) (usher.Authenticator, error){
+	"jwt": func(t *testing.T, s *authorizationServer, c jwtauth.Config) (usher.Authenticator, error) {
+		c.Issuers = []jwtauth.TrustedIssuer{s.trusted(s.keys(t))}
+		return jwtauth.New(c)
+	},
+	"opaque": func(t *testing.T, s *authorizationServer, c jwtauth.Config) (usher.Authenticator, error) {
+		i := s.introspectionConfig(t)
+		i.Realm, i.ResourceMetadata, i.Scopes = c.Realm, c.ResourceMetadata, c.Scopes
+		return jwtauth.NewIntrospection(i)
+	},
+}
+
+// serveShop serves an API with the routes /orders and /refunds, which require a scope each,
+// and its metadata, and returns its URL. A server of oidc-provider issues its tokens, and
+// the client has discovered that.
+func serveShop(t *testing.T, client *script, format string) (api string, s *authorizationServer) {
 	t.Helper()
 	mux := http.NewServeMux()
-	api := "http://" + serve(t, mux) + "/shop"
-	s := start(api)
+	api = "http://" + serve(t, mux) + "/shop"
+	s = oidcProvider(t, api, format, jwk.ES256, true)
 	metadata, err := jwtauth.NewResourceMetadata(jwtauth.ResourceMetadataConfig{
 		Resource: api, AuthorizationServers: []string{s.issuer}, Scopes: []string{"orders:read", "orders:write"},
 	})
@@ -35,9 +49,12 @@ func shopAPI(t *testing.T, start func(audience string) *authorizationServer, aut
 		t.Fatal(err)
 	}
 	metadata.Register(mux)
-	a := authenticate(s, jwtauth.Config{
+	a, err := formats[format](t, s, jwtauth.Config{
 		Realm: "shop", ResourceMetadata: metadata.URL(), Scopes: []string{"orders:read"}, OnError: unexpected(t),
 	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	for path, scope := range map[string]string{"/shop/orders": "orders:read", "/shop/refunds": "orders:write"} {
 		mux.Handle("GET "+path, usher.Chain(usher.Authenticate(a), usher.Require(usher.Requirement{Scopes: []string{scope}})).
 			Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -45,53 +62,35 @@ func shopAPI(t *testing.T, start func(audience string) *authorizationServer, aut
 				_ = json.NewEncoder(w).Encode(p.ID)
 			})))
 	}
-	return api
+	var resource struct {
+		Resource string   `json:"resource"`
+		Servers  []string `json:"authorization_servers"`
+	}
+	client.call(t, "discover", object{"api": api, "client": "app", "redirect": redirect}, &resource)
+	if resource.Resource != api || len(resource.Servers) != 1 || resource.Servers[0] != s.issuer {
+		t.Errorf("%+v", resource)
+	}
+	return api, s
+}
+
+// authorize has a browser authorize a client for these scopes.
+func authorize(t *testing.T, client *script, scopes string) {
+	t.Helper()
+	var address, granted string
+	client.call(t, "authorize", object{"scope": "openid offline_access " + scopes}, &address)
+	client.call(t, "exchange", object{"query": browse(t, address).Encode()}, &granted)
+	if !strings.Contains(granted, scopes) {
+		t.Errorf("%q was granted for %q", granted, scopes)
+	}
 }
 
 // A client that knows only the URL of an API finds its authorization server, asks for the
-// scopes that the challenges name, and gets in, whatever the form of the tokens.
+// scopes that the challenges name, and gets in, whatever the format of the tokens.
 func TestAClientOfOAuth4WebAPIFindsItsWay(t *testing.T) {
-	tests := map[string]struct {
-		format       string
-		authenticate func(*testing.T, *authorizationServer, jwtauth.Config) usher.Authenticator
-	}{
-		"jwt": {"jwt", func(t *testing.T, s *authorizationServer, c jwtauth.Config) usher.Authenticator {
-			c.Issuers = []jwtauth.TrustedIssuer{s.trusted(s.keys(t))}
-			v, err := jwtauth.New(c)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return v
-		}},
-		"opaque": {"opaque", func(t *testing.T, s *authorizationServer, c jwtauth.Config) usher.Authenticator {
-			ic := s.introspectionConfig(t)
-			ic.Realm, ic.ResourceMetadata, ic.Scopes = c.Realm, c.ResourceMetadata, c.Scopes
-			i, err := jwtauth.NewIntrospection(ic)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return i
-		}},
-	}
-	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
+	for format := range formats {
+		t.Run(format, func(t *testing.T) {
 			client := runScript(t, "client.js")
-			var s *authorizationServer
-			api := shopAPI(t,
-				func(audience string) *authorizationServer {
-					s = oidcProvider(t, audience, tt.format, jwk.ES256, true)
-					return s
-				},
-				func(s *authorizationServer, c jwtauth.Config) usher.Authenticator { return tt.authenticate(t, s, c) })
-
-			var resource struct {
-				Resource string   `json:"resource"`
-				Servers  []string `json:"authorization_servers"`
-			}
-			client.call(t, "discover", object{"api": api, "client": "app", "redirect": redirect}, &resource)
-			if resource.Resource != api || resource.Servers[0] != s.issuer {
-				t.Errorf("%+v", resource)
-			}
+			api, s := serveShop(t, client, format)
 			want := func(code, scope string, got []challenge) {
 				t.Helper()
 				if len(got) != 1 || got[0].Scheme != "bearer" {
@@ -108,15 +107,6 @@ func TestAClientOfOAuth4WebAPIFindsItsWay(t *testing.T) {
 				client.call(t, "challenge", params, &got)
 				return got
 			}
-			authorize := func(scope string) {
-				t.Helper()
-				var address, granted string
-				client.call(t, "authorize", object{"scope": "openid offline_access " + scope}, &address)
-				client.call(t, "exchange", object{"query": browse(t, address).Encode()}, &granted)
-				if !strings.Contains(granted, scope) {
-					t.Errorf("%q was granted for %q", granted, scope)
-				}
-			}
 			request := func(path string) {
 				t.Helper()
 				var response struct {
@@ -131,20 +121,47 @@ func TestAClientOfOAuth4WebAPIFindsItsWay(t *testing.T) {
 
 			got := challenges(object{"path": "/shop/orders", "token": "unknown"})
 			want("invalid_token", "orders:read", got)
-			authorize(got[0].Parameters["scope"])
+			authorize(t, client, got[0].Parameters["scope"])
 			request("/shop/orders")
 
 			got = challenges(object{"path": "/shop/refunds"})
 			want("insufficient_scope", "orders:read orders:write", got)
-			authorize(got[0].Parameters["scope"])
+			authorize(t, client, got[0].Parameters["scope"])
 			request("/shop/refunds")
 			request("/shop/orders")
 
 			client.call(t, "refresh", nil, nil)
 			request("/shop/orders")
-			if tt.format == "opaque" {
+			if format == "opaque" {
 				client.call(t, "revoke", nil, nil)
 				want("invalid_token", "orders:read", challenges(object{"path": "/shop/orders"}))
+			}
+		})
+	}
+}
+
+// A token that is bound to a key of its client (RFC 9449) opens nothing, with a proof or
+// without one, unless the API confirms that.
+func TestTokensThatOIDCProviderHasBoundAreRefused(t *testing.T) {
+	for format := range formats {
+		t.Run(format, func(t *testing.T) {
+			client := runScript(t, "client.js")
+			api, _ := serveShop(t, client, format)
+			client.call(t, "bind", nil, nil)
+			authorize(t, client, "orders:read")
+			var tokens struct {
+				Type   string `json:"token_type"`
+				Access string `json:"access_token"`
+			}
+			client.call(t, "tokens", nil, &tokens)
+			if tokens.Type != "dpop" {
+				t.Fatalf("the token is not bound: %+v", tokens)
+			}
+			wantRefusal(t, api+"/orders", "a bound token", tokens.Access)
+			var challenges []challenge
+			client.call(t, "challenge", object{"path": "/shop/orders"}, &challenges)
+			if len(challenges) != 1 || challenges[0].Scheme != "bearer" {
+				t.Errorf("%+v", challenges)
 			}
 		})
 	}

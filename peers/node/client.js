@@ -6,10 +6,11 @@ import { serve } from './serve.js'
 const insecure = { [oauth.allowInsecureRequests]: true }
 
 let api, redirect, client, server, verifier, tokens
+let options = insecure
 
 // request sends a request with a token. A challenge in the response is thrown.
 async function request(path, token) {
-  const response = await oauth.protectedResourceRequest(token, 'GET', new URL(path, api), undefined, undefined, insecure)
+  const response = await oauth.protectedResourceRequest(token, 'GET', new URL(path, api), undefined, undefined, options)
   return { status: response.status, body: await response.json() }
 }
 
@@ -50,13 +51,22 @@ serve({
   // exchange exchanges the code in the parameters with which the browser has come back.
   async exchange({ query }) {
     const parameters = oauth.validateAuthResponse(server, client, new URLSearchParams(query))
-    const response = await oauth.authorizationCodeGrantRequest(server, client, oauth.None(), parameters, redirect, verifier, insecure)
+    const response = await oauth.authorizationCodeGrantRequest(server, client, oauth.None(), parameters, redirect, verifier, options)
     tokens = await oauth.processAuthorizationCodeResponse(server, client, response)
     return tokens.scope
   },
 
+  // bind makes the client bind its tokens to a key (RFC 9449).
+  async bind() {
+    options = { ...insecure, DPoP: oauth.DPoP(client, await oauth.generateKeyPair('ES256')) }
+  },
+
+  tokens() {
+    return tokens
+  },
+
   async refresh() {
-    const response = await oauth.refreshTokenGrantRequest(server, client, oauth.None(), tokens.refresh_token, insecure)
+    const response = await oauth.refreshTokenGrantRequest(server, client, oauth.None(), tokens.refresh_token, options)
     tokens = await oauth.processRefreshTokenResponse(server, client, response)
     return tokens.scope
   },

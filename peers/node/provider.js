@@ -56,6 +56,7 @@ serve({
       features: {
         clientCredentials: { enabled: true },
         devInteractions: { enabled: false },
+        dPoP: { enabled: true },
         introspection: { enabled: true },
         registration: { enabled: true },
         revocation: { enabled: true },
