@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/zitadel/oidc/v3/example/server/storage"
 	"golang.org/x/oauth2"
 	"golang.org/x/oauth2/clientcredentials"
 
@@ -293,5 +294,32 @@ func TestAVerifierAcceptsAccessTokensAndNothingElse(t *testing.T) {
 			s.wantCaller(t, api, refreshed.AccessToken, s.issuer+"|"+s.subject)
 			s.wantCaller(t, api, s.credentials(t), s.issuer+"|"+s.job.ClientID)
 		})
+	}
+}
+
+// One API takes the tokens of four servers, two by verification and two by introspection.
+// Each authenticator recognizes its own.
+func TestTokensOfSeveralServersOpenOneAPI(t *testing.T) {
+	provider, fosite := oidcProvider(t, audience, "jwt", jwk.ES256, true), fositeServer(t, nil)
+	introspected := zitadel(t, true, jwk.ES256)
+	introspected.required, introspected.scope = nil, storage.CustomScope
+	issuer, sign := goOIDC(t, jwk.PS256, false)
+	api := serveAPI(t,
+		fosite.introspect(t), introspected.introspect(t), verifier(t, provider.trusted(provider.keys(t))),
+		verifier(t, jwtauth.TrustedIssuer{
+			Issuer: issuer, Audiences: []string{audience}, Algorithms: []jwk.Algorithm{jwk.PS256},
+			Keys: remote(t, jwk.RemoteConfig{Issuer: issuer}),
+		}))
+	for _, s := range []*authorizationServer{provider, fosite, introspected} {
+		tokens := s.authorize(t)
+		s.wantCaller(t, api, tokens.AccessToken, s.issuer+"|"+s.subject)
+		wantRefusal(t, api, "a refresh token", tokens.RefreshToken)
+	}
+	own := with(claims(), object{"iss": issuer})
+	if status, c := get(t, api, sign(own)); status != http.StatusOK || c.ID != issuer+"|alice" {
+		t.Errorf("%d %+v", status, c)
+	}
+	for _, s := range []string{provider.issuer, fosite.issuer, introspected.issuer, "https://other.example"} {
+		wantRefusal(t, api, "a token in the name of "+s, sign(with(own, object{"iss": s})))
 	}
 }
