@@ -90,76 +90,89 @@ func scopeClaims(names []string) []claimPath {
 // have meant it as a single scope, not as several words.
 func scopes(members []jose.Member, others []claimPath) []string {
 	var all []string
-	grant := func(list []string) {
-		for _, s := range list {
-			if scope.Valid(s) {
-				all = append(all, s)
-			}
-		}
-	}
 	for _, name := range [...]string{"scope", "scp"} {
 		if value, ok := jose.Find(members, name); ok {
-			grant(listed(value))
+			all = appendListed(all, value)
 		}
 	}
 	for _, path := range others {
 		if value, ok := path.find(members); ok {
-			grant(listed(value))
-			grant(named(value))
+			all = appendNamed(appendListed(all, value), value)
 		}
 	}
-	if len(all) > 1 {
-		// A token has room for thousands; comparing all pairs would take too long.
-		seen := make(map[string]bool, len(all))
-		all = slices.DeleteFunc(all, func(s string) bool {
-			again := seen[s]
-			seen[s] = true
-			return again
-		})
-	}
-	return slices.Clip(all)
+	return slices.Clip(distinct(all))
 }
 
-// listed returns the scopes in a string or in an array.
-func listed(value string) []string {
-	list, ok := jose.Strings(value)
-	if ok && value[0] == '"' {
-		return strings.Split(list[0], " ")
+// appendListed appends the scopes in a string or in an array.
+func appendListed(all []string, value string) []string {
+	if text, ok := jose.Unquote(value); ok {
+		all = slices.Grow(all, 1+strings.Count(text, " "))
+		for s := range strings.SplitSeq(text, " ") {
+			if scope.Valid(s) {
+				all = append(all, s)
+			}
+		}
+		return all
 	}
-	return list
+	list, _ := jose.Strings(value)
+	for _, s := range list {
+		if scope.Valid(s) {
+			all = append(all, s)
+		}
+	}
+	return all
 }
 
-// named returns the scopes in an object that has them as names, as the roles of Zitadel.
-// A name counts if its value is true or an object that has members, the organizations for
-// which a role was granted.
-func named(value string) []string {
-	var list []string
+// appendNamed appends the scopes in an object that has them as names, as the roles of
+// Zitadel. A name counts if its value is true or an object that has members, the
+// organizations for which a role was granted.
+func appendNamed(all []string, value string) []string {
 	for m := range jose.Members(value) {
 		granted := m.Value == "true"
 		for range jose.Members(m.Value) {
 			granted = true
 			break
 		}
-		if granted {
-			list = append(list, m.Name)
+		if granted && scope.Valid(m.Name) {
+			all = append(all, m.Name)
 		}
 	}
-	return list
+	return all
+}
+
+// distinct removes repetitions from list.
+func distinct(list []string) []string {
+	const few = 16
+	if len(list) <= few {
+		kept := list[:0]
+		for _, s := range list {
+			if !slices.Contains(kept, s) {
+				kept = append(kept, s)
+			}
+		}
+		return kept
+	}
+	// A token has room for thousands; comparing all pairs would take too long.
+	seen := make(map[string]bool, len(list))
+	return slices.DeleteFunc(list, func(s string) bool {
+		again := seen[s]
+		seen[s] = true
+		return again
+	})
 }
 
 // isRefreshToken reports whether a token declares itself a refresh token, in a member
 // that servers use for that: token_use (Amazon Cognito, Ory Hydra), token_type (Simple
 // JWT), typ (Keycloak) or type (Flask-JWT-Extended).
 func isRefreshToken(members []jose.Member) bool {
-	for _, name := range [...]string{"token_use", "token_type", "typ", "type"} {
-		value, ok := jose.Find(members, name)
-		if !ok {
-			continue
-		}
-		text, _ := jose.Unquote(value)
-		kind := strings.ToLower(strings.ReplaceAll(text, "_", ""))
-		if kind == "refresh" || kind == "offline" || strings.HasSuffix(kind, "refreshtoken") {
-			return true
+	for _, m := range members {
+		switch m.Name {
+		case "token_use", "token_type", "typ", "type":
+			text, _ := jose.Unquote(m.Value)
+			kind := strings.ToLower(strings.ReplaceAll(text, "_", ""))
+			if kind == "refresh" || kind == "offline" || strings.HasSuffix(kind, "refreshtoken") {
+				return true
+			}
 		}
 	}
 	return false

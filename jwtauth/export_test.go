@@ -1,5 +1,7 @@
 package jwtauth
 
+import "strings"
+
 // Remembered returns how many tokens v remembers.
 func Remembered(v *Verifier) int { return v.cache.entries.Len() }
 
@@ -29,3 +31,10 @@ func ListOf(m *RevocationMirror) *RevocationList { return &m.list }
 // Resolved returns how many results of ResolveIssuer v remembers, and how many unknown
 // issuers.
 func Resolved(v *Verifier) (issuers, unknown int) { return v.resolver.found.Len() }
+
+// KnowsHeader reports whether v remembers the header of a token.
+func KnowsHeader(v *Verifier, token string) bool {
+	header, _, _ := strings.Cut(token, ".")
+	_, ok := v.headers.Find(header)
+	return ok
+}

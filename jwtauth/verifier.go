@@ -143,6 +143,7 @@ type Verifier struct {
 	resolver  *resolver // nil if all issuers are configured
 	leeway    time.Duration
 	maxLength int
+	headers   *jose.Headers
 	cache     *tokenCache // nil if tokens are not remembered
 }
 
@@ -157,6 +158,7 @@ func New(c Config) (*Verifier, error) {
 	v := &Verifier{
 		leeway:    leeway(f, c.Leeway),
 		maxLength: maxTokenLength(f, c.MaxTokenLength),
+		headers:   jose.NewHeaders(),
 		issuers:   newIssuers(f, c.Issuers, c.RevocationTimeout),
 	}
 	f.If(len(c.Issuers) == 0 && c.ResolveIssuer == nil, "Issuers", "at least one is required")
@@ -245,7 +247,7 @@ func (v *Verifier) verifyText(ctx context.Context, text string, now time.Time) (
 // verifyAnew verifies a token: its form, its issuer, its signature with one of the
 // keys of that issuer, and then its claims.
 func (v *Verifier) verifyAnew(ctx context.Context, text string, now time.Time) (cacheEntry, Verdict, error) {
-	parsed, err := jose.Parse(text)
+	parsed, err := jose.Parse(text, v.headers)
 	if err != nil {
 		return cacheEntry{}, Malformed, err
 	}
@@ -268,6 +270,7 @@ func (v *Verifier) verifyAnew(ctx context.Context, text string, now time.Time) (
 	if verdict != Accepted {
 		return cacheEntry{}, verdict, err
 	}
+	v.headers.Keep(&parsed)
 	e := cacheEntry{version: version}
 	e.issuer, e.token = i, &Token{payload: parsed.Payload}
 	if verdict, err := i.checkClaims(e.token, parsed.Claims, now, v.leeway); verdict != Accepted {

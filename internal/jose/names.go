@@ -40,9 +40,6 @@ var KeyNames = Names{Beside: []string{
 	"kty", "kid", "alg", "use", "key_ops", "crv", "x", "y", "n", "e", "d", "p", "q", "oth", "k",
 }}
 
-// headerNames are the header parameters that change how a token is read.
-var headerNames = Names{Alone: []string{"alg", "typ", "kid", "crit", "b64", "zip", "enc"}}
-
 // Confused reports whether a reader that ignores case might take a member for another
 // one.
 func (n Names) Confused(members []Member) bool {

@@ -189,21 +189,3 @@ func Find(list []Member, name string) (value string, ok bool) {
 	}
 	return "", false
 }
-
-// Strings returns the strings of a JSON array, or a JSON string as a list of one, and
-// whether value is either.
-func Strings(value string) ([]string, bool) {
-	if value[0] == '"' {
-		text, ok := Unquote(value)
-		return []string{text}, ok
-	}
-	var list []*string
-	if err := json.Unmarshal([]byte(value), &list); err != nil || list == nil || slices.Contains(list, nil) {
-		return nil, false
-	}
-	out := make([]string, len(list))
-	for i, text := range list {
-		out[i] = *text
-	}
-	return out, true
-}

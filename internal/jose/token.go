@@ -6,9 +6,7 @@ import "errors"
 
 // A Token is a parsed JSON Web Token. Its signature has not been verified.
 type Token struct {
-	Algorithm string // never empty
-	Type      string // typ, "" if absent
-	KeyID     string // kid, "" if absent
+	Header
 	Signed    string // the text that the signature covers
 	Signature []byte
 	Payload   string
@@ -41,75 +39,39 @@ func Split(text string) (first, second int, ok bool) {
 	return first, second, first > 0 && second > first+1 && second < len(text)-1
 }
 
-// Parse parses a token. It refuses everything that could be read in two ways or that
-// changes how a token is read: JSON serialisations and JWE, extensions (crit, b64, zip),
-// other spellings of base64, and ambiguous JSON. It ignores keys and URLs of keys in the
-// header (RFC 8725, section 3.10).
-func Parse(text string) (Token, error) {
+// Parse parses a token. Known are the headers that need not be parsed again, or nil.
+//
+// Parse refuses everything that could be read in two ways or that changes how a token is
+// read: JSON serialisations and JWE, extensions (crit, b64, zip), other spellings of
+// base64, and ambiguous JSON. It ignores keys and URLs of keys in the header (RFC 8725,
+// section 3.10).
+func Parse(text string, known *Headers) (t Token, err error) {
 	first, second, ok := Split(text)
 	if !ok {
 		return Token{}, errSegments
 	}
-	t := Token{Signed: text[:second]}
-	buf := make([]byte, 0, Encoding.DecodedLen(len(text)))
-	raw := []byte(text)
-	header, err := Encoding.AppendDecode(buf, raw[:first])
+	t.Signed = text[:second]
+	if known != nil {
+		t.Header, ok = known.Find(text[:first])
+	}
+	if known == nil || !ok {
+		if t.Header, err = parseHeader(text[:first]); err != nil {
+			return Token{}, err
+		}
+	}
+	var buf [1 << 10]byte // enough for most
+	payload, err := Encoding.AppendDecode(buf[:0], []byte(text[first+1:second]))
 	if err != nil {
 		return Token{}, errSegments
 	}
-	if err := t.readHeader(header); err != nil {
-		return Token{}, err
-	}
-	rest := header[len(header):]
-	payload, err := Encoding.AppendDecode(rest, raw[first+1:second])
-	if err != nil {
+	if t.Signature, err = Encoding.DecodeString(text[second+1:]); err != nil {
 		return Token{}, errSegments
 	}
-	t.Signature, err = Encoding.AppendDecode(payload[len(payload):], raw[second+1:])
-	if err != nil {
-		return Token{}, errSegments
-	}
-	t.Payload, t.Claims, err = ParseObject(make([]Member, 0, 12), payload)
-	if err != nil {
+	if t.Payload, t.Claims, err = ParseObject(make([]Member, 0, 12), payload); err != nil {
 		return Token{}, err
 	}
 	if ClaimNames.Confused(t.Claims) {
 		return Token{}, errVariant
 	}
 	return t, nil
-}
-
-func (t *Token) readHeader(data []byte) error {
-	var buf [8]Member
-	_, members, err := ParseObject(buf[:0], data)
-	if err != nil {
-		return err
-	}
-	if headerNames.Confused(members) {
-		return errVariant
-	}
-	for _, m := range members {
-		var text string
-		switch m.Name {
-		case "alg", "typ", "kid":
-			var ok bool
-			if text, ok = Unquote(m.Value); !ok || text == "" {
-				return errHeader
-			}
-		case "crit", "b64", "zip", "enc":
-			return errExtension
-		}
-		switch m.Name {
-		case "alg":
-			t.Algorithm = text
-		case "typ":
-			t.Type = text
-		case "kid":
-			t.KeyID = text
-		}
-	}
-	if t.Algorithm == "" {
-		return errHeader
-	}
-	return nil
 }

@@ -35,6 +35,26 @@ func Members(value string) iter.Seq[Member] {
 	}
 }
 
+// Strings returns the strings of an array, or a string as a list of one, and whether value
+// is either.
+func Strings(value string) ([]string, bool) {
+	if value[0] != '[' {
+		text, ok := Unquote(value)
+		return []string{text}, ok
+	}
+	list := []string{}
+	for i := skipSpace(value, 1); value[i] != ']'; {
+		end := skipValue(value, i)
+		text, ok := Unquote(value[i:end])
+		if !ok {
+			return nil, false
+		}
+		list = append(list, text)
+		i = next(value, end)
+	}
+	return list, true
+}
+
 // toValue returns the position of the value of the member whose name ends at i.
 func toValue(s string, i int) int { return skipSpace(s, skipSpace(s, i)+len(":")) }
 

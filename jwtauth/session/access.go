@@ -138,7 +138,7 @@ func (m *Manager) accessToken(r Record, scopes []string, private map[string]any,
 		return "", misuse("the claims make a cookie whose name and value have %d bytes; browsers keep at most %d", n, maxCookie)
 	}
 	// A token that no verifier accepts must not reach the client.
-	if _, err := jose.Parse(token); err != nil {
+	if _, err := jose.Parse(token, nil); err != nil {
 		return "", misuse("the claims make a token that no verifier accepts: %w", err)
 	}
 	return token, nil
