@@ -4,7 +4,8 @@
 //	defer keys.Close()
 //
 // A [Remote] is a key set that its issuer publishes: the one that the issuer's metadata
-// names, or one at a URL. A [Static] is a list of keys. [New]
+// names, or one at a URL. [Sets] are several sets of one issuer, and a [Pool] has the sets of
+// many issuers, of which it keeps those in use. A [Static] is a list of keys. [New]
 // makes a key from PEM, a JSON Web Key (RFC 7517), a secret or a key of the standard
 // library, and [Generate] makes a new one. Packages jwtauth and jwtauth/session use keys.
 //

@@ -105,6 +105,19 @@ var _ Refresher = (*Remote)(nil)
 // the keys at once and ends with [Remote.Close].
 func NewRemote(c RemoteConfig) (*Remote, error) {
 	f := config.Of[usher.ConfigError]("jwk.RemoteConfig")
+	r := newRemote(f, c)
+	if err := f.Err(); err != nil {
+		return nil, err
+	}
+	var ctx context.Context
+	ctx, r.cancel = context.WithCancel(context.Background())
+	r.closed = ctx.Done()
+	r.done.Go(func() { r.run(ctx) })
+	return r, nil
+}
+
+// newRemote returns a Remote that does nothing yet, and adds the faults of c to f.
+func newRemote(f config.Faults[usher.ConfigError], c RemoteConfig) *Remote {
 	fetcher := newFetcher(f, c)
 	f.If(c.Timeout < 0, "Timeout", config.NotNegative)
 	f.If(c.RefreshEvery < 0, "RefreshEvery", config.NotNegative)
@@ -120,15 +133,8 @@ func NewRemote(c RemoteConfig) (*Remote, error) {
 		waiting:  make(chan struct{}, maxWaiting),
 	}
 	f.If(r.stale >= 0 && r.stale <= r.refresh, "StaleAfter", "must be longer than RefreshEvery")
-	if err := f.Err(); err != nil {
-		return nil, err
-	}
 	r.state.Store(newSnapshot())
-	var ctx context.Context
-	ctx, r.cancel = context.WithCancel(context.Background())
-	r.closed = ctx.Done()
-	r.done.Go(func() { r.run(ctx) })
-	return r, nil
+	return r
 }
 
 // Close stops fetching. The last keys are used until they are stale.
@@ -169,6 +175,7 @@ func (r *Remote) Refresh(ctx context.Context, kid string, a Algorithm, verifies 
 	if a.Symmetric() {
 		return 0, false, nil
 	}
+	// In Sets, Find may have returned keys of another set before the first fetch was over.
 	if _, err := r.current(ctx); err != nil {
 		return 0, false, err
 	}

@@ -99,7 +99,10 @@ func TestSetsLookForAnotherKeyWhenOneDoesNotVerify(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		old, first, next := newSigner(""), newSigner("first"), newSigner("next")
 		p := new(publisher)
-		p.Say(publish(first))
+		p.Serve(func(w http.ResponseWriter, _ *http.Request) {
+			time.Sleep(100 * time.Millisecond)
+			_, _ = w.Write([]byte(publish(first)))
+		})
 		static := jwk.Static{mustKey(t, jwk.KeyConfig{Algorithm: jwk.EdDSA, Material: old.Private})}
 		v := trusting(t, jwk.Sets{static, simulated(t, p, nil)})
 		want(t, v, unnamed(old), jwtauth.Accepted)
