@@ -389,6 +389,7 @@ func TestRequireRepeatsTheChallengeOfTheAuthenticator(t *testing.T) {
 		"a list that begins with Bearer": {usher.Authenticate(named("A", `Bearer realm="a", Basic realm="b"`)), "A", plain},
 		"a token68":                      {usher.Authenticate(named("A", `Bearer eA==`)), "A", plain},
 		"an open quote":                  {usher.Authenticate(named("A", `Bearer realm="a`)), "A", plain},
+		"no comma between parameters":    {usher.Authenticate(named("A", `Bearer realm="a" b="c"`)), "A", plain},
 		"no blank after the scheme":      {usher.Authenticate(named("A", `Bearer,realm="a"`)), "A", plain},
 		"no value":                       {usher.Authenticate(named("A", `Bearer realm=, b=c`)), "A", plain},
 	}

@@ -45,7 +45,7 @@ func ParsePublicURL(text string) (*url.URL, error) {
 // 6761, section 6.3, which no server may resolve to another host.
 func isLoopback(host string) bool {
 	if addr, err := netip.ParseAddr(host); err == nil {
-		return addr.Unmap().IsLoopback()
+		return addr.IsLoopback()
 	}
 	host = strings.ToLower(host)
 	return host == "localhost" || strings.HasSuffix(host, ".localhost")
