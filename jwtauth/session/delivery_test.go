@@ -61,13 +61,13 @@ func TestAUseThatWasNotStoredIsStoredAtTheNextVerification(t *testing.T) {
 		})
 		first := login(t, m)
 		second := must(m.Refresh(t.Context(), session.RefreshRequest{Token: first.RefreshToken()}))
-		store.before = on("SetDelivered", errDown)
+		store.delivery = func() error { return errDown }
 		want(t, trusting(t, m, nil), second.AccessToken(), jwtauth.Accepted)
 		synctest.Wait()
 		if n := reports.Load(); n != 1 {
 			t.Errorf("%d reports", n)
 		}
-		store.before = nil
+		store.delivery = nil
 		want(t, trusting(t, m, nil), second.AccessToken(), jwtauth.Accepted)
 		time.Sleep(time.Minute)
 		wantInvalid(t, m, first.RefreshToken())
@@ -89,14 +89,12 @@ func TestUsesWaitForNobody(t *testing.T) {
 		for n := range tokens {
 			tokens[n] = must(m.Login(t.Context(), session.Session{Subject: strconv.Itoa(n)}))
 		}
-		store.before = func(_ context.Context, method string) error {
-			if method == "SetDelivered" {
-				defer running.Add(-1)
-				if n := running.Add(1); n > most.Load() {
-					most.Store(n)
-				}
-				time.Sleep(time.Minute) // whatever the context says
+		store.delivery = func() error {
+			defer running.Add(-1)
+			if n := running.Add(1); n > most.Load() {
+				most.Store(n)
 			}
+			time.Sleep(time.Minute) // whatever the context says
 			return nil
 		}
 		began := time.Now()

@@ -35,6 +35,9 @@ type hooked struct {
 	// before and after, if not nil, are called with the name of each method. An error of
 	// theirs is the method's.
 	before, after func(ctx context.Context, method string) error
+	// delivery, if not nil, is called before SetDelivered in their place. That method may
+	// run after the request that has caused it, while a test changes before and after.
+	delivery func() error
 }
 
 func (f *hooked) call(ctx context.Context, method string, do func() error) error {
@@ -73,7 +76,13 @@ func (f *hooked) Update(ctx context.Context, r session.Record) error {
 }
 
 func (f *hooked) SetDelivered(ctx context.Context, sessionID, tokenID string) error {
-	return f.call(ctx, "SetDelivered", func() error { return f.Store.SetDelivered(ctx, sessionID, tokenID) })
+	f.calls.Add(1)
+	if f.delivery != nil {
+		if err := f.delivery(); err != nil {
+			return err
+		}
+	}
+	return f.Store.SetDelivered(ctx, sessionID, tokenID)
 }
 
 func (f *hooked) Revoke(ctx context.Context, subject, id string, at time.Time) (s session.Session, err error) {
