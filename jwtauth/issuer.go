@@ -36,6 +36,10 @@ type TrustedIssuer struct {
 	// and [Token.Audience] has its values. A claim inside another one is named by a JSON
 	// Pointer (RFC 6901), which begins with a slash: "/kubernetes.io/namespace". Empty
 	// means aud.
+	//
+	// The claim does not make a token for another service one for this service: if the
+	// token has an aud all the same, which is neither null nor empty, that must have one of
+	// the Audiences too (RFC 7519, section 4.1.3).
 	AudienceClaim string
 	// Algorithms are the algorithms that the issuer signs with. At least one is required.
 	// A published key that names no algorithm is for the first of them that suits it.
@@ -421,8 +425,7 @@ func (i *issuer) refresh(ctx context.Context, set jwk.Refresher, t *jose.Token, 
 // them, and its reason.
 func (i *issuer) checkClaims(token *Token, claims []jose.Member, now time.Time, leeway time.Duration) (Verdict, error) {
 	if !i.readsAudience() {
-		// It does not matter whether aud is valid. Some issuers set an empty list or null.
-		claims = withoutInvalidAudience(claims)
+		claims = slices.DeleteFunc(claims, i.ignores)
 	}
 	if !token.readClaims(claims, i.scopes) || !i.isNamed(token.Issuer) {
 		return InvalidClaims, invalidClaim(claims)
@@ -456,18 +459,22 @@ func (i *issuer) isNamed(iss string) bool {
 	return iss == i.name || slices.Contains(i.aliases, iss) || iss == "" && i.nameless
 }
 
-// readsAudience reports whether the aud of a token decides about it.
+// readsAudience reports whether a token must have an aud.
 func (i *issuer) readsAudience() bool { return len(i.audiences) > 0 && i.audience.empty() }
 
-// withoutInvalidAudience returns claims without an aud that is not valid.
-func withoutInvalidAudience(claims []jose.Member) []jose.Member {
-	return slices.DeleteFunc(claims, func(m jose.Member) bool {
-		if m.Name != "aud" {
-			return false
-		}
-		_, valid := audience(m.Value)
-		return !valid
-	})
+// ignores reports whether a claim of a token that need not have an aud is an aud without a
+// meaning. Some issuers set null or an empty list. If any audience is accepted, it does not
+// matter whether aud is valid.
+func (i *issuer) ignores(m jose.Member) bool {
+	if m.Name != "aud" {
+		return false
+	}
+	if len(i.audiences) > 0 {
+		list, ok := jose.Strings(m.Value)
+		return m.Value == "null" || m.Value == `""` || ok && len(list) == 0
+	}
+	_, valid := audience(m.Value)
+	return !valid
 }
 
 // checkAudience returns the verdict on the audience of a token with these claims, and its
@@ -477,6 +484,10 @@ func (i *issuer) checkAudience(token *Token, claims []jose.Member) (Verdict, err
 		return Accepted, nil
 	}
 	if !i.audience.empty() {
+		// The aud of a token for another service excludes this one.
+		if len(token.Audience) > 0 && !overlap(token.Audience, i.audiences) {
+			return WrongAudience, wrongAudience("aud", token.Audience, i.audiences)
+		}
 		token.Audience = nil
 		if value, ok := i.audience.find(claims); ok {
 			if token.Audience, ok = audience(value); !ok {

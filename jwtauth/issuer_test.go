@@ -51,8 +51,19 @@ func TestOneIssuerMayHaveTokensWithoutIss(t *testing.T) {
 		t.Errorf("the issuer is %q", nameless.Issuer)
 	}
 	want(t, v, good(), jwtauth.Accepted)
-	want(t, v, plain(jwtHeader, `{"iss":null,"sub":"ann","aud":"`+audience+`","exp":4102444800}`), jwtauth.UnknownIssuer)
-	want(t, v, token(claims(map[string]any{"iss": ""})), jwtauth.UnknownIssuer)
+	for iss, verdict := range map[string]jwtauth.Verdict{
+		`"iss":null`:                        jwtauth.UnknownIssuer,
+		`"iss":""`:                          jwtauth.UnknownIssuer,
+		`"iss":7`:                           jwtauth.UnknownIssuer,
+		`"iss":[]`:                          jwtauth.UnknownIssuer,
+		`"iss":["` + issuer + `"]`:          jwtauth.UnknownIssuer,
+		`"iss":"https://nobody.example"`:    jwtauth.UnknownIssuer,
+		`"iss":"` + other.Issuer + `"`:      jwtauth.BadSignature,
+		`"Iss":"` + other.Issuer + `"`:      jwtauth.Malformed,
+		`"i\u0073s":"` + other.Issuer + `"`: jwtauth.BadSignature,
+	} {
+		want(t, v, plain(jwtHeader, `{`+iss+`,"sub":"ann","aud":"`+audience+`","exp":4102444800}`), verdict)
+	}
 	want(t, verifier(t, nil), token(claims(map[string]any{"iss": nil})), jwtauth.UnknownIssuer)
 }
 
@@ -100,9 +111,22 @@ func TestAClaimMayStandForTheAudience(t *testing.T) {
 		"another value":                      {"client_id", `"client_id":"other"`, jwtauth.WrongAudience},
 		"absent":                             {"client_id", `"x":1`, jwtauth.WrongAudience},
 		"absent, and aud has the value":      {"client_id", `"aud":"web"`, jwtauth.WrongAudience},
-		"aud has another value":              {"client_id", `"aud":"other","client_id":"web"`, jwtauth.Accepted},
+		"aud names another service":          {"client_id", `"aud":"other","client_id":"web"`, jwtauth.WrongAudience},
+		"aud names other services":           {"client_id", `"aud":["other","x"],"client_id":"web"`, jwtauth.WrongAudience},
+		"aud names this service too":         {"client_id", `"aud":["other","web"],"client_id":"web"`, jwtauth.Accepted},
+		"aud in another case":                {"client_id", `"aud":"WEB","client_id":"web"`, jwtauth.WrongAudience},
+		"aud has an empty value":             {"client_id", `"aud":["","other"],"client_id":"web"`, jwtauth.InvalidClaims},
+		"aud has one value, which is empty":  {"client_id", `"aud":[""],"client_id":"web"`, jwtauth.InvalidClaims},
+		"aud has a null":                     {"client_id", `"aud":[null],"client_id":"web"`, jwtauth.InvalidClaims},
+		"aud is an object":                   {"client_id", `"aud":{"other":true},"client_id":"web"`, jwtauth.InvalidClaims},
+		"aud is a number":                    {"client_id", `"aud":7,"client_id":"web"`, jwtauth.InvalidClaims},
 		"aud is empty":                       {"client_id", `"aud":[],"client_id":"web"`, jwtauth.Accepted},
+		"aud is empty, with a blank":         {"client_id", `"aud":[ ],"client_id":"web"`, jwtauth.Accepted},
+		"aud is empty text":                  {"client_id", `"aud":"","client_id":"web"`, jwtauth.Accepted},
 		"aud is null":                        {"client_id", `"aud":null,"client_id":"web"`, jwtauth.Accepted},
+		"the claim is aud":                   {"aud", `"aud":["other","web"]`, jwtauth.Accepted},
+		"the claim is aud, of others":        {"/aud", `"aud":"other"`, jwtauth.WrongAudience},
+		"the claim is aud, which is empty":   {"aud", `"aud":[]`, jwtauth.WrongAudience},
 		"null":                               {"azp", `"azp":null`, jwtauth.InvalidClaims},
 		"a number":                           {"azp", `"azp":1`, jwtauth.InvalidClaims},
 		"empty":                              {"azp", `"azp":""`, jwtauth.InvalidClaims},
