@@ -40,7 +40,10 @@ func (s Sets) Find(ctx context.Context, kid string, a Algorithm) ([]*Key, uint64
 		return len(keys) > 0, err
 	})
 	if found {
-		return s.present(ctx, kid, a)
+		keys, version, err = s.present(ctx, kid, a)
+	}
+	if len(keys) > 0 {
+		return keys, version, nil
 	}
 	return nil, version, err
 }
@@ -60,11 +63,15 @@ func (s Sets) present(ctx context.Context, kid string, a Algorithm) (keys []*Key
 
 // peek returns the keys that a set has. A set of another package that has to be fetched
 // may wait for that.
-func peek(ctx context.Context, set Set, kid string, a Algorithm) ([]*Key, error) {
-	if set, ok := set.(peeker); ok {
+func peek(ctx context.Context, set Set, kid string, a Algorithm) (keys []*Key, err error) {
+	switch set := set.(type) {
+	case peeker:
 		return set.peek(kid, a)
+	case Sets:
+		keys, _, err = set.present(ctx, kid, a)
+	default:
+		keys, _, err = set.Find(ctx, kid, a)
 	}
-	keys, _, err := set.Find(ctx, kid, a)
 	return keys, err
 }
 

@@ -221,3 +221,39 @@ func TestASetThatPanicsIsUnavailable(t *testing.T) {
 	want(t, v, unnamed(s), jwtauth.Accepted)
 	want(t, v, unnamed(newSigner("")), jwtauth.Unavailable)
 }
+
+// A set that is unavailable hides no key that another has fetched for the token.
+func TestSetsFindANewKeyWhileOneIsUnavailable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, next := newSigner("1"), newSigner("next")
+		down, p := new(publisher), new(publisher)
+		down.Serve(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
+		p.Say(publish(s))
+		v := trusting(t, jwk.Sets{simulated(t, down, nil), simulated(t, p, nil)})
+		want(t, v, s.Token(), jwtauth.Accepted)
+		p.Say(publish(s, next))
+		want(t, v, next.Token(), jwtauth.Accepted)
+	})
+}
+
+// Sets may be in Sets. A token whose key is there does not wait for the others either.
+func TestSetsInSetsDoNotWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, next, own := newSigner("1"), newSigner("next"), newSigner("own")
+		hanging, p := new(publisher), new(publisher)
+		hanging.Serve(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+		p.Say(publish(s))
+		static := jwk.Static{mustKey(t, jwk.KeyConfig{ID: "own", Algorithm: jwk.EdDSA, Material: own.Private})}
+		v := trusting(t, jwk.Sets{jwk.Sets{simulated(t, hanging, nil), jwk.Sets{simulated(t, p, nil)}}, static})
+		synctest.Wait()
+		began := time.Now()
+		want(t, v, own.Token(), jwtauth.Accepted)
+		want(t, v, s.Token(), jwtauth.Accepted)
+		p.Say(publish(s, next))
+		want(t, v, next.Token(), jwtauth.Accepted)
+		want(t, v, newSigner("own").Token(), jwtauth.BadSignature)
+		if waited := time.Since(began); waited > 0 {
+			t.Errorf("the tokens have waited %v", waited)
+		}
+	})
+}
