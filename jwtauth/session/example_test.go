@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -191,6 +192,36 @@ func ExampleManager_Refresh_incorrect() {
 	// Output:
 	// session: the refresh token is not valid: reused
 	// session: the refresh token is not valid: revoked
+}
+
+// An OAuth server introspects and revokes refresh tokens for its clients, and issues access
+// tokens with fewer scopes.
+func ExampleManager_FindByToken() {
+	manager, err := session.New(session.Config{Issuer: "https://shop.example", Audiences: []string{"https://api.shop.example"}})
+	if err != nil {
+		panic(err)
+	}
+	ctx := context.Background()
+	login, err := manager.Login(ctx, session.Session{Subject: "ann", Client: "web", Scopes: []string{"orders", "invoices"}})
+	if err != nil {
+		panic(err)
+	}
+	// POST /token, of a client that has authenticated as web
+	tokens, err := manager.Refresh(ctx, session.RefreshRequest{Token: login.RefreshToken(), Scopes: []string{"orders"}, Client: "web"})
+	fmt.Println(tokens.Scopes, err)
+	// POST /introspect: the token is active if there is no error, and if it is this client's.
+	s, err := manager.FindByToken(ctx, tokens.RefreshToken())
+	fmt.Println(s.Client, s.Scopes, err)
+	// POST /revoke
+	_, err = manager.LogoutByToken(ctx, tokens.RefreshToken())
+	fmt.Println(err)
+	_, err = manager.FindByToken(ctx, tokens.RefreshToken())
+	fmt.Println(errors.Is(err, session.ErrInvalidRefreshToken))
+	// Output:
+	// [orders] <nil>
+	// web [orders invoices] <nil>
+	// <nil>
+	// true
 }
 
 // Users see where they are logged in, and end one device.
