@@ -240,8 +240,14 @@ func wantRefusal(t *testing.T, api, what, token string) {
 func TestIntrospectionAcceptsAccessTokensAndNothingElse(t *testing.T) {
 	for name, start := range map[string]func(*testing.T) *authorizationServer{
 		"oidc-provider": func(t *testing.T) *authorizationServer { return oidcProvider(t, audience, "opaque", jwk.RS256, true) },
-		"zitadel":       func(t *testing.T) *authorizationServer { return zitadel(t, false, jwk.RS256) },
-		"fosite":        func(t *testing.T) *authorizationServer { return fositeServer(t, nil) },
+		// Then only RequiredClaims distinguishes its refresh tokens.
+		"oidc-provider and any audience": func(t *testing.T) *authorizationServer {
+			s := oidcProvider(t, audience, "opaque", jwk.RS256, true)
+			s.noAudience = true
+			return s
+		},
+		"zitadel": func(t *testing.T) *authorizationServer { return zitadel(t, false, jwk.RS256) },
+		"fosite":  func(t *testing.T) *authorizationServer { return fositeServer(t, nil) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := start(t)
