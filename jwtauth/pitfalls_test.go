@@ -66,6 +66,7 @@ func TestPitfallsOfTheParserUnderneath(t *testing.T) {
 		"a lone high surrogate":          {plain(jwtHeader, payload(`"a":"\ud800"`)), jwtauth.Malformed},
 		"a lone low surrogate":           {plain(jwtHeader, payload(`"a":"\udc00x"`)), jwtauth.Malformed},
 		"surrogates in the wrong order":  {plain(jwtHeader, payload(`"a":"\udc00\ud800"`)), jwtauth.Malformed},
+		"two low surrogates":             {plain(jwtHeader, payload(`"a":"\udc00\udc00"`)), jwtauth.Malformed},
 		"two high surrogates":            {plain(jwtHeader, payload(`"a":"\ud800\ud800"`)), jwtauth.Malformed},
 		"a lone surrogate deep inside":   {plain(jwtHeader, payload(`"a":[{"b":["\uD800"]}]`)), jwtauth.Malformed},
 		"a lone surrogate in a name":     {plain(jwtHeader, payload(`"\ud800":1`)), jwtauth.Malformed},

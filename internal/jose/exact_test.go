@@ -56,6 +56,16 @@ type (
 	Right3 struct {
 		Other string `json:"Both"`
 	}
+	// Two structs embed Bottom at one depth, so encoding/json does not find its field, and
+	// would decode a member of that name into the other one.
+	Bottom  struct{ Diamond string }
+	West    struct{ Bottom }
+	East    struct{ Bottom }
+	diamond struct {
+		West
+		East
+		Lower string `json:"diamond"`
+	}
 	recursive struct {
 		Name string     `json:"name"`
 		Next *recursive `json:"next,omitempty"`
@@ -69,7 +79,7 @@ func TestNamesAreMatchedExactly(t *testing.T) {
 		"role", "Role", "ROLE", "rolE", "group", "Group", "both", "Both", "BOTH", "onlyLeft", "OnlyLeft", "onlyRight", "OnlyRight",
 		"noTag", "NoTag", "notag", "skipped", "Skipped", "-", "dash", "Dash", "quoted", "Quoted", "QUOTED", "a'b", "invalid", "Invalid",
 		"k", "K", "\u212a", "is", "IS", "i\u017f", "own", "Own", "hidden", "Right", "right", "Deep", "Left", "A", "a", "", "name", "NAME", "next", "Next",
-		"Other", "other",
+		"Other", "other", "diamond", "Diamond",
 	}
 	for _, full := range []any{
 		&inner{"1", "2"},
@@ -81,6 +91,7 @@ func TestNamesAreMatchedExactly(t *testing.T) {
 		&wins{Left{"1", "2"}, Right3{"3"}},
 		&recursive{"1", &recursive{Name: "2"}},
 		&tagged{},
+		&diamond{Lower: "1"},
 	} {
 		written, err := json.Marshal(full)
 		if err != nil {
