@@ -19,7 +19,9 @@ func (t *Token) readClaims(members []jose.Member, granting []claimPath) bool {
 		ok := true
 		switch m.Name {
 		case "iss":
-			t.Issuer, ok = jose.Unquote(m.Value)
+			if m.Value != "null" {
+				t.Issuer, ok = jose.Unquote(m.Value)
+			}
 		case "sub":
 			if m.Value != "null" { // of a client that acts for nobody: as if there were none
 				t.Subject, ok = jose.Unquote(m.Value)

@@ -3,6 +3,7 @@ package jwtauth
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/config"
+	"github.com/usher-go/usher/internal/guard"
 	"github.com/usher-go/usher/internal/jose"
 	"github.com/usher-go/usher/jwtauth/jwk"
 )
@@ -23,8 +25,9 @@ type TrustedIssuer struct {
 	// "accounts.google.com" of Google. [Token.Issuer] is the Issuer all the same, so that
 	// a subject is one principal, and is revoked once.
 	Aliases []string
-	// WithoutIssuer also accepts tokens that have no iss. One issuer of a [Verifier] may
-	// set it. [Token.Issuer] is the Issuer, which is then a name of your choice.
+	// WithoutIssuer also accepts tokens that have no iss, or one that is null. One issuer of
+	// a [Verifier] may set it. [Token.Issuer] is the Issuer, which is then a name of your
+	// choice. A token that names another issuer is refused.
 	WithoutIssuer bool
 	// Audiences are the names of this service: the aud of a token must have one of
 	// them. At least one is required, unless DangerouslyAcceptAnyAudience is set.
@@ -219,6 +222,8 @@ func validateSet(f config.Faults[usher.ConfigError], set jwk.Set, algorithms []j
 	switch set := set.(type) {
 	case nil:
 		f.Add("Keys", config.Required)
+	case *jwk.Remote:
+		f.If(set == nil, "Keys", "must not be nil: NewRemote has returned an error")
 	case jwk.Static:
 		validateKeys(f, set, algorithms)
 	case jwk.Sets:
@@ -331,8 +336,30 @@ const (
 )
 
 // verifySignature returns the verdict on the signature of t, and the version of the key
-// set that has its key.
+// set that has its key. A panic of the set is a failure of it.
 func (i *issuer) verifySignature(ctx context.Context, t *jose.Token) (version uint64, v Verdict, cause error) {
+	cause = guard.Run(func() (err error) {
+		version, v, err = i.findKey(ctx, t)
+		return err
+	})
+	if _, ok := errors.AsType[*guard.PanicError](cause); ok {
+		return 0, Unavailable, fmt.Errorf("jwtauth: the keys: %w", cause)
+	}
+	return version, v, cause
+}
+
+// has reports whether the keys of i are those of this version.
+func (i *issuer) has(version uint64) (same bool) {
+	defer func() {
+		if recover() != nil {
+			same = false // the verification that follows reports the failure
+		}
+	}()
+	present, err := i.keys.Version()
+	return err == nil && present == version
+}
+
+func (i *issuer) findKey(ctx context.Context, t *jose.Token) (version uint64, v Verdict, cause error) {
 	keys, version, err := i.keys.Find(ctx, t.KeyID, jwk.Algorithm(t.Algorithm))
 	if err != nil {
 		return 0, Unavailable, err

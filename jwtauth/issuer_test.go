@@ -52,7 +52,7 @@ func TestOneIssuerMayHaveTokensWithoutIss(t *testing.T) {
 	}
 	want(t, v, good(), jwtauth.Accepted)
 	for iss, verdict := range map[string]jwtauth.Verdict{
-		`"iss":null`:                        jwtauth.UnknownIssuer,
+		`"iss":null`:                        jwtauth.Accepted,
 		`"iss":""`:                          jwtauth.UnknownIssuer,
 		`"iss":7`:                           jwtauth.UnknownIssuer,
 		`"iss":[]`:                          jwtauth.UnknownIssuer,
@@ -65,6 +65,7 @@ func TestOneIssuerMayHaveTokensWithoutIss(t *testing.T) {
 		want(t, v, plain(jwtHeader, `{`+iss+`,"sub":"ann","aud":"`+audience+`","exp":4102444800}`), verdict)
 	}
 	want(t, verifier(t, nil), token(claims(map[string]any{"iss": nil})), jwtauth.UnknownIssuer)
+	want(t, verifier(t, nil), plain(jwtHeader, `{"iss":null,"sub":"ann","aud":"`+audience+`","exp":4102444800}`), jwtauth.UnknownIssuer)
 }
 
 func TestAnIssuerMayHaveSeveralTypes(t *testing.T) {
@@ -224,6 +225,7 @@ func TestFaultsOfATrustedIssuer(t *testing.T) {
 		"any audience, and a claim": {func(i *jwtauth.TrustedIssuer) {
 			i.Audiences, i.AudienceClaim, i.DangerouslyAcceptAnyAudience = nil, "azp", true
 		}, "AudienceClaim", "must be empty"},
+		"keys that were not made": {func(i *jwtauth.TrustedIssuer) { i.Keys = (*jwk.Remote)(nil) }, "Keys", "NewRemote"},
 		"a claim for no audience": {func(i *jwtauth.TrustedIssuer) { i.Audiences, i.AudienceClaim = nil, "azp" }, "Audiences", "at least one"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -40,6 +41,55 @@ func TestAnOnErrorThatPanicsEndsNoProcess(t *testing.T) {
 	<-reported
 	p.Say(publish(s, next))
 	eventually(t, "the next key", func() bool { return status(t, api.Client(), api.URL, next.Token()) == 200 })
+}
+
+// A panickingSet is a key set whose method of this name panics.
+type panickingSet struct {
+	jwk.Set
+	in string
+}
+
+func (s panickingSet) Find(ctx context.Context, kid string, a jwk.Algorithm) ([]*jwk.Key, uint64, error) {
+	if s.in == "Find" {
+		panic("no")
+	}
+	return s.Set.Find(ctx, kid, a)
+}
+
+func (s panickingSet) Version() (uint64, error) {
+	if s.in == "Version" {
+		panic("no")
+	}
+	return s.Set.Version()
+}
+
+func (s panickingSet) Refresh(context.Context, string, jwk.Algorithm, func(*jwk.Key) bool) (uint64, bool, error) {
+	if s.in == "Refresh" {
+		panic("no")
+	}
+	return 0, false, nil
+}
+
+// The keys of an issuer that is resolved may be anything, for instance a pointer to a set
+// that was not made.
+func TestAKeySetThatPanicsIs503(t *testing.T) {
+	forged := good()
+	forged = forged[:len(forged)-4] + "AAAA"
+	for in, text := range map[string]string{"Find": good(), "Version": good(), "Refresh": forged} {
+		t.Run(in, func(t *testing.T) {
+			var reported error
+			v := verifier(t, func(c *jwtauth.Config) {
+				c.Issuers[0].Keys = panickingSet{c.Issuers[0].Keys, in}
+				c.OnError = func(_ context.Context, err error) { reported = err }
+			})
+			for range 2 { // verified, and remembered
+				want(t, v, text, map[bool]jwtauth.Verdict{true: jwtauth.Accepted, false: jwtauth.Unavailable}[in == "Version"])
+			}
+			if in != "Version" && (reported == nil || !strings.Contains(reported.Error(), "panic")) {
+				t.Errorf("reported: %v", reported)
+			}
+		})
+	}
 }
 
 // A callback that panics on the goroutine of a request admits nobody, and affects no

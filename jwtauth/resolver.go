@@ -113,6 +113,9 @@ func (r *resolver) check(c *TrustedIssuer, iss string) error {
 	c.validate(f)
 	f.If(c.Issuer != iss && !slices.Contains(c.Aliases, iss), "Issuer", "must be the iss that was passed to ResolveIssuer, unless that is an alias")
 	f.If(r.configured.byName[c.Issuer] != nil, "Issuer", "must not be that of one of Config.Issuers")
+	for _, name := range c.Aliases {
+		f.If(r.configured.byName[name] != nil, "Aliases", fmt.Sprintf("%q must not be that of one of Config.Issuers", name))
+	}
 	f.If(c.WithoutIssuer, "WithoutIssuer", "must not be set, because a token without iss has nothing to resolve")
 	return f.Err()
 }

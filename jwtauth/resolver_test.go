@@ -186,6 +186,7 @@ func TestAnIssuerWithFaultsIsA503ThatNamesAll(t *testing.T) {
 		"no audience and no key":  {func(i *jwtauth.TrustedIssuer) { i.Audiences, i.Keys = nil, nil }, []string{"Audiences", "Keys"}},
 		"another issuer":          {func(i *jwtauth.TrustedIssuer) { i.Issuer += "/" }, []string{"Issuer"}},
 		"one of the Config":       {func(i *jwtauth.TrustedIssuer) { i.Issuer, i.Aliases = issuer, []string{i.Issuer} }, []string{"Issuer"}},
+		"an alias of the Config":  {func(i *jwtauth.TrustedIssuer) { i.Aliases = []string{issuer} }, []string{"Aliases"}},
 		"of tokens without iss":   {func(i *jwtauth.TrustedIssuer) { i.WithoutIssuer = true }, []string{"WithoutIssuer"}},
 		"nothing, and no failure": {func(i *jwtauth.TrustedIssuer) { *i = jwtauth.TrustedIssuer{} }, []string{"Issuer", "Audiences", "Algorithms", "Keys"}},
 	} {

@@ -294,7 +294,7 @@ func (v *Verifier) callOnVerified(ctx context.Context, i *issuer, t *Token) {
 // issuerOf returns the issuer of the Config that the claims name, or nil.
 func (v *Verifier) issuerOf(claims []jose.Member) *issuer {
 	value, ok := jose.Find(claims, "iss")
-	if !ok {
+	if !ok || value == "null" {
 		return v.issuers.nameless
 	}
 	name, ok := jose.Unquote(value)
