@@ -20,7 +20,7 @@ func ParseURL(text string, plain bool) (*url.URL, error) {
 	switch {
 	case text == "":
 		return nil, errors.New(config.Required)
-	case err != nil || u.Host == "" || u.User != nil || u.Fragment != "":
+	case err != nil || u.Hostname() == "" || u.User != nil || u.Fragment != "":
 		return nil, errors.New("must be an absolute URL without user or fragment")
 	case u.Scheme != "https" && (u.Scheme != "http" || !plain):
 		return nil, errors.New("must be https")

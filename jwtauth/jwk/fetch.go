@@ -74,16 +74,24 @@ func (f *fetcher) fetch(ctx context.Context, caused bool) (s fetchedSet, err err
 	if err != nil {
 		return s, err
 	}
-	var set struct {
-		Keys []json.RawMessage `json:"keys"`
+	keys, err := keysOf(body)
+	if err != nil {
+		return s, err
 	}
-	if err := json.Unmarshal(body, &set); err != nil || set.Keys == nil {
-		return s, errors.New("the response is not a key set")
+	if len(keys) > f.maxKeys {
+		return s, fmt.Errorf("the set has %d keys", len(keys))
 	}
-	if len(set.Keys) > f.maxKeys {
-		return s, fmt.Errorf("the set has %d keys", len(set.Keys))
+	return parsePublishedSet(keys, f.use)
+}
+
+// keysOf returns the keys of a set. Names are case-sensitive, and of two members of one
+// name the last one counts (RFC 7517, section 5). A map has both, and a struct neither.
+func keysOf(body []byte) (keys []json.RawMessage, err error) {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(body, &members); err != nil || json.Unmarshal(members["keys"], &keys) != nil || keys == nil {
+		return nil, errors.New("the response is not a key set")
 	}
-	return parsePublishedSet(set.Keys, f.use)
+	return keys, nil
 }
 
 // get returns the body of the response to a GET.

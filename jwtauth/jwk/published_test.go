@@ -436,3 +436,45 @@ func jwksOf(signers []signer) []string {
 	}
 	return list
 }
+
+// The names in a set are matched exactly, like those in a key.
+func TestTheKeysOfASetAreInOneMember(t *testing.T) {
+	s, other := newSigner("1"), newSigner("1")
+	set := func(name string) string { return `"` + name + `":[` + other.JWK() + `]` }
+	keys := `"keys":[` + s.JWK() + `]`
+	for name, body := range map[string]string{
+		"Keys beside":        `{` + keys + `,` + set("Keys") + `}`,
+		"Keys before":        `{` + set("KEYS") + `,` + keys + `}`,
+		"a long s":           `{` + keys + `,` + set("key\u017f") + `}`,
+		"other members":      `{"x":{"keys":7},` + keys + `}`,
+		"the last of two":    `{` + set("keys") + `,` + keys + `}`,
+		"an escape in keys":  `{` + set("Keys") + `,"k\u0065ys":[` + s.JWK() + `]}`,
+		"null beside a twin": `{"Keys":null,` + keys + `}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := new(publisher)
+			p.Say(body)
+			v := trusting(t, overTLS(t, p, nil))
+			want(t, v, s.Token(), jwtauth.Accepted)
+			want(t, v, other.Token(), jwtauth.BadSignature)
+		})
+	}
+	for name, body := range map[string]string{
+		"only in another case":   `{` + set("Keys") + `}`,
+		"null":                   `{"keys":null}`,
+		"null after the keys":    `{` + keys + `,"keys":null}`,
+		"an object":              `{"keys":{}}`,
+		"a list of the keys":     `[` + s.JWK() + `]`,
+		"a set and another":      `{` + keys + `}{}`,
+		"nothing in the members": `{}`,
+		"null alone":             `null`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := new(publisher)
+			p.Say(body)
+			v := trusting(t, overTLS(t, p, func(c *jwk.RemoteConfig) { c.OnError = func(context.Context, error) {} }))
+			want(t, v, s.Token(), jwtauth.Unavailable)
+			want(t, v, other.Token(), jwtauth.Unavailable)
+		})
+	}
+}
