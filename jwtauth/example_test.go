@@ -2,6 +2,7 @@ package jwtauth_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -246,6 +247,113 @@ func ExampleVerdict() {
 	// Output:
 	// true
 	// 401 invalid_token: The token is not valid.: jwtauth: unknown_issuer: iss is "https://login.example/", want "https://login.example"
+}
+
+// A verifierThatLogs reports why it refuses a token. It is a Verifier in all other respects.
+type verifierThatLogs struct{ *jwtauth.Verifier }
+
+func (v verifierThatLogs) Authenticate(r *http.Request) (*usher.Principal, error) {
+	p, err := v.Verifier.Authenticate(r)
+	if verdict, ok := errors.AsType[jwtauth.Verdict](err); ok && verdict != jwtauth.Missing {
+		fmt.Println("log:", errors.Unwrap(err))
+	}
+	return p, err
+}
+
+// The mistake is a slash at the end of the issuer's name, which Auth0 has and others do not.
+// The log shows it, and the client learns nothing.
+func ExampleVerifier_Authenticate() {
+	key := must(jwk.New(jwk.KeyConfig{Algorithm: jwk.HS256, Secret: secret}))
+	tokens := must(jwtauth.New(jwtauth.Config{Issuers: []jwtauth.TrustedIssuer{{
+		Issuer:     "https://tenant.auth0.example", // want a slash at the end
+		Audiences:  []string{"https://api.example"},
+		Algorithms: []jwk.Algorithm{jwk.HS256},
+		Keys:       jwk.Static{key},
+	}}}))
+	api := usher.Authenticate(verifierThatLogs{tokens}).Wrap(http.NotFoundHandler())
+
+	for _, text := range []string{"", token(claims(map[string]any{"iss": "https://tenant.auth0.example/"}))} {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		if text != "" {
+			r.Header.Set("Authorization", "Bearer "+text)
+		}
+		w := httptest.NewRecorder()
+		api.ServeHTTP(w, r)
+		var problem struct{ Code string }
+		_ = json.Unmarshal(w.Body.Bytes(), &problem)
+		fmt.Println(w.Code, problem.Code)
+	}
+	// Output:
+	// 401 missing_credential
+	// log: jwtauth: unknown_issuer: iss is "https://tenant.auth0.example/", want "https://tenant.auth0.example"
+	// 401 invalid_token
+}
+
+// One route takes the JSON Web Tokens of one issuer and the opaque tokens of another. Each
+// token is verified by the authenticator that knows its issuer or its form.
+func ExampleIntrospection_Detect() {
+	key := must(jwk.New(jwk.KeyConfig{Algorithm: jwk.HS256, Secret: secret}))
+	signed := must(jwtauth.New(jwtauth.Config{Issuers: []jwtauth.TrustedIssuer{{
+		Issuer: issuer, Audiences: []string{audience}, Algorithms: []jwk.Algorithm{jwk.HS256}, Keys: jwk.Static{key},
+	}}}))
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"active":true,"sub":"bob","aud":"https://api.example","exp":4102444800}`)
+	}))
+	defer server.Close()
+	opaque := must(jwtauth.NewIntrospection(jwtauth.IntrospectionConfig{
+		Endpoint: server.URL, Client: server.Client(), ClientID: "api", ClientSecret: "from a secret manager",
+		Issuer: "https://legacy.example", Audiences: []string{"https://api.example"},
+	}))
+	api := usher.Authenticate(signed, opaque).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		caller, _ := usher.PrincipalFrom(r.Context())
+		fmt.Fprint(w, caller.Kind, " ", caller.ID)
+	}))
+	for _, text := range []string{good(), "opaque"} {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.Header.Set("Authorization", "Bearer "+text)
+		w := httptest.NewRecorder()
+		api.ServeHTTP(w, r)
+		fmt.Println(w.Body)
+	}
+	// Output:
+	// jwt https://issuer.example|ann
+	// oauth https://legacy.example|bob
+}
+
+// Tokens of some services differ from the standard. What differs is a field here.
+func ExampleTrustedIssuer() {
+	keys := jwk.Static{must(jwk.New(jwk.KeyConfig{Algorithm: jwk.HS256, Secret: secret}))} // a jwk.Remote, in a real service
+	for _, tt := range []struct {
+		service string
+		issuer  jwtauth.TrustedIssuer
+		claims  map[string]any
+	}{
+		{
+			"Amazon Cognito", jwtauth.TrustedIssuer{AudienceClaim: "client_id"},
+			map[string]any{"aud": nil, "client_id": "app"},
+		},
+		{
+			"Google", jwtauth.TrustedIssuer{Aliases: []string{"login.example"}},
+			map[string]any{"iss": "login.example", "aud": "app"},
+		},
+		{
+			"Keycloak", jwtauth.TrustedIssuer{ScopeClaims: []string{"/realm_access/roles"}},
+			map[string]any{"aud": "app", "realm_access": map[string]any{"roles": []string{"admin"}}},
+		},
+	} {
+		i := tt.issuer
+		i.Issuer, i.Audiences, i.Algorithms, i.Keys = issuer, []string{"app"}, []jwk.Algorithm{jwk.HS256}, keys
+		tokens := must(jwtauth.New(jwtauth.Config{Issuers: []jwtauth.TrustedIssuer{i}}))
+		t, err := tokens.Verify(context.Background(), token(claims(tt.claims)))
+		if err != nil {
+			panic(err)
+		}
+		fmt.Println(tt.service, t.Issuer, t.Audience, t.Scopes)
+	}
+	// Output:
+	// Amazon Cognito https://issuer.example [app] []
+	// Google https://issuer.example [app] []
+	// Keycloak https://issuer.example [app] [admin]
 }
 
 // A service accepts the users of the tenants of Microsoft Entra that are its customers.
