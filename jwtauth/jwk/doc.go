@@ -18,8 +18,8 @@
 //     of a generator that is known to be weak, and points that are not on their curve.
 //   - A Remote follows each rotation, also an unannounced one: while a key may exist that
 //     has not been fetched yet, its tokens are unavailable, which leads to a 503, never a
-//     401. Few of their requests wait, for a second, and other tokens never do. Unknown
-//     key IDs cause at most one fetch per CoolDown.
+//     401. At most 64 of their requests wait, each for at most a second, and no other token
+//     waits. Unknown key IDs cause at most one fetch per CoolDown.
 //   - While no usable set can be fetched, the last one is used until it is stale. Then
 //     the keys are unavailable.
 //   - A symmetric key in a published set is never used, and neither is a key that is

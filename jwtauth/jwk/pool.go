@@ -21,8 +21,8 @@ type PoolConfig struct {
 	// empty. OnError is called with errors that name the set, and may be called for
 	// several sets at the same time.
 	Remote RemoteConfig
-	// Capacity is how many sets are kept; zero means 1,024. It is split among shards, so
-	// a set may have to go shortly before there are so many.
+	// Capacity is how many sets are kept; zero means 1,024. It is divided among shards, so
+	// a set may be closed shortly before there are so many.
 	Capacity int
 	// IdleTimeout is how long a set is kept, and fetched, that no token asks for; zero
 	// means an hour.
@@ -31,7 +31,7 @@ type PoolConfig struct {
 
 // A Pool has the published key sets of many issuers, such as the tenants of a service,
 // most of which are idle. A set is fetched when a token asks for it, and kept until it is
-// idle or the least recently used of too many. It is then fetched anew for the next token.
+// idle or the least recently used of too many. It is then fetched again for the next token.
 // A Pool is safe for concurrent use.
 //
 // The application names the sets. Do not pass an iss that is not on a list of issuers: a

@@ -32,8 +32,8 @@ type RemoteConfig struct {
 	// are not used: redirects are followed only on the host that was asked, and no cookies
 	// are sent.
 	Client *http.Client
-	// Timeout bounds each fetch, that of the metadata included, and how long a request waits for the first fetch; zero
-	// means 5 seconds.
+	// Timeout bounds each fetch, that of the metadata included, and how long a request
+	// waits for the first fetch; zero means 5 seconds.
 	Timeout time.Duration
 	// RefreshEvery is how often the keys are fetched, and so how long a removed key may
 	// still be accepted; zero means every 10 minutes. A jitter of up to 10% is
