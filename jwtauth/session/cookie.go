@@ -18,7 +18,8 @@ import (
 // A browser sends a cookie with requests from any page. SameSite excludes pages of other
 // sites, but not of other hosts of the same site; so a [Handler] refuses requests from
 // other origins that send a cookie or would receive one. A [jwtauth.Verifier] that takes
-// access tokens from a cookie does the same on all routes, with TrustedOrigins of its own.
+// access tokens from a cookie, by its [jwtauth.Config.Cookie], does the same where a request
+// may change something, with TrustedOrigins of its own.
 //
 // After a change of Path or Domain, browsers also send the former cookie until it
 // expires. Of up to four cookies of one name, the one of a live session counts; if
@@ -31,7 +32,8 @@ type Cookie struct {
 	// host, or __Secure- if Path or Domain rules out __Host-. A name with a prefix must
 	// obey the rule of that prefix, as browsers ignore the cookie otherwise.
 	Name string
-	// Path is the path to which browsers send the cookie; empty means "/".
+	// Path is the path to which browsers send the cookie, and to all below it; empty means
+	// "/". If the path of a RefreshCookie is longer, mount both Refresh and Logout below it.
 	Path string
 	// Domain makes the browser send the cookie to all hosts of a domain; empty means
 	// this host only.

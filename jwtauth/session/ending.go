@@ -13,7 +13,7 @@ import (
 
 // Sessions returns the live sessions of a subject, the one that was refreshed last first.
 // The session of a request is the one whose ID is the SessionID of the token that
-// authenticated it.
+// authenticated it. A Session has no JSON tags: show users a type of your own.
 func (m *Manager) Sessions(ctx context.Context, subject string) ([]Session, error) {
 	if !isSubject(subject) {
 		return nil, nil

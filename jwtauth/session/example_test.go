@@ -122,6 +122,69 @@ func ExampleConfig_account() {
 	// other 404
 }
 
+// A site keeps both tokens in cookies. A Verifier takes the access token from its cookie, and
+// pages of other origins cannot make the browser change anything with it.
+func ExampleCookie() {
+	manager := must(session.New(session.Config{Issuer: "notes", Audiences: []string{"notes"}}))
+	sessions := must(session.NewHandler(session.HandlerConfig{
+		Manager:       manager,
+		AccessCookie:  &session.Cookie{Name: "__Host-token", SameSite: http.SameSiteLaxMode},
+		RefreshCookie: &session.Cookie{Path: "/session"},
+	}))
+	verifier := must(jwtauth.New(jwtauth.Config{
+		Issuers: []jwtauth.TrustedIssuer{manager.TrustedIssuer()},
+		Cookie:  "__Host-token",
+	}))
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /login", func(w http.ResponseWriter, r *http.Request) {
+		// ... check the password ...
+		sessions.Login(w, r, session.Session{Subject: "ann", Data: map[string]string{"device": r.UserAgent()}})
+	})
+	mux.HandleFunc("POST /session/refresh", sessions.Refresh)
+	mux.HandleFunc("POST /session/logout", sessions.Logout)
+	mux.Handle("DELETE /devices/{id}", usher.Authenticate(verifier).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		caller, _ := usher.PrincipalFrom(r.Context())
+		token := caller.Details.(*jwtauth.Token) //nolint:forcetypeassert // A Verifier has authenticated the caller.
+		_, err := manager.Logout(r.Context(), token.Subject, r.PathValue("id"))
+		switch {
+		case errors.Is(err, session.ErrNotFound):
+			usher.NotFound(w, r)
+		case err != nil:
+			usher.Fail(w, r, err)
+		default:
+			usher.Respond(w, r, usher.Reply{})
+		}
+	})))
+
+	login := call(mux, "POST", "/login", "", "")
+	for _, cookie := range login.Result().Cookies() {
+		fmt.Println(cookie.Name, cookie.Path)
+	}
+	id := must(manager.Sessions(context.Background(), "ann"))[0].ID
+	for _, tt := range []struct{ path, origin string }{
+		{"/devices/" + id, "https://other.example"},
+		{"/devices/of-somebody-else", "https://example.com"},
+		{"/devices/" + id, "https://example.com"},
+		{"/devices/" + id, "https://example.com"},
+	} {
+		r := httptest.NewRequest("DELETE", tt.path, nil) // to the host example.com
+		r.Header.Set("Origin", tt.origin)
+		for _, cookie := range login.Result().Cookies() {
+			r.AddCookie(cookie)
+		}
+		w := httptest.NewRecorder()
+		mux.ServeHTTP(w, r)
+		fmt.Println(w.Code)
+	}
+	// Output:
+	// __Secure-refresh_token /session
+	// __Host-token /
+	// 403
+	// 404
+	// 204
+	// 401
+}
+
 // The response of a service whose pages keep the refresh token in a cookie.
 func ExampleHandlerConfig() {
 	manager := must(session.New(session.Config{Issuer: "https://shop.example", Audiences: []string{"https://api.shop.example"}}))

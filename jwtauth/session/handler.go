@@ -47,7 +47,8 @@ type HandlerConfig struct {
 //
 // The login handler is the application's own: it calls Login once it knows who the
 // user is. Every response is written by [usher.Respond] or [usher.Fail], so an envelope
-// decides its shape and may change its codes and texts. No response may be cached.
+// decides its shape and may change its codes and texts. Without an envelope, a response
+// without data is 204 in place of 200. No response may be cached.
 type Handler struct {
 	manager       *Manager
 	refreshCookie *Cookie

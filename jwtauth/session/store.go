@@ -144,6 +144,7 @@ type Store interface {
 
 var (
 	// ErrNotFound means that there is no such session, or that it is another subject's.
+	// To [usher.Fail] it is an unknown error, and so a 500: handlers of your own look for it.
 	ErrNotFound = errors.New("session: no such session")
 	// ErrConflict means that the session is revoked, or was changed or inserted
 	// concurrently.
