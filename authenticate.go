@@ -17,8 +17,8 @@ import (
 // unless [Precedence] ranks them. A request without a credential is refused with 401
 // and the challenges of all authenticators, unless they are [Optional]. Each challenge is a
 // field line of its own; those with resource_metadata (RFC 9728) come first, the others in
-// the order of a. If a credential cannot be verified, the response is 503. Without any authenticator every request is
-// refused. Authenticate panics on a nil authenticator.
+// the order of a. If a credential cannot be verified, the response is 503. Without any
+// authenticator every request is refused. Authenticate panics on a nil authenticator.
 //
 // Responses are marked for caches, including responses to anonymous callers: Vary lists
 // every header field that may carry a credential for one of a, in addition to what the

@@ -43,5 +43,6 @@
 //
 // Some types write in the background or keep a goroutine. After http.Server.Shutdown has
 // returned, call idempotency.Middleware.Shutdown, then Close of apikey.Authenticator,
-// apikey.Cache and jwk.Remote, and close the stores last.
+// apikey.Cache, jwk.Remote, jwk.Pool and jwtauth.RevocationMirror, and close the stores
+// last.
 package usher

@@ -11,9 +11,12 @@
 //	mux.Handle("GET /orders", usher.Authenticate(tokens).Wrap(listOrders))
 //
 // [New] makes a [Verifier] of JSON Web Tokens. [NewIntrospection] is for opaque tokens:
-// it asks the authorization server about them. [Claims] decodes the claims of a request's
-// token into a type of the application. Package jwk has the keys, and package session
-// issues tokens of [ProfileSession] for an application's own users.
+// it asks the authorization server about them. One [usher.Authenticate] takes several of
+// both, and each verifies the tokens of its own issuers. [Claims] decodes the claims of a
+// request's token into a type of the application. [NewResourceMetadata] is for clients,
+// such as those of the Model Context Protocol, that look up where to get a token. Package
+// jwk has the keys, and package session issues tokens of [ProfileSession] for an
+// application's own users.
 //
 // # Guarantees
 //
@@ -44,7 +47,9 @@
 //     a bounded number of calls and requests wait. The cause reaches OnError.
 //   - A page of another origin cannot use a token in a cookie, or one that a proxy adds, to
 //     change anything or to open a WebSocket.
-//   - No response reveals what is wrong with a token, unless Config.Errors does.
+//   - No response reveals what is wrong with a token, unless Config.Errors does. The
+//     private cause of the error does: it is a [Verdict] with the value that came and the
+//     value that was expected. The example of [Verifier.Authenticate] logs it.
 //
 // # Order
 //

@@ -22,9 +22,9 @@ type Verdict uint8
 // byte for byte: 401 with error="invalid_token".
 const (
 	Missing        Verdict = iota // no token: usher.Authenticate decides
-	Ambiguous                     // a token in each of two header fields: 400
+	Ambiguous                     // one token in the header field and another in the cookie, or several: 400
 	Malformed                     // not a token of the accepted form
-	UnknownIssuer                 // from an issuer that is not configured
+	UnknownIssuer                 // from an issuer that is neither configured nor resolved
 	WrongAlgorithm                // signed with an algorithm that its issuer does not use
 	WrongType                     // another kind of token
 	UnknownKey                    // signed with a key that its issuer does not have
@@ -36,7 +36,7 @@ const (
 	Unconfirmed                   // bound to a key of its sender, not confirmed by Config.Confirm
 	Revoked                       // revoked, according to Revocations
 	Inactive                      // inactive, according to the authorization server
-	CrossOrigin                   // in a cookie or of a proxy, for the page of another origin: 403
+	CrossOrigin                   // in a cookie or added by a proxy, for a page of another origin: 403
 	Denied                        // refused by Config.Check or Config.Confirm, with its error
 	Unavailable                   // keys, revocations or the authorization server failed: 503
 	Abandoned                     // the client left before its token was verified

@@ -18,7 +18,7 @@ import (
 // Config configures a [Verifier].
 type Config struct {
 	// Issuers are the issuers whose tokens are accepted. At least one is required, unless
-	// ResolveIssuer is set, and their names must differ.
+	// ResolveIssuer is set. Their names must differ, Aliases included.
 	Issuers []TrustedIssuer
 	// ResolveIssuer, if not nil, returns the issuer of tokens whose iss is none of Issuers,
 	// for services whose tenants have issuers of their own. It returns an error that matches
@@ -29,8 +29,9 @@ type Config struct {
 	// The iss is text of the client: of at most 1,024 bytes without control characters,
 	// in a token that nobody has verified. Look it up in a list, and never make a URL of
 	// it: a client could make this service call any host. The example Config (Tenants)
-	// shows how. Requests with the same iss share a call, and at most 16 calls run at a
-	// time, or 32 with those for issuers that were known before.
+	// shows how. If each tenant publishes keys of its own, take them from a [jwk.Pool].
+	// Requests with the same iss share a call, and at most 16 calls run at a time, or 32
+	// with those for issuers that were known before.
 	ResolveIssuer func(ctx context.Context, iss string) (TrustedIssuer, error)
 	// IssuerCapacity is how many results of ResolveIssuer are remembered; zero means 1,024.
 	// As many unknown ones are remembered in addition.
@@ -83,9 +84,9 @@ type Config struct {
 	// they must change nothing.
 	Cookie string
 	// TrustedOrigins are origins such as "https://app.example.com" whose pages may use the
-	// token in the Cookie or the Header, besides those of the host itself. Each has the spelling of
-	// browsers: in lower case and Punycode, and without a default port, a path and
-	// wildcards. To let those pages read responses, you also need CORS.
+	// token in the Cookie or the Header, besides those of the host itself. Each has the
+	// spelling of browsers: in lower case and Punycode, and without a default port, a path
+	// and wildcards. To let those pages read responses, you also need CORS.
 	TrustedOrigins []string
 	// Realm and ResourceMetadata are sent in the challenges if they are not empty.
 	// ResourceMetadata is the URL of the metadata (RFC 9728): see [NewResourceMetadata].
@@ -124,8 +125,9 @@ type Config struct {
 	// the example Config (Account) of package session does.
 	Principal func(t *Token, standard usher.Principal) usher.Principal
 
-	// OnError is called with the cause of each [Unavailable]: a failure of the keys,
-	// of Revocations, Check or Confirm, and for a panic of OnVerified. Nil logs to [log/slog.Default], at most one line a
+	// OnError is called with the cause of each [Unavailable]: a failure of the keys, of
+	// ResolveIssuer, Revocations, Check or Confirm. It is also called for a panic of
+	// OnVerified, but for no refusal. Nil logs to [log/slog.Default], at most one line a
 	// second.
 	OnError func(ctx context.Context, err error)
 	// MeterProvider makes the counters usher.jwt.verifications, which has the
