@@ -1,6 +1,10 @@
 package jwtauth
 
-import "github.com/usher-go/usher/internal/jose"
+import (
+	"strings"
+
+	"github.com/usher-go/usher/internal/jose"
+)
 
 // recognizes reports whether text is a token of one of the issuers. It may be forged.
 func (v *Verifier) recognizes(text string) bool {
@@ -34,4 +38,18 @@ func unverified(text string) (claims []jose.Member, isToken bool) {
 		return nil, true
 	}
 	return claims, true
+}
+
+// resemblesToken reports whether text that does not have the form of a JSON Web Token may
+// have it for a parser that is less strict, for instance about padding or a fourth segment.
+// An encrypted token (RFC 7516) does not: only the authorization server can read it.
+func resemblesToken(text string) bool {
+	header, rest, _ := strings.Cut(text, ".")
+	if !strings.HasPrefix(header, "ey") || !strings.Contains(rest, ".") {
+		return false
+	}
+	data, _ := jose.Decode(header)
+	_, members, _ := jose.ParseObject(nil, data)
+	_, encrypted := jose.Find(members, "enc")
+	return !encrypted
 }

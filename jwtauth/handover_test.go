@@ -1,7 +1,9 @@
 package jwtauth_test
 
 import (
+	"io"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/usher-go/usher"
@@ -62,5 +64,53 @@ func TestARefusalIsFinal(t *testing.T) {
 	h := usher.Authenticate(strict, lax).Wrap(http.NotFoundHandler())
 	if w := serve(h, request(t, good())); w.Code != http.StatusUnauthorized {
 		t.Errorf("%d", w.Code)
+	}
+}
+
+// The holder of a token cannot choose who verifies it: a spelling that the verifier of its
+// issuer refuses is not handed to an authorization server that may be less strict.
+func TestAnotherSpellingOfATokenDoesNotChangeWhoVerifiesIt(t *testing.T) {
+	lax := introspecting(t, active(map[string]any{"sub": "hop"}), nil)
+	a := ofIssuer(t, "https://a.example", nil)
+	h := usher.Authenticate(a, lax).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p, _ := usher.PrincipalFrom(r.Context())
+		_, _ = io.WriteString(w, p.ID)
+	}))
+	of := func(payload string) string { return plain(jwtHeader, payload) }
+	rest := `,"sub":"ann","aud":"` + audience + `","exp":4102444800}`
+	good := of(`{"iss":"https://a.example"` + rest)
+	parts := strings.Split(good, ".")
+	jwe := b64([]byte(`{"alg":"dir","enc":"A256GCM"}`)) + "..iv.text.tag"
+	for name, tt := range map[string]struct{ text, caller string }{
+		"the token":                    {good, "https://a.example|ann"},
+		"escapes":                      {of(`{"i\u0073s":"https:\/\/a.example"` + rest), "https://a.example|ann"},
+		"opaque":                       {"opaque", "|hop"},
+		"opaque, with dots":            {"ory_at_x.y", "|hop"},
+		"opaque, like the first third": {parts[0], "|hop"},
+		"encrypted":                    {jwe, "|hop"},
+		"of the authorization server":  {of(`{"iss":"` + issuer + `"` + rest), "|hop"},
+		"padded":                       {good + "=", ""},
+		"a padded payload":             {parts[0] + "." + parts[1] + "=." + parts[2], ""},
+		"a padded header":              {parts[0] + "=." + parts[1] + "." + parts[2], ""},
+		"standard base64":              {parts[0] + "." + parts[1] + "." + parts[2][:40] + "+/", ""},
+		"a dot at the end":             {good + ".", ""},
+		"a fourth segment":             {good + ".x", ""},
+		"as many segments as a JWE":    {good + ".x.y", ""},
+		"two dots in the middle":       {parts[0] + ".." + parts[1] + "." + parts[2], ""},
+		"no signature":                 {parts[0] + "." + parts[1] + ".", ""},
+		"a signature of another":       {good[:len(good)-4] + "AAAA", ""},
+		"two iss":                      {of(`{"iss":"https://a.example","iss":"` + issuer + `"` + rest), ""},
+		"Iss":                          {of(`{"Iss":"` + issuer + `","iss":"https://a.example"` + rest), ""},
+		"half of the payload":          {of(`{"iss":"` + issuer + `"`), ""},
+		"a byte order mark":            {of("\ufeff" + `{"iss":"https://a.example"` + rest), ""},
+		"too long":                     {of(`{"x":"` + strings.Repeat("x", 16<<10) + `","iss":"https://a.example"` + rest), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := serve(h, request(t, tt.text))
+			if got := w.Body.String(); tt.caller == "" && w.Code != http.StatusUnauthorized ||
+				tt.caller != "" && (w.Code != http.StatusOK || !strings.HasSuffix(got, tt.caller)) {
+				t.Errorf("%d %.100s", w.Code, got)
+			}
+		})
 	}
 }

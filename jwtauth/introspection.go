@@ -123,8 +123,9 @@ func NewIntrospection(c IntrospectionConfig) (*Introspection, error) {
 
 // Detect implements [usher.Detector]. It is certain about text that does not have the
 // form of a JSON Web Token, and about a token whose iss is its Issuer, so that a [Verifier]
-// of other issuers can share the route. If API keys share the field, list their
-// authenticator before this one.
+// of other issuers can share the route. About text that only a less strict parser would
+// take for a JSON Web Token it is not certain: list the Verifier first, and it refuses such
+// text. If API keys share the field, list their authenticator before this one.
 func (i *Introspection) Detect(r *http.Request) (carrier string, certain bool) {
 	carrier, text := i.detect(r)
 	if text == "" {
@@ -136,7 +137,7 @@ func (i *Introspection) Detect(r *http.Request) (carrier string, certain bool) {
 	}
 	claims, isToken := unverified(text)
 	if !isToken {
-		return carrier, true
+		return carrier, !resemblesToken(text)
 	}
 	value, ok := jose.Find(claims, "iss")
 	if !ok {
