@@ -1,11 +1,15 @@
 package jwtauth_test
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/golang-jwt/jwt/v5"
 
@@ -143,5 +147,60 @@ func TestACauseCostsLittle(t *testing.T) {
 	// The refusal and its cause, in place of a principal.
 	if a, b := count(accepted), count(refused); b > a+1 {
 		t.Errorf("%v allocations for a refusal, and %v for a token that is accepted", b, a)
+	}
+}
+
+// A cause reaches logs and terminals. The text of a client in it is short and visible, and
+// it has neither the token nor its signature.
+func TestACauseIsSafeToPrint(t *testing.T) {
+	const raw = "\x1b[31m\x00\r\n\u0085\u202e\u2028\ufeff"
+	hostile := string(must(json.Marshal(raw + strings.Repeat("A", 2000))))
+	var reported error
+	v := verifier(t, func(c *jwtauth.Config) {
+		c.OnError = func(_ context.Context, err error) { reported = err }
+		c.ResolveIssuer = func(_ context.Context, iss string) (jwtauth.TrustedIssuer, error) {
+			if iss == "\u202edown" {
+				return jwtauth.TrustedIssuer{}, errDown
+			}
+			return jwtauth.TrustedIssuer{Issuer: iss, Aliases: []string{"|"}}, nil
+		}
+	})
+	with := func(name, value string) string {
+		return token(claims(map[string]any{name: json.RawMessage(value)}))
+	}
+	bad := good()
+	for name, text := range map[string]string{
+		"alg":            plain(`{"alg":`+hostile+`}`, payload(`"x":1`)),
+		"typ":            plain(`{"alg":"HS256","typ":`+hostile+`}`, payload(`"x":1`)),
+		"kid":            plain(`{"alg":"HS256","kid":`+hostile+`}`, payload(`"x":1`)) + "A",
+		"iss":            with("iss", hostile),
+		"iss, no faults": with("iss", `"\u202edown"`),
+		"iss, faults":    with("iss", `"\u202efaults"`),
+		"iss of a list":  with("iss", `[`+hostile+`]`),
+		"sub":            with("sub", `{"a":`+hostile+`}`),
+		"aud":            with("aud", hostile),
+		"many aud":       with("aud", `[`+strings.Repeat(`"\u001b",`, 500)+`"x"]`),
+		"exp":            with("exp", hostile),
+		"jti":            with("jti", `[`+hostile+`]`),
+		"token_use":      with("token_use", strings.TrimSuffix(hostile, `"`)+`_refresh_token"`),
+		"kid of a token": plain(`{"alg":"HS256","kid":"`+bad+`"}`, payload(`"x":1`)) + "A",
+		"no form":        bad + "\x1b",
+	} {
+		t.Run(name, func(t *testing.T) {
+			reported = nil
+			_, err := v.Verify(t.Context(), text)
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			signature := text[strings.LastIndexByte(text, '.')+1:]
+			for _, s := range []string{err.Error(), fmt.Sprintf("%+v", err), fmt.Sprint(reported)} {
+				if i := strings.IndexFunc(s, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }); i >= 0 {
+					t.Errorf("a character at %d of %q", i, s)
+				}
+				if len(s) > 1500 || strings.Contains(s, signature) || strings.Contains(s, bad) {
+					t.Errorf("%d bytes: %s", len(s), s)
+				}
+			}
+		})
 	}
 }
