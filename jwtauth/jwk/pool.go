@@ -11,6 +11,7 @@ import (
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/config"
+	"github.com/usher-go/usher/internal/guard"
 	"github.com/usher-go/usher/internal/report"
 	"github.com/usher-go/usher/internal/shard"
 )
@@ -41,12 +42,13 @@ type Pool struct {
 	idle     time.Duration
 	reporter *report.Reporter
 
-	remotes *shard.Cache[source, *pooled]
-	made    atomic.Uint64
-	closed  atomic.Bool
-	open    sync.WaitGroup // the Remotes that have not been closed
-	stop    context.CancelFunc
-	done    sync.WaitGroup
+	remotes   *shard.Cache[source, *pooled]
+	made      atomic.Uint64
+	closed    atomic.Bool
+	opening   *guard.Guard
+	remaining sync.WaitGroup // the Remotes that have not been closed
+	stop      context.CancelFunc
+	done      sync.WaitGroup
 }
 
 // A source says where a set is.
@@ -75,7 +77,7 @@ func NewPool(c PoolConfig) (*Pool, error) {
 	remote.If(c.Remote.Issuer != "", "Issuer", "must be empty, because each set has its own")
 	sample := c.Remote
 	sample.URL, sample.Issuer = "https://issuer.example", ""
-	newRemote(remote, sample)
+	timeout := newRemote(remote, sample).timeout
 	if err := f.Err(); err != nil {
 		return nil, err
 	}
@@ -83,6 +85,7 @@ func NewPool(c PoolConfig) (*Pool, error) {
 		template: c.Remote,
 		idle:     cmp.Or(c.IdleTimeout, time.Hour),
 		reporter: report.New("jwk.Pool", c.Remote.OnError),
+		opening:  guard.New(timeout, maxOpening).NeverOpen(),
 	}
 	p.remotes = shard.New(cmp.Or(c.Capacity, 1024), func(_ source, e *pooled) { p.evict(e) })
 	var ctx context.Context
@@ -114,7 +117,7 @@ func (p *Pool) Close() error {
 		s.Unlock()
 	}
 	p.done.Wait()
-	p.open.Wait()
+	p.remaining.Wait()
 	return nil
 }
 
@@ -123,8 +126,49 @@ var (
 	errNotOpen    = errors.New("jwk: the set is not in the pool")
 )
 
-// acquire returns the set for use until release is called, and makes it if necessary.
-func (p *Pool) acquire(from source) (*pooled, error) {
+// maxOpening is how many sets are fetched for the first time at once. Callers who name many
+// tenants could otherwise cause as many connections.
+const maxOpening = 64
+
+// acquire returns the set for use until release is called. If it is not in the pool,
+// acquire makes it and waits until it was fetched.
+func (p *Pool) acquire(ctx context.Context, from source) (*pooled, error) {
+	if e := p.use(from); e != nil {
+		return e, nil
+	}
+	e, err := guard.Call(ctx, p.opening, func(ctx context.Context) (*pooled, error) {
+		e, err := p.open(from)
+		if err == nil {
+			_, _ = e.remote.current(ctx) // Find returns the error
+		}
+		return e, err
+	}, func(e *pooled, err error) {
+		if err == nil {
+			p.release(from, e)
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("jwk: a set that is not in the pool: %w", err)
+	}
+	return e, nil
+}
+
+// use returns the set for use, or nil if it is not in the pool.
+func (p *Pool) use(from source) *pooled {
+	s := p.remotes.Shard(from)
+	s.Lock()
+	defer s.Unlock()
+	e, ok := s.Get(from)
+	if !ok {
+		return nil
+	}
+	e.users++
+	e.used = time.Now()
+	return e
+}
+
+// open returns the set for use, and makes it if it is not in the pool.
+func (p *Pool) open(from source) (*pooled, error) {
 	s := p.remotes.Shard(from)
 	s.Lock()
 	defer s.Unlock()
@@ -138,7 +182,7 @@ func (p *Pool) acquire(from source) (*pooled, error) {
 			return nil, err
 		}
 		e = &pooled{remote: remote, number: p.made.Add(1)}
-		p.open.Add(1)
+		p.remaining.Add(1)
 		s.Add(from, e)
 	}
 	e.users++
@@ -168,7 +212,7 @@ func (p *Pool) evict(e *pooled) {
 func (p *Pool) close(e *pooled) {
 	e.remote.cancel()
 	go func() {
-		defer p.open.Done()
+		defer p.remaining.Done()
 		_ = e.remote.Close()
 	}()
 }
@@ -235,7 +279,7 @@ var _ Refresher = tenant{}
 
 // Find implements [Set].
 func (t tenant) Find(ctx context.Context, kid string, a Algorithm) ([]*Key, uint64, error) {
-	e, err := t.pool.acquire(t.from)
+	e, err := t.pool.acquire(ctx, t.from)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -246,7 +290,7 @@ func (t tenant) Find(ctx context.Context, kid string, a Algorithm) ([]*Key, uint
 
 // Refresh implements [Refresher].
 func (t tenant) Refresh(ctx context.Context, kid string, a Algorithm, verifies func(*Key) bool) (uint64, bool, error) {
-	e, err := t.pool.acquire(t.from)
+	e, err := t.pool.acquire(ctx, t.from)
 	if err != nil {
 		return 0, false, err
 	}

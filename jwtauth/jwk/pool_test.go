@@ -28,6 +28,8 @@ type landlord struct {
 	sets    map[string]string // the key set of each host
 	fetches map[string]int
 	delay   time.Duration
+
+	now, most atomic.Int64 // fetches at once
 }
 
 func newLandlord() *landlord {
@@ -37,7 +39,9 @@ func newLandlord() *landlord {
 func (l *landlord) RoundTrip(r *http.Request) (*http.Response, error) {
 	l.mu.Lock()
 	delay := l.delay
+	l.most.Store(max(l.most.Load(), l.now.Add(1)))
 	l.mu.Unlock()
+	defer l.now.Add(-1)
 	select {
 	case <-time.After(delay):
 	case <-r.Context().Done():
@@ -234,6 +238,55 @@ func TestClosingAPoolEndsRequestsThatWait(t *testing.T) {
 		group.Wait()
 		if waited := time.Since(began); waited != 10*time.Millisecond {
 			t.Errorf("after %v", waited)
+		}
+	})
+}
+
+// Whoever names many tenants causes no more than 64 first fetches at once. The tokens of a
+// set that is in the pool do not wait.
+func TestAPoolFetchesFewSetsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLandlord()
+		s := newSigner("1")
+		l.publish("known.example", s)
+		p := mustPool(t, l, nil)
+		known := trusting(t, p.URL("https://known.example/keys"))
+		want(t, known, s.Token(), jwtauth.Accepted)
+		const tenants = 500
+		l.setDelay(100 * time.Millisecond)
+		var group sync.WaitGroup
+		for n := range tenants {
+			host := fmt.Sprintf("t%d.example", n)
+			l.publish(host, s)
+			v := trusting(t, p.URL("https://"+host+"/keys"))
+			group.Go(func() { want(t, v, s.Token(), jwtauth.Accepted) })
+		}
+		for range 50 {
+			began := time.Now()
+			want(t, known, s.Token(), jwtauth.Accepted)
+			if waited := time.Since(began); waited > 0 {
+				t.Errorf("a token has waited %v", waited)
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		group.Wait()
+		// Those that hang hold up nobody for long.
+		l.setDelay(time.Hour)
+		for n := range 2 * tenants {
+			v := trusting(t, p.URL(fmt.Sprintf("https://hanging%d.example/keys", n)))
+			group.Go(func() { want(t, v, s.Token(), jwtauth.Unavailable) })
+		}
+		began := time.Now()
+		synctest.Wait()
+		want(t, known, s.Token(), jwtauth.Accepted)
+		group.Wait()
+		if waited := time.Since(began); waited > 6*time.Second {
+			t.Errorf("the tokens have waited %v", waited)
+		}
+		l.setDelay(0)
+		want(t, trusting(t, p.URL("https://t0.example/keys")), s.Token(), jwtauth.Accepted)
+		if most := l.most.Load(); most > 64 {
+			t.Errorf("%d fetches at once", most)
 		}
 	})
 }
