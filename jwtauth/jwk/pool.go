@@ -33,7 +33,9 @@ type PoolConfig struct {
 // A Pool has the published key sets of many issuers, such as the tenants of a service,
 // most of which are idle. A set is fetched when a token asks for it, and kept until it is
 // idle or the least recently used of too many. It is then fetched again for the next token.
-// A Pool is safe for concurrent use.
+// At most 64 sets are fetched for the first time at once; requests for other sets that are
+// not in the Pool wait for half of the Timeout, and then get a 503. A Pool is safe for
+// concurrent use.
 //
 // The application names the sets. Do not pass an iss that is not on a list of issuers: a
 // caller chooses it, and would choose what the server connects to.

@@ -356,3 +356,32 @@ func TestRefreshWaitsForTheFirstFetch(t *testing.T) {
 		}
 	})
 }
+
+// Clients that leave while they wait leave nothing behind: no goroutine, and no place that
+// the token of a new key needs.
+func TestClientsThatLeaveFreeTheirPlaces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, next := newSigner("1"), newSigner("2")
+		p, other := new(publisher), new(publisher)
+		p.Say(publish(s))
+		other.Say(publish(newSigner("other")))
+		v := trusting(t, jwk.Sets{simulated(t, p, nil), simulated(t, other, nil)})
+		want(t, v, s.Token(), jwtauth.Accepted)
+		slow := func(w http.ResponseWriter, _ *http.Request) {
+			time.Sleep(500 * time.Millisecond)
+			_, _ = io.WriteString(w, publish(s, next))
+		}
+		p.Serve(slow)
+		other.Serve(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+		ctx, leave := context.WithCancel(t.Context())
+		var leaving sync.WaitGroup
+		for n := range 1000 {
+			leaving.Go(func() { _, _ = v.Verify(ctx, newSigner(strconv.Itoa(n)).Token()) })
+		}
+		time.Sleep(100 * time.Millisecond)
+		leave()
+		leaving.Wait()
+		want(t, v, next.Token(), jwtauth.Accepted)
+		time.Sleep(time.Minute)
+	})
+}

@@ -148,6 +148,9 @@ func combine(a, b uint64) uint64 {
 	return x ^ x>>31
 }
 
+// errExited is the result of a set that has called runtime.Goexit.
+var errExited = errors.New("jwk: a set has ended the goroutine that asked it")
+
 func isRefresher(s Set) bool {
 	_, ok := s.(Refresher)
 	return ok
@@ -165,9 +168,9 @@ func anyOf(ctx context.Context, sets Sets, ask func(context.Context, Set) (bool,
 	results := make(chan result, len(sets))
 	for _, set := range sets {
 		go func() {
-			var r result
+			r := result{err: errExited}
+			defer func() { results <- r }()
 			r.err = guard.Run(func() (err error) { r.ok, err = ask(ctx, set); return err })
-			results <- r
 		}()
 	}
 	var errs []error

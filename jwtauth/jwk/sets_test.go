@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -202,24 +203,30 @@ func TestSetsInAVerifier(t *testing.T) {
 	}
 }
 
-// panickingSet is a set of another package.
-type panickingSet struct{ jwk.Static }
+// failingSet is a set of another package.
+type failingSet struct {
+	jwk.Static
+	fail func()
+}
 
-func (panickingSet) Find(context.Context, string, jwk.Algorithm) ([]*jwk.Key, uint64, error) {
+func (failingSet) Find(context.Context, string, jwk.Algorithm) ([]*jwk.Key, uint64, error) {
 	return nil, 0, nil
 }
 
-func (panickingSet) Refresh(context.Context, string, jwk.Algorithm, func(*jwk.Key) bool) (uint64, bool, error) {
-	panic("no")
+func (s failingSet) Refresh(context.Context, string, jwk.Algorithm, func(*jwk.Key) bool) (uint64, bool, error) {
+	s.fail()
+	return 0, false, nil
 }
 
-// A set that panics while it is refreshed is unavailable.
+// A set that panics, or ends the goroutine, while it is refreshed is unavailable.
 func TestASetThatPanicsIsUnavailable(t *testing.T) {
 	s := newSigner("")
 	static := jwk.Static{mustKey(t, jwk.KeyConfig{Algorithm: jwk.EdDSA, Material: s.Private})}
-	v := trusting(t, jwk.Sets{static, panickingSet{}})
-	want(t, v, unnamed(s), jwtauth.Accepted)
-	want(t, v, unnamed(newSigner("")), jwtauth.Unavailable)
+	for _, fail := range []func(){func() { panic("no") }, runtime.Goexit} {
+		v := trusting(t, jwk.Sets{static, failingSet{fail: fail}})
+		want(t, v, unnamed(s), jwtauth.Accepted)
+		want(t, v, unnamed(newSigner("")), jwtauth.Unavailable)
+	}
 }
 
 // A set that is unavailable hides no key that another has fetched for the token.
