@@ -30,10 +30,6 @@ func (m *Manager) Used(ctx context.Context, t *jwtauth.Token) {
 	m.deliveries.record(ctx, t.SessionID, id, m.reportFailure)
 }
 
-// subToken follows the TokenID in the jti of a further access token that was issued with
-// the same refresh token..
-const subToken = "."
-
 // deliveries are the access tokens whose use is in the store.
 type deliveries struct {
 	store   Store

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/usher-go/usher"
@@ -151,7 +152,7 @@ func (m *Manager) endAll(ctx context.Context, e *Event, own string) (err error) 
 	}
 	// This ends the access tokens of sessions that the store has lost. The iat of tokens
 	// has whole seconds.
-	before := now.Truncate(time.Second).Add(-maxLeeway)
+	before := now.Truncate(time.Second).Add(-maxSkew)
 	if err := m.revocations.RevokeSubject(ctx, m.name, e.Subject, before, m.lastUse(now)); err != nil {
 		return err
 	}
@@ -204,39 +205,42 @@ func (m *Manager) endAccess(ctx context.Context, s Session, now time.Time) error
 	return nil
 }
 
-// endVoid ends the access token in a response that no client has used, before the refresh
-// token in it becomes void: a thief may have read the response.
-func (m *Manager) endVoid(ctx context.Context, r Record, now time.Time) error {
-	if m.revocations == nil || r.TokenID == "" || !m.mayHaveAccess(r.Session, now) {
-		return nil
-	}
-	if err := m.revocations.RevokeToken(ctx, m.name, r.TokenID, m.lastUse(now)); err != nil {
-		return fmt.Errorf("session: end an access token: %w", err)
-	}
-	return nil
-}
-
 // mayHaveAccess reports whether an access token from the last refresh of s may still be
 // valid, by any clock.
 func (m *Manager) mayHaveAccess(s Session, now time.Time) bool {
-	return !now.After(m.lastUse(s.RefreshedAt.Add(m.timeout + maxLeeway)))
+	return !now.After(m.lastUse(s.RefreshedAt.Add(m.timeout + maxSkew)))
 }
 
 // endAccessOf ends the access tokens of sessions that were just ended, except of sessions
 // that can have no such tokens, because their last refresh was too long ago by any clock.
 func (m *Manager) endAccessOf(ctx context.Context, ended []Session, now time.Time) error {
-	var errs []error
-	for _, s := range ended {
-		if m.mayHaveAccess(s, now) {
-			errs = append(errs, m.endAccess(ctx, s, now))
-		}
+	ended = slices.DeleteFunc(slices.Clone(ended), func(s Session) bool { return !m.mayHaveAccess(s, now) })
+	return together(ended, func(s Session) error { return m.endAccess(ctx, s, now) })
+}
+
+// together calls f for each element of list, several at a time, and returns the errors.
+// All calls share a timeout, and a subject may have a thousand sessions.
+func together[E any](list []E, f func(E) error) error {
+	const most = 8
+	var (
+		turns   = make(chan struct{}, most)
+		errs    = make([]error, len(list))
+		running sync.WaitGroup
+	)
+	for n, e := range list {
+		turns <- struct{}{}
+		running.Go(func() {
+			errs[n] = f(e)
+			<-turns
+		})
 	}
+	running.Wait()
 	return errors.Join(errs...)
 }
 
 // lastUse returns the time from which every verifier refuses a token that was issued by
-// now.
-func (m *Manager) lastUse(now time.Time) time.Time { return now.Add(m.access + maxLeeway) }
+// now, on a node whose clock may be ahead.
+func (m *Manager) lastUse(now time.Time) time.Time { return now.Add(m.access + maxSkew + maxLeeway) }
 
 // ending returns a context for ending a session. A client that disconnects does not
 // cancel it, so that the session and its access tokens end all the same.

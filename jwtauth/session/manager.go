@@ -64,8 +64,10 @@ type Manager struct {
 	cookie string // the name of the cookie of the access tokens, if a Handler has one
 }
 
-// maxLeeway is the largest Leeway of a [jwtauth.Verifier].
-const maxLeeway = 5 * time.Minute
+const (
+	maxLeeway = 5 * time.Minute // the largest Leeway of a [jwtauth.Verifier]
+	maxSkew   = 5 * time.Minute // by which the clocks of two nodes may differ
+)
 
 // New returns a Manager, or all faults of c.
 func New(c Config) (*Manager, error) {

@@ -115,8 +115,8 @@ func (m *Manager) exchange(ctx context.Context, texts []string, request RefreshR
 	token, outcome, err := m.choose(short, texts, request.Client)
 	if err == nil && outcome == refreshRotated {
 		// One of several concurrent exchanges succeeds. The others retry and find its
-		// response.
-		const tries = 8
+		// response. A conflict is due to a rotation, a delivery or a further access token.
+		const tries = 2 + maxFurther + 1
 		for range tries {
 			t, outcome, err = m.tryExchange(short, token, request, &e)
 			if !errors.Is(err, ErrConflict) {
@@ -236,7 +236,7 @@ func (m *Manager) tryExchange(ctx context.Context, token refreshToken, request R
 		}
 	case refreshRotated, refreshRecovered:
 		if err = scopeErr; err == nil && outcome == refreshRecovered {
-			err = m.endVoid(ctx, r, now)
+			err = m.endVoid(ctx, r, token, now)
 		}
 		if err == nil {
 			t, err = m.rotate(ctx, r, token, scopes, now)
@@ -280,25 +280,6 @@ func (m *Manager) rotate(ctx context.Context, r Record, token refreshToken, scop
 	}
 	if err := m.store.Update(ctx, r); err != nil {
 		return Tokens{}, fmt.Errorf("session: rotate a refresh token: %w", err)
-	}
-	return a.tokens(r.Session), nil
-}
-
-// replay returns the response that token was exchanged for. If the access token in it does
-// not have these scopes, replay replaces it by another one, which belongs to the same
-// refresh token: a repeated request gets neither more nor less than it asks for.
-func (m *Manager) replay(ctx context.Context, r Record, token refreshToken, scopes []string, now time.Time) (Tokens, error) {
-	a, err := decryptResponse(r.Response, token)
-	if err == nil && !slices.Equal(a.scopes(r.Session), scopes) {
-		next, ok := parseRefreshToken(a.Refresh)
-		if !ok {
-			return Tokens{}, errUndecryptable
-		}
-		r.TokenID += subToken + rand.Text()
-		a, err = m.newTokens(ctx, r, scopes, next, now)
-	}
-	if err != nil {
-		return Tokens{}, err
 	}
 	return a.tokens(r.Session), nil
 }

@@ -55,6 +55,8 @@ type tokenResponse struct {
 	RefreshSeconds int64  `json:"y"`
 	// Narrowed are the scopes of the access token, or nil if it has those of the session.
 	Narrowed []string `json:"s,omitempty"`
+	// Further has what follows the TokenID in the IDs of further access tokens.
+	Further []string `json:"f,omitempty"`
 }
 
 // scopes returns the scopes of the access token of a session.

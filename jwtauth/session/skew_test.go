@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -146,12 +147,12 @@ func TestALogoutAllThatHasFailedIsCompletedByItsRepetition(t *testing.T) {
 	failed := 0
 	for at := 1; at == failed+1; at++ {
 		synctest.Test(t, func(t *testing.T) {
-			calls := 0
+			var count atomic.Int64
 			fails := func(_ context.Context, method string) error {
 				if method == "SetDelivered" {
 					return nil // no part of a logout; a verifier causes it on a goroutine of its own
 				}
-				if calls++; calls == at {
+				if count.Add(1) == int64(at) {
 					return errDown
 				}
 				return nil
@@ -170,7 +171,7 @@ func TestALogoutAllThatHasFailedIsCompletedByItsRepetition(t *testing.T) {
 			synctest.Wait() // for the delivery
 			if got == 503 {
 				failed++
-			} else if calls >= at {
+			} else if count.Load() >= int64(at) {
 				t.Errorf("call %d has failed: %d, want 503", at, got)
 			}
 			store.before, list.before = nil, nil
