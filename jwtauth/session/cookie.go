@@ -33,7 +33,8 @@ type Cookie struct {
 	// obey the rule of that prefix, as browsers ignore the cookie otherwise.
 	Name string
 	// Path is the path to which browsers send the cookie, and to all below it; empty means
-	// "/". If the path of a RefreshCookie is longer, mount both Refresh and Logout below it.
+	// "/". That of the RefreshCookie must include the paths of Refresh and Logout: a Logout
+	// to which the browser does not send it ends only the session of an access token.
 	Path string
 	// Domain makes the browser send the cookie to all hosts of a domain; empty means
 	// this host only.

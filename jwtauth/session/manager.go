@@ -29,17 +29,22 @@ import (
 //     exchanged for it.
 //   - Later, the token that was exchanged last is exchanged once more if nobody has used a
 //     token of that response, because the response was lost, wherever on its way that was.
-//     The tokens in that response are void from then on, the access token if there are
+//     The tokens in that response are void from then on, its access tokens if there are
 //     [Config.Revocations].
 //   - Any other use counts as theft and ends the session with all of its tokens, no
 //     matter who has them.
 //
-// So a lost response logs nobody out. Of two clients with one token, the first may get new
-// tokens, and the session ends as soon as the second one uses its refresh token.
+// So a lost response logs nobody out. If a thief and the user exchange one token, only one
+// of them has valid tokens, and the session ends as soon as the other one uses its refresh
+// token again. But two clients that exchange it within the grace get the same tokens: a
+// thief who always refreshes at about the same time as the user is not noticed, and a
+// short grace makes that difficult.
 //
 // A response counts as delivered when its refresh token is exchanged or its access token
 // is used. Any [jwtauth.Verifier] with the Manager's [Manager.TrustedIssuer] records the
-// latter. A service that verifies the tokens with published keys records nothing; see
+// latter. So a client must store the refresh token before it uses the access token, and so
+// must a server that refreshes for a browser: the browser may never receive its response.
+// A service that verifies the tokens with published keys records nothing; see
 // [Manager.Used].
 type Manager struct {
 	name        string
