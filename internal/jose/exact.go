@@ -131,7 +131,7 @@ func destination(t reflect.Type, v reflect.Value) (reflect.Type, reflect.Value) 
 				return nil, none
 			}
 			v = v.Elem()
-			t, addressed = v.Type(), false
+			t = v.Type()
 		case reflect.Pointer:
 			switch {
 			case !v.IsValid() || v.IsNil():

@@ -66,6 +66,10 @@ type (
 		East
 		Lower string `json:"diamond"`
 	}
+	Loop struct {
+		*Loop
+		Role string `json:"role"`
+	}
 	recursive struct {
 		Name string     `json:"name"`
 		Next *recursive `json:"next,omitempty"`
@@ -92,6 +96,7 @@ func TestNamesAreMatchedExactly(t *testing.T) {
 		&recursive{"1", &recursive{Name: "2"}},
 		&tagged{},
 		&diamond{Lower: "1"},
+		&Loop{Role: "1"},
 	} {
 		written, err := json.Marshal(full)
 		if err != nil {

@@ -3,6 +3,7 @@ package jose_test
 import (
 	"encoding/base64"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -40,6 +41,9 @@ func TestAHeaderIsRememberedByItsExactText(t *testing.T) {
 		`{"alg":"HS256", "kid":"1"}`:           "1",
 		`{"alg":"HS256","kid":"1","kid":"2"}`:  "",
 		`{"alg":"HS256","kid":"1","crit":[1]}`: "",
+		`{"alg":"HS256","kid":""}`:             "",
+		`{"alg":"HS256","kid":"1","typ":""}`:   "",
+		`{"alg":"","kid":"1"}`:                 "",
 	} {
 		if p, err := jose.Parse(encoded(header, `{}`), h); p.KeyID != want || (err == nil) != (want != "") {
 			t.Errorf("%s: %+v %v", header, p, err)
@@ -81,4 +85,29 @@ func TestFewHeadersAreRemembered(t *testing.T) {
 	if _, ok := h.Find(text); ok {
 		t.Error("a long header is remembered")
 	}
+}
+
+// A token is a part of the header fields of a request, all of which its text would keep.
+func TestARememberedHeaderKeepsNoRequest(t *testing.T) {
+	h := jose.NewHeaders()
+	const size, requests = 1 << 20, 200
+	used := func() uint64 {
+		runtime.GC()
+		var s runtime.MemStats
+		runtime.ReadMemStats(&s)
+		return s.HeapAlloc
+	}
+	before := used()
+	for i := range requests {
+		request := strings.Repeat("x", size) + encoded(fmt.Sprintf(`{"alg":"HS256","kid":"%d"}`, i), `{}`)
+		parsed, err := jose.Parse(request[size:], h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.Keep(&parsed)
+	}
+	if after := used(); after > before+8*size {
+		t.Errorf("%d bytes after %d", after, before)
+	}
+	runtime.KeepAlive(h)
 }

@@ -37,7 +37,6 @@ func ParseObject(list []Member, data []byte) (text string, members []Member, err
 // A container is an object or an array.
 type container struct {
 	object bool
-	empty  bool            // nothing in it has begun
 	first  int             // index of its first name
 	seen   map[string]bool // its names, if they are many
 }
@@ -69,7 +68,7 @@ func appendMembers(list []Member, s string) ([]Member, error) {
 	if i == len(s) || s[i] != '{' {
 		return nil, errNoObject
 	}
-	open = append(open, container{object: true, empty: true})
+	open = append(open, container{object: true})
 	for i++; ; {
 		if ended && len(open) == 1 {
 			list = append(list, Member{name, s[start:i]})
@@ -79,7 +78,7 @@ func appendMembers(list []Member, s string) ([]Member, error) {
 		}
 		in := &open[len(open)-1]
 		switch c := s[i]; {
-		case c == in.end() && (ended || in.empty):
+		case c == in.end():
 			i++
 			if len(open) == 1 {
 				if skipSpace(s, i) < len(s) {
@@ -96,7 +95,7 @@ func appendMembers(list []Member, s string) ([]Member, error) {
 		case ended:
 			return nil, errNoObject
 		}
-		in.empty, ended = false, false
+		ended = false
 		if in.object {
 			end, err := stringEnd(s, i)
 			if err != nil {
@@ -121,7 +120,7 @@ func appendMembers(list []Member, s string) ([]Member, error) {
 			if len(open) == maxDepth {
 				return nil, errNoObject
 			}
-			open = append(open, container{object: s[i] == '{', empty: true, first: len(names)})
+			open = append(open, container{object: s[i] == '{', first: len(names)})
 			i++
 			continue
 		}

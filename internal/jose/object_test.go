@@ -2,6 +2,7 @@ package jose_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -71,6 +72,20 @@ func TestNamesInAnotherCase(t *testing.T) {
 		_, members, err := jose.ParseObject(nil, []byte(text))
 		if err != nil || names.Confused(members) != want {
 			t.Errorf("%s: %v %t", text, err, !want)
+		}
+	}
+}
+
+// No letter of a name is overlooked.
+func TestEveryLetterOfANameMayBeInAnotherCase(t *testing.T) {
+	for _, names := range []jose.Names{jose.ClaimNames, jose.ResponseNames, jose.KeyNames, {Alone: []string{"a", "z", "zip"}}} {
+		for _, name := range slices.Concat(names.Alone, names.Beside) {
+			for i := range len(name) {
+				other := name[:i] + strings.ToUpper(name[i:i+1]) + name[i+1:]
+				if members := []jose.Member{{Name: name}, {Name: other}}; names.Confused(members) != (other != name) {
+					t.Errorf("%s beside %s", other, name)
+				}
+			}
 		}
 	}
 }
