@@ -50,6 +50,12 @@ func TestAllocs(t *testing.T) {
 		usher.Requirement{Kinds: []usher.Kind{usher.KindWebhook}},
 		usher.Requirement{Scopes: []string{"b"}, Owner: func(*http.Request) string { return "account" }},
 	))
+	paths := []http.Handler{usher.Chain(require, alternatives).Wrap(nothing), usher.Chain(usher.Require(usher.Requirement{Scopes: []string{"b"}}), alternatives).Wrap(nothing)}
+	inTurn := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for _, h := range paths {
+			h.ServeHTTP(w, r)
+		}
+	})
 	tests := map[string]struct {
 		h    http.Handler
 		r    *http.Request
@@ -71,6 +77,7 @@ func TestAllocs(t *testing.T) {
 		"to read the principal":        {reads, usher.WithPrincipal(get(), caller), 0},
 		"a requirement that is met":    {require.Wrap(nothing), usher.WithPrincipal(get(), caller), 0},
 		"requirements one in another":  {usher.Chain(require, alternatives, require).Wrap(nothing), usher.WithPrincipal(get(), caller), 0},
+		"a requirement in two others":  {inTurn, usher.WithPrincipal(get(), caller), 0},
 		"a requirement of a method":    {usher.Require(usher.Requirement{MethodLevels: map[string]usher.Level{"GET": usher.LevelFull}}).Wrap(nothing), usher.WithPrincipal(get(), caller), 0},
 	}
 	for name, tt := range tests {

@@ -32,6 +32,8 @@ func (f field) Authenticate(r *http.Request) (*usher.Principal, error) {
 		return nil, &usher.Error{Status: http.StatusServiceUnavailable, Code: "own_code", RetryAfter: time.Minute}
 	case "503 of none":
 		return nil, &usher.Error{Status: http.StatusServiceUnavailable, Code: "own_code", Cause: usher.ErrNoCredential}
+	case "own 403":
+		return nil, &usher.Error{Status: http.StatusForbidden, Code: "own_code"}
 	case "own 499":
 		return nil, &usher.Error{Status: usher.StatusClientClosedRequest, Code: usher.CodeClientClosedRequest}
 	case "wrapped":
@@ -324,6 +326,8 @@ func TestChallenges(t *testing.T) {
 		"one":                                    {usher.Authenticate(a), nil, []string{bearer}},
 		"each on a line of its own":              {usher.Authenticate(a, b), nil, []string{bearer, basic}},
 		"the same only once":                     {usher.Authenticate(a, b, c), nil, []string{bearer, basic}},
+		"of two with metadata, only once":        {usher.Authenticate(m, b, m), nil, []string{metadata, basic}},
+		"none on 403":                            {usher.Authenticate(a), []string{"A", "own 403"}, nil},
 		"of a precedence, too":                   {usher.Authenticate(usher.Precedence(a, b), c), nil, []string{bearer, basic}},
 		"of optional ones, too":                  {usher.Authenticate(usher.Optional(usher.Precedence(b, a)), c), nil, []string{basic, bearer}},
 		"of two credentials":                     {usher.Authenticate(a, b), []string{"A", "good", "B", "good"}, []string{bearer, basic}},
@@ -390,6 +394,8 @@ func TestRequireRepeatsTheChallengeOfTheAuthenticator(t *testing.T) {
 		"a token68":                      {usher.Authenticate(named("A", `Bearer eA==`)), "A", plain},
 		"an open quote":                  {usher.Authenticate(named("A", `Bearer realm="a`)), "A", plain},
 		"no comma between parameters":    {usher.Authenticate(named("A", `Bearer realm="a" b="c"`)), "A", plain},
+		"a tab after the scheme":         {usher.Authenticate(named("A", "Bearer\trealm=\"a\"")), "A", plain},
+		"no name":                        {usher.Authenticate(named("A", `Bearer ="a"`)), "A", plain},
 		"no blank after the scheme":      {usher.Authenticate(named("A", `Bearer,realm="a"`)), "A", plain},
 		"no value":                       {usher.Authenticate(named("A", `Bearer realm=, b=c`)), "A", plain},
 	}
@@ -420,8 +426,12 @@ func TestRequireNamesItsScopesToAnAnonymousCaller(t *testing.T) {
 		m    usher.Middleware
 		want []string
 	}{
-		"one":          {usher.Require(scopes("s", "t")), []string{`Bearer scope="s t", resource_metadata="https://notes.example/m"`, `ApiKey realm="keys"`}},
-		"none":         {usher.Require(webhook), []string{metadata, `ApiKey realm="keys"`}},
+		"one":  {usher.Require(scopes("s", "t")), []string{`Bearer scope="s t", resource_metadata="https://notes.example/m"`, `ApiKey realm="keys"`}},
+		"none": {usher.Require(webhook), []string{metadata, `ApiKey realm="keys"`}},
+		"alternatives under scopes": {
+			usher.Chain(usher.Require(usher.AnyOf(scopes("s"))), usher.Require(usher.AnyOf(webhook, scopes("a"), scopes("b")))),
+			[]string{`Bearer scope="s", resource_metadata="https://notes.example/m"`, `ApiKey realm="keys"`},
+		},
 		"alternatives": {usher.Require(usher.AnyOf(webhook, scopes("a"), scopes("b"))), []string{`Bearer scope="a", resource_metadata="https://notes.example/m"`, `ApiKey realm="keys"`}},
 	} {
 		t.Run(name, func(t *testing.T) {

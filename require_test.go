@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -373,10 +374,25 @@ func TestScopesEndWithTheirRequire(t *testing.T) {
 // grow.
 func TestManyOuterRequires(t *testing.T) {
 	leaf := usher.Require(usher.Requirement{Scopes: []string{"c"}})
-	p := &usher.Principal{Scopes: []string{"a"}}
-	for range 100 {
-		outer := usher.Require(usher.Requirement{Scopes: []string{"a"}})
-		w := serve(usher.Chain(outer, leaf).Wrap(http.NotFoundHandler()), usher.WithPrincipal(get(), p))
-		equal(t, "challenge", `Bearer error="insufficient_scope", scope="a c"`, w.Header().Get("WWW-Authenticate"))
+	const size, requests = 1 << 16, 400
+	used := func() uint64 {
+		runtime.GC()
+		var s runtime.MemStats
+		runtime.ReadMemStats(&s)
+		return s.HeapAlloc
 	}
+	before := used()
+	for range requests {
+		own := strings.Repeat("a", size)
+		outer := usher.Require(usher.Requirement{Scopes: []string{own}})
+		p := &usher.Principal{Scopes: []string{own}}
+		w := serve(usher.Chain(outer, leaf).Wrap(http.NotFoundHandler()), usher.WithPrincipal(get(), p))
+		if got := w.Header().Get("WWW-Authenticate"); got != `Bearer error="insufficient_scope", scope="`+own+` c"` {
+			t.Fatalf("challenge %.100s", got)
+		}
+	}
+	if after := used(); after > before+requests*size/4 {
+		t.Errorf("%d bytes after %d", after, before)
+	}
+	runtime.KeepAlive(leaf)
 }

@@ -91,9 +91,10 @@ func (f *fault) Error() string { return f.Field + " " + f.Reason }
 
 func TestEachFaultIsNamed(t *testing.T) {
 	f := config.Of[fault]("Config")
-	origin.Trusting(f, "TrustedOrigins", []string{"https://a.example", "https://B.example", "b.example"})
+	origin.Trusting(f, "TrustedOrigins", []string{"https://a.example", "https://B.example", "b.example", "https://b.example/p"})
 	const want = `Config.TrustedOrigins[1] must be "https://b.example", as browsers send it
-Config.TrustedOrigins[2] must be scheme://host or scheme://host:port`
+Config.TrustedOrigins[2] must be scheme://host or scheme://host:port
+Config.TrustedOrigins[3] must be "https://b.example", as browsers send it`
 	if err := f.Err(); err == nil || err.Error() != want {
 		t.Errorf("%v, want %s", err, want)
 	}

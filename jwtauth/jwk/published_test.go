@@ -443,13 +443,13 @@ func TestTheKeysOfASetAreInOneMember(t *testing.T) {
 	set := func(name string) string { return `"` + name + `":[` + other.JWK() + `]` }
 	keys := `"keys":[` + s.JWK() + `]`
 	for name, body := range map[string]string{
-		"Keys beside":        `{` + keys + `,` + set("Keys") + `}`,
-		"Keys before":        `{` + set("KEYS") + `,` + keys + `}`,
-		"a long s":           `{` + keys + `,` + set("key\u017f") + `}`,
-		"other members":      `{"x":{"keys":7},` + keys + `}`,
-		"the last of two":    `{` + set("keys") + `,` + keys + `}`,
-		"an escape in keys":  `{` + set("Keys") + `,"k\u0065ys":[` + s.JWK() + `]}`,
-		"null beside a twin": `{"Keys":null,` + keys + `}`,
+		"Keys beside":       `{` + keys + `,` + set("Keys") + `}`,
+		"Keys before":       `{` + set("KEYS") + `,` + keys + `}`,
+		"a long s":          `{` + keys + `,` + set("key\u017f") + `}`,
+		"other members":     `{"x":{"keys":7},` + keys + `}`,
+		"the last of two":   `{` + set("keys") + `,` + keys + `}`,
+		"an escape in keys": `{` + set("Keys") + `,"k\u0065ys":[` + s.JWK() + `]}`,
+		"null beside it":    `{"Keys":null,` + keys + `}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := new(publisher)
@@ -477,4 +477,45 @@ func TestTheKeysOfASetAreInOneMember(t *testing.T) {
 			want(t, v, other.Token(), jwtauth.Unavailable)
 		})
 	}
+}
+
+// An issuer that changes what a key is for makes another key of it.
+func TestAPublishedKeyThatChangesItsAlgorithmIsAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		set := func(a jwk.Algorithm) string {
+			return keySetOf(string(must(mustKey(t, jwk.KeyConfig{ID: "1", Algorithm: a, Material: rsaKey()}).MarshalJSON())))
+		}
+		p := new(publisher)
+		p.Say(set(jwk.RS256))
+		remote := simulated(t, p, nil)
+		found := func(a jwk.Algorithm) bool {
+			keys, _, err := remote.Find(t.Context(), "1", a)
+			return err == nil && len(keys) == 1
+		}
+		if !found(jwk.RS256) {
+			t.Error("the key is not there")
+		}
+		before := must(remote.Version())
+		p.Say(set(jwk.PS256))
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if !found(jwk.PS256) || found(jwk.RS256) || must(remote.Version()) == before {
+			t.Error("the key is still for its former algorithm")
+		}
+	})
+}
+
+func TestMaxKeysIsTheLargestNumberOfKeys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		signers := []signer{newSigner("1"), newSigner("2"), newSigner("3")}
+		for n, want := range []bool{true, true, false} {
+			p := new(publisher)
+			p.Say(publish(signers[:n+1]...))
+			remote := simulated(t, p, func(c *jwk.RemoteConfig) { c.MaxKeys = 2 })
+			synctest.Wait()
+			if _, err := remote.Version(); (err == nil) != want {
+				t.Errorf("%d keys: %v", n+1, err)
+			}
+		}
+	})
 }

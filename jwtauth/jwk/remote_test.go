@@ -441,6 +441,29 @@ func TestJWKSAfterClose(t *testing.T) {
 	})
 }
 
+// A fetch that Close has interrupted says nothing about the issuer.
+func TestCloseDuringAFetchIsNoFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSigner("1")
+		p := new(publisher)
+		p.Say(publish(s))
+		remote := simulated(t, p, nil)
+		v := trusting(t, remote)
+		want(t, v, s.Token(), jwtauth.Accepted)
+		p.Serve(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if err := remote.Close(); err != nil {
+			t.Error(err)
+		}
+		if _, err := remote.Health(); err != nil {
+			t.Error(err)
+		}
+		want(t, v, s.Token(), jwtauth.Accepted)
+		want(t, v, newSigner("1").Token(), jwtauth.BadSignature)
+	})
+}
+
 // What a real server may send instead of a set. The last good one stays.
 func TestJ11BadResponsesOfARealServer(t *testing.T) {
 	s, foreign := newSigner("1"), newSigner("2")

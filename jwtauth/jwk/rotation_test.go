@@ -385,3 +385,22 @@ func TestClientsThatLeaveFreeTheirPlaces(t *testing.T) {
 		time.Sleep(time.Minute)
 	})
 }
+
+// Tokens of unknown keys ask for fetches, but not in place of routine ones.
+func TestTokensDelayNoRoutineRefresh(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSigner("1")
+		p := new(publisher)
+		p.Say(publish(s))
+		v := trusting(t, simulated(t, p, func(c *jwk.RemoteConfig) { c.RefreshEvery, c.CoolDown = 10*time.Second, 10*time.Minute }))
+		want(t, v, newSigner("foreign").Token(), jwtauth.UnknownKey)
+		fetches := p.Fetches.Load()
+		for range 100 {
+			want(t, v, newSigner("foreign").Token(), jwtauth.Unavailable)
+			time.Sleep(time.Second)
+		}
+		if n := p.Fetches.Load() - fetches; n < 9 || n > 12 {
+			t.Errorf("%d fetches in 100 seconds", n)
+		}
+	})
+}
