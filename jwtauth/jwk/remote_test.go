@@ -450,9 +450,12 @@ func TestCloseDuringAFetchIsNoFailure(t *testing.T) {
 		remote := simulated(t, p, nil)
 		v := trusting(t, remote)
 		want(t, v, s.Token(), jwtauth.Accepted)
-		p.Serve(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
-		time.Sleep(10 * time.Minute)
-		synctest.Wait()
+		began := make(chan bool)
+		p.Serve(func(_ http.ResponseWriter, r *http.Request) {
+			close(began)
+			<-r.Context().Done()
+		})
+		<-began
 		if err := remote.Close(); err != nil {
 			t.Error(err)
 		}
