@@ -188,7 +188,8 @@ func (h *Handler) refreshRequest(w http.ResponseWriter, r *http.Request) (texts 
 	if faults := body.Faults(); len(faults) > 0 {
 		return nil, request, usher.Invalid(faults...)
 	}
-	request.Scopes = strings.Fields(scopes)
+	// Other blanks separate nothing (RFC 6749, section 3.3).
+	request.Scopes = strings.FieldsFunc(scopes, func(r rune) bool { return r == ' ' })
 	switch {
 	case text != "":
 		if h.refreshCookie == nil && h.accessCookie == nil {
