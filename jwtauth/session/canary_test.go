@@ -24,13 +24,17 @@ func TestSessionTokensAreSeenNowhere(t *testing.T) {
 		var out bytes.Buffer
 		log := slog.New(slog.NewJSONHandler(&out, nil))
 		text := slog.New(slog.NewTextHandler(&out, nil))
-		dump := func(what string, v any) {
+		format := func(what string, v any) {
 			log.Info(what, "value", v)
 			text.Info(what, "value", v)
-			fmt.Fprintf(&out, "%s %v %+v %#v %s %q %x %X %p %d\n", what, v, v, v, v, v, v, v, v, v)
+			fmt.Fprintf(&out, "%s %v %+v %#v %s %q %x %X %d\n", what, v, v, v, v, v, v, v, v)
 			if b, err := json.Marshal(v); err == nil {
 				out.Write(b)
 			}
+		}
+		dump := func(what string, v any) {
+			format(what, v)
+			fmt.Fprintf(&out, "%p\n", v)
 		}
 		meter := new(oteltest.Meter)
 		tracer := new(oteltest.Tracer)
@@ -78,7 +82,13 @@ func TestSessionTokensAreSeenNowhere(t *testing.T) {
 				if w.Code != 200 {
 					dump("response", fmt.Sprint(w.Header(), w.Body))
 				}
-				_, err := m.Refresh(ctx, session.RefreshRequest{Token: token})
+				asked := session.RefreshRequest{Token: token}
+				// Package fmt asks no value how to print it by the verb p.
+				format("request", asked)
+				format("request", &asked)
+				format("requests", []session.RefreshRequest{asked})
+				format("request in a struct", struct{ R session.RefreshRequest }{asked})
+				_, err := m.Refresh(ctx, asked)
 				dump("error", err)
 			}
 		}

@@ -5,8 +5,10 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -91,6 +93,17 @@ type RefreshRequest struct {
 	// Client is the client that sends the request. It must be the session's Client, and
 	// empty if that has none. Authenticate a client that has a secret before.
 	Client string
+}
+
+// Format prints the Client and the Scopes, whatever the verb, so that a log of a request
+// has no token. Package fmt calls no method of an unexported field.
+func (r RefreshRequest) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, r.text()) }
+
+// MarshalJSON returns a string that Format would print.
+func (r RefreshRequest) MarshalJSON() ([]byte, error) { return json.Marshal(r.text()) }
+
+func (r RefreshRequest) text() string {
+	return fmt.Sprintf("refresh by client %q with scopes %q", r.Client, r.Scopes)
 }
 
 // Refresh exchanges a refresh token for new tokens. The error matches
