@@ -8,11 +8,13 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/config"
+	"github.com/usher-go/usher/internal/httptoken"
 	"github.com/usher-go/usher/internal/jose"
 	"github.com/usher-go/usher/internal/outbound"
 )
@@ -126,6 +128,14 @@ func (c *IntrospectionConfig) validate(f config.Faults[usher.ConfigError]) {
 	f.If(c.ClientID == "" && len(c.Header) == 0, "ClientID", "is required unless there is a Header")
 	f.If(c.ClientID != "" && c.Header.Get("Authorization") != "", "Header", "must not have an Authorization field beside ClientID")
 	f.If((c.ClientID == "") != (c.ClientSecret == ""), "ClientSecret", "must be set if and only if ClientID is")
+	// They may have come from files, which end with a line end. The server would accept none.
+	const controls = "must have no control character, such as the line end of a file"
+	f.If(strings.ContainsFunc(c.ClientID, unicode.IsControl), "ClientID", controls)
+	f.If(strings.ContainsFunc(c.ClientSecret, unicode.IsControl), "ClientSecret", controls)
+	for name, values := range c.Header {
+		f.If(!httptoken.Valid(name), "Header", fmt.Sprintf("must not have the name %q", name))
+		f.If(slices.ContainsFunc(values, hasControl), "Header", fmt.Sprintf("the field %q %s", name, controls))
+	}
 	validateIssuer(f, "Issuer", c.Issuer)
 	if c.DangerouslyAcceptAnyAudience {
 		f.If(len(c.Audiences) > 0, "Audiences", "must be empty if DangerouslyAcceptAnyAudience is set")
@@ -140,6 +150,12 @@ func (c *IntrospectionConfig) validate(f config.Faults[usher.ConfigError]) {
 	f.If(c.Timeout < 0, "Timeout", config.NotNegative)
 	f.If(c.CacheTTL < 0, "CacheTTL", config.NotNegative)
 	f.If(c.MaxCalls < 0, "MaxCalls", config.NotNegative)
+}
+
+// hasControl reports whether a value of a header field has a character that none may have
+// (RFC 9110, section 5.5).
+func hasControl(value string) bool {
+	return strings.ContainsFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f })
 }
 
 // header returns the header fields of each call.

@@ -507,6 +507,42 @@ func TestBlanksAtTheEndsOfTheNamesOfAnIntrospection(t *testing.T) {
 	wantFaults(t, err, path+"Issuer", path+"Audiences", path+"RequiredClaims", path+"ScopeClaims")
 }
 
+// Credentials often come from files, which end with a line end.
+func TestCredentialsOfAnIntrospectionThatNoCallCanCarry(t *testing.T) {
+	const path = "jwtauth.IntrospectionConfig."
+	for _, tt := range []struct {
+		field       string
+		id, private string
+		header      http.Header
+	}{
+		{"ClientID", "api\n", "canary", nil},
+		{"ClientSecret", "api", "canary\n", nil},
+		{"ClientSecret", "api", "canary\r\n", nil},
+		{"ClientSecret", "api", "\tcanary", nil},
+		{"Header", "", "", http.Header{"Authorization": {"Bearer canary\n"}}},
+		{"Header", "", "", http.Header{"Authorization": {"Bearer canary", "Bearer ca\x00nary"}}},
+		{"Header", "", "", http.Header{"Authorization": {"Bearer canary\x7f"}}},
+		{"Header", "", "", http.Header{"X Key": {"canary"}}},
+		{"Header", "", "", http.Header{"": {"canary"}}},
+		{"", "api", " canary \u00fc", nil},
+		{"", "", "", http.Header{"Authorization": {"Bearer canary"}, "X-Note": {"a\tb \u00fc"}}},
+	} {
+		_, err := jwtauth.NewIntrospection(jwtauth.IntrospectionConfig{
+			Endpoint: "https://issuer.example", ClientID: tt.id, ClientSecret: tt.private, Header: tt.header,
+			Issuer: issuer, Audiences: []string{audience},
+		})
+		switch {
+		case tt.field != "":
+			wantFaults(t, err, path+tt.field)
+			if strings.Contains(err.Error(), "nary") {
+				t.Errorf("the fault shows the secret: %v", err)
+			}
+		case err != nil:
+			t.Error(err)
+		}
+	}
+}
+
 func TestIntrospectionAllocations(t *testing.T) {
 	if race.Enabled {
 		t.Skip("allocations cannot be counted under the race detector")
