@@ -107,6 +107,12 @@ func TestRevocationsAndSessionsThatHaveEndedAreRemoved(t *testing.T) {
 		if _, err := p.Sessions().Insert(t.Context(), newSession(), 1000); err != nil {
 			t.Fatal(err)
 		}
+		// However many have ended together, a call removes at most two.
+		for _, table := range []string{"revocations", "sessions"} {
+			if n, want := count(t, pool, "SELECT count(*) FROM usher."+table), i+1+max(100-2*(i+1), 0); n != want {
+				t.Fatalf("after %d calls %d %s are stored, want %d", i+1, n, table, want)
+			}
+		}
 	}
 	for table, want := range map[string]int{"revocations": 60, "sessions": 60} {
 		if n := count(t, pool, "SELECT count(*) FROM usher."+table); n != want {
