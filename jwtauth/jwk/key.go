@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/golang-jwt/jwt/v5"
 
@@ -85,6 +86,8 @@ func New(c KeyConfig) (*Key, error) {
 	if given != 1 {
 		f.Add("Secret", "exactly one of Secret, PEM, JWK and Material is required")
 	}
+	// It has come from a file or a variable of the environment, and equals no kid.
+	f.If(strings.TrimSpace(c.ID) != c.ID, "ID", "must not begin or end with a blank or a line end")
 	source, material, issuer := "Secret", any(bytes.Clone(c.Secret)), ""
 	switch {
 	case given != 1:

@@ -187,6 +187,8 @@ func TestPitfallWeakKeysAreRefused(t *testing.T) {
 		"an empty private RSA key": {Algorithm: jwk.RS256, Material: &rsa.PrivateKey{}},
 		"an empty EC key":          {Algorithm: jwk.ES256, Material: &ecdsa.PublicKey{}},
 		"an empty private EC key":  {Algorithm: jwk.ES256, Material: &ecdsa.PrivateKey{}},
+		"an ID with a line end":    {ID: "k1\n", Algorithm: jwk.HS256, Secret: secret},
+		"an ID after a blank":      {ID: " k1", Algorithm: jwk.HS256, Secret: secret},
 		"a short Ed25519 key":      {Algorithm: jwk.EdDSA, Material: ed25519.PublicKey("x")},
 		"an empty Ed25519 key":     {Algorithm: jwk.EdDSA, Material: ed25519.PrivateKey{}},
 	} {
