@@ -350,6 +350,24 @@ func TestJ14TokensOfAnotherKindAreRefused(t *testing.T) {
 	}
 }
 
+// An ID token (OpenID Connect Core 1.0, section 2) is for a client, whatever its issuer also
+// signs for the API.
+func TestAnIDTokenDoesNotOpenTheAPI(t *testing.T) {
+	const client = "web"
+	idToken := token(claims(map[string]any{"aud": client, "azp": client, "nonce": "n", "at_hash": "h", "auth_time": 1}))
+	of := func(change func(*jwtauth.TrustedIssuer)) *jwtauth.Verifier {
+		i := hs256(t)
+		change(&i)
+		return mustVerifier(t, jwtauth.Config{Issuers: []jwtauth.TrustedIssuer{i}})
+	}
+	want(t, of(func(*jwtauth.TrustedIssuer) {}), idToken, jwtauth.WrongAudience)
+	want(t, of(func(i *jwtauth.TrustedIssuer) { i.Profile = jwtauth.ProfileAccessToken }), idToken, jwtauth.WrongType)
+	// Zitadel's access tokens have the same audience and typ.
+	v := of(func(i *jwtauth.TrustedIssuer) { i.Audiences, i.RequiredClaims = []string{client}, []string{"jti"} })
+	want(t, v, idToken, jwtauth.InvalidClaims)
+	want(t, v, token(claims(map[string]any{"aud": client, "jti": "1"})), jwtauth.Accepted)
+}
+
 // otherSignature returns the token with the other signature that ECDSA has for it.
 func otherSignature(tb testing.TB, token string) string {
 	tb.Helper()
