@@ -4,7 +4,9 @@ import (
 	"go/ast"
 	"go/doc/comment"
 	"go/token"
+	"os"
 	"path"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -61,7 +63,25 @@ func TestLinksOfDocumentationResolve(t *testing.T) {
 	}
 }
 
+// TestPagesLinkToFiles looks for the files and directories that the pages link to.
+func TestPagesLinkToFiles(t *testing.T) {
+	for _, page := range []string{"README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/threats.md", "docs/idempotency-draft.md", "benchmarks/report/README.md"} {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range localLink.FindAllStringSubmatch(string(text), -1) {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(page), m[1])); err != nil {
+				t.Errorf("%s links to %s, which does not exist", page, m[1])
+			}
+		}
+	}
+}
+
 var (
+	// localLink is the target of a link, other than a URL or a place in the same page.
+	localLink = regexp.MustCompile(`\]\(([^)#:]+)(?:#[^)]*)?\)`)
+
 	major = regexp.MustCompile(`^v\d+$`)
 	// bracketed is what was meant to be a link to another package. A type argument
 	// follows a letter.
