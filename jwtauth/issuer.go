@@ -47,15 +47,19 @@ type TrustedIssuer struct {
 	// Algorithms are the algorithms that the issuer signs with. At least one is required.
 	// A published key that names no algorithm is for the first of them that suits it.
 	Algorithms []jwk.Algorithm
-	// Keys are the keys of this issuer and of nobody else. Required.
+	// Keys are the keys of this issuer, and of no other that you would not trust in its
+	// place. Required. A key that names an issuer verifies only the tokens of that one, as
+	// in the set that all tenants of Microsoft Entra share: see [jwk.Key.Issuer].
 	Keys jwk.Set
-	// Profile is the kind of the issuer's tokens.
+	// Profile is the kind of the issuer's tokens; zero means ProfilePlain.
 	Profile Profile
 	// Types are the values of typ that are accepted in place of the profile's, for
 	// instance "example+jwt". The value "JWT" also accepts tokens without a typ. If you
 	// list types of several kinds of tokens, nothing but their claims distinguishes them.
 	Types []string
-	// RequiredClaims are claims that must be present, besides those of the profile.
+	// RequiredClaims are claims that must be present, besides those of the profile. An API
+	// must not accept ID tokens. If those of the issuer may have one of the Audiences and
+	// the same typ, name a claim here that only its access tokens have: "jti" for Zitadel.
 	RequiredClaims []string
 	// ScopeClaims are claims that grant scopes, besides scope and scp: each a string of
 	// scopes, an array of them, or an object. The names in an object are scopes if their

@@ -209,9 +209,10 @@ func maxTokenLength(f config.Faults[usher.ConfigError], n int) int {
 }
 
 // Detect implements [usher.Detector]. It is certain about a JSON Web Token whose iss is
-// that of one of its issuers, or with ResolveIssuer about every one, so that several Verifiers, or a Verifier and an
-// [Introspection], share a route by issuer. If none of them knows the issuer, the first
-// authenticator that shares the carrier refuses the token.
+// that of one of its issuers, so that several Verifiers, or a Verifier and an
+// [Introspection], share a route by issuer. With ResolveIssuer it is certain about every
+// JSON Web Token: list such a Verifier last. If no authenticator that shares the carrier
+// is certain, the first of them refuses the token.
 func (v *Verifier) Detect(r *http.Request) (carrier string, certain bool) {
 	carrier, text := v.detect(r)
 	return carrier, v.recognizes(text)
