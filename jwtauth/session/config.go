@@ -62,11 +62,11 @@ type Config struct {
 	// 9068, section 2.2): without one, a login fails.
 	Type string
 	// Claims, if not nil, returns further claims for an access token. It is called at
-	// each login and refresh, so that a token has current claims. It cannot set iss, sub,
-	// aud, exp, nbf, iat, jti, sid, scope or client_id. The Scopes of s are the session's,
-	// even if the token has fewer. An [*usher.Error] becomes the response, for
-	// instance if the subject is no longer a customer; any other error, or a panic, leads
-	// to a 503. It is called on a goroutine of its own.
+	// each login and refresh, so that a token has current claims. To set iss, sub, aud,
+	// exp, nbf, iat, jti, sid, scope or client_id is a mistake that leads to a 500. The
+	// Scopes of s are the session's, even if the token has fewer. An [*usher.Error] becomes
+	// the response, for instance if the subject is no longer a customer; any other error,
+	// or a panic, leads to a 503. It is called on a goroutine of its own.
 	Claims func(ctx context.Context, s Session) (map[string]any, error)
 
 	// Timeout bounds how long a login, refresh or logout waits for Store, Claims and
