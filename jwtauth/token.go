@@ -11,8 +11,9 @@ import (
 )
 
 // A Token has the claims of a verified token, or an authorization server's response about
-// one. All requests with the token share it; treat it as read-only. Absent claims are
-// zero. Issuer is that of the Config, even if iss is an alias.
+// one. It is the Details of the [usher.Principal], as a *Token. All requests with the token
+// share it; treat it as read-only. Absent claims are zero. Issuer is that of the Config, even
+// if iss is an alias.
 type Token struct {
 	Issuer    string
 	Subject   string

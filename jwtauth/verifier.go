@@ -138,7 +138,7 @@ type Config struct {
 
 // A Verifier verifies the JSON Web Token in a request. It is an [usher.Authenticator],
 // [usher.Detector] and [usher.CarrierLister], and is safe for concurrent use. A Verifier
-// need not be closed, but a [jwk.Remote] must be.
+// need not be closed, but a [jwk.Remote] and a [jwk.Pool] must be.
 type Verifier struct {
 	authenticator
 	issuers   issuers

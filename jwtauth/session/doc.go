@@ -3,6 +3,7 @@
 //	manager, err := session.New(session.Config{Issuer: "notes", Audiences: []string{"notes"}})
 //	sessions, err := session.NewHandler(session.HandlerConfig{Manager: manager})
 //	verifier, err := jwtauth.New(jwtauth.Config{Issuers: []jwtauth.TrustedIssuer{manager.TrustedIssuer()}})
+//	mux.HandleFunc("POST /login", logIn) // checks the password and calls sessions.Login
 //	mux.HandleFunc("POST /refresh", sessions.Refresh)
 //	mux.HandleFunc("POST /logout", sessions.Logout)
 //	mux.Handle("GET /notes", usher.Authenticate(verifier).Wrap(listNotes))
@@ -48,8 +49,8 @@
 //
 // # Order
 //
-// Limits per address go outside the handlers for login and refresh. Behind proxies, put a
-// clientip.Resolver outside both; events have the address that it finds. Only LogoutAll
-// needs [usher.Authenticate] outside it. Inside [usher.Authenticate], Logout also ends
-// the session of the access token.
+// Limits per address go outside the handlers for login and refresh, and so does CORS if
+// pages of other origins call them. Behind proxies, put a clientip.Resolver outside both;
+// events have the address that it finds. Only LogoutAll needs [usher.Authenticate] outside
+// it. Inside [usher.Authenticate], Logout also ends the session of the access token.
 package session
