@@ -144,11 +144,11 @@ func (h *Handler) Login(w http.ResponseWriter, r *http.Request, template Session
 // one; with it, cookies are ignored. The members scope, a string of scopes, and client_id
 // are the Scopes and the Client of a [RefreshRequest].
 //
-// Failures are 400 validation_failed without a token, 400 invalid_scope, 401 [usher.CodeInvalidRefreshToken]
-// for every invalid token, 403 cross_origin_request for a page of another origin that
-// sends a cookie or would receive one, 405, 413, 415, the error of [Config.Claims], and
-// 503 if the store failed. No failure removes cookies: a login may have replaced them in
-// the meantime.
+// Failures are 400 validation_failed without a token, 400 invalid_scope, 401
+// invalid_refresh_token for every invalid token, 403 cross_origin_request for a page of
+// another origin that sends a cookie or would receive one, 405, 413, 415, the error of
+// [Config.Claims], and 503 if the store failed. No failure removes cookies: a login may have
+// replaced them in the meantime.
 func (h *Handler) Refresh(w http.ResponseWriter, r *http.Request) {
 	texts, request, err := h.refreshRequest(w, r)
 	var t Tokens

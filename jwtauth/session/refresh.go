@@ -299,8 +299,9 @@ func (m *Manager) rotate(ctx context.Context, r Record, token refreshToken, scop
 
 // FindByToken returns the session of a refresh token that Refresh would exchange now. It
 // exchanges nothing and ends nothing, so it is for a token introspection endpoint (RFC
-// 7662), for instance, which compares the Client. The error matches [ErrInvalidRefreshToken] if the token is invalid,
-// and any other error means that it could not be checked now.
+// 7662), for instance, which compares the Client. The error matches
+// [ErrInvalidRefreshToken] if the token is invalid, and any other error means that it could
+// not be checked now.
 func (m *Manager) FindByToken(ctx context.Context, token string) (Session, error) {
 	t, ok := parseRefreshToken(token)
 	if !ok {
