@@ -42,9 +42,10 @@
 //     The removal of its key, a revocation, and its exp still take effect at the next
 //     request. A [RevocationMirror] keeps a list that several processes share in each of
 //     them; while it may have missed a revocation, the response is 503.
-//   - If a token cannot be verified because keys, revocations or the authorization server
-//     hang, panic or fail, the response is 503 within their timeout, never 401, and only
-//     a bounded number of calls and requests wait. The cause reaches OnError.
+//   - If a token cannot be verified because keys, revocations, ResolveIssuer or the
+//     authorization server hang, panic or fail, the response is 503 within their timeout,
+//     never 401, and only a bounded number of calls and requests wait. The cause reaches
+//     OnError.
 //   - A page of another origin cannot use a token in a cookie, or one that a proxy adds, to
 //     change anything or to open a WebSocket.
 //   - No response reveals what is wrong with a token, unless Config.Errors does. The

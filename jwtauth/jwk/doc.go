@@ -19,7 +19,8 @@
 //   - A Remote follows each rotation, also an unannounced one: while a key may exist that
 //     has not been fetched yet, its tokens are unavailable, which leads to a 503, never a
 //     401. At most 64 of their requests wait, each for at most a second, and no other token
-//     waits. Unknown key IDs cause at most one fetch per CoolDown.
+//     waits. Of the fetches that unknown key IDs cause, at most one per CoolDown finds no
+//     new key.
 //   - While no usable set can be fetched, the last one is used until it is stale. Then
 //     the keys are unavailable.
 //   - A symmetric key in a published set is never used, and neither is a key that is

@@ -3,6 +3,9 @@
 //	func TestStore(t *testing.T) {
 //		sessiontest.TestStore(t, func(t testing.TB) session.Store { return open(t) })
 //	}
+//
+// [TestShared] is for a store on a server, in addition, and [TestRevocations] for a list of
+// revocations that several processes share.
 package sessiontest
 
 import (
