@@ -242,7 +242,7 @@ func TestClosingAPoolEndsRequestsThatWait(t *testing.T) {
 	})
 }
 
-// Whoever names many tenants causes no more than 64 first fetches at once. The tokens of a
+// A client that names many tenants causes no more than 64 first fetches at once. The tokens of a
 // set that is in the pool do not wait.
 func TestAPoolFetchesFewSetsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
