@@ -3,6 +3,7 @@ package jwtauth_test
 import (
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -61,6 +62,42 @@ func FuzzVerify(f *testing.F) {
 }
 
 // FuzzToken feeds arbitrary text to every function that parses a token.
+// FuzzStandIn fuzzes the payload of a token whose aud another claim may stand for, and that
+// may lack an iss.
+func FuzzStandIn(f *testing.F) {
+	for _, members := range []string{
+		`"aud":null,"a":{"b":"web"}`, `"aud":"","a":{"b":["x","web"]}`, `"aud":[],"a":{"b":"web"}`, `"aud":"other","a":{"b":"web"}`,
+		`"aud":["other","web"],"a":{"b":"web"}`, `"aud":{},"a":{"b":"web"}`, `"a":[{"b":"web"}]`, `"iss":null,"a":{"b":"web"}`, `"iss":"","a":{"b":"web"}`,
+		`"iss":"https://other.example","a":{"b":"web"}`, `"i\u0073s":"x","a":{"\u0062":"web"}`,
+	} {
+		f.Add(`{"sub":"ann","exp":4102444800,` + members + `}`)
+	}
+	v := verifier(f, func(c *jwtauth.Config) {
+		c.CacheCapacity, c.Leeway = -1, -1
+		i := &c.Issuers[0]
+		i.WithoutIssuer, i.AudienceClaim, i.Audiences = true, "/a/b", []string{"web"}
+	})
+	f.Fuzz(func(t *testing.T, payload string) {
+		text := plain(jwtHeader, payload)
+		if _, err := v.Verify(t.Context(), text); err != nil {
+			return
+		}
+		theirs := jwt.MapClaims{}
+		if err := json.Unmarshal([]byte(payload), &theirs); err != nil {
+			t.Fatal(err)
+		}
+		if iss := theirs["iss"]; iss != nil && iss != issuer {
+			t.Errorf("accepted for iss %v", iss)
+		}
+		if aud, err := theirs.GetAudience(); err != nil || len(aud) > 0 && aud[0] != "" && !slices.Contains(aud, "web") {
+			t.Errorf("accepted for aud %v, %v", theirs["aud"], err)
+		}
+		if _, certain := v.Detect(request(t, text)); !certain {
+			t.Error("accepted, but not recognized")
+		}
+	})
+}
+
 func FuzzToken(f *testing.F) {
 	f.Add(good())
 	f.Add("a.b.c")
@@ -71,6 +108,9 @@ func FuzzToken(f *testing.F) {
 		_, err := v.Verify(t.Context(), text)
 		if err == nil && strings.Count(text, ".") != 2 {
 			t.Fatalf("accepted %q", text)
+		}
+		if _, certain := v.Detect(request(t, text)); err == nil && !certain {
+			t.Fatalf("accepted, but not recognized: %q", text)
 		}
 	})
 }
