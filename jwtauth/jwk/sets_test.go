@@ -133,7 +133,7 @@ func TestSetsHaveAVersion(t *testing.T) {
 		first, second := new(publisher), new(publisher)
 		later := func(set string) func(http.ResponseWriter, *http.Request) {
 			return func(w http.ResponseWriter, _ *http.Request) {
-				time.Sleep(time.Second)
+				time.Sleep(100 * time.Millisecond)
 				_, _ = io.WriteString(w, set)
 			}
 		}
