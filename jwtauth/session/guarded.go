@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/guard"
 	"github.com/usher-go/usher/jwtauth"
 )
@@ -74,7 +75,25 @@ func guardStore(s Store, timeout time.Duration) Store {
 
 func (g guardedStore) Insert(ctx context.Context, r Record, limit int) ([]Session, error) {
 	r = r.clone()
-	return guard.Call(ctx, g.changes, func(ctx context.Context) ([]Session, error) { return g.store.Insert(ctx, r, limit) }, nil)
+	ended, err := guard.Call(ctx, g.changes,
+		func(ctx context.Context) ([]Session, error) { return g.store.Insert(ctx, r, limit) },
+		func(_ []Session, err error) { g.discard(ctx, &r, err) })
+	if err != nil && !errors.Is(err, guard.ErrTimeout) {
+		go g.discard(ctx, &r, err)
+	}
+	return ended, err
+}
+
+// discard ends a session that the store may have although Insert has failed, or has
+// returned too late. Nobody has its tokens, and it must not take the place of another
+// session of the subject. If it cannot be ended now, it expires.
+func (g guardedStore) discard(ctx context.Context, r *Record, failure error) {
+	for _, noEffect := range []error{ErrConflict, usher.ErrCorrupt, usher.ErrFull, usher.ErrClosed, guard.ErrOpen, guard.ErrBusy} {
+		if errors.Is(failure, noEffect) {
+			return
+		}
+	}
+	_, _ = g.Revoke(context.WithoutCancel(ctx), r.Subject, r.ID, timeNow())
 }
 
 func (g guardedStore) Lookup(ctx context.Context, handle [sha256.Size]byte) (Record, error) {

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -283,8 +284,15 @@ func TestAStoreThatFailsIs503AndKeepsTheCookie(t *testing.T) {
 	store := &hooked{Store: newMemory(t, 0)}
 	m := newManager(t, func(c *session.Config) { c.Store = store })
 	h := newHandler(t, m, inCookie)
+	var down atomic.Bool // a session may end after the response to its login
+	store.before = func(context.Context, string) error {
+		if down.Load() {
+			return errDown
+		}
+		return nil
+	}
 	good := login(t, m).RefreshToken()
-	store.before = func(context.Context, string) error { return errDown }
+	down.Store(true)
 	doLogin := func(w http.ResponseWriter, r *http.Request) { h.Login(w, r, session.Session{Subject: "ann"}) }
 	for name, serve := range map[string]http.HandlerFunc{"Login": doLogin, "Refresh": h.Refresh, "Logout": h.Logout} {
 		w := post(t, serve, "", "Cookie: __Host-refresh_token="+good)
@@ -292,7 +300,7 @@ func TestAStoreThatFailsIs503AndKeepsTheCookie(t *testing.T) {
 			t.Errorf("%s: %d %v %s", name, w.Code, w.Header(), w.Body)
 		}
 	}
-	store.before = nil
+	down.Store(false)
 	wantStatus(t, post(t, h.Refresh, "", "Cookie: __Host-refresh_token="+good), 200)
 }
 

@@ -434,6 +434,7 @@ func TestAStoreThatFailsIsNeverAWrongToken(t *testing.T) {
 		if _, err := m.Login(t.Context(), session.Session{Subject: "ann"}); !errors.Is(err, errDown) {
 			t.Errorf("Login: %v", err)
 		}
+		synctest.Wait() // for the end of a session that the store may have
 		store.before = on("Revoke", errDown)
 		if _, err := m.Logout(t.Context(), first.Session.Subject, first.Session.ID); !errors.Is(err, errDown) {
 			t.Errorf("Logout: %v", err)

@@ -144,3 +144,48 @@ func TestARevocationOutlivesTokensOfNodesThatAreAhead(t *testing.T) {
 		})
 	}
 }
+
+// The store loses the results of logins that it has stored, or returns them too late.
+// Nobody has the tokens of those sessions, so they take the place of no other one.
+func TestALoginWhoseResultIsLostTakesNoPlace(t *testing.T) {
+	for name, lose := range map[string]func() error{
+		"an error": func() error { return errDown },
+		"too late": func() error {
+			time.Sleep(5 * time.Second)
+			return nil
+		},
+		"a panic": func() error { panic("lost") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := &hooked{Store: newMemory(t, 0)}
+				m := newManager(t, func(c *session.Config) {
+					c.Store, c.MaxSessions, c.Revocations = store, 2, new(jwtauth.RevocationList)
+					c.OnError = func(context.Context, error) {}
+				})
+				desktop := login(t, m)
+				time.Sleep(time.Second)
+				for range 3 {
+					store.after = func(_ context.Context, method string) error {
+						if method == "Insert" {
+							return lose()
+						}
+						return nil
+					}
+					if _, err := m.Login(t.Context(), session.Session{Subject: "ann"}); err == nil {
+						t.Fatal("nothing has failed")
+					}
+					time.Sleep(10 * time.Second)
+					synctest.Wait()
+					store.after = nil
+				}
+				if live := must(m.Sessions(t.Context(), "ann")); len(live) != 1 || live[0].ID != desktop.Session.ID {
+					t.Errorf("%d sessions are live", len(live))
+				}
+				phone := login(t, m)
+				mustRefresh(t, m, desktop.RefreshToken())
+				mustRefresh(t, m, phone.RefreshToken())
+			})
+		})
+	}
+}
