@@ -147,7 +147,11 @@ func (m *Manager) endAll(ctx context.Context, e *Event, own string) (err error) 
 			return err
 		}
 	}
-	if e.Ended, err = m.store.RevokeSubject(ctx, e.Subject, now); err != nil || m.revocations == nil {
+	if e.Ended, err = m.store.RevokeSubject(ctx, e.Subject, now); err != nil {
+		// If only the result was lost, the same call returns it again; no later one does.
+		e.Ended, err = m.store.RevokeSubject(ctx, e.Subject, now)
+	}
+	if err != nil || m.revocations == nil {
 		return err
 	}
 	// This ends the access tokens of sessions that the store has lost. The iat of tokens

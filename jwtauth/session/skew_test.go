@@ -152,7 +152,8 @@ func TestALogoutAllThatHasFailedIsCompletedByItsRepetition(t *testing.T) {
 				if method == "SetDelivered" {
 					return nil // no part of a logout; a verifier causes it on a goroutine of its own
 				}
-				if count.Add(1) == int64(at) {
+				// Two calls in a row, as that of RevokeSubject is repeated at once.
+				if n := count.Add(1) - int64(at); n == 0 || n == 1 {
 					return errDown
 				}
 				return nil

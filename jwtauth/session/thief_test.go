@@ -189,3 +189,37 @@ func TestALoginWhoseResultIsLostTakesNoPlace(t *testing.T) {
 		})
 	}
 }
+
+// A thief logs in while the subject ends all sessions, and the store loses the result of
+// that. No later call learns which sessions it has ended.
+func TestALogoutAllWhoseResultIsLostEndsSessionsThatWereJustOpened(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, list := &hooked{Store: newMemory(t, 0)}, new(jwtauth.RevocationList)
+		m := newManager(t, func(c *session.Config) { c.Store, c.Revocations = store, list })
+		v := sessions(t, m, list)
+		login(t, m)
+		var stolen session.Tokens
+		store.before = func(_ context.Context, method string) error {
+			if method == "RevokeSubject" && stolen.Session.ID == "" {
+				stolen = login(t, m)
+			}
+			return nil
+		}
+		lost := false
+		store.after = func(_ context.Context, method string) error {
+			if method == "RevokeSubject" && !lost {
+				lost = true
+				return errDown
+			}
+			return nil
+		}
+		for range 3 { // of the subject
+			if _, err := m.LogoutAll(t.Context(), "ann"); err == nil {
+				break
+			}
+			time.Sleep(time.Second)
+		}
+		want(t, v, stolen.AccessToken(), jwtauth.Revoked)
+		wantInvalid(t, m, stolen.RefreshToken())
+	})
+}
