@@ -16,10 +16,7 @@ type transaction struct {
 	request *http.Request
 	// outer is the transaction of an outer envelope, or nil.
 	outer *transaction
-	// x is the exchange of the request: own, unless an outer middleware has already
-	// attached one.
-	x      *exchange.Exchange
-	own    exchange.Exchange
+	x      *exchange.Exchange // of the request
 	writer httpwriter.Writer
 	id     string
 	start  time.Time
@@ -50,16 +47,23 @@ type transaction struct {
 	untouched atomic.Bool
 }
 
+// An outermost transaction has the exchange of the request, because no outer middleware
+// has attached one.
+type outermost struct {
+	transaction
+	carrier exchange.Carrier
+}
+
 // enter returns the transaction of r and the request that carries it.
-func (e *Envelope) enter(w http.ResponseWriter, r *http.Request) (*transaction, *http.Request) {
-	t := &transaction{env: e, request: r, start: time.Now()}
-	inner := r
-	if t.x = exchange.From(r.Context()); t.x == nil {
-		t.x = &t.own
-		inner = t.own.Attach(r)
+func (e *Envelope) enter(w http.ResponseWriter, r *http.Request) (t *transaction, inner *http.Request) {
+	if x := exchange.From(r.Context()); x != nil {
+		t, inner = &transaction{x: x, outer: transactionFrom(x)}, r
 	} else {
-		t.outer = transactionFrom(t.x)
+		o := new(outermost)
+		t, inner = &o.transaction, o.carrier.Attach(r)
+		t.x = &o.carrier.Exchange
 	}
+	t.env, t.request, t.start = e, r, time.Now()
 	transactions.Store(t.x, t)
 	exchange.Responder.Store(t.x, &e.responder)
 	if e.wrap {
@@ -102,7 +106,7 @@ func (e *Envelope) transaction(w http.ResponseWriter, r *http.Request) *transact
 	}
 	t := &transaction{env: e, request: r, x: x, start: time.Now()}
 	if t.x == nil {
-		t.x = &t.own
+		t.x = new(exchange.Exchange)
 	}
 	if t.outer = transactionFrom(x); t.outer != nil {
 		t.start = t.outer.start

@@ -132,8 +132,7 @@ type callWriter struct {
 // request returns a request that describes c, and whose responder is w. It has an exchange
 // of its own, as the call is not the request in which it may be made.
 func (w *callWriter) request(ctx context.Context, header string, c *Call) *http.Request {
-	x := new(exchange.Exchange)
-	r := x.Attach((&http.Request{
+	r := new(exchange.Carrier).Attach((&http.Request{
 		Method: http.MethodPost, URL: &url.URL{Path: "/"}, Pattern: c.Operation,
 		Header: http.Header{header: {c.Key}},
 		Body:   io.NopCloser(bytes.NewReader(c.Payload)), ContentLength: int64(len(c.Payload)),

@@ -11,9 +11,8 @@ import (
 	"github.com/usher-go/usher/internal/vary"
 )
 
-// Exchange is a request context that carries the state of one request. Its zero
-// value is ready for Attach and may be embedded in a larger struct, so that both
-// cost one allocation.
+// Exchange is a request context that carries the state of one request. It needs its
+// parent, as a [Carrier] gives it.
 //
 // Loads and stores are safe for concurrent use: behind http.TimeoutHandler an
 // abandoned handler may still be writing while an outer middleware reads.
@@ -50,14 +49,23 @@ func Enter(r *http.Request) (*Exchange, *http.Request) {
 	if x := From(r.Context()); x != nil {
 		return x, r
 	}
-	x := new(Exchange)
-	return x, x.Attach(r)
+	c := new(Carrier)
+	return &c.Exchange, c.Attach(r)
 }
 
-// Attach returns a copy of r that carries x. It must be called once.
-func (x *Exchange) Attach(r *http.Request) *http.Request {
-	x.Context = r.Context()
-	return r.WithContext(x)
+// A Carrier is an Exchange with the copy of the request that carries it. Its zero value is
+// ready for Attach and may be embedded in a larger struct, so that all of it costs one
+// allocation.
+type Carrier struct {
+	Exchange
+	request http.Request
+}
+
+// Attach returns the copy of r. It must be called once.
+func (c *Carrier) Attach(r *http.Request) *http.Request {
+	c.Context = r.Context()
+	c.request = *r.WithContext(&c.Exchange)
+	return &c.request
 }
 
 // Serve runs next with inner, which is r or a copy of it, and then copies to r what next

@@ -206,7 +206,7 @@ var verifiers = []Contestant{
 func signed(algorithm string, speeds ...Speed) Row {
 	return Row{
 		Layer: "JWT", Work: algorithm, About: "a request with a good token passes, " + algorithm,
-		Contestants: verifiers, Speeds: speeds, Allocs: []Allocs{{Most: 1}, {Most: 2, Guard: true}},
+		Contestants: verifiers, Speeds: speeds, Allocs: []Allocs{{Most: 1}},
 	}
 }
 
@@ -370,7 +370,7 @@ func whole(work, about string, ratio float64, allocs ...Allocs) Row {
 
 var stack = []Row{
 	whole("get-key", "a whole stack: key, limits of everybody and of the route, idempotency that is not asked for, envelope", 0.25, Allocs{Most: 5}),
-	whole("get-jwt", "a whole stack: token, limits of everybody and of the route, idempotency that is not asked for, envelope", 0.05, Allocs{Most: 3}, Allocs{Most: 5, Guard: true}),
+	whole("get-jwt", "a whole stack: token, limits of everybody and of the route, idempotency that is not asked for, envelope", 0.05, Allocs{Most: 3}, Allocs{Most: 4, Guard: true}),
 	whole("post-key", "a whole stack: key, limits of everybody and of the route, a first request with an idempotency key, envelope", 0.5, Allocs{Most: 9, Guard: true}),
 }
 
