@@ -13,7 +13,8 @@ import (
 )
 
 // A tokenCache remembers valid tokens and nothing else. It finds a token by a hash with a
-// seed of its own, which nobody can predict, and compares the whole text.
+// seed of its own, which nobody can predict, and compares the whole text. The hash is that
+// of the end of the text, which has the signature and so differs between valid tokens.
 type tokenCache struct {
 	seed    maphash.Seed
 	ttl     time.Duration
@@ -51,7 +52,10 @@ func newTokenCache(capacity int, ttl time.Duration, meters metric.MeterProvider)
 	}
 }
 
-func (c *tokenCache) hash(text string) uint64 { return maphash.String(c.seed, text) }
+func (c *tokenCache) hash(text string) uint64 {
+	const most = 64
+	return maphash.String(c.seed, text[max(len(text)-most, 0):])
+}
 
 // shard returns the shard of the tokens with this hash.
 func (c *tokenCache) shard(hash uint64) *shard.Shard[uint64, *cacheEntry] {

@@ -51,7 +51,8 @@ func Token(h http.Header, exact bool) (string, error) {
 		return "", nil
 	}
 	v := values[0]
-	if !isBearer(v, exact) {
+	// Nearly all clients spell the scheme so, and the comparison is the quickest.
+	if !strings.HasPrefix(v, "Bearer ") && !isBearer(v, exact) {
 		return "", nil
 	}
 	if len(v) == len("Bearer") || v[len("Bearer")] != ' ' || len(v) > maxLength {
