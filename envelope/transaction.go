@@ -15,7 +15,7 @@ type transaction struct {
 	env     *Envelope
 	request *http.Request
 	// outer is the transaction of an outer envelope, or nil.
-	outer *transaction
+	outer  *transaction
 	x      *exchange.Exchange // of the request
 	writer httpwriter.Writer
 	id     string
