@@ -212,7 +212,6 @@ func (p *Pool) evict(e *pooled) {
 }
 
 func (p *Pool) close(e *pooled) {
-	e.remote.cancel()
 	go func() {
 		defer p.remaining.Done()
 		_ = e.remote.Close()

@@ -3,6 +3,7 @@ package jwk_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -172,6 +173,29 @@ func TestAPoolClosesIdleSets(t *testing.T) {
 	})
 }
 
+// While a token is remembered, a verifier asks for the version of its keys only.
+func TestAPoolKeepsTheSetOfARememberedToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLandlord()
+		l.publish("a.example", newSigner("1"))
+		keys := mustPool(t, l, nil).Issuer("https://a.example")
+		_, before, err := keys.Find(t.Context(), "1", jwk.EdDSA)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 5 {
+			time.Sleep(50 * time.Minute)
+			if version, err := keys.Version(); version != before || err != nil {
+				t.Errorf("%d %v, want %d", version, err, before)
+			}
+		}
+		time.Sleep(2 * time.Hour)
+		if _, err := keys.Version(); err == nil {
+			t.Error("an idle set is kept")
+		}
+	})
+}
+
 // A set that is made again may lack the key of a token that is remembered.
 func TestAPoolForgetsNoRemovalOfAKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -214,6 +238,14 @@ func TestAPoolKeepsASetThatIsInUse(t *testing.T) {
 		for _, host := range []string{"a.example", "b.example"} {
 			v := trusting(t, p.URL("https://"+host+"/keys"))
 			group.Go(func() { want(t, v, s.Token(), jwtauth.Accepted) })
+			// Another request for the set does not wait as long.
+			group.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+				defer cancel()
+				if _, _, err := p.URL("https://"+host+"/keys").Find(ctx, "1", jwk.EdDSA); !errors.Is(err, context.DeadlineExceeded) {
+					t.Error(err)
+				}
+			})
 			time.Sleep(10 * time.Millisecond)
 		}
 		group.Wait()

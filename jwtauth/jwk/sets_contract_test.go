@@ -3,10 +3,13 @@ package jwk_test
 import (
 	"context"
 	"errors"
+	"net/http"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/usher-go/usher/jwtauth"
 	"github.com/usher-go/usher/jwtauth/jwk"
 )
 
@@ -127,6 +130,60 @@ func TestSetsEndWithTheContext(t *testing.T) {
 		synctest.Wait()
 		if calls > 0 {
 			t.Errorf("%d calls after the end", calls)
+		}
+	})
+}
+
+// Refreshing a set gives a token no more than 32 further keys to be tried with.
+func TestThirtyTwoKeysOfARefreshedSetAreTried(t *testing.T) {
+	signers, keys := make([]signer, 33), make(jwk.Static, 33)
+	for n := range signers {
+		signers[n] = newSigner("")
+		keys[n] = mustKey(t, jwk.KeyConfig{Algorithm: jwk.EdDSA, Material: signers[n].Private})
+	}
+	set := refreshedSet{
+		plainSet{keys: jwk.Static{mustKey(t, jwk.KeyConfig{Algorithm: jwk.EdDSA, Material: newSigner("").Private})}},
+		func(_ context.Context, verifies func(*jwk.Key) bool) (bool, error) {
+			return slices.ContainsFunc(keys, verifies), nil
+		},
+	}
+	v := trusting(t, set)
+	want(t, v, signers[0].Token(), jwtauth.Accepted)
+	want(t, v, signers[31].Token(), jwtauth.Accepted)
+	want(t, v, signers[32].Token(), jwtauth.BadSignature)
+}
+
+// A set that says it has the key, without having asked the verifier, verifies no token.
+func TestASetCannotVerifyAToken(t *testing.T) {
+	s := newSigner("")
+	v := trusting(t, refreshedSet{
+		plainSet{keys: jwk.Static{mustKey(t, jwk.KeyConfig{Algorithm: jwk.EdDSA, Material: newSigner("").Private})}},
+		func(context.Context, func(*jwk.Key) bool) (bool, error) { return true, nil },
+	})
+	want(t, v, s.Token(), jwtauth.BadSignature)
+}
+
+// A published set has no secrets, so tokens that name an algorithm for secrets cause no
+// fetch and do not wait for one.
+func TestAPublishedSetIsNotAskedForASecret(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := new(publisher)
+		p.Serve(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+		remote := simulated(t, p, nil)
+		began := time.Now()
+		for range 2 {
+			if keys, _, err := remote.Find(t.Context(), "1", jwk.HS256); len(keys) > 0 || err != nil {
+				t.Errorf("%v %v", keys, err)
+			}
+			if _, ok, err := remote.Refresh(t.Context(), "1", jwk.HS256, func(*jwk.Key) bool { return true }); ok || err != nil {
+				t.Errorf("%t %v", ok, err)
+			}
+			if keys, _, err := (jwk.Sets{remote}).Find(t.Context(), "1", jwk.HS256); len(keys) > 0 || err != nil {
+				t.Errorf("%v %v", keys, err)
+			}
+		}
+		if waited := time.Since(began); waited > 0 {
+			t.Errorf("waited %v", waited)
 		}
 	})
 }
