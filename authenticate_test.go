@@ -387,6 +387,7 @@ func TestRequireRepeatsTheChallengeOfTheAuthenticator(t *testing.T) {
 		"without parameters":             {usher.Authenticate(named("A", "Bearer")), "A", plain},
 		"in any case, with blanks":       {usher.Authenticate(named("A", "bEARER  Realm = \"keys\"\t, ,error=x ,error_description=\"y\", Error_URI=z")), "A", ofKeys},
 		"with a token as value":          {usher.Authenticate(named("A", "Bearer realm=keys")), "A", ofKeys},
+		"a tab after a token as value":   {usher.Authenticate(named("A", "Bearer realm=keys\t,error=x")), "A", ofKeys},
 		"with other parameters":          {usher.Authenticate(named("A", `Bearer max_age="5"`)), "A", plain + `, max_age="5"`},
 		"with quotes in a value":         {usher.Authenticate(named("A", `Bearer realm="a\"b\\c"`)), "A", `Bearer realm="a\"b\\c", error="insufficient_scope", scope="s"`},
 		"a list":                         {usher.Authenticate(named("A", `Basic realm="a", Bearer realm="b"`)), "A", plain},
@@ -446,6 +447,9 @@ func TestRequireNamesItsScopesToAnAnonymousCaller(t *testing.T) {
 	own := detector{field: "A", challenge: `Bearer scope="x s"`}
 	w := serve(usher.Chain(usher.Authenticate(usher.Optional(own)), usher.Require(scopes("s", "t"))).Wrap(http.NotFoundHandler()), get())
 	equal(t, "beside its own", []string{`Bearer scope="x s t"`}, w.Header().Values("WWW-Authenticate"))
+	another := detector{field: "C", challenge: `Bearer realm="c"`}
+	w = serve(usher.Chain(usher.Authenticate(usher.Optional(usher.Precedence(own, another))), usher.Require(scopes("s"))).Wrap(http.NotFoundHandler()), get())
+	equal(t, "the first of two", []string{`Bearer scope="x s"`, `Bearer realm="c"`}, w.Header().Values("WWW-Authenticate"))
 	w = serve(usher.Chain(usher.Authenticate(usher.Optional(keys)), usher.Require(scopes("s"))).Wrap(http.NotFoundHandler()), get())
 	equal(t, "of another scheme", []string{`ApiKey realm="keys"`}, w.Header().Values("WWW-Authenticate"))
 }

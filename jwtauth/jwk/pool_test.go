@@ -225,6 +225,26 @@ func TestAPoolForgetsNoRemovalOfAKey(t *testing.T) {
 	})
 }
 
+// A set that a request uses is not idle, however long that takes, and its time begins when
+// the request ends.
+func TestAPoolClosesNoSetThatIsInUse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLandlord()
+		s := newSigner("1")
+		l.publish("a.example", s)
+		l.setDelay(time.Second)
+		p := mustPool(t, l, func(c *jwk.PoolConfig) { c.IdleTimeout = 800 * time.Millisecond })
+		keys := p.URL("https://a.example/keys")
+		if found, _, err := keys.Find(t.Context(), "1", jwk.EdDSA); len(found) != 1 || err != nil {
+			t.Errorf("%v %v", found, err)
+		}
+		time.Sleep(700 * time.Millisecond)
+		if _, err := keys.Version(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // A set that has to go while a request waits for it serves that request.
 func TestAPoolKeepsASetThatIsInUse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
