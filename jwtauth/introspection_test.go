@@ -311,6 +311,9 @@ func TestIntrospectionServerThatFails(t *testing.T) {
 			defer server.Close()
 			i := introspection(t, p, func(c *jwtauth.IntrospectionConfig) {
 				c.Endpoint, c.Client, c.Timeout = server.URL, server.Client(), time.Second
+				if name == "slow" {
+					c.Timeout = 200 * time.Millisecond
+				}
 			})
 			want(t, i, opaque, jwtauth.Unavailable)
 			w := respond(t, i, request(t, opaque))

@@ -108,7 +108,9 @@ func TestAPoolOfTenThousandTenants(t *testing.T) {
 		if n%2 == 0 {
 			keys = p.URL("https://" + host(n) + "/keys")
 		}
-		verifiers[n] = trusting(t, keys)
+		verifiers[n] = mustVerifier(t, jwtauth.Config{CacheCapacity: -1, Issuers: []jwtauth.TrustedIssuer{{
+			Issuer: issuer, Audiences: []string{audience}, Algorithms: []jwk.Algorithm{jwk.EdDSA}, Keys: keys,
+		}}})
 	}
 	before := runtime.NumGoroutine()
 	var group sync.WaitGroup
