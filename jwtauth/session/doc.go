@@ -17,9 +17,9 @@
 //
 //   - A session has one valid refresh token at any time, however many requests exchange
 //     it concurrently: they get the same response, byte for byte. After the grace, a
-//     second use of a token ends the session and, with Revocations, its access tokens at
-//     once. If that fails in part, the next use of any refresh token of the session
-//     completes it.
+//     second use of a token whose response was used ends the session and, with
+//     Revocations, its access tokens at once. If that fails in part, the next use of any
+//     refresh token of the session completes it.
 //   - A lost response logs nobody out, wherever it was lost: the client may retry within
 //     the grace, and even later as long as nobody has used a token of the response. See
 //     [Manager].
