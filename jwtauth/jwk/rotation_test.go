@@ -404,3 +404,26 @@ func TestTokensDelayNoRoutineRefresh(t *testing.T) {
 		}
 	})
 }
+
+// A request does not wait longer than Timeout, even if that is the time of two fetches.
+func TestARequestWaitsNoLongerThanTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSigner("1")
+		p := new(publisher)
+		p.Say(publish(s))
+		v := trusting(t, simulated(t, p, func(c *jwk.RemoteConfig) { c.Timeout = 200 * time.Millisecond }))
+		want(t, v, s.Token(), jwtauth.Accepted)
+		began := make(chan bool, 10)
+		p.Serve(func(w http.ResponseWriter, _ *http.Request) {
+			began <- true
+			time.Sleep(150 * time.Millisecond)
+			_, _ = io.WriteString(w, publish(s))
+		})
+		<-began // a routine refresh, which does not decide
+		start := time.Now()
+		want(t, v, newSigner("2").Token(), jwtauth.Unavailable)
+		if waited := time.Since(start); waited != 200*time.Millisecond {
+			t.Errorf("waited %v", waited)
+		}
+	})
+}
