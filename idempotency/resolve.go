@@ -98,11 +98,19 @@ func isUnresolved(r *Record, c *Claim) bool {
 func (m *Middleware) claimUnresolved(ctx context.Context, c *Claim) (record Record, asked time.Time, err error) {
 	taking := *c
 	taking.TakeUnknown = true
-	record, asked, err = m.ask(ctx, &taking)
-	if err == nil && inFlight(&record, c) {
-		return m.claim(ctx, c)
+	for {
+		record, asked, err = m.ask(ctx, &taking)
+		if err != nil || !inFlight(&record, c) {
+			return record, asked, err
+		}
+		faster := record.Generation
+		record, asked, err = m.claim(ctx, c)
+		// Requests that began to wait before the other retry took the key may have shared
+		// a result from that time. It is out of date.
+		if err != nil || !isUnresolved(&record, c) || record.Generation >= faster {
+			return record, asked, err
+		}
 	}
-	return record, asked, err
 }
 
 // A predecessor is an earlier request with an unknown outcome, as its record shows it. It is
