@@ -269,6 +269,17 @@ func simulatedIssuer(t *testing.T, h http.Handler) *jwk.Remote {
 	return simulated(t, p, func(c *jwk.RemoteConfig) { c.URL, c.Issuer = "", issuer })
 }
 
+// No place is asked twice for the metadata.
+func TestAnIssuerWithoutAPathHasTwoPlacesForItsMetadata(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := new(authorizationServer)
+		want(t, trusting(t, simulatedIssuer(t, server)), newSigner("1").Token(), jwtauth.Unavailable)
+		if asked := server.requests(); !slices.Equal(asked, []string{openIDPath, "/.well-known/oauth-authorization-server"}) {
+			t.Errorf("asked for %q", asked)
+		}
+	})
+}
+
 // An issuer may move its keys. It is asked where they are at each routine refresh.
 func TestKeysThatMoveAreFollowedAtTheNextRefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -95,6 +95,33 @@ func TestAKeyOfAGeneratorThatIsKnownToBeWeak(t *testing.T) {
 	}
 }
 
+// A modulus that only looks like one of that generator modulo the primes of its smaller
+// keys is not refused.
+func TestAModulusIsComparedModuloEveryPrimeOfTheGenerator(t *testing.T) {
+	product := big.NewInt(2)
+	for n := int64(3); n <= 167; n += 2 {
+		if big.NewInt(n).ProbablyPrime(0) {
+			product.Mul(product, big.NewInt(n))
+		}
+	}
+	factor := new(big.Int).Lsh(big.NewInt(1), uint(2048-product.BitLen()))
+	modulus := factor.Mul(factor.Add(factor, big.NewInt(12345)), product)
+	modulus.Add(modulus, big.NewInt(1)) // 1 is a power of any number
+	if _, err := jwk.New(jwk.KeyConfig{Algorithm: jwk.RS256, Material: &rsa.PublicKey{N: modulus, E: 65537}}); err != nil || modulus.BitLen() != 2048 {
+		t.Errorf("%d bits: %v", modulus.BitLen(), err)
+	}
+}
+
+func TestHowManyBitsAnRSAKeyHas(t *testing.T) {
+	for bits, want := range map[uint]bool{2047: false, 2048: true, 8192: true, 8193: false} {
+		modulus := new(big.Int).Lsh(big.NewInt(1), bits-1)
+		modulus.Add(modulus, big.NewInt(12345))
+		if _, err := jwk.New(jwk.KeyConfig{Algorithm: jwk.RS256, Material: &rsa.PublicKey{N: modulus, E: 65537}}); (err == nil) != want {
+			t.Errorf("%d bits: %v", bits, err)
+		}
+	}
+}
+
 // Package fmt calls no method of an unexported field, and follows a pointer in such a
 // field if the verb does not suit it.
 func TestKeyInAnotherValuePrintsNoMaterial(t *testing.T) {

@@ -650,6 +650,8 @@ func TestJWKSConfigFaults(t *testing.T) {
 	const path = "jwk.RemoteConfig."
 	wantFaults(t, err, path+"URL", path+"Timeout", path+"RefreshEvery", path+"CoolDown", path+"StaleAfter",
 		path+"MaxBody", path+"MaxKeys")
+	_, err = jwk.NewRemote(jwk.RemoteConfig{URL: "https://issuer.example", RefreshEvery: time.Hour, StaleAfter: time.Hour})
+	wantFaults(t, err, path+"StaleAfter")
 	for _, url := range []string{"", "issuer.example", "https://", "https://user:pass@issuer.example", "https://a/#b", "file:///etc/passwd", "https://a\nb"} {
 		for _, plain := range []bool{false, true} {
 			if _, err := jwk.NewRemote(jwk.RemoteConfig{URL: url, DangerouslyAllowHTTP: plain}); err == nil {

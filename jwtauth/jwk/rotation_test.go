@@ -427,3 +427,19 @@ func TestARequestWaitsNoLongerThanTimeout(t *testing.T) {
 		}
 	})
 }
+
+// The keys are not unavailable because a client has left.
+func TestAClientThatLeavesLearnsThatItHasLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := new(publisher)
+		p.Say(publish(newSigner("1")))
+		remote := simulated(t, p, nil)
+		synctest.Wait()
+		p.Serve(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		if _, _, err := remote.Find(ctx, "2", jwk.EdDSA); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+	})
+}

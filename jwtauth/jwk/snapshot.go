@@ -54,7 +54,7 @@ func (s *snapshot) replaceKeys(keys []*Key) (fresh bool) {
 		}
 	}
 	gone := without(former, s.keys)
-	if len(gone) > 0 || s.version == 0 {
+	if len(gone) > 0 {
 		s.version++
 	}
 	s.removed = slices.Concat(gone, without(s.removed, s.keys))
