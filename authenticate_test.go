@@ -423,6 +423,8 @@ func TestRequireNamesItsScopesToAnAnonymousCaller(t *testing.T) {
 	anonymous := usher.Authenticate(usher.Optional(usher.Precedence(keys, tokens)))
 	scopes := func(list ...string) usher.Requirement { return usher.Requirement{Scopes: list} }
 	webhook := usher.Requirement{Kinds: []usher.Kind{usher.KindWebhook}}
+	both := usher.AnyOf(webhook, scopes("a"), scopes("b"))
+	both.Scopes = []string{"s"}
 	for name, tt := range map[string]struct {
 		m    usher.Middleware
 		want []string
@@ -430,8 +432,7 @@ func TestRequireNamesItsScopesToAnAnonymousCaller(t *testing.T) {
 		"one":  {usher.Require(scopes("s", "t")), []string{`Bearer scope="s t", resource_metadata="https://notes.example/m"`, `ApiKey realm="keys"`}},
 		"none": {usher.Require(webhook), []string{metadata, `ApiKey realm="keys"`}},
 		"alternatives under scopes": {
-			usher.Chain(usher.Require(usher.AnyOf(scopes("s"))), usher.Require(usher.AnyOf(webhook, scopes("a"), scopes("b")))),
-			[]string{`Bearer scope="s", resource_metadata="https://notes.example/m"`, `ApiKey realm="keys"`},
+			usher.Require(both), []string{`Bearer scope="s a", resource_metadata="https://notes.example/m"`, `ApiKey realm="keys"`},
 		},
 		"alternatives": {usher.Require(usher.AnyOf(webhook, scopes("a"), scopes("b"))), []string{`Bearer scope="a", resource_metadata="https://notes.example/m"`, `ApiKey realm="keys"`}},
 	} {

@@ -102,7 +102,7 @@ func (c *condition) missingPrincipal(x *exchange.Exchange) error {
 		return ErrNoCredential
 	}
 	challenges := exchange.Challenges.Load(x)
-	if challenges == nil || len(*challenges) == 0 {
+	if challenges == nil {
 		return ErrNoCredential
 	}
 	if wanted := c.wanted(neededScopes.Load(x)); wanted != nil {
