@@ -52,9 +52,9 @@ func (m *Manager) Logout(ctx context.Context, subject, sessionID string) (Sessio
 }
 
 // LogoutByToken ends the session of a refresh token, as Logout does, without exchanging
-// the token. It may be an old one: any client that has had a token of a session may end the
-// session. The error matches [ErrNotFound] if there is no such session, which an endpoint for token
-// revocation does not treat as an error (RFC 7009, section 2.2).
+// the token. It may be an old one: any client that has had a token of a session may end
+// the session. The error matches [ErrNotFound] if there is no such session, which an
+// endpoint for token revocation does not treat as an error (RFC 7009, section 2.2).
 func (m *Manager) LogoutByToken(ctx context.Context, token string) (Session, error) {
 	return m.logoutByToken(ctx, token, netip.Addr{})
 }

@@ -181,9 +181,9 @@ func reveal(text *string) string {
 	return *text
 }
 
-// Login opens a session with the Subject, Client, Scopes and Data of template. If its EndsAt is
-// not zero, the session ends then, unless [Config.SessionLifetime] ends it sooner. The
-// caller must have verified that the client is the subject.
+// Login opens a session with the Subject, Client, Scopes and Data of template. If its
+// EndsAt is not zero, the session ends then, unless [Config.SessionLifetime] ends it
+// sooner. The caller must have verified that the client is the subject.
 //
 // If the subject has [Config.MaxSessions] sessions already, Login ends the one that was
 // refreshed least recently. If the access tokens of that session cannot be revoked, the
