@@ -1,6 +1,7 @@
 package apikey
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/binary"
@@ -46,6 +47,9 @@ var errNoAdmin = fmt.Errorf("apikey: the store is not an Admin: %w", errors.ErrU
 type Filter struct {
 	// Owner, CreatedBy, Parent and Environment must equal those of the key, byte by byte.
 	Owner, CreatedBy, Parent, Environment string
+	// Line selects the key with this ID and all keys with this Line: those of one line of
+	// rotations. DerivedFrom selects the keys that were derived from the one with this ID.
+	Line, DerivedFrom string
 	// Plan must equal the plan in effect: the key's PlanOverride, or else its Plan.
 	Plan string
 	// Prefix is text with which the key's Prefix must begin.
@@ -74,6 +78,8 @@ func (f *Filter) Matches(k *Key) bool {
 		f.CreatedBy != "" && k.CreatedBy != f.CreatedBy,
 		f.Parent != "" && k.Parent != f.Parent,
 		f.Environment != "" && k.Environment != f.Environment,
+		f.Line != "" && cmp.Or(k.Line, k.ID) != f.Line,
+		f.DerivedFrom != "" && k.DerivedFrom != f.DerivedFrom,
 		f.Plan != "" && k.plan() != f.Plan,
 		!strings.HasPrefix(k.Prefix, f.Prefix),
 		f.Status != AnyStatus && k.Status(f.Now) != f.Status,
@@ -91,8 +97,8 @@ func (f *Filter) Matches(k *Key) bool {
 
 // Empty reports whether f has no condition, so that every key matches.
 func (f *Filter) Empty() bool {
-	return f.Owner == "" && f.CreatedBy == "" && f.Parent == "" && f.Environment == "" && f.Plan == "" &&
-		f.Prefix == "" && f.Status == AnyStatus && f.ExpiresBefore.IsZero() && f.UnusedSince.IsZero() && len(f.Metadata) == 0
+	return f.Owner == "" && f.CreatedBy == "" && f.Parent == "" && f.Environment == "" && f.Line == "" &&
+		f.DerivedFrom == "" && f.Plan == "" && f.Prefix == "" && f.Status == AnyStatus && f.ExpiresBefore.IsZero() && f.UnusedSince.IsZero() && len(f.Metadata) == 0
 }
 
 // everything returns an error if f would match every key and All is not set.

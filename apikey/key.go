@@ -93,6 +93,9 @@ type Key struct {
 	// DisabledAt, if not zero, is when the key was disabled. A disabled key is refused
 	// until it is enabled again.
 	DisabledAt time.Time `json:"disabled_at,omitzero"`
+	// DisabledBy is who has disabled the key, in the form of CreatedBy; empty unless it is
+	// disabled. A key that "system" has disabled is enabled only by the server itself.
+	DisabledBy string    `json:"disabled_by,omitempty"`
 	RevokedAt  time.Time `json:"revoked_at,omitzero"`
 	// LastUsedAt is approximately when the key was last used successfully. It is written
 	// periodically, not at each use. LastUsedFrom is the address of the client of that
@@ -108,6 +111,10 @@ type Key struct {
 	// ReplacedBy is the ID of the key that [Manager.Rotate] issued in place of this one,
 	// which remains valid until ExpiresAt.
 	ReplacedBy string `json:"replaced_by,omitempty"`
+	// DerivedFrom is the ID of the key from which [Manager.Derive] has issued this one; it
+	// is empty for other keys. A derived key grants at no time more than that key, and ends
+	// with it.
+	DerivedFrom string `json:"derived_from,omitempty"`
 	// Revision is 1 at first and grows with each change; a use is not a change. It is
 	// below 2^53.
 	Revision int64 `json:"revision"`
@@ -143,6 +150,8 @@ func (k Key) clone() Key {
 type Record struct {
 	Key
 	Hash Hash
+	// DerivedFromHash is the Hash of the key with the ID DerivedFrom, or zero.
+	DerivedFromHash Hash
 }
 
 func (r Record) clone() Record {

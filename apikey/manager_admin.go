@@ -103,6 +103,8 @@ func (f *Filter) faults() (faults []usher.Field) {
 	add("owner", checkText("owner", f.Owner, MaxOwner))
 	add("created_by", checkText("created_by", f.CreatedBy, MaxCreatedBy))
 	add("parent", checkText("parent", f.Parent, MaxID))
+	add("line", checkText("line", f.Line, MaxID))
+	add("derived_from", checkText("derived_from", f.DerivedFrom, MaxID))
 	add("plan", checkText("plan", f.Plan, MaxPlan))
 	add("environment", checkText("environment", f.Environment, MaxEnvironment))
 	add("prefix", checkText("prefix", f.Prefix, MaxPrefix))
