@@ -70,6 +70,7 @@ func TestEveryCodeIsDeclaredInCodesGo(t *testing.T) {
 // limit is 40. Constants do not count: they are in documented groups.
 var exportedNames = map[string]int{
 	".":               48,
+	"apikey":          48,
 	"jwtauth":         32,
 	"ratelimit":       48,
 	"jwtauth/jwk":     20,
