@@ -18,11 +18,11 @@ import (
 // two credentials in one request are refused, wherever they are.
 func TestAKeyAndATokenInOneRequest(t *testing.T) {
 	format, store := apikey.Native{Prefix: "shop", Environments: []string{"live"}}, apikey.NewMemory()
-	keys := usher.Must(apikey.New(apikey.Config{
-		Store: store, Formats: []apikey.Format{format}, Header: "X-API-Key", Bearer: true, DangerouslyAcceptQueryParameter: "key",
-	}))
-	defer func() { _ = keys.Close() }()
 	manager := usher.Must(apikey.NewManager(apikey.ManagerConfig{Store: store, Format: format}))
+	keys := usher.Must(apikey.New(apikey.Config{Manager: manager, Carriers: []apikey.Carrier{
+		{Header: "X-API-Key"}, {Scheme: "Bearer"}, {DangerousQueryParameter: "key"},
+	}}))
+	defer func() { _ = keys.Close() }()
 	_, secret, err := manager.Create(t.Context(), apikey.Actor{System: true}, apikey.Key{Owner: "acme", Name: "key", Level: usher.LevelFull})
 	if err != nil {
 		t.Fatal(err)

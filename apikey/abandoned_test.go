@@ -47,10 +47,10 @@ func TestAClientThatLeavesIsNoFailureOfTheStore(t *testing.T) {
 			if layer == "behind a cache" {
 				store = newCache(t, apikey.CacheConfig{Store: s, StoreTimeout: time.Hour})
 			}
-			a := newAuthenticator(t, apikey.Config{
-				Store: store, StoreTimeout: time.Hour, LastUseInterval: -1,
-				MeterProvider: meter,
-				Audit:         func(_ context.Context, e apikey.Event) { events <- e },
+			a := newAuthenticator(t, apikey.ManagerConfig{Store: store, StoreTimeout: time.Hour}, apikey.Config{
+				LastUseInterval: -1,
+				MeterProvider:   meter,
+				Audit:           func(_ context.Context, e apikey.Event) { events <- e },
 			})
 			statuses := make(chan int, 1)
 			h := usher.Authenticate(a).Wrap(http.NotFoundHandler())
@@ -97,26 +97,26 @@ func TestVerdictsOnRequestsThatEnded(t *testing.T) {
 	memory := apikey.NewMemory()
 	_, text := create(t, newManager(t, apikey.ManagerConfig{Store: memory}), apikey.Key{})
 	cache := newCache(t, apikey.CacheConfig{Store: silent{memory}})
-	if _, err := newAuthenticator(t, apikey.Config{Store: cache}).Authenticate(request("X-API-Key", text)); err != nil {
+	if _, err := newAuthenticator(t, apikey.ManagerConfig{Store: cache}, apikey.Config{}).Authenticate(request("X-API-Key", text)); err != nil {
 		t.Fatal(err)
 	}
 	for _, test := range []struct {
-		name   string
-		config apikey.Config
-		ctx    context.Context
-		want   apikey.Verdict
+		name  string
+		store apikey.Store
+		check func(context.Context, *apikey.Key) error
+		ctx   context.Context
+		want  apikey.Verdict
 	}{
-		{"a memory, of a client that has left", apikey.Config{Store: memory}, canceled, apikey.Abandoned},
-		{"a store, of a client that has left", apikey.Config{Store: obeying}, canceled, apikey.Abandoned},
-		{"a check, of a client that has left", apikey.Config{
-			Store: cache, Check: func(ctx context.Context, _ *apikey.Key) error { return ctx.Err() },
-		}, canceled, apikey.Abandoned},
-		{"a memory, when the server's time is over", apikey.Config{Store: memory}, over, apikey.Unavailable},
-		{"a store, when the server's time is over", apikey.Config{Store: obeying}, over, apikey.Unavailable},
-		{"a store that fails", apikey.Config{Store: failing}, t.Context(), apikey.Unavailable},
-		{"a store that returns such an error by itself", apikey.Config{Store: silentError{memory}}, t.Context(), apikey.Unavailable},
+		{"a memory, of a client that has left", memory, nil, canceled, apikey.Abandoned},
+		{"a store, of a client that has left", obeying, nil, canceled, apikey.Abandoned},
+		{"a check, of a client that has left", cache, func(ctx context.Context, _ *apikey.Key) error { return ctx.Err() }, canceled, apikey.Abandoned},
+		{"a memory, when the server's time is over", memory, nil, over, apikey.Unavailable},
+		{"a store, when the server's time is over", obeying, nil, over, apikey.Unavailable},
+		{"a store that fails", failing, nil, t.Context(), apikey.Unavailable},
+		{"a store that returns such an error by itself", silentError{memory}, nil, t.Context(), apikey.Unavailable},
 	} {
-		_, err := newAuthenticator(t, test.config).Authenticate(request("X-API-Key", text).WithContext(test.ctx))
+		a := newAuthenticator(t, apikey.ManagerConfig{Store: test.store}, apikey.Config{Check: test.check})
+		_, err := a.Authenticate(request("X-API-Key", text).WithContext(test.ctx))
 		if got := verdictOf(t, err); got != test.want {
 			t.Errorf("%s: %v, want %v", test.name, got, test.want)
 		}

@@ -326,7 +326,7 @@ func TestAKeyCannotGrantWhatItHasLost(t *testing.T) {
 			elsewhere := newManager(t, apikey.ManagerConfig{Store: store})
 			// The store is not a Notifier.
 			cache := newCache(t, apikey.CacheConfig{Store: silent{store}})
-			auth := newAuthenticator(t, apikey.Config{Store: cache})
+			auth := newAuthenticator(t, apikey.ManagerConfig{Store: cache}, apikey.Config{})
 			h, err := apikey.NewHandler(apikey.HandlerConfig{
 				Manager: newManager(t, apikey.ManagerConfig{Store: cache}), DangerouslyAcceptAPIKeys: true,
 			})

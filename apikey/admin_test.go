@@ -189,7 +189,7 @@ func TestRevokeAllRevokesAndAuditsWhatMatches(t *testing.T) {
 			var events []apikey.Event
 			store := over(apikey.NewMemory())
 			m := newManager(t, apikey.ManagerConfig{Store: store, Audit: func(_ context.Context, e apikey.Event) { events = append(events, e) }})
-			a := newAuthenticator(t, apikey.Config{Store: store})
+			a := newAuthenticator(t, apikey.ManagerConfig{Store: store}, apikey.Config{})
 			texts := map[string]string{}
 			for i := range 5 {
 				name := fmt.Sprint(i)
@@ -288,7 +288,7 @@ func TestPurgeRemovesKeysThatHaveEnded(t *testing.T) {
 		store := apikey.NewMemory()
 		m := newManager(t, apikey.ManagerConfig{Store: store, Audit: func(_ context.Context, e apikey.Event) { events = append(events, e) }})
 		start := time.Now()
-		a := newAuthenticator(t, apikey.Config{Store: store})
+		a := newAuthenticator(t, apikey.ManagerConfig{Store: store}, apikey.Config{})
 		_, text := create(t, m, apikey.Key{ExpiresAt: start.Add(time.Minute)})
 		create(t, m, apikey.Key{ExpiresAt: start.Add(time.Hour)})
 		time.Sleep(2 * time.Minute)

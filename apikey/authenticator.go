@@ -4,9 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
-	"net/textproto"
 	"slices"
 	"time"
 
@@ -15,49 +13,22 @@ import (
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/clientip"
 	"github.com/usher-go/usher/internal/config"
-	"github.com/usher-go/usher/internal/httptoken"
 	"github.com/usher-go/usher/internal/report"
 	"github.com/usher-go/usher/internal/telemetry"
 )
 
 // Config configures an [Authenticator].
 type Config struct {
-	// Manager issues the keys that are accepted. The Authenticator uses its store, its
-	// format and its peppers, so the two cannot differ. A service that only verifies
-	// keys sets Store and Formats instead.
+	// Manager issues the keys that are accepted. The Authenticator has its store, its
+	// formats and its peppers, so the two cannot differ. Required.
 	Manager *Manager
-	// Store keeps the keys. Wrap a store that is not in memory in a [Cache]. Required
-	// unless Manager is set, and must be nil if it is.
-	Store Store
-	// Formats are the formats of the keys that are accepted, in addition to that of
-	// Manager. At least one is required unless Manager is set.
-	Formats []Format
-	// Peppers are those of the Manager that issues the keys; they must be empty if
-	// Manager is set. A key is looked up once for each pepper, the newest first, so leave
-	// out peppers that no key needs any more.
-	Peppers []Pepper
-	// StoreTimeout bounds each call of the store, even if the store ignores its context;
-	// zero means the Manager's, or 3 seconds. MaxLookups bounds how many lookups run at a
-	// time; zero means 64. Up to 16 times as many wait for their turn, for half of
-	// StoreTimeout, and any more are refused with 503 at once. A [Cache] has its own
-	// configuration for both, and a [Memory] needs neither.
-	StoreTimeout time.Duration
-	MaxLookups   int
 
-	// Header is the header field that carries the key; empty means X-API-Key, or no
-	// such field if Bearer is set.
-	Header string
-	// Bearer accepts keys in "Authorization: Bearer <key>" instead of X-API-Key. To
-	// accept both, set Header as well; a request with a key in each is refused.
-	Bearer bool
-	// ExactBearer accepts the scheme only if it is spelled "Bearer", and ignores a
-	// field with any other scheme.
-	ExactBearer bool
-	// DangerouslyAcceptQueryParameter names a query parameter that carries the key.
-	// URLs end up in logs, histories and Referer fields, and the keys with them.
-	DangerouslyAcceptQueryParameter string
+	// Carriers are the places in a request that may carry a key; empty means the header
+	// field X-API-Key. A request with a key in two of them is refused.
+	Carriers []Carrier
 
-	// Environment is the environment whose keys are accepted; empty means any.
+	// Environment is the environment whose keys are accepted; empty means any. It must be
+	// one that a format of Manager names, unless a format names none.
 	Environment string
 	// Realm is the realm of the challenge; empty means none.
 	Realm string
@@ -120,29 +91,19 @@ var (
 // negative, it starts a goroutine that ends with [Authenticator.Close].
 func New(c Config) (*Authenticator, error) {
 	faults := config.Of[usher.ConfigError]("apikey.Config")
-	v, store := newVerifier(&c, faults)
 	a := &Authenticator{
-		carriers: newCarriers(&c, faults),
-		verifier: v,
+		carriers: newCarriers(c.Carriers, faults),
+		verifier: newVerifier(&c, faults),
 		audit:    c.Audit,
 		report:   report.New("apikey", c.OnError),
 	}
-	a.challenge = usher.Challenge("ApiKey", "realm", c.Realm)
-	invalid := a.challenge
-	if a.bearer {
-		a.challenge = usher.Challenge("Bearer", "realm", c.Realm)
-		// RFC 6750, section 3.1.
-		invalid = usher.Challenge("Bearer", "realm", c.Realm, "error", usher.CodeInvalidToken)
-	}
+	var invalid string
+	a.challenge, invalid = a.challenges(c.Realm)
 	a.refusals = newRefusals(c.Errors, a.challenge, invalid, faults)
 	if err := faults.Err(); err != nil {
 		return nil, err
 	}
-	timeout := cmp.Or(c.StoreTimeout, storeTimeout)
-	if c.Manager != nil {
-		timeout = cmp.Or(c.StoreTimeout, c.Manager.timeout)
-	}
-	store = guarded(store, timeout, cmp.Or(c.MaxLookups, maxCalls))
+	store := guarded(c.Manager.source, c.Manager.timeout, c.Manager.maxLookups)
 	a.fetch = fetchFrom(store)
 	a.decisions = telemetry.NewDecisions(telemetry.Config{
 		MeterProvider: c.MeterProvider,
@@ -158,45 +119,25 @@ func New(c Config) (*Authenticator, error) {
 	return a, nil
 }
 
-// newVerifier returns the verifier of c, which cannot fetch keys yet, and the store of
-// the keys.
-func newVerifier(c *Config, faults config.Faults[usher.ConfigError]) (v verifier, store Store) {
-	v = verifier{
+// newVerifier returns the verifier of c, which cannot fetch keys yet.
+func newVerifier(c *Config, faults config.Faults[usher.ConfigError]) verifier {
+	v := verifier{
 		env:       c.Environment,
 		check:     c.Check,
 		principal: c.Principal,
 		foreign:   c.Check != nil || c.Principal != nil,
 	}
-	store = c.Store
-	if m := c.Manager; m != nil {
-		faults.If(c.Store != nil, "Store", "must be nil if Manager is set")
-		faults.If(len(c.Peppers) > 0, "Peppers", "must be empty if Manager is set")
-		store, v.hasher = m.source, m.hasher
-		v.add(m.format)
-	} else {
-		faults.If(c.Store == nil, "Store", "is required unless Manager is set")
-		faults.If(len(c.Formats) == 0, "Formats", "is required unless Manager is set")
-		v.hasher = newHasher(c.Peppers, faults)
+	if c.Manager == nil {
+		faults.Add("Manager", config.Required)
+		return v
 	}
-	for i, f := range c.Formats {
-		if f, ok := compileFormat(f, faults, fmt.Sprintf("Formats[%d]", i)); ok {
-			v.add(f)
-		}
+	v.hasher = c.Manager.hasher
+	for _, f := range c.Manager.formats {
+		v.add(f)
 	}
-	faults.If(c.StoreTimeout < 0, "StoreTimeout", config.NotNegative)
-	faults.If(c.MaxLookups < 0, "MaxLookups", config.NotNegative)
-	return v, store
-}
-
-// newCarriers returns the carriers that c accepts keys from.
-func newCarriers(c *Config, faults config.Faults[usher.ConfigError]) carriers {
-	header := textproto.CanonicalMIMEHeaderKey(c.Header)
-	if header == "" && !c.Bearer {
-		header = "X-Api-Key"
-	}
-	faults.If(c.Header != "" && !httptoken.Valid(c.Header) || header == "Authorization" || header == "Cookie",
-		"Header", "must be the name of a header field other than Authorization and Cookie")
-	return carriers{header: header, bearer: c.Bearer, exact: c.ExactBearer, query: c.DangerouslyAcceptQueryParameter}
+	faults.If(c.Environment != "" && !slices.ContainsFunc(c.Manager.formats, func(f Format) bool { return names(f, c.Environment) }),
+		"Environment", "must be an environment of a format of Manager")
+	return v
 }
 
 // Close writes the recorded times of last use and ends the goroutine that writes them. It

@@ -22,11 +22,11 @@ import (
 	"github.com/usher-go/usher/internal/race"
 )
 
-func newAuthenticator(t testing.TB, c apikey.Config) *apikey.Authenticator {
+// newAuthenticator returns the Authenticator for the keys of m. It accepts native keys
+// unless m has formats, and it is closed when the test ends.
+func newAuthenticator(t testing.TB, m apikey.ManagerConfig, c apikey.Config) *apikey.Authenticator {
 	t.Helper()
-	if c.Formats == nil {
-		c.Formats = []apikey.Format{native}
-	}
+	c.Manager = newManager(t, m)
 	a, err := apikey.New(c)
 	if err != nil {
 		t.Fatal(err)
@@ -66,30 +66,25 @@ func verdictOf(t testing.TB, err error) apikey.Verdict {
 
 func TestAuthenticatorReportsAllFaultsAtOnce(t *testing.T) {
 	_, err := apikey.New(apikey.Config{
-		Header:  "X Key",
-		Formats: []apikey.Format{apikey.Opaque{Prefix: "", Length: 7}, nil, apikey.Plain{MinLength: 3}},
-		Peppers: []apikey.Pepper{{Version: 1}},
+		Carriers: []apikey.Carrier{
+			{Header: "X Key"}, {}, {Header: "X-Key", Scheme: "Bearer"}, {Scheme: "a b"}, {Scheme: "basic"},
+			{Header: "X-A", ExactScheme: true}, {Header: "x-a"}, {Header: "authorization"}, {Header: "cookie"},
+			{Scheme: "Token"}, {Scheme: "TOKEN", ExactScheme: true}, {DangerousQueryParameter: "key"}, {DangerousQueryParameter: "KEY"},
+		},
 		Errors: map[apikey.Verdict]*usher.Error{
 			apikey.Revoked: {Status: 200}, apikey.Expired: nil, apikey.Unavailable: {Status: 401}, apikey.Missing: {Status: 401}, 77: {Status: 401},
 		},
 	})
 	want := map[string]bool{}
 	for _, f := range []string{
-		"Store", "Header", "Formats[0].Prefix", "Formats[0].Length", "Formats[1]", "Formats[2].MinLength", "Peppers[0].Key",
+		"Manager", "Carriers[0].Header", "Carriers[1].Header", "Carriers[2].Header", "Carriers[3].Scheme", "Carriers[4].Scheme",
+		"Carriers[5].ExactScheme", "Carriers[6].Header", "Carriers[7].Header", "Carriers[8].Header", "Carriers[10].Header",
 		"Errors[revoked]", "Errors[expired]", "Errors[unavailable]", "Errors[missing]", "Errors[Verdict(77)]",
 	} {
 		want["apikey.Config."+f] = true
 	}
 	if diff := compare.Diff(want, fieldsOf(err)); diff != "" {
 		t.Error(diff)
-	}
-	for _, header := range []string{"authorization", "cookie"} {
-		if _, err := apikey.New(apikey.Config{Store: apikey.NewMemory(), Formats: []apikey.Format{native}, Header: header}); err == nil {
-			t.Errorf("header %q is accepted", header)
-		}
-	}
-	if _, err := apikey.New(apikey.Config{Store: apikey.NewMemory()}); err == nil {
-		t.Error("no format at all is accepted")
 	}
 }
 
@@ -115,30 +110,29 @@ func TestAKeyIsReadFromItsCarrierOnly(t *testing.T) {
 		{"A01 two lines", apikey.Config{}, []string{"X-API-Key", key, "X-API-Key", other}, apikey.Malformed},
 		{"A01 one empty line and one valid key", apikey.Config{}, []string{"X-API-Key", "", "X-API-Key", key}, apikey.Malformed},
 		{"A02 a list", apikey.Config{}, []string{"X-API-Key", key + ", " + other}, apikey.Malformed},
-		{"another header", apikey.Config{Header: "api_token"}, []string{"Api_token", key}, apikey.Accepted},
-		{"not the default one then", apikey.Config{Header: "Api-Token"}, []string{"X-API-Key", key}, apikey.Missing},
+		{"another header", apikey.Config{Carriers: []apikey.Carrier{{Header: "api_token"}}}, []string{"Api_token", key}, apikey.Accepted},
+		{"not the default one then", apikey.Config{Carriers: []apikey.Carrier{{Header: "Api-Token"}}}, []string{"X-API-Key", key}, apikey.Missing},
 
-		{"bearer", apikey.Config{Bearer: true}, []string{"Authorization", "Bearer " + key}, apikey.Accepted},
-		{"bearer in any case", apikey.Config{Bearer: true}, []string{"Authorization", "bEARER " + key}, apikey.Accepted},
-		{"KS-09 bearer in lower case, with the exact scheme", apikey.Config{Bearer: true, ExactBearer: true}, []string{"Authorization", "bearer " + key}, apikey.Missing},
-		{"IC-03 no header with bearer", apikey.Config{Bearer: true}, []string{"X-API-Key", key}, apikey.Missing},
-		{"another scheme", apikey.Config{Bearer: true}, []string{"Authorization", "Basic " + key}, apikey.Missing},
-		{"A02 two bearer lines", apikey.Config{Bearer: true}, []string{"Authorization", "Bearer " + key, "Authorization", "Bearer " + key}, apikey.Malformed},
-		{"A02 a bearer list", apikey.Config{Bearer: true}, []string{"Authorization", "Bearer " + key + ", Bearer " + key}, apikey.Malformed},
-		{"A02 two words", apikey.Config{Bearer: true}, []string{"Authorization", "Bearer " + key + " " + key}, apikey.Malformed},
-		{"a tab after the scheme", apikey.Config{Bearer: true}, []string{"Authorization", "Bearer\t" + key}, apikey.Malformed},
-		{"bearer without a token", apikey.Config{Bearer: true}, []string{"Authorization", "Bearer "}, apikey.Malformed},
+		{"bearer", apikey.Config{Carriers: []apikey.Carrier{{Scheme: "Bearer"}}}, []string{"Authorization", "Bearer " + key}, apikey.Accepted},
+		{"bearer in any case", apikey.Config{Carriers: []apikey.Carrier{{Scheme: "Bearer"}}}, []string{"Authorization", "bEARER " + key}, apikey.Accepted},
+		{"KS-09 bearer in lower case, with the exact scheme", apikey.Config{Carriers: []apikey.Carrier{{Scheme: "Bearer", ExactScheme: true}}}, []string{"Authorization", "bearer " + key}, apikey.Missing},
+		{"IC-03 no header with bearer", apikey.Config{Carriers: []apikey.Carrier{{Scheme: "Bearer"}}}, []string{"X-API-Key", key}, apikey.Missing},
+		{"another scheme", apikey.Config{Carriers: []apikey.Carrier{{Scheme: "Bearer"}}}, []string{"Authorization", "Basic " + key}, apikey.Missing},
+		{"A02 two bearer lines", apikey.Config{Carriers: []apikey.Carrier{{Scheme: "Bearer"}}}, []string{"Authorization", "Bearer " + key, "Authorization", "Bearer " + key}, apikey.Malformed},
+		{"A02 a bearer list", apikey.Config{Carriers: []apikey.Carrier{{Scheme: "Bearer"}}}, []string{"Authorization", "Bearer " + key + ", Bearer " + key}, apikey.Malformed},
+		{"A02 two words", apikey.Config{Carriers: []apikey.Carrier{{Scheme: "Bearer"}}}, []string{"Authorization", "Bearer " + key + " " + key}, apikey.Malformed},
+		{"a tab after the scheme", apikey.Config{Carriers: []apikey.Carrier{{Scheme: "Bearer"}}}, []string{"Authorization", "Bearer\t" + key}, apikey.Malformed},
+		{"bearer without a token", apikey.Config{Carriers: []apikey.Carrier{{Scheme: "Bearer"}}}, []string{"Authorization", "Bearer "}, apikey.Malformed},
 
-		{"KK-01 the header of two", apikey.Config{Header: "x-api-key", Bearer: true}, []string{"X-API-Key", key}, apikey.Accepted},
-		{"KK-02 the bearer of two", apikey.Config{Header: "x-api-key", Bearer: true}, []string{"Authorization", "Bearer " + key}, apikey.Accepted},
-		{"KK-06 both, different", apikey.Config{Header: "x-api-key", Bearer: true}, []string{"X-API-Key", key, "Authorization", "Bearer " + other}, apikey.Ambiguous},
-		{"KK-06 both, equal", apikey.Config{Header: "x-api-key", Bearer: true}, []string{"X-API-Key", key, "Authorization", "Bearer " + key}, apikey.Ambiguous},
-		{"A03 two keys in the header and a valid bearer", apikey.Config{Header: "x-api-key", Bearer: true}, []string{"X-API-Key", key, "X-API-Key", other, "Authorization", "Bearer " + key}, apikey.Ambiguous},
-		{"A03 a valid key in the header and a malformed bearer", apikey.Config{Header: "x-api-key", Bearer: true}, []string{"X-API-Key", key, "Authorization", "Bearer a b"}, apikey.Ambiguous},
+		{"KK-01 the header of two", apikey.Config{Carriers: []apikey.Carrier{{Header: "x-api-key"}, {Scheme: "Bearer"}}}, []string{"X-API-Key", key}, apikey.Accepted},
+		{"KK-02 the bearer of two", apikey.Config{Carriers: []apikey.Carrier{{Header: "x-api-key"}, {Scheme: "Bearer"}}}, []string{"Authorization", "Bearer " + key}, apikey.Accepted},
+		{"KK-06 both, different", apikey.Config{Carriers: []apikey.Carrier{{Header: "x-api-key"}, {Scheme: "Bearer"}}}, []string{"X-API-Key", key, "Authorization", "Bearer " + other}, apikey.Ambiguous},
+		{"KK-06 both, equal", apikey.Config{Carriers: []apikey.Carrier{{Header: "x-api-key"}, {Scheme: "Bearer"}}}, []string{"X-API-Key", key, "Authorization", "Bearer " + key}, apikey.Ambiguous},
+		{"A03 two keys in the header and a valid bearer", apikey.Config{Carriers: []apikey.Carrier{{Header: "x-api-key"}, {Scheme: "Bearer"}}}, []string{"X-API-Key", key, "X-API-Key", other, "Authorization", "Bearer " + key}, apikey.Ambiguous},
+		{"A03 a valid key in the header and a malformed bearer", apikey.Config{Carriers: []apikey.Carrier{{Header: "x-api-key"}, {Scheme: "Bearer"}}}, []string{"X-API-Key", key, "Authorization", "Bearer a b"}, apikey.Ambiguous},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			test.config.Store = store
-			p, err := newAuthenticator(t, test.config).Authenticate(request(test.header...))
+			p, err := newAuthenticator(t, apikey.ManagerConfig{Store: store}, test.config).Authenticate(request(test.header...))
 			if got := verdictOf(t, err); got != test.want || (p == nil) != (err != nil) {
 				t.Errorf("%v, want %v", got, test.want)
 			}
@@ -166,7 +160,11 @@ func TestTheQueryIsReadOnlyIfThatIsConfigured(t *testing.T) {
 		{"as another parameter", "api_key", "my_api_key=" + key, apikey.Missing},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			a := newAuthenticator(t, apikey.Config{Store: store, DangerouslyAcceptQueryParameter: test.parameter})
+			var c apikey.Config
+			if test.parameter != "" {
+				c.Carriers = []apikey.Carrier{{Header: "X-API-Key"}, {DangerousQueryParameter: test.parameter}}
+			}
+			a := newAuthenticator(t, apikey.ManagerConfig{Store: store}, c)
 			r := httptest.NewRequest(http.MethodGet, "/?"+test.query, nil)
 			_, err := a.Authenticate(r)
 			if got := verdictOf(t, err); got != test.want {
@@ -208,7 +206,7 @@ func TestVerdicts(t *testing.T) {
 				if cached {
 					store = newCache(t, apikey.CacheConfig{Store: silent{store}})
 				}
-				a := newAuthenticator(t, apikey.Config{Store: store, Environment: "live"})
+				a := newAuthenticator(t, apikey.ManagerConfig{Store: store}, apikey.Config{Environment: "live"})
 				for want, text := range situations(t, store) {
 					for range 2 {
 						_, err := a.Authenticate(request("X-API-Key", text))
@@ -232,7 +230,7 @@ func TestTheEnvironmentOfTheRecordCounts(t *testing.T) {
 	_, live := create(t, m, apikey.Key{Environment: "live"})
 	_, staging := create(t, m, apikey.Key{Environment: "staging"})
 	_, none := create(t, m, apikey.Key{})
-	a := newAuthenticator(t, apikey.Config{Store: store, Formats: []apikey.Format{opaque}, Environment: "live"})
+	a := newAuthenticator(t, apikey.ManagerConfig{Store: store, Formats: []apikey.Format{opaque}}, apikey.Config{Environment: "live"})
 	for text, want := range map[string]apikey.Verdict{live: apikey.Accepted, staging: apikey.WrongEnvironment, none: apikey.WrongEnvironment} {
 		_, err := a.Authenticate(request("X-API-Key", text))
 		if got := verdictOf(t, err); got != want {
@@ -252,7 +250,7 @@ func TestExpiryIsCheckedForKeysInTheCacheToo(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		a := newAuthenticator(t, apikey.Config{Store: cache})
+		a := newAuthenticator(t, apikey.ManagerConfig{Store: cache}, apikey.Config{})
 		verdicts := func() (got [3]apikey.Verdict) {
 			for i, text := range []string{text, expiring, secret.Reveal()} {
 				_, err := a.Authenticate(request("X-API-Key", text))
@@ -300,7 +298,7 @@ func TestRefusalsAreTheSameBytes(t *testing.T) {
 			_, disabled := create(t, m, apikey.Key{DisabledAt: time.Now()})
 			_, outside := create(t, m, apikey.Key{AllowedNetworks: networks("198.51.100.0/24")})
 			<-time.After(time.Until(expiring))
-			a := newAuthenticator(t, apikey.Config{Store: store, Environment: "live", Realm: `a "shop"`})
+			a := newAuthenticator(t, apikey.ManagerConfig{Store: store}, apikey.Config{Environment: "live", Realm: `a "shop"`})
 			srv := httptest.NewServer(usher.Authenticate(a).Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 				t.Error("the handler was reached")
 			})))
@@ -357,7 +355,7 @@ func exchange(t testing.TB, srv *httptest.Server, fields ...string) string {
 func TestGarbageCausesNoLookup(t *testing.T) {
 	const garbage = 1_000_000
 	s := newScripted(t, 0)
-	a := newAuthenticator(t, apikey.Config{Store: s, Environment: "live", LastUseInterval: -1})
+	a := newAuthenticator(t, apikey.ManagerConfig{Store: s}, apikey.Config{Environment: "live", LastUseInterval: -1})
 	valid := generate(t, native, "")
 	elsewhere := generate(t, native, "test")
 	r := request("X-API-Key", "")
@@ -397,7 +395,7 @@ func TestStoreThatFailsIs503(t *testing.T) {
 	s.lookup = func(context.Context, apikey.Hash) (apikey.Record, error) { return apikey.Record{}, down }
 	for name, store := range map[string]apikey.Store{"bare": s, "cached": newCache(t, apikey.CacheConfig{Store: s})} {
 		t.Run(name, func(t *testing.T) {
-			a := newAuthenticator(t, apikey.Config{Store: store})
+			a := newAuthenticator(t, apikey.ManagerConfig{Store: store}, apikey.Config{})
 			srv := httptest.NewServer(usher.Authenticate(a).Wrap(http.NotFoundHandler()))
 			defer srv.Close()
 			response := exchange(t, srv, "X-API-Key", generate(t, native, ""))
@@ -422,7 +420,7 @@ func TestTheHashOfWhatTheStoreReturnsIsCompared(t *testing.T) {
 	s := newScripted(t, 0)
 	m := newManager(t, apikey.ManagerConfig{Store: s})
 	_, text := create(t, m, apikey.Key{})
-	a := newAuthenticator(t, apikey.Config{Store: s})
+	a := newAuthenticator(t, apikey.ManagerConfig{Store: s}, apikey.Config{})
 	s.lookup = func(context.Context, apikey.Hash) (apikey.Record, error) { return record(0), nil }
 	if _, err := a.Authenticate(request("X-API-Key", generate(t, native, ""))); !errors.Is(err, apikey.Unknown) {
 		t.Error(err)
@@ -445,8 +443,9 @@ func TestErrorsAreConfigurable(t *testing.T) {
 		forbidden := &usher.Error{Status: 403, Code: "key_revoked", Message: "The key has been revoked."}
 		expired := &usher.Error{Status: 401, Code: "expired", Message: "API key has expired"}
 		why := errors.New("own cause")
-		a := newAuthenticator(t, apikey.Config{
-			Store: store, Environment: "live", Bearer: true, Header: "X-API-Key",
+		a := newAuthenticator(t, apikey.ManagerConfig{Store: store}, apikey.Config{
+			Carriers:    []apikey.Carrier{{Header: "X-API-Key"}, {Scheme: "Bearer"}},
+			Environment: "live",
 			Errors: map[apikey.Verdict]*usher.Error{
 				apikey.Revoked: forbidden, apikey.Expired: expired, apikey.Ambiguous: {Status: 400, Code: "two", Cause: why},
 			},
@@ -493,8 +492,7 @@ func TestOnlyTheHolderOfAKeyLearnsItsState(t *testing.T) {
 	if _, err := m.Revoke(t.Context(), server, "ann", k.ID); err != nil {
 		t.Fatal(err)
 	}
-	a := newAuthenticator(t, apikey.Config{
-		Store: store, Formats: []apikey.Format{split},
+	a := newAuthenticator(t, apikey.ManagerConfig{Store: store, Formats: []apikey.Format{split}}, apikey.Config{
 		Errors: map[apikey.Verdict]*usher.Error{apikey.Revoked: {Status: 403, Code: "key_revoked"}},
 	})
 	if _, err := a.Authenticate(request("X-API-Key", text)); statusOf(err) != 403 {
@@ -513,12 +511,14 @@ func TestCheckIsCalledForEveryRequest(t *testing.T) {
 	k, text := create(t, m, apikey.Key{})
 	gone := &usher.Error{Status: 404, Code: "user_not_found", Message: "User not found"}
 	var refusal error
-	a := newAuthenticator(t, apikey.Config{Store: store, Check: func(_ context.Context, got *apikey.Key) error {
-		if got.ID != k.ID || got.Owner != "ann" {
-			t.Errorf("checked %+v", got)
-		}
-		return refusal
-	}})
+	a := newAuthenticator(t, apikey.ManagerConfig{Store: store}, apikey.Config{
+		Check: func(_ context.Context, got *apikey.Key) error {
+			if got.ID != k.ID || got.Owner != "ann" {
+				t.Errorf("checked %+v", got)
+			}
+			return refusal
+		},
+	})
 	for _, test := range []struct {
 		name    string
 		refusal error
@@ -544,7 +544,7 @@ func TestPrincipalOfAKey(t *testing.T) {
 	store := newCache(t, apikey.CacheConfig{Store: silent{apikey.NewMemory()}})
 	m := newManager(t, apikey.ManagerConfig{Store: store})
 	k, text := create(t, m, apikey.Key{Name: "ci", Scopes: []string{"read"}, Level: usher.LevelReadOnly, Plan: "pro", Environment: "test"})
-	usual := newAuthenticator(t, apikey.Config{Store: store})
+	usual := newAuthenticator(t, apikey.ManagerConfig{Store: store}, apikey.Config{})
 	p, err := usual.Authenticate(request("X-API-Key", text))
 	if err != nil {
 		t.Fatal(err)
@@ -557,10 +557,12 @@ func TestPrincipalOfAKey(t *testing.T) {
 		t.Error(diff)
 	}
 	calls := 0
-	own := newAuthenticator(t, apikey.Config{Store: store, Principal: func(k *apikey.Key, p usher.Principal) usher.Principal {
-		calls++
-		return usher.Principal{ID: "forged", Kind: "forged", Owner: p.Owner, Scopes: append([]string{"role"}, p.Scopes...), Details: k.Name}
-	}})
+	own := newAuthenticator(t, apikey.ManagerConfig{Store: store}, apikey.Config{
+		Principal: func(k *apikey.Key, p usher.Principal) usher.Principal {
+			calls++
+			return usher.Principal{ID: "forged", Kind: "forged", Owner: p.Owner, Scopes: append([]string{"role"}, p.Scopes...), Details: k.Name}
+		},
+	})
 	for range 3 {
 		p, err = own.Authenticate(request("X-API-Key", text))
 		if err != nil {
@@ -609,7 +611,7 @@ func TestPeppersRotate(t *testing.T) {
 		{"all", []apikey.Pepper{plain, current, old}, []string{"none", "old", "current"}},
 		{"another key of the same version", []apikey.Pepper{{Version: 2, Key: old.Key}}, nil},
 	} {
-		a := newAuthenticator(t, apikey.Config{Store: store, Peppers: test.peppers})
+		a := newAuthenticator(t, apikey.ManagerConfig{Store: store, Peppers: test.peppers}, apikey.Config{})
 		accepted := map[string]bool{}
 		for _, name := range test.accepts {
 			accepted[name] = true
@@ -627,7 +629,7 @@ func TestSeveralFormatsShareARoute(t *testing.T) {
 	store := apikey.NewMemory()
 	short := apikey.Opaque{Prefix: "shop", Environments: []string{"live"}, Length: 40}
 	s := &scripted{Store: store}
-	a := newAuthenticator(t, apikey.Config{Store: s, Formats: []apikey.Format{apikey.Plain{}, native, short}})
+	a := newAuthenticator(t, apikey.ManagerConfig{Store: s, Formats: []apikey.Format{apikey.Plain{}, native, short}}, apikey.Config{})
 	for name, f := range map[string]apikey.Format{"new": native, "old with the same prefix": short} {
 		_, text := create(t, newManager(t, apikey.ManagerConfig{Store: store, Format: f}), apikey.Key{})
 		if _, err := a.Authenticate(request("X-API-Key", text)); err != nil {
@@ -644,7 +646,7 @@ func TestSeveralFormatsShareARoute(t *testing.T) {
 
 func TestDetect(t *testing.T) {
 	key := generate(t, native, "")
-	a := newAuthenticator(t, apikey.Config{Store: apikey.NewMemory(), Header: "X-API-Key", Bearer: true, Realm: "r", Formats: []apikey.Format{native, apikey.Plain{}}})
+	a := newAuthenticator(t, apikey.ManagerConfig{Store: apikey.NewMemory(), Formats: []apikey.Format{native, apikey.Plain{}}}, apikey.Config{Carriers: []apikey.Carrier{{Header: "X-API-Key"}, {Scheme: "Bearer"}}, Realm: "r"})
 	for _, test := range []struct {
 		name    string
 		header  []string
@@ -676,14 +678,13 @@ func TestCarriersAreTheConfiguredHeaderFields(t *testing.T) {
 		want   []string
 	}{
 		"by default":           {apikey.Config{}, []string{"X-Api-Key"}},
-		"another header field": {apikey.Config{Header: "x-shop-key"}, []string{"X-Shop-Key"}},
-		"bearer":               {apikey.Config{Bearer: true}, []string{"Authorization"}},
-		"both":                 {apikey.Config{Header: "X-API-Key", Bearer: true}, []string{"X-Api-Key", "Authorization"}},
+		"another header field": {apikey.Config{Carriers: []apikey.Carrier{{Header: "x-shop-key"}}}, []string{"X-Shop-Key"}},
+		"bearer":               {apikey.Config{Carriers: []apikey.Carrier{{Scheme: "Bearer"}}}, []string{"Authorization"}},
+		"both":                 {apikey.Config{Carriers: []apikey.Carrier{{Header: "X-API-Key"}, {Scheme: "Bearer"}}}, []string{"X-Api-Key", "Authorization"}},
 		// A query parameter is part of the URL, which caches use as their key.
-		"a query parameter, too": {apikey.Config{Bearer: true, DangerouslyAcceptQueryParameter: "key"}, []string{"Authorization"}},
+		"a query parameter, too": {apikey.Config{Carriers: []apikey.Carrier{{Scheme: "Bearer"}, {DangerousQueryParameter: "key"}}}, []string{"Authorization"}},
 	} {
-		tt.config.Store = apikey.NewMemory()
-		if got := newAuthenticator(t, tt.config).Carriers(); !slices.Equal(got, tt.want) {
+		if got := newAuthenticator(t, apikey.ManagerConfig{}, tt.config).Carriers(); !slices.Equal(got, tt.want) {
 			t.Errorf("%s: %q, want %q", name, got, tt.want)
 		}
 	}
@@ -693,7 +694,7 @@ func TestEveryVerdictIsAudited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := apikey.NewMemory()
 		var events []apikey.Event
-		a := newAuthenticator(t, apikey.Config{Store: store, Environment: "live", Audit: func(_ context.Context, e apikey.Event) { events = append(events, e) }})
+		a := newAuthenticator(t, apikey.ManagerConfig{Store: store}, apikey.Config{Environment: "live", Audit: func(_ context.Context, e apikey.Event) { events = append(events, e) }})
 		if _, err := a.Authenticate(request()); !errors.Is(err, usher.ErrNoCredential) || len(events) != 0 {
 			t.Errorf("without a key: %v, %d events", err, len(events))
 		}
@@ -721,7 +722,7 @@ func TestVerdictsAreCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := apikey.NewMemory()
 		meter := new(oteltest.Meter)
-		a := newAuthenticator(t, apikey.Config{Store: store, Environment: "live", MeterProvider: meter})
+		a := newAuthenticator(t, apikey.ManagerConfig{Store: store}, apikey.Config{Environment: "live", MeterProvider: meter})
 		want := map[string]int64{"missing": 1}
 		_, _ = a.Authenticate(request())
 		for v, text := range situations(t, store) {
@@ -746,7 +747,7 @@ func TestLongKeysCostNothing(t *testing.T) {
 	if race.Enabled {
 		t.Skip("the race detector allocates")
 	}
-	a := newAuthenticator(t, apikey.Config{Store: apikey.NewMemory(), Bearer: true, Header: "X-API-Key", Formats: []apikey.Format{native, apikey.Plain{}}})
+	a := newAuthenticator(t, apikey.ManagerConfig{Store: apikey.NewMemory(), Formats: []apikey.Format{native, apikey.Plain{}}}, apikey.Config{Carriers: []apikey.Carrier{{Header: "X-API-Key"}, {Scheme: "Bearer"}}})
 	for _, r := range []*http.Request{
 		request("X-API-Key", strings.Repeat("a", 900<<10)),
 		request("X-API-Key", "shop_live_"+strings.Repeat("a", 900<<10)),
@@ -781,7 +782,7 @@ func TestKeyInMemoryCostsNoAllocation(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			m := newManager(t, apikey.ManagerConfig{Store: tt.store, Peppers: tt.peppers})
 			_, text := create(t, m, apikey.Key{Scopes: []string{"read"}})
-			a := newAuthenticator(t, apikey.Config{Store: tt.store, Peppers: tt.peppers, Environment: "live"})
+			a := newAuthenticator(t, apikey.ManagerConfig{Store: tt.store, Peppers: tt.peppers}, apikey.Config{Environment: "live"})
 			valid, unknown := request("X-API-Key", text), request("X-API-Key", generate(t, native, ""))
 			if n := testing.AllocsPerRun(1000, func() {
 				p, err := a.Authenticate(valid)
@@ -809,7 +810,7 @@ func TestMiddlewareAllocations(t *testing.T) {
 	}
 	store := apikey.NewMemory()
 	_, text := create(t, newManager(t, apikey.ManagerConfig{Store: store}), apikey.Key{Scopes: []string{"read"}})
-	h := usher.Authenticate(newAuthenticator(t, apikey.Config{Store: store})).Wrap(handler)
+	h := usher.Authenticate(newAuthenticator(t, apikey.ManagerConfig{Store: store}, apikey.Config{})).Wrap(handler)
 	w := discard{http.Header{}}
 	for name, r := range map[string]*http.Request{
 		"a valid key: the exchange and the copy of the request": request("X-API-Key", text),
@@ -828,7 +829,7 @@ func TestAMemoryDropsTheEntryOfAKeyThatChanges(t *testing.T) {
 	store := apikey.NewMemory()
 	m := newManager(t, apikey.ManagerConfig{Store: store})
 	k, text := create(t, m, apikey.Key{Scopes: []string{"read"}, Level: usher.LevelFull})
-	a := newAuthenticator(t, apikey.Config{Store: store})
+	a := newAuthenticator(t, apikey.ManagerConfig{Store: store}, apikey.Config{})
 	level := func() usher.Level {
 		p, err := a.Authenticate(request("X-API-Key", text))
 		if err != nil {
@@ -856,7 +857,7 @@ func TestAMemoryDropsTheEntryOfAKeyThatChanges(t *testing.T) {
 func TestParallelUse(t *testing.T) {
 	store := newCache(t, apikey.CacheConfig{Store: apikey.NewMemory()})
 	m := newManager(t, apikey.ManagerConfig{Store: store, Peppers: []apikey.Pepper{{Version: 1, Key: apikey.NewSecret(strings.Repeat("k", 32))}}})
-	a := newAuthenticator(t, apikey.Config{Store: store, Peppers: []apikey.Pepper{{Version: 1, Key: apikey.NewSecret(strings.Repeat("k", 32))}}})
+	a := newAuthenticator(t, apikey.ManagerConfig{Store: store, Peppers: []apikey.Pepper{{Version: 1, Key: apikey.NewSecret(strings.Repeat("k", 32))}}}, apikey.Config{})
 	var texts [8]string
 	for i := range texts {
 		_, texts[i] = create(t, m, apikey.Key{Name: fmt.Sprint(i)})
@@ -894,7 +895,7 @@ func TestAStoreThatEmbedsAMemoryIsCalledItself(t *testing.T) {
 	m, store := newManagerOn(t)
 	_, key := create(t, m, apikey.Key{})
 	w := &watched{Memory: store.(*apikey.Memory)}
-	if _, err := newAuthenticator(t, apikey.Config{Store: w}).Authenticate(request("X-API-Key", key)); err != nil {
+	if _, err := newAuthenticator(t, apikey.ManagerConfig{Store: w}, apikey.Config{}).Authenticate(request("X-API-Key", key)); err != nil {
 		t.Fatal(err)
 	}
 	if w.lookups != 1 {

@@ -65,13 +65,13 @@ func BenchmarkMiddleware(b *testing.B) {
 	store := newCache(b, apikey.CacheConfig{Store: silent{apikey.NewMemory()}, TTL: time.Hour})
 	m := newManager(b, apikey.ManagerConfig{Store: store})
 	k, text := create(b, m, apikey.Key{Scopes: []string{"read"}})
-	a := newAuthenticator(b, apikey.Config{Store: store, Environment: "live"})
+	a := newAuthenticator(b, apikey.ManagerConfig{Store: store}, apikey.Config{Environment: "live"})
 	sum := sha256.Sum256([]byte(text))
 	own := (&handWritten{keys: map[string]string{hex.EncodeToString(sum[:]): k.ID}}).wrap(handWrittenHandler)
 	ours := usher.Authenticate(a).Wrap(handler)
 	memory := apikey.NewMemory()
 	_, bareText := create(b, newManager(b, apikey.ManagerConfig{Store: memory}), apikey.Key{Scopes: []string{"read"}})
-	bare := usher.Authenticate(newAuthenticator(b, apikey.Config{Store: memory})).Wrap(handler)
+	bare := usher.Authenticate(newAuthenticator(b, apikey.ManagerConfig{Store: memory}, apikey.Config{})).Wrap(handler)
 	for _, bench := range []struct {
 		name    string
 		handler http.Handler
@@ -100,8 +100,8 @@ func BenchmarkAuthenticate(b *testing.B) {
 	store := newCache(b, apikey.CacheConfig{Store: silent{apikey.NewMemory()}, TTL: time.Hour, NegativeTTL: time.Hour})
 	_, text := create(b, newManager(b, apikey.ManagerConfig{Store: store}), apikey.Key{})
 	_, peppered := create(b, newManager(b, apikey.ManagerConfig{Store: store, Peppers: peppers}), apikey.Key{})
-	plain := newAuthenticator(b, apikey.Config{Store: store})
-	withPepper := newAuthenticator(b, apikey.Config{Store: store, Peppers: peppers})
+	plain := newAuthenticator(b, apikey.ManagerConfig{Store: store}, apikey.Config{})
+	withPepper := newAuthenticator(b, apikey.ManagerConfig{Store: store, Peppers: peppers}, apikey.Config{})
 	for _, bench := range []struct {
 		name string
 		a    *apikey.Authenticator
@@ -135,7 +135,7 @@ func BenchmarkAuthenticate(b *testing.B) {
 }
 
 func BenchmarkRecordUse(b *testing.B) {
-	a := newAuthenticator(b, apikey.Config{Store: apikey.NewMemory()})
+	a := newAuthenticator(b, apikey.ManagerConfig{Store: apikey.NewMemory()}, apikey.Config{})
 	p, r := &usher.Principal{ID: "key"}, request()
 	b.ReportAllocs()
 	for b.Loop() {

@@ -44,21 +44,24 @@ func TestACallbackThatPanicsLetsNoRequestPass(t *testing.T) {
 			bad.spoil()
 			return usual
 		}},
-		"Audit":   {Audit: func(context.Context, apikey.Event) { bad.spoil() }},
-		"Formats": {Formats: []apikey.Format{spoiledFormat{native, bad}}},
+		"Audit":  {Audit: func(context.Context, apikey.Event) { bad.spoil() }},
+		"Format": {},
 	} {
 		t.Run(name, func(t *testing.T) {
-			store := apikey.NewMemory()
-			m := newManager(t, apikey.ManagerConfig{Store: store})
+			mc := apikey.ManagerConfig{Store: apikey.NewMemory(), Format: native}
+			if name == "Format" {
+				mc.Format = spoiledFormat{native, bad}
+			}
+			m := newManager(t, mc)
 			_, text := create(t, m, apikey.Key{})
 			revoked, revokedText := create(t, m, apikey.Key{})
 			if _, err := m.Revoke(t.Context(), server, "ann", revoked.ID); err != nil {
 				t.Fatal(err)
 			}
 			var reported atomic.Int64
-			c.Store, c.OnError = store, func(context.Context, error) { reported.Add(1) }
+			c.OnError = func(context.Context, error) { reported.Add(1) }
 			var reached atomic.Int64
-			srv := httptest.NewServer(usher.Authenticate(newAuthenticator(t, c)).Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+			srv := httptest.NewServer(usher.Authenticate(newAuthenticator(t, mc, c)).Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 				reached.Add(1)
 			})))
 			defer srv.Close()
@@ -169,7 +172,7 @@ func TestAnAuditThatPanicsLosesNoKey(t *testing.T) {
 	if status != 201 || text == "" {
 		t.Fatalf("create: %d %v", status, v)
 	}
-	if _, err := newAuthenticator(t, apikey.Config{Store: store}).Authenticate(request("X-API-Key", text)); err != nil {
+	if _, err := newAuthenticator(t, apikey.ManagerConfig{Store: store}, apikey.Config{}).Authenticate(request("X-API-Key", text)); err != nil {
 		t.Error(err)
 	}
 	id := member(v, "key", "id").(string)
@@ -227,7 +230,7 @@ func TestOnErrorThatPanicsDoesNotEndTheProcess(t *testing.T) {
 
 		s := &touched{Store: apikey.NewMemory()}
 		s.fail(func() error { return lost })
-		a, err := apikey.New(apikey.Config{Store: s, Formats: []apikey.Format{native}, LastUseInterval: time.Second, OnError: onError})
+		a, err := apikey.New(apikey.Config{Manager: newManager(t, apikey.ManagerConfig{Store: s}), LastUseInterval: time.Second, OnError: onError})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -40,10 +40,11 @@ func TestKeyMaterialIsSeenNowhere(t *testing.T) {
 	mc := apikey.ManagerConfig{Store: cache, Format: native, Peppers: peppers, Audit: audit}
 	m := newManager(t, mc)
 	config := apikey.Config{
-		Store: cache, Formats: []apikey.Format{native}, Peppers: peppers, Audit: audit,
+		Manager:       m,
+		Audit:         audit,
 		MeterProvider: meter,
 	}
-	a := newAuthenticator(t, config)
+	a := newFromManager(t, config)
 	dump("manager config", mc)
 	config.MeterProvider = nil
 	dump("config", fmt.Sprintf("%+v %#v", config, config))

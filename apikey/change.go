@@ -81,6 +81,9 @@ func (m *Manager) generate(r *Record) (secret Secret, err error) {
 }
 
 func (m *Manager) generateText(r *Record) (Secret, error) {
+	if m.format == nil {
+		return Secret{}, errors.New("apikey: a Manager without a Format issues no keys")
+	}
 	text, err := m.format.Generate(m.random, r.Environment)
 	if err != nil {
 		return Secret{}, err

@@ -50,10 +50,9 @@ func Example() {
 	// 401 {"type":"about:blank","title":"Unauthorized","status":401,"detail":"The API key is not valid.","code":"invalid_api_key"}
 }
 
-// The mistake is to give the Cache to the Authenticator, but the store behind it to the
-// Manager: the Cache does not see the revocation, and keeps the key until its TTL ends.
-// (A store that is a Notifier would notify it.) With Config.Manager in place of Store and
-// Formats, both use the same store.
+// The mistake is a second Manager over the store behind the Cache: the Cache does not see
+// its revocation, and keeps the key until its TTL ends. (A store that is a Notifier would
+// notify it.)
 func ExampleCache_incorrect() {
 	format := apikey.Native{Prefix: "shop"}
 	store := struct{ apikey.Store }{apikey.NewMemory()} // not a Notifier
@@ -66,7 +65,11 @@ func ExampleCache_incorrect() {
 	if err != nil {
 		panic(err)
 	}
-	auth, err := apikey.New(apikey.Config{Store: cache, Formats: []apikey.Format{format}}) // want Manager: keys
+	verified, err := apikey.NewManager(apikey.ManagerConfig{Store: cache, Formats: []apikey.Format{format}})
+	if err != nil {
+		panic(err)
+	}
+	auth, err := apikey.New(apikey.Config{Manager: verified}) // want Manager: keys
 	if err != nil {
 		panic(err)
 	}

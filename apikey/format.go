@@ -1,6 +1,7 @@
 package apikey
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -51,10 +52,30 @@ type definition interface {
 	// clone returns a copy that shares nothing with the format.
 	clone() Format
 	faults() []fault
+	// environments returns the environments that keys name, or none.
+	environments() []string
 }
 
 // A fault is the reason why a field of a format is invalid.
 type fault struct{ field, reason string }
+
+// compileFormats returns copies of c.Format, or nil, and of all formats of c.
+func compileFormats(c *ManagerConfig, faults config.Faults[usher.ConfigError]) (format Format, all []Format) {
+	if c.Format != nil {
+		f, ok := compileFormat(c.Format, faults, "Format")
+		if ok {
+			format, all = f, append(all, f)
+		}
+	} else {
+		faults.If(len(c.Formats) == 0, "Format", "is required unless Formats is set")
+	}
+	for i, f := range c.Formats {
+		if f, ok := compileFormat(f, faults, fmt.Sprintf("Formats[%d]", i)); ok {
+			all = append(all, f)
+		}
+	}
+	return format, all
+}
 
 // compileFormat returns a copy of f if f has no faults, and otherwise adds them to
 // faults.
@@ -71,6 +92,20 @@ func compileFormat(f Format, faults config.Faults[usher.ConfigError], field stri
 		return f.clone(), len(list) == 0
 	}
 	return f, true
+}
+
+// names reports whether a key of f may be for environment: its text names that, or none.
+// A format of an application decides by whether it generates such a key.
+func names(f Format, environment string) bool {
+	if f, ours := f.(definition); ours {
+		all := f.environments()
+		return len(all) == 0 || slices.Contains(all, environment)
+	}
+	if f.Entropy() == 0 {
+		return true
+	}
+	_, err := f.Generate(rand.Reader, environment)
+	return err == nil || !isClientError(err)
 }
 
 // cutLabel finds the body of text by the length that the body must have, since both the

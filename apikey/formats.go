@@ -66,6 +66,8 @@ func (f Native) Generate(random io.Reader, environment string) (string, error) {
 
 func (f Native) clone() Format { f.Environments = slices.Clone(f.Environments); return f }
 
+func (f Native) environments() []string { return f.Environments }
+
 func (f Native) faults() []fault { return labelFaults(f.Prefix, f.Environments) }
 
 // checksum returns the CRC-32 of body in base62, padded with zeros on the left.
@@ -144,6 +146,8 @@ func (f Opaque) length() int { return cmp.Or(f.Length, 43) }
 
 func (f Opaque) clone() Format { f.Environments = slices.Clone(f.Environments); return f }
 
+func (f Opaque) environments() []string { return f.Environments }
+
 func (f Opaque) faults() []fault {
 	faults := labelFaults(f.Prefix, f.Environments)
 	if n := f.length(); n < 16 || n > 128 {
@@ -200,6 +204,8 @@ func (f Split) Generate(random io.Reader, environment string) (string, error) {
 
 func (f Split) clone() Format { f.Environments = slices.Clone(f.Environments); return f }
 
+func (f Split) environments() []string { return f.Environments }
+
 func (f Split) faults() []fault { return labelFaults(f.Prefix, f.Environments) }
 
 // Plain accepts keys that were issued elsewhere and have no common prefix: any visible
@@ -233,6 +239,8 @@ func (f Plain) bounds() (shortest, longest int) {
 }
 
 func (f Plain) clone() Format { return f }
+
+func (Plain) environments() []string { return nil }
 
 func (f Plain) faults() []fault {
 	if shortest, longest := f.bounds(); shortest < 16 || longest < shortest || longest > maxLength {

@@ -105,7 +105,7 @@ func TestAStoreThatHangsOrPanicsIs503(t *testing.T) {
 				instead, release := how()
 				defer release()
 				store := over(t, &misbehaving{Store: apikey.NewMemory(), instead: instead})
-				a := newAuthenticator(t, apikey.Config{Store: store, StoreTimeout: shortTimeout, LastUseInterval: -1})
+				a := newAuthenticator(t, apikey.ManagerConfig{Store: store, StoreTimeout: shortTimeout}, apikey.Config{LastUseInterval: -1})
 				srv := httptest.NewServer(usher.Authenticate(a).Wrap(http.NotFoundHandler()))
 				defer srv.Close()
 				srv.Client().Timeout = 100 * shortTimeout
@@ -246,7 +246,7 @@ func TestInventedKeysOfClientsThatDisconnectDoNotPileUp(t *testing.T) {
 	s := &misbehaving{Store: apikey.NewMemory(), instead: func(context.Context) { <-release }}
 	cache := newCache(t, apikey.CacheConfig{Store: s, MaxLookups: maxLookups, StoreTimeout: time.Hour})
 	defer close(release)
-	a := newAuthenticator(t, apikey.Config{Store: cache, LastUseInterval: -1})
+	a := newAuthenticator(t, apikey.ManagerConfig{Store: cache}, apikey.Config{LastUseInterval: -1})
 	h := usher.Authenticate(a).Wrap(http.NotFoundHandler())
 	began, ended := make(chan struct{}), make(chan struct{})
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -294,7 +294,7 @@ func TestInventedKeysNeverPileUpWhileTheStoreHangs(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				release := make(chan struct{})
 				s := &misbehaving{Store: apikey.NewMemory(), instead: func(context.Context) { <-release }}
-				a := newAuthenticator(t, apikey.Config{Store: over(t, s), LastUseInterval: -1})
+				a := newAuthenticator(t, apikey.ManagerConfig{Store: over(t, s)}, apikey.Config{LastUseInterval: -1})
 				defer func() { close(release); synctest.Wait() }()
 				synctest.Wait()
 				before, most := runtime.NumGoroutine(), 0
@@ -332,7 +332,7 @@ func TestNoLookupBeginsTooLate(t *testing.T) {
 			}
 			<-ctx.Done()
 		}
-		a := newAuthenticator(t, apikey.Config{Store: newCache(t, apikey.CacheConfig{Store: s, MaxLookups: 4, StoreTimeout: timeout})})
+		a := newAuthenticator(t, apikey.ManagerConfig{Store: newCache(t, apikey.CacheConfig{Store: s, MaxLookups: 4, StoreTimeout: timeout})}, apikey.Config{})
 		var atOnce, later atomic.Int64
 		var wg sync.WaitGroup
 		start := time.Now()
@@ -397,7 +397,7 @@ func TestRevocationsDoNotQueueBehindLookups(t *testing.T) {
 		}
 		for layer, over := range layers {
 			store := over(t, s)
-			a := newAuthenticator(t, apikey.Config{Store: store})
+			a := newAuthenticator(t, apikey.ManagerConfig{Store: store}, apikey.Config{})
 			for range 2000 {
 				go func() { _, _ = a.Authenticate(request("X-API-Key", generate(t, native, ""))) }()
 			}
@@ -419,7 +419,7 @@ func TestCloseNeverHangs(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					instead, release := how()
 					s := &misbehaving{Store: apikey.NewMemory(), instead: instead}
-					a, err := apikey.New(apikey.Config{Store: over(t, s), Formats: []apikey.Format{native}, LastUseInterval: time.Second})
+					a, err := apikey.New(apikey.Config{Manager: newManager(t, apikey.ManagerConfig{Store: over(t, s)}), LastUseInterval: time.Second})
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -492,7 +492,9 @@ func TestCloseDoesNotWaitForAnOnErrorThatHangs(t *testing.T) {
 		release := make(chan struct{})
 		s := &touched{Store: apikey.NewMemory(), touch: func() error { return errors.New("down") }}
 		a, err := apikey.New(apikey.Config{
-			Store: s, Formats: []apikey.Format{native}, LastUseInterval: time.Second, OnError: func(context.Context, error) { <-release },
+			Manager:         newManager(t, apikey.ManagerConfig{Store: s}),
+			LastUseInterval: time.Second,
+			OnError:         func(context.Context, error) { <-release },
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -507,8 +509,8 @@ func TestCloseDoesNotWaitForAnOnErrorThatHangs(t *testing.T) {
 }
 
 func TestBoundsOfStoresAreValidated(t *testing.T) {
-	_, err := apikey.New(apikey.Config{Store: silent{apikey.NewMemory()}, Formats: []apikey.Format{native}, StoreTimeout: -1, MaxLookups: -1})
-	if got := fieldsOf(err); len(got) != 2 || !got["apikey.Config.StoreTimeout"] || !got["apikey.Config.MaxLookups"] {
+	_, err := apikey.NewManager(apikey.ManagerConfig{Store: silent{apikey.NewMemory()}, Format: native, StoreTimeout: -1, MaxLookups: -1})
+	if got := fieldsOf(err); len(got) != 2 || !got["apikey.ManagerConfig.StoreTimeout"] || !got["apikey.ManagerConfig.MaxLookups"] {
 		t.Errorf("%v", err)
 	}
 	_, err = apikey.NewManager(apikey.ManagerConfig{Store: silent{apikey.NewMemory()}, Format: native, StoreTimeout: -1})

@@ -98,7 +98,7 @@ func TestAKeyFromCreationToRevocation(t *testing.T) {
 	c.as = &usher.Principal{ID: "u1", Owner: "ann", Kind: usher.KindJWT, Scopes: []string{"read", "write"}, Level: usher.LevelFull}
 	expires := time.Now().Add(24 * time.Hour).UTC().Truncate(time.Second)
 	id, text := c.create(`{"name":"ci","scopes":["read"],"level":"read_only","environment":"test","expires_at":"` + expires.Format(time.RFC3339) + `"}`)
-	auth := newAuthenticator(t, apikey.Config{Store: c.store})
+	auth := newAuthenticator(t, apikey.ManagerConfig{Store: c.store}, apikey.Config{})
 	if p, err := auth.Authenticate(request("X-API-Key", text)); err != nil || p.ID != id || p.Owner != "ann" {
 		t.Fatalf("%+v, %v", p, err)
 	}

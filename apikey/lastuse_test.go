@@ -97,7 +97,7 @@ func TestUsesAreWrittenInBatches(t *testing.T) {
 		m := newManager(t, apikey.ManagerConfig{Store: s})
 		first, firstText := create(t, m, apikey.Key{})
 		second, secondText := create(t, m, apikey.Key{})
-		a := newAuthenticator(t, apikey.Config{Store: s, LastUseInterval: 10 * time.Second})
+		a := newAuthenticator(t, apikey.ManagerConfig{Store: s}, apikey.Config{LastUseInterval: 10 * time.Second})
 		start := time.Now()
 		for range 100 {
 			for _, text := range []string{firstText, secondText} {
@@ -133,7 +133,7 @@ func TestUsesAreWrittenInBatches(t *testing.T) {
 func TestManyUsesAreWrittenInBoundedBatches(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &touched{Store: apikey.NewMemory()}
-		a := newAuthenticator(t, apikey.Config{Store: s})
+		a := newAuthenticator(t, apikey.ManagerConfig{Store: s}, apikey.Config{})
 		for i := range 70_000 {
 			a.RecordUse(request(), &usher.Principal{ID: fmt.Sprint(i)})
 		}
@@ -152,7 +152,7 @@ func TestAFailedWriteOfUsesIsRetried(t *testing.T) {
 		s := &touched{Store: apikey.NewMemory()}
 		m := newManager(t, apikey.ManagerConfig{Store: s})
 		k, _ := create(t, m, apikey.Key{})
-		a := newAuthenticator(t, apikey.Config{Store: s, LastUseInterval: time.Second, OnError: func(_ context.Context, err error) { reported = append(reported, err) }})
+		a := newAuthenticator(t, apikey.ManagerConfig{Store: s}, apikey.Config{LastUseInterval: time.Second, OnError: func(_ context.Context, err error) { reported = append(reported, err) }})
 		s.fail(func() error { return down })
 		early := time.Now().UTC()
 		a.RecordUse(request(), &usher.Principal{ID: k.ID})
@@ -186,7 +186,7 @@ func TestCloseWritesTheLastUses(t *testing.T) {
 		s := &touched{Store: apikey.NewMemory()}
 		m := newManager(t, apikey.ManagerConfig{Store: s})
 		k, _ := create(t, m, apikey.Key{})
-		a, err := apikey.New(apikey.Config{Store: s, Formats: []apikey.Format{native}})
+		a, err := apikey.New(apikey.Config{Manager: newManager(t, apikey.ManagerConfig{Store: s})})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -202,7 +202,7 @@ func TestCloseWritesTheLastUses(t *testing.T) {
 		}
 
 		s.fail(func() error { return errors.New("down") })
-		a, err = apikey.New(apikey.Config{Store: s, Formats: []apikey.Format{native}})
+		a, err = apikey.New(apikey.Config{Manager: newManager(t, apikey.ManagerConfig{Store: s})})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -215,7 +215,7 @@ func TestCloseWritesTheLastUses(t *testing.T) {
 
 func TestRecordingOfUsesCanBeDisabled(t *testing.T) {
 	s := &touched{Store: apikey.NewMemory()}
-	a := newAuthenticator(t, apikey.Config{Store: s, LastUseInterval: -1})
+	a := newAuthenticator(t, apikey.ManagerConfig{Store: s}, apikey.Config{LastUseInterval: -1})
 	a.RecordUse(request(), &usher.Principal{ID: "k"})
 	if err := a.Close(); err != nil {
 		t.Fatal(err)
@@ -230,7 +230,7 @@ func TestRecordingOfUsesCanBeDisabled(t *testing.T) {
 func TestOnlyRequestsThatAreNotRefusedAreUses(t *testing.T) {
 	s := &touched{Store: apikey.NewMemory()}
 	m := newManager(t, apikey.ManagerConfig{Store: s})
-	a, err := apikey.New(apikey.Config{Store: s, Formats: []apikey.Format{native}})
+	a, err := apikey.New(apikey.Config{Manager: newManager(t, apikey.ManagerConfig{Store: s})})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -262,7 +262,7 @@ func TestLateWriteDoesNotChangeARevokedKey(t *testing.T) {
 		s := apikey.NewMemory()
 		m := newManager(t, apikey.ManagerConfig{Store: s})
 		k, _ := create(t, m, apikey.Key{})
-		a := newAuthenticator(t, apikey.Config{Store: s})
+		a := newAuthenticator(t, apikey.ManagerConfig{Store: s}, apikey.Config{})
 		a.RecordUse(request(), &usher.Principal{ID: k.ID})
 		if _, err := m.Revoke(t.Context(), server, k.Owner, k.ID); err != nil {
 			t.Fatal(err)

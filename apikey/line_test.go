@@ -24,7 +24,7 @@ func TestARotatedKeyIsTheSameCaller(t *testing.T) {
 		t.Fatal(err)
 	}
 	authenticator, err := apikey.New(apikey.Config{
-		Store: store, Formats: []apikey.Format{apikey.Native{Prefix: "shop"}},
+		Manager: newManager(t, apikey.ManagerConfig{Store: store, Formats: []apikey.Format{apikey.Native{Prefix: "shop"}}}),
 		Principal: func(_ *apikey.Key, p usher.Principal) usher.Principal {
 			p.Line = "of another caller"
 			return p

@@ -22,14 +22,21 @@ type ManagerConfig struct {
 	// the keys when the process ends. Required.
 	Store Store
 	// StoreTimeout bounds each call of the store, even if the store ignores its
-	// context; zero means 3 seconds. A [Cache] has its own configuration, and a
-	// [Memory] needs none.
+	// context; zero means 3 seconds. MaxLookups bounds how many lookups of an
+	// [Authenticator] run at a time; zero means 64. Up to 16 times as many wait for their
+	// turn, for half of StoreTimeout, and any more are refused with 503 at once. A [Cache]
+	// has its own configuration for both, and a [Memory] needs neither.
 	StoreTimeout time.Duration
-	// Format is the format of new keys, with at least 128 bits of entropy.
-	// Required.
+	MaxLookups   int
+	// Format is the format of new keys, with at least 128 bits of entropy. A service that
+	// only verifies keys may leave it nil; then no method of the Manager issues keys.
 	Format Format
+	// Formats are the formats of the keys that are accepted in addition to those of
+	// Format. Required if Format is nil.
+	Formats []Format
 	// Peppers are the secret keys of the hashes in the store; the newest is used for new
-	// keys.
+	// keys. A key is looked up once for each pepper, the newest first, so leave out
+	// peppers that no key needs any more.
 	Peppers []Pepper
 	// MaxActive is how many keys an owner may have that have not ended; zero means 100.
 	// Disabled keys count, as they can be enabled again. Keys that remain valid after a
@@ -77,7 +84,9 @@ type Manager struct {
 	source      Store // as configured
 	store       Admin // with bounded calls
 	timeout     time.Duration
-	format      Format
+	maxLookups  int
+	format      Format   // of new keys; nil if there are none
+	formats     []Format // of all keys
 	hasher      *hasher
 	maxActive   int
 	minName     int
@@ -97,6 +106,7 @@ func NewManager(c ManagerConfig) (*Manager, error) {
 	m := &Manager{
 		source:      c.Store,
 		timeout:     cmp.Or(c.StoreTimeout, storeTimeout),
+		maxLookups:  cmp.Or(c.MaxLookups, maxCalls),
 		maxActive:   cmp.Or(c.MaxActive, 100),
 		minName:     cmp.Or(c.MinName, 1),
 		maxName:     cmp.Or(c.MaxName, 80),
@@ -112,9 +122,10 @@ func NewManager(c ManagerConfig) (*Manager, error) {
 	faults := config.Of[usher.ConfigError]("apikey.ManagerConfig")
 	faults.If(c.Store == nil, "Store", config.Required)
 	faults.If(c.StoreTimeout < 0, "StoreTimeout", config.NotNegative)
+	faults.If(c.MaxLookups < 0, "MaxLookups", config.NotNegative)
 	faults.If(c.Visible < 0, "Visible", config.NotNegative)
-	var ok bool
-	if m.format, ok = compileFormat(c.Format, faults, "Format"); ok {
+	m.format, m.formats = compileFormats(&c, faults)
+	if m.format != nil {
 		if bits := m.format.Entropy(); bits < minEntropy {
 			faults.Add("Format", fmt.Sprintf("must generate at least %d bits of entropy, and generates %d", minEntropy, bits))
 		} else if c.Visible > 0 && !m.hides(c.Visible) {

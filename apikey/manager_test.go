@@ -24,7 +24,7 @@ func newManager(t testing.TB, c apikey.ManagerConfig) *apikey.Manager {
 	if c.Store == nil {
 		c.Store = apikey.NewMemory()
 	}
-	if c.Format == nil {
+	if c.Format == nil && c.Formats == nil {
 		c.Format = native
 	}
 	m, err := apikey.NewManager(c)
@@ -212,7 +212,7 @@ func TestAFormatThatDoesNotParseItsKeysIssuesNone(t *testing.T) {
 // Of a longer text only the beginning would be hashed, so two keys would be one.
 func TestAFormatOfTheApplicationParsesNoLongText(t *testing.T) {
 	s := newScripted(t, 0)
-	a := newAuthenticator(t, apikey.Config{Store: s, Formats: []apikey.Format{ownFormat{parses: true}}})
+	a := newAuthenticator(t, apikey.ManagerConfig{Store: s, Formats: []apikey.Format{ownFormat{parses: true}}}, apikey.Config{})
 	for n, want := range map[int]apikey.Verdict{256: apikey.Unknown, 257: apikey.Malformed} {
 		if _, err := a.Authenticate(request("X-API-Key", strings.Repeat("k", n))); !errors.Is(err, want) {
 			t.Errorf("%d bytes: %v, want %v", n, err, want)
@@ -674,7 +674,7 @@ func TestImportedKeysAreFoundByTheirHash(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	auth := newAuthenticator(t, apikey.Config{Store: store, Formats: []apikey.Format{native, apikey.Plain{}}})
+	auth := newAuthenticator(t, apikey.ManagerConfig{Store: store, Formats: []apikey.Format{native, apikey.Plain{}}}, apikey.Config{})
 	p, err := auth.Authenticate(request("X-Api-Key", text))
 	if err != nil || p.ID != k.ID {
 		t.Errorf("%v, %v", p, err)

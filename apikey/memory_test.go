@@ -33,7 +33,7 @@ func TestCacheIsAStore(t *testing.T) {
 func TestAMemoryForgetsItsEntryOfAKeyThatIsUsed(t *testing.T) {
 	m, store := newManagerOn(t)
 	k, text := create(t, m, apikey.Key{})
-	a := newAuthenticator(t, apikey.Config{Store: store})
+	a := newAuthenticator(t, apikey.ManagerConfig{Store: store}, apikey.Config{})
 	if _, err := a.Authenticate(request("X-API-Key", text)); err != nil {
 		t.Fatal(err)
 	}

@@ -181,8 +181,9 @@ func TestAuthenticationOverAStoreThatMisbehaves(t *testing.T) {
 						texts = append(texts, text)
 					}
 					var reported causes
-					a := newAuthenticator(t, apikey.Config{
-						Store: over(t, s), StoreTimeout: storeTimeout, LastUseInterval: -1, OnError: reported.onError(test.errors...),
+					a := newAuthenticator(t, apikey.ManagerConfig{Store: over(t, s), StoreTimeout: storeTimeout}, apikey.Config{
+						LastUseInterval: -1,
+						OnError:         reported.onError(test.errors...),
 					})
 					s.Set(test.fault())
 					got := make(tally)
@@ -232,8 +233,9 @@ func TestAuthenticationDuringAnOutage(t *testing.T) {
 				store := stacks[test.name](t, s)
 				_, text := create(t, newManager(t, apikey.ManagerConfig{Store: s}), apikey.Key{})
 				var reported causes
-				a := newAuthenticator(t, apikey.Config{
-					Store: store, StoreTimeout: storeTimeout, LastUseInterval: -1, OnError: reported.onError(faulty.ErrStore, guard.ErrOpen),
+				a := newAuthenticator(t, apikey.ManagerConfig{Store: store, StoreTimeout: storeTimeout}, apikey.Config{
+					LastUseInterval: -1,
+					OnError:         reported.onError(faulty.ErrStore, guard.ErrOpen),
 				})
 				authenticate(t, a, []string{text}, 1, 5*time.Second)
 				s.Set(faulty.For(outage, faulty.Fail))
@@ -266,7 +268,7 @@ func TestInventedKeysDoNotMakeTheStoreCountAsDown(t *testing.T) {
 				s := newFaultyStore()
 				store := over(t, s)
 				_, text := create(t, newManager(t, apikey.ManagerConfig{Store: s}), apikey.Key{})
-				a := newAuthenticator(t, apikey.Config{Store: store, StoreTimeout: storeTimeout})
+				a := newAuthenticator(t, apikey.ManagerConfig{Store: store, StoreTimeout: storeTimeout}, apikey.Config{})
 				for range 500 {
 					if _, err := a.Authenticate(request("X-API-Key", generate(t, native, ""))); !errors.Is(err, apikey.Unknown) {
 						t.Fatal(err)
@@ -423,7 +425,7 @@ func TestTimesOfLastUseSurviveAnOutage(t *testing.T) {
 				m := newManager(t, apikey.ManagerConfig{Store: s})
 				k, _ := create(t, m, apikey.Key{})
 				var reported causes
-				a := newAuthenticator(t, apikey.Config{Store: s, LastUseInterval: time.Second, OnError: reported.onError(faulty.ErrStore, guard.ErrTimeout)})
+				a := newAuthenticator(t, apikey.ManagerConfig{Store: s}, apikey.Config{LastUseInterval: time.Second, OnError: reported.onError(faulty.ErrStore, guard.ErrTimeout)})
 				s.Set(faulty.For(10*time.Second, fault))
 				used := time.Now()
 				a.RecordUse(request(), &usher.Principal{ID: k.ID})

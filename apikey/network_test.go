@@ -19,7 +19,7 @@ func networks(texts ...string) (list []netip.Prefix) {
 
 func TestAKeyIsAcceptedFromItsNetworksOnly(t *testing.T) {
 	m, store := newManagerOn(t)
-	a := newAuthenticator(t, apikey.Config{Store: store})
+	a := newAuthenticator(t, apikey.ManagerConfig{Store: store}, apikey.Config{})
 	for _, test := range []struct {
 		networks []netip.Prefix
 		from     string // of a resolver; empty if there is none
@@ -73,7 +73,7 @@ func TestAKeyOfANetworkCannotMakeAKeyOfAnother(t *testing.T) {
 	own, text := create(t, m, apikey.Key{Owner: "ann", Scopes: []string{"a"}, Level: usher.LevelFull, AllowedNetworks: networks("10.0.0.0/8", "2001:db8::/32")})
 	r := request("X-API-Key", text)
 	r.RemoteAddr = "10.1.1.1:80"
-	p, err := newAuthenticator(t, apikey.Config{Store: store}).Authenticate(r)
+	p, err := newAuthenticator(t, apikey.ManagerConfig{Store: store}, apikey.Config{}).Authenticate(r)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -217,7 +217,7 @@ func TestOwnersThatNoKeyCanHaveHaveNoKeys(t *testing.T) {
 func TestWhoCreatedAKeyIsRecorded(t *testing.T) {
 	m, store := newManagerOn(t)
 	byServer, text := create(t, m, apikey.Key{})
-	p, err := newAuthenticator(t, apikey.Config{Store: store}).Authenticate(request("X-API-Key", text))
+	p, err := newAuthenticator(t, apikey.ManagerConfig{Store: store}, apikey.Config{}).Authenticate(request("X-API-Key", text))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -260,7 +260,7 @@ func TestADisabledKeyIsRefusedUntilItIsEnabled(t *testing.T) {
 					store = newCache(t, apikey.CacheConfig{Store: silent{store}, TTL: time.Hour})
 				}
 				m := newManager(t, apikey.ManagerConfig{Store: store, MaxActive: 2})
-				a := newAuthenticator(t, apikey.Config{Store: store})
+				a := newAuthenticator(t, apikey.ManagerConfig{Store: store}, apikey.Config{})
 				k, text := create(t, m, apikey.Key{})
 				wantVerdict := func(want apikey.Verdict) {
 					t.Helper()
@@ -310,7 +310,7 @@ func TestADisabledKeyIsRefusedUntilItIsEnabled(t *testing.T) {
 func TestADisabledKeyManagesNothing(t *testing.T) {
 	m, store := newManagerOn(t)
 	own, text := create(t, m, apikey.Key{Level: usher.LevelFull})
-	p, err := newAuthenticator(t, apikey.Config{Store: store}).Authenticate(request("X-API-Key", text))
+	p, err := newAuthenticator(t, apikey.ManagerConfig{Store: store}, apikey.Config{}).Authenticate(request("X-API-Key", text))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -352,7 +352,7 @@ func TestEnablingAKeyNeedsWhatTheKeyGrants(t *testing.T) {
 func TestAPlanOfAKeyWinsAndIsGrantedLikeAnother(t *testing.T) {
 	m, store := newManagerOn(t)
 	k, text := create(t, m, apikey.Key{Plan: "free", PlanOverride: "gold"})
-	a := newAuthenticator(t, apikey.Config{Store: store})
+	a := newAuthenticator(t, apikey.ManagerConfig{Store: store}, apikey.Config{})
 	p, err := a.Authenticate(request("X-API-Key", text))
 	if err != nil || p.Plan != "gold" {
 		t.Fatalf("%+v, %v", p, err)
@@ -393,7 +393,7 @@ func TestTheAddressOfTheLastUseIsStored(t *testing.T) {
 	m, store := newManagerOn(t)
 	k, text := create(t, m, apikey.Key{})
 	for _, peer := range []string{"192.0.2.1:80", "[2001:db8::7]:443", "@"} {
-		a, err := apikey.New(apikey.Config{Store: store, Formats: []apikey.Format{native}})
+		a, err := apikey.New(apikey.Config{Manager: newManager(t, apikey.ManagerConfig{Store: store})})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -428,7 +428,7 @@ func TestAKeyThatIsDisabledInTheFutureIsRefusedNow(t *testing.T) {
 	if err := store.Insert(t.Context(), r, 0); err != nil {
 		t.Fatal(err)
 	}
-	a := newAuthenticator(t, apikey.Config{Store: store})
+	a := newAuthenticator(t, apikey.ManagerConfig{Store: store}, apikey.Config{})
 	if _, err := a.Authenticate(request("X-API-Key", secret.Reveal())); !errors.Is(err, apikey.Disabled) {
 		t.Error(err)
 	}

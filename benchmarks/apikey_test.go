@@ -31,7 +31,7 @@ func usherKeys(tb testing.TB) *apikey.Authenticator {
 	manager := must(apikey.NewManager(apikey.ManagerConfig{Store: cache, Format: keyFormat}))
 	hash := must(manager.Hash(apikey.NewSecret(keyText())))
 	must(manager.Import(tb.Context(), apikey.Actor{System: true}, apikey.Key{Owner: "ada", Name: "k", Environment: "live"}, hash))
-	auth := must(apikey.New(apikey.Config{Store: cache, Formats: []apikey.Format{keyFormat}, Environment: "live"}))
+	auth := must(apikey.New(apikey.Config{Manager: manager, Environment: "live"}))
 	tb.Cleanup(func() { _, _ = auth.Close(), cache.Close() })
 	return auth
 }

@@ -49,7 +49,7 @@ const authorization = "Authorization"
 // inField returns the token in the header field, or "" if there is none.
 func (a *authenticator) inField(h http.Header) (string, error) {
 	if a.field == authorization {
-		return bearer.Token(h, a.exactBearer)
+		return bearer.Token(h, "Bearer", a.exactBearer)
 	}
 	return bearer.Header(h, a.field)
 }

@@ -202,7 +202,13 @@ func serveMCP(t *testing.T, provider *script, s mcpSetup) (origin, issuer string
 // apiKeys returns an authenticator of API keys.
 func apiKeys(t *testing.T, c apikey.Config) usher.Authenticator {
 	t.Helper()
-	c.Store, c.Formats, c.Realm = apikey.NewMemory(), []apikey.Format{apikey.Native{Prefix: "notes", Environments: []string{"live"}}}, "keys"
+	m, err := apikey.NewManager(apikey.ManagerConfig{
+		Store: apikey.NewMemory(), Format: apikey.Native{Prefix: "notes", Environments: []string{"live"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Manager, c.Realm = m, "keys"
 	a, err := apikey.New(c)
 	if err != nil {
 		t.Fatal(err)
@@ -226,8 +232,8 @@ func TestOfficialMCPClients(t *testing.T) {
 		"metadata at a URL of its own":     {resource: "/notes", apart: true, scopes: read},
 		"a client that registers itself":   {resource: "/notes", scopes: read, registers: true},
 		"API keys listed first":            {resource: "/notes", apart: true, scopes: read, before: apiKeys(t, apikey.Config{})},
-		"bearer API keys listed first":     {resource: "/notes", apart: true, scopes: read, before: apiKeys(t, apikey.Config{Bearer: true})},
-		"bearer API keys listed last":      {resource: "/notes", apart: true, scopes: read, after: apiKeys(t, apikey.Config{Bearer: true})},
+		"bearer API keys listed first":     {resource: "/notes", apart: true, scopes: read, before: apiKeys(t, apikey.Config{Carriers: []apikey.Carrier{{Scheme: "Bearer"}}})},
+		"bearer API keys listed last":      {resource: "/notes", apart: true, scopes: read, after: apiKeys(t, apikey.Config{Carriers: []apikey.Carrier{{Scheme: "Bearer"}}})},
 	} {
 		for language, newClient := range clients {
 			t.Run(name+"/"+language, func(t *testing.T) {

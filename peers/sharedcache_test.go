@@ -42,8 +42,7 @@ var callers = []string{"alice", "bob"}
 func keys(t *testing.T, c apikey.Config, field, prefix string) carrier {
 	t.Helper()
 	format := apikey.Native{Prefix: "shop", Environments: []string{"live"}}
-	store := apikey.NewMemory()
-	manager, err := apikey.NewManager(apikey.ManagerConfig{Store: store, Format: format})
+	manager, err := apikey.NewManager(apikey.ManagerConfig{Store: apikey.NewMemory(), Format: format})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +55,7 @@ func keys(t *testing.T, c apikey.Config, field, prefix string) carrier {
 		}
 		credentials[owner] = [2]string{field, prefix + secret.Reveal()}
 	}
-	c.Store, c.Formats = store, []apikey.Format{format}
+	c.Manager = manager
 	auth, err := apikey.New(c)
 	if err != nil {
 		t.Fatal(err)
@@ -103,7 +102,7 @@ func tokens(t *testing.T, c jwtauth.Config, field, prefix string) carrier {
 func carriers(t *testing.T) map[string]carrier {
 	return map[string]carrier{
 		"key":           keys(t, apikey.Config{}, "X-API-Key", ""),
-		"key as bearer": keys(t, apikey.Config{Bearer: true}, "Authorization", "Bearer "),
+		"key as bearer": keys(t, apikey.Config{Carriers: []apikey.Carrier{{Scheme: "Bearer"}}}, "Authorization", "Bearer "),
 		"token":         tokens(t, jwtauth.Config{}, "Authorization", "Bearer "),
 		"cookie":        tokens(t, jwtauth.Config{Cookie: "session"}, "Cookie", "session="),
 	}

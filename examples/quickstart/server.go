@@ -35,7 +35,8 @@ func newServer(user, password string) *server {
 	// Programs send an API key, notes_live_..., as X-API-Key or as Bearer.
 	format := apikey.Native{Prefix: "notes", Environments: []string{"live"}}
 	keys := usher.Must(apikey.NewManager(apikey.ManagerConfig{Store: apikey.NewMemory(), Format: format, MaxActive: 5}))
-	auth := usher.Must(apikey.New(apikey.Config{Manager: keys, Header: "X-API-Key", Bearer: true}))
+	carriers := []apikey.Carrier{{Header: "X-API-Key"}, {Scheme: "Bearer"}}
+	auth := usher.Must(apikey.New(apikey.Config{Manager: keys, Carriers: carriers}))
 
 	// People log in for an access token and a refresh token. A logout ends both at once.
 	manager := usher.Must(session.New(session.Config{Issuer: "notes", Audiences: []string{"notes"}}))

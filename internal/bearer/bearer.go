@@ -31,34 +31,34 @@ func Header(h http.Header, name string) (string, error) {
 	return "", ErrMalformed
 }
 
-// Token returns the token of "Authorization: Bearer <token>" (RFC 6750, section 2.1), or
-// "" if the request has no such field or it has another scheme.
+// Token returns the token of "Authorization: <scheme> <token>", as RFC 6750, section 2.1,
+// defines it for the scheme Bearer, or "" if the request has no such field or it has
+// another scheme.
 //
 // The scheme is compared without regard to case (RFC 9110, section 11.1) unless
-// exact is set. Two lines, one of which is Bearer, a list, a tab or a second
+// exact is set. Two lines, one of which has the scheme, a list, a tab or a second
 // word are malformed.
-func Token(h http.Header, exact bool) (string, error) {
+func Token(h http.Header, scheme string, exact bool) (string, error) {
 	values := h["Authorization"]
 	if len(values) == 0 {
 		return "", nil
 	}
 	if len(values) > 1 {
 		for _, v := range values {
-			if isBearer(v, exact) {
+			if hasScheme(v, scheme, exact) {
 				return "", ErrMalformed
 			}
 		}
 		return "", nil
 	}
 	v := values[0]
-	// Nearly all clients spell the scheme so, and the comparison is the quickest.
-	if !strings.HasPrefix(v, "Bearer ") && !isBearer(v, exact) {
+	if !hasScheme(v, scheme, exact) {
 		return "", nil
 	}
-	if len(v) == len("Bearer") || v[len("Bearer")] != ' ' || len(v) > maxLength {
+	if len(v) == len(scheme) || v[len(scheme)] != ' ' || len(v) > maxLength {
 		return "", ErrMalformed
 	}
-	token := strings.Trim(v[len("Bearer "):], " ")
+	token := strings.Trim(v[len(scheme)+1:], " ")
 	if token == "" || !single(token) {
 		return "", ErrMalformed
 	}
@@ -71,16 +71,20 @@ func single(text string) bool {
 	return strings.IndexByte(text, ' ') < 0 && strings.IndexByte(text, '\t') < 0 && strings.IndexByte(text, ',') < 0
 }
 
-// isBearer reports whether the scheme of v is Bearer, whatever follows it.
-func isBearer(v string, exact bool) bool {
-	const scheme = "Bearer"
+// hasScheme reports whether v has this scheme, whatever follows it.
+func hasScheme(v, scheme string, exact bool) bool {
 	if len(v) < len(scheme) {
 		return false
 	}
-	if exact {
-		return strings.HasPrefix(v, "Bearer ")
+	// Nearly all clients spell the scheme so, and the comparison is the quickest.
+	if v[:len(scheme)] == scheme {
+		if len(v) > len(scheme) && v[len(scheme)] == ' ' {
+			return true
+		}
+	} else if !exact && !strings.EqualFold(v[:len(scheme)], scheme) {
+		return false
 	}
-	if !strings.EqualFold(v[:len(scheme)], scheme) {
+	if exact {
 		return false
 	}
 	return len(v) == len(scheme) || v[len(scheme)] == ' ' || v[len(scheme)] == '\t' || v[len(scheme)] == ','

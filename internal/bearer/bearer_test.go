@@ -79,7 +79,7 @@ func TestToken(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			for exact, want := range map[bool]string{false: tt.want, true: tt.exact} {
-				got, err := bearer.Token(http.Header{"Authorization": tt.lines}, exact)
+				got, err := bearer.Token(http.Header{"Authorization": tt.lines}, "Bearer", exact)
 				if errors.Is(err, bearer.ErrMalformed) {
 					got += malformed
 				}
@@ -91,9 +91,21 @@ func TestToken(t *testing.T) {
 	}
 }
 
+func TestTokenOfAnyScheme(t *testing.T) {
+	h := http.Header{"Authorization": {"api-KEY t"}}
+	for scheme, want := range map[string]string{"Api-Key": "t", "Bearer": "", "Api": "", "Api-Key-2": "", "Api-Ke": ""} {
+		if got, err := bearer.Token(h, scheme, false); got != want || err != nil {
+			t.Errorf("scheme %s: got %q, %v", scheme, got, err)
+		}
+	}
+	if got, err := bearer.Token(h, "Api-Key", true); got != "" || err != nil {
+		t.Errorf("exact: got %q, %v", got, err)
+	}
+}
+
 func TestErrorsHoldNoCredential(t *testing.T) {
 	for _, line := range []string{"Bearer secret secret", "Bearer\tsecret", "Bearer secret,"} {
-		if _, err := bearer.Token(http.Header{"Authorization": {line}}, false); err == nil || strings.Contains(err.Error(), "secret") {
+		if _, err := bearer.Token(http.Header{"Authorization": {line}}, "Bearer", false); err == nil || strings.Contains(err.Error(), "secret") {
 			t.Errorf("error %v", err)
 		}
 	}
@@ -105,7 +117,7 @@ func TestAllocs(t *testing.T) {
 	}
 	h := http.Header{"Authorization": {"Bearer token"}, "X-Api-Key": {"key"}, "Hostile": {strings.Repeat("k", 900<<10)}}
 	if got := testing.AllocsPerRun(100, func() {
-		_, _ = bearer.Token(h, false)
+		_, _ = bearer.Token(h, "Bearer", false)
 		_, _ = bearer.Header(h, "X-Api-Key")
 		_, _ = bearer.Header(h, "Hostile")
 	}); got != 0 {
@@ -133,7 +145,7 @@ func FuzzToken(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, field string) {
 		lines := strings.Split(field, "\n")
-		got, err := bearer.Token(http.Header{"Authorization": lines}, false)
+		got, err := bearer.Token(http.Header{"Authorization": lines}, "Bearer", false)
 		check(t, lines, got, err)
 		var want string
 		if m := tokenForm.FindStringSubmatch(lines[0]); m != nil && len(lines) == 1 {
@@ -142,7 +154,7 @@ func FuzzToken(f *testing.F) {
 		if got != want && len(field) <= long {
 			t.Errorf("got %q, want %q of %q", got, want, lines)
 		}
-		exact, err := bearer.Token(http.Header{"Authorization": lines}, true)
+		exact, err := bearer.Token(http.Header{"Authorization": lines}, "Bearer", true)
 		check(t, lines, exact, err)
 		if exact != "" && exact != got {
 			t.Errorf("exact is %q, else %q", exact, got)

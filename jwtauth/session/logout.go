@@ -139,7 +139,7 @@ func (h *Handler) logoutAll(r *http.Request) error {
 // handler or of the authenticator, and those without any token if the response would
 // remove cookies, which the browser may not have sent.
 func (h *Handler) checkAmbient(r *http.Request) error {
-	given, _ := bearer.Token(r.Header, false) // which requires a preflight
+	given, _ := bearer.Token(r.Header, "Bearer", false) // which requires a preflight
 	ambient := given == "" && (h.session(r) != nil || h.refreshCookie != nil || h.accessCookie != nil)
 	for _, c := range []*Cookie{h.refreshCookie, h.accessCookie} {
 		ambient = ambient || c != nil && len(r.CookiesNamed(c.Name)) > 0

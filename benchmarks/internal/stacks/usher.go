@@ -97,9 +97,7 @@ func keys(c Config) (usher.Authenticator, func() error, error) {
 	if err != nil {
 		return nil, nil, errors.Join(err, cache.Close())
 	}
-	auth, err := apikey.New(apikey.Config{
-		Store: cache, Formats: []apikey.Format{format}, Environment: "live", MeterProvider: c.MeterProvider,
-	})
+	auth, err := apikey.New(apikey.Config{Manager: manager, Environment: "live", MeterProvider: c.MeterProvider})
 	if err != nil {
 		return nil, nil, errors.Join(err, cache.Close())
 	}

@@ -43,8 +43,8 @@ func New() *Service {
 			Statuses: map[int]envelope.Entry{http.StatusUnauthorized: {Message: "Unauthorized"}},
 		},
 	}))
-	s.auth = usher.Must(apikey.New(apikey.Config{Store: store, Formats: []apikey.Format{format}, Bearer: true}))
 	s.manager = usher.Must(apikey.NewManager(apikey.ManagerConfig{Store: store, Format: format, MaxActive: 5, Visible: 8}))
+	s.auth = usher.Must(apikey.New(apikey.Config{Manager: s.manager, Carriers: []apikey.Carrier{{Scheme: "Bearer"}}}))
 	s.keys = usher.Must(apikey.NewHandler(apikey.HandlerConfig{
 		Manager: s.manager, IDIsOwner: []usher.Kind{usher.KindJWT}, Unpaged: true,
 	}))

@@ -284,16 +284,16 @@ func newWorld(t *testing.T) *world {
 	peppers := []apikey.Pepper{{Version: 1, Key: apikey.NewSecret(pepper)}}
 	cacheConfig := apikey.CacheConfig{Store: w.store}
 	cache := usher.Must(apikey.NewCache(cacheConfig))
+	managerConfig := apikey.ManagerConfig{Store: cache, Format: native, Peppers: peppers, Audit: audit}
+	w.manager = usher.Must(apikey.NewManager(managerConfig))
 	keyConfig := apikey.Config{
-		Store: cache, Formats: []apikey.Format{native}, Peppers: peppers, Header: "X-API-Key", Bearer: true,
+		Manager: w.manager, Carriers: []apikey.Carrier{{Header: "X-API-Key"}, {Scheme: "Bearer"}},
 		Environment: "live", Audit: audit,
 	}
 	w.auth = usher.Must(apikey.New(keyConfig))
 	queryConfig := keyConfig
-	queryConfig.DangerouslyAcceptQueryParameter = "api_key"
+	queryConfig.Carriers = append(queryConfig.Carriers, apikey.Carrier{DangerousQueryParameter: "api_key"})
 	byQuery := usher.Must(apikey.New(queryConfig))
-	managerConfig := apikey.ManagerConfig{Store: cache, Format: native, Peppers: peppers, Audit: audit}
-	w.manager = usher.Must(apikey.NewManager(managerConfig))
 	handlerConfig := apikey.HandlerConfig{Manager: w.manager, IDIsOwner: []usher.Kind{usher.KindJWT}}
 	envConfig := envelope.Config{Wrap: true}
 	env := usher.Must(envelope.New(envConfig))

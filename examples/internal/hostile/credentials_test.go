@@ -22,7 +22,7 @@ func request(path string, lines ...string) string {
 	return "GET " + path + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + strings.Join(append(lines, "", ""), "\r\n")
 }
 
-func bearerKeys(c *settings) { c.keys.Bearer = true }
+func bearerKeys(c *settings) { c.keys.Carriers = []apikey.Carrier{{Scheme: "Bearer"}} }
 
 var credentials = []attack{
 	{"A01 two lines with keys are 401 without a lookup, equal or not", nil, nil, func(c *contract.Client, s *target) {

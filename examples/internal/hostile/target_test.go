@@ -70,7 +70,7 @@ type attack struct {
 // settings are what differs from one attack to another. The zero value is a
 // service with every default.
 type settings struct {
-	keys         apikey.Config                         // Store and Formats are filled in
+	keys         apikey.Config                         // Manager is filled in
 	authenticate func(s *target) []usher.Authenticator // nil means keys alone
 	proxies      []string
 	perAddress   ratelimit.Limit
@@ -113,10 +113,10 @@ func newTarget(tb testing.TB, c settings) *target {
 		OnPanic: func(*http.Request, any, []byte) {},
 	}))
 
-	c.keys.Store, c.keys.Formats = s.store, []apikey.Format{targetFormat}
+	s.manager = usher.Must(apikey.NewManager(apikey.ManagerConfig{Store: s.store, Format: targetFormat, MaxActive: 5}))
+	c.keys.Manager = s.manager
 	s.auth = usher.Must(apikey.New(c.keys))
 	tb.Cleanup(func() { _ = s.auth.Close() })
-	s.manager = usher.Must(apikey.NewManager(apikey.ManagerConfig{Store: s.store, Format: targetFormat, MaxActive: 5}))
 	s.manage = usher.Must(apikey.NewHandler(apikey.HandlerConfig{Manager: s.manager, IDIsOwner: []usher.Kind{usher.KindJWT}}))
 
 	s.openSessions()

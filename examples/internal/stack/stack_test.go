@@ -43,9 +43,9 @@ func apiKey(tb testing.TB) credential {
 	// A store that announces changes would be read each time until the cache listens.
 	cache := usher.Must(apikey.NewCache(apikey.CacheConfig{Store: struct{ apikey.Store }{apikey.NewMemory()}}))
 	tb.Cleanup(func() { _ = cache.Close() })
-	auth := usher.Must(apikey.New(apikey.Config{Store: cache, Formats: []apikey.Format{format}, Environment: "live"}))
-	tb.Cleanup(func() { _ = auth.Close() })
 	manager := usher.Must(apikey.NewManager(apikey.ManagerConfig{Store: cache, Format: format}))
+	auth := usher.Must(apikey.New(apikey.Config{Manager: manager, Environment: "live"}))
+	tb.Cleanup(func() { _ = auth.Close() })
 	_, secret, err := manager.Create(tb.Context(), apikey.Actor{System: true}, apikey.Key{Owner: "ada", Name: "k", Level: usher.LevelReadOnly})
 	if err != nil {
 		tb.Fatal(err)

@@ -76,16 +76,15 @@ func New(keys Keys) *Service {
 			},
 		},
 	}))
+	s.manager = usher.Must(apikey.NewManager(apikey.ManagerConfig{Store: store, Format: format}))
 	s.auth = usher.Must(apikey.New(apikey.Config{
-		Store:   store,
-		Formats: []apikey.Format{format},
-		Bearer:  true,
+		Manager:  s.manager,
+		Carriers: []apikey.Carrier{{Scheme: "Bearer"}},
 		Principal: func(_ *apikey.Key, usual usher.Principal) usher.Principal {
 			usual.Scopes = kaieScopes // its level limits a key
 			return usual
 		},
 	}))
-	s.manager = usher.Must(apikey.NewManager(apikey.ManagerConfig{Store: store, Format: format}))
 	s.tokens = usher.Must(jwtauth.New(jwtauth.Config{Issuers: issuers(keys), Principal: kaieCaller}))
 	s.limit = usher.Must(ratelimit.New(ratelimit.Config{
 		Policies: []ratelimit.Policy{{

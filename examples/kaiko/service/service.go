@@ -59,18 +59,16 @@ func New() *Service {
 			},
 		},
 	}))
+	s.manager = usher.Must(apikey.NewManager(apikey.ManagerConfig{Store: store, Format: format}))
 	s.auth = usher.Must(apikey.New(apikey.Config{
-		Store:       store,
-		Formats:     []apikey.Format{format},
-		Header:      "x-api-key",
-		Bearer:      true,
+		Manager:     s.manager,
+		Carriers:    []apikey.Carrier{{Header: "x-api-key"}, {Scheme: "Bearer"}},
 		Environment: "live",
 		Errors: map[apikey.Verdict]*usher.Error{
 			apikey.Revoked: {Status: http.StatusForbidden, Code: "key_revoked", Message: "The API key is revoked or expired."},
 			apikey.Expired: {Status: http.StatusForbidden, Code: "key_revoked", Message: "The API key is revoked or expired."},
 		},
 	}))
-	s.manager = usher.Must(apikey.NewManager(apikey.ManagerConfig{Store: store, Format: format}))
 
 	key := ratelimit.ByPrincipal()
 	s.limit = usher.Must(ratelimit.New(ratelimit.Config{

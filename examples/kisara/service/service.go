@@ -64,16 +64,15 @@ func New() *Service {
 			"token_refreshed":             {Message: "Token refreshed successfully"},
 		}},
 	}))
+	s.manager = usher.Must(apikey.NewManager(apikey.ManagerConfig{Store: store, Format: format}))
 	s.auth = usher.Must(apikey.New(apikey.Config{
-		Store:       store,
-		Formats:     []apikey.Format{format},
+		Manager:     s.manager,
 		Environment: "live",
 		Errors: map[apikey.Verdict]*usher.Error{
 			apikey.Expired: {Status: http.StatusUnauthorized, Code: "api_key_expired", Message: "API key has expired"},
 		},
 		Check: s.ownerExists,
 	}))
-	s.manager = usher.Must(apikey.NewManager(apikey.ManagerConfig{Store: store, Format: format}))
 	s.keys = usher.Must(apikey.NewHandler(apikey.HandlerConfig{
 		Manager:    s.manager,
 		IDIsOwner:  []usher.Kind{usher.KindJWT},

@@ -30,8 +30,8 @@ func New() *Service {
 	short := apikey.Opaque{Prefix: "sk", Environments: []string{"prod"}, Length: 16} // recognised, no longer issued
 	s := new(Service)
 	s.env = usher.Must(envelope.New(envelope.Config{Shape: envelope.Bare()}))
-	s.auth = usher.Must(apikey.New(apikey.Config{Store: store, Formats: []apikey.Format{issued, short}, Bearer: true}))
-	s.manager = usher.Must(apikey.NewManager(apikey.ManagerConfig{Store: store, Format: issued}))
+	s.manager = usher.Must(apikey.NewManager(apikey.ManagerConfig{Store: store, Format: issued, Formats: []apikey.Format{short}}))
+	s.auth = usher.Must(apikey.New(apikey.Config{Manager: s.manager, Carriers: []apikey.Carrier{{Scheme: "Bearer"}}}))
 	s.limit = usher.Must(ratelimit.New(ratelimit.Config{
 		Policies: []ratelimit.Policy{
 			{
