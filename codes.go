@@ -49,7 +49,7 @@ const (
 	CodeInvalidScope        = "invalid_scope"         // 400: a refresh asks for a scope that the session does not have
 	CodeInvalidRefreshToken = "invalid_refresh_token" // 401: unknown, expired, revoked or used before
 	CodeSessionRevoked      = "session_revoked"       // 403: a login or refresh of a subject who is revoked
-	CodeCrossOriginRequest  = "cross_origin_request"  // 403: a request with cookies, from a page of another origin
+	CodeCrossOriginRequest  = "cross_origin_request"  // 403: a request that a page of another origin has a browser send
 )
 
 // Codes of package ratelimit.

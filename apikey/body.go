@@ -13,14 +13,17 @@ const levels = "none, read_only, read_write or full"
 
 // readBody reads the body of r. Its error is the response to a body that is not a JSON
 // object.
-func readBody(w http.ResponseWriter, r *http.Request, limit int64, required bool) (*jsonbody.Object[usher.Field], error) {
-	o, err := jsonbody.Read[usher.Field](w, r, limit, required)
+func readBody(w http.ResponseWriter, r *http.Request, limit int64, empty jsonbody.Empty) (*jsonbody.Object[usher.Field], error) {
+	o, err := jsonbody.Read[usher.Field](w, r, limit, empty)
 	e, ok := errors.AsType[*jsonbody.Error](err)
 	if !ok {
 		return o, err
 	}
 	code := usher.CodeValidationFailed
-	if e.Status == http.StatusUnsupportedMediaType {
+	switch e.Status {
+	case http.StatusForbidden:
+		code = usher.CodeCrossOriginRequest
+	case http.StatusUnsupportedMediaType:
 		code = usher.CodeUnsupportedMediaType
 	}
 	return nil, &usher.Error{Status: e.Status, Code: code, Message: e.Message, Cause: e.Cause}

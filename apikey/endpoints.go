@@ -9,11 +9,12 @@ import (
 	"time"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/jsonbody"
 )
 
 func (h *handler) create(c *call) error {
 	var template Key
-	d, err := readBody(c.w, c.r, h.MaxBody, true)
+	d, err := readBody(c.w, c.r, h.MaxBody, jsonbody.EmptyRefused)
 	if err != nil {
 		return err
 	}
@@ -129,7 +130,7 @@ func (h *handler) find(c *call) error {
 }
 
 func (h *handler) update(c *call) error {
-	d, err := readBody(c.w, c.r, h.MaxBody, true)
+	d, err := readBody(c.w, c.r, h.MaxBody, jsonbody.EmptyRefused)
 	if err != nil {
 		return err
 	}
@@ -167,7 +168,7 @@ func (h *handler) update(c *call) error {
 }
 
 func (h *handler) rotate(c *call) error {
-	d, err := readBody(c.w, c.r, h.MaxBody, false)
+	d, err := readBody(c.w, c.r, h.MaxBody, jsonbody.EmptySameOrigin)
 	if err != nil {
 		return err
 	}

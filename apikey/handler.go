@@ -70,7 +70,9 @@ type HandlerConfig struct {
 //	mux.Handle("/api-keys/", keys)
 //
 // If the session is in a cookie, also put [http.CrossOriginProtection] outside the
-// handler.
+// handler. Without it too, no page of another origin makes a change: a body must be
+// application/json, which a browser sends there only after a preflight, and a POST with
+// neither that type nor a body is refused with [usher.CodeCrossOriginRequest].
 //
 //	POST   /             {name, scopes, level, environment, expires_at}
 //	                     201 api_key_created

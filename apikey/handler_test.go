@@ -535,3 +535,46 @@ func FuzzHandlerBody(f *testing.F) {
 		}
 	})
 }
+
+// A plain form of another site can send a POST without a body, with the cookie of the
+// session of the person who sees it.
+func TestAFormOfAnotherSiteCannotRotateAKey(t *testing.T) {
+	c := newConsole(t, apikey.ManagerConfig{}, apikey.HandlerConfig{})
+	id, _ := c.create(`{"name":"x"}`)
+	rotate := func(field, value string) *httptest.ResponseRecorder {
+		r := httptest.NewRequest("POST", "/"+id+"/rotate", http.NoBody)
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.Header.Set(field, value)
+		w := httptest.NewRecorder()
+		c.handler.ServeHTTP(w, usher.WithPrincipal(r, c.as))
+		return w
+	}
+	if w := rotate("Sec-Fetch-Site", "cross-site"); w.Code != 403 || !strings.Contains(w.Body.String(), usher.CodeCrossOriginRequest) {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	if _, k := c.do("GET", "/"+id, ""); k["replaced_by"] != nil {
+		t.Errorf("the key is replaced: %v", k)
+	}
+	if w := rotate("User-Agent", "curl/8"); w.Code != 201 {
+		t.Errorf("a program: %d %s", w.Code, w.Body)
+	}
+}
+
+func TestAmbiguousBodiesAreRefused(t *testing.T) {
+	c := newConsole(t, apikey.ManagerConfig{}, apikey.HandlerConfig{Level: usher.LevelFull})
+	for _, body := range []string{
+		`{"name":"x","level":"none","level":"full"}`,
+		`{"name":"x","name":"y"}`,
+		`{"name":"x","\u006eame":"y"}`,
+		"{\"name\":\"a\xff\"}",
+		`{"name":"a\ud800"}`,
+		`{"name":"a\u0000"}`,
+	} {
+		if status, got := c.do("POST", "/", body); status != 400 || got["code"] != usher.CodeValidationFailed {
+			t.Errorf("%s: %d %v", body, status, got)
+		}
+	}
+	if _, list := c.do("GET", "/", ""); len(list["list"].([]any)) > 0 {
+		t.Errorf("a refused request has made a key: %v", list)
+	}
+}

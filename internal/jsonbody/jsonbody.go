@@ -3,7 +3,6 @@
 package jsonbody
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,7 +11,11 @@ import (
 	"mime"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
+
+	"github.com/usher-go/usher/internal/jose"
+	"github.com/usher-go/usher/internal/origin"
 )
 
 // A Field is an usher.Field. Internal packages do not import usher, so its fields are
@@ -26,7 +29,7 @@ type Field interface {
 
 // An Error is the reason why a body is not one JSON object. Its message is public.
 type Error struct {
-	Status  int // 400 or 415
+	Status  int // 400, 403 or 415
 	Message string
 	Cause   error // private, may be nil
 }
@@ -41,10 +44,25 @@ type Object[F Field] struct {
 	faults  []F
 }
 
+// An Empty says what a body without a single byte means.
+type Empty int
+
+const (
+	// EmptyRefused refuses an empty body.
+	EmptyRefused Empty = iota
+	// EmptyObject takes it for an object without members, whichever page sends it. The
+	// caller decides which pages may.
+	EmptyObject
+	// EmptySameOrigin takes it for an object without members, but refuses with 403 what a
+	// page of another origin can make a browser send without a preflight.
+	EmptySameOrigin
+)
+
 // Read reads the body of r, one JSON object of at most limit bytes and nothing after it.
-// Unless required is set, an empty body means an empty object. The error is an [*Error]
-// or an [*http.MaxBytesError].
-func Read[F Field](w http.ResponseWriter, r *http.Request, limit int64, required bool) (*Object[F], error) {
+// Text that parsers read differently is refused: a name that occurs twice in an object,
+// invalid UTF-8 and unpaired surrogates. So is the character NUL, which many stores
+// cannot keep. The error is an [*Error] or an [*http.MaxBytesError].
+func Read[F Field](w http.ResponseWriter, r *http.Request, limit int64, empty Empty) (*Object[F], error) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	if err != nil {
 		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
@@ -52,23 +70,51 @@ func Read[F Field](w http.ResponseWriter, r *http.Request, limit int64, required
 		}
 		return nil, &Error{http.StatusBadRequest, "The request body could not be read.", err}
 	}
-	if len(body) == 0 && !required {
-		return &Object[F]{}, nil
-	}
 	// A browser sends this type to another origin only after a preflight.
-	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); len(body) > 0 && (err != nil || t != "application/json") {
+	t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	typed := err == nil && t == "application/json"
+	switch {
+	case len(body) == 0 && empty == EmptySameOrigin && !typed:
+		if err := origin.Check(sameOrigin, r); err != nil {
+			return nil, &Error{http.StatusForbidden, "A page of another origin must send this as application/json.", err}
+		}
+		return &Object[F]{}, nil
+	case len(body) == 0 && empty != EmptyRefused:
+		return &Object[F]{}, nil
+	case len(body) > 0 && !typed:
 		return nil, &Error{http.StatusUnsupportedMediaType, "The request body must be application/json.", nil}
 	}
-	o := new(Object[F])
-	// Unmarshal accepts null and leaves the map nil.
-	if err := json.Unmarshal(body, &o.members); err != nil || bytes.Equal(bytes.TrimSpace(body), []byte("null")) {
-		return nil, &Error{http.StatusBadRequest, "The request body must be one JSON object.", err}
+	text, members, err := jose.ParseObject(nil, body)
+	if err != nil {
+		return nil, &Error{http.StatusBadRequest, "The request body must be one JSON object in valid Unicode, with each name once.", err}
+	}
+	if hasNUL(text) {
+		return nil, &Error{http.StatusBadRequest, "The request body must not contain the character NUL.", nil}
+	}
+	o := &Object[F]{members: make(map[string]json.RawMessage, len(members))}
+	for _, m := range members {
+		o.members[m.Name] = json.RawMessage(m.Value)
 	}
 	return o, nil
 }
 
+// sameOrigin trusts no other origin.
+var sameOrigin = http.NewCrossOriginProtection()
+
+// hasNUL reports whether a string in a JSON text has the character NUL, which can only be
+// there as an escape.
+func hasNUL(text string) bool {
+	for {
+		_, escape, found := strings.Cut(text, `\`)
+		if !found || strings.HasPrefix(escape, "u0000") {
+			return found
+		}
+		text = escape[1:] // valid JSON does not end after a backslash
+	}
+}
+
 // Optional reads a member into v and reports whether it is present. v points to a string,
-// a []string, an int32, or a [time.Time]; only a time may be null. The zero time, which
+// a []string, a bool, an int32, or a [time.Time]; only a time may be null. The zero time, which
 // other languages use for a time that is not set, is a fault: it must not become null.
 func (o *Object[F]) Optional(name string, v any) bool { return o.OptionalAs(name, v, kind(v)) }
 
@@ -118,6 +164,8 @@ func kind(v any) string {
 	switch v.(type) {
 	case *[]string:
 		return "a list of strings"
+	case *bool:
+		return "true or false"
 	case *int32:
 		return "a whole number"
 	case *string:

@@ -177,7 +177,7 @@ func (h *Handler) refreshRequest(w http.ResponseWriter, r *http.Request) (texts 
 	if err := checkMethod(w, r); err != nil {
 		return nil, request, err
 	}
-	body, err := jsonbody.Read[usher.Field](w, r, h.maxBody, false)
+	body, err := jsonbody.Read[usher.Field](w, r, h.maxBody, jsonbody.EmptyObject)
 	if err != nil {
 		return nil, request, bodyError(err)
 	}
