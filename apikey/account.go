@@ -13,9 +13,45 @@ type account struct {
 	// keys are ordered by CreatedAt and then by ID, the opposite of Store.List. Neither
 	// ever changes.
 	keys []*Record
-	// open are the ends of the keys that are not revoked: of those that are not replaced,
-	// and of those that are.
-	open [2]ends
+	// open are the ends of the keys that are not revoked, by their kinds.
+	open [kinds]ends
+}
+
+// A kind is one of the kinds of keys that Limits count.
+type kind uint8
+
+const (
+	kindActive kind = iota
+	kindReplaced
+	kindDerived
+	kinds
+)
+
+func kindOf(k *Key) kind {
+	switch {
+	case k.DerivedFrom != "":
+		return kindDerived
+	case k.ReplacedBy != "":
+		return kindReplaced
+	}
+	return kindActive
+}
+
+// room returns an error if the owner is at one of the limits at now. A nil account has no
+// keys.
+func (a *account) room(limits Limits, now time.Time) error {
+	if a == nil || limits == (Limits{}) {
+		return nil
+	}
+	active, replaced, derived := a.open[kindActive].from(now), a.open[kindReplaced].from(now), a.open[kindDerived].from(now)
+	at := func(n, limit int) bool { return limit > 0 && n >= limit }
+	switch {
+	case at(active, limits.Active), at(replaced, limits.Replaced), at(active+replaced, limits.Working), at(derived, limits.Derived):
+		return ErrLimit
+	case at(len(a.keys), limits.Total):
+		return ErrFull
+	}
+	return nil
 }
 
 func inOrder(a, b *Record) int {
@@ -46,32 +82,14 @@ func (a *account) remove(gone func(*Record) bool) {
 // count adds r to open, and discount removes it before r changes.
 func (a *account) count(r *Record) {
 	if r.RevokedAt.IsZero() {
-		a.ends(r.ReplacedBy != "").add(endOf(r))
+		a.open[kindOf(&r.Key)].add(endOf(r))
 	}
 }
 
 func (a *account) discount(r *Record) {
 	if r.RevokedAt.IsZero() {
-		a.ends(r.ReplacedBy != "").remove(endOf(r))
+		a.open[kindOf(&r.Key)].remove(endOf(r))
 	}
-}
-
-// ends returns the ends of the keys that are replaced, or of those that are not.
-func (a *account) ends(replaced bool) *ends {
-	if replaced {
-		return &a.open[1]
-	}
-	return &a.open[0]
-}
-
-// unended returns how many of the keys that are replaced, or of those that are not, have
-// not ended at now.
-func (a *account) unended(now time.Time, replaced bool) int {
-	all := *a.ends(replaced)
-	// Times of stores are whole microseconds: the first end after now is not before the
-	// next one.
-	i, _ := slices.BinarySearch(all, now.UnixMicro()+1)
-	return len(all) - i
 }
 
 // ends are times in microseconds since 1970, in ascending order.
@@ -83,6 +101,14 @@ func endOf(r *Record) int64 {
 		return math.MaxInt64
 	}
 	return r.ExpiresAt.UnixMicro()
+}
+
+// from returns how many ends are after now.
+func (e ends) from(now time.Time) int {
+	// Times of stores are whole microseconds: the first end after now is not before the
+	// next one.
+	i, _ := slices.BinarySearch(e, now.UnixMicro()+1)
+	return len(e) - i
 }
 
 func (e *ends) add(at int64) {

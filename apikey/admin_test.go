@@ -266,7 +266,7 @@ func TestARevokeAllOfUnknownOutcomeEmptiesTheCache(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				m := apikey.NewMemory()
 				c := newCache(t, apikey.CacheConfig{Store: store(remote{m}), TTL: time.Hour})
-				if err := c.Insert(t.Context(), record(0), 0); err != nil {
+				if err := c.Insert(t.Context(), record(0), apikey.Limits{}); err != nil {
 					t.Fatal(err)
 				}
 				mustLookup(t, c, record(0), false)

@@ -225,9 +225,9 @@ func (c *Cache) Lookup(ctx context.Context, h Hash) (Record, error) {
 }
 
 // Insert implements [Store].
-func (c *Cache) Insert(ctx context.Context, r Record, limit int) error {
+func (c *Cache) Insert(ctx context.Context, r Record, limits Limits) error {
 	defer c.entries.Forget(r.Hash)
-	return c.store.Insert(ctx, r, limit)
+	return c.store.Insert(ctx, r, limits)
 }
 
 // Find implements [Store].
@@ -247,10 +247,10 @@ func (c *Cache) Update(ctx context.Context, r Record) error {
 }
 
 // Rotate implements [Store].
-func (c *Cache) Rotate(ctx context.Context, old, next Record, limit int) error {
+func (c *Cache) Rotate(ctx context.Context, old, next Record, limits Limits) error {
 	defer c.entries.Forget(next.Hash)
 	defer c.entries.Forget(old.Hash)
-	return c.store.Rotate(ctx, old, next, limit)
+	return c.store.Rotate(ctx, old, next, limits)
 }
 
 // Revoke implements [Store].

@@ -55,7 +55,7 @@ func newScripted(t testing.TB, keys int) *scripted {
 	t.Helper()
 	s := &scripted{Store: apikey.NewMemory()}
 	for i := range keys {
-		if err := s.Insert(t.Context(), record(i), 0); err != nil {
+		if err := s.Insert(t.Context(), record(i), apikey.Limits{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -200,7 +200,7 @@ func TestLateMissDoesNotHideANewKey(t *testing.T) {
 			}
 		}()
 		<-read
-		if err := c.Insert(t.Context(), record(0), 0); err != nil {
+		if err := c.Insert(t.Context(), record(0), apikey.Limits{}); err != nil {
 			t.Fatal(err)
 		}
 		close(resume)
@@ -396,7 +396,7 @@ func TestInventedKeysDisplaceNoValidOne(t *testing.T) {
 func TestNoticesRemoveAKeyFromEveryNode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := apikey.NewMemory()
-		if err := store.Insert(t.Context(), record(0), 0); err != nil {
+		if err := store.Insert(t.Context(), record(0), apikey.Limits{}); err != nil {
 			t.Fatal(err)
 		}
 		var nodes [3]*apikey.Cache

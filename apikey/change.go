@@ -25,7 +25,7 @@ func (m *Manager) create(ctx context.Context, by Actor, template Key, see previe
 	if err := see(r.clone().Key, secret); err != nil {
 		return r, Secret{}, err
 	}
-	return r, secret, m.store.Insert(ctx, r, m.maxActive)
+	return r, secret, m.store.Insert(ctx, r, Limits{Active: m.maxActive})
 }
 
 // prepare returns the record of a new key, without its hash, and the authority of its
@@ -214,11 +214,11 @@ func (m *Manager) rotate(ctx context.Context, by Actor, a authority, old Record,
 		old.ExpiresAt = end
 	}
 	old.UpdatedAt, old.ReplacedBy = now, next.ID
-	limit := m.maxActive
-	if grace == 0 {
-		limit = 0
+	var limits Limits
+	if grace > 0 {
+		limits.Replaced = m.maxActive
 	}
-	return next, secret, m.store.Rotate(ctx, old, next, limit)
+	return next, secret, m.store.Rotate(ctx, old, next, limits)
 }
 
 // successor returns the record of the key that replaces old, without its hash.

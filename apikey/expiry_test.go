@@ -99,7 +99,7 @@ func TestAKeyWithAnUnusualTimeInTheStoreBreaksNothing(t *testing.T) {
 			r := record(0)
 			r.CreatedAt = time.Now().UTC()
 			spoil(&r)
-			if err := store.Insert(t.Context(), r, 0); err != nil {
+			if err := store.Insert(t.Context(), r, apikey.Limits{}); err != nil {
 				t.Fatal(err)
 			}
 			views := map[string]apikey.HandlerConfig{
@@ -184,7 +184,7 @@ func TestALifetimeNeverReachesBeyondTheUsualTimes(t *testing.T) {
 	store := apikey.NewMemory()
 	r := record(0)
 	r.CreatedAt = latest.Add(-time.Hour)
-	if err := store.Insert(t.Context(), r, 0); err != nil {
+	if err := store.Insert(t.Context(), r, apikey.Limits{}); err != nil {
 		t.Fatal(err)
 	}
 	m := newManager(t, apikey.ManagerConfig{Store: store, MaxLifetime: 48 * time.Hour})

@@ -59,7 +59,7 @@ func newGuardedStore(s Store, timeout time.Duration, maxLookups int, cache *Cach
 
 // isResult reports whether a store that returns err works.
 func isResult(err error) bool {
-	return errors.Is(err, ErrNotFound) || errors.Is(err, ErrLimit) || errors.Is(err, ErrConflict) ||
+	return errors.Is(err, ErrNotFound) || errors.Is(err, ErrConflict) || errors.Is(err, ErrLimit) || errors.Is(err, ErrFull) ||
 		errors.Is(err, errors.ErrUnsupported)
 }
 
@@ -77,8 +77,8 @@ func (s *guardedStore) change(ctx context.Context, f func(context.Context) error
 	return err
 }
 
-func (s *guardedStore) Insert(ctx context.Context, r Record, limit int) error {
-	return s.change(ctx, func(ctx context.Context) error { return s.store.Insert(ctx, r, limit) }, r.Hash)
+func (s *guardedStore) Insert(ctx context.Context, r Record, limits Limits) error {
+	return s.change(ctx, func(ctx context.Context) error { return s.store.Insert(ctx, r, limits) }, r.Hash)
 }
 
 func (s *guardedStore) Lookup(ctx context.Context, h Hash) (Record, error) {
@@ -105,8 +105,8 @@ func (s *guardedStore) Update(ctx context.Context, r Record) error {
 	return s.change(ctx, func(ctx context.Context) error { return s.store.Update(ctx, r) }, r.Hash)
 }
 
-func (s *guardedStore) Rotate(ctx context.Context, old, next Record, limit int) error {
-	return s.change(ctx, func(ctx context.Context) error { return s.store.Rotate(ctx, old, next, limit) }, old.Hash, next.Hash)
+func (s *guardedStore) Rotate(ctx context.Context, old, next Record, limits Limits) error {
+	return s.change(ctx, func(ctx context.Context) error { return s.store.Rotate(ctx, old, next, limits) }, old.Hash, next.Hash)
 }
 
 func (s *guardedStore) Revoke(ctx context.Context, owner, id string, at time.Time) (Record, error) {

@@ -30,9 +30,9 @@ func (s *misbehaving) do(ctx context.Context) {
 	s.instead(ctx)
 }
 
-func (s *misbehaving) Insert(ctx context.Context, r apikey.Record, limit int) error {
+func (s *misbehaving) Insert(ctx context.Context, r apikey.Record, limits apikey.Limits) error {
 	s.do(ctx)
-	return s.Store.Insert(ctx, r, limit)
+	return s.Store.Insert(ctx, r, limits)
 }
 
 func (s *misbehaving) Lookup(ctx context.Context, h apikey.Hash) (apikey.Record, error) {
@@ -55,9 +55,9 @@ func (s *misbehaving) Update(ctx context.Context, r apikey.Record) error {
 	return s.Store.Update(ctx, r)
 }
 
-func (s *misbehaving) Rotate(ctx context.Context, old, next apikey.Record, limit int) error {
+func (s *misbehaving) Rotate(ctx context.Context, old, next apikey.Record, limits apikey.Limits) error {
 	s.do(ctx)
-	return s.Store.Rotate(ctx, old, next, limit)
+	return s.Store.Rotate(ctx, old, next, limits)
 }
 
 func (s *misbehaving) Revoke(ctx context.Context, owner, id string, at time.Time) (apikey.Record, error) {

@@ -41,7 +41,7 @@ const (
 	MaxEnvironment = 128
 	// MaxPrefix bounds Prefix in bytes. LastFour has at most four bytes.
 	MaxPrefix = 128
-	// MaxCreatedBy bounds CreatedBy in bytes.
+	// MaxCreatedBy bounds CreatedBy and DisabledBy in bytes.
 	MaxCreatedBy = 320
 )
 

@@ -20,7 +20,7 @@ func BenchmarkMemoryOfAnOwnerWithManyKeys(b *testing.B) {
 			r := record(number)
 			r.CreatedAt = at0.Add(time.Duration(number) * time.Second)
 			number++
-			if err := s.Insert(b.Context(), r, limit); err != nil {
+			if err := s.Insert(b.Context(), r, apikey.Limits{Active: limit}); err != nil {
 				b.Fatal(err)
 			}
 			return r
@@ -63,7 +63,7 @@ func TestAnOwnerWithManyKeysSlowsNothingDown(t *testing.T) {
 		r := record(number)
 		r.CreatedAt = at0.Add(time.Duration(number) * time.Second)
 		number++
-		if err := s.Insert(t.Context(), r, 5); err != nil {
+		if err := s.Insert(t.Context(), r, apikey.Limits{Active: 5}); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := s.Revoke(t.Context(), r.Owner, r.ID, at0); err != nil {
@@ -147,7 +147,7 @@ func TestTheCountsOfAMemoryAreExact(t *testing.T) {
 		case op < 5 || err != nil:
 			r := fresh(at)
 			want := limited(r.Owner, at, false, limit)
-			check("Insert", s.Insert(ctx, r, limit), want)
+			check("Insert", s.Insert(ctx, r, apikey.Limits{Active: limit}), want)
 		case op < 6:
 			old.ExpiresAt = end()
 			if err := s.Update(ctx, old); err != nil {
@@ -157,7 +157,7 @@ func TestTheCountsOfAMemoryAreExact(t *testing.T) {
 			next := fresh(at)
 			next.Owner, old.ReplacedBy, old.ExpiresAt = old.Owner, next.ID, end()
 			want := limited(old.Owner, at, true, limit)
-			check("Rotate", s.Rotate(ctx, old, next, limit), want)
+			check("Rotate", s.Rotate(ctx, old, next, apikey.Limits{Replaced: limit}), want)
 		case op < 9:
 			if _, err := s.Revoke(ctx, old.Owner, old.ID, at); err != nil {
 				t.Fatal(err)

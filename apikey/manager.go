@@ -205,7 +205,7 @@ func (m *Manager) Import(ctx context.Context, by Actor, template Key, h Hash) (K
 		err = cmp.Or(checkShown(&r.Key), a.mayGrant(&r.Key, nil))
 	}
 	if err == nil {
-		err = m.store.Insert(ctx, r, m.maxActive)
+		err = m.store.Insert(ctx, r, Limits{Active: m.maxActive})
 	}
 	if err != nil {
 		m.note(ctx, "import", by, Key{Owner: r.Owner}, err)

@@ -581,11 +581,11 @@ func (s *contended) Update(ctx context.Context, r apikey.Record) error {
 	return s.Store.Update(ctx, r)
 }
 
-func (s *contended) Rotate(ctx context.Context, old, next apikey.Record, limit int) error {
+func (s *contended) Rotate(ctx context.Context, old, next apikey.Record, limits apikey.Limits) error {
 	if s.conflict() {
 		return apikey.ErrConflict
 	}
-	return s.Store.Rotate(ctx, old, next, limit)
+	return s.Store.Rotate(ctx, old, next, limits)
 }
 
 func TestTheKeyInPlaceOfAnotherWasNeverUsed(t *testing.T) {

@@ -43,13 +43,13 @@ func NewMemory() *Memory {
 var _ Notifier = (*Memory)(nil)
 
 // Insert implements [Store].
-func (m *Memory) Insert(ctx context.Context, r Record, limit int) error {
+func (m *Memory) Insert(ctx context.Context, r Record, limits Limits) error {
 	return m.change(ctx, func() ([]Hash, error) {
 		if m.taken(r) {
 			return nil, ErrConflict
 		}
-		if limit > 0 && m.unended(r.Owner, r.CreatedAt, false) >= limit {
-			return nil, ErrLimit
+		if err := m.accounts[r.Owner].room(limits, r.CreatedAt); err != nil {
+			return nil, err
 		}
 		m.add(r)
 		return []Hash{r.Hash}, nil
@@ -139,7 +139,7 @@ func (m *Memory) Update(ctx context.Context, r Record) error {
 }
 
 // Rotate implements [Store].
-func (m *Memory) Rotate(ctx context.Context, old, next Record, limit int) error {
+func (m *Memory) Rotate(ctx context.Context, old, next Record, limits Limits) error {
 	return m.change(ctx, func() ([]Hash, error) {
 		stored, err := m.current(old)
 		if err != nil {
@@ -148,8 +148,8 @@ func (m *Memory) Rotate(ctx context.Context, old, next Record, limit int) error 
 		if m.taken(next) {
 			return nil, ErrConflict
 		}
-		if limit > 0 && m.unended(old.Owner, next.CreatedAt, true) >= limit {
-			return nil, ErrLimit
+		if err := m.accounts[old.Owner].room(limits, next.CreatedAt); err != nil {
+			return nil, err
 		}
 		m.edit(stored, func() {
 			stored.update(old)
@@ -296,16 +296,6 @@ func (m *Memory) current(r Record) (*Record, error) {
 	return stored, err
 }
 
-// unended returns how many keys of owner have not ended at now, of those that are replaced
-// or of those that are not.
-func (m *Memory) unended(owner string, now time.Time, replaced bool) int {
-	a := m.accounts[owner]
-	if a == nil {
-		return 0
-	}
-	return a.unended(now, replaced)
-}
-
 func (m *Memory) taken(r Record) bool { return m.byID[r.ID] != nil || m.byHash[r.Hash] != nil }
 
 func (m *Memory) add(r Record) {
@@ -344,7 +334,8 @@ func (r *Record) update(from Record) {
 	from = from.clone()
 	r.Name, r.Description, r.Metadata = from.Name, from.Description, from.Metadata
 	r.Scopes, r.Level, r.Plan, r.PlanOverride = from.Scopes, from.Level, from.Plan, from.PlanOverride
-	r.AllowedNetworks, r.DisabledAt = from.AllowedNetworks, from.DisabledAt
-	r.ExpiresAt, r.UpdatedAt = from.ExpiresAt, from.UpdatedAt
+	r.AllowedNetworks, r.ExpiresAt = from.AllowedNetworks, from.ExpiresAt
+	r.DisabledAt, r.DisabledBy = from.DisabledAt, from.DisabledBy
+	r.UpdatedAt = from.UpdatedAt
 	r.Revision++
 }

@@ -22,11 +22,11 @@ type faultyStore struct {
 
 func newFaultyStore() *faultyStore { return &faultyStore{Store: apikey.NewMemory()} }
 
-func (s *faultyStore) Insert(ctx context.Context, r apikey.Record, limit int) error {
+func (s *faultyStore) Insert(ctx context.Context, r apikey.Record, limits apikey.Limits) error {
 	if err := s.Call(ctx); err != nil {
 		return err
 	}
-	return s.Store.Insert(context.WithoutCancel(ctx), r, limit)
+	return s.Store.Insert(context.WithoutCancel(ctx), r, limits)
 }
 
 func (s *faultyStore) Lookup(ctx context.Context, h apikey.Hash) (apikey.Record, error) {
@@ -57,11 +57,11 @@ func (s *faultyStore) Update(ctx context.Context, r apikey.Record) error {
 	return s.Store.Update(context.WithoutCancel(ctx), r)
 }
 
-func (s *faultyStore) Rotate(ctx context.Context, old, next apikey.Record, limit int) error {
+func (s *faultyStore) Rotate(ctx context.Context, old, next apikey.Record, limits apikey.Limits) error {
 	if err := s.Call(ctx); err != nil {
 		return err
 	}
-	return s.Store.Rotate(context.WithoutCancel(ctx), old, next, limit)
+	return s.Store.Rotate(context.WithoutCancel(ctx), old, next, limits)
 }
 
 func (s *faultyStore) Revoke(ctx context.Context, owner, id string, at time.Time) (apikey.Record, error) {

@@ -425,7 +425,7 @@ func TestAKeyThatIsDisabledInTheFutureIsRefusedNow(t *testing.T) {
 	}
 	r := record(0)
 	r.Hash, r.DisabledAt = h, time.Now().Add(time.Hour)
-	if err := store.Insert(t.Context(), r, 0); err != nil {
+	if err := store.Insert(t.Context(), r, apikey.Limits{}); err != nil {
 		t.Fatal(err)
 	}
 	a := newAuthenticator(t, apikey.ManagerConfig{Store: store}, apikey.Config{})
@@ -457,7 +457,7 @@ func TestAKeySharesNothingWithItsTemplate(t *testing.T) {
 
 // A field that is added to Key must have a bound, or must be set by the Manager alone.
 func TestTheBoundsCoverEveryField(t *testing.T) {
-	k, set := largest(), []string{"ID", "Prefix", "LastFour", "CreatedAt", "CreatedBy", "UpdatedAt", "RevokedAt", "LastUsedAt", "LastUsedFrom", "Parent", "Line", "ReplacedBy", "Revision"}
+	k, set := largest(), []string{"ID", "Prefix", "LastFour", "CreatedAt", "CreatedBy", "UpdatedAt", "RevokedAt", "LastUsedAt", "LastUsedFrom", "Parent", "Line", "ReplacedBy", "Revision", "DisabledBy", "DerivedFrom"}
 	v := reflect.ValueOf(k)
 	for i := range v.NumField() {
 		name := v.Type().Field(i).Name

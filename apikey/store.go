@@ -21,9 +21,9 @@ import (
 // cannot be read is [usher.ErrCorrupt]: it is never ErrNotFound, and never left out of a
 // result or a count.
 //
-// If several of this package's errors apply, ErrNotFound comes before ErrConflict, and
-// ErrConflict before ErrLimit. So a change whose response was lost can be repeated: Insert,
-// Update and Rotate then return ErrConflict if they have taken effect, even at the limit.
+// If several of this package's errors apply, the first of ErrNotFound, ErrConflict, ErrLimit
+// and ErrFull is returned. So a change whose response was lost can be repeated: Insert,
+// Update and Rotate then return ErrConflict if they have taken effect, even at a limit.
 //
 // A store returns every value exactly as it was stored, within the bounds of [Key]. Text is
 // compared byte by byte, in UTF-8: owners, IDs and hashes that differ in case, in blanks or
@@ -35,13 +35,10 @@ import (
 // time if RevokedAt is set, or if ExpiresAt is set and not later. A key that has expired,
 // is disabled or is replaced is found, listed, changed and revoked like any other.
 type Store interface {
-	// Insert adds r with all its fields, so that it can restore a backup. If limit is above
-	// 0 and the owner already has limit or more keys that have not ended at r.CreatedAt and
-	// are not replaced, it adds nothing and returns ErrLimit. This must hold for concurrent
-	// calls too, so lock the owner, not the rows: two calls that see the same free place
-	// must not both take it. If r.ID or r.Hash is in use, even by a key that has ended,
-	// Insert returns ErrConflict.
-	Insert(ctx context.Context, r Record, limit int) error
+	// Insert adds r with all its fields, so that it can restore a backup. If r.Owner is at
+	// one of the limits at r.CreatedAt, Insert adds nothing and returns ErrLimit or ErrFull.
+	// If r.ID or r.Hash is in use, even by a key that has ended, it returns ErrConflict.
+	Insert(ctx context.Context, r Record, limits Limits) error
 
 	// Lookup returns the key with this hash, whatever its state, or ErrNotFound. All
 	// bytes of the hash count.
@@ -58,19 +55,20 @@ type Store interface {
 	List(ctx context.Context, owner string, offset, limit int) (keys []Key, total int, err error)
 
 	// Update replaces the settings of the key with r.Owner and r.ID: Name, Description,
-	// Metadata, Scopes, Level, Plan, PlanOverride, AllowedNetworks, DisabledAt and
-	// ExpiresAt. An empty value also replaces the old one. Update also replaces UpdatedAt,
-	// adds one to Revision, and changes nothing else. The rest of r is what Find returned,
-	// so r.Hash is the key's. If the Revision of the key is not r.Revision, Update changes
-	// nothing and returns ErrConflict. If there is no such key, it returns ErrNotFound.
+	// Metadata, Scopes, Level, Plan, PlanOverride, AllowedNetworks, DisabledAt, DisabledBy
+	// and ExpiresAt. An empty value also replaces the old one. Update also replaces
+	// UpdatedAt, adds one to Revision, and changes nothing else. The rest of r is what Find
+	// returned, so r.Hash is the key's. If the Revision of the key is not r.Revision, Update
+	// changes nothing and returns ErrConflict. If there is no such key, it returns
+	// ErrNotFound.
 	Update(ctx context.Context, r Record) error
 
 	// Rotate updates old as Update does, sets its ReplacedBy, and adds next with all its
-	// fields, in one step. If limit is above 0 and the owner already has limit or more keys
-	// that have not ended at next.CreatedAt and are replaced, it changes nothing and
-	// returns ErrLimit. This must hold for concurrent calls too. If next.ID or next.Hash is
-	// in use, Rotate changes nothing and returns ErrConflict.
-	Rotate(ctx context.Context, old, next Record, limit int) error
+	// fields, in one step. If old.Owner is at one of the limits at next.CreatedAt, before
+	// old is replaced, Rotate changes nothing and returns ErrLimit or ErrFull. If next.ID or
+	// next.Hash is in use, it changes nothing and returns ErrConflict. The owners of old and
+	// next are the same.
+	Rotate(ctx context.Context, old, next Record, limits Limits) error
 
 	// Revoke sets RevokedAt and UpdatedAt to at, adds one to Revision, and returns the
 	// key as it then is. A key that is revoked already is returned unchanged, without an
@@ -90,6 +88,27 @@ type Store interface {
 	Close() error
 }
 
+// Limits bound the keys of one owner. A zero limit is no limit. An owner is at a limit if it
+// has as many keys of that kind, or more, before the change; a [Store] then refuses the
+// change with the error of that limit, and checks every limit that is set.
+//
+// The limits hold for concurrent calls too, so a store locks the owner, not the rows: two
+// calls that see the same free place must not both take it.
+type Limits struct {
+	// Active bounds the keys that have not ended, are not replaced, and are not derived:
+	// [ErrLimit].
+	Active int
+	// Replaced bounds the keys that have not ended, are replaced, and are not derived:
+	// [ErrLimit].
+	Replaced int
+	// Working bounds the keys that Active and Replaced count, taken together: [ErrLimit].
+	Working int
+	// Derived bounds the keys that have not ended and have a DerivedFrom: [ErrLimit].
+	Derived int
+	// Total bounds all keys that are stored, also those that have ended: [ErrFull].
+	Total int
+}
+
 // A Use is one use of a key.
 type Use struct {
 	// At is when the key was used.
@@ -105,7 +124,8 @@ type Notifier interface {
 	Store
 	// Watch calls ready once it is certain to see every later change. It then calls changed
 	// with the hash of each key that Insert, Update, Rotate or Revoke, or RevokeAll or
-	// Purge of an [Admin], has changed on any node.
+	// Purge of an [Admin], has changed on any node. Touch is no change, and a store does not
+	// notify anybody of it.
 	//
 	// Watch returns an error, never nil: when ctx ends, when the store is closed, which is
 	// [usher.ErrClosed], or as soon as it may have missed a change: if changed is slower
@@ -119,8 +139,12 @@ type Notifier interface {
 var (
 	// ErrNotFound is returned if there is no such key, or if it is another owner's.
 	ErrNotFound = errors.New("apikey: no such key")
-	// ErrLimit is returned if the owner has as many keys as it may have.
+	// ErrLimit is returned if the owner has as many keys as it may have of those that have
+	// not ended: one of them must be revoked, or end, before there can be another.
 	ErrLimit = errors.New("apikey: too many keys")
+	// ErrFull is returned if the owner has as many keys as may be stored, ended ones
+	// included: keys that have ended must be purged before there can be another.
+	ErrFull = errors.New("apikey: too many stored keys")
 	// ErrConflict is returned if the state of the key does not permit the change: it is
 	// revoked, expired or replaced, or it was changed concurrently.
 	ErrConflict = errors.New("apikey: the key does not permit this change")

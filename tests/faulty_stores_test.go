@@ -77,8 +77,8 @@ func (s *keyStore) Lookup(ctx context.Context, h apikey.Hash) (apikey.Record, er
 	return call(ctx, s.faults, func() (apikey.Record, error) { return s.Store.Lookup(context.WithoutCancel(ctx), h) })
 }
 
-func (s *keyStore) Insert(ctx context.Context, r apikey.Record, limit int) error {
-	_, err := call(ctx, s.faults, func() (nothing, error) { return nothing{}, s.Store.Insert(context.WithoutCancel(ctx), r, limit) })
+func (s *keyStore) Insert(ctx context.Context, r apikey.Record, limits apikey.Limits) error {
+	_, err := call(ctx, s.faults, func() (nothing, error) { return nothing{}, s.Store.Insert(context.WithoutCancel(ctx), r, limits) })
 	return err
 }
 

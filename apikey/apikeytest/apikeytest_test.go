@@ -18,12 +18,12 @@ type store struct {
 	shown  func(*apikey.Record) // changes what all methods return
 	listed func(*apikey.Key)    // changes what List returns
 
-	insert    func(ctx context.Context, r apikey.Record, limit int) error
+	insert    func(ctx context.Context, r apikey.Record, limits apikey.Limits) error
 	lookup    func(ctx context.Context, h apikey.Hash) (apikey.Record, error)
 	find      func(ctx context.Context, owner, id string) (apikey.Record, error)
 	list      func(ctx context.Context, owner string, offset, limit int) ([]apikey.Key, int, error)
 	update    func(ctx context.Context, r apikey.Record) error
-	rotate    func(ctx context.Context, old, next apikey.Record, limit int) error
+	rotate    func(ctx context.Context, old, next apikey.Record, limits apikey.Limits) error
 	revoke    func(ctx context.Context, owner, id string, at time.Time) (apikey.Record, error)
 	touch     func(ctx context.Context, uses map[string]apikey.Use) error
 	close     func() error
@@ -48,9 +48,9 @@ var (
 	_ apikey.Notifier = (*store)(nil)
 )
 
-func (s *store) Insert(ctx context.Context, r apikey.Record, limit int) error {
+func (s *store) Insert(ctx context.Context, r apikey.Record, limits apikey.Limits) error {
 	s.kept(&r)
-	return s.insert(ctx, r, limit)
+	return s.insert(ctx, r, limits)
 }
 
 func (s *store) Lookup(ctx context.Context, h apikey.Hash) (apikey.Record, error) {
@@ -84,9 +84,9 @@ func (s *store) show(keys []apikey.Key) {
 
 func (s *store) Update(ctx context.Context, r apikey.Record) error { return s.update(ctx, r) }
 
-func (s *store) Rotate(ctx context.Context, old, next apikey.Record, limit int) error {
+func (s *store) Rotate(ctx context.Context, old, next apikey.Record, limits apikey.Limits) error {
 	s.kept(&next)
-	return s.rotate(ctx, old, next, limit)
+	return s.rotate(ctx, old, next, limits)
 }
 
 func (s *store) Revoke(ctx context.Context, owner, id string, at time.Time) (apikey.Record, error) {

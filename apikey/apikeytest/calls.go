@@ -21,7 +21,7 @@ func calls(s apikey.Store, r apikey.Record) map[string]func(context.Context) err
 		return o
 	}
 	all := map[string]func(context.Context) error{
-		"Insert": func(ctx context.Context) error { return s.Insert(ctx, other(), 1000) },
+		"Insert": func(ctx context.Context) error { return s.Insert(ctx, other(), apikey.Limits{Active: 1000}) },
 		"Lookup": func(ctx context.Context) error { _, err := s.Lookup(ctx, r.Hash); return err },
 		"Find":   func(ctx context.Context) error { _, err := s.Find(ctx, r.Owner, r.ID); return err },
 		"List":   func(ctx context.Context) error { _, _, err := s.List(ctx, r.Owner, 0, 10); return err },
@@ -29,7 +29,7 @@ func calls(s apikey.Store, r apikey.Record) map[string]func(context.Context) err
 		"Rotate": func(ctx context.Context) error {
 			old, next := r, other()
 			old.ReplacedBy = next.ID
-			return s.Rotate(ctx, old, next, 1000)
+			return s.Rotate(ctx, old, next, apikey.Limits{Replaced: 1000})
 		},
 		"Revoke": func(ctx context.Context) error { _, err := s.Revoke(ctx, r.Owner, r.ID, now()); return err },
 		"Touch":  func(ctx context.Context) error { return s.Touch(ctx, map[string]apikey.Use{r.ID: use(now())}) },

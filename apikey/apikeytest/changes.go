@@ -91,7 +91,7 @@ func testStates(t *testing.T, s apikey.Store) {
 				next := newRecord()
 				next.Owner = r.Owner
 				r.ReplacedBy = next.ID
-				if err := s.Rotate(ctx, r, next, 0); err != nil {
+				if err := s.Rotate(ctx, r, next, apikey.Limits{}); err != nil {
 					t.Fatalf("Rotate: %v", err)
 				}
 				r.Revision++
@@ -155,7 +155,7 @@ func testRotate(t *testing.T, s apikey.Store) {
 	// Of the old key only what Update replaces is stored, and ReplacedBy.
 	given := old
 	given.Parent, given.Line, given.CreatedBy, given.Prefix = "other", "other", "other", "other"
-	if err := s.Rotate(ctx, given, next, 1); err != nil {
+	if err := s.Rotate(ctx, given, next, apikey.Limits{Replaced: 1}); err != nil {
 		t.Fatal(err)
 	}
 	old.LastUsedAt, old.LastUsedFrom, old.Revision = r.CreatedAt, netip.MustParseAddr("192.0.2.1"), 2
@@ -183,16 +183,16 @@ func testRotateAtomic(t *testing.T, s apikey.Store) {
 	}
 	stale := old
 	stale.Revision = 3
-	storetest.WantError(t, "Rotate of another revision", s.Rotate(ctx, stale, next, 0), apikey.ErrConflict)
+	storetest.WantError(t, "Rotate of another revision", s.Rotate(ctx, stale, next, apikey.Limits{}), apikey.ErrConflict)
 	unchanged("a conflict")
 
 	taken := next
 	taken.Hash = r.Hash
-	storetest.WantError(t, "Rotate to a taken hash", s.Rotate(ctx, old, taken, 0), apikey.ErrConflict)
+	storetest.WantError(t, "Rotate to a taken hash", s.Rotate(ctx, old, taken, apikey.Limits{}), apikey.ErrConflict)
 	unchanged("a taken hash")
 	taken = next
 	taken.ID = r.ID
-	storetest.WantError(t, "Rotate to a taken ID", s.Rotate(ctx, old, taken, 0), apikey.ErrConflict)
+	storetest.WantError(t, "Rotate to a taken ID", s.Rotate(ctx, old, taken, apikey.Limits{}), apikey.ErrConflict)
 	unchanged("a taken ID")
 
 	// A second key of the owner, which is replaced and still valid, uses up the limit of 1.
@@ -202,14 +202,14 @@ func testRotateAtomic(t *testing.T, s apikey.Store) {
 	replacement := newRecord()
 	replacement.Owner, replacement.CreatedAt = r.Owner, r.CreatedAt
 	second.ReplacedBy, second.ExpiresAt = replacement.ID, next.CreatedAt.Add(time.Hour)
-	if err := s.Rotate(ctx, second, replacement, 1); err != nil {
+	if err := s.Rotate(ctx, second, replacement, apikey.Limits{Replaced: 1}); err != nil {
 		t.Fatal(err)
 	}
-	storetest.WantError(t, "Rotate over the limit", s.Rotate(ctx, old, next, 1), apikey.ErrLimit)
+	storetest.WantError(t, "Rotate over the limit", s.Rotate(ctx, old, next, apikey.Limits{Replaced: 1}), apikey.ErrLimit)
 	unchanged("the limit")
 	late := next
 	late.CreatedAt = second.ExpiresAt
-	if err := s.Rotate(ctx, old, late, 1); err != nil {
+	if err := s.Rotate(ctx, old, late, apikey.Limits{Replaced: 1}); err != nil {
 		t.Errorf("Rotate when the other replaced key has expired: %v", err)
 	}
 }
@@ -219,7 +219,7 @@ func testParallelRotations(t *testing.T, s apikey.Store) {
 	counts := each(20, func(int) error {
 		old, next := r, newRecord()
 		next.Owner, old.ReplacedBy = r.Owner, next.ID
-		return s.Rotate(t.Context(), old, next, 0)
+		return s.Rotate(t.Context(), old, next, apikey.Limits{})
 	})
 	if counts[nil] != 1 || counts[apikey.ErrConflict] != 19 {
 		t.Errorf("outcomes: %v, want 1 without error and 19 ErrConflict", counts)

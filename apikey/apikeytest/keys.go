@@ -38,7 +38,7 @@ func testRestore(t *testing.T, s apikey.Store) {
 	_, old, _ := rotation(t, s)
 	next.Owner = old.Owner
 	old.ReplacedBy = next.ID
-	if err := s.Rotate(t.Context(), old, next, 0); err != nil {
+	if err := s.Rotate(t.Context(), old, next, apikey.Limits{}); err != nil {
 		t.Fatal(err)
 	}
 	want(t, s, next)
@@ -156,7 +156,7 @@ func wantNone(t *testing.T, s apikey.Store, name string, r apikey.Record) {
 	_, err := s.Find(ctx, r.Owner, r.ID)
 	storetest.WantError(t, "Find of "+name, err, apikey.ErrNotFound)
 	storetest.WantError(t, "Update of "+name, s.Update(ctx, r), apikey.ErrNotFound)
-	storetest.WantError(t, "Rotate of "+name, s.Rotate(ctx, r, newRecord(), 0), apikey.ErrNotFound)
+	storetest.WantError(t, "Rotate of "+name, s.Rotate(ctx, r, newRecord(), apikey.Limits{}), apikey.ErrNotFound)
 	_, err = s.Revoke(ctx, r.Owner, r.ID, now())
 	storetest.WantError(t, "Revoke of "+name, err, apikey.ErrNotFound)
 	keys, total, err := s.List(ctx, r.Owner, 0, 10)
@@ -170,12 +170,12 @@ func testUnique(t *testing.T, s apikey.Store) {
 	r := insert(t, s, newRecord())
 	sameID, sameHash := newRecord(), newRecord()
 	sameID.ID, sameHash.Hash = r.ID, r.Hash
-	storetest.WantError(t, "Insert with a taken ID", s.Insert(ctx, sameID, 0), apikey.ErrConflict)
-	storetest.WantError(t, "Insert with a taken hash", s.Insert(ctx, sameHash, 0), apikey.ErrConflict)
+	storetest.WantError(t, "Insert with a taken ID", s.Insert(ctx, sameID, apikey.Limits{}), apikey.ErrConflict)
+	storetest.WantError(t, "Insert with a taken hash", s.Insert(ctx, sameHash, apikey.Limits{}), apikey.ErrConflict)
 	if _, err := s.Revoke(ctx, r.Owner, r.ID, now()); err != nil {
 		t.Fatal(err)
 	}
-	storetest.WantError(t, "Insert with the hash of a revoked key", s.Insert(ctx, sameHash, 0), apikey.ErrConflict)
+	storetest.WantError(t, "Insert with the hash of a revoked key", s.Insert(ctx, sameHash, apikey.Limits{}), apikey.ErrConflict)
 	for _, owner := range []string{sameID.Owner, sameHash.Owner} {
 		if _, total, err := s.List(ctx, owner, 0, 10); err != nil || total != 0 {
 			t.Errorf("after a conflict: %d keys, %v", total, err)
@@ -200,7 +200,7 @@ func testBytes(t *testing.T, s apikey.Store) {
 				wantNone(t, s, "the other owner's", other)
 			}
 			// Its limit is its own, too.
-			if err := s.Insert(ctx, r, 1); err != nil {
+			if err := s.Insert(ctx, r, apikey.Limits{Active: 1}); err != nil {
 				t.Errorf("owner %q beside %q: %v", text, pair[1-i], err)
 				continue
 			}
@@ -216,7 +216,7 @@ func testBytes(t *testing.T, s apikey.Store) {
 	for _, id := range []string{"Key", "key", "KEY", "key_", "key-", "_key", "-key"} {
 		r := newRecord()
 		r.Owner, r.ID = owner, base+id
-		if err := s.Insert(ctx, r, 0); err != nil {
+		if err := s.Insert(ctx, r, apikey.Limits{}); err != nil {
 			t.Errorf("ID %q: %v", id, err)
 			continue
 		}
@@ -233,7 +233,7 @@ func testHashes(t *testing.T, s apikey.Store) {
 		other.Hash[i] ^= 0x20 // also the case of a letter
 		_, err := s.Lookup(ctx, other.Hash)
 		storetest.WantError(t, fmt.Sprintf("Lookup of a hash that differs in byte %d", i), err, apikey.ErrNotFound)
-		if err := s.Insert(ctx, other, 0); err != nil {
+		if err := s.Insert(ctx, other, apikey.Limits{}); err != nil {
 			t.Errorf("Insert of a hash that differs in byte %d: %v", i, err)
 			continue
 		}

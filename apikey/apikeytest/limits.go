@@ -15,7 +15,7 @@ func testLimit(t *testing.T, s apikey.Store) {
 	add := func(at, expires time.Time) (apikey.Record, error) {
 		r := newRecord()
 		r.Owner, r.CreatedAt, r.UpdatedAt, r.ExpiresAt = owner, at, at, expires
-		return r, s.Insert(ctx, r, 2)
+		return r, s.Insert(ctx, r, apikey.Limits{Active: 2})
 	}
 	first, err := add(start, time.Time{})
 	if err != nil {
@@ -51,7 +51,7 @@ func testLimit(t *testing.T, s apikey.Store) {
 	next.Owner, next.CreatedAt = owner, start.Add(time.Hour)
 	third.ReplacedBy = next.ID
 	third.ExpiresAt = start.Add(24 * time.Hour)
-	if err := s.Rotate(ctx, third, next, 0); err != nil {
+	if err := s.Rotate(ctx, third, next, apikey.Limits{}); err != nil {
 		t.Fatal(err)
 	}
 	_, err = add(start.Add(2*time.Hour), time.Time{})
@@ -74,7 +74,7 @@ func testParallelInserts(t *testing.T, s apikey.Store) {
 	counts := each(100, func(int) error {
 		r := newRecord()
 		r.Owner, r.CreatedAt = owner, at
-		return s.Insert(t.Context(), r, 5)
+		return s.Insert(t.Context(), r, apikey.Limits{Active: 5})
 	})
 	if counts[nil] != 5 || counts[apikey.ErrLimit] != 95 {
 		t.Errorf("outcomes: %v, want 5 without error and 95 ErrLimit", counts)
@@ -86,7 +86,7 @@ func testParallelInserts(t *testing.T, s apikey.Store) {
 }
 
 func testOwnersApart(t *testing.T, s apikey.Store) {
-	counts := each(20, func(int) error { return s.Insert(t.Context(), newRecord(), 1) })
+	counts := each(20, func(int) error { return s.Insert(t.Context(), newRecord(), apikey.Limits{Active: 1}) })
 	if counts[nil] != 20 {
 		t.Errorf("outcomes: %v, want 20 without error", counts)
 	}
@@ -97,21 +97,21 @@ func testOwnersApart(t *testing.T, s apikey.Store) {
 func testRepeatedAtLimit(t *testing.T, s apikey.Store) {
 	ctx := t.Context()
 	r := newRecord()
-	if err := s.Insert(ctx, r, 1); err != nil {
+	if err := s.Insert(ctx, r, apikey.Limits{Active: 1}); err != nil {
 		t.Fatal(err)
 	}
-	storetest.WantError(t, "Insert again", s.Insert(ctx, r, 1), apikey.ErrConflict)
+	storetest.WantError(t, "Insert again", s.Insert(ctx, r, apikey.Limits{Active: 1}), apikey.ErrConflict)
 	old, next := r, newRecord()
 	next.Owner, next.CreatedAt, old.ReplacedBy = r.Owner, r.CreatedAt, next.ID
-	if err := s.Rotate(ctx, old, next, 1); err != nil {
+	if err := s.Rotate(ctx, old, next, apikey.Limits{Replaced: 1}); err != nil {
 		t.Fatal(err)
 	}
-	storetest.WantError(t, "Rotate again", s.Rotate(ctx, old, next, 1), apikey.ErrConflict)
+	storetest.WantError(t, "Rotate again", s.Rotate(ctx, old, next, apikey.Limits{Replaced: 1}), apikey.ErrConflict)
 	old.Revision++
-	storetest.WantError(t, "Rotate to the same key again", s.Rotate(ctx, old, next, 1), apikey.ErrConflict)
+	storetest.WantError(t, "Rotate to the same key again", s.Rotate(ctx, old, next, apikey.Limits{Replaced: 1}), apikey.ErrConflict)
 	unknown := newRecord()
 	unknown.Owner = r.Owner
-	storetest.WantError(t, "Rotate of an unknown key at the limit", s.Rotate(ctx, unknown, newRecord(), 1), apikey.ErrNotFound)
+	storetest.WantError(t, "Rotate of an unknown key at the limit", s.Rotate(ctx, unknown, newRecord(), apikey.Limits{Replaced: 1}), apikey.ErrNotFound)
 	want(t, s, old)
 	want(t, s, next)
 }
@@ -128,7 +128,7 @@ func testParallelRotationsAtALimit(t *testing.T, s apikey.Store) {
 	counts := each(keys, func(i int) error {
 		r, next := old[i], newRecord()
 		next.Owner, next.CreatedAt, r.ReplacedBy = owner, at, next.ID
-		return s.Rotate(t.Context(), r, next, limit)
+		return s.Rotate(t.Context(), r, next, apikey.Limits{Replaced: limit})
 	})
 	if counts[nil] != limit || counts[apikey.ErrLimit] != keys-limit {
 		t.Errorf("outcomes: %v, want %d without error and %d ErrLimit", counts, limit, keys-limit)

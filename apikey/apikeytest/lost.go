@@ -29,9 +29,9 @@ func testCut(t *testing.T, s Shared) {
 	}
 	c, ctx := s.open(t), t.Context()
 	r := newRecord()
-	_ = s.lost(t, "Insert", func() error { return c.Insert(ctx, r, 1) })
+	_ = s.lost(t, "Insert", func() error { return c.Insert(ctx, r, apikey.Limits{Active: 1}) })
 	want(t, c, r)
-	storetest.WantError(t, "Insert again", c.Insert(ctx, r, 0), apikey.ErrConflict)
+	storetest.WantError(t, "Insert again", c.Insert(ctx, r, apikey.Limits{}), apikey.ErrConflict)
 
 	update := r
 	update.Name, update.Level = "new", usher.LevelNone
@@ -43,8 +43,8 @@ func testCut(t *testing.T, s Shared) {
 
 	next := newRecord()
 	next.Owner, r.ReplacedBy = r.Owner, next.ID
-	_ = s.lost(t, "Rotate", func() error { return c.Rotate(ctx, r, next, 1) })
-	storetest.WantError(t, "Rotate again", c.Rotate(ctx, r, next, 0), apikey.ErrConflict)
+	_ = s.lost(t, "Rotate", func() error { return c.Rotate(ctx, r, next, apikey.Limits{Replaced: 1}) })
+	storetest.WantError(t, "Rotate again", c.Rotate(ctx, r, next, apikey.Limits{}), apikey.ErrConflict)
 	r.Revision++
 	want(t, c, r)
 	want(t, c, next)
@@ -126,7 +126,7 @@ func testPoison(t *testing.T, s Shared) {
 	}
 	other := newRecord()
 	other.Owner = r.Owner
-	if err := try(t, "Insert", func() error { return c.Insert(t.Context(), other, 1) }); err == nil {
+	if err := try(t, "Insert", func() error { return c.Insert(t.Context(), other, apikey.Limits{Active: 1}) }); err == nil {
 		t.Error("an owner whose keys cannot be read has more keys than the limit")
 	}
 }

@@ -129,7 +129,7 @@ func use(at time.Time) apikey.Use { return apikey.Use{At: at} }
 
 func insert(t testing.TB, s apikey.Store, r apikey.Record) apikey.Record {
 	t.Helper()
-	if err := s.Insert(t.Context(), r, 0); err != nil {
+	if err := s.Insert(t.Context(), r, apikey.Limits{}); err != nil {
 		t.Fatalf("Insert: %v", err)
 	}
 	return r

@@ -88,7 +88,7 @@ func testSharedLimit(t *testing.T, s Shared) {
 	counts := each(100, func(i int) error {
 		r := newRecord()
 		r.Owner, r.CreatedAt = owner, at
-		return clients[i%2].Insert(t.Context(), r, 5)
+		return clients[i%2].Insert(t.Context(), r, apikey.Limits{Active: 5})
 	})
 	if counts[nil] != 5 || counts[apikey.ErrLimit] != 95 {
 		t.Errorf("outcomes: %v, want 5 without error and 95 ErrLimit", counts)
@@ -102,7 +102,7 @@ func testSharedChanges(t *testing.T, s Shared) {
 		"Rotate": func(c apikey.Store, r apikey.Record) error {
 			next := newRecord()
 			next.Owner, r.ReplacedBy = r.Owner, next.ID
-			return c.Rotate(t.Context(), r, next, 0)
+			return c.Rotate(t.Context(), r, next, apikey.Limits{})
 		},
 	} {
 		r := insert(t, clients[0], newRecord())
@@ -122,7 +122,7 @@ func testSharedNotices(t *testing.T, s Shared) {
 	w := newWatch(t, notifier(t, a), nil)
 	r, old, next := rotation(t, b)
 	w.await("Insert by another client", r.Hash)
-	if err := b.Rotate(t.Context(), old, next, 0); err != nil {
+	if err := b.Rotate(t.Context(), old, next, apikey.Limits{}); err != nil {
 		t.Fatal(err)
 	}
 	w.await("Rotate by another client", old.Hash, next.Hash)
@@ -180,7 +180,7 @@ func testBlock(t *testing.T, s Shared) {
 	unblock()
 	again := newRecord()
 	eventually(t, "Insert after the silence", func(ctx context.Context) error {
-		err := c.Insert(ctx, again, 0)
+		err := c.Insert(ctx, again, apikey.Limits{})
 		if errors.Is(err, apikey.ErrConflict) { // by an attempt before
 			err = nil
 		}

@@ -106,8 +106,8 @@ func (c *client) over(ctx context.Context, f func(context.Context) error) error 
 // connect makes each method of the store a call.
 func (c *client) connect() {
 	m := c.server.data
-	c.insert = func(ctx context.Context, r apikey.Record, limit int) error {
-		return c.call(ctx, func(ctx context.Context) error { return m.Insert(ctx, r, limit) })
+	c.insert = func(ctx context.Context, r apikey.Record, limits apikey.Limits) error {
+		return c.call(ctx, func(ctx context.Context) error { return m.Insert(ctx, r, limits) })
 	}
 	c.lookup = func(ctx context.Context, h apikey.Hash) (r apikey.Record, err error) {
 		err = c.call(ctx, func(ctx context.Context) (err error) { r, err = m.Lookup(ctx, h); return err })
@@ -127,8 +127,8 @@ func (c *client) connect() {
 	c.update = func(ctx context.Context, r apikey.Record) error {
 		return c.call(ctx, func(ctx context.Context) error { return m.Update(ctx, r) })
 	}
-	c.rotate = func(ctx context.Context, old, next apikey.Record, limit int) error {
-		return c.call(ctx, func(ctx context.Context) error { return m.Rotate(ctx, old, next, limit) })
+	c.rotate = func(ctx context.Context, old, next apikey.Record, limits apikey.Limits) error {
+		return c.call(ctx, func(ctx context.Context) error { return m.Rotate(ctx, old, next, limits) })
 	}
 	c.revoke = func(ctx context.Context, owner, id string, at time.Time) (r apikey.Record, err error) {
 		err = c.call(ctx, func(ctx context.Context) (err error) { r, err = m.Revoke(ctx, owner, id, at); return err })

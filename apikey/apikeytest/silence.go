@@ -52,7 +52,7 @@ func testSilentWatch(t *testing.T, s Shared) {
 	})
 	w = newWatch(t, notifier(t, a), nil)
 	r := newRecord()
-	eventually(t, "Insert after the silence", func(ctx context.Context) error { return b.Insert(ctx, r, 0) })
+	eventually(t, "Insert after the silence", func(ctx context.Context) error { return b.Insert(ctx, r, apikey.Limits{}) })
 	w.await("a change after the silence", r.Hash)
 	w.end()
 }

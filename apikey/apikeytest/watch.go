@@ -146,7 +146,7 @@ func testWatch(t *testing.T, s apikey.Store) {
 	}
 	w.await("Update", r.Hash)
 	old.Revision = 2
-	if err := s.Rotate(ctx, old, next, 0); err != nil {
+	if err := s.Rotate(ctx, old, next, apikey.Limits{}); err != nil {
 		t.Fatal(err)
 	}
 	w.await("Rotate", old.Hash, next.Hash)
@@ -184,7 +184,7 @@ func testWatchers(t *testing.T, s apikey.Store) {
 	counts := each(len(hashes), func(i int) error {
 		r := newRecord()
 		hashes[i] = r.Hash
-		return s.Insert(t.Context(), r, 0)
+		return s.Insert(t.Context(), r, apikey.Limits{})
 	})
 	if counts[nil] != len(hashes) {
 		t.Fatalf("outcomes: %v", counts)
@@ -214,7 +214,7 @@ func testSlowWatcher(t *testing.T, s apikey.Store) {
 		for j := i; j < changes; j += writers {
 			r := newRecord()
 			hashes[j] = r.Hash
-			if err := s.Insert(t.Context(), r, 0); err != nil {
+			if err := s.Insert(t.Context(), r, apikey.Limits{}); err != nil {
 				return fmt.Errorf("a slow watcher stops changes: %w", err)
 			}
 		}

@@ -228,11 +228,11 @@ var adminFaults = map[string]fault{
 	"looks up what it has purged": {purged, func(s *store) {
 		var mu sync.Mutex
 		index := map[apikey.Hash]apikey.Record{}
-		s.insert = func(ctx context.Context, r apikey.Record, limit int) error {
+		s.insert = func(ctx context.Context, r apikey.Record, limits apikey.Limits) error {
 			mu.Lock()
 			index[r.Hash] = r
 			mu.Unlock()
-			return s.Memory.Insert(ctx, r, limit)
+			return s.Memory.Insert(ctx, r, limits)
 		}
 		s.lookup = func(ctx context.Context, h apikey.Hash) (apikey.Record, error) {
 			r, err := s.Memory.Lookup(ctx, h)
@@ -248,11 +248,11 @@ var adminFaults = map[string]fault{
 	}},
 	"never reuses a hash": {purged, func(s *store) {
 		a := &aliases[apikey.Hash]{fold: func(h apikey.Hash) apikey.Hash { return h }, first: map[apikey.Hash]apikey.Hash{}}
-		s.insert = func(ctx context.Context, r apikey.Record, limit int) error {
+		s.insert = func(ctx context.Context, r apikey.Record, limits apikey.Limits) error {
 			if !a.add(r.Hash) {
 				return apikey.ErrConflict
 			}
-			return s.Memory.Insert(ctx, r, limit)
+			return s.Memory.Insert(ctx, r, limits)
 		}
 	}},
 }
@@ -271,7 +271,7 @@ func keeping(keep func(*apikey.Key) bool) fault {
 			}
 			n, err := s.Memory.Purge(ctx, before, limit)
 			for _, r := range back {
-				if s.Memory.Insert(ctx, r, 0) == nil {
+				if s.Memory.Insert(ctx, r, apikey.Limits{}) == nil {
 					n--
 				}
 			}

@@ -142,41 +142,41 @@ var changeFaults = map[string]fault{
 		}
 	}},
 	"keeps the last use of the old key": {rotations, func(s *store) {
-		s.rotate = func(ctx context.Context, old, next apikey.Record, limit int) error {
+		s.rotate = func(ctx context.Context, old, next apikey.Record, limits apikey.Limits) error {
 			if stored, err := s.Memory.Find(ctx, old.Owner, old.ID); err == nil {
 				next.LastUsedAt, next.LastUsedFrom = stored.LastUsedAt, stored.LastUsedFrom
 			}
-			return s.Memory.Rotate(ctx, old, next, limit)
+			return s.Memory.Rotate(ctx, old, next, limits)
 		}
 	}},
 	"drops the parent of the new key": {rotations, func(s *store) {
-		s.rotate = func(ctx context.Context, old, next apikey.Record, limit int) error {
+		s.rotate = func(ctx context.Context, old, next apikey.Record, limits apikey.Limits) error {
 			next.Parent = ""
-			return s.Memory.Rotate(ctx, old, next, limit)
+			return s.Memory.Rotate(ctx, old, next, limits)
 		}
 	}},
 	"does not store what replaces a key": {rotations, func(s *store) {
-		s.rotate = func(ctx context.Context, old, next apikey.Record, limit int) error {
+		s.rotate = func(ctx context.Context, old, next apikey.Record, limits apikey.Limits) error {
 			old.ReplacedBy = ""
-			return s.Memory.Rotate(ctx, old, next, limit)
+			return s.Memory.Rotate(ctx, old, next, limits)
 		}
 	}},
 	"adds the new key though the old has changed": {"a rotation that fails changes nothing", func(s *store) {
-		s.rotate = func(ctx context.Context, old, next apikey.Record, limit int) error {
-			err := s.Memory.Rotate(ctx, old, next, limit)
+		s.rotate = func(ctx context.Context, old, next apikey.Record, limits apikey.Limits) error {
+			err := s.Memory.Rotate(ctx, old, next, limits)
 			if err != nil {
-				_ = s.Memory.Insert(ctx, next, 0)
+				_ = s.Memory.Insert(ctx, next, apikey.Limits{})
 			}
 			return err
 		}
 	}},
 	"updates the old key though the new is taken": {"a rotation that fails changes nothing", func(s *store) {
-		s.rotate = func(ctx context.Context, old, next apikey.Record, limit int) error {
+		s.rotate = func(ctx context.Context, old, next apikey.Record, limits apikey.Limits) error {
 			if err := s.Memory.Update(ctx, old); err != nil {
 				return err
 			}
 			old.Revision++
-			return s.Memory.Rotate(ctx, old, next, limit)
+			return s.Memory.Rotate(ctx, old, next, limits)
 		}
 	}},
 	"moves the time of a revocation": {revocations, func(s *store) {
@@ -214,11 +214,11 @@ var changeFaults = map[string]fault{
 		}
 	}},
 	"has IDs of each owner": {"an ID or a hash cannot be used twice", func(s *store) {
-		s.insert = func(ctx context.Context, r apikey.Record, limit int) error {
+		s.insert = func(ctx context.Context, r apikey.Record, limits apikey.Limits) error {
 			if k, ok := byID(ctx, s, r.ID); ok && k.Owner != r.Owner {
 				return nil
 			}
-			return s.Memory.Insert(ctx, r, limit)
+			return s.Memory.Insert(ctx, r, limits)
 		}
 	}},
 	"makes changes after the end of the context": {"a context that has ended ends the call", func(s *store) {

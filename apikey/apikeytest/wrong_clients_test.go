@@ -82,14 +82,14 @@ var flaws = map[string]flaw{
 		var mu sync.Mutex
 		n := map[string]int{}
 		insert := c.insert
-		c.insert = func(ctx context.Context, r apikey.Record, limit int) error {
+		c.insert = func(ctx context.Context, r apikey.Record, limits apikey.Limits) error {
 			mu.Lock()
 			defer mu.Unlock()
-			if limit > 0 && n[r.Owner] >= limit {
+			if limits.Active > 0 && n[r.Owner] >= limits.Active {
 				return apikey.ErrLimit
 			}
 			n[r.Owner]++
-			return insert(ctx, r, 0)
+			return insert(ctx, r, apikey.Limits{})
 		}
 	}},
 	"compares revisions under a lock of its own": {oneOfTwo, func(c *client) {
@@ -116,11 +116,11 @@ var flaws = map[string]flaw{
 		var mu sync.Mutex
 		own := map[apikey.Hash]bool{}
 		insert := c.insert
-		c.insert = func(ctx context.Context, r apikey.Record, limit int) error {
+		c.insert = func(ctx context.Context, r apikey.Record, limits apikey.Limits) error {
 			mu.Lock()
 			own[r.Hash] = true
 			mu.Unlock()
-			return insert(ctx, r, limit)
+			return insert(ctx, r, limits)
 		}
 		c.watch = func(ctx context.Context, ready func(), changed func(apikey.Hash)) error {
 			return c.follow(ctx, ready, func(h apikey.Hash) {
@@ -134,8 +134,8 @@ var flaws = map[string]flaw{
 		}
 	}},
 	"repeats an Insert whose reply is lost": {cutOff, func(c *client) {
-		c.insert = func(ctx context.Context, r apikey.Record, limit int) error {
-			return c.retried(ctx, func(ctx context.Context) error { return c.server.data.Insert(ctx, r, limit) })
+		c.insert = func(ctx context.Context, r apikey.Record, limits apikey.Limits) error {
+			return c.retried(ctx, func(ctx context.Context) error { return c.server.data.Insert(ctx, r, limits) })
 		}
 	}},
 	"repeats an Update whose reply is lost": {cutOff, func(c *client) {
@@ -144,8 +144,8 @@ var flaws = map[string]flaw{
 		}
 	}},
 	"repeats a Rotate whose reply is lost": {cutOff, func(c *client) {
-		c.rotate = func(ctx context.Context, old, next apikey.Record, limit int) error {
-			return c.retried(ctx, func(ctx context.Context) error { return c.server.data.Rotate(ctx, old, next, limit) })
+		c.rotate = func(ctx context.Context, old, next apikey.Record, limits apikey.Limits) error {
+			return c.retried(ctx, func(ctx context.Context) error { return c.server.data.Rotate(ctx, old, next, limits) })
 		}
 	}},
 	"repeats a RevokeAll whose reply is lost": {cutOff, func(c *client) {
@@ -248,11 +248,11 @@ var flaws = map[string]flaw{
 	}},
 	"has room where it cannot read": {poison, func(c *client) {
 		insert := c.insert
-		c.insert = func(ctx context.Context, r apikey.Record, limit int) error {
+		c.insert = func(ctx context.Context, r apikey.Record, limits apikey.Limits) error {
 			if c.server.poisoned.Load() {
 				return nil
 			}
-			return insert(ctx, r, limit)
+			return insert(ctx, r, limits)
 		}
 	}},
 	"lists nothing where it cannot read": {poison, func(c *client) {

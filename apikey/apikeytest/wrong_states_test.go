@@ -11,7 +11,7 @@ import (
 
 const (
 	likeAnyOther = "a key that is refused now is stored and changed like any other"
-	limits       = "the limit counts keys that have not ended and are not replaced"
+	counting     = "the limit counts keys that have not ended and are not replaced"
 	atLimit      = "a change that is repeated at the limit is a conflict"
 )
 
@@ -33,71 +33,72 @@ var gone = map[string]func(*apikey.Key) bool{
 // stateFaults has stores that treat keys by their state.
 var stateFaults = func() map[string]fault {
 	all := map[string]fault{
-		"counts no disabled keys": {limits, func(s *store) {
-			s.insert = func(ctx context.Context, r apikey.Record, limit int) error {
-				return s.Memory.Insert(ctx, r, limit+count(ctx, s, r.Owner, func(k *apikey.Key) bool { return !k.DisabledAt.IsZero() }))
+		"counts no disabled keys": {counting, func(s *store) {
+			s.insert = func(ctx context.Context, r apikey.Record, limits apikey.Limits) error {
+				limits.Active += count(ctx, s, r.Owner, func(k *apikey.Key) bool { return !k.DisabledAt.IsZero() })
+				return s.Memory.Insert(ctx, r, limits)
 			}
 		}},
-		"counts replaced keys": {limits, func(s *store) {
-			s.insert = func(ctx context.Context, r apikey.Record, limit int) error {
-				if limit > 0 && count(ctx, s, r.Owner, func(k *apikey.Key) bool { return !k.Ended(r.CreatedAt) }) >= limit {
+		"counts replaced keys": {counting, func(s *store) {
+			s.insert = func(ctx context.Context, r apikey.Record, limits apikey.Limits) error {
+				if limits.Active > 0 && count(ctx, s, r.Owner, func(k *apikey.Key) bool { return !k.Ended(r.CreatedAt) }) >= limits.Active {
 					return apikey.ErrLimit
 				}
-				return s.Memory.Insert(ctx, r, 0)
+				return s.Memory.Insert(ctx, r, apikey.Limits{})
 			}
 		}},
-		"counts by its own clock": {limits, func(s *store) {
-			s.insert = func(ctx context.Context, r apikey.Record, limit int) error {
-				if limit > 0 && count(ctx, s, r.Owner, func(k *apikey.Key) bool { return !k.Ended(time.Now()) && k.ReplacedBy == "" }) >= limit {
+		"counts by its own clock": {counting, func(s *store) {
+			s.insert = func(ctx context.Context, r apikey.Record, limits apikey.Limits) error {
+				if limits.Active > 0 && count(ctx, s, r.Owner, func(k *apikey.Key) bool { return !k.Ended(time.Now()) && k.ReplacedBy == "" }) >= limits.Active {
 					return apikey.ErrLimit
 				}
-				return s.Memory.Insert(ctx, r, 0)
+				return s.Memory.Insert(ctx, r, apikey.Limits{})
 			}
 		}},
 		"inserts beyond the limit in parallel": {"100 parallel inserts at a limit of 5 leave exactly 5", func(s *store) {
-			s.insert = func(ctx context.Context, r apikey.Record, limit int) error {
-				if limit > 0 && count(ctx, s, r.Owner, func(k *apikey.Key) bool { return !k.Ended(r.CreatedAt) }) >= limit {
+			s.insert = func(ctx context.Context, r apikey.Record, limits apikey.Limits) error {
+				if limits.Active > 0 && count(ctx, s, r.Owner, func(k *apikey.Key) bool { return !k.Ended(r.CreatedAt) }) >= limits.Active {
 					return apikey.ErrLimit
 				}
 				time.Sleep(time.Millisecond)
-				return s.Memory.Insert(ctx, r, 0)
+				return s.Memory.Insert(ctx, r, apikey.Limits{})
 			}
 		}},
 		"rotates beyond the limit in parallel": {"40 parallel rotations at a limit of 5 leave exactly 5", func(s *store) {
-			s.rotate = func(ctx context.Context, old, next apikey.Record, limit int) error {
-				if limit > 0 && count(ctx, s, old.Owner, func(k *apikey.Key) bool { return k.ReplacedBy != "" }) >= limit {
+			s.rotate = func(ctx context.Context, old, next apikey.Record, limits apikey.Limits) error {
+				if limits.Replaced > 0 && count(ctx, s, old.Owner, func(k *apikey.Key) bool { return k.ReplacedBy != "" }) >= limits.Replaced {
 					return apikey.ErrLimit
 				}
 				time.Sleep(time.Millisecond)
-				return s.Memory.Rotate(ctx, old, next, 0)
+				return s.Memory.Rotate(ctx, old, next, apikey.Limits{})
 			}
 		}},
 		"counts before it looks for the key to insert": {atLimit, func(s *store) {
-			s.insert = func(ctx context.Context, r apikey.Record, limit int) error {
-				if limit > 0 && count(ctx, s, r.Owner, func(k *apikey.Key) bool { return !k.Ended(r.CreatedAt) }) >= limit {
+			s.insert = func(ctx context.Context, r apikey.Record, limits apikey.Limits) error {
+				if limits.Active > 0 && count(ctx, s, r.Owner, func(k *apikey.Key) bool { return !k.Ended(r.CreatedAt) }) >= limits.Active {
 					return apikey.ErrLimit
 				}
-				return s.Memory.Insert(ctx, r, limit)
+				return s.Memory.Insert(ctx, r, limits)
 			}
 		}},
 		"counts before it looks for the key to rotate": {atLimit, func(s *store) {
-			s.rotate = func(ctx context.Context, old, next apikey.Record, limit int) error {
-				if limit > 0 && count(ctx, s, old.Owner, func(k *apikey.Key) bool { return k.ReplacedBy != "" }) >= limit {
+			s.rotate = func(ctx context.Context, old, next apikey.Record, limits apikey.Limits) error {
+				if limits.Replaced > 0 && count(ctx, s, old.Owner, func(k *apikey.Key) bool { return k.ReplacedBy != "" }) >= limits.Replaced {
 					return apikey.ErrLimit
 				}
-				return s.Memory.Rotate(ctx, old, next, limit)
+				return s.Memory.Rotate(ctx, old, next, limits)
 			}
 		}},
 		"has one limit for all owners": {"each owner has its own limit", func(s *store) {
 			var mu sync.Mutex
 			n := 0
-			s.insert = func(ctx context.Context, r apikey.Record, limit int) error {
+			s.insert = func(ctx context.Context, r apikey.Record, limits apikey.Limits) error {
 				mu.Lock()
 				defer mu.Unlock()
-				if n++; limit > 0 && n > limit {
+				if n++; limits.Active > 0 && n > limits.Active {
 					return apikey.ErrLimit
 				}
-				return s.Memory.Insert(ctx, r, limit)
+				return s.Memory.Insert(ctx, r, limits)
 			}
 		}},
 	}

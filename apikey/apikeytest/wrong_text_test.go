@@ -69,11 +69,11 @@ var textFaults = map[string]fault{
 	"lists the key that was added last first": {newestOnly, func(s *store) {
 		var mu sync.Mutex
 		added := map[string]int{}
-		s.insert = func(ctx context.Context, r apikey.Record, limit int) error {
+		s.insert = func(ctx context.Context, r apikey.Record, limits apikey.Limits) error {
 			mu.Lock()
 			added[r.ID] = len(added)
 			mu.Unlock()
-			return s.Memory.Insert(ctx, r, limit)
+			return s.Memory.Insert(ctx, r, limits)
 		}
 		s.list = func(ctx context.Context, owner string, offset, limit int) ([]apikey.Key, int, error) {
 			mu.Lock()
@@ -132,9 +132,9 @@ func (a *aliases[T]) add(v T) bool {
 func owners(fold func(string) string) fault {
 	return fault{byBytes, func(s *store) {
 		a := &aliases[string]{fold: fold, first: map[string]string{}}
-		s.insert = func(ctx context.Context, r apikey.Record, limit int) error {
+		s.insert = func(ctx context.Context, r apikey.Record, limits apikey.Limits) error {
 			a.add(r.Owner)
-			return s.Memory.Insert(ctx, r, limit)
+			return s.Memory.Insert(ctx, r, limits)
 		}
 		s.find = func(ctx context.Context, owner, id string) (apikey.Record, error) {
 			r, err := s.Memory.Find(ctx, owner, id)
@@ -149,11 +149,11 @@ func owners(fold func(string) string) fault {
 func sameIDs(fold func(string) string) fault {
 	return fault{byBytes, func(s *store) {
 		a := &aliases[string]{fold: fold, first: map[string]string{}}
-		s.insert = func(ctx context.Context, r apikey.Record, limit int) error {
+		s.insert = func(ctx context.Context, r apikey.Record, limits apikey.Limits) error {
 			if !a.add(r.ID) {
 				return apikey.ErrConflict
 			}
-			return s.Memory.Insert(ctx, r, limit)
+			return s.Memory.Insert(ctx, r, limits)
 		}
 	}}
 }
@@ -161,11 +161,11 @@ func sameIDs(fold func(string) string) fault {
 func hashes(fold func(apikey.Hash) apikey.Hash) fault {
 	return fault{everyByte, func(s *store) {
 		a := &aliases[apikey.Hash]{fold: fold, first: map[apikey.Hash]apikey.Hash{}}
-		s.insert = func(ctx context.Context, r apikey.Record, limit int) error {
+		s.insert = func(ctx context.Context, r apikey.Record, limits apikey.Limits) error {
 			if !a.add(r.Hash) {
 				return apikey.ErrConflict
 			}
-			return s.Memory.Insert(ctx, r, limit)
+			return s.Memory.Insert(ctx, r, limits)
 		}
 		s.lookup = func(ctx context.Context, h apikey.Hash) (apikey.Record, error) { return s.Memory.Lookup(ctx, a.of(h)) }
 	}}

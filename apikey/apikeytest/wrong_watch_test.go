@@ -38,24 +38,24 @@ func muted(mute func(s *store, drop func(apikey.Hash))) fault {
 
 var watchFaults = map[string]fault{
 	"reports no Insert": muted(func(s *store, drop func(apikey.Hash)) {
-		s.insert = func(ctx context.Context, r apikey.Record, limit int) error {
+		s.insert = func(ctx context.Context, r apikey.Record, limits apikey.Limits) error {
 			drop(r.Hash)
-			return s.Memory.Insert(ctx, r, limit)
+			return s.Memory.Insert(ctx, r, limits)
 		}
 	}),
 	"reports no Update": muted(func(s *store, drop func(apikey.Hash)) {
 		s.update = func(ctx context.Context, r apikey.Record) error { drop(r.Hash); return s.Memory.Update(ctx, r) }
 	}),
 	"reports no old key of Rotate": muted(func(s *store, drop func(apikey.Hash)) {
-		s.rotate = func(ctx context.Context, old, next apikey.Record, limit int) error {
+		s.rotate = func(ctx context.Context, old, next apikey.Record, limits apikey.Limits) error {
 			drop(old.Hash)
-			return s.Memory.Rotate(ctx, old, next, limit)
+			return s.Memory.Rotate(ctx, old, next, limits)
 		}
 	}),
 	"reports no new key of Rotate": muted(func(s *store, drop func(apikey.Hash)) {
-		s.rotate = func(ctx context.Context, old, next apikey.Record, limit int) error {
+		s.rotate = func(ctx context.Context, old, next apikey.Record, limits apikey.Limits) error {
 			drop(next.Hash)
-			return s.Memory.Rotate(ctx, old, next, limit)
+			return s.Memory.Rotate(ctx, old, next, limits)
 		}
 	}),
 	"reports no Revoke": muted(func(s *store, drop func(apikey.Hash)) {

@@ -31,7 +31,7 @@ func TestAKeyThatCannotBeReadIsCorrupt(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newKey()
-			if err := s.Insert(t.Context(), r, 0); err != nil {
+			if err := s.Insert(t.Context(), r, apikey.Limits{}); err != nil {
 				t.Fatal(err)
 			}
 			exec(t, pool, "UPDATE usher.keys SET "+poison+" WHERE id = $1", r.ID)
@@ -187,7 +187,7 @@ func TestOldChangesOfKeysAreRemoved(t *testing.T) {
 	exec(t, pool, "INSERT INTO usher.key_changes SELECT i, '', now() - interval '2 minutes' FROM generate_series(1, 100) AS i")
 	exec(t, pool, "UPDATE usher.key_log SET last = 100")
 	for range 40 {
-		if err := s.Insert(t.Context(), newKey(), 0); err != nil {
+		if err := s.Insert(t.Context(), newKey(), apikey.Limits{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -201,7 +201,7 @@ func TestOldChangesOfKeysAreRemoved(t *testing.T) {
 	var done sync.WaitGroup
 	done.Go(func() {
 		_ = s.Watch(ctx, func() {
-			if err := s.Insert(t.Context(), r, 0); err != nil {
+			if err := s.Insert(t.Context(), r, apikey.Limits{}); err != nil {
 				t.Error(err)
 			}
 		}, func(h apikey.Hash) { got <- h })

@@ -155,7 +155,7 @@ func calls(p *usherpg.Postgres) map[string]func(context.Context) error {
 			}
 			return err
 		},
-		"Insert of a key": func(ctx context.Context) error { return p.Keys().Insert(ctx, newKey(), 0) },
+		"Insert of a key": func(ctx context.Context) error { return p.Keys().Insert(ctx, newKey(), apikey.Limits{}) },
 		"Touch": func(ctx context.Context) error {
 			return p.Keys().Touch(ctx, map[string]apikey.Use{"k": {At: time.Now()}})
 		},

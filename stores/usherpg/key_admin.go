@@ -14,7 +14,8 @@ import (
 func filterOf(f *apikey.Filter) (string, error) {
 	all := map[string]any{}
 	for name, value := range map[string]string{
-		"owner": f.Owner, "created_by": f.CreatedBy, "parent": f.Parent, "environment": f.Environment, "plan": f.Plan, "prefix": f.Prefix,
+		"owner": f.Owner, "created_by": f.CreatedBy, "parent": f.Parent, "line": f.Line, "derived_from": f.DerivedFrom,
+		"environment": f.Environment, "plan": f.Plan, "prefix": f.Prefix,
 	} {
 		if value != "" {
 			all[name] = value

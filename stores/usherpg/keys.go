@@ -10,8 +10,8 @@ import (
 	"github.com/usher-go/usher/apikey"
 )
 
-// keys is the store of API keys. What its calls do is written in migrations/0006_keys.sql
-// and 0007_key_admin.sql; each is one statement.
+// keys is the store of API keys. What its calls do is written in migrations/0006_keys.sql,
+// 0007_key_admin.sql and 0014_derived_keys.sql; each is one statement.
 type keys struct {
 	store
 	pg *Postgres
@@ -30,12 +30,12 @@ func newKeys(p *Postgres) *keys {
 	call := func(name, arguments string) string { return "SELECT " + p.function(name) + "(" + arguments + ")" }
 	return &keys{
 		store: newStore(p.open), pg: p,
-		insert: call("insert_key_v1", "$1::jsonb, $2::bigint"),
+		insert: call("insert_key_v2", "$1::jsonb, $2::jsonb"),
 		lookup: call("lookup_key_v1", "$1::bytea"),
 		find:   call("find_key_v1", "$1::text, $2::text"),
 		list:   "SELECT total, page FROM " + p.function("list_keys_v1") + "($1::text, $2::bigint, $3::bigint)",
 		update: call("update_key_v1", "$1::jsonb"),
-		rotate: call("rotate_key_v1", "$1::jsonb, $2::jsonb, $3::bigint"),
+		rotate: call("rotate_key_v2", "$1::jsonb, $2::jsonb, $3::jsonb"),
 		revoke: call("revoke_key_v1", "$1::text, $2::text, $3::bigint"),
 		touch:  call("touch_keys_v1", "$1::text[], $2::bigint[], $3::text[]"),
 		selectPage: call("select_keys_v1",
@@ -67,12 +67,15 @@ type keyRow struct {
 	UpdatedAt       int64             `json:"updated_at"`
 	ExpiresAt       *int64            `json:"expires_at"`
 	DisabledAt      *int64            `json:"disabled_at"`
+	DisabledBy      string            `json:"disabled_by"`
 	RevokedAt       *int64            `json:"revoked_at"`
 	LastUsedAt      *int64            `json:"last_used_at"`
 	LastUsedFrom    netip.Addr        `json:"last_used_from"`
 	Parent          string            `json:"parent"`
 	Line            string            `json:"line"`
 	ReplacedBy      string            `json:"replaced_by"`
+	DerivedFrom     string            `json:"derived_from"`
+	DerivedFromHash binary            `json:"derived_from_hash,omitempty"`
 	Revision        int64             `json:"revision"`
 }
 
@@ -83,9 +86,12 @@ func rowOfKey(r *apikey.Record) (string, error) {
 		Prefix: r.Prefix, LastFour: r.LastFour, Scopes: r.Scopes, Level: uint8(r.Level), Plan: r.Plan, PlanOverride: r.PlanOverride,
 		Environment: r.Environment, AllowedNetworks: r.AllowedNetworks,
 		CreatedAt: r.CreatedAt.UnixMicro(), CreatedBy: r.CreatedBy, UpdatedAt: r.UpdatedAt.UnixMicro(),
-		ExpiresAt: micros(r.ExpiresAt), DisabledAt: micros(r.DisabledAt), RevokedAt: micros(r.RevokedAt),
+		ExpiresAt: micros(r.ExpiresAt), DisabledAt: micros(r.DisabledAt), DisabledBy: r.DisabledBy, RevokedAt: micros(r.RevokedAt),
 		LastUsedAt: micros(r.LastUsedAt), LastUsedFrom: r.LastUsedFrom,
-		Parent: r.Parent, Line: r.Line, ReplacedBy: r.ReplacedBy, Revision: r.Revision,
+		Parent: r.Parent, Line: r.Line, ReplacedBy: r.ReplacedBy, DerivedFrom: r.DerivedFrom, Revision: r.Revision,
+	}
+	if r.DerivedFromHash != (apikey.Hash{}) {
+		row.DerivedFromHash = r.DerivedFromHash[:]
 	}
 	if row.Metadata == nil {
 		row.Metadata = map[string]string{}
@@ -102,19 +108,35 @@ func rowOfKey(r *apikey.Record) (string, error) {
 
 // record returns the record of a row.
 func (row *keyRow) record() (r apikey.Record, err error) {
-	if copy(r.Hash[:], row.Hash) != len(row.Hash) || len(row.Hash) != len(r.Hash) {
+	if len(row.Hash) != len(r.Hash) || len(row.DerivedFromHash) != len(r.DerivedFromHash) && row.DerivedFromHash != nil {
 		return r, errUnreadable
 	}
+	copy(r.Hash[:], row.Hash)
+	copy(r.DerivedFromHash[:], row.DerivedFromHash)
 	r.Key = apikey.Key{
 		ID: row.ID, Owner: row.Owner, Name: row.Name, Description: row.Description, Metadata: row.Metadata,
 		Prefix: row.Prefix, LastFour: row.LastFour, Scopes: row.Scopes, Level: usher.Level(row.Level), Plan: row.Plan, PlanOverride: row.PlanOverride,
 		Environment: row.Environment, AllowedNetworks: row.AllowedNetworks,
 		CreatedAt: timeOf(&row.CreatedAt), CreatedBy: row.CreatedBy, UpdatedAt: timeOf(&row.UpdatedAt),
-		ExpiresAt: timeOf(row.ExpiresAt), DisabledAt: timeOf(row.DisabledAt), RevokedAt: timeOf(row.RevokedAt),
+		ExpiresAt: timeOf(row.ExpiresAt), DisabledAt: timeOf(row.DisabledAt), DisabledBy: row.DisabledBy, RevokedAt: timeOf(row.RevokedAt),
 		LastUsedAt: timeOf(row.LastUsedAt), LastUsedFrom: row.LastUsedFrom,
-		Parent: row.Parent, Line: row.Line, ReplacedBy: row.ReplacedBy, Revision: row.Revision,
+		Parent: row.Parent, Line: row.Line, ReplacedBy: row.ReplacedBy, DerivedFrom: row.DerivedFrom, Revision: row.Revision,
 	}
 	return r, nil
+}
+
+// argumentOf returns those limits that are set as an argument.
+func argumentOf(l apikey.Limits) (string, error) {
+	set := map[string]int{}
+	for name, limit := range map[string]int{
+		"active": l.Active, "replaced": l.Replaced, "working": l.Working, "derived": l.Derived, "total": l.Total,
+	} {
+		if limit > 0 {
+			set[name] = limit
+		}
+	}
+	text, err := json.Marshal(set)
+	return string(text), err
 }
 
 // one makes a call whose result is a key, or null if there is none.
@@ -184,6 +206,8 @@ func (s *keys) change(ctx context.Context, what, sql string, args ...any) error 
 		return apikey.ErrConflict
 	case "limit":
 		return apikey.ErrLimit
+	case "full":
+		return apikey.ErrFull
 	case "none":
 		return apikey.ErrNotFound
 	default:
@@ -192,12 +216,16 @@ func (s *keys) change(ctx context.Context, what, sql string, args ...any) error 
 }
 
 // Insert implements [apikey.Store].
-func (s *keys) Insert(ctx context.Context, r apikey.Record, limit int) error {
+func (s *keys) Insert(ctx context.Context, r apikey.Record, limits apikey.Limits) error {
 	row, err := rowOfKey(&r)
 	if err != nil {
 		return err
 	}
-	return s.change(ctx, "insert a key", s.insert, row, limit)
+	bounds, err := argumentOf(limits)
+	if err != nil {
+		return err
+	}
+	return s.change(ctx, "insert a key", s.insert, row, bounds)
 }
 
 // Lookup implements [apikey.Store].
@@ -237,7 +265,7 @@ func (s *keys) Update(ctx context.Context, r apikey.Record) error {
 }
 
 // Rotate implements [apikey.Store].
-func (s *keys) Rotate(ctx context.Context, old, next apikey.Record, limit int) error {
+func (s *keys) Rotate(ctx context.Context, old, next apikey.Record, limits apikey.Limits) error {
 	from, err := rowOfKey(&old)
 	if err != nil {
 		return err
@@ -246,7 +274,11 @@ func (s *keys) Rotate(ctx context.Context, old, next apikey.Record, limit int) e
 	if err != nil {
 		return err
 	}
-	return s.change(ctx, "rotate a key", s.rotate, from, to, limit)
+	bounds, err := argumentOf(limits)
+	if err != nil {
+		return err
+	}
+	return s.change(ctx, "rotate a key", s.rotate, from, to, bounds)
 }
 
 // Revoke implements [apikey.Store].

@@ -100,8 +100,8 @@ func TestProgramsMayMigrateAtTheSameTime(t *testing.T) {
 	if err := p.Check(t.Context()); err != nil {
 		t.Errorf("Check: %v", err)
 	}
-	if n := count(t, c.Pool, "SELECT count(*) FROM usher.versions"); n != 13 {
-		t.Errorf("%d versions are recorded, want 13", n)
+	if n := count(t, c.Pool, "SELECT count(*) FROM usher.versions"); n != 14 {
+		t.Errorf("%d versions are recorded, want 14", n)
 	}
 }
 

@@ -289,9 +289,9 @@ func (s *countingStore) List(ctx context.Context, owner string, offset, limit in
 	return s.Memory.List(ctx, owner, offset, limit)
 }
 
-func (s *countingStore) Insert(ctx context.Context, r apikey.Record, limit int) error {
+func (s *countingStore) Insert(ctx context.Context, r apikey.Record, limits apikey.Limits) error {
 	if err := s.fail(); err != nil {
 		return err
 	}
-	return s.Memory.Insert(ctx, r, limit)
+	return s.Memory.Insert(ctx, r, limits)
 }
