@@ -60,7 +60,7 @@ func selected(t testing.TB, a apikey.Admin, q apikey.Query) (all []apikey.Key) {
 
 // someRecords returns records of one creator. Each differs from the first in one way.
 func someRecords(creator string, at time.Time) []apikey.Record {
-	owner, parent := "owner_"+unique(), "key_"+unique()
+	owner, parent, line, source := "owner_"+unique(), "key_"+unique(), "key_"+unique(), "key_"+unique()
 	var all []apikey.Record
 	for _, alter := range []func(*apikey.Record){
 		func(*apikey.Record) {},
@@ -69,6 +69,15 @@ func someRecords(creator string, at time.Time) []apikey.Record {
 		func(r *apikey.Record) { r.CreatedBy = creator + "x" },
 		func(r *apikey.Record) { r.CreatedBy = strings.ToLower(creator) },
 		func(r *apikey.Record) { r.Parent = strings.ToLower(parent) },
+		func(r *apikey.Record) { r.ID, r.Line = line, "" }, // the first of its line
+		func(r *apikey.Record) { r.ID, r.Line = strings.ToLower(line), "" },
+		func(r *apikey.Record) { r.Line = strings.ToUpper(line) },
+		func(r *apikey.Record) { r.Line = "" },
+		func(r *apikey.Record) { r.ID = source },
+		func(r *apikey.Record) { r.ID, r.Line = source+"_line", source },
+		func(r *apikey.Record) { r.DerivedFrom = "" },
+		func(r *apikey.Record) { r.DerivedFrom = strings.ToLower(source) },
+		func(r *apikey.Record) { r.DerivedFrom = line },
 		func(r *apikey.Record) { r.Environment = "Live" },
 		func(r *apikey.Record) { r.Plan = "pro" },
 		func(r *apikey.Record) { r.PlanOverride = "gold" },
@@ -98,6 +107,7 @@ func someRecords(creator string, at time.Time) []apikey.Record {
 	} {
 		r := newRecord()
 		r.Owner, r.CreatedBy, r.Parent, r.Plan, r.PlanOverride = owner, creator, parent, "free", ""
+		r.Line, r.DerivedFrom, r.DerivedFromHash = line, source, newHash()
 		r.Prefix, r.Metadata, r.ExpiresAt, r.CreatedAt = "shop_live_ab", map[string]string{"team": "a"}, time.Time{}, at.Add(time.Minute)
 		alter(&r)
 		all = append(all, r)
@@ -118,6 +128,13 @@ func testFilters(t *testing.T, s apikey.Store) {
 		"owner in upper case":    {Owner: strings.ToUpper(base.Owner)},
 		"no owner":               {Owner: "owner_" + unique()},
 		"parent":                 {Parent: base.Parent},
+		"line":                   {Line: base.Line},
+		"line of one key":        {Line: base.ID},
+		"line named by a member": {Line: base.DerivedFrom},
+		"no line":                {Line: "key_" + unique()},
+		"derived":                {DerivedFrom: base.DerivedFrom},
+		"derived from another":   {DerivedFrom: base.Line},
+		"derived from a derived": {DerivedFrom: base.ID},
 		"environment":            {Environment: "live"},
 		"plan":                   {Plan: "free"},
 		"plan of a key":          {Plan: "gold"},
@@ -142,7 +159,7 @@ func testFilters(t *testing.T, s apikey.Store) {
 		"metadata by case":       {Metadata: map[string]string{"Team": "a"}},
 		"no metadata":            {Metadata: map[string]string{"none": ""}},
 		"all at once": {
-			Owner: base.Owner, Parent: base.Parent, Environment: "live", Plan: "free", Prefix: "shop", Status: apikey.StatusActive,
+			Owner: base.Owner, Parent: base.Parent, Line: base.Line, DerivedFrom: base.DerivedFrom, Environment: "live", Plan: "free", Prefix: "shop", Status: apikey.StatusActive,
 			Now: at, ExpiresBefore: at.Add(time.Hour), UnusedSince: at.Add(time.Hour), Metadata: base.Metadata,
 		},
 		"All is no condition": {Owner: base.Owner, All: true},
@@ -157,7 +174,7 @@ func testFilters(t *testing.T, s apikey.Store) {
 		got := selected(t, a, apikey.Query{Filter: f, Limit: 1000})
 		for _, k := range got {
 			if i := slices.IndexFunc(all, func(r apikey.Record) bool { return r.ID == k.ID }); i >= 0 {
-				same(t, name, apikey.Record{Key: k, Hash: all[i].Hash}, all[i], nil)
+				same(t, name, recordOf(k, all[i]), all[i], nil)
 			}
 		}
 		found := ids(got)

@@ -15,7 +15,8 @@ import (
 func set(r *apikey.Record, from apikey.Record) {
 	r.Name, r.Description, r.Metadata = from.Name, from.Description, from.Metadata
 	r.Scopes, r.Level, r.Plan, r.PlanOverride = from.Scopes, from.Level, from.Plan, from.PlanOverride
-	r.AllowedNetworks, r.DisabledAt, r.ExpiresAt = from.AllowedNetworks, from.DisabledAt, from.ExpiresAt
+	r.AllowedNetworks, r.ExpiresAt = from.AllowedNetworks, from.ExpiresAt
+	r.DisabledAt, r.DisabledBy = from.DisabledAt, from.DisabledBy
 	r.UpdatedAt = from.UpdatedAt
 	r.Revision++
 }
@@ -65,6 +66,7 @@ func testStates(t *testing.T, s apikey.Store) {
 		"expired":  func(r *apikey.Record) { r.ExpiresAt = r.CreatedAt.Add(-time.Hour) },
 		"disabled": func(r *apikey.Record) { r.DisabledAt = r.CreatedAt },
 		"replaced": func(r *apikey.Record) { r.ReplacedBy = "key_" + unique() },
+		"derived":  func(r *apikey.Record) { r.DerivedFrom, r.DerivedFromHash = "key_"+unique(), newHash() },
 		"expired, disabled and replaced": func(r *apikey.Record) {
 			r.ExpiresAt, r.DisabledAt, r.ReplacedBy = r.CreatedAt, r.CreatedAt, "key_"+unique()
 		},
@@ -155,6 +157,7 @@ func testRotate(t *testing.T, s apikey.Store) {
 	// Of the old key only what Update replaces is stored, and ReplacedBy.
 	given := old
 	given.Parent, given.Line, given.CreatedBy, given.Prefix = "other", "other", "other", "other"
+	given.DerivedFrom, given.DerivedFromHash = "other", newHash()
 	if err := s.Rotate(ctx, given, next, apikey.Limits{Replaced: 1}); err != nil {
 		t.Fatal(err)
 	}

@@ -24,6 +24,9 @@ func testRoundTrip(t *testing.T, s apikey.Store) {
 	peppered.Hash[0] = 255
 	insert(t, s, peppered)
 	want(t, s, peppered)
+	derived := derivedRecord()
+	insert(t, s, derived)
+	want(t, s, derived)
 	for _, addr := range []string{"0.0.0.0", "192.0.2.1", "::", "::1", "2001:db8::1"} {
 		used := newRecord()
 		used.LastUsedAt, used.LastUsedFrom = now(), netip.MustParseAddr(addr)

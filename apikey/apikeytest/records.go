@@ -50,11 +50,21 @@ func newRecord() apikey.Record {
 	return r
 }
 
+// derivedRecord returns a record of a key that was just derived from another.
+func derivedRecord() apikey.Record {
+	r := newRecord()
+	r.Parent, r.Line = "", ""
+	r.DerivedFrom, r.DerivedFromHash = "key_"+unique(), newHash()
+	return r
+}
+
 // usedRecord returns a record with every field set, as a backup may have it.
 func usedRecord() apikey.Record {
 	r := newRecord()
 	r.UpdatedAt = r.CreatedAt.Add(time.Minute)
 	r.DisabledAt, r.RevokedAt = r.CreatedAt.Add(time.Second), r.UpdatedAt
+	r.DisabledBy = "api_key:" + unique()
+	r.DerivedFrom, r.DerivedFromHash = "key_"+unique(), newHash()
 	r.LastUsedAt, r.LastUsedFrom = r.CreatedAt.Add(2*time.Second), netip.MustParseAddr("2001:db8::7")
 	r.ReplacedBy, r.Revision = "key_"+unique(), 7
 	return r
@@ -82,12 +92,14 @@ func largestRecord() apikey.Record {
 		UpdatedAt:    last,
 		ExpiresAt:    last,
 		DisabledAt:   last.Add(-time.Microsecond),
+		DisabledBy:   text(apikey.MaxCreatedBy),
 		RevokedAt:    time.Date(2262, 4, 12, 0, 0, 0, 1000, time.UTC), // beyond 64 bits of nanoseconds
 		LastUsedAt:   time.Date(2038, 1, 19, 3, 14, 8, 0, time.UTC),   // beyond 32 bits of seconds
 		LastUsedFrom: netip.MustParseAddr("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
 		Parent:       text(apikey.MaxID),
 		Line:         text(apikey.MaxID),
 		ReplacedBy:   text(apikey.MaxID),
+		DerivedFrom:  text(apikey.MaxID),
 		Revision:     1 << 33, // beyond 32 bits
 	}}
 	for i := range apikey.MaxMetadata {
@@ -104,7 +116,7 @@ func largestRecord() apikey.Record {
 	}
 	r.AllowedNetworks[0], r.AllowedNetworks[1] = netip.MustParsePrefix("::/0"), netip.MustParsePrefix("0.0.0.0/0")
 	for i := range r.Hash {
-		r.Hash[i] = 0xff
+		r.Hash[i], r.DerivedFromHash[i] = 0xff, 0xff
 	}
 	random := newHash()
 	copy(r.Hash[8:], random[1:17])
@@ -155,7 +167,13 @@ func wantFound(t testing.TB, s apikey.Store, r apikey.Record) {
 		t.Errorf("List: %d keys without %s, %v", len(keys), r.ID, err)
 		return
 	}
-	same(t, "List", apikey.Record{Key: keys[i], Hash: r.Hash}, r, nil)
+	same(t, "List", recordOf(keys[i], r), r, nil)
+}
+
+// recordOf returns the record of k with the hashes of r, which lists do not return.
+func recordOf(k apikey.Key, r apikey.Record) apikey.Record {
+	r.Key = k
+	return r
 }
 
 func same(t testing.TB, what string, got, want apikey.Record, err error) {

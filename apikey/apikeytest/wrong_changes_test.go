@@ -29,6 +29,7 @@ var settings = map[string]func(to *apikey.Record, from apikey.Record){
 	"override":    func(to *apikey.Record, from apikey.Record) { to.PlanOverride = from.PlanOverride },
 	"networks":    func(to *apikey.Record, from apikey.Record) { to.AllowedNetworks = from.AllowedNetworks },
 	"disabled":    func(to *apikey.Record, from apikey.Record) { to.DisabledAt = from.DisabledAt },
+	"disabler":    func(to *apikey.Record, from apikey.Record) { to.DisabledBy = from.DisabledBy },
 	"expiry":      func(to *apikey.Record, from apikey.Record) { to.ExpiresAt = from.ExpiresAt },
 }
 
@@ -99,9 +100,11 @@ func alsoUpdates(row string, f func(stored *apikey.Record, given apikey.Record))
 }
 
 var changeFaults = map[string]fault{
-	"updates ReplacedBy":   alsoUpdates(updates, func(r *apikey.Record, given apikey.Record) { r.ReplacedBy = given.ReplacedBy }),
-	"clears ReplacedBy":    alsoUpdates(rotations, func(r *apikey.Record, _ apikey.Record) { r.ReplacedBy = "" }),
-	"updates Line":         alsoUpdates(updates, func(r *apikey.Record, given apikey.Record) { r.Line = given.Line }),
+	"updates ReplacedBy":  alsoUpdates(updates, func(r *apikey.Record, given apikey.Record) { r.ReplacedBy = given.ReplacedBy }),
+	"clears ReplacedBy":   alsoUpdates(rotations, func(r *apikey.Record, _ apikey.Record) { r.ReplacedBy = "" }),
+	"updates Line":        alsoUpdates(updates, func(r *apikey.Record, given apikey.Record) { r.Line = given.Line }),
+	"updates DerivedFrom": alsoUpdates(updates, func(r *apikey.Record, given apikey.Record) { r.DerivedFrom = given.DerivedFrom }),
+	"updates the hash of what a key is derived from": alsoUpdates(updates, func(r *apikey.Record, given apikey.Record) { r.DerivedFromHash = given.DerivedFromHash }),
 	"updates Parent":       alsoUpdates(updates, func(r *apikey.Record, given apikey.Record) { r.Parent = given.Parent }),
 	"updates CreatedBy":    alsoUpdates(updates, func(r *apikey.Record, given apikey.Record) { r.CreatedBy = given.CreatedBy }),
 	"updates CreatedAt":    alsoUpdates(updates, func(r *apikey.Record, given apikey.Record) { r.CreatedAt = given.CreatedAt }),
@@ -147,6 +150,16 @@ var changeFaults = map[string]fault{
 				next.LastUsedAt, next.LastUsedFrom = stored.LastUsedAt, stored.LastUsedFrom
 			}
 			return s.Memory.Rotate(ctx, old, next, limits)
+		}
+	}},
+	"rotates what a key is derived from": {rotations, func(s *store) {
+		o := newOverlay(s)
+		s.rotate = func(ctx context.Context, old, next apikey.Record, limits apikey.Limits) error {
+			err := s.Memory.Rotate(ctx, old, next, limits)
+			if err == nil {
+				o.set(old.ID, func(r *apikey.Record) { r.DerivedFrom, r.DerivedFromHash = old.DerivedFrom, old.DerivedFromHash })
+			}
+			return err
 		}
 	}},
 	"drops the parent of the new key": {rotations, func(s *store) {

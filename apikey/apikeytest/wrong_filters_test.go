@@ -37,17 +37,19 @@ func fold(f apikey.Filter, k apikey.Key, lower func(*apikey.Filter, *apikey.Key)
 }
 
 var filterFaults = map[string]fault{
-	"selects any creator":      edited(func(f *apikey.Filter) { f.CreatedBy = "" }),
-	"selects any owner":        edited(func(f *apikey.Filter) { f.Owner = "" }),
-	"selects any parent":       edited(func(f *apikey.Filter) { f.Parent = "" }),
-	"selects any environment":  edited(func(f *apikey.Filter) { f.Environment = "" }),
-	"selects any plan":         edited(func(f *apikey.Filter) { f.Plan = "" }),
-	"selects any prefix":       edited(func(f *apikey.Filter) { f.Prefix = "" }),
-	"selects any status":       edited(func(f *apikey.Filter) { f.Status = apikey.AnyStatus }),
-	"selects any expiry":       edited(func(f *apikey.Filter) { f.ExpiresBefore = time.Time{} }),
-	"selects any use":          edited(func(f *apikey.Filter) { f.UnusedSince = time.Time{} }),
-	"selects any metadata":     edited(func(f *apikey.Filter) { f.Metadata = nil }),
-	"selects by its own clock": edited(func(f *apikey.Filter) { f.Now = time.Now() }),
+	"selects any creator":                    edited(func(f *apikey.Filter) { f.CreatedBy = "" }),
+	"selects any owner":                      edited(func(f *apikey.Filter) { f.Owner = "" }),
+	"selects any parent":                     edited(func(f *apikey.Filter) { f.Parent = "" }),
+	"selects any line":                       edited(func(f *apikey.Filter) { f.Line = "" }),
+	"selects what was derived from anything": edited(func(f *apikey.Filter) { f.DerivedFrom = "" }),
+	"selects any environment":                edited(func(f *apikey.Filter) { f.Environment = "" }),
+	"selects any plan":                       edited(func(f *apikey.Filter) { f.Plan = "" }),
+	"selects any prefix":                     edited(func(f *apikey.Filter) { f.Prefix = "" }),
+	"selects any status":                     edited(func(f *apikey.Filter) { f.Status = apikey.AnyStatus }),
+	"selects any expiry":                     edited(func(f *apikey.Filter) { f.ExpiresBefore = time.Time{} }),
+	"selects any use":                        edited(func(f *apikey.Filter) { f.UnusedSince = time.Time{} }),
+	"selects any metadata":                   edited(func(f *apikey.Filter) { f.Metadata = nil }),
+	"selects by its own clock":               edited(func(f *apikey.Filter) { f.Now = time.Now() }),
 	"takes All for everything": edited(func(f *apikey.Filter) {
 		if f.All {
 			*f = apikey.Filter{CreatedBy: f.CreatedBy}
@@ -66,6 +68,40 @@ var filterFaults = map[string]fault{
 	"selects parents by a collation": selecting(func(f apikey.Filter, k *apikey.Key) bool {
 		return fold(f, *k, func(f *apikey.Filter, k *apikey.Key) {
 			f.Parent, k.Parent = strings.ToLower(f.Parent), strings.ToLower(k.Parent)
+		})
+	}),
+	"selects a line without its first key": selecting(func(f apikey.Filter, k *apikey.Key) bool {
+		return f.Matches(k) && (f.Line == "" || k.Line == f.Line)
+	}),
+	"selects a key of another line by its ID": selecting(func(f apikey.Filter, k *apikey.Key) bool {
+		return fold(f, *k, func(f *apikey.Filter, k *apikey.Key) {
+			if k.ID == f.Line {
+				f.Line = ""
+			}
+		})
+	}),
+	"selects keys without a line in any": selecting(func(f apikey.Filter, k *apikey.Key) bool {
+		return fold(f, *k, func(f *apikey.Filter, k *apikey.Key) {
+			if k.Line == "" {
+				f.Line = ""
+			}
+		})
+	}),
+	"selects lines by a collation": selecting(func(f apikey.Filter, k *apikey.Key) bool {
+		return fold(f, *k, func(f *apikey.Filter, k *apikey.Key) {
+			f.Line, k.Line, k.ID = strings.ToLower(f.Line), strings.ToLower(k.Line), strings.ToLower(k.ID)
+		})
+	}),
+	"selects sources by a collation": selecting(func(f apikey.Filter, k *apikey.Key) bool {
+		return fold(f, *k, func(f *apikey.Filter, k *apikey.Key) {
+			f.DerivedFrom, k.DerivedFrom = strings.ToLower(f.DerivedFrom), strings.ToLower(k.DerivedFrom)
+		})
+	}),
+	"selects what a key is derived from": selecting(func(f apikey.Filter, k *apikey.Key) bool {
+		return fold(f, *k, func(f *apikey.Filter, k *apikey.Key) {
+			if k.ID == f.DerivedFrom {
+				f.DerivedFrom = ""
+			}
 		})
 	}),
 	"selects environments by a collation": selecting(func(f apikey.Filter, k *apikey.Key) bool {

@@ -59,6 +59,8 @@ var valueFaults = map[string]fault{
 	"cuts plans to 64":         kept(largest, func(r *apikey.Record) { r.Plan = cut(r.Plan, 64) }),
 	"cuts environments to 32":  kept(largest, func(r *apikey.Record) { r.Environment = cut(r.Environment, 32) }),
 	"cuts who created a key":   kept(largest, func(r *apikey.Record) { r.CreatedBy = cut(r.CreatedBy, 255) }),
+	"cuts who disabled a key":  kept(largest, func(r *apikey.Record) { r.DisabledBy = cut(r.DisabledBy, 255) }),
+	"cuts what it derives":     kept(largest, func(r *apikey.Record) { r.DerivedFrom = cut(r.DerivedFrom, 36) }),
 	"cuts the line":            kept(largest, func(r *apikey.Record) { r.Line = cut(r.Line, 36) }),
 	"cuts the parent":          kept(largest, func(r *apikey.Record) { r.Parent = cut(r.Parent, 36) }),
 	"has revisions of 32 bits": kept(largest, func(r *apikey.Record) { r.Revision = int64(int32(r.Revision)) }), //nolint:gosec // the fault
@@ -81,6 +83,10 @@ var valueFaults = map[string]fault{
 	"has no times before 1970": kept(largest, func(r *apikey.Record) { everyTime(r, since1970) }),
 	"drops RevokedAt":          kept(restore, func(r *apikey.Record) { r.RevokedAt = time.Time{} }),
 	"drops DisabledAt":         kept(restore, func(r *apikey.Record) { r.DisabledAt = time.Time{} }),
+	"drops DisabledBy":         kept(restore, func(r *apikey.Record) { r.DisabledBy = "" }),
+	"drops DerivedFrom":        kept(roundTrip, func(r *apikey.Record) { r.DerivedFrom = "" }),
+	"drops DerivedFromHash":    kept(roundTrip, func(r *apikey.Record) { r.DerivedFromHash = apikey.Hash{} }),
+	"cuts DerivedFromHash":     kept(roundTrip, func(r *apikey.Record) { clear(r.DerivedFromHash[17:]) }),
 	"drops LastUsedAt":         kept(restore, func(r *apikey.Record) { r.LastUsedAt = time.Time{} }),
 	"drops LastUsedFrom":       kept(restore, func(r *apikey.Record) { r.LastUsedFrom = netip.Addr{} }),
 	"drops ReplacedBy":         kept(restore, func(r *apikey.Record) { r.ReplacedBy = "" }),
@@ -93,10 +99,19 @@ var valueFaults = map[string]fault{
 	"lists no LastUsedAt":      {"the last use never moves back", func(s *store) { s.listed = func(k *apikey.Key) { k.LastUsedAt = time.Time{} } }},
 	"lists no LastUsedFrom":    listed(func(k *apikey.Key) { k.LastUsedFrom = netip.Addr{} }),
 	"lists no ReplacedBy":      {"a rotation updates one key and adds another", func(s *store) { s.listed = func(k *apikey.Key) { k.ReplacedBy = "" } }},
-	"lists no Revision":        listed(func(k *apikey.Key) { k.Revision = 0 }),
-	"lists no Metadata":        listed(func(k *apikey.Key) { k.Metadata = nil }),
-	"lists no CreatedBy":       listed(func(k *apikey.Key) { k.CreatedBy = "" }),
-	"takes never for 1970":     {"a record without optional values is returned as it was stored", func(s *store) { s.shown = epoch }},
+	"lists no DerivedFrom":     listed(func(k *apikey.Key) { k.DerivedFrom = "" }),
+	"lists no DisabledBy":      {restore, func(s *store) { s.listed = func(k *apikey.Key) { k.DisabledBy = "" } }},
+	"looks up no DerivedFromHash": {roundTrip, func(s *store) {
+		s.lookup = func(ctx context.Context, h apikey.Hash) (apikey.Record, error) {
+			r, err := s.Memory.Lookup(ctx, h)
+			r.DerivedFromHash = apikey.Hash{}
+			return r, err
+		}
+	}},
+	"lists no Revision":    listed(func(k *apikey.Key) { k.Revision = 0 }),
+	"lists no Metadata":    listed(func(k *apikey.Key) { k.Metadata = nil }),
+	"lists no CreatedBy":   listed(func(k *apikey.Key) { k.CreatedBy = "" }),
+	"takes never for 1970": {"a record without optional values is returned as it was stored", func(s *store) { s.shown = epoch }},
 	"has no level below read_only": {"a record without optional values is returned as it was stored", func(s *store) {
 		s.shown = func(r *apikey.Record) { r.Level = max(r.Level, usher.LevelReadOnly) }
 	}},
