@@ -26,12 +26,11 @@ func Example_server() {
 	mux := http.NewServeMux()
 
 	// Who calls: a key has an owner, and a session gets one from a claim.
-	keys := usher.Must(apikey.NewManager(apikey.ManagerConfig{
+	keys := usher.Must(apikey.Open(apikey.ManagerConfig{
 		Store:  apikey.NewMemory(),
 		Format: apikey.Native{Prefix: "notes", Environments: []string{"live"}},
-	}))
-	programs := usher.Must(apikey.New(apikey.Config{Manager: keys}))
-	defer func() { _ = programs.Close() }()
+	}, apikey.Config{}))
+	defer func() { _ = keys.Close() }()
 	people := usher.Must(session.New(session.Config{
 		Issuer:    "notes",
 		Audiences: []string{"notes"},
@@ -51,7 +50,7 @@ func Example_server() {
 			return p
 		},
 	}))
-	auth := usher.Authenticate(programs, tokens)
+	auth := usher.Authenticate(keys.Authenticator, tokens)
 
 	// What they may do, how often, and what happens to a retry.
 	account := func(r *http.Request) string { return r.PathValue("account") }
@@ -92,7 +91,7 @@ func Example_server() {
 		usher.Unless(isHealth, usher.Chain(clientip.RequireTLS(), addresses, usher.Deadline(10*time.Second, nil))),
 	).Wrap(mux) // http.ListenAndServe(addr, server)
 
-	_, secret, err := keys.Create(context.Background(), apikey.Actor{System: true}, apikey.Key{
+	_, secret, err := keys.Manager.Create(context.Background(), apikey.Actor{System: true}, apikey.Key{
 		Owner: "acme", Name: "nightly import", Scopes: []string{"notes:write"},
 	})
 	if err != nil {

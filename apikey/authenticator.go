@@ -88,21 +88,36 @@ var (
 )
 
 // New returns an Authenticator, or all faults of c. Unless c.LastUseInterval is
-// negative, it starts a goroutine that ends with [Authenticator.Close].
+// negative, it starts a goroutine that ends with [Authenticator.Close]. [Open] returns an
+// Authenticator with its Manager.
 func New(c Config) (*Authenticator, error) {
 	faults := config.Of[usher.ConfigError]("apikey.Config")
+	faults.If(c.Manager == nil, "Manager", config.Required)
+	a := newAuthenticator(&c, faults)
+	if err := faults.Err(); err != nil {
+		return nil, err
+	}
+	a.start(&c)
+	return a, nil
+}
+
+// newAuthenticator returns the Authenticator of c, which may lack a Manager. It verifies
+// no keys until it is started.
+func newAuthenticator(c *Config, faults config.Faults[usher.ConfigError]) *Authenticator {
 	a := &Authenticator{
 		carriers: newCarriers(c.Carriers, faults),
-		verifier: newVerifier(&c, faults),
+		verifier: newVerifier(c, faults),
 		audit:    c.Audit,
 		report:   report.New("apikey", c.OnError),
 	}
 	var invalid string
 	a.challenge, invalid = a.challenges(c.Realm)
 	a.refusals = newRefusals(c.Errors, a.challenge, invalid, faults)
-	if err := faults.Err(); err != nil {
-		return nil, err
-	}
+	return a
+}
+
+// start connects a to the store of its Manager.
+func (a *Authenticator) start(c *Config) {
 	store := guarded(c.Manager.source, c.Manager.timeout, c.Manager.maxLookups)
 	a.fetch = fetchFrom(store)
 	a.decisions = telemetry.NewDecisions(telemetry.Config{
@@ -116,7 +131,6 @@ func New(c Config) (*Authenticator, error) {
 	if c.LastUseInterval >= 0 {
 		a.lastUse = newLastUse(store, cmp.Or(c.LastUseInterval, 10*time.Second), a.report)
 	}
-	return a, nil
 }
 
 // newVerifier returns the verifier of c, which cannot fetch keys yet.
@@ -128,7 +142,6 @@ func newVerifier(c *Config, faults config.Faults[usher.ConfigError]) verifier {
 		foreign:   c.Check != nil || c.Principal != nil,
 	}
 	if c.Manager == nil {
-		faults.Add("Manager", config.Required)
 		return v
 	}
 	v.hasher = c.Manager.hasher

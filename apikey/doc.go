@@ -1,17 +1,15 @@
 // Package apikey issues, stores and authenticates API keys.
 //
-//	keys := usher.Must(apikey.NewManager(apikey.ManagerConfig{
-//		Store:  apikey.NewMemory(),
+//	keys := usher.Must(apikey.Open(apikey.ManagerConfig{
+//		Store:  database,
 //		Format: apikey.Native{Prefix: "shop"},
-//	}))
-//	auth := usher.Must(apikey.New(apikey.Config{Manager: keys}))
-//	mux.Handle("GET /orders", usher.Authenticate(auth).Wrap(listOrders))
+//	}, apikey.Config{}))
+//	mux.Handle("GET /orders", usher.Authenticate(keys.Authenticator).Wrap(listOrders))
 //
 // A [Manager] issues, changes and revokes keys, and [NewHandler] returns its HTTP API. An
-// [Authenticator] verifies the keys in requests. [NewMemory] keeps keys for a single
-// process; a service keeps them in its database, as a [Store] wrapped in a [Cache]:
-//
-//	cache := usher.Must(apikey.NewCache(apikey.CacheConfig{Store: database}))
+// [Authenticator] verifies the keys in requests. A service keeps its keys in its
+// database, as a [Store]; [NewMemory] keeps them for a single process. [Open] puts a
+// [Cache] over a database.
 //
 // If the store is an [Admin], operators can find, revoke and purge the keys of all owners:
 // [Manager.Select], [Manager.RevokeAll], [Manager.Purge].

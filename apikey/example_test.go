@@ -13,26 +13,22 @@ import (
 
 // An existing route accepts API keys.
 func Example() {
-	keys, err := apikey.NewManager(apikey.ManagerConfig{
+	keys, err := apikey.Open(apikey.ManagerConfig{
 		Store:  apikey.NewMemory(),
 		Format: apikey.Native{Prefix: "shop", Environments: []string{"live", "test"}},
-	})
+	}, apikey.Config{Environment: "live"})
 	if err != nil {
 		panic(err)
 	}
-	auth, err := apikey.New(apikey.Config{Manager: keys, Environment: "live"})
-	if err != nil {
-		panic(err)
-	}
-	defer func() { _ = auth.Close() }()
+	defer func() { _ = keys.Close() }()
 
 	mux := http.NewServeMux()
-	mux.Handle("GET /orders", usher.Authenticate(auth).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	mux.Handle("GET /orders", usher.Authenticate(keys.Authenticator).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		caller, _ := usher.PrincipalFrom(r.Context())
 		_, _ = fmt.Fprintf(w, "orders of %s, by %s", caller.Owner, caller.Name)
 	})))
 
-	_, secret, err := keys.Create(context.Background(), apikey.Actor{System: true}, apikey.Key{Owner: "ann", Name: "nightly export"})
+	_, secret, err := keys.Manager.Create(context.Background(), apikey.Actor{System: true}, apikey.Key{Owner: "ann", Name: "nightly export"})
 	if err != nil {
 		panic(err)
 	}

@@ -104,7 +104,6 @@ type Manager struct {
 // NewManager returns a Manager, or all faults of c.
 func NewManager(c ManagerConfig) (*Manager, error) {
 	m := &Manager{
-		source:      c.Store,
 		timeout:     cmp.Or(c.StoreTimeout, storeTimeout),
 		maxLookups:  cmp.Or(c.MaxLookups, maxCalls),
 		maxActive:   cmp.Or(c.MaxActive, 100),
@@ -143,9 +142,12 @@ func NewManager(c ManagerConfig) (*Manager, error) {
 	if err := faults.Err(); err != nil {
 		return nil, err
 	}
-	m.store = guarded(c.Store, m.timeout, maxCalls)
+	m.use(c.Store)
 	return m, nil
 }
+
+// use sets the store of m.
+func (m *Manager) use(s Store) { m.source, m.store = s, guarded(s, m.timeout, maxCalls) }
 
 // hides reports whether enough of a key stays hidden if its first visible characters are
 // stored. It generates a key to find out, and discards it.

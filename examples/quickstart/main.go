@@ -48,15 +48,15 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	c := credentials{User: "demo", Password: rand.Text()}
 	s := newServer(c.User, c.Password)
-	if err := c.issue(ctx, s.keys); err != nil {
-		return errors.Join(err, listener.Close(), s.auth.Close())
+	if err := c.issue(ctx, s.keys.Manager); err != nil {
+		return errors.Join(err, listener.Close(), s.keys.Close())
 	}
 	show := banner
 	if *asJSON {
 		show = printJSON
 	}
 	if err := show(out, "http://"+listener.Addr().String(), c); err != nil {
-		return errors.Join(err, listener.Close(), s.auth.Close())
+		return errors.Join(err, listener.Close(), s.keys.Close())
 	}
 
 	h := &http.Server{Handler: s, ReadHeaderTimeout: 5 * time.Second}
@@ -64,12 +64,12 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	go func() { served <- h.Serve(listener) }()
 	select {
 	case err := <-served:
-		return errors.Join(err, s.auth.Close())
+		return errors.Join(err, s.keys.Close())
 	case <-ctx.Done():
 	}
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	return errors.Join(h.Shutdown(grace), s.auth.Close())
+	return errors.Join(h.Shutdown(grace), s.keys.Close())
 }
 
 // credentials are printed for trying out the program.

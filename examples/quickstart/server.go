@@ -20,8 +20,7 @@ import (
 // must survive a restart needs another Store.
 type server struct {
 	http.Handler
-	keys           *apikey.Manager
-	auth           *apikey.Authenticator
+	keys           *apikey.Keys
 	sessions       *session.Handler
 	user, password string // of the only account; a real server hashes passwords
 }
@@ -34,9 +33,9 @@ func newServer(user, password string) *server {
 
 	// Programs send an API key, notes_live_..., as X-API-Key or as Bearer.
 	format := apikey.Native{Prefix: "notes", Environments: []string{"live"}}
-	keys := usher.Must(apikey.NewManager(apikey.ManagerConfig{Store: apikey.NewMemory(), Format: format, MaxActive: 5}))
-	carriers := []apikey.Carrier{{Header: "X-API-Key"}, {Scheme: "Bearer"}}
-	auth := usher.Must(apikey.New(apikey.Config{Manager: keys, Carriers: carriers}))
+	issue := apikey.ManagerConfig{Store: apikey.NewMemory(), Format: format, MaxActive: 5}
+	accept := apikey.Config{Carriers: []apikey.Carrier{{Header: "X-API-Key"}, {Scheme: "Bearer"}}}
+	keys := usher.Must(apikey.Open(issue, accept))
 
 	// People log in for an access token and a refresh token. A logout ends both at once.
 	manager := usher.Must(session.New(session.Config{Issuer: "notes", Audiences: []string{"notes"}}))
@@ -56,13 +55,14 @@ func newServer(user, password string) *server {
 	once := usher.Must(idempotency.New(idempotency.Config{}))
 
 	// Notes are for programs and people. Keys are for people: no key can make another.
-	either, people := usher.Authenticate(auth, tokens), usher.Authenticate(tokens)
+	either, people := usher.Authenticate(keys.Authenticator, tokens), usher.Authenticate(tokens)
 	read := usher.Chain(either, usher.Require(usher.Requirement{Level: usher.LevelReadOnly}), calls)
 	write := usher.Chain(either, usher.Require(usher.Requirement{Level: usher.LevelReadWrite}), writes, once)
-	manage := usher.Must(apikey.NewHandler(apikey.HandlerConfig{Manager: keys, DefaultLevel: usher.LevelReadOnly}))
+	readOnly := apikey.HandlerConfig{Manager: keys.Manager, DefaultLevel: usher.LevelReadOnly}
+	manage := usher.Must(apikey.NewHandler(readOnly))
 	managed := people.Wrap(http.StripPrefix("/api-keys", manage))
 
-	s := &server{keys: keys, auth: auth, sessions: sessions, user: user, password: password}
+	s := &server{keys: keys, sessions: sessions, user: user, password: password}
 	notes, mux := new(notes), http.NewServeMux()
 	mux.Handle("GET /notes", read.Wrap(http.HandlerFunc(notes.all)))
 	mux.Handle("POST /notes", write.Wrap(http.HandlerFunc(notes.create)))

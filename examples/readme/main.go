@@ -13,13 +13,13 @@ import (
 )
 
 func main() {
-	format := apikey.Native{Prefix: "shop"}
-	keys := usher.Must(apikey.NewManager(apikey.ManagerConfig{Store: apikey.NewMemory(), Format: format}))
-	auth := usher.Authenticate(usher.Must(apikey.New(apikey.Config{Manager: keys})))
+	issue := apikey.ManagerConfig{Store: apikey.NewMemory(), Format: apikey.Native{Prefix: "shop"}}
+	keys := usher.Must(apikey.Open(issue, apikey.Config{}))
+	auth := usher.Authenticate(keys.Authenticator)
 	policies := []ratelimit.Policy{ratelimit.PerPrincipal(10, time.Second)}
 	limit := usher.Must(ratelimit.New(ratelimit.Config{Policies: policies}))
 
-	_, key, err := keys.Create(context.Background(), apikey.Actor{System: true}, apikey.Key{Owner: "acme", Name: "demo"})
+	_, key, err := keys.Manager.Create(context.Background(), apikey.Actor{System: true}, apikey.Key{Owner: "acme", Name: "demo"})
 	log.Print("X-API-Key: ", usher.Must(key, err).Reveal())
 	log.Fatal(http.ListenAndServe("127.0.0.1:8080", usher.Chain(auth, limit).Wrap(http.FileServer(http.Dir(".")))))
 }

@@ -8,7 +8,7 @@
 //
 //	limiter, err := ratelimit.New(ratelimit.Config{Store: pg.Limits(), Policies: policies})
 //	once, err := idempotency.New(idempotency.Config{Store: pg.Idempotency()})
-//	cache, err := apikey.NewCache(apikey.CacheConfig{Store: pg.Keys()})
+//	keys, err := apikey.Open(apikey.ManagerConfig{Store: pg.Keys(), Format: format}, apikey.Config{})
 //	mirror, err := jwtauth.NewRevocationMirror(jwtauth.RevocationMirrorConfig{Source: pg.Revocations()})
 //
 // [Postgres.Check] belongs in the health check of the program.
