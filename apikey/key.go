@@ -18,10 +18,13 @@ const (
 	MaxID = 64
 	// MaxOwner bounds Owner in bytes. An Owner has at least 1.
 	MaxOwner = 255
-	// MaxName bounds Name in characters of at most four bytes. None is a control character. [ManagerConfig] may set narrower bounds.
+	// MaxName bounds Name in characters of at most four bytes. It neither begins nor ends
+	// with a blank, and has no control characters and no invisible ones, such as those that
+	// change the direction of text; emojis and all scripts can be written. [ManagerConfig]
+	// may set narrower bounds.
 	MaxName = 255
-	// MaxDescription bounds Description in characters. None is a control character, except
-	// tabs and ends of lines.
+	// MaxDescription bounds Description in characters, which are those of a Name, tabs and
+	// ends of lines. It does not consist of blanks alone.
 	MaxDescription = 1000
 	// MaxMetadata bounds the number of entries of Metadata. The name of an entry has 1 to
 	// MaxMetadataName bytes, and its value at most MaxMetadataValue.

@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/usher-go/usher"
@@ -48,29 +47,6 @@ func (m *Manager) check(k, old *Key) error {
 		return usher.Invalid(faults...)
 	}
 	return nil
-}
-
-func (m *Manager) checkName(k *Key) string {
-	switch n := utf8.RuneCountInString(k.Name); {
-	case n < m.minName:
-		return "'name' must have a minimum length of " + strconv.Itoa(m.minName) + ". Current length is " + strconv.Itoa(n) + "."
-	case n > m.maxName:
-		return "'name' must have a maximum length of " + strconv.Itoa(m.maxName) + ". Current length is " + strconv.Itoa(n) + "."
-	case !utf8.ValidString(k.Name) || slices.ContainsFunc([]rune(k.Name), unicode.IsControl):
-		return "'name' must not contain control characters."
-	}
-	return ""
-}
-
-func checkDescription(k *Key) string {
-	control := func(r rune) bool { return unicode.IsControl(r) && r != '\t' && r != '\n' && r != '\r' }
-	switch n := utf8.RuneCountInString(k.Description); {
-	case n > MaxDescription:
-		return "'description' must have a maximum length of " + strconv.Itoa(MaxDescription) + ". Current length is " + strconv.Itoa(n) + "."
-	case !utf8.ValidString(k.Description) || strings.ContainsFunc(k.Description, control):
-		return "'description' must not contain control characters."
-	}
-	return ""
 }
 
 func checkMetadata(k *Key) string {
