@@ -136,6 +136,7 @@ func (a *Authenticator) start(c *Config) {
 // newVerifier returns the verifier of c, which cannot fetch keys yet.
 func newVerifier(c *Config, faults config.Faults[usher.ConfigError]) verifier {
 	v := verifier{
+		front:     newFront(),
 		env:       c.Environment,
 		check:     c.Check,
 		principal: c.Principal,
@@ -178,15 +179,14 @@ func (a *Authenticator) Authenticate(r *http.Request) (*usher.Principal, error) 
 		p   *usher.Principal
 		err error
 	)
-	now := time.Now()
 	if v == Accepted {
-		e, p, v, err = a.verify(r, text, now)
+		e, p, v, err = a.verify(r, text)
 	}
 	if v != Accepted {
 		err = a.refuse(v, err)
 	}
 	if a.audit != nil {
-		event := Event{Time: now, Action: "authenticate", Verdict: v, Actor: Actor{Principal: p}, Err: err}
+		event := Event{Time: time.Now(), Action: "authenticate", Verdict: v, Actor: Actor{Principal: p}, Err: err}
 		if e != nil {
 			event.KeyID, event.Owner = e.record.ID, e.record.Owner
 		}

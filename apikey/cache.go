@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"time"
 
 	"github.com/usher-go/usher"
@@ -71,12 +70,6 @@ type Cache struct {
 	ended  chan struct{} // closed when the watch has ended
 }
 
-// An entry is a key in the cache. Only its view changes.
-type entry struct {
-	record Record
-	view   atomic.Pointer[view]
-}
-
 // NewCache returns a Cache, or all faults of c. If the store is a [Notifier] it
 // starts a goroutine that ends with [Cache.Close].
 func NewCache(c CacheConfig) (*Cache, error) {
@@ -114,6 +107,11 @@ func NewCache(c CacheConfig) (*Cache, error) {
 		NegativeCapacity: cmp.Or(c.NegativeCapacity, 1<<14),
 		Timeout:          cache.timeout,
 		MaxFetches:       maxLookups,
+		Kept: func(e *entry, until time.Time) {
+			e.until = until
+			e.kept.Store(true)
+		},
+		Dropped: (*entry).drop,
 	})
 	if m, ok := c.Store.(*Memory); ok {
 		cache.store = m
@@ -184,19 +182,13 @@ func (c *Cache) watchOnce(ctx context.Context, n Notifier, ready func()) error {
 	})
 }
 
-// lookup returns the key with this hash, from memory if it can.
+// lookup returns the key with this hash, from memory if it can, or nil if there is none.
+// Both take the same work if they are in memory.
 func (c *Cache) lookup(ctx context.Context, h Hash, now time.Time) (*entry, error) {
-	e, ok := c.entries.Cached(h, now)
-	if !ok {
-		var err error
-		if e, err = c.load(ctx, h); err != nil {
-			return nil, err
-		}
+	if e, ok := c.entries.CachedEvenly(h, now); ok {
+		return e, nil
 	}
-	if e == nil {
-		return nil, ErrNotFound
-	}
-	return e, nil
+	return c.load(ctx, h)
 }
 
 // load returns the key with this hash from the store, or nil if there is none.
@@ -218,8 +210,11 @@ var _ Admin = (*Cache)(nil)
 // Lookup implements [Store], from memory if it can.
 func (c *Cache) Lookup(ctx context.Context, h Hash) (Record, error) {
 	e, err := c.lookup(ctx, h, time.Now())
-	if err != nil {
+	switch {
+	case err != nil:
 		return Record{}, err
+	case e == nil:
+		return Record{}, ErrNotFound
 	}
 	return e.record.clone(), nil
 }

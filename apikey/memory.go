@@ -68,27 +68,28 @@ func (m *Memory) Lookup(ctx context.Context, h Hash) (Record, error) {
 	return Record{}, ErrNotFound
 }
 
-// lookup returns the entry of the key with this hash.
+// lookup returns the entry of the key with this hash, or nil if there is none. Both take
+// the same work.
 func (m *Memory) lookup(ctx context.Context, h Hash, _ time.Time) (*entry, error) {
 	if err := m.read(ctx); err != nil {
 		return nil, err
 	}
-	e := m.entries[h]
-	known := e != nil || m.byHash[h] != nil
+	e, known := m.entries[h], m.byHash[h] != nil
 	m.mu.RUnlock()
-	switch {
-	case e != nil:
+	if e != nil || !known {
 		return e, nil
-	case !known:
-		return nil, ErrNotFound
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.closed {
+		return nil, errClosed
+	}
 	r := m.byHash[h]
-	if r == nil {
-		return nil, ErrNotFound
+	if e := m.entries[h]; e != nil || r == nil {
+		return e, nil
 	}
 	e = &entry{record: r.clone()}
+	e.kept.Store(true)
 	m.entries[h] = e
 	return e, nil
 }
@@ -181,7 +182,7 @@ func (m *Memory) Touch(ctx context.Context, uses map[string]Use) error {
 			r := m.byID[id]
 			if r != nil && r.RevokedAt.IsZero() && use.At.After(r.LastUsedAt) {
 				r.LastUsedAt, r.LastUsedFrom = use.At, use.From
-				delete(m.entries, r.Hash)
+				m.drop(r.Hash)
 			}
 		}
 		return nil, nil
@@ -217,6 +218,9 @@ func (m *Memory) Close() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.closed = true
+	for h := range m.entries {
+		m.drop(h)
+	}
 	for w := range m.watchers {
 		m.lose(w, errClosed)
 	}
@@ -260,7 +264,7 @@ func (m *Memory) change(ctx context.Context, f func() ([]Hash, error)) error {
 	}
 	changed, err := f()
 	for _, h := range changed {
-		delete(m.entries, h)
+		m.drop(h)
 		for w := range m.watchers {
 			select {
 			case w.changes <- h:
@@ -273,6 +277,14 @@ func (m *Memory) change(ctx context.Context, f func() ([]Hash, error)) error {
 }
 
 // The methods below need m.mu.
+
+// drop removes the entry of a key, if there is one.
+func (m *Memory) drop(h Hash) {
+	if e := m.entries[h]; e != nil {
+		e.drop()
+		delete(m.entries, h)
+	}
+}
 
 // lose ends a watch.
 func (m *Memory) lose(w *watcher, err error) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -17,6 +18,7 @@ import (
 
 // A verifier decides whether the text of a key is valid.
 type verifier struct {
+	front     *front
 	fetch     fetch
 	formats   []format
 	hasher    *hasher
@@ -26,7 +28,7 @@ type verifier struct {
 	foreign   bool // code that may panic is called: check, principal or a format
 }
 
-// A fetch returns the entry of the key with hash h, or ErrNotFound.
+// A fetch returns the entry of the key with hash h, or nil if there is none.
 type fetch func(ctx context.Context, h Hash, now time.Time) (*entry, error)
 
 // fetchFrom returns the function that fetches keys from s. A [Cache] and a [Memory] keep
@@ -42,7 +44,10 @@ func fetchFrom(s Store) fetch {
 	}
 	return func(ctx context.Context, h Hash, _ time.Time) (*entry, error) {
 		r, err := s.Lookup(ctx, h)
-		if err != nil {
+		switch {
+		case errors.Is(err, ErrNotFound):
+			return nil, nil
+		case err != nil:
 			return nil, err
 		}
 		return &entry{record: r}, nil
@@ -76,22 +81,31 @@ func (v *verifier) add(f Format) {
 // verify returns the verdict on the key with this text in r, and its principal if the verdict
 // is Accepted. The entry is not nil if the verdict is about a stored key. If a callback
 // or a format panics, the verdict is Unavailable.
-func (v *verifier) verify(r *http.Request, text string, now time.Time) (e *entry, p *usher.Principal, verdict Verdict, err error) {
+func (v *verifier) verify(r *http.Request, text string) (e *entry, p *usher.Principal, verdict Verdict, err error) {
 	if !v.foreign {
-		return v.decide(r, text, now)
+		return v.decide(r, text)
 	}
 	verdict = Unavailable
 	err = guard.Run(func() error {
 		var err error
-		e, p, verdict, err = v.decide(r, text, now)
+		e, p, verdict, err = v.decide(r, text)
 		return err
 	})
 	return e, p, verdict, err
 }
 
-func (v *verifier) decide(r *http.Request, text string, now time.Time) (*entry, *usher.Principal, Verdict, error) {
+func (v *verifier) decide(r *http.Request, text string) (*entry, *usher.Principal, Verdict, error) {
 	if len(text) > maxLength {
 		return nil, nil, Malformed, nil
+	}
+	a := attempt{Request: r}
+	if m := v.front.find(text); m != nil {
+		a.now = time.Now()
+		if m.current(a.now) && !m.view.ended(a.now) && v.state(&a, m.entry, m.parent) == Accepted {
+			return v.admit(&a, m.entry, m.view)
+		}
+		// A key that is refused takes the same way as one that was never issued.
+		v.front.forget(m)
 	}
 	environment, ok := v.parse(text)
 	if !ok {
@@ -100,33 +114,90 @@ func (v *verifier) decide(r *http.Request, text string, now time.Time) (*entry, 
 	if v.env != "" && environment != "" && environment != v.env {
 		return nil, nil, WrongEnvironment, nil
 	}
-	ctx := r.Context()
-	e, verdict, err := v.lookup(ctx, text, now)
+	if a.now.IsZero() {
+		a.now = time.Now()
+	}
+	e, verdict, err := v.lookup(r.Context(), text, a.now)
+	var parent *entry
+	if verdict == Accepted && e.derived() {
+		parent, verdict, err = v.parentOf(r.Context(), e, a.now)
+	}
+	if verdict == Accepted {
+		verdict = v.state(&a, e, parent)
+	}
 	if verdict != Accepted {
-		return nil, nil, verdict, err
+		v.evenOut(&a, text, e)
+		return e, nil, verdict, err
+	}
+	w := v.viewOf(e, parent, a.now)
+	v.front.remember(text, e, parent, w, a.now)
+	return v.admit(&a, e, w)
+}
+
+// An attempt is a request that carries a key.
+type attempt struct {
+	*http.Request
+	now     time.Time // of the lookup
+	from    netip.Addr
+	located bool // from is known
+}
+
+// address returns the address of the client. It is determined once.
+func (a *attempt) address() netip.Addr {
+	if !a.located {
+		a.from, a.located = clientip.Of(a.Request), true
+	}
+	return a.from
+}
+
+// evenOut does for a key that is refused, and that was found unless e is nil, what else is
+// done for others, so that the time does not tell why it is refused.
+func (v *verifier) evenOut(a *attempt, text string, e *entry) {
+	a.address()
+	for i := range v.hasher.peppers {
+		// A key that was never issued is looked up with the older peppers as well.
+		if p := &v.hasher.peppers[i]; e != nil && p.version < e.record.Hash[0] {
+			_, _, _ = v.fetchExactly(a.Context(), p.hash(text), a.now)
+		}
+	}
+}
+
+// state returns Accepted if a key is usable in this attempt, or why it is not. The state of
+// its parent, if that is not nil, counts first.
+func (v *verifier) state(a *attempt, e, parent *entry) Verdict {
+	if parent != nil {
+		if verdict := v.state(a, parent, nil); verdict != Accepted {
+			return verdict
+		}
 	}
 	k := &e.record.Key
 	switch {
 	case !k.RevokedAt.IsZero():
-		return e, nil, Revoked, nil
-	case k.expired(now):
-		return e, nil, Expired, nil
+		return Revoked
+	case k.expired(a.now):
+		return Expired
 	case !k.DisabledAt.IsZero():
-		return e, nil, Disabled, nil
+		return Disabled
 	case v.env != "" && k.Environment != v.env:
-		return e, nil, WrongEnvironment, nil
-	case len(k.AllowedNetworks) > 0 && !k.allows(clientip.Of(r)):
-		return e, nil, WrongNetwork, nil
+		return WrongEnvironment
+	case len(k.AllowedNetworks) > 0 && !k.allows(a.address()):
+		return WrongNetwork
 	}
+	return Accepted
+}
+
+// admit returns the principal of a usable key, unless Config.Check refuses the key.
+func (v *verifier) admit(a *attempt, e *entry, w *view) (*entry, *usher.Principal, Verdict, error) {
 	if v.check != nil {
-		if err := v.check(ctx, k); err != nil {
+		ctx := a.Context()
+		if err := v.check(ctx, w.key); err != nil {
 			if isClientError(err) {
 				return e, nil, Denied, err
 			}
 			return e, nil, failedFor(ctx), fmt.Errorf("Config.Check: %w", err)
 		}
 	}
-	return e, v.principalOf(e), Accepted, nil
+	return e, w.principal, Accepted, nil
 }
 
 // isClientError reports whether err is a response with a status from 400 to 499.
@@ -174,52 +245,39 @@ func (v *verifier) parse(text string) (environment string, ok bool) {
 // Unavailable or Abandoned.
 func (v *verifier) lookup(ctx context.Context, text string, now time.Time) (*entry, Verdict, error) {
 	for i := range v.hasher.peppers {
-		h := v.hasher.peppers[i].hash(text)
-		e, err := v.fetch(ctx, h, now)
-		found := new(Hash)
-		if err == nil {
-			found = &e.record.Hash
-		} else if !errors.Is(err, ErrNotFound) {
-			return nil, failedFor(ctx), fmt.Errorf("Store.Lookup: %w", err)
-		}
-		// A store may match loosely, for instance by a collation. A missing key is
-		// compared as well, so that it takes the same time.
-		if subtle.ConstantTimeCompare(h[:], found[:]) == 1 && err == nil {
-			return e, Accepted, nil
+		e, verdict, err := v.fetchExactly(ctx, v.hasher.peppers[i].hash(text), now)
+		if verdict != Unknown {
+			return e, verdict, err
 		}
 	}
 	return nil, Unknown, nil
 }
 
-// A view is the principal that a verifier has made from an entry.
-type view struct {
-	by        *verifier
-	principal *usher.Principal
+// parentOf returns the key that e is derived from and Accepted, or why there is none. A
+// parent that is not stored any more has ended.
+func (v *verifier) parentOf(ctx context.Context, e *entry, now time.Time) (*entry, Verdict, error) {
+	parent, verdict, err := v.fetchExactly(ctx, e.record.DerivedFromHash, now)
+	if verdict == Unknown || verdict == Accepted && !parent.isParentOf(e) {
+		return nil, Revoked, nil
+	}
+	return parent, verdict, err
 }
 
-// principalOf returns the principal of an entry. It makes the principal only once while
-// the entry is kept.
-func (v *verifier) principalOf(e *entry) *usher.Principal {
-	if made := e.view.Load(); made != nil && made.by == v {
-		return made.principal
+// fetchExactly returns the key with this hash and Accepted, or why there is none: Unknown,
+// Unavailable or Abandoned.
+func (v *verifier) fetchExactly(ctx context.Context, h Hash, now time.Time) (*entry, Verdict, error) {
+	e, err := v.fetch(ctx, h, now)
+	if err != nil {
+		return nil, failedFor(ctx), fmt.Errorf("Store.Lookup: %w", err)
 	}
-	k := &e.record.Key
-	p := usher.Principal{
-		ID:          k.ID,
-		Line:        k.Line,
-		Kind:        usher.KindAPIKey,
-		Owner:       k.Owner,
-		Name:        k.Name,
-		Scopes:      k.Scopes,
-		Level:       k.Level,
-		Plan:        k.plan(),
-		Environment: k.Environment,
-		Details:     k,
+	found := new(Hash)
+	if e != nil {
+		found = &e.record.Hash
 	}
-	if v.principal != nil {
-		p = v.principal(k, p)
-		p.ID, p.Line, p.Kind = k.ID, k.Line, usher.KindAPIKey
+	// A store may match loosely, for instance by a collation. A missing key is compared as
+	// well, so that it takes the same time.
+	if subtle.ConstantTimeCompare(h[:], found[:]) == 1 && e != nil {
+		return e, Accepted, nil
 	}
-	e.view.Store(&view{v, &p})
-	return &p
+	return nil, Unknown, nil
 }

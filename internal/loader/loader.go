@@ -35,6 +35,12 @@ type Config[V any] struct {
 	// of the error, which is kept like a fetched one, or an error. Negative values are not
 	// passed to it.
 	Stale func(ctx context.Context, last V, err error) (V, error)
+	// Kept, if not nil, is called when a value that is not negative is kept, with the end
+	// of its TTL, and Dropped when that value is kept no longer: it was displaced, replaced
+	// or forgotten. A value whose TTL has ended may be kept for longer. Both are called under
+	// the lock of the key, and must not call the cache.
+	Kept    func(v V, until time.Time)
+	Dropped func(v V)
 }
 
 // A Cache keeps fetched values. It is safe for concurrent use.
@@ -48,6 +54,7 @@ type Config[V any] struct {
 type Cache[K comparable, V any] struct {
 	lifetime func(V) (time.Duration, bool)
 	stale    func(context.Context, V, error) (V, error)
+	onKeep   func(V, time.Time)
 
 	values    *shard.Cache[K, kept[V]]
 	negatives *shard.Cache[K, kept[V]]
@@ -78,10 +85,15 @@ type flight[V any] struct {
 
 // New returns an empty cache.
 func New[K comparable, V any](c Config[V]) *Cache[K, V] {
+	var drop func(K, kept[V])
+	if c.Dropped != nil {
+		drop = func(_ K, e kept[V]) { c.Dropped(e.value) }
+	}
 	cache := &Cache[K, V]{
 		lifetime:  c.Lifetime,
 		stale:     c.Stale,
-		values:    shard.New[K, kept[V]](max(c.Capacity, 1), nil),
+		onKeep:    c.Kept,
+		values:    shard.New(max(c.Capacity, 1), drop),
 		negatives: shard.New[K, kept[V]](max(c.NegativeCapacity, 1), nil),
 		keepAny:   c.Capacity > 0,
 		first:     guard.New(c.Timeout, c.MaxFetches),
@@ -102,17 +114,32 @@ func New[K comparable, V any](c Config[V]) *Cache[K, V] {
 // Cached returns the value that is kept for k, if its TTL has not ended by now. It
 // allocates nothing.
 func (c *Cache[K, V]) Cached(k K, now time.Time) (V, bool) {
-	for _, list := range [...]*shard.Cache[K, kept[V]]{c.values, c.negatives} {
-		s := list.Shard(k)
-		s.Lock()
-		e, ok := s.Get(k)
-		s.Unlock()
-		if ok && now.Before(e.until) {
-			return e.value, true
-		}
+	if v, ok := in(c.values, k, now); ok {
+		return v, true
 	}
-	var none V
-	return none, false
+	return in(c.negatives, k, now)
+}
+
+// CachedEvenly is Cached, but takes as much work for a value as for a negative one.
+func (c *Cache[K, V]) CachedEvenly(k K, now time.Time) (V, bool) {
+	v, ok := in(c.values, k, now)
+	n, negative := in(c.negatives, k, now)
+	if ok {
+		return v, true
+	}
+	return n, negative
+}
+
+// in returns the value of k in a list.
+func in[K comparable, V any](list *shard.Cache[K, kept[V]], k K, now time.Time) (v V, ok bool) {
+	s := list.Shard(k)
+	s.Lock()
+	e, ok := s.Get(k)
+	s.Unlock()
+	if !ok || !now.Before(e.until) {
+		return v, false
+	}
+	return e.value, true
 }
 
 // Load returns the value that is kept for k, or the result of fetch, which all callers
@@ -216,13 +243,17 @@ func (c *Cache[K, V]) keep(s *shard.Shard[K, kept[V]], k K, v V, asked time.Time
 	n := c.negatives.Shard(k)
 	n.Lock()
 	defer n.Unlock()
+	// A value that another replaces is dropped as well, of which Add would say nothing.
+	s.Remove(k)
 	if negative {
-		s.Remove(k)
 		n.Add(k, e)
 		return
 	}
 	n.Remove(k)
 	s.Add(k, e)
+	if c.onKeep != nil {
+		c.onKeep(v, e.until)
+	}
 }
 
 // Forget removes the value of k. The result of a fetch that has already begun is not
