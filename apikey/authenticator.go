@@ -145,7 +145,7 @@ func newVerifier(c *Config, faults config.Faults[usher.ConfigError]) verifier {
 	if c.Manager == nil {
 		return v
 	}
-	v.hasher = c.Manager.hasher
+	v.hasher, v.legacies = c.Manager.hasher, c.Manager.legacies
 	for _, f := range c.Manager.formats {
 		v.add(f)
 	}

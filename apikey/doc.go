@@ -14,6 +14,9 @@
 // If the store is an [Admin], operators can find, revoke and purge the keys of all owners:
 // [Manager.Select], [Manager.RevokeAll], [Manager.Purge].
 //
+// Keys of another system, of which only a bcrypt, argon2id or salted hash exists, stay valid
+// through a [Legacy]: each is verified once, and stored like any other key.
+//
 // # Guarantees
 //
 //   - The text of a key is returned by [Manager.Create] and [Manager.Rotate] and exists
@@ -23,7 +26,7 @@
 //     revoked or disabled, has expired, belongs to another environment, or is used from
 //     a network that it does not allow.
 //   - An owner never has more active keys than the limit, however many are created
-//     concurrently. Every field of a key is bounded, however it is set.
+//     concurrently, except for keys of a [Legacy]. Every field of a key is bounded, however it is set.
 //   - A key belongs to the account of its creator and never grants what its creator does
 //     not hold, not even after a change or a rotation. Callers can change and revoke only
 //     keys that grant no more than they hold.

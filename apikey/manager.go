@@ -38,6 +38,9 @@ type ManagerConfig struct {
 	// keys. A key is looked up once for each pepper, the newest first, so leave out
 	// peppers that no key needs any more.
 	Peppers []Pepper
+	// Legacy has the keys of other systems that are accepted as well, and that are stored
+	// when they are used for the first time.
+	Legacy []Legacy
 	// MaxActive is how many keys an owner may have that have not ended; zero means 100.
 	// Disabled keys count, as they can be enabled again. Keys that remain valid after a
 	// rotation are counted separately, with the same bound.
@@ -88,6 +91,7 @@ type Manager struct {
 	format      Format   // of new keys; nil if there are none
 	formats     []Format // of all keys
 	hasher      *hasher
+	legacies    *legacies // nil if there are none
 	maxActive   int
 	minName     int
 	maxName     int
@@ -132,6 +136,7 @@ func NewManager(c ManagerConfig) (*Manager, error) {
 		}
 	}
 	m.hasher = newHasher(c.Peppers, faults)
+	m.legacies = newLegacies(m, c.Legacy, faults)
 	faults.If(m.maxActive < 0, "MaxActive", config.NotNegative)
 	faults.If(m.minName < 0, "MinName", config.NotNegative)
 	faults.If(m.maxName < max(m.minName, 0) || m.maxName > MaxName,

@@ -22,7 +22,8 @@ type verifier struct {
 	fetch     fetch
 	formats   []format
 	hasher    *hasher
-	env       string // empty for any
+	legacies  *legacies // nil if there are none
+	env       string    // empty for any
 	check     func(context.Context, *Key) error
 	principal func(*Key, usher.Principal) usher.Principal
 	foreign   bool // code that may panic is called: check, principal or a format
@@ -118,6 +119,9 @@ func (v *verifier) decide(r *http.Request, text string) (*entry, *usher.Principa
 		a.now = time.Now()
 	}
 	e, verdict, err := v.lookup(r.Context(), text, a.now)
+	if verdict == Unknown && v.legacies != nil {
+		e, verdict, err = v.legacy(r.Context(), text, a.now)
+	}
 	var parent *entry
 	if verdict == Accepted && e.derived() {
 		parent, verdict, err = v.parentOf(r.Context(), e, a.now)

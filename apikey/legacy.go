@@ -1,0 +1,332 @@
+package apikey
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"runtime"
+	"slices"
+	"time"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/config"
+	"github.com/usher-go/usher/internal/guard"
+	"github.com/usher-go/usher/internal/loader"
+)
+
+// A Legacy has the keys of another system that has stored a bcrypt, argon2id or salted hash
+// of each, from which no [Hash] can be computed. For other hashes there is
+// [Manager.Import].
+//
+// When a client uses such a key for the first time, it is verified by the code of the
+// service and stored under its Hash. From then on the [Store] alone decides about the key:
+// change and revoke it with the [Manager]. Until then the old table decides. To revoke a key
+// that may not be stored yet, revoke it in the old table first and then with
+// [Manager.Revoke]; it is refused even if it was being stored meanwhile, and [ErrNotFound]
+// means that it was not.
+//
+// A key that [Manager.Purge] has removed is stored again at its next use if Find still
+// returns it as a key that has not ended. So before a purge, mark the rows of keys that have
+// been revoked here as revoked in the old table, or delete them.
+//
+// An unknown key costs a call of Find, and one that Find returns although its text is
+// another costs a call of Verify and takes longer: what Find searches by, such as an ID
+// in the text, is not secret.
+type Legacy struct {
+	// Format is the format of the keys, a [Plain] for instance. Text that begins with a
+	// prefix of another format is not one of them. Required.
+	Format Format
+	// Find returns the key that may have this text and what is stored to verify it, or
+	// ErrNotFound; any other error is a failure. Find is called concurrently, up to
+	// ManagerConfig.StoreTimeout long, and again after the key was stored, so that no
+	// revocation is missed. Required.
+	//
+	// Of k the following is stored: ID, Owner, Environment, CreatedAt, CreatedBy,
+	// UpdatedAt, DisabledBy, RevokedAt, LastUsedAt, LastUsedFrom and what
+	// [Manager.Update] may set. ID and Owner are required: the ID prevents that one row
+	// becomes two keys, as bcrypt ignores all text after 72 bytes. The rules for an import
+	// apply, except that MaxActive does not, and that an expiry beyond MaxLifetime, counted
+	// from now, is shortened.
+	Find func(ctx context.Context, text Secret) (k Key, stored string, err error)
+	// Verify reports whether text is the key of which Find has returned stored. An error
+	// is a failure. Required.
+	Verify func(stored string, text Secret) (bool, error)
+	// MaxVerifications bounds the calls of Verify that run at a time, because each takes a
+	// CPU or much memory; zero means half of GOMAXPROCS, but at least 1. Up to 16 times as
+	// many wait for half of ManagerConfig.StoreTimeout, and any more are refused with 503
+	// at once.
+	MaxVerifications int
+}
+
+const (
+	// refusedFor is how long a text is remembered that no Legacy has, and maxRefused is
+	// how many are. A Cache has the same defaults.
+	refusedFor = 5 * time.Second
+	maxRefused = 1 << 14
+	// minHidden is how many characters of a key stay hidden if any are stored.
+	minHidden = 22
+)
+
+// legacies are the keys of other systems that a [Manager] accepts.
+type legacies struct {
+	manager *Manager
+	list    []legacy
+	formats []format // all of the Manager
+	// flights stores keys, each text once at a time, and remembers the texts that no
+	// Legacy has, which are false. The key is the hash of the text with the newest pepper.
+	flights *loader.Cache[Hash, bool]
+}
+
+type legacy struct {
+	format
+	find          func(ctx context.Context, text Secret) (Key, string, error)
+	check         func(stored string, text Secret) (bool, error)
+	finds         *guard.Guard
+	verifications *guard.Guard
+}
+
+// newLegacies returns the legacies of m, whose formats become formats of m, or nil if there
+// are none.
+func newLegacies(m *Manager, list []Legacy, faults config.Faults[usher.ConfigError]) *legacies {
+	if len(list) == 0 {
+		return nil
+	}
+	l := &legacies{manager: m}
+	for i, c := range list {
+		field := fmt.Sprintf("Legacy[%d]", i)
+		in := faults.In(field)
+		in.If(c.Find == nil, "Find", config.Required)
+		in.If(c.Verify == nil, "Verify", config.Required)
+		in.If(c.MaxVerifications < 0, "MaxVerifications", config.NotNegative)
+		f, ok := compileFormat(c.Format, faults, field+".Format")
+		if !ok {
+			continue
+		}
+		m.formats = append(m.formats, f)
+		l.list = append(l.list, legacy{
+			format: format{f, slices.Clone(f.Prefixes())},
+			find:   c.Find,
+			check:  c.Verify,
+			finds:  guard.New(m.timeout, maxCalls).Results(isResult),
+			// Clients may cause errors at will, if the hash of one row is corrupt.
+			verifications: guard.New(m.timeout, cmp.Or(max(c.MaxVerifications, 0), max(runtime.GOMAXPROCS(0)/2, 1))).NeverOpen(),
+		})
+	}
+	for _, f := range m.formats {
+		l.formats = append(l.formats, format{f, slices.Clone(f.Prefixes())})
+	}
+	l.flights = loader.New[Hash](loader.Config[bool]{
+		Lifetime:         func(stored bool) (time.Duration, bool) { return refusedFor, !stored },
+		Capacity:         1, // nobody asks for a key again once it is stored
+		NegativeCapacity: maxRefused,
+		Timeout:          m.timeout,
+		MaxFetches:       maxCalls,
+		// The guards of the calls notice an outage.
+		IsResult: func(error) bool { return true },
+	})
+	return l
+}
+
+// legacy returns the key with this text, which the store does not have, from a Legacy.
+func (v *verifier) legacy(ctx context.Context, text string, now time.Time) (*entry, Verdict, error) {
+	switch stored, err := v.legacies.adopt(ctx, text); {
+	case err != nil:
+		return nil, failedFor(ctx), fmt.Errorf("ManagerConfig.Legacy: %w", err)
+	case !stored:
+		return nil, Unknown, nil
+	}
+	return v.lookup(ctx, text, now)
+}
+
+// adopt stores the key with this text if a Legacy has it, and reports whether it is stored.
+func (l *legacies) adopt(ctx context.Context, text string) (stored bool, err error) {
+	if !slices.ContainsFunc(l.list, func(o legacy) bool { return l.concerns(&o.format, text) }) {
+		return false, nil
+	}
+	return l.flights.Load(ctx, l.manager.hasher.newest(text), func(ctx context.Context) (bool, error) {
+		for i := range l.list {
+			if o := &l.list[i]; l.concerns(&o.format, text) {
+				if stored, err := l.manager.adopt(ctx, o, text); stored || err != nil {
+					return stored, err
+				}
+			}
+		}
+		return false, nil
+	})
+}
+
+// concerns reports whether text has the format f, by the rule of verifier.parse.
+func (l *legacies) concerns(f *format, text string) bool {
+	others := func(f format) bool { return f.claims(text) }
+	if !f.claims(text) && (len(f.prefixes) > 0 || slices.ContainsFunc(l.formats, others)) {
+		return false
+	}
+	_, _, ok := f.Parse(text)
+	return ok
+}
+
+// search calls Legacy.Find.
+func (o *legacy) search(ctx context.Context, text Secret) (k Key, stored string, err error) {
+	type row struct {
+		key    Key
+		stored string
+	}
+	found, err := guard.Call(ctx, o.finds, func(ctx context.Context) (r row, err error) {
+		r.key, r.stored, err = o.find(ctx, text)
+		return r, err
+	}, nil)
+	return found.key, found.stored, err
+}
+
+// verify calls Legacy.Verify.
+func (o *legacy) verify(ctx context.Context, stored string, text Secret) (bool, error) {
+	return guard.Call(ctx, o.verifications, func(context.Context) (bool, error) { return o.check(stored, text) }, nil)
+}
+
+// adopt stores the key with this text if o has it, and reports whether it is stored.
+func (m *Manager) adopt(ctx context.Context, o *legacy, text string) (bool, error) {
+	secret := NewSecret(text)
+	k, stored, err := o.search(ctx, secret)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("finding a key: %w", err)
+	}
+	switch ok, err := o.verify(ctx, stored, secret); {
+	case err != nil:
+		return false, fmt.Errorf("verifying a key: %w", err)
+	case !ok:
+		return false, nil
+	}
+	by := Actor{System: true}
+	r, err := m.adopted(ctx, by, &k, o.format, text)
+	if err == nil {
+		err = m.store.Insert(ctx, r, Limits{})
+	}
+	if errors.Is(err, ErrConflict) {
+		return m.adoptedBefore(ctx, by, &r, text)
+	}
+	m.note(ctx, "import", by, r.Key, err)
+	if err != nil {
+		return false, err
+	}
+	return true, m.recheck(ctx, by, o, &r, secret)
+}
+
+// adopted returns the record of a key of a Legacy.
+func (m *Manager) adopted(ctx context.Context, by Actor, k *Key, f format, text string) (Record, error) {
+	now := storedNow()
+	environment, visible, ok := f.Parse(text)
+	if !ok || visible > len(text) {
+		return Record{}, errors.New("the format parses the same text differently")
+	}
+	r := Record{Hash: m.hasher.newest(text), Key: Key{
+		ID:          k.ID,
+		Owner:       k.Owner,
+		Environment: cmp.Or(environment, k.Environment),
+		Prefix:      text[:visible],
+		CreatedBy:   cmp.Or(k.CreatedBy, "system"),
+		Revision:    1,
+	}}
+	// Of a short key, four characters would be too many.
+	if len(text)-visible >= minHidden+4 {
+		r.LastFour = text[len(text)-4:]
+	}
+	r.set(*k)
+	if err := m.ask(ctx, by, nil, &r.Key); err != nil {
+		return r, err
+	}
+	if bound := m.maxExpiry(now); r.ExpiresAt.After(bound) || r.ExpiresAt.IsZero() && m.maxLifetime > 0 {
+		r.ExpiresAt = bound
+	}
+	switch {
+	case !isID(r.ID):
+		return r, fmt.Errorf("a key must have an ID of 1 to %d letters, digits, %q and %q", MaxID, "-", "_")
+	case !isOwner(r.Owner):
+		return r, errors.New("a key must have an owner")
+	case !isText(r.CreatedBy, MaxCreatedBy) || !isText(k.DisabledBy, MaxCreatedBy):
+		return r, errors.New("the name of an actor is too long, or not text")
+	}
+	for _, t := range []time.Time{k.CreatedAt, k.UpdatedAt, k.RevokedAt, k.LastUsedAt, r.ExpiresAt} {
+		if !t.IsZero() && (canonical(t).IsZero() || t.Before(time.Time{}) || t.After(latest)) {
+			return r, errors.New("a time must be in the years 1 to 9999")
+		}
+	}
+	past := func(t time.Time) time.Time {
+		if t.After(now) {
+			t = now
+		}
+		return canonical(t)
+	}
+	r.CreatedAt, r.UpdatedAt, r.RevokedAt = past(k.CreatedAt), past(k.UpdatedAt), past(k.RevokedAt)
+	if r.CreatedAt.IsZero() {
+		r.CreatedAt = now
+	}
+	if r.UpdatedAt.Before(r.CreatedAt) {
+		r.UpdatedAt = r.CreatedAt
+	}
+	if r.LastUsedAt = past(k.LastUsedAt); !r.LastUsedAt.IsZero() {
+		r.LastUsedFrom = netip.Addr.Unmap(k.LastUsedFrom).WithZone("")
+	}
+	if !r.DisabledAt.IsZero() {
+		r.DisabledBy = cmp.Or(k.DisabledBy, "system")
+	}
+	// The rules for a new key, except that this one may have expired already.
+	rules := r.Key
+	rules.CreatedAt, rules.UpdatedAt, rules.ExpiresAt = now, now, m.maxExpiry(now)
+	if err := cmp.Or(m.check(&rules, nil), checkShown(&r.Key)); err != nil {
+		return r, err
+	}
+	r.round(now)
+	return r, nil
+}
+
+// adoptedBefore reports whether the store has the key with this text, after it has refused
+// r because its ID or its hash is in use.
+func (m *Manager) adoptedBefore(ctx context.Context, by Actor, r *Record, text string) (bool, error) {
+	found, err := m.store.Find(ctx, r.Owner, r.ID)
+	if errors.Is(err, ErrNotFound) {
+		found, err = m.store.Lookup(ctx, r.Hash)
+	}
+	if err == nil {
+		i := slices.IndexFunc(m.hasher.peppers, func(p pepper) bool { return p.version == found.Hash[0] })
+		switch {
+		case i < 0:
+			err = fmt.Errorf("the key is stored under pepper version %d, which is not configured", found.Hash[0])
+		case m.hasher.peppers[i].hash(text) == found.Hash:
+			if c, ok := m.source.(*Cache); ok {
+				c.entries.Forget(found.Hash) // it may be known as unknown
+			}
+			return true, nil
+		default:
+			// Verify accepts several texts for the row, or the row has had another text.
+			m.note(ctx, "import", by, r.Key, errors.New("the key is stored already, with another text"))
+			return false, nil
+		}
+	} else if errors.Is(err, ErrNotFound) {
+		err = errors.New("another key has the ID of this one")
+	}
+	m.note(ctx, "import", by, r.Key, err)
+	return false, err
+}
+
+// recheck revokes r, which was stored a moment ago, if the old system has revoked or removed
+// it since it was found.
+func (m *Manager) recheck(ctx context.Context, by Actor, o *legacy, r *Record, text Secret) error {
+	if !r.RevokedAt.IsZero() {
+		return nil
+	}
+	k, _, err := o.search(ctx, text)
+	switch {
+	case err == nil && k.RevokedAt.IsZero():
+		return nil
+	case err != nil && !errors.Is(err, ErrNotFound):
+		return fmt.Errorf("finding a key: %w", err)
+	}
+	_, err = m.store.Revoke(ctx, r.Owner, r.ID, storedNow())
+	m.note(ctx, "revoke", by, r.Key, err)
+	return err
+}
