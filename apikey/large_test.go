@@ -121,33 +121,61 @@ func TestTheCountsOfAMemoryAreExact(t *testing.T) {
 		number++
 		return r
 	}
-	limited := func(owner string, at time.Time, replaced bool, limit int) bool {
-		keys, _, err := s.List(ctx, owner, 0, 10_000)
+	limits := func() (l apikey.Limits) {
+		for _, limit := range []*int{&l.Active, &l.Replaced, &l.Working, &l.Derived, &l.Total} {
+			if random.IntN(3) == 0 {
+				*limit = 1 + random.IntN(8)
+			}
+		}
+		l.Total *= 4
+		return l
+	}
+	// limited returns the error of a change at a limit.
+	limited := func(owner string, at time.Time, l apikey.Limits) error {
+		keys, total, err := s.List(ctx, owner, 0, 10_000)
 		if err != nil {
 			t.Fatal(err)
 		}
-		n := 0
+		var active, replaced, derived int
 		for _, k := range keys {
-			if !k.Ended(at) && (k.ReplacedBy != "") == replaced {
-				n++
+			switch {
+			case k.Ended(at):
+			case k.DerivedFrom != "":
+				derived++
+			case k.ReplacedBy != "":
+				replaced++
+			default:
+				active++
 			}
 		}
-		return n >= limit
+		reached := func(n, limit int) bool { return limit > 0 && n >= limit }
+		switch {
+		case reached(active, l.Active), reached(replaced, l.Replaced), reached(active+replaced, l.Working), reached(derived, l.Derived):
+			return apikey.ErrLimit
+		case reached(total, l.Total):
+			return apikey.ErrFull
+		}
+		return nil
 	}
-	check := func(what string, err error, want bool) {
+	outcomes := make(map[error]int)
+	check := func(what string, err, want error) {
 		t.Helper()
-		if errors.Is(err, apikey.ErrLimit) != want {
-			t.Fatalf("key %d: %s: %v, want the limit reached: %v", number, what, err, want)
+		outcomes[want]++
+		if !errors.Is(err, want) {
+			t.Fatalf("key %d: %s: %v, want %v", number, what, err, want)
 		}
 	}
 	for range 5000 {
-		at, limit := second(), 1+random.IntN(8)
+		at, limit := second(), limits()
 		old, err := s.Lookup(ctx, record(random.IntN(number+1)).Hash)
 		switch op := random.IntN(10); {
 		case op < 5 || err != nil:
 			r := fresh(at)
-			want := limited(r.Owner, at, false, limit)
-			check("Insert", s.Insert(ctx, r, apikey.Limits{Active: limit}), want)
+			if random.IntN(3) == 0 {
+				r.DerivedFrom = "k"
+			}
+			want := limited(r.Owner, at, limit)
+			check("Insert", s.Insert(ctx, r, limit), want)
 		case op < 6:
 			old.ExpiresAt = end()
 			if err := s.Update(ctx, old); err != nil {
@@ -156,8 +184,8 @@ func TestTheCountsOfAMemoryAreExact(t *testing.T) {
 		case op < 8:
 			next := fresh(at)
 			next.Owner, old.ReplacedBy, old.ExpiresAt = old.Owner, next.ID, end()
-			want := limited(old.Owner, at, true, limit)
-			check("Rotate", s.Rotate(ctx, old, next, apikey.Limits{Replaced: limit}), want)
+			want := limited(old.Owner, at, limit)
+			check("Rotate", s.Rotate(ctx, old, next, limit), want)
 		case op < 9:
 			if _, err := s.Revoke(ctx, old.Owner, old.ID, at); err != nil {
 				t.Fatal(err)
@@ -170,6 +198,11 @@ func TestTheCountsOfAMemoryAreExact(t *testing.T) {
 			if _, _, err := s.RevokeAll(ctx, apikey.Filter{Owner: old.Owner}, at, 2); err != nil {
 				t.Fatal(err)
 			}
+		}
+	}
+	for _, err := range []error{nil, apikey.ErrLimit, apikey.ErrFull} {
+		if outcomes[err] < 100 {
+			t.Errorf("%d changes end with %v: the test shows little", outcomes[err], err)
 		}
 	}
 }

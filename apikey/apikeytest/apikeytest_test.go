@@ -132,7 +132,7 @@ type fault struct {
 // faults are those of all files.
 func faults() map[string]fault {
 	all := maps.Clone(valueFaults)
-	for _, more := range []map[string]fault{textFaults, stateFaults, changeFaults, useFaults, watchFaults, filterFaults, adminFaults, emptyFaults()} {
+	for _, more := range []map[string]fault{textFaults, stateFaults, limitFaults, changeFaults, useFaults, watchFaults, filterFaults, adminFaults, emptyFaults()} {
 		maps.Copy(all, more)
 	}
 	return all

@@ -66,7 +66,7 @@ func testStates(t *testing.T, s apikey.Store) {
 		"expired":  func(r *apikey.Record) { r.ExpiresAt = r.CreatedAt.Add(-time.Hour) },
 		"disabled": func(r *apikey.Record) { r.DisabledAt = r.CreatedAt },
 		"replaced": func(r *apikey.Record) { r.ReplacedBy = "key_" + unique() },
-		"derived":  func(r *apikey.Record) { r.DerivedFrom, r.DerivedFromHash = "key_"+unique(), newHash() },
+		"derived":  derive,
 		"expired, disabled and replaced": func(r *apikey.Record) {
 			r.ExpiresAt, r.DisabledAt, r.ReplacedBy = r.CreatedAt, r.CreatedAt, "key_"+unique()
 		},

@@ -8,7 +8,7 @@ import (
 	"github.com/usher-go/usher/internal/storetest"
 )
 
-func testLimit(t *testing.T, s apikey.Store) {
+func testActive(t *testing.T, s apikey.Store) {
 	ctx := t.Context()
 	start := now()
 	owner := "owner_" + unique()
@@ -66,27 +66,12 @@ func testLimit(t *testing.T, s apikey.Store) {
 
 // each calls f n times concurrently and counts the errors that f returned.
 func each(n int, f func(i int) error) map[error]int {
-	return storetest.Each(n, f, apikey.ErrLimit, apikey.ErrConflict, apikey.ErrNotFound)
-}
-
-func testParallelInserts(t *testing.T, s apikey.Store) {
-	owner, at := "owner_"+unique(), now()
-	counts := each(100, func(int) error {
-		r := newRecord()
-		r.Owner, r.CreatedAt = owner, at
-		return s.Insert(t.Context(), r, apikey.Limits{Active: 5})
-	})
-	if counts[nil] != 5 || counts[apikey.ErrLimit] != 95 {
-		t.Errorf("outcomes: %v, want 5 without error and 95 ErrLimit", counts)
-	}
-	keys, total, err := s.List(t.Context(), owner, 0, 100)
-	if err != nil || len(keys) != 5 || total != 5 {
-		t.Errorf("List: %d of %d keys, %v; want 5", len(keys), total, err)
-	}
+	return storetest.Each(n, f, apikey.ErrLimit, apikey.ErrFull, apikey.ErrConflict, apikey.ErrNotFound)
 }
 
 func testOwnersApart(t *testing.T, s apikey.Store) {
-	counts := each(20, func(int) error { return s.Insert(t.Context(), newRecord(), apikey.Limits{Active: 1}) })
+	one := apikey.Limits{Active: 1, Working: 1, Total: 1}
+	counts := each(20, func(int) error { return s.Insert(t.Context(), newRecord(), one) })
 	if counts[nil] != 20 {
 		t.Errorf("outcomes: %v, want 20 without error", counts)
 	}
@@ -114,26 +99,4 @@ func testRepeatedAtLimit(t *testing.T, s apikey.Store) {
 	storetest.WantError(t, "Rotate of an unknown key at the limit", s.Rotate(ctx, unknown, newRecord(), apikey.Limits{Replaced: 1}), apikey.ErrNotFound)
 	want(t, s, old)
 	want(t, s, next)
-}
-
-func testParallelRotationsAtALimit(t *testing.T, s apikey.Store) {
-	const keys, limit = 40, 5
-	owner, at := "owner_"+unique(), now()
-	var old [keys]apikey.Record
-	for i := range old {
-		r := newRecord()
-		r.Owner = owner
-		old[i] = insert(t, s, r)
-	}
-	counts := each(keys, func(i int) error {
-		r, next := old[i], newRecord()
-		next.Owner, next.CreatedAt, r.ReplacedBy = owner, at, next.ID
-		return s.Rotate(t.Context(), r, next, apikey.Limits{Replaced: limit})
-	})
-	if counts[nil] != limit || counts[apikey.ErrLimit] != keys-limit {
-		t.Errorf("outcomes: %v, want %d without error and %d ErrLimit", counts, limit, keys-limit)
-	}
-	if _, total, err := s.List(t.Context(), owner, 0, 1); err != nil || total != keys+limit {
-		t.Errorf("List: %d keys, %v; want %d", total, err, keys+limit)
-	}
 }

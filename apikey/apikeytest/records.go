@@ -53,8 +53,7 @@ func newRecord() apikey.Record {
 // derivedRecord returns a record of a key that was just derived from another.
 func derivedRecord() apikey.Record {
 	r := newRecord()
-	r.Parent, r.Line = "", ""
-	r.DerivedFrom, r.DerivedFromHash = "key_"+unique(), newHash()
+	derive(&r)
 	return r
 }
 

@@ -3,6 +3,7 @@ package apikeytest_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -22,7 +23,7 @@ type flaw struct {
 
 const (
 	another   = "each client finds what another has stored"
-	atALimit  = "the limit holds across clients"
+	atALimit  = "every limit holds across clients"
 	oneOfTwo  = "one of the parallel changes by two clients succeeds"
 	byAnother = "a client is notified of the changes by another"
 	cutOff    = "a call whose reply is lost fails, and can be repeated"
@@ -275,12 +276,26 @@ var flaws = map[string]flaw{
 	}},
 }
 
+// allFlaws are flaws, and a client for each limit whose lock is its own.
+func allFlaws() map[string]flaw {
+	all := maps.Clone(flaws)
+	for name, of := range eachLimit {
+		all["holds the limit "+name+" by a lock of its own"] = flaw{atALimit, func(c *client) {
+			insert, rotate := c.insert, c.rotate
+			var mu sync.Mutex
+			counts(c.store, &mu, &mu, slowly)
+			alone(c.store, of, insert, rotate)
+		}}
+	}
+	return all
+}
+
 func TestWrongClientsFail(t *testing.T) {
-	storetest.WantFailures(t, "TestWrongClient", flaws, func(f flaw) string { return f.row })
+	storetest.WantFailures(t, "TestWrongClient", allFlaws(), func(f flaw) string { return f.row })
 }
 
 func TestWrongClient(t *testing.T) {
-	f := flaws[storetest.Wrong(t)]
+	f := allFlaws()[storetest.Wrong(t)]
 	apikeytest.SetPatience(time.Second)
 	apikeytest.TestShared(t, shared(f.make))
 }

@@ -3,17 +3,12 @@ package apikeytest_test
 import (
 	"context"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/usher-go/usher/apikey"
 )
 
-const (
-	likeAnyOther = "a key that is refused now is stored and changed like any other"
-	counting     = "the limit counts keys that have not ended and are not replaced"
-	atLimit      = "a change that is repeated at the limit is a conflict"
-)
+const likeAnyOther = "a key that is refused now is stored and changed like any other"
 
 // reordered is List in another order.
 func reordered(ctx context.Context, s *store, owner string, offset, limit int, order func(a, b apikey.Key) int) ([]apikey.Key, int, error) {
@@ -32,76 +27,7 @@ var gone = map[string]func(*apikey.Key) bool{
 
 // stateFaults has stores that treat keys by their state.
 var stateFaults = func() map[string]fault {
-	all := map[string]fault{
-		"counts no disabled keys": {counting, func(s *store) {
-			s.insert = func(ctx context.Context, r apikey.Record, limits apikey.Limits) error {
-				limits.Active += count(ctx, s, r.Owner, func(k *apikey.Key) bool { return !k.DisabledAt.IsZero() })
-				return s.Memory.Insert(ctx, r, limits)
-			}
-		}},
-		"counts replaced keys": {counting, func(s *store) {
-			s.insert = func(ctx context.Context, r apikey.Record, limits apikey.Limits) error {
-				if limits.Active > 0 && count(ctx, s, r.Owner, func(k *apikey.Key) bool { return !k.Ended(r.CreatedAt) }) >= limits.Active {
-					return apikey.ErrLimit
-				}
-				return s.Memory.Insert(ctx, r, apikey.Limits{})
-			}
-		}},
-		"counts by its own clock": {counting, func(s *store) {
-			s.insert = func(ctx context.Context, r apikey.Record, limits apikey.Limits) error {
-				if limits.Active > 0 && count(ctx, s, r.Owner, func(k *apikey.Key) bool { return !k.Ended(time.Now()) && k.ReplacedBy == "" }) >= limits.Active {
-					return apikey.ErrLimit
-				}
-				return s.Memory.Insert(ctx, r, apikey.Limits{})
-			}
-		}},
-		"inserts beyond the limit in parallel": {"100 parallel inserts at a limit of 5 leave exactly 5", func(s *store) {
-			s.insert = func(ctx context.Context, r apikey.Record, limits apikey.Limits) error {
-				if limits.Active > 0 && count(ctx, s, r.Owner, func(k *apikey.Key) bool { return !k.Ended(r.CreatedAt) }) >= limits.Active {
-					return apikey.ErrLimit
-				}
-				time.Sleep(time.Millisecond)
-				return s.Memory.Insert(ctx, r, apikey.Limits{})
-			}
-		}},
-		"rotates beyond the limit in parallel": {"40 parallel rotations at a limit of 5 leave exactly 5", func(s *store) {
-			s.rotate = func(ctx context.Context, old, next apikey.Record, limits apikey.Limits) error {
-				if limits.Replaced > 0 && count(ctx, s, old.Owner, func(k *apikey.Key) bool { return k.ReplacedBy != "" }) >= limits.Replaced {
-					return apikey.ErrLimit
-				}
-				time.Sleep(time.Millisecond)
-				return s.Memory.Rotate(ctx, old, next, apikey.Limits{})
-			}
-		}},
-		"counts before it looks for the key to insert": {atLimit, func(s *store) {
-			s.insert = func(ctx context.Context, r apikey.Record, limits apikey.Limits) error {
-				if limits.Active > 0 && count(ctx, s, r.Owner, func(k *apikey.Key) bool { return !k.Ended(r.CreatedAt) }) >= limits.Active {
-					return apikey.ErrLimit
-				}
-				return s.Memory.Insert(ctx, r, limits)
-			}
-		}},
-		"counts before it looks for the key to rotate": {atLimit, func(s *store) {
-			s.rotate = func(ctx context.Context, old, next apikey.Record, limits apikey.Limits) error {
-				if limits.Replaced > 0 && count(ctx, s, old.Owner, func(k *apikey.Key) bool { return k.ReplacedBy != "" }) >= limits.Replaced {
-					return apikey.ErrLimit
-				}
-				return s.Memory.Rotate(ctx, old, next, limits)
-			}
-		}},
-		"has one limit for all owners": {"each owner has its own limit", func(s *store) {
-			var mu sync.Mutex
-			n := 0
-			s.insert = func(ctx context.Context, r apikey.Record, limits apikey.Limits) error {
-				mu.Lock()
-				defer mu.Unlock()
-				if n++; limits.Active > 0 && n > limits.Active {
-					return apikey.ErrLimit
-				}
-				return s.Memory.Insert(ctx, r, limits)
-			}
-		}},
-	}
+	all := map[string]fault{}
 	for state, is := range gone {
 		all["does not look up a key that is "+state] = fault{likeAnyOther, func(s *store) {
 			s.lookup = func(ctx context.Context, h apikey.Hash) (apikey.Record, error) {
@@ -182,14 +108,4 @@ func byID(ctx context.Context, s *store, id string) (apikey.Key, bool) {
 		}
 	}
 	return apikey.Key{}, false
-}
-
-func count(ctx context.Context, s *store, owner string, is func(*apikey.Key) bool) (n int) {
-	keys, _, _ := s.Memory.List(ctx, owner, 0, 100_000)
-	for _, k := range keys {
-		if is(&k) {
-			n++
-		}
-	}
-	return n
 }
