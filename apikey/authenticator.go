@@ -233,8 +233,10 @@ func (a *Authenticator) Detect(r *http.Request) (carrier string, certain bool) {
 // Carriers implements [usher.CarrierLister].
 func (a *Authenticator) Carriers() []string { return a.list() }
 
-// Challenge implements [usher.Detector]. The scheme is Bearer if that is accepted, and
-// otherwise ApiKey, which is not registered but is in common use.
+// Challenge implements [usher.Detector]. The challenge has the first scheme of the
+// carriers. Without one it has ApiKey, which is not registered, and names a carrier in
+// the terms of the security schemes of OpenAPI: ApiKey in="header", name="X-API-Key". It
+// has Basic, for which a browser asks its user, only if there is no other carrier.
 func (a *Authenticator) Challenge() string { return a.challenge }
 
 // RecordUse implements [usher.UseRecorder]. It records that the client of r uses the key

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -70,6 +69,7 @@ func TestAuthenticatorReportsAllFaultsAtOnce(t *testing.T) {
 			{Header: "X Key"}, {}, {Header: "X-Key", Scheme: "Bearer"}, {Scheme: "a b"}, {Scheme: "basic"},
 			{Header: "X-A", ExactScheme: true}, {Header: "x-a"}, {Header: "authorization"}, {Header: "cookie"},
 			{Scheme: "Token"}, {Scheme: "TOKEN", ExactScheme: true}, {DangerousQueryParameter: "key"}, {DangerousQueryParameter: "KEY"},
+			{BasicUser: true}, {BasicUser: true}, {BasicUser: true, Header: "X-B"},
 		},
 		Errors: map[apikey.Verdict]*usher.Error{
 			apikey.Revoked: {Status: 200}, apikey.Expired: nil, apikey.Unavailable: {Status: 401}, apikey.Missing: {Status: 401}, 77: {Status: 401},
@@ -78,7 +78,8 @@ func TestAuthenticatorReportsAllFaultsAtOnce(t *testing.T) {
 	want := map[string]bool{}
 	for _, f := range []string{
 		"Manager", "Carriers[0].Header", "Carriers[1].Header", "Carriers[2].Header", "Carriers[3].Scheme", "Carriers[4].Scheme",
-		"Carriers[5].ExactScheme", "Carriers[6].Header", "Carriers[7].Header", "Carriers[8].Header", "Carriers[10].Header",
+		"Carriers[5].ExactScheme", "Carriers[6].Header", "Carriers[8].Header", "Carriers[10].Header",
+		"Carriers[14].Header", "Carriers[15].Header",
 		"Errors[revoked]", "Errors[expired]", "Errors[unavailable]", "Errors[missing]", "Errors[Verdict(77)]",
 	} {
 		want["apikey.Config."+f] = true
@@ -88,93 +89,10 @@ func TestAuthenticatorReportsAllFaultsAtOnce(t *testing.T) {
 	}
 }
 
-func TestAKeyIsReadFromItsCarrierOnly(t *testing.T) {
-	m, store := newManagerOn(t)
-	_, key := create(t, m, apikey.Key{})
-	_, other := create(t, m, apikey.Key{})
-	for _, test := range []struct {
-		name   string
-		config apikey.Config
-		header []string
-		want   apikey.Verdict
-	}{
-		{"the header by default", apikey.Config{}, []string{"X-API-Key", key}, apikey.Accepted},
-		{"in any case", apikey.Config{}, []string{"x-api-key", key}, apikey.Accepted},
-		{"with blanks around it", apikey.Config{}, []string{"X-API-Key", " " + key + "\t"}, apikey.Accepted},
-		{"KS-02 nothing", apikey.Config{}, nil, apikey.Missing},
-		{"KS-03 only blanks", apikey.Config{}, []string{"X-API-Key", "  "}, apikey.Missing},
-		{"no bearer by default", apikey.Config{}, []string{"Authorization", "Bearer " + key}, apikey.Missing},
-		{"underscores are another header", apikey.Config{}, []string{"X_API_Key", key}, apikey.Missing},
-		{"no cookie", apikey.Config{}, []string{"Cookie", "X-API-Key=" + key}, apikey.Missing},
-		{"A01 two equal lines", apikey.Config{}, []string{"X-API-Key", key, "X-API-Key", key}, apikey.Malformed},
-		{"A01 two lines", apikey.Config{}, []string{"X-API-Key", key, "X-API-Key", other}, apikey.Malformed},
-		{"A01 one empty line and one valid key", apikey.Config{}, []string{"X-API-Key", "", "X-API-Key", key}, apikey.Malformed},
-		{"A02 a list", apikey.Config{}, []string{"X-API-Key", key + ", " + other}, apikey.Malformed},
-		{"another header", apikey.Config{Carriers: []apikey.Carrier{{Header: "api_token"}}}, []string{"Api_token", key}, apikey.Accepted},
-		{"not the default one then", apikey.Config{Carriers: []apikey.Carrier{{Header: "Api-Token"}}}, []string{"X-API-Key", key}, apikey.Missing},
-
-		{"bearer", apikey.Config{Carriers: []apikey.Carrier{{Scheme: "Bearer"}}}, []string{"Authorization", "Bearer " + key}, apikey.Accepted},
-		{"bearer in any case", apikey.Config{Carriers: []apikey.Carrier{{Scheme: "Bearer"}}}, []string{"Authorization", "bEARER " + key}, apikey.Accepted},
-		{"KS-09 bearer in lower case, with the exact scheme", apikey.Config{Carriers: []apikey.Carrier{{Scheme: "Bearer", ExactScheme: true}}}, []string{"Authorization", "bearer " + key}, apikey.Missing},
-		{"IC-03 no header with bearer", apikey.Config{Carriers: []apikey.Carrier{{Scheme: "Bearer"}}}, []string{"X-API-Key", key}, apikey.Missing},
-		{"another scheme", apikey.Config{Carriers: []apikey.Carrier{{Scheme: "Bearer"}}}, []string{"Authorization", "Basic " + key}, apikey.Missing},
-		{"A02 two bearer lines", apikey.Config{Carriers: []apikey.Carrier{{Scheme: "Bearer"}}}, []string{"Authorization", "Bearer " + key, "Authorization", "Bearer " + key}, apikey.Malformed},
-		{"A02 a bearer list", apikey.Config{Carriers: []apikey.Carrier{{Scheme: "Bearer"}}}, []string{"Authorization", "Bearer " + key + ", Bearer " + key}, apikey.Malformed},
-		{"A02 two words", apikey.Config{Carriers: []apikey.Carrier{{Scheme: "Bearer"}}}, []string{"Authorization", "Bearer " + key + " " + key}, apikey.Malformed},
-		{"a tab after the scheme", apikey.Config{Carriers: []apikey.Carrier{{Scheme: "Bearer"}}}, []string{"Authorization", "Bearer\t" + key}, apikey.Malformed},
-		{"bearer without a token", apikey.Config{Carriers: []apikey.Carrier{{Scheme: "Bearer"}}}, []string{"Authorization", "Bearer "}, apikey.Malformed},
-
-		{"KK-01 the header of two", apikey.Config{Carriers: []apikey.Carrier{{Header: "x-api-key"}, {Scheme: "Bearer"}}}, []string{"X-API-Key", key}, apikey.Accepted},
-		{"KK-02 the bearer of two", apikey.Config{Carriers: []apikey.Carrier{{Header: "x-api-key"}, {Scheme: "Bearer"}}}, []string{"Authorization", "Bearer " + key}, apikey.Accepted},
-		{"KK-06 both, different", apikey.Config{Carriers: []apikey.Carrier{{Header: "x-api-key"}, {Scheme: "Bearer"}}}, []string{"X-API-Key", key, "Authorization", "Bearer " + other}, apikey.Ambiguous},
-		{"KK-06 both, equal", apikey.Config{Carriers: []apikey.Carrier{{Header: "x-api-key"}, {Scheme: "Bearer"}}}, []string{"X-API-Key", key, "Authorization", "Bearer " + key}, apikey.Ambiguous},
-		{"A03 two keys in the header and a valid bearer", apikey.Config{Carriers: []apikey.Carrier{{Header: "x-api-key"}, {Scheme: "Bearer"}}}, []string{"X-API-Key", key, "X-API-Key", other, "Authorization", "Bearer " + key}, apikey.Ambiguous},
-		{"A03 a valid key in the header and a malformed bearer", apikey.Config{Carriers: []apikey.Carrier{{Header: "x-api-key"}, {Scheme: "Bearer"}}}, []string{"X-API-Key", key, "Authorization", "Bearer a b"}, apikey.Ambiguous},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			p, err := newAuthenticator(t, apikey.ManagerConfig{Store: store}, test.config).Authenticate(request(test.header...))
-			if got := verdictOf(t, err); got != test.want || (p == nil) != (err != nil) {
-				t.Errorf("%v, want %v", got, test.want)
-			}
-		})
-	}
-}
-
 func newManagerOn(t testing.TB) (*apikey.Manager, apikey.Store) {
 	t.Helper()
 	store := apikey.NewMemory()
 	return newManager(t, apikey.ManagerConfig{Store: store}), store
-}
-
-func TestTheQueryIsReadOnlyIfThatIsConfigured(t *testing.T) {
-	m, store := newManagerOn(t)
-	_, key := create(t, m, apikey.Key{})
-	for _, test := range []struct {
-		name, parameter, query string
-		want                   apikey.Verdict
-	}{
-		{"never by default", "", "api_key=" + key, apikey.Missing},
-		{"if configured", "api_key", "a=b&api_key=" + key, apikey.Accepted},
-		{"twice", "api_key", "api_key=" + key + "&api_key=" + key, apikey.Malformed},
-		{"in a long query", "api_key", "api_key=" + key + "&x=" + strings.Repeat("y", 9000), apikey.Malformed},
-		{"as another parameter", "api_key", "my_api_key=" + key, apikey.Missing},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			var c apikey.Config
-			if test.parameter != "" {
-				c.Carriers = []apikey.Carrier{{Header: "X-API-Key"}, {DangerousQueryParameter: test.parameter}}
-			}
-			a := newAuthenticator(t, apikey.ManagerConfig{Store: store}, c)
-			r := httptest.NewRequest(http.MethodGet, "/?"+test.query, nil)
-			_, err := a.Authenticate(r)
-			if got := verdictOf(t, err); got != test.want {
-				t.Errorf("%v, want %v", got, test.want)
-			}
-			if carrier, _ := a.Detect(r); (carrier != "") != (test.want != apikey.Missing) {
-				t.Errorf("carrier %q", carrier)
-			}
-		})
-	}
 }
 
 // situations returns the text of a key for each verdict that a key can get. It must run
@@ -318,7 +236,7 @@ func TestRefusalsAreTheSameBytes(t *testing.T) {
 				t.Fatalf("different responses: %v", responses)
 			}
 			for response := range responses {
-				for _, want := range []string{"401", `Www-Authenticate:[ApiKey realm="a \"shop\""]`, `"code":"invalid_api_key"`} {
+				for _, want := range []string{"401", `Www-Authenticate:[ApiKey realm="a \"shop\"", in="header", name="X-API-Key"]`, `"code":"invalid_api_key"`} {
 					if !strings.Contains(response, want) {
 						t.Errorf("no %q in %s", want, response)
 					}
@@ -669,24 +587,6 @@ func TestDetect(t *testing.T) {
 	}
 	if got, want := a.Challenge(), `Bearer realm="r"`; got != want {
 		t.Errorf("challenge %q, want %q", got, want)
-	}
-}
-
-func TestCarriersAreTheConfiguredHeaderFields(t *testing.T) {
-	for name, tt := range map[string]struct {
-		config apikey.Config
-		want   []string
-	}{
-		"by default":           {apikey.Config{}, []string{"X-Api-Key"}},
-		"another header field": {apikey.Config{Carriers: []apikey.Carrier{{Header: "x-shop-key"}}}, []string{"X-Shop-Key"}},
-		"bearer":               {apikey.Config{Carriers: []apikey.Carrier{{Scheme: "Bearer"}}}, []string{"Authorization"}},
-		"both":                 {apikey.Config{Carriers: []apikey.Carrier{{Header: "X-API-Key"}, {Scheme: "Bearer"}}}, []string{"X-Api-Key", "Authorization"}},
-		// A query parameter is part of the URL, which caches use as their key.
-		"a query parameter, too": {apikey.Config{Carriers: []apikey.Carrier{{Scheme: "Bearer"}, {DangerousQueryParameter: "key"}}}, []string{"Authorization"}},
-	} {
-		if got := newAuthenticator(t, apikey.ManagerConfig{}, tt.config).Carriers(); !slices.Equal(got, tt.want) {
-			t.Errorf("%s: %q, want %q", name, got, tt.want)
-		}
 	}
 }
 

@@ -2,10 +2,10 @@ package apikey
 
 import (
 	"cmp"
+	"encoding/base64"
 	"fmt"
 	"net/http"
 	"net/textproto"
-	"net/url"
 	"slices"
 	"strings"
 
@@ -15,17 +15,22 @@ import (
 	"github.com/usher-go/usher/internal/httptoken"
 )
 
-// A Carrier is a place in a request that may carry a key. Exactly one of Header, Scheme
-// and DangerousQueryParameter is set.
+// A Carrier is a place in a request that may carry a key. Exactly one of Header, Scheme,
+// BasicUser and DangerousQueryParameter is set. Carriers of the field Authorization are
+// distinguished by what the field holds, so there may be several of them.
 type Carrier struct {
-	// Header is a header field whose value is the key, such as X-API-Key.
+	// Header is a header field whose value is the key, such as X-API-Key. For
+	// Authorization, the value must be one word: a field with a scheme carries no key.
 	Header string
-	// Scheme is the scheme of "Authorization: <Scheme> <key>", such as Bearer. A field
-	// with another scheme carries no key.
+	// Scheme is the scheme of "Authorization: <Scheme> <key>", such as Bearer or ApiKey. A
+	// field with another scheme carries no key.
 	Scheme string
-	// ExactScheme accepts Scheme only in the case in which it is spelled here; RFC 9110
-	// allows any.
+	// ExactScheme accepts Scheme only in the case in which it is spelled here; RFC 9110,
+	// section 11.1, allows any.
 	ExactScheme bool
+	// BasicUser is set if the key is the user name of the scheme Basic (RFC 7617), with an
+	// empty password: curl -u <key>: https://api.example.
+	BasicUser bool
 	// DangerousQueryParameter is a query parameter whose value is the key. URLs end up in
 	// logs, histories and Referer fields, and the keys with them.
 	DangerousQueryParameter string
@@ -33,61 +38,106 @@ type Carrier struct {
 
 const authorization = "Authorization"
 
+// A carrier is a Carrier with the canonical name of its header field, or "".
+type carrier struct {
+	Carrier
+	field string
+}
+
 // carriers are the places in a request that may carry a key, those in the field
 // Authorization last.
-type carriers []Carrier
+type carriers []carrier
 
 // newCarriers returns the carriers of a [Config].
 func newCarriers(list []Carrier, faults config.Faults[usher.ConfigError]) carriers {
 	if len(list) == 0 {
-		return carriers{{Header: "X-Api-Key"}}
+		list = []Carrier{{Header: "X-API-Key"}}
 	}
 	all := make(carriers, 0, len(list))
-	for i, c := range list {
-		faults := faults.In(fmt.Sprintf("Carriers[%d]", i))
-		faults.If(set(c.Header)+set(c.Scheme)+set(c.DangerousQueryParameter) != 1,
-			"Header", "must be set, or Scheme or DangerousQueryParameter, and no two of them")
-		header := textproto.CanonicalMIMEHeaderKey(c.Header)
-		faults.If(c.Header != "" && !httptoken.Valid(c.Header) || header == authorization || header == "Cookie",
-			"Header", "must be the name of a header field other than Authorization and Cookie")
-		c.Header = header
-		faults.If(c.Scheme != "" && !httptoken.Valid(c.Scheme) || strings.EqualFold(c.Scheme, "Basic"),
-			"Scheme", "must be the name of a scheme other than Basic")
-		faults.If(c.ExactScheme && c.Scheme == "", "ExactScheme", "must not be set unless Scheme is")
-		faults.If(slices.ContainsFunc(all, c.same), "Header", "must differ from the other carriers")
+	for i, given := range list {
+		c := carrier{given, textproto.CanonicalMIMEHeaderKey(given.Header)}
+		if c.Scheme != "" || c.BasicUser {
+			c.field = authorization
+		}
+		c.check(all, faults.In(fmt.Sprintf("Carriers[%d]", i)))
 		all = append(all, c)
 	}
-	slices.SortStableFunc(all, func(a, b Carrier) int { return cmp.Compare(set(a.Scheme), set(b.Scheme)) })
+	slices.SortStableFunc(all, func(a, b carrier) int {
+		return cmp.Compare(one(a.field == authorization), one(b.field == authorization))
+	})
 	return all
 }
 
-// set returns 1 if s is not empty.
-func set(s string) int { return min(len(s), 1) }
+// check adds the faults of c, which follows others.
+func (c *carrier) check(others carriers, faults config.Faults[usher.ConfigError]) {
+	faults.If(one(c.Header != "")+one(c.Scheme != "")+one(c.BasicUser)+one(c.DangerousQueryParameter != "") != 1,
+		"Header", "must be set, or one of Scheme, BasicUser and DangerousQueryParameter")
+	faults.If(c.Header != "" && !httptoken.Valid(c.Header) || c.field == "Cookie",
+		"Header", "must be the name of a header field other than Cookie")
+	faults.If(c.Scheme != "" && !httptoken.Valid(c.Scheme), "Scheme", "must be the name of a scheme")
+	faults.If(strings.EqualFold(c.Scheme, "Basic"), "Scheme", "must not be Basic; see BasicUser")
+	faults.If(c.ExactScheme && c.Scheme == "", "ExactScheme", "must not be set unless Scheme is")
+	faults.If(slices.ContainsFunc(others, c.same), "Header", "must not be a carrier that is listed before")
+}
+
+func one(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
 
 // same reports whether b is the same place as c.
-func (c Carrier) same(b Carrier) bool {
-	return c.Header == b.Header && strings.EqualFold(c.Scheme, b.Scheme) && c.DangerousQueryParameter == b.DangerousQueryParameter
+func (c *carrier) same(b carrier) bool {
+	return c.field == b.field && strings.EqualFold(c.Scheme, b.Scheme) && c.BasicUser == b.BasicUser &&
+		c.DangerousQueryParameter == b.DangerousQueryParameter
 }
 
 // find returns what the carrier holds in r, "" if it is empty, or an error if that is not
 // one credential.
-func (c *Carrier) find(r *http.Request) (text string, err error) {
+func (c *carrier) find(r *http.Request) (text string, err error) {
 	switch {
-	case c.Header != "":
-		return bearer.Header(r.Header, c.Header)
 	case c.Scheme != "":
 		return bearer.Token(r.Header, c.Scheme, c.ExactScheme)
+	case c.BasicUser:
+		return basicUser(r.Header)
+	case c.field == authorization:
+		return bearer.Bare(r.Header)
+	case c.field != "":
+		return bearer.Header(r.Header, c.field)
 	}
-	return queryValue(r.URL, c.DangerousQueryParameter)
+	return queryValue(r.URL.RawQuery, c.DangerousQueryParameter)
+}
+
+var strictBase64 = base64.StdEncoding.Strict()
+
+// basicUser returns the user name of the scheme Basic. A password is malformed.
+func basicUser(h http.Header) (string, error) {
+	token, err := bearer.Token(h, "Basic", false)
+	if token == "" || err != nil {
+		return "", err
+	}
+	var encoded [(maxLength + 1 + 2) / 3 * 4]byte
+	var decoded [len(encoded) / 4 * 3]byte
+	if len(token) > len(encoded) {
+		return "", bearer.ErrMalformed
+	}
+	n, err := strictBase64.Decode(decoded[:], encoded[:copy(encoded[:], token)])
+	if err != nil {
+		return "", bearer.ErrMalformed
+	}
+	// A colon ends the user name, so none but the last character may be one.
+	user, ok := strings.CutSuffix(string(decoded[:n]), ":")
+	if !ok || user == "" || strings.Contains(user, ":") {
+		return "", bearer.ErrMalformed
+	}
+	return user, nil
 }
 
 // name returns the name of the carrier for [usher.Detector].
-func (c *Carrier) name() string {
-	switch {
-	case c.Header != "":
-		return c.Header
-	case c.Scheme != "":
-		return authorization
+func (c *carrier) name() string {
+	if c.field != "" {
+		return c.field
 	}
 	return "query parameter " + c.DangerousQueryParameter
 }
@@ -95,8 +145,8 @@ func (c *Carrier) name() string {
 // list returns the names of the header fields among the carriers.
 func (all carriers) list() (names []string) {
 	for i := range all {
-		if name := all[i].name(); all[i].DangerousQueryParameter == "" && !slices.Contains(names, name) {
-			names = append(names, name)
+		if field := all[i].field; field != "" && !slices.Contains(names, field) {
+			names = append(names, field)
 		}
 	}
 	return names
@@ -105,17 +155,26 @@ func (all carriers) list() (names []string) {
 // challenges returns the challenge for a request without a key, and that for one whose
 // key is not valid.
 func (all carriers) challenges(realm string) (missing, invalid string) {
-	for _, c := range all {
-		if c.Scheme != "" {
-			missing = usher.Challenge(c.Scheme, "realm", realm)
-			if strings.EqualFold(c.Scheme, "Bearer") {
-				// RFC 6750, section 3.1.
-				return missing, usher.Challenge(c.Scheme, "realm", realm, "error", usher.CodeInvalidToken)
-			}
-			return missing, missing
+	challenge := func(c carrier) string {
+		switch {
+		case c.Scheme != "":
+			return usher.Challenge(c.Scheme, "realm", realm)
+		case c.Header != "":
+			return usher.Challenge("ApiKey", "realm", realm, "in", "header", "name", c.Header)
+		case c.DangerousQueryParameter != "":
+			return usher.Challenge("ApiKey", "realm", realm, "in", "query", "name", c.DangerousQueryParameter)
 		}
+		return usher.Challenge("Basic", "realm", cmp.Or(realm, "API")) // which RFC 7617 requires
 	}
-	missing = usher.Challenge("ApiKey", "realm", realm)
+	rank := func(c carrier) int {
+		return 3*one(c.Scheme == "") + one(c.DangerousQueryParameter != "") + 2*one(c.BasicUser)
+	}
+	c := slices.MinFunc(all, func(a, b carrier) int { return cmp.Compare(rank(a), rank(b)) })
+	missing = challenge(c)
+	if strings.EqualFold(c.Scheme, "Bearer") {
+		// RFC 6750, section 3.1.
+		return missing, usher.Challenge(c.Scheme, "realm", realm, "error", usher.CodeInvalidToken)
+	}
 	return missing, missing
 }
 
@@ -142,24 +201,6 @@ func join(text string, v Verdict, found string, err error) (string, Verdict) {
 	default:
 		return found, Accepted
 	}
-}
-
-// queryValue returns the value of a query parameter, or "".
-func queryValue(u *url.URL, name string) (string, error) {
-	const maxQuery = 8 << 10
-	if !strings.Contains(u.RawQuery, name) {
-		return "", nil
-	}
-	if len(u.RawQuery) > maxQuery {
-		return "", bearer.ErrMalformed
-	}
-	switch values := u.Query()[name]; len(values) {
-	case 0:
-		return "", nil
-	case 1:
-		return values[0], nil
-	}
-	return "", bearer.ErrMalformed
 }
 
 // detect returns the first carrier that is not empty, and its text if it holds exactly

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+
+	"github.com/usher-go/usher/internal/httptoken"
 )
 
 // ErrMalformed is the error for a field that is neither empty nor one credential.
@@ -63,6 +65,34 @@ func Token(h http.Header, scheme string, exact bool) (string, error) {
 		return "", ErrMalformed
 	}
 	return token, nil
+}
+
+// Bare returns the value of an Authorization field that is one word, and so has no
+// scheme, or "" if the request has no such field or it has a scheme.
+//
+// Two lines, one of which is one word, a list, and several words of which the first is no
+// scheme are malformed.
+func Bare(h http.Header) (string, error) {
+	values := h["Authorization"]
+	if len(values) > 1 {
+		for _, v := range values {
+			if v = strings.Trim(v, " \t"); v != "" && !strings.ContainsAny(v, " \t") {
+				return "", ErrMalformed
+			}
+		}
+		return "", nil
+	}
+	text, err := Header(h, "Authorization")
+	if err != nil || text == "" {
+		return "", err
+	}
+	if scheme, _, two := strings.Cut(text, " "); two && httptoken.Valid(scheme) {
+		return "", nil
+	}
+	if !single(text) {
+		return "", ErrMalformed
+	}
+	return text, nil
 }
 
 // single reports whether text is one word and not a list. Tokens are long, and three

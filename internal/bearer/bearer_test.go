@@ -103,6 +103,53 @@ func TestTokenOfAnyScheme(t *testing.T) {
 	}
 }
 
+func TestBare(t *testing.T) {
+	for name, tt := range map[string]struct {
+		lines     []string
+		want      string
+		malformed bool
+	}{
+		"absent":                               {nil, "", false},
+		"empty":                                {[]string{" \t"}, "", false},
+		"a word":                               {[]string{"k"}, "k", false},
+		"blanks around it":                     {[]string{"\tk  "}, "k", false},
+		"the name of a scheme":                 {[]string{"Bearer"}, "Bearer", false},
+		"a scheme and a token":                 {[]string{"Bearer k"}, "", false},
+		"a scheme and parameters":              {[]string{`Digest a="b", c="d"`}, "", false},
+		"two words, the first of which cannot": {[]string{"k/1 l"}, "", true},
+		"a list":                               {[]string{"k, l"}, "", true},
+		"a list without blanks":                {[]string{"k,l"}, "", true},
+		"a tab":                                {[]string{"k\tl"}, "", true},
+		"two lines":                            {[]string{"k", "l"}, "", true},
+		"two equal lines":                      {[]string{"k", "k"}, "", true},
+		"an empty line and a word":             {[]string{"", "k"}, "", true},
+		"a scheme and a word":                  {[]string{"Bearer k", "l"}, "", true},
+		"two lines with schemes":               {[]string{"Bearer k", "Basic l"}, "", false},
+		"the longest":                          {[]string{strings.Repeat("k", long)}, strings.Repeat("k", long), false},
+		"longer":                               {[]string{strings.Repeat("k", long+1)}, "", true},
+	} {
+		got, err := bearer.Bare(http.Header{"Authorization": tt.lines})
+		if got != tt.want || errors.Is(err, bearer.ErrMalformed) != tt.malformed {
+			t.Errorf("%s: got %.20q, %v", name, got, err)
+		}
+	}
+}
+
+// Whatever the field holds, it is a word or has a scheme, never both.
+func FuzzBare(f *testing.F) {
+	for _, seed := range []string{"k", "Bearer k", "bearer", "k, l", "Bearer", "Bearer \nk", "\xff k", ""} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, field string) {
+		h := http.Header{"Authorization": strings.Split(field, "\n")}
+		got, err := bearer.Bare(h)
+		check(t, h["Authorization"], got, err)
+		if token, err := bearer.Token(h, "Bearer", false); got != "" && (token != "" || err != nil && !strings.EqualFold(got, "Bearer")) {
+			t.Errorf("got %q and %q, %v of %q", got, token, err, field)
+		}
+	})
+}
+
 func TestErrorsHoldNoCredential(t *testing.T) {
 	for _, line := range []string{"Bearer secret secret", "Bearer\tsecret", "Bearer secret,"} {
 		if _, err := bearer.Token(http.Header{"Authorization": {line}}, "Bearer", false); err == nil || strings.Contains(err.Error(), "secret") {
@@ -118,6 +165,7 @@ func TestAllocs(t *testing.T) {
 	h := http.Header{"Authorization": {"Bearer token"}, "X-Api-Key": {"key"}, "Hostile": {strings.Repeat("k", 900<<10)}}
 	if got := testing.AllocsPerRun(100, func() {
 		_, _ = bearer.Token(h, "Bearer", false)
+		_, _ = bearer.Bare(h)
 		_, _ = bearer.Header(h, "X-Api-Key")
 		_, _ = bearer.Header(h, "Hostile")
 	}); got != 0 {
