@@ -227,7 +227,12 @@ func (a *Authenticator) refuse(v Verdict, cause error) error {
 // of one of the formats.
 func (a *Authenticator) Detect(r *http.Request) (carrier string, certain bool) {
 	carrier, text := a.detect(r)
-	return carrier, slices.ContainsFunc(a.formats, func(f format) bool { return f.claims(text) })
+	return carrier, a.claims(text)
+}
+
+// claims reports whether text begins with a prefix of one of the formats.
+func (a *Authenticator) claims(text string) bool {
+	return slices.ContainsFunc(a.formats, func(f format) bool { return f.claims(text) })
 }
 
 // Carriers implements [usher.CarrierLister].

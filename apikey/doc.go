@@ -46,4 +46,8 @@
 // attackers who compute them; [usher.Require] and limits per caller go inside. Behind
 // proxies, put a clientip.Resolver outside all of them; events have the address that it
 // finds.
+//
+// The preflight request of a browser (OPTIONS) carries no key, so a CORS middleware goes
+// outside [usher.Authenticate], too. [Authenticator.HideKey] goes inside, before a handler
+// that passes requests on.
 package apikey
