@@ -89,16 +89,14 @@ func (m *Manager) generateText(r *Record) (Secret, error) {
 		return Secret{}, err
 	}
 	environment, visible, ok := m.format.Parse(text)
-	if !ok || len(text) > maxLength || len(text) < 4 || visible > len(text) {
+	if !ok || len(text) > maxLength {
 		return Secret{}, errors.New("apikey: the format does not parse a key that it has generated")
 	}
 	if environment != "" {
 		r.Environment = environment
 	}
-	r.Prefix = text[:cmp.Or(m.visible, visible)]
-	r.LastFour = text[len(text)-4:]
 	r.Hash = m.hasher.newest(text)
-	return NewSecret(text), checkShown(&r.Key)
+	return NewSecret(text), r.show(m.format, text, m.visible, visible)
 }
 
 func (m *Manager) updateWith(ctx context.Context, by Actor, owner, id string, change func(*Key), see preview) (Key, error) {

@@ -17,7 +17,8 @@ import (
 type Format interface {
 	// Parse reports whether text has the form of a key, including its checksum. It
 	// returns the environment that the text names, or "", and how many of the first
-	// characters may be displayed.
+	// characters may be displayed. A [Manager] displays fewer if that would leave less
+	// than 112 bits hidden. It takes the characters after the prefix for random ones.
 	//
 	// The text comes from unauthenticated clients and is at most 256 bytes long. Parse
 	// must check its length first and allocate nothing.

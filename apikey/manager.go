@@ -57,7 +57,8 @@ type ManagerConfig struct {
 	MaxLifetime time.Duration
 	// Visible is how many of the first characters of a key are stored, so that they can
 	// be displayed; zero means as many as Format.Parse returns. The last four are stored
-	// as well. At least 112 bits must stay hidden.
+	// as well. At least 112 bits must stay hidden, also of the keys of the environment with
+	// the shortest name. For that, fewer characters are stored of a key that is short.
 	Visible int
 	// MaxLevel is the highest level that a key may have; zero means
 	// [usher.LevelFull].
@@ -131,8 +132,8 @@ func NewManager(c ManagerConfig) (*Manager, error) {
 	if m.format != nil {
 		if bits := m.format.Entropy(); bits < minEntropy {
 			faults.Add("Format", fmt.Sprintf("must generate at least %d bits of entropy, and generates %d", minEntropy, bits))
-		} else if c.Visible > 0 && !m.hides(c.Visible) {
-			faults.Add("Visible", "must be at most the length of a key, and leave 112 bits hidden")
+		} else if reason := checkVisible(m.format, c.Visible); reason != "" {
+			faults.Add("Visible", reason)
 		}
 	}
 	m.hasher = newHasher(c.Peppers, faults)
@@ -153,20 +154,6 @@ func NewManager(c ManagerConfig) (*Manager, error) {
 
 // use sets the store of m.
 func (m *Manager) use(s Store) { m.source, m.store = s, guarded(s, m.timeout, maxCalls) }
-
-// hides reports whether enough of a key stays hidden if its first visible characters are
-// stored. It generates a key to find out, and discards it.
-func (m *Manager) hides(visible int) bool {
-	text, err := m.format.Generate(rand.Reader, "")
-	if err != nil {
-		return false
-	}
-	_, usual, _ := m.format.Parse(text)
-	// Eight characters may always be shown, four of the usual ones and the last four,
-	// each of at most six bits.
-	extra := max(0, visible-usual) + 8
-	return visible <= len(text) && m.format.Entropy()-6*extra >= 112
-}
 
 // A preview gets a key that a change is about to store, and the text of a new key. An
 // error stops the change: a key that cannot be shown to its owner is not stored.
