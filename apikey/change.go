@@ -25,7 +25,7 @@ func (m *Manager) create(ctx context.Context, by Actor, template Key, see previe
 	if err := see(r.clone().Key, secret); err != nil {
 		return r, Secret{}, err
 	}
-	return r, secret, m.store.Insert(ctx, r, Limits{Active: m.maxActive})
+	return r, secret, m.store.Insert(ctx, r, m.limits.issue())
 }
 
 // prepare returns the record of a new key, without its hash, and the authority of its
@@ -208,15 +208,11 @@ func (m *Manager) rotate(ctx context.Context, by Actor, a authority, old Record,
 	if err := see(next.clone().Key, secret); err != nil {
 		return Record{}, Secret{}, err
 	}
-	if end := now.Add(grace); old.ExpiresAt.IsZero() || end.Before(old.ExpiresAt) {
+	if end := canonical(now.Add(grace)); old.ExpiresAt.IsZero() || end.Before(old.ExpiresAt) {
 		old.ExpiresAt = end
 	}
 	old.UpdatedAt, old.ReplacedBy = now, next.ID
-	var limits Limits
-	if grace > 0 {
-		limits.Replaced = m.maxActive
-	}
-	return next, secret, m.store.Rotate(ctx, old, next, limits)
+	return next, secret, m.store.Rotate(ctx, old, next, m.limits.rotate(old.ExpiresAt.After(now)))
 }
 
 // successor returns the record of the key that replaces old, without its hash.

@@ -26,7 +26,10 @@
 //     revoked or disabled, has expired, belongs to another environment, or is used from
 //     a network that it does not allow.
 //   - An owner never has more active keys than the limit, however many are created
-//     concurrently, except for keys of a [Legacy]. Every field of a key is bounded, however it is set.
+//     concurrently, except for keys of a [Legacy]. Keys in the grace of a rotation have the
+//     same limit again, or count with the active ones. The keys that are stored of an
+//     owner, ended ones included, are bounded, and so is every field of a key, however it
+//     is set.
 //   - A key belongs to the account of its creator and never grants what its creator does
 //     not hold, not even after a change or a rotation. Callers can change and revoke only
 //     keys that grant no more than they hold.

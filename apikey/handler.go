@@ -252,7 +252,7 @@ func (h *handler) failure(r *http.Request, err error) error {
 		return &usher.Error{
 			Status:  http.StatusConflict,
 			Code:    usher.CodeAPIKeyLimit,
-			Message: fmt.Sprintf("Maximum %d active API keys allowed.", h.Manager.maxActive),
+			Message: fmt.Sprintf("Maximum %d active API keys allowed.", h.Manager.limits.active),
 			Cause:   err,
 		}
 	case errors.Is(err, ErrConflict):

@@ -42,14 +42,22 @@ type ManagerConfig struct {
 	// when they are used for the first time.
 	Legacy []Legacy
 	// MaxActive is how many keys an owner may have that have not ended; zero means 100.
-	// Disabled keys count, as they can be enabled again. Keys that remain valid after a
-	// rotation are counted separately, with the same bound.
+	// Disabled keys count, as they can be enabled again, and derived keys do not. Keys that
+	// remain valid after a rotation are counted separately, with the same bound.
 	MaxActive int
+	// CountReplaced counts keys that remain valid after a rotation together with the
+	// others, so that no more than MaxActive keys are valid at any time. Then an owner with
+	// that many keys can rotate only without a grace.
+	CountReplaced bool
+	// MaxTotal is how many keys of an owner are stored, those that have ended and derived
+	// ones included; it is at least MaxActive, and zero means 100 times as many. An owner
+	// who has them gets ErrFull until [Manager.Purge] has removed keys.
+	MaxTotal int
 	// MinName and MaxName bound the length of a name in characters; zero means 1
 	// and 80. MaxName is at most [MaxName].
 	MinName, MaxName int
 	// MaxGrace bounds how long a key may remain valid after its rotation; zero means 7
-	// days.
+	// days, and [NoGrace] that a rotation always ends the old key at once.
 	MaxGrace time.Duration
 	// MaxLifetime bounds how long a key is valid, counted from its creation. A new key
 	// without ExpiresAt then gets the latest expiry that is allowed. Zero sets no bound,
@@ -79,9 +87,12 @@ type ManagerConfig struct {
 	OnError func(ctx context.Context, err error)
 }
 
+// NoGrace is a [ManagerConfig.MaxGrace] that allows none.
+const NoGrace time.Duration = -1
+
 // A Manager issues keys and changes them. It is safe for concurrent use.
 //
-// Its methods return [ErrNotFound], [ErrLimit] and [ErrConflict] as they are; an
+// Its methods return [ErrNotFound], [ErrConflict], [ErrLimit] and [ErrFull] as they are; an
 // [*usher.Error] with status 400 or 403 for a change that is invalid or not permitted;
 // and any other error if the store, a callback or the source of randomness failed.
 type Manager struct {
@@ -93,7 +104,7 @@ type Manager struct {
 	formats     []Format // of all keys
 	hasher      *hasher
 	legacies    *legacies // nil if there are none
-	maxActive   int
+	limits      limits
 	minName     int
 	maxName     int
 	maxGrace    time.Duration
@@ -108,13 +119,14 @@ type Manager struct {
 
 // NewManager returns a Manager, or all faults of c.
 func NewManager(c ManagerConfig) (*Manager, error) {
+	faults := config.Of[usher.ConfigError]("apikey.ManagerConfig")
 	m := &Manager{
 		timeout:     cmp.Or(c.StoreTimeout, storeTimeout),
 		maxLookups:  cmp.Or(c.MaxLookups, maxCalls),
-		maxActive:   cmp.Or(c.MaxActive, 100),
+		limits:      newLimits(&c, faults),
 		minName:     cmp.Or(c.MinName, 1),
 		maxName:     cmp.Or(c.MaxName, 80),
-		maxGrace:    cmp.Or(c.MaxGrace, 7*24*time.Hour),
+		maxGrace:    max(cmp.Or(c.MaxGrace, 7*24*time.Hour), 0),
 		maxLifetime: c.MaxLifetime,
 		maxLevel:    cmp.Or(c.MaxLevel, usher.LevelFull),
 		visible:     c.Visible,
@@ -123,7 +135,6 @@ func NewManager(c ManagerConfig) (*Manager, error) {
 		report:      report.New("apikey", c.OnError),
 		random:      rand.Reader,
 	}
-	faults := config.Of[usher.ConfigError]("apikey.ManagerConfig")
 	faults.If(c.Store == nil, "Store", config.Required)
 	faults.If(c.StoreTimeout < 0, "StoreTimeout", config.NotNegative)
 	faults.If(c.MaxLookups < 0, "MaxLookups", config.NotNegative)
@@ -138,11 +149,10 @@ func NewManager(c ManagerConfig) (*Manager, error) {
 	}
 	m.hasher = newHasher(c.Peppers, faults)
 	m.legacies = newLegacies(m, c.Legacy, faults)
-	faults.If(m.maxActive < 0, "MaxActive", config.NotNegative)
 	faults.If(m.minName < 0, "MinName", config.NotNegative)
 	faults.If(m.maxName < max(m.minName, 0) || m.maxName > MaxName,
 		"MaxName", "must be at least MinName, and at most "+strconv.Itoa(MaxName))
-	faults.If(m.maxGrace < 0, "MaxGrace", config.NotNegative)
+	faults.If(c.MaxGrace < 0 && c.MaxGrace != NoGrace, "MaxGrace", "must not be negative, unless it is NoGrace")
 	faults.If(m.maxLifetime < 0, "MaxLifetime", config.NotNegative)
 	faults.If(m.maxLevel > usher.LevelFull, "MaxLevel", "must be a level")
 	if err := faults.Err(); err != nil {
@@ -199,7 +209,7 @@ func (m *Manager) Import(ctx context.Context, by Actor, template Key, h Hash) (K
 		err = cmp.Or(checkShown(&r.Key), a.mayGrant(&r.Key, nil))
 	}
 	if err == nil {
-		err = m.store.Insert(ctx, r, Limits{Active: m.maxActive})
+		err = m.store.Insert(ctx, r, m.limits.issue())
 	}
 	if err != nil {
 		m.note(ctx, "import", by, Key{Owner: r.Owner}, err)
