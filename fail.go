@@ -39,7 +39,9 @@ type Reply struct {
 	Page *Page
 }
 
-// A Page is the part of a list that a response holds.
+// A Page is the part of a list that a response holds. A shape whose body has no room for
+// it sends Total as the header field X-Total-Count, which a page of another origin can
+// read if Access-Control-Expose-Headers names it.
 type Page struct {
 	Number int // counted from 1
 	Limit  int // maximum number of items on a page
@@ -154,6 +156,9 @@ func Respond(w http.ResponseWriter, r *http.Request, reply Reply) {
 	if err != nil {
 		Fail(w, r, err)
 		return
+	}
+	if reply.Page != nil {
+		w.Header()["X-Total-Count"] = []string{strconv.Itoa(reply.Page.Total)}
 	}
 	write(w, reply.Status, "application/json", body, make([]string, 2))
 }

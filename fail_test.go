@@ -232,6 +232,24 @@ func TestRespond(t *testing.T) {
 	}
 }
 
+func TestAPlainListHasItsTotalInTheHeader(t *testing.T) {
+	for name, tt := range map[string]struct {
+		reply usher.Reply
+		total string
+	}{
+		"a page":                  {usher.Reply{Data: []int{1}, Page: &usher.Page{Number: 1, Limit: 1, Total: 3}}, "3"},
+		"a page of an empty list": {usher.Reply{Data: []int{}, Page: &usher.Page{Number: 1, Limit: 1}}, "0"},
+		"no page":                 {usher.Reply{Data: []int{1}}, ""},
+		"a page that fails":       {usher.Reply{Data: []any{math.NaN()}, Page: &usher.Page{Number: 1, Limit: 1, Total: 3}}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := httptest.NewRecorder()
+			usher.Respond(w, get(), tt.reply)
+			equal(t, "X-Total-Count", tt.total, w.Header().Get("X-Total-Count"))
+		})
+	}
+}
+
 func TestPages(t *testing.T) {
 	for page, want := range map[usher.Page]int{
 		{}: 0, {Limit: 10}: 0, {Limit: 10, Total: 1}: 1, {Limit: 10, Total: 10}: 1, {Limit: 10, Total: 11}: 2,

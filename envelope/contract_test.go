@@ -184,6 +184,7 @@ func TestContract(t *testing.T) {
 			},
 			status: 200,
 			body:   `{"data":[1,2],"pagination":{"page":1,"limit":20,"total":41,"pages":3}}`,
+			header: map[string]string{"X-Total-Count": ""},
 		},
 		{
 			name: "KE-01 Kaie: an empty list is not null", config: kaie,
@@ -192,6 +193,15 @@ func TestContract(t *testing.T) {
 			},
 			status: 200,
 			body:   `{"data":[],"pagination":{"page":1,"limit":20,"total":0,"pages":0}}`,
+		},
+		{
+			name: "Kynetra: a bare list has its total in the header", config: kynetra,
+			handler: func(w http.ResponseWriter, r *http.Request) {
+				envelope.For(w, r).List([]int{1, 2}, usher.Page{Number: 1, Limit: 2, Total: 41})
+			},
+			status: 200,
+			body:   `[1,2]`,
+			header: map[string]string{"X-Total-Count": "41"},
 		},
 		{
 			name: "KE-02 Kaie: no credential", config: kaie,

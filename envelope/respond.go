@@ -180,6 +180,9 @@ func (t *transaction) writeReply(w http.ResponseWriter, r *http.Request, status 
 	}
 	t.noteReply(s, rendered, resp.Status, &reply)
 	dropStale(w.Header())
+	if bare && resp.Page != nil {
+		w.Header()["X-Total-Count"] = []string{strconv.Itoa(resp.Page.Total)}
+	}
 	t.send(w, resp.Status, "application/json", s.b)
 }
 

@@ -75,7 +75,8 @@ func (o Writer) Value(v any) {
 }
 
 // List sends items, one page of a list, as the data, with the status of [Writer.Status]
-// or 200. A nil slice is an empty list. Shapes with bare successes omit the page.
+// or 200. A nil slice is an empty list. A shape with bare successes sends only the total of
+// page, as the header field X-Total-Count.
 func (o Writer) List(items any, page usher.Page) {
 	if v := reflect.ValueOf(items); !v.IsValid() || v.Kind() == reflect.Slice && v.IsNil() {
 		items = []struct{}{}
