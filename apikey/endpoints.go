@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"time"
 
@@ -13,22 +15,17 @@ import (
 )
 
 func (h *handler) create(c *call) error {
-	var template Key
 	d, err := readBody(c.w, c.r, h.MaxBody, jsonbody.EmptyRefused)
 	if err != nil {
 		return err
 	}
+	template := Key{Owner: c.owner, Level: h.DefaultLevel}
 	d.Required("name", &template.Name)
-	d.Optional("scopes", &template.Scopes)
-	if !d.OptionalAs("level", &template.Level, levels) {
-		template.Level = h.DefaultLevel
-	}
+	readSettings(d).apply(&template)
 	d.Optional("environment", &template.Environment)
-	d.Optional("expires_at", &template.ExpiresAt)
 	if err := bodyFault(d); err != nil {
 		return err
 	}
-	template.Owner = c.owner
 	var data any
 	if _, _, err := h.Manager.createWith(c.r.Context(), c.by, template, h.issued(&data)); err != nil {
 		return err
@@ -65,7 +62,9 @@ func show(name string, f func() any) (data any, err error) {
 func (h *handler) list(c *call) error {
 	page := usher.Page{Number: 1, Limit: h.PageSize}
 	if h.Unpaged {
-		page.Limit = h.MaxPageSize
+		// ManagerConfig bounds how many keys an owner has, but a store may have some that
+		// were issued under other rules.
+		page.Limit = math.MaxInt32
 	} else {
 		var faults []usher.Field
 		// Far beyond any list, and far from overflow.
@@ -134,29 +133,30 @@ func (h *handler) update(c *call) error {
 	if err != nil {
 		return err
 	}
-	var to Key
-	name := d.Optional("name", &to.Name)
-	scopes := d.Optional("scopes", &to.Scopes)
-	level := d.OptionalAs("level", &to.Level, levels)
-	expires := d.Optional("expires_at", &to.ExpiresAt)
+	set := readSettings(d)
+	var disabled bool
+	if d.Optional("disabled", &disabled) {
+		set = append(set, func(k *Key) {
+			switch {
+			case !disabled:
+				k.DisabledAt = time.Time{}
+			case k.DisabledAt.IsZero():
+				k.DisabledAt = time.Now()
+			}
+		})
+	}
 	if err := bodyFault(d); err != nil {
 		return err
 	}
+	if len(set) == 0 {
+		return &usher.Error{
+			Status:  http.StatusBadRequest,
+			Code:    usher.CodeValidationFailed,
+			Message: "The request body must have at least one field.",
+		}
+	}
 	var data any
-	_, err = h.Manager.updateWith(c.r.Context(), c.by, c.owner, c.id, func(k *Key) {
-		if name {
-			k.Name = to.Name
-		}
-		if scopes {
-			k.Scopes = to.Scopes
-		}
-		if level {
-			k.Level = to.Level
-		}
-		if expires {
-			k.ExpiresAt = to.ExpiresAt
-		}
-	}, func(k Key, _ Secret) (err error) {
+	_, err = h.Manager.updateWith(c.r.Context(), c.by, c.owner, c.id, set.apply, func(k Key, _ Secret) (err error) {
 		data, err = show("HandlerConfig.KeyView", func() any { return h.KeyView(showable(k)) })
 		return err
 	})
@@ -202,19 +202,25 @@ func (c *call) respond(status int, code, message string, data any) {
 
 // keyView is a key as [NewHandler] shows it by default.
 type keyView struct {
-	ID          string      `json:"id"`
-	Name        string      `json:"name"`
-	Prefix      string      `json:"prefix"`
-	LastFour    string      `json:"last_four"`
-	Scopes      []string    `json:"scopes"`
-	Level       usher.Level `json:"level"`
-	Environment *string     `json:"environment"`
-	CreatedAt   time.Time   `json:"created_at"`
-	UpdatedAt   time.Time   `json:"updated_at"`
-	ExpiresAt   *time.Time  `json:"expires_at"`
-	RevokedAt   *time.Time  `json:"revoked_at"`
-	LastUsedAt  *time.Time  `json:"last_used_at"`
-	ReplacedBy  *string     `json:"replaced_by"`
+	ID              string         `json:"id"`
+	Name            string         `json:"name"`
+	Description     *string        `json:"description"`
+	Prefix          string         `json:"prefix"`
+	LastFour        string         `json:"last_four"`
+	Scopes          []string       `json:"scopes"`
+	Level           usher.Level    `json:"level"`
+	Environment     *string        `json:"environment"`
+	AllowedNetworks []netip.Prefix `json:"allowed_networks"`
+	CreatedAt       time.Time      `json:"created_at"`
+	CreatedBy       *string        `json:"created_by"`
+	UpdatedAt       time.Time      `json:"updated_at"`
+	ExpiresAt       *time.Time     `json:"expires_at"`
+	DisabledAt      *time.Time     `json:"disabled_at"`
+	RevokedAt       *time.Time     `json:"revoked_at"`
+	LastUsedAt      *time.Time     `json:"last_used_at"`
+	LastUsedFrom    *netip.Addr    `json:"last_used_from"`
+	ReplacedBy      *string        `json:"replaced_by"`
+	DerivedFrom     *string        `json:"derived_from"`
 }
 
 type issuedView struct {
@@ -237,25 +243,35 @@ func showable(k Key) Key {
 }
 
 func viewKey(k Key) any {
-	scopes := k.Scopes
-	if scopes == nil {
-		scopes = []string{}
-	}
 	return keyView{
-		ID:          k.ID,
-		Name:        k.Name,
-		Prefix:      k.Prefix,
-		LastFour:    k.LastFour,
-		Scopes:      scopes,
-		Level:       k.Level,
-		Environment: nullable(k.Environment),
-		CreatedAt:   k.CreatedAt,
-		UpdatedAt:   k.UpdatedAt,
-		ExpiresAt:   nullable(k.ExpiresAt),
-		RevokedAt:   nullable(k.RevokedAt),
-		LastUsedAt:  nullable(k.LastUsedAt),
-		ReplacedBy:  nullable(k.ReplacedBy),
+		ID:              k.ID,
+		Name:            k.Name,
+		Description:     nullable(k.Description),
+		Prefix:          k.Prefix,
+		LastFour:        k.LastFour,
+		Scopes:          orEmpty(k.Scopes),
+		Level:           k.Level,
+		Environment:     nullable(k.Environment),
+		AllowedNetworks: orEmpty(k.AllowedNetworks),
+		CreatedAt:       k.CreatedAt,
+		CreatedBy:       nullable(k.CreatedBy),
+		UpdatedAt:       k.UpdatedAt,
+		ExpiresAt:       nullable(k.ExpiresAt),
+		DisabledAt:      nullable(k.DisabledAt),
+		RevokedAt:       nullable(k.RevokedAt),
+		LastUsedAt:      nullable(k.LastUsedAt),
+		LastUsedFrom:    nullable(k.LastUsedFrom),
+		ReplacedBy:      nullable(k.ReplacedBy),
+		DerivedFrom:     nullable(k.DerivedFrom),
 	}
+}
+
+// orEmpty returns an empty list for nil, which JSON would write as null.
+func orEmpty[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
 }
 
 func viewList(keys []Key) any {

@@ -47,7 +47,7 @@ type HandlerConfig struct {
 	// PageSize is how many keys a page of the list has if the request does not specify
 	// it, and MaxPageSize is the most that a request may ask for; zero means 20 and 100.
 	PageSize, MaxPageSize int
-	// Unpaged lists the newest MaxPageSize keys without paging.
+	// Unpaged lists all keys, without paging.
 	Unpaged bool
 	// MaxBody bounds the body of a request in bytes; zero means 16 KiB.
 	MaxBody int64
@@ -74,24 +74,30 @@ type HandlerConfig struct {
 // application/json, which a browser sends there only after a preflight, and a POST with
 // neither that type nor a body is refused with [usher.CodeCrossOriginRequest].
 //
-//	POST   /             {name, scopes, level, environment, expires_at}
+//	POST   /             {name, description, scopes, level, allowed_networks, expires_at, environment}
 //	                     201 api_key_created
 //	GET    /?page&limit  200 api_keys_listed
 //	GET    /{id}         200 api_key_found
-//	PATCH  /{id}         {name, scopes, level, expires_at}
+//	PATCH  /{id}         {name, description, scopes, level, allowed_networks, expires_at, disabled}
 //	                     200 api_key_updated
 //	POST   /{id}/rotate  {grace_seconds}
 //	                     201 api_key_rotated
 //	DELETE /{id}         200 api_key_revoked, without data
 //
-// All members but name are optional; expires_at null means never, and a time is at most
-// 9999-12-30T00:00:00Z. A key is
+// All members but the name of a new key are optional, and PATCH needs at least one.
+// expires_at null means never, and a time is at most 9999-12-30T00:00:00Z. The
+// allowed_networks are networks such as 192.0.2.0/24 and single addresses; an empty list
+// permits all. disabled is true or false. A key is
 //
-//	{"id", "name", "prefix", "last_four", "scopes", "level", "environment",
-//	 "created_at", "updated_at", "expires_at", "revoked_at", "last_used_at", "replaced_by"}
+//	{"id", "name", "description", "prefix", "last_four", "scopes", "level", "environment",
+//	 "allowed_networks", "created_at", "created_by", "updated_at", "expires_at",
+//	 "disabled_at", "revoked_at", "last_used_at", "last_used_from", "replaced_by",
+//	 "derived_from"}
 //
-// with null for what is not set. A response with the text of a key is
-// {"api_key", "key"}, and a list is an array of keys.
+// with null for what is not set, and an empty list for no scopes and no networks. A
+// response with the text of a key is {"api_key", "key"}, and a list is an array of keys.
+// [Key.Metadata] is the service's, and neither read nor shown. The document
+// docs/openapi.json of this module describes it all for programs.
 //
 // A caller sees only the keys of its own account, which is [usher.Principal.Owner]. It
 // can grant only what it holds, and can change or revoke only keys that grant no more

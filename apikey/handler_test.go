@@ -108,7 +108,8 @@ func TestAKeyFromCreationToRevocation(t *testing.T) {
 	want := map[string]any{
 		"id": id, "name": "ci", "prefix": text[:14], "last_four": text[len(text)-4:], "scopes": []any{"read"}, "level": "read_only",
 		"environment": "test", "created_at": created, "updated_at": created, "expires_at": expires.Format(time.RFC3339),
-		"revoked_at": nil, "last_used_at": nil, "replaced_by": nil,
+		"revoked_at": nil, "last_used_at": nil, "replaced_by": nil, "description": nil, "allowed_networks": []any{},
+		"created_by": "jwt:u1", "disabled_at": nil, "last_used_from": nil, "derived_from": nil,
 	}
 	if diff := compare.Diff(want, got); status != 200 || diff != "" {
 		t.Errorf("find: %d %s", status, diff)
@@ -121,8 +122,11 @@ func TestAKeyFromCreationToRevocation(t *testing.T) {
 		t.Errorf("update: %d %s", status, diff)
 	}
 	status, got = c.do("PATCH", "/"+id, `{}`)
-	if status != 200 || got["name"] != "build" || got["level"] != "full" {
+	if status != 400 || got["code"] != usher.CodeValidationFailed || got["detail"] != "The request body must have at least one field." {
 		t.Errorf("update of nothing: %d %v", status, got)
+	}
+	if _, now := c.do("GET", "/"+id, ""); now["updated_at"] != want["updated_at"] {
+		t.Errorf("an update of nothing has changed the key: %v", now)
 	}
 
 	status, got = c.do("POST", "/"+id+"/rotate", `{"grace_seconds":60}`)
@@ -185,9 +189,23 @@ func TestWrongRequestsAreRefusedWithReasons(t *testing.T) {
 		{"KS-15 no name", "POST", "/", `{}`, 400, "name"},
 		{"KS-15 null name", "POST", "/", `{"name":null}`, 400, "name"},
 		{"KS-15 name is a number", "POST", "/", `{"name":7}`, 400, "name"},
-		{"everything at once", "POST", "/", `{"name":7,"scopes":"a","level":"god","environment":1,"expires_at":"soon","owner":"bob","id":"x"}`, 400, "name scopes level environment expires_at id owner"},
+		{"everything at once", "POST", "/", `{"name":7,"scopes":"a","level":"god","environment":1,"expires_at":"soon","owner":"bob","id":"x"}`, 400, "name scopes level expires_at environment id owner"},
 		{"owner in the body", "POST", "/", `{"name":"x","owner":"bob"}`, 400, "owner"},
 		{"plan in the body", "POST", "/", `{"name":"x","plan":"enterprise"}`, 400, "plan"},
+		{"no network", "POST", "/", `{"name":"x","allowed_networks":["office"]}`, 400, "allowed_networks"},
+		{"an empty network", "POST", "/", `{"name":"x","allowed_networks":[""]}`, 400, "allowed_networks"},
+		{"a null network", "POST", "/", `{"name":"x","allowed_networks":[null]}`, 400, "allowed_networks"},
+		{"null networks", "PATCH", "/" + id, `{"allowed_networks":null}`, 400, "allowed_networks"},
+		{"a network with a zone", "PATCH", "/" + id, `{"allowed_networks":["fe80::1%eth0"]}`, 400, "allowed_networks"},
+		{"a network of too many bits", "PATCH", "/" + id, `{"allowed_networks":["192.0.2.0/33"]}`, 400, "allowed_networks"},
+		{"more networks than a key may have", "PATCH", "/" + id, `{"allowed_networks":[` + quotedAddresses(51) + `]}`, 400, "allowed_networks"},
+		{"disabled as a word", "PATCH", "/" + id, `{"disabled":"true"}`, 400, "disabled"},
+		{"disabled null", "PATCH", "/" + id, `{"disabled":null}`, 400, "disabled"},
+		{"disabled from the start", "POST", "/", `{"name":"x","disabled":true}`, 400, "disabled"},
+		{"a null description", "PATCH", "/" + id, `{"description":null}`, 400, "description"},
+		{"a description of blanks", "PATCH", "/" + id, `{"description":" "}`, 400, "description"},
+		{"a new environment", "PATCH", "/" + id, `{"environment":"test"}`, 400, "environment"},
+		{"nothing to change", "PATCH", "/" + id, `{}`, 400, ""},
 		{"another case", "POST", "/", `{"Name":"x"}`, 400, "name Name"},
 		{"null scopes", "POST", "/", `{"name":"x","scopes":null}`, 400, "scopes"},
 		{"null level", "PATCH", "/" + id, `{"level":null}`, 400, "level"},
@@ -233,6 +251,14 @@ func TestWrongRequestsAreRefusedWithReasons(t *testing.T) {
 	if w := c.raw("POST", "/", `{"name":"x"}`, "application/json; charset=utf-8"); w.Code != 201 {
 		t.Errorf("with a charset: %d", w.Code)
 	}
+}
+
+func quotedAddresses(n int) string {
+	var list []string
+	for i := range n {
+		list = append(list, `"192.0.2.`+strconv.Itoa(i)+`"`)
+	}
+	return strings.Join(list, ",")
 }
 
 func asList(v any) []any {
@@ -415,6 +441,19 @@ func (p respondWith) WriteReply(w http.ResponseWriter, _ *http.Request, reply us
 	w.WriteHeader(reply.Status)
 }
 
+// Without an envelope, the total is in the header field that clients of plain lists read.
+func TestABareListHasItsTotal(t *testing.T) {
+	c := newConsole(t, apikey.ManagerConfig{}, apikey.HandlerConfig{PageSize: 2})
+	for range 5 {
+		c.create(`{"name":"x"}`)
+	}
+	for _, method := range []string{"GET", "HEAD"} {
+		if w := c.raw(method, "/?page=2", "", ""); w.Header().Get("X-Total-Count") != "5" {
+			t.Errorf("%s: %d %v", method, w.Code, w.Header())
+		}
+	}
+}
+
 func TestPagesAreReported(t *testing.T) {
 	c := newConsole(t, apikey.ManagerConfig{}, apikey.HandlerConfig{PageSize: 2, MaxPageSize: 3})
 	for range 7 {
@@ -433,7 +472,7 @@ func TestPagesAreReported(t *testing.T) {
 		{c.handler, "?limit=3&page=2", 3, &usher.Page{Number: 2, Limit: 3, Total: 7}},
 		{c.handler, "?limit=101", 3, &usher.Page{Number: 1, Limit: 3, Total: 7}},
 		{c.handler, "?page=99999999999999999999999", 0, &usher.Page{Number: 1 << 20, Limit: 2, Total: 7}},
-		{unpaged.handler, "?page=2", 3, nil},
+		{unpaged.handler, "?page=2", 7, nil},
 	} {
 		var reply usher.Reply
 		r := usher.WithResponder(httptest.NewRequest("GET", "/"+test.query, nil), respondWith{&reply})
@@ -576,5 +615,66 @@ func TestAmbiguousBodiesAreRefused(t *testing.T) {
 	}
 	if _, list := c.do("GET", "/", ""); len(list["list"].([]any)) > 0 {
 		t.Errorf("a refused request has made a key: %v", list)
+	}
+}
+
+func TestSettingsOfAKeyThroughTheHandler(t *testing.T) {
+	c := newConsole(t, apikey.ManagerConfig{}, apikey.HandlerConfig{})
+	status, got := c.do("POST", "/", `{"name":"x","description":"nightly\nexport","allowed_networks":["192.0.2.7/24","2001:db8::1","::ffff:198.51.100.1"]}`)
+	if status != 201 {
+		t.Fatalf("%d %v", status, got)
+	}
+	k := got["key"].(map[string]any)
+	id := k["id"].(string)
+	want := []any{"192.0.2.0/24", "2001:db8::1/128", "198.51.100.1/32"}
+	if diff := compare.Diff(want, k["allowed_networks"]); diff != "" || k["description"] != "nightly\nexport" {
+		t.Errorf("%v %s", k, diff)
+	}
+	text := got["api_key"].(string)
+	auth := newAuthenticator(t, apikey.Config{Store: c.store})
+	from := func(addr string) error {
+		_, err := auth.Authenticate(clientip.WithAddr(request("X-API-Key", text), netip.MustParseAddr(addr)))
+		return err
+	}
+	if err := from("192.0.2.99"); err != nil {
+		t.Error(err)
+	}
+	if from("203.0.113.1") == nil {
+		t.Error("accepted from another network")
+	}
+
+	_, got = c.do("PATCH", "/"+id, `{"allowed_networks":[],"description":""}`)
+	if len(got["allowed_networks"].([]any)) != 0 || got["description"] != nil || from("203.0.113.1") != nil {
+		t.Errorf("%v", got)
+	}
+	_, got = c.do("PATCH", "/"+id, `{"disabled":true}`)
+	since := got["disabled_at"]
+	if since == nil || from("192.0.2.99") == nil {
+		t.Errorf("disabled: %v", got)
+	}
+	if _, got = c.do("PATCH", "/"+id, `{"disabled":true,"name":"y"}`); got["disabled_at"] != since || got["name"] != "y" {
+		t.Errorf("disabled again: %v", got)
+	}
+	if _, got = c.do("PATCH", "/"+id, `{"disabled":false}`); got["disabled_at"] != nil || from("192.0.2.99") != nil {
+		t.Errorf("enabled: %v", got)
+	}
+}
+
+// What the service has stored about a key is not for its owner.
+func TestMetadataIsNeitherReadNorShown(t *testing.T) {
+	c := newConsole(t, apikey.ManagerConfig{}, apikey.HandlerConfig{})
+	k, _ := create(t, newManager(t, apikey.ManagerConfig{Store: c.store}), apikey.Key{Metadata: map[string]string{"margin": "hunter2"}})
+	for _, call := range []struct{ method, target, body string }{
+		{"GET", "/" + k.ID, ""}, {"GET", "/", ""}, {"PATCH", "/" + k.ID, `{"name":"y"}`}, {"POST", "/" + k.ID + "/rotate", `{"grace_seconds":9}`},
+	} {
+		if w := c.raw(call.method, call.target, call.body, "application/json"); w.Code >= 300 || strings.Contains(w.Body.String(), "hunter2") || strings.Contains(w.Body.String(), "metadata") {
+			t.Errorf("%s %s: %d %s", call.method, call.target, w.Code, w.Body)
+		}
+	}
+	for _, method := range []string{"POST", "PATCH"} {
+		target := map[string]string{"POST": "/", "PATCH": "/" + k.ID}[method]
+		if status, _ := c.do(method, target, `{"name":"x","metadata":{"margin":"0"}}`); status != 400 {
+			t.Errorf("%s: %d", method, status)
+		}
 	}
 }
