@@ -261,6 +261,13 @@ func (h *handler) failure(r *http.Request, err error) error {
 			Message: fmt.Sprintf("Maximum %d active API keys allowed.", h.Manager.limits.active),
 			Cause:   err,
 		}
+	case errors.Is(err, ErrFull):
+		return &usher.Error{
+			Status:  http.StatusConflict,
+			Code:    usher.CodeAPIKeyLimit,
+			Message: "The account has as many API keys as may be stored, ended ones included.",
+			Cause:   err,
+		}
 	case errors.Is(err, ErrConflict):
 		return &usher.Error{
 			Status:  http.StatusConflict,

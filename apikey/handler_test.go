@@ -382,6 +382,21 @@ func TestTheLimitOfKeysIsA409(t *testing.T) {
 	}
 }
 
+// Ending a key makes no room for another here, so the message must not say that there are
+// too many active ones.
+func TestAFullAccountIsA409OfItsOwn(t *testing.T) {
+	c := newConsole(t, apikey.ManagerConfig{Store: fullStore{apikey.NewMemory()}}, apikey.HandlerConfig{})
+	status, got := c.do("POST", "/", `{"name":"x"}`)
+	if status != 409 || got["code"] != usher.CodeAPIKeyLimit || got["detail"] != "The account has as many API keys as may be stored, ended ones included." {
+		t.Errorf("%d %v", status, got)
+	}
+}
+
+// A fullStore has no room for a further key.
+type fullStore struct{ *apikey.Memory }
+
+func (fullStore) Insert(context.Context, apikey.Record, apikey.Limits) error { return apikey.ErrFull }
+
 func TestManagementStoreThatFailsIs503(t *testing.T) {
 	s := newScripted(t, 0)
 	s.revoke = func() error { return errors.New("hunter2") }
@@ -631,7 +646,7 @@ func TestSettingsOfAKeyThroughTheHandler(t *testing.T) {
 		t.Errorf("%v %s", k, diff)
 	}
 	text := got["api_key"].(string)
-	auth := newAuthenticator(t, apikey.Config{Store: c.store})
+	auth := newAuthenticator(t, apikey.ManagerConfig{Store: c.store}, apikey.Config{})
 	from := func(addr string) error {
 		_, err := auth.Authenticate(clientip.WithAddr(request("X-API-Key", text), netip.MustParseAddr(addr)))
 		return err

@@ -154,9 +154,10 @@ var rows = []contract.Row[*Service]{
 		}
 		c.Post("/v1/api-keys", `{"name":"k"}`, web.AsAda).HasStatus(400)
 		c.Delete("/v1/api-keys/"+first.ID, web.AsAda).HasStatus(204)
-		key := c.Post("/v1/api-keys", `{"name":"k"}`, web.AsAda).Is(201, `{"api_key":"ic_<44>","key":{"id":"<id>","name":"k","prefix":"ic_<5>","last_four":"<4>",`+
-			`"scopes":[],"level":"none","environment":null,"created_at":"<instant>","updated_at":"<instant>",`+
-			`"expires_at":null,"revoked_at":null,"last_used_at":null,"replaced_by":null}}`).Member("api_key")
+		key := c.Post("/v1/api-keys", `{"name":"k"}`, web.AsAda).Is(201, `{"api_key":"ic_<44>","key":{"id":"<id>","name":"k","description":null,"prefix":"ic_<5>","last_four":"<4>",`+
+			`"scopes":[],"level":"none","environment":null,"allowed_networks":[],"created_at":"<instant>","created_by":"jwt:ada",`+
+			`"updated_at":"<instant>","expires_at":null,"disabled_at":null,"revoked_at":null,"last_used_at":null,"last_used_from":null,`+
+			`"replaced_by":null,"derived_from":null}}`).Member("api_key")
 		if list := c.Get("/v1/api-keys", web.AsAda).HasStatus(200); strings.Contains(list.Text, key[8:]) {
 			c.TB.Error("the list shows the key")
 		}
