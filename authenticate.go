@@ -105,7 +105,7 @@ func (a *authentication) ServeNext(w http.ResponseWriter, r *http.Request, next 
 		x, inner := exchange.Enter(r)
 		setPrincipal(x, nil)
 		exchange.Challenges.Store(x, &a.challenges)
-		a.pass(x, w, r, inner, next, false)
+		a.pass(x, w, r, inner, next, vary.Caller{})
 		return
 	}
 	Fail(w, r, e)
@@ -122,33 +122,49 @@ func (a *authentication) verify(r *http.Request) (p *Principal, by *candidate, e
 
 func (a *authentication) serve(w http.ResponseWriter, r *http.Request, next http.Handler, p *Principal, by *candidate) {
 	x, inner := exchange.Enter(r)
+	again := x.Watched() && principalOf(x) == p // and an outer Authenticate calls its OnUse
 	setPrincipal(x, p)
 	if by.repeated != exchange.Challenges.Load(x) {
 		exchange.Challenges.Store(x, by.repeated)
 	}
-	if by.recorder != nil {
-		defer recordUse(x, by.recorder, r, p)
+	onUse := p.OnUse
+	if onUse != nil {
+		x.Watch()
 	}
-	a.pass(x, w, r, inner, next, true)
-}
-
-// recordUse calls by for p, unless the request was refused.
-func recordUse(x *exchange.Exchange, by UseRecorder, r *http.Request, p *Principal) {
-	switch x.Failure() {
-	case http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests:
-	default:
-		by.RecordUse(r, p)
+	if again {
+		onUse = nil
 	}
+	a.pass(x, w, r, inner, next, vary.Caller{Private: true, OnUse: onUse})
 }
 
 // pass runs next with inner, which is r or a copy of r.
-func (a *authentication) pass(x *exchange.Exchange, w http.ResponseWriter, r, inner *http.Request, next http.Handler, private bool) {
+func (a *authentication) pass(x *exchange.Exchange, w http.ResponseWriter, r, inner *http.Request, next http.Handler, c vary.Caller) {
 	writer := x.Vary()
+	status := http.StatusInternalServerError // unless next returns
 	defer func() {
-		writer.End()
+		writer.End(status)
 		x.Unvary(writer)
+		if c.OnUse != nil {
+			x.Unwatch()
+		}
 	}()
-	exchange.Serve(next, writer.Start(w, inner, a.carriers, private), r, inner)
+	exchange.Serve(next, writer.Start(w, inner, a.carriers, c), r, inner)
+	if status = http.StatusOK; c.OnUse != nil {
+		status = unwritten(x, inner)
+	}
+}
+
+// unwritten returns the status that a response gets if nothing was written until now.
+func unwritten(x *exchange.Exchange, r *http.Request) int {
+	if status := x.Failure(); status != 0 {
+		return status
+	}
+	if d := exchange.DeadlineOf(r.Context()); d != nil {
+		if status := d.Missed(); status != 0 {
+			return status
+		}
+	}
+	return http.StatusOK
 }
 
 // failure returns the outcome and the error of a request without a principal. An

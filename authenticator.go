@@ -17,8 +17,8 @@ import (
 // any other error if it could not verify the credential, in which case the response is
 // 503, never 401. It must be safe for concurrent use and must not keep or change r.
 //
-// [Authenticate] does more with an Authenticator that is also a [Detector], a
-// [CarrierLister] or a [UseRecorder].
+// [Authenticate] does more with an Authenticator that is also a [Detector] or a
+// [CarrierLister].
 type Authenticator interface {
 	Authenticate(r *http.Request) (*Principal, error)
 }
@@ -66,15 +66,6 @@ type CarrierLister interface {
 	// caches distinguish URLs; "*" stands for what no cache sees, such as a client
 	// certificate.
 	Carriers() []string
-}
-
-// A UseRecorder records the use of credentials. When the handler has returned or
-// panicked, Authenticate calls RecordUse with the principal that the UseRecorder
-// returned, unless [Fail] refused the request inside with 401, 403 or 429. By then the
-// handler may have changed the credentials in r; p is still the caller.
-type UseRecorder interface {
-	Authenticator
-	RecordUse(r *http.Request, p *Principal)
 }
 
 // Optional returns an authenticator that admits a request without a credential as
@@ -142,7 +133,6 @@ func newSelection(ranked bool, list ...Authenticator) selection {
 // A candidate is an authenticator of a selection, and what does not change about it.
 type candidate struct {
 	Detector
-	recorder   UseRecorder // the authenticator, if it is one
 	challenges []string
 	// repeated are the challenges if [Require] repeats a parameter of them; else it is nil,
 	// so that nothing is stored for a caller that the authenticator accepts.
@@ -170,7 +160,6 @@ func newCandidate(a Authenticator) candidate {
 	default:
 		c.Detector = newProber(a)
 	}
-	c.recorder, _ = a.(UseRecorder)
 	return c
 }
 
@@ -179,9 +168,7 @@ func (s selection) Authenticate(r *http.Request) (*Principal, error) {
 	return p, err
 }
 
-// verify also returns the authenticator that has verified the credential. After the
-// handler has run it is too late to find that authenticator: the handler may have changed
-// the credentials in r.
+// verify also returns the authenticator that has verified the credential.
 func (s selection) verify(r *http.Request) (*Principal, *candidate, error) {
 	if len(s.list) != 1 {
 		p, by, err := s.choose(r).verify(r)

@@ -90,9 +90,6 @@ func responderOf(x *exchange.Exchange) Responder {
 func Fail(w http.ResponseWriter, r *http.Request, err error) {
 	e := asError(r.Context(), err)
 	x := exchange.From(r.Context())
-	if x != nil {
-		x.Failed(e.status())
-	}
 	leaveBody(w, r, err)
 	if x != nil {
 		if p := responderOf(x); p != nil {

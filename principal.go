@@ -41,6 +41,19 @@ type Principal struct {
 	// Details is what the authenticator has for handlers, such as an
 	// *apikey.Key or the claims of a token. It never holds key material.
 	Details any
+	// OnUse, if not nil, learns of the use of the credential. [Authenticate] calls it once
+	// for each request that it admits with this Principal: when the handler first flushes
+	// or hijacks the connection, as the rest may take days, and otherwise when the handler
+	// has returned or panicked. If an Authenticate inside admits the request with this very
+	// Principal once more, only the outer one calls it.
+	//
+	// Status is that of the response as the handler and inner middlewares made it: 200 if
+	// they wrote nothing, 101 for a connection that was hijacked before a status was sent,
+	// and 500 for a panic before a status was sent. R is the request that the handler got,
+	// or of which it got a copy, so r.Pattern is known once the handler has returned; the
+	// handler may have changed the credentials in r. OnUse must be safe for concurrent
+	// use, must not panic, and delays the response while it runs.
+	OnUse func(r *http.Request, status int)
 }
 
 // HasScopes reports whether all of scopes were granted. Without arguments it returns
@@ -111,13 +124,15 @@ func (l *Level) UnmarshalText(text []byte) error {
 }
 
 // PrincipalFrom returns the principal that [Authenticate] stored in the request,
-// and whether there is one.
+// and whether there is one. Its OnUse is nil, so that two principals can be compared.
 //
 // With the context of a request that [Track] returned, it also finds a principal that an
 // inner middleware has stored.
 func PrincipalFrom(ctx context.Context) (Principal, bool) {
 	if p := principalOf(exchange.From(ctx)); p != nil {
-		return *p, true
+		found := *p
+		found.OnUse = nil
+		return found, true
 	}
 	return Principal{}, false
 }
@@ -134,6 +149,9 @@ func principalOf(x *exchange.Exchange) *Principal {
 // outer Require has needed, as those were needed of another principal.
 func setPrincipal(x *exchange.Exchange, p *Principal) {
 	principals.Store(x, p)
+	if x.Watched() {
+		x.Unwatch()
+	}
 	if neededScopes.Load(x) != nil {
 		neededScopes.Store(x, nil)
 	}
@@ -146,8 +164,8 @@ var principals = exchange.NewSlot[Principal]()
 // is done elsewhere. It stores p in r itself if a middleware of this module has already
 // seen r, else in a copy.
 //
-// Unlike [Authenticate], WithPrincipal cannot mark the response for caches: code that
-// authenticates elsewhere must set Vary and Cache-Control itself.
+// Unlike [Authenticate], WithPrincipal cannot mark the response for caches, nor call the
+// OnUse of p: code that authenticates elsewhere must set Vary and Cache-Control itself.
 func WithPrincipal(r *http.Request, p *Principal) *http.Request {
 	x, r := exchange.Enter(r)
 	setPrincipal(x, p)

@@ -160,7 +160,7 @@ func TestAnAbandonedHandlerDoesNotRace(t *testing.T) {
 	}
 	<-done
 	equal(t, "status", http.StatusServiceUnavailable, w.Code)
-	equal(t, "recorded", []string{"A good"}, *outer.used)
+	equal(t, "uses", []string{"A good 503"}, outer.uses())
 }
 
 func TestOneMiddlewareServesManyAtOnce(t *testing.T) {

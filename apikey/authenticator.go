@@ -68,8 +68,8 @@ type Config struct {
 }
 
 // An Authenticator verifies the API key in a request. It is an
-// [usher.Authenticator], [usher.Detector], [usher.CarrierLister] and
-// [usher.UseRecorder], and is safe for concurrent use.
+// [usher.Authenticator], [usher.Detector] and [usher.CarrierLister], and is safe for
+// concurrent use.
 type Authenticator struct {
 	carriers
 	verifier
@@ -84,7 +84,6 @@ type Authenticator struct {
 var (
 	_ usher.Detector      = (*Authenticator)(nil)
 	_ usher.CarrierLister = (*Authenticator)(nil)
-	_ usher.UseRecorder   = (*Authenticator)(nil)
 )
 
 // New returns an Authenticator, or all faults of c. Unless c.LastUseInterval is
@@ -131,6 +130,7 @@ func (a *Authenticator) start(c *Config) {
 	if c.LastUseInterval >= 0 {
 		a.lastUse = newLastUse(store, cmp.Or(c.LastUseInterval, 10*time.Second), a.report)
 	}
+	a.verifier.onUse = a.onUse
 }
 
 // newVerifier returns the verifier of c, which cannot fetch keys yet.
@@ -244,10 +244,23 @@ func (a *Authenticator) Carriers() []string { return a.list() }
 // has Basic, for which a browser asks its user, only if there is no other carrier.
 func (a *Authenticator) Challenge() string { return a.challenge }
 
-// RecordUse implements [usher.UseRecorder]. It records that the client of r uses the key
-// of p now; the next batch writes that to the store.
+// RecordUse records that the client of r uses the key of p now; the next batch writes that
+// to the store.
 func (a *Authenticator) RecordUse(r *http.Request, p *usher.Principal) {
 	if a.lastUse != nil {
 		a.lastUse.note(p.ID, clientip.Of(r))
+	}
+}
+
+// onUse returns the OnUse of the principal of k, or nil if no use is recorded.
+func (a *Authenticator) onUse(k *Key) func(r *http.Request, status int) {
+	if a.lastUse == nil {
+		return nil
+	}
+	id := k.ID
+	return func(r *http.Request, status int) {
+		if status < http.StatusBadRequest {
+			a.lastUse.note(id, clientip.Of(r))
+		}
 	}
 }

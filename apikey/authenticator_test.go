@@ -471,6 +471,10 @@ func TestPrincipalOfAKey(t *testing.T) {
 		ID: k.ID, Kind: usher.KindAPIKey, Owner: "ann", Name: "ci", Scopes: []string{"read"},
 		Level: usher.LevelReadOnly, Plan: "pro", Environment: "test", Details: &k,
 	}
+	if p.OnUse == nil {
+		t.Error("no use is noted")
+	}
+	p.OnUse = nil
 	if diff := compare.Diff(want, p); diff != "" {
 		t.Error(diff)
 	}
@@ -488,6 +492,7 @@ func TestPrincipalOfAKey(t *testing.T) {
 		}
 	}
 	want = &usher.Principal{ID: k.ID, Kind: usher.KindAPIKey, Owner: "ann", Scopes: []string{"role", "read"}, Details: "ci"}
+	p.OnUse = nil
 	if diff := compare.Diff(want, p); diff != "" {
 		t.Error(diff)
 	}

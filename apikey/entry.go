@@ -96,6 +96,7 @@ func (v *verifier) newView(e, parent *entry, now time.Time) *view {
 			p.Scopes, p.Level = boundedBy(p.Scopes, p.Level, bound)
 		}
 	}
+	p.OnUse = v.onUse(k)
 	w.principal = &p
 	return w
 }

@@ -251,7 +251,7 @@ func TestOnlyRequestsThatAreNotRefusedAreUses(t *testing.T) {
 	}
 	for status, k := range keys {
 		used := !lastUsed(t, m, k).IsZero()
-		if want := status == 200 || status == 500; used != want {
+		if want := status == 200; used != want {
 			t.Errorf("after %d: used %v", status, used)
 		}
 	}

@@ -26,6 +26,7 @@ type verifier struct {
 	env       string    // empty for any
 	check     func(context.Context, *Key) error
 	principal func(*Key, usher.Principal) usher.Principal
+	onUse     func(*Key) func(*http.Request, int)
 	foreign   bool // code that may panic is called: check, principal or a format
 }
 

@@ -55,7 +55,6 @@ func (t *transaction) recovered(inner *http.Request, v any) {
 	delete(h, "Location")
 	delete(h, "Trailer")
 	h["Cache-Control"] = []string{"no-store"}
-	t.x.Failed(http.StatusInternalServerError)
 	if !t.env.guard(inner, func() {
 		t.writeError(&t.writer, 0, &usher.Error{Status: http.StatusInternalServerError, Code: usher.CodeInternal})
 	}) {

@@ -157,7 +157,6 @@ func (t *transaction) isShort() bool { return t.length >= 0 && t.writer.Bytes() 
 // abort cuts the connection, as the server would have done: nothing else can show the
 // client that the response is incomplete.
 func (t *transaction) abort(inner *http.Request, why error) {
-	t.x.Failed(http.StatusInternalServerError)
 	if inner.Context().Err() == nil { // otherwise the client has gone, which is not a fault
 		t.env.report(inner, &usher.Error{
 			Status: http.StatusInternalServerError, Code: usher.CodeInternal,

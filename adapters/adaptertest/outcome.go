@@ -1,8 +1,10 @@
 package adaptertest
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -105,27 +107,91 @@ func checkReturnedCounted(b *bench) error {
 	)
 }
 
-// uses is an authenticator that counts the calls of RecordUse.
+// uses is an authenticator that records the uses of its credentials: the status, and
+// whether the pattern names the route.
 type uses struct {
 	byName
-	recorded *atomic.Int32
+	recorded chan string
 }
 
-func (u uses) RecordUse(*http.Request, *usher.Principal) { u.recorded.Add(1) }
+func newUses() uses { return uses{recorded: make(chan string, 10)} }
 
-// checkReturnedUse checks that a credential that a handler refuses is not recorded as
-// used.
+func (u uses) Authenticate(r *http.Request) (*usher.Principal, error) {
+	p, err := u.byName.Authenticate(r)
+	if p != nil {
+		p.OnUse = func(r *http.Request, status int) {
+			u.recorded <- fmt.Sprint(status, " ", strings.Contains(r.Pattern, "/orders"))
+		}
+	}
+	return p, err
+}
+
+// all returns the uses that were recorded until now.
+func (u uses) all() string {
+	var found []string
+	for len(u.recorded) > 0 {
+		found = append(found, <-u.recorded)
+	}
+	return strings.Join(found, ", ")
+}
+
+// checkReturnedUse checks that the use of a credential has the status of the error that
+// the handler returns.
 func checkReturnedUse(b *bench) error {
 	var errs []error
-	for status, want := range map[int]int32{401: 0, 403: 0, 429: 0, 409: 1} {
-		recorded := new(atomic.Int32)
-		c, _ := b.returning(&usher.Error{Status: status, Code: "refused"},
-			Step{Usher: usher.Authenticate(uses{recorded: recorded})})
-		a := c.do(http.MethodPost, "/orders/", "{}", "Caller: ann")
-		errs = append(errs,
-			same("status", a.status, status),
-			same(fmt.Sprintf("recorded uses after a %d", status), recorded.Load(), want),
-		)
+	for _, inner := range []usher.Middleware{usher.Chain(), usher.Authenticate(usher.Optional(byName{}))} {
+		for _, status := range []int{401, 403, 404, 409, 429, 503} {
+			u := newUses()
+			c, _ := b.returning(&usher.Error{Status: status, Code: "refused"}, Step{Usher: usher.Chain(usher.Authenticate(u), inner)})
+			a := c.do(http.MethodPost, "/orders/", "{}", "Caller: ann")
+			errs = append(errs,
+				same("status", a.status, status),
+				same(fmt.Sprintf("recorded uses after a %d", status), u.all(), fmt.Sprintf("%d true", status)),
+			)
+		}
 	}
 	return errors.Join(errs...)
+}
+
+// checkUse checks that the use of a credential has the status of the response.
+func checkUse(handler func(Context) error, want int) func(*bench) error {
+	return func(b *bench) error {
+		var errs []error
+		for _, foreign := range []bool{false, true} {
+			u := newUses()
+			step := Step{Usher: usher.Authenticate(u)}
+			if foreign {
+				step = Step{Foreign: step.Usher.Wrap}
+			}
+			c := b.serve(App{Group: Group{Prefix: "/orders", Use: []Step{step}, Routes: []Route{get("/", handler)}}})
+			if _, err := c.try(http.MethodGet, "/orders/", "", "Caller: ann"); err != nil && want != 0 {
+				errs = append(errs, err)
+			}
+			errs = append(errs, same("recorded uses", u.all(), fmt.Sprintf("%d true", cmp.Or(want, 500))))
+		}
+		return errors.Join(errs...)
+	}
+}
+
+// checkStreamUse checks that the use of a credential is recorded when a stream begins.
+func checkStreamUse(b *bench) error {
+	u := newUses()
+	early := make(chan string, 1)
+	c := b.serve(App{Group: Group{Prefix: "/orders", Use: []Step{{Usher: usher.Authenticate(u)}}, Routes: []Route{
+		get("/", func(c Context) error {
+			_, err := io.WriteString(c.Writer(), "first")
+			if err := all(err, flushByController(c.Writer())); err != nil {
+				return err
+			}
+			early <- u.all()
+			_, err = io.WriteString(c.Writer(), "second")
+			return err
+		}),
+	}}})
+	body := c.get("/orders/", "Caller: ann").body
+	return all(
+		same("body", body, "firstsecond"),
+		same("recorded uses of a stream", <-early, "200 true"),
+		same("recorded uses after a stream", u.all(), ""),
+	)
 }

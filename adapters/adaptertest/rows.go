@@ -171,6 +171,16 @@ var rows = []row{
 	{31, "the transaction of a handler is committed if its response is kept, and rolled back if not", []behaviour{
 		{word: "commit", check: checkCommitted},
 	}},
+	{32, "the use of a credential is recorded once, with the status of the response and the route", []behaviour{
+		{word: "nothing", check: checkUse(func(Context) error { return nil }, 200)},
+		{word: "status", check: checkUse(func(c Context) error { return c.Status(202) }, 202)},
+		{word: "refused", check: checkUse(func(c Context) error {
+			http.Error(c.Writer(), "no", http.StatusForbidden)
+			return nil
+		}, 403)},
+		{word: "panic", check: checkUse(func(Context) error { panic(http.ErrAbortHandler) }, 0)},
+		{word: "stream", check: checkStreamUse},
+	}},
 }
 
 // use mounts a middleware for all requests, and useInGroup for those of the group.

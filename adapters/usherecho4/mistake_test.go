@@ -26,6 +26,8 @@ func TestEchoWrapMiddleware(t *testing.T) {
 		"the replay is 200":     "26.replay",
 		"six failed logins":     "29.limits",
 		"recorded uses after":   "29.use",
+		"recorded uses is":      "32.nothing 32.status 32.refused 32.panic",
+		"uses of a stream is":   "32.stream",
 		"without the route":     "30.use 30.group 30.usher",
 		"committed is true":     "31.commit",
 		`replayed is ""`:        "30.route 30.grouproute",

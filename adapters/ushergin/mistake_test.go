@@ -36,6 +36,8 @@ func TestMiddlewareByHand(t *testing.T) {
 		"runs is 3":             "26.replay",
 		"six failed logins":     "29.limits",
 		"recorded uses after":   "29.use",
+		"recorded uses is":      "32.nothing 32.status 32.refused 32.panic",
+		"uses of a stream is":   "32.stream",
 		"without the route":     "30.use",
 		`replayed is "true"`:    "30.usher",
 		"handler ran is 2":      "30.route 30.grouproute",

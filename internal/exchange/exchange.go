@@ -24,6 +24,7 @@ type Exchange struct {
 	timedOut    atomic.Bool
 	clientTaken atomic.Bool // firstClient is in use
 	varying     atomic.Bool // vary is in use
+	watched     atomic.Bool
 
 	broken      atomic.Pointer[error]
 	values      values
@@ -111,11 +112,21 @@ func (x *Exchange) Unvary(w *vary.Writer) {
 	}
 }
 
-// Failed records that the request has failed with this status.
+// Failed records that the handler has returned an error that is not written yet. An outer
+// handler will respond with this status, unless it decides otherwise.
 func (x *Exchange) Failed(status int) { x.failed.Store(int32(status)) }
 
 // Failure returns the status that was last passed to Failed, or 0.
 func (x *Exchange) Failure() int { return int(x.failed.Load()) }
+
+// Watch records that a middleware calls the OnUse of the principal in this exchange.
+func (x *Exchange) Watch() { x.watched.Store(true) }
+
+// Unwatch takes Watch back.
+func (x *Exchange) Unwatch() { x.watched.Store(false) }
+
+// Watched reports whether Watch was called, and not Unwatch since.
+func (x *Exchange) Watched() bool { return x.watched.Load() }
 
 // TimeOut records that the handler has failed because its time ran out: what it had
 // done by then is unknown, whatever status the error has.

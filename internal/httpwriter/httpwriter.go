@@ -59,6 +59,9 @@ func (w *Writer) Init(inner http.ResponseWriter, hook Hook) {
 // read the body.
 func (w *Writer) SetRequest(r *http.Request) { w.request = r }
 
+// Request returns the request that was passed to SetRequest, or nil.
+func (w *Writer) Request() *http.Request { return w.request }
+
 // Detach removes the hook, which is not called again. A hook that needs nothing more of a
 // response calls it in Head, so that the server can use sendfile.
 func (w *Writer) Detach() { w.hook = nil }

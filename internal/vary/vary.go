@@ -4,6 +4,9 @@
 package vary
 
 import (
+	"bufio"
+	"cmp"
+	"net"
 	"net/http"
 	"reflect"
 	"slices"
@@ -66,18 +69,62 @@ type Writer struct {
 	values  [2]string // of the fields that are set
 }
 
-// Start returns the writer for a handler whose response to r depends on fields and, if
-// private is set, is for one caller alone. A private response has Cache-Control: private
-// unless the handler sets a Cache-Control of its own.
-func (w *Writer) Start(inner http.ResponseWriter, r *http.Request, fields *Fields, private bool) http.ResponseWriter {
-	w.fields, w.private = fields, private
+// A Caller is what the writer knows about the caller. The zero Caller is anonymous.
+type Caller struct {
+	// Private means that the response is for this caller alone. It then has Cache-Control:
+	// private unless the handler sets a Cache-Control of its own.
+	Private bool
+	// OnUse, if not nil, is called once: when the handler first flushes or hijacks, or by
+	// End.
+	OnUse func(r *http.Request, status int)
+}
+
+// Start returns the writer for a handler whose response to r depends on fields and is for
+// this caller.
+func (w *Writer) Start(inner http.ResponseWriter, r *http.Request, fields *Fields, c Caller) http.ResponseWriter {
+	w.fields, w.private = fields, c.Private
 	w.writer.Init(inner, (*hook)(w))
 	w.writer.SetRequest(r)
+	w.writer.onUse = c.OnUse
 	return &w.writer
 }
 
 // passing is the writer that a handler gets.
-type passing struct{ httpwriter.Writer }
+type passing struct {
+	httpwriter.Writer
+	onUse func(r *http.Request, status int) // nil once it is called
+}
+
+// use calls onUse if it was not called yet.
+func (p *passing) use(status int) {
+	if onUse := p.onUse; onUse != nil {
+		p.onUse = nil
+		onUse(p.Request(), status)
+	}
+}
+
+// Flush implements http.Flusher.
+func (p *passing) Flush() { _ = p.FlushError() }
+
+// FlushError is for http.ResponseController.
+func (p *passing) FlushError() error {
+	if p.onUse != nil && !p.Hijacked() {
+		if p.Status() == 0 {
+			p.WriteHeader(http.StatusOK)
+		}
+		p.use(p.Status())
+	}
+	return p.Writer.FlushError()
+}
+
+// Hijack implements http.Hijacker.
+func (p *passing) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := p.Writer.Hijack()
+	if err == nil {
+		p.use(cmp.Or(p.Status(), http.StatusSwitchingProtocols))
+	}
+	return conn, rw, err
+}
 
 // Passes reports whether w is a writer that [Writer.Start] returned, and leads to outer
 // through such writers alone. They do not depend on the response.
@@ -96,11 +143,13 @@ func Passes(w, outer http.ResponseWriter) bool {
 }
 
 // End completes the header if the handler has not sent it. The server or an outer handler
-// will.
-func (w *Writer) End() {
-	if w.writer.Status() == 0 && !w.writer.Hijacked() {
+// will, with the status unwritten as far as is known.
+func (w *Writer) End(unwritten int) {
+	status := w.writer.Status()
+	if status == 0 && !w.writer.Hijacked() {
 		w.complete(w.writer.Header())
 	}
+	w.writer.use(cmp.Or(status, unwritten))
 }
 
 func (w *Writer) complete(h http.Header) {

@@ -46,7 +46,7 @@ func TestWriterCompletesTheHeader(t *testing.T) {
 			} {
 				recorder := httptest.NewRecorder()
 				var w vary.Writer
-				inner := w.Start(recorder, request(t), vary.On(tt.names), tt.private)
+				inner := w.Start(recorder, request(t), vary.On(tt.names), vary.Caller{Private: tt.private})
 				if !vary.Passes(inner, recorder) || vary.Passes(recorder, recorder) || vary.Passes(inner, httptest.NewRecorder()) {
 					t.Error("the writer is not known as what it is")
 				}
@@ -54,7 +54,7 @@ func TestWriterCompletesTheHeader(t *testing.T) {
 					inner.Header()[name] = append([]string{}, values...)
 				}
 				send(inner)
-				w.End()
+				w.End(http.StatusOK)
 				got := recorder.Header()
 				got.Del("Content-Type")
 				if diff := compare.Diff(tt.want, got); diff != "" && len(tt.want)+len(got) > 0 {
@@ -85,7 +85,7 @@ func (s *server) ReadFrom(src io.Reader) (n int64, err error) {
 func TestFilesReachTheServersReadFrom(t *testing.T) {
 	s := &server{ResponseRecorder: httptest.NewRecorder()}
 	var w vary.Writer
-	inner := w.Start(s, request(t), vary.On([]string{"A"}), true)
+	inner := w.Start(s, request(t), vary.On([]string{"A"}), vary.Caller{Private: true})
 	if _, err := io.Copy(inner, io.LimitReader(strings.NewReader(strings.Repeat("x", 50_000)), 50_000)); err != nil {
 		t.Fatal(err)
 	}
@@ -99,8 +99,8 @@ func TestGivenValuesAreNotWrittenTo(t *testing.T) {
 	shared := []string{"X", "Y", "Z"}
 	recorder := httptest.NewRecorder()
 	var w vary.Writer
-	w.Start(recorder, request(t), vary.On([]string{"A"}), false).Header()["Vary"] = shared[:1]
-	w.End()
+	w.Start(recorder, request(t), vary.On([]string{"A"}), vary.Caller{}).Header()["Vary"] = shared[:1]
+	w.End(http.StatusOK)
 	if diff := compare.Diff([]string{"X", "Y", "Z"}, shared); diff != "" || recorder.Header().Get("Vary") != "X, A" {
 		t.Errorf("%v %s", recorder.Header(), diff)
 	}
