@@ -91,17 +91,20 @@ func Fail(w http.ResponseWriter, r *http.Request, err error) {
 	e := asError(r.Context(), err)
 	x := exchange.From(r.Context())
 	leaveBody(w, r, err)
+	values := new(fieldValues)
+	setErrorHeader(w.Header(), e, values)
 	if x != nil {
 		if p := responderOf(x); p != nil {
-			setErrorHeader(w.Header(), e, make([]string, 1))
 			p.WriteError(w, r, e)
 			return
 		}
 	}
-	values := make([]string, 3)
-	setErrorHeader(w.Header(), e, values[:1])
-	writeProblem(w, e, values[1:])
+	writeProblem(w, e, values)
 }
+
+// fieldValues has room for the values of header fields that Fail sets, so that all of them
+// cost one allocation. Responses never share a value, which an outer handler may change.
+type fieldValues struct{ cacheControl, challenge, contentType, noSniff [1]string }
 
 // NotFound responds with 404 and [CodeNotFound], in the shape of the service. It is an
 // [http.HandlerFunc], for instance for http.ServeMux.HandleFunc("/", usher.NotFound).
@@ -157,20 +160,21 @@ func Respond(w http.ResponseWriter, r *http.Request, reply Reply) {
 	if reply.Page != nil {
 		w.Header()["X-Total-Count"] = []string{strconv.Itoa(reply.Page.Total)}
 	}
-	write(w, reply.Status, "application/json", body, make([]string, 2))
+	write(w, reply.Status, "application/json", body, new(fieldValues))
 }
 
 // setErrorHeader sets the header fields of an error that do not depend on the shape.
-// Values has room for one field value.
-func setErrorHeader(h http.Header, e *Error, values []string) {
+func setErrorHeader(h http.Header, e *Error, values *fieldValues) {
+	if len(h) > 0 {
+		delete(h, "Content-Length")
+		delete(h, "Etag")
+		delete(h, "Expires")
+		delete(h, "Last-Modified")
+	}
 	// A refusal depends on who calls and when, and caches may store a 404 or a 410 even
 	// if no field allows them to (RFC 9110, section 15.1).
-	values[0] = "no-store"
-	h["Cache-Control"] = values[:1:1]
-	delete(h, "Content-Length")
-	delete(h, "Etag")
-	delete(h, "Expires")
-	delete(h, "Last-Modified")
+	values.cacheControl[0] = "no-store"
+	h["Cache-Control"] = values.cacheControl[:]
 	if e.RetryAfter > 0 {
 		var buf [20]byte
 		field := strconv.AppendInt(buf[:0], delay.Seconds(e.RetryAfter), 10)
@@ -179,30 +183,34 @@ func setErrorHeader(h http.Header, e *Error, values []string) {
 			h["Retry-After"] = []string{string(field)}
 		}
 	}
-	if len(e.Challenges) > 0 {
+	switch {
+	case len(e.Challenges) > 1:
 		h["Www-Authenticate"] = append([]string(nil), e.Challenges...)
-	} else if e.status() == http.StatusUnauthorized {
-		h["Www-Authenticate"] = []string{"Bearer"}
+	case len(e.Challenges) == 1:
+		values.challenge[0] = e.Challenges[0]
+		h["Www-Authenticate"] = values.challenge[:]
+	case e.status() == http.StatusUnauthorized:
+		values.challenge[0] = "Bearer"
+		h["Www-Authenticate"] = values.challenge[:]
 	}
 }
 
 // bodies are buffers for problem details, which are small.
 var bodies = sync.Pool{New: func() any { return new([512]byte) }}
 
-// writeProblem writes e as problem details. Values has room for two field values.
-func writeProblem(w http.ResponseWriter, e *Error, values []string) {
+// writeProblem writes e as problem details.
+func writeProblem(w http.ResponseWriter, e *Error, values *fieldValues) {
 	buf := bodies.Get().(*[512]byte)
 	write(w, e.status(), "application/problem+json", appendProblem(buf[:0], e), values)
 	bodies.Put(buf)
 }
 
 func appendProblem(b []byte, e *Error) []byte {
-	b = append(b, `{"type":`...)
-	b = jsontext.AppendString(b, cmp.Or(e.Type, "about:blank"))
-	b = append(b, `,"title":`...)
-	b = jsontext.AppendString(b, http.StatusText(e.status()))
-	b = append(b, `,"status":`...)
-	b = strconv.AppendInt(b, int64(e.status()), 10)
+	if head := problemHeads[e.status()%len(problemHeads)]; e.Type == "" && head.status == e.status() {
+		b = append(b, head.text...)
+	} else {
+		b = appendProblemHead(b, cmp.Or(e.Type, untyped), e.status())
+	}
 	if e.Message != "" {
 		b = append(b, `,"detail":`...)
 		b = jsontext.AppendString(b, e.Message)
@@ -222,6 +230,34 @@ func appendProblem(b []byte, e *Error) []byte {
 	return append(problem.AppendDetails(b, e.Details, appendValue), '}')
 }
 
+// untyped is the type of a problem that its status describes (RFC 9457, section 4.2.1).
+const untyped = "about:blank"
+
+func appendProblemHead(b []byte, kind string, status int) []byte {
+	b = append(b, `{"type":`...)
+	b = jsontext.AppendString(b, kind)
+	b = append(b, `,"title":`...)
+	b = jsontext.AppendString(b, http.StatusText(status))
+	b = append(b, `,"status":`...)
+	return strconv.AppendInt(b, int64(status), 10)
+}
+
+// problemHeads have what appendProblemHead returns for an untyped problem, by the last
+// digits of its status. Those who guess credentials cause the same few again and again.
+var problemHeads = func() (heads [16]struct {
+	status int
+	text   string
+}) {
+	for _, status := range [...]int{
+		http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound,
+		http.StatusTooManyRequests, http.StatusServiceUnavailable,
+	} {
+		head := &heads[status%len(heads)]
+		head.status, head.text = status, string(appendProblemHead(nil, untyped, status))
+	}
+	return heads
+}()
+
 // appendValue appends v as JSON, or null if v cannot be encoded.
 func appendValue(b []byte, v any) []byte {
 	if texts, ok := v.([]string); ok && len(texts) > 0 {
@@ -239,13 +275,12 @@ func appendValue(b []byte, v any) []byte {
 	return append(b, body...)
 }
 
-// write sends a body; the server sets its Content-Length. Values has room for two field
-// values.
-func write(w http.ResponseWriter, status int, contentType string, body []byte, values []string) {
+// write sends a body; the server sets its Content-Length.
+func write(w http.ResponseWriter, status int, contentType string, body []byte, values *fieldValues) {
 	h := w.Header()
-	values[0], values[1] = contentType, "nosniff"
-	h["Content-Type"] = values[0:1:1]
-	h["X-Content-Type-Options"] = values[1:2:2]
+	values.contentType[0], values.noSniff[0] = contentType, "nosniff"
+	h["Content-Type"] = values.contentType[:]
+	h["X-Content-Type-Options"] = values.noSniff[:]
 	w.WriteHeader(status)
 	// An error means that the client has gone, so it cannot be reported to the client.
 	_, _ = w.Write(body)

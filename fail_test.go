@@ -164,6 +164,43 @@ func TestFailCleansTheHeader(t *testing.T) {
 	equal(t, "header", want, w.Header())
 }
 
+// The members that depend on the status alone are encoded in advance for some of them.
+func TestAProblemWithoutATypeIsABlankOne(t *testing.T) {
+	for status := 400; status < 1000; status++ {
+		bare := failed(&usher.Error{Status: status, Code: "c"})
+		typed := failed(&usher.Error{Status: status, Code: "c", Type: "about:blank"})
+		if bare.Code != status || bare.Body.String() != typed.Body.String() {
+			t.Fatalf("%d: %s, and with its type %s", bare.Code, bare.Body, typed.Body)
+		}
+		if other := failed(&usher.Error{Status: status, Type: "/own"}).Body.String(); !strings.HasPrefix(other, `{"type":"/own","title":`) {
+			t.Fatalf("another type: %s", other)
+		}
+	}
+}
+
+// An outer handler may change or extend the values that it finds.
+func TestResponsesShareNoFieldValue(t *testing.T) {
+	for name, challenges := range map[string][]string{"none": nil, "one": {"A"}, "two": {"A", "B"}} {
+		e := &usher.Error{Status: 401, Code: "c", Challenges: challenges}
+		first, second := failed(e).Header(), failed(e).Header()
+		want := fmt.Sprint(second)
+		for field, values := range first {
+			for i := range values {
+				values[i] = "changed"
+			}
+			first[field] = append(values, "added")
+		}
+		if got := fmt.Sprint(second); got != want || fmt.Sprint(failed(e).Header()) != want {
+			t.Errorf("%s: %s has become %s", name, want, got)
+		}
+		for field, values := range first {
+			if values[0] != "changed" {
+				t.Errorf("%s: %s is overwritten by another field: %q", name, field, values)
+			}
+		}
+	}
+}
+
 func TestErrorText(t *testing.T) {
 	cause := errors.New("no route to host")
 	e := &usher.Error{Status: 503, Code: "down", Message: "Please wait.", Cause: cause}

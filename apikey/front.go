@@ -10,10 +10,10 @@ import (
 
 // A front finds keys in use by their text, before the text is parsed, hashed and looked
 // up. The text does not stay in memory: a key is found by a code of its text under a
-// random key of this front, which tells no more about the text than its [Hash] does.
+// random key of this front, which discloses no more of the text than its [Hash] does.
 //
 // It remembers keys, but decides nothing: the [Cache] or the [Memory] must still have the
-// entries of a key, and the state of the key is judged for each request.
+// entries of a key, and the state of the key is checked for each request.
 type front struct {
 	seed  maphash.Seed
 	key   siphash.Key

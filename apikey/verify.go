@@ -156,7 +156,7 @@ func (a *attempt) address() netip.Addr {
 }
 
 // evenOut does for a key that is refused, and that was found unless e is nil, what else is
-// done for others, so that the time does not tell why it is refused.
+// done for others, so that the time does not show why it is refused.
 func (v *verifier) evenOut(a *attempt, text string, e *entry) {
 	a.address()
 	for i := range v.hasher.peppers {

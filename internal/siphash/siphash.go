@@ -25,7 +25,7 @@ func Random() Key {
 }
 
 // A Sum is the code of a text, the first 8 bytes first, each half in little-endian order.
-// Without the key nobody can tell which text has a given Sum.
+// Without the key nobody can find a text that has a given Sum.
 type Sum [2]uint64
 
 // Equal compares two sums in a time that does not depend on them.
