@@ -57,6 +57,7 @@ var numericConfigs = []numericConfig{
 var negativeMeans = []string{
 	"apikey.Config.LastUseInterval",
 	"idempotency.Config.Wait",
+	"apikey.ManagerConfig.MaxGrace",
 	"jwtauth.Config.Leeway",
 	"jwtauth.Config.CacheCapacity",
 	"jwtauth.IntrospectionConfig.Leeway",
