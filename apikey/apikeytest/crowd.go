@@ -144,7 +144,7 @@ func testCounts(t *testing.T, s apikey.Store) {
 
 func testParallelChanges(t *testing.T, s apikey.Store) { parallelChanges(t, s) }
 
-// parallelChanges changes the keys of an owner concurrently, where there is room for less
+// parallelChanges changes the keys of an owner concurrently, where there is room for fewer
 // changes than there are, with each limit.
 func parallelChanges(t *testing.T, clients ...apikey.Store) {
 	t.Helper()

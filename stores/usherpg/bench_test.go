@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/usher-go/usher/apikey"
 	"github.com/usher-go/usher/idempotency"
 	"github.com/usher-go/usher/ratelimit"
 )
@@ -70,5 +71,58 @@ func BenchmarkClaimFinish(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkKeys looks up keys without a cache, selects a line of 3 and what was derived from
+// a key, and adds keys for an owner with 10 keys that have ended, or with 10,000.
+func BenchmarkKeys(b *testing.B) {
+	_, pool := migrated(b)
+	s := open(b, pool).Keys()
+	ctx := b.Context()
+	var r apikey.Record
+	add := func(owner string, alter func(*apikey.Record), limits apikey.Limits) {
+		r = newKey()
+		r.Owner = owner
+		alter(&r)
+		if err := s.Insert(ctx, r, limits); err != nil {
+			b.Fatal(err)
+		}
+	}
+	revoked := func(r *apikey.Record) { r.RevokedAt = r.CreatedAt }
+	for _, n := range []int{10, 10_000} {
+		owner := fmt.Sprint("owner", n)
+		for range n {
+			add(owner, revoked, apikey.Limits{})
+		}
+	}
+	for range 3 {
+		add("ann", func(r *apikey.Record) { r.Line, r.DerivedFrom = "first", "source" }, apikey.Limits{})
+	}
+	exec(b, pool, "VACUUM ANALYZE usher.keys")
+	b.Run("lookup", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := s.Lookup(ctx, r.Hash); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	for name, f := range map[string]apikey.Filter{"line": {Line: "first"}, "derived": {DerivedFrom: "source"}} {
+		b.Run("select/"+name, func(b *testing.B) {
+			for b.Loop() {
+				if keys, _, err := s.Select(ctx, apikey.Query{Filter: f, Limit: 100}); err != nil || len(keys) != 3 {
+					b.Fatal(len(keys), err)
+				}
+			}
+		})
+	}
+	for _, n := range []int{10, 10_000} {
+		owner := fmt.Sprint("owner", n)
+		b.Run(fmt.Sprintf("insert/ended=%d", n), func(b *testing.B) {
+			for b.Loop() {
+				add(owner, revoked, apikey.Limits{Active: 5, Working: 5, Derived: 5, Total: 1_000_000})
+			}
+		})
 	}
 }

@@ -10,6 +10,7 @@ ALTER TABLE keys
 
 CREATE INDEX keys_line    ON keys (line) WHERE line <> '';
 CREATE INDEX keys_derived ON keys (derived_from) WHERE derived_from <> '';
+CREATE INDEX keys_open    ON keys (owner, (coalesce(expires_at, 9223372036854775807))) WHERE revoked_at IS NULL;
 
 -- The functions that follow, up to select_keys, replace those of programs of earlier
 -- versions too.
@@ -148,34 +149,36 @@ END $$;
 
 -- room_for_key returns ok, or the result of a change that would exceed one of the limits of
 -- an owner. Limits has those that are set: active, replaced, working, derived and total. The
--- caller has locked the log.
+-- caller has locked the log. The work grows with the keys that have not ended, and for the
+-- total with the limit, of which an index has all that is read.
 CREATE FUNCTION room_for_key_v1(p_owner text, at bigint, limits jsonb) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT AS $$
 DECLARE
-	n   record;
-	bad keys;
+	n      record;
+	stored bigint;
 BEGIN
-	IF limits = '{}' THEN
-		RETURN 'ok';
+	IF limits - 'total' <> '{}' THEN
+		SELECT count(*) FILTER (WHERE NOT derived AND NOT replaced) AS active,
+			count(*) FILTER (WHERE NOT derived AND replaced) AS replaced,
+			count(*) FILTER (WHERE NOT derived) AS working,
+			count(*) FILTER (WHERE derived) AS derived,
+			count(check_key_v1(k)) AS checked -- or it fails
+		INTO n FROM (
+			SELECT k, k.replaced_by <> '' AS replaced, coalesce(k.derived_from, '') <> '' AS derived
+			FROM keys k WHERE k.owner = p_owner AND k.revoked_at IS NULL
+				AND coalesce(k.expires_at, 9223372036854775807) > at) open;
+		IF n.active >= (limits ->> 'active')::bigint OR n.replaced >= (limits ->> 'replaced')::bigint
+			OR n.working >= (limits ->> 'working')::bigint OR n.derived >= (limits ->> 'derived')::bigint THEN
+			RETURN 'limit';
+		END IF;
 	END IF;
-	SELECT * INTO bad FROM keys k WHERE k.owner = p_owner AND readable_key_v1(k) IS NOT TRUE LIMIT 1;
-	IF FOUND THEN
-		PERFORM check_key_v1(bad);
+	IF limits ? 'total' THEN
+		SELECT count(*) INTO stored FROM (SELECT FROM keys WHERE owner = p_owner LIMIT (limits ->> 'total')::bigint) k;
+		IF stored >= (limits ->> 'total')::bigint THEN
+			RETURN 'full';
+		END IF;
 	END IF;
-	SELECT count(*) FILTER (WHERE open AND NOT derived AND NOT replaced) AS active,
-		count(*) FILTER (WHERE open AND NOT derived AND replaced) AS replaced,
-		count(*) FILTER (WHERE open AND NOT derived) AS working,
-		count(*) FILTER (WHERE open AND derived) AS derived,
-		count(*) AS total
-	INTO n FROM (
-		SELECT k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > at) AS open,
-			k.replaced_by <> '' AS replaced, coalesce(k.derived_from, '') <> '' AS derived
-		FROM keys k WHERE k.owner = p_owner) k;
-	RETURN CASE
-		WHEN n.active >= (limits ->> 'active')::bigint OR n.replaced >= (limits ->> 'replaced')::bigint
-			OR n.working >= (limits ->> 'working')::bigint OR n.derived >= (limits ->> 'derived')::bigint THEN 'limit'
-		WHEN n.total >= (limits ->> 'total')::bigint THEN 'full'
-		ELSE 'ok' END;
+	RETURN 'ok';
 END $$;
 
 -- insert_key adds a key. The functions that change keys return ok, or why they have
