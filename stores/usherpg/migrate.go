@@ -111,7 +111,7 @@ type setup struct {
 }
 
 // known is the last migration of this program.
-const known = 14
+const known = 15
 
 type querier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row

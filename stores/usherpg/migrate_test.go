@@ -100,8 +100,8 @@ func TestProgramsMayMigrateAtTheSameTime(t *testing.T) {
 	if err := p.Check(t.Context()); err != nil {
 		t.Errorf("Check: %v", err)
 	}
-	if n := count(t, c.Pool, "SELECT count(*) FROM usher.versions"); n != 14 {
-		t.Errorf("%d versions are recorded, want 14", n)
+	if n := count(t, c.Pool, "SELECT count(*) FROM usher.versions"); n != 15 {
+		t.Errorf("%d versions are recorded, want 15", n)
 	}
 }
 
@@ -174,13 +174,13 @@ func TestASchemaOfANewerVersion(t *testing.T) {
 		serves int
 		want   error
 	}{
-		{"that serves this one is used", 13, nil},
-		{"that does not is refused", 14, usher.ErrSchema},
+		{"that serves this one is used", 15, nil},
+		{"that does not is refused", 16, usher.ErrSchema},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, pool := migrated(t)
 			p := open(t, pool)
-			exec(t, pool, fmt.Sprintf("INSERT INTO usher.versions (version, serves) VALUES (14, %d)", c.serves))
+			exec(t, pool, fmt.Sprintf("INSERT INTO usher.versions (version, serves) VALUES (16, %d)", c.serves))
 			err := usherpg.Migrate(t.Context(), usherpg.Config{Pool: pool})
 			if c.want == nil {
 				if err != nil {

@@ -8,10 +8,6 @@ ALTER TABLE keys
 	ADD COLUMN derived_from_hash bytea, -- 33 bytes
 	ADD COLUMN disabled_by       text COLLATE "C";
 
-CREATE INDEX keys_line    ON keys (line) WHERE line <> '';
-CREATE INDEX keys_derived ON keys (derived_from) WHERE derived_from <> '';
-CREATE INDEX keys_open    ON keys (owner, (coalesce(expires_at, 9223372036854775807))) WHERE revoked_at IS NULL;
-
 -- The functions that follow, up to select_keys, replace those of programs of earlier
 -- versions too.
 
@@ -101,7 +97,7 @@ CREATE OR REPLACE FUNCTION matches_key_v1(k keys, f jsonb) RETURNS boolean LANGU
 $$;
 
 -- indexed_conditions returns those conditions of a filter that have an index, as SQL in
--- which $1 is the filter.
+-- which $1 is the filter. The indexes are in the next migration.
 CREATE FUNCTION indexed_conditions_v1(f jsonb) RETURNS text LANGUAGE sql IMMUTABLE AS $$
 	SELECT CASE WHEN f ? 'owner' THEN 'k.owner = $1 ->> ''owner'' AND ' ELSE '' END
 		|| CASE WHEN f ? 'line' THEN '(k.line <> '''' AND k.line = $1 ->> ''line'' OR k.id = $1 ->> ''line'') AND ' ELSE '' END
