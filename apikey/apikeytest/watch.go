@@ -26,7 +26,9 @@ type watch struct {
 	over  atomic.Bool  // Watch has returned
 	mu    sync.Mutex
 	seen  map[apikey.Hash]bool
-	more  chan struct{} // has a value if seen has changed
+	// unchanged is the hash of a key that nobody changes.
+	unchanged apikey.Hash
+	more      chan struct{} // has a value if seen has changed
 }
 
 // newWatch calls Watch and waits until it is ready. A Watch may call slow, if not nil, with
@@ -72,6 +74,9 @@ func (w *watch) change(h apikey.Hash) {
 	}
 	w.mu.Lock()
 	w.seen[h] = true
+	if h == w.unchanged {
+		w.t.Error("Watch reports a key that was only used")
+	}
 	w.mu.Unlock()
 	select {
 	case w.more <- struct{}{}:
@@ -137,9 +142,17 @@ func notifier(t testing.TB, s apikey.Store) apikey.Notifier {
 
 func testWatch(t *testing.T, s apikey.Store) {
 	ctx := t.Context()
-	w := newWatch(t, notifier(t, s), nil)
+	n := notifier(t, s)
+	used := insert(t, s, newRecord())
+	w := newWatch(t, n, nil)
+	w.mu.Lock()
+	w.unchanged = used.Hash
+	w.mu.Unlock()
 	r, old, next := rotation(t, s)
 	w.await("Insert", r.Hash)
+	if err := s.Touch(ctx, map[string]apikey.Use{used.ID: use(now())}); err != nil {
+		t.Fatal(err)
+	}
 	r.Name = "new"
 	if err := s.Update(ctx, r); err != nil {
 		t.Fatal(err)

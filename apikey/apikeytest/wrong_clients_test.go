@@ -256,6 +256,15 @@ var flaws = map[string]flaw{
 			return insert(ctx, r, limits)
 		}
 	}},
+	"has room for derived keys where it cannot read": {poison, func(c *client) {
+		insert := c.insert
+		c.insert = func(ctx context.Context, r apikey.Record, limits apikey.Limits) error {
+			if limits.Derived = 0; limits == (apikey.Limits{}) && c.server.poisoned.Load() {
+				return nil
+			}
+			return insert(ctx, r, limits)
+		}
+	}},
 	"lists nothing where it cannot read": {poison, func(c *client) {
 		list := c.list
 		c.list = func(ctx context.Context, owner string, offset, limit int) ([]apikey.Key, int, error) {

@@ -43,6 +43,28 @@ var watchFaults = map[string]fault{
 			return s.Memory.Insert(ctx, r, limits)
 		}
 	}),
+	"reports a use": {notices, func(s *store) {
+		used := make(chan apikey.Hash, 1000)
+		s.touch = func(ctx context.Context, uses map[string]apikey.Use) error {
+			for id := range uses {
+				if k, ok := byID(ctx, s, id); ok {
+					r, _ := s.Memory.Find(ctx, k.Owner, id)
+					used <- r.Hash
+				}
+			}
+			return s.Memory.Touch(ctx, uses)
+		}
+		s.watch = func(ctx context.Context, ready func(), changed func(apikey.Hash)) error {
+			return s.Memory.Watch(ctx, ready, func(h apikey.Hash) {
+				select {
+				case h := <-used:
+					changed(h)
+				default:
+				}
+				changed(h)
+			})
+		}
+	}},
 	"reports no Update": muted(func(s *store, drop func(apikey.Hash)) {
 		s.update = func(ctx context.Context, r apikey.Record) error { drop(r.Hash); return s.Memory.Update(ctx, r) }
 	}),

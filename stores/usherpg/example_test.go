@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/apikey"
 	"github.com/usher-go/usher/idempotency"
 	"github.com/usher-go/usher/ratelimit"
 	"github.com/usher-go/usher/stores/usherpg"
@@ -80,5 +81,20 @@ func ExamplePostgres_Idempotency() {
 		usher.Respond(w, r, usher.Reply{Status: http.StatusCreated, Data: map[string]int{"order": order}})
 	}
 	h := usher.Chain(usher.Authenticate(keys), once).Wrap(http.HandlerFunc(create))
+	_ = http.ListenAndServe("localhost:8080", h)
+}
+
+// All processes of a service share its API keys. Each has a cache of its own, so most requests
+// need no query, and a key that one process revokes is refused by the others a moment later.
+func ExamplePostgres_Keys() {
+	pool := usher.Must(pgxpool.New(context.Background(), os.Getenv("DATABASE_URL")))
+	pg := usher.Must(usherpg.Open(usherpg.Config{Pool: pool}))
+	keys := usher.Must(apikey.Open(apikey.ManagerConfig{
+		Store:  pg.Keys(),
+		Format: apikey.Native{Prefix: "shop"},
+	}, apikey.Config{}))
+	defer func() { _ = keys.Close() }()
+
+	h := usher.Authenticate(keys.Authenticator).Wrap(http.HandlerFunc(createOrder))
 	_ = http.ListenAndServe("localhost:8080", h)
 }
