@@ -46,6 +46,41 @@ func Example() {
 	// 401 {"type":"about:blank","title":"Unauthorized","status":401,"detail":"The API key is not valid.","code":"invalid_api_key"}
 }
 
+// The first key of a new service, with which it creates all others, comes from its
+// configuration. Every process imports it at every start; one of them adds it.
+func ExampleManager_ImportText() {
+	database := apikey.NewMemory() // stands for a database that all processes share
+	format := apikey.Native{Prefix: "shop"}
+	fromConfiguration := apikey.NewSecret("shop_7TtQvguemuk9NBYVmDBV3ovQHD2af4taSWk7ebIiCIP3IdEWO")
+
+	start := func() error {
+		keys, err := apikey.Open(apikey.ManagerConfig{Store: database, Format: format}, apikey.Config{})
+		if err != nil {
+			return err
+		}
+		defer func() { _ = keys.Close() }()
+		first := apikey.Key{Owner: "ops", Name: "first key", Level: usher.LevelFull}
+		k, err := keys.Manager.ImportText(context.Background(), apikey.Actor{System: true}, first, fromConfiguration)
+		switch {
+		case errors.Is(err, apikey.ErrConflict):
+			fmt.Println("the key is there")
+		case err != nil:
+			return err
+		default:
+			fmt.Println("added", k.Prefix+"..."+k.LastFour)
+		}
+		return nil
+	}
+	for range 2 {
+		if err := start(); err != nil {
+			fmt.Println(err)
+		}
+	}
+	// Output:
+	// added shop_7TtQ...dEWO
+	// the key is there
+}
+
 // The mistake is a second Manager over the store behind the Cache: the Cache does not see
 // its revocation, and keeps the key until its TTL ends. (A store that is a Notifier would
 // notify it.)

@@ -55,6 +55,8 @@ type definition interface {
 	faults() []fault
 	// environments returns the environments that keys name, or none.
 	environments() []string
+	// mayBegin reports whether a key may begin with prefix, which has that of the format.
+	mayBegin(prefix string) bool
 }
 
 // A fault is the reason why a field of a format is invalid.

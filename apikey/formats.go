@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"io"
 	"slices"
+	"strings"
 )
 
 // Native is the format for a new service: <prefix>_<environment>_ and 43 base62
@@ -67,6 +68,12 @@ func (f Native) Generate(random io.Reader, environment string) (string, error) {
 func (f Native) clone() Format { f.Environments = slices.Clone(f.Environments); return f }
 
 func (f Native) environments() []string { return f.Environments }
+
+func (f Native) mayBegin(prefix string) bool {
+	return labelled(prefix, f.Prefixes(), func(begin string) bool {
+		return len(begin) <= nativeBody+nativeChecksum && madeOf(begin, isBase62)
+	})
+}
 
 func (f Native) faults() []fault { return labelFaults(f.Prefix, f.Environments) }
 
@@ -148,6 +155,12 @@ func (f Opaque) clone() Format { f.Environments = slices.Clone(f.Environments); 
 
 func (f Opaque) environments() []string { return f.Environments }
 
+func (f Opaque) mayBegin(prefix string) bool {
+	return labelled(prefix, f.Prefixes(), func(begin string) bool {
+		return len(begin) <= f.length() && madeOf(begin, isBase64url)
+	})
+}
+
 func (f Opaque) faults() []fault {
 	faults := labelFaults(f.Prefix, f.Environments)
 	if n := f.length(); n < 16 || n > 128 {
@@ -206,6 +219,13 @@ func (f Split) clone() Format { f.Environments = slices.Clone(f.Environments); r
 
 func (f Split) environments() []string { return f.Environments }
 
+func (f Split) mayBegin(prefix string) bool {
+	return labelled(prefix, f.Prefixes(), func(begin string) bool {
+		id, secret, dot := strings.Cut(begin, ".")
+		return len(id) <= splitID && (!dot || len(id) == splitID) && len(secret) <= splitSecret && madeOf(id+secret, isBase64url)
+	})
+}
+
 func (f Split) faults() []fault { return labelFaults(f.Prefix, f.Environments) }
 
 // Plain accepts keys that were issued elsewhere and have no common prefix: any visible
@@ -241,6 +261,11 @@ func (f Plain) bounds() (shortest, longest int) {
 func (f Plain) clone() Format { return f }
 
 func (Plain) environments() []string { return nil }
+
+func (f Plain) mayBegin(prefix string) bool {
+	_, longest := f.bounds()
+	return len(prefix) <= longest && madeOf(prefix, isPlain)
+}
 
 func (f Plain) faults() []fault {
 	if shortest, longest := f.bounds(); shortest < 16 || longest < shortest || longest > maxLength {

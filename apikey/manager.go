@@ -194,8 +194,9 @@ func (m *Manager) createWith(ctx context.Context, by Actor, template Key, see pr
 
 // Import adds a key that was issued elsewhere, by the hash of its text: its SHA-256 after
 // a zero byte, or what [Manager.Hash] returns. It uses the same fields of template as
-// [Manager.Create], and Prefix and LastFour. The [Authenticator] needs a [Format] that
-// accepts the key.
+// [Manager.Create], and Prefix and LastFour, which must not be the whole text together. A
+// format of the Manager must accept the key; that is checked as far as Prefix shows it, and
+// entirely by [Manager.ImportText].
 func (m *Manager) Import(ctx context.Context, by Actor, template Key, h Hash) (Key, error) {
 	r, a, err := m.prepare(ctx, by, template)
 	if err == nil && !slices.ContainsFunc(m.hasher.peppers, func(p pepper) bool { return p.version == h[0] }) {
@@ -206,7 +207,7 @@ func (m *Manager) Import(ctx context.Context, by Actor, template Key, h Hash) (K
 	}
 	if err == nil {
 		r.Hash, r.Prefix, r.LastFour = h, template.Prefix, template.LastFour
-		err = cmp.Or(checkShown(&r.Key), a.mayGrant(&r.Key, nil))
+		err = cmp.Or(m.checkImport(&r.Key, h), a.mayGrant(&r.Key, nil))
 	}
 	if err == nil {
 		err = m.store.Insert(ctx, r, m.limits.issue())

@@ -664,7 +664,7 @@ func TestKeysOfOtherOwnersDoNotExist(t *testing.T) {
 
 func TestImportedKeysAreFoundByTheirHash(t *testing.T) {
 	store := apikey.NewMemory()
-	m := newManager(t, apikey.ManagerConfig{Store: store})
+	m := newManager(t, apikey.ManagerConfig{Store: store, Format: native, Formats: []apikey.Format{apikey.Plain{}}})
 	const text = "legacy-key-0123456789"
 	h, err := m.Hash(apikey.NewSecret(text))
 	if err != nil {

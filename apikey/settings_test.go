@@ -172,7 +172,7 @@ func TestEveryMethodKeepsTheBoundsOfAKey(t *testing.T) {
 }
 
 func TestImportedDisplayCharactersAreBounded(t *testing.T) {
-	m := newManager(t, apikey.ManagerConfig{})
+	m := newManager(t, apikey.ManagerConfig{Formats: []apikey.Format{apikey.Plain{}}})
 	for i, test := range []struct {
 		prefix, lastFour string
 		ok               bool
