@@ -18,9 +18,11 @@ type Actor struct {
 	// an Owner may do nothing, because its ID may equal the name of another account. It
 	// may change only keys of its own account, and only those that grant no more than it
 	// holds: scopes among its own, a level no higher, and its environment if it has one.
-	// A key that it creates, or whose plan it changes, must have the principal's plan. If
+	// A key that it creates, or whose plan it changes, must have the principal's plan. It
+	// cannot enable a key that the server itself has disabled. If
 	// its credential is an API key, a key that it creates or extends must neither outlive
-	// that API key nor be accepted from a network from which that API key is not. If its
+	// that API key nor be accepted from a network from which that API key is not. A derived
+	// key may do nothing. If its
 	// Details are a [Key] that has changed since, the result is ErrConflict: the caller may
 	// have lost what it would grant.
 	Principal *usher.Principal
@@ -31,29 +33,13 @@ type Actor struct {
 	Address netip.Addr
 }
 
-// An Event is one entry for an audit log. It never holds key material.
-type Event struct {
-	// Time is when the event happened.
-	Time time.Time
-	// Action is authenticate, create, import, update, rotate, revoke, revoke_all or purge.
-	Action string
-	// Verdict is the outcome of authenticate, and [Accepted] or [Denied] for the
-	// other actions.
-	Verdict Verdict
-	// KeyID and Owner identify the key. They are empty if no key was found, because the
-	// caller's own claims cannot be trusted without a valid key, and for a purge.
-	KeyID, Owner string
-	// Actor is the caller. For authenticate, its Principal is the key's, if the key was
-	// accepted.
-	Actor Actor
-	// Err is why the action failed. It is for operators.
-	Err error
-}
-
 // An authority describes what an actor may do at this moment.
 type authority struct {
 	system bool
 	usher.Principal
+	// account is the plan of the actor's account, if that is known: its own plan, unless
+	// that is one of its API key alone.
+	account string
 	// expires is when the API key of the actor expires, and networks are those from which
 	// it is accepted; zero means never, and none means any.
 	expires  time.Time
@@ -68,7 +54,7 @@ func (m *Manager) authorize(ctx context.Context, by Actor) (authority, error) {
 	if by.Principal == nil || by.Principal.Owner == "" {
 		return authority{}, forbidden("The caller has no account whose API keys it could manage.")
 	}
-	a := authority{Principal: *by.Principal}
+	a := authority{Principal: *by.Principal, account: by.Principal.Plan}
 	if a.Kind != usher.KindAPIKey {
 		return a, nil
 	}
@@ -76,7 +62,7 @@ func (m *Manager) authorize(ctx context.Context, by Actor) (authority, error) {
 	// yet that the key was revoked or narrowed.
 	own, err := m.find(ctx, a.Owner, a.ID)
 	switch {
-	case errors.Is(err, ErrNotFound), err == nil && !own.Active(storedNow()):
+	case errors.Is(err, ErrNotFound), err == nil && (!own.Active(storedNow()) || own.DerivedFrom != ""):
 		return authority{}, forbidden("The caller's API key cannot manage others.")
 	case err != nil:
 		return authority{}, err
@@ -84,14 +70,20 @@ func (m *Manager) authorize(ctx context.Context, by Actor) (authority, error) {
 	if seen, ok := a.Details.(*Key); ok && seen.Revision != own.Revision {
 		return authority{}, ErrConflict
 	}
+	if own.PlanOverride != "" && a.Plan == own.PlanOverride {
+		a.account = own.Plan
+	}
 	a.expires, a.networks = own.ExpiresAt, own.AllowedNetworks
 	return a, nil
 }
 
+// system is the name of the server itself. That of a principal has a colon.
+const system = "system"
+
 // name returns the actor in the form of [Key.CreatedBy].
 func (a *authority) name() (string, error) {
 	if a.system {
-		return "system", nil
+		return system, nil
 	}
 	name := string(a.Kind) + ":" + a.ID
 	if !isText(name, MaxCreatedBy) {
@@ -148,7 +140,24 @@ func (a *authority) mayPlan(k, old *Key) bool {
 	if old == nil {
 		return k.Plan == a.Plan && k.plan() == a.Plan
 	}
-	return (k.Plan == old.Plan || k.Plan == a.Plan) && (k.PlanOverride == old.PlanOverride || k.plan() == a.Plan)
+	return (k.Plan == old.Plan || k.Plan == a.Plan || k.ID != old.ID && k.Plan == a.account) && (k.PlanOverride == old.PlanOverride || k.plan() == a.Plan)
+}
+
+// disable sets DisabledBy of k, or returns why the actor may not enable k. old is as in
+// settle.
+func (a *authority) disable(k, old *Key) (err error) {
+	suspended := old != nil && old.DisabledBy == system
+	switch {
+	case k.DisabledAt.IsZero() && suspended && !a.system:
+		return forbidden("The service has disabled the API key, and only the service can enable it.")
+	case k.DisabledAt.IsZero():
+		k.DisabledBy = ""
+	case old == nil, !k.DisabledAt.Equal(old.DisabledAt) && (!suspended || a.system):
+		k.DisabledBy, err = a.name()
+	default:
+		k.DisabledBy = old.DisabledBy
+	}
+	return err
 }
 
 // elsewhere reports whether k belongs to an environment other than the actor's.

@@ -11,15 +11,9 @@ import (
 )
 
 func (m *Manager) create(ctx context.Context, by Actor, template Key, see preview) (Record, Secret, error) {
-	r, a, err := m.prepare(ctx, by, template)
+	var secret Secret
+	r, err := m.prepare(ctx, by, template, m.issue(&secret))
 	if err != nil {
-		return r, Secret{}, err
-	}
-	secret, err := m.generate(&r)
-	if err != nil {
-		return r, Secret{}, err
-	}
-	if err := a.mayGrant(&r.Key, nil); err != nil {
 		return r, Secret{}, err
 	}
 	if err := see(r.clone().Key, secret); err != nil {
@@ -28,9 +22,8 @@ func (m *Manager) create(ctx context.Context, by Actor, template Key, see previe
 	return r, secret, m.store.Insert(ctx, r, m.limits.issue())
 }
 
-// prepare returns the record of a new key, without its hash, and the authority of its
-// creator.
-func (m *Manager) prepare(ctx context.Context, by Actor, template Key) (Record, authority, error) {
+// prepare returns the record of a new key. text sets what is stored of the text of the key.
+func (m *Manager) prepare(ctx context.Context, by Actor, template Key, text func(*Record) error) (Record, error) {
 	now := storedNow()
 	r := Record{Key: Key{
 		Owner:       template.Owner,
@@ -42,45 +35,90 @@ func (m *Manager) prepare(ctx context.Context, by Actor, template Key) (Record, 
 	r.set(template)
 	a, err := m.authorize(ctx, by)
 	if err != nil {
-		return r, a, err
-	}
-	if r.CreatedBy, err = a.name(); err != nil {
-		return r, a, err
+		return r, err
 	}
 	r.Owner = cmp.Or(r.Owner, a.Owner)
 	r.Plan = cmp.Or(r.Plan, a.Plan)
 	if r.Owner == "" {
-		return r, a, errors.New("apikey: a key must have an owner")
+		return r, errors.New("apikey: a key must have an owner")
 	}
-	if r.ID, err = m.newID(); err != nil {
-		return r, a, err
+	if err := m.identify(&r, &a); err != nil {
+		return r, err
 	}
 	if r.ExpiresAt.IsZero() && m.maxLifetime > 0 {
 		r.ExpiresAt = m.maxExpiry(now)
 	}
-	if err := m.ask(ctx, by, nil, &r.Key); err != nil {
-		return r, a, err
-	}
-	if err := m.check(&r.Key, nil); err != nil {
-		return r, a, err
-	}
-	r.round(now)
-	return r, a, nil
+	return r, m.settle(ctx, by, &a, &r, nil, text)
 }
 
-func (m *Manager) newID() (string, error) { return randomText(m.random, base62, 22) }
-
-// generate returns the text of a new key for r.Environment, and sets the fields of r that
-// are stored of it.
-func (m *Manager) generate(r *Record) (secret Secret, err error) {
-	err = callback("ManagerConfig.Format", func() error {
-		secret, err = m.generateText(r)
+// identify sets the ID of a new key and who has created it.
+func (m *Manager) identify(r *Record, a *authority) (err error) {
+	if r.CreatedBy, err = a.name(); err != nil {
 		return err
-	})
-	return secret, err
+	}
+	r.ID, err = randomText(m.random, base62, 22)
+	return err
 }
 
-func (m *Manager) generateText(r *Record) (Secret, error) {
+// settle completes r, which is about to be stored, or returns why it must not be. Every
+// method that makes or changes a key calls it, so that each rule holds for all of them. old
+// is the key before the change, or the one that r replaces or is derived from, or nil. text,
+// if not nil, sets what is stored of the text of a new key, and may set its environment.
+func (m *Manager) settle(ctx context.Context, by Actor, a *authority, r *Record, old *Key, text func(*Record) error) error {
+	if err := m.ask(ctx, by, old, &r.Key); err != nil {
+		return err
+	}
+	if err := m.check(&r.Key, unchecked(&r.Key, old)); err != nil {
+		return err
+	}
+	r.round(r.UpdatedAt)
+	if err := a.disable(&r.Key, old); err != nil {
+		return err
+	}
+	if text != nil {
+		if err := text(r); err != nil {
+			return err
+		}
+	}
+	if old != nil && old.ID == r.ID {
+		switch {
+		case narrower(&r.Key, old):
+			return nil
+		case old.ReplacedBy != "" || old.DerivedFrom != "":
+			return ErrConflict
+		}
+	}
+	return a.mayGrant(&r.Key, old)
+}
+
+// unchecked returns the key whose settings k may have even if they break a rule, because
+// they stem from other rules; or nil.
+func unchecked(k, old *Key) *Key {
+	switch {
+	case old == nil || k.DerivedFrom == old.ID:
+		return nil
+	case old.ID == k.ID:
+		return old
+	}
+	// A level above the present bound is lowered only by an explicit Update, never as a
+	// side effect of a rotation that the users of the key do not expect.
+	from := *old
+	from.Level = usher.LevelNone
+	return &from
+}
+
+// issue returns a function that generates the text of a new key for r.Environment, sets
+// what is stored of it, and sets secret.
+func (m *Manager) issue(secret *Secret) func(r *Record) error {
+	return func(r *Record) error {
+		return callback("ManagerConfig.Format", func() (err error) {
+			*secret, err = m.generate(r)
+			return err
+		})
+	}
+}
+
+func (m *Manager) generate(r *Record) (Secret, error) {
 	if m.format == nil {
 		return Secret{}, errors.New("apikey: a Manager without a Format issues no keys")
 	}
@@ -100,8 +138,10 @@ func (m *Manager) generateText(r *Record) (Secret, error) {
 }
 
 func (m *Manager) updateWith(ctx context.Context, by Actor, owner, id string, change func(*Key), see preview) (Key, error) {
+	e := Event{Action: "update", Actor: by, KeyID: id, Owner: owner}
 	var r Record
-	err := m.edit(ctx, by, owner, id, func(a authority, found Record, now time.Time) (err error) {
+	err := m.edit(ctx, by, owner, id, func(a *authority, found Record, now time.Time) (err error) {
+		e.Before = &found.Key
 		r, err = m.update(ctx, by, a, found, change, now)
 		if err != nil {
 			return err
@@ -115,7 +155,8 @@ func (m *Manager) updateWith(ctx context.Context, by Actor, owner, id string, ch
 		r.Revision = k.Revision
 		return err
 	})
-	m.note(ctx, "update", by, Key{ID: id, Owner: owner}, err)
+	e.After = &r.Key
+	m.record(ctx, e, err)
 	if err != nil {
 		return Key{}, err
 	}
@@ -123,25 +164,13 @@ func (m *Manager) updateWith(ctx context.Context, by Actor, owner, id string, ch
 }
 
 // update returns found with the settings that the function change has made.
-func (m *Manager) update(ctx context.Context, by Actor, a authority, found Record, change func(*Key), now time.Time) (Record, error) {
+func (m *Manager) update(ctx context.Context, by Actor, a *authority, found Record, change func(*Key), now time.Time) (Record, error) {
 	edited := found.Key.clone()
 	change(&edited)
 	r := found
 	r.set(edited)
 	r.UpdatedAt = now
-	if err := m.ask(ctx, by, &found.Key, &r.Key); err != nil {
-		return r, err
-	}
-	if err := m.check(&r.Key, &found.Key); err != nil {
-		return r, err
-	}
-	r.round(now)
-	if !narrower(&r.Key, &found.Key) {
-		if err := a.mayGrant(&r.Key, &found.Key); err != nil {
-			return r, err
-		}
-	}
-	return r, nil
+	return r, m.settle(ctx, by, a, &r, &found.Key, nil)
 }
 
 // set copies the settings of a key that may be changed.
@@ -177,104 +206,9 @@ func (m *Manager) ask(ctx context.Context, by Actor, old, k *Key) error {
 	return nil
 }
 
-func (m *Manager) rotateWith(ctx context.Context, by Actor, owner, id string, grace time.Duration, see preview) (Key, Secret, error) {
-	var (
-		next   Record
-		secret Secret
-	)
-	err := m.checkGrace(grace)
-	if err == nil {
-		err = m.edit(ctx, by, owner, id, func(a authority, found Record, now time.Time) (err error) {
-			next, secret, err = m.rotate(ctx, by, a, found, grace, now, see)
-			return err
-		})
-	}
-	m.note(ctx, "rotate", by, Key{ID: id, Owner: owner}, err)
-	if err != nil {
-		return Key{}, Secret{}, err
-	}
-	return next.Key, secret, nil
-}
-
-func (m *Manager) rotate(ctx context.Context, by Actor, a authority, old Record, grace time.Duration, now time.Time, see preview) (Record, Secret, error) {
-	next, err := m.successor(ctx, by, a, &old.Key, now)
-	if err != nil {
-		return Record{}, Secret{}, err
-	}
-	secret, err := m.generate(&next)
-	if err != nil {
-		return Record{}, Secret{}, err
-	}
-	if err := see(next.clone().Key, secret); err != nil {
-		return Record{}, Secret{}, err
-	}
-	if end := canonical(now.Add(grace)); old.ExpiresAt.IsZero() || end.Before(old.ExpiresAt) {
-		old.ExpiresAt = end
-	}
-	old.UpdatedAt, old.ReplacedBy = now, next.ID
-	return next, secret, m.store.Rotate(ctx, old, next, m.limits.rotate(old.ExpiresAt.After(now)))
-}
-
-// successor returns the record of the key that replaces old, without its hash.
-func (m *Manager) successor(ctx context.Context, by Actor, a authority, old *Key, now time.Time) (Record, error) {
-	next := Record{Key: Key{
-		Owner:       old.Owner,
-		Environment: old.Environment,
-		CreatedAt:   now,
-		UpdatedAt:   now,
-		Parent:      old.ID,
-		Line:        cmp.Or(old.Line, old.ID),
-		Revision:    1,
-	}}
-	next.set(*old)
-	var err error
-	if next.CreatedBy, err = a.name(); err != nil {
-		return Record{}, err
-	}
-	if next.ID, err = m.newID(); err != nil {
-		return Record{}, err
-	}
-	// The old key may have been issued under other rules.
-	if bound := m.maxExpiry(now); next.ExpiresAt.After(bound) || next.ExpiresAt.IsZero() && m.maxLifetime > 0 {
-		next.ExpiresAt = bound
-	}
-	if err := m.ask(ctx, by, old, &next.Key); err != nil {
-		return Record{}, err
-	}
-	// A level above the present bound is lowered only by an explicit Update, never as a
-	// side effect that the users of the key do not expect.
-	from := *old
-	from.Level = usher.LevelNone
-	if err := m.check(&next.Key, &from); err != nil {
-		return Record{}, err
-	}
-	next.round(now)
-	return next, a.mayGrant(&next.Key, old)
-}
-
-func (m *Manager) revoke(ctx context.Context, by Actor, owner, id string) (Record, error) {
-	a, err := m.authorizeFor(ctx, by, owner)
-	if err != nil {
-		return Record{}, err
-	}
-	if !a.system {
-		found, err := m.find(ctx, owner, id)
-		if err != nil {
-			return Record{}, err
-		}
-		if err := a.mayChange(&found.Key); err != nil {
-			return Record{}, err
-		}
-	}
-	if !isID(id) {
-		return Record{}, ErrNotFound
-	}
-	return m.store.Revoke(ctx, owner, id, storedNow())
-}
-
 // edit calls f with a key that has not ended and that the actor may change. It calls f
 // again if the key is changed concurrently.
-func (m *Manager) edit(ctx context.Context, by Actor, owner, id string, f func(a authority, found Record, now time.Time) error) error {
+func (m *Manager) edit(ctx context.Context, by Actor, owner, id string, f func(a *authority, found Record, now time.Time) error) error {
 	const tries = 5
 	a, err := m.authorizeFor(ctx, by, owner)
 	if err != nil {
@@ -290,13 +224,13 @@ func (m *Manager) edit(ctx context.Context, by Actor, owner, id string, f func(a
 			return findErr
 		}
 		now := storedNow()
-		if found.Ended(now) || found.ReplacedBy != "" {
+		if found.Ended(now) {
 			return ErrConflict
 		}
 		if err := a.mayChange(&found.Key); err != nil {
 			return err
 		}
-		err = f(a, found, now)
+		err = f(&a, found, now)
 	}
 	return err
 }

@@ -32,7 +32,8 @@
 //     is set.
 //   - A key belongs to the account of its creator and never grants what its creator does
 //     not hold, not even after a change or a rotation. Callers can change and revoke only
-//     keys that grant no more than they hold.
+//     keys that grant no more than they hold. A key that the server itself has disabled
+//     stays so until the server enables it.
 //   - A revoked key is refused immediately by the node that revoked it, and elsewhere
 //     within the time that [Cache] documents.
 //   - A store that fails, panics or hangs leads to a 503 within its timeout, and never

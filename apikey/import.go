@@ -51,15 +51,14 @@ func (m *Manager) importText(ctx context.Context, by Actor, template Key, text s
 	if template.Environment == "" {
 		template.Environment = shown.Environment
 	}
-	r, a, err := m.prepare(ctx, by, template)
+	r, err := m.prepare(ctx, by, template, func(r *Record) error {
+		if shown.Environment != "" && r.Environment != shown.Environment {
+			return errors.New("apikey: import of a key whose text is for another environment")
+		}
+		r.Hash, r.Prefix, r.LastFour = m.hasher.newest(text), shown.Prefix, shown.LastFour
+		return nil
+	})
 	if err != nil {
-		return r, err
-	}
-	if shown.Environment != "" && r.Environment != shown.Environment {
-		return r, errors.New("apikey: import of a key whose text is for another environment")
-	}
-	r.Hash, r.Prefix, r.LastFour = m.hasher.newest(text), shown.Prefix, shown.LastFour
-	if err := a.mayGrant(&r.Key, nil); err != nil {
 		return r, err
 	}
 	return r, m.store.Insert(ctx, r, m.limits.issue())

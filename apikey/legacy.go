@@ -326,7 +326,7 @@ func (m *Manager) recheck(ctx context.Context, by Actor, o *legacy, r *Record, t
 	case err != nil && !errors.Is(err, ErrNotFound):
 		return fmt.Errorf("finding a key: %w", err)
 	}
-	_, err = m.store.Revoke(ctx, r.Owner, r.ID, storedNow())
-	m.note(ctx, "revoke", by, r.Key, err)
+	revoked, err := m.store.Revoke(ctx, r.Owner, r.ID, storedNow())
+	m.record(ctx, Event{Action: "revoke", Actor: by, KeyID: r.ID, Owner: r.Owner, Before: &r.Key, After: &revoked.Key}, err)
 	return err
 }

@@ -198,17 +198,16 @@ func (m *Manager) createWith(ctx context.Context, by Actor, template Key, see pr
 // format of the Manager must accept the key; that is checked as far as Prefix shows it, and
 // entirely by [Manager.ImportText].
 func (m *Manager) Import(ctx context.Context, by Actor, template Key, h Hash) (Key, error) {
-	r, a, err := m.prepare(ctx, by, template)
-	if err == nil && !slices.ContainsFunc(m.hasher.peppers, func(p pepper) bool { return p.version == h[0] }) {
-		err = fmt.Errorf("apikey: import of a hash with pepper version %d, which is not configured", h[0])
-	}
-	if err == nil && h == (Hash{h[0]}) {
-		err = errors.New("apikey: import of a hash that is all zeros")
-	}
-	if err == nil {
+	r, err := m.prepare(ctx, by, template, func(r *Record) error {
+		switch {
+		case !slices.ContainsFunc(m.hasher.peppers, func(p pepper) bool { return p.version == h[0] }):
+			return fmt.Errorf("apikey: import of a hash with pepper version %d, which is not configured", h[0])
+		case h == Hash{h[0]}:
+			return errors.New("apikey: import of a hash that is all zeros")
+		}
 		r.Hash, r.Prefix, r.LastFour = h, template.Prefix, template.LastFour
-		err = cmp.Or(m.checkImport(&r.Key, h), a.mayGrant(&r.Key, nil))
-	}
+		return m.checkImport(&r.Key, h)
+	})
 	if err == nil {
 		err = m.store.Insert(ctx, r, m.limits.issue())
 	}
@@ -246,6 +245,31 @@ func (m *Manager) find(ctx context.Context, owner, id string) (Record, error) {
 	return m.store.Find(ctx, owner, id)
 }
 
+// FindByText returns the key with this text, whoever owns it, or ErrNotFound. It asks the
+// store and no cache. A service that is told of a leaked key revokes it so, as
+// Actor{System: true}: by the Owner and the ID of the result.
+func (m *Manager) FindByText(ctx context.Context, text Secret) (Key, error) {
+	if n := len(text.Reveal()); n == 0 || n > maxLength {
+		return Key{}, ErrNotFound
+	}
+	store := m.store
+	if c, ok := store.(*Cache); ok {
+		store = c.store
+	}
+	for _, p := range m.hasher.peppers {
+		h := p.hash(text.Reveal())
+		r, err := store.Lookup(ctx, h)
+		switch {
+		case err == nil && r.Hash == h: // a store may match loosely
+			return r.Key, nil
+		case err != nil && !errors.Is(err, ErrNotFound):
+			m.failed(ctx, "find", err)
+			return Key{}, err
+		}
+	}
+	return Key{}, ErrNotFound
+}
+
 // List skips the first offset keys of owner, the newest first, and returns up to limit of
 // the rest. It also returns how many there are in all. Revoked and expired keys are
 // included.
@@ -259,59 +283,14 @@ func (m *Manager) List(ctx context.Context, owner string, offset, limit int) (ke
 }
 
 // Update lets change set Name, Description, Metadata, Scopes, Level, Plan, PlanOverride,
-// AllowedNetworks, DisabledAt and ExpiresAt of a key that has neither ended nor been
-// replaced; it ignores anything else that change sets. Any DisabledAt disables the key at
-// once, and the zero value enables it. If the key is changed concurrently, change is
-// called again with the key as it then is.
+// AllowedNetworks, DisabledAt and ExpiresAt of a key that has not ended; it ignores anything
+// else that change sets. Any DisabledAt disables the key at once, and the zero value enables
+// it. If the key is changed concurrently, change is called again with the key as it then
+// is. A key that is replaced or derived can only be narrowed: for instance, its grace can be
+// made shorter.
 //
 // The actor must hold what the key grants before the change and, unless the change only
 // narrows the key, what it grants after the change.
 func (m *Manager) Update(ctx context.Context, by Actor, owner, id string, change func(*Key)) (Key, error) {
 	return m.updateWith(ctx, by, owner, id, change, noPreview)
-}
-
-// Rotate issues a key in place of one that has neither ended nor been replaced, with the
-// same settings and prefix; the key that replaces a disabled one is disabled. The old key
-// remains valid for grace, or until its own expiry if that is sooner; it cannot be rotated
-// again. The new key expires when the old one would have, or sooner if
-// [ManagerConfig.MaxLifetime] requires it. The actor must hold what the key grants,
-// because it gets the text of a key that grants the same.
-func (m *Manager) Rotate(ctx context.Context, by Actor, owner, id string, grace time.Duration) (Key, Secret, error) {
-	return m.rotateWith(ctx, by, owner, id, grace, noPreview)
-}
-
-// Revoke ends a key immediately and permanently, and returns it. Revoking a revoked
-// key changes nothing. The actor must hold what the key grants.
-func (m *Manager) Revoke(ctx context.Context, by Actor, owner, id string) (Key, error) {
-	r, err := m.revoke(ctx, by, owner, id)
-	m.note(ctx, "revoke", by, Key{ID: id, Owner: owner}, err)
-	if err != nil {
-		return Key{}, err
-	}
-	return r.Key, nil
-}
-
-// note passes the outcome of a change to Audit, and a failure to OnError.
-func (m *Manager) note(ctx context.Context, action string, by Actor, k Key, err error) {
-	m.failed(ctx, action, err)
-	if m.audit == nil {
-		return
-	}
-	e := Event{
-		Time: time.Now(), Action: action, Verdict: Accepted,
-		KeyID: k.ID, Owner: k.Owner, Actor: by, Err: err,
-	}
-	if err != nil {
-		e.Verdict = Denied
-	}
-	m.failed(ctx, action, callback("ManagerConfig.Audit", func() error { m.audit(ctx, e); return nil }))
-}
-
-// failed passes err to OnError if err is a failure of the server: not a result of the
-// store, not a response to the client, and not caused by a client that has left.
-func (m *Manager) failed(ctx context.Context, action string, err error) {
-	if err == nil || isResult(err) || isClientError(err) || left(ctx) && errors.Is(err, context.Cause(ctx)) {
-		return
-	}
-	m.report.Error(ctx, fmt.Errorf("apikey: %s: %w", action, err))
 }

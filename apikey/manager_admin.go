@@ -63,7 +63,7 @@ func (m *Manager) Purge(ctx context.Context, by Actor, before time.Time, limit i
 		n, err = m.store.Purge(ctx, canonical(before), limit)
 	}
 	if n > 0 || err != nil {
-		m.note(ctx, "purge", by, Key{}, err)
+		m.record(ctx, Event{Action: "purge", Actor: by}, err)
 	}
 	return n, err
 }

@@ -127,6 +127,7 @@ func TestEveryMethodKeepsTheBoundsOfAKey(t *testing.T) {
 		want := largest()
 		want.ID, want.Prefix, want.LastFour, want.Parent, want.Line = got.ID, got.Prefix, got.LastFour, got.Parent, got.Parent
 		want.CreatedAt, want.UpdatedAt, want.CreatedBy, want.Revision = got.CreatedAt, got.UpdatedAt, "system", got.Revision
+		want.DisabledBy = "system"
 		if diff := compare.Diff(want, got); diff != "" {
 			t.Errorf("%s: %s", how, diff)
 		}
@@ -383,7 +384,7 @@ func TestAPlanOfAKeyWinsAndIsGrantedLikeAnother(t *testing.T) {
 			t.Errorf("%q and %q to %q and %q: %v", test.plan, test.override, test.newPlan, test.newOverride, err)
 		}
 	}
-	// A rotation by any caller keeps both.
+	// A rotation by any caller keeps the plan of the key, and gives it that of the account.
 	if next, _, err := m.Rotate(t.Context(), free, "ann", k.ID, 0); err != nil || next.Plan != "free" || next.PlanOverride != "gold" {
 		t.Errorf("%+v, %v", next, err)
 	}
