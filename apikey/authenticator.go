@@ -46,14 +46,24 @@ type Config struct {
 	Check func(ctx context.Context, k *Key) error
 	// Principal, if not nil, returns the principal of a key, given the standard one. It may
 	// add the scopes of a role, for instance. It is called when a key is looked up, not
-	// for each request. Whatever it returns, the ID and the Line are the key's and the Kind
-	// is [usher.KindAPIKey].
+	// for each request. Whatever it returns, the ID and the Line are the key's, the Kind
+	// is [usher.KindAPIKey], and OnUse is that of the Authenticator.
 	Principal func(k *Key, standard usher.Principal) usher.Principal
 
 	// Audit, if not nil, is called with the verdict on each request that carries a key,
 	// on the goroutine of the request. If Audit panics, a valid key is refused as
 	// Unavailable: no request passes unrecorded.
 	Audit func(ctx context.Context, e Event)
+	// OnUse, if not nil, is called with each use of a key, whatever its status: each request
+	// that [usher.Authenticate] has admitted, when its handler has returned or panicked, or
+	// first flushes or hijacks the connection. It runs on the goroutine of the request, of
+	// which the response may be incomplete until OnUse returns. R is the request that the
+	// handler got; its context has the request ID of an envelope. A panic of OnUse is
+	// reported to OnError and changes nothing else.
+	OnUse func(r *http.Request, u Usage)
+	// IsSuccess reports whether a use with this status moves LastUsedAt and LastUsedFrom
+	// of the key. Nil means every status below 400.
+	IsSuccess func(status int) bool
 	// LastUseInterval is how often the times of last use are written, in one batch; zero
 	// means every 10 seconds, a negative value never. [Authenticator.Close] writes the
 	// last batch.
@@ -78,6 +88,8 @@ type Authenticator struct {
 	audit     func(context.Context, Event)
 	report    *report.Reporter
 	lastUse   *lastUse // nil if no use is recorded
+	success   func(status int) bool
+	usage     func(*http.Request, Usage)
 	decisions *telemetry.Decisions
 }
 
@@ -107,6 +119,8 @@ func newAuthenticator(c *Config, faults config.Faults[usher.ConfigError]) *Authe
 		carriers: newCarriers(c.Carriers, faults),
 		verifier: newVerifier(c, faults),
 		audit:    c.Audit,
+		success:  c.IsSuccess,
+		usage:    c.OnUse,
 		report:   report.New("apikey", c.OnError),
 	}
 	var invalid string
@@ -243,24 +257,3 @@ func (a *Authenticator) Carriers() []string { return a.list() }
 // the terms of the security schemes of OpenAPI: ApiKey in="header", name="X-API-Key". It
 // has Basic, for which a browser asks its user, only if there is no other carrier.
 func (a *Authenticator) Challenge() string { return a.challenge }
-
-// RecordUse records that the client of r uses the key of p now; the next batch writes that
-// to the store.
-func (a *Authenticator) RecordUse(r *http.Request, p *usher.Principal) {
-	if a.lastUse != nil {
-		a.lastUse.note(p.ID, clientip.Of(r))
-	}
-}
-
-// onUse returns the OnUse of the principal of k, or nil if no use is recorded.
-func (a *Authenticator) onUse(k *Key) func(r *http.Request, status int) {
-	if a.lastUse == nil {
-		return nil
-	}
-	id := k.ID
-	return func(r *http.Request, status int) {
-		if status < http.StatusBadRequest {
-			a.lastUse.note(id, clientip.Of(r))
-		}
-	}
-}

@@ -694,7 +694,7 @@ func TestKeyInMemoryCostsNoAllocation(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				a.RecordUse(valid, p)
+				p.OnUse(valid, http.StatusOK)
 			}); n != 0 {
 				t.Errorf("a valid key: %v allocations", n)
 			}
@@ -778,7 +778,7 @@ func TestParallelUse(t *testing.T) {
 					t.Errorf("%+v, %v", p, err)
 					return
 				}
-				a.RecordUse(r, p)
+				p.OnUse(r, http.StatusOK)
 			}
 		})
 	}

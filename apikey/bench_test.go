@@ -134,11 +134,24 @@ func BenchmarkAuthenticate(b *testing.B) {
 	}
 }
 
-func BenchmarkRecordUse(b *testing.B) {
-	a := newAuthenticator(b, apikey.ManagerConfig{Store: apikey.NewMemory()}, apikey.Config{})
-	p, r := &usher.Principal{ID: "key"}, request()
-	b.ReportAllocs()
-	for b.Loop() {
-		a.RecordUse(r, p)
+// BenchmarkOnUse measures what records the use of one key that many goroutines share.
+func BenchmarkOnUse(b *testing.B) {
+	m := newManager(b, apikey.ManagerConfig{})
+	_, text := create(b, m, apikey.Key{})
+	a, err := apikey.New(apikey.Config{Manager: m})
+	if err != nil {
+		b.Fatal(err)
 	}
+	defer func() { _ = a.Close() }()
+	p, err := a.Authenticate(request("X-API-Key", text))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		r := request()
+		for pb.Next() {
+			p.OnUse(r, http.StatusOK)
+		}
+	})
 }

@@ -1,6 +1,11 @@
 package apikey
 
-import "io"
+import (
+	"io"
+	"net/http"
+
+	"github.com/usher-go/usher"
+)
 
 // SetRandom makes m take its randomness from r.
 func (m *Manager) SetRandom(r io.Reader) { m.random = r }
@@ -15,4 +20,12 @@ func (c *Cache) Kept() (keys, unknown int) { return c.entries.Len() }
 func Checksum(body string) string {
 	sum := checksum(body)
 	return string(sum[:])
+}
+
+// RecordUse records a successful use of the key with the ID of p, whether or not there is
+// such a key.
+func (a *Authenticator) RecordUse(r *http.Request, p *usher.Principal) {
+	if use := a.onUse(&Key{ID: p.ID}); use != nil {
+		use(r, http.StatusOK)
+	}
 }

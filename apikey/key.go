@@ -100,7 +100,8 @@ type Key struct {
 	// disabled. A key that "system" has disabled is enabled only by the server itself.
 	DisabledBy string    `json:"disabled_by,omitempty"`
 	RevokedAt  time.Time `json:"revoked_at,omitzero"`
-	// LastUsedAt is approximately when the key was last used successfully. It is written
+	// LastUsedAt is approximately when the key was last used with success, as
+	// Config.IsSuccess decides by the status of the response. It is written
 	// periodically, not at each use. LastUsedFrom is the address of the client of that
 	// use, which has no zone and is not an IPv4-mapped one; the zero Addr if it is unknown.
 	LastUsedAt   time.Time  `json:"last_used_at,omitzero"`

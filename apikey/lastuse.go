@@ -5,31 +5,27 @@ import (
 	"fmt"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/usher-go/usher/internal/guard"
 	"github.com/usher-go/usher/internal/report"
 )
 
-// A lastUse records in memory when keys were used, and writes the times in batches.
+// A lastUse records in memory when keys were used, and writes the times in batches. The
+// requests of a key share only the [pending] of that key, and hardly ever write to it.
 type lastUse struct {
 	store  Store
 	report *report.Reporter
 
 	mu     sync.Mutex
-	noted  map[string]noted
+	noted  map[string]*pending
 	closed bool
 
 	cancel   context.CancelFunc
 	ended    chan struct{} // closed when the goroutine has ended
 	finished chan struct{} // closed when the last write is done
 	err      error         // of the last write
-}
-
-// A noted is a [Use] that is not written yet.
-type noted struct {
-	at   int64 // microseconds since 1970
-	from netip.Addr
 }
 
 const (
@@ -40,12 +36,55 @@ const (
 	maxBatch = 1000
 	// flushTimeout bounds how long the writes of one interval may take.
 	flushTimeout = 10 * time.Second
+	// resolution is how much later a use must be than the one that is recorded, in
+	// microseconds. It bounds how often the processors that serve one key contend.
+	resolution = 1000
 )
+
+// A pending is the last use of a key that is not written yet.
+type pending struct {
+	at atomic.Int64 // microseconds since 1970; changes under mu
+
+	mu    sync.Mutex
+	from  netip.Addr
+	taken bool // by a write, so that nothing is recorded here any more
+}
+
+// record records a use unless a later one is recorded. It returns false if p is taken.
+func (p *pending) record(at int64, from netip.Addr) bool {
+	if at-p.at.Load() < resolution {
+		return true
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.taken {
+		return false
+	}
+	if at > p.at.Load() {
+		p.at.Store(at)
+		p.from = from
+	}
+	return true
+}
+
+// take returns the use, after which nothing is recorded in p.
+func (p *pending) take() Use {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.taken = true
+	return Use{At: time.UnixMicro(p.at.Load()).UTC(), From: p.from}
+}
+
+// A used is a key whose uses are recorded.
+type used struct {
+	id      string
+	pending atomic.Pointer[pending] // of this key, or nil
+}
 
 func newLastUse(store Store, interval time.Duration, report *report.Reporter) *lastUse {
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &lastUse{
-		store: store, report: report, noted: make(map[string]noted),
+		store: store, report: report, noted: make(map[string]*pending),
 		cancel: cancel, ended: make(chan struct{}), finished: make(chan struct{}),
 	}
 	go func() {
@@ -66,21 +105,31 @@ func newLastUse(store Store, interval time.Duration, report *report.Reporter) *l
 	return l
 }
 
-// note records that the key with this ID is used now, from this address.
-func (l *lastUse) note(id string, from netip.Addr) {
-	use := noted{time.Now().UnixMicro(), from}
-	l.mu.Lock()
-	if !l.closed {
-		l.keep(id, use)
+// note records that k is used at this time from this address.
+func (l *lastUse) note(k *used, now time.Time, from netip.Addr) {
+	at := now.UnixMicro()
+	if p := k.pending.Load(); p != nil && p.record(at, from) {
+		return
 	}
-	l.mu.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.closed {
+		k.pending.Store(l.keep(k.id, at, from))
+	}
 }
 
-// keep records a use if there is room. It needs l.mu.
-func (l *lastUse) keep(id string, use noted) {
-	if last, ok := l.noted[id]; (ok || len(l.noted) < maxNoted) && use.at > last.at {
-		l.noted[id] = use
+// keep records a use if there is room, and returns where. It needs l.mu.
+func (l *lastUse) keep(id string, at int64, from netip.Addr) *pending {
+	p := l.noted[id]
+	switch {
+	case p != nil:
+		p.record(at, from)
+	case len(l.noted) < maxNoted:
+		p = &pending{from: from}
+		p.at.Store(at)
+		l.noted[id] = p
 	}
+	return p
 }
 
 // flush writes the recorded uses. Those that cannot be written are recorded again.
@@ -88,14 +137,18 @@ func (l *lastUse) flush(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, flushTimeout, guard.ErrTimeout)
 	defer cancel()
 	l.mu.Lock()
-	uses := l.noted
-	l.noted = make(map[string]noted, len(uses))
+	noted := l.noted
+	l.noted = make(map[string]*pending, len(noted))
 	l.mu.Unlock()
+	uses := make(map[string]Use, len(noted))
+	for id, p := range noted {
+		uses[id] = p.take()
+	}
 
 	for len(uses) > 0 {
 		batch := make(map[string]Use, min(len(uses), maxBatch))
 		for id, use := range uses {
-			batch[id] = Use{At: time.UnixMicro(use.at).UTC(), From: use.from}
+			batch[id] = use
 			if len(batch) == maxBatch {
 				break
 			}
@@ -111,11 +164,11 @@ func (l *lastUse) flush(ctx context.Context) error {
 	return nil
 }
 
-func (l *lastUse) restore(uses map[string]noted) {
+func (l *lastUse) restore(uses map[string]Use) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for id, use := range uses {
-		l.keep(id, use)
+		l.keep(id, use.At.UnixMicro(), use.From)
 	}
 }
 

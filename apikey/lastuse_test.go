@@ -70,7 +70,7 @@ func TestCloseWritesUsesRightAfterAnOutage(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		a.RecordUse(r, p)
+		p.OnUse(r, http.StatusOK)
 		time.Sleep(time.Second)
 		s.fail(nil)
 		if err := a.Close(); err != nil {
@@ -106,7 +106,7 @@ func TestUsesAreWrittenInBatches(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				a.RecordUse(r, p)
+				p.OnUse(r, http.StatusOK)
 			}
 			time.Sleep(50 * time.Millisecond)
 		}

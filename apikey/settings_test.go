@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"reflect"
 	"strings"
@@ -404,7 +405,7 @@ func TestTheAddressOfTheLastUseIsStored(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		a.RecordUse(r, p)
+		p.OnUse(r, http.StatusOK)
 		if err := a.Close(); err != nil {
 			t.Fatal(err)
 		}
