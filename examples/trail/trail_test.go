@@ -97,7 +97,7 @@ func TestWhenAndWhereWasThisKeyUsed(t *testing.T) {
 	start := time.Now()
 	k, text := s.create(t, "acme")
 	_, other := s.create(t, "acme")
-	_, stranger := s.create(t, "zeta")
+	_, foreign := s.create(t, "zeta")
 	for i, path := range []string{"/notes/1", "/notes/none", "/notes/2"} {
 		s.get(t, text, fmt.Sprintf("198.51.100.%d", i), path, nil)
 	}
@@ -145,7 +145,7 @@ func TestWhenAndWhereWasThisKeyUsed(t *testing.T) {
 		t.Errorf("counts %v", counts)
 	}
 
-	s.get(t, stranger, "198.51.100.9", "/keys/"+k.ID+"/uses", &found)
+	s.get(t, foreign, "198.51.100.9", "/keys/"+k.ID+"/uses", &found)
 	if len(found) != 0 {
 		t.Errorf("another owner sees %v", found)
 	}
