@@ -45,9 +45,10 @@ type Config struct {
 	// request as Unavailable. Check must not change k.
 	Check func(ctx context.Context, k *Key) error
 	// Principal, if not nil, returns the principal of a key, given the standard one. It may
-	// add the scopes of a role, for instance. It is called when a key is looked up, not
-	// for each request. Whatever it returns, the ID and the Line are the key's, the Kind
-	// is [usher.KindAPIKey], and OnUse is that of the Authenticator.
+	// add the scopes of a role, for instance. It is called when a key is looked up, and
+	// again after 10 seconds, not for each request. Whatever it returns, the ID and the Line
+	// are the key's, the Kind is [usher.KindAPIKey], OnUse is that of the Authenticator, and
+	// a derived key gets no scope and no level that the principal of its parent lacks.
 	Principal func(k *Key, standard usher.Principal) usher.Principal
 
 	// Audit, if not nil, is called with the verdict on each request that carries a key,

@@ -20,7 +20,8 @@
 // # Guarantees
 //
 //   - The text of a key is returned by [Manager.Create] and [Manager.Rotate] and exists
-//     nowhere else: stores keep a hash, and a [Secret] prints as "[redacted]".
+//     nowhere else: stores keep a hash, a [Secret] prints as "[redacted]", and an
+//     [Authenticator] recognizes keys in use by a keyed code (SipHash) of their text.
 //   - Text that does not have the form of a key costs no lookup and no allocation,
 //     however long it is. A response does not reveal whether a key never existed, is
 //     revoked or disabled, has expired, belongs to another environment, or is used from

@@ -1,8 +1,10 @@
 package apikey
 
 import (
+	"hash/maphash"
 	"io"
 	"net/http"
+	"time"
 
 	"github.com/usher-go/usher"
 )
@@ -28,4 +30,16 @@ func (a *Authenticator) RecordUse(r *http.Request, p *usher.Principal) {
 	if use := a.onUse(&Key{ID: p.ID}); use != nil {
 		use(r, http.StatusOK)
 	}
+}
+
+// FrontSlots is the number of places in front of the cache of an Authenticator.
+const FrontSlots = frontSlots
+
+// FindsInFront reports whether text is found in front of a cache in the place of another
+// text that is remembered there.
+func FindsInFront(text, remembered string) bool {
+	f, e := newFront(), new(entry)
+	e.kept.Store(true)
+	f.remember(remembered, e, nil, new(view), time.Now())
+	return f.findAt(maphash.String(f.seed, remembered), text) != nil
 }

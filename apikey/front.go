@@ -49,7 +49,10 @@ func (f *front) places(hash uint64) [2]*atomic.Pointer[remembered] {
 // find returns the key with this text if it is remembered, whether or not it is still as
 // it was. For any other text it costs only a fast hash.
 func (f *front) find(text string) *remembered {
-	hash := maphash.String(f.seed, text)
+	return f.findAt(maphash.String(f.seed, text), text)
+}
+
+func (f *front) findAt(hash uint64, text string) *remembered {
 	for _, place := range f.places(hash) {
 		if m := place.Load(); m != nil && m.hash == hash && m.code.Equal(f.key.Sum(text)) {
 			if !m.used.Load() {

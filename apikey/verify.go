@@ -131,7 +131,9 @@ func (v *verifier) decide(r *http.Request, text string) (*entry, *usher.Principa
 		verdict = v.state(&a, e, parent)
 	}
 	if verdict != Accepted {
-		v.evenOut(&a, text, e)
+		if err == nil {
+			v.evenOut(&a, text, e)
+		}
 		return e, nil, verdict, err
 	}
 	w := v.viewOf(e, parent, a.now)
@@ -159,10 +161,17 @@ func (a *attempt) address() netip.Addr {
 // done for others, so that the time does not show why it is refused.
 func (v *verifier) evenOut(a *attempt, text string, e *entry) {
 	a.address()
+	if e == nil {
+		return
+	}
 	for i := range v.hasher.peppers {
-		// A key that was never issued is looked up with the older peppers as well.
-		if p := &v.hasher.peppers[i]; e != nil && p.version < e.record.Hash[0] {
-			_, _, _ = v.fetchExactly(a.Context(), p.hash(text), a.now)
+		p := &v.hasher.peppers[i]
+		if p.version >= e.record.Hash[0] {
+			continue
+		}
+		// A key that was never issued is looked up with the older peppers, too.
+		if _, _, err := v.fetchExactly(a.Context(), p.hash(text), a.now); err != nil {
+			return
 		}
 	}
 }
