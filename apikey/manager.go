@@ -245,31 +245,6 @@ func (m *Manager) find(ctx context.Context, owner, id string) (Record, error) {
 	return m.store.Find(ctx, owner, id)
 }
 
-// FindByText returns the key with this text, whoever owns it, or ErrNotFound. It asks the
-// store and no cache. A service that is told of a leaked key revokes it so, as
-// Actor{System: true}: by the Owner and the ID of the result.
-func (m *Manager) FindByText(ctx context.Context, text Secret) (Key, error) {
-	if n := len(text.Reveal()); n == 0 || n > maxLength {
-		return Key{}, ErrNotFound
-	}
-	store := m.store
-	if c, ok := store.(*Cache); ok {
-		store = c.store
-	}
-	for _, p := range m.hasher.peppers {
-		h := p.hash(text.Reveal())
-		r, err := store.Lookup(ctx, h)
-		switch {
-		case err == nil && r.Hash == h: // a store may match loosely
-			return r.Key, nil
-		case err != nil && !errors.Is(err, ErrNotFound):
-			m.failed(ctx, "find", err)
-			return Key{}, err
-		}
-	}
-	return Key{}, ErrNotFound
-}
-
 // List skips the first offset keys of owner, the newest first, and returns up to limit of
 // the rest. It also returns how many there are in all. Revoked and expired keys are
 // included.
