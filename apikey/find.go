@@ -8,8 +8,9 @@ import (
 	"github.com/usher-go/usher/internal/guard"
 )
 
-// FindByText returns the key with this text, whatever its state is, or [ErrNotFound]. A key
-// that only a [Legacy] has is stored first, so that it can be revoked.
+// FindByText returns the key with this text, whatever its owner and its state are, or
+// [ErrNotFound]. It asks the store and no cache. A key that only a [Legacy] has is stored
+// first, so that it can be revoked.
 //
 // With [Manager.Revoke] and an Actor{System: true} it ends a key that has leaked.
 func (m *Manager) FindByText(ctx context.Context, text Secret) (Key, error) {
@@ -43,9 +44,13 @@ func (m *Manager) findByText(ctx context.Context, text string) (Record, error) {
 
 // lookup returns the key with this text from the store, under any of the peppers.
 func (m *Manager) lookup(ctx context.Context, text string) (Record, error) {
+	store := m.store
+	if c, ok := store.(*Cache); ok {
+		store = c.store
+	}
 	for i := range m.hasher.peppers {
 		h := m.hasher.peppers[i].hash(text)
-		r, err := m.store.Lookup(ctx, h)
+		r, err := store.Lookup(ctx, h)
 		switch {
 		case err == nil && subtle.ConstantTimeCompare(h[:], r.Hash[:]) == 1:
 			return r, nil

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/apikey"
 )
 
@@ -54,6 +55,21 @@ func TestAKeyOfAnotherSystemIsFoundByItsText(t *testing.T) {
 	old.wantCalls(t, 2, 1)
 	if _, err := m.FindByText(t.Context(), apikey.NewSecret(generate(t, oldFormat, ""))); !errors.Is(err, apikey.ErrNotFound) {
 		t.Error(err)
+	}
+}
+
+// A cache may not know yet that another node has issued or revoked the key.
+func TestAKeyIsFoundByItsTextAtItsPresentState(t *testing.T) {
+	store := newFaultyStore()
+	here := newManager(t, apikey.ManagerConfig{Store: newCache(t, apikey.CacheConfig{Store: store})})
+	k, text := create(t, newManager(t, apikey.ManagerConfig{Store: store}), apikey.Key{})
+	auth := usher.Must(apikey.New(apikey.Config{Manager: here, LastUseInterval: -1}))
+	wantVerdict(t, auth, text, apikey.Accepted)
+	if _, err := newManager(t, apikey.ManagerConfig{Store: store}).Revoke(t.Context(), server, k.Owner, k.ID); err != nil {
+		t.Fatal(err)
+	}
+	if k, err := here.FindByText(t.Context(), apikey.NewSecret(text)); err != nil || k.RevokedAt.IsZero() {
+		t.Errorf("%+v, %v", k, err)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"runtime"
 	"slices"
 	"time"
@@ -24,8 +23,8 @@ import (
 // service and stored under its Hash. From then on the [Store] alone decides about the key:
 // change and revoke it with the [Manager]. Until then the old table decides. To revoke a key
 // that may not be stored yet, revoke it in the old table first and then with
-// [Manager.Revoke]; it is refused even if it was being stored meanwhile, and [ErrNotFound]
-// means that it was not.
+// [Manager.Revoke]; it is refused even if it was being stored meanwhile, unless the Store
+// fails just then, and [ErrNotFound] means that it was not stored before.
 //
 // A key that [Manager.Purge] has removed is stored again at its next use if Find still
 // returns it as a key that has not ended. So before a purge, mark the rows of keys that have
@@ -43,9 +42,9 @@ type Legacy struct {
 	// ManagerConfig.StoreTimeout long, and again after the key was stored, so that no
 	// revocation is missed. Required.
 	//
-	// Of k the following is stored: ID, Owner, Environment, CreatedAt, CreatedBy,
-	// UpdatedAt, DisabledBy, RevokedAt, LastUsedAt, LastUsedFrom and what
-	// [Manager.Update] may set. ID and Owner are required: the ID prevents that one row
+	// Of k the following is stored: ID, Owner, Environment unless the text names another,
+	// CreatedAt, CreatedBy, UpdatedAt, DisabledBy, RevokedAt, LastUsedAt, LastUsedFrom and
+	// what [Manager.Update] may set. ID and Owner are required: the ID prevents that one row
 	// becomes two keys, as bcrypt ignores all text after 72 bytes. The rules for an import
 	// apply, except that MaxActive does not, and that an expiry beyond MaxLifetime, counted
 	// from now, is shortened.
@@ -65,8 +64,6 @@ const (
 	// how many are. A Cache has the same defaults.
 	refusedFor = 5 * time.Second
 	maxRefused = 1 << 14
-	// minHidden is how many characters of a key stay hidden if any are stored.
-	minHidden = 22
 )
 
 // legacies are the keys of other systems that a [Manager] accepts.
@@ -219,26 +216,19 @@ func (m *Manager) adopt(ctx context.Context, o *legacy, text string) (bool, erro
 // adopted returns the record of a key of a Legacy.
 func (m *Manager) adopted(ctx context.Context, by Actor, k *Key, f format, text string) (Record, error) {
 	now := storedNow()
-	environment, visible, ok := f.Parse(text)
-	if !ok || visible > len(text) {
-		return Record{}, errors.New("the format parses the same text differently")
-	}
+	environment, visible, _ := f.Parse(text)
 	r := Record{Hash: m.hasher.newest(text), Key: Key{
 		ID:          k.ID,
 		Owner:       k.Owner,
-		Environment: cmp.Or(environment, k.Environment),
-		Prefix:      text[:visible],
+		Environment: k.Environment,
 		CreatedBy:   cmp.Or(k.CreatedBy, "system"),
 		Revision:    1,
 	}}
-	// Of a short key, four characters would be too many.
-	if len(text)-visible >= minHidden+4 {
-		r.LastFour = text[len(text)-4:]
-	}
 	r.set(*k)
-	if err := m.ask(ctx, by, nil, &r.Key); err != nil {
+	if err := cmp.Or(r.show(f.Format, text, 0, visible), m.ask(ctx, by, nil, &r.Key)); err != nil {
 		return r, err
 	}
+	r.Environment = cmp.Or(environment, r.Environment)
 	if bound := m.maxExpiry(now); r.ExpiresAt.After(bound) || r.ExpiresAt.IsZero() && m.maxLifetime > 0 {
 		r.ExpiresAt = bound
 	}
@@ -269,7 +259,7 @@ func (m *Manager) adopted(ctx context.Context, by Actor, k *Key, f format, text 
 		r.UpdatedAt = r.CreatedAt
 	}
 	if r.LastUsedAt = past(k.LastUsedAt); !r.LastUsedAt.IsZero() {
-		r.LastUsedFrom = netip.Addr.Unmap(k.LastUsedFrom).WithZone("")
+		r.LastUsedFrom = k.LastUsedFrom.Unmap().WithZone("")
 	}
 	if !r.DisabledAt.IsZero() {
 		r.DisabledBy = cmp.Or(k.DisabledBy, "system")
@@ -277,7 +267,7 @@ func (m *Manager) adopted(ctx context.Context, by Actor, k *Key, f format, text 
 	// The rules for a new key, except that this one may have expired already.
 	rules := r.Key
 	rules.CreatedAt, rules.UpdatedAt, rules.ExpiresAt = now, now, m.maxExpiry(now)
-	if err := cmp.Or(m.check(&rules, nil), checkShown(&r.Key)); err != nil {
+	if err := m.check(&rules, nil); err != nil {
 		return r, err
 	}
 	r.round(now)

@@ -645,24 +645,34 @@ func TestTheBoundsOfAManagerOnKeysOfAnotherSystem(t *testing.T) {
 	}
 }
 
-// A short key shows nothing but what its format permits.
-func TestNothingOfAShortKeyIsStored(t *testing.T) {
+// Nothing of a key is stored whose entropy is unknown, whatever Find returns.
+func TestNothingOfAKeyOfUnknownEntropyIsStored(t *testing.T) {
 	old := newOldSystem()
 	l := old.legacy()
 	l.Format = apikey.Plain{}
 	a, m := newNode(t, old, apikey.ManagerConfig{Legacy: []apikey.Legacy{l}})
-	for i, test := range []struct{ text, lastFour string }{
-		{"sixteencharacter", ""},
-		{"twenty-five-characters-xy", ""},
-		{"twenty-six-characters-wxyz", "wxyz"},
-	} {
-		id := fmt.Sprint(i)
-		old.set(test.text, apikey.Key{ID: id, Owner: "ann", Name: "a short key", Prefix: test.text, LastFour: "abcd"})
-		wantVerdict(t, a, test.text, apikey.Accepted)
-		k, err := m.Find(t.Context(), "ann", id)
-		if err != nil || k.Prefix != "" || k.LastFour != test.lastFour {
-			t.Errorf("%q shows %q and %q, %v", test.text, k.Prefix, k.LastFour, err)
-		}
+	const text = "an-old-key-of-some-length-or-other"
+	old.set(text, apikey.Key{ID: "1", Owner: "ann", Name: "an old key", Prefix: text, LastFour: "ther"})
+	wantVerdict(t, a, text, apikey.Accepted)
+	if k, err := m.Find(t.Context(), "ann", "1"); err != nil || k.Prefix != "" || k.LastFour != "" {
+		t.Errorf("the key shows %q and %q, %v", k.Prefix, k.LastFour, err)
+	}
+}
+
+// Neither the old table nor Change can move a key to another environment than its text names.
+func TestTheEnvironmentInTheTextOfAKeyOfAnotherSystemCounts(t *testing.T) {
+	old := newOldSystem()
+	l := old.legacy()
+	l.Format = apikey.Split{Prefix: "old", Environments: []string{"live", "test"}}
+	a, m := newNode(t, old, apikey.ManagerConfig{
+		Legacy: []apikey.Legacy{l},
+		Change: func(_ context.Context, _ apikey.Actor, _, k *apikey.Key) error { k.Environment = "live"; return nil },
+	})
+	text := generate(t, l.Format, "test")
+	old.set(text, apikey.Key{ID: "1", Owner: "ann", Name: "an old key", Environment: "live"})
+	wantVerdict(t, a, text, apikey.Accepted)
+	if k, err := m.Find(t.Context(), "ann", "1"); err != nil || k.Environment != "test" {
+		t.Errorf("%q, %v", k.Environment, err)
 	}
 }
 
