@@ -692,3 +692,53 @@ func TestFaultsOfALegacyAreReportedAtOnce(t *testing.T) {
 		t.Errorf("got %v\nwant %v", got, want)
 	}
 }
+
+func TestTextsThatNoSystemHasAreRememberedApart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		old := newOldSystem()
+		a, _ := newNode(t, old, apikey.ManagerConfig{})
+		texts := make([]string, 100)
+		for i := range texts {
+			texts[i] = generate(t, oldFormat, "")
+		}
+		for range 2 {
+			for _, text := range texts {
+				wantVerdict(t, a, text, apikey.Unknown)
+			}
+		}
+		old.wantCalls(t, 100, 0)
+	})
+}
+
+func TestAnOutageOfTheOldTableCostsFewCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		old := newOldSystem()
+		a, _ := newNode(t, old, apikey.ManagerConfig{OnError: ignored})
+		text := old.issue(t, apikey.Key{})
+		old.beforeFind = func() error { return errors.New("down") }
+		for range 1000 {
+			wantVerdict(t, a, text, apikey.Unavailable)
+		}
+		if n := old.finds.Load(); n > 20 {
+			t.Errorf("%d calls of Find during the outage", n)
+		}
+		old.beforeFind = func() error { return nil }
+		time.Sleep(5 * time.Second)
+		wantVerdict(t, a, text, apikey.Accepted)
+	})
+}
+
+// A client of a key whose hash is corrupt cannot stop the verification of others.
+func TestAHashThatCannotBeVerifiedStopsNoOtherKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		old := newOldSystem()
+		a, _ := newNode(t, old, apikey.ManagerConfig{OnError: ignored})
+		corrupt, good := old.issue(t, apikey.Key{}), old.issue(t, apikey.Key{})
+		old.beforeVerify = func() error { return errors.New("corrupt") }
+		for range 1000 {
+			wantVerdict(t, a, corrupt, apikey.Unavailable)
+		}
+		old.beforeVerify = func() error { return nil }
+		wantVerdict(t, a, good, apikey.Accepted)
+	})
+}
