@@ -312,10 +312,10 @@ func TestAFailureDuringTheImportOfAKeyIs503(t *testing.T) {
 	for name, spoil := range map[string]func(old *oldSystem, text string){
 		"Find fails":    func(old *oldSystem, _ string) { old.beforeFind = func() error { return down } },
 		"Find panics":   func(old *oldSystem, _ string) { old.beforeFind = func() error { panic("oops") } },
-		"Find hangs":    func(old *oldSystem, _ string) { old.beforeFind = func() error { time.Sleep(time.Hour); return nil } },
+		"Find hangs":    func(old *oldSystem, _ string) { old.beforeFind = func() error { time.Sleep(time.Minute); return nil } },
 		"Verify fails":  func(old *oldSystem, _ string) { old.beforeVerify = func() error { return down } },
 		"Verify panics": func(old *oldSystem, _ string) { old.beforeVerify = func() error { panic("oops") } },
-		"Verify hangs":  func(old *oldSystem, _ string) { old.beforeVerify = func() error { time.Sleep(time.Hour); return nil } },
+		"Verify hangs":  func(old *oldSystem, _ string) { old.beforeVerify = func() error { time.Sleep(time.Minute); return nil } },
 		"no ID":         row(func(k *apikey.Key) { k.ID = "" }),
 		"a wrong ID":    row(func(k *apikey.Key) { k.ID = "a/b" }),
 		"no owner":      row(func(k *apikey.Key) { k.Owner = "" }),
@@ -377,6 +377,7 @@ func TestAFailureDuringTheImportOfAKeyIs503(t *testing.T) {
 					t.Errorf("stored: %+v, %v", keys, err)
 				}
 				time.Sleep(time.Hour)
+				synctest.Wait()
 				*old = oldSystem{rows: map[string]oldRow{text[:20]: good}, beforeFind: func() error { return nil }, beforeVerify: func() error { return nil }}
 				wantVerdict(t, a, text, apikey.Accepted)
 			})
