@@ -315,7 +315,9 @@ func TestAFailureDuringTheImportOfAKeyIs503(t *testing.T) {
 		"Find hangs":    func(old *oldSystem, _ string) { old.beforeFind = func() error { time.Sleep(time.Minute); return nil } },
 		"Verify fails":  func(old *oldSystem, _ string) { old.beforeVerify = func() error { return down } },
 		"Verify panics": func(old *oldSystem, _ string) { old.beforeVerify = func() error { panic("oops") } },
-		"Verify hangs":  func(old *oldSystem, _ string) { old.beforeVerify = func() error { time.Sleep(time.Minute); return nil } },
+		"Verify hangs": func(old *oldSystem, _ string) {
+			old.beforeVerify = func() error { time.Sleep(time.Minute); return nil }
+		},
 		"no ID":         row(func(k *apikey.Key) { k.ID = "" }),
 		"a wrong ID":    row(func(k *apikey.Key) { k.ID = "a/b" }),
 		"no owner":      row(func(k *apikey.Key) { k.Owner = "" }),
