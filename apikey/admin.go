@@ -31,8 +31,8 @@ type Admin interface {
 	// RevokedAt or ExpiresAt is set and earlier. It returns how many it has removed; fewer
 	// than limit means that none is left. After that, all methods act as if a removed key
 	// had never existed: its hash is unknown, its ID and its hash may be used again, and
-	// the ReplacedBy or Parent of other keys may name it. before must not be later than the
-	// present.
+	// the ReplacedBy, Parent, Line or DerivedFrom of other keys may name it. before must not
+	// be later than the present.
 	Purge(ctx context.Context, before time.Time, limit int) (n int, err error)
 }
 

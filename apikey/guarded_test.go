@@ -131,6 +131,32 @@ func TestAStoreThatHangsOrPanicsIs503(t *testing.T) {
 }
 
 // The same for calls by the server itself: each ends exactly at its deadline.
+// refusing refuses every change with the same error.
+type refusing struct {
+	apikey.Store
+	err error
+}
+
+func (s refusing) Insert(context.Context, apikey.Record, apikey.Limits) error { return s.err }
+
+// One owner at its limits does not stop the changes of all others.
+func TestTheErrorsOfTheContractAreNoFailuresOfTheStore(t *testing.T) {
+	for _, want := range []error{apikey.ErrNotFound, apikey.ErrConflict, apikey.ErrLimit, apikey.ErrFull} {
+		c, err := apikey.NewCache(apikey.CacheConfig{Store: refusing{apikey.NewMemory(), want}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 200 {
+			if err := c.Insert(t.Context(), record(0), apikey.Limits{}); !errors.Is(err, want) {
+				t.Fatalf("Insert: %v, want %v", err, want)
+			}
+		}
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestEveryCallOfAManagerHasADeadline(t *testing.T) {
 	for layer, over := range layers {
 		t.Run(layer, func(t *testing.T) {
