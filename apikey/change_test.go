@@ -172,8 +172,8 @@ func TestOnlyTheServerEnablesWhatItHasDisabled(t *testing.T) {
 	}
 }
 
-// An audit log reports what a change has changed, and names the key that a rotation issued.
-func TestEventsNameWhatHasChanged(t *testing.T) {
+// An event has the key before and after a change, and the key that a rotation issued.
+func TestAnEventHasTheKeyBeforeAndAfter(t *testing.T) {
 	var last apikey.Event
 	m := newManager(t, apikey.ManagerConfig{Audit: func(_ context.Context, e apikey.Event) {
 		last = e
@@ -288,7 +288,7 @@ func TestTheServerRevokesAKeyThatCannotBeRead(t *testing.T) {
 }
 
 // A key is found by its text under every pepper, and a service can revoke what it finds.
-func TestAKeyWithAnyPepperIsFoundByItsText(t *testing.T) {
+func TestAKeyIsFoundUnderEveryPepper(t *testing.T) {
 	store := apikey.NewMemory()
 	pepper := apikey.Pepper{Version: 1, Key: apikey.NewSecret(strings.Repeat("p", 32))}
 	plain := newManager(t, apikey.ManagerConfig{Store: store})

@@ -19,9 +19,10 @@
 //
 // # Guarantees
 //
-//   - The text of a key is returned by [Manager.Create] and [Manager.Rotate] and exists
-//     nowhere else: stores keep a hash, a [Secret] prints as "[redacted]", and an
-//     [Authenticator] recognizes keys in use by a keyed code (SipHash) of their text.
+//   - The text of a key is returned by [Manager.Create], [Manager.Rotate] and
+//     [Manager.Derive] and exists nowhere else: stores keep a hash, a [Secret] prints as
+//     "[redacted]", and an [Authenticator] recognizes keys in use by a keyed code (SipHash)
+//     of their text.
 //   - Text that does not have the form of a key costs no lookup and no allocation,
 //     however long it is. A response does not reveal whether a key never existed, is
 //     revoked or disabled, has expired, belongs to another environment, or is used from
@@ -35,6 +36,7 @@
 //     not hold, not even after a change or a rotation. Callers can change and revoke only
 //     keys that grant no more than they hold. A key that the server itself has disabled
 //     stays so until the server enables it.
+//   - A derived key never grants more than its parent, and ends with it.
 //   - A revoked key is refused immediately by the node that revoked it, and elsewhere
 //     within the time that [Cache] documents.
 //   - A store that fails, panics or hangs leads to a 503 within its timeout, and never

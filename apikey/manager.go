@@ -59,6 +59,11 @@ type ManagerConfig struct {
 	// MaxGrace bounds how long a key may remain valid after its rotation; zero means 7
 	// days, and [NoGrace] that a rotation always ends the old key at once.
 	MaxGrace time.Duration
+	// MaxDerived is how many keys of an owner that [Manager.Derive] has issued may be valid
+	// at a time; zero means 1,000. MaxTotal counts them as well, so purge them. Each ends at
+	// most MaxDerivedLifetime after it was issued; zero means 24 hours.
+	MaxDerived         int
+	MaxDerivedLifetime time.Duration
 	// MaxLifetime bounds how long a key is valid, counted from its creation. A new key
 	// without ExpiresAt then gets the latest expiry that is allowed. Zero sets no bound,
 	// but a key that expires must do so by 9999-12-30.
@@ -73,8 +78,9 @@ type ManagerConfig struct {
 	MaxLevel usher.Level
 
 	// Change, if not nil, may complete or refuse a change by any actor before it is
-	// checked and stored. k is the key after the change. old is the key before it; or the
-	// key that k replaces, if their IDs differ; or nil if k is created or imported.
+	// checked and stored. k is the key after the change. old is the key before it; or, if
+	// their IDs differ, the key that k replaces, or that k.DerivedFrom names; or nil if k is
+	// created or imported.
 	// Change may set of k what [Manager.Update] may set, and Environment if old is nil. It
 	// is called again if the key is changed concurrently.
 	Change func(ctx context.Context, by Actor, old, k *Key) error
@@ -109,6 +115,7 @@ type Manager struct {
 	maxName     int
 	maxGrace    time.Duration
 	maxLifetime time.Duration // 0 for any
+	maxDerived  time.Duration
 	maxLevel    usher.Level
 	visible     int
 	change      func(ctx context.Context, by Actor, old, k *Key) error
@@ -128,6 +135,7 @@ func NewManager(c ManagerConfig) (*Manager, error) {
 		maxName:     cmp.Or(c.MaxName, 80),
 		maxGrace:    max(cmp.Or(c.MaxGrace, 7*24*time.Hour), 0),
 		maxLifetime: c.MaxLifetime,
+		maxDerived:  cmp.Or(c.MaxDerivedLifetime, 24*time.Hour),
 		maxLevel:    cmp.Or(c.MaxLevel, usher.LevelFull),
 		visible:     c.Visible,
 		change:      c.Change,
@@ -154,6 +162,8 @@ func NewManager(c ManagerConfig) (*Manager, error) {
 		"MaxName", "must be at least MinName, and at most "+strconv.Itoa(MaxName))
 	faults.If(c.MaxGrace < 0 && c.MaxGrace != NoGrace, "MaxGrace", "must not be negative, unless it is NoGrace")
 	faults.If(m.maxLifetime < 0, "MaxLifetime", config.NotNegative)
+	faults.If(m.maxDerived < 0 || m.maxDerived > 0 && m.maxDerived < time.Microsecond,
+		"MaxDerivedLifetime", "must be at least a microsecond")
 	faults.If(m.maxLevel > usher.LevelFull, "MaxLevel", "must be a level")
 	if err := faults.Err(); err != nil {
 		return nil, err

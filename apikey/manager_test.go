@@ -70,12 +70,12 @@ func fieldsOf(errs error) map[string]bool {
 
 func TestManagerReportsAllFaultsAtOnce(t *testing.T) {
 	_, err := apikey.NewManager(apikey.ManagerConfig{
-		MaxActive: -1, MinName: 9, MaxName: 8, MaxGrace: -2, MaxLifetime: -1, MaxTotal: -1,
+		MaxActive: -1, MinName: 9, MaxName: 8, MaxGrace: -2, MaxLifetime: -1, MaxTotal: -1, MaxDerived: -1, MaxDerivedLifetime: 1,
 		Format:  apikey.Native{Prefix: "a-b", Environments: []string{"x", "x"}},
 		Peppers: []apikey.Pepper{{Version: 1, Key: apikey.NewSecret(strings.Repeat("k", 31))}, {Version: 1}, {Version: 0, Key: apikey.NewSecret(strings.Repeat("k", 32))}},
 	})
 	want := map[string]bool{}
-	for _, f := range []string{"Store", "MaxActive", "MaxName", "MaxGrace", "MaxLifetime", "MaxTotal", "Format.Prefix", "Format.Environments[1]", "Peppers[0].Key", "Peppers[1].Version", "Peppers[2].Version"} {
+	for _, f := range []string{"Store", "MaxActive", "MaxName", "MaxGrace", "MaxLifetime", "MaxTotal", "MaxDerived", "MaxDerivedLifetime", "Format.Prefix", "Format.Environments[1]", "Peppers[0].Key", "Peppers[1].Version", "Peppers[2].Version"} {
 		want["apikey.ManagerConfig."+f] = true
 	}
 	if diff := compare.Diff(want, fieldsOf(err)); diff != "" {

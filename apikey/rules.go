@@ -112,8 +112,15 @@ func (m *Manager) checkLevel(k *Key) string {
 // checkExpiry returns what is wrong with the expiry of k, which must not be rounded
 // yet: the first microsecond of the year 1 would become never.
 func (m *Manager) checkExpiry(k *Key) string {
-	switch bound := m.maxExpiry(k.CreatedAt); {
-	case k.ExpiresAt.IsZero() && m.maxLifetime == 0:
+	bound, endless := m.maxExpiry(k.CreatedAt), m.maxLifetime == 0
+	if k.DerivedFrom != "" {
+		endless = false
+		if end := k.CreatedAt.Add(m.maxDerived); end.Before(bound) {
+			bound = end
+		}
+	}
+	switch {
+	case k.ExpiresAt.IsZero() && endless:
 		return ""
 	case k.ExpiresAt.IsZero() || k.ExpiresAt.After(bound):
 		return "'expires_at' must be no later than " + bound.Format(time.RFC3339) + "."
