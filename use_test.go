@@ -248,7 +248,7 @@ func TestAUseOfAStreamIsNotedAtItsStart(t *testing.T) {
 
 func TestAUseOfAHijackedConnection(t *testing.T) {
 	a := newRecorder("A")
-	var atStart []string
+	atStart := make(chan []string, 1)
 	hijack := func(code int) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
 			if code != 0 {
@@ -260,11 +260,16 @@ func TestAUseOfAHijackedConnection(t *testing.T) {
 				return
 			}
 			defer func() { _ = conn.Close() }()
-			atStart = a.uses()
+			atStart <- a.uses()
 		}
 	}
 	for code, want := range map[int]string{0: "A good 101", 101: "A good 101"} {
-		address := strings.TrimPrefix(onServer(t, usher.Authenticate(a).Wrap(hijack(code))), "http://")
+		returned := make(chan bool, 1)
+		h := usher.Authenticate(a).Wrap(hijack(code))
+		address := strings.TrimPrefix(onServer(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			h.ServeHTTP(w, r)
+			returned <- true
+		})), "http://")
 		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", address)
 		if err != nil {
 			t.Fatal(err)
@@ -272,7 +277,8 @@ func TestAUseOfAHijackedConnection(t *testing.T) {
 		_, _ = fmt.Fprint(conn, "GET / HTTP/1.1\r\nHost: a\r\nA: good\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
 		_, _ = io.Copy(io.Discard, conn)
 		_ = conn.Close()
-		equal(t, "uses at the start", []string{want}, atStart)
+		equal(t, "uses at the start", []string{want}, <-atStart)
+		<-returned
 		equal(t, "uses at the end", []string(nil), a.uses())
 	}
 	serve(usher.Authenticate(a).Wrap(hijack(0)), get("A", "good"))
