@@ -247,7 +247,7 @@ func TestTheTTLEndsForAKeyInUse(t *testing.T) {
 		if v := use(); v != apikey.Accepted {
 			t.Errorf("before the end of the TTL: %v", v)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		if v := use(); v != apikey.Revoked {
 			t.Errorf("after the TTL: %v", v)
 		}
@@ -376,7 +376,7 @@ func TestAPrincipalIsAtMostTenSecondsOld(t *testing.T) {
 		if got := scope(); got != "admin" || made != 1 {
 			t.Errorf("%s, made %d times within ten seconds", got, made)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		if got := scope(); got != "guest" {
 			t.Errorf("%s after ten seconds", got)
 		}

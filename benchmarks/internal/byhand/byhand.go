@@ -27,6 +27,12 @@ func NewKeys(text, id string) *Keys {
 	return &Keys{ids: map[string]string{hex.EncodeToString(sum[:]): id}}
 }
 
+// Add adds a key. It must not be called while requests are served.
+func (k *Keys) Add(text, id string) {
+	sum := sha256.Sum256([]byte(text))
+	k.ids[hex.EncodeToString(sum[:])] = id
+}
+
 type callerKey struct{}
 
 // Caller returns the ID that [Keys] has put into ctx.
@@ -68,6 +74,9 @@ type TightKeys struct {
 func NewTightKeys(text, id string) *TightKeys {
 	return &TightKeys{ids: map[[sha256.Size]byte]*string{sha256.Sum256([]byte(text)): &id}}
 }
+
+// Add adds a key. It must not be called while requests are served.
+func (k *TightKeys) Add(text, id string) { k.ids[sha256.Sum256([]byte(text))] = &id }
 
 // Wrap lets requests with a known key in X-Api-Key pass.
 func (k *TightKeys) Wrap(next http.Handler) http.Handler {
