@@ -10,7 +10,7 @@ import (
 	"github.com/usher-go/usher/apikey"
 )
 
-func TestAKeyIsFoundByItsText(t *testing.T) {
+func TestAKeyIsFoundByItsTextUnderAnyPepper(t *testing.T) {
 	pepper := func(version uint8) apikey.Pepper {
 		return apikey.Pepper{Version: version, Key: apikey.NewSecret(strings.Repeat("p", 32))}
 	}
