@@ -745,3 +745,31 @@ func TestAHashThatCannotBeVerifiedStopsNoOtherKey(t *testing.T) {
 		wantVerdict(t, a, good, apikey.Accepted)
 	})
 }
+
+// A store needs both times, and no key was changed before it existed.
+func TestAKeyOfAnotherSystemHasTheTimesThatAStoreNeeds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		now := time.Now()
+		for name, test := range map[string]struct {
+			key              apikey.Key
+			created, updated time.Time
+		}{
+			"none":                  {apikey.Key{}, now, now},
+			"a creation":            {apikey.Key{CreatedAt: now.Add(-time.Hour)}, now.Add(-time.Hour), now.Add(-time.Hour)},
+			"a change before it":    {apikey.Key{CreatedAt: now, UpdatedAt: now.Add(-time.Hour)}, now, now},
+			"a creation to come":    {apikey.Key{CreatedAt: now.Add(time.Hour)}, now, now},
+			"a change to come":      {apikey.Key{CreatedAt: now, UpdatedAt: now.Add(time.Hour)}, now, now},
+			"a last use to come":    {apikey.Key{LastUsedAt: now.Add(time.Hour)}, now, now},
+			"an address without it": {apikey.Key{LastUsedFrom: netip.MustParseAddr("192.0.2.1")}, now, now},
+		} {
+			old := newOldSystem()
+			a, m := newNode(t, old, apikey.ManagerConfig{})
+			text := old.issue(t, test.key)
+			wantVerdict(t, a, text, apikey.Accepted)
+			k, err := m.Find(t.Context(), "ann", text[:20])
+			if err != nil || !k.CreatedAt.Equal(test.created) || !k.UpdatedAt.Equal(test.updated) || k.LastUsedAt.After(now) || k.LastUsedFrom.IsValid() {
+				t.Errorf("%s: %+v, %v", name, k, err)
+			}
+		}
+	})
+}
