@@ -11,9 +11,9 @@ require (
 	github.com/golang-jwt/jwt/v5 v5.3.1
 	github.com/modelcontextprotocol/go-sdk v1.8.0
 	github.com/ory/fosite v0.49.0
-	github.com/rs/cors v1.11.1
 	github.com/pb33f/libopenapi v0.41.8
 	github.com/pb33f/libopenapi-validator v0.16.3
+	github.com/rs/cors v1.11.1
 	github.com/usher-go/usher v0.0.0
 	github.com/zitadel/oidc/v3 v3.52.0
 )
