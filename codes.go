@@ -79,6 +79,7 @@ const (
 const (
 	CodeAPIKeyCreated       = "api_key_created"       // 201
 	CodeAPIKeyRotated       = "api_key_rotated"       // 201
+	CodeAPIKeyDerived       = "api_key_derived"       // 201
 	CodeAPIKeysListed       = "api_keys_listed"       // 200
 	CodeAPIKeyFound         = "api_key_found"         // 200
 	CodeAPIKeyUpdated       = "api_key_updated"       // 200

@@ -114,6 +114,27 @@ func number(r *http.Request, name string, n *int, most int, faults *[]usher.Fiel
 	*n = min(got, most)
 }
 
+// limited returns err, or if it is ErrLimit the response to it: other keys than the active
+// ones are too many.
+func limited(err error, message string) error {
+	if !errors.Is(err, ErrLimit) {
+		return err
+	}
+	return &usher.Error{Status: http.StatusConflict, Code: usher.CodeAPIKeyLimit, Message: message, Cause: err}
+}
+
+// isSet reports whether the query parameter name is true. Anything but true and false is an
+// error: a client that misspells it must not believe that it has revoked more than it has.
+func isSet(r *http.Request, name string) (bool, error) {
+	switch values := r.URL.Query()[name]; {
+	case len(values) == 0, len(values) == 1 && values[0] == "false":
+		return false, nil
+	case len(values) == 1 && values[0] == "true":
+		return true, nil
+	}
+	return false, usher.Invalid(usher.Field{Name: name, Message: "'" + name + "' must be true or false."})
+}
+
 func (h *handler) find(c *call) error {
 	k, err := h.Manager.Find(c.r.Context(), c.owner, c.id)
 	if err != nil {
@@ -182,14 +203,41 @@ func (h *handler) rotate(c *call) error {
 	}
 	var data any
 	if _, _, err := h.Manager.rotateWith(c.r.Context(), c.by, c.owner, c.id, grace, h.issued(&data)); err != nil {
-		return err
+		return limited(err, "The account has as many replaced API keys as allowed.")
 	}
 	c.respond(http.StatusCreated, usher.CodeAPIKeyRotated, "API key rotated.", data)
 	return nil
 }
 
+func (h *handler) derive(c *call) error {
+	d, err := readBody(c.w, c.r, h.MaxBody, jsonbody.EmptyRefused)
+	if err != nil {
+		return err
+	}
+	var template Key
+	d.Required("name", &template.Name)
+	readSettings(d).apply(&template)
+	if err := bodyFault(d); err != nil {
+		return err
+	}
+	var data any
+	if _, _, err := h.Manager.deriveWith(c.r.Context(), c.by, c.owner, c.id, template, h.issued(&data)); err != nil {
+		return limited(err, "The account has as many derived API keys as allowed.")
+	}
+	c.respond(http.StatusCreated, usher.CodeAPIKeyDerived, "API key derived.", data)
+	return nil
+}
+
 func (h *handler) revoke(c *call) error {
-	if _, err := h.Manager.Revoke(c.r.Context(), c.by, c.owner, c.id); err != nil {
+	line, err := isSet(c.r, "line")
+	switch {
+	case err != nil:
+	case line:
+		_, err = h.Manager.RevokeLine(c.r.Context(), c.by, c.owner, c.id)
+	default:
+		_, err = h.Manager.Revoke(c.r.Context(), c.by, c.owner, c.id)
+	}
+	if err != nil {
 		return err
 	}
 	c.respond(http.StatusOK, usher.CodeAPIKeyRevoked, "API key revoked.", nil)

@@ -70,7 +70,7 @@ type HandlerConfig struct {
 //	mux.Handle("/api-keys/", keys)
 //
 // If the session is in a cookie, also put [http.CrossOriginProtection] outside the
-// handler. Without it too, no page of another origin makes a change: a body must be
+// handler. Even without it, no page of another origin makes a change: a body must be
 // application/json, which a browser sends there only after a preflight, and a POST with
 // neither that type nor a body is refused with [usher.CodeCrossOriginRequest].
 //
@@ -82,12 +82,16 @@ type HandlerConfig struct {
 //	                     200 api_key_updated
 //	POST   /{id}/rotate  {grace_seconds}
 //	                     201 api_key_rotated
-//	DELETE /{id}         200 api_key_revoked, without data
+//	POST   /{id}/derive  {name, description, scopes, level, allowed_networks, expires_at}
+//	                     201 api_key_derived
+//	DELETE /{id}?line    200 api_key_revoked, without data
 //
 // All members but the name of a new key are optional, and PATCH needs at least one.
 // expires_at null means never, and a time is at most 9999-12-30T00:00:00Z. The
 // allowed_networks are networks such as 192.0.2.0/24 and single addresses; an empty list
-// permits all. disabled is true or false. A key is
+// permits all. disabled is true or false, and so is line: true revokes all keys of the
+// rotations that the key is part of; see [Manager.RevokeLine]. A derived key always expires;
+// see [Manager.Derive] for what is usual. A key is
 //
 //	{"id", "name", "description", "prefix", "last_four", "scopes", "level", "environment",
 //	 "allowed_networks", "created_at", "created_by", "updated_at", "expires_at",
@@ -170,6 +174,8 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		methods = map[string]func(*call) error{http.MethodGet: h.find, http.MethodPatch: h.update, http.MethodDelete: h.revoke}
 	case id != "" && action == "rotate":
 		methods = map[string]func(*call) error{http.MethodPost: h.rotate}
+	case id != "" && action == "derive":
+		methods = map[string]func(*call) error{http.MethodPost: h.derive}
 	default:
 		usher.NotFound(w, r)
 		return

@@ -392,6 +392,21 @@ func TestAFullAccountIsA409OfItsOwn(t *testing.T) {
 	}
 }
 
+func TestALimitOfOtherKeysIsNotThatOfActiveOnes(t *testing.T) {
+	c := newConsole(t, apikey.ManagerConfig{MaxActive: 1, MaxDerived: 1}, apikey.HandlerConfig{Grace: time.Hour})
+	id, _ := c.create(`{"name":"x"}`)
+	c.do("POST", "/"+id+"/derive", `{"name":"x"}`)
+	if status, got := c.do("POST", "/"+id+"/derive", `{"name":"x"}`); status != 409 || got["detail"] != "The account has as many derived API keys as allowed." {
+		t.Errorf("derive: %d %v", status, got)
+	}
+	_, got := c.do("POST", "/"+id+"/rotate", "")
+	next := got["key"].(map[string]any)["id"].(string)
+	status, got := c.do("POST", "/"+next+"/rotate", "")
+	if status != 409 || got["code"] != usher.CodeAPIKeyLimit || got["detail"] != "The account has as many replaced API keys as allowed." {
+		t.Errorf("rotate: %d %v", status, got)
+	}
+}
+
 // A fullStore has no room for a further key.
 type fullStore struct{ *apikey.Memory }
 
@@ -691,5 +706,59 @@ func TestMetadataIsNeitherReadNorShown(t *testing.T) {
 		if status, _ := c.do(method, target, `{"name":"x","metadata":{"margin":"0"}}`); status != 400 {
 			t.Errorf("%s: %d", method, status)
 		}
+	}
+}
+
+func TestAKeyIsDerivedThroughTheHandler(t *testing.T) {
+	c := newConsole(t, apikey.ManagerConfig{}, apikey.HandlerConfig{Level: usher.LevelFull, Scopes: []string{"read", "write"}})
+	parent, _ := c.create(`{"name":"ci","scopes":["read"],"level":"read_write"}`)
+	status, got := c.do("POST", "/"+parent+"/derive", `{"name":"job 7","scopes":["read"],"level":"read_only","allowed_networks":["192.0.2.0/24"]}`)
+	if status != 201 || got["api_key"] == "" {
+		t.Fatalf("%d %v", status, got)
+	}
+	child := got["key"].(map[string]any)
+	if child["derived_from"] != parent || child["level"] != "read_only" || child["expires_at"] == nil {
+		t.Errorf("%v", child)
+	}
+	for name, test := range map[string]struct {
+		target, body string
+		status       int
+	}{
+		"more scopes":      {parent, `{"name":"x","scopes":["write"]}`, 403},
+		"a higher level":   {parent, `{"name":"x","level":"full"}`, 403},
+		"without a body":   {parent, ``, 400},
+		"without a name":   {parent, `{}`, 400},
+		"an environment":   {parent, `{"name":"x","environment":"test"}`, 400},
+		"an unknown key":   {"unknown", `{"name":"x"}`, 404},
+		"of a derived key": {child["id"].(string), `{"name":"x"}`, 409},
+	} {
+		if status, got := c.do("POST", "/"+test.target+"/derive", test.body); status != test.status {
+			t.Errorf("%s: %d %v", name, status, got)
+		}
+	}
+	if w := c.raw("GET", "/"+parent+"/derive", "", ""); w.Code != 405 || w.Header().Get("Allow") != "POST" {
+		t.Errorf("GET: %d", w.Code)
+	}
+}
+
+func TestALineIsRevokedThroughTheHandler(t *testing.T) {
+	c := newConsole(t, apikey.ManagerConfig{}, apikey.HandlerConfig{Grace: time.Hour})
+	first, _ := c.create(`{"name":"x"}`)
+	_, got := c.do("POST", "/"+first+"/rotate", "")
+	second := got["key"].(map[string]any)["id"].(string)
+	revoked := func(id string) bool {
+		_, k := c.do("GET", "/"+id, "")
+		return k["revoked_at"] != nil
+	}
+	for _, query := range []string{"?line=", "?line=yes", "?line=TRUE", "?line=true&line=false"} {
+		if status, got := c.do("DELETE", "/"+second+query, ""); status != 400 || revoked(second) {
+			t.Errorf("%s: %d %v", query, status, got)
+		}
+	}
+	if status, _ := c.do("DELETE", "/"+second+"?line=false", ""); status != 204 || !revoked(second) || revoked(first) {
+		t.Errorf("one key: %d", status)
+	}
+	if status, _ := c.do("DELETE", "/"+second+"?line=true", ""); status != 204 || !revoked(first) {
+		t.Errorf("the line: %d", status)
 	}
 }

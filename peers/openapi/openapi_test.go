@@ -373,15 +373,17 @@ func (d *description) sendToKeys() {
 	rotated := do("POST", one+"/rotate", `{"grace_seconds":60}`, 201)
 	next := "/api-keys/" + rotated["key"].(map[string]any)["id"].(string)
 	do("GET", one, "", 200)
+	do("POST", next+"/derive", `{"name":"job","scopes":[],"level":"none","allowed_networks":["192.0.2.7"]}`, 201)
 	do("POST", next+"/rotate", "", 201)
-	do("DELETE", one, "", 204)
+	do("DELETE", one+"?line=false", "", 204)
 	do("GET", one, "", 200)
 
 	// Keys that have ended, unknown keys, and an account that is full.
 	do("PATCH", one, `{"name":"y"}`, 409)
 	do("POST", one+"/rotate", "", 409)
+	do("POST", one+"/derive", `{"name":"y"}`, 409)
 	for _, call := range []struct{ method, target, body string }{
-		{"GET", "", ""}, {"PATCH", "", `{"name":"y"}`}, {"DELETE", "", ""}, {"POST", "/rotate", ""},
+		{"GET", "", ""}, {"PATCH", "", `{"name":"y"}`}, {"DELETE", "", ""}, {"POST", "/rotate", ""}, {"POST", "/derive", `{"name":"y"}`},
 	} {
 		do(call.method, "/api-keys/unknown"+call.target, call.body, 404)
 	}
@@ -400,6 +402,7 @@ func (d *description) sendToKeys() {
 	do("PATCH", strong, `{"name":"y"}`, 403)
 	do("DELETE", strong, "", 403)
 	do("POST", strong+"/rotate", "", 403)
+	do("POST", strong+"/derive", `{"name":"y","level":"full"}`, 403)
 	d.do(exchange{method: "POST", target: next + "/rotate", token: token, header: elsewhere, status: 403})
 	do("POST", "/api-keys", `{"name":"gold"}`, 402)
 
@@ -416,6 +419,8 @@ func (d *description) sendToKeys() {
 	refused("PATCH", next, `{"environment":"test"}`, 400)
 	refused("PATCH", next, `{"disabled":null}`, 400)
 	refused("POST", next+"/rotate", `{"grace_seconds":-1}`, 400)
+	refused("POST", next+"/derive", `{"name":"x","environment":"test"}`, 400)
+	refused("DELETE", next+"?line=yes", "", 400)
 	do("POST", "/api-keys", `{"name":"x","name":"y"}`, 400)
 	do("POST", "/api-keys", `{"name":" x"}`, 400)
 	do("POST", "/api-keys", `{"name":"x","expires_at":"2000-01-01T00:00:00Z"}`, 400)
@@ -424,6 +429,7 @@ func (d *description) sendToKeys() {
 	for _, call := range []struct{ method, target, body string }{
 		{"GET", "/api-keys", ""}, {"POST", "/api-keys", `{"name":"x"}`},
 		{"GET", next, ""}, {"PATCH", next, `{"name":"x"}`}, {"DELETE", next, ""}, {"POST", next + "/rotate", `{}`},
+		{"POST", next + "/derive", `{"name":"x"}`},
 	} {
 		d.do(exchange{method: call.method, target: call.target, body: call.body, status: 401, wrong: true})
 		d.do(exchange{method: call.method, target: call.target, body: call.body, token: token, cookies: true, status: 403})
