@@ -244,3 +244,23 @@ func TestChallengesNameACarrier(t *testing.T) {
 		}
 	}
 }
+
+// Plain keys may have any character, so the carriers alone refuse these.
+func TestCarriersRefuseTwoReadingsOfAPlainKey(t *testing.T) {
+	a := newAuthenticator(t, apikey.ManagerConfig{Formats: []apikey.Format{apikey.Plain{}}}, of(
+		apikey.Carrier{Scheme: "Bearer"}, apikey.Carrier{BasicUser: true}, apikey.Carrier{DangerousQueryParameter: "key"}, apikey.Carrier{Header: "X-API-Key"},
+	))
+	const key = "0123456789abcdefghij"
+	if _, err := a.Authenticate(request("Authorization", basic(key+":more:"))); !errors.Is(err, apikey.Malformed) {
+		t.Errorf("a password that ends with a colon: %v", err)
+	}
+	r := request()
+	r.URL.RawQuery = "key=" + key + ";a=b"
+	if _, err := a.Authenticate(r); !errors.Is(err, apikey.Malformed) {
+		t.Errorf("a semicolon: %v", err)
+	}
+	// A token for another authenticator hides no key in another carrier.
+	if carrier, _ := a.Detect(request("Authorization", "Bearer token", "X-API-Key", key)); carrier != "X-Api-Key" {
+		t.Errorf("detected in %q", carrier)
+	}
+}

@@ -70,6 +70,13 @@ func TestAManagerIssuesOrAcceptsKeys(t *testing.T) {
 	if got := fieldsOf(err); len(got) != 1 || !got["apikey.ManagerConfig.Format"] {
 		t.Errorf("no format at all: %v", err)
 	}
+	if _, err := apikey.NewManager(apikey.ManagerConfig{Store: apikey.NewMemory(), Legacy: []apikey.Legacy{{
+		Format: apikey.Plain{},
+		Find:   func(context.Context, apikey.Secret) (apikey.Key, string, error) { return apikey.Key{}, "", apikey.ErrNotFound },
+		Verify: func(string, apikey.Secret) (bool, error) { return false, nil },
+	}}}); err != nil {
+		t.Errorf("the keys of another system alone: %v", err)
+	}
 	_, err = apikey.NewManager(apikey.ManagerConfig{
 		Store:   apikey.NewMemory(),
 		Formats: []apikey.Format{apikey.Opaque{Prefix: "", Length: 7}, nil, apikey.Plain{MinLength: 3}},

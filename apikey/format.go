@@ -70,7 +70,7 @@ func compileFormats(c *ManagerConfig, faults config.Faults[usher.ConfigError]) (
 			format, all = f, append(all, f)
 		}
 	} else {
-		faults.If(len(c.Formats) == 0, "Format", "is required unless Formats is set")
+		faults.If(len(c.Formats) == 0 && len(c.Legacy) == 0, "Format", "is required unless Formats or Legacy is set")
 	}
 	for i, f := range c.Formats {
 		if f, ok := compileFormat(f, faults, fmt.Sprintf("Formats[%d]", i)); ok {

@@ -32,7 +32,7 @@ type ManagerConfig struct {
 	// only verifies keys may leave it nil; then no method of the Manager issues keys.
 	Format Format
 	// Formats are the formats of the keys that are accepted in addition to those of
-	// Format. Required if Format is nil.
+	// Format. Required if Format is nil, unless Legacy has formats.
 	Formats []Format
 	// Peppers are the secret keys of the hashes in the store; the newest is used for new
 	// keys. A key is looked up once for each pepper, the newest first, so leave out
