@@ -72,7 +72,9 @@ func TestAManagerIssuesOrAcceptsKeys(t *testing.T) {
 	}
 	if _, err := apikey.NewManager(apikey.ManagerConfig{Store: apikey.NewMemory(), Legacy: []apikey.Legacy{{
 		Format: apikey.Plain{},
-		Find:   func(context.Context, apikey.Secret) (apikey.Key, string, error) { return apikey.Key{}, "", apikey.ErrNotFound },
+		Find: func(context.Context, apikey.Secret) (apikey.Key, string, error) {
+			return apikey.Key{}, "", apikey.ErrNotFound
+		},
 		Verify: func(string, apikey.Secret) (bool, error) { return false, nil },
 	}}}); err != nil {
 		t.Errorf("the keys of another system alone: %v", err)
