@@ -379,3 +379,29 @@ func TestManyEntriesOfAKeyTakeOnePlace(t *testing.T) {
 		}
 	})
 }
+
+// The entry of a key may outlive many batches.
+func TestAKeyIsRecordedAgainAfterABatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, apikey.ManagerConfig{})
+		k, text := create(t, m, apikey.Key{})
+		a, err := apikey.New(apikey.Config{Manager: m, LastUseInterval: time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = a.Close() }()
+		p, err := a.Authenticate(request("X-API-Key", text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Millisecond) // off the beat of the batches
+		for range 3 {
+			used := time.Now()
+			p.OnUse(request(), http.StatusOK)
+			time.Sleep(2 * time.Second)
+			if got := lastUsed(t, m, k); !got.Equal(used) {
+				t.Errorf("last used at %v, want %v", got, used)
+			}
+		}
+	})
+}
