@@ -23,7 +23,7 @@ func (e *entry) drop() { e.kept.Store(false) }
 
 // current reports whether a lookup at now would find the entry.
 func (e *entry) current(now time.Time) bool {
-	return e.kept.Load() && (e.until.IsZero() || now.Before(e.until))
+	return e.kept.Load() && before(now, e.until)
 }
 
 // derived reports whether the key has a parent.
@@ -45,7 +45,8 @@ type view struct {
 	parent    *entry // of a derived key
 	until     time.Time
 	key       *Key // a derived key has only what its parent has, too
-	principal *usher.Principal
+	used      used
+	principal usher.Principal
 }
 
 // viewOf returns the view of an entry whose parent is nil unless it is derived. It makes
@@ -59,17 +60,17 @@ func (v *verifier) viewOf(e, parent *entry, now time.Time) *view {
 	return made
 }
 
-func (w *view) ended(now time.Time) bool { return !w.until.IsZero() && !now.Before(w.until) }
+func (w *view) ended(now time.Time) bool { return !before(now, w.until) }
 
 func (v *verifier) newView(e, parent *entry, now time.Time) *view {
-	w := &view{by: v, parent: parent, key: &e.record.Key}
+	w := &view{by: v, parent: parent, key: &e.record.Key, used: used{id: e.record.ID}}
 	if v.principal != nil {
 		w.until = now.Add(principalAge)
 	}
 	var bound *usher.Principal
 	if parent != nil {
 		whole := v.viewOf(parent, nil, now)
-		if bound = whole.principal; whole.until.Before(w.until) {
+		if bound = &whole.principal; whole.until.Before(w.until) {
 			w.until = whole.until
 		}
 		own := e.record.Key
@@ -96,8 +97,8 @@ func (v *verifier) newView(e, parent *entry, now time.Time) *view {
 			p.Scopes, p.Level = boundedBy(p.Scopes, p.Level, bound)
 		}
 	}
-	p.OnUse = v.onUse(k)
-	w.principal = &p
+	p.OnUse = v.onUse(k, &w.used)
+	w.principal = p
 	return w
 }
 

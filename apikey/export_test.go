@@ -27,7 +27,9 @@ func Checksum(body string) string {
 // RecordUse records a successful use of the key with the ID of p, whether or not there is
 // such a key.
 func (a *Authenticator) RecordUse(r *http.Request, p *usher.Principal) {
-	if use := a.onUse(&Key{ID: p.ID}); use != nil {
+	key := used{id: p.ID}
+	key.verify(time.Now())
+	if use := a.onUse(&Key{ID: p.ID}, &key); use != nil {
 		use(r, http.StatusOK)
 	}
 }

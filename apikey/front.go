@@ -30,6 +30,11 @@ type remembered struct {
 	entry  *entry
 	parent *entry // of a derived key, or nil
 	view   *view
+	// until is when the first of the entries and the view ends, and expires when the first
+	// of the keys does; zero means never. bound is set if a key is accepted only from some
+	// networks.
+	until, expires time.Time
+	bound          bool
 	// used is set when the key is found, and cleared when another key wants the place.
 	used atomic.Bool
 }
@@ -80,7 +85,13 @@ func (f *front) remember(text string, e, parent *entry, v *view, now time.Time) 
 	if old != nil && old.hash != hash && old.current(now) && old.used.Swap(false) {
 		return
 	}
-	place.Store(&remembered{hash: hash, code: f.key.Sum(text), entry: e, parent: parent, view: v})
+	m := &remembered{hash: hash, code: f.key.Sum(text), entry: e, parent: parent, view: v}
+	m.include(e)
+	if parent != nil {
+		m.include(parent)
+	}
+	m.until = sooner(m.until, v.until)
+	place.Store(m)
 }
 
 // forget frees the place of m.
@@ -90,7 +101,28 @@ func (f *front) forget(m *remembered) {
 	}
 }
 
-// current reports whether a lookup at now would find the same entries.
-func (m *remembered) current(now time.Time) bool {
-	return m.entry.current(now) && (m.parent == nil || m.parent.current(now))
+// include takes over of e what the passing of time or the network of a client makes
+// unusable. Nothing else of an entry changes.
+func (m *remembered) include(e *entry) {
+	m.until = sooner(m.until, e.until)
+	m.expires = sooner(m.expires, e.record.ExpiresAt)
+	m.bound = m.bound || len(e.record.AllowedNetworks) > 0
 }
+
+// sooner returns the earlier of two times, of which a zero one means never.
+func sooner(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// current reports whether a lookup at now would find the same entries, and their keys
+// unexpired. It reads little memory, because most keys are not in the cache of the processor.
+func (m *remembered) current(now time.Time) bool {
+	return before(now, m.until) && before(now, m.expires) &&
+		m.entry.kept.Load() && (m.parent == nil || m.parent.kept.Load())
+}
+
+// before reports whether now is before end, where zero means never.
+func before(now, end time.Time) bool { return end.IsZero() || now.Before(end) }

@@ -77,8 +77,27 @@ func (p *pending) take() Use {
 
 // A used is a key whose uses are recorded.
 type used struct {
-	id      string
-	pending atomic.Pointer[pending] // of this key, or nil
+	id string
+	// verified is when the key was last verified, in microseconds since 1970. A use is
+	// recorded with this time, so that a request needs no second reading of the clock.
+	verified atomic.Int64
+	pending  atomic.Pointer[pending] // of this key, or nil
+}
+
+// verify records that the key is verified now, unless it was within the resolution.
+func (k *used) verify(now time.Time) {
+	at := now.UnixMicro()
+	for last := k.verified.Load(); at-last >= resolution; last = k.verified.Load() {
+		if k.verified.CompareAndSwap(last, at) {
+			return
+		}
+	}
+}
+
+// noted reports whether the last verification, or a later one, is recorded as a use.
+func (k *used) noted() bool {
+	p := k.pending.Load()
+	return p != nil && k.verified.Load()-p.at.Load() < resolution
 }
 
 func newLastUse(store Store, interval time.Duration, report *report.Reporter) *lastUse {
@@ -105,9 +124,9 @@ func newLastUse(store Store, interval time.Duration, report *report.Reporter) *l
 	return l
 }
 
-// note records that k is used at this time from this address.
-func (l *lastUse) note(k *used, now time.Time, from netip.Addr) {
-	at := now.UnixMicro()
+// note records that k, which was verified for this request, is used from this address.
+func (l *lastUse) note(k *used, from netip.Addr) {
+	at := k.verified.Load()
 	if p := k.pending.Load(); p != nil && p.record(at, from) {
 		return
 	}

@@ -39,24 +39,18 @@ const (
 )
 
 // onUse returns the OnUse of the principal of k, or nil if nobody wants to know.
-func (a *Authenticator) onUse(k *Key) func(r *http.Request, status int) {
+func (a *Authenticator) onUse(k *Key, use *used) func(r *http.Request, status int) {
 	if a.lastUse == nil && a.usage == nil {
 		return nil
 	}
-	key := &used{id: k.ID}
 	return func(r *http.Request, status int) {
-		recorded := a.lastUse != nil && a.isSuccess(r, status)
-		if !recorded && a.usage == nil {
-			return
-		}
-		now, from := time.Now(), clientip.Of(r)
-		if recorded {
-			a.lastUse.note(key, now, from)
+		if a.lastUse != nil && a.isSuccess(r, status) && !use.noted() {
+			a.lastUse.note(use, clientip.Of(r))
 		}
 		if a.usage != nil {
 			a.call(r, "Config.OnUse", func() {
 				a.usage(r, Usage{
-					Time: now, Key: k, Status: status, Address: from,
+					Time: time.Now(), Key: k, Status: status, Address: clientip.Of(r),
 					Method:    bounded(r.Method, maxMethod),
 					Route:     bounded(r.Pattern, maxRoute),
 					UserAgent: bounded(r.UserAgent(), maxUserAgent),

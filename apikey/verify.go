@@ -26,7 +26,7 @@ type verifier struct {
 	env       string    // empty for any
 	check     func(context.Context, *Key) error
 	principal func(*Key, usher.Principal) usher.Principal
-	onUse     func(*Key) func(*http.Request, int)
+	onUse     func(*Key, *used) func(*http.Request, int)
 	foreign   bool // code that may panic is called: check, principal or a format
 }
 
@@ -103,7 +103,7 @@ func (v *verifier) decide(r *http.Request, text string) (*entry, *usher.Principa
 	a := attempt{Request: r}
 	if m := v.front.find(text); m != nil {
 		a.now = time.Now()
-		if m.current(a.now) && !m.view.ended(a.now) && v.state(&a, m.entry, m.parent) == Accepted {
+		if m.current(a.now) && (!m.bound || v.state(&a, m.entry, m.parent) == Accepted) {
 			return v.admit(&a, m.entry, m.view)
 		}
 		// A key that is refused takes the same way as one that was never issued.
@@ -211,7 +211,8 @@ func (v *verifier) admit(a *attempt, e *entry, w *view) (*entry, *usher.Principa
 			return e, nil, failedFor(ctx), fmt.Errorf("Config.Check: %w", err)
 		}
 	}
-	return e, w.principal, Accepted, nil
+	w.used.verify(a.now)
+	return e, &w.principal, Accepted, nil
 }
 
 // isClientError reports whether err is a response with a status from 400 to 499.
