@@ -13,13 +13,14 @@ import (
 )
 
 // A lastUse records in memory when keys were used, and writes the times in batches. The
-// requests of a key share only the [pending] of that key, and hardly ever write to it.
+// requests of a key share only the [used] of that key, and hardly ever write to it.
 type lastUse struct {
 	store  Store
 	report *report.Reporter
 
 	mu     sync.Mutex
-	noted  map[string]*pending
+	noted  []*used        // with a use that is not written yet
+	failed map[string]Use // by the ID of the key; their write has failed
 	closed bool
 
 	cancel   context.CancelFunc
@@ -29,8 +30,9 @@ type lastUse struct {
 }
 
 const (
-	// maxNoted bounds how many keys have a use that is not written yet. Until those are
-	// written, uses of other keys are not recorded.
+	// maxNoted bounds how many keys have a use that is not written yet, and how many have
+	// one whose write has failed. Until those are written, uses of other keys are not
+	// recorded.
 	maxNoted = 1 << 16
 	// maxBatch bounds one write.
 	maxBatch = 1000
@@ -41,47 +43,17 @@ const (
 	resolution = 1000
 )
 
-// A pending is the last use of a key that is not written yet.
-type pending struct {
-	at atomic.Int64 // microseconds since 1970; changes under mu
-
-	mu    sync.Mutex
-	from  netip.Addr
-	taken bool // by a write, so that nothing is recorded here any more
-}
-
-// record records a use unless a later one is recorded. It returns false if p is taken.
-func (p *pending) record(at int64, from netip.Addr) bool {
-	if at-p.at.Load() < resolution {
-		return true
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.taken {
-		return false
-	}
-	if at > p.at.Load() {
-		p.at.Store(at)
-		p.from = from
-	}
-	return true
-}
-
-// take returns the use, after which nothing is recorded in p.
-func (p *pending) take() Use {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.taken = true
-	return Use{At: time.UnixMicro(p.at.Load()).UTC(), From: p.from}
-}
-
 // A used is a key whose uses are recorded.
 type used struct {
 	id string
 	// verified is when the key was last verified, in microseconds since 1970. A use is
 	// recorded with this time, so that a request needs no second reading of the clock.
 	verified atomic.Int64
-	pending  atomic.Pointer[pending] // of this key, or nil
+	at       atomic.Int64 // of the last use; changes under mu
+
+	mu    sync.Mutex
+	from  netip.Addr
+	noted bool // among lastUse.noted
 }
 
 // verify records that the key is verified now, unless it was within the resolution.
@@ -94,16 +66,32 @@ func (k *used) verify(now time.Time) {
 	}
 }
 
-// noted reports whether the last verification, or a later one, is recorded as a use.
-func (k *used) noted() bool {
-	p := k.pending.Load()
-	return p != nil && k.verified.Load()-p.at.Load() < resolution
+// recorded reports whether the last verification is already recorded as a use.
+func (k *used) recorded() bool { return k.verified.Load()-k.at.Load() < resolution }
+
+// record records the last verification as a use, and reports whether k is noted.
+func (k *used) record(from netip.Addr) (noted bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if at := k.verified.Load(); at > k.at.Load() {
+		k.at.Store(at)
+		k.from = from
+	}
+	return k.noted
+}
+
+// take returns the last use, which is noted no longer.
+func (k *used) take() Use {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.noted = false
+	return Use{At: time.UnixMicro(k.at.Load()).UTC(), From: k.from}
 }
 
 func newLastUse(store Store, interval time.Duration, report *report.Reporter) *lastUse {
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &lastUse{
-		store: store, report: report, noted: make(map[string]*pending),
+		store: store, report: report,
 		cancel: cancel, ended: make(chan struct{}), finished: make(chan struct{}),
 	}
 	go func() {
@@ -126,42 +114,38 @@ func newLastUse(store Store, interval time.Duration, report *report.Reporter) *l
 
 // note records that k, which was verified for this request, is used from this address.
 func (l *lastUse) note(k *used, from netip.Addr) {
-	at := k.verified.Load()
-	if p := k.pending.Load(); p != nil && p.record(at, from) {
+	if k.record(from) {
 		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.closed {
-		k.pending.Store(l.keep(k.id, at, from))
+	if l.closed || len(l.noted) >= maxNoted {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.noted {
+		k.noted = true
+		l.noted = append(l.noted, k)
 	}
 }
 
-// keep records a use if there is room, and returns where. It needs l.mu.
-func (l *lastUse) keep(id string, at int64, from netip.Addr) *pending {
-	p := l.noted[id]
-	switch {
-	case p != nil:
-		p.record(at, from)
-	case len(l.noted) < maxNoted:
-		p = &pending{from: from}
-		p.at.Store(at)
-		l.noted[id] = p
-	}
-	return p
-}
-
-// flush writes the recorded uses. Those that cannot be written are recorded again.
+// flush writes the recorded uses. Those that cannot be written are kept for the next time.
 func (l *lastUse) flush(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, flushTimeout, guard.ErrTimeout)
 	defer cancel()
 	l.mu.Lock()
-	noted := l.noted
-	l.noted = make(map[string]*pending, len(noted))
+	noted, uses := l.noted, l.failed
+	l.noted, l.failed = nil, nil
 	l.mu.Unlock()
-	uses := make(map[string]Use, len(noted))
-	for id, p := range noted {
-		uses[id] = p.take()
+	if uses == nil {
+		uses = make(map[string]Use, len(noted))
+	}
+	for _, k := range noted {
+		// A key that was looked up anew has another used.
+		if use := k.take(); use.At.After(uses[k.id].At) {
+			uses[k.id] = use
+		}
 	}
 
 	for len(uses) > 0 {
@@ -183,12 +167,17 @@ func (l *lastUse) flush(ctx context.Context) error {
 	return nil
 }
 
+// restore keeps uses for the next flush, as many as there is room for.
 func (l *lastUse) restore(uses map[string]Use) {
+	for id := range uses {
+		if len(uses) <= maxNoted {
+			break
+		}
+		delete(uses, id)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for id, use := range uses {
-		l.keep(id, use.At.UnixMicro(), use.From)
-	}
+	l.failed = uses
 }
 
 // close writes the recorded uses for the last time. All of its callers get the error of

@@ -44,7 +44,7 @@ func (a *Authenticator) onUse(k *Key, use *used) func(r *http.Request, status in
 		return nil
 	}
 	return func(r *http.Request, status int) {
-		if a.lastUse != nil && a.isSuccess(r, status) && !use.noted() {
+		if a.lastUse != nil && a.isSuccess(r, status) && !use.recorded() {
 			a.lastUse.note(use, clientip.Of(r))
 		}
 		if a.usage != nil {
