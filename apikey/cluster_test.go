@@ -159,10 +159,10 @@ func (k *history) respect(node int, now time.Time) {
 	}
 }
 
-// count returns how many keys of owner are active, replaced but still valid, and stored at
-// all, independently of how the store counts.
-func (c *cluster) count(owner string, now time.Time) (active, replaced, all int) {
-	keys, all, err := c.store.List(context.Background(), owner, 0, 1<<20)
+// count returns how many keys of owner are active, and how many are replaced but still
+// valid, independently of how the store counts.
+func (c *cluster) count(owner string, now time.Time) (active, replaced int) {
+	keys, _, err := c.store.List(context.Background(), owner, 0, 1<<20)
 	if err != nil {
 		c.t.Error(err)
 	}
@@ -175,7 +175,7 @@ func (c *cluster) count(owner string, now time.Time) (active, replaced, all int)
 			active++
 		}
 	}
-	return active, replaced, all
+	return active, replaced
 }
 
 // limit checks that a change is refused exactly if there is no room for it.
@@ -190,7 +190,7 @@ func (c *cluster) limit(what string, err error, before int) {
 
 func (s *slowStore) Insert(ctx context.Context, r apikey.Record, limits apikey.Limits) error {
 	return s.change(func() error {
-		active, _, _ := s.count(r.Owner, r.CreatedAt)
+		active, _ := s.count(r.Owner, r.CreatedAt)
 		err := s.store.Insert(context.WithoutCancel(ctx), r, limits)
 		if r.DerivedFrom == "" {
 			s.limit("Insert", err, active)
@@ -219,7 +219,7 @@ func (s *slowStore) Update(ctx context.Context, r apikey.Record) error {
 
 func (s *slowStore) Rotate(ctx context.Context, old, next apikey.Record, limits apikey.Limits) error {
 	return s.change(func() error {
-		_, replaced, _ := s.count(old.Owner, next.CreatedAt)
+		_, replaced := s.count(old.Owner, next.CreatedAt)
 		err := s.store.Rotate(context.WithoutCancel(ctx), old, next, limits)
 		if !old.Ended(next.CreatedAt) {
 			s.limit("Rotate", err, replaced)

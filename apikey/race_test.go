@@ -151,7 +151,7 @@ func (n *node) derive(owner, id string, random *rand.Rand) {
 	}}
 	if n.cache.Insert(context.Background(), child, apikey.Limits{}) == nil {
 		n.add(child.ID, secret)
-		n.authenticate(child.ID, secret.Reveal(), random)
+		_ = n.authenticate(child.ID, secret.Reveal(), random)
 	}
 }
 
@@ -210,7 +210,7 @@ func TestNoNodeAcceptsAKeyOnceItMustKnowOfItsEnd(t *testing.T) {
 						workers.Go(func() {
 							for random := rand.New(rand.NewPCG(uint64(i), uint64(100+j))); time.Now().Before(end); {
 								if id, _, text := n.pick(random); id != "" {
-									n.authenticate(id, text, random)
+									_ = n.authenticate(id, text, random)
 								}
 								time.Sleep(time.Duration(1+random.IntN(10)) * time.Millisecond)
 							}
@@ -222,7 +222,7 @@ func TestNoNodeAcceptsAKeyOnceItMustKnowOfItsEnd(t *testing.T) {
 				c.mu.Lock()
 				defer c.mu.Unlock()
 				for _, owner := range []string{"ann", "bob", "eve"} {
-					if active, replaced, _ := c.count(owner, time.Now()); active > raceMaxActive || replaced > raceMaxActive {
+					if active, replaced := c.count(owner, time.Now()); active > raceMaxActive || replaced > raceMaxActive {
 						t.Errorf("%s has %d active keys, and %d replaced ones", owner, active, replaced)
 					}
 				}
