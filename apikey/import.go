@@ -39,14 +39,11 @@ func (m *Manager) importText(ctx context.Context, by Actor, template Key, text s
 	if err := callback("ManagerConfig.Formats", func() (err error) { shown, err = m.inspect(text); return err }); err != nil {
 		return failed, err
 	}
-	for i := range m.hasher.peppers {
-		_, err := m.store.Lookup(ctx, m.hasher.peppers[i].hash(text))
-		if err == nil {
-			return failed, ErrConflict
-		}
-		if !errors.Is(err, ErrNotFound) {
-			return failed, err
-		}
+	switch _, err := m.lookup(ctx, text); {
+	case err == nil:
+		return failed, ErrConflict
+	case !errors.Is(err, ErrNotFound):
+		return failed, err
 	}
 	if template.Environment == "" {
 		template.Environment = shown.Environment

@@ -117,6 +117,23 @@ func TestTheFirstKeyIsImportedOnce(t *testing.T) {
 	})
 }
 
+// A cache may not know yet that another node has imported the text with an older pepper. If
+// the text were imported again, it would survive the revocation of the first key.
+func TestATextThatACacheDoesNotKnowYetIsImportedOnce(t *testing.T) {
+	old := apikey.Pepper{Version: 1, Key: apikey.NewSecret(strings.Repeat("1", 32))}
+	next := apikey.Pepper{Version: 2, Key: apikey.NewSecret(strings.Repeat("2", 32))}
+	store, text := apikey.NewMemory(), apikey.NewSecret(generate(t, native, ""))
+	template := apikey.Key{Owner: "ops", Name: "first"}
+	keys := open(t, apikey.ManagerConfig{Store: silent{store}, Peppers: []apikey.Pepper{old, next}}, apikey.Config{LastUseInterval: -1})
+	wantVerdict(t, keys.Authenticator, text.Reveal(), apikey.Unknown)
+	if _, err := newManager(t, apikey.ManagerConfig{Store: store, Peppers: []apikey.Pepper{old}}).ImportText(t.Context(), server, template, text); err != nil {
+		t.Fatal(err)
+	}
+	if k, err := keys.Manager.ImportText(t.Context(), server, template, text); !errors.Is(err, apikey.ErrConflict) {
+		t.Errorf("imported again: %+v, %v", k, err)
+	}
+}
+
 func TestImportTextObeysTheRulesOfImport(t *testing.T) {
 	text := apikey.NewSecret(generate(t, native, ""))
 	var events []apikey.Event
