@@ -7,6 +7,7 @@ import (
 	"math"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strconv"
 	"time"
 
@@ -124,9 +125,12 @@ func limited(err error, message string) error {
 }
 
 // isSet reports whether the query parameter name is true. Anything but true and false is an
-// error: a client that misspells it must not believe that it has revoked more than it has.
+// error, and so is a query that cannot be read: a client that misspells it must not believe
+// that it has revoked more than it has.
 func isSet(r *http.Request, name string) (bool, error) {
-	switch values := r.URL.Query()[name]; {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	switch values := query[name]; {
+	case err != nil:
 	case len(values) == 0, len(values) == 1 && values[0] == "false":
 		return false, nil
 	case len(values) == 1 && values[0] == "true":

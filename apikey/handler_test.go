@@ -750,7 +750,7 @@ func TestALineIsRevokedThroughTheHandler(t *testing.T) {
 		_, k := c.do("GET", "/"+id, "")
 		return k["revoked_at"] != nil
 	}
-	for _, query := range []string{"?line=", "?line=yes", "?line=TRUE", "?line=true&line=false"} {
+	for _, query := range []string{"?line=", "?line=yes", "?line=TRUE", "?line=true&line=false", "?line=true;", "?line=tru%", "?line=%74rue&%zz"} {
 		if status, got := c.do("DELETE", "/"+second+query, ""); status != 400 || revoked(second) {
 			t.Errorf("%s: %d %v", query, status, got)
 		}
