@@ -68,6 +68,10 @@ func (m *Manager) settle(ctx context.Context, by Actor, a *authority, r *Record,
 	if err := m.ask(ctx, by, old, &r.Key); err != nil {
 		return err
 	}
+	// Change may have taken its time, and a key that has ended stays so.
+	if old != nil && old.Ended(storedNow()) {
+		return ErrConflict
+	}
 	if err := m.check(&r.Key, unchecked(&r.Key, old)); err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/usher-go/usher"
@@ -340,5 +341,42 @@ func TestAKeyIsFoundUnderEveryPepper(t *testing.T) {
 	}
 	if _, err := m.FindByText(t.Context(), secret); !errors.Is(err, usher.ErrClosed) {
 		t.Errorf("the cache was asked: %v", err)
+	}
+}
+
+// A key may expire while Change runs. It stays expired, and no key is issued for it.
+func TestAKeyThatExpiresDuringAChangeStaysExpired(t *testing.T) {
+	for name, change := range map[string]func(m *apikey.Manager, id string) error{
+		"update": func(m *apikey.Manager, id string) error {
+			_, err := m.Update(t.Context(), server, "ann", id, func(k *apikey.Key) { k.ExpiresAt = time.Time{} })
+			return err
+		},
+		"rotate": func(m *apikey.Manager, id string) error {
+			_, _, err := m.Rotate(t.Context(), server, "ann", id, 0)
+			return err
+		},
+		"derive": func(m *apikey.Manager, id string) error {
+			_, _, err := m.Derive(t.Context(), server, "ann", id, apikey.Key{Name: "job"})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := apikey.NewMemory()
+				k, _ := create(t, newManager(t, apikey.ManagerConfig{Store: store}), apikey.Key{Owner: "ann", ExpiresAt: time.Now().Add(time.Second)})
+				m := newManager(t, apikey.ManagerConfig{Store: store, Change: func(_ context.Context, _ apikey.Actor, _, edited *apikey.Key) error {
+					time.Sleep(2 * time.Second)
+					edited.ExpiresAt = time.Now().Add(time.Hour)
+					return nil
+				}})
+				if err := change(m, k.ID); !errors.Is(err, apikey.ErrConflict) {
+					t.Error(err)
+				}
+				keys, total, err := m.List(t.Context(), "ann", 0, 9)
+				if err != nil || total != 1 || !keys[0].Ended(time.Now()) {
+					t.Errorf("%+v, %v", keys, err)
+				}
+			})
+		})
 	}
 }
