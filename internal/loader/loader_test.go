@@ -124,18 +124,20 @@ func TestAValueIsFetchedOnceForEachTTL(t *testing.T) {
 
 // A slow source does not lengthen the time for which its value is kept.
 func TestATTLCountsFromTheBeginningOfTheFetch(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c, s := newCache(64, 64), &source{takes: 2 * time.Second}
-		s.set(1, 7)
-		wantValue(t, c, s, 1, 7)
-		time.Sleep(ttl - s.takes - 1)
-		if _, ok := c.Cached(1, time.Now()); !ok {
-			t.Error("the value is not kept for its TTL")
-		}
-		if _, ok := c.Cached(1, time.Now().Add(1)); ok {
-			t.Error("the value is kept for longer than its TTL")
-		}
-	})
+	for value, ttl := range map[int]time.Duration{7: ttl, -1: negativeTTL} {
+		synctest.Test(t, func(t *testing.T) {
+			c, s := newCache(64, 64), &source{takes: 2 * time.Second}
+			s.set(1, value)
+			wantValue(t, c, s, 1, value)
+			time.Sleep(ttl - s.takes - 1)
+			if _, ok := c.Cached(1, time.Now()); !ok {
+				t.Errorf("%d is not kept for its TTL", value)
+			}
+			if _, ok := c.Cached(1, time.Now().Add(1)); ok {
+				t.Errorf("%d is kept for longer than its TTL", value)
+			}
+		})
+	}
 }
 
 func TestAKeyThatAppearsReplacesItsNegativeValueAndViceVersa(t *testing.T) {
