@@ -77,8 +77,10 @@ func Optional(a Authenticator) Authenticator {
 
 // Precedence returns an authenticator for requests that may carry several credentials.
 // Only the first of list for which the request carries a credential decides: if it
-// refuses, the request is refused, whatever else it carries. If several of list share
-// that carrier, one that is certain of the credential precedes one that is not.
+// refuses, the request is refused, whatever else it carries. So an authenticator with
+// several carriers, such as a header field and Authorization, refuses a request in which
+// two of them hold something, be it for another of list. If several of list share that
+// carrier, one that is certain of the credential precedes one that is not.
 //
 // Without Precedence, two credentials in one request are refused.
 func Precedence(list ...Authenticator) Authenticator {

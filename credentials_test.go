@@ -84,4 +84,20 @@ func TestAKeyAndATokenInOneRequest(t *testing.T) {
 		}
 		server.Close()
 	}
+
+	// Precedence lets the first that finds a credential decide, and one that has found two in
+	// its own carriers refuses.
+	for name, test := range map[string]struct {
+		order []usher.Authenticator
+		want  int
+	}{
+		"keys precede": {[]usher.Authenticator{keys, tokens}, http.StatusUnauthorized}, "tokens precede": {[]usher.Authenticator{tokens, keys}, http.StatusOK},
+	} {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		put(r, keyPlaces["key in X-API-Key"], key)
+		put(r, tokenPlaces["token in Authorization"], token)
+		w := httptest.NewRecorder()
+		usher.Authenticate(usher.Precedence(test.order...)).Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})).ServeHTTP(w, r)
+		equal(t, name, test.want, w.Code)
+	}
 }
