@@ -207,6 +207,9 @@ func (h *handler) rotate(c *call) error {
 	}
 	var data any
 	if _, _, err := h.Manager.rotateWith(c.r.Context(), c.by, c.owner, c.id, grace, h.issued(&data)); err != nil {
+		if h.Manager.limits.together {
+			return err
+		}
 		return limited(err, "The account has as many replaced API keys as allowed.")
 	}
 	c.respond(http.StatusCreated, usher.CodeAPIKeyRotated, "API key rotated.", data)

@@ -407,6 +407,18 @@ func TestALimitOfOtherKeysIsNotThatOfActiveOnes(t *testing.T) {
 	}
 }
 
+// Where keys in their grace count as active ones, they may be none of those that are too many.
+func TestALimitOfAllWorkingKeysIsThatOfActiveOnes(t *testing.T) {
+	c := newConsole(t, apikey.ManagerConfig{MaxActive: 1, CountReplaced: true}, apikey.HandlerConfig{Grace: time.Hour})
+	id, _ := c.create(`{"name":"x"}`)
+	if status, got := c.do("POST", "/"+id+"/rotate", ""); status != 409 || got["detail"] != "Maximum 1 active API keys allowed." {
+		t.Errorf("with a grace: %d %v", status, got)
+	}
+	if status, got := c.do("POST", "/"+id+"/rotate", `{"grace_seconds":0}`); status != 201 {
+		t.Errorf("without: %d %v", status, got)
+	}
+}
+
 // A fullStore has no room for a further key.
 type fullStore struct{ *apikey.Memory }
 
