@@ -76,6 +76,9 @@ func (h *handler) list(c *call) error {
 			return usher.Invalid(faults...)
 		}
 	}
+	if err := h.mayRead(c); err != nil {
+		return err
+	}
 	keys, total, err := h.Manager.List(c.r.Context(), c.owner, (page.Number-1)*page.Limit, page.Limit)
 	if err != nil {
 		return err
@@ -95,6 +98,17 @@ func (h *handler) list(c *call) error {
 	}
 	usher.Respond(c.w, c.r, reply)
 	return nil
+}
+
+// mayRead returns why the caller may not see keys, or nil: an API key that may not manage
+// others may not see them either. One that has been narrowed still may.
+func (h *handler) mayRead(c *call) error {
+	_, err := h.Manager.authorize(c.r.Context(), c.by)
+	if errors.Is(err, ErrConflict) {
+		return nil
+	}
+	h.Manager.failed(c.r.Context(), "find", err)
+	return err
 }
 
 // number sets n to the query parameter name, or to most if that is lower. Without the
@@ -140,6 +154,9 @@ func isSet(r *http.Request, name string) (bool, error) {
 }
 
 func (h *handler) find(c *call) error {
+	if err := h.mayRead(c); err != nil {
+		return err
+	}
 	k, err := h.Manager.Find(c.r.Context(), c.owner, c.id)
 	if err != nil {
 		return err

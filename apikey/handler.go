@@ -36,7 +36,8 @@ type HandlerConfig struct {
 	Level  usher.Level
 	Scopes []string
 	// DangerouslyAcceptAPIKeys accepts callers whose credential is an API key. A stolen
-	// key can then create others, which outlive its revocation, though not its expiry.
+	// key can then create others, which outlive its revocation, though not its expiry. A
+	// derived key may neither change nor see keys.
 	DangerouslyAcceptAPIKeys bool
 
 	// DefaultLevel is the level of a new key if the request names none.

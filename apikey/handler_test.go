@@ -371,6 +371,25 @@ func TestOnlyPeopleManageTheirOwnKeys(t *testing.T) {
 	}
 }
 
+// A derived key is for one job, and its holder learns nothing of the other keys.
+func TestADerivedKeySeesNoKeys(t *testing.T) {
+	c := newConsole(t, apikey.ManagerConfig{}, apikey.HandlerConfig{DangerouslyAcceptAPIKeys: true})
+	m := newManager(t, apikey.ManagerConfig{Store: c.store})
+	parent, _ := create(t, m, apikey.Key{Owner: "ann"})
+	k, _, err := m.Derive(t.Context(), server, "ann", parent.ID, apikey.Key{Name: "job"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id, want := range map[string]int{parent.ID: 200, k.ID: 403} {
+		c.as = &usher.Principal{ID: id, Owner: "ann", Kind: usher.KindAPIKey}
+		for _, target := range []string{"/", "/" + parent.ID} {
+			if status, got := c.do("GET", target, ""); status != want {
+				t.Errorf("GET %s: %d %v, want %d", target, status, got, want)
+			}
+		}
+	}
+}
+
 func TestTheLimitOfKeysIsA409(t *testing.T) {
 	c := newConsole(t, apikey.ManagerConfig{MaxActive: 5}, apikey.HandlerConfig{})
 	for range 5 {
