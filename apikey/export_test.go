@@ -34,6 +34,13 @@ func (a *Authenticator) RecordUse(r *http.Request, p *usher.Principal) {
 	}
 }
 
+// Noted returns how many keys have a use that a has still to write.
+func (a *Authenticator) Noted() int {
+	a.lastUse.mu.Lock()
+	defer a.lastUse.mu.Unlock()
+	return len(a.lastUse.noted)
+}
+
 // FrontSlots is the number of places in front of the cache of an Authenticator.
 const FrontSlots = frontSlots
 

@@ -142,6 +142,11 @@ func TestManyUsesAreWrittenInBoundedBatches(t *testing.T) {
 		if uses != 1<<16 || batches != 66 {
 			t.Errorf("%d uses in %d writes, want 65536 in 66", uses, batches)
 		}
+		for _, b := range s.batches {
+			if len(b) > 1000 {
+				t.Errorf("%d uses in one write", len(b))
+			}
+		}
 	})
 }
 
@@ -199,6 +204,9 @@ func TestCloseWritesTheLastUses(t *testing.T) {
 		a.RecordUse(request(), &usher.Principal{ID: k.ID})
 		if got := lastUsed(t, m, k); !got.Equal(time.Now()) {
 			t.Errorf("last used at %v", got)
+		}
+		if n := a.Noted(); n != 0 {
+			t.Errorf("%d uses are noted although nothing writes them any more", n)
 		}
 
 		s.fail(func() error { return errors.New("down") })
