@@ -11,6 +11,10 @@
 // database, as a [Store]; [NewMemory] keeps them for a single process. [Open] puts a
 // [Cache] over a database.
 //
+// The first key of a service is in its configuration: every process stores it at every
+// start by [Manager.ImportText], and one of them adds it. [Manager.Derive] issues keys for
+// jobs and agents, which end with the key that they are derived from.
+//
 // If the store is an [Admin], operators can find, revoke and purge the keys of all owners:
 // [Manager.Select], [Manager.RevokeAll], [Manager.Purge].
 //
