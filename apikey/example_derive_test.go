@@ -24,7 +24,7 @@ func ExampleManager_Derive() {
 		fmt.Println(err)
 		return
 	}
-	defer keys.Close()
+	defer func() { _ = keys.Close() }()
 
 	parent, parentText, _ := keys.Manager.Create(ctx, system, apikey.Key{
 		Owner: "acme", Name: "production", Scopes: []string{"orders:read", "orders:write"}, Plan: "pro",
