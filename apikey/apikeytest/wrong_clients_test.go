@@ -105,7 +105,7 @@ var flaws = map[string]flaw{
 			if err != nil {
 				return err
 			}
-			time.Sleep(10 * time.Millisecond)
+			time.Sleep(100 * time.Millisecond)
 			if stored, err = c.find(ctx, r.Owner, r.ID); err == nil {
 				r.Revision = stored.Revision
 				err = c.server.data.Update(ctx, r)
