@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"time"
 
@@ -89,7 +90,7 @@ func (m *Manager) settle(ctx context.Context, by Actor, a *authority, r *Record,
 		case narrower(&r.Key, old):
 			return nil
 		case old.ReplacedBy != "" || old.DerivedFrom != "":
-			return ErrConflict
+			return errNarrow
 		}
 	}
 	return a.mayGrant(&r.Key, old)
@@ -218,11 +219,7 @@ func (m *Manager) edit(ctx context.Context, by Actor, owner, id string, f func(a
 	if err != nil {
 		return err
 	}
-	err = ErrConflict
 	for range tries {
-		if !errors.Is(err, ErrConflict) {
-			break
-		}
 		found, findErr := m.find(ctx, owner, id)
 		if findErr != nil {
 			return findErr
@@ -234,7 +231,12 @@ func (m *Manager) edit(ctx context.Context, by Actor, owner, id string, f func(a
 		if err := a.mayChange(&found.Key); err != nil {
 			return err
 		}
-		err = f(&a, found, now)
+		if err = f(&a, found, now); !errors.Is(err, ErrConflict) || errors.Is(err, errNarrow) {
+			break
+		}
 	}
 	return err
 }
+
+// errNarrow is the conflict of a change with the key as it is, which no repetition solves.
+var errNarrow = fmt.Errorf("%w: a key that is replaced or derived can only be narrowed", ErrConflict)

@@ -380,3 +380,21 @@ func TestAKeyThatExpiresDuringAChangeStaysExpired(t *testing.T) {
 		})
 	}
 }
+
+// A change that the state of the key forbids is not tried again, as nothing else happened.
+func TestAForbiddenChangeIsTriedOnce(t *testing.T) {
+	asked := 0
+	m := newManager(t, apikey.ManagerConfig{Change: func(context.Context, apikey.Actor, *apikey.Key, *apikey.Key) error {
+		asked++
+		return nil
+	}})
+	old, _ := create(t, m, apikey.Key{})
+	if _, _, err := m.Rotate(t.Context(), apikey.Actor{System: true}, old.Owner, old.ID, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	asked = 0
+	_, err := m.Update(t.Context(), apikey.Actor{System: true}, old.Owner, old.ID, func(k *apikey.Key) { k.Level = usher.LevelFull })
+	if !errors.Is(err, apikey.ErrConflict) || asked != 1 {
+		t.Errorf("%v after %d calls of Change, want a conflict after 1", err, asked)
+	}
+}

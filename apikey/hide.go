@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/exchange"
 )
 
 // HideKey returns a middleware that removes the key from the request that the handler
@@ -20,12 +21,7 @@ import (
 // stays.
 func (a *Authenticator) HideKey() usher.Middleware {
 	return usher.MiddlewareFunc(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
-		hidden := a.hide(r)
-		if hidden != r {
-			// A router inside sets the pattern, which middlewares outside use.
-			defer func() { r.Pattern = hidden.Pattern }()
-		}
-		next.ServeHTTP(w, hidden)
+		exchange.Serve(next, w, r, a.hide(r))
 	})
 }
 

@@ -170,3 +170,19 @@ func TestARequestWithoutAKeyIsNotCopied(t *testing.T) {
 		}
 	}))
 }
+
+// The server removes the files of a form only from the request that it has made.
+func TestTheFormOfARequestWithoutItsKeyReachesTheServer(t *testing.T) {
+	a := newAuthenticator(t, apikey.ManagerConfig{Store: apikey.NewMemory()}, apikey.Config{})
+	r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader("--x\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n1\r\n--x--\r\n"))
+	r.Header.Set("Content-Type", "multipart/form-data; boundary=x")
+	r.Header.Set("X-API-Key", "key")
+	a.HideKey().Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if err := r.ParseMultipartForm(1 << 10); err != nil {
+			t.Error(err)
+		}
+	})).ServeHTTP(httptest.NewRecorder(), r)
+	if r.MultipartForm == nil {
+		t.Error("the server does not get the form")
+	}
+}
