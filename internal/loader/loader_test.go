@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -350,6 +351,113 @@ func TestNothingIsKeptWhileSuspended(t *testing.T) {
 		wantValue(t, c, s, 1, 0)
 		wantFetches(t, s, 8)
 	})
+}
+
+// Kept and Dropped tell at each moment which values the cache keeps: none stays with a
+// caller that the cache has lost, and none is dropped twice.
+func TestKeptAndDroppedTellWhatIsKept(t *testing.T) {
+	type cache = *loader.Cache[int, int]
+	for name, test := range map[string]struct {
+		change func(t *testing.T, c cache, s *source)
+		kept   []int // of the values 11 and 12, and those that change adds
+	}{
+		"nothing":          {func(*testing.T, cache, *source) {}, []int{11, 12}},
+		"the end of a TTL": {func(*testing.T, cache, *source) { time.Sleep(ttl + 1) }, []int{11, 12}},
+		"a replacement": {func(t *testing.T, c cache, s *source) {
+			time.Sleep(ttl)
+			s.set(1, 21)
+			wantValue(t, c, s, 1, 21)
+		}, []int{12, 21}},
+		"a replacement by an equal value": {func(t *testing.T, c cache, s *source) {
+			time.Sleep(ttl)
+			wantValue(t, c, s, 1, 11)
+		}, []int{11, 12}},
+		"a replacement by a negative value": {func(t *testing.T, c cache, s *source) {
+			time.Sleep(ttl)
+			s.set(1, -1)
+			wantValue(t, c, s, 1, -1)
+		}, []int{12}},
+		"a negative value": {func(t *testing.T, c cache, s *source) {
+			s.set(3, -1)
+			wantValue(t, c, s, 3, -1)
+		}, []int{11, 12}},
+		"a value in place of a negative one": {func(t *testing.T, c cache, s *source) {
+			c.Forget(2)
+			s.set(2, -1)
+			wantValue(t, c, s, 2, -1)
+			time.Sleep(negativeTTL)
+			s.set(2, 22)
+			wantValue(t, c, s, 2, 22)
+		}, []int{11, 22}},
+		"an eviction": {func(t *testing.T, c cache, s *source) {
+			s.set(3, 13)
+			wantValue(t, c, s, 3, 13)
+		}, []int{12, 13}},
+		"Forget":     {func(_ *testing.T, c cache, _ *source) { c.Forget(1); c.Forget(1) }, []int{12}},
+		"ForgetFunc": {func(_ *testing.T, c cache, _ *source) { c.ForgetFunc(func(v int) bool { return v == 12 }) }, []int{11}},
+		"Suspend":    {func(_ *testing.T, c cache, _ *source) { c.Suspend() }, nil},
+		"a Load while suspended": {func(t *testing.T, c cache, s *source) {
+			c.Suspend()
+			wantValue(t, c, s, 1, 11)
+		}, nil},
+		"Resume": {func(_ *testing.T, c cache, _ *source) { c.Resume() }, nil},
+		"a Load after Resume": {func(t *testing.T, c cache, s *source) {
+			c.Suspend()
+			c.Resume()
+			wantValue(t, c, s, 1, 11)
+		}, []int{11}},
+		"a value without a TTL": {func(t *testing.T, c cache, s *source) {
+			s.set(3, 1000)
+			wantValue(t, c, s, 3, 1000)
+		}, []int{11, 12}},
+		"an error of the source": {func(t *testing.T, c cache, _ *source) {
+			time.Sleep(ttl)
+			if _, err := c.Load(t.Context(), 1, func(context.Context) (int, error) { return 0, errors.New("down") }); err == nil {
+				t.Error("no error")
+			}
+		}, []int{11, 12}},
+		"Forget during a fetch": {func(t *testing.T, c cache, s *source) {
+			if _, err := c.Load(t.Context(), 3, func(context.Context) (int, error) { c.Forget(3); return 13, nil }); err != nil {
+				t.Error(err)
+			}
+		}, []int{11, 12}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				held := map[int]int{}
+				s := new(source)
+				c := loader.New[int](loader.Config[int]{
+					Lifetime: lifetime, Capacity: 2, NegativeCapacity: 2, Timeout: timeout, MaxFetches: 4,
+					Kept: func(v int, until time.Time) {
+						if v < 0 || !until.Equal(time.Now().Add(ttl)) {
+							t.Errorf("%d is kept until %v, at %v", v, until, time.Now())
+						}
+						held[v]++
+					},
+					Dropped: func(v int) {
+						if held[v]--; held[v] == 0 {
+							delete(held, v)
+						}
+					},
+				})
+				for k := 1; k <= 2; k++ {
+					s.set(k, 10+k)
+					wantValue(t, c, s, k, 10+k)
+				}
+				test.change(t, c, s)
+				want := map[int]int{}
+				for _, v := range test.kept {
+					want[v] = 1
+				}
+				if !maps.Equal(held, want) {
+					t.Errorf("held are %v, want %v", held, want)
+				}
+				if values, _ := c.Len(); values != len(want) {
+					t.Errorf("%d values are kept, want %d", values, len(want))
+				}
+			})
+		})
+	}
 }
 
 func TestErrorsAndPanicsAreNotKept(t *testing.T) {
