@@ -150,6 +150,48 @@ func TestManyUsesAreWrittenInBoundedBatches(t *testing.T) {
 	})
 }
 
+// A key in use keeps one record of its uses, which each interval writes anew, also after a
+// write that has failed.
+func TestEachIntervalWritesTheLastUseOfAKeyInUse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &touched{Store: apikey.NewMemory()}
+		m := newManager(t, apikey.ManagerConfig{Store: s})
+		k, text := create(t, m, apikey.Key{})
+		// A Cache keeps the key, and with it the record of its uses.
+		cache := newCache(t, apikey.CacheConfig{Store: s, TTL: time.Hour})
+		a := newAuthenticator(t, apikey.ManagerConfig{Store: cache}, apikey.Config{LastUseInterval: time.Second, OnError: func(context.Context, error) {}})
+		time.Sleep(500 * time.Millisecond)
+		for i, down := range []bool{false, false, true, false, true, true, false} {
+			s.fail(func() error {
+				if down {
+					return errors.New("down")
+				}
+				return nil
+			})
+			before := lastUsed(t, m, k)
+			r := request("X-API-Key", text)
+			r.RemoteAddr = fmt.Sprintf("192.0.2.%d:1", i)
+			p, err := a.Authenticate(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.OnUse(r, http.StatusOK)
+			want := time.Now()
+			if down {
+				want = before
+			}
+			time.Sleep(time.Second)
+			got, err := m.Find(t.Context(), k.Owner, k.ID)
+			if err != nil || !got.LastUsedAt.Equal(want) || !down && got.LastUsedFrom.String() != fmt.Sprint("192.0.2.", i) {
+				t.Errorf("use %d: last used at %v from %v, want %v, %v", i, got.LastUsedAt, got.LastUsedFrom, want, err)
+			}
+		}
+		if batches, uses := s.written(); batches != 7 || uses != 7 {
+			t.Errorf("%d writes of %d uses, want 7 of 7", batches, uses)
+		}
+	})
+}
+
 func TestAFailedWriteOfUsesIsRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		down := errors.New("down")
