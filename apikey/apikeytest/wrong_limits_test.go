@@ -298,7 +298,7 @@ func alone(s *store, of func(*apikey.Limits) *int, insert func(context.Context, 
 // slowly counts rightly, and leaves time for another change before its own.
 func slowly(l apikey.Limits, keys []apikey.Key, at time.Time) error {
 	err := rightly(l, keys, at)
-	time.Sleep(time.Millisecond)
+	time.Sleep(10 * time.Millisecond)
 	return err
 }
 
