@@ -109,6 +109,49 @@ func TestARotationGivesThePlanOfTheActor(t *testing.T) {
 	}
 }
 
+// The plan of an API key's own, and one that Config.Principal makes, count as what they are:
+// neither gives the caller the plan that is stored for the account.
+func TestTheAccountOfAnAPIKeyHasThePlanOfItsPrincipal(t *testing.T) {
+	m := newManager(t, apikey.ManagerConfig{})
+	own, _ := create(t, m, apikey.Key{Plan: "free", PlanOverride: "gold"})
+	by := func(plan string) apikey.Actor {
+		return apikey.Actor{Principal: &usher.Principal{ID: own.ID, Kind: usher.KindAPIKey, Owner: "ann", Plan: plan}}
+	}
+	for plan, want := range map[string]string{"gold": "free", "silver": "silver", "free": "free", "": "old"} {
+		k, _ := create(t, m, apikey.Key{Plan: "old"})
+		if next, _, err := m.Rotate(t.Context(), by(plan), "ann", k.ID, 0); err != nil || next.Plan != want {
+			t.Errorf("rotated by a principal with plan %q: plan %q, want %q, %v", plan, next.Plan, want, err)
+		}
+	}
+	for plan, status := range map[string]int{"gold": 0, "free": 403, "silver": 403} {
+		k, _ := create(t, m, apikey.Key{Plan: "old"})
+		_, err := m.Update(t.Context(), by("gold"), "ann", k.ID, func(k *apikey.Key) { k.Plan = plan })
+		if statusOf(err) != status || (err == nil) != (status == 0) {
+			t.Errorf("changed to plan %q by a principal with plan gold: %v", plan, err)
+		}
+	}
+}
+
+// The environment of a key belongs to its text.
+func TestAHookCannotMoveAKeyToAnotherEnvironment(t *testing.T) {
+	m := newManager(t, apikey.ManagerConfig{Format: opaque, Change: func(_ context.Context, _ apikey.Actor, old, k *apikey.Key) error {
+		if old != nil {
+			k.Environment = "live"
+		}
+		return nil
+	}})
+	k, _ := create(t, m, apikey.Key{Environment: "test"})
+	if updated, err := m.Update(t.Context(), server, "ann", k.ID, func(k *apikey.Key) { k.Name = "x" }); err != nil || updated.Environment != "test" {
+		t.Errorf("Update: environment %q, %v", updated.Environment, err)
+	}
+	if child, _, err := m.Derive(t.Context(), server, "ann", k.ID, apikey.Key{Name: "x"}); err != nil || child.Environment != "test" {
+		t.Errorf("Derive: environment %q, %v", child.Environment, err)
+	}
+	if next, _, err := m.Rotate(t.Context(), server, "ann", k.ID, 0); err != nil || next.Environment != "test" {
+		t.Errorf("Rotate: environment %q, %v", next.Environment, err)
+	}
+}
+
 // What the server has disabled, only the server enables: by an update, by a rotation, or by
 // what a hook makes of either.
 func TestOnlyTheServerEnablesWhatItHasDisabled(t *testing.T) {
