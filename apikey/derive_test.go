@@ -285,6 +285,26 @@ func TestDerivingGrantsOnlyWhatTheActorHolds(t *testing.T) {
 	}
 }
 
+// oneEnvironment is a format whose every text is for live.
+type oneEnvironment struct{ apikey.Format }
+
+func (f oneEnvironment) Parse(text string) (environment string, visible int, ok bool) {
+	_, visible, ok = f.Format.Parse(text)
+	return "live", visible, ok
+}
+
+func TestAFormatCannotMoveADerivedKeyToAnotherEnvironment(t *testing.T) {
+	m, store := newManagerOn(t)
+	other := newManager(t, apikey.ManagerConfig{Store: store, Format: oneEnvironment{opaque}})
+	for environment, status := range map[string]int{"live": 0, "test": 403} {
+		p, _ := create(t, m, apikey.Key{Environment: environment})
+		k, _, err := other.Derive(t.Context(), server, "ann", p.ID, apikey.Key{Name: "x"})
+		if statusOf(err) != status || (err == nil) != (status == 0) || err == nil && k.Environment != "live" {
+			t.Errorf("of a key for %s: environment %q, %v", environment, k.Environment, err)
+		}
+	}
+}
+
 func TestDerivedKeysHaveALimitOfTheirOwn(t *testing.T) {
 	m := newManager(t, apikey.ManagerConfig{MaxActive: 2, MaxDerived: 5, MaxTotal: 9, CountReplaced: true})
 	p, _ := create(t, m, apikey.Key{})

@@ -186,3 +186,27 @@ func TestTheFormOfARequestWithoutItsKeyReachesTheServer(t *testing.T) {
 		t.Error("the server does not get the form")
 	}
 }
+
+// What holds a key in a form that is refused is removed, too, if another authenticator has
+// admitted the request.
+func TestAKeyInAMalformedFieldIsHidden(t *testing.T) {
+	m := newManager(t, apikey.ManagerConfig{})
+	_, key := create(t, m, apikey.Key{})
+	a := newFromManager(t, apikey.Config{Manager: m, Carriers: []apikey.Carrier{{Scheme: "Bearer"}, {BasicUser: true}}})
+	for _, values := range [][]string{
+		{"Bearer " + key, "Bearer " + key},
+		{"Bearer x.y.z", "Bearer " + key},
+		{basic("x:y"), "Bearer " + key},
+		{"Bearer " + key + " " + key},
+		{basic(key + ":password")},
+	} {
+		r := request("X-Other", "kept")
+		r.Header["Authorization"] = values
+		h := http.HandlerFunc(func(_ http.ResponseWriter, got *http.Request) {
+			if v := got.Header["Authorization"]; v != nil || got.Header.Get("X-Other") != "kept" {
+				t.Errorf("Authorization %q becomes %q", values, v)
+			}
+		})
+		usher.Chain(usher.Authenticate(anotherAuthenticator{}), a.HideKey()).Wrap(h).ServeHTTP(httptest.NewRecorder(), r)
+	}
+}
