@@ -285,6 +285,19 @@ func TestDerivingGrantsOnlyWhatTheActorHolds(t *testing.T) {
 	}
 }
 
+// A parent from before MaxLifetime was set has derived keys all the same.
+func TestADerivedKeyEndsWithinMaxLifetime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, store := newManagerOn(t)
+		p, _ := create(t, m, apikey.Key{})
+		m = newManager(t, apikey.ManagerConfig{Store: store, MaxLifetime: 10 * time.Minute})
+		k, _, err := m.Derive(t.Context(), server, "ann", p.ID, apikey.Key{Name: "x"})
+		if want := time.Now().Add(10 * time.Minute); err != nil || !k.ExpiresAt.Equal(want) {
+			t.Errorf("expires at %v, want %v, %v", k.ExpiresAt, want, err)
+		}
+	})
+}
+
 // oneEnvironment is a format whose every text is for live.
 type oneEnvironment struct{ apikey.Format }
 
