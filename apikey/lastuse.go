@@ -19,8 +19,8 @@ type lastUse struct {
 	report *report.Reporter
 
 	mu     sync.Mutex
-	noted  []*used        // with a use that is not written yet
-	failed map[string]Use // by the ID of the key; their write has failed
+	noted  map[string]*used // by the ID of the key; with a use that is not written yet
+	failed map[string]Use   // by the ID of the key; their write has failed
 	closed bool
 
 	cancel   context.CancelFunc
@@ -80,6 +80,19 @@ func (k *used) record(from netip.Addr) (noted bool) {
 	return k.noted
 }
 
+// merge records the last use of other, which is the same key, unless k has a later one.
+func (k *used) merge(other *used) {
+	other.mu.Lock()
+	at, from := other.at.Load(), other.from
+	other.mu.Unlock()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if at > k.at.Load() {
+		k.at.Store(at)
+		k.from = from
+	}
+}
+
 // take returns the last use, which is noted no longer.
 func (k *used) take() Use {
 	k.mu.Lock()
@@ -119,15 +132,24 @@ func (l *lastUse) note(k *used, from netip.Addr) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed || len(l.noted) >= maxNoted {
+	if l.closed {
 		return
+	}
+	// A key that was looked up anew has another used, and without a cache each request has.
+	if other := l.noted[k.id]; other != nil && other != k {
+		other.merge(k)
+		return
+	}
+	if len(l.noted) >= maxNoted {
+		return
+	}
+	if l.noted == nil {
+		l.noted = make(map[string]*used)
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if !k.noted {
-		k.noted = true
-		l.noted = append(l.noted, k)
-	}
+	k.noted = true
+	l.noted[k.id] = k
 }
 
 // flush writes the recorded uses. Those that cannot be written are kept for the next time.
@@ -142,7 +164,7 @@ func (l *lastUse) flush(ctx context.Context) error {
 		uses = make(map[string]Use, len(noted))
 	}
 	for _, k := range noted {
-		// A key that was looked up anew has another used.
+		// A later use may be among those whose write has failed.
 		if use := k.take(); use.At.After(uses[k.id].At) {
 			uses[k.id] = use
 		}

@@ -323,3 +323,40 @@ func TestLateWriteDoesNotChangeARevokedKey(t *testing.T) {
 		}
 	})
 }
+
+// Without a Cache, each request looks its key up anew.
+func TestManyUsesOfOneKeyTakeThePlaceOfOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &touched{Store: apikey.NewMemory()}
+		m := newManager(t, apikey.ManagerConfig{Store: s})
+		busy, busyText := create(t, m, apikey.Key{})
+		other, otherText := create(t, m, apikey.Key{})
+		a := newAuthenticator(t, apikey.ManagerConfig{Store: s}, apikey.Config{})
+		use := func(text, from string) {
+			r := request("X-API-Key", text)
+			r.RemoteAddr = from + ":1234"
+			p, err := a.Authenticate(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.OnUse(r, http.StatusOK)
+		}
+		for range 1 << 16 {
+			use(busyText, "192.0.2.1")
+		}
+		time.Sleep(time.Second)
+		last := time.Now()
+		use(busyText, "192.0.2.2")
+		use(otherText, "192.0.2.3")
+		time.Sleep(10 * time.Second)
+		for k, from := range map[*apikey.Key]string{&busy: "192.0.2.2", &other: "192.0.2.3"} {
+			got, err := m.Find(t.Context(), k.Owner, k.ID)
+			if err != nil || !got.LastUsedAt.Equal(last) || got.LastUsedFrom.String() != from {
+				t.Errorf("last used at %v from %v, want %v from %v: %v", got.LastUsedAt, got.LastUsedFrom, last, from, err)
+			}
+		}
+		if batches, uses := s.written(); batches != 1 || uses != 2 {
+			t.Errorf("%d writes of %d uses, want 1 of 2", batches, uses)
+		}
+	})
+}
