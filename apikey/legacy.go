@@ -22,8 +22,10 @@ import (
 // service and stored under its Hash. From then on the [Store] alone decides about the key:
 // change and revoke it with the [Manager]. Until then the old table decides. To revoke a key
 // that may not be stored yet, revoke it in the old table first and then with
-// [Manager.Revoke]; it is refused even if it was being stored meanwhile, unless the Store
-// fails just then, and [ErrNotFound] means that it was not stored before.
+// [Manager.Revoke], for which [ErrNotFound] means that it was not stored before. A key that
+// is being stored meanwhile is revoked by a second call of Find. If that call or the Store
+// fails, or the process ends just then, the key stays valid: OnError gets the failure, and
+// Manager.Revoke must be repeated.
 //
 // A key that [Manager.Purge] has removed is stored again at its next use if Find still
 // returns it as a key that has not ended. So before a purge, mark the rows of keys that have

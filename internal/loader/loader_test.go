@@ -424,7 +424,7 @@ func TestKeptAndDroppedTellWhatIsKept(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				held := map[int]int{}
+				counted := map[int]int{}
 				s := new(source)
 				c := loader.New[int](loader.Config[int]{
 					Lifetime: lifetime, Capacity: 2, NegativeCapacity: 2, Timeout: timeout, MaxFetches: 4,
@@ -432,11 +432,11 @@ func TestKeptAndDroppedTellWhatIsKept(t *testing.T) {
 						if v < 0 || !until.Equal(time.Now().Add(ttl)) {
 							t.Errorf("%d is kept until %v, at %v", v, until, time.Now())
 						}
-						held[v]++
+						counted[v]++
 					},
 					Dropped: func(v int) {
-						if held[v]--; held[v] == 0 {
-							delete(held, v)
+						if counted[v]--; counted[v] == 0 {
+							delete(counted, v)
 						}
 					},
 				})
@@ -449,8 +449,8 @@ func TestKeptAndDroppedTellWhatIsKept(t *testing.T) {
 				for _, v := range test.kept {
 					want[v] = 1
 				}
-				if !maps.Equal(held, want) {
-					t.Errorf("held are %v, want %v", held, want)
+				if !maps.Equal(counted, want) {
+					t.Errorf("counted are %v, want %v", counted, want)
 				}
 				if values, _ := c.Len(); values != len(want) {
 					t.Errorf("%d values are kept, want %d", values, len(want))
