@@ -353,9 +353,9 @@ func TestNothingIsKeptWhileSuspended(t *testing.T) {
 	})
 }
 
-// Kept and Dropped tell at each moment which values the cache keeps: none stays with a
+// Kept and Dropped report at each moment which values the cache keeps: none stays with a
 // caller that the cache has lost, and none is dropped twice.
-func TestKeptAndDroppedTellWhatIsKept(t *testing.T) {
+func TestKeptAndDroppedReportWhatIsKept(t *testing.T) {
 	type cache = *loader.Cache[int, int]
 	for name, test := range map[string]struct {
 		change func(t *testing.T, c cache, s *source)
