@@ -233,6 +233,11 @@ func (a *Authenticator) note(r *http.Request, e Event) error {
 // refuse returns the error for v. The cause may be nil.
 func (a *Authenticator) refuse(v Verdict, cause error) error {
 	if v == Denied {
+		if e, ok := errors.AsType[*usher.Error](cause); ok && errors.Is(e, usher.ErrNoCredential) {
+			// The request has a credential, so it must not count as anonymous.
+			denied := *e
+			return &denied
+		}
 		return cause
 	}
 	return (*usher.Error)(a.refusals.Error(v, cause))

@@ -458,6 +458,30 @@ func TestCheckIsCalledForEveryRequest(t *testing.T) {
 	}
 }
 
+func TestAKeyThatCheckRefusesIsNeverAnonymous(t *testing.T) {
+	m := newManager(t, apikey.ManagerConfig{})
+	_, text := create(t, m, apikey.Key{})
+	for name, refusal := range map[string]error{
+		"no credential":      usher.ErrNoCredential,
+		"a wrapped one":      fmt.Errorf("the session: %w", usher.ErrNoCredential),
+		"the cause of a 401": &usher.Error{Status: http.StatusUnauthorized, Cause: usher.ErrNoCredential},
+		"any other refusal":  &usher.Error{Status: http.StatusUnauthorized},
+	} {
+		a := newFromManager(t, apikey.Config{Manager: m, Check: func(context.Context, *apikey.Key) error { return refusal }})
+		for way, admits := range map[string]usher.Authenticator{
+			"alone": a, "optional": usher.Optional(a), "in a list": usher.Optional(usher.Precedence(a)),
+		} {
+			w := httptest.NewRecorder()
+			usher.Authenticate(admits).Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+				t.Errorf("%s, %s: admitted", name, way)
+			})).ServeHTTP(w, request("X-API-Key", text))
+			if w.Code != http.StatusUnauthorized || len(w.Header()["Www-Authenticate"]) != 1 {
+				t.Errorf("%s, %s: %d %v", name, way, w.Code, w.Header())
+			}
+		}
+	}
+}
+
 func TestPrincipalOfAKey(t *testing.T) {
 	store := newCache(t, apikey.CacheConfig{Store: silent{apikey.NewMemory()}})
 	m := newManager(t, apikey.ManagerConfig{Store: store})

@@ -47,7 +47,8 @@ func (a *Authenticator) hide(r *http.Request) *http.Request {
 		c := &a.carriers[i]
 		switch {
 		case c.field == "":
-			if query := without(r.URL.RawQuery, c.DangerousQueryParameter); query != r.URL.RawQuery {
+			given := hidden.URL.RawQuery // without the parameters of earlier carriers
+			if query := without(given, c.DangerousQueryParameter); query != given {
 				setQuery(change(), query, c.DangerousQueryParameter)
 			}
 		case len(r.Header[c.field]) == 0:

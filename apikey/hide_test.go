@@ -161,6 +161,28 @@ func TestAHiddenKeyIsInNoForm(t *testing.T) {
 	}))
 }
 
+func TestAKeyIsHiddenBesideAnEmptyParameterOfAnotherCarrier(t *testing.T) {
+	m := newManager(t, apikey.ManagerConfig{})
+	_, key := create(t, m, apikey.Key{})
+	a := newFromManager(t, apikey.Config{Manager: m, Carriers: []apikey.Carrier{
+		{DangerousQueryParameter: "key"}, {DangerousQueryParameter: "token"},
+	}})
+	for _, query := range []string{"key=" + key + "&token=&a=b", "token=" + key + "&key=&a=b"} {
+		r := request()
+		r.URL.RawQuery, r.RequestURI = query, "/?"+query
+		reached := false
+		usher.Chain(usher.Authenticate(a), a.HideKey()).Wrap(http.HandlerFunc(func(_ http.ResponseWriter, got *http.Request) {
+			reached = true
+			if got.URL.RawQuery != "a=b" || got.RequestURI != "/?a=b" {
+				t.Errorf("%s: query %q, URI %q", query, got.URL.RawQuery, got.RequestURI)
+			}
+		})).ServeHTTP(httptest.NewRecorder(), r)
+		if !reached {
+			t.Errorf("%s: the handler was not reached", query)
+		}
+	}
+}
+
 func TestARequestWithoutAKeyIsNotCopied(t *testing.T) {
 	a := newAuthenticator(t, apikey.ManagerConfig{}, apikey.Config{})
 	r := request("Authorization", "Bearer x")

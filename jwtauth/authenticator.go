@@ -157,6 +157,11 @@ func (a *authenticator) conclude(ctx context.Context, v Verdict, cause error) er
 	case Missing:
 		return usher.ErrNoCredential
 	case Denied:
+		if e, ok := errors.AsType[*usher.Error](cause); ok && errors.Is(e, usher.ErrNoCredential) {
+			// The request has a credential, so it must not count as anonymous.
+			denied := *e
+			return &denied
+		}
 		return cause
 	case Unavailable:
 		if cause != nil {

@@ -1,11 +1,13 @@
 package jwtauth_test
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -306,6 +308,27 @@ func TestWhatConfirmReturnsIsTheResponse(t *testing.T) {
 				t.Errorf("Introspection: %d, want %d: %s", w.Code, tt.want, w.Body)
 			}
 		})
+	}
+}
+
+// A refused token is a credential: Optional does not admit its caller as anonymous.
+func TestATokenThatACallbackRefusesIsNeverAnonymous(t *testing.T) {
+	bound := map[string]any{"cnf": map[string]any{"jkt": strings.Repeat("A", 43)}}
+	refuse := func() error { return fmt.Errorf("no proof: %w", usher.ErrNoCredential) }
+	for name, c := range map[string]struct {
+		set    func(*jwtauth.Config)
+		claims map[string]any
+	}{
+		"Confirm": {func(c *jwtauth.Config) {
+			c.Confirm = func(*http.Request, *jwtauth.Token) error { return refuse() }
+		}, claims(bound)},
+		"Check": {func(c *jwtauth.Config) {
+			c.Check = func(context.Context, *jwtauth.Token) error { return refuse() }
+		}, claims(nil)},
+	} {
+		if w := respond(t, usher.Optional(verifier(t, c.set)), request(t, token(c.claims))); w.Code != http.StatusUnauthorized {
+			t.Errorf("%s: %d, want 401", name, w.Code)
+		}
 	}
 }
 
