@@ -94,10 +94,10 @@ race:
 	$(call step,tests$(if $(RACE), with the race detector, WITHOUT the race detector: no C compiler))
 	go test $(RACE) -shuffle=on -timeout=$(TIMEOUT) work
 
-# The race detector makes allocations of its own.
+# The race detector makes allocations and instructions of its own.
 alloc:
 	$(call step,tests of allocations)
-	go test -run=Alloc -timeout=$(TIMEOUT) work
+	go test -run='Alloc|NumberOfInstructions' -timeout=$(TIMEOUT) work
 
 # usher beside programs and libraries of others. Their module stays out of the
 # workspace.

@@ -31,16 +31,22 @@ type tracer struct {
 func trace(t *testing.T, cmd *exec.Cmd) *tracer {
 	t.Helper()
 	runtime.LockOSThread()
-	cmd.SysProcAttr = &syscall.SysProcAttr{Ptrace: true}
-	if err := cmd.Start(); err != nil {
-		t.Skipf("no process can be traced here: %v", err)
-	}
-	p := &tracer{t: t, pid: cmd.Process.Pid}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
+	p := &tracer{t: t}
+	// The process has not ended before all of its threads are waited for.
+	end := func() error {
+		err := cmd.Process.Kill()
 		for _, tid := range p.others {
 			_, _ = syscall.Wait4(tid, nil, syscall.WALL, nil)
 		}
+		return err
+	}
+	cmd.SysProcAttr, cmd.Cancel = &syscall.SysProcAttr{Ptrace: true}, end
+	if err := cmd.Start(); err != nil {
+		t.Skipf("no process can be traced here: %v", err)
+	}
+	p.pid = cmd.Process.Pid
+	t.Cleanup(func() {
+		_ = end()
 		_ = cmd.Wait()
 	})
 	p.wait() // for the process to begin
