@@ -57,8 +57,8 @@ type Config struct {
 	Audit func(ctx context.Context, e Event)
 	// OnUse, if not nil, is called with each use of a key, whatever its status: each request
 	// that [usher.Authenticate] has admitted, when its handler has returned or panicked, or
-	// first flushes or hijacks the connection. It runs on the goroutine of the request, of
-	// which the response may be incomplete until OnUse returns. R is the request that the
+	// first flushes or hijacks the connection. It runs on the goroutine that does so, and the
+	// response may be incomplete until OnUse returns. R is the request that the
 	// handler got; its context has the request ID of an envelope. A panic of OnUse is
 	// reported to OnError and changes nothing else.
 	OnUse func(r *http.Request, u Usage)
