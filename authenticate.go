@@ -41,13 +41,7 @@ func Authenticate(a ...Authenticator) Middleware {
 			Message:    "The request carries more than one credential.",
 			Challenges: challenges,
 		},
-		decisions: telemetry.NewDecisions(telemetry.Config{
-			Scope:       "github.com/usher-go/usher",
-			Counter:     "usher.authentication.requests",
-			Description: "Requests by the outcome of their authentication.",
-			Attribute:   "usher.authentication.result",
-			Outcomes:    authenticationOutcomes[:],
-		}),
+		decisions: authenticationRequests.Decisions(nil),
 	}
 	// One authenticator needs no selection.
 	switch len(a) {
@@ -61,22 +55,6 @@ func Authenticate(a ...Authenticator) Middleware {
 		}
 	}
 	return m
-}
-
-// The outcomes of authentication, as indices of authenticationOutcomes.
-const (
-	accepted = iota
-	anonymous
-	missing
-	ambiguous
-	refused
-	unavailable
-	abandoned
-)
-
-var authenticationOutcomes = [...]string{
-	accepted: "accepted", anonymous: "anonymous", missing: "missing",
-	ambiguous: "ambiguous", refused: "refused", unavailable: "unavailable", abandoned: "abandoned",
 }
 
 type authentication struct {

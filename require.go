@@ -35,32 +35,8 @@ func Require(want Requirement) Middleware {
 	}
 	return &requirement{
 		condition: newCondition(want),
-		decisions: telemetry.NewDecisions(telemetry.Config{
-			Scope:       "github.com/usher-go/usher",
-			Counter:     "usher.authorization.requests",
-			Description: "Requests by the outcome of their authorization.",
-			Attribute:   "usher.authorization.result",
-			Outcomes:    authorizationOutcomes[:],
-		}),
+		decisions: authorizationRequests.Decisions(nil),
 	}
-}
-
-// The outcomes of authorization, as indices of authorizationOutcomes. Refusals of a
-// principal are in the order of the checks: a higher one is nearer to passing.
-const (
-	allowed = iota
-	noPrincipal
-	wrongKind
-	insufficientScope
-	insufficientPermission
-	noOwner
-	wrongOwner
-)
-
-var authorizationOutcomes = [...]string{
-	allowed: "allowed", noPrincipal: "missing", wrongKind: "wrong_kind",
-	insufficientScope: "insufficient_scope", insufficientPermission: "insufficient_permission",
-	noOwner: "no_owner", wrongOwner: "wrong_owner",
 }
 
 type requirement struct {

@@ -134,14 +134,7 @@ func newAuthenticator(c *Config, faults config.Faults[usher.ConfigError]) *Authe
 func (a *Authenticator) start(c *Config) {
 	store := guarded(c.Manager.source, c.Manager.timeout, c.Manager.maxLookups)
 	a.fetch = fetchFrom(store)
-	a.decisions = telemetry.NewDecisions(telemetry.Config{
-		MeterProvider: c.MeterProvider,
-		Scope:         "github.com/usher-go/usher/apikey",
-		Counter:       "usher.apikey.verifications",
-		Description:   "Requests by the verdict on their API key.",
-		Attribute:     "usher.apikey.result",
-		Outcomes:      verdictNames[:],
-	})
+	a.decisions = verifications.Decisions(c.MeterProvider)
 	if c.LastUseInterval >= 0 {
 		a.lastUse = newLastUse(store, cmp.Or(c.LastUseInterval, 10*time.Second), a.report)
 	}

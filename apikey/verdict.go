@@ -37,15 +37,10 @@ const (
 	verdicts
 )
 
-var verdictNames = [verdicts]string{
-	"missing", "malformed", "ambiguous", "unknown", "revoked", "expired",
-	"disabled", "wrong_environment", "wrong_network", "denied", "unavailable", "abandoned", "accepted",
-}
-
 // String returns the name of the verdict, which is also its name in telemetry.
 func (v Verdict) String() string {
 	if v < verdicts {
-		return verdictNames[v]
+		return verdictValues[v].Name()
 	}
 	return fmt.Sprintf("Verdict(%d)", uint8(v))
 }

@@ -52,7 +52,7 @@ func New(c Config) (*Envelope, error) {
 		marshal:   c.Marshal,
 		onError:   c.OnError,
 		onPanic:   c.OnPanic,
-		panics:    newPanics(c.MeterProvider),
+		panics:    panics.Decisions(c.MeterProvider),
 	}
 	if e.shape.isZero() {
 		e.shape = Standard()

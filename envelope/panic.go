@@ -9,31 +9,9 @@ import (
 	"runtime/debug"
 	"time"
 
-	"go.opentelemetry.io/otel/metric"
-
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/guard"
-	"github.com/usher-go/usher/internal/telemetry"
 )
-
-// The outcomes of a panic, as indices of panicOutcomes.
-const (
-	responded = iota
-	aborted
-)
-
-var panicOutcomes = [...]string{responded: "responded", aborted: "aborted"}
-
-func newPanics(provider metric.MeterProvider) *telemetry.Decisions {
-	return telemetry.NewDecisions(telemetry.Config{
-		MeterProvider: provider,
-		Scope:         "github.com/usher-go/usher/envelope",
-		Counter:       "usher.envelope.panics",
-		Description:   "Panics of handlers, by whether the request could still get a response.",
-		Attribute:     "usher.envelope.panic.outcome",
-		Outcomes:      panicOutcomes[:],
-	})
-}
 
 // recovered responds to a request whose handler panicked with v. Once a status has been
 // sent, recovered can only abort the connection, so that the client does not mistake what

@@ -62,7 +62,7 @@ func (m *Middleware) note(ctx context.Context, result int, key *Key, generation 
 	if m.config.OnResult == nil {
 		return
 	}
-	e := Event{Result: requestResults[result], Key: *key, Generation: generation, Err: err}
+	e := Event{Result: requestResults[result].Name(), Key: *key, Generation: generation, Err: err}
 	m.call(ctx, "OnResult", func() { m.config.OnResult(ctx, e) })
 }
 

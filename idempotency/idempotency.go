@@ -69,8 +69,9 @@ func New(c Config) (*Middleware, error) {
 	} else {
 		m.store = newRemote(c.Store, c.StoreTimeout, m.failures, c.Resolve != nil)
 	}
-	m.requests, m.claims = newDecisions(&c)
-	m.evictions = newEvictions(&c)
+	m.requests = requestsCounter.Decisions(c.MeterProvider)
+	m.claims = claimsCounter.Decisions(c.MeterProvider)
+	m.evictions = evictionsCounter.Counter(c.MeterProvider)
 	return m, nil
 }
 
@@ -191,68 +192,4 @@ func (m *Middleware) respond(w http.ResponseWriter, r *http.Request, c *Claim, r
 	default:
 		m.replay(w, r, c, record)
 	}
-}
-
-// The results of requests with a key, as indices of requestResults.
-const (
-	executed = iota
-	replayed
-	inProgress
-	mismatched
-	notReplayable
-	refused
-	storeFailed
-	unprotected
-	unreadable
-	resolveFailed
-)
-
-var requestResults = []string{
-	executed: "executed", replayed: "replayed", inProgress: "in_progress", mismatched: "mismatched",
-	notReplayable: "not_replayable", refused: "refused", storeFailed: "store_failed",
-	unprotected: "unprotected", unreadable: "unreadable", resolveFailed: "resolve_failed",
-}
-
-// The ends of claims, as indices of claimEnds.
-const (
-	responseKept = iota
-	responseDropped
-	tombstoned
-	released
-	leaseLost
-	finishFailed
-)
-
-var claimEnds = []string{
-	responseKept: "kept", responseDropped: "dropped", tombstoned: "tombstoned", released: "released",
-	leaseLost: "lease_lost", finishFailed: "finish_failed",
-}
-
-const scope = "github.com/usher-go/usher/idempotency"
-
-func newDecisions(c *Config) (requests, claims *telemetry.Decisions) {
-	return telemetry.NewDecisions(telemetry.Config{
-			MeterProvider: c.MeterProvider,
-			Scope:         scope,
-			Counter:       "usher.idempotency.requests",
-			Description:   "Requests with an idempotency key by result.",
-			Attribute:     "usher.idempotency.result",
-			Outcomes:      requestResults,
-		}), telemetry.NewDecisions(telemetry.Config{
-			MeterProvider: c.MeterProvider,
-			Scope:         scope,
-			Counter:       "usher.idempotency.claims",
-			Description:   "Claims of keys by how they have ended.",
-			Attribute:     "usher.idempotency.end",
-			Outcomes:      claimEnds,
-		})
-}
-
-func newEvictions(c *Config) metric.Int64Counter {
-	return telemetry.NewCounter(telemetry.Config{
-		MeterProvider: c.MeterProvider,
-		Scope:         scope,
-		Counter:       "usher.idempotency.evictions",
-		Description:   "Requests whose stored response was evicted from a Memory to make room.",
-	})
 }

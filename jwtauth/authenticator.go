@@ -50,21 +50,21 @@ type verified struct {
 
 // options are the fields that [Config] and [IntrospectionConfig] share.
 type options struct {
-	source             string // of failures, for reports
-	counter, attribute string
-	header, cookie     string
-	trustedOrigins     []string
-	realm, metadata    string
-	scopes             []string // of the challenges
-	exactBearer        bool
-	revocations        Revocations
-	revocationTimeout  time.Duration
-	errors             map[Verdict]*usher.Error
-	check              func(context.Context, *Token) error
-	confirm            func(*http.Request, *Token) error
-	principal          func(*Token, usher.Principal) usher.Principal
-	onError            func(context.Context, error)
-	meters             metric.MeterProvider
+	source            string // of failures, for reports
+	verifications     *telemetry.Instrument
+	header, cookie    string
+	trustedOrigins    []string
+	realm, metadata   string
+	scopes            []string // of the challenges
+	exactBearer       bool
+	revocations       Revocations
+	revocationTimeout time.Duration
+	errors            map[Verdict]*usher.Error
+	check             func(context.Context, *Token) error
+	confirm           func(*http.Request, *Token) error
+	principal         func(*Token, usher.Principal) usher.Principal
+	onError           func(context.Context, error)
+	meters            metric.MeterProvider
 }
 
 // notAScope is the fault of text that should be a scope.
@@ -99,14 +99,7 @@ func newAuthenticator(f config.Faults[usher.ConfigError], o options) authenticat
 		confirm:     o.confirm,
 		principal:   o.principal,
 		reporter:    report.New(o.source, o.onError),
-		decisions: telemetry.NewDecisions(telemetry.Config{
-			MeterProvider: o.meters,
-			Scope:         "github.com/usher-go/usher/jwtauth",
-			Counter:       o.counter,
-			Description:   "Requests by the verdict on their token.",
-			Attribute:     o.attribute,
-			Outcomes:      verdictNames[:],
-		}),
+		decisions:   o.verifications.Decisions(o.meters),
 	}
 }
 

@@ -30,25 +30,12 @@ type cacheEntry struct {
 	until   time.Time
 }
 
-// The outcomes of a lookup.
-const (
-	hit = iota
-	miss
-)
-
 func newTokenCache(capacity int, ttl time.Duration, meters metric.MeterProvider) *tokenCache {
 	return &tokenCache{
 		seed:    maphash.MakeSeed(),
 		ttl:     ttl,
 		entries: shard.New[uint64, *cacheEntry](capacity, nil),
-		lookups: telemetry.NewDecisions(telemetry.Config{
-			MeterProvider: meters,
-			Scope:         "github.com/usher-go/usher/jwtauth",
-			Counter:       "usher.jwt.cache.lookups",
-			Description:   "Lookups in the cache of verified tokens.",
-			Attribute:     "usher.jwt.cache.result",
-			Outcomes:      []string{hit: "hit", miss: "miss"},
-		}),
+		lookups: cacheLookups.Decisions(meters),
 	}
 }
 

@@ -76,8 +76,7 @@ func NewIntrospection(c IntrospectionConfig) (*Introspection, error) {
 		maxLength: maxTokenLength(f, c.MaxTokenLength),
 		authenticator: newAuthenticator(f, options{
 			source:            "jwtauth.Introspection",
-			counter:           "usher.introspection.verifications",
-			attribute:         "usher.introspection.result",
+			verifications:     introspections,
 			cookie:            c.Cookie,
 			trustedOrigins:    c.TrustedOrigins,
 			realm:             c.Realm,

@@ -44,16 +44,10 @@ const (
 	verdicts
 )
 
-var verdictNames = [verdicts]string{
-	"missing", "ambiguous", "malformed", "unknown_issuer", "wrong_algorithm", "wrong_type",
-	"unknown_key", "bad_signature", "invalid_claims", "wrong_audience", "expired",
-	"not_yet_valid", "unconfirmed", "revoked", "inactive", "cross_origin", "denied", "unavailable", "abandoned", "accepted",
-}
-
 // String returns the name of the verdict, which is also its name in telemetry.
 func (v Verdict) String() string {
 	if v < verdicts {
-		return verdictNames[v]
+		return verdictValues[v].Name()
 	}
 	return fmt.Sprintf("Verdict(%d)", uint8(v))
 }

@@ -168,8 +168,7 @@ func New(c Config) (*Verifier, error) {
 	f.If(c.CacheTTL < 0, "CacheTTL", "must not be negative; CacheCapacity turns the cache off")
 	v.authenticator = newAuthenticator(f, options{
 		source:            "jwtauth.Verifier",
-		counter:           "usher.jwt.verifications",
-		attribute:         "usher.jwt.result",
+		verifications:     verifications,
 		header:            c.Header,
 		cookie:            c.Cookie,
 		trustedOrigins:    c.TrustedOrigins,

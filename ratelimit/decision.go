@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 
-	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/usher-go/usher/internal/guard"
@@ -162,6 +161,6 @@ func (d *decision) note(ctx context.Context) {
 	if span := trace.SpanFromContext(ctx); span.IsRecording() {
 		worst, _ := d.worst()
 		d.charged[worst].decisions.Note(ctx, refused)
-		span.SetAttributes(attribute.StringSlice("usher.rate_limiting.violated_policies", violatedNames(d)))
+		span.SetAttributes(violatedPolicyNames.Strings(violatedNames(d)))
 	}
 }

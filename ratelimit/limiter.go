@@ -10,8 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"go.opentelemetry.io/otel/attribute"
-
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/config"
 	"github.com/usher-go/usher/internal/report"
@@ -80,7 +78,7 @@ func New(c Config) (*Limiter, error) {
 		return nil, err
 	}
 	l.failures = report.New("ratelimit", c.OnError)
-	l.decisions = newDecisions(&c, limiterOutcomes, "")
+	l.decisions = requests.Decisions(c.MeterProvider)
 	var ok bool
 	if l.memory, ok = c.Store.(*Memory); !ok {
 		l.memory = newMemory(defaultKeys)
@@ -188,40 +186,6 @@ func (l *Limiter) finish() {
 	l.blocked = &usher.Error{
 		Status: http.StatusForbidden, Code: usher.CodeBlocked, Message: "Requests from here are blocked.",
 	}
-}
-
-// The outcomes that are counted for a limiter rather than a policy.
-const (
-	acquired = iota
-	exempt
-	blocked
-	storeFailed
-	limitInvalid
-	planUnknown
-	planFailed
-	canceled
-	placeLost
-)
-
-var limiterOutcomes = []string{
-	acquired: "acquired", exempt: "exempt", blocked: "blocked", storeFailed: "store_failed",
-	limitInvalid: "limit_invalid", planUnknown: "plan_unknown", planFailed: "plan_failed", canceled: "canceled", placeLost: "place_lost",
-}
-
-func newDecisions(c *Config, outcomes []string, policy string) *telemetry.Decisions {
-	t := telemetry.Config{
-		MeterProvider: c.MeterProvider,
-		Scope:         "github.com/usher-go/usher/ratelimit",
-		Counter:       "usher.rate_limiting.requests",
-		Description: "Requests by the outcome of their rate limits. A request is counted once without a policy, " +
-			"unless it is refused, and once for each policy that it violates or under which less than a fifth is left.",
-		Attribute: "usher.rate_limiting.result",
-		Outcomes:  outcomes,
-	}
-	if policy != "" {
-		t.Fixed = []attribute.KeyValue{attribute.String("usher.rate_limiting.policy", policy)}
-	}
-	return telemetry.NewDecisions(t)
 }
 
 // Wrap returns a handler that serves next the requests that l admits.

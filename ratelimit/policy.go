@@ -155,18 +155,6 @@ type policy struct {
 	pacers    *pacers    // nil if the policy delays nothing
 }
 
-// The outcomes that are counted for a policy, and those counted for a limiter.
-const (
-	refused = iota
-	shadowed
-	nearLimit
-	delayed
-)
-
-var policyOutcomes = []string{
-	refused: "refused", shadowed: "shadow_refused", nearLimit: "near_limit", delayed: "delayed",
-}
-
 // validate adds the faults of p to c.
 func (p *Policy) validate(c config.Faults[usher.ConfigError]) {
 	c.If(!validName(p.Name), "Name", "must be 1 to 64 letters, digits, dots, hyphens or underscores")
@@ -236,7 +224,7 @@ func compile(p Policy, c *Config) *policy {
 		final:     !p.outlives() && p.Delay == 0,
 		holds:     p.Settle && shares(c.Store),
 		violated:  violatedPolicies(p.Name),
-		decisions: newDecisions(c, policyOutcomes, p.Name),
+		decisions: requests.Decisions(c.MeterProvider, policyName.String(p.Name)),
 	}
 	if p.Stagger {
 		compiled.staggerer = newStaggerer()

@@ -31,7 +31,7 @@ type Count struct {
 
 // An Instrument is what a counter was made with.
 type Instrument struct {
-	Scope, Version          string
+	Scope, Version, Schema  string
 	Name, Description, Unit string
 }
 
@@ -50,7 +50,7 @@ func (m *Meter) Counts() []Count {
 // Meter returns what makes the counters of a scope.
 func (m *Meter) Meter(scope string, options ...metric.MeterOption) metric.Meter {
 	c := metric.NewMeterConfig(options...)
-	return meter{m: m, of: Instrument{Scope: scope, Version: c.InstrumentationVersion()}}
+	return meter{m: m, of: Instrument{Scope: scope, Version: c.InstrumentationVersion(), Schema: c.SchemaURL()}}
 }
 
 func (m *Meter) add(of Instrument, attributes attribute.Set, n int64) {

@@ -1,10 +1,11 @@
-// Package telemetry counts decisions and notes them on the current span. Everything is
-// built in advance: recording a decision allocates nothing, and costs a few nanoseconds
-// if telemetry is off.
+// Package telemetry declares what the module measures and notes on spans, counts decisions
+// and notes them on the current span. Everything is built in advance: recording a decision
+// allocates nothing, and costs a few nanoseconds if telemetry is off.
 package telemetry
 
 import (
 	"context"
+	"slices"
 
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
@@ -12,36 +13,27 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// Version is the version of every instrumentation scope of this module.
-const Version = "0.1.0"
+const (
+	// Version is the version of every instrumentation scope of this module.
+	Version = "0.1.0"
+	// SchemaURL is that of the semantic conventions that this module follows.
+	SchemaURL = "https://opentelemetry.io/schemas/1.43.0"
+)
 
-// Config describes one counter of decisions.
-type Config struct {
-	// MeterProvider makes the counter; nil means the global one.
-	MeterProvider metric.MeterProvider
-	// Scope is the import path of the package that decides.
-	Scope string
-	// Counter and Description are the counter's; its unit is {request}.
-	Counter, Description string
-	// Attribute is the name of the attribute with the outcome, on the counter and on the
-	// span.
-	Attribute string
-	// Outcomes are all values that Attribute may have. They come from the
-	// program, never from a request.
-	Outcomes []string
-	// Fixed are attributes besides the outcome. They come from the program.
-	Fixed []attribute.KeyValue
+// meter returns what makes i. A nil provider means the global one.
+func (i *Instrument) meter(p metric.MeterProvider) metric.Meter {
+	if p == nil {
+		p = otel.GetMeterProvider()
+	}
+	return p.Meter(i.Scope, metric.WithInstrumentationVersion(Version), metric.WithSchemaURL(SchemaURL))
 }
 
-// NewCounter makes the counter of c, for code that adds to it more than one at a time.
-func NewCounter(c Config) metric.Int64Counter {
-	if c.MeterProvider == nil {
-		c.MeterProvider = otel.GetMeterProvider()
-	}
-	meter := c.MeterProvider.Meter(c.Scope, metric.WithInstrumentationVersion(Version))
+// Counter makes the counter i, for code that adds to it more than one at a time. A nil
+// provider means the global one.
+func (i *Instrument) Counter(p metric.MeterProvider) metric.Int64Counter {
 	// An instrument that is returned with an error works, or does nothing.
-	counter, _ := meter.Int64Counter(c.Counter,
-		metric.WithDescription(c.Description), metric.WithUnit("{request}"))
+	counter, _ := i.meter(p).Int64Counter(i.Name,
+		metric.WithDescription(i.Description), metric.WithUnit(i.Unit))
 	return counter
 }
 
@@ -53,19 +45,22 @@ type Decisions struct {
 	notes   [][]attribute.KeyValue
 }
 
-// NewDecisions makes the counter of c and all that recording needs.
-func NewDecisions(c Config) *Decisions {
-	d := &Decisions{counter: NewCounter(c)}
-	for _, outcome := range c.Outcomes {
-		note := attribute.String(c.Attribute, outcome)
-		set := attribute.NewSet(append([]attribute.KeyValue{note}, c.Fixed...)...)
+// Decisions makes the counter i and all that recording needs. An outcome is the index of
+// a value of the first attribute of i. The attributes in fixed are added to every outcome;
+// they come from the program, never from a request.
+func (i *Instrument) Decisions(p metric.MeterProvider, fixed ...attribute.KeyValue) *Decisions {
+	d := &Decisions{counter: i.Counter(p)}
+	outcome := i.Attributes[0]
+	for _, v := range outcome.Values {
+		note := append([]attribute.KeyValue{outcome.String(v.Name())}, fixed...)
+		d.notes = append(d.notes, note)
+		set := attribute.NewSet(slices.Clone(note)...) // sorts its arguments
 		d.counts = append(d.counts, []metric.AddOption{metric.WithAttributeSet(set)})
-		d.notes = append(d.notes, append([]attribute.KeyValue{note}, c.Fixed...))
 	}
 	return d
 }
 
-// Count counts the outcome with this index in Config.Outcomes.
+// Count counts the outcome with this index.
 func (d *Decisions) Count(ctx context.Context, outcome int) {
 	d.counter.Add(ctx, 1, d.counts[outcome]...)
 }

@@ -11,20 +11,25 @@ import (
 	"github.com/usher-go/usher/internal/telemetry"
 )
 
-var config = telemetry.Config{
-	Scope:       "github.com/usher-go/usher/example",
-	Counter:     "usher.example.requests",
-	Description: "Requests by their outcome.",
-	Attribute:   "usher.example.result",
-	Outcomes:    []string{"allowed", "refused"},
-	Fixed:       []attribute.KeyValue{attribute.String("usher.example.name", "front")},
-}
+var (
+	name   = &telemetry.Attribute{Name: "usher.example.name"}
+	result = &telemetry.Attribute{
+		Name:   "usher.example.result",
+		Values: []telemetry.Value{{"allowed", "The request is admitted."}, {"refused", "It is not."}},
+	}
+	requests = &telemetry.Instrument{
+		Kind:        telemetry.Counter,
+		Scope:       "github.com/usher-go/usher/example",
+		Name:        "usher.example.requests",
+		Unit:        "{request}",
+		Description: "Requests by their outcome.",
+		Attributes:  []*telemetry.Attribute{result, name},
+	}
+)
 
 func TestDecisions(t *testing.T) {
 	var meter oteltest.Meter
-	c := config
-	c.MeterProvider = &meter
-	d := telemetry.NewDecisions(c)
+	d := requests.Decisions(&meter, name.String("front"))
 	var tracer oteltest.Tracer
 	ctx, span := tracer.Start(t.Context(), "server")
 	d.Record(ctx, 0)
@@ -35,8 +40,8 @@ func TestDecisions(t *testing.T) {
 	span.End()
 
 	want := oteltest.Instrument{
-		Scope: config.Scope, Version: telemetry.Version,
-		Name: config.Counter, Description: config.Description, Unit: "{request}",
+		Scope: requests.Scope, Version: telemetry.Version, Schema: telemetry.SchemaURL,
+		Name: requests.Name, Description: requests.Description, Unit: "{request}",
 	}
 	sums := map[string]int64{}
 	for _, c := range meter.Counts() {
@@ -67,7 +72,7 @@ func equal(t *testing.T, what string, want, got any) {
 }
 
 func BenchmarkRecordOff(b *testing.B) {
-	d := telemetry.NewDecisions(config)
+	d := requests.Decisions(nil, name.String("front"))
 	b.ReportAllocs()
 	for b.Loop() {
 		d.Record(b.Context(), 0)

@@ -105,14 +105,7 @@ func New(c Config) (*Manager, error) {
 	m.deliveries = newDeliveries(m.store, m.timeout)
 	m.revocations = guardRevoker(c.Revocations, m.timeout)
 	m.claims = guardClaims(c.Claims, m.timeout)
-	m.decisions = telemetry.NewDecisions(telemetry.Config{
-		MeterProvider: c.MeterProvider,
-		Scope:         "github.com/usher-go/usher/jwtauth/session",
-		Counter:       "usher.session.refreshes",
-		Description:   "Refreshes of sessions by their outcome.",
-		Attribute:     "usher.session.result",
-		Outcomes:      refreshOutcomeNames[:],
-	})
+	m.decisions = refreshes.Decisions(c.MeterProvider)
 	return m, nil
 }
 

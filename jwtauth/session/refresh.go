@@ -50,14 +50,9 @@ const (
 	refreshOutcomes
 )
 
-var refreshOutcomeNames = [refreshOutcomes]string{
-	"malformed", "unknown", "revoked", "expired", "reused", "ambiguous", "wrong_client",
-	"rotated", "replayed", "recovered", "denied", "unavailable",
-}
-
 // err returns the error for an outcome below refreshRotated.
 func (o refreshOutcome) err() error {
-	return fmt.Errorf("%w: %s", ErrInvalidRefreshToken, refreshOutcomeNames[o])
+	return fmt.Errorf("%w: %s", ErrInvalidRefreshToken, refreshValues[o].Name())
 }
 
 // decide returns the outcome for a token of the session with this hash, by the rules in
@@ -147,7 +142,7 @@ func (m *Manager) exchange(ctx context.Context, texts []string, request RefreshR
 		err = outcome.err()
 	}
 	m.decisions.Record(ctx, int(outcome))
-	e.Outcome = refreshOutcomeNames[outcome]
+	e.Outcome = refreshValues[outcome].Name()
 	m.note(ctx, e, err)
 	return t, err
 }

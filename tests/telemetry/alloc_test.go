@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"go.opentelemetry.io/otel"
-	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric/noop"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -17,14 +16,21 @@ import (
 	"github.com/usher-go/usher/internal/telemetry"
 )
 
-var config = telemetry.Config{
-	Scope:       "github.com/usher-go/usher/entrance",
-	Counter:     "usher.entrance.decisions",
-	Description: "Requests by what the entrance did.",
-	Attribute:   "usher.entrance.result",
-	Outcomes:    []string{"open", "shut"},
-	Fixed:       []attribute.KeyValue{attribute.String("usher.entrance.name", "front")},
-}
+var (
+	name   = &telemetry.Attribute{Name: "usher.entrance.name"}
+	result = &telemetry.Attribute{
+		Name:   "usher.entrance.result",
+		Values: []telemetry.Value{{"open", "The request is admitted."}, {"shut", "It is not."}},
+	}
+	decisions = &telemetry.Instrument{
+		Kind:        telemetry.Counter,
+		Scope:       "github.com/usher-go/usher/entrance",
+		Name:        "usher.entrance.decisions",
+		Unit:        "{request}",
+		Description: "Requests by what the entrance did.",
+		Attributes:  []*telemetry.Attribute{result, name},
+	}
+)
 
 func TestDecisionsAllocs(t *testing.T) {
 	if race.Enabled {
@@ -32,18 +38,16 @@ func TestDecisionsAllocs(t *testing.T) {
 	}
 	unsampled, span := sdktrace.NewTracerProvider(sdktrace.WithSampler(sdktrace.NeverSample())).Tracer("test").Start(t.Context(), "server")
 	defer span.End()
-	counting := config
-	counting.MeterProvider = sdkmetric.NewMeterProvider(sdkmetric.WithReader(sdkmetric.NewManualReader()))
-	none := config
-	none.MeterProvider = noop.NewMeterProvider()
+	front := name.String("front")
+	counting := decisions.Decisions(sdkmetric.NewMeterProvider(sdkmetric.WithReader(sdkmetric.NewManualReader())), front)
 	tests := map[string]struct {
 		d   *telemetry.Decisions
 		ctx context.Context
 	}{
-		"no SDK":                  {telemetry.NewDecisions(config), t.Context()},
-		"no meters":               {telemetry.NewDecisions(none), t.Context()},
-		"counting, not sampled":   {telemetry.NewDecisions(counting), unsampled},
-		"counting without a span": {telemetry.NewDecisions(counting), t.Context()},
+		"no SDK":                  {decisions.Decisions(nil, front), t.Context()},
+		"no meters":               {decisions.Decisions(noop.NewMeterProvider(), front), t.Context()},
+		"counting, not sampled":   {counting, unsampled},
+		"counting without a span": {counting, t.Context()},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -17,7 +17,6 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/usher-go/usher/internal/oteltest"
-	"github.com/usher-go/usher/internal/telemetry"
 )
 
 // collect returns the sums that reader has, as oteltest keeps them.
@@ -36,7 +35,7 @@ func collect(t *testing.T, reader sdkmetric.Reader) (counts []oteltest.Count) {
 			for _, p := range sum.DataPoints {
 				counts = append(counts, oteltest.Count{
 					Instrument: oteltest.Instrument{
-						Scope: scope.Scope.Name, Version: scope.Scope.Version,
+						Scope: scope.Scope.Name, Version: scope.Scope.Version, Schema: scope.Scope.SchemaURL,
 						Name: m.Name, Description: m.Description, Unit: m.Unit,
 					},
 					Attributes: p.Attributes,
@@ -54,16 +53,15 @@ func TestTheMeterOfTestsCountsAsTheSDK(t *testing.T) {
 	reader := sdkmetric.NewManualReader()
 	var meter oteltest.Meter
 	for _, provider := range []metric.MeterProvider{sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)), &meter} {
-		c := config
-		c.MeterProvider = provider
-		one := telemetry.NewDecisions(c)
-		c.Counter, c.Fixed = "usher.entrance.requests", nil
-		other := telemetry.NewDecisions(c)
+		one := decisions.Decisions(provider, name.String("front"))
+		more := *decisions
+		more.Name = "usher.entrance.requests"
+		other := more.Decisions(provider)
 		for _, outcome := range []int{0, 1, 1} {
 			one.Count(t.Context(), outcome)
 		}
 		other.Count(t.Context(), 0)
-		again := telemetry.NewDecisions(c) // the same instrument once more
+		again := more.Decisions(provider) // the same instrument once more
 		again.Count(t.Context(), 0)
 	}
 	want := make(map[string]oteltest.Count)
@@ -98,7 +96,7 @@ func TestTheTracerOfTestsRecordsAsTheSDK(t *testing.T) {
 	var own oteltest.Tracer
 	for _, tracer := range []trace.Tracer{sdk, &own} {
 		ctx, span := tracer.Start(t.Context(), "server", trace.WithAttributes(attribute.String("a", "first")))
-		d := telemetry.NewDecisions(config)
+		d := decisions.Decisions(nil, name.String("front"))
 		d.Note(ctx, 0)
 		d.Note(ctx, 1) // the last note stands
 		span.SetName("route")
