@@ -26,6 +26,17 @@ type Config struct {
 	// lists what passes unchanged.
 	Wrap bool
 
+	// Untouched reports whether what handlers write for r is exempt from Wrap, errors
+	// included, as with the function [Untouched]. It is called when a response begins that
+	// would be wrapped. Decide by the method and the path: r.Pattern is empty if an inner
+	// middleware copied the request, or responds in place of the handler. If Untouched
+	// panics, the envelope calls OnPanic and wraps the response.
+	//
+	// Nil exempts the documents whose form a standard fixes: successful responses to GET
+	// and HEAD for paths under /.well-known/ and for files named openapi.json, swagger.json
+	// or jwks.json.
+	Untouched func(r *http.Request) bool
+
 	// SecretParams are names of query parameters whose values must not appear in
 	// metadata, in addition to names that look secret: api_key, access_token, password,
 	// code and the like. Case and punctuation do not matter.

@@ -32,8 +32,9 @@
 // trailers; every other media type, such as text/event-stream, application/x-ndjson and
 // application/problem+json; JSON without a Content-Type, which the server detects as
 // text; and hijacked connections. Flushing delays nothing and adds nothing. A response to
-// HEAD has the header of the response to GET, without a Content-Length. [Untouched]
-// exempts handlers whose documents have a fixed form.
+// HEAD has the header of the response to GET, without a Content-Length. [Untouched] and
+// [Config.Untouched] exempt documents whose form a standard fixes; those that this module
+// serves, such as key sets, are never wrapped.
 //
 // The envelope removes the fields that describe the bytes of the handler: Content-Length,
 // Accept-Ranges and the digests. A strong entity tag becomes weak unless the shape is

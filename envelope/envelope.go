@@ -21,6 +21,7 @@ type Envelope struct {
 	shape     Shape
 	catalogue Catalogue
 	wrap      bool
+	untouched func(*http.Request) bool // or nil
 	secrets   secrets
 	prefix    string        // of request IDs
 	newID     func() string // or nil
@@ -46,6 +47,7 @@ func New(c Config) (*Envelope, error) {
 		shape:     c.Shape,
 		catalogue: c.Catalogue.clone(),
 		wrap:      c.Wrap,
+		untouched: c.Untouched,
 		secrets:   newSecrets(c.SecretParams),
 		prefix:    c.RequestIDPrefix,
 		newID:     c.NewRequestID,

@@ -2,6 +2,7 @@ package envelope_test
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/usher-go/usher"
@@ -32,9 +33,67 @@ func TestHandlersInUntouchedPass(t *testing.T) {
 			}
 		})
 	}
+	t.Run("within two envelopes", func(t *testing.T) {
+		inner := envelope.Untouched(writes(200, asJSON, "1"))
+		for _, env := range []*envelope.Envelope{wrapData, must(envelope.Config{})} {
+			if got := get(t, start(t, wrapStandard.Wrap(env.Wrap(inner))), "/"); got.body != "1" {
+				t.Errorf("body %s", got.body)
+			}
+		}
+	})
 	t.Run("without an envelope", func(t *testing.T) {
 		if got := get(t, start(t, envelope.Untouched(writes(200, asJSON, "1"))), "/"); got.body != "1" {
 			t.Errorf("body %s", got.body)
 		}
 	})
+}
+
+// Clients of these documents know no envelope.
+func TestDocumentsOfStandardsPass(t *testing.T) {
+	const document = `{"issuer":"https://a.example"}`
+	own := func(f func(*http.Request) bool) envelope.Config { return envelope.Config{Untouched: f} }
+	api := own(func(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, "/rpc/") })
+	none := own(func(*http.Request) bool { return false })
+	failing := own(func(*http.Request) bool { panic("canary") })
+	tests := []struct {
+		name      string
+		config    envelope.Config
+		method    string
+		path      string
+		status    int
+		untouched bool
+	}{
+		{"a well-known document", envelope.Config{}, "GET", "/.well-known/openid-configuration", 200, true},
+		{"one in a directory", envelope.Config{}, "GET", "/.well-known/oauth-protected-resource/mcp", 200, true},
+		{"an OpenAPI document", envelope.Config{}, "GET", "/v1/openapi.json", 200, true},
+		{"a Swagger document", envelope.Config{}, "GET", "/swagger.json", 200, true},
+		{"a key set", envelope.Config{}, "GET", "/oauth/jwks.json", 200, true},
+		{"a path that only contains the prefix", envelope.Config{}, "GET", "/notes/.well-known/x", 200, false},
+		{"a name that only ends like one", envelope.Config{}, "GET", "/myopenapi.json", 200, false},
+		{"another method", envelope.Config{}, "PUT", "/files/openapi.json", 200, false},
+		{"an error there", envelope.Config{}, "GET", "/.well-known/nothing", 404, false},
+		{"a path of one's own", api, "GET", "/rpc/Echo", 200, true},
+		{"an error of one's own", api, "POST", "/rpc/Echo", 404, true},
+		{"another path", api, "GET", "/notes", 200, false},
+		{"one's own choice replaces the default", none, "GET", "/openapi.json", 200, false},
+		{"a choice that fails", failing, "GET", "/openapi.json", 200, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.config.Shape, tt.config.Wrap = envelope.Data(), true
+			for name, h := range map[string]http.Handler{
+				"one envelope":               quiet(tt.config).Wrap(writes(tt.status, asJSON, document)),
+				"an envelope within another": wrapStandard.Wrap(quiet(tt.config).Wrap(writes(tt.status, asJSON, document))),
+			} {
+				got := do(t, start(t, h), tt.method, tt.path)
+				wantStatus(t, got, tt.status)
+				switch {
+				case tt.untouched && got.body != document:
+					t.Errorf("%s: body %s", name, got.body)
+				case !tt.untouched && got.body == document:
+					t.Errorf("%s: the body passes", name)
+				}
+			}
+		})
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/usher-go/usher"
 )
@@ -23,6 +24,10 @@ func (t *transaction) Head(status int) {
 	h := t.writer.Header()
 	body := describe(h)
 	t.phase = t.plan(status, &body)
+	if t.phase != passing && t.exempt() {
+		t.phase = passing
+		t.leaveUntouched()
+	}
 	if t.phase != passing {
 		t.reshape(h, &body)
 		// Middlewares that store responses for replay read this mark.
@@ -63,6 +68,38 @@ func (t *transaction) plan(status int, body *description) phase {
 		return replacing
 	}
 	return passing
+}
+
+// leaveUntouched exempts what the handler writes from this envelope and those around it.
+func (t *transaction) leaveUntouched() {
+	for ; t != nil; t = t.outer {
+		t.untouched.Store(true)
+	}
+}
+
+// exempt reports whether [Config.Untouched] exempts the response.
+func (t *transaction) exempt() (exempt bool) {
+	r := t.writer.Request()
+	if t.env.untouched == nil {
+		return t.phase == wrapping && isStandardDocument(r)
+	}
+	t.env.guard(r, func() { exempt = t.env.untouched(r) })
+	return exempt
+}
+
+// isStandardDocument reports whether r asks for a document whose form a standard fixes.
+func isStandardDocument(r *http.Request) bool {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead || r.URL == nil {
+		return false
+	}
+	if strings.HasPrefix(r.URL.Path, "/.well-known/") {
+		return true
+	}
+	switch r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:] {
+	case "openapi.json", "swagger.json", "jwks.json":
+		return true
+	}
+	return false
 }
 
 // Body forwards a piece of the body.

@@ -48,9 +48,7 @@ func (o Writer) Status(status int) Writer {
 // responses whose form a standard fixes, such as those of an OAuth token endpoint.
 // [usher.Fail] and the methods of Writer still use the shape.
 func (o Writer) Untouched() {
-	if t := transactionFrom(exchange.From(o.r.Context())); t != nil {
-		t.untouched.Store(true)
-	}
+	transactionFrom(exchange.From(o.r.Context())).leaveUntouched()
 }
 
 // Untouched returns a handler that exempts what next writes from [Config.Wrap], for
