@@ -53,8 +53,9 @@ func Errors(c *gin.Context) {
 			}
 		}()
 	}
+	encoding := encodingOf(c)
 	c.Next()
-	respond(c)
+	respond(c, encoding)
 }
 
 // A rendering is the state of the response to an error in c.Errors.
@@ -80,13 +81,23 @@ func awaits(c *gin.Context) bool {
 	return len(c.Errors) > 0 && !c.Writer.Written() && renderingOf(c) == pending
 }
 
-// respond responds with the last error, unless there is a response.
-func respond(c *gin.Context) {
+// encodingOf returns the encoding that an outer compressor has announced.
+func encodingOf(c *gin.Context) []string { return c.Writer.Header()["Content-Encoding"] }
+
+// respond responds with the last error, unless there is a response. The encoding is that
+// from before the rest of the chain: an inner compressor has ended, and what it has
+// announced is not the encoding of this response.
+func respond(c *gin.Context, encoding []string) {
 	if len(c.Errors) == 0 || c.Writer.Written() || renderingOf(c) == done {
 		return
 	}
 	// Outer writers are not Written if a middleware has passed on only the status.
 	c.Set(renderingKey{}, done)
+	if h := c.Writer.Header(); encoding == nil {
+		delete(h, "Content-Encoding")
+	} else {
+		h["Content-Encoding"] = encoding
+	}
 	usher.Fail(c.Writer, c.Request, failure(c))
 }
 

@@ -238,3 +238,34 @@ func TestErrorsOfOthersAreLeftAlone(t *testing.T) {
 		})
 	}
 }
+
+// A compressor announces its encoding, and ends before Errors responds without it.
+func TestAnErrorIsNotInTheEncodingOfAnInnerCompressor(t *testing.T) {
+	announce := func(encoding string) gin.HandlerFunc {
+		return func(c *gin.Context) {
+			c.Header("Content-Encoding", encoding)
+			c.Next()
+		}
+	}
+	for name, test := range map[string]struct {
+		use  []gin.HandlerFunc
+		want string
+	}{
+		"inside Errors":               {[]gin.HandlerFunc{ushergin.Errors, announce("gzip")}, ""},
+		"inside a writer":             {[]gin.HandlerFunc{ushergin.Errors, ushergin.Middleware(newEnvelope()), announce("gzip")}, ""},
+		"outside":                     {[]gin.HandlerFunc{announce("gzip"), ushergin.Errors}, "gzip"},
+		"outside, and another inside": {[]gin.HandlerFunc{announce("br"), ushergin.Errors, announce("gzip")}, "br"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			engine := gin.New()
+			engine.Use(ushergin.Middleware(newEnvelope()))
+			engine.Use(test.use...)
+			engine.GET("/", func(c *gin.Context) { _ = c.Error(errors.New("private")) })
+			w := httptest.NewRecorder()
+			engine.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+			if got := w.Header().Get("Content-Encoding"); w.Code != 500 || got != test.want {
+				t.Errorf("%d in the encoding %q, want 500 in %q", w.Code, got, test.want)
+			}
+		})
+	}
+}

@@ -91,6 +91,7 @@ func (s *rest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	inner := &responseWriter{ResponseWriter: w, outer: outer, status: outer.Status(), size: notWritten}
 	c.Writer = inner
+	encoding := encodingOf(c)
 	c.Next()
 	s.done = true
 	switch {
@@ -99,7 +100,7 @@ func (s *rest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		usher.NoteFailure(r, 0, failure(c))
 	default:
 		// The middleware must see this response before it returns.
-		respond(c)
+		respond(c, encoding)
 	}
 	inner.forward()
 }
