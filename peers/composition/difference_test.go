@@ -1,0 +1,118 @@
+package composition_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+)
+
+// compressedInside is the difference of compression inside the envelope. All compressors
+// compress what a handler writes itself and is long; short are the other scenarios.
+func compressedInside(short ...string) difference {
+	return difference{append([]string{"long JSON", "created", "JSON of an error", "late panic", "replay"}, short...), notWrapped, reasonInside}
+}
+
+const reasonInside = "The envelope does not change bodies that are encoded inside it: mount compression outside."
+
+var (
+	keepsFirstBytes = difference{[]string{"stream"}, asAlone,
+		"It keeps the first bytes, in spite of a flush, until it knows whether to compress them."}
+	endsBodyAtPanic = difference{[]string{"panic"}, abortedConnection,
+		"It ends the compressed body when the handler panics, as if it were whole: the envelope aborts the connection."}
+	respondsToPanic = difference{[]string{"panic"}, asHandlersFailure,
+		"It responds to the panic itself, and the envelope replaces that response: the Cache-Control is that of handlers."}
+	swallowsLatePanic = difference{[]string{"late panic"}, swallowed,
+		"It stops a panic in the middle of the body, with or without usher: the server ends the body as if it were whole, but it is no JSON."}
+	ownRequestID = difference{nil, otherID,
+		"It sends an ID of its own in X-Request-Id: mount it outside, or not at all."}
+	removesVary = difference{nil, lessVary,
+		"It removes Vary from errors, which are not for shared caches in any case."}
+	rendersErrors = difference{[]string{"error in c.Errors", "private error in c.Errors"}, showsErrors,
+		"It sends the text of every error in c.Errors: mount ushergin.Errors in its place."}
+	keepsResponse = difference{[]string{"stream", "upgrade"}, asAlone,
+		"It keeps the response until the handler has returned, and connections cannot be taken over."}
+	losesLatePanic = difference{[]string{"late panic"}, abortedConnection,
+		"It keeps the response until the handler has returned: of a body that breaks off, nothing is sent."}
+	earlyPanic = difference{[]string{"late panic"}, failed,
+		"It keeps the response until the handler has returned: every panic becomes a 500."}
+)
+
+// notWrapped accepts a response that is what it would be without Wrap.
+func notWrapped(c cell) error { return compare(c.unwrapped, c.got) }
+
+// asAlone accepts what the neighbour does without this module. Only errors may have the
+// shape of the envelope.
+func asAlone(c cell) error {
+	alone := c.alone()
+	if c.got.line() != alone.line() || c.got.body != alone.body && c.got.status < http.StatusBadRequest {
+		return fmt.Errorf("alone, the neighbour responds with %s: %s", alone.line(), show(alone.body))
+	}
+	return nil
+}
+
+func abortedConnection(c cell) error {
+	if !c.got.broken {
+		return errors.New("the response looks complete")
+	}
+	return nil
+}
+
+func failed(c cell) error {
+	if c.got.line() != "500" {
+		return fmt.Errorf("want 500, got %s", c.got.line())
+	}
+	return nil
+}
+
+// otherID accepts another ID in the header than that of the envelope.
+func otherID(c cell) error {
+	if len(c.got.header["X-Request-Id"]) != 1 {
+		return fmt.Errorf("want one ID, got %q", c.got.header["X-Request-Id"])
+	}
+	want := c.plain
+	want.header = want.header.Clone()
+	want.header["Logged-Id"] = c.got.header["Logged-Id"]
+	return compare(want, c.got)
+}
+
+// lessVary accepts an error without Vary, if its Cache-Control forbids shared caches to
+// store it.
+func lessVary(c cell) error {
+	if control := c.got.header.Get("Cache-Control"); control != "no-store" && control != "private" {
+		return fmt.Errorf("Cache-Control is %q", control)
+	}
+	want := c.plain
+	want.header = want.header.Clone()
+	want.header.Del("Vary")
+	return compare(want, c.got)
+}
+
+// showsErrors accepts that the text of errors is sent.
+func showsErrors(c cell) error {
+	if !strings.Contains(c.got.body, `{"error":"`) {
+		return errors.New("the text of the error is not shown")
+	}
+	return nil
+}
+
+// asHandlersFailure accepts the response to a panic but for its Cache-Control.
+func asHandlersFailure(c cell) error {
+	want := c.plain
+	want.header = want.header.Clone()
+	want.header.Set("Cache-Control", "private")
+	return compare(want, c.got)
+}
+
+// swallowed accepts a body that is cut off, but looks complete to HTTP, if the neighbour
+// does the same alone.
+func swallowed(c cell) error {
+	if c.alone().broken {
+		return errors.New("alone, the neighbour does not do that")
+	}
+	if json.Valid([]byte(c.got.body)) {
+		return errors.New("the body is valid JSON")
+	}
+	return nil
+}

@@ -1,0 +1,81 @@
+package composition_test
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"testing"
+
+	"github.com/gin-contrib/cors"
+	gingzip "github.com/gin-contrib/gzip"
+	"github.com/gin-contrib/requestid"
+	"github.com/gin-contrib/secure"
+	"github.com/gin-contrib/sessions"
+	"github.com/gin-contrib/sessions/cookie"
+	"github.com/gin-gonic/gin"
+	"go.opentelemetry.io/contrib/instrumentation/github.com/gin-gonic/gin/otelgin"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/adapters/ushergin"
+)
+
+var ginRouter = router[gin.HandlerFunc]{
+	name:   "gin",
+	mount:  ushergin.Middleware,
+	errors: func() gin.HandlerFunc { return ushergin.Errors },
+	serve: func(s *service, use []gin.HandlerFunc) http.Handler {
+		gin.SetMode(gin.ReleaseMode)
+		engine := gin.New()
+		engine.HandleMethodNotAllowed = true
+		engine.Use(use...)
+		engine.NoRoute(ushergin.NoRoute)
+		engine.NoMethod(ushergin.NoMethod)
+		for pattern, h := range s.handlers {
+			method, path := cutPattern(pattern)
+			engine.Handle(method, path, gin.WrapF(h))
+			if method == http.MethodGet {
+				engine.HEAD(path, gin.WrapF(h))
+			}
+		}
+		engine.GET("/native/json", func(c *gin.Context) { c.JSON(200, gin.H{"a": long}) })
+		engine.GET("/native/error", func(c *gin.Context) {
+			_ = c.Error(&usher.Error{Status: 409, Code: "taken", Message: "The name is taken."})
+		})
+		engine.GET("/native/private", func(c *gin.Context) { _ = c.Error(errors.New(secret)) })
+		engine.GET("/native/refusal", func(c *gin.Context) { c.AbortWithStatusJSON(403, gin.H{"reason": long}) })
+		engine.GET("/native/status", func(c *gin.Context) { c.Status(202) })
+		return engine
+	},
+	native: []scenario{
+		{name: "JSON of gin", request: "GET /native/json"},
+		{name: "error in c.Errors", request: "GET /native/error"},
+		{name: "private error in c.Errors", request: "GET /native/private"},
+		{name: "c.AbortWithStatusJSON", request: "GET /native/refusal"},
+		{name: "c.Status", request: "GET /native/status"},
+	},
+	neighbours: []neighbour[gin.HandlerFunc]{
+		{kind: compression, name: "gin-contrib/gzip", make: func() gin.HandlerFunc { return gingzip.Gzip(gingzip.DefaultCompression) },
+			outside: []difference{removesVary},
+			inside:  []difference{{[]string{"long JSON", "created", "late panic", "replay", "JSON", "HEAD", "JSON of gin"}, notWrapped, reasonInside}, removesVary},
+		},
+		{kind: recovery, name: "gin.Recovery", make: func() gin.HandlerFunc { return gin.RecoveryWithWriter(io.Discard) },
+			inside: []difference{respondsToPanic},
+		},
+		{kind: requestID, name: "gin-contrib/requestid", make: func() gin.HandlerFunc { return requestid.New() },
+			inside: []difference{ownRequestID},
+		},
+		{kind: crossOrigin, name: "gin-contrib/cors", make: func() gin.HandlerFunc { return cors.Default() }},
+		{kind: logging, name: "gin.Logger", make: func() gin.HandlerFunc { return gin.LoggerWithWriter(io.Discard) }},
+		{kind: tracing, name: "otelgin", make: func() gin.HandlerFunc { return otelgin.Middleware("notes") }},
+		{kind: other, name: "gin-contrib/secure", make: func() gin.HandlerFunc { return secure.New(secure.Config{FrameDeny: true}) }},
+		{kind: other, name: "gin-contrib/sessions", make: func() gin.HandlerFunc {
+			return sessions.Sessions("session", cookie.NewStore([]byte("a key of the test")))
+		}},
+		{kind: other, name: "gin.ErrorLogger", make: gin.ErrorLogger,
+			outside: []difference{rendersErrors},
+			inside:  []difference{rendersErrors},
+		},
+	},
+}
+
+func TestGin(t *testing.T) { ginRouter.test(t) }

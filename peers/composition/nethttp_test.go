@@ -1,0 +1,184 @@
+package composition_test
+
+import (
+	"io"
+	"log/slog"
+	"net/http"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/CAFxX/httpcompression"
+	"github.com/NYTimes/gziphandler"
+	"github.com/alexedwards/scs/v2"
+	"github.com/go-chi/chi/v5"
+	chimiddleware "github.com/go-chi/chi/v5/middleware"
+	chicors "github.com/go-chi/cors"
+	"github.com/go-chi/httplog/v3"
+	"github.com/gorilla/handlers"
+	"github.com/gorilla/mux"
+	"github.com/klauspost/compress/gzhttp"
+	"github.com/riandyrn/otelchi"
+	"github.com/rs/cors"
+	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+
+	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/adapters/usherchi"
+)
+
+// A wrapper is a middleware of net/http.
+type wrapper = func(http.Handler) http.Handler
+
+var netHTTP = router[wrapper]{
+	name:  "net/http",
+	mount: func(m usher.Middleware) wrapper { return m.Wrap },
+	serve: func(s *service, use []wrapper) http.Handler {
+		mux := http.NewServeMux()
+		for pattern, h := range s.handlers {
+			mux.Handle(pattern, h)
+		}
+		return wrap(mux, use)
+	},
+	neighbours: slices.Concat(wrappers("no route", "wrong method"), []neighbour[wrapper]{
+		{kind: compression, name: "chi middleware.Compress", make: func() wrapper { return chimiddleware.Compress(5) },
+			inside: []difference{compressedInside("JSON", "HEAD", "no route", "wrong method", "text of an error")},
+		},
+		{kind: timeout, name: "http.TimeoutHandler", make: func() wrapper {
+			return func(h http.Handler) http.Handler { return http.TimeoutHandler(h, time.Minute, "") }
+		},
+			outside: []difference{keepsResponse, losesLatePanic},
+			inside:  []difference{keepsResponse, earlyPanic},
+		},
+	}),
+}
+
+func wrap(h http.Handler, use []wrapper) http.Handler {
+	for _, m := range slices.Backward(use) {
+		h = m(h)
+	}
+	return h
+}
+
+var chiRouter = router[wrapper]{
+	name:  "chi",
+	mount: func(m usher.Middleware) wrapper { return m.Wrap },
+	serve: func(s *service, use []wrapper) http.Handler {
+		r := chi.NewRouter()
+		r.Use(chimiddleware.GetHead)
+		r.Use(use...)
+		r.NotFound(usher.NotFound)
+		r.MethodNotAllowed(usherchi.MethodNotAllowed)
+		for pattern, h := range s.handlers {
+			r.Handle(pattern, h)
+		}
+		return r
+	},
+	neighbours: slices.Concat(wrappers(), []neighbour[wrapper]{
+		{kind: compression, name: "middleware.Compress", make: func() wrapper { return chimiddleware.Compress(5) },
+			inside: []difference{compressedInside("JSON", "HEAD", "text of an error")},
+		},
+		{kind: recovery, name: "middleware.Recoverer", make: func() wrapper { return recoverer },
+			inside: []difference{respondsToPanic},
+		},
+		{kind: recovery, name: "middleware.Recoverer with middleware.Logger", make: func() wrapper {
+			return func(h http.Handler) http.Handler { return chimiddleware.RequestLogger(quiet{})(recoverer(h)) }
+		},
+			inside: []difference{respondsToPanic, swallowsLatePanic},
+		},
+		{kind: requestID, name: "middleware.RequestID", make: func() wrapper { return chimiddleware.RequestID }},
+		{kind: timeout, name: "middleware.Timeout", make: func() wrapper { return chimiddleware.Timeout(time.Minute) }},
+		{kind: crossOrigin, name: "go-chi/cors", make: func() wrapper { return chicors.Handler(chicors.Options{}) }},
+		{kind: logging, name: "middleware.Logger", make: func() wrapper {
+			return chimiddleware.RequestLogger(quiet{})
+		}},
+		{kind: logging, name: "go-chi/httplog", make: func() wrapper {
+			return httplog.RequestLogger(slog.New(slog.DiscardHandler), &httplog.Options{RecoverPanics: true})
+		},
+			inside: []difference{respondsToPanic, swallowsLatePanic},
+		},
+		{kind: tracing, name: "riandyrn/otelchi", make: func() wrapper { return otelchi.Middleware("notes") }},
+		{kind: other, name: "middleware.CleanPath", make: func() wrapper { return chimiddleware.CleanPath }},
+		{kind: other, name: "middleware.StripSlashes", make: func() wrapper { return chimiddleware.StripSlashes }},
+		{kind: other, name: "middleware.Throttle", make: func() wrapper { return chimiddleware.Throttle(100) }},
+	}),
+}
+
+// recoverer is the Recoverer of chi, which writes stacks to the log of the request.
+func recoverer(h http.Handler) http.Handler {
+	h = chimiddleware.Recoverer(h)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h.ServeHTTP(w, chimiddleware.WithLogEntry(r, quiet{}))
+	})
+}
+
+// quiet is the log of chi, which nobody reads.
+type quiet struct{}
+
+func (quiet) NewLogEntry(*http.Request) chimiddleware.LogEntry      { return quiet{} }
+func (quiet) Write(_, _ int, _ http.Header, _ time.Duration, _ any) {}
+func (quiet) Panic(any, []byte)                                     {}
+
+var gorillaMux = router[wrapper]{
+	name:  "gorilla/mux",
+	mount: func(m usher.Middleware) wrapper { return m.Wrap },
+	serve: func(s *service, use []wrapper) http.Handler {
+		r := mux.NewRouter()
+		for pattern, h := range s.handlers {
+			method, path := cutPattern(pattern)
+			methods := []string{method}
+			if method == http.MethodGet {
+				methods = append(methods, http.MethodHead)
+			}
+			r.Handle(path, h).Methods(methods...)
+		}
+		// Those of Router.Use do not run for requests that match no route.
+		return wrap(r, use)
+	},
+	neighbours: wrappers("no route", "wrong method"),
+}
+
+// wrappers are middlewares of net/http that are used with any router. Unmatched are the
+// scenarios to which the router itself responds with text.
+func wrappers(unmatched ...string) []neighbour[wrapper] {
+	return []neighbour[wrapper]{
+		{kind: compression, name: "gorilla handlers.CompressHandler", make: func() wrapper { return handlers.CompressHandler },
+			inside: []difference{compressedInside(append(unmatched, "JSON", "HEAD", "text of an error")...), endsBodyAtPanic},
+		},
+		{kind: compression, name: "klauspost gzhttp", make: func() wrapper {
+			return func(h http.Handler) http.Handler { return gzhttp.GzipHandler(h) }
+		},
+			inside: []difference{compressedInside()},
+		},
+		{kind: compression, name: "NYTimes gziphandler", make: func() wrapper { return gziphandler.GzipHandler },
+			outside: []difference{keepsFirstBytes},
+			inside:  []difference{compressedInside("HEAD"), keepsFirstBytes},
+		},
+		{kind: compression, name: "CAFxX httpcompression", make: func() wrapper {
+			compress, err := httpcompression.DefaultAdapter()
+			if err != nil {
+				panic(err)
+			}
+			return compress
+		},
+			outside: []difference{keepsFirstBytes},
+			inside:  []difference{compressedInside("HEAD"), keepsFirstBytes},
+		},
+		{kind: recovery, name: "gorilla handlers.RecoveryHandler", make: func() wrapper {
+			return handlers.RecoveryHandler(handlers.RecoveryLogger(slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)))
+		},
+			inside: []difference{respondsToPanic},
+		},
+		{kind: crossOrigin, name: "rs/cors", make: func() wrapper { return cors.AllowAll().Handler }},
+		{kind: crossOrigin, name: "gorilla handlers.CORS", make: func() wrapper { return handlers.CORS() }},
+		{kind: crossOrigin, name: "http.CrossOriginProtection", make: func() wrapper { return http.NewCrossOriginProtection().Handler }},
+		{kind: logging, name: "gorilla handlers.CombinedLoggingHandler", make: func() wrapper {
+			return func(h http.Handler) http.Handler { return handlers.CombinedLoggingHandler(io.Discard, h) }
+		}},
+		{kind: tracing, name: "otelhttp", make: func() wrapper { return otelhttp.NewMiddleware("notes") }},
+		{kind: other, name: "scs sessions", make: func() wrapper { return scs.New().LoadAndSave }},
+	}
+}
+
+func TestNetHTTP(t *testing.T)    { netHTTP.test(t) }
+func TestChi(t *testing.T)        { chiRouter.test(t) }
+func TestGorillaMux(t *testing.T) { gorillaMux.test(t) }

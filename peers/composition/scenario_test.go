@@ -1,0 +1,261 @@
+package composition_test
+
+import (
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// A scenario is a request, or two that are alike, of which the second response counts.
+type scenario struct {
+	name    string
+	request string // method and path
+	header  []string
+	twice   bool
+}
+
+// scenarios are what all routers serve. The default caller is the writer.
+var scenarios = []scenario{
+	{name: "JSON", request: "GET /json"},
+	{name: "long JSON", request: "GET /json/long"},
+	{name: "HEAD", request: "HEAD /json/long"},
+	{name: "value", request: "GET /respond"},
+	{name: "text", request: "GET /text"},
+	{name: "page", request: "GET /html"},
+	{name: "file", request: "GET /file"},
+	{name: "part of a file", request: "GET /file", header: []string{"Range", "bytes=10-19"}},
+	{name: "created", request: "POST /notes"},
+	{name: "empty", request: "DELETE /notes"},
+
+	{name: "without a key", request: "GET /json", header: []string{"X-API-Key", ""}},
+	{name: "with a wrong key", request: "POST /notes", header: []string{"X-API-Key", "wrong"}},
+	{name: "forbidden", request: "POST /notes", header: []string{"X-API-Key", "reader"}},
+	{name: "limited", request: "GET /json", header: []string{"Limited", "yes"}, twice: true},
+	{name: "no route", request: "GET /none"},
+	{name: "wrong method", request: "PUT /json"},
+
+	{name: "error", request: "GET /fail"},
+	{name: "long error", request: "GET /fail/long"},
+	{name: "private error", request: "GET /private"},
+	{name: "text of an error", request: "GET /error/400"},
+	{name: "text of a failure", request: "GET /error/500"},
+	{name: "JSON of an error", request: "GET /json/422"},
+	{name: "JSON of a failure", request: "GET /json/503"},
+
+	{name: "panic", request: "GET /panic"},
+	{name: "late panic", request: "GET /panic/late"},
+
+	{name: "replay", request: "POST /notes", header: []string{"Idempotency-Key", "ENCODING"}, twice: true},
+	{name: "replay in another encoding", request: "POST /notes", header: []string{"Idempotency-Key", "shared"}, twice: true},
+	{name: "replay of an error", request: "POST /fail", header: []string{"Idempotency-Key", "failed-ENCODING"}, twice: true},
+
+	{name: "stream", request: "GET /events"},
+	{name: "upgrade", request: "GET /upgrade", header: []string{"Connection", "Upgrade", "Upgrade", "notes"}},
+}
+
+// encodings are what clients accept. ENCODING in a field is replaced by it.
+var encodings = []string{"identity", "gzip"}
+
+// A response is a response as its client decodes it, without what differs each time.
+type response struct {
+	status  int
+	header  http.Header
+	body    string
+	broken  bool // it does not end as HTTP demands
+	encoded bool
+}
+
+// A client sends scenarios to a service behind a router.
+type client struct {
+	server  *httptest.Server
+	service *service
+}
+
+func newClient(t *testing.T, s *service, h http.Handler) *client {
+	server := httptest.NewUnstartedServer(h)
+	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	server.Start()
+	t.Cleanup(server.Close)
+	server.Client().Transport.(*http.Transport).DisableCompression = true
+	return &client{server, s}
+}
+
+// run sends all scenarios, each with all encodings, in one order for all servers.
+func (c *client) run(t *testing.T, list []scenario) map[string]response {
+	responses := make(map[string]response)
+	for _, s := range list {
+		for _, encoding := range encodings {
+			if s.twice {
+				c.do(t, s, encoding)
+			}
+			responses[cellName(s, encoding)] = c.do(t, s, encoding)
+		}
+	}
+	return responses
+}
+
+func cellName(s scenario, encoding string) string { return s.name + ", " + encoding }
+
+func (c *client) do(t *testing.T, s scenario, encoding string) response {
+	t.Helper()
+	method, path := cutPattern(s.request)
+	var body io.Reader
+	if method == http.MethodPost {
+		body = strings.NewReader("{}")
+	}
+	r, err := http.NewRequestWithContext(t.Context(), method, c.server.URL+path, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("X-API-Key", c.service.writer)
+	r.Header.Set("Accept-Encoding", encoding)
+	for i := 0; i < len(s.header); i += 2 {
+		r.Header.Set(s.header[i], strings.ReplaceAll(s.header[i+1], "ENCODING", encoding))
+	}
+	if r.Header.Get("X-API-Key") == "" {
+		r.Header.Del("X-API-Key")
+	} else if r.Header.Get("X-API-Key") == "reader" {
+		r.Header.Set("X-API-Key", c.service.reader)
+	}
+	got, err := c.server.Client().Do(r)
+	if err != nil {
+		return response{broken: true}
+	}
+	defer func() { _ = got.Body.Close() }()
+	return c.read(got)
+}
+
+// read reads a response to its end. It lets a stream continue once the first event has
+// arrived.
+func (c *client) read(got *http.Response) response {
+	encoding := got.Header.Get("Content-Encoding")
+	resp := response{status: got.StatusCode, header: got.Header, encoded: encoding != ""}
+	body := io.Reader(got.Body)
+	if encoding == "gzip" && got.Request.Method != http.MethodHead {
+		zip, err := gzip.NewReader(body)
+		switch {
+		case err == nil:
+			body = zip
+		case !errors.Is(err, io.EOF): // which is an empty body
+			resp.broken = true
+			return resp
+		}
+	}
+	var text strings.Builder
+	buffer := make([]byte, 4096)
+	for {
+		n, err := body.Read(buffer)
+		text.Write(buffer[:n])
+		if strings.HasSuffix(text.String(), firstEvent) {
+			c.service.received <- struct{}{}
+		}
+		if err != nil {
+			resp.broken = !errors.Is(err, io.EOF)
+			break
+		}
+	}
+	select {
+	case <-c.service.received: // by nobody: the events have arrived together
+	default:
+	}
+	resp.body = text.String()
+	resp.neutralize()
+	return resp
+}
+
+var (
+	times  = regexp.MustCompile(`"(execution_time_ms|timestamp)":("[^"]*"|[0-9.]+)`)
+	digits = regexp.MustCompile(`[0-9]+`)
+)
+
+// neutralize removes what differs each time. The ID of the request is removed from the
+// body, and as the logged one, only if it is the one in the header.
+func (r *response) neutralize() {
+	r.body = times.ReplaceAllString(r.body, `"$1":0`)
+	if id := r.header["X-Request-Id"]; len(id) == 1 && len(id[0]) > 0 {
+		r.body = strings.ReplaceAll(r.body, id[0], "ID")
+		if r.header.Get("Logged-Id") == id[0] {
+			r.header["Logged-Id"] = []string{"ID"}
+		}
+		r.header["X-Request-Id"] = []string{"ID"}
+	}
+	for name, values := range r.header {
+		if strings.HasPrefix(name, "Ratelimit") || strings.HasPrefix(name, "X-Ratelimit") || name == "Retry-After" {
+			r.header[name] = []string{digits.ReplaceAllString(strings.Join(values, ", "), "0")}
+		}
+	}
+}
+
+// Fields of the header that describe the encoded bytes or the connection, and those that
+// a middleware of others must not add.
+var (
+	ofBytes = []string{"Content-Encoding", "Content-Length", "Date", "Vary"}
+	ofUsher = []string{
+		"Allow", "Cache-Control", "Content-Type", "Idempotency-Replayed", "Location", "Retry-After", "Www-Authenticate", "X-Request-Id",
+	}
+	// A compressor may change these as well, as the bytes are no longer those of the tag.
+	ofIdentity = []string{"Accept-Ranges", "Etag", "Last-Modified"}
+)
+
+// compare returns how got differs from want, if it does. Fields that only got has are
+// what the middleware is for, unless they are usher's.
+func compare(want, got response) error {
+	if got.status != want.status || got.broken != want.broken {
+		return fmt.Errorf("status is %s, want %s", got.line(), want.line())
+	}
+	if got.body != want.body && !want.broken {
+		return fmt.Errorf("body is %s, want %s", show(got.body), show(want.body))
+	}
+	if strings.Contains(got.body, secret) {
+		return fmt.Errorf("body reveals %s: %s", secret, show(got.body))
+	}
+	for _, name := range slices.Sorted(maps.Keys(want.header)) {
+		ignored := slices.Contains(ofBytes, name) || got.encoded && slices.Contains(ofIdentity, name)
+		if !ignored && !slices.Equal(got.header[name], want.header[name]) {
+			return fmt.Errorf("%s is %q, want %q", name, got.header[name], want.header[name])
+		}
+	}
+	for _, name := range ofUsher {
+		if !slices.Equal(got.header[name], want.header[name]) {
+			return fmt.Errorf("%s is %q, want %q", name, got.header[name], want.header[name])
+		}
+	}
+	vary := strings.ToLower(strings.Join(got.header["Vary"], ", "))
+	for _, value := range want.header["Vary"] {
+		for name := range strings.SplitSeq(value, ",") {
+			if !strings.Contains(vary, strings.ToLower(strings.TrimSpace(name))) {
+				return fmt.Errorf("Vary is %q, want %q", got.header["Vary"], want.header["Vary"])
+			}
+		}
+	}
+	return nil
+}
+
+// line returns how the response begins and ends.
+func (r response) line() string {
+	if r.broken {
+		return fmt.Sprint(r.status, ", broken off")
+	}
+	return fmt.Sprint(r.status)
+}
+
+func show(text string) string {
+	if len(text) > 100 {
+		return fmt.Sprintf("%q...%q (%d bytes)", text[:40], text[len(text)-40:], len(text))
+	}
+	return fmt.Sprintf("%q", text)
+}
+
+func cutPattern(pattern string) (method, path string) {
+	method, path, _ = strings.Cut(pattern, " ")
+	return method, path
+}
