@@ -45,10 +45,13 @@ func newSDK(tb testing.TB) sdk {
 func fiveDecisions(p metric.MeterProvider) http.Handler {
 	var five [5]*telemetry.Decisions
 	for i := range five {
-		five[i] = telemetry.NewDecisions(telemetry.Config{
-			MeterProvider: p, Scope: fmt.Sprint("example.com/", i), Counter: fmt.Sprint("requests.", i),
-			Attribute: fmt.Sprint("result.", i), Outcomes: []string{"good", "bad"},
-		})
+		result := &telemetry.Attribute{
+			Name:   fmt.Sprint("result.", i),
+			Values: []telemetry.Value{{"good"}, {"bad"}},
+		}
+		five[i] = (&telemetry.Instrument{
+			Scope: fmt.Sprint("example.com/", i), Name: fmt.Sprint("requests.", i), Attributes: []*telemetry.Attribute{result},
+		}).Decisions(p)
 	}
 	return http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		ctx := r.Context()
