@@ -14,7 +14,7 @@
 // makes sense, with HTTP/2. A Router declares where its framework differs, and why. The
 // suite fails if a declared difference is not observed, so the table stays true.
 // USHER_UPDATE=1 go test writes the files of Router.Declaration, and in this package the
-// table in the README.
+// table of docs/routers.md.
 //
 // The package is a separate module because it links websocket libraries, which no program
 // should have to link. It uses public packages only, so adapters in other repositories

@@ -9,11 +9,11 @@ import (
 	"github.com/usher-go/usher/adapters/adaptertest"
 )
 
-// TestTable compares the table in the README with the files that the suites of all
+// TestTable compares the table of the page about routers with the files that the suites of all
 // routers have written; USHER_UPDATE=1 writes it.
 func TestTable(t *testing.T) {
-	const readme, begin, end = "../../README.md", "<!-- adapters:begin -->\n", "<!-- adapters:end -->\n"
-	text, err := os.ReadFile(readme)
+	const page, begin, end = "../../docs/routers.md", "<!-- adapters:begin -->\n", "<!-- adapters:end -->\n"
+	text, err := os.ReadFile(page)
 	if err != nil {
 		t.Skip("not in the repository") // but in the module cache
 	}
@@ -28,15 +28,15 @@ func TestTable(t *testing.T) {
 	before, rest, ok := strings.Cut(string(text), begin)
 	old, after, ok2 := strings.Cut(rest, end)
 	if !ok || !ok2 {
-		t.Fatalf("%s has no place for the table", readme)
+		t.Fatalf("%s has no place for the table", page)
 	}
 	if old == table {
 		return
 	}
 	if os.Getenv("USHER_UPDATE") != "1" {
-		t.Fatalf("the table of %s is not what the routers declare; USHER_UPDATE=1 go test -run TestTable writes it", readme)
+		t.Fatalf("the table of %s is not what the routers declare; USHER_UPDATE=1 go test -run TestTable writes it", page)
 	}
-	if err := os.WriteFile(readme, []byte(before+begin+table+end+after), 0o644); err != nil {
+	if err := os.WriteFile(page, []byte(before+begin+table+end+after), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -11,31 +11,34 @@ import (
 // compressedInside is the difference of compression inside the envelope. All compressors
 // compress what a handler writes itself and is long; short are the other scenarios.
 func compressedInside(short ...string) difference {
-	return difference{append([]string{"long JSON", "created", "JSON of an error", "late panic", "replay"}, short...), notWrapped, reasonInside}
+	scenarios := append([]string{"long JSON", "created", "JSON of an error", "late panic", "replay"}, short...)
+	return difference{encoded, scenarios, notWrapped, reasonInside}
 }
+
+const encoded = "what handlers write"
 
 const reasonInside = "The envelope does not change bodies that are encoded inside it: mount compression outside."
 
 var (
-	keepsFirstBytes = difference{[]string{"stream"}, asAlone,
+	keepsFirstBytes = difference{"", []string{"stream"}, asAlone,
 		"It keeps the first bytes, in spite of a flush, until it knows whether to compress them."}
-	endsBodyAtPanic = difference{[]string{"panic"}, abortedConnection,
+	endsBodyAtPanic = difference{"", []string{"panic"}, abortedConnection,
 		"It ends the compressed body when the handler panics, as if it were whole: the envelope aborts the connection."}
-	respondsToPanic = difference{[]string{"panic"}, asHandlersFailure,
+	respondsToPanic = difference{"", []string{"panic"}, asHandlersFailure,
 		"It responds to the panic itself, and the envelope replaces that response: the Cache-Control is that of handlers."}
-	swallowsLatePanic = difference{[]string{"late panic"}, swallowed,
+	swallowsLatePanic = difference{"", []string{"late panic"}, swallowed,
 		"It stops a panic in the middle of the body, with or without usher: the server ends the body as if it were whole, but it is no JSON."}
-	ownRequestID = difference{nil, otherID,
+	ownRequestID = difference{"request ID", nil, otherID,
 		"It sends an ID of its own in X-Request-Id: mount it outside, or not at all."}
-	removesVary = difference{nil, lessVary,
+	removesVary = difference{"Vary of errors", nil, lessVary,
 		"It removes Vary from errors, which are not for shared caches in any case."}
-	rendersErrors = difference{[]string{"error in c.Errors", "private error in c.Errors"}, showsErrors,
+	rendersErrors = difference{"", []string{"error in c.Errors", "private error in c.Errors"}, showsErrors,
 		"It sends the text of every error in c.Errors: mount ushergin.Errors in its place."}
-	keepsResponse = difference{[]string{"stream", "upgrade"}, asAlone,
+	keepsResponse = difference{"", []string{"stream", "upgrade"}, asAlone,
 		"It keeps the response until the handler has returned, and connections cannot be taken over."}
-	losesLatePanic = difference{[]string{"late panic"}, abortedConnection,
+	losesLatePanic = difference{"", []string{"late panic"}, abortedConnection,
 		"It keeps the response until the handler has returned: of a body that breaks off, nothing is sent."}
-	earlyPanic = difference{[]string{"late panic"}, failed,
+	earlyPanic = difference{"", []string{"late panic"}, failed,
 		"It keeps the response until the handler has returned: every panic becomes a 500."}
 )
 

@@ -34,8 +34,6 @@ type neighbour[M any] struct {
 	// outside and inside are the documented differences when it runs outside and inside
 	// of the whole stack.
 	outside, inside []difference
-	// without is the reason for leaving it out of one place, which the table shows.
-	without map[place]string
 }
 
 type kind string
@@ -62,6 +60,7 @@ const (
 // from the one without the neighbour, for at least one encoding, and is what instead
 // accepts. Without scenarios, those differ that no other difference names, at least one.
 type difference struct {
+	what      string // which responses, for users; by default the scenarios
 	scenarios []string
 	instead   func(cell) error
 	reason    string // for users
@@ -98,9 +97,6 @@ func (r router[M]) test(t *testing.T) {
 	}
 	for _, n := range r.neighbours {
 		for _, p := range []place{outside, inside} {
-			if n.without[p] != "" {
-				continue
-			}
 			t.Run(n.name+" "+string(p), func(t *testing.T) {
 				t.Parallel()
 				got := r.clientWith(t, n, p).run(t, list)
