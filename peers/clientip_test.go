@@ -227,16 +227,8 @@ listen proxy
 func serveUnix(t *testing.T, h http.Handler) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "s")
-	l, err := new(net.ListenConfig).Listen(t.Context(), "unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	serveOn(t, "unix", path, h)
 	_ = os.Chmod(path, 0o666) //nolint:gosec // the proxy may run as another user
-	s := httptest.NewUnstartedServer(h)
-	_ = s.Listener.Close()
-	s.Listener = l
-	s.Start()
-	t.Cleanup(s.Close)
 	return path
 }
 

@@ -246,10 +246,20 @@ type decoded struct {
 	err         string
 }
 
-// ask posts to address and decodes the response. It also returns its encoding.
+// ask posts to s and decodes the response. It also returns its encoding.
 func ask(t *testing.T, s *httptest.Server, path, encoding string, header ...string) (d decoded, contentEncoding string) {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+path, strings.NewReader("{}"))
+	return request(t, s.Client(), http.MethodPost, s.URL+path, encoding, header...)
+}
+
+// request sends a request and decodes the response. It also returns its encoding.
+func request(t *testing.T, c *http.Client, method, url, encoding string, header ...string) (d decoded, contentEncoding string) {
+	t.Helper()
+	body := ""
+	if method == http.MethodPost {
+		body = "{}"
+	}
+	r, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -257,7 +267,7 @@ func ask(t *testing.T, s *httptest.Server, path, encoding string, header ...stri
 	for i := 0; i < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])
 	}
-	response, err := s.Client().Do(r)
+	response, err := c.Do(r)
 	if err != nil {
 		return decoded{err: "no response"}, ""
 	}
@@ -267,20 +277,25 @@ func ask(t *testing.T, s *httptest.Server, path, encoding string, header ...stri
 		status: response.StatusCode, contentType: h.Get("Content-Type"),
 		challenge: h.Get("WWW-Authenticate"), replayed: h.Get("Idempotency-Replayed"),
 	}
-	body := io.Reader(response.Body)
-	if contentEncoding = h.Get("Content-Encoding"); contentEncoding == "gzip" {
-		zip, err := gzip.NewReader(body)
-		if err != nil {
-			d.err = "not gzip"
-			return d, contentEncoding
-		}
-		body = zip
+	contentEncoding = h.Get("Content-Encoding")
+	plain, err := decode(response)
+	if err != nil {
+		d.err = "not gzip"
+		return d, contentEncoding
 	}
-	text, err := io.ReadAll(body)
+	text, err := io.ReadAll(plain)
 	if d.body = string(text); err != nil {
 		d.err = err.Error()
 	}
 	return d, contentEncoding
+}
+
+// decode returns the body of a response without its encoding.
+func decode(response *http.Response) (io.Reader, error) {
+	if response.Header.Get("Content-Encoding") != "gzip" || response.Request.Method == http.MethodHead {
+		return response.Body, nil
+	}
+	return gzip.NewReader(response.Body)
 }
 
 func startServer(t *testing.T, h http.Handler) *httptest.Server {

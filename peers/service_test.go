@@ -104,12 +104,37 @@ func serve(t *testing.T, h http.Handler) string {
 	return s.Listener.Addr().String()
 }
 
+// serveOn serves h at an address of a network, which may have the port 0, and returns its
+// address.
+func serveOn(t *testing.T, network, address string, h http.Handler) string {
+	t.Helper()
+	l, err := new(net.ListenConfig).Listen(t.Context(), network, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewUnstartedServer(h)
+	_ = s.Listener.Close()
+	s.Listener = l
+	s.Start()
+	t.Cleanup(s.Close)
+	return l.Addr().String()
+}
+
 // varnish runs Varnish with its built-in rules before backend, and returns its
 // address.
 func varnish(t *testing.T, backend string) string {
 	t.Helper()
-	address := freeAddress(t)
-	start(t, address, program(t, "varnishd"), "-F", "-n", t.TempDir(), "-a", address, "-b", backend)
+	return varnishWith(t, backend, "")
+}
+
+// varnishWith runs Varnish with these rules before the built-in ones.
+func varnishWith(t *testing.T, backend, rules string) string {
+	t.Helper()
+	address, path := freeAddress(t), program(t, "varnishd")
+	host, port, _ := strings.Cut(backend, ":")
+	start(t, address, path, "-F", "-j", "none", "-n", t.TempDir(), "-a", address, "-f", configure(t, `vcl 4.1;
+backend service { .host = "HOST"; .port = "PORT"; }
+RULES`, "HOST", host, "PORT", port, "RULES", rules))
 	return address
 }
 
