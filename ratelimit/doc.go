@@ -31,6 +31,9 @@
 //   - For billing periods: [CalendarWindow] with [Limit.From].
 //   - To slow clients down instead of refusing them: [Policy.Delay].
 //   - For a key that many clients share: [Policy.Stagger].
+//   - For streams of events: [Concurrency]. An EventSource of a browser that is refused
+//     closes and never tries again, whatever the status and Retry-After; only a page that
+//     uses fetch sees them.
 //   - To try a limit out: [Policy.Shadow].
 //   - For several processes: [Config.Store], from stores/usherredis or stores/usherpg.
 //   - For operators: [Config.OnError], [Config.OnDecision] and [Config.MeterProvider].
