@@ -14,10 +14,12 @@ PROGRAMS := \
 
 # Programs that only the tests in peers start.
 PEERS := \
+	chromium:chromium \
 	haproxy:haproxy \
 	nginx:nginx \
 	node:nodejs \
 	npm:npm \
+	promtool:prometheus \
 	python3:python3-urllib3 \
 	varnishd:varnish \
 
