@@ -20,6 +20,8 @@ const encoded = "what handlers write"
 const reasonInside = "The envelope does not change bodies that are encoded inside it: mount compression outside."
 
 var (
+	respondsToPreflight = difference{"", []string{"preflight"}, allowed,
+		"It responds to a preflight itself, which carries no key. So mount it outside."}
 	keepsFirstBytes = difference{"", []string{"stream"}, asAlone,
 		"It keeps the first bytes, in spite of a flush, until it knows whether to compress them."}
 	endsBodyAtPanic = difference{"", []string{"panic"}, abortedConnection,
@@ -62,6 +64,13 @@ func abortedConnection(c cell) error {
 	return nil
 }
 
+func allowed(c cell) error {
+	if c.got.status > 299 || c.got.header.Get("Access-Control-Allow-Origin") == "" {
+		return fmt.Errorf("the preflight gets %s with %q", c.got.line(), c.got.header)
+	}
+	return nil
+}
+
 func failed(c cell) error {
 	if c.got.line() != "500" {
 		return fmt.Errorf("want 500, got %s", c.got.line())
@@ -76,7 +85,7 @@ func otherID(c cell) error {
 	}
 	want := c.plain
 	want.header = want.header.Clone()
-	want.header["Logged-Id"] = c.got.header["Logged-Id"]
+	want.header.Set("Logged-Id", "another")
 	return compare(want, c.got)
 }
 

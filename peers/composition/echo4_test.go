@@ -23,7 +23,7 @@ var echo4Router = router[echo.MiddlewareFunc]{
 		e.Logger.SetOutput(io.Discard)
 		e.HTTPErrorHandler = usherecho4.HTTPErrorHandler
 		e.Use(use...)
-		for pattern, h := range s.handlers {
+		for pattern, h := range s.routes {
 			method, path := cutPattern(pattern)
 			e.Add(method, path, echo.WrapHandler(h))
 			if method == http.MethodGet {
@@ -49,7 +49,9 @@ var echo4Router = router[echo.MiddlewareFunc]{
 			inside: []difference{ownRequestID},
 		},
 		{kind: timeout, name: "middleware.ContextTimeout", make: func() echo.MiddlewareFunc { return middleware.ContextTimeout(time.Minute) }},
-		{kind: crossOrigin, name: "middleware.CORS", make: middleware.CORS},
+		{kind: crossOrigin, name: "middleware.CORS", make: middleware.CORS,
+			outside: []difference{respondsToPreflight},
+		},
 		{kind: logging, name: "middleware.RequestLogger", make: func() echo.MiddlewareFunc {
 			return middleware.RequestLoggerWithConfig(middleware.RequestLoggerConfig{
 				LogStatus: true, LogValuesFunc: func(echo.Context, middleware.RequestLoggerValues) error { return nil },
@@ -66,7 +68,9 @@ var echo4Router = router[echo.MiddlewareFunc]{
 		{kind: logging, name: "middleware.Logger", make: func() echo.MiddlewareFunc {
 			return middleware.LoggerWithConfig(middleware.LoggerConfig{Output: io.Discard}) //nolint:staticcheck // many services use it
 		}},
-		{kind: tracing, name: "otelecho", make: func() echo.MiddlewareFunc { return otelecho.Middleware("notes") }},
+		{kind: tracing, name: "otelecho", make: func() echo.MiddlewareFunc {
+			return otelecho.Middleware("notes", otelecho.WithTracerProvider(recording))
+		}},
 		{kind: other, name: "middleware.Secure", make: middleware.Secure},
 		{kind: other, name: "middleware.BodyLimit", make: func() echo.MiddlewareFunc { return middleware.BodyLimit("1M") }},
 		{kind: other, name: "middleware.Decompress", make: middleware.Decompress},

@@ -22,7 +22,7 @@ var echo5Router = router[echo.MiddlewareFunc]{
 		e.Logger = slog.New(slog.DiscardHandler)
 		e.HTTPErrorHandler = usherecho.HTTPErrorHandler
 		e.Use(use...)
-		for pattern, h := range s.handlers {
+		for pattern, h := range s.routes {
 			method, path := cutPattern(pattern)
 			e.Add(method, path, echo.WrapHandler(h))
 			if method == http.MethodGet {
@@ -48,7 +48,9 @@ var echo5Router = router[echo.MiddlewareFunc]{
 			inside: []difference{ownRequestID},
 		},
 		{kind: timeout, name: "middleware.ContextTimeout", make: func() echo.MiddlewareFunc { return middleware.ContextTimeout(time.Minute) }},
-		{kind: crossOrigin, name: "middleware.CORS", make: func() echo.MiddlewareFunc { return middleware.CORS("*") }},
+		{kind: crossOrigin, name: "middleware.CORS", make: func() echo.MiddlewareFunc { return middleware.CORS("*") },
+			outside: []difference{respondsToPreflight},
+		},
 		{kind: logging, name: "middleware.RequestLogger", make: func() echo.MiddlewareFunc {
 			return middleware.RequestLoggerWithConfig(middleware.RequestLoggerConfig{
 				LogStatus: true, LogValuesFunc: func(*echo.Context, middleware.RequestLoggerValues) error { return nil },

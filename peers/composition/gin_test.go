@@ -30,7 +30,7 @@ var ginRouter = router[gin.HandlerFunc]{
 		engine.Use(use...)
 		engine.NoRoute(ushergin.NoRoute)
 		engine.NoMethod(ushergin.NoMethod)
-		for pattern, h := range s.handlers {
+		for pattern, h := range s.routes {
 			method, path := cutPattern(pattern)
 			engine.Handle(method, path, gin.WrapF(h))
 			if method == http.MethodGet {
@@ -61,12 +61,14 @@ var ginRouter = router[gin.HandlerFunc]{
 		{kind: recovery, name: "gin.Recovery", make: func() gin.HandlerFunc { return gin.RecoveryWithWriter(io.Discard) },
 			inside: []difference{respondsToPanic},
 		},
-		{kind: requestID, name: "gin-contrib/requestid", make: func() gin.HandlerFunc { return requestid.New() },
+		{kind: requestID, name: "gin-contrib/requestid", make: func() gin.HandlerFunc { return ginRequestID },
 			inside: []difference{ownRequestID},
 		},
-		{kind: crossOrigin, name: "gin-contrib/cors", make: func() gin.HandlerFunc { return cors.Default() }},
+		{kind: crossOrigin, name: "gin-contrib/cors", make: func() gin.HandlerFunc { return cors.Default() },
+			outside: []difference{respondsToPreflight},
+		},
 		{kind: logging, name: "gin.Logger", make: func() gin.HandlerFunc { return gin.LoggerWithWriter(io.Discard) }},
-		{kind: tracing, name: "otelgin", make: func() gin.HandlerFunc { return otelgin.Middleware("notes") }},
+		{kind: tracing, name: "otelgin", make: func() gin.HandlerFunc { return otelgin.Middleware("notes", otelgin.WithTracerProvider(recording)) }},
 		{kind: other, name: "gin-contrib/secure", make: func() gin.HandlerFunc { return secure.New(secure.Config{FrameDeny: true}) }},
 		{kind: other, name: "gin-contrib/sessions", make: func() gin.HandlerFunc {
 			return sessions.Sessions("session", cookie.NewStore([]byte("a key of the test")))
@@ -77,5 +79,8 @@ var ginRouter = router[gin.HandlerFunc]{
 		},
 	},
 }
+
+// ginRequestID is made once: requestid.New writes what the handlers of others read.
+var ginRequestID = requestid.New()
 
 func TestGin(t *testing.T) { ginRouter.test(t) }

@@ -44,6 +44,7 @@ const (
 	requestID   kind = "request ID"
 	timeout     kind = "timeout"
 	crossOrigin kind = "CORS"
+	forgery     kind = "request forgery"
 	logging     kind = "logging"
 	tracing     kind = "tracing"
 	other       kind = "other"
@@ -81,40 +82,73 @@ func (n neighbour[M]) differences(p place) []difference {
 	return n.inside
 }
 
-// test runs all scenarios with each neighbour in each place, and compares the responses
-// with those without it.
+// test runs all scenarios with each neighbour in each place, over each protocol, and
+// compares the responses with those without it.
 func (r router[M]) test(t *testing.T) {
+	for _, protocol := range []string{"HTTP/1.1", "HTTP/2"} {
+		t.Run(protocol, func(t *testing.T) { r.testOver(t, protocol) })
+	}
+}
+
+func (r router[M]) testOver(t *testing.T, protocol string) {
 	list := slices.Concat(scenarios, r.native)
-	plain := r.client(t, true).run(t, list)
-	unwrapped := r.client(t, false).run(t, list)
-	for _, s := range list {
-		for _, encoding := range encodings {
-			resp := plain[cellName(s, encoding)]
-			if strings.Contains(resp.body, secret) {
-				t.Errorf("%s reveals %s without any neighbour", cellName(s, encoding), secret)
-			}
+	if protocol == "HTTP/2" {
+		list = slices.DeleteFunc(list, func(s scenario) bool { return s.name == "upgrade" })
+	}
+	start := func(t *testing.T, wrap bool, patience time.Duration, use func(*service) []M) *client {
+		s := newService(t, wrap)
+		s.patience = patience
+		return newClient(t, protocol, s, r.serve(s, use(s)))
+	}
+	plain := start(t, true, patience, r.stack).run(t, list)
+	unwrapped := start(t, false, patience, r.stack).run(t, list)
+	for name, resp := range plain {
+		if strings.Contains(resp.body, secret) {
+			t.Errorf("%s reveals %s without any neighbour", name, secret)
 		}
 	}
 	for _, n := range r.neighbours {
 		for _, p := range []place{outside, inside} {
 			t.Run(n.name+" "+string(p), func(t *testing.T) {
 				t.Parallel()
-				got := r.clientWith(t, n, p).run(t, list)
-				alone := sync.OnceValue(func() *client {
-					s := newService(t, true)
-					s.patience = briefly
-					return newClient(t, s, r.serve(s, []M{n.make()}))
+				c := start(t, true, n.patience(p), func(s *service) []M {
+					if p == outside {
+						return slices.Concat([]M{n.make()}, r.stack(s))
+					}
+					return append(r.stack(s), n.make())
 				})
+				alone := sync.OnceValue(func() *client {
+					return start(t, true, briefly, func(*service) []M { return []M{n.make()} })
+				})
+				got := c.run(t, list)
 				check(t, list, n.differences(p), func(s scenario, encoding string) cell {
 					name := cellName(s, encoding)
 					return cell{got[name], plain[name], unwrapped[name], func() response { return alone().do(t, s, encoding) }}
 				})
-				compressed := slices.ContainsFunc(list, func(s scenario) bool { return got[cellName(s, "gzip")].encoded })
-				if compressed != (n.kind == compression) {
-					t.Errorf("compressed is %t", compressed)
+				n.check(t, p, got)
+				if protocol == "HTTP/1.1" {
+					c.crowd(t, list, got)
 				}
 			})
 		}
+	}
+}
+
+// check compares all responses with what a neighbour of this kind is for.
+func (n neighbour[M]) check(t *testing.T, p place, got map[string]response) {
+	compressed := 0
+	for name, resp := range got {
+		if resp.encoded {
+			compressed++
+		}
+		allowed := resp.header["Access-Control-Allow-Origin"]
+		readable := len(allowed) == 1 || resp.broken || resp.status == http.StatusSwitchingProtocols
+		if n.kind == crossOrigin && p == outside && !readable {
+			t.Errorf("%s: a page of another origin cannot read it: %q", name, allowed)
+		}
+	}
+	if (compressed > 0) != (n.kind == compression) {
+		t.Errorf("%d responses are compressed", compressed)
 	}
 }
 
@@ -152,34 +186,26 @@ func check(t *testing.T, list []scenario, differences []difference, cellOf func(
 			t.Errorf("nothing differs, though this is declared: %s", d.reason)
 		}
 		for _, name := range d.scenarios {
-			if !observed[i][name] {
+			known := slices.ContainsFunc(list, func(s scenario) bool { return s.name == name })
+			if !observed[i][name] && (known || name != "upgrade") {
 				t.Errorf("%s is declared to differ, but does not: %s", name, d.reason)
 			}
 		}
 	}
 }
 
-// briefly is for streams that are known not to arrive in time.
-const briefly = 100 * time.Millisecond
+// How long a stream waits for its client, and how long if it is known to arrive too late.
+const (
+	patience = 10 * time.Second
+	briefly  = 100 * time.Millisecond
+)
 
-// client starts a service without a neighbour.
-func (r router[M]) client(t *testing.T, wrap bool) *client {
-	s := newService(t, wrap)
-	return newClient(t, s, r.serve(s, r.stack(s)))
-}
-
-func (r router[M]) clientWith(t *testing.T, n neighbour[M], p place) *client {
-	s := newService(t, true)
-	if slices.ContainsFunc(n.differences(p), func(d difference) bool { return slices.Contains(d.scenarios, "stream") }) {
-		s.patience = briefly
+func (n neighbour[M]) patience(p place) time.Duration {
+	late := func(d difference) bool { return slices.Contains(d.scenarios, "stream") }
+	if slices.ContainsFunc(n.differences(p), late) {
+		return briefly
 	}
-	use := r.stack(s)
-	if p == outside {
-		use = append([]M{n.make()}, use...)
-	} else {
-		use = append(use, n.make())
-	}
-	return newClient(t, s, r.serve(s, use))
+	return patience
 }
 
 func (r router[M]) stack(s *service) []M {

@@ -21,6 +21,7 @@ import (
 	"github.com/riandyrn/otelchi"
 	"github.com/rs/cors"
 	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+	"go.opentelemetry.io/otel/sdk/trace"
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/adapters/usherchi"
@@ -34,7 +35,7 @@ var netHTTP = router[wrapper]{
 	mount: func(m usher.Middleware) wrapper { return m.Wrap },
 	serve: func(s *service, use []wrapper) http.Handler {
 		mux := http.NewServeMux()
-		for pattern, h := range s.handlers {
+		for pattern, h := range s.routes {
 			mux.Handle(pattern, h)
 		}
 		return wrap(mux, use)
@@ -68,7 +69,7 @@ var chiRouter = router[wrapper]{
 		r.Use(use...)
 		r.NotFound(usher.NotFound)
 		r.MethodNotAllowed(usherchi.MethodNotAllowed)
-		for pattern, h := range s.handlers {
+		for pattern, h := range s.routes {
 			r.Handle(pattern, h)
 		}
 		return r
@@ -87,7 +88,11 @@ var chiRouter = router[wrapper]{
 		},
 		{kind: requestID, name: "middleware.RequestID", make: func() wrapper { return chimiddleware.RequestID }},
 		{kind: timeout, name: "middleware.Timeout", make: func() wrapper { return chimiddleware.Timeout(time.Minute) }},
-		{kind: crossOrigin, name: "go-chi/cors", make: func() wrapper { return chicors.Handler(chicors.Options{}) }},
+		{kind: crossOrigin, name: "go-chi/cors", make: func() wrapper {
+			return chicors.AllowAll().Handler
+		},
+			outside: []difference{respondsToPreflight},
+		},
 		{kind: logging, name: "middleware.Logger", make: func() wrapper {
 			return chimiddleware.RequestLogger(quiet{})
 		}},
@@ -96,7 +101,7 @@ var chiRouter = router[wrapper]{
 		},
 			inside: []difference{respondsToPanic, swallowsLatePanic},
 		},
-		{kind: tracing, name: "riandyrn/otelchi", make: func() wrapper { return otelchi.Middleware("notes") }},
+		{kind: tracing, name: "riandyrn/otelchi", make: func() wrapper { return otelchi.Middleware("notes", otelchi.WithTracerProvider(recording)) }},
 		{kind: other, name: "middleware.CleanPath", make: func() wrapper { return chimiddleware.CleanPath }},
 		{kind: other, name: "middleware.StripSlashes", make: func() wrapper { return chimiddleware.StripSlashes }},
 		{kind: other, name: "middleware.Throttle", make: func() wrapper { return chimiddleware.Throttle(100) }},
@@ -123,7 +128,7 @@ var gorillaMux = router[wrapper]{
 	mount: func(m usher.Middleware) wrapper { return m.Wrap },
 	serve: func(s *service, use []wrapper) http.Handler {
 		r := mux.NewRouter()
-		for pattern, h := range s.handlers {
+		for pattern, h := range s.routes {
 			method, path := cutPattern(pattern)
 			methods := []string{method}
 			if method == http.MethodGet {
@@ -168,16 +173,33 @@ func wrappers(unmatched ...string) []neighbour[wrapper] {
 		},
 			inside: []difference{respondsToPanic},
 		},
-		{kind: crossOrigin, name: "rs/cors", make: func() wrapper { return cors.AllowAll().Handler }},
-		{kind: crossOrigin, name: "gorilla handlers.CORS", make: func() wrapper { return handlers.CORS() }},
-		{kind: crossOrigin, name: "http.CrossOriginProtection", make: func() wrapper { return http.NewCrossOriginProtection().Handler }},
+		{kind: crossOrigin, name: "rs/cors", make: func() wrapper { return cors.AllowAll().Handler },
+			outside: []difference{respondsToPreflight},
+		},
+		{kind: crossOrigin, name: "gorilla handlers.CORS", make: func() wrapper { return handlers.CORS(handlers.AllowedHeaders([]string{"X-API-Key"})) },
+			outside: []difference{respondsToPreflight},
+		},
+		{kind: forgery, name: "http.CrossOriginProtection", make: func() wrapper {
+			protection := http.NewCrossOriginProtection()
+			if err := protection.AddTrustedOrigin(origin); err != nil {
+				panic(err)
+			}
+			return protection.Handler
+		}},
 		{kind: logging, name: "gorilla handlers.CombinedLoggingHandler", make: func() wrapper {
 			return func(h http.Handler) http.Handler { return handlers.CombinedLoggingHandler(io.Discard, h) }
 		}},
-		{kind: tracing, name: "otelhttp", make: func() wrapper { return otelhttp.NewMiddleware("notes") }},
+		{kind: tracing, name: "otelhttp", make: func() wrapper { return otelhttp.NewMiddleware("notes", otelhttp.WithTracerProvider(recording)) }},
+		{kind: other, name: "http.MaxBytesHandler", make: func() wrapper {
+			return func(h http.Handler) http.Handler { return http.MaxBytesHandler(h, 1<<20) }
+		}},
+		{kind: other, name: "gorilla handlers.ProxyHeaders", make: func() wrapper { return handlers.ProxyHeaders }},
 		{kind: other, name: "scs sessions", make: func() wrapper { return scs.New().LoadAndSave }},
 	}
 }
+
+// recording is a provider of tracers whose spans record everything, and are not exported.
+var recording = trace.NewTracerProvider()
 
 func TestNetHTTP(t *testing.T)    { netHTTP.test(t) }
 func TestChi(t *testing.T)        { chiRouter.test(t) }

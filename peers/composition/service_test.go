@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -22,10 +24,10 @@ import (
 // middleware of others can break.
 type service struct {
 	envelope usher.Middleware
-	rest     []usher.Middleware // inside the envelope, from the outside in
-	handlers map[string]http.HandlerFunc
-	writer   string // the key of a caller that may do everything
-	reader   string // the key of a caller that may only read
+	rest     []usher.Middleware          // inside the envelope, from the outside in
+	handlers map[string]http.HandlerFunc // by their routes
+	writer   string                      // the key of a caller that may do everything
+	reader   string                      // the key of a caller that may only read
 	// A stream waits for its client, who says when it has received something.
 	received chan struct{}
 	patience time.Duration
@@ -76,10 +78,18 @@ func newService(t *testing.T, wrap bool) *service {
 		writer:   issue("notes:read", "notes:write"),
 		reader:   issue("notes:read"),
 		received: make(chan struct{}, 1),
-		patience: 10 * time.Second,
 	}
 	s.handle()
 	return s
+}
+
+// routes yields the handlers by method and path, always in the same order.
+func (s *service) routes(yield func(pattern string, h http.HandlerFunc) bool) {
+	for _, pattern := range slices.Sorted(maps.Keys(s.handlers)) {
+		if !yield(pattern, s.handlers[pattern]) {
+			return
+		}
+	}
 }
 
 // showID shows what is the ID of the request for handlers and logs.
