@@ -3,12 +3,15 @@ package composition_test
 import (
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"testing"
 	"time"
 
+	sentryecho "github.com/getsentry/sentry-go/echo"
 	"github.com/labstack/echo/v4"
 	"github.com/labstack/echo/v4/middleware"
+	slogecho "github.com/samber/slog-echo"
 	"go.opentelemetry.io/contrib/instrumentation/github.com/labstack/echo/otelecho"
 
 	"github.com/usher-go/usher"
@@ -68,6 +71,12 @@ var echo4Router = router[echo.MiddlewareFunc]{
 		{kind: logging, name: "middleware.Logger", make: func() echo.MiddlewareFunc {
 			return middleware.LoggerWithConfig(middleware.LoggerConfig{Output: io.Discard}) //nolint:staticcheck // many services use it
 		}},
+		{kind: logging, name: "samber/slog-echo", make: func() echo.MiddlewareFunc {
+			return slogecho.NewWithConfig(slog.New(slog.DiscardHandler), slogecho.Config{
+				WithRequestID: true, WithRequestBody: true, WithResponseBody: true,
+			})
+		}},
+		{kind: tracing, name: "sentryecho", make: func() echo.MiddlewareFunc { return sentryecho.New(sentryecho.Options{Repanic: true}) }},
 		{kind: tracing, name: "otelecho", make: func() echo.MiddlewareFunc {
 			return otelecho.Middleware("notes", otelecho.WithTracerProvider(recording))
 		}},

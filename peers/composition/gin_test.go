@@ -3,9 +3,11 @@ package composition_test
 import (
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"testing"
 
+	sentrygin "github.com/getsentry/sentry-go/gin"
 	"github.com/gin-contrib/cors"
 	gingzip "github.com/gin-contrib/gzip"
 	"github.com/gin-contrib/requestid"
@@ -13,6 +15,7 @@ import (
 	"github.com/gin-contrib/sessions"
 	"github.com/gin-contrib/sessions/cookie"
 	"github.com/gin-gonic/gin"
+	sloggin "github.com/samber/slog-gin"
 	"go.opentelemetry.io/contrib/instrumentation/github.com/gin-gonic/gin/otelgin"
 
 	"github.com/usher-go/usher"
@@ -68,6 +71,14 @@ var ginRouter = router[gin.HandlerFunc]{
 			outside: []difference{respondsToPreflight},
 		},
 		{kind: logging, name: "gin.Logger", make: func() gin.HandlerFunc { return gin.LoggerWithWriter(io.Discard) }},
+		{kind: logging, name: "samber/slog-gin", make: func() gin.HandlerFunc {
+			return sloggin.NewWithConfig(slog.New(slog.DiscardHandler), sloggin.Config{
+				WithRequestID: true, WithRequestBody: true, WithResponseBody: true,
+			})
+		},
+			inside: []difference{ownRequestID},
+		},
+		{kind: tracing, name: "sentrygin", make: func() gin.HandlerFunc { return sentrygin.New(sentrygin.Options{Repanic: true}) }},
 		{kind: tracing, name: "otelgin", make: func() gin.HandlerFunc { return otelgin.Middleware("notes", otelgin.WithTracerProvider(recording)) }},
 		{kind: other, name: "gin-contrib/secure", make: func() gin.HandlerFunc { return secure.New(secure.Config{FrameDeny: true}) }},
 		{kind: other, name: "gin-contrib/sessions", make: func() gin.HandlerFunc {

@@ -11,6 +11,7 @@ import (
 	"github.com/CAFxX/httpcompression"
 	"github.com/NYTimes/gziphandler"
 	"github.com/alexedwards/scs/v2"
+	sentryhttp "github.com/getsentry/sentry-go/http"
 	"github.com/go-chi/chi/v5"
 	chimiddleware "github.com/go-chi/chi/v5/middleware"
 	chicors "github.com/go-chi/cors"
@@ -18,8 +19,12 @@ import (
 	"github.com/gorilla/handlers"
 	"github.com/gorilla/mux"
 	"github.com/klauspost/compress/gzhttp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/riandyrn/otelchi"
 	"github.com/rs/cors"
+	sloghttp "github.com/samber/slog-http"
+	"github.com/unrolled/secure"
 	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
 	"go.opentelemetry.io/otel/sdk/trace"
 
@@ -190,6 +195,20 @@ func wrappers(unmatched ...string) []neighbour[wrapper] {
 			return func(h http.Handler) http.Handler { return handlers.CombinedLoggingHandler(io.Discard, h) }
 		}},
 		{kind: tracing, name: "otelhttp", make: func() wrapper { return otelhttp.NewMiddleware("notes", otelhttp.WithTracerProvider(recording)) }},
+		{kind: logging, name: "samber/slog-http", make: func() wrapper {
+			return sloghttp.NewWithConfig(slog.New(slog.DiscardHandler), sloghttp.Config{
+				WithRequestID: true, WithRequestBody: true, WithResponseBody: true,
+			})
+		}},
+		{kind: tracing, name: "sentryhttp", make: func() wrapper { return sentryhttp.New(sentryhttp.Options{Repanic: true}).Handle }},
+		{kind: tracing, name: "promhttp", make: func() wrapper {
+			requests := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "requests"}, []string{"code", "method"})
+			sizes := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "sizes"}, nil)
+			return func(h http.Handler) http.Handler {
+				return promhttp.InstrumentHandlerCounter(requests, promhttp.InstrumentHandlerResponseSize(sizes, h))
+			}
+		}},
+		{kind: other, name: "unrolled/secure", make: func() wrapper { return secure.New(secure.Options{FrameDeny: true}).Handler }},
 		{kind: other, name: "http.MaxBytesHandler", make: func() wrapper {
 			return func(h http.Handler) http.Handler { return http.MaxBytesHandler(h, 1<<20) }
 		}},
