@@ -255,3 +255,40 @@ func payWith(t *testing.T, s *shop, n, programs int, command func(ctx context.Co
 	all.Wait()
 	s.check(t, n, got)
 }
+
+// Proxies that repeat a request to the same or another server, because the first has not
+// responded: each payment is made once, and the caller sees nothing of it.
+func TestProxiesThatRetryPayOnce(t *testing.T) {
+	const payments = 500
+	for name, before := range map[string]func(t *testing.T, backend string) string{
+		"nginx": func(t *testing.T, backend string) string {
+			return nginx(t, "upstreams", "location / { proxy_pass http://BACKEND; proxy_next_upstream error non_idempotent; }\n}\n"+
+				"upstream upstreams {"+strings.Repeat("server "+backend+" max_fails=0;", 8))
+		},
+		"haproxy": func(t *testing.T, backend string) string {
+			return haproxyWith(t, backend, "retries 8", "retry-on all-retryable-errors")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newShop(t)
+			address := before(t, s.network.Addr)
+			transport := &http.Transport{MaxIdleConnsPerHost: 40}
+			defer transport.CloseIdleConnections()
+			c := &http.Client{Transport: transport}
+			got := payAll(payments, 40, func(key string) (string, error) {
+				r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+address+"/payments", strings.NewReader(payment))
+				if err != nil {
+					return "", err
+				}
+				r.Header.Set("Idempotency-Key", key)
+				text, err := receipt(c.Do(r)) //nolint:bodyclose // receipt closes it.
+				if err != nil {
+					t.Errorf("the caller of %s: %v", key, err)
+				}
+				return text, err
+			})
+			s.check(t, payments, got)
+		})
+	}
+}

@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+	"github.com/klauspost/compress/gzhttp"
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/apikey"
@@ -256,6 +258,37 @@ func TestASharedCacheKeepsNoRefusal(t *testing.T) {
 				if resp.StatusCode != http.StatusNotFound || calls.Load() != n+1 {
 					t.Errorf("status %d, %d requests reached the backend after %d", resp.StatusCode, calls.Load(), n+1)
 				}
+			}
+		})
+	}
+}
+
+// A cache keeps a public response of a whole stack once for each encoding, and every client
+// can decode what it gets.
+func TestASharedCacheKeepsWhatAWholeStackDeclaresPublic(t *testing.T) {
+	for cache, start := range sharedCaches {
+		t.Run(cache, func(t *testing.T) {
+			var calls atomic.Int32
+			handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				calls.Add(1)
+				w.Header().Set("Cache-Control", "public, max-age=3600")
+				w.Header().Set("Content-Type", "application/json")
+				_, _ = fmt.Fprintf(w, `["%s"]`, strings.Repeat("a long text ", 500))
+			})
+			stack := append(middlewares(t, enveloped), usher.Authenticate(usher.Optional(keys(t, apikey.Config{}, "X-API-Key", "").authenticator)), limited(t), once(t))
+			address := start(t, serve(t, gzhttp.GzipHandler(usher.Chain(stack...).Wrap(handler))))
+			var want decoded
+			for n := range 6 {
+				got, encoding := request(t, http.DefaultClient, http.MethodGet, "http://"+address+"/", []string{"identity", "gzip"}[n%2])
+				if n == 0 {
+					want = got
+				}
+				if got != want || got.err != "" || (encoding == "gzip") != (n%2 == 1) {
+					t.Errorf("%d: %s, %q", n, got.show(), encoding)
+				}
+			}
+			if n := calls.Load(); n > 2 {
+				t.Errorf("%d requests reached the backend", n)
 			}
 		})
 	}
