@@ -1,6 +1,7 @@
 package usher
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"time"
@@ -77,7 +78,7 @@ func (a *authentication) ServeNext(w http.ResponseWriter, r *http.Request, next 
 		a.serve(w, r, next, p, by)
 		return
 	}
-	outcome, e := a.failure(err)
+	outcome, e := a.failure(r.Context(), err)
 	a.decisions.Record(r.Context(), outcome)
 	if outcome == anonymous {
 		x, inner := exchange.Enter(r)
@@ -148,7 +149,7 @@ func unwritten(x *exchange.Exchange, r *http.Request) int {
 // failure returns the outcome and the error of a request without a principal. An
 // authenticator that returned neither principal nor error is faulty, and the request is
 // refused.
-func (a *authentication) failure(err error) (outcome int, e *Error) {
+func (a *authentication) failure(ctx context.Context, err error) (outcome int, e *Error) {
 	switch {
 	case errors.Is(err, errAnonymous):
 		return anonymous, nil
@@ -157,8 +158,11 @@ func (a *authentication) failure(err error) (outcome int, e *Error) {
 	case errors.Is(err, errAmbiguous):
 		return ambiguous, a.ambiguous
 	}
-	var ok bool
-	if e, ok = errors.AsType[*Error](err); !ok || e == nil {
+	e, _ = errors.AsType[*Error](err)
+	switch {
+	case (e == nil || e.status() >= 500) && isAbandoned(ctx, err):
+		return abandoned, abandonedBy(err)
+	case e == nil:
 		e = &Error{
 			Status:     http.StatusServiceUnavailable,
 			Code:       CodeAuthenticationUnavailable,

@@ -21,7 +21,7 @@ const (
 	CodeClientClosedRequest       = "client_closed_request"      // 499: the client has gone and receives nothing
 	CodeInternal                  = "internal"                   // 500: a fault of the server, which the client does not see
 	CodeAuthenticationUnavailable = "authentication_unavailable" // 503: the credential could not be verified now
-	CodeDeadlineExceeded          = "deadline_exceeded"          // 503: the handler did not respond in time
+	CodeDeadlineExceeded          = "deadline_exceeded"          // 503 or 504: the handler, or what it waited for, did not respond in time
 	CodeServiceUnavailable        = "service_unavailable"        // 503: a store that a management request needs has failed
 )
 

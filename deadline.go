@@ -106,7 +106,7 @@ func (c *deadlineCall) Missed() int {
 // missedDeadline returns the error for a handler that has failed with err because of a
 // [Deadline], or nil. The cause of the error is err, which describes what took too long.
 func missedDeadline(ctx context.Context, err error) *Error {
-	if !errors.Is(err, context.DeadlineExceeded) {
+	if !isTimeout(ctx, err) {
 		return nil
 	}
 	c, ok := exchange.DeadlineOf(ctx).(*deadlineCall)

@@ -47,12 +47,12 @@ func TestDeadline(t *testing.T) {
 		"a status after the deadline":          {func(w http.ResponseWriter, r *http.Request) { _ = wait(r); w.WriteHeader(201) }, 201, ""},
 		"a response that has begun":            {func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "begun"); _ = wait(r) }, 200, "begun"},
 		"a stream that ends with the deadline": {func(w http.ResponseWriter, r *http.Request) { _ = http.NewResponseController(w).Flush(); _ = wait(r) }, 200, ""},
-		"a deadline of the handler's own":      {own, 500, `{"type":"about:blank","title":"Internal Server Error","status":500,"code":"internal"}`},
+		"a deadline of the handler's own":      {own, 504, `{"type":"about:blank","title":"Gateway Timeout","status":504,"detail":"The server did not respond in time.","code":"deadline_exceeded"}`},
 		"a detached context of equal deadline": {detached, 504, ""},
 		"a shorter Deadline inside":            {usher.Deadline(time.Second/2, nil).Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _ = wait(r) })).ServeHTTP, 503, `{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"The server did not respond in time.","code":"deadline_exceeded"}`},
 		"a longer Deadline inside":             {usher.Deadline(time.Minute, nil).Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _ = wait(r) })).ServeHTTP, 504, ""},
 		"Authenticate inside":                  {usher.Authenticate(constant{caller}).Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _ = wait(r) })).ServeHTTP, 504, ""},
-		"before the deadline has passed":       {func(w http.ResponseWriter, r *http.Request) { usher.Fail(w, r, context.DeadlineExceeded) }, 500, `{"type":"about:blank","title":"Internal Server Error","status":500,"code":"internal"}`},
+		"before the deadline has passed":       {func(w http.ResponseWriter, r *http.Request) { usher.Fail(w, r, context.DeadlineExceeded) }, 504, `{"type":"about:blank","title":"Gateway Timeout","status":504,"detail":"The server did not respond in time.","code":"deadline_exceeded"}`},
 	}
 	for name, tt := range tests {
 		for way, run := range ways {

@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"time"
+
+	"github.com/usher-go/usher/internal/exchange"
 )
 
 // An Error is the one form of failure in this module: a public part, which [Fail]
@@ -89,7 +92,11 @@ func (e *Error) status() int {
 // asError returns the *Error for err, with which a handler of ctx has failed: err itself,
 // the *Error that err wraps, or a neutral one that hides err.
 func asError(ctx context.Context, err error) *Error {
-	if e, ok := errors.AsType[*Error](err); ok && e != nil {
+	e, _ := errors.AsType[*Error](err)
+	if (e == nil || e.status() >= http.StatusInternalServerError) && isAbandoned(ctx, err) {
+		return abandonedBy(err)
+	}
+	if e != nil {
 		noteMissedDeadline(ctx, e)
 		return e
 	}
@@ -104,5 +111,57 @@ func asError(ctx context.Context, err error) *Error {
 			Cause:   err,
 		}
 	}
+	if e := timedOut(ctx, err); e != nil {
+		return e
+	}
 	return &Error{Status: http.StatusInternalServerError, Code: CodeInternal, Cause: err}
+}
+
+// isAbandoned reports whether work has failed with err because its client has disconnected.
+func isAbandoned(ctx context.Context, err error) bool {
+	return exchange.Left(ctx) && (errors.Is(err, context.Canceled) || isInterrupted(err))
+}
+
+// abandonedBy returns the error for a request whose client has disconnected.
+func abandonedBy(err error) *Error {
+	return &Error{
+		Status:  StatusClientClosedRequest,
+		Code:    CodeClientClosedRequest,
+		Message: "The client has closed the request.",
+		Cause:   err,
+	}
+}
+
+// timedOut returns the error for work that has failed with err because its time ran out,
+// or nil.
+func timedOut(ctx context.Context, err error) *Error {
+	status := http.StatusGatewayTimeout
+	switch {
+	case errors.Is(err, http.ErrHandlerTimeout):
+		status = http.StatusServiceUnavailable // which http.TimeoutHandler has sent
+	case !isTimeout(ctx, err):
+		return nil
+	}
+	timeOut(ctx)
+	e := *errDeadlineExceeded
+	e.Status, e.Cause = status, err
+	return &e
+}
+
+// isTimeout reports whether err means that time ran out: that of ctx, or of a part of the
+// work, which may have had a context of its own.
+func isTimeout(ctx context.Context, err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) ||
+		errors.Is(ctx.Err(), context.DeadlineExceeded) && (errors.Is(err, os.ErrDeadlineExceeded) || isInterrupted(err))
+}
+
+// isInterrupted reports whether err is the query_canceled of PostgreSQL, with which it
+// stops a query, for instance because the context of the query has ended.
+func isInterrupted(err error) bool {
+	type sqlError interface {
+		error
+		SQLState() string
+	}
+	e, ok := errors.AsType[sqlError](err)
+	return ok && e.SQLState() == "57014"
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/usher-go/usher/internal/httpwriter"
 	"github.com/usher-go/usher/internal/jsontext"
 	"github.com/usher-go/usher/internal/problem"
+	"github.com/usher-go/usher/internal/telemetry"
 )
 
 // A Responder writes responses in the shape of a service. The envelope is a Responder.
@@ -77,10 +78,24 @@ func responderOf(x *exchange.Exchange) Responder {
 // Fail responds to r with err, in the shape of the service: through the [Responder]
 // of the request if it has one, else as problem details (RFC 9457).
 //
-// If err's chain has an [*Error], that is what the client sees. Any other error becomes a
-// 500, and its text is not sent, with two exceptions: an [*http.MaxBytesError] becomes a
-// 413, and the error of a context that a [Deadline] has ended becomes the error of that
-// Deadline. Fail sets Retry-After, WWW-Authenticate and Cache-Control: no-store, and
+// If err's chain has an [*Error], that is what the client sees. The text of any other error
+// is not sent, and its status is
+//
+//   - 413 for an [*http.MaxBytesError]
+//   - that of a [Deadline] for the error of a context that the Deadline has ended
+//   - 504 for [context.DeadlineExceeded] otherwise, and 503 for [http.ErrHandlerTimeout],
+//     both with [CodeDeadlineExceeded]
+//   - 500 for all others
+//
+// If the client of r has disconnected, an error that is caused by [context.Canceled]
+// becomes [StatusClientClosedRequest], unless it is an [*Error] with a status below 500.
+// So it is no failure in logs and counters. A server that cancels the contexts of its
+// requests itself should give a cause of its own.
+//
+// If the current span is being recorded, it gets the attribute usher.error.code, which is
+// [Error.Code] before a catalogue replaces it, and from 500 on also error.type.
+//
+// Fail sets Retry-After, WWW-Authenticate and Cache-Control: no-store, and
 // removes the header fields that described a success. Content-Encoding stays, as with
 // [http.Error], unless the envelope knows that no compressor has set it. The caller
 // should return after Fail.
@@ -88,8 +103,10 @@ func responderOf(x *exchange.Exchange) Responder {
 // A client that is still sending its body receives the response too. Over HTTP/1 this may
 // require closing the connection.
 func Fail(w http.ResponseWriter, r *http.Request, err error) {
-	e := asError(r.Context(), err)
-	x := exchange.From(r.Context())
+	ctx := r.Context()
+	e := asError(ctx, err)
+	telemetry.NoteError(ctx, e.status(), e.Code)
+	x := exchange.From(ctx)
 	leaveBody(w, r, err)
 	values := new(fieldValues)
 	setErrorHeader(w.Header(), e, values)

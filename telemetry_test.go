@@ -42,17 +42,18 @@ func TestTelemetry(t *testing.T) {
 		outcome string
 		m       usher.Middleware
 		fields  []string
+		noted   []string // besides the outcome
 	}{
-		{"accepted", one, []string{"A", "good"}},
-		{"refused", one, []string{"A", secret}},
-		{"missing", one, nil},
-		{"unavailable", one, []string{"A", "error"}},
-		{"unavailable", one, []string{"A", "own 503"}},
-		{"unavailable", one, []string{"A", "nothing"}},
-		{"abandoned", one, []string{"A", "own 499"}},
-		{"ambiguous", two, []string{"A", "good", "B", secret}},
-		{"anonymous", optional, nil},
-		{"accepted", optional, []string{"A", "good"}},
+		{"accepted", one, []string{"A", "good"}, nil},
+		{"refused", one, []string{"A", secret}, refusal("bad_a")},
+		{"missing", one, nil, refusal("missing_credential")},
+		{"unavailable", one, []string{"A", "error"}, failure("authentication_unavailable")},
+		{"unavailable", one, []string{"A", "own 503"}, failure("own_code")},
+		{"unavailable", one, []string{"A", "nothing"}, failure("authentication_unavailable")},
+		{"abandoned", one, []string{"A", "own 499"}, refusal("client_closed_request")},
+		{"ambiguous", two, []string{"A", "good", "B", secret}, refusal("ambiguous_credentials")},
+		{"anonymous", optional, nil, nil},
+		{"accepted", optional, []string{"A", "good"}, nil},
 	}
 	want := map[string]int64{}
 	for _, tt := range tests {
@@ -67,7 +68,7 @@ func TestTelemetry(t *testing.T) {
 		if len(got) != 1 {
 			t.Fatalf("%s: %d spans", tt.outcome, len(got))
 		}
-		equal(t, tt.outcome+": attributes", []string{"usher.authentication.result=" + tt.outcome}, attributes(got[0]))
+		equal(t, tt.outcome+": attributes", append([]string{"usher.authentication.result=" + tt.outcome}, tt.noted...), attributes(got[0]))
 		if len(got[0].Events) != 0 || got[0].Status != codes.Unset {
 			t.Errorf("%s: events %v, status %v", tt.outcome, got[0].Events, got[0].Status)
 		}
@@ -97,6 +98,14 @@ func TestAuthorizationTelemetry(t *testing.T) {
 		Owner: func(*http.Request) string { return owner },
 	})
 	want := map[string]int64{}
+	codes := map[string][]string{
+		"missing":                 refusal("missing_credential"),
+		"wrong_kind":              refusal("wrong_credential_kind"),
+		"insufficient_scope":      refusal("insufficient_scope"),
+		"insufficient_permission": refusal("insufficient_permission"),
+		"wrong_owner":             refusal("not_found"),
+		"no_owner":                refusal("not_found"),
+	}
 	for outcome, p := range map[string]*usher.Principal{
 		"missing":                 nil,
 		"wrong_kind":              {Kind: usher.KindAPIKey},
@@ -121,10 +130,16 @@ func TestAuthorizationTelemetry(t *testing.T) {
 		span.End()
 		got := tracer.Spans()
 		tracer.Reset()
-		equal(t, outcome+": attributes", []string{"usher.authorization.result=" + outcome}, attributes(got[0]))
+		equal(t, outcome+": attributes", append([]string{"usher.authorization.result=" + outcome}, codes[outcome]...), attributes(got[0]))
 	}
 	equal(t, "counters", want, counts(&meter))
 }
+
+// refusal returns what Fail notes on a span about an error of the client.
+func refusal(code string) []string { return []string{"usher.error.code=" + code} }
+
+// failure returns what Fail notes on a span about an error of the server.
+func failure(code string) []string { return append(refusal(code), "error.type="+code) }
 
 func attributes(span oteltest.Span) (list []string) {
 	for _, kv := range span.Attributes {

@@ -21,6 +21,7 @@ func (t *transaction) recovered(inner *http.Request, v any) {
 		t.cut()
 	}
 	t.env.reportPanic(inner, v, debug.Stack())
+	telemetry.NoteError(inner.Context(), http.StatusInternalServerError, usher.CodeInternal)
 	if t.sent() {
 		t.env.panics.Record(inner.Context(), aborted)
 		t.cut()

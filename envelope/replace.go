@@ -1,6 +1,7 @@
 package envelope
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -9,6 +10,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/exchange"
+	"github.com/usher-go/usher/internal/telemetry"
 )
 
 // maxCollected is the maximum number of bytes that are kept of an error's body.
@@ -41,13 +44,24 @@ func (t *transaction) replace(w http.ResponseWriter, inner *http.Request) {
 	if !t.isHead() {
 		_, _ = w.Write(s.b)
 	}
+	if t.failure == nil && telemetry.IsRecording(inner.Context()) {
+		telemetry.NoteError(inner.Context(), status, statusCode(status))
+	}
 	if t.failure == nil && status >= 500 {
-		t.env.report(inner, &usher.Error{Status: status, Code: statusCode(status), Cause: t.written()})
+		if cause := t.written(); !isAbandoned(inner, cause) {
+			t.env.report(inner, &usher.Error{Status: status, Code: statusCode(status), Cause: cause})
+		}
 	}
 	if t.collected != nil {
 		t.collected.release()
 		t.collected = nil
 	}
+}
+
+// isAbandoned reports whether a handler has failed because its client has disconnected, as
+// far as its own text shows.
+func isAbandoned(inner *http.Request, written error) bool {
+	return exchange.Left(inner.Context()) && written != nil && strings.Contains(written.Error(), context.Canceled.Error())
 }
 
 // maxWritten is the maximum number of bytes of a handler's body that OnError gets.

@@ -3,6 +3,7 @@ package idempotency
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -10,7 +11,7 @@ import (
 
 // ErrDisconnected is the cause if the context of a request with a key ends because
 // [Config.DisconnectTimeout] has passed since its client disconnected.
-var ErrDisconnected = errors.New("idempotency: the client has disconnected, and the time for its request is over")
+var ErrDisconnected = fmt.Errorf("idempotency: the client has disconnected, and the time for its request is over: %w", context.Canceled)
 
 // A workContext is the context of a request that is executed with its key. It has the
 // values and the deadline of the request's own context. The server cancels that context
