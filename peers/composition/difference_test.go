@@ -8,16 +8,17 @@ import (
 	"strings"
 )
 
-// compressedInside is the difference of compression inside the envelope. All compressors
-// compress what a handler writes itself and is long; short are the other scenarios.
+// compressedInside is the difference of a compressor inside the envelope that compresses
+// all that is long, and of the short responses those of the given scenarios.
 func compressedInside(short ...string) difference {
-	scenarios := append([]string{"long JSON", "created", "JSON of an error", "late panic", "replay"}, short...)
-	return difference{encoded, scenarios, notWrapped, reasonInside}
+	return encodedInside(append(short, "long JSON", "tagged JSON", "created", "JSON of an error", "late panic", "replay")...)
 }
 
-const encoded = "what handlers write"
-
-const reasonInside = "The envelope does not change bodies that are encoded inside it: mount compression outside."
+// encodedInside is the difference for what a handler writes itself, and is encoded.
+func encodedInside(scenarios ...string) difference {
+	return difference{"what handlers write", scenarios, notWrapped,
+		"The envelope does not change bodies that are encoded inside it: mount compression outside."}
+}
 
 var (
 	respondsToPreflight = difference{"", []string{"preflight"}, allowed,

@@ -59,7 +59,10 @@ var ginRouter = router[gin.HandlerFunc]{
 	neighbours: []neighbour[gin.HandlerFunc]{
 		{kind: compression, name: "gin-contrib/gzip", make: func() gin.HandlerFunc { return gingzip.Gzip(gingzip.DefaultCompression) },
 			outside: []difference{removesVary},
-			inside:  []difference{{encoded, []string{"long JSON", "created", "late panic", "replay", "JSON", "HEAD", "JSON of gin"}, notWrapped, reasonInside}, removesVary},
+			inside: []difference{
+				encodedInside("JSON", "long JSON", "tagged JSON", "HEAD", "created", "late panic", "replay", "JSON of gin"),
+				removesVary,
+			},
 		},
 		{kind: recovery, name: "gin.Recovery", make: func() gin.HandlerFunc { return gin.RecoveryWithWriter(io.Discard) },
 			inside: []difference{respondsToPanic},

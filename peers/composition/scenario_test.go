@@ -34,6 +34,8 @@ var scenarios = []scenario{
 	{name: "page", request: "GET /html"},
 	{name: "file", request: "GET /file"},
 	{name: "part of a file", request: "GET /file", header: []string{"Range", "bytes=10-19"}},
+	{name: "tagged JSON", request: "GET /tagged"},
+	{name: "not modified", request: "GET /tagged", header: []string{"If-None-Match", `W/"1"`}},
 	{name: "created", request: "POST /notes"},
 	{name: "empty", request: "DELETE /notes"},
 

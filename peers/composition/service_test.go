@@ -118,6 +118,14 @@ func (s *service) handle() {
 		"GET /file": func(w http.ResponseWriter, r *http.Request) {
 			http.ServeContent(w, r, "notes.txt", time.Unix(1_700_000_000, 0), strings.NewReader(long))
 		},
+		"GET /tagged": func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Etag", `"1"`)
+			if strings.Contains(r.Header.Get("If-None-Match"), `"1"`) {
+				w.WriteHeader(http.StatusNotModified)
+				return
+			}
+			writes(200, "application/json", `{"a":"`+long+`"}`)(w, r)
+		},
 		"POST /notes": func(w http.ResponseWriter, _ *http.Request) {
 			n := runs.Add(1)
 			w.Header().Set("Location", fmt.Sprint("/notes/", n))
