@@ -11,6 +11,7 @@ import (
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/guard"
+	"github.com/usher-go/usher/internal/telemetry"
 )
 
 // recovered responds to a request whose handler panicked with v. Once a status has been
