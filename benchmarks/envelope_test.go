@@ -49,6 +49,9 @@ func respondingTo(r *http.Request, v any) *byhand.Response {
 
 type humaOutput struct{ Body *byhand.Response }
 
+// sameMetadata has the members that the contestants write too.
+var sameMetadata = envelope.StandardConfig{ClientIP: true, OmitRequestID: true}.Shape()
+
 // explicit are handlers that respond with v in the standard envelope.
 var explicit = map[string]func(v any) http.Handler{
 	"bare":      func(any) http.Handler { return http.HandlerFunc(nothing) },
@@ -67,7 +70,7 @@ var explicit = map[string]func(v any) http.Handler{
 		})
 	},
 	"usher": func(v any) http.Handler {
-		return must(envelope.New(envelope.Config{})).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		return must(envelope.New(envelope.Config{Shape: sameMetadata})).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			envelope.For(w, r).Value(v)
 		}))
 	},
@@ -170,7 +173,7 @@ var wrapped = map[string]func(plain http.Handler, body []byte) http.Handler{
 		})
 	},
 	"usher": func(plain http.Handler, _ []byte) http.Handler {
-		return must(envelope.New(envelope.Config{Wrap: true})).Wrap(plain)
+		return must(envelope.New(envelope.Config{Shape: sameMetadata, Wrap: true})).Wrap(plain)
 	},
 	"decode-encode": func(plain http.Handler, _ []byte) http.Handler { return byhand.Wrap(plain) },
 }

@@ -58,10 +58,10 @@ func TestAllocations(t *testing.T) {
 			})
 		}
 	}
-	t.Run("a request ID of the client costs nothing", func(t *testing.T) {
+	t.Run("a request ID of a gateway costs nothing", func(t *testing.T) {
 		r := r.Clone(t.Context())
 		r.Header.Set("X-Request-Id", "one")
-		if n := allocs(t, must(envelope.Config{Wrap: true}).Wrap(asPlainJSON), r); n > perRequest-1 {
+		if n := allocs(t, must(envelope.Config{Wrap: true, RequestID: fromHeader}).Wrap(asPlainJSON), r); n > perRequest-1 {
 			t.Errorf("%v allocations", n)
 		}
 	})

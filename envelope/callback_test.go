@@ -32,7 +32,7 @@ func TestACallbackThatPanics(t *testing.T) {
 			http.Error(w, "x", http.StatusBadGateway)
 		}), 502, 1},
 		{"OnError, for an aborted connection", envelope.Config{OnError: panicking}, late, 0, 1},
-		{"NewRequestID", envelope.Config{NewRequestID: func() string { panic("callback") }}, value, 200, 1},
+		{"RequestID", envelope.Config{RequestID: func(*http.Request) string { panic("callback") }}, value, 200, 1},
 		{"Marshal", envelope.Config{Marshal: func(any) ([]byte, error) { panic("callback") }}, value, 500, 1},
 		{"Shape.Error, by Fail", envelope.Config{Shape: envelope.Shape{Error: func([]byte, *envelope.Response) []byte { panic("callback") }}}, failing(&usher.Error{Status: 404}), 500, 2},
 		{"Shape.Before", envelope.Config{Shape: envelope.Shape{
@@ -76,7 +76,7 @@ func TestACallbackThatPanics(t *testing.T) {
 func TestAShapeThatPanicsLeavesABareStatus(t *testing.T) {
 	env := must(envelope.Config{
 		Wrap: true, Shape: envelope.Shape{Error: func([]byte, *envelope.Response) []byte { panic("callback") }},
-		OnPanic: func(*http.Request, any, []byte) {},
+		OnPanic: func(*http.Request, any, []byte) {}, RequestID: fromHeader,
 	})
 	got := get(t, start(t, env.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Encoding", "gzip")

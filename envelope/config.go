@@ -42,13 +42,20 @@ type Config struct {
 	// code and the like. Case and punctuation do not matter.
 	SecretParams []string
 
+	// RequestID returns the ID of a request, for instance one that a gateway has put into
+	// the header: see [RequestIDFromHeader]. If it returns anything but 1 to 128 of A-Z,
+	// a-z, 0-9 and . _ - + = / : ; # @, or panics, which OnPanic gets, the envelope
+	// generates an ID. Nil always generates one: an ID in the header may be any text that
+	// the client has chosen, the ID of another request included.
+	RequestID func(*http.Request) string
 	// RequestIDPrefix begins every request ID that the envelope generates, for instance
-	// "req-". It has at most 40 characters of A-Z, a-z, 0-9, '.', '_' and '-'.
+	// "req-"; 16 random letters and digits follow. It has at most 40 characters of A-Z,
+	// a-z, 0-9, '.', '_' and '-'.
 	RequestIDPrefix string
-	// NewRequestID generates the ID of a request that has none or an invalid one. Nil
-	// means RequestIDPrefix and 16 random letters and digits. If NewRequestID panics, the
-	// envelope calls OnPanic and generates 16 random letters and digits itself.
-	NewRequestID func() string
+	// ForwardRequestID also sets X-Request-Id of the request that handlers get, for
+	// proxies and clients that pass the header on. The request outside the envelope keeps
+	// its own. It costs a copy of the header.
+	ForwardRequestID bool
 
 	// Marshal encodes values; nil means encoding/json.
 	Marshal func(v any) ([]byte, error)
@@ -96,9 +103,8 @@ func (c *Config) validate() error {
 	for i, name := range c.SecretParams {
 		faults.If(len(normalize(nil, name)) == 0, fmt.Sprintf("SecretParams[%d]", i), "must have a letter or a digit")
 	}
-	faults.If(len(c.RequestIDPrefix) > maxPrefix || !validRequestIDText(c.RequestIDPrefix),
+	faults.If(len(c.RequestIDPrefix) > maxPrefix || !validPrefix(c.RequestIDPrefix),
 		"RequestIDPrefix", "must be at most 40 of A-Z, a-z, 0-9, '.', '_' and '-'")
-	faults.If(c.RequestIDPrefix != "" && c.NewRequestID != nil, "RequestIDPrefix", "must be empty if NewRequestID is set")
 	return faults.Err()
 }
 

@@ -15,7 +15,7 @@ import (
 
 // kisara maps the codes of this module to the texts that Kisara documents.
 var kisara = envelope.Config{
-	Shape: envelope.Standard(),
+	Shape: envelope.StandardConfig{ClientIP: true, OmitCode: true, OmitDetails: true, OmitRequestID: true}.Shape(),
 	Catalogue: envelope.Catalogue{Codes: map[string]envelope.Entry{
 		"missing_credential":       {Message: "Unauthorized: No credentials provided"},
 		"invalid_api_key":          {Message: "Invalid API key"},
@@ -327,6 +327,7 @@ func TestContract(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			tt.config.RequestID = fromHeader
 			tt.config.OnError = func(context.Context, error) {}
 			tt.config.OnPanic = func(*http.Request, any, []byte) {}
 			got := get(t, start(t, must(tt.config).Wrap(tt.handler)), "/user", "X-Request-Id: req-7f65ab21d1")

@@ -56,8 +56,9 @@
 //   - A panic before that becomes a 500. No client sees the value or the stack. The
 //     envelope passes http.ErrAbortHandler on.
 //   - The private cause of an error is never sent; [Config.OnError] gets it.
-//   - Every response has X-Request-Id. The envelope uses the ID of a client only if it
-//     consists of 1 to 64 characters of A-Z, a-z, 0-9, '.', '_' and '-'.
+//   - Every response has one X-Request-Id, whatever a middleware or an upstream inside sets.
+//     The same ID is in the body, in the logs, on the span as usher.request.id, and what
+//     [RequestID] returns. No client chooses it unless [Config.RequestID] lets it.
 //
 // Through a wrapped writer, http.MaxBytesReader cannot make the server close the
 // connection after a body that is too large (golang/go#73754), and the server would reset

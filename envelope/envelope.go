@@ -23,8 +23,9 @@ type Envelope struct {
 	wrap      bool
 	untouched func(*http.Request) bool // or nil
 	secrets   secrets
-	prefix    string        // of request IDs
-	newID     func() string // or nil
+	requestID func(*http.Request) string // or nil
+	prefix    string                     // of generated request IDs
+	forward   bool                       // the request ID
 	marshal   func(any) ([]byte, error)
 	onError   func(context.Context, error) // or nil
 	onPanic   func(*http.Request, any, []byte)
@@ -49,8 +50,9 @@ func New(c Config) (*Envelope, error) {
 		wrap:      c.Wrap,
 		untouched: c.Untouched,
 		secrets:   newSecrets(c.SecretParams),
+		requestID: c.RequestID,
 		prefix:    c.RequestIDPrefix,
-		newID:     c.NewRequestID,
+		forward:   c.ForwardRequestID,
 		marshal:   c.Marshal,
 		onError:   c.OnError,
 		onPanic:   c.OnPanic,

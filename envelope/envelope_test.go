@@ -27,7 +27,6 @@ func TestNewReportsEveryFault(t *testing.T) {
 		},
 		SecretParams:    []string{"ok", "--"},
 		RequestIDPrefix: "a b",
-		NewRequestID:    func() string { return "" },
 	})
 	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {
@@ -45,7 +44,7 @@ func TestNewReportsEveryFault(t *testing.T) {
 		"envelope.Config.Shape": 1, "envelope.Config.Shape.Error": 1,
 		`envelope.Config.Catalogue.Codes[""]`: 1, `envelope.Config.Catalogue.Codes["moved"].Status`: 1,
 		"envelope.Config.Catalogue.Statuses[100]": 1, "envelope.Config.Catalogue.Statuses[404].Status": 1,
-		"envelope.Config.SecretParams[1]": 1, "envelope.Config.RequestIDPrefix": 2,
+		"envelope.Config.SecretParams[1]": 1, "envelope.Config.RequestIDPrefix": 1,
 	}
 	if diff := compare.Diff(want, got); diff != "" {
 		t.Errorf("faults (-want +got):\n%s", diff)
@@ -138,51 +137,6 @@ func TestCatalogue(t *testing.T) {
 	}
 }
 
-func TestRequestID(t *testing.T) {
-	long := strings.Repeat("x", 65)
-	tests := []struct {
-		name  string
-		given []string
-		taken bool
-	}{
-		{"none", nil, false},
-		{"all that is allowed", []string{"X-Request-Id: aZ09._-"}, true},
-		{"the longest", []string{"X-Request-Id: " + long[:64]}, true},
-		{"too long", []string{"X-Request-Id: " + long}, false},
-		{"empty", []string{"X-Request-Id: "}, false},
-		{"a space", []string{"X-Request-Id: a b"}, false},
-		{"a quote", []string{`X-Request-Id: a"b`}, false},
-		{"not ASCII", []string{"X-Request-Id: ä"}, false},
-		{"two", []string{"X-Request-Id: a", "X-Request-Id: b"}, false},
-	}
-	env := must(envelope.Config{})
-	var seen string
-	s := start(t, env.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { seen = envelope.RequestID(r.Context()) })))
-	ids := map[string]bool{}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			id := get(t, s, "/", tt.given...).Header.Get("X-Request-Id")
-			given := ""
-			if len(tt.given) > 0 {
-				given = strings.TrimPrefix(tt.given[0], "X-Request-Id: ")
-			}
-			switch {
-			case id != seen:
-				t.Errorf("sent %q, the handler has %q", id, seen)
-			case tt.taken && id != given:
-				t.Errorf("made %q", id)
-			case !tt.taken && (len(id) != 16 || ids[id]):
-				t.Errorf("made %q", id)
-			}
-			ids[id] = true
-		})
-	}
-	t.Run("made by the service", func(t *testing.T) {
-		env := must(envelope.Config{NewRequestID: func() string { return "mine" }})
-		wantHeader(t, get(t, start(t, env.Wrap(http.HandlerFunc(env.NotFound))), "/"), "X-Request-Id", "mine")
-	})
-}
-
 // metadata returns the metadata of the response to r.
 func metadata(t *testing.T, c envelope.Config, r *http.Request) (m struct {
 	Method, URL, IP, Timestamp string
@@ -242,6 +196,7 @@ func TestURLOfMetadataHasNoSecrets(t *testing.T) {
 }
 
 func TestMetadataIsMeasuredAndTrusted(t *testing.T) {
+	withIP := envelope.Config{Shape: envelope.StandardConfig{ClientIP: true}.Shape()}
 	t.Run("a long method is cut", func(t *testing.T) {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.Method = strings.Repeat("M", 5000)
@@ -253,15 +208,15 @@ func TestMetadataIsMeasuredAndTrusted(t *testing.T) {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.RemoteAddr = "[::ffff:192.0.2.9]:1234"
 		r.Header.Set("X-Forwarded-For", "203.0.113.1")
-		if m := metadata(t, envelope.Config{}, r); m.IP != "192.0.2.9" {
+		if m := metadata(t, withIP, r); m.IP != "192.0.2.9" {
 			t.Errorf("ip %q", m.IP)
 		}
 		zoned := clientip.WithAddr(r, netip.MustParseAddr("fe80::1%\"zone"))
-		if m := metadata(t, envelope.Config{}, zoned); m.IP != "fe80::1" {
+		if m := metadata(t, withIP, zoned); m.IP != "fe80::1" {
 			t.Errorf("ip %q", m.IP)
 		}
 		r.RemoteAddr = "@"
-		if m := metadata(t, envelope.Config{}, r); m.IP != "" {
+		if m := metadata(t, withIP, r); m.IP != "" {
 			t.Errorf("ip %q", m.IP)
 		}
 	})
@@ -270,7 +225,7 @@ func TestMetadataIsMeasuredAndTrusted(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		env := must(envelope.Config{})
+		env := must(withIP)
 		refusing := usher.Authenticate()
 		for name, m := range map[string]usher.Middleware{
 			"outside": usher.Chain(ips, env, refusing), "inside": usher.Chain(env, ips, refusing),
@@ -299,7 +254,7 @@ func TestMetadataIsMeasuredAndTrusted(t *testing.T) {
 				time.Sleep(1234567 * time.Microsecond)
 				envelope.For(w, r).Value(nil)
 			})).ServeHTTP(w, r)
-			if want := `"execution_time_ms":1234,"ip":"192.0.2.1","timestamp":"2000-01-01T00:00:01.234Z"}}`; !strings.HasSuffix(w.Body.String(), want) {
+			if want := `"execution_time_ms":1235,"timestamp":"2000-01-01T00:00:01.234Z"}}`; !strings.HasSuffix(w.Body.String(), want) {
 				t.Errorf("body %s, want %s", w.Body, want)
 			}
 		})
@@ -439,7 +394,7 @@ func TestOwnShapeAndCodec(t *testing.T) {
 }
 
 func TestResponderWithoutTheMiddleware(t *testing.T) {
-	env := must(envelope.Config{Shape: envelope.Typed()})
+	env := must(envelope.Config{Shape: envelope.Typed(), RequestID: fromHeader})
 	got := get(t, start(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		usher.Fail(w, usher.WithResponder(r, env), &usher.Error{Status: 404, Message: "m"})
 	})), "/", "X-Request-Id: one")

@@ -25,6 +25,9 @@ var shapes = []struct {
 	{"bare", envelope.Bare()},
 }
 
+// fromHeader uses the ID that a client has chosen.
+var fromHeader = envelope.RequestIDFromHeader("X-Request-Id")
+
 // must returns the envelope of c, which must have no fault.
 func must(c envelope.Config) *envelope.Envelope {
 	e, err := envelope.New(c)
@@ -101,6 +104,7 @@ var moving = []struct {
 	with    string
 }{
 	{regexp.MustCompile(`"execution_time_ms":\d+`), `"execution_time_ms":0`},
+	{regexp.MustCompile(`"metadata":{"request_id":"[0-9a-hjkmnp-tv-z]{16}"`), `"metadata":{"request_id":"ID"`},
 	{regexp.MustCompile(`"timestamp":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"`), `"timestamp":"T"`},
 }
 

@@ -54,7 +54,7 @@ func TestWhatFollowsAStatus(t *testing.T) {
 	fail := func(w http.ResponseWriter, r *http.Request) {
 		usher.Fail(w, r, &usher.Error{Status: 409, Code: "c", Message: "m"})
 	}
-	const page = `{"status_code":202,"message":"m","data":[1],"pagination":{"page":1,"limit":1,"total":2,"pages":2},"metadata":{"method":"GET","url":"/","execution_time_ms":0,"ip":"127.0.0.1","timestamp":"T"}}`
+	const page = `{"status_code":202,"message":"m","data":[1],"pagination":{"page":1,"limit":1,"total":2,"pages":2},"metadata":{"request_id":"ID","method":"GET","url":"/","execution_time_ms":0,"timestamp":"T"}}`
 	tests := []struct {
 		name    string
 		handler http.HandlerFunc
@@ -76,7 +76,7 @@ func TestWhatFollowsAStatus(t *testing.T) {
 		{"Fail has its body in the status that was sent", func(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(404)
 			fail(w, r)
-		}, 404, `{"status_code":404,"message":"m","metadata"`},
+		}, 404, `{"status_code":404,"code":"c","message":"m","metadata"`},
 		{"Status", func(w http.ResponseWriter, r *http.Request) { envelope.For(w, r).Status(202).Value(1) }, 202, `"data":1`},
 		{"Status of a list", func(w http.ResponseWriter, r *http.Request) {
 			envelope.For(w, r).Status(206).List([]int{1}, usher.Page{})
@@ -116,7 +116,7 @@ func TestWhatFollowsAStatusHasThatStatus(t *testing.T) {
 		w.WriteHeader(404)
 		usher.Fail(w, r, &usher.Error{Status: 409, Code: "taken"})
 	}))), "/")
-	if !strings.HasPrefix(got.body, `{"status_code":404,"message":"Taken",`) {
+	if !strings.HasPrefix(got.body, `{"status_code":404,"code":"taken","message":"Taken",`) {
 		t.Errorf("body %s", got.body)
 	}
 }

@@ -231,7 +231,7 @@ func TestOnErrorGetsTheRouteAndTheContextOfTheRequest(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var id string
 			var got error
-			env := must(envelope.Config{OnError: func(ctx context.Context, err error) { id, got = envelope.RequestID(ctx), err }})
+			env := must(envelope.Config{RequestID: fromHeader, OnError: func(ctx context.Context, err error) { id, got = envelope.RequestID(ctx), err }})
 			var h http.Handler = failing(&usher.Error{Code: usher.CodeInternal, Cause: errDatabase})
 			if tt.pattern != "" {
 				mux := http.NewServeMux()
@@ -258,7 +258,7 @@ func TestTheLogOfAFailureHasTheRequest(t *testing.T) {
 	mux.Handle("GET /notes/{id}", failing(&usher.Error{Code: usher.CodeInternal, Cause: errDatabase}))
 	r := httptest.NewRequest(http.MethodGet, "/notes/7?token=canary", nil)
 	r.Header.Set("X-Request-Id", "r-1")
-	must(envelope.Config{}).Wrap(mux).ServeHTTP(httptest.NewRecorder(), r)
+	must(envelope.Config{RequestID: fromHeader}).Wrap(mux).ServeHTTP(httptest.NewRecorder(), r)
 	for _, want := range []string{
 		`msg="envelope: request failed"`, "method=GET", `route="GET /notes/{id}"`, "request_id=r-1", `error="500 internal: db: connection lost"`,
 	} {

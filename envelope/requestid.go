@@ -2,8 +2,13 @@ package envelope
 
 import (
 	"context"
+	"maps"
 	"math/rand/v2"
 	"net/http"
+	"strings"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/usher-go/usher/internal/exchange"
 )
@@ -18,45 +23,95 @@ func RequestID(ctx context.Context) string {
 	return ""
 }
 
+// RequestIDFromHeader returns a function for [Config.RequestID] that reads the header field
+// with this name, and returns "" if the request does not have exactly one.
+//
+// Use it where a gateway sets the field of every request. Otherwise clients choose the IDs
+// that stand in the logs. A service that clients can also reach directly asks who the peer
+// is:
+//
+//	fromGateway := envelope.RequestIDFromHeader("X-Request-Id")
+//	gateways := netip.MustParsePrefix("10.0.0.0/8")
+//	c.RequestID = func(r *http.Request) string {
+//		peer, err := netip.ParseAddrPort(r.RemoteAddr)
+//		if err != nil || !gateways.Contains(peer.Addr().Unmap()) {
+//			return ""
+//		}
+//		return fromGateway(r)
+//	}
+func RequestIDFromHeader(name string) func(*http.Request) string {
+	name = http.CanonicalHeaderKey(name)
+	return func(r *http.Request) string {
+		if v := r.Header[name]; len(v) == 1 {
+			return v[0]
+		}
+		return ""
+	}
+}
+
+// spanRequestID is the span attribute with the ID.
+const spanRequestID = attribute.Key("usher.request.id")
+
 // identify gives the request its ID.
 func (t *transaction) identify(h http.Header) {
-	switch given := t.request.Header["X-Request-Id"]; {
-	case t.outer != nil:
+	if t.outer != nil {
 		t.id = t.outer.id
-	case len(given) == 1 && validRequestID(given[0]):
-		t.id = given[0]
-	default:
-		t.id = t.env.makeRequestID(t.request)
+	} else {
+		t.id = t.env.idOf(t.request)
+		if span := trace.SpanFromContext(t.request.Context()); span.IsRecording() {
+			span.SetAttributes(spanRequestID.String(t.id))
+		}
+	}
+	t.setID(h)
+}
+
+// setID sets X-Request-Id. A middleware inside, or a response that a proxy has copied, may
+// have set another one since the ID was chosen.
+func (t *transaction) setID(h http.Header) {
+	if v := h["X-Request-Id"]; len(v) == 1 && v[0] == t.id {
+		return
 	}
 	t.idField[0] = t.id
 	h["X-Request-Id"] = t.idField[:1:1]
 }
 
-// makeRequestID returns a new request ID.
-func (e *Envelope) makeRequestID(r *http.Request) (id string) {
-	if e.newID == nil || !e.guard(r, func() { id = e.newID() }) {
-		return newRequestID(e.prefix)
+// forwardID returns a copy of r whose header has the ID.
+func (t *transaction) forwardID(r *http.Request) *http.Request {
+	inner := r.WithContext(r.Context())
+	inner.Header = maps.Clone(r.Header)
+	if inner.Header == nil {
+		inner.Header = make(http.Header)
 	}
-	return id
+	inner.Header["X-Request-Id"] = []string{t.id}
+	return inner
 }
 
-// maxRequestID is the length of the longest request ID that a client may choose.
-const maxRequestID = 64
+// idOf returns the ID that Config.RequestID returns for r, or a new one.
+func (e *Envelope) idOf(r *http.Request) (id string) {
+	if e.requestID != nil && e.guard(r, func() { id = e.requestID(r) }) && validRequestID(id) {
+		return id
+	}
+	return newRequestID(e.prefix)
+}
 
-// validRequestID reports whether id consists of 1 to 64 of A-Z, a-z, 0-9, '.',
-// '_' and '-', which are safe in logs, header fields and JSON.
+// maxRequestID is the length of the longest request ID from elsewhere.
+const maxRequestID = 128
+
+// validRequestID reports whether id has 1 to 128 characters that are safe in logs, header
+// fields and JSON, and that gateways use: Kong appends #1, AWS writes Root=1-, and UUID
+// URNs and base64 have their own.
 func validRequestID(id string) bool {
-	if id == "" || len(id) > maxRequestID {
-		return false
-	}
-	return validRequestIDText(id)
+	return id != "" && len(id) <= maxRequestID && consistsOf(id, "._-+=/:;#@")
 }
 
-func validRequestIDText(s string) bool {
+func validPrefix(s string) bool { return consistsOf(s, "._-") }
+
+// consistsOf reports whether s has only ASCII letters, digits and the characters of marks.
+func consistsOf(s, marks string) bool {
 	for i := range len(s) {
 		c := s[i]
 		switch {
-		case 'a' <= c|0x20 && c|0x20 <= 'z', '0' <= c && c <= '9', c == '.', c == '_', c == '-':
+		case 'a' <= c|0x20 && c|0x20 <= 'z', '0' <= c && c <= '9', strings.IndexByte(marks, c) >= 0:
 		default:
 			return false
 		}
@@ -71,8 +126,8 @@ const randomID = 16
 // generator, a ChaCha8 seeded by the system, suffices.
 func newRequestID(prefix string) string {
 	const alphabet = "0123456789abcdefghjkmnpqrstvwxyz"
-	var buf [maxRequestID]byte
-	n := copy(buf[:len(buf)-randomID], prefix)
+	var buf [maxPrefix + randomID]byte
+	n := copy(buf[:maxPrefix], prefix)
 	for random := buf[n : n+randomID]; len(random) > 0; random = random[8:] {
 		bits := rand.Uint64()
 		for i := range random[:8] {

@@ -4,27 +4,49 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/usher-go/usher/internal/jsontext"
 	"github.com/usher-go/usher/internal/problem"
 )
 
-// Standard returns the shape with a status, a message and metadata:
+// Standard returns the shape of the zero [StandardConfig].
+func Standard() Shape { return StandardConfig{}.Shape() }
+
+// A StandardConfig describes a shape with a status, a message and metadata:
 //
 //	{"status_code":200,"message":"OK","data":{...},
-//	 "metadata":{"method":"GET","url":"/notes","execution_time_ms":3,
-//	             "ip":"192.0.2.1","timestamp":"2026-01-02T15:04:05.678Z"}}
+//	 "metadata":{"request_id":"4hq2...","method":"GET","url":"/notes",
+//	             "execution_time_ms":3,"timestamp":"2026-01-02T15:04:05.678Z"}}
+//
+//	{"status_code":400,"code":"validation_failed","message":"The request is not valid.",
+//	 "errors":[{"field":"age","message":"is too small"}],"metadata":{...}}
 //
 // Errors, and successes without data, have no "data". A page adds "pagination" after the
-// data. Faulty fields add "errors":[{"field","message"}] after the message, and JSON that
-// a wrapped handler wrote as an error adds "details" there. [usher.Error.Details] is
-// omitted.
+// data. Errors have "code", and "param", "errors" with the faulty fields and "details" if
+// there are any. The details are [usher.Error.Details], or else the JSON that a wrapped
+// handler wrote as an error.
 //
-// The execution time is the number of whole milliseconds until the data was written. The
-// address is "" if it is unknown. As the metadata describes the caller, keep such
-// responses out of shared caches.
-func Standard() Shape {
-	return Shape{Before: standardBefore, After: standardAfter, Error: standardError}
+// The execution time lasts from when the envelope received the request to the end of the
+// data. It is a number of milliseconds, rounded up and so at least 1: clients of this shape
+// often read it as an integer. The timestamp is that end.
+//
+// As the metadata describes one request, keep such responses out of shared caches.
+type StandardConfig struct {
+	// ClientIP adds the address of the client to the metadata as "ip", which is "" if it is
+	// unknown: see [Response.ClientIP].
+	ClientIP bool
+	// FractionalTime writes the execution time with three decimals, in microseconds rounded
+	// up: 0.212.
+	FractionalTime bool
+	// OmitCode, OmitDetails and OmitRequestID leave out what a documented response does not
+	// have: "code", "param" and "details", and "request_id".
+	OmitCode, OmitDetails, OmitRequestID bool
+}
+
+// Shape returns the shape that c describes.
+func (c StandardConfig) Shape() Shape {
+	return Shape{Before: standardBefore, After: c.after, Error: c.error}
 }
 
 func standardBefore(b []byte, resp *Response) []byte {
@@ -37,34 +59,74 @@ func standardBefore(b []byte, resp *Response) []byte {
 	return b
 }
 
-func standardAfter(b []byte, resp *Response) []byte {
+func (c StandardConfig) after(b []byte, resp *Response) []byte {
 	b = appendPage(b, resp.Page)
 	elapsed := resp.Elapsed()
-	b = append(b, `,"metadata":{"method":`...)
+	b = append(b, `,"metadata":{`...)
+	if !c.OmitRequestID {
+		b = append(b, `"request_id":`...)
+		b = append(AppendString(b, resp.RequestID), ',')
+	}
+	b = append(b, `"method":`...)
 	b = AppendString(b, cut(resp.Request().Method, maxMethod))
 	b = append(b, `,"url":`...)
 	b = resp.AppendURL(b)
 	b = append(b, `,"execution_time_ms":`...)
-	b = strconv.AppendInt(b, elapsed.Milliseconds(), 10)
-	b = append(b, `,"ip":"`...)
-	if ip := resp.ClientIP(); ip.IsValid() {
-		b = ip.WithZone("").AppendTo(b)
+	if c.FractionalTime {
+		b = appendThousandths(b, roundUp(elapsed, time.Microsecond))
+	} else {
+		b = strconv.AppendInt(b, roundUp(elapsed, time.Millisecond), 10)
 	}
-	b = append(b, `","timestamp":"`...)
+	if c.ClientIP {
+		b = append(b, `,"ip":"`...)
+		if ip := resp.ClientIP(); ip.IsValid() {
+			b = ip.WithZone("").AppendTo(b)
+		}
+		b = append(b, '"')
+	}
+	b = append(b, `,"timestamp":"`...)
 	b = appendTime(b, resp.Start.Add(elapsed))
 	return append(b, `"}}`...)
 }
 
-func standardError(b []byte, resp *Response) []byte {
+func (c StandardConfig) error(b []byte, resp *Response) []byte {
 	b = append(b, `{"status_code":`...)
 	b = strconv.AppendInt(b, int64(resp.Status), 10)
-	b = appendMember(b, "message", resp.Message)
-	b = appendFields(b, resp.Fields)
-	if resp.Original != nil {
-		b = append(b, `,"details":`...)
-		b = append(b, resp.Original...)
+	if !c.OmitCode {
+		b = appendMember(b, "code", resp.Code)
 	}
-	return standardAfter(b, resp)
+	b = appendMember(b, "message", resp.Message)
+	if !c.OmitDetails {
+		b = appendMember(b, "param", resp.Param)
+	}
+	b = appendFields(b, resp.Fields)
+	if !c.OmitDetails {
+		b = appendDetails(b, resp)
+	}
+	return c.after(b, resp)
+}
+
+// appendDetails appends the details of an error, or else the JSON that a handler wrote.
+func appendDetails(b []byte, resp *Response) []byte {
+	switch {
+	case resp.Details != nil:
+		b = append(b, `,"details":`...)
+		return resp.AppendValue(b, resp.Details)
+	case resp.Original != nil:
+		b = append(b, `,"details":`...)
+		return append(b, resp.Original...)
+	}
+	return b
+}
+
+// roundUp returns d in units, rounded up, and at least 1.
+func roundUp(d, unit time.Duration) int64 { return int64(max((d+unit-1)/unit, 1)) }
+
+// appendThousandths appends n thousandths as a decimal number.
+func appendThousandths(b []byte, n int64) []byte {
+	b = strconv.AppendInt(b, n/1000, 10)
+	n %= 1000
+	return append(b, '.', byte('0'+n/100), byte('0'+n/10%10), byte('0'+n%10))
 }
 
 // Data returns the shape with one member at the top:
@@ -96,16 +158,11 @@ func dataError(b []byte, resp *Response) []byte {
 	b = append(b, `{"error":{"code":`...)
 	b = AppendString(b, resp.Code)
 	b = appendMember(b, "message", resp.Message)
-	switch {
-	case resp.Details != nil:
-		b = append(b, `,"details":`...)
-		b = resp.AppendValue(b, resp.Details)
-	case len(resp.Fields) > 0:
+	if resp.Details == nil && len(resp.Fields) > 0 {
 		b = append(b, `,"details":`...)
 		b = appendFieldList(b, resp.Fields)
-	case resp.Original != nil:
-		b = append(b, `,"details":`...)
-		b = append(b, resp.Original...)
+	} else {
+		b = appendDetails(b, resp)
 	}
 	b = appendRetryAfter(b, resp.RetryAfter)
 	b = append(b, '}')

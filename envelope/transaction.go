@@ -66,15 +66,14 @@ func (e *Envelope) enter(w http.ResponseWriter, r *http.Request) (t *transaction
 	t.env, t.request, t.start = e, r, time.Now()
 	transactions.Store(t.x, t)
 	exchange.Responder.Store(t.x, &e.responder)
-	if e.wrap {
-		t.writer.Init(w, t)
-	} else {
-		t.writer.Init(w, nil)
-	}
-	t.writer.SetRequest(inner)
 	h := w.Header()
 	t.encoding = h["Content-Encoding"]
 	t.identify(h)
+	if e.forward {
+		inner = t.forwardID(inner)
+	}
+	t.writer.Init(w, t)
+	t.writer.SetRequest(inner)
 	return t, inner
 }
 

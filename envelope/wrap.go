@@ -22,6 +22,11 @@ const (
 // Head decides how to treat the body.
 func (t *transaction) Head(status int) {
 	h := t.writer.Header()
+	t.setID(h)
+	if !t.env.wrap {
+		t.writer.Detach()
+		return
+	}
 	body := describe(h)
 	t.phase = t.plan(status, &body)
 	if t.phase != passing && t.exempt() {
@@ -143,11 +148,15 @@ func (t *transaction) finish(inner *http.Request) {
 	if t.writer.Hijacked() {
 		return
 	}
-	if t.env.wrap && t.writer.Status() == 0 {
-		if body := describe(t.writer.Header()); body.mediaType != plainJSON {
-			return
+	if t.writer.Status() == 0 {
+		h := t.writer.Header()
+		t.setID(h)
+		if t.env.wrap {
+			if describe(h).mediaType != plainJSON {
+				return
+			}
+			t.writer.WriteHeader(http.StatusOK)
 		}
-		t.writer.WriteHeader(http.StatusOK)
 	}
 	if why := t.brokenOff(); why != nil {
 		t.abort(inner, why)

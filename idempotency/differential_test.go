@@ -233,7 +233,7 @@ func timeless(wrap bool) *envelope.Envelope {
 	e, err := envelope.New(envelope.Config{
 		Shape: envelope.Problem("https://errors.example/"), Wrap: wrap,
 		OnError: func(context.Context, error) {}, OnPanic: func(*http.Request, any, []byte) {},
-		NewRequestID: func() string { return "same" },
+		RequestID: func(*http.Request) string { return "same" },
 	})
 	if err != nil {
 		panic(err)

@@ -25,6 +25,9 @@ type enveloped struct {
 	} `json:"metadata"`
 }
 
+// fromHeader lets the tests choose the IDs of requests.
+var fromHeader = envelope.RequestIDFromHeader("X-Request-Id")
+
 func requestID(id string) func(*http.Request) {
 	return func(r *http.Request) { r.Header.Set("X-Request-Id", id) }
 }
@@ -58,7 +61,7 @@ var responding = []struct {
 
 func newEnvelope(tb testing.TB) *envelope.Envelope {
 	tb.Helper()
-	e, err := envelope.New(envelope.Config{Wrap: true})
+	e, err := envelope.New(envelope.Config{RequestID: fromHeader, Wrap: true})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -151,7 +154,8 @@ func TestRefusalsHaveTheShapeOfTheService(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			e, err := envelope.New(envelope.Config{
-				Wrap: true, Shape: envelope.Data(),
+				RequestID: fromHeader,
+				Wrap:      true, Shape: envelope.Data(),
 				OnPanic: func(*http.Request, any, []byte) {}, OnError: func(context.Context, error) {},
 			})
 			if err != nil {
@@ -171,7 +175,8 @@ func TestRefusalsHaveTheShapeOfTheService(t *testing.T) {
 func TestAPanicWithinAnEnvelope(t *testing.T) {
 	panics := 0
 	e, err := envelope.New(envelope.Config{
-		Wrap: true, OnPanic: func(*http.Request, any, []byte) { panics++ },
+		RequestID: fromHeader,
+		Wrap:      true, OnPanic: func(*http.Request, any, []byte) { panics++ },
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -195,7 +195,7 @@ func TestADeliveryRunsAgainUntilItSucceeds(t *testing.T) {
 // Within an envelope a status alone stays one, as from a handler that writes only that, with
 // the request ID of its own request.
 func TestAStatusAloneWithinAnEnvelope(t *testing.T) {
-	env, err := envelope.New(envelope.Config{Shape: envelope.Standard(), Wrap: true})
+	env, err := envelope.New(envelope.Config{RequestID: fromHeader, Shape: envelope.Standard(), Wrap: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -211,7 +211,7 @@ func TestAStatusAloneWithinAnEnvelope(t *testing.T) {
 					t.Errorf("the first request got %d %s", w.Code, w.Body)
 				}
 				w := do(h, post("/", "", requestID("second")))
-				alone := do(env.Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(c.status) })), post("/", ""))
+				alone := do(env.Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(c.status) })), post("/", "", requestID("second")))
 				if w.Code != c.status || w.Body.String() != alone.Body.String() || w.Header().Get("Idempotency-Replayed") != "true" {
 					t.Errorf("the retry got %d %q, want %d %q", w.Code, w.Body, alone.Code, alone.Body)
 				}

@@ -28,7 +28,8 @@ func TestAReplayHasTheMetadataOfItsOwnRequest(t *testing.T) {
 				t.Run(fmt.Sprintf("%s, wrap %v/%s", shapeName, wrap, handlerName), func(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
 						env, err := envelope.New(envelope.Config{
-							Shape: shape, Wrap: wrap, Catalogue: catalogue, OnError: func(context.Context, error) {},
+							RequestID: fromHeader,
+							Shape:     shape, Wrap: wrap, Catalogue: catalogue, OnError: func(context.Context, error) {},
 						})
 						if err != nil {
 							t.Fatal(err)
@@ -74,7 +75,8 @@ func TestAReplayOfACommittedResponseHasTheMetadataOfItsOwnRequest(t *testing.T) 
 				t.Run(fmt.Sprintf("%s, wrap %v/%s", shapeName, wrap, handlerName), func(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
 						env, err := envelope.New(envelope.Config{
-							Shape: shape, Wrap: wrap, Catalogue: catalogue, OnError: func(context.Context, error) {},
+							RequestID: fromHeader,
+							Shape:     shape, Wrap: wrap, Catalogue: catalogue, OnError: func(context.Context, error) {},
 						})
 						if err != nil {
 							t.Fatal(err)
@@ -116,7 +118,7 @@ func TestColleaguesOfOneAccountDoNotSeeEachOther(t *testing.T) {
 		for handlerName, handler := range handlers {
 			t.Run(shapeName+"/"+handlerName, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					env, err := envelope.New(envelope.Config{Shape: shape, Wrap: true, OnError: func(context.Context, error) {}})
+					env, err := envelope.New(envelope.Config{RequestID: fromHeader, Shape: shape, Wrap: true, OnError: func(context.Context, error) {}})
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -146,7 +148,7 @@ func TestColleaguesOfOneAccountDoNotSeeEachOther(t *testing.T) {
 
 // Retry-After is not stored with an error, so its body does not ask for a retry either.
 func TestTheReplayOfAnErrorAsksForNoRetry(t *testing.T) {
-	env, err := envelope.New(envelope.Config{Shape: envelope.Data()})
+	env, err := envelope.New(envelope.Config{RequestID: fromHeader, Shape: envelope.Data()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,7 +170,7 @@ func TestTheReplayOfAFailureIsNotReported(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			reports := 0
-			env, err := envelope.New(envelope.Config{Wrap: true, OnError: func(context.Context, error) { reports++ }})
+			env, err := envelope.New(envelope.Config{RequestID: fromHeader, Wrap: true, OnError: func(context.Context, error) { reports++ }})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -235,7 +237,7 @@ func TestAChangedBodyIsReplayedAsItWasSent(t *testing.T) {
 
 // The same holds for a body that shows another status than the one that was sent.
 func TestABodyOfAnotherStatusIsReplayedAsItWasSent(t *testing.T) {
-	env, err := envelope.New(envelope.Config{Shape: telling()})
+	env, err := envelope.New(envelope.Config{RequestID: fromHeader, Shape: telling()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -252,7 +254,8 @@ func TestABodyOfAnotherStatusIsReplayedAsItWasSent(t *testing.T) {
 // So is an error whose details an encoder of the service has not made JSON.
 func TestDetailsThatAreNoJSONAreReplayedAsTheyWereSent(t *testing.T) {
 	env, err := envelope.New(envelope.Config{
-		Shape: envelope.Data(), Marshal: func(any) ([]byte, error) { return []byte("{bad"), nil },
+		RequestID: fromHeader,
+		Shape:     envelope.Data(), Marshal: func(any) ([]byte, error) { return []byte("{bad"), nil },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -276,7 +279,7 @@ func (w acceptedWriter) WriteHeader(int) { w.ResponseWriter.WriteHeader(http.Sta
 func TestOutsideTheEnvelopeAReplayIsAsItWasSent(t *testing.T) {
 	for name, handler := range handlers {
 		t.Run(name, func(t *testing.T) {
-			env, err := envelope.New(envelope.Config{Wrap: true, OnError: func(context.Context, error) {}})
+			env, err := envelope.New(envelope.Config{RequestID: fromHeader, Wrap: true, OnError: func(context.Context, error) {}})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -85,7 +85,7 @@ func TestSanitizeChangesWhatIsStoredAndNotWhatIsSentFirst(t *testing.T) {
 				calls := &counting{next: handler}
 				h := newMiddleware(t, idempotency.Config{Store: storing(t), Sanitize: redact}).Wrap(calls)
 				if enveloped {
-					env, err := envelope.New(envelope.Config{Wrap: true, Shape: envelope.Problem("")})
+					env, err := envelope.New(envelope.Config{RequestID: fromHeader, Wrap: true, Shape: envelope.Problem("")})
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -109,7 +109,7 @@ func TestSanitizeChangesWhatIsStoredAndNotWhatIsSentFirst(t *testing.T) {
 // returns gets the envelope of the replay.
 func TestSanitizeSeesNoEnvelope(t *testing.T) {
 	var seen string
-	env, err := envelope.New(envelope.Config{Wrap: true})
+	env, err := envelope.New(envelope.Config{Wrap: true, Shape: envelope.StandardConfig{ClientIP: true}.Shape()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,9 +122,9 @@ func TestSanitizeSeesNoEnvelope(t *testing.T) {
 		{handlers["Value"], `{"id":7,"note":"\u003c\u0026\u003e"}`, ``, `{"status_code":200,"message":"OK","metadata":`},
 		{handlers["Value, nil"], ``, `[1]`, `{"status_code":200,"message":"OK","data":[1],`},
 		{handlers["plain JSON, a message"], `[7]`, `[8]`, `{"status_code":201,"message":"made","data":[8],`},
-		{fails(withDetails(map[string]any{"a": 1})), `{"code":"declined","type":"https://errors.example/own","message":"the card \"\u003c1\u003e\" \u0026 its owner\u2028","param":"card","errors":[{"field":"card","message":"is declined"},{"field":"cvc","message":""}],"details":{"a":1}}`, `{"message":"no"}`, `{"status_code":422,"message":"no","metadata":`},
-		{fails(&usher.Error{Status: 404}), `{}`, `{"errors":[{"field":"f","message":"m"}]}`, `{"status_code":404,"message":"Not Found","errors":[{"field":"f","message":"m"}],"metadata":`},
-		{handlers["an error in text"], "no such order\n", "none", `{"status_code":404,"message":"none","metadata":`},
+		{fails(withDetails(map[string]any{"a": 1})), `{"code":"declined","type":"https://errors.example/own","message":"the card \"\u003c1\u003e\" \u0026 its owner\u2028","param":"card","errors":[{"field":"card","message":"is declined"},{"field":"cvc","message":""}],"details":{"a":1}}`, `{"message":"no"}`, `{"status_code":422,"code":"unprocessable_entity","message":"no","metadata":`},
+		{fails(&usher.Error{Status: 404}), `{}`, `{"errors":[{"field":"f","message":"m"}]}`, `{"status_code":404,"code":"not_found","message":"Not Found","errors":[{"field":"f","message":"m"}],"metadata":`},
+		{handlers["an error in text"], "no such order\n", "none", `{"status_code":404,"code":"not_found","message":"none","metadata":`},
 	} {
 		h := env.Wrap(newMiddleware(t, idempotency.Config{Sanitize: func(r *http.Request, response *idempotency.Response) {
 			if _, ok := usher.PrincipalFrom(r.Context()); !ok || r.URL.Path != "/" {
@@ -174,7 +174,7 @@ func TestASanitizeThatFailsStoresNothingOfTheResponse(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var reports []error
-			env, err := envelope.New(envelope.Config{Wrap: true, Shape: envelope.Data()})
+			env, err := envelope.New(envelope.Config{RequestID: fromHeader, Wrap: true, Shape: envelope.Data()})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -16,7 +16,7 @@ func checkReplays(b *bench) error {
 	show := func(b []byte, resp *envelope.Response) []byte {
 		return fmt.Appendf(b, `"id":%q,"status":%d,"code":%q,"message":%q`, resp.RequestID, resp.Status, resp.Code, resp.Message)
 	}
-	env := must(envelope.New(envelope.Config{Wrap: true, Shape: envelope.Shape{
+	env := must(envelope.New(envelope.Config{Wrap: true, RequestID: envelope.RequestIDFromHeader("X-Request-Id"), Shape: envelope.Shape{
 		Before: func(b []byte, resp *envelope.Response) []byte {
 			return append(show(append(b, '{'), resp), `,"data":`...)
 		},

@@ -524,7 +524,8 @@ func TestAuditGetsTheAddressOfTheClient(t *testing.T) {
 // envelope, the refresh token in a cookie that scripts cannot read.
 func kisara(tb testing.TB) (http.Handler, *session.Manager) {
 	tb.Helper()
-	env := must(envelope.New(envelope.Config{Catalogue: envelope.Catalogue{Codes: map[string]envelope.Entry{
+	shape := envelope.StandardConfig{ClientIP: true, OmitCode: true, OmitDetails: true, OmitRequestID: true}.Shape()
+	env := must(envelope.New(envelope.Config{Shape: shape, Catalogue: envelope.Catalogue{Codes: map[string]envelope.Entry{
 		"token_refreshed":             {Message: "Token refreshed successfully"},
 		usher.CodeInvalidRefreshToken: {Message: "Invalid refresh token"},
 		usher.CodeValidationFailed:    {Message: "Validation Error"},

@@ -106,6 +106,9 @@ var targetFormat = apikey.Native{Prefix: "acme", Environments: []string{"live", 
 func newTarget(tb testing.TB, c settings) *target {
 	s := &target{settings: c, store: &countingStore{Memory: apikey.NewMemory()}}
 	s.ips = usher.Must(clientip.New(clientip.Config{TrustedProxies: c.proxies}))
+	if c.shape.Error == nil {
+		c.shape = envelope.StandardConfig{ClientIP: true, OmitCode: true, OmitDetails: true, OmitRequestID: true}.Shape()
+	}
 	s.env = usher.Must(envelope.New(envelope.Config{
 		Shape:   c.shape,
 		Wrap:    true,

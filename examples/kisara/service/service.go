@@ -50,6 +50,7 @@ func New() *Service {
 	format := apikey.Split{Prefix: "ksr", Environments: []string{"live", "dev"}}
 
 	s.env = usher.Must(envelope.New(envelope.Config{
+		Shape: envelope.StandardConfig{ClientIP: true, OmitCode: true, OmitDetails: true, OmitRequestID: true}.Shape(),
 		Catalogue: envelope.Catalogue{Codes: map[string]envelope.Entry{
 			usher.CodeMissingCredential:   {Message: "Unauthorized: No credentials provided"},
 			usher.CodeInvalidAPIKey:       {Message: "Invalid API key"},
