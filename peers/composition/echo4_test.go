@@ -19,7 +19,6 @@ import (
 )
 
 var echo4Router = router[echo.MiddlewareFunc]{
-	name:  "echo v4",
 	mount: usherecho4.Middleware,
 	serve: func(s *service, use []echo.MiddlewareFunc) http.Handler {
 		e := echo.New()

@@ -15,7 +15,6 @@ import (
 )
 
 var echo5Router = router[echo.MiddlewareFunc]{
-	name:  "echo v5",
 	mount: usherecho.Middleware,
 	serve: func(s *service, use []echo.MiddlewareFunc) http.Handler {
 		e := echo.New()

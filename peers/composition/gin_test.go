@@ -23,7 +23,6 @@ import (
 )
 
 var ginRouter = router[gin.HandlerFunc]{
-	name:   "gin",
 	mount:  ushergin.Middleware,
 	errors: func() gin.HandlerFunc { return ushergin.Errors },
 	serve: func(s *service, use []gin.HandlerFunc) http.Handler {

@@ -13,7 +13,6 @@ import (
 
 // A router is a framework as the matrix sees it. M is its kind of middleware.
 type router[M any] struct {
-	name string
 	// mount makes a middleware of the framework from one of this module.
 	mount func(usher.Middleware) M
 	// errors, if not nil, renders the errors of handlers. It runs directly inside the

@@ -36,7 +36,6 @@ import (
 type wrapper = func(http.Handler) http.Handler
 
 var netHTTP = router[wrapper]{
-	name:  "net/http",
 	mount: func(m usher.Middleware) wrapper { return m.Wrap },
 	serve: func(s *service, use []wrapper) http.Handler {
 		mux := http.NewServeMux()
@@ -45,17 +44,7 @@ var netHTTP = router[wrapper]{
 		}
 		return wrap(mux, use)
 	},
-	neighbours: slices.Concat(wrappers("no route", "wrong method"), []neighbour[wrapper]{
-		{kind: compression, name: "chi middleware.Compress", make: func() wrapper { return chimiddleware.Compress(5) },
-			inside: []difference{compressedInside("JSON", "HEAD", "no route", "wrong method", "text of an error")},
-		},
-		{kind: timeout, name: "http.TimeoutHandler", make: func() wrapper {
-			return func(h http.Handler) http.Handler { return http.TimeoutHandler(h, time.Minute, "") }
-		},
-			outside: []difference{keepsResponse, losesLatePanic},
-			inside:  []difference{keepsResponse, earlyPanic},
-		},
-	}),
+	neighbours: append(wrappers("no route", "wrong method"), elsewhere...),
 }
 
 func wrap(h http.Handler, use []wrapper) http.Handler {
@@ -66,7 +55,6 @@ func wrap(h http.Handler, use []wrapper) http.Handler {
 }
 
 var chiRouter = router[wrapper]{
-	name:  "chi",
 	mount: func(m usher.Middleware) wrapper { return m.Wrap },
 	serve: func(s *service, use []wrapper) http.Handler {
 		r := chi.NewRouter()
@@ -79,38 +67,7 @@ var chiRouter = router[wrapper]{
 		}
 		return r
 	},
-	neighbours: slices.Concat(wrappers(), []neighbour[wrapper]{
-		{kind: compression, name: "middleware.Compress", make: func() wrapper { return chimiddleware.Compress(5) },
-			inside: []difference{compressedInside("JSON", "HEAD", "text of an error")},
-		},
-		{kind: recovery, name: "middleware.Recoverer", make: func() wrapper { return recoverer },
-			inside: []difference{respondsToPanic},
-		},
-		{kind: recovery, name: "middleware.Recoverer with middleware.Logger", make: func() wrapper {
-			return func(h http.Handler) http.Handler { return chimiddleware.RequestLogger(quiet{})(recoverer(h)) }
-		},
-			inside: []difference{respondsToPanic, swallowsLatePanic},
-		},
-		{kind: requestID, name: "middleware.RequestID", make: func() wrapper { return chimiddleware.RequestID }},
-		{kind: timeout, name: "middleware.Timeout", make: func() wrapper { return chimiddleware.Timeout(time.Minute) }},
-		{kind: crossOrigin, name: "go-chi/cors", make: func() wrapper {
-			return chicors.AllowAll().Handler
-		},
-			outside: []difference{respondsToPreflight},
-		},
-		{kind: logging, name: "middleware.Logger", make: func() wrapper {
-			return chimiddleware.RequestLogger(quiet{})
-		}},
-		{kind: logging, name: "go-chi/httplog", make: func() wrapper {
-			return httplog.RequestLogger(slog.New(slog.DiscardHandler), &httplog.Options{RecoverPanics: true})
-		},
-			inside: []difference{respondsToPanic, swallowsLatePanic},
-		},
-		{kind: tracing, name: "riandyrn/otelchi", make: func() wrapper { return otelchi.Middleware("notes", otelchi.WithTracerProvider(recording)) }},
-		{kind: other, name: "middleware.CleanPath", make: func() wrapper { return chimiddleware.CleanPath }},
-		{kind: other, name: "middleware.StripSlashes", make: func() wrapper { return chimiddleware.StripSlashes }},
-		{kind: other, name: "middleware.Throttle", make: func() wrapper { return chimiddleware.Throttle(100) }},
-	}),
+	neighbours: append(wrappers(), ofChi...),
 }
 
 // recoverer is the Recoverer of chi, which writes stacks to the log of the request.
@@ -129,10 +86,11 @@ func (quiet) Write(_, _ int, _ http.Header, _ time.Duration, _ any) {}
 func (quiet) Panic(any, []byte)                                     {}
 
 var gorillaMux = router[wrapper]{
-	name:  "gorilla/mux",
 	mount: func(m usher.Middleware) wrapper { return m.Wrap },
 	serve: func(s *service, use []wrapper) http.Handler {
 		r := mux.NewRouter()
+		r.NotFoundHandler = http.HandlerFunc(usher.NotFound)
+		r.MethodNotAllowedHandler = http.HandlerFunc(usher.MethodNotAllowed)
 		for pattern, h := range s.routes {
 			method, path := cutPattern(pattern)
 			methods := []string{method}
@@ -144,7 +102,7 @@ var gorillaMux = router[wrapper]{
 		// Those of Router.Use do not run for requests that match no route.
 		return wrap(r, use)
 	},
-	neighbours: wrappers("no route", "wrong method"),
+	neighbours: append(wrappers(), elsewhere...),
 }
 
 // wrappers are middlewares of net/http that are used with any router. Unmatched are the
@@ -172,6 +130,9 @@ func wrappers(unmatched ...string) []neighbour[wrapper] {
 		},
 			outside: []difference{keepsFirstBytes},
 			inside:  []difference{compressedInside("HEAD"), keepsFirstBytes},
+		},
+		{kind: compression, name: "chi middleware.Compress", make: func() wrapper { return chimiddleware.Compress(5) },
+			inside: []difference{compressedInside(append(unmatched, "JSON", "HEAD", "text of an error")...)},
 		},
 		{kind: recovery, name: "gorilla handlers.RecoveryHandler", make: func() wrapper {
 			return handlers.RecoveryHandler(handlers.RecoveryLogger(slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)))
@@ -215,6 +176,43 @@ func wrappers(unmatched ...string) []neighbour[wrapper] {
 		{kind: other, name: "gorilla handlers.ProxyHeaders", make: func() wrapper { return handlers.ProxyHeaders }},
 		{kind: other, name: "scs sessions", make: func() wrapper { return scs.New().LoadAndSave }},
 	}
+}
+
+// ofChi are middlewares that chi has itself, or are made for it.
+var ofChi = []neighbour[wrapper]{
+	{kind: recovery, name: "middleware.Recoverer", make: func() wrapper { return recoverer },
+		inside: []difference{respondsToPanic},
+	},
+	{kind: recovery, name: "middleware.Recoverer with middleware.Logger", make: func() wrapper {
+		return func(h http.Handler) http.Handler { return chimiddleware.RequestLogger(quiet{})(recoverer(h)) }
+	},
+		inside: []difference{respondsToPanic, swallowsLatePanic},
+	},
+	{kind: requestID, name: "middleware.RequestID", make: func() wrapper { return chimiddleware.RequestID }},
+	{kind: timeout, name: "middleware.Timeout", make: func() wrapper { return chimiddleware.Timeout(time.Minute) }},
+	{kind: crossOrigin, name: "go-chi/cors", make: func() wrapper { return chicors.AllowAll().Handler },
+		outside: []difference{respondsToPreflight},
+	},
+	{kind: logging, name: "middleware.Logger", make: func() wrapper { return chimiddleware.RequestLogger(quiet{}) }},
+	{kind: logging, name: "go-chi/httplog", make: func() wrapper {
+		return httplog.RequestLogger(slog.New(slog.DiscardHandler), &httplog.Options{RecoverPanics: true})
+	},
+		inside: []difference{respondsToPanic, swallowsLatePanic},
+	},
+	{kind: tracing, name: "riandyrn/otelchi", make: func() wrapper { return otelchi.Middleware("notes", otelchi.WithTracerProvider(recording)) }},
+	{kind: other, name: "middleware.CleanPath", make: func() wrapper { return chimiddleware.CleanPath }},
+	{kind: other, name: "middleware.StripSlashes", make: func() wrapper { return chimiddleware.StripSlashes }},
+	{kind: other, name: "middleware.Throttle", make: func() wrapper { return chimiddleware.Throttle(100) }},
+}
+
+// elsewhere are middlewares that run handlers on another goroutine, which chi forbids.
+var elsewhere = []neighbour[wrapper]{
+	{kind: timeout, name: "http.TimeoutHandler", make: func() wrapper {
+		return func(h http.Handler) http.Handler { return http.TimeoutHandler(h, time.Minute, "") }
+	},
+		outside: []difference{keepsResponse, losesLatePanic},
+		inside:  []difference{keepsResponse, earlyPanic},
+	},
 }
 
 // recording is a provider of tracers whose spans record everything, and are not exported.

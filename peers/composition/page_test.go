@@ -17,8 +17,9 @@ func TestPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	var r reasons
-	tables := netHTTP.table(&r) + chiRouter.table(&r) + gorillaMux.table(&r) +
-		ginRouter.table(&r) + echo5Router.table(&r) + echo4Router.table(&r) + r.list()
+	tables := table(&r, "net/http, chi and gorilla/mux", wrappers()) + table(&r, "net/http and gorilla/mux", elsewhere) +
+		table(&r, "chi", ofChi) + table(&r, "gin", ginRouter.neighbours) +
+		table(&r, "echo v5", echo5Router.neighbours) + table(&r, "echo v4", echo4Router.neighbours) + r.list()
 	before, rest, ok := strings.Cut(string(text), begin)
 	old, after, ok2 := strings.Cut(rest, end)
 	if !ok || !ok2 {
@@ -35,11 +36,11 @@ func TestPage(t *testing.T) {
 	}
 }
 
-// table returns the table of a router in Markdown, with its heading.
-func (r router[M]) table(reasons *reasons) string {
+// table returns a table of middlewares in Markdown, with its heading.
+func table[M any](reasons *reasons, heading string, neighbours []neighbour[M]) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "### %s\n\n| middleware | | outside | inside |\n|---|---|---|---|\n", r.name)
-	for _, n := range r.neighbours {
+	fmt.Fprintf(&b, "### %s\n\n| middleware | | outside | inside |\n|---|---|---|---|\n", heading)
+	for _, n := range neighbours {
 		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", n.name, n.kind, reasons.refer(n.outside), reasons.refer(n.inside))
 	}
 	return b.String() + "\n"
