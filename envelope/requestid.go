@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"strings"
 
-	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/usher-go/usher/internal/exchange"
@@ -49,9 +48,6 @@ func RequestIDFromHeader(name string) func(*http.Request) string {
 	}
 }
 
-// spanRequestID is the span attribute with the ID.
-const spanRequestID = attribute.Key("usher.request.id")
-
 // identify gives the request its ID.
 func (t *transaction) identify(h http.Header) {
 	if t.outer != nil {
@@ -59,7 +55,7 @@ func (t *transaction) identify(h http.Header) {
 	} else {
 		t.id = t.env.idOf(t.request)
 		if span := trace.SpanFromContext(t.request.Context()); span.IsRecording() {
-			span.SetAttributes(spanRequestID.String(t.id))
+			span.SetAttributes(requestIDs.String(t.id))
 		}
 	}
 	t.setID(h)

@@ -24,3 +24,9 @@ var panics = telemetry.Instrument{
 		Span: true,
 	}.Declare()},
 }.Declare()
+
+var requestIDs = telemetry.Attribute{
+	Name:        "usher.request.id",
+	Description: "The ID of the request, which the client receives as X-Request-Id.",
+	Span:        true,
+}.Declare()
