@@ -10,6 +10,7 @@ import (
 
 	"github.com/usher-go/usher/internal/delay"
 	"github.com/usher-go/usher/internal/exchange"
+	"github.com/usher-go/usher/internal/header"
 	"github.com/usher-go/usher/internal/httpwriter"
 	"github.com/usher-go/usher/internal/jsontext"
 	"github.com/usher-go/usher/internal/problem"
@@ -96,7 +97,8 @@ func responderOf(x *exchange.Exchange) Responder {
 // [Error.Code] before a catalogue replaces it, and from 500 on also error.type.
 //
 // Fail sets Retry-After, WWW-Authenticate and Cache-Control: no-store, and
-// removes the header fields that described a success. Content-Encoding stays, as with
+// removes the header fields of a success: validators, Expires, Location, ranges, digests,
+// Content-Disposition, Content-Language and the like. Content-Encoding stays, as with
 // [http.Error], unless the envelope knows that no compressor has set it. The caller
 // should return after Fail.
 //
@@ -182,16 +184,7 @@ func Respond(w http.ResponseWriter, r *http.Request, reply Reply) {
 
 // setErrorHeader sets the header fields of an error that do not depend on the shape.
 func setErrorHeader(h http.Header, e *Error, values *fieldValues) {
-	if len(h) > 0 {
-		delete(h, "Content-Length")
-		delete(h, "Etag")
-		delete(h, "Expires")
-		delete(h, "Last-Modified")
-	}
-	// A refusal depends on who calls and when, and caches may store a 404 or a 410 even
-	// if no field allows them to (RFC 9110, section 15.1).
-	values.cacheControl[0] = "no-store"
-	h["Cache-Control"] = values.cacheControl[:]
+	header.MakeError(h, e.status(), &values.cacheControl)
 	if e.RetryAfter > 0 {
 		var buf [20]byte
 		field := strconv.AppendInt(buf[:0], delay.Seconds(e.RetryAfter), 10)

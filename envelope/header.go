@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/usher-go/usher/internal/header"
 )
 
 // A description is what the header states about the body.
@@ -39,7 +41,7 @@ func describe(h http.Header) description {
 		case "Trailer":
 			d.trailer = true
 		default:
-			d.stale = d.stale || isStale(name)
+			d.stale = d.stale || header.DescribesBytes(name)
 		}
 	}
 	return d
@@ -77,7 +79,7 @@ func mediaTypeOf(contentType string) mediaType {
 }
 
 // reshape adapts the header to the body that the client will get.
-func (t *transaction) reshape(h http.Header, body *description) {
+func (t *transaction) reshape(h http.Header, status int, body *description) {
 	t.length = -1
 	if body.stale {
 		t.length = declaredLength(h)
@@ -88,13 +90,22 @@ func (t *transaction) reshape(h http.Header, body *description) {
 	}
 	t.nosniff[0] = "nosniff"
 	h["X-Content-Type-Options"] = t.nosniff[:1:1]
-	if t.phase == replacing {
+	switch {
+	case t.phase == replacing:
 		t.contentType[0] = t.env.shape.ErrorType
 		h["Content-Type"] = t.contentType[:1:1]
-	}
-	if strings.HasPrefix(body.etag, `"`) && (t.phase == replacing || !t.env.shape.Constant) {
+		header.MakeError(h, status, new([1]string))
+		challenge(h, status)
+	case strings.HasPrefix(body.etag, `"`) && !t.env.shape.Constant:
 		// A strong tag promises the same bytes (RFC 9110, section 8.8.1).
 		h["Etag"] = []string{"W/" + body.etag}
+	}
+}
+
+// challenge ensures that a 401 has a challenge (RFC 9110, section 15.5.2).
+func challenge(h http.Header, status int) {
+	if status == http.StatusUnauthorized && len(h["Www-Authenticate"]) == 0 {
+		h["Www-Authenticate"] = []string{"Bearer"}
 	}
 }
 
@@ -135,16 +146,8 @@ func (t *transaction) restoreEncoding(h http.Header) {
 // parts of it.
 func dropStale(h http.Header) {
 	for name := range h {
-		if isStale(name) {
+		if header.DescribesBytes(name) {
 			delete(h, name)
 		}
 	}
-}
-
-func isStale(name string) bool {
-	switch name {
-	case "Content-Length", "Accept-Ranges", "Digest", "Content-Digest", "Repr-Digest", "Content-Md5":
-		return true
-	}
-	return false
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/guard"
+	"github.com/usher-go/usher/internal/header"
 	"github.com/usher-go/usher/internal/telemetry"
 )
 
@@ -29,12 +30,8 @@ func (t *transaction) recovered(inner *http.Request, v any) {
 	}
 	t.env.panics.Record(inner.Context(), responded)
 	h := t.writer.Header()
-	delete(h, "Etag")
-	delete(h, "Expires")
-	delete(h, "Last-Modified")
-	delete(h, "Location")
-	delete(h, "Trailer")
-	h["Cache-Control"] = []string{"no-store"}
+	header.MakeError(h, http.StatusInternalServerError, new([1]string))
+	delete(h, "Trailer") // which the handler would have set
 	if !t.env.guard(inner, func() {
 		t.writeError(&t.writer, 0, &usher.Error{Status: http.StatusInternalServerError, Code: usher.CodeInternal})
 	}) {

@@ -83,14 +83,10 @@ func (t *transaction) writeError(w http.ResponseWriter, status int, failure *ush
 	t.noteFailure(s.b, rendered, status, failure)
 
 	h := w.Header()
-	if _, ok := h["Www-Authenticate"]; !ok && status == http.StatusUnauthorized {
-		h["Www-Authenticate"] = []string{"Bearer"} // the catalogue has made it a 401
-	}
+	challenge(h, status) // the catalogue may have made it a 401
 	if t.writesTo(w) {
 		t.restoreEncoding(h)
 	}
-	delete(h, "Content-Range")
-	dropStale(h)
 	t.send(w, status, t.env.shape.ErrorType, s.b)
 }
 
@@ -174,7 +170,6 @@ func (t *transaction) writeReply(w http.ResponseWriter, r *http.Request, status 
 		return
 	}
 	if err := t.appendReply(s, resp, reply.Data); err != nil {
-		delete(w.Header(), "Location")
 		usher.Fail(w, r, err)
 		return
 	}

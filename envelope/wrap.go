@@ -34,7 +34,7 @@ func (t *transaction) Head(status int) {
 		t.leaveUntouched()
 	}
 	if t.phase != passing {
-		t.reshape(h, &body)
+		t.reshape(h, status, &body)
 		// Middlewares that store responses for replay read this mark.
 		t.x.Render(status)
 		if t.outer != nil {

@@ -217,10 +217,16 @@ func TestWrap(t *testing.T) {
 			status:  400, body: `{"error":{"code":"bad_request","message":"Bad Request"}}`,
 		},
 		{
-			name:    "the tag of a replaced error is weak, Allow stays",
-			handler: writes(405, map[string]string{"ETag": `"v1"`, "Allow": "GET"}),
-			status:  405, body: `{"error":{"code":"method_not_allowed","message":"Method Not Allowed"}}`,
-			header: map[string]string{"ETag": `W/"v1"`, "Allow": "GET"},
+			name:    "a replaced 401 has a challenge",
+			handler: func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusUnauthorized) },
+			status:  401, body: `{"error":{"code":"unauthorized","message":"no"}}`,
+			header: map[string]string{"WWW-Authenticate": "Bearer"},
+		},
+		{
+			name:    "and keeps its own",
+			handler: writes(401, map[string]string{"WWW-Authenticate": `Basic realm="x"`}),
+			status:  401, body: `{"error":{"code":"unauthorized","message":"Unauthorized"}}`,
+			header: map[string]string{"WWW-Authenticate": `Basic realm="x"`},
 		},
 	}
 	forProtocols(t, func(t *testing.T, serve func(http.Handler) *httptest.Server) {

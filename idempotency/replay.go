@@ -7,6 +7,7 @@ import (
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/exchange"
+	"github.com/usher-go/usher/internal/header"
 	"github.com/usher-go/usher/internal/unrendered"
 )
 
@@ -44,6 +45,9 @@ const serverCounts = 2 << 10
 func (m *Middleware) send(w http.ResponseWriter, r *http.Request, stored *storedResponse, form *unrendered.Form) {
 	h := w.Header()
 	compressed := len(h["Content-Encoding"]) > 0 // by an outer middleware, to another length
+	if stored.status >= 400 {
+		header.ClearSuccess(h, stored.status) // what an outer middleware has set
+	}
 	stored.setHeader(h, m.config.ReplayHeader, "true")
 	if form != nil && render(w, r, stored.status, form) {
 		return
