@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/usher-go/usher/internal/exchange"
-	"github.com/usher-go/usher/internal/telemetry"
 	"github.com/usher-go/usher/internal/vary"
 )
 
@@ -27,11 +26,15 @@ import (
 // sets Cache-Control itself.
 //
 // Decisions are counted as usher.authentication.requests on the global
-// OpenTelemetry meter provider and noted on the current span.
-func Authenticate(a ...Authenticator) Middleware {
-	s := newSelection(false, a...)
+// OpenTelemetry meter provider and noted on the current span. [Access] has more choices,
+// such as Shadow for a server that already has clients.
+func Authenticate(a ...Authenticator) Middleware { return Access{}.Authenticate(a...) }
+
+func newAuthentication(n enforcer, list []Authenticator) Middleware {
+	s := newSelection(false, list...)
 	challenges := s.challenges()
 	m := &authentication{
+		enforcer:   n,
 		selection:  s,
 		carriers:   vary.On(s.Carriers()),
 		challenges: challenges,
@@ -42,14 +45,13 @@ func Authenticate(a ...Authenticator) Middleware {
 			Message:    "The request carries more than one credential.",
 			Challenges: challenges,
 		},
-		decisions: authenticationRequests.Decisions(nil),
 	}
 	// One authenticator needs no selection.
-	switch len(a) {
+	switch len(list) {
 	case 0:
 		m.alone = none{}
 	case 1:
-		switch a := a[0].(type) {
+		switch a := list[0].(type) {
 		case selection, optional:
 		default:
 			m.alone, m.by = a, &s.list[0]
@@ -59,6 +61,7 @@ func Authenticate(a ...Authenticator) Middleware {
 }
 
 type authentication struct {
+	enforcer
 	selection  selection
 	alone      Authenticator // used instead of the selection, unless nil
 	by         *candidate    // alone
@@ -66,7 +69,6 @@ type authentication struct {
 	challenges []string
 	missing    *Error
 	ambiguous  *Error
-	decisions  *telemetry.Decisions
 }
 
 func (a *authentication) Wrap(next http.Handler) http.Handler { return wrap(a, next) }
@@ -74,20 +76,23 @@ func (a *authentication) Wrap(next http.Handler) http.Handler { return wrap(a, n
 func (a *authentication) ServeNext(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	p, by, err := a.verify(r)
 	if err == nil && p != nil {
-		a.decisions.Record(r.Context(), accepted)
+		a.admitted(r, accepted, p)
 		a.serve(w, r, next, p, by)
 		return
 	}
-	outcome, e := a.failure(r.Context(), err)
-	a.decisions.Record(r.Context(), outcome)
-	if outcome == anonymous {
-		x, inner := exchange.Enter(r)
-		setPrincipal(x, nil)
-		exchange.Challenges.Store(x, &a.challenges)
-		a.pass(x, w, r, inner, next, vary.Caller{})
-		return
+	switch outcome, e := a.failure(r.Context(), err); {
+	case outcome == anonymous:
+		a.admitted(r, anonymous, nil)
+		a.serveAnonymous(w, r, next)
+	case a.access.Shadow:
+		a.refused(r, outcome, nil, e)
+		inner := shadow(r)
+		defer exchange.Leave(r, inner)
+		a.serveAnonymous(w, inner, next)
+	default:
+		a.refused(r, outcome, nil, e)
+		Fail(w, r, e)
 	}
-	Fail(w, r, e)
 }
 
 // verify returns the principal of r and its authenticator.
@@ -114,6 +119,13 @@ func (a *authentication) serve(w http.ResponseWriter, r *http.Request, next http
 		onUse = nil
 	}
 	a.pass(x, w, r, inner, next, vary.Caller{Private: true, OnUse: onUse})
+}
+
+func (a *authentication) serveAnonymous(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	x, inner := exchange.Enter(r)
+	setPrincipal(x, nil)
+	exchange.Challenges.Store(x, &a.challenges)
+	a.pass(x, w, r, inner, next, vary.Caller{})
 }
 
 // pass runs next with inner, which is r or a copy of r.

@@ -10,7 +10,6 @@ import (
 	"github.com/usher-go/usher/internal/config"
 	"github.com/usher-go/usher/internal/exchange"
 	"github.com/usher-go/usher/internal/method"
-	"github.com/usher-go/usher/internal/telemetry"
 )
 
 // Require returns a middleware that admits only callers who meet want. Put it inside
@@ -26,22 +25,21 @@ import (
 // error that joins a [*ConfigError] for every fault.
 //
 // Decisions are counted as usher.authorization.requests on the global OpenTelemetry
-// meter provider and noted on the current span.
-func Require(want Requirement) Middleware {
+// meter provider and noted on the current span. [Access] has more choices.
+func Require(want Requirement) Middleware { return Access{}.Require(want) }
+
+func newRequirement(n enforcer, want Requirement) Middleware {
 	faults := config.Of[ConfigError]("usher.Requirement")
 	want.addFaults(faults)
 	if err := faults.Err(); err != nil {
 		panic(err) //nolint:forbidigo // documented
 	}
-	return &requirement{
-		condition: newCondition(want),
-		decisions: authorizationRequests.Decisions(nil),
-	}
+	return &requirement{enforcer: n, condition: newCondition(want)}
 }
 
 type requirement struct {
+	enforcer
 	condition *condition
-	decisions *telemetry.Decisions
 }
 
 func (q *requirement) Wrap(next http.Handler) http.Handler { return wrap(q, next) }
@@ -50,36 +48,47 @@ func (q *requirement) ServeNext(w http.ResponseWriter, r *http.Request, next htt
 	x := exchange.From(r.Context())
 	p := principalOf(x)
 	if p == nil {
-		q.decisions.Record(r.Context(), noPrincipal)
-		Fail(w, r, q.condition.missingPrincipal(x))
+		q.refuse(w, r, next, noPrincipal, nil, q.condition.missingPrincipal(x))
 		return
 	}
 	outer := neededScopes.Load(x)
 	needed, outcome, e := q.condition.check(r, p, outer)
-	q.decisions.Record(r.Context(), outcome)
-	switch {
-	case e == errScope:
-		Fail(w, r, insufficient(x, needed.scopes))
-	case e != nil:
-		Fail(w, r, e)
-	case needed == outer:
-		next.ServeHTTP(w, r)
-	default:
-		neededScopes.Store(x, needed)
-		next.ServeHTTP(w, r)
-		neededScopes.Store(x, outer)
+	if e == errScope {
+		e = insufficient(x, needed.scopes)
 	}
+	if e != nil {
+		q.refuse(w, r, next, outcome, p, e)
+		return
+	}
+	q.admitted(r, outcome, p)
+	if needed == outer {
+		next.ServeHTTP(w, r)
+		return
+	}
+	neededScopes.Store(x, needed)
+	next.ServeHTTP(w, r)
+	neededScopes.Store(x, outer)
+}
+
+// refuse responds with e, except under Shadow.
+func (q *requirement) refuse(w http.ResponseWriter, r *http.Request, next http.Handler, outcome int, p *Principal, e *Error) {
+	q.refused(r, outcome, p, e)
+	if q.access.Shadow {
+		exchange.Serve(next, w, r, shadow(r))
+		return
+	}
+	Fail(w, r, e)
 }
 
 // missingPrincipal returns the error for a request without a principal, which may have
 // passed an Optional authenticator.
-func (c *condition) missingPrincipal(x *exchange.Exchange) error {
+func (c *condition) missingPrincipal(x *exchange.Exchange) *Error {
 	if x == nil {
-		return ErrNoCredential
+		return errMissing
 	}
 	challenges := exchange.Challenges.Load(x)
 	if challenges == nil {
-		return ErrNoCredential
+		return errMissing
 	}
 	if wanted := c.wanted(neededScopes.Load(x)); wanted != nil {
 		return newMissing(withScopes(*challenges, wanted.scopes))

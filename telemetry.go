@@ -11,7 +11,7 @@ var (
 		Name:        "usher.authentication.requests",
 		Unit:        "{request}",
 		Description: "Requests by the outcome of their authentication.",
-		Attributes:  []*telemetry.Attribute{authenticationResult},
+		Attributes:  []*telemetry.Attribute{authenticationResult, inShadow},
 	}.Declare()
 	authenticationResult = telemetry.Attribute{
 		Name:        "usher.authentication.result",
@@ -26,12 +26,36 @@ var (
 		Name:        "usher.authorization.requests",
 		Unit:        "{request}",
 		Description: "Requests by the outcome of their authorization.",
-		Attributes:  []*telemetry.Attribute{authorizationResult},
+		Attributes:  []*telemetry.Attribute{authorizationResult, inShadow},
 	}.Declare()
 	authorizationResult = telemetry.Attribute{
 		Name:        "usher.authorization.result",
 		Description: "The outcome of authorization.",
 		Values:      authorizationOutcomes[:],
+		Span:        true,
+	}.Declare()
+
+	inShadow = telemetry.Attribute{
+		Name:        "usher.shadow",
+		Description: "Set if a result is that of an Access with Shadow, which refuses nothing.",
+		Values:      []telemetry.Value{{"true", "The request was admitted whatever the result."}},
+		Span:        true,
+	}.Declare()
+
+	// Attributes of Access.TracePrincipal. The first is that of the semantic conventions.
+	userID = telemetry.Attribute{
+		Name:        "user.id",
+		Description: "The ID of the principal, if Access.TracePrincipal is set.",
+		Span:        true,
+	}.Declare()
+	principalKind = telemetry.Attribute{
+		Name:        "usher.principal.kind",
+		Description: "The kind of the principal's credential, if Access.TracePrincipal is set.",
+		Span:        true,
+	}.Declare()
+	principalOwner = telemetry.Attribute{
+		Name:        "usher.principal.owner",
+		Description: "The account that the principal belongs to, if Access.TracePrincipal is set.",
 		Span:        true,
 	}.Declare()
 )

@@ -5,16 +5,22 @@ import (
 	"net/http"
 	"strconv"
 
-	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 )
 
-// The attributes of a span whose request was refused or has failed.
-const (
-	// errorCode is the code of the error, as a program sees it before a catalogue replaces it.
-	errorCode = attribute.Key("usher.error.code")
-	// errorType is that of the semantic conventions, for failures of the server alone.
-	errorType = attribute.Key("error.type")
+// The attributes of a span whose request was refused or has failed. The second is that of
+// the semantic conventions.
+var (
+	errorCode = Attribute{
+		Name:        "usher.error.code",
+		Description: "The code of the error that ends the request, before a catalogue replaces it.",
+		Span:        true,
+	}.Declare()
+	errorType = Attribute{
+		Name:        "error.type",
+		Description: "The code of the error, or else its status, if the server has failed: from 500 on.",
+		Span:        true,
+	}.Declare()
 )
 
 // IsRecording reports whether the current span is being recorded.
