@@ -157,7 +157,7 @@ func TestOnRefusalKnowsTheRequestAndTheCause(t *testing.T) {
 		calls = append(calls, strings.Join([]string{e.Code, r.Pattern, envelope.RequestID(r.Context()), p.ID}, " "))
 		cause, before = e.Cause, current.Body.Len() == 0
 	}}
-	env := usher.Must(envelope.New(envelope.Config{NewRequestID: func() string { return "id" }}))
+	env := usher.Must(envelope.New(envelope.Config{RequestID: func(*http.Request) string { return "id" }}))
 	mux := http.NewServeMux()
 	handle := func(pattern string, want usher.Requirement) {
 		mux.Handle(pattern, usher.Chain(env, access.Authenticate(field("A")), access.Require(want)).Wrap(new(seen)))
