@@ -1,0 +1,144 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+)
+
+// A recording is a query of which Prometheus stores the results.
+type recording struct{ Name, Query string }
+
+// An alert is a query that has results only while an operator has to act.
+type alert struct {
+	Name, Title string
+	Query       string
+	For         string // how long the query must have had results; empty means none
+	Severity    string // critical or warning
+	Summary     string // Title with what Prometheus knows, as a template of Prometheus
+	Act         string // what the operator does
+}
+
+var recordings = []recording{
+	{"job:usher_authentication_unavailable:ratio_rate5m",
+		`sum by (job) (rate(usher_authentication_requests_total{usher_authentication_result="unavailable"}[5m]))
+  / sum by (job) (rate(usher_authentication_requests_total[5m]))`},
+}
+
+var alerts = []alert{
+	{
+		Name:     "UsherLimitsWithoutStore",
+		Title:    "Rate limits do not reach their store.",
+		Query:    `sum by (job) (rate(usher_rate_limiting_requests_total{usher_rate_limiting_result="store_failed"}[5m])) > 0`,
+		For:      "5m",
+		Severity: "critical",
+		Summary:  "The limits of {{ $labels.job }} do not reach their store for {{ $value | humanize }} requests a second.",
+		Act: "What happens to these requests is Config.OnStoreFailure: each process limits by its own counts (the default), " +
+			"admits everything (DangerouslyFailOpen), or refuses everything with 503 (FailClosed). With the first two, clients can spend more than their limits.",
+	},
+	{
+		Name:     "UsherLimitsMisconfigured",
+		Title:    "A rate limit cannot be applied as configured.",
+		Query:    `sum by (job, usher_rate_limiting_result) (rate(usher_rate_limiting_requests_total{usher_rate_limiting_result=~"limit_invalid|plan_unknown|plan_failed"}[5m])) > 0`,
+		For:      "10m",
+		Severity: "warning",
+		Summary:  "Limits of {{ $labels.job }} cannot be applied as configured: {{ $labels.usher_rate_limiting_result }}.",
+		Act:      "The log names the plan or the limit. Such requests get the limit of a policy without a plan, or 503.",
+	},
+	{
+		Name:     "UsherAuthenticationUnavailable",
+		Title:    "More than one in a hundred requests get 503, as their credential cannot be checked.",
+		Query:    `job:usher_authentication_unavailable:ratio_rate5m > 0.01`,
+		For:      "5m",
+		Severity: "critical",
+		Summary:  "{{ $value | humanizePercentage }} of the requests of {{ $labels.job }} get 503, as their credential cannot be checked.",
+		Act:      "Find out which credential it is by the result unavailable of API keys, tokens and introspection. Its store, its key set or its authorization server is down; see the dashboard's row of dependencies.",
+	},
+	{
+		Name:     "UsherRefreshTokenReused",
+		Title:    "A refresh token was used twice.",
+		Query:    happened(`usher_session_refreshes_total{usher_session_result="reused"}`),
+		Severity: "warning",
+		Summary:  "A refresh token of {{ $labels.job }} was used twice, and its session was ended.",
+		Act:      "Either the token was stolen or a client does not store the token that it gets. The Audit function of the sessions has the subject and the address. Many subjects at once point to a client, or to a leak.",
+	},
+	{
+		Name:     "UsherPanic",
+		Title:    "A handler has panicked.",
+		Query:    happened(`usher_envelope_panics_total`),
+		Severity: "warning",
+		Summary:  "A handler of {{ $labels.job }} has panicked.",
+		Act:      "The log has the route, the stack and the IDs of the request and of its trace.",
+	},
+	{
+		Name:     "UsherIdempotencyUnprotected",
+		Title:    "Requests with an idempotency key ran without protection.",
+		Query:    happened(`usher_idempotency_requests_total{usher_idempotency_result="unprotected"}`),
+		Severity: "critical",
+		Summary:  "{{ $labels.job }} has run requests with an idempotency key without protection.",
+		Act:      "The store of the keys has failed while DangerouslyFailOpen was set. A retry of one of these requests has run twice: compare what the handler has stored, by the keys in the log of OnResult.",
+	},
+	{
+		Name:  "UsherIdempotencyOutcomeUnknown",
+		Title: "Nobody knows whether a request with an idempotency key took effect.",
+		Query: happened(`usher_idempotency_claims_total{usher_idempotency_end=~"lease_lost|finish_failed"}`) +
+			"\n  or " + happened(`usher_idempotency_requests_total{usher_idempotency_result=~"unreadable|resolve_failed"}`),
+		Severity: "critical",
+		Summary:  "{{ $labels.job }} does not know whether requests with an idempotency key took effect.",
+		Act:      "Their retries get 409 until somebody decides. Find the keys in the log, find out what the handler has done, and set the outcome with Middleware.Resolve.",
+	},
+	{
+		Name:     "UsherIdempotencyEvictions",
+		Title:    "Stored responses are removed before their TTL ends.",
+		Query:    `sum by (job) (increase(usher_idempotency_evictions_total[15m])) > 0`,
+		For:      "15m",
+		Severity: "warning",
+		Summary:  "{{ $labels.job }} removes stored responses before their TTL ends.",
+		Act:      "Their retries get 409 in place of the response. Give the Memory more room, see Memory.Capacity, or use a store.",
+	},
+}
+
+// happened returns the query for whether any event has been counted within 15 minutes. A
+// counter has no series before its first event, and increase sees nothing in a series that
+// begins with a 1, so the query also looks for new series.
+func happened(selector string) string {
+	return fmt.Sprintf("sum by (job) (increase(%s[15m])) > 0\n  or sum by (job) (%s unless %s offset 15m) > 0",
+		selector, selector, selector)
+}
+
+// runbook is the URL of what to do about an alert.
+func (a alert) runbook() string {
+	return "https://github.com/usher-go/usher/blob/main/docs/telemetry.md#" + strings.ToLower(a.Name)
+}
+
+// rules returns the recordings and alerts as a file of rules for Prometheus.
+func rules() ([]byte, error) {
+	var b bytes.Buffer
+	b.WriteString("# " + generated + "\ngroups:\n  - name: usher-recordings\n    rules:\n")
+	for _, r := range recordings {
+		fmt.Fprintf(&b, "      - record: %s\n        expr: |-\n%s", r.Name, indented(r.Query))
+	}
+	b.WriteString("  - name: usher-alerts\n    rules:\n")
+	for _, a := range alerts {
+		fmt.Fprintf(&b, "      - alert: %s\n        expr: |-\n%s", a.Name, indented(a.Query))
+		if a.For != "" {
+			fmt.Fprintf(&b, "        for: %s\n", a.For)
+		}
+		// Strings of Go in double quotes without escapes are strings of YAML.
+		fmt.Fprintf(&b, "        labels:\n          severity: %s\n        annotations:\n          summary: %q\n          description: %q\n          runbook_url: %q\n",
+			a.Severity, a.Summary, a.Act, a.runbook())
+	}
+	return b.Bytes(), nil
+}
+
+// generated is the first line of a document.
+const generated = "Code generated by go run ./tests/telemetry/documents; DO NOT EDIT."
+
+// indented returns the lines of a query as a block of YAML.
+func indented(query string) string {
+	var b strings.Builder
+	for line := range strings.Lines(query + "\n") {
+		b.WriteString("          " + line)
+	}
+	return b.String()
+}

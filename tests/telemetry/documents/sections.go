@@ -1,0 +1,39 @@
+package main
+
+// A section is a chapter of the page and a row of the dashboard.
+type section struct {
+	title string
+	// questions has each instrument of the section by its name, with the question of an
+	// operator that it helps with.
+	questions []question
+}
+
+type question struct{ instrument, text string }
+
+// sections are in the order in which a request meets what they are about.
+var sections = []section{
+	{"Authentication", []question{
+		{"usher.authentication.requests", "How many callers are admitted, and how many are refused?"},
+		{"usher.apikey.verifications", "Why are API keys refused?"},
+		{"usher.jwt.verifications", "Why are JSON Web Tokens refused?"},
+		{"usher.introspection.verifications", "Why are opaque tokens refused?"},
+		{"usher.session.refreshes", "Do people stay logged in, and has anybody used a stolen refresh token?"},
+	}},
+	{"Authorization", []question{
+		{"usher.authorization.requests", "What do callers lack who get 403?"},
+	}},
+	{"Rate limits", []question{
+		{"usher.rate_limiting.requests", "Which policies refuse requests, and which are about to?"},
+	}},
+	{"Idempotency", []question{
+		{"usher.idempotency.requests", "Are retries replayed, or do they find another state of their key?"},
+		{"usher.idempotency.claims", "Are the outcomes of requests stored, so that a retry is safe?"},
+		{"usher.idempotency.evictions", "Is the memory for stored responses large enough?"},
+	}},
+	{"Envelope", []question{
+		{"usher.envelope.panics", "Do handlers panic?"},
+	}},
+	{"Dependencies", []question{
+		{"usher.jwt.cache.lookups", "How many tokens need no verification?"},
+	}},
+}
