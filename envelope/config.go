@@ -70,11 +70,20 @@ type Config struct {
 	// Nil logs every failure with a cause and every 500 to [slog.Default], without a rate
 	// limit, as each may have a different cause. If OnError panics, OnPanic is called.
 	OnError func(ctx context.Context, err error)
-	// OnPanic is called with the value that a handler, or another function of the Config,
-	// panicked with. The value may hold any data of the handler, even key material. Nil
-	// logs the stack, the type of the value, and the text of a [runtime.Error] to
-	// [slog.Default].
+	// OnPanic is called once with the value that a handler, or another function of the
+	// Config, panicked with. The value may hold any data of the handler, even key material.
+	// Nil logs to [slog.Default]: the route and the request ID; the text of a value that is
+	// an error, a string or a number, up to 1 KiB and without words of 24 characters or
+	// more, which may be credentials, or else the type of the value; and the functions from
+	// the panic outwards to the envelope.
 	OnPanic func(r *http.Request, v any, stack []byte)
+	// PassPanics passes the panic of a handler on, with the same value, to a recoverer
+	// outside the envelope, which reports it: OnPanic is not called. The client first gets
+	// the 500 in the shape of the service, so what the recoverer writes is superfluous; if
+	// the response had begun, the connection is aborted, as without PassPanics. If
+	// nothing stops the panic, the server logs it and, after the 500, closes the
+	// connection or resets the stream of HTTP/2.
+	PassPanics bool
 
 	// MeterProvider provides the counter of panics, usher.envelope.panics, which is split
 	// by whether the request could still get a response. Nil means the global provider.

@@ -18,19 +18,20 @@ import (
 // [usher.Middleware], and the [usher.Responder] of the requests that pass through it.
 // It is immutable and safe for concurrent use.
 type Envelope struct {
-	shape     Shape
-	catalogue Catalogue
-	wrap      bool
-	untouched func(*http.Request) bool // or nil
-	secrets   secrets
-	requestID func(*http.Request) string // or nil
-	prefix    string                     // of generated request IDs
-	forward   bool                       // the request ID
-	marshal   func(any) ([]byte, error)
-	onError   func(context.Context, error) // or nil
-	onPanic   func(*http.Request, any, []byte)
-	panics    *telemetry.Decisions
-	responder any // of its requests
+	shape      Shape
+	catalogue  Catalogue
+	wrap       bool
+	untouched  func(*http.Request) bool // or nil
+	secrets    secrets
+	requestID  func(*http.Request) string // or nil
+	prefix     string                     // of generated request IDs
+	forward    bool                       // the request ID
+	marshal    func(any) ([]byte, error)
+	onError    func(context.Context, error) // or nil
+	onPanic    func(*http.Request, any, []byte)
+	passPanics bool
+	panics     *telemetry.Decisions
+	responder  any // of its requests
 }
 
 var (
@@ -45,18 +46,19 @@ func New(c Config) (*Envelope, error) {
 		return nil, err
 	}
 	e := &Envelope{
-		shape:     c.Shape,
-		catalogue: c.Catalogue.clone(),
-		wrap:      c.Wrap,
-		untouched: c.Untouched,
-		secrets:   newSecrets(c.SecretParams),
-		requestID: c.RequestID,
-		prefix:    c.RequestIDPrefix,
-		forward:   c.ForwardRequestID,
-		marshal:   c.Marshal,
-		onError:   c.OnError,
-		onPanic:   c.OnPanic,
-		panics:    panics.Decisions(c.MeterProvider),
+		shape:      c.Shape,
+		catalogue:  c.Catalogue.clone(),
+		wrap:       c.Wrap,
+		untouched:  c.Untouched,
+		secrets:    newSecrets(c.SecretParams),
+		requestID:  c.RequestID,
+		prefix:     c.RequestIDPrefix,
+		forward:    c.ForwardRequestID,
+		marshal:    c.Marshal,
+		onError:    c.OnError,
+		onPanic:    c.OnPanic,
+		passPanics: c.PassPanics,
+		panics:     panics.Decisions(c.MeterProvider),
 	}
 	if e.shape.isZero() {
 		e.shape = Standard()
@@ -174,18 +176,22 @@ func logError(r *http.Request, e *usher.Error) {
 	if errorStatus(e) != http.StatusInternalServerError && e.Cause == nil {
 		return
 	}
-	attrs := []slog.Attr{
+	attrs := requestAttrs(r)
+	if p, ok := errors.AsType[*guard.PanicError](e.Cause); ok {
+		own := *e
+		own.Cause = nil
+		e = &own
+		attrs = append(attrs, panicAttrs(p.Value, p.Stack)...)
+	}
+	attrs = append(attrs, slog.String("error", e.Error()))
+	slog.Default().LogAttrs(r.Context(), slog.LevelError, "envelope: request failed", attrs...)
+}
+
+// requestAttrs are the attributes of a request in the log.
+func requestAttrs(r *http.Request) []slog.Attr {
+	return []slog.Attr{
 		slog.String("method", cut(r.Method, maxMethod)),
 		slog.String("route", r.Pattern),
 		slog.String("request_id", RequestID(r.Context())),
 	}
-	if p, ok := errors.AsType[*guard.PanicError](e.Cause); ok {
-		// As in logPanic, the value may hold anything.
-		own := *e
-		own.Cause = nil
-		e = &own
-		attrs = append(attrs, slog.String("panic", fmt.Sprintf("%T", p.Value)), slog.String("stack", string(p.Stack)))
-	}
-	attrs = append(attrs, slog.String("error", e.Error()))
-	slog.Default().LogAttrs(r.Context(), slog.LevelError, "envelope: request failed", attrs...)
 }

@@ -5,8 +5,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"path"
+	"reflect"
+	"regexp"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/usher-go/usher"
@@ -20,15 +24,21 @@ import (
 // it received for a complete response.
 func (t *transaction) recovered(inner *http.Request, v any) {
 	if v == http.ErrAbortHandler { //nolint:errorlint // as the server compares it
-		t.cut()
+		t.cut(http.ErrAbortHandler)
 	}
-	t.env.reportPanic(inner, v, debug.Stack())
+	passed := any(http.ErrAbortHandler)
+	if t.env.passPanics {
+		passed = v // an outer recoverer reports it
+	} else {
+		t.env.reportPanic(inner, v, debug.Stack())
+	}
 	telemetry.NoteError(inner.Context(), http.StatusInternalServerError, usher.CodeInternal)
 	if t.sent() {
 		t.env.panics.Record(inner.Context(), aborted)
-		t.cut()
+		t.cut(passed)
 	}
 	t.env.panics.Record(inner.Context(), responded)
+	t.flushes = t.env.passPanics
 	h := t.writer.Header()
 	header.MakeError(h, http.StatusInternalServerError, new([1]string))
 	delete(h, "Trailer") // which the handler would have set
@@ -37,17 +47,22 @@ func (t *transaction) recovered(inner *http.Request, v any) {
 	}) {
 		t.sendBare(http.StatusInternalServerError)
 	}
+	if t.flushes {
+		// If nobody recovers v, the server closes the connection and sends nothing more.
+		_ = http.NewResponseController(t.writer.Unwrap()).Flush()
+		panic(v) //nolint:forbidigo // documented
+	}
 }
 
-// cut aborts the connection with the panic that the server expects. An outer recoverer
-// may stop the panic, as gin's does, and the server would then complete the response; the
-// deadline prevents that.
-func (t *transaction) cut() {
+// cut aborts the connection with a panic, that of [http.ErrAbortHandler] if the server
+// must not log it. An outer recoverer may stop the panic, as gin's does, and the server
+// would then complete the response; the deadline prevents that.
+func (t *transaction) cut(v any) {
 	if t.sent() && !t.writer.Hijacked() {
 		// If an outer writer does not support deadlines, only the panic remains.
 		_ = http.NewResponseController(t.writer.Unwrap()).SetWriteDeadline(longAgo)
 	}
-	panic(http.ErrAbortHandler) //nolint:forbidigo // documented
+	panic(v) //nolint:forbidigo // documented
 }
 
 var longAgo = time.Unix(1, 0)
@@ -72,8 +87,9 @@ func (e *Envelope) guard(r *http.Request, f func()) bool {
 
 // reportPanic calls OnPanic. If that panics in turn, reportPanic logs both.
 func (e *Envelope) reportPanic(r *http.Request, v any, stack []byte) {
-	if v, stack, panicked := try(func() { e.onPanic(r, v, stack) }); panicked {
+	if own, ownStack, panicked := try(func() { e.onPanic(r, v, stack) }); panicked {
 		try(func() { logPanic(r, v, stack) })
+		try(func() { logPanic(r, own, ownStack) })
 	}
 }
 
@@ -86,18 +102,82 @@ func try(f func()) (v any, stack []byte, panicked bool) {
 	return nil, nil, false
 }
 
-// logPanic logs that a handler panicked, and where. It does not log the value, which may
-// hold anything: only runtime errors, such as an index out of range, are known to hold no
-// data of the request.
+// logPanic logs that a handler panicked, and where.
 func logPanic(r *http.Request, v any, stack []byte) {
-	what := fmt.Sprintf("%T", v)
-	if e, ok := v.(runtime.Error); ok {
-		what = e.Error()
-	}
 	slog.Default().LogAttrs(r.Context(), slog.LevelError, "envelope: handler panicked",
-		slog.String("method", cut(r.Method, maxMethod)),
-		slog.String("route", r.Pattern),
-		slog.String("request_id", RequestID(r.Context())),
-		slog.String("panic", what),
-		slog.String("stack", string(stack)))
+		append(requestAttrs(r), panicAttrs(v, stack)...)...)
+}
+
+// panicAttrs describe a panic with the value v.
+func panicAttrs(v any, stack []byte) []slog.Attr {
+	return []slog.Attr{slog.String("panic", panicText(v)), slog.Any("stack", frames(stack))}
+}
+
+// maxPanicText is the length of the longest text of a panic in the log.
+const maxPanicText = 1 << 10
+
+// panicText returns the text of v if v is an error, a string or a number, without what may
+// be a credential in it. The fields of another value may be anything, so only its type is
+// shown.
+func panicText(v any) (text string) {
+	switch rv := reflect.ValueOf(v); {
+	case rv.Type().Implements(reflect.TypeFor[runtime.Error]()):
+		return v.(runtime.Error).Error() // holds no data of the request
+	case rv.Type().Implements(reflect.TypeFor[error]()):
+		try(func() { text = v.(error).Error() })
+	case rv.Kind() == reflect.String:
+		text = rv.String()
+	case rv.CanInt() || rv.CanUint() || rv.CanFloat():
+		text = fmt.Sprint(v)
+	}
+	if text == "" {
+		return fmt.Sprintf("%T", v)
+	}
+	text = strings.ToValidUTF8(cut(text, maxPanicText), "\uFFFD")
+	return credential.ReplaceAllString(text, "REDACTED")
+}
+
+// credential matches what may be an API key or a token: they have no space, and at least 128
+// random bits.
+var credential = regexp.MustCompile(`[\w.+=~-]{24,}`)
+
+// maxFrames is the number of functions of a stack in the log.
+const maxFrames = 16
+
+// frames returns the functions of stack from the panic outwards to the envelope, each with
+// its place: "notes.find notes/find.go:41". Stack is as [debug.Stack] returns it.
+func frames(stack []byte) (short []string) {
+	lines := strings.Split(string(stack), "\n")
+	for i := range lines {
+		if strings.HasPrefix(lines[i], "panic(") {
+			short = short[:0] // what follows has panicked; the last one was the first to do so
+			continue
+		}
+		place, ok := "", false
+		if i+1 < len(lines) {
+			place, ok = strings.CutPrefix(lines[i+1], "\t")
+		}
+		name, _, called := cutLast(lines[i], "(")
+		if !ok || !called || strings.HasPrefix(lines[i], "\t") || strings.HasPrefix(name, "created by ") {
+			continue
+		}
+		if strings.HasSuffix(name, "/envelope.(*Envelope).ServeNext") {
+			break
+		}
+		switch {
+		case len(short) == 0 && strings.HasPrefix(name, "runtime."), // between a fault and its panic
+			name == "net/http.HandlerFunc.ServeHTTP", strings.HasSuffix(name, "/internal/exchange.Serve"):
+			continue
+		}
+		place, _, _ = strings.Cut(place, " +0x")
+		short = append(short, path.Base(name)+" "+path.Join(path.Base(path.Dir(place)), path.Base(place)))
+	}
+	return short[:min(len(short), maxFrames)]
+}
+
+func cutLast(s, sep string) (before, after string, found bool) {
+	if i := strings.LastIndex(s, sep); i >= 0 {
+		return s[:i], s[i+len(sep):], true
+	}
+	return s, "", false
 }

@@ -3,13 +3,16 @@ package envelope_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
+	"log"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/metric"
@@ -140,40 +143,165 @@ func captureLog(t *testing.T) *bytes.Buffer {
 	return &buf
 }
 
-type secretError struct{ key string }
+// find panics with v, some functions below a handler.
+func find(v any) { panic(v) }
 
-func (e secretError) Error() string { return "bad key " + e.key }
+type brokenError struct{}
 
-func TestLogOfAPanicHoldsNoValue(t *testing.T) {
-	const canary = "ksr_live_canary"
+func (brokenError) Error() string { panic("no text") }
+
+// An operator sees in the log what happened and where: the text of what is a text, but not
+// the fields of other values, and the functions of the program, not those of the server.
+func TestLogOfAPanicIsReadable(t *testing.T) {
+	type name string
 	tests := []struct {
 		name  string
 		value any
-		log   string
+		text  string
 	}{
-		{"a string", "bad key " + canary, "panic=string"},
-		{"an error", secretError{canary}, "panic=envelope_test.secretError"},
-		{"a struct", struct{ Key string }{canary}, "panic=\"struct { Key string }\""},
+		{"a string", "no such note", "no such note"},
+		{"a named string", name("no such note"), "no such note"},
+		{"an error", errors.New("db: connection lost"), "db: connection lost"},
+		{"an error without a text", brokenError{}, "envelope_test.brokenError"},
+		{"a number", 7, "7"},
+		{"a status", time.Second, "1s"},
+		{"a fraction", 0.5, "0.5"},
+		{"a struct", struct{ Key string }{"canary"}, "struct { Key string }"},
+		{"a pointer", &struct{ Key string }{"canary"}, "*struct { Key string }"},
+		{"a slice", []byte("canary"), "[]uint8"},
+		{"nothing", nil, "panic called with nil argument"},
+		{"a long text", strings.Repeat("x ", 5000), strings.Repeat("x ", 512)},
+		{"an API key", "bad key acme_live_eyc9HscsevdHD7SbRPQdGHyb4u3VuYGGO5VyXUsH6Ob23a33e!", "bad key REDACTED!"},
+		{"a token", errors.New("jwt eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI3In0.c2ln: expired"), "jwt REDACTED: expired"},
+		{"a path", "open /var/lib/notes/attachments/index.db: no such file", "open /var/lib/notes/attachments/index.db: no such file"},
+		{"bytes that are no text", "a\xffb", "a\uFFFDb"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			log := captureLog(t)
-			h := must(envelope.Config{}).Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(tt.value) }))
-			h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/?api_key="+canary, nil))
-			if !strings.Contains(log.String(), tt.log) || !strings.Contains(log.String(), "panic_test.go") {
-				t.Errorf("log has no type or no stack: %s", log)
+			record := logOfPanic(t, func(w http.ResponseWriter, r *http.Request) { find(tt.value) })
+			if record.Panic != tt.text {
+				t.Errorf("panic %q, want %q", record.Panic, tt.text)
 			}
-			if strings.Contains(log.String(), canary) {
-				t.Errorf("log has the key: %s", log)
+			if len(record.Stack) < 2 || len(record.Stack) > 16 ||
+				!strings.HasPrefix(record.Stack[0], "envelope_test.find envelope/panic_test.go:") ||
+				!strings.HasPrefix(record.Stack[1], "envelope_test.TestLogOfAPanicIsReadable.") {
+				t.Errorf("stack %q", record.Stack)
+			}
+			if record.Route != "GET /notes/{id}" || record.RequestID == "" || record.Method != http.MethodGet {
+				t.Errorf("request %+v", record)
 			}
 		})
 	}
-	t.Run("the runtime's own errors are logged", func(t *testing.T) {
-		log := captureLog(t)
-		h := must(envelope.Config{}).Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _ = r.URL.Path[10:] }))
-		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil))
-		if !strings.Contains(log.String(), "slice bounds out of range [10:1]") {
-			t.Errorf("log: %s", log)
+	t.Run("a fault that the runtime finds", func(t *testing.T) {
+		record := logOfPanic(t, func(_ http.ResponseWriter, r *http.Request) { _ = r.URL.Path[100:] })
+		if !strings.Contains(record.Panic, "slice bounds out of range [100:") || !strings.Contains(record.Stack[0], "envelope/panic_test.go:") {
+			t.Errorf("record %+v", record)
+		}
+	})
+	t.Run("a nil map, a nil pointer", func(t *testing.T) {
+		record := logOfPanic(t, func(http.ResponseWriter, *http.Request) { var u *usher.Reply; u.Status = 1 })
+		if !strings.Contains(record.Panic, "nil pointer") || !strings.Contains(record.Stack[0], "envelope/panic_test.go:") {
+			t.Errorf("record %+v", record)
+		}
+	})
+	t.Run("a panic that was recovered and thrown again", func(t *testing.T) {
+		record := logOfPanic(t, func(http.ResponseWriter, *http.Request) {
+			defer func() { panic(recover()) }()
+			find("first")
+		})
+		if record.Panic != "first" || !strings.HasPrefix(record.Stack[0], "envelope_test.find ") {
+			t.Errorf("record %+v", record)
+		}
+	})
+}
+
+type panicRecord struct {
+	Method, Route, Panic string
+	RequestID            string `json:"request_id"`
+	Stack                []string
+}
+
+// logOfPanic returns what is logged of a handler that panics.
+func logOfPanic(t *testing.T, h http.HandlerFunc) (record panicRecord) {
+	t.Helper()
+	var buf bytes.Buffer
+	previous := slog.Default()
+	slog.SetDefault(slog.New(slog.NewJSONHandler(&buf, nil)))
+	defer slog.SetDefault(previous)
+	mux := http.NewServeMux()
+	mux.Handle("GET /notes/{id}", h)
+	must(envelope.Config{}).Wrap(mux).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/notes/7?api_key=canary", nil))
+	if err := json.Unmarshal(buf.Bytes(), &record); err != nil {
+		t.Fatalf("not one record: %v: %s", err, buf.String())
+	}
+	if strings.Contains(buf.String(), "canary") {
+		t.Errorf("the log has the key: %s", buf.String())
+	}
+	return record
+}
+
+// An outer recoverer gets the value, and the client gets the 500 in the shape of the service,
+// whether the recoverer stops the panic, passes it on or is not there.
+func TestPassPanics(t *testing.T) {
+	value := errors.New("db: connection lost")
+	panics := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(value) })
+	late := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"a":1`)
+		panic(value)
+	})
+	abort := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	tests := []struct {
+		name    string
+		handler http.Handler
+		got     any  // what the recoverer gets
+		whole   bool // the client gets the 500
+	}{
+		{"before the status", panics, value, true},
+		{"after a part of the body", late, value, false},
+		{"an abort", abort, http.ErrAbortHandler, false},
+	}
+	recoverers := map[string]func(seen chan<- any, next http.Handler) http.Handler{
+		"stops": func(seen chan<- any, next http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				defer func() { seen <- recover(); w.WriteHeader(http.StatusInternalServerError) }()
+				next.ServeHTTP(w, r)
+			})
+		},
+		"passes on": func(seen chan<- any, next http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				defer func() { v := recover(); seen <- v; panic(v) }()
+				next.ServeHTTP(w, r)
+			})
+		},
+	}
+	forProtocols(t, func(t *testing.T, serve func(http.Handler) *httptest.Server) {
+		for how, recoverer := range recoverers {
+			for _, tt := range tests {
+				if tt.name == "an abort" && how == "stops" {
+					continue // what it then sends is its own
+				}
+				t.Run(tt.name+", "+how, func(t *testing.T) {
+					env := must(envelope.Config{
+						Shape: envelope.Data(), Wrap: true, PassPanics: true,
+						OnPanic: func(_ *http.Request, v any, _ []byte) { t.Errorf("OnPanic got %v, too", v) },
+					})
+					seen := make(chan any, 1)
+					s := serve(recoverer(seen, env.Wrap(tt.handler)))
+					s.Config.ErrorLog = log.New(io.Discard, "", 0)
+					status, body, err := fetch(t, s)
+					if v := <-seen; v != tt.got {
+						t.Errorf("the recoverer got %v, want %v", v, tt.got)
+					}
+					const whole = `{"error":{"code":"internal","message":"Internal Server Error"}}`
+					if tt.whole && how == "passes on" && s.EnableHTTP2 {
+						err = nil // the server resets the stream behind the whole body
+					}
+					if tt.whole && (err != nil || status != 500 || body != whole) || !tt.whole && err == nil {
+						t.Errorf("the client got %d %s, %v", status, body, err)
+					}
+				})
+			}
 		}
 	})
 }

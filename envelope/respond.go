@@ -273,7 +273,7 @@ func (t *transaction) send(w http.ResponseWriter, status int, contentType string
 	types[0], sniffing[0] = contentType, "nosniff"
 	h["Content-Type"], h["X-Content-Type-Options"] = types[:1:1], sniffing[:1:1]
 	// A compressor that has announced itself changes the length.
-	if len(body) > serverCounts && len(h["Content-Encoding"]) == 0 {
+	if (len(body) > serverCounts || t.flushes) && len(h["Content-Encoding"]) == 0 {
 		h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	}
 	t.x.Render(status)

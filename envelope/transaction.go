@@ -34,6 +34,7 @@ type transaction struct {
 	offered   int64        // bytes that the handler has tried to write
 	overflow  bool         // the handler wrote more than collected may hold
 	encoded   bool         // what is collected is compressed
+	flushes   bool         // the response is flushed before the handler has returned
 	collected *scratch     // the body of an error that is being replaced
 	// around holds the scratch of the response between Before and After. The goroutine
 	// that swaps it out owns it.

@@ -209,7 +209,7 @@ func (t *transaction) abort(inner *http.Request, why error) {
 			Cause: fmt.Errorf("the connection is aborted, as the response had begun: %w", why),
 		})
 	}
-	t.cut()
+	t.cut(http.ErrAbortHandler)
 }
 
 // begin writes what comes before the data.
