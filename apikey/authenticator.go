@@ -74,7 +74,8 @@ type Config struct {
 	// above. Nil logs to [slog.Default], at most one line a second.
 	OnError func(ctx context.Context, err error)
 	// MeterProvider makes the counter usher.apikey.verifications, which has the
-	// verdict as the attribute usher.apikey.result; nil means the global one.
+	// verdict as the attribute usher.apikey.result, and measures the calls of the store as
+	// usher.store.operation.duration. Nil means the global one.
 	MeterProvider metric.MeterProvider
 }
 
@@ -132,7 +133,7 @@ func newAuthenticator(c *Config, faults config.Faults[usher.ConfigError]) *Authe
 
 // start connects a to the store of its Manager.
 func (a *Authenticator) start(c *Config) {
-	store := guarded(c.Manager.source, c.Manager.timeout, c.Manager.maxLookups)
+	store := guarded(c.Manager.source, c.Manager.timeout, c.Manager.maxLookups, c.MeterProvider)
 	a.fetch = fetchFrom(store)
 	a.decisions = verifications.Decisions(c.MeterProvider)
 	if c.LastUseInterval >= 0 {

@@ -12,6 +12,7 @@ import (
 	"github.com/usher-go/usher/internal/guard"
 	"github.com/usher-go/usher/internal/loader"
 	"github.com/usher-go/usher/internal/report"
+	"go.opentelemetry.io/otel/metric"
 )
 
 // CacheConfig configures a [Cache].
@@ -42,6 +43,9 @@ type CacheConfig struct {
 	// except by [Cache.Close]. Nil logs to [slog.Default]. Errors of lookups reach the
 	// OnError of the [Authenticator].
 	OnError func(ctx context.Context, err error)
+	// MeterProvider measures the calls of the store as usher.store.operation.duration, and
+	// counts what the cache keeps as usher.cache.entries. Nil means the global one.
+	MeterProvider metric.MeterProvider
 }
 
 // A Cache is a [Store] that keeps the results of another store's [Store.Lookup]. The
@@ -116,7 +120,7 @@ func NewCache(c CacheConfig) (*Cache, error) {
 	if m, ok := c.Store.(*Memory); ok {
 		cache.store = m
 	} else {
-		cache.store = newGuardedStore(c.Store, cache.timeout, maxLookups, cache)
+		cache.store = newGuardedStore(c.Store, cache.timeout, maxLookups, c.MeterProvider, cache)
 	}
 	n, ok := c.Store.(Notifier)
 	if !ok {

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"time"
 
+	"go.opentelemetry.io/otel/metric"
+
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/guard"
 )
@@ -36,23 +38,23 @@ type guardedStore struct {
 
 // guarded returns s with bounded calls. A [Memory], which never waits, and a [Cache],
 // which guards its store, are returned as they are.
-func guarded(s Store, timeout time.Duration, maxLookups int) Admin {
+func guarded(s Store, timeout time.Duration, maxLookups int, meters metric.MeterProvider) Admin {
 	switch s := s.(type) {
 	case *Memory:
 		return s
 	case *Cache:
 		return s
 	}
-	return newGuardedStore(s, timeout, maxLookups, nil)
+	return newGuardedStore(s, timeout, maxLookups, meters, nil)
 }
 
-func newGuardedStore(s Store, timeout time.Duration, maxLookups int, cache *Cache) *guardedStore {
+func newGuardedStore(s Store, timeout time.Duration, maxLookups int, meters metric.MeterProvider, cache *Cache) *guardedStore {
 	return &guardedStore{
 		store:   s,
-		lookups: guard.New(timeout, maxLookups).Results(isResult),
-		changes: guard.New(timeout, maxCalls).Results(isResult),
+		lookups: guard.New(timeout, maxLookups).Results(isResult).Measured(meters, guard.APIKeys),
+		changes: guard.New(timeout, maxCalls).Results(isResult).Measured(meters, guard.APIKeys),
 		// There is one call an interval, and the last cannot be made later.
-		touches: guard.New(flushTimeout, maxTouches).NeverOpen(),
+		touches: guard.New(flushTimeout, maxTouches).NeverOpen().Measured(meters, guard.APIKeys),
 		cache:   cache,
 	}
 }
@@ -63,10 +65,10 @@ func isResult(err error) bool {
 		errors.Is(err, errors.ErrUnsupported)
 }
 
-// change calls f, which changes the keys with these hashes.
-func (s *guardedStore) change(ctx context.Context, f func(context.Context) error, keys ...Hash) error {
+// change calls f, an operation that changes the keys with these hashes.
+func (s *guardedStore) change(ctx context.Context, operation string, f func(context.Context) error, keys ...Hash) error {
 	call := func(ctx context.Context) (struct{}, error) { return struct{}{}, f(ctx) }
-	_, err := guard.Call(ctx, s.changes, call, func(struct{}, error) {
+	_, err := guard.Call(ctx, s.changes, operation, call, func(struct{}, error) {
 		if s.cache == nil {
 			return
 		}
@@ -78,15 +80,15 @@ func (s *guardedStore) change(ctx context.Context, f func(context.Context) error
 }
 
 func (s *guardedStore) Insert(ctx context.Context, r Record, limits Limits) error {
-	return s.change(ctx, func(ctx context.Context) error { return s.store.Insert(ctx, r, limits) }, r.Hash)
+	return s.change(ctx, "insert", func(ctx context.Context) error { return s.store.Insert(ctx, r, limits) }, r.Hash)
 }
 
 func (s *guardedStore) Lookup(ctx context.Context, h Hash) (Record, error) {
-	return guard.Call(ctx, s.lookups, func(ctx context.Context) (Record, error) { return s.store.Lookup(ctx, h) }, nil)
+	return guard.Call(ctx, s.lookups, "lookup", func(ctx context.Context) (Record, error) { return s.store.Lookup(ctx, h) }, nil)
 }
 
 func (s *guardedStore) Find(ctx context.Context, owner, id string) (Record, error) {
-	return guard.Call(ctx, s.changes, func(ctx context.Context) (Record, error) { return s.store.Find(ctx, owner, id) }, nil)
+	return guard.Call(ctx, s.changes, "find", func(ctx context.Context) (Record, error) { return s.store.Find(ctx, owner, id) }, nil)
 }
 
 func (s *guardedStore) List(ctx context.Context, owner string, offset, limit int) ([]Key, int, error) {
@@ -94,7 +96,7 @@ func (s *guardedStore) List(ctx context.Context, owner string, offset, limit int
 		keys  []Key
 		total int
 	}
-	p, err := guard.Call(ctx, s.changes, func(ctx context.Context) (p page, err error) {
+	p, err := guard.Call(ctx, s.changes, "list", func(ctx context.Context) (p page, err error) {
 		p.keys, p.total, err = s.store.List(ctx, owner, offset, limit)
 		return p, err
 	}, nil)
@@ -102,15 +104,15 @@ func (s *guardedStore) List(ctx context.Context, owner string, offset, limit int
 }
 
 func (s *guardedStore) Update(ctx context.Context, r Record) error {
-	return s.change(ctx, func(ctx context.Context) error { return s.store.Update(ctx, r) }, r.Hash)
+	return s.change(ctx, "update", func(ctx context.Context) error { return s.store.Update(ctx, r) }, r.Hash)
 }
 
 func (s *guardedStore) Rotate(ctx context.Context, old, next Record, limits Limits) error {
-	return s.change(ctx, func(ctx context.Context) error { return s.store.Rotate(ctx, old, next, limits) }, old.Hash, next.Hash)
+	return s.change(ctx, "rotate", func(ctx context.Context) error { return s.store.Rotate(ctx, old, next, limits) }, old.Hash, next.Hash)
 }
 
 func (s *guardedStore) Revoke(ctx context.Context, owner, id string, at time.Time) (Record, error) {
-	return guard.Call(ctx, s.changes, func(ctx context.Context) (Record, error) {
+	return guard.Call(ctx, s.changes, "revoke", func(ctx context.Context) (Record, error) {
 		return s.store.Revoke(ctx, owner, id, at)
 	}, func(r Record, err error) {
 		if s.cache != nil {
@@ -120,7 +122,7 @@ func (s *guardedStore) Revoke(ctx context.Context, owner, id string, at time.Tim
 }
 
 func (s *guardedStore) Touch(ctx context.Context, uses map[string]Use) error {
-	return s.touches.Do(ctx, func(ctx context.Context) error { return s.store.Touch(ctx, uses) })
+	return s.touches.Do(ctx, "touch", func(ctx context.Context) error { return s.store.Touch(ctx, uses) })
 }
 
 // admin returns the store as an [Admin].
@@ -140,7 +142,7 @@ func (s *guardedStore) Select(ctx context.Context, q Query) ([]Key, Cursor, erro
 		keys []Key
 		next Cursor
 	}
-	p, err := guard.Call(ctx, s.changes, func(ctx context.Context) (p page, err error) {
+	p, err := guard.Call(ctx, s.changes, "select", func(ctx context.Context) (p page, err error) {
 		p.keys, p.next, err = a.Select(ctx, q)
 		return p, err
 	}, nil)
@@ -156,7 +158,7 @@ func (s *guardedStore) RevokeAll(ctx context.Context, f Filter, at time.Time, li
 		revoked []Record
 		more    bool
 	}
-	b, err := guard.Call(ctx, s.changes, func(ctx context.Context) (b batch, err error) {
+	b, err := guard.Call(ctx, s.changes, "revoke_all", func(ctx context.Context) (b batch, err error) {
 		b.revoked, b.more, err = a.RevokeAll(ctx, f, at, limit)
 		return b, err
 	}, func(b batch, err error) {
@@ -172,7 +174,7 @@ func (s *guardedStore) Purge(ctx context.Context, before time.Time, limit int) (
 	if err != nil {
 		return 0, err
 	}
-	return guard.Call(ctx, s.changes, func(ctx context.Context) (int, error) { return a.Purge(ctx, before, limit) }, nil)
+	return guard.Call(ctx, s.changes, "purge", func(ctx context.Context) (int, error) { return a.Purge(ctx, before, limit) }, nil)
 }
 
 // Close implements [Store]. Nothing of this package calls it.

@@ -107,7 +107,7 @@ func newLegacies(m *Manager, list []Legacy, faults config.Faults[usher.ConfigErr
 			format: format{f, slices.Clone(f.Prefixes())},
 			find:   c.Find,
 			check:  c.Verify,
-			finds:  guard.New(m.timeout, maxCalls).Results(isResult),
+			finds:  guard.New(m.timeout, maxCalls).Results(isResult).Measured(m.meters, guard.APIKeys),
 			// Clients may cause errors at will, if the hash of one row is corrupt.
 			verifications: guard.New(m.timeout, cmp.Or(max(c.MaxVerifications, 0), max(runtime.GOMAXPROCS(0)/2, 1))).NeverOpen(),
 		})
@@ -171,7 +171,7 @@ func (o *legacy) search(ctx context.Context, text Secret) (k Key, stored string,
 		key    Key
 		stored string
 	}
-	found, err := guard.Call(ctx, o.finds, func(ctx context.Context) (r row, err error) {
+	found, err := guard.Call(ctx, o.finds, "find_legacy", func(ctx context.Context) (r row, err error) {
 		r.key, r.stored, err = o.find(ctx, text)
 		return r, err
 	}, nil)
@@ -180,5 +180,5 @@ func (o *legacy) search(ctx context.Context, text Secret) (k Key, stored string,
 
 // verify calls Legacy.Verify.
 func (o *legacy) verify(ctx context.Context, stored string, text Secret) (bool, error) {
-	return guard.Call(ctx, o.verifications, func(context.Context) (bool, error) { return o.check(stored, text) }, nil)
+	return guard.Call(ctx, o.verifications, "", func(context.Context) (bool, error) { return o.check(stored, text) }, nil)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/config"
 	"github.com/usher-go/usher/internal/report"
+	"go.opentelemetry.io/otel/metric"
 )
 
 // ManagerConfig configures a [Manager].
@@ -91,6 +92,9 @@ type ManagerConfig struct {
 	// if a method also returns the failure to its caller. Nil logs to [slog.Default], at
 	// most one line a second.
 	OnError func(ctx context.Context, err error)
+	// MeterProvider measures the calls of the store as usher.store.operation.duration; nil
+	// means the global one, or, for [Open], that of its Config.
+	MeterProvider metric.MeterProvider
 }
 
 // NoGrace is a [ManagerConfig.MaxGrace] that allows none.
@@ -121,6 +125,7 @@ type Manager struct {
 	change      func(ctx context.Context, by Actor, old, k *Key) error
 	audit       func(context.Context, Event)
 	report      *report.Reporter
+	meters      metric.MeterProvider
 	random      io.Reader
 }
 
@@ -141,6 +146,7 @@ func NewManager(c ManagerConfig) (*Manager, error) {
 		change:      c.Change,
 		audit:       c.Audit,
 		report:      report.New("apikey", c.OnError),
+		meters:      c.MeterProvider,
 		random:      rand.Reader,
 	}
 	faults.If(c.Store == nil, "Store", config.Required)
@@ -173,7 +179,7 @@ func NewManager(c ManagerConfig) (*Manager, error) {
 }
 
 // use sets the store of m.
-func (m *Manager) use(s Store) { m.source, m.store = s, guarded(s, m.timeout, maxCalls) }
+func (m *Manager) use(s Store) { m.source, m.store = s, guarded(s, m.timeout, maxCalls, m.meters) }
 
 // A preview gets a key that a change is about to store, and the text of a new key. An
 // error stops the change: a key that cannot be shown to its owner is not stored.

@@ -19,12 +19,15 @@ type Keys struct {
 // must be nil.
 //
 // A store that is neither a [Memory] nor a [Cache] is wrapped in a Cache with the
-// StoreTimeout, the MaxLookups and the OnError of m, and otherwise its defaults: a
+// StoreTimeout, the MaxLookups, the OnError and the MeterProvider of m, and otherwise its defaults: a
 // revocation by another process takes effect within 10 seconds, and a lookup of a key
 // that was just refused as unknown within 5. [Keys.Close] closes what Open has started.
 func Open(m ManagerConfig, c Config) (*Keys, error) {
 	faults := config.Of[usher.ConfigError]("apikey.Config")
 	faults.If(c.Manager != nil, "Manager", "must be nil, because Open sets it")
+	if m.MeterProvider == nil {
+		m.MeterProvider = c.MeterProvider
+	}
 	manager, err := NewManager(m)
 	c.Manager = manager
 	a := newAuthenticator(&c, faults)
@@ -32,9 +35,10 @@ func Open(m ManagerConfig, c Config) (*Keys, error) {
 		return nil, err
 	}
 	k := &Keys{Manager: manager, Authenticator: a}
-	if _, unbounded := guarded(m.Store, 0, 0).(*guardedStore); unbounded {
+	if _, unbounded := manager.store.(*guardedStore); unbounded {
 		k.cache, err = NewCache(CacheConfig{
 			Store: m.Store, StoreTimeout: m.StoreTimeout, MaxLookups: m.MaxLookups, OnError: m.OnError,
+			MeterProvider: m.MeterProvider,
 		})
 		if err != nil {
 			return nil, err

@@ -189,7 +189,8 @@ type Config struct {
 	OnChange func(ctx context.Context, c Change)
 	// MeterProvider provides the counters usher.idempotency.requests, by
 	// usher.idempotency.result, usher.idempotency.claims, by usher.idempotency.end, and
-	// usher.idempotency.evictions. Nil means the global provider.
+	// usher.idempotency.evictions, and measures the calls of Store as
+	// usher.store.operation.duration. Nil means the global provider.
 	MeterProvider metric.MeterProvider
 }
 

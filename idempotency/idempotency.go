@@ -67,7 +67,7 @@ func New(c Config) (*Middleware, error) {
 	if memory, ok := c.Store.(*Memory); ok {
 		m.memory, m.hash = memory, memory.hash
 	} else {
-		m.store = newRemote(c.Store, c.StoreTimeout, m.failures, c.Resolve != nil)
+		m.store = newRemote(&c, m.failures)
 	}
 	m.requests = requestsCounter.Decisions(c.MeterProvider)
 	m.claims = claimsCounter.Decisions(c.MeterProvider)

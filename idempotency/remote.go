@@ -39,22 +39,27 @@ type remote struct {
 // hang.
 const maxCalls = 64
 
-func newRemote(store Store, timeout time.Duration, failures *report.Reporter, resolves bool) *remote {
+func newRemote(c *Config, failures *report.Reporter) *remote {
+	newGuard := func(results func(error) bool) *guard.Guard {
+		return guard.New(c.StoreTimeout, maxCalls).Results(results)
+	}
+	measured := func(g *guard.Guard) *guard.Guard { return g.Measured(c.MeterProvider, guard.Idempotency) }
+	lost := func(err error) bool { return errors.Is(err, ErrLost) }
 	return &remote{
-		store:      store,
+		store:      c.Store,
 		failures:   failures,
-		resolves:   resolves,
-		claims:     guard.New(timeout, maxCalls).Results(func(err error) bool { return !doubtful(err) }),
-		ends:       guard.New(timeout, maxCalls).NeverOpen(),
-		renewals:   guard.New(timeout, maxCalls).NeverOpen(),
-		releases:   guard.New(timeout, maxCalls).NeverOpen(),
-		operations: guard.New(timeout, maxCalls).NeverOpen(),
+		resolves:   c.Resolve != nil,
+		claims:     measured(newGuard(func(err error) bool { return !doubtful(err) })),
+		ends:       measured(newGuard(lost).NeverOpen()),
+		renewals:   measured(newGuard(lost).NeverOpen()),
+		releases:   measured(newGuard(lost).NeverOpen()),
+		operations: measured(newGuard(func(err error) bool { return lost(err) || errors.Is(err, ErrNotFound) }).NeverOpen()),
 	}
 }
 
 func (s *remote) Claim(ctx context.Context, c Claim) (Record, error) {
 	ctx = context.WithoutCancel(ctx)
-	r, err := guard.Call(ctx, s.claims, func(ctx context.Context) (Record, error) {
+	r, err := guard.Call(ctx, s.claims, "claim", func(ctx context.Context) (Record, error) {
 		r, err := twice(ctx, func() (Record, error) { return s.store.Claim(ctx, c) })
 		if err == nil {
 			err = r.check(&c)
@@ -104,7 +109,7 @@ const lastReleasePause = time.Second
 func (s *remote) release(ctx context.Context, c *Claim, r Record) {
 	deadline, again := time.Now().Add(c.Lease), true
 	for pause := firstPause; ; pause = min(2*pause, lastReleasePause) {
-		err := s.releases.Do(ctx, func(ctx context.Context) error {
+		err := s.releases.Do(ctx, "release", func(ctx context.Context) error {
 			_, err := twice(ctx, func() (State, error) {
 				result, err := s.givenUp(ctx, c, r)
 				if err != nil {
@@ -147,13 +152,13 @@ func (s *remote) givenUp(ctx context.Context, c *Claim, r Record) (Result, error
 }
 
 func (s *remote) Renew(ctx context.Context, claims []ClaimID, lease time.Duration) (lost []ClaimID, err error) {
-	return guard.Call(context.WithoutCancel(ctx), s.renewals, func(ctx context.Context) ([]ClaimID, error) {
+	return guard.Call(context.WithoutCancel(ctx), s.renewals, "renew", func(ctx context.Context) ([]ClaimID, error) {
 		return s.store.Renew(ctx, claims, lease)
 	}, nil)
 }
 
 func (s *remote) Finish(ctx context.Context, c Completion) (kept State, err error) {
-	return guard.Call(context.WithoutCancel(ctx), s.ends, func(ctx context.Context) (State, error) {
+	return guard.Call(context.WithoutCancel(ctx), s.ends, "finish", func(ctx context.Context) (State, error) {
 		return twice(ctx, func() (State, error) { return s.store.Finish(ctx, c) })
 	}, nil)
 }
@@ -161,7 +166,7 @@ func (s *remote) Finish(ctx context.Context, c Completion) (kept State, err erro
 // Find ends with ctx, as it changes nothing. A record that does not belong to the key is
 // returned with the error.
 func (s *remote) Find(ctx context.Context, key Key) (Record, error) {
-	r, err := guard.Call(ctx, s.operations, func(ctx context.Context) (Record, error) {
+	r, err := guard.Call(ctx, s.operations, "find", func(ctx context.Context) (Record, error) {
 		return twice(ctx, func() (Record, error) { return s.store.Find(ctx, key) })
 	}, nil)
 	if err == nil {
@@ -175,7 +180,7 @@ func (s *remote) Find(ctx context.Context, key Key) (Record, error) {
 
 // Delete returns nil if a repeated call finds no record, since the first has removed it.
 func (s *remote) Delete(ctx context.Context, key Key, generation uint64) error {
-	err := s.operations.Do(context.WithoutCancel(ctx), func(ctx context.Context) error {
+	err := s.operations.Do(context.WithoutCancel(ctx), "delete", func(ctx context.Context) error {
 		calls := 0
 		_, err := twice(ctx, func() (struct{}, error) {
 			calls++

@@ -185,7 +185,7 @@ func (m *Middleware) askResolve(e *Execution, r *http.Request, content []byte) (
 		defer func() { _ = b.Close() }()
 		asking.Body = b
 	}
-	s, err := guard.Call(ctx, m.resolving, func(ctx context.Context) (Resolution, error) {
+	s, err := guard.Call(ctx, m.resolving, "", func(ctx context.Context) (Resolution, error) {
 		asking := asking.WithContext(ctx)
 		defer removeFiles(asking, r.MultipartForm)
 		return m.config.Resolve(asking, e)

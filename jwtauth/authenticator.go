@@ -94,7 +94,7 @@ func newAuthenticator(f config.Faults[usher.ConfigError], o options) authenticat
 		origins:     origin.Trusting(f, "TrustedOrigins", o.trustedOrigins),
 		challenge:   challenge(""),
 		refusals:    newRefusals(f, o.errors, challenge),
-		revocations: guardRevocations(o.revocations, o.revocationTimeout),
+		revocations: guardRevocations(o.revocations, o.revocationTimeout, o.meters),
 		check:       o.check,
 		confirm:     o.confirm,
 		principal:   o.principal,

@@ -12,6 +12,7 @@ import (
 	"github.com/usher-go/usher/internal/config"
 	"github.com/usher-go/usher/internal/jose"
 	"github.com/usher-go/usher/jwtauth/jwk"
+	"go.opentelemetry.io/otel/metric"
 )
 
 // An issuer is a TrustedIssuer, ready for use.
@@ -40,12 +41,12 @@ type issuers struct {
 }
 
 // newIssuers returns the issuers of list, and adds the faults of list to f.
-func newIssuers(f config.Faults[usher.ConfigError], list []TrustedIssuer, revocationTimeout time.Duration) issuers {
+func newIssuers(f config.Faults[usher.ConfigError], list []TrustedIssuer, revocationTimeout time.Duration, meters metric.MeterProvider) issuers {
 	all := issuers{byName: make(map[string]*issuer, len(list))}
 	for n, c := range list {
 		f := f.In(fmt.Sprintf("Issuers[%d]", n))
 		c.validate(f)
-		i := c.compile(revocationTimeout)
+		i := c.compile(revocationTimeout, meters)
 		f.If(all.byName[c.Issuer] != nil, "Issuer", "must not be that of another issuer")
 		all.byName[c.Issuer] = i
 		for _, name := range c.Aliases {
@@ -75,7 +76,7 @@ func cloneSet(set jwk.Set) jwk.Set {
 	return set
 }
 
-func (c *TrustedIssuer) compile(revocationTimeout time.Duration) *issuer {
+func (c *TrustedIssuer) compile(revocationTimeout time.Duration, meters metric.MeterProvider) *issuer {
 	r := rules[min(c.Profile, profiles-1)]
 	i := &issuer{
 		name:         c.Issuer,
@@ -90,7 +91,7 @@ func (c *TrustedIssuer) compile(revocationTimeout time.Duration) *issuer {
 		required:     slices.Concat(r.required, c.RequiredClaims),
 		scopes:       scopeClaims(c.ScopeClaims),
 		lifetime:     cmp.Or(c.MaxLifetime, r.lifetime),
-		revocations:  guardRevocations(c.Revocations, revocationTimeout),
+		revocations:  guardRevocations(c.Revocations, revocationTimeout, meters),
 		onVerified:   c.OnVerified,
 	}
 	if len(i.types) == 0 {

@@ -15,6 +15,7 @@ import (
 	"github.com/usher-go/usher/internal/jose"
 	"github.com/usher-go/usher/internal/loader"
 	"github.com/usher-go/usher/jwtauth/jwk"
+	"go.opentelemetry.io/otel/metric"
 )
 
 // The bounds of the calls of Config.ResolveIssuer.
@@ -30,6 +31,7 @@ type resolver struct {
 	resolve           func(ctx context.Context, iss string) (TrustedIssuer, error)
 	ttl               time.Duration
 	revocationTimeout time.Duration
+	meters            metric.MeterProvider
 	configured        issuers
 	found             *loader.Cache[string, *issuer] // by iss; nil is an issuer that is unknown
 }
@@ -46,6 +48,7 @@ func newResolver(f config.Faults[usher.ConfigError], c *Config, configured issue
 		resolve:           c.ResolveIssuer,
 		ttl:               cmp.Or(c.IssuerTTL, 10*time.Minute),
 		revocationTimeout: c.RevocationTimeout,
+		meters:            c.MeterProvider,
 		configured:        configured,
 	}
 	capacity := cmp.Or(c.IssuerCapacity, 1<<10)
@@ -94,7 +97,7 @@ func (r *resolver) issuer(ctx context.Context, t *jose.Token, now time.Time) (*i
 		if err != nil {
 			return nil, fmt.Errorf("jwtauth: resolve the issuer %s: %w", quoted(iss), err)
 		}
-		i := c.compile(r.revocationTimeout)
+		i := c.compile(r.revocationTimeout, r.meters)
 		i.until = until
 		return i, nil
 	})

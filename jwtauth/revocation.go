@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/usher-go/usher/internal/guard"
+	"go.opentelemetry.io/otel/metric"
 )
 
 // Revocations reports tokens that must be refused although they are valid. A [Verifier]
@@ -111,7 +112,7 @@ type guardedRevocations struct {
 
 // guardRevocations returns r with bounded calls. A [RevocationList] or
 // [RevocationMirror], which does not wait for another process, is returned as it is.
-func guardRevocations(r Revocations, timeout time.Duration) Revocations {
+func guardRevocations(r Revocations, timeout time.Duration, meters metric.MeterProvider) Revocations {
 	switch r.(type) {
 	case nil, *RevocationList, *RevocationMirror:
 		return r
@@ -119,9 +120,9 @@ func guardRevocations(r Revocations, timeout time.Duration) Revocations {
 	if timeout <= 0 {
 		timeout = defaultRevocationTimeout
 	}
-	return guardedRevocations{r, guard.New(timeout, maxRevocationCalls)}
+	return guardedRevocations{r, guard.New(timeout, maxRevocationCalls).Measured(meters, guard.Revocations)}
 }
 
 func (g guardedRevocations) Revoked(ctx context.Context, t *Token) (bool, error) {
-	return guard.Call(ctx, g.guard, func(ctx context.Context) (bool, error) { return g.revocations.Revoked(ctx, t) }, nil)
+	return guard.Call(ctx, g.guard, "revoked", func(ctx context.Context) (bool, error) { return g.revocations.Revoked(ctx, t) }, nil)
 }

@@ -132,7 +132,9 @@ type Config struct {
 	OnError func(ctx context.Context, err error)
 	// MeterProvider makes the counters usher.jwt.verifications, which has the
 	// verdict as the attribute usher.jwt.result, and usher.jwt.cache.lookups, with
-	// hit or miss as usher.jwt.cache.result; nil means the global one.
+	// hit or miss as usher.jwt.cache.result. It measures the calls of Revocations as
+	// usher.store.operation.duration, and counts the tokens in the cache as
+	// usher.cache.entries. Nil means the global one.
 	MeterProvider metric.MeterProvider
 }
 
@@ -161,7 +163,7 @@ func New(c Config) (*Verifier, error) {
 		leeway:    leeway(f, c.Leeway),
 		maxLength: maxTokenLength(f, c.MaxTokenLength),
 		headers:   jose.NewHeaders(),
-		issuers:   newIssuers(f, c.Issuers, c.RevocationTimeout),
+		issuers:   newIssuers(f, c.Issuers, c.RevocationTimeout, c.MeterProvider),
 	}
 	f.If(len(c.Issuers) == 0 && c.ResolveIssuer == nil, "Issuers", "at least one is required")
 	v.resolver = newResolver(f, &c, v.issuers)

@@ -101,6 +101,8 @@ type Config struct {
 	//   - near_limit: it is admitted, and less than a fifth of the quota is left, or of the
 	//     burst of a [TokenBucket]
 	//
+	// The calls of Store are measured as usher.store.operation.duration.
+	//
 	// A span that is being recorded has the same attributes, the policy being the one with
 	// the longest wait, and usher.rate_limiting.violated_policies.
 	MeterProvider metric.MeterProvider

@@ -57,13 +57,13 @@ type leasedPlace struct {
 	over bool // it is no longer renewed
 }
 
-func newLeases(s Store, lease, timeout time.Duration, failed, lost func(context.Context, error)) *leases {
+func newLeases(c *Config, failed, lost func(context.Context, error)) *leases {
 	l := &leases{
-		store: s, lease: lease, failed: failed, lost: lost,
+		store: c.Store, lease: c.Lease, failed: failed, lost: lost,
 		// A call that hangs times out early enough for others before the leases end.
-		guard: guard.New(max(timeout, lease/slackPerLease), maxCalls).NeverOpen(),
+		guard: guard.New(max(c.StoreTimeout, c.Lease/slackPerLease), maxCalls).NeverOpen().Measured(c.MeterProvider, guard.Limits),
 	}
-	l.heartbeat = heartbeat.New(lease/slackPerLease, MaxRenew, l.renew)
+	l.heartbeat = heartbeat.New(c.Lease/slackPerLease, MaxRenew, l.renew)
 	return l
 }
 
@@ -104,7 +104,7 @@ func (l *leases) renew(due []*leasedPlace) {
 	if len(places) == 0 {
 		return
 	}
-	lost, err := guard.Call(context.Background(), l.guard, func(ctx context.Context) ([]Place, error) {
+	lost, err := guard.Call(context.Background(), l.guard, "renew", func(ctx context.Context) ([]Place, error) {
 		return l.store.Renew(ctx, places, l.lease)
 	}, nil)
 	pause := l.lease / renewalsPerLease

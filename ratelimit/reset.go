@@ -46,7 +46,7 @@ func (l *Limiter) Reset(ctx context.Context, keys ...Key) error {
 // Reset calls Reset of the store within the timeout, during an outage too. A call that has
 // failed may have taken effect.
 func (s *sharedStore) Reset(ctx context.Context, counters []Counter) error {
-	return s.adjusts.Do(ctx, func(ctx context.Context) error {
+	return s.adjusts.Do(ctx, "reset", func(ctx context.Context) error {
 		defer s.denials.forget()
 		own := slices.Clone(counters)
 		return attempt(ctx, func() error { return s.store.Reset(ctx, own) })

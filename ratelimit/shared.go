@@ -46,13 +46,13 @@ const maxCalls = 128
 func newSharedStore(c *Config, failed, lost func(context.Context, error)) *sharedStore {
 	s := &sharedStore{
 		store:       c.Store,
-		leases:      newLeases(c.Store, c.Lease, c.StoreTimeout, failed, lost),
+		leases:      newLeases(c, failed, lost),
 		denials:     newDenials(c.CacheDenials),
 		node:        rand.Uint64(),
-		takes:       guard.New(c.StoreTimeout, maxCalls),
-		adjusts:     guard.New(c.StoreTimeout, maxCalls).NeverOpen(),
+		takes:       guard.New(c.StoreTimeout, maxCalls).Measured(c.MeterProvider, guard.Limits),
+		adjusts:     guard.New(c.StoreTimeout, maxCalls).NeverOpen().Measured(c.MeterProvider, guard.Limits),
 		adjustments: adjustments{timeout: c.StoreTimeout},
-		frees:       guard.New(repeatable/2, maxCalls).NeverOpen(),
+		frees:       guard.New(repeatable/2, maxCalls).NeverOpen().Measured(c.MeterProvider, guard.Limits),
 	}
 	s.lines = newLines(s, c.StoreTimeout)
 	return s
@@ -142,7 +142,7 @@ func (s *sharedStore) call(ctx context.Context, d *Decision, n int, deadline tim
 		ctx, cancel = context.WithDeadlineCause(ctx, deadline, guard.ErrTimeout)
 		defer cancel()
 	}
-	_, err := guard.Call(ctx, s.takes, func(ctx context.Context) (struct{}, error) {
+	_, err := guard.Call(ctx, s.takes, "take", func(ctx context.Context) (struct{}, error) {
 		err := attempt(ctx, func() error { return s.store.Take(ctx, own) })
 		if err == nil && own.Admitted == violated(own.Charges) {
 			err = errUndecided
@@ -240,7 +240,7 @@ func (s *sharedStore) tryFree(charges []Charge) (missing bool) {
 
 // repeat calls Adjust until the store is available, or may have forgotten the ID of d.
 func (s *sharedStore) repeat(d *Decision) error {
-	return s.frees.Do(context.Background(), func(ctx context.Context) error {
+	return s.frees.Do(context.Background(), "free", func(ctx context.Context) error {
 		for {
 			err := s.store.Adjust(ctx, d)
 			if !errors.Is(err, usher.ErrUnavailable) {
@@ -269,7 +269,7 @@ func (s *sharedStore) Adjust(ctx context.Context, d *Decision) error {
 }
 
 func (s *sharedStore) adjust(ctx context.Context, own *Decision) error {
-	return s.adjusts.Do(context.WithoutCancel(ctx), func(ctx context.Context) error {
+	return s.adjusts.Do(context.WithoutCancel(ctx), "adjust", func(ctx context.Context) error {
 		err := attempt(ctx, func() error { return s.store.Adjust(ctx, own) })
 		switch {
 		case err != nil:

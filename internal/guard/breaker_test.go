@@ -35,7 +35,7 @@ var sentinels = []error{nil, guard.ErrOpen, guard.ErrTimeout, guard.ErrBusy, fau
 
 func (c *traffic) call(ctx context.Context) {
 	c.running.Go(func() {
-		err := c.guard.Do(ctx, c.store.Call)
+		err := c.guard.Do(ctx, "", c.store.Call)
 		for _, s := range sentinels {
 			if errors.Is(err, s) {
 				err = s
@@ -326,7 +326,7 @@ func BenchmarkCall(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				_ = g.Do(b.Context(), func(context.Context) error { return nil })
+				_ = g.Do(b.Context(), "", func(context.Context) error { return nil })
 			}
 		})
 	}

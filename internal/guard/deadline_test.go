@@ -81,15 +81,15 @@ func TestTheEndOfACallersContextIsNoResult(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := guard.New(timeout, 64).Results(func(err error) bool { return !errors.Is(err, faulty.ErrStore) })
 		for range 20 {
-			_ = g.Do(t.Context(), func(context.Context) error { return faulty.ErrStore })
+			_ = g.Do(t.Context(), "", func(context.Context) error { return faulty.ErrStore })
 		}
 		time.Sleep(pause)
 		ctx, cancel := context.WithTimeoutCause(t.Context(), timeout/2, errDeadline)
 		defer cancel()
-		if err := g.Do(ctx, func(ctx context.Context) error { return hang(ctx, 0) }); !errors.Is(err, errDeadline) {
+		if err := g.Do(ctx, "", func(ctx context.Context) error { return hang(ctx, 0) }); !errors.Is(err, errDeadline) {
 			t.Fatalf("the probe ended with %v, want %v", err, errDeadline)
 		}
-		if err := g.Do(t.Context(), func(context.Context) error { return nil }); !errors.Is(err, guard.ErrOpen) {
+		if err := g.Do(t.Context(), "", func(context.Context) error { return nil }); !errors.Is(err, guard.ErrOpen) {
 			t.Errorf("got %v after a probe that hung, want ErrOpen", err)
 		}
 	})

@@ -28,7 +28,7 @@ func TestAStoreThatIsNotDownNeverOpensTheGuard(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			g := guard.New(timeout, 1)
 			for range 100 {
-				got := g.Do(t.Context(), func(context.Context) error { return fmt.Errorf("key: %w", err) })
+				got := g.Do(t.Context(), "", func(context.Context) error { return fmt.Errorf("key: %w", err) })
 				if !errors.Is(got, err) {
 					t.Fatalf("got %v, want %v", got, err)
 				}

@@ -9,6 +9,8 @@ import (
 	"runtime/debug"
 	"sync/atomic"
 	"time"
+
+	"github.com/usher-go/usher/internal/telemetry"
 )
 
 // A Guard bounds the calls of one store:
@@ -36,7 +38,8 @@ type Guard struct {
 	waiting    atomic.Int64
 	maxWaiting int64
 	isResult   func(error) bool
-	breaker    *breaker // nil if the guard never opens
+	breaker    *breaker         // nil if the guard never opens
+	durations  *telemetry.Timer // nil unless g is measured
 }
 
 // The errors of calls that have no result. They match [ErrUnavailable].
@@ -90,8 +93,8 @@ func (g *Guard) Open() bool { return g.breaker != nil && g.breaker.isOpen() }
 
 // Do calls f with a context that ends after the timeout, and returns its error.
 // See [Call].
-func (g *Guard) Do(ctx context.Context, f func(context.Context) error) error {
-	_, err := Call(ctx, g, func(ctx context.Context) (struct{}, error) { return struct{}{}, f(ctx) }, nil)
+func (g *Guard) Do(ctx context.Context, operation string, f func(context.Context) error) error {
+	_, err := Call(ctx, g, operation, func(ctx context.Context) (struct{}, error) { return struct{}{}, f(ctx) }, nil)
 	return err
 }
 
@@ -112,8 +115,19 @@ func (g *Guard) Do(ctx context.Context, f func(context.Context) error) error {
 // shows that the store hangs. ErrBusy does not count: the calls that are running do.
 //
 // If late is not nil, it is called with the result of f when that comes after Call
-// has returned.
-func Call[T any](ctx context.Context, g *Guard, f func(context.Context) (T, error), late func(T, error)) (T, error) {
+// has returned. The name of the operation is used by guards that are [Guard.Measured].
+func Call[T any](ctx context.Context, g *Guard, operation string, f func(context.Context) (T, error), late func(T, error)) (T, error) {
+	if !g.durations.Enabled(ctx) {
+		return admit(ctx, g, f, late)
+	}
+	began := time.Now()
+	v, err := admit(ctx, g, f, late)
+	g.durations.Record(ctx, began, operation, g.errorType(ctx, err))
+	return v, err
+}
+
+// admit calls f if g is not open, and counts the outcome.
+func admit[T any](ctx context.Context, g *Guard, f func(context.Context) (T, error), late func(T, error)) (T, error) {
 	var none T
 	if ctx.Err() != nil {
 		return none, context.Cause(ctx)

@@ -19,10 +19,10 @@ var errStore = errors.New("store")
 
 func TestACallReturnsWhatTheStoreReturns(t *testing.T) {
 	g := guard.New(timeout, 1)
-	if err := g.Do(t.Context(), func(context.Context) error { return errStore }); !errors.Is(err, errStore) {
+	if err := g.Do(t.Context(), "", func(context.Context) error { return errStore }); !errors.Is(err, errStore) {
 		t.Errorf("got %v, want the error of the store", err)
 	}
-	n, err := guard.Call(t.Context(), g, func(context.Context) (int, error) { return 7, nil }, nil)
+	n, err := guard.Call(t.Context(), g, "", func(context.Context) (int, error) { return 7, nil }, nil)
 	if n != 7 || err != nil {
 		t.Errorf("got %d, %v, want 7", n, err)
 	}
@@ -70,7 +70,7 @@ func TestACallEndsInTime(t *testing.T) {
 					defer cancel()
 				}
 				began := time.Now()
-				err := guard.New(timeout, 1).Do(ctx, c.call)
+				err := guard.New(timeout, 1).Do(ctx, "", c.call)
 				if !errors.Is(err, c.want) {
 					t.Errorf("got %v, want %v", err, c.want)
 				}
@@ -83,7 +83,7 @@ func TestACallEndsInTime(t *testing.T) {
 }
 
 func TestAPanicIsAnErrorThatMatchesNoOther(t *testing.T) {
-	err := guard.New(timeout, 1).Do(t.Context(), func(context.Context) error { panic(errStore) })
+	err := guard.New(timeout, 1).Do(t.Context(), "", func(context.Context) error { panic(errStore) })
 	var panicked *guard.PanicError
 	if !errors.As(err, &panicked) || panicked.Value != any(errStore) || len(panicked.Stack) == 0 {
 		t.Fatalf("got %v, want a PanicError with value and stack", err)
@@ -102,7 +102,7 @@ func TestAStoreThatHangsHasABoundedNumberOfCalls(t *testing.T) {
 		errs := make(chan error, callers)
 		for range callers {
 			go func() {
-				errs <- g.Do(t.Context(), func(context.Context) error { called.Add(1); <-release; return nil })
+				errs <- g.Do(t.Context(), "", func(context.Context) error { called.Add(1); <-release; return nil })
 			}()
 		}
 		synctest.Wait()
@@ -122,12 +122,12 @@ func TestAStoreThatHangsHasABoundedNumberOfCalls(t *testing.T) {
 			t.Errorf("%d called, %d timed out, %d busy", called.Load(), timeouts, busy)
 		}
 		// A call that hangs keeps its place until it returns.
-		if err := g.Do(t.Context(), func(context.Context) error { return nil }); !errors.Is(err, guard.ErrBusy) {
+		if err := g.Do(t.Context(), "", func(context.Context) error { return nil }); !errors.Is(err, guard.ErrBusy) {
 			t.Errorf("got %v, want ErrBusy while all calls hang", err)
 		}
 		close(release)
 		synctest.Wait()
-		if err := g.Do(t.Context(), func(context.Context) error { return nil }); err != nil {
+		if err := g.Do(t.Context(), "", func(context.Context) error { return nil }); err != nil {
 			t.Errorf("got %v after the store has recovered", err)
 		}
 	})
@@ -142,10 +142,10 @@ func TestAWaitingCallRunsWithHalfItsTimeLeftOrNotAtAll(t *testing.T) {
 		}{{timeout/2 - 1, nil}, {timeout/2 + 1, guard.ErrBusy}} {
 			var first sync.WaitGroup
 			first.Go(func() {
-				_ = g.Do(t.Context(), func(context.Context) error { time.Sleep(c.lasts); return nil })
+				_ = g.Do(t.Context(), "", func(context.Context) error { time.Sleep(c.lasts); return nil })
 			})
 			synctest.Wait()
-			err := g.Do(t.Context(), func(ctx context.Context) error {
+			err := g.Do(t.Context(), "", func(ctx context.Context) error {
 				if deadline, _ := ctx.Deadline(); time.Until(deadline) < timeout/2 {
 					t.Error("called with less than half of the time left")
 				}
@@ -163,7 +163,7 @@ func TestALateResultReachesLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := guard.New(timeout, 1)
 		late := make(chan int, 1)
-		_, err := guard.Call(t.Context(), g, func(context.Context) (int, error) {
+		_, err := guard.Call(t.Context(), g, "", func(context.Context) (int, error) {
 			time.Sleep(2 * timeout)
 			return 7, errStore
 		}, func(n int, err error) {

@@ -204,7 +204,7 @@ func (c *Cache[K, V]) fly(ctx context.Context, f *flight[V], i int, k K, g *guar
 		value V
 		asked time.Time
 	}
-	got, err := guard.Call(ctx, g, func(ctx context.Context) (r fetched, err error) {
+	got, err := guard.Call(ctx, g, "", func(ctx context.Context) (r fetched, err error) {
 		r.asked = time.Now()
 		r.value, err = fetch(ctx)
 		return r, err

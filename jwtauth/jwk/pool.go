@@ -138,7 +138,7 @@ func (p *Pool) acquire(ctx context.Context, from source) (*pooled, error) {
 	if e := p.use(from); e != nil {
 		return e, nil
 	}
-	e, err := guard.Call(ctx, p.opening, func(ctx context.Context) (*pooled, error) {
+	e, err := guard.Call(ctx, p.opening, "", func(ctx context.Context) (*pooled, error) {
 		e, err := p.open(from)
 		if err == nil {
 			_, _ = e.remote.current(ctx) // Find returns the error

@@ -86,7 +86,8 @@ type Config struct {
 	// [log/slog.Default], at most one line a second.
 	OnError func(ctx context.Context, err error)
 	// MeterProvider makes the counter usher.session.refreshes, which has the outcome
-	// as the attribute usher.session.result; nil means the global one.
+	// as the attribute usher.session.result, and measures the calls of Store and
+	// Revocations as usher.store.operation.duration. Nil means the global one.
 	MeterProvider metric.MeterProvider
 }
 

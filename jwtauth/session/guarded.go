@@ -10,6 +10,7 @@ import (
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/guard"
 	"github.com/usher-go/usher/jwtauth"
+	"go.opentelemetry.io/otel/metric"
 )
 
 // maxStoreCalls bounds how many calls of one kind run at a time, including those that
@@ -22,27 +23,27 @@ type guardedRevoker struct {
 	guard   *guard.Guard
 }
 
-func guardRevoker(r jwtauth.Revoker, timeout time.Duration) jwtauth.Revoker {
+func guardRevoker(r jwtauth.Revoker, timeout time.Duration, meters metric.MeterProvider) jwtauth.Revoker {
 	if _, local := r.(*jwtauth.RevocationList); r == nil || local {
 		return r
 	}
-	return guardedRevoker{r, guard.New(timeout, maxStoreCalls)}
+	return guardedRevoker{r, guard.New(timeout, maxStoreCalls).Measured(meters, guard.Revocations)}
 }
 
 func (g guardedRevoker) Revoked(ctx context.Context, t *jwtauth.Token) (bool, error) {
-	return guard.Call(ctx, g.guard, func(ctx context.Context) (bool, error) { return g.revoker.Revoked(ctx, t) }, nil)
+	return guard.Call(ctx, g.guard, "revoked", func(ctx context.Context) (bool, error) { return g.revoker.Revoked(ctx, t) }, nil)
 }
 
 func (g guardedRevoker) RevokeToken(ctx context.Context, issuer, id string, until time.Time) error {
-	return g.guard.Do(ctx, func(ctx context.Context) error { return g.revoker.RevokeToken(ctx, issuer, id, until) })
+	return g.guard.Do(ctx, "revoke_token", func(ctx context.Context) error { return g.revoker.RevokeToken(ctx, issuer, id, until) })
 }
 
 func (g guardedRevoker) RevokeSession(ctx context.Context, issuer, id string, until time.Time) error {
-	return g.guard.Do(ctx, func(ctx context.Context) error { return g.revoker.RevokeSession(ctx, issuer, id, until) })
+	return g.guard.Do(ctx, "revoke_session", func(ctx context.Context) error { return g.revoker.RevokeSession(ctx, issuer, id, until) })
 }
 
 func (g guardedRevoker) RevokeSubject(ctx context.Context, issuer, subject string, issuedBefore, until time.Time) error {
-	return g.guard.Do(ctx, func(ctx context.Context) error {
+	return g.guard.Do(ctx, "revoke_subject", func(ctx context.Context) error {
 		return g.revoker.RevokeSubject(ctx, issuer, subject, issuedBefore, until)
 	})
 }
@@ -60,22 +61,22 @@ type guardedStore struct {
 
 // guardStore returns s with bounded calls. A [Memory] never waits and is returned as it
 // is.
-func guardStore(s Store, timeout time.Duration) Store {
+func guardStore(s Store, timeout time.Duration, meters metric.MeterProvider) Store {
 	if _, local := s.(*Memory); local {
 		return s
 	}
 	isResult := func(err error) bool { return errors.Is(err, ErrNotFound) || errors.Is(err, ErrConflict) }
 	return guardedStore{
 		store:      s,
-		lookups:    guard.New(timeout, maxStoreCalls).Results(isResult),
-		changes:    guard.New(timeout, maxStoreCalls).Results(isResult),
-		deliveries: guard.New(timeout, maxStoreCalls),
+		lookups:    guard.New(timeout, maxStoreCalls).Results(isResult).Measured(meters, guard.Sessions),
+		changes:    guard.New(timeout, maxStoreCalls).Results(isResult).Measured(meters, guard.Sessions),
+		deliveries: guard.New(timeout, maxStoreCalls).Measured(meters, guard.Sessions),
 	}
 }
 
 func (g guardedStore) Insert(ctx context.Context, r Record, limit int) ([]Session, error) {
 	r = r.clone()
-	ended, err := guard.Call(ctx, g.changes,
+	ended, err := guard.Call(ctx, g.changes, "insert",
 		func(ctx context.Context) ([]Session, error) { return g.store.Insert(ctx, r, limit) },
 		func(_ []Session, err error) { g.discard(ctx, &r, err) })
 	if err != nil && !errors.Is(err, guard.ErrTimeout) {
@@ -97,28 +98,28 @@ func (g guardedStore) discard(ctx context.Context, r *Record, failure error) {
 }
 
 func (g guardedStore) Lookup(ctx context.Context, handle [sha256.Size]byte) (Record, error) {
-	return guard.Call(ctx, g.lookups, func(ctx context.Context) (Record, error) { return g.store.Lookup(ctx, handle) }, nil)
+	return guard.Call(ctx, g.lookups, "lookup", func(ctx context.Context) (Record, error) { return g.store.Lookup(ctx, handle) }, nil)
 }
 
 func (g guardedStore) List(ctx context.Context, subject string, now time.Time) ([]Session, error) {
-	return guard.Call(ctx, g.lookups, func(ctx context.Context) ([]Session, error) { return g.store.List(ctx, subject, now) }, nil)
+	return guard.Call(ctx, g.lookups, "list", func(ctx context.Context) ([]Session, error) { return g.store.List(ctx, subject, now) }, nil)
 }
 
 func (g guardedStore) Update(ctx context.Context, r Record) error {
 	r = r.clone()
-	return g.changes.Do(ctx, func(ctx context.Context) error { return g.store.Update(ctx, r) })
+	return g.changes.Do(ctx, "update", func(ctx context.Context) error { return g.store.Update(ctx, r) })
 }
 
 func (g guardedStore) SetDelivered(ctx context.Context, sessionID, tokenID string) error {
-	return g.deliveries.Do(ctx, func(ctx context.Context) error { return g.store.SetDelivered(ctx, sessionID, tokenID) })
+	return g.deliveries.Do(ctx, "set_delivered", func(ctx context.Context) error { return g.store.SetDelivered(ctx, sessionID, tokenID) })
 }
 
 func (g guardedStore) Revoke(ctx context.Context, subject, id string, at time.Time) (Session, error) {
-	return guard.Call(ctx, g.changes, func(ctx context.Context) (Session, error) { return g.store.Revoke(ctx, subject, id, at) }, nil)
+	return guard.Call(ctx, g.changes, "revoke", func(ctx context.Context) (Session, error) { return g.store.Revoke(ctx, subject, id, at) }, nil)
 }
 
 func (g guardedStore) RevokeSubject(ctx context.Context, subject string, at time.Time) ([]Session, error) {
-	return guard.Call(ctx, g.changes, func(ctx context.Context) ([]Session, error) { return g.store.RevokeSubject(ctx, subject, at) }, nil)
+	return guard.Call(ctx, g.changes, "revoke_subject", func(ctx context.Context) ([]Session, error) { return g.store.RevokeSubject(ctx, subject, at) }, nil)
 }
 
 func (g guardedStore) Close() error { return g.store.Close() }
@@ -136,7 +137,7 @@ func guardClaims(claims claimsFunc, timeout time.Duration) claimsFunc {
 	})
 	return func(ctx context.Context, s Session) (map[string]any, error) {
 		s = s.clone()
-		return guard.Call(ctx, g, func(ctx context.Context) (map[string]any, error) { return claims(ctx, s) }, nil)
+		return guard.Call(ctx, g, "", func(ctx context.Context) (map[string]any, error) { return claims(ctx, s) }, nil)
 	}
 }
 

@@ -101,9 +101,9 @@ func New(c Config) (*Manager, error) {
 	if err := f.Err(); err != nil {
 		return nil, err
 	}
-	m.store = guardStore(c.Store, m.timeout)
+	m.store = guardStore(c.Store, m.timeout, c.MeterProvider)
 	m.deliveries = newDeliveries(m.store, m.timeout)
-	m.revocations = guardRevoker(c.Revocations, m.timeout)
+	m.revocations = guardRevoker(c.Revocations, m.timeout, c.MeterProvider)
 	m.claims = guardClaims(c.Claims, m.timeout)
 	m.decisions = refreshes.Decisions(c.MeterProvider)
 	return m, nil
