@@ -37,10 +37,13 @@
 // serves, such as key sets, are never wrapped.
 //
 // The envelope removes the fields that describe the bytes of the handler: Content-Length,
-// Accept-Ranges and the digests. A strong entity tag becomes weak unless the shape is
-// [Shape.Constant]. The tag of a 304 also becomes weak if the client sent the weak tag.
-// If-Match never matches a weak tag: a service that needs If-Match for updates uses a
-// constant shape, or writes the tag into the data.
+// Accept-Ranges and the digests. A strong entity tag gets the suffix "-wrapped", and
+// becomes weak unless the shape is [Shape.Constant]: the wrapped response has other bytes.
+// If-Match and If-None-Match with such a tag reach the handler with its own tag, so they
+// work with every shape. A download is never resumed with bytes of the handler: If-Range
+// with such a tag does not match, the handler does not see Range for a path that ends in
+// .json, and other JSON that a handler sends in parts of bytes is refused with 400. Files
+// of other types keep their tags and their ranges.
 //
 // # Guarantees
 //

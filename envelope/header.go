@@ -15,8 +15,9 @@ type description struct {
 	etag      string   // the one entity tag, or ""
 	stale     bool     // the header has fields for dropStale
 	encoding  []string // such as gzip
-	ranged    bool     // the body is a part of the whole
 	trailer   bool     // fields follow the body
+	// contentRange is not empty if the body is a part of the whole.
+	contentRange string
 }
 
 // describe reads the header in one pass, which costs less than a look-up of every
@@ -37,7 +38,7 @@ func describe(h http.Header) description {
 		case "Content-Encoding":
 			d.encoding = values
 		case "Content-Range":
-			d.ranged = true
+			d.contentRange = values[0]
 		case "Trailer":
 			d.trailer = true
 		default:
@@ -96,9 +97,8 @@ func (t *transaction) reshape(h http.Header, status int, body *description) {
 		h["Content-Type"] = t.contentType[:1:1]
 		header.MakeError(h, status, new([1]string))
 		challenge(h, status)
-	case strings.HasPrefix(body.etag, `"`) && !t.env.shape.Constant:
-		// A strong tag promises the same bytes (RFC 9110, section 8.8.1).
-		h["Etag"] = []string{"W/" + body.etag}
+	case isStrong(body.etag):
+		h["Etag"] = []string{t.markTag(body.etag)}
 	}
 }
 
@@ -116,21 +116,6 @@ func declaredLength(h http.Header) int64 {
 		return -1
 	}
 	return n
-}
-
-// weakenNotModified makes the strong tag of a 304 weak if the client sent the weak tag,
-// which it received with a wrapped response.
-func (t *transaction) weakenNotModified(h http.Header, etag string) {
-	if !strings.HasPrefix(etag, `"`) {
-		return
-	}
-	weak := "W/" + etag
-	for _, asked := range t.request.Header["If-None-Match"] {
-		if strings.Contains(asked, weak) {
-			h["Etag"] = []string{weak}
-			return
-		}
-	}
 }
 
 // restoreEncoding removes the Content-Encoding that the handler set for its own body.

@@ -25,7 +25,7 @@ type Shape struct {
 	// ErrorType is the media type of errors; empty means application/json.
 	ErrorType string
 	// Constant states that Before and After append the same bytes whenever the data is
-	// the same. A strong entity tag of a wrapped response then stays strong.
+	// the same. The entity tag of a wrapped response then stays strong.
 	Constant bool
 }
 

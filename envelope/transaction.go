@@ -70,6 +70,7 @@ func (e *Envelope) enter(w http.ResponseWriter, r *http.Request) (t *transaction
 	h := w.Header()
 	t.encoding = h["Content-Encoding"]
 	t.identify(h)
+	inner = t.conditional(inner)
 	if e.forward {
 		inner = t.forwardID(inner)
 	}

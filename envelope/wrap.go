@@ -17,6 +17,7 @@ const (
 	wrapping               // put it into the shape; no byte has been written yet
 	wrapped                // put it into the shape; what comes before the data is written
 	replacing              // collect it and write an error of the shape instead
+	refusing               // drop it and write an error with another status
 )
 
 // Head decides how to treat the body.
@@ -33,26 +34,29 @@ func (t *transaction) Head(status int) {
 		t.phase = passing
 		t.leaveUntouched()
 	}
-	if t.phase != passing {
+	switch t.phase {
+	case passing:
+		if status == http.StatusNotModified {
+			t.markNotModified(h, body.etag)
+		}
+		t.writer.Detach()
+	case refusing:
+		t.writer.Defer()
+	default:
 		t.reshape(h, status, &body)
 		// Middlewares that store responses for replay read this mark.
 		t.x.Render(status)
 		if t.outer != nil {
 			t.outer.untouched.Store(true)
 		}
-		return
 	}
-	if status == http.StatusNotModified {
-		t.weakenNotModified(h, body.etag)
-	}
-	t.writer.Detach()
 }
 
 // plan returns the phase for the status and for what the header states about the body.
 func (t *transaction) plan(status int, body *description) phase {
 	encoded := !slices.Equal(body.encoding, t.encoding) && slices.ContainsFunc(body.encoding, isEncoding)
 	switch {
-	case status < 200, status >= 300 && status < 400, !bodyAllowed(status), status == http.StatusPartialContent,
+	case status < 200, status >= 300 && status < 400, !bodyAllowed(status),
 		t.x.Rendered() == status, t.untouched.Load(), body.trailer, encoded && status < 500:
 		return passing
 	}
@@ -60,8 +64,12 @@ func (t *transaction) plan(status int, body *description) phase {
 	wraps := t.env.shape.Before != nil
 	t.declared = body.mediaType
 	switch {
+	case status == http.StatusPartialContent:
+		if wraps && t.isPart(body) {
+			return refusing
+		}
 	case status < 300:
-		if wraps && t.declared == plainJSON && !body.ranged {
+		if wraps && t.declared == plainJSON && body.contentRange == "" {
 			return wrapping
 		}
 	case t.declared == plainJSON:
@@ -86,7 +94,7 @@ func (t *transaction) leaveUntouched() {
 func (t *transaction) exempt() (exempt bool) {
 	r := t.writer.Request()
 	if t.env.untouched == nil {
-		return t.phase == wrapping && isStandardDocument(r)
+		return t.phase != replacing && isStandardDocument(r)
 	}
 	t.env.guard(r, func() { exempt = t.env.untouched(r) })
 	return exempt
@@ -109,6 +117,9 @@ func isStandardDocument(r *http.Request) bool {
 
 // Body forwards a piece of the body.
 func (t *transaction) Body(inner http.ResponseWriter, p []byte) (int, error) {
+	if t.phase == refusing {
+		return len(p), nil
+	}
 	if t.offered += int64(len(p)); t.length >= 0 && t.offered > t.length {
 		return 0, http.ErrContentLength // as the server does
 	}
@@ -170,6 +181,8 @@ func (t *transaction) finish(inner *http.Request) {
 	switch {
 	case t.phase == replacing:
 		t.replace(w, inner)
+	case t.phase == refusing:
+		t.refusePart(w)
 	case t.phase == passing || t.isHead():
 	case t.phase == wrapping:
 		t.end(w, true)
