@@ -87,25 +87,24 @@ func newEnforcer(a Access, decisions *telemetry.Instrument) enforcer {
 	return n
 }
 
-// admitted reports that r is admitted for p, or for an anonymous caller if p is nil.
-func (n *enforcer) admitted(r *http.Request, outcome int, p *Principal) {
-	if n.access.Shadow && isShadowed(r.Context()) {
-		return
+// report counts and notes the decision about a request, whose principal is p unless p is nil.
+// It returns false if an outer middleware in Shadow would have refused the request.
+func (n *enforcer) report(ctx context.Context, outcome int, p *Principal) bool {
+	if n.access.Shadow && isShadowed(ctx) {
+		return false
 	}
-	n.decisions.Record(r.Context(), outcome)
+	n.decisions.Count(ctx, outcome)
+	n.decisions.Note(ctx, outcome)
 	if n.access.TracePrincipal && p != nil {
-		notePrincipal(r.Context(), p)
+		notePrincipal(ctx, p)
 	}
+	return true
 }
 
-// refused reports that r is refused with e, for p unless p is nil.
-func (n *enforcer) refused(r *http.Request, outcome int, p *Principal, e *Error) {
-	if n.access.Shadow && isShadowed(r.Context()) {
+// reportRefusal reports that r is refused with e.
+func (n *enforcer) reportRefusal(r *http.Request, outcome int, p *Principal, e *Error) {
+	if !n.report(r.Context(), outcome, p) {
 		return
-	}
-	n.decisions.Record(r.Context(), outcome)
-	if n.access.TracePrincipal && p != nil {
-		notePrincipal(r.Context(), p)
 	}
 	if n.access.OnRefusal == nil || e.status() == StatusClientClosedRequest {
 		return

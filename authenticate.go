@@ -76,23 +76,29 @@ func (a *authentication) Wrap(next http.Handler) http.Handler { return wrap(a, n
 func (a *authentication) ServeNext(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	p, by, err := a.verify(r)
 	if err == nil && p != nil {
-		a.admitted(r, accepted, p)
+		a.report(r.Context(), accepted, p)
 		a.serve(w, r, next, p, by)
 		return
 	}
-	switch outcome, e := a.failure(r.Context(), err); {
-	case outcome == anonymous:
-		a.admitted(r, anonymous, nil)
+	outcome, e := a.failure(r.Context(), err)
+	if outcome == anonymous {
+		a.report(r.Context(), anonymous, nil)
 		a.serveAnonymous(w, r, next)
-	case a.access.Shadow:
-		a.refused(r, outcome, nil, e)
-		inner := shadow(r)
-		defer exchange.Leave(r, inner)
-		a.serveAnonymous(w, inner, next)
-	default:
-		a.refused(r, outcome, nil, e)
-		Fail(w, r, e)
+		return
 	}
+	a.refuse(w, r, next, outcome, e)
+}
+
+// refuse responds with e, or runs next for an anonymous caller under Shadow.
+func (a *authentication) refuse(w http.ResponseWriter, r *http.Request, next http.Handler, outcome int, e *Error) {
+	a.reportRefusal(r, outcome, nil, e)
+	if !a.access.Shadow {
+		Fail(w, r, e)
+		return
+	}
+	inner := shadow(r)
+	defer exchange.Leave(r, inner)
+	a.serveAnonymous(w, inner, next)
 }
 
 // verify returns the principal of r and its authenticator.

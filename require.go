@@ -53,14 +53,14 @@ func (q *requirement) ServeNext(w http.ResponseWriter, r *http.Request, next htt
 	}
 	outer := neededScopes.Load(x)
 	needed, outcome, e := q.condition.check(r, p, outer)
-	if e == errScope {
-		e = insufficient(x, needed.scopes)
-	}
 	if e != nil {
+		if e == errScope {
+			e = insufficient(x, needed.scopes)
+		}
 		q.refuse(w, r, next, outcome, p, e)
 		return
 	}
-	q.admitted(r, outcome, p)
+	q.report(r.Context(), outcome, p)
 	if needed == outer {
 		next.ServeHTTP(w, r)
 		return
@@ -70,9 +70,9 @@ func (q *requirement) ServeNext(w http.ResponseWriter, r *http.Request, next htt
 	neededScopes.Store(x, outer)
 }
 
-// refuse responds with e, except under Shadow.
+// refuse responds with e, or runs next under Shadow.
 func (q *requirement) refuse(w http.ResponseWriter, r *http.Request, next http.Handler, outcome int, p *Principal, e *Error) {
-	q.refused(r, outcome, p, e)
+	q.reportRefusal(r, outcome, p, e)
 	if q.access.Shadow {
 		exchange.Serve(next, w, r, shadow(r))
 		return
