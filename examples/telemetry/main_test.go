@@ -9,7 +9,9 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -183,6 +185,8 @@ func observe(t *testing.T) (seen observation) {
 	c.do(200, "GET", "/orders", "", key...)
 	c.do(429, "GET", "/orders", "", key...)
 
+	fillMemory()
+
 	w := httptest.NewRecorder()
 	telemetry.metrics.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 	seen.metrics = w.Body.String()
@@ -193,6 +197,22 @@ func observe(t *testing.T) (seen observation) {
 	}
 	seen.log, seen.spans = lines(t, log.String()), lines(t, spans.String())
 	return seen
+}
+
+// fillMemory makes a Memory remove responses: the store of the service is not a Memory.
+func fillMemory() {
+	once := usher.Must(idempotency.New(idempotency.Config{
+		Store:                     usher.Must(idempotency.NewMemory(idempotency.MemoryConfig{MaxBytes: 1 << 20})),
+		DangerouslyAllowAnonymous: true,
+		OnError:                   func(context.Context, error) {},
+	}))
+	large := once.Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 50<<10)) }))
+	for i := range 40 {
+		r := httptest.NewRequest("POST", "/", nil)
+		r.Pattern = "POST /"
+		r.Header.Set("Idempotency-Key", strconv.Itoa(i))
+		large.ServeHTTP(httptest.NewRecorder(), r)
+	}
 }
 
 // lines returns the values of lines of JSON.
@@ -251,6 +271,28 @@ func TestOperatorsSeeWhatUsherDecides(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestTheFilesForOperatorsFitTheProgram looks for the metrics that the dashboard and the
+// alerts use in what Prometheus gets.
+func TestTheFilesForOperatorsFitTheProgram(t *testing.T) {
+	metrics := observe(t).metrics
+	metric := regexp.MustCompile(`(?:^|[^:\w])(usher_\w+_(?:total|bucket|count|sum|open|entries|places))\b`)
+	for _, name := range []string{"dashboard.json", "rules.yaml"} {
+		text, err := os.ReadFile("../../docs/telemetry/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := metric.FindAllSubmatch(text, -1)
+		if len(found) == 0 {
+			t.Errorf("%s names no metric", name)
+		}
+		for _, m := range found {
+			if !strings.Contains(metrics, "\n"+string(m[1])+"{") {
+				t.Errorf("%s names %s, which the program does not export", name, m[1])
+			}
+		}
+	}
 }
 
 func TestTheProgramServesUntilItsContextEnds(t *testing.T) {

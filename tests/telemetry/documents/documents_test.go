@@ -127,7 +127,7 @@ func TestQueriesNameWhatIsDeclared(t *testing.T) {
 	for where, query := range queries(t) {
 		for _, by := range grouping.FindAllStringSubmatch(query, -1) {
 			query = strings.ReplaceAll(query, by[0], "")
-			for _, name := range strings.Split(by[1], ", ") {
+			for name := range strings.SplitSeq(by[1], ", ") {
 				if !known[name] {
 					t.Errorf("%s: there is no label %s", where, name)
 				}
@@ -169,7 +169,7 @@ func checkMatcher(t *testing.T, where string, i *telemetry.Instrument, name, val
 	if values == "" { // as if there were no such label
 		return
 	}
-	for _, value := range strings.Split(values, "|") {
+	for value := range strings.SplitSeq(values, "|") {
 		if !slices.ContainsFunc(i.Attributes[n].Values, func(v telemetry.Value) bool { return v.Name() == value }) {
 			t.Errorf("%s: %s of %s is never %s", where, name, i.Name, value)
 		}
