@@ -260,6 +260,7 @@ func TestOperatorsSeeWhatUsherDecides(t *testing.T) {
 		}
 		for _, want := range []string{
 			"GET /orders usher.authentication.result=missing",
+			"GET /orders usher.error.code=missing_credential",
 			"GET /orders usher.introspection.result=inactive",
 			"GET /orders usher.rate_limiting.policy=principal",
 			"POST /orders usher.authorization.result=insufficient_permission",

@@ -36,7 +36,7 @@ var logs = []line{
 // sources are what failures are reported of.
 var sources = []string{
 	"apikey", "idempotency", "jwk.Pool", "jwk.Remote", "jwtauth.Introspection", "jwtauth.RevocationMirror", "jwtauth.Verifier",
-	"ratelimit", "session.Manager",
+	"ratelimit", "session.Manager", "usher: Access",
 }
 
 func quoted(names []string) (all []string) {

@@ -21,8 +21,8 @@ type alert struct {
 
 var recordings = []recording{
 	{"job:usher_authentication_unavailable:ratio_rate5m",
-		`sum by (job) (rate(usher_authentication_requests_total{usher_authentication_result="unavailable"}[5m]))
-  / sum by (job) (rate(usher_authentication_requests_total[5m]))`},
+		`sum by (job) (rate(usher_authentication_requests_total{usher_authentication_result="unavailable",usher_shadow=""}[5m]))
+  / sum by (job) (rate(usher_authentication_requests_total{usher_shadow=""}[5m]))`},
 }
 
 var alerts = []alert{
