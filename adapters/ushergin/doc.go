@@ -1,6 +1,7 @@
 // Package ushergin mounts usher's middlewares, and any others of net/http, on gin
 // 1.12 or newer.
 //
+//	binding.Validator = ushergin.Validator(binding.Validator)
 //	engine := gin.New()
 //	engine.HandleMethodNotAllowed = true
 //	engine.Use(ushergin.Middleware(env), ushergin.Errors, ushergin.Middleware(limits))
@@ -18,6 +19,8 @@
 //   - The request and the writer of gin are restored afterwards, also after a panic.
 //   - Each middleware inside the envelope sees the response of [Errors] to an error in
 //     c.Errors, wherever inside the envelope Errors is.
+//   - Errors of binding and of the validator are 400 with the faulty fields, and never a
+//     text of the program.
 //   - A status without a body stays lazy, as in gin: a middleware sees it, and an outer
 //     handler may still replace it.
 //   - Limits and idempotency see the pattern of the route before the handler runs, even

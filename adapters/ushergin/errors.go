@@ -3,8 +3,11 @@ package ushergin
 import (
 	"errors"
 	"net/http"
+	"slices"
 
 	"github.com/gin-gonic/gin"
+	"github.com/gin-gonic/gin/binding"
+	"github.com/go-playground/validator/v10"
 
 	"github.com/usher-go/usher"
 )
@@ -34,19 +37,33 @@ func NoRoute(c *gin.Context) { usher.NotFound(c.Writer, c.Request) }
 func NoMethod(c *gin.Context) { usher.MethodNotAllowed(c.Writer, c.Request) }
 
 // Errors is a gin middleware that responds for a handler that has left errors in c.Errors
-// and has written nothing. It passes the last error to [usher.Fail]. The client sees the
-// public part of an [*usher.Error]. Any other error is private: the status is the one that
-// the handler has set, if that is the status of an error, else 500.
+// and has written nothing. It passes the last error to [usher.Fail]. The client sees
+//
+//   - the public part of an [*usher.Error];
+//   - 400 with the faulty fields of a request that could not be bound or is not valid:
+//     for errors of the validator, for errors of encoding/json that the body of the
+//     request explains, and for any error of gin.ErrorTypeBind. See [Validator] for the
+//     names of fields;
+//   - the text of an error of gin.ErrorTypePublic.
+//
+// Any other error is private. The status is the one that the handler has set, if that is
+// the status of an error, else 400 for the last two and 500 for private errors. If a
+// response has begun, the envelope aborts the connection: a client must not mistake what
+// was sent for the whole.
 //
 // Put Errors directly inside the envelope. Middlewares inside Errors still see the
 // response: the innermost of those that have replaced the writer sees it before its next
 // returns. So put a middleware that adds or changes errors after Context.Next inside
 // those.
 //
-// Errors costs two allocations, for what it stores in c.
+// Errors costs two allocations, for what it stores in c, and a copy of what is read of a
+// request body, up to 1 MiB. The copy shows whether the client is at fault: other errors
+// of encoding/json may be about the document of another server, and then the request may
+// have had an effect.
 func Errors(c *gin.Context) {
 	if renderingOf(c) != pending {
 		c.Set(renderingKey{}, pending)
+		defer copyBody(c)()
 		defer func() {
 			if renderingOf(c) == pending {
 				c.Set(renderingKey{}, none)
@@ -103,9 +120,73 @@ func respond(c *gin.Context, encoding []string) {
 
 // failure returns the error to respond with.
 func failure(c *gin.Context) error {
-	err := c.Errors.Last().Err
-	if _, ok := errors.AsType[*usher.Error](err); !ok && c.Writer.Status() >= http.StatusBadRequest {
-		err = &usher.Error{Status: c.Writer.Status(), Cause: err}
+	last := c.Errors.Last()
+	err, status := last.Err, c.Writer.Status()
+	if _, ok := errors.AsType[*usher.Error](err); ok {
+		return err
+	}
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return err
+	}
+	e := invalid(c, last)
+	if e == nil && status < http.StatusBadRequest {
+		return err
+	}
+	if e == nil {
+		e = &usher.Error{Cause: err}
+	}
+	if status >= http.StatusBadRequest {
+		e.Status = status
+	}
+	return e
+}
+
+// invalid returns the error for a client whose request could not be bound or is not valid,
+// or whose handler has a text for it; else nil.
+func invalid(c *gin.Context, last *gin.Error) *usher.Error {
+	err := last.Err
+	bind := last.IsType(gin.ErrorTypeBind)
+	if bind || ofValidator(err) || explained(c, err) {
+		if e, ok := usher.Malformed(err, nil); ok {
+			return e
+		}
+	}
+	if !bind && !last.IsType(gin.ErrorTypePublic) {
+		return nil
+	}
+	e := usher.Invalid()
+	e.Cause = err
+	if !bind {
+		e.Message = err.Error()
+	}
+	return e
+}
+
+// ofValidator reports whether err is about fields that are not valid.
+func ofValidator(err error) bool {
+	if _, ok := errors.AsType[validator.ValidationErrors](err); ok {
+		return true
+	}
+	list, ok := errors.AsType[binding.SliceValidationError](err)
+	return ok && slices.ContainsFunc(list, ofValidator)
+}
+
+// Validator returns v with errors that name fields as clients do, by the tags json, form,
+// uri and header of the type. Set it once, before the engine serves:
+//
+//	binding.Validator = ushergin.Validator(binding.Validator)
+//
+// Without it, [Errors] names fields as the validator does: as in Go, unless the program
+// has called RegisterTagNameFunc. The errors are [*usher.Error], for which errors.As finds
+// the validator.ValidationErrors.
+func Validator(v binding.StructValidator) binding.StructValidator { return namer{v} }
+
+type namer struct{ binding.StructValidator }
+
+func (n namer) ValidateStruct(in any) error {
+	err := n.StructValidator.ValidateStruct(in)
+	if e, ok := usher.Malformed(err, in); ok && ofValidator(err) {
+		return e
 	}
 	return err
 }
