@@ -3,6 +3,7 @@
 //
 //	e := echo.New()
 //	e.HTTPErrorHandler = usherecho.HTTPErrorHandler
+//	e.Validator = usherecho.Validator(validator.New())
 //	e.Use(usherecho.Middleware(env), usherecho.Middleware(limits))
 //	api := e.Group("/api", usherecho.Middleware(usher.Authenticate(keys)))
 //	api.POST("/orders", createOrder, usherecho.Middleware(once))
@@ -14,6 +15,8 @@
 //   - The request and the response of echo are restored afterwards, also after a panic.
 //   - A middleware that depends on responses sees the response to an error of the
 //     handler, or to a request without a route, before its next returns.
+//   - Errors of binding and of a validator are 400 with the faulty fields, and never a
+//     text of the program.
 //   - Limits and idempotency see the pattern of the route before the handler runs, even
 //     if echo is mounted under an http.ServeMux. Requests that match no route share the
 //     empty pattern.

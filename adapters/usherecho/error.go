@@ -17,8 +17,11 @@ import (
 //
 // The client sees the public part of an [*usher.Error]. Of an echo error the client
 // receives the status and, below 500, the message; from 500 on no text of an error is
-// sent. Any other error is a 500. Header fields that echo and the handler have set, such
-// as Allow, are kept.
+// sent. If the request could not be bound or is not valid, the client receives 400 with
+// the faulty fields, and not the text that echo has for that, which has types of the
+// program. So it is for the errors of Context.Bind and of
+// github.com/go-playground/validator. Any other error is a 500. Header fields that echo
+// and the handler have set, such as Allow, are kept.
 func HTTPErrorHandler(c *echo.Context, err error) {
 	w := c.Response()
 	if r, _ := echo.UnwrapResponse(w); r != nil && r.Committed {
@@ -34,14 +37,6 @@ func committed(w http.ResponseWriter) bool {
 	return r != nil && r.Committed
 }
 
-// codes are the codes of errors that have only a status.
-var codes = map[int]string{
-	http.StatusNotFound:              usher.CodeNotFound,
-	http.StatusMethodNotAllowed:      usher.CodeMethodNotAllowed,
-	http.StatusRequestEntityTooLarge: usher.CodePayloadTooLarge,
-	http.StatusInternalServerError:   usher.CodeInternal,
-}
-
 // neutral converts an error of echo into an *usher.Error, and returns any other unchanged.
 func neutral(err error, h http.Header) error {
 	if known(err) {
@@ -49,39 +44,35 @@ func neutral(err error, h http.Header) error {
 	}
 	var coder echo.HTTPStatusCoder
 	if !errors.As(err, &coder) {
-		return err
+		return plain(err)
 	}
-	e := &usher.Error{Status: coder.StatusCode(), Cause: err}
-	if e.Status < http.StatusBadRequest {
-		e.Status = http.StatusInternalServerError
+	f := failure{cause: err, status: coder.StatusCode()}
+	if v, ok := coder.(interface{ Unwrap() error }); ok {
+		f.inner = v.Unwrap()
 	}
-	if e.Status == http.StatusUnauthorized {
-		e.Challenges = h["Www-Authenticate"] // of echo's BasicAuth, for instance
+	if echo.StatusCode(f.inner) == http.StatusRequestEntityTooLarge {
+		// Of a limit of echo, which the binder of echo has wrapped.
+		f.status = http.StatusRequestEntityTooLarge
+		return f.convert(h)
 	}
-	if e.Status < http.StatusInternalServerError {
-		switch v := coder.(type) {
-		case *echo.BindingError:
-			e.Param, e.Message = v.Field, v.Message
-		case *echo.HTTPError:
-			e.Message = v.Message
-		case json.Marshaler: // which echo's own handler writes as the body
-			e.Details = v
-		}
+	switch v := coder.(type) {
+	case *echo.BindingError:
+		f.field, f.message = v.Field, v.Message
+	case *echo.HTTPError:
+		f.message = v.Message
+	case json.Marshaler: // which echo's own handler writes as the body
+		f.details = v
 	}
-	if e.Message == http.StatusText(e.Status) {
-		e.Message = ""
-	}
-	if e.Message == "" {
-		e.Code = codes[e.Status]
-	}
-	return e
+	return f.convert(h)
 }
 
-// known reports whether usher.Fail has a response of its own for err.
-func known(err error) bool {
-	if _, ok := errors.AsType[*usher.Error](err); ok {
-		return true
-	}
-	_, ok := errors.AsType[*http.MaxBytesError](err)
-	return ok
-}
+// Validator returns v for Echo.Validator, where v is a *validator.Validate of
+// github.com/go-playground/validator:
+//
+//	e.Validator = usherecho.Validator(validator.New())
+//
+// The errors are [*usher.Error], with the faulty fields named as clients know them, by the
+// tags json, form, query, param and header. With another Echo.Validator,
+// [HTTPErrorHandler] names fields as the validator does: as in Go, unless the program has
+// called RegisterTagNameFunc.
+func Validator(v interface{ Struct(in any) error }) echo.Validator { return validator{v} }

@@ -16,8 +16,11 @@ import (
 //
 // The client sees the public part of an [*usher.Error]. Of an echo error the client
 // receives the status and, below 500, the message; from 500 on no text of an error is
-// sent. Any other error is a 500. Header fields that echo and the handler have set, such
-// as Allow, are kept.
+// sent. If the request could not be bound or is not valid, the client receives 400 with
+// the faulty fields, and not the text that echo has for that, which has types of the
+// program. So it is for the errors of Context.Bind and of
+// github.com/go-playground/validator. Any other error is a 500. Header fields that echo
+// and the handler have set, such as Allow, are kept.
 func HTTPErrorHandler(err error, c echo.Context) {
 	w := c.Response()
 	if w.Committed {
@@ -27,14 +30,6 @@ func HTTPErrorHandler(err error, c echo.Context) {
 	usher.Fail(w, c.Request(), neutral(err, w.Header()))
 }
 
-// codes are the codes of errors that have only a status.
-var codes = map[int]string{
-	http.StatusNotFound:              usher.CodeNotFound,
-	http.StatusMethodNotAllowed:      usher.CodeMethodNotAllowed,
-	http.StatusRequestEntityTooLarge: usher.CodePayloadTooLarge,
-	http.StatusInternalServerError:   usher.CodeInternal,
-}
-
 // neutral converts an error of echo into an *usher.Error, and returns any other unchanged.
 func neutral(err error, h http.Header) error {
 	if known(err) {
@@ -42,33 +37,18 @@ func neutral(err error, h http.Header) error {
 	}
 	he, field := httpError(err)
 	if he == nil {
-		return err
+		return plain(err)
 	}
-	e := &usher.Error{Status: he.Code, Cause: err}
-	if e.Status < http.StatusBadRequest {
-		e.Status = http.StatusInternalServerError
+	f := failure{cause: err, inner: he.Internal, status: he.Code, field: field}
+	switch v := he.Message.(type) {
+	case string:
+		f.message = v
+	case error:
+		f.message = v.Error()
+	default: // which echo's own handler writes as the body
+		f.details = v
 	}
-	if e.Status == http.StatusUnauthorized {
-		e.Challenges = h["Www-Authenticate"] // of echo's BasicAuth, for instance
-	}
-	if e.Status < http.StatusInternalServerError {
-		e.Param = field
-		switch v := he.Message.(type) {
-		case string:
-			e.Message = v
-		case error:
-			e.Message = v.Error()
-		default: // which echo's own handler writes as the body
-			e.Details = v
-		}
-	}
-	if e.Message == http.StatusText(e.Status) {
-		e.Message = ""
-	}
-	if e.Message == "" {
-		e.Code = codes[e.Status]
-	}
-	return e
+	return f.convert(h)
 }
 
 // httpError returns the error of echo in err's chain, or nil. If that is about a field
@@ -87,11 +67,13 @@ func httpError(err error) (he *echo.HTTPError, field string) {
 	return he, ""
 }
 
-// known reports whether usher.Fail has a response of its own for err.
-func known(err error) bool {
-	if _, ok := errors.AsType[*usher.Error](err); ok {
-		return true
-	}
-	_, ok := errors.AsType[*http.MaxBytesError](err)
-	return ok
-}
+// Validator returns v for Echo.Validator, where v is a *validator.Validate of
+// github.com/go-playground/validator:
+//
+//	e.Validator = usherecho4.Validator(validator.New())
+//
+// The errors are [*usher.Error], with the faulty fields named as clients know them, by the
+// tags json, form, query, param and header. With another Echo.Validator,
+// [HTTPErrorHandler] names fields as the validator does: as in Go, unless the program has
+// called RegisterTagNameFunc.
+func Validator(v interface{ Struct(in any) error }) echo.Validator { return validator{v} }

@@ -126,28 +126,6 @@ func (s *step) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// flushing returns w if it can flush, else w with a Flush that does nothing, as in
-// net/http. Without one, echo.Response would panic.
-func flushing(w http.ResponseWriter) http.ResponseWriter {
-	for inner := w; ; {
-		switch v := inner.(type) {
-		case http.Flusher, interface{ FlushError() error }:
-			return w
-		case interface{ Unwrap() http.ResponseWriter }:
-			inner = v.Unwrap()
-		default:
-			return unflushed{w}
-		}
-	}
-}
-
-type unflushed struct{ http.ResponseWriter }
-
-func (unflushed) Flush() {}
-
-// Unwrap is for http.ResponseController.
-func (u unflushed) Unwrap() http.ResponseWriter { return u.ResponseWriter }
-
 // PathValues is a middleware that makes the parameters of the route available through
 // [http.Request.PathValue], for middlewares and handlers of net/http. It costs two
 // allocations for each request to a route with parameters.
