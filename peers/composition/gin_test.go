@@ -66,9 +66,7 @@ var ginRouter = router[gin.HandlerFunc]{
 		{kind: recovery, name: "gin.Recovery", make: func() gin.HandlerFunc { return gin.RecoveryWithWriter(io.Discard) },
 			inside: []difference{respondsToPanic},
 		},
-		{kind: requestID, name: "gin-contrib/requestid", make: func() gin.HandlerFunc { return ginRequestID },
-			inside: []difference{ownRequestID},
-		},
+		{kind: requestID, name: "gin-contrib/requestid", make: func() gin.HandlerFunc { return ginRequestID }},
 		{kind: crossOrigin, name: "gin-contrib/cors", make: func() gin.HandlerFunc { return cors.Default() },
 			outside: []difference{respondsToPreflight},
 		},
@@ -77,9 +75,7 @@ var ginRouter = router[gin.HandlerFunc]{
 			return sloggin.NewWithConfig(slog.New(slog.DiscardHandler), sloggin.Config{
 				WithRequestID: true, WithRequestBody: true, WithResponseBody: true,
 			})
-		},
-			inside: []difference{ownRequestID},
-		},
+		}},
 		{kind: tracing, name: "sentrygin", make: func() gin.HandlerFunc { return sentrygin.New(sentrygin.Options{Repanic: true}) }},
 		{kind: tracing, name: "otelgin", make: func() gin.HandlerFunc { return otelgin.Middleware("notes", otelgin.WithTracerProvider(recording)) }},
 		{kind: other, name: "gin-contrib/secure", make: func() gin.HandlerFunc { return secure.New(secure.Config{FrameDeny: true}) }},

@@ -110,7 +110,7 @@ var gorillaMux = router[wrapper]{
 func wrappers(unmatched ...string) []neighbour[wrapper] {
 	return []neighbour[wrapper]{
 		{kind: compression, name: "gorilla handlers.CompressHandler", make: func() wrapper { return handlers.CompressHandler },
-			inside: []difference{compressedInside(append(unmatched, "JSON", "HEAD", "text of an error")...), endsBodyAtPanic},
+			inside: []difference{compressedInside(append(unmatched, "JSON", "HEAD", "text of an error")...), storesEncoded, endsBodyAtPanic},
 		},
 		{kind: compression, name: "klauspost gzhttp", make: func() wrapper {
 			return func(h http.Handler) http.Handler { return gzhttp.GzipHandler(h) }
@@ -129,10 +129,10 @@ func wrappers(unmatched ...string) []neighbour[wrapper] {
 			return compress
 		},
 			outside: []difference{keepsFirstBytes},
-			inside:  []difference{compressedInside("HEAD"), keepsFirstBytes},
+			inside:  []difference{compressedInside("HEAD"), storesEncoded, keepsFirstBytes},
 		},
 		{kind: compression, name: "chi middleware.Compress", make: func() wrapper { return chimiddleware.Compress(5) },
-			inside: []difference{compressedInside(append(unmatched, "JSON", "HEAD", "text of an error")...)},
+			inside: []difference{compressedInside(append(unmatched, "JSON", "HEAD", "text of an error")...), storesEncoded},
 		},
 		{kind: recovery, name: "gorilla handlers.RecoveryHandler", make: func() wrapper {
 			return handlers.RecoveryHandler(handlers.RecoveryLogger(slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)))
