@@ -142,6 +142,13 @@ func TestAnIncompleteResponseNeverLooksLikeAWholeSuccess(t *testing.T) {
 			writes(200, asJSON, `{"a":`)(w, nil)
 			panic("canary")
 		})},
+		{name: "a recoverer that is silent", handler: func(w http.ResponseWriter, _ *http.Request) {
+			defer func() { _ = recover() }()
+			writes(200, asJSON, `{"a":1, `)(w, nil)
+			panic("canary")
+		}},
+		{name: "an array without an end", handler: writes(200, asJSON, `[{"a":1}`, "\n")},
+		{name: "a string without an end", handler: writes(200, asJSON, `"a`, ` `)},
 		{name: "http.Error within the JSON", handler: func(w http.ResponseWriter, _ *http.Request) {
 			writes(200, asJSON, `[1`)(w, nil)
 			http.Error(w, "x", http.StatusBadGateway)
@@ -182,6 +189,9 @@ func TestResponsesThatOnlyLookIncompleteAreSent(t *testing.T) {
 		{"HEAD declares and writes a part", http.MethodHead, writes(200, length("9"), "123"), 200, ""},
 		{"204", http.MethodGet, writes(204, length("9")), 204, ""},
 		{"304", http.MethodGet, writes(304, length("9")), 304, ""},
+		{"HEAD writes a part", http.MethodHead, writes(200, asJSON, `{"a"`), 200, ""},
+		{"an end and white space", http.MethodGet, writes(200, asJSON, ` [`, `1]`, " \n", "\t"), 200, "{\"data\":[1] \n\t}"},
+		{"a number", http.MethodGet, writes(200, asJSON, "1", "2"), 200, `{"data":12}`},
 		{"0 bytes declared, none written", http.MethodGet, writes(200, length("0")), 200, `{"data":null}`},
 		{"more than declared, after all of it", http.MethodGet, writes(200, length("2"), "12", "34"), 200, `{"data":12}`},
 		{"a length that is no number", http.MethodGet, writes(200, length("x"), "12"), 200, `{"data":12}`},

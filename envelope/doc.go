@@ -52,7 +52,8 @@
 //   - There is never a second body.
 //   - A failure never looks like a complete success. Once the status of a success has
 //     been sent, these abort the connection: [usher.Fail]; a panic; and under
-//     [Config.Wrap] an error status that comes too late, for instance from a recoverer,
+//     [Config.Wrap] an error status that comes too late, for instance from a recoverer;
+//     an object, an array or a string that has no end, as when a recoverer stays silent;
 //     and a body shorter than the Content-Length that the handler declared, for which the
 //     server itself would abort too. [Config.OnError] is called, or [Config.OnPanic] for
 //     a panic.

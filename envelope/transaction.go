@@ -32,6 +32,8 @@ type transaction struct {
 	failure   *usher.Error // the error, if the handler passed it to Fail after the status
 	length    int64        // the length that the handler has declared, or -1
 	offered   int64        // bytes that the handler has tried to write
+	opening   byte         // the first byte of the data
+	closing   byte         // the last one that is no white space, so far
 	overflow  bool         // the handler wrote more than collected may hold
 	encoded   bool         // what is collected is compressed
 	flushes   bool         // the response is flushed before the handler has returned

@@ -141,7 +141,14 @@ func (t *transaction) Body(inner http.ResponseWriter, p []byte) (int, error) {
 			return len(p), nil
 		}
 		t.phase = wrapped
+		t.opening = p[skipped]
 		t.begin(inner)
+	}
+	for i := len(p); i > skipped; i-- {
+		if !isSpace(p[i-1]) {
+			t.closing = p[i-1]
+			break
+		}
 	}
 	n, err := inner.Write(p[skipped:])
 	return skipped + n, err
@@ -207,7 +214,23 @@ func (t *transaction) brokenOff() error {
 	if t.isShort() && !t.isHead() {
 		return fmt.Errorf("the handler declared %d bytes and wrote %d", t.length, t.writer.Bytes())
 	}
+	if t.isOpen() {
+		return fmt.Errorf("the JSON begins with %q and ends with %q", t.opening, t.closing)
+	}
 	return nil
+}
+
+// isOpen reports whether the data is an object, an array or a string without its end.
+func (t *transaction) isOpen() bool {
+	switch t.opening {
+	case '{':
+		return t.closing != '}'
+	case '[':
+		return t.closing != ']'
+	case '"':
+		return t.closing != '"'
+	}
+	return false
 }
 
 // isShort reports whether the body is shorter than the handler declared.
