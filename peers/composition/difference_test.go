@@ -1,7 +1,6 @@
 package composition_test
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -28,10 +27,6 @@ var (
 		"It keeps the first bytes, in spite of a flush, until it knows whether to compress them."}
 	endsBodyAtPanic = difference{"", []string{"panic"}, abortedConnection,
 		"It ends the compressed body when the handler panics, as if it were whole: the envelope aborts the connection."}
-	respondsToPanic = difference{"", []string{"panic"}, asHandlersFailure,
-		"It responds to the panic itself, and the envelope replaces that response: the Cache-Control is that of handlers."}
-	swallowsLatePanic = difference{"", []string{"late panic"}, swallowed,
-		"It stops a panic in the middle of the body, with or without usher: the server ends the body as if it were whole, but it is no JSON."}
 	storesEncoded = difference{"", []string{"replay of an error"}, ofFirst,
 		"Idempotency stores what it encoded, so the metadata of a replay is that of the first request: mount compression outside."}
 	removesVary = difference{"Vary of errors", nil, lessVary,
@@ -104,26 +99,6 @@ func lessVary(c cell) error {
 func showsErrors(c cell) error {
 	if !strings.Contains(c.got.body, `{"error":"`) {
 		return errors.New("the text of the error is not shown")
-	}
-	return nil
-}
-
-// asHandlersFailure accepts the response to a panic but for its Cache-Control.
-func asHandlersFailure(c cell) error {
-	want := c.plain
-	want.header = want.header.Clone()
-	want.header.Set("Cache-Control", "private")
-	return compare(want, c.got)
-}
-
-// swallowed accepts a body that is cut off, but looks complete to HTTP, if the neighbour
-// does the same alone.
-func swallowed(c cell) error {
-	if c.alone().broken {
-		return errors.New("alone, the neighbour does not do that")
-	}
-	if json.Valid([]byte(c.got.body)) {
-		return errors.New("the body is valid JSON")
 	}
 	return nil
 }

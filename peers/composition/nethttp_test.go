@@ -136,9 +136,7 @@ func wrappers(unmatched ...string) []neighbour[wrapper] {
 		},
 		{kind: recovery, name: "gorilla handlers.RecoveryHandler", make: func() wrapper {
 			return handlers.RecoveryHandler(handlers.RecoveryLogger(slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)))
-		},
-			inside: []difference{respondsToPanic},
-		},
+		}},
 		{kind: crossOrigin, name: "rs/cors", make: func() wrapper { return cors.AllowAll().Handler },
 			outside: []difference{respondsToPreflight},
 		},
@@ -180,14 +178,10 @@ func wrappers(unmatched ...string) []neighbour[wrapper] {
 
 // ofChi are middlewares that chi has itself, or are made for it.
 var ofChi = []neighbour[wrapper]{
-	{kind: recovery, name: "middleware.Recoverer", make: func() wrapper { return recoverer },
-		inside: []difference{respondsToPanic},
-	},
+	{kind: recovery, name: "middleware.Recoverer", make: func() wrapper { return recoverer }},
 	{kind: recovery, name: "middleware.Recoverer with middleware.Logger", make: func() wrapper {
 		return func(h http.Handler) http.Handler { return chimiddleware.RequestLogger(quiet{})(recoverer(h)) }
-	},
-		inside: []difference{respondsToPanic, swallowsLatePanic},
-	},
+	}},
 	{kind: requestID, name: "middleware.RequestID", make: func() wrapper { return chimiddleware.RequestID }},
 	{kind: timeout, name: "middleware.Timeout", make: func() wrapper { return chimiddleware.Timeout(time.Minute) }},
 	{kind: crossOrigin, name: "go-chi/cors", make: func() wrapper { return chicors.AllowAll().Handler },
@@ -196,9 +190,7 @@ var ofChi = []neighbour[wrapper]{
 	{kind: logging, name: "middleware.Logger", make: func() wrapper { return chimiddleware.RequestLogger(quiet{}) }},
 	{kind: logging, name: "go-chi/httplog", make: func() wrapper {
 		return httplog.RequestLogger(slog.New(slog.DiscardHandler), &httplog.Options{RecoverPanics: true})
-	},
-		inside: []difference{respondsToPanic, swallowsLatePanic},
-	},
+	}},
 	{kind: tracing, name: "riandyrn/otelchi", make: func() wrapper { return otelchi.Middleware("notes", otelchi.WithTracerProvider(recording)) }},
 	{kind: other, name: "middleware.CleanPath", make: func() wrapper { return chimiddleware.CleanPath }},
 	{kind: other, name: "middleware.StripSlashes", make: func() wrapper { return chimiddleware.StripSlashes }},
