@@ -30,7 +30,7 @@ var (
 	storesEncoded = difference{"", []string{"replay of an error"}, ofFirst,
 		"Idempotency stores what it encoded, so the metadata of a replay is that of the first request: mount compression outside."}
 	removesVary = difference{"Vary of errors", nil, lessVary,
-		"It removes Vary from errors, which are not for shared caches in any case."}
+		"It removes Vary from errors. Their Cache-Control forbids shared caches to store them."}
 	rendersErrors = difference{"", []string{"error in c.Errors", "private error in c.Errors"}, showsErrors,
 		"It sends the text of every error in c.Errors: mount ushergin.Errors in its place."}
 	keepsResponse = difference{"", []string{"stream", "upgrade"}, asAlone,

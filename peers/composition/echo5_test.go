@@ -72,11 +72,11 @@ var echo5Router = router[echo.MiddlewareFunc]{
 
 // nativeOfEcho are the scenarios of handlers of echo.
 var nativeOfEcho = []scenario{
-	{name: "JSON of echo", request: "GET /native/json"},
-	{name: "returned error", request: "GET /native/error"},
-	{name: "returned private error", request: "GET /native/private"},
-	{name: "echo.HTTPError", request: "GET /native/refusal"},
-	{name: "c.NoContent", request: "GET /native/status"},
+	{name: "JSON of echo", status: 200, request: "GET /native/json"},
+	{name: "returned error", status: 409, request: "GET /native/error"},
+	{name: "returned private error", status: 500, request: "GET /native/private"},
+	{name: "echo.HTTPError", status: 403, request: "GET /native/refusal"},
+	{name: "c.NoContent", status: 202, request: "GET /native/status"},
 }
 
 func TestEcho5(t *testing.T) { echo5Router.test(t) }

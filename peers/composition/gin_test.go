@@ -49,11 +49,11 @@ var ginRouter = router[gin.HandlerFunc]{
 		return engine
 	},
 	native: []scenario{
-		{name: "JSON of gin", request: "GET /native/json"},
-		{name: "error in c.Errors", request: "GET /native/error"},
-		{name: "private error in c.Errors", request: "GET /native/private"},
-		{name: "c.AbortWithStatusJSON", request: "GET /native/refusal"},
-		{name: "c.Status", request: "GET /native/status"},
+		{name: "JSON of gin", status: 200, request: "GET /native/json"},
+		{name: "error in c.Errors", status: 409, request: "GET /native/error"},
+		{name: "private error in c.Errors", status: 500, request: "GET /native/private"},
+		{name: "c.AbortWithStatusJSON", status: 403, request: "GET /native/refusal"},
+		{name: "c.Status", status: 202, request: "GET /native/status"},
 	},
 	neighbours: []neighbour[gin.HandlerFunc]{
 		{kind: compression, name: "gin-contrib/gzip", make: func() gin.HandlerFunc { return gingzip.Gzip(gingzip.DefaultCompression) },

@@ -101,9 +101,17 @@ func (r router[M]) testOver(t *testing.T, protocol string) {
 	}
 	plain := start(t, true, patience, r.stack).run(t, list)
 	unwrapped := start(t, false, patience, r.stack).run(t, list)
-	for name, resp := range plain {
-		if strings.Contains(resp.body, secret) {
-			t.Errorf("%s reveals %s without any neighbour", name, secret)
+	for _, s := range list {
+		for _, encoding := range encodings {
+			name := cellName(s, encoding)
+			switch resp := plain[name]; {
+			case resp.status != s.status, resp.broken != (s.name == "late panic"), resp.encoded:
+				t.Errorf("%s, without a neighbour: %s, want %d", name, resp.line(), s.status)
+			case strings.Contains(resp.body, secret):
+				t.Errorf("%s, without a neighbour, reveals %s", name, secret)
+			case s.twice && s.status < 429 && resp.header.Get("Idempotency-Replayed") != "true":
+				t.Errorf("%s, without a neighbour, is no replay", name)
+			}
 		}
 	}
 	for _, n := range r.neighbours {

@@ -19,6 +19,7 @@ import (
 // A scenario is a request, or two that are alike, of which the second response counts.
 type scenario struct {
 	name    string
+	status  int    // of the response without a neighbour
 	request string // method and path
 	header  []string
 	twice   bool
@@ -26,46 +27,46 @@ type scenario struct {
 
 // scenarios are what all routers serve. The default caller is the writer.
 var scenarios = []scenario{
-	{name: "JSON", request: "GET /json"},
-	{name: "long JSON", request: "GET /json/long"},
-	{name: "HEAD", request: "HEAD /json/long"},
-	{name: "value", request: "GET /respond"},
-	{name: "text", request: "GET /text"},
-	{name: "page", request: "GET /html"},
-	{name: "file", request: "GET /file"},
-	{name: "part of a file", request: "GET /file", header: []string{"Range", "bytes=10-19"}},
-	{name: "tagged JSON", request: "GET /tagged"},
-	{name: "not modified", request: "GET /tagged", header: []string{"If-None-Match", `W/"1"`}},
-	{name: "created", request: "POST /notes"},
-	{name: "empty", request: "DELETE /notes"},
+	{name: "JSON", status: 200, request: "GET /json"},
+	{name: "long JSON", status: 200, request: "GET /json/long"},
+	{name: "HEAD", status: 200, request: "HEAD /json/long"},
+	{name: "value", status: 200, request: "GET /respond"},
+	{name: "text", status: 200, request: "GET /text"},
+	{name: "page", status: 200, request: "GET /html"},
+	{name: "file", status: 200, request: "GET /file"},
+	{name: "part of a file", status: 206, request: "GET /file", header: []string{"Range", "bytes=10-19"}},
+	{name: "tagged JSON", status: 200, request: "GET /tagged"},
+	{name: "not modified", status: 304, request: "GET /tagged", header: []string{"If-None-Match", `W/"1"`}},
+	{name: "created", status: 201, request: "POST /notes"},
+	{name: "empty", status: 204, request: "DELETE /notes"},
 
-	{name: "without a key", request: "GET /json", header: []string{"X-API-Key", ""}},
-	{name: "with a wrong key", request: "POST /notes", header: []string{"X-API-Key", "wrong"}},
-	{name: "forbidden", request: "POST /notes", header: []string{"X-API-Key", "reader"}},
-	{name: "limited", request: "GET /json", header: []string{"Limited", "yes"}, twice: true},
-	{name: "preflight", request: "OPTIONS /notes", header: []string{
+	{name: "without a key", status: 401, request: "GET /json", header: []string{"X-API-Key", ""}},
+	{name: "with a wrong key", status: 401, request: "POST /notes", header: []string{"X-API-Key", "wrong"}},
+	{name: "forbidden", status: 403, request: "POST /notes", header: []string{"X-API-Key", "reader"}},
+	{name: "limited", status: 429, request: "GET /json", header: []string{"Limited", "yes"}, twice: true},
+	{name: "preflight", status: 401, request: "OPTIONS /notes", header: []string{
 		"X-API-Key", "", "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "x-api-key",
 	}},
-	{name: "no route", request: "GET /none"},
-	{name: "wrong method", request: "PUT /json"},
+	{name: "no route", status: 404, request: "GET /none"},
+	{name: "wrong method", status: 405, request: "PUT /json"},
 
-	{name: "error", request: "GET /fail"},
-	{name: "long error", request: "GET /fail/long"},
-	{name: "private error", request: "GET /private"},
-	{name: "text of an error", request: "GET /error/400"},
-	{name: "text of a failure", request: "GET /error/500"},
-	{name: "JSON of an error", request: "GET /json/422"},
-	{name: "JSON of a failure", request: "GET /json/503"},
+	{name: "error", status: 409, request: "GET /fail"},
+	{name: "long error", status: 402, request: "GET /fail/long"},
+	{name: "private error", status: 500, request: "GET /private"},
+	{name: "text of an error", status: 400, request: "GET /error/400"},
+	{name: "text of a failure", status: 500, request: "GET /error/500"},
+	{name: "JSON of an error", status: 422, request: "GET /json/422"},
+	{name: "JSON of a failure", status: 503, request: "GET /json/503"},
 
-	{name: "panic", request: "GET /panic"},
-	{name: "late panic", request: "GET /panic/late"},
+	{name: "panic", status: 500, request: "GET /panic"},
+	{name: "late panic", status: 200, request: "GET /panic/late"},
 
-	{name: "replay", request: "POST /notes", header: []string{"Idempotency-Key", "ENCODING"}, twice: true},
-	{name: "replay in another encoding", request: "POST /notes", header: []string{"Idempotency-Key", "shared"}, twice: true},
-	{name: "replay of an error", request: "POST /fail", header: []string{"Idempotency-Key", "failed-ENCODING"}, twice: true},
+	{name: "replay", status: 201, request: "POST /notes", header: []string{"Idempotency-Key", "ENCODING"}, twice: true},
+	{name: "replay in another encoding", status: 201, request: "POST /notes", header: []string{"Idempotency-Key", "shared"}, twice: true},
+	{name: "replay of an error", status: 402, request: "POST /fail", header: []string{"Idempotency-Key", "failed-ENCODING"}, twice: true},
 
-	{name: "stream", request: "GET /events"},
-	{name: "upgrade", request: "GET /upgrade", header: []string{"Connection", "Upgrade", "Upgrade", "notes"}},
+	{name: "stream", status: 200, request: "GET /events"},
+	{name: "upgrade", status: 101, request: "GET /upgrade", header: []string{"Connection", "Upgrade", "Upgrade", "notes"}},
 }
 
 // encodings are what clients accept. ENCODING in a field is replaced by it.
