@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -33,6 +34,8 @@ type site struct {
 	// orders counts what POST /orders has done.
 	orders atomic.Int32
 	events *stream
+	// together makes refreshes with the query "together" wait for each other.
+	together sync.WaitGroup
 }
 
 // newSite serves an API in the order that package usher documents. Its callers have a
@@ -87,7 +90,13 @@ func newSite(t *testing.T, c cors.Options) (s *site, key string) {
 	mux.HandleFunc("POST /login", func(w http.ResponseWriter, r *http.Request) {
 		handler.Login(w, r, session.Session{Subject: "alice", Scopes: []string{"orders"}})
 	})
-	mux.HandleFunc("POST /refresh", handler.Refresh)
+	mux.HandleFunc("POST /refresh", func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Has("together") {
+			s.together.Done()
+			s.together.Wait()
+		}
+		handler.Refresh(w, r)
+	})
 	mux.HandleFunc("POST /logout", handler.Logout)
 	mux.Handle("/me", usher.Chain(auth, limits).Wrap(http.HandlerFunc(caller)))
 	mux.Handle("POST /orders", usher.Chain(auth, limits, once).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -177,11 +186,13 @@ func TestABrowserKeepsASessionInCookies(t *testing.T) {
 		t.Errorf("the page sees the challenge %q", forbidden.Fields["WWW-Authenticate"])
 	}
 
-	// Several requests of one page find the access token expired, and each refreshes it.
+	// Several requests of one page find the access token expired, and each refreshes it with
+	// the cookie that the page has at that time.
 	var statuses []int
+	s.together.Add(5)
 	app.run(t, &statuses, `
 		const refresh = () => fetch(args[0], {method: "POST", credentials: "include"})
-		return (await Promise.all(Array.from({length: 5}, refresh))).map(r => r.status)`, s.api+"/refresh")
+		return (await Promise.all(Array.from({length: 5}, refresh))).map(r => r.status)`, s.api+"/refresh?together")
 	if !slices.Equal(statuses, []int{200, 200, 200, 200, 200}) {
 		t.Errorf("refreshes at once: %v", statuses)
 	}

@@ -3,6 +3,7 @@ package peers_test
 import (
 	"bufio"
 	"cmp"
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -23,14 +24,30 @@ import (
 // client has seen the previous one.
 type stream struct {
 	mu     sync.Mutex
-	seen   chan struct{}
+	seen   chan string
 	opened []string // the Last-Event-ID of each connection
 }
 
-func newStream() *stream { return &stream{seen: make(chan struct{}, 1)} }
+func newStream() *stream { return &stream{seen: make(chan string, 100)} }
 
-// see is the handler that clients call for each event that they have seen.
-func (s *stream) see(http.ResponseWriter, *http.Request) { s.seen <- struct{}{} }
+// see is the handler that clients call with the data of each event that they have seen.
+func (s *stream) see(_ http.ResponseWriter, r *http.Request) { s.seen <- r.FormValue("event") }
+
+// await returns when the client has seen an event, or why it never will.
+func (s *stream) await(ctx context.Context, event string) error {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	for {
+		select {
+		case seen := <-s.seen:
+			if seen == event {
+				return nil
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
 
 // ServeHTTP sends two events. The query "cut" breaks the connection off after them, and
 // "refuse" is the status of a refusal.
@@ -51,14 +68,11 @@ func (s *stream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, "retry: 10\n\n")
 	first, _ := strconv.Atoi(cmp.Or(after, "0"))
 	for id := first + 1; id <= first+2; id++ {
-		_, _ = fmt.Fprintf(w, "id: %d\ndata: event %d\n\n", id, id)
+		event := fmt.Sprint("event ", id)
+		_, _ = fmt.Fprintf(w, "id: %d\ndata: %s\n\n", id, event)
 		_ = http.NewResponseController(w).Flush()
-		select {
-		case <-s.seen:
-		case <-r.Context().Done():
-			return
-		case <-time.After(20 * time.Second):
-			_, _ = io.WriteString(w, "data: the client has not seen it\n\n")
+		if err := s.await(r.Context(), event); err != nil {
+			_, _ = fmt.Fprintf(w, "data: not seen: %v\n\n", err)
 			return
 		}
 	}
@@ -91,7 +105,7 @@ func TestAnEventSourceResumes(t *testing.T) {
 				const source = new EventSource(url, {withCredentials: true}), events = []
 				source.onmessage = e => {
 					events.push(e.data)
-					fetch(seen, {method: "POST", mode: "no-cors"})
+					fetch(seen + "?event=" + e.data, {method: "POST", mode: "no-cors"})
 					if (events.length === 6) { source.close(); done(events) }
 				}
 				source.onerror = () => { if (source.readyState === EventSource.CLOSED) done(events.concat("closed")) }
@@ -166,7 +180,7 @@ func TestGatewaysPassEventsOnAtOnce(t *testing.T) {
 					}
 					if data, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
 						got = append(got, data)
-						events.seen <- struct{}{}
+						events.seen <- data
 					}
 				}
 				if _ = response.Body.Close(); len(got) == before {
