@@ -17,7 +17,8 @@ import (
 // takes precedence over the response. If the response has no code, its own message takes
 // precedence over the entry for the status.
 type Catalogue struct {
-	// Codes are the entries by code. An empty Type means the Type for the status.
+	// Codes are the entries by code. An empty Type or Documentation means that for the
+	// status.
 	Codes map[string]Entry
 	// Statuses are the entries by status, after Codes has been applied.
 	Statuses map[int]Entry
@@ -30,6 +31,9 @@ type Entry struct {
 	Status int
 	// Code, Type and Message replace those of the response.
 	Code, Type, Message string
+	// Documentation is the URL of a page for people who get the error. It is the "doc_url"
+	// of most shapes, and the type of problem details that have no other.
+	Documentation string
 }
 
 func (c Catalogue) clone() Catalogue {
@@ -69,6 +73,7 @@ func (c *Catalogue) replace(resp *Response) {
 		resp.Message = first(of.Message, resp.Message)
 	}
 	resp.Type = first(entry.Type, of.Type)
+	resp.Documentation = first(entry.Documentation, of.Documentation)
 }
 
 func first(texts ...string) string {

@@ -118,5 +118,5 @@ func (c *Config) validate() error {
 }
 
 func (s Shape) isZero() bool {
-	return s.Before == nil && s.After == nil && s.Error == nil && s.ErrorType == "" && !s.Constant
+	return s.Before == nil && s.After == nil && s.Error == nil && s.Type == "" && s.ErrorType == "" && !s.Constant
 }

@@ -1,6 +1,7 @@
 package envelope
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -63,9 +64,8 @@ func New(c Config) (*Envelope, error) {
 	if e.shape.isZero() {
 		e.shape = Standard()
 	}
-	if e.shape.ErrorType == "" {
-		e.shape.ErrorType = "application/json"
-	}
+	e.shape.Type = cmp.Or(e.shape.Type, jsonType)
+	e.shape.ErrorType = cmp.Or(e.shape.ErrorType, jsonType)
 	if e.onPanic == nil {
 		e.onPanic = logPanic
 	}

@@ -60,9 +60,11 @@ const (
 	undeclared           // no Content-Type
 )
 
+const jsonType = "application/json"
+
 func mediaTypeOf(contentType string) mediaType {
 	switch contentType {
-	case "application/json", "application/json; charset=utf-8":
+	case jsonType, "application/json; charset=utf-8":
 		return plainJSON
 	}
 	name, params, _ := strings.Cut(contentType, ";")
@@ -95,6 +97,12 @@ func (t *transaction) reshape(h http.Header, status int, body *description) {
 	case t.phase == replacing:
 		t.contentType[0] = t.env.shape.ErrorType
 		h["Content-Type"] = t.contentType[:1:1]
+	case t.env.shape.Type != jsonType:
+		t.contentType[0] = t.env.shape.Type
+		h["Content-Type"] = t.contentType[:1:1]
+	}
+	switch {
+	case t.phase == replacing:
 		header.MakeError(h, status, new([1]string))
 		challenge(h, status)
 	case isStrong(body.etag):

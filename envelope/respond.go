@@ -178,7 +178,7 @@ func (t *transaction) writeReply(w http.ResponseWriter, r *http.Request, status 
 	if bare && resp.Page != nil {
 		w.Header()["X-Total-Count"] = []string{strconv.Itoa(resp.Page.Total)}
 	}
-	t.send(w, resp.Status, "application/json", s.b)
+	t.send(w, resp.Status, t.env.shape.Type, s.b)
 }
 
 // appendReply appends a success to the buffer of s.

@@ -22,8 +22,9 @@ type Shape struct {
 	Before, After func(b []byte, resp *Response) []byte
 	// Error appends an error.
 	Error func(b []byte, resp *Response) []byte
-	// ErrorType is the media type of errors; empty means application/json.
-	ErrorType string
+	// Type and ErrorType are the media types of successes and of errors; empty means
+	// application/json.
+	Type, ErrorType string
 	// Constant states that Before and After append the same bytes whenever the data is
 	// the same. The entity tag of a wrapped response then stays strong.
 	Constant bool
@@ -36,8 +37,8 @@ type Response struct {
 	Status int
 	// Code is the error code. For a success it is usually empty.
 	Code string
-	// Type is the type that the catalogue lists for the code or the status, or "".
-	Type string
+	// Type and Documentation are what the catalogue lists for the code or the status, or "".
+	Type, Documentation string
 	// Message is for people. It is never empty.
 	Message string
 	// NoData reports a success without data.

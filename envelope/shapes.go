@@ -2,6 +2,7 @@ package envelope
 
 import (
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -23,9 +24,9 @@ func Standard() Shape { return StandardConfig{}.Shape() }
 //	 "errors":[{"field":"age","message":"is too small"}],"metadata":{...}}
 //
 // Errors, and successes without data, have no "data". A page adds "pagination" after the
-// data. Errors have "code", and "param", "errors" with the faulty fields and "details" if
-// there are any. The details are [usher.Error.Details], or else the JSON that a wrapped
-// handler wrote as an error.
+// data. Errors have "code", and "param", "doc_url", "errors" with the faulty fields and
+// "details" if there are any. The details are [usher.Error.Details], or else the JSON that
+// a wrapped handler wrote as an error.
 //
 // The execution time lasts from when the envelope received the request to the end of the
 // data. It is a number of milliseconds, rounded up and so at least 1: clients of this shape
@@ -99,6 +100,7 @@ func (c StandardConfig) error(b []byte, resp *Response) []byte {
 	if !c.OmitDetails {
 		b = appendMember(b, "param", resp.Param)
 	}
+	b = appendMember(b, "doc_url", resp.Documentation)
 	b = appendFields(b, resp.Fields)
 	if !c.OmitDetails {
 		b = appendDetails(b, resp)
@@ -129,7 +131,10 @@ func appendThousandths(b []byte, n int64) []byte {
 	return append(b, '.', byte('0'+n/100), byte('0'+n/10%10), byte('0'+n%10))
 }
 
-// Data returns the shape with one member at the top:
+// Data returns the shape of the zero [DataConfig].
+func Data() Shape { return DataConfig{}.Shape() }
+
+// A DataConfig describes a shape with one member at the top:
 //
 //	{"data":{...}}
 //	{"data":[...],"pagination":{"page":1,"limit":20,"total":41,"pages":3}}
@@ -137,10 +142,18 @@ func appendThousandths(b []byte, n int64) []byte {
 //
 // Without data, "data" is null. The member "details" has the Details of the error, or
 // else its faulty fields, or else the JSON that a wrapped handler wrote as an error;
-// without any of these it is omitted. An error that asks the client to wait has the
-// number of seconds as "retry_after", inside "error" and at the top.
-func Data() Shape {
-	return Shape{Before: dataBefore, After: dataAfter, Error: dataError, Constant: true}
+// without any of these it is omitted. An error for which the catalogue lists a page has
+// "doc_url". An error that asks the client to wait has the number of seconds as
+// "retry_after", inside "error" and at the top.
+type DataConfig struct {
+	// Param and RequestID add "param", if a parameter is at fault, and "request_id" to
+	// "error".
+	Param, RequestID bool
+}
+
+// Shape returns the shape that c describes.
+func (c DataConfig) Shape() Shape {
+	return Shape{Before: dataBefore, After: dataAfter, Error: c.error, Constant: true}
 }
 
 func dataBefore(b []byte, resp *Response) []byte {
@@ -154,10 +167,14 @@ func dataAfter(b []byte, resp *Response) []byte {
 	return append(appendPage(b, resp.Page), '}')
 }
 
-func dataError(b []byte, resp *Response) []byte {
+func (c DataConfig) error(b []byte, resp *Response) []byte {
 	b = append(b, `{"error":{"code":`...)
 	b = AppendString(b, resp.Code)
 	b = appendMember(b, "message", resp.Message)
+	if c.Param {
+		b = appendMember(b, "param", resp.Param)
+	}
+	b = appendMember(b, "doc_url", resp.Documentation)
 	if resp.Details == nil && len(resp.Fields) > 0 {
 		b = append(b, `,"details":`...)
 		b = appendFieldList(b, resp.Fields)
@@ -165,22 +182,34 @@ func dataError(b []byte, resp *Response) []byte {
 		b = appendDetails(b, resp)
 	}
 	b = appendRetryAfter(b, resp.RetryAfter)
+	if c.RequestID {
+		b = appendMember(b, "request_id", resp.RequestID)
+	}
 	b = append(b, '}')
 	return append(appendRetryAfter(b, resp.RetryAfter), '}')
 }
 
-// Typed returns the shape with bare successes and typed errors:
+// Typed returns the shape of the zero [TypedConfig].
+func Typed() Shape { return TypedConfig{}.Shape() }
+
+// A TypedConfig describes a shape with bare successes and typed errors:
 //
 //	{"error":{"type":"invalid_request_error","code":"missing_field",
 //	          "message":"...","param":"name","request_id":"req-..."}}
 //
-// "param" is omitted if no parameter is at fault. If the catalogue has no type, the
-// status determines it: authentication_error, forbidden_error, not_found_error,
-// conflict_error, rate_limit_error, invalid_request_error for the rest of 4xx, and
-// server_error. Faulty fields add "errors"; details are omitted.
-func Typed() Shape { return Shape{Error: typedError} }
+// "param" is omitted if no parameter is at fault, and "doc_url" if the catalogue lists no
+// page. If the catalogue has no type, the status determines it: authentication_error,
+// forbidden_error, not_found_error, conflict_error, rate_limit_error,
+// invalid_request_error for the rest of 4xx, and server_error. Faulty fields add "errors".
+type TypedConfig struct {
+	// Details adds "details" with [usher.Error.Details].
+	Details bool
+}
 
-func typedError(b []byte, resp *Response) []byte {
+// Shape returns the shape that c describes.
+func (c TypedConfig) Shape() Shape { return Shape{Error: c.error} }
+
+func (c TypedConfig) error(b []byte, resp *Response) []byte {
 	kind := resp.Type
 	if kind == "" {
 		kind = errorType(resp.Status)
@@ -190,7 +219,11 @@ func typedError(b []byte, resp *Response) []byte {
 	b = appendMember(b, "code", resp.Code)
 	b = appendMember(b, "message", resp.Message)
 	b = appendMember(b, "param", resp.Param)
+	b = appendMember(b, "doc_url", resp.Documentation)
 	b = appendFields(b, resp.Fields)
+	if c.Details {
+		b = appendDetails(b, resp)
+	}
 	b = appendMember(b, "request_id", resp.RequestID)
 	return append(b, `}}`...)
 }
@@ -236,38 +269,54 @@ func detailError(b []byte, resp *Response) []byte {
 	return append(b, `"}`...)
 }
 
-// Problem returns the shape with bare successes and problem details (RFC 9457):
+// Problem returns the shape of a [ProblemConfig] with this TypePrefix.
+func Problem(typePrefix string) Shape { return ProblemConfig{TypePrefix: typePrefix}.Shape() }
+
+// A ProblemConfig describes a shape with bare successes and problem details (RFC 9457):
 //
 //	{"type":"https://api.example.com/problems/rate_limited","title":"Too Many Requests",
 //	 "status":429,"detail":"...","code":"rate_limited"}
 //
-// The type is that of the catalogue: an absolute URI, or else what follows typePrefix. If
-// the catalogue has none, it is [usher.Error.Type], or else typePrefix followed by the
-// code. Where typePrefix would be needed and is empty, the type is about:blank.
+// The type is the first of these: the Type of the catalogue, if it is an absolute URI, or
+// else after TypePrefix; the Documentation of the catalogue; [usher.Error.Type];
+// TypePrefix followed by the code; and about:blank, if TypePrefix is empty.
+//
 // Faulty fields become "errors". The entries of a map[string]any in [usher.Error.Details]
 // become extension members, and any other details become "details". RFC 9457, section 3.2
 // recommends that extension names consist of at least three letters, digits or
 // underscores and start with a letter.
-func Problem(typePrefix string) Shape {
-	return Shape{ErrorType: "application/problem+json", Error: func(b []byte, resp *Response) []byte {
-		return appendProblem(b, resp, typePrefix)
-	}}
+type ProblemConfig struct {
+	// TypePrefix precedes a type that is not a URI, and the code of an error without a type.
+	TypePrefix string
+	// InstancePrefix followed by the request ID, escaped as in a path, is the "instance",
+	// for example "urn:request:" or the address of a page of the support. Empty means no
+	// "instance".
+	InstancePrefix string
+	// RequestID adds "request_id".
+	RequestID bool
 }
 
-func appendProblem(b []byte, resp *Response, typePrefix string) []byte {
+// Shape returns the shape that c describes.
+func (c ProblemConfig) Shape() Shape {
+	return Shape{ErrorType: "application/problem+json", Error: c.error}
+}
+
+func (c ProblemConfig) error(b []byte, resp *Response) []byte {
 	title := http.StatusText(resp.Status)
 	b = append(b, `{"type":`...)
 	switch {
 	case strings.Contains(resp.Type, ":"):
 		b = AppendString(b, resp.Type)
-	case resp.Type != "" && typePrefix != "":
-		b = AppendString(b, typePrefix+resp.Type)
+	case resp.Type != "" && c.TypePrefix != "":
+		b = AppendString(b, c.TypePrefix+resp.Type)
+	case resp.Documentation != "":
+		b = AppendString(b, resp.Documentation)
 	case resp.ProblemType != "":
 		b = AppendString(b, resp.ProblemType)
-	case typePrefix == "":
+	case c.TypePrefix == "":
 		b = append(b, `"about:blank"`...)
 	default:
-		b = AppendString(b, typePrefix+resp.Code)
+		b = AppendString(b, c.TypePrefix+resp.Code)
 	}
 	b = appendMember(b, "title", title)
 	b = append(b, `,"status":`...)
@@ -275,28 +324,45 @@ func appendProblem(b []byte, resp *Response, typePrefix string) []byte {
 	if resp.Message != title {
 		b = appendMember(b, "detail", resp.Message)
 	}
+	if c.InstancePrefix != "" {
+		b = appendMember(b, "instance", c.InstancePrefix+url.PathEscape(resp.RequestID))
+	}
 	b = appendMember(b, "code", resp.Code)
 	b = appendMember(b, "param", resp.Param)
+	extensions, _ := resp.Details.(map[string]any)
+	if _, taken := extensions["request_id"]; c.RequestID && !taken {
+		b = appendMember(b, "request_id", resp.RequestID)
+	}
 	b = appendFields(b, resp.Fields)
 	return append(problem.AppendDetails(b, resp.Details, resp.AppendValue), '}')
 }
 
-// Bare returns the shape without an envelope: bare successes and flat errors.
+// Bare returns the shape of the zero [BareConfig].
+func Bare() Shape { return BareConfig{}.Shape() }
+
+// A BareConfig describes a shape without an envelope: bare successes and flat errors.
 //
 //	{"code":"not_found","message":"Not Found"}
 //
-// The members "param", "errors" and "details" follow if the error has them.
-func Bare() Shape { return Shape{Error: bareError} }
+// The members "param", "doc_url", "errors" and "details" follow if the error has them.
+type BareConfig struct {
+	// RequestID adds "request_id".
+	RequestID bool
+}
 
-func bareError(b []byte, resp *Response) []byte {
+// Shape returns the shape that c describes.
+func (c BareConfig) Shape() Shape { return Shape{Error: c.error} }
+
+func (c BareConfig) error(b []byte, resp *Response) []byte {
 	b = append(b, `{"code":`...)
 	b = AppendString(b, resp.Code)
 	b = appendMember(b, "message", resp.Message)
 	b = appendMember(b, "param", resp.Param)
+	b = appendMember(b, "doc_url", resp.Documentation)
 	b = appendFields(b, resp.Fields)
-	if resp.Details != nil {
-		b = append(b, `,"details":`...)
-		b = resp.AppendValue(b, resp.Details)
+	b = appendDetails(b, resp)
+	if c.RequestID {
+		b = appendMember(b, "request_id", resp.RequestID)
 	}
 	return append(b, '}')
 }
