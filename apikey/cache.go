@@ -12,6 +12,7 @@ import (
 	"github.com/usher-go/usher/internal/guard"
 	"github.com/usher-go/usher/internal/loader"
 	"github.com/usher-go/usher/internal/report"
+	"github.com/usher-go/usher/internal/shard"
 	"go.opentelemetry.io/otel/metric"
 )
 
@@ -116,7 +117,7 @@ func NewCache(c CacheConfig) (*Cache, error) {
 			e.kept.Store(true)
 		},
 		Dropped: (*entry).drop,
-	})
+	}).Measured(c.MeterProvider, shard.APIKeys, shard.UnknownAPIKeys)
 	if m, ok := c.Store.(*Memory); ok {
 		cache.store = m
 	} else {

@@ -34,7 +34,7 @@ func newTokenCache(capacity int, ttl time.Duration, meters metric.MeterProvider)
 	return &tokenCache{
 		seed:    maphash.MakeSeed(),
 		ttl:     ttl,
-		entries: shard.New[uint64, *cacheEntry](capacity, nil),
+		entries: shard.New[uint64, *cacheEntry](capacity, nil).Measured(meters, shard.Tokens),
 		lookups: cacheLookups.Decisions(meters),
 	}
 }

@@ -17,6 +17,8 @@ import (
 	"github.com/usher-go/usher/internal/jose"
 	"github.com/usher-go/usher/internal/loader"
 	"github.com/usher-go/usher/internal/outbound"
+	"github.com/usher-go/usher/internal/shard"
+	"github.com/usher-go/usher/internal/telemetry"
 )
 
 // An Introspection asks the authorization server about each token (RFC 7662). It is for
@@ -41,6 +43,7 @@ type Introspection struct {
 	leeway    time.Duration
 	maxLength int
 	responses *loader.Cache[tokenHash, *response]
+	durations *telemetry.Timer
 }
 
 // A response is the server's response about a token.
@@ -116,7 +119,8 @@ func NewIntrospection(c IntrospectionConfig) (*Introspection, error) {
 			_, panicked := errors.AsType[*guard.PanicError](err)
 			return ok || panicked
 		},
-	})
+	}).Measured(c.MeterProvider, shard.IntrospectedTokens, shard.RefusedTokens)
+	i.durations = introspectionDuration.Timer(c.MeterProvider, nil)
 	return i, nil
 }
 
@@ -229,7 +233,9 @@ func (i *Introspection) call(ctx context.Context, text string) ([]byte, error) {
 	}
 	r.Header = i.header()
 	const most = 64 << 10
+	began := time.Now()
 	body, err := outbound.Do(i.client, r, most)
+	i.durations.Record(ctx, began, "", telemetry.CallFailureOf(err))
 	if err != nil {
 		concerns := concernsToken(err)
 		if err = fmt.Errorf("jwtauth: introspection: %w", err); concerns {

@@ -33,6 +33,16 @@ var (
 		}.Declare()},
 	}.Declare()
 
+	introspectionDuration = telemetry.Instrument{
+		Kind:        telemetry.Histogram,
+		Scope:       telemetryScope,
+		Name:        "usher.introspection.request.duration",
+		Unit:        "s",
+		Description: "How long requests to the introspection endpoint take.",
+		Attributes:  []*telemetry.Attribute{telemetry.CallFailure},
+		Buckets:     telemetry.Durations,
+	}.Declare()
+
 	cacheLookups = telemetry.Instrument{
 		Kind:        telemetry.Counter,
 		Scope:       telemetryScope,

@@ -19,7 +19,7 @@ var (
 		Unit:  "s",
 		Description: "How long operations of stores outside the process take, with the wait for a place among the calls that run. " +
 			"It ends with the timeout.",
-		Attributes: []*telemetry.Attribute{storeName, storeOperation, telemetry.ErrorType},
+		Attributes: []*telemetry.Attribute{storeName, storeOperation, telemetry.CallFailure},
 		Buckets:    telemetry.Durations,
 	}.Declare()
 	storesOpen = telemetry.Instrument{
@@ -106,6 +106,6 @@ func (g *Guard) errorType(ctx context.Context, err error) string {
 	case panicked:
 		return telemetry.Panic
 	default:
-		return telemetry.ErrorTypeOf(err)
+		return telemetry.CallFailureOf(err)
 	}
 }

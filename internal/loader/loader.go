@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/metric"
+
 	"github.com/usher-go/usher/internal/guard"
 	"github.com/usher-go/usher/internal/shard"
 )
@@ -109,6 +111,13 @@ func New[K comparable, V any](c Config[V]) *Cache[K, V] {
 	}
 	cache.keeping.Store(cache.keepAny)
 	return cache
+}
+
+// Measured makes c count what it keeps as caches of these kinds; see [shard.Cache.Measured].
+func (c *Cache[K, V]) Measured(p metric.MeterProvider, values, negatives shard.Kind) *Cache[K, V] {
+	c.values.Measured(p, values)
+	c.negatives.Measured(p, negatives)
+	return c
 }
 
 // Cached returns the value that is kept for k, if its TTL has not ended by now. It

@@ -17,7 +17,7 @@ var Durations = []float64{
 	0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10,
 }
 
-// The values of [ErrorType].
+// The values of [CallFailure].
 const (
 	Busy     = "busy"
 	Canceled = "canceled"
@@ -30,8 +30,8 @@ const (
 	Other    = "_OTHER" // of the semantic conventions
 )
 
-// ErrorType is set on calls that have failed.
-var ErrorType = Attribute{
+// CallFailure is set on calls that have failed.
+var CallFailure = Attribute{
 	Name:        "error.type",
 	Description: "Why the call has failed; calls that have not failed lack it.",
 	Values: []Value{
@@ -47,9 +47,9 @@ var ErrorType = Attribute{
 	},
 }.Declare()
 
-// ErrorTypeOf returns the value of [ErrorType] for an error that says nothing of its kind,
+// CallFailureOf returns the value of [CallFailure] for an error that says nothing of its kind,
 // or the empty text for nil.
-func ErrorTypeOf(err error) string {
+func CallFailureOf(err error) string {
 	var timeout interface{ Timeout() bool }
 	switch {
 	case err == nil:
@@ -74,7 +74,7 @@ type Timer struct {
 	options map[call][]metric.RecordOption
 }
 
-// A call is an operation with its [ErrorType].
+// A call is an operation with its [CallFailure].
 type call struct{ operation, failure string }
 
 // Timer makes the histogram i of calls, whose operation is in an attribute, if that is not
@@ -91,7 +91,7 @@ func (i *Instrument) Timer(p metric.MeterProvider, operation *Attribute, fixed .
 func (t *Timer) Enabled(ctx context.Context) bool { return t != nil && t.histogram.Enabled(ctx) }
 
 // Record records a call that began at a time and has ended now, with a value of
-// [ErrorType], or the empty text if it has not failed. The operation comes from the program.
+// [CallFailure], or the empty text if it has not failed. The operation comes from the program.
 func (t *Timer) Record(ctx context.Context, began time.Time, operation, failure string) {
 	if t.Enabled(ctx) {
 		t.histogram.Record(ctx, time.Since(began).Seconds(), t.of(call{operation, failure})...)
@@ -111,7 +111,7 @@ func (t *Timer) of(c call) []metric.RecordOption {
 		attributes = append(attributes, t.operation.String(c.operation))
 	}
 	if c.failure != "" {
-		attributes = append(attributes, ErrorType.String(c.failure))
+		attributes = append(attributes, CallFailure.String(c.failure))
 	}
 	options = []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(attributes...))}
 	t.mu.Lock()

@@ -15,6 +15,8 @@ import (
 	"github.com/usher-go/usher/internal/config"
 	"github.com/usher-go/usher/internal/guard"
 	"github.com/usher-go/usher/internal/report"
+	"github.com/usher-go/usher/internal/telemetry"
+	"go.opentelemetry.io/otel/metric"
 )
 
 // RemoteConfig configures a [Remote].
@@ -64,6 +66,9 @@ type RemoteConfig struct {
 	// OnError may close the Remote. Nil logs to [log/slog.Default], at most one line a
 	// second.
 	OnError func(ctx context.Context, err error)
+	// MeterProvider measures the fetches as usher.jwk.fetch.duration; nil means the global
+	// one.
+	MeterProvider metric.MeterProvider
 }
 
 // A Remote is a [Set] that its issuer publishes (RFC 7517, section 5).
@@ -90,6 +95,7 @@ type Remote struct {
 	fetcher
 	refresh, coolDown, stale, timeout time.Duration
 	reporter                          *report.Reporter
+	durations                         *telemetry.Timer
 
 	state   atomic.Pointer[snapshot]
 	begun   atomic.Uint64 // the number of fetches that have begun
@@ -124,13 +130,14 @@ func newRemote(f config.Faults[usher.ConfigError], c RemoteConfig) *Remote {
 	f.If(c.CoolDown < 0, "CoolDown", config.NotNegative)
 	f.If(c.StaleAfter < 0, "StaleAfter", config.NotNegative)
 	r := &Remote{
-		fetcher:  fetcher,
-		refresh:  cmp.Or(c.RefreshEvery, 10*time.Minute),
-		coolDown: cmp.Or(c.CoolDown, 30*time.Second),
-		stale:    cmp.Or(c.StaleAfter, 6*time.Hour),
-		timeout:  cmp.Or(c.Timeout, 5*time.Second),
-		reporter: report.New("jwk.Remote", c.OnError),
-		waiting:  make(chan struct{}, maxWaiting),
+		fetcher:   fetcher,
+		refresh:   cmp.Or(c.RefreshEvery, 10*time.Minute),
+		coolDown:  cmp.Or(c.CoolDown, 30*time.Second),
+		stale:     cmp.Or(c.StaleAfter, 6*time.Hour),
+		timeout:   cmp.Or(c.Timeout, 5*time.Second),
+		reporter:  report.New("jwk.Remote", c.OnError),
+		durations: fetches.Timer(c.MeterProvider, nil),
+		waiting:   make(chan struct{}, maxWaiting),
 	}
 	f.If(r.stale >= 0 && r.stale <= r.refresh, "StaleAfter", "must be longer than RefreshEvery")
 	r.state.Store(newSnapshot())
@@ -292,6 +299,9 @@ func (r *Remote) update(ctx context.Context, caused bool) (skipped, err error) {
 	defer cancel()
 	var set fetchedSet
 	err = guard.Run(func() (err error) { set, err = r.fetch(limited, caused); return err })
+	if ctx.Err() == nil {
+		r.durations.Record(ctx, s.began, "", telemetry.CallFailureOf(err))
+	}
 	switch {
 	case ctx.Err() != nil:
 		return nil, err // Close has interrupted the fetch, which shows nothing about the keys

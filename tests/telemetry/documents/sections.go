@@ -34,6 +34,11 @@ var sections = []section{
 		{"usher.envelope.panics", "Do handlers panic?"},
 	}},
 	{"Dependencies", []question{
+		{"usher.store.operation.duration", "Are stores slow, and do they fail?"},
+		{"usher.store.breakers.open", "Is a store down?"},
+		{"usher.jwk.fetch.duration", "Can the keys of issuers be fetched?"},
+		{"usher.introspection.request.duration", "Is the authorization server slow, and does it fail?"},
 		{"usher.jwt.cache.lookups", "How many tokens need no verification?"},
+		{"usher.cache.entries", "Are the caches large enough?"},
 	}},
 }
