@@ -31,7 +31,12 @@
 // bodies below 500 that an inner compressor has encoded; responses that announce
 // trailers; every other media type, such as text/event-stream, application/x-ndjson and
 // application/problem+json; JSON without a Content-Type, which the server detects as
-// text; and hijacked connections. Flushing delays nothing and adds nothing. A response to
+// text; JSON that the client saves as a file (Content-Disposition: attachment); a success
+// whose first bytes begin no JSON value in UTF-8, but a byte order mark, )]}' or a call of
+// JSONP; and hijacked connections. More than the first bytes of a success is not checked:
+// a second value after the first, or members after a value without braces, would break
+// the shape. Flushing delays no success and adds nothing; an error that is replaced is sent
+// when its handler has returned. A response to
 // HEAD has the header of the response to GET, without a Content-Length. [Untouched] and
 // [Config.Untouched] exempt documents whose form a standard fixes; those that this module
 // serves, such as key sets, are never wrapped.

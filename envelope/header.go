@@ -1,6 +1,7 @@
 package envelope
 
 import (
+	"mime"
 	"net/http"
 	"slices"
 	"strconv"
@@ -16,6 +17,8 @@ type description struct {
 	stale     bool     // the header has fields for dropStale
 	encoding  []string // such as gzip
 	trailer   bool     // fields follow the body
+	// attachment is set if the client saves the body as a file.
+	attachment bool
 	// contentRange is not empty if the body is a part of the whole.
 	contentRange string
 }
@@ -39,6 +42,9 @@ func describe(h http.Header) description {
 			d.encoding = values
 		case "Content-Range":
 			d.contentRange = values[0]
+		case "Content-Disposition":
+			kind, _, _ := strings.Cut(values[0], ";")
+			d.attachment = strings.EqualFold(strings.TrimSpace(kind), "attachment")
 		case "Trailer":
 			d.trailer = true
 		default:
@@ -55,7 +61,7 @@ type mediaType uint8
 
 const (
 	other      mediaType = iota
-	plainJSON            // application/json in UTF-8
+	plainJSON            // application/json in UTF-8 or ASCII
 	plainText            // text/plain
 	undeclared           // no Content-Type
 )
@@ -64,21 +70,33 @@ const jsonType = "application/json"
 
 func mediaTypeOf(contentType string) mediaType {
 	switch contentType {
-	case jsonType, "application/json; charset=utf-8":
+	case jsonType, "application/json; charset=utf-8", "application/json; charset=UTF-8", "application/json;charset=UTF-8":
 		return plainJSON
 	}
-	name, params, _ := strings.Cut(contentType, ";")
+	name, _, _ := strings.Cut(contentType, ";")
 	switch name = strings.TrimSpace(name); {
 	case strings.EqualFold(name, "application/json"):
-		// The shape adds ASCII around the data, so its charset must extend ASCII.
-		if params = strings.ToLower(params); strings.Contains(params, "charset") && !strings.Contains(params, "utf-8") {
-			return other
+		if isUTF8(contentType) {
+			return plainJSON
 		}
-		return plainJSON
 	case strings.EqualFold(name, "text/plain"):
 		return plainText
 	}
 	return other
+}
+
+// isUTF8 reports whether text of this media type may be read as UTF-8, which the shape adds
+// around it.
+func isUTF8(contentType string) bool {
+	_, params, err := mime.ParseMediaType(contentType)
+	if err != nil {
+		return !strings.Contains(strings.ToLower(contentType), "charset")
+	}
+	switch strings.ToLower(params["charset"]) {
+	case "", "utf-8", "utf8", "us-ascii", "ascii":
+		return true
+	}
+	return false
 }
 
 // reshape adapts the header to the body that the client will get.
@@ -93,6 +111,9 @@ func (t *transaction) reshape(h http.Header, status int, body *description) {
 	}
 	t.nosniff[0] = "nosniff"
 	h["X-Content-Type-Options"] = t.nosniff[:1:1]
+	if v := h["Content-Type"]; len(v) > 0 && strings.HasSuffix(strings.ToLower(v[0]), "ascii") {
+		h["Content-Type"] = []string{"application/json"} // the shape may add more than ASCII
+	}
 	switch {
 	case t.phase == replacing:
 		t.contentType[0] = t.env.shape.ErrorType

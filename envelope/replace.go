@@ -106,15 +106,22 @@ func (t *transaction) original(status int) (message string, body []byte) {
 // maxText is the length of the longest text that becomes the message of an error.
 const maxText = 512
 
-// publicText returns text if it can be the message of an error: one printable line that
-// adds something to the status. Otherwise it returns "".
+// publicText returns text if it can be the message of an error: one line in any language
+// that adds something to the status. Otherwise it returns "".
 func publicText(text string) string {
 	text = strings.TrimSpace(text)
 	if len(text) > maxText || !utf8.ValidString(text) || text == "404 page not found" {
 		return ""
 	}
-	if strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+	if strings.ContainsFunc(text, isUnsafe) {
 		return ""
 	}
 	return text
+}
+
+// isUnsafe reports whether r is a control character, separates lines, or overrides the
+// direction of the text after it.
+func isUnsafe(r rune) bool {
+	return unicode.IsControl(r) || r == '\u2028' || r == '\u2029' ||
+		'\u202A' <= r && r <= '\u202E' || '\u2066' <= r && r <= '\u2069'
 }

@@ -16,6 +16,7 @@ const (
 	passing   phase = iota // forward it unchanged
 	wrapping               // put it into the shape; no byte has been written yet
 	wrapped                // put it into the shape; what comes before the data is written
+	unwrapped              // forward it unchanged, as it is not JSON but for its type
 	replacing              // collect it and write an error of the shape instead
 	refusing               // drop it and write an error with another status
 )
@@ -69,7 +70,7 @@ func (t *transaction) plan(status int, body *description) phase {
 			return refusing
 		}
 	case status < 300:
-		if wraps && t.declared == plainJSON && body.contentRange == "" {
+		if wraps && t.declared == plainJSON && body.contentRange == "" && !body.attachment {
 			return wrapping
 		}
 	case t.declared == plainJSON:
@@ -131,32 +132,73 @@ func (t *transaction) Body(inner http.ResponseWriter, p []byte) (int, error) {
 		// From p the server would derive a Content-Length, which differs from that of GET.
 		return len(p), nil
 	}
-	skipped := 0
-	if t.phase == wrapping {
-		// White space alone is not data.
-		for skipped < len(p) && isSpace(p[skipped]) {
-			skipped++
-		}
-		if skipped == len(p) {
-			return len(p), nil
-		}
-		t.phase = wrapped
-		t.opening = p[skipped]
-		t.begin(inner)
+	switch t.phase {
+	case wrapped:
+		t.noteClosing(p)
+		return inner.Write(p)
+	case wrapping:
+	default:
+		return inner.Write(p)
 	}
-	for i := len(p); i > skipped; i-- {
+	space := 0 // which alone is not data
+	for space < len(p) && isSpace(p[space]) {
+		space++
+	}
+	switch {
+	case space == len(p):
+		t.collect(p)
+		return len(p), nil
+	case beginsJSON(p[space:]):
+		t.phase = wrapped
+		t.opening = p[space]
+		t.begin(inner)
+		t.noteClosing(p)
+		n, err := inner.Write(p[space:])
+		return space + n, err
+	}
+	t.phase = unwrapped
+	if t.collected != nil {
+		_, _ = inner.Write(t.collected.b)
+	}
+	return inner.Write(p)
+}
+
+// noteClosing notes the last byte of p that is not white space.
+func (t *transaction) noteClosing(p []byte) {
+	for i := len(p); i > 0; i-- {
 		if !isSpace(p[i-1]) {
 			t.closing = p[i-1]
-			break
+			return
 		}
 	}
-	n, err := inner.Write(p[skipped:])
-	return skipped + n, err
 }
 
 // Release does nothing: what comes before the data is written with the first byte of the
 // data, whenever that is flushed.
 func (*transaction) Release(bool) {}
+
+// beginsJSON reports whether p may be the beginning of a JSON value in UTF-8, without
+// reading more than its first bytes. A byte order mark, a prefix against inclusion by
+// scripts such as )]}', a JSONP callback and UTF-16 are none.
+func beginsJSON(p []byte) bool {
+	literal := ""
+	switch c := p[0]; {
+	case c == '{', c == '[', c == '"', c == '-', '0' <= c && c <= '9':
+		return len(p) == 1 || p[1] != 0
+	case c == 't':
+		literal = "true"
+	case c == 'f':
+		literal = "false"
+	case c == 'n':
+		literal = "null"
+	default:
+		return false
+	}
+	if len(p) > len(literal) && !isSpace(p[len(literal)]) {
+		return false
+	}
+	return strings.HasPrefix(literal, string(p[:min(len(p), len(literal))]))
+}
 
 func isSpace(c byte) bool { return c == ' ' || c == '\n' || c == '\r' || c == '\t' }
 
@@ -197,6 +239,10 @@ func (t *transaction) finish(inner *http.Request) {
 		t.end(w, false)
 	}
 	t.phase = passing
+	if t.collected != nil {
+		t.collected.release()
+		t.collected = nil
+	}
 }
 
 // brokenOff returns why a success that has been sent is incomplete, or nil. An error
@@ -205,7 +251,7 @@ func (t *transaction) brokenOff() error {
 	if why := t.x.Broken(); why != nil && t.succeeded() {
 		return why
 	}
-	if t.phase != wrapping && t.phase != wrapped {
+	if t.phase != wrapping && t.phase != wrapped && t.phase != unwrapped {
 		return nil // the server checks a body that passes unchanged
 	}
 	if status := t.writer.LateError(); status != 0 {

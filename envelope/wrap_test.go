@@ -116,6 +116,38 @@ func TestWrap(t *testing.T) {
 			status:  200, body: `{"data":1}`,
 		},
 		{
+			name:    "UTF-8 without its hyphen",
+			handler: writes(200, map[string]string{"Content-Type": "application/json;charset=utf8"}, "1"),
+			status:  200, body: `{"data":1}`,
+		},
+		{
+			name:    "ASCII, which is UTF-8 in the shape",
+			handler: writes(200, map[string]string{"Content-Type": "application/json; charset=US-ASCII"}, "1"),
+			status:  200, body: `{"data":1}`,
+			header: map[string]string{"Content-Type": "application/json"},
+		},
+		{
+			name:    "a profile that mentions a charset",
+			handler: writes(200, map[string]string{"Content-Type": `application/json; profile="https://a.example/charset"`}, "1"),
+			status:  200, body: `{"data":1}`,
+			header: map[string]string{"Content-Type": `application/json; profile="https://a.example/charset"`},
+		},
+		{
+			name:    "a literal in pieces",
+			handler: writes(200, asJSON, "n", "ull"),
+			status:  200, body: `{"data":null}`,
+		},
+		{
+			name:    "a negative number",
+			handler: writes(200, asJSON, "-1"),
+			status:  200, body: `{"data":-1}`,
+		},
+		{
+			name:    "what a browser shows is no file",
+			handler: writes(200, with(asJSON, "Content-Disposition", `inline; filename="attachment"`), "1"),
+			status:  200, body: `{"data":1}`,
+		},
+		{
 			name: "flushed before and within the data",
 			handler: func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Content-Type", "application/json")
@@ -169,6 +201,26 @@ func TestWrap(t *testing.T) {
 			name:    "the JSON of a server error is not shown",
 			handler: writes(502, asJSON, `{"error":"dial tcp 10.0.0.1"}`),
 			status:  502, body: `{"error":{"code":"bad_gateway","message":"Bad Gateway"}}`,
+		},
+		{
+			name:    "text in any language is a message",
+			handler: writes(400, nil, "Le titre\u00a0est vide\u202f! 題名\u3000なし عنوان\u200cها \u200fשם\u200e 👩\u200d💻 co\u00adop"),
+			status:  400, body: `{"error":{"code":"bad_request","message":"` + "Le titre\u00a0est vide\u202f! 題名\u3000なし عنوان\u200cها \u200fשם\u200e 👩\u200d💻 co\u00adop" + `"}}`,
+		},
+		{
+			name:    "text that overrides the direction of text is not",
+			handler: writes(400, nil, "a\u202eb"),
+			status:  400, body: `{"error":{"code":"bad_request","message":"Bad Request"}}`,
+		},
+		{
+			name:    "neither is text with an isolate",
+			handler: writes(400, nil, "a\u2066b"),
+			status:  400, body: `{"error":{"code":"bad_request","message":"Bad Request"}}`,
+		},
+		{
+			name:    "text with a line separator",
+			handler: writes(400, nil, "a\u2028b"),
+			status:  400, body: `{"error":{"code":"bad_request","message":"Bad Request"}}`,
 		},
 		{
 			name:    "text over several lines is not shown",
@@ -261,6 +313,8 @@ func TestPassesUntouched(t *testing.T) {
 		{name: "compressed JSON", status: 200, header: with(asJSON, "Content-Encoding", "br"), body: "br"},
 		{name: "a compressed error", status: 400, header: with(asJSON, "Content-Encoding", "br"), body: "br"},
 		{name: "JSON in another charset", status: 200, header: map[string]string{"Content-Type": "application/json; charset=utf-16"}, body: "\xff\xfe1\x00"},
+		{name: "JSON in Latin-1", status: 200, header: map[string]string{"Content-Type": "application/json; charset=iso-8859-1"}, body: "1"},
+		{name: "JSON that is saved as a file", status: 200, header: with(asJSON, "Content-Disposition", `Attachment; filename="a.json"`, "ETag", `"v"`), body: "{}"},
 		{name: "server-sent events", status: 200, header: map[string]string{"Content-Type": "text/event-stream"}, body: "data: 1\n\n"},
 		{name: "ndjson", status: 200, header: map[string]string{"Content-Type": "application/x-ndjson"}, body: "1\n2\n"},
 		{name: "a json sequence", status: 200, header: map[string]string{"Content-Type": "application/json-seq"}, body: "\x1e1\n"},
@@ -308,6 +362,19 @@ func TestPassesUntouched(t *testing.T) {
 			})
 		}
 	})
+}
+
+// An envelope around these would look whole and be no JSON.
+func TestWhatIsNotJSONByItsFirstBytesPasses(t *testing.T) {
+	for _, pieces := range [][]string{
+		{"\ufeff{}"}, {" \n", "\t\ufeff{}"}, {")]}',\n{}"}, {"for(;;);{}"}, {"while(1);{}"}, {"&&&START&&&[]"}, {"/**/cb({})"}, {"callback({})"},
+		{"next({})"}, {"true_({})", "x"}, {"nil"}, {"NaN"}, {"plain text"}, {"<html>"}, {"\x00"}, {"\xff\xfe{\x00}\x00"}, {"{\x00}\x00"}, {"\x00{\x00}"}, {"'a'"},
+	} {
+		s := start(t, wrapData.Wrap(writes(200, with(asJSON, "Content-Length", fmt.Sprint(len(strings.Join(pieces, "")))), pieces...)))
+		if got := get(t, s, "/"); got.StatusCode != 200 || got.body != strings.Join(pieces, "") {
+			t.Errorf("%q became %d %q", pieces, got.StatusCode, got.body)
+		}
+	}
 }
 
 func TestHeadHasTheHeaderOfGetWithoutALength(t *testing.T) {
