@@ -38,8 +38,8 @@ type Config struct {
 	Untouched func(r *http.Request) bool
 
 	// SecretParams are names of query parameters whose values must not appear in
-	// metadata, in addition to names that look secret: api_key, access_token, password,
-	// code and the like. Case and punctuation do not matter.
+	// metadata, in addition to names that look secret: those that end in key or code, and
+	// access_token, password, nonce and the like. Case and punctuation do not matter.
 	SecretParams []string
 
 	// RequestID returns the ID of a request, for instance one that a gateway has put into

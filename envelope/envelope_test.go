@@ -55,7 +55,7 @@ func TestConfigIsCopied(t *testing.T) {
 	c := envelope.Config{
 		Shape:        envelope.Detail(),
 		Catalogue:    envelope.Catalogue{Codes: map[string]envelope.Entry{"c": {Message: "before"}}, Statuses: map[int]envelope.Entry{404: {Message: "before"}}},
-		SecretParams: []string{"ticket"},
+		SecretParams: []string{"voucher"},
 	}
 	env := must(c)
 	c.Catalogue.Codes["c"] = envelope.Entry{Message: "after"}
@@ -156,7 +156,7 @@ func TestURLOfMetadataHasNoSecrets(t *testing.T) {
 	long := strings.Repeat("x", 4000)
 	tests := []struct{ name, target, want string }{
 		{"a path", "/notes/1", "/notes/1"},
-		{"harmless parameters", "/n?page=2&sort_by=asc&author=bob&monkey=1", "/n?page=2&sort_by=asc&author=bob&monkey=1"},
+		{"harmless parameters", "/n?page=2&sort_by=asc&author=bob&keyboard=1", "/n?page=2&sort_by=asc&author=bob&keyboard=1"},
 		{"a key", "/n?api_key=ksr_live_1", "/n?api_key=REDACTED"},
 		{"any spelling", "/n?API-Key=s&apikey=s&X-Amz-Signature=s&refresh_token=s&user%5Bpassword%5D=s", "/n?API-Key=REDACTED&apikey=REDACTED&X-Amz-Signature=REDACTED&refresh_token=REDACTED&user%5Bpassword%5D=REDACTED"},
 		{"an encoded name", "/n?%61pi%5Fkey=s", "/n?%61pi%5Fkey=REDACTED"},
@@ -165,7 +165,10 @@ func TestURLOfMetadataHasNoSecrets(t *testing.T) {
 		{"behind other separators", "/n?a=1;token=s&b=2?token=s", "/n?a=1;token=REDACTED&b=2?token=REDACTED"},
 		{"in the path", "/n;token=s?x=1", "/n;token=REDACTED?x=1"},
 		{"no value", "/n?token=&token&=s", "/n?token=&token&=s"},
-		{"a configured name", "/n?ticket=s&TICKET=s", "/n?ticket=REDACTED&TICKET=REDACTED"},
+		{"a configured name", "/n?voucher=s&VOUCHER=s", "/n?voucher=REDACTED&VOUCHER=REDACTED"},
+		{"keys of gateways", "/n?subscription-key=s&x-functions-key=s&user_key=s&keyword=s", "/n?subscription-key=REDACTED&x-functions-key=REDACTED&user_key=REDACTED&keyword=s"},
+		{"more of OAuth and SAML", "/n?client_assertion=s&SAMLResponse=s&code_verifier=s&device_code=s&nonce=s", "/n?client_assertion=REDACTED&SAMLResponse=REDACTED&code_verifier=REDACTED&device_code=REDACTED&nonce=REDACTED"},
+		{"links in mails", "/n?ticket=s&invite=s&magic_link=s&passcode=s&mfa=s&bearer=s&hmac=s", "/n?ticket=REDACTED&invite=REDACTED&magic_link=REDACTED&passcode=REDACTED&mfa=REDACTED&bearer=REDACTED&hmac=REDACTED"},
 		{"a name that is too long to look at", "/n?" + long[:200] + "=s", "/n?" + long[:200] + "=REDACTED"},
 		{"a long path", "/" + long, "/" + long[:2047] + "…"},
 		{"a long query hides no secret", "/?q=" + long[:2030] + "&token=secret", "/?q=" + long[:2030] + "&token=REDACTE…"},
@@ -180,7 +183,7 @@ func TestURLOfMetadataHasNoSecrets(t *testing.T) {
 				t.Fatal(err)
 			}
 			r.URL, r.RequestURI = u, tt.target
-			if got := metadata(t, envelope.Config{SecretParams: []string{"Ticket"}}, r).URL; got != tt.want {
+			if got := metadata(t, envelope.Config{SecretParams: []string{"Voucher"}}, r).URL; got != tt.want {
 				t.Errorf("url %q, want %q", got, tt.want)
 			}
 		})

@@ -23,15 +23,18 @@ func target(r *http.Request) string {
 	return r.URL.RequestURI()
 }
 
-// The names of query parameters with secret values, in lower-case letters and digits.
-// A name that contains one of secretWords is secret, too.
+// The names of query parameters with secret values, in lower-case letters and digits. A
+// name that contains one of secretWords, or ends in key or code, is secret, too:
+// subscription-key, device_code and so on.
 var (
-	secretNames = []string{"key", "code", "state", "sig", "pwd", "pass", "auth", "sid", "otp", "pin"}
+	secretNames = []string{"state", "sig", "pwd", "pass", "auth", "sid", "otp", "pin", "mfa", "ticket"}
 	secretWords = [...][]byte{
 		[]byte("token"), []byte("secret"), []byte("password"), []byte("passwd"), []byte("passphrase"),
-		[]byte("apikey"), []byte("accesskey"), []byte("privatekey"), []byte("signature"),
-		[]byte("credential"), []byte("authorization"), []byte("session"), []byte("jwt"),
+		[]byte("signature"), []byte("credential"), []byte("authorization"), []byte("session"), []byte("jwt"),
+		[]byte("bearer"), []byte("hmac"), []byte("assertion"), []byte("saml"), []byte("verifier"),
+		[]byte("nonce"), []byte("invite"), []byte("magic"), []byte("apikey"), []byte("accesskey"), []byte("privatekey"),
 	}
+	secretEnds = [...][]byte{[]byte("key"), []byte("code")}
 )
 
 // secrets are the normalized names of query parameters whose values are secret.
@@ -65,6 +68,11 @@ func (s secrets) has(name string) bool {
 	}
 	for _, word := range secretWords {
 		if bytes.Contains(plain, word) {
+			return true
+		}
+	}
+	for _, end := range secretEnds {
+		if bytes.HasSuffix(plain, end) {
 			return true
 		}
 	}

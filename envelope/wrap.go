@@ -18,6 +18,7 @@ const (
 	wrapped                // put it into the shape; what comes before the data is written
 	unwrapped              // forward it unchanged, as it is not JSON but for its type
 	replacing              // collect it and write an error of the shape instead
+	undecided              // replace it if it is empty; the status has not been sent
 	refusing               // drop it and write an error with another status
 )
 
@@ -31,7 +32,7 @@ func (t *transaction) Head(status int) {
 	}
 	body := describe(h)
 	t.phase = t.plan(status, &body)
-	if t.phase != passing && t.exempt() {
+	if t.phase != passing && t.exempt(status) {
 		t.phase = passing
 		t.leaveUntouched()
 	}
@@ -41,16 +42,29 @@ func (t *transaction) Head(status int) {
 			t.markNotModified(h, body.etag)
 		}
 		t.writer.Detach()
-	case refusing:
+	case refusing, undecided:
 		t.writer.Defer()
 	default:
-		t.reshape(h, status, &body)
-		// Middlewares that store responses for replay read this mark.
-		t.x.Render(status)
-		if t.outer != nil {
-			t.outer.untouched.Store(true)
-		}
+		t.takeOver(h, status, &body)
 	}
+}
+
+// takeOver prepares a response that is put into the shape.
+func (t *transaction) takeOver(h http.Header, status int, body *description) {
+	t.reshape(h, status, body)
+	// Middlewares that store responses for replay read this mark.
+	t.x.Render(status)
+	if t.outer != nil {
+		t.outer.untouched.Store(true)
+	}
+}
+
+// pass forwards the response that was undecided.
+func (t *transaction) pass() {
+	t.phase = passing
+	t.writer.Resume()
+	t.writer.Unwrap().WriteHeader(t.writer.Status())
+	t.writer.Detach()
 }
 
 // plan returns the phase for the status and for what the header states about the body.
@@ -74,9 +88,12 @@ func (t *transaction) plan(status int, body *description) phase {
 			return wrapping
 		}
 	case t.declared == plainJSON:
-		// A shape with bare successes leaves JSON errors unchanged, too.
 		if wraps {
 			return replacing
+		}
+		// A shape with bare successes leaves JSON errors unchanged, too.
+		if !t.isHead() {
+			return undecided
 		}
 	case t.declared == plainText, t.declared == undeclared:
 		return replacing
@@ -92,10 +109,10 @@ func (t *transaction) leaveUntouched() {
 }
 
 // exempt reports whether [Config.Untouched] exempts the response.
-func (t *transaction) exempt() (exempt bool) {
+func (t *transaction) exempt(status int) (exempt bool) {
 	r := t.writer.Request()
 	if t.env.untouched == nil {
-		return t.phase != replacing && isStandardDocument(r)
+		return status < 300 && isStandardDocument(r)
 	}
 	t.env.guard(r, func() { exempt = t.env.untouched(r) })
 	return exempt
@@ -118,8 +135,12 @@ func isStandardDocument(r *http.Request) bool {
 
 // Body forwards a piece of the body.
 func (t *transaction) Body(inner http.ResponseWriter, p []byte) (int, error) {
-	if t.phase == refusing {
+	switch {
+	case t.phase == refusing, t.phase == undecided && len(p) == 0:
 		return len(p), nil
+	case t.phase == undecided:
+		t.pass()
+		return inner.Write(p)
 	}
 	if t.offered += int64(len(p)); t.length >= 0 && t.offered > t.length {
 		return 0, http.ErrContentLength // as the server does
@@ -173,9 +194,13 @@ func (t *transaction) noteClosing(p []byte) {
 	}
 }
 
-// Release does nothing: what comes before the data is written with the first byte of the
-// data, whenever that is flushed.
-func (*transaction) Release(bool) {}
+// Release leaves what comes before the data to the first byte of the data, whenever that
+// is flushed.
+func (t *transaction) Release(bool) {
+	if t.phase == undecided {
+		t.pass()
+	}
+}
 
 // beginsJSON reports whether p may be the beginning of a JSON value in UTF-8, without
 // reading more than its first bytes. A byte order mark, a prefix against inclusion by
@@ -228,6 +253,12 @@ func (t *transaction) finish(inner *http.Request) {
 		delete(w.Header(), "Content-Length")
 	}
 	switch {
+	case t.phase == undecided:
+		t.phase = replacing
+		body := describe(w.Header())
+		t.takeOver(w.Header(), t.writer.Status(), &body)
+		w.WriteHeader(t.writer.Status())
+		t.replace(w, inner)
 	case t.phase == replacing:
 		t.replace(w, inner)
 	case t.phase == refusing:

@@ -3,6 +3,7 @@ package envelope_test
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -403,6 +404,55 @@ func TestAnExplicitResponseToHeadHasTheLengthOfGet(t *testing.T) {
 	})))
 	wantHeader(t, do(t, s, http.MethodHead, "/"), "Content-Length", "14")
 	wantHeader(t, get(t, s, "/"), "Content-Length", "14")
+}
+
+// A service with bare successes documents that each error has a body.
+func TestAnEmptyErrorOfJSONGetsABody(t *testing.T) {
+	tests := []struct {
+		name    string
+		handler http.HandlerFunc
+		body    string // empty means an error of the shape
+	}{
+		{"no body", writes(412, asJSON), ""},
+		{"an empty body", writes(412, with(asJSON, "Content-Length", "0"), ""), ""},
+		{"a body", writes(412, with(asJSON, "Content-Length", "2"), "", "{", "}"), "{}"},
+		{"a body without a length", writes(412, asJSON, "{}"), "{}"},
+		{"a body that is flushed", func(w http.ResponseWriter, _ *http.Request) {
+			writes(412, asJSON, "[")(w, nil)
+			if err := http.NewResponseController(w).Flush(); err != nil {
+				t.Error(err)
+			}
+			_, _ = io.WriteString(w, "]")
+		}, "[]"},
+		{"a header that is flushed", func(w http.ResponseWriter, _ *http.Request) {
+			writes(412, asJSON)(w, nil)
+			if err := http.NewResponseController(w).Flush(); err != nil {
+				t.Error(err)
+			}
+			_, _ = io.WriteString(w, "{}")
+		}, "{}"},
+		{"a long body", writes(412, asJSON, strings.Repeat(" ", 100_000)+"1"), strings.Repeat(" ", 100_000) + "1"},
+	}
+	forProtocols(t, func(t *testing.T, serve func(http.Handler) *httptest.Server) {
+		for _, tt := range tests {
+			t.Run(tt.name, func(t *testing.T) {
+				s := serve(must(envelope.Config{Shape: envelope.Problem(""), Wrap: true}).Wrap(tt.handler))
+				got := get(t, s, "/")
+				wantStatus(t, got, 412)
+				if tt.body != "" {
+					wantHeader(t, got, "Content-Type", "application/json")
+					if got.body != tt.body {
+						t.Errorf("body %.100q", got.body)
+					}
+					return
+				}
+				wantHeader(t, got, "Content-Type", "application/problem+json")
+				if !json.Valid([]byte(got.body)) || !strings.Contains(got.body, `"status":412`) {
+					t.Errorf("body %q", got.body)
+				}
+			})
+		}
+	})
 }
 
 func TestEarlyHintsAreNotTheStatus(t *testing.T) {

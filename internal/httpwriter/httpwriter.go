@@ -74,6 +74,9 @@ var ErrDeferred = errors.New("httpwriter: the response is sent after its handler
 // the status is sent, and sends the response later, or another one.
 func (w *Writer) Defer() { w.deferred.Store(true) }
 
+// Resume ends Defer. The hook has written all that reached w in between.
+func (w *Writer) Resume() { w.deferred.Store(false) }
+
 // Status returns the final status that was sent, or 0 if none was. A deferred response
 // counts as sent.
 func (w *Writer) Status() int { return int(w.status.Load()) }
