@@ -2,9 +2,11 @@ package usher
 
 import (
 	"cmp"
+	"encoding"
 	"encoding/json"
 	"errors"
 	"net/http"
+	"reflect"
 	"strconv"
 	"sync"
 
@@ -35,7 +37,8 @@ type Reply struct {
 	Code string
 	// Message is for people; shapes without room for it omit it.
 	Message string
-	// Data is encoded by encoding/json. Nil means that there is none.
+	// Data is encoded by encoding/json. Nil means that there is none. A nil slice is an
+	// empty list, [], unless its type encodes itself or has bytes.
 	Data any
 	// Page is set if Data is one page of a list.
 	Page *Page
@@ -158,6 +161,7 @@ func Respond(w http.ResponseWriter, r *http.Request, reply Reply) {
 	if reply.Status == 0 {
 		reply.Status = http.StatusOK
 	}
+	reply.Data = list(reply.Data)
 	if x := exchange.From(r.Context()); x != nil {
 		if p := responderOf(x); p != nil {
 			p.WriteReply(w, r, reply)
@@ -180,6 +184,20 @@ func Respond(w http.ResponseWriter, r *http.Request, reply Reply) {
 		w.Header()["X-Total-Count"] = []string{strconv.Itoa(reply.Page.Total)}
 	}
 	write(w, reply.Status, "application/json", body, new(fieldValues))
+}
+
+// list returns data, or an empty slice of the same type if data is a nil slice: a client
+// that reads a list does not expect null.
+func list(data any) any {
+	v := reflect.ValueOf(data)
+	if v.Kind() != reflect.Slice || !v.IsNil() || v.Type().Elem().Kind() == reflect.Uint8 {
+		return data
+	}
+	switch data.(type) {
+	case json.Marshaler, encoding.TextMarshaler:
+		return data
+	}
+	return reflect.MakeSlice(v.Type(), 0, 0).Interface()
 }
 
 // setErrorHeader sets the header fields of an error that do not depend on the shape.

@@ -243,6 +243,10 @@ func TestTheResponderDecidesTheShape(t *testing.T) {
 	equal(t, "refusal", "418 inner error missing_credential", fmt.Sprint(w.Code, " ", w.Body))
 }
 
+type odd []int
+
+func (odd) MarshalJSON() ([]byte, error) { return []byte(`"odd"`), nil }
+
 func TestRespond(t *testing.T) {
 	tests := map[string]struct {
 		reply  usher.Reply
@@ -254,6 +258,11 @@ func TestRespond(t *testing.T) {
 		"a 201 without data":         {usher.Reply{Status: 201}, 201, "", ""},
 		"data":                       {usher.Reply{Data: map[string]int{"a": 1}}, 200, `{"a":1}`, "application/json"},
 		"data of a 201":              {usher.Reply{Status: 201, Code: "made", Message: "Made.", Data: []int{}}, 201, `[]`, "application/json"},
+		"a list that is nil":         {usher.Reply{Data: []string(nil)}, 200, `[]`, "application/json"},
+		"a page of a nil list":       {usher.Reply{Data: []int(nil), Page: &usher.Page{Number: 1, Limit: 1}}, 200, `[]`, "application/json"},
+		"bytes that are nil":         {usher.Reply{Data: []byte(nil)}, 200, `null`, "application/json"},
+		"a list with its own JSON":   {usher.Reply{Data: odd(nil)}, 200, `"odd"`, "application/json"},
+		"a pointer that is nil":      {usher.Reply{Data: (*int)(nil)}, 200, `null`, "application/json"},
 		"a page":                     {usher.Reply{Data: []int{1}, Page: &usher.Page{Number: 1, Limit: 1, Total: 3}}, 200, `[1]`, "application/json"},
 		"what JSON cannot hold":      {usher.Reply{Data: func() {}}, 500, `{"type":"about:blank","title":"Internal Server Error","status":500,"code":"internal"}`, "application/problem+json"},
 		"what JSON cannot hold, NaN": {usher.Reply{Data: math.NaN()}, 500, `{"type":"about:blank","title":"Internal Server Error","status":500,"code":"internal"}`, "application/problem+json"},
