@@ -104,6 +104,28 @@ func ExamplePrecedence() {
 	// 200 hello alice
 }
 
+// A server that already has clients learns who would be refused before it refuses anyone.
+func ExampleAccess_shadow() {
+	access := usher.Access{
+		Shadow: true, // remove it when OnRefusal has nothing left to say
+		OnRefusal: func(r *http.Request, e *usher.Error) {
+			fmt.Println("would refuse", r.Method, r.URL.Path, "with", e.Status, e.Code)
+		},
+	}
+	h := usher.Chain(
+		access.Authenticate(visitor{"X-Name"}),
+		access.Require(usher.Requirement{Level: usher.LevelReadOnly}),
+	).Wrap(http.HandlerFunc(greet))
+
+	ask(h, "GET", "X-Name", "mallory")
+	ask(h, "GET", "X-Name", "alice")
+	// Output:
+	// would refuse GET /notes with 401 unwelcome
+	// 200 hello anonymous
+	// would refuse GET /notes with 403 insufficient_permission
+	// 200 hello alice
+}
+
 func ExampleOptional() {
 	h := usher.Authenticate(usher.Optional(visitor{"X-Name"})).Wrap(http.HandlerFunc(greet))
 
