@@ -16,9 +16,12 @@ replace (
 require (
 	github.com/gin-gonic/gin v1.12.0
 	github.com/go-chi/chi/v5 v5.5.0
+	github.com/gorilla/mux v1.8.1
+	github.com/julienschmidt/httprouter v1.3.0
 	github.com/labstack/echo/v4 v4.16.0
 	github.com/labstack/echo/v5 v5.3.1
 	github.com/prometheus/client_golang v1.24.1
+	github.com/uptrace/bunrouter v1.0.23
 	github.com/usher-go/usher/adapters/usherchi v0.0.0
 	github.com/usher-go/usher/adapters/usherecho v0.0.0
 	github.com/usher-go/usher/adapters/usherecho4 v0.0.0
