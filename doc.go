@@ -11,7 +11,7 @@
 //
 // Packages apikey, jwtauth and jwtauth/session authenticate; ratelimit and idempotency
 // protect handlers; envelope gives responses their shape; clientip finds the address of
-// the client; ushertest is for tests.
+// the client; malformed names the faults of a request; ushertest is for tests.
 //
 // # Guarantees
 //

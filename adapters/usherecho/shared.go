@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/malformed"
 )
 
 // This file does not import echo: go generate copies it to the adapter of the other version.
@@ -58,7 +59,7 @@ func (f *failure) convert(h http.Header) *usher.Error {
 // explain adds to e what is wrong with the request, if f is about that.
 func (f *failure) explain(e *usher.Error) {
 	own := f.message != "" && !f.technical()
-	invalid, known := usher.Malformed(f.cause, nil)
+	invalid, known := malformed.Of(f.cause, nil)
 	switch {
 	case f.field != "":
 		e.Param = f.field
@@ -126,7 +127,7 @@ func known(err error) bool {
 	return ok
 }
 
-// plain returns the error for err, which is none of echo: that of [usher.Malformed] if err
+// plain returns the error for err, which is none of echo: that of package malformed if err
 // is of github.com/go-playground/validator. Errors of encoding/json that echo's binder has
 // not wrapped may be about the document of another server.
 func plain(err error) error {
@@ -138,7 +139,7 @@ func plain(err error) error {
 		if _, ok := reflect.TypeAssert[interface{ StructNamespace() string }](list.Index(0)); !ok {
 			continue
 		}
-		if e, ok := usher.Malformed(inner, nil); ok {
+		if e, ok := malformed.Of(inner, nil); ok {
 			e.Cause = err
 			return e
 		}
@@ -153,7 +154,7 @@ type validator struct{ structs }
 
 func (v validator) Validate(in any) error {
 	err := v.Struct(in)
-	if e, ok := usher.Malformed(err, in); ok {
+	if e, ok := malformed.Of(err, in); ok {
 		return e
 	}
 	return err

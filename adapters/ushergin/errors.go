@@ -10,6 +10,7 @@ import (
 	"github.com/go-playground/validator/v10"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/malformed"
 )
 
 // PrincipalFrom returns the principal of the request, and whether there is one. It works
@@ -147,7 +148,7 @@ func invalid(c *gin.Context, last *gin.Error) *usher.Error {
 	err := last.Err
 	bind := last.IsType(gin.ErrorTypeBind)
 	if bind || ofValidator(err) || explained(c, err) {
-		if e, ok := usher.Malformed(err, nil); ok {
+		if e, ok := malformed.Of(err, nil); ok {
 			return e
 		}
 	}
@@ -185,7 +186,7 @@ type namer struct{ binding.StructValidator }
 
 func (n namer) ValidateStruct(in any) error {
 	err := n.StructValidator.ValidateStruct(in)
-	if e, ok := usher.Malformed(err, in); ok && ofValidator(err) {
+	if e, ok := malformed.Of(err, in); ok && ofValidator(err) {
 		return e
 	}
 	return err

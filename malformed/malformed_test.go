@@ -1,4 +1,4 @@
-package usher_test
+package malformed_test
 
 import (
 	"encoding/json"
@@ -12,9 +12,10 @@ import (
 	"testing"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/malformed"
 )
 
-func TestMalformed(t *testing.T) {
+func TestOf(t *testing.T) {
 	type order struct {
 		Title    string `json:"title"`
 		Quantity int8   `json:"quantity"`
@@ -45,7 +46,7 @@ func TestMalformed(t *testing.T) {
 			d.DisallowUnknownFields()
 			err := d.Decode(new(order))
 			for _, err := range []error{err, fmt.Errorf("decode: %w", err), errors.Join(errors.New("private"), err)} {
-				e, ok := usher.Malformed(err, nil)
+				e, ok := malformed.Of(err, nil)
 				if !ok {
 					t.Fatalf("%v is not known", err)
 				}
@@ -58,24 +59,24 @@ func TestMalformed(t *testing.T) {
 	}
 }
 
-func TestMalformedLeavesOthersAlone(t *testing.T) {
+func TestOfLeavesOthersAlone(t *testing.T) {
 	for _, err := range []error{
 		nil, errors.New("private"), errors.Join(io.ErrClosedPipe, io.ErrNoProgress), http.ErrBodyReadAfterClose,
 		&http.MaxBytesError{Limit: 1}, &usher.Error{Status: 409},
 	} {
-		if e, ok := usher.Malformed(err, nil); ok {
+		if e, ok := malformed.Of(err, nil); ok {
 			t.Errorf("%v became %v", err, e)
 		}
 	}
 }
 
-func ExampleMalformed() {
+func ExampleOf() {
 	create := func(w http.ResponseWriter, r *http.Request) {
 		var order struct {
 			Quantity int `json:"quantity"`
 		}
 		if err := json.NewDecoder(r.Body).Decode(&order); err != nil {
-			if e, ok := usher.Malformed(err, &order); ok {
+			if e, ok := malformed.Of(err, &order); ok {
 				err = e
 			}
 			usher.Fail(w, r, err)

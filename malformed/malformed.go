@@ -1,4 +1,6 @@
-package usher
+// Package malformed says what is wrong with a request, from the errors of the libraries
+// that decode and validate requests. The adapters of gin and echo do so by it.
+package malformed
 
 import (
 	"encoding/json"
@@ -6,13 +8,15 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+
+	"github.com/usher-go/usher"
 )
 
-// Malformed returns the error of [Invalid] for a request that could not be decoded into
-// in, or that is not valid in, and reports whether err says so:
+// Of returns the error of [usher.Invalid] for a request that could not be decoded into in,
+// or that is not valid in, and reports whether err says so:
 //
 //	if err := json.NewDecoder(r.Body).Decode(&order); err != nil {
-//		if e, ok := usher.Malformed(err, &order); ok {
+//		if e, ok := malformed.Of(err, &order); ok {
 //			err = e
 //		}
 //		usher.Fail(w, r, err)
@@ -28,12 +32,12 @@ import (
 // header of in. If in is nil, they are named as in err, which for the validator is by
 // its RegisterTagNameFunc. No text of err is sent, as it has names of the program; err is
 // the Cause.
-func Malformed(err error, in any) (*Error, bool) {
+func Of(err error, in any) (*usher.Error, bool) {
 	fields, known := faults(err, reflect.TypeOf(in))
 	if !known {
 		return nil, false
 	}
-	e := Invalid(fields...)
+	e := usher.Invalid(fields...)
 	switch {
 	case len(fields) == 0:
 		e.Message = "The request body is not valid JSON."
@@ -50,14 +54,14 @@ func Malformed(err error, in any) (*Error, bool) {
 
 // faults returns the faulty fields that err is about, and whether err is about a request
 // that is not valid. A request of the type in was to be decoded.
-func faults(err error, in reflect.Type) (fields []Field, known bool) {
+func faults(err error, in reflect.Type) (fields []usher.Field, known bool) {
 	switch e := err.(type) { //nolint:errorlint // each error of the tree is visited
 	case nil:
 		return nil, false
 	case *json.SyntaxError:
 		return nil, true
 	case *json.UnmarshalTypeError:
-		return []Field{{Name: e.Field, Message: mismatch(e)}}, true
+		return []usher.Field{{Name: e.Field, Message: mismatch(e)}}, true
 	case interface{ Unwrap() error }:
 		return faults(e.Unwrap(), in)
 	}
@@ -66,7 +70,7 @@ func faults(err error, in reflect.Type) (fields []Field, known bool) {
 	}
 	if quoted, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
 		if name, err := strconv.Unquote(quoted); err == nil {
-			return []Field{{Name: name, Message: "is not known"}}, true
+			return []usher.Field{{Name: name, Message: "is not known"}}, true
 		}
 	}
 	// The errors of a validator, of the elements of a list, and errors that are joined.
@@ -80,7 +84,7 @@ func faults(err error, in reflect.Type) (fields []Field, known bool) {
 	for i := range list.Len() {
 		switch e := list.Index(i).Interface().(type) {
 		case fieldError:
-			fields, known = append(fields, Field{Name: fieldName(e, in), Message: violation(e)}), true
+			fields, known = append(fields, usher.Field{Name: fieldName(e, in), Message: violation(e)}), true
 		case error:
 			inner, ok := faults(e, in)
 			fields, known = append(fields, inner...), known || ok
