@@ -48,9 +48,11 @@ func NoMethod(c *gin.Context) { usher.MethodNotAllowed(c.Writer, c.Request) }
 //   - the text of an error of gin.ErrorTypePublic.
 //
 // Any other error is private. The status is the one that the handler has set, if that is
-// the status of an error, else 400 for the last two and 500 for private errors. If a
-// response has begun, the envelope aborts the connection: a client must not mistake what
-// was sent for the whole.
+// the status of an error, else 400 for the last two and 500 for private errors.
+//
+// An error beside a response that has begun is only a note, as in gin. A handler that
+// cannot finish its body passes the error to [usher.Fail] itself: then the envelope aborts
+// the connection, and no client mistakes what was sent for the whole.
 //
 // Put Errors directly inside the envelope. Middlewares inside Errors still see the
 // response: the innermost of those that have replaced the writer sees it before its next

@@ -209,3 +209,30 @@ func TestFieldsWithoutValidator(t *testing.T) {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }
+
+// An error in c.Errors beside a response is a note. Fail says that the body is not whole.
+func TestFailAfterAPartOfTheBodyAborts(t *testing.T) {
+	engine := gin.New()
+	engine.Use(ushergin.Middleware(newEnvelope()), ushergin.Errors)
+	engine.GET("/note", func(c *gin.Context) { c.JSON(http.StatusOK, 1); _ = c.Error(errors.New("slow")) })
+	engine.GET("/fail", func(c *gin.Context) {
+		c.Data(http.StatusOK, "application/json", []byte("[1,2"))
+		usher.Fail(c.Writer, c.Request, errors.New("the connection to the database is lost"))
+	})
+	s := httptest.NewServer(engine)
+	defer s.Close()
+	for path, whole := range map[string]bool{"/note": true, "/fail": false} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+path, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := s.Client().Do(r)
+		if err == nil {
+			_, err = io.ReadAll(response.Body)
+			_ = response.Body.Close()
+		}
+		if (err == nil) != whole {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
