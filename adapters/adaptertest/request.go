@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/envelope"
 )
 
 func checkBodyReplaced(b *bench) error {
@@ -117,6 +118,34 @@ func unpack(a response) (string, error) {
 	}
 	plain, err := io.ReadAll(zip)
 	return string(plain), err
+}
+
+// checkCompressedError checks that a client can read an error that a handler returns,
+// wherever compression is, even if the error is rendered outside of it.
+func checkCompressedError(b *bench) error {
+	compress, env := Step{Compress: true}, Step{Usher: must(envelope.New(envelope.Config{Wrap: true}))(b)}
+	var errs []error
+	for _, steps := range []struct{ all, group []Step }{
+		{all: []Step{compress}},
+		{all: []Step{compress, env}},
+		{all: []Step{env, compress}},
+		{all: []Step{env}, group: []Step{compress}},
+		{all: []Step{env}, group: []Step{{Usher: newTee()}, compress}},
+	} {
+		c := b.serve(App{
+			Use: steps.all, Failures: true,
+			Group: Group{Prefix: "/group", Use: steps.group, Routes: []Route{get("/error", func(c Context) error {
+				return c.Return(&usher.Error{Status: 409, Code: "taken"})
+			})}},
+		})
+		a, err := c.try(http.MethodGet, "/group/error", "", "Accept-Encoding: gzip")
+		if err != nil {
+			return err
+		}
+		plain, err := unpack(a)
+		errs = append(errs, err, same("status", a.status, 409), same("the code is in the body", strings.Contains(plain, `"taken"`), true))
+	}
+	return errors.Join(errs...)
 }
 
 // checkCompressedStack has the envelope, authentication and idempotency respond inside

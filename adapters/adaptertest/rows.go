@@ -147,6 +147,7 @@ var rows = []row{
 	}},
 	{26, "inside compression a capture has plain bytes, responses keep their shape, and replays fit their request", []behaviour{
 		{word: "gzip", check: checkCompression},
+		{word: "error", check: checkCompressedError},
 		{word: "stack", check: checkCompressedStack},
 		{word: "replay", check: checkReplays},
 	}},

@@ -30,6 +30,7 @@ var serveMux = adaptertest.Router{
 		"8.foreign": noErrors,
 		"9.body":    noErrors,
 		"9.calls":   noErrors,
+		"26.error":  noErrors,
 		"29.once":   noErrors,
 		"29.limits": noErrors,
 		"29.use":    noErrors,

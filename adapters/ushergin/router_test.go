@@ -128,7 +128,9 @@ func compress(c *gin.Context) {
 	c.Header("Content-Encoding", "gzip")
 	c.Writer = gzipWriter{outer, zip}
 	c.Next()
-	_ = zip.Close()
+	if outer.Written() {
+		_ = zip.Close()
+	}
 	c.Writer = outer
 }
 
