@@ -291,3 +291,28 @@ func TestABrowserReadsRefusals(t *testing.T) {
 		})
 	}
 }
+
+// A link to a download that fails shows the error, in place of saving it as the file.
+func TestABrowserDoesNotDownloadErrors(t *testing.T) {
+	download := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/csv")
+		w.Header().Set("Content-Disposition", `attachment; filename="orders.csv"`)
+		switch r.URL.Path {
+		case "/whole":
+			_, _ = io.WriteString(w, "order\n1\n")
+		case "/fail":
+			usher.Fail(w, r, &usher.Error{Status: http.StatusNotFound, Code: "no_orders"})
+		case "/error":
+			http.Error(w, "no orders", http.StatusNotFound)
+		case "/panic":
+			panic("no orders")
+		}
+	})
+	address := startServer(t, enveloped(t).Wrap(download)).URL
+	p := chromium.open(t, address+"/fail")
+	for path, downloads := range map[string]bool{"/whole": true, "/fail": false, "/error": false, "/panic": false} {
+		if failure := p.visit(t, address+path); (failure != "") != downloads {
+			t.Errorf("%s: downloads %t, want %t: %s", path, !downloads, downloads, failure)
+		}
+	}
+}

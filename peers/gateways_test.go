@@ -1,6 +1,7 @@
 package peers_test
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -16,6 +17,7 @@ import (
 	"github.com/klauspost/compress/gzhttp"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/envelope"
 )
 
 // compressing are directives for an nginx that compresses what it passes on.
@@ -174,5 +176,68 @@ func TestGatewaysPassOnThatAResponseHasBrokenOff(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// The ID that a gateway gives a request, in the format of its manual, is the only one: in the
+// header and the body of the response, in the log of the service, and at a service behind it
+// that has an envelope too. What the client sends as its ID is not used.
+func TestARequestKeepsTheIDOfTheGateway(t *testing.T) {
+	fromGateway := func(c envelope.Config) usher.Middleware {
+		c.Wrap, c.RequestID = true, envelope.RequestIDFromHeader("X-Request-Id")
+		return usher.Must(envelope.New(c))
+	}
+	seen := make(chan string, 1)
+	behind := serve(t, fromGateway(envelope.Config{}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		seen <- envelope.RequestID(r.Context())
+		usher.Respond(w, r, usher.Reply{Data: 1})
+	})))
+	logged := make(chan string, 1)
+	service := fromGateway(envelope.Config{ForwardRequestID: true, OnError: func(ctx context.Context, _ error) { logged <- envelope.RequestID(ctx) }})
+	proxy := reverseProxy(behind)
+	backend := serve(t, service.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Request-Id", "of the handler")
+		if r.URL.Path == "/behind" {
+			proxy.ServeHTTP(w, r)
+			return
+		}
+		usher.Fail(w, r, io.ErrUnexpectedEOF)
+	})))
+	for name, address := range map[string]string{
+		"nginx": nginx(t, backend, `location / {
+			proxy_set_header X-Request-Id $request_id;
+			add_header X-Gateway-Id $request_id always;
+			proxy_pass http://BACKEND;
+		}`),
+		"haproxy": haproxyWith(t, backend, `unique-id-format %{+X}o\ %ci:%cp_%fi:%fp_%Ts_%rt:%pid`,
+			"http-request set-header X-Request-Id %[unique-id]", "http-response set-header X-Gateway-Id %[unique-id]"),
+		"varnish": varnishWith(t, backend, `sub vcl_recv { set req.http.X-Request-Id = req.xid; }
+			sub vcl_deliver { set resp.http.X-Gateway-Id = req.http.X-Request-Id; }`),
+	} {
+		t.Run(name, func(t *testing.T) {
+			for path, inside := range map[string]chan string{"/": logged, "/behind": seen} {
+				r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+address+path, http.NoBody)
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.Header.Set("X-Request-Id", "of-the-client")
+				response, err := http.DefaultClient.Do(r)
+				if err != nil {
+					t.Fatal(err)
+				}
+				body, err := io.ReadAll(response.Body)
+				_ = response.Body.Close()
+				if err != nil {
+					t.Fatal(err)
+				}
+				id, got := response.Header.Get("X-Gateway-Id"), response.Header.Values("X-Request-Id")
+				if id == "" || len(got) != 1 || got[0] != id || !strings.Contains(string(body), `"request_id":"`+id+`"`) {
+					t.Errorf("%s: the ID is %q, the header has %q, and the body is %s", path, id, got, body)
+				}
+				if got := <-inside; got != id {
+					t.Errorf("%s: the ID inside is %q, want %q", path, got, id)
+				}
+			}
+		})
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -37,6 +39,16 @@ type carrier struct {
 	// credentials of alice and bob, each the name and the value of a header field.
 	credentials map[string][2]string
 }
+
+// everything are directives for an nginx that keeps every response for which nothing else
+// is said.
+const everything = `location / {
+	proxy_pass http://BACKEND;
+	proxy_cache cache;
+	proxy_cache_methods GET HEAD;
+	proxy_cache_valid any 1m;
+	proxy_cache_valid 1m;
+}`
 
 var callers = []string{"alice", "bob"}
 
@@ -257,6 +269,68 @@ func TestASharedCacheKeepsNoRefusal(t *testing.T) {
 				_ = resp.Body.Close()
 				if resp.StatusCode != http.StatusNotFound || calls.Load() != n+1 {
 					t.Errorf("status %d, %d requests reached the backend after %d", resp.StatusCode, calls.Load(), n+1)
+				}
+			}
+		})
+	}
+}
+
+// No cache keeps an error that passes through a whole stack, however the handler makes it,
+// even if the handler has first said how long its success may be kept.
+func TestASharedCacheKeepsNoErrorOfAWholeStack(t *testing.T) {
+	by := map[string]func(w http.ResponseWriter, r *http.Request, status int){
+		"Fail": func(w http.ResponseWriter, r *http.Request, status int) {
+			usher.Fail(w, r, &usher.Error{Status: status})
+		},
+		"http.Error": func(w http.ResponseWriter, _ *http.Request, status int) { http.Error(w, "no", status) },
+		"JSON": func(w http.ResponseWriter, _ *http.Request, status int) {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(status)
+			_, _ = io.WriteString(w, `{"error":"no"}`)
+		},
+		"a status": func(w http.ResponseWriter, _ *http.Request, status int) { w.WriteHeader(status) },
+		"a panic":  func(http.ResponseWriter, *http.Request, int) { panic("no") },
+	}
+	statuses := []int{400, 402, 403, 404, 405, 409, 410, 413, 414, 418, 422, 429, 451, 500, 501, 502, 503, 504}
+	caches := map[string]func(t *testing.T, backend string) string{
+		"varnish": varnish,
+		"nginx":   func(t *testing.T, backend string) string { return nginx(t, backend, everything) },
+	}
+	for cache, start := range caches {
+		t.Run(cache, func(t *testing.T) {
+			c := keys(t, apikey.Config{}, "X-API-Key", "")
+			var calls atomic.Int32
+			fails := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				calls.Add(1)
+				h := w.Header()
+				h.Set("Cache-Control", "public, max-age=3600")
+				h.Set("Expires", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat))
+				h.Set("Last-Modified", time.Now().Add(-240*time.Hour).UTC().Format(http.TimeFormat))
+				h.Set("ETag", `"v1"`)
+				status, _ := strconv.Atoi(r.PathValue("status"))
+				by[r.PathValue("by")](w, r, status)
+			})
+			mux := http.NewServeMux()
+			mux.Handle("/{by}/{status}", fails)
+			stack := append(middlewares(t, enveloped), usher.Authenticate(usher.Optional(c.authenticator)), limited(t), once(t))
+			address := start(t, startServer(t, gzhttp.GzipHandler(usher.Chain(stack...).Wrap(mux))).Listener.Addr().String())
+			for name := range by {
+				for _, status := range statuses {
+					for _, caller := range []string{"nobody", "alice"} {
+						var header []string
+						if field, ok := c.credentials[caller]; ok {
+							header = field[:]
+						}
+						calls.Store(0)
+						url := fmt.Sprintf("http://%s/%s/%d?%s", address, url.PathEscape(name), status, caller)
+						for n, method := range []string{http.MethodGet, http.MethodHead, http.MethodGet} {
+							got, _ := request(t, http.DefaultClient, method, url, "gzip", header...)
+							if got.status != status && name != "a panic" || calls.Load() != int32(n)+1 {
+								t.Errorf("%s, %d for %s: %d of %d requests reached the backend: %s", name, status, caller, calls.Load(), n+1, got.show())
+								break
+							}
+						}
+					}
 				}
 			}
 		})
