@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"os"
 	"os/exec"
 	"regexp"
 	"strconv"
@@ -47,8 +48,26 @@ func gateways(t *testing.T, backend string) map[string]string {
 		"varnish":              varnish(t, backend),
 		"varnish, compressing": varnishWith(t, backend, "sub vcl_backend_response { set beresp.do_gzip = beresp.http.Content-Type ~ \"json|plain\"; }"),
 		"ReverseProxy":         serve(t, reverseProxy(backend)),
+		"nginx, documented":    nginx(t, backend, documented(t, "nginx")),
+		"haproxy, documented":  haproxyWith(t, backend, documented(t, "haproxy")),
+		"varnish, documented":  varnishWith(t, backend, documented(t, "vcl")),
 		"three of them":        varnish(t, nginx(t, haproxy(t, backend), compressing)),
 	}
+}
+
+// documented returns the configuration for a gateway that docs/gateways.md shows.
+func documented(t *testing.T, language string) string {
+	t.Helper()
+	page, err := os.ReadFile("../docs/gateways.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, found := strings.Cut(string(page), "```"+language+"\n")
+	block, _, closed := strings.Cut(after, "```\n")
+	if !found || !closed {
+		t.Fatalf("docs/gateways.md has no configuration for %s", language)
+	}
+	return block
 }
 
 // reverseProxy returns the proxy of net/http before a backend.
