@@ -20,12 +20,48 @@ type alert struct {
 }
 
 var recordings = []recording{
+	{"job_store:usher_store_operations:rate5m",
+		`sum by (job, usher_store) (rate(usher_store_operation_duration_seconds_count[5m]))`},
+	{"job_store:usher_store_failures:ratio_rate5m",
+		`sum by (job, usher_store) (rate(usher_store_operation_duration_seconds_count{error_type!~"|canceled"}[5m]))
+  / job_store:usher_store_operations:rate5m`},
+	{"job_store:usher_store_operation_duration_seconds:p99_rate5m",
+		`histogram_quantile(0.99, sum by (job, usher_store, le) (rate(usher_store_operation_duration_seconds_bucket[5m])))`},
 	{"job:usher_authentication_unavailable:ratio_rate5m",
 		`sum by (job) (rate(usher_authentication_requests_total{usher_authentication_result="unavailable",usher_shadow=""}[5m]))
   / sum by (job) (rate(usher_authentication_requests_total{usher_shadow=""}[5m]))`},
 }
 
 var alerts = []alert{
+	{
+		Name:     "UsherStoreFailing",
+		Title:    "More than one in twenty calls of a store fail.",
+		Query:    `job_store:usher_store_failures:ratio_rate5m > 0.05`,
+		For:      "5m",
+		Severity: "critical",
+		Summary:  "{{ $value | humanizePercentage }} of the calls of the store {{ $labels.usher_store }} of {{ $labels.job }} fail.",
+		Act: "Look at error_type: a timeout or a guard that is open means that the store is slow or down, anything else that it " +
+			"refuses calls. The log has the errors. Until the store is back, keys and sessions that are not in a cache get 503, " +
+			"and limits and idempotency do what their failure mode says.",
+	},
+	{
+		Name:     "UsherStoreSlow",
+		Title:    "One in a hundred calls of a store takes longer than a quarter of a second.",
+		Query:    `job_store:usher_store_operation_duration_seconds:p99_rate5m > 0.25`,
+		For:      "10m",
+		Severity: "warning",
+		Summary:  "One call in a hundred of the store {{ $labels.usher_store }} of {{ $labels.job }} takes {{ $value | humanizeDuration }} or longer.",
+		Act:      "Each request waits for these calls. Compare with the store's own figures: if those are good, the network or the pool of connections is the cause.",
+	},
+	{
+		Name:     "UsherStoreGivenUp",
+		Title:    "Calls of a store fail at once, as most calls before them have failed.",
+		Query:    `sum by (job, usher_store) (usher_store_breakers_open) > 0`,
+		For:      "1m",
+		Severity: "critical",
+		Summary:  "{{ $value }} circuit breakers of the store {{ $labels.usher_store }} of {{ $labels.job }} are open.",
+		Act:      "As for UsherStoreFailing. One call a second probes the store, and the first success closes the breaker.",
+	},
 	{
 		Name:     "UsherLimitsWithoutStore",
 		Title:    "Rate limits do not reach their store.",
@@ -85,7 +121,7 @@ var alerts = []alert{
 			"\n  or " + happened(`usher_idempotency_requests_total{usher_idempotency_result=~"unreadable|resolve_failed"}`),
 		Severity: "critical",
 		Summary:  "{{ $labels.job }} does not know whether requests with an idempotency key took effect.",
-		Act:      "Their retries get 409 until somebody decides. Find the keys in the log, find out what the handler has done, and set the outcome with Middleware.Resolve.",
+		Act:      "After lease_lost, a retry may have run the handler a second time. After the others, retries get an error until somebody decides: find the keys in the log, find out what the handler has done, and set the outcome with Middleware.Resolve.",
 	},
 	{
 		Name:     "UsherIdempotencyEvictions",

@@ -33,9 +33,11 @@ var sections = []section{
 	{"Envelope", []question{
 		{"usher.envelope.panics", "Do handlers panic?"},
 	}},
-	{"Dependencies", []question{
-		{"usher.store.operation.duration", "Are stores slow, and do they fail?"},
-		{"usher.store.breakers.open", "Is a store down?"},
+	{"Stores", []question{
+		{"usher.store.operation.duration", "Which store is slow, or fails?"},
+		{"usher.store.breakers.open", "Which stores are given up for the moment?"},
+	}},
+	{"Keys and caches", []question{
 		{"usher.jwk.fetch.duration", "Can the keys of issuers be fetched?"},
 		{"usher.introspection.request.duration", "Is the authorization server slow, and does it fail?"},
 		{"usher.jwt.cache.lookups", "How many tokens need no verification?"},
