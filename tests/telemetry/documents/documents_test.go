@@ -155,6 +155,23 @@ func recorded(query string) bool {
 	return slices.ContainsFunc(recordings, func(r recording) bool { return strings.Contains(query, r.Name) })
 }
 
+// TestSummariesUseLabelsOfTheirQuery finds labels for which Prometheus would print nothing.
+func TestSummariesUseLabelsOfTheirQuery(t *testing.T) {
+	used := regexp.MustCompile(`\$labels\.(\w+)`)
+	for _, a := range alerts {
+		query := a.Query
+		for _, r := range recordings {
+			query = strings.ReplaceAll(query, r.Name, r.Query)
+		}
+		by := grouping.FindStringSubmatch(query)
+		for _, m := range used.FindAllStringSubmatch(a.Summary, -1) {
+			if by == nil || !slices.Contains(strings.Split(by[1], ", "), m[1]) {
+				t.Errorf("%s has no label %s", a.Name, m[1])
+			}
+		}
+	}
+}
+
 // checkMatcher checks that a label of i may have the values in a matcher.
 func checkMatcher(t *testing.T, where string, i *telemetry.Instrument, name, values string) {
 	t.Helper()

@@ -88,7 +88,18 @@ var alerts = []alert{
 		For:      "5m",
 		Severity: "critical",
 		Summary:  "{{ $value | humanizePercentage }} of the requests of {{ $labels.job }} get 503, as their credential cannot be checked.",
-		Act:      "Find out which credential it is by the result unavailable of API keys, tokens and introspection. Its store, its key set or its authorization server is down; see the dashboard's row of dependencies.",
+		Act:      "Find out which credential it is by the result unavailable of API keys, tokens and introspection. Its store, its key set or its authorization server is down; see the dashboard's rows of stores and of keys.",
+	},
+	{
+		Name:     "UsherKeySetStale",
+		Title:    "Fetches of the keys of an issuer have failed for an hour.",
+		Query:    `sum by (job) (increase(usher_jwk_fetch_duration_seconds_count{error_type!~"|canceled"}[15m])) > 0`,
+		For:      "1h",
+		Severity: "critical",
+		Summary:  "{{ $labels.job }} has failed to fetch the keys of an issuer for an hour.",
+		Act: "The log has the errors; fetch the URL of the keys from the host of the service. Tokens are verified with the last good " +
+			"set until RemoteConfig.StaleAfter, 6 hours by default, and get 503 after that. Until then the service does not know the keys " +
+			"that the issuer has added or withdrawn.",
 	},
 	{
 		Name:     "UsherRefreshTokenReused",
