@@ -58,6 +58,7 @@ func page() ([]byte, error) {
 	}
 	type chapter struct {
 		Title   string
+		Note    string
 		Entries []entry
 	}
 	var data struct {
@@ -70,7 +71,7 @@ func page() ([]byte, error) {
 	}
 	data.Generated, data.Alerts, data.Recorded, data.Logs = generated, alerts, recordings, logs
 	for _, s := range sections {
-		c := chapter{Title: s.title}
+		c := chapter{Title: s.title, Note: s.note}
 		for _, q := range s.questions {
 			i := known[q.instrument]
 			if i == nil {
