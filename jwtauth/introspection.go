@@ -235,7 +235,7 @@ func (i *Introspection) call(ctx context.Context, text string) ([]byte, error) {
 	const most = 64 << 10
 	began := time.Now()
 	body, err := outbound.Do(i.client, r, most)
-	i.durations.Record(ctx, began, "", telemetry.CallFailureOf(err))
+	i.durations.Record(ctx, began, "", telemetry.CallFailureOf(ctx, err))
 	if err != nil {
 		concerns := concernsToken(err)
 		if err = fmt.Errorf("jwtauth: introspection: %w", err); concerns {

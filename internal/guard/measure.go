@@ -106,6 +106,6 @@ func (g *Guard) errorType(ctx context.Context, err error) string {
 	case panicked:
 		return telemetry.Panic
 	default:
-		return telemetry.CallFailureOf(err)
+		return telemetry.CallFailureOf(ctx, err)
 	}
 }

@@ -47,16 +47,16 @@ var CallFailure = Attribute{
 	},
 }.Declare()
 
-// CallFailureOf returns the value of [CallFailure] for an error that says nothing of its kind,
-// or the empty text for nil.
-func CallFailureOf(err error) string {
+// CallFailureOf returns the value of [CallFailure] for a call with ctx that has returned
+// err, or the empty text if err is nil.
+func CallFailureOf(ctx context.Context, err error) string {
 	var timeout interface{ Timeout() bool }
 	switch {
 	case err == nil:
 		return ""
-	case errors.Is(err, context.Canceled):
+	case errors.Is(ctx.Err(), context.Canceled), errors.Is(err, context.Canceled):
 		return Canceled
-	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+	case ctx.Err() != nil, errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		return Timeout
 	default:
 		return Other

@@ -300,7 +300,7 @@ func (r *Remote) update(ctx context.Context, caused bool) (skipped, err error) {
 	var set fetchedSet
 	err = guard.Run(func() (err error) { set, err = r.fetch(limited, caused); return err })
 	if ctx.Err() == nil {
-		r.durations.Record(ctx, s.began, "", telemetry.CallFailureOf(err))
+		r.durations.Record(ctx, s.began, "", telemetry.CallFailureOf(limited, err))
 	}
 	switch {
 	case ctx.Err() != nil:
