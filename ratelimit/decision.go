@@ -132,10 +132,15 @@ func (l *Limiter) count(ctx context.Context, d *decision) {
 		switch c := &d.Charges[i]; {
 		case c.Violated && c.Shadow:
 			d.charged[i].decisions.Count(ctx, shadowed)
+			d.charged[i].verdicts.Count(ctx, shadows)
 		case c.Violated:
 			d.charged[i].decisions.Count(ctx, refused)
-		case c.nearLimit() && d.Admitted:
-			d.charged[i].decisions.Count(ctx, nearLimit)
+			d.charged[i].verdicts.Count(ctx, refuses)
+		case d.Admitted:
+			d.charged[i].verdicts.Count(ctx, admits)
+			if c.nearLimit() {
+				d.charged[i].decisions.Count(ctx, nearLimit)
+			}
 		}
 	}
 	if d.Admitted && !d.failed {

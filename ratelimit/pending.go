@@ -68,7 +68,9 @@ func (l *Limiter) servePending(w http.ResponseWriter, r *http.Request, next http
 	var deadline exchange.Deadline           // that next has met without a response
 	var watch *httpwriter.Writer
 	// Deferred first, since a place must be free again whatever happens.
+	d.run(1)
 	defer func() {
+		d.run(-1)
 		pd.end(status)
 		// What was counted must be what the client gets, however long that took.
 		if deadline != nil && deadline.Missed() != 0 {
@@ -102,6 +104,15 @@ func (l *Limiter) servePending(w http.ResponseWriter, r *http.Request, next http
 		}
 	}
 	status = cmp.Or(status, http.StatusOK) // as the server will send
+}
+
+// run adds n to the requests that run under the concurrency limits of d.
+func (d *decision) run(n int64) {
+	for _, p := range d.charged {
+		if p.Limit.algorithm == AlgorithmConcurrency {
+			p.running.Add(n)
+		}
+	}
 }
 
 func (d *decision) countsOutcomes() bool {

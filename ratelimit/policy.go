@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/usher-go/usher"
@@ -151,8 +152,10 @@ type policy struct {
 	final     bool               // what is charged stays charged
 	violated  map[string]any
 	decisions *telemetry.Decisions
-	staggerer *staggerer // nil without Stagger
-	pacers    *pacers    // nil if the policy delays nothing
+	verdicts  *telemetry.Decisions
+	running   atomic.Int64 // requests with a place
+	staggerer *staggerer   // nil without Stagger
+	pacers    *pacers      // nil if the policy delays nothing
 }
 
 // validate adds the faults of p to c.
@@ -225,6 +228,11 @@ func compile(p Policy, c *Config) *policy {
 		holds:     p.Settle && shares(c.Store),
 		violated:  violatedPolicies(p.Name),
 		decisions: requests.Decisions(c.MeterProvider, policyName.String(p.Name)),
+		verdicts:  policyDecisions.Decisions(c.MeterProvider, policyName.String(p.Name)),
+	}
+	if p.Limit.algorithm == AlgorithmConcurrency {
+		telemetry.Observe(concurrentRequests, c.MeterProvider, compiled,
+			func(p *policy) int64 { return p.running.Load() }, policyName.String(p.Name))
 	}
 	if p.Stagger {
 		compiled.staggerer = newStaggerer()

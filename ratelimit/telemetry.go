@@ -12,6 +12,32 @@ var (
 			"unless it is refused, and once for each policy that it violates or under which less than a fifth is left.",
 		Attributes: []*telemetry.Attribute{requestResult, policyName},
 	}.Declare()
+	policyDecisions = telemetry.Instrument{
+		Kind:  telemetry.Counter,
+		Scope: "github.com/usher-go/usher/ratelimit",
+		Name:  "usher.rate_limiting.decisions",
+		Unit:  "{decision}",
+		Description: "Decisions of each policy. A request that one policy refuses is not counted for those that would have " +
+			"admitted it, so the shares of the results are those of the policy.",
+		Attributes: []*telemetry.Attribute{policyDecision, policyName},
+	}.Declare()
+	policyDecision = telemetry.Attribute{
+		Name:        "usher.rate_limiting.decision",
+		Description: "What the policy decided.",
+		Values: []telemetry.Value{
+			admits:  {"admitted", "The request is within the limit of the policy, and was admitted."},
+			refuses: {"refused", "The request violates the policy."},
+			shadows: {"shadow_refused", "The request violates the policy, which is only a shadow."},
+		},
+	}.Declare()
+	concurrentRequests = telemetry.Instrument{
+		Kind:        telemetry.Gauge,
+		Scope:       "github.com/usher-go/usher/ratelimit",
+		Name:        "usher.rate_limiting.concurrent_requests",
+		Unit:        "{request}",
+		Description: "Requests of this process that have a place under a concurrency limit.",
+		Attributes:  []*telemetry.Attribute{policyName},
+	}.Declare()
 	requestResult = telemetry.Attribute{
 		Name:        "usher.rate_limiting.result",
 		Description: "The outcome of the rate limits.",
@@ -28,6 +54,13 @@ var (
 		Description: "The names of all policies that the request violates.",
 		Span:        true,
 	}.Declare()
+)
+
+// The decisions of policies.
+const (
+	admits = iota
+	refuses
+	shadows
 )
 
 // The outcomes of requests. Those from refused on are of one policy.

@@ -9,6 +9,7 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 
+	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/compare"
 	"github.com/usher-go/usher/internal/oteltest"
 	"github.com/usher-go/usher/ratelimit"
@@ -51,6 +52,7 @@ func TestDecisionsAreCountedAndNoted(t *testing.T) {
 				attribute.String("usher.rate_limiting.result", "refused"),
 				attribute.String("usher.rate_limiting.policy", "real"),
 				attribute.StringSlice("usher.rate_limiting.violated_policies", []string{"real"}),
+				attribute.String("usher.error.code", usher.CodeRateLimited),
 			}
 			if diff := compare.Diff(want, got); diff != "" {
 				t.Errorf("span attributes:\n%s", diff)
@@ -60,6 +62,9 @@ func TestDecisionsAreCountedAndNoted(t *testing.T) {
 
 	got := map[string]int64{}
 	for _, c := range meter.Counts() {
+		if c.Name == "usher.rate_limiting.decisions" {
+			continue
+		}
 		result, _ := c.Attributes.Value("usher.rate_limiting.result")
 		policy, _ := c.Attributes.Value("usher.rate_limiting.policy")
 		got[fmt.Sprintf("%s %s %s", c.Name, result.AsString(), policy.AsString())] = c.Value
@@ -98,6 +103,7 @@ func TestASpanNamesAllViolatedPolicies(t *testing.T) {
 				attribute.String("usher.rate_limiting.result", "refused"),
 				attribute.String("usher.rate_limiting.policy", "day"),
 				attribute.StringSlice("usher.rate_limiting.violated_policies", []string{"a-second", "day"}),
+				attribute.String("usher.error.code", usher.CodeRateLimited),
 			},
 		}
 		got := map[string][]attribute.KeyValue{}

@@ -26,6 +26,8 @@ var sections = []section{
 	{"Rate limits", "A request that violates two policies is counted under both, so the sum over policies is no number of " +
 		"requests. Take that from the responses with 429, which otelhttp counts.", []question{
 		{"usher.rate_limiting.requests", "Which policies refuse requests, and which are about to?"},
+		{"usher.rate_limiting.decisions", "Which share of its requests does a policy refuse?"},
+		{"usher.rate_limiting.concurrent_requests", "How many requests run under a concurrency limit?"},
 	}},
 	{"Idempotency", "", []question{
 		{"usher.idempotency.requests", "Are retries replayed, or do they find another state of their key?"},
