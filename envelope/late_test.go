@@ -3,7 +3,9 @@ package envelope_test
 import (
 	"context"
 	"encoding/json"
+	stdlog "log"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -178,3 +180,40 @@ func TestLostDataIsReported(t *testing.T) {
 		})
 	}
 }
+
+// The server would name a file of this module, and only the caller can be repaired.
+func TestASecondStatusIsReportedWithItsCaller(t *testing.T) {
+	env := quiet(envelope.Config{Wrap: true})
+	twice := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusAccepted)
+		w.WriteHeader(http.StatusOK)
+		http.Error(w, "late", http.StatusConflict)
+	})
+	auth := usher.Authenticate(usher.Optional(nobody{}))
+	for name, h := range map[string]http.Handler{
+		"an envelope":                env.Wrap(twice),
+		"without Wrap":               must(envelope.Config{}).Wrap(twice),
+		"another middleware inside":  env.Wrap(auth.Wrap(twice)),
+		"another middleware outside": auth.Wrap(env.Wrap(twice)),
+		"a foreign writer inside": env.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			twice.ServeHTTP(foreign{w}, r)
+		})),
+	} {
+		t.Run(name, func(t *testing.T) {
+			var log strings.Builder
+			s := httptest.NewUnstartedServer(h)
+			s.Config.ErrorLog = stdlog.New(&log, "", 0)
+			s.Start()
+			wantStatus(t, get(t, s, "/"), 202)
+			s.Close()
+			if n := strings.Count(log.String(), "superfluous response.WriteHeader call from "); n != 2 || strings.Count(log.String(), "(late_test.go:") != 2 {
+				t.Errorf("log %s", &log)
+			}
+		})
+	}
+}
+
+// foreign is a writer of another module.
+type foreign struct{ http.ResponseWriter }
+
+func (f foreign) WriteHeader(status int) { f.ResponseWriter.WriteHeader(status) }

@@ -131,24 +131,28 @@ func (w *Writer) WriteHeader(status int) {
 		}
 		return
 	}
-	first := w.Status() == 0
-	if first && status >= 400 && w.request != nil {
+	if w.Hijacked() {
+		w.complain("response.WriteHeader on hijacked connection")
+		return
+	}
+	if w.Status() != 0 {
+		w.complain("superfluous response.WriteHeader call")
+		if status >= 400 {
+			w.late.CompareAndSwap(0, int32(status))
+		}
+		return
+	}
+	if status >= 400 && w.request != nil {
 		Refuse(w.inner, w.request)
 	}
-	if first && w.hook != nil {
+	if w.hook != nil {
 		w.hook.Head(status)
 	}
-	// A second call goes on to the server, which logs it with its caller. So does an
-	// invalid status, for which the server panics before it sends anything.
+	// For an invalid status the server panics before it sends anything.
 	if !w.deferred.Load() {
 		w.inner.WriteHeader(status)
 	}
-	switch {
-	case first:
-		w.status.Store(int32(status))
-	case status >= 400:
-		w.late.CompareAndSwap(0, int32(status))
-	}
+	w.status.Store(int32(status))
 }
 
 // commit sends the status 200 if none was sent, as the server would.
