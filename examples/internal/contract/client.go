@@ -210,7 +210,7 @@ func (a *Response) EnvelopedWith(status int, message, members string) *Response 
 	a.Client.TB.Helper()
 	url := strings.ReplaceAll(a.url, "&", `\u0026`)
 	return a.Is(status, fmt.Sprintf(
-		`{"status_code":%d,"message":"%s"%s,"metadata":{"method":"%s","url":"%s","execution_time_ms":<n>,"ip":"%s","timestamp":"<time>"}}`,
+		`{"status_code":%d,"message":"%s"%s,"metadata":{"method":"%s","url":"%s","execution_time_ms":<ms>,"ip":"%s","timestamp":"<time>"}}`,
 		status, message, members, a.Request.Method, url, a.Client.IP)).Has("Content-Type", "application/json")
 }
 
@@ -285,6 +285,7 @@ func Bearer(text string) string { return "Authorization: Bearer " + text }
 // placeholders are the placeholders of expected texts, and what they match.
 var placeholders = map[string]string{
 	"<n>":       `[0-9]+`,
+	"<ms>":      `[1-9][0-9]*`,
 	"<time>":    `[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z`,
 	"<instant>": `[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:Z|\+00:00)`,
 	"<id>":      `[A-Za-z0-9]{22}`,
