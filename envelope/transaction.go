@@ -27,6 +27,7 @@ type transaction struct {
 	encoding []string
 
 	phase     phase
+	header    http.Header  // as it was at the status of an undecided response
 	declared  mediaType    // the media type of what the handler writes
 	reply     *usher.Reply // the reply, if what the handler writes is its data
 	failure   *usher.Error // the error, if the handler passed it to Fail after the status

@@ -2,6 +2,7 @@ package envelope
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -42,7 +43,10 @@ func (t *transaction) Head(status int) {
 			t.markNotModified(h, body.etag)
 		}
 		t.writer.Detach()
-	case refusing, undecided:
+	case undecided:
+		t.header = maps.Clone(h)
+		t.writer.Defer()
+	case refusing:
 		t.writer.Defer()
 	default:
 		t.takeOver(h, status, &body)
@@ -63,8 +67,16 @@ func (t *transaction) takeOver(h http.Header, status int, body *description) {
 func (t *transaction) pass() {
 	t.phase = passing
 	t.writer.Resume()
+	t.restoreHeader()
 	t.writer.Unwrap().WriteHeader(t.writer.Status())
 	t.writer.Detach()
+}
+
+// restoreHeader undoes what was set after the status, which is too late.
+func (t *transaction) restoreHeader() {
+	h := t.writer.Header()
+	clear(h)
+	maps.Copy(h, t.header)
 }
 
 // plan returns the phase for the status and for what the header states about the body.
@@ -255,6 +267,7 @@ func (t *transaction) finish(inner *http.Request) {
 	switch {
 	case t.phase == undecided:
 		t.phase = replacing
+		t.restoreHeader()
 		body := describe(w.Header())
 		t.takeOver(w.Header(), t.writer.Status(), &body)
 		w.WriteHeader(t.writer.Status())

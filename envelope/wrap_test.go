@@ -431,6 +431,11 @@ func TestAnEmptyErrorOfJSONGetsABody(t *testing.T) {
 			}
 			_, _ = io.WriteString(w, "{}")
 		}, "{}"},
+		{"fields after the status", func(w http.ResponseWriter, r *http.Request) {
+			writes(412, asJSON)(w, r)
+			w.Header().Set("Content-Type", "text/html")
+			_, _ = io.WriteString(w, "{}")
+		}, "{}"},
 		{"a long body", writes(412, asJSON, strings.Repeat(" ", 100_000)+"1"), strings.Repeat(" ", 100_000) + "1"},
 	}
 	forProtocols(t, func(t *testing.T, serve func(http.Handler) *httptest.Server) {
