@@ -73,9 +73,10 @@ type Config struct {
 	// OnPanic is called once with the value that a handler, or another function of the
 	// Config, panicked with. The value may hold any data of the handler, even key material.
 	// Nil logs to [slog.Default]: the route and the request ID; the text of a value that is
-	// an error, a string or a number, up to 1 KiB and without words of 24 characters or
-	// more, which may be credentials, or else the type of the value; and the functions from
-	// the panic outwards to the envelope.
+	// an error, a string or a number, up to 1 KiB, or else the type of the value; and the
+	// functions from the panic outwards to the envelope. In the text, REDACTED stands for
+	// what may be a credential: words of 24 characters or more, of 16 if they have a digit,
+	// and lists of bytes.
 	OnPanic func(r *http.Request, v any, stack []byte)
 	// PassPanics passes the panic of a handler on, with the same value, to a recoverer
 	// outside the envelope, which reports it: OnPanic is not called. The client first gets

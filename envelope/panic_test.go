@@ -5,11 +5,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -150,6 +152,12 @@ type brokenError struct{}
 
 func (brokenError) Error() string { panic("no text") }
 
+// A foundError is no error of the runtime, although it says so.
+type foundError string
+
+func (e foundError) Error() string { return string(e) }
+func (foundError) RuntimeError()   {}
+
 // An operator sees in the log what happened and where: the text of what is a text, but not
 // the fields of other values, and the functions of the program, not those of the server.
 func TestLogOfAPanicIsReadable(t *testing.T) {
@@ -171,6 +179,7 @@ func TestLogOfAPanicIsReadable(t *testing.T) {
 		{"a slice", []byte("canary"), "[]uint8"},
 		{"nothing", nil, "panic called with nil argument"},
 		{"a long text", strings.Repeat("x ", 5000), strings.Repeat("x ", 512)},
+		{"a long word", strings.Repeat("x", 2000), "string"},
 		{"an API key", "bad key acme_live_eyc9HscsevdHD7SbRPQdGHyb4u3VuYGGO5VyXUsH6Ob23a33e!", "bad key REDACTED!"},
 		{"a token", errors.New("jwt eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI3In0.c2ln: expired"), "jwt REDACTED: expired"},
 		{"a path", "open /var/lib/notes/attachments/index.db: no such file", "open /var/lib/notes/attachments/index.db: no such file"},
@@ -213,6 +222,54 @@ func TestLogOfAPanicIsReadable(t *testing.T) {
 			t.Errorf("record %+v", record)
 		}
 	})
+}
+
+// No secret that this module knows of reaches the log, however it stands in the text of a
+// panic: keys of every format, tokens, cookies, keys of idempotency, secrets of webhooks and
+// peppers. What an operator reads stays.
+func TestLogOfAPanicHasNoCredential(t *testing.T) {
+	const base64Key = "q7RkX0pW/3ZbT9mVhLd/Yc2Nf8sG+uJe1oAiQw5xB/4="
+	raw := []byte("\x01\x7f\xfe canary\x00\"0123456789abcdef")
+	tests := []struct{ name, text, want string }{
+		{"a native key", "acme_live_eyc9HscsevdHD7SbRPQdGHyb4u3VuYGGO5VyXUsH6Ob23a33e", "REDACTED"},
+		{"a split key", "acme_q7RkX0pW3ZbT9mVh.Ld-Yc2Nf8sG_uJe1oAiQw5xB4q7RkX0pW3ZbT9mVhLdYc", "REDACTED"},
+		{"the shortest key", "no account of q7RkX0pW3ZbT9mVh", "no account of REDACTED"},
+		{"a key in JSON", `bad body {"key":"q7RkX0pW3ZbT9mVh","id":7}`, `bad body {"key":"REDACTED","id":7}`},
+		{"a key in a URL", "https://api.example.com/v1/notes?key=q7RkX0pW3ZbT9mVh&page=2", "https://api.example.com/v1/notes?REDACTED&page=2"},
+		{"a key as part of a path", "/v1/keys/q7rkx0pw3zbt9mvh/use", "/v1/keys/REDACTED/use"},
+		{"a bearer token", "Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI3In0.c2ln", "Bearer REDACTED"},
+		{"a cookie", "__Host-session=q7RkX0pW3ZbT; Path=/", "REDACTED; Path=/"},
+		{"a UUID as an idempotency key", "key 8e03978e-40d5-43e8-bc93-6894a57f9324", "key REDACTED"},
+		{"a secret of a webhook", "whsec_" + base64Key, "REDACTED"},
+		{"base64", base64Key, "REDACTED"},
+		{"base64 in JSON", strings.ReplaceAll(base64Key, "/", `\/`), "REDACTED"},
+		{"base64 in a URL", url.QueryEscape(base64Key), "REDACTED"},
+		{"a pepper in hex", fmt.Sprintf("%x", raw), "REDACTED"},
+		{"a pepper in hex with spaces", fmt.Sprintf("pepper % x", raw), "pepper REDACTED"},
+		{"a pepper in hex with colons", "pepper 01:7f:fe:20:63:61:6e:61:72:79", "pepper REDACTED"},
+		{"a pepper as numbers", fmt.Sprintf("pepper %v", raw), "pepper [REDACTED]"},
+		{"a pepper in Go", fmt.Sprintf("pepper %#v", raw), "pepper []byte{REDACTED}"},
+		{"a key at the cut", strings.Repeat("x ", 500) + "key acme_live_eyc9HscsevdHD7SbRPQdGHyb4u3VuYGGO5Vy", strings.Repeat("x ", 500) + "key "},
+		{"a key after a quote at the cut", strings.Repeat("x ", 505) + `"q7RkX0pW3ZbT9mVh"`, strings.Repeat("x ", 505) + `"`},
+		{"numbers of a card", "card 4242424242424242", "card REDACTED"},
+
+		{"an address", "dial tcp 192.168.100.100:54321: connect: refused", "dial tcp 192.168.100.100:54321: connect: refused"},
+		{"a time", "after 2026-11-28T09:20:27Z", "after 2026-11-28T09:20:27Z"},
+		{"a URL", `Post "https://api.example.com/v1/charges": EOF`, `Post "https://api.example.com/v1/charges": EOF`},
+		{"a path with a number", "/srv/notes-2/attachments/index-7.db", "/srv/notes-2/attachments/index-7.db"},
+		{"a list", "rows 1, 2, 3", "rows 1, 2, 3"},
+		{"a code", "duplicate key violates notes_pkey (SQLSTATE 23505)", "duplicate key violates notes_pkey (SQLSTATE 23505)"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			for _, v := range []any{tt.text, errors.New(tt.text), foundError(tt.text)} {
+				record := logOfPanic(t, func(http.ResponseWriter, *http.Request) { find(v) })
+				if record.Panic != tt.want {
+					t.Errorf("panic %q, want %q", record.Panic, tt.want)
+				}
+			}
+		})
+	}
 }
 
 type panicRecord struct {
