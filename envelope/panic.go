@@ -71,7 +71,7 @@ var longAgo = time.Unix(1, 0)
 func (t *transaction) sendBare(status int) {
 	h := t.writer.Header()
 	clear(h)
-	h["X-Request-Id"] = t.idField[:1:1]
+	t.setID(h)
 	t.writer.Detach()
 	t.writer.WriteHeader(status)
 }

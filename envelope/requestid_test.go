@@ -153,3 +153,19 @@ func TestOneRequestHasOneID(t *testing.T) {
 		}
 	}
 }
+
+// A middleware outside the envelope may have set the field already, and the shape may fail.
+func TestAResponseWithoutAShapeHasTheID(t *testing.T) {
+	env := must(envelope.Config{
+		Shape:     envelope.Shape{Error: func([]byte, *envelope.Response) []byte { panic("shape") }},
+		RequestID: fromHeader,
+		OnPanic:   func(*http.Request, any, []byte) {},
+	})
+	h := env.Wrap(failing(&usher.Error{Status: 404}))
+	got := get(t, start(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Request-Id", r.Header.Get("X-Request-Id"))
+		h.ServeHTTP(w, r)
+	})), "/", "X-Request-Id: one")
+	wantStatus(t, got, 500)
+	wantHeader(t, got, "X-Request-Id", "one")
+}
