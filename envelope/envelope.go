@@ -3,15 +3,12 @@ package envelope
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"strings"
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/exchange"
-	"github.com/usher-go/usher/internal/guard"
 	"github.com/usher-go/usher/internal/telemetry"
 )
 
@@ -167,31 +164,5 @@ func route(r *http.Request) string {
 		return r.Pattern // includes the method
 	default:
 		return method + " " + r.Pattern
-	}
-}
-
-// logError logs failures with a cause, and every 500. A service that sends another status
-// without a cause is unavailable on purpose.
-func logError(r *http.Request, e *usher.Error) {
-	if errorStatus(e) != http.StatusInternalServerError && e.Cause == nil {
-		return
-	}
-	attrs := requestAttrs(r)
-	if p, ok := errors.AsType[*guard.PanicError](e.Cause); ok {
-		own := *e
-		own.Cause = nil
-		e = &own
-		attrs = append(attrs, panicAttrs(p.Value, p.Stack)...)
-	}
-	attrs = append(attrs, slog.String("error", e.Error()))
-	slog.Default().LogAttrs(r.Context(), slog.LevelError, "envelope: request failed", attrs...)
-}
-
-// requestAttrs are the attributes of a request in the log.
-func requestAttrs(r *http.Request) []slog.Attr {
-	return []slog.Attr{
-		slog.String("method", cut(r.Method, maxMethod)),
-		slog.String("route", r.Pattern),
-		slog.String("request_id", RequestID(r.Context())),
 	}
 }
