@@ -18,12 +18,14 @@ const wrappedTag = "-wrapped"
 
 // markTag returns the tag of the wrapped form of a response with this strong tag.
 func (t *transaction) markTag(etag string) string {
-	etag = etag[:len(etag)-1] + wrappedTag + `"`
 	if t.env.shape.Constant {
-		return etag
+		return marked(etag)
 	}
-	return "W/" + etag // a strong tag promises the same bytes (RFC 9110, section 8.8.1)
+	return "W/" + marked(etag) // a strong tag promises the same bytes (RFC 9110, section 8.8.1)
 }
+
+// marked returns the strong tag etag with wrappedTag at its end.
+func marked(etag string) string { return etag[:len(etag)-1] + wrappedTag + `"` }
 
 // isStrong reports whether etag is a strong entity tag.
 func isStrong(etag string) bool { return len(etag) >= 2 && etag[0] == '"' && etag[len(etag)-1] == '"' }
@@ -86,12 +88,9 @@ func (t *transaction) markNotModified(h http.Header, etag string) {
 	if !isStrong(etag) {
 		return
 	}
-	marked := etag[:len(etag)-1] + wrappedTag + `"`
-	for _, asked := range t.request.Header["If-None-Match"] {
-		if strings.Contains(asked, marked) {
-			h["Etag"] = []string{t.markTag(etag)}
-			return
-		}
+	own := marked(etag)
+	if slices.ContainsFunc(t.request.Header["If-None-Match"], func(asked string) bool { return strings.Contains(asked, own) }) {
+		h["Etag"] = []string{t.markTag(etag)}
 	}
 }
 

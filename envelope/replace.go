@@ -44,17 +44,21 @@ func (t *transaction) replace(w http.ResponseWriter, inner *http.Request) {
 	if !t.isHead() {
 		_, _ = w.Write(s.b)
 	}
-	if t.failure == nil && telemetry.IsRecording(inner.Context()) {
+	if t.failure == nil {
+		t.reportOwn(inner, status)
+	}
+}
+
+// reportOwn reports an error that the handler wrote itself, so that Fail did not.
+func (t *transaction) reportOwn(inner *http.Request, status int) {
+	if telemetry.IsRecording(inner.Context()) {
 		telemetry.NoteError(inner.Context(), status, statusCode(status))
 	}
-	if t.failure == nil && status >= 500 {
-		if cause := t.written(); !isAbandoned(inner, cause) {
-			t.env.report(inner, &usher.Error{Status: status, Code: statusCode(status), Cause: cause})
-		}
+	if status < 500 {
+		return
 	}
-	if t.collected != nil {
-		t.collected.release()
-		t.collected = nil
+	if cause := t.written(); !isAbandoned(inner, cause) {
+		t.env.report(inner, &usher.Error{Status: status, Code: statusCode(status), Cause: cause})
 	}
 }
 
