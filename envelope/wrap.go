@@ -1,13 +1,9 @@
 package envelope
 
 import (
-	"fmt"
 	"maps"
 	"net/http"
 	"slices"
-	"strings"
-
-	"github.com/usher-go/usher"
 )
 
 // A phase is how a transaction treats the body that a handler writes.
@@ -113,38 +109,6 @@ func (t *transaction) plan(status int, body *description) phase {
 	return passing
 }
 
-// leaveUntouched exempts what the handler writes from this envelope and those around it.
-func (t *transaction) leaveUntouched() {
-	for ; t != nil; t = t.outer {
-		t.untouched.Store(true)
-	}
-}
-
-// exempt reports whether [Config.Untouched] exempts the response.
-func (t *transaction) exempt(status int) (exempt bool) {
-	r := t.writer.Request()
-	if t.env.untouched == nil {
-		return status < 300 && isStandardDocument(r)
-	}
-	t.env.guard(r, func() { exempt = t.env.untouched(r) })
-	return exempt
-}
-
-// isStandardDocument reports whether r asks for a document whose form a standard fixes.
-func isStandardDocument(r *http.Request) bool {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead || r.URL == nil {
-		return false
-	}
-	if strings.HasPrefix(r.URL.Path, "/.well-known/") {
-		return true
-	}
-	switch r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:] {
-	case "openapi.json", "swagger.json", "jwks.json":
-		return true
-	}
-	return false
-}
-
 // Body forwards a piece of the body.
 func (t *transaction) Body(inner http.ResponseWriter, p []byte) (int, error) {
 	switch {
@@ -166,14 +130,18 @@ func (t *transaction) Body(inner http.ResponseWriter, p []byte) (int, error) {
 		return len(p), nil
 	}
 	switch t.phase {
+	case wrapping:
+		return t.beginData(inner, p)
 	case wrapped:
 		t.noteClosing(p)
-		return inner.Write(p)
-	case wrapping:
-	default:
-		return inner.Write(p)
 	}
-	space := 0 // which alone is not data
+	return inner.Write(p)
+}
+
+// beginData forwards a piece of the body until the data has begun: white space alone waits, and
+// what begins no JSON value is forwarded without the shape.
+func (t *transaction) beginData(inner http.ResponseWriter, p []byte) (int, error) {
+	space := 0
 	for space < len(p) && isSpace(p[space]) {
 		space++
 	}
@@ -196,16 +164,6 @@ func (t *transaction) Body(inner http.ResponseWriter, p []byte) (int, error) {
 	return inner.Write(p)
 }
 
-// noteClosing notes the last byte of p that is not white space.
-func (t *transaction) noteClosing(p []byte) {
-	for i := len(p); i > 0; i-- {
-		if !isSpace(p[i-1]) {
-			t.closing = p[i-1]
-			return
-		}
-	}
-}
-
 // Release leaves what comes before the data to the first byte of the data, whenever that
 // is flushed.
 func (t *transaction) Release(bool) {
@@ -213,31 +171,6 @@ func (t *transaction) Release(bool) {
 		t.pass()
 	}
 }
-
-// beginsJSON reports whether p may be the beginning of a JSON value in UTF-8, without
-// reading more than its first bytes. A byte order mark, a prefix against inclusion by
-// scripts such as )]}', a JSONP callback and UTF-16 are none.
-func beginsJSON(p []byte) bool {
-	literal := ""
-	switch c := p[0]; {
-	case c == '{', c == '[', c == '"', c == '-', '0' <= c && c <= '9':
-		return len(p) == 1 || p[1] != 0
-	case c == 't':
-		literal = "true"
-	case c == 'f':
-		literal = "false"
-	case c == 'n':
-		literal = "null"
-	default:
-		return false
-	}
-	if len(p) > len(literal) && !isSpace(p[len(literal)]) {
-		return false
-	}
-	return strings.HasPrefix(literal, string(p[:min(len(p), len(literal))]))
-}
-
-func isSpace(c byte) bool { return c == ' ' || c == '\n' || c == '\r' || c == '\t' }
 
 // finish completes the response after the handler has returned. It is not called after a
 // panic, so the unfinished response of a failed handler never looks complete.
@@ -287,55 +220,6 @@ func (t *transaction) finish(inner *http.Request) {
 		t.collected.release()
 		t.collected = nil
 	}
-}
-
-// brokenOff returns why a success that has been sent is incomplete, or nil. An error
-// needs no such check: a client does not rely on its body.
-func (t *transaction) brokenOff() error {
-	if why := t.x.Broken(); why != nil && t.succeeded() {
-		return why
-	}
-	if t.phase != wrapping && t.phase != wrapped && t.phase != unwrapped {
-		return nil // the server checks a body that passes unchanged
-	}
-	if status := t.writer.LateError(); status != 0 {
-		return fmt.Errorf("the handler sent the status %d after %d", status, t.writer.Status())
-	}
-	if t.isShort() && !t.isHead() {
-		return fmt.Errorf("the handler declared %d bytes and wrote %d", t.length, t.writer.Bytes())
-	}
-	if t.isOpen() {
-		return fmt.Errorf("the JSON begins with %q and ends with %q", t.opening, t.closing)
-	}
-	return nil
-}
-
-// isOpen reports whether the data is an object, an array or a string without its end.
-func (t *transaction) isOpen() bool {
-	switch t.opening {
-	case '{':
-		return t.closing != '}'
-	case '[':
-		return t.closing != ']'
-	case '"':
-		return t.closing != '"'
-	}
-	return false
-}
-
-// isShort reports whether the body is shorter than the handler declared.
-func (t *transaction) isShort() bool { return t.length >= 0 && t.writer.Bytes() < t.length }
-
-// abort cuts the connection, as the server would have done: nothing else can show the
-// client that the response is incomplete.
-func (t *transaction) abort(inner *http.Request, why error) {
-	if inner.Context().Err() == nil { // otherwise the client has gone, which is not a fault
-		t.env.report(inner, &usher.Error{
-			Status: http.StatusInternalServerError, Code: usher.CodeInternal,
-			Cause: fmt.Errorf("the connection is aborted, as the response had begun: %w", why),
-		})
-	}
-	t.cut(http.ErrAbortHandler)
 }
 
 // begin writes what comes before the data.

@@ -51,21 +51,6 @@ func (o Writer) Untouched() {
 	transactionFrom(exchange.From(o.r.Context())).leaveUntouched()
 }
 
-// Untouched returns a handler that exempts what next writes from [Config.Wrap], for
-// documents whose form a standard fixes: those under /.well-known, an OpenAPI document,
-// the responses of a gateway to gRPC. It has no effect without an [Envelope] around it.
-//
-//	mux.Handle("/.well-known/", envelope.Untouched(documents))
-//
-// [usher.Fail] still uses the shape, so a request that is refused inside gets the usual
-// error.
-func Untouched(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		For(w, r).Untouched()
-		next.ServeHTTP(w, r)
-	})
-}
-
 // Value sends v as the data, with the status of [Writer.Status] or 200. A nil v means
 // no data.
 func (o Writer) Value(v any) {
