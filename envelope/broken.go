@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/exchange"
 )
 
 // brokenOff returns why a success that has been sent is incomplete, or nil. An error
@@ -57,7 +58,7 @@ func (t *transaction) isShort() bool { return t.length >= 0 && t.writer.Bytes() 
 // abort cuts the connection, as the server would have done: nothing else can show the
 // client that the response is incomplete.
 func (t *transaction) abort(inner *http.Request, why error) {
-	if inner.Context().Err() == nil { // otherwise the client has gone, which is not a fault
+	if !exchange.Left(inner.Context()) { // a client that has gone is no fault
 		t.env.report(inner, &usher.Error{
 			Status: http.StatusInternalServerError, Code: usher.CodeInternal,
 			Cause: fmt.Errorf("the connection is aborted, as the response had begun: %w", why),

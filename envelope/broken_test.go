@@ -290,6 +290,32 @@ func TestAClientThatLeavesIsNotReported(t *testing.T) {
 	}
 }
 
+// The deadline of a middleware outside the envelope is no client that leaves: what it breaks
+// off is reported.
+func TestATimeThatEndsIsReported(t *testing.T) {
+	begins := writes(200, asJSON, "[1")
+	handlers := map[string]http.HandlerFunc{
+		"Fail":   fails(context.DeadlineExceeded, begins),
+		"no end": begins,
+	}
+	for name, h := range handlers {
+		t.Run(name, func(t *testing.T) {
+			var reports reporter
+			env := must(envelope.Config{Wrap: true, OnError: reports.onError}).Wrap(h)
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				ctx, cancel := context.WithTimeout(r.Context(), -1)
+				defer cancel()
+				env.ServeHTTP(w, r.WithContext(ctx))
+			}))
+			_, _, _ = fetch(t, s)
+			s.Close()
+			if errs := reports.reports(); len(errs) != 1 {
+				t.Errorf("reported %v", errs)
+			}
+		})
+	}
+}
+
 // The default log has the reason, and the client does not get it.
 func TestTheReasonOfAnAbortIsLogged(t *testing.T) {
 	log := captureLog(t)

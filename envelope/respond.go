@@ -216,7 +216,7 @@ func (t *transaction) replyLate(w http.ResponseWriter, r *http.Request, reply us
 	case t.isHead():
 		return
 	case status == 0 || status >= 400 || written > 0 || !bodyAllowed(status):
-		if reply.Data != nil && r.Context().Err() == nil { // else the client has gone
+		if reply.Data != nil && r.Context().Err() == nil { // else nobody waits for it
 			t.env.report(r, &usher.Error{
 				Status: http.StatusInternalServerError, Code: usher.CodeInternal,
 				Cause: errors.New("data is lost, as the response had begun without it"),
