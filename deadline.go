@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/usher-go/usher/internal/exchange"
@@ -113,7 +114,7 @@ func missedDeadline(ctx context.Context, err error) *Error {
 	if !ok || !c.missed() {
 		return nil
 	}
-	timeOut(ctx)
+	recordTimeout(ctx)
 	e := *c.e
 	e.Cause = cmp.Or(e.Cause, err)
 	return &e
@@ -124,13 +125,47 @@ func missedDeadline(ctx context.Context, err error) *Error {
 func noteMissedDeadline(ctx context.Context, e *Error) {
 	c, ok := exchange.DeadlineOf(ctx).(*deadlineCall)
 	if ok && (c.e == e || errors.Is(e.Cause, context.DeadlineExceeded)) && c.missed() {
-		timeOut(ctx)
+		recordTimeout(ctx)
 	}
 }
 
-// timeOut records in the exchange that a Deadline was missed: the status of the error
+// timedOut returns the error for work that has failed with err because its time ran out,
+// or nil.
+func timedOut(ctx context.Context, err error) *Error {
+	status := http.StatusGatewayTimeout
+	switch {
+	case errors.Is(err, http.ErrHandlerTimeout):
+		status = http.StatusServiceUnavailable // which http.TimeoutHandler has sent
+	case !isTimeout(ctx, err):
+		return nil
+	}
+	recordTimeout(ctx)
+	e := *errDeadlineExceeded
+	e.Status, e.Cause = status, err
+	return &e
+}
+
+// isTimeout reports whether err means that time ran out: that of ctx, or of a part of the
+// work, which may have had a context of its own.
+func isTimeout(ctx context.Context, err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) ||
+		errors.Is(ctx.Err(), context.DeadlineExceeded) && (errors.Is(err, os.ErrDeadlineExceeded) || isInterrupted(err))
+}
+
+// isInterrupted reports whether err is the query_canceled of PostgreSQL, with which it
+// stops a query, for instance because the context of the query has ended.
+func isInterrupted(err error) bool {
+	type sqlError interface {
+		error
+		SQLState() string
+	}
+	e, ok := errors.AsType[sqlError](err)
+	return ok && e.SQLState() == "57014"
+}
+
+// recordTimeout records in the exchange that a Deadline was missed: the status of the error
 // does not show that the handler may already have had an effect.
-func timeOut(ctx context.Context) {
+func recordTimeout(ctx context.Context) {
 	if x := exchange.From(ctx); x != nil {
 		x.TimeOut()
 	}

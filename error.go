@@ -5,10 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"time"
-
-	"github.com/usher-go/usher/internal/exchange"
 )
 
 // An Error is the one form of failure in this module: a public part, which [Fail]
@@ -51,11 +48,6 @@ type Field struct {
 	Name    string `json:"field"`
 	Message string `json:"message"`
 }
-
-// StatusClientClosedRequest is the status of a request whose client disconnected before
-// there was a response. It distinguishes such requests from faults of the server in logs
-// and counters. It is in no RFC; nginx introduced it.
-const StatusClientClosedRequest = 499
 
 // Error describes the failure for operators. The text never holds key material, but it
 // includes the cause and so is not for clients.
@@ -115,53 +107,4 @@ func asError(ctx context.Context, err error) *Error {
 		return e
 	}
 	return &Error{Status: http.StatusInternalServerError, Code: CodeInternal, Cause: err}
-}
-
-// isAbandoned reports whether work has failed with err because its client has disconnected.
-func isAbandoned(ctx context.Context, err error) bool {
-	return exchange.Left(ctx) && (errors.Is(err, context.Canceled) || isInterrupted(err))
-}
-
-// abandonedBy returns the error for a request whose client has disconnected.
-func abandonedBy(err error) *Error {
-	return &Error{
-		Status:  StatusClientClosedRequest,
-		Code:    CodeClientClosedRequest,
-		Message: "The client has closed the request.",
-		Cause:   err,
-	}
-}
-
-// timedOut returns the error for work that has failed with err because its time ran out,
-// or nil.
-func timedOut(ctx context.Context, err error) *Error {
-	status := http.StatusGatewayTimeout
-	switch {
-	case errors.Is(err, http.ErrHandlerTimeout):
-		status = http.StatusServiceUnavailable // which http.TimeoutHandler has sent
-	case !isTimeout(ctx, err):
-		return nil
-	}
-	timeOut(ctx)
-	e := *errDeadlineExceeded
-	e.Status, e.Cause = status, err
-	return &e
-}
-
-// isTimeout reports whether err means that time ran out: that of ctx, or of a part of the
-// work, which may have had a context of its own.
-func isTimeout(ctx context.Context, err error) bool {
-	return errors.Is(err, context.DeadlineExceeded) ||
-		errors.Is(ctx.Err(), context.DeadlineExceeded) && (errors.Is(err, os.ErrDeadlineExceeded) || isInterrupted(err))
-}
-
-// isInterrupted reports whether err is the query_canceled of PostgreSQL, with which it
-// stops a query, for instance because the context of the query has ended.
-func isInterrupted(err error) bool {
-	type sqlError interface {
-		error
-		SQLState() string
-	}
-	e, ok := errors.AsType[sqlError](err)
-	return ok && e.SQLState() == "57014"
 }

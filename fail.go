@@ -1,83 +1,16 @@
 package usher
 
 import (
-	"cmp"
-	"encoding"
-	"encoding/json"
 	"errors"
 	"net/http"
-	"reflect"
 	"strconv"
-	"sync"
 
 	"github.com/usher-go/usher/internal/delay"
 	"github.com/usher-go/usher/internal/exchange"
 	"github.com/usher-go/usher/internal/header"
 	"github.com/usher-go/usher/internal/httpwriter"
-	"github.com/usher-go/usher/internal/jsontext"
-	"github.com/usher-go/usher/internal/problem"
 	"github.com/usher-go/usher/internal/telemetry"
 )
-
-// A Responder writes responses in the shape of a service. The envelope is a Responder.
-type Responder interface {
-	// WriteError writes e and must not change it. The header fields that do not depend on
-	// the shape are already set.
-	WriteError(w http.ResponseWriter, r *http.Request, e *Error)
-	// WriteReply writes a success.
-	WriteReply(w http.ResponseWriter, r *http.Request, reply Reply)
-}
-
-// A Reply is the one form of success in this module. [Respond] writes it in the
-// shape of the service.
-type Reply struct {
-	// Status is the HTTP status; zero means 200.
-	Status int
-	// Code is stable; an envelope's catalogue may map it to a text.
-	Code string
-	// Message is for people; shapes without room for it omit it.
-	Message string
-	// Data is encoded by encoding/json. Nil means that there is none. A nil slice is an
-	// empty list, [], unless its type encodes itself or has bytes.
-	Data any
-	// Page is set if Data is one page of a list.
-	Page *Page
-}
-
-// A Page is the part of a list that a response holds. A shape whose body has no room for
-// it sends Total as the header field X-Total-Count, which a page of another origin can
-// read if Access-Control-Expose-Headers names it.
-type Page struct {
-	Number int // counted from 1
-	Limit  int // maximum number of items on a page
-	Total  int // items on all pages
-}
-
-// Pages returns how many pages there are.
-func (p Page) Pages() int {
-	if p.Limit <= 0 || p.Total <= 0 {
-		return 0
-	}
-	return (p.Total-1)/p.Limit + 1
-}
-
-// WithResponder returns a request for which [Fail] and [Respond] write through p. It
-// stores p in r itself if a middleware of this module has already seen r, else in a copy.
-func WithResponder(r *http.Request, p Responder) *http.Request {
-	x, r := exchange.Enter(r)
-	var responder any = p
-	exchange.Responder.Store(x, &responder)
-	return r
-}
-
-// responderOf returns the responder of a request, or nil.
-func responderOf(x *exchange.Exchange) Responder {
-	if responder := exchange.Responder.Load(x); responder != nil {
-		p, _ := (*responder).(Responder)
-		return p
-	}
-	return nil
-}
 
 // Fail responds to r with err, in the shape of the service: through the [Responder]
 // of the request if it has one, else as problem details (RFC 9457).
@@ -154,52 +87,6 @@ func leaveBody(w http.ResponseWriter, r *http.Request, err error) {
 	httpwriter.Refuse(w, r)
 }
 
-// Respond responds to r with reply, in the shape of the service: through the [Responder]
-// of the request if it has one, else as plain JSON. Without data it sends only the
-// status, with 204 in place of 200.
-func Respond(w http.ResponseWriter, r *http.Request, reply Reply) {
-	if reply.Status == 0 {
-		reply.Status = http.StatusOK
-	}
-	reply.Data = list(reply.Data)
-	if x := exchange.From(r.Context()); x != nil {
-		if p := responderOf(x); p != nil {
-			p.WriteReply(w, r, reply)
-			return
-		}
-	}
-	if reply.Data == nil {
-		if reply.Status == http.StatusOK {
-			reply.Status = http.StatusNoContent
-		}
-		w.WriteHeader(reply.Status)
-		return
-	}
-	body, err := json.Marshal(reply.Data)
-	if err != nil {
-		Fail(w, r, err)
-		return
-	}
-	if reply.Page != nil {
-		w.Header()["X-Total-Count"] = []string{strconv.Itoa(reply.Page.Total)}
-	}
-	write(w, reply.Status, "application/json", body, new(fieldValues))
-}
-
-// list returns data, or an empty slice of the same type if data is a nil slice: a client
-// that reads a list does not expect null.
-func list(data any) any {
-	v := reflect.ValueOf(data)
-	if v.Kind() != reflect.Slice || !v.IsNil() || v.Type().Elem().Kind() == reflect.Uint8 {
-		return data
-	}
-	switch data.(type) {
-	case json.Marshaler, encoding.TextMarshaler:
-		return data
-	}
-	return reflect.MakeSlice(v.Type(), 0, 0).Interface()
-}
-
 // setErrorHeader sets the header fields of an error that do not depend on the shape.
 func setErrorHeader(h http.Header, e *Error, values *fieldValues) {
 	header.MakeError(h, e.status(), &values.cacheControl)
@@ -221,95 +108,4 @@ func setErrorHeader(h http.Header, e *Error, values *fieldValues) {
 		values.challenge[0] = "Bearer"
 		h["Www-Authenticate"] = values.challenge[:]
 	}
-}
-
-// bodies are buffers for problem details, which are small.
-var bodies = sync.Pool{New: func() any { return new([512]byte) }}
-
-// writeProblem writes e as problem details.
-func writeProblem(w http.ResponseWriter, e *Error, values *fieldValues) {
-	buf := bodies.Get().(*[512]byte)
-	write(w, e.status(), "application/problem+json", appendProblem(buf[:0], e), values)
-	bodies.Put(buf)
-}
-
-func appendProblem(b []byte, e *Error) []byte {
-	if head := problemHeads[e.status()%len(problemHeads)]; e.Type == "" && head.status == e.status() {
-		b = append(b, head.text...)
-	} else {
-		b = appendProblemHead(b, cmp.Or(e.Type, untyped), e.status())
-	}
-	if e.Message != "" {
-		b = append(b, `,"detail":`...)
-		b = jsontext.AppendString(b, e.Message)
-	}
-	if e.Code != "" {
-		b = append(b, `,"code":`...)
-		b = jsontext.AppendString(b, e.Code)
-	}
-	if e.Param != "" {
-		b = append(b, `,"param":`...)
-		b = jsontext.AppendString(b, e.Param)
-	}
-	if len(e.Fields) > 0 {
-		b = append(b, `,"errors":`...)
-		b = appendValue(b, e.Fields)
-	}
-	return append(problem.AppendDetails(b, e.Details, appendValue), '}')
-}
-
-// untyped is the type of a problem that its status describes (RFC 9457, section 4.2.1).
-const untyped = "about:blank"
-
-func appendProblemHead(b []byte, kind string, status int) []byte {
-	b = append(b, `{"type":`...)
-	b = jsontext.AppendString(b, kind)
-	b = append(b, `,"title":`...)
-	b = jsontext.AppendString(b, http.StatusText(status))
-	b = append(b, `,"status":`...)
-	return strconv.AppendInt(b, int64(status), 10)
-}
-
-// problemHeads have what appendProblemHead returns for an untyped problem, by the last
-// digits of its status. Those who guess credentials cause the same few again and again.
-var problemHeads = func() (heads [16]struct {
-	status int
-	text   string
-}) {
-	for _, status := range [...]int{
-		http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound,
-		http.StatusTooManyRequests, http.StatusServiceUnavailable,
-	} {
-		head := &heads[status%len(heads)]
-		head.status, head.text = status, string(appendProblemHead(nil, untyped, status))
-	}
-	return heads
-}()
-
-// appendValue appends v as JSON, or null if v cannot be encoded.
-func appendValue(b []byte, v any) []byte {
-	if texts, ok := v.([]string); ok && len(texts) > 0 {
-		// The names of violated policies, in the refusals of rate limits, cost no allocation.
-		for i, text := range texts {
-			b = append(b, "[,"[min(i, 1)])
-			b = jsontext.AppendString(b, text)
-		}
-		return append(b, ']')
-	}
-	body, err := json.Marshal(v)
-	if err != nil {
-		return append(b, "null"...)
-	}
-	return append(b, body...)
-}
-
-// write sends a body; the server sets its Content-Length.
-func write(w http.ResponseWriter, status int, contentType string, body []byte, values *fieldValues) {
-	h := w.Header()
-	values.contentType[0], values.noSniff[0] = contentType, "nosniff"
-	h["Content-Type"] = values.contentType[:]
-	h["X-Content-Type-Options"] = values.noSniff[:]
-	w.WriteHeader(status)
-	// An error means that the client has gone, so it cannot be reported to the client.
-	_, _ = w.Write(body)
 }
