@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 
@@ -44,9 +45,10 @@ type Access struct {
 	// status of 401 or 403, for the 404 of another owner, and for the 503 of a credential
 	// that could not be checked. It is not called if the client has disconnected.
 	//
-	// E has the code and the private cause, and must not be changed. R is the request, so
-	// envelope.RequestID finds its ID in the context, and [PrincipalFrom] who was refused
-	// by Require. R.Pattern is known inside the router, and with [Pattern] also outside.
+	// The error has the code and the private cause, and must not be changed. In the context
+	// of the request, envelope.RequestID finds its ID, and [PrincipalFrom] who was refused by
+	// Require. The pattern of the request is known inside the router, and with [Pattern] also
+	// outside.
 	//
 	// Clients can cause any number of refusals: limit what OnRefusal logs. The response
 	// waits for it. OnRefusal must be safe for concurrent use. A panic is logged and changes
@@ -77,18 +79,21 @@ type enforcer struct {
 	failures  *report.Reporter // for panics of OnRefusal
 }
 
-func newEnforcer(a Access, decisions *telemetry.Instrument) enforcer {
-	n := enforcer{access: a, failures: report.New("usher: Access", nil)}
+func newEnforcer(a Access, counter *telemetry.Instrument) enforcer {
+	var fixed []attribute.KeyValue
 	if a.Shadow {
-		n.decisions = decisions.Decisions(a.MeterProvider, inShadow.Bool(true))
-	} else {
-		n.decisions = decisions.Decisions(a.MeterProvider)
+		fixed = append(fixed, inShadow.Bool(true))
 	}
-	return n
+	return enforcer{
+		access:    a,
+		decisions: counter.Decisions(a.MeterProvider, fixed...),
+		failures:  report.New("usher: Access", nil),
+	}
 }
 
 // report counts and notes the decision about a request, whose principal is p unless p is nil.
-// It returns false if an outer middleware in Shadow would have refused the request.
+// In Shadow it does nothing and returns false if an outer middleware in Shadow would have
+// refused the request.
 func (n *enforcer) report(ctx context.Context, outcome int, p *Principal) bool {
 	if n.access.Shadow && isShadowed(ctx) {
 		return false

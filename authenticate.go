@@ -194,8 +194,7 @@ func (a *authentication) failure(ctx context.Context, err error) (outcome int, e
 		return unavailable, e
 	case status == StatusClientClosedRequest:
 		return abandoned, e
-	}
-	if e.status() == http.StatusUnauthorized && len(e.Challenges) == 0 {
+	case status == http.StatusUnauthorized && len(e.Challenges) == 0:
 		challenged := *e
 		challenged.Challenges = a.missing.Challenges
 		e = &challenged
