@@ -8,6 +8,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/usher-go/usher/internal/exchange"
 	"github.com/usher-go/usher/internal/guard"
 	"github.com/usher-go/usher/internal/report"
 	"github.com/usher-go/usher/internal/telemetry"
@@ -32,10 +33,11 @@ type Access struct {
 	// Danger: Shadow protects nothing. A request that Authenticate would refuse goes on as
 	// an anonymous one, whatever credential it carries, and also if the credential could not
 	// be checked. So a handler must not take a request for authenticated because it has
-	// arrived; it finds no principal, and so do limits and idempotency, which count such a
-	// request by its address or not at all. A Require inside that is not in Shadow still
-	// refuses the request. A request that Require would refuse goes on as it is, with its
-	// principal.
+	// arrived; it finds no principal. Limits count such a request by its address, and
+	// idempotency runs it as one without a key, unless Config.Owner names its owner. What
+	// else needs a principal still refuses the request: a Require that is not in Shadow, or
+	// the management API of package apikey. A request that Require would refuse goes on as
+	// it is, with its principal.
 	//
 	// Other middlewares in Shadow that such a request reaches report nothing more about it,
 	// as it would not have reached them.
@@ -95,7 +97,7 @@ func newEnforcer(a Access, counter *telemetry.Instrument) enforcer {
 // In Shadow it does nothing and returns false if an outer middleware in Shadow would have
 // refused the request.
 func (n *enforcer) report(ctx context.Context, outcome int, p *Principal) bool {
-	if n.access.Shadow && isShadowed(ctx) {
+	if n.access.Shadow && exchange.Shadowed(ctx) {
 		return false
 	}
 	n.decisions.Count(ctx, outcome)
@@ -128,15 +130,4 @@ func notePrincipal(ctx context.Context, p *Principal) {
 	if p.Owner != "" {
 		span.SetAttributes(principalOwner.String(p.Owner))
 	}
-}
-
-// shadowed is the key of a context value that marks a request that a middleware in Shadow
-// would have refused.
-type shadowed struct{}
-
-func isShadowed(ctx context.Context) bool { return ctx.Value(shadowed{}) != nil }
-
-// shadow returns a copy of r that is marked as one that would have been refused.
-func shadow(r *http.Request) *http.Request {
-	return r.WithContext(context.WithValue(r.Context(), shadowed{}, true))
 }

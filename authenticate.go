@@ -96,7 +96,7 @@ func (a *authentication) refuse(w http.ResponseWriter, r *http.Request, next htt
 		Fail(w, r, e)
 		return
 	}
-	inner := shadow(r)
+	inner := exchange.Shadow(r)
 	defer exchange.Leave(r, inner)
 	a.serveAnonymous(w, inner, next)
 }

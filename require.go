@@ -74,7 +74,7 @@ func (q *requirement) ServeNext(w http.ResponseWriter, r *http.Request, next htt
 func (q *requirement) refuse(w http.ResponseWriter, r *http.Request, next http.Handler, outcome int, p *Principal, e *Error) {
 	q.reportRefusal(r, outcome, p, e)
 	if q.access.Shadow {
-		exchange.Serve(next, w, r, shadow(r))
+		exchange.Serve(next, w, r, exchange.Shadow(r))
 		return
 	}
 	Fail(w, r, e)

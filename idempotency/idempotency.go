@@ -8,6 +8,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/exchange"
 	"github.com/usher-go/usher/internal/guard"
 	"github.com/usher-go/usher/internal/heartbeat"
 	"github.com/usher-go/usher/internal/report"
@@ -98,6 +99,12 @@ func (m *Middleware) ServeNext(w http.ResponseWriter, r *http.Request, next http
 	}
 	in := newBuffer()
 	c, bodyAt, err := m.prepare(in, w, r, keys)
+	if errors.Is(err, errAnonymous) && exchange.Shadowed(r.Context()) {
+		in.release()
+		w.Header()[statusHeader] = []string{"ignored"}
+		next.ServeHTTP(w, r)
+		return
+	}
 	if err != nil {
 		in.release()
 		m.leaveBody(w, r, err)

@@ -62,6 +62,22 @@ func TestCallersWithoutAPrincipal(t *testing.T) {
 			t.Errorf("challenges %q", got)
 		}
 	})
+	t.Run("run as without a key if Access.Shadow has admitted them", func(t *testing.T) {
+		calls := new(counting)
+		meter := newMeter()
+		shadow := usher.Access{Shadow: true}.Authenticate(digestScheme{})
+		h := usher.Chain(shadow, newMiddleware(t, idempotency.Config{Required: true, MeterProvider: meter.provider})).Wrap(calls)
+		for range 2 {
+			w := do(h, post("/", "body", anonymous))
+			if w.Code != http.StatusCreated || w.Header().Get("Idempotency-Status") != "ignored" {
+				t.Errorf("status %d, Idempotency-Status %q", w.Code, w.Header().Get("Idempotency-Status"))
+			}
+		}
+		calls.want(t, 2)
+		if counted := meter.counts(t); len(counted) != 0 {
+			t.Errorf("counted %v", counted)
+		}
+	})
 	t.Run("pass without a key", func(t *testing.T) {
 		calls := new(counting)
 		do(newMiddleware(t, idempotency.Config{}).Wrap(calls), post("/", "", anonymous, func(r *http.Request) { r.Header.Del("Idempotency-Key") }))
