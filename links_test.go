@@ -65,7 +65,7 @@ func TestLinksOfDocumentationResolve(t *testing.T) {
 
 // TestPagesLinkToFiles looks for the files and directories that the pages link to.
 func TestPagesLinkToFiles(t *testing.T) {
-	for _, page := range []string{"README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/threats.md", "docs/telemetry.md", "docs/routers.md", "docs/idempotency-draft.md", "benchmarks/report/README.md"} {
+	for _, page := range []string{"README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/threats.md", "docs/guarantees.md", "docs/gateways.md", "docs/telemetry.md", "docs/routers.md", "docs/idempotency-draft.md", "benchmarks/report/README.md"} {
 		text, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)
