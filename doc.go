@@ -30,19 +30,20 @@
 //
 // # Order
 //
-// From the outside in: access log, compression, envelope, [Pattern], clientip.Resolver,
-// clientip.RequireTLS, CORS, limits by address, [Deadline]; the router; and on each route
-// [Authenticate], [Require], limits by principal, idempotency, handler. The example named
-// Server shows a whole stack.
+// From the outside in: tracing, access log, compression, envelope, [Pattern],
+// clientip.Resolver, clientip.RequireTLS, CORS, limits by address, [Deadline]; the router;
+// and on each route [Authenticate], [Require], limits by principal, idempotency, handler.
+// The example named Server shows a whole stack.
 //
-// All of the middlewares may also go outside the router, except a Require that compares
-// owners by r.PathValue. An access log that needs the principal or the client's address
-// calls [Track].
+// Tracing, such as otelhttp, is outside because this module begins no spans: it notes its
+// decisions on the span of the request. All of the middlewares may also go outside the
+// router, except a Require that compares owners by r.PathValue. An access log that needs
+// the principal or the client's address calls [Track].
 //
 // # Shutdown
 //
 // Some types write in the background or keep a goroutine. After http.Server.Shutdown has
-// returned, call idempotency.Middleware.Shutdown, then Close of apikey.Authenticator,
-// apikey.Cache, jwk.Remote, jwk.Pool and jwtauth.RevocationMirror, and close the stores
-// last.
+// returned, call Shutdown of idempotency.Middleware and ratelimit.Limiter, then Close of
+// apikey.Authenticator, apikey.Cache, jwk.Remote, jwk.Pool and jwtauth.RevocationMirror,
+// and close the stores last.
 package usher

@@ -81,9 +81,9 @@
 //
 // Put the Resolver directly inside the envelope, where it allocates nothing, or outside
 // the envelope, and in any case outside every limit and every middleware that reads a
-// credential. The envelope reads the address when it writes a response. Put RequireTLS
-// inside the Resolver and inside the envelope, which gives the refusal its shape. An
-// access log outside the Resolver reads the address from the request that [usher.Track]
-// returns. A Resolver reads [http.Request.RemoteAddr]: no middleware outside it may
-// overwrite that field from a header.
+// credential. If the shape of the envelope shows the address, it reads it when the response
+// is written. Put RequireTLS inside the Resolver and inside the envelope, which gives the
+// refusal its shape. An access log outside the Resolver reads the address from the request
+// that [usher.Track] returns. A Resolver reads [http.Request.RemoteAddr]: no middleware
+// outside it may overwrite that field from a header.
 package clientip

@@ -81,6 +81,9 @@
 // requests. Put a clientip.Resolver directly inside it, where the Resolver costs
 // nothing, or outside. Put compression outside the envelope: a Content-Encoding that is
 // set before the envelope belongs to a compressor that will encode the body, and stays.
-// With compression inside, only refusals and failures can be put into the shape. Mount
-// servers of HTML pages beside the envelope, not inside it.
+// With compression inside, only refusals and failures can be put into the shape. Put
+// tracing outside too: the request ID, the code of an error and a panic are noted on the
+// span that has begun. A recoverer that reports panics goes outside, with
+// [Config.PassPanics]; one inside responds in place of the envelope. Mount servers of HTML
+// pages beside the envelope, not inside it.
 package envelope

@@ -39,7 +39,8 @@
 // Put the envelope outside everything that may refuse a request, and middleware.Compress
 // outside the envelope and idempotency, which need plain bodies. middleware.Recoverer may
 // go anywhere: a middleware outside a Recoverer sees its response, and one inside has
-// been unwound before the Recoverer responds.
+// been unwound before the Recoverer responds. Outside the envelope it gets the
+// panics of handlers only with envelope.Config.PassPanics.
 //
 // # What chi does differently
 //

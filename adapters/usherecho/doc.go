@@ -33,7 +33,8 @@
 // the envelope and idempotency, which need plain bodies. Put a middleware that replaces
 // the error that the handler returns inside both: they need the response when the error
 // reaches them. Echo's Recover may go anywhere: a middleware outside a Recover sees its
-// response, and one inside has been unwound before the Recover responds.
+// response, and one inside has been unwound before the Recover responds. Outside the
+// envelope it gets the panics of handlers only with envelope.Config.PassPanics.
 //
 // Put [PathValues] outside everything that reads r.PathValue: without it an
 // usher.Requirement with an Owner refuses every request, and counts it as no_owner.

@@ -39,7 +39,9 @@
 // the response. The same applies to another renderer of c.Errors: usher's middlewares
 // inside it see what the handler has set, such as an empty 200.
 //
-// The envelope responds to panics. Without an envelope, or outside it, gin.Recovery does.
+// The envelope responds to panics. Without an envelope, gin.Recovery does. A
+// gin.Recovery outside the envelope gets the panics of handlers only with
+// envelope.Config.PassPanics.
 // A middleware outside a gin.Recovery sees its response, and one inside has been unwound
 // before the gin.Recovery responds.
 //
