@@ -2,6 +2,7 @@ package envelope_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"maps"
@@ -173,6 +174,28 @@ func TestAnIncompleteResponseNeverLooksLikeAWholeSuccess(t *testing.T) {
 			})
 		}
 	})
+}
+
+// Where a body ends by mistake does not matter: the response breaks off, or is no JSON,
+// because what comes after the data cannot close what the data has left open.
+func TestAPartOfAValueIsNeverAValue(t *testing.T) {
+	const value = ` {"a":[{},[ ],"]}\\\"",-1.5e3],"b":{"c":"{[\\u005d"},"d":[[null,true],false]}`
+	for _, shape := range shapes {
+		env := quiet(envelope.Config{Shape: shape.shape, Wrap: true})
+		for _, value := range []string{value, "[" + value + ",{}]", `"\"}]\\"`, "true"} {
+			for n := 1; n < len(value); n++ {
+				w := httptest.NewRecorder()
+				whole := func() (whole bool) {
+					defer func() { whole = recover() == nil }()
+					env.ServeNext(w, httptest.NewRequest(http.MethodGet, "/", http.NoBody), writes(200, asJSON, value[:n]))
+					return
+				}()
+				if whole && json.Valid(w.Body.Bytes()) && strings.TrimSpace(value[:n]) != "" {
+					t.Errorf("%s: %s: a whole response: %s", shape.name, value[:n], w.Body)
+				}
+			}
+		}
+	}
 }
 
 // A correct length, or a response that is an error, is no reason to abort.

@@ -68,7 +68,7 @@ func (t *transaction) conditional(r *http.Request) *http.Request {
 			change()[name] = own
 		}
 	}
-	if len(r.Header["Range"]) > 0 && r.URL != nil && strings.HasSuffix(strings.ToLower(r.URL.Path), ".json") {
+	if hasUnsafeRange(r) {
 		// A server may always send the whole (RFC 9110, section 14.2).
 		delete(change(), "Range")
 		delete(h, "If-Range")
@@ -81,6 +81,17 @@ func (t *transaction) conditional(r *http.Request) *http.Request {
 	}
 	r.Header = h
 	return r
+}
+
+// hasUnsafeRange reports whether r asks for a range of a file of JSON, or for several ranges of
+// bytes: their response does not state in its header that it has parts of JSON.
+func hasUnsafeRange(r *http.Request) bool {
+	ranges := r.Header["Range"]
+	if len(ranges) == 0 {
+		return false
+	}
+	return strings.HasPrefix(ranges[0], "bytes=") && strings.Contains(ranges[0], ",") ||
+		r.URL != nil && strings.HasSuffix(strings.ToLower(r.URL.Path), ".json")
 }
 
 // markNotModified gives a 304 the tag of the wrapped response that the client has.

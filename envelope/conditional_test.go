@@ -158,9 +158,25 @@ func TestAResumedDownloadIsNeverBroken(t *testing.T) {
 			t.Errorf("body %s", got.body)
 		}
 	})
+	t.Run("several ranges", func(t *testing.T) {
+		for _, header := range []string{"Range: bytes=0-1,5-6", "Range: bytes=0-1, 5-", "Range: bytes=0-1,"} {
+			got := get(t, start(t, wrapData.Wrap(served(`"v1"`, modified))), "/export", header)
+			wantStatus(t, got, 200)
+			wantHeader(t, got, "Content-Type", "application/json")
+			wantHeader(t, got, "ETag", `"v1-wrapped"`)
+			if got.body != `{"data":{"a":1}}` {
+				t.Errorf("%s: body %q", header, got.body)
+			}
+		}
+	})
 	t.Run("a page of a list is no part of bytes", func(t *testing.T) {
-		h := writes(206, with(asJSON, "Content-Range", "items 0-1/9"), "[1]")
-		got := get(t, start(t, wrapData.Wrap(h)), "/", "Range: items=0-1")
+		h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Range") == "" {
+				t.Error("the handler does not see Range")
+			}
+			writes(206, with(asJSON, "Content-Range", "items 0-1/9"), "[1]")(w, r)
+		})
+		got := get(t, start(t, wrapData.Wrap(h)), "/", "Range: items=0-1,3-4")
 		wantStatus(t, got, 206)
 		if got.body != "[1]" {
 			t.Errorf("body %s", got.body)

@@ -47,8 +47,9 @@
 // If-Match and If-None-Match with such a tag reach the handler with its own tag, so they
 // work with every shape. A download is never resumed with bytes of the handler: If-Range
 // with such a tag does not match, the handler does not see Range for a path that ends in
-// .json, and other JSON that a handler sends in parts of bytes is refused with 400. Files
-// of other types keep their tags and their ranges.
+// .json or for several ranges of bytes, and other JSON that a handler sends in parts of
+// bytes is refused with 400. Files of other types keep their tags and their ranges, one
+// in each request.
 //
 // # Guarantees
 //
@@ -58,7 +59,8 @@
 //   - A failure never looks like a complete success. Once the status of a success has
 //     been sent, these abort the connection: [usher.Fail]; a panic; and under
 //     [Config.Wrap] an error status that comes too late, for instance from a recoverer;
-//     an object, an array or a string that has no end, as when a recoverer stays silent;
+//     an object, an array or a string whose last byte does not close it, as when a
+//     recoverer stays silent (if its last byte does, what follows the data is no JSON);
 //     and a body shorter than the Content-Length that the handler declared, for which the
 //     server itself would abort too. [Config.OnError] is called, or [Config.OnPanic] for
 //     a panic.

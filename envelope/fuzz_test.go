@@ -52,6 +52,8 @@ func FuzzError(f *testing.F) {
 func FuzzWrap(f *testing.F) {
 	f.Add(`{"a":[1,2,"x"]}`, 3, false)
 	f.Add("\n null \n", 1, true)
+	f.Add(`"]}\\\"" `, 1, true)
+	f.Add("[{\"}\":\"[\"},[[]]]\r\n\t ", 2, false)
 	f.Fuzz(func(t *testing.T, body string, piece int, flush bool) {
 		if !json.Valid([]byte(body)) || piece < 1 {
 			t.Skip("not the JSON of a handler, in pieces")

@@ -158,6 +158,32 @@ type foundError string
 func (e foundError) Error() string { return string(e) }
 func (foundError) RuntimeError()   {}
 
+// A panic after Hijack does not disturb who has the connection now.
+func TestAPanicLeavesAHijackedConnectionAlone(t *testing.T) {
+	for _, env := range []*envelope.Envelope{quiet(envelope.Config{}), quiet(envelope.Config{Wrap: true})} {
+		panicked := make(chan struct{})
+		s := start(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			defer close(panicked)
+			env.ServeNext(w, r, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				conn, _, err := http.NewResponseController(w).Hijack()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				go func() {
+					<-panicked
+					_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate")
+					_ = conn.Close()
+				}()
+				panic("canary")
+			}))
+		}))
+		if got := get(t, s, "/"); got.body != "late" {
+			t.Errorf("body %q", got.body)
+		}
+	}
+}
+
 // An operator sees in the log what happened and where: the text of what is a text, but not
 // the fields of other values, and the functions of the program, not those of the server.
 func TestLogOfAPanicIsReadable(t *testing.T) {
@@ -196,6 +222,9 @@ func TestLogOfAPanicIsReadable(t *testing.T) {
 				!strings.HasPrefix(record.Stack[1], "envelope_test.TestLogOfAPanicIsReadable.") {
 				t.Errorf("stack %q", record.Stack)
 			}
+			if strings.Contains(strings.Join(record.Stack, " "), "envelope.(*Envelope)") {
+				t.Errorf("functions outside of the handler: %q", record.Stack)
+			}
 			if record.Route != "GET /notes/{id}" || record.RequestID == "" || record.Method != http.MethodGet {
 				t.Errorf("request %+v", record)
 			}
@@ -211,6 +240,19 @@ func TestLogOfAPanicIsReadable(t *testing.T) {
 		record := logOfPanic(t, func(http.ResponseWriter, *http.Request) { var u *usher.Reply; u.Status = 1 })
 		if !strings.Contains(record.Panic, "nil pointer") || !strings.Contains(record.Stack[0], "envelope/panic_test.go:") {
 			t.Errorf("record %+v", record)
+		}
+	})
+	t.Run("a recursion", func(t *testing.T) {
+		var descend func(n int)
+		descend = func(n int) {
+			if n == 0 {
+				find("too deep")
+			}
+			descend(n - 1)
+		}
+		record := logOfPanic(t, func(http.ResponseWriter, *http.Request) { descend(50) })
+		if len(record.Stack) != 16 || !strings.HasPrefix(record.Stack[0], "envelope_test.find ") {
+			t.Errorf("stack %q", record.Stack)
 		}
 	})
 	t.Run("a panic that was recovered and thrown again", func(t *testing.T) {
