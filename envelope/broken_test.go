@@ -284,6 +284,30 @@ func TestFailAfterTheFirstByteAbortsInEveryEnvelope(t *testing.T) {
 	}
 }
 
+// What is between two envelopes may have responded before the inner one begins.
+func TestAnInnerEnvelopeWritesNoSecondBody(t *testing.T) {
+	inner := map[string]http.HandlerFunc{
+		"Fail":    func(w http.ResponseWriter, r *http.Request) { usher.Fail(w, r, &usher.Error{Status: 409}) },
+		"Value":   func(w http.ResponseWriter, r *http.Request) { envelope.For(w, r).Value(1) },
+		"a panic": func(http.ResponseWriter, *http.Request) { panic("canary") },
+	}
+	for name, h := range inner {
+		for _, wrap := range []bool{false, true} {
+			t.Run(name, func(t *testing.T) {
+				within := quiet(envelope.Config{Wrap: wrap}).Wrap(h)
+				s := start(t, quiet(envelope.Config{}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					http.Error(w, "m", http.StatusPaymentRequired)
+					within.ServeHTTP(w, r)
+				})))
+				status, body, err := fetch(t, s)
+				if err == nil && (status != 402 || body != "m\n" || name == "a panic") {
+					t.Errorf("a whole response: %d %q", status, body)
+				}
+			})
+		}
+	}
+}
+
 // A client that disconnects early is no fault of the service.
 func TestAClientThatLeavesIsNotReported(t *testing.T) {
 	var reports reporter

@@ -161,8 +161,9 @@ func (foundError) RuntimeError()   {}
 // A panic after Hijack does not disturb who has the connection now.
 func TestAPanicLeavesAHijackedConnectionAlone(t *testing.T) {
 	for _, env := range []*envelope.Envelope{quiet(envelope.Config{}), quiet(envelope.Config{Wrap: true})} {
+		var serverLog strings.Builder
 		panicked := make(chan struct{})
-		s := start(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			defer close(panicked)
 			env.ServeNext(w, r, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				conn, _, err := http.NewResponseController(w).Hijack()
@@ -178,9 +179,12 @@ func TestAPanicLeavesAHijackedConnectionAlone(t *testing.T) {
 				panic("canary")
 			}))
 		}))
-		if got := get(t, s, "/"); got.body != "late" {
-			t.Errorf("body %q", got.body)
+		s.Config.ErrorLog = log.New(&serverLog, "", 0)
+		s.Start()
+		if got := get(t, s, "/"); got.body != "late" || serverLog.Len() > 0 {
+			t.Errorf("body %q, and the server complains: %s", got.body, &serverLog)
 		}
+		s.Close()
 	}
 }
 
