@@ -2,6 +2,7 @@ package envelope_test
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -95,5 +96,28 @@ func TestDocumentsOfStandardsPass(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The function is asked about what would be wrapped, and nothing else.
+func TestUntouchedIsAskedOnlyAboutWhatWouldBeWrapped(t *testing.T) {
+	tests := []struct {
+		name    string
+		handler http.HandlerFunc
+		asked   int
+	}{
+		{"JSON", writes(200, asJSON, "1"), 1},
+		{"an error of text", writes(404, map[string]string{"Content-Type": "text/plain"}, "m"), 1},
+		{"a table", writes(200, map[string]string{"Content-Type": "text/csv"}, "a,b"), 0},
+		{"a response without a body", writes(204, nil), 0},
+		{"a refusal in the shape", failing(&usher.Error{Status: 403}), 0},
+	}
+	for _, tt := range tests {
+		asked := 0
+		env := quiet(envelope.Config{Wrap: true, Untouched: func(*http.Request) bool { asked++; return true }})
+		env.ServeNext(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", http.NoBody), tt.handler)
+		if asked != tt.asked {
+			t.Errorf("%s: asked %d times, want %d", tt.name, asked, tt.asked)
+		}
 	}
 }

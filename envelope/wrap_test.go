@@ -510,6 +510,26 @@ func TestEventsArriveBeforeTheHandlerEnds(t *testing.T) {
 	})
 }
 
+// An accepting writer makes a 202 of each 200.
+type accepting struct{ http.ResponseWriter }
+
+func (w accepting) WriteHeader(status int) {
+	if status == http.StatusOK {
+		status = http.StatusAccepted
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// The innermost envelope decides, even if the status changes on the way out.
+func TestAnotherStatusIsNotWrappedAgain(t *testing.T) {
+	inner := wrapData.Wrap(writes(200, asJSON, "1"))
+	got := get(t, start(t, wrapStandard.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		inner.ServeHTTP(accepting{w}, r)
+	}))), "/")
+	wantStatus(t, got, 202)
+	wantBody(t, got, `{"data":1}`)
+}
+
 func TestTrailersArrive(t *testing.T) {
 	forProtocols(t, func(t *testing.T, serve func(http.Handler) *httptest.Server) {
 		got := get(t, serve(wrapData.Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
