@@ -3,6 +3,7 @@ package usher
 import (
 	"context"
 	"errors"
+	"reflect"
 
 	"github.com/usher-go/usher/internal/exchange"
 )
@@ -14,7 +15,28 @@ const StatusClientClosedRequest = 499
 
 // isAbandoned reports whether work has failed with err because its client has disconnected.
 func isAbandoned(ctx context.Context, err error) bool {
-	return exchange.Left(ctx) && (errors.Is(err, context.Canceled) || isInterrupted(err))
+	return exchange.Left(ctx) && isCanceled(err)
+}
+
+// joined is the type of the errors of errors.Join.
+var joined = reflect.TypeOf(errors.Join(context.Canceled))
+
+// isCanceled reports whether err only means that work was canceled. Errors that are joined
+// are failures of their own, while those that fmt.Errorf wraps describe one failure.
+func isCanceled(err error) bool {
+	for inner := err; inner != nil; inner = errors.Unwrap(inner) {
+		list, ok := inner.(interface{ Unwrap() []error }) //nolint:errorlint // each error of the chain is visited
+		if !ok || reflect.TypeOf(inner) != joined {
+			continue
+		}
+		for _, e := range list.Unwrap() {
+			if !isCanceled(e) {
+				return false
+			}
+		}
+		return true
+	}
+	return errors.Is(err, context.Canceled) || isInterrupted(err)
 }
 
 // abandonedBy returns the error for a request whose client has disconnected.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -25,6 +26,13 @@ type queryCanceled struct{}
 func (queryCanceled) Error() string    { return "canceling statement due to user request" }
 func (queryCanceled) SQLState() string { return "57014" }
 
+// interrupt is the cause of signal.NotifyContext, and like the error of a net.Dialer whose
+// context was canceled.
+type interrupt struct{}
+
+func (interrupt) Error() string        { return "interrupt signal received" }
+func (interrupt) Is(target error) bool { return target == context.Canceled }
+
 // A handler fails because its context has ended. What is an error of 500 or above is
 // reported and alarms operators; what a client does by itself should not.
 func TestFailKnowsWhyWorkHasStopped(t *testing.T) {
@@ -33,6 +41,7 @@ func TestFailKnowsWhyWorkHasStopped(t *testing.T) {
 		late  = usher.CodeDeadlineExceeded
 		fault = usher.CodeInternal
 	)
+	type end = func(context.Context) (context.Context, context.CancelFunc)
 	leaves := func(ctx context.Context) (context.Context, context.CancelFunc) {
 		ctx, cancel := context.WithCancel(ctx)
 		cancel()
@@ -45,37 +54,53 @@ func TestFailKnowsWhyWorkHasStopped(t *testing.T) {
 		cancel(errors.New("the server is shutting down"))
 		return ctx, func() {}
 	}
-	disconnected := func(ctx context.Context) (context.Context, context.CancelFunc) {
+	signaled := func(ctx context.Context) (context.Context, context.CancelFunc) {
 		ctx, cancel := context.WithCancelCause(ctx)
+		cancel(interrupt{})
+		return ctx, func() {}
+	}
+	disconnected := func(ctx context.Context) (context.Context, context.CancelFunc) {
+		ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 		cancel(idempotency.ErrDisconnected)
 		return ctx, func() {}
 	}
+	full := errors.New("disk full")
 	wrapped := func(err error) error { return fmt.Errorf("select: %w", err) }
 	tests := map[string]struct {
-		end    func(context.Context) (context.Context, context.CancelFunc)
+		end    end
 		err    error
 		status int
 		code   string
+		within end // of the handler
 	}{
-		"the client left":                               {leaves, context.Canceled, 499, left},
-		"the client left, wrapped":                      {leaves, wrapped(context.Canceled), 499, left},
-		"the client left, an error of the database":     {leaves, wrapped(queryCanceled{}), 499, left},
-		"the client left, a store that is unavailable":  {leaves, &usher.Error{Status: 503, Code: "down", Cause: wrapped(context.Canceled)}, 499, left},
-		"the client left, a refusal":                    {leaves, &usher.Error{Status: 409, Code: "taken", Cause: wrapped(context.Canceled)}, 409, "taken"},
-		"the client left, another error":                {leaves, errors.New("disk full"), 500, fault},
-		"the client left, another error with a status":  {leaves, &usher.Error{Status: 503, Code: "down", Cause: errors.New("disk full")}, 503, "down"},
-		"idempotency has waited for the client":         {disconnected, idempotency.ErrDisconnected, 499, left},
-		"the handler has canceled a part of its work":   {stays, context.Canceled, 500, fault},
-		"the server has canceled the request":           {stops, context.Canceled, 500, fault},
-		"the request has taken too long":                {expires, context.DeadlineExceeded, 504, late},
-		"the request has taken too long, wrapped":       {expires, wrapped(context.DeadlineExceeded), 504, late},
-		"the request has taken too long, a read":        {expires, wrapped(os.ErrDeadlineExceeded), 504, late},
-		"the request has taken too long, the database":  {expires, wrapped(queryCanceled{}), 504, late},
-		"the request has taken too long, another error": {expires, errors.New("disk full"), 500, fault},
-		"a part of the work has taken too long":         {stays, wrapped(context.DeadlineExceeded), 504, late},
-		"a connection has a deadline of its own":        {stays, os.ErrDeadlineExceeded, 500, fault},
-		"the database has a time limit of its own":      {stays, queryCanceled{}, 500, fault},
-		"http.TimeoutHandler has responded":             {expires, wrapped(http.ErrHandlerTimeout), 503, late},
+		"the client left":                               {leaves, context.Canceled, 499, left, nil},
+		"the client left, wrapped":                      {leaves, wrapped(context.Canceled), 499, left, nil},
+		"the client left, an error of the database":     {leaves, wrapped(queryCanceled{}), 499, left, nil},
+		"the client left, a store that is unavailable":  {leaves, &usher.Error{Status: 503, Code: "down", Cause: wrapped(context.Canceled)}, 499, left, nil},
+		"the client left, a refusal":                    {leaves, &usher.Error{Status: 409, Code: "taken", Cause: wrapped(context.Canceled)}, 409, "taken", nil},
+		"the client left, another error":                {leaves, full, 500, fault, nil},
+		"the client left, another error with a status":  {leaves, &usher.Error{Status: 503, Code: "down", Cause: full}, 503, "down", nil},
+		"idempotency has waited for the client":         {leaves, idempotency.ErrDisconnected, 499, left, disconnected},
+		"the client left, joined":                       {leaves, errors.Join(wrapped(context.Canceled), queryCanceled{}), 499, left, nil},
+		"the client left, joined with another error":    {leaves, errors.Join(context.Canceled, full), 500, fault, nil},
+		"the client left, with a kind of error":         {leaves, fmt.Errorf("%w: %w", usher.ErrUnavailable, context.Canceled), 499, left, nil},
+		"the client left, a connection":                 {leaves, &net.OpError{Op: "dial", Err: interrupt{}}, 499, left, nil},
+		"a joined error with a status":                  {leaves, &usher.Error{Status: 503, Code: "down", Cause: wrapped(errors.Join(full, context.Canceled))}, 503, "down", nil},
+		"the handler has canceled its own context":      {stays, context.Canceled, 500, fault, leaves},
+		"the handler has canceled a part of its work":   {stays, context.Canceled, 500, fault, nil},
+		"the server has canceled the request":           {stops, context.Canceled, 500, fault, nil},
+		"a signal has canceled the request":             {signaled, context.Canceled, 500, fault, nil},
+		"a signal has canceled a query":                 {signaled, wrapped(interrupt{}), 500, fault, nil},
+		"a signal has canceled idempotent work":         {signaled, context.Canceled, 500, fault, disconnected},
+		"the request has taken too long":                {expires, context.DeadlineExceeded, 504, late, nil},
+		"the request has taken too long, wrapped":       {expires, wrapped(context.DeadlineExceeded), 504, late, nil},
+		"the request has taken too long, a read":        {expires, wrapped(os.ErrDeadlineExceeded), 504, late, nil},
+		"the request has taken too long, the database":  {expires, wrapped(queryCanceled{}), 504, late, nil},
+		"the request has taken too long, another error": {expires, full, 500, fault, nil},
+		"a part of the work has taken too long":         {stays, wrapped(context.DeadlineExceeded), 504, late, nil},
+		"a connection has a deadline of its own":        {stays, os.ErrDeadlineExceeded, 500, fault, nil},
+		"the database has a time limit of its own":      {stays, queryCanceled{}, 500, fault, nil},
+		"http.TimeoutHandler has responded":             {expires, wrapped(http.ErrHandlerTimeout), 503, late, nil},
 	}
 	deadline := usher.Deadline(time.Hour, errGateway)
 	for name, tt := range tests {
@@ -86,9 +111,13 @@ func TestFailKnowsWhyWorkHasStopped(t *testing.T) {
 					Shape:   envelope.Data(),
 					OnError: func(_ context.Context, err error) { reported = append(reported, err) },
 				}))
-				r := usher.Track(get())
-				ctx, cancel := tt.end(r.Context())
+				ctx, cancel := tt.end(t.Context())
 				defer cancel()
+				r := usher.Track(get().WithContext(ctx))
+				if ctx = r.Context(); tt.within != nil {
+					ctx, cancel = tt.within(ctx)
+					defer cancel()
+				}
 				w := serve(usher.Chain(env, m).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					usher.Fail(w, r, tt.err)
 				})), r.WithContext(ctx))

@@ -89,6 +89,8 @@ func TestVerdictsOnRequestsThatEnded(t *testing.T) {
 	cancel()
 	over, stop := context.WithDeadline(t.Context(), time.Now().Add(-time.Hour))
 	defer stop()
+	stopped, interrupt := context.WithCancelCause(t.Context())
+	interrupt(errors.New("interrupt signal received"))
 	down := errors.New("down")
 	obeying := newScripted(t, 0)
 	obeying.lookup = func(ctx context.Context, _ apikey.Hash) (apikey.Record, error) { return apikey.Record{}, ctx.Err() }
@@ -110,6 +112,8 @@ func TestVerdictsOnRequestsThatEnded(t *testing.T) {
 		{"a memory, of a client that has left", memory, nil, canceled, apikey.Abandoned},
 		{"a store, of a client that has left", obeying, nil, canceled, apikey.Abandoned},
 		{"a check, of a client that has left", cache, func(ctx context.Context, _ *apikey.Key) error { return ctx.Err() }, canceled, apikey.Abandoned},
+		{"a memory, when the server shuts down", memory, nil, stopped, apikey.Unavailable},
+		{"a store, when the server shuts down", obeying, nil, stopped, apikey.Unavailable},
 		{"a memory, when the server's time is over", memory, nil, over, apikey.Unavailable},
 		{"a store, when the server's time is over", obeying, nil, over, apikey.Unavailable},
 		{"a store that fails", failing, nil, t.Context(), apikey.Unavailable},

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/usher-go/usher/internal/exchange"
 )
 
 // An Event is one entry for an audit log. It never holds key material.
@@ -64,7 +66,7 @@ func (m *Manager) record(ctx context.Context, e Event, err error) {
 // failed passes err to OnError if err is a failure of the server: not a result of the
 // store, not a response to the client, and not caused by a client that has left.
 func (m *Manager) failed(ctx context.Context, action string, err error) {
-	if err == nil || isResult(err) || isClientError(err) || left(ctx) && errors.Is(err, context.Cause(ctx)) {
+	if err == nil || isResult(err) || isClientError(err) || exchange.Left(ctx) && errors.Is(err, context.Cause(ctx)) {
 		return
 	}
 	m.report.Error(ctx, fmt.Errorf("apikey: %s: %w", action, err))

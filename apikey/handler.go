@@ -12,6 +12,7 @@ import (
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/clientip"
 	"github.com/usher-go/usher/internal/config"
+	"github.com/usher-go/usher/internal/exchange"
 )
 
 // HandlerConfig configures [NewHandler].
@@ -282,7 +283,7 @@ func (h *handler) failure(r *http.Request, err error) error {
 			Message: "The API key is revoked, expired or replaced, or is being changed.",
 			Cause:   err,
 		}
-	case left(r.Context()):
+	case exchange.Left(r.Context()):
 		gone := abandoned
 		gone.Cause = err
 		return &gone

@@ -1,8 +1,6 @@
 package apikey
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -97,7 +95,3 @@ var abandoned = usher.Error{
 	Code:    usher.CodeClientClosedRequest,
 	Message: "The client has closed the request.",
 }
-
-// left reports whether ctx ended because the client left, and not because a deadline of
-// the server passed.
-func left(ctx context.Context) bool { return errors.Is(ctx.Err(), context.Canceled) }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/clientip"
+	"github.com/usher-go/usher/internal/exchange"
 	"github.com/usher-go/usher/internal/guard"
 )
 
@@ -223,7 +224,7 @@ func isClientError(err error) bool {
 
 // failedFor returns the verdict on a key whose lookup or check failed.
 func failedFor(ctx context.Context) Verdict {
-	if left(ctx) {
+	if exchange.Left(ctx) {
 		return Abandoned
 	}
 	return Unavailable

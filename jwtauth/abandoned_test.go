@@ -80,14 +80,18 @@ func TestAClientThatLeavesIsNoFailureOfWhatIsAsked(t *testing.T) {
 }
 
 // A context that the server ends is a failure of the server.
-func TestADeadlineOfTheServerIsUnavailable(t *testing.T) {
+func TestWhatTheServerEndsIsUnavailable(t *testing.T) {
 	v := verifier(t, func(c *jwtauth.Config) {
 		c.Revocations = revocationsFunc(func(ctx context.Context) { <-ctx.Done() })
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	late, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
-	if _, err := v.Authenticate(request(t, good()).WithContext(ctx)); !errors.Is(err, jwtauth.Unavailable) {
-		t.Errorf("got %v, want Unavailable", err)
+	stopped, interrupt := context.WithCancelCause(t.Context())
+	interrupt(errors.New("interrupt signal received"))
+	for _, ctx := range []context.Context{late, stopped} {
+		if _, err := v.Authenticate(request(t, good()).WithContext(ctx)); !errors.Is(err, jwtauth.Unavailable) {
+			t.Errorf("%v: got %v, want Unavailable", context.Cause(ctx), err)
+		}
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/config"
+	"github.com/usher-go/usher/internal/exchange"
 	"github.com/usher-go/usher/internal/origin"
 	"github.com/usher-go/usher/internal/report"
 	"github.com/usher-go/usher/internal/scope"
@@ -183,7 +184,7 @@ func (a *authenticator) decide(ctx context.Context, r *http.Request, text string
 	if v == Accepted {
 		v, err = a.admit(ctx, r, found)
 	}
-	if v == Unavailable && errors.Is(ctx.Err(), context.Canceled) {
+	if v == Unavailable && exchange.Left(ctx) {
 		v = Abandoned
 	}
 	if v != Accepted {

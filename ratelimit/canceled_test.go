@@ -2,6 +2,7 @@ package ratelimit_test
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"sync/atomic"
@@ -147,6 +148,10 @@ func TestARequestThatHasEndedCallsNoStore(t *testing.T) {
 		want int
 	}{
 		"by its client": {context.WithCancel, 499},
+		"by a server that shuts down": {func(ctx context.Context) (context.Context, context.CancelFunc) {
+			ctx, cancel := context.WithCancelCause(ctx)
+			return ctx, func() { cancel(errors.New("interrupt signal received")) }
+		}, http.StatusServiceUnavailable},
 		"by a deadline": {func(ctx context.Context) (context.Context, context.CancelFunc) {
 			return context.WithDeadline(ctx, time.Now().Add(-time.Second))
 		}, http.StatusServiceUnavailable},

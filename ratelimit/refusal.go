@@ -2,12 +2,12 @@ package ratelimit
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"slices"
 	"time"
 
 	"github.com/usher-go/usher"
+	"github.com/usher-go/usher/internal/exchange"
 )
 
 // The problem types of draft-ietf-httpapi-ratelimit-headers-11, sections 5.1 and 5.2. Both
@@ -79,7 +79,7 @@ func (l *Limiter) unavailable(cause error) *usher.Error {
 
 // canceledError returns the error for a request that ended during its decision.
 func (l *Limiter) canceledError(ctx context.Context) *usher.Error {
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+	if !exchange.Left(ctx) {
 		return l.unavailable(context.Cause(ctx))
 	}
 	return &usher.Error{
