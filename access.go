@@ -30,14 +30,15 @@ type Access struct {
 	// usher.error.code only if something else has refused the request. So a server that
 	// already has clients can find out which of them would fail, before any does.
 	//
-	// Danger: Shadow protects nothing. A request that Authenticate would refuse goes on as
-	// an anonymous one, whatever credential it carries, and also if the credential could not
-	// be checked. So a handler must not take a request for authenticated because it has
-	// arrived; it finds no principal. Limits count such a request by its address, and
-	// idempotency runs it as one without a key, unless Config.Owner names its owner. What
-	// else needs a principal still refuses the request: a Require that is not in Shadow, or
-	// the management API of package apikey. A request that Require would refuse goes on as
-	// it is, with its principal.
+	// Danger: Shadow protects nothing. A request that Authenticate would refuse goes on as it
+	// came, whatever credential it carries, and also if the credential could not be checked:
+	// with the principal of an outer Authenticate or of [WithPrincipal], if there is one, else
+	// as an anonymous one. So a handler must not take a request for authenticated because it
+	// has arrived, nor a principal for one that this Authenticate admits. Limits count an
+	// anonymous request by its address, and idempotency runs it as one without a key, unless
+	// Config.Owner names its owner. What else needs a principal still refuses it: a Require
+	// that is not in Shadow, or the management API of package apikey. A request that Require
+	// would refuse goes on as it is, with its principal.
 	//
 	// Other middlewares in Shadow that such a request reaches report nothing more about it,
 	// as it would not have reached them.

@@ -3,6 +3,7 @@ package usher_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -101,6 +102,46 @@ func TestShadowRefusesNothing(t *testing.T) {
 				equal(t, name+" in Shadow", n, sums[name+inShadow])
 			}
 		})
+	}
+}
+
+// A server that already authenticates its clients can try another Authenticate inside.
+// Clients who fail it keep what the outer one decided: who is limited, whose idempotency
+// keys are theirs, and what a Require that is not in Shadow admits.
+func TestShadowTakesNoPrincipalAway(t *testing.T) {
+	shadow := usher.Access{Shadow: true}
+	own := &usher.Principal{ID: "own"}
+	for name, outer := range map[string]usher.Middleware{
+		"Authenticate": usher.Authenticate(constant{own}),
+		"WithPrincipal": usher.MiddlewareFunc(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+			next.ServeHTTP(w, usher.WithPrincipal(r, own))
+		}),
+	} {
+		for _, tt := range []struct {
+			inner  usher.Authenticator
+			fields []string
+			want   string
+		}{
+			{field("A"), nil, "own"},
+			{field("A"), []string{"A", "bad"}, "own"},
+			{field("A"), []string{"A", "error"}, "own"},
+			{usher.Optional(field("A")), nil, "own"},
+			{field("A"), []string{"A", "good"}, "A good"},
+		} {
+			var found seen
+			w := serve(usher.Chain(outer, shadow.Authenticate(tt.inner), usher.Require(usher.Requirement{})).Wrap(&found), get(tt.fields...))
+			equal(t, fmt.Sprint(name, tt.fields, ": status"), http.StatusOK, w.Code)
+			equal(t, fmt.Sprint(name, tt.fields, ": principal"), tt.want, found.principal)
+		}
+	}
+	// Without Shadow, and without an outer principal, there is none.
+	for _, m := range []usher.Middleware{
+		usher.Chain(usher.Authenticate(constant{own}), usher.Authenticate(usher.Optional(field("A")))),
+		shadow.Authenticate(field("A")),
+	} {
+		var found seen
+		serve(m.Wrap(&found), get())
+		equal(t, "request", seen{true, ""}, found)
 	}
 }
 

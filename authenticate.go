@@ -89,7 +89,7 @@ func (a *authentication) ServeNext(w http.ResponseWriter, r *http.Request, next 
 	a.refuse(w, r, next, outcome, e)
 }
 
-// refuse responds with e, or runs next for an anonymous caller under Shadow.
+// refuse responds with e, or runs next under Shadow.
 func (a *authentication) refuse(w http.ResponseWriter, r *http.Request, next http.Handler, outcome int, e *Error) {
 	a.reportRefusal(r, outcome, nil, e)
 	if !a.access.Shadow {
@@ -127,10 +127,14 @@ func (a *authentication) serve(w http.ResponseWriter, r *http.Request, next http
 	a.pass(x, w, r, inner, next, vary.Caller{Private: true, OnUse: onUse})
 }
 
+// serveAnonymous runs next without a principal. Shadow takes none away that an outer
+// middleware has stored: limits, idempotency and handlers work as without a.
 func (a *authentication) serveAnonymous(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	x, inner := exchange.Enter(r)
-	setPrincipal(x, nil)
-	exchange.Challenges.Store(x, &a.challenges)
+	if !a.access.Shadow || principalOf(x) == nil {
+		setPrincipal(x, nil)
+		exchange.Challenges.Store(x, &a.challenges)
+	}
 	a.pass(x, w, r, inner, next, vary.Caller{})
 }
 
