@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -117,6 +118,42 @@ func TestAnErrorOfBindingNamesItsFields(t *testing.T) {
 					}
 				})
 			}
+		}
+	}
+}
+
+// A validator names fields by their place in the value, which the type may not show.
+func TestTheNameOfAFieldIsItsPlaceInTheDocument(t *testing.T) {
+	named(t)
+	type item struct {
+		Title string `binding:"required"`
+	}
+	type Lines []line
+	type document struct {
+		Lines `binding:"dive"`
+
+		Anything any      `json:"anything"`
+		Every    [][]line `binding:"dive,dive" json:"every"`
+	}
+	for _, tt := range []struct {
+		in   any
+		want []string
+	}{
+		{document{Anything: item{}}, []string{"anything.Title"}},
+		{document{Lines: Lines{{Quantity: 1}, {}}}, []string{"Lines[1].quantity"}},
+		{&document{Every: [][]line{{}, {{Quantity: 1}, {}}}}, []string{"every[1][1].quantity"}},
+	} {
+		e, ok := errors.AsType[*usher.Error](binding.Validator.ValidateStruct(tt.in))
+		if !ok {
+			t.Errorf("%+v is valid", tt.in)
+			continue
+		}
+		var names []string
+		for _, f := range e.Fields {
+			names = append(names, f.Name)
+		}
+		if !slices.Equal(names, tt.want) {
+			t.Errorf("fields %q, want %q", names, tt.want)
 		}
 	}
 }
