@@ -7,13 +7,14 @@ import (
 	"fmt"
 	"time"
 
+	"go.opentelemetry.io/otel/metric"
+
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/config"
 	"github.com/usher-go/usher/internal/guard"
 	"github.com/usher-go/usher/internal/loader"
 	"github.com/usher-go/usher/internal/report"
 	"github.com/usher-go/usher/internal/shard"
-	"go.opentelemetry.io/otel/metric"
 )
 
 // CacheConfig configures a [Cache].

@@ -11,10 +11,11 @@ import (
 	"strconv"
 	"time"
 
+	"go.opentelemetry.io/otel/metric"
+
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/config"
 	"github.com/usher-go/usher/internal/report"
-	"go.opentelemetry.io/otel/metric"
 )
 
 // ManagerConfig configures a [Manager].

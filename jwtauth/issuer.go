@@ -8,11 +8,12 @@ import (
 	"strings"
 	"time"
 
+	"go.opentelemetry.io/otel/metric"
+
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/config"
 	"github.com/usher-go/usher/internal/jose"
 	"github.com/usher-go/usher/jwtauth/jwk"
-	"go.opentelemetry.io/otel/metric"
 )
 
 // An issuer is a TrustedIssuer, ready for use.

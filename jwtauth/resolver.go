@@ -10,12 +10,13 @@ import (
 	"time"
 	"unicode"
 
+	"go.opentelemetry.io/otel/metric"
+
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/config"
 	"github.com/usher-go/usher/internal/jose"
 	"github.com/usher-go/usher/internal/loader"
 	"github.com/usher-go/usher/jwtauth/jwk"
-	"go.opentelemetry.io/otel/metric"
 )
 
 // The bounds of the calls of Config.ResolveIssuer.

@@ -5,8 +5,9 @@ import (
 	"errors"
 	"time"
 
-	"github.com/usher-go/usher/internal/guard"
 	"go.opentelemetry.io/otel/metric"
+
+	"github.com/usher-go/usher/internal/guard"
 )
 
 // Revocations reports tokens that must be refused although they are valid. A [Verifier]

@@ -2,10 +2,12 @@ package ratelimit
 
 import "github.com/usher-go/usher/internal/telemetry"
 
+const telemetryScope = "github.com/usher-go/usher/ratelimit"
+
 var (
 	requests = telemetry.Instrument{
 		Kind:  telemetry.Counter,
-		Scope: "github.com/usher-go/usher/ratelimit",
+		Scope: telemetryScope,
 		Name:  "usher.rate_limiting.requests",
 		Unit:  "{request}",
 		Description: "Requests by the outcome of their rate limits. A request is counted once without a policy, " +
@@ -14,25 +16,16 @@ var (
 	}.Declare()
 	policyDecisions = telemetry.Instrument{
 		Kind:  telemetry.Counter,
-		Scope: "github.com/usher-go/usher/ratelimit",
+		Scope: telemetryScope,
 		Name:  "usher.rate_limiting.decisions",
 		Unit:  "{decision}",
 		Description: "Decisions of each policy. A request that one policy refuses is not counted for those that would have " +
 			"admitted it, so the shares of the results are those of the policy.",
 		Attributes: []*telemetry.Attribute{policyDecision, policyName},
 	}.Declare()
-	policyDecision = telemetry.Attribute{
-		Name:        "usher.rate_limiting.decision",
-		Description: "What the policy decided.",
-		Values: []telemetry.Value{
-			admits:  {"admitted", "The request is within the limit of the policy, and was admitted."},
-			refuses: {"refused", "The request violates the policy."},
-			shadows: {"shadow_refused", "The request violates the policy, which is only a shadow."},
-		},
-	}.Declare()
 	concurrentRequests = telemetry.Instrument{
 		Kind:        telemetry.Gauge,
-		Scope:       "github.com/usher-go/usher/ratelimit",
+		Scope:       telemetryScope,
 		Name:        "usher.rate_limiting.concurrent_requests",
 		Unit:        "{request}",
 		Description: "Requests of this process that have a place under a concurrency limit.",
@@ -43,6 +36,15 @@ var (
 		Description: "The outcome of the rate limits.",
 		Values:      outcomes[:],
 		Span:        true,
+	}.Declare()
+	policyDecision = telemetry.Attribute{
+		Name:        "usher.rate_limiting.decision",
+		Description: "What the policy decided.",
+		Values: []telemetry.Value{
+			admits:  {"admitted", "The request is within the limit of the policy, and was admitted."},
+			refuses: {"refused", "The request violates the policy."},
+			shadows: {"shadow_refused", "The request violates the policy, which is only a shadow."},
+		},
 	}.Declare()
 	policyName = telemetry.Attribute{
 		Name:        "usher.rate_limiting.policy",

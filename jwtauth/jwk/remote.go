@@ -11,12 +11,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/metric"
+
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/config"
 	"github.com/usher-go/usher/internal/guard"
 	"github.com/usher-go/usher/internal/report"
 	"github.com/usher-go/usher/internal/telemetry"
-	"go.opentelemetry.io/otel/metric"
 )
 
 // RemoteConfig configures a [Remote].

@@ -7,10 +7,11 @@ import (
 	"slices"
 	"time"
 
+	"go.opentelemetry.io/otel/metric"
+
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/internal/guard"
 	"github.com/usher-go/usher/jwtauth"
-	"go.opentelemetry.io/otel/metric"
 )
 
 // maxStoreCalls bounds how many calls of one kind run at a time, including those that

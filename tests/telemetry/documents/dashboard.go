@@ -96,10 +96,7 @@ func dashboard() ([]byte, error) {
 			choice("instance", "Process", `label_values({__name__=~"usher_.+", job=~"$job"}, instance)`),
 		}},
 	}
-	known := make(map[string]*telemetry.Instrument)
-	for _, i := range telemetry.Instruments() {
-		known[i.Name] = i
-	}
+	known := instruments()
 	const width, height = 12, 8
 	y := 0
 	add := func(p panel) {

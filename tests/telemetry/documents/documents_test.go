@@ -23,8 +23,8 @@ import (
 const root = "../../.."
 
 func TestTheDocumentsAreThoseOfTheCode(t *testing.T) {
-	for name, make := range documents {
-		want, err := make()
+	for name, content := range documents {
+		want, err := content()
 		if err != nil {
 			t.Fatal(err)
 		}

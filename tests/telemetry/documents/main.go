@@ -37,8 +37,8 @@ var documents = map[string]func() ([]byte, error){
 
 // write writes the documents into dir.
 func write(dir string) error {
-	for name, make := range documents {
-		text, err := make()
+	for name, content := range documents {
+		text, err := content()
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}

@@ -6,6 +6,15 @@ import (
 	"github.com/usher-go/usher/internal/telemetry"
 )
 
+// instruments returns the instruments of the module by their names.
+func instruments() map[string]*telemetry.Instrument {
+	all := make(map[string]*telemetry.Instrument)
+	for _, i := range telemetry.Instruments() {
+		all[i.Name] = i
+	}
+	return all
+}
+
 // metricName returns the name of i in Prometheus, as the exporters of OpenTelemetry and
 // the OTLP receiver of Prometheus translate it by default. The series of a histogram have
 // a further suffix.

@@ -48,10 +48,7 @@ func quoted(names []string) (all []string) {
 
 // page returns the page about the telemetry of the module.
 func page() ([]byte, error) {
-	known := make(map[string]*telemetry.Instrument)
-	for _, i := range telemetry.Instruments() {
-		known[i.Name] = i
-	}
+	known := instruments()
 	type entry struct {
 		*telemetry.Instrument
 		Question string
