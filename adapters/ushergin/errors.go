@@ -3,31 +3,11 @@ package ushergin
 import (
 	"errors"
 	"net/http"
-	"slices"
 
 	"github.com/gin-gonic/gin"
-	"github.com/gin-gonic/gin/binding"
-	"github.com/go-playground/validator/v10"
 
 	"github.com/usher-go/usher"
-	"github.com/usher-go/usher/malformed"
 )
-
-// PrincipalFrom returns the principal of the request, and whether there is one. It works
-// whether or not gin.Engine.ContextWithFallback is set; [usher.PrincipalFrom] with c as
-// the context works only if that is set.
-func PrincipalFrom(c *gin.Context) (usher.Principal, bool) {
-	return usher.PrincipalFrom(c.Request.Context())
-}
-
-// PathValues is a gin middleware that makes the parameters of the path available through
-// [http.Request.PathValue], for middlewares and handlers of net/http. It costs two
-// allocations.
-func PathValues(c *gin.Context) {
-	for _, p := range c.Params {
-		c.Request.SetPathValue(p.Key, p.Value)
-	}
-}
 
 // NoRoute responds with [usher.NotFound], for gin.Engine.NoRoute. Gin writes its own 404
 // after the whole chain, so middlewares would see only the status.
@@ -142,54 +122,4 @@ func failure(c *gin.Context) error {
 		e.Status = status
 	}
 	return e
-}
-
-// invalid returns the error for a client whose request could not be bound or is not valid,
-// or whose handler has a text for it; else nil.
-func invalid(c *gin.Context, last *gin.Error) *usher.Error {
-	err := last.Err
-	bind := last.IsType(gin.ErrorTypeBind)
-	if bind || ofValidator(err) || explained(c, err) {
-		if e, ok := malformed.Of(err, nil); ok {
-			return e
-		}
-	}
-	if !bind && !last.IsType(gin.ErrorTypePublic) {
-		return nil
-	}
-	e := usher.Invalid()
-	e.Cause = err
-	if !bind {
-		e.Message = err.Error()
-	}
-	return e
-}
-
-// ofValidator reports whether err is about fields that are not valid.
-func ofValidator(err error) bool {
-	if _, ok := errors.AsType[validator.ValidationErrors](err); ok {
-		return true
-	}
-	list, ok := errors.AsType[binding.SliceValidationError](err)
-	return ok && slices.ContainsFunc(list, ofValidator)
-}
-
-// Validator returns v with errors that name fields as clients do, by the tags json, form,
-// uri and header of the type. Set it once, before the engine serves:
-//
-//	binding.Validator = ushergin.Validator(binding.Validator)
-//
-// Without it, [Errors] names fields as the validator does: as in Go, unless the program
-// has called RegisterTagNameFunc. The errors are [*usher.Error], for which errors.As finds
-// the validator.ValidationErrors.
-func Validator(v binding.StructValidator) binding.StructValidator { return namer{v} }
-
-type namer struct{ binding.StructValidator }
-
-func (n namer) ValidateStruct(in any) error {
-	err := n.StructValidator.ValidateStruct(in)
-	if e, ok := malformed.Of(err, in); ok && ofValidator(err) {
-		return e
-	}
-	return err
 }

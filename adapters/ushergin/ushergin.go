@@ -110,3 +110,19 @@ func (s *rest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func same(a, b http.ResponseWriter) bool {
 	return reflect.TypeOf(a).Kind() == reflect.Pointer && a == b
 }
+
+// PrincipalFrom returns the principal of the request, and whether there is one. It works
+// whether or not gin.Engine.ContextWithFallback is set; [usher.PrincipalFrom] with c as
+// the context works only if that is set.
+func PrincipalFrom(c *gin.Context) (usher.Principal, bool) {
+	return usher.PrincipalFrom(c.Request.Context())
+}
+
+// PathValues is a gin middleware that makes the parameters of the path available through
+// [http.Request.PathValue], for middlewares and handlers of net/http. It costs two
+// allocations.
+func PathValues(c *gin.Context) {
+	for _, p := range c.Params {
+		c.Request.SetPathValue(p.Key, p.Value)
+	}
+}
