@@ -12,7 +12,9 @@ import (
 // bunrouter finds a route only to serve it, there is a second router with the same routes,
 // whose handlers record their pattern.
 type BunRouter struct {
-	*bunrouter.Router
+	// Router serves the requests. It is not embedded, as a route that is added by its own
+	// methods would have no pattern.
+	Router *bunrouter.Router
 
 	patterns *bunrouter.Router
 }
@@ -23,6 +25,11 @@ func NewBunRouter(options ...bunrouter.Option) *BunRouter {
 	return &BunRouter{bunrouter.New(options...), bunrouter.New(
 		bunrouter.WithNotFoundHandler(none), bunrouter.WithMethodNotAllowedHandler(none),
 	)}
+}
+
+// ServeHTTP serves a request through the Router.
+func (router *BunRouter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	router.Router.ServeHTTP(w, r)
 }
 
 // Handle adds a route. All routes must be added by it.

@@ -12,7 +12,9 @@ import (
 // httprouter's Lookup returns a handler, and not the pattern of the route. So it has a
 // second router with the same routes, whose handlers record their pattern.
 type HTTPRouter struct {
-	*httprouter.Router
+	// Router serves the requests. It is not embedded, as a route that is added by its own
+	// methods would have no pattern.
+	Router *httprouter.Router
 
 	patterns *httprouter.Router
 }
@@ -20,6 +22,11 @@ type HTTPRouter struct {
 // NewHTTPRouter returns a router without routes.
 func NewHTTPRouter() *HTTPRouter {
 	return &HTTPRouter{httprouter.New(), httprouter.New()}
+}
+
+// ServeHTTP serves a request through the Router.
+func (router *HTTPRouter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	router.Router.ServeHTTP(w, r)
 }
 
 // Handle adds a route. All routes must be added by it.

@@ -37,7 +37,7 @@ func all() []router {
 	julien := routers.NewHTTPRouter()
 	julien.Handle(http.MethodGet, "/orders/:id", func(w http.ResponseWriter, _ *http.Request, p httprouter.Params) { order(w, p.ByName("id")) })
 	julien.Handle(http.MethodGet, "/admin/users/:id", func(w http.ResponseWriter, _ *http.Request, p httprouter.Params) { order(w, p.ByName("id")) })
-	julien.NotFound = http.HandlerFunc(usher.NotFound)
+	julien.Router.NotFound = http.HandlerFunc(usher.NotFound)
 
 	bun := routers.NewBunRouter(bunrouter.WithNotFoundHandler(bunrouter.HTTPHandlerFunc(usher.NotFound)))
 	bun.Handle(http.MethodGet, "/orders/:id", func(w http.ResponseWriter, r bunrouter.Request) error { order(w, r.Param("id")); return nil })

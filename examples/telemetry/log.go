@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/http"
@@ -56,7 +57,7 @@ func accessLog(next http.Handler) http.Handler {
 			r.MultipartForm = tracked.MultipartForm // so that the server removes its files
 			line := []slog.Attr{
 				slog.String("method", r.Method), slog.String("route", r.Pattern),
-				slog.Int("status", out.status), slog.Duration("duration", time.Since(began)),
+				slog.Int("status", cmp.Or(out.status, http.StatusOK)), slog.Duration("duration", time.Since(began)),
 			}
 			if p, known := usher.PrincipalFrom(tracked.Context()); known {
 				line = append(line, slog.String("principal", p.ID))
@@ -67,7 +68,8 @@ func accessLog(next http.Handler) http.Handler {
 	})
 }
 
-// status is a writer that remembers the status of the response.
+// status is a writer that remembers the status of the response, or zero if the server sends
+// 200 for a handler that has written nothing.
 type status struct {
 	http.ResponseWriter
 	status int
