@@ -205,21 +205,23 @@ func TestOnRefusalKnowsTheRequestAndTheCause(t *testing.T) {
 	}
 	handle("GET /all", usher.Requirement{})
 	handle("GET /none", usher.Requirement{Scopes: []string{"none"}})
+	handle("GET /write", usher.Requirement{Level: usher.LevelReadWrite})
 	handle("GET /other", usher.Requirement{Owner: func(*http.Request) string { return "other" }})
 	tests := []struct {
 		path, credential string
 		status           int
 		call             string
-		cause            bool
+		cause            string
 	}{
-		{"/all", "good", 200, "", false},
-		{"/all", "", 401, "missing_credential GET /all id ", false},
-		{"/all", "bad", 401, "bad_a GET /all id ", false},
-		{"/all", "error", 503, "authentication_unavailable GET /all id ", true},
-		{"/all", "own 499", 499, "", false},
-		{"/none", "good", 403, "insufficient_scope GET /none id A good", false},
-		{"/other", "good", 404, "not_found GET /other id A good", true},
-		{"/none", "", 401, "missing_credential GET /none id ", false},
+		{"/all", "good", 200, "", ""},
+		{"/all", "", 401, "missing_credential GET /all id ", ""},
+		{"/all", "bad", 401, "bad_a GET /all id ", ""},
+		{"/all", "error", 503, "authentication_unavailable GET /all id ", "the store of A is down"},
+		{"/all", "own 499", 499, "", ""},
+		{"/none", "good", 403, "insufficient_scope GET /none id A good", `usher: the caller has the scopes [] and needs ["none"]`},
+		{"/write", "good", 403, "insufficient_permission GET /write id A good", "usher: the caller has the level none and needs read_write"},
+		{"/other", "good", 404, "not_found GET /other id A good", "usher: the route belongs to another owner"},
+		{"/none", "", 401, "missing_credential GET /none id ", ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.path+" "+tt.credential, func(t *testing.T) {
@@ -232,9 +234,11 @@ func TestOnRefusalKnowsTheRequestAndTheCause(t *testing.T) {
 			mux.ServeHTTP(current, r)
 			equal(t, "status", tt.status, current.Code)
 			equal(t, "calls", tt.call, strings.Join(calls, ", "))
-			if (cause != nil) != tt.cause {
-				t.Errorf("cause %v", cause)
+			text := ""
+			if cause != nil {
+				text = cause.Error()
 			}
+			equal(t, "cause", tt.cause, text)
 			if len(calls) > 0 && !before {
 				t.Error("OnRefusal was called after the response")
 			}

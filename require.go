@@ -2,6 +2,7 @@ package usher
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -55,7 +56,7 @@ func (q *requirement) ServeNext(w http.ResponseWriter, r *http.Request, next htt
 	needed, outcome, e := q.condition.check(r, p, outer)
 	if e != nil {
 		if e == errScope {
-			e = insufficient(x, needed.scopes)
+			e = insufficient(x, needed.scopes, p.Scopes)
 		}
 		q.refuse(w, r, next, outcome, p, e)
 		return
@@ -96,9 +97,9 @@ func (c *condition) missingPrincipal(x *exchange.Exchange) *Error {
 	return newMissing(*challenges)
 }
 
-// insufficient returns errScope with the challenge for a caller that lacks one of these
-// scopes.
-func insufficient(x *exchange.Exchange, scopes []string) *Error {
+// insufficient returns errScope with the challenge for a caller with the granted scopes that
+// lacks one of scopes.
+func insufficient(x *exchange.Exchange, scopes, granted []string) *Error {
 	var params []string
 	if challenges := exchange.Challenges.Load(x); challenges != nil {
 		for _, c := range *challenges {
@@ -111,7 +112,15 @@ func insufficient(x *exchange.Exchange, scopes []string) *Error {
 	e := *errScope
 	// RFC 6750, section 3.1: the challenge may name the scopes.
 	e.Challenges = []string{bearerChallenge(params, e.Code, scopes)}
+	e.Cause = &lackingScopes{scopes, granted}
 	return &e
+}
+
+// lackingScopes is the cause of a refusal for operators. Its text is made only if it is read.
+type lackingScopes struct{ needed, granted []string }
+
+func (l *lackingScopes) Error() string {
+	return fmt.Sprintf("usher: the caller has the scopes %q and needs %q", l.granted, l.needed)
 }
 
 var (
@@ -124,11 +133,6 @@ var (
 		Status:  http.StatusForbidden,
 		Code:    CodeInsufficientScope,
 		Message: "The credential lacks a scope that is needed here.",
-	}
-	errPermission = &Error{
-		Status:  http.StatusForbidden,
-		Code:    CodeInsufficientPermission,
-		Message: "The credential does not permit this.",
 	}
 	errWrongOwner = &Error{
 		Status:  http.StatusForbidden,
@@ -146,6 +150,22 @@ var (
 		Cause:  errors.New("usher: Requirement.Owner returned no owner: a path value is known only inside the router"),
 	}
 )
+
+// errPermissions has the errors for callers by the level that they have and the one that
+// they need.
+var errPermissions = func() (all [LevelFull + 1][LevelFull + 1]*Error) {
+	for has := range all {
+		for needs := range all {
+			all[has][needs] = &Error{
+				Status:  http.StatusForbidden,
+				Code:    CodeInsufficientPermission,
+				Message: "The credential does not permit this.",
+				Cause:   fmt.Errorf("usher: the caller has the level %v and needs %v", Level(has), Level(needs)),
+			}
+		}
+	}
+	return all
+}()
 
 // A condition is a Requirement that is ready to be checked.
 type condition struct {
@@ -176,8 +196,9 @@ func (c *condition) check(r *http.Request, p *Principal, outer *scopeSet) (neede
 		return needed, wrongKind, errWrongKind
 	case !p.HasScopes(c.Scopes...):
 		return needed, insufficientScope, errScope
-	case p.Level < c.levelFor(r.Method):
-		return needed, insufficientPermission, errPermission
+	}
+	if needs := c.levelFor(r.Method); p.Level < needs {
+		return needed, insufficientPermission, errPermissions[p.Level][needs]
 	}
 	if c.Owner != nil {
 		if o, refusal := c.checkOwner(p, c.Owner(r)); refusal != nil {
