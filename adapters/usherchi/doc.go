@@ -2,7 +2,7 @@
 // middlewares themselves need no adapter:
 //
 //	r := chi.NewRouter()
-//	r.Use(env.Wrap, usherchi.Pattern, limits.Wrap)
+//	r.Use(usherchi.Pattern, env.Wrap, limits.Wrap)
 //	r.NotFound(usher.NotFound)
 //	r.MethodNotAllowed(usherchi.MethodNotAllowed)
 //	r.Route("/api", func(r chi.Router) {
@@ -30,8 +30,10 @@
 // route; on a sub-router they run for the paths below it. Those of Router.With and
 // Router.Group run only for their routes. A limit against scanning belongs on the root.
 // Put middlewares that change what chi looks for, such as middleware.GetHead or
-// middleware.StripSlashes, outside [Pattern], and put [ClientIP] inside
-// middleware.ClientIPFromXFF or a similar one.
+// middleware.StripSlashes, outside [Pattern], and all others inside: a tracer such as
+// otelhttp and an access log then know the route, which chi sets only on the copy of the
+// request that they pass on. Put [ClientIP] inside middleware.ClientIPFromXFF or a similar
+// one.
 //
 // An usher.Require that compares owners works in Router.Use of the sub-router whose path
 // has the parameter, and anywhere below: there r.PathValue and chi.URLParam return it.

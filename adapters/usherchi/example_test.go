@@ -42,7 +42,7 @@ func Example() {
 	manage := must(apikey.NewHandler(apikey.HandlerConfig{Manager: manager, Principal: person}))
 
 	root := chi.NewRouter()
-	root.Use(env.Wrap, usherchi.Pattern, limits.Wrap)
+	root.Use(usherchi.Pattern, env.Wrap, limits.Wrap)
 	root.NotFound(usher.NotFound)
 	root.MethodNotAllowed(usherchi.MethodNotAllowed)
 	root.Get("/health", func(w http.ResponseWriter, r *http.Request) { envelope.For(w, r).Value("up") })

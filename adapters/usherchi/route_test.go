@@ -125,6 +125,25 @@ func TestRouteIsTheSameEverywhere(t *testing.T) {
 
 // Chi does not see a router inside another handler as a sub-router. Route must not
 // mistake it for the root, which may have the same paths.
+// A tracer passes on a copy of the request, with its span, and reads the pattern of its own.
+func TestATracerInsidePatternKnowsTheRoute(t *testing.T) {
+	type span struct{}
+	var got string
+	tracer := func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			next.ServeHTTP(w, r.WithContext(stdcontext.WithValue(r.Context(), span{}, true)))
+			got = r.Pattern
+		})
+	}
+	h := service(trail{}, usherchi.Pattern, tracer)
+	for path, want := range map[string]string{"/items/7": "/items/{id}", "/api/items/7": "/api/items/{id}", "/nowhere": ""} {
+		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, path, nil))
+		if got != want {
+			t.Errorf("%s has the pattern %q, want %q", path, got, want)
+		}
+	}
+}
+
 func TestRouteOfAHiddenRouter(t *testing.T) {
 	for _, mount := range []bool{false, true} {
 		got := make(trail)
