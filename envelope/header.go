@@ -111,7 +111,7 @@ func (t *transaction) reshape(h http.Header, status int, body *description) {
 	}
 	t.nosniff[0] = "nosniff"
 	h["X-Content-Type-Options"] = t.nosniff[:1:1]
-	if v := h["Content-Type"]; len(v) > 0 && strings.HasSuffix(strings.ToLower(v[0]), "ascii") {
+	if v := h["Content-Type"]; len(v) > 0 && namesASCII(v[0]) {
 		h["Content-Type"] = []string{"application/json"} // the shape may add more than ASCII
 	}
 	switch {
@@ -129,6 +129,13 @@ func (t *transaction) reshape(h http.Header, status int, body *description) {
 	case isStrong(body.etag):
 		h["Etag"] = []string{t.markTag(body.etag)}
 	}
+}
+
+// namesASCII reports whether contentType ends with a charset of ASCII characters alone.
+func namesASCII(contentType string) bool {
+	const charset = "ascii"
+	n := len(contentType) - len(charset)
+	return n >= 0 && strings.EqualFold(contentType[n:], charset)
 }
 
 // challenge ensures that a 401 has a challenge (RFC 9110, section 15.5.2).
