@@ -22,7 +22,7 @@ type Envelope struct {
 	untouched  func(*http.Request) bool // or nil
 	secrets    secrets
 	requestID  func(*http.Request) string // or nil
-	prefix     string                     // of generated request IDs
+	ids        *idSource                  // of requests
 	forward    bool                       // the request ID
 	marshal    func(any) ([]byte, error)
 	onError    func(context.Context, error) // or nil
@@ -50,7 +50,7 @@ func New(c Config) (*Envelope, error) {
 		untouched:  c.Untouched,
 		secrets:    newSecrets(c.SecretParams),
 		requestID:  c.RequestID,
-		prefix:     c.RequestIDPrefix,
+		ids:        &idSource{prefix: c.RequestIDPrefix},
 		forward:    c.ForwardRequestID,
 		marshal:    c.Marshal,
 		onError:    c.OnError,

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"strings"
+	"sync"
 
 	"go.opentelemetry.io/otel/trace"
 
@@ -87,7 +88,7 @@ func (e *Envelope) idOf(r *http.Request) (id string) {
 	if e.requestID != nil && e.guard(r, func() { id = e.requestID(r) }) && validRequestID(id) {
 		return id
 	}
-	return newRequestID(e.prefix)
+	return e.ids.next()
 }
 
 // maxRequestID is the length of the longest request ID from elsewhere.
@@ -118,18 +119,50 @@ func consistsOf(s, marks string) bool {
 // randomID is the number of random characters in an ID.
 const randomID = 16
 
-// newRequestID returns prefix and 80 random bits. An ID is not a secret, so the runtime's
-// generator, a ChaCha8 seeded by the system, suffices.
-func newRequestID(prefix string) string {
+// batch is the number of IDs that are made as one string, so that an ID costs no allocation
+// of its own. An ID that is kept keeps the memory of its batch.
+const batch = 16
+
+// An idSource makes the request IDs of one envelope.
+type idSource struct {
+	prefix string
+	// spare holds *string, each with IDs that are not used yet.
+	spare sync.Pool
+}
+
+// next returns an ID that nobody else gets.
+func (s *idSource) next() string {
+	ids, _ := s.spare.Get().(*string)
+	if ids == nil {
+		ids = new(string)
+	}
+	if *ids == "" {
+		*ids = newIDs(s.prefix)
+	}
+	n := len(s.prefix) + randomID
+	id := (*ids)[:n]
+	*ids = (*ids)[n:]
+	s.spare.Put(ids)
+	return id
+}
+
+// newIDs returns the IDs of a batch, each prefix and 80 random bits, as one string. An ID is
+// not a secret, so the runtime's generator, a ChaCha8 seeded by the system, suffices.
+func newIDs(prefix string) string {
 	const alphabet = "0123456789abcdefghjkmnpqrstvwxyz"
-	var buf [maxPrefix + randomID]byte
-	n := copy(buf[:maxPrefix], prefix)
-	for random := buf[n : n+randomID]; len(random) > 0; random = random[8:] {
-		bits := rand.Uint64()
-		for i := range random[:8] {
-			random[i] = alphabet[bits&31]
-			bits >>= 5
+	var room [batch * (maxPrefix + randomID)]byte
+	b := room[:0]
+	for range batch {
+		b = append(b, prefix...)
+		for range randomID / 8 {
+			var random [8]byte
+			bits := rand.Uint64()
+			for i := range random {
+				random[i] = alphabet[bits&31]
+				bits >>= 5
+			}
+			b = append(b, random[:]...)
 		}
 	}
-	return string(buf[:n+randomID])
+	return string(b)
 }

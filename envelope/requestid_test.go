@@ -6,12 +6,40 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/envelope"
 	"github.com/usher-go/usher/internal/oteltest"
 )
+
+func TestNoTwoRequestsHaveTheSameGeneratedID(t *testing.T) {
+	const goroutines, each = 4, 100
+	for _, prefix := range []string{"", "req-", strings.Repeat("p", 40)} {
+		h := must(envelope.Config{RequestIDPrefix: prefix}).Wrap(http.NotFoundHandler())
+		ids := make(chan string, goroutines*each)
+		var wg sync.WaitGroup
+		for range goroutines {
+			wg.Go(func() {
+				for range each {
+					w := httptest.NewRecorder()
+					h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+					ids <- w.Header().Get("X-Request-Id")
+				}
+			})
+		}
+		wg.Wait()
+		close(ids)
+		seen := map[string]bool{}
+		for id := range ids {
+			if random, ok := strings.CutPrefix(id, prefix); !ok || len(random) != 16 || seen[id] {
+				t.Fatalf("the ID %q, after %d others", id, len(seen))
+			}
+			seen[id] = true
+		}
+	}
+}
 
 // An ID that stands in the logs is never a text that a client has chosen, unless the service
 // is configured for it.
