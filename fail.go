@@ -28,7 +28,7 @@ import (
 // becomes [StatusClientClosedRequest], unless it is an [*Error] with a status below 500.
 // So it is no failure in logs and counters. An error that [errors.Join] joins with a failure
 // stays one. A server that cancels the contexts of its requests itself must give a cause, as
-// [signal.NotifyContext] does for a base context.
+// signal.NotifyContext does for a base context.
 //
 // If the current span is being recorded, it gets the attribute usher.error.code, which is
 // [Error.Code] before a catalogue replaces it, and from 500 on also error.type.
