@@ -415,6 +415,10 @@ func TestAnEmptyErrorOfJSONGetsABody(t *testing.T) {
 	}{
 		{"no body", writes(412, asJSON), ""},
 		{"an empty body", writes(412, with(asJSON, "Content-Length", "0"), ""), ""},
+		{"nothing, written", func(w http.ResponseWriter, r *http.Request) {
+			writes(412, asJSON)(w, r)
+			_, _ = w.Write(nil)
+		}, ""},
 		{"a body", writes(412, with(asJSON, "Content-Length", "2"), "", "{", "}"), "{}"},
 		{"a body without a length", writes(412, asJSON, "{}"), "{}"},
 		{"a body that is flushed", func(w http.ResponseWriter, _ *http.Request) {
@@ -458,6 +462,14 @@ func TestAnEmptyErrorOfJSONGetsABody(t *testing.T) {
 			})
 		}
 	})
+}
+
+// A handler may write no body for HEAD. The header is that of its GET all the same.
+func TestHeadOfAnErrorOfJSONIsNotEmpty(t *testing.T) {
+	s := start(t, must(envelope.Config{Shape: envelope.Problem(""), Wrap: true}).Wrap(writes(412, asJSON)))
+	head := do(t, s, http.MethodHead, "/")
+	wantStatus(t, head, 412)
+	wantHeader(t, head, "Content-Type", "application/json")
 }
 
 func TestEarlyHintsAreNotTheStatus(t *testing.T) {
