@@ -464,6 +464,19 @@ func TestAnEmptyErrorOfJSONGetsABody(t *testing.T) {
 	})
 }
 
+// An adapter may write the error that a handler has returned once the envelope has ended.
+func TestAHandlerThatWritesNothingLeavesTheResponseToOthers(t *testing.T) {
+	nothing := wrapData.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	got := get(t, start(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		nothing.ServeHTTP(w, r)
+		http.Error(w, "m", http.StatusNotFound)
+	})), "/")
+	wantStatus(t, got, 404)
+	if got.Header.Get("X-Request-Id") == "" {
+		t.Error("no request ID")
+	}
+}
+
 // A handler may write no body for HEAD. The header is that of its GET all the same.
 func TestHeadOfAnErrorOfJSONIsNotEmpty(t *testing.T) {
 	s := start(t, must(envelope.Config{Shape: envelope.Problem(""), Wrap: true}).Wrap(writes(412, asJSON)))
