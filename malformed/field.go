@@ -15,11 +15,11 @@ func fieldName(e fieldError, in reflect.Type) string {
 	if t != nil && t.Kind() == reflect.Struct {
 		return shownName(t, strings.TrimPrefix(e.StructNamespace(), t.Name()+"."))
 	}
-	first, rest, found := strings.Cut(e.Namespace(), ".")
-	if found && strings.HasPrefix(e.StructNamespace(), first+".") {
-		return rest
+	name := e.Namespace()
+	if end := typeEnd(name); strings.HasPrefix(e.StructNamespace(), name[:end]) {
+		return name[end:]
 	}
-	return e.Namespace()
+	return name
 }
 
 // shownName returns the name for clients of the field at path in the struct t.
@@ -62,6 +62,23 @@ func cutField(path string) (field string, indices []string, rest string) {
 		indices, rest = append(indices, rest[:end]), rest[end:]
 	}
 	return field, indices, strings.TrimPrefix(rest, ".")
+}
+
+// typeEnd returns where the name of a type ends with which a namespace may begin. The name
+// of a generic one has other types and their packages in brackets.
+func typeEnd(namespace string) int {
+	depth := 0
+	for i, c := range []byte(namespace) {
+		switch {
+		case c == '[':
+			depth++
+		case c == ']':
+			depth--
+		case c == '.' && depth == 0:
+			return i + 1
+		}
+	}
+	return 0
 }
 
 func fieldOf(t reflect.Type, name string) (reflect.StructField, bool) {

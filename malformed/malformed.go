@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/usher-go/usher"
 )
@@ -30,12 +31,17 @@ import (
 //
 // Fields are named as clients know them, by the tags json, form, query, param, uri and
 // header of in. If in is nil, they are named as in err, which for the validator is by
-// its RegisterTagNameFunc. No text of err is sent, as it has names of the program; err is
+// its RegisterTagNameFunc. Clients may choose names, for instance those of unknown fields, so
+// long ones are cut, as are names that cannot be printed, and at most 100 fields are listed.
+// No text of err is sent, as it has names of the program; err is
 // the Cause.
 func Of(err error, in any) (*usher.Error, bool) {
 	fields, known := faults(err, reflect.TypeOf(in))
 	if !known {
 		return nil, false
+	}
+	for i, f := range fields {
+		fields[i].Name = shown(f.Name)
 	}
 	e := usher.Invalid(fields...)
 	switch {
@@ -50,6 +56,24 @@ func Of(err error, in any) (*usher.Error, bool) {
 	}
 	e.Cause = err
 	return e, true
+}
+
+const (
+	// maxFields is the maximum number of fields in a response: the response to a list of
+	// invalid items must not be many times as large as the list.
+	maxFields = 100
+	// maxName is the maximum number of bytes of a name before it is cut.
+	maxName = 200
+)
+
+// shown returns name up to its maximum, or to what cannot be printed.
+func shown(name string) string {
+	for i, r := range name {
+		if i >= maxName || !unicode.IsPrint(r) {
+			return name[:i] + "..."
+		}
+	}
+	return name
 }
 
 // faults returns the faulty fields that err is about, and whether err is about a request
@@ -81,7 +105,7 @@ func faults(err error, in reflect.Type) (fields []usher.Field, known bool) {
 	if list.Kind() != reflect.Slice {
 		return nil, false
 	}
-	for i := range list.Len() {
+	for i := 0; i < list.Len() && len(fields) < maxFields; i++ {
 		switch e := list.Index(i).Interface().(type) {
 		case fieldError:
 			fields, known = append(fields, usher.Field{Name: fieldName(e, in), Message: violation(e)}), true
@@ -90,14 +114,18 @@ func faults(err error, in reflect.Type) (fields []usher.Field, known bool) {
 			fields, known = append(fields, inner...), known || ok
 		}
 	}
-	return fields, known
+	return fields[:min(len(fields), maxFields)], known
 }
 
 // mismatch describes what JSON was expected, in the words of JSON: the client does not
 // know the types of the program.
 func mismatch(e *json.UnmarshalTypeError) string {
 	want := "is not valid"
-	switch t := indirect(e.Type); t.Kind() {
+	t := indirect(e.Type)
+	if t == nil {
+		return want // of another decoder
+	}
+	switch t.Kind() {
 	case reflect.Bool:
 		want = "must be a boolean"
 	case reflect.String:

@@ -37,6 +37,12 @@ func violation(e fieldError) string {
 	switch e.Tag() {
 	case "required", "required_if", "required_unless", "required_with", "required_with_all", "required_without", "required_without_all":
 		return "is required"
+	case "gt", "gte", "lt", "lte":
+		if e.Param() == "" { // a time, which is compared with now
+			return map[byte]string{'g': "must be in the future", 'l': "must be in the past"}[e.Tag()[0]]
+		}
+	}
+	switch e.Tag() {
 	case "min", "gte":
 		return be + "at least " + limit
 	case "max", "lte":
