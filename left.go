@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"reflect"
+	"slices"
 
 	"github.com/usher-go/usher/internal/exchange"
 )
@@ -25,16 +26,10 @@ var joined = reflect.TypeOf(errors.Join(context.Canceled))
 // are failures of their own, while those that fmt.Errorf wraps describe one failure.
 func isCanceled(err error) bool {
 	for inner := err; inner != nil; inner = errors.Unwrap(inner) {
-		list, ok := inner.(interface{ Unwrap() []error }) //nolint:errorlint // each error of the chain is visited
-		if !ok || reflect.TypeOf(inner) != joined {
-			continue
+		if reflect.TypeOf(inner) == joined {
+			list := inner.(interface{ Unwrap() []error }).Unwrap()
+			return !slices.ContainsFunc(list, func(e error) bool { return !isCanceled(e) })
 		}
-		for _, e := range list.Unwrap() {
-			if !isCanceled(e) {
-				return false
-			}
-		}
-		return true
 	}
 	return errors.Is(err, context.Canceled) || isInterrupted(err)
 }
