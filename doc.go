@@ -30,15 +30,16 @@
 //
 // # Order
 //
-// From the outside in: tracing, access log, compression, envelope, [Pattern],
+// From the outside in: tracing, [Pattern], access log, compression, envelope,
 // clientip.Resolver, clientip.RequireTLS, CORS, limits by address, [Deadline]; the router;
 // and on each route [Authenticate], [Require], limits by principal, idempotency, handler.
 // The example named Server shows a whole stack.
 //
 // Tracing, such as otelhttp, is outside because this module begins no spans: it notes its
-// decisions on the span of the request. All of the middlewares may also go outside the
-// router, except a Require that compares owners by r.PathValue. An access log that needs
-// the principal or the client's address calls [Track].
+// decisions on the span of the request. Pattern is directly inside: if a middleware between
+// them passes on a copy of the request, the trace has no route. All of the middlewares may
+// also go outside the router, except a Require that compares owners by r.PathValue. An
+// access log that needs the principal or the client's address calls [Track].
 //
 // # Shutdown
 //

@@ -85,8 +85,8 @@ func Example_server() {
 	ips := usher.Must(clientip.New(clientip.Config{TrustedProxies: []string{"10.0.0.0/8"}}))
 	isHealth := func(r *http.Request) bool { return r.Pattern == "GET /healthz" }
 	server := usher.Chain(
-		env,
 		usher.Pattern(mux),
+		env,
 		ips,
 		usher.Unless(isHealth, usher.Chain(clientip.RequireTLS(), addresses, usher.Deadline(10*time.Second, nil))),
 	).Wrap(mux) // http.ListenAndServe(addr, server)

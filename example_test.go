@@ -291,7 +291,7 @@ func ExampleTrack() {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			tracked := usher.Track(r)
 			next.ServeHTTP(w, tracked)
-			r.MultipartForm = tracked.MultipartForm // so that the server removes its files
+			r.MultipartForm, r.Pattern = tracked.MultipartForm, tracked.Pattern // for the server, and for tracers
 			p, known := usher.PrincipalFrom(tracked.Context())
 			fmt.Printf("%s %s %q %t\n", r.Method, r.URL.Path, p.ID, known)
 		})

@@ -178,8 +178,9 @@ func WithPrincipal(r *http.Request, p *Principal) *http.Request {
 // a middleware of this module has already seen it.
 //
 // A server removes the temporary files of a multipart form only for the request that it
-// made. The handler that calls Track therefore copies MultipartForm from the tracked
-// request back to its own, as the example does.
+// made, and a tracer outside reads the Pattern of its own. The handler that calls Track
+// therefore copies MultipartForm and Pattern from the tracked request back to its own, as
+// the example does.
 func Track(r *http.Request) *http.Request {
 	_, r = exchange.Enter(r)
 	return r

@@ -54,7 +54,7 @@ func accessLog(next http.Handler) http.Handler {
 		out := &status{ResponseWriter: w}
 		tracked := usher.Track(r)
 		defer func() {
-			r.MultipartForm = tracked.MultipartForm // so that the server removes its files
+			r.MultipartForm, r.Pattern = tracked.MultipartForm, tracked.Pattern // for the server, and for tracers
 			line := []slog.Attr{
 				slog.String("method", r.Method), slog.String("route", r.Pattern),
 				slog.Int("status", cmp.Or(out.status, http.StatusOK)), slog.Duration("duration", time.Since(began)),
