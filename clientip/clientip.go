@@ -20,7 +20,7 @@ type Resolver struct {
 	anyPeer  bool
 	header   string
 	format   format
-	ipv6Bits int
+	ipv6Bits uint8
 }
 
 var _ usher.Middleware = (*Resolver)(nil)
@@ -89,14 +89,14 @@ func Network(r *http.Request) netip.Prefix {
 // translated has the IPv6 addresses of IPv4 hosts: RFC 6052, section 2.1.
 var translated = netip.MustParsePrefix("64:ff9b::/96")
 
-func network(addr netip.Addr, ipv6Bits int) netip.Prefix {
+func network(addr netip.Addr, ipv6Bits uint8) netip.Prefix {
 	if translated.Contains(addr) {
 		b := addr.As16()
 		addr = netip.AddrFrom4([4]byte(b[12:]))
 	}
 	bits := addr.BitLen()
 	if addr.Is6() {
-		bits = ipv6Bits
+		bits = int(ipv6Bits)
 	}
 	// The only possible error is a number of bits that the address does not have.
 	p, _ := addr.Prefix(bits)

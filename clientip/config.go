@@ -49,7 +49,7 @@ const (
 // New returns a Resolver. Its error joins an [*usher.ConfigError] for every fault of c.
 func New(c Config) (*Resolver, error) {
 	faults := config.Of[usher.ConfigError]("clientip.Config")
-	res := &Resolver{anyPeer: c.DangerouslyTrustAnyPeer, ipv6Bits: cmp.Or(c.IPv6Prefix, defaultIPv6Prefix)}
+	res := &Resolver{anyPeer: c.DangerouslyTrustAnyPeer, ipv6Bits: uint8(cmp.Or(c.IPv6Prefix, defaultIPv6Prefix))}
 	for i, text := range c.TrustedProxies {
 		if text == unixSocket {
 			res.sockets = true

@@ -106,7 +106,7 @@ func (t *transaction) reshape(h http.Header, status int, body *description) {
 		t.length = declaredLength(h)
 		dropStale(h)
 	}
-	if !slices.Equal(body.encoding, t.encoding) {
+	if !slices.Equal(body.encoding, t.announced()) {
 		t.restoreEncoding(h)
 	}
 	t.nosniff[0] = "nosniff"
@@ -159,7 +159,7 @@ func (t *transaction) restoreEncoding(h http.Header) {
 	if t.encoding == nil {
 		delete(h, "Content-Encoding")
 	} else {
-		h["Content-Encoding"] = t.encoding
+		h["Content-Encoding"] = *t.encoding
 	}
 }
 

@@ -23,32 +23,31 @@ type transaction struct {
 	// The values of header fields.
 	idField, nosniff, contentType [1]string
 	// encoding is the Content-Encoding that an outer compressor has announced, and will
-	// apply to what the envelope writes.
-	encoding []string
+	// apply to what the envelope writes, or nil.
+	encoding *[]string
 
-	phase     phase
 	header    http.Header  // as it was at the status of an undecided response
-	declared  mediaType    // the media type of what the handler writes
 	reply     *usher.Reply // the reply, if what the handler writes is its data
 	failure   *usher.Error // the error, if the handler passed it to Fail after the status
 	length    int64        // the length that the handler has declared, or -1
 	offered   int64        // bytes that the handler has tried to write
-	opening   byte         // the first byte of the data
-	closing   byte         // the last one that is no white space, so far
-	overflow  bool         // the handler wrote more than collected may hold
-	encoded   bool         // what is collected is compressed
-	flushes   bool         // the response is flushed before the handler has returned
 	collected *scratch     // the body of an error that is being replaced
 	// around holds the scratch of the response between Before and After. The goroutine
 	// that swaps it out owns it.
 	around atomic.Pointer[scratch]
-
-	// watched is set before the handler runs, if a middleware inside stores its response.
-	watched bool
 	// These are atomic, as an abandoned handler may still be running.
 	message   atomic.Pointer[string]
 	noted     atomic.Pointer[note]
 	untouched atomic.Bool
+
+	phase    phase
+	declared mediaType // the media type of what the handler writes
+	opening  byte      // the first byte of the data
+	closing  byte      // the last one that is no white space, so far
+	overflow bool      // the handler wrote more than collected may hold
+	encoded  bool      // what is collected is compressed
+	flushes  bool      // the response is flushed before the handler has returned
+	watched  bool      // since before the handler ran: a middleware inside stores its response
 }
 
 // An outermost transaction has the exchange of the request, because no outer middleware
@@ -71,7 +70,10 @@ func (e *Envelope) enter(w http.ResponseWriter, r *http.Request) (t *transaction
 	transactions.Store(t.x, t)
 	exchange.Responder.Store(t.x, &e.responder)
 	h := w.Header()
-	t.encoding = h["Content-Encoding"]
+	if announced := h["Content-Encoding"]; announced != nil {
+		own := announced // so that announced stays on the stack
+		t.encoding = &own
+	}
 	t.identify(h)
 	inner = t.conditional(inner)
 	if e.forward {
@@ -117,6 +119,14 @@ func (e *Envelope) transaction(w http.ResponseWriter, r *http.Request) *transact
 	}
 	t.identify(w.Header())
 	return t
+}
+
+// announced returns the Content-Encoding that an outer compressor has announced, or nil.
+func (t *transaction) announced() []string {
+	if t.encoding == nil {
+		return nil
+	}
+	return *t.encoding
 }
 
 // sent reports whether a response has begun, so that it is too late for another.

@@ -77,7 +77,7 @@ func (t *transaction) restoreHeader() {
 
 // plan returns the phase for the status and for what the header states about the body.
 func (t *transaction) plan(status int, body *description) phase {
-	encoded := !slices.Equal(body.encoding, t.encoding) && slices.ContainsFunc(body.encoding, isEncoding)
+	encoded := !slices.Equal(body.encoding, t.announced()) && slices.ContainsFunc(body.encoding, isEncoding)
 	switch {
 	case status < 200, status >= 300 && status < 400, !bodyAllowed(status),
 		t.x.Rendered() == status, t.untouched.Load(), body.trailer, encoded && status < 500:

@@ -8,7 +8,7 @@ type Client struct {
 	// want Known.
 	Addr netip.Addr
 	// IPv6Bits is the length of the prefix that identifies an IPv6 client.
-	IPv6Bits int
+	IPv6Bits uint8
 	// Hidden is set if the client is unknown behind a trusted proxy. Addr is then that of
 	// the proxy.
 	Hidden bool
@@ -26,7 +26,7 @@ func (c *Client) Known() netip.Addr {
 
 // SetClient stores c. The first call allocates nothing.
 func (x *Exchange) SetClient(c Client) {
-	if x.clientTaken.CompareAndSwap(false, true) {
+	if x.facts.set(clientTaken) {
 		x.firstClient = c
 		x.client.Store(&x.firstClient)
 		return

@@ -19,12 +19,9 @@ import (
 type Exchange struct {
 	context.Context
 
-	failed      atomic.Int32
-	rendered    atomic.Int32
-	timedOut    atomic.Bool
-	clientTaken atomic.Bool // firstClient is in use
-	varying     atomic.Bool // vary is in use
-	watched     atomic.Bool
+	failed   atomic.Int32
+	rendered atomic.Int32
+	facts    facts
 
 	broken      atomic.Pointer[error]
 	values      values
@@ -32,6 +29,22 @@ type Exchange struct {
 	firstClient Client
 	vary        vary.Writer
 }
+
+// facts are bits, in the room of one number.
+type facts struct{ bits atomic.Uint32 }
+
+const (
+	timedOut    = 1 << iota
+	clientTaken // firstClient is in use
+	varying     // vary is in use
+	watched
+)
+
+// set reports whether the bit was clear.
+func (f *facts) set(bit uint32) bool { return f.bits.Or(bit)&bit == 0 }
+
+func (f *facts) clear(bit uint32)    { f.bits.And(^bit) }
+func (f *facts) has(bit uint32) bool { return f.bits.Load()&bit != 0 }
 
 type key struct{}
 
@@ -99,7 +112,7 @@ func (x *Exchange) Value(k any) any {
 // Vary returns a writer for the response. The caller passes it to [Exchange.Unvary] once
 // next has returned. The first writer costs no allocation.
 func (x *Exchange) Vary() *vary.Writer {
-	if x.varying.CompareAndSwap(false, true) {
+	if x.facts.set(varying) {
 		return &x.vary
 	}
 	return new(vary.Writer)
@@ -108,7 +121,7 @@ func (x *Exchange) Vary() *vary.Writer {
 // Unvary makes w available to the next caller of Vary.
 func (x *Exchange) Unvary(w *vary.Writer) {
 	if w == &x.vary {
-		x.varying.Store(false)
+		x.facts.clear(varying)
 	}
 }
 
@@ -120,20 +133,20 @@ func (x *Exchange) Failed(status int) { x.failed.Store(int32(status)) }
 func (x *Exchange) Failure() int { return int(x.failed.Load()) }
 
 // Watch records that a middleware calls the OnUse of the principal in this exchange.
-func (x *Exchange) Watch() { x.watched.Store(true) }
+func (x *Exchange) Watch() { x.facts.set(watched) }
 
 // Unwatch takes Watch back.
-func (x *Exchange) Unwatch() { x.watched.Store(false) }
+func (x *Exchange) Unwatch() { x.facts.clear(watched) }
 
 // Watched reports whether Watch was called, and not Unwatch since.
-func (x *Exchange) Watched() bool { return x.watched.Load() }
+func (x *Exchange) Watched() bool { return x.facts.has(watched) }
 
 // TimeOut records that the handler has failed because its time ran out: what it had
 // done by then is unknown, whatever status the error has.
-func (x *Exchange) TimeOut() { x.timedOut.Store(true) }
+func (x *Exchange) TimeOut() { x.facts.set(timedOut) }
 
 // TimedOut reports whether TimeOut was called.
-func (x *Exchange) TimedOut() bool { return x.timedOut.Load() }
+func (x *Exchange) TimedOut() bool { return x.facts.has(timedOut) }
 
 // Break records that a response that looks like a success is broken, and why.
 // The first reason counts. An envelope then aborts the connection when the handler

@@ -145,8 +145,9 @@ func TestManyAtOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
-			for i := range 100 {
-				numbers.Store(x, &i)
+			for i := range uint8(100) {
+				n := int(i)
+				numbers.Store(x, &n)
 				if *numbers.Load(x) > 100 {
 					t.Error("a value was read that was never stored")
 				}
@@ -154,7 +155,7 @@ func TestManyAtOnce(t *testing.T) {
 				if x.Client().IPv6Bits > 100 {
 					t.Error("what was read was never stored")
 				}
-				x.Failed(i)
+				x.Failed(n)
 				x.Failure()
 				x.Value(key("k"))
 			}
@@ -191,8 +192,8 @@ func TestSlotAllocs(t *testing.T) {
 	}
 }
 
-// With one more byte each request would pay for the next size class of the allocator,
-// which is 704. The allocator adds 8 bytes.
+// With more, each request would pay for the next size class of the allocator, which is 704.
+// The allocator adds 8 bytes.
 func TestACarrierFitsItsSizeClass(t *testing.T) {
 	if got := reflect.TypeFor[exchange.Carrier]().Size(); got > 640-8 {
 		t.Errorf("%d bytes, want at most 632", got)
