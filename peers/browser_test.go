@@ -36,6 +36,9 @@ type site struct {
 	events *stream
 	// together makes refreshes with the query "together" wait for each other.
 	together sync.WaitGroup
+	// The refresh with the query "late" waits after its arrival until that with "last" has
+	// ended, and the one with "early" waits for that arrival.
+	arrived, served chan struct{}
 }
 
 // newSite serves an API in the order that package usher documents. Its callers have a
@@ -50,6 +53,7 @@ func newSite(t *testing.T, c cors.Options) (s *site, key string) {
 		app: "http://" + serve(t, blank), neighbor: "http://" + serve(t, blank),
 		foreign: "http://" + serveOn(t, "tcp", "127.0.0.2:0", blank),
 		events:  newStream(),
+		arrived: make(chan struct{}), served: make(chan struct{}),
 	}
 	manager, err := session.New(session.Config{Issuer: sessionIssuer, Audiences: []string{audience}, OnError: unexpected(t)})
 	if err != nil {
@@ -91,9 +95,17 @@ func newSite(t *testing.T, c cors.Options) (s *site, key string) {
 		handler.Login(w, r, session.Session{Subject: "alice", Scopes: []string{"orders"}})
 	})
 	mux.HandleFunc("POST /refresh", func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Query().Has("together") {
+		switch r.URL.RawQuery {
+		case "together":
 			s.together.Done()
 			s.together.Wait()
+		case "late":
+			close(s.arrived)
+			<-s.served
+		case "early":
+			<-s.arrived
+		case "last":
+			defer close(s.served)
 		}
 		handler.Refresh(w, r)
 	})
@@ -186,9 +198,23 @@ func TestABrowserKeepsASessionInCookies(t *testing.T) {
 		t.Errorf("the page sees the challenge %q", forbidden.Fields["WWW-Authenticate"])
 	}
 
+	// A request that was sent with the first refresh token is overtaken by one that was sent
+	// with the second.
+	var statuses []int
+	app.run(t, &statuses, `
+		const refresh = turn => fetch(args[0] + turn, {method: "POST", credentials: "include"})
+		const late = refresh("late")
+		const early = await refresh("early"), last = await refresh("last")
+		return [early, last, await late].map(r => r.status)`, s.api+"/refresh?")
+	if !slices.Equal(statuses, []int{200, 200, 200}) {
+		t.Errorf("refreshes in another order: %v", statuses)
+	}
+	want("after refreshes in another order", send(app, "GET", "/me"), 200, "")
+	want("one more refresh", send(app, "POST", "/refresh"), 200, "")
+
 	// Several requests of one page find the access token expired, and each refreshes it with
 	// the cookie that the page has at that time.
-	var statuses []int
+	want("another login", send(app, "POST", "/login"), 200, "")
 	s.together.Add(5)
 	app.run(t, &statuses, `
 		const refresh = () => fetch(args[0], {method: "POST", credentials: "include"})

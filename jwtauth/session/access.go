@@ -33,7 +33,7 @@ func (m *Manager) newTokens(ctx context.Context, r Record, scopes []string, toke
 	if err != nil {
 		return tokenResponse{}, err
 	}
-	end := earlier(now.Add(m.access), s.EndsAt)
+	end := earlier(now.Add(m.access), s.ExpiresAt)
 	access, err := m.accessToken(r, scopes, private, now, end)
 	if err != nil {
 		return tokenResponse{}, err

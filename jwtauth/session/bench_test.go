@@ -28,7 +28,7 @@ func BenchmarkLogin(b *testing.B) {
 func BenchmarkRefresh(b *testing.B) {
 	for _, a := range benchedAlgorithms {
 		b.Run(string(a), func(b *testing.B) {
-			m := newManager(b, func(c *session.Config) { c.Keys[0].Key = signing(b, "k1", a) })
+			m := newManager(b, func(c *session.Config) { c.Keys[0].Key, c.Grace = signing(b, "k1", a), -1 })
 			tokens := login(b, m)
 			b.ReportAllocs()
 			for b.Loop() {

@@ -11,7 +11,8 @@ import (
 	"github.com/usher-go/usher/jwtauth/session"
 )
 
-// A family is a session whose refresh token was exchanged twice, and what its clients have.
+// A family is a session whose refresh token was exchanged twice, with a grace between, and
+// what its clients have.
 type family struct {
 	m                    *session.Manager
 	store                *hooked
@@ -28,6 +29,7 @@ func newFamily(t *testing.T, change func(*session.Config)) family {
 	})
 	f.first = login(t, f.m)
 	f.second = must(f.m.Refresh(t.Context(), session.RefreshRequest{Token: f.first.RefreshToken()}))
+	time.Sleep(30 * time.Second)
 	f.third = must(f.m.Refresh(t.Context(), session.RefreshRequest{Token: f.second.RefreshToken()}))
 	return f
 }
@@ -97,46 +99,50 @@ func TestLogoutByTokenEndsTheSessionOfAnyOfItsTokens(t *testing.T) {
 		"no token":              {func(family) string { return "" }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var list jwtauth.RevocationList
-			var events []session.Event
-			f := newFamily(t, func(c *session.Config) {
-				c.Revocations = &list
-				c.Audit = func(_ context.Context, e session.Event) { events = append(events, e) }
-			})
-			v := sessions(t, f.m, &list)
-			events = nil
-			s, err := f.m.LogoutByToken(t.Context(), c.token(f))
-			if !c.ended {
-				if !errors.Is(err, session.ErrNotFound) || len(events) != 0 {
-					t.Errorf("%v, events %+v", err, events)
+			synctest.Test(t, func(t *testing.T) {
+				var list jwtauth.RevocationList
+				var events []session.Event
+				f := newFamily(t, func(c *session.Config) {
+					c.Revocations = &list
+					c.Audit = func(_ context.Context, e session.Event) { events = append(events, e) }
+				})
+				v := sessions(t, f.m, &list)
+				events = nil
+				s, err := f.m.LogoutByToken(t.Context(), c.token(f))
+				if !c.ended {
+					if !errors.Is(err, session.ErrNotFound) || len(events) != 0 {
+						t.Errorf("%v, events %+v", err, events)
+					}
+					mustRefresh(t, f.m, f.third.RefreshToken())
+					return
 				}
-				mustRefresh(t, f.m, f.third.RefreshToken())
-				return
-			}
-			if err != nil || s.ID != f.first.Session.ID || s.RevokedAt.IsZero() {
-				t.Errorf("%+v, %v", s, err)
-			}
-			if len(events) != 1 || events[0].Action != "logout" || events[0].Outcome != "accepted" || len(events[0].Ended) != 1 {
-				t.Errorf("events %+v", events)
-			}
-			wantInvalid(t, f.m, f.third.RefreshToken())
-			want(t, v, f.third.AccessToken(), jwtauth.Revoked)
-			if _, err := f.m.LogoutByToken(t.Context(), c.token(f)); err != nil {
-				t.Errorf("again: %v", err)
-			}
+				if err != nil || s.ID != f.first.Session.ID || s.RevokedAt.IsZero() {
+					t.Errorf("%+v, %v", s, err)
+				}
+				if len(events) != 1 || events[0].Action != "logout" || events[0].Outcome != "accepted" || len(events[0].Ended) != 1 {
+					t.Errorf("events %+v", events)
+				}
+				wantInvalid(t, f.m, f.third.RefreshToken())
+				want(t, v, f.third.AccessToken(), jwtauth.Revoked)
+				if _, err := f.m.LogoutByToken(t.Context(), c.token(f)); err != nil {
+					t.Errorf("again: %v", err)
+				}
+			})
 		})
 	}
 }
 
 func TestAStoreThatFailsIsNoMissingSession(t *testing.T) {
-	for _, method := range []string{"Lookup", "Revoke"} {
-		f := newFamily(t, nil)
-		f.store.before = on(method, errDown)
-		if _, err := f.m.LogoutByToken(t.Context(), f.third.RefreshToken()); !errors.Is(err, errDown) || errors.Is(err, session.ErrNotFound) {
-			t.Errorf("%s: LogoutByToken: %v", method, err)
+	synctest.Test(t, func(t *testing.T) {
+		for _, method := range []string{"Lookup", "Revoke"} {
+			f := newFamily(t, nil)
+			f.store.before = on(method, errDown)
+			if _, err := f.m.LogoutByToken(t.Context(), f.third.RefreshToken()); !errors.Is(err, errDown) || errors.Is(err, session.ErrNotFound) {
+				t.Errorf("%s: LogoutByToken: %v", method, err)
+			}
+			if _, err := f.m.FindByToken(t.Context(), f.third.RefreshToken()); method == "Lookup" && (!errors.Is(err, errDown) || errors.Is(err, session.ErrInvalidRefreshToken)) {
+				t.Errorf("%s: FindByToken: %v", method, err)
+			}
 		}
-		if _, err := f.m.FindByToken(t.Context(), f.third.RefreshToken()); method == "Lookup" && (!errors.Is(err, errDown) || errors.Is(err, session.ErrInvalidRefreshToken)) {
-			t.Errorf("%s: FindByToken: %v", method, err)
-		}
-	}
+	})
 }

@@ -51,10 +51,13 @@ type Config struct {
 	// its access tokens.
 	MaxSessions int
 	// Grace is how long after its exchange a refresh token still gets the same response
-	// again, byte for byte; zero means 30 seconds. It is at most 5 minutes. It must exceed
-	// the difference between the clocks of the nodes: a node whose clock is behind by more
-	// repeats no response. A negative number means that any second use of a refresh token
-	// ends the session, at once: a client whose response was lost is then logged out.
+	// again, byte for byte, and how long the refresh token in that response stays: until
+	// then it gets further access tokens, with current claims, and is not exchanged itself.
+	// So requests that a client sends at about the same time may arrive in any order. Zero
+	// means 30 seconds. It is at most 5 minutes. It must exceed the difference between the
+	// clocks of the nodes: a node whose clock is behind by more repeats no response. A
+	// negative number means that any second use of a refresh token ends the session, at
+	// once: a client whose response was lost is then logged out.
 	Grace time.Duration
 
 	// Type is the typ of the access tokens; empty means "session+jwt", the typ of

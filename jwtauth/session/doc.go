@@ -16,7 +16,8 @@
 // # Guarantees
 //
 //   - A session has one valid refresh token at any time, however many requests exchange
-//     it concurrently: they get the same response, byte for byte. After the grace, a
+//     it concurrently: they get the same response, byte for byte. Within the grace that
+//     token stays, so the requests of a client may arrive in any order. After it, a
 //     second use of a token whose response was used ends the session and, with
 //     Revocations, its access tokens at once. If that fails in part, the next use of any
 //     refresh token of the session completes it.

@@ -209,10 +209,10 @@ func (m *Manager) endAccess(ctx context.Context, s Session, now time.Time) error
 	return nil
 }
 
-// mayHaveAccess reports whether an access token from the last refresh of s may still be
-// valid, by any clock.
+// mayHaveAccess reports whether an access token from the last refresh of s, or from one
+// within its grace, may still be valid, by any clock.
 func (m *Manager) mayHaveAccess(s Session, now time.Time) bool {
-	return !now.After(m.lastUse(s.RefreshedAt.Add(m.timeout + maxSkew)))
+	return !now.After(m.lastUse(s.RefreshedAt.Add(m.grace + m.timeout + maxSkew)))
 }
 
 // endAccessOf ends the access tokens of sessions that were just ended, except of sessions

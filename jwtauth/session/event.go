@@ -16,12 +16,12 @@ type Event struct {
 	Time time.Time
 	// Action is login, refresh, logout or logout_all.
 	Action string
-	// Outcome is accepted, denied or unavailable. For a refresh it is rotated, replayed
-	// or recovered if the refresh succeeded; malformed, unknown, revoked, expired, reused,
-	// ambiguous or wrong_client if the token was invalid; or denied or unavailable. Reused
-	// means that the session was ended because two clients have its tokens. Ambiguous means
-	// that there were cookies with live tokens of two subjects, or more than four cookies.
-	// For a logout it is also unknown, if the subject has no such session.
+	// Outcome is accepted, denied or unavailable. For a refresh it is rotated, kept,
+	// replayed or recovered if the refresh succeeded; malformed, unknown, revoked, expired,
+	// reused, ambiguous or wrong_client if the token was invalid; or denied or unavailable.
+	// Reused means that the session was ended because two clients have its tokens. Ambiguous
+	// means that there were cookies with live tokens of two subjects, or more than four
+	// cookies. For a logout it is also unknown, if the subject has no such session.
 	Outcome string
 	// SessionID and Subject identify the session. They are empty if none was found.
 	// SessionID is also empty for logout_all.

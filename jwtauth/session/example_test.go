@@ -243,7 +243,10 @@ func ExampleSigningKey() {
 // do so in two places, each with a refresh token of its own. The second place uses a
 // token that has since been exchanged twice, which looks like theft.
 func ExampleManager_Refresh_incorrect() {
-	manager := must(session.New(session.Config{Issuer: "https://shop.example", Audiences: []string{"https://api.shop.example"}}))
+	manager := must(session.New(session.Config{
+		Issuer: "https://shop.example", Audiences: []string{"https://api.shop.example"},
+		Grace: -1, // or the uses are further apart than the grace
+	}))
 	login, _ := manager.Login(context.Background(), session.Session{Subject: "ann"})
 
 	one, _ := manager.Refresh(context.Background(), session.RefreshRequest{Token: login.RefreshToken()})

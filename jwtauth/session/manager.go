@@ -26,7 +26,8 @@ import (
 //   - Within [Config.Grace], the token that was exchanged last gets the same response
 //     again, byte for byte. So concurrent requests and a client that retries end up with
 //     the same tokens. The response is stored encrypted under the token that was
-//     exchanged for it.
+//     exchanged for it. The refresh token in it is not exchanged until then: it stays,
+//     with another access token, so a request with the token before it may arrive later.
 //   - Later, the token that was exchanged last is exchanged once more if nobody has used a
 //     token of that response, because the response was lost, wherever on its way that was.
 //     The tokens in that response are void from then on, its access tokens if there are
@@ -36,12 +37,11 @@ import (
 //
 // So a lost response logs nobody out. If a thief and the user exchange one token, only one
 // of them has valid tokens, and the session ends as soon as the other one uses its refresh
-// token again. But two clients that exchange it within the grace get the same tokens: a
-// thief who always refreshes at about the same time as the user is not noticed, and a
-// short grace makes that difficult.
+// token again. But two clients that refresh within the grace have the same refresh token
+// afterwards: a thief who always refreshes at about the same time as the user is not
+// noticed, and a short grace makes that difficult. Nothing but an exchange begins a grace.
 //
-// A response counts as delivered when its refresh token is exchanged or its access token
-// is used. Any [jwtauth.Verifier] with the Manager's [Manager.TrustedIssuer] records the
+// A response counts as delivered when its refresh token or its access token is used. Any [jwtauth.Verifier] with the Manager's [Manager.TrustedIssuer] records the
 // latter. So a client must store the refresh token before it uses the access token, and so
 // must a server that refreshes for a browser: the browser may never receive its response.
 // A service that verifies the tokens with published keys records nothing; see

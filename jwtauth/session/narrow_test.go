@@ -83,7 +83,7 @@ func TestAScopeThatTheSessionLacksIsRefusedAndNothingIsExchanged(t *testing.T) {
 		}
 	}
 	// An old token is theft, whatever it asks for.
-	m := newManager(t, nil)
+	m := newManager(t, func(c *session.Config) { c.Grace = -1 })
 	first := openScoped(t, m)
 	third := ask(t, m, ask(t, m, first.RefreshToken()).RefreshToken())
 	if _, err := m.Refresh(t.Context(), session.RefreshRequest{Token: first.RefreshToken(), Scopes: []string{"root"}}); !errors.Is(err, session.ErrInvalidRefreshToken) {

@@ -43,6 +43,7 @@ const (
 	refreshAmbiguous                         // sent with a token of another subject
 	refreshWrongClient                       // sent by another client than the session's
 	refreshRotated                           // exchanged for another one
+	refreshKept                              // issued within the grace: stays, with another access token
 	refreshReplayed                          // exchanged within the grace: gets the same response again
 	refreshRecovered                         // exchanged before, but no token of the response was used
 	refreshDenied                            // refused by Config.Claims or by revocations
@@ -59,17 +60,21 @@ func (o refreshOutcome) err() error {
 // the documentation of [Manager]. Without a grace, each second use is reuse.
 func (r *Record) decide(hash [sha256.Size]byte, now time.Time, grace time.Duration) refreshOutcome {
 	is := func(other [sha256.Size]byte) bool { return subtle.ConstantTimeCompare(hash[:], other[:]) == 1 }
+	// A clock that is behind by more must not stretch the grace.
+	fresh := now.Sub(r.RefreshedAt).Abs() < grace
 	switch {
 	case !r.RevokedAt.IsZero():
 		return refreshRevoked
 	case !now.Before(r.ExpiresAt):
 		return refreshExpired
+	case is(r.Current) && fresh && len(r.Response) > 0:
+		// A request with the previous token may still arrive, so that must stay the previous one.
+		return refreshKept
 	case is(r.Current):
 		return refreshRotated
 	case !is(r.Previous):
 		return refreshReused
-	case now.Sub(r.RefreshedAt).Abs() < grace:
-		// A clock that is behind by more must not replay the response for as long.
+	case fresh:
 		return refreshReplayed
 	case !r.Delivered && grace > 0:
 		return refreshRecovered
@@ -101,7 +106,8 @@ func (r RefreshRequest) text() string {
 	return fmt.Sprintf("refresh by client %q with scopes %q", r.Client, r.Scopes)
 }
 
-// Refresh exchanges a refresh token for new tokens. The error matches
+// Refresh exchanges a refresh token for new tokens, or gets another access token for one
+// that was issued within [Config.Grace]. The error matches
 // [ErrInvalidRefreshToken] if the token is invalid, or if the session has another client,
 // which ends nothing. It is an [*usher.Error] with 400 invalid_scope if the session lacks
 // a scope; the token is then not exchanged. An [*usher.Error] of [Config.Claims] is
@@ -187,7 +193,7 @@ func (m *Manager) choose(ctx context.Context, texts []string, client string) (to
 		case best.ID == "":
 		case r.Subject != best.Subject:
 			return token, refreshAmbiguous, nil
-		case r.ID == best.ID && (is == refreshReused || bestIs == refreshRotated):
+		case r.ID == best.ID && (is == refreshReused || bestIs == refreshRotated || bestIs == refreshKept):
 			continue
 		case r.ID != best.ID && r.CreatedAt.Before(best.CreatedAt):
 			continue
@@ -238,6 +244,10 @@ func (m *Manager) tryExchange(ctx context.Context, token refreshToken, request R
 		ending, cancel := m.ending(ctx)
 		defer cancel()
 		err = m.endAccess(ending, r.Session, now)
+	case refreshKept:
+		if err = scopeErr; err == nil {
+			t, err = m.keep(ctx, r, token, scopes, now)
+		}
 	case refreshReplayed:
 		if err = scopeErr; err == nil {
 			t, err = m.replay(ctx, r, token, scopes, now)
@@ -288,6 +298,25 @@ func (m *Manager) rotate(ctx context.Context, r Record, token refreshToken, scop
 	}
 	if err := m.store.Update(ctx, r); err != nil {
 		return Tokens{}, fmt.Errorf("session: rotate a refresh token: %w", err)
+	}
+	return a.tokens(r.Session), nil
+}
+
+// keep returns the current token with another access token. It extends nothing.
+func (m *Manager) keep(ctx context.Context, r Record, token refreshToken, scopes []string, now time.Time) (Tokens, error) {
+	named := r
+	named.TokenID += subToken + rand.Text()
+	a, err := m.newTokens(ctx, named, scopes, token, now)
+	if err != nil {
+		return Tokens{}, err
+	}
+	if !r.Delivered {
+		// The client has the response with this token. If that counted as lost later, its
+		// access tokens would end, but not this one.
+		r.Delivered = true
+		if err := m.store.Update(ctx, r); err != nil {
+			return Tokens{}, fmt.Errorf("session: store a delivery: %w", err)
+		}
 	}
 	return a.tokens(r.Session), nil
 }

@@ -26,6 +26,7 @@ var refreshValues = [refreshOutcomes]telemetry.Value{
 	refreshAmbiguous:   {"ambiguous", "The token came with a token of another subject."},
 	refreshWrongClient: {"wrong_client", "Another client than that of the session sent the token."},
 	refreshRotated:     {"rotated", "The token was exchanged for another one."},
+	refreshKept:        {"kept", "The token was issued within the grace: it stays, and gets another access token."},
 	refreshReplayed:    {"replayed", "The token was exchanged within the grace, and gets the same response again."},
 	refreshRecovered:   {"recovered", "The token was exchanged before, but no token of the response was used."},
 	refreshDenied:      {"denied", "Config.Claims or revocations refused the refresh."},

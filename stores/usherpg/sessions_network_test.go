@@ -279,6 +279,13 @@ var stories = map[string]func(p *person) error{
 		reader := p.thief()
 		return steps(reader.exchange, reader.exchange, reader.use, later, p.next, reader.powerless)
 	},
+	"a thief who has read it, and refreshes at once and again later": func(p *person) error {
+		if err := p.login(); err != nil {
+			return err
+		}
+		reader := p.thief()
+		return steps(reader.exchange, reader.exchange, later, reader.exchange, later, p.next, reader.powerless)
+	},
 }
 
 // next is the next refresh of a victim, who may be logged out by it.

@@ -2,8 +2,11 @@ package usherpg_test
 
 import (
 	"testing"
+	"time"
 
+	"github.com/usher-go/usher"
 	"github.com/usher-go/usher/jwtauth"
+	"github.com/usher-go/usher/jwtauth/jwk"
 	"github.com/usher-go/usher/jwtauth/session"
 	"github.com/usher-go/usher/jwtauth/session/sessiontest"
 )
@@ -26,6 +29,38 @@ func TestSharedSessions(t *testing.T) {
 		Block: c.block, Cut: c.cut,
 		Poison: func(t testing.TB) { exec(t, c.admin, "UPDATE usher.sessions SET data = '7', current = ''") },
 	})
+}
+
+// A request with the second refresh token overtakes one with the first, at another node.
+func TestRefreshesInAnotherOrderKeepTheSession(t *testing.T) {
+	t.Parallel()
+	s, pool := migrated(t)
+	key := usher.Must(jwk.Generate(jwk.HS256))
+	var nodes [2]*session.Manager
+	for n := range nodes {
+		if n > 0 {
+			pool = connect(t, s.Addr)
+		}
+		p := open(t, pool)
+		nodes[n] = usher.Must(session.New(session.Config{
+			Issuer: "https://api.example", Audiences: []string{"https://api.example"}, Keys: []session.SigningKey{{Key: key}},
+			Store: p.Sessions(), Revocations: p.Revocations(), Grace: 5 * time.Minute,
+		}))
+	}
+	first, err := nodes[0].Login(t.Context(), session.Session{Subject: "ann"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := nodes[0].Refresh(t.Context(), session.RefreshRequest{Token: first.RefreshToken()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n, sent := range []session.Tokens{second, first, second, first} {
+		got, err := nodes[1-n/2].Refresh(t.Context(), session.RefreshRequest{Token: sent.RefreshToken()})
+		if err != nil || got.RefreshToken() != second.RefreshToken() || !got.Session.ExpiresAt.Equal(second.Session.ExpiresAt) {
+			t.Errorf("refresh %d: %+v, %v", n, got.Session, err)
+		}
+	}
 }
 
 // A program of an earlier version knows neither the tokens nor the clients of sessions.

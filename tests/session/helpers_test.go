@@ -41,12 +41,3 @@ func login(tb testing.TB, i *session.Manager) session.Tokens {
 	}
 	return t
 }
-
-func mustRefresh(tb testing.TB, i *session.Manager, token string) session.Tokens {
-	tb.Helper()
-	t, err := i.Refresh(tb.Context(), session.RefreshRequest{Token: token})
-	if err != nil {
-		tb.Fatalf("Refresh: %v", err)
-	}
-	return t
-}
