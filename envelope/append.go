@@ -2,6 +2,7 @@ package envelope
 
 import (
 	"encoding/json"
+	"net/http"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -21,6 +22,7 @@ type scratch struct {
 	response Response
 	// The data of a reply is b[dataAt:dataEnd].
 	dataAt, dataEnd int
+	header          http.Header // as it was at the status of an undecided response
 }
 
 // maxPooled is the capacity of the largest buffer that the pool keeps.
@@ -40,6 +42,7 @@ func (s *scratch) release() {
 	}
 	s.b = s.b[:0]
 	s.response = Response{}
+	s.header = nil
 	scratches.Put(s)
 }
 

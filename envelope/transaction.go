@@ -26,7 +26,6 @@ type transaction struct {
 	// apply to what the envelope writes, or nil.
 	encoding *[]string
 
-	header    http.Header  // as it was at the status of an undecided response
 	reply     *usher.Reply // the reply, if what the handler writes is its data
 	failure   *usher.Error // the error, if the handler passed it to Fail after the status
 	length    int64        // the length that the handler has declared, or -1

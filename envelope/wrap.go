@@ -40,7 +40,8 @@ func (t *transaction) Head(status int) {
 		}
 		t.writer.Detach()
 	case undecided:
-		t.header = maps.Clone(h)
+		t.collected = newScratch()
+		t.collected.header = maps.Clone(h)
 		t.writer.Defer()
 	case refusing:
 		t.writer.Defer()
@@ -72,7 +73,7 @@ func (t *transaction) pass() {
 func (t *transaction) restoreHeader() {
 	h := t.writer.Header()
 	clear(h)
-	maps.Copy(h, t.header)
+	maps.Copy(h, t.collected.header)
 }
 
 // plan returns the phase for the status and for what the header states about the body.
