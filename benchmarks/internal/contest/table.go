@@ -339,13 +339,13 @@ var envelope = []Row{
 		Layer: "Envelope", Work: "explicit-200B", About: "a handler responds with a value of 200 bytes in the standard envelope",
 		Contestants: writers,
 		Speeds:      []Speed{{Against: rivals(writers), Ratio: 0.75}},
-		Allocs:      []Allocs{{Most: 2}, {Most: 4, Guard: true}},
+		Allocs:      []Allocs{{Most: 2}},
 	},
 	{
 		Layer: "Envelope", Work: "explicit-16KiB", About: "a handler responds with a value of 16 KiB in the standard envelope",
 		Contestants: writers,
 		Speeds:      []Speed{{Against: []string{"json-data"}, Ratio: 1.05}},
-		Allocs:      []Allocs{{Most: 6, Guard: true}},
+		Allocs:      []Allocs{{Most: 3, Guard: true}},
 	},
 	{
 		Layer: "Envelope", Work: "wrap-200B", About: "200 bytes of JSON that a handler writes are put into the standard envelope",
@@ -382,8 +382,8 @@ func whole(work, about string, ratio float64, allocs ...Allocs) Row {
 
 var stack = []Row{
 	whole("get-key", "a whole stack: key, limits of everybody and of the route, idempotency that is not asked for, envelope", 0.25, Allocs{Most: 5}),
-	whole("get-jwt", "a whole stack: token, limits of everybody and of the route, idempotency that is not asked for, envelope", 0.05, Allocs{Most: 3}, Allocs{Most: 4, Guard: true}),
-	whole("post-key", "a whole stack: key, limits of everybody and of the route, a first request with an idempotency key, envelope", 0.5, Allocs{Most: 9, Guard: true}),
+	whole("get-jwt", "a whole stack: token, limits of everybody and of the route, idempotency that is not asked for, envelope", 0.05, Allocs{Most: 3}),
+	whole("post-key", "a whole stack: key, limits of everybody and of the route, a first request with an idempotency key, envelope", 0.5, Allocs{Most: 6, Guard: true}),
 }
 
 // Telemetry is what five decisions add to a request when they are counted and noted
