@@ -94,7 +94,7 @@ func TestEntriesOfCachesAreCounted(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer cache.Close()
+		defer func() { _ = cache.Close() }()
 		all = append(all, cache)
 		_, _ = cache.Lookup(t.Context(), apikey.Hash{1})
 	}

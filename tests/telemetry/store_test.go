@@ -196,7 +196,7 @@ func TestGaugesDoNotKeepWhatTheyCount(t *testing.T) {
 func TestWhyACallHasFailed(t *testing.T) {
 	m := newMeter()
 	result := errors.New("not found")
-	g := guard.New(time.Minute, 1).Results(func(err error) bool { return err == result }).NeverOpen().Measured(m, guard.Sessions)
+	g := guard.New(time.Minute, 1).Results(func(err error) bool { return errors.Is(err, result) }).NeverOpen().Measured(m, guard.Sessions)
 	left, leave := context.WithCancel(t.Context())
 	for operation, f := range map[string]func(context.Context) error{
 		"":         func(context.Context) error { return nil },
