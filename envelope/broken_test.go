@@ -130,6 +130,7 @@ func TestAnIncompleteResponseNeverLooksLikeAWholeSuccess(t *testing.T) {
 		{name: "9 bytes declared, white space written", handler: writes(200, length("9"), " \n")},
 		{name: "5 bytes declared, 3 written", handler: writes(201, length("5"), "123")},
 		{name: "5 bytes declared, 3 written and flushed", handler: flushes(writes(200, length("5"), "123"))},
+		{name: "5 bytes declared, 3 written that are no JSON", handler: writes(200, length("5"), "xyz")},
 		{name: "5 bytes declared, 7 written at once", handler: writes(200, length("5"), "1234567")},
 		{name: "an upstream that aborts, copied by hand", handler: copies(upstream)},
 		{name: "an upstream that aborts, by ReverseProxy", handler: proxy.ServeHTTP, silent: true},
