@@ -45,7 +45,7 @@ func TestOf(t *testing.T) {
 			d := json.NewDecoder(strings.NewReader(tt.body))
 			d.DisallowUnknownFields()
 			err := d.Decode(new(order))
-			for _, err := range []error{err, fmt.Errorf("decode: %w", err), errors.Join(errors.New("private"), err)} {
+			for _, err := range []error{err, fmt.Errorf("decode: %w", err), errors.Join(errors.New("private"), err), errors.Join(err, errors.New("private"))} {
 				e, ok := malformed.Of(err, nil)
 				if !ok {
 					t.Fatalf("%v is not known", err)
