@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 
-	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 
@@ -83,15 +82,13 @@ type enforcer struct {
 }
 
 func newEnforcer(a Access, counter *telemetry.Instrument) enforcer {
-	var fixed []attribute.KeyValue
+	n := enforcer{access: a, failures: report.New("usher: Access", nil)}
 	if a.Shadow {
-		fixed = append(fixed, inShadow.Bool(true))
+		n.decisions = counter.Decisions(a.MeterProvider, inShadow.Bool(true))
+	} else {
+		n.decisions = counter.Decisions(a.MeterProvider)
 	}
-	return enforcer{
-		access:    a,
-		decisions: counter.Decisions(a.MeterProvider, fixed...),
-		failures:  report.New("usher: Access", nil),
-	}
+	return n
 }
 
 // report counts and notes the decision about a request, whose principal is p unless p is nil.
