@@ -267,11 +267,11 @@ func TestAClientThatDisconnectsDuringALookupIsNoFailure(t *testing.T) {
 		subs.Set(faulty.Late(500 * time.Millisecond))
 		meter := new(oteltest.Meter)
 		h := planned(t, ratelimit.Config{PlanOf: subs.planOf, OnError: reported.add, MeterProvider: meter}).Wrap(ok)
-		w := do(h, owner("acme"), func(r *http.Request) {
+		w := do(h, func(r *http.Request) {
 			ctx, leave := context.WithCancel(r.Context())
 			time.AfterFunc(100*time.Millisecond, leave)
 			*r = *r.WithContext(ctx)
-		})
+		}, owner("acme"))
 		if w.Code != usher.StatusClientClosedRequest || len(reported.all()) > 0 || results(meter)["canceled"] != 1 {
 			t.Errorf("%d, %v, counted %v", w.Code, reported.all(), results(meter))
 		}

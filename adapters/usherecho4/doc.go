@@ -51,5 +51,6 @@
 //   - Context.RealIP trusts the X-Forwarded-For of every client, unless
 //     Echo.IPExtractor is set. Limits by address use package clientip.
 //   - Echo reuses its context for another request as soon as the first has returned: put
-//     http.TimeoutHandler around echo, not inside it.
+//     http.TimeoutHandler around echo, not inside it. Echo's TimeoutWithConfig makes errors
+//     200 without a body, with or without this package: use usher.Deadline.
 package usherecho4
