@@ -27,7 +27,7 @@ func TestNoteError(t *testing.T) {
 		span.End()
 		var got []string
 		for _, a := range tracer.Spans()[0].Attributes {
-			got = append(got, string(a.Key)+"="+a.Value.Emit())
+			got = append(got, string(a.Key)+"="+a.Value.String())
 		}
 		if slices.Sort(got); !slices.Equal(got, tt.want) {
 			t.Errorf("%d %q: got %q, want %q", tt.status, tt.code, got, tt.want)
