@@ -110,6 +110,19 @@ func appendFieldList(b []byte, fields []usher.Field) []byte {
 	return append(b, ']')
 }
 
+// appendDetails appends the details of an error, or else the JSON that a handler wrote.
+func appendDetails(b []byte, resp *Response) []byte {
+	switch {
+	case resp.Details != nil:
+		b = append(b, `,"details":`...)
+		return resp.AppendValue(b, resp.Details)
+	case resp.Original != nil:
+		b = append(b, `,"details":`...)
+		return append(b, resp.Original...)
+	}
+	return b
+}
+
 func appendPage(b []byte, p *usher.Page) []byte {
 	if p == nil {
 		return b

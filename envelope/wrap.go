@@ -81,7 +81,7 @@ func (t *transaction) plan(status int, body *description) phase {
 	encoded := !slices.Equal(body.encoding, t.announced()) && slices.ContainsFunc(body.encoding, isEncoding)
 	switch {
 	case status < 200, status >= 300 && status < 400, !bodyAllowed(status),
-		t.x.Rendered() == status, t.untouched.Load(), body.trailer, encoded && status < 500:
+		t.x.Rendered(status), t.untouched.Load(), body.trailer, encoded && status < 500:
 		return passing
 	}
 	t.encoded = encoded // an encoded body can be replaced, but not read

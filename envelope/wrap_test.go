@@ -545,14 +545,22 @@ func (w accepting) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
-// The innermost envelope decides, even if the status changes on the way out.
+// What has the shape keeps it, even if the status changes on the way out.
 func TestAnotherStatusIsNotWrappedAgain(t *testing.T) {
-	inner := wrapData.Wrap(writes(200, asJSON, "1"))
-	got := get(t, start(t, wrapStandard.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		inner.ServeHTTP(accepting{w}, r)
-	}))), "/")
-	wantStatus(t, got, 202)
-	wantBody(t, got, `{"data":1}`)
+	for name, next := range map[string]http.Handler{
+		"of an inner envelope": wrapData.Wrap(writes(200, asJSON, "1")),
+		"of Respond": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			usher.Respond(w, r, usher.Reply{Data: 1})
+		}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := get(t, start(t, wrapData.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				next.ServeHTTP(accepting{w}, r)
+			}))), "/")
+			wantStatus(t, got, 202)
+			wantBody(t, got, `{"data":1}`)
+		})
+	}
 }
 
 func TestTrailersArrive(t *testing.T) {

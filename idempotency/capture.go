@@ -119,7 +119,7 @@ func (c *capture) collect(declared int64) {
 }
 
 // rendered reports whether the response has the shape of the service.
-func (c *capture) rendered() bool { return c.execution.exchange.Rendered() == c.status }
+func (c *capture) rendered() bool { return c.execution.exchange.Rendered(c.status) }
 
 // pass gives up storing the response, which is about to be sent. The claim is
 // finished first, so that no retry runs after the client has received a byte, even if

@@ -166,7 +166,12 @@ func (x *Exchange) Broken() error {
 // stores this fact with them, and calls Render again.
 func (x *Exchange) Render(status int) { x.rendered.Store(int32(status)) }
 
-// Rendered returns the status that was last passed to Render, or 0. It applies only to a
-// response with that status: one with another status came from elsewhere, from
-// http.TimeoutHandler for instance.
-func (x *Exchange) Rendered() int { return int(x.rendered.Load()) }
+// Rendered reports whether the response with this status is the one of the last Render. A
+// middleware may have changed one success into another, but a response with any other
+// status came from elsewhere, from http.TimeoutHandler for instance.
+func (x *Exchange) Rendered(status int) bool {
+	rendered := int(x.rendered.Load())
+	return rendered == status || isSuccess(rendered) && isSuccess(status)
+}
+
+func isSuccess(status int) bool { return status >= 200 && status < 300 }
